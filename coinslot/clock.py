@@ -1,0 +1,20 @@
+"""Time, in the one format the database knows."""
+
+import time
+from datetime import UTC, datetime
+
+
+def now() -> float:
+    """Unix seconds. Every age check and every stored time starts here, so a test moves one clock."""
+    return time.time()
+
+
+def stamp(seconds: float | None = None) -> str:
+    """UTC text of fixed width, ``2026-01-31T23:59:59.123456Z``: text order is time order."""
+    moment = datetime.fromtimestamp(now() if seconds is None else seconds, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def seconds(stamped: str) -> float:
+    """The Unix seconds of a :func:`stamp`."""
+    return datetime.strptime(stamped, "%Y-%m-%dT%H:%M:%S.%f%z").timestamp()

@@ -1,0 +1,368 @@
+"""The database file: connections, the writer, the schema's version.
+
+What holds for everyone who goes through here:
+
+* A write is a function of a connection. It runs in a savepoint of its own: all of it happens or nothing.
+* :meth:`Database.write` returns after COMMIT has returned, with ``synchronous=FULL``: what it says is on the disk.
+* Commits of all processes follow one another under one lock on ``write.lock``. SQLite's own waiting sleeps and is
+  unfair, and SQLite before 3.51.3 can lose committed pages when a checkpoint meets another connection's commit;
+  commits that never overlap are spared both.
+* Reads never take the lock.
+"""
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x436F696E  # "Coin": tells `file` and us whose database this is
+MINIMUM_SQLITE = (3, 37, 0)  # STRICT tables
+
+WAIT_SECONDS = 5.0  # how long a caller waits for its write before it is told to come back
+BATCH_LIMIT = 64  # writes under one fsync; a bound on how long one process keeps the lock
+
+SCHEMA_FILE = Path(__file__).resolve().parent.parent / "schema.sql"
+
+# Version -> function that brings a file from the version before. Each runs in one transaction with the new version.
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
+
+T = TypeVar("T")
+
+
+class DatabaseError(Exception):
+    """Our own trouble with the file. A partner hears 5xx and comes again."""
+
+
+class BusyError(DatabaseError):
+    """The write was not committed within :data:`WAIT_SECONDS`."""
+
+
+class SchemaError(DatabaseError):
+    """The file is not one this code may serve: newer, older, or not ours."""
+
+
+class Database:
+    """The database file in one folder. Safe to share between threads; opens nothing before it is used."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.path = home / "coinslot.db"
+        self.lock = WriteLock(home / "write.lock")
+        self._local = threading.local()
+        self._starting = threading.Lock()
+        self._writer: _Writer | None = None
+
+    def prepare(self) -> None:
+        """Create the folder (0700) and the file (0600) where missing, and bring an older file up to date.
+
+        Raises :class:`SchemaError` when the file is newer than the code or not a Coinslot database.
+        """
+        if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
+            raise SchemaError(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or newer is needed")
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self.lock:
+            is_new = not self.path.exists() or self.path.stat().st_size == 0
+            if is_new:
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            connection = connect(self.path)
+            try:
+                if is_new:
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    connection.executescript(f"BEGIN IMMEDIATE;\n{creation_script()}\nCOMMIT;")
+                else:
+                    migrate(connection)
+            finally:
+                connection.close()
+
+    def version(self) -> int:
+        """The schema version in the file. Raises :class:`SchemaError` when it is not a Coinslot database."""
+        connection = connect(self.path)
+        try:
+            return file_version(connection)
+        finally:
+            connection.close()
+
+    def read(self) -> sqlite3.Connection:
+        """This thread's connection for reading. It sees what is committed and refuses to change anything."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None or self._local.pid != os.getpid():
+            connection = self._open()
+            connection.execute("PRAGMA query_only = ON")
+            self._local.connection, self._local.pid = connection, os.getpid()
+        return connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """This thread's reading connection, held on one state of the database for several queries."""
+        connection = self.read()
+        connection.execute("BEGIN")
+        try:
+            yield connection
+        finally:
+            connection.execute("ROLLBACK")
+
+    def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``function`` inside a transaction and return its result once that is committed and fsynced.
+
+        Whatever it raises is raised here and leaves nothing behind. Raises :class:`BusyError` after
+        :data:`WAIT_SECONDS`; a function not begun by then never runs. One already begun may still commit,
+        so a caller who is told "busy" must be able to ask again (ours can: the unique keys see to it).
+        """
+        with self._starting:
+            if self._writer is None or self._writer.pid != os.getpid():
+                self._writer = _Writer(self)
+        return self._writer.run(function)
+
+    def write_here(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Like :meth:`write`, in this thread: for commands, which have nobody to share a commit with."""
+        self._prepare_if_missing()
+        with self.lock:
+            connection = self._open()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    result = function(connection)
+                    connection.execute("COMMIT")
+                    return result
+                except BaseException:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    raise
+            finally:
+                connection.close()
+
+    def close(self) -> None:
+        """Stop this process's writer after the writes in hand, and close this thread's connection."""
+        with self._starting:
+            writer, self._writer = self._writer, None
+        if writer is not None and writer.pid == os.getpid():
+            writer.stop()
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is not None and self._local.pid == os.getpid():
+            connection.close()
+        self._local = threading.local()
+
+    def _prepare_if_missing(self) -> None:
+        if not self.path.exists():
+            self.prepare()
+
+    def _open(self, cache_kib: int = 2048) -> sqlite3.Connection:
+        self._prepare_if_missing()
+        connection = connect(self.path, cache_kib)
+        version = file_version(connection)
+        if version != SCHEMA_VERSION:
+            connection.close()
+            raise SchemaError(_version_trouble(version))
+        return connection
+
+
+class WriteLock:
+    """The lock around every commit, between threads and between processes.
+
+    Threads that share a descriptor all "hold" its flock, and so does a forked child: hence a thread lock first, and
+    a descriptor opened by the process that uses it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._threads = threading.Lock()
+        self._descriptor = -1
+        self._pid = 0
+
+    def __enter__(self) -> None:
+        self._threads.acquire()
+        try:
+            if self._pid != os.getpid():
+                self._descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                self._pid = os.getpid()
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        self._threads.release()
+
+
+class _Write:
+    """One function waiting for the writer. ``state`` changes only under the writer's mutex."""
+
+    __slots__ = ("done", "error", "function", "result", "state")
+
+    def __init__(self, function: Callable[[sqlite3.Connection], Any]) -> None:
+        self.function = function
+        self.state = "waiting"  # waiting -> begun | withdrawn
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.done = threading.Event()
+
+
+class _Writer:
+    """The one thread of this process that writes: takes what is waiting, commits it together, lets callers go."""
+
+    def __init__(self, database: Database) -> None:
+        self.pid = os.getpid()
+        self._database = database
+        self._connection: sqlite3.Connection | None = None
+        self._mutex = threading.Lock()
+        self._something_waits = threading.Condition(self._mutex)
+        self._waiting: deque[_Write] = deque()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._loop, name="coinslot-writer", daemon=True)
+        self._thread.start()
+
+    def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        write = _Write(function)
+        with self._mutex:
+            if self._is_stopping:
+                raise BusyError("the server is stopping")
+            self._waiting.append(write)
+            self._something_waits.notify()
+        if not write.done.wait(WAIT_SECONDS):
+            with self._mutex:
+                if write.state == "waiting":
+                    write.state = "withdrawn"
+                    self._waiting.remove(write)
+            if not write.done.is_set():
+                raise BusyError(f"the database was busy for {WAIT_SECONDS:.0f} seconds")
+        if write.error is not None:
+            raise write.error
+        result: T = write.result
+        return result
+
+    def stop(self) -> None:
+        with self._mutex:
+            self._is_stopping = True
+            self._something_waits.notify()
+        self._thread.join(WAIT_SECONDS)
+
+    def _loop(self) -> None:
+        while True:
+            with self._mutex:
+                while not self._waiting and not self._is_stopping:
+                    self._something_waits.wait()
+                if not self._waiting:
+                    break
+            batch: list[_Write] = []
+            try:
+                with self._database.lock:
+                    self._commit_together(batch)
+            except BaseException as error:  # the thread must outlive whatever the disk does; callers hear of it
+                self._forget_connection()
+                trouble = error if isinstance(error, DatabaseError) else DatabaseError(f"write failed: {error}")
+                if not batch:  # opening or beginning failed: that concerns everyone who waits
+                    batch = self._take_all()
+                for write in batch:
+                    write.result, write.error = None, trouble
+            for write in batch:
+                write.done.set()
+        self._forget_connection()
+
+    def _commit_together(self, batch: list[_Write]) -> None:
+        """Fill ``batch`` with the writes taken and commit them. After an exception none of them is stored."""
+        if self._connection is None:
+            self._connection = self._database._open(cache_kib=16384)
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            while len(batch) < BATCH_LIMIT and (write := self._take()) is not None:
+                batch.append(write)
+                connection.execute("SAVEPOINT one_write")
+                try:
+                    write.result = write.function(connection)
+                except BaseException as error:
+                    if not connection.in_transaction:
+                        raise  # SQLite itself gave up the whole transaction (disk full, I/O error)
+                    connection.execute("ROLLBACK TO one_write")
+                    write.error = error
+                connection.execute("RELEASE one_write")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _take(self) -> _Write | None:
+        with self._mutex:
+            if not self._waiting:
+                return None
+            write = self._waiting.popleft()
+            write.state = "begun"
+            return write
+
+    def _take_all(self) -> list[_Write]:
+        return list(iter(self._take, None))
+
+    def _forget_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def connect(path: Path, cache_kib: int = 2048) -> sqlite3.Connection:
+    """A connection with the settings every one of ours has. The file must exist."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
+    )
+    connection.row_factory = sqlite3.Row
+    for pragma in (
+        "busy_timeout = 5000",  # for writers that are not ours, such as the sqlite3 shell
+        "foreign_keys = ON",
+        "synchronous = FULL",
+        "mmap_size = 0",
+        f"cache_size = -{cache_kib:d}",  # every thread has a connection; only the writer gains from a large cache
+        "trusted_schema = OFF",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def file_version(connection: sqlite3.Connection) -> int:
+    """The schema version of an open file. Raises :class:`SchemaError` when it is not a Coinslot database."""
+    try:
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise SchemaError(f"the file cannot be read as a database: {error}") from error
+    if application_id != APPLICATION_ID:
+        raise SchemaError("the file is not a Coinslot database")
+    return int(version)
+
+
+def creation_script() -> str:
+    return (
+        f"{SCHEMA_FILE.read_text(encoding='utf-8')}\n"
+        f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {SCHEMA_VERSION};"
+    )
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring an open file to this code's version, one transaction per step. The caller holds the write lock."""
+    version = file_version(connection)
+    if version > SCHEMA_VERSION:
+        raise SchemaError(_version_trouble(version))
+    for step in range(version + 1, SCHEMA_VERSION + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            MIGRATIONS[step](connection)
+            if connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
+                raise SchemaError(f"migration {step} would break a foreign key")
+            connection.execute(f"PRAGMA user_version = {step:d}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _version_trouble(version: int) -> str:
+    if version > SCHEMA_VERSION:
+        return f"the database has schema version {version}, newer than this code's {SCHEMA_VERSION}; update the code"
+    return f"the database has schema version {version}, older than this code's {SCHEMA_VERSION}; start the server once"
