@@ -1,0 +1,262 @@
+"""Games and their configuration.
+
+A change of settings or secrets gives the game a new ``revision``; :class:`Games` compares it on every request, so a
+change made by any process holds from the next request in all of them.
+"""
+
+import hashlib
+import ipaddress
+import re
+import secrets
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from coinslot import audit, clock, keyring, revision
+from coinslot.db import Database
+from coinslot.keyring import SecretValue
+from coinslot.vault import Vault
+
+SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+class GameError(Exception):
+    """What was asked for a game cannot be done; the message is for the person who asked."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One configuration key: what it means, what it holds when nobody set it, and how a value is checked.
+
+    ``check`` returns the value as it is stored, or raises ValueError with a message for the owner.
+    """
+
+    about: str
+    check: Callable[[str], str]
+    default: str = ""
+
+
+@dataclass(frozen=True)
+class Game:
+    """One game as a request sees it: its configuration with defaults filled in, its secrets opened."""
+
+    id: int
+    slug: str
+    name: str
+    settings: Mapping[str, str]
+    secrets: Mapping[str, tuple[SecretValue, ...]]
+
+    def keys(self, name: str) -> tuple[SecretValue, ...]:
+        """The values of a secret that are valid now, current first; empty when it is not set."""
+        return self.secrets.get(name, ())
+
+    def is_on(self, key: str) -> bool:
+        return self.settings[key] == "on"
+
+
+class Games:
+    """The games of this installation, opened once and kept until their revision changes."""
+
+    def __init__(self, database: Database, vault: Vault, catalogue: Mapping[str, Setting]) -> None:
+        self._database = database
+        self._vault = vault
+        self._catalogue = catalogue
+        self._kept: dict[int, tuple[str, Game]] = {}
+
+    def by_slug(self, slug: str) -> Game | None:
+        row = self._database.read().execute(
+            "SELECT id, slug, name, revision FROM games WHERE slug = :slug", {"slug": slug}
+        )
+        return self._open(row.fetchone())
+
+    def by_token(self, token: str) -> Game | None:
+        """The game whose API token this is. Compared as hashes, so timing tells nothing about the token."""
+        row = self._database.read().execute(
+            "SELECT id, slug, name, revision FROM games WHERE api_token_hash = :hash", {"hash": token_hash(token)}
+        )
+        return self._open(row.fetchone())
+
+    def by_setting(self, key: str, value: str) -> Game | None:
+        """The one game that has this value; None when there is none or more than one."""
+        rows = (
+            self._database.read()
+            .execute(
+                """SELECT g.id, g.slug, g.name, g.revision FROM games g JOIN settings s ON s.game_id = g.id
+                   WHERE s.key = :key AND s.value = :value LIMIT 2""",
+                {"key": key, "value": value},
+            )
+            .fetchall()
+        )
+        return self._open(rows[0]) if len(rows) == 1 else None
+
+    def _open(self, row: sqlite3.Row | None) -> Game | None:
+        if row is None:
+            return None
+        kept = self._kept.get(row["id"])
+        if kept is not None and kept[0] == row["revision"]:
+            return kept[1]
+        connection = self._database.read()
+        settings = {key: setting.default for key, setting in self._catalogue.items()}
+        settings.update(stored_settings(connection, row["id"]))
+        game = Game(
+            id=row["id"],
+            slug=row["slug"],
+            name=row["name"],
+            settings=settings,
+            secrets=keyring.open_all(connection, self._vault, row["id"], row["slug"]),
+        )
+        self._kept[game.id] = (row["revision"], game)
+        return game
+
+
+def add(tx: sqlite3.Connection, slug: str, name: str, actor: str) -> str:
+    """Add a game and return its API token, which is stored only as a hash. Raises :class:`GameError`."""
+    if not SLUG.fullmatch(slug):
+        raise GameError(f"{slug!r} is no slug: use up to 63 of a-z, 0-9 and -, not at the ends")
+    token = new_token()
+    row = tx.execute(
+        """INSERT INTO games (slug, name, api_token_hash, revision, created_at)
+           VALUES (:slug, :name, :hash, :revision, :now) ON CONFLICT (slug) DO NOTHING RETURNING id""",
+        {"slug": slug, "name": name, "hash": token_hash(token), "revision": revision.new(), "now": clock.stamp()},
+    ).fetchone()
+    if row is None:
+        raise GameError(f"there is a game {slug} already")
+    audit.record(tx, row["id"], actor, "game.add", slug)
+    return token
+
+
+def replace_token(tx: sqlite3.Connection, slug: str, actor: str) -> str:
+    """Give a game a new API token; the old one ends at once."""
+    token = new_token()
+    game_id = find(tx, slug)["id"]
+    tx.execute("UPDATE games SET api_token_hash = :hash WHERE id = :id", {"hash": token_hash(token), "id": game_id})
+    audit.record(tx, game_id, actor, "game.token", slug)
+    return token
+
+
+def find(connection: sqlite3.Connection, slug: str) -> sqlite3.Row:
+    """The game's row. Raises :class:`GameError` when there is none."""
+    row: sqlite3.Row | None = connection.execute("SELECT * FROM games WHERE slug = :slug", {"slug": slug}).fetchone()
+    if row is None:
+        raise GameError(f"there is no game {slug}")
+    return row
+
+
+def every(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    return connection.execute("SELECT * FROM games ORDER BY slug").fetchall()
+
+
+def acknowledge(tx: sqlite3.Connection, game_id: int, through: int) -> int:
+    """The game has applied every grant up to ``through``; returns the highest id it ever said so of.
+
+    Raises :class:`GameError` for an id that no feed has handed out yet.
+    """
+    (last_id,) = tx.execute("SELECT last_id FROM sequences WHERE name = 'grants'").fetchone()
+    if through > last_id:
+        raise GameError(f"no grant has an id above {last_id} yet")
+    row = tx.execute(
+        """UPDATE games SET acked_through = max(acked_through, :through), acked_at = :now WHERE id = :id
+           RETURNING acked_through""",
+        {"through": through, "now": clock.stamp(), "id": game_id},
+    ).fetchone()
+    return int(row["acked_through"])
+
+
+def set_setting(
+    tx: sqlite3.Connection, catalogue: Mapping[str, Setting], slug: str, key: str, value: str, actor: str
+) -> str:
+    """Store a setting and return it as stored. Raises :class:`GameError` for an unknown key or a bad value."""
+    game_id = find(tx, slug)["id"]
+    setting = catalogue.get(key)
+    if setting is None:
+        raise GameError(f"there is no setting {key}; `flask config show {slug}` lists them")
+    try:
+        stored = setting.check(value)
+    except ValueError as error:
+        raise GameError(f"{key}: {error}") from None
+    tx.execute(
+        """INSERT INTO settings (game_id, key, value, updated_at) VALUES (:game_id, :key, :value, :now)
+           ON CONFLICT (game_id, key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at""",
+        {"game_id": game_id, "key": key, "value": stored, "now": clock.stamp()},
+    )
+    revision.touch(tx, game_id)
+    audit.record(tx, game_id, actor, "config.set", f"{key} = {stored}")
+    return stored
+
+
+def stored_settings(connection: sqlite3.Connection, game_id: int) -> dict[str, str]:
+    rows = connection.execute("SELECT key, value FROM settings WHERE game_id = :id", {"id": game_id})
+    return {row["key"]: row["value"] for row in rows}
+
+
+def new_token() -> str:
+    return f"coinslot_{secrets.token_urlsafe(32)}"
+
+
+def token_hash(token: str) -> str:
+    # Plain SHA-256 is enough here: the token is 256 random bits, not a password somebody chose.
+    return hashlib.sha256(token.encode("utf-8", errors="surrogatepass")).hexdigest()
+
+
+# What values may look like; each returns the value as stored or raises ValueError.
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if value not in words:
+            raise ValueError(f"use one of: {', '.join(words)}")
+        return value
+
+    return check
+
+
+def whole_number(lowest: int, highest: int) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if not re.fullmatch(r"[0-9]{1,10}", value) or not lowest <= int(value) <= highest:
+            raise ValueError(f"use a whole number from {lowest} to {highest}")
+        return str(int(value))
+
+    return check
+
+
+def text(longest: int) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if len(value) > longest or not value.isprintable():
+            raise ValueError(f"use up to {longest} printable characters")
+        return value
+
+    return check
+
+
+def web_address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not value.isprintable() or " " in value:
+        raise ValueError("use an http:// or https:// address")
+    return value
+
+
+def networks(value: str) -> str:
+    """Addresses and CIDR blocks, separated by commas or spaces; empty lets everyone through."""
+    blocks = []
+    for word in re.split(r"[,\s]+", value.strip()):
+        if word:
+            try:
+                blocks.append(str(ipaddress.ip_network(word)))
+            except ValueError as error:
+                raise ValueError(str(error)) from None
+    return ",".join(blocks)
+
+
+COMMON_SETTINGS: dict[str, Setting] = {
+    "players.unknown": Setting(
+        "a credit for a player who is not registered: refuse it, register the player, or ask players.lookup_url",
+        one_of("reject", "create", "lookup"),
+        "reject",
+    ),
+    "players.lookup_url": Setting("the game's own answer to 'does this player exist?'", web_address),
+    "items.unknown": Setting(
+        "a credit with an item that is not registered: refuse it or let it pass", one_of("reject", "accept"), "reject"
+    ),
+}
+COMMON_SECRETS: dict[str, str] = {"game.lookup_key": "bearer token we send to players.lookup_url"}

@@ -1,0 +1,163 @@
+"""A game's secrets: each has a current value and, while it is being rotated, a previous one that is still valid."""
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from coinslot import audit, clock, revision
+from coinslot.vault import MasterKey, Sealed, Vault, VaultError
+
+HINT_FROM_LENGTH = 12  # a shorter secret shows no last characters
+
+
+class SecretError(Exception):
+    """What was asked for a secret cannot be done; the message is for the person who asked, and holds no value."""
+
+
+@dataclass(frozen=True)
+class SecretValue:
+    """An opened secret. Its repr names it and keeps the value to itself."""
+
+    name: str
+    slot: str
+    value: bytes = field(repr=False)
+
+    @property
+    def label(self) -> str:
+        """What a transaction records of the key that proved it."""
+        return f"{self.name}/{self.slot}"
+
+
+@dataclass(frozen=True)
+class SecretRow:
+    """What a person may see of a stored secret. ``last_characters`` is None when it could not be opened."""
+
+    name: str
+    slot: str
+    created_at: str
+    last_used_at: str | None
+    last_characters: str | None
+
+
+def open_all(
+    connection: sqlite3.Connection, vault: Vault, game_id: int, slug: str
+) -> Mapping[str, tuple[SecretValue, ...]]:
+    """Every secret of a game, current value first. Raises VaultError when one does not open."""
+    opened: dict[str, tuple[SecretValue, ...]] = {}
+    for row in _rows(connection, game_id):
+        value = vault.unseal(connection, _purpose(slug, row["name"]), _sealed(row))
+        opened[row["name"]] = (*opened.get(row["name"], ()), SecretValue(row["name"], row["slot"], value))
+    return opened
+
+
+def put(tx: sqlite3.Connection, vault: Vault, game: sqlite3.Row, name: str, value: str, actor: str) -> None:
+    """Set the current value. A previous value, if a rotation left one, stays valid."""
+    _store_current(tx, vault, game, name, value)
+    audit.record(tx, game["id"], actor, "secret.set", name)
+
+
+def rotate(tx: sqlite3.Connection, vault: Vault, game: sqlite3.Row, name: str, value: str, actor: str) -> None:
+    """Set a new current value; the one it replaces stays valid as previous. Raises :class:`SecretError`."""
+    current = tx.execute(
+        "SELECT * FROM secrets WHERE game_id = :game_id AND name = :name AND slot = 'current'",
+        {"game_id": game["id"], "name": name},
+    ).fetchone()
+    if current is None:
+        raise SecretError(f"{name} has no value yet; set it first")
+    if vault.unseal(tx, _purpose(game["slug"], name), _sealed(current)) == value.encode():
+        raise SecretError(f"that is the current value of {name} already")
+    _delete(tx, game["id"], name, "previous")
+    tx.execute(
+        "UPDATE secrets SET slot = 'previous' WHERE game_id = :game_id AND name = :name AND slot = 'current'",
+        {"game_id": game["id"], "name": name},
+    )
+    _store_current(tx, vault, game, name, value)
+    audit.record(tx, game["id"], actor, "secret.rotate", name)
+
+
+def retire(tx: sqlite3.Connection, game: sqlite3.Row, name: str, actor: str) -> None:
+    """End the previous value. Raises :class:`SecretError` when there is none."""
+    if _delete(tx, game["id"], name, "previous") == 0:
+        raise SecretError(f"{name} has no previous value")
+    revision.touch(tx, game["id"])
+    audit.record(tx, game["id"], actor, "secret.retire", name)
+
+
+def listing(connection: sqlite3.Connection, vault: Vault, game: sqlite3.Row) -> list[SecretRow]:
+    """What a person may see; works without the right master key too."""
+    seen = []
+    for row in _rows(connection, game["id"]):
+        try:
+            value = vault.unseal(connection, _purpose(game["slug"], row["name"]), _sealed(row)).decode()
+            last = value[-4:] if len(value) >= HINT_FROM_LENGTH else ""
+        except VaultError:
+            last = None
+        seen.append(SecretRow(row["name"], row["slot"], row["created_at"], row["last_used_at"], last))
+    return seen
+
+
+def used(tx: sqlite3.Connection, game_id: int, name: str, slot: str, at: str) -> None:
+    tx.execute(
+        """UPDATE secrets SET last_used_at = :at
+           WHERE game_id = :game_id AND name = :name AND slot = :slot
+             AND (last_used_at IS NULL OR last_used_at < :at)""",
+        {"game_id": game_id, "name": name, "slot": slot, "at": at},
+    )
+
+
+def reseal(tx: sqlite3.Connection, old: MasterKey, new: MasterKey) -> int:
+    """Put every sealed value of the database under another master key; returns how many there were."""
+    secrets = tx.execute("SELECT s.*, g.slug FROM secrets s JOIN games g ON g.id = s.game_id").fetchall()
+    for row in secrets:
+        purpose = _purpose(row["slug"], row["name"])
+        sealed = new.seal(purpose, old.unseal(purpose, _sealed(row)))
+        tx.execute(
+            """UPDATE secrets SET ciphertext = :ciphertext, nonce = :nonce, key_id = :key_id
+               WHERE game_id = :game_id AND name = :name AND slot = :slot""",
+            {**vars(sealed), "game_id": row["game_id"], "name": row["name"], "slot": row["slot"]},
+        )
+    refusals = tx.execute("SELECT id, ciphertext, nonce, key_id FROM refusals").fetchall()
+    for row in refusals:
+        sealed = new.seal(REFUSAL_PURPOSE, old.unseal(REFUSAL_PURPOSE, _sealed(row)))
+        tx.execute(
+            "UPDATE refusals SET ciphertext = :ciphertext, nonce = :nonce, key_id = :key_id WHERE id = :id",
+            {**vars(sealed), "id": row["id"]},
+        )
+    return len(secrets) + len(refusals)
+
+
+REFUSAL_PURPOSE = "refusal"
+
+
+def _store_current(tx: sqlite3.Connection, vault: Vault, game: sqlite3.Row, name: str, value: str) -> None:
+    if not value:
+        raise SecretError(f"{name}: the value is empty")
+    _delete(tx, game["id"], name, "current")
+    sealed = vault.seal(tx, _purpose(game["slug"], name), value.encode())
+    tx.execute(
+        """INSERT INTO secrets (game_id, name, slot, ciphertext, nonce, key_id, created_at)
+           VALUES (:game_id, :name, 'current', :ciphertext, :nonce, :key_id, :now)""",
+        {**vars(sealed), "game_id": game["id"], "name": name, "now": clock.stamp()},
+    )
+    revision.touch(tx, game["id"])
+
+
+def _delete(tx: sqlite3.Connection, game_id: int, name: str, slot: str) -> int:
+    return tx.execute(
+        "DELETE FROM secrets WHERE game_id = :game_id AND name = :name AND slot = :slot",
+        {"game_id": game_id, "name": name, "slot": slot},
+    ).rowcount
+
+
+def _rows(connection: sqlite3.Connection, game_id: int) -> list[sqlite3.Row]:
+    return connection.execute(
+        "SELECT * FROM secrets WHERE game_id = :game_id ORDER BY name, slot", {"game_id": game_id}
+    ).fetchall()
+
+
+def _sealed(row: sqlite3.Row) -> Sealed:
+    return Sealed(row["ciphertext"], row["nonce"], row["key_id"])
+
+
+def _purpose(slug: str, name: str) -> str:
+    return f"secret/{slug}/{name}"

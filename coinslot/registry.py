@@ -1,0 +1,186 @@
+"""The studio's players and items: who may receive, and what there is to give."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from coinslot import clock
+
+# The player and the item that test traffic names. They always exist; what names them never counts.
+RESERVED_ID = "coinslot-test"
+LONGEST_ID = 255
+
+COLUMNS = ("name", "profile_image", "country", "login_name", "password_hash")
+PROVIDERS = ("google", "apple", "facebook")
+
+
+class RegistryError(Exception):
+    """A registry entry cannot be stored; the message says which value is in the way."""
+
+
+def checked_id(value: str) -> str:
+    """An id of a player, an item or a transaction: 1 to 255 characters, none of them a control character.
+
+    Raises ValueError. Blanks at the ends are refused too: two ids that look the same are one mistake too many.
+    """
+    if not value or len(value) > LONGEST_ID or value != value.strip():
+        raise ValueError(f"use 1 to {LONGEST_ID} characters without blanks at the ends")
+    if any(
+        character < " " or "\x7f" <= character <= "\x9f" or "\ud800" <= character <= "\udfff" for character in value
+    ):
+        raise ValueError("use no control characters")
+    return value
+
+
+def has_player(connection: sqlite3.Connection, game_id: int, player_id: str) -> bool:
+    if player_id == RESERVED_ID:
+        return True
+    return (
+        connection.execute(
+            "SELECT 1 FROM players WHERE game_id = :game_id AND player_id = :player_id",
+            {"game_id": game_id, "player_id": player_id},
+        ).fetchone()
+        is not None
+    )
+
+
+def has_item(connection: sqlite3.Connection, game_id: int, sku: str) -> bool:
+    if sku == RESERVED_ID:
+        return True
+    return (
+        connection.execute(
+            "SELECT 1 FROM items WHERE game_id = :game_id AND sku = :sku", {"game_id": game_id, "sku": sku}
+        ).fetchone()
+        is not None
+    )
+
+
+def player_by_identity(connection: sqlite3.Connection, game_id: int, provider: str, subject: str) -> str | None:
+    row = connection.execute(
+        "SELECT player_id FROM identities WHERE game_id = :game_id AND provider = :provider AND subject = :subject",
+        {"game_id": game_id, "provider": provider, "subject": subject},
+    ).fetchone()
+    return None if row is None else str(row["player_id"])
+
+
+def player(connection: sqlite3.Connection, game_id: int, player_id: str) -> dict[str, Any] | None:
+    """A registry entry: the columns, ``profile`` as a dict and ``identities`` as provider -> subject."""
+    key = {"game_id": game_id, "player_id": player_id}
+    row = connection.execute(
+        "SELECT * FROM players WHERE game_id = :game_id AND player_id = :player_id", key
+    ).fetchone()
+    if row is None:
+        return None
+    identities = connection.execute(
+        "SELECT provider, subject FROM identities WHERE game_id = :game_id AND player_id = :player_id", key
+    )
+    entry = dict(row)
+    entry["profile"] = json.loads(row["profile"])
+    entry["identities"] = {each["provider"]: each["subject"] for each in identities}
+    return entry
+
+
+def put_player(tx: sqlite3.Connection, game_id: int, player_id: str, entry: Mapping[str, Any]) -> bool:
+    """Store a registry entry in place of what was there; returns whether the player is new.
+
+    ``entry`` has any of :data:`COLUMNS`, ``profile`` (a dict) and ``identities``; what it lacks becomes empty.
+    Raises :class:`RegistryError` when another player has the login name or an identity.
+    """
+    now = clock.stamp()
+    values = {column: entry.get(column) for column in COLUMNS}
+    values |= {"game_id": game_id, "player_id": player_id, "profile": json.dumps(entry.get("profile", {})), "now": now}
+    if entry.get("login_name") is not None:
+        taken = tx.execute(
+            """SELECT 1 FROM players
+               WHERE game_id = :game_id AND login_name = :login_name AND player_id <> :player_id""",
+            values,
+        ).fetchone()
+        if taken:
+            raise RegistryError("login_name belongs to another player")
+    row = tx.execute(
+        """INSERT INTO players (game_id, player_id, name, profile_image, country, login_name, password_hash, profile,
+                                created_at, updated_at)
+           VALUES (:game_id, :player_id, :name, :profile_image, :country, :login_name, :password_hash, :profile,
+                   :now, :now)
+           ON CONFLICT (game_id, player_id) DO UPDATE SET
+               name = excluded.name, profile_image = excluded.profile_image, country = excluded.country,
+               login_name = excluded.login_name, password_hash = excluded.password_hash, profile = excluded.profile,
+               updated_at = excluded.updated_at
+           RETURNING created_at""",
+        values,
+    ).fetchone()
+    _put_identities(tx, game_id, player_id, entry.get("identities", {}))
+    return bool(row["created_at"] == now)
+
+
+def register_player(tx: sqlite3.Connection, game_id: int, player_id: str, name: str | None = None) -> None:
+    """Make sure a player exists; an entry that is there stays as it is, but takes a name if one is given."""
+    tx.execute(
+        """INSERT INTO players (game_id, player_id, name, created_at, updated_at)
+           VALUES (:game_id, :player_id, :name, :now, :now)
+           ON CONFLICT (game_id, player_id) DO UPDATE SET name = excluded.name, updated_at = excluded.updated_at
+           WHERE excluded.name IS NOT NULL""",
+        {"game_id": game_id, "player_id": player_id, "name": name, "now": clock.stamp()},
+    )
+
+
+def forget_player(tx: sqlite3.Connection, game_id: int, player_id: str) -> bool:
+    """Delete the person and keep the sums; returns whether there was anything to forget.
+
+    Gone afterwards: the registry entry, the identities, and every kept body and signature of the player's
+    transactions, conflicts and events, since those hold addresses. Left: ids, quantities and money.
+    """
+    key = {"game_id": game_id, "player_id": player_id}
+    found = tx.execute("DELETE FROM players WHERE game_id = :game_id AND player_id = :player_id", key).rowcount
+    emptied = tx.execute(
+        """UPDATE transactions SET raw_body = NULL, signature = NULL
+           WHERE game_id = :game_id AND player_id = :player_id AND raw_body IS NOT NULL""",
+        key,
+    ).rowcount
+    tx.execute("UPDATE conflicts SET raw_body = NULL WHERE game_id = :game_id AND player_id = :player_id", key)
+    tx.execute("UPDATE events SET raw_body = NULL WHERE game_id = :game_id AND player_id = :player_id", key)
+    return found + emptied > 0
+
+
+def put_item(tx: sqlite3.Connection, game_id: int, sku: str, name: str | None) -> bool:
+    """Store an item; returns whether it is new."""
+    now = clock.stamp()
+    row = tx.execute(
+        """INSERT INTO items (game_id, sku, name, created_at, updated_at)
+           VALUES (:game_id, :sku, :name, :now, :now)
+           ON CONFLICT (game_id, sku) DO UPDATE SET name = excluded.name, updated_at = excluded.updated_at
+           RETURNING created_at""",
+        {"game_id": game_id, "sku": sku, "name": name, "now": now},
+    ).fetchone()
+    return bool(row["created_at"] == now)
+
+
+def delete_item(tx: sqlite3.Connection, game_id: int, sku: str) -> bool:
+    key = {"game_id": game_id, "sku": sku}
+    return tx.execute("DELETE FROM items WHERE game_id = :game_id AND sku = :sku", key).rowcount > 0
+
+
+def items(connection: sqlite3.Connection, game_id: int) -> list[sqlite3.Row]:
+    return connection.execute(
+        "SELECT sku, name FROM items WHERE game_id = :game_id ORDER BY sku", {"game_id": game_id}
+    ).fetchall()
+
+
+def _put_identities(tx: sqlite3.Connection, game_id: int, player_id: str, identities: Mapping[str, str]) -> None:
+    key = {"game_id": game_id, "player_id": player_id}
+    tx.execute("DELETE FROM identities WHERE game_id = :game_id AND player_id = :player_id", key)
+    for provider, subject in identities.items():
+        taken = tx.execute(
+            """INSERT INTO identities (game_id, provider, subject, player_id)
+               VALUES (:game_id, :provider, :subject, :player_id)
+               ON CONFLICT (game_id, provider, subject) DO NOTHING RETURNING 1""",
+            {**key, "provider": provider, "subject": subject},
+        ).fetchone()
+        if taken is None:
+            raise RegistryError(f"the {provider} identity belongs to another player")
+
+
+def first_unknown_item(connection: sqlite3.Connection, game_id: int, skus: Iterable[str]) -> str | None:
+    """The first of these that is not registered."""
+    return next((sku for sku in skus if not has_item(connection, game_id, sku)), None)
