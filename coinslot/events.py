@@ -1,0 +1,53 @@
+"""Facts from partners that credit nothing, kept once each."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+
+from coinslot import clock
+
+
+def record(
+    tx: sqlite3.Connection,
+    *,
+    game_id: int,
+    partner: str,
+    type: str,
+    dedupe_key: str,
+    data: Mapping[str, object],
+    raw_body: bytes,
+    is_test: bool,
+    external_id: str | None = None,
+    player_id: str | None = None,
+    occurred_at: str | None = None,
+) -> bool:
+    """Store an event unless it is known by its ``dedupe_key``; returns whether it is new."""
+    key = {"game_id": game_id, "partner": partner, "dedupe_key": dedupe_key}
+    known = tx.execute(
+        "SELECT 1 FROM events WHERE game_id = :game_id AND partner = :partner AND dedupe_key = :dedupe_key", key
+    ).fetchone()
+    if known is not None:
+        return False
+    # The feed's ids have no gaps from repeats: one is taken only for a row that will be there.
+    (event_id,) = tx.execute(
+        "UPDATE sequences SET last_id = last_id + 1 WHERE name = 'events' RETURNING last_id"
+    ).fetchone()
+    tx.execute(
+        """INSERT INTO events (id, game_id, partner, type, dedupe_key, external_id, player_id, data, raw_body, is_test,
+                               occurred_at, received_at)
+           VALUES (:id, :game_id, :partner, :type, :dedupe_key, :external_id, :player_id, :data, :raw_body, :is_test,
+                   :occurred_at, :now)""",
+        {
+            **key,
+            "id": event_id,
+            "type": type,
+            "external_id": external_id,
+            "player_id": player_id,
+            "data": json.dumps(dict(data)),
+            "raw_body": raw_body,
+            "is_test": int(is_test),
+            "occurred_at": occurred_at,
+            "now": clock.stamp(),
+        },
+    )
+    return True

@@ -1,0 +1,88 @@
+"""Exact numbers out of JSON: nothing here ever passes through a float.
+
+JSON parsed by :func:`parse_json` holds ``int``, ``Decimal`` and ``str``; the readers below turn those into whole
+numbers and decimal text, and refuse what is not exactly that. Limits come first: ``int()`` of a Decimal with a huge
+exponent takes seconds, and a number of 5,000 digits raises before we see it.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+QUANTITY_DIGITS = 40  # what the feed promises for a quantity
+MINOR_DIGITS = 18  # what fits the database's 64-bit integers
+FIGURE_DIGITS = 30
+
+_NUMBER = re.compile(r"-?[0-9]{1,60}(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,3})?")
+
+
+def parse_json(raw: bytes, parse_float: Callable[[str], Any] | None = None) -> Any:
+    """JSON from UTF-8 bytes, numbers as ``int`` and ``Decimal``. Raises ValueError for anything else.
+
+    Refused besides bad JSON: NaN and Infinity, nesting too deep to parse, integers too long to parse, and text with
+    half of a surrogate pair, which no database column could keep.
+    """
+    try:
+        text = raw.decode("utf-8")
+        document = json.loads(text, parse_float=parse_float or _decimal, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if "\\u" in text:
+        _refuse_half_surrogates(document)
+    return document
+
+
+def whole(value: object, digits: int) -> int:
+    """A whole number of at most ``digits`` digits from an int, Decimal or numeric text; else ValueError.
+
+    ``1000``, ``"1000"``, ``1e21`` and ``10.0`` are whole; ``1.5``, ``true`` and ``""`` are not.
+    """
+    number = _number(value)
+    # adjusted() is the exponent of the first digit: this bounds the size before any big integer is made.
+    if number and (number.adjusted() >= digits or number.adjusted() < 0):
+        raise ValueError("out of range" if number.adjusted() >= digits else "not a whole number")
+    if number != number.to_integral_value():
+        raise ValueError("not a whole number")
+    return int(number)
+
+
+def figure(value: object) -> str:
+    """The exact decimal text of a money figure, as many digits as were sent; else ValueError."""
+    number = _number(value)
+    if abs(number.adjusted()) >= FIGURE_DIGITS or len(number.as_tuple().digits) > FIGURE_DIGITS:
+        raise ValueError("out of range")
+    return format(number, "f")
+
+
+def _number(value: object) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+        raise ValueError("not a number")
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+        raise ValueError("not a number")
+    return Decimal(value.strip() if isinstance(value, str) else value)
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise ValueError("a number is out of range") from None
+
+
+def _no_constant(word: str) -> Any:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _refuse_half_surrogates(document: Any) -> None:
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            value.encode("utf-8")  # UnicodeEncodeError is a ValueError
+        elif isinstance(value, dict):
+            waiting.extend(value)
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)

@@ -1,0 +1,75 @@
+"""One installation: its settings, its folder, and the parts that stand on them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
+
+from coinslot import owner
+from coinslot.db import Database
+from coinslot.games import Games, Setting
+from coinslot.observations import Observations
+from coinslot.vault import Vault
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says, read once by ``app.py``."""
+
+    home: Path
+    master_key: str | None = field(repr=False)
+    public_url: str
+    trusted_proxies: int
+
+
+class LinkError(Exception):
+    """A setup link that is not to be followed; ``is_spent`` when it once was good."""
+
+    def __init__(self, message: str, is_spent: bool) -> None:
+        super().__init__(message)
+        self.is_spent = is_spent
+
+
+class Installation:
+    """Built without touching the disk; the parts open what they need when they are first used."""
+
+    def __init__(self, settings: Settings, catalogue: Mapping[str, Setting], secret_names: Mapping[str, str]) -> None:
+        self.settings = settings
+        self.catalogue = catalogue
+        self.secret_names = secret_names
+        self.database = Database(settings.home)
+        self.vault = Vault(settings.home, settings.master_key)
+        self.games = Games(self.database, self.vault, catalogue)
+        self.observations = Observations(self.database, self.vault)
+
+    def prepare(self) -> None:
+        """Make ready to serve: folder, database and master key exist and belong together.
+
+        Raises SchemaError or VaultError, and then nothing may be served.
+        """
+        self.database.prepare()
+        self.vault.prepare(self.database)
+
+    def new_setup_link(self) -> str | None:
+        """The link on which the owner sets the first password; None once there is one."""
+        if owner.has_password(self.database.read()):
+            return None
+        token = self._setup_tokens().dumps(self.database.write_here(owner.setup_nonce))
+        return f"{self.settings.public_url.rstrip('/')}/setup?token={token}"
+
+    def check_setup_token(self, token: str) -> None:
+        """Raises :class:`LinkError` unless this is the newest link, not expired, and there is no password yet."""
+        try:
+            nonce = self._setup_tokens().loads(token, max_age=owner.SETUP_LINK_SECONDS)
+        except SignatureExpired:
+            raise LinkError("this setup link has expired", is_spent=True) from None
+        except BadSignature:
+            raise LinkError("this is not a setup link", is_spent=False) from None
+        connection = self.database.read()
+        if owner.has_password(connection) or not owner.is_setup_nonce(connection, nonce):
+            raise LinkError("this setup link has been used or replaced", is_spent=True)
+
+    def _setup_tokens(self) -> URLSafeTimedSerializer:
+        key = self.vault.current(self.database.read()).derive("setup link")
+        return URLSafeTimedSerializer(key, salt="setup")

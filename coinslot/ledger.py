@@ -1,0 +1,452 @@
+"""The ledger: what was credited to whom, once.
+
+``UNIQUE (game_id, partner, external_id)`` decides who is first; everyone after that is a duplicate, and hears the first
+answer again, or a conflict, and is credited nothing. Transactions, grants and entries are only ever added. A credit's
+rows, its feed id and the deliveries it causes are one write: all of them are on the disk, or none.
+"""
+
+import hashlib
+import json
+import sqlite3
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from coinslot import clock, counters, outbox, registry
+from coinslot.exact import QUANTITY_DIGITS
+
+# UUIDv5 namespace (RFC 9562, section 5.5) of every transaction id Coinslot gives out. Never to be changed: the ids
+# of old orders must come out the same on a machine that has only a backup.
+NAMESPACE = uuid.UUID("0c5d1a2e-6f0b-4f3c-9a51-c01500000001")
+
+NO_HASH = "0" * 64
+
+
+class LedgerError(Exception):
+    """A credit that cannot be made. Nothing of it is stored."""
+
+
+class UnknownPlayerError(LedgerError):
+    """The player is not registered with the game."""
+
+
+class UnknownItemError(LedgerError):
+    """An item is not registered with the game; ``sku`` is the first such."""
+
+    def __init__(self, sku: str) -> None:
+        super().__init__("an item is not registered")
+        self.sku = sku
+
+
+class EmptyCreditError(LedgerError):
+    """There is nothing to credit, and the partner's contract does not allow that."""
+
+
+class ConflictError(LedgerError):
+    """The transaction is known with other content. ``transaction_id`` is the row that was credited."""
+
+    def __init__(self, transaction_id: int) -> None:
+        super().__init__("the transaction is known with other content")
+        self.transaction_id = transaction_id
+
+
+@dataclass(frozen=True)
+class Money:
+    """What the partner said about money. None is "not said"; ``figures`` holds every figure under its own name."""
+
+    currency: str | None = None
+    gross_minor: int | None = None
+    subtotal_minor: int | None = None
+    tax_minor: int | None = None
+    usd_gross: str | None = None
+    usd_tax: str | None = None
+    usd_fee: str | None = None
+    usd_net: str | None = None
+    usd_unit: str | None = None
+    figures: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Credit:
+    """A verified report of a partner, in our words: goods for one player.
+
+    ``external_id`` is the unique key, ``reference`` the same as the partner writes it. ``keys`` are other ids to find
+    the transaction by; one of kind ``signature`` may credit only once. ``former_ids`` are external ids and
+    ``known_by`` keys under which an earlier report may have been stored that did not carry this ``external_id``.
+    """
+
+    game_id: int
+    game_slug: str
+    partner: str
+    external_id: str
+    reference: str
+    kind: str
+    player_id: str
+    lines: tuple[tuple[str, int], ...]
+    fingerprint: str
+    raw_body: bytes = field(repr=False)
+    signature: str = field(repr=False)
+    signed_with: str
+    answer_status: int
+    answer_body: str
+    is_test: bool = False
+    money: Money = Money()
+    occurred_at: str | None = None
+    session_metadata: str | None = None
+    keys: tuple[tuple[str, str], ...] = ()
+    former_ids: tuple[str, ...] = ()
+    known_by: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def public_id(self) -> str:
+        return public_id(self.game_slug, self.partner, self.external_id)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a game does about players (``reject``, ``create``, ``accept``) and items (``reject``, ``accept``) unknown."""
+
+    unknown_player: str = "reject"
+    unknown_item: str = "reject"
+    may_be_empty: bool = True
+
+
+@dataclass(frozen=True)
+class Credited:
+    """The transaction as it stands, and the answer its partner was given first."""
+
+    public_id: str
+    answer_status: int
+    answer_body: str
+    is_new: bool
+
+
+def public_id(game_slug: str, partner: str, external_id: str) -> str:
+    """The id under which game and partner know a transaction: the same for the same order, for ever."""
+    return str(uuid.uuid5(NAMESPACE, json.dumps([game_slug, partner, external_id], ensure_ascii=True)))
+
+
+def fingerprint(*parts: object, lines: Iterable[tuple[str, int]]) -> str:
+    """What tells a retry from a conflict: some facts and the multiset of (sku, amount), in any order."""
+    return _digest([*parts, sorted((sku, str(amount)) for sku, amount in lines)])
+
+
+def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
+    """Credit once. Returns the first answer, whether this call made it or an earlier one.
+
+    Raises :class:`ConflictError`, then :class:`UnknownPlayerError`, :class:`UnknownItemError`,
+    :class:`EmptyCreditError`, in this order; the caller's write is rolled back, and the same report may
+    succeed later.
+    """
+    known = _stored_under_other_id(tx, wanted)
+    if known is not None:
+        return _repeat(tx, wanted, known)
+
+    lines = _merged(wanted.lines)
+    is_test = wanted.is_test or registry.RESERVED_ID in (wanted.player_id, *(sku for sku, _ in lines))
+    transaction_id = _insert_transaction(tx, wanted, lines, is_test)
+    if transaction_id is None:
+        return _repeat(tx, wanted, _by_external_id(tx, wanted, wanted.external_id))
+    for kind, value in wanted.keys:
+        _insert_key(tx, wanted, kind, value, transaction_id)
+
+    if not registry.has_player(tx, wanted.game_id, wanted.player_id):
+        if rules.unknown_player == "reject":
+            raise UnknownPlayerError("the player is not registered")
+        if rules.unknown_player == "create":
+            registry.register_player(tx, wanted.game_id, wanted.player_id)
+    if rules.unknown_item == "reject":
+        unknown = registry.first_unknown_item(tx, wanted.game_id, (sku for sku, _ in wanted.lines))
+        if unknown is not None:
+            raise UnknownItemError(unknown)
+    if not lines and not rules.may_be_empty:
+        raise EmptyCreditError("there is nothing to credit")
+
+    grant_id = _insert_grant(tx, wanted, transaction_id, lines, is_test)
+    outbox.enqueue_grant(tx, wanted.game_id, grant_id, "grant.created", wanted.player_id)
+    counters.add(tx, wanted.game_id, wanted.partner, "credited.test" if is_test else "credited")
+    return Credited(wanted.public_id, wanted.answer_status, wanted.answer_body, is_new=True)
+
+
+def is_credited(connection: sqlite3.Connection, wanted: Credit) -> bool:
+    """Whether the same report was credited before: no question about its player needs asking again."""
+    known = _stored_under_other_id(connection, wanted) or _find_external_id(connection, wanted, wanted.external_id)
+    return known is not None
+
+
+def record_conflict(tx: sqlite3.Connection, refused: Credit, transaction_id: int) -> None:
+    """Keep a conflicting report for a person, once per content however often it comes."""
+    tx.execute(
+        """INSERT INTO conflicts (game_id, partner, transaction_id, external_id, player_id, fingerprint, raw_body,
+                                  seen, first_at, last_at)
+           VALUES (:game_id, :partner, :transaction_id, :external_id, :player_id, :fingerprint, :raw_body,
+                   1, :now, :now)
+           ON CONFLICT (transaction_id, external_id, fingerprint)
+           DO UPDATE SET seen = seen + 1, last_at = excluded.last_at""",
+        {
+            "game_id": refused.game_id,
+            "partner": refused.partner,
+            "transaction_id": transaction_id,
+            "external_id": refused.external_id,
+            "player_id": refused.player_id,
+            "fingerprint": refused.fingerprint,
+            "raw_body": refused.raw_body,
+            "now": clock.stamp(),
+        },
+    )
+    counters.add(tx, refused.game_id, refused.partner, "conflict")
+
+
+def feed(connection: sqlite3.Connection, game_id: int, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
+    """Grants with an id above ``after``, in order, as the game reads them; and whether there are more."""
+    rows = connection.execute(
+        """SELECT g.id, g.kind, g.player_id, g.reverses, g.policy, g.is_test, g.created_at,
+                  t.public_id, t.partner, t.reference
+           FROM grants g JOIN transactions t ON t.id = g.transaction_id
+           WHERE g.game_id = :game_id AND g.id > :after ORDER BY g.id LIMIT :limit""",
+        {"game_id": game_id, "after": after, "limit": limit + 1},
+    ).fetchall()
+    page = rows[:limit]
+    lines: dict[int, list[dict[str, Any]]] = {row["id"]: [] for row in page}
+    if page:
+        entries = connection.execute(
+            """SELECT e.grant_id, e.sku, e.quantity FROM entries e JOIN grants g ON g.id = e.grant_id
+               WHERE g.game_id = :game_id AND g.id > :after AND g.id <= :last ORDER BY e.grant_id, e.sku""",
+            {"game_id": game_id, "after": after, "last": page[-1]["id"]},
+        )
+        for entry in entries:
+            lines[entry["grant_id"]].append({"sku": entry["sku"], "quantity": int(entry["quantity"])})
+    grants = [
+        {
+            "id": row["id"],
+            "transaction_id": row["public_id"],
+            "partner": row["partner"],
+            "external_id": row["reference"],
+            "kind": row["kind"],
+            "player_id": row["player_id"],
+            "items": lines[row["id"]],
+            "reverses": row["reverses"],
+            "policy": row["policy"],
+            "is_test": bool(row["is_test"]),
+            "created_at": row["created_at"],
+        }
+        for row in page
+    ]
+    return grants, len(rows) > limit
+
+
+def granted(connection: sqlite3.Connection, game_id: int, player_id: str) -> dict[str, int]:
+    """The sum of a player's entries per item. Test traffic does not count."""
+    sums: dict[str, int] = {}
+    rows = connection.execute(
+        "SELECT sku, quantity FROM entries WHERE game_id = :game_id AND player_id = :player_id AND is_test = 0",
+        {"game_id": game_id, "player_id": player_id},
+    )
+    for row in rows:
+        sums[row["sku"]] = sums.get(row["sku"], 0) + int(row["quantity"])
+    return sums
+
+
+def verify(connection: sqlite3.Connection, newest: int | None = None) -> Iterator[str]:
+    """Check the hash chain, whole or over the ``newest`` rows; yields one sentence per thing that is wrong."""
+    first_id = 0
+    if newest is not None:
+        (last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM transactions").fetchone()
+        first_id = last_id - newest
+    previous_hash: str | None = NO_HASH if first_id <= 0 else None
+    rows = connection.execute("SELECT * FROM transactions WHERE id > :first ORDER BY id", {"first": first_id})
+    for row in rows:
+        lines = connection.execute(
+            """SELECT e.sku, e.quantity FROM grants g JOIN entries e ON e.grant_id = g.id
+               WHERE g.transaction_id = :id AND g.kind = :kind""",
+            {"id": row["id"], "kind": row["kind"]},
+        ).fetchall()
+        if previous_hash is not None and row["previous_hash"] != previous_hash:
+            yield f"transaction {row['public_id']} does not follow the row before it"
+        if row["row_hash"] != _row_hash(row, [(line["sku"], int(line["quantity"])) for line in lines]):
+            yield f"transaction {row['public_id']} or its grant was changed"
+        previous_hash = row["row_hash"]
+
+
+def _stored_under_other_id(connection: sqlite3.Connection, wanted: Credit) -> sqlite3.Row | None:
+    """The transaction that an earlier report of the same purchase left under an id other than this one's."""
+    if not wanted.former_ids and not wanted.known_by:
+        return None
+    known = _by_key(connection, wanted, "alias", wanted.external_id)
+    for kind, value in wanted.known_by:
+        known = known or _by_key(connection, wanted, kind, value)
+    for external_id in wanted.former_ids:
+        known = known or _find_external_id(connection, wanted, external_id, has_alias=False)
+    return known
+
+
+def _repeat(tx: sqlite3.Connection, wanted: Credit, known: sqlite3.Row) -> Credited:
+    if known["fingerprint"] != wanted.fingerprint:
+        raise ConflictError(known["id"])
+    if known["external_id"] != wanted.external_id:
+        _insert_key(tx, wanted, "alias", wanted.external_id, known["id"])
+    counters.add(tx, wanted.game_id, wanted.partner, "duplicate")
+    return Credited(known["public_id"], known["answer_status"], known["answer_body"], is_new=False)
+
+
+def _by_external_id(connection: sqlite3.Connection, wanted: Credit, external_id: str) -> sqlite3.Row:
+    row = _find_external_id(connection, wanted, external_id)
+    assert row is not None, "the unique key was taken, so there is a row"
+    return row
+
+
+def _find_external_id(
+    connection: sqlite3.Connection, wanted: Credit, external_id: str, has_alias: bool | None = None
+) -> sqlite3.Row | None:
+    row: sqlite3.Row | None = connection.execute(
+        """SELECT id, public_id, external_id, fingerprint, answer_status, answer_body FROM transactions
+           WHERE game_id = :game_id AND partner = :partner AND external_id = :external_id""",
+        {"game_id": wanted.game_id, "partner": wanted.partner, "external_id": external_id},
+    ).fetchone()
+    if row is None or has_alias is None:
+        return row
+    alias = connection.execute(
+        """SELECT 1 FROM transaction_keys
+           WHERE game_id = :game_id AND partner = :partner AND kind = 'alias' AND transaction_id = :id""",
+        {"game_id": wanted.game_id, "partner": wanted.partner, "id": row["id"]},
+    ).fetchone()
+    return row if (alias is not None) == has_alias else None
+
+
+def _by_key(connection: sqlite3.Connection, wanted: Credit, kind: str, value: str) -> sqlite3.Row | None:
+    """The transaction with this key; among several the one with the same content, else the oldest."""
+    row: sqlite3.Row | None = connection.execute(
+        """SELECT t.id, t.public_id, t.external_id, t.fingerprint, t.answer_status, t.answer_body
+           FROM transaction_keys k JOIN transactions t ON t.id = k.transaction_id
+           WHERE k.game_id = :game_id AND k.partner = :partner AND k.kind = :kind AND k.value = :value
+           ORDER BY CASE WHEN t.fingerprint = :fingerprint THEN 0 ELSE 1 END, t.id LIMIT 1""",
+        {
+            "game_id": wanted.game_id,
+            "partner": wanted.partner,
+            "kind": kind,
+            "value": value,
+            "fingerprint": wanted.fingerprint,
+        },
+    ).fetchone()
+    return row
+
+
+def _insert_transaction(
+    tx: sqlite3.Connection, wanted: Credit, lines: list[tuple[str, int]], is_test: bool
+) -> int | None:
+    """Insert the row that decides; None when the unique key is taken."""
+    previous = tx.execute("SELECT row_hash FROM transactions ORDER BY id DESC LIMIT 1").fetchone()
+    money = wanted.money
+    row: dict[str, Any] = {
+        "public_id": wanted.public_id,
+        "game_id": wanted.game_id,
+        "partner": wanted.partner,
+        "external_id": wanted.external_id,
+        "reference": wanted.reference,
+        "kind": wanted.kind,
+        "player_id": wanted.player_id,
+        "currency": money.currency,
+        "gross_minor": money.gross_minor,
+        "subtotal_minor": money.subtotal_minor,
+        "tax_minor": money.tax_minor,
+        "usd_gross": money.usd_gross,
+        "usd_tax": money.usd_tax,
+        "usd_fee": money.usd_fee,
+        "usd_net": money.usd_net,
+        "usd_unit": money.usd_unit,
+        "figures": json.dumps(dict(money.figures)),
+        "session_metadata": wanted.session_metadata,
+        "fingerprint": wanted.fingerprint,
+        "raw_body": wanted.raw_body,
+        "body_sha256": hashlib.sha256(wanted.raw_body).hexdigest(),
+        "signature": wanted.signature,
+        "signed_with": wanted.signed_with,
+        "answer_status": wanted.answer_status,
+        "answer_body": wanted.answer_body,
+        "is_test": int(is_test),
+        "occurred_at": wanted.occurred_at,
+        "received_at": clock.stamp(),
+        "previous_hash": NO_HASH if previous is None else previous["row_hash"],
+    }
+    row["row_hash"] = _row_hash(row, lines)
+    inserted = tx.execute(
+        """INSERT INTO transactions
+               (public_id, game_id, partner, external_id, reference, kind, player_id, currency, gross_minor,
+                subtotal_minor, tax_minor, usd_gross, usd_tax, usd_fee, usd_net, usd_unit, figures, session_metadata,
+                fingerprint, raw_body, body_sha256, signature, signed_with, answer_status, answer_body, is_test,
+                occurred_at, received_at, previous_hash, row_hash)
+           VALUES
+               (:public_id, :game_id, :partner, :external_id, :reference, :kind, :player_id, :currency, :gross_minor,
+                :subtotal_minor, :tax_minor, :usd_gross, :usd_tax, :usd_fee, :usd_net, :usd_unit, :figures,
+                :session_metadata, :fingerprint, :raw_body, :body_sha256, :signature, :signed_with, :answer_status,
+                :answer_body, :is_test, :occurred_at, :received_at, :previous_hash, :row_hash)
+           ON CONFLICT (game_id, partner, external_id) DO NOTHING RETURNING id""",
+        row,
+    ).fetchone()
+    return None if inserted is None else int(inserted["id"])
+
+
+def _insert_key(tx: sqlite3.Connection, wanted: Credit, kind: str, value: str, transaction_id: int) -> None:
+    """Raises :class:`ConflictError` when the key is a signature that has credited already."""
+    key = {"game_id": wanted.game_id, "partner": wanted.partner, "kind": kind, "value": value, "id": transaction_id}
+    if kind == "signature":
+        taken = tx.execute(
+            """SELECT transaction_id FROM transaction_keys
+               WHERE game_id = :game_id AND partner = :partner AND kind = 'signature' AND value = :value""",
+            key,
+        ).fetchone()
+        if taken is not None:  # the partial unique index would refuse it too, without saying whose it is
+            raise ConflictError(taken["transaction_id"])
+    tx.execute(
+        """INSERT INTO transaction_keys (game_id, partner, kind, value, transaction_id)
+           VALUES (:game_id, :partner, :kind, :value, :id)
+           ON CONFLICT (game_id, partner, kind, value, transaction_id) DO NOTHING""",
+        key,
+    )
+
+
+def _insert_grant(
+    tx: sqlite3.Connection, wanted: Credit, transaction_id: int, lines: list[tuple[str, int]], is_test: bool
+) -> int:
+    (grant_id,) = tx.execute(
+        "UPDATE sequences SET last_id = last_id + 1 WHERE name = 'grants' RETURNING last_id"
+    ).fetchone()
+    common = {"game_id": wanted.game_id, "player_id": wanted.player_id, "is_test": int(is_test), "grant_id": grant_id}
+    tx.execute(
+        """INSERT INTO grants (id, game_id, transaction_id, kind, player_id, is_test, created_at)
+           VALUES (:grant_id, :game_id, :transaction_id, :kind, :player_id, :is_test, :now)""",
+        {**common, "transaction_id": transaction_id, "kind": wanted.kind, "now": clock.stamp()},
+    )
+    tx.executemany(
+        """INSERT INTO entries (grant_id, sku, quantity, game_id, player_id, is_test)
+           VALUES (:grant_id, :sku, :quantity, :game_id, :player_id, :is_test)""",
+        [{**common, "sku": sku, "quantity": str(quantity)} for sku, quantity in lines],
+    )
+    return int(grant_id)
+
+
+def _merged(lines: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    """One line per item, so that a game may read them into a mapping. Raises LedgerError above 40 digits."""
+    sums: dict[str, int] = {}
+    for sku, quantity in lines:
+        sums[sku] = sums.get(sku, 0) + quantity
+    if any(abs(quantity) >= 10**QUANTITY_DIGITS for quantity in sums.values()):
+        raise LedgerError(f"a quantity has more than {QUANTITY_DIGITS} digits")
+    return list(sums.items())
+
+
+# The columns the chain covers: everything but what forgetting a player empties.
+_CHAINED = (
+    "previous_hash public_id game_id partner external_id reference kind player_id currency gross_minor subtotal_minor "
+    "tax_minor usd_gross usd_tax usd_fee usd_net usd_unit figures session_metadata fingerprint body_sha256 signed_with "
+    "answer_status answer_body is_test occurred_at received_at"
+).split()
+
+
+def _row_hash(row: Mapping[str, Any] | sqlite3.Row, lines: Iterable[tuple[str, int]]) -> str:
+    return _digest([*(row[column] for column in _CHAINED), sorted((sku, str(quantity)) for sku, quantity in lines)])
+
+
+def _digest(parts: list[object]) -> str:
+    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
