@@ -1,0 +1,96 @@
+"""The map of the house. Every door is one line below; nothing here touches the disk.
+
+Walk an order through it: Appcharge knocks at ``handlers/appcharge/orders.py`` (``report_order``), where ``verify_call``
+proves the caller (``handlers/appcharge/signature.py``) and ``ledger.credit`` credits (``coinslot/ledger.py``), inside one
+write of ``coinslot/db.py``. Playtem is ``handlers/playtem/credit.py``; the game reads at ``handlers/game``.
+"""
+
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from coinslot.db import BusyError
+from coinslot.games import COMMON_SECRETS, COMMON_SETTINGS
+from coinslot.installation import Installation, Settings
+from handlers import appcharge, commands, dashboard, game, health, plain_error, playtem
+
+PARTNERS = (appcharge.partner, playtem.partner)  # a new partner is one name here
+LARGEST_BODY = 1024 * 1024
+
+
+def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
+    """The application. Raises ValueError, which names the variable, when the environment is malformed."""
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    log_to_stderr(app.logger, logging.getLogger("coinslot"))
+
+    settings = read_settings(environment)
+    app.extensions["coinslot"] = Installation(
+        settings,
+        catalogue=COMMON_SETTINGS | {key: setting for partner in PARTNERS for key, setting in partner.settings.items()},
+        secret_names=COMMON_SECRETS | {name: about for partner in PARTNERS for name, about in partner.secrets.items()},
+    )
+    app.extensions["coinslot.partners"] = PARTNERS
+    if settings.trusted_proxies:
+        # The n-th address from the right is the one our own proxies saw; anything further left a caller may invent.
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=settings.trusted_proxies, x_proto=settings.trusted_proxies
+        )
+
+    for partner in PARTNERS:
+        app.register_blueprint(partner.blueprint)
+    app.register_blueprint(game.bp)
+    app.register_blueprint(dashboard.bp)
+    app.register_blueprint(health.bp)
+    commands.register(app)
+
+    # Who knocked decides how an error is told: by the first word of the path.
+    dialects = {partner.blueprint.name: partner.refuse for partner in PARTNERS} | {"game": game.refuse}
+
+    @app.errorhandler(Exception)
+    def tell(error: Exception) -> Response:
+        refuse = dialects.get(request.path.split("/")[1], plain_error)
+        if isinstance(error, HTTPException):
+            response = refuse(error.code or 500, error.name)
+            for name, value in error.get_headers():
+                if name in ("Allow", "Location", "Retry-After"):
+                    response.headers[name] = value
+            return response
+        if isinstance(error, BusyError):
+            app.logger.error("%s %s was not answered: %s", request.method, request.endpoint, error)
+            return refuse(503, "Busy; please try again")
+        error_id = secrets.token_hex(4)
+        app.logger.error("error %s in %s %s", error_id, request.method, request.endpoint, exc_info=error)
+        return refuse(503, f"Our own trouble, logged as {error_id}; please try again")
+
+    return app
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    proxies = environment.get("COINSLOT_TRUSTED_PROXIES", "0")
+    if not (proxies.isascii() and proxies.isdigit() and int(proxies) <= 10):
+        raise ValueError("COINSLOT_TRUSTED_PROXIES: use a number of proxies, 0 to 10")
+    public_url = environment.get("COINSLOT_PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
+    if not public_url.startswith(("http://", "https://")):
+        raise ValueError("COINSLOT_PUBLIC_URL: use an http:// or https:// address")
+    return Settings(
+        home=Path(environment.get("COINSLOT_HOME", "instance")).absolute(),
+        master_key=environment.get("COINSLOT_MASTER_KEY"),
+        public_url=public_url,
+        trusted_proxies=int(proxies),
+    )
+
+
+def log_to_stderr(*loggers: logging.Logger) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s"))
+    for logger in loggers:
+        logger.setLevel(logging.INFO)
+        logger.handlers = [handler]

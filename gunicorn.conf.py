@@ -1,0 +1,46 @@
+"""How ``gunicorn wsgi:app`` serves. gunicorn finds this file by its name; its own command-line options win."""
+
+import os
+
+bind = os.environ.get("COINSLOT_BIND", "127.0.0.1:8000")  # loopback: the world comes through a proxy with TLS
+# SQLite has one writer at a time, so more workers buy little; set here because this file would overrule the variable.
+workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+worker_class = "gthread"
+threads = 8  # waiting for the disk together is what makes grouped commits pay
+timeout = 30
+graceful_timeout = 20  # longer than any write may wait
+keepalive = 15
+limit_request_line = 8190  # Playtem's whole purchase is in the query string
+control_socket_disable = True  # one socket per user would be shared by every installation on the machine
+forwarded_allow_ips = ""  # gunicorn itself believes no proxy header; COINSLOT_TRUSTED_PROXIES decides, in app.py
+# For whoever switches the access log on: the path without its query, where Playtem's signature stands.
+access_log_format = '%(h)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s %(M)sms'
+
+
+def on_starting(server):
+    """Before anything is served: folder, database and key exist and belong together, or the start fails in words."""
+    from app import create_app
+    from coinslot.db import DatabaseError
+    from coinslot.vault import VaultError
+
+    try:
+        server.coinslot = create_app().extensions["coinslot"]
+        server.coinslot.prepare()
+    except (DatabaseError, VaultError, OSError, ValueError) as error:
+        raise SystemExit(f"Coinslot does not start: {error}") from None
+
+
+def when_ready(server):
+    """The one token that ever reaches a log: the link on which the owner sets the first password."""
+    link = server.coinslot.new_setup_link()
+    if link is not None:
+        server.log.info("Set up this installation (the link is good for one hour): %s", link)
+    server.coinslot.database.close()  # no connection of the master's crosses into a worker
+
+
+def worker_exit(server, worker):
+    """What was observed in the last second is written too, and the writer ends with its queue empty."""
+    coinslot = worker.wsgi.extensions["coinslot"] if getattr(worker, "wsgi", None) else None
+    if coinslot is not None:
+        coinslot.observations.flush()
+        coinslot.database.close()

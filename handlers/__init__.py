@@ -1,0 +1,103 @@
+"""Who knocks: one room per caller. Rooms do not import each other; what they share stands in ``coinslot``.
+
+This page holds what every room needs of the house: the installation, the card on which a partner's room says what it
+brings, the check at the door, and the note about a call that was refused.
+"""
+
+import base64
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from flask import Blueprint, Response, current_app, jsonify, request
+
+from coinslot.addresses import is_allowed
+from coinslot.games import Game, Setting
+from coinslot.installation import Installation
+from coinslot.observations import Refusal
+
+KEPT_BODY_BYTES = 48 * 1024  # of a refused call; 64 KiB once it is Base64
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a simulated partner: what is sent, and what a healthy server answers.
+
+    ``expect`` gets the status and the body and says what is wrong with them, or None.
+    """
+
+    title: str
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes | None
+    expected: str
+    expect: Callable[[int, bytes], str | None]
+
+
+@dataclass(frozen=True)
+class Partner:
+    """What a partner's room brings to the house; ``app.py`` lists them.
+
+    ``urls`` are the addresses to paste into the partner's dashboard, field -> path with ``{game}``. ``secrets`` and
+    ``settings`` are the names the owner may set. ``missing`` says in sentences what a game still lacks for this
+    partner; ``simulate`` plays the partner against a running server.
+    """
+
+    name: str
+    title: str
+    blueprint: Blueprint
+    urls: Mapping[str, str]
+    secrets: Mapping[str, str]
+    settings: Mapping[str, Setting]
+    is_configured: Callable[[Game], bool]
+    missing: Callable[[Game], list[str]]
+    simulate: Callable[[Game], Iterator[Call]]
+    refuse: Callable[[int, str], Response] = field(repr=False)
+
+
+def installation() -> Installation:
+    found: Installation = current_app.extensions["coinslot"]
+    return found
+
+
+def partners() -> tuple[Partner, ...]:
+    found: tuple[Partner, ...] = current_app.extensions["coinslot.partners"]
+    return found
+
+
+def plain_error(status: int, message: str) -> Response:
+    """For callers who speak no dialect of their own."""
+    response = jsonify(error=message)
+    response.status_code = status
+    return response
+
+
+def note_refusal(partner: str, endpoint: str, game: Game | None, reason: str, status: int) -> None:
+    """Keep the current request for the owner: outside the request, sealed, bounded. The caller learns nothing of it."""
+    body = request.get_data(cache=True) if reason != "too_large" else b""
+    installation().observations.refused(
+        Refusal(
+            game_id=None if game is None else game.id,
+            game_slug="" if game is None else game.slug,
+            partner=partner,
+            endpoint=endpoint,
+            reason=reason,
+            status=status,
+            remote_address=request.remote_addr or "",
+            body_size=len(body),
+            request={
+                "method": request.method,
+                "path": request.path[:512],
+                "query": request.query_string[:8192].decode("latin-1"),
+                "signature": request.headers.get("signature", "")[:512],
+                "token": request.headers.get("x-publisher-token", "")[:512],
+                "content_type": request.headers.get("content-type", "")[:128],
+                "body": base64.b64encode(body[:KEPT_BODY_BYTES]).decode("ascii"),
+            },
+        )
+    )
+
+
+def is_address_allowed(game: Game, partner: str) -> bool:
+    """The socket's address, or the one the trusted proxies name, against the partner's allowlist."""
+    return is_allowed(game.settings[f"allowlist.{partner}"], request.remote_addr or "")

@@ -1,0 +1,50 @@
+"""For whoever watches the process: is it up, and could it credit something now."""
+
+import shutil
+import sqlite3
+
+from flask import Blueprint, Response, current_app, jsonify
+
+from coinslot.db import DatabaseError
+from coinslot.vault import VaultError
+from handlers import installation
+
+LEAST_FREE_BYTES = 64 * 1024 * 1024
+
+bp = Blueprint("health", __name__)
+
+
+@bp.get("/healthz")
+def healthz() -> Response:
+    """The process answers. Touches nothing."""
+    return jsonify(status="ok")
+
+
+@bp.get("/readyz")
+def readyz() -> Response:
+    """A credit could be made now: the writer gets its lock, the key is there, the disk has room. 503 if not."""
+    house = installation()
+    checks = {"database": "ok", "key": "ok", "disk": "ok"}
+    try:
+        house.database.write(_touch_nothing)
+    except (DatabaseError, sqlite3.Error, OSError) as error:
+        current_app.logger.error("not ready: %s", error)
+        checks["database"] = "not writable"
+    try:
+        house.vault.current(house.database.read())
+    except (VaultError, DatabaseError, sqlite3.Error, OSError) as error:
+        current_app.logger.error("not ready: %s", error)
+        checks["key"] = "missing or wrong"
+    try:
+        if shutil.disk_usage(house.settings.home).free < LEAST_FREE_BYTES:
+            checks["disk"] = "nearly full"
+    except OSError:
+        checks["disk"] = "unknown"
+    is_ready = all(state == "ok" for state in checks.values())
+    response = jsonify(status="ready" if is_ready else "not ready", checks=checks)
+    response.status_code = 200 if is_ready else 503
+    return response
+
+
+def _touch_nothing(tx: sqlite3.Connection) -> None:
+    """Takes the lock and begins; with nothing changed the commit writes nothing, so a caller cannot wear the disk."""

@@ -1,0 +1,171 @@
+"""The one call Playtem makes: verify, credit every item or none, answer an empty 200."""
+
+import json
+from typing import Any
+
+from flask import Response, current_app, request
+
+from coinslot import games, ledger, lookup, registry
+from coinslot.games import Game
+from coinslot.keyring import SecretValue
+from handlers import installation, is_address_allowed, note_refusal
+from handlers.playtem.payload import Order, PayloadError, decode, verify
+
+PARTNER = "playtem"
+
+ANY_OTHER_ERROR, UNKNOWN_ITEM, BAD_PAYLOAD, UNKNOWN_USER = 400, 402, 407, 408
+
+
+def credit_to_game(game_slug: str) -> Response:
+    """Credit the items of one purchase, all or none."""
+    if request.method != "GET":
+        return method_not_allowed()
+    game = installation().games.by_slug(game_slug)
+    if game is None or not is_configured(game):
+        note_refusal(PARTNER, "credit", None, "unknown_game", 404)
+        return not_found()
+    return _credit(game, None)
+
+
+def credit_by_app_id() -> Response:
+    """The same, for a studio with several games: ``playtem.app_id`` says whose call it is."""
+    if request.method != "GET":
+        return method_not_allowed()
+    try:
+        order = decode(_payload("payload"))
+    except PayloadError as error:
+        note_refusal(PARTNER, "credit", None, error.reason, 500)
+        return refuse(BAD_PAYLOAD, "The payload cannot be decoded")
+    game = installation().games.by_setting("playtem.app_id", order.app_id)
+    if game is None or not is_configured(game):
+        note_refusal(PARTNER, "credit", None, "unknown_game", 500)
+        return refuse(BAD_PAYLOAD, "The signature does not match")
+    return _credit(game, order)
+
+
+def _credit(game: Game, order: Order | None) -> Response:
+    house = installation()
+    if not is_address_allowed(game, PARTNER):
+        note_refusal(PARTNER, "credit", game, "address", 403)
+        return Response("Forbidden\n", 403, mimetype="text/plain")
+
+    try:
+        order = order or decode(
+            _payload(game.settings["playtem.parameter"]), game.is_on("playtem.accept_single_quotes")
+        )
+        signer, matched_format = verify(order, game.keys("playtem.secret"), game.settings)
+    except PayloadError as error:
+        note_refusal(PARTNER, "credit", game, error.reason, 500)
+        is_forged = error.reason in ("signature", "app_id")
+        return refuse(BAD_PAYLOAD, "The signature does not match" if is_forged else "The payload cannot be decoded")
+    house.observations.key_used(game.id, signer.name, signer.slot)
+
+    wanted = to_credit(order, game, signer, matched_format)
+    try:
+        rules = lookup.rules(house.database, game, wanted, may_be_empty=False)
+        credited = house.database.write(lambda tx: credit_and_learn(tx, wanted, rules, game, order))
+    except ledger.ConflictError as error:
+        known = error.transaction_id
+        house.database.write(lambda tx: ledger.record_conflict(tx, wanted, known))
+        return _refuse(ANY_OTHER_ERROR, "This transaction was credited before with other content", "conflict", game)
+    except ledger.UnknownPlayerError:
+        return _refuse(UNKNOWN_USER, f"User #{order.user_id} doesn't exist", "unknown_player", game)
+    except ledger.UnknownItemError as error:
+        return _refuse(UNKNOWN_ITEM, f"Item #{error.sku} doesn't exist", "unknown_item", game)
+    except ledger.EmptyCreditError:
+        return _refuse(ANY_OTHER_ERROR, "There are no items to credit", "malformed", game)
+    except lookup.LookupFailedError as error:
+        current_app.logger.error("playtem %s: a purchase could not be credited: %s", game.slug, error)
+        return refuse(ANY_OTHER_ERROR, "The game's server did not answer; please try again")
+    if credited.is_new:
+        current_app.logger.info(
+            "playtem %s: credited transaction %s, signature format %s", game.slug, wanted.reference, matched_format
+        )
+    return answer(credited.answer_status, credited.answer_body)
+
+
+def is_configured(game: Game) -> bool:
+    return bool(game.keys("playtem.secret"))
+
+
+def _payload(parameter: str) -> str:
+    """The one value of the parameter, whose case the guide itself does not keep."""
+    values = [value for name, value in request.args.items(multi=True) if name.lower() == parameter.lower()]
+    if len(values) != 1:
+        raise PayloadError("malformed")
+    return values[0]
+
+
+def to_credit(order: Order, game: Game, signer: SecretValue, matched_format: str) -> ledger.Credit:
+    """An order in the ledger's words. Items are ids without a quantity: one id twice is two of it."""
+    player_id = _player_id(order.user_id, game)
+    lines = tuple((item, 1) for item in order.items)
+    return ledger.Credit(
+        game_id=game.id,
+        game_slug=game.slug,
+        partner=PARTNER,
+        external_id=order.transaction_id,
+        reference=order.transaction_id,
+        kind="reward",
+        player_id=player_id,
+        lines=lines,
+        fingerprint=ledger.fingerprint(order.user_id, lines=lines),
+        raw_body=request.query_string,
+        signature=order.signature,
+        signed_with=f"{signer.label} {matched_format}",
+        answer_status=200,
+        answer_body="",
+        keys=(("signature", order.signature),),
+    )
+
+
+def credit_and_learn(tx: Any, wanted: ledger.Credit, rules: ledger.Rules, game: Game, order: Order) -> ledger.Credited:
+    """Credit; and where nobody has set the game's AppId, let its first real, verified call set it."""
+    credited = ledger.credit(tx, wanted, rules)
+    is_test = registry.RESERVED_ID in (wanted.player_id, *order.items)
+    if not game.settings["playtem.app_id"] and not is_test:
+        games.set_setting(tx, installation().catalogue, game.slug, "playtem.app_id", order.app_id, actor="playtem")
+    return credited
+
+
+def answer(status: int, body: str) -> Response:
+    return Response(body, status, mimetype="application/json", headers={"Cache-Control": "no-store"})
+
+
+def refuse(code: int, message: str) -> Response:
+    """Playtem's error dialect: HTTP 500 whatever happened; the code is in the body."""
+    return answer(500, json.dumps({"ErrorCode": code, "ErrorMessage": message}))
+
+
+def refuse_http(status: int, message: str) -> Response:
+    """For trouble outside a conversation: what HTTP itself refuses keeps its status, our own faults are error 400."""
+    if status == 404:
+        return not_found()
+    if status == 405:
+        return method_not_allowed()
+    return refuse(ANY_OTHER_ERROR, message)
+
+
+def method_not_allowed() -> Response:
+    """Flask runs a GET's view for HEAD too, and a HEAD must not credit."""
+    return Response(status=405, headers={"Allow": "GET"})
+
+
+def not_found() -> Response:
+    return Response("Not Found\n", 404, mimetype="text/plain")
+
+
+def _refuse(code: int, message: str, reason: str, game: Game) -> Response:
+    note_refusal(PARTNER, "credit", game, reason, 500)
+    return refuse(code, message)
+
+
+def _player_id(user_id: str, game: Game) -> str:
+    """Whom Playtem means: its guide says the Facebook user id, its linking call the game's own."""
+    meaning = game.settings["playtem.user_id"]
+    if meaning == "player" or user_id == registry.RESERVED_ID:
+        return user_id
+    linked = registry.player_by_identity(installation().database.read(), game.id, "facebook", user_id)
+    if linked is None and meaning == "facebook":
+        return f"facebook:{user_id}"  # nobody's id, so the rule for unknown players decides
+    return linked or user_id
