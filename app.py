@@ -1,8 +1,8 @@
 """The map of the house. Every door is one line below; nothing here touches the disk.
 
 Walk an order through it: Appcharge knocks at ``handlers/appcharge/orders.py`` (``report_order``), where ``verify_call``
-proves the caller (``handlers/appcharge/signature.py``) and ``ledger.credit`` credits (``coinslot/ledger.py``), inside one
-write of ``coinslot/db.py``. Playtem is ``handlers/playtem/credit.py``; the game reads at ``handlers/game``.
+proves the caller (``handlers/appcharge/signature.py``) and ``ledger.credit`` credits (``coinslot/ledger.py``), inside
+one write of ``coinslot/db.py``. Playtem is ``handlers/playtem/credit.py``; the game reads at ``handlers/game``.
 """
 
 import logging
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flask import Flask, Response, request
+from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -29,6 +30,8 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
     """The application. Raises ValueError, which names the variable, when the environment is malformed."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app.json = DefaultJSONProvider(app)
+    app.json.sort_keys = False  # answers read in the order they are written in
     log_to_stderr(app.logger, logging.getLogger("coinslot"))
 
     settings = read_settings(environment)

@@ -43,6 +43,10 @@ class EmptyCreditError(LedgerError):
     """There is nothing to credit, and the partner's contract does not allow that."""
 
 
+class QuantityError(LedgerError):
+    """A quantity is larger than the feed promises to carry."""
+
+
 class ConflictError(LedgerError):
     """The transaction is known with other content. ``transaction_id`` is the row that was credited."""
 
@@ -135,9 +139,9 @@ def fingerprint(*parts: object, lines: Iterable[tuple[str, int]]) -> str:
 def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
     """Credit once. Returns the first answer, whether this call made it or an earlier one.
 
-    Raises :class:`ConflictError`, then :class:`UnknownPlayerError`, :class:`UnknownItemError`,
-    :class:`EmptyCreditError`, in this order; the caller's write is rolled back, and the same report may
-    succeed later.
+    Raises :class:`ConflictError`, :class:`QuantityError`, :class:`UnknownPlayerError`, :class:`UnknownItemError` or
+    :class:`EmptyCreditError`, the first that applies in this order; the caller's write is rolled back, and the
+    same report may succeed later.
     """
     known = _stored_under_other_id(tx, wanted)
     if known is not None:
@@ -271,8 +275,6 @@ def verify(connection: sqlite3.Connection, newest: int | None = None) -> Iterato
 
 def _stored_under_other_id(connection: sqlite3.Connection, wanted: Credit) -> sqlite3.Row | None:
     """The transaction that an earlier report of the same purchase left under an id other than this one's."""
-    if not wanted.former_ids and not wanted.known_by:
-        return None
     known = _by_key(connection, wanted, "alias", wanted.external_id)
     for kind, value in wanted.known_by:
         known = known or _by_key(connection, wanted, kind, value)
@@ -427,12 +429,12 @@ def _insert_grant(
 
 
 def _merged(lines: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
-    """One line per item, so that a game may read them into a mapping. Raises LedgerError above 40 digits."""
+    """One line per item, so that a game may read them into a mapping. Raises QuantityError above 40 digits."""
     sums: dict[str, int] = {}
     for sku, quantity in lines:
         sums[sku] = sums.get(sku, 0) + quantity
     if any(abs(quantity) >= 10**QUANTITY_DIGITS for quantity in sums.values()):
-        raise LedgerError(f"a quantity has more than {QUANTITY_DIGITS} digits")
+        raise QuantityError(f"a quantity has more than {QUANTITY_DIGITS} digits")
     return list(sums.items())
 
 

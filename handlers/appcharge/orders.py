@@ -72,6 +72,8 @@ def report_order(game_slug: str) -> Response:
         return _refuse(400, "Unknown player", "unknown_player", game)
     except ledger.UnknownItemError as error:
         return _refuse(400, f"Unknown product {error.sku}", "unknown_item", game)
+    except ledger.QuantityError as error:
+        return _refuse(400, f"The order cannot be read: products: {error}", "malformed", game)
     except lookup.LookupFailedError as error:
         current_app.logger.error("appcharge %s: an order could not be credited: %s", game.slug, error)
         return refuse(503, "The game's server did not answer; please try again")

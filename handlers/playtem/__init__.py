@@ -1,8 +1,8 @@
 """Playtem, item credit: one GET per purchase, every detail in the query string.
 
-The answer is an empty 200 or a small JSON error. ``payload`` is Base64 of a JSON object ``AppId, AppName, UserId, Items,
-TransactionId, Signature``. The guide (Playtem Integration Guide, checked 2026-11) is short and silent on much; what is
-accepted because of that:
+The answer is an empty 200 or a small JSON error. ``payload`` is Base64 of a JSON object ``AppId, AppName, UserId,
+Items, TransactionId, Signature``. The guide (Playtem Integration Guide, checked 2026-11) is short and silent on much;
+what is accepted because of that:
 
 * Base64 in either alphabet, with or without padding, with line breaks, with ``+`` that became a blank, encoded twice.
 * JSON with double quotes, or the guide's own single quotes. Ids as numbers or text; their digits are kept as sent.

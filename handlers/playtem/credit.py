@@ -1,12 +1,13 @@
 """The one call Playtem makes: verify, credit every item or none, answer an empty 200."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Response, current_app, request
 
 from coinslot import games, ledger, lookup, registry
-from coinslot.games import Game
+from coinslot.games import Game, Setting
 from coinslot.keyring import SecretValue
 from handlers import installation, is_address_allowed, note_refusal
 from handlers.playtem.payload import Order, PayloadError, decode, verify
@@ -63,7 +64,7 @@ def _credit(game: Game, order: Order | None) -> Response:
     wanted = to_credit(order, game, signer, matched_format)
     try:
         rules = lookup.rules(house.database, game, wanted, may_be_empty=False)
-        credited = house.database.write(lambda tx: credit_and_learn(tx, wanted, rules, game, order))
+        credited = house.database.write(lambda tx: credit_and_learn(tx, wanted, rules, game, order, house.catalogue))
     except ledger.ConflictError as error:
         known = error.transaction_id
         house.database.write(lambda tx: ledger.record_conflict(tx, wanted, known))
@@ -119,12 +120,14 @@ def to_credit(order: Order, game: Game, signer: SecretValue, matched_format: str
     )
 
 
-def credit_and_learn(tx: Any, wanted: ledger.Credit, rules: ledger.Rules, game: Game, order: Order) -> ledger.Credited:
+def credit_and_learn(
+    tx: Any, wanted: ledger.Credit, rules: ledger.Rules, game: Game, order: Order, catalogue: Mapping[str, Setting]
+) -> ledger.Credited:
     """Credit; and where nobody has set the game's AppId, let its first real, verified call set it."""
     credited = ledger.credit(tx, wanted, rules)
     is_test = registry.RESERVED_ID in (wanted.player_id, *order.items)
-    if not game.settings["playtem.app_id"] and not is_test:
-        games.set_setting(tx, installation().catalogue, game.slug, "playtem.app_id", order.app_id, actor="playtem")
+    if not is_test and not games.stored_settings(tx, game.id).get("playtem.app_id"):
+        games.set_setting(tx, catalogue, game.slug, "playtem.app_id", order.app_id, actor="playtem")
     return credited
 
 

@@ -1,0 +1,175 @@
+"""Fixtures every room's tests stand on: an installation in a temporary folder, a game with keys, a named cast.
+
+The cast: ``alice`` and ``bob`` are registered players, ``mallory`` is nobody. ``coins`` and ``gems`` are items.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app import create_app
+from coinslot import games, keyring, registry
+from coinslot.installation import Installation
+from handlers.appcharge.signature import sign
+
+MAIN_KEY = "test-main-key-0123456789"
+TOKEN = "test-publisher-token"
+PLAYTEM_SECRET = "test-playtem-secret"
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Flask]:
+    app = create_app({"COINSLOT_HOME": str(tmp_path / "home")})
+    app.testing = False  # errors are answered in their dialect, as they are in production
+    house: Installation = app.extensions["coinslot"]
+    house.prepare()
+    yield app
+    house.observations.flush()
+    house.database.close()
+
+
+@pytest.fixture
+def house(app: Flask) -> Installation:
+    found: Installation = app.extensions["coinslot"]
+    return found
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def db(house: Installation) -> Callable[..., list[dict[str, Any]]]:
+    """Rows of a query, from a connection of the test's own."""
+
+    def rows(sql: str, **values: Any) -> list[dict[str, Any]]:
+        connection = sqlite3.connect(house.database.path)
+        connection.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in connection.execute(sql, values)]
+        finally:
+            connection.close()
+
+    return rows
+
+
+@pytest.fixture
+def clock() -> Iterator[Any]:
+    """One clock for everything, standing still until the test moves it."""
+    with time_machine.travel(time.time(), tick=False) as traveller:
+        yield traveller
+
+
+class Studio:
+    """A game as its owner has set it up, and the means to change that."""
+
+    def __init__(self, house: Installation, slug: str) -> None:
+        self.house = house
+        self.slug = slug
+        self.token = house.database.write_here(lambda tx: games.add(tx, slug, slug.title(), "test"))
+
+    @property
+    def row(self) -> sqlite3.Row:
+        return games.find(self.house.database.read(), self.slug)
+
+    def secret(self, name: str, value: str) -> None:
+        self.house.database.write_here(lambda tx: keyring.put(tx, self.house.vault, self.row, name, value, "test"))
+
+    def rotate(self, name: str, value: str) -> None:
+        self.house.database.write_here(lambda tx: keyring.rotate(tx, self.house.vault, self.row, name, value, "test"))
+
+    def retire(self, name: str) -> None:
+        self.house.database.write_here(lambda tx: keyring.retire(tx, self.row, name, "test"))
+
+    def config(self, key: str, value: str) -> None:
+        catalogue = self.house.catalogue
+        self.house.database.write_here(lambda tx: games.set_setting(tx, catalogue, self.slug, key, value, "test"))
+
+    def player(self, *player_ids: str) -> None:
+        for player_id in player_ids:
+            self.house.database.write_here(
+                lambda tx, player_id=player_id: registry.put_player(tx, self.row["id"], player_id, {})
+            )
+
+    def item(self, *skus: str) -> None:
+        for sku in skus:
+            self.house.database.write_here(lambda tx, sku=sku: registry.put_item(tx, self.row["id"], sku, None))
+
+
+@pytest.fixture
+def studio(house: Installation) -> Studio:
+    studio = Studio(house, "demo")
+    studio.secret("appcharge.main_key", MAIN_KEY)
+    studio.secret("appcharge.publisher_token", TOKEN)
+    studio.secret("playtem.secret", PLAYTEM_SECRET)
+    studio.player("alice", "bob")
+    studio.item("coins", "gems")
+    return studio
+
+
+def order(**changed: Any) -> dict[str, Any]:
+    """A paid order; written by hand after the documentation's field table."""
+    document = {
+        "orderId": "68e25eebdcb1278",
+        "purchaseId": "pr_750b85591e16",
+        "appChargePaymentId": "68e25eebd76543210",
+        "purchaseDateAndTimeUtc": "2026-07-21T14:17:27.329Z",
+        "playerId": "alice",
+        "bundleName": "Starter Pack",
+        "sku": "starterpack",
+        "products": [{"amount": 1000, "sku": "coins", "name": "Gold Coins"}, {"amount": 5, "sku": "gems"}],
+        "priceInCents": 999,
+        "currency": "USD",
+        "subTotal": 850,
+        "tax": 149,
+        "action": "purchase",
+        "actionStatus": "completed",
+        "sessionMetadata": '{"shard":3}',
+        "awardFlow": "auto",
+    }
+    return {name: value for name, value in (document | changed).items() if value is not ...}
+
+
+def appcharge_headers(body: bytes, key: str = MAIN_KEY, token: str = TOKEN, at: float | None = None) -> dict[str, str]:
+    timestamp = str(int((time.time() if at is None else at) * 1000))
+    return {
+        "Content-Type": "application/json",
+        "x-publisher-token": token,
+        "signature": sign(body, key.encode(), timestamp),
+    }
+
+
+@pytest.fixture
+def post_order(client: FlaskClient) -> Callable[..., Any]:
+    """Post an order as Appcharge does; ``raw`` replaces the JSON, other keywords change the order's fields."""
+
+    def post(
+        raw: bytes | None = None, game: str = "demo", headers: dict[str, str] | None = None, **changed: Any
+    ) -> Any:
+        body = json.dumps(order(**changed), separators=(",", ":")).encode() if raw is None else raw
+        return client.post(f"/appcharge/{game}/orders", data=body, headers=headers or appcharge_headers(body))
+
+    return post
+
+
+@pytest.fixture
+def feed(client: FlaskClient, studio: Studio) -> Callable[..., Any]:
+    """The grants the game reads, after a cursor."""
+
+    def read(after: int = 0, limit: int = 1000) -> Any:
+        answer = client.get(
+            f"/game/v1/grants?after={after}&limit={limit}", headers={"Authorization": f"Bearer {studio.token}"}
+        )
+        assert answer.status_code == 200, answer.text
+        return answer.json["grants"]
+
+    return read
