@@ -1,0 +1,41 @@
+"""What was granted: the feed the game reads, how far it has come, and the sums."""
+
+from flask import Response, jsonify
+
+from coinslot import games, ledger
+from handlers import installation
+from handlers.game.problems import ProblemError, caller, checked, read_body, whole_argument
+from handlers.game.schemas import Ack
+
+MOST_GRANTS = 1000
+
+_ack = Ack()
+
+
+def feed() -> Response:
+    """Grants after a cursor, oldest first. Ids rise in commit order, so nothing ever appears behind the cursor."""
+    game = caller()
+    after = whole_argument("after", 0, 0, 10**18 - 1)
+    limit = whole_argument("limit", 100, 1, MOST_GRANTS)
+    with installation().database.snapshot() as connection:
+        grants, has_more = ledger.feed(connection, game.id, after, limit)
+    return jsonify(grants=grants, next_after=grants[-1]["id"] if grants else after, has_more=has_more)
+
+
+def acknowledge() -> Response:
+    """The game has applied everything up to an id; a lower id than an earlier one changes nothing."""
+    game = caller()
+    through = read_body(_ack)["through"]
+    try:
+        acked = installation().database.write(lambda tx: games.acknowledge(tx, game.id, through))
+    except games.GameError as error:
+        raise ProblemError(422, f"through: {error}") from None
+    return jsonify(acked_through=acked)
+
+
+def granted(player_id: str) -> Response:
+    """Sums of entries per item; what the game took or gave by itself is not in them, and test traffic is not."""
+    game = caller()
+    player_id = checked(player_id, "player_id")
+    sums = ledger.granted(installation().database.read(), game.id, player_id)
+    return jsonify(player_id=player_id, granted=sums)

@@ -1,0 +1,32 @@
+"""Items: what there is to give."""
+
+from flask import Response, jsonify
+
+from coinslot import registry
+from handlers import installation
+from handlers.game.problems import ProblemError, caller, checked, read_body
+from handlers.game.schemas import Item
+
+_item = Item()
+
+
+def put(sku: str) -> tuple[Response, int]:
+    game = caller()
+    sku = checked(sku, "sku")
+    name = read_body(_item).get("name")
+    is_new = installation().database.write(lambda tx: registry.put_item(tx, game.id, sku, name))
+    return jsonify(sku=sku, name=name), 201 if is_new else 200
+
+
+def delete(sku: str) -> tuple[str, int]:
+    """Orders for it are refused from now on, where unknown items are; what was granted stays."""
+    game = caller()
+    sku = checked(sku, "sku")
+    if not installation().database.write(lambda tx: registry.delete_item(tx, game.id, sku)):
+        raise ProblemError(404, "There is no such item")
+    return "", 204
+
+
+def listing() -> Response:
+    game = caller()
+    return jsonify(items=[dict(row) for row in registry.items(installation().database.read(), game.id)])

@@ -1,0 +1,157 @@
+"""Players: who may receive, and the profile a store shows them."""
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Response, jsonify
+from werkzeug.security import generate_password_hash
+
+from coinslot import audit, registry
+from coinslot.registry import RegistryError
+from handlers import installation
+from handlers.game.problems import (
+    LARGEST_BULK_BODY,
+    ProblemError,
+    caller,
+    check,
+    checked,
+    conflict,
+    read_body,
+    read_object,
+)
+from handlers.game.schemas import COLUMN_FIELDS, MOST_PASSWORDS, Player, Players
+
+_player, _players = Player(), Players()
+
+
+def show(player_id: str) -> Response:
+    game = caller()
+    entry = registry.player(installation().database.read(), game.id, checked(player_id, "player_id"))
+    if entry is None:
+        raise ProblemError(404, "There is no such player")
+    return jsonify(_shown(entry))
+
+
+def replace(player_id: str) -> tuple[Response, int]:
+    """The whole entry anew; only the password, which the game cannot read back, stays unless the body names it."""
+    game = caller()
+    player_id = checked(player_id, "player_id")
+    wanted = _hashed(read_body(_player))
+
+    def store(tx: sqlite3.Connection) -> tuple[bool, dict[str, Any]]:
+        is_new = registry.put_player(tx, game.id, player_id, _entry(wanted, registry.player(tx, game.id, player_id)))
+        return is_new, _stored(tx, game.id, player_id)
+
+    is_new, entry = _write(store)
+    return jsonify(_shown(entry)), 201 if is_new else 200
+
+
+def merge(player_id: str) -> Response:
+    """A merge patch (RFC 7396): what is named changes, null removes, everything else stays."""
+    game = caller()
+    player_id = checked(player_id, "player_id")
+    patch = read_object()
+    # The patch as a whole says nothing a schema could check; what comes of it does. But for the password.
+    password = _hashed(check(_player, {name: patch.pop(name) for name in ("password",) if name in patch}))
+
+    def store(tx: sqlite3.Connection) -> dict[str, Any]:
+        known = registry.player(tx, game.id, player_id)
+        if known is None:
+            raise ProblemError(404, "There is no such player")
+        writable = {name: value for name, value in _shown(known).items() if name in _player.fields}
+        merged = check(_player, _merged(_without_nulls(writable), patch))
+        registry.put_player(tx, game.id, player_id, _entry(merged | password, known))
+        return _stored(tx, game.id, player_id)
+
+    return jsonify(_shown(_write(store)))
+
+
+def replace_many() -> Response:
+    """Up to 1,000 entries, all of them or none."""
+    game = caller()
+    wanted = read_body(_players, LARGEST_BULK_BODY)["players"]
+    if sum(entry.get("password") is not None for entry in wanted) > MOST_PASSWORDS:
+        raise ProblemError(422, f"players: at most {MOST_PASSWORDS} entries of one call may carry a password")
+    entries = {entry.pop("player_id"): _hashed(entry) for entry in wanted}
+    if len(entries) != len(wanted):
+        raise ProblemError(422, "players: a player_id occurs twice")
+
+    def store(tx: sqlite3.Connection) -> int:
+        return sum(
+            registry.put_player(tx, game.id, player_id, _entry(entry, registry.player(tx, game.id, player_id)))
+            for player_id, entry in entries.items()
+        )
+
+    created = _write(store)
+    return jsonify(created=created, replaced=len(entries) - created)
+
+
+def forget(player_id: str) -> tuple[str, int]:
+    """Forget the person and keep the sums."""
+    game = caller()
+    player_id = checked(player_id, "player_id")
+
+    def store(tx: sqlite3.Connection) -> bool:
+        is_forgotten = registry.forget_player(tx, game.id, player_id)
+        if is_forgotten:
+            audit.record(tx, game.id, "game", "player.forget", player_id)
+        return is_forgotten
+
+    if not installation().database.write(store):
+        raise ProblemError(404, "There is no such player")
+    return "", 204
+
+
+def _write(store: Any) -> Any:
+    try:
+        return installation().database.write(store)
+    except RegistryError as error:
+        raise conflict(error) from None
+
+
+def _hashed(wanted: dict[str, Any]) -> dict[str, Any]:
+    """The entry with its password's hash. Hashing takes long, so it is done before anything is locked."""
+    if "password" in wanted:
+        password = wanted.pop("password")
+        wanted["password_hash"] = None if password is None else generate_password_hash(password)
+    return wanted
+
+
+def _entry(wanted: Mapping[str, Any], known: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Columns, identities and profile out of what the game sent."""
+    entry: dict[str, Any] = {name: wanted.get(name) for name in COLUMN_FIELDS}
+    entry["password_hash"] = wanted.get("password_hash", known["password_hash"] if known else None)
+    entry["identities"] = wanted.get("identities", {})
+    apart = (*COLUMN_FIELDS, "password_hash", "identities")
+    entry["profile"] = {name: value for name, value in wanted.items() if name not in apart and value is not None}
+    return entry
+
+
+def _stored(tx: sqlite3.Connection, game_id: int, player_id: str) -> dict[str, Any]:
+    entry = registry.player(tx, game_id, player_id)
+    assert entry is not None, "it was stored a moment ago, in this write"
+    return entry
+
+
+def _shown(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry as the game reads it: everything but the password."""
+    shown = {name: entry[name] for name in ("player_id", *COLUMN_FIELDS, "identities", "created_at", "updated_at")}
+    return {**entry["profile"], **shown, "has_password": entry["password_hash"] is not None}
+
+
+def _merged(target: Any, patch: Any) -> Any:
+    """RFC 7396, section 2."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = _merged(result.get(name), value)
+    return result
+
+
+def _without_nulls(document: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if value is not None}
