@@ -61,7 +61,10 @@ def _number(value: object) -> Decimal:
         raise ValueError("not a number")
     if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
         raise ValueError("not a number")
-    return Decimal(value.strip() if isinstance(value, str) else value)
+    number = Decimal(value.strip() if isinstance(value, str) else value)
+    if not number.is_finite():
+        raise ValueError("not a number")
+    return number
 
 
 def _decimal(text: str) -> Decimal:

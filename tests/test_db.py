@@ -1,0 +1,291 @@
+"""The writer: all or nothing, together under one fsync, one process at a time, five seconds at most."""
+
+import multiprocessing
+import sqlite3
+import threading
+import time
+
+import pytest
+
+from coinslot import db as database_module
+from coinslot.db import SCHEMA_VERSION, BusyError, Database, DatabaseError, SchemaError, WriteLock
+
+
+@pytest.fixture
+def database(tmp_path):
+    database = Database(tmp_path / "home")
+    database.prepare()
+    yield database
+    database.close()
+
+
+def put(name, value="1"):
+    def write(tx):
+        tx.execute(
+            "INSERT INTO installation (name, value, updated_at) VALUES (:name, :value, 'now')",
+            {"name": name, "value": value},
+        )
+        return name
+
+    return write
+
+
+def names(database):
+    return [row["name"] for row in database.read().execute("SELECT name FROM installation ORDER BY name")]
+
+
+class TestFile:
+    def test_folder_and_files_are_the_owners_alone(self, database):
+        assert database.home.stat().st_mode & 0o777 == 0o700
+        database.write(put("a"))
+        for path in database.home.iterdir():
+            assert path.stat().st_mode & 0o777 == 0o600, path
+
+    def test_settings_of_every_connection(self, database):
+        for connection in (database.read(), database_module.connect(database.path)):
+            settings = {
+                name: connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("journal_mode", "synchronous", "foreign_keys", "mmap_size")
+            }
+            assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "mmap_size": 0}
+
+    def test_preparing_twice_changes_nothing(self, database):
+        database.write(put("a"))
+        database.prepare()
+        assert names(database) == ["a"]
+
+    def test_reading_connections_cannot_write(self, database):
+        with pytest.raises(sqlite3.OperationalError):
+            put("a")(database.read())
+
+    @pytest.mark.parametrize("version", [0, SCHEMA_VERSION + 1, 999])
+    def test_another_schema_version_is_neither_read_nor_written(self, tmp_path, version):
+        database = Database(tmp_path / "home")
+        database.prepare()
+        connection = sqlite3.connect(database.path)
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.close()
+        fresh = Database(tmp_path / "home")
+
+        with pytest.raises(SchemaError, match="schema version"):
+            fresh.read()
+        with pytest.raises(DatabaseError, match="schema version"):
+            fresh.write(put("a"))
+        with pytest.raises(SchemaError):
+            fresh.write_here(put("a"))
+        if version > SCHEMA_VERSION:
+            with pytest.raises(SchemaError, match="newer"):
+                fresh.prepare()
+
+    def test_a_strangers_file_is_left_alone(self, tmp_path):
+        home = tmp_path / "home"
+        home.mkdir()
+        connection = sqlite3.connect(home / "coinslot.db")
+        connection.execute("CREATE TABLE theirs (x)")
+        connection.commit()
+        connection.close()
+        with pytest.raises(SchemaError, match="not a Coinslot database"):
+            Database(home).prepare()
+
+    def test_a_migration_and_its_version_commit_together(self, database, monkeypatch):
+        database.write(put("a"))
+        database.close()
+
+        def add_column(tx):
+            tx.execute("ALTER TABLE installation ADD COLUMN extra TEXT")
+
+        def break_halfway(tx):
+            tx.execute("ALTER TABLE installation ADD COLUMN more TEXT")
+            raise RuntimeError("halfway")
+
+        monkeypatch.setattr(database_module, "SCHEMA_VERSION", SCHEMA_VERSION + 2)
+        monkeypatch.setattr(
+            database_module, "MIGRATIONS", {SCHEMA_VERSION + 1: add_column, SCHEMA_VERSION + 2: break_halfway}
+        )
+        with pytest.raises(RuntimeError, match="halfway"):
+            database.prepare()
+
+        assert database.version() == SCHEMA_VERSION + 1
+        connection = database_module.connect(database.path)
+        columns = [row["name"] for row in connection.execute("SELECT name FROM pragma_table_info('installation')")]
+        connection.close()
+        assert columns == ["name", "value", "updated_at", "extra"]
+
+
+class TestWrites:
+    def test_a_write_is_on_the_disk_when_it_returns(self, database):
+        assert database.write(put("a")) == "a"
+        assert names(database) == ["a"]
+
+    def test_an_error_leaves_nothing_and_does_not_touch_its_neighbours(self, database):
+        gate, begun = threading.Event(), threading.Event()
+        outcomes = {}
+
+        def slow(tx):
+            begun.set()
+            gate.wait(5)
+            return put("slow")(tx)
+
+        def failing(tx):
+            put("half")(tx)
+            raise KeyError("mine")
+
+        def run(name, function):
+            try:
+                outcomes[name] = database.write(function)
+            except Exception as error:
+                outcomes[name] = error
+
+        threads = [threading.Thread(target=run, args=("slow", slow))]
+        threads[0].start()
+        assert begun.wait(5)
+        for name, function in {"failing": failing, "clash": put("slow"), "good": put("good")}.items():
+            threads.append(threading.Thread(target=run, args=(name, function)))
+            threads[-1].start()
+        gate.set()
+        for thread in threads:
+            thread.join(10)
+
+        assert outcomes["slow"] == "slow"
+        assert outcomes["good"] == "good"
+        assert isinstance(outcomes["failing"], KeyError)
+        assert isinstance(outcomes["clash"], sqlite3.IntegrityError)
+        assert names(database) == ["good", "slow"]
+
+    def test_waiting_writes_share_one_commit(self, database):
+        commits = []
+        connection = database_module.connect(database.path)
+        gate = threading.Event()
+
+        def versions(tx):
+            gate.wait(5)
+            commits.append(connection.execute("PRAGMA data_version").fetchone()[0])
+
+        threads = [threading.Thread(target=database.write, args=(versions,))]
+        threads += [threading.Thread(target=database.write, args=(put(f"n{number}"),)) for number in range(20)]
+        for thread in threads:
+            thread.start()
+        gate.set()
+        for thread in threads:
+            thread.join(10)
+        after = connection.execute("PRAGMA data_version").fetchone()[0]
+        connection.close()
+
+        assert len(names(database)) == 20
+        assert after - commits[0] < 20
+
+    def test_a_caller_waits_five_seconds_and_a_write_not_begun_never_runs(self, database, monkeypatch):
+        monkeypatch.setattr(database_module, "WAIT_SECONDS", 0.2)
+        database.write(put("before"))
+        other = WriteLock(database.home / "write.lock")
+        with other, pytest.raises(BusyError):
+            database.write(put("withdrawn"))
+        monkeypatch.setattr(database_module, "WAIT_SECONDS", 5)
+        database.write(put("after"))
+        assert names(database) == ["after", "before"]
+
+    def test_a_write_here_is_rolled_back_whole(self, database):
+        def failing(tx):
+            put("half")(tx)
+            raise KeyError("mine")
+
+        with pytest.raises(KeyError):
+            database.write_here(failing)
+        assert names(database) == []
+
+    def test_the_writer_survives_a_transaction_that_sqlite_gave_up(self, database):
+        database.write(put("a"))
+
+        def end_the_transaction(tx):
+            tx.execute("ROLLBACK")
+            raise sqlite3.OperationalError("disk I/O error")
+
+        with pytest.raises(DatabaseError):
+            database.write(end_the_transaction)
+        assert database.write(put("b")) == "b"
+        assert names(database) == ["a", "b"]
+
+    def test_ledger_tables_refuse_changes(self, database):
+        def insert(tx):
+            tx.execute(
+                """INSERT INTO games (slug, name, api_token_hash, revision, created_at)
+                   VALUES ('g', 'g', 'h', 'r', 'now')"""
+            )
+            tx.execute(
+                """INSERT INTO transactions (public_id, game_id, partner, external_id, reference, kind, player_id,
+                       fingerprint, raw_body, body_sha256, signature, signed_with, answer_status, answer_body,
+                       is_test, received_at, previous_hash, row_hash)
+                   VALUES ('u', 1, 'p', 'e', 'e', 'purchase', 'a', 'f', x'00', 's', 's', 'k', 200, '', 0, 'now', '0',
+                           '1')"""
+            )
+            tx.execute(
+                """INSERT INTO grants (id, game_id, transaction_id, kind, player_id, is_test, created_at)
+                   VALUES (1, 1, 1, 'purchase', 'a', 0, 'now')"""
+            )
+            tx.execute("INSERT INTO entries VALUES (1, 'coins', '5', 1, 'a', 0)")
+
+        database.write(insert)
+        for statement in (
+            "UPDATE transactions SET player_id = 'b'",
+            "UPDATE transactions SET raw_body = x'01'",
+            "UPDATE transactions SET signature = 'other'",
+            "DELETE FROM transactions",
+            "UPDATE grants SET player_id = 'b'",
+            "DELETE FROM grants",
+            "UPDATE entries SET quantity = '500'",
+            "DELETE FROM entries",
+            "INSERT INTO entries VALUES (1, 'gems', '5.5', 1, 'a', 0)",
+        ):
+            with pytest.raises(sqlite3.IntegrityError):
+                database.write(lambda tx, statement=statement: tx.execute(statement))
+        database.write(lambda tx: tx.execute("UPDATE transactions SET raw_body = NULL, signature = NULL"))
+
+
+def _hammer(home, start, count, results):
+    database = Database(home)
+    start.wait()
+
+    def next_number(tx):
+        (last,) = tx.execute("SELECT last_id FROM sequences WHERE name = 'grants'").fetchone()
+        # Read, then write: lost updates would show, were two processes ever inside at once.
+        tx.execute("UPDATE sequences SET last_id = :next WHERE name = 'grants'", {"next": last + 1})
+        return last + 1
+
+    results.put([database.write(next_number) for _ in range(count)])
+    database.close()
+
+
+def test_processes_write_one_after_another(tmp_path):
+    home = tmp_path / "home"
+    Database(home).prepare()
+    context = multiprocessing.get_context("spawn")
+    start, results = context.Event(), context.Queue()
+    processes = [context.Process(target=_hammer, args=(home, start, 200, results)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    start.set()
+    numbers = [number for _ in processes for number in results.get(timeout=60)]
+    for process in processes:
+        process.join(10)
+
+    assert sorted(numbers) == list(range(1, 601))
+
+
+def test_threads_of_one_process_exclude_each_other(tmp_path):
+    lock = WriteLock(tmp_path / "lock")
+    inside = []
+    overlaps = []
+
+    def enter():
+        for _ in range(50):
+            with lock:
+                inside.append(1)
+                overlaps.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=enter) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert set(overlaps) == {1}

@@ -1,0 +1,116 @@
+"""Exact numbers and strict JSON."""
+
+import time
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coinslot import exact
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (0, 0),
+        (-0, 0),
+        ("0", 0),
+        ("000", 0),
+        (Decimal("1e21"), 10**21),
+        ("1E3", 1000),
+        ("-5", -5),
+        (" 7 ", 7),
+        (Decimal("10.000"), 10),
+        (Decimal("0e5"), 0),
+        (Decimal("0.0"), 0),
+        (10**40 - 1, 10**40 - 1),
+    ],
+)
+def test_whole(value, number):
+    assert exact.whole(value, 40) == number
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        1.0,
+        True,
+        None,
+        "",
+        " ",
+        "1.5",
+        Decimal("0.5"),
+        Decimal("1e40"),
+        10**40,
+        "1e999",
+        Decimal("1e999999999999"),
+        "0x10",
+        "1_000",
+        "١",
+        "+1",
+        "NaN",
+        "Infinity",
+        Decimal("NaN"),
+        Decimal("Infinity"),
+        [],
+        "1e-7",
+    ],
+)
+def test_not_whole(value):
+    started = time.perf_counter()
+    with pytest.raises(ValueError):
+        exact.whole(value, 40)
+    assert time.perf_counter() - started < 1  # never makes the big integer first
+
+
+@given(st.integers(-(10**40) + 1, 10**40 - 1), st.integers(0, 30))
+def test_whole_numbers_with_any_number_of_noughts_behind_the_point(number, noughts):
+    spelled = f"{number}.{'0' * noughts}" if noughts else str(number)
+    assert exact.whole(spelled, 40) == exact.whole(Decimal(spelled), 40) == number
+
+
+@given(st.integers(-(10**20), 10**20), st.integers(1, 9), st.integers(1, 20))
+def test_a_fraction_is_never_whole(number, digit, places):
+    with pytest.raises(ValueError):
+        exact.whole(f"{number}.{'0' * (places - 1)}{digit}", 40)
+
+
+@given(st.decimals(-(10**15), 10**15, allow_nan=False, allow_infinity=False, places=8))
+def test_figures_are_the_same_number_in_plain_digits(number):
+    text = exact.figure(number)
+    assert Decimal(text) == number
+    assert "e" not in text.lower()
+
+
+@pytest.mark.parametrize("value", ["", "1e31", "1e-31", "9" * 31, True, None, 1.5, "abc", Decimal("NaN")])
+def test_no_figure(value):
+    with pytest.raises(ValueError):
+        exact.figure(value)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"NaN",
+        b"-Infinity",
+        b"[" * 100000,
+        b"1" * 5000,
+        b'"\\ud800"',
+        b'{"\\udc00":1}',
+        b"1e9999999999999999999",
+        "{}".encode("utf-16"),
+        b'["a", "\\ud83d\\ud83d"]',
+    ],
+)
+def test_no_json(raw):
+    with pytest.raises(ValueError):
+        exact.parse_json(raw)
+
+
+def test_json_keeps_numbers_exact():
+    document = exact.parse_json(b'{"a": 0.1, "b": 12345678901234567890123, "c": "\\ud83d\\ude00"}')
+    assert document == {"a": Decimal("0.1"), "b": 12345678901234567890123, "c": "\U0001f600"}

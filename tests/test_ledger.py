@@ -1,0 +1,175 @@
+"""The ledger without HTTP: a connection is all it needs."""
+
+import dataclasses
+import hashlib
+import json
+import sqlite3
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coinslot import ledger, outbox
+
+
+def credit(studio, **changed):
+    wanted = ledger.Credit(
+        game_id=studio.row["id"],
+        game_slug=studio.slug,
+        partner="somebody",
+        external_id="e-1",
+        reference="e-1",
+        kind="purchase",
+        player_id="alice",
+        lines=(("coins", 5),),
+        fingerprint="same",
+        raw_body=b"body",
+        signature="signature",
+        signed_with="key/current",
+        answer_status=200,
+        answer_body="first",
+    )
+    return dataclasses.replace(wanted, **changed)
+
+
+def make(house, wanted, rules=None):
+    return house.database.write_here(lambda tx: ledger.credit(tx, wanted, rules or ledger.Rules()))
+
+
+def test_a_repeat_hears_the_first_answer_even_when_today_it_would_be_another(house, studio):
+    assert make(house, credit(studio)).is_new
+    again = make(house, credit(studio, answer_status=201, answer_body="later"))
+    assert (again.is_new, again.answer_status, again.answer_body) == (False, 200, "first")
+
+
+def test_the_unique_key_is_game_partner_and_external_id(house, studio, db):
+    other = type(studio)(house, "other")
+    other.player("alice")
+    other.item("coins")
+    for wanted in (credit(studio), credit(other), credit(studio, partner="another"), credit(studio, external_id="e-2")):
+        assert make(house, wanted).is_new
+    with pytest.raises(sqlite3.IntegrityError):
+        house.database.write_here(
+            lambda tx: tx.execute(
+                """INSERT INTO transactions (public_id, game_id, partner, external_id, reference, kind, player_id,
+                       fingerprint, body_sha256, signed_with, answer_status, answer_body, is_test, received_at,
+                       previous_hash, row_hash)
+                   SELECT 'other', game_id, partner, external_id, reference, kind, player_id, fingerprint, body_sha256,
+                       signed_with, answer_status, answer_body, is_test, received_at, previous_hash, row_hash
+                   FROM transactions WHERE id = 1"""
+            )
+        )
+
+
+def test_public_ids_are_version_5_and_differ_wherever_the_parts_do(studio):
+    ids = {
+        ledger.public_id(*parts)
+        for parts in (("a", "b", "c"), ("a", "bc", ""), ("ab", "", "c"), ('a","b', "c", ""), ("a", "b", "c2"))
+    }
+    assert len(ids) == 5
+    assert {uuid.UUID(each).version for each in ids} == {5}
+
+
+@given(
+    lines=st.lists(st.tuples(st.text(min_size=1, max_size=5), st.integers(0, 10**40)), max_size=6),
+    seed=st.randoms(use_true_random=False),
+)
+def test_a_fingerprint_knows_the_lines_but_not_their_order(lines, seed):
+    shuffled = list(lines)
+    seed.shuffle(shuffled)
+    made = ledger.fingerprint("p", 1, None, lines=lines)
+    assert ledger.fingerprint("p", 1, None, lines=shuffled) == made
+    assert ledger.fingerprint("p", "1", None, lines=lines) != made
+    assert ledger.fingerprint("p", 1, None, lines=[*lines, ("x", 1)]) != made
+
+
+def test_the_chain_covers_rows_and_lines(house, studio):
+    for number in range(5):
+        make(house, credit(studio, external_id=f"e-{number}"))
+    connection = house.database.read()
+    assert list(ledger.verify(connection)) == []
+    assert list(ledger.verify(connection, newest=2)) == []
+
+    def tamper(tx, statement):
+        tx.execute("DROP TRIGGER transactions_are_never_changed")
+        tx.execute("DROP TRIGGER transactions_are_never_deleted")
+        tx.execute("DROP TRIGGER entries_are_never_changed")
+        tx.execute(statement)
+        found.extend(ledger.verify(tx))
+        raise KeyboardInterrupt  # roll everything back
+
+    for statement, count in (
+        ("UPDATE transactions SET gross_minor = 1 WHERE id = 3", 1),
+        ("UPDATE transactions SET body_sha256 = 'x' WHERE id = 3", 1),
+        ("UPDATE transactions SET row_hash = 'x' WHERE id = 3", 2),
+        ("UPDATE entries SET quantity = '6' WHERE grant_id = 2", 1),
+    ):
+        found = []
+        with pytest.raises(KeyboardInterrupt):
+            house.database.write_here(lambda tx, statement=statement: tamper(tx, statement))
+        assert len(found) == count, (statement, found)
+
+
+def test_forgetting_a_player_keeps_the_chain_whole(house, studio, db, client):
+    make(house, credit(studio, raw_body=b"alice@example.com"))
+    client.delete("/game/v1/players/alice", headers={"Authorization": f"Bearer {studio.token}"})
+
+    (row,) = db("SELECT raw_body, signature, body_sha256 FROM transactions")
+    assert row == {
+        "raw_body": None,
+        "signature": None,
+        "body_sha256": hashlib.sha256(b"alice@example.com").hexdigest(),
+    }
+    assert list(ledger.verify(house.database.read())) == []
+    house.database.close()
+    # secure_delete is not promised for freed pages; what is promised is that no row holds it any more.
+
+
+def test_deliveries_are_owed_in_the_same_commit(house, studio, db):
+    def destination(tx, name, events):
+        tx.execute(
+            """INSERT INTO destinations (game_id, name, url, events, created_at, updated_at)
+               VALUES (:game_id, :name, 'http://127.0.0.1:1/', :events, 'now', 'now')""",
+            {"game_id": studio.row["id"], "name": name, "events": events},
+        )
+
+    for name, events in (("all", "*"), ("grants", "grant.*"), ("logins", "player.*")):
+        house.database.write_here(lambda tx, name=name, events=events: destination(tx, name, events))
+    make(house, credit(studio))
+    make(house, credit(studio))
+    rows = db("SELECT d.name, o.* FROM deliveries o JOIN destinations d ON d.id = o.destination_id ORDER BY d.name")
+    assert [(row["name"], row["state"], row["grant_id"], row["event_type"]) for row in rows] == [
+        ("all", "waiting", 1, "grant.created"),
+        ("grants", "waiting", 1, "grant.created"),
+    ]
+    assert len({row["webhook_id"] for row in rows}) == 2
+
+    with pytest.raises(ledger.UnknownPlayerError):
+        make(house, credit(studio, external_id="e-2", player_id="mallory"))
+    assert len(db("SELECT * FROM deliveries")) == 2
+    assert outbox.enqueue_grant.__doc__
+
+
+def test_feed_ids_have_no_gaps_after_refusals(house, studio, feed):
+    make(house, credit(studio))
+    with pytest.raises(ledger.UnknownItemError) as error:
+        make(house, credit(studio, external_id="e-2", lines=(("coins", 1), ("swords", 1), ("axes", 1))))
+    assert error.value.sku == "swords"
+    make(house, credit(studio, external_id="e-3"))
+    assert [grant["id"] for grant in feed()] == [1, 2]
+
+
+def test_counters_are_rolled_up_with_the_credit(house, studio, db):
+    make(house, credit(studio))
+    make(house, credit(studio))
+    make(house, credit(studio, external_id="e-2", player_id="coinslot-test"))
+    counted = {row["name"]: row["value"] for row in db("SELECT name, value FROM counters")}
+    assert counted == {"credited": 1, "credited.test": 1, "duplicate": 1}
+
+
+def test_a_credit_does_not_show_bodies_or_signatures_in_its_repr(studio):
+    shown = repr(credit(studio, raw_body=b"alice@example.com", signature="v1=abc"))
+    assert "alice@example.com" not in shown
+    assert "v1=abc" not in shown
+    assert json.dumps(shown)
