@@ -3,7 +3,6 @@
 import multiprocessing
 import sqlite3
 import threading
-import time
 
 import pytest
 

@@ -1,0 +1,82 @@
+"""Refused calls: kept without a commit in the request, sealed, bounded in number, size and time."""
+
+import json
+
+from coinslot import keyring, observations
+from coinslot.observations import Refusal
+from coinslot.vault import Sealed
+
+
+def refusal(studio, number=0, body="x"):
+    return Refusal(
+        game_id=studio.row["id"],
+        game_slug="demo",
+        partner="appcharge",
+        endpoint="orders",
+        reason="signature",
+        status=401,
+        remote_address="192.0.2.1",
+        body_size=len(body),
+        request={"body": body, "number": str(number)},
+    )
+
+
+def opened(house, row):
+    sealed = Sealed(row["ciphertext"], row["nonce"], row["key_id"])
+    return json.loads(house.vault.unseal(house.database.read(), keyring.REFUSAL_PURPOSE, sealed))
+
+
+def test_a_refusal_costs_the_request_no_commit(house, studio, db, monkeypatch):
+    monkeypatch.setattr(observations, "FLUSH_SECONDS", 3600)
+    version = house.database.read().execute("PRAGMA data_version").fetchone()[0]
+    house.observations.refused(refusal(studio))
+    assert house.database.read().execute("PRAGMA data_version").fetchone()[0] == version
+    house.observations.flush()
+    (row,) = db("SELECT * FROM refusals")
+    assert opened(house, row) == {"body": "x", "number": "0"}
+
+
+def test_the_ring_is_bounded_and_keeps_the_newest(house, studio, db, monkeypatch):
+    monkeypatch.setattr(observations, "KEPT_PER_PARTNER", 10)
+    for number in range(25):
+        house.observations.refused(refusal(studio, number))
+        if number % 7 == 0:
+            house.observations.flush()
+    house.observations.flush()
+    rows = db("SELECT * FROM refusals ORDER BY id")
+    assert [opened(house, row)["number"] for row in rows] == [str(number) for number in range(15, 25)]
+    assert db("SELECT name, value FROM counters") == [{"name": "refused.signature", "value": 25}]
+
+
+def test_a_flood_is_counted_but_not_all_kept(house, studio, db, monkeypatch):
+    monkeypatch.setattr(observations, "FLUSH_SECONDS", 3600)
+    for number in range(1000):
+        house.observations.refused(refusal(studio, number))
+    house.observations.flush()
+    assert len(db("SELECT 1 FROM refusals")) == observations.HELD_AT_MOST
+    assert db("SELECT value FROM counters") == [{"value": 1000}]
+
+
+def test_what_is_older_than_a_week_goes(house, studio, db, clock):
+    house.observations.refused(refusal(studio))
+    house.observations.flush()
+    clock.shift(8 * 24 * 3600)
+    house.observations.refused(refusal(studio, 1))
+    house.observations.flush()
+    assert [opened(house, row)["number"] for row in db("SELECT * FROM refusals")] == ["1"]
+
+
+def test_a_body_is_cut_at_64_kib(client, studio, house, db):
+    client.post("/appcharge/demo/orders", data=b"a" * 900_000, headers={"signature": "t=1,v1=00"})
+    house.observations.flush()
+    (row,) = db("SELECT * FROM refusals")
+    assert row["body_size"] == 900_000
+    assert 60_000 < len(opened(house, row)["body"]) <= 65_536
+
+
+def test_trouble_with_the_database_is_logged_and_over(house, studio, caplog):
+    house.database.write_here(lambda tx: tx.execute("DROP TABLE refusals"))
+    house.observations.refused(refusal(studio))
+    house.observations.flush()
+    assert "observations were not written" in caplog.text
+    house.observations.flush()
