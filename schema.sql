@@ -129,7 +129,7 @@ CREATE TABLE transactions (
     usd_unit         TEXT CHECK (usd_unit IN ('cents', 'dollars')),
     figures          TEXT NOT NULL DEFAULT '{}', -- JSON object: every money figure under the partner's name for it,
                                                -- its exact decimal digits as text
-    session_metadata TEXT,                     -- JSON; what the game attached when the store session began
+    session_metadata TEXT,                     -- JSON the game attached to the store session; NULL once forgotten
     fingerprint      TEXT NOT NULL,            -- tells a retry (same) from a conflict (other content)
     raw_body         BLOB,                     -- what was signed, byte for byte; NULL once the player is forgotten
     body_sha256      TEXT NOT NULL,            -- stays, so that a kept copy can still be proved
@@ -137,7 +137,8 @@ CREATE TABLE transactions (
     signed_with      TEXT NOT NULL,            -- secret and slot that matched, e.g. appcharge.main_key/previous
     answer_status    INTEGER NOT NULL,         -- what the partner was told first, and is told again for ever
     answer_body      TEXT NOT NULL,
-    is_test          INTEGER NOT NULL CHECK (is_test IN (0, 1)),
+    environment      TEXT NOT NULL CHECK (environment IN ('live', 'sandbox')),  -- the partner's
+    is_test          INTEGER NOT NULL CHECK (is_test IN (0, 1)),  -- sandbox, or names a reserved id
     occurred_at      TEXT,                     -- the partner's own time of the purchase
     received_at      TEXT NOT NULL,
     previous_hash    TEXT NOT NULL,            -- row_hash of the row before; 64 zeros for the first
@@ -146,14 +147,15 @@ CREATE TABLE transactions (
 ) STRICT;
 CREATE INDEX transactions_by_player ON transactions (game_id, player_id, id);  -- support: one player's history
 
--- raw_body and signature are left out of the list on purpose: forgetting a player empties them.
+-- raw_body, signature and session_metadata are left out of the list on purpose: forgetting a player empties them.
 CREATE TRIGGER transactions_are_never_changed BEFORE UPDATE OF
     id, public_id, game_id, partner, external_id, reference, kind, player_id, currency, gross_minor, subtotal_minor,
-    tax_minor, usd_gross, usd_tax, usd_fee, usd_net, usd_unit, figures, session_metadata, fingerprint, body_sha256,
-    signed_with, answer_status, answer_body, is_test, occurred_at, received_at, previous_hash, row_hash
+    tax_minor, usd_gross, usd_tax, usd_fee, usd_net, usd_unit, figures, fingerprint, body_sha256, signed_with,
+    answer_status, answer_body, environment, is_test, occurred_at, received_at, previous_hash, row_hash
     ON transactions BEGIN SELECT RAISE(ABORT, 'transactions are never changed'); END;
-CREATE TRIGGER transactions_are_emptied_not_rewritten BEFORE UPDATE OF raw_body, signature ON transactions
-    WHEN new.raw_body IS NOT NULL OR new.signature IS NOT NULL
+CREATE TRIGGER transactions_are_emptied_not_rewritten BEFORE UPDATE OF raw_body, signature, session_metadata
+    ON transactions
+    WHEN new.raw_body IS NOT NULL OR new.signature IS NOT NULL OR new.session_metadata IS NOT NULL
     BEGIN SELECT RAISE(ABORT, 'transactions are never changed'); END;
 CREATE TRIGGER transactions_are_never_deleted BEFORE DELETE ON transactions
     BEGIN SELECT RAISE(ABORT, 'transactions are never deleted'); END;
@@ -218,6 +220,7 @@ CREATE TABLE events (
     player_id    TEXT,                         -- likewise
     data         TEXT NOT NULL,                -- JSON in our words
     raw_body     BLOB,                         -- NULL once the player is forgotten
+    environment  TEXT NOT NULL CHECK (environment IN ('live', 'sandbox')),
     is_test      INTEGER NOT NULL CHECK (is_test IN (0, 1)),
     occurred_at  TEXT,
     received_at  TEXT NOT NULL,

@@ -16,6 +16,7 @@ def record(
     dedupe_key: str,
     data: Mapping[str, object],
     raw_body: bytes,
+    environment: str,
     is_test: bool,
     external_id: str | None = None,
     player_id: str | None = None,
@@ -33,10 +34,10 @@ def record(
         "UPDATE sequences SET last_id = last_id + 1 WHERE name = 'events' RETURNING last_id"
     ).fetchone()
     tx.execute(
-        """INSERT INTO events (id, game_id, partner, type, dedupe_key, external_id, player_id, data, raw_body, is_test,
-                               occurred_at, received_at)
-           VALUES (:id, :game_id, :partner, :type, :dedupe_key, :external_id, :player_id, :data, :raw_body, :is_test,
-                   :occurred_at, :now)""",
+        """INSERT INTO events (id, game_id, partner, type, dedupe_key, external_id, player_id, data, raw_body,
+                               environment, is_test, occurred_at, received_at)
+           VALUES (:id, :game_id, :partner, :type, :dedupe_key, :external_id, :player_id, :data, :raw_body,
+                   :environment, :is_test, :occurred_at, :now)""",
         {
             **key,
             "id": event_id,
@@ -45,6 +46,7 @@ def record(
             "player_id": player_id,
             "data": json.dumps(dict(data)),
             "raw_body": raw_body,
+            "environment": environment,
             "is_test": int(is_test),
             "occurred_at": occurred_at,
             "now": clock.stamp(),

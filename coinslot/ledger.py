@@ -94,13 +94,19 @@ class Credit:
     signed_with: str
     answer_status: int
     answer_body: str
-    is_test: bool = False
+    environment: str = "live"
     money: Money = Money()
     occurred_at: str | None = None
     session_metadata: str | None = None
     keys: tuple[tuple[str, str], ...] = ()
     former_ids: tuple[str, ...] = ()
     known_by: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_test(self) -> bool:
+        """Whether this never counts: it comes from a sandbox, or names the reserved player or item."""
+        named = (self.player_id, *(sku for sku, _ in self.lines))
+        return self.environment == "sandbox" or registry.RESERVED_ID in named
 
     @property
     def public_id(self) -> str:
@@ -148,8 +154,7 @@ def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
         return _repeat(tx, wanted, known)
 
     lines = _merged(wanted.lines)
-    is_test = wanted.is_test or registry.RESERVED_ID in (wanted.player_id, *(sku for sku, _ in lines))
-    transaction_id = _insert_transaction(tx, wanted, lines, is_test)
+    transaction_id = _insert_transaction(tx, wanted, lines)
     if transaction_id is None:
         return _repeat(tx, wanted, _by_external_id(tx, wanted, wanted.external_id))
     for kind, value in wanted.keys:
@@ -167,9 +172,9 @@ def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
     if not lines and not rules.may_be_empty:
         raise EmptyCreditError("there is nothing to credit")
 
-    grant_id = _insert_grant(tx, wanted, transaction_id, lines, is_test)
+    grant_id = _insert_grant(tx, wanted, transaction_id, lines)
     outbox.enqueue_grant(tx, wanted.game_id, grant_id, "grant.created", wanted.player_id)
-    counters.add(tx, wanted.game_id, wanted.partner, "credited.test" if is_test else "credited")
+    counters.add(tx, wanted.game_id, wanted.partner, "credited.test" if wanted.is_test else "credited")
     return Credited(wanted.public_id, wanted.answer_status, wanted.answer_body, is_new=True)
 
 
@@ -334,9 +339,7 @@ def _by_key(connection: sqlite3.Connection, wanted: Credit, kind: str, value: st
     return row
 
 
-def _insert_transaction(
-    tx: sqlite3.Connection, wanted: Credit, lines: list[tuple[str, int]], is_test: bool
-) -> int | None:
+def _insert_transaction(tx: sqlite3.Connection, wanted: Credit, lines: list[tuple[str, int]]) -> int | None:
     """Insert the row that decides; None when the unique key is taken."""
     previous = tx.execute("SELECT row_hash FROM transactions ORDER BY id DESC LIMIT 1").fetchone()
     money = wanted.money
@@ -366,7 +369,8 @@ def _insert_transaction(
         "signed_with": wanted.signed_with,
         "answer_status": wanted.answer_status,
         "answer_body": wanted.answer_body,
-        "is_test": int(is_test),
+        "environment": wanted.environment,
+        "is_test": int(wanted.is_test),
         "occurred_at": wanted.occurred_at,
         "received_at": clock.stamp(),
         "previous_hash": NO_HASH if previous is None else previous["row_hash"],
@@ -376,13 +380,13 @@ def _insert_transaction(
         """INSERT INTO transactions
                (public_id, game_id, partner, external_id, reference, kind, player_id, currency, gross_minor,
                 subtotal_minor, tax_minor, usd_gross, usd_tax, usd_fee, usd_net, usd_unit, figures, session_metadata,
-                fingerprint, raw_body, body_sha256, signature, signed_with, answer_status, answer_body, is_test,
-                occurred_at, received_at, previous_hash, row_hash)
+                fingerprint, raw_body, body_sha256, signature, signed_with, answer_status, answer_body,
+                environment, is_test, occurred_at, received_at, previous_hash, row_hash)
            VALUES
                (:public_id, :game_id, :partner, :external_id, :reference, :kind, :player_id, :currency, :gross_minor,
                 :subtotal_minor, :tax_minor, :usd_gross, :usd_tax, :usd_fee, :usd_net, :usd_unit, :figures,
                 :session_metadata, :fingerprint, :raw_body, :body_sha256, :signature, :signed_with, :answer_status,
-                :answer_body, :is_test, :occurred_at, :received_at, :previous_hash, :row_hash)
+                :answer_body, :environment, :is_test, :occurred_at, :received_at, :previous_hash, :row_hash)
            ON CONFLICT (game_id, partner, external_id) DO NOTHING RETURNING id""",
         row,
     ).fetchone()
@@ -408,13 +412,16 @@ def _insert_key(tx: sqlite3.Connection, wanted: Credit, kind: str, value: str, t
     )
 
 
-def _insert_grant(
-    tx: sqlite3.Connection, wanted: Credit, transaction_id: int, lines: list[tuple[str, int]], is_test: bool
-) -> int:
+def _insert_grant(tx: sqlite3.Connection, wanted: Credit, transaction_id: int, lines: list[tuple[str, int]]) -> int:
     (grant_id,) = tx.execute(
         "UPDATE sequences SET last_id = last_id + 1 WHERE name = 'grants' RETURNING last_id"
     ).fetchone()
-    common = {"game_id": wanted.game_id, "player_id": wanted.player_id, "is_test": int(is_test), "grant_id": grant_id}
+    common = {
+        "game_id": wanted.game_id,
+        "player_id": wanted.player_id,
+        "is_test": int(wanted.is_test),
+        "grant_id": grant_id,
+    }
     tx.execute(
         """INSERT INTO grants (id, game_id, transaction_id, kind, player_id, is_test, created_at)
            VALUES (:grant_id, :game_id, :transaction_id, :kind, :player_id, :is_test, :now)""",
@@ -441,8 +448,8 @@ def _merged(lines: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
 # The columns the chain covers: everything but what forgetting a player empties.
 _CHAINED = (
     "previous_hash public_id game_id partner external_id reference kind player_id currency gross_minor subtotal_minor "
-    "tax_minor usd_gross usd_tax usd_fee usd_net usd_unit figures session_metadata fingerprint body_sha256 signed_with "
-    "answer_status answer_body is_test occurred_at received_at"
+    "tax_minor usd_gross usd_tax usd_fee usd_net usd_unit figures fingerprint body_sha256 signed_with "
+    "answer_status answer_body environment is_test occurred_at received_at"
 ).split()
 
 

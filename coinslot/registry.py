@@ -141,7 +141,7 @@ def forget_player(tx: sqlite3.Connection, game_id: int, player_id: str) -> bool:
     key = {"game_id": game_id, "player_id": player_id}
     found = tx.execute("DELETE FROM players WHERE game_id = :game_id AND player_id = :player_id", key).rowcount
     emptied = tx.execute(
-        """UPDATE transactions SET raw_body = NULL, signature = NULL
+        """UPDATE transactions SET raw_body = NULL, signature = NULL, session_metadata = NULL
            WHERE game_id = :game_id AND player_id = :player_id AND raw_body IS NOT NULL""",
         key,
     ).rowcount
@@ -322,5 +322,7 @@ def _count_players(connection: sqlite3.Connection, game_id: int) -> int:
 
 
 def _count_items(connection: sqlite3.Connection, game_id: int) -> int:
-    (count,) = connection.execute("SELECT count(*) FROM items WHERE game_id = :game_id", {"game_id": game_id}).fetchone()
+    (count,) = connection.execute(
+        "SELECT count(*) FROM items WHERE game_id = :game_id", {"game_id": game_id}
+    ).fetchone()
     return int(count)

@@ -74,7 +74,7 @@ def plain_error(status: int, message: str) -> Response:
 
 def note_refusal(partner: str, endpoint: str, game: Game | None, reason: str, status: int) -> None:
     """Keep the current request for the owner: outside the request, sealed, bounded. The caller learns nothing of it."""
-    body = request.get_data(cache=True) if reason != "too_large" else b""
+    body = request.get_data(cache=True)
     installation().observations.refused(
         Refusal(
             game_id=None if game is None else game.id,

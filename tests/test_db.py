@@ -213,8 +213,8 @@ class TestWrites:
             tx.execute(
                 """INSERT INTO transactions (public_id, game_id, partner, external_id, reference, kind, player_id,
                        fingerprint, raw_body, body_sha256, signature, signed_with, answer_status, answer_body,
-                       is_test, received_at, previous_hash, row_hash)
-                   VALUES ('u', 1, 'p', 'e', 'e', 'purchase', 'a', 'f', x'00', 's', 's', 'k', 200, '', 0, 'now', '0',
+                       environment, is_test, received_at, previous_hash, row_hash)
+                   VALUES ('u', 1, 'p', 'e', 'e', 'purchase', 'a', 'f', x'00', 's', 's', 'k', 200, '', 'live', 0, 'now', '0',
                            '1')"""
             )
             tx.execute(
@@ -237,7 +237,9 @@ class TestWrites:
         ):
             with pytest.raises(sqlite3.IntegrityError):
                 database.write(lambda tx, statement=statement: tx.execute(statement))
-        database.write(lambda tx: tx.execute("UPDATE transactions SET raw_body = NULL, signature = NULL"))
+        database.write(
+            lambda tx: tx.execute("UPDATE transactions SET raw_body = NULL, signature = NULL, session_metadata = NULL")
+        )
 
 
 def _hammer(home, start, count, results):

@@ -53,10 +53,11 @@ def test_the_unique_key_is_game_partner_and_external_id(house, studio, db):
         house.database.write_here(
             lambda tx: tx.execute(
                 """INSERT INTO transactions (public_id, game_id, partner, external_id, reference, kind, player_id,
-                       fingerprint, body_sha256, signed_with, answer_status, answer_body, is_test, received_at,
-                       previous_hash, row_hash)
+                       fingerprint, body_sha256, signed_with, answer_status, answer_body, environment, is_test,
+                       received_at, previous_hash, row_hash)
                    SELECT 'other', game_id, partner, external_id, reference, kind, player_id, fingerprint, body_sha256,
-                       signed_with, answer_status, answer_body, is_test, received_at, previous_hash, row_hash
+                       signed_with, answer_status, answer_body, environment, is_test, received_at, previous_hash,
+                       row_hash
                    FROM transactions WHERE id = 1"""
             )
         )

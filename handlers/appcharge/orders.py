@@ -232,7 +232,7 @@ def to_credit(order: dict[str, Any], game: Game, body: bytes, signature: str, si
         signed_with=signed_with,
         answer_status=200,
         answer_body=json.dumps({"publisherPurchaseId": ledger.public_id(game.slug, PARTNER, external_id)}),
-        is_test=game.settings["appcharge.environment"] == "sandbox",
+        environment=game.settings["appcharge.environment"],
         money=ledger.Money(
             currency=order["currency"],
             gross_minor=order["gross_minor"],
@@ -263,6 +263,7 @@ def record_uncompleted(tx: Any, wanted: ledger.Credit, status: str) -> None:
         dedupe_key=f"order:{wanted.external_id}:{status.lower()}",
         data={"order_id": wanted.reference, "status": status, "player_id": wanted.player_id},
         raw_body=wanted.raw_body,
+        environment=wanted.environment,
         is_test=wanted.is_test,
         external_id=wanted.external_id,
         player_id=wanted.player_id,

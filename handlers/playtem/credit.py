@@ -125,8 +125,7 @@ def credit_and_learn(
 ) -> ledger.Credited:
     """Credit; and where nobody has set the game's AppId, let its first real, verified call set it."""
     credited = ledger.credit(tx, wanted, rules)
-    is_test = registry.RESERVED_ID in (wanted.player_id, *order.items)
-    if not is_test and not games.stored_settings(tx, game.id).get("playtem.app_id"):
+    if not wanted.is_test and not games.stored_settings(tx, game.id).get("playtem.app_id"):
         games.set_setting(tx, catalogue, game.slug, "playtem.app_id", order.app_id, actor="playtem")
     return credited
 
