@@ -166,20 +166,26 @@ def acknowledge(tx: sqlite3.Connection, game_id: int, through: int) -> int:
 def set_setting(
     tx: sqlite3.Connection, catalogue: Mapping[str, Setting], slug: str, key: str, value: str, actor: str
 ) -> str:
-    """Store a setting and return it as stored. Raises :class:`GameError` for an unknown key or a bad value."""
+    """Store a setting and return what holds from now on; an empty value goes back to the default.
+
+    Raises :class:`GameError` for an unknown key or a bad value.
+    """
     game_id = find(tx, slug)["id"]
     setting = catalogue.get(key)
     if setting is None:
         raise GameError(f"there is no setting {key}; `flask config show {slug}` lists them")
     try:
-        stored = setting.check(value)
+        stored = setting.check(value) if value else setting.default
     except ValueError as error:
         raise GameError(f"{key}: {error}") from None
-    tx.execute(
-        """INSERT INTO settings (game_id, key, value, updated_at) VALUES (:game_id, :key, :value, :now)
-           ON CONFLICT (game_id, key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at""",
-        {"game_id": game_id, "key": key, "value": stored, "now": clock.stamp()},
-    )
+    if value:
+        tx.execute(
+            """INSERT INTO settings (game_id, key, value, updated_at) VALUES (:game_id, :key, :value, :now)
+               ON CONFLICT (game_id, key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at""",
+            {"game_id": game_id, "key": key, "value": stored, "now": clock.stamp()},
+        )
+    else:
+        tx.execute("DELETE FROM settings WHERE game_id = :game_id AND key = :key", {"game_id": game_id, "key": key})
     revision.touch(tx, game_id)
     audit.record(tx, game_id, actor, "config.set", f"{key} = {stored}")
     return stored

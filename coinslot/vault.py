@@ -129,10 +129,12 @@ class Vault:
         """Keys at hand: the environment's alone, or the key file and the one a rotation has just written."""
         if self._environment_key is not None:
             return [MasterKey.parse(self._environment_key, "COINSLOT_MASTER_KEY")]
-        paths = [path for path in (self.path, self.next_path) if path.exists()]
-        if not paths:
+        # The next key first: a rotation that ends between the two readings renames it to the one read second.
+        keys = [_read_key_file(path) for path in (self.next_path, self.path)]
+        found = [key for key in reversed(keys) if key is not None]
+        if not found:
             raise VaultError(f"there is no master key: {self.path} is missing and COINSLOT_MASTER_KEY is not set")
-        return [MasterKey.parse(path.read_text(encoding="ascii", errors="replace"), str(path)) for path in paths]
+        return found
 
     def put_aside(self) -> list[MasterKey]:
         """Keys that rotations have kept beside the key file, newest first; unreadable ones are passed over."""
@@ -214,6 +216,14 @@ def _set_key_id(tx: sqlite3.Connection, key_id: str) -> None:
            ON CONFLICT (name) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at""",
         {"key_id": key_id, "now": clock.stamp()},
     )
+
+
+def _read_key_file(path: Path) -> MasterKey | None:
+    try:
+        text = path.read_text(encoding="ascii", errors="replace")
+    except FileNotFoundError:
+        return None
+    return MasterKey.parse(text, str(path))
 
 
 def _write_key_file(path: Path, key: MasterKey) -> None:
