@@ -19,6 +19,8 @@ access_log_format = '%(h)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s %(M)sms'
 
 def on_starting(server):
     """Before anything is served: folder, database and key exist and belong together, or the start fails in words."""
+    import sqlite3
+
     from app import create_app
     from coinslot.db import DatabaseError
     from coinslot.vault import VaultError
@@ -26,7 +28,7 @@ def on_starting(server):
     try:
         server.coinslot = create_app().extensions["coinslot"]
         server.coinslot.prepare()
-    except (DatabaseError, VaultError, OSError, ValueError) as error:
+    except (DatabaseError, VaultError, sqlite3.Error, OSError, ValueError) as error:
         raise SystemExit(f"Coinslot does not start: {error}") from None
 
 

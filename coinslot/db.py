@@ -66,10 +66,11 @@ class Database:
         if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
             raise SchemaError(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or newer is needed")
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self.lock:
+        with self.lock, _readable():
             is_new = not self.path.exists() or self.path.stat().st_size == 0
             if is_new:
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+                hand_over(self.path)
             connection = connect(self.path)
             try:
                 if is_new:
@@ -154,8 +155,9 @@ class Database:
 
     def _open(self, cache_kib: int = 2048) -> sqlite3.Connection:
         self._prepare_if_missing()
-        connection = connect(self.path, cache_kib)
-        version = file_version(connection)
+        with _readable():
+            connection = connect(self.path, cache_kib)
+            version = file_version(connection)
         if version != SCHEMA_VERSION:
             connection.close()
             raise SchemaError(_version_trouble(version))
@@ -180,6 +182,7 @@ class WriteLock:
         try:
             if self._pid != os.getpid():
                 self._descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                hand_over(self._path)
                 self._pid = os.getpid()
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         except BaseException:
@@ -307,21 +310,44 @@ class _Writer:
 
 
 def connect(path: Path, cache_kib: int = 2048) -> sqlite3.Connection:
-    """A connection with the settings every one of ours has. The file must exist."""
+    """A connection with the settings every one of ours has. The file must exist; sqlite3's own errors come through."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
     )
     connection.row_factory = sqlite3.Row
-    for pragma in (
+    pragmas = (
         "busy_timeout = 5000",  # for writers that are not ours, such as the sqlite3 shell
         "foreign_keys = ON",
         "synchronous = FULL",
         "mmap_size = 0",
         f"cache_size = -{cache_kib:d}",  # every thread has a connection; only the writer gains from a large cache
         "trusted_schema = OFF",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
+    )
+    try:
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """A file that is no database, or is damaged, in our words; its pages may show in SQLite's."""
+    try:
+        yield
+    except sqlite3.OperationalError:  # no such file, locked, no permission: that may pass
+        raise
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        raise SchemaError(f"the file cannot be read as a database: {type(error).__name__}") from error
+
+
+def hand_over(path: Path) -> None:
+    """What root makes, running a command, belongs to whose folder it is: the user the server runs as."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def file_version(connection: sqlite3.Connection) -> int:

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from coinslot import clock
-from coinslot.db import Database
+from coinslot.db import Database, hand_over
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -102,17 +102,17 @@ class Vault:
         """
 
         def settle(tx: sqlite3.Connection) -> None:
-            if _key_id(tx) is None:
+            if database_key_id(tx) is None:
                 key = self._load_or_generate()
-                _set_key_id(tx, key.id)
+                set_database_key_id(tx, key.id)
 
-        if _key_id(database.read()) is None:
+        if database_key_id(database.read()) is None:
             database.write_here(settle)
         self.current(database.read())
 
     def current(self, connection: sqlite3.Connection) -> MasterKey:
         """The key everything in the database is under. Raises :class:`VaultError` when we do not have it."""
-        key_id = _key_id(connection)
+        key_id = database_key_id(connection)
         if key_id is None:
             raise VaultError("the database is under no master key yet; start the server once")
         key = self._keys.get(key_id)
@@ -170,7 +170,7 @@ class Vault:
                 self._tidy_key_files(tx)
                 _write_key_file(self.next_path, new)
             count = reseal(tx, self.current(tx), new)
-            _set_key_id(tx, new.id)
+            set_database_key_id(tx, new.id)
             return count
 
         count = database.write_here(everything)
@@ -184,7 +184,7 @@ class Vault:
         if self.is_from_environment or not self.next_path.exists():
             return
         next_key = MasterKey.parse(self.next_path.read_text(encoding="ascii", errors="replace"), str(self.next_path))
-        if _key_id(connection) != next_key.id:
+        if database_key_id(connection) != next_key.id:
             self.next_path.unlink()
             return
         if self.path.exists():
@@ -205,12 +205,14 @@ class Vault:
         return self.candidates()[0]
 
 
-def _key_id(connection: sqlite3.Connection) -> str | None:
+def database_key_id(connection: sqlite3.Connection) -> str | None:
+    """The id of the master key a database is under; None when it was never given one."""
     row = connection.execute("SELECT value FROM installation WHERE name = 'vault.key_id'").fetchone()
     return None if row is None else str(row["value"])
 
 
-def _set_key_id(tx: sqlite3.Connection, key_id: str) -> None:
+def set_database_key_id(tx: sqlite3.Connection, key_id: str) -> None:
+    """To be called in the transaction that seals everything under that key."""
     tx.execute(
         """INSERT INTO installation (name, value, updated_at) VALUES ('vault.key_id', :key_id, :now)
            ON CONFLICT (name) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at""",
@@ -232,6 +234,7 @@ def _write_key_file(path: Path, key: MasterKey) -> None:
         file.write(key.text() + "\n")
         file.flush()
         os.fsync(file.fileno())
+    hand_over(path)
     _sync_folder(path.parent)
 
 

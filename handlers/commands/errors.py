@@ -1,0 +1,38 @@
+"""What a command says when something cannot be done: one message in words and exit status 1, no traceback."""
+
+import functools
+import sqlite3
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import click
+
+from coinslot.db import DatabaseError
+from coinslot.games import GameError
+from coinslot.keyring import SecretError
+from coinslot.owner import OwnerError
+from coinslot.registry import RegistryError
+from coinslot.vault import VaultError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def in_words(command: Callable[P, R]) -> Callable[P, R]:
+    """For every command: trouble of the owner's or the machine's becomes click's ``Error: ...``; our bugs do not."""
+
+    @functools.wraps(command)
+    def told(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (GameError, SecretError, RegistryError, OwnerError, VaultError, DatabaseError) as error:
+            raise click.ClickException(str(error)) from None
+        except sqlite3.Error as error:
+            raise click.ClickException(f"the database does not work: {error}") from None
+        except BrokenPipeError:  # whoever read our output went away; click ends quietly
+            raise
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename is not None else ""
+            raise click.ClickException(f"{where}{error.strerror or error}") from None
+
+    return told

@@ -1,0 +1,143 @@
+"""``flask game`` and ``flask config``: games, their API tokens and their plain settings."""
+
+import json
+import textwrap
+
+import click
+from flask.cli import with_appcontext
+
+from coinslot import games
+from coinslot.registry import checked_text
+from handlers import installation, partners
+from handlers.commands.console import table
+from handlers.commands.errors import in_words
+
+LONGEST_NAME = 255
+TEXT_WIDTH = 100  # columns of a terminal that `config show` fills with prose
+
+
+@click.group("game")
+def game() -> None:
+    """Games and their API tokens."""
+
+
+@game.command("add")
+@click.argument("slug")
+@click.option("--name", help="What people read; the slug when left out.")
+@click.option("--json", "is_json", is_flag=True, help="Print one line of JSON and nothing else.")
+@with_appcontext
+@in_words
+def add(slug: str, name: str | None, is_json: bool) -> None:
+    """Add a game and print its API token, this once. Makes the home folder and the master key where missing."""
+    house = installation()
+    chosen = _checked_name(name) if name else slug
+    house.prepare()
+    token = house.database.write_here(lambda tx: games.add(tx, slug, chosen, actor="command"))
+    if is_json:
+        _print_token_as_json(slug, token)
+        return
+    click.echo(f"{slug} is added.\n")
+    _print_token(slug, token)
+    click.echo("\nPaste into the partners' dashboards:")
+    click.echo(table(_urls(slug), indent="  "))
+
+
+@game.command("list")
+@with_appcontext
+@in_words
+def list_games() -> None:
+    """Every game with the URLs its partners call."""
+    rows = games.every(installation().database.read())
+    if not rows:
+        click.echo("There is no game yet; `flask game add SLUG` adds one.")
+    for row in rows:
+        click.echo(f"{row['slug']}  {row['name']}")
+        click.echo(table(_urls(row["slug"]), indent="    "))
+
+
+@game.command("token")
+@click.argument("slug")
+@click.option("--json", "is_json", is_flag=True, help="Print one line of JSON and nothing else.")
+@with_appcontext
+@in_words
+def token(slug: str, is_json: bool) -> None:
+    """Replace a game's API token and print the new one, this once. The old one ends at once."""
+    fresh = installation().database.write_here(lambda tx: games.replace_token(tx, slug, actor="command"))
+    if is_json:
+        _print_token_as_json(slug, fresh)
+    else:
+        _print_token(slug, fresh)
+
+
+@click.group("config")
+def config() -> None:
+    """Plain settings of a game."""
+
+
+# A value may begin with a dash; as there are no options here, nothing is mistaken for one.
+@config.command("set", context_settings={"ignore_unknown_options": True})
+@click.argument("game")
+@click.argument("key")
+@click.argument("value")
+@with_appcontext
+@in_words
+def set_setting(game: str, key: str, value: str) -> None:
+    """Set KEY of GAME to VALUE; it holds from the next request."""
+    house = installation()
+    stored = house.database.write_here(
+        lambda tx: games.set_setting(tx, house.catalogue, game, key, value, actor="command")
+    )
+    click.echo(f"{key} = {_readable(stored)}")
+
+
+@config.command("show")
+@click.argument("game")
+@with_appcontext
+@in_words
+def show(game: str) -> None:
+    """Every setting there is, with its value for GAME and what it means."""
+    house = installation()
+    connection = house.database.read()
+    stored = games.stored_settings(connection, games.find(connection, game)["id"])
+    width = max(len(key) for key in {*house.catalogue, *stored})
+    for key, setting in sorted(house.catalogue.items()):
+        is_default = key not in stored
+        value = _readable(setting.default if is_default else stored[key])
+        click.echo(f"{key:<{width}}  {value}{'  (default)' if is_default else ''}")
+        margin = " " * (width + 2)
+        click.echo(textwrap.fill(setting.about, TEXT_WIDTH, initial_indent=margin, subsequent_indent=margin))
+    for key in sorted(stored.keys() - house.catalogue.keys()):
+        click.echo(f"{key:<{width}}  {_readable(stored[key])}  (no longer a setting)")
+
+
+def _checked_name(name: str) -> str:
+    try:
+        return checked_text(name, LONGEST_NAME)
+    except ValueError as error:
+        raise click.ClickException(f"--name: {error}") from None
+
+
+def _print_token(slug: str, token: str) -> None:
+    click.echo(f"API token, shown this once (`flask game token {slug}` replaces it):\n  {token}")
+
+
+def _print_token_as_json(slug: str, token: str) -> None:
+    click.echo(json.dumps({"game": slug, "api_token": token}))
+
+
+def _urls(slug: str) -> list[tuple[str, str, str]]:
+    public_url = installation().settings.public_url
+    return [
+        (partner.title, title, public_url + path.format(game=slug))
+        for partner in partners()
+        for title, path in partner.urls.items()
+    ]
+
+
+def _readable(value: str) -> str:
+    if not value:
+        return "(empty)"
+    return value if value == value.strip() else repr(value)
+
+
+COMMANDS: tuple[click.Command, ...] = (game, config)

@@ -1,0 +1,145 @@
+"""``flask secret`` and ``flask key``: values come from standard input or a hidden prompt, and are never shown."""
+
+import sqlite3
+
+import click
+from flask.cli import with_appcontext
+
+from coinslot import audit, games, keyring
+from coinslot.keyring import SecretError, SecretRow
+from coinslot.vault import MasterKey, VaultError
+from handlers import installation
+from handlers.commands.console import read_value, shown, table
+from handlers.commands.errors import in_words
+
+
+@click.group("secret")
+def secret() -> None:
+    """Secrets of a game, sealed under the master key."""
+
+
+@secret.command("set")
+@click.argument("game")
+@click.argument("name")
+@with_appcontext
+@in_words
+def set_secret(game: str, name: str) -> None:
+    """Set secret NAME of GAME to a value from standard input or a hidden prompt."""
+    house = installation()
+    _check_names(game, name)
+    value = read_value(name)
+    house.database.write_here(
+        lambda tx: keyring.put(tx, house.vault, games.find(tx, game), name, value, actor="command")
+    )
+    click.echo(f"{name} of {game} is set.")
+
+
+@secret.command("rotate")
+@click.argument("game")
+@click.argument("name")
+@with_appcontext
+@in_words
+def rotate(game: str, name: str) -> None:
+    """Give secret NAME of GAME a new value; the one it has stays valid as previous until it is retired."""
+    house = installation()
+    _check_names(game, name)
+    value = read_value(name)
+    house.database.write_here(
+        lambda tx: keyring.rotate(tx, house.vault, games.find(tx, game), name, value, actor="command")
+    )
+    click.echo(f"{name} of {game} has a new value; the old one stays valid until `flask secret retire {game} {name}`.")
+
+
+@secret.command("retire")
+@click.argument("game")
+@click.argument("name")
+@with_appcontext
+@in_words
+def retire(game: str, name: str) -> None:
+    """End the previous value of secret NAME of GAME."""
+    _check_names(game, name)
+    installation().database.write_here(lambda tx: keyring.retire(tx, games.find(tx, game), name, actor="command"))
+    click.echo(f"The previous value of {name} of {game} is no longer valid.")
+
+
+@secret.command("list")
+@click.argument("game")
+@with_appcontext
+@in_words
+def list_secrets(game: str) -> None:
+    """Names, dates and last characters of GAME's secrets; never a value."""
+    house = installation()
+    connection = house.database.read()
+    rows = keyring.listing(connection, house.vault, games.find(connection, game))
+    if rows:
+        head = ("name", "slot", "set", "last used", "ends with")
+        click.echo(table([head, *(_cells(row) for row in rows)]))
+    lacking = sorted(house.secret_names.keys() - {row.name for row in rows})
+    if lacking:
+        click.echo(f"Not set: {', '.join(lacking)}")
+
+
+@click.group("key")
+def key() -> None:
+    """The master key that every secret is sealed under."""
+
+
+@key.command("rotate")
+@with_appcontext
+@in_words
+def rotate_key() -> None:
+    """Put everything under a new master key, in one transaction.
+
+    With a key file the new key is made here and the old file is kept aside. With COINSLOT_MASTER_KEY the new key,
+    the Base64 of 32 bytes, is read from standard input or a hidden prompt.
+    """
+    house = installation()
+    vault = house.vault
+    old = vault.current(house.database.read())
+    if vault.is_from_environment:
+        new = MasterKey.parse(read_value("new master key"), "the value given")
+        if new.id == old.id:
+            raise VaultError("that is the master key already")
+    else:
+        new = MasterKey.generate()
+
+    def reseal(tx: sqlite3.Connection, old: MasterKey, new: MasterKey) -> int:
+        count = keyring.reseal(tx, old, new)
+        audit.record(tx, None, "command", "key.rotate", f"{old.id} to {new.id}")
+        return count
+
+    count = vault.rotate(house.database, reseal, new)
+    click.echo(f"Everything sealed ({count} values) is under master key {new.id} now.")
+    if vault.is_from_environment:
+        click.echo(
+            "Put the new key into COINSLOT_MASTER_KEY and restart the server now: the old one opens nothing any more."
+        )
+        click.echo(f"Keep the old key, {old.id}: backups made before now need it.")
+    else:
+        click.echo(f"The old key, {old.id}, is kept as {vault.path}.old-...: backups made before now need it.")
+        click.echo("The server needs no restart.")
+
+
+def _check_names(game: str, name: str) -> None:
+    """Before anybody is asked to type: the game exists, and the secret is one that Coinslot would use."""
+    house = installation()
+    games.find(house.database.read(), game)
+    if name not in house.secret_names:
+        raise SecretError(f"there is no secret {name}; there are: {', '.join(sorted(house.secret_names))}")
+
+
+def _cells(row: SecretRow) -> tuple[str, ...]:
+    if row.last_characters is None:
+        ending = "(does not open under the master key)"
+    elif row.last_characters:
+        ending = f"…{shown(row.last_characters, 4)}"
+    else:
+        ending = "(too short to show any)"
+    return row.name, row.slot, _to_the_second(row.created_at), _to_the_second(row.last_used_at), ending
+
+
+def _to_the_second(stamp: str | None) -> str:
+    return "never" if stamp is None else f"{stamp[:19]}Z"
+
+
+COMMANDS: tuple[click.Command, ...] = (secret, key)

@@ -1,0 +1,155 @@
+"""For whoever runs the machine: copies, restores, and a look at everything that can be wrong.
+
+All three run whatever state key, schema and file are in: they open what they need themselves.
+"""
+
+import signal
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from flask.cli import with_appcontext
+
+from coinslot import games, inspection
+from coinslot.backup import backup, restore
+from coinslot.games import Game
+from coinslot.inspection import OK, WARNING, WRONG, Finding, guarded
+from handlers import installation, partners
+from handlers.commands.errors import in_words
+
+
+@click.command("backup")
+@click.argument("file", type=click.Path(path_type=Path))
+@with_appcontext
+@in_words
+def backup_command(file: Path) -> None:
+    """Write a consistent copy of the database, which may be in use, to FILE.
+
+    An earlier copy in FILE is replaced once the new one is complete. The master key is NOT in the copy.
+    """
+    house = installation()
+    with _stopped_tidily():
+        copy = backup(house.database, file)
+    click.echo(f"Wrote {copy.path} ({copy.size_bytes:,} bytes), checked and on the disk.")
+    source = "the variable COINSLOT_MASTER_KEY" if house.vault.is_from_environment else str(house.vault.path)
+    click.echo(
+        f"The master key is NOT in it. Keep {source} (key id {copy.key_id or 'none yet'}) in another place: "
+        "without it the copy cannot be restored, with it the copy gives away every secret."
+    )
+
+
+@click.command("restore")
+@click.argument("file", type=click.Path(path_type=Path))
+@with_appcontext
+@in_words
+def restore_command(file: Path) -> None:
+    """Check the copy in FILE and serve it in place of the database at hand. Servers may keep running.
+
+    What was served before is kept beside the database. What was credited after the copy was taken comes back when
+    its partner sends it again, under the same transaction id.
+    """
+    house = installation()
+    with _stopped_tidily():
+        done = restore(house.database, house.vault, file)
+    click.echo(f"Restored {file} to {house.database.path}; running servers see it from their next request.")
+    if done.kept is not None:
+        click.echo(f"What was served before is kept: `flask restore {done.kept}` undoes this restore.")
+    if done.aside is not None:
+        click.echo(f"The database that was there could not be used and is kept, as it was, as {done.aside}.")
+    if done.former_version is not None:
+        click.echo(f"The copy had schema version {done.former_version} and was brought up to date.")
+    if done.former_key_id is not None:
+        click.echo(f"The copy was under master key {done.former_key_id}, and is now sealed under {done.key_id}.")
+    click.echo(f"All {done.sealed_values} sealed values open with master key {done.key_id}.")
+    click.echo("API tokens, secrets, settings and the owner's password are those of the copy.")
+    until = "it holds no transaction" if done.transactions_until is None else f"until {done.transactions_until}"
+    click.echo(f"Transactions in it: {until}. What came later must be sent again by its partner.")
+    floors = ", ".join(f"{name} above {last_id}" for name, last_id in done.last_ids.items())
+    click.echo(f"New feed ids: {floors}. A game keeps its cursor, and reads on from where it was.")
+
+
+@click.command("doctor")
+@with_appcontext
+@click.pass_context
+def doctor_command(context: click.Context) -> None:
+    """Check settings, keys, engine, file, ledger, disk, clock, reachability and stuck work; exit 1 if one is WRONG."""
+    is_wrong = False
+    for finding in _examine():
+        click.echo(f"{finding.level:<8} {finding.text}")
+        is_wrong = is_wrong or finding.level == WRONG
+    context.exit(1 if is_wrong else 0)
+
+
+COMMANDS: tuple[click.Command, ...] = (backup_command, restore_command, doctor_command)
+
+
+def _examine() -> Iterator[Finding]:
+    house = installation()
+    yield from guarded(inspection.folder, house.settings, house.database, house.vault)
+    yield from inspection.engine()
+    connection, found = inspection.open_database(house.database)
+    yield found
+    yield from guarded(inspection.master_key, house.vault, connection)
+    if connection is not None:
+        yield from guarded(inspection.database_file, connection)
+        yield from guarded(inspection.hash_chain, connection)
+    yield from guarded(inspection.disk_space, house.database)
+    yield from guarded(inspection.system_clock, connection)
+    yield from guarded(inspection.public_url, house.settings)
+    if connection is not None:
+        yield from guarded(inspection.owner_password, connection)
+        yield from guarded(_examine_games, connection)
+        yield from guarded(inspection.refusals, connection)
+        connection.close()
+
+
+def _examine_games(connection: sqlite3.Connection) -> Iterator[Finding]:
+    slugs = [row["slug"] for row in games.every(connection)]
+    for slug in slugs:
+        yield from guarded(_examine_game, connection, slug)
+    if not slugs:
+        yield Finding(WARNING, "there is no game yet: `flask game add SLUG`")
+
+
+def _examine_game(connection: sqlite3.Connection, slug: str) -> Iterator[Finding]:
+    game = installation().games.by_slug(slug)
+    if game is None:
+        return  # removed just now
+    yield Finding(OK, f"game {slug}: every secret opens")
+    yield from inspection.game_setup(connection, game)
+    yield from _examine_partners(game)
+    yield from inspection.waiting_work(connection, game)
+
+
+def _examine_partners(game: Game) -> Iterator[Finding]:
+    """A partner that answers may still lack something; one that was begun and does not answer is wrong."""
+    for partner in partners():
+        is_configured = partner.is_configured(game)
+        missing = partner.missing(game)
+        for sentence in missing:
+            yield Finding(WARNING if is_configured else WRONG, f"game {game.slug}: {sentence}")
+        if is_configured:
+            yield Finding(OK, f"game {game.slug}: {partner.title} is configured")
+            if not game.settings[f"allowlist.{partner.name}"]:
+                yield Finding(
+                    WARNING,
+                    f"game {game.slug}: allowlist.{partner.name} is empty: signed calls are taken from any address",
+                )
+        elif not missing:
+            yield Finding(OK, f"game {game.slug}: {partner.title} is not configured, its calls are answered 404")
+
+
+@contextmanager
+def _stopped_tidily() -> Iterator[None]:
+    """SIGTERM ends a copy as Ctrl-C does, with nothing half-done left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)

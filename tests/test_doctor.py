@@ -1,0 +1,419 @@
+"""``flask doctor``: what it calls ok, a warning and WRONG, in whatever state it finds the installation."""
+
+import http.server
+import os
+import sqlite3
+import threading
+import time
+from collections import namedtuple
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app import create_app
+from coinslot import backup, clock, db, games, inspection, keyring, ledger, owner, registry
+from coinslot.installation import Installation
+from coinslot.observations import Refusal
+from coinslot.vault import MasterKey
+from handlers.commands import operate
+
+SECRET = "a-secret-of-the-doctor-tests"
+
+
+class Patient:
+    """One installation and what the doctor says of it."""
+
+    def __init__(self, home: Path, **environment: str) -> None:
+        self.home = home
+        self.app = create_app({"COINSLOT_HOME": str(home), "COINSLOT_PUBLIC_URL": "http://127.0.0.1:1", **environment})
+        self.house: Installation = self.app.extensions["coinslot"]
+
+    def write(self, function) -> None:
+        self.house.database.write_here(function)
+
+    def game(self) -> sqlite3.Row:
+        return games.find(self.house.database.read(), "demo")
+
+    def config(self, key: str, value: str) -> None:
+        self.write(lambda tx: games.set_setting(tx, self.house.catalogue, "demo", key, value, "test"))
+
+    def secret(self, name: str) -> None:
+        self.write(lambda tx: keyring.put(tx, self.house.vault, self.game(), name, SECRET, "test"))
+
+    def refuse(self, reason: str, game_id: int | None = 1) -> None:
+        refusal = Refusal(game_id, "demo", "appcharge", "orders", reason, 401, "::1", 1, {})
+        self.house.observations.refused(refusal)
+        self.house.observations.flush()
+
+    def examine(self) -> tuple[list[str], int]:
+        """The lines, and the exit code; no traceback and no secret among them."""
+        result = self.app.test_cli_runner().invoke(operate.doctor_command, [])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+        assert SECRET not in result.output
+        lines = result.output.splitlines()
+        assert all(line.startswith(("ok ", "warning ", "WRONG ")) for line in lines), lines
+        assert result.exit_code == any(line.startswith("WRONG") for line in lines)
+        return lines, result.exit_code
+
+    def lines(self, level: str) -> list[str]:
+        return [line.removeprefix(level).strip() for line in self.examine()[0] if line.startswith(level)]
+
+    def says(self, level: str, words: str) -> bool:
+        return any(words in line for line in self.lines(level))
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[Patient]:
+    """A healthy one: a password, a game with Appcharge and Playtem, a player and an item."""
+    patient = Patient(tmp_path / "home")
+    patient.house.prepare()
+    patient.write(lambda tx: games.add(tx, "demo", "Demo", "test"))
+    patient.write(lambda tx: owner.set_password(tx, "hash", "test"))
+    patient.write(lambda tx: registry.put_player(tx, 1, "alice", {}))
+    patient.write(lambda tx: registry.put_item(tx, 1, "coins", None))
+    for name in ("appcharge.main_key", "appcharge.publisher_token", "playtem.secret"):
+        patient.secret(name)
+    patient.config("playtem.app_id", "1")
+    for partner in ("appcharge", "playtem"):
+        patient.config(f"allowlist.{partner}", "10.0.0.0/8")
+    yield patient
+    patient.house.observations.flush()
+    patient.house.database.close()
+
+
+def credit(patient: Patient, order_id: str) -> None:
+    wanted = ledger.Credit(
+        game_id=1,
+        game_slug="demo",
+        partner="appcharge",
+        external_id=order_id,
+        reference=order_id,
+        kind="purchase",
+        player_id="alice",
+        lines=(("coins", 5),),
+        fingerprint="",
+        raw_body=b"",
+        signature="",
+        signed_with="",
+        answer_status=200,
+        answer_body="",
+    )
+    patient.write(lambda tx: ledger.credit(tx, wanted, ledger.Rules()))
+
+
+def test_healthy_installation_exits_0(patient: Patient) -> None:
+    credit(patient, "first")
+
+    lines, exit_code = patient.examine()
+
+    assert exit_code == 0, lines
+    warnings = [line for line in lines if line.startswith("warning")]
+    assert len(warnings) == 2, warnings
+    assert "SQLite" in warnings[0] or "checkpoint" in warnings[0]
+    assert "/healthz" in warnings[1]  # no server is running
+    for words in ("master key", "quick_check", "journal mode wal", "hash chain", "free on the disk", "the clock says"):
+        assert any(line.startswith("ok") and words in line for line in lines), words
+    for partner in ("Appcharge", "Playtem"):
+        assert f"ok       game demo: {partner} is configured" in lines
+
+
+def test_nothing_is_made_where_nothing_is(tmp_path: Path) -> None:
+    patient = Patient(tmp_path / "home")
+
+    assert patient.says("WRONG", "does not exist")
+    assert patient.says("WRONG", "there is no database")
+    assert patient.says("WRONG", "there is no master key")
+    assert not (tmp_path / "home").exists()
+
+
+def test_missing_database_beside_its_key(patient: Patient) -> None:
+    patient.house.database.close()
+    patient.house.database.path.unlink()
+
+    assert patient.says("WRONG", "there is no database")
+    assert patient.says("ok", "master key")
+    assert not patient.house.database.path.exists()
+
+
+@pytest.mark.parametrize("head", [b"", b"spoilt" * 1000])
+def test_file_that_is_no_database(patient: Patient, head: bytes) -> None:
+    patient.house.database.close()
+    patient.house.database.path.write_bytes(head)
+
+    assert patient.says("WRONG", "coinslot.db")
+
+
+def test_damaged_pages(patient: Patient) -> None:
+    for number in range(100):
+        credit(patient, f"order {number}")
+    patient.house.database.close()
+    raw = patient.house.database.path.read_bytes()
+    for page in range(8, len(raw) // 4096, 3):
+        raw = raw[: page * 4096] + os.urandom(4096) + raw[(page + 1) * 4096 :]
+    patient.house.database.path.write_bytes(raw)
+
+    assert patient.says("WRONG", "damaged")
+
+
+@pytest.mark.parametrize(("version", "words"), [(999, "newer"), (0, "older")])
+def test_other_schema_version(patient: Patient, version: int, words: str) -> None:
+    patient.house.database.close()
+    connection = sqlite3.connect(patient.house.database.path, isolation_level=None)
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.close()
+
+    assert patient.says("WRONG", words)
+
+
+@pytest.mark.parametrize("text", ["not Base64!", "c2hvcnQ=", ""])
+def test_malformed_key_file(patient: Patient, text: str) -> None:
+    (patient.home / "master.key").write_text(text)
+
+    assert patient.says("WRONG", "does not hold the Base64 of 32 bytes")
+    assert patient.says("ok", "hash chain")
+
+
+def test_malformed_key_variable(patient: Patient) -> None:
+    told = Patient(patient.home, COINSLOT_MASTER_KEY="A" * 20)
+
+    assert told.says("WRONG", "COINSLOT_MASTER_KEY does not hold")
+    assert not told.says("WRONG", "A" * 20)
+
+
+def test_wrong_key(patient: Patient) -> None:
+    wrong = MasterKey.generate()
+    told = Patient(patient.home, COINSLOT_MASTER_KEY=wrong.text())
+
+    needed = patient.house.vault.candidates()[0].id
+    assert told.says("WRONG", f"the database is under master key {needed}, but COINSLOT_MASTER_KEY holds {wrong.id}")
+    assert not told.says("", wrong.text())
+
+
+def test_secret_that_does_not_open(patient: Patient) -> None:
+    patient.write(lambda tx: tx.execute("UPDATE secrets SET ciphertext = zeroblob(40) WHERE name = 'playtem.secret'"))
+    patient.config("playtem.app_id", "2")  # so that no process serves the copy it has opened
+
+    assert patient.says("WRONG", "secret/demo/playtem.secret")
+
+
+def test_leftover_of_a_key_rotation(patient: Patient) -> None:
+    path = patient.home / "master.key.next"
+    path.write_text(MasterKey.generate().text())
+    path.chmod(0o600)
+
+    assert patient.says("warning", "master.key.next")
+
+
+def test_open_permissions(patient: Patient) -> None:
+    patient.home.chmod(0o755)
+    for name in ("coinslot.db", "master.key"):
+        (patient.home / name).chmod(0o644)
+
+    wrong = patient.lines("WRONG")
+
+    assert [line for line in wrong if "chmod 0700" in line]
+    assert len([line for line in wrong if "chmod 0600" in line]) >= 2
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+def test_file_of_another_user(patient: Patient) -> None:
+    os.chown(patient.home / "master.key", 4321, 4321)
+
+    assert patient.says("WRONG", "belongs to user 4321")
+
+
+def test_changed_ledger(patient: Patient) -> None:
+    for number in range(8):
+        credit(patient, f"order {number}")
+
+    def tamper(tx: sqlite3.Connection) -> None:
+        tx.execute("DROP TRIGGER transactions_are_never_changed")
+        tx.execute("UPDATE transactions SET gross_minor = 1")
+
+    patient.write(tamper)
+
+    wrong = patient.lines("WRONG")
+    assert len(wrong) == inspection.SENTENCES + 1
+    assert "was changed" in wrong[0]
+    assert "and 3 more" in wrong[-1]
+
+
+def test_full_disk(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")  # what the kernel would say
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage(1, 1, 1_000_000))
+    assert patient.says("WRONG", "credits are about to fail")
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage(1, 1, 500_000_000))
+    assert patient.says("warning", "free on the disk")
+
+
+def test_clock_that_is_wrong(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    credit(patient, "first")
+    now = time.time()
+
+    monkeypatch.setattr("coinslot.clock.now", lambda: now - 3600)
+    assert patient.says("WRONG", "earlier than the newest transaction")
+    monkeypatch.setattr("coinslot.clock.now", lambda: 1000.0)
+    assert patient.says("WRONG", "1970")
+
+
+def test_calls_refused_for_their_age_hint_at_the_clock(patient: Patient) -> None:
+    patient.refuse("timestamp")
+
+    assert patient.says("warning", "refused for their age")
+
+
+def test_refusals_of_the_last_day_one_line_each(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        patient.refuse("signature")
+    patient.refuse("token")
+    patient.refuse("unknown_game", game_id=None)
+
+    warnings = patient.lines("warning")
+    assert "game demo: 3 call(s) of appcharge refused in 24 hours, reason signature" in warnings
+    assert "game demo: 1 call(s) of appcharge refused in 24 hours, reason token" in warnings
+    assert "no game of ours: 1 call(s) of appcharge refused in 24 hours, reason unknown_game" in warnings
+
+    later = time.time() + 25 * 3600
+    monkeypatch.setattr("coinslot.clock.now", lambda: later)
+    assert patient.says("ok", "no call was refused")
+
+
+def test_no_password_and_no_game(tmp_path: Path) -> None:
+    patient = Patient(tmp_path / "home")
+    patient.house.prepare()
+
+    assert patient.says("warning", "no owner's password")
+    assert patient.says("warning", "there is no game")
+    patient.house.database.close()
+
+
+def test_public_address_without_tls(patient: Patient) -> None:
+    assert Patient(patient.home, COINSLOT_PUBLIC_URL="http://shop.invalid").says("WRONG", "is not https")
+
+
+def test_public_address_behind_a_proxy_nobody_believes(patient: Patient) -> None:
+    behind = {"COINSLOT_PUBLIC_URL": "https://shop.invalid"}
+
+    assert Patient(patient.home, **behind).says("warning", "COINSLOT_TRUSTED_PROXIES is 0")
+    assert not Patient(patient.home, **behind, COINSLOT_TRUSTED_PROXIES="1").says("warning", "TRUSTED_PROXIES")
+    assert Patient(patient.home, **behind).says("warning", "does not answer from here")
+
+
+@pytest.mark.parametrize(("status", "level"), [(200, "ok"), (404, "warning")])
+def test_public_address_that_answers(patient: Patient, status: int, level: str) -> None:
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/healthz" else 500)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Silent."""
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        told = Patient(patient.home, COINSLOT_PUBLIC_URL=f"http://127.0.0.1:{server.server_port}")
+        assert told.says(level, "/healthz answers")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_public_address_that_cannot_be_read(patient: Patient) -> None:
+    assert Patient(patient.home, COINSLOT_PUBLIC_URL="http://[").says("WRONG", "public url")
+
+
+def test_partner_that_was_begun_and_cannot_answer(patient: Patient) -> None:
+    patient.write(lambda tx: tx.execute("DELETE FROM secrets WHERE name = 'appcharge.publisher_token'"))
+    patient.config("appcharge.tolerance_seconds", "60")
+
+    assert patient.says("WRONG", "appcharge.publisher_token is not set")
+
+
+def test_partner_that_is_not_configured(patient: Patient) -> None:
+    patient.write(lambda tx: tx.execute("DELETE FROM secrets WHERE name = 'playtem.secret'"))
+    patient.config("playtem.app_id", "2")
+
+    lines, exit_code = patient.examine()
+
+    assert exit_code == 0
+    assert any(line.startswith("ok") and "Playtem is not configured" in line for line in lines)
+
+
+def test_partner_that_answers_and_still_lacks_something(patient: Patient) -> None:
+    patient.write(lambda tx: tx.execute("DELETE FROM settings WHERE key = 'playtem.app_id'"))
+    patient.config("allowlist.playtem", "")
+
+    lines, exit_code = patient.examine()
+
+    assert exit_code == 0
+    assert any(line.startswith("warning") and "playtem.app_id is not set" in line for line in lines)
+    assert any(line.startswith("warning") and "allowlist.playtem is empty" in line for line in lines)
+
+
+def test_lookup_without_an_address(patient: Patient) -> None:
+    patient.config("players.unknown", "lookup")
+
+    assert patient.says("WRONG", "players.lookup_url is not set")
+
+
+def test_nobody_and_nothing_registered(patient: Patient) -> None:
+    patient.write(lambda tx: tx.execute("DELETE FROM players"))
+    patient.write(lambda tx: tx.execute("DELETE FROM items"))
+    assert patient.says("warning", "no players are registered")
+    assert patient.says("warning", "no items are registered")
+
+    patient.config("players.unknown", "create")
+    patient.config("items.unknown", "accept")
+    assert not patient.says("warning", "are registered")
+
+
+def test_conflicts_wait_for_a_person(patient: Patient) -> None:
+    credit(patient, "first")
+    patient.write(
+        lambda tx: tx.execute(
+            """INSERT INTO conflicts (game_id, partner, transaction_id, external_id, player_id, fingerprint, seen,
+                                      first_at, last_at)
+               VALUES (1, 'appcharge', 1, 'first', 'alice', 'other', 1, :now, :now)""",
+            {"now": clock.stamp()},
+        )
+    )
+
+    assert patient.says("warning", "1 conflict(s) wait for a person")
+
+
+def test_deliveries_that_are_stuck(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    patient.write(
+        lambda tx: tx.execute(
+            """INSERT INTO destinations (game_id, name, url, created_at, updated_at)
+               VALUES (1, 'server', 'http://127.0.0.1:1', '', '')"""
+        )
+    )
+    credit(patient, "first")
+    assert not patient.says("warning", "delivery")
+
+    later = time.time() + 3700
+    monkeypatch.setattr("coinslot.clock.now", lambda: later)
+    assert patient.says("warning", "1 delivery(s) to server have been due for over an hour")
+
+    patient.write(lambda tx: tx.execute("UPDATE destinations SET state = 'paused'"))
+    assert not patient.says("warning", "delivery")
+
+
+def test_looking_changes_nothing(patient: Patient) -> None:
+    credit(patient, "first")
+    before = list(db.connect(patient.house.database.path).iterdump())
+
+    patient.examine()
+
+    assert list(db.connect(patient.house.database.path).iterdump()) == before
+
+
+def test_restored_installation_is_healthy(patient: Patient, tmp_path: Path) -> None:
+    credit(patient, "first")
+    backup.backup(patient.house.database, tmp_path / "copy.db")
+    backup.restore(patient.house.database, patient.house.vault, tmp_path / "copy.db")
+
+    assert patient.examine()[1] == 0
