@@ -252,45 +252,62 @@ CREATE TABLE conflicts (
 CREATE TABLE destinations (
     id                  INTEGER PRIMARY KEY,
     game_id             INTEGER NOT NULL REFERENCES games (id),
-    name                TEXT NOT NULL,
+    name                TEXT NOT NULL,         -- its signing secret is the game's secret destination.<name>
     url                 TEXT NOT NULL,
     events              TEXT NOT NULL DEFAULT '*',  -- pattern such as grant.*
     format              TEXT NOT NULL DEFAULT 'standard' CHECK (format IN ('standard', 'playcamp')),
     timeout_seconds     INTEGER NOT NULL DEFAULT 10,
     retry_seconds       TEXT,                  -- comma list of delays; NULL = the format's own table
     success             TEXT NOT NULL DEFAULT '2xx' CHECK (success IN ('2xx', '200', 'expression')),
-    success_expression  TEXT,                  -- JMESPath on the answer, for 'expression'
+    success_expression  TEXT,                  -- JMESPath on the answer, for 'expression' (which wants a 200 as well)
     state               TEXT NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'paused', 'removed')),
+    state_reason        TEXT,                  -- why it is paused, where that was not the owner
+    -- The circuit. It is open while circuit_open_since is set; then one delivery at a time probes.
+    failures_in_row     INTEGER NOT NULL DEFAULT 0,
+    failing_deliveries  TEXT NOT NULL DEFAULT '',  -- comma list of the first few deliveries those failures were of
+    down_since          TEXT,                  -- the first of those failures; NULL after a success
+    circuit_open_since  TEXT,
+    next_probe_at       TEXT,                  -- when the circuit is open
     created_at          TEXT NOT NULL,
     updated_at          TEXT NOT NULL,
-    UNIQUE (game_id, name)
+    UNIQUE (game_id, name),
+    CHECK ((circuit_open_since IS NULL) = (next_probe_at IS NULL))
 ) STRICT;
 
 -- One event owed to one destination; written in the same commit as the fact that caused it.
 CREATE TABLE deliveries (
-    id               INTEGER PRIMARY KEY,
-    game_id          INTEGER NOT NULL REFERENCES games (id),
-    destination_id   INTEGER NOT NULL REFERENCES destinations (id),
-    webhook_id       TEXT NOT NULL UNIQUE,     -- never changes over retries: the receiver deduplicates on it
-    event_type       TEXT NOT NULL,            -- grant.created, grant.reversed, ...
-    grant_id         INTEGER REFERENCES grants (id),  -- the fact: a grant
-    event_id         INTEGER REFERENCES events (id),  -- or an event
-    player_id        TEXT,                     -- deliveries of one player keep their order where a format asks for it
-    waits_for        INTEGER REFERENCES deliveries (id),  -- a reversal waits for its original
-    state            TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'delivered', 'dead')),
-    attempts_made    INTEGER NOT NULL DEFAULT 0,
-    next_attempt_at  TEXT,                     -- NULL unless waiting
-    leased_until     TEXT,                     -- a claim; past = free again
-    lease_owner      TEXT,
-    dead_reason      TEXT,
-    created_at       TEXT NOT NULL,
-    finished_at      TEXT,                     -- delivered or dead since
+    id                INTEGER PRIMARY KEY,
+    game_id           INTEGER NOT NULL REFERENCES games (id),
+    destination_id    INTEGER NOT NULL REFERENCES destinations (id),
+    webhook_id        TEXT NOT NULL UNIQUE,    -- never changes over retries: the receiver deduplicates on it
+    event_type        TEXT NOT NULL,           -- grant.created, grant.reversed, ...
+    grant_id          INTEGER REFERENCES grants (id),  -- the fact: a grant
+    event_id          INTEGER REFERENCES events (id),  -- or an event
+    waits_for         INTEGER REFERENCES deliveries (id),  -- is not attempted while that one waits: a reversal for
+                                               -- its original, and where a format wants order, for the player's last
+    player_id         TEXT,                    -- whose order that is
+    state             TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'delivered', 'dead')),
+    attempts_made     INTEGER NOT NULL DEFAULT 0,  -- of the retry table; a redrive starts it anew
+    next_attempt_at   TEXT,                    -- NULL unless waiting
+    leased_until      TEXT,                    -- a claim; past = free again
+    lease_owner       TEXT,
+    first_attempt_at  TEXT,
+    self_redriven     INTEGER NOT NULL DEFAULT 0 CHECK (self_redriven IN (0, 1)),  -- by a destination coming back, once
+    dead_reason       TEXT,
+    created_at        TEXT NOT NULL,
+    finished_at       TEXT,                    -- delivered or dead since
     CHECK ((grant_id IS NULL) <> (event_id IS NULL)),
-    CHECK ((state = 'waiting') = (next_attempt_at IS NOT NULL))
+    CHECK ((state = 'waiting') = (next_attempt_at IS NOT NULL)),
+    CHECK ((state = 'waiting') = (finished_at IS NULL)),
+    CHECK ((leased_until IS NULL) = (lease_owner IS NULL))
 ) STRICT;
-CREATE INDEX deliveries_due ON deliveries (next_attempt_at) WHERE state = 'waiting';     -- the relay's claim
+CREATE INDEX deliveries_due ON deliveries (destination_id, next_attempt_at) WHERE state = 'waiting';  -- the claim
 CREATE INDEX deliveries_by_state ON deliveries (game_id, state, id);                     -- lists and redrives
-CREATE INDEX deliveries_by_grant ON deliveries (grant_id) WHERE grant_id IS NOT NULL;    -- a transaction's deliveries
+CREATE INDEX deliveries_by_destination ON deliveries (destination_id, state, finished_at);  -- redrives, pruning
+CREATE INDEX deliveries_by_grant ON deliveries (grant_id, destination_id) WHERE grant_id IS NOT NULL;
+CREATE INDEX deliveries_waited_for ON deliveries (waits_for) WHERE waits_for IS NOT NULL;
+CREATE INDEX deliveries_of_player ON deliveries (destination_id, player_id, id)
+    WHERE state = 'waiting' AND player_id IS NOT NULL;                                   -- order per player
 
 CREATE TABLE attempts (
     id            INTEGER PRIMARY KEY,
@@ -300,9 +317,16 @@ CREATE TABLE attempts (
     status        INTEGER,                     -- HTTP status, when there was an answer
     failure       TEXT CHECK (failure IN
                   ('dns', 'refused', 'timeout', 'tls', 'redirect', 'too_large', 'status', 'rejected')),
+    detail        TEXT,                        -- the failure in a few more words
     answer        BLOB                         -- beginning of the answer's body
 ) STRICT;
 CREATE INDEX attempts_by_delivery ON attempts (delivery_id, id);
+
+-- Loops that must be running somewhere, and when one last said so.
+CREATE TABLE heartbeats (
+    name     TEXT NOT NULL PRIMARY KEY,        -- relay
+    beat_at  TEXT NOT NULL
+) STRICT;
 
 
 -- What the owner looks at -------------------------------------------------------------------------------------

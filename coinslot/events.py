@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Mapping
+from typing import Any
 
 from coinslot import clock
 
@@ -53,3 +54,27 @@ def record(
         },
     )
     return True
+
+
+def feed(connection: sqlite3.Connection, game_id: int, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
+    """Events with an id above ``after``, in order, as the game reads them; and whether there are more."""
+    rows = connection.execute(
+        """SELECT id, type, partner, player_id, external_id, data, is_test, occurred_at, received_at FROM events
+           WHERE game_id = :game_id AND id > :after ORDER BY id LIMIT :limit""",
+        {"game_id": game_id, "after": after, "limit": limit + 1},
+    ).fetchall()
+    return [_as_read(row) for row in rows[:limit]], len(rows) > limit
+
+
+def event(connection: sqlite3.Connection, event_id: int) -> dict[str, Any]:
+    """One event as the game reads it in the feed."""
+    row = connection.execute(
+        """SELECT id, type, partner, player_id, external_id, data, is_test, occurred_at, received_at FROM events
+           WHERE id = :id""",
+        {"id": event_id},
+    ).fetchone()
+    return _as_read(row)
+
+
+def _as_read(row: sqlite3.Row) -> dict[str, Any]:
+    return {**dict(row), "data": json.loads(row["data"]), "is_test": bool(row["is_test"])}

@@ -50,6 +50,17 @@ def open_all(
     return opened
 
 
+def open_one(
+    connection: sqlite3.Connection, vault: Vault, game_id: int, slug: str, name: str
+) -> tuple[SecretValue, ...]:
+    """The values of one secret, current first; empty when it is not set. Raises VaultError when one does not open."""
+    return tuple(
+        SecretValue(name, row["slot"], vault.unseal(connection, _purpose(slug, name), _sealed(row)))
+        for row in _rows(connection, game_id)
+        if row["name"] == name
+    )
+
+
 def put(tx: sqlite3.Connection, vault: Vault, game: sqlite3.Row, name: str, value: str, actor: str) -> None:
     """Set the current value. A previous value, if a rotation left one, stays valid."""
     _store_current(tx, vault, game, name, value)
@@ -81,6 +92,13 @@ def retire(tx: sqlite3.Connection, game: sqlite3.Row, name: str, actor: str) -> 
         raise SecretError(f"{name} has no previous value")
     revision.touch(tx, game["id"])
     audit.record(tx, game["id"], actor, "secret.retire", name)
+
+
+def delete(tx: sqlite3.Connection, game: sqlite3.Row, name: str) -> None:
+    """End a secret with all its values."""
+    for slot in ("current", "previous"):
+        _delete(tx, game["id"], name, slot)
+    revision.touch(tx, game["id"])
 
 
 def listing(connection: sqlite3.Connection, vault: Vault, game: sqlite3.Row) -> list[SecretRow]:

@@ -115,7 +115,7 @@ class Credit:
 
 @dataclass(frozen=True)
 class Rules:
-    """What a game does about players (``reject``, ``create``, ``accept``) and items (``reject``, ``accept``) unknown."""
+    """What becomes of an unknown player (``reject``, ``create``, ``accept``) or item (``reject``, ``accept``)."""
 
     unknown_player: str = "reject"
     unknown_item: str = "reject"
@@ -173,7 +173,7 @@ def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
         raise EmptyCreditError("there is nothing to credit")
 
     grant_id = _insert_grant(tx, wanted, transaction_id, lines)
-    outbox.enqueue_grant(tx, wanted.game_id, grant_id, "grant.created", wanted.player_id)
+    outbox.enqueue(tx, wanted.game_id, "grant.created", grant_id=grant_id, player_id=wanted.player_id)
     counters.add(tx, wanted.game_id, wanted.partner, "credited.test" if wanted.is_test else "credited")
     return Credited(wanted.public_id, wanted.answer_status, wanted.answer_body, is_new=True)
 
@@ -217,7 +217,7 @@ def feed(connection: sqlite3.Connection, game_id: int, after: int, limit: int) -
         {"game_id": game_id, "after": after, "limit": limit + 1},
     ).fetchall()
     page = rows[:limit]
-    lines: dict[int, list[dict[str, Any]]] = {row["id"]: [] for row in page}
+    lines: dict[int, list[sqlite3.Row]] = {row["id"]: [] for row in page}
     if page:
         entries = connection.execute(
             """SELECT e.grant_id, e.sku, e.quantity FROM entries e JOIN grants g ON g.id = e.grant_id
@@ -225,24 +225,22 @@ def feed(connection: sqlite3.Connection, game_id: int, after: int, limit: int) -
             {"game_id": game_id, "after": after, "last": page[-1]["id"]},
         )
         for entry in entries:
-            lines[entry["grant_id"]].append({"sku": entry["sku"], "quantity": int(entry["quantity"])})
-    grants = [
-        {
-            "id": row["id"],
-            "transaction_id": row["public_id"],
-            "partner": row["partner"],
-            "external_id": row["reference"],
-            "kind": row["kind"],
-            "player_id": row["player_id"],
-            "items": lines[row["id"]],
-            "reverses": row["reverses"],
-            "policy": row["policy"],
-            "is_test": bool(row["is_test"]),
-            "created_at": row["created_at"],
-        }
-        for row in page
-    ]
-    return grants, len(rows) > limit
+            lines[entry["grant_id"]].append(entry)
+    return [_as_read(row, lines[row["id"]]) for row in page], len(rows) > limit
+
+
+def grant(connection: sqlite3.Connection, grant_id: int) -> dict[str, Any]:
+    """One grant as the game reads it in the feed."""
+    row = connection.execute(
+        """SELECT g.id, g.kind, g.player_id, g.reverses, g.policy, g.is_test, g.created_at,
+                  t.public_id, t.partner, t.reference
+           FROM grants g JOIN transactions t ON t.id = g.transaction_id WHERE g.id = :id""",
+        {"id": grant_id},
+    ).fetchone()
+    entries = connection.execute(
+        "SELECT sku, quantity FROM entries WHERE grant_id = :id ORDER BY sku", {"id": grant_id}
+    )
+    return _as_read(row, entries)
 
 
 def granted(connection: sqlite3.Connection, game_id: int, player_id: str) -> dict[str, int]:
@@ -276,6 +274,22 @@ def verify(connection: sqlite3.Connection, newest: int | None = None) -> Iterato
         if row["row_hash"] != _row_hash(row, [(line["sku"], int(line["quantity"])) for line in lines]):
             yield f"transaction {row['public_id']} or its grant was changed"
         previous_hash = row["row_hash"]
+
+
+def _as_read(row: sqlite3.Row, entries: Iterable[sqlite3.Row]) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "transaction_id": row["public_id"],
+        "partner": row["partner"],
+        "external_id": row["reference"],
+        "kind": row["kind"],
+        "player_id": row["player_id"],
+        "items": [{"sku": entry["sku"], "quantity": int(entry["quantity"])} for entry in entries],
+        "reverses": row["reverses"],
+        "policy": row["policy"],
+        "is_test": bool(row["is_test"]),
+        "created_at": row["created_at"],
+    }
 
 
 def _stored_under_other_id(connection: sqlite3.Connection, wanted: Credit) -> sqlite3.Row | None:

@@ -1,37 +1,412 @@
-"""What is owed to a game's destinations. Rows are written in the transaction of the fact that caused them.
+"""What is owed to a game's destinations: written with the fact that caused it, claimed, attempted, done or dead.
 
 Delivery is at least once: ``webhook_id`` stays the same over every attempt, and the receiver deduplicates on it.
+A claim is a lease; a process that dies with deliveries in hand gives them back by doing nothing. Nothing here talks
+to anyone: the network is ``coinslot/relay.py``'s, outside every transaction.
 """
 
+import random
 import sqlite3
 import uuid
-from fnmatch import fnmatchcase
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from coinslot import clock
+from coinslot import clock, destinations
+from coinslot.destinations import Destination
+
+LEASE_SPARE_SECONDS = 5  # beyond the destination's timeout
+JITTER = 0.1
+KEPT_ANSWER_BYTES = 2048
+PRUNED_AT_ONCE = 500
+
+PLAYER_ORDER = ("playcamp",)  # formats whose deliveries keep their order per player
 
 
-def enqueue_grant(tx: sqlite3.Connection, game_id: int, grant_id: int, event_type: str, player_id: str) -> int:
-    """Owe a grant to every destination of the game whose pattern matches; returns how many that were."""
-    destinations = tx.execute(
-        "SELECT id, events FROM destinations WHERE game_id = :game_id AND state <> 'removed'", {"game_id": game_id}
+class DeliveryError(Exception):
+    """What was asked for a delivery cannot be done; the message is for the person who asked."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One delivery in hand: to be sent to ``destination`` before ``leased_until``, and then recorded."""
+
+    id: int
+    destination: Destination
+    webhook_id: str
+    event_type: str
+    grant_id: int | None
+    event_id: int | None
+    attempt_id: int
+    number: int
+    owner: str
+    began_at: str
+    leased_until: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """How an attempt went. ``failure`` is one of the words of ``attempts.failure``, or None when it arrived."""
+
+    failure: str | None
+    status: int | None = None
+    detail: str | None = None
+    answer: bytes = b""
+    duration_ms: int = 0
+    retry_after_seconds: float | None = None
+
+
+def enqueue(
+    tx: sqlite3.Connection,
+    game_id: int,
+    event_type: str,
+    *,
+    grant_id: int | None = None,
+    event_id: int | None = None,
+    player_id: str | None = None,
+    reverses: int | None = None,
+) -> int:
+    """Owe a grant or an event to every destination of the game that wants it; returns how many that were.
+
+    A reversal waits for the delivery of the grant it reverses. In formats with an order, a delivery waits for the
+    player's last one before it.
+    """
+    rows = tx.execute(
+        "SELECT id, events, format FROM destinations WHERE game_id = :game_id AND state <> 'removed'",
+        {"game_id": game_id},
     ).fetchall()
+    wanting = [row for row in rows if destinations.wants(row["events"], event_type)]
     now = clock.stamp()
-    matching = [row["id"] for row in destinations if fnmatchcase(event_type, row["events"])]
-    tx.executemany(
-        """INSERT INTO deliveries (game_id, destination_id, webhook_id, event_type, grant_id, player_id,
-                                   next_attempt_at, created_at)
-           VALUES (:game_id, :destination_id, :webhook_id, :event_type, :grant_id, :player_id, :now, :now)""",
-        [
+    for row in wanting:
+        tx.execute(
+            """INSERT INTO deliveries (game_id, destination_id, webhook_id, event_type, grant_id, event_id, waits_for,
+                                       player_id, next_attempt_at, created_at)
+               VALUES (:game_id, :destination_id, :webhook_id, :event_type, :grant_id, :event_id, :waits_for,
+                       :player_id, :now, :now)""",
             {
                 "game_id": game_id,
-                "destination_id": destination_id,
+                "destination_id": row["id"],
                 "webhook_id": f"msg_{uuid.uuid4().hex}",
                 "event_type": event_type,
                 "grant_id": grant_id,
+                "event_id": event_id,
+                "waits_for": _predecessor(tx, row, player_id, reverses),
                 "player_id": player_id,
                 "now": now,
-            }
-            for destination_id in matching
-        ],
+            },
+        )
+    return len(wanting)
+
+
+def claim_due(tx: sqlite3.Connection, owner: str, room: dict[int, int]) -> list[Claim]:
+    """Take due deliveries, at most ``room[destination id]`` of each destination; each becomes an attempt in progress.
+
+    One conditional update per delivery makes the lease: whoever changes the row has it. A destination whose circuit
+    is open gives one, once per rest.
+    """
+    now = clock.now()
+    claims: list[Claim] = []
+    for row in tx.execute("SELECT * FROM destinations WHERE state = 'active' ORDER BY id").fetchall():
+        destination = destinations.opened(row)
+        free = room.get(destination.id, 0)
+        if destination.is_open:
+            # A probe is of whatever has waited longest, due or not: its own schedule has nothing to do with it.
+            is_probe_due = row["next_probe_at"] <= clock.stamp(now)
+            free = min(free, 1) if is_probe_due else 0
+        if free <= 0:
+            continue
+        lease_seconds = destination.timeout_seconds + LEASE_SPARE_SECONDS
+        due = tx.execute(
+            """SELECT id FROM deliveries d
+               WHERE destination_id = :destination_id AND state = 'waiting' AND next_attempt_at <= :until
+                 AND (leased_until IS NULL OR leased_until <= :now)
+                 AND NOT EXISTS (SELECT 1 FROM deliveries p WHERE p.id = d.waits_for AND p.state = 'waiting')
+               ORDER BY next_attempt_at, id LIMIT :free""",
+            {
+                "destination_id": destination.id,
+                "now": clock.stamp(now),
+                "until": "9999" if destination.is_open else clock.stamp(now),
+                "free": free,
+            },
+        ).fetchall()
+        for (delivery_id,) in due:
+            claim = _lease(tx, destination, delivery_id, owner, now, now + lease_seconds)
+            if claim is not None:
+                claims.append(claim)
+        if destination.is_open and due:
+            tx.execute(
+                "UPDATE destinations SET next_probe_at = :at WHERE id = :id",
+                {"id": destination.id, "at": clock.stamp(now + lease_seconds)},
+            )
+    return claims
+
+
+def record(tx: sqlite3.Connection, claim: Claim, result: Result) -> str:
+    """Write down how an attempt went; returns the delivery's state after it.
+
+    A success counts even if the lease had run out. A failure then changes nothing but the attempt's row, since
+    somebody else has the delivery in hand.
+    """
+    tx.execute(
+        """UPDATE attempts SET duration_ms = :duration_ms, status = :status, failure = :failure, detail = :detail,
+               answer = :answer WHERE id = :id""",
+        {
+            "id": claim.attempt_id,
+            "duration_ms": result.duration_ms,
+            "status": result.status,
+            "failure": result.failure,
+            "detail": result.detail,
+            "answer": result.answer[:KEPT_ANSWER_BYTES],
+        },
     )
-    return len(matching)
+    row = tx.execute("SELECT * FROM deliveries WHERE id = :id", {"id": claim.id}).fetchone()
+    if row["state"] == "delivered":
+        return "delivered"
+    if result.failure is None:
+        _finish(tx, claim.id, "delivered", None)
+        down_since = destinations.succeeded(tx, claim.destination.id)
+        if down_since is not None:
+            _revive(tx, claim.destination.id, down_since)
+        return "delivered"
+
+    was_open = _is_open(tx, claim.destination.id)
+    destinations.failed(tx, claim.destination.id, claim.id, claim.began_at)
+    if row["lease_owner"] != claim.owner:
+        return str(row["state"])
+    if result.status == 410:
+        destinations.pause(tx, claim.destination.id, "it answered 410 Gone")
+    if was_open:  # a probe: it told us about the destination, and cost the delivery nothing
+        release(tx, claim.id, claim.owner)
+        return "waiting"
+    return _retry(tx, claim, result)
+
+
+def release(tx: sqlite3.Connection, delivery_id: int, owner: str) -> None:
+    """Give a lease back unused."""
+    tx.execute(
+        """UPDATE deliveries SET leased_until = NULL, lease_owner = NULL
+           WHERE id = :id AND lease_owner = :owner AND state = 'waiting'""",
+        {"id": delivery_id, "owner": owner},
+    )
+
+
+def release_all(tx: sqlite3.Connection, owner: str) -> None:
+    """Give back every lease of one owner: it ends."""
+    tx.execute(
+        """UPDATE deliveries SET leased_until = NULL, lease_owner = NULL
+           WHERE lease_owner = :owner AND state = 'waiting'""",
+        {"owner": owner},
+    )
+
+
+def next_due(connection: sqlite3.Connection, destination_ids: Iterable[int]) -> float | None:
+    """When one of these destinations will next have something to claim, in Unix seconds; None when nothing free waits.
+
+    Leases that run out are not foreseen: whoever waits for this looks again every now and then.
+    """
+    now = clock.stamp()
+    moments = []
+    for destination_id in destination_ids:
+        due = connection.execute(
+            """SELECT coalesce(t.next_probe_at, d.next_attempt_at)
+               FROM deliveries d JOIN destinations t ON t.id = d.destination_id
+               WHERE destination_id = :destination_id AND state = 'waiting'
+                 AND (leased_until IS NULL OR leased_until <= :now)
+                 AND NOT EXISTS (SELECT 1 FROM deliveries p WHERE p.id = d.waits_for AND p.state = 'waiting')
+               ORDER BY next_attempt_at LIMIT 1""",
+            {"destination_id": destination_id, "now": now},
+        ).fetchone()
+        if due is not None:
+            moments.append(due[0])
+    return clock.seconds(min(moments)) if moments else None
+
+
+def active_destinations(connection: sqlite3.Connection) -> list[int]:
+    return [row["id"] for row in connection.execute("SELECT id FROM destinations WHERE state = 'active'")]
+
+
+def redrive(
+    tx: sqlite3.Connection,
+    game_id: int,
+    *,
+    delivery_id: int | None = None,
+    since: str | None = None,
+    until: str | None = None,
+) -> int:
+    """Put dead letters back, one or all of them or those created in a range; returns how many.
+
+    Their schedule starts anew, and the circuit of their destination closes: somebody says that it is mended. Raises
+    :class:`DeliveryError` when the one asked for is not dead.
+    """
+    rows = tx.execute(
+        """SELECT d.id, d.destination_id FROM deliveries d JOIN destinations t ON t.id = d.destination_id
+           WHERE d.game_id = :game_id AND d.state = 'dead' AND t.state <> 'removed'
+             AND (:delivery_id IS NULL OR d.id = :delivery_id)
+             AND (:since IS NULL OR d.created_at >= :since) AND (:until IS NULL OR d.created_at < :until)""",
+        {"game_id": game_id, "delivery_id": delivery_id, "since": since, "until": until},
+    ).fetchall()
+    if delivery_id is not None and not rows:
+        raise DeliveryError(f"there is no dead delivery {delivery_id}")
+    for destination_id in {row["destination_id"] for row in rows}:
+        destinations.close(tx, destination_id)
+    for row in rows:
+        _put_back(tx, row["id"], is_by_itself=False)
+    return len(rows)
+
+
+def listing(
+    connection: sqlite3.Connection, game_id: int, state: str | None = None, limit: int = 100
+) -> list[sqlite3.Row]:
+    """The newest deliveries, with where they go and how their last attempt went."""
+    return connection.execute(
+        """SELECT d.id, d.state, d.event_type, d.grant_id, d.event_id, d.attempts_made, d.next_attempt_at,
+                  d.dead_reason, d.created_at, d.finished_at, d.webhook_id, t.name AS destination,
+                  t.state AS destination_state, t.circuit_open_since,
+                  (SELECT coalesce(a.failure, 'ok') FROM attempts a
+                   WHERE a.delivery_id = d.id AND a.duration_ms IS NOT NULL ORDER BY a.id DESC LIMIT 1) AS last_attempt
+           FROM deliveries d JOIN destinations t ON t.id = d.destination_id
+           WHERE d.game_id = :game_id AND (:state IS NULL OR d.state = :state) ORDER BY d.id DESC LIMIT :limit""",
+        {"game_id": game_id, "state": state, "limit": limit},
+    ).fetchall()
+
+
+def has_prunable(connection: sqlite3.Connection, before: str) -> bool:
+    row = connection.execute(
+        """SELECT 1 FROM destinations t WHERE EXISTS (
+               SELECT 1 FROM deliveries d
+               WHERE d.destination_id = t.id AND d.state = 'delivered' AND d.finished_at < :before) LIMIT 1""",
+        {"before": before},
+    )
+    return row.fetchone() is not None
+
+
+def prune(tx: sqlite3.Connection, before: str) -> int:
+    """Delete up to :data:`PRUNED_AT_ONCE` deliveries that arrived before a time; returns how many.
+
+    What waits or is dead stays, and so does what another delivery waits for.
+    """
+    rows = tx.execute(
+        """SELECT id FROM deliveries d
+           WHERE destination_id IN (SELECT id FROM destinations) AND state = 'delivered' AND finished_at < :before
+             AND NOT EXISTS (SELECT 1 FROM deliveries w WHERE w.waits_for = d.id) LIMIT :limit""",
+        {"before": before, "limit": PRUNED_AT_ONCE},
+    ).fetchall()
+    for row in rows:
+        tx.execute("DELETE FROM attempts WHERE delivery_id = :id", {"id": row["id"]})
+        tx.execute("DELETE FROM deliveries WHERE id = :id", {"id": row["id"]})
+    return len(rows)
+
+
+def beat(tx: sqlite3.Connection) -> None:
+    """Say that a relay is running."""
+    tx.execute(
+        """INSERT INTO heartbeats (name, beat_at) VALUES ('relay', :now)
+           ON CONFLICT (name) DO UPDATE SET beat_at = excluded.beat_at""",
+        {"now": clock.stamp()},
+    )
+
+
+def last_beat(connection: sqlite3.Connection) -> float | None:
+    row = connection.execute("SELECT beat_at FROM heartbeats WHERE name = 'relay'").fetchone()
+    return None if row is None else clock.seconds(row["beat_at"])
+
+
+def _predecessor(
+    tx: sqlite3.Connection, destination: sqlite3.Row, player_id: str | None, reverses: int | None
+) -> int | None:
+    key = {"destination_id": destination["id"], "player_id": player_id, "grant_id": reverses}
+    if reverses is not None:
+        row = tx.execute(
+            "SELECT max(id) FROM deliveries WHERE grant_id = :grant_id AND destination_id = :destination_id", key
+        ).fetchone()
+    elif destination["format"] in PLAYER_ORDER and player_id is not None:
+        row = tx.execute(
+            """SELECT max(id) FROM deliveries
+               WHERE destination_id = :destination_id AND player_id = :player_id AND state = 'waiting'""",
+            key,
+        ).fetchone()
+    else:
+        return None
+    return None if row[0] is None else int(row[0])
+
+
+def _lease(
+    tx: sqlite3.Connection, destination: Destination, delivery_id: int, owner: str, now: float, until: float
+) -> Claim | None:
+    row = tx.execute(
+        """UPDATE deliveries SET leased_until = :until, lease_owner = :owner,
+               first_attempt_at = coalesce(first_attempt_at, :now)
+           WHERE id = :id AND state = 'waiting' AND (leased_until IS NULL OR leased_until <= :now)
+           RETURNING webhook_id, event_type, grant_id, event_id, attempts_made""",
+        {"id": delivery_id, "owner": owner, "now": clock.stamp(now), "until": clock.stamp(until)},
+    ).fetchone()
+    if row is None:
+        return None
+    (attempt_id,) = tx.execute(
+        "INSERT INTO attempts (delivery_id, started_at) VALUES (:id, :now) RETURNING id",
+        {"id": delivery_id, "now": clock.stamp(now)},
+    ).fetchone()
+    return Claim(
+        id=delivery_id,
+        destination=destination,
+        webhook_id=row["webhook_id"],
+        event_type=row["event_type"],
+        grant_id=row["grant_id"],
+        event_id=row["event_id"],
+        attempt_id=attempt_id,
+        number=row["attempts_made"] + 1,
+        owner=owner,
+        began_at=clock.stamp(now),
+        leased_until=until,
+    )
+
+
+def _retry(tx: sqlite3.Connection, claim: Claim, result: Result) -> str:
+    """Schedule the next attempt, or bury the delivery when the table has no more."""
+    delays = claim.destination.retry_seconds
+    if claim.number > len(delays):
+        words = [result.failure or "", f"status {result.status}" if result.status else "", result.detail or ""]
+        _finish(tx, claim.id, "dead", f"{claim.number} attempts; the last: {', '.join(filter(None, words))}")
+        return "dead"
+    delay = delays[claim.number - 1] * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  spreads load, hides nothing
+    delay = max(delay, result.retry_after_seconds or 0)
+    tx.execute(
+        """UPDATE deliveries SET attempts_made = :number, next_attempt_at = :at, leased_until = NULL, lease_owner = NULL
+           WHERE id = :id""",
+        {"id": claim.id, "number": claim.number, "at": clock.stamp(clock.now() + delay)},
+    )
+    return "waiting"
+
+
+def _finish(tx: sqlite3.Connection, delivery_id: int, state: str, reason: str | None) -> None:
+    tx.execute(
+        """UPDATE deliveries SET state = :state, dead_reason = :reason, attempts_made = attempts_made + 1,
+               next_attempt_at = NULL, leased_until = NULL, lease_owner = NULL, finished_at = :now
+           WHERE id = :id""",
+        {"id": delivery_id, "state": state, "reason": reason, "now": clock.stamp()},
+    )
+
+
+def _revive(tx: sqlite3.Connection, destination_id: int, down_since: str) -> None:
+    """What was attempted only while the destination was down, and died of it, is put back: once."""
+    rows = tx.execute(
+        """SELECT id FROM deliveries WHERE destination_id = :id AND state = 'dead' AND finished_at >= :since
+             AND first_attempt_at >= :since AND self_redriven = 0""",
+        {"id": destination_id, "since": down_since},
+    ).fetchall()
+    for row in rows:
+        _put_back(tx, row["id"], is_by_itself=True)
+
+
+def _put_back(tx: sqlite3.Connection, delivery_id: int, is_by_itself: bool) -> None:
+    tx.execute(
+        """UPDATE deliveries SET state = 'waiting', attempts_made = 0, next_attempt_at = :now, dead_reason = NULL,
+               finished_at = NULL, first_attempt_at = NULL, self_redriven = :is_by_itself WHERE id = :id""",
+        {"id": delivery_id, "now": clock.stamp(), "is_by_itself": int(is_by_itself)},
+    )
+
+
+def _is_open(connection: sqlite3.Connection, destination_id: int) -> bool:
+    row = connection.execute(
+        "SELECT circuit_open_since FROM destinations WHERE id = :id", {"id": destination_id}
+    ).fetchone()
+    return row["circuit_open_since"] is not None

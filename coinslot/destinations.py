@@ -1,0 +1,309 @@
+"""Destinations: where a game's deliveries go, how, and whether they are up.
+
+The circuit: after :data:`FAILURES_TO_OPEN` failures in a row over :data:`DELIVERIES_TO_OPEN` deliveries or more, a
+destination rests. While it rests no delivery spends an attempt; one at a time probes, and the first success closes it.
+"""
+
+import base64
+import json
+import re
+import secrets
+import sqlite3
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+
+from coinslot import audit, clock, keyring
+from coinslot.games import find, web_address
+from coinslot.keyring import SecretValue
+from coinslot.vault import Vault
+
+# Delays after the first attempt, in seconds; surface of the product, in README.
+RETRY_SECONDS = {
+    "standard": (5, 60, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
+    "playcamp": (10, 60, 300, 1800, 7200),
+}
+SUCCESS_OF_FORMAT = {"standard": "2xx", "playcamp": "200"}
+LONGEST_RETRY_SECONDS = 30 * 86400
+MOST_RETRIES = 50
+
+FAILURES_TO_OPEN = 10
+DELIVERIES_TO_OPEN = 3
+FIRST_REST_SECONDS = 30
+LONGEST_REST_SECONDS = 600
+
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+PATTERN = re.compile(r"[A-Za-z0-9_*.?-]{1,100}")
+
+
+class DestinationError(Exception):
+    """What was asked for a destination cannot be done; the message is for the person who asked."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A destination as the relay sees it."""
+
+    id: int
+    game_id: int
+    name: str
+    url: str
+    format: str
+    timeout_seconds: int
+    retry_seconds: tuple[int, ...]
+    success: str
+    success_expression: str | None
+    is_open: bool
+
+    def accepts(self, status: int, answer: bytes) -> bool:
+        """Whether an answer of this status and body says that the delivery has arrived."""
+        if self.success == "2xx":
+            return 200 <= status < 300
+        if status != 200:
+            return False
+        return self.success == "200" or says_yes(self.success_expression or "", answer)
+
+
+def add(
+    tx: sqlite3.Connection,
+    vault: Vault,
+    slug: str,
+    name: str,
+    url: str,
+    *,
+    actor: str,
+    events: str = "*",
+    format: str = "standard",
+    retry: str | None = None,
+    timeout_seconds: int = 10,
+    success: str | None = None,
+) -> str:
+    """Add a destination and return its signing secret. Raises :class:`DestinationError` or GameError.
+
+    ``retry`` is a comma list of seconds; ``success`` is ``2xx``, ``200``, or a JMESPath expression on the JSON of a
+    200 that must come out as true.
+    """
+    game = find(tx, slug)
+    if not NAME.fullmatch(name):
+        raise DestinationError(f"{name!r} is no name: use up to 63 of a-z, 0-9 and -, not at the ends")
+    if not PATTERN.fullmatch(events):
+        raise DestinationError(f"{events!r} is no pattern: use something like grant.* or *")
+    if format not in RETRY_SECONDS:
+        raise DestinationError(f"there is no format {format}: use {' or '.join(RETRY_SECONDS)}")
+    if not 1 <= timeout_seconds <= 60:
+        raise DestinationError("timeout: use 1 to 60 seconds")
+    rule, expression = _checked_success(success or SUCCESS_OF_FORMAT[format])
+    values = {
+        "game_id": game["id"],
+        "name": name,
+        "url": _checked_url(url),
+        "events": events,
+        "format": format,
+        "timeout_seconds": timeout_seconds,
+        "retry_seconds": None if retry is None else ",".join(map(str, checked_retry(retry))),
+        "success": rule,
+        "success_expression": expression,
+        "now": clock.stamp(),
+    }
+    # A name that was removed may be used again; its old deliveries stay what they were.
+    row = tx.execute(
+        """INSERT INTO destinations (game_id, name, url, events, format, timeout_seconds, retry_seconds, success,
+                                     success_expression, created_at, updated_at)
+           VALUES (:game_id, :name, :url, :events, :format, :timeout_seconds, :retry_seconds, :success,
+                   :success_expression, :now, :now)
+           ON CONFLICT (game_id, name) DO UPDATE SET
+               url = excluded.url, events = excluded.events, format = excluded.format,
+               timeout_seconds = excluded.timeout_seconds, retry_seconds = excluded.retry_seconds,
+               success = excluded.success, success_expression = excluded.success_expression, state = 'active',
+               state_reason = NULL, failures_in_row = 0, failing_deliveries = '', down_since = NULL,
+               circuit_open_since = NULL, next_probe_at = NULL, updated_at = excluded.updated_at
+           WHERE destinations.state = 'removed' RETURNING id""",
+        values,
+    ).fetchone()
+    if row is None:
+        raise DestinationError(f"{slug} has a destination {name} already")
+    secret = new_secret()
+    keyring.put(tx, vault, game, secret_name(name), secret, actor)
+    audit.record(tx, game["id"], actor, "destination.add", f"{name} {events}")
+    return secret
+
+
+def set_state(tx: sqlite3.Connection, slug: str, name: str, state: str, actor: str) -> None:
+    """Pause, activate or remove. An active one begins afresh; what a removed one was owed is dead."""
+    game = find(tx, slug)
+    destination_id = find_id(tx, slug, name)
+    tx.execute(
+        """UPDATE destinations SET state = :state, state_reason = NULL, failures_in_row = 0, failing_deliveries = '',
+               down_since = NULL, circuit_open_since = NULL, next_probe_at = NULL, updated_at = :now
+           WHERE id = :id""",
+        {"id": destination_id, "state": state, "now": clock.stamp()},
+    )
+    if state == "removed":
+        tx.execute(
+            """UPDATE deliveries SET state = 'dead', dead_reason = 'the destination was removed', finished_at = :now,
+                   next_attempt_at = NULL, leased_until = NULL, lease_owner = NULL
+               WHERE destination_id = :id AND state = 'waiting'""",
+            {"id": destination_id, "now": clock.stamp()},
+        )
+        keyring.delete(tx, game, secret_name(name))
+    audit.record(tx, game["id"], actor, f"destination.{state}", name)
+
+
+def find_id(connection: sqlite3.Connection, slug: str, name: str) -> int:
+    """Raises :class:`DestinationError` or GameError."""
+    row = connection.execute(
+        """SELECT id FROM destinations WHERE game_id = :game_id AND name = :name AND state <> 'removed'""",
+        {"game_id": find(connection, slug)["id"], "name": name},
+    ).fetchone()
+    if row is None:
+        raise DestinationError(f"{slug} has no destination {name}")
+    return int(row["id"])
+
+
+def listing(connection: sqlite3.Connection, game_id: int) -> list[sqlite3.Row]:
+    return connection.execute(
+        "SELECT * FROM destinations WHERE game_id = :game_id AND state <> 'removed' ORDER BY name",
+        {"game_id": game_id},
+    ).fetchall()
+
+
+def opened(row: sqlite3.Row) -> Destination:
+    delays = row["retry_seconds"]
+    return Destination(
+        id=row["id"],
+        game_id=row["game_id"],
+        name=row["name"],
+        url=row["url"],
+        format=row["format"],
+        timeout_seconds=row["timeout_seconds"],
+        retry_seconds=RETRY_SECONDS[row["format"]] if delays is None else checked_retry(delays),
+        success=row["success"],
+        success_expression=row["success_expression"],
+        is_open=row["circuit_open_since"] is not None,
+    )
+
+
+def is_down(connection: sqlite3.Connection, game_id: int, event_type: str) -> bool:
+    """Whether a destination that wants this type has its circuit open or was paused by its own answer."""
+    rows = connection.execute(
+        """SELECT events FROM destinations
+           WHERE game_id = :game_id AND state <> 'removed'
+             AND (circuit_open_since IS NOT NULL OR (state = 'paused' AND state_reason IS NOT NULL))""",
+        {"game_id": game_id},
+    )
+    return any(wants(row["events"], event_type) for row in rows)
+
+
+def wants(pattern: str, event_type: str) -> bool:
+    return fnmatchcase(event_type, pattern)
+
+
+def failed(tx: sqlite3.Connection, destination_id: int, delivery_id: int, began_at: str) -> None:
+    """Count an attempt that failed, and open the circuit when it is one too many."""
+    row = tx.execute("SELECT * FROM destinations WHERE id = :id", {"id": destination_id}).fetchone()
+    now = clock.now()
+    several = [each for each in row["failing_deliveries"].split(",") if each]
+    if str(delivery_id) not in several and len(several) < DELIVERIES_TO_OPEN:
+        several.append(str(delivery_id))
+    failures = row["failures_in_row"] + 1
+    open_since, next_probe = row["circuit_open_since"], row["next_probe_at"]
+    if open_since is not None:
+        rest = min(max(now - clock.seconds(open_since), FIRST_REST_SECONDS), LONGEST_REST_SECONDS)
+        next_probe = clock.stamp(now + rest)
+    elif failures >= FAILURES_TO_OPEN and len(several) >= DELIVERIES_TO_OPEN:
+        open_since, next_probe = clock.stamp(now), clock.stamp(now + FIRST_REST_SECONDS)
+    tx.execute(
+        """UPDATE destinations SET failures_in_row = :failures, failing_deliveries = :several,
+               down_since = coalesce(down_since, :began_at), circuit_open_since = :open_since,
+               next_probe_at = :next_probe
+           WHERE id = :id""",
+        {
+            "id": destination_id,
+            "failures": failures,
+            "several": ",".join(several),
+            "began_at": began_at,
+            "open_since": open_since,
+            "next_probe": next_probe,
+        },
+    )
+
+
+def succeeded(tx: sqlite3.Connection, destination_id: int) -> str | None:
+    """Forget the failures and close the circuit; returns since when it had been down, if it was."""
+    row = tx.execute("SELECT down_since FROM destinations WHERE id = :id", {"id": destination_id}).fetchone()
+    if row["down_since"] is None:
+        return None
+    close(tx, destination_id)
+    return str(row["down_since"])
+
+
+def close(tx: sqlite3.Connection, destination_id: int) -> None:
+    tx.execute(
+        """UPDATE destinations SET failures_in_row = 0, failing_deliveries = '', down_since = NULL,
+               circuit_open_since = NULL, next_probe_at = NULL WHERE id = :id""",
+        {"id": destination_id},
+    )
+
+
+def pause(tx: sqlite3.Connection, destination_id: int, reason: str) -> None:
+    """What a destination does to itself, by answering 410."""
+    tx.execute(
+        "UPDATE destinations SET state = 'paused', state_reason = :reason, updated_at = :now WHERE id = :id",
+        {"id": destination_id, "reason": reason, "now": clock.stamp()},
+    )
+
+
+def signing_secrets(connection: sqlite3.Connection, vault: Vault, destination_id: int) -> tuple[SecretValue, ...]:
+    """The secret deliveries are signed with, current value first, and during a rotation the previous one."""
+    row = connection.execute(
+        """SELECT d.name, d.game_id, g.slug FROM destinations d JOIN games g ON g.id = d.game_id WHERE d.id = :id""",
+        {"id": destination_id},
+    ).fetchone()
+    return keyring.open_one(connection, vault, row["game_id"], row["slug"], secret_name(row["name"]))
+
+
+def secret_name(name: str) -> str:
+    return f"destination.{name}"
+
+
+def new_secret() -> str:
+    """A Standard Webhooks secret: ``whsec_`` and the Base64 of 32 random bytes."""
+    return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode('ascii')}"
+
+
+def checked_retry(text: str) -> tuple[int, ...]:
+    """Delays in seconds out of a comma list. Raises :class:`DestinationError`."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(re.fullmatch(r"[0-9]{1,8}", word) for word in words) or len(words) > MOST_RETRIES:
+        raise DestinationError(f"retry: use up to {MOST_RETRIES} delays in seconds, such as 10,60,300")
+    delays = tuple(int(word) for word in words)
+    if max(delays) > LONGEST_RETRY_SECONDS:
+        raise DestinationError(f"retry: no delay above {LONGEST_RETRY_SECONDS} seconds")
+    return delays
+
+
+def says_yes(expression: str, answer: bytes) -> bool:
+    """Whether a JMESPath expression on a JSON answer comes out as true; an answer that is no JSON says no."""
+    try:
+        return jmespath.search(expression, json.loads(answer)) is True
+    except (ValueError, JMESPathError, RecursionError):
+        return False
+
+
+def _checked_success(rule: str) -> tuple[str, str | None]:
+    if rule in ("2xx", "200"):
+        return rule, None
+    try:
+        jmespath.compile(rule)
+    except JMESPathError as error:
+        raise DestinationError(f"success: use 2xx, 200, or a JMESPath expression ({error})") from None
+    return "expression", rule
+
+
+def _checked_url(url: str) -> str:
+    try:
+        return web_address(url)
+    except ValueError as error:
+        raise DestinationError(f"url: {error}") from None

@@ -1,0 +1,83 @@
+"""A delivery as HTTP: body and headers of each format.
+
+``standard`` is Standard Webhooks (github.com/standard-webhooks, specification read 2026-11): the signature covers id,
+time of the attempt and body, the id stays the same over retries, and during a rotation there are two signatures.
+``playcamp`` signs time and body, in hexadecimal, and numbers its attempts.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import sqlite3
+from collections.abc import Iterable
+
+from coinslot import clock, events, ledger, signing
+from coinslot.keyring import SecretValue
+from coinslot.outbox import Claim
+
+USER_AGENT = "Coinslot"
+
+
+def body(connection: sqlite3.Connection, claim: Claim) -> bytes:
+    """``{"type", "timestamp", "data"}``; the same bytes for every attempt, since the fact behind it never changes."""
+    if claim.grant_id is not None:
+        data = ledger.grant(connection, claim.grant_id)
+        at = data["created_at"]
+    else:
+        assert claim.event_id is not None, "a delivery is of a grant or of an event"
+        data = events.event(connection, claim.event_id)
+        at = data["received_at"]
+    return envelope(claim.event_type, at, data)
+
+
+def envelope(event_type: str, timestamp: str, data: dict[str, object]) -> bytes:
+    return json.dumps({"type": event_type, "timestamp": timestamp, "data": data}, separators=(",", ":")).encode()
+
+
+def headers(claim: Claim, content: bytes, secrets: Iterable[SecretValue]) -> dict[str, str]:
+    if claim.destination.format == "playcamp":
+        return playcamp_headers(claim.webhook_id, claim.number, content, secrets)
+    return standard_headers(claim.webhook_id, content, secrets)
+
+
+def standard_headers(webhook_id: str, content: bytes, secrets: Iterable[SecretValue]) -> dict[str, str]:
+    """Signed now, with every secret given."""
+    timestamp = str(int(clock.now()))
+    message = f"{webhook_id}.{timestamp}.".encode() + content
+    signatures = [
+        base64.b64encode(hmac.new(signing_key(secret.value), message, hashlib.sha256).digest()).decode()
+        for secret in secrets
+    ]
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": USER_AGENT,
+        "webhook-id": webhook_id,
+        "webhook-timestamp": timestamp,
+        "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
+    }
+
+
+def playcamp_headers(webhook_id: str, number: int, content: bytes, secrets: Iterable[SecretValue]) -> dict[str, str]:
+    """Signed now, with the current secret: this format has room for one signature."""
+    timestamp = str(int(clock.now()))
+    secret = next(iter(secrets)).value
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": USER_AGENT,
+        "X-Gateway-Delivery": webhook_id,
+        "X-Gateway-Attempt": str(number),
+        "X-Gateway-Timestamp": timestamp,
+        "X-Gateway-Signature": signing.hmac_hex("sha256", secret, timestamp.encode() + b"." + content),
+    }
+
+
+def signing_key(secret: bytes) -> bytes:
+    """The key in a ``whsec_`` secret; a secret of another shape is its own key."""
+    if secret.startswith(b"whsec_"):
+        try:
+            return base64.b64decode(secret.removeprefix(b"whsec_"), validate=True)
+        except binascii.Error:
+            return secret
+    return secret
