@@ -9,8 +9,10 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 from flask import Flask, Response, request
 from flask.json.provider import DefaultJSONProvider
@@ -22,14 +24,20 @@ from coinslot.games import COMMON_SECRETS, COMMON_SETTINGS
 from coinslot.installation import Installation, Settings
 from handlers import appcharge, commands, dashboard, game, health, plain_error, playtem
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
 PARTNERS = (appcharge.partner, playtem.partner)  # a new partner is one name here
 LARGEST_BODY = 1024 * 1024
+MOST_DRAINED = 17 * LARGEST_BODY  # of a body that is refused anyway
 
 
 def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
     """The application. Raises ValueError, which names the variable, when the environment is malformed."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.url_map.merge_slashes = False  # a doubled slash is another address, not a redirect to who knows where
     app.json = DefaultJSONProvider(app)
     app.json.sort_keys = False  # answers read in the order they are written in
     log_to_stderr(app.logger, logging.getLogger("coinslot"))
@@ -41,6 +49,7 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
         secret_names=COMMON_SECRETS | {name: about for partner in PARTNERS for name, about in partner.secrets.items()},
     )
     app.extensions["coinslot.partners"] = PARTNERS
+    app.wsgi_app = WholeBodies(app.wsgi_app)  # type: ignore[method-assign]
     if settings.trusted_proxies:
         # The n-th address from the right is the one our own proxies saw; anything further left a caller may invent.
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
@@ -76,6 +85,42 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
     return app
 
 
+class WholeBodies:
+    """A body reaches a handler as long as it said it was, or not at all.
+
+    gunicorn marks every body as ended by the server, and Werkzeug then neither notices that a caller hung up halfway
+    nor that a chunked body goes on after the limit: both would arrive cut, and look whole.
+    """
+
+    def __init__(self, wsgi_app: "WSGIApplication") -> None:
+        self._wsgi_app = wsgi_app
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        environ.pop("wsgi.input_terminated", None)
+        stream = environ["wsgi.input"]
+        if environ.pop("HTTP_TRANSFER_ENCODING", None) is not None:
+            body = _read(stream, LARGEST_BODY + 1)
+            environ["wsgi.input"] = BytesIO(body or b"")
+            # Whoever sends more than this has to say how much: it is too large for any limit. And a body that broke off
+            # is one that said more than came.
+            length = 1 if body is None else len(body) if len(body) <= LARGEST_BODY else sys.maxsize
+            environ["CONTENT_LENGTH"] = str(length)
+        answer = self._wsgi_app(environ, start_response)
+        # What nobody read is read now: closed with a body unread, a connection is reset, and the answer lost with it.
+        left = MOST_DRAINED
+        while left > 0 and (piece := _read(stream, min(left, LARGEST_BODY))):
+            left -= len(piece)
+        return answer
+
+
+def _read(stream: IO[bytes], size: int) -> bytes | None:
+    """Bytes of a body, or None when it breaks off, whatever a server raises for that."""
+    try:
+        return stream.read(size)
+    except Exception:
+        return None
+
+
 def read_settings(environment: Mapping[str, str]) -> Settings:
     proxies = environment.get("COINSLOT_TRUSTED_PROXIES", "0")
     if not (proxies.isascii() and proxies.isdigit() and int(proxies) <= 10):
@@ -88,7 +133,16 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         master_key=environment.get("COINSLOT_MASTER_KEY"),
         public_url=public_url,
         trusted_proxies=int(proxies),
+        is_relaying=read_switch(environment, "COINSLOT_RELAY"),
+        may_call_private=read_switch(environment, "COINSLOT_PRIVATE_TARGETS"),
     )
+
+
+def read_switch(environment: Mapping[str, str], name: str) -> bool:
+    word = environment.get(name, "on")
+    if word not in ("on", "off"):
+        raise ValueError(f"{name}: use on or off")
+    return word == "on"
 
 
 def log_to_stderr(*loggers: logging.Logger) -> None:

@@ -28,21 +28,35 @@ def on_starting(server):
     try:
         server.coinslot = create_app().extensions["coinslot"]
         server.coinslot.prepare()
+        server.setup_link = server.coinslot.new_setup_link()
+        server.coinslot.database.close()  # no connection of the master's crosses into a worker
     except (DatabaseError, VaultError, sqlite3.Error, OSError, ValueError) as error:
         raise SystemExit(f"Coinslot does not start: {error}") from None
 
 
 def when_ready(server):
     """The one token that ever reaches a log: the link on which the owner sets the first password."""
-    link = server.coinslot.new_setup_link()
-    if link is not None:
-        server.log.info("Set up this installation (the link is good for one hour): %s", link)
-    server.coinslot.database.close()  # no connection of the master's crosses into a worker
+    if server.setup_link is not None:
+        server.log.info("Set up this installation (the link is good for one hour): %s", server.setup_link)
+
+
+def post_worker_init(worker):
+    """The relay is a thread of each worker: the one command also delivers. Leases make any number of them safe."""
+    import threading
+
+    coinslot = worker.wsgi.extensions["coinslot"]
+    if coinslot.settings.is_relaying:
+        worker.relay = coinslot.new_relay()
+        worker.relay_thread = threading.Thread(target=worker.relay.run, name="coinslot-relay", daemon=True)
+        worker.relay_thread.start()
 
 
 def worker_exit(server, worker):
-    """What was observed in the last second is written too, and the writer ends with its queue empty."""
+    """Deliveries in hand are finished, what was observed in the last second is written, the writer's queue is empty."""
     coinslot = worker.wsgi.extensions["coinslot"] if getattr(worker, "wsgi", None) else None
     if coinslot is not None:
+        if getattr(worker, "relay", None) is not None:
+            worker.relay.stop()
+            worker.relay_thread.join(graceful_timeout)
         coinslot.observations.flush()
         coinslot.database.close()

@@ -1,11 +1,11 @@
-"""Facts from partners that credit nothing, kept once each."""
+"""Facts from partners that credit nothing, kept once each and owed to the destinations that want them."""
 
 import json
 import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from coinslot import clock
+from coinslot import clock, outbox
 
 
 def record(
@@ -53,6 +53,7 @@ def record(
             "now": clock.stamp(),
         },
     )
+    outbox.enqueue(tx, game_id, type, event_id=event_id, player_id=player_id)
     return True
 
 

@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from coinslot import clock, ledger, owner
+from coinslot import clock, ledger, outbox, owner
 from coinslot.db import MINIMUM_SQLITE, SCHEMA_VERSION, Database, DatabaseError, connect, file_version
 from coinslot.games import Game
 from coinslot.installation import Settings
+from coinslot.registry import RESERVED_ID
 from coinslot.vault import Vault, VaultError, database_key_id
 
 CHAIN_ROWS = 100_000  # newest transactions whose hashes are checked
@@ -271,7 +272,8 @@ def game_setup(connection: sqlite3.Connection, game: Game) -> Iterator[Finding]:
 def waiting_work(connection: sqlite3.Connection, game: Game) -> Iterator[Finding]:
     """What waits for a person, or for a destination that does not answer."""
     (conflicts,) = connection.execute(
-        "SELECT count(*) FROM conflicts WHERE game_id = :game_id", {"game_id": game.id}
+        "SELECT count(*) FROM conflicts WHERE game_id = :game_id AND player_id <> :simulated",
+        {"game_id": game.id, "simulated": RESERVED_ID},
     ).fetchone()
     if conflicts:
         yield Finding(
@@ -291,6 +293,34 @@ def waiting_work(connection: sqlite3.Connection, game: Game) -> Iterator[Finding
             f"game {game.slug}: {row['deliveries']} delivery(s) to {row['name']} have been due for over an hour; "
             "does it answer, and is a relay running?",
         )
+
+
+def deliveries(connection: sqlite3.Connection) -> Iterator[Finding]:
+    """Whether somebody sends, and whether those who are sent to take it."""
+    beat = outbox.last_beat(connection)
+    is_fresh = beat is not None and clock.now() - beat <= outbox.OLDEST_BEAT_SECONDS
+    rows = connection.execute(
+        """SELECT d.*, g.slug,
+                  (SELECT count(*) FROM deliveries v WHERE v.destination_id = d.id AND v.state = 'dead') AS dead
+           FROM destinations d JOIN games g ON g.id = d.game_id WHERE d.state <> 'removed' ORDER BY g.slug, d.name"""
+    ).fetchall()
+    if is_fresh:
+        yield Finding(OK, "a relay is running")
+    elif rows:
+        since = "never was" if beat is None else f"has not been since {clock.stamp(beat)}"
+        yield Finding(WARNING, f"no relay is running, and {since}: nothing is delivered; is the server up?")
+    for row in rows:
+        name = f"game {row['slug']}: destination {row['name']}"
+        if row["circuit_open_since"] is not None:
+            yield Finding(WARNING, f"{name} has been down since {row['down_since']} and is probed")
+        elif row["state"] == "paused":
+            yield Finding(WARNING, f"{name} is paused{': ' + row['state_reason'] if row['state_reason'] else ''}")
+        else:
+            yield Finding(OK, f"{name} is active")
+        if row["dead"]:
+            yield Finding(
+                WARNING, f"{name} has {row['dead']} dead delivery(s): `flask delivery redrive {row['slug']} --all`"
+            )
 
 
 def refusals(connection: sqlite3.Connection) -> Iterator[Finding]:

@@ -10,6 +10,8 @@ from coinslot import owner
 from coinslot.db import Database
 from coinslot.games import Games, Setting
 from coinslot.observations import Observations
+from coinslot.outbound import Outbound
+from coinslot.relay import Relay
 from coinslot.vault import Vault
 
 
@@ -21,6 +23,8 @@ class Settings:
     master_key: str | None = field(repr=False)
     public_url: str
     trusted_proxies: int
+    is_relaying: bool
+    may_call_private: bool
 
 
 class LinkError(Exception):
@@ -42,6 +46,7 @@ class Installation:
         self.vault = Vault(settings.home, settings.master_key)
         self.games = Games(self.database, self.vault, catalogue)
         self.observations = Observations(self.database, self.vault)
+        self.outbound = Outbound(settings.may_call_private)
 
     def prepare(self) -> None:
         """Make ready to serve: folder, database and master key exist and belong together.
@@ -50,6 +55,10 @@ class Installation:
         """
         self.database.prepare()
         self.vault.prepare(self.database)
+
+    def new_relay(self) -> Relay:
+        """A relay of this process's own, not yet running."""
+        return Relay(self.database, self.vault, self.outbound)
 
     def new_setup_link(self) -> str | None:
         """The link on which the owner sets the first password; None once there is one."""

@@ -41,26 +41,11 @@ def checked_text(value: str, longest: int) -> str:
 
 
 def has_player(connection: sqlite3.Connection, game_id: int, player_id: str) -> bool:
-    if player_id == RESERVED_ID:
-        return True
-    return (
-        connection.execute(
-            "SELECT 1 FROM players WHERE game_id = :game_id AND player_id = :player_id",
-            {"game_id": game_id, "player_id": player_id},
-        ).fetchone()
-        is not None
-    )
+    return player_id == RESERVED_ID or _is_registered(connection, game_id, player_id)
 
 
 def has_item(connection: sqlite3.Connection, game_id: int, sku: str) -> bool:
-    if sku == RESERVED_ID:
-        return True
-    return (
-        connection.execute(
-            "SELECT 1 FROM items WHERE game_id = :game_id AND sku = :sku", {"game_id": game_id, "sku": sku}
-        ).fetchone()
-        is not None
-    )
+    return sku == RESERVED_ID or _is_in_catalogue(connection, game_id, sku)
 
 
 def player_by_identity(connection: sqlite3.Connection, game_id: int, provider: str, subject: str) -> str | None:
@@ -94,9 +79,9 @@ def put_player(tx: sqlite3.Connection, game_id: int, player_id: str, entry: Mapp
     ``entry`` has any of :data:`COLUMNS`, ``profile`` (a dict) and ``identities``; what it lacks becomes empty.
     Raises :class:`RegistryError` when another player has the login name or an identity.
     """
-    now = clock.stamp()
     values = {column: entry.get(column) for column in COLUMNS}
-    values |= {"game_id": game_id, "player_id": player_id, "profile": json.dumps(entry.get("profile", {})), "now": now}
+    values |= {"game_id": game_id, "player_id": player_id, "now": clock.stamp()}
+    values["profile"] = json.dumps(entry.get("profile", {}))
     if entry.get("login_name") is not None:
         taken = tx.execute(
             """SELECT 1 FROM players
@@ -105,7 +90,8 @@ def put_player(tx: sqlite3.Connection, game_id: int, player_id: str, entry: Mapp
         ).fetchone()
         if taken:
             raise RegistryError("login_name belongs to another player")
-    row = tx.execute(
+    is_new = not _is_registered(tx, game_id, player_id)
+    tx.execute(
         """INSERT INTO players (game_id, player_id, name, profile_image, country, login_name, password_hash, profile,
                                 created_at, updated_at)
            VALUES (:game_id, :player_id, :name, :profile_image, :country, :login_name, :password_hash, :profile,
@@ -113,12 +99,11 @@ def put_player(tx: sqlite3.Connection, game_id: int, player_id: str, entry: Mapp
            ON CONFLICT (game_id, player_id) DO UPDATE SET
                name = excluded.name, profile_image = excluded.profile_image, country = excluded.country,
                login_name = excluded.login_name, password_hash = excluded.password_hash, profile = excluded.profile,
-               updated_at = excluded.updated_at
-           RETURNING created_at""",
+               updated_at = excluded.updated_at""",
         values,
-    ).fetchone()
+    )
     _put_identities(tx, game_id, player_id, entry.get("identities", {}))
-    return bool(row["created_at"] == now)
+    return is_new
 
 
 def register_player(tx: sqlite3.Connection, game_id: int, player_id: str, name: str | None = None) -> None:
@@ -145,22 +130,26 @@ def forget_player(tx: sqlite3.Connection, game_id: int, player_id: str) -> bool:
            WHERE game_id = :game_id AND player_id = :player_id AND raw_body IS NOT NULL""",
         key,
     ).rowcount
-    tx.execute("UPDATE conflicts SET raw_body = NULL WHERE game_id = :game_id AND player_id = :player_id", key)
-    tx.execute("UPDATE events SET raw_body = NULL WHERE game_id = :game_id AND player_id = :player_id", key)
+    for statement in (
+        """UPDATE conflicts SET raw_body = NULL
+           WHERE game_id = :game_id AND player_id = :player_id AND raw_body IS NOT NULL""",
+        """UPDATE events SET raw_body = NULL
+           WHERE game_id = :game_id AND player_id = :player_id AND raw_body IS NOT NULL""",
+    ):
+        emptied += tx.execute(statement, key).rowcount
     return found + emptied > 0
 
 
 def put_item(tx: sqlite3.Connection, game_id: int, sku: str, name: str | None) -> bool:
     """Store an item; returns whether it is new."""
-    now = clock.stamp()
-    row = tx.execute(
+    is_new = not _is_in_catalogue(tx, game_id, sku)
+    tx.execute(
         """INSERT INTO items (game_id, sku, name, created_at, updated_at)
            VALUES (:game_id, :sku, :name, :now, :now)
-           ON CONFLICT (game_id, sku) DO UPDATE SET name = excluded.name, updated_at = excluded.updated_at
-           RETURNING created_at""",
-        {"game_id": game_id, "sku": sku, "name": name, "now": now},
-    ).fetchone()
-    return bool(row["created_at"] == now)
+           ON CONFLICT (game_id, sku) DO UPDATE SET name = excluded.name, updated_at = excluded.updated_at""",
+        {"game_id": game_id, "sku": sku, "name": name, "now": clock.stamp()},
+    )
+    return is_new
 
 
 def delete_item(tx: sqlite3.Connection, game_id: int, sku: str) -> bool:
@@ -172,6 +161,21 @@ def items(connection: sqlite3.Connection, game_id: int) -> list[sqlite3.Row]:
     return connection.execute(
         "SELECT sku, name FROM items WHERE game_id = :game_id ORDER BY sku", {"game_id": game_id}
     ).fetchall()
+
+
+def _is_registered(connection: sqlite3.Connection, game_id: int, player_id: str) -> bool:
+    row = connection.execute(
+        "SELECT 1 FROM players WHERE game_id = :game_id AND player_id = :player_id",
+        {"game_id": game_id, "player_id": player_id},
+    ).fetchone()
+    return row is not None
+
+
+def _is_in_catalogue(connection: sqlite3.Connection, game_id: int, sku: str) -> bool:
+    row = connection.execute(
+        "SELECT 1 FROM items WHERE game_id = :game_id AND sku = :sku", {"game_id": game_id, "sku": sku}
+    ).fetchone()
+    return row is not None
 
 
 def _put_identities(tx: sqlite3.Connection, game_id: int, player_id: str, identities: Mapping[str, str]) -> None:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from flask import Blueprint, Response, current_app, jsonify, request
 
 from coinslot.addresses import is_allowed
-from coinslot.games import Game, Setting
+from coinslot.destinations import is_down
+from coinslot.games import Game, Setting, one_of
 from coinslot.installation import Installation
+from coinslot.ledger import Credit, is_credited
 from coinslot.observations import Refusal
 
 KEPT_BODY_BYTES = 48 * 1024  # of a refused call; 64 KiB once it is Base64
@@ -96,6 +98,24 @@ def note_refusal(partner: str, endpoint: str, game: Game | None, reason: str, st
             },
         )
     )
+
+
+def must_wait(game: Game, partner: str, wanted: Credit) -> bool:
+    """Whether the game is down and its owner would rather have the partner come again than deliver later.
+
+    What was credited before is answered all the same.
+    """
+    if game.settings[f"{partner}.when_game_down"] == "accept":
+        return False
+    connection = installation().database.read()
+    return is_down(connection, game.id, "grant.created") and not is_credited(connection, wanted)
+
+
+WHEN_GAME_DOWN = Setting(
+    "a new credit while a destination of the game is down: accept and deliver later, or refuse it for now",
+    one_of("accept", "refuse"),
+    "accept",
+)
 
 
 def is_address_allowed(game: Game, partner: str) -> bool:

@@ -5,7 +5,9 @@ import sqlite3
 
 from flask import Blueprint, Response, current_app, jsonify
 
+from coinslot import clock, outbox
 from coinslot.db import DatabaseError
+from coinslot.installation import Installation
 from coinslot.vault import VaultError
 from handlers import installation
 
@@ -22,9 +24,9 @@ def healthz() -> Response:
 
 @bp.get("/readyz")
 def readyz() -> Response:
-    """A credit could be made now: the writer gets its lock, the key is there, the disk has room. 503 if not."""
+    """A credit could be made now: the writer gets its lock, key, disk and relay are there. 503 if not."""
     house = installation()
-    checks = {"database": "ok", "key": "ok", "disk": "ok"}
+    checks = {"database": "ok", "key": "ok", "disk": "ok", "relay": "ok"}
     try:
         house.database.write(_touch_nothing)
     except (DatabaseError, sqlite3.Error, OSError) as error:
@@ -40,10 +42,22 @@ def readyz() -> Response:
             checks["disk"] = "nearly full"
     except OSError:
         checks["disk"] = "unknown"
-    is_ready = all(state == "ok" for state in checks.values())
+    try:
+        checks["relay"] = _relay_state(house)
+    except (DatabaseError, sqlite3.Error, OSError):
+        checks["relay"] = "unknown"
+    is_ready = all(state in ("ok", "not needed") for state in checks.values())
     response = jsonify(status="ready" if is_ready else "not ready", checks=checks)
     response.status_code = 200 if is_ready else 503
     return response
+
+
+def _relay_state(house: Installation) -> str:
+    connection = house.database.read()
+    beat = outbox.last_beat(connection)
+    if beat is not None and clock.now() - beat <= outbox.OLDEST_BEAT_SECONDS:
+        return "ok"
+    return "not running" if outbox.active_destinations(connection) else "not needed"
 
 
 def _touch_nothing(tx: sqlite3.Connection) -> None:

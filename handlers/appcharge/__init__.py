@@ -7,7 +7,7 @@ choice; the owner pastes them into Appcharge's Integration page.
 from flask import Blueprint
 
 from coinslot.games import Game, Setting, networks, one_of, text, whole_number
-from handlers import Partner
+from handlers import WHEN_GAME_DOWN, Partner
 from handlers.appcharge import orders
 from handlers.appcharge.simulation import simulate
 
@@ -46,6 +46,7 @@ partner = Partner(
         "appcharge.dollar_fields_are_cents": Setting(
             "on since 2025; off for accounts whose ...InDollar fields are dollars", one_of("on", "off"), "on"
         ),
+        "appcharge.when_game_down": WHEN_GAME_DOWN,
         "allowlist.appcharge": Setting("CIDR blocks Appcharge calls from; empty: any", networks),
     },
     is_configured=orders.is_configured,

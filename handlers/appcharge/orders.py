@@ -24,7 +24,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields
 from coinslot import clock, counters, events, exact, ledger, lookup, registry, signing
 from coinslot.games import Game
 from coinslot.keyring import SecretValue
-from handlers import installation, is_address_allowed, note_refusal
+from handlers import installation, is_address_allowed, must_wait, note_refusal
 from handlers.appcharge.signature import SignatureError, verify
 
 PARTNER = "appcharge"
@@ -61,6 +61,8 @@ def report_order(game_slug: str) -> Response:
         house.database.write(lambda tx: record_uncompleted(tx, wanted, order["actionStatus"]))
         return answer(wanted.answer_status, wanted.answer_body)
 
+    if must_wait(game, PARTNER, wanted):
+        return _refuse(503, "The game is down; please try again", "game_down", game)
     try:
         rules = lookup.rules(house.database, game, wanted)
         credited = house.database.write(lambda tx: ledger.credit(tx, wanted, rules))

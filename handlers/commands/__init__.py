@@ -2,10 +2,10 @@
 
 from flask import Flask
 
-from handlers.commands import games, keys, operate, owner, registry, simulate
+from handlers.commands import deliveries, games, keys, operate, owner, registry, simulate
 
 
 def register(app: Flask) -> None:
-    for room in (games, keys, registry, owner, simulate, operate):
+    for room in (games, keys, registry, owner, deliveries, simulate, operate):
         for command in room.COMMANDS:
             app.cli.add_command(command)

@@ -8,11 +8,24 @@ from typing import ParamSpec, TypeVar
 import click
 
 from coinslot.db import DatabaseError
+from coinslot.destinations import DestinationError
 from coinslot.games import GameError
 from coinslot.keyring import SecretError
+from coinslot.outbox import DeliveryError
 from coinslot.owner import OwnerError
 from coinslot.registry import RegistryError
 from coinslot.vault import VaultError
+
+TROUBLE = (
+    DatabaseError,
+    DeliveryError,
+    DestinationError,
+    GameError,
+    OwnerError,
+    RegistryError,
+    SecretError,
+    VaultError,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,7 +38,7 @@ def in_words(command: Callable[P, R]) -> Callable[P, R]:
     def told(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except (GameError, SecretError, RegistryError, OwnerError, VaultError, DatabaseError) as error:
+        except TROUBLE as error:
             raise click.ClickException(str(error)) from None
         except sqlite3.Error as error:
             raise click.ClickException(f"the database does not work: {error}") from None

@@ -5,7 +5,8 @@ import sqlite3
 import click
 from flask.cli import with_appcontext
 
-from coinslot import audit, games, keyring
+from coinslot import audit, destinations, games, keyring
+from coinslot.destinations import SECRET_PREFIX
 from coinslot.keyring import SecretError, SecretRow
 from coinslot.vault import MasterKey, VaultError
 from handlers import installation
@@ -124,7 +125,9 @@ def _check_names(game: str, name: str) -> None:
     """Before anybody is asked to type: the game exists, and the secret is one that Coinslot would use."""
     house = installation()
     games.find(house.database.read(), game)
-    if name not in house.secret_names:
+    if name.startswith(SECRET_PREFIX):
+        destinations.find_id(house.database.read(), game, name.removeprefix(SECRET_PREFIX))
+    elif name not in house.secret_names:
         raise SecretError(f"there is no secret {name}; there are: {', '.join(sorted(house.secret_names))}")
 
 

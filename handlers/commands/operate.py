@@ -102,6 +102,7 @@ def _examine() -> Iterator[Finding]:
     if connection is not None:
         yield from guarded(inspection.owner_password, connection)
         yield from guarded(_examine_games, connection)
+        yield from guarded(inspection.deliveries, connection)
         yield from guarded(inspection.refusals, connection)
         connection.close()
 

@@ -8,6 +8,7 @@ from handlers.game.problems import ProblemError, caller, checked, read_body, who
 from handlers.game.schemas import Ack
 
 MOST_GRANTS = 1000
+LARGEST_ID = 10**18 - 1
 
 _ack = Ack()
 
@@ -15,7 +16,7 @@ _ack = Ack()
 def feed() -> Response:
     """Grants after a cursor, oldest first. Ids rise in commit order, so nothing ever appears behind the cursor."""
     game = caller()
-    after = whole_argument("after", 0, 0, 10**18 - 1)
+    after = whole_argument("after", 0, 0, LARGEST_ID)
     limit = whole_argument("limit", 100, 1, MOST_GRANTS)
     with installation().database.snapshot() as connection:
         grants, has_more = ledger.feed(connection, game.id, after, limit)

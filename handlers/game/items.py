@@ -4,7 +4,7 @@ from flask import Response, jsonify
 
 from coinslot import registry
 from handlers import installation
-from handlers.game.problems import ProblemError, caller, checked, read_body
+from handlers.game.problems import ProblemError, caller, checked, nothing, read_body
 from handlers.game.schemas import Item
 
 _item = Item()
@@ -18,13 +18,13 @@ def put(sku: str) -> tuple[Response, int]:
     return jsonify(sku=sku, name=name), 201 if is_new else 200
 
 
-def delete(sku: str) -> tuple[str, int]:
+def delete(sku: str) -> Response:
     """Orders for it are refused from now on, where unknown items are; what was granted stays."""
     game = caller()
     sku = checked(sku, "sku")
     if not installation().database.write(lambda tx: registry.delete_item(tx, game.id, sku)):
         raise ProblemError(404, "There is no such item")
-    return "", 204
+    return nothing()
 
 
 def listing() -> Response:

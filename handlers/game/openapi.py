@@ -9,20 +9,27 @@ from flask import Response, jsonify
 
 from coinslot.exact import QUANTITY_DIGITS
 from handlers.game import schemas
+from handlers.game.grants import LARGEST_ID, MOST_GRANTS
 
-_ID = {"type": "string", "minLength": 1, "maxLength": 255}
-_PLAYER_ID = {"name": "player_id", "in": "path", "required": True, "schema": _ID}
-_SKU = {"name": "sku", "in": "path", "required": True, "schema": _ID}
+_ID = {"type": "string", **schemas.Identifier.openapi}
+_PLAYER_ID = {
+    "name": "player_id",
+    "in": "path",
+    "required": True,
+    "description": "Percent-encoded UTF-8. An id that itself ends in /granted cannot be read, only written.",
+    "schema": _ID,
+}
+_SKU = {"name": "sku", "in": "path", "required": True, "description": "Percent-encoded UTF-8", "schema": _ID}
 _AFTER = {
     "name": "after",
     "in": "query",
     "description": "The last id read; 0 starts at the beginning",
-    "schema": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1, "default": 0},
+    "schema": {"type": "integer", "minimum": 0, "maximum": LARGEST_ID, "default": 0},
 }
 _LIMIT = {
     "name": "limit",
     "in": "query",
-    "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+    "schema": {"type": "integer", "minimum": 1, "maximum": MOST_GRANTS, "default": 100},
 }
 
 _ERRORS = {
@@ -46,15 +53,20 @@ def _document() -> dict[str, Any]:
     spec = APISpec(
         title="Coinslot game API",
         version="1",
-        openapi_version="3.0.3",
+        openapi_version="3.1.0",
         plugins=[plugin],
-        info={"description": f"Quantities are JSON integers, exact, of up to {QUANTITY_DIGITS} digits."},
+        info={
+            "description": "Whole numbers are written without fraction or exponent: 1, not 1.0. Quantities are exact "
+            f"and have up to {QUANTITY_DIGITS} digits, sums more."
+        },
         servers=[{"url": "/game/v1"}],
         security=[{"token": []}],
     )
     spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
-    for field, kind in ((schemas.WholeNumber, "integer"), (schemas.Identifier, "string"), (schemas.Scalar, None)):
-        plugin.map_to_openapi_type(field, kind, None)  # type: ignore[no-untyped-call]
+    plugin.map_to_openapi_type(schemas.WholeNumber, "integer", None)  # type: ignore[no-untyped-call]
+    plugin.map_to_openapi_type(schemas.Scalar, None, None)  # type: ignore[no-untyped-call]
+    assert plugin.converter is not None, "APISpec has made it"
+    plugin.converter.add_attribute_function(_of_our_fields)  # type: ignore[no-untyped-call]
 
     spec.path(
         "/players/{player_id}",
@@ -70,7 +82,7 @@ def _document() -> dict[str, Any]:
             "patch": _call(
                 "Change what is named (a merge patch, RFC 7396: null removes)",
                 {200: schemas.StoredPlayer},
-                {"type": "object"},
+                schemas.PlayerPatch,
                 errors=(400, 404, 409, 413, 422),
             ),
             "delete": _call("Forget the person, keep the sums", {204: None}, errors=(404, 422)),
@@ -80,7 +92,8 @@ def _document() -> dict[str, Any]:
         "/players",
         operations={
             "post": _call(
-                "Store up to 1,000 entries, all or none",
+                "Store up to 1,000 entries, all or none, each player_id once; at most "
+                f"{schemas.MOST_PASSWORDS} may carry a password",
                 {200: schemas.PlayersStored},
                 schemas.Players,
                 errors=(400, 409, 413, 422),
@@ -113,6 +126,14 @@ def _document() -> dict[str, Any]:
         },
     )
     spec.path(
+        "/events",
+        operations={
+            "get": _call(
+                "Other facts after a cursor, in order", {200: schemas.Events}, (), (_AFTER, _LIMIT), errors=(400,)
+            )
+        },
+    )
+    spec.path(
         "/grants/ack",
         operations={
             "post": _call(
@@ -126,12 +147,22 @@ def _document() -> dict[str, Any]:
             "get": {
                 "summary": "This document",
                 "security": [],
-                "responses": {"200": {"description": "OpenAPI 3", "content": {"application/json": {"schema": {}}}}},
+                "responses": {
+                    "200": {"description": "OpenAPI 3", "content": {"application/json": {"schema": {"type": "object"}}}}
+                },
             }
         },
     )
     made: dict[str, Any] = spec.to_dict()
     return made
+
+
+def _of_our_fields(_: Any, field: Any, ret: dict[str, Any]) -> dict[str, Any]:
+    """What our own fields check, in JSON Schema's words; called by apispec for every field, after its own."""
+    described = dict(getattr(field, "openapi", {}))
+    if field.allow_none and "type" in described:
+        described["type"] = [*described["type"], "null"]
+    return described
 
 
 def _call(
@@ -152,7 +183,12 @@ def _call(
         }
     call: dict[str, Any] = {"summary": summary, "responses": responses}
     if body:
-        call["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+        types = (
+            ("application/json", "application/merge-patch+json")
+            if body is schemas.PlayerPatch
+            else ("application/json",)
+        )
+        call["requestBody"] = {"required": True, "content": {each: {"schema": body} for each in types}}
     if parameters:
         call["parameters"] = list(parameters)
     return call

@@ -14,15 +14,14 @@ from handlers.game.problems import (
     LARGEST_BULK_BODY,
     ProblemError,
     caller,
-    check,
     checked,
     conflict,
+    nothing,
     read_body,
-    read_object,
 )
-from handlers.game.schemas import COLUMN_FIELDS, MOST_PASSWORDS, Player, Players
+from handlers.game.schemas import COLUMN_FIELDS, MOST_PASSWORDS, Player, PlayerPatch, Players
 
-_player, _players = Player(), Players()
+_player, _patch, _players = Player(), PlayerPatch(), Players()
 
 
 def show(player_id: str) -> Response:
@@ -51,17 +50,14 @@ def merge(player_id: str) -> Response:
     """A merge patch (RFC 7396): what is named changes, null removes, everything else stays."""
     game = caller()
     player_id = checked(player_id, "player_id")
-    patch = read_object()
-    # The patch as a whole says nothing a schema could check; what comes of it does. But for the password.
-    password = _hashed(check(_player, {name: patch.pop(name) for name in ("password",) if name in patch}))
+    patch = _hashed(read_body(_patch))
 
     def store(tx: sqlite3.Connection) -> dict[str, Any]:
         known = registry.player(tx, game.id, player_id)
         if known is None:
             raise ProblemError(404, "There is no such player")
-        writable = {name: value for name, value in _shown(known).items() if name in _player.fields}
-        merged = check(_player, _merged(_without_nulls(writable), patch))
-        registry.put_player(tx, game.id, player_id, _entry(merged | password, known))
+        wanted = {name: known[name] for name in (*COLUMN_FIELDS, "password_hash", "identities")} | known["profile"]
+        registry.put_player(tx, game.id, player_id, _entry(_merged(wanted, patch), None))
         return _stored(tx, game.id, player_id)
 
     return jsonify(_shown(_write(store)))
@@ -87,7 +83,7 @@ def replace_many() -> Response:
     return jsonify(created=created, replaced=len(entries) - created)
 
 
-def forget(player_id: str) -> tuple[str, int]:
+def forget(player_id: str) -> Response:
     """Forget the person and keep the sums."""
     game = caller()
     player_id = checked(player_id, "player_id")
@@ -100,7 +96,7 @@ def forget(player_id: str) -> tuple[str, int]:
 
     if not installation().database.write(store):
         raise ProblemError(404, "There is no such player")
-    return "", 204
+    return nothing()
 
 
 def _write(store: Any) -> Any:
@@ -151,7 +147,3 @@ def _merged(target: Any, patch: Any) -> Any:
         else:
             result[name] = _merged(result.get(name), value)
     return result
-
-
-def _without_nulls(document: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in document.items() if value is not None}

@@ -14,6 +14,7 @@ from handlers import installation
 
 LARGEST_BULK_BODY = 16 * 1024 * 1024
 MOST_ERRORS_TOLD = 20
+MOST_LEVELS = 64  # of nesting: what one thread could just parse, another with a fuller stack could not write
 
 
 class ProblemError(Exception):
@@ -48,6 +49,13 @@ def refuse(status: int, message: str) -> Response:
     return problem(ProblemError(status, message))
 
 
+def nothing() -> Response:
+    """A 204: no body, and so no type of one."""
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    return response
+
+
 def caller() -> Game:
     """The game whose token the request carries. Raises a 401."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -58,25 +66,21 @@ def caller() -> Game:
 
 
 def read_body(schema: Schema, largest: int | None = None) -> dict[str, Any]:
-    """The request's JSON object, checked. Raises a 400 for what is no JSON, a 422 for what the schema refuses."""
+    """The request's JSON object, checked.
+
+    Raises a 413 above ``largest`` bytes, a 400 for what is no JSON, and a 422, which names every place, for what the
+    schema refuses.
+    """
     if largest is not None:
         request.max_content_length = largest
-    return check(schema, read_object())
-
-
-def read_object() -> dict[str, Any]:
-    """The request's JSON object, unchecked. Raises a 400 or a 422."""
     try:
-        document = exact.parse_json(request.get_data(), parse_float=_finite)
+        document = exact.parse_json(request.get_data(), _finite)
     except ValueError:
         raise ProblemError(400, "The body is not JSON") from None
     if not isinstance(document, dict):
         raise ProblemError(422, "The body is not a JSON object")
-    return document
-
-
-def check(schema: Schema, document: dict[str, Any]) -> dict[str, Any]:
-    """What the schema makes of it. Raises a 422 that names every place."""
+    if _is_deeper(document, MOST_LEVELS):
+        raise ProblemError(422, f"The body is nested deeper than {MOST_LEVELS} levels")
     try:
         loaded: dict[str, Any] = schema.load(document)
     except ValidationError as error:
@@ -88,7 +92,11 @@ def check(schema: Schema, document: dict[str, Any]) -> dict[str, Any]:
 def checked(value: str, name: str) -> str:
     """An id out of the address. Raises a 422."""
     try:
+        # Werkzeug has put U+FFFD for every byte that is no UTF-8; with that, different ids would be one.
+        request.environ["PATH_INFO"].encode("latin-1").decode("utf-8")
         return checked_id(value)
+    except UnicodeDecodeError:
+        raise ProblemError(422, f"{name}: use percent-encoded UTF-8") from None
     except ValueError as error:
         raise ProblemError(422, f"{name}: {error}") from None
 
@@ -110,6 +118,15 @@ def _finite(text: str) -> float:
     if math.isinf(number):
         raise ValueError("out of range")
     return number
+
+
+def _is_deeper(document: Any, levels: int) -> bool:
+    level = [document]
+    while level and levels:
+        insides = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [value for inside in insides for value in inside if isinstance(value, dict | list)]
+        levels -= 1
+    return bool(level)
 
 
 def _flat(messages: Any, path: str = "") -> list[dict[str, str]]:

@@ -5,19 +5,44 @@ from typing import Any
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from coinslot import exact
-from coinslot.registry import checked_id
+from coinslot.registry import LONGEST_ID, checked_id, checked_text
 
 MOST_PLAYERS = 1000
 MOST_PASSWORDS = 20  # in one bulk call: each costs the better part of a tenth of a second to hash
 BALANCE_DIGITS = 24  # Appcharge's limit for balances[].quantity
 
+_CONTROL = r"\u0000-\u001f\u007f-\u009f"
+
+# Beside its check, a field of ours has ``openapi``: how the document tells of that check.
+
 
 class Identifier(fields.String):
     """An id: 1 to 255 characters, no control characters, no blanks at the ends."""
 
+    openapi = {
+        "minLength": 1,
+        "maxLength": LONGEST_ID,
+        "pattern": rf"^[^\s{_CONTROL}]([^{_CONTROL}]*[^\s{_CONTROL}])?$",
+    }
+
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         try:
             return checked_id(str(super()._deserialize(value, *args, **kwargs)))
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
+
+
+class Text(fields.String):
+    """A name or the like: no control characters; null is as good as nothing."""
+
+    def __init__(self, longest: int) -> None:
+        super().__init__(allow_none=True)
+        self.longest = longest
+        self.openapi = {"maxLength": longest, "pattern": f"^[^{_CONTROL}]*$"}
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        try:
+            return checked_text(str(super()._deserialize(value, *args, **kwargs)), self.longest)
         except ValueError as error:
             raise ValidationError(str(error)) from None
 
@@ -28,6 +53,7 @@ class WholeNumber(fields.Field[int]):
     def __init__(self, digits: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.digits = digits
+        self.openapi = {"minimum": 0, "maximum": 10**digits - 1}
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -43,6 +69,8 @@ class WholeNumber(fields.Field[int]):
 
 class Scalar(fields.Field[Any]):
     """Text, a number, true or false."""
+
+    openapi = {"type": ["string", "number", "boolean"]}
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if not isinstance(value, str | int | float):
@@ -63,20 +91,21 @@ class Identities(Strict):
     facebook = Identifier(metadata={"description": "Facebook user id"})
 
 
+class IdentitiesPatch(Identities):
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        field_obj.allow_none = True
+
+
 class Balance(Strict):
     publisherProductId = Identifier(required=True)
     quantity = WholeNumber(BALANCE_DIGITS, required=True)
 
 
-def _text(longest: int, **about: Any) -> fields.String:
-    return fields.String(validate=validate.Length(max=longest), allow_none=True, **about)
-
-
 class Player(Strict):
     """A registry entry as the game writes it. The inner shapes of the profile are Appcharge's."""
 
-    name = _text(255)
-    profile_image = _text(2048)
+    name = Text(255)
+    profile_image = Text(2048)
     country = fields.String(validate=[validate.Length(equal=2), validate.Regexp("^[A-Z]{2}$")], allow_none=True)
     login_name = Identifier(allow_none=True)
     password = fields.String(
@@ -93,10 +122,10 @@ class Player(Strict):
     offers = fields.List(fields.Dict(keys=fields.String()))
     attributes = fields.Dict(keys=fields.String(), values=Scalar())
     store_theme = fields.Dict(keys=fields.String(), values=fields.String())
-    logo = _text(255)
-    profile_frame_id = _text(255)
-    player_level_name = _text(255)
-    banner_external_id = _text(255)
+    logo = Text(255)
+    profile_frame_id = Text(255)
+    player_level_name = Text(255)
+    banner_external_id = Text(255)
     player_level = fields.Dict(keys=fields.String())
     player_level_banners = fields.List(fields.Dict(keys=fields.String()))
     offers_order = fields.String(
@@ -118,11 +147,25 @@ class Players(Strict):
     players = fields.List(fields.Nested(PlayerWithId), required=True, validate=validate.Length(min=1, max=MOST_PLAYERS))
 
 
+class PlayerPatch(Player):
+    """A merge patch of an entry (RFC 7396): null removes, inside of objects too."""
+
+    identities = fields.Nested(IdentitiesPatch)
+    attributes = fields.Dict(keys=fields.String(), values=Scalar(allow_none=True))
+    store_theme = fields.Dict(keys=fields.String(), values=fields.String(allow_none=True))
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        field_obj.allow_none = True
+
+
 class StoredPlayer(Player):
+    class Meta(Strict.Meta):
+        exclude = ("password",)
+
     player_id = fields.String(required=True)
     has_password = fields.Boolean(required=True)
-    created_at = fields.String(required=True)
-    updated_at = fields.String(required=True)
+    created_at = fields.DateTime(required=True)
+    updated_at = fields.DateTime(required=True)
 
 
 class PlayersStored(Strict):
@@ -131,7 +174,7 @@ class PlayersStored(Strict):
 
 
 class Item(Strict):
-    name = _text(255)
+    name = Text(255)
 
 
 class StoredItem(Strict):
@@ -164,11 +207,29 @@ class Grant(Strict):
         required=True, allow_none=True, validate=validate.OneOf(["revoke", "revoke_negative", "flag"])
     )
     is_test = fields.Boolean(required=True)
-    created_at = fields.String(required=True)
+    created_at = fields.DateTime(required=True)
 
 
 class Grants(Strict):
     grants = fields.List(fields.Nested(Grant), required=True)
+    next_after = fields.Integer(required=True)
+    has_more = fields.Boolean(required=True)
+
+
+class Event(Strict):
+    id = fields.Integer(required=True, metadata={"description": "The feed's cursor"})
+    type = fields.String(required=True, metadata={"description": "Such as appcharge.order.failed; new ones may come"})
+    partner = fields.String(required=True)
+    player_id = fields.String(required=True, allow_none=True)
+    external_id = fields.String(required=True, allow_none=True)
+    data = fields.Dict(keys=fields.String(), required=True)
+    is_test = fields.Boolean(required=True)
+    occurred_at = fields.DateTime(required=True, allow_none=True)
+    received_at = fields.DateTime(required=True)
+
+
+class Events(Strict):
+    events = fields.List(fields.Nested(Event), required=True)
     next_after = fields.Integer(required=True)
     has_more = fields.Boolean(required=True)
 

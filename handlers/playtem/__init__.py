@@ -18,7 +18,7 @@ from flask import Blueprint
 
 from coinslot.games import Game, Setting, networks, one_of, text
 from coinslot.registry import checked_id
-from handlers import Partner
+from handlers import WHEN_GAME_DOWN, Partner
 from handlers.playtem import credit
 from handlers.playtem.payload import FORMATS
 from handlers.playtem.simulation import simulate
@@ -65,6 +65,7 @@ partner = Partner(
             one_of("player", "facebook", "facebook_or_player"),
             "player",
         ),
+        "playtem.when_game_down": WHEN_GAME_DOWN,
         "allowlist.playtem": Setting("CIDR blocks Playtem calls from; empty: any", networks),
     },
     is_configured=credit.is_configured,

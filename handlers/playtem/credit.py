@@ -9,7 +9,7 @@ from flask import Response, current_app, request
 from coinslot import games, ledger, lookup, registry
 from coinslot.games import Game, Setting
 from coinslot.keyring import SecretValue
-from handlers import installation, is_address_allowed, note_refusal
+from handlers import installation, is_address_allowed, must_wait, note_refusal
 from handlers.playtem.payload import Order, PayloadError, decode, verify
 
 PARTNER = "playtem"
@@ -62,6 +62,8 @@ def _credit(game: Game, order: Order | None) -> Response:
     house.observations.key_used(game.id, signer.name, signer.slot)
 
     wanted = to_credit(order, game, signer, matched_format)
+    if must_wait(game, PARTNER, wanted):
+        return _refuse(ANY_OTHER_ERROR, "The game is down; please try again", "game_down", game)
     try:
         rules = lookup.rules(house.database, game, wanted, may_be_empty=False)
         credited = house.database.write(lambda tx: credit_and_learn(tx, wanted, rules, game, order, house.catalogue))

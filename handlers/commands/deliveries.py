@@ -1,0 +1,244 @@
+"""``flask destination``, ``flask delivery``, ``flask relay``: where grants are sent, what is owed, and who sends it."""
+
+import json
+import signal
+import sqlite3
+from datetime import UTC, datetime
+
+import click
+from flask.cli import with_appcontext
+
+from coinslot import clock, destinations, games, keyring, outbox
+from handlers import installation
+from handlers.commands.console import shown, table
+from handlers.commands.errors import in_words
+
+STATES = ("waiting", "delivered", "dead")
+
+
+@click.group("destination")
+def destination() -> None:
+    """Addresses of the game that deliveries go to."""
+
+
+@destination.command("add")
+@click.argument("game")
+@click.argument("name")
+@click.argument("url")
+@click.option("--events", default="*", show_default=True, help="Pattern of the event types it wants, such as grant.*")
+@click.option("--format", "format_name", type=click.Choice(["standard", "playcamp"]), default="standard")
+@click.option("--retry", help="Delays of the retries in seconds, such as 10,60,300; the format's own when left out.")
+@click.option("--timeout", type=click.IntRange(1, 60), default=10, show_default=True, help="Seconds per attempt.")
+@click.option(
+    "--success", help="2xx, 200, or a JMESPath expression on the answer of a 200; the format's own if left out."
+)
+@with_appcontext
+@in_words
+def add(
+    game: str,
+    name: str,
+    url: str,
+    events: str,
+    format_name: str,
+    retry: str | None,
+    timeout: int,
+    success: str | None,
+) -> None:
+    """Add a destination NAME at URL to GAME and print its signing secret, this once."""
+    house = installation()
+    house.prepare()
+    secret = house.database.write_here(
+        lambda tx: destinations.add(
+            tx,
+            house.vault,
+            game,
+            name,
+            url,
+            actor="command",
+            events=events,
+            format=format_name,
+            retry=retry,
+            timeout_seconds=timeout,
+            success=success,
+        )
+    )
+    click.echo(f"{name} of {game} is added; what is granted from now on goes there.")
+    _print_secret(game, name, secret)
+
+
+@destination.command("list")
+@click.argument("game")
+@with_appcontext
+@in_words
+def list_destinations(game: str) -> None:
+    """Destinations of GAME, and whether they are up."""
+    connection = installation().database.read()
+    rows = destinations.listing(connection, games.find(connection, game)["id"])
+    if not rows:
+        click.echo(f"{game} has no destination; its grants wait in the feed. `flask destination add` adds one.")
+        return
+    head = ("name", "url", "events", "format", "state")
+    cells = [(row["name"], shown(row["url"], 80), row["events"], row["format"], _state(row)) for row in rows]
+    click.echo(table([head, *cells]))
+
+
+@destination.command("rotate")
+@click.argument("game")
+@click.argument("name")
+@with_appcontext
+@in_words
+def rotate(game: str, name: str) -> None:
+    """Make a new signing secret for NAME and print it; deliveries carry both signatures until the old is retired."""
+    house = installation()
+    secret = destinations.new_secret()
+
+    def change(tx: sqlite3.Connection) -> None:
+        destinations.find_id(tx, game, name)
+        keyring.rotate(tx, house.vault, games.find(tx, game), destinations.secret_name(name), secret, actor="command")
+
+    house.database.write_here(change)
+    _print_secret(game, name, secret)
+    click.echo(f"Once your game has it: flask secret retire {game} {destinations.secret_name(name)}")
+
+
+def _set_state(game: str, name: str, state: str) -> None:
+    installation().database.write_here(lambda tx: destinations.set_state(tx, game, name, state, actor="command"))
+
+
+@destination.command("pause")
+@click.argument("game")
+@click.argument("name")
+@with_appcontext
+@in_words
+def pause(game: str, name: str) -> None:
+    """Send nothing to NAME until it is resumed; what it is owed waits."""
+    _set_state(game, name, "paused")
+    click.echo(f"{name} of {game} is paused.")
+
+
+@destination.command("resume")
+@click.argument("game")
+@click.argument("name")
+@with_appcontext
+@in_words
+def resume(game: str, name: str) -> None:
+    """Send to NAME again, beginning with what has waited longest."""
+    _set_state(game, name, "active")
+    click.echo(f"{name} of {game} is active.")
+
+
+@destination.command("remove")
+@click.argument("game")
+@click.argument("name")
+@with_appcontext
+@in_words
+def remove(game: str, name: str) -> None:
+    """End NAME. What it was still owed is dead; the grants stay in the feed."""
+    _set_state(game, name, "removed")
+    click.echo(f"{name} of {game} is removed.")
+
+
+@click.group("delivery")
+def delivery() -> None:
+    """What is owed to destinations."""
+
+
+@delivery.command("list")
+@click.argument("game")
+@click.option("--state", type=click.Choice(STATES))
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option("--json", "is_json", is_flag=True, help="One JSON document per line.")
+@with_appcontext
+@in_words
+def list_deliveries(game: str, state: str | None, limit: int, is_json: bool) -> None:
+    """The newest deliveries of GAME."""
+    connection = installation().database.read()
+    rows = outbox.listing(connection, games.find(connection, game)["id"], state, limit)
+    if is_json:
+        for row in rows:
+            click.echo(json.dumps(dict(row)))
+        return
+    if not rows:
+        click.echo("There are none.")
+        return
+    head = ("id", "destination", "event", "state", "attempts", "last", "next attempt", "why dead")
+    cells = [
+        (
+            str(row["id"]),
+            row["destination"],
+            row["event_type"],
+            row["state"],
+            str(row["attempts_made"]),
+            row["last_attempt"] or "-",
+            (row["next_attempt_at"] or "-")[:19],
+            shown(row["dead_reason"] or "-", 60),
+        )
+        for row in rows
+    ]
+    click.echo(table([head, *cells]))
+
+
+@delivery.command("redrive")
+@click.argument("game")
+@click.argument("delivery_id", type=int, required=False)
+@click.option("--all", "is_all", is_flag=True, help="Every dead delivery of the game.")
+@click.option("--from", "since", help="Dead deliveries created from this time on (ISO 8601, UTC unless it says so).")
+@click.option("--to", "until", help="And before this time.")
+@with_appcontext
+@in_words
+def redrive(game: str, delivery_id: int | None, is_all: bool, since: str | None, until: str | None) -> None:
+    """Put dead deliveries back: one, those of a time range, or all."""
+    is_range = since is not None or until is not None
+    if [delivery_id is not None, is_all, is_range].count(True) != 1:
+        raise click.UsageError("say which: an id, --all, or --from and --to")
+    first, last = _moment(since, "--from"), _moment(until, "--to")
+    count = installation().database.write_here(
+        lambda tx: outbox.redrive(tx, games.find(tx, game)["id"], delivery_id=delivery_id, since=first, until=last)
+    )
+    click.echo(f"{count} put back.")
+
+
+@click.command("relay")
+@click.option("--once", is_flag=True, help="Send what is due now and end.")
+@with_appcontext
+@in_words
+def relay(once: bool) -> None:
+    """Send deliveries, beside the web workers or in their place (COINSLOT_RELAY=off). SIGTERM ends it tidily."""
+    house = installation()
+    house.prepare()
+    running = house.new_relay()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: running.stop())
+    try:
+        if once:
+            click.echo(f"{running.drain()} attempts made.")
+        else:
+            running.run()
+    finally:
+        house.database.close()
+
+
+def _print_secret(game: str, name: str, secret: str) -> None:
+    click.echo(
+        f"Signing secret, shown this once (`flask destination rotate {game} {name}` makes a new one):\n  {secret}"
+    )
+
+
+def _state(row: sqlite3.Row) -> str:
+    if row["circuit_open_since"] is not None:
+        return f"down since {row['down_since'][:19]}, probed"
+    reason = f" ({row['state_reason']})" if row["state_reason"] else ""
+    return f"{row['state']}{reason}"
+
+
+def _moment(text: str | None, option: str) -> str | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError(f"{option}: use a date or time such as 2026-01-31 or 2026-01-31T12:00") from None
+    return clock.stamp((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+COMMANDS: tuple[click.Command, ...] = (destination, delivery, relay)

@@ -1,0 +1,44 @@
+"""``flask destination grade``: a game's endpoint, tested with grants that count for nothing."""
+
+import click
+from flask.cli import with_appcontext
+
+from coinslot import destinations, games, grader
+from handlers import installation
+from handlers.commands.console import shown
+from handlers.commands.errors import in_words
+
+
+@click.command("grade")
+@click.argument("game")
+@click.argument("name")
+@click.pass_context
+@with_appcontext
+@in_words
+def grade(context: click.Context, game: str, name: str) -> None:
+    """Test the endpoint behind destination NAME of GAME and say what to change.
+
+    Sends test grants of the reserved player: good, repeated, out of order, forged, stale, large, slow. Exit status 1
+    when there is a PROBLEM. Deliveries go on meanwhile, and nothing is written here.
+    """
+    house = installation()
+    connection = house.database.read()
+    destination_id = destinations.find_id(connection, game, name)
+    listed = destinations.listing(connection, games.find(connection, game)["id"])
+    row = next(row for row in listed if row["id"] == destination_id)
+    keys = destinations.signing_secrets(connection, house.vault, destination_id)
+    if not keys:
+        raise click.ClickException(f"{name} of {game} has no signing secret")
+    destination = destinations.opened(row)
+
+    click.echo(f"Test grants to {shown(destination.url, 200)}")
+    if not destinations.wants(row["events"], "grant.created"):
+        click.echo(f"({name} gets only {row['events']}; it is tested with grants all the same.)")
+    findings = []
+    for finding in grader.Grader(house.outbound, destination, keys, house.settings.may_call_private).findings():
+        findings.append(finding)
+        click.echo(f"{'ok' if finding.is_ok else 'PROBLEM':<8} {finding.title}: {finding.words}")
+    click.echo(grader.UNSEEN)
+    click.echo(f"Grade: {grader.grade(findings)}")
+    if not all(finding.is_ok for finding in findings):
+        context.exit(1)

@@ -1,0 +1,19 @@
+"""Facts besides grants: what partners reported that credits nothing."""
+
+from flask import Response, jsonify
+
+from coinslot import events
+from handlers import installation
+from handlers.game.grants import LARGEST_ID
+from handlers.game.problems import caller, whole_argument
+
+MOST_EVENTS = 1000
+
+
+def feed() -> Response:
+    """Events after a cursor, oldest first; the same paging as the grants, over ids of its own."""
+    game = caller()
+    after = whole_argument("after", 0, 0, LARGEST_ID)
+    limit = whole_argument("limit", 100, 1, MOST_EVENTS)
+    found, has_more = events.feed(installation().database.read(), game.id, after, limit)
+    return jsonify(events=found, next_after=found[-1]["id"] if found else after, has_more=has_more)

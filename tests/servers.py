@@ -1,0 +1,284 @@
+"""Real servers for tests: ``gunicorn wsgi:app`` in a process group of its own, and HTTP over sockets of our own.
+
+Nothing here waits a fixed time: what is waited for is looked at again and again until a deadline.
+"""
+
+import atexit
+import ctypes
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 20.0
+STOP_SECONDS = 30.0
+CALL_SECONDS = 30.0
+
+_LISTENING = re.compile(r"Listening at: http://127\.0\.0\.1:([0-9]+) ")
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def mimetype(self) -> str:
+        return self.headers.get("content-type", "").partition(";")[0]
+
+
+def until(is_true: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:
+    """The first true value of a function; fails when there is none before the deadline."""
+    deadline = time.monotonic() + seconds
+    while not (found := is_true()):
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.01)
+    return found
+
+
+class Underway:
+    """Functions running in a thread each."""
+
+    def __init__(self, *calls: Callable[[], Any]) -> None:
+        self._results: list[Any] = [None] * len(calls)
+        self._threads = [threading.Thread(target=self._run, args=pair) for pair in enumerate(calls)]
+        for thread in self._threads:
+            thread.start()
+
+    def are_all(self) -> bool:
+        """Whether none of them has ended yet."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def results(self) -> list[Any]:
+        """What they returned, in their order, once the last has ended; the first error is raised."""
+        for thread in self._threads:
+            thread.join()
+        for result in self._results:
+            if isinstance(result, BaseException):
+                raise result
+        return self._results
+
+    def _run(self, index: int, call: Callable[[], Any]) -> None:
+        try:
+            self._results[index] = call()
+        except BaseException as error:
+            self._results[index] = error
+
+
+def together(*calls: Callable[[], Any]) -> list[Any]:
+    """Run functions at the same time and return what they return, in their order."""
+    return Underway(*calls).results()
+
+
+class Server:
+    """One gunicorn master and its workers. May be started again on the same home, on another port.
+
+    Use as a context manager: whatever happens, no process of it is left.
+    """
+
+    def __init__(
+        self, home: Path, *options: str, listen: tuple[str, ...] = ("-b", "127.0.0.1:0"), **environment: str
+    ) -> None:
+        self.home = home
+        self._options = (*listen, *options)
+        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("COINSLOT_")}
+        for name in ("WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", "FORWARDED_ALLOW_IPS"):
+            self._environment.pop(name, None)
+        self._environment |= {"COINSLOT_HOME": str(home), **environment}
+        self._log = home.parent / f"{home.name}-gunicorn-{id(self):x}.log"
+        self._log_start = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0  # of a stopped server: nobody listens there
+
+    def __enter__(self) -> "Server":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start the master without waiting for it."""
+        assert self._process is None, "already started"
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._log_start = self._log.stat().st_size if self._log.exists() else 0
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", "wsgi:app", *self._options],
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )
+        atexit.register(self.kill)
+        return self._process
+
+    def start(self) -> None:
+        """Start, and wait until the server answers."""
+        process = self.launch()
+        try:
+            found = until(
+                lambda: process.poll() is not None or _LISTENING.search(self.log), "gunicorn listens", START_SECONDS
+            )
+            assert isinstance(found, re.Match), f"gunicorn ended with {process.returncode}:\n{self.log}"
+            self.port = int(found[1])
+            until(self.is_up, "the server answers /healthz", START_SECONDS)
+        except BaseException:
+            self.kill()
+            raise
+
+    def is_up(self) -> bool:
+        try:
+            return self.get("/healthz", timeout=2.0).status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """What this start has written to standard output and standard error."""
+        with self._log.open("rb") as log:
+            log.seek(self._log_start)
+            return log.read().decode(errors="replace")
+
+    @property
+    def workers(self) -> list[int]:
+        """Pids of the master's children, in no order."""
+        return [pid for pid, parent, _ in _processes() if self._process is not None and parent == self.pid]
+
+    def booted_workers(self) -> list[int]:
+        booted = set(map(int, re.findall(r"Booting worker with pid: ([0-9]+)", self.log)))
+        return [pid for pid in self.workers if pid in booted]
+
+    def terminate(self) -> None:
+        """SIGTERM to the master, as systemd sends it; returns at once."""
+        os.kill(self.pid, signal.SIGTERM)
+
+    def wait(self, seconds: float = STOP_SECONDS) -> int:
+        """The master's exit status, once it and its workers are gone."""
+        assert self._process is not None, "not started"
+        status = self._process.wait(seconds)
+        self.kill()
+        return status
+
+    def stop(self) -> int:
+        """End in good order; returns the exit status."""
+        self.terminate()
+        return self.wait()
+
+    def kill_worker(self, pid: int) -> None:
+        assert pid in self.workers
+        os.kill(pid, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """``kill -9`` of the master and all its workers at once. Harmless when nothing runs."""
+        process, self._process, self.port = self._process, None, 0
+        if process is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        until(lambda: not any(group == process.pid for _, _, group in _processes()), "the process group has ended")
+        atexit.unregister(self.kill)
+
+    def connections_in_hand(self) -> int:
+        """Connections that a worker has accepted and nobody has closed.
+
+        Out of ``/proc/net/tcp``: state 01 is established, an inode of 0 is still in the kernel's backlog.
+        """
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        local = f"0100007F:{self.port:04X}"
+        return sum(row[1] == local and row[3] == "01" and row[9] != "0" for row in rows)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = CALL_SECONDS,
+        before_sending: Callable[[], Any] | None = None,
+    ) -> Answer:
+        """One call over a connection of its own. ``before_sending`` runs once connected, such as a barrier's wait."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port or 1, timeout=timeout)
+        try:
+            connection.connect()
+            if before_sending is not None:
+                before_sending()
+            begun = time.monotonic()
+            is_chunked = body is not None and not isinstance(body, bytes)
+            connection.request(method, path, body, dict(headers or {}), encode_chunked=is_chunked)
+            response = connection.getresponse()
+            content = response.read()
+            return Answer(
+                response.status,
+                {name.lower(): value for name, value in response.getheaders()},
+                content,
+                time.monotonic() - begun,
+            )
+        finally:
+            connection.close()
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None, **how: Any) -> Answer:
+        return self.call("GET", path, None, headers, **how)
+
+    def post(self, path: str, body: bytes | Iterable[bytes], headers: Mapping[str, str], **how: Any) -> Answer:
+        return self.call("POST", path, body, headers, **how)
+
+    @contextmanager
+    def connected(self) -> Iterator[socket.socket]:
+        """A bare connection, for what no HTTP library would send."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=CALL_SECONDS) as connection:
+            yield connection
+
+
+def path_and_query(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.path}?{parts.query}"
+
+
+def _processes() -> Iterator[tuple[int, int, int]]:
+    """Pid, parent and group of every process that has not ended."""
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with suppress(OSError):
+                state, parent, group = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[:3]
+                if state != "Z":
+                    yield int(entry), int(parent), int(group)
+
+
+def _end_with_parent() -> None:
+    """In the child: SIGTERM when whoever runs the tests is killed, so that not even that leaves a server behind."""
+    if _libc is not None:
+        _libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
