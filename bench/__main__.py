@@ -1,0 +1,36 @@
+"""The command line: ``python -m bench COMMAND``."""
+
+import argparse
+import shutil
+import signal
+import sys
+
+from bench import credits, memory, size
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measures Coinslot against its budgets.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, room, about in (
+        ("credits", credits, "the credit path: durable, with storage stubbed out, and a sample that does nothing"),
+        ("memory", memory, "memory of all processes after many orders, and start to first answer"),
+        ("size", size, "the credit path with many transactions stored, against an empty database"),
+    ):
+        command = commands.add_parser(name, help=about, description=about)
+        room.add_arguments(command)
+        command.add_argument("--callers", type=int, default=16, help="concurrent connections (default 16)")
+        command.add_argument("--check", action="store_true", help="exit 1 when a budget is missed")
+        command.set_defaults(run=room.run)
+    arguments = parser.parse_args()
+
+    if shutil.which("wrk") is None:
+        parser.error("wrk is not on the PATH; Debian's package is called wrk")
+    # Ended from outside, the servers and folders must go too: SystemExit runs every `finally`, a bare SIGTERM none.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    missed: list[str] = arguments.run(arguments)
+    for sentence in missed:
+        print(f"BUDGET MISSED: {sentence}")
+    return 1 if missed and arguments.check else 0
+
+
+sys.exit(main())

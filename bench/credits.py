@@ -1,0 +1,160 @@
+"""The credit path: durable as in production, with storage stubbed out, and beside samples that do nothing.
+
+The variants take turns, round after round, each on a fresh copy of one installation, and get the same signed orders.
+After every durable run the database is asked whether each 200 stands in it exactly once.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import sqlite3
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from bench.load import Load, drive
+from bench.orders import LINES_PER_ORDER, MOST_PER_SECOND, Orders, prepare_home, write_orders
+from bench.server import serve
+
+LEAST_OF_STUBBED = 0.35
+LEAST_OF_SAMPLE = 1.0
+MOST_P99_TO_P50 = 4.0
+WARM_UP_SECONDS = 1
+NOISE = 0.1  # of the machine used by others: said beside a figure
+
+
+@dataclass(frozen=True)
+class Variant:
+    name: str
+    app: str
+    options: tuple[str, ...] = ()
+
+
+DURABLE = Variant("durable", "wsgi:app")
+STUBBED = Variant("stubbed", "bench.stubbed:app")
+# As Appcharge ships its Flask agent: its Dockerfile runs gunicorn with one synchronous worker (checked 2026-11).
+SHIPPED = Variant(
+    "sample as shipped", "bench.sample:app", ("--worker-class", "sync", "--workers", "1", "--threads", "1")
+)
+# The same sample under our own gunicorn.conf.py: no budget, but it says what Flask and gunicorn alone cost here.
+SAMPLE = Variant("sample, our gunicorn", "bench.sample:app")
+VARIANTS = (DURABLE, STUBBED, SHIPPED, SAMPLE)
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seconds", type=int, default=10, help="per run (default 10)")
+    command.add_argument("--rounds", type=int, default=3, help="turns each variant gets (default 3)")
+
+
+def run(arguments: argparse.Namespace) -> list[str]:
+    """Measure and print; returns the budgets missed, as sentences."""
+    loads: dict[str, list[Load]] = {variant.name: [] for variant in VARIANTS}
+    with tempfile.TemporaryDirectory(prefix="coinslot-bench-") as folder:
+        template = Path(folder, "template")
+        prepare_home(template)
+        count = (arguments.seconds + WARM_UP_SECONDS) * MOST_PER_SECOND
+        orders = write_orders(Path(folder, "orders"), count, "credits")
+        for turn in range(arguments.rounds):
+            for variant in VARIANTS:
+                home = Path(folder, f"home-{turn}")
+                shutil.copytree(template, home)
+                load = measure(home, variant, orders, arguments.seconds, arguments.callers)
+                loads[variant.name].append(load)
+                print_load(f"round {turn + 1}, {variant.name}", load)
+                shutil.rmtree(home)
+
+    print()
+    rate = {name: median(load.per_second for load in runs) for name, runs in loads.items()}
+    for variant in VARIANTS:
+        runs = loads[variant.name]
+        p50, p99 = median(load.p50 for load in runs), median(load.p99 for load in runs)
+        errors = sum(load.errors for load in runs)
+        print(f"median  {variant.name:<22}{rate[variant.name]:>7.0f}/s  p50 {p50:6.2f} ms  p99 {p99:6.2f} ms", end="")
+        print(f"  p99/p50 {p99 / p50:5.2f}  errors {errors}")
+    of_stubbed = rate[DURABLE.name] / rate[STUBBED.name]
+    of_shipped = rate[DURABLE.name] / rate[SHIPPED.name]
+    spread = median(load.p99 / load.p50 for load in loads[DURABLE.name])
+    print(f"durable / stubbed               {of_stubbed:5.2f}  (budget >= {LEAST_OF_STUBBED})")
+    print(f"durable / sample as shipped     {of_shipped:5.2f}  (budget >= {LEAST_OF_SAMPLE})")
+    print(f"durable / sample, our gunicorn  {rate[DURABLE.name] / rate[SAMPLE.name]:5.2f}  (no budget)")
+    print(f"durable p99 / p50               {spread:5.2f}  (budget <= {MOST_P99_TO_P50})")
+
+    missed = []
+    if of_stubbed < LEAST_OF_STUBBED:
+        missed.append(f"durable is {of_stubbed:.2f} of stubbed, not {LEAST_OF_STUBBED}")
+    if of_shipped < LEAST_OF_SAMPLE:
+        missed.append(f"durable is {of_shipped:.2f} of the sample, not {LEAST_OF_SAMPLE}")
+    if spread > MOST_P99_TO_P50:
+        missed.append(f"p99 is {spread:.2f} times p50, more than {MOST_P99_TO_P50}")
+    if any(load.errors for load in loads[DURABLE.name]):
+        missed.append("some durable calls were not answered 200")
+    return missed
+
+
+def measure(home: Path, variant: Variant, orders: Orders, seconds: int, callers: int) -> Load:
+    """One run on one installation. Raises AssertionError when a durable run's database does not match its answers."""
+    warm_up = WARM_UP_SECONDS * MOST_PER_SECOND
+    before = stored(home)["transactions"]
+    quiet = Quiet()
+    with serve(home, variant.app, variant.options) as server:
+        # The first calls open connections and fill caches; they are sent and counted, but not timed.
+        first = drive(server.port, orders, WARM_UP_SECONDS, callers, count=warm_up)
+        load = drive(server.port, orders, seconds, callers, first=warm_up)
+    if variant is DURABLE:
+        check_stored(home, before, first.credited + load.credited, most_in_flight=2 * callers)
+    if quiet.others() > NOISE:
+        print(f"  (other processes took {quiet.others():.0%} of the machine during the next figure)")
+    return load
+
+
+class Quiet:
+    """How much of the machine processes that are not ours took since this was made: such figures deserve no trust."""
+
+    def __init__(self) -> None:
+        self._busy, self._total, self._ours = self._look()
+
+    def others(self) -> float:
+        """A share of all processors; right only once the server has ended, since then its time is known."""
+        busy, total, ours = self._look()
+        return max(0.0, (busy - self._busy) - (ours - self._ours)) / max(1.0, total - self._total)
+
+    def _look(self) -> tuple[float, float, float]:
+        with open("/proc/stat") as file:
+            ticks = [int(word) for word in file.readline().split()[1:9]]
+        hertz = os.sysconf("SC_CLK_TCK")
+        ours = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        used = sum(usage.ru_utime + usage.ru_stime for usage in ours)
+        # idle and iowait are the fourth and fifth; interrupts and stolen time count as other people's.
+        return (sum(ticks) - ticks[3] - ticks[4]) / hertz, sum(ticks) / hertz, used
+
+
+def check_stored(home: Path, before: int, credited: int, most_in_flight: int) -> None:
+    """Every 200 was stored, once, with its grant and entries; beyond them only what wrk left in flight twice."""
+    rows = stored(home)
+    new = rows["transactions"] - before
+    if not credited <= new <= credited + most_in_flight:
+        raise AssertionError(f"{credited} orders were answered 200, but {new} are stored")
+    if rows["grants"] != rows["transactions"] or rows["entries"] != LINES_PER_ORDER * rows["transactions"]:
+        raise AssertionError(f"transactions, grants and entries do not belong together: {rows}")
+
+
+def stored(home: Path) -> dict[str, int]:
+    connection = sqlite3.connect(home / "coinslot.db")
+    try:
+        return {
+            "transactions": connection.execute("SELECT count(*) FROM transactions").fetchone()[0],
+            "grants": connection.execute("SELECT count(*) FROM grants").fetchone()[0],
+            "entries": connection.execute("SELECT count(*) FROM entries").fetchone()[0],
+        }
+    finally:
+        connection.close()
+
+
+def print_load(title: str, load: Load) -> None:
+    print(
+        f"{title:<32}{load.per_second:>7.0f}/s  p50 {load.p50:6.2f} ms  p99 {load.p99:6.2f} ms"
+        f"  longest {load.longest:7.2f} ms  errors {load.errors}",
+        flush=True,
+    )
