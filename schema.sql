@@ -145,7 +145,7 @@ CREATE TABLE transactions (
     row_hash         TEXT NOT NULL,            -- SHA-256 over previous_hash, this row and its grant lines
     UNIQUE (game_id, partner, external_id)
 ) STRICT;
-CREATE INDEX transactions_by_player ON transactions (game_id, player_id, id);  -- support: one player's history
+CREATE INDEX transactions_by_player ON transactions (game_id, player_id, id);  -- a player's history and totals
 
 -- raw_body, signature and session_metadata are left out of the list on purpose: forgetting a player empties them.
 CREATE TRIGGER transactions_are_never_changed BEFORE UPDATE OF
@@ -193,12 +193,8 @@ CREATE TABLE entries (
     grant_id   INTEGER NOT NULL REFERENCES grants (id),
     sku        TEXT NOT NULL,
     quantity   TEXT NOT NULL CHECK (length(quantity) BETWEEN 1 AND 41 AND quantity NOT GLOB '*[^0-9-]*'),
-    game_id    INTEGER NOT NULL,               -- repeated from the grant for the index below
-    player_id  TEXT NOT NULL,
-    is_test    INTEGER NOT NULL CHECK (is_test IN (0, 1)),
     PRIMARY KEY (grant_id, sku)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX entries_by_player ON entries (game_id, player_id, sku, is_test, quantity);  -- granted totals, without the table
 
 CREATE TRIGGER grants_are_never_changed BEFORE UPDATE ON grants
     BEGIN SELECT RAISE(ABORT, 'grants are never changed'); END;
@@ -268,6 +264,7 @@ CREATE TABLE destinations (
     down_since          TEXT,                  -- the first of those failures; NULL after a success
     circuit_open_since  TEXT,
     next_probe_at       TEXT,                  -- when the circuit is open
+    last_probed         INTEGER NOT NULL DEFAULT 0,  -- delivery the last probe was of; the next one takes the one after
     created_at          TEXT NOT NULL,
     updated_at          TEXT NOT NULL,
     UNIQUE (game_id, name),
@@ -283,15 +280,13 @@ CREATE TABLE deliveries (
     event_type        TEXT NOT NULL,           -- grant.created, grant.reversed, ...
     grant_id          INTEGER REFERENCES grants (id),  -- the fact: a grant
     event_id          INTEGER REFERENCES events (id),  -- or an event
-    waits_for         INTEGER REFERENCES deliveries (id),  -- is not attempted while that one waits: a reversal for
-                                               -- its original, and where a format wants order, for the player's last
-    player_id         TEXT,                    -- whose order that is
+    waits_for         INTEGER REFERENCES deliveries (id),  -- of a reversal: its original, while that one waits
+    player_id         TEXT,                    -- where the format wants order: nothing of theirs overtakes
     state             TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'delivered', 'dead')),
     attempts_made     INTEGER NOT NULL DEFAULT 0,  -- of the retry table; a redrive starts it anew
     next_attempt_at   TEXT,                    -- NULL unless waiting
     leased_until      TEXT,                    -- a claim; past = free again
     lease_owner       TEXT,
-    first_attempt_at  TEXT,
     self_redriven     INTEGER NOT NULL DEFAULT 0 CHECK (self_redriven IN (0, 1)),  -- by a destination coming back, once
     dead_reason       TEXT,
     created_at        TEXT NOT NULL,

@@ -129,5 +129,5 @@ COPIED = (
         "id = :grant",
         {"id": ":first_grant + n", "transaction_id": ":first_transaction + n", "player_id": PLAYER},
     ),
-    ("entries", "grant_id = :grant", {"grant_id": ":first_grant + n", "player_id": PLAYER}),
+    ("entries", "grant_id = :grant", {"grant_id": ":first_grant + n"}),
 )

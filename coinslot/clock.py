@@ -12,7 +12,7 @@ def now() -> float:
 def stamp(seconds: float | None = None) -> str:
     """UTC text of fixed width, ``2026-01-31T23:59:59.123456Z``: text order is time order."""
     moment = datetime.fromtimestamp(now() if seconds is None else seconds, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def seconds(stamped: str) -> float:

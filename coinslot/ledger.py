@@ -11,6 +11,7 @@ import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any
 
 from coinslot import clock, counters, outbox, registry
@@ -102,13 +103,13 @@ class Credit:
     former_ids: tuple[str, ...] = ()
     known_by: tuple[tuple[str, str], ...] = ()
 
-    @property
+    @cached_property
     def is_test(self) -> bool:
         """Whether this never counts: it comes from a sandbox, or names the reserved player or item."""
         named = (self.player_id, *(sku for sku, _ in self.lines))
         return self.environment == "sandbox" or registry.RESERVED_ID in named
 
-    @property
+    @cached_property
     def public_id(self) -> str:
         return public_id(self.game_slug, self.partner, self.external_id)
 
@@ -132,6 +133,7 @@ class Credited:
     is_new: bool
 
 
+@lru_cache(maxsize=256)  # asked for by the answer and again by the row
 def public_id(game_slug: str, partner: str, external_id: str) -> str:
     """The id under which game and partner know a transaction: the same for the same order, for ever."""
     return str(uuid.uuid5(NAMESPACE, json.dumps([game_slug, partner, external_id], ensure_ascii=True)))
@@ -157,8 +159,7 @@ def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
     transaction_id = _insert_transaction(tx, wanted, lines)
     if transaction_id is None:
         return _repeat(tx, wanted, _by_external_id(tx, wanted, wanted.external_id))
-    for kind, value in wanted.keys:
-        _insert_key(tx, wanted, kind, value, transaction_id)
+    _insert_keys(tx, wanted, wanted.keys, transaction_id)
 
     if not registry.has_player(tx, wanted.game_id, wanted.player_id):
         if rules.unknown_player == "reject":
@@ -246,8 +247,12 @@ def grant(connection: sqlite3.Connection, grant_id: int) -> dict[str, Any]:
 def granted(connection: sqlite3.Connection, game_id: int, player_id: str) -> dict[str, int]:
     """The sum of a player's entries per item. Test traffic does not count."""
     sums: dict[str, int] = {}
+    # By way of the transactions, whose index by player there has to be anyway: one more index over every entry would
+    # cost each credit another page to write.
     rows = connection.execute(
-        "SELECT sku, quantity FROM entries WHERE game_id = :game_id AND player_id = :player_id AND is_test = 0",
+        """SELECT e.sku, e.quantity FROM transactions t
+           JOIN grants g ON g.transaction_id = t.id JOIN entries e ON e.grant_id = g.id
+           WHERE t.game_id = :game_id AND t.player_id = :player_id AND g.is_test = 0""",
         {"game_id": game_id, "player_id": player_id},
     )
     for row in rows:
@@ -306,7 +311,7 @@ def _repeat(tx: sqlite3.Connection, wanted: Credit, known: sqlite3.Row) -> Credi
     if known["fingerprint"] != wanted.fingerprint:
         raise ConflictError(known["id"])
     if known["external_id"] != wanted.external_id:
-        _insert_key(tx, wanted, "alias", wanted.external_id, known["id"])
+        _insert_keys(tx, wanted, [("alias", wanted.external_id)], known["id"])
     counters.add(tx, wanted.game_id, wanted.partner, "duplicate")
     return Credited(known["public_id"], known["answer_status"], known["answer_body"], is_new=False)
 
@@ -407,22 +412,24 @@ def _insert_transaction(tx: sqlite3.Connection, wanted: Credit, lines: list[tupl
     return None if inserted is None else int(inserted["id"])
 
 
-def _insert_key(tx: sqlite3.Connection, wanted: Credit, kind: str, value: str, transaction_id: int) -> None:
-    """Raises :class:`ConflictError` when the key is a signature that has credited already."""
-    key = {"game_id": wanted.game_id, "partner": wanted.partner, "kind": kind, "value": value, "id": transaction_id}
-    if kind == "signature":
-        taken = tx.execute(
-            """SELECT transaction_id FROM transaction_keys
-               WHERE game_id = :game_id AND partner = :partner AND kind = 'signature' AND value = :value""",
-            key,
-        ).fetchone()
-        if taken is not None:  # the partial unique index would refuse it too, without saying whose it is
-            raise ConflictError(taken["transaction_id"])
-    tx.execute(
+def _insert_keys(tx: sqlite3.Connection, wanted: Credit, keys: Iterable[tuple[str, str]], transaction_id: int) -> None:
+    """Raises :class:`ConflictError` when one is a signature that has credited already."""
+    common = {"game_id": wanted.game_id, "partner": wanted.partner, "id": transaction_id}
+    rows = [{**common, "kind": kind, "value": value} for kind, value in keys]
+    for row in rows:
+        if row["kind"] == "signature":
+            taken = tx.execute(
+                """SELECT transaction_id FROM transaction_keys
+                   WHERE game_id = :game_id AND partner = :partner AND kind = 'signature' AND value = :value""",
+                row,
+            ).fetchone()
+            if taken is not None:  # the partial unique index would refuse it too, without saying whose it is
+                raise ConflictError(taken["transaction_id"])
+    tx.executemany(
         """INSERT INTO transaction_keys (game_id, partner, kind, value, transaction_id)
            VALUES (:game_id, :partner, :kind, :value, :id)
            ON CONFLICT (game_id, partner, kind, value, transaction_id) DO NOTHING""",
-        key,
+        rows,
     )
 
 
@@ -430,21 +437,22 @@ def _insert_grant(tx: sqlite3.Connection, wanted: Credit, transaction_id: int, l
     (grant_id,) = tx.execute(
         "UPDATE sequences SET last_id = last_id + 1 WHERE name = 'grants' RETURNING last_id"
     ).fetchone()
-    common = {
-        "game_id": wanted.game_id,
-        "player_id": wanted.player_id,
-        "is_test": int(wanted.is_test),
-        "grant_id": grant_id,
-    }
     tx.execute(
         """INSERT INTO grants (id, game_id, transaction_id, kind, player_id, is_test, created_at)
-           VALUES (:grant_id, :game_id, :transaction_id, :kind, :player_id, :is_test, :now)""",
-        {**common, "transaction_id": transaction_id, "kind": wanted.kind, "now": clock.stamp()},
+           VALUES (:id, :game_id, :transaction_id, :kind, :player_id, :is_test, :now)""",
+        {
+            "id": grant_id,
+            "game_id": wanted.game_id,
+            "transaction_id": transaction_id,
+            "kind": wanted.kind,
+            "player_id": wanted.player_id,
+            "is_test": int(wanted.is_test),
+            "now": clock.stamp(),
+        },
     )
     tx.executemany(
-        """INSERT INTO entries (grant_id, sku, quantity, game_id, player_id, is_test)
-           VALUES (:grant_id, :sku, :quantity, :game_id, :player_id, :is_test)""",
-        [{**common, "sku": sku, "quantity": str(quantity)} for sku, quantity in lines],
+        "INSERT INTO entries (grant_id, sku, quantity) VALUES (:grant_id, :sku, :quantity)",
+        [{"grant_id": grant_id, "sku": sku, "quantity": str(quantity)} for sku, quantity in lines],
     )
     return int(grant_id)
 

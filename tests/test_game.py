@@ -731,8 +731,7 @@ class TestFeed:
                 """BEGIN;
                 INSERT INTO grants (id, game_id, transaction_id, kind, player_id, reverses, policy, is_test, created_at)
                     SELECT 2, game_id, transaction_id, 'reversal', player_id, id, 'revoke', 0, created_at FROM grants;
-                INSERT INTO entries (grant_id, sku, quantity, game_id, player_id, is_test)
-                    SELECT 2, sku, '-7', game_id, player_id, 0 FROM entries;"""
+                INSERT INTO entries (grant_id, sku, quantity) SELECT 2, sku, '-7' FROM entries;"""
             )
         )
         first, second = api("GET", "grants").json["grants"]
