@@ -9,10 +9,8 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Iterable, Mapping
-from io import BytesIO
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
 
 from flask import Flask, Response, request
 from flask.json.provider import DefaultJSONProvider
@@ -23,13 +21,9 @@ from coinslot.db import BusyError
 from coinslot.games import COMMON_SECRETS, COMMON_SETTINGS
 from coinslot.installation import Installation, Settings
 from handlers import appcharge, commands, dashboard, game, health, plain_error, playtem
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+from handlers.bodies import LARGEST_BODY, WholeBodies
 
 PARTNERS = (appcharge.partner, playtem.partner)  # a new partner is one name here
-LARGEST_BODY = 1024 * 1024
-MOST_DRAINED = 17 * LARGEST_BODY  # of a body that is refused anyway
 
 
 def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
@@ -83,42 +77,6 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
         return refuse(503, f"Our own trouble, logged as {error_id}; please try again")
 
     return app
-
-
-class WholeBodies:
-    """A body reaches a handler as long as it said it was, or not at all.
-
-    gunicorn marks every body as ended by the server, and Werkzeug then neither notices that a caller hung up halfway
-    nor that a chunked body goes on after the limit: both would arrive cut, and look whole.
-    """
-
-    def __init__(self, wsgi_app: "WSGIApplication") -> None:
-        self._wsgi_app = wsgi_app
-
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        environ.pop("wsgi.input_terminated", None)
-        stream = environ["wsgi.input"]
-        if environ.pop("HTTP_TRANSFER_ENCODING", None) is not None:
-            body = _read(stream, LARGEST_BODY + 1)
-            environ["wsgi.input"] = BytesIO(body or b"")
-            # Whoever sends more than this has to say how much: it is too large for any limit. And a body that broke off
-            # is one that said more than came.
-            length = 1 if body is None else len(body) if len(body) <= LARGEST_BODY else sys.maxsize
-            environ["CONTENT_LENGTH"] = str(length)
-        answer = self._wsgi_app(environ, start_response)
-        # What nobody read is read now: closed with a body unread, a connection is reset, and the answer lost with it.
-        left = MOST_DRAINED
-        while left > 0 and (piece := _read(stream, min(left, LARGEST_BODY))):
-            left -= len(piece)
-        return answer
-
-
-def _read(stream: IO[bytes], size: int) -> bytes | None:
-    """Bytes of a body, or None when it breaks off, whatever a server raises for that."""
-    try:
-        return stream.read(size)
-    except Exception:
-        return None
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:

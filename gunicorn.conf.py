@@ -44,8 +44,8 @@ def post_worker_init(worker):
     """The relay is a thread of each worker: the one command also delivers. Leases make any number of them safe."""
     import threading
 
-    coinslot = worker.wsgi.extensions["coinslot"]
-    if coinslot.settings.is_relaying:
+    coinslot = worker.wsgi.extensions.get("coinslot")  # the benchmark serves other apps under this file too
+    if coinslot is not None and coinslot.settings.is_relaying:
         worker.relay = coinslot.new_relay()
         worker.relay_thread = threading.Thread(target=worker.relay.run, name="coinslot-relay", daemon=True)
         worker.relay_thread.start()
@@ -53,7 +53,7 @@ def post_worker_init(worker):
 
 def worker_exit(server, worker):
     """Deliveries in hand are finished, what was observed in the last second is written, the writer's queue is empty."""
-    coinslot = worker.wsgi.extensions["coinslot"] if getattr(worker, "wsgi", None) else None
+    coinslot = worker.wsgi.extensions.get("coinslot") if getattr(worker, "wsgi", None) else None
     if coinslot is not None:
         if getattr(worker, "relay", None) is not None:
             worker.relay.stop()

@@ -5,7 +5,7 @@ import shutil
 import signal
 import sys
 
-from bench import credits, memory, size
+from bench import credits, memory, relay, size
 
 
 def main() -> int:
@@ -15,6 +15,7 @@ def main() -> int:
         ("credits", credits, "the credit path: durable, with storage stubbed out, and a sample that does nothing"),
         ("memory", memory, "memory of all processes after many orders, and start to first answer"),
         ("size", size, "the credit path with many transactions stored, against an empty database"),
+        ("relay", relay, "deliveries per second: alone, and beside a destination that is dead and one that is slow"),
     ):
         command = commands.add_parser(name, help=about, description=about)
         room.add_arguments(command)
@@ -23,7 +24,7 @@ def main() -> int:
         command.set_defaults(run=room.run)
     arguments = parser.parse_args()
 
-    if shutil.which("wrk") is None:
+    if arguments.run is not relay.run and shutil.which("wrk") is None:
         parser.error("wrk is not on the PATH; Debian's package is called wrk")
     # Ended from outside, the servers and folders must go too: SystemExit runs every `finally`, a bare SIGTERM none.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

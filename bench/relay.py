@@ -7,11 +7,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from coinslot import destinations, games, ledger, outbox
+from coinslot import destinations, games, ledger
 from coinslot.db import Database
 from coinslot.outbound import Outbound
 from coinslot.relay import Relay
@@ -38,7 +38,9 @@ def run(arguments: argparse.Namespace) -> list[str]:
             print(f"alone {alone[-1]:5.0f}/s   beside one dead and one slow {beside[-1]:5.0f}/s")
     rate = sorted(alone)[len(alone) // 2]
     share = sorted(beside)[len(beside) // 2] / rate
-    print(f"median alone {rate:.0f}/s (budget {DELIVERIES_PER_SECOND}), beside {share:.2f} of it ({SHARE_BESIDE_TROUBLE})")
+    print(
+        f"median alone {rate:.0f}/s (budget {DELIVERIES_PER_SECOND}), beside {share:.2f} of it ({SHARE_BESIDE_TROUBLE})"
+    )
     missed = []
     if rate < DELIVERIES_PER_SECOND:
         missed.append(f"{rate:.0f} deliveries/s, not {DELIVERIES_PER_SECOND}")
@@ -117,10 +119,14 @@ def _owe(database: Database, vault: Vault, slug: str, url: str, count: int) -> N
 
 
 def _delivered(database: Database) -> int:
-    (count,) = database.read().execute(
-        """SELECT count(*) FROM deliveries d JOIN destinations t ON t.id = d.destination_id
+    (count,) = (
+        database.read()
+        .execute(
+            """SELECT count(*) FROM deliveries d JOIN destinations t ON t.id = d.destination_id
            WHERE t.name = 'healthy' AND d.state = 'delivered'"""
-    ).fetchone()
+        )
+        .fetchone()
+    )
     return count
 
 

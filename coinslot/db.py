@@ -122,7 +122,8 @@ class Database:
 
     def write_here(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Like :meth:`write`, in this thread: for commands, which have nobody to share a commit with."""
-        self._prepare_if_missing()
+        if not self.path.exists():
+            self.prepare()
         with self.lock:
             connection = self._open()
             try:
@@ -149,12 +150,10 @@ class Database:
             connection.close()
         self._local = threading.local()
 
-    def _prepare_if_missing(self) -> None:
-        if not self.path.exists():
-            self.prepare()
-
     def _open(self, cache_kib: int = 2048) -> sqlite3.Connection:
-        self._prepare_if_missing()
+        # Never made here: a server whose file has gone must not credit into a new and empty one.
+        if not self.path.exists():
+            raise DatabaseError(f"there is no database at {self.path}; the first start of the server makes one")
         with _readable():
             connection = connect(self.path, cache_kib)
             version = file_version(connection)

@@ -11,6 +11,7 @@ import secrets
 import sqlite3
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from urllib.parse import urlsplit
 
 import jmespath
 from jmespath.exceptions import JMESPathError
@@ -33,6 +34,8 @@ FAILURES_TO_OPEN = 10
 DELIVERIES_TO_OPEN = 3
 FIRST_REST_SECONDS = 30
 LONGEST_REST_SECONDS = 600
+
+SECRET_PREFIX = "destination."  # noqa: S105  of the names of signing secrets
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 PATTERN = re.compile(r"[A-Za-z0-9_*.?-]{1,100}")
@@ -200,43 +203,54 @@ def wants(pattern: str, event_type: str) -> bool:
     return fnmatchcase(event_type, pattern)
 
 
-def failed(tx: sqlite3.Connection, destination_id: int, delivery_id: int, began_at: str) -> None:
-    """Count an attempt that failed, and open the circuit when it is one too many."""
+def failed(
+    tx: sqlite3.Connection, destination_id: int, delivery_id: int, retry_after_seconds: float | None = None
+) -> bool:
+    """Count an attempt that failed, and open the circuit when it is one too many. Returns whether it was open before.
+
+    The rest grows with the time the circuit has been open, and is never shorter than the destination asked for.
+    """
     row = tx.execute("SELECT * FROM destinations WHERE id = :id", {"id": destination_id}).fetchone()
     now = clock.now()
     several = [each for each in row["failing_deliveries"].split(",") if each]
     if str(delivery_id) not in several and len(several) < DELIVERIES_TO_OPEN:
         several.append(str(delivery_id))
     failures = row["failures_in_row"] + 1
-    open_since, next_probe = row["circuit_open_since"], row["next_probe_at"]
-    if open_since is not None:
-        rest = min(max(now - clock.seconds(open_since), FIRST_REST_SECONDS), LONGEST_REST_SECONDS)
-        next_probe = clock.stamp(now + rest)
-    elif failures >= FAILURES_TO_OPEN and len(several) >= DELIVERIES_TO_OPEN:
-        open_since, next_probe = clock.stamp(now), clock.stamp(now + FIRST_REST_SECONDS)
+    was_open = row["circuit_open_since"] is not None
+    open_since = clock.seconds(row["circuit_open_since"]) if was_open else now
+    next_probe_at = None
+    if was_open or (failures >= FAILURES_TO_OPEN and len(several) >= DELIVERIES_TO_OPEN):
+        rest = min(max(now - open_since, FIRST_REST_SECONDS), LONGEST_REST_SECONDS)
+        next_probe_at = clock.stamp(now + max(rest, retry_after_seconds or 0))
     tx.execute(
         """UPDATE destinations SET failures_in_row = :failures, failing_deliveries = :several,
-               down_since = coalesce(down_since, :began_at), circuit_open_since = :open_since,
-               next_probe_at = :next_probe
+               down_since = coalesce(down_since, :now), circuit_open_since = :open_since,
+               next_probe_at = :next_probe_at
            WHERE id = :id""",
         {
             "id": destination_id,
             "failures": failures,
             "several": ",".join(several),
-            "began_at": began_at,
-            "open_since": open_since,
-            "next_probe": next_probe,
+            "now": clock.stamp(now),
+            "open_since": None if next_probe_at is None else clock.stamp(open_since),
+            "next_probe_at": next_probe_at,
         },
     )
+    return was_open
 
 
 def succeeded(tx: sqlite3.Connection, destination_id: int) -> str | None:
-    """Forget the failures and close the circuit; returns since when it had been down, if it was."""
-    row = tx.execute("SELECT down_since FROM destinations WHERE id = :id", {"id": destination_id}).fetchone()
+    """Forget the failures and close the circuit; returns since when it had been down, if it was.
+
+    A single failure is no sign of that: it may be the delivery's own fault.
+    """
+    row = tx.execute(
+        "SELECT down_since, failures_in_row FROM destinations WHERE id = :id", {"id": destination_id}
+    ).fetchone()
     if row["down_since"] is None:
         return None
     close(tx, destination_id)
-    return str(row["down_since"])
+    return str(row["down_since"]) if row["failures_in_row"] > 1 else None
 
 
 def close(tx: sqlite3.Connection, destination_id: int) -> None:
@@ -250,7 +264,8 @@ def close(tx: sqlite3.Connection, destination_id: int) -> None:
 def pause(tx: sqlite3.Connection, destination_id: int, reason: str) -> None:
     """What a destination does to itself, by answering 410."""
     tx.execute(
-        "UPDATE destinations SET state = 'paused', state_reason = :reason, updated_at = :now WHERE id = :id",
+        """UPDATE destinations SET state = 'paused', state_reason = :reason, updated_at = :now
+           WHERE id = :id AND state = 'active'""",
         {"id": destination_id, "reason": reason, "now": clock.stamp()},
     )
 
@@ -265,7 +280,7 @@ def signing_secrets(connection: sqlite3.Connection, vault: Vault, destination_id
 
 
 def secret_name(name: str) -> str:
-    return f"destination.{name}"
+    return f"{SECRET_PREFIX}{name}"
 
 
 def new_secret() -> str:
@@ -288,7 +303,7 @@ def says_yes(expression: str, answer: bytes) -> bool:
     """Whether a JMESPath expression on a JSON answer comes out as true; an answer that is no JSON says no."""
     try:
         return jmespath.search(expression, json.loads(answer)) is True
-    except (ValueError, JMESPathError, RecursionError):
+    except (ValueError, ArithmeticError, JMESPathError, RecursionError):
         return False
 
 
@@ -304,6 +319,11 @@ def _checked_success(rule: str) -> tuple[str, str | None]:
 
 def _checked_url(url: str) -> str:
     try:
-        return web_address(url)
+        parts = urlsplit(web_address(url))
+        if parts.port == 0:
+            raise ValueError("port 0 is nobody's")
     except ValueError as error:
         raise DestinationError(f"url: {error}") from None
+    if "@" in parts.netloc:  # it would lie in the database as it is, and show on pages
+        raise DestinationError("url: leave out user and password; deliveries prove themselves by their signature")
+    return url

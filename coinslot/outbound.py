@@ -1,14 +1,18 @@
 """Calls to addresses an owner typed in: bounded in time and size, no redirects, checked where they really go.
 
-The time limit is for the whole call, however slowly the other side drips its answer; urllib3's own limits are per
-read. The address is checked when the connection is made, so a name cannot be checked as one thing and then be another.
+The time limit is for the whole call, however slowly the other side drips its answer: urllib3's own limits are per
+read, so the sockets here give every read and write only what is left. (Looking a name up cannot be cut short; nothing
+is sent when that took too long.) The address is checked when the connection is made, so a name cannot be checked as
+one thing and then be another.
 """
 
 import ipaddress
+import logging
 import socket
+import ssl
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import urllib3
@@ -17,6 +21,7 @@ from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
     LocationParseError,
+    LocationValueError,
     NameResolutionError,
     NewConnectionError,
     ReadTimeoutError,
@@ -24,7 +29,10 @@ from urllib3.exceptions import (
 )
 
 LARGEST_ANSWER = 64 * 1024
-WATCH_SECONDS = 0.1
+NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are the IPv4 address that is called
+
+# urllib3 logs whole addresses, and those may hold tokens: each call at DEBUG, odd headers in an answer at WARNING.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
@@ -39,49 +47,25 @@ class Answer:
     duration_ms: int = 0
 
 
-class _Call:
-    """One call under way, for the watch."""
-
-    def __init__(self, timeout_seconds: float) -> None:
-        self.deadline = time.monotonic() + timeout_seconds
-        self.connection: Any = None
-        self.is_late = False
-
-    def remaining(self) -> float:
-        return self.deadline - time.monotonic()
-
-
-_current = threading.local()  # the _Call of this thread, for the connection classes below
-
-
 class ForbiddenAddressError(Exception):
     """The name resolves to an address that this installation does not call."""
 
 
 class Outbound:
-    """A pool of connections, kept alive. Safe to share between threads."""
+    """A pool of connections, kept alive. Safe to share between threads; opens nothing before it is used."""
 
     def __init__(self, may_call_private: bool = True) -> None:
-        http, https = _connection_classes(may_call_private)
-        self._pool = urllib3.PoolManager(num_pools=64, maxsize=16, retries=False)
-        self._pool.pool_classes_by_scheme = {"http": http, "https": https}
-        self._calls: set[_Call] = set()
-        self._mutex = threading.Lock()
-        self._watch: threading.Thread | None = None
+        context = ssl.create_default_context()
+        context.sslsocket_class = _TlsSocket
+        self._pool = urllib3.PoolManager(num_pools=64, maxsize=16, retries=False, ssl_context=context)
+        self._pool.pool_classes_by_scheme = _pool_classes(may_call_private)
 
     def post(self, url: str, headers: dict[str, str], body: bytes, timeout_seconds: float) -> Answer:
         """POST and read at most 64 KiB of the answer. Never raises for what the other side does."""
-        call = _Call(timeout_seconds)
-        started = time.monotonic()
-        self._begin(call)
-        try:
-            answer = self._post(call, url, headers, body)
-        finally:
-            self._end(call)
-        return replace(answer, duration_ms=round((time.monotonic() - started) * 1000))
-
-    def _post(self, call: _Call, url: str, headers: dict[str, str], body: bytes) -> Answer:
-        response = None
+        began = time.monotonic()
+        _this_call.deadline = began + timeout_seconds
+        failure = status = detail = retry_after = response = None
+        content = b""
         try:
             response = self._pool.request(
                 "POST",
@@ -89,110 +73,77 @@ class Outbound:
                 headers=headers,
                 body=body,
                 redirect=False,
-                retries=False,
-                timeout=urllib3.Timeout(total=max(call.remaining(), 0.01)),
+                timeout=timeout_seconds,
                 preload_content=False,
             )
+            status, retry_after = response.status, response.headers.get("Retry-After")
             content = response.read(LARGEST_ANSWER + 1, decode_content=False)
-            failure = detail = None
-            if call.is_late:
-                failure, detail = "timeout", "the answer did not end in time"
-            elif len(content) > LARGEST_ANSWER:
+            if len(content) > LARGEST_ANSWER:
                 failure, detail = "too_large", f"the answer is larger than {LARGEST_ANSWER} bytes"
-            elif 300 <= response.status < 400:
+            elif 300 <= status < 400:
                 failure, detail = "redirect", "redirects are not followed"
-            else:
-                response.release_conn()
-            retry_after = response.headers.get("Retry-After")
-            return Answer(failure, response.status, content[:LARGEST_ANSWER], detail, retry_after)
-        except (HTTPError, OSError, ForbiddenAddressError, ValueError) as error:
-            failure, detail = _in_a_word(error, call.is_late)
-            return Answer(failure, detail=detail)
+        except (HTTPError, OSError, ForbiddenAddressError, UnicodeError) as error:
+            failure, detail = _in_a_word(error)
         finally:
             if response is not None:
-                response.close()  # a connection given back by then is the pool's, and stays open
-
-    def _begin(self, call: _Call) -> None:
-        _current.call = call
-        with self._mutex:
-            self._calls.add(call)
-            if self._watch is None:
-                self._watch = threading.Thread(target=self._end_late_calls, name="coinslot-outbound", daemon=True)
-                self._watch.start()
-
-    def _end(self, call: _Call) -> None:
-        _current.call = None
-        with self._mutex:
-            self._calls.discard(call)
-
-    def _end_late_calls(self) -> None:
-        pause = threading.Event()
-        while True:
-            pause.wait(WATCH_SECONDS)
-            with self._mutex:
-                if not self._calls:
-                    self._watch = None
-                    return
-                late = [call for call in self._calls if call.remaining() <= 0 and not call.is_late]
-            for call in late:
-                call.is_late = True
-                sock = getattr(call.connection, "sock", None)
-                if sock is not None:
-                    try:
-                        # The plain socket's method even for TLS: it wakes the thread that reads, and changes nothing
-                        # of the TLS object under its hands.
-                        socket.socket.shutdown(sock, socket.SHUT_RDWR)
-                    except OSError:
-                        continue  # it ended by itself in this moment
+                response.close()  # a connection whose answer was read to the end is the pool's by now, and stays open
+        duration_ms = round((time.monotonic() - began) * 1000)
+        return Answer(failure, status, content[:LARGEST_ANSWER], detail, retry_after, duration_ms)
 
 
 def is_public(address: str) -> bool:
     """Whether an IP address is one of the internet's: not private, loopback, link-local, multicast or reserved."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
-    return parsed.is_global and not parsed.is_multicast
+    if isinstance(parsed, ipaddress.IPv6Address):
+        embedded = parsed.ipv4_mapped or parsed.sixtofour
+        if parsed in NAT64:
+            embedded = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
+        if embedded is not None:
+            return is_public(str(embedded))
+    return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
 
 
-def _connection_classes(may_call_private: bool) -> tuple[type, type]:
+_this_call = threading.local()  # .deadline, in monotonic seconds, of the call this thread is making
+
+
+def _remaining() -> float:
+    """Seconds left for this thread's call. Raises TimeoutError when there are none."""
+    left: float = _this_call.deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the call took too long")
+    return left
+
+
+class _Bounded:
+    """A socket that gives every read and write what is left of the call, and no more."""
+
+    def recv_into(self, *args: Any) -> int:
+        self.settimeout(_remaining())  # type: ignore[attr-defined]
+        return super().recv_into(*args)  # type: ignore[misc,no-any-return]
+
+    def send(self, *args: Any) -> int:
+        self.settimeout(_remaining())  # type: ignore[attr-defined]
+        return super().send(*args)  # type: ignore[misc,no-any-return]
+
+    def sendall(self, *args: Any) -> None:
+        self.settimeout(_remaining())  # type: ignore[attr-defined]
+        super().sendall(*args)  # type: ignore[misc]
+
+
+class _PlainSocket(_Bounded, socket.socket):
+    pass
+
+
+class _TlsSocket(_Bounded, ssl.SSLSocket):
+    pass
+
+
+def _pool_classes(may_call_private: bool) -> dict[str, type]:
     class Checked:
-        """Watches over the current call, and looks at the address before it connects."""
-
-        def connect(self) -> None:
-            _current.call.connection = self
-            super().connect()  # type: ignore[misc]
-
-        def request(self, *args: Any, **kwargs: Any) -> None:
-            _current.call.connection = self
-            super().request(*args, **kwargs)  # type: ignore[misc]
+        """Looks at the address before it connects."""
 
         def _new_conn(self) -> socket.socket:
-            host: str = self._dns_host.strip("[]")  # type: ignore[attr-defined]
-            try:
-                found = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)  # type: ignore[attr-defined]
-            except (socket.gaierror, UnicodeError) as error:
-                raise NameResolutionError(host, self, socket.gaierror(str(error))) from None  # type: ignore[arg-type]
-            failure: OSError = OSError("it has no address")
-            for family, kind, protocol, _, address in found:
-                if not may_call_private and not is_public(str(address[0])):
-                    raise ForbiddenAddressError(f"its address {address[0]} is not a public one, and those are off here")
-                remaining = _current.call.remaining()
-                if remaining <= 0:
-                    raise ConnectTimeoutError(self, "no connection in time")
-                sock = socket.socket(family, kind, protocol)
-                sock.settimeout(remaining)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                try:
-                    sock.connect(address)
-                except TimeoutError:
-                    sock.close()
-                    raise ConnectTimeoutError(self, "no connection in time") from None
-                except OSError as error:
-                    sock.close()
-                    failure = error
-                else:
-                    return sock
-            raise NewConnectionError(self, str(failure)) from failure  # type: ignore[arg-type]
+            return _connect(self, may_call_private)
 
     class Http(Checked, HTTPConnection):
         pass
@@ -206,23 +157,51 @@ def _connection_classes(may_call_private: bool) -> tuple[type, type]:
     class HttpsPool(urllib3.HTTPSConnectionPool):
         ConnectionCls = Https
 
-    return HttpPool, HttpsPool
+    return {"http": HttpPool, "https": HttpsPool}
 
 
-def _in_a_word(error: Exception, is_late: bool) -> tuple[str, str]:
+def _connect(connection: Any, may_call_private: bool) -> socket.socket:
+    """A connected socket to the first of the name's addresses that takes one."""
+    host: str = connection._dns_host.strip("[]")
+    try:
+        found = socket.getaddrinfo(host, connection.port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        raise NameResolutionError(host, connection, socket.gaierror(str(error))) from None
+    failure = OSError("it has no address")
+    for family, kind, protocol, _, address in found:
+        if not may_call_private and not is_public(str(address[0])):
+            raise ForbiddenAddressError(f"its address {address[0]} is not a public one, and those are off here")
+        sock = _PlainSocket(family, kind, protocol)
+        try:
+            sock.settimeout(_remaining())
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.connect(address)
+        except TimeoutError:
+            sock.close()
+            raise ConnectTimeoutError(connection, "no connection in time") from None
+        except OSError as error:
+            sock.close()
+            failure = error
+        else:
+            return sock
+    raise NewConnectionError(connection, str(failure)) from failure
+
+
+def _in_a_word(error: Exception) -> tuple[str, str]:
     """The failure word, and a few more of ours: what urllib3 says may quote the URL."""
-    if is_late or isinstance(error, ConnectTimeoutError | ReadTimeoutError | TimeoutError):
-        return "timeout", "no answer in time"
     if isinstance(error, ForbiddenAddressError):
         return "rejected", str(error)
+    # These two before the timeouts: urllib3 calls them a kind of ConnectTimeoutError.
     if isinstance(error, NameResolutionError):
         return "dns", "the name has no address"
     if isinstance(error, NewConnectionError):
         cause = error.__cause__
-        return "refused", (cause.strerror or "no connection") if isinstance(cause, OSError) else "no connection"
+        return "refused", (cause.strerror if isinstance(cause, OSError) else None) or "no connection"
+    if isinstance(error, ConnectTimeoutError | ReadTimeoutError | TimeoutError):
+        return "timeout", "no complete answer in time"
     if isinstance(error, SSLError):
         reason = getattr(error.args[0] if error.args else None, "verify_message", None)
         return "tls", f"the certificate is not accepted: {reason}" if reason else "no safe connection"
-    if isinstance(error, LocationParseError | ValueError):
+    if isinstance(error, LocationParseError | LocationValueError | UnicodeError):
         return "dns", "the address cannot be read"
-    return "refused", "the connection broke before there was an answer"
+    return "refused", "the connection broke before there was a complete answer"

@@ -3,12 +3,15 @@
 Delivery is at least once: ``webhook_id`` stays the same over every attempt, and the receiver deduplicates on it.
 A claim is a lease; a process that dies with deliveries in hand gives them back by doing nothing. Nothing here talks
 to anyone: the network is ``coinslot/relay.py``'s, outside every transaction.
+
+A reversal waits while its original does. In formats with an order nothing of a player's overtakes, and one at a time
+is in hand. A dead letter blocks nobody.
 """
 
 import random
 import sqlite3
 import uuid
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from coinslot import clock, destinations
@@ -18,6 +21,8 @@ LEASE_SPARE_SECONDS = 5  # beyond the destination's timeout
 JITTER = 0.1
 KEPT_ANSWER_BYTES = 2048
 PRUNED_AT_ONCE = 500
+PROBED_IN_TURN = 100
+OLDEST_BEAT_SECONDS = 30  # a relay says every five that it runs
 
 PLAYER_ORDER = ("playcamp",)  # formats whose deliveries keep their order per player
 
@@ -39,8 +44,11 @@ class Claim:
     attempt_id: int
     number: int
     owner: str
-    began_at: str
     leased_until: float
+
+    def is_long_enough(self) -> bool:
+        """Whether an attempt begun now ends, and is recorded, within the lease."""
+        return self.leased_until - clock.now() >= self.destination.timeout_seconds + 1
 
 
 @dataclass(frozen=True)
@@ -67,11 +75,10 @@ def enqueue(
 ) -> int:
     """Owe a grant or an event to every destination of the game that wants it; returns how many that were.
 
-    A reversal waits for the delivery of the grant it reverses. In formats with an order, a delivery waits for the
-    player's last one before it.
+    ``reverses`` is the grant that a reversal undoes.
     """
     rows = tx.execute(
-        "SELECT id, events, format FROM destinations WHERE game_id = :game_id AND state <> 'removed'",
+        "SELECT id, events FROM destinations WHERE game_id = :game_id AND state <> 'removed'",
         {"game_id": game_id},
     ).fetchall()
     wanting = [row for row in rows if destinations.wants(row["events"], event_type)]
@@ -89,7 +96,7 @@ def enqueue(
                 "event_type": event_type,
                 "grant_id": grant_id,
                 "event_id": event_id,
-                "waits_for": _predecessor(tx, row, player_id, reverses),
+                "waits_for": None if reverses is None else _delivery_of(tx, row["id"], reverses),
                 "player_id": player_id,
                 "now": now,
             },
@@ -97,7 +104,7 @@ def enqueue(
     return len(wanting)
 
 
-def claim_due(tx: sqlite3.Connection, owner: str, room: dict[int, int]) -> list[Claim]:
+def claim_due(tx: sqlite3.Connection, owner: str, room: Mapping[int, int]) -> list[Claim]:
     """Take due deliveries, at most ``room[destination id]`` of each destination; each becomes an attempt in progress.
 
     One conditional update per delivery makes the lease: whoever changes the row has it. A destination whose circuit
@@ -105,38 +112,24 @@ def claim_due(tx: sqlite3.Connection, owner: str, room: dict[int, int]) -> list[
     """
     now = clock.now()
     claims: list[Claim] = []
-    for row in tx.execute("SELECT * FROM destinations WHERE state = 'active' ORDER BY id").fetchall():
-        destination = destinations.opened(row)
-        free = room.get(destination.id, 0)
-        if destination.is_open:
-            # A probe is of whatever has waited longest, due or not: its own schedule has nothing to do with it.
-            is_probe_due = row["next_probe_at"] <= clock.stamp(now)
-            free = min(free, 1) if is_probe_due else 0
-        if free <= 0:
+    for destination_id, free in room.items():
+        row = tx.execute(
+            "SELECT * FROM destinations WHERE id = :id AND state = 'active'", {"id": destination_id}
+        ).fetchone()
+        if row is None:
             continue
-        lease_seconds = destination.timeout_seconds + LEASE_SPARE_SECONDS
-        due = tx.execute(
-            """SELECT id FROM deliveries d
-               WHERE destination_id = :destination_id AND state = 'waiting' AND next_attempt_at <= :until
-                 AND (leased_until IS NULL OR leased_until <= :now)
-                 AND NOT EXISTS (SELECT 1 FROM deliveries p WHERE p.id = d.waits_for AND p.state = 'waiting')
-               ORDER BY next_attempt_at, id LIMIT :free""",
-            {
-                "destination_id": destination.id,
-                "now": clock.stamp(now),
-                "until": "9999" if destination.is_open else clock.stamp(now),
-                "free": free,
-            },
-        ).fetchall()
-        for (delivery_id,) in due:
-            claim = _lease(tx, destination, delivery_id, owner, now, now + lease_seconds)
+        destination = destinations.opened(row)
+        leased_until = now + destination.timeout_seconds + LEASE_SPARE_SECONDS
+        if not destination.is_open:
+            due = [each["id"] for each in _claimable(tx, row, clock.stamp(now), free)]
+        elif row["next_probe_at"] <= clock.stamp(now):
+            due = _probe(tx, row, leased_until)
+        else:
+            due = []
+        for delivery_id in due:
+            claim = _lease(tx, destination, delivery_id, owner, now, leased_until)
             if claim is not None:
                 claims.append(claim)
-        if destination.is_open and due:
-            tx.execute(
-                "UPDATE destinations SET next_probe_at = :at WHERE id = :id",
-                {"id": destination.id, "at": clock.stamp(now + lease_seconds)},
-            )
     return claims
 
 
@@ -158,7 +151,9 @@ def record(tx: sqlite3.Connection, claim: Claim, result: Result) -> str:
             "answer": result.answer[:KEPT_ANSWER_BYTES],
         },
     )
-    row = tx.execute("SELECT * FROM deliveries WHERE id = :id", {"id": claim.id}).fetchone()
+    row = tx.execute(
+        "SELECT state, lease_owner, leased_until FROM deliveries WHERE id = :id", {"id": claim.id}
+    ).fetchone()
     if row["state"] == "delivered":
         return "delivered"
     if result.failure is None:
@@ -167,57 +162,38 @@ def record(tx: sqlite3.Connection, claim: Claim, result: Result) -> str:
         if down_since is not None:
             _revive(tx, claim.destination.id, down_since)
         return "delivered"
-
-    was_open = _is_open(tx, claim.destination.id)
-    destinations.failed(tx, claim.destination.id, claim.id, claim.began_at)
-    if row["lease_owner"] != claim.owner:
+    if (row["lease_owner"], row["leased_until"]) != (claim.owner, clock.stamp(claim.leased_until)):
         return str(row["state"])
+
+    was_resting = destinations.failed(tx, claim.destination.id, claim.id, result.retry_after_seconds)
     if result.status == 410:
         destinations.pause(tx, claim.destination.id, "it answered 410 Gone")
-    if was_open:  # a probe: it told us about the destination, and cost the delivery nothing
-        release(tx, claim.id, claim.owner)
+    if was_resting or result.status == 410:  # that told us about the destination, and costs the delivery nothing
+        _end_lease(tx, claim)
         return "waiting"
     return _retry(tx, claim, result)
 
 
-def release(tx: sqlite3.Connection, delivery_id: int, owner: str) -> None:
-    """Give a lease back unused."""
-    tx.execute(
-        """UPDATE deliveries SET leased_until = NULL, lease_owner = NULL
-           WHERE id = :id AND lease_owner = :owner AND state = 'waiting'""",
-        {"id": delivery_id, "owner": owner},
-    )
+def give_back(tx: sqlite3.Connection, claim: Claim) -> None:
+    """End a claim that was not used: there was no attempt."""
+    if _end_lease(tx, claim):
+        tx.execute("DELETE FROM attempts WHERE id = :id", {"id": claim.attempt_id})
 
 
-def release_all(tx: sqlite3.Connection, owner: str) -> None:
-    """Give back every lease of one owner: it ends."""
-    tx.execute(
-        """UPDATE deliveries SET leased_until = NULL, lease_owner = NULL
-           WHERE lease_owner = :owner AND state = 'waiting'""",
-        {"owner": owner},
-    )
-
-
-def next_due(connection: sqlite3.Connection, destination_ids: Iterable[int]) -> float | None:
-    """When one of these destinations will next have something to claim, in Unix seconds; None when nothing free waits.
+def next_due(connection: sqlite3.Connection) -> dict[int, str]:
+    """When each active destination will next have something to claim, as a stamp; absent: nothing free waits.
 
     Leases that run out are not foreseen: whoever waits for this looks again every now and then.
     """
     now = clock.stamp()
-    moments = []
-    for destination_id in destination_ids:
-        due = connection.execute(
-            """SELECT coalesce(t.next_probe_at, d.next_attempt_at)
-               FROM deliveries d JOIN destinations t ON t.id = d.destination_id
-               WHERE destination_id = :destination_id AND state = 'waiting'
-                 AND (leased_until IS NULL OR leased_until <= :now)
-                 AND NOT EXISTS (SELECT 1 FROM deliveries p WHERE p.id = d.waits_for AND p.state = 'waiting')
-               ORDER BY next_attempt_at LIMIT 1""",
-            {"destination_id": destination_id, "now": now},
-        ).fetchone()
-        if due is not None:
-            moments.append(due[0])
-    return clock.seconds(min(moments)) if moments else None
+    moments = {}
+    for row in connection.execute("SELECT * FROM destinations WHERE state = 'active'").fetchall():
+        if row["next_probe_at"] is not None and row["next_probe_at"] > now:
+            moments[row["id"]] = str(row["next_probe_at"])  # until then its backlog, which may be long, is left alone
+            continue
+        for delivery in _claimable(connection, row, "9999", 1):
+            moments[row["id"]] = str(row["next_probe_at"] or delivery["next_attempt_at"])
+    return moments
 
 
 def active_destinations(connection: sqlite3.Connection) -> list[int]:
@@ -238,18 +214,19 @@ def redrive(
     :class:`DeliveryError` when the one asked for is not dead.
     """
     rows = tx.execute(
-        """SELECT d.id, d.destination_id FROM deliveries d JOIN destinations t ON t.id = d.destination_id
-           WHERE d.game_id = :game_id AND d.state = 'dead' AND t.state <> 'removed'
-             AND (:delivery_id IS NULL OR d.id = :delivery_id)
-             AND (:since IS NULL OR d.created_at >= :since) AND (:until IS NULL OR d.created_at < :until)""",
-        {"game_id": game_id, "delivery_id": delivery_id, "since": since, "until": until},
+        """UPDATE deliveries SET state = 'waiting', attempts_made = 0, next_attempt_at = :now, dead_reason = NULL,
+               finished_at = NULL, self_redriven = 0
+           WHERE game_id = :game_id AND state = 'dead'
+             AND destination_id IN (SELECT id FROM destinations WHERE state <> 'removed')
+             AND (:delivery_id IS NULL OR id = :delivery_id)
+             AND (:since IS NULL OR created_at >= :since) AND (:until IS NULL OR created_at < :until)
+           RETURNING destination_id""",
+        {"game_id": game_id, "delivery_id": delivery_id, "since": since, "until": until, "now": clock.stamp()},
     ).fetchall()
     if delivery_id is not None and not rows:
         raise DeliveryError(f"there is no dead delivery {delivery_id}")
     for destination_id in {row["destination_id"] for row in rows}:
         destinations.close(tx, destination_id)
-    for row in rows:
-        _put_back(tx, row["id"], is_by_itself=False)
     return len(rows)
 
 
@@ -310,31 +287,57 @@ def last_beat(connection: sqlite3.Connection) -> float | None:
     return None if row is None else clock.seconds(row["beat_at"])
 
 
-def _predecessor(
-    tx: sqlite3.Connection, destination: sqlite3.Row, player_id: str | None, reverses: int | None
-) -> int | None:
-    key = {"destination_id": destination["id"], "player_id": player_id, "grant_id": reverses}
-    if reverses is not None:
-        row = tx.execute(
-            "SELECT max(id) FROM deliveries WHERE grant_id = :grant_id AND destination_id = :destination_id", key
-        ).fetchone()
-    elif destination["format"] in PLAYER_ORDER and player_id is not None:
-        row = tx.execute(
-            """SELECT max(id) FROM deliveries
-               WHERE destination_id = :destination_id AND player_id = :player_id AND state = 'waiting'""",
-            key,
-        ).fetchone()
-    else:
-        return None
+def _delivery_of(tx: sqlite3.Connection, destination_id: int, grant_id: int) -> int | None:
+    row = tx.execute(
+        "SELECT max(id) FROM deliveries WHERE grant_id = :grant_id AND destination_id = :destination_id",
+        {"grant_id": grant_id, "destination_id": destination_id},
+    ).fetchone()
     return None if row[0] is None else int(row[0])
+
+
+def _claimable(connection: sqlite3.Connection, destination: sqlite3.Row, until: str, limit: int) -> list[sqlite3.Row]:
+    """Deliveries that nobody has in hand and that wait for no other, due by ``until``, longest due first."""
+    return connection.execute(
+        """SELECT id, next_attempt_at FROM deliveries d
+           WHERE destination_id = :destination_id AND state = 'waiting' AND next_attempt_at <= :until
+             AND (leased_until IS NULL OR leased_until <= :now)
+             AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.id = d.waits_for AND o.state = 'waiting')
+             AND (:is_ordered = 0 OR NOT EXISTS (
+                 SELECT 1 FROM deliveries p
+                 WHERE p.destination_id = d.destination_id AND p.player_id = d.player_id AND p.state = 'waiting'
+                   AND (p.id < d.id OR p.id > d.id AND p.leased_until > :now)))
+           ORDER BY next_attempt_at, id LIMIT :limit""",
+        {
+            "destination_id": destination["id"],
+            "is_ordered": int(destination["format"] in PLAYER_ORDER),
+            "until": until,
+            "now": clock.stamp(),
+            "limit": limit,
+        },
+    ).fetchall()
+
+
+def _probe(tx: sqlite3.Connection, destination: sqlite3.Row, next_probe_at: float) -> list[int]:
+    """The one delivery to try a resting destination with, due or not; then it rests until ``next_probe_at``.
+
+    They take turns: one that is never accepted must not keep the circuit open.
+    """
+    candidates = sorted(row["id"] for row in _claimable(tx, destination, "9999", PROBED_IN_TURN))
+    if not candidates:
+        return []
+    chosen = next((each for each in candidates if each > destination["last_probed"]), candidates[0])
+    tx.execute(
+        "UPDATE destinations SET next_probe_at = :at, last_probed = :chosen WHERE id = :id",
+        {"id": destination["id"], "at": clock.stamp(next_probe_at), "chosen": chosen},
+    )
+    return [chosen]
 
 
 def _lease(
     tx: sqlite3.Connection, destination: Destination, delivery_id: int, owner: str, now: float, until: float
 ) -> Claim | None:
     row = tx.execute(
-        """UPDATE deliveries SET leased_until = :until, lease_owner = :owner,
-               first_attempt_at = coalesce(first_attempt_at, :now)
+        """UPDATE deliveries SET leased_until = :until, lease_owner = :owner
            WHERE id = :id AND state = 'waiting' AND (leased_until IS NULL OR leased_until <= :now)
            RETURNING webhook_id, event_type, grant_id, event_id, attempts_made""",
         {"id": delivery_id, "owner": owner, "now": clock.stamp(now), "until": clock.stamp(until)},
@@ -355,7 +358,6 @@ def _lease(
         attempt_id=attempt_id,
         number=row["attempts_made"] + 1,
         owner=owner,
-        began_at=clock.stamp(now),
         leased_until=until,
     )
 
@@ -386,27 +388,21 @@ def _finish(tx: sqlite3.Connection, delivery_id: int, state: str, reason: str | 
     )
 
 
+def _end_lease(tx: sqlite3.Connection, claim: Claim) -> bool:
+    """Returns False when it had run out and somebody else has the delivery."""
+    ended = tx.execute(
+        """UPDATE deliveries SET leased_until = NULL, lease_owner = NULL
+           WHERE id = :id AND lease_owner = :owner AND leased_until = :until""",
+        {"id": claim.id, "owner": claim.owner, "until": clock.stamp(claim.leased_until)},
+    )
+    return ended.rowcount == 1
+
+
 def _revive(tx: sqlite3.Connection, destination_id: int, down_since: str) -> None:
-    """What was attempted only while the destination was down, and died of it, is put back: once."""
-    rows = tx.execute(
-        """SELECT id FROM deliveries WHERE destination_id = :id AND state = 'dead' AND finished_at >= :since
-             AND first_attempt_at >= :since AND self_redriven = 0""",
-        {"id": destination_id, "since": down_since},
-    ).fetchall()
-    for row in rows:
-        _put_back(tx, row["id"], is_by_itself=True)
-
-
-def _put_back(tx: sqlite3.Connection, delivery_id: int, is_by_itself: bool) -> None:
+    """What died while the destination was down is put back: once, or a delivery it never takes would live for ever."""
     tx.execute(
         """UPDATE deliveries SET state = 'waiting', attempts_made = 0, next_attempt_at = :now, dead_reason = NULL,
-               finished_at = NULL, first_attempt_at = NULL, self_redriven = :is_by_itself WHERE id = :id""",
-        {"id": delivery_id, "now": clock.stamp(), "is_by_itself": int(is_by_itself)},
+               finished_at = NULL, self_redriven = 1
+           WHERE destination_id = :id AND state = 'dead' AND finished_at >= :since AND self_redriven = 0""",
+        {"id": destination_id, "since": down_since, "now": clock.stamp()},
     )
-
-
-def _is_open(connection: sqlite3.Connection, destination_id: int) -> bool:
-    row = connection.execute(
-        "SELECT circuit_open_since FROM destinations WHERE id = :id", {"id": destination_id}
-    ).fetchone()
-    return row["circuit_open_since"] is not None

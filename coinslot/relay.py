@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 
 from coinslot import clock, destinations, outbox, webhooks
@@ -25,6 +25,7 @@ LOOK_SECONDS = 0.05
 LONGEST_WAIT_SECONDS = 1.0
 BEAT_SECONDS = 5.0
 PRUNE_SECONDS = 60.0
+PRUNE_PAUSE_SECONDS = 1.0  # between batches, for whoever else wants to write
 STOP_SECONDS = 15.0
 IN_FLIGHT_PER_DESTINATION = 8  # so that a slow one cannot take every thread
 THREADS = 64
@@ -35,165 +36,167 @@ log = logging.getLogger("coinslot")
 
 
 class Relay:
-    """One relay. ``run`` loops until ``stop``; ``drain`` sends what is due now and returns."""
+    """One relay. ``run`` loops until ``stop``; ``drain`` sends what is due now and returns. Either, once."""
 
     def __init__(self, database: Database, vault: Vault, outbound: Outbound) -> None:
         self._database = database
         self._vault = vault
         self._outbound = outbound
         self.owner = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._stopping = threading.Event()
-        self._slot_freed = threading.Event()
-        self._in_flight: Counter[int] = Counter()
-        self._mutex = threading.Lock()
+        self._is_stopping = False
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="coinslot-relay")
-        self._futures: set[Future[None]] = set()
+        self._in_flight: Counter[int] = Counter()  # per destination; under the mutex
+        self._mutex = threading.Lock()
+        self._attempt_ended = threading.Event()
 
     def run(self) -> None:
-        """Until :meth:`stop`. Trouble with the database is logged and waited out; it never ends the loop."""
+        """Until :meth:`stop`. Trouble is logged and waited out; it never ends the loop."""
         next_beat = next_prune = 0.0
-        while not self._stopping.is_set():
+        while not self._is_stopping:
             try:
                 if time.monotonic() >= next_beat:
                     self._database.write(outbox.beat)
                     next_beat = time.monotonic() + BEAT_SECONDS
                 if time.monotonic() >= next_prune:
-                    is_more = self._prune()
-                    next_prune = time.monotonic() + (1 if is_more else PRUNE_SECONDS)
-                if self._claim_and_send() == 0:
-                    self._wait(min(next_beat, time.monotonic() + LONGEST_WAIT_SECONDS))
-            except (DatabaseError, VaultError, sqlite3.Error, OSError) as error:
+                    next_prune = time.monotonic() + (PRUNE_PAUSE_SECONDS if self._prune() else PRUNE_SECONDS)
+                self._turn(min(next_beat, time.monotonic() + LONGEST_WAIT_SECONDS))
+            except (DatabaseError, sqlite3.Error, OSError) as error:
                 log.error("the relay waits: %s", error)
-                self._stopping.wait(LONGEST_WAIT_SECONDS)
+                self._pause()
+            except Exception:
+                log.exception("the relay waits")
+                self._pause()
         self._finish()
 
     def drain(self) -> int:
         """Send what is due, and what becomes due while that is sent, and return how many attempts that were."""
-        count = 0
         self._database.write(outbox.beat)
-        while not self._stopping.is_set():
-            claimed = self._claim_and_send()
+        count = 0
+        while not self._is_stopping:
+            was_sending = self._is_sending()
+            claimed = self._turn(time.monotonic() + LOOK_SECONDS if was_sending else 0)
             count += claimed
-            if claimed == 0:
-                with self._mutex:
-                    futures = set(self._futures)
-                if not futures:
-                    break
-                self._slot_freed.wait(LOOK_SECONDS)
-                self._slot_freed.clear()
+            if claimed == 0 and not was_sending:
+                break
         self._finish()
         return count
 
     def stop(self) -> None:
-        """Ask the loop to end: what is in hand is finished, nothing more is claimed. May be called by a signal."""
-        self._stopping.set()
-        self._slot_freed.set()
+        """Ask the loop to end: what is in hand is finished, nothing more is claimed.
 
-    def _claim_and_send(self) -> int:
+        May be called by a signal: nothing here takes a lock that the interrupted thread could be holding.
+        """
+        self._is_stopping = True
+
+    def _turn(self, wait_until: float) -> int:
+        """Claim what is due and send it, and return how many that were; when there is nothing, wait for something."""
         connection = self._database.read()
-        room = self._room(connection)
-        due = outbox.next_due(connection, room)
-        if due is None or due > clock.now():
+        # Before looking: what is committed between the two is then noticed as a change.
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        moments = outbox.next_due(connection)
+        room = self._room(moments)
+        due = {each: free for each, free in room.items() if moments[each] <= clock.stamp()}
+        if not due:
+            self._wait(connection, version, min((moments[each] for each in room), default=None), wait_until)
             return 0
-        claims = self._database.write(lambda tx: outbox.claim_due(tx, self.owner, room))
+        claims = self._database.write(lambda tx: outbox.claim_due(tx, self.owner, due))
         for claim in claims:
             with self._mutex:
                 self._in_flight[claim.destination.id] += 1
-                future = self._pool.submit(self._deliver, claim)
-                self._futures.add(future)
-            future.add_done_callback(self._freed(claim))
+            self._pool.submit(self._deliver, claim)
         return len(claims)
 
-    def _deliver(self, claim: Claim) -> None:
-        try:
-            result = self._attempt(claim)
-            state = self._database.write(lambda tx: outbox.record(tx, claim, result))
-        except (DatabaseError, VaultError, sqlite3.Error) as error:
-            # Not recorded: the lease runs out and the delivery is attempted again, under the same id.
-            log.error("delivery %d to %s was not recorded: %s", claim.id, claim.destination.name, error)
-            return
-        except Exception:
-            log.exception("delivery %d to %s could not be made", claim.id, claim.destination.name)
-            return
-        if state == "dead":
-            log.error("delivery %d to %s is dead: %s", claim.id, claim.destination.name, result.failure)
-        elif result.failure is not None:
-            log.warning("delivery %d to %s failed: %s", claim.id, claim.destination.name, result.failure)
+    def _room(self, moments: dict[int, str]) -> dict[int, int]:
+        """How many more deliveries each destination may have in flight, those with none left out."""
+        room = {}
+        with self._mutex:
+            free = THREADS - self._in_flight.total()
+            for each in sorted(moments, key=moments.__getitem__):  # longest due first, should threads be short
+                most = min(free, IN_FLIGHT_PER_DESTINATION - self._in_flight[each])
+                if most > 0:
+                    room[each] = most
+                    free -= most
+        return room
 
-    def _attempt(self, claim: Claim) -> Result:
-        destination = claim.destination
-        connection = self._database.read()
-        content = webhooks.body(connection, claim)
-        keys = destinations.signing_secrets(connection, self._vault, destination.id)
-        if not keys:
-            return Result("rejected", detail="it has no signing secret")
-        timeout = min(float(destination.timeout_seconds), claim.leased_until - clock.now() - 1)
-        if timeout <= 0:
-            return Result("timeout", detail="its turn came too late")
-        headers = webhooks.headers(claim, content, keys)
-        return judged(destination, self._outbound.post(destination.url, headers, content, timeout))
-
-    def _freed(self, claim: Claim) -> "_Freed":
-        return _Freed(self, claim.destination.id)
-
-    def _wait(self, until: float) -> None:
-        """Until another connection commits, a slot is freed, something is due, or it is ``until``."""
-        connection = self._database.read()
-        (version,) = connection.execute("PRAGMA data_version").fetchone()
-        due = outbox.next_due(connection, self._room(connection))
-        while not self._stopping.is_set() and time.monotonic() < until:
-            if self._slot_freed.wait(LOOK_SECONDS):
-                self._slot_freed.clear()
+    def _wait(self, connection: sqlite3.Connection, version: int, due: str | None, until: float) -> None:
+        """Until another connection has committed, an attempt has ended, something is due, or it is ``until``."""
+        while not self._is_stopping and time.monotonic() < until:
+            if self._attempt_ended.wait(LOOK_SECONDS):
+                self._attempt_ended.clear()
                 return
-            if due is not None and due <= clock.now():
+            if due is not None and due <= clock.stamp():
                 return
             if connection.execute("PRAGMA data_version").fetchone()[0] != version:
                 return
 
-    def _room(self, connection: sqlite3.Connection) -> dict[int, int]:
-        """How many more deliveries each destination may have in flight, those with none left out."""
+    def _pause(self) -> None:
+        until = time.monotonic() + LONGEST_WAIT_SECONDS
+        while not self._is_stopping and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
+
+    def _is_sending(self) -> bool:
         with self._mutex:
-            room = {
-                destination_id: IN_FLIGHT_PER_DESTINATION - self._in_flight[destination_id]
-                for destination_id in outbox.active_destinations(connection)
-            }
-        return {destination_id: free for destination_id, free in room.items() if free > 0}
+            return self._in_flight.total() > 0
+
+    def _deliver(self, claim: Claim) -> None:
+        name = claim.destination.name
+        try:
+            if self._is_stopping or not claim.is_long_enough():
+                self._database.write(lambda tx: outbox.give_back(tx, claim))
+                return
+            result = self._attempt(claim)
+            state = self._database.write(lambda tx: outbox.record(tx, claim, result))
+            if state == "dead":
+                log.error("delivery %d to %s is dead: %s", claim.id, name, result.failure)
+            elif result.failure is not None:
+                log.warning("delivery %d to %s failed: %s", claim.id, name, result.failure)
+        except (DatabaseError, sqlite3.Error) as error:
+            # Not recorded: the lease runs out and the delivery is attempted again, under the same id.
+            log.error("delivery %d to %s was not recorded: %s", claim.id, name, error)
+        except Exception:
+            log.exception("delivery %d to %s was not recorded", claim.id, name)
+        finally:
+            with self._mutex:
+                self._in_flight[claim.destination.id] -= 1
+            self._attempt_ended.set()
+
+    def _attempt(self, claim: Claim) -> Result:
+        """Send once. Whatever is wrong with this one delivery is a failure on its schedule, so it ends some day."""
+        destination = claim.destination
+        connection = self._database.read()
+        try:
+            content = webhooks.body(connection, claim)
+            keys = destinations.signing_secrets(connection, self._vault, destination.id)
+            if not keys:
+                return Result("rejected", detail="it has no signing secret")
+            headers = webhooks.headers(claim, content, keys)
+            return judged(
+                destination, self._outbound.post(destination.url, headers, content, destination.timeout_seconds)
+            )
+        except (DatabaseError, sqlite3.Error):
+            raise
+        except VaultError as error:
+            log.error("delivery %d to %s cannot be signed: %s", claim.id, destination.name, error)
+            return Result("rejected", detail="its signing secret does not open")
+        except Exception:
+            log.exception("delivery %d to %s could not be made", claim.id, destination.name)
+            return Result("rejected", detail="it could not be made; the log says why")
 
     def _prune(self) -> bool:
+        """Delete some of what arrived long ago; returns whether there may be more."""
         before = clock.stamp(clock.now() - KEPT_DELIVERED_DAYS * 86400)
         if not outbox.has_prunable(self._database.read(), before):
             return False
         return self._database.write(lambda tx: outbox.prune(tx, before)) == outbox.PRUNED_AT_ONCE
 
     def _finish(self) -> None:
-        """Let what is being sent end; give back what has not begun."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Let what is being sent end. What takes too long keeps its lease, so nobody else sends it meanwhile."""
+        self._is_stopping = True
         deadline = time.monotonic() + STOP_SECONDS
-        while time.monotonic() < deadline:
-            with self._mutex:
-                if not self._futures:
-                    break
-            self._slot_freed.wait(LOOK_SECONDS)
-            self._slot_freed.clear()
-        try:
-            self._database.write(lambda tx: outbox.release_all(tx, self.owner))
-        except (DatabaseError, sqlite3.Error) as error:
-            log.error("leases were not given back and will run out: %s", error)
-
-
-class _Freed:
-    """What happens when an attempt is over, or was cancelled before it began."""
-
-    def __init__(self, relay: Relay, destination_id: int) -> None:
-        self._relay = relay
-        self._destination_id = destination_id
-
-    def __call__(self, future: Future[None]) -> None:
-        relay = self._relay
-        with relay._mutex:
-            relay._in_flight[self._destination_id] -= 1
-            relay._futures.discard(future)
-        relay._slot_freed.set()
+        while self._is_sending() and time.monotonic() < deadline:
+            self._attempt_ended.wait(LOOK_SECONDS)
+            self._attempt_ended.clear()
+        self._pool.shutdown(wait=False)
 
 
 def judged(destination: destinations.Destination, answer: Answer) -> Result:

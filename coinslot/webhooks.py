@@ -77,7 +77,7 @@ def signing_key(secret: bytes) -> bytes:
     """The key in a ``whsec_`` secret; a secret of another shape is its own key."""
     if secret.startswith(b"whsec_"):
         try:
-            return base64.b64decode(secret.removeprefix(b"whsec_"), validate=True)
+            return base64.b64decode(secret.removeprefix(b"whsec_"), validate=True) or secret
         except binascii.Error:
             return secret
     return secret

@@ -173,7 +173,7 @@ def test_game_add_refuses_a_second_game_of_that_name_and_control_characters(plac
 
 
 def test_game_list(fresh: Place) -> None:
-    assert "no game yet" in fresh.ok("game", "list")
+    assert "there is no database" in fresh.refused("game", "list")
     fresh.ok("game", "add", "zeta")
     fresh.ok("game", "add", "alpha", "--name", "Alpha Game")
 

@@ -12,6 +12,7 @@ from coinslot import clock, destinations, games, keyring, outbox
 from handlers import installation
 from handlers.commands.console import shown, table
 from handlers.commands.errors import in_words
+from handlers.commands.grade import grade
 
 STATES = ("waiting", "delivered", "dead")
 
@@ -136,6 +137,9 @@ def remove(game: str, name: str) -> None:
     """End NAME. What it was still owed is dead; the grants stay in the feed."""
     _set_state(game, name, "removed")
     click.echo(f"{name} of {game} is removed.")
+
+
+destination.add_command(grade)
 
 
 @click.group("delivery")

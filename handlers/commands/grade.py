@@ -12,8 +12,8 @@ from handlers.commands.errors import in_words
 @click.command("grade")
 @click.argument("game")
 @click.argument("name")
-@click.pass_context
 @with_appcontext
+@click.pass_context
 @in_words
 def grade(context: click.Context, game: str, name: str) -> None:
     """Test the endpoint behind destination NAME of GAME and say what to change.

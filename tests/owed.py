@@ -1,0 +1,131 @@
+"""What tests of the outbox need: destinations, and grants owed to them."""
+
+import dataclasses
+import sqlite3
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from coinslot import clock, destinations, ledger, outbox
+from coinslot.installation import Installation
+from coinslot.outbox import Claim, Result
+
+T = TypeVar("T")
+NOWHERE = "http://127.0.0.1:9/hook"  # of destinations that nothing is sent to
+
+
+class Owed:
+    """A game's destinations and deliveries. ``studio`` is the fixture of conftest.py."""
+
+    def __init__(self, house: Installation, studio: Any) -> None:
+        self.house = house
+        self.studio = studio
+        self.credited = 0
+
+    def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        return self.house.database.write_here(function)
+
+    def rows(self, sql: str, **values: Any) -> list[sqlite3.Row]:
+        return self.house.database.read().execute(sql, values).fetchall()
+
+    def destination(self, name: str = "game", url: str = NOWHERE, **options: Any) -> str:
+        """Returns the signing secret."""
+        return self.write(
+            lambda tx: destinations.add(tx, self.house.vault, self.studio.slug, name, url, actor="test", **options)
+        )
+
+    def state(self, name: str = "game") -> sqlite3.Row:
+        (row,) = self.rows("SELECT * FROM destinations WHERE name = :name", name=name)
+        return row
+
+    def set_state(self, name: str, state: str) -> None:
+        self.write(lambda tx: destinations.set_state(tx, self.studio.slug, name, state, "test"))
+
+    def credit(self, count: int = 1, player: str = "alice") -> list[int]:
+        """Credit so many times in one write; returns the ids of the grants."""
+
+        def make(tx: sqlite3.Connection) -> list[int]:
+            for _ in range(count):
+                self.credited += 1
+                wanted = dataclasses.replace(
+                    self._sample(), external_id=f"e-{self.credited}", reference=f"e-{self.credited}", player_id=player
+                )
+                ledger.credit(tx, wanted, ledger.Rules(unknown_player="accept"))
+            rows = tx.execute("SELECT id FROM grants ORDER BY id DESC LIMIT :count", {"count": count}).fetchall()
+            return sorted(row["id"] for row in rows)
+
+        return self.write(make)
+
+    def reverse(self, grant_id: int) -> int:
+        """A reversal as the ledger will make it: rows by hand. Returns the id of its grant."""
+
+        def make(tx: sqlite3.Connection) -> int:
+            original = tx.execute("SELECT * FROM grants WHERE id = :id", {"id": grant_id}).fetchone()
+            (new_id,) = tx.execute(
+                "UPDATE sequences SET last_id = last_id + 1 WHERE name = 'grants' RETURNING last_id"
+            ).fetchone()
+            tx.execute(
+                """INSERT INTO grants (id, game_id, transaction_id, kind, player_id, reverses, policy, is_test,
+                                       created_at)
+                   VALUES (:id, :game_id, :transaction_id, 'reversal', :player_id, :reverses, 'flag', 0, :now)""",
+                {**dict(original), "id": new_id, "reverses": grant_id, "now": clock.stamp()},
+            )
+            outbox.enqueue(
+                tx,
+                original["game_id"],
+                "grant.reversed",
+                grant_id=new_id,
+                player_id=original["player_id"],
+                reverses=grant_id,
+            )
+            return int(new_id)
+
+        return self.write(make)
+
+    def claim(self, room: int = 8, owner: str = "me", name: str = "game") -> list[Claim]:
+        destination_id = self.state(name)["id"]
+        return self.write(lambda tx: outbox.claim_due(tx, owner, {destination_id: room}))
+
+    def record(self, claim: Claim, failure: str | None = None, status: int | None = None, **rest: Any) -> str:
+        """Returns the delivery's state; ``failure`` None is a success."""
+        return self.write(lambda tx: outbox.record(tx, claim, Result(failure, status, **rest)))
+
+    def fail(self, claim: Claim) -> str:
+        return self.record(claim, "status", 500)
+
+    def redrive(self, **which: Any) -> int:
+        return self.write(lambda tx: outbox.redrive(tx, self.studio.row["id"], **which))
+
+    def drain(self) -> int:
+        return self.house.new_relay().drain()
+
+    def deliveries(self, state: str | None = None) -> list[sqlite3.Row]:
+        return self.rows("SELECT * FROM deliveries WHERE :state IS NULL OR state = :state ORDER BY id", state=state)
+
+    def delivery(self, grant_id: int) -> sqlite3.Row:
+        (row,) = self.rows("SELECT * FROM deliveries WHERE grant_id = :id", id=grant_id)
+        return row
+
+    def attempts(self) -> list[sqlite3.Row]:
+        return self.rows("SELECT * FROM attempts ORDER BY id")
+
+    def due_in(self, delivery_id: int) -> float:
+        (row,) = self.rows("SELECT next_attempt_at FROM deliveries WHERE id = :id", id=delivery_id)
+        return clock.seconds(row["next_attempt_at"]) - clock.now()
+
+    def _sample(self) -> ledger.Credit:
+        return ledger.Credit(
+            game_id=self.studio.row["id"],
+            game_slug=self.studio.slug,
+            partner="somebody",
+            external_id="",
+            reference="",
+            kind="purchase",
+            player_id="alice",
+            lines=(("coins", 5),),
+            fingerprint="same",
+            raw_body=b"body",
+            signature="signature",
+            signed_with="key/current",
+            answer_status=200,
+            answer_body="first",
+        )

@@ -1,0 +1,285 @@
+"""Calls out, against real servers: how each ends in one word, in time, and where they may go."""
+
+import socket
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coinslot.outbound import LARGEST_ANSWER, Outbound, is_public
+from tests.receivers import (
+    Receiver,
+    certificate,
+    closed_port,
+    continues,
+    hang_up_after,
+    huge,
+    nonsense,
+    reset,
+    silence,
+    slow_body,
+    slow_headers,
+    status,
+)
+from tests.servers import together, until
+
+
+def post(url, timeout=5.0, outbound=None, body=b"{}"):
+    return (outbound or Outbound()).post(url, {"X-Test": "1"}, body, timeout)
+
+
+@pytest.mark.parametrize("code", [200, 204, 404, 410, 500])
+def test_an_answer_of_any_status_is_an_answer(code):
+    with Receiver(status(code, b"" if code == 204 else b"said")) as receiver:
+        answer = post(receiver.url)
+
+    assert (answer.failure, answer.status, answer.body) == (None, code, b"" if code == 204 else b"said")
+    assert receiver.requests[0].body == b"{}"
+    assert receiver.requests[0].headers["x-test"] == "1"
+
+
+def test_connections_are_kept_alive_and_a_broken_one_is_replaced():
+    with Receiver(status(200), status(500, b"x" * 1000), hang_up_after(status(200)), status(200)) as receiver:
+        outbound = Outbound()
+        for expected in (200, 500, 200):
+            assert post(receiver.url, outbound=outbound).status == expected
+        assert receiver.connections == 1
+        until(lambda: receiver.in_hand.total() == 0, "the receiver has hung up")
+        assert until(lambda: post(receiver.url, outbound=outbound).status, "the next call is answered") == 200
+
+
+@pytest.mark.parametrize("behaviour", [silence, slow_headers, slow_body, continues])
+def test_the_time_limit_is_for_the_whole_call_however_it_drips(behaviour):
+    with Receiver(behaviour) as receiver:
+        answer = post(receiver.url, timeout=0.4)
+
+    assert answer.failure == "timeout"
+    assert 350 <= answer.duration_ms < 900
+
+
+def test_a_connection_that_was_late_is_not_used_again():
+    with Receiver(slow_body, status(200)) as receiver:
+        outbound = Outbound()
+        assert post(receiver.url, timeout=0.3, outbound=outbound).failure == "timeout"
+        assert post(receiver.url, timeout=5, outbound=outbound).failure is None
+        assert receiver.connections == 2
+
+
+def test_a_short_limit_does_not_linger_on_a_kept_connection():
+    with Receiver(status(200)) as receiver:
+        outbound = Outbound()
+        assert post(receiver.url, timeout=0.2, outbound=outbound).failure is None
+        time.sleep(0.25)  # the first call's deadline is over; nothing may remember it
+        assert post(receiver.url, timeout=5, outbound=outbound, body=b"x" * 3_000_000).failure is None
+        assert receiver.connections == 1
+
+
+def test_a_redirect_is_not_followed():
+    with Receiver() as elsewhere, Receiver(status(307, Location=elsewhere.url)) as receiver:
+        answer = post(receiver.url)
+
+    assert (answer.failure, answer.status) == ("redirect", 307)
+    assert not elsewhere.requests
+
+
+def test_a_huge_answer_is_read_up_to_the_limit():
+    with Receiver(huge) as receiver:
+        answer = post(receiver.url)
+
+    assert (answer.failure, answer.status) == ("too_large", 200)
+    assert len(answer.body) == LARGEST_ANSWER
+    assert receiver.sent < 16_000_000  # what the kernels between us hold
+
+
+def test_an_answer_of_exactly_the_limit_is_fine():
+    with Receiver(status(200, b"x" * LARGEST_ANSWER), status(200, b"x" * (LARGEST_ANSWER + 1))) as receiver:
+        assert post(receiver.url).failure is None
+        assert post(receiver.url).failure == "too_large"
+
+
+@pytest.mark.parametrize("behaviour", [reset, nonsense])
+def test_a_connection_that_breaks_is_refused(behaviour):
+    with Receiver(behaviour) as receiver:
+        answer = post(receiver.url)
+
+    assert (answer.failure, answer.status) == ("refused", None)
+
+
+def test_a_port_nobody_listens_on_is_refused():
+    assert post(f"http://127.0.0.1:{closed_port()}/").failure == "refused"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://no-such-host.invalid/", "http://a..b/", f"http://{'a' * 64}.invalid/", "http://[::1/", "http://h:x/"],
+)
+def test_a_name_without_an_address_is_dns(url):
+    assert post(url).failure == "dns"
+
+
+def test_a_connection_that_is_never_accepted_is_a_timeout():
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        waiting = [socket.socket() for _ in range(8)]
+        try:
+            for each in waiting:
+                each.setblocking(False)
+                each.connect_ex(("127.0.0.1", port))
+            answer = post(f"http://127.0.0.1:{port}/", timeout=0.4)
+        finally:
+            for each in waiting:
+                each.close()
+    assert answer.failure == "timeout"
+    assert answer.duration_ms < 900
+
+
+def test_a_certificate_nobody_vouches_for_is_tls(tmp_path):
+    with Receiver(certificate=certificate(tmp_path, "127.0.0.1")) as receiver:
+        answer = post(receiver.url)
+
+    assert answer.failure == "tls"
+    assert "self-signed" in answer.detail
+    assert not receiver.requests
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "failure"), [("127.0.0.1", 30, None), ("other", 30, "tls"), ("127.0.0.1", -1, "tls")]
+)
+def test_a_trusted_certificate_must_be_of_that_name_and_day(tmp_path, monkeypatch, name, days, failure):
+    made = certificate(tmp_path, name, days=days)
+    monkeypatch.setenv("SSL_CERT_FILE", str(made))
+    with Receiver(certificate=made) as receiver:
+        answer = post(receiver.url)
+
+    assert answer.failure == failure
+    assert len(receiver.requests) == (failure is None)
+
+
+def test_plain_http_behind_https_is_tls():
+    with Receiver() as receiver:
+        assert post(receiver.url.replace("http:", "https:")).failure == "tls"
+
+
+@pytest.mark.parametrize("behaviour", [slow_headers, slow_body])
+def test_the_time_limit_holds_within_tls(tmp_path, monkeypatch, behaviour):
+    made = certificate(tmp_path, "127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(made))
+    with Receiver(behaviour, certificate=made) as receiver:
+        answer = post(receiver.url, timeout=0.4)
+
+    assert answer.failure == "timeout"
+    assert answer.duration_ms < 900
+
+
+def test_a_handshake_that_drips_is_ended_in_time():
+    listener = socket.create_server(("127.0.0.1", 0))
+    is_over = threading.Event()
+
+    def drip() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            record = b"\x16\x03\x03\x40\x00" + b"\x02\x00\x3f\xfc"  # a long ServerHello begins
+            while not is_over.wait(0.05):
+                try:
+                    connection.sendall(record[:1] or b"\0")
+                except OSError:
+                    return
+                record = record[1:]
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        answer = post(f"https://127.0.0.1:{listener.getsockname()[1]}/", timeout=0.5)
+    finally:
+        is_over.set()
+        thread.join()
+        listener.close()
+    assert answer.failure == "timeout"
+    assert answer.duration_ms < 1000
+
+
+def test_many_threads_share_the_pool_and_their_limits_do_not_mix():
+    with Receiver(status(200)) as fast, Receiver(silence) as mute:
+        outbound = Outbound()
+        calls = [lambda: [post(fast.url, 5, outbound).failure for _ in range(20)]] * 6
+        late = [lambda: [post(mute.url, 0.3, outbound).failure for _ in range(2)]] * 4
+        answers = together(*calls, *late)
+
+    assert answers == [[None] * 20] * 6 + [["timeout"] * 2] * 4
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        "[::ffff:127.0.0.1]",
+        "0.0.0.0",
+        "169.254.169.254",
+        "[fe80::1]",
+        "10.0.0.1",
+        "[::1]",
+        "2130706433",
+    ],
+)
+def test_addresses_that_are_not_public_may_be_switched_off(host):
+    with Receiver() as receiver:
+        answer = post(f"http://{host}:{receiver.port}/", outbound=Outbound(may_call_private=False))
+
+    assert answer.failure == "rejected"
+    assert "not a public one" in answer.detail
+    assert receiver.connections == 0
+
+
+def test_a_name_is_judged_by_the_address_it_has(monkeypatch):
+    """The resolver is the network, so it may be replaced: a public-looking name with a private address."""
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, port, **_: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))],
+    )
+    with Receiver() as receiver:
+        url = f"http://hooks.example.com:{receiver.port}/"
+        assert post(url, outbound=Outbound(may_call_private=False)).failure == "rejected"
+        assert receiver.connections == 0
+        assert post(url).failure is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    """127.0.0.1 127.9.9.9 10.1.2.3 172.16.0.1 192.168.1.1 169.254.169.254 100.64.0.1 0.0.0.0 255.255.255.255 224.0.0.1
+    240.0.0.1 192.0.2.1 198.18.0.1 ::1 :: fe80::1 fe80::1%eth0 fc00::1 fd00::1 ff02::1 ::ffff:10.0.0.1 ::ffff:127.0.0.1
+    ::127.0.0.1 64:ff9b::7f00:1 64:ff9b::a00:1 2002:7f00:1:: 2002:a00:1:: 2001:db8::1""".split(),
+)
+def test_what_is_not_public(address):
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101", "2002:101:101::"],
+)
+def test_what_is_public(address):
+    assert is_public(address)
+
+
+@given(st.ip_addresses(v=4))
+def test_an_ipv4_address_is_the_same_in_every_disguise(address):
+    number = int(address)
+    for disguise in (f"::ffff:{address}", f"64:ff9b::{number >> 16:x}:{number & 0xFFFF:x}"):
+        assert is_public(disguise) == is_public(str(address))
+
+
+def test_no_detail_quotes_the_address():
+    for url in (
+        f"http://user:hunter2@127.0.0.1:{closed_port()}/token-hunter2",
+        "http://hunter2.invalid/hunter2",
+        "http://hunter2:x/",
+    ):
+        answer = post(url)
+        assert answer.failure is not None
+        assert "hunter2" not in answer.detail

@@ -1,0 +1,658 @@
+"""The relay against real receivers: what arrives, in what order, how often, and what is written down of it.
+
+Most tests hold the clock and drain; those with a relay that runs, in this process or another, take real time.
+"""
+
+import hashlib
+import hmac
+import json
+import logging
+import random
+import signal
+import sqlite3
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+import time_machine
+
+from coinslot import clock as coinslot_clock
+from coinslot import destinations, keyring, outbox
+from coinslot.outbound import Outbound
+from coinslot.relay import KEPT_DELIVERED_DAYS, Relay
+from tests.owed import Owed
+from tests.receivers import (
+    Receiver,
+    after,
+    bad_headers,
+    certificate,
+    closed_port,
+    huge,
+    reset,
+    silence,
+    slow_body,
+    slow_headers,
+    status,
+)
+from tests.servers import ROOT, until
+
+
+@pytest.fixture
+def owed(house, studio):
+    return Owed(house, studio)
+
+
+@contextmanager
+def running(house, relays=1):
+    """Relays that run in threads of this process."""
+    made = [house.new_relay() for _ in range(relays)]
+    threads = [threading.Thread(target=each.run) for each in made]
+    for thread in threads:
+        thread.start()
+    try:
+        yield made[0]
+    finally:
+        for each in made:
+            each.stop()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+@contextmanager
+def relay_process(house, *options):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.relay_process", str(house.database.home), *options],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout.readline() == b"ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_grant_arrives_signed_and_is_recorded(owed, clock):
+    with Receiver(status(200, b"thanks")) as receiver:
+        secret = owed.destination(url=receiver.url)
+        (grant_id,) = owed.credit()
+        assert owed.drain() == 1
+
+    (request,) = receiver.requests
+    assert request.verify(secret)["data"]["id"] == grant_id
+    assert request.path == "/hook"
+    (delivery,), (attempt,) = owed.deliveries(), owed.attempts()
+    assert delivery["state"] == "delivered"
+    assert (attempt["status"], attempt["failure"], bytes(attempt["answer"])) == (200, None, b"thanks")
+    assert attempt["duration_ms"] is not None
+
+
+def test_a_retry_has_the_same_id_and_bytes_and_a_time_of_its_own(owed, clock):
+    with Receiver(status(500), status(503), status(200)) as receiver:
+        secret = owed.destination(url=receiver.url)
+        owed.credit()
+        for _ in range(3):
+            assert owed.drain() == 1
+            clock.shift(70)
+
+    first, second, third = receiver.requests
+    assert first.webhook_id == second.webhook_id == third.webhook_id
+    assert first.body == second.body == third.body
+    assert len({request.headers["webhook-timestamp"] for request in receiver.requests}) == 3
+    for request in receiver.requests:
+        assert int(request.headers["webhook-timestamp"]) == int(request.at)
+        request.verify(secret)
+    assert owed.deliveries()[0]["state"] == "delivered"
+    assert [row["status"] for row in owed.attempts()] == [500, 503, 200]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "failure", "code"),
+    [
+        (silence, "timeout", None),
+        (slow_headers, "timeout", None),
+        (slow_body, "timeout", 200),
+        (reset, "refused", None),
+        (huge, "too_large", 200),
+        (status(302, Location="http://127.0.0.1:1/"), "redirect", 302),
+        (status(404), "status", 404),
+        (status(500), "status", 500),
+    ],
+)
+def test_every_failure_has_its_word_and_is_tried_again(owed, clock, caplog, behaviour, failure, code):
+    with Receiver(behaviour, status(200)) as receiver:
+        owed.destination(url=receiver.url, timeout_seconds=1)
+        owed.credit()
+        assert owed.drain() == 1
+        (delivery,), (attempt,) = owed.deliveries(), owed.attempts()
+        assert (delivery["state"], delivery["attempts_made"], delivery["leased_until"]) == ("waiting", 1, None)
+        assert (attempt["failure"], attempt["status"]) == (failure, code)
+        assert attempt["duration_ms"] < 1500
+        assert failure in caplog.text
+
+        clock.shift(6)
+        assert owed.drain() == 1
+    assert owed.deliveries()[0]["state"] == "delivered"
+
+
+def test_refused_dns_and_tls_have_their_words(owed, clock, tmp_path):
+    with Receiver(certificate=certificate(tmp_path, "127.0.0.1")) as receiver:
+        owed.destination("refused", f"http://127.0.0.1:{closed_port()}/")
+        owed.destination("dns", "http://no-such-host.invalid/")
+        owed.destination("tls", receiver.url)
+        owed.credit()
+        assert owed.drain() == 3
+
+    rows = owed.rows(
+        """SELECT t.name, a.failure FROM attempts a JOIN deliveries d ON d.id = a.delivery_id
+           JOIN destinations t ON t.id = d.destination_id"""
+    )
+    assert {row["name"]: row["failure"] for row in rows} == {"refused": "refused", "dns": "dns", "tls": "tls"}
+    assert not receiver.requests
+
+
+def test_private_targets_may_be_switched_off(owed, clock, house):
+    with Receiver() as receiver:
+        owed.destination(url=receiver.url)
+        owed.credit()
+        Relay(house.database, house.vault, Outbound(may_call_private=False)).drain()
+
+    assert receiver.connections == 0
+    (attempt,) = owed.attempts()
+    assert attempt["failure"] == "rejected"
+    assert "127.0.0.1 is not a public one" in attempt["detail"]
+
+
+def test_410_pauses_the_destination(owed, clock):
+    with Receiver(status(410)) as receiver:
+        owed.destination(url=receiver.url)
+        owed.credit()
+        owed.drain()
+        owed.credit(5)
+        clock.shift(86400)
+        assert owed.drain() == 0
+
+    assert len(receiver.requests) == 1
+    assert owed.state()["state"] == "paused"
+    assert len(owed.deliveries("waiting")) == 6
+
+
+@pytest.mark.parametrize("form", ["seconds", "date", "nonsense", "past"])
+def test_retry_after_is_honoured(owed, clock, form):
+    now = coinslot_clock.now()
+    value = {
+        "seconds": "3600",
+        "date": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now + 3600)),
+        "nonsense": "\u00b2 soon",
+        "past": "Wed, 21 Oct 2015 07:28:00 GMT",
+    }[form]
+    with Receiver(status(503, Retry_After=value.encode("latin-1", "replace").decode("latin-1"))) as receiver:
+        owed.destination(url=receiver.url)
+        owed.credit()
+        owed.drain()
+
+    due = owed.due_in(owed.deliveries()[0]["id"])
+    assert (3595 < due < 3601) if form in ("seconds", "date") else (4 < due < 6)
+
+
+@pytest.mark.parametrize(("format", "retries"), [("standard", 10), ("playcamp", 5)])
+def test_the_whole_schedule_then_dead_and_a_redrive_delivers(owed, clock, caplog, format, retries):
+    with Receiver(*[status(500)] * (retries + 1), status(200)) as receiver:
+        owed.destination(url=receiver.url, format=format)
+        owed.credit()
+        while owed.deliveries("waiting"):
+            assert owed.drain() == 1
+            clock.shift(86400 * 1.2)
+        (delivery,) = owed.deliveries("dead")
+        assert delivery["dead_reason"] == f"{retries + 1} attempts; the last: status, status 500"
+        assert f"delivery {delivery['id']} to game is dead" in caplog.text
+        assert len(receiver.requests) == retries + 1
+        assert owed.drain() == 0
+
+        owed.redrive(delivery_id=delivery["id"])
+        assert owed.drain() == 1
+
+    assert owed.deliveries()[0]["state"] == "delivered"
+    assert len(set(receiver.webhook_ids)) == 1
+    assert len({request.body for request in receiver.requests}) == 1
+
+
+def test_a_redrive_of_all_delivers_all(owed, clock):
+    with Receiver(status(500)) as receiver:
+        owed.destination(url=receiver.url, retry="0")
+        owed.credit(5)
+        owed.drain()
+        assert len(owed.deliveries("dead")) == 5 or owed.state()["circuit_open_since"]
+        receiver.script = [status(200)]
+        owed.redrive()
+        clock.shift(60)
+        owed.drain()
+    assert len(owed.deliveries("delivered")) == 5
+
+
+def test_a_rotation_is_signed_twice_and_the_retired_secret_is_gone(owed, clock):
+    with Receiver() as receiver:
+        old = owed.destination(url=receiver.url)
+        new = destinations.new_secret()
+        name = destinations.secret_name("game")
+        owed.write(lambda tx: keyring.rotate(tx, owed.house.vault, owed.studio.row, name, new, "test"))
+        owed.credit()
+        owed.drain()
+        owed.studio.retire(name)
+        owed.credit()
+        owed.drain()
+
+    during, afterwards = receiver.requests
+    during.verify(old)
+    during.verify(new)
+    afterwards.verify(new)
+    with pytest.raises(Exception, match="No matching signature"):
+        afterwards.verify(old)
+
+
+def test_the_playcamp_format_has_its_own_headers_and_wants_200(owed, clock):
+    with Receiver(status(204), status(200)) as receiver:
+        secret = owed.destination(url=receiver.url, format="playcamp")
+        owed.credit()
+        owed.drain()
+        clock.shift(12)
+        owed.drain()
+
+    for number, request in enumerate(receiver.requests, 1):
+        signed = request.headers["x-gateway-timestamp"].encode() + b"." + request.body
+        expected = hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
+        assert request.headers["x-gateway-signature"] == expected
+        assert request.headers["x-gateway-attempt"] == str(number)
+    assert [row["failure"] for row in owed.attempts()] == ["status", None]
+
+
+def test_an_expression_decides_what_success_is(owed, clock):
+    with Receiver(status(200, b'{"ok": false}'), status(200, b"<html>"), status(200, b'{"ok": true}')) as receiver:
+        owed.destination(url=receiver.url, success="ok", retry="1,1,1")
+        owed.credit()
+        for _ in range(3):
+            owed.drain()
+            clock.shift(2)
+
+    assert [row["failure"] for row in owed.attempts()] == ["rejected", "rejected", None]
+
+
+def test_players_go_in_parallel_and_each_in_order(owed, clock):
+    with Receiver(after(0.02, status(200))) as receiver:
+        owed.destination(url=receiver.url, format="playcamp")
+        for _ in range(6):
+            for player in ("alice", "bob", "carol"):
+                owed.credit(player=player)
+        assert owed.drain() == 18
+
+    seen = {}
+    for request in receiver.requests:
+        data = json.loads(request.body)["data"]
+        seen.setdefault(data["player_id"], []).append(data["id"])
+    assert all(ids == sorted(ids) and len(ids) == 6 for ids in seen.values())
+    assert 2 <= receiver.most_at_once <= 3
+
+
+def test_a_reversal_arrives_after_its_original(owed, clock):
+    with Receiver(status(500), status(200)) as receiver:
+        owed.destination(url=receiver.url)
+        (grant_id,) = owed.credit()
+        reversal = owed.reverse(grant_id)
+        assert owed.drain() == 1
+        clock.shift(6)
+        assert owed.drain() == 2
+
+    assert [json.loads(each.body)["data"]["id"] for each in receiver.requests] == [grant_id, grant_id, reversal]
+
+
+def test_the_circuit_rests_is_probed_by_one_and_closes(owed, clock):
+    with Receiver(status(500)) as receiver:
+        owed.destination(url=receiver.url, retry=",".join(["1"] * 20))
+        owed.credit(30)
+        owed.drain()
+        assert owed.state()["circuit_open_since"] is not None
+        sent = len(receiver.requests)
+        assert sent <= 10 + 8
+        spent = sum(row["attempts_made"] for row in owed.deliveries())
+        assert spent == 10
+        assert owed.drain() == 0
+        for _ in range(3):
+            clock.shift(601)
+            assert owed.drain() == 1
+        assert sum(row["attempts_made"] for row in owed.deliveries()) == spent
+        receiver.script = [status(200)]
+        clock.shift(600)
+        assert owed.drain() == 30
+
+    assert len(owed.deliveries("delivered")) == 30
+
+
+def test_what_died_while_the_destination_was_down_is_redriven_by_itself(owed, clock):
+    with Receiver(status(500)) as receiver:
+        owed.destination(url=receiver.url, retry="1")
+        owed.credit(2)
+        owed.drain()
+        clock.shift(2)
+        owed.drain()
+        assert len(owed.deliveries("dead")) == 2
+        receiver.script = [status(200)]
+        owed.credit()
+        assert owed.drain() == 3
+
+    assert len(owed.deliveries("delivered")) == 3
+
+
+def test_one_slow_destination_leaves_the_others_their_speed(owed):
+    with Receiver(after(3, status(200))) as slow, Receiver() as fast:
+        owed.destination("slow", slow.url)
+        owed.destination("fast", fast.url)
+        owed.credit(40)
+        with running(owed.house):
+            until(lambda: len(fast.requests) == 40, "the fast one has everything", 2)
+            assert len(slow.requests) <= 8
+            slow.is_closing.set()
+            slow.script = [status(200)]
+
+
+def test_a_commit_of_another_process_leaves_at_once(owed):
+    owed_by_another = """
+import dataclasses, sys
+from app import create_app
+from tests.conftest import Studio
+from tests.owed import Owed
+house = create_app({"COINSLOT_HOME": sys.argv[1]}).extensions["coinslot"]
+class Demo(Studio):
+    def __init__(self): self.house, self.slug = house, "demo"
+owed = Owed(house, Demo())
+import time
+for line in sys.stdin:
+    owed.credited = int(line)
+    owed.credit()
+    print(time.time(), flush=True)
+"""
+    delays = []
+    with Receiver() as receiver:
+        owed.destination(url=receiver.url)
+        with running(owed.house):
+            other = subprocess.Popen(
+                [sys.executable, "-c", owed_by_another, str(owed.house.database.home)],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            try:
+                for number in range(20):
+                    other.stdin.write(f"{number}\n")
+                    other.stdin.flush()
+                    committed = float(other.stdout.readline())
+                    until(lambda n=number: len(receiver.requests) > n, "it has left", 5)
+                    delays.append(receiver.requests[-1].at - committed)
+                    time.sleep(random.uniform(0, 0.05))
+            finally:
+                other.stdin.close()
+                other.wait(10)
+
+    print(f"commit to receiver: median {statistics.median(delays) * 1000:.0f} ms, most {max(delays) * 1000:.0f} ms")
+    assert statistics.median(delays) < 1
+
+
+def test_stop_finishes_what_is_in_hand_and_claims_nothing_more(owed):
+    with Receiver(after(0.5, status(200))) as receiver:
+        owed.destination(url=receiver.url)
+        owed.credit(20)
+        with running(owed.house) as relay:
+            until(lambda: len(receiver.requests) >= 8, "eight are in hand")
+            relay.stop()
+
+    assert len(receiver.requests) == 8
+    assert len(owed.deliveries("delivered")) == 8
+    assert all(row["leased_until"] is None for row in owed.deliveries())
+    assert all(row["duration_ms"] is not None for row in owed.attempts())
+
+
+def test_claims_that_were_not_begun_are_given_back(owed, house):
+    """As when the relay is stopped between the claim and the send."""
+    owed.destination()
+    owed.credit()
+    relay = house.new_relay()
+    (claim,) = owed.claim(owner=relay.owner)
+    relay.stop()
+    relay._in_flight[claim.destination.id] += 1
+
+    relay._deliver(claim)
+
+    (delivery,) = owed.deliveries()
+    assert (delivery["state"], delivery["leased_until"], delivery["attempts_made"]) == ("waiting", None, 0)
+    assert owed.attempts() == []
+
+
+def test_a_claim_whose_turn_came_too_late_is_not_sent(owed, house, clock):
+    with Receiver() as receiver:
+        owed.destination(url=receiver.url)
+        owed.credit()
+        relay = house.new_relay()
+        (claim,) = owed.claim(owner=relay.owner)
+        clock.shift(5)
+        relay._in_flight[claim.destination.id] += 1
+        relay._deliver(claim)
+
+    assert not receiver.requests
+    assert owed.deliveries()[0]["leased_until"] is None
+
+
+def test_trouble_with_the_database_is_waited_out(owed, house, caplog):
+    with Receiver() as receiver, running(house):
+        path = house.database.path
+        owed.destination(url=receiver.url)
+        owed.credit()
+        until(lambda: owed.deliveries("delivered"), "the first arrives")
+        connection = sqlite3.connect(path)
+        connection.execute("ALTER TABLE deliveries RENAME TO hidden")
+        until(lambda: "the relay waits" in caplog.text, "the relay notices")
+        connection.execute("ALTER TABLE hidden RENAME TO deliveries")
+        connection.close()
+        owed.credit()
+        until(lambda: len(receiver.requests) == 2, "the second arrives")
+
+
+def test_a_row_that_makes_no_sense_does_not_end_the_loop(owed, house, caplog):
+    with Receiver() as receiver:
+        owed.destination(url=receiver.url)
+        owed.destination("odd", receiver.url)
+        owed.write(lambda tx: tx.execute("UPDATE destinations SET retry_seconds = 'soon' WHERE name = 'odd'"))
+        owed.credit()
+        with running(house) as relay:
+            until(lambda: "the relay waits" in caplog.text, "the relay notices")
+            owed.write(lambda tx: tx.execute("UPDATE destinations SET retry_seconds = NULL"))
+            until(lambda: len(receiver.requests) == 2, "both arrive")
+            assert not relay._is_stopping
+
+
+def test_a_delivery_that_cannot_be_made_dies_on_its_schedule(owed, clock, caplog):
+    with Receiver() as receiver:
+        owed.destination(url=receiver.url, retry="1")
+        owed.write(
+            lambda tx: tx.execute(
+                """INSERT INTO events (id, game_id, partner, type, dedupe_key, data, environment, is_test, received_at)
+                   VALUES (1, :game_id, 'p', 'broken', 'one', '{', 'live', 0, :now)""",
+                {"game_id": owed.studio.row["id"], "now": coinslot_clock.stamp()},
+            )
+        )
+        owed.write(lambda tx: outbox.enqueue(tx, owed.studio.row["id"], "broken", event_id=1))
+        owed.credit()
+        for _ in range(2):
+            owed.drain()
+            clock.shift(2)
+
+    assert [row["state"] for row in owed.deliveries()] == ["dead", "delivered"]
+    assert "could not be made" in caplog.text
+    assert len(receiver.requests) == 1
+
+
+def test_without_its_secret_nothing_is_sent(owed, clock):
+    with Receiver() as receiver:
+        owed.destination(url=receiver.url)
+        owed.credit()
+        owed.write(lambda tx: keyring.delete(tx, owed.studio.row, destinations.secret_name("game")))
+        owed.drain()
+
+    assert not receiver.requests
+    assert owed.attempts()[0]["detail"] == "it has no signing secret"
+
+
+def test_a_secret_that_does_not_open_sends_nothing_and_says_so(owed, clock, caplog):
+    with Receiver() as receiver:
+        owed.destination(url=receiver.url)
+        owed.credit()
+        owed.write(lambda tx: tx.execute("UPDATE secrets SET ciphertext = x'00' WHERE name = 'destination.game'"))
+        owed.drain()
+
+    assert not receiver.requests
+    assert owed.attempts()[0]["failure"] == "rejected"
+    assert "cannot be signed" in caplog.text
+
+
+def test_old_deliveries_are_pruned_by_the_loop(owed, house):
+    with Receiver() as receiver:
+        owed.destination(url=receiver.url)
+        with time_machine.travel(time.time() - (KEPT_DELIVERED_DAYS + 1) * 86400, tick=True):
+            owed.credit(3)
+            owed.drain()
+        owed.credit()
+        with running(house):
+            until(lambda: len(owed.deliveries()) == 1, "the old ones are gone")
+            until(lambda: owed.deliveries("delivered"), "the new one is there")
+
+
+def test_the_loop_beats(owed, house):
+    with running(house):
+        until(lambda: outbox.last_beat(house.database.read()), "a heartbeat")
+
+
+def test_no_secret_signature_or_body_reaches_the_log(owed, clock, caplog):
+    caplog.set_level(logging.DEBUG)
+    with Receiver(bad_headers, silence, status(200)) as receiver:
+        secret = owed.destination(url=receiver.url + "?token=hunter2", timeout_seconds=1, retry="1,1")
+        owed.destination("refused", f"http://127.0.0.1:{closed_port()}/hunter2", retry="1")
+        owed.destination("dns", "http://hunter2.invalid/hunter2", retry="1")
+        owed.credit()
+        for _ in range(3):
+            owed.drain()
+            clock.shift(2)
+
+    assert "delivery" in caplog.text
+    assert "hunter2" not in caplog.text
+    assert secret not in caplog.text
+    for request in receiver.requests:
+        assert request.headers["webhook-signature"] not in caplog.text
+        assert request.body.decode() not in caplog.text
+    details = " ".join(str(row["detail"]) for row in owed.attempts())
+    assert "hunter2" not in details
+
+
+def test_one_secret_does_not_tell_in_a_repr(owed, clock):
+    owed.destination()
+    owed.credit()
+    (claim,) = owed.claim()
+    assert "whsec" not in repr(claim)
+
+
+@pytest.mark.long
+def test_relays_of_many_threads_and_processes_attempt_nothing_twice_at_once(owed, house):
+    with Receiver(after(0.01, status(200))) as receiver:
+        owed.destination(url=receiver.url)
+        with relay_process(house), relay_process(house), running(house, relays=3):
+            for _ in range(6):
+                owed.credit(50)
+            until(lambda: len(owed.deliveries("delivered")) == 300, "everything has arrived", 30)
+
+    assert receiver.overlaps == 0
+    assert receiver.most_at_once > 8  # they were really at it together
+    assert len(receiver.requests) == len(set(receiver.webhook_ids)) == 300
+    assert len(owed.attempts()) == 300
+    owners = owed.rows("SELECT * FROM deliveries WHERE leased_until IS NOT NULL")
+    assert owners == []
+
+
+@pytest.mark.long
+def test_failing_deliveries_are_not_attempted_twice_at_once_either(owed, house):
+    with Receiver(after(0.01, status(500))) as receiver:
+        owed.destination(url=receiver.url, retry="0,0,0,0")
+        owed.credit(2)  # too few to open a circuit
+        with relay_process(house), running(house, relays=3):
+            until(lambda: len(owed.deliveries("dead")) == 2, "both are dead", 20)
+
+    assert receiver.overlaps == 0
+    assert len(receiver.requests) == 10  # the schedule ran once
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("where", ["send", "record", "anywhere"])
+def test_kill_9_loses_nothing_and_leaves_nothing_stuck(owed, house, where):
+    """Killed between claim and send, between send and record, and at moments that chance chooses."""
+    with Receiver(after(0.02, status(200))) as receiver:
+        owed.destination(url=receiver.url, timeout_seconds=1)
+        rounds = 10 if where == "anywhere" else 5
+        for round_ in range(rounds):
+            owed.credit(12)
+            with pytest.raises(RuntimeError):
+                owed.write(lambda tx: _credit_and_fail(tx, owed))
+            before = len(receiver.requests)
+            options = () if where == "anywhere" else (where, "5")
+            with relay_process(house, *options) as process:
+                if where == "send":
+                    until(
+                        lambda: owed.rows(
+                            "SELECT 1 FROM deliveries WHERE leased_until > :now", now=coinslot_clock.stamp()
+                        ),
+                        "claimed",
+                    )
+                elif where == "record":
+                    until(lambda n=before: len(receiver.requests) > n, "sent")
+                    time.sleep(0.05)
+                else:
+                    time.sleep(random.Random(round_).uniform(0, 0.15))
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+            if where == "send":
+                assert len(receiver.requests) == before
+        stuck = owed.rows("SELECT id FROM deliveries WHERE leased_until IS NOT NULL")
+        assert stuck or where == "anywhere"
+        with time_machine.travel(time.time() + 6.5, tick=True):
+            owed.drain()
+        committed = {row["webhook_id"] for row in owed.deliveries()}
+        assert {row["state"] for row in owed.deliveries()} == {"delivered"}
+
+    assert len(committed) == rounds * 12
+    assert set(receiver.webhook_ids) == committed
+    assert receiver.overlaps == 0
+    if where == "record":
+        assert len(receiver.requests) > len(committed)  # at least once means that some came again
+
+
+def _credit_and_fail(tx, owed):
+    (grant_id,) = tx.execute("SELECT max(id) FROM grants").fetchone()
+    assert outbox.enqueue(tx, owed.studio.row["id"], "grant.created", grant_id=grant_id) == 1
+    raise RuntimeError("never committed")
+
+
+@pytest.mark.long
+def test_sigterm_ends_a_relay_process_tidily(owed, house):
+    with Receiver(after(0.5, status(200))) as receiver:
+        owed.destination(url=receiver.url)
+        owed.credit(20)
+        with relay_process(house) as process:
+            until(lambda: len(receiver.requests) >= 8, "eight are in hand")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+
+    assert len(owed.deliveries("delivered")) == len(receiver.requests)
+    assert owed.rows("SELECT * FROM deliveries WHERE leased_until IS NOT NULL") == []

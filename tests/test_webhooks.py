@@ -1,0 +1,171 @@
+"""What a delivery looks like on the wire, checked by the public package and by hand."""
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+
+import pytest
+import time_machine
+from hypothesis import given
+from hypothesis import strategies as st
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from coinslot import clock as coinslot_clock
+from coinslot import destinations, events, keyring, outbox, webhooks
+from coinslot.keyring import SecretValue
+from tests.owed import Owed
+
+
+@pytest.fixture
+def owed(house, studio, clock):
+    return Owed(house, studio)
+
+
+def values(*texts):
+    return [SecretValue("destination.game", "current", text.encode()) for text in texts]
+
+
+def test_a_standard_delivery_is_believed_by_the_public_package(clock):
+    secret = destinations.new_secret()
+    body = webhooks.envelope("grant.created", "2026-01-31T23:59:59.123456Z", {"id": 1})
+
+    headers = webhooks.standard_headers("msg_1", body, values(secret))
+
+    payload = Webhook(secret).verify(body, headers)
+    assert payload == {"type": "grant.created", "timestamp": "2026-01-31T23:59:59.123456Z", "data": {"id": 1}}
+    assert headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize("part", ["webhook-id", "webhook-timestamp", "webhook-signature", "body", "secret"])
+def test_any_change_is_noticed(clock, part):
+    secret = destinations.new_secret()
+    body = b'{"type":"grant.created"}'
+    headers = webhooks.standard_headers("msg_1", body, values(secret))
+
+    if part == "body":
+        body += b" "
+    elif part == "secret":
+        secret = destinations.new_secret()
+    elif part == "webhook-timestamp":
+        headers[part] = str(int(headers[part]) + 1)
+    else:
+        headers[part] = headers[part][:4] + ("A" if headers[part][4] != "A" else "B") + headers[part][5:]
+    with pytest.raises(WebhookVerificationError):
+        Webhook(secret).verify(body, headers)
+
+
+def test_a_rotation_carries_both_signatures_and_its_end_one(owed):
+    old = owed.destination()
+    name = destinations.secret_name("game")
+    new = destinations.new_secret()
+
+    def signed():
+        connection = owed.house.database.read()
+        found = destinations.signing_secrets(connection, owed.house.vault, owed.state()["id"])
+        return webhooks.standard_headers("msg_1", b"{}", found)
+
+    def is_believed(secret, headers):
+        try:
+            Webhook(secret).verify(b"{}", headers)
+        except WebhookVerificationError:
+            return False
+        return True
+
+    assert is_believed(old, signed())
+    owed.write(lambda tx: keyring.rotate(tx, owed.house.vault, owed.studio.row, name, new, "test"))
+    during = signed()
+    assert len(during["webhook-signature"].split(" ")) == 2
+    assert is_believed(old, during)
+    assert is_believed(new, during)
+    owed.studio.retire(name)
+    afterwards = signed()
+    assert len(afterwards["webhook-signature"].split(" ")) == 1
+    assert is_believed(new, afterwards)
+    assert not is_believed(old, afterwards)
+
+
+def test_a_secret_is_of_the_shape_and_strength_the_specification_asks_for():
+    made = {destinations.new_secret() for _ in range(100)}
+    assert len(made) == 100
+    for secret in made:
+        prefix, _, text = secret.partition("_")
+        assert prefix == "whsec"
+        assert 24 <= len(base64.b64decode(text, validate=True)) <= 64
+
+
+@given(st.binary(max_size=200), st.binary(min_size=24, max_size=64), st.integers(1_000_000_000, 4_000_000_000))
+def test_every_body_and_key_signs_as_the_public_package_does(body, key, at):
+    secret = f"whsec_{base64.b64encode(key).decode()}"
+    with time_machine.travel(at, tick=False):
+        headers = webhooks.standard_headers("msg_1", body, values(secret))
+    # The package signs text; the specification signs bytes.
+    message = b"msg_1." + str(at).encode() + b"." + body
+    expected = base64.b64encode(hmac.new(key, message, hashlib.sha256).digest()).decode()
+    assert headers["webhook-signature"] == f"v1,{expected}"
+
+
+@pytest.mark.parametrize("secret", [b"whsec_not base64!", b"plain", b"whsec_"])
+def test_a_secret_of_another_shape_is_its_own_key_and_never_an_empty_one(secret):
+    assert webhooks.signing_key(secret) == secret
+
+
+def test_playcamp_headers_by_hand(clock):
+    body = b'{"a":1}'
+    secret = secrets.token_hex(16)
+
+    headers = webhooks.playcamp_headers("msg_1", 3, body, values(secret, "previous"))
+
+    timestamp = str(int(coinslot_clock.now()))
+    expected = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+    assert headers["X-Gateway-Signature"] == expected
+    assert headers["X-Gateway-Timestamp"] == timestamp
+    assert (headers["X-Gateway-Delivery"], headers["X-Gateway-Attempt"]) == ("msg_1", "3")
+
+
+def test_a_grant_is_delivered_as_the_feed_shows_it(owed, feed):
+    owed.destination()
+    (grant_id,) = owed.credit()
+    owed.reverse(grant_id)
+    by_type = {}
+    for _ in range(2):
+        (claim,) = owed.claim()
+        by_type[claim.event_type] = json.loads(webhooks.body(owed.house.database.read(), claim))
+        owed.record(claim)
+
+    first, second = feed()
+    assert by_type["grant.created"] == {"type": "grant.created", "timestamp": first["created_at"], "data": first}
+    assert by_type["grant.reversed"]["data"] == second
+
+
+def test_the_body_is_the_same_bytes_every_time(owed, clock):
+    owed.destination()
+    owed.credit()
+    bodies = set()
+    for _ in range(3):
+        (claim,) = owed.claim()
+        bodies.add(webhooks.body(owed.house.database.read(), claim))
+        owed.fail(claim)
+        clock.shift(400)
+    assert len(bodies) == 1
+
+
+def test_an_event_is_delivered_as_the_feed_shows_it(owed):
+    owed.destination()
+
+    def happen(tx):
+        tx.execute(
+            """INSERT INTO events (id, game_id, partner, type, dedupe_key, player_id, data, environment, is_test,
+                                   received_at)
+               VALUES (1, :game_id, 'appcharge', 'player.login', 'one', 'alice', '{"a": 1}', 'live', 0, :now)""",
+            {"game_id": owed.studio.row["id"], "now": coinslot_clock.stamp()},
+        )
+        return outbox.enqueue(tx, owed.studio.row["id"], "player.login", event_id=1, player_id="alice")
+
+    assert owed.write(happen) == 1
+    (claim,) = owed.claim()
+    connection = owed.house.database.read()
+    document = json.loads(webhooks.body(connection, claim))
+    assert document["type"] == "player.login"
+    assert document["data"] == events.event(connection, 1)
