@@ -5,9 +5,6 @@ Nothing is written to the database. What cannot be seen from outside is said, no
 repeated delivery may still have applied it twice.
 """
 
-import base64
-import hashlib
-import hmac
 import http.client
 import secrets
 import socket
@@ -22,7 +19,7 @@ from typing import Any
 
 from urllib3.util import Url, parse_url
 
-from coinslot import clock, destinations, outbound, signing, webhooks
+from coinslot import clock, destinations, outbound, webhooks
 from coinslot.destinations import Destination
 from coinslot.keyring import SecretValue
 from coinslot.outbound import Answer, Outbound
@@ -267,25 +264,7 @@ class Grader:
         return self._sign(webhook_id, body, keys or self._keys, clock.now() if at is None else at)
 
     def _sign(self, webhook_id: str, body: bytes, keys: tuple[SecretValue, ...], at: float) -> Delivery:
-        return Delivery(signed_headers(self._destination.format, webhook_id, body, keys, at), body)
-
-
-def signed_headers(
-    format: str, webhook_id: str, body: bytes, keys: tuple[SecretValue, ...], at: float
-) -> dict[str, str]:
-    """What :func:`coinslot.webhooks.headers` makes for a first attempt, at any time, so that it can be stale."""
-    timestamp = str(int(at))
-    id_header, time_header, signature_header = HEADERS[format]
-    headers = {"Content-Type": "application/json", "User-Agent": webhooks.USER_AGENT, id_header: webhook_id}
-    headers[time_header] = timestamp
-    if format == "playcamp":
-        headers["X-Gateway-Attempt"] = "1"
-        headers[signature_header] = signing.hmac_hex("sha256", keys[0].value, timestamp.encode() + b"." + body)
-        return headers
-    message = f"{webhook_id}.{timestamp}.".encode() + body
-    digests = [hmac.new(webhooks.signing_key(key.value), message, hashlib.sha256).digest() for key in keys]
-    headers[signature_header] = " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
-    return headers
+        return Delivery(webhooks.signed(self._destination.format, webhook_id, 1, body, keys, at), body)
 
 
 def _strange_key() -> SecretValue:

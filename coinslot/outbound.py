@@ -62,13 +62,22 @@ class Outbound:
 
     def post(self, url: str, headers: dict[str, str], body: bytes, timeout_seconds: float) -> Answer:
         """POST and read at most 64 KiB of the answer. Never raises for what the other side does."""
+        return self._call("POST", url, headers, body, timeout_seconds)
+
+    def get(self, url: str, headers: dict[str, str], timeout_seconds: float) -> Answer:
+        """The same with GET."""
+        return self._call("GET", url, headers, None, timeout_seconds)
+
+    def _call(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None, timeout_seconds: float
+    ) -> Answer:
         began = time.monotonic()
         _this_call.deadline = began + timeout_seconds
         failure = status = detail = retry_after = response = None
         content = b""
         try:
             response = self._pool.request(
-                "POST",
+                method,
                 url,
                 headers=headers,
                 body=body,

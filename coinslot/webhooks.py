@@ -37,14 +37,25 @@ def envelope(event_type: str, timestamp: str, data: dict[str, object]) -> bytes:
 
 
 def headers(claim: Claim, content: bytes, secrets: Iterable[SecretValue]) -> dict[str, str]:
-    if claim.destination.format == "playcamp":
-        return playcamp_headers(claim.webhook_id, claim.number, content, secrets)
-    return standard_headers(claim.webhook_id, content, secrets)
+    return signed(claim.destination.format, claim.webhook_id, claim.number, content, secrets)
 
 
-def standard_headers(webhook_id: str, content: bytes, secrets: Iterable[SecretValue]) -> dict[str, str]:
-    """Signed now, with every secret given."""
-    timestamp = str(int(clock.now()))
+def signed(
+    format: str,
+    webhook_id: str,
+    number: int,
+    content: bytes,
+    secrets: Iterable[SecretValue],
+    at: float | None = None,
+) -> dict[str, str]:
+    """The headers of attempt ``number`` in a format, signed now or ``at`` another time."""
+    timestamp = str(int(clock.now() if at is None else at))
+    if format == "playcamp":
+        return _playcamp(webhook_id, number, timestamp, content, secrets)
+    return _standard(webhook_id, timestamp, content, secrets)
+
+
+def _standard(webhook_id: str, timestamp: str, content: bytes, secrets: Iterable[SecretValue]) -> dict[str, str]:
     message = f"{webhook_id}.{timestamp}.".encode() + content
     signatures = [
         base64.b64encode(hmac.new(signing_key(secret.value), message, hashlib.sha256).digest()).decode()
@@ -59,10 +70,10 @@ def standard_headers(webhook_id: str, content: bytes, secrets: Iterable[SecretVa
     }
 
 
-def playcamp_headers(webhook_id: str, number: int, content: bytes, secrets: Iterable[SecretValue]) -> dict[str, str]:
-    """Signed now, with the current secret: this format has room for one signature."""
-    timestamp = str(int(clock.now()))
-    secret = next(iter(secrets)).value
+def _playcamp(
+    webhook_id: str, number: int, timestamp: str, content: bytes, secrets: Iterable[SecretValue]
+) -> dict[str, str]:
+    secret = next(iter(secrets)).value  # the current one: this format has room for one signature
     return {
         "Content-Type": "application/json",
         "User-Agent": USER_AGENT,

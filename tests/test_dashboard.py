@@ -144,7 +144,12 @@ class TestHealth:
         house.database.write_here(lambda tx: tx.execute("UPDATE installation SET value = 'other'"))
         answer = client.get("/readyz")
         assert answer.status_code == 503
-        assert answer.json["checks"] == {"database": "ok", "key": "missing or wrong", "disk": "ok", "relay": "not needed"}
+        assert answer.json["checks"] == {
+            "database": "ok",
+            "key": "missing or wrong",
+            "disk": "ok",
+            "relay": "not needed",
+        }
 
     def test_not_ready_without_a_writable_database(self, client, house):
         assert client.get("/readyz").status_code == 200

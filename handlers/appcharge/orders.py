@@ -64,7 +64,7 @@ def report_order(game_slug: str) -> Response:
     if must_wait(game, PARTNER, wanted):
         return _refuse(503, "The game is down; please try again", "game_down", game)
     try:
-        rules = lookup.rules(house.database, game, wanted)
+        rules = lookup.rules(house.database, house.outbound, game, wanted)
         credited = house.database.write(lambda tx: ledger.credit(tx, wanted, rules))
     except ledger.ConflictError as error:
         known = error.transaction_id
