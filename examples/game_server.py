@@ -219,6 +219,7 @@ def main():
     with sqlite3.connect(path, timeout=30) as db:
         db.executescript(SCHEMA)
     # Reachable from this machine alone; in front of it stands what speaks https.
+    ThreadingHTTPServer.request_queue_size = 128  # deliveries come in bursts; the default of 5 resets the sixth
     server = ThreadingHTTPServer(("127.0.0.1", int(os.environ.get("GAME_PORT", "9000"))), Game)
     server.path, server.key = path, key_of(secret) if secret else None  # without a secret every webhook gets a 401
     if token:
