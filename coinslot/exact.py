@@ -14,22 +14,25 @@ from typing import Any
 QUANTITY_DIGITS = 40  # what the feed promises for a quantity
 MINOR_DIGITS = 18  # what fits the database's 64-bit integers
 FIGURE_DIGITS = 30
+LONGEST_INTEGER = 4000
 
 _NUMBER = re.compile(r"-?[0-9]{1,60}(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,3})?")
 
 
-def parse_json(raw: bytes, parse_float: Callable[[str], Any] | None = None) -> Any:
+def parse_json(raw: bytes, parse_float: Callable[[str], Any] | None = None, allow_half_pairs: bool = False) -> Any:
     """JSON from UTF-8 bytes, numbers as ``int`` and ``Decimal``. Raises ValueError for anything else.
 
     Refused besides bad JSON: NaN and Infinity, nesting too deep to parse, integers too long to parse, and text with
-    half of a surrogate pair, which no database column could keep.
+    half of a surrogate pair, which no database column could keep. Who looks at each text kept may let that pass.
     """
     try:
         text = raw.decode("utf-8")
-        document = json.loads(text, parse_float=parse_float or _decimal, parse_constant=_no_constant)
+        document = json.loads(
+            text, parse_float=parse_float or _decimal, parse_int=_integer, parse_constant=_no_constant
+        )
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if "\\u" in text:
+    if "\\u" in text and not allow_half_pairs:
         _refuse_half_surrogates(document)
     return document
 
@@ -74,6 +77,12 @@ def _decimal(text: str) -> Decimal:
         raise ValueError("a number is out of range") from None
 
 
+def _integer(text: str) -> int:
+    if len(text) > LONGEST_INTEGER:  # Python's own limit raises too, in words about Python
+        raise ValueError("a number is too long")
+    return int(text)
+
+
 def _no_constant(word: str) -> Any:
     raise ValueError(f"{word} is not JSON")
 
@@ -83,7 +92,8 @@ def _refuse_half_surrogates(document: Any) -> None:
     while waiting:
         value = waiting.pop()
         if isinstance(value, str):
-            value.encode("utf-8")  # UnicodeEncodeError is a ValueError
+            if any("\ud800" <= character <= "\udfff" for character in value):
+                raise ValueError("half of a surrogate pair")
         elif isinstance(value, dict):
             waiting.extend(value)
             waiting.extend(value.values())

@@ -76,9 +76,10 @@ class Money:
 class Credit:
     """A verified report of a partner, in our words: goods for one player.
 
-    ``external_id`` is the unique key, ``reference`` the same as the partner writes it. ``keys`` are other ids to find
-    the transaction by; one of kind ``signature`` may credit only once. ``former_ids`` are external ids and
-    ``known_by`` keys under which an earlier report may have been stored that did not carry this ``external_id``.
+    ``external_id`` is the unique key, ``reference`` the same as the partner writes it; where the two differ, the report
+    came without its proper id and goes by a fallback. ``keys`` are other ids to find the transaction by; one of kind
+    ``signature`` may credit only once. ``known_by`` are those keys under which another report of the same purchase,
+    by another id, may stand.
     """
 
     game_id: int
@@ -100,7 +101,6 @@ class Credit:
     occurred_at: str | None = None
     session_metadata: str | None = None
     keys: tuple[tuple[str, str], ...] = ()
-    former_ids: tuple[str, ...] = ()
     known_by: tuple[tuple[str, str], ...] = ()
 
     @cached_property
@@ -108,6 +108,10 @@ class Credit:
         """Whether this never counts: it comes from a sandbox, or names the reserved player or item."""
         named = (self.player_id, *(sku for sku, _ in self.lines))
         return self.environment == "sandbox" or registry.RESERVED_ID in named
+
+    @property
+    def is_fallback(self) -> bool:
+        return self.external_id != self.reference
 
     @cached_property
     def public_id(self) -> str:
@@ -158,7 +162,9 @@ def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
     lines = _merged(wanted.lines)
     transaction_id = _insert_transaction(tx, wanted, lines)
     if transaction_id is None:
-        return _repeat(tx, wanted, _by_external_id(tx, wanted, wanted.external_id))
+        known = _by_external_id(tx, wanted)
+        assert known is not None, "the unique key was taken, so there is a row"
+        return _repeat(tx, wanted, known)
     _insert_keys(tx, wanted, wanted.keys, transaction_id)
 
     if not registry.has_player(tx, wanted.game_id, wanted.player_id):
@@ -181,8 +187,7 @@ def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
 
 def is_credited(connection: sqlite3.Connection, wanted: Credit) -> bool:
     """Whether the same report was credited before: no question about its player needs asking again."""
-    known = _stored_under_other_id(connection, wanted) or _find_external_id(connection, wanted, wanted.external_id)
-    return known is not None
+    return (_stored_under_other_id(connection, wanted) or _by_external_id(connection, wanted)) is not None
 
 
 def record_conflict(tx: sqlite3.Connection, refused: Credit, transaction_id: int) -> None:
@@ -298,54 +303,55 @@ def _as_read(row: sqlite3.Row, entries: Iterable[sqlite3.Row]) -> dict[str, Any]
 
 
 def _stored_under_other_id(connection: sqlite3.Connection, wanted: Credit) -> sqlite3.Row | None:
-    """The transaction that an earlier report of the same purchase left under an id other than this one's."""
-    known = _by_key(connection, wanted, "alias", wanted.external_id)
-    for kind, value in wanted.known_by:
-        known = known or _by_key(connection, wanted, kind, value)
-    for external_id in wanted.former_ids:
-        known = known or _find_external_id(connection, wanted, external_id, has_alias=False)
-    return known
+    """The transaction that an earlier report of the same purchase left under an id other than this one's.
+
+    A report by a fallback id is of whatever shares one of its keys. A report by a proper id is of the transaction that
+    took this id as an alias, or of one stored by a fallback id, sharing a key, that no proper id has claimed yet: two
+    proper ids are two purchases, even when they share a key.
+    """
+    if wanted.is_fallback:
+        claims = [_by_key(connection, wanted, kind, value) for kind, value in wanted.known_by]
+    else:
+        claims = [_by_key(connection, wanted, "alias", wanted.external_id)]
+        claims += [_by_key(connection, wanted, kind, value, unclaimed=True) for kind, value in wanted.known_by]
+    return next((row for row in claims if row is not None), None)
 
 
 def _repeat(tx: sqlite3.Connection, wanted: Credit, known: sqlite3.Row) -> Credited:
     if known["fingerprint"] != wanted.fingerprint:
         raise ConflictError(known["id"])
-    if known["external_id"] != wanted.external_id:
-        _insert_keys(tx, wanted, [("alias", wanted.external_id)], known["id"])
+    # Whatever ids this report brought lead here from now on.
+    keys = [(kind, value) for kind, value in wanted.keys if kind != "signature"]
+    if known["external_id"] != wanted.external_id and not wanted.is_fallback:
+        keys.append(("alias", wanted.external_id))
+    _insert_keys(tx, wanted, keys, known["id"])
     counters.add(tx, wanted.game_id, wanted.partner, "duplicate")
     return Credited(known["public_id"], known["answer_status"], known["answer_body"], is_new=False)
 
 
-def _by_external_id(connection: sqlite3.Connection, wanted: Credit, external_id: str) -> sqlite3.Row:
-    row = _find_external_id(connection, wanted, external_id)
-    assert row is not None, "the unique key was taken, so there is a row"
-    return row
-
-
-def _find_external_id(
-    connection: sqlite3.Connection, wanted: Credit, external_id: str, has_alias: bool | None = None
-) -> sqlite3.Row | None:
+def _by_external_id(connection: sqlite3.Connection, wanted: Credit) -> sqlite3.Row | None:
     row: sqlite3.Row | None = connection.execute(
         """SELECT id, public_id, external_id, fingerprint, answer_status, answer_body FROM transactions
            WHERE game_id = :game_id AND partner = :partner AND external_id = :external_id""",
-        {"game_id": wanted.game_id, "partner": wanted.partner, "external_id": external_id},
+        {"game_id": wanted.game_id, "partner": wanted.partner, "external_id": wanted.external_id},
     ).fetchone()
-    if row is None or has_alias is None:
-        return row
-    alias = connection.execute(
-        """SELECT 1 FROM transaction_keys
-           WHERE game_id = :game_id AND partner = :partner AND kind = 'alias' AND transaction_id = :id""",
-        {"game_id": wanted.game_id, "partner": wanted.partner, "id": row["id"]},
-    ).fetchone()
-    return row if (alias is not None) == has_alias else None
+    return row
 
 
-def _by_key(connection: sqlite3.Connection, wanted: Credit, kind: str, value: str) -> sqlite3.Row | None:
-    """The transaction with this key; among several the one with the same content, else the oldest."""
+def _by_key(
+    connection: sqlite3.Connection, wanted: Credit, kind: str, value: str, unclaimed: bool = False
+) -> sqlite3.Row | None:
+    """The transaction with this key; among several the one with the same content, else the oldest.
+
+    ``unclaimed``: only one that was stored by a fallback id and that no proper id has as an alias.
+    """
     row: sqlite3.Row | None = connection.execute(
         """SELECT t.id, t.public_id, t.external_id, t.fingerprint, t.answer_status, t.answer_body
            FROM transaction_keys k JOIN transactions t ON t.id = k.transaction_id
            WHERE k.game_id = :game_id AND k.partner = :partner AND k.kind = :kind AND k.value = :value
+             AND (:unclaimed = 0 OR (t.external_id <> t.reference AND NOT EXISTS (
+                  SELECT 1 FROM transaction_keys a WHERE a.game_id = :game_id AND a.partner = :partner
+                  AND a.kind = 'alias' AND a.transaction_id = t.id)))
            ORDER BY CASE WHEN t.fingerprint = :fingerprint THEN 0 ELSE 1 END, t.id LIMIT 1""",
         {
             "game_id": wanted.game_id,
@@ -353,6 +359,7 @@ def _by_key(connection: sqlite3.Connection, wanted: Credit, kind: str, value: st
             "kind": kind,
             "value": value,
             "fingerprint": wanted.fingerprint,
+            "unclaimed": int(unclaimed),
         },
     ).fetchone()
     return row

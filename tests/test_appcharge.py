@@ -415,6 +415,17 @@ class TestOrders:
         (row,) = db("SELECT session_metadata FROM transactions")
         assert (None if row["session_metadata"] is None else json.loads(row["session_metadata"])) == kept
 
+    def test_half_an_emoji_in_a_name_is_no_reason_to_refuse(self, post_order, studio, db):
+        assert post_order(bundleName="Pack \ud83d", sessionMetadata={"nick": "a\ud83d"}).status_code == 200
+        (row,) = db("SELECT session_metadata FROM transactions")
+        assert json.loads(row["session_metadata"]) == {"nick": "a\ud83d"}
+
+    def test_messages_speak_of_the_order_and_not_of_python(self, post_order, studio):
+        for raw in (b'{"a":' + b"9" * 5000 + b"}", b'{"a":' * 100_000, b'{"a":NaN}', b"\xff"):
+            message = post_order(raw).json["publisherErrorMessage"]
+            assert "sys." not in message
+            assert "surrogate" not in message
+
     def test_unknown_and_odd_optional_fields_are_let_be(self, post_order, studio, feed):
         answer = post_order(
             newField={"x": 1}, discountRatePoints="10%", discount="?", awardFlow=3, storeMetadata=[], action="gift"
@@ -445,6 +456,11 @@ class TestOrders:
             ({"tax": {}}, "tax"),
             ({"estimatedAppchargeFee": "1e999999999"}, "estimatedAppchargeFee"),
             ({"currency": "DOLLARS"}, "currency"),
+            ({"currency": 840}, "currency"),
+            ({"actionStatus": False}, "actionStatus"),
+            ({"actionStatus": 0}, "actionStatus"),
+            ({"actionStatus": {}}, "actionStatus"),
+            ({"playerId": "half \ud83d"}, "playerId"),
         ],
     )
     def test_what_cannot_be_worked_with_is_a_400_that_names_the_field(
@@ -524,6 +540,34 @@ class TestAliases:
         post_order(orderId="o-1", appChargePaymentId="pay-1")
         post_order(orderId="o-2", appChargePaymentId="pay-1")
         assert [grant["external_id"] for grant in feed()] == ["pay-1", "o-2"]
+
+    @pytest.mark.parametrize(
+        "reports",
+        [
+            ("-e", "pe", "o-p"),
+            ("-e", "pe", "ope"),
+            ("pe", "o-e"),
+            ("op", "oq", "q"),
+            ("o", "op", "p"),
+            ("e", "pe", "p", "op", "oq", "q"),
+            ("o", "ope", "e", "p", "o"),
+        ],
+    )
+    def test_ids_once_seen_together_stay_one_purchase(self, post_order, studio, feed, reports):
+        """Each word is a report, each letter an id it carries: order, payment p or q, external."""
+        answers = set()
+        for report in reports:
+            payment = next((f"pay-{letter}" for letter in report if letter in "pq"), ...)
+            answers.add(
+                post_order(
+                    orderId="o-1" if "o" in report else ...,
+                    appChargePaymentId=payment,
+                    externalTransactionId="ext-1" if "e" in report else ...,
+                    purchaseId=...,
+                ).data
+            )
+        assert len(answers) == 1
+        assert len(feed()) == 1
 
     def test_an_alias_with_other_content_is_a_conflict(self, post_order, studio, feed):
         post_order(orderId=..., appChargePaymentId="pay-1")

@@ -80,7 +80,7 @@ def report_order(game_slug: str) -> Response:
         current_app.logger.error("appcharge %s: an order could not be credited: %s", game.slug, error)
         return refuse(503, "The game's server did not answer; please try again")
     if credited.is_new:
-        current_app.logger.info("appcharge %s: credited order %s", game.slug, wanted.reference)
+        current_app.logger.info("appcharge %s: credited order %r", game.slug, wanted.reference)
     return answer(credited.answer_status, credited.answer_body)
 
 
@@ -124,10 +124,12 @@ class _Id(fields.Field[str | None]):
 
 
 class _Word(fields.Field[str]):
-    """Text such as a status; anything that is not text counts as missing, since these never decide about money."""
+    """A short text such as a status."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
-        return value.strip()[:64] if isinstance(value, str) else ""
+        if not isinstance(value, str):
+            raise ValidationError("not text")
+        return value.strip()[:64]
 
 
 class _Quantity(fields.Field[int]):
@@ -155,9 +157,9 @@ class _Order(Schema):
     playerId = _Id(required=True)
     products = fields.List(fields.Nested(_Product), required=True)
     currency = _Word(load_default="", allow_none=True)
-    action = _Word(load_default="", allow_none=True)
+    action = fields.Raw(load_default=None, allow_none=True)
     actionStatus = _Word(load_default="", allow_none=True)
-    purchaseDateAndTimeUtc = _Word(load_default="", allow_none=True)
+    purchaseDateAndTimeUtc = fields.Raw(load_default=None, allow_none=True)
     sessionMetadata = fields.Raw(load_default=None, allow_none=True)
 
 
@@ -169,7 +171,7 @@ def parse_order(body: bytes) -> dict[str, Any]:
 
     Added: ``lines`` (sku, amount), ``is_completed``, ``figures``.
     """
-    document = exact.parse_json(body)
+    document = exact.parse_json(body, allow_half_pairs=True)  # a name cut within an emoji is no reason to refuse
     if not isinstance(document, dict):
         raise ValueError("it is not a JSON object")
     try:
@@ -199,17 +201,13 @@ def to_credit(order: dict[str, Any], game: Game, body: bytes, signature: str, si
     payment, external = order["appChargePaymentId"], order["externalTransactionId"]
     if order["orderId"]:
         reference = external_id = order["orderId"]
-        # Under these it was stored if an earlier report of it lacked the order id.
-        former_ids = [f"payment:{payment}"] * bool(payment) + [f"external:{external}"] * bool(external)
-        known_by: list[tuple[str, str]] = []
     else:
         reference = payment or external
         external_id = f"payment:{payment}" if payment else f"external:{external}"
-        former_ids = []
-        known_by = [("payment", payment)] * bool(payment) + [("external", external)] * bool(external)
     figures = order["figures"]
     is_free = order["action"] == "bonus" or (bool(figures) and not any(map(Decimal, figures.values())))
-    keys = (("purchase", order["purchaseId"]), ("payment", payment), ("external", external))
+    known_by = tuple((kind, value) for kind, value in (("payment", payment), ("external", external)) if value)
+    keys = known_by if order["purchaseId"] is None else (("purchase", order["purchaseId"]), *known_by)
     return ledger.Credit(
         game_id=game.id,
         game_slug=game.slug,
@@ -242,9 +240,8 @@ def to_credit(order: dict[str, Any], game: Game, body: bytes, signature: str, si
         ),
         occurred_at=_occurred_at(order["purchaseDateAndTimeUtc"]),
         session_metadata=_session_metadata(order["sessionMetadata"]),
-        keys=tuple((kind, value) for kind, value in keys if value),
-        former_ids=tuple(former_ids),
-        known_by=tuple(known_by),
+        keys=keys,
+        known_by=known_by,
     )
 
 
@@ -332,10 +329,10 @@ def _minor_if_whole(figure: str | None) -> int | None:
         return None
 
 
-def _occurred_at(text: str | None) -> str | None:
+def _occurred_at(text: Any) -> str | None:
     """ISO 8601 to our format; empty on some free orders, and never a reason to refuse."""
     try:
-        moment = datetime.fromisoformat(text or "")
+        moment = datetime.fromisoformat(text if isinstance(text, str) else "")
         return clock.stamp((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
     except (ValueError, OverflowError):
         return None

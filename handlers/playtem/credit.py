@@ -82,7 +82,7 @@ def _credit(game: Game, order: Order | None) -> Response:
         return refuse(ANY_OTHER_ERROR, "The game's server did not answer; please try again")
     if credited.is_new:
         current_app.logger.info(
-            "playtem %s: credited transaction %s, signature format %s", game.slug, wanted.reference, matched_format
+            "playtem %s: credited transaction %r, signature format %s", game.slug, wanted.reference, matched_format
         )
     return answer(credited.answer_status, credited.answer_body)
 
@@ -152,7 +152,7 @@ def refuse_http(status: int, message: str) -> Response:
 
 def method_not_allowed() -> Response:
     """Flask runs a GET's view for HEAD too, and a HEAD must not credit."""
-    return Response(status=405, headers={"Allow": "GET"})
+    return Response(status=405, headers={"Allow": "GET"}, mimetype="text/plain")
 
 
 def not_found() -> Response:
