@@ -1,6 +1,8 @@
 """How ``gunicorn wsgi:app`` serves. gunicorn finds this file by its name; its own command-line options win."""
 
+import logging
 import os
+import re
 
 bind = os.environ.get("COINSLOT_BIND", "127.0.0.1:8000")  # loopback: the world comes through a proxy with TLS
 # SQLite has one writer at a time, so more workers buy little; set here because this file would overrule the variable.
@@ -17,6 +19,16 @@ forwarded_allow_ips = ""  # gunicorn itself believes no proxy header; COINSLOT_T
 access_log_format = '%(h)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s %(M)sms'
 
 
+def _leave_out_what_was_sent(record):
+    """gunicorn quotes the request in its complaints: a malformed line or a query may hold a signature or a token."""
+    message = record.getMessage()
+    if message.startswith("Invalid request"):
+        record.msg, record.args = message.partition(": ")[0], ()
+    elif message.startswith("Error handling request"):
+        record.msg, record.args = re.sub(r"\?.*", "?(query left out)", message), ()
+    return True
+
+
 def on_starting(server):
     """Before anything is served: folder, database and key exist and belong together, or the start fails in words."""
     import sqlite3
@@ -25,6 +37,7 @@ def on_starting(server):
     from coinslot.db import DatabaseError
     from coinslot.vault import VaultError
 
+    logging.getLogger("gunicorn.error").addFilter(_leave_out_what_was_sent)
     try:
         server.coinslot = create_app().extensions["coinslot"]
         server.coinslot.prepare()

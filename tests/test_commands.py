@@ -275,7 +275,10 @@ def test_secret_commands_refuse_unknown_names_before_anybody_types(place: Place)
 
 
 def test_a_secret_is_never_taken_from_the_command_line(place: Place) -> None:
-    assert place.run("secret", "set", "demo", "appcharge.main_key", VALUE).exit_code == 2
+    for verb in ("set", "rotate"):
+        result = place.run("secret", verb, "demo", "appcharge.main_key", VALUE)
+        assert result.exit_code == 2
+        assert VALUE not in result.output
 
 
 def test_secret_rotate_and_retire(place: Place) -> None:

@@ -908,6 +908,18 @@ class TestHttp:
 
             assert server.get(path_and_query(link)).status == 200
 
+    def test_what_gunicorn_cannot_parse_is_not_quoted_in_the_log(self, shop):
+        for line in (
+            b"GET /playtem/demo/credit?n=caf\xc3\xa9&payload=HIDDEN-1 HTTP/1.1\r\nHost: x",
+            b"GET /playtem/demo/credit?payload=a HIDDEN-2 HTTP/1.1\r\nHost: x",
+            b"POST /appcharge/demo/orders HTTP/1.1\r\nHost: x\r\nx-publisher-token HIDDEN-3",
+            b"POST /appcharge/demo/orders HTTP/1.1\r\nHost: x\r\nBearer HIDDEN-4: x",
+            b"GET /" + b"a" * 9000 + b"HIDDEN-5 HTTP/1.1\r\nHost: x",
+        ):
+            exchange(shop.server, line + b"\r\n\r\n")
+        until(lambda: "Invalid request" in shop.server.log, "gunicorn complains")
+        assert "HIDDEN" not in shop.server.log
+
     def test_callers_that_break_off_break_nothing(self, shop):
         body, headers = signed_order("cut-2")
         whole = raw_request("POST", "/appcharge/demo/orders", headers, body)

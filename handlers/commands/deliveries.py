@@ -184,7 +184,7 @@ def list_deliveries(game: str, state: str | None, limit: int, is_json: bool) -> 
 
 @delivery.command("redrive")
 @click.argument("game")
-@click.argument("delivery_id", type=int, required=False)
+@click.argument("delivery_id", type=click.IntRange(1, 2**63 - 1), required=False)
 @click.option("--all", "is_all", is_flag=True, help="Every dead delivery of the game.")
 @click.option("--from", "since", help="Dead deliveries created from this time on (ISO 8601, UTC unless it says so).")
 @click.option("--to", "until", help="And before this time.")

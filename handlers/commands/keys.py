@@ -22,11 +22,13 @@ def secret() -> None:
 @secret.command("set")
 @click.argument("game")
 @click.argument("name")
+@click.argument("rest", nargs=-1, metavar="")
 @with_appcontext
 @in_words
-def set_secret(game: str, name: str) -> None:
+def set_secret(game: str, name: str, rest: tuple[str, ...]) -> None:
     """Set secret NAME of GAME to a value from standard input or a hidden prompt."""
     house = installation()
+    _refuse_values(rest)
     _check_names(game, name)
     value = read_value(name)
     house.database.write_here(
@@ -38,11 +40,13 @@ def set_secret(game: str, name: str) -> None:
 @secret.command("rotate")
 @click.argument("game")
 @click.argument("name")
+@click.argument("rest", nargs=-1, metavar="")
 @with_appcontext
 @in_words
-def rotate(game: str, name: str) -> None:
+def rotate(game: str, name: str, rest: tuple[str, ...]) -> None:
     """Give secret NAME of GAME a new value; the one it has stays valid as previous until it is retired."""
     house = installation()
+    _refuse_values(rest)
     _check_names(game, name)
     value = read_value(name)
     house.database.write_here(
@@ -119,6 +123,12 @@ def rotate_key() -> None:
     else:
         click.echo(f"The old key, {old.id}, is kept as {vault.path}.old-...: backups made before now need it.")
         click.echo("The server needs no restart.")
+
+
+def _refuse_values(rest: tuple[str, ...]) -> None:
+    """Without repeating them, as click would: what was typed there may be the secret."""
+    if rest:
+        raise click.UsageError("a value is never given on the command line, where others can read it")
 
 
 def _check_names(game: str, name: str) -> None:
