@@ -155,32 +155,36 @@ def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
     :class:`EmptyCreditError`, the first that applies in this order; the caller's write is rolled back, and the
     same report may succeed later.
     """
-    known = _stored_under_other_id(tx, wanted)
-    if known is not None:
-        return _repeat(tx, wanted, known)
-
     lines = _merged(wanted.lines)
-    transaction_id = _insert_transaction(tx, wanted, lines)
+    standing = _standing(tx, wanted, lines)
+    if standing["may_be_known"]:
+        known = _stored_under_other_id(tx, wanted)
+        if known is not None:
+            return _repeat(tx, wanted, known)
+
+    transaction_id = _insert_transaction(tx, wanted, lines, standing["previous_hash"] or NO_HASH)
     if transaction_id is None:
         known = _by_external_id(tx, wanted)
         assert known is not None, "the unique key was taken, so there is a row"
         return _repeat(tx, wanted, known)
     _insert_keys(tx, wanted, wanted.keys, transaction_id)
 
-    if not registry.has_player(tx, wanted.game_id, wanted.player_id):
+    if not standing["has_player"] and wanted.player_id != registry.RESERVED_ID:
         if rules.unknown_player == "reject":
             raise UnknownPlayerError("the player is not registered")
         if rules.unknown_player == "create":
             registry.register_player(tx, wanted.game_id, wanted.player_id)
-    if rules.unknown_item == "reject":
+    if rules.unknown_item == "reject" and standing["known_items"] < len(lines):
         unknown = registry.first_unknown_item(tx, wanted.game_id, (sku for sku, _ in wanted.lines))
         if unknown is not None:
             raise UnknownItemError(unknown)
     if not lines and not rules.may_be_empty:
         raise EmptyCreditError("there is nothing to credit")
 
-    grant_id = _insert_grant(tx, wanted, transaction_id, lines)
-    outbox.enqueue(tx, wanted.game_id, "grant.created", grant_id=grant_id, player_id=wanted.player_id)
+    grant_id = standing["last_grant_id"] + 1
+    _insert_grant(tx, wanted, grant_id, transaction_id, lines)
+    if standing["has_destinations"]:
+        outbox.enqueue(tx, wanted.game_id, "grant.created", grant_id=grant_id, player_id=wanted.player_id)
     counters.add(tx, wanted.game_id, wanted.partner, "credited.test" if wanted.is_test else "credited")
     return Credited(wanted.public_id, wanted.answer_status, wanted.answer_body, is_new=True)
 
@@ -302,6 +306,44 @@ def _as_read(row: sqlite3.Row, entries: Iterable[sqlite3.Row]) -> dict[str, Any]
     }
 
 
+def _standing(tx: sqlite3.Connection, wanted: Credit, lines: list[tuple[str, int]]) -> sqlite3.Row:
+    """All that a credit has to know of the state it is made in, in one statement.
+
+    Each statement lets go of the interpreter and has to get it back among the threads that read orders, all while no
+    other process can write: their number is what a credit costs.
+    """
+    shared = dict(wanted.known_by)
+    kinds = [*shared, None, None][:2]
+    row: sqlite3.Row = tx.execute(
+        """SELECT
+               (SELECT row_hash FROM transactions ORDER BY id DESC LIMIT 1) AS previous_hash,
+               (SELECT last_id FROM sequences WHERE name = 'grants') AS last_grant_id,
+               EXISTS (SELECT 1 FROM players WHERE game_id = :game_id AND player_id = :player_id) AS has_player,
+               EXISTS (SELECT 1 FROM destinations WHERE game_id = :game_id AND state <> 'removed') AS has_destinations,
+               (SELECT count(*) FROM json_each(:skus) s JOIN items i ON i.game_id = :game_id AND i.sku = s.value)
+                   AS known_items,
+               EXISTS (SELECT 1 FROM transaction_keys
+                       WHERE game_id = :game_id AND partner = :partner AND kind = 'alias' AND value = :external_id)
+               OR EXISTS (SELECT 1 FROM transaction_keys
+                          WHERE game_id = :game_id AND partner = :partner AND kind = :kind_1 AND value = :value_1)
+               OR EXISTS (SELECT 1 FROM transaction_keys
+                          WHERE game_id = :game_id AND partner = :partner AND kind = :kind_2 AND value = :value_2)
+                   AS may_be_known""",
+        {
+            "game_id": wanted.game_id,
+            "partner": wanted.partner,
+            "player_id": wanted.player_id,
+            "external_id": wanted.external_id,
+            "skus": json.dumps([sku for sku, _ in lines]),
+            "kind_1": kinds[0],
+            "value_1": shared.get(kinds[0] or ""),
+            "kind_2": kinds[1],
+            "value_2": shared.get(kinds[1] or ""),
+        },
+    ).fetchone()
+    return row
+
+
 def _stored_under_other_id(connection: sqlite3.Connection, wanted: Credit) -> sqlite3.Row | None:
     """The transaction that an earlier report of the same purchase left under an id other than this one's.
 
@@ -365,9 +407,10 @@ def _by_key(
     return row
 
 
-def _insert_transaction(tx: sqlite3.Connection, wanted: Credit, lines: list[tuple[str, int]]) -> int | None:
+def _insert_transaction(
+    tx: sqlite3.Connection, wanted: Credit, lines: list[tuple[str, int]], previous_hash: str
+) -> int | None:
     """Insert the row that decides; None when the unique key is taken."""
-    previous = tx.execute("SELECT row_hash FROM transactions ORDER BY id DESC LIMIT 1").fetchone()
     money = wanted.money
     row: dict[str, Any] = {
         "public_id": wanted.public_id,
@@ -399,7 +442,7 @@ def _insert_transaction(tx: sqlite3.Connection, wanted: Credit, lines: list[tupl
         "is_test": int(wanted.is_test),
         "occurred_at": wanted.occurred_at,
         "received_at": clock.stamp(),
-        "previous_hash": NO_HASH if previous is None else previous["row_hash"],
+        "previous_hash": previous_hash,
     }
     row["row_hash"] = _row_hash(row, lines)
     inserted = tx.execute(
@@ -421,29 +464,31 @@ def _insert_transaction(tx: sqlite3.Connection, wanted: Credit, lines: list[tupl
 
 def _insert_keys(tx: sqlite3.Connection, wanted: Credit, keys: Iterable[tuple[str, str]], transaction_id: int) -> None:
     """Raises :class:`ConflictError` when one is a signature that has credited already."""
-    common = {"game_id": wanted.game_id, "partner": wanted.partner, "id": transaction_id}
-    rows = [{**common, "kind": kind, "value": value} for kind, value in keys]
-    for row in rows:
-        if row["kind"] == "signature":
+    pairs = list(keys)
+    common = {"game_id": wanted.game_id, "partner": wanted.partner}
+    for kind, value in pairs:
+        if kind == "signature":
             taken = tx.execute(
                 """SELECT transaction_id FROM transaction_keys
                    WHERE game_id = :game_id AND partner = :partner AND kind = 'signature' AND value = :value""",
-                row,
+                {**common, "value": value},
             ).fetchone()
             if taken is not None:  # the partial unique index would refuse it too, without saying whose it is
                 raise ConflictError(taken["transaction_id"])
-    tx.executemany(
-        """INSERT INTO transaction_keys (game_id, partner, kind, value, transaction_id)
-           VALUES (:game_id, :partner, :kind, :value, :id)
-           ON CONFLICT (game_id, partner, kind, value, transaction_id) DO NOTHING""",
-        rows,
-    )
+    if pairs:
+        tx.execute(
+            """INSERT INTO transaction_keys (game_id, partner, kind, value, transaction_id)
+               SELECT :game_id, :partner, json_extract(value, '$[0]'), json_extract(value, '$[1]'), :id
+               FROM json_each(:pairs) WHERE true
+               ON CONFLICT (game_id, partner, kind, value, transaction_id) DO NOTHING""",
+            {**common, "id": transaction_id, "pairs": json.dumps(pairs)},
+        )
 
 
-def _insert_grant(tx: sqlite3.Connection, wanted: Credit, transaction_id: int, lines: list[tuple[str, int]]) -> int:
-    (grant_id,) = tx.execute(
-        "UPDATE sequences SET last_id = last_id + 1 WHERE name = 'grants' RETURNING last_id"
-    ).fetchone()
+def _insert_grant(
+    tx: sqlite3.Connection, wanted: Credit, grant_id: int, transaction_id: int, lines: list[tuple[str, int]]
+) -> None:
+    tx.execute("UPDATE sequences SET last_id = :id WHERE name = 'grants'", {"id": grant_id})
     tx.execute(
         """INSERT INTO grants (id, game_id, transaction_id, kind, player_id, is_test, created_at)
            VALUES (:id, :game_id, :transaction_id, :kind, :player_id, :is_test, :now)""",
@@ -457,11 +502,12 @@ def _insert_grant(tx: sqlite3.Connection, wanted: Credit, transaction_id: int, l
             "now": clock.stamp(),
         },
     )
-    tx.executemany(
-        "INSERT INTO entries (grant_id, sku, quantity) VALUES (:grant_id, :sku, :quantity)",
-        [{"grant_id": grant_id, "sku": sku, "quantity": str(quantity)} for sku, quantity in lines],
-    )
-    return int(grant_id)
+    if lines:
+        tx.execute(
+            """INSERT INTO entries (grant_id, sku, quantity)
+               SELECT :id, json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:lines)""",
+            {"id": grant_id, "lines": json.dumps([(sku, str(quantity)) for sku, quantity in lines])},
+        )
 
 
 def _merged(lines: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
