@@ -276,15 +276,22 @@ class _Writer:
         try:
             while len(batch) < BATCH_LIMIT and (write := self._take()) is not None:
                 batch.append(write)
-                connection.execute("SAVEPOINT one_write")
+                is_first = len(batch) == 1  # with nothing before it to keep, the transaction itself is its savepoint
+                if not is_first:
+                    connection.execute("SAVEPOINT one_write")
                 try:
                     write.result = write.function(connection)
                 except BaseException as error:
                     if not connection.in_transaction:
                         raise  # SQLite itself gave up the whole transaction (disk full, I/O error)
-                    connection.execute("ROLLBACK TO one_write")
                     write.error = error
-                connection.execute("RELEASE one_write")
+                    if is_first:
+                        connection.execute("ROLLBACK")
+                        connection.execute("BEGIN IMMEDIATE")
+                    else:
+                        connection.execute("ROLLBACK TO one_write")
+                if not is_first:
+                    connection.execute("RELEASE one_write")
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:

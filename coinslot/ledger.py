@@ -156,7 +156,7 @@ def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
     same report may succeed later.
     """
     lines = _merged(wanted.lines)
-    standing = _standing(tx, wanted, lines)
+    standing = _standing(tx, wanted)
     if standing["may_be_known"]:
         known = _stored_under_other_id(tx, wanted)
         if known is not None:
@@ -174,8 +174,8 @@ def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
             raise UnknownPlayerError("the player is not registered")
         if rules.unknown_player == "create":
             registry.register_player(tx, wanted.game_id, wanted.player_id)
-    if rules.unknown_item == "reject" and standing["known_items"] < len(lines):
-        unknown = registry.first_unknown_item(tx, wanted.game_id, (sku for sku, _ in wanted.lines))
+    if rules.unknown_item == "reject":
+        unknown = registry.first_unknown_item(tx, wanted.game_id, (sku for sku, _ in lines))
         if unknown is not None:
             raise UnknownItemError(unknown)
     if not lines and not rules.may_be_empty:
@@ -306,12 +306,8 @@ def _as_read(row: sqlite3.Row, entries: Iterable[sqlite3.Row]) -> dict[str, Any]
     }
 
 
-def _standing(tx: sqlite3.Connection, wanted: Credit, lines: list[tuple[str, int]]) -> sqlite3.Row:
-    """All that a credit has to know of the state it is made in, in one statement.
-
-    Each statement lets go of the interpreter and has to get it back among the threads that read orders, all while no
-    other process can write: their number is what a credit costs.
-    """
+def _standing(tx: sqlite3.Connection, wanted: Credit) -> sqlite3.Row:
+    """What a credit has to know of the state it is made in, in one statement: this runs while nobody else can write."""
     shared = dict(wanted.known_by)
     kinds = [*shared, None, None][:2]
     row: sqlite3.Row = tx.execute(
@@ -320,8 +316,6 @@ def _standing(tx: sqlite3.Connection, wanted: Credit, lines: list[tuple[str, int
                (SELECT last_id FROM sequences WHERE name = 'grants') AS last_grant_id,
                EXISTS (SELECT 1 FROM players WHERE game_id = :game_id AND player_id = :player_id) AS has_player,
                EXISTS (SELECT 1 FROM destinations WHERE game_id = :game_id AND state <> 'removed') AS has_destinations,
-               (SELECT count(*) FROM json_each(:skus) s JOIN items i ON i.game_id = :game_id AND i.sku = s.value)
-                   AS known_items,
                EXISTS (SELECT 1 FROM transaction_keys
                        WHERE game_id = :game_id AND partner = :partner AND kind = 'alias' AND value = :external_id)
                OR EXISTS (SELECT 1 FROM transaction_keys
@@ -334,7 +328,6 @@ def _standing(tx: sqlite3.Connection, wanted: Credit, lines: list[tuple[str, int
             "partner": wanted.partner,
             "player_id": wanted.player_id,
             "external_id": wanted.external_id,
-            "skus": json.dumps([sku for sku, _ in lines]),
             "kind_1": kinds[0],
             "value_1": shared.get(kinds[0] or ""),
             "kind_2": kinds[1],
@@ -475,14 +468,12 @@ def _insert_keys(tx: sqlite3.Connection, wanted: Credit, keys: Iterable[tuple[st
             ).fetchone()
             if taken is not None:  # the partial unique index would refuse it too, without saying whose it is
                 raise ConflictError(taken["transaction_id"])
-    if pairs:
-        tx.execute(
-            """INSERT INTO transaction_keys (game_id, partner, kind, value, transaction_id)
-               SELECT :game_id, :partner, json_extract(value, '$[0]'), json_extract(value, '$[1]'), :id
-               FROM json_each(:pairs) WHERE true
-               ON CONFLICT (game_id, partner, kind, value, transaction_id) DO NOTHING""",
-            {**common, "id": transaction_id, "pairs": json.dumps(pairs)},
-        )
+    tx.executemany(
+        """INSERT INTO transaction_keys (game_id, partner, kind, value, transaction_id)
+           VALUES (:game_id, :partner, :kind, :value, :id)
+           ON CONFLICT (game_id, partner, kind, value, transaction_id) DO NOTHING""",
+        [{**common, "id": transaction_id, "kind": kind, "value": value} for kind, value in pairs],
+    )
 
 
 def _insert_grant(
@@ -502,12 +493,10 @@ def _insert_grant(
             "now": clock.stamp(),
         },
     )
-    if lines:
-        tx.execute(
-            """INSERT INTO entries (grant_id, sku, quantity)
-               SELECT :id, json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:lines)""",
-            {"id": grant_id, "lines": json.dumps([(sku, str(quantity)) for sku, quantity in lines])},
-        )
+    tx.executemany(
+        "INSERT INTO entries (grant_id, sku, quantity) VALUES (:grant_id, :sku, :quantity)",
+        [{"grant_id": grant_id, "sku": sku, "quantity": str(quantity)} for sku, quantity in lines],
+    )
 
 
 def _merged(lines: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
