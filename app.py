@@ -52,10 +52,10 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
 
     for partner in PARTNERS:
         app.register_blueprint(partner.blueprint)
-    app.register_blueprint(game.bp)
+    app.register_blueprint(game.room(PARTNERS))
     app.register_blueprint(dashboard.bp)
     app.register_blueprint(health.bp)
-    commands.register(app)
+    commands.register(app, PARTNERS)
 
     # Who knocked decides how an error is told: by the first word of the path.
     dialects = {partner.blueprint.name: partner.refuse for partner in PARTNERS} | {"game": game.refuse}

@@ -22,14 +22,14 @@ def record(
     external_id: str | None = None,
     player_id: str | None = None,
     occurred_at: str | None = None,
-) -> bool:
-    """Store an event unless it is known by its ``dedupe_key``; returns whether it is new."""
+) -> int | None:
+    """Store an event unless it is known by its ``dedupe_key``; returns its id, None when it is not new."""
     key = {"game_id": game_id, "partner": partner, "dedupe_key": dedupe_key}
     known = tx.execute(
         "SELECT 1 FROM events WHERE game_id = :game_id AND partner = :partner AND dedupe_key = :dedupe_key", key
     ).fetchone()
     if known is not None:
-        return False
+        return None
     # The feed's ids have no gaps from repeats: one is taken only for a row that will be there.
     (event_id,) = tx.execute(
         "UPDATE sequences SET last_id = last_id + 1 WHERE name = 'events' RETURNING last_id"
@@ -54,7 +54,7 @@ def record(
         },
     )
     outbox.enqueue(tx, game_id, type, event_id=event_id, player_id=player_id)
-    return True
+    return int(event_id)
 
 
 def feed(connection: sqlite3.Connection, game_id: int, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:

@@ -5,10 +5,14 @@ brings, the check at the door, and the note about a call that was refused.
 """
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import click
 from flask import Blueprint, Response, current_app, jsonify, request
+from marshmallow import Schema
 
 from coinslot.addresses import is_allowed
 from coinslot.destinations import is_down
@@ -16,6 +20,7 @@ from coinslot.games import Game, Setting, one_of
 from coinslot.installation import Installation
 from coinslot.ledger import Credit, is_credited
 from coinslot.observations import Refusal
+from coinslot.schedules import Job
 
 KEPT_BODY_BYTES = 48 * 1024  # of a refused call; 64 KiB once it is Base64
 
@@ -37,12 +42,34 @@ class Call:
 
 
 @dataclass(frozen=True)
+class GameCall:
+    """A call of the game API: its address under ``/game/v1``, who answers it, and what the OpenAPI document says.
+
+    ``answers`` is status -> schema, None for no body; ``errors`` are the statuses told as problem documents beside 401
+    and 503; ``is_open`` marks a call that needs no token.
+    """
+
+    method: str
+    path: str
+    function: Callable[..., Any]
+    summary: str
+    answers: Mapping[int, type[Schema] | None]
+    body: type[Schema] | None = None
+    parameters: tuple[Mapping[str, Any], ...] = ()
+    errors: tuple[int, ...] = ()
+    is_open: bool = False
+
+
+@dataclass(frozen=True)
 class Partner:
     """What a partner's room brings to the house; ``app.py`` lists them.
 
     ``urls`` are the addresses to paste into the partner's dashboard, field -> path with ``{game}``. ``secrets`` and
     ``settings`` are the names the owner may set. ``missing`` says in sentences what a game still lacks for this
-    partner; ``simulate`` plays the partner against a running server.
+    partner, ``unset`` what it could have and does without; ``simulate`` plays the partner against a running server.
+
+    ``jobs`` run in the background when they are due (``coinslot/schedules.py``): name -> function of the installation
+    and the game. ``profiles_pushed`` is told, inside of the write, which players' profiles the game has just changed.
     """
 
     name: str
@@ -55,6 +82,11 @@ class Partner:
     missing: Callable[[Game], list[str]]
     simulate: Callable[[Game], Iterator[Call]]
     refuse: Callable[[int, str], Response] = field(repr=False)
+    unset: Callable[[Game], list[str]] = lambda game: []
+    commands: tuple[click.Command, ...] = ()
+    game_calls: tuple[GameCall, ...] = ()
+    jobs: Mapping[str, Job] = field(default_factory=dict)
+    profiles_pushed: Callable[[sqlite3.Connection, Game, Sequence[str]], None] = lambda tx, game, player_ids: None
 
 
 def installation() -> Installation:
@@ -74,8 +106,13 @@ def plain_error(status: int, message: str) -> Response:
     return response
 
 
-def note_refusal(partner: str, endpoint: str, game: Game | None, reason: str, status: int) -> None:
-    """Keep the current request for the owner: outside the request, sealed, bounded. The caller learns nothing of it."""
+def note_refusal(
+    partner: str, endpoint: str, game: Game | None, reason: str, status: int, keeps_body: bool = True
+) -> None:
+    """Keep the current request for the owner: outside the request, sealed, bounded. The caller learns nothing of it.
+
+    ``keeps_body``: False for bodies that may hold somebody's password.
+    """
     body = request.get_data(cache=True)
     installation().observations.refused(
         Refusal(
@@ -94,7 +131,7 @@ def note_refusal(partner: str, endpoint: str, game: Game | None, reason: str, st
                 "signature": request.headers.get("signature", "")[:512],
                 "token": request.headers.get("x-publisher-token", "")[:512],
                 "content_type": request.headers.get("content-type", "")[:128],
-                "body": base64.b64encode(body[:KEPT_BODY_BYTES]).decode("ascii"),
+                "body": base64.b64encode(body[: KEPT_BODY_BYTES if keeps_body else 0]).decode("ascii"),
             },
         )
     )

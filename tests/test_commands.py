@@ -25,7 +25,7 @@ from app import create_app
 from coinslot import imports, keyring, registry
 from coinslot.installation import Installation
 from coinslot.vault import MasterKey
-from handlers.commands.console import shown
+from handlers.console import shown
 
 ROOT = Path(__file__).resolve().parent.parent
 VALUE = "correct-horse-battery-WXYZ"

@@ -22,7 +22,7 @@ import pytest
 from app import create_app
 from coinslot import games, keyring, registry
 from handlers.appcharge.signature import sign
-from handlers.game.problems import LARGEST_BULK_BODY
+from handlers.problems import LARGEST_BULK_BODY
 
 ROOT = Path(__file__).resolve().parent.parent
 MAIN_KEY = "deploy-main-key-0123456789"

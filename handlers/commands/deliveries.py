@@ -10,9 +10,9 @@ from flask.cli import with_appcontext
 
 from coinslot import clock, destinations, games, keyring, outbox
 from handlers import installation
-from handlers.commands.console import shown, table
-from handlers.commands.errors import in_words
 from handlers.commands.grade import grade
+from handlers.console import shown, table
+from handlers.trouble import in_words
 
 STATES = ("waiting", "delivered", "dead")
 

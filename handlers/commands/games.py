@@ -9,8 +9,8 @@ from flask.cli import with_appcontext
 from coinslot import games
 from coinslot.registry import checked_text
 from handlers import installation, partners
-from handlers.commands.console import table
-from handlers.commands.errors import in_words
+from handlers.console import table
+from handlers.trouble import in_words
 
 LONGEST_NAME = 255
 TEXT_WIDTH = 100  # columns of a terminal that `config show` fills with prose
@@ -103,11 +103,13 @@ def show(game: str) -> None:
     for key, setting in sorted(house.catalogue.items()):
         is_default = key not in stored
         value = _readable(setting.default if is_default else stored[key])
-        click.echo(f"{key:<{width}}  {value}{'  (default)' if is_default else ''}")
+        note = "  (a family: any name in place of *)" if key.endswith(".*") else "  (default)" if is_default else ""
+        click.echo(f"{key:<{width}}  {value}{note}")
         margin = " " * (width + 2)
         click.echo(textwrap.fill(setting.about, TEXT_WIDTH, initial_indent=margin, subsequent_indent=margin))
     for key in sorted(stored.keys() - house.catalogue.keys()):
-        click.echo(f"{key:<{width}}  {_readable(stored[key])}  (no longer a setting)")
+        is_known = games.declared(house.catalogue, key) is not None
+        click.echo(f"{key:<{width}}  {_readable(stored[key])}{'' if is_known else '  (no longer a setting)'}")
 
 
 def _checked_name(name: str) -> str:

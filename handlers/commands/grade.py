@@ -5,8 +5,8 @@ from flask.cli import with_appcontext
 
 from coinslot import destinations, games, grader
 from handlers import installation
-from handlers.commands.console import shown
-from handlers.commands.errors import in_words
+from handlers.console import shown
+from handlers.trouble import in_words
 
 
 @click.command("grade")

@@ -10,8 +10,8 @@ from coinslot.destinations import SECRET_PREFIX
 from coinslot.keyring import SecretError, SecretRow
 from coinslot.vault import MasterKey, VaultError
 from handlers import installation
-from handlers.commands.console import read_value, shown, table
-from handlers.commands.errors import in_words
+from handlers.console import read_value, shown, table
+from handlers.trouble import in_words
 
 
 @click.group("secret")

@@ -18,7 +18,7 @@ from coinslot.backup import backup, restore
 from coinslot.games import Game
 from coinslot.inspection import OK, WARNING, WRONG, Finding, guarded
 from handlers import installation, partners
-from handlers.commands.errors import in_words
+from handlers.trouble import in_words
 
 
 @click.command("backup")

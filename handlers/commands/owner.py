@@ -6,8 +6,8 @@ from werkzeug.security import generate_password_hash
 
 from coinslot import owner
 from handlers import installation
-from handlers.commands.console import read_value
-from handlers.commands.errors import in_words
+from handlers.console import read_value
+from handlers.trouble import in_words
 
 
 @click.group("admin")

@@ -17,8 +17,8 @@ from coinslot import audit, games, imports, registry
 from coinslot.games import web_address
 from coinslot.registry import RegistryError, checked_id, checked_text
 from handlers import installation
-from handlers.commands.console import shown
-from handlers.commands.errors import in_words
+from handlers.console import shown
+from handlers.trouble import in_words
 
 LONGEST_LINE = 64 * 1024  # bytes
 ERRORS_TOLD = 20

@@ -13,8 +13,8 @@ from flask.cli import with_appcontext
 
 from coinslot.games import Game, GameError, web_address
 from handlers import Call, Partner, installation, partners
-from handlers.commands.console import shown, table
-from handlers.commands.errors import in_words
+from handlers.console import shown, table
+from handlers.trouble import in_words
 
 TIMEOUT_SECONDS = 15
 LARGEST_ANSWER = 64 * 1024

@@ -1,32 +1,114 @@
 """The studio's own game server: reads what was granted, and tells who its players are and what there is to give.
 
 ``Authorization: Bearer <api token>`` names the game. Errors are problem documents (RFC 9457). What each call takes and
-answers is said once, in ``openapi.py``; the bodies are checked by ``schemas.py``.
+answers is said once, in the table below and in the schemas of the bodies (``schemas.py``); the OpenAPI document is made
+of both. Partners' rooms add calls of their own.
 """
 
-from flask import Blueprint
+from collections.abc import Callable, Iterable
+from functools import cache
+
+from flask import Blueprint, Response, jsonify
 from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
-from handlers.game import events, grants, items, openapi, players
-from handlers.game.problems import ProblemError, problem, refuse
+from handlers import GameCall, Partner
+from handlers.game import events, grants, items, openapi, players, schemas
+from handlers.problems import ProblemError, problem, refuse
 
-__all__ = ["bp", "refuse"]
+__all__ = ["refuse", "room"]
 
-RULES = (
-    ("PUT", "/players/<id:player_id>", players.replace),
-    ("PATCH", "/players/<id:player_id>", players.merge),
-    ("GET", "/players/<id:player_id>", players.show),
-    ("DELETE", "/players/<id:player_id>", players.forget),
-    ("POST", "/players", players.replace_many),
-    ("GET", "/players/<id:player_id>/granted", grants.granted),
-    ("PUT", "/items/<id:sku>", items.put),
-    ("DELETE", "/items/<id:sku>", items.delete),
-    ("GET", "/items", items.listing),
-    ("GET", "/grants", grants.feed),
-    ("POST", "/grants/ack", grants.acknowledge),
-    ("GET", "/events", events.feed),
-    ("GET", "/openapi.json", openapi.document),
+CALLS = (
+    GameCall(
+        "PUT",
+        "/players/<id:player_id>",
+        players.replace,
+        "Store an entry in place of what was there",
+        {200: schemas.StoredPlayer, 201: schemas.StoredPlayer},
+        schemas.Player,
+        errors=(400, 409, 413, 422),
+    ),
+    GameCall(
+        "PATCH",
+        "/players/<id:player_id>",
+        players.merge,
+        "Change what is named (a merge patch, RFC 7396: null removes)",
+        {200: schemas.StoredPlayer},
+        schemas.PlayerPatch,
+        errors=(400, 404, 409, 413, 422),
+    ),
+    GameCall(
+        "GET",
+        "/players/<id:player_id>",
+        players.show,
+        "A registry entry",
+        {200: schemas.StoredPlayer},
+        errors=(404, 422),
+    ),
+    GameCall(
+        "DELETE",
+        "/players/<id:player_id>",
+        players.forget,
+        "Forget the person, keep the sums",
+        {204: None},
+        errors=(404, 422),
+    ),
+    GameCall(
+        "POST",
+        "/players",
+        players.replace_many,
+        "Store up to 1,000 entries, all or none, each player_id once; at most "
+        f"{schemas.MOST_PASSWORDS} may carry a password",
+        {200: schemas.PlayersStored},
+        schemas.Players,
+        errors=(400, 409, 413, 422),
+    ),
+    GameCall(
+        "GET",
+        "/players/<id:player_id>/granted",
+        grants.granted,
+        "What was granted, summed per item",
+        {200: schemas.Granted},
+        errors=(422,),
+    ),
+    GameCall(
+        "PUT",
+        "/items/<id:sku>",
+        items.put,
+        "Store an item",
+        {200: schemas.StoredItem, 201: schemas.StoredItem},
+        schemas.Item,
+        errors=(400, 413, 422),
+    ),
+    GameCall("DELETE", "/items/<id:sku>", items.delete, "Remove an item", {204: None}, errors=(404, 422)),
+    GameCall("GET", "/items", items.listing, "The catalogue", {200: schemas.Items}),
+    GameCall(
+        "GET",
+        "/grants",
+        grants.feed,
+        "Grants after a cursor, in order",
+        {200: schemas.Grants},
+        parameters=(openapi.AFTER, openapi.LIMIT),
+        errors=(400,),
+    ),
+    GameCall(
+        "POST",
+        "/grants/ack",
+        grants.acknowledge,
+        "The game has applied everything up to an id",
+        {200: schemas.Acked},
+        schemas.Ack,
+        errors=(400, 413, 422),
+    ),
+    GameCall(
+        "GET",
+        "/events",
+        events.feed,
+        "Other facts after a cursor, in order",
+        {200: schemas.Events},
+        parameters=(openapi.AFTER, openapi.LIMIT),
+        errors=(400,),
+    ),
 )
 
 
@@ -38,14 +120,37 @@ class IdConverter(BaseConverter):
     part_isolating = False
 
 
+def room(partners: Iterable[Partner]) -> Blueprint:
+    """The game API: the calls above, and those of the partners."""
+    calls = [*CALLS, *(call for partner in partners for call in partner.game_calls)]
+    document = cache(lambda: openapi.document(calls))
+
+    def show_document() -> Response:
+        return jsonify(document())
+
+    calls.append(
+        GameCall("GET", "/openapi.json", show_document, "This document", {200: schemas.Document}, is_open=True)
+    )
+    bp = Blueprint("game", __name__, url_prefix="/game/v1")
+    bp.register_error_handler(ProblemError, problem)
+    bp.record(_teach_converter)
+    for call in calls:
+        # Werkzeug's redirect for doubled slashes and Flask's answer to OPTIONS are HTML, and nobody here asks for them.
+        bp.add_url_rule(
+            call.path,
+            _endpoint(call.function),
+            call.function,
+            methods=[call.method],
+            provide_automatic_options=False,
+            merge_slashes=False,
+        )
+    return bp
+
+
+def _endpoint(function: Callable[..., object]) -> str:
+    """How the log names a call: the room's module and the function."""
+    return f"{function.__module__.rpartition('.')[2]}_{function.__name__}"
+
+
 def _teach_converter(state: BlueprintSetupState) -> None:
     state.app.url_map.converters["id"] = IdConverter
-
-
-bp = Blueprint("game", __name__, url_prefix="/game/v1")
-bp.register_error_handler(ProblemError, problem)
-bp.record(_teach_converter)
-for method, path, function in RULES:
-    # Werkzeug's redirect for doubled slashes and Flask's answer to OPTIONS are HTML, and nobody here asks for either.
-    endpoint = f"{function.__module__.rpartition('.')[2]}_{function.__name__}"
-    bp.add_url_rule(path, endpoint, function, methods=[method], provide_automatic_options=False, merge_slashes=False)

@@ -5,7 +5,7 @@ from flask import Response, jsonify
 from coinslot import events
 from handlers import installation
 from handlers.game.grants import LARGEST_ID
-from handlers.game.problems import caller, whole_argument
+from handlers.problems import caller, whole_argument
 
 MOST_EVENTS = 1000
 

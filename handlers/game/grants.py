@@ -4,8 +4,8 @@ from flask import Response, jsonify
 
 from coinslot import games, ledger
 from handlers import installation
-from handlers.game.problems import ProblemError, caller, checked, read_body, whole_argument
 from handlers.game.schemas import Ack
+from handlers.problems import ProblemError, caller, checked, read_body, whole_argument
 
 MOST_GRANTS = 1000
 LARGEST_ID = 10**18 - 1

@@ -4,8 +4,8 @@ from flask import Response, jsonify
 
 from coinslot import registry
 from handlers import installation
-from handlers.game.problems import ProblemError, caller, checked, nothing, read_body
 from handlers.game.schemas import Item
+from handlers.problems import ProblemError, caller, checked, nothing, read_body
 
 _item = Item()
 

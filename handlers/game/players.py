@@ -10,7 +10,8 @@ from werkzeug.security import generate_password_hash
 from coinslot import audit, registry
 from coinslot.registry import RegistryError
 from handlers import installation
-from handlers.game.problems import (
+from handlers.game.schemas import COLUMN_FIELDS, MOST_PASSWORDS, Player, PlayerPatch, Players
+from handlers.problems import (
     LARGEST_BULK_BODY,
     ProblemError,
     caller,
@@ -19,7 +20,6 @@ from handlers.game.problems import (
     nothing,
     read_body,
 )
-from handlers.game.schemas import COLUMN_FIELDS, MOST_PASSWORDS, Player, PlayerPatch, Players
 
 _player, _patch, _players = Player(), PlayerPatch(), Players()
 

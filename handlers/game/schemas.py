@@ -2,87 +2,13 @@
 
 from typing import Any
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import INCLUDE, Schema, fields, validate
 
-from coinslot import exact
-from coinslot.registry import LONGEST_ID, checked_id, checked_text
+from handlers.profile import Profile
+from handlers.shapes import Identifier, Scalar, Strict, Text, WholeNumber
 
 MOST_PLAYERS = 1000
 MOST_PASSWORDS = 20  # in one bulk call: each costs the better part of a tenth of a second to hash
-BALANCE_DIGITS = 24  # Appcharge's limit for balances[].quantity
-
-_CONTROL = r"\u0000-\u001f\u007f-\u009f"
-
-# Beside its check, a field of ours has ``openapi``: how the document tells of that check.
-
-
-class Identifier(fields.String):
-    """An id: 1 to 255 characters, no control characters, no blanks at the ends."""
-
-    openapi = {
-        "minLength": 1,
-        "maxLength": LONGEST_ID,
-        "pattern": rf"^[^\s{_CONTROL}]([^{_CONTROL}]*[^\s{_CONTROL}])?$",
-    }
-
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        try:
-            return checked_id(str(super()._deserialize(value, *args, **kwargs)))
-        except ValueError as error:
-            raise ValidationError(str(error)) from None
-
-
-class Text(fields.String):
-    """A name or the like: no control characters; null is as good as nothing."""
-
-    def __init__(self, longest: int) -> None:
-        super().__init__(allow_none=True)
-        self.longest = longest
-        self.openapi = {"maxLength": longest, "pattern": f"^[^{_CONTROL}]*$"}
-
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        try:
-            return checked_text(str(super()._deserialize(value, *args, **kwargs)), self.longest)
-        except ValueError as error:
-            raise ValidationError(str(error)) from None
-
-
-class WholeNumber(fields.Field[int]):
-    """A JSON integer, exactly; 1.0, "1" and true are none."""
-
-    def __init__(self, digits: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.digits = digits
-        self.openapi = {"minimum": 0, "maximum": 10**digits - 1}
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ValidationError("not a whole number")
-        try:
-            number = exact.whole(value, self.digits)
-        except ValueError as error:
-            raise ValidationError(str(error)) from None
-        if number < 0:
-            raise ValidationError("below 0")
-        return number
-
-
-class Scalar(fields.Field[Any]):
-    """Text, a number, true or false."""
-
-    openapi = {"type": ["string", "number", "boolean"]}
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
-        if not isinstance(value, str | int | float):
-            raise ValidationError("not text, a number, true or false")
-        return value
-
-
-class Strict(Schema):
-    """The game's own words: what is not known is a mistake, and said."""
-
-    class Meta:
-        unknown = RAISE
 
 
 class Identities(Strict):
@@ -96,13 +22,8 @@ class IdentitiesPatch(Identities):
         field_obj.allow_none = True
 
 
-class Balance(Strict):
-    publisherProductId = Identifier(required=True)
-    quantity = WholeNumber(BALANCE_DIGITS, required=True)
-
-
-class Player(Strict):
-    """A registry entry as the game writes it. The inner shapes of the profile are Appcharge's."""
+class Player(Profile):
+    """A registry entry as the game writes it."""
 
     name = Text(255)
     profile_image = Text(2048)
@@ -115,24 +36,6 @@ class Player(Strict):
         metadata={"description": "Stored as a scrypt hash. Left out: stays as it is; null: removed."},
     )
     identities = fields.Nested(Identities)
-
-    session_metadata = fields.Dict(keys=fields.String())
-    segments = fields.List(fields.String())
-    balances = fields.List(fields.Nested(Balance))
-    offers = fields.List(fields.Dict(keys=fields.String()))
-    attributes = fields.Dict(keys=fields.String(), values=Scalar())
-    store_theme = fields.Dict(keys=fields.String(), values=fields.String())
-    logo = Text(255)
-    profile_frame_id = Text(255)
-    player_level_name = Text(255)
-    banner_external_id = Text(255)
-    player_level = fields.Dict(keys=fields.String())
-    player_level_banners = fields.List(fields.Dict(keys=fields.String()))
-    offers_order = fields.String(
-        validate=validate.OneOf(["publisherOrder", "priceHighToLow", "priceLowToHigh"]), allow_none=True
-    )
-    sections_order = fields.List(fields.String())
-    focus = fields.Dict(keys=fields.String())
 
 
 # What stands in columns of its own; every other field of Player is part of the profile.
@@ -258,3 +161,10 @@ class Problem(Strict):
     status = fields.Integer(required=True)
     detail = fields.String(required=True)
     errors = fields.List(fields.Nested(ProblemPlace))
+
+
+class Document(Schema):
+    """An OpenAPI document; what stands in it is another standard's."""
+
+    class Meta:
+        unknown = INCLUDE
