@@ -10,7 +10,7 @@
 --     unit is in usd_unit. NULL means "the partner did not say", never 0.
 --   * One process writes at a time (coinslot/db.py), so a SELECT inside a write sees the state it will commit on.
 --
--- This file describes a new database. An older file is brought here by the numbered migrations in coinslot/db.py.
+-- This file describes a new database. An older file is brought here by the numbered steps in coinslot/migrations.py.
 
 -- What the installation knows about itself, one fact per row:
 --   vault.key_id          id of the master key every sealed value is under
@@ -92,6 +92,35 @@ CREATE TABLE identities (
     FOREIGN KEY (game_id, player_id) REFERENCES players (game_id, player_id) ON DELETE CASCADE
 ) STRICT;
 CREATE UNIQUE INDEX identities_by_player ON identities (game_id, player_id, provider);
+
+-- Logins under way that end with a code the game hands to its player. The access token is known to us as a hash alone,
+-- and the code as a keyed hash under the token, so that nobody can log in with a copy of this table.
+CREATE TABLE logins (
+    id           INTEGER PRIMARY KEY,
+    game_id      INTEGER NOT NULL REFERENCES games (id),
+    partner      TEXT NOT NULL,
+    kind         TEXT NOT NULL CHECK (kind IN ('redirect', 'link')),  -- begun by the store, or by the game
+    token_hash   TEXT NOT NULL UNIQUE,
+    code_hash    TEXT,                         -- NULL until the game has named the player
+    player_id    TEXT,                         -- likewise
+    wrong_codes  INTEGER NOT NULL DEFAULT 0,
+    created_at   TEXT NOT NULL,
+    expires_at   TEXT NOT NULL,
+    used_at      TEXT,
+    CHECK ((code_hash IS NULL) = (player_id IS NULL))
+) STRICT;
+CREATE INDEX logins_by_expiry ON logins (expires_at);            -- pruning
+CREATE INDEX logins_by_player ON logins (game_id, player_id) WHERE player_id IS NOT NULL;  -- forgetting a player
+
+-- Wrong passwords and the like, counted in a row per whoever is to be slowed down; the key is a hash.
+CREATE TABLE throttles (
+    game_id         INTEGER NOT NULL REFERENCES games (id),
+    key             TEXT NOT NULL,
+    failures        INTEGER NOT NULL,
+    last_failed_at  TEXT NOT NULL,
+    PRIMARY KEY (game_id, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX throttles_by_time ON throttles (last_failed_at);    -- pruning
 
 CREATE TABLE items (
     game_id     INTEGER NOT NULL REFERENCES games (id),
@@ -193,6 +222,8 @@ CREATE TABLE entries (
     grant_id   INTEGER NOT NULL REFERENCES grants (id),
     sku        TEXT NOT NULL,
     quantity   TEXT NOT NULL CHECK (length(quantity) BETWEEN 1 AND 41 AND quantity NOT GLOB '*[^0-9-]*'),
+    policy     TEXT CHECK (policy IN ('revoke', 'revoke_negative', 'flag')),  -- of a reversal's line, where it differs
+                                               -- from the grant's
     PRIMARY KEY (grant_id, sku)
 ) STRICT, WITHOUT ROWID;
 
@@ -225,6 +256,42 @@ CREATE TABLE events (
 CREATE INDEX events_feed ON events (game_id, id);
 CREATE INDEX events_by_player ON events (game_id, player_id, id) WHERE player_id IS NOT NULL;
 CREATE INDEX events_by_transaction ON events (game_id, partner, external_id) WHERE external_id IS NOT NULL;
+
+-- Money that went back to the player, or came back from a lost dispute, and what became of it here. A fact that names a
+-- purchase we do not know waits for it.
+CREATE TABLE refunds (
+    id              INTEGER PRIMARY KEY,
+    game_id         INTEGER NOT NULL REFERENCES games (id),
+    partner         TEXT NOT NULL,
+    event_id        INTEGER UNIQUE REFERENCES events (id),        -- NULL when a person said so
+    reason          TEXT NOT NULL CHECK (reason IN ('refund', 'chargeback', 'reinstated')),
+    outcome         TEXT NOT NULL CHECK (outcome IN
+                    ('waiting',                -- for its purchase
+                     'reversed', 'restored',   -- grant_id is the grant that did it
+                     'ignored',                -- by the refund policy
+                     'repeated',               -- there was nothing left to do
+                     'ambiguous',              -- it names several purchases; a person decides
+                     'test')),                 -- a test's refund of a live purchase
+    transaction_id  INTEGER REFERENCES transactions (id),         -- NULL while it waits, or when ambiguous
+    grant_id        INTEGER REFERENCES grants (id),
+    is_test         INTEGER NOT NULL CHECK (is_test IN (0, 1)),
+    occurred_at     TEXT,
+    created_at      TEXT NOT NULL,
+    settled_at      TEXT,                      -- NULL while it waits
+    CHECK ((outcome = 'waiting') = (settled_at IS NULL))
+) STRICT;
+CREATE INDEX refunds_by_transaction ON refunds (transaction_id) WHERE transaction_id IS NOT NULL;
+CREATE INDEX refunds_waiting ON refunds (game_id, partner) WHERE outcome = 'waiting';  -- asked for by every credit
+
+-- The ids a waiting refund names its purchase by, in the kinds of transaction_keys and 'reference'.
+CREATE TABLE refund_keys (
+    game_id    INTEGER NOT NULL REFERENCES games (id),
+    partner    TEXT NOT NULL,
+    kind       TEXT NOT NULL,
+    value      TEXT NOT NULL,
+    refund_id  INTEGER NOT NULL REFERENCES refunds (id),
+    PRIMARY KEY (game_id, partner, kind, value, refund_id)
+) STRICT, WITHOUT ROWID;
 
 -- A known transaction reported again with other content: refused, credited to nobody, kept for a person to judge.
 CREATE TABLE conflicts (
@@ -322,6 +389,31 @@ CREATE TABLE heartbeats (
     name     TEXT NOT NULL PRIMARY KEY,        -- relay
     beat_at  TEXT NOT NULL
 ) STRICT;
+
+
+-- Work that is due at a time, one row per game and job (coinslot/schedules.py).
+CREATE TABLE schedules (
+    game_id       INTEGER NOT NULL REFERENCES games (id),
+    name          TEXT NOT NULL,               -- e.g. appcharge.refresh
+    due_at        TEXT,                        -- NULL: not before somebody asks for it
+    asked         INTEGER NOT NULL,            -- how often somebody has
+    leased_until  TEXT,                        -- a claim; past = free again
+    lease_owner   TEXT,
+    failures      INTEGER NOT NULL DEFAULT 0,  -- in a row
+    last_error    TEXT,                        -- NULL after a success
+    last_ran_at   TEXT,
+    PRIMARY KEY (game_id, name),
+    CHECK ((leased_until IS NULL) = (lease_owner IS NULL))
+) STRICT;
+
+-- Players whose profile has changed and whose open store a partner is to be told to load anew.
+CREATE TABLE refreshes (
+    game_id    INTEGER NOT NULL REFERENCES games (id),
+    partner    TEXT NOT NULL,
+    player_id  TEXT NOT NULL,
+    asked_at   TEXT NOT NULL,
+    PRIMARY KEY (game_id, partner, player_id)
+) STRICT, WITHOUT ROWID;
 
 
 -- What the owner looks at -------------------------------------------------------------------------------------

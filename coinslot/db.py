@@ -20,7 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-SCHEMA_VERSION = 1
+from coinslot.migrations import MIGRATIONS
+
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x436F696E  # "Coin": tells `file` and us whose database this is
 MINIMUM_SQLITE = (3, 37, 0)  # STRICT tables
 
@@ -28,9 +30,6 @@ WAIT_SECONDS = 5.0  # how long a caller waits for its write before it is told to
 BATCH_LIMIT = 64  # writes under one fsync; a bound on how long one process keeps the lock
 
 SCHEMA_FILE = Path(__file__).resolve().parent.parent / "schema.sql"
-
-# Version -> function that brings a file from the version before. Each runs in one transaction with the new version.
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
 
 T = TypeVar("T")
 

@@ -221,7 +221,7 @@ class TestWrites:
                 """INSERT INTO grants (id, game_id, transaction_id, kind, player_id, is_test, created_at)
                    VALUES (1, 1, 1, 'purchase', 'a', 0, 'now')"""
             )
-            tx.execute("INSERT INTO entries VALUES (1, 'coins', '5')")
+            tx.execute("INSERT INTO entries (grant_id, sku, quantity) VALUES (1, 'coins', '5')")
 
         database.write(insert)
         for statement in (
@@ -233,7 +233,7 @@ class TestWrites:
             "DELETE FROM grants",
             "UPDATE entries SET quantity = '500'",
             "DELETE FROM entries",
-            "INSERT INTO entries VALUES (1, 'gems', '5.5')",
+            "INSERT INTO entries (grant_id, sku, quantity) VALUES (1, 'gems', '5.5')",
         ):
             with pytest.raises(sqlite3.IntegrityError):
                 database.write(lambda tx, statement=statement: tx.execute(statement))

@@ -1,0 +1,100 @@
+"""A database made by an earlier version, with rows in it, becomes exactly what a new one is."""
+
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from coinslot import db, ledger
+from coinslot.db import SCHEMA_VERSION, Database
+
+SCHEMAS = Path(__file__).parent / "schemas"  # schema.sql as it was when each earlier version served
+
+
+def made_by(version: int, path: Path) -> None:
+    """A file as version ``version`` made it, with an order that it credited."""
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        f"""PRAGMA journal_mode = WAL;
+        {(SCHEMAS / f"{version}.sql").read_text()}
+        PRAGMA application_id = {db.APPLICATION_ID}; PRAGMA user_version = {version};
+        INSERT INTO games (id, slug, name, api_token_hash, revision, created_at)
+            VALUES (1, 'demo', 'Demo', 'hash', 'r', '2026-01-31T00:00:00.000000Z');
+        INSERT INTO transactions (id, public_id, game_id, partner, external_id, reference, kind, player_id, fingerprint,
+                raw_body, body_sha256, signature, signed_with, answer_status, answer_body, environment, is_test,
+                received_at, previous_hash, row_hash)
+            VALUES (1, 'p', 1, 'appcharge', 'o-1', 'o-1', 'purchase', 'alice', 'f', x'7b7d', 'sha', 's', 'k', 200, 'a',
+                'live', 0, '2026-01-31T00:00:00.000000Z', 'h0', 'h1');
+        INSERT INTO grants (id, game_id, transaction_id, kind, player_id, is_test, created_at)
+            VALUES (1, 1, 1, 'purchase', 'alice', 0, '2026-01-31T00:00:00.000000Z');
+        INSERT INTO entries (grant_id, sku, quantity) VALUES (1, 'coins', '1000');
+        UPDATE sequences SET last_id = 1 WHERE name = 'grants';"""
+    )
+    connection.close()
+
+
+def shape(path: Path) -> dict[str, object]:
+    """Every table with its columns, keys and checks, every index and trigger; comments and blanks do not count."""
+    connection = sqlite3.connect(path)
+    found: dict[str, object] = {}
+    for kind, name, sql in connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL"):
+        text = re.sub(r"\s+", " ", re.sub(r"--[^\n]*", "", sql)).replace("( ", "(").replace(" )", ")").strip()
+        checks = sorted(re.findall(r"CHECK \(.*?\)(?=[,)]| [A-Z]|$)", text))
+        found[f"{kind} {name}"] = (
+            (
+                connection.execute(f"PRAGMA table_xinfo({name})").fetchall(),
+                connection.execute(f"PRAGMA foreign_key_list({name})").fetchall(),
+                "STRICT" in text,
+                "WITHOUT ROWID" in text,
+                checks,
+            )
+            if kind == "table" and name == "entries"  # its newest column was added, not written into the text
+            else text
+        )
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_an_older_database_becomes_what_a_new_one_is_and_keeps_its_rows(tmp_path, version):
+    old = Database(tmp_path / "old")
+    old.home.mkdir()
+    made_by(version, old.path)
+    new = Database(tmp_path / "new")
+    new.prepare()
+
+    old.prepare()
+
+    assert old.version() == SCHEMA_VERSION
+    assert shape(old.path) == shape(new.path)
+    grants, _ = ledger.feed(old.read(), 1, 0, 10)
+    assert [(grant["external_id"], grant["items"]) for grant in grants] == [
+        ("o-1", [{"sku": "coins", "quantity": 1000}])
+    ]
+    old.close()
+    new.close()
+
+
+def test_every_version_has_a_step_and_a_schema_to_start_from():
+    assert sorted(db.MIGRATIONS) == list(range(2, SCHEMA_VERSION + 1))
+    assert sorted(path.stem for path in SCHEMAS.glob("*.sql")) == [str(version) for version in range(1, SCHEMA_VERSION)]
+
+
+def test_a_step_that_breaks_halfway_leaves_the_old_file(tmp_path, monkeypatch):
+    database = Database(tmp_path / "old")
+    database.home.mkdir()
+    made_by(1, database.path)
+    before = shape(database.path)
+    step = db.MIGRATIONS[2]
+
+    def breaks(tx: sqlite3.Connection) -> None:
+        step(tx)
+        raise OSError("the disk is gone")
+
+    monkeypatch.setitem(db.MIGRATIONS, 2, breaks)
+    with pytest.raises(OSError, match="gone"):
+        database.prepare()
+
+    assert database.version() == 1
+    assert shape(database.path) == before
