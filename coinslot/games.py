@@ -18,6 +18,7 @@ from coinslot.db import Database
 from coinslot.keyring import SecretValue
 from coinslot.vault import Vault
 
+LONGEST_KEY = 320  # of a setting in a family: an id has up to 255 characters
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -29,7 +30,8 @@ class GameError(Exception):
 class Setting:
     """One configuration key: what it means, what it holds when nobody set it, and how a value is checked.
 
-    ``check`` returns the value as it is stored, or raises ValueError with a message for the owner.
+    A key of the catalogue that ends in ``.*`` stands for a family: any key that begins so. ``check`` returns the value
+    as it is stored, or raises ValueError with a message for the owner.
     """
 
     about: str
@@ -53,6 +55,10 @@ class Game:
 
     def is_on(self, key: str) -> bool:
         return self.settings[key] == "on"
+
+    def family(self, prefix: str) -> dict[str, str]:
+        """The settings of a family, ``prefix`` cut off: of ``refunds.refund.*`` what each sku is set to."""
+        return {key.removeprefix(prefix): value for key, value in self.settings.items() if key.startswith(prefix)}
 
 
 class Games:
@@ -97,7 +103,7 @@ class Games:
         if kept is not None and kept[0] == row["revision"]:
             return kept[1]
         connection = self._database.read()
-        settings = {key: setting.default for key, setting in self._catalogue.items()}
+        settings = {key: setting.default for key, setting in self._catalogue.items() if not key.endswith(".*")}
         settings.update(stored_settings(connection, row["id"]))
         game = Game(
             id=row["id"],
@@ -171,7 +177,7 @@ def set_setting(
     Raises :class:`GameError` for an unknown key or a bad value.
     """
     game_id = find(tx, slug)["id"]
-    setting = catalogue.get(key)
+    setting = declared(catalogue, key)
     if setting is None:
         raise GameError(f"there is no setting {key}; `flask config show {slug}` lists them")
     try:
@@ -189,6 +195,16 @@ def set_setting(
     revision.touch(tx, game_id)
     audit.record(tx, game_id, actor, "config.set", f"{key} = {stored}")
     return stored
+
+
+def declared(catalogue: Mapping[str, Setting], key: str) -> Setting | None:
+    """The setting that a key is, by itself or as one of a family; None when there is none."""
+    if key in catalogue:
+        return None if key.endswith(".*") else catalogue[key]
+    if not key.isprintable() or len(key) > LONGEST_KEY or key != key.strip():
+        return None
+    families = (each for each in catalogue if each.endswith(".*") and key.startswith(each[:-1]) and key != each[:-1])
+    return next((catalogue[each] for each in families), None)
 
 
 def stored_settings(connection: sqlite3.Connection, game_id: int) -> dict[str, str]:
@@ -254,6 +270,8 @@ def networks(value: str) -> str:
     return ",".join(blocks)
 
 
+_policy = one_of("revoke", "revoke_negative", "flag", "ignore")
+
 COMMON_SETTINGS: dict[str, Setting] = {
     "players.unknown": Setting(
         "a credit for a player who is not registered: refuse it, register the player, or ask players.lookup_url",
@@ -264,5 +282,15 @@ COMMON_SETTINGS: dict[str, Setting] = {
     "items.unknown": Setting(
         "a credit with an item that is not registered: refuse it or let it pass", one_of("reject", "accept"), "reject"
     ),
+    "players.login_url": Setting("the game's own check of a login name and password", web_address),
+    "refunds.revoke": Setting(
+        "the default row of the refund policy: on asks the game to take the items back, off does nothing",
+        one_of("on", "off"),
+        "off",
+    ),
+    "refunds.refund": Setting("policy when money is refunded; empty: the default row", _policy),
+    "refunds.chargeback": Setting("policy when a dispute is lost; empty: the default row", _policy),
+    "refunds.refund.*": Setting("policy for one item (its sku in place of *) when money is refunded", _policy),
+    "refunds.chargeback.*": Setting("policy for one item (its sku in place of *) when a dispute is lost", _policy),
 }
 COMMON_SECRETS: dict[str, str] = {"game.lookup_key": "bearer token we send to players.lookup_url"}

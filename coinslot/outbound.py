@@ -12,6 +12,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,17 +61,24 @@ class Outbound:
         self._pool = urllib3.PoolManager(num_pools=64, maxsize=16, retries=False, ssl_context=context)
         self._pool.pool_classes_by_scheme = _pool_classes(may_call_private)
 
-    def post(self, url: str, headers: dict[str, str], body: bytes, timeout_seconds: float) -> Answer:
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout_seconds: float) -> Answer:
         """POST and read at most 64 KiB of the answer. Never raises for what the other side does."""
-        return self._call("POST", url, headers, body, timeout_seconds)
+        return self.call("POST", url, headers, body, timeout_seconds)
 
-    def get(self, url: str, headers: dict[str, str], timeout_seconds: float) -> Answer:
+    def get(self, url: str, headers: Mapping[str, str], timeout_seconds: float) -> Answer:
         """The same with GET."""
-        return self._call("GET", url, headers, None, timeout_seconds)
+        return self.call("GET", url, headers, None, timeout_seconds)
 
-    def _call(
-        self, method: str, url: str, headers: dict[str, str], body: bytes | None, timeout_seconds: float
+    def call(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout_seconds: float,
+        largest_answer: int = LARGEST_ANSWER,
     ) -> Answer:
+        """The same with any method, and a larger answer where one is expected."""
         began = time.monotonic()
         _this_call.deadline = began + timeout_seconds
         failure = status = detail = retry_after = response = None
@@ -86,9 +94,9 @@ class Outbound:
                 preload_content=False,
             )
             status, retry_after = response.status, response.headers.get("Retry-After")
-            content = response.read(LARGEST_ANSWER + 1, decode_content=False)
-            if len(content) > LARGEST_ANSWER:
-                failure, detail = "too_large", f"the answer is larger than {LARGEST_ANSWER} bytes"
+            content = response.read(largest_answer + 1, decode_content=False)
+            if len(content) > largest_answer:
+                failure, detail = "too_large", f"the answer is larger than {largest_answer} bytes"
             elif 300 <= status < 400:
                 failure, detail = "redirect", "redirects are not followed"
         except (HTTPError, OSError, ForbiddenAddressError, UnicodeError) as error:
@@ -97,7 +105,7 @@ class Outbound:
             if response is not None:
                 response.close()  # a connection whose answer was read to the end is the pool's by now, and stays open
         duration_ms = round((time.monotonic() - began) * 1000)
-        return Answer(failure, status, content[:LARGEST_ANSWER], detail, retry_after, duration_ms)
+        return Answer(failure, status, content[:largest_answer], detail, retry_after, duration_ms)
 
 
 def is_public(address: str) -> bool:

@@ -4,15 +4,20 @@ Documentation: docs.appcharge.com and, before 2025, developers.appcharge.com (ch
 choice; the owner pastes them into Appcharge's Integration page.
 """
 
-from flask import Blueprint
+from flask import Blueprint, Response
 
-from coinslot.games import Game, Setting, networks, one_of, text, whole_number
-from handlers import WHEN_GAME_DOWN, Partner
-from handlers.appcharge import orders
+from coinslot.games import Game
+from handlers import Partner
+from handlers.appcharge import door, orders, settings
 from handlers.appcharge.simulation import simulate
 
 bp = Blueprint("appcharge", __name__, url_prefix="/appcharge")
 bp.post("/<game_slug>/orders")(orders.report_order)
+
+
+@bp.errorhandler(door.RefusedError)
+def tell(error: door.RefusedError) -> Response:
+    return door.refuse(error.status, error.message)
 
 
 def missing(game: Game) -> list[str]:
@@ -25,32 +30,14 @@ def missing(game: Game) -> list[str]:
 
 
 partner = Partner(
-    name=orders.PARTNER,
+    name=door.PARTNER,
     title="Appcharge",
     blueprint=bp,
     urls={"Order Reporting (Grant Award Callback)": "/appcharge/{game}/orders"},
-    secrets={
-        "appcharge.main_key": "Main Key: signs every call",
-        "appcharge.secondary_key": "Secondary Key: signs too, where appcharge.secondary_role is backup",
-        "appcharge.publisher_token": "Publisher Token: sent with every call",
-    },
-    settings={
-        "appcharge.environment": Setting("everything from a sandbox is a test", one_of("live", "sandbox"), "live"),
-        "appcharge.tolerance_seconds": Setting("accepted age of a signature", whole_number(1, 86400), "300"),
-        "appcharge.secondary_role": Setting(
-            "backup: the secondary key verifies too; iv: it does not (a leftover of encrypted payloads)",
-            one_of("backup", "iv"),
-            "backup",
-        ),
-        "appcharge.project_id": Setting("x-project-id to insist on where a call carries one", text(64)),
-        "appcharge.dollar_fields_are_cents": Setting(
-            "on since 2025; off for accounts whose ...InDollar fields are dollars", one_of("on", "off"), "on"
-        ),
-        "appcharge.when_game_down": WHEN_GAME_DOWN,
-        "allowlist.appcharge": Setting("CIDR blocks Appcharge calls from; empty: any", networks),
-    },
-    is_configured=orders.is_configured,
+    secrets=settings.SECRETS,
+    settings=settings.SETTINGS,
+    is_configured=door.is_configured,
     missing=missing,
     simulate=simulate,
-    refuse=orders.refuse,
+    refuse=door.refuse,
 )

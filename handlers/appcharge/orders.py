@@ -18,16 +18,15 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from flask import Response, current_app, request
+from flask import Response, current_app
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
-from coinslot import clock, counters, events, exact, ledger, lookup, registry, signing
+from coinslot import clock, counters, events, exact, ledger, lookup
 from coinslot.games import Game
-from coinslot.keyring import SecretValue
-from handlers import installation, is_address_allowed, must_wait, note_refusal
-from handlers.appcharge.signature import SignatureError, verify
+from handlers import installation, must_wait
+from handlers.appcharge.door import PARTNER, Entered, enter, refuse, refused
+from handlers.appcharge.shapes import Id, Quantity, Word, first_message
 
-PARTNER = "appcharge"
 MOST_PRODUCTS = 500
 
 # Money figures Appcharge sends; all are kept, exactly, under these names.
@@ -40,109 +39,48 @@ FIGURES = (
 def report_order(game_slug: str) -> Response:
     """Credit an order once and answer with our id for it."""
     house = installation()
-    game = house.games.by_slug(game_slug)
-    if game is None or not is_configured(game):
-        return _refuse(404, "Not Found", "unknown_game", game)
-    if not is_address_allowed(game, PARTNER):
-        return _refuse(403, "Forbidden", "address", game)
-    body = request.get_data(cache=True)
+    call = enter(game_slug, "orders")
+    game = call.game
 
     try:
-        signer = verify_call(game, body)
-    except SignatureError as error:
-        return _refuse(401, "Unauthorized", error.reason, game)
-
-    try:
-        order = parse_order(body)
+        order = parse_order(call.body)
     except ValueError as error:
-        return _refuse(400, f"The order cannot be read: {error}", "malformed", game)
-    wanted = to_credit(order, game, body, request.headers["signature"], signer.label)
+        raise refused("orders", game, "malformed", 400, f"The order cannot be read: {error}") from None
+    wanted = to_credit(order, game, call)
     if not order["is_completed"]:
         house.database.write(lambda tx: record_uncompleted(tx, wanted, order["actionStatus"]))
-        return answer(wanted.answer_status, wanted.answer_body)
+        return _answer(wanted.answer_status, wanted.answer_body)
 
     if must_wait(game, PARTNER, wanted):
-        return _refuse(503, "The game is down; please try again", "game_down", game)
+        raise refused("orders", game, "game_down", 503, "The game is down; please try again")
     try:
         rules = lookup.rules(house.database, house.outbound, game, wanted)
         credited = house.database.write(lambda tx: ledger.credit(tx, wanted, rules))
     except ledger.ConflictError as error:
         known = error.transaction_id
         house.database.write(lambda tx: ledger.record_conflict(tx, wanted, known))
-        return _refuse(400, "This order was reported before with other content", "conflict", game)
+        message = "This order was reported before with other content"
+        raise refused("orders", game, "conflict", 400, message) from None
     except ledger.UnknownPlayerError:
-        return _refuse(400, "Unknown player", "unknown_player", game)
+        raise refused("orders", game, "unknown_player", 400, "Unknown player") from None
     except ledger.UnknownItemError as error:
-        return _refuse(400, f"Unknown product {error.sku}", "unknown_item", game)
+        raise refused("orders", game, "unknown_item", 400, f"Unknown product {error.sku}") from None
     except ledger.QuantityError as error:
-        return _refuse(400, f"The order cannot be read: products: {error}", "malformed", game)
+        raise refused("orders", game, "malformed", 400, f"The order cannot be read: products: {error}") from None
     except lookup.LookupFailedError as error:
         current_app.logger.error("appcharge %s: an order could not be credited: %s", game.slug, error)
         return refuse(503, "The game's server did not answer; please try again")
     if credited.is_new:
         current_app.logger.info("appcharge %s: credited order %r", game.slug, wanted.reference)
-    return answer(credited.answer_status, credited.answer_body)
-
-
-def is_configured(game: Game) -> bool:
-    """Both proofs must be set: a check is never skipped because its secret is missing."""
-    return bool(game.keys("appcharge.main_key") and game.keys("appcharge.publisher_token"))
-
-
-def verify_call(game: Game, body: bytes) -> SecretValue:
-    """The key that signed the current request. Raises SignatureError, also for a wrong token or project."""
-    keys = game.keys("appcharge.main_key")
-    if game.settings["appcharge.secondary_role"] == "backup":
-        keys += game.keys("appcharge.secondary_key")
-    tolerance = float(game.settings["appcharge.tolerance_seconds"])
-    signer = verify(body, request.headers.get("signature", ""), keys, tolerance)
-
-    token = request.headers.get("x-publisher-token", "")
-    tokens = [key for key in game.keys("appcharge.publisher_token") if signing.is_equal(key.value, token)]
-    if not tokens:
-        raise SignatureError("token")
-    project = request.headers.get("x-project-id")
-    if project is not None and game.settings["appcharge.project_id"] not in ("", project):
-        raise SignatureError("project")
-    for key in (signer, tokens[0]):
-        installation().observations.key_used(game.id, key.name, key.slot)
-    return signer
-
-
-class _Id(fields.Field[str | None]):
-    """An id as text; a JSON integer keeps its digits. Empty counts as missing."""
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str | None:
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-        if not isinstance(value, str):
-            raise ValidationError("not text")
-        try:
-            return registry.checked_id(value) if value else None
-        except ValueError as error:
-            raise ValidationError(str(error)) from None
-
-
-class _Word(fields.Field[str]):
-    """A short text such as a status."""
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
-        if not isinstance(value, str):
-            raise ValidationError("not text")
-        return value.strip()[:64]
-
-
-class _Quantity(fields.Field[int]):
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
-        return int(_checked(exact.whole, value, exact.QUANTITY_DIGITS))
+    return _answer(credited.answer_status, credited.answer_body)
 
 
 class _Product(Schema):
     class Meta:
         unknown = EXCLUDE
 
-    amount = _Quantity(required=True)
-    sku = _Id(load_default=None, allow_none=True)
+    amount = Quantity(required=True)
+    sku = Id(load_default=None, allow_none=True)
     productId = fields.Dict(load_default=None, allow_none=True)  # {"sku", "name"} in 2023, when sku was not beside it
 
 
@@ -150,15 +88,15 @@ class _Order(Schema):
     class Meta:
         unknown = EXCLUDE
 
-    orderId = _Id(load_default=None, allow_none=True)
-    purchaseId = _Id(load_default=None, allow_none=True)
-    appChargePaymentId = _Id(load_default=None, allow_none=True)
-    externalTransactionId = _Id(load_default=None, allow_none=True)
-    playerId = _Id(required=True)
+    orderId = Id(load_default=None, allow_none=True)
+    purchaseId = Id(load_default=None, allow_none=True)
+    appChargePaymentId = Id(load_default=None, allow_none=True)
+    externalTransactionId = Id(load_default=None, allow_none=True)
+    playerId = Id(required=True)
     products = fields.List(fields.Nested(_Product), required=True)
-    currency = _Word(load_default="", allow_none=True)
+    currency = Word(load_default="", allow_none=True)
     action = fields.Raw(load_default=None, allow_none=True)
-    actionStatus = _Word(load_default="", allow_none=True)
+    actionStatus = Word(load_default="", allow_none=True)
     purchaseDateAndTimeUtc = fields.Raw(load_default=None, allow_none=True)
     sessionMetadata = fields.Raw(load_default=None, allow_none=True)
 
@@ -177,7 +115,7 @@ def parse_order(body: bytes) -> dict[str, Any]:
     try:
         order: dict[str, Any] = dict(_order.load(document))
     except ValidationError as error:
-        raise ValueError(_first_message(error.messages)) from None
+        raise ValueError(first_message(error.messages)) from None
 
     if not any(order[name] for name in ("orderId", "appChargePaymentId", "externalTransactionId")):
         raise ValueError("orderId is missing")
@@ -196,7 +134,7 @@ def parse_order(body: bytes) -> dict[str, Any]:
     return order
 
 
-def to_credit(order: dict[str, Any], game: Game, body: bytes, signature: str, signed_with: str) -> ledger.Credit:
+def to_credit(order: dict[str, Any], game: Game, call: Entered) -> ledger.Credit:
     """An order in the ledger's words."""
     payment, external = order["appChargePaymentId"], order["externalTransactionId"]
     if order["orderId"]:
@@ -220,9 +158,9 @@ def to_credit(order: dict[str, Any], game: Game, body: bytes, signature: str, si
         fingerprint=ledger.fingerprint(
             order["playerId"], order["gross_minor"], order["currency"], lines=order["lines"]
         ),
-        raw_body=body,
-        signature=signature,
-        signed_with=signed_with,
+        raw_body=call.body,
+        signature=call.signature,
+        signed_with=call.signed_with,
         answer_status=200,
         answer_body=json.dumps({"publisherPurchaseId": ledger.public_id(game.slug, PARTNER, external_id)}),
         environment=game.settings["appcharge.environment"],
@@ -247,7 +185,7 @@ def to_credit(order: dict[str, Any], game: Game, body: bytes, signature: str, si
 
 def record_uncompleted(tx: Any, wanted: ledger.Credit, status: str) -> None:
     """An order that failed is kept once and credits nothing; a later ``completed`` for it credits."""
-    is_new = events.record(
+    event_id = events.record(
         tx,
         game_id=wanted.game_id,
         partner=PARTNER,
@@ -261,35 +199,18 @@ def record_uncompleted(tx: Any, wanted: ledger.Credit, status: str) -> None:
         player_id=wanted.player_id,
         occurred_at=wanted.occurred_at,
     )
-    if is_new:
+    if event_id is not None:
         counters.add(tx, wanted.game_id, PARTNER, "failed")
 
 
-def answer(status: int, body: str) -> Response:
+def _answer(status: int, body: str) -> Response:
     return Response(body, status, mimetype="application/json")
-
-
-def refuse(status: int, message: str) -> Response:
-    """Appcharge's error dialect: ``publisherErrorMessage`` is shown to the studio in its dashboard."""
-    return answer(status, json.dumps({"error": message, "publisherErrorMessage": message}))
-
-
-def _refuse(status: int, message: str, reason: str, game: Game | None) -> Response:
-    note_refusal(PARTNER, "orders", game, reason, status)
-    return refuse(status, message)
-
-
-def _checked(read: Any, *arguments: Any) -> Any:
-    try:
-        return read(*arguments)
-    except ValueError as error:
-        raise ValidationError(str(error)) from None
 
 
 def _line(index: int, product: dict[str, Any]) -> tuple[str, int]:
     sku = product["sku"]
     if sku is None and product["productId"] is not None:
-        sku = _Id().deserialize(product["productId"].get("sku") or "")
+        sku = Id().deserialize(product["productId"].get("sku") or "")
     if sku is None:
         raise ValueError(f"products.{index}.sku is missing")
     if product["amount"] < 0:
@@ -344,11 +265,3 @@ def _session_metadata(value: Any) -> str | None:
         with suppress(ValueError):  # plain text is allowed too
             value = exact.parse_json(value.encode())
     return None if value in (None, "") else json.dumps(value, default=float)
-
-
-def _first_message(messages: Any, path: str = "") -> str:
-    """``products.0.amount: not a whole number`` out of marshmallow's nested messages."""
-    while isinstance(messages, dict):
-        key, messages = next(iter(messages.items()))
-        path = f"{path}.{key}" if path else str(key)
-    return f"{path}: {messages[0] if isinstance(messages, list) else messages}"

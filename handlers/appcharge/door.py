@@ -1,0 +1,166 @@
+"""The door to all of Appcharge's addresses: which game, from where, proved by what, and how a refusal is told.
+
+Every route begins with :func:`enter`. Callbacks want a signature over the raw body and the publisher token; where the
+owner has set ``appcharge.payload`` to ``aes``, the encrypted payloads of 2023 take the place of the signature. Which of
+the two it is stands in the configuration and never depends on what a call brings or lacks.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from flask import Response, request
+
+from coinslot import signing
+from coinslot.games import Game
+from coinslot.keyring import SecretValue
+from handlers import installation, is_address_allowed, note_refusal
+from handlers.appcharge import payload
+from handlers.appcharge.signature import SignatureError, verify
+
+PARTNER = "appcharge"
+
+# What a refusal at the door is told as: everywhere, and where Appcharge's documents name other words.
+REFUSALS: Mapping[str, tuple[int, str]] = {
+    "unknown_game": (404, "Not Found"),
+    "address": (403, "Forbidden"),
+    "signature": (401, "Unauthorized"),
+    "timestamp": (401, "Unauthorized"),
+    "token": (401, "Unauthorized"),
+    "project": (401, "Unauthorized"),
+    "encryption": (400, "The payload cannot be read"),
+}
+OTP_REFUSALS: Mapping[str, tuple[int, str]] = {
+    "signature": (400, "Invalid signature"),
+    "timestamp": (400, "Invalid signature"),
+}
+
+
+class RefusedError(Exception):
+    """The call is refused. ``reason`` is for the owner, ``message`` for the caller."""
+
+    def __init__(self, reason: str, status: int, message: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Entered:
+    """A call that has proved itself. ``body`` is the JSON as it was signed, or as it was encrypted."""
+
+    game: Game
+    body: bytes = field(repr=False)
+    signature: str = field(repr=False)  # as received; empty for an encrypted payload, which has none
+    signed_with: str
+
+
+def enter(game_slug: str, endpoint: str) -> Entered:
+    """The proved call. Raises :class:`RefusedError`, which is noted for the owner."""
+    game = installation().games.by_slug(game_slug)
+    if game is None or not is_configured(game):
+        raise refused(endpoint, game, "unknown_game")
+    if not is_address_allowed(game, PARTNER):
+        raise refused(endpoint, game, "address")
+    try:
+        if game.settings["appcharge.payload"] == "aes":
+            return _enter_encrypted(game)
+        return _enter_signed(game, endpoint)
+    except SignatureError as error:
+        raise refused(endpoint, game, error.reason) from None
+
+
+def refused(
+    endpoint: str, game: Game | None, reason: str, status: int | None = None, message: str | None = None
+) -> RefusedError:
+    """A refusal to be raised, noted for the owner. The words at the door are those of the table above."""
+    known = (OTP_REFUSALS if endpoint == "otp" else {}).get(reason) or REFUSALS.get(reason) or (400, "Bad Request")
+    error = RefusedError(reason, status or known[0], message or known[1])
+    # A login's body may hold a password or a code: of those calls everything else is kept.
+    note_refusal(PARTNER, endpoint, game, reason, error.status, keeps_body=endpoint != "auth")
+    return error
+
+
+def is_configured(game: Game) -> bool:
+    """Every proof must be set: a check is never skipped because its secret is missing."""
+    needed = ["appcharge.main_key", "appcharge.publisher_token"]
+    if game.settings["appcharge.payload"] == "aes":
+        needed.append("appcharge.secondary_key")
+    return all(game.keys(name) for name in needed)
+
+
+def refuse(status: int, message: str) -> Response:
+    """Appcharge's error dialect, by address: orders and logins have fields of their own beside ``error``."""
+    content: dict[str, object] = {"error": message}
+    endpoint = request.path.rpartition("/")[2]
+    if endpoint == "auth":
+        content |= {"status": "invalid", "publisherErrorMessageType": "plainText"}
+    if endpoint not in ("otp", "players", "events"):
+        content["publisherErrorMessage"] = message
+    return answer(status, content)
+
+
+def answer(status: int, content: Mapping[str, object]) -> Response:
+    return Response(json.dumps(content), status, mimetype="application/json")
+
+
+def _enter_signed(game: Game, endpoint: str) -> Entered:
+    keys = game.keys("appcharge.main_key")
+    tolerance = float(game.settings["appcharge.tolerance_seconds"])
+    if game.settings["appcharge.secondary_role"] == "backup":
+        keys += game.keys("appcharge.secondary_key")
+    if endpoint == "events":
+        # Version 2 of the events has had a secret of its own; version 1 comes to the same address with the main key.
+        # Their retries span a quarter of an hour, and nobody says that each is signed anew.
+        keys = game.keys("appcharge.events_secret") + keys
+        tolerance = float(game.settings["appcharge.events_tolerance_seconds"])
+    body = request.get_data(cache=True)
+    header = request.headers.get("signature", "")
+    signer = verify(body, header, keys, tolerance)
+
+    token = request.headers.get("x-publisher-token")
+    if token is not None or endpoint != "events" or not game.is_on("appcharge.events_without_token"):
+        _check_token(game, token or "")
+    _check_project(game)
+    installation().observations.key_used(game.id, signer.name, signer.slot)
+    return Entered(game, body, header, signer.label)
+
+
+def _enter_encrypted(game: Game) -> Entered:
+    """The token may stand in the header or inside; one inside is judged only together with the decryption.
+
+    Nothing tells a caller whether padding, JSON or the token inside was wrong: each answer but this one 400 would be a
+    padding oracle.
+    """
+    token = request.headers.get("x-publisher-token")
+    if token is not None:
+        _check_token(game, token)
+    _check_project(game)
+    body, document, key = payload.decrypt(
+        request.get_data(cache=True), game.keys("appcharge.main_key"), game.keys("appcharge.secondary_key")
+    )
+    if token is None:
+        inside = document.get("publisherToken")
+        try:
+            _check_token(game, inside if isinstance(inside, str) else "")
+        except SignatureError:
+            raise SignatureError("encryption") from None
+    installation().observations.key_used(game.id, key.name, key.slot)
+    return Entered(game, body, "", key.label)
+
+
+def _check_token(game: Game, token: str) -> None:
+    """Raises SignatureError. Every valid token is compared, so that timing does not tell which one is near."""
+    matching: list[SecretValue] = [
+        key for key in game.keys("appcharge.publisher_token") if signing.is_equal(key.value, token)
+    ]
+    if not matching:
+        raise SignatureError("token")
+    installation().observations.key_used(game.id, matching[0].name, matching[0].slot)
+
+
+def _check_project(game: Game) -> None:
+    project = request.headers.get("x-project-id")
+    if project is not None and game.settings["appcharge.project_id"] not in ("", project):
+        raise SignatureError("project")

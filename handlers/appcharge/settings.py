@@ -1,0 +1,124 @@
+"""What the owner may set for Appcharge: the keys' names and what each is for, and every switch with its default."""
+
+import re
+from collections.abc import Mapping
+
+from coinslot.games import Setting, networks, one_of, text, web_address, whole_number
+from handlers import WHEN_GAME_DOWN
+
+METHODS = ("userToken", "userPassword", "otp", "google", "apple", "facebook")
+TOKEN_KINDS = ("auto", "access_token", "id_token", "code")
+
+SECRETS: Mapping[str, str] = {
+    "appcharge.main_key": "Main Key: signs every call",
+    "appcharge.secondary_key": "Secondary Key: signs too, where appcharge.secondary_role is backup",
+    "appcharge.publisher_token": "Publisher Token: sent with every call, in both directions",
+    "appcharge.events_secret": "Secret Key beside the Events V2 address, where there is one",
+    "appcharge.checkout_public_key": "Checkout Public Key: for the game's client, with external stores only",
+    "appcharge.facebook_secret": "Facebook's app secret, for Facebook logins",
+    "appcharge.apple_secret": "Apple's client secret, or the private key (PEM) that makes it, for Apple logins",
+}
+
+
+def methods(value: str) -> str:
+    words = [word.strip() for word in value.split(",") if word.strip()]
+    unknown = [word for word in words if word not in METHODS]
+    if unknown:
+        raise ValueError(f"use some of: {', '.join(METHODS)}")
+    return ",".join(words)
+
+
+def deep_link(value: str) -> str:
+    """A link that opens the game: any scheme, with the place where the token goes."""
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", value) or not value.isprintable() or " " in value:
+        raise ValueError("use a link such as mygame://login?token={token}")
+    if value.count("{token}") != 1:
+        raise ValueError("the link must contain {token} once: where the token goes")
+    if value.lower().startswith(("javascript:", "data:")):
+        raise ValueError("use a link that opens the game")
+    return value
+
+
+SETTINGS: Mapping[str, Setting] = {
+    "appcharge.environment": Setting("everything from a sandbox is a test", one_of("live", "sandbox"), "live"),
+    "appcharge.tolerance_seconds": Setting("accepted age of a signature", whole_number(1, 86400), "300"),
+    "appcharge.secondary_role": Setting(
+        "backup: the secondary key verifies too; iv: it does not (always so with encrypted payloads)",
+        one_of("backup", "iv"),
+        "backup",
+    ),
+    "appcharge.payload": Setting(
+        "json: signed; aes: the encrypted payloads of 2023, under main key (32 characters) and secondary key (16)",
+        one_of("json", "aes"),
+        "json",
+    ),
+    "appcharge.events_tolerance_seconds": Setting(
+        "accepted age of an event's signature; retries come a quarter of an hour later",
+        whole_number(1, 86400),
+        "1800",
+    ),
+    "appcharge.events_without_token": Setting(
+        "on: an event may come without x-publisher-token; a wrong one is refused all the same",
+        one_of("on", "off"),
+        "off",
+    ),
+    "appcharge.project_id": Setting("x-project-id to insist on where a call carries one", text(64)),
+    "appcharge.dollar_fields_are_cents": Setting(
+        "on since 2025; off for accounts whose ...InDollar fields are dollars", one_of("on", "off"), "on"
+    ),
+    "appcharge.when_game_down": WHEN_GAME_DOWN,
+    "allowlist.appcharge": Setting("CIDR blocks Appcharge calls from; empty: any", networks),
+    # Logging in
+    "appcharge.logins": Setting(
+        f"login methods to allow, some of {', '.join(METHODS)}; empty: all that are configured", methods
+    ),
+    "appcharge.store_url": Setting("address of the web store, where login links lead", web_address),
+    "appcharge.deep_link": Setting("link that opens the game to log in, with {token}", deep_link),
+    "appcharge.code_digits": Setting("digits of a player's login code", one_of("4", "6"), "6"),
+    "appcharge.desktop_auto_redirect": Setting(
+        "on: a desktop is sent to the deep link; off: it shows it as a QR code", one_of("on", "off"), "off"
+    ),
+    "appcharge.redirect_seconds": Setting("life of a login the store began", whole_number(60, 3600), "600"),
+    "appcharge.link_seconds": Setting("life of a login link the game made", whole_number(60, 604800), "259200"),
+    "appcharge.social_ids": Setting(
+        "linked: a Google, Apple or Facebook account is the player the game linked it to; "
+        "subject: an account that is not linked is the player with the account's own id",
+        one_of("linked", "subject"),
+        "linked",
+    ),
+    "appcharge.google_client_id": Setting("our client ids at Google, separated by commas", text(2048)),
+    "appcharge.google_token": Setting(
+        "what the store sends for Google", one_of("auto", "access_token", "id_token"), "auto"
+    ),
+    "appcharge.google_url": Setting(
+        "where Google tells about access tokens", web_address, "https://oauth2.googleapis.com/tokeninfo"
+    ),
+    "appcharge.google_keys_url": Setting(
+        "Google's published keys", web_address, "https://www.googleapis.com/oauth2/v3/certs"
+    ),
+    "appcharge.facebook_app_id": Setting("our app id at Facebook", text(64)),
+    "appcharge.facebook_token": Setting("what the store sends for Facebook", one_of(*TOKEN_KINDS), "auto"),
+    "appcharge.facebook_url": Setting("Facebook's Graph API", web_address, "https://graph.facebook.com"),
+    "appcharge.facebook_keys_url": Setting(
+        "Facebook's published keys", web_address, "https://www.facebook.com/.well-known/oauth/openid/jwks/"
+    ),
+    "appcharge.apple_client_id": Setting("our client ids at Apple, separated by commas", text(2048)),
+    "appcharge.apple_team_id": Setting("our team id at Apple, to make the client secret with", text(64)),
+    "appcharge.apple_key_id": Setting("id of the private key at Apple, to make the client secret with", text(64)),
+    "appcharge.apple_token": Setting("what the store sends for Apple", one_of("auto", "id_token", "code"), "auto"),
+    "appcharge.apple_url": Setting("Apple's token server and published keys", web_address, "https://appleid.apple.com"),
+    "appcharge.login_redirect_uri": Setting("redirect_uri to name when a code is exchanged; empty: none", web_address),
+    # The store's view of a player
+    "appcharge.players_version": Setting("version of Personalize the store speaks", one_of("1", "2"), "2"),
+    "appcharge.refresh": Setting(
+        "on: when the game changes a player's profile, an open store is told to load it", one_of("on", "off"), "off"
+    ),
+    "appcharge.refresh_seconds": Setting(
+        "how long changes of profiles are gathered before the store is told", whole_number(1, 3600), "5"
+    ),
+    # Calling Appcharge
+    "appcharge.base_url": Setting(
+        "Appcharge's API; empty: api.appcharge.com, or its sandbox by appcharge.environment", web_address
+    ),
+    "appcharge.sign_calls": Setting("on: our calls carry a signature with the main key", one_of("on", "off"), "off"),
+}
