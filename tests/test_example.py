@@ -272,7 +272,7 @@ class TestProof:
         [
             {"webhook-id": "msg_2"},
             {"webhook-id": None},
-            {"webhook-timestamp": str(int(time.time()) + 1)},
+            pytest.param({"webhook-timestamp": str(int(time.time()) + 1)}, id="another time"),
             {"webhook-timestamp": None},
             {"webhook-timestamp": ""},
             {"webhook-timestamp": "soon"},
