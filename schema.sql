@@ -246,7 +246,8 @@ CREATE TABLE events (
     external_id  TEXT,                         -- transaction it speaks of; NULL when it speaks of none
     player_id    TEXT,                         -- likewise
     data         TEXT NOT NULL,                -- JSON in our words
-    raw_body     BLOB,                         -- NULL once the player is forgotten
+    raw_body     BLOB,                         -- NULL for a login, which may hold a password, and once the player is
+                                               -- forgotten
     environment  TEXT NOT NULL CHECK (environment IN ('live', 'sandbox')),
     is_test      INTEGER NOT NULL CHECK (is_test IN (0, 1)),
     occurred_at  TEXT,
@@ -270,7 +271,7 @@ CREATE TABLE refunds (
                      'reversed', 'restored',   -- grant_id is the grant that did it
                      'ignored',                -- by the refund policy
                      'repeated',               -- there was nothing left to do
-                     'ambiguous',              -- it names several purchases; a person decides
+                     'ambiguous',              -- it names several purchases, or none; a person decides
                      'test')),                 -- a test's refund of a live purchase
     transaction_id  INTEGER REFERENCES transactions (id),         -- NULL while it waits, or when ambiguous
     grant_id        INTEGER REFERENCES grants (id),
@@ -307,6 +308,100 @@ CREATE TABLE conflicts (
     first_at        TEXT NOT NULL,
     last_at         TEXT NOT NULL,
     UNIQUE (transaction_id, external_id, fingerprint)
+) STRICT;
+
+
+-- Creators and payments (PlayCamp) ---------------------------------------------------------------------------------
+
+-- Who supports whom now, per player and campaign, as the newest event says.
+CREATE TABLE boosts (
+    game_id      INTEGER NOT NULL REFERENCES games (id),
+    player_id    TEXT NOT NULL,
+    campaign_id  TEXT NOT NULL,                -- empty when the event named none
+    is_test      INTEGER NOT NULL CHECK (is_test IN (0, 1)),
+    creator_key  TEXT,                         -- NULL: ended
+    changed_at   TEXT NOT NULL,                -- the event's own time; an older event changes nothing
+    PRIMARY KEY (game_id, player_id, campaign_id, is_test)
+) STRICT, WITHOUT ROWID;
+
+-- An event on its way into the game's own format: converted after it was acknowledged, then owed to the destinations
+-- that want that format. What cannot be converted yet is parked with its reason, and later ones of that player wait.
+CREATE TABLE conversions (
+    id           INTEGER PRIMARY KEY,
+    game_id      INTEGER NOT NULL REFERENCES games (id),
+    event_id     INTEGER NOT NULL UNIQUE REFERENCES events (id),
+    player_id    TEXT NOT NULL,
+    batch        TEXT NOT NULL,                -- events of one batch and player that go out in one body share it
+    state        TEXT NOT NULL CHECK (state IN ('waiting', 'parked', 'converted')),
+    reason       TEXT,                         -- why it is parked
+    body         BLOB,                         -- once converted; on the first event of its batch only
+    created_at   TEXT NOT NULL,
+    updated_at   TEXT NOT NULL
+) STRICT;
+CREATE INDEX conversions_open ON conversions (game_id, id) WHERE state <> 'converted';
+
+-- Signed entries that were used, where the game wants each to be good for one opening.
+CREATE TABLE used_entries (
+    game_id     INTEGER NOT NULL REFERENCES games (id),
+    hash        TEXT NOT NULL,
+    expires_at  TEXT NOT NULL,
+    PRIMARY KEY (game_id, hash)
+) STRICT, WITHOUT ROWID;
+
+-- In-game payments on their way to PlayCamp, once per transaction id, however often and from where they are reported.
+CREATE TABLE payments (
+    id                 INTEGER PRIMARY KEY,
+    game_id            INTEGER NOT NULL REFERENCES games (id),
+    transaction_id     TEXT NOT NULL,
+    source             TEXT NOT NULL CHECK (source IN ('poll', 'push', 'appcharge')),
+    player_id          TEXT,                   -- this and the next eight are NULL in a parked row that lacks them
+    product_id         TEXT,
+    product_name       TEXT,
+    amount             TEXT,                   -- exact decimal text in major units
+    currency           TEXT,
+    market             TEXT,
+    platform           TEXT,
+    distribution_type  TEXT,
+    purchased_at       TEXT,
+    row                TEXT NOT NULL,          -- JSON: what was reported, converted by the game's expression
+    fingerprint        TEXT NOT NULL,          -- tells a repeat (same) from a conflict (other content)
+    is_test            INTEGER NOT NULL CHECK (is_test IN (0, 1)),
+    refunded_at        TEXT,                   -- NULL: it stands
+    state              TEXT NOT NULL CHECK (state IN
+                       ('parked',              -- cannot be sent as it is; reason says why
+                        'waiting',             -- to be registered
+                        'registered',
+                        'quarantined',         -- refused too often; a person decides
+                        'kept')),              -- not to be registered, only to be asked for
+    reason             TEXT,
+    tries              INTEGER NOT NULL DEFAULT 0,
+    next_try_at        TEXT,                   -- NULL unless waiting
+    registered_at      TEXT,
+    refund_state       TEXT CHECK (refund_state IN ('waiting', 'done', 'quarantined')),  -- NULL: no refund
+    refund_tries       INTEGER NOT NULL DEFAULT 0,
+    refund_next_at     TEXT,                   -- NULL unless the refund waits
+    created_at         TEXT NOT NULL,
+    updated_at         TEXT NOT NULL,
+    UNIQUE (game_id, transaction_id),
+    CHECK ((state = 'waiting') = (next_try_at IS NOT NULL)),
+    CHECK (coalesce(refund_state = 'waiting', 0) = (refund_next_at IS NOT NULL))
+) STRICT;
+CREATE INDEX payments_due ON payments (game_id, next_try_at) WHERE state = 'waiting';
+CREATE INDEX payments_refunds_due ON payments (game_id, refund_next_at) WHERE refund_state = 'waiting';
+CREATE INDEX payments_by_time ON payments (game_id, purchased_at, id);       -- the payment query API, months
+CREATE INDEX payments_by_player ON payments (game_id, player_id, id);
+CREATE INDEX payments_by_state ON payments (game_id, state, id);             -- lists
+
+-- A known payment reported again with other content: the first one stands, a person judges.
+CREATE TABLE payment_conflicts (
+    id           INTEGER PRIMARY KEY,
+    payment_id   INTEGER NOT NULL REFERENCES payments (id),
+    fingerprint  TEXT NOT NULL,
+    row          TEXT NOT NULL,
+    seen         INTEGER NOT NULL,
+    first_at     TEXT NOT NULL,
+    last_at      TEXT NOT NULL,
+    UNIQUE (payment_id, fingerprint)
 ) STRICT;
 
 
@@ -402,6 +497,7 @@ CREATE TABLE schedules (
     failures      INTEGER NOT NULL DEFAULT 0,  -- in a row
     last_error    TEXT,                        -- NULL after a success
     last_ran_at   TEXT,
+    cursor        TEXT,                        -- how far the job has come, in its own words; NULL: not begun
     PRIMARY KEY (game_id, name),
     CHECK ((leased_until IS NULL) = (lease_owner IS NULL))
 ) STRICT;
@@ -452,7 +548,8 @@ CREATE INDEX audit_by_game ON audit (game_id, id);
 CREATE TABLE counters (
     game_id  INTEGER NOT NULL REFERENCES games (id),
     partner  TEXT NOT NULL,
-    name     TEXT NOT NULL,                    -- credited, duplicate, conflict, failed, refused.<reason>
+    name     TEXT NOT NULL,                    -- credited, duplicate, conflict, failed, called.<address>,
+                                               -- refused.<reason>
     day      TEXT NOT NULL,                    -- UTC date
     value    INTEGER NOT NULL,
     PRIMARY KEY (game_id, partner, name, day)

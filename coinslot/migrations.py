@@ -100,5 +100,101 @@ _VERSION_2 = (
     "ALTER TABLE entries ADD COLUMN policy TEXT CHECK (policy IN ('revoke', 'revoke_negative', 'flag'))",
 )
 
+
+def _to_version_3(tx: sqlite3.Connection) -> None:
+    """Creators, conversions into a game's own format, payments."""
+    for statement in _VERSION_3:
+        tx.execute(statement)
+
+
+_VERSION_3 = (
+    """
+    CREATE TABLE boosts (
+        game_id      INTEGER NOT NULL REFERENCES games (id),
+        player_id    TEXT NOT NULL,
+        campaign_id  TEXT NOT NULL,
+        is_test      INTEGER NOT NULL CHECK (is_test IN (0, 1)),
+        creator_key  TEXT,
+        changed_at   TEXT NOT NULL,
+        PRIMARY KEY (game_id, player_id, campaign_id, is_test)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE conversions (
+        id           INTEGER PRIMARY KEY,
+        game_id      INTEGER NOT NULL REFERENCES games (id),
+        event_id     INTEGER NOT NULL UNIQUE REFERENCES events (id),
+        player_id    TEXT NOT NULL,
+        batch        TEXT NOT NULL,
+        state        TEXT NOT NULL CHECK (state IN ('waiting', 'parked', 'converted')),
+        reason       TEXT,
+        body         BLOB,
+        created_at   TEXT NOT NULL,
+        updated_at   TEXT NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX conversions_open ON conversions (game_id, id) WHERE state <> 'converted'",
+    """
+    CREATE TABLE used_entries (
+        game_id     INTEGER NOT NULL REFERENCES games (id),
+        hash        TEXT NOT NULL,
+        expires_at  TEXT NOT NULL,
+        PRIMARY KEY (game_id, hash)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE payments (
+        id                 INTEGER PRIMARY KEY,
+        game_id            INTEGER NOT NULL REFERENCES games (id),
+        transaction_id     TEXT NOT NULL,
+        source             TEXT NOT NULL CHECK (source IN ('poll', 'push', 'appcharge')),
+        player_id          TEXT,
+        product_id         TEXT,
+        product_name       TEXT,
+        amount             TEXT,
+        currency           TEXT,
+        market             TEXT,
+        platform           TEXT,
+        distribution_type  TEXT,
+        purchased_at       TEXT,
+        row                TEXT NOT NULL,
+        fingerprint        TEXT NOT NULL,
+        is_test            INTEGER NOT NULL CHECK (is_test IN (0, 1)),
+        refunded_at        TEXT,
+        state              TEXT NOT NULL CHECK (state IN ('parked', 'waiting', 'registered', 'quarantined', 'kept')),
+        reason             TEXT,
+        tries              INTEGER NOT NULL DEFAULT 0,
+        next_try_at        TEXT,
+        registered_at      TEXT,
+        refund_state       TEXT CHECK (refund_state IN ('waiting', 'done', 'quarantined')),
+        refund_tries       INTEGER NOT NULL DEFAULT 0,
+        refund_next_at     TEXT,
+        created_at         TEXT NOT NULL,
+        updated_at         TEXT NOT NULL,
+        UNIQUE (game_id, transaction_id),
+        CHECK ((state = 'waiting') = (next_try_at IS NOT NULL)),
+        CHECK (coalesce(refund_state = 'waiting', 0) = (refund_next_at IS NOT NULL))
+    ) STRICT
+    """,
+    "CREATE INDEX payments_due ON payments (game_id, next_try_at) WHERE state = 'waiting'",
+    "CREATE INDEX payments_refunds_due ON payments (game_id, refund_next_at) WHERE refund_state = 'waiting'",
+    "CREATE INDEX payments_by_time ON payments (game_id, purchased_at, id)",
+    "CREATE INDEX payments_by_player ON payments (game_id, player_id, id)",
+    "CREATE INDEX payments_by_state ON payments (game_id, state, id)",
+    """
+    CREATE TABLE payment_conflicts (
+        id           INTEGER PRIMARY KEY,
+        payment_id   INTEGER NOT NULL REFERENCES payments (id),
+        fingerprint  TEXT NOT NULL,
+        row          TEXT NOT NULL,
+        seen         INTEGER NOT NULL,
+        first_at     TEXT NOT NULL,
+        last_at      TEXT NOT NULL,
+        UNIQUE (payment_id, fingerprint)
+    ) STRICT
+    """,
+    "ALTER TABLE schedules ADD COLUMN cursor TEXT",
+)
+
 # Version -> the step that brings a file there from the version before.
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {2: _to_version_2}
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {2: _to_version_2, 3: _to_version_3}
