@@ -16,7 +16,7 @@ def record(
     type: str,
     dedupe_key: str,
     data: Mapping[str, object],
-    raw_body: bytes,
+    raw_body: bytes | None,
     environment: str,
     is_test: bool,
     external_id: str | None = None,

@@ -6,6 +6,7 @@ exponent takes seconds, and a number of 5,000 digits raises before we see it.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
@@ -35,6 +36,24 @@ def parse_json(raw: bytes, parse_float: Callable[[str], Any] | None = None, allo
     if "\\u" in text and not allow_half_pairs:
         _refuse_half_surrogates(document)
     return document
+
+
+def finite(text: str) -> float:
+    """For :func:`parse_json`, where floats are good enough. Raises ValueError for what no float can hold."""
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("out of range")
+    return number
+
+
+def is_deeper(document: Any, levels: int) -> bool:
+    """Whether objects and lists stand in each other more than ``levels`` deep."""
+    level = [document] if isinstance(document, dict | list) else []
+    while level and levels:
+        insides = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [value for inside in insides for value in inside if isinstance(value, dict | list)]
+        levels -= 1
+    return bool(level)
 
 
 def whole(value: object, digits: int) -> int:

@@ -11,12 +11,15 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from coinslot import audit, clock, keyring, revision
 from coinslot.db import Database
 from coinslot.keyring import SecretValue
 from coinslot.vault import Vault
+
+T = TypeVar("T")
 
 LONGEST_KEY = 320  # of a setting in a family: an id has up to 255 characters
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -197,8 +200,8 @@ def set_setting(
     return stored
 
 
-def declared(catalogue: Mapping[str, Setting], key: str) -> Setting | None:
-    """The setting that a key is, by itself or as one of a family; None when there is none."""
+def declared(catalogue: Mapping[str, T], key: str) -> T | None:
+    """What a catalogue says of a key, by itself or as one of a family; None when it knows no such key."""
     if key in catalogue:
         return None if key.endswith(".*") else catalogue[key]
     if not key.isprintable() or len(key) > LONGEST_KEY or key != key.strip():
@@ -293,4 +296,4 @@ COMMON_SETTINGS: dict[str, Setting] = {
     "refunds.refund.*": Setting("policy for one item (its sku in place of *) when money is refunded", _policy),
     "refunds.chargeback.*": Setting("policy for one item (its sku in place of *) when a dispute is lost", _policy),
 }
-COMMON_SECRETS: dict[str, str] = {"game.lookup_key": "bearer token we send to players.lookup_url"}
+COMMON_SECRETS: dict[str, str] = {"game.lookup_key": "bearer token we send to players.lookup_url and players.login_url"}

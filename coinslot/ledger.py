@@ -2,26 +2,20 @@
 
 ``UNIQUE (game_id, partner, external_id)`` decides who is first; everyone after that is a duplicate, and hears the first
 answer again, or a conflict, and is credited nothing. Transactions, grants and entries are only ever added. A credit's
-rows, its feed id and the deliveries it causes are one write: all of them are on the disk, or none.
+rows, its feed id and the deliveries it causes are one write: all of them are on the disk, or none. A refund that came
+before its purchase is applied in that write too.
 """
 
-import hashlib
 import json
 import sqlite3
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
-from coinslot import clock, counters, outbox, registry
+from coinslot import chain, clock, counters, grants, outbox, refunds, registry
+from coinslot.chain import public_id as public_id  # said here by whoever answers a partner
 from coinslot.exact import QUANTITY_DIGITS
-
-# UUIDv5 namespace (RFC 9562, section 5.5) of every transaction id Coinslot gives out. Never to be changed: the ids
-# of old orders must come out the same on a machine that has only a backup.
-NAMESPACE = uuid.UUID("0c5d1a2e-6f0b-4f3c-9a51-c01500000001")
-
-NO_HASH = "0" * 64
 
 
 class LedgerError(Exception):
@@ -137,15 +131,9 @@ class Credited:
     is_new: bool
 
 
-@lru_cache(maxsize=256)  # asked for by the answer and again by the row
-def public_id(game_slug: str, partner: str, external_id: str) -> str:
-    """The id under which game and partner know a transaction: the same for the same order, for ever."""
-    return str(uuid.uuid5(NAMESPACE, json.dumps([game_slug, partner, external_id], ensure_ascii=True)))
-
-
 def fingerprint(*parts: object, lines: Iterable[tuple[str, int]]) -> str:
     """What tells a retry from a conflict: some facts and the multiset of (sku, amount), in any order."""
-    return _digest([*parts, sorted((sku, str(amount)) for sku, amount in lines)])
+    return chain.digest([*parts, sorted((sku, str(amount)) for sku, amount in lines)])
 
 
 def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
@@ -160,13 +148,13 @@ def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
     if standing["may_be_known"]:
         known = _stored_under_other_id(tx, wanted)
         if known is not None:
-            return _repeat(tx, wanted, known)
+            return _repeat(tx, wanted, known, standing)
 
-    transaction_id = _insert_transaction(tx, wanted, lines, standing["previous_hash"] or NO_HASH)
+    transaction_id = _insert_transaction(tx, wanted, lines, standing["previous_hash"] or chain.NO_HASH)
     if transaction_id is None:
         known = _by_external_id(tx, wanted)
         assert known is not None, "the unique key was taken, so there is a row"
-        return _repeat(tx, wanted, known)
+        return _repeat(tx, wanted, known, standing)
     _insert_keys(tx, wanted, wanted.keys, transaction_id)
 
     if not standing["has_player"] and wanted.player_id != registry.RESERVED_ID:
@@ -182,10 +170,21 @@ def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
         raise EmptyCreditError("there is nothing to credit")
 
     grant_id = standing["last_grant_id"] + 1
-    _insert_grant(tx, wanted, grant_id, transaction_id, lines)
+    grants.insert(
+        tx,
+        grant_id,
+        game_id=wanted.game_id,
+        transaction_id=transaction_id,
+        kind=wanted.kind,
+        player_id=wanted.player_id,
+        lines=lines,
+        is_test=wanted.is_test,
+    )
     if standing["has_destinations"]:
         outbox.enqueue(tx, wanted.game_id, "grant.created", grant_id=grant_id, player_id=wanted.player_id)
     counters.add(tx, wanted.game_id, wanted.partner, "credited.test" if wanted.is_test else "credited")
+    if standing["has_waiting_refunds"]:
+        refunds.settle(tx, wanted.game_id, wanted.game_slug, wanted.partner, _named(wanted))
     return Credited(wanted.public_id, wanted.answer_status, wanted.answer_body, is_new=True)
 
 
@@ -217,93 +216,31 @@ def record_conflict(tx: sqlite3.Connection, refused: Credit, transaction_id: int
     counters.add(tx, refused.game_id, refused.partner, "conflict")
 
 
-def feed(connection: sqlite3.Connection, game_id: int, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
-    """Grants with an id above ``after``, in order, as the game reads them; and whether there are more."""
-    rows = connection.execute(
-        """SELECT g.id, g.kind, g.player_id, g.reverses, g.policy, g.is_test, g.created_at,
-                  t.public_id, t.partner, t.reference
-           FROM grants g JOIN transactions t ON t.id = g.transaction_id
-           WHERE g.game_id = :game_id AND g.id > :after ORDER BY g.id LIMIT :limit""",
-        {"game_id": game_id, "after": after, "limit": limit + 1},
-    ).fetchall()
-    page = rows[:limit]
-    lines: dict[int, list[sqlite3.Row]] = {row["id"]: [] for row in page}
-    if page:
-        entries = connection.execute(
-            """SELECT e.grant_id, e.sku, e.quantity FROM entries e JOIN grants g ON g.id = e.grant_id
-               WHERE g.game_id = :game_id AND g.id > :after AND g.id <= :last ORDER BY e.grant_id, e.sku""",
-            {"game_id": game_id, "after": after, "last": page[-1]["id"]},
-        )
-        for entry in entries:
-            lines[entry["grant_id"]].append(entry)
-    return [_as_read(row, lines[row["id"]]) for row in page], len(rows) > limit
-
-
-def grant(connection: sqlite3.Connection, grant_id: int) -> dict[str, Any]:
-    """One grant as the game reads it in the feed."""
-    row = connection.execute(
-        """SELECT g.id, g.kind, g.player_id, g.reverses, g.policy, g.is_test, g.created_at,
-                  t.public_id, t.partner, t.reference
-           FROM grants g JOIN transactions t ON t.id = g.transaction_id WHERE g.id = :id""",
-        {"id": grant_id},
-    ).fetchone()
-    entries = connection.execute(
-        "SELECT sku, quantity FROM entries WHERE grant_id = :id ORDER BY sku", {"id": grant_id}
-    )
-    return _as_read(row, entries)
-
-
-def granted(connection: sqlite3.Connection, game_id: int, player_id: str) -> dict[str, int]:
-    """The sum of a player's entries per item. Test traffic does not count."""
-    sums: dict[str, int] = {}
-    # By way of the transactions, whose index by player there has to be anyway: one more index over every entry would
-    # cost each credit another page to write.
-    rows = connection.execute(
-        """SELECT e.sku, e.quantity FROM transactions t
-           JOIN grants g ON g.transaction_id = t.id JOIN entries e ON e.grant_id = g.id
-           WHERE t.game_id = :game_id AND t.player_id = :player_id AND g.is_test = 0""",
-        {"game_id": game_id, "player_id": player_id},
-    )
-    for row in rows:
-        sums[row["sku"]] = sums.get(row["sku"], 0) + int(row["quantity"])
-    return sums
-
-
 def verify(connection: sqlite3.Connection, newest: int | None = None) -> Iterator[str]:
     """Check the hash chain, whole or over the ``newest`` rows; yields one sentence per thing that is wrong."""
     first_id = 0
     if newest is not None:
         (last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM transactions").fetchone()
         first_id = last_id - newest
-    previous_hash: str | None = NO_HASH if first_id <= 0 else None
+    previous_hash: str | None = chain.NO_HASH if first_id <= 0 else None
     rows = connection.execute("SELECT * FROM transactions WHERE id > :first ORDER BY id", {"first": first_id})
     for row in rows:
+        made: dict[str, int] = {}
+        reversed_lines: dict[str, int] = {}
         lines = connection.execute(
-            """SELECT e.sku, e.quantity FROM grants g JOIN entries e ON e.grant_id = g.id
-               WHERE g.transaction_id = :id AND g.kind = :kind""",
+            """SELECT g.kind, e.sku, e.quantity FROM grants g JOIN entries e ON e.grant_id = g.id
+               WHERE g.transaction_id = :id AND g.kind IN (:kind, 'reversal')""",
             {"id": row["id"], "kind": row["kind"]},
-        ).fetchall()
+        )
+        for line in lines:
+            (made if line["kind"] == row["kind"] else reversed_lines)[line["sku"]] = int(line["quantity"])
         if previous_hash is not None and row["previous_hash"] != previous_hash:
             yield f"transaction {row['public_id']} does not follow the row before it"
-        if row["row_hash"] != _row_hash(row, [(line["sku"], int(line["quantity"])) for line in lines]):
+        if row["row_hash"] != chain.row_hash(row, made.items()):
             yield f"transaction {row['public_id']} or its grant was changed"
+        if any(made.get(sku) != -quantity for sku, quantity in reversed_lines.items()):
+            yield f"transaction {row['public_id']} has a reversal that does not undo its grant"
         previous_hash = row["row_hash"]
-
-
-def _as_read(row: sqlite3.Row, entries: Iterable[sqlite3.Row]) -> dict[str, Any]:
-    return {
-        "id": row["id"],
-        "transaction_id": row["public_id"],
-        "partner": row["partner"],
-        "external_id": row["reference"],
-        "kind": row["kind"],
-        "player_id": row["player_id"],
-        "items": [{"sku": entry["sku"], "quantity": int(entry["quantity"])} for entry in entries],
-        "reverses": row["reverses"],
-        "policy": row["policy"],
-        "is_test": bool(row["is_test"]),
-        "created_at": row["created_at"],
-    }
 
 
 def _standing(tx: sqlite3.Connection, wanted: Credit) -> sqlite3.Row:
@@ -316,6 +253,8 @@ def _standing(tx: sqlite3.Connection, wanted: Credit) -> sqlite3.Row:
                (SELECT last_id FROM sequences WHERE name = 'grants') AS last_grant_id,
                EXISTS (SELECT 1 FROM players WHERE game_id = :game_id AND player_id = :player_id) AS has_player,
                EXISTS (SELECT 1 FROM destinations WHERE game_id = :game_id AND state <> 'removed') AS has_destinations,
+               EXISTS (SELECT 1 FROM refunds
+                       WHERE game_id = :game_id AND partner = :partner AND outcome = 'waiting') AS has_waiting_refunds,
                EXISTS (SELECT 1 FROM transaction_keys
                        WHERE game_id = :game_id AND partner = :partner AND kind = 'alias' AND value = :external_id)
                OR EXISTS (SELECT 1 FROM transaction_keys
@@ -352,7 +291,7 @@ def _stored_under_other_id(connection: sqlite3.Connection, wanted: Credit) -> sq
     return next((row for row in claims if row is not None), None)
 
 
-def _repeat(tx: sqlite3.Connection, wanted: Credit, known: sqlite3.Row) -> Credited:
+def _repeat(tx: sqlite3.Connection, wanted: Credit, known: sqlite3.Row, standing: sqlite3.Row) -> Credited:
     if known["fingerprint"] != wanted.fingerprint:
         raise ConflictError(known["id"])
     # Whatever ids this report brought lead here from now on.
@@ -361,7 +300,15 @@ def _repeat(tx: sqlite3.Connection, wanted: Credit, known: sqlite3.Row) -> Credi
         keys.append(("alias", wanted.external_id))
     _insert_keys(tx, wanted, keys, known["id"])
     counters.add(tx, wanted.game_id, wanted.partner, "duplicate")
+    if standing["has_waiting_refunds"]:
+        refunds.settle(tx, wanted.game_id, wanted.game_slug, wanted.partner, _named(wanted))
     return Credited(known["public_id"], known["answer_status"], known["answer_body"], is_new=False)
+
+
+def _named(wanted: Credit) -> list[tuple[str, str]]:
+    """What a refund may name the purchase by that this is a report of, in the words of ``refunds``."""
+    own = [] if wanted.is_fallback else [("reference", wanted.external_id)]
+    return [*own, *(key for key in wanted.keys if key[0] != "signature"), *wanted.known_by]
 
 
 def _by_external_id(connection: sqlite3.Connection, wanted: Credit) -> sqlite3.Row | None:
@@ -426,7 +373,6 @@ def _insert_transaction(
         "session_metadata": wanted.session_metadata,
         "fingerprint": wanted.fingerprint,
         "raw_body": wanted.raw_body,
-        "body_sha256": hashlib.sha256(wanted.raw_body).hexdigest(),
         "signature": wanted.signature,
         "signed_with": wanted.signed_with,
         "answer_status": wanted.answer_status,
@@ -434,25 +380,8 @@ def _insert_transaction(
         "environment": wanted.environment,
         "is_test": int(wanted.is_test),
         "occurred_at": wanted.occurred_at,
-        "received_at": clock.stamp(),
-        "previous_hash": previous_hash,
     }
-    row["row_hash"] = _row_hash(row, lines)
-    inserted = tx.execute(
-        """INSERT INTO transactions
-               (public_id, game_id, partner, external_id, reference, kind, player_id, currency, gross_minor,
-                subtotal_minor, tax_minor, usd_gross, usd_tax, usd_fee, usd_net, usd_unit, figures, session_metadata,
-                fingerprint, raw_body, body_sha256, signature, signed_with, answer_status, answer_body,
-                environment, is_test, occurred_at, received_at, previous_hash, row_hash)
-           VALUES
-               (:public_id, :game_id, :partner, :external_id, :reference, :kind, :player_id, :currency, :gross_minor,
-                :subtotal_minor, :tax_minor, :usd_gross, :usd_tax, :usd_fee, :usd_net, :usd_unit, :figures,
-                :session_metadata, :fingerprint, :raw_body, :body_sha256, :signature, :signed_with, :answer_status,
-                :answer_body, :environment, :is_test, :occurred_at, :received_at, :previous_hash, :row_hash)
-           ON CONFLICT (game_id, partner, external_id) DO NOTHING RETURNING id""",
-        row,
-    ).fetchone()
-    return None if inserted is None else int(inserted["id"])
+    return chain.insert(tx, row, lines, previous_hash)
 
 
 def _insert_keys(tx: sqlite3.Connection, wanted: Credit, keys: Iterable[tuple[str, str]], transaction_id: int) -> None:
@@ -476,29 +405,6 @@ def _insert_keys(tx: sqlite3.Connection, wanted: Credit, keys: Iterable[tuple[st
     )
 
 
-def _insert_grant(
-    tx: sqlite3.Connection, wanted: Credit, grant_id: int, transaction_id: int, lines: list[tuple[str, int]]
-) -> None:
-    tx.execute("UPDATE sequences SET last_id = :id WHERE name = 'grants'", {"id": grant_id})
-    tx.execute(
-        """INSERT INTO grants (id, game_id, transaction_id, kind, player_id, is_test, created_at)
-           VALUES (:id, :game_id, :transaction_id, :kind, :player_id, :is_test, :now)""",
-        {
-            "id": grant_id,
-            "game_id": wanted.game_id,
-            "transaction_id": transaction_id,
-            "kind": wanted.kind,
-            "player_id": wanted.player_id,
-            "is_test": int(wanted.is_test),
-            "now": clock.stamp(),
-        },
-    )
-    tx.executemany(
-        "INSERT INTO entries (grant_id, sku, quantity) VALUES (:grant_id, :sku, :quantity)",
-        [{"grant_id": grant_id, "sku": sku, "quantity": str(quantity)} for sku, quantity in lines],
-    )
-
-
 def _merged(lines: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
     """One line per item, so that a game may read them into a mapping. Raises QuantityError above 40 digits."""
     sums: dict[str, int] = {}
@@ -507,19 +413,3 @@ def _merged(lines: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
     if any(abs(quantity) >= 10**QUANTITY_DIGITS for quantity in sums.values()):
         raise QuantityError(f"a quantity has more than {QUANTITY_DIGITS} digits")
     return list(sums.items())
-
-
-# The columns the chain covers: everything but what forgetting a player empties.
-_CHAINED = (
-    "previous_hash public_id game_id partner external_id reference kind player_id currency gross_minor subtotal_minor "
-    "tax_minor usd_gross usd_tax usd_fee usd_net usd_unit figures fingerprint body_sha256 signed_with "
-    "answer_status answer_body environment is_test occurred_at received_at"
-).split()
-
-
-def _row_hash(row: Mapping[str, Any] | sqlite3.Row, lines: Iterable[tuple[str, int]]) -> str:
-    return _digest([*(row[column] for column in _CHAINED), sorted((sku, str(quantity)) for sku, quantity in lines)])
-
-
-def _digest(parts: list[object]) -> str:
-    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()

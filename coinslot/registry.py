@@ -56,6 +56,24 @@ def player_by_identity(connection: sqlite3.Connection, game_id: int, provider: s
     return None if row is None else str(row["player_id"])
 
 
+def player_by_login_name(connection: sqlite3.Connection, game_id: int, login_name: str) -> sqlite3.Row | None:
+    """``player_id`` and ``password_hash``; the latter is None for a player without a password here."""
+    row: sqlite3.Row | None = connection.execute(
+        "SELECT player_id, password_hash FROM players WHERE game_id = :game_id AND login_name = :login_name",
+        {"game_id": game_id, "login_name": login_name},
+    ).fetchone()
+    return row
+
+
+def profile(connection: sqlite3.Connection, game_id: int, player_id: str) -> sqlite3.Row | None:
+    """What a store is shown of a player: ``name``, ``profile_image`` and ``profile``, which is JSON text."""
+    row: sqlite3.Row | None = connection.execute(
+        "SELECT name, profile_image, profile FROM players WHERE game_id = :game_id AND player_id = :player_id",
+        {"game_id": game_id, "player_id": player_id},
+    ).fetchone()
+    return row
+
+
 def player(connection: sqlite3.Connection, game_id: int, player_id: str) -> dict[str, Any] | None:
     """A registry entry: the columns, ``profile`` as a dict and ``identities`` as provider -> subject."""
     key = {"game_id": game_id, "player_id": player_id}
@@ -117,11 +135,24 @@ def register_player(tx: sqlite3.Connection, game_id: int, player_id: str, name: 
     )
 
 
+def link_identity(tx: sqlite3.Connection, game_id: int, player_id: str, provider: str, subject: str) -> None:
+    """Know a registered player by one more id. Raises :class:`RegistryError` when id or player are linked otherwise."""
+    is_linked = tx.execute(
+        """INSERT INTO identities (game_id, provider, subject, player_id)
+           VALUES (:game_id, :provider, :subject, :player_id)
+           ON CONFLICT (game_id, provider, subject) DO NOTHING
+           ON CONFLICT (game_id, player_id, provider) DO NOTHING RETURNING 1""",
+        {"game_id": game_id, "provider": provider, "subject": subject, "player_id": player_id},
+    ).fetchone()
+    if is_linked is None and player_by_identity(tx, game_id, provider, subject) != player_id:
+        raise RegistryError(f"the {provider} identity belongs to another player, or the player has another one")
+
+
 def forget_player(tx: sqlite3.Connection, game_id: int, player_id: str) -> bool:
     """Delete the person and keep the sums; returns whether there was anything to forget.
 
-    Gone afterwards: the registry entry, the identities, and every kept body and signature of the player's
-    transactions, conflicts and events, since those hold addresses. Left: ids, quantities and money.
+    Gone afterwards: the registry entry, the identities, logins under way, and every kept body and signature of the
+    player's transactions, conflicts and events, since those hold addresses. Left: ids, quantities and money.
     """
     key = {"game_id": game_id, "player_id": player_id}
     found = tx.execute("DELETE FROM players WHERE game_id = :game_id AND player_id = :player_id", key).rowcount
@@ -135,6 +166,13 @@ def forget_player(tx: sqlite3.Connection, game_id: int, player_id: str) -> bool:
            WHERE game_id = :game_id AND player_id = :player_id AND raw_body IS NOT NULL""",
         """UPDATE events SET raw_body = NULL
            WHERE game_id = :game_id AND player_id = :player_id AND raw_body IS NOT NULL""",
+        # An event about the player's order need not have named the player.
+        """UPDATE events SET raw_body = NULL
+           WHERE raw_body IS NOT NULL AND id IN (
+               SELECT r.event_id FROM transactions t JOIN refunds r ON r.transaction_id = t.id
+               WHERE t.game_id = :game_id AND t.player_id = :player_id)""",
+        "DELETE FROM logins WHERE game_id = :game_id AND player_id = :player_id",
+        "DELETE FROM refreshes WHERE game_id = :game_id AND player_id = :player_id",
     ):
         emptied += tx.execute(statement, key).rowcount
     return found + emptied > 0
@@ -150,6 +188,22 @@ def put_item(tx: sqlite3.Connection, game_id: int, sku: str, name: str | None) -
         {"game_id": game_id, "sku": sku, "name": name, "now": clock.stamp()},
     )
     return is_new
+
+
+def add_items(tx: sqlite3.Connection, game_id: int, names: Mapping[str, str | None]) -> list[str]:
+    """Register those of the items that are missing, and return their skus.
+
+    One that is there keeps its name, and takes one only where it has none.
+    """
+    known = {row["sku"] for row in items(tx, game_id)}
+    tx.executemany(
+        """INSERT INTO items (game_id, sku, name, created_at, updated_at)
+           VALUES (:game_id, :sku, :name, :now, :now)
+           ON CONFLICT (game_id, sku) DO UPDATE SET name = excluded.name, updated_at = excluded.updated_at
+           WHERE items.name IS NULL AND excluded.name IS NOT NULL""",
+        [{"game_id": game_id, "sku": sku, "name": name, "now": clock.stamp()} for sku, name in names.items()],
+    )
+    return [sku for sku in names if sku not in known]
 
 
 def delete_item(tx: sqlite3.Connection, game_id: int, sku: str) -> bool:

@@ -13,7 +13,7 @@ import json
 import sqlite3
 from collections.abc import Iterable
 
-from coinslot import clock, events, ledger, signing
+from coinslot import clock, events, grants, signing
 from coinslot.keyring import SecretValue
 from coinslot.outbox import Claim
 
@@ -23,7 +23,7 @@ USER_AGENT = "Coinslot"
 def body(connection: sqlite3.Connection, claim: Claim) -> bytes:
     """``{"type", "timestamp", "data"}``; the same bytes for every attempt, since the fact behind it never changes."""
     if claim.grant_id is not None:
-        data = ledger.grant(connection, claim.grant_id)
+        data = grants.grant(connection, claim.grant_id)
         at = data["created_at"]
     else:
         assert claim.event_id is not None, "a delivery is of a grant or of an event"

@@ -77,12 +77,14 @@ def take(db, grant):
 
 def apply(db, grant):
     """Change the inventory. Reversals have negative quantities, and a policy for what the player has spent already."""
-    policy = grant["policy"]
-    if grant["kind"] == "reversal" and policy not in ("revoke", "revoke_negative"):
-        return "flagged"  # `flag`, or a policy newer than this server: a person decides, nothing is taken
+    state = "applied"
     for line in grant["items"]:
         if type(line["quantity"]) is not int:
             raise ValueError("a quantity is no integer")
+        policy = line.get("policy", grant["policy"])  # a line has one where it differs from the others
+        if grant["kind"] == "reversal" and policy not in ("revoke", "revoke_negative"):
+            state = "flagged"  # `flag`, or a policy newer than this server: a person decides, nothing is taken
+            continue
         key = (grant["player_id"], line["sku"])
         row = db.execute("SELECT quantity FROM inventory WHERE player_id = ? AND sku = ?", key).fetchone()
         held = int(row[0]) if row else 0
@@ -94,7 +96,7 @@ def apply(db, grant):
                ON CONFLICT (player_id, sku) DO UPDATE SET quantity = excluded.quantity""",
             (*key, str(after)),
         )
-    return "applied"
+    return state
 
 
 # --- The feed: ask, apply, then say how far we have come. ---

@@ -1,6 +1,5 @@
 """Errors as problem documents (RFC 9457), and the two things every call here begins with: who calls, with what body."""
 
-import math
 from http import HTTPStatus
 from typing import Any
 
@@ -74,19 +73,24 @@ def read_body(schema: Schema, largest: int | None = None) -> dict[str, Any]:
     if largest is not None:
         request.max_content_length = largest
     try:
-        document = exact.parse_json(request.get_data(), _finite)
+        document = exact.parse_json(request.get_data(), exact.finite)
     except ValueError:
         raise ProblemError(400, "The body is not JSON") from None
     if not isinstance(document, dict):
         raise ProblemError(422, "The body is not a JSON object")
-    if _is_deeper(document, MOST_LEVELS):
+    if exact.is_deeper(document, MOST_LEVELS):
         raise ProblemError(422, f"The body is nested deeper than {MOST_LEVELS} levels")
     try:
         loaded: dict[str, Any] = schema.load(document)
     except ValidationError as error:
-        errors = _flat(error.messages)
-        raise ProblemError(422, f"{errors[0]['path']}: {errors[0]['detail']}", errors) from None
+        raise unprocessable(error) from None
     return loaded
+
+
+def unprocessable(error: ValidationError) -> ProblemError:
+    """A 422 that names every place."""
+    errors = _flat(error.messages)
+    return ProblemError(422, f"{errors[0]['path']}: {errors[0]['detail']}", errors)
 
 
 def checked(value: str, name: str) -> str:
@@ -111,22 +115,6 @@ def whole_argument(name: str, default: int, lowest: int, highest: int) -> int:
 
 def conflict(error: RegistryError) -> ProblemError:
     return ProblemError(409, str(error))
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError("out of range")
-    return number
-
-
-def _is_deeper(document: Any, levels: int) -> bool:
-    level = [document]
-    while level and levels:
-        insides = (each.values() if isinstance(each, dict) else each for each in level)
-        level = [value for inside in insides for value in inside if isinstance(value, dict | list)]
-        levels -= 1
-    return bool(level)
 
 
 def _flat(messages: Any, path: str = "") -> list[dict[str, str]]:

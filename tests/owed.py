@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from coinslot import clock, destinations, ledger, outbox
+from coinslot import clock, destinations, ledger, outbox, refunds
 from coinslot.installation import Installation
 from coinslot.outbox import Claim, Result
 
@@ -56,28 +56,16 @@ class Owed:
         return self.write(make)
 
     def reverse(self, grant_id: int) -> int:
-        """A reversal as the ledger will make it: rows by hand. Returns the id of its grant."""
+        """Reverse the transaction of a grant; returns the id of the reversal's."""
 
         def make(tx: sqlite3.Connection) -> int:
-            original = tx.execute("SELECT * FROM grants WHERE id = :id", {"id": grant_id}).fetchone()
-            (new_id,) = tx.execute(
-                "UPDATE sequences SET last_id = last_id + 1 WHERE name = 'grants' RETURNING last_id"
+            transaction = tx.execute(
+                "SELECT t.* FROM transactions t JOIN grants g ON g.transaction_id = t.id WHERE g.id = :id",
+                {"id": grant_id},
             ).fetchone()
-            tx.execute(
-                """INSERT INTO grants (id, game_id, transaction_id, kind, player_id, reverses, policy, is_test,
-                                       created_at)
-                   VALUES (:id, :game_id, :transaction_id, 'reversal', :player_id, :reverses, 'flag', 0, :now)""",
-                {**dict(original), "id": new_id, "reverses": grant_id, "now": clock.stamp()},
-            )
-            outbox.enqueue(
-                tx,
-                original["game_id"],
-                "grant.reversed",
-                grant_id=new_id,
-                player_id=original["player_id"],
-                reverses=grant_id,
-            )
-            return int(new_id)
+            new_id = refunds.reverse(tx, transaction, refunds.Policy.always("flag"), "a test asked for it")
+            assert new_id is not None
+            return new_id
 
         return self.write(make)
 

@@ -382,6 +382,17 @@ class TestGrants:
             assert game.items() == {"coins": left}
         assert game.states()[-1] == ("reversal", state)
 
+    def test_a_line_with_a_policy_of_its_own_goes_by_that(self, game):
+        grant = made_grant(items=[{"sku": "coins", "quantity": 1000}, {"sku": "gems", "quantity": 5}])
+        assert game.deliver(grant) == 200
+        reversal = reversal_of(grant, "flag")
+        next(line for line in reversal["items"] if line["sku"] == "gems")["policy"] = "revoke"
+
+        assert game.deliver(reversal, "grant.reversed") == 200
+
+        assert game.items() == {"coins": 1000, "gems": 0}
+        assert game.states()[-1] == ("reversal", "flagged")
+
     def test_revoking_from_one_who_owes_already_takes_nothing_and_gives_nothing(self, game):
         grant = made_grant()
         assert game.deliver(grant) == 200

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coinslot import db, ledger
+from coinslot import db, grants
 from coinslot.db import SCHEMA_VERSION, Database
 
 SCHEMAS = Path(__file__).parent / "schemas"  # schema.sql as it was when each earlier version served
@@ -69,7 +69,7 @@ def test_an_older_database_becomes_what_a_new_one_is_and_keeps_its_rows(tmp_path
 
     assert old.version() == SCHEMA_VERSION
     assert shape(old.path) == shape(new.path)
-    page, _ = ledger.feed(old.read(), 1, 0, 10)
+    page, _ = grants.feed(old.read(), 1, 0, 10)
     assert [(grant["external_id"], grant["items"]) for grant in page] == [("o-1", [{"sku": "coins", "quantity": 1000}])]
     old.close()
     new.close()

@@ -2,7 +2,7 @@
 
 from flask import Response, jsonify
 
-from coinslot import games, ledger
+from coinslot import games, grants
 from handlers import installation
 from handlers.game.schemas import Ack
 from handlers.problems import ProblemError, caller, checked, read_body, whole_argument
@@ -19,8 +19,8 @@ def feed() -> Response:
     after = whole_argument("after", 0, 0, LARGEST_ID)
     limit = whole_argument("limit", 100, 1, MOST_GRANTS)
     with installation().database.snapshot() as connection:
-        grants, has_more = ledger.feed(connection, game.id, after, limit)
-    return jsonify(grants=grants, next_after=grants[-1]["id"] if grants else after, has_more=has_more)
+        page, has_more = grants.feed(connection, game.id, after, limit)
+    return jsonify(grants=page, next_after=page[-1]["id"] if page else after, has_more=has_more)
 
 
 def acknowledge() -> Response:
@@ -38,5 +38,5 @@ def granted(player_id: str) -> Response:
     """Sums of entries per item; what the game took or gave by itself is not in them, and test traffic is not."""
     game = caller()
     player_id = checked(player_id, "player_id")
-    sums = ledger.granted(installation().database.read(), game.id, player_id)
+    sums = grants.granted(installation().database.read(), game.id, player_id)
     return jsonify(player_id=player_id, granted=sums)

@@ -80,9 +80,13 @@ def document(calls: Iterable[GameCall]) -> dict[str, Any]:
     return made
 
 
-def _of_our_fields(_: Any, field: Any, ret: dict[str, Any]) -> dict[str, Any]:
+def _of_our_fields(converter: Any, field: Any, ret: dict[str, Any]) -> dict[str, Any]:
     """What our own fields check, in JSON Schema's words; called by apispec for every field, after its own."""
     described = dict(getattr(field, "openapi", {}))
+    if hasattr(field, "alternatives"):
+        described["anyOf"] = [converter.field2property(each) for each in field.alternatives]
+        if field.allow_none:
+            described["anyOf"].append({"type": "null"})
     if field.allow_none and "type" in described:
         described["type"] = [*described["type"], "null"]
     return described

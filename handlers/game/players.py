@@ -1,15 +1,18 @@
 """Players: who may receive, and the profile a store shows them."""
 
+import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flask import Response, jsonify
+from marshmallow import ValidationError
 from werkzeug.security import generate_password_hash
 
 from coinslot import audit, registry
+from coinslot.games import Game
 from coinslot.registry import RegistryError
-from handlers import installation
+from handlers import installation, partners, profile
 from handlers.game.schemas import COLUMN_FIELDS, MOST_PASSWORDS, Player, PlayerPatch, Players
 from handlers.problems import (
     LARGEST_BULK_BODY,
@@ -19,9 +22,11 @@ from handlers.problems import (
     conflict,
     nothing,
     read_body,
+    unprocessable,
 )
 
 _player, _patch, _players = Player(), PlayerPatch(), Players()
+_parts = profile.Profile().fields.keys()
 
 
 def show(player_id: str) -> Response:
@@ -37,9 +42,13 @@ def replace(player_id: str) -> tuple[Response, int]:
     game = caller()
     player_id = checked(player_id, "player_id")
     wanted = _hashed(read_body(_player))
+    tell = _teller(game)
 
     def store(tx: sqlite3.Connection) -> tuple[bool, dict[str, Any]]:
-        is_new = registry.put_player(tx, game.id, player_id, _entry(wanted, registry.player(tx, game.id, player_id)))
+        known = registry.player(tx, game.id, player_id)
+        entry = _entry(wanted, known)
+        is_new = registry.put_player(tx, game.id, player_id, entry)
+        tell(tx, [player_id] if _is_changed(entry, known) else [])
         return is_new, _stored(tx, game.id, player_id)
 
     is_new, entry = _write(store)
@@ -51,13 +60,22 @@ def merge(player_id: str) -> Response:
     game = caller()
     player_id = checked(player_id, "player_id")
     patch = _hashed(read_body(_patch))
+    tell = _teller(game)
 
     def store(tx: sqlite3.Connection) -> dict[str, Any]:
         known = registry.player(tx, game.id, player_id)
         if known is None:
             raise ProblemError(404, "There is no such player")
         wanted = {name: known[name] for name in (*COLUMN_FIELDS, "password_hash", "identities")} | known["profile"]
-        registry.put_player(tx, game.id, player_id, _entry(_merged(wanted, patch), None))
+        merged = _merged(wanted, patch)
+        # A list is there whole or not at all, and was checked with the patch; what went into an object was not.
+        insides = {name: merged[name] for name, value in patch.items() if isinstance(value, dict) and name in _parts}
+        try:
+            entry = _entry({**merged, **profile.checked(insides)}, None)
+        except ValidationError as error:
+            raise unprocessable(error) from None
+        registry.put_player(tx, game.id, player_id, entry)
+        tell(tx, [player_id] if _is_changed(entry, known) else [])
         return _stored(tx, game.id, player_id)
 
     return jsonify(_shown(_write(store)))
@@ -73,11 +91,18 @@ def replace_many() -> Response:
     if len(entries) != len(wanted):
         raise ProblemError(422, "players: a player_id occurs twice")
 
+    tell = _teller(game)
+
     def store(tx: sqlite3.Connection) -> int:
-        return sum(
-            registry.put_player(tx, game.id, player_id, _entry(entry, registry.player(tx, game.id, player_id)))
-            for player_id, entry in entries.items()
-        )
+        created, changed = 0, []
+        for player_id, sent in entries.items():
+            known = registry.player(tx, game.id, player_id)
+            entry = _entry(sent, known)
+            created += registry.put_player(tx, game.id, player_id, entry)
+            if _is_changed(entry, known):
+                changed.append(player_id)
+        tell(tx, changed)
+        return created
 
     created = _write(store)
     return jsonify(created=created, replaced=len(entries) - created)
@@ -97,6 +122,25 @@ def forget(player_id: str) -> Response:
     if not installation().database.write(store):
         raise ProblemError(404, "There is no such player")
     return nothing()
+
+
+def _teller(game: Game) -> Callable[[sqlite3.Connection, Sequence[str]], None]:
+    """What tells the partners, inside of a write, whose profiles have changed. To be made outside of it."""
+    told = partners()
+
+    def tell(tx: sqlite3.Connection, player_ids: Sequence[str]) -> None:
+        if player_ids:
+            for partner in told:
+                partner.profiles_pushed(tx, game, player_ids)
+
+    return tell
+
+
+def _is_changed(entry: Mapping[str, Any], known: Mapping[str, Any] | None) -> bool:
+    """Whether a store would show the player differently."""
+    old, new = known["profile"] if known else {}, entry["profile"]
+    # Python takes 1 and true for the same.
+    return bool(old != new) or json.dumps(old, sort_keys=True) != json.dumps(new, sort_keys=True)
 
 
 def _write(store: Any) -> Any:

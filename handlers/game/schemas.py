@@ -4,7 +4,7 @@ from typing import Any
 
 from marshmallow import INCLUDE, Schema, fields, validate
 
-from handlers.profile import Profile
+from handlers.profile import Attributes, FocusPatch, PlayerLevelPatch, Profile, StoreThemePatch
 from handlers.shapes import Identifier, Scalar, Strict, Text, WholeNumber
 
 MOST_PLAYERS = 1000
@@ -25,6 +25,8 @@ class IdentitiesPatch(Identities):
 class Player(Profile):
     """A registry entry as the game writes it."""
 
+    keeps_nulls = True  # to remove a password
+
     name = Text(255)
     profile_image = Text(2048)
     country = fields.String(validate=[validate.Length(equal=2), validate.Regexp("^[A-Z]{2}$")], allow_none=True)
@@ -36,6 +38,10 @@ class Player(Profile):
         metadata={"description": "Stored as a scrypt hash. Left out: stays as it is; null: removed."},
     )
     identities = fields.Nested(Identities)
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        if field_name != "identities":
+            super().on_bind_field(field_name, field_obj)
 
 
 # What stands in columns of its own; every other field of Player is part of the profile.
@@ -54,8 +60,10 @@ class PlayerPatch(Player):
     """A merge patch of an entry (RFC 7396): null removes, inside of objects too."""
 
     identities = fields.Nested(IdentitiesPatch)
-    attributes = fields.Dict(keys=fields.String(), values=Scalar(allow_none=True))
-    store_theme = fields.Dict(keys=fields.String(), values=fields.String(allow_none=True))
+    attributes = Attributes(Scalar(allow_none=True))
+    player_level = fields.Nested(PlayerLevelPatch)
+    store_theme = fields.Nested(StoreThemePatch)
+    focus = fields.Nested(FocusPatch)
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
         field_obj.allow_none = True
@@ -92,6 +100,10 @@ class Items(Strict):
 class GrantLine(Strict):
     sku = fields.String(required=True)
     quantity = fields.Integer(required=True, metadata={"description": "Exact, up to 40 digits; negative in a reversal"})
+    policy = fields.String(
+        validate=validate.OneOf(["revoke", "revoke_negative", "flag"]),
+        metadata={"description": "Only in a reversal's line that asks for more than the reversal's own `policy`"},
+    )
 
 
 class Grant(Strict):

@@ -1,0 +1,139 @@
+"""What the game reads: grants in the order of their commits, each with its lines, and the sums of all lines."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from coinslot import clock
+
+
+def insert(
+    tx: sqlite3.Connection,
+    grant_id: int,
+    *,
+    game_id: int,
+    transaction_id: int,
+    kind: str,
+    player_id: str,
+    lines: Iterable[tuple[str, int]],
+    is_test: bool,
+    reverses: int | None = None,
+    policy: str | None = None,
+    reason: str | None = None,
+    line_policies: Mapping[str, str] | None = None,
+) -> None:
+    """Add a grant and its lines. ``grant_id`` is the one after the last (:func:`next_id`).
+
+    A reversal names the grant it ``reverses`` and its ``policy``; ``line_policies`` are those of the items whose policy
+    is another one.
+    """
+    tx.execute("UPDATE sequences SET last_id = :id WHERE name = 'grants'", {"id": grant_id})
+    tx.execute(
+        """INSERT INTO grants (id, game_id, transaction_id, kind, player_id, reverses, policy, reason, is_test,
+                               created_at)
+           VALUES (:id, :game_id, :transaction_id, :kind, :player_id, :reverses, :policy, :reason, :is_test, :now)""",
+        {
+            "id": grant_id,
+            "game_id": game_id,
+            "transaction_id": transaction_id,
+            "kind": kind,
+            "player_id": player_id,
+            "reverses": reverses,
+            "policy": policy,
+            "reason": reason,
+            "is_test": int(is_test),
+            "now": clock.stamp(),
+        },
+    )
+    policies = line_policies or {}
+    tx.executemany(
+        "INSERT INTO entries (grant_id, sku, quantity, policy) VALUES (:grant_id, :sku, :quantity, :policy)",
+        [
+            {"grant_id": grant_id, "sku": sku, "quantity": str(quantity), "policy": policies.get(sku)}
+            for sku, quantity in lines
+        ],
+    )
+
+
+def next_id(tx: sqlite3.Connection) -> int:
+    (last_id,) = tx.execute("SELECT last_id FROM sequences WHERE name = 'grants'").fetchone()
+    return int(last_id) + 1
+
+
+def lines(connection: sqlite3.Connection, grant_id: int) -> dict[str, int]:
+    """Item -> quantity of one grant."""
+    rows = connection.execute("SELECT sku, quantity FROM entries WHERE grant_id = :id ORDER BY sku", {"id": grant_id})
+    return {row["sku"]: int(row["quantity"]) for row in rows}
+
+
+def feed(connection: sqlite3.Connection, game_id: int, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
+    """Grants with an id above ``after``, in order, as the game reads them; and whether there are more."""
+    rows = connection.execute(
+        """SELECT g.id, g.kind, g.player_id, g.reverses, g.policy, g.is_test, g.created_at,
+                  t.public_id, t.partner, t.reference
+           FROM grants g JOIN transactions t ON t.id = g.transaction_id
+           WHERE g.game_id = :game_id AND g.id > :after ORDER BY g.id LIMIT :limit""",
+        {"game_id": game_id, "after": after, "limit": limit + 1},
+    ).fetchall()
+    page = rows[:limit]
+    entries: dict[int, list[sqlite3.Row]] = {row["id"]: [] for row in page}
+    if page:
+        found = connection.execute(
+            """SELECT e.grant_id, e.sku, e.quantity, e.policy FROM entries e JOIN grants g ON g.id = e.grant_id
+               WHERE g.game_id = :game_id AND g.id > :after AND g.id <= :last ORDER BY e.grant_id, e.sku""",
+            {"game_id": game_id, "after": after, "last": page[-1]["id"]},
+        )
+        for entry in found:
+            entries[entry["grant_id"]].append(entry)
+    return [_as_read(row, entries[row["id"]]) for row in page], len(rows) > limit
+
+
+def grant(connection: sqlite3.Connection, grant_id: int) -> dict[str, Any]:
+    """One grant as the game reads it in the feed."""
+    row = connection.execute(
+        """SELECT g.id, g.kind, g.player_id, g.reverses, g.policy, g.is_test, g.created_at,
+                  t.public_id, t.partner, t.reference
+           FROM grants g JOIN transactions t ON t.id = g.transaction_id WHERE g.id = :id""",
+        {"id": grant_id},
+    ).fetchone()
+    entries = connection.execute(
+        "SELECT sku, quantity, policy FROM entries WHERE grant_id = :id ORDER BY sku", {"id": grant_id}
+    )
+    return _as_read(row, entries)
+
+
+def granted(connection: sqlite3.Connection, game_id: int, player_id: str) -> dict[str, int]:
+    """The sum of a player's entries per item. Test traffic does not count."""
+    sums: dict[str, int] = {}
+    # By way of the transactions, whose index by player there has to be anyway: one more index over every entry would
+    # cost each credit another page to write.
+    rows = connection.execute(
+        """SELECT e.sku, e.quantity FROM transactions t
+           JOIN grants g ON g.transaction_id = t.id JOIN entries e ON e.grant_id = g.id
+           WHERE t.game_id = :game_id AND t.player_id = :player_id AND g.is_test = 0""",
+        {"game_id": game_id, "player_id": player_id},
+    )
+    for row in rows:
+        sums[row["sku"]] = sums.get(row["sku"], 0) + int(row["quantity"])
+    return sums
+
+
+def _as_read(row: sqlite3.Row, entries: Iterable[sqlite3.Row]) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "transaction_id": row["public_id"],
+        "partner": row["partner"],
+        "external_id": row["reference"],
+        "kind": row["kind"],
+        "player_id": row["player_id"],
+        "items": [_line_as_read(entry) for entry in entries],
+        "reverses": row["reverses"],
+        "policy": row["policy"],
+        "is_test": bool(row["is_test"]),
+        "created_at": row["created_at"],
+    }
+
+
+def _line_as_read(entry: sqlite3.Row) -> dict[str, Any]:
+    line = {"sku": entry["sku"], "quantity": int(entry["quantity"])}
+    return line if entry["policy"] is None else {**line, "policy": entry["policy"]}

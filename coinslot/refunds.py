@@ -1,0 +1,380 @@
+"""Money that went back to a player: what the game is asked to take back because of it, once per purchase.
+
+A refund or a lost dispute becomes a reversal: a grant of its own with the negative quantities of the one it undoes.
+What a lost dispute took, a dispute won gives back, as an adjustment. Whether anything is taken, and how, is the
+studio's policy, per item and reason; only the game knows what has been spent, so the policy travels to it.
+
+A fact about a purchase we do not know waits for it, and is applied in the write that credits it. Everything here
+happens inside the caller's write.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from coinslot import chain, clock, counters, games, grants, outbox
+
+REASONS = ("refund", "chargeback")
+IGNORE = "ignore"
+BY_STRENGTH = ("flag", "revoke", "revoke_negative")  # mildest first
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is asked of the game for an item: ``revoke``, ``revoke_negative``, ``flag``, or ``ignore`` for nothing."""
+
+    by_reason: Mapping[str, str]
+    by_item: Mapping[tuple[str, str], str]
+
+    @classmethod
+    def of(cls, settings: Mapping[str, str]) -> "Policy":
+        """The policy in a game's settings: that of the item, else that of the reason, else the default row."""
+        default = "revoke" if settings.get("refunds.revoke") == "on" else IGNORE
+        by_item = {
+            (reason, key.removeprefix(f"refunds.{reason}.")): value
+            for reason in REASONS
+            for key, value in settings.items()
+            if key.startswith(f"refunds.{reason}.") and value
+        }
+        return cls({reason: settings.get(f"refunds.{reason}") or default for reason in REASONS}, by_item)
+
+    @classmethod
+    def always(cls, word: str) -> "Policy":
+        return cls(dict.fromkeys(REASONS, word), {})
+
+    def for_line(self, reason: str, sku: str | None = None) -> str:
+        """The policy for an item; without one, that of a purchase of nothing."""
+        return self.by_item.get((reason, sku or "")) or self.by_reason[reason]
+
+
+@dataclass(frozen=True)
+class _Fact:
+    reason: str
+    event_id: int | None
+    is_test: bool
+    occurred_at: str | None
+
+
+def note(
+    tx: sqlite3.Connection,
+    game_id: int,
+    game_slug: str,
+    partner: str,
+    *,
+    event_id: int | None,
+    reason: str,
+    named: Iterable[tuple[str, str]],
+    is_test: bool,
+    occurred_at: str | None,
+    policy: Policy,
+) -> str:
+    """Keep a refund, a chargeback or a reinstatement, do what it asks for, and return its ``refunds.outcome``.
+
+    ``named`` are the ids the fact names its purchase by: ``reference`` (the order's own) before ``payment``,
+    ``purchase`` and ``external``. A fact that names none, or several purchases, is ``ambiguous``.
+    """
+    fact = _Fact(reason, event_id, is_test, occurred_at)
+    ids = list(dict.fromkeys(named))
+    found = _find(tx, game_id, partner, ids)
+    if ids and not found:
+        refund_id = _insert(tx, game_id, partner, fact, "waiting")
+        tx.executemany(
+            """INSERT INTO refund_keys (game_id, partner, kind, value, refund_id)
+               VALUES (:game_id, :partner, :kind, :value, :refund_id)""",
+            [
+                {"game_id": game_id, "partner": partner, "kind": kind, "value": value, "refund_id": refund_id}
+                for kind, value in ids
+            ],
+        )
+        return "waiting"
+    if len(found) != 1:
+        _insert(tx, game_id, partner, fact, "ambiguous")
+        return "ambiguous"
+    outcome, grant_id = _apply(tx, game_slug, found[0], fact, policy)
+    _insert(tx, game_id, partner, fact, outcome, found[0]["id"], grant_id)
+    return outcome
+
+
+def settle(tx: sqlite3.Connection, game_id: int, game_slug: str, partner: str, ids: Iterable[tuple[str, str]]) -> None:
+    """Apply what waited for a purchase that is now known by ``ids``, in the order it came."""
+    waiting: set[int] = set()
+    for kind, value in dict.fromkeys(ids):
+        rows = tx.execute(
+            """SELECT refund_id FROM refund_keys
+               WHERE game_id = :game_id AND partner = :partner AND kind = :kind AND value = :value""",
+            {"game_id": game_id, "partner": partner, "kind": kind, "value": value},
+        )
+        waiting.update(row["refund_id"] for row in rows)
+    if not waiting:
+        return
+    policy = Policy.of(games.stored_settings(tx, game_id))
+    for refund_id in sorted(waiting):
+        _settle_one(tx, game_id, game_slug, partner, refund_id, policy)
+
+
+def reverse(tx: sqlite3.Connection, transaction: sqlite3.Row, policy: Policy, text: str) -> int | None:
+    """Reverse a purchase because a person says so; ``text`` is their reason.
+
+    Returns the id of the reversal's grant, None when nothing is left to reverse or the policy asks for nothing.
+    """
+    fact = _Fact("refund", None, bool(transaction["is_test"]), clock.stamp())
+    outcome, grant_id = _reverse(tx, transaction, fact, policy, text)
+    if grant_id is not None:
+        _insert(tx, transaction["game_id"], transaction["partner"], fact, outcome, transaction["id"], grant_id)
+    return grant_id
+
+
+def _settle_one(
+    tx: sqlite3.Connection, game_id: int, game_slug: str, partner: str, refund_id: int, policy: Policy
+) -> None:
+    row = tx.execute(
+        "SELECT reason, event_id, is_test, occurred_at FROM refunds WHERE id = :id", {"id": refund_id}
+    ).fetchone()
+    fact = _Fact(row["reason"], row["event_id"], bool(row["is_test"]), row["occurred_at"])
+    # No index leads here: this is asked once, when a purchase that was waited for has come.
+    keys = tx.execute(
+        """SELECT kind, value FROM refund_keys
+           WHERE game_id = :game_id AND partner = :partner AND refund_id = :refund_id""",
+        {"game_id": game_id, "partner": partner, "refund_id": refund_id},
+    ).fetchall()
+    found = _find(tx, game_id, partner, [(key["kind"], key["value"]) for key in keys])
+    if not found:
+        return
+    outcome, transaction_id, grant_id = "ambiguous", None, None
+    if len(found) == 1:
+        transaction_id = found[0]["id"]
+        outcome, grant_id = _apply(tx, game_slug, found[0], fact, policy)
+    tx.execute(
+        """UPDATE refunds SET outcome = :outcome, transaction_id = :transaction_id, grant_id = :grant_id,
+                  settled_at = :now WHERE id = :id""",
+        {
+            "outcome": outcome,
+            "transaction_id": transaction_id,
+            "grant_id": grant_id,
+            "now": clock.stamp(),
+            "id": refund_id,
+        },
+    )
+    tx.execute(
+        "DELETE FROM refund_keys WHERE game_id = :game_id AND partner = :partner AND refund_id = :refund_id",
+        {"game_id": game_id, "partner": partner, "refund_id": refund_id},
+    )
+
+
+def _insert(
+    tx: sqlite3.Connection,
+    game_id: int,
+    partner: str,
+    fact: _Fact,
+    outcome: str,
+    transaction_id: int | None = None,
+    grant_id: int | None = None,
+) -> int:
+    now = clock.stamp()
+    row = tx.execute(
+        """INSERT INTO refunds (game_id, partner, event_id, reason, outcome, transaction_id, grant_id, is_test,
+                                occurred_at, created_at, settled_at)
+           VALUES (:game_id, :partner, :event_id, :reason, :outcome, :transaction_id, :grant_id, :is_test,
+                   :occurred_at, :now, :settled_at) RETURNING id""",
+        {
+            "game_id": game_id,
+            "partner": partner,
+            "event_id": fact.event_id,
+            "reason": fact.reason,
+            "outcome": outcome,
+            "transaction_id": transaction_id,
+            "grant_id": grant_id,
+            "is_test": int(fact.is_test),
+            "occurred_at": fact.occurred_at,
+            "now": now,
+            "settled_at": None if outcome == "waiting" else now,
+        },
+    ).fetchone()
+    return int(row["id"])
+
+
+def _find(
+    connection: sqlite3.Connection, game_id: int, partner: str, named: Iterable[tuple[str, str]]
+) -> list[sqlite3.Row]:
+    """The transactions these ids name: by the order's own id, and only where that is known to nobody by the others."""
+    strong: dict[int, sqlite3.Row] = {}
+    weak: dict[int, sqlite3.Row] = {}
+    for kind, value in named:
+        rows = connection.execute(
+            """SELECT id, public_id, game_id, partner, external_id, reference, kind, player_id, environment, is_test
+               FROM transactions
+               WHERE game_id = :game_id AND partner = :partner AND external_id = :external_id AND kind <> 'adjustment'
+               UNION
+               SELECT t.id, t.public_id, t.game_id, t.partner, t.external_id, t.reference, t.kind, t.player_id,
+                      t.environment, t.is_test
+               FROM transaction_keys k JOIN transactions t ON t.id = k.transaction_id
+               WHERE k.game_id = :game_id AND k.partner = :partner AND k.kind = :key AND k.value = :value""",
+            {
+                "game_id": game_id,
+                "partner": partner,
+                # An order reported without its own id is stored by another one, the kind in front.
+                "external_id": value if kind == "reference" else f"{kind}:{value}",
+                "key": "alias" if kind == "reference" else kind,
+                "value": value,
+            },
+        )
+        (strong if kind == "reference" else weak).update((row["id"], row) for row in rows)
+    return list((strong or weak).values())
+
+
+def _apply(
+    tx: sqlite3.Connection, game_slug: str, transaction: sqlite3.Row, fact: _Fact, policy: Policy
+) -> tuple[str, int | None]:
+    """The outcome, and the grant it made."""
+    if fact.is_test and not transaction["is_test"]:
+        return "test", None
+    if fact.reason == "reinstated":
+        return _restore(tx, game_slug, transaction, fact)
+    return _reverse(tx, transaction, fact, policy, fact.reason)
+
+
+def _reverse(
+    tx: sqlite3.Connection, transaction: sqlite3.Row, fact: _Fact, policy: Policy, text: str
+) -> tuple[str, int | None]:
+    newest = _newest_grant(tx, transaction)
+    quantities = grants.lines(tx, newest["id"])
+    asked = {sku: policy.for_line(fact.reason, sku) for sku in quantities}
+    words = set(asked.values()) if asked else {policy.for_line(fact.reason)}
+    words.discard(IGNORE)
+    if not words:
+        return "ignored", None
+    if newest["reversed_by"] is not None or (fact.reason == "chargeback" and _is_won(tx, transaction, fact)):
+        return "repeated", None
+    mildest = min(words, key=BY_STRENGTH.index)
+    grant_id = grants.next_id(tx)
+    grants.insert(
+        tx,
+        grant_id,
+        game_id=transaction["game_id"],
+        transaction_id=newest["transaction_id"],
+        kind="reversal",
+        player_id=transaction["player_id"],
+        lines=[(sku, -quantities[sku]) for sku, word in asked.items() if word != IGNORE],
+        is_test=bool(transaction["is_test"]),
+        reverses=newest["id"],
+        policy=mildest,
+        reason=text,
+        line_policies={sku: word for sku, word in asked.items() if word != mildest},
+    )
+    _tell(tx, transaction, "grant.reversed", grant_id, "reversed", reverses=newest["id"])
+    return "reversed", grant_id
+
+
+def _restore(tx: sqlite3.Connection, game_slug: str, transaction: sqlite3.Row, fact: _Fact) -> tuple[str, int | None]:
+    """Give back what a chargeback took. A refund's money is with the player whoever wins the dispute, so that stays."""
+    newest = _newest_grant(tx, transaction)
+    cause = tx.execute(
+        """SELECT occurred_at FROM refunds
+           WHERE transaction_id = :id AND grant_id = :reversal AND reason = 'chargeback'
+             AND NOT EXISTS (SELECT 1 FROM refunds WHERE transaction_id = :id AND reason = 'refund'
+                             AND outcome IN ('reversed', 'repeated'))""",
+        {"id": transaction["id"], "reversal": newest["reversed_by"]},
+    ).fetchone()
+    if cause is None or (fact.occurred_at and cause["occurred_at"] and fact.occurred_at < cause["occurred_at"]):
+        return "repeated", None  # the latter: a late report of a dispute before the one that took this
+    lines = [(sku, -quantity) for sku, quantity in grants.lines(tx, newest["reversed_by"]).items()]
+    transaction_id = _insert_restoring(tx, game_slug, transaction, fact, lines)
+    grant_id = grants.next_id(tx)
+    grants.insert(
+        tx,
+        grant_id,
+        game_id=transaction["game_id"],
+        transaction_id=transaction_id,
+        kind="adjustment",
+        player_id=transaction["player_id"],
+        lines=lines,
+        is_test=bool(transaction["is_test"]),
+        reason=fact.reason,
+    )
+    _tell(tx, transaction, "grant.created", grant_id, "restored")
+    return "restored", grant_id
+
+
+def _newest_grant(connection: sqlite3.Connection, transaction: sqlite3.Row) -> sqlite3.Row:
+    """The grant by which a purchase stands, or stood last: the original, or the newest that gave it back."""
+    row: sqlite3.Row = connection.execute(
+        """SELECT g.id, g.transaction_id,
+                  (SELECT r.id FROM grants r WHERE r.transaction_id = g.transaction_id AND r.kind = 'reversal')
+                      AS reversed_by
+           FROM grants g
+           WHERE g.id = coalesce(
+               (SELECT max(grant_id) FROM refunds WHERE transaction_id = :id AND outcome = 'restored'),
+               (SELECT id FROM grants WHERE transaction_id = :id AND kind = :kind))""",
+        {"id": transaction["id"], "kind": transaction["kind"]},
+    ).fetchone()
+    return row
+
+
+def _is_won(connection: sqlite3.Connection, transaction: sqlite3.Row, fact: _Fact) -> bool:
+    """Whether the dispute that a late report says was lost has been won since."""
+    row = connection.execute(
+        """SELECT 1 FROM refunds
+           WHERE transaction_id = :id AND reason = 'reinstated' AND outcome IN ('restored', 'repeated')
+             AND occurred_at >= :occurred_at""",
+        {"id": transaction["id"], "occurred_at": fact.occurred_at},
+    ).fetchone()
+    return row is not None
+
+
+def _insert_restoring(
+    tx: sqlite3.Connection, game_slug: str, transaction: sqlite3.Row, fact: _Fact, lines: list[tuple[str, int]]
+) -> int:
+    """A transaction of its own for what is given back: (transaction, kind) is what a game deduplicates on."""
+    event = tx.execute("SELECT raw_body FROM events WHERE id = :id", {"id": fact.event_id}).fetchone()
+    (number,) = tx.execute(
+        "SELECT count(*) FROM refunds WHERE transaction_id = :id AND outcome = 'restored'", {"id": transaction["id"]}
+    ).fetchone()
+    inserted = None
+    while inserted is None:  # in the first round, unless the partner has an order of such a name
+        number += 1
+        external_id = f"restore:{transaction['external_id']}:{number}"
+        row: dict[str, Any] = {
+            "public_id": chain.public_id(game_slug, transaction["partner"], external_id),
+            "game_id": transaction["game_id"],
+            "partner": transaction["partner"],
+            "external_id": external_id,
+            "reference": transaction["reference"],
+            "kind": "adjustment",
+            "player_id": transaction["player_id"],
+            **dict.fromkeys(("currency", "gross_minor", "subtotal_minor", "tax_minor", "session_metadata")),
+            **dict.fromkeys(("usd_gross", "usd_tax", "usd_fee", "usd_net", "usd_unit")),
+            "figures": json.dumps({}),
+            "fingerprint": chain.digest([external_id, sorted((sku, str(quantity)) for sku, quantity in lines)]),
+            "raw_body": None if event is None else event["raw_body"],
+            "signature": "",
+            "signed_with": "",
+            "answer_status": 200,
+            "answer_body": "",
+            "environment": transaction["environment"],
+            "is_test": transaction["is_test"],
+            "occurred_at": fact.occurred_at,
+        }
+        inserted = chain.insert(tx, row, lines, chain.last_hash(tx))
+    return inserted
+
+
+def _tell(
+    tx: sqlite3.Connection,
+    transaction: sqlite3.Row,
+    event_type: str,
+    grant_id: int,
+    counter: str,
+    reverses: int | None = None,
+) -> None:
+    outbox.enqueue(
+        tx,
+        transaction["game_id"],
+        event_type,
+        grant_id=grant_id,
+        player_id=transaction["player_id"],
+        reverses=reverses,
+    )
+    name = f"{counter}.test" if transaction["is_test"] else counter
+    counters.add(tx, transaction["game_id"], transaction["partner"], name)

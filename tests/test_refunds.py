@@ -1,0 +1,652 @@
+"""Refunds, lost disputes and won ones, in whatever order they come: no HTTP, a connection is all it takes."""
+
+import dataclasses
+import itertools
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from coinslot import clock, events, grants, ledger, outbox, refunds, registry
+from coinslot.refunds import Policy
+from tests.owed import Owed
+
+REVOKE = Policy.always("revoke")
+
+
+class Desk:
+    """Reports and facts as a partner sends them, written one by one."""
+
+    def __init__(self, house, studio):
+        self.house = house
+        self.studio = studio
+        self.game_id = studio.row["id"]
+        self.numbers = itertools.count(1)
+
+    def write(self, function):
+        return self.house.database.write_here(function)
+
+    def wanted(self, **changed):
+        report = ledger.Credit(
+            game_id=self.game_id,
+            game_slug=self.studio.slug,
+            partner="somebody",
+            external_id="o-1",
+            reference="o-1",
+            kind="purchase",
+            player_id="alice",
+            lines=(("coins", 1000), ("gems", 5)),
+            fingerprint="same",
+            raw_body=b"body",
+            signature="signature",
+            signed_with="key/current",
+            answer_status=200,
+            answer_body="first",
+            keys=(("purchase", "pr-1"), ("payment", "pay-1"), ("external", "ext-1")),
+            known_by=(("payment", "pay-1"), ("external", "ext-1")),
+        )
+        return dataclasses.replace(report, **changed)
+
+    def credit(self, **changed):
+        return self.write(lambda tx: ledger.credit(tx, self.wanted(**changed), ledger.Rules()))
+
+    def fact(self, reason, *named, **how):
+        return self.write(lambda tx: self.fact_in(tx, reason, *named, **how))
+
+    def fact_in(self, tx, reason, *named, policy=REVOKE, is_test=False, at=None, raw_body=b"event"):
+        event_id = events.record(
+            tx,
+            game_id=self.game_id,
+            partner="somebody",
+            type=f"somebody.{reason}",
+            dedupe_key=f"e-{next(self.numbers)}",
+            data={},
+            raw_body=raw_body,
+            environment="live",
+            is_test=is_test,
+        )
+        return refunds.note(
+            tx,
+            self.game_id,
+            self.studio.slug,
+            "somebody",
+            event_id=event_id,
+            reason=reason,
+            named=named or (("reference", "o-1"),),
+            is_test=is_test,
+            occurred_at=None if at is None else clock.stamp(at),
+            policy=policy,
+        )
+
+    def reverse(self, external_id="o-1", policy=REVOKE):
+        def make(tx):
+            row = tx.execute("SELECT * FROM transactions WHERE external_id = :id", {"id": external_id}).fetchone()
+            return refunds.reverse(tx, row, policy, "asked by phone")
+
+        return self.write(make)
+
+    def granted(self, player="alice"):
+        sums = grants.granted(self.house.database.read(), self.game_id, player)
+        return {sku: quantity for sku, quantity in sums.items() if quantity}
+
+    def feed(self):
+        return grants.feed(self.house.database.read(), self.game_id, 0, 1000)[0]
+
+    def outcomes(self):
+        rows = self.house.database.read().execute("SELECT reason, outcome FROM refunds ORDER BY id")
+        return [(row["reason"], row["outcome"]) for row in rows]
+
+    def is_whole(self):
+        return list(ledger.verify(self.house.database.read())) == []
+
+
+@pytest.fixture
+def desk(house, studio):
+    return Desk(house, studio)
+
+
+def test_a_refund_reverses_its_purchase_once(desk, db):
+    desk.credit()
+
+    assert desk.fact("refund") == "reversed"
+    assert desk.fact("refund") == "repeated"
+    assert desk.fact("chargeback") == "repeated"
+
+    purchase, reversal = desk.feed()
+    assert reversal == {
+        "id": 2,
+        "transaction_id": purchase["transaction_id"],
+        "partner": "somebody",
+        "external_id": "o-1",
+        "kind": "reversal",
+        "player_id": "alice",
+        "items": [{"sku": "coins", "quantity": -1000}, {"sku": "gems", "quantity": -5}],
+        "reverses": purchase["id"],
+        "policy": "revoke",
+        "is_test": False,
+        "created_at": reversal["created_at"],
+    }
+    assert desk.granted() == {}
+    assert [row["reason"] for row in db("SELECT reason FROM grants ORDER BY id")] == [None, "refund"]
+    assert [row["grant_id"] for row in db("SELECT grant_id FROM refunds")] == [2, None, None]
+    counted = {row["name"]: row["value"] for row in db("SELECT name, value FROM counters")}
+    assert counted == {"credited": 1, "reversed": 1}
+    assert desk.is_whole()
+
+
+def test_quantities_are_exact_and_nothing_stays_nothing(desk):
+    desk.credit(lines=(("coins", 10**40 - 1), ("gems", 0)))
+
+    desk.fact("refund")
+
+    assert desk.feed()[1]["items"] == [{"sku": "coins", "quantity": 1 - 10**40}, {"sku": "gems", "quantity": 0}]
+    assert desk.granted() == {}
+
+
+def test_whatever_kind_was_granted_is_reversed(desk):
+    desk.credit(kind="bonus")
+
+    assert desk.fact("refund") == "reversed"
+    assert [grant["kind"] for grant in desk.feed()] == ["bonus", "reversal"]
+
+
+class TestPolicy:
+    def test_the_item_s_own_counts_before_the_reason_s_and_that_before_the_default_row(self):
+        policy = Policy.of(
+            {
+                "refunds.revoke": "on",
+                "refunds.refund": "",
+                "refunds.chargeback": "revoke_negative",
+                "refunds.chargeback.hats.red": "flag",
+                "refunds.refund.hats.red": "ignore",
+            }
+        )
+
+        assert policy.for_line("refund", "coins") == "revoke"
+        assert policy.for_line("refund", "hats.red") == "ignore"
+        assert policy.for_line("chargeback", "coins") == "revoke_negative"
+        assert policy.for_line("chargeback", "hats.red") == "flag"
+        assert policy.for_line("chargeback") == "revoke_negative"
+        assert policy.for_line("refund") == "revoke"
+
+    def test_as_it_comes_nothing_is_asked(self):
+        assert Policy.of({}).for_line("refund", "coins") == "ignore"
+        assert Policy.of({"refunds.revoke": "off"}).for_line("chargeback") == "ignore"
+
+    def test_a_line_that_is_asked_for_more_than_the_mildest_says_so(self, desk):
+        desk.credit(lines=(("coins", 1000), ("gems", 5), ("hats", 1)))
+        desk.studio.item("hats")
+        policy = Policy.of(
+            {"refunds.revoke": "on", "refunds.refund.gems": "revoke_negative", "refunds.refund.hats": "flag"}
+        )
+
+        desk.fact("refund", policy=policy)
+
+        assert desk.feed()[1]["policy"] == "flag"
+        assert desk.feed()[1]["items"] == [
+            {"sku": "coins", "quantity": -1000, "policy": "revoke"},
+            {"sku": "gems", "quantity": -5, "policy": "revoke_negative"},
+            {"sku": "hats", "quantity": -1},
+        ]
+
+    @pytest.fixture(autouse=True)
+    def hats(self, studio):
+        studio.item("hats")
+
+    def test_ignored_lines_are_left_out(self, desk):
+        desk.credit()
+
+        desk.fact("refund", policy=Policy.of({"refunds.revoke": "on", "refunds.refund.coins": "ignore"}))
+
+        assert desk.feed()[1]["items"] == [{"sku": "gems", "quantity": -5}]
+        assert desk.granted() == {"coins": 1000}
+        assert desk.is_whole()
+
+    def test_where_everything_is_ignored_nothing_happens_and_that_is_written_down(self, desk):
+        desk.credit()
+
+        assert desk.fact("refund", policy=Policy.of({})) == "ignored"
+        assert len(desk.feed()) == 1
+        assert desk.outcomes() == [("refund", "ignored")]
+
+    def test_a_purchase_of_nothing_goes_by_the_reason_s_policy(self, desk):
+        desk.credit(lines=())
+        desk.credit(lines=(), external_id="o-2", reference="o-2", keys=(), known_by=())
+
+        assert desk.fact("refund", policy=Policy.of({"refunds.refund.coins": "revoke"})) == "ignored"
+        assert desk.fact("refund", policy=Policy.of({"refunds.refund": "flag"})) == "reversed"
+        assert desk.feed()[2]["items"] == []
+        assert desk.feed()[2]["policy"] == "flag"
+
+    def test_what_waited_goes_by_the_policy_of_the_day_it_is_applied(self, desk, studio):
+        desk.fact("refund", policy=Policy.of({}))
+        studio.config("refunds.refund", "revoke_negative")
+
+        desk.credit()
+
+        assert [grant["policy"] for grant in desk.feed()] == [None, "revoke_negative"]
+
+
+NAMES = [("reference", "o-1"), ("payment", "pay-1"), ("purchase", "pr-1"), ("external", "ext-1")]
+
+
+class TestMatching:
+    def test_each_kind_of_id_finds_the_purchase(self, desk):
+        desk.credit()
+
+        assert [desk.fact("refund", name) for name in NAMES] == ["reversed", "repeated", "repeated", "repeated"]
+
+    @pytest.mark.parametrize("name", NAMES, ids=lambda name: name[0])
+    def test_a_refund_before_its_order_waits_and_is_applied_with_the_credit(self, desk, studio, db, name):
+        studio.config("refunds.revoke", "on")
+        assert desk.fact("refund", name, ("payment", "no such")) == "waiting"
+        desk.credit(external_id="o-2", reference="o-2", keys=(("payment", "pay-2"),), known_by=())
+        assert desk.outcomes() == [("refund", "waiting")]
+
+        assert desk.credit().is_new
+
+        assert [(grant["external_id"], grant["kind"]) for grant in desk.feed()] == [
+            ("o-2", "purchase"),
+            ("o-1", "purchase"),
+            ("o-1", "reversal"),
+        ]
+        (row,) = db("SELECT * FROM refunds")
+        assert (row["outcome"], row["grant_id"], row["transaction_id"]) == ("reversed", 3, 2)
+        assert row["settled_at"] is not None
+        assert db("SELECT * FROM refund_keys") == []
+        assert desk.fact("refund", name) == "repeated"
+
+    def test_an_order_stored_by_a_fallback_id_is_found_by_it(self, desk):
+        for kind in ("payment", "external"):
+            desk.credit(external_id=f"{kind}:x-1", reference="x-1", keys=(), known_by=((kind, "x-1"),))
+
+            assert desk.fact("refund", (kind, "x-1")) == "reversed"
+
+    def test_an_order_that_took_its_proper_id_later_is_found_by_that(self, desk):
+        keys = (("payment", "pay-1"),)
+        desk.credit(external_id="payment:pay-1", reference="pay-1", keys=keys, known_by=keys)
+        assert not desk.credit(keys=keys, known_by=keys).is_new
+
+        assert desk.fact("refund", ("reference", "o-1")) == "reversed"
+
+    @pytest.mark.parametrize("name", [("reference", "o-1"), ("purchase", "pr-1")], ids=lambda name: name[0])
+    def test_a_repeated_report_that_brings_the_id_brings_the_refund(self, desk, studio, name):
+        studio.config("refunds.revoke", "on")
+        keys = (("payment", "pay-1"),)
+        desk.credit(external_id="payment:pay-1", reference="pay-1", keys=keys, known_by=keys)
+        assert desk.fact("refund", name) == "waiting"
+
+        assert not desk.credit().is_new
+
+        assert desk.outcomes() == [("refund", "reversed")]
+        assert desk.granted() == {}
+
+    def test_a_repeat_by_a_fallback_id_brings_what_waits_for_its_other_ids(self, desk, studio):
+        studio.config("refunds.revoke", "on")
+        desk.credit(keys=(("payment", "pay-1"),))
+        assert desk.fact("refund", ("purchase", "pr-9")) == "waiting"
+
+        desk.credit(external_id="payment:pay-1", reference="pay-1", keys=(("purchase", "pr-9"), ("payment", "pay-1")))
+
+        assert desk.outcomes() == [("refund", "reversed")]
+
+    def test_the_order_s_own_id_counts_before_the_others(self, desk):
+        shared = (("payment", "pay-1"),)
+        desk.credit(keys=shared)
+        desk.credit(external_id="o-2", reference="o-2", keys=shared)
+
+        assert desk.fact("refund", ("payment", "pay-1"), ("reference", "o-2")) == "reversed"
+        assert [(grant["external_id"], grant["kind"]) for grant in desk.feed()][2:] == [("o-2", "reversal")]
+
+    @pytest.mark.parametrize("named", [[("payment", "pay-1")], [("purchase", "pr-1"), ("purchase", "pr-2")], []])
+    def test_what_names_several_purchases_or_none_is_left_to_a_person(self, desk, db, named):
+        desk.credit(keys=(("payment", "pay-1"), ("purchase", "pr-1")))
+        desk.credit(external_id="o-2", reference="o-2", keys=(("payment", "pay-1"), ("purchase", "pr-2")))
+
+        def note(tx):
+            return refunds.note(
+                tx,
+                desk.game_id,
+                "demo",
+                "somebody",
+                event_id=None,
+                reason="refund",
+                named=named,
+                is_test=False,
+                occurred_at=None,
+                policy=REVOKE,
+            )
+
+        assert desk.write(note) == "ambiguous"
+        assert [grant["kind"] for grant in desk.feed()] == ["purchase", "purchase"]
+        assert [row["transaction_id"] for row in db("SELECT transaction_id FROM refunds")] == [None]
+        assert db("SELECT * FROM refund_keys") == []
+
+    def test_other_games_and_partners_are_other_purchases(self, desk, house, studio):
+        desk.credit(partner="another")
+        other = type(studio)(house, "other")
+        other.player("alice")
+        other.item("coins", "gems")
+        desk.credit(game_id=other.row["id"], game_slug="other")
+
+        assert desk.fact("refund", *NAMES) == "waiting"
+
+    def test_a_credit_that_is_refused_leaves_the_refund_waiting(self, desk, studio):
+        studio.config("refunds.revoke", "on")
+        desk.fact("refund")
+        with pytest.raises(ledger.UnknownPlayerError):
+            desk.credit(player_id="mallory")
+        assert desk.outcomes() == [("refund", "waiting")]
+
+        studio.player("mallory")
+        desk.credit(player_id="mallory")
+
+        assert desk.outcomes() == [("refund", "reversed")]
+        assert desk.granted("mallory") == {}
+
+    def test_facts_that_waited_are_applied_in_the_order_they_came(self, desk, studio):
+        studio.config("refunds.revoke", "on")
+        for reason, at in (("chargeback", 100), ("reinstated", 200), ("refund", 300), ("refund", 300)):
+            assert desk.fact(reason, at=at) == "waiting"
+
+        desk.credit()
+
+        assert [outcome for _, outcome in desk.outcomes()] == ["reversed", "restored", "reversed", "repeated"]
+        assert desk.granted() == {}
+        assert desk.is_whole()
+
+    def test_a_credit_asks_for_waiting_refunds_in_the_statement_it_makes_anyway(self, desk):
+        def statements(external_id):
+            seen = []
+
+            def make(tx):
+                tx.set_trace_callback(seen.append)
+                wanted = desk.wanted(external_id=external_id, reference=external_id, keys=(), known_by=())
+                ledger.credit(tx, wanted, ledger.Rules())
+                tx.set_trace_callback(None)
+
+            desk.write(make)
+            return [each for each in seen if not each.startswith("--")]
+
+        before = statements("o-7")
+        assert not any("refund_keys" in each for each in before)
+        desk.fact("refund", ("payment", "somebody else's"))
+        assert len(statements("o-8")) == len(before) + 1
+
+
+class TestTestTraffic:
+    def test_a_test_refund_of_a_live_purchase_takes_nothing(self, desk):
+        desk.credit()
+
+        assert desk.fact("refund", is_test=True) == "test"
+        assert desk.fact("chargeback", is_test=True) == "test"
+        assert desk.granted() == {"coins": 1000, "gems": 5}
+        assert desk.fact("refund") == "reversed"
+
+    def test_a_test_refund_that_waited_for_a_live_purchase_takes_nothing(self, desk, studio):
+        studio.config("refunds.revoke", "on")
+        desk.fact("refund", is_test=True)
+
+        desk.credit()
+
+        assert desk.outcomes() == [("refund", "test")]
+        assert len(desk.feed()) == 1
+
+    @pytest.mark.parametrize("is_test", [True, False])
+    def test_a_test_purchase_is_reversed_as_a_test(self, desk, db, is_test):
+        desk.credit(environment="sandbox")
+
+        assert desk.fact("refund", is_test=is_test) == "reversed"
+        assert [grant["is_test"] for grant in desk.feed()] == [True, True]
+        assert {row["name"] for row in db("SELECT name FROM counters")} == {"credited.test", "reversed.test"}
+
+
+class TestDisputes:
+    def test_won_after_lost_gives_back_what_was_taken(self, desk, db):
+        desk.credit(money=ledger.Money("USD", 999), session_metadata='{"shard": 3}')
+        desk.fact("chargeback", at=100)
+
+        assert desk.fact("reinstated", at=200) == "restored"
+
+        purchase, reversal, adjustment = desk.feed()
+        assert adjustment == {
+            **purchase,
+            "id": 3,
+            "kind": "adjustment",
+            "transaction_id": ledger.public_id("demo", "somebody", "restore:o-1:1"),
+            "created_at": adjustment["created_at"],
+        }
+        assert reversal["transaction_id"] == purchase["transaction_id"] != adjustment["transaction_id"]
+        assert desk.granted() == {"coins": 1000, "gems": 5}
+        (row,) = db("SELECT * FROM transactions WHERE kind = 'adjustment'")
+        assert (row["external_id"], row["reference"]) == ("restore:o-1:1", "o-1")
+        assert (row["currency"], row["gross_minor"], row["session_metadata"]) == (None, None, None)
+        assert (row["raw_body"], row["occurred_at"]) == (b"event", clock.stamp(200))
+        assert desk.is_whole()
+
+    def test_a_purchase_given_back_can_be_refunded_or_lost_again(self, desk):
+        desk.credit()
+        for at in (100, 300):
+            assert desk.fact("chargeback", at=at) == "reversed"
+            assert desk.fact("reinstated", at=at + 100) == "restored"
+        assert desk.fact("refund") == "reversed"
+
+        feed = desk.feed()
+        assert [(grant["kind"], grant["reverses"]) for grant in feed] == [
+            ("purchase", None),
+            ("reversal", 1),
+            ("adjustment", None),
+            ("reversal", 3),
+            ("adjustment", None),
+            ("reversal", 5),
+        ]
+        assert len({(grant["transaction_id"], grant["kind"]) for grant in feed}) == 6
+        assert desk.granted() == {}
+        assert desk.is_whole()
+
+    def test_only_what_was_taken_is_given_back(self, desk):
+        desk.credit()
+        desk.fact("chargeback", policy=Policy.of({"refunds.revoke": "on", "refunds.chargeback.coins": "ignore"}))
+
+        desk.fact("reinstated")
+
+        assert desk.feed()[2]["items"] == [{"sku": "gems", "quantity": 5}]
+        assert desk.granted() == {"coins": 1000, "gems": 5}
+
+    def test_won_before_lost_leaves_the_purchase_alone(self, desk):
+        desk.credit()
+
+        assert desk.fact("reinstated", at=200) == "repeated"
+        assert desk.fact("chargeback", at=100) == "repeated"
+        assert desk.granted() == {"coins": 1000, "gems": 5}
+        assert desk.fact("chargeback", at=201) == "reversed"  # another dispute
+
+    def test_a_late_repeat_of_the_loss_does_not_take_it_again(self, desk):
+        desk.credit()
+        desk.fact("chargeback", at=100)
+        desk.fact("reinstated", at=200)
+
+        assert desk.fact("chargeback", at=100) == "repeated"
+        assert desk.granted() == {"coins": 1000, "gems": 5}
+
+    def test_a_late_repeat_of_an_older_win_does_not_undo_a_newer_loss(self, desk):
+        desk.credit()
+        desk.fact("chargeback", at=100)
+        desk.fact("reinstated", at=200)
+        desk.fact("chargeback", at=300)
+
+        assert desk.fact("reinstated", at=200) == "repeated"
+        assert desk.granted() == {}
+
+    def test_facts_without_a_time_are_taken_as_they_come(self, desk):
+        desk.credit()
+
+        assert [desk.fact(reason) for reason in ("reinstated", "chargeback", "reinstated", "chargeback")] == [
+            "repeated",
+            "reversed",
+            "restored",
+            "reversed",
+        ]
+
+    def test_winning_does_not_undo_a_refund(self, desk):
+        desk.credit()
+        desk.fact("refund")
+
+        assert desk.fact("reinstated") == "repeated"
+        assert desk.granted() == {}
+
+    def test_winning_does_not_give_back_what_was_refunded_as_well(self, desk):
+        desk.credit()
+        desk.fact("chargeback")
+        desk.fact("refund")
+
+        assert desk.fact("reinstated") == "repeated"
+        assert desk.granted() == {}
+
+    def test_an_ignored_refund_does_not_stand_in_the_way_of_winning(self, desk):
+        desk.credit()
+        policy = Policy.of({"refunds.chargeback": "revoke", "refunds.refund": "ignore"})
+        desk.fact("chargeback", policy=policy)
+        assert desk.fact("refund", policy=policy) == "ignored"
+
+        assert desk.fact("reinstated", policy=policy) == "restored"
+
+    def test_a_test_win_gives_nothing_back(self, desk):
+        desk.credit()
+        desk.fact("chargeback")
+
+        assert desk.fact("reinstated", is_test=True) == "test"
+        assert desk.granted() == {}
+
+    def test_an_order_of_the_adjustment_s_name_is_not_mistaken_for_it(self, desk):
+        desk.credit()
+        desk.credit(external_id="restore:o-1:1", reference="restore:o-1:1", keys=(), known_by=())
+        desk.fact("chargeback")
+
+        assert desk.fact("reinstated") == "restored"
+        assert desk.fact("refund", ("reference", "restore:o-1:2")) == "waiting"  # that is no purchase
+        assert desk.is_whole()
+
+
+class TestByHand:
+    def test_a_person_reverses_on_the_same_mechanism(self, desk, db):
+        desk.credit()
+
+        assert desk.reverse(policy=Policy.always("flag")) == 2
+        assert desk.reverse() is None
+        assert desk.fact("refund") == "repeated"
+        assert desk.fact("reinstated") == "repeated"
+
+        (row,) = db("SELECT policy, reason FROM grants WHERE id = 2")
+        assert row == {"policy": "flag", "reason": "asked by phone"}
+        assert db("SELECT event_id, outcome, grant_id FROM refunds ORDER BY id LIMIT 1") == [
+            {"event_id": None, "outcome": "reversed", "grant_id": 2}
+        ]
+
+    def test_what_was_given_back_is_reversed_by_hand_too(self, desk):
+        desk.credit()
+        desk.fact("chargeback")
+        desk.fact("reinstated")
+
+        assert desk.reverse() == 4
+        assert desk.granted() == {}
+
+    def test_a_policy_that_asks_for_nothing_reverses_nothing(self, desk):
+        desk.credit()
+
+        assert desk.reverse(policy=Policy.always("ignore")) is None
+        assert desk.outcomes() == []
+
+
+def test_a_forgotten_player_s_purchase_is_reversed_and_restored_all_the_same(desk, db):
+    desk.credit()
+    desk.write(lambda tx: registry.forget_player(tx, desk.game_id, "alice"))
+
+    assert desk.fact("chargeback", raw_body=None) == "reversed"
+    assert desk.fact("reinstated", raw_body=None) == "restored"
+    assert desk.granted() == {"coins": 1000, "gems": 5}
+    assert desk.is_whole()
+
+    desk.fact("chargeback", raw_body=b"alice@example.com")
+    desk.fact("reinstated", raw_body=b"alice@example.com")
+    desk.write(lambda tx: registry.forget_player(tx, desk.game_id, "alice"))
+    assert {row["raw_body"] for row in db("SELECT raw_body FROM transactions")} == {None}
+    assert {row["raw_body"] for row in db("SELECT raw_body FROM events")} == {None}  # those that named no player too
+    assert desk.is_whole()
+
+
+def test_the_game_is_told_of_each_once_and_in_an_order_that_can_be_applied(house, studio, desk, db):
+    owed = Owed(house, studio)
+    owed.destination(events="grant.*")
+    owed.destination("logins", events="player.*")
+    desk.credit()
+
+    for reason, at in (("chargeback", 1), ("chargeback", 1), ("reinstated", 2), ("refund", 3)):
+        desk.fact(reason, at=at)
+
+    rows = db("SELECT event_type, grant_id, waits_for, player_id FROM deliveries ORDER BY id")
+    assert [(row["event_type"], row["grant_id"], row["waits_for"]) for row in rows] == [
+        ("grant.created", 1, None),
+        ("grant.reversed", 2, 1),
+        ("grant.created", 3, None),
+        ("grant.reversed", 4, 3),
+    ]
+    assert {row["player_id"] for row in rows} == {"alice"}
+    assert {claim.grant_id for claim in owed.claim()} == {1, 3}
+    assert outbox.PLAYER_ORDER  # formats with an order see to the rest
+
+
+def test_the_check_of_the_ledger_sees_a_reversal_that_was_changed(desk):
+    desk.credit()
+    desk.fact("refund")
+
+    def tamper(tx):
+        tx.execute("DROP TRIGGER entries_are_never_changed")
+        tx.execute("UPDATE entries SET quantity = '-999' WHERE grant_id = 2 AND sku = 'coins'")
+        found.extend(ledger.verify(tx))
+        raise KeyboardInterrupt  # roll everything back
+
+    found = []
+    with pytest.raises(KeyboardInterrupt):
+        desk.write(tamper)
+    assert len(found) == 1
+    assert "does not undo" in found[0]
+
+
+STEPS = ("report", "report", "refund", "refund", "chargeback", "chargeback", "reinstated", "reinstated")
+AT = {"refund": 50, "chargeback": 100, "reinstated": 200}
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(STEPS), max_size=9).map(lambda steps: ["report", *steps]).flatmap(st.permutations))
+def test_the_order_of_reports_makes_no_difference(house, studio, desk, steps):
+    """A refund is for good; a lost dispute counts until it is won; a report credits once."""
+    found = {}
+
+    def play(tx):
+        tx.execute(
+            """INSERT INTO settings (game_id, key, value, updated_at) VALUES (:id, 'refunds.revoke', 'on', 'now')
+               ON CONFLICT (game_id, key) DO NOTHING""",
+            {"id": desk.game_id},
+        )
+        for step in steps:
+            if step == "report":
+                ledger.credit(tx, desk.wanted(), ledger.Rules())
+            else:
+                desk.fact_in(tx, step, ("payment", "pay-1"), at=AT[step])
+            sums = grants.granted(tx, desk.game_id, "alice")
+            assert sums.get("coins", 0) in (0, 1000)
+        found["granted"] = sums
+        found["wrong"] = list(ledger.verify(tx))
+        found["waiting"] = tx.execute("SELECT count(*) FROM refund_keys").fetchone()[0]
+        raise KeyboardInterrupt  # roll everything back for the next example
+
+    with pytest.raises(KeyboardInterrupt):
+        desk.write(play)
+
+    is_taken = "refund" in steps or ("chargeback" in steps and "reinstated" not in steps)
+    assert found == {
+        "granted": {"coins": 0, "gems": 0} if is_taken else {"coins": 1000, "gems": 5},
+        "wrong": [],
+        "waiting": 0,
+    }
