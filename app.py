@@ -41,6 +41,7 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
         settings,
         catalogue=COMMON_SETTINGS | {key: setting for partner in PARTNERS for key, setting in partner.settings.items()},
         secret_names=COMMON_SECRETS | {name: about for partner in PARTNERS for name, about in partner.secrets.items()},
+        jobs={name: job for partner in PARTNERS for name, job in partner.jobs.items()},
     )
     app.extensions["coinslot.partners"] = PARTNERS
     app.wsgi_app = WholeBodies(app.wsgi_app)  # type: ignore[method-assign]
@@ -58,7 +59,8 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
     commands.register(app, PARTNERS)
 
     # Who knocked decides how an error is told: by the first word of the path.
-    dialects = {partner.blueprint.name: partner.refuse for partner in PARTNERS} | {"game": game.refuse}
+    dialects = {root: partner.refuse for partner in PARTNERS for root in (partner.name, *partner.roots)}
+    dialects["game"] = game.refuse
 
     @app.errorhandler(Exception)
     def tell(error: Exception) -> Response:

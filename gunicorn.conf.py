@@ -54,7 +54,10 @@ def when_ready(server):
 
 
 def post_worker_init(worker):
-    """The relay is a thread of each worker: the one command also delivers. Leases make any number of them safe."""
+    """The relay is a thread of each worker: the one command also delivers and runs what is due.
+
+    Leases make any number of them safe.
+    """
     import threading
 
     coinslot = worker.wsgi.extensions.get("coinslot")  # the benchmark serves other apps under this file too
@@ -65,7 +68,7 @@ def post_worker_init(worker):
 
 
 def worker_exit(server, worker):
-    """Deliveries in hand are finished, what was observed in the last second is written, the writer's queue is empty."""
+    """What is in hand is finished, what was observed in the last second is written, the writer's queue is empty."""
     coinslot = worker.wsgi.extensions.get("coinslot") if getattr(worker, "wsgi", None) else None
     if coinslot is not None:
         if getattr(worker, "relay", None) is not None:

@@ -18,6 +18,7 @@ import urllib3
 
 from coinslot import clock, ledger, outbox, owner
 from coinslot.db import MINIMUM_SQLITE, SCHEMA_VERSION, Database, DatabaseError, connect, file_version
+from coinslot.destinations import SECRET_PREFIX
 from coinslot.games import Game
 from coinslot.installation import Settings
 from coinslot.registry import RESERVED_ID
@@ -32,15 +33,19 @@ CLOCK_SLACK_SECONDS = 60
 STUCK_SECONDS = 3600
 REACH_SECONDS = 3.0
 RECENT_SECONDS = 24 * 3600
+OLD_KEY_DAYS = 365
+ROTATION_DAYS = 7  # after that a rotation should be over
 
-OK, WARNING, WRONG = "ok", "warning", "WRONG"
+OK, NOTE, WARNING, WRONG = "ok", "note", "warning", "WRONG"
 
 P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line. WRONG: credits fail or will, or secrets lie open; warning: a person should look at it."""
+    """One line. WRONG: credits fail or will, or secrets lie open; warning: a person should look at it; note: what could
+    be had besides.
+    """
 
     level: str
     text: str
@@ -269,6 +274,46 @@ def game_setup(connection: sqlite3.Connection, game: Game) -> Iterator[Finding]:
             )
 
 
+def keys(connection: sqlite3.Connection, game: Game) -> Iterator[Finding]:
+    """Secrets that are due to be rotated, and rotations that are due to be ended."""
+    rows = connection.execute(
+        """SELECT c.name, c.created_at, c.last_used_at, p.last_used_at AS previous_used_at, p.slot AS previous
+           FROM secrets c LEFT JOIN secrets p ON p.game_id = c.game_id AND p.name = c.name AND p.slot = 'previous'
+           WHERE c.game_id = :game_id AND c.slot = 'current' ORDER BY c.name""",
+        {"game_id": game.id},
+    )
+    now = clock.now()
+    for row in rows:
+        what = f"game {game.slug}: {row['name']}"
+        days = int((now - clock.seconds(row["created_at"])) // 86400)
+        if days >= OLD_KEY_DAYS:
+            yield Finding(
+                WARNING, f"{what} is {days} days old; keys are rotated yearly: `{_rotation(game, row['name'])}`"
+            )
+        if row["previous"] is None or days < ROTATION_DAYS:
+            continue
+        retire = f"`flask secret retire {game.slug} {row['name']}`"
+        used = row["previous_used_at"]
+        if used is not None and used > max(row["created_at"], clock.stamp(now - ROTATION_DAYS * 86400)):
+            yield Finding(
+                WARNING,
+                f"{what} was rotated {days} days ago, and its previous value was still used on {used[:10]}: enter the "
+                f"new one there too, then {retire}",
+            )
+        elif row["last_used_at"] is not None:
+            yield Finding(
+                WARNING,
+                f"{what} was rotated {days} days ago, the new value is in use and the previous one has not been used "
+                f"for {ROTATION_DAYS} days: it is safe to retire it, {retire}",
+            )
+        else:
+            yield Finding(
+                WARNING,
+                f"{what} was rotated {days} days ago and its previous value is still valid: once the new one is "
+                f"entered at the other side, {retire}",
+            )
+
+
 def waiting_work(connection: sqlite3.Connection, game: Game) -> Iterator[Finding]:
     """What waits for a person, or for a destination that does not answer."""
     (conflicts,) = connection.execute(
@@ -293,6 +338,17 @@ def waiting_work(connection: sqlite3.Connection, game: Game) -> Iterator[Finding
             f"game {game.slug}: {row['deliveries']} delivery(s) to {row['name']} have been due for over an hour; "
             "does it answer, and is a relay running?",
         )
+    late = connection.execute(
+        """SELECT name, failures, last_error, due_at FROM schedules
+           WHERE game_id = :game_id AND (failures > 0 OR due_at < :since) ORDER BY name""",
+        {"game_id": game.id, "since": clock.stamp(clock.now() - STUCK_SECONDS)},
+    )
+    for row in late:
+        if row["failures"]:
+            trouble = f"has failed {row['failures']} time(s) in a row: {row['last_error']}"
+        else:
+            trouble = "has been due for over an hour; is a relay running?"
+        yield Finding(WARNING, f"game {game.slug}: job {row['name']} {trouble}")
 
 
 def deliveries(connection: sqlite3.Connection) -> Iterator[Finding]:
@@ -344,6 +400,12 @@ _HAS_ROWS = {
     "players": "SELECT 1 FROM players WHERE game_id = :game_id LIMIT 1",
     "items": "SELECT 1 FROM items WHERE game_id = :game_id LIMIT 1",
 }
+
+
+def _rotation(game: Game, name: str) -> str:
+    if name.startswith(SECRET_PREFIX):
+        return f"flask destination rotate {game.slug} {name.removeprefix(SECRET_PREFIX)}"
+    return f"flask secret rotate {game.slug} {name}"
 
 
 def _has_rows(connection: sqlite3.Connection, table: str, game_id: int) -> bool:

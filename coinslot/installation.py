@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
@@ -12,6 +13,7 @@ from coinslot.games import Games, Setting
 from coinslot.observations import Observations
 from coinslot.outbound import Outbound
 from coinslot.relay import Relay
+from coinslot.schedules import Job, Standing
 from coinslot.vault import Vault
 
 
@@ -38,10 +40,17 @@ class LinkError(Exception):
 class Installation:
     """Built without touching the disk; the parts open what they need when they are first used."""
 
-    def __init__(self, settings: Settings, catalogue: Mapping[str, Setting], secret_names: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        catalogue: Mapping[str, Setting],
+        secret_names: Mapping[str, str],
+        jobs: Mapping[str, Job] | None = None,
+    ) -> None:
         self.settings = settings
         self.catalogue = catalogue
         self.secret_names = secret_names
+        self.jobs = jobs or {}
         self.database = Database(settings.home)
         self.vault = Vault(settings.home, settings.master_key)
         self.games = Games(self.database, self.vault, catalogue)
@@ -58,7 +67,9 @@ class Installation:
 
     def new_relay(self) -> Relay:
         """A relay of this process's own, not yet running."""
-        return Relay(self.database, self.vault, self.outbound)
+        jobs = {name: partial(self._run, job) for name, job in self.jobs.items()}
+        standing = [name for name, job in self.jobs.items() if isinstance(job, Standing)]
+        return Relay(self.database, self.vault, self.outbound, jobs, standing)
 
     def new_setup_link(self) -> str | None:
         """The link on which the owner sets the first password; None once there is one."""
@@ -78,6 +89,10 @@ class Installation:
         connection = self.database.read()
         if owner.has_password(connection) or not owner.is_setup_nonce(connection, nonce):
             raise LinkError("this setup link has been used or replaced", is_spent=True)
+
+    def _run(self, job: Job, slug: str) -> float | None:
+        game = self.games.by_slug(slug)
+        return None if game is None else job(self, game)
 
     def _setup_tokens(self) -> URLSafeTimedSerializer:
         key = self.vault.current(self.database.read()).derive("setup link")

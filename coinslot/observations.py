@@ -1,4 +1,4 @@
-"""What is worth keeping but no call should wait for: refused calls, and when a key last proved something.
+"""What is worth keeping but no call should wait for: refused calls, proved calls' number, when a key was last used.
 
 Held in memory and written together about once a second, outside every request, so that a forged call never costs a
 commit. A crash loses at most that second. Both the memory and the table are bounded.
@@ -52,6 +52,7 @@ class Observations:
         self._refusals: deque[Refusal] = deque(maxlen=HELD_AT_MOST)
         self._refused: Counter[tuple[int | None, str, str, str, str]] = Counter()
         self._used: dict[tuple[int, str, str], str] = {}
+        self._called: Counter[tuple[int, str, str]] = Counter()
         self._wake = threading.Event()
         self._pid = 0
 
@@ -67,20 +68,29 @@ class Observations:
             self._used[(game_id, name, slot)] = clock.stamp()
         self._flush_soon()
 
+    def called(self, game_id: int, partner: str, endpoint: str) -> None:
+        """A call to one of our addresses has proved itself."""
+        with self._mutex:
+            self._called[(game_id, partner, endpoint)] += 1
+        self._flush_soon()
+
     def flush(self) -> None:
         """Write what is held. Trouble is logged and what was held is dropped: observations never block anyone."""
         with self._mutex:
             refusals, self._refusals = self._refusals, deque(maxlen=HELD_AT_MOST)
             refused, self._refused = self._refused, Counter()
             used, self._used = self._used, {}
+            called, self._called = self._called, Counter()
         for (_, slug, partner, endpoint, reason), count in refused.items():
             log.warning("refused %d call(s): %s %s %s, reason %s", count, partner, slug or "-", endpoint, reason)
-        if not refused and not used:
+        if not refused and not used and not called:
             return
 
         def store(tx: sqlite3.Connection) -> None:
             for (game_id, name, slot), at in used.items():
                 keyring.used(tx, game_id, name, slot, at)
+            for (game_id, partner, endpoint), count in called.items():
+                counters.add(tx, game_id, partner, f"{counters.CALLED}{endpoint}", count)
             for (refused_game, _, partner, _, reason), count in refused.items():
                 if refused_game is not None:
                     counters.add(tx, refused_game, partner, f"refused.{reason}", count)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import urllib3
@@ -56,10 +57,25 @@ class Outbound:
     """A pool of connections, kept alive. Safe to share between threads; opens nothing before it is used."""
 
     def __init__(self, may_call_private: bool = True) -> None:
-        context = ssl.create_default_context()
+        self._may_call_private = may_call_private
+
+    @cached_property
+    def _pool(self) -> urllib3.PoolManager:
+        # Not before it is needed: reading this machine's certificates takes as long as all the rest of a start.
+        return self._new_pool(ssl.create_default_context(), "CERT_REQUIRED")
+
+    @cached_property
+    def _pinned_pool(self) -> urllib3.PoolManager:
+        # Who issued the certificate, to whom and until when does not matter: the fingerprint names this very one.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        return self._new_pool(context, "CERT_NONE")
+
+    def _new_pool(self, context: ssl.SSLContext, checks: str) -> urllib3.PoolManager:
         context.sslsocket_class = _TlsSocket
-        self._pool = urllib3.PoolManager(num_pools=64, maxsize=16, retries=False, ssl_context=context)
-        self._pool.pool_classes_by_scheme = _pool_classes(may_call_private)
+        pool = urllib3.PoolManager(num_pools=64, maxsize=16, retries=False, ssl_context=context, cert_reqs=checks)
+        pool.pool_classes_by_scheme = _pool_classes(self._may_call_private)
+        return pool
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout_seconds: float) -> Answer:
         """POST and read at most 64 KiB of the answer. Never raises for what the other side does."""
@@ -77,16 +93,21 @@ class Outbound:
         body: bytes | None,
         timeout_seconds: float,
         largest_answer: int = LARGEST_ANSWER,
+        pin: str | None = None,
     ) -> Answer:
-        """The same with any method, and a larger answer where one is expected."""
+        """The same with any method, and a larger answer where one is expected.
+
+        ``pin`` is the SHA-256 of a certificate in hex. Only a server that has it hears anything; it may be self-signed.
+        """
         began = time.monotonic()
         _this_call.deadline = began + timeout_seconds
         failure = status = detail = retry_after = response = None
         content = b""
         try:
-            response = self._pool.request(
+            pool, target = (self._pool, url) if pin is None else self._pinned(url, pin)
+            response = pool.request(
                 method,
-                url,
+                target,
                 headers=headers,
                 body=body,
                 redirect=False,
@@ -106,6 +127,13 @@ class Outbound:
                 response.close()  # a connection whose answer was read to the end is the pool's by now, and stays open
         duration_ms = round((time.monotonic() - began) * 1000)
         return Answer(failure, status, content[:largest_answer], detail, retry_after, duration_ms)
+
+    def _pinned(self, url: str, pin: str) -> tuple[urllib3.HTTPConnectionPool, str]:
+        """Connections to this server that end where its certificate is another one, and what to ask on them."""
+        parts = urllib3.util.parse_url(url)
+        if parts.scheme != "https":
+            raise ForbiddenAddressError("a pinned certificate needs an https address")
+        return self._pinned_pool.connection_from_url(url, {"assert_fingerprint": pin}), parts.request_uri
 
 
 def is_public(address: str) -> bool:
@@ -217,6 +245,8 @@ def _in_a_word(error: Exception) -> tuple[str, str]:
     if isinstance(error, ConnectTimeoutError | ReadTimeoutError | TimeoutError):
         return "timeout", "no complete answer in time"
     if isinstance(error, SSLError):
+        if str(error).startswith("Fingerprints did not match"):
+            return "tls", "the certificate is not the pinned one"
         reason = getattr(error.args[0] if error.args else None, "verify_message", None)
         return "tls", f"the certificate is not accepted: {reason}" if reason else "no safe connection"
     if isinstance(error, LocationParseError | LocationValueError | UnicodeError):

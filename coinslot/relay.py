@@ -1,4 +1,4 @@
-"""The loop that drains the outbox: claim, send, record, wait.
+"""The loop that drains the outbox and runs the jobs that are due: claim, send, record, wait.
 
 Any number of relays may run, as threads of the web workers and as ``flask relay``: a claim is a lease, and only one of
 them gets it. The network is outside every transaction. A relay sees what any process commits within
@@ -12,13 +12,15 @@ import sqlite3
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 
-from coinslot import clock, destinations, outbox, webhooks
+from coinslot import clock, destinations, outbox, schedules, webhooks
 from coinslot.db import Database, DatabaseError
 from coinslot.outbound import Answer, Outbound
 from coinslot.outbox import Claim, Result
+from coinslot.schedules import Due, JobError
 from coinslot.vault import Vault, VaultError
 
 LOOK_SECONDS = 0.05
@@ -29,6 +31,7 @@ PRUNE_PAUSE_SECONDS = 1.0  # between batches, for whoever else wants to write
 STOP_SECONDS = 15.0
 IN_FLIGHT_PER_DESTINATION = 8  # so that a slow one cannot take every thread
 THREADS = 64
+JOBS_AT_ONCE = 4  # with threads of their own, so that no delivery waits for a job
 KEPT_DELIVERED_DAYS = 30
 LONGEST_RETRY_AFTER_SECONDS = 86400.0
 
@@ -36,18 +39,34 @@ log = logging.getLogger("coinslot")
 
 
 class Relay:
-    """One relay. ``run`` loops until ``stop``; ``drain`` sends what is due now and returns. Either, once."""
+    """One relay. ``run`` loops until ``stop``; ``drain`` sends what is due now and returns. Either, once.
 
-    def __init__(self, database: Database, vault: Vault, outbound: Outbound) -> None:
+    ``jobs`` are what it runs besides, when they are due: name -> function of a game's slug (``schedules.py``). Those
+    that are ``standing`` it asks for itself, once it sees a game and when that game's configuration has changed.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        vault: Vault,
+        outbound: Outbound,
+        jobs: Mapping[str, Callable[[str], float | None]] | None = None,
+        standing: Collection[str] = (),
+    ) -> None:
         self._database = database
         self._vault = vault
         self._outbound = outbound
+        self._jobs = jobs or {}
+        self._standing = standing
+        self._revisions: dict[int, str] = {}  # of games, as of when their standing jobs were last asked for
         self.owner = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._is_stopping = False
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="coinslot-relay")
+        self._pool = ThreadPoolExecutor(THREADS + JOBS_AT_ONCE, thread_name_prefix="coinslot-relay")
         self._in_flight: Counter[int] = Counter()  # per destination; under the mutex
+        self._jobs_in_hand = 0  # likewise
         self._mutex = threading.Lock()
-        self._attempt_ended = threading.Event()
+        self._something_ended = threading.Event()  # an attempt or a job
+        self._jobs_seen: tuple[int, str | None] = (-1, None)  # data_version, and when a job was due as of then
 
     def run(self) -> None:
         """Until :meth:`stop`. Trouble is logged and waited out; it never ends the loop."""
@@ -69,14 +88,17 @@ class Relay:
         self._finish()
 
     def drain(self) -> int:
-        """Send what is due, and what becomes due while that is sent, and return how many attempts that were."""
+        """Send what is due, and what becomes due while that is sent, and return how many attempts that were.
+
+        Jobs that are due are run and waited for too; those do not count.
+        """
         self._database.write(outbox.beat)
         count = 0
         while not self._is_stopping:
-            was_sending = self._is_sending()
-            claimed = self._turn(time.monotonic() + LOOK_SECONDS if was_sending else 0)
-            count += claimed
-            if claimed == 0 and not was_sending:
+            was_busy = self._is_busy()
+            sent, ran = self._turn(time.monotonic() + LOOK_SECONDS if was_busy else 0)
+            count += sent
+            if sent + ran == 0 and not was_busy:
                 break
         self._finish()
         return count
@@ -88,23 +110,73 @@ class Relay:
         """
         self._is_stopping = True
 
-    def _turn(self, wait_until: float) -> int:
-        """Claim what is due and send it, and return how many that were; when there is nothing, wait for something."""
+    def _turn(self, wait_until: float) -> tuple[int, int]:
+        """Claim what is due, send or run it, and return how many deliveries and jobs that were.
+
+        When there is nothing, wait for something.
+        """
         connection = self._database.read()
         # Before looking: what is committed between the two is then noticed as a change.
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         moments = outbox.next_due(connection)
+        job_moment = self._next_job(connection, version)
         room = self._room(moments)
         due = {each: free for each, free in room.items() if moments[each] <= clock.stamp()}
-        if not due:
-            self._wait(connection, version, min((moments[each] for each in room), default=None), wait_until)
-            return 0
+        is_job_due = job_moment is not None and job_moment <= clock.stamp()
+        if not due and not is_job_due:
+            awaited = [moments[each] for each in room] + ([] if job_moment is None else [job_moment])
+            self._wait(connection, version, min(awaited, default=None), wait_until)
+            return 0, 0
+        ran = self._claim_jobs() if is_job_due else 0
+        return (self._claim_deliveries(due) if due else 0), ran
+
+    def _claim_deliveries(self, due: Mapping[int, int]) -> int:
         claims = self._database.write(lambda tx: outbox.claim_due(tx, self.owner, due))
         for claim in claims:
             with self._mutex:
                 self._in_flight[claim.destination.id] += 1
             self._pool.submit(self._deliver, claim)
         return len(claims)
+
+    def _claim_jobs(self) -> int:
+        with self._mutex:
+            room = JOBS_AT_ONCE - self._jobs_in_hand
+        claims = self._database.write(lambda tx: schedules.claim_due(tx, self.owner, self._jobs, room))
+        for due in claims:
+            with self._mutex:
+                self._jobs_in_hand += 1
+            self._pool.submit(self._run_job, due)
+        return len(claims)
+
+    def _next_job(self, connection: sqlite3.Connection, version: int) -> str | None:
+        """When the next job may be claimed; None while there is none, or no room for one.
+
+        Asked for only when somebody has committed since: whatever moves a job is a commit.
+        """
+        if not self._jobs:
+            return None
+        if self._jobs_seen[0] != version:
+            self._ask_for_standing(connection)
+            self._jobs_seen = (version, schedules.next_due(connection, self._jobs))
+        with self._mutex:
+            return self._jobs_seen[1] if self._jobs_in_hand < JOBS_AT_ONCE else None
+
+    def _ask_for_standing(self, connection: sqlite3.Connection) -> None:
+        if not self._standing:
+            return
+        rows = connection.execute("SELECT id, revision FROM games").fetchall()
+        changed = {row["id"]: row["revision"] for row in rows if self._revisions.get(row["id"]) != row["revision"]}
+        if not changed:
+            return
+
+        def ask(tx: sqlite3.Connection) -> None:
+            for game_id in changed:
+                ask_for = schedules.wake if game_id in self._revisions else schedules.begin
+                for name in self._standing:
+                    ask_for(tx, game_id, name)
+
+        self._database.write(ask)
+        self._revisions |= changed
 
     def _room(self, moments: dict[int, str]) -> dict[int, int]:
         """How many more deliveries each destination may have in flight, those with none left out."""
@@ -119,10 +191,10 @@ class Relay:
         return room
 
     def _wait(self, connection: sqlite3.Connection, version: int, due: str | None, until: float) -> None:
-        """Until another connection has committed, an attempt has ended, something is due, or it is ``until``."""
+        """Until another connection has committed, something in hand has ended, something is due, or it is ``until``."""
         while not self._is_stopping and time.monotonic() < until:
-            if self._attempt_ended.wait(LOOK_SECONDS):
-                self._attempt_ended.clear()
+            if self._something_ended.wait(LOOK_SECONDS):
+                self._something_ended.clear()
                 return
             if due is not None and due <= clock.stamp():
                 return
@@ -134,9 +206,9 @@ class Relay:
         while not self._is_stopping and time.monotonic() < until:
             time.sleep(LOOK_SECONDS)
 
-    def _is_sending(self) -> bool:
+    def _is_busy(self) -> bool:
         with self._mutex:
-            return self._in_flight.total() > 0
+            return self._in_flight.total() + self._jobs_in_hand > 0
 
     def _deliver(self, claim: Claim) -> None:
         name = claim.destination.name
@@ -158,7 +230,7 @@ class Relay:
         finally:
             with self._mutex:
                 self._in_flight[claim.destination.id] -= 1
-            self._attempt_ended.set()
+            self._something_ended.set()
 
     def _attempt(self, claim: Claim) -> Result:
         """Send once. Whatever is wrong with this one delivery is a failure on its schedule, so it ends some day."""
@@ -182,6 +254,35 @@ class Relay:
             log.exception("delivery %d to %s could not be made", claim.id, destination.name)
             return Result("rejected", detail="it could not be made; the log says why")
 
+    def _run_job(self, due: Due) -> None:
+        """Run once and write down how it went. What is not written down runs again when its lease ends."""
+        what = f"{due.name} of {due.game_slug}"
+        try:
+            if self._is_stopping:
+                self._database.write(lambda tx: schedules.give_back(tx, due))
+                return
+            again_in_seconds, error = self._outcome(due, what)
+            self._database.write(lambda tx: schedules.finished(tx, due, again_in_seconds, error))
+        except (DatabaseError, sqlite3.Error) as trouble:
+            log.error("job %s was not recorded: %s", what, trouble)
+        except Exception:
+            log.exception("job %s was not recorded", what)
+        finally:
+            with self._mutex:
+                self._jobs_in_hand -= 1
+            self._something_ended.set()
+
+    def _outcome(self, due: Due, what: str) -> tuple[float | None, JobError | None]:
+        """In how many seconds the job wants to run again, and what went wrong."""
+        try:
+            return self._jobs[due.name](due.game_slug), None
+        except (JobError, DatabaseError, VaultError, sqlite3.Error) as error:
+            log.warning("job %s failed: %s", what, schedules.in_a_line(str(error)))
+            return None, error if isinstance(error, JobError) else JobError(str(error))
+        except Exception as error:
+            log.exception("job %s failed", what)
+            return None, JobError(f"{type(error).__name__}; the log says more")
+
     def _prune(self) -> bool:
         """Delete some of what arrived long ago; returns whether there may be more."""
         before = clock.stamp(clock.now() - KEPT_DELIVERED_DAYS * 86400)
@@ -190,12 +291,12 @@ class Relay:
         return self._database.write(lambda tx: outbox.prune(tx, before)) == outbox.PRUNED_AT_ONCE
 
     def _finish(self) -> None:
-        """Let what is being sent end. What takes too long keeps its lease, so nobody else sends it meanwhile."""
+        """Let what is in hand end. What takes too long keeps its lease, so nobody else has it meanwhile."""
         self._is_stopping = True
         deadline = time.monotonic() + STOP_SECONDS
-        while self._is_sending() and time.monotonic() < deadline:
-            self._attempt_ended.wait(LOOK_SECONDS)
-            self._attempt_ended.clear()
+        while self._is_busy() and time.monotonic() < deadline:
+            self._something_ended.wait(LOOK_SECONDS)
+            self._something_ended.clear()
         self._pool.shutdown(wait=False)
 
 

@@ -23,6 +23,7 @@ from coinslot.observations import Refusal
 from coinslot.schedules import Job
 
 KEPT_BODY_BYTES = 48 * 1024  # of a refused call; 64 KiB once it is Base64
+SIMULATED = "coinslot-simulate"  # User-Agent of our own simulated calls, which say nothing of the partner's set-up
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,12 @@ class Partner:
 
     ``urls`` are the addresses to paste into the partner's dashboard, field -> path with ``{game}``. ``secrets`` and
     ``settings`` are the names the owner may set. ``missing`` says in sentences what a game still lacks for this
-    partner, ``unset`` what it could have and does without; ``simulate`` plays the partner against a running server.
+    partner, ``wrong`` what is set and cannot work, ``unset`` what it could have and does without; ``simulate`` plays
+    the partner against a running server.
 
     ``jobs`` run in the background when they are due (``coinslot/schedules.py``): name -> function of the installation
     and the game. ``profiles_pushed`` is told, inside of the write, which players' profiles the game has just changed.
+    ``roots`` are first words of its paths beside its name.
     """
 
     name: str
@@ -82,6 +85,8 @@ class Partner:
     missing: Callable[[Game], list[str]]
     simulate: Callable[[Game], Iterator[Call]]
     refuse: Callable[[int, str], Response] = field(repr=False)
+    roots: tuple[str, ...] = ()
+    wrong: Callable[[Game], list[str]] = lambda game: []
     unset: Callable[[Game], list[str]] = lambda game: []
     commands: tuple[click.Command, ...] = ()
     game_calls: tuple[GameCall, ...] = ()
@@ -106,12 +111,24 @@ def plain_error(status: int, message: str) -> Response:
     return response
 
 
+def note_call(game: Game, partner: str, endpoint: str) -> None:
+    """Count a call that has proved itself, so that the owner can see which addresses a partner has never called."""
+    if request.headers.get("User-Agent") != SIMULATED:
+        installation().observations.called(game.id, partner, endpoint)
+
+
 def note_refusal(
-    partner: str, endpoint: str, game: Game | None, reason: str, status: int, keeps_body: bool = True
+    partner: str,
+    endpoint: str,
+    game: Game | None,
+    reason: str,
+    status: int,
+    keeps_body: bool = True,
+    keeps_query: bool = True,
 ) -> None:
     """Keep the current request for the owner: outside the request, sealed, bounded. The caller learns nothing of it.
 
-    ``keeps_body``: False for bodies that may hold somebody's password.
+    ``keeps_body``: False for bodies that may hold somebody's password; ``keeps_query`` for queries that are a proof.
     """
     body = request.get_data(cache=True)
     installation().observations.refused(
@@ -127,7 +144,7 @@ def note_refusal(
             request={
                 "method": request.method,
                 "path": request.path[:512],
-                "query": request.query_string[:8192].decode("latin-1"),
+                "query": request.query_string[: 8192 if keeps_query else 0].decode("latin-1"),
                 "signature": request.headers.get("signature", "")[:512],
                 "token": request.headers.get("x-publisher-token", "")[:512],
                 "content_type": request.headers.get("content-type", "")[:128],

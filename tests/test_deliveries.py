@@ -177,6 +177,7 @@ def test_two_workers_and_a_relay_process_never_send_one_delivery_twice(shop, rec
     with Server(home) as server:
         process = relay_process(home)
         try:
+            assert process.stdout.readline() == "The relay runs.\n"
             for number in range(150):
                 assert post(server, f"o-{number}") == 200
             until(lambda: states(shop) == {"delivered": 150}, "all are delivered", 30)

@@ -203,20 +203,24 @@ def redrive(game: str, delivery_id: int | None, is_all: bool, since: str | None,
 
 
 @click.command("relay")
-@click.option("--once", is_flag=True, help="Send what is due now and end.")
+@click.option("--once", is_flag=True, help="Send and run what is due now and end.")
 @with_appcontext
 @in_words
 def relay(once: bool) -> None:
-    """Send deliveries, beside the web workers or in their place (COINSLOT_RELAY=off). SIGTERM ends it tidily."""
+    """Send deliveries and run the jobs that are due, beside the web workers or in their place (COINSLOT_RELAY=off).
+
+    SIGTERM ends it tidily from its first line of output on: what is in hand is finished.
+    """
     house = installation()
-    house.prepare()
     running = house.new_relay()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: running.stop())
+    house.prepare()
     try:
         if once:
             click.echo(f"{running.drain()} attempts made.")
         else:
+            click.echo("The relay runs.")
             running.run()
     finally:
         house.database.close()

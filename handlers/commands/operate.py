@@ -16,7 +16,7 @@ from flask.cli import with_appcontext
 from coinslot import games, inspection
 from coinslot.backup import backup, restore
 from coinslot.games import Game
-from coinslot.inspection import OK, WARNING, WRONG, Finding, guarded
+from coinslot.inspection import NOTE, OK, WARNING, WRONG, Finding, guarded
 from handlers import installation, partners
 from handlers.trouble import in_words
 
@@ -121,6 +121,7 @@ def _examine_game(connection: sqlite3.Connection, slug: str) -> Iterator[Finding
         return  # removed just now
     yield Finding(OK, f"game {slug}: every secret opens")
     yield from inspection.game_setup(connection, game)
+    yield from inspection.keys(connection, game)
     yield from _examine_partners(game)
     yield from inspection.waiting_work(connection, game)
 
@@ -132,6 +133,8 @@ def _examine_partners(game: Game) -> Iterator[Finding]:
         missing = partner.missing(game)
         for sentence in missing:
             yield Finding(WARNING if is_configured else WRONG, f"game {game.slug}: {sentence}")
+        for sentence in partner.wrong(game):
+            yield Finding(WRONG, f"game {game.slug}: {sentence}")
         if is_configured:
             yield Finding(OK, f"game {game.slug}: {partner.title} is configured")
             if not game.settings[f"allowlist.{partner.name}"]:
@@ -141,6 +144,8 @@ def _examine_partners(game: Game) -> Iterator[Finding]:
                 )
         elif not missing:
             yield Finding(OK, f"game {game.slug}: {partner.title} is not configured, its calls are answered 404")
+        for sentence in partner.unset(game):
+            yield Finding(NOTE, f"game {game.slug}: {partner.title}: {sentence}")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import urllib3
 from flask.cli import with_appcontext
 
 from coinslot.games import Game, GameError, web_address
-from handlers import Call, Partner, installation, partners
+from handlers import SIMULATED, Call, Partner, installation, partners
 from handlers.console import shown, table
 from handlers.trouble import in_words
 
@@ -92,7 +92,7 @@ def _play(base: str, call: Call) -> tuple[int, bytes]:
             response = pool.request(
                 call.method,
                 base + call.path,
-                headers=dict(call.headers),
+                headers={"User-Agent": SIMULATED, **call.headers},
                 body=call.body,
                 redirect=False,
                 retries=False,

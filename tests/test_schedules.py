@@ -1,0 +1,399 @@
+"""Jobs that are due: asked for, claimed once, run by any relay, paused after a failure, given back by the dying."""
+
+import logging
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from coinslot import clock as coinslot_clock
+from coinslot import outbox, schedules
+from coinslot.relay import JOBS_AT_ONCE
+from coinslot.schedules import LEASE_SECONDS, PAUSES_SECONDS, JobError
+from tests.owed import Owed
+from tests.receivers import Receiver, silence, status
+from tests.servers import ROOT, until
+
+JOB = "test.job"
+SECRET = "a-secret-that-no-log-may-hold"
+
+
+class Jobs:
+    """The jobs of an installation, and what they are told to do."""
+
+    def __init__(self, house, studio):
+        self.house = house
+        self.game_id = studio.row["id"]
+        self.ran = []
+        self.does = lambda house, game: None
+        house.jobs = {JOB: self._run}
+
+    def _run(self, house, game):
+        self.ran.append(game.slug)
+        return self.does(house, game)
+
+    def write(self, function):
+        return self.house.database.write_here(function)
+
+    def at(self, seconds=0.0, game_id=None, name=JOB):
+        self.write(lambda tx: schedules.at(tx, game_id or self.game_id, name, seconds))
+
+    def claim(self, owner="me", most=9, names=(JOB,)):
+        return self.write(lambda tx: schedules.claim_due(tx, owner, names, most))
+
+    def finish(self, due, again=None, error=None):
+        self.write(lambda tx: schedules.finished(tx, due, again, error))
+
+    def drain(self):
+        return self.house.new_relay().drain()
+
+    def row(self, name=JOB):
+        (row,) = (
+            self.house.database.read()
+            .execute("SELECT * FROM schedules WHERE name = :name AND game_id = :id", {"name": name, "id": self.game_id})
+            .fetchall()
+        )
+        return row
+
+    def due_in(self):
+        due = self.row()["due_at"]
+        return None if due is None else round(coinslot_clock.seconds(due) - coinslot_clock.now(), 3)
+
+
+@pytest.fixture
+def jobs(house, studio):
+    return Jobs(house, studio)
+
+
+@contextmanager
+def running(house):
+    relay = house.new_relay()
+    thread = threading.Thread(target=relay.run)
+    thread.start()
+    try:
+        yield relay
+    finally:
+        relay.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def fails(error):
+    def job(house, game):
+        raise error
+
+    return job
+
+
+class TestTheRow:
+    def test_asking_again_never_postpones_a_job(self, jobs, clock):
+        jobs.at(10)
+        jobs.at(30)
+        assert jobs.due_in() == 10
+
+        jobs.at(5)
+
+        assert jobs.due_in() == 5
+        assert jobs.row()["asked"] == 3
+
+    def test_a_claimed_job_is_nobody_elses_until_its_lease_ends(self, jobs, clock):
+        jobs.at()
+
+        (first,) = jobs.claim("one")
+
+        assert jobs.claim("two") == []
+        clock.shift(LEASE_SECONDS + 1)
+        (second,) = jobs.claim("two")
+        assert (second.owner, second.failures) == ("two", 0)
+        jobs.finish(first, again=1)  # too late: somebody else has it in hand
+        assert jobs.row()["lease_owner"] == "two"
+        jobs.finish(second)
+        assert (jobs.row()["lease_owner"], jobs.due_in()) == (None, None)
+
+    def test_a_late_end_of_the_same_relays_earlier_claim_changes_nothing(self, jobs, clock):
+        jobs.at()
+        (first,) = jobs.claim()
+        clock.shift(LEASE_SECONDS + 1)
+        (second,) = jobs.claim()
+
+        jobs.finish(first)
+
+        assert jobs.row()["leased_until"] == second.leased_until
+
+    def test_claims_are_limited_and_the_longest_due_comes_first(self, jobs, clock):
+        for name in ("c", "a", "b"):
+            jobs.at(name=name)
+            clock.shift(1)
+
+        claimed = jobs.claim(names=("a", "b", "c", "d"), most=2)
+
+        assert [due.name for due in claimed] == ["c", "a"]
+
+    def test_jobs_nobody_here_knows_are_let_be(self, jobs, clock):
+        jobs.at(name="of.another.version")
+
+        assert jobs.claim() == []
+        assert schedules.next_due(jobs.house.database.read(), [JOB]) is None
+
+    def test_what_was_asked_for_while_it_ran_is_not_forgotten(self, jobs, clock):
+        jobs.at()
+        (due,) = jobs.claim()
+        jobs.at(5)
+
+        jobs.finish(due)
+
+        assert jobs.due_in() == 5
+
+    def test_the_earlier_of_two_wishes_counts(self, jobs, clock):
+        jobs.at()
+        (due,) = jobs.claim()
+        jobs.at(5)
+        jobs.finish(due, again=2)
+        assert jobs.due_in() == 2
+
+        clock.shift(2)
+        (due,) = jobs.claim()
+        jobs.at(5)
+        jobs.finish(due, again=60)
+        assert jobs.due_in() == 5
+
+    def test_pauses_grow_and_asking_does_not_shorten_them(self, jobs, clock):
+        jobs.at()
+        for failures, pause in enumerate((*PAUSES_SECONDS, PAUSES_SECONDS[-1]), 1):
+            (due,) = jobs.claim()
+            jobs.at(1)  # while it runs
+            jobs.finish(due, error="no luck")
+            jobs.at(1)  # and while it pauses
+            assert (jobs.due_in(), jobs.row()["failures"], jobs.row()["last_error"]) == (pause, failures, "no luck")
+            clock.shift(pause)
+
+        (due,) = jobs.claim()
+        jobs.finish(due)
+
+        assert (jobs.due_in(), jobs.row()["failures"], jobs.row()["last_error"]) == (None, 0, None)
+
+    @pytest.mark.parametrize("error", ["half a pair \ud800", "two\nlines\x1b[2J", "long " * 1000])
+    def test_any_error_can_be_written_down(self, jobs, clock, error):
+        jobs.at()
+        (due,) = jobs.claim()
+
+        jobs.finish(due, error=error)
+
+        kept = jobs.row()["last_error"]
+        assert 0 < len(kept) <= schedules.LONGEST_ERROR
+        assert kept.isprintable()
+
+    def test_a_job_given_back_is_due_at_once(self, jobs, clock):
+        jobs.at()
+        (due,) = jobs.claim()
+
+        jobs.write(lambda tx: schedules.give_back(tx, due))
+
+        assert [each.name for each in jobs.claim("another")] == [JOB]
+
+
+class TestARelay:
+    def test_a_due_job_is_run_for_its_game_and_recorded(self, jobs, clock):
+        jobs.at(5)
+        assert jobs.drain() == 0
+        assert jobs.ran == []
+        clock.shift(5)
+
+        jobs.drain()
+
+        assert jobs.ran == ["demo"]
+        row = jobs.row()
+        assert (row["due_at"], row["lease_owner"], row["last_error"]) == (None, None, None)
+        assert row["last_ran_at"] == coinslot_clock.stamp()
+        jobs.drain()
+        assert jobs.ran == ["demo"]
+
+    def test_a_job_that_wants_to_runs_again(self, jobs, clock):
+        answers = [0.0, 0.0, 30.0]
+        jobs.does = lambda house, game: answers.pop(0)
+        jobs.at()
+
+        jobs.drain()
+
+        assert jobs.ran == ["demo"] * 3
+        assert jobs.due_in() == 30
+
+    def test_a_failure_that_was_expected_is_one_line(self, jobs, clock, caplog):
+        jobs.does = fails(JobError("Appcharge said no\nTraceback: not really"))
+        jobs.at()
+
+        jobs.drain()
+
+        (record,) = [each for each in caplog.records if JOB in each.getMessage()]
+        assert record.levelno == logging.WARNING
+        assert record.exc_info is None
+        assert record.getMessage() == "job test.job of demo failed: Appcharge said no Traceback: not really"
+        assert jobs.row()["last_error"] == "Appcharge said no Traceback: not really"
+        assert jobs.due_in() == PAUSES_SECONDS[0]
+
+    def test_a_bug_is_logged_whole_and_the_row_holds_no_more_than_its_kind(self, jobs, clock, caplog):
+        jobs.does = fails(KeyError(SECRET))
+        jobs.at()
+
+        jobs.drain()
+
+        assert [each.exc_info[0] for each in caplog.records if each.exc_info] == [KeyError]
+        assert jobs.row()["last_error"] == "KeyError; the log says more"
+        assert jobs.due_in() == PAUSES_SECONDS[0]
+
+    def test_a_secret_that_does_not_open_is_a_failure_like_others(self, jobs, clock, caplog):
+        jobs.write(lambda tx: tx.execute("UPDATE secrets SET ciphertext = zeroblob(40)"))
+        jobs.at()
+
+        jobs.drain()
+
+        assert jobs.ran == []
+        assert jobs.row()["failures"] == 1
+        assert not any(each.exc_info for each in caplog.records)
+
+    def test_a_job_runs_outside_of_every_transaction(self, jobs, clock):
+        jobs.does = lambda house, game: house.database.write(lambda tx: schedules.at(tx, game.id, JOB, 60))
+        jobs.at()
+
+        jobs.drain()
+
+        assert jobs.due_in() == 60
+
+    def test_deliveries_go_on_while_every_place_for_jobs_is_taken(self, jobs, house, studio):
+        owed = Owed(house, studio)
+        everybody_in, release = threading.Semaphore(0), threading.Event()
+
+        def hang(house, game):
+            everybody_in.release()
+            release.wait(30)
+
+        jobs.does = hang
+        house.jobs = {f"job.{number}": jobs.does for number in range(JOBS_AT_ONCE + 3)}
+        for name in house.jobs:
+            jobs.at(name=name)
+        with Receiver(status(200)) as receiver, running(house):
+            for _ in range(JOBS_AT_ONCE):
+                assert everybody_in.acquire(timeout=10)
+            owed.destination(url=receiver.url)
+            owed.credit(20)
+            until(lambda: len(owed.deliveries("delivered")) == 20, "all are delivered")
+            assert not everybody_in.acquire(blocking=False)  # the others wait their turn
+            release.set()
+            for _ in range(3):
+                assert everybody_in.acquire(timeout=10)
+
+    def test_jobs_go_on_beside_a_destination_that_hangs(self, jobs, house, studio):
+        owed = Owed(house, studio)
+        with Receiver(silence) as receiver:
+            owed.destination(url=receiver.url, timeout_seconds=1)
+            owed.credit(9)
+            with running(house):
+                until(lambda: receiver.requests, "it hangs")
+                jobs.at()
+                until(lambda: jobs.ran, "the job ran")
+
+    def test_a_running_relay_notices_a_job_of_another_process(self, jobs, house):
+        with running(house):
+            until(lambda: outbox.last_beat(house.database.read()), "it runs")
+            subprocess.run(
+                [sys.executable, "-c", ASKS, str(house.settings.home), str(jobs.game_id)], cwd=ROOT, check=True
+            )
+            until(lambda: jobs.ran, "the job ran", 2)
+
+    def test_what_is_in_hand_is_finished_and_what_was_not_begun_given_back(self, jobs, house):
+        begun, release = threading.Event(), threading.Event()
+
+        def slow(house, game):
+            begun.set()
+            release.wait(30)
+
+        jobs.does = slow
+        jobs.at()
+        with running(house) as relay:
+            assert begun.wait(10)
+            relay.stop()
+            (late,) = jobs.write(lambda tx: self._claim_another(tx, jobs))
+            relay._jobs_in_hand += 1
+            relay._run_job(late)
+            release.set()
+
+        assert jobs.row()["last_ran_at"] is not None
+        given_back = jobs.row("late")
+        assert (given_back["lease_owner"], given_back["last_ran_at"]) == (None, None)
+        assert given_back["due_at"] is not None
+
+    def _claim_another(self, tx, jobs):
+        schedules.at(tx, jobs.game_id, "late", -1)
+        return schedules.claim_due(tx, "me", ["late"], 1)
+
+    def test_two_relays_run_a_job_once(self, jobs, house):
+        with running(house), running(house):
+            for number in range(1, 11):
+                jobs.at()
+                until(lambda number=number: len(jobs.ran) >= number, "it ran")
+                until(lambda: jobs.row()["lease_owner"] is None, "it is recorded")
+
+        assert len(jobs.ran) == 10
+
+    def test_schedules_are_looked_up_only_after_a_commit(self, jobs, house):
+        relay = house.new_relay()
+        connection = house.database.read()
+        statements = []
+        connection.set_trace_callback(statements.append)
+
+        def look():
+            relay._turn(0)
+            return sum("FROM schedules" in each for each in statements)
+
+        assert [look() for _ in range(20)] == [1] * 20
+        jobs.at(60)
+        assert [look() for _ in range(20)] == [2] * 20
+
+
+ASKS = """
+import sys
+from pathlib import Path
+from coinslot import schedules
+from coinslot.db import Database
+
+database = Database(Path(sys.argv[1]))
+database.write_here(lambda tx: schedules.at(tx, int(sys.argv[2]), "test.job", 0))
+"""
+
+
+class TestTheCommand:
+    def test_relay_once_runs_what_is_due_and_waits_for_it(self, jobs, app):
+        done = []
+
+        def slow(house, game):
+            threading.Event().wait(0.1)
+            done.append(game.slug)
+
+        jobs.does = slow
+        jobs.at()
+
+        result = app.test_cli_runner().invoke(args=["relay", "--once"])
+
+        assert (result.exit_code, result.output) == (0, "0 attempts made.\n")
+        assert done == ["demo"]
+
+    def test_sigterm_after_the_first_line_ends_the_relay_tidily(self, house):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flask", "relay"],
+            cwd=ROOT,
+            env={"COINSLOT_HOME": str(house.settings.home), "PATH": "/usr/bin:/bin"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            assert process.stdout.readline() == "The relay runs.\n"
+            process.send_signal(signal.SIGTERM)
+            output, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+
+        assert (process.returncode, output) == (0, "")
