@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app import create_app
-from coinslot import backup, clock, db, games, inspection, keyring, ledger, owner, registry
+from coinslot import backup, clock, db, destinations, games, inspection, keyring, ledger, owner, registry, schedules
 from coinslot.installation import Installation
 from coinslot.observations import Refusal
 from coinslot.vault import MasterKey
@@ -52,7 +52,7 @@ class Patient:
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
         assert SECRET not in result.output
         lines = result.output.splitlines()
-        assert all(line.startswith(("ok ", "warning ", "WRONG ")) for line in lines), lines
+        assert all(line.startswith(("ok ", "note ", "warning ", "WRONG ")) for line in lines), lines
         assert result.exit_code == any(line.startswith("WRONG") for line in lines)
         return lines, result.exit_code
 
@@ -312,7 +312,7 @@ def test_public_address_that_answers(patient: Patient, status: int, level: str) 
             """Silent."""
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Answer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         told = Patient(patient.home, COINSLOT_PUBLIC_URL=f"http://127.0.0.1:{server.server_port}")
         assert told.says(level, "/healthz answers")
@@ -417,3 +417,204 @@ def test_restored_installation_is_healthy(patient: Patient, tmp_path: Path) -> N
     backup.restore(patient.house.database, patient.house.vault, tmp_path / "copy.db")
 
     assert patient.examine()[1] == 0
+
+
+DAY = 86400
+
+
+class TestKeys:
+    def set_ago(self, patient: Patient, slot: str, days: float, name: str = "appcharge.main_key") -> None:
+        patient.write(
+            lambda tx: tx.execute(
+                "UPDATE secrets SET created_at = :at WHERE name = :name AND slot = :slot",
+                {"at": clock.stamp(time.time() - days * DAY), "name": name, "slot": slot},
+            )
+        )
+
+    def used_ago(self, patient: Patient, slot: str, days: float) -> None:
+        at = clock.stamp(time.time() - days * DAY)
+        patient.write(lambda tx: keyring.used(tx, 1, "appcharge.main_key", slot, at))
+
+    def rotate(self, patient: Patient, days_ago: float) -> None:
+        patient.write(
+            lambda tx: keyring.rotate(tx, patient.house.vault, patient.game(), "appcharge.main_key", "newer", "test")
+        )
+        self.set_ago(patient, "current", days_ago)
+
+    def test_a_key_older_than_a_year_is_due_to_be_rotated(self, patient: Patient) -> None:
+        self.set_ago(patient, "current", 364)
+        assert not patient.says("warning", "days old")
+
+        self.set_ago(patient, "current", 400)
+        self.set_ago(patient, "current", 500, "playtem.secret")
+
+        warnings = patient.lines("warning")
+        assert (
+            "game demo: appcharge.main_key is 400 days old; keys are rotated yearly: "
+            "`flask secret rotate demo appcharge.main_key`" in warnings
+        )
+        assert any("playtem.secret is 500 days old" in line for line in warnings)
+        assert patient.examine()[1] == 0
+
+    def test_a_destinations_secret_has_a_command_of_its_own(self, patient: Patient) -> None:
+        patient.write(
+            lambda tx: destinations.add(tx, patient.house.vault, "demo", "main", "http://127.0.0.1:9/", actor="test")
+        )
+        self.set_ago(patient, "current", 366, "destination.main")
+
+        assert patient.says("warning", "`flask destination rotate demo main`")
+
+    def test_a_young_rotation_is_nobodys_trouble(self, patient: Patient) -> None:
+        self.rotate(patient, 6)
+
+        assert not patient.says("warning", "was rotated")
+
+    def test_a_previous_value_nobody_uses_is_safe_to_retire(self, patient: Patient) -> None:
+        self.rotate(patient, 20)
+        self.used_ago(patient, "current", 0.1)
+        self.used_ago(patient, "previous", 8)
+
+        assert patient.says(
+            "warning",
+            "main_key was rotated 20 days ago, the new value is in use and the previous one has not been used "
+            "for 7 days: it is safe to retire it, `flask secret retire demo appcharge.main_key`",
+        )
+
+    def test_one_used_last_before_the_rotation_is_safe_to_retire_too(self, patient: Patient) -> None:
+        self.used_ago(patient, "current", 30)
+        self.rotate(patient, 20)
+        self.used_ago(patient, "current", 0.1)
+
+        assert patient.says("warning", "it is safe to retire it")
+
+    def test_a_previous_value_still_in_use_tells_of_a_forgotten_place(self, patient: Patient) -> None:
+        self.rotate(patient, 20)
+        self.used_ago(patient, "current", 0.1)
+        self.used_ago(patient, "previous", 1)
+
+        assert patient.says("warning", "its previous value was still used on")
+        assert not patient.says("warning", "safe to retire")
+
+    def test_a_new_value_that_nobody_has_used_is_told_so(self, patient: Patient) -> None:
+        self.rotate(patient, 20)
+
+        assert patient.says("warning", "was rotated 20 days ago and its previous value is still valid")
+
+        patient.write(lambda tx: keyring.retire(tx, patient.game(), "appcharge.main_key", "test"))
+        assert not patient.says("warning", "was rotated")
+
+
+class TestAppchargesIntegrationPage:
+    FIELDS = ("Order Reporting", "Authentication Webhook", "Player Info Sync URL", "Events Webhook", "OTP Generation")
+
+    def test_every_address_that_was_never_called_is_noted_with_what_it_is_for(self, patient: Patient) -> None:
+        notes = patient.lines("note")
+
+        for field, endpoint in zip(self.FIELDS, ("orders", "auth", "players", "events", "otp"), strict=True):
+            (note,) = [line for line in notes if field in line]
+            assert f"no call has come to http://127.0.0.1:1/appcharge/demo/{endpoint} yet; " in note
+        assert patient.examine()[1] == 0
+
+    def test_an_address_that_was_called_is_not_noted(self, patient: Patient) -> None:
+        for endpoint in ("orders", "events"):
+            patient.house.observations.called(1, "appcharge", endpoint)
+        patient.house.observations.called(1, "playtem", "auth")
+        patient.house.observations.flush()
+
+        notes = patient.lines("note")
+
+        unset = [field for field in self.FIELDS if any(field in line for line in notes)]
+        assert unset == ["Authentication Webhook", "Player Info Sync URL", "OTP Generation"]
+
+    @pytest.mark.parametrize(
+        "secret", ["appcharge.secondary_key", "appcharge.checkout_public_key", "appcharge.events_secret"]
+    )
+    def test_keys_one_can_do_without_are_noted_until_they_are_set(self, patient: Patient, secret: str) -> None:
+        assert patient.says("note", f"{secret} is not set (")
+
+        patient.secret(secret)
+
+        assert not patient.says("note", secret)
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("appcharge.deep_link", "demo://login?token={token}"),
+            ("appcharge.store_url", "https://store.example.com"),
+            ("appcharge.project_id", "1234"),
+            ("appcharge.google_client_id", "id"),
+        ],
+    )
+    def test_settings_one_can_do_without_likewise(self, patient: Patient, key: str, value: str) -> None:
+        assert patient.says("note", f"{key} is not set (")
+
+        patient.config(key, value)
+
+        assert not patient.says("note", key)
+
+    def test_ids_of_login_methods_are_noted_only_for_the_methods_allowed(self, patient: Patient) -> None:
+        assert patient.says("note", "appcharge.facebook_app_id and appcharge.facebook_secret are not set")
+        patient.config("appcharge.facebook_app_id", "1")
+        assert patient.says("note", "appcharge.facebook_secret is not set (needed only for logins with Facebook)")
+
+        patient.config("appcharge.logins", "userToken,apple")
+
+        assert not patient.says("note", "Facebook")
+        assert not patient.says("note", "Google")
+        assert patient.says("note", "appcharge.apple_client_id and appcharge.apple_secret are not set")
+
+    def test_a_game_without_appcharge_hears_nothing_of_it(self, patient: Patient) -> None:
+        patient.write(lambda tx: tx.execute("DELETE FROM secrets WHERE name LIKE 'appcharge.%'"))
+        patient.config("appcharge.tolerance_seconds", "60")
+
+        assert patient.lines("note") == []
+
+    def test_encrypted_payloads_want_keys_of_their_lengths(self, patient: Patient) -> None:
+        patient.config("appcharge.payload", "aes")
+        assert patient.says("WRONG", "appcharge.secondary_key is not set, so Appcharge's calls are answered 404")
+        assert patient.says("WRONG", "appcharge.main_key has not the 32 characters")
+
+        self.put(patient, "appcharge.main_key", "k" * 32)
+        self.put(patient, "appcharge.secondary_key", "k" * 17)
+        wrong = patient.lines("WRONG")
+        assert [line for line in wrong if "appcharge" in line] == [
+            "game demo: appcharge.secondary_key has not the 16 characters that encrypted payloads want, so they cannot "
+            "be read"
+        ]
+
+        self.put(patient, "appcharge.secondary_key", "k" * 16)
+        assert patient.examine()[1] == 0
+        assert patient.says("warning", "has no replay protection")
+        patient.config("appcharge.payload", "json")
+        assert not patient.says("warning", "replay")
+
+    def test_lengths_are_counted_in_bytes_of_the_current_value(self, patient: Patient) -> None:
+        patient.config("appcharge.payload", "aes")
+        self.put(patient, "appcharge.secondary_key", "k" * 16)
+        self.put(patient, "appcharge.main_key", "é" * 32)
+        assert patient.says("WRONG", "appcharge.main_key")
+
+        self.put(patient, "appcharge.main_key", "é" * 16)
+        assert not patient.says("WRONG", "appcharge.main_key")
+
+    def put(self, patient: Patient, name: str, value: str) -> None:
+        patient.write(lambda tx: keyring.put(tx, patient.house.vault, patient.game(), name, value, "test"))
+
+
+def test_a_job_that_fails_says_why(patient: Patient) -> None:
+    patient.write(lambda tx: schedules.at(tx, 1, "appcharge.refresh", 0))
+    assert not patient.says("warning", "job")
+    (due,) = patient.house.database.write(lambda tx: schedules.claim_due(tx, "me", ["appcharge.refresh"], 1))
+
+    patient.write(lambda tx: schedules.finished(tx, due, None, "Appcharge answered 401: no such publisher"))
+
+    assert patient.says(
+        "warning",
+        "job appcharge.refresh has failed 1 time(s) in a row: Appcharge answered 401: no such publisher",
+    )
+
+
+def test_a_job_nobody_runs(patient: Patient) -> None:
+    patient.write(lambda tx: schedules.at(tx, 1, "appcharge.refresh", -3700))
+
+    assert patient.says("warning", "job appcharge.refresh has been due for over an hour; is a relay running?")

@@ -14,7 +14,7 @@ from flask import Response, request
 from coinslot import signing
 from coinslot.games import Game
 from coinslot.keyring import SecretValue
-from handlers import installation, is_address_allowed, note_refusal
+from handlers import installation, is_address_allowed, note_call, note_refusal
 from handlers.appcharge import payload
 from handlers.appcharge.signature import SignatureError, verify
 
@@ -64,11 +64,12 @@ def enter(game_slug: str, endpoint: str) -> Entered:
     if not is_address_allowed(game, PARTNER):
         raise refused(endpoint, game, "address")
     try:
-        if game.settings["appcharge.payload"] == "aes":
-            return _enter_encrypted(game)
-        return _enter_signed(game, endpoint)
+        is_encrypted = game.settings["appcharge.payload"] == "aes"
+        entered = _enter_encrypted(game) if is_encrypted else _enter_signed(game, endpoint)
     except SignatureError as error:
         raise refused(endpoint, game, error.reason) from None
+    note_call(game, PARTNER, endpoint)
+    return entered
 
 
 def refused(

@@ -14,18 +14,17 @@ places (checked 2026-11); what follows from that:
 
 import json
 from contextlib import suppress
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from flask import Response, current_app
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
-from coinslot import clock, counters, events, exact, ledger, lookup
+from coinslot import counters, events, exact, ledger, lookup
 from coinslot.games import Game
 from handlers import installation, must_wait
 from handlers.appcharge.door import PARTNER, Entered, enter, refuse, refused
-from handlers.appcharge.shapes import Id, Quantity, Word, first_message
+from handlers.appcharge.shapes import Id, Quantity, Word, first_message, moment
 
 MOST_PRODUCTS = 500
 
@@ -176,7 +175,7 @@ def to_credit(order: dict[str, Any], game: Game, call: Entered) -> ledger.Credit
             usd_unit="cents" if game.is_on("appcharge.dollar_fields_are_cents") else "dollars",
             figures=figures,
         ),
-        occurred_at=_occurred_at(order["purchaseDateAndTimeUtc"]),
+        occurred_at=moment(order["purchaseDateAndTimeUtc"]),
         session_metadata=_session_metadata(order["sessionMetadata"]),
         keys=keys,
         known_by=known_by,
@@ -247,15 +246,6 @@ def _minor_if_whole(figure: str | None) -> int | None:
     try:
         return None if figure is None else exact.whole(figure, exact.MINOR_DIGITS)
     except ValueError:
-        return None
-
-
-def _occurred_at(text: Any) -> str | None:
-    """ISO 8601 to our format; empty on some free orders, and never a reason to refuse."""
-    try:
-        moment = datetime.fromisoformat(text if isinstance(text, str) else "")
-        return clock.stamp((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-    except (ValueError, OverflowError):
         return None
 
 

@@ -1,13 +1,18 @@
 """What the owner may set for Appcharge: the keys' names and what each is for, and every switch with its default."""
 
+import json
 import re
 from collections.abc import Mapping
 
+from marshmallow import ValidationError
+
 from coinslot.games import Setting, networks, one_of, text, web_address, whole_number
-from handlers import WHEN_GAME_DOWN
+from handlers import WHEN_GAME_DOWN, profile
+from handlers.appcharge.shapes import first_message
 
 METHODS = ("userToken", "userPassword", "otp", "google", "apple", "facebook")
 TOKEN_KINDS = ("auto", "access_token", "id_token", "code")
+LONGEST_DEFAULTS = 64 * 1024
 
 SECRETS: Mapping[str, str] = {
     "appcharge.main_key": "Main Key: signs every call",
@@ -15,6 +20,7 @@ SECRETS: Mapping[str, str] = {
     "appcharge.publisher_token": "Publisher Token: sent with every call, in both directions",
     "appcharge.events_secret": "Secret Key beside the Events V2 address, where there is one",
     "appcharge.checkout_public_key": "Checkout Public Key: for the game's client, with external stores only",
+    "appcharge.google_secret": "Google's client secret, for Google logins that bring a code",
     "appcharge.facebook_secret": "Facebook's app secret, for Facebook logins",
     "appcharge.apple_secret": "Apple's client secret, or the private key (PEM) that makes it, for Apple logins",
 }
@@ -37,6 +43,18 @@ def deep_link(value: str) -> str:
     if value.lower().startswith(("javascript:", "data:")):
         raise ValueError("use a link that opens the game")
     return value
+
+
+def player_defaults(value: str) -> str:
+    """A profile as the game would push it, as compact JSON."""
+    if len(value) > LONGEST_DEFAULTS:
+        raise ValueError(f"use up to {LONGEST_DEFAULTS} characters")
+    try:
+        return json.dumps(profile.read(value.encode()), separators=(",", ":"))
+    except ValidationError as error:
+        raise ValueError(first_message(error.messages)) from None
+    except ValueError:
+        raise ValueError('use a JSON object such as {"segments": ["new"]}') from None
 
 
 SETTINGS: Mapping[str, Setting] = {
@@ -87,11 +105,12 @@ SETTINGS: Mapping[str, Setting] = {
         "linked",
     ),
     "appcharge.google_client_id": Setting("our client ids at Google, separated by commas", text(2048)),
-    "appcharge.google_token": Setting(
-        "what the store sends for Google", one_of("auto", "access_token", "id_token"), "auto"
-    ),
+    "appcharge.google_token": Setting("what the store sends for Google", one_of(*TOKEN_KINDS), "auto"),
     "appcharge.google_url": Setting(
         "where Google tells about access tokens", web_address, "https://oauth2.googleapis.com/tokeninfo"
+    ),
+    "appcharge.google_code_url": Setting(
+        "where Google takes codes", web_address, "https://oauth2.googleapis.com/token"
     ),
     "appcharge.google_keys_url": Setting(
         "Google's published keys", web_address, "https://www.googleapis.com/oauth2/v3/certs"
@@ -110,6 +129,9 @@ SETTINGS: Mapping[str, Setting] = {
     "appcharge.login_redirect_uri": Setting("redirect_uri to name when a code is exchanged; empty: none", web_address),
     # The store's view of a player
     "appcharge.players_version": Setting("version of Personalize the store speaks", one_of("1", "2"), "2"),
+    "appcharge.player_defaults": Setting(
+        "JSON object: what the store is told where a player's own profile lacks a part", player_defaults
+    ),
     "appcharge.refresh": Setting(
         "on: when the game changes a player's profile, an open store is told to load it", one_of("on", "off"), "off"
     ),

@@ -1,10 +1,11 @@
 """Kinds of fields Appcharge sends, read as leniently as its documents differ and as strictly as money wants."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from marshmallow import ValidationError, fields
 
-from coinslot import exact, registry
+from coinslot import clock, exact, registry
 
 
 class Id(fields.Field[str | None]):
@@ -38,6 +39,15 @@ class Quantity(fields.Field[int]):
             return exact.whole(value, exact.QUANTITY_DIGITS)
         except ValueError as error:
             raise ValidationError(str(error)) from None
+
+
+def moment(text: Any) -> str | None:
+    """ISO 8601 in our format; None for anything else: a time is never a reason to refuse."""
+    try:
+        parsed = datetime.fromisoformat(text if isinstance(text, str) else "")
+        return clock.stamp((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def first_message(messages: Any, path: str = "") -> str:

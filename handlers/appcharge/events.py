@@ -1,0 +1,257 @@
+"""Appcharge's events: ``POST /appcharge/<game>/events``, version 1 and version 2 on one address.
+
+What players do in the store, what becomes of orders, refunds and disputes. Events come late, twice and in any order,
+and never credit; a refund or a lost dispute may take back what an order credited. Documentation of 2024 to 2026
+(checked 2026-11):
+
+* Version 1 says ``event`` and writes ``order_refunded``, version 2 ``eventName`` and ``order.refunded``. Some samples
+  lack the name, some names come in both spellings.
+* Only version 2 has an ``eventId``. Without one an event is known again by its bytes.
+* ``timestamp`` is in seconds or milliseconds, a number or text.
+* Version 2 names an order by ``transactions[].purchaseId`` for certain, and perhaps by its order id.
+* Nobody says how ``order.dispute.resolved`` tells won from lost, so it is looked for in several places.
+"""
+
+import hashlib
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from flask import Response, current_app
+
+from coinslot import clock, counters, events, exact, refunds, registry, signing
+from handlers import installation
+from handlers.appcharge.door import PARTNER, answer, enter, refused
+
+LONGEST_NAME = 100
+DEEPEST = 64  # levels of a payload
+MOST_TRANSACTIONS = 20  # of one order, looked at for ids
+
+# Names with ``_`` read as ``.``, in lower case. What else may happen to an order says nothing about money coming back.
+REASONS: Mapping[str, str] = {
+    "order.refunded": "refund",
+    "order.dispute.lost": "chargeback",
+    "order.dispute.won": "reinstated",
+}
+VERDICTS: Mapping[str, str] = {"lost": "chargeback", "won": "reinstated"}
+MOVED: Mapping[str, str] = {"dispute_funds_withdrawn": "chargeback", "dispute_funds_reinstated": "reinstated"}
+
+# Where an event may name its order, dots for objects in objects.
+REFERENCES = ("appChargeOrderId", "order.orderId", "order.id", "orderId")
+OTHER_IDS: Mapping[str, tuple[str, ...]] = {
+    "payment": ("appChargePaymentId", "paymentId", "order.appChargePaymentId", "order.paymentId"),
+    "purchase": ("purchaseId", "order.purchaseId"),
+    "external": ("externalTransactionId", "order.externalTransactionId"),
+}
+PLAYERS = ("customer.id", "customer.playerId", "playerId", "data.playerId")
+RESULTS = ("result", "reason", "dispute.status", "dispute.result", "dispute.outcome", "order.disputeStatus")
+_VERDICT = re.compile(r"(?:payment_)?(?:order_)?(?:dispute_)?(?:inquiry_)?(lost|won)")
+
+# Fields the game is not told, whatever their case: they tell who somebody is, or let somebody in.
+PERSONAL = frozenset(
+    "ip createdbyip zip zipcode postalcode phone phonenumber playername customername firstname lastname otp".split()
+)
+PERSONAL_ENDINGS = ("email", "ipaddress", "token", "password", "secret")
+PERSONS = ("customer", "customerdetails", "player", "user")  # whose ``name`` is one
+
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+
+
+def receive(game_slug: str) -> Response:
+    """Keep an event once, owe it to the game, and apply what it says about a refund. Answered 200 once it is kept."""
+    call = enter(game_slug, "events")
+    game = call.game
+    try:
+        payload = exact.parse_json(call.body, parse_float=exact.finite, allow_half_pairs=True)
+        if not isinstance(payload, dict):
+            raise ValueError("it is not a JSON object")
+        data = without_personal_data(payload)
+    except ValueError as error:
+        raise refused("events", game, "malformed", 400, f"The event cannot be read: {error}") from None
+
+    name = event_name(payload)
+    reason = refund_reason(name, payload)
+    environment = game.settings["appcharge.environment"]
+    player_id = first_id(payload, PLAYERS)
+    order_id = first_id(payload, REFERENCES)
+    is_test = environment == "sandbox" or player_id == registry.RESERVED_ID
+    occurred_at = moment(payload.get("timestamp"))
+    policy = refunds.Policy.of(game.settings)
+
+    def keep(tx: sqlite3.Connection) -> str | None:
+        event_id = events.record(
+            tx,
+            game_id=game.id,
+            partner=PARTNER,
+            type=f"{PARTNER}.{name}",
+            dedupe_key=dedupe_key(payload, call.body),
+            data=data,
+            raw_body=call.body,
+            environment=environment,
+            is_test=is_test,
+            external_id=order_id,
+            player_id=player_id,
+            occurred_at=occurred_at,
+        )
+        if event_id is None:
+            return None
+        counters.add(tx, game.id, PARTNER, "event")
+        if reason is None:
+            return None
+        return refunds.note(
+            tx,
+            game.id,
+            game.slug,
+            PARTNER,
+            event_id=event_id,
+            reason=reason,
+            named=order_ids(payload),
+            is_test=is_test,
+            occurred_at=occurred_at,
+            policy=policy,
+        )
+
+    outcome = installation().database.write(keep)
+    log = current_app.logger
+    if outcome == "ambiguous":
+        log.warning("appcharge %s: a %s names no one purchase; nothing was changed", game.slug, reason)
+    elif outcome is not None:
+        log.info("appcharge %s: %s, order %r: %s", game.slug, reason, order_id, outcome)
+    elif reason is None and _dotted(name) == "order.dispute.resolved":
+        log.warning("appcharge %s: a dispute was resolved, but not whether won or lost: kept as an event", game.slug)
+    return answer(200, {})
+
+
+def event_name(payload: Mapping[str, Any]) -> str:
+    """The name as it was sent, or ``unnamed``: what has none is kept, and nothing guessed."""
+    for value in (payload.get("eventName"), payload.get("event")):
+        name = value.strip() if isinstance(value, str) else ""
+        if name and name.isprintable() and len(name) <= LONGEST_NAME:
+            return name
+    return "unnamed"
+
+
+def dedupe_key(payload: Mapping[str, Any], body: bytes) -> str:
+    event_id = _id(payload.get("eventId"))
+    return f"event:{event_id}" if event_id else f"body:{hashlib.sha256(body).hexdigest()}"
+
+
+def refund_reason(name: str, payload: Mapping[str, Any]) -> str | None:
+    """What an event says about money: ``refund``, ``chargeback``, ``reinstated``, or nothing."""
+    dotted = _dotted(name)
+    if dotted == "order.refunded" and str(payload.get("result")).strip().lower() == "failed":
+        return None
+    return _resolved(payload) if dotted == "order.dispute.resolved" else REASONS.get(dotted)
+
+
+def order_ids(payload: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Whatever ids an event names its order by, in the words of ``coinslot/refunds.py``."""
+    named = [("reference", _id(_at(payload, path))) for path in REFERENCES]
+    for kind, paths in OTHER_IDS.items():
+        named += [(kind, _id(_at(payload, path))) for path in paths]
+    for transaction in _transactions(payload):
+        named += [
+            ("purchase", _id(transaction.get("purchaseId"))),
+            ("payment", _id(transaction.get("appChargePaymentId"))),
+            ("payment", _id(transaction.get("paymentId"))),
+        ]
+    return list(dict.fromkeys((kind, value) for kind, value in named if value is not None))
+
+
+def first_id(payload: Mapping[str, Any], paths: tuple[str, ...]) -> str | None:
+    ids = (_id(_at(payload, path)) for path in paths)
+    return next((each for each in ids if each is not None), None)
+
+
+def moment(value: Any) -> str | None:
+    """Seconds or milliseconds, a number or text, in our format; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    found = re.fullmatch(r"([0-9]{1,20})(?:\.[0-9]+)?", str(value).strip())
+    if found is None:
+        return None
+    try:
+        seconds = signing.unix_seconds(found[1])
+        return clock.stamp(seconds) if seconds > 0 else None
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def without_personal_data(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """What the game is told of an event. Raises ValueError when it is nested too deeply to be told."""
+    kept: dict[str, Any] = _cleaned(payload, "", DEEPEST)
+    return kept
+
+
+def _cleaned(value: Any, name: str, deeper: int) -> Any:
+    if isinstance(value, str):
+        return _whole_text(value)
+    if not isinstance(value, dict | list):
+        return value
+    if deeper == 0:
+        raise ValueError("nested too deeply")
+    if isinstance(value, list):
+        return [_cleaned(each, name, deeper - 1) for each in value]
+    return {
+        _whole_text(key): _cleaned(each, plain, deeper - 1)
+        for key, each in value.items()
+        if not _is_personal(plain := re.sub("[^a-z0-9]", "", key.lower()), name)
+    }
+
+
+def _is_personal(name: str, inside: str) -> bool:
+    return name in PERSONAL or name.endswith(PERSONAL_ENDINGS) or (name == "name" and inside in PERSONS)
+
+
+def _whole_text(text: str) -> str:
+    """Text any JSON reader takes: half of a pair, left where a name was cut within an emoji, becomes the usual mark."""
+    return _HALF_PAIR.sub("\ufffd", text)
+
+
+def _resolved(payload: Mapping[str, Any]) -> str | None:
+    """How a dispute ended, wherever it is said; nothing when that is nowhere, or said both ways."""
+    said = [_at(payload, path) for path in RESULTS]
+    words = [re.sub("[^a-z]+", "_", each.strip().lower()) for each in said if isinstance(each, str)]
+    verdicts = {VERDICTS[found[1]] for found in map(_VERDICT.fullmatch, words) if found is not None}
+    if len(verdicts) == 1:
+        return verdicts.pop()
+    if verdicts:
+        return None
+    moved = [each for each in _transactions(payload) if _moved(each) is not None]
+    # The last by their own times where all have one: nobody says in which order they are listed.
+    if all(moment(each.get("timestamp")) for each in moved):
+        moved.sort(key=lambda each: moment(each.get("timestamp")) or "")
+    return _moved(moved[-1]) if moved else None
+
+
+def _moved(transaction: Mapping[str, Any]) -> str | None:
+    kind = transaction.get("type")
+    return MOVED.get(kind.strip().lower()) if isinstance(kind, str) else None
+
+
+def _transactions(payload: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    listed = payload.get("transactions")
+    for each in (listed if isinstance(listed, list) else [])[-MOST_TRANSACTIONS:]:
+        if isinstance(each, dict):
+            yield each
+
+
+def _dotted(name: str) -> str:
+    return name.lower().replace("_", ".")
+
+
+def _at(payload: Any, path: str) -> Any:
+    for key in path.split("."):
+        payload = payload.get(key) if isinstance(payload, dict) else None
+    return payload
+
+
+def _id(value: Any) -> str | None:
+    """An id as text; None for what is none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    try:
+        return registry.checked_id(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
