@@ -11,10 +11,13 @@ from flask import Blueprint, Response
 
 from handlers import Partner
 from handlers.appcharge import (
+    auth,
     door,
     events,
     integration,
+    logins,
     orders,
+    otp,
     settings,
 )
 from handlers.appcharge.simulation import simulate
@@ -22,6 +25,8 @@ from handlers.appcharge.simulation import simulate
 bp = Blueprint("appcharge", __name__, url_prefix="/appcharge")
 bp.post("/<game_slug>/orders")(orders.report_order)
 bp.post("/<game_slug>/events")(events.receive)
+bp.post("/<game_slug>/auth")(auth.authenticate)
+bp.post("/<game_slug>/otp")(otp.initiate)
 
 
 @bp.errorhandler(door.RefusedError)
@@ -36,6 +41,8 @@ partner = Partner(
     urls={
         "Order Reporting (Grant Award Callback)": "/appcharge/{game}/orders",
         "Events Webhook": "/appcharge/{game}/events",
+        "Authentication Webhook (Authenticate Player Callback)": "/appcharge/{game}/auth",
+        "OTP Generation Deeplink Url (Initiate Game Auth Callback)": "/appcharge/{game}/otp",
     },
     secrets=settings.SECRETS,
     settings=settings.SETTINGS,
@@ -45,4 +52,5 @@ partner = Partner(
     unset=integration.unset,
     simulate=simulate,
     refuse=door.refuse,
+    game_calls=(*logins.GAME_CALLS,),
 )

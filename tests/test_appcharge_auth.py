@@ -1,0 +1,1138 @@
+"""Logins to Appcharge's store: every method, every way to fail, both ways by code, and nothing secret kept or told."""
+
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from werkzeug.security import generate_password_hash
+
+from coinslot import registry
+from handlers.appcharge import auth
+from handlers.appcharge.logins import login_url
+from tests.conftest import appcharge_headers
+from tests.fakes.social import Facebook, Google
+from tests.receivers import Receiver, closed_port, status
+
+# Written by hand after the documentation's field table.
+LOGIN = {
+    "authMethod": "userToken",
+    "token": "alice",
+    "date": "2025-10-21T14:17:27.329Z",
+    "appId": "NA",
+    "userName": None,
+    "password": None,
+    "otp": None,
+    "os": "android",
+    "utmSource": "newsletter",
+    "sessionId": "3f0b1c9e-0a52-4a43-9a51-c01500000001",
+    "playerLocation": {"countryCode2": "US", "state": "FL"},
+    "somethingNew": {"of": ["theirs"]},
+}
+INITIATION = {"device": "DESKTOP", "date": "2025-10-21T14:17:27.329Z"}
+DEEP_LINK = "mygame://login?shop=1&token={token}"
+STORE = "https://store.example.com"
+# As strong as a test needs; one of full strength takes the better part of a tenth of a second.
+PASSWORD, PASSWORD_HASH = "correct horse", generate_password_hash("correct horse", "scrypt:1024:8:1")
+SUBJECT = "110169484474386276334"
+
+
+class Studio:
+    """What the tests do: knock as Appcharge does, call as the game does, and look at what became of it."""
+
+    def __init__(self, client: Any, studio: Any, db: Callable[..., list[dict[str, Any]]]) -> None:
+        self.client = client
+        self.studio = studio
+        self.db = db
+        self.config = studio.config
+
+    def knock(self, endpoint: str, body: bytes, **headers: str) -> Any:
+        signed = appcharge_headers(body) | headers
+        return self.client.post(f"/appcharge/demo/{endpoint}", data=body, headers=signed)
+
+    def log_in(self, **changed: Any) -> Any:
+        document = {name: value for name, value in (LOGIN | changed).items() if value is not ...}
+        answer = self.knock("auth", json.dumps(document).encode())
+        assert answer.status_code == 200, answer.text
+        return answer.json
+
+    def log_in_with(self, user_name: Any = "al", password: Any = PASSWORD) -> Any:
+        return self.log_in(authMethod="userPassword", token=None, userName=user_name, password=password)
+
+    def log_in_by_code(self, code: Any, token: Any = ...) -> Any:
+        otp = {"playerCode": code} | ({} if token is ... else {"accessToken": token})
+        return self.log_in(authMethod="otp", token=None, otp=otp)
+
+    def initiate(self, **changed: Any) -> Any:
+        return self.knock("otp", json.dumps(INITIATION | changed).encode())
+
+    def game(self, path: str, document: Any) -> Any:
+        headers = {"Authorization": f"Bearer {self.studio.token}"}
+        return self.client.post(f"/game/v1/{path}", json=document, headers=headers)
+
+    def entry(self, player_id: str, **entry: Any) -> None:
+        game_id = self.studio.row["id"]
+        self.studio.house.database.write_here(lambda tx: registry.put_player(tx, game_id, player_id, entry))
+
+    def events(self) -> list[tuple[Any, ...]]:
+        """Of every attempt: method, result, reason and player."""
+        rows = self.db("SELECT type, data, player_id, raw_body FROM events ORDER BY id")
+        assert all((row["type"], row["raw_body"]) == ("player.login", None) for row in rows)
+        told = [(json.loads(row["data"]), row["player_id"]) for row in rows]
+        return [(data["method"], data["result"], data["reason"], player_id) for data, player_id in told]
+
+    def everything(self) -> str:
+        """Every value of every table, as text."""
+        tables = [row["name"] for row in self.db("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return "\n".join(str(row) for table in tables for row in self.db(f"SELECT * FROM {table}"))
+
+
+@pytest.fixture
+def store(client, studio, db) -> Studio:
+    return Studio(client, studio, db)
+
+
+class GameServer:
+    """A studio's own server. ``players`` and ``passwords`` say what it answers: a status and a document, or bytes."""
+
+    def __init__(self) -> None:
+        self.players: dict[str, tuple[int, Any]] = {}
+        self.passwords: dict[tuple[str, str], tuple[int, Any]] = {}
+        self.asked: list[tuple[str, str, dict[str, str], Any]] = []
+        game = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                player_id = parse_qs(urlsplit(self.path).query)["player_id"][0]
+                self.answer(None, *game.players.get(player_id, (404, {})))
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                self.answer(body, *game.passwords.get((body["login_name"], body["password"]), (401, {})))
+
+            def answer(self, body: Any, code: int, document: Any) -> None:
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                game.asked.append((self.command, self.path, headers, body))
+                content = document if isinstance(document, bytes) else json.dumps(document).encode()
+                self.send_response(code)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                with suppress(OSError):
+                    self.wfile.write(content)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+
+    def __enter__(self) -> "GameServer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def game_server(store) -> Iterator[GameServer]:
+    """A server the game's ``players.login_url`` and ``players.lookup_url`` lead to."""
+    with GameServer() as server:
+        store.config("players.login_url", f"{server.url}/login")
+        store.config("players.lookup_url", f"{server.url}/players?shard=3")
+        store.studio.secret("game.lookup_key", "the-lookup-key")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def google() -> Iterator[Google]:
+    with Google() as google:
+        yield google
+
+
+def assert_invalid(answer: dict[str, Any], message: str | None = None) -> None:
+    assert set(answer) == {
+        "status",
+        "publisherErrorMessageType",
+        "publisherErrorMessageTitle",
+        "publisherErrorMessage",
+    }
+    assert (answer["status"], answer["publisherErrorMessageType"]) == ("invalid", "plainText")
+    assert answer["publisherErrorMessageTitle"] == "Login failed"
+    assert answer["publisherErrorMessage"] == (auth.FAILED if message is None else message)
+
+
+class TestAnswers:
+    def test_a_player_without_a_profile_has_their_id_for_a_name(self, store):
+        assert store.log_in() == {
+            "status": "valid",
+            "publisherPlayerId": "alice",
+            "playerName": "alice",
+            "playerProfileImage": "",
+            "sessionMetadata": {},
+        }
+
+    def test_a_profile_is_told(self, store):
+        metadata = {"shard": 3, "nested": {"a": [1, 2.5, None]}}
+        image = "https://cdn.example.com/alice.png"
+        store.entry(
+            "alice",
+            name="Älice",
+            profile_image=image,
+            country="DE",
+            profile={"session_metadata": metadata, "logo": "x"},
+        )
+
+        assert store.log_in() == {
+            "status": "valid",
+            "publisherPlayerId": "alice",
+            "playerName": "Älice",
+            "playerProfileImage": image,
+            "sessionMetadata": metadata,
+            "playerOverrideCountry": "DE",
+        }
+
+    def test_an_attempt_is_an_event_of_the_feed_and_owed_to_the_game(self, store, db):
+        with Receiver(status(200)) as receiver:
+            now = "2026-01-01T00:00:00.000000Z"
+            store.studio.house.database.write_here(
+                lambda tx: (
+                    tx.execute(
+                        """INSERT INTO destinations (game_id, name, url, events, created_at, updated_at)
+                       VALUES (:game_id, 'main', :url, 'player.*', :now, :now)""",
+                        {"game_id": store.studio.row["id"], "url": receiver.url, "now": now},
+                    ).rowcount
+                )
+            )
+
+            store.log_in()
+            store.log_in(token="mallory")
+
+        headers = {"Authorization": f"Bearer {store.studio.token}"}
+        first, second = store.client.get("/game/v1/events", headers=headers).json["events"]
+        assert (first["type"], first["partner"], first["player_id"], first["is_test"]) == (
+            "player.login",
+            "appcharge",
+            "alice",
+            False,
+        )
+        assert first["occurred_at"] == "2025-10-21T14:17:27.329000Z"
+        assert first["data"] == {
+            "method": "userToken",
+            "result": "success",
+            "reason": None,
+            "session_id": LOGIN["sessionId"],
+            "os": "android",
+            "country": "US",
+        }
+        assert (second["player_id"], second["data"]["result"], second["data"]["reason"]) == (
+            None,
+            "failed",
+            "unknown_player",
+        )
+        assert [row["event_type"] for row in db("SELECT event_type FROM deliveries")] == ["player.login"] * 2
+
+    def test_the_same_login_twice_is_two_attempts(self, store):
+        store.log_in()
+        store.log_in()
+
+        assert store.events() == [("userToken", "success", None, "alice")] * 2
+
+    def test_the_reserved_player_and_a_sandbox_are_tests(self, store, db):
+        store.log_in(token="coinslot-test")
+        store.log_in()
+        store.config("appcharge.environment", "sandbox")
+        store.log_in()
+
+        rows = db("SELECT is_test, environment FROM events ORDER BY id")
+        assert [tuple(row.values()) for row in rows] == [(1, "live"), (0, "live"), (1, "sandbox")]
+
+    def test_odd_details_are_cut_or_dropped_and_hinder_nobody(self, store, db):
+        for field, value, kept in (
+            ("sessionId", "x" * 5000, "x" * 64),
+            ("sessionId", "a\n\x00\u202eb\ud800", "ab"),
+            ("sessionId", 12345, "12345"),
+            ("sessionId", {"a": 1}, None),
+            ("sessionId", ..., None),
+            ("os", None, None),
+            ("os", ["ios"], None),
+            ("playerLocation", "US", None),
+            ("playerLocation", {"countryCode2": 7.5}, None),
+            ("playerLocation", {"countryCode2": None}, None),
+            ("playerLocation", None, None),
+        ):
+            assert store.log_in(**{field: value})["status"] == "valid"
+
+            data = json.loads(db("SELECT data FROM events ORDER BY id DESC LIMIT 1")[0]["data"])
+            assert data[{"sessionId": "session_id", "os": "os", "playerLocation": "country"}[field]] == kept
+
+    def test_an_odd_date_is_no_date(self, store, db):
+        for date in (None, "", "yesterday", 5, {}, "9999-99-99", "0001-01-01T00:00:00+23:59", ...):
+            assert store.log_in(date=date)["status"] == "valid"
+
+        assert db("SELECT DISTINCT occurred_at FROM events") == [{"occurred_at": None}]
+
+
+class TestRefusals:
+    DIALECT = {"status": "invalid", "publisherErrorMessageType": "plainText"}
+
+    def test_who_proves_nothing_gets_no_hint_and_leaves_no_event(self, store):
+        for headers in ({"signature": "t=1,v1=00"}, {"signature": ""}, {"x-publisher-token": "wrong"}):
+            answer = store.knock("auth", json.dumps(LOGIN).encode(), **headers)
+
+            assert answer.status_code == 401
+            assert answer.json == {**self.DIALECT, "error": "Unauthorized", "publisherErrorMessage": "Unauthorized"}
+        assert store.events() == []
+
+    def test_what_cannot_be_read_is_refused_and_noted(self, store, house, db):
+        bodies = (
+            b"",
+            b"{",
+            b"[]",
+            b"null",
+            b'"x"',
+            b"{}",
+            b'{"authMethod": null}',
+            b'{"authMethod": ""}',
+            b'{"authMethod": 5}',
+            b'{"authMethod": ["otp"]}',
+            b'{"authMethod": "userToken", "token": NaN}',
+            b'{"authMethod": "userToken", "token": ' + b"9" * 5000 + b"}",
+            b'{"authMethod": "userToken", "token": ' + b"[" * 100_000,
+            b"\xff\xfe",
+        )
+        for body in bodies:
+            answer = store.knock("auth", body)
+
+            assert answer.status_code == 400
+            error = answer.json["error"]
+            assert error.startswith("The login cannot be read: ")
+            assert answer.json == {**self.DIALECT, "error": error, "publisherErrorMessage": error}
+        house.observations.flush()
+        refusals = db("SELECT endpoint, reason, status FROM refusals")
+        assert refusals == [{"endpoint": "auth", "reason": "malformed", "status": 400}] * len(bodies)
+        assert store.events() == []
+
+    def test_a_method_nobody_knows_is_invalid_and_an_event(self, store):
+        methods = ("carrierPigeon", "usertoken", "OTP", "userToken\x00", "x" * 10_000, "\ud800")
+        for method in methods:
+            assert_invalid(store.log_in(authMethod=method), auth.FAILED_BECAUSE["method_off"])
+
+        assert store.events() == [("unknown", "failed", "method_off", None)] * len(methods)
+
+    def test_only_the_methods_the_owner_allows_are_allowed(self, store):
+        store.config("appcharge.logins", "otp, userPassword")
+        assert_invalid(store.log_in(), auth.FAILED_BECAUSE["method_off"])
+
+        store.config("appcharge.logins", "userToken")
+        assert store.log_in()["status"] == "valid"
+
+    def test_a_provider_that_is_not_set_up_is_off_even_where_it_is_allowed(self, store):
+        store.config("appcharge.logins", "google,apple,facebook")
+
+        for provider in ("google", "apple", "facebook"):
+            assert_invalid(store.log_in(authMethod=provider), auth.FAILED_BECAUSE["method_off"])
+
+    def test_our_own_trouble_is_503_in_the_dialect(self, store, house):
+        house.database.write_here(
+            lambda tx: (
+                tx.execute(
+                    "CREATE TRIGGER broken BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no'); END"
+                ).rowcount
+            )
+        )
+
+        answer = store.knock("auth", json.dumps(LOGIN).encode())
+
+        assert (answer.status_code, answer.json["status"]) == (503, "invalid")
+
+    def test_encrypted_payloads_log_in_too(self, store, client):
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+        key, iv = b"0123456789abcdef0123456789abcdef", b"fedcba9876543210"
+        store.studio.secret("appcharge.main_key", key.decode())
+        store.studio.secret("appcharge.secondary_key", iv.decode())
+        store.config("appcharge.payload", "aes")
+        plain = json.dumps({**LOGIN, "publisherToken": "test-publisher-token"}).encode()
+        plain += bytes([16 - len(plain) % 16]) * (16 - len(plain) % 16)
+        encryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).encryptor()
+        body = (encryptor.update(plain) + encryptor.finalize()).hex().encode()
+
+        answer = client.post("/appcharge/demo/auth", data=body, content_type="text/plain")
+
+        assert (answer.status_code, answer.json["publisherPlayerId"]) == (200, "alice")
+
+
+class TestUserToken:
+    def test_who_is_not_registered_cannot_log_in(self, store):
+        tokens = ("mallory", "", None, ..., "x" * 256, "a\nb", "\ud800", ["alice"], True, 1.5, {})
+        for token in tokens:
+            assert_invalid(store.log_in(token=token))
+
+        assert store.events() == [("userToken", "failed", "unknown_player", None)] * len(tokens)
+
+    def test_an_id_typed_with_blanks_or_sent_as_a_number_is_that_id(self, store):
+        store.studio.player("8533676467")
+
+        assert store.log_in(token=" alice ")["publisherPlayerId"] == "alice"
+        assert store.log_in(token=8533676467)["publisherPlayerId"] == "8533676467"
+
+    def test_create_registers_whoever_comes(self, store, db):
+        store.config("players.unknown", "create")
+
+        assert store.log_in(token="carol")["publisherPlayerId"] == "carol"
+
+        assert db("SELECT player_id FROM players WHERE player_id = 'carol'") == [{"player_id": "carol"}]
+        assert_invalid(store.log_in(token=""))
+
+    def test_lookup_asks_the_game_and_shows_what_it_tells(self, store, game_server, db):
+        store.config("players.unknown", "lookup")
+        image = "https://cdn.example.com/c.png"
+        game_server.players["carol"] = (200, {"name": "Carol", "profile_image": image, "country": "FR", "token": "x"})
+
+        assert store.log_in(token="carol") == {
+            "status": "valid",
+            "publisherPlayerId": "carol",
+            "playerName": "Carol",
+            "playerProfileImage": image,
+            "sessionMetadata": {},
+            "playerOverrideCountry": "FR",
+        }
+        assert_invalid(store.log_in(token="mallory"))
+        assert store.log_in()["publisherPlayerId"] == "alice"
+        assert [(path, headers["authorization"]) for _, path, headers, _ in game_server.asked] == [
+            ("/players?shard=3&player_id=carol", "Bearer the-lookup-key"),
+            ("/players?shard=3&player_id=mallory", "Bearer the-lookup-key"),
+        ]  # who is registered needs no asking
+        assert db("SELECT player_id FROM players WHERE player_id = 'carol'") == []
+
+    def test_a_profile_the_game_tells_badly_is_not_shown(self, store, game_server):
+        store.config("players.unknown", "lookup")
+        for document in (
+            b"",
+            b"not JSON",
+            b"[]",
+            b"[" * 50_000,
+            b"x" * 100_000,
+            {"name": 5, "profile_image": "javascript:alert(1)", "country": "France"},
+            {"name": "a\nb", "profile_image": "https://x/\x00", "country": "fr"},
+            {"name": "x" * 256, "profile_image": "https://" + "x" * 2048, "country": "FRA\n"},
+            {"name": "\ud800", "profile_image": None, "country": None},
+            {"name": " ", "profile_image": {}, "country": []},
+        ):
+            game_server.players["carol"] = (200, document)
+
+            assert store.log_in(token="carol") == {
+                "status": "valid",
+                "publisherPlayerId": "carol",
+                "playerName": "carol",
+                "playerProfileImage": "",
+                "sessionMetadata": {},
+            }
+
+    def test_a_game_server_that_does_not_say_is_our_trouble_and_an_event(self, store, game_server, caplog):
+        store.config("players.unknown", "lookup")
+        game_server.players["carol"] = (500, {})
+
+        answer = store.knock("auth", json.dumps({**LOGIN, "token": "carol"}).encode())
+
+        assert (answer.status_code, answer.json["status"]) == (503, "invalid")
+        assert answer.json["publisherErrorMessage"] == answer.json["error"]
+        assert store.events() == [("userToken", "failed", "unavailable", None)]
+        assert "carol" not in caplog.text
+
+
+class TestPassword:
+    @pytest.fixture(autouse=True)
+    def password(self, store):
+        store.entry("alice", login_name="al", password_hash=PASSWORD_HASH)
+
+    def test_the_right_password_logs_in(self, store):
+        assert store.log_in_with()["publisherPlayerId"] == "alice"
+        assert store.log_in_with(" al ")["publisherPlayerId"] == "alice"
+
+        assert store.events() == [("userPassword", "success", None, "alice")] * 2
+
+    def test_a_password_set_through_the_game_api_is_good(self, store):
+        headers = {"Authorization": f"Bearer {store.studio.token}"}
+        entry = {"login_name": "bobby", "password": "swordfish"}
+        assert store.client.put("/game/v1/players/bob", json=entry, headers=headers).status_code == 200
+
+        assert store.log_in_with("bobby", "swordfish")["publisherPlayerId"] == "bob"
+        assert_invalid(store.log_in_with("bobby", "swordfisH"))
+
+    def test_wrong_passwords_and_unknown_names_look_alike(self, store):
+        store.entry("bob", login_name="without-password")
+
+        answers = [
+            store.log_in_with("al", "wrong"),
+            store.log_in_with("nobody", "wrong"),
+            store.log_in_with("without-password", "wrong"),
+        ]
+
+        assert answers == [answers[0]] * 3
+        assert_invalid(answers[0])
+        assert [event[2:] for event in store.events()] == [
+            ("wrong_password", "alice"),
+            ("wrong_password", None),
+            ("wrong_password", "bob"),
+        ]
+
+    def test_wrong_passwords_and_unknown_names_take_alike(self, store):
+        store.entry("alice", login_name="al", password_hash=generate_password_hash(PASSWORD))
+
+        def seconds(user_name: str) -> float:
+            began = time.thread_time()
+            store.log_in_with(user_name, "wrong")
+            return time.thread_time() - began
+
+        assert seconds("nobody") > seconds("al") / 2
+
+    def test_what_is_no_password_is_a_wrong_one(self, store):
+        for password in ("", None, ..., "x" * 1025, "\ud800", 5.5, ["correct horse"], " correct horse "):
+            assert_invalid(store.log_in_with("al", password))
+
+    def test_what_is_no_name_is_nobodys(self, store):
+        for user_name in ("", None, ..., "x" * 256, "\ud800", {"al": 1}, "AL", "al\x00"):
+            assert_invalid(store.log_in_with(user_name))
+
+    def test_more_than_can_be_hashed_at_once_is_our_trouble_and_counts_for_nobody(self, store, db, monkeypatch):
+        monkeypatch.setattr(auth, "HASH_WAIT_SECONDS", 0.01)
+        body = json.dumps({**LOGIN, "authMethod": "userPassword", "userName": "al", "password": PASSWORD}).encode()
+        with auth._hashing, auth._hashing:
+            answer = store.knock("auth", body)
+
+        assert (answer.status_code, answer.json["status"]) == (503, "invalid")
+        assert db("SELECT failures FROM throttles") == [{"failures": 0}]
+        assert store.log_in_with()["status"] == "valid"
+
+
+class TestThrottle:
+    @pytest.fixture(autouse=True)
+    def password(self, store):
+        store.entry("alice", login_name="al", password_hash=PASSWORD_HASH)
+
+    def test_after_ten_wrong_passwords_even_the_right_one_waits_a_quarter_of_an_hour(self, store, clock):
+        for _ in range(10):
+            assert_invalid(store.log_in_with("al", "wrong"))
+
+        assert_invalid(store.log_in_with(), "Too many attempts; try again in 15 minutes.")
+        clock.shift(14 * 60 + 30)
+        assert_invalid(store.log_in_with(), "Too many attempts; try again in 1 minute.")
+        clock.shift(31)
+        assert store.log_in_with()["status"] == "valid"
+
+        reasons = [event[2:] for event in store.events()]
+        assert reasons == [("wrong_password", "alice")] * 10 + [("throttled", "alice")] * 2 + [(None, "alice")]
+
+    def test_success_clears(self, store, clock, db):
+        for _ in range(9):
+            store.log_in_with("al", "wrong")
+        store.log_in_with()
+        assert db("SELECT * FROM throttles") == []
+
+        for _ in range(9):
+            store.log_in_with("al", "wrong")
+
+        assert store.log_in_with()["status"] == "valid"
+
+    def test_one_name_is_slowed_down_and_no_other(self, store, clock):
+        store.entry("bob", login_name="bobby", password_hash=PASSWORD_HASH)
+        for _ in range(10):
+            store.log_in_with("al", "wrong")
+
+        assert store.log_in_with("bobby")["publisherPlayerId"] == "bob"
+        assert store.log_in(token="alice")["status"] == "valid"
+
+    def test_other_spellings_of_a_name_are_no_further_tries(self, store, clock, game_server):
+        for name in ("al", "AL", "Al", "aL", "ａｌ") * 2:
+            store.log_in_with(name, "wrong")
+
+        assert "Too many attempts" in store.log_in_with("aL", "wrong")["publisherErrorMessage"]
+
+    def test_neither_the_game_nor_a_hash_is_asked_while_throttled(self, store, clock, game_server):
+        for _ in range(10):
+            store.log_in_with("carol", "wrong")
+        assert len(game_server.asked) == 10
+
+        with auth._hashing, auth._hashing:
+            answer = store.log_in_with("carol")
+
+        assert "Too many attempts" in answer["publisherErrorMessage"]
+        assert len(game_server.asked) == 10
+
+    def test_unknown_names_are_throttled_like_known_ones(self, store, clock, game_server):
+        for _ in range(10):
+            assert_invalid(store.log_in_with("carol", "wrong"))
+
+        assert_invalid(store.log_in_with("carol", "wrong"), "Too many attempts; try again in 15 minutes.")
+
+    def test_of_many_guesses_at_once_ten_are_judged(self, app, store):
+        def guess(number: int) -> None:
+            mine = Studio(app.test_client(), store.studio, store.db)
+            mine.log_in_with("al", f"wrong-{number}")
+
+        threads = [threading.Thread(target=guess, args=(number,)) for number in range(14)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        reasons = [event[2] for event in store.events()]
+        assert sorted(reasons) == ["throttled"] * 4 + ["wrong_password"] * 10
+
+    def test_the_name_is_kept_as_a_hash(self, store, db):
+        store.log_in_with("secret-name", "wrong")
+
+        (row,) = db("SELECT key, failures FROM throttles")
+        assert re.fullmatch("password:[0-9a-f]{64}", row["key"])
+        assert row["failures"] == 1
+        assert "secret-name" not in store.everything()
+
+
+class TestPasswordsAtTheGame:
+    def test_the_game_is_asked_where_there_is_no_password_here(self, store, game_server):
+        game_server.passwords["al", PASSWORD] = (200, {"player_id": "alice"})
+
+        assert store.log_in_with()["publisherPlayerId"] == "alice"
+
+        ((method, path, headers, body),) = game_server.asked
+        assert (method, path, body) == ("POST", "/login", {"login_name": "al", "password": PASSWORD})
+        assert (headers["authorization"], headers["content-type"]) == ("Bearer the-lookup-key", "application/json")
+
+    def test_a_password_here_is_the_only_one(self, store, game_server):
+        store.entry("alice", login_name="al", password_hash=PASSWORD_HASH)
+        game_server.passwords["al", "other"] = (200, {"player_id": "bob"})
+
+        assert_invalid(store.log_in_with("al", "other"))
+        assert store.log_in_with()["publisherPlayerId"] == "alice"
+
+        assert game_server.asked == []
+
+    def test_the_game_may_say_no(self, store, game_server):
+        for code in (401, 403, 404):
+            game_server.passwords["al", PASSWORD] = (code, {})
+
+            assert_invalid(store.log_in_with())
+
+        assert store.events() == [("userPassword", "failed", "wrong_password", None)] * 3
+
+    def test_anything_else_is_our_trouble_and_counts_for_nobody(self, store, game_server, db):
+        odd_ids = ("", None, ["alice"], True, "x" * 256, "a\nb", " alice", "\ud800")
+        answers = [
+            *((code, {"player_id": "alice"}) for code in (201, 301, 302, 400, 429, 500, 503)),
+            *((200, {"player_id": value}) for value in odd_ids),
+            (204, b""),
+            (200, {}),
+            (200, []),
+            (200, b""),
+            (200, b'{"player_id": "alice"' + b" " * 70_000 + b"}"),
+        ]
+        body = json.dumps({**LOGIN, "authMethod": "userPassword", "userName": "al", "password": PASSWORD}).encode()
+        for told in answers:
+            game_server.passwords["al", PASSWORD] = told
+
+            answer = store.knock("auth", body)
+
+            assert (answer.status_code, answer.json["status"]) == (503, "invalid"), told
+        assert db("SELECT failures FROM throttles") == [{"failures": 0}]
+        assert store.events() == [("userPassword", "failed", "unavailable", None)] * len(answers)
+
+    def test_a_game_that_is_down_is_our_trouble(self, store):
+        store.config("players.login_url", f"http://127.0.0.1:{closed_port()}/login")
+        body = json.dumps({**LOGIN, "authMethod": "userPassword", "userName": "al", "password": PASSWORD}).encode()
+
+        assert store.knock("auth", body).status_code == 503
+
+    @pytest.mark.parametrize(("unknown", "is_let_in"), [("reject", False), ("create", True), ("lookup", True)])
+    def test_a_player_the_game_names_exists_unless_players_must_be_registered(
+        self, store, game_server, db, unknown, is_let_in
+    ):
+        store.config("players.unknown", unknown)
+        game_server.passwords["al", PASSWORD] = (200, {"player_id": "carol", "name": "Carol"})
+
+        answer = store.log_in_with()
+
+        if is_let_in:
+            assert (answer["publisherPlayerId"], answer["playerName"]) == ("carol", "Carol")
+        else:
+            assert_invalid(answer)
+        is_registered = bool(db("SELECT 1 FROM players WHERE player_id = 'carol'"))
+        assert is_registered == (unknown == "create")
+        assert len(game_server.asked) == 1
+
+
+class TestAccounts:
+    @pytest.fixture(autouse=True)
+    def configured(self, store, google):
+        google.set_up(store.studio)
+
+    def log_in(self, store, token: Any, **changed: Any) -> Any:
+        return store.log_in(authMethod="google", token=token, **changed)
+
+    def test_a_linked_account_is_its_player(self, store, google):
+        store.entry("alice", identities={"google": SUBJECT})
+
+        assert self.log_in(store, google.access_token())["publisherPlayerId"] == "alice"
+        assert self.log_in(store, google.id_token(), appId=..., appID=google.client_id)["publisherPlayerId"] == "alice"
+
+        assert store.events() == [("google", "success", None, "alice")] * 2
+
+    def test_an_account_nobody_has_linked_is_nobody(self, store, google):
+        assert_invalid(self.log_in(store, google.access_token()), auth.FAILED_BECAUSE["not_linked"])
+
+        assert store.events() == [("google", "failed", "not_linked", None)]
+
+    def test_create_registers_a_player_and_links_it(self, store, google, db):
+        store.config("players.unknown", "create")
+
+        for _ in range(2):
+            assert self.log_in(store, google.access_token())["publisherPlayerId"] == f"google:{SUBJECT}"
+
+        assert db("SELECT provider, subject, player_id FROM identities") == [
+            {"provider": "google", "subject": SUBJECT, "player_id": f"google:{SUBJECT}"}
+        ]
+
+    def test_create_takes_no_player_over_who_has_another_account(self, store, google, db):
+        store.config("players.unknown", "create")
+        store.entry(f"google:{SUBJECT}", identities={"google": "another"})
+
+        assert_invalid(self.log_in(store, google.access_token()), auth.FAILED_BECAUSE["not_linked"])
+
+        assert [row["subject"] for row in db("SELECT subject FROM identities")] == ["another"]
+
+    def test_an_id_too_long_for_a_player_is_nobody(self, store, google):
+        store.config("players.unknown", "create")
+
+        assert_invalid(self.log_in(store, google.access_token(sub="9" * 255)), auth.FAILED_BECAUSE["not_linked"])
+
+    def test_where_ids_are_the_accounts_own_the_player_rules_hold(self, store, google, db):
+        store.config("appcharge.social_ids", "subject")
+        assert_invalid(self.log_in(store, google.access_token()))
+
+        store.studio.player(SUBJECT)
+        assert self.log_in(store, google.access_token())["publisherPlayerId"] == SUBJECT
+
+        store.config("players.unknown", "create")
+        assert self.log_in(store, google.access_token(sub="77"))["publisherPlayerId"] == "77"
+        assert db("SELECT player_id FROM players WHERE player_id = '77'") == [{"player_id": "77"}]
+        store.entry("alice", identities={"google": "88"})
+        assert self.log_in(store, google.access_token(sub="88"))["publisherPlayerId"] == "alice"
+
+    def test_a_token_that_proves_nothing_lets_nobody_in(self, store):
+        tokens = ("worthless", "", None, ..., ["x"], "a\nb", "x" * 9000)
+        for token in tokens:
+            assert_invalid(self.log_in(store, token))
+
+        assert store.events() == [("google", "failed", "token", None)] * len(tokens)
+
+    def test_a_token_issued_to_somebody_else_lets_nobody_in(self, store, google):
+        store.entry("alice", identities={"google": SUBJECT})
+
+        assert_invalid(self.log_in(store, google.access_token(aud="another-app")))
+        assert_invalid(self.log_in(store, google.access_token(aud="another-app"), appId="another-app"))
+        assert_invalid(self.log_in(store, google.id_token(exp=1)))  # in no words about codes
+
+        assert all(event[1] == "failed" for event in store.events())
+
+    def test_wrong_tokens_are_not_throttled(self, store, google, db):
+        store.entry("alice", identities={"google": SUBJECT})
+        for _ in range(11):
+            self.log_in(store, "worthless")
+
+        assert self.log_in(store, google.access_token())["status"] == "valid"
+        assert db("SELECT * FROM throttles") == []
+
+    def test_a_provider_in_trouble_is_our_trouble(self, store, google, caplog):
+        token = google.access_token()
+        google.trouble["/tokeninfo"] = status(500)
+        try:
+            answer = store.knock("auth", json.dumps({**LOGIN, "authMethod": "google", "token": token}).encode())
+        finally:
+            google.trouble.clear()
+
+        assert (answer.status_code, answer.json["status"]) == (503, "invalid")
+        assert store.events() == [("google", "failed", "unavailable", None)]
+        assert token not in caplog.text
+
+    def test_accounts_of_providers_are_apart(self, store, google):
+        store.entry("alice", identities={"google": "42"})
+        with Facebook() as facebook:
+            facebook.set_up(store.studio)
+            answer = store.log_in(authMethod="facebook", token=facebook.access_token(user_id="42"))
+
+        assert_invalid(answer, auth.FAILED_BECAUSE["not_linked"])
+
+
+class TestInitiating:
+    @pytest.fixture(autouse=True)
+    def configured(self, store):
+        store.config("appcharge.deep_link", DEEP_LINK)
+
+    def test_the_answer_is_a_link_to_the_game_and_its_token(self, store, db):
+        for device in ("DESKTOP", "APPCHARGE", "MOBILE", "FRIDGE"):
+            answer = store.initiate(device=device, platform="ios")
+
+            token = answer.json["accessToken"]
+            assert answer.status_code == 200
+            assert answer.json == {
+                "deepLink": f"mygame://login?shop=1&token={token}",
+                "accessToken": token,
+                "desktopAutoRedirect": False,
+            }
+            assert re.fullmatch("[A-Za-z0-9_-]{43}", token)
+        begun = {"kind": "redirect", "player_id": None, "used_at": None}
+        assert db("SELECT kind, player_id, used_at FROM logins") == [begun] * 4
+
+    def test_desktops_are_redirected_where_the_owner_wants_it(self, store):
+        store.config("appcharge.desktop_auto_redirect", "on")
+
+        assert store.initiate().json["desktopAutoRedirect"] is True
+
+    def test_parameters_that_are_missing_are_refused(self, store, db):
+        for body in (
+            b"",
+            b"{",
+            b"[]",
+            b"null",
+            b"{}",
+            b'{"device": "DESKTOP"}',
+            b'{"date": "2025-10-21T14:17:27.329Z"}',
+            b'{"device": null, "date": "2025-10-21T14:17:27.329Z"}',
+            b'{"device": 5, "date": "2025-10-21T14:17:27.329Z"}',
+            b'{"device": "", "date": "2025-10-21T14:17:27.329Z"}',
+            b'{"device": "DESKTOP", "date": 1761056247329}',
+            b'{"device": "DESKTOP", "date": ["2025"]}',
+        ):
+            answer = store.knock("otp", body)
+
+            assert (answer.status_code, answer.json) == (403, {"error": "Parameters not correct"}), body
+        assert db("SELECT * FROM logins") == []
+
+    def test_refusals_are_those_of_the_documentation(self, store, db):
+        body = json.dumps(INITIATION).encode()
+        for headers, code, error in (
+            ({"signature": "t=1,v1=00"}, 400, "Invalid signature"),
+            ({"signature": ""}, 400, "Invalid signature"),
+            ({"signature": appcharge_headers(body, at=1.0)["signature"]}, 400, "Invalid signature"),
+            ({"x-publisher-token": "wrong"}, 401, "Unauthorized"),
+            ({"x-publisher-token": ""}, 401, "Unauthorized"),
+        ):
+            answer = store.knock("otp", body, **headers)
+
+            assert (answer.status_code, answer.json) == (code, {"error": error})
+        assert db("SELECT * FROM logins") == []
+
+    def test_without_a_deep_link_there_is_no_such_address(self, store):
+        store.config("appcharge.deep_link", "")
+
+        answer = store.initiate()
+
+        assert (answer.status_code, answer.json) == (404, {"error": "Not Found"})
+
+
+class TestByTheGame:
+    """Game Redirect, from the store to the game and back."""
+
+    @pytest.fixture(autouse=True)
+    def configured(self, store):
+        store.config("appcharge.deep_link", DEEP_LINK)
+        store.config("appcharge.store_url", STORE)
+
+    @pytest.fixture
+    def token(self, store) -> str:
+        return parse_qs(urlsplit(store.initiate().json["deepLink"]).query)["token"][0]
+
+    @pytest.mark.parametrize("digits", [4, 6])
+    def test_the_whole_way(self, store, token, digits, db):
+        store.config("appcharge.code_digits", str(digits))
+
+        confirmed = store.game("logins/confirm", {"token": token, "player_id": "alice"})
+        code = confirmed.json["player_code"]
+        answer = store.log_in_by_code(code, token)
+
+        assert confirmed.status_code == 200
+        assert re.fullmatch(f"[0-9]{{{digits}}}", code)
+        assert confirmed.json["return_url"] == f"{STORE}/login?proofKey={code}&token={token}"
+        assert answer["publisherPlayerId"] == "alice"
+        assert_invalid(store.log_in_by_code(code, token), auth.FAILED_BECAUSE["used"])
+        assert store.events() == [("otp", "success", None, "alice"), ("otp", "failed", "used", "alice")]
+        assert db("SELECT count(*) AS used FROM logins WHERE used_at IS NOT NULL") == [{"used": 1}]
+
+    def test_a_code_typed_with_blanks_is_that_code(self, store, token):
+        code = store.game("logins/confirm", {"token": token, "player_id": "alice"}).json["player_code"]
+
+        assert store.log_in_by_code(f" {code} ", token)["status"] == "valid"
+
+    def test_without_an_address_of_the_store_there_is_a_code_to_type(self, store, token):
+        store.config("appcharge.store_url", "")
+
+        confirmed = store.game("logins/confirm", {"token": token, "player_id": "alice"})
+
+        assert (confirmed.status_code, confirmed.json["return_url"]) == (200, None)
+        assert store.log_in_by_code(confirmed.json["player_code"], token)["status"] == "valid"
+
+    def test_of_two_stores_at_once_one_gets_in(self, app, store, token):
+        code = store.game("logins/confirm", {"token": token, "player_id": "alice"}).json["player_code"]
+        barrier, statuses = threading.Barrier(4), []
+
+        def come() -> None:
+            mine = Studio(app.test_client(), store.studio, store.db)
+            barrier.wait()
+            statuses.append(mine.log_in_by_code(code, token)["status"])
+
+        threads = [threading.Thread(target=come) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert sorted(statuses) == ["invalid"] * 3 + ["valid"]
+        assert sorted(event[1] for event in store.events()) == ["failed"] * 3 + ["success"]
+
+    def test_five_wrong_codes_end_it(self, store, token):
+        code = store.game("logins/confirm", {"token": token, "player_id": "alice"}).json["player_code"]
+        wrong = f"{(int(code) + 1) % 10**6:06d}"
+        for _ in range(5):
+            assert_invalid(store.log_in_by_code(wrong, token), auth.FAILED_BECAUSE["wrong_code"])
+
+        assert_invalid(store.log_in_by_code(code, token), auth.FAILED_BECAUSE["too_many_codes"])
+        assert [event[2] for event in store.events()] == ["wrong_code"] * 5 + ["too_many_codes"]
+        problem = store.game("logins/confirm", {"token": token, "player_id": "alice"})
+        assert (problem.status_code, problem.mimetype) == (410, "application/problem+json")
+
+    def test_time_ends_it(self, store, clock):
+        store.config("appcharge.redirect_seconds", "60")
+        token = store.initiate().json["accessToken"]
+        code = store.game("logins/confirm", {"token": token, "player_id": "alice"}).json["player_code"]
+
+        clock.shift(60)
+
+        assert_invalid(store.log_in_by_code(code, token), "This code has expired. Open the game and try again.")
+        assert store.game("logins/confirm", {"token": token, "player_id": "alice"}).status_code == 410
+        assert store.events() == [("otp", "failed", "expired", "alice")]
+
+    def test_odd_codes_and_tokens_let_nobody_in(self, store):
+        for otp in (
+            None,
+            "123456",
+            [],
+            {},
+            {"playerCode": None, "accessToken": None},
+            {"playerCode": "{code}"},
+            {"playerCode": "{code}", "accessToken": ""},
+            {"playerCode": "{code}", "accessToken": "another"},
+            {"playerCode": "{code}", "accessToken": "x" * 100_000},
+            {"playerCode": "{code}", "accessToken": ["{token}"]},
+            {"playerCode": "{code}", "accessToken": "\ud800"},
+            {"playerCode": "", "accessToken": "{token}"},
+            {"playerCode": "0{code}", "accessToken": "{token}"},
+            {"playerCode": ["{code}"], "accessToken": "{token}"},
+            {"playerCode": "\ud800", "accessToken": "{token}"},
+            {"playerCode": "9" * 100_000, "accessToken": "{token}"},
+        ):
+            token = store.initiate().json["accessToken"]
+            code = store.game("logins/confirm", {"token": token, "player_id": "alice"}).json["player_code"]
+            filled = json.loads(json.dumps(otp).replace("{code}", code).replace("{token}", token))
+
+            assert_invalid(store.log_in(authMethod="otp", otp=filled), auth.FAILED_BECAUSE["wrong_code"])
+
+            assert store.log_in_by_code(code, token)["status"] == "valid"
+
+    def test_confirming_again_gives_a_new_code(self, store, token):
+        codes = [store.game("logins/confirm", {"token": token, "player_id": "alice"}).json["player_code"]]
+        while codes[-1] == codes[0]:
+            codes.append(store.game("logins/confirm", {"token": token, "player_id": "alice"}).json["player_code"])
+
+        assert_invalid(store.log_in_by_code(codes[0], token), auth.FAILED_BECAUSE["wrong_code"])
+        assert store.log_in_by_code(codes[-1], token)["status"] == "valid"
+
+    def test_what_cannot_be_confirmed_is_a_problem(self, store, token, db):
+        def confirm(**changed: Any) -> tuple[int, str]:
+            answer = store.game("logins/confirm", {"token": token, "player_id": "alice"} | changed)
+            return answer.status_code, answer.mimetype
+
+        linked = store.game("logins/link", {"player_id": "alice"}).json["url"].rpartition("token=")[2]
+        problem = "application/problem+json"
+
+        assert confirm(token="unknown") == (404, problem)
+        assert confirm(token=linked) == (404, problem)
+        for changed in ({"token": ""}, {"token": 5}, {"player_id": ""}, {"player_id": None}, {"more": 1}):
+            assert confirm(**changed) == (422, problem)
+        assert confirm(player_id="mallory") == (422, problem)
+        assert db("SELECT player_id FROM logins WHERE kind = 'redirect'") == [{"player_id": None}]
+        assert confirm()[0] == 200
+        assert confirm(player_id="bob") == (409, problem)
+
+    def test_another_game_cannot_confirm_it(self, store, house, token):
+        from tests.conftest import Studio as Owner
+
+        other = Owner(house, "other")
+        other.player("alice")
+        answer = store.client.post(
+            "/game/v1/logins/confirm",
+            json={"token": token, "player_id": "alice"},
+            headers={"Authorization": f"Bearer {other.token}"},
+        )
+
+        assert answer.status_code == 404
+
+    @pytest.mark.parametrize(("unknown", "is_registered"), [("create", True), ("lookup", False)])
+    def test_the_game_may_name_players_it_has_not_registered(self, store, token, db, unknown, is_registered):
+        store.config("players.unknown", unknown)
+
+        code = store.game("logins/confirm", {"token": token, "player_id": "carol"}).json["player_code"]
+
+        assert bool(db("SELECT 1 FROM players WHERE player_id = 'carol'")) == is_registered
+        assert store.log_in_by_code(code, token)["publisherPlayerId"] == "carol"
+
+    def test_who_was_forgotten_meanwhile_does_not_get_in(self, store, token):
+        code = store.game("logins/confirm", {"token": token, "player_id": "alice"}).json["player_code"]
+        headers = {"Authorization": f"Bearer {store.studio.token}"}
+        assert store.client.delete("/game/v1/players/alice", headers=headers).status_code == 204
+
+        assert_invalid(store.log_in_by_code(code, token), auth.FAILED_BECAUSE["wrong_code"])
+
+
+class TestByLink:
+    """Pre-Authenticated login: the game makes the link."""
+
+    def test_the_whole_way(self, store, clock, db):
+        store.config("appcharge.store_url", STORE)
+
+        made = store.game("logins/link", {"player_id": "alice"})
+        url = urlsplit(made.json["url"])
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        clock.shift(3 * 86400 - 1)
+        answer = store.log_in_by_code(query["proofKey"], query["token"])
+
+        assert made.status_code == 200
+        assert (url.scheme, url.netloc, url.path) == ("https", "store.example.com", "/login")
+        assert made.json["expires_at"] == db("SELECT expires_at FROM logins")[0]["expires_at"]
+        assert answer["publisherPlayerId"] == "alice"
+        assert_invalid(store.log_in_by_code(query["proofKey"], query["token"]), auth.FAILED_BECAUSE["used"])
+
+    def test_it_lives_as_long_as_the_owner_wants(self, store, clock):
+        store.config("appcharge.store_url", STORE)
+        store.config("appcharge.link_seconds", "3600")
+        url = store.game("logins/link", {"player_id": "alice"}).json["url"]
+        query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+
+        clock.shift(3600)
+
+        answer = store.log_in_by_code(query["proofKey"], query["token"])
+        assert_invalid(answer, auth.FAILED_BECAUSE["expired"])
+
+    def test_without_an_address_of_the_store_there_is_no_link(self, store, db):
+        answer = store.game("logins/link", {"player_id": "alice"})
+
+        assert (answer.status_code, answer.mimetype) == (409, "application/problem+json")
+        assert "appcharge.store_url" in answer.json["detail"]
+        assert db("SELECT * FROM logins") == []
+
+    @pytest.mark.parametrize(
+        ("unknown", "code", "is_registered"), [("reject", 422, False), ("create", 200, True), ("lookup", 200, False)]
+    )
+    def test_unknown_players_follow_the_players_rules(self, store, db, unknown, code, is_registered):
+        store.config("appcharge.store_url", STORE)
+        store.config("players.unknown", unknown)
+
+        answer = store.game("logins/link", {"player_id": "carol"})
+
+        assert answer.status_code == code
+        if code == 422:
+            assert answer.json["errors"] == [{"path": "player_id", "detail": "is not a registered player"}]
+        assert bool(db("SELECT 1 FROM players WHERE player_id = 'carol'")) == is_registered
+
+    @pytest.mark.parametrize(
+        ("store_url", "url"),
+        [
+            ("https://store.example.com", "https://store.example.com/login?proofKey=0042&token=t-_"),
+            ("https://store.example.com/", "https://store.example.com/login?proofKey=0042&token=t-_"),
+            ("https://example.com:8443/shop/", "https://example.com:8443/shop/login?proofKey=0042&token=t-_"),
+            ("https://example.com/shop?lang=de", "https://example.com/shop/login?lang=de&proofKey=0042&token=t-_"),
+            ("https://example.com/?a=1#top", "https://example.com/login?a=1&proofKey=0042&token=t-_"),
+        ],
+    )
+    def test_links_lead_to_the_stores_login(self, store_url, url):
+        assert login_url(store_url, "t-_", "0042") == url
+
+
+class TestSecrecy:
+    def test_no_password_code_token_or_name_is_logged_or_kept(self, store, house, google, caplog, db):
+        caplog.set_level(logging.DEBUG)
+        store.config("appcharge.deep_link", DEEP_LINK)
+        store.config("appcharge.store_url", STORE)
+        google.set_up(store.studio)
+        store.entry("alice", login_name="name-of-alice", password_hash=PASSWORD_HASH)
+
+        store.log_in_with("name-of-alice", PASSWORD)
+        store.log_in_with("name-of-alice", "wrong-password")
+        store.log_in_with("name-of-nobody", "wrong-password")
+        google_token = google.access_token()
+        store.log_in(authMethod="google", token=google_token)
+        token = store.initiate().json["accessToken"]
+        code = store.game("logins/confirm", {"token": token, "player_id": "alice"}).json["player_code"]
+        store.log_in_by_code("7654321", token)
+        store.log_in_by_code(code, token)
+        store.config("players.login_url", f"http://127.0.0.1:{closed_port()}/login")
+        body = json.dumps({**LOGIN, "authMethod": "userPassword", "userName": "x-name", "password": "x-password"})
+        store.knock("auth", body.encode())
+        store.knock("auth", b'{"password": "y-password", "otp": {"playerCode": "7654321"}')
+        store.knock("auth", body.encode(), signature="t=1,v1=00")
+        house.observations.flush()
+
+        assert len(db("SELECT id FROM refusals")) == 2
+        kept = re.sub(r"name-of-alice", "", store.everything(), count=1)  # the registry's own
+        for secret in (
+            PASSWORD,
+            "wrong-password",
+            "name-of-",
+            google_token,
+            token,
+            "7654321",
+            "x-name",
+            "x-password",
+            "y-password",
+        ):
+            assert secret not in kept
+            assert secret not in caplog.text
+        assert f'"{code}"' not in kept
+        assert SUBJECT not in kept
+        assert not re.search(rf"\b{code}\b", caplog.text)
+
+    def test_a_refused_login_keeps_no_body_at_all(self, store, house):
+        kept = []
+        refused = house.observations.refused
+        house.observations.refused = lambda refusal: kept.append(refusal) or refused(refusal)
+
+        store.knock("auth", json.dumps({**LOGIN, "password": "hidden"}).encode(), signature="t=1,v1=00")
+
+        assert [(each.request["body"], each.body_size > 0) for each in kept] == [("", True)]
+
+    def test_nothing_that_holds_a_secret_shows_it_in_its_repr(self):
+        attempt = auth.read_attempt(
+            json.dumps(
+                {
+                    "authMethod": "userPassword",
+                    "token": "s3cret-1",
+                    "userName": "s3cret-2",
+                    "password": "s3cret-3",
+                    "otp": {"playerCode": "s3cret-4", "accessToken": "s3cret-5"},
+                }
+            ).encode()
+        )
+
+        assert (attempt.password, attempt.access_token) == ("s3cret-3", "s3cret-5")
+        assert "s3cret" not in repr(attempt)
