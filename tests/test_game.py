@@ -307,9 +307,14 @@ class TestPatch:
         assert entry["balances"] == []
 
     def test_a_null_for_what_is_not_there_is_no_error(self, api):
-        patch = {"logo": None, "identities": {"google": None}, "attributes": {"x": None}, "focus": {"a": {"b": None}}}
+        patch = {
+            "logo": None,
+            "identities": {"google": None},
+            "attributes": {"x": None},
+            "focus": {"publisherBundleId": None},
+        }
         entry = api("PATCH", "players/alice", patch).json
-        assert (entry["identities"], entry["attributes"], entry["focus"]) == ({}, {}, {"a": {}})
+        assert (entry["identities"], entry["attributes"], entry["focus"]) == ({}, {}, {})
         assert api("PATCH", "players/alice", {"identities": None, "focus": None}).status_code == 200
         assert "focus" not in api.player()
 

@@ -18,6 +18,7 @@ from handlers.appcharge import (
     logins,
     orders,
     otp,
+    players,
     settings,
 )
 from handlers.appcharge.simulation import simulate
@@ -27,6 +28,7 @@ bp.post("/<game_slug>/orders")(orders.report_order)
 bp.post("/<game_slug>/events")(events.receive)
 bp.post("/<game_slug>/auth")(auth.authenticate)
 bp.post("/<game_slug>/otp")(otp.initiate)
+bp.post("/<game_slug>/players")(players.personalize)
 
 
 @bp.errorhandler(door.RefusedError)
@@ -43,6 +45,7 @@ partner = Partner(
         "Events Webhook": "/appcharge/{game}/events",
         "Authentication Webhook (Authenticate Player Callback)": "/appcharge/{game}/auth",
         "OTP Generation Deeplink Url (Initiate Game Auth Callback)": "/appcharge/{game}/otp",
+        "Player Info Sync URL (Personalize Web Store Callback)": "/appcharge/{game}/players",
     },
     secrets=settings.SECRETS,
     settings=settings.SETTINGS,

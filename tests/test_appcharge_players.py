@@ -1,0 +1,927 @@
+"""What a store is told of a player: all that the game pushed, after the game was told what of it is wrong."""
+
+import dataclasses
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from coinslot.games import GameError
+from coinslot.registry import RESERVED_ID
+from tests.conftest import MAIN_KEY, TOKEN, appcharge_headers
+
+SOON = 1_790_000_000_000
+INVALID = {"version": 2, "status": "invalid", "sessionMetadata": {}}
+
+# Everything that version 2 knows, written by hand after the documentation's field tables.
+OFFER = {
+    "publisherOfferId": "rolling",
+    "productsSequence": [
+        {
+            "index": 1,
+            "products": [
+                {
+                    "publisherProductId": "coins",
+                    "quantity": 10**24 - 1,
+                    "priority": "Main",
+                    "traits": [{"assetId": "spark", "text": "shiny"}],
+                    "rarityProductInfo": {
+                        "stars": 5,
+                        "tooltip": [
+                            {"sectionName": "Inside", "products": [{"publisherProductId": "gems", "text": "5-10"}]}
+                        ],
+                    },
+                    "badgeText": "Best",
+                },
+                {
+                    "publisherProductId": "gems",
+                    "quantity": 0,
+                    "priority": "Sub",
+                    "rarityProductInfo": {"tooltip": {"tooltipText": "Rare\nindeed", "rarityText": "1 %"}},
+                },
+            ],
+            "productSale": {"amountBeforeSale": 10, "sale": 2, "type": "multiplier"},
+            "priceDiscount": {"discount": 20, "type": "percentage", "priceBeforeDiscount": 999},
+            "badges": [{"publisherBadgeId": "new", "position": "left", "ribbonTextOverride": "Neu 🦊"}],
+            "progressBarPoints": [{"publisherBarId": "bar", "points": 10}],
+            "playerAvailability": {"total": 5, "remaining": 3},
+        },
+        {"index": 2, "products": []},
+    ],
+    "endsIn": SOON,
+    "offerDescriptionOverride": "For you",
+    "offerDesignOverride": {
+        "offerDesignSubtitleTextOverride": "Today only",
+        "offerDesignId": "design",
+        "offerBackgroundImageOverride": "https://cdn.example.com:8443/a/b.png?v=1#x",
+    },
+    "productSale": {"sale": 50, "type": "percentage"},
+    "priceDiscount": {"discount": 100, "type": "percentage"},
+    "badges": [],
+    "dynamicOfferUi": {
+        "badges": [{"publisherBadgeId": "old", "position": "center"}],
+        "salePercentage": 12.5,
+        "amountBeforeSale": 10,
+        "salePercentageDisplayType": "percentage",
+        "offerDesignId": "design",
+    },
+}
+PROFILE = {
+    "session_metadata": {"shard": 3, "deep": {"list": [1, None, {"x": 1.5}], "big": 10**30}},
+    "segments": ["vip", "whale"],
+    "balances": [{"publisherProductId": "gems", "quantity": 10**24 - 1}],
+    "offers": [OFFER],
+    "attributes": {"abTest": "B", "level": 7, "ratio": 0.5, "new": False},
+    "store_theme": {
+        "bgImageMobile": "m",
+        "bgImageDesktop": "d",
+        "logo": "l",
+        "profileFrameImage": "f",
+        "bannerImage": "b",
+        "playerLevelImage": "p",
+    },
+    "logo": "logo",
+    "profile_frame_id": "frame",
+    "player_level_name": "gold",
+    "banner_external_id": "banner",
+    "player_level": {"assetId": "level", "text": "10 %", "endsIn": SOON},
+    "player_level_banners": [
+        {"assetId": "asset", "designId": "design", "text": [{"id": "title", "content": "Hi"}], "endsIn": SOON}
+    ],
+    "offers_order": "publisherOrder",
+    "sections_order": ["daily", "special"],
+    "focus": {"publisherBundleId": "rolling", "publisherSpecialOfferId": "special"},
+}
+THEIR_NAMES = {
+    "session_metadata": "sessionMetadata",
+    "store_theme": "storeTheme",
+    "profile_frame_id": "profileFrameId",
+    "player_level_name": "playerLevelName",
+    "banner_external_id": "bannerExternalId",
+    "player_level": "playerLevel",
+    "player_level_banners": "playerLevelBanners",
+    "offers_order": "offersOrder",
+    "sections_order": "sectionsOrder",
+}
+
+
+@pytest.fixture
+def push(client, studio):
+    """Calls the game API; a PUT of alice unless it is said otherwise."""
+
+    def call(body, method="PUT", path="players/alice"):
+        headers = {"Authorization": f"Bearer {studio.token}"}
+        return client.open(f"/game/v1/{path}", method=method, headers=headers, data=json.dumps(body))
+
+    return call
+
+
+@pytest.fixture
+def ask(client, studio):
+    """Asks as the store does."""
+
+    def call(player_id="alice", raw=None, game="demo"):
+        body = json.dumps({"playerId": player_id}).encode() if raw is None else raw
+        return client.post(f"/appcharge/{game}/players", data=body, headers=appcharge_headers(body))
+
+    return call
+
+
+@contextmanager
+def game_server(status=200, body=b""):
+    """The game's own server, which says one thing of every player; yields its address and what it was asked."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((parse_qs(urlsplit(self.path).query), self.headers.get("Authorization")))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/players", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def offer(**changed):
+    return {"publisherOfferId": "o", "productsSequence": [{"index": 1, "products": []}], **changed}
+
+
+def entry(**changed):
+    return {"offers": [offer(productsSequence=[{"index": 1, "products": [], **changed}])]}
+
+
+def product(**changed):
+    return entry(products=[{"publisherProductId": "coins", "quantity": 1, **changed}])
+
+
+class TestVersion2:
+    def test_every_field_that_was_pushed_is_told_under_the_stores_names(self, push, ask):
+        assert push(PROFILE).status_code == 200
+
+        answer = ask()
+
+        assert (answer.status_code, answer.mimetype) == (200, "application/json")
+        assert answer.json == {
+            "version": 2,
+            "status": "valid",
+            **{THEIR_NAMES.get(name, name): value for name, value in PROFILE.items()},
+        }
+
+    def test_each_part_alone_is_told_and_nothing_else(self, push, ask):
+        for name, part in PROFILE.items():
+            push({name: part})
+
+            told = {"version": 2, "status": "valid", "sessionMetadata": {}}
+            assert ask().json == told | {THEIR_NAMES.get(name, name): part}
+
+    def test_a_player_without_a_profile_is_valid(self, push, ask):
+        push({"name": "Alice", "country": "DE", "login_name": "alice@example.com", "password": "correct horse"})
+
+        assert ask().json == {"version": 2, "status": "valid", "sessionMetadata": {}}
+
+    def test_whole_numbers_are_exact_in_the_very_bytes(self, push, ask):
+        push(product(quantity=str(10**24 - 1)) | {"balances": [{"publisherProductId": "g", "quantity": 2**53 + 1}]})
+
+        told = ask().text
+        assert f'"quantity": {10**24 - 1}' in told
+        assert f'"quantity": {2**53 + 1}' in told
+
+    def test_a_change_is_told_at_once(self, push, ask):
+        push({"segments": ["new"]})
+        assert ask().json["segments"] == ["new"]
+        push({"segments": ["vip"]}, "PATCH")
+        assert ask().json["segments"] == ["vip"]
+        push(None, "DELETE")
+        assert ask().json == INVALID
+
+    def test_games_do_not_see_each_others_players(self, push, ask, studio, house):
+        other = type(studio)(house, "other")
+        other.secret("appcharge.main_key", MAIN_KEY)
+        other.secret("appcharge.publisher_token", TOKEN)
+        push(PROFILE)
+
+        assert ask(game="other").json == INVALID
+
+    def test_a_number_for_an_id_keeps_its_digits(self, push, ask):
+        push({"segments": ["vip"]}, path="players/12345678901234567890")
+
+        assert ask(12345678901234567890).json["segments"] == ["vip"]
+
+    def test_asking_writes_nothing(self, ask, db):
+        before = db("SELECT * FROM players ORDER BY player_id")
+
+        ask()
+        ask("mallory")
+
+        assert db("SELECT * FROM players ORDER BY player_id") == before
+        assert db("SELECT * FROM events") == []
+
+
+NO_PLAYER = [
+    (b"", "cannot be read"),
+    (b"{", "cannot be read"),
+    (b"\xff", "cannot be read"),
+    (b"[]", "object"),
+    (b"null", "object"),
+    (b'"alice"', "object"),
+    (b"{}", "playerId"),
+    (b'{"player_id":"alice"}', "playerId"),
+    (b'{"playerId":null}', "playerId"),
+    (b'{"playerId":""}', "playerId"),
+    (b'{"playerId":" alice"}', "playerId"),
+    (b'{"playerId":"a\\nb"}', "playerId"),
+    (b'{"playerId":"a\\ud800"}', "playerId"),
+    (b'{"playerId":"' + b"a" * 256 + b'"}', "playerId"),
+    (b'{"playerId":1.5}', "playerId"),
+    (b'{"playerId":1e999999}', "playerId"),
+    (b'{"playerId":' + b"9" * 300 + b"}", "playerId"),
+    (b'{"playerId":' + b"9" * 5000 + b"}", "cannot be read"),
+    (b'{"playerId":true}', "playerId"),
+    (b'{"playerId":["alice"]}', "playerId"),
+    (b'{"playerId":{"id":"alice"}}', "playerId"),
+    (b'{"playerId":NaN}', "cannot be read"),
+    (b'{"playerId":' * 40_000, "cannot be read"),
+]
+
+
+class TestCalls:
+    def test_what_names_no_player_is_a_400_that_is_kept_for_the_owner(self, ask, house, db):
+        for raw, word in NO_PLAYER:
+            answer = ask(raw=raw)
+
+            assert (answer.status_code, list(answer.json)) == (400, ["error"]), raw[:40]
+            assert word in answer.json["error"], raw[:40]
+        house.observations.flush()
+        noted = db("SELECT endpoint, reason FROM refusals")
+        assert noted == [{"endpoint": "players", "reason": "malformed"}] * len(NO_PLAYER)
+
+    def test_what_else_a_call_brings_is_let_be(self, ask):
+        raw = b'{"playerId":"alice","sessionMetadata":{"x":[1.5e400,"\\ud83d"]},"version":7,"publisherToken":null}'
+
+        assert ask(raw=raw).json["status"] == "valid"
+
+    @pytest.mark.parametrize("changed", [{"signature": "t=1,v1=" + "0" * 64}, {"x-publisher-token": "wrong"}])
+    def test_who_does_not_prove_itself_learns_nothing(self, client, studio, changed):
+        body = b'{"playerId":"alice"}'
+
+        answer = client.post("/appcharge/demo/players", data=body, headers=appcharge_headers(body) | changed)
+
+        assert (answer.status_code, answer.json) == (401, {"error": "Unauthorized"})
+
+    def test_it_is_posted(self, client, studio):
+        assert client.get("/appcharge/demo/players").status_code == 405
+
+    def test_no_profile_and_no_id_reaches_the_log(self, push, ask, capfd, caplog):
+        push({"session_metadata": {"mail": "alice@example.com"}})
+        ask()
+        ask("mallory@example.com")
+
+        assert "example.com" not in caplog.text + capfd.readouterr().err
+
+
+class TestUnknownPlayers:
+    def test_reject_says_invalid(self, ask, studio):
+        studio.config("appcharge.player_defaults", '{"segments":["new"]}')
+
+        answer = ask("mallory")
+
+        assert (answer.status_code, answer.json) == (200, INVALID)
+
+    def test_create_shows_the_defaults_and_registers_nobody(self, ask, studio, db):
+        studio.config("players.unknown", "create")
+        studio.config("appcharge.player_defaults", '{"segments":["new"]}')
+
+        assert ask("mallory").json == {"version": 2, "status": "valid", "sessionMetadata": {}, "segments": ["new"]}
+        assert db("SELECT * FROM players WHERE player_id = 'mallory'") == []
+
+    @pytest.mark.parametrize("policy", ["reject", "create", "lookup"])
+    def test_the_reserved_player_is_always_there(self, push, ask, studio, policy):
+        studio.config("players.unknown", policy)
+        studio.config("appcharge.player_defaults", '{"segments":["new"]}')
+
+        assert ask(RESERVED_ID).json == {"version": 2, "status": "valid", "sessionMetadata": {}, "segments": ["new"]}
+        push({"segments": ["test"]}, path=f"players/{RESERVED_ID}")
+        assert ask(RESERVED_ID).json["segments"] == ["test"]
+
+    def test_lookup_asks_the_game_and_shows_what_it_says(self, ask, studio, db):
+        studio.config("players.unknown", "lookup")
+        studio.config("appcharge.player_defaults", '{"segments":["new"],"logo":"l"}')
+        studio.secret("game.lookup_key", "lookup-key")
+        told = {"player_id": "m/x", "name": "M", "segments": ["vip"], "session_metadata": {"x": 0.5}, "offers": [OFFER]}
+
+        with game_server(200, json.dumps(told).encode()) as (url, asked):
+            studio.config("players.lookup_url", url)
+            answer = ask("m/x")
+
+        assert answer.json == {
+            "version": 2,
+            "status": "valid",
+            "sessionMetadata": {"x": 0.5},
+            "logo": "l",
+            "segments": ["vip"],
+            "offers": [OFFER],
+        }
+        assert asked == [({"player_id": ["m/x"]}, "Bearer lookup-key")]
+        assert db("SELECT * FROM players WHERE player_id = 'm/x'") == []
+
+    def test_lookup_does_not_ask_for_whom_it_knows(self, push, ask, studio):
+        studio.config("players.unknown", "lookup")
+        push({"segments": ["vip"]})
+
+        with game_server(404) as (url, asked):
+            studio.config("players.lookup_url", url)
+            assert ask().json["segments"] == ["vip"]
+            assert ask(RESERVED_ID).json["status"] == "valid"
+
+        assert asked == []
+
+    def test_a_404_of_the_game_is_an_invalid_player(self, ask, studio):
+        studio.config("players.unknown", "lookup")
+
+        with game_server(404, b'{"segments":["vip"]}') as (url, _):
+            studio.config("players.lookup_url", url)
+            assert ask("mallory").json == INVALID
+
+    def test_a_200_without_a_profile_is_a_valid_player(self, ask, studio):
+        studio.config("players.unknown", "lookup")
+
+        for body in (b"", b"yes", b"[]", b"7", b"\xff", b'{"logo":"\\ud800"}', b'{"logo":NaN}', b"[" * 100_000):
+            with game_server(200, body) as (url, _):
+                studio.config("players.lookup_url", url)
+                assert ask("mallory").json == {"version": 2, "status": "valid", "sessionMetadata": {}}, body[:20]
+
+    def test_what_is_wrong_in_a_looked_up_profile_is_left_out_and_logged_once_by_name(self, ask, studio, caplog):
+        studio.config("players.unknown", "lookup")
+        studio.config("appcharge.player_defaults", '{"balances":[]}')
+        told = product(quantity=-1) | {"balances": [{"publisherProductId": "secret"}], "logo": "l", "segments": None}
+        told |= {"session_metadata": {"a": 1}, "exists": True}
+
+        with game_server(200, json.dumps(told).encode()) as (url, _):
+            studio.config("players.lookup_url", url)
+            answer = ask("mallory")
+
+        assert answer.json == {
+            "version": 2,
+            "status": "valid",
+            "sessionMetadata": {"a": 1},
+            "logo": "l",
+            "balances": [],
+        }
+        (line,) = [record.getMessage() for record in caplog.records if "lookup_url" in record.getMessage()]
+        assert line.endswith("without: balances, offers")
+        assert "mallory" not in line
+
+    def test_a_looked_up_profile_nested_too_deeply_is_left_out(self, ask, studio):
+        studio.config("players.unknown", "lookup")
+        deep = b'{"logo":"l","session_metadata":' + b'{"a":' * 500 + b"1" + b"}" * 501
+
+        with game_server(200, deep) as (url, _):
+            studio.config("players.lookup_url", url)
+            assert ask("mallory").json == {"version": 2, "status": "valid", "sessionMetadata": {}, "logo": "l"}
+
+    def test_trouble_with_the_lookup_is_ours_and_never_says_invalid(self, ask, studio):
+        studio.config("players.unknown", "lookup")
+
+        for status in (500, 401, 302, 204):
+            with game_server(status) as (url, _):
+                studio.config("players.lookup_url", url)
+                answer = ask("mallory")
+
+            assert (answer.status_code, list(answer.json)) == (503, ["error"]), status
+
+    def test_so_is_a_lookup_that_nobody_set_up(self, ask, studio):
+        studio.config("players.unknown", "lookup")
+        assert ask("mallory").status_code == 503
+
+
+class TestDefaults:
+    def test_a_part_the_player_lacks_comes_from_the_defaults_whole(self, push, ask, studio):
+        defaults = PROFILE | {"logo": "ours", "session_metadata": {"shard": 0}}
+        studio.config("appcharge.player_defaults", json.dumps(defaults, indent=2))
+        push({"logo": "theirs", "session_metadata": {"level": 1}, "offers": [], "attributes": {}})
+
+        told = ask().json
+
+        assert (told["logo"], told["sessionMetadata"], told["offers"], told["attributes"]) == (
+            "theirs",
+            {"level": 1},
+            [],
+            {},
+        )
+        for name in set(PROFILE) - {"logo", "session_metadata", "offers", "attributes"}:
+            assert told[THEIR_NAMES.get(name, name)] == PROFILE[name]
+
+    def test_one_player_leaves_no_trace_in_anothers(self, push, ask, studio):
+        studio.config("appcharge.player_defaults", '{"attributes":{"x":1}}')
+        push({"segments": ["vip"], "attributes": {"y": 2}})
+
+        assert ask().json["attributes"] == {"y": 2}
+        assert ask("bob").json == {"version": 2, "status": "valid", "sessionMetadata": {}, "attributes": {"x": 1}}
+
+    def test_they_hold_from_the_next_call_and_can_be_taken_back(self, ask, studio):
+        for defaults in ('{"logo":"a"}', '{"logo":"b"}', ""):
+            studio.config("appcharge.player_defaults", defaults)
+            assert ask().json.get("logo") == (json.loads(defaults)["logo"] if defaults else None)
+
+    def test_they_are_kept_compact_and_normal(self, studio, db):
+        studio.config("appcharge.player_defaults", json.dumps(product(quantity="0010") | {"logo": None}, indent=8))
+
+        (row,) = db("SELECT value FROM settings WHERE key = 'appcharge.player_defaults'")
+        assert row["value"] == json.dumps(product(quantity=10), separators=(",", ":"))
+
+    def test_what_is_no_profile_is_refused_by_place_and_changes_nothing(self, studio, db):
+        for value, words in (
+            ("nonsense", "use a JSON object"),
+            ("[]", "use a JSON object"),
+            ("null", "use a JSON object"),
+            ('{"logo":"\\ud800"}', "use a JSON object"),
+            ('{"logo":"\udcff"}', "use a JSON object"),
+            ('{"attributes":{"x":1e999}}', "use a JSON object"),
+            ('{"attributes":' * 5000, "65536"),
+            ('{"session_metadata":' + '{"a":' * 70 + "1" + "}" * 71, "session_metadata"),
+            ('{"name":"x"}', "name"),
+            ('{"sessionMetadata":{}}', "sessionMetadata"),
+            (json.dumps(product(quantity=-1)), "offers.0.productsSequence.0.products.0.quantity: below 0"),
+        ):
+            with pytest.raises(GameError, match=r"appcharge\.player_defaults") as error:
+                studio.config("appcharge.player_defaults", value)
+
+            assert words in str(error.value)
+        assert db("SELECT * FROM settings") == []
+
+
+class TestVersion1:
+    @pytest.fixture(autouse=True)
+    def _version_1(self, studio):
+        studio.config("appcharge.players_version", "1")
+
+    def test_all_of_it_in_the_older_words(self, push, ask):
+        push(PROFILE | {"name": "Alice", "profile_image": "https://example.com/a.png"})
+
+        assert ask().json == {
+            "status": "valid",
+            "playerName": "Alice",
+            "playerProfileImage": "https://example.com/a.png",
+            "publisherPlayerId": "alice",
+            "sessionMetadata": PROFILE["session_metadata"],
+            "segments": ["vip", "whale"],
+            "focus": {"publisherBundleId": "rolling", "publisherSpecialOfferId": "special"},
+            "balances": [{"publisherProductId": "gems", "balance": 10**24 - 1}],
+            "offers": [
+                {
+                    "publisherOfferId": "rolling",
+                    "offerPlayerAvailability": 2,
+                    "productsSequence": [
+                        {
+                            "index": 1,
+                            "products": [
+                                {
+                                    "publisherProductId": "coins",
+                                    "quantity": 10**24 - 1,
+                                    "badgeText": "Best",
+                                    "rarityProductInfo": {"stars": 5},
+                                },
+                                {
+                                    "publisherProductId": "gems",
+                                    "quantity": 0,
+                                    "rarityProductInfo": {"tooltipText": "Rare\nindeed", "rarityText": "1 %"},
+                                },
+                            ],
+                        },
+                        {"index": 2, "products": []},
+                    ],
+                    "dynamicOfferUi": {
+                        "badges": [{"publisherBadgeId": "old", "position": "center"}],
+                        "salePercentage": 12.5,
+                    },
+                }
+            ],
+        }
+
+    def test_a_player_of_whom_nothing_is_known_but_the_id(self, ask):
+        assert ask().json == {
+            "status": "valid",
+            "playerName": "alice",
+            "playerProfileImage": "",
+            "publisherPlayerId": "alice",
+            "sessionMetadata": {},
+            "segments": [],
+            "focus": {"publisherBundleId": None, "publisherSpecialOfferId": None},
+            "balances": [],
+            "offers": [],
+        }
+
+    def test_an_unknown_player_is_invalid(self, ask):
+        told = ask("mallory").json
+        assert (told["status"], told["publisherPlayerId"], told["offers"]) == ("invalid", "mallory", [])
+        assert "version" not in told
+
+    def test_badges_and_sale_are_where_it_looks_for_them(self, push, ask):
+        for changed, look in (
+            ({}, None),
+            (
+                {"badges": [{"publisherBadgeId": "b", "position": "left", "ribbonTextOverride": "x"}]},
+                {"badges": [{"publisherBadgeId": "b", "position": "left"}]},
+            ),
+            ({"badges": []}, {"badges": []}),
+            ({"productSale": {"sale": 30}}, {"salePercentage": 30}),
+            ({"productSale": {"sale": 30, "type": "percentage"}}, {"salePercentage": 30}),
+            ({"productSale": {"sale": 3, "type": "multiplier"}}, None),
+            ({"productSale": {"type": "percentage"}}, None),
+            ({"productSale": {"sale": 30}, "dynamicOfferUi": {"salePercentage": 0}}, {"salePercentage": 0}),
+            ({"badges": [{"publisherBadgeId": "b"}], "dynamicOfferUi": {"badges": []}}, {"badges": []}),
+        ):
+            push({"offers": [offer(**changed)]})
+
+            assert ask().json["offers"][0].get("dynamicOfferUi") == look, changed
+
+    def test_an_offer_without_a_limit_has_no_availability(self, push, ask):
+        push({"offers": [offer()]})
+        assert "offerPlayerAvailability" not in ask().json["offers"][0]
+
+    def test_a_looked_up_player_has_the_name_the_game_told(self, ask, studio):
+        studio.config("players.unknown", "lookup")
+
+        with game_server(200, b'{"name":"Mal","balances":[{"publisherProductId":"g","quantity":1}]}') as (url, _):
+            studio.config("players.lookup_url", url)
+            told = ask("mallory").json
+
+        assert (told["playerName"], told["balances"]) == ("Mal", [{"publisherProductId": "g", "balance": 1}])
+
+    def test_a_profile_stored_before_profiles_were_checked_is_told_as_far_as_it_can_be(self, ask, house):
+        house.database.write_here(
+            lambda tx: tx.execute(
+                "UPDATE players SET profile = :profile WHERE player_id = 'alice'",
+                {"profile": '{"offers":[{"x":1}],"focus":[],"segments":["vip"]}'},
+            )
+        )
+
+        told = ask().json
+        assert (told["offers"], told["segments"]) == ([], ["vip"])
+
+
+# What is pushed, the place that is told, and a word of what is said of it.
+MISTAKES = [
+    # The parts
+    ({"sessionMetadata": {}}, "sessionMetadata", "Unknown"),
+    ({"session_metadata": []}, "session_metadata", ""),
+    ({"segments": "vip"}, "segments", ""),
+    ({"segments": [7]}, "segments.0", ""),
+    ({"segments": [""]}, "segments.0", "characters"),
+    ({"segments": [None]}, "segments.0", "null"),
+    ({"segments": ["x"] * 1001}, "segments", "0 to 1000"),
+    ({"sections_order": [["a"]]}, "sections_order.0", ""),
+    ({"attributes": {"ok": 1, "x": {}}}, "attributes.x", "text, a number"),
+    ({"attributes": {f"{number}": 1 for number in range(1001)}}, "attributes", "1000"),
+    ({"attributes": {"a" * 256: 1}}, "attributes", "255"),
+    ({"attributes": []}, "attributes", ""),
+    ({"store_theme": {"background": "x"}}, "store_theme.background", "Unknown"),
+    ({"store_theme": {"logo": 7}}, "store_theme.logo", ""),
+    ({"store_theme": "dark"}, "store_theme", ""),
+    ({"logo": "a" * 256}, "logo", "255"),
+    ({"offers_order": "cheapest"}, "offers_order", ""),
+    ({"focus": {"bundle": "x"}}, "focus.bundle", "Unknown"),
+    ({"focus": {"publisherBundleId": 7}}, "focus.publisherBundleId", ""),
+    ({"focus": "x"}, "focus", ""),
+    ({"player_level": {"text": "x"}}, "player_level.assetId", "Missing"),
+    ({"player_level": {"assetId": "x", "endsIn": 1_790_000_000}}, "player_level.endsIn", "milliseconds"),
+    ({"player_level_banners": [{"assetId": "x"}]}, "player_level_banners.0.designId", "Missing"),
+    (
+        {"player_level_banners": [{"designId": "x", "text": [{"content": "x"}]}]},
+        "player_level_banners.0.text.0.id",
+        "Missing",
+    ),
+    ({"player_level_banners": {}}, "player_level_banners", ""),
+    # Balances
+    ({"balances": [{"quantity": 1}]}, "balances.0.publisherProductId", "Missing"),
+    ({"balances": [{"publisherProductId": "g", "quantity": 1, "balance": 1}]}, "balances.0.balance", "Unknown"),
+    (
+        {"balances": [{"publisherProductId": "g", "quantity": 1}] * 2},
+        "balances.1.publisherProductId",
+        "occurs twice",
+    ),
+    # Offers
+    ({"offers": {}}, "offers", ""),
+    ({"offers": ["starter"]}, "offers.0", ""),
+    ({"offers": [None]}, "offers.0", "null"),
+    ({"offers": [offer()] * 1001}, "offers", "0 to 1000"),
+    ({"offers": [offer(), offer()]}, "offers.1.publisherOfferId", "occurs twice"),
+    ({"offers": [offer(offerId="x")]}, "offers.0.offerId", "Unknown"),
+    ({"offers": [{"publisherOfferId": "o"}]}, "offers.0.productsSequence", "Missing"),
+    ({"offers": [{"productsSequence": []}]}, "offers.0.publisherOfferId", "Missing"),
+    ({"offers": [offer(publisherOfferId="")]}, "offers.0.publisherOfferId", "characters"),
+    ({"offers": [offer(productsSequence=[])]}, "offers.0.productsSequence", "1 to 100"),
+    ({"offers": [offer(productsSequence=None)]}, "offers.0.productsSequence", "null"),
+    ({"offers": [offer(endsIn=1_790_000_000)]}, "offers.0.endsIn", "milliseconds"),
+    ({"offers": [offer(endsIn=str(SOON))]}, "offers.0.endsIn", "whole number"),
+    ({"offers": [offer(endsIn=SOON + 0.5)]}, "offers.0.endsIn", "whole number"),
+    ({"offers": [offer(endsIn=10**14)]}, "offers.0.endsIn", "milliseconds"),
+    ({"offers": [offer(endsIn=10**30)]}, "offers.0.endsIn", "range"),
+    ({"offers": [offer(endsIn=-1)]}, "offers.0.endsIn", "below 0"),
+    ({"offers": [offer(offerDescriptionOverride="a\x07")]}, "offers.0.offerDescriptionOverride", "control"),
+    ({"offers": [offer(offerDescriptionOverride="a" * 4097)]}, "offers.0.offerDescriptionOverride", "4096"),
+    ({"offers": [offer(productSale={"sale": -1})]}, "offers.0.productSale.sale", "below 0"),
+    ({"offers": [offer(productSale={"sale": 1.5})]}, "offers.0.productSale.sale", "whole number"),
+    ({"offers": [offer(productSale={"type": "half"})]}, "offers.0.productSale.type", ""),
+    ({"offers": [offer(priceDiscount={"type": "percentage"})]}, "offers.0.priceDiscount.discount", "Missing"),
+    ({"offers": [offer(priceDiscount={"discount": 1})]}, "offers.0.priceDiscount.type", "Missing"),
+    (
+        {"offers": [offer(priceDiscount={"discount": 1, "type": "fixed_amount"})]},
+        "offers.0.priceDiscount.type",
+        "",
+    ),
+    (
+        {"offers": [offer(priceDiscount={"discount": 101, "type": "percentage"})]},
+        "offers.0.priceDiscount.discount",
+        "above 100",
+    ),
+    ({"offers": [offer(badges=[{"position": "left"}])]}, "offers.0.badges.0.publisherBadgeId", "Missing"),
+    (
+        {"offers": [offer(badges=[{"publisherBadgeId": "b", "position": "top"}])]},
+        "offers.0.badges.0.position",
+        "",
+    ),
+    (
+        {"offers": [offer(dynamicOfferUi={"salePercentage": "10"})]},
+        "offers.0.dynamicOfferUi.salePercentage",
+        "number",
+    ),
+    (
+        {"offers": [offer(dynamicOfferUi={"salePercentage": True})]},
+        "offers.0.dynamicOfferUi.salePercentage",
+        "number",
+    ),
+    (
+        {"offers": [offer(dynamicOfferUi={"salePercentage": -0.5})]},
+        "offers.0.dynamicOfferUi.salePercentage",
+        "range",
+    ),
+    *(
+        (
+            {"offers": [offer(offerDesignOverride={"offerBackgroundImageOverride": address})]},
+            "offers.0.offerDesignOverride.offerBackgroundImageOverride",
+            "http",
+        )
+        for address in ("image.png", "javascript:alert(1)", "https://", "https://a b", "//cdn/x", "https://ü/")
+    ),
+    # Their sequences
+    (entry(index=0), "offers.0.productsSequence.0.index", "below 1"),
+    (entry(index="1"), "offers.0.productsSequence.0.index", "whole number"),
+    (entry(index=True), "offers.0.productsSequence.0.index", "whole number"),
+    ({"offers": [offer(productsSequence=[{"index": 1}])]}, "offers.0.productsSequence.0.products", "Missing"),
+    (
+        {"offers": [offer(productsSequence=[{"index": 1, "products": []}] * 2)]},
+        "offers.0.productsSequence.1.index",
+        "occurs twice",
+    ),
+    (entry(progressBarPoints=[{"points": 1}]), "offers.0.productsSequence.0.progressBarPoints.0", "Missing"),
+    (
+        entry(playerAvailability={"total": 0, "remaining": 0}),
+        "offers.0.productsSequence.0.playerAvailability.total",
+        "below 1",
+    ),
+    (
+        entry(playerAvailability={"total": 1, "remaining": 2}),
+        "offers.0.productsSequence.0.playerAvailability.remaining",
+        "above total",
+    ),
+    (
+        entry(playerAvailability={"total": 1}),
+        "offers.0.productsSequence.0.playerAvailability.remaining",
+        "Missing",
+    ),
+    # Their products
+    (product(quantity=-1), "offers.0.productsSequence.0.products.0.quantity", "below 0"),
+    (product(quantity=10**24), "offers.0.productsSequence.0.products.0.quantity", "range"),
+    (product(quantity="9" * 25), "offers.0.productsSequence.0.products.0.quantity", "24 digits"),
+    (product(quantity="1e3"), "offers.0.productsSequence.0.products.0.quantity", "24 digits"),
+    (product(quantity="-1"), "offers.0.productsSequence.0.products.0.quantity", "24 digits"),
+    (product(quantity="１"), "offers.0.productsSequence.0.products.0.quantity", "24 digits"),
+    (product(quantity=""), "offers.0.productsSequence.0.products.0.quantity", "24 digits"),
+    (product(quantity=1.5), "offers.0.productsSequence.0.products.0.quantity", "whole number"),
+    (product(quantity=True), "offers.0.productsSequence.0.products.0.quantity", "whole number"),
+    (product(quantity=None), "offers.0.productsSequence.0.products.0.quantity", "null"),
+    (product(quantity=[1]), "offers.0.productsSequence.0.products.0.quantity", "whole number"),
+    (product(sku="coins"), "offers.0.productsSequence.0.products.0.sku", "Unknown"),
+    (product(priority="main"), "offers.0.productsSequence.0.products.0.priority", ""),
+    (product(traits=[{"name": "x"}]), "offers.0.productsSequence.0.products.0.traits.0.name", "Unknown"),
+    (
+        product(rarityProductInfo={"stars": "5"}),
+        "offers.0.productsSequence.0.products.0.rarityProductInfo.stars",
+        "whole number",
+    ),
+    (
+        product(rarityProductInfo={"tooltip": "rare"}),
+        "offers.0.productsSequence.0.products.0.rarityProductInfo.tooltip",
+        "",
+    ),
+    (
+        product(rarityProductInfo={"tooltip": {"text": "rare"}}),
+        "offers.0.productsSequence.0.products.0.rarityProductInfo.tooltip.text",
+        "Unknown",
+    ),
+    (
+        product(rarityProductInfo={"tooltip": [{"sectionName": "x", "products": [7]}]}),
+        "offers.0.productsSequence.0.products.0.rarityProductInfo.tooltip.0.products.0",
+        "",
+    ),
+]
+
+
+class TestPushing:
+    """What the game is told of its mistakes: the place, and nothing is stored."""
+
+    @pytest.mark.parametrize("method", ["PUT", "PATCH"])
+    def test_every_mistake_is_told_by_its_place_and_nothing_is_stored(self, push, db, method):
+        before = db("SELECT * FROM players ORDER BY player_id")
+
+        for body, place, detail in MISTAKES:
+            answer = push({"country": "DE", **body}, method)
+
+            assert (answer.status_code, answer.mimetype) == (422, "application/problem+json"), place
+            (error, *_) = answer.json["errors"]
+            assert error["path"].startswith(place)
+            assert detail in error["detail"], place
+        assert db("SELECT * FROM players ORDER BY player_id") == before
+
+    def test_null_is_no_attribute_and_no_asset(self, push):
+        for body, place in (
+            ({"attributes": {"x": None}}, "attributes.x"),
+            ({"player_level": {"assetId": None}}, "player_level.assetId"),
+        ):
+            assert push(body).json["errors"] == [{"path": place, "detail": "Field may not be null."}]
+
+    def test_in_a_bulk_call_the_place_names_the_player(self, push, db):
+        players = [{"player_id": "carol"}, {"player_id": "dave", **product(quantity=-1)}]
+
+        answer = push({"players": players}, "POST", "players")
+
+        assert answer.json["detail"] == "players.1.offers.0.productsSequence.0.products.0.quantity: below 0"
+        assert len(db("SELECT * FROM players")) == 2
+
+    def test_digits_in_text_are_kept_as_the_number_they_are(self, push, ask):
+        answer = push(product(quantity="007"))
+
+        assert answer.json["offers"][0]["productsSequence"][0]["products"][0]["quantity"] == 7
+        assert '"quantity": 7' in ask().text
+
+    def test_null_inside_is_as_good_as_left_out(self, push, ask):
+        body = {"offers": [offer(endsIn=None, badges=None, productSale={"sale": 1, "type": None})], "segments": None}
+        body |= {"player_level": {"assetId": "x", "text": None}, "focus": None}
+
+        assert push(body).status_code == 200
+        assert ask().json == {
+            "version": 2,
+            "status": "valid",
+            "sessionMetadata": {},
+            "offers": [offer(productSale={"sale": 1})],
+            "playerLevel": {"assetId": "x"},
+        }
+
+
+class TestPatching:
+    def test_objects_merge_and_lists_are_replaced_whole(self, push, ask):
+        push(PROFILE)
+        answer = push(
+            {
+                "player_level": {"text": None, "endsIn": SOON + 1},
+                "store_theme": {"logo": "new", "bannerImage": None},
+                "focus": {"publisherSpecialOfferId": None},
+                "attributes": {"abTest": None, "new": True},
+                "session_metadata": {"deep": {"list": None}},
+                "offers": [offer()],
+                "player_level_banners": None,
+            },
+            "PATCH",
+        )
+
+        assert answer.status_code == 200
+        told = ask().json
+        assert told["playerLevel"] == {"assetId": "level", "endsIn": SOON + 1}
+        assert told["storeTheme"] == {
+            "bgImageMobile": "m",
+            "bgImageDesktop": "d",
+            "logo": "new",
+            "profileFrameImage": "f",
+            "playerLevelImage": "p",
+        }
+        assert told["focus"] == {"publisherBundleId": "rolling"}
+        assert told["attributes"] == {"level": 7, "ratio": 0.5, "new": True}
+        assert told["sessionMetadata"] == {"shard": 3, "deep": {"big": 10**30}}
+        assert told["offers"] == [offer()]
+        assert "playerLevelBanners" not in told
+        assert told["balances"] == PROFILE["balances"]
+
+    @pytest.mark.parametrize("patch", [{"text": "x"}, {"assetId": None}, {}])
+    def test_a_level_that_would_be_left_without_its_asset_is_refused_by_place(self, push, db, patch):
+        if patch.get("assetId", ...) is None:
+            push({"player_level": {"assetId": "x", "text": "y"}})
+        before = db("SELECT * FROM players")
+
+        answer = push({"country": "FR", "player_level": patch}, "PATCH")
+
+        assert answer.status_code == 422
+        assert answer.json["errors"] == [{"path": "player_level.assetId", "detail": "Missing data for required field."}]
+        assert db("SELECT * FROM players") == before
+
+    def test_attributes_may_not_grow_beyond_their_number_by_patches(self, push, ask):
+        assert push({"attributes": {f"a{number}": 1 for number in range(600)}}, "PATCH").status_code == 200
+
+        answer = push({"attributes": {f"b{number}": 1 for number in range(600)}}, "PATCH")
+
+        assert (answer.status_code, answer.json["errors"][0]["path"]) == (422, "attributes")
+        assert len(ask().json["attributes"]) == 600
+
+
+class TestPartnersAreTold:
+    @pytest.fixture
+    def told(self, app):
+        """What a partner that wants to know was told, with the profiles as its write finds them."""
+        told = []
+
+        def listen(tx, game, player_ids):
+            rows = tx.execute("SELECT player_id, profile FROM players").fetchall()
+            profiles = {row["player_id"]: json.loads(row["profile"]) for row in rows}
+            told.append((game.slug, {player_id: profiles[player_id] for player_id in player_ids}))
+
+        known = app.extensions["coinslot.partners"]
+        app.extensions["coinslot.partners"] = (*known, dataclasses.replace(known[0], profiles_pushed=listen))
+        return told
+
+    def test_of_every_profile_that_changed_inside_of_the_write(self, push, told):
+        push({"segments": ["a"]})
+        push({"segments": ["b"]}, "PATCH")
+        push({"segments": ["c"]}, path="players/carol")
+
+        assert told == [
+            ("demo", {"alice": {"segments": ["a"]}}),
+            ("demo", {"alice": {"segments": ["b"]}}),
+            ("demo", {"carol": {"segments": ["c"]}}),
+        ]
+
+    def test_of_those_of_a_bulk_call_at_once(self, push, told):
+        push({"segments": ["a"]}, path="players/bob")
+        told.clear()
+
+        players = [
+            {"player_id": "alice", "segments": ["x"]},
+            {"player_id": "bob", "segments": ["a"], "name": "Bob"},
+            {"player_id": "carol", "segments": ["y"]},
+            {"player_id": "dave"},
+        ]
+        assert push({"players": players}, "POST", "players").status_code == 200
+
+        assert told == [("demo", {"alice": {"segments": ["x"]}, "carol": {"segments": ["y"]}})]
+
+    def test_not_of_what_no_store_shows_nor_of_what_was_so_before(self, push, told):
+        push(PROFILE)
+        told.clear()
+
+        push(PROFILE)
+        push({"name": "Alice", "country": "DE", "password": "x", "identities": {"google": "g"}}, "PATCH")
+        push({"player_level": {"assetId": "level"}}, "PATCH")
+        push({"logo": 7}, "PATCH")
+        push({"logo": "x"}, "PATCH", "players/mallory")
+        push(None, "DELETE")
+
+        assert told == []
+
+    def test_but_of_a_true_that_was_a_one(self, push, told):
+        push({"attributes": {"x": 1}})
+        push({"attributes": {"x": True}})
+
+        assert len(told) == 2
+
+    def test_of_a_profile_taken_away(self, push, told):
+        push({"segments": ["a"]})
+        push({})
+
+        assert told[1:] == [("demo", {"alice": {}})]
+
+    def test_if_that_fails_nothing_is_stored(self, app, push, db):
+        def fail(tx, game, player_ids):
+            raise OSError("disk on fire")
+
+        known = app.extensions["coinslot.partners"]
+        app.extensions["coinslot.partners"] = (*known, dataclasses.replace(known[0], profiles_pushed=fail))
+
+        answer = push({"segments": ["a"]})
+
+        assert answer.status_code == 503
+        assert "fire" not in answer.text
+        assert db("SELECT profile FROM players WHERE player_id = 'alice'") == [{"profile": "{}"}]
