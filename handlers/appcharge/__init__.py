@@ -12,6 +12,8 @@ from flask import Blueprint, Response
 from handlers import Partner
 from handlers.appcharge import (
     auth,
+    checkout,
+    commands,
     door,
     events,
     integration,
@@ -55,5 +57,9 @@ partner = Partner(
     unset=integration.unset,
     simulate=simulate,
     refuse=door.refuse,
-    game_calls=(*logins.GAME_CALLS,),
+    commands=commands.COMMANDS,
+    game_calls=(
+        *logins.GAME_CALLS,
+        *checkout.GAME_CALLS,
+    ),
 )

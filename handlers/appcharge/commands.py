@@ -1,0 +1,559 @@
+"""``flask appcharge``: what the store sells, what was paid, refunds, and telling open stores to load anew.
+
+E-mail addresses, IP addresses and postal codes of players are left out of every report.
+"""
+
+import csv
+import functools
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import IO, Any, ParamSpec, TypeVar
+
+import click
+from flask.cli import with_appcontext
+
+from coinslot import audit, exact, registry
+from coinslot.games import Game, GameError
+from coinslot.registry import RegistryError
+from handlers import installation
+from handlers.appcharge import catalogue
+from handlers.appcharge.catalogue import CatalogueError, Changed, Offer, UncertainError, dollars
+from handlers.appcharge.client import ApiError, Client, as_json
+from handlers.console import shown, table
+from handlers.trouble import in_words
+
+LARGEST_FILE = 1024 * 1024
+WARNINGS_TOLD = 50
+LONGEST_CELL = 255
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def told(command: Callable[P, R]) -> Callable[P, R]:
+    """For every command here: what Appcharge refuses, and what cannot be done, in words like all other trouble."""
+
+    @functools.wraps(command)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (ApiError, CatalogueError) as error:
+            raise click.ClickException(str(error)) from None
+
+    return in_words(inner)
+
+
+@click.group("appcharge")
+def appcharge() -> None:
+    """Appcharge's own API: the store's catalogue, its reports, refunds."""
+
+
+# The catalogue
+
+
+@appcharge.command("offers")
+@click.argument("game")
+@click.option("--id", "offer_ids", multiple=True, help="List these alone; may be given again.")
+@click.option("--json", "is_json", is_flag=True, help="As Appcharge tells them, one JSON document per line.")
+@click.option("--activate", metavar="ID", help="Switch an offer on.")
+@click.option("--deactivate", metavar="ID", help="Switch an offer off.")
+@click.option("--create", metavar="FILE", type=click.File("rb"), help="Create the offer of a JSON file, switched off.")
+@click.option("--update", metavar="ID FILE", nargs=2, type=(str, click.File("rb")), help="Change the fields of a file.")
+@click.option("--delete", metavar="ID", help="Delete an offer; asks first.")
+@click.option("--yes", "is_sure", is_flag=True, help="Do not ask.")
+@with_appcontext
+@told
+def offers(
+    game: str,
+    offer_ids: tuple[str, ...],
+    is_json: bool,
+    activate: str | None,
+    deactivate: str | None,
+    create: IO[bytes] | None,
+    update: tuple[str, IO[bytes]] | None,
+    delete: str | None,
+    is_sure: bool,
+) -> None:
+    """List the offers of GAME's store, or change one.
+
+    A change is read back, and compared with what was there before: exit status 1 when more has changed than was
+    asked for. Open stores show it once they load anew (`flask appcharge refresh`).
+    """
+    if [activate, deactivate, create, update, delete].count(None) < 4:
+        raise click.UsageError("make one change at a time")
+    opened, client = _game(game)
+    if activate is not None or deactivate is not None:
+        offer_id = _checked(activate if activate is not None else deactivate)
+        _change(opened, client, offer_id, {"active": activate is not None})
+    elif create is not None:
+        _create(opened, client, _read_file(create))
+    elif update is not None:
+        _change(opened, client, _checked(update[0]), _read_file(update[1]), has_to_show_before=True)
+    elif delete is not None:
+        _delete(opened, client, _checked(delete), is_sure)
+    else:
+        _list(client, [_checked(each) for each in offer_ids], is_json)
+
+
+@appcharge.command("items")
+@click.argument("game")
+@click.option("--dry-run", is_flag=True, help="Say what would be registered, and register nothing.")
+@click.option("--offer", "offer_ids", multiple=True, help="Id of an offer to look at should the list be partial.")
+@with_appcontext
+@told
+def items(game: str, dry_run: bool, offer_ids: tuple[str, ...]) -> None:
+    """Register the products of GAME's store that are no items yet. Nothing is renamed or removed."""
+    opened, client = _game(game)
+    found = catalogue.read(client, [_checked(each) for each in offer_ids])
+    database = installation().database
+    before = {row["sku"]: row["name"] for row in registry.items(database.read(), opened.id)}
+    missing = {product.id: product.name for product in found.products if product.id not in before}
+    if not dry_run:
+
+        def store(tx: Any) -> list[str]:
+            new = catalogue.fill_items(tx, opened.id, found)
+            audit.record(tx, opened.id, "command", "item.import", f"Appcharge's catalogue ({len(new)} new)")
+            return new
+
+        missing = {sku: missing.get(sku) for sku in database.write_here(store)}
+    for sku, name in missing.items():
+        click.echo(f"{'would be registered' if dry_run else 'registered'}: {shown(sku, 80)}  {shown(name or '', 80)}")
+    listed = {product.id for product in found.products}
+    for sku in before:
+        if sku not in listed:
+            click.echo(f"not in the catalogue, and kept: {shown(sku, 80)}")
+    _warn(found.warnings)
+    click.echo(f"{len(listed)} products in {len(found.offers)} offers; {len(missing)} new items.")
+
+
+@appcharge.command("price-points")
+@click.argument("game")
+@click.argument("prices", metavar="[CENTS]...", type=click.IntRange(1, 10**9), nargs=-1)
+@click.option("--country", help="Two letters: what the prices are there.")
+@with_appcontext
+@told
+def price_points(game: str, prices: tuple[int, ...], country: str | None) -> None:
+    """The price points of GAME's account; with CENTS (US), what each of these prices is in other countries."""
+    if country is not None and not re.fullmatch("[A-Za-z]{2}", country):
+        raise click.UsageError("--country: use two letters (ISO 3166-1)")
+    if country is not None and not 1 <= len(prices) <= 50:
+        raise click.UsageError("--country: name 1 to 50 prices in US cents")
+    _, client = _game(game)
+    if country is not None:
+        _print_local_prices(client.local_prices(prices, country.upper()), prices)
+        return
+    if not prices:
+        rows = [(_cell(each.get("priceInUsdCents")), _cell(each.get("lastUpdate"))) for each in client.price_points()]
+        click.echo(table([("US cents", "last update"), *rows]) if rows else "There are none.")
+        return
+    head = ("US cents", "country", "price", "currency", "taxes", "rate", "overridden")
+    names = ("countryCode2", "price", "currencyCode", "taxModel", "taxRate", "isOverridden")
+    cells = [head]
+    for price in prices:
+        countries = client.price_point(price).get("priceByCountry")
+        for each in countries if isinstance(countries, list) else []:
+            if isinstance(each, dict):
+                cells.append((str(price), *(_cell(each.get(name)) for name in names)))  # type: ignore[arg-type]
+    click.echo(table(cells))
+
+
+# Reports
+
+
+def _period(command: Callable[P, R]) -> Callable[P, R]:
+    """The options of a report: its days and its format."""
+    day = click.DateTime(["%Y-%m-%d"])
+    for option in (
+        click.option("--json", "is_json", is_flag=True, help="One JSON document per line."),
+        click.option("--csv", "is_csv", is_flag=True, help="CSV with a header row."),
+        click.option("--to", "until", type=day, required=True, help="The day after the last (UTC): not itself part."),
+        click.option("--from", "since", type=day, required=True, help="First day (UTC), such as 2026-01-01."),
+    ):
+        command = option(command)
+    return command
+
+
+# Column of ours -> where it stands in Appcharge's report.
+TRANSACTION_COLUMNS: Mapping[str, str] = {
+    "timestamp": "timestamp",
+    "type": "transactionDetails.type",
+    "amount_minor": "transactionDetails.amount",
+    "tax_minor": "transactionDetails.totalTaxAmount",
+    "currency": "transactionDetails.currencyCode",
+    "order_id": "orderId",
+    "player_id": "customerDetails.id",
+    "transaction_id": "transactionDetails.id",
+    "purchase_id": "purchaseId",
+    "our_transaction_id": "publisherTransactionId",
+    "offer_id": "offerDetails.offerId",
+    "offer_name": "offerDetails.offerName",
+    "country": "geolocation.countryCode2",
+    "amount_usd_cents": "transactionDetails.amountUsd",
+    "tax_usd_cents": "transactionDetails.totalTaxAmountUsd",
+    "exchange_cost_usd_cents": "transactionDetails.currencyExchangeCostUsd",
+    "chargeback_fee_usd_cents": "transactionDetails.chargebackFeeUsd",
+    "transaction_fee_usd_cents": "transactionDetails.transactionFeeUsd",
+    "net_usd_cents": "transactionDetails.publisherNetAmountUsd",
+    "payment_method": "transactionDetails.paymentMethod",
+}
+ORDER_COLUMNS: Mapping[str, str] = {
+    "created_at": "createdAt",
+    "state": "state",
+    "price_minor": "priceInCents",
+    "tax_minor": "tax",
+    "currency": "currency",
+    "order_id": "acOrderId",
+    "player_id": "playerId",
+    "reason": "reason",
+    "subtotal_minor": "subTotal",
+    "offer_id": "publisherOfferId",
+    "offer_name": "offerName",
+    "price_in_dollar": "priceInDollar",
+    "tax_in_dollar": "taxInDollar",
+    "publisher_net_estimate": "estimatedPublisherNetAmount",
+    "appcharge_fee_estimate": "estimatedAppchargeFee",
+    "payment_method": "paymentMethod",
+    "receipt_id": "receiptId",
+    "discount": "discount",
+    "promo_code": "promoCodeName",
+}
+COLUMNS_READ = 7  # by people; files get all of them
+
+
+@appcharge.command("transactions")
+@click.argument("game")
+@_period
+@with_appcontext
+@told
+def transactions(game: str, since: datetime, until: datetime, is_csv: bool, is_json: bool) -> None:
+    """What was paid, refunded and disputed in GAME's store. Amounts are in the currency's lowest unit."""
+    start, end = _days(since, until)
+    _, client = _game(game)
+    odd = 0
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal odd
+        for document in client.transactions(start, end):
+            row = _row(document, TRANSACTION_COLUMNS)
+            odd += any(not _is_whole(value) for name, value in row.items() if name.endswith(("_minor", "_cents")))
+            yield row
+
+    _print_report(rows(), TRANSACTION_COLUMNS, is_csv, is_json)
+    if odd:
+        click.echo(f"{odd} of them have an amount that is no whole number: ask Appcharge what unit it is in", err=True)
+
+
+@appcharge.command("orders")
+@click.argument("game")
+@_period
+@click.option("--status", "statuses", multiple=True, help="Such as payment_refunded or charge_failed; may repeat.")
+@click.option("--free", "is_free", is_flag=True, help="The free orders instead of the paid ones.")
+@with_appcontext
+@told
+def orders(
+    game: str,
+    since: datetime,
+    until: datetime,
+    is_csv: bool,
+    is_json: bool,
+    statuses: tuple[str, ...],
+    is_free: bool,
+) -> None:
+    """Orders of GAME's store and their states: charge_... is about the award, payment_... about the money."""
+    start, end = _days(since, until)
+    _, client = _game(game)
+    found = client.orders(start, end, [_checked(each) for each in statuses], is_free)
+    _print_report((_row(document, ORDER_COLUMNS) for document in found), ORDER_COLUMNS, is_csv, is_json)
+
+
+# Doing something about a purchase or a player
+
+
+@appcharge.command("refund")
+@click.argument("game")
+@click.argument("order_id", metavar="ORDER")
+@click.option("--user", required=True, help="Who refunds, for Appcharge's records.")
+@click.option("--yes", "is_sure", is_flag=True, help="Do not ask.")
+@with_appcontext
+@told
+def refund(game: str, order_id: str, user: str, is_sure: bool) -> None:
+    """Give the money of an ORDER back: all of it, and irreversibly."""
+    order_id = _checked(order_id)
+    opened, client = _game(game)
+    if not is_sure:
+        click.confirm(f"Refund order {shown(order_id, 80)} of {game} in full? This cannot be undone", abort=True)
+    try:
+        with _audited(opened, "appcharge.refund", order_id):
+            client.refund_order(order_id, user)
+    except ApiError as error:
+        if not error.is_uncertain:
+            raise
+        raise click.ClickException(
+            f"{error}\nThe refund may have begun; look at the order (`flask appcharge orders`) before you try again."
+        ) from None
+    click.echo("Appcharge has begun the refund; how it ends comes as an event, or in `flask appcharge orders`.")
+
+
+@appcharge.command("refresh")
+@click.argument("game")
+@click.argument("player_ids", metavar="[PLAYER]...", nargs=-1)
+@with_appcontext
+@told
+def refresh(game: str, player_ids: tuple[str, ...]) -> None:
+    """Have the open stores of these players load them anew, or all open stores where none is named."""
+    checked = [_checked(each) for each in player_ids]
+    opened, client = _game(game)
+    subject = f"{len(checked)} players" if checked else "everyone"
+    with _audited(opened, "appcharge.refresh", subject):
+        if checked:
+            client.refresh(checked)
+        else:
+            client.refresh_everyone()
+    click.echo(f"Appcharge was told to load {subject} anew; only stores that are open now do.")
+
+
+COMMANDS: tuple[click.Command, ...] = (appcharge,)
+
+
+def _game(slug: str) -> tuple[Game, Client]:
+    house = installation()
+    game = house.games.by_slug(slug)
+    if game is None:
+        raise GameError(f"there is no game {slug}")
+    return game, Client(game, house.outbound)
+
+
+def _checked(value: str | None) -> str:
+    try:
+        return registry.checked_id(value or "")
+    except ValueError as error:
+        raise RegistryError(f"an id: {error}") from None
+
+
+def _read_file(file: IO[bytes]) -> dict[str, Any]:
+    content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise click.ClickException(f"the file is larger than {LARGEST_FILE} bytes")
+    try:
+        document = exact.parse_json(content.removeprefix(b"\xef\xbb\xbf"))
+    except ValueError as error:
+        raise click.ClickException(f"the file is not JSON: {error}") from None
+    if not isinstance(document, dict) or exact.is_deeper(document, 64):
+        raise click.ClickException("the file holds no JSON object that is an offer")
+    return document
+
+
+@contextmanager
+def _audited(game: Game, action: str, subject: str) -> Iterator[None]:
+    """Note who does what before it is done, since afterwards may never come; and when it was refused, that too."""
+
+    def note(word: str) -> None:
+        installation().database.write_here(lambda tx: audit.record(tx, game.id, "command", word, subject))
+
+    note(action)
+    try:
+        yield
+    except (ApiError, CatalogueError):
+        note(f"{action}.failed")
+        raise
+
+
+def _list(client: Client, offer_ids: Sequence[str], is_json: bool) -> None:
+    if offer_ids:
+        documents, is_partial = client.some_offers(offer_ids), False
+    else:
+        documents, is_partial = catalogue.read_offers(client)
+    if is_partial:
+        click.echo("Appcharge did not say that these are all offers; there may be more.", err=True)
+    if is_json:
+        for document in documents:
+            click.echo(as_json(document))
+        return
+    rows = []
+    for document in documents:
+        offer = catalogue.parse_offer(document, str(document.get("publisherOfferId") or "-"))
+        active = {True: "active", False: "off", None: "?"}[offer.is_active]
+        kind = "/".join(filter(None, (offer.kind, offer.sub_kind))) or "?"
+        cells = (offer.id, kind, active, _prices(offer), _contents(offer), offer.name or "-")
+        rows.append(tuple(shown(cell, 60) for cell in cells))
+    click.echo(table([("id", "kind", "state", "US dollars", "items", "name"), *rows]) if rows else "There are none.")
+
+
+def _prices(offer: Offer) -> str:
+    found = [entry.price_usd_cents for entry in offer.entries]
+    return ", ".join("?" if price is None else "free" if price == 0 else dollars(price) for price in found) or "-"
+
+
+def _contents(offer: Offer) -> str:
+    lines = [line for entry in offer.entries for line in entry.lines]
+    return ", ".join(f"{'?' if each.quantity is None else each.quantity} {each.product_id or '?'}" for each in lines)
+
+
+def _create(game: Game, client: Client, document: Mapping[str, Any]) -> None:
+    with _audited(game, "appcharge.offer.create", str(document.get("publisherOfferId"))[: registry.LONGEST_ID]):
+        changed = catalogue.create_offer(client, document)
+    offer_id = str(document["publisherOfferId"])
+    _warn_about_prices(client, document)
+    _tell_unexpected(changed)
+    click.echo(f"Offer {offer_id} is created and switched off; `flask appcharge offers {game.slug} --activate ...`")
+
+
+def _change(
+    game: Game, client: Client, offer_id: str, changes: Mapping[str, Any], has_to_show_before: bool = False
+) -> None:
+    try:
+        with _audited(game, "appcharge.offer.update", offer_id):
+            changed = catalogue.change_offer(client, offer_id, changes)
+    except UncertainError as error:
+        _show_before(error.before)
+        raise
+    if has_to_show_before and changed.before is not None:
+        _show_before(changed.before)
+    if "productsSequence" in changes:
+        _warn_about_prices(client, changes)
+    _tell_unexpected(changed, is_before_shown=has_to_show_before)
+    state = "active" if changed.after.get("active") is True else "switched off"
+    click.echo(f"Offer {offer_id} is changed, and {state}.")
+    if changes.get("active") is True:
+        click.echo(
+            "A player sees it within its schedule, in its segments, and where the profile does not leave it out."
+        )
+
+
+def _delete(game: Game, client: Client, offer_id: str, is_sure: bool) -> None:
+    before = client.offer(offer_id)
+    if before is None:
+        raise CatalogueError(f"there is no offer {offer_id}")
+    if not is_sure:
+        click.confirm(
+            f"Delete offer {shown(offer_id, 80)}? --deactivate can be undone, this perhaps cannot", abort=True
+        )
+    _show_before(before)
+    with _audited(game, "appcharge.offer.delete", offer_id):
+        client.delete_offer(offer_id)
+    click.echo(f"Offer {offer_id} is deleted.")
+
+
+def _show_before(document: Mapping[str, Any]) -> None:
+    """The way back, on the standard error; a file of it may be given to ``--update``."""
+    click.echo(f"The offer as it was, for `--update` to go back to:\n{as_json(document)}", err=True)
+
+
+def _tell_unexpected(changed: Changed, is_before_shown: bool = False) -> None:
+    """Raises a ClickException when something is not as it should be."""
+    if not changed.unexpected:
+        return
+    if changed.before is not None and not is_before_shown:
+        _show_before(changed.before)
+    raise click.ClickException(
+        "\n".join(["it was done, and the offer is not as it should be now:", *changed.unexpected])
+    )
+
+
+def _warn_about_prices(client: Client, document: Mapping[str, Any]) -> None:
+    try:
+        known = client.price_points()
+    except ApiError:
+        return  # a remark, not worth failing a change that is made
+    _warn(catalogue.price_warnings(document.get("productsSequence"), known))
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    found = list(warnings)
+    for each in found[:WARNINGS_TOLD]:
+        click.echo(f"warning: {shown(each, 300)}", err=True)
+    if len(found) > WARNINGS_TOLD:
+        click.echo(f"and {len(found) - WARNINGS_TOLD} more warnings", err=True)
+
+
+def _print_local_prices(answered: Mapping[str, Any], prices: Sequence[int]) -> None:
+    points = answered.get("pricePoints")
+    rows = [("US cents", "lowest unit", "shown as", "currency")]
+    for price in prices:
+        point = points.get(str(price)) if isinstance(points, dict) else None
+        if isinstance(point, dict):
+            cells = (point.get("price"), point.get("displayPrice"), answered.get("currencyCode"))
+            rows.append((str(price), *(_cell(each) for each in cells)))  # type: ignore[arg-type]
+        else:
+            rows.append((str(price), "-", "no price point here", "-"))
+    click.echo(table(rows))
+
+
+def _days(since: datetime, until: datetime) -> tuple[datetime, datetime]:
+    if until <= since:
+        raise click.UsageError("--to must be later than --from; it is the first day that is not part of the report")
+    return since.replace(tzinfo=UTC), until.replace(tzinfo=UTC)
+
+
+def _row(document: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """A report's row under our names: text, numbers, true, false or None."""
+    return {name: _at(document, path) for name, path in columns.items()}
+
+
+def _at(document: Any, path: str) -> Any:
+    for name in path.split("."):
+        document = document.get(name) if isinstance(document, dict) else None
+    return document if isinstance(document, str | int | Decimal) else None
+
+
+def _is_whole(value: Any) -> bool:
+    if value is None:
+        return True
+    try:
+        exact.whole(value, exact.QUANTITY_DIGITS)
+    except ValueError:
+        return False
+    return True
+
+
+def _print_report(rows: Iterator[dict[str, Any]], columns: Iterable[str], is_csv: bool, is_json: bool) -> None:
+    """Row by row as they come. Raises a ClickException when the report breaks off."""
+    if is_csv and is_json:
+        raise click.UsageError("use --csv or --json")
+    names = list(columns)
+    count = 0
+    if is_csv:
+        click.echo(_csv_line(names))
+    try:
+        for row in rows:
+            count += 1
+            if is_json:
+                click.echo(as_json(row))
+            elif is_csv:
+                click.echo(_csv_line([_harmless(_cell(row[name], "")) for name in names]))
+            else:
+                click.echo("  ".join(_cell(row[name]) for name in names[:COLUMNS_READ]))
+    except ApiError as error:
+        raise click.ClickException(f"{error}\nWhat was printed is not all of the report.") from None
+    if not (is_csv or is_json):
+        click.echo(f"{count} in all.")
+
+
+def _cell(value: Any, nothing: str = "-") -> str:
+    """A value of Appcharge's on one line, numbers exactly as they came."""
+    if value is None or isinstance(value, dict | list):
+        return nothing
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | Decimal):
+        try:
+            return exact.figure(value)
+        except ValueError:
+            return nothing
+    return shown(str(value), LONGEST_CELL) or nothing
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
+
+
+def _harmless(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    is_number = re.fullmatch(r"-?[0-9]+(?:\.[0-9]+)?", cell) is not None
+    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not is_number else cell
