@@ -21,6 +21,7 @@ from handlers.appcharge import (
     orders,
     otp,
     players,
+    refresh,
     settings,
 )
 from handlers.appcharge.simulation import simulate
@@ -57,9 +58,8 @@ partner = Partner(
     unset=integration.unset,
     simulate=simulate,
     refuse=door.refuse,
+    jobs={refresh.JOB: refresh.run},
+    profiles_pushed=refresh.profiles_pushed,
     commands=commands.COMMANDS,
-    game_calls=(
-        *logins.GAME_CALLS,
-        *checkout.GAME_CALLS,
-    ),
+    game_calls=(*logins.GAME_CALLS, *checkout.GAME_CALLS),
 )

@@ -1,0 +1,258 @@
+"""An open store is told that profiles have changed: once per window, of everybody, again when it did not work."""
+
+import json
+
+import pytest
+
+from coinslot import refreshes, registry
+from handlers.appcharge import refresh
+from tests.conftest import MAIN_KEY, TOKEN, Studio
+from tests.receivers import Receiver, status
+from tests.servers import Server, until
+
+PATH = "/store/v1/personalization/refresh-specific-active-players"
+
+
+@pytest.fixture
+def appcharge(studio):
+    """Appcharge's API, as far as it takes refreshes."""
+    with Receiver(status(200, b'{"message":"Event triggered for publisher demo"}')) as receiver:
+        studio.config("appcharge.base_url", receiver.url.removesuffix("/hook"))
+        studio.config("appcharge.refresh", "on")
+        yield receiver
+
+
+@pytest.fixture
+def push(house, studio):
+    """What the game API does with the profiles it has stored."""
+
+    def pushed(*player_ids, slug="demo"):
+        game = house.games.by_slug(slug)
+        house.database.write(lambda tx: refresh.profiles_pushed(tx, game, player_ids))
+
+    return pushed
+
+
+@pytest.fixture
+def drain(house):
+    return lambda: house.new_relay().drain()
+
+
+def told(appcharge):
+    return [sorted(json.loads(request.body)["playerIds"]) for request in appcharge.requests]
+
+
+def job(db):
+    (row,) = db("SELECT * FROM schedules WHERE name = 'appcharge.refresh'")
+    return row
+
+
+def test_one_call_per_window_tells_of_everybody(appcharge, push, drain, clock, db):
+    for _ in range(3):
+        push("alice")
+        push("alice", "bob")
+        clock.shift(1)
+    drain()
+    assert appcharge.requests == []  # the window of five seconds is still open
+    clock.shift(2)
+
+    drain()
+
+    assert told(appcharge) == [["alice", "bob"]]
+    (request,) = appcharge.requests
+    assert request.path == PATH
+    assert request.headers["x-publisher-token"] == TOKEN
+    assert "signature" not in request.headers
+    assert db("SELECT * FROM refreshes") == []
+    drain()
+    assert len(appcharge.requests) == 1
+
+
+def test_the_window_is_a_setting(appcharge, studio, push, drain, clock):
+    studio.config("appcharge.refresh_seconds", "60")
+    push("alice")
+    clock.shift(59)
+    drain()
+    assert appcharge.requests == []
+
+    clock.shift(1)
+    drain()
+
+    assert told(appcharge) == [["alice"]]
+
+
+def test_nobody_is_told_unless_the_owner_wants_it(appcharge, studio, push, drain, clock, db):
+    studio.config("appcharge.refresh", "off")
+    push("alice")
+    assert (db("SELECT * FROM refreshes"), db("SELECT * FROM schedules")) == ([], [])
+
+    studio.config("appcharge.refresh", "on")
+    push()
+    assert (db("SELECT * FROM refreshes"), db("SELECT * FROM schedules")) == ([], [])
+
+
+def test_a_game_without_a_publisher_token_tells_nobody(appcharge, house, push, clock, db):
+    bare = Studio(house, "bare")
+    bare.config("appcharge.refresh", "on")
+
+    push("alice", slug="bare")
+
+    assert (db("SELECT * FROM refreshes"), db("SELECT * FROM schedules")) == ([], [])
+
+
+def test_what_waits_is_dropped_once_the_owner_has_switched_it_off(appcharge, studio, push, drain, clock, db):
+    push("alice")
+    studio.config("appcharge.refresh", "off")
+    clock.shift(5)
+
+    drain()
+
+    assert appcharge.requests == []
+    assert db("SELECT * FROM refreshes") == []
+    assert job(db)["due_at"] is None
+
+
+def test_many_players_are_told_in_calls_of_a_bounded_size(appcharge, push, drain, clock, db):
+    everybody = [f"p-{number:04}" for number in range(2 * refresh.PLAYERS_AT_ONCE + 3)]
+    push(*everybody)
+    clock.shift(5)
+
+    drain()
+
+    assert [len(ids) for ids in told(appcharge)] == [refresh.PLAYERS_AT_ONCE, refresh.PLAYERS_AT_ONCE, 3]
+    assert sorted(player_id for ids in told(appcharge) for player_id in ids) == everybody
+    assert db("SELECT * FROM refreshes") == []
+
+
+def test_a_refusal_is_recorded_and_tried_again_after_growing_pauses(appcharge, push, drain, clock, db, caplog):
+    appcharge.script[:] = [status(401, b'{"message":"no such publisher"}'), status(500), status(200, b"{}")]
+    push("alice")
+    clock.shift(5)
+    drain()
+    assert job(db)["failures"] == 1
+    assert "no such publisher" in job(db)["last_error"]
+    push("bob")
+    clock.shift(9)
+    drain()
+    assert len(appcharge.requests) == 1  # asking does not shorten the pause
+
+    clock.shift(1)
+    drain()
+    clock.shift(59)
+    drain()
+    assert len(appcharge.requests) == 2
+    clock.shift(1)
+    drain()
+
+    assert told(appcharge) == [["alice"], ["alice", "bob"], ["alice", "bob"]]
+    assert (job(db)["failures"], job(db)["last_error"], job(db)["due_at"]) == (0, None, None)
+    assert db("SELECT * FROM refreshes") == []
+    assert not any(each.exc_info for each in caplog.records)
+    for hidden in (TOKEN, MAIN_KEY):
+        assert hidden not in caplog.text + str(db("SELECT * FROM schedules"))
+
+
+def test_a_player_pushed_again_during_the_call_is_told_again(appcharge, push, drain, clock, db):
+    def pushed_meanwhile(handler):
+        clock.shift(1)
+        push("alice")
+        status(200, b"{}")(handler)
+
+    appcharge.script[:] = [pushed_meanwhile, status(200, b"{}")]
+    push("alice", "bob")
+    clock.shift(5)
+    drain()
+    assert [row["player_id"] for row in db("SELECT player_id FROM refreshes")] == ["alice"]
+
+    clock.shift(5)
+    drain()
+
+    assert told(appcharge) == [["alice", "bob"], ["alice"]]
+    assert db("SELECT * FROM refreshes") == []
+
+
+def test_a_forgotten_player_is_not_told_of(appcharge, house, studio, push, drain, clock, db):
+    push("alice", "bob")
+    house.database.write(lambda tx: registry.forget_player(tx, studio.row["id"], "alice"))
+    assert [row["player_id"] for row in db("SELECT player_id FROM refreshes")] == ["bob"]
+    clock.shift(5)
+
+    drain()
+
+    assert told(appcharge) == [["bob"]]
+
+
+def test_when_the_last_one_is_forgotten_nothing_is_sent(appcharge, house, studio, push, drain, clock, db):
+    push("alice")
+    house.database.write(lambda tx: registry.forget_player(tx, studio.row["id"], "alice"))
+    clock.shift(5)
+
+    drain()
+
+    assert appcharge.requests == []
+    assert job(db)["due_at"] is None
+
+
+def test_games_are_told_of_their_own_players(appcharge, house, studio, push, drain, clock):
+    other = Studio(house, "other")
+    other.secret("appcharge.publisher_token", "token-of-the-other-game")
+    other.config("appcharge.refresh", "on")
+    with Receiver(status(200)) as theirs:
+        other.config("appcharge.base_url", theirs.url.removesuffix("/hook"))
+        push("alice")
+        push("alice", "zoe", slug="other")
+        clock.shift(5)
+
+        drain()
+
+        assert (told(appcharge), told(theirs)) == ([["alice"]], [["alice", "zoe"]])
+        assert theirs.requests[0].headers["x-publisher-token"] == "token-of-the-other-game"
+
+
+def test_a_push_that_is_rolled_back_asks_for_nothing(appcharge, house, db):
+    game = house.games.by_slug("demo")
+
+    def spoilt(tx):
+        refresh.profiles_pushed(tx, game, ["alice"])
+        raise RuntimeError("the profile was not stored")
+
+    with pytest.raises(RuntimeError):
+        house.database.write(spoilt)
+
+    assert (db("SELECT * FROM refreshes"), db("SELECT * FROM schedules")) == ([], [])
+
+
+def test_a_profile_pushed_through_the_game_api_reaches_an_open_store(appcharge, client, studio, drain, clock):
+    bearer = {"Authorization": f"Bearer {studio.token}"}
+    client.put("/game/v1/players/alice", json={"segments": ["whale"]}, headers=bearer)
+    client.patch("/game/v1/players/bob", json={"segments": ["new"]}, headers=bearer)
+    clock.shift(5)
+
+    drain()
+
+    assert told(appcharge) == [["alice", "bob"]]
+
+
+def test_told_leaves_what_has_been_asked_for_since(house, studio, clock):
+    game_id = studio.row["id"]
+    house.database.write(lambda tx: refreshes.ask(tx, game_id, "appcharge", ["alice", "bob"]))
+    waiting = refreshes.waiting(house.database.read(), game_id, "appcharge", 10)
+    clock.shift(1)
+    house.database.write(lambda tx: refreshes.ask(tx, game_id, "appcharge", ["bob"]))
+
+    house.database.write(lambda tx: refreshes.told(tx, game_id, "appcharge", waiting))
+
+    assert list(refreshes.waiting(house.database.read(), game_id, "appcharge", 10)) == ["bob"]
+
+
+def test_the_workers_of_a_server_tell_by_themselves(appcharge, house, studio):
+    studio.config("appcharge.refresh_seconds", "1")
+    bearer = {"Authorization": f"Bearer {studio.token}", "Content-Type": "application/json"}
+    with Server(house.settings.home) as server:
+        for segment in (b"new", b"whale"):
+            content = b'{"segments":["' + segment + b'"]}'
+            assert server.call("PUT", "/game/v1/players/alice", content, bearer).status == 200
+        until(lambda: appcharge.requests, "Appcharge is told")
+        until(lambda: not house.database.read().execute("SELECT * FROM refreshes").fetchall(), "and that is recorded")
+
+    assert told(appcharge) == [["alice"]]
