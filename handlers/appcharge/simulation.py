@@ -1,23 +1,38 @@
-"""Appcharge as ``flask simulate`` plays it: signed with the stored keys, naming only the reserved player and item."""
+"""Appcharge as ``flask simulate`` plays it: proved with the stored keys, naming only the reserved player and item.
+
+One function per address of Appcharge's; each yields the calls in their order.
+"""
 
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from coinslot.games import Game
 from coinslot.registry import RESERVED_ID
 from handlers import Call
+from handlers.appcharge import payload
 from handlers.appcharge.signature import sign
+
+Expect = Callable[[int, bytes], str | None]
+FORGED_KEY = b"not the key, but as long as one!"  # 32 bytes, so that it could encrypt
 
 
 def simulate(game: Game) -> Iterator[Call]:
-    """An order and its retries, what must be refused, and a free order."""
-    key = game.keys("appcharge.main_key")[0].value
+    """Orders with their retries, logins, the store's view of a player, events; and of each what must be refused."""
     run = secrets.token_hex(6)
+    order_id = f"{RESERVED_ID}-{run}"
+    yield from _orders(game, run, order_id)
+    yield from _logins(game, run)
+    yield from _players(game)
+    yield from _otp(game)
+    yield from _events(game, run, order_id)
+
+
+def _orders(game: Game, run: str, order_id: str) -> Iterator[Call]:
     order = {
-        "orderId": f"{RESERVED_ID}-{run}",
+        "orderId": order_id,
         "purchaseId": f"pr_{run}",
         "appChargePaymentId": f"pay_{run}",
         "playerId": RESERVED_ID,
@@ -29,19 +44,9 @@ def simulate(game: Game) -> Iterator[Call]:
         "actionStatus": "completed",
         "awardFlow": "auto",
     }
+    free = {**order, "orderId": f"{order_id}-free", "priceInCents": 0, "action": "bonus"}
+    del free["appChargePaymentId"], free["purchaseId"]
     given: dict[str, str] = {}
-
-    def post(
-        title: str, body: bytes, expected: str, expect: Callable[[int, bytes], str | None], **changed: str
-    ) -> Call:
-        now = str(int(time.time() * 1000))
-        headers = {
-            "Content-Type": "application/json",
-            "x-publisher-token": game.keys("appcharge.publisher_token")[0].value.decode(),
-            "signature": sign(body, key, changed.pop("timestamp", now)),
-            **changed,
-        }
-        return Call(title, "POST", f"/appcharge/{game.slug}/orders", headers, body, expected, expect)
 
     def credits_first(status: int, answered: bytes) -> str | None:
         given["id"] = str(_json(answered).get("publisherPurchaseId") or "")
@@ -55,35 +60,154 @@ def simulate(game: Game) -> Iterator[Call]:
         is_good = status == 200 and bool(_json(answered).get("publisherPurchaseId"))
         return None if is_good else "an order must get 200 and a publisherPurchaseId"
 
-    def refuses(wanted: int) -> Callable[[int, bytes], str | None]:
-        def expect(status: int, answered: bytes) -> str | None:
-            is_good = status == wanted and bool(_json(answered).get("publisherErrorMessage"))
-            return None if is_good else f"must be refused with {wanted} and a publisherErrorMessage"
+    def refuses(wanted: int) -> Expect:
+        return _refuses(wanted, "publisherErrorMessage")
 
-        return expect
-
-    body = _dump(order)
-    stale = str(int((time.time() - int(game.settings["appcharge.tolerance_seconds"]) - 60) * 1000))
-    free = {**order, "orderId": f"{RESERVED_ID}-{run}-free", "priceInCents": 0, "action": "bonus"}
-    del free["appChargePaymentId"], free["purchaseId"]
-    manual = _dump({**order, "awardFlow": "manual_retry"})
-    dearer = _dump({**order, "priceInCents": 1999})
-    yield post("order", body, "200, our id", credits_first)
-    yield post("the same order again", body, "200, the same id", same_again)
-    yield post("the same order, Retry Award pressed", manual, "200, the same id", same_again)
-    yield post("the same order at another price", dearer, "400", refuses(400))
-    yield post("free order", _dump(free), "200, our id", credits)
-    forged = sign(body, b"not the key", str(int(time.time() * 1000)))
-    yield post("signed with another key", body, "401", refuses(401), signature=forged)
-    yield post("signed too long ago", body, "401", refuses(401), timestamp=stale)
-    signed = post("one byte changed", body, "401", refuses(401))
-    yield Call(**{**vars(signed), "body": body.replace(b"100", b"101", 1)})
-    yield post("wrong publisher token", body, "401", refuses(401), **{"x-publisher-token": "wrong"})
-    yield post("no JSON", b"{", "400", refuses(400))
+    yield _call(game, "orders", "order", order, "200, our id", credits_first)
+    yield _call(game, "orders", "the same order again", order, "200, the same id", same_again)
+    manual = {**order, "awardFlow": "manual_retry"}
+    yield _call(game, "orders", "the same order, Retry Award pressed", manual, "200, the same id", same_again)
+    dearer = {**order, "priceInCents": 1999}
+    yield _call(game, "orders", "the same order at another price", dearer, "400", refuses(400))
+    yield _call(game, "orders", "free order", free, "200, our id", credits)
+    yield from _forgeries(game, "orders", order, refuses)
+    yield _call(game, "orders", "no JSON", b"{", "400", refuses(400))
 
 
-def _dump(order: dict[str, Any]) -> bytes:
-    return json.dumps(order, separators=(",", ":")).encode()
+def _logins(game: Game, run: str) -> Iterator[Call]:
+    typed_id = {"authMethod": "userToken", "token": RESERVED_ID, "appId": "NA", "date": "2026-01-31T12:00:00.000Z"}
+    allowed = game.settings["appcharge.logins"].split(",")
+    if allowed == [""] or "userToken" in allowed:
+        yield _call(game, "auth", "login by player id", typed_id, "200, valid", _says("valid", "publisherPlayerId"))
+    if game.settings["players.unknown"] == "reject":
+        nobody = {**typed_id, "token": f"{RESERVED_ID}-{run}-nobody"}
+        yield _call(game, "auth", "login of an unknown player", nobody, "200, invalid", _says("invalid"))
+    code = {"authMethod": "otp", "otp": {"playerCode": "000000", "accessToken": f"made-up-{run}"}}
+    yield _call(game, "auth", "login with a code nobody gave out", code, "200, invalid", _says("invalid"))
+    yield from _forgeries(game, "auth", typed_id, lambda wanted: _refuses(wanted, "error"))
+
+
+def _players(game: Game) -> Iterator[Call]:
+    asked = {"playerId": RESERVED_ID}
+    yield _call(game, "players", "the store asks for a player", asked, "200, valid", _says("valid"))
+    yield from _forgeries(game, "players", asked, lambda wanted: _refuses(wanted, "error"))
+
+
+def _otp(game: Game) -> Iterator[Call]:
+    begun = {"device": "DESKTOP", "date": "2026-01-31T12:00:00.000Z"}
+    if not game.settings["appcharge.deep_link"]:
+        title = "login through the game, which is not set up"
+        yield _call(game, "otp", title, begun, "404", _refuses(404, "error"))
+        return
+
+    def begins(status: int, answered: bytes) -> str | None:
+        got = _json(answered)
+        is_good = status == 200 and bool(got.get("accessToken")) and str(got.get("accessToken")) in got["deepLink"]
+        return None if is_good else "must get 200, a deepLink and its accessToken"
+
+    yield _call(game, "otp", "login through the game", begun, "200, a deep link", begins)
+    yield _call(game, "otp", "the same without a device", {"date": begun["date"]}, "403", _refuses(403, "error"))
+    yield from _forgeries(game, "otp", begun, lambda wanted: _refuses(wanted, "error"), unsigned=400)
+
+
+def _events(game: Game, run: str, order_id: str) -> Iterator[Call]:
+    now = int(time.time() * 1000)
+    customer = {"id": RESERVED_ID}
+    displayed = {"eventName": "webstore.offers.displayed", "eventId": f"{RESERVED_ID}-{run}", "timestamp": now}
+    displayed["customer"] = customer
+    # What becomes of the simulated order's items is up to the refund policy; as the order is a test, nobody loses any.
+    refunded = {"eventName": "order.refunded", "eventId": f"{RESERVED_ID}-{run}-refund", "timestamp": now}
+    refunded |= {"customer": customer, "order": {"orderId": order_id}, "result": "success"}
+    older = {"event": "order_refunded", "timestamp": now // 1000, "appChargeOrderId": order_id}
+    older |= {"appChargePaymentId": f"pay_{run}", "playerId": RESERVED_ID}
+
+    def takes(status: int, answered: bytes) -> str | None:
+        return None if 200 <= status < 300 else "an event must be acknowledged"
+
+    yield _call(game, "events", "event, version 2", displayed, "200", takes)
+    yield _call(game, "events", "the same event again", displayed, "200", takes)
+    yield _call(game, "events", "an event nobody knows yet", {**displayed, "eventName": "a.new.one"}, "200", takes)
+    yield _call(game, "events", "refund of the order", refunded, "200", takes)
+    yield _call(game, "events", "the same refund, version 1", older, "200", takes)
+    tolerance = int(game.settings["appcharge.events_tolerance_seconds"])
+    yield from _forgeries(game, "events", displayed, lambda wanted: _refuses(wanted, "error"), tolerance)
+
+
+def _forgeries(
+    game: Game,
+    endpoint: str,
+    content: Mapping[str, Any],
+    refuses: Callable[[int], Expect],
+    tolerance: int | None = None,
+    unsigned: int = 401,
+) -> Iterator[Call]:
+    """What must be refused at every address; ``unsigned`` is how a call that proves nothing is told there."""
+    wrong_token = _call(game, endpoint, f"{endpoint}: wrong publisher token", content, "401", refuses(401))
+    yield _with_headers(wrong_token, **{"x-publisher-token": "wrong"})
+    if game.settings["appcharge.payload"] == "aes":
+        forged = _call(game, endpoint, f"{endpoint}: encrypted with another key", content, "400", refuses(400))
+        vector = game.keys("appcharge.secondary_key")[0].value
+        yield Call(**{**vars(forged), "body": payload.encrypt(_dump(content), FORGED_KEY, vector)})
+        open_text = _call(game, endpoint, f"{endpoint}: not encrypted", content, "400", refuses(400))
+        yield Call(**{**vars(open_text), "body": _dump(content)})
+        return
+    body = _dump(content)
+    told = str(unsigned)
+    forged = _call(game, endpoint, f"{endpoint}: signed with another key", content, told, refuses(unsigned))
+    yield _with_headers(forged, signature=sign(body, FORGED_KEY, _milliseconds()))
+    age = (tolerance or int(game.settings["appcharge.tolerance_seconds"])) + 60
+    stale = _call(game, endpoint, f"{endpoint}: signed too long ago", content, told, refuses(unsigned))
+    yield _with_headers(stale, signature=sign(body, _main_key(game), _milliseconds(-age)))
+    changed = _call(game, endpoint, f"{endpoint}: one byte more", content, told, refuses(unsigned))
+    yield Call(**{**vars(changed), "body": body[:-1] + b" }"})
+
+
+def _call(
+    game: Game, endpoint: str, title: str, content: Mapping[str, Any] | bytes, expected: str, expect: Expect
+) -> Call:
+    """A call that proves itself as this game's Appcharge would."""
+    body = content if isinstance(content, bytes) else _dump(content)
+    headers = {"x-publisher-token": game.keys("appcharge.publisher_token")[0].value.decode()}
+    if game.settings["appcharge.payload"] == "aes":
+        headers["Content-Type"] = "text/plain"
+        body = payload.encrypt(body, _main_key(game), game.keys("appcharge.secondary_key")[0].value)
+    else:
+        headers["Content-Type"] = "application/json"
+        headers["signature"] = sign(body, _main_key(game), _milliseconds())
+    return Call(title, "POST", f"/appcharge/{game.slug}/{endpoint}", headers, body, expected, expect)
+
+
+def _with_headers(call: Call, **changed: str) -> Call:
+    return Call(**{**vars(call), "headers": {**call.headers, **changed}})
+
+
+def _says(status: str, *fields: str) -> Expect:
+    def expect(answered_status: int, answered: bytes) -> str | None:
+        got = _json(answered)
+        is_good = answered_status == 200 and got.get("status") == status and all(got.get(field) for field in fields)
+        return None if is_good else f"must get 200 and the status {status}"
+
+    return expect
+
+
+def _refuses(wanted: int, field: str) -> Expect:
+    def expect(status: int, answered: bytes) -> str | None:
+        is_good = status == wanted and bool(_json(answered).get(field))
+        return None if is_good else f"must be refused with {wanted} and say so in {field}"
+
+    return expect
+
+
+def _main_key(game: Game) -> bytes:
+    return game.keys("appcharge.main_key")[0].value
+
+
+def _milliseconds(later_seconds: float = 0) -> str:
+    return str(int((time.time() + later_seconds) * 1000))
+
+
+def _dump(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, separators=(",", ":")).encode()
 
 
 def _json(answered: bytes) -> dict[str, Any]:
