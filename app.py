@@ -1,7 +1,7 @@
 """The map of the house. Every door is one line below; nothing here touches the disk.
 
-Walk an order through it: Appcharge knocks at ``handlers/appcharge/orders.py`` (``report_order``), where ``verify_call``
-proves the caller (``handlers/appcharge/signature.py``) and ``ledger.credit`` credits (``coinslot/ledger.py``), inside
+Walk an order through it: Appcharge knocks at ``handlers/appcharge/orders.py`` (``report_order``), where ``enter`` has
+the caller prove itself (``handlers/appcharge/door.py``) and ``ledger.credit`` credits (``coinslot/ledger.py``), inside
 one write of ``coinslot/db.py``. Playtem is ``handlers/playtem/credit.py``; the game reads at ``handlers/game``.
 """
 
@@ -20,10 +20,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from coinslot.db import BusyError
 from coinslot.games import COMMON_SECRETS, COMMON_SETTINGS
 from coinslot.installation import Installation, Settings
-from handlers import appcharge, commands, dashboard, game, health, plain_error, playtem
+from handlers import appcharge, commands, dashboard, game, health, plain_error, playcamp, playtem
 from handlers.bodies import LARGEST_BODY, WholeBodies
 
-PARTNERS = (appcharge.partner, playtem.partner)  # a new partner is one name here
+PARTNERS = (appcharge.partner, playtem.partner, playcamp.partner)  # a new partner is one name here
 
 
 def create_app(environment: Mapping[str, str] = os.environ) -> Flask:

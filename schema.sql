@@ -15,6 +15,7 @@
 -- What the installation knows about itself, one fact per row:
 --   vault.key_id          id of the master key every sealed value is under
 --   owner.password_hash   scrypt; its presence ends the setup link
+--   outbox...._above      where the ids of deliveries and of attempts go on after a restore
 CREATE TABLE installation (
     name        TEXT NOT NULL PRIMARY KEY,
     value       TEXT NOT NULL,
@@ -78,6 +79,8 @@ CREATE TABLE players (
     profile        TEXT NOT NULL DEFAULT '{}', -- JSON: segments, balances, offers, ... as the game pushed them
     created_at     TEXT NOT NULL,
     updated_at     TEXT NOT NULL,
+    is_profile_checked INTEGER NOT NULL DEFAULT 0 CHECK (is_profile_checked IN (0, 1)),  -- 0: as it came, so what is
+                                               -- shown of it is checked then
     PRIMARY KEY (game_id, player_id)
 ) STRICT;
 CREATE UNIQUE INDEX players_by_login_name ON players (game_id, login_name) WHERE login_name IS NOT NULL;
@@ -209,10 +212,11 @@ CREATE TABLE grants (
     kind            TEXT NOT NULL CHECK (kind IN ('purchase', 'bonus', 'reward', 'coupon', 'reversal', 'adjustment')),
     player_id       TEXT NOT NULL,
     reverses        INTEGER REFERENCES grants (id),  -- reversals only
-    policy          TEXT CHECK (policy IN ('revoke', 'revoke_negative', 'flag')),  -- reversals only
+    policy          TEXT CHECK (policy IN ('revoke', 'revoke_negative', 'flag')),  -- of a reversal, and of what undoes it
     reason          TEXT,                      -- why, where a person or an event gave one
     is_test         INTEGER NOT NULL CHECK (is_test IN (0, 1)),
     created_at      TEXT NOT NULL,
+    restores        INTEGER REFERENCES grants (id),  -- the reversal that an adjustment undoes; NULL otherwise
     UNIQUE (transaction_id, kind),             -- what a game deduplicates on
     CHECK ((kind = 'reversal') = (reverses IS NOT NULL))
 ) STRICT;
@@ -283,6 +287,7 @@ CREATE TABLE refunds (
 ) STRICT;
 CREATE INDEX refunds_by_transaction ON refunds (transaction_id) WHERE transaction_id IS NOT NULL;
 CREATE INDEX refunds_waiting ON refunds (game_id, partner) WHERE outcome = 'waiting';  -- asked for by every credit
+CREATE INDEX refunds_unsettled ON refunds (game_id, id) WHERE outcome IN ('ambiguous', 'waiting');  -- lists, doctor
 
 -- The ids a waiting refund names its purchase by, in the kinds of transaction_keys and 'reference'.
 CREATE TABLE refund_keys (
@@ -347,6 +352,7 @@ CREATE TABLE used_entries (
     expires_at  TEXT NOT NULL,
     PRIMARY KEY (game_id, hash)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX used_entries_by_expiry ON used_entries (expires_at);  -- pruning
 
 -- In-game payments on their way to PlayCamp, once per transaction id, however often and from where they are reported.
 CREATE TABLE payments (
@@ -388,6 +394,7 @@ CREATE TABLE payments (
 ) STRICT;
 CREATE INDEX payments_due ON payments (game_id, next_try_at) WHERE state = 'waiting';
 CREATE INDEX payments_refunds_due ON payments (game_id, refund_next_at) WHERE refund_state = 'waiting';
+CREATE INDEX payments_refunds_stuck ON payments (game_id, id) WHERE refund_state = 'quarantined';
 CREATE INDEX payments_by_time ON payments (game_id, purchased_at, id);       -- the payment query API, months
 CREATE INDEX payments_by_player ON payments (game_id, player_id, id);
 CREATE INDEX payments_by_state ON payments (game_id, state, id);             -- lists

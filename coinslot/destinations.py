@@ -9,6 +9,7 @@ import json
 import re
 import secrets
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
@@ -27,15 +28,17 @@ RETRY_SECONDS = {
     "playcamp": (10, 60, 300, 1800, 7200),
 }
 SUCCESS_OF_FORMAT = {"standard": "2xx", "playcamp": "200"}
+CONVERTED = ("playcamp",)  # formats that get nothing but what was converted for them (coinslot/conversions.py)
 LONGEST_RETRY_SECONDS = 30 * 86400
 MOST_RETRIES = 50
+MOST_PATTERNS = 50
 
 FAILURES_TO_OPEN = 10
 DELIVERIES_TO_OPEN = 3
 FIRST_REST_SECONDS = 30
 LONGEST_REST_SECONDS = 600
 
-SECRET_PREFIX = "destination."  # noqa: S105  of the names of signing secrets
+SECRET_PREFIX = keyring.SIGNING_PREFIX
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 PATTERN = re.compile(r"[A-Za-z0-9_*.?-]{1,100}")
@@ -85,14 +88,13 @@ def add(
 ) -> str:
     """Add a destination and return its signing secret. Raises :class:`DestinationError` or GameError.
 
-    ``retry`` is a comma list of seconds; ``success`` is ``2xx``, ``200``, or a JMESPath expression on the JSON of a
-    200 that must come out as true.
+    ``events`` is a comma list of patterns, ``retry`` one of seconds; ``success`` is ``2xx``, ``200``, or a JMESPath
+    expression on the JSON of a 200 that must come out as true.
     """
     game = find(tx, slug)
     if not NAME.fullmatch(name):
         raise DestinationError(f"{name!r} is no name: use up to 63 of a-z, 0-9 and -, not at the ends")
-    if not PATTERN.fullmatch(events):
-        raise DestinationError(f"{events!r} is no pattern: use something like grant.* or *")
+    events = ",".join(checked_events(events))
     if format not in RETRY_SECONDS:
         raise DestinationError(f"there is no format {format}: use {' or '.join(RETRY_SECONDS)}")
     if not 1 <= timeout_seconds <= 60:
@@ -188,19 +190,35 @@ def opened(row: sqlite3.Row) -> Destination:
     )
 
 
-def is_down(connection: sqlite3.Connection, game_id: int, event_type: str) -> bool:
-    """Whether a destination that wants this type has its circuit open or was paused by its own answer."""
+def wanting(
+    connection: sqlite3.Connection, game_id: int, event_types: Collection[str], *, is_converted: bool = False
+) -> list[int]:
+    """The destinations that want one of these types: as it is, or converted into the game's own format."""
     rows = connection.execute(
-        """SELECT events FROM destinations
+        "SELECT id, events, format FROM destinations WHERE game_id = :game_id AND state <> 'removed'",
+        {"game_id": game_id},
+    ).fetchall()
+    return [
+        row["id"]
+        for row in rows
+        if (row["format"] in CONVERTED) == is_converted and any(wants(row["events"], each) for each in event_types)
+    ]
+
+
+def is_down(connection: sqlite3.Connection, game_id: int, event_type: str) -> bool:
+    """Whether a destination that gets this type as it is has its circuit open or was paused by its own answer."""
+    rows = connection.execute(
+        """SELECT events, format FROM destinations
            WHERE game_id = :game_id AND state <> 'removed'
              AND (circuit_open_since IS NOT NULL OR (state = 'paused' AND state_reason IS NOT NULL))""",
         {"game_id": game_id},
     )
-    return any(wants(row["events"], event_type) for row in rows)
+    return any(row["format"] not in CONVERTED and wants(row["events"], event_type) for row in rows)
 
 
-def wants(pattern: str, event_type: str) -> bool:
-    return fnmatchcase(event_type, pattern)
+def wants(events: str, event_type: str) -> bool:
+    """Whether one of a destination's patterns is of this type."""
+    return any(fnmatchcase(event_type, pattern) for pattern in events.split(","))
 
 
 def failed(
@@ -288,6 +306,19 @@ def new_secret() -> str:
     return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode('ascii')}"
 
 
+def checked_events(text: str) -> tuple[str, ...]:
+    """Patterns of event types out of a comma list, each once. Raises :class:`DestinationError`."""
+    patterns = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
+    for pattern in patterns:
+        if not PATTERN.fullmatch(pattern):
+            raise DestinationError(
+                f"events: {pattern!r} is no pattern: use something like grant.* or *, or several with commas between"
+            )
+    if len(patterns) > MOST_PATTERNS:
+        raise DestinationError(f"events: use up to {MOST_PATTERNS} patterns")
+    return patterns
+
+
 def checked_retry(text: str) -> tuple[int, ...]:
     """Delays in seconds out of a comma list. Raises :class:`DestinationError`."""
     words = [word.strip() for word in text.split(",")]
@@ -324,6 +355,4 @@ def _checked_url(url: str) -> str:
             raise ValueError("port 0 is nobody's")
     except ValueError as error:
         raise DestinationError(f"url: {error}") from None
-    if "@" in parts.netloc:  # it would lie in the database as it is, and show on pages
-        raise DestinationError("url: leave out user and password; deliveries prove themselves by their signature")
     return url

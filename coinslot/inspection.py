@@ -7,7 +7,7 @@ or damaged. A file that is missing is not made.
 import shutil
 import sqlite3
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from coinslot import clock, ledger, outbox, owner
+from coinslot import clock, ledger, observations, outbox, owner, payments, refunds
 from coinslot.db import MINIMUM_SQLITE, SCHEMA_VERSION, Database, DatabaseError, connect, file_version
 from coinslot.destinations import SECRET_PREFIX
 from coinslot.games import Game
@@ -204,15 +204,12 @@ def system_clock(connection: sqlite3.Connection | None) -> Iterator[Finding]:
             WRONG, f"the clock says {clock.stamp(now)}, earlier than the newest transaction ({newest['received_at']})"
         )
         return
-    (stale,) = connection.execute(
-        "SELECT count(*) FROM refusals WHERE created_at > :since AND reason = 'timestamp'",
-        {"since": clock.stamp(now - RECENT_SECONDS)},
-    ).fetchone()
+    stale = [row for row in _refused(connection) if row["reason"] == "timestamp"]
     if stale:
         yield Finding(
             WARNING,
-            f"the clock says {clock.stamp(now)}; {stale} signed call(s) of the last 24 hours were refused for their "
-            "age: compare it with a time server (timedatectl)",
+            f"the clock says {clock.stamp(now)}; {_at_least(stale)} signed call(s) of the last 24 hours were refused "
+            "for their age: compare it with a time server (timedatectl)",
         )
     else:
         yield Finding(OK, f"the clock says {clock.stamp(now)}")
@@ -325,6 +322,26 @@ def waiting_work(connection: sqlite3.Connection, game: Game) -> Iterator[Finding
             WARNING,
             f"game {game.slug}: {conflicts} conflict(s) wait for a person: a known transaction came with other content",
         )
+    ambiguous, waiting = refunds.unsettled(connection, game.id, clock.stamp(clock.now() - RECENT_SECONDS))
+    if ambiguous:
+        yield Finding(
+            WARNING, f"game {game.slug}: {ambiguous} refund(s) name no one order: `flask refund list {game.slug}`"
+        )
+    if waiting:
+        yield Finding(
+            WARNING,
+            f"game {game.slug}: {waiting} refund(s) have waited for their order for over a day: "
+            f"`flask refund list {game.slug}`",
+        )
+    counted = payments.counts(connection, game.id)
+    for name, words in (
+        ("parked", "payment(s) are parked: they cannot be sent as they are"),
+        ("quarantined", "payment(s) were refused too often"),
+        ("refunds_quarantined", "refund(s) of payments were refused too often"),
+        ("conflicts", "payment conflict(s): a known payment came with other content"),
+    ):
+        if counted[name]:
+            yield Finding(WARNING, f"game {game.slug}: for a person to judge: {counted[name]} {words}")
     stuck = connection.execute(
         """SELECT d.name, count(*) AS deliveries FROM deliveries v JOIN destinations d ON d.id = v.destination_id
            WHERE v.game_id = :game_id AND v.state = 'waiting' AND v.next_attempt_at < :since AND d.state = 'active'
@@ -381,16 +398,13 @@ def deliveries(connection: sqlite3.Connection) -> Iterator[Finding]:
 
 def refusals(connection: sqlite3.Connection) -> Iterator[Finding]:
     """Calls refused in the last 24 hours, as far as the ring of refusals reaches."""
-    rows = connection.execute(
-        """SELECT g.slug, r.partner, r.reason, count(*) AS calls
-           FROM refusals r LEFT JOIN games g ON g.id = r.game_id
-           WHERE r.created_at > :since GROUP BY g.slug, r.partner, r.reason ORDER BY g.slug, r.partner, r.reason""",
-        {"since": clock.stamp(clock.now() - RECENT_SECONDS)},
-    ).fetchall()
+    rows = _refused(connection)
     for row in rows:
         whose = "no game of ours" if row["slug"] is None else f"game {row['slug']}"
         yield Finding(
-            WARNING, f"{whose}: {row['calls']} call(s) of {row['partner']} refused in 24 hours, reason {row['reason']}"
+            WARNING,
+            f"{whose}: {_at_least([row])} call(s) of {row['partner']} to {row['endpoint']} refused in 24 hours, "
+            f"reason {row['reason']}",
         )
     if not rows:
         yield Finding(OK, "no call was refused in the last 24 hours")
@@ -400,6 +414,25 @@ _HAS_ROWS = {
     "players": "SELECT 1 FROM players WHERE game_id = :game_id LIMIT 1",
     "items": "SELECT 1 FROM items WHERE game_id = :game_id LIMIT 1",
 }
+
+
+def _refused(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    """Recent refusals that are kept, counted; ``has_more``: the ring is full of such, and older ones may be gone."""
+    return connection.execute(
+        """SELECT g.slug, r.partner, r.endpoint, r.reason, count(*) AS calls,
+                  (SELECT count(*) FROM refusals k WHERE k.partner = r.partner AND k.game_id IS r.game_id
+                   AND k.created_at > :since) >= :kept AS has_more
+           FROM refusals r LEFT JOIN games g ON g.id = r.game_id
+           WHERE r.created_at > :since GROUP BY r.game_id, r.partner, r.endpoint, r.reason
+           ORDER BY g.slug, r.partner, r.endpoint, r.reason""",
+        {"since": clock.stamp(clock.now() - RECENT_SECONDS), "kept": observations.KEPT_PER_PARTNER},
+    ).fetchall()
+
+
+def _at_least(rows: Sequence[sqlite3.Row]) -> str:
+    """How many calls that were, as far as anybody can know."""
+    calls = sum(row["calls"] for row in rows)
+    return f"{calls} or more" if any(row["has_more"] for row in rows) else str(calls)
 
 
 def _rotation(game: Game, name: str) -> str:

@@ -142,6 +142,7 @@ _VERSION_3 = (
         PRIMARY KEY (game_id, hash)
     ) STRICT, WITHOUT ROWID
     """,
+    "CREATE INDEX used_entries_by_expiry ON used_entries (expires_at)",
     """
     CREATE TABLE payments (
         id                 INTEGER PRIMARY KEY,
@@ -178,6 +179,7 @@ _VERSION_3 = (
     """,
     "CREATE INDEX payments_due ON payments (game_id, next_try_at) WHERE state = 'waiting'",
     "CREATE INDEX payments_refunds_due ON payments (game_id, refund_next_at) WHERE refund_state = 'waiting'",
+    "CREATE INDEX payments_refunds_stuck ON payments (game_id, id) WHERE refund_state = 'quarantined'",
     "CREATE INDEX payments_by_time ON payments (game_id, purchased_at, id)",
     "CREATE INDEX payments_by_player ON payments (game_id, player_id, id)",
     "CREATE INDEX payments_by_state ON payments (game_id, state, id)",
@@ -193,7 +195,10 @@ _VERSION_3 = (
         UNIQUE (payment_id, fingerprint)
     ) STRICT
     """,
+    "CREATE INDEX refunds_unsettled ON refunds (game_id, id) WHERE outcome IN ('ambiguous', 'waiting')",
     "ALTER TABLE schedules ADD COLUMN cursor TEXT",
+    "ALTER TABLE players ADD COLUMN is_profile_checked INTEGER NOT NULL DEFAULT 0 CHECK (is_profile_checked IN (0, 1))",
+    "ALTER TABLE grants ADD COLUMN restores INTEGER REFERENCES grants (id)",
 )
 
 # Version -> the step that brings a file there from the version before.

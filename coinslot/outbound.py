@@ -31,6 +31,11 @@ from urllib3.exceptions import (
 )
 
 LARGEST_ANSWER = 64 * 1024
+MOST_WAITED_FOR = 5  # calls at a time on whose answer somebody waits: a process has 8 threads for all its callers
+MOST_WAITED_FOR_AT_ONE_SERVER = 3
+TURN_SECONDS = 1.0  # how long one more waits for one of them to end
+SOON_SECONDS = 0.5  # and none waits for calls that have taken longer than this: their server hangs
+ENOUGH_WAITING = "enough calls to it are waiting already"
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are the IPv4 address that is called
 
 # urllib3 logs whole addresses, and those may hold tokens: each call at DEBUG, odd headers in an answer at WARNING.
@@ -48,16 +53,28 @@ class Answer:
     retry_after: str | None = None
     duration_ms: int = 0
 
+    @property
+    def is_turned_away(self) -> bool:
+        """Whether nobody was called, since as many as may be are waiting (:attr:`Outbound.for_callers`)."""
+        return self.failure == "refused" and self.detail == ENOUGH_WAITING
+
 
 class ForbiddenAddressError(Exception):
     """The name resolves to an address that this installation does not call."""
 
 
 class Outbound:
-    """A pool of connections, kept alive. Safe to share between threads; opens nothing before it is used."""
+    """A pool of connections, kept alive. Safe to share between threads; opens nothing before it is used.
+
+    ``for_callers`` is the same for calls on whose answer a caller of ours waits, who keeps one of the threads that all
+    callers share: at most 3 to one server and 5 in all are under way at a time. Any further one waits for its turn
+    while these are answered soon, a second at most, and then ends with nothing sent, so that a server that hangs keeps
+    nobody waiting who does not need it.
+    """
 
     def __init__(self, may_call_private: bool = True) -> None:
         self._may_call_private = may_call_private
+        self.for_callers: Outbound = _ForCallers(self)
 
     @cached_property
     def _pool(self) -> urllib3.PoolManager:
@@ -134,6 +151,62 @@ class Outbound:
         if parts.scheme != "https":
             raise ForbiddenAddressError("a pinned certificate needs an https address")
         return self._pinned_pool.connection_from_url(url, {"assert_fingerprint": pin}), parts.request_uri
+
+
+class _ForCallers(Outbound):
+    def __init__(self, plain: Outbound) -> None:
+        self.for_callers = self
+        self._plain = plain
+        self._under_way: dict[object, tuple[str, float]] = {}  # a call -> its server, and when it began
+        self._one_ended = threading.Condition()
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout_seconds: float,
+        largest_answer: int = LARGEST_ANSWER,
+        pin: str | None = None,
+    ) -> Answer:
+        server, this = _server(url), object()
+        with self._one_ended:
+            if not self._gets_a_turn(server):
+                return Answer(failure="refused", detail=ENOUGH_WAITING)
+            self._under_way[this] = server, time.monotonic()
+        try:
+            return self._plain.call(method, url, headers, body, timeout_seconds, largest_answer, pin)
+        finally:
+            with self._one_ended:
+                del self._under_way[this]
+                self._one_ended.notify_all()
+
+    def _gets_a_turn(self, server: str) -> bool:
+        until = time.monotonic() + TURN_SECONDS
+        while in_the_way := self._in_the_way(server):
+            left = min(until, max(in_the_way) + SOON_SECONDS) - time.monotonic()
+            if left <= 0:
+                return False
+            self._one_ended.wait(left)
+        return True
+
+    def _in_the_way(self, server: str) -> list[float]:
+        """When each of the calls began of which one must end first; empty where there is room."""
+        in_all = [began for _, began in self._under_way.values()]
+        at_it = [began for each, began in self._under_way.values() if each == server]
+        if len(at_it) >= MOST_WAITED_FOR_AT_ONE_SERVER:
+            return at_it
+        return in_all if len(in_all) >= MOST_WAITED_FOR else []
+
+
+def _server(url: str) -> str:
+    """Scheme, host and port of an address."""
+    try:
+        parts = urllib3.util.parse_url(url)
+    except (LocationParseError, UnicodeError):
+        return ""  # nobody is called there, which whoever calls is told
+    return f"{parts.scheme}://{parts.host}:{parts.port or {'http': 80, 'https': 443}.get(parts.scheme or '')}"
 
 
 def is_public(address: str) -> bool:

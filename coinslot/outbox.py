@@ -11,7 +11,7 @@ is in hand. A dead letter blocks nobody.
 import random
 import sqlite3
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from coinslot import clock, destinations
@@ -25,6 +25,20 @@ PROBED_IN_TURN = 100
 OLDEST_BEAT_SECONDS = 30  # a relay says every five that it runs
 
 PLAYER_ORDER = ("playcamp",)  # formats whose deliveries keep their order per player
+
+# What a person asks to be put back, and what of it may not be, since a later one of its player has arrived or is on its
+# way: the condition of `_revive`.
+_REDRIVEN = """game_id = :game_id AND state = 'dead'
+    AND destination_id IN (SELECT id FROM destinations WHERE state <> 'removed')
+    AND (:delivery_id IS NULL OR id = :delivery_id)
+    AND (:since IS NULL OR created_at >= :since) AND (:until IS NULL OR created_at < :until)"""
+_OVERTAKEN = f"""(destination_id IN (SELECT id FROM destinations WHERE format IN ('{"', '".join(PLAYER_ORDER)}'))
+    AND EXISTS (
+        SELECT 1 FROM deliveries l
+        WHERE l.destination_id = deliveries.destination_id AND l.player_id = deliveries.player_id
+          AND l.id > deliveries.id
+          AND (l.state = 'delivered' AND l.finished_at >= deliveries.finished_at
+               OR l.state = 'waiting' AND l.leased_until > :now)))"""  # noqa: S608  our own words only
 
 
 class DeliveryError(Exception):
@@ -42,6 +56,7 @@ class Claim:
     grant_id: int | None
     event_id: int | None
     attempt_id: int
+    started_at: str
     number: int
     owner: str
     leased_until: float
@@ -75,32 +90,25 @@ def enqueue(
 ) -> int:
     """Owe a grant or an event to every destination of the game that wants it; returns how many that were.
 
-    ``reverses`` is the grant that a reversal undoes.
+    ``reverses`` is the grant that a reversal undoes. Formats that get only what was converted for them get none of it.
     """
-    rows = tx.execute(
-        "SELECT id, events FROM destinations WHERE game_id = :game_id AND state <> 'removed'",
-        {"game_id": game_id},
-    ).fetchall()
-    wanting = [row for row in rows if destinations.wants(row["events"], event_type)]
-    now = clock.stamp()
-    for row in wanting:
-        tx.execute(
-            """INSERT INTO deliveries (game_id, destination_id, webhook_id, event_type, grant_id, event_id, waits_for,
-                                       player_id, next_attempt_at, created_at)
-               VALUES (:game_id, :destination_id, :webhook_id, :event_type, :grant_id, :event_id, :waits_for,
-                       :player_id, :now, :now)""",
-            {
-                "game_id": game_id,
-                "destination_id": row["id"],
-                "webhook_id": f"msg_{uuid.uuid4().hex}",
-                "event_type": event_type,
-                "grant_id": grant_id,
-                "event_id": event_id,
-                "waits_for": None if reverses is None else _delivery_of(tx, row["id"], reverses),
-                "player_id": player_id,
-                "now": now,
-            },
-        )
+    wanting = destinations.wanting(tx, game_id, (event_type,))
+    for destination_id in wanting:
+        waits_for = None if reverses is None else _delivery_of(tx, destination_id, reverses)
+        _owe(tx, game_id, destination_id, event_type, grant_id, event_id, player_id, waits_for)
+    return len(wanting)
+
+
+def enqueue_converted(
+    tx: sqlite3.Connection, game_id: int, event_types: Sequence[str], event_id: int, player_id: str | None
+) -> int:
+    """Owe the body an event was converted into to every destination of such a format that wants it, likewise.
+
+    A body may hold several events of a player: ``event_id`` is the first, and who wants the type of one gets all.
+    """
+    wanting = destinations.wanting(tx, game_id, event_types, is_converted=True)
+    for destination_id in wanting:
+        _owe(tx, game_id, destination_id, event_types[0], None, event_id, player_id, None)
     return len(wanting)
 
 
@@ -137,8 +145,21 @@ def record(tx: sqlite3.Connection, claim: Claim, result: Result) -> str:
     """Write down how an attempt went; returns the delivery's state after it.
 
     A success counts even if the lease had run out. A failure then changes nothing but the attempt's row, since
-    somebody else has the delivery in hand.
+    somebody else has the delivery in hand. ``gone``: a restore has put another state in place of the one it was
+    claimed in, and nothing is changed; what its ids name now may be something else.
     """
+    row = tx.execute(
+        """SELECT d.state, d.lease_owner, d.leased_until FROM deliveries d JOIN attempts a ON a.delivery_id = d.id
+           WHERE d.id = :id AND d.webhook_id = :webhook_id AND a.id = :attempt_id AND a.started_at = :started_at""",
+        {
+            "id": claim.id,
+            "webhook_id": claim.webhook_id,
+            "attempt_id": claim.attempt_id,
+            "started_at": claim.started_at,
+        },
+    ).fetchone()
+    if row is None:
+        return "gone"
     tx.execute(
         """UPDATE attempts SET duration_ms = :duration_ms, status = :status, failure = :failure, detail = :detail,
                answer = :answer WHERE id = :id""",
@@ -151,16 +172,13 @@ def record(tx: sqlite3.Connection, claim: Claim, result: Result) -> str:
             "answer": result.answer[:KEPT_ANSWER_BYTES],
         },
     )
-    row = tx.execute(
-        "SELECT state, lease_owner, leased_until FROM deliveries WHERE id = :id", {"id": claim.id}
-    ).fetchone()
     if row["state"] == "delivered":
         return "delivered"
     if result.failure is None:
         _finish(tx, claim.id, "delivered", None)
         down_since = destinations.succeeded(tx, claim.destination.id)
         if down_since is not None:
-            _revive(tx, claim.destination.id, down_since)
+            _revive(tx, claim.destination, down_since)
         return "delivered"
     if (row["lease_owner"], row["leased_until"]) != (claim.owner, clock.stamp(claim.leased_until)):
         return str(row["state"])
@@ -175,9 +193,12 @@ def record(tx: sqlite3.Connection, claim: Claim, result: Result) -> str:
 
 
 def give_back(tx: sqlite3.Connection, claim: Claim) -> None:
-    """End a claim that was not used: there was no attempt."""
+    """End a claim that was not used: there was no attempt. One that a restore has overtaken is left alone likewise."""
     if _end_lease(tx, claim):
-        tx.execute("DELETE FROM attempts WHERE id = :id", {"id": claim.attempt_id})
+        tx.execute(
+            "DELETE FROM attempts WHERE id = :id AND delivery_id = :delivery_id AND started_at = :started_at",
+            {"id": claim.attempt_id, "delivery_id": claim.id, "started_at": claim.started_at},
+        )
 
 
 def next_due(connection: sqlite3.Connection) -> dict[int, str]:
@@ -210,24 +231,41 @@ def redrive(
 ) -> int:
     """Put dead letters back, one or all of them or those created in a range; returns how many.
 
-    Their schedule starts anew, and the circuit of their destination closes: somebody says that it is mended. Raises
-    :class:`DeliveryError` when the one asked for is not dead.
+    Their schedule starts anew, and the circuit of their destination closes: somebody says that it is mended. Those that
+    a later one of their player has overtaken stay dead (:func:`count_overtaken`). Raises :class:`DeliveryError` when
+    the one asked for is not dead, or stays so.
     """
+    which = {"game_id": game_id, "delivery_id": delivery_id, "since": since, "until": until, "now": clock.stamp()}
+    if delivery_id is not None and count_overtaken(tx, game_id, delivery_id=delivery_id):
+        raise DeliveryError(f"delivery {delivery_id} stays dead: a later one of its player has overtaken it")
     rows = tx.execute(
-        """UPDATE deliveries SET state = 'waiting', attempts_made = 0, next_attempt_at = :now, dead_reason = NULL,
+        f"""UPDATE deliveries SET state = 'waiting', attempts_made = 0, next_attempt_at = :now, dead_reason = NULL,
                finished_at = NULL, self_redriven = 0
-           WHERE game_id = :game_id AND state = 'dead'
-             AND destination_id IN (SELECT id FROM destinations WHERE state <> 'removed')
-             AND (:delivery_id IS NULL OR id = :delivery_id)
-             AND (:since IS NULL OR created_at >= :since) AND (:until IS NULL OR created_at < :until)
-           RETURNING destination_id""",
-        {"game_id": game_id, "delivery_id": delivery_id, "since": since, "until": until, "now": clock.stamp()},
+           WHERE {_REDRIVEN} AND NOT {_OVERTAKEN} RETURNING destination_id""",  # noqa: S608  our own words only
+        which,
     ).fetchall()
     if delivery_id is not None and not rows:
         raise DeliveryError(f"there is no dead delivery {delivery_id}")
     for destination_id in {row["destination_id"] for row in rows}:
         destinations.close(tx, destination_id)
     return len(rows)
+
+
+def count_overtaken(
+    connection: sqlite3.Connection,
+    game_id: int,
+    *,
+    delivery_id: int | None = None,
+    since: str | None = None,
+    until: str | None = None,
+) -> int:
+    """How many of these dead letters :func:`redrive` leaves dead, in formats with an order."""
+    which = {"game_id": game_id, "delivery_id": delivery_id, "since": since, "until": until, "now": clock.stamp()}
+    (count,) = connection.execute(
+        f"SELECT count(*) FROM deliveries WHERE {_REDRIVEN} AND {_OVERTAKEN}",  # noqa: S608  our own words only
+        which,
+    ).fetchone()
+    return int(count)
 
 
 def listing(
@@ -273,6 +311,27 @@ def prune(tx: sqlite3.Connection, before: str) -> int:
     return len(rows)
 
 
+def last_ids(connection: sqlite3.Connection) -> dict[str, int]:
+    """At least the highest id of each table of ours that was handed out, as far as this database knows."""
+    deliveries, attempts = connection.execute(
+        "SELECT (SELECT max(id) FROM deliveries), (SELECT max(id) FROM attempts)"
+    ).fetchone()
+    return {
+        "deliveries": max(deliveries or 0, _floor(connection, "deliveries")),
+        "attempts": max(attempts or 0, _floor(connection, "attempts")),
+    }
+
+
+def begin_above(tx: sqlite3.Connection, ids: Mapping[str, int]) -> None:
+    """Have the ids of these tables go on above these, so that an id of before a restore names nothing new."""
+    for name, last_id in ids.items():
+        tx.execute(
+            """INSERT INTO installation (name, value, updated_at) VALUES (:name, :value, :now)
+               ON CONFLICT (name) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at""",
+            {"name": f"outbox.{name}_above", "value": str(last_id), "now": clock.stamp()},
+        )
+
+
 def beat(tx: sqlite3.Connection) -> None:
     """Say that a relay is running."""
     tx.execute(
@@ -285,6 +344,43 @@ def beat(tx: sqlite3.Connection) -> None:
 def last_beat(connection: sqlite3.Connection) -> float | None:
     row = connection.execute("SELECT beat_at FROM heartbeats WHERE name = 'relay'").fetchone()
     return None if row is None else clock.seconds(row["beat_at"])
+
+
+def _owe(
+    tx: sqlite3.Connection,
+    game_id: int,
+    destination_id: int,
+    event_type: str,
+    grant_id: int | None,
+    event_id: int | None,
+    player_id: str | None,
+    waits_for: int | None,
+) -> None:
+    tx.execute(
+        """INSERT INTO deliveries (id, game_id, destination_id, webhook_id, event_type, grant_id, event_id, waits_for,
+                                   player_id, next_attempt_at, created_at)
+           VALUES ((SELECT max(coalesce((SELECT max(id) FROM deliveries), 0), :floor) + 1), :game_id, :destination_id,
+                   :webhook_id, :event_type, :grant_id, :event_id, :waits_for, :player_id, :now, :now)""",
+        {
+            "floor": _floor(tx, "deliveries"),
+            "game_id": game_id,
+            "destination_id": destination_id,
+            "webhook_id": f"msg_{uuid.uuid4().hex}",
+            "event_type": event_type,
+            "grant_id": grant_id,
+            "event_id": event_id,
+            "waits_for": waits_for,
+            "player_id": player_id,
+            "now": clock.stamp(),
+        },
+    )
+
+
+def _floor(connection: sqlite3.Connection, table: str) -> int:
+    row = connection.execute(
+        "SELECT value FROM installation WHERE name = :name", {"name": f"outbox.{table}_above"}
+    ).fetchone()
+    return 0 if row is None else int(row["value"])
 
 
 def _delivery_of(tx: sqlite3.Connection, destination_id: int, grant_id: int) -> int | None:
@@ -345,8 +441,9 @@ def _lease(
     if row is None:
         return None
     (attempt_id,) = tx.execute(
-        "INSERT INTO attempts (delivery_id, started_at) VALUES (:id, :now) RETURNING id",
-        {"id": delivery_id, "now": clock.stamp(now)},
+        """INSERT INTO attempts (id, delivery_id, started_at)
+           VALUES ((SELECT max(coalesce((SELECT max(id) FROM attempts), 0), :floor) + 1), :id, :now) RETURNING id""",
+        {"floor": _floor(tx, "attempts"), "id": delivery_id, "now": clock.stamp(now)},
     ).fetchone()
     return Claim(
         id=delivery_id,
@@ -356,6 +453,7 @@ def _lease(
         grant_id=row["grant_id"],
         event_id=row["event_id"],
         attempt_id=attempt_id,
+        started_at=clock.stamp(now),
         number=row["attempts_made"] + 1,
         owner=owner,
         leased_until=until,
@@ -389,20 +487,38 @@ def _finish(tx: sqlite3.Connection, delivery_id: int, state: str, reason: str | 
 
 
 def _end_lease(tx: sqlite3.Connection, claim: Claim) -> bool:
-    """Returns False when it had run out and somebody else has the delivery."""
+    """Returns False when it had run out and somebody else has the delivery, or the delivery is no more."""
     ended = tx.execute(
         """UPDATE deliveries SET leased_until = NULL, lease_owner = NULL
-           WHERE id = :id AND lease_owner = :owner AND leased_until = :until""",
-        {"id": claim.id, "owner": claim.owner, "until": clock.stamp(claim.leased_until)},
+           WHERE id = :id AND webhook_id = :webhook_id AND lease_owner = :owner AND leased_until = :until""",
+        {
+            "id": claim.id,
+            "webhook_id": claim.webhook_id,
+            "owner": claim.owner,
+            "until": clock.stamp(claim.leased_until),
+        },
     )
     return ended.rowcount == 1
 
 
-def _revive(tx: sqlite3.Connection, destination_id: int, down_since: str) -> None:
-    """What died while the destination was down is put back: once, or a delivery it never takes would live for ever."""
+def _revive(tx: sqlite3.Connection, destination: Destination, down_since: str) -> None:
+    """What died while the destination was down is put back: once, or a delivery it never takes would live for ever.
+
+    In formats with an order it stays dead when a later one of its player has arrived, or is on its way.
+    """
     tx.execute(
         """UPDATE deliveries SET state = 'waiting', attempts_made = 0, next_attempt_at = :now, dead_reason = NULL,
                finished_at = NULL, self_redriven = 1
-           WHERE destination_id = :id AND state = 'dead' AND finished_at >= :since AND self_redriven = 0""",
-        {"id": destination_id, "since": down_since, "now": clock.stamp()},
+           WHERE destination_id = :id AND state = 'dead' AND finished_at >= :since AND self_redriven = 0
+             AND (:is_ordered = 0 OR NOT EXISTS (
+                 SELECT 1 FROM deliveries l
+                 WHERE l.destination_id = :id AND l.player_id = deliveries.player_id AND l.id > deliveries.id
+                   AND (l.state = 'delivered' AND l.finished_at >= deliveries.finished_at
+                        OR l.state = 'waiting' AND l.leased_until > :now)))""",
+        {
+            "id": destination.id,
+            "since": down_since,
+            "is_ordered": int(destination.format in PLAYER_ORDER),
+            "now": clock.stamp(),
+        },
     )

@@ -218,7 +218,9 @@ class Relay:
                 return
             result = self._attempt(claim)
             state = self._database.write(lambda tx: outbox.record(tx, claim, result))
-            if state == "dead":
+            if state == "gone":
+                log.info("delivery %d to %s was overtaken by a restore; how it went is not recorded", claim.id, name)
+            elif state == "dead":
                 log.error("delivery %d to %s is dead: %s", claim.id, name, result.failure)
             elif result.failure is not None:
                 log.warning("delivery %d to %s failed: %s", claim.id, name, result.failure)

@@ -33,12 +33,21 @@ class JobError(Exception):
     """A job could not be done this time. The message is for the owner, who reads it in the log and in the row.
 
     ``pauses`` are the job's own in the place of :data:`PAUSES_SECONDS`; ``at_least`` is what the other side asked for.
+    ``is_anew``: the job got ahead before it failed, so that its pauses begin with the first one again.
     """
 
-    def __init__(self, message: str, pauses: Sequence[float] = PAUSES_SECONDS, at_least: float = 0.0) -> None:
+    def __init__(
+        self,
+        message: str,
+        pauses: Sequence[float] = PAUSES_SECONDS,
+        at_least: float = 0.0,
+        *,
+        is_anew: bool = False,
+    ) -> None:
         super().__init__(message)
         self.pauses = pauses
         self.at_least = min(at_least, LONGEST_PAUSE_SECONDS)
+        self.is_anew = is_anew
 
 
 @dataclass(frozen=True)
@@ -195,9 +204,10 @@ def finished(
     Changes nothing when the lease has run out and somebody else has the job in hand.
     """
     now = clock.now()
-    failures = 0 if error is None else due.failures + 1
+    failures = 0
     trouble = JobError(error) if isinstance(error, str) else error
     if trouble is not None:
+        failures = 1 if trouble.is_anew else due.failures + 1
         again_in_seconds = max(trouble.pauses[min(failures, len(trouble.pauses)) - 1], trouble.at_least)
     tx.execute(
         """UPDATE schedules SET leased_until = NULL, lease_owner = NULL, failures = :failures, last_error = :error,

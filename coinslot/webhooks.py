@@ -2,7 +2,7 @@
 
 ``standard`` is Standard Webhooks (github.com/standard-webhooks, specification read 2026-11): the signature covers id,
 time of the attempt and body, the id stays the same over retries, and during a rotation there are two signatures.
-``playcamp`` signs time and body, in hexadecimal, and numbers its attempts.
+``playcamp`` signs time and body, in hexadecimal, and numbers its attempts; its body is what was converted for the game.
 """
 
 import base64
@@ -13,7 +13,8 @@ import json
 import sqlite3
 from collections.abc import Iterable
 
-from coinslot import clock, events, grants, signing
+from coinslot import clock, conversions, events, grants, signing
+from coinslot.destinations import CONVERTED
 from coinslot.keyring import SecretValue
 from coinslot.outbox import Claim
 
@@ -21,7 +22,12 @@ USER_AGENT = "Coinslot"
 
 
 def body(connection: sqlite3.Connection, claim: Claim) -> bytes:
-    """``{"type", "timestamp", "data"}``; the same bytes for every attempt, since the fact behind it never changes."""
+    """``{"type", "timestamp", "data"}``, or what was converted; the same bytes for every attempt.
+
+    Raises LookupError where a conversion is wanted and there is none.
+    """
+    if claim.destination.format in CONVERTED:
+        return conversions.body(connection, claim.event_id)
     if claim.grant_id is not None:
         data = grants.grant(connection, claim.grant_id)
         at = data["created_at"]

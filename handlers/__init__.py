@@ -23,6 +23,7 @@ from coinslot.observations import Refusal
 from coinslot.schedules import Job
 
 KEPT_BODY_BYTES = 48 * 1024  # of a refused call; 64 KiB once it is Base64
+PROOFS = ("signature", "X-Webhook-Signature", "X-Gateway-Signature", "X-Fingerprint")  # headers, one per kind of caller
 SIMULATED = "coinslot-simulate"  # User-Agent of our own simulated calls, which say nothing of the partner's set-up
 
 
@@ -145,7 +146,7 @@ def note_refusal(
                 "method": request.method,
                 "path": request.path[:512],
                 "query": request.query_string[: 8192 if keeps_query else 0].decode("latin-1"),
-                "signature": request.headers.get("signature", "")[:512],
+                "signature": next((request.headers[name][:512] for name in PROOFS if name in request.headers), ""),
                 "token": request.headers.get("x-publisher-token", "")[:512],
                 "content_type": request.headers.get("content-type", "")[:128],
                 "body": base64.b64encode(body[: KEPT_BODY_BYTES if keeps_body else 0]).decode("ascii"),

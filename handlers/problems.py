@@ -64,8 +64,8 @@ def caller() -> Game:
     return game
 
 
-def read_body(schema: Schema, largest: int | None = None) -> dict[str, Any]:
-    """The request's JSON object, checked.
+def read_body(schema: Schema, largest: int | None = None, *, keeps_digits: bool = False) -> dict[str, Any]:
+    """The request's JSON object, checked; its fractions are floats, or with ``keeps_digits`` exact, as Decimal.
 
     Raises a 413 above ``largest`` bytes, a 400 for what is no JSON, and a 422, which names every place, for what the
     schema refuses.
@@ -73,7 +73,7 @@ def read_body(schema: Schema, largest: int | None = None) -> dict[str, Any]:
     if largest is not None:
         request.max_content_length = largest
     try:
-        document = exact.parse_json(request.get_data(), exact.finite)
+        document = exact.parse_json(request.get_data(), None if keeps_digits else exact.finite)
     except ValueError:
         raise ProblemError(400, "The body is not JSON") from None
     if not isinstance(document, dict):

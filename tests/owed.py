@@ -1,11 +1,12 @@
 """What tests of the outbox need: destinations, and grants owed to them."""
 
 import dataclasses
+import json
 import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from coinslot import clock, destinations, ledger, outbox, refunds
+from coinslot import clock, conversions, destinations, events, ledger, outbox, refunds
 from coinslot.installation import Installation
 from coinslot.outbox import Claim, Result
 
@@ -20,6 +21,7 @@ class Owed:
         self.house = house
         self.studio = studio
         self.credited = 0
+        self.happened = 0
 
     def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
         return self.house.database.write_here(function)
@@ -52,6 +54,36 @@ class Owed:
                 ledger.credit(tx, wanted, ledger.Rules(unknown_player="accept"))
             rows = tx.execute("SELECT id FROM grants ORDER BY id DESC LIMIT :count", {"count": count}).fetchall()
             return sorted(row["id"] for row in rows)
+
+        return self.write(make)
+
+    def happen(self, count: int = 1, player: str = "alice") -> list[int]:
+        """Have so many boosts begin and convert each, in one write; returns the ids of the events."""
+        game_id = self.studio.row["id"]
+
+        def make(tx: sqlite3.Connection) -> list[int]:
+            event_ids = []
+            for _ in range(count):
+                self.happened += 1
+                event_id = events.record(
+                    tx,
+                    game_id=game_id,
+                    partner="somebody",
+                    type="sponsor.created",
+                    dedupe_key=f"b-{self.happened}",
+                    data={},
+                    raw_body=None,
+                    environment="live",
+                    is_test=False,
+                    player_id=player,
+                )
+                assert event_id is not None
+                conversions.add(tx, game_id, event_id, player, f"b-{self.happened}")
+                event_ids.append(event_id)
+            for group in list(conversions.open_groups(tx, game_id)):
+                body = {"event_id": group[0].event_id, "player_id": player}
+                conversions.convert(tx, game_id, group, json.dumps(body).encode())
+            return event_ids
 
         return self.write(make)
 

@@ -16,13 +16,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import Result
 from flask import Flask
 from werkzeug.security import check_password_hash
 
 from app import create_app
-from coinslot import imports, keyring, registry
+from coinslot import clock, imports, keyring, registry
 from coinslot.installation import Installation
 from coinslot.vault import MasterKey
 from handlers.console import shown
@@ -220,8 +221,60 @@ def test_config_refuses_unknown_keys_bad_values_and_unknown_games(place: Place) 
     assert "whole number" in place.refused("config", "set", "demo", "appcharge.tolerance_seconds", "-1")
     assert "no game nope" in place.refused("config", "set", "nope", "players.unknown", "create")
     assert "no game nope" in place.refused("config", "show", "nope")
+    for url in ("https://user:pass-word@h/", "https://token@h/", "https://@h/"):
+        told = place.refused("config", "set", "demo", "players.lookup_url", url)
+        assert "leave out the user name and password" in told
+        assert "pass-word" not in told
+        assert "token@" not in told
 
     assert place.rows("SELECT * FROM settings") == []
+
+
+def commands_of(group: click.Group, *path: str) -> Iterator[tuple[list[str], click.Command]]:
+    """Our own commands below a group, each with the words that name it."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands_of(command, *path, name)
+        elif command.callback is not None and not command.callback.__module__.startswith("flask."):
+            yield [*path, name], command
+
+
+def test_bytes_that_are_no_text_are_refused_in_words_by_every_command(place: Place) -> None:
+    place.ok("secret", "set", "demo", "playtem.secret", stdin=VALUE)
+    before = place.rows("SELECT * FROM audit")
+    tried = []
+    for name, command in commands_of(place.app().cli):  # type: ignore[arg-type]
+        words: list[str] = []
+        for parameter in command.params:
+            if parameter.type is click.STRING and parameter.nargs in (1, -1):
+                words += ([] if isinstance(parameter, click.Argument) else [parameter.opts[0]]) + ["\udcff"]
+            elif isinstance(parameter, click.Argument):
+                words.append("1" if isinstance(parameter.type, click.types.IntParamType) else "/dev/null")
+        for each in (words, ["demo", *words[1:]]):
+            if "\udcff" in each:
+                tried.append([*name, *each])
+
+    for words in tried:
+        result = place.run(*words, stdin=VALUE)
+
+        assert isinstance(result.exception, SystemExit), (words, result.exception)
+        assert result.exit_code in (1, 2), (words, result.output)
+        assert "Error: " in result.stderr, (words, result.stderr)
+    assert len(tried) > 40
+    assert place.rows("SELECT * FROM audit") == before
+
+
+def test_a_copy_may_have_a_name_that_is_no_text(place: Place, tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.db")
+
+    assert "\N{REPLACEMENT CHARACTER}.db" in place.ok("backup", path)
+    assert os.path.exists(path)
+
+
+def test_bytes_that_are_no_text_are_refused_in_words_by_a_real_process(place: Place) -> None:
+    done = place.process("appcharge", "offers", os.fsdecode(b"\xff"))
+
+    assert (done.returncode, done.stderr.strip()) == (1, b"Error: what was typed is not UTF-8")
 
 
 # secret
@@ -299,6 +352,53 @@ def test_secret_rotate_and_retire(place: Place) -> None:
         "secret.rotate",
         "secret.retire",
     ]
+
+
+def test_a_new_value_typed_wrongly_does_not_end_the_one_that_is_in_use(place: Place) -> None:
+    name = "appcharge.main_key"
+    place.ok("secret", "set", "demo", name, stdin=VALUE)
+    told = place.ok("secret", "rotate", "demo", name, stdin="mistyped")
+    assert "never used" not in told
+
+    told = place.ok("secret", "rotate", "demo", name, stdin=NEXT_VALUE)
+
+    assert place.opened(name) == {"current": NEXT_VALUE, "previous": VALUE}
+    assert "the value before was never used and is gone" in told
+    assert f"the one before that stays valid until `flask secret retire demo {name}`" in told
+
+
+def test_going_back_to_the_value_in_use_after_a_wrong_one(place: Place) -> None:
+    name = "appcharge.main_key"
+    place.ok("secret", "set", "demo", name, stdin=VALUE)
+    place.ok("secret", "rotate", "demo", name, stdin="mistyped")
+
+    place.ok("secret", "rotate", "demo", name, stdin=VALUE)
+    place.ok("secret", "retire", "demo", name)
+
+    assert place.opened(name) == {"current": VALUE}
+
+
+def test_a_second_rotation_replaces_the_previous_value_once_the_current_one_was_used(place: Place) -> None:
+    name = "appcharge.main_key"
+    place.ok("secret", "set", "demo", name, stdin=VALUE)
+    place.ok("secret", "rotate", "demo", name, stdin="the second one")
+    place.house().database.write_here(lambda tx: keyring.used(tx, 1, name, "current", clock.stamp()))
+
+    told = place.ok("secret", "rotate", "demo", name, stdin=NEXT_VALUE)
+
+    assert place.opened(name) == {"current": NEXT_VALUE, "previous": "the second one"}
+    assert "never used" not in told
+
+
+def test_what_a_destination_is_signed_with_is_kept_whether_or_not_it_was_used(place: Place) -> None:
+    """Nobody proves himself with it, so that it was not used means nothing: the game may have the newer one already."""
+    place.ok("destination", "add", "demo", "main", "http://127.0.0.1:9/hook")
+    place.ok("destination", "rotate", "demo", "main")
+    second = place.opened("destination.main")["current"]
+
+    place.ok("destination", "rotate", "demo", "main")
+
+    assert place.opened("destination.main")["previous"] == second
 
 
 def test_a_secret_holds_from_the_next_request_of_a_running_process(place: Place) -> None:
@@ -404,6 +504,7 @@ def test_key_rotate_puts_everything_under_a_new_key(place: Place) -> None:
 
     new_key = (place.home / "master.key").read_text()
     (aside,) = place.home.glob("master.key.old-*")
+    assert f"is kept as {aside}: backups" in told
     assert "2 values" in told
     assert new_key != old_key == aside.read_text()
     assert new_key.strip() not in told
@@ -782,12 +883,14 @@ def test_simulate_skips_partners_without_keys(place: Place) -> None:
     result = place.run("simulate", "demo", "--url", "http://127.0.0.1:9")
 
     assert result.exit_code == 1
-    assert "Skipped, not configured: Appcharge\n" in result.stdout
+    assert "Skipped, not configured: Appcharge, PlayCamp\n" in result.stdout
     assert "http://127.0.0.1:9: nobody answers there" in result.stderr
     assert "payload" not in result.output
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "127.0.0.1", "http://[::1", "http://127.0.0.1:99999", "http://"])
+@pytest.mark.parametrize(
+    "url", ["ftp://x", "127.0.0.1", "http://[::1", "http://127.0.0.1:99999", "http://", "http://u:p@h"]
+)
 def test_simulate_refuses_what_is_no_address(place: Place, url: str) -> None:
     place.ok("secret", "set", "demo", "playtem.secret", stdin=VALUE)
 

@@ -14,6 +14,7 @@ from app import PARTNERS, create_app
 from coinslot import logins
 from handlers.game import CALLS
 from tests.fakes.appcharge import FakeAppcharge
+from tests.fakes.playcamp import PlayCamp
 
 DOCUMENT = create_app({}).test_client().get("/game/v1/openapi.json").json
 OPERATIONS = [
@@ -30,8 +31,11 @@ seldom = settings(bounded, max_examples=6)
 
 @pytest.fixture
 def store(studio):
-    """Appcharge, for the calls that go through to it."""
-    with FakeAppcharge() as fake:
+    """Appcharge and PlayCamp, for the calls that go through to them."""
+    with FakeAppcharge() as fake, PlayCamp() as playcamp:
+        playcamp.set_up(studio)
+        coupon = playcamp.coupons["WELCOME"]
+        coupon.per_user = coupon.per_package = coupon.in_all = 10**6
         studio.config("appcharge.base_url", fake.url)
         studio.secret("appcharge.checkout_public_key", "test-checkout-public-key")
         yield
@@ -43,7 +47,9 @@ def calls(app, studio, house, post_order, store):
     post_order(products=[{"amount": 10**39, "sku": "coins"}])
     # As after a restore; and so every id that the document allows may be acknowledged.
     house.database.write_here(lambda tx: tx.execute("UPDATE sequences SET last_id = 1000000000000000000"))
+    studio.secret("playcamp.shared_key", "test-shared-key-0123456789")
     studio.config("players.unknown", "create")
+    studio.config("items.unknown", "accept")
     studio.config("appcharge.store_url", "https://store.example.com")
     login = house.database.write(lambda tx: logins.begin(tx, studio.row["id"], "appcharge", 600))
     document = schemathesis.openapi.from_wsgi("/game/v1/openapi.json", app)
@@ -52,12 +58,18 @@ def calls(app, studio, house, post_order, store):
         case.body["token"] = login
         return case
 
+    def with_coupon(case: Any) -> Any:
+        case.body["coupon_code"] = "WELCOME"
+        return case
+
     def make(method: str, path: str, mode: GenerationMode) -> Any:
         operation = document[path][method.upper()]
         token = {"Authorization": f"Bearer {studio.token}"}
         anyone = operation.as_strategy(mode, feedback=NO_FEEDBACK, headers=token)
         if path == "/logins/confirm" and mode.is_positive:
             return anyone | operation.as_strategy(mode, feedback=NO_FEEDBACK, headers=token).map(with_login)
+        if path == "/playcamp/coupons/redeem" and mode.is_positive:
+            return anyone | operation.as_strategy(mode, feedback=NO_FEEDBACK, headers=token).map(with_coupon)
         if "{" not in path or mode.is_negative:
             return anyone
         known = {name: {"player_id": "alice", "sku": "coins"}[name] for name in re.findall(r"{(\w+)}", path)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coinslot import db, grants
+from coinslot import db, grants, registry
 from coinslot.db import SCHEMA_VERSION, Database
 
 SCHEMAS = Path(__file__).parent / "schemas"  # schema.sql as it was when each earlier version served
@@ -50,7 +50,7 @@ def shape(path: Path) -> dict[str, object]:
                 checks,
             )
             if kind == "table"
-            and name in ("entries", "schedules")  # their newest column was added, not written into the text
+            and name in ("entries", "grants", "players", "schedules")  # their newest column was added, not written in
             else text
         )
     connection.close()
@@ -73,6 +73,31 @@ def test_an_older_database_becomes_what_a_new_one_is_and_keeps_its_rows(tmp_path
     assert [(grant["external_id"], grant["items"]) for grant in page] == [("o-1", [{"sku": "coins", "quantity": 1000}])]
     old.close()
     new.close()
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_a_profile_that_was_stored_before_counts_as_unchecked_until_it_is_stored_anew(tmp_path, version):
+    database = Database(tmp_path / "old")
+    database.home.mkdir()
+    made_by(version, database.path)
+    connection = sqlite3.connect(database.path)
+    for player_id in ("alice", "bob", "carol"):
+        connection.execute(
+            """INSERT INTO players (game_id, player_id, profile, created_at, updated_at)
+               VALUES (1, :player_id, '{"offers":7}', '2026-01-31T00:00:00.000000Z', '2026-01-31T00:00:00.000000Z')""",
+            {"player_id": player_id},
+        )
+    connection.commit()
+    connection.close()
+
+    database.prepare()
+    database.write_here(lambda tx: registry.put_player(tx, 1, "alice", {"profile": {"segments": ["vip"]}}))
+    database.write_here(lambda tx: registry.register_player(tx, 1, "bob", "Bob"))
+
+    found = {each: registry.profile(database.read(), 1, each) for each in ("alice", "bob", "carol")}
+    assert {name: row["is_profile_checked"] for name, row in found.items()} == {"alice": 1, "bob": 0, "carol": 0}
+    assert (found["bob"]["name"], found["bob"]["profile"]) == ("Bob", '{"offers":7}')
+    database.close()
 
 
 def test_every_version_has_a_step_and_a_schema_to_start_from():

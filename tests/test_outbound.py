@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinslot.outbound import LARGEST_ANSWER, Outbound, is_public
+from coinslot.outbound import ENOUGH_WAITING, LARGEST_ANSWER, Answer, Outbound, is_public
 from tests.receivers import (
     Receiver,
+    after,
     certificate,
     closed_port,
     continues,
@@ -23,7 +24,7 @@ from tests.receivers import (
     slow_headers,
     status,
 )
-from tests.servers import together, until
+from tests.servers import Underway, together, until
 
 
 def post(url, timeout=5.0, outbound=None, body=b"{}"):
@@ -210,6 +211,90 @@ def test_many_threads_share_the_pool_and_their_limits_do_not_mix():
         answers = together(*calls, *late)
 
     assert answers == [[None] * 20] * 6 + [["timeout"] * 2] * 4
+
+
+def test_of_the_calls_that_somebody_waits_for_three_may_hang_at_one_server(monkeypatch):
+    monkeypatch.setattr("coinslot.outbound.TURN_SECONDS", 0.05)
+    with Receiver(silence) as mute, Receiver(status(200)) as fast:
+        waited_for = Outbound().for_callers
+        hanging = Underway(*[lambda: post(mute.url, 1.0, waited_for).failure] * 3)
+        until(lambda: len(mute.requests) == 3, "three calls hang")
+
+        turned_away = [post(f"{mute.url}{rest}", 5, waited_for) for rest in ("", "/b", "?c", "#d")]
+        elsewhere = [post(fast.url, 5, waited_for).status for _ in range(5)]
+
+        assert turned_away == [Answer(failure="refused", detail=ENOUGH_WAITING)] * 4
+        assert all(answer.is_turned_away for answer in turned_away)
+        assert elsewhere == [200] * 5
+        assert hanging.results() == ["timeout"] * 3
+        assert mute.connections == 3
+        mute.script[:] = [status(200)]
+        assert post(mute.url, 5, waited_for).status == 200
+
+
+def test_of_the_calls_that_somebody_waits_for_five_may_hang_in_all(monkeypatch):
+    monkeypatch.setattr("coinslot.outbound.TURN_SECONDS", 0.05)
+    with Receiver(silence) as one, Receiver(silence) as other, Receiver(status(200)) as fast:
+        outbound = Outbound()
+        calls = [lambda: post(one.url, 1.0, outbound.for_callers)] * 3
+        calls += [lambda: post(other.url, 1.0, outbound.for_callers)] * 2
+        hanging = Underway(*calls)
+        until(lambda: len(one.requests) + len(other.requests) == 5, "five calls hang")
+
+        assert outbound.for_callers.get(fast.url, {}, 5).is_turned_away
+        assert not fast.requests
+        assert post(fast.url, outbound=outbound).status == 200  # nobody waits for this one
+        assert {answer.failure for answer in hanging.results()} == {"timeout"}
+        assert post(fast.url, outbound=outbound.for_callers).status == 200
+
+
+def test_a_server_that_answers_soon_serves_everybody_who_waits_for_it():
+    with Receiver(after(0.05, status(200))) as slow:
+        waited_for = Outbound().for_callers
+
+        many = Underway(*[lambda: post(slow.url, 5, waited_for).status] * 12)
+
+        assert many.results() == [200] * 12
+
+
+def test_nobody_waits_for_a_server_that_hangs_but_those_it_hangs_up(monkeypatch):
+    monkeypatch.setattr("coinslot.outbound.SOON_SECONDS", 0.1)
+    with Receiver(silence) as mute:
+        waited_for = Outbound().for_callers
+        began = time.monotonic()
+        hanging = Underway(*[lambda: post(mute.url, 1.0, waited_for)] * 3)
+        until(lambda: len(mute.requests) == 3, "three calls hang")
+
+        for _ in range(40):
+            assert post(mute.url, 5, waited_for).is_turned_away
+
+        assert time.monotonic() - began < 0.8
+        assert hanging.are_all()
+        hanging.results()
+
+
+def test_one_server_is_one_however_its_address_is_written(monkeypatch):
+    monkeypatch.setattr("coinslot.outbound.TURN_SECONDS", 0.05)
+    with Receiver(silence) as mute:
+        waited_for = Outbound().for_callers
+        hanging = Underway(*[lambda: post(mute.url, 0.5, waited_for)] * 3)
+        until(lambda: len(mute.requests) == 3, "three calls hang")
+
+        for url in (
+            f"HTTP://127.0.0.1:{mute.port}",
+            f"http://127.0.0.1:0{mute.port}/x",
+            f"http://u@127.0.0.1:{mute.port}",
+        ):
+            assert post(url, 5, waited_for).is_turned_away, url
+        assert post(f"http://localhost:{closed_port()}/", 5, waited_for).detail != ENOUGH_WAITING
+        hanging.results()
+
+
+@pytest.mark.parametrize("url", ["http://[::1/", "http://h:x/", "http://a..b/"])
+def test_what_is_no_address_is_told_as_such_to_callers_too(url):
+    waited_for = Outbound().for_callers
+
+    assert [post(url, outbound=waited_for).failure for _ in range(7)] == ["dns"] * 7
 
 
 @pytest.mark.parametrize(

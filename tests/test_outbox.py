@@ -129,6 +129,84 @@ def test_a_claim_given_back_too_late_takes_nothing_from_the_next(owed, clock):
     assert owed.record(claim) == "delivered"
 
 
+def begin_again(owed):
+    """As after a restore of a copy from before: the same ids begin again, for other deliveries."""
+    owed.write(lambda tx: [tx.execute("DELETE FROM attempts"), tx.execute("DELETE FROM deliveries")])
+
+
+@pytest.mark.parametrize("failure", [None, "status"])
+def test_an_attempt_from_before_a_restore_says_nothing_of_the_delivery_that_has_its_id_now(owed, clock, failure):
+    owed.destination()
+    owed.credit()
+    (stale,) = owed.claim()
+    begin_again(owed)
+    owed.credit()
+    (claim,) = owed.claim()
+    assert (claim.id, claim.attempt_id) == (stale.id, stale.attempt_id)
+    assert (claim.owner, claim.leased_until) == (stale.owner, stale.leased_until)
+    before = [dict(row) for row in (*owed.deliveries(), *owed.attempts(), owed.state())]
+
+    said = owed.record(stale, failure, 200 if failure is None else 410)
+    owed.write(lambda tx: outbox.give_back(tx, stale))
+
+    assert said == "gone"
+    assert [dict(row) for row in (*owed.deliveries(), *owed.attempts(), owed.state())] == before
+    assert owed.fail(claim) == "waiting"
+
+
+@pytest.mark.parametrize("failure", [None, "status"])
+def test_an_attempt_whose_delivery_is_gone_says_nothing_of_anybody(owed, failure):
+    owed.destination()
+    owed.credit()
+    (stale,) = owed.claim()
+    begin_again(owed)
+
+    assert owed.record(stale, failure, 410) == "gone"
+    owed.write(lambda tx: outbox.give_back(tx, stale))
+
+    assert owed.deliveries() == []
+    assert (owed.state()["state"], owed.state()["failures_in_row"]) == ("active", 0)
+
+
+@pytest.mark.parametrize("failure", [None, "status"])
+def test_an_attempt_whose_id_is_another_deliverys_now_is_not_written_into_it(owed, failure):
+    """The copy held the delivery, but not the attempt."""
+    owed.destination()
+    (_, second) = owed.credit(2)
+    (stale, _) = owed.claim()
+    owed.write(lambda tx: tx.execute("DELETE FROM attempts"))
+    owed.write(lambda tx: tx.execute("UPDATE deliveries SET leased_until = NULL, lease_owner = NULL"))
+    owed.write(lambda tx: tx.execute("UPDATE deliveries SET next_attempt_at = '9999' WHERE id = :id", {"id": stale.id}))
+    (claim,) = owed.claim()
+    assert (claim.grant_id, claim.attempt_id) == (second, stale.attempt_id)
+    before = [dict(row) for row in (*owed.deliveries(), *owed.attempts(), owed.state())]
+
+    said = owed.record(stale, failure, 200 if failure is None else 500)
+    owed.write(lambda tx: outbox.give_back(tx, stale))
+
+    assert said == "gone"
+    assert [dict(row) for row in (*owed.deliveries(), *owed.attempts(), owed.state())] == before
+    assert owed.record(claim) == "delivered"
+
+
+def test_an_attempt_whose_id_is_a_later_one_of_its_delivery_is_not_written_into_that(owed, clock):
+    owed.destination()
+    owed.credit()
+    (stale,) = owed.claim()
+    owed.write(lambda tx: tx.execute("DELETE FROM attempts"))
+    owed.write(lambda tx: tx.execute("UPDATE deliveries SET leased_until = NULL, lease_owner = NULL"))
+    clock.shift(3)
+    (claim,) = owed.claim()
+    assert claim.attempt_id == stale.attempt_id
+
+    assert owed.fail(stale) == "gone"
+    owed.write(lambda tx: outbox.give_back(tx, stale))
+
+    (attempt,) = owed.attempts()
+    assert (attempt["failure"], attempt["duration_ms"]) == (None, None)
+    assert owed.record(claim) == "delivered"
+
+
 def test_success_is_recorded_with_all_its_figures(owed):
     owed.destination()
     owed.credit()
@@ -187,7 +265,7 @@ def test_a_success_counts_even_after_the_lease_was_lost(owed, clock):
 @pytest.mark.parametrize("format", ["standard", "playcamp"])
 def test_the_whole_schedule_then_dead_with_the_reason(owed, clock, format):
     owed.destination(format=format)
-    owed.credit()
+    owed.happen()
     delays = []
 
     while owed.deliveries("waiting"):
@@ -315,7 +393,7 @@ def test_the_schedule_is_on_the_disk(owed, clock):
 
 def test_a_dead_letter_blocks_nobody(owed, clock):
     owed.destination(retry="0", format="playcamp")
-    owed.credit(2)
+    owed.happen(2)
     for _ in range(2):
         (claim,) = owed.claim()
         owed.fail(claim)
@@ -362,48 +440,74 @@ def test_the_standard_format_keeps_no_order_between_grants(owed):
 
 def test_the_playcamp_format_is_in_order_per_player_and_players_go_in_parallel(owed, clock):
     owed.destination(format="playcamp")
-    alice = owed.credit(3, player="alice")
-    bob = owed.credit(2, player="bob")
+    alice = owed.happen(3, player="alice")
+    bob = owed.happen(2, player="bob")
 
-    first = {claim.grant_id: claim for claim in owed.claim()}
+    first = {claim.event_id: claim for claim in owed.claim()}
     assert set(first) == {alice[0], bob[0]}
     owed.fail(first[alice[0]])
     owed.record(first[bob[0]])
     (claim,) = owed.claim()
-    assert claim.grant_id == bob[1]
+    assert claim.event_id == bob[1]
     clock.shift(12)
     (again,) = owed.claim()
-    assert again.grant_id == alice[0]
+    assert again.event_id == alice[0]
     owed.record(again)
     (claim,) = owed.claim()
-    assert claim.grant_id == alice[1]
+    assert claim.event_id == alice[1]
 
 
-def test_a_reversal_in_the_playcamp_format_overtakes_nothing_of_the_player(owed):
-    owed.destination(format="playcamp")
-    (original,) = owed.credit()
-    (claim,) = owed.claim()
-    owed.record(claim)
-    (later,) = owed.credit()
-    owed.reverse(original)
+def test_the_playcamp_format_gets_only_what_was_converted(owed):
+    owed.destination("theirs", format="playcamp")
+    owed.destination("ours")
+    (grant_id,) = owed.credit()
+    owed.reverse(grant_id)
 
-    assert [claim.grant_id for claim in owed.claim()] == [later]
+    (event_id,) = owed.happen()
+
+    (claim,) = owed.claim(name="theirs")
+    assert (claim.event_id, claim.grant_id, claim.event_type) == (event_id, None, "sponsor.created")
+    assert {(each.event_id, each.event_type) for each in owed.claim(name="ours")} == {
+        (None, "grant.created"),
+        (event_id, "sponsor.created"),
+    }
+
+
+def test_one_body_of_several_events_is_owed_to_who_wants_the_type_of_any(owed):
+    owed.destination("ended", format="playcamp", events="sponsor.ended")
+    owed.destination("created", format="playcamp", events="sponsor.created")
+    owed.destination("neither", format="playcamp", events="playcamp.*")
+    owed.destination("gone", format="playcamp")
+    owed.set_state("gone", "removed")
+    (event_id,) = owed.happen()
+    owed.write(lambda tx: tx.execute("DELETE FROM deliveries"))
+    types = ("sponsor.ended", "sponsor.created")
+
+    count = owed.write(lambda tx: outbox.enqueue_converted(tx, owed.studio.row["id"], types, event_id, "alice"))
+
+    rows = owed.rows("SELECT t.name, v.* FROM deliveries v JOIN destinations t ON t.id = v.destination_id")
+    assert count == 2
+    assert {row["name"] for row in rows} == {"ended", "created"}
+    assert {(row["event_type"], row["event_id"], row["player_id"]) for row in rows} == {
+        ("sponsor.ended", event_id, "alice")
+    }
 
 
 def test_a_redriven_delivery_does_not_run_beside_another_of_its_player(owed):
     owed.destination(format="playcamp", retry="0")
-    first, second = owed.credit(2)
+    first, second = owed.happen(2)
     for _ in range(2):
         (claim,) = owed.claim()
         owed.fail(claim)
     (claim,) = owed.claim()
-    assert claim.grant_id == second
+    assert claim.event_id == second
 
-    owed.redrive()
+    assert owed.redrive() == 0  # the second may arrive yet
     assert owed.claim() == []
     owed.fail(claim)
+    assert owed.redrive() == 1
     (claim,) = owed.claim()
-    assert claim.grant_id == first
+    assert claim.event_id == first
 
 
 def test_the_circuit_opens_after_ten_failures_in_a_row_over_three_deliveries(owed):
@@ -529,6 +633,17 @@ def test_is_down_says_whether_somebody_who_wants_this_is_down(owed, house):
     assert not destinations.is_down(connection, game_id, "player.login")
     owed.set_state("game", "paused")
     assert not destinations.is_down(connection, game_id, "grant.created")
+
+
+def test_what_is_sent_as_it_is_does_not_wait_for_a_destination_that_gets_conversions(owed, house):
+    owed.destination(format="playcamp")
+    owed.happen()
+    (claim,) = owed.claim()
+
+    owed.record(claim, "status", 410)
+
+    assert owed.state()["state"] == "paused"
+    assert not destinations.is_down(house.database.read(), owed.studio.row["id"], "grant.created")
 
 
 def test_410_pauses_the_destination_and_costs_the_delivery_nothing(owed, house):
@@ -670,6 +785,45 @@ def test_what_died_while_the_destination_was_down_comes_back_with_it_once(owed, 
     assert owed.delivery(grant_id)["state"] == "waiting"
 
 
+def test_in_a_format_with_an_order_what_was_overtaken_stays_dead_even_for_a_person(owed):
+    owed.destination(format="playcamp", retry="0")
+    (overtaken,) = owed.happen(player="alice")
+    for _ in range(2):
+        owed.fail(owed.claim()[0])
+    owed.happen(player="alice")
+    owed.record(owed.claim()[0])
+    (first,) = owed.deliveries("dead")
+    game_id = owed.studio.row["id"]
+
+    with pytest.raises(DeliveryError, match="stays dead: a later one of its player"):
+        owed.redrive(delivery_id=first["id"])
+    assert owed.write(lambda tx: outbox.count_overtaken(tx, game_id)) == 1
+    assert owed.redrive() == 0
+
+    assert [row["event_id"] for row in owed.deliveries("dead")] == [overtaken]
+
+
+def test_in_a_format_with_an_order_nothing_comes_back_after_what_followed_it(owed, clock):
+    owed.destination(format="playcamp", retry="0")
+    (overtaken,) = owed.happen(player="alice")
+    (alone,) = owed.happen(player="bob")
+    (on_its_way,) = owed.happen(player="carol")
+    for _ in range(2):
+        for claim in owed.claim():
+            owed.fail(claim)
+    assert len(owed.deliveries("dead")) == 3
+    owed.happen(player="alice")
+    owed.happen(player="carol")
+    later, in_hand = owed.claim()
+
+    owed.record(later)
+
+    assert [row["event_id"] for row in owed.deliveries("dead")] == [overtaken, on_its_way]
+    (claim,) = owed.claim()
+    assert claim.event_id == alone
+    assert owed.record(in_hand) == "delivered"
+
+
 def test_a_delivery_begun_before_the_outage_comes_back_too(owed, clock):
     owed.destination(retry="1,1,1")
     (grant_id,) = owed.credit()
@@ -779,11 +933,16 @@ def test_next_due_foresees_what_can_be_claimed(owed, clock, house):
     assert moments()[destination_id] == pytest.approx(coinslot_clock.seconds(owed.state()["next_probe_at"]), abs=0.001)
 
 
-def test_whatever_is_foreseen_as_due_can_be_claimed(owed, clock, house):
+@pytest.mark.parametrize("format", ["standard", "playcamp"])
+def test_whatever_is_foreseen_as_due_can_be_claimed(owed, clock, house, format):
     """Or a relay would look again and again without a pause."""
-    owed.destination(format="playcamp", retry="0,1,0")
-    grants = owed.credit(3, player="alice") + owed.credit(2, player="bob")
-    owed.reverse(grants[0])
+    owed.destination(format=format, retry="0,1,0")
+    if format == "standard":
+        grants = owed.credit(3, player="alice") + owed.credit(2, player="bob")
+        owed.reverse(grants[0])
+    else:
+        owed.happen(4, player="alice")
+        owed.happen(2, player="bob")
     for step in range(40):
         due = [at for at in outbox.next_due(house.database.read()).values() if at <= coinslot_clock.stamp()]
         claims = owed.claim(room=2)
@@ -855,6 +1014,7 @@ def test_what_the_relay_asks_all_the_time_has_an_index(owed, clock, house, forma
     owed.destination(format=format, retry="0")
     grants = owed.credit(3)
     owed.reverse(grants[0])
+    owed.happen(3)
     destination_id = owed.state()["id"]
     asked = []
 

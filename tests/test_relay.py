@@ -113,6 +113,28 @@ def test_a_retry_has_the_same_id_and_bytes_and_a_time_of_its_own(owed, clock):
     assert [row["status"] for row in owed.attempts()] == [500, 503, 200]
 
 
+def test_an_attempt_under_way_during_a_restore_says_nothing_of_what_came_after_it(owed, house, caplog):
+    caplog.set_level(logging.INFO, "coinslot")
+
+    def restore(handler):
+        """As from a copy of before the credit, and another credit after it: the same ids for another delivery."""
+        owed.write(lambda tx: [tx.execute("DELETE FROM attempts"), tx.execute("DELETE FROM deliveries")])
+        owed.credit()
+        status(200)(handler)
+
+    with Receiver(restore, status(500)) as receiver:
+        owed.destination(url=receiver.url)
+        owed.credit()
+        assert owed.drain() == 2
+
+    (delivery,) = owed.deliveries()
+    assert receiver.webhook_ids[1:] == [delivery["webhook_id"]]
+    assert (delivery["id"], delivery["state"], delivery["attempts_made"]) == (1, "waiting", 1)
+    assert [row["failure"] for row in owed.attempts()] == ["status"]
+    assert "delivery 1 to game was overtaken by a restore" in caplog.text
+    assert "not recorded:" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("behaviour", "failure", "code"),
     [
@@ -206,7 +228,7 @@ def test_retry_after_is_honoured(owed, clock, form):
 def test_the_whole_schedule_then_dead_and_a_redrive_delivers(owed, clock, caplog, format, retries):
     with Receiver(*[status(500)] * (retries + 1), status(200)) as receiver:
         owed.destination(url=receiver.url, format=format)
-        owed.credit()
+        owed.happen()
         while owed.deliveries("waiting"):
             assert owed.drain() == 1
             clock.shift(86400 * 1.2)
@@ -260,7 +282,7 @@ def test_a_rotation_is_signed_twice_and_the_retired_secret_is_gone(owed, clock):
 def test_the_playcamp_format_has_its_own_headers_and_wants_200(owed, clock):
     with Receiver(status(204), status(200)) as receiver:
         secret = owed.destination(url=receiver.url, format="playcamp")
-        owed.credit()
+        owed.happen()
         owed.drain()
         clock.shift(12)
         owed.drain()
@@ -289,13 +311,13 @@ def test_players_go_in_parallel_and_each_in_order(owed, clock):
         owed.destination(url=receiver.url, format="playcamp")
         for _ in range(6):
             for player in ("alice", "bob", "carol"):
-                owed.credit(player=player)
+                owed.happen(player=player)
         assert owed.drain() == 18
 
     seen = {}
     for request in receiver.requests:
-        data = json.loads(request.body)["data"]
-        seen.setdefault(data["player_id"], []).append(data["id"])
+        body = json.loads(request.body)
+        seen.setdefault(body["player_id"], []).append(body["event_id"])
     assert all(ids == sorted(ids) and len(ids) == 6 for ids in seen.values())
     assert 2 <= receiver.most_at_once <= 3
 

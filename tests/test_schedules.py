@@ -364,6 +364,120 @@ database.write_here(lambda tx: schedules.at(tx, int(sys.argv[2]), "test.job", 0)
 """
 
 
+class TestStandingJobs:
+    @pytest.fixture
+    def standing(self, jobs, house):
+        house.jobs = {JOB: schedules.Standing(jobs._run)}
+        return jobs
+
+    def test_they_run_once_a_relay_sees_the_game_and_not_again_by_themselves(self, standing, clock):
+        standing.drain()
+        standing.drain()
+
+        assert standing.ran == ["demo", "demo"]  # each relay looks for itself
+        assert standing.due_in() is None
+
+    def test_a_time_they_have_is_kept(self, standing, clock):
+        standing.at(60)
+
+        standing.drain()
+
+        assert (standing.ran, standing.due_in()) == ([], 60)
+
+    def test_a_changed_configuration_has_them_run_again_and_ends_a_pause(self, standing, house, studio):
+        standing.does = fails(JobError("not now", pauses=[3600]))
+        with running(house):
+            until(lambda: standing.ran, "the first run")
+            until(lambda: standing.row()["failures"] == 1, "it failed")
+            standing.does = lambda house, game: None
+            studio.config("appcharge.tolerance_seconds", "400")
+            until(lambda: standing.row()["failures"] == 0, "the second run")
+
+        assert standing.ran == ["demo", "demo"]
+
+    def test_a_game_added_later_is_seen(self, standing, house, studio):
+        with running(house):
+            until(lambda: standing.ran, "the first game")
+            type(studio)(house, "second")
+            until(lambda: len(standing.ran) == 2, "the second")
+
+        assert standing.ran == ["demo", "second"]
+
+
+class TestOwnPauses:
+    def test_a_failure_pauses_by_the_jobs_own_table(self, jobs, clock):
+        jobs.does = fails(JobError("not now", pauses=[7, 70]))
+        jobs.at()
+        waits = []
+        for _ in range(3):
+            jobs.drain()
+            waits.append(jobs.due_in())
+            clock.shift(waits[-1])
+
+        assert waits == [7, 70, 70]
+
+    @pytest.mark.parametrize(("asked", "kept"), [(3, 7), (900, 900), (10**9, schedules.LONGEST_PAUSE_SECONDS)])
+    def test_the_other_side_may_ask_for_a_longer_pause(self, jobs, clock, asked, kept):
+        jobs.does = fails(JobError("not now", pauses=[7], at_least=asked))
+        jobs.at()
+
+        jobs.drain()
+
+        assert jobs.due_in() == kept
+
+
+class TestByHand:
+    def take(self, jobs, owner="me", name=JOB):
+        return jobs.write(lambda tx: schedules.take(tx, owner, jobs.game_id, name))
+
+    def test_a_job_taken_is_nobody_elses_until_it_is_finished(self, jobs, clock):
+        jobs.at(300)
+
+        due = self.take(jobs)
+
+        assert (self.take(jobs, "you"), jobs.claim()) == (None, [])
+        jobs.finish(due, 5)
+        assert (jobs.due_in(), jobs.row()["lease_owner"]) == (5, None)
+        assert self.take(jobs, "you").owner == "you"
+
+    def test_what_a_relay_has_in_hand_cannot_be_taken(self, jobs, clock):
+        jobs.at()
+        jobs.claim()
+
+        assert self.take(jobs) is None
+        clock.shift(LEASE_SECONDS)
+        assert self.take(jobs) is not None
+
+    def test_one_that_dies_leaves_the_job_as_due_as_it_was(self, jobs, clock):
+        self.take(jobs, name="never.asked.for")
+        jobs.at()
+        self.take(jobs)
+        clock.shift(LEASE_SECONDS)
+
+        assert [due.name for due in jobs.claim(names=(JOB, "never.asked.for"))] == [JOB]
+
+    def test_a_job_asked_for_meanwhile_runs_again(self, jobs, clock):
+        due = self.take(jobs)
+        jobs.at()
+
+        jobs.finish(due)
+
+        assert jobs.due_in() == 0
+
+
+def test_a_cursor_is_kept_with_the_job_and_survives_its_runs(jobs, house, clock):
+    jobs.does = lambda house, game: house.database.write(lambda tx: schedules.put_cursor(tx, game.id, JOB, "page 7"))
+    jobs.at()
+    assert schedules.cursor(house.database.read(), jobs.game_id, JOB) is None
+
+    jobs.drain()
+
+    assert schedules.cursor(house.database.read(), jobs.game_id, JOB) == "page 7"
+    jobs.write(lambda tx: schedules.put_cursor(tx, jobs.game_id, JOB, None))
+    assert schedules.cursor(house.database.read(), jobs.game_id, JOB) is None
+    assert schedules.cursor(house.database.read(), jobs.game_id, "unknown") is None
+
+
 class TestTheCommand:
     def test_relay_once_runs_what_is_due_and_waits_for_it(self, jobs, app):
         done = []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from coinslot import addresses, signing
 
-# Made by PlayCamp's own SDK. No handler reads them yet; the primitives they will stand on are held to them already.
+# Made by PlayCamp's own SDK; here for the primitives, in test_playcamp_webhooks.py for the address.
 SDK = json.loads((Path(__file__).parent / "payloads/playcamp/signed_by_sdk.json").read_text())
 
 

@@ -151,6 +151,31 @@ def test_the_body_is_the_same_bytes_every_time(owed, clock):
     assert len(bodies) == 1
 
 
+def test_the_playcamp_format_is_the_stored_conversion_byte_for_byte(owed, clock):
+    owed.destination(format="playcamp")
+    (event_id,) = owed.happen()
+    bodies = set()
+
+    for _ in range(3):
+        (claim,) = owed.claim()
+        bodies.add(webhooks.body(owed.house.database.read(), claim))
+        owed.fail(claim)
+        clock.shift(400)
+
+    (row,) = owed.rows("SELECT body FROM conversions WHERE event_id = :id", id=event_id)
+    assert bodies == {row["body"]}
+
+
+def test_the_playcamp_format_never_sends_what_was_not_converted(owed):
+    owed.destination(format="playcamp")
+    owed.happen()
+    owed.write(lambda tx: tx.execute("UPDATE conversions SET body = NULL"))
+    (claim,) = owed.claim()
+
+    with pytest.raises(LookupError, match="not converted"):
+        webhooks.body(owed.house.database.read(), claim)
+
+
 def test_an_event_is_delivered_as_the_feed_shows_it(owed):
     owed.destination()
 

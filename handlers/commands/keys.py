@@ -44,15 +44,19 @@ def set_secret(game: str, name: str, rest: tuple[str, ...]) -> None:
 @with_appcontext
 @in_words
 def rotate(game: str, name: str, rest: tuple[str, ...]) -> None:
-    """Give secret NAME of GAME a new value; the one it has stays valid as previous until it is retired."""
+    """Give secret NAME of GAME a new value; the one it has stays valid as previous until it is retired.
+
+    Rotated again before the new value was used, as after a mistake in typing it, the previous one stays as it is.
+    """
     house = installation()
     _refuse_values(rest)
     _check_names(game, name)
     value = read_value(name)
-    house.database.write_here(
+    was_mistyped = house.database.write_here(
         lambda tx: keyring.rotate(tx, house.vault, games.find(tx, game), name, value, actor="command")
     )
-    click.echo(f"{name} of {game} has a new value; the old one stays valid until `flask secret retire {game} {name}`.")
+    old = "the value before was never used and is gone; the one before that" if was_mistyped else "the old one"
+    click.echo(f"{name} of {game} has a new value; {old} stays valid until `flask secret retire {game} {name}`.")
 
 
 @secret.command("retire")
@@ -79,7 +83,7 @@ def list_secrets(game: str) -> None:
     if rows:
         head = ("name", "slot", "set", "last used", "ends with")
         click.echo(table([head, *(_cells(row) for row in rows)]))
-    lacking = sorted(house.secret_names.keys() - {row.name for row in rows})
+    lacking = sorted(name for name in house.secret_names.keys() - {row.name for row in rows} if not name.endswith(".*"))
     if lacking:
         click.echo(f"Not set: {', '.join(lacking)}")
 
@@ -121,7 +125,8 @@ def rotate_key() -> None:
         )
         click.echo(f"Keep the old key, {old.id}: backups made before now need it.")
     else:
-        click.echo(f"The old key, {old.id}, is kept as {vault.path}.old-...: backups made before now need it.")
+        kept = vault.file_put_aside(old.id) or f"{vault.path}.old-..."
+        click.echo(f"The old key, {old.id}, is kept as {kept}: backups made before now need it.")
         click.echo("The server needs no restart.")
 
 
@@ -137,7 +142,7 @@ def _check_names(game: str, name: str) -> None:
     games.find(house.database.read(), game)
     if name.startswith(SECRET_PREFIX):
         destinations.find_id(house.database.read(), game, name.removeprefix(SECRET_PREFIX))
-    elif name not in house.secret_names:
+    elif games.declared(house.secret_names, name) is None:
         raise SecretError(f"there is no secret {name}; there are: {', '.join(sorted(house.secret_names))}")
 
 

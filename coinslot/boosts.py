@@ -1,0 +1,90 @@
+"""Who supports whom: the boosts of a game's players, one per player and campaign, as the newest event says.
+
+Events come late and in any order. What decides is their own time: an older one changes nothing, and of those with the
+same time the later call wins, since that is how the two halves of a change come.
+"""
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+LATEST_EVENTS = 200  # of a player: among those is an end that has overtaken its beginning
+
+
+@dataclass(frozen=True)
+class Boost:
+    """A player's support for a creator, which begins or ends at ``changed_at``. ``campaign_id`` is empty for none."""
+
+    game_id: int
+    player_id: str
+    campaign_id: str
+    creator_key: str
+    is_test: bool
+    changed_at: str
+
+
+def begin(tx: sqlite3.Connection, boost: Boost) -> None:
+    """The player supports this creator, and no other in the campaign; unless an end of it that came first is later."""
+    ended_at = _ended_after(tx, boost)
+    tx.execute(
+        """INSERT INTO boosts (game_id, player_id, campaign_id, is_test, creator_key, changed_at)
+           VALUES (:game_id, :player_id, :campaign_id, :is_test, :supported, :since)
+           ON CONFLICT (game_id, player_id, campaign_id, is_test)
+           DO UPDATE SET creator_key = excluded.creator_key, changed_at = excluded.changed_at
+           WHERE boosts.changed_at <= :changed_at""",
+        {
+            **vars(boost),
+            "supported": boost.creator_key if ended_at is None else None,
+            "since": ended_at or boost.changed_at,
+        },
+    )
+
+
+def end(tx: sqlite3.Connection, boost: Boost) -> None:
+    """The player supports this creator no more. Support for another one stays as it is."""
+    tx.execute(
+        """INSERT INTO boosts (game_id, player_id, campaign_id, is_test, creator_key, changed_at)
+           VALUES (:game_id, :player_id, :campaign_id, :is_test, NULL, :changed_at)
+           ON CONFLICT (game_id, player_id, campaign_id, is_test)
+           DO UPDATE SET creator_key = NULL, changed_at = excluded.changed_at
+           WHERE boosts.changed_at <= excluded.changed_at
+             AND (boosts.creator_key IS NULL OR boosts.creator_key = :creator_key)""",
+        vars(boost),
+    )
+
+
+def current(connection: sqlite3.Connection, game_id: int, player_id: str) -> list[dict[str, Any]]:
+    """The player's boosts: ``campaign_id`` (None: none was named), ``creator_key``, ``since``, ``is_test``."""
+    rows = connection.execute(
+        """SELECT campaign_id, creator_key, changed_at, is_test FROM boosts
+           WHERE game_id = :game_id AND player_id = :player_id AND creator_key IS NOT NULL
+           ORDER BY campaign_id, is_test""",
+        {"game_id": game_id, "player_id": player_id},
+    )
+    return [
+        {
+            "campaign_id": row["campaign_id"] or None,
+            "creator_key": row["creator_key"],
+            "since": row["changed_at"],
+            "is_test": bool(row["is_test"]),
+        }
+        for row in rows
+    ]
+
+
+def _ended_after(tx: sqlite3.Connection, boost: Boost) -> str | None:
+    """When this boost ended, if an event has said so before its beginning came; no row could be ended by it then."""
+    rows = tx.execute(
+        """SELECT data, occurred_at FROM (
+               SELECT type, is_test, data, occurred_at FROM events
+               WHERE game_id = :game_id AND player_id = :player_id ORDER BY id DESC LIMIT :most)
+           WHERE type = 'sponsor.ended' AND is_test = :is_test AND occurred_at > :changed_at
+           ORDER BY occurred_at DESC""",
+        {**vars(boost), "most": LATEST_EVENTS},
+    )
+    for row in rows:
+        told = json.loads(row["data"])
+        if (told.get("campaign_id") or "", told.get("creator_key")) == (boost.campaign_id, boost.creator_key):
+            return str(row["occurred_at"])
+    return None

@@ -1,0 +1,285 @@
+"""The game's own payment API, asked as its owner has configured it: one page of one range of time at a call.
+
+The address and the body are templates. In the braces: ``from``, ``to`` (Unix seconds), ``from_ms``, ``to_ms``,
+``from_iso``, ``to_iso`` (ISO 8601 with the zone's offset), ``from_date``, ``to_date`` (days of the zone), ``cursor``
+(empty at first), ``page`` (1 at first) and ``limit``. A range is [from, to); an API that knows days only is asked for
+those of both ends, so that it leaves out none, whichever way it takes the last.
+
+How a call proves itself, with ``playcamp.payments_key`` (and not at all without):
+
+- ``fingerprint``: ``X-Partner`` (the game's short name), ``X-Timestamp`` (Unix seconds) and ``X-Fingerprint``, the hex
+  SHA-256 of method, path, sorted query, timestamp and key, one a line. Path and query are those of the request line,
+  percent-encoded as they are sent; the query is split at ``&``, sorted and joined again.
+- ``hmac``: ``X-Timestamp`` and ``X-Signature``, the hex HMAC-SHA256 under the key of the same lines but the key's; a
+  request with a body has the body's hex SHA-256 as another line.
+- ``header``: the key in the header ``playcamp.payments.auth_header``; ``basic``: the key is ``user:password``.
+
+What comes back is a stranger's. Errors are told in our words, since theirs may hold players or a key.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit
+
+from urllib3.exceptions import LocationParseError
+from urllib3.util import parse_url
+
+from coinslot import clock, exact, mapping
+from coinslot.games import Game
+from coinslot.mapping import Expression, ExpressionError
+from coinslot.outbound import Answer, Outbound
+
+TIMEOUT_SECONDS = 25.0  # one page
+LARGEST_ANSWER = 16 * 1024 * 1024
+LONGEST_NEXT = 4096
+
+_PLACE = re.compile(r"{([a-z_]+)}")
+_LINK = re.compile(r"https?://", re.IGNORECASE)
+_HEADER_VALUE = re.compile(r"[!-~]+(?: [!-~]+)*")
+_TRANSIENT = (408, 425, 429)
+_CONFIGURED = ("url", "rows", "map")
+
+
+class SourceError(Exception):
+    """A page could not be had. The message is for the owner and holds nothing of what was sent or came back.
+
+    ``is_lasting``: the same request would fail again, so that a range has to be begun anew.
+    """
+
+    def __init__(self, message: str, is_lasting: bool = True, retry_after: str | None = None) -> None:
+        super().__init__(message)
+        self.is_lasting = is_lasting
+        self.retry_after = retry_after
+
+
+class RowError(Exception):
+    """A row is no payment; the message says why, for the owner."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows as the game wrote them; ``next`` is what the next page is asked for by, None after the last."""
+
+    rows: list[Any]
+    next: str | None
+
+
+def is_configured(game: Game) -> bool:
+    return all(game.settings[f"playcamp.payments.{name}"] for name in _CONFIGURED)
+
+
+class Source:
+    """A game's payment API. Raises :class:`SourceError` at once where the configuration cannot work."""
+
+    def __init__(self, game: Game, outbound: Outbound) -> None:
+        self._game = game
+        self._outbound = outbound
+        self._settings = game.family("playcamp.payments.")
+        self.zone = self._settings["zone"]
+        self._tzinfo = self._made("zone", mapping.time_zone)
+        self._rows = self._made("rows", Expression.parse)
+        self._map = self._made("map", Expression.parse)
+        self._next = self._made("next", Expression.parse) if self._settings["next"] else None
+        self._is_paged_by_place = any(
+            f"{{{place}}}" in self._settings["url"] + self._settings["body"] for place in ("cursor", "page")
+        )
+
+    @property
+    def mark(self) -> str:
+        """Another one as soon as what is asked, and how, has changed: a page is then nowhere to go on from."""
+        told = [self._settings[name] for name in ("url", "method", "body", "rows", "next", "zone", "limit")]
+        return hashlib.sha256("\0".join(told).encode("utf-8", "replace")).hexdigest()[:16]
+
+    def page(self, start: int, end: int, next: str | None) -> Page:
+        """One page of the payments from ``start`` up to ``end``; ``next`` is that of the page before, None at first.
+
+        Raises :class:`SourceError`.
+        """
+        method = self._settings["method"]
+        is_link = next is not None and _LINK.match(next) is not None
+        places = self._places(start, end, None if is_link else next)
+        template = self._settings["url"]
+        url = next if is_link and next is not None else self._url(template, places)
+        body, kind = self._body(places) if method == "POST" else (None, None)
+        headers = {"Accept": "application/json", "User-Agent": "Coinslot"}
+        headers |= {} if kind is None else {"Content-Type": kind}
+        headers |= self._proof(method, url, body)
+        pin = self._settings["pin"] or None
+        answer = self._outbound.call(method, url, headers, body, TIMEOUT_SECONDS, LARGEST_ANSWER, pin)
+        document = _document(answer)
+        rows = self._applied("rows", self._rows, document)
+        if not isinstance(rows, list):
+            raise SourceError(f"playcamp.payments.rows found no list in the answer, but {_kind(rows)}")
+        return Page(rows, self._next_of(document, url))
+
+    def payment(self, row: Any) -> dict[str, Any]:
+        """A row in our words, unchecked. Raises :class:`RowError`."""
+        try:
+            made = self._map.apply(row, zone=self.zone, lookup=self._lookup)
+        except ExpressionError as error:
+            raise RowError(f"playcamp.payments.map: {error}") from None
+        if not isinstance(made, dict):
+            raise RowError(f"playcamp.payments.map makes no object of this row, but {_kind(made)}")
+        return made
+
+    def moment(self, text: str) -> int:
+        """The Unix seconds of ``playcamp.payments.since``. Raises :class:`SourceError`."""
+        try:
+            return mapping.milliseconds(text, self.zone) // 1000
+        except ExpressionError:
+            raise SourceError("playcamp.payments.since: use a date or time such as 2026-01-31") from None
+
+    # How
+
+    def _made(self, name: str, parse: Any) -> Any:
+        try:
+            return parse(self._settings[name])
+        except ExpressionError as error:
+            raise SourceError(f"playcamp.payments.{name}: {error}") from None
+
+    def _lookup(self, table: str, key: str) -> str | None:
+        return self._game.settings.get(f"lookup.{table}.{key}")
+
+    def _applied(self, name: str, expression: Expression, document: Any) -> Any:
+        try:
+            return expression.apply(document, zone=self.zone, lookup=self._lookup, allow_half_pairs=True)
+        except ExpressionError as error:
+            raise SourceError(f"playcamp.payments.{name}: {error}") from None
+
+    def _places(self, start: int, end: int, cursor: str | None) -> dict[str, str]:
+        places = {"cursor": cursor or "", "page": cursor or "1", "limit": self._settings["limit"]}
+        for name, seconds in (("from", start), ("to", end)):
+            try:
+                local = datetime.fromtimestamp(seconds, self._tzinfo)
+            except (ValueError, OverflowError, OSError):
+                raise SourceError("the range of time is outside of the years that can be told") from None
+            iso = local.isoformat(timespec="seconds")
+            places |= {
+                name: str(seconds),
+                f"{name}_ms": str(seconds * 1000),
+                f"{name}_iso": f"{iso[:-6]}Z" if iso.endswith("+00:00") else iso,
+                f"{name}_date": local.date().isoformat(),
+            }
+        return places
+
+    def _url(self, template: str, places: Mapping[str, str]) -> str:
+        """The address exactly as it will stand on the request line: that is what is signed."""
+        filled = _PLACE.sub(lambda found: quote(places.get(found[1], found[0]), safe=""), template)
+        try:
+            parts = parse_url(filled)
+        except LocationParseError:
+            raise SourceError("playcamp.payments.url cannot be read as an address") from None
+        return parts._replace(fragment=None).url
+
+    def _body(self, places: Mapping[str, str]) -> tuple[bytes, str]:
+        """The body and its type: JSON where the template begins like it, else a form."""
+        template = self._settings["body"]
+        is_json = template.lstrip()[:1] in ("{", "[")
+
+        def fill(found: re.Match[str]) -> str:
+            if found[1] not in places:
+                return found[0]
+            return json.dumps(places[found[1]])[1:-1] if is_json else quote(places[found[1]], safe="")
+
+        filled = _PLACE.sub(fill, template)
+        if not is_json:
+            return filled.encode(), "application/x-www-form-urlencoded"
+        try:
+            json.loads(filled)
+        except ValueError:
+            raise SourceError("playcamp.payments.body is not JSON once its places are filled in") from None
+        return filled.encode(), "application/json"
+
+    def _proof(self, method: str, url: str, body: bytes | None) -> dict[str, str]:
+        keys = self._game.keys("playcamp.payments_key")
+        if not keys:
+            return {}
+        key = keys[0].value
+        how = self._settings["auth"]
+        if how == "basic":
+            return {"Authorization": f"Basic {base64.b64encode(key).decode()}"}
+        if how == "header":
+            text = key.decode("utf-8", errors="replace")
+            if not _HEADER_VALUE.fullmatch(text):
+                raise SourceError("playcamp.payments_key has characters that no header can carry")
+            return {self._settings["auth_header"]: text}
+        timestamp = str(int(clock.now()))
+        lines = [*_signed_lines(method, url), timestamp]
+        if how == "hmac":
+            lines += [] if body is None else [hashlib.sha256(body).hexdigest()]
+            signature = hmac.new(key, "\n".join(lines).encode(), hashlib.sha256).hexdigest()
+            return {"X-Timestamp": timestamp, "X-Signature": signature}
+        fingerprint = hashlib.sha256("\n".join([*lines, ""]).encode() + key).hexdigest()
+        return {"X-Partner": self._game.slug, "X-Timestamp": timestamp, "X-Fingerprint": fingerprint}
+
+    def _next_of(self, document: Any, url: str) -> str | None:
+        if self._next is None:
+            return None
+        found = self._applied("next", self._next, document)
+        if found is None or found is False or found == "":
+            return None
+        if isinstance(found, float) and found.is_integer():
+            found = int(found)
+        if isinstance(found, bool) or not isinstance(found, str | int):
+            raise SourceError(f"playcamp.payments.next found no cursor, page or link, but {_kind(found)}")
+        text = str(found)
+        if len(text) > LONGEST_NEXT or not text.isprintable():
+            raise SourceError("playcamp.payments.next found what no cursor, page or link looks like")
+        return text if self._is_paged_by_place and not _LINK.match(text) else self._link(text, url)
+
+    def _link(self, text: str, url: str) -> str:
+        """A link, whole, as it will be sent. Raises SourceError for one that leaves the game's own server."""
+        try:
+            parts = parse_url(urljoin(url, text))
+            own = parse_url(url)
+        except (LocationParseError, ValueError):
+            raise SourceError("playcamp.payments.next found a link that cannot be read") from None
+        if (parts.scheme, parts.host, _port(parts)) != (own.scheme, own.host, _port(own)) or parts.auth != own.auth:
+            raise SourceError("playcamp.payments.next found a link to another server")
+        return parts._replace(fragment=None).url
+
+
+def _signed_lines(method: str, url: str) -> list[str]:
+    parts = urlsplit(url)
+    return [method, parts.path or "/", "&".join(sorted(parts.query.split("&")))]
+
+
+def _port(parts: Any) -> int | None:
+    return parts.port or {"http": 80, "https": 443}.get(parts.scheme or "")
+
+
+def _document(answer: Answer) -> Any:
+    """The JSON of an answer, as :func:`coinslot.mapping.plain` would have it. Raises :class:`SourceError`."""
+    if answer.failure is not None:
+        is_lasting = answer.failure in ("redirect", "too_large")
+        raise SourceError(f"the game's payment API: {answer.detail or answer.failure}", is_lasting)
+    if answer.status != 200:
+        is_lasting = answer.status is not None and 400 <= answer.status < 500 and answer.status not in _TRANSIENT
+        raise SourceError(f"the game's payment API answered {answer.status}", is_lasting, answer.retry_after)
+    try:
+        return exact.parse_json(answer.body, parse_float=_number, allow_half_pairs=True)
+    except ValueError:
+        raise SourceError("the game's payment API answered with something that is not JSON") from None
+
+
+def _number(text: str) -> int | float | str:
+    """A number for expressions; one beyond all floats stays text, so that only its row suffers."""
+    number = float(text)
+    if math.isinf(number):
+        return text
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    words = {bool: "a boolean", str: "a text", list: "a list", dict: "an object"}
+    return words.get(type(value), "a number")

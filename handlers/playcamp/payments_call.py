@@ -1,0 +1,171 @@
+"""In-game payments that the game pushes, up to 1,000 at a time; they are registered with PlayCamp where that is set up.
+
+The words of a payment are PlayCamp's, as they are in its bulk call, so that a studio writes them once.
+"""
+
+import re
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from flask import Response, jsonify
+from marshmallow import ValidationError, fields, validate
+
+from coinslot import payment_report, payments, schedules
+from handlers import GameCall, installation
+from handlers.playcamp import registration
+from handlers.playcamp.payment_rules import is_registering, is_sandbox, rules
+from handlers.playcamp.settings import DISTRIBUTION_TYPES, PLATFORMS
+from handlers.problems import LARGEST_BULK_BODY, caller, read_body
+from handlers.shapes import Identifier, Strict, Text
+
+MOST_PAYMENTS = 1000
+LARGEST_AMOUNT = 10**payment_report.AMOUNT_DIGITS - 1
+
+
+class Amount(fields.Field[Any]):
+    """Money in major units, exactly: decimal text or a number."""
+
+    openapi = {
+        "type": ["string", "number"],
+        "pattern": r"^[0-9]{1,15}(\.[0-9]{1,20})?$",
+        "minimum": 0,
+        "maximum": LARGEST_AMOUNT,
+    }
+    _text = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,20})?")
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        if isinstance(value, str) and self._text.fullmatch(value):
+            return value
+        if isinstance(value, int | Decimal) and not isinstance(value, bool) and 0 <= value <= LARGEST_AMOUNT:
+            return value
+        raise ValidationError("use a number or decimal text from 0 on, in major units: 9.99 USD, 9900 KRW")
+
+
+class Instant(fields.Field[Any]):
+    """A time with its zone, or Unix seconds or milliseconds."""
+
+    openapi = {"type": ["string", "number"], "format": "date-time"}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        if isinstance(value, int | Decimal) and not isinstance(value, bool):
+            return value
+        try:
+            # Read here alone to know that it is one with a zone; with a blank in place of the T it is none.
+            if len(value) > 10 and datetime.fromisoformat(value.upper()).tzinfo is not None:
+                return value
+        except (AttributeError, TypeError, ValueError):
+            pass
+        raise ValidationError("use a time with its zone, such as 2026-01-31T12:00:00Z, or Unix seconds or milliseconds")
+
+
+class Word(fields.String):
+    """One of some words, which others may write in other letters, such as ``ios``."""
+
+    def __init__(self, words: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.words = {word.lower(): word for word in words}
+        self.openapi = {"enum": [*words, None] if self.allow_none else list(words)}
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        word = self.words.get(str(super()._deserialize(value, *args, **kwargs)).lower())
+        if word is None:
+            raise ValidationError(f"use one of {', '.join(self.words.values())}")
+        return word
+
+
+class PushedPayment(Strict):
+    transactionId = Identifier(required=True, metadata={"description": "Once and for all: a repeat is no new payment"})
+    userId = Identifier(required=True)
+    productId = Identifier(required=True)
+    productName = Text(payment_report.LONGEST_NAME)
+    amount = Amount(required=True, metadata={"description": "Major units: 9.99 USD, 9900 KRW. Below 0.01: only kept"})
+    currency = fields.String(
+        required=True,
+        validate=validate.Regexp(r"[A-Za-z]{3}\Z", error="use three letters (ISO 4217)"),
+        metadata={"pattern": "^[A-Za-z]{3}$"},
+    )
+    market = Text(payment_report.LONGEST_MARKET)
+    platform = Word(PLATFORMS, allow_none=True)
+    distributionType = Word(
+        DISTRIBUTION_TYPES,
+        allow_none=True,
+        metadata={"description": "With platform it says what market else says; lacking both, the payment is parked"},
+    )
+    purchasedAt = Instant(required=True)
+    status = Word(("paid", "refunded"), allow_none=True, metadata={"description": "paid where it is not said"})
+    refunded_at = Instant(allow_none=True)
+
+
+class PushedPayments(Strict):
+    payments = fields.List(
+        fields.Nested(PushedPayment), required=True, validate=validate.Length(min=1, max=MOST_PAYMENTS)
+    )
+
+
+class ParkedPayment(Strict):
+    transaction_id = fields.String(required=True)
+    reason = fields.String(required=True)
+
+
+class PaymentsStored(Strict):
+    stored = fields.Integer(
+        required=True, strict=True, metadata={"description": "New, parked until now, or corrected before it was sent"}
+    )
+    known = fields.Integer(required=True, strict=True)
+    refunded = fields.Integer(required=True, strict=True, metadata={"description": "Known, and refunded since now"})
+    conflicts = fields.List(
+        fields.String(),
+        required=True,
+        metadata={
+            "description": "transactionId known with other content; what was sent, or another source reported, stands"
+        },
+    )
+    parked = fields.List(
+        fields.Nested(ParkedPayment), required=True, metadata={"description": "Kept, and not registered as it is"}
+    )
+
+
+_payments = PushedPayments()
+
+
+def push() -> Response:
+    """Store payments once each. What conflicts with a stored one, or cannot be registered, stops no other."""
+    game = caller()
+    pushed = read_body(_payments, LARGEST_BULK_BODY, keeps_digits=True)["payments"]
+    wanted = rules(game)
+    found = [payment_report.check(each, wanted, "push", is_test=is_sandbox(game)) for each in pushed]
+    has_key = bool(game.keys("playcamp.api_key"))
+
+    def store(tx: sqlite3.Connection) -> list[str]:
+        outcomes = payments.store_many(tx, game.id, found, is_registering=is_registering(game))
+        if has_key and not {"new", "refunded"}.isdisjoint(outcomes):
+            schedules.at(tx, game.id, registration.JOB, 0)
+        return outcomes
+
+    outcomes = installation().database.write(store)
+    told = list(zip(found, outcomes, strict=True))
+    parked = {each.transaction_id: each.problem for each, outcome in told if each.problem and outcome != "conflict"}
+    sound = [outcome for each, outcome in told if each.problem is None]
+    return jsonify(
+        stored=sound.count("new"),
+        known=sound.count("known"),
+        refunded=sound.count("refunded"),
+        conflicts=list(dict.fromkeys(each.transaction_id for each, outcome in told if outcome == "conflict")),
+        parked=[{"transaction_id": each, "reason": reason} for each, reason in parked.items()],
+    )
+
+
+GAME_CALLS = (
+    GameCall(
+        "POST",
+        "/payments",
+        push,
+        "Store in-game payments, each transactionId once; they are registered with PlayCamp where that is set up",
+        {200: PaymentsStored},
+        PushedPayments,
+        errors=(400, 413, 422),
+    ),
+)

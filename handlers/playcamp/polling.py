@@ -1,0 +1,250 @@
+"""The game's payments, fetched from its own API and stored: all of them, whatever breaks and wherever it breaks.
+
+A game's history is read in windows, one after the other, each page after page. How far that has come is noted in
+``schedules.cursor``, in the write that stores what it came by: up to when nothing is missing (the watermark), and
+inside of a window the page to go on from. The watermark moves when the last page of a window is stored, never before.
+Each window begins a little before the one before it ended, since rows come late; known ones change nothing.
+Money goes back much later than that, so that a job of its own reads the last weeks again, once a day.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from coinslot import clock, payment_report, payments, schedules
+from coinslot.games import Game
+from coinslot.installation import Installation
+from coinslot.payment_report import Payment, Rules
+from coinslot.schedules import Due, JobError
+from handlers.playcamp import registration
+from handlers.playcamp.client import retry_after_seconds
+from handlers.playcamp.game_payments import RowError, Source, SourceError, is_configured
+from handlers.playcamp.payment_rules import is_sandbox, rules
+
+JOB = "playcamp.poll"
+REFUNDS = "playcamp.refunds"
+BACKFILL = "playcamp.backfill"  # no job: where the command notes how far it has come
+
+SLICE_SECONDS = 45.0  # of work in one run; then one page more at most, so that it ends well within its lease
+DAY_SECONDS = 86400
+FIRST_SECONDS = DAY_SECONDS  # how far back the first poll goes
+MOST_PAGES = 10_000  # of one window
+ROWS_AT_ONCE = 1000  # in one write
+
+
+@dataclass(frozen=True)
+class Window:
+    """A range of time, [start, end) in Unix seconds, of which ``pages`` pages are stored and ``next`` comes next.
+
+    ``mark`` tells how it was asked for: another configuration begins it anew.
+    """
+
+    start: int
+    end: int
+    mark: str
+    pages: int = 0
+    next: str | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a history is read that begins at ``since``: nothing before ``through`` is missing, in Unix seconds.
+
+    ``until`` is where a backfill ends, or one reading for refunds; ``window`` is the one it is in the middle of.
+    """
+
+    since: int
+    until: int | None = None
+    through: int | None = None
+    window: Window | None = None
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Progress | None":
+        if text is None:
+            return None
+        told = json.loads(text)
+        window = told.pop("window")
+        return cls(**told, window=None if window is None else Window(**window))
+
+    @property
+    def reached(self) -> int:
+        return self.since if self.through is None else self.through
+
+
+Told = Callable[[Progress, int], None]  # of progress, and of how many rows came with it
+
+
+def run(house: Installation, game: Game) -> float | None:
+    """Read on, for a while. Raises JobError, and then nothing that was not stored counts as read."""
+    if not is_configured(game):
+        return None
+    every_seconds = float(game.settings["playcamp.payments.every_seconds"])
+    overlap = int(game.settings["playcamp.payments.overlap_seconds"])
+    end = math.floor(clock.now()) - int(game.settings["playcamp.payments.lag_seconds"])
+    before = watermark(house, game)
+    try:
+        source = Source(game, house.outbound)
+        progress = before or _begin(house, game, source)
+        return every_seconds if _read(house, game, source, JOB, progress, end, overlap) else 0.0
+    except SourceError as error:
+        raise _job_error(house, game, JOB, before, error) from None
+
+
+def run_refunds(house: Installation, game: Game) -> float | None:
+    """Once a day, read the last days again as far as the polls have come, for what was given back since.
+
+    Raises JobError. The watermark of the polls stays where it is.
+    """
+    days = int(game.settings["playcamp.payments.refund_days"])
+    if not is_configured(game) or not days:
+        return None
+    polled = watermark(house, game)
+    if polled is None or polled.through is None:
+        return float(game.settings["playcamp.payments.every_seconds"])
+    before = progress = Progress.parse(schedules.cursor(house.database.read(), game.id, REFUNDS))
+    now = math.floor(clock.now())
+    if progress is None:  # the polls have only just read all this
+        progress = Progress(polled.through, until=now, through=now)
+        _store(house, game, REFUNDS, [], progress)
+    if progress.until is None or progress.reached >= progress.until:
+        wait = (progress.until or 0) + DAY_SECONDS - now
+        if wait > 0:
+            return float(min(wait, DAY_SECONDS))
+        since = max(now - days * DAY_SECONDS, polled.since)
+        progress = Progress(since, until=max(since, min(now, polled.through)))
+    until = progress.until or progress.reached
+    try:
+        is_done = _read(house, game, Source(game, house.outbound), REFUNDS, progress, until, 0)
+    except SourceError as error:
+        raise _job_error(house, game, REFUNDS, before, error) from None
+    return float(DAY_SECONDS) if is_done else 0.0
+
+
+def backfill(house: Installation, game: Game, owner: str, since: int, until: int, tell: Told) -> None:
+    """Read the payments of [since, until), going on where an interrupted backfill of the same range has come to.
+
+    ``tell`` hears of the progress as it is found, and of each step after that. What is not over yet is left to the
+    polls. Raises SourceError, and JobError while another backfill of this game is running; what is stored stays.
+    """
+    source = Source(game, house.outbound)
+    end = min(until, math.floor(clock.now()) - int(game.settings["playcamp.payments.lag_seconds"]))
+    is_done = False
+    while not is_done:
+        due = house.database.write_here(lambda tx: schedules.take(tx, owner, game.id, BACKFILL))
+        if due is None:
+            raise JobError("another backfill of this game is running, or was interrupted less than two minutes ago")
+        try:
+            progress = Progress.parse(schedules.cursor(house.database.read(), game.id, BACKFILL))
+            if progress is None or (progress.since, progress.until) != (since, until):
+                progress = Progress(since, until)
+            tell(progress, 0)
+            is_done = _read(house, game, source, BACKFILL, progress, end, 0, tell)
+            if is_done:
+                house.database.write_here(lambda tx: schedules.put_cursor(tx, game.id, BACKFILL, None))
+        finally:
+            house.database.write_here(_ending(due))
+
+
+def watermark(house: Installation, game: Game) -> Progress | None:
+    """How far the polls have come; None before the first."""
+    return Progress.parse(schedules.cursor(house.database.read(), game.id, JOB))
+
+
+def read_row(source: Source, row: Any, made: Rules, is_test: bool) -> Payment:
+    """The payment a row of the game's tells of; one that cannot be sent says why."""
+    try:
+        found = source.payment(row)
+    except RowError as error:
+        return payment_report.unmapped(row, str(error), "poll", is_test=is_test)
+    return payment_report.check(found, made, "poll", raw=row, is_test=is_test)
+
+
+def _job_error(house: Installation, game: Game, name: str, before: Progress | None, error: SourceError) -> JobError:
+    """What a run ends with that began at ``before``; one that got further has its pauses begin anew."""
+    after = Progress.parse(schedules.cursor(house.database.read(), game.id, name))
+    is_anew = before is not None and after is not None and _steps(after) > _steps(before)
+    asked = retry_after_seconds(error.retry_after) or 0
+    return JobError(str(error), registration.pauses(game), asked, is_anew=is_anew)
+
+
+def _steps(progress: Progress) -> tuple[int, int]:
+    return progress.reached, 0 if progress.window is None else progress.window.pages
+
+
+def _begin(house: Installation, game: Game, source: Source) -> Progress:
+    """Where the first poll starts, noted at once: should it fail, the next one is not to start any later."""
+    since = game.settings["playcamp.payments.since"]
+    progress = Progress(source.moment(since) if since else math.floor(clock.now()) - FIRST_SECONDS)
+    house.database.write(lambda tx: schedules.put_cursor(tx, game.id, JOB, _text(progress)))
+    return progress
+
+
+def _read(
+    house: Installation,
+    game: Game,
+    source: Source,
+    name: str,
+    progress: Progress,
+    end: int,
+    overlap: int,
+    tell: Told = lambda progress, rows: None,
+) -> bool:
+    """Read up to ``end``, noting it under ``name``; returns whether that was all, or only what there was time for."""
+    deadline = time.monotonic() + SLICE_SECONDS
+    span = int(game.settings["playcamp.payments.span_seconds"])
+    overlap = min(overlap, span // 2)  # so that each window ends later than the one before
+    made, is_test = rules(game), is_sandbox(game)
+    seen: set[str] = set()  # of the window that is being read, as far as it is read here
+    while progress.window is not None or progress.reached < end:
+        window = progress.window
+        if window is None or window.mark != source.mark:
+            start = progress.since if progress.through is None else progress.through - overlap
+            window = Window(start, min(start + span, max(end, progress.reached)), source.mark)
+            seen.clear()
+        seen.add(window.next or "")
+        try:
+            page = source.page(window.start, window.end, window.next)
+            if page.next is not None and (page.next in seen or window.pages >= MOST_PAGES):
+                raise SourceError("playcamp.payments.next never ends: it leads in a circle, or too far for one range")
+        except SourceError as error:
+            if error.is_lasting and window.pages:
+                _store(house, game, name, [], replace(progress, window=None))
+            raise
+        if page.next is None:
+            progress = replace(progress, through=max(progress.reached, window.end), window=None)
+            seen.clear()
+        else:
+            progress = replace(progress, window=replace(window, pages=window.pages + 1, next=page.next))
+        found = [read_row(source, row, made, is_test) for row in page.rows]
+        _store(house, game, name, found, progress)
+        tell(progress, len(found))
+        if time.monotonic() >= deadline:
+            return progress.window is None and progress.reached >= end
+    return True
+
+
+def _store(house: Installation, game: Game, name: str, found: list[Payment], progress: Progress) -> None:
+    """Keep a page of payments; the progress is noted with the last of them."""
+    batches = [found[at : at + ROWS_AT_ONCE] for at in range(0, len(found), ROWS_AT_ONCE)] or [[]]
+    for batch in batches:
+        noted = _text(progress) if batch is batches[-1] else None
+
+        def store(tx: Any, batch: list[Payment] = batch, noted: str | None = noted) -> None:
+            outcomes = payments.store_many(tx, game.id, batch, is_registering=True)
+            if "new" in outcomes or "refunded" in outcomes:
+                schedules.at(tx, game.id, registration.JOB, 0)
+            if noted is not None:
+                schedules.put_cursor(tx, game.id, name, noted)
+
+        house.database.write(store)
+
+
+def _ending(due: Due) -> Callable[[Any], None]:
+    return lambda tx: schedules.finished(tx, due, None)
+
+
+def _text(progress: Progress) -> str:
+    return json.dumps(asdict(progress))

@@ -1,0 +1,78 @@
+"""Parked payments are read again once the configuration they are read by has changed: a market that was in no table,
+an expression that did not fit, a time zone."""
+
+import hashlib
+import json
+import sqlite3
+import time
+from typing import Any
+
+from coinslot import clock, payment_report, payments, schedules
+from coinslot.games import Game
+from coinslot.installation import Installation
+from coinslot.payment_report import Payment
+from coinslot.schedules import JobError
+from handlers.playcamp import registration
+from handlers.playcamp.game_payments import RowError, Source, SourceError, is_configured
+from handlers.playcamp.payment_rules import is_registering, rules
+
+JOB = "playcamp.recheck"
+ROWS_AT_ONCE = 500
+SLICE_SECONDS = 45.0  # of work in one run, so that it ends well before its lease
+
+_DECIDING = ("playcamp.market.", "lookup.", "playcamp.payments.map", "playcamp.payments.zone")
+
+
+def run(house: Installation, game: Game) -> float | None:
+    """Read on, for a while. Raises JobError where the configuration cannot work."""
+    digest = _digest(game)
+    noted = schedules.cursor(house.database.read(), game.id, JOB)
+    told = json.loads(noted) if noted else {}
+    after: int | None = told["after"] if told.get("configured") == digest else 0
+    try:
+        source = Source(game, house.outbound) if is_configured(game) else None
+    except SourceError as error:
+        raise JobError(str(error)) from None
+    ends = time.monotonic() + SLICE_SECONDS
+    while after is not None and time.monotonic() < ends:
+        rows = payments.parked(house.database.read(), game.id, after, ROWS_AT_ONCE)
+        again = [(row["id"], found) for row in rows if (found := _read(game, source, row)) is not None]
+        after = rows[-1]["id"] if len(rows) == ROWS_AT_ONCE else None
+        _store(house, game, again, json.dumps({"configured": digest, "after": after}))
+    return None if after is None else 0.0
+
+
+def _store(house: Installation, game: Game, again: list[tuple[int, Payment]], cursor: str) -> None:
+    def store(tx: sqlite3.Connection) -> None:
+        for payment_id, payment in again:
+            is_ours = payment.source == "poll" or is_registering(game)
+            payments.replace_parked(tx, game.id, payment_id, payment, is_registering=is_ours)
+        if again:
+            schedules.at(tx, game.id, registration.JOB, 0)
+        schedules.put_cursor(tx, game.id, JOB, cursor)
+
+    house.database.write(store)
+
+
+def _read(game: Game, source: Source | None, row: sqlite3.Row) -> Payment | None:
+    """What a stored row tells now; None for one that no configuration could mend."""
+    at, is_test = clock.seconds(row["created_at"]), bool(row["is_test"])
+    document: Any = json.loads(row["row"])
+    if row["source"] == "appcharge":
+        return None
+    if payment_report.UNMAPPED not in document:
+        return payment_report.check(document, rules(game), row["source"], is_test=is_test, at=at)
+    raw = document[payment_report.UNMAPPED]
+    if raw is None or source is None:
+        return None
+    try:
+        made = source.payment(raw)
+    except RowError as error:
+        return payment_report.unmapped(raw, str(error), "poll", is_test=is_test)
+    return payment_report.check(made, rules(game), "poll", raw=raw, is_test=is_test, at=at)
+
+
+def _digest(game: Game) -> str:
+    """Of the configuration that rows are read by."""
+    deciding = sorted((key, value) for key, value in game.settings.items() if key.startswith(_DECIDING))
+    return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()

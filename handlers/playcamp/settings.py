@@ -1,0 +1,181 @@
+"""What the owner may set for PlayCamp: most of it is agreed per game, so that all of it is configuration."""
+
+import re
+from collections.abc import Mapping
+
+from coinslot import mapping
+from coinslot.games import Setting, networks, one_of, text, web_address, whole_number
+from handlers.playcamp.signature import Recipe
+
+PLATFORMS = ("iOS", "Android", "Web", "Roblox", "Other")
+DISTRIBUTION_TYPES = ("MOBILE_STORE", "PC_STORE", "MOBILE_SELF_STORE", "PC_SELF_STORE")
+
+# What an address of the game's payments may have in braces.
+PLACES = ("from to from_ms to_ms from_iso to_iso from_date to_date cursor page limit").split()
+
+# Names of markets as games write them -> platform, distributionType. The store fee hangs on the second.
+MARKETS: Mapping[str, tuple[str, str]] = {
+    "google": ("Android", "MOBILE_STORE"),
+    "googleplay": ("Android", "MOBILE_STORE"),
+    "google_play": ("Android", "MOBILE_STORE"),
+    "apple": ("iOS", "MOBILE_STORE"),
+    "appstore": ("iOS", "MOBILE_STORE"),
+    "app_store": ("iOS", "MOBILE_STORE"),
+    "steam": ("Other", "PC_STORE"),
+    "epic": ("Other", "PC_STORE"),
+}
+
+SECRETS: Mapping[str, str] = {
+    "playcamp.api_key": "SERVER key of PlayCamp's SDK API, keyId:secret",
+    "playcamp.webhook_secret": "secret of PlayCamp's webhooks",
+    "playcamp.webhook_secret.*": "secret of one webhook, which calls /playcamp/GAME/webhook/<its name>",
+    "playcamp.shared_key": "key that game and gateway share for entry signatures",
+    "playcamp.payments_key": "signs our polls of the game's payments and guards our payment query",
+}
+
+
+def parameter(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", value):
+        raise ValueError("use a name such as usn")
+    return value
+
+
+def recipe(value: str) -> str:
+    Recipe.parse(text(1024)(value))
+    return value
+
+
+def market(value: str) -> str:
+    platform, _, kind = (word.strip() for word in value.partition(","))
+    if platform not in PLATFORMS or kind not in DISTRIBUTION_TYPES:
+        raise ValueError(f"use one of {', '.join(PLATFORMS)}, a comma, one of {', '.join(DISTRIBUTION_TYPES)}")
+    return f"{platform},{kind}"
+
+
+def colour(value: str) -> str:
+    if not re.fullmatch(r"#?[0-9A-Fa-f]{3}|#?[0-9A-Fa-f]{6}", value):
+        raise ValueError("use a colour such as FF6B35")
+    return value.removeprefix("#")
+
+
+def delays(value: str) -> str:
+    words = [word.strip() for word in value.split(",")]
+    if not 1 <= len(words) <= 20 or not all(re.fullmatch(r"[0-9]{1,6}", word) and int(word) >= 1 for word in words):
+        raise ValueError("use seconds, separated by commas")
+    return ",".join(words)
+
+
+def expression(value: str) -> str:
+    try:
+        mapping.Expression.parse(value)
+    except mapping.ExpressionError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def zone(value: str) -> str:
+    try:
+        mapping.time_zone(value)
+    except mapping.ExpressionError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def url_template(value: str) -> str:
+    """An address with places in braces; what stands in them is checked where it is filled in."""
+    unknown = set(re.findall(r"{(.*?)}", value)) - set(PLACES)
+    if unknown:
+        raise ValueError(f"use only the places {', '.join(f'{{{place}}}' for place in PLACES)}")
+    web_address(re.sub(r"{(.*?)}", "0", value))
+    return value
+
+
+def fingerprint(value: str) -> str:
+    digits = value.replace(":", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise ValueError("use the 64 hexadecimal digits of a SHA-256")
+    return digits
+
+
+SETTINGS: Mapping[str, Setting] = {
+    "playcamp.environment": Setting("everything from a sandbox is a test", one_of("live", "sandbox"), "live"),
+    "playcamp.base_url": Setting(
+        "PlayCamp's SDK API; empty: sdk-api.playcamp.io, or its sandbox by playcamp.environment", web_address
+    ),
+    "allowlist.playcamp": Setting(
+        "CIDR blocks PlayCamp's webhooks and payment queries come from; empty: any", networks
+    ),
+    # Entry
+    "playcamp.param.user": Setting("name of the player's parameter in entries", parameter, "usn"),
+    "playcamp.param.campaign": Setting("name of the campaign's parameter in entries", parameter, "camp_code"),
+    "playcamp.param.auth": Setting("name of the signature's parameter in entries", parameter, "custom_data"),
+    "playcamp.signature": Setting(
+        "how entries are signed: pipe-sha256, pipe-hmac-sha256, or FORMAT = ALGORITHM(MESSAGE) of your own",
+        recipe,
+        "pipe-sha256",
+    ),
+    "playcamp.signature_campaign": Setting(
+        "on: the two pipe recipes sign the campaign too, after the player", one_of("on", "off"), "off"
+    ),
+    "playcamp.tolerance_seconds": Setting(
+        "accepted age of entries and of timestamped webhooks", whole_number(1, 86400), "300"
+    ),
+    "playcamp.entry_once": Setting("on: each signed entry opens once", one_of("on", "off"), "off"),
+    "playcamp.campaigns": Setting("campaigns players may enter, separated by commas; empty: any", text(4096)),
+    "playcamp.entry_url": Setting("entry address of the gateway, where PlayCamp runs it; empty: ours", web_address),
+    "playcamp.webview_test": Setting("on: the WebView opens in test mode", one_of("on", "off"), "off"),
+    "playcamp.lang": Setting("language of the WebView; empty: the player's browser decides", one_of("ko", "en")),
+    "playcamp.tabs": Setting("tabs of the WebView, separated by commas, or all", text(64), "sponsor"),
+    "playcamp.primary_color": Setting("colour of the WebView, such as FF6B35", colour),
+    # Events into the game's own format
+    "playcamp.creator.*": Setting("creator_usn of the creator key in place of *", text(64)),
+    "playcamp.creator_lookup": Setting(
+        "on: a creator without playcamp.creator.<key> is asked for at PlayCamp", one_of("on", "off"), "off"
+    ),
+    "playcamp.user_type": Setting("usn as int, where it is all digits, or as string", one_of("int", "string"), "int"),
+    "playcamp.event.registered": Setting("word for a boost that begins", text(64), "sponsor.created"),
+    "playcamp.event.removed": Setting("word for a boost that ends", text(64), "sponsor.ended"),
+    "playcamp.absent_custom_data": Setting(
+        "custom_data of an event that did not begin at our entry", one_of("null", "empty"), "null"
+    ),
+    "playcamp.events.map": Setting("JMESPath that makes the body for the game; empty: the usual one", expression),
+    "playcamp.events.also": Setting("further event types to send so, separated by commas", text(512)),
+    "playcamp.forward_test_events": Setting(
+        "whether test events are sent so; auto: in the sandbox", one_of("auto", "on", "off"), "auto"
+    ),
+    # Payments
+    "playcamp.payments.url": Setting("address of the game's payments, with {from}, {to}, {cursor} ...", url_template),
+    "playcamp.payments.method": Setting("GET or POST", one_of("GET", "POST"), "GET"),
+    "playcamp.payments.body": Setting("body to POST, with the same places", text(8192)),
+    "playcamp.payments.rows": Setting("JMESPath: the list of rows in an answer", expression),
+    "playcamp.payments.map": Setting("JMESPath: one row as a payment", expression),
+    "playcamp.payments.next": Setting("JMESPath: next cursor, page or link; null ends", expression),
+    "playcamp.payments.zone": Setting("time zone of the game's times, such as Asia/Seoul", zone, "UTC"),
+    "playcamp.payments.since": Setting("where the first poll begins: ISO date or time; empty: a day ago", text(64)),
+    "playcamp.payments.every_seconds": Setting("pause between polls", whole_number(10, 86400), "300"),
+    "playcamp.payments.span_seconds": Setting("longest range one poll asks for", whole_number(60, 31 * 86400), "86400"),
+    "playcamp.payments.overlap_seconds": Setting("asked for again each time: late rows", whole_number(0, 86400), "600"),
+    "playcamp.payments.refund_days": Setting(
+        "days asked for again once a day: refunds that came late; 0: none", whole_number(0, 366), "30"
+    ),
+    "playcamp.payments.lag_seconds": Setting("how far behind now a poll ends", whole_number(0, 86400), "60"),
+    "playcamp.payments.limit": Setting("{limit} of a page", whole_number(1, 10000), "1000"),
+    "playcamp.payments.auth": Setting(
+        "how polls prove themselves with playcamp.payments_key",
+        one_of("fingerprint", "hmac", "header", "basic"),
+        "fingerprint",
+    ),
+    "playcamp.payments.auth_header": Setting("header that carries the key, for header", parameter, "X-Api-Key"),
+    "playcamp.payments.pin": Setting("SHA-256 fingerprint of the game server's certificate", fingerprint),
+    "playcamp.payments.retry": Setting("delays in seconds after a failure; then hourly", delays, "5,30,120,600,3600"),
+    "playcamp.market.*": Setting("platform,distributionType of the market in place of *", market),
+    "lookup.*": Setting("an entry of a table for expressions: lookup.<table>.<value>", text(255)),
+    "playcamp.register_appcharge": Setting(
+        "on: Appcharge orders are registered as payments too", one_of("on", "off"), "off"
+    ),
+    "playcamp.appcharge_distribution_type": Setting(
+        "distributionType of Appcharge orders",
+        one_of("MOBILE_SELF_STORE", "PC_SELF_STORE"),
+        "MOBILE_SELF_STORE",
+    ),
+}

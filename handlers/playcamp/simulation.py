@@ -1,0 +1,183 @@
+"""PlayCamp as ``flask simulate`` plays it: a player who enters, webhooks, a gateway that asks for payments.
+
+All of it names the reserved player only, so that nothing of it counts. An entry that succeeds would have a token issued
+by PlayCamp: that is only played against the sandbox, or a PlayCamp on this machine.
+"""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from coinslot import clock
+from coinslot.games import Game
+from coinslot.registry import RESERVED_ID
+from handlers import Call
+from handlers.playcamp.client import ApiError, base_url
+from handlers.playcamp.entry import allowed_campaigns, recipe_of
+from handlers.playcamp.query import fingerprint
+from handlers.playcamp.signature import sign
+from handlers.playcamp.webhooks import secrets_of
+
+Expect = Callable[[int, bytes], str | None]
+FORGED_KEY = b"not the key that was agreed upon"
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def simulate(game: Game) -> Iterator[Call]:
+    """Each address of PlayCamp's that has a secret: good calls, repeats, and of each what must be refused."""
+    if game.keys("playcamp.shared_key"):
+        yield from _entries(game)
+    if secrets_of(game, None):
+        yield from _webhooks(game)
+    if game.keys("playcamp.payments_key"):
+        yield from _queries(game)
+
+
+def _entries(game: Game) -> Iterator[Call]:
+    key = game.keys("playcamp.shared_key")[0].value
+    age = float(game.settings["playcamp.tolerance_seconds"]) + 60
+    try:
+        good = _entry(game, key)
+        forged = _entry(game, FORGED_KEY)
+        stale = _entry(game, key, at=clock.now() - age)
+        other = _entry(game, key, user=f"{RESERVED_ID}-other")
+    except ValueError:
+        return  # the recipe cannot sign for this player, and what it cannot sign nobody can send
+    if _may_enter(game):
+        yield Call("entry", "GET", good, {}, None, "302, to the WebView", _leads_on)
+        again = (401, "401, used") if game.is_on("playcamp.entry_once") else (302, "302, a token of its own")
+        expect = _leads_on if again[0] == 302 else _answers(401)
+        yield Call("the same entry again", "GET", good, {}, None, again[1], expect)
+    for title, path in (
+        ("entry: signed with another key", forged),
+        ("entry: signed too long ago", stale),
+        ("entry: of somebody else", other),
+        ("entry: not signed", good.partition("?")[0]),
+    ):
+        yield Call(title, "GET", path, {}, None, "401", _answers(401))
+
+
+def _entry(game: Game, key: bytes, at: float | None = None, user: str = RESERVED_ID) -> str:
+    """An address that is signed for the reserved player, and says that ``user`` comes. Raises ValueError."""
+    campaign = next(iter(allowed_campaigns(game)), None)
+    signed = sign(recipe_of(game), key, RESERVED_ID, campaign, clock.now() if at is None else at)
+    given = {"user": user, "campaign": campaign, "auth": signed}
+    query = {game.settings[f"playcamp.param.{name}"]: value for name, value in given.items() if value is not None}
+    return f"/api/{game.slug}/sponsor?{urlencode(query, quote_via=quote, safe='')}"
+
+
+def _may_enter(game: Game) -> bool:
+    if not game.keys("playcamp.api_key"):
+        return False
+    try:
+        is_here = urlsplit(base_url(game)).hostname in LOOPBACK
+    except ApiError:
+        return False
+    return is_here or game.settings["playcamp.environment"] == "sandbox"
+
+
+def _webhooks(game: Game) -> Iterator[Call]:
+    key = secrets_of(game, None)[0].value
+    path = f"/playcamp/{game.slug}/webhook"
+    data = {"userId": RESERVED_ID, "campaignId": RESERVED_ID, "creatorKey": "TEST1"}
+    created = {"event": "sponsor.created", "timestamp": _now(), "isTest": True, "data": data}
+    body = _batch(created)
+    yield _webhook("webhook", path, body, _signed(body, key), 200)
+    yield _webhook("the same webhook again", path, body, _signed(body, key), 200)
+    both = {"userId": RESERVED_ID, "campaignId": RESERVED_ID, "oldCreatorKey": "TEST1", "newCreatorKey": "TEST2"}
+    changed = {**created, "event": "sponsor.changed", "data": both}
+    ended = {**created, "event": "sponsor.ended", "data": {**data, "creatorKey": "TEST2"}}
+    body = _batch(changed, ended)
+    yield _webhook("webhook with a timestamp, two events", path, body, _signed_at(body, key), 200)
+    body = _batch({**created, "event": "a.new.one"})
+    yield _webhook("an event nobody knows yet", path, body, _signed_at(body, key), 200)
+    body = _batch()
+    yield _webhook("a batch without events", path, body, _signed(body, key), 200)
+    for name in sorted(game.secrets):
+        hook = name.removeprefix("playcamp.webhook_secret.")
+        if hook != name:
+            body = _batch(created)
+            own = game.keys(name)[0].value
+            yield _webhook(f"webhook {hook}", f"{path}/{quote(hook, safe='')}", body, _signed(body, own), 200)
+    body = _batch(created)
+    age = int(game.settings["playcamp.tolerance_seconds"]) + 60
+    yield _webhook("webhook: signed with another key", path, body, _signed(body, FORGED_KEY), 401)
+    yield _webhook("webhook: signed too long ago", path, body, _signed_at(body, key, -age), 401)
+    yield _webhook("webhook: one byte more", path, body + b" ", _signed(body, key), 401)
+    yield _webhook("webhook: not signed", path, body, None, 401)
+    yield _webhook("webhook: no JSON", path, b"{", _signed(b"{", key), 400)
+
+
+def _queries(game: Game) -> Iterator[Call]:
+    key = game.keys("playcamp.payments_key")[0].value
+    now = int(clock.now())
+    query = f"to={now}&from={now - 3600}&limit=1"
+    age = int(game.settings["playcamp.tolerance_seconds"]) + 60
+    proof = _proof(game, query, key)
+
+    def lists(status: int, answered: bytes) -> str | None:
+        is_good = status == 200 and isinstance(_json(answered).get("payments"), list)
+        return None if is_good else "must get 200 and a list of payments"
+
+    path = f"/playcamp/{game.slug}/payments"
+    yield Call("payment query", "GET", f"{path}?{query}", proof, None, "200, payments", lists)
+    for title, asked, headers in (
+        ("payment query: with another key", query, _proof(game, query, FORGED_KEY)),
+        ("payment query: proved too long ago", query, _proof(game, query, key, -age)),
+        ("payment query: of another range", query.replace("limit=1", "limit=2"), proof),
+        ("payment query: not proved", query, {}),
+    ):
+        yield Call(title, "GET", f"{path}?{asked}", headers, None, "401", _answers(401))
+
+
+def _proof(game: Game, query: str, key: bytes, later_seconds: int = 0) -> dict[str, str]:
+    timestamp = str(int(clock.now()) + later_seconds)
+    told = fingerprint("GET", f"/playcamp/{game.slug}/payments", query.encode(), timestamp, key)
+    return {"X-Partner": game.slug, "X-Timestamp": timestamp, "X-Fingerprint": told}
+
+
+def _webhook(title: str, path: str, body: bytes, signature: str | None, status: int) -> Call:
+    headers = {"Content-Type": "application/json", "X-Webhook-Batch": "true"}
+    if signature is not None:
+        headers["X-Webhook-Signature"] = signature
+    return Call(title, "POST", path, headers, body, str(status), _takes if status == 200 else _answers(status))
+
+
+def _signed(body: bytes, key: bytes) -> str:
+    return hmac.new(key, body, hashlib.sha256).hexdigest()
+
+
+def _signed_at(body: bytes, key: bytes, later_seconds: int = 0) -> str:
+    timestamp = int(clock.now()) + later_seconds
+    return f"t={timestamp},v1={_signed(f'{timestamp}.'.encode() + body, key)}"
+
+
+def _batch(*events: Mapping[str, Any]) -> bytes:
+    return json.dumps({"events": events}, separators=(",", ":")).encode()
+
+
+def _now() -> str:
+    return f"{clock.stamp()[:23]}Z"
+
+
+def _leads_on(status: int, answered: bytes) -> str | None:
+    return None if status == 302 else "must lead to the WebView; is PlayCamp reachable, and playcamp.api_key its key?"
+
+
+def _takes(status: int, answered: bytes) -> str | None:
+    return None if status == 200 and _json(answered).get("received") is True else "must be acknowledged with 200"
+
+
+def _answers(wanted: int) -> Expect:
+    return lambda status, answered: None if status == wanted else f"must be refused with {wanted}"
+
+
+def _json(answered: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(answered)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}

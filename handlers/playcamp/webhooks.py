@@ -1,0 +1,222 @@
+"""PlayCamp's webhooks: ``POST /playcamp/<game>/webhook``, and ``/webhook/<hook>`` for one with a secret of its own.
+
+What happened comes in batches, again and again until we answer 200, which we do once all of it is on the disk. Sponsor
+events go to the game as they are, others as ``playcamp.<event>``; what a game wants in its own format is converted
+later (``coinslot/conversions.py``). A gateway of PlayCamp's may call here too, with events it has converted already.
+"""
+
+import json
+import sqlite3
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flask import Response, current_app, jsonify, request
+
+from coinslot import boosts, conversions, counters, events, schedules
+from coinslot.games import Game
+from coinslot.keyring import SecretValue
+from handlers import installation, is_address_allowed, note_call, note_refusal, plain_error
+from handlers.playcamp import coupons, payload
+from handlers.playcamp.payload import Fact
+from handlers.playcamp.webhook_signature import SignatureError, verify, verify_converted
+
+PARTNER = "playcamp"
+ENDPOINT = "webhook"
+CONVERT_JOB = "playcamp.convert"
+COUPON_REDEEMED = "playcamp.coupon.redeemed"
+
+# Batches of half a change. One that is held waits for its other half, which comes in a call of its own where each event
+# type has its own address.
+HELD = "held:"
+HALF = "half:"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What became of a batch, for the log."""
+
+    granted: tuple[str, ...]  # usages of coupons
+    ungranted: int  # coupons that do not say what is to be granted, and by which id
+    conflicting: int
+    unreadable: int
+
+
+def receive(game_slug: str, hook: str | None = None) -> Response:
+    """Keep what is new in a batch, all of it or nothing; one event that cannot be read is kept as just that."""
+    game = installation().games.by_slug(game_slug)
+    keys = () if game is None else secrets_of(game, hook)
+    if game is None or not keys:
+        return _refuse(game, "unknown_game", 404, "Not Found")
+    if not is_address_allowed(game, PARTNER):
+        return _refuse(game, "address", 403, "Forbidden")
+    body = request.get_data(cache=True)
+    if not body:
+        return _refuse(game, "malformed", 400, "The body is empty")
+    try:
+        signer = _prove(game, body, keys)
+    except SignatureError as error:
+        return _refuse(game, error.reason, 401, "Unauthorized")
+    note_call(game, PARTNER, ENDPOINT)
+    installation().observations.key_used(game.id, signer.name, signer.slot)
+    try:
+        received = payload.parse(body)
+    except ValueError as error:
+        return _refuse(game, "malformed", 400, f"The body cannot be read: {error}")
+
+    facts = [fact for event in received for fact in payload.read(game, event)]
+    header, only = _signature(), body if len(received) == 1 else None
+    kept = installation().database.write(lambda tx: keep(tx, game, facts, only, header, signer))
+    _log(game, kept)
+    return jsonify(received=True)
+
+
+def secrets_of(game: Game, hook: str | None) -> tuple[SecretValue, ...]:
+    """What may have signed a call: at a hook's own address only its secret, else any of the game's."""
+    if hook is not None:
+        return game.keys(f"playcamp.webhook_secret.{hook}")
+    named = (name for name in game.secrets if name.startswith("playcamp.webhook_secret."))
+    return tuple(key for name in ("playcamp.webhook_secret", *named) for key in game.keys(name))
+
+
+def keep(
+    tx: sqlite3.Connection, game: Game, facts: Sequence[Fact], only: bytes | None, header: str, signer: SecretValue
+) -> Kept:
+    """Store what is not known yet: the events, what they change of boosts and grants, and what is to be converted.
+
+    ``only`` is the body of a call with one event: that is kept as it was signed.
+    """
+    environment = game.settings["playcamp.environment"]
+    batch = uuid.uuid4().hex
+    boosted = {(fact.player_id, fact.type) for fact in facts if fact.is_boost}
+    granted: list[str] = []
+    ungranted = conflicting = unreadable = converted = 0
+    for fact in facts:
+        is_test = fact.is_marked or environment == "sandbox"
+        event_id = events.record(
+            tx,
+            game_id=game.id,
+            partner=PARTNER,
+            type=fact.type,
+            dedupe_key=fact.dedupe_key,
+            data=fact.data,
+            raw_body=only or fact.raw,
+            environment=environment,
+            is_test=is_test,
+            external_id=fact.external_id,
+            player_id=fact.player_id,
+            occurred_at=fact.occurred_at,
+        )
+        if event_id is None:
+            continue
+        counters.add(tx, game.id, PARTNER, "event")
+        unreadable += fact.type == payload.UNREADABLE
+        ungranted += fact.type == COUPON_REDEEMED and fact.coupon is None
+        is_wanted = is_forwarded(game, fact)
+        is_half = fact.is_boost and (fact.player_id, _other_half(fact)) not in boosted
+        of_batch = _batch_of_half(tx, game, fact, is_test, batch) if is_wanted and is_half else batch
+        _apply_boost(tx, game, fact, is_test)
+        if fact.coupon is not None and fact.player_id is not None:
+            wanted = coupons.to_credit(
+                game,
+                fact.coupon,
+                fact.player_id,
+                fact.is_marked,
+                occurred_at=fact.occurred_at,
+                raw_body=only or fact.raw,
+                signature=header,
+                signed_with=signer.label,
+            )
+            credited = coupons.grant(tx, wanted)
+            conflicting += credited is None
+            if credited is not None and credited.is_new:
+                granted.append(wanted.reference)
+        if is_wanted:
+            conversions.add(tx, game.id, event_id, fact.player_id or "", of_batch)
+            converted += 1
+    if converted:
+        schedules.at(tx, game.id, CONVERT_JOB, 0)
+    return Kept(tuple(granted), ungranted, conflicting, unreadable)
+
+
+def is_forwarded(game: Game, fact: Fact) -> bool:
+    """Whether a fact is to be converted into the game's own format."""
+    also = [word.strip() for word in game.settings["playcamp.events.also"].split(",")]
+    if not fact.is_boost and fact.name not in also and fact.type not in also:
+        return False
+    if not fact.is_marked:
+        return True
+    wish = game.settings["playcamp.forward_test_events"]
+    return wish == "on" or (wish == "auto" and game.settings["playcamp.environment"] == "sandbox")
+
+
+def _batch_of_half(tx: sqlite3.Connection, game: Game, fact: Fact, is_test: bool, batch: str) -> str:
+    """The batch of one half of a change, or of what may be one: that of its other half, while that is still here.
+
+    Else one of its own, which is held where the player has supported somebody until now: for a moment there may be
+    more to come. To be asked before the boost is applied.
+    """
+    player_id, creator_key = fact.player_id or "", fact.creator_key
+    if creator_key is None:
+        return batch
+    name = json.dumps([player_id, fact.data["campaign_id"], fact.occurred_at, is_test])
+    for kind in (HELD, HALF):
+        there = conversions.open_in(tx, game.id, player_id, kind + name)
+        if there:
+            is_other = all(
+                row["type"] == _other_half(fact) and json.loads(row["data"])["creator_key"] != creator_key
+                for row in there
+            )
+            return kind + name if is_other else batch
+    for boost in boosts.current(tx, game.id, player_id):
+        if (boost["campaign_id"], boost["is_test"]) == (fact.data["campaign_id"], is_test):
+            is_ended = boost["creator_key"] == creator_key
+            return (HELD if is_ended == (fact.type == "sponsor.ended") else HALF) + name
+    return HALF + name
+
+
+def _other_half(fact: Fact) -> str:
+    return "sponsor.ended" if fact.type == "sponsor.created" else "sponsor.created"
+
+
+def _prove(game: Game, body: bytes, keys: Sequence[SecretValue]) -> SecretValue:
+    tolerance = int(game.settings["playcamp.tolerance_seconds"])
+    if "x-webhook-signature" not in request.headers and "x-gateway-signature" in request.headers:
+        return verify_converted(body, request.headers.get("x-gateway-timestamp", ""), _signature(), keys, tolerance)
+    return verify(body, _signature(), keys, tolerance)
+
+
+def _signature() -> str:
+    """As received. A gateway that has converted an event signs under a name of its own."""
+    return request.headers.get("x-webhook-signature") or request.headers.get("x-gateway-signature", "")
+
+
+def _apply_boost(tx: sqlite3.Connection, game: Game, fact: Fact, is_test: bool) -> None:
+    if fact.creator_key is None or fact.player_id is None or fact.occurred_at is None or not fact.is_boost:
+        return
+    boost = boosts.Boost(
+        game_id=game.id,
+        player_id=fact.player_id,
+        campaign_id=fact.data["campaign_id"] or "",
+        creator_key=fact.creator_key,
+        is_test=is_test,
+        changed_at=fact.occurred_at,
+    )
+    (boosts.begin if fact.type == "sponsor.created" else boosts.end)(tx, boost)
+
+
+def _refuse(game: Game | None, reason: str, status: int, message: str) -> Response:
+    note_refusal(PARTNER, ENDPOINT, game, reason, status)
+    return plain_error(status, message)
+
+
+def _log(game: Game, kept: Kept) -> None:
+    log = current_app.logger
+    for usage_id in kept.granted:
+        log.info("playcamp %s: granted coupon usage %s", game.slug, usage_id)
+    if kept.ungranted:
+        log.warning("playcamp %s: %d redeemed coupon(s) could not be granted", game.slug, kept.ungranted)
+    if kept.conflicting:
+        log.error("playcamp %s: %d coupon(s) were granted before with other content", game.slug, kept.conflicting)
+    if kept.unreadable:
+        log.warning("playcamp %s: %d event(s) of a webhook could not be read", game.slug, kept.unreadable)

@@ -1,0 +1,1158 @@
+"""The client of PlayCamp's API, against a fake PlayCamp over real HTTP."""
+
+import json
+import logging
+import time
+import traceback
+from decimal import Decimal
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coinslot import exact
+from coinslot.games import Game
+from coinslot.keyring import SecretValue
+from coinslot.outbound import Answer, Outbound
+from handlers.playcamp.answers import Detail, Ott, Page, Registration, Reward, Sponsor, WebhookTest
+from handlers.playcamp.client import (
+    HIDDEN,
+    LARGEST_ANSWER,
+    ApiError,
+    Client,
+    NotConfiguredError,
+    UnsentError,
+    base_url,
+    every,
+    webview_url,
+)
+from tests.fakes.playcamp import (
+    API_KEY,
+    CLIENT_KEY,
+    DAY,
+    PlayCamp,
+    answers,
+    broken,
+    garbage,
+    signed,
+    sponsor_event,
+    too_many,
+)
+from tests.receivers import Receiver, after, closed_port, nonsense, reset, silence, status
+
+VERIFIER_CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+PROOF = "100001|1700000000|a1b2c3d4e5f6a7b8"
+OUTBOUND = Outbound()
+
+
+def game(url=None, key=API_KEY, **changed):
+    secret = (SecretValue("playcamp.api_key", "current", key.encode()),) if key is not None else ()
+    own = {} if url is None else {"playcamp.base_url": url}
+    return Game(1, "demo", "Demo", own | changed, {"playcamp.api_key": secret})
+
+
+@pytest.fixture
+def playcamp():
+    with PlayCamp() as fake:
+        yield fake
+
+
+@pytest.fixture
+def pauses():
+    return []
+
+
+@pytest.fixture
+def client(playcamp, pauses):
+    return Client(game(playcamp.url), OUTBOUND, sleep=pauses.append)
+
+
+def payment(transaction_id="GP-1", **changed):
+    document = {
+        "userId": "100001",
+        "transactionId": transaction_id,
+        "productId": "gem_100",
+        "productName": "보석 100",
+        "amount": 9900,
+        "currency": "KRW",
+        "platform": "Android",
+        "distributionType": "MOBILE_STORE",
+        "purchasedAt": "2026-01-02T03:04:05.000Z",
+    }
+    return document | changed
+
+
+def refusal(function, *args, **named):
+    with pytest.raises(ApiError) as caught:
+        function(*args, **named)
+    return caught.value
+
+
+# What a game must have
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, "https://sdk-api.playcamp.io"),
+        ({"playcamp.environment": "live"}, "https://sdk-api.playcamp.io"),
+        ({"playcamp.environment": "sandbox"}, "https://sandbox-sdk-api.playcamp.io"),
+        ({"playcamp.base_url": "https://sdk-api.playcamp.dev//"}, "https://sdk-api.playcamp.dev"),
+        ({"playcamp.base_url": "http://localhost:5000/", "playcamp.environment": "live"}, "http://localhost:5000"),
+        ({"playcamp.base_url": "http://127.0.0.1:5000"}, "http://127.0.0.1:5000"),
+        ({"playcamp.base_url": "http://[::1]:5000"}, "http://[::1]:5000"),
+    ],
+)
+def test_the_address_is_the_games_own_or_its_environments(changed, expected):
+    assert base_url(game(**changed)) == expected
+    assert Client(game(**changed), OUTBOUND).base_url == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://sdk-api.playcamp.io",
+        "http://localhost.example.com",
+        "http://127.0.0.2",
+        "http://10.0.0.1",
+        "https://user:pass@sdk-api.playcamp.io",
+        "https://sdk-api.playcamp.io/?a=b",
+        "https://sdk-api.playcamp.io/#x",
+        "https://sdk-api.playcamp.io:port",
+        "http://[::1",
+        "ftp://localhost",
+        "sdk-api.playcamp.io",
+        "https://",
+        "https://a b",
+    ],
+)
+def test_an_address_the_key_must_not_go_to_is_refused(url):
+    with pytest.raises(NotConfiguredError, match=r"playcamp\.base_url"):
+        Client(game(url), OUTBOUND)
+
+
+@pytest.mark.parametrize("key", [None, "", "no-colon", ":secret", "keyId:", "key id:secret", "k:s\r\nX: 1", "k:ключ"])
+def test_a_key_that_is_no_pair_is_refused_and_not_told(key):
+    with pytest.raises(NotConfiguredError) as caught:
+        Client(game("http://localhost", key), OUTBOUND)
+
+    assert "playcamp.api_key" in str(caught.value)
+    assert not key or key in ":secret keyId:" or key not in str(caught.value)
+    assert caught.value.is_permanent
+    assert not caught.value.is_uncertain
+
+
+def test_every_call_proves_itself_with_the_pair_as_it_is(playcamp, client):
+    client.campaigns()
+    client.issue_ott("100001")
+
+    for request in playcamp.requests:
+        assert request.headers["authorization"] == f"Bearer {API_KEY}"
+        assert request.headers["accept"] == "application/json"
+    assert playcamp.requests[1].headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"), [("ak_server_x:wrong", (401, "UNAUTHORIZED")), (CLIENT_KEY, (403, "FORBIDDEN"))]
+)
+def test_a_key_that_playcamp_refuses_says_so(playcamp, key, expected):
+    error = refusal(Client(game(playcamp.url, key), OUTBOUND).campaigns)
+
+    assert (error.status, error.code) == expected
+    assert error.is_key_refused
+    assert error.is_permanent
+    assert len(playcamp.requests) == 1
+
+
+# One-time tokens
+
+
+def test_a_token_is_issued_with_all_that_was_given_and_opens_the_webview_once(playcamp, client):
+    ott = client.issue_ott("100001", "camp_1", PROOF, {"shard": 3, "이름": "값"}, VERIFIER_CHALLENGE, is_test=True)
+    url = webview_url(client.base_url, ott, "ko", "sponsor,coupon", "#FF6B35")
+    opened = [OUTBOUND.get(url, {}, 5).status for _ in range(2)]
+
+    assert opened == [200, 401]
+    assert playcamp.requests[0].path == "/v1/server/webview/ott"
+    assert playcamp.requests[0].json == {
+        "userId": "100001",
+        "campaignId": "camp_1",
+        "codeChallenge": VERIFIER_CHALLENGE,
+        "callbackId": PROOF,
+        "metadata": {"shard": 3, "이름": "값"},
+        "isTest": True,
+    }
+    assert playcamp.sessions[0]["query"] == {"lang": "ko", "tabs": "sponsor,coupon", "primaryColor": "FF6B35"}
+    assert playcamp.sessions[0]["callbackId"] == PROOF
+
+
+def test_what_is_not_given_is_not_sent(playcamp, client):
+    client.issue_ott("100001")
+
+    assert playcamp.requests[0].json == {"userId": "100001"}
+
+
+@pytest.mark.parametrize("ott_field", ["expiresIn", "expiresAt"])
+@pytest.mark.parametrize("created_status", [200, 201])
+def test_a_tokens_end_is_read_in_either_form(playcamp, client, clock, ott_field, created_status):
+    playcamp.ott_field, playcamp.created_status = ott_field, created_status
+    clock.move_to(1767323045)
+
+    ott = client.issue_ott("100001")
+    clock.shift(60)
+
+    assert ott.expires_at == 1767323105
+    assert OUTBOUND.get(webview_url(client.base_url, ott), {}, 5).status == 401
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({}, 60),
+        ({"expiresIn": 30}, 30),
+        ({"expiresIn": "30"}, 30),
+        ({"expiresIn": -5}, 60),
+        ({"expiresIn": 1e30}, 60),
+        ({"expiresIn": None, "expiresAt": None}, 60),
+        ({"expiresAt": "soon", "expiresIn": 20}, 20),
+        ({"expiresAt": "9999-12-31T23:59:60Z", "expiresIn": 20}, 20),
+        ({"expiresAt": 1767323050, "expiresIn": 20}, 20),
+        ({"expiresAt": "2026-01-02T03:05:05Z", "expiresIn": 20}, 60),
+        ({"expiresAt": "2026-01-02T12:05:05.000+09:00"}, 60),
+        ({"expiresAt": "2026-01-02T03:05:05"}, 60),
+    ],
+)
+def test_a_tokens_end_is_never_in_the_way(playcamp, client, clock, told, expected):
+    clock.move_to(1767323045)  # 2026-01-02T03:04:05Z
+    playcamp.trouble("POST", "/v1/server/webview/ott", answers(200, {"data": {"ott": "not hex, and fine", **told}}))
+
+    ott = client.issue_ott("100001")
+
+    assert (ott.token, ott.expires_at - 1767323045) == ("not hex, and fine", expected)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{"data": {}}, {"data": {"ott": ""}}, {"data": {"ott": 5}}, {"data": {"ott": "a\nb"}},
+     {"data": {"ott": "x" * 5000}}, {"data": []}, {"data": None}, [], None, 1, b"", b"{", b"\xff", b"[" * 100_000,
+     b'{"data":{"ott":"\\ud800\\n"}}'],
+)  # fmt: skip
+def test_an_answer_without_a_token_is_an_error(playcamp, client, document):
+    playcamp.trouble("POST", "/v1/server/webview/ott", answers(201, document))
+
+    error = refusal(client.issue_ott, "100001")
+
+    assert error.status == 201
+    assert not error.is_permanent
+
+
+def test_a_webview_address_encodes_every_value():
+    url = webview_url("https://sdk-api.playcamp.io", Ott("a/b+c&d=é", 0), "ko&x", "sponsor coupon", "FF6B35")
+
+    assert url == (
+        "https://sdk-api.playcamp.io/webview/?ott=a%2Fb%2Bc%26d%3D%C3%A9&lang=ko%26x&tabs=sponsor%20coupon"
+        "&primaryColor=FF6B35"
+    )
+    assert webview_url("https://x", Ott("t", 0), "", None, "") == "https://x/webview/?ott=t"
+
+
+def test_a_token_is_asked_for_once_more_where_the_connection_broke(playcamp, client, pauses):
+    playcamp.trouble("POST", "/v1/server/webview/ott", reset)
+
+    assert client.issue_ott("100001").token
+    assert len(playcamp.requests) == 2
+    assert len(pauses) == 1
+
+
+def test_a_token_is_not_asked_for_a_third_time(pauses):
+    error = refusal(Client(game(f"http://127.0.0.1:{closed_port()}"), OUTBOUND, pauses.append).issue_ott, "100001")
+
+    assert (error.status, error.failure) == (None, "refused")
+    assert len(pauses) == 1
+
+
+@pytest.mark.parametrize("behaviour", [too_many(1), broken(500), broken(503), garbage])
+def test_a_token_is_not_asked_for_again_where_playcamp_answered(playcamp, client, pauses, behaviour):
+    playcamp.trouble("POST", "/v1/server/webview/ott", behaviour)
+
+    refusal(client.issue_ott, "100001")
+
+    assert len(playcamp.requests) == 1
+    assert pauses == []
+
+
+def test_a_token_that_takes_too_long_is_a_timeout(playcamp):
+    playcamp.trouble("POST", "/v1/server/webview/ott", silence)
+    client = Client(game(playcamp.url), OUTBOUND, patience_seconds=0.3)
+
+    error = refusal(client.issue_ott, "100001")
+
+    assert (error.status, error.failure) == (None, "timeout")
+    assert error.is_uncertain
+
+
+def test_a_token_waits_five_seconds_and_other_calls_thirty():
+    waited = []
+
+    def call(method, url, headers, body, timeout_seconds, largest_answer):
+        waited.append((round(timeout_seconds, 1), largest_answer))
+        return Answer("timeout", detail="no complete answer in time")
+
+    client = Client(game("http://localhost"), SimpleNamespace(call=call), sleep=lambda seconds: None)
+    refusal(client.issue_ott, "100001")
+    refusal(client.refund, "GP-1")
+
+    assert waited == [(5.0, LARGEST_ANSWER), (30.0, LARGEST_ANSWER)]
+
+
+# Payments
+
+
+def test_every_payment_of_a_batch_has_its_own_answer(playcamp, client):
+    client.register_payments([payment("GP-0")])
+    playcamp.failing["GP-2"] = "no such user ann@example.com"
+    playcamp.forgotten.add("GP-3")
+    batch = [payment(f"GP-{number}") for number in range(4)]
+
+    found = client.register_payments(batch, "poll-20260102-0304")
+
+    assert {key: (each.status, each.is_registered, each.error) for key, each in found.items()} == {
+        "GP-0": ("SKIPPED", True, None),
+        "GP-1": ("SUCCESS", True, None),
+        "GP-2": ("FAILED", False, f"no such user {HIDDEN}"),
+        "GP-3": ("UNKNOWN", False, None),
+    }
+    assert found["GP-1"].payment["status"] == "COMPLETED"
+    assert playcamp.requests[1].json == {"payments": batch, "callbackId": "poll-20260102-0304"}
+    assert set(playcamp.payments) == {"GP-0", "GP-1", "GP-3"}
+
+
+def test_test_payments_are_stored_nowhere(playcamp, client):
+    many = client.register_payments([payment("GP-1")], is_test=True)
+    one = client.register_payment(payment("GP-2"), is_test=True)
+
+    assert many["GP-1"].status == one.status == "SUCCESS"
+    assert [request.json["isTest"] for request in playcamp.requests] == [True, True]
+    assert playcamp.payments == {}
+
+
+@pytest.mark.parametrize(
+    ("amount", "wire"),
+    [
+        (9900, b"9900"),
+        ("9900", b"9900"),
+        ("9900.00", b"9900.00"),
+        (Decimal("0.1") + Decimal("0.2"), b"0.3"),
+        ("0.30000000000000004", b"0.30000000000000004"),
+        ("0.01", b"0.01"),
+        (Decimal("9.99"), b"9.99"),
+        (Decimal("12345678901234.56"), b"12345678901234.56"),
+        ("123456789012345678901.23456789", b"123456789012345678901.23456789"),
+        ("1e2", b"100"),
+        (Decimal("1E+5"), b"100000"),
+    ],
+)
+def test_amounts_arrive_with_the_digits_they_have(playcamp, client, amount, wire):
+    client.register_payments([payment("GP-1", amount=amount)])
+    client.register_payment(payment("GP-2", amount=amount))
+    read = client.payment("GP-1")
+
+    assert all(b'"amount":' + wire + b"}" in request.body for request in playcamp.requests[:2])
+    assert exact.figure(read["amount"]) == wire.decode()
+    assert not isinstance(read["amount"], float)
+
+
+@given(st.decimals(min_value="0.01", max_value="999999999999999999999", places=8))
+@settings(max_examples=50, deadline=None)
+def test_every_amount_is_written_as_the_number_it_is(amount):
+    sent = []
+
+    def call(method, url, headers, body, timeout_seconds, largest_answer):
+        sent.append(body)
+        return Answer(None, 201, b'{"data":{"results":[]}}')
+
+    Client(game("http://localhost"), SimpleNamespace(call=call)).register_payments([payment(amount=amount)])
+
+    assert exact.parse_json(sent[0])["payments"][0]["amount"] == amount
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [9.99, None, True, "", "9,99", "NaN", Decimal("NaN"), Decimal("Infinity"), "1e500", "9" * 31, [], "９.9", "\ud800"],
+)
+def test_an_amount_that_is_not_exact_is_not_sent(playcamp, client, amount):
+    with pytest.raises(UnsentError, match="amount of payment GP-1"):
+        client.register_payments([payment("GP-0"), payment("GP-1", amount=amount)])
+    with pytest.raises(UnsentError, match="amount of payment GP-1"):
+        client.register_payment(payment("GP-1", amount=amount))
+
+    assert playcamp.requests == []
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        [payment(str(number)) for number in range(1001)],
+        [payment("GP-1"), payment("GP-2"), payment("GP-1")],
+        [payment("")],
+        [payment(None)],
+        [payment(7)],
+        [{"amount": 1}],
+        [payment(productName="half \ud83d a pair")],
+        [payment(productName=float("nan"))],
+        [payment(productName=b"bytes")],
+    ],
+)
+def test_a_batch_that_cannot_go_is_not_sent(playcamp, client, batch):
+    error = refusal(client.register_payments, batch)
+
+    assert isinstance(error, UnsentError)
+    assert error.is_permanent
+    assert playcamp.requests == []
+
+
+def test_no_payments_are_no_call(playcamp, client):
+    assert client.register_payments([]) == {}
+    assert playcamp.requests == []
+
+
+def test_a_thousand_payments_go_in_one_call_and_optional_fields_may_be_none(playcamp, client):
+    found = client.register_payments([payment(str(number), productName=None) for number in range(1000)])
+
+    assert len(found) == 1000
+    assert all(each.status == "SUCCESS" for each in found.values())
+    assert "productName" not in playcamp.requests[0].json["payments"][0]
+
+
+def test_a_batch_refused_as_a_whole_names_the_payments_at_fault(playcamp, client):
+    playcamp.invalid = {"GP-1": ("purchasedAt", "Invalid datetime"), "GP-3": ("userId", "Required")}
+
+    error = refusal(client.register_payments, [payment(f"GP-{number}") for number in range(5)])
+
+    assert (error.status, error.code, error.text) == (400, "VALIDATION_ERROR", "Validation Error")
+    assert error.details[0] == Detail("payments.1.purchasedAt", "Invalid datetime")
+    assert error.items == {1, 3}
+    assert error.is_permanent
+    assert "payments.1.purchasedAt: Invalid datetime" in str(error)
+    assert playcamp.payments == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "items"),
+    [
+        ("payments.12.amount", {12}),
+        ("payments[12].amount", {12}),
+        ("payments.[12].amount", {12}),
+        ("payments/12/amount", {12}),
+        (["payments", 12, "amount"], {12}),
+        ("payments", set()),
+        ("12.amount", set()),
+        ("payments.99999", set()),
+        (None, set()),
+        ({}, set()),
+        (12, set()),
+    ],
+)
+def test_a_details_path_is_read_in_every_spelling(playcamp, client, path, items):
+    document = {"code": "VALIDATION_ERROR", "error": "no", "details": [{"path": path, "message": "bad"}, "odd", None]}
+    playcamp.trouble("POST", "/v1/server/payments/bulk", answers(422, document))
+
+    error = refusal(client.register_payments, [payment()])
+
+    assert error.items == items
+    assert error.is_permanent
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        ([], "UNKNOWN"),
+        ([None, 5, "x", [], {}], "UNKNOWN"),
+        ([{"transactionId": "other", "status": "SUCCESS"}], "UNKNOWN"),
+        ([{"transactionId": "17", "status": "PENDING"}], "UNKNOWN"),
+        ([{"transactionId": "17", "status": None}], "UNKNOWN"),
+        ([{"transactionId": "17", "status": ["SUCCESS"]}], "UNKNOWN"),
+        ([{"transactionId": "17"}], "UNKNOWN"),
+        ([{"transactionId": ["17"], "status": "SUCCESS"}], "UNKNOWN"),
+        ([{"transactionId": 17, "status": "SUCCESS"}], "SUCCESS"),
+        ([{"transactionId": "17", "status": "SUCCESS", "data": 5}], "SUCCESS"),
+        ([{"transactionId": "17", "status": "SUCCESS"}, {"transactionId": "17", "status": "SKIPPED"}], "SKIPPED"),
+        ([{"transactionId": "17", "status": "SUCCESS"}, {"transactionId": "17", "status": "FAILED"}], "UNKNOWN"),
+        ([{"transactionId": "17", "status": "FAILED"}, {"transactionId": "17", "status": "SUCCESS"}], "UNKNOWN"),
+        ([{"transactionId": "17", "status": "FAILED", "error": {"message": "why"}}], "FAILED"),
+    ],
+)
+def test_odd_results_are_unknown_and_never_success(playcamp, client, results, expected):
+    playcamp.trouble("POST", "/v1/server/payments/bulk", answers(200, {"data": {"results": results}}))
+
+    assert client.register_payments([payment("17")])["17"].status == expected
+
+
+@pytest.mark.parametrize(
+    "document", [b"", b"ok", {"data": {}}, {"data": {"results": None}}, {"data": []}, {"results": 5}]
+)
+def test_an_answer_without_results_leaves_it_open(playcamp, client, document):
+    playcamp.trouble("POST", "/v1/server/payments/bulk", answers(200, document))
+
+    error = refusal(client.register_payments, [payment()])
+
+    assert error.status == 200
+    assert error.is_uncertain
+    assert not error.is_permanent
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "answered", "failure"),
+    [
+        (too_many(7), 429, None),
+        (broken(500), 500, None),
+        (broken(502), 502, None),
+        (reset, None, "refused"),
+        (nonsense, None, "refused"),
+        (garbage, 200, None),
+    ],
+)
+def test_payments_are_sent_again_by_the_caller_only(playcamp, client, pauses, behaviour, answered, failure):
+    path = "/v1/server/payments/bulk"
+    playcamp.trouble("POST", path, behaviour, is_stored=True)
+
+    error = refusal(client.register_payments, [payment()])
+
+    assert (error.status, error.failure, error.is_permanent) == (answered, failure, False)
+    assert error.retry_after == (7.0 if answered == 429 else None)
+    assert len(playcamp.requests) == 1
+    assert pauses == []
+    assert client.register_payments([payment()])["GP-1"].status == "SKIPPED"
+
+
+def test_one_payment_known_before_is_as_good_as_registered(playcamp, client):
+    first = client.register_payment(payment(), "cb-1")
+    again = client.register_payment(payment(), "cb-1")
+
+    assert (first.status, first.payment["transactionId"]) == ("SUCCESS", "GP-1")
+    assert again == Registration("GP-1", "SKIPPED")
+    assert playcamp.requests[0].json["callbackId"] == "cb-1"
+
+
+def test_a_payment_can_be_read_refunded_and_listed_whatever_its_id(playcamp, client):
+    odd = "a/b ?ü%2F#"
+    client.register_payments([payment(odd, amount="9.90"), *(payment(str(number)) for number in range(1, 5))])
+
+    refunded = client.refund(odd, "cb-1")
+    page = client.user_payments("100001", page=2, limit=2)
+
+    assert refunded["status"] == client.payment(odd)["status"] == "REFUNDED"
+    assert playcamp.requests[1].path == "/v1/server/payments/a%2Fb%20%3F%C3%BC%252F%23/refund"
+    assert playcamp.requests[1].json == {"callbackId": "cb-1"}
+    assert [each["transactionId"] for each in page.documents] == ["2", "3"]
+    assert (page.total, page.total_pages, page.has_more) == (5, 3, True)
+    assert client.payment("unknown") is None
+    assert client.user_payments("nobody").documents == []
+
+
+@pytest.mark.parametrize(("again", "code"), [(409, "CONFLICT"), (400, "BAD_REQUEST")])
+def test_a_second_refund_is_told_as_playcamp_answers_it(playcamp, client, again, code):
+    playcamp.refunded_again = again
+    client.register_payment(payment())
+    client.refund("GP-1")
+
+    error = refusal(client.refund, "GP-1")
+
+    assert (error.status, error.code) == (again, code)
+    assert playcamp.asked("/v1/server/payments/GP-1/refund")[0].body == b"{}"
+    assert refusal(client.refund, "unknown").code == "NOT_FOUND"
+
+
+@pytest.mark.parametrize("bad_id", ["", ".", "..", "half \ud800"])
+def test_an_id_that_makes_no_path_is_not_sent(playcamp, client, bad_id):
+    for call in (client.payment, client.user_payments, client.refund, client.sponsors, client.creator, client.campaign):
+        with pytest.raises(UnsentError):
+            call(bad_id)
+
+    assert playcamp.requests == []
+
+
+# Lists
+
+
+def test_every_row_of_a_list_comes_once(playcamp, client):
+    client.register_payments([payment(str(number)) for number in range(7)])
+
+    rows = list(every(lambda page: client.user_payments("100001", page, limit=3)))
+
+    assert [row["transactionId"] for row in rows] == [str(number) for number in range(7)]
+    assert len(playcamp.requests) == 4
+
+
+def test_a_list_that_repeats_itself_or_ends_early_comes_to_an_end():
+    same = Page([{"id": 1}], 1, None, 9)
+
+    assert list(every(lambda number: Page([], number, 100, 50))) == []
+    with pytest.raises(ApiError, match="for ever"):
+        list(every(lambda number: same))
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"pagination": None}, {"pagination": {"page": 1, "totalPages": "many", "total": -1}}]
+)
+def test_a_list_without_sane_pagination_is_one_page(playcamp, client, told):
+    playcamp.trouble("GET", "/v1/server/campaigns", answers(200, {"data": [{"campaignId": "c"}, 5, None], **told}))
+
+    page = client.campaigns()
+
+    assert page.documents == [{"campaignId": "c"}]
+    assert (page.total, page.has_more) == (None, False)
+
+
+# Sponsors
+
+
+def test_a_sponsor_is_put_read_changed_after_thirty_days_and_ended(playcamp, client, clock):
+    put = client.put_sponsor("u/1", "AAA11", "camp_1", "cb-1")
+    same = client.put_sponsor("u/1", "AAA11")
+    early = refusal(client.put_sponsor, "u/1", "BBB22")
+    clock.shift(30 * DAY)
+    changed = client.change_sponsor("u/1", "BBB22", "camp_1", "cb-2")
+    listed = client.sponsors("u/1")
+    client.delete_sponsor("u/1", "camp_1", "cb-3")
+    ended = client.sponsors("u/1")
+    history = client.sponsor_history("u/1", "camp_1")
+
+    assert put == same == Sponsor("u/1", "camp_1", "AAA11", True, put.sponsored_at, None)
+    assert (early.status, early.code, early.is_permanent) == (400, "BAD_REQUEST", True)
+    assert listed == [changed]
+    assert changed.creator_key == "BBB22"
+    assert [(each.is_active, each.ended_at is not None) for each in ended] == [(False, True)]
+    assert [row["action"] for row in history.documents] == ["CREATED", "CHANGED", "ENDED"]
+    assert history.documents[1]["previousCreatorKey"] == "AAA11"
+    assert playcamp.asked("/v1/server/sponsors")[0].json == {
+        "userId": "u/1", "creatorKey": "AAA11", "campaignId": "camp_1", "callbackId": "cb-1",
+    }  # fmt: skip
+    put_request, delete_request = (
+        next(r for r in playcamp.requests if r.method == method) for method in ("PUT", "DELETE")
+    )
+    assert put_request.json == {"newCreatorKey": "BBB22", "campaignId": "camp_1", "callbackId": "cb-2"}
+    assert (delete_request.query, delete_request.body) == ({"campaignId": "camp_1", "callbackId": "cb-3"}, b"")
+    assert [event["callbackId"] for event in playcamp.events] == ["cb-1", "cb-2", "cb-3"]
+
+
+def test_test_sponsors_change_nothing(playcamp, client):
+    assert client.put_sponsor("u", "TEST1", is_test=True).creator_key == "TEST1"
+    assert client.change_sponsor("u", "TEST2", is_test=True).creator_key == "TEST2"
+    client.delete_sponsor("u", is_test=True)
+
+    assert playcamp.sponsors == {}
+    assert playcamp.requests[2].query == {"isTest": "true"}
+    assert client.sponsors("u") == []
+
+
+@pytest.mark.parametrize("key", ["streamer_abc", "aaa11", "AAA1", "AAA111", "AAA1\n", ""])
+def test_a_creator_key_of_another_form_is_not_sent(playcamp, client, key):
+    with pytest.raises(UnsentError, match="five characters"):
+        client.put_sponsor("u", key)
+    with pytest.raises(UnsentError, match="five characters"):
+        client.change_sponsor("u", key)
+
+    assert playcamp.requests == []
+
+
+def test_an_unknown_creator_or_no_campaign_is_told(playcamp, client):
+    assert refusal(client.put_sponsor, "u", "ZZZ99").status == 404
+    playcamp.campaigns["camp_1"]["status"] = "COMPLETED"
+    assert refusal(client.put_sponsor, "u", "AAA11").text == "No active campaign"
+
+
+@pytest.mark.parametrize(
+    ("told", "is_active"),
+    [({"isActive": True}, True), ({"isActive": False}, False), ({"status": "ACTIVE"}, True),
+     ({"status": "ENDED"}, False), ({}, True), ({"endedAt": "2026-01-01T00:00:00Z"}, False),
+     ({"isActive": "yes", "status": 5}, False)],
+)  # fmt: skip
+def test_a_sponsor_is_read_in_either_form(playcamp, client, told, is_active):
+    playcamp.trouble(
+        "GET", "/v1/server/sponsors/user/7", answers(200, {"data": [{"userId": 7, "creatorKey": "A", **told}]})
+    )
+
+    assert client.sponsors("7")[0].is_active is is_active
+
+
+# Coupons
+
+
+def test_a_coupon_is_validated_redeemed_once_and_listed(playcamp, client):
+    valid = client.validate_coupon("welcome", "alice")
+    redeemed = client.redeem_coupon("welcome", "alice", "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "cb-1")
+    again = client.redeem_coupon("welcome", "alice")
+    usage = client.coupon_usage("alice")
+
+    assert valid.is_accepted
+    assert (valid.usage_id, valid.creator_key, valid.campaign_id) == (None, "AAA11", "camp_1")
+    assert valid.package_name["en"] == "Welcome gift"
+    assert redeemed.rewards == valid.rewards == (Reward("gems", 100, {"ko": "보석", "en": "Gems"}),)
+    assert (redeemed.usage_id, redeemed.is_accepted) == (5678, True)
+    assert redeemed.redeemed_at
+    assert (again.is_accepted, again.error_code, again.error_text) == (
+        False,
+        "USER_CODE_LIMIT",
+        "Coupon was already used",
+    )
+    assert [row["id"] for row in usage.documents] == [5678]
+    assert playcamp.requests[1].json["gameUserUuid"] == "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
+    assert playcamp.events[0]["data"]["usageId"] == 5678
+
+
+@pytest.mark.parametrize("variant", ["valid", "status"])
+@pytest.mark.parametrize(
+    ("code", "error_code"),
+    [("NOSUCH", "COUPON_NOT_FOUND"), ("INACTIVE", "COUPON_INACTIVE"), ("TOMORROW", "COUPON_NOT_YET_VALID"),
+     ("YESTERDAY", "COUPON_EXPIRED"), ("USEDCODE", "USER_CODE_LIMIT"), ("USEDPACKAGE", "USER_PACKAGE_LIMIT"),
+     ("USEDUP", "TOTAL_USAGE_LIMIT")],
+)  # fmt: skip
+def test_a_coupon_that_is_not_valid_is_an_answer_in_either_variant(playcamp, client, variant, code, error_code):
+    playcamp.invalid_coupon = variant
+
+    for answered in (client.validate_coupon(code, "alice"), client.redeem_coupon(code, "alice")):
+        assert (answered.is_accepted, answered.error_code) == (False, error_code)
+        assert answered.error_text
+        assert answered.rewards is None
+    assert playcamp.usages == []
+
+
+def test_a_test_redemption_uses_nothing_up(playcamp, client):
+    assert client.redeem_coupon("WELCOME", "alice", is_test=True).is_accepted
+    assert client.validate_coupon("WELCOME", "alice", is_test=True).is_accepted
+    assert playcamp.usages == []
+
+
+@pytest.mark.parametrize(
+    "behaviour", [too_many(), broken(500), reset, garbage, answers(200, {"data": {"couponCode": "C1"}})]
+)
+def test_a_redemption_is_never_repeated(playcamp, client, pauses, behaviour):
+    playcamp.trouble("POST", "/v1/server/coupons/redeem", behaviour, is_stored=True)
+
+    error = refusal(client.redeem_coupon, "WELCOME", "alice")
+
+    assert error.is_uncertain is (error.status != 429)
+    assert len(playcamp.requests) == 1
+    assert pauses == []
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "accepted", "error_code"),
+    [
+        (200, {"data": {"success": True, "usageId": "77", "packageId": "p", "quantity": 1}}, True, None),
+        (200, {"data": {"redeemed": True}}, True, None),
+        (200, {"data": {"usageId": 77, "itemName": "Gift"}}, True, None),
+        (200, {"data": {"success": False}}, False, "UNKNOWN"),
+        (200, {"data": {"valid": True, "success": False, "code": "COUPON_EXPIRED"}}, False, "COUPON_EXPIRED"),
+        (400, {"code": "BAD_REQUEST", "errorCode": "COUPON_EXPIRED", "message": "old"}, False, "COUPON_EXPIRED"),
+        (404, {"code": "COUPON_NOT_FOUND", "error": "what?"}, False, "COUPON_NOT_FOUND"),
+        (409, {"errorCode": "USER_CODE_LIMIT", "error": "used"}, False, "USER_CODE_LIMIT"),
+    ],
+)  # fmt: skip
+def test_a_redemption_is_read_in_every_form(playcamp, client, status, document, accepted, error_code):
+    playcamp.trouble("POST", "/v1/server/coupons/redeem", answers(status, document))
+
+    answered = client.redeem_coupon("WELCOME", "alice")
+
+    assert (answered.is_accepted, answered.error_code, answered.rewards) == (accepted, error_code, None)
+    assert answered.usage_id == (77 if "usageId" in str(document) else None)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429, 500])
+def test_other_refusals_of_a_coupon_are_errors(playcamp, client, status):
+    playcamp.trouble("POST", "/v1/server/coupons/validate", answers(status, {"error": "no", "code": "BAD_REQUEST"}))
+
+    assert refusal(client.validate_coupon, "WELCOME", "alice").status == status
+
+
+@pytest.mark.parametrize(
+    "reward",
+    [None, {}, "gems", [None], [{}], [{"itemId": "gems"}], [{"itemId": "gems", "itemQuantity": 0}],
+     [{"itemId": "gems", "itemQuantity": -1}], [{"itemId": "gems", "itemQuantity": 1.5}],
+     [{"itemId": "gems", "itemQuantity": True}], [{"itemId": "", "itemQuantity": 1}],
+     [{"itemId": "ok", "itemQuantity": 1}, {"itemId": ["x"], "itemQuantity": 1}]],
+)  # fmt: skip
+def test_rewards_that_cannot_all_be_read_are_none(playcamp, client, reward):
+    document = {"data": {"success": True, "usageId": 1, "reward": reward, "packageName": ["?"]}}
+    playcamp.trouble("POST", "/v1/server/coupons/redeem", answers(200, document))
+
+    answered = client.redeem_coupon("WELCOME", "alice")
+
+    assert (answered.is_accepted, answered.usage_id, answered.rewards) == (True, 1, None)
+
+
+def test_large_and_textual_quantities_of_a_reward_are_exact(playcamp, client):
+    reward = [{"itemId": 5, "itemQuantity": 10**39}, {"itemId": "b", "itemQuantity": "3", "itemName": "B"}]
+    playcamp.trouble("POST", "/v1/server/coupons/validate", answers(200, {"data": {"valid": True, "reward": reward}}))
+
+    rewards = client.validate_coupon("WELCOME", "alice").rewards
+
+    assert rewards == (Reward("5", 10**39, {}), Reward("b", 3, {"": "B"}))
+
+
+# Look-ups
+
+
+def test_campaigns_and_creators_are_found_or_not(playcamp, client):
+    playcamp.creators["BBB22"]["creatorName"] = "R&B 곡 for all"
+
+    assert [each["campaignId"] for each in client.campaigns().documents] == ["camp_1"]
+    assert client.campaign("camp_1")["status"] == "IN_PROGRESS"
+    assert client.campaign("camp_2") is None
+    assert [each["creatorId"] for each in client.campaign_creators("camp_1")] == [11, 22]
+    assert [each["creatorKey"] for each in client.search_creators("r&b 곡", "camp_1", 5)] == ["BBB22"]
+    assert client.creator("AAA11")["creatorId"] == 11
+    assert client.creator("TEST1", is_test=True)["status"] == "TEST"
+    assert client.creator("streamer/abc") is None
+    assert playcamp.asked("/v1/server/creators/search")[0].query == {
+        "keyword": "r&b 곡", "campaignId": "camp_1", "limit": "5",
+    }  # fmt: skip
+    assert playcamp.paths()[-1] == "GET /v1/server/creators/streamer%2Fabc"
+    assert playcamp.asked("/v1/server/creators/TEST1")[0].query == {"isTest": "true"}
+
+
+@pytest.mark.parametrize(
+    "behaviour", [answers(404, b"<html>nginx</html>"), answers(404, b""), answers(404, {"data": None})]
+)
+def test_a_404_that_is_not_playcamps_says_nothing_of_a_creator(playcamp, client, behaviour):
+    playcamp.trouble("GET", "/v1/server/creators/AAA11", behaviour)
+
+    error = refusal(client.creator, "AAA11")
+
+    assert (error.status, error.text) == (404, "HTTP 404")
+
+
+def test_a_name_cut_within_an_emoji_spoils_no_list(playcamp, client):
+    body = b'{"data":[{"creatorName":"cut \\ud83d","creatorKey":"AAA11"},{"creatorName":"\\ud83d\\ude00"}]}'
+    playcamp.trouble("GET", "/v1/server/campaigns/camp_1/creators", answers(200, body))
+
+    assert [each["creatorName"] for each in client.campaign_creators("camp_1")] == ["cut \ufffd", "\U0001f600"]
+
+
+# Webhook registrations
+
+
+def test_a_webhook_is_registered_listed_changed_tested_and_deleted(playcamp, client):
+    with Receiver(status(200)) as receiver:
+        made = client.create_webhook("sponsor.created", receiver.url, retry_count=5, timeout_ms=3000)
+        listed = client.webhooks()
+        tested = client.test_webhook(made.id)
+        changed = client.update_webhook(made.id, is_active=False, retry_count=0)
+        logs = client.webhook_logs(made.id)
+        client.delete_webhook(made.id)
+        client.delete_webhook(made.id)
+
+    assert made.secret == playcamp_secret(receiver, made.secret)
+    assert (made.event_type, made.url, made.is_active) == ("sponsor.created", receiver.url, True)
+    assert (made.retry_count, made.timeout_ms) == (5, 3000)
+    assert [(each.id, each.secret) for each in listed] == [(made.id, None)]
+    assert tested == WebhookTest(True, 200, None)
+    assert (changed.is_active, changed.retry_count) == (False, 0)
+    assert logs[0]["responseStatus"] == 200
+    assert client.webhooks() == []
+
+
+def playcamp_secret(receiver, secret):
+    """The secret, if what the receiver got was signed with it."""
+    request = receiver.requests[0]
+    return secret if request.headers["x-webhook-signature"] == signed(request.body, secret) else None
+
+
+def test_an_event_type_that_cannot_be_subscribed_is_a_permanent_error(playcamp, client):
+    error = refusal(client.create_webhook, "sponsor.changed", "https://example.com/hook")
+
+    assert (error.status, error.is_permanent) == (400, True)
+    assert error.details == (Detail("eventType", "Invalid enum value"),)
+
+
+def test_a_registration_without_its_secret_is_an_error(playcamp, client):
+    playcamp.trouble("POST", "/v1/server/webhooks", answers(201, {"data": {"id": 1}}))
+    assert "no signing secret" in str(refusal(client.create_webhook, "sponsor.created", "https://example.com"))
+
+    playcamp.trouble("GET", "/v1/server/webhooks", answers(200, {"data": [{"url": "x"}]}))
+    assert "without an id" in str(refusal(client.webhooks))
+
+
+def test_a_test_event_that_did_not_arrive_says_why(playcamp, client):
+    made = client.create_webhook("sponsor.created", f"http://127.0.0.1:{closed_port()}/")
+    tested = client.test_webhook(made.id)
+    playcamp.trouble("POST", f"/v1/server/webhooks/{made.id}/test", answers(200, {"data": {"statusCode": 500}}))
+
+    assert tested == WebhookTest(False, None, "The endpoint did not answer 2xx")
+    assert client.test_webhook(made.id) == WebhookTest(False, 500, None)
+
+
+# Errors and retries
+
+
+@pytest.mark.parametrize(
+    ("document", "text", "code"),
+    [
+        ({"error": "Readable text", "code": "CONFLICT"}, "Readable text", "CONFLICT"),
+        ({"message": "Readable text", "code": "NOT_FOUND"}, "Readable text", "NOT_FOUND"),
+        ({"message": "first", "error": "second"}, "first", None),
+        ({"error": "Coupon has expired", "errorCode": "COUPON_EXPIRED"}, "Coupon has expired", "COUPON_EXPIRED"),
+        ({"message": ["a", {"message": "b"}]}, "a; b", None),
+        ({"error": {"message": "inside"}}, "inside", None),
+        ({"message": "two\nlines\tand \x1b[31mred"}, "two lines and ·[31mred", None),
+        ({"message": "", "error": None, "code": 5}, "HTTP 400", None),
+        ({"code": "X" * 5000}, "HTTP 400", "X" * 63 + "…"),
+        ({"message": "y" * 5000}, "y" * 499 + "…", None),
+        ([], "HTTP 400", None),
+        (b"", "HTTP 400", None),
+        (b"<html>400</html>", "HTTP 400", None),
+        (b"\xff\xfe", "HTTP 400", None),
+        (b"[" * 100_000, "HTTP 400", None),
+        (b"null", "HTTP 400", None),
+        (b'{"message": "\\ud800 half"}', "\ufffd half", None),
+    ],
+)
+def test_every_shape_of_error_is_read(playcamp, client, document, text, code):
+    playcamp.trouble("POST", "/v1/server/payments", answers(400, document))
+
+    error = refusal(client.register_payment, payment())
+
+    assert (error.status, error.text, error.code) == (400, text, code)
+    assert str(error) == f"PlayCamp answered 400{f' {code}' if code else ''}: {text}"
+    assert str(error).isprintable()
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
+def test_what_will_not_change_is_permanent_and_not_repeated(playcamp, client, status):
+    playcamp.trouble("GET", "/v1/server/campaigns", answers(status, {"error": "no", "code": "X"}))
+
+    error = refusal(client.campaigns)
+
+    assert (error.is_permanent, error.is_uncertain) == (True, False)
+    assert len(playcamp.requests) == 1
+
+
+@pytest.mark.parametrize("behaviour", [reset, nonsense, too_many(), broken(500), broken(503), after(0.01, broken(502))])
+def test_reading_is_repeated_until_it_succeeds(playcamp, client, pauses, behaviour):
+    playcamp.trouble("GET", "/v1/server/campaigns", behaviour, times=3)
+
+    assert len(client.campaigns().documents) == 1
+    assert len(playcamp.requests) == 4
+    assert [0.5 <= pauses[0] <= 0.65, 1 <= pauses[1] <= 1.3, 2 <= pauses[2] <= 2.6] == [True] * 3
+
+
+def test_reading_ends_after_the_last_attempt(playcamp, client, pauses):
+    playcamp.trouble("GET", "/v1/server/campaigns", broken(503), times=9)
+
+    error = refusal(client.campaigns)
+
+    assert (error.status, error.code, error.is_permanent) == (503, "INTERNAL_ERROR", False)
+    assert (len(playcamp.requests), len(pauses)) == (4, 3)
+
+
+def test_retry_after_is_honoured_as_seconds_and_as_a_date(playcamp, client, pauses, clock):
+    clock.move_to(1767323045)
+    playcamp.trouble("GET", "/v1/server/campaigns", too_many(3), too_many("Fri, 02 Jan 2026 03:04:12 GMT"))
+
+    client.campaigns()
+
+    assert pauses == [3.0, 7.0]
+
+
+def test_a_longer_wait_than_patience_is_the_callers(playcamp, client, pauses):
+    playcamp.trouble("GET", "/v1/server/campaigns", too_many(3600))
+
+    error = refusal(client.campaigns)
+
+    assert (error.status, error.retry_after, pauses) == (429, 3600.0, [])
+
+
+@pytest.mark.parametrize("word", ["soon", "-1", "1.5", "9" * 30, "Fri, 99 Foo 2026"])
+def test_a_retry_after_that_says_nothing_is_passed_over(playcamp, client, pauses, word):
+    playcamp.trouble("GET", "/v1/server/campaigns", too_many(word))
+
+    client.campaigns()
+
+    assert 0.5 <= pauses[0] <= 0.65
+
+
+def test_all_attempts_together_end_in_time(playcamp):
+    playcamp.trouble("GET", "/v1/server/campaigns", silence, times=9)
+    client = Client(game(playcamp.url), OUTBOUND, patience_seconds=0.3)
+
+    began = time.monotonic()
+    error = refusal(client.campaigns)
+
+    assert error.failure == "timeout"
+    assert time.monotonic() - began < 1
+
+
+def test_changes_are_never_repeated(playcamp, client, pauses):
+    calls = {
+        ("POST", "/v1/server/sponsors"): lambda: client.put_sponsor("7", "AAA11"),
+        ("PUT", "/v1/server/sponsors/user/7"): lambda: client.change_sponsor("7", "AAA11"),
+        ("DELETE", "/v1/server/sponsors/user/7"): lambda: client.delete_sponsor("7"),
+        ("POST", "/v1/server/payments/7/refund"): lambda: client.refund("7"),
+        ("POST", "/v1/server/webhooks"): lambda: client.create_webhook("sponsor.created", "https://example.com"),
+    }
+    for (method, path), call in calls.items():
+        playcamp.trouble(method, path, broken(503))
+        assert refusal(call).status == 503
+
+    assert len(playcamp.requests) == len(calls)
+    assert pauses == []
+
+
+def test_a_redirect_is_not_followed_and_an_endless_answer_not_read(playcamp, client):
+    playcamp.trouble("GET", "/v1/server/campaigns", status(302, Location="http://127.0.0.1:1/"))
+    redirected = refusal(client.campaigns)
+    playcamp.trouble("GET", "/v1/server/campaigns", answers(200, b" " * (LARGEST_ANSWER + 1)))
+    large = refusal(client.campaigns)
+    playcamp.trouble("GET", "/v1/server/campaigns/c", answers(404, b" " * (LARGEST_ANSWER + 1)))
+
+    assert (redirected.status, redirected.failure, redirected.is_permanent) == (302, "redirect", False)
+    assert (large.status, large.failure, large.is_permanent) == (200, "too_large", False)
+    assert refusal(client.campaign, "c").failure == "too_large"
+
+
+def test_nine_megabytes_are_read(playcamp, client):
+    rows = [{"creatorName": "x" * 1000, "creatorKey": "AAA11"}] * 9000
+    playcamp.trouble("GET", "/v1/server/campaigns/camp_1/creators", answers(200, {"data": rows}))
+
+    assert len(client.campaign_creators("camp_1")) == 9000
+
+
+@given(st.binary(max_size=60) | st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.sampled_from(["data", "ott", "results", "transactionId", "status", "valid", "reward", "error",
+                                       "details", "code", "message", "id", "pagination", "expiresAt"]), inner),
+    max_leaves=12,
+).map(lambda document: json.dumps(document).encode()), st.sampled_from([200, 400, 404, 409, 429, 500]))  # fmt: skip
+@settings(max_examples=150, deadline=None)
+def test_no_answer_gives_anything_but_a_result_or_an_api_error(body, code):
+    outbound = SimpleNamespace(call=lambda *args: Answer(None, code, body))
+    client = Client(game("http://localhost"), outbound, sleep=lambda seconds: None, tries=2)
+    calls = [
+        lambda: client.issue_ott("u"),
+        lambda: client.register_payments([payment()]),
+        lambda: client.register_payment(payment()),
+        lambda: client.payment("t"),
+        lambda: client.user_payments("u"),
+        lambda: client.sponsors("u"),
+        lambda: client.put_sponsor("u", "AAA11"),
+        lambda: client.redeem_coupon("WELCOME", "u"),
+        lambda: client.creator("AAA11"),
+        lambda: client.webhooks(),
+        lambda: client.create_webhook("sponsor.created", "https://example.com"),
+        lambda: client.test_webhook("1"),
+    ]
+    told = []
+    for call in calls:
+        try:
+            call()
+        except ApiError as error:
+            told.append(str(error))
+
+    assert all(each.isprintable() and len(each) <= 1000 for each in told)
+
+
+# What nobody may see
+
+
+def test_nothing_secret_is_told_in_an_error(playcamp, client):
+    proof, code = "100001|1700000000|00ff00ff00ff", "SUMMER-2026-XYZ"
+    secret = API_KEY.partition(":")[2]
+
+    def quoting(handler):
+        said = {"message": f"key {API_KEY} {secret} {proof} {code} bob@example.com", "code": f"BAD {secret}"}
+        said["details"] = [{"path": f"callbackId {proof}", "message": f"{secret} {code}"}]
+        answers(400, said)(handler)
+
+    def echoing(handler):
+        answers(400, {"error": f"cannot read: {playcamp.requests[-1].body.decode()[:150]}"})(handler)
+
+    for path in ("webview/ott", "coupons/redeem", "payments", "payments/bulk"):
+        playcamp.trouble("POST", f"/v1/server/{path}", quoting, echoing)
+    playcamp.trouble("DELETE", "/v1/server/sponsors/user/100001", quoting, quoting)
+    told = []
+    for _ in range(2):
+        for call in (
+            lambda: client.issue_ott("100001", callback_id=proof),
+            lambda: client.redeem_coupon(code, "100001", callback_id=proof),
+            lambda: client.register_payment(payment(), proof),
+            lambda: client.register_payments([payment()], proof),
+            lambda: client.delete_sponsor("100001", callback_id=proof),
+        ):
+            error = refusal(call)
+            told.append(
+                f"{error} {error!r} {error.text} {error.code} {error.details} "
+                + "".join(traceback.format_exception(error))
+            )
+
+    everything = "\n".join(told)
+    assert len(told) == 10
+    assert secret not in everything
+    assert proof not in everything
+    assert "bob@example.com" not in everything
+    assert "gem_100" not in everything
+    assert '"userId"' not in everything
+    assert [code in each for each in told[:4]] == [True, False, True, True]  # not to whom sent it
+
+
+def test_reprs_and_logs_hold_no_secret(playcamp, client, caplog):
+    caplog.set_level(logging.DEBUG)
+    playcamp.trouble("GET", "/v1/server/campaigns", broken(500), reset)
+    ott = client.issue_ott("100001", callback_id=PROOF)
+    made = client.create_webhook("sponsor.created", "https://example.com/hook")
+    coupon = client.redeem_coupon("WELCOME", "alice")
+    client.campaigns()
+
+    seen = f"{ott!r} {made!r} {coupon!r} {client!r} {vars(playcamp.tokens[ott.token]).keys()} {caplog.text}"
+    for hidden in (ott.token, made.secret, "WELCOME", API_KEY, API_KEY.partition(":")[2], PROOF):
+        assert hidden not in seen
+
+
+# The fake's own webhooks, which other tests stand on
+
+
+@pytest.mark.parametrize("form", ["simple", "timestamped"])
+def test_the_fake_signs_and_delivers_batches_to_who_is_registered(playcamp, client, form):
+    with Receiver(status(200, b'{"received":true}')) as receiver:
+        hook = playcamp.hook("sponsor.created", receiver.url, "whsec_vector_91c2")
+        playcamp.hook("sponsor.ended", f"http://127.0.0.1:{closed_port()}/")
+        client.put_sponsor("100001", "AAA11", callback_id="cb-1")
+        client.delete_sponsor("100001")
+
+        delivered = playcamp.deliver(form=form, at=1767225600)
+
+    sent = receiver.requests[0]
+    assert [each.status for each in delivered] == [200, None]
+    assert sent.headers["x-webhook-signature"] == signed(sent.body, hook["secret"], form, 1767225600)
+    assert [event["event"] for event in json.loads(sent.body)["events"]] == ["sponsor.created"]
+    assert json.loads(sent.body)["events"][0]["callbackId"] == "cb-1"
+    assert playcamp.events == []
+
+
+def test_the_fake_signs_as_playcamps_own_kit_does():
+    """The body and both values were made with PlayCamp's Go SDK v0.0.8."""
+    body, secret = b'{"events":[]}', "whsec_vector_91c2"
+
+    assert signed(body, secret) == "106421683dfb6b3785681ba2efe770076e6f70bba514aa01bd0216cec544b9c6"
+    assert signed(body, secret, "timestamped", 1767225600) == (
+        "t=1767225600,v1=71346b994826c1fc8c2e9e477e648a6976e030a212c1ac291f4cae106603cc10"
+    )
+
+
+def test_the_fake_sends_any_batch_to_one_registration_and_can_be_given_another_way(playcamp):
+    sent = []
+    hook = playcamp.hook("sponsor.created", "https://example.com/hook?a=b")
+    playcamp.post = lambda url, headers, body: (sent.append((url, body)), (401, b"no"))[1]
+
+    changed = sponsor_event("sponsor.changed", "100001", "AAA11", "BBB22", callbackId="cb-1", isTest=True)
+    answered = playcamp.deliver([changed, {"event": "brand.new", "data": {}}], webhook_id=hook["id"])
+
+    assert [each.status for each in answered] == [401]
+    events = json.loads(sent[0][1])["events"]
+    assert sent[0][0] == "https://example.com/hook?a=b"
+    assert events[0]["data"] == {
+        "userId": "100001", "campaignId": "camp_1", "oldCreatorKey": "AAA11", "newCreatorKey": "BBB22",
+    }  # fmt: skip
+    assert events[1]["event"] == "brand.new"

@@ -1,0 +1,451 @@
+"""``flask playcamp`` and ``flask simulate``: what they print, change and call, and what never shows."""
+
+import json
+import re
+import threading
+
+import pytest
+from werkzeug.serving import make_server
+from werkzeug.wsgi import LimitedStream
+
+from coinslot import schedules
+from handlers.playcamp import polling, registration, simulation
+from handlers.playcamp.commands import EVENT_TYPES
+from tests.fakes.game_payments import GamePayments
+from tests.fakes.playcamp import API_KEY, PlayCamp, answers, broken, signed
+from tests.receivers import reset, status
+
+NOW = 1_767_323_045  # 2026-01-02T03:04:05Z, noon in Seoul
+PAYMENTS_KEY = "a-payments-key-that-no-log-may-hold"
+SHARED_KEY = "a-shared-key-that-no-log-may-hold"
+DAYS = ("--from", "2026-01-01", "--to", "2026-01-02")
+
+
+@pytest.fixture
+def now(clock):
+    clock.move_to(NOW)
+    return clock
+
+
+@pytest.fixture
+def playcamp(studio):
+    with PlayCamp() as playcamp:
+        playcamp.event_types |= {"sponsor.changed"}
+        playcamp.set_up(studio)
+        yield playcamp
+
+
+@pytest.fixture
+def game(studio):
+    with GamePayments("nested", key=PAYMENTS_KEY) as game:
+        game.set_up(studio)
+        yield game
+
+
+@pytest.fixture
+def flask(app, studio, caplog, house):
+    """Run a command; no output of it ever holds a secret."""
+
+    def run(*words, exit_code=0):
+        result = app.test_cli_runner().invoke(args=list(words))
+        assert result.exit_code == exit_code, result.output
+        if exit_code == 1:
+            assert isinstance(result.exception, SystemExit), "a traceback instead of words"
+        stored = [key.value.decode() for keys in house.games.by_slug("demo").secrets.values() for key in keys]
+        for secret in (API_KEY, *stored):
+            assert secret not in result.output + caplog.text
+        return result
+
+    return run
+
+
+@pytest.fixture
+def audited(db):
+    return lambda: [(row["action"], row["subject"]) for row in db("SELECT * FROM audit WHERE action LIKE 'playcamp.%'")]
+
+
+class TestBackfill:
+    def test_a_range_of_days_is_read_and_registered(self, flask, game, playcamp, db, now, audited):
+        inside = (
+            1_767_193_200,
+            1_767_279_600,
+            NOW - 61,
+        )  # the first moment of the first day in Seoul, the second day's
+        for number, at in enumerate((1_767_193_199, *inside, NOW - 59)):
+            game.pay(f"GP-{number}", at)
+
+        result = flask("playcamp", "backfill", "demo", *DAYS)
+
+        assert "3 rows read." in result.output
+        assert "0 wait to be registered, 0 are parked, 0 quarantined." in result.output
+        assert list(playcamp.payments) == ["GP-1", "GP-2", "GP-3"]
+        assert {row["state"] for row in db("SELECT state FROM payments")} == {"registered"}
+        assert audited() == [("playcamp.backfill", "2026-01-01 to 2026-01-02")]
+
+    def test_what_is_registered_already_is_not_sent_again(self, flask, game, playcamp, now):
+        game.pay("GP-1", NOW - 600)
+        flask("playcamp", "backfill", "demo", *DAYS)
+
+        flask("playcamp", "backfill", "demo", *DAYS)
+
+        assert len(playcamp.asked("/v1/server/payments/bulk")) == 1
+
+    def test_an_interrupted_one_goes_on_where_it_was(self, flask, game, playcamp, db, now):
+        game.limit = 1
+        for number in range(4):
+            game.pay(f"GP-{number}", NOW - 600 + number)
+        game.trouble(None, None, None, reset)
+        broken_off = flask("playcamp", "backfill", "demo", *DAYS, exit_code=1)
+        first = len(game.requests)
+        now.shift(3600)
+
+        result = flask("playcamp", "backfill", "demo", *DAYS)
+
+        assert "the same command goes on from there" in broken_off.output
+        assert "2 rows read." in result.output
+        # The page it broke off at, the rest of that range, and what has passed of the day since.
+        assert [each.query["after"] for each in game.requests[first:]] == ["2", "3", ""]
+        assert len(playcamp.payments) == 4
+
+    def test_the_polls_go_on_where_they_were(self, flask, house, game, playcamp, now):
+        opened = house.games.by_slug("demo")
+        polling.run(house, opened)
+        before = polling.watermark(house, opened)
+
+        flask("playcamp", "backfill", "demo", *DAYS)
+
+        assert polling.watermark(house, opened) == before
+
+    def test_without_an_api_key_it_stores_and_says_so(self, flask, game, db, now):
+        game.pay("GP-1", NOW - 600)
+
+        result = flask("playcamp", "backfill", "demo", *DAYS)
+
+        assert "nothing is registered before it is" in result.output
+        assert [row["state"] for row in db("SELECT state FROM payments")] == ["waiting"]
+
+    def test_trouble_at_playcamp_is_told_and_leaves_the_rest_to_the_relay(self, flask, game, playcamp, db, now):
+        game.pay("GP-1", NOW - 600)
+        playcamp.trouble("POST", "/v1/server/payments/bulk", broken())
+
+        result = flask("playcamp", "backfill", "demo", *DAYS, exit_code=1)
+
+        assert "PlayCamp answered 500" in result.output
+        (job,) = db("SELECT * FROM schedules WHERE name = :name", name=registration.JOB)
+        assert (job["failures"], job["due_at"] is None, job["leased_until"]) == (1, False, None)
+
+    def test_what_a_relay_has_in_hand_is_left_to_it(self, flask, house, game, playcamp, studio, now):
+        game.pay("GP-1", NOW - 600)
+        taken = house.database.write_here(lambda tx: schedules.take(tx, "me", studio.row["id"], registration.JOB))
+
+        result = flask("playcamp", "backfill", "demo", *DAYS)
+
+        assert "The server is registering them already." in result.output
+        assert (taken is not None, playcamp.payments) == (True, {})
+
+    def test_one_at_a_time(self, flask, house, game, studio, now):
+        house.database.write_here(lambda tx: schedules.take(tx, "me", studio.row["id"], polling.BACKFILL))
+
+        assert "another backfill" in flask("playcamp", "backfill", "demo", *DAYS, exit_code=1).output
+
+    @pytest.mark.parametrize(
+        ("since", "until"),
+        [("2026-01-02", "2026-01-01"), ("today", "2026-01-01"), ("2026-01-01", "2026-02-31"), ("1", "9" * 30)],
+    )
+    def test_what_is_no_range_is_refused(self, flask, game, since, until, now):
+        flask("playcamp", "backfill", "demo", "--from", since, "--to", until, exit_code=2)
+
+        assert game.requests == []
+
+    def test_a_game_without_polling_is_refused(self, flask, now):
+        assert "playcamp.payments" in flask("playcamp", "backfill", "demo", *DAYS, exit_code=1).output
+
+
+class TestVerify:
+    def test_the_three_calls_are_made_as_tests(self, flask, playcamp):
+        result = flask("playcamp", "verify", "demo")
+
+        assert playcamp.paths() == [f"POST /v1/server/{each}" for each in ("sponsors", "coupons/validate", "payments")]
+        assert {request.json["isTest"] for request in playcamp.requests} == {True}
+        assert (playcamp.payments, playcamp.sponsors, playcamp.usages) == ({}, {}, [])
+        assert f"PlayCamp live, {playcamp.url}, as tests:" in result.output
+        assert re.search(r"POST /sponsors +ok +supports TEST1", result.output)
+        assert re.search(r"POST /coupons/validate +ok +not valid: COUPON_NOT_FOUND", result.output)
+        assert re.search(r"POST /payments +ok +SUCCESS", result.output)
+
+    def test_a_refused_call_is_told_and_the_others_are_made(self, flask, playcamp):
+        result = flask("playcamp", "verify", "demo", "--creator", "NOONE", exit_code=1)
+
+        assert re.search(r"POST /sponsors +REFUSED +PlayCamp answered 404", result.output)
+        assert len(playcamp.requests) == 3
+
+    def test_the_sandbox_is_not_live(self, flask, playcamp, studio):
+        studio.config("playcamp.environment", "sandbox")
+
+        assert "on live before it publishes" in flask("playcamp", "verify", "demo").output
+
+    def test_without_a_key_nothing_is_called(self, flask):
+        assert "playcamp.api_key is not set" in flask("playcamp", "verify", "demo", exit_code=1).output
+        assert "no game nope" in flask("playcamp", "verify", "nope", exit_code=1).output
+
+
+class TestWebhooks:
+    def test_every_event_type_is_registered_and_its_secret_kept(self, flask, playcamp, house):
+        result = flask("playcamp", "webhooks", "demo")
+
+        hooks = {hook["eventType"]: hook for hook in playcamp.hooks.values()}
+        assert set(hooks) == set(EVENT_TYPES) - {"payment.refunded"}
+        opened = house.games.by_slug("demo")
+        for event_type, hook in hooks.items():
+            assert hook["url"] == f"http://127.0.0.1:8000/playcamp/demo/webhook/{event_type}"
+            (key,) = opened.keys(f"playcamp.webhook_secret.{event_type}")
+            assert key.value.decode() == hook["secret"]
+        assert re.search(r"payment.refunded +not offered +PlayCamp answered 400", result.output)
+        assert result.exit_code == 0
+
+    def test_an_address_that_is_not_https_is_not_registered_at_a_playcamp_that_is_elsewhere(
+        self, flask, playcamp, studio
+    ):
+        studio.config("playcamp.base_url", "https://playcamp.example")
+
+        result = flask("playcamp", "webhooks", "demo", exit_code=1)
+
+        assert "PlayCamp reaches https addresses on the internet only" in result.output
+        assert playcamp.paths() == []
+
+    def test_registrations_at_another_host_are_listed_and_moved_when_asked_for(self, flask, playcamp):
+        old = playcamp.hook("sponsor.created", "https://old.example/playcamp/demo/webhook/sponsor.created")
+
+        listed = flask("playcamp", "webhooks", "demo").output
+        assert re.search(r"sponsor.created +at another host +https://old.example", listed)
+        assert "--replace moves them here" in listed
+        assert [h["url"] for h in playcamp.hooks.values() if h["eventType"] == "sponsor.created"] == [old["url"]]
+
+        moved = flask("playcamp", "webhooks", "demo", "--replace").output
+        assert re.search(r"sponsor.created +moved here", moved)
+        (made,) = [hook for hook in playcamp.hooks.values() if hook["eventType"] == "sponsor.created"]
+        assert made["url"] == "http://127.0.0.1:8000/playcamp/demo/webhook/sponsor.created"
+
+    def test_what_playcamp_then_sends_is_taken(self, flask, playcamp, client, db):
+        flask("playcamp", "webhooks", "demo")
+
+        def post(url, headers, body):
+            answer = client.post(url.removeprefix("http://127.0.0.1:8000"), data=body, headers=dict(headers))
+            return answer.status_code, answer.data
+
+        playcamp.post = post
+        event = {"event": "sponsor.created", "timestamp": "2026-01-02T03:04:05Z"}
+        event["data"] = {"userId": "100001", "campaignId": "camp_1", "creatorKey": "AAA11"}
+        delivered = playcamp.deliver([event])
+
+        assert [each.status for each in delivered] == [200]
+        assert [row["type"] for row in db("SELECT type FROM events")] == ["sponsor.created"]
+
+    def test_running_it_again_changes_nothing(self, flask, playcamp, house):
+        flask("playcamp", "webhooks", "demo")
+        before, keys = dict(playcamp.hooks), dict(house.games.by_slug("demo").secrets)
+
+        result = flask("playcamp", "webhooks", "demo")
+
+        assert (playcamp.hooks, dict(house.games.by_slug("demo").secrets)) == (before, keys)
+        assert len(re.findall(r" kept ", result.output)) == len(before)
+
+    def test_a_lost_secret_has_the_registration_made_anew(self, flask, playcamp, house):
+        url = "http://127.0.0.1:8000/playcamp/demo/webhook/sponsor.created"
+        old = playcamp.hook("sponsor.created", url)
+
+        result = flask("playcamp", "webhooks", "demo")
+
+        assert re.search(r"sponsor.created +registered anew", result.output)
+        (made,) = [hook for hook in playcamp.hooks.values() if hook["url"] == url]
+        (key,) = house.games.by_slug("demo").keys("playcamp.webhook_secret.sponsor.created")
+        assert (key.value.decode() == made["secret"], made["id"] == old["id"]) == (True, False)
+
+    def test_one_that_was_switched_off_is_switched_on_and_those_of_others_are_left_alone(self, flask, playcamp):
+        playcamp.hook("sponsor.created", "https://elsewhere.example/hook")
+        flask("playcamp", "webhooks", "demo")
+        (ours,) = [each for each in playcamp.hooks.values() if each["url"].endswith("demo/webhook/sponsor.created")]
+        ours["isActive"] = False
+
+        result = flask("playcamp", "webhooks", "demo")
+
+        assert ours["isActive"] is True
+        assert re.search(r"sponsor.created +switched on", result.output)
+        assert "1 more registration(s) of this project send elsewhere" in result.output
+
+    def test_a_failure_in_the_middle_leaves_the_rest_to_be_done_again(self, flask, playcamp, house):
+        playcamp.trouble("POST", "/v1/server/webhooks", broken(), is_stored=True)
+        result = flask("playcamp", "webhooks", "demo", exit_code=1)
+        assert re.search(r"sponsor.created +FAILED", result.output)
+
+        flask("playcamp", "webhooks", "demo")
+
+        stored = house.games.by_slug("demo").secrets
+        for hook in playcamp.hooks.values():
+            (key,) = stored[f"playcamp.webhook_secret.{hook['eventType']}"]
+            assert key.value.decode() == hook["secret"]
+        assert len(playcamp.hooks) == len(EVENT_TYPES) - 1
+
+    def test_a_documented_type_that_is_refused_is_a_failure(self, flask, playcamp):
+        playcamp.event_types.discard("coupon.redeemed")
+
+        assert re.search(
+            r"coupon.redeemed +FAILED +PlayCamp answered 400", flask("playcamp", "webhooks", "demo", exit_code=1).output
+        )
+
+
+class TestLists:
+    @pytest.fixture
+    def stored(self, game, house, studio, now):
+        game.pay("GP-1", NOW - 600)
+        game.pay("GP-2", NOW - 500, market="corner shop")
+        game.pay("GP-3", NOW - 400, refunded_at=NOW - 300.0)
+        polling.run(house, house.games.by_slug("demo"))
+
+    def test_payments_are_listed_by_state(self, flask, stored):
+        everything = flask("playcamp", "payments", "demo").output
+        waiting = flask("playcamp", "payments", "demo", "--state", "waiting").output
+
+        assert re.search(r"GP-1 +100001 +9900 KRW +google +2026-01-02T02:54:05 +waiting", everything)
+        assert "GP-2" in everything
+        assert ("GP-2" in waiting, "GP-3" in waiting) == (False, True)
+        assert "There are none." in flask("playcamp", "payments", "demo", "--state", "quarantined").output
+
+    def test_payments_are_listed_as_json(self, flask, stored):
+        lines = flask("playcamp", "payments", "demo", "--json", "--limit", "2").output.splitlines()
+
+        assert [json.loads(line)["transaction_id"] for line in lines] == ["GP-3", "GP-2"]
+
+    def test_what_waits_for_a_person_is_shown_with_its_reason(self, flask, stored, db, playcamp, house, now):
+        playcamp.failing["GP-1"] = "no such player"
+        refusal = answers(400, {"error": "The month is closed", "code": "BAD_REQUEST"})
+        playcamp.trouble("POST", "/v1/server/payments/GP-3/refund", refusal, times=100)
+        for _ in range(6):
+            registration.run(house, house.games.by_slug("demo"))
+            now.shift(3600)
+
+        told = flask("playcamp", "parked", "demo").output
+
+        assert re.search(r"GP-2 +parked .*market", told)
+        assert re.search(r"GP-1 +quarantined .*no such player", told)
+        assert re.search(r"GP-3 .*The month is closed", told)
+
+    def test_where_nothing_waits_it_says_so(self, flask):
+        assert flask("playcamp", "parked", "demo").output == "Nothing waits for a person.\n"
+
+    def test_coupons_that_gave_nothing_and_events_nobody_could_read_are_told(self, flask, client, studio, now):
+        secret = "whsec_of_these_events"
+        studio.secret("playcamp.webhook_secret", secret)
+        redeemed = {"event": "coupon.redeemed", "timestamp": "2026-01-02T03:00:00Z"}
+        reward = [{"itemId": "gems", "itemQuantity": 3}]
+        events = [
+            {"event": "sponsor.created", "timestamp": "soon", "data": {"userId": "7", "creatorKey": "AAA11"}},
+            {**redeemed, "data": {"userId": "bob", "couponCode": "C-SECRET"}},
+            {**redeemed, "data": {"userId": "al", "usageId": 5, "reward": reward}},
+            {**redeemed, "data": {"userId": "al", "usageId": 5, "reward": reward * 2}},
+        ]
+        body = json.dumps({"events": events}).encode()
+        headers = {"X-Webhook-Signature": signed(body, secret)}
+        assert client.post("/playcamp/demo/webhook", data=body, headers=headers).status_code == 200
+
+        parked, doctor = flask("playcamp", "parked", "demo").output, flask("doctor").output
+
+        assert re.search(r"could not be granted:\n.*\n.* bob ", parked)
+        assert re.search(r"could not be read:\n.*\n.* 7 .*timestamp: not a time", parked)
+        assert re.search(r"reported again with other content; the first grant stands:\n.*\n +5 +al ", parked)
+        assert "C-SECRET" not in parked
+        assert (
+            "1 redeemed coupon(s) not granted, 1 event(s) not read, 1 coupon(s) reported with other content" in doctor
+        )
+
+    def test_a_quarantined_payment_is_tried_anew(self, flask, stored, playcamp, house, now, db, audited):
+        playcamp.failing["GP-1"] = "no such player"
+        for _ in range(6):
+            registration.run(house, house.games.by_slug("demo"))
+            now.shift(3600)
+        playcamp.failing.clear()
+
+        flask("playcamp", "redrive", "demo", "GP-1")
+        house.new_relay().drain()
+
+        assert "GP-1" in playcamp.payments
+        assert audited() == [("playcamp.redrive", "GP-1")]
+        assert "not quarantined: GP-1" in flask("playcamp", "redrive", "demo", "GP-1", exit_code=1).output
+
+
+class TestSimulate:
+    @pytest.fixture
+    def server(self, app):
+        def bounded(environ, start_response):
+            """As gunicorn has it: a body ends."""
+            length = int(environ.get("CONTENT_LENGTH") or 0)
+            environ["wsgi.input"] = LimitedStream(environ["wsgi.input"], length)
+            return app(environ, start_response)
+
+        server = make_server("127.0.0.1", 0, bounded, threaded=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join(10)
+
+    @pytest.fixture
+    def alone(self, studio, house):
+        """PlayCamp without the other partners."""
+        house.database.write_here(lambda tx: tx.execute("DELETE FROM secrets"))
+        studio.secret("playcamp.shared_key", SHARED_KEY)
+        studio.secret("playcamp.webhook_secret", "whsec_that_no_log_may_hold")
+        studio.secret("playcamp.webhook_secret.sponsor.created", "whsec_of_a_hook_of_its_own")
+        studio.secret("playcamp.payments_key", PAYMENTS_KEY)
+
+    def test_the_whole_round_is_as_expected_and_counts_nothing(self, flask, alone, server, playcamp, db):
+        for _ in range(2):
+            told = flask("simulate", "demo", "--url", server).output
+
+            assert "SURPRISE" not in told
+            assert re.search(r"^PlayCamp +entry +302, to the WebView +302 +ok$", told, re.M)
+            assert re.search(r"^PlayCamp +webhook sponsor.created +200 +200 .* ok$", told, re.M)
+            assert '{"received":true}' in told
+            assert re.search(r"^PlayCamp +payment query +200, payments +200 .* ok$", told, re.M)
+        assert {row["is_test"] for row in db("SELECT is_test FROM events")} == {1}
+        assert {token.body.get("isTest") for token in playcamp.tokens.values()} == {True}
+        assert {row["player_id"] for row in db("SELECT player_id FROM events")} <= {"coinslot-test", None}
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("playcamp.entry_once", "on"),
+            ("playcamp.signature", "pipe-hmac-sha256"),
+            ("playcamp.signature", "{signature}.{time}.{nonce} = hmac-sha512-base64url({user}.{time}.{nonce})"),
+            ("playcamp.campaigns", "camp_1,camp_2"),
+            ("playcamp.param.user", "player"),
+        ],
+    )
+    def test_it_follows_the_configuration(self, flask, alone, server, playcamp, studio, key, value):
+        studio.config(key, value)
+
+        assert "SURPRISE" not in flask("simulate", "demo", "--url", server).output
+
+    def test_live_playcamp_is_asked_for_no_token(self, flask, alone, server, studio):
+        studio.secret("playcamp.api_key", API_KEY)
+
+        told = flask("simulate", "demo", "--url", server).output
+
+        assert "to the WebView" not in told
+        assert "entry: signed with another key" in told
+
+    def test_only_what_has_a_secret_is_played(self, house, studio, playcamp):
+        assert list(simulation.simulate(house.games.by_slug("demo"))) == []
+
+    def test_a_wrong_key_is_a_surprise(self, flask, alone, server, playcamp, house, monkeypatch):
+        monkeypatch.setattr(simulation, "_signed", lambda body, key: "0" * 64)
+
+        assert "were a surprise" in flask("simulate", "demo", "--url", server, exit_code=1).output
+
+
+def test_a_game_server_that_answers_in_error_is_told_of(flask, game, playcamp, now):
+    game.trouble(status(503, b"a page with a secret-token in it"))
+
+    told = flask("playcamp", "backfill", "demo", *DAYS, exit_code=1).output
+
+    assert ("answered 503" in told, "secret-token" in told) == (True, False)

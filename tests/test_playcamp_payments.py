@@ -1,0 +1,1197 @@
+"""Payments are kept once each, pushed by the game or out of our own orders, and told to a gateway that asks."""
+
+import hashlib
+import json
+import threading
+from datetime import UTC, datetime
+
+import pytest
+
+from coinslot import clock as time_of
+from coinslot import inspection, payment_report, payments, refunds, schedules
+from coinslot.payment_report import Rules
+from handlers.playcamp import own_orders, query, rechecking
+from handlers.playcamp.settings import DISTRIBUTION_TYPES, MARKETS, PLATFORMS
+from tests.conftest import Studio
+from tests.fakes.playcamp import PlayCamp
+
+KEY = "test-payments-key"
+API_KEY = "ak_server_test:secret"
+NOW = 1_790_000_000  # 2026-09-21T14:13:20Z
+RULES = Rules(PLATFORMS, DISTRIBUTION_TYPES, MARKETS)
+
+
+@pytest.fixture(autouse=True)
+def now(clock):
+    clock.move_to(NOW)
+    return clock
+
+
+@pytest.fixture
+def push(client, studio):
+    def post(*rows, raw=None):
+        return client.post(
+            "/game/v1/payments",
+            data=json.dumps({"payments": rows}) if raw is None else raw,
+            headers={"Authorization": f"Bearer {studio.token}"},
+        )
+
+    return post
+
+
+@pytest.fixture
+def stored(db):
+    """The payments there are, by transaction id."""
+    return lambda: {row["transaction_id"]: row for row in db("SELECT * FROM payments")}
+
+
+@pytest.fixture
+def game(house, studio):
+    """The game as it is configured by now, each time it is asked for."""
+    return lambda: house.games.by_slug("demo")
+
+
+@pytest.fixture
+def take(house, game):
+    """What the job does about our own orders."""
+    return lambda: own_orders.run(house, game())
+
+
+@pytest.fixture
+def ask(client):
+    """The payment query, proved as a gateway does."""
+
+    def get(path="/playcamp/demo/payments", key=KEY, at=None, headers=None, **arguments):
+        words = "&".join(f"{name.rstrip('_')}={value}" for name, value in arguments.items())
+        timestamp = str(NOW if at is None else at)
+        proof = {
+            "X-Partner": "demo",
+            "X-Timestamp": timestamp,
+            "X-Fingerprint": made("GET", path, words, timestamp, key),
+        }
+        return client.get(f"{path}?{words}" if words else path, headers=proof | (headers or {}))
+
+    return get
+
+
+def made(method, path, words, timestamp, key):
+    """The fingerprint, written down anew from its description."""
+    ordered = "&".join(sorted(words.split("&")))
+    return hashlib.sha256(f"{method}\n{path}\n{ordered}\n{timestamp}\n{key}".encode()).hexdigest()
+
+
+def paid(transaction_id="GP-1", **changed):
+    payment = {
+        "transactionId": transaction_id,
+        "userId": "100001",
+        "productId": "gem_100",
+        "productName": "100 gems",
+        "amount": "9900",
+        "currency": "KRW",
+        "market": "google",
+        "purchasedAt": iso(NOW - 60),
+    }
+    return {name: value for name, value in (payment | changed).items() if value is not ...}
+
+
+def iso(seconds):
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def counted(answer):
+    assert answer.status_code == 200, answer.text
+    return {name: value for name, value in answer.json.items() if value}
+
+
+def write(house, function):
+    return house.database.write(function)
+
+
+# Pushed
+
+
+def test_a_pushed_payment_is_stored_with_its_exact_amount_and_waits_to_be_registered(push, studio, stored, db):
+    studio.secret("playcamp.api_key", API_KEY)
+
+    answer = push(paid(amount="0.30000000000000004"), paid("GP-2", amount=9.99, currency="usd"))
+
+    assert answer.json == {"stored": 2, "known": 0, "refunded": 0, "conflicts": [], "parked": []}
+    row = stored()["GP-1"]
+    assert (row["amount"], row["currency"], row["player_id"]) == ("0.30000000000000004", "KRW", "100001")
+    assert (row["platform"], row["distribution_type"], row["source"]) == ("Android", "MOBILE_STORE", "push")
+    assert (row["state"], row["purchased_at"]) == ("waiting", time_of.stamp(NOW - 60))
+    assert (stored()["GP-2"]["amount"], stored()["GP-2"]["currency"]) == ("9.99", "USD")
+    assert db("SELECT name, due_at FROM schedules") == [{"name": "playcamp.register", "due_at": time_of.stamp(NOW)}]
+
+
+def test_a_number_keeps_every_digit_it_was_sent_with(push, stored):
+    body = json.dumps({"payments": [paid()]}).replace('"9900"', "123456789012345.67")
+
+    push(raw=body)
+
+    assert stored()["GP-1"]["amount"] == "123456789012345.67"
+
+
+def test_a_repeat_is_known_however_it_is_written(push, stored):
+    push(paid())
+
+    again = [
+        paid(amount=9900),
+        paid(amount="9900.00", currency="krw"),
+        paid(purchasedAt=NOW - 60),
+        paid(purchasedAt=iso(NOW - 61)),
+        paid(purchasedAt=(NOW - 60) * 1000 + 500),
+        paid(purchasedAt=iso(NOW - 60 + 9 * 3600).replace("Z", "+09:00")),
+        paid(productName="100 Edelsteine"),
+        paid(market=..., platform="android", distributionType="mobile_store"),
+    ]
+
+    assert counted(push(*again)) == {"known": len(again)}
+    assert stored()["GP-1"]["product_name"] == "100 gems"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"amount": "9901"},
+        {"currency": "USD"},
+        {"userId": "100002"},
+        {"productId": "gem_200"},
+        {"purchasedAt": iso(NOW - 62)},
+        {"market": "apple"},
+    ],
+)
+def test_other_content_is_a_conflict_that_a_person_judges_and_stops_no_other_payment(push, claim, stored, db, changed):
+    push(paid())
+    claim()
+    before = stored()["GP-1"]
+
+    answer = push(paid(**changed), paid("GP-2"), paid(**changed))
+
+    assert counted(answer) == {"stored": 1, "conflicts": ["GP-1"]}
+    assert stored()["GP-1"] == before
+    assert db("SELECT payment_id, seen FROM payment_conflicts") == [{"payment_id": before["id"], "seen": 2}]
+
+
+def test_paid_may_become_refunded_and_never_paid_again(push, stored):
+    push(paid())
+
+    assert counted(push(paid(status="refunded", refunded_at=iso(NOW - 10)))) == {"refunded": 1}
+    assert counted(push(paid(status="refunded", refunded_at=iso(NOW - 5)))) == {"known": 1}
+    assert counted(push(paid())) == {"known": 1}
+    row = stored()["GP-1"]
+    assert (row["refunded_at"], row["state"], row["refund_state"]) == (time_of.stamp(NOW - 10), "waiting", "waiting")
+
+
+def test_a_batch_may_hold_the_same_payment_twice(push, stored):
+    answer = push(paid(), paid(), paid(status="refunded"))
+
+    assert counted(answer) == {"stored": 1, "known": 1, "refunded": 1}
+    assert stored()["GP-1"]["refunded_at"] == time_of.stamp(NOW)
+
+
+def test_two_pushes_at_once_store_a_payment_once(app, studio, db):
+    answers = []
+    barrier = threading.Barrier(4)
+
+    def post():
+        barrier.wait()
+        answers.append(
+            app.test_client().post(
+                "/game/v1/payments",
+                json={"payments": [paid()]},
+                headers={"Authorization": f"Bearer {studio.token}"},
+            )
+        )
+
+    threads = [threading.Thread(target=post) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+
+    assert sum(answer.json["stored"] for answer in answers) == 1
+    assert sum(answer.json["known"] for answer in answers) == 3
+    assert db("SELECT count(*) AS payments FROM payments") == [{"payments": 1}]
+
+
+@pytest.mark.parametrize("amount", [0, "0", "0.001", "0.00"])
+def test_what_costs_nothing_is_kept_and_never_registered(push, house, studio, stored, amount):
+    assert counted(push(paid(amount=amount))) == {"stored": 1}
+
+    assert (stored()["GP-1"]["state"], stored()["GP-1"]["reason"]) == ("kept", "the amount is below 0.01")
+    claimed = write(house, lambda tx: payments.claim_due(tx, studio.row["id"], 10, is_sandbox=False))
+    assert claimed == []
+
+
+def test_words_are_written_as_playcamp_spells_them(push, stored):
+    push(paid(market=..., platform="ios", distributionType="Mobile_Store"), paid("GP-2", market="STEAM"))
+
+    assert (stored()["GP-1"]["platform"], stored()["GP-1"]["distribution_type"]) == ("iOS", "MOBILE_STORE")
+    assert (stored()["GP-2"]["platform"], stored()["GP-2"]["distribution_type"]) == ("Other", "PC_STORE")
+
+
+def test_an_unknown_market_is_parked_and_registered_once_the_owner_says_what_it_is(push, studio, house, stored, db):
+    answer = push(paid(market="MyShop"), paid("GP-2", market=...))
+
+    assert counted(answer)["parked"] == [
+        {"transaction_id": "GP-1", "reason": "market MyShop is in no table"},
+        {"transaction_id": "GP-2", "reason": "it has neither a market nor both platform and distributionType"},
+    ]
+    assert {row["state"] for row in stored().values()} == {"parked"}
+    house.new_relay().drain()
+    assert stored()["GP-1"]["state"] == "parked"
+
+    studio.config("playcamp.market.myshop", "Web,PC_SELF_STORE")
+    house.new_relay().drain()
+
+    row = stored()["GP-1"]
+    assert (row["state"], row["reason"], row["platform"]) == ("waiting", None, "Web")
+    assert stored()["GP-2"]["state"] == "parked"
+
+
+def test_a_parked_payment_is_mended_by_a_better_report(push, stored):
+    push(paid(market="nowhere", status="refunded", refunded_at=NOW - 5))
+
+    assert counted(push(paid(market="nowhere"))) == {
+        "parked": [{"transaction_id": "GP-1", "reason": "market nowhere is in no table"}]
+    }
+    assert counted(push(paid(amount="5000"))) == {"stored": 1}
+
+    row = stored()["GP-1"]
+    assert (row["state"], row["amount"], row["reason"]) == ("waiting", "5000", None)
+    assert (row["refunded_at"], row["refund_state"]) == (time_of.stamp(NOW - 5), "waiting")
+
+
+@pytest.fixture
+def report(house, studio):
+    """Store what a source says of a payment; returns the outcome."""
+
+    def store(source="poll", is_registering=True, **changed):
+        found = payment_report.check(paid(**changed), RULES, source)
+        return write(house, lambda tx: payments.store(tx, studio.row["id"], found, is_registering=is_registering))
+
+    return store
+
+
+@pytest.mark.parametrize("is_registering", [True, False])
+def test_what_was_never_sent_takes_newer_content_of_its_own_source(report, stored, db, is_registering):
+    report(amount="990000", is_registering=is_registering)
+    state = stored()["GP-1"]["state"]
+
+    assert report("push", amount="9900") == "conflict"
+    assert report(amount=..., currency="USD") == "conflict"
+    assert report(amount="9900", is_registering=is_registering) == "new"
+
+    assert (stored()["GP-1"]["amount"], stored()["GP-1"]["state"]) == ("9900", state)
+    assert "9900" not in [json.loads(row["row"]).get("amount") for row in db("SELECT row FROM payment_conflicts")]
+
+
+@pytest.mark.parametrize("seconds", [0, 600])
+def test_what_was_sent_keeps_its_content_even_if_nobody_answered(report, house, claim, stored, now, seconds):
+    report()
+    (row,) = claim()
+    now.shift(1)
+
+    assert report(amount="1") == "conflict"
+    write(house, lambda tx: payments.postpone(tx, [row["id"]], seconds))
+    assert report(amount="1") == "conflict"
+    now.shift(3600)
+    assert report(amount="1") == "conflict"
+
+    write(house, lambda tx: payments.registered(tx, [row["id"]]))
+    assert (stored()["GP-1"]["amount"], stored()["GP-1"]["reason"]) == ("9900", None)
+
+
+def test_a_quarantined_payment_waits_again_once_it_is_corrected(report, house, claim, stored):
+    report(userId="bad")
+    (row,) = claim()
+    write(house, lambda tx: payments.quarantine(tx, {row["id"]: "PlayCamp: user not found"}))
+
+    assert report(userId="bad") == "known"
+    assert report("push", userId="good") == "conflict"
+    assert stored()["GP-1"]["state"] == "quarantined"
+    assert report(userId="good", is_registering=False) == "new"
+
+    row = stored()["GP-1"]
+    assert (row["state"], row["player_id"], row["reason"], row["tries"]) == ("waiting", "good", None, 0)
+    assert [row["player_id"] for row in claim()] == ["good"]
+
+
+@pytest.mark.parametrize("market", ["google", "nowhere"])
+def test_a_refund_whose_amount_is_nothing_refunds_what_was_paid(report, stored, market):
+    report(market=market)
+
+    report(market=market, status="refunded", amount="0.00", refunded_at=NOW - 1)
+
+    row = stored()["GP-1"]
+    assert (row["amount"], row["refunded_at"]) == ("9900", time_of.stamp(NOW - 1))
+    assert row["refund_state"] == ("waiting" if market == "google" else None)
+
+
+def test_a_parked_payment_is_mended_by_another_source_only_where_both_agree(report, stored):
+    report(market="nowhere")
+
+    assert report("push", amount="999999") == "conflict"
+    assert report("push", userId="somebody") == "conflict"
+    assert (stored()["GP-1"]["state"], stored()["GP-1"]["amount"]) == ("parked", "9900")
+    assert report("push") == "new"
+
+    assert (stored()["GP-1"]["state"], stored()["GP-1"]["source"]) == ("waiting", "push")
+
+
+def test_what_names_the_reserved_player_is_a_test_and_is_only_kept(push, stored):
+    push(paid(userId="coinslot-test"))
+
+    row = stored()["GP-1"]
+    assert (row["is_test"], row["state"], row["reason"]) == (1, "kept", "it names coinslot-test")
+
+
+def test_a_payment_of_the_sandbox_begins_anew_when_it_is_reported_live(push, studio, house, stored):
+    studio.config("playcamp.environment", "sandbox")
+    push(paid(), paid("GP-2"))
+    game_id = studio.row["id"]
+    claimed = write(house, lambda tx: payments.claim_due(tx, game_id, 1, is_sandbox=True))
+    write(house, lambda tx: payments.registered(tx, [row["id"] for row in claimed]))
+    assert (stored()["GP-1"]["is_test"], stored()["GP-1"]["state"]) == (1, "registered")
+
+    studio.config("playcamp.environment", "live")
+
+    assert write(house, lambda tx: payments.claim_due(tx, game_id, 10, is_sandbox=False)) == []
+    assert stored()["GP-2"]["state"] == "kept"
+    assert counted(push(paid())) == {"stored": 1}
+    row = stored()["GP-1"]
+    assert (row["is_test"], row["state"], row["registered_at"]) == (0, "waiting", None)
+    studio.config("playcamp.environment", "sandbox")
+    assert counted(push(paid())) == {"known": 1}
+    assert stored()["GP-1"]["is_test"] == 0
+
+
+def test_payments_are_only_kept_where_playcamp_runs_the_gateway(push, studio, stored, db):
+    studio.secret("playcamp.payments_key", KEY)
+    push(paid())
+    assert (stored()["GP-1"]["state"], stored()["GP-1"]["reason"]) == ("kept", None)
+    assert db("SELECT * FROM schedules") == []
+
+    studio.secret("playcamp.api_key", API_KEY)
+
+    assert counted(push(paid(), paid("GP-2"))) == {"stored": 1, "known": 1}
+    assert {row["state"] for row in stored().values()} == {"waiting"}
+
+
+BAD = (
+    ({"transactionId": ...}, "transactionId"),
+    ({"transactionId": 5}, "transactionId"),
+    ({"transactionId": "a\nb"}, "transactionId"),
+    ({"transactionId": "x" * 256}, "transactionId"),
+    ({"userId": None}, "userId"),
+    ({"productId": ""}, "productId"),
+    ({"productName": "x" * 256}, "productName"),
+    ({"amount": ...}, "amount"),
+    ({"amount": None}, "amount"),
+    ({"amount": True}, "amount"),
+    ({"amount": "9,900"}, "amount"),
+    ({"amount": "-1"}, "amount"),
+    ({"amount": -1}, "amount"),
+    ({"amount": 10**15}, "amount"),
+    ({"amount": "1e3"}, "amount"),
+    ({"currency": "KRWX"}, "currency"),
+    ({"currency": "KR\n"}, "currency"),
+    ({"platform": "Windows"}, "platform"),
+    ({"distributionType": ["PC_STORE"]}, "distributionType"),
+    ({"purchasedAt": "2026-09-21T14:00:00"}, "purchasedAt"),
+    ({"purchasedAt": "yesterday"}, "purchasedAt"),
+    ({"purchasedAt": True}, "purchasedAt"),
+    ({"status": "pending"}, "status"),
+    ({"refunded_at": "x"}, "refunded_at"),
+    ({"colour": "red"}, "colour"),
+)
+
+
+def test_what_is_not_as_described_is_refused_with_its_place_and_nothing_is_stored(push, stored):
+    for changed, path in BAD:
+        answer = push(paid("GP-0"), paid(**changed))
+
+        assert answer.status_code == 422, changed
+        assert [error["path"] for error in answer.json["errors"]] == [f"payments.1.{path}"]
+    assert stored() == {}
+
+
+BAD_BODIES = (
+    ("[]", 422),
+    ("{", 400),
+    ('{"payments": {}}', 422),
+    ('{"payments": []}', 422),
+    ('{"payments": [1]}', 422),
+    ('{"payments": [{"transactionId": "\\ud800"}]}', 400),
+    ('{"payments": [{"amount": NaN}]}', 400),
+    (f'{{"payments": [{{"amount": 1{"0" * 5000}}}]}}', 400),
+    ('{"payments": ' + "[" * 200 + "]" * 200 + "}", 422),
+)
+
+
+def test_a_body_that_is_no_list_of_payments_is_refused(push, stored):
+    for raw, status in BAD_BODIES:
+        assert push(raw=raw).status_code == status, raw[:100]
+    assert stored() == {}
+
+
+def test_a_thousand_payments_are_taken_at_once_and_one_more_is_refused(push, db):
+    rows = [paid(f"GP-{number}") for number in range(1001)]
+
+    assert push(*rows).status_code == 422
+    assert counted(push(*rows[:1000])) == {"stored": 1000}
+    assert db("SELECT count(*) AS payments FROM payments") == [{"payments": 1000}]
+
+
+def test_payments_need_the_games_token(client, studio, stored):
+    assert client.post("/game/v1/payments", json={"payments": [paid()]}).status_code == 401
+    assert stored() == {}
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"purchasedAt": NOW + 7200}, "purchasedAt is in the future: is its time zone right?"),
+        ({"purchasedAt": 0}, "purchasedAt is before 2000"),
+        ({"purchasedAt": 10**30}, "purchasedAt: use Unix seconds, milliseconds or ISO 8601"),
+        ({"purchasedAt": "0001-01-01T00:00:00+14:00"}, "purchasedAt: use Unix seconds, milliseconds or ISO 8601"),
+        ({"market": "x" * 64}, f"market {'x' * 64} is in no table"),
+        ({"market": " "}, "market: use text of up to 64 printable characters"),
+    ],
+)
+def test_a_payment_that_cannot_be_sent_is_parked_with_the_reason(push, stored, changed, reason):
+    answer = push(paid(**changed))
+
+    assert answer.json["parked"] == [{"transaction_id": "GP-1", "reason": reason}]
+    assert (stored()["GP-1"]["state"], stored()["GP-1"]["reason"]) == ("parked", reason)
+
+
+# What a row may look like
+
+
+@pytest.mark.parametrize(
+    ("value", "zone", "expected"),
+    [
+        (1767323045, "UTC", "2026-01-02T03:04:05.000000Z"),
+        ("1767323045678", "UTC", "2026-01-02T03:04:05.678000Z"),
+        (1767323045.5, "UTC", "2026-01-02T03:04:05.500000Z"),
+        ("2026-01-02T12:04:05+09:00", "UTC", "2026-01-02T03:04:05.000000Z"),
+        ("2026-01-02 12:04:05", "Asia/Seoul", "2026-01-02T03:04:05.000000Z"),
+        ("2026-01-01", "Asia/Seoul", "2025-12-31T15:00:00.000000Z"),
+    ],
+)
+def test_times_are_read_in_every_form_and_in_the_games_zone(value, zone, expected):
+    wanted = Rules(PLATFORMS, DISTRIBUTION_TYPES, MARKETS, zone)
+
+    found = payment_report.check(paid(purchasedAt=value), wanted, "poll")
+
+    assert (found.problem, found.purchased_at) == (None, expected)
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"transactionId": 123, "userId": 100001}, None),
+        ({"userId": True}, "userId: not text"),
+        ({"userId": 1.5}, "userId: not text"),
+        ({"amount": "nine"}, "amount: not a number"),
+        ({"amount": float("inf")}, "amount: not a number"),
+        ({"amount": "-5"}, "amount is below 0"),
+        ({"amount": "1e29"}, "amount: out of range"),
+        ({"amount": "1" + "0" * 60}, "amount: not a number"),
+        ({"amount": {}}, "amount: not a number"),
+        ({"currency": "₩"}, "currency: use three letters (ISO 4217)"),
+        ({"currency": 5}, "currency: use three letters (ISO 4217)"),
+        ({"platform": 5}, "platform: use one of iOS, Android, Web, Roblox, Other"),
+        ({"market": []}, "market: use text of up to 64 printable characters"),
+        ({"status": "pending"}, "status: use paid or refunded"),
+        ({"status": 1}, "status: use paid or refunded"),
+        ({"productName": {"ko": "보석"}}, None),
+        ({"amount": ..., "currency": None}, "amount is missing; currency is missing"),
+    ],
+)
+def test_whatever_stands_in_a_row_it_is_a_payment_or_has_a_reason(changed, problem):
+    assert payment_report.check(paid(**changed), RULES, "poll").problem == problem
+
+
+@pytest.mark.parametrize("row", [None, [], "x", 5, {}, {"transactionId": {}}, {"transactionId": "\ud800"}])
+def test_a_row_without_an_id_is_parked_under_one_that_stays_the_same(house, studio, row, stored):
+    for _ in range(2):
+        found = payment_report.check(row, RULES, "poll", raw={"id": None, "row": row})
+        write(house, lambda tx, found=found: payments.store(tx, studio.row["id"], found, is_registering=True))
+
+    ((transaction_id, kept),) = stored().items()
+    assert transaction_id.startswith("unreadable:")
+    assert (kept["state"], bool(kept["reason"])) == ("parked", True)
+
+
+def test_polled_rows_that_were_parked_are_read_again_by_the_new_expression(house, studio, game, stored):
+    for name, value in (("url", "http://127.0.0.1:9/p"), ("rows", "rows"), ("map", "{userId: usn}")):
+        studio.config(f"playcamp.payments.{name}", value)
+    raw = {"id": "P-1", "usn": 7, "price": 990, "at": NOW - 60}
+    found = payment_report.check({"userId": 7}, RULES, "poll", raw=raw)
+    write(house, lambda tx: payments.store(tx, studio.row["id"], found, is_registering=True))
+    assert rechecking.run(house, game()) is None
+    assert list(stored()) == [found.transaction_id]
+
+    studio.config(
+        "playcamp.payments.map",
+        "{transactionId: id, userId: usn, productId: 'gem', amount: scale(price, `-2`), currency: 'USD', "
+        "market: 'google', purchasedAt: at}",
+    )
+    assert rechecking.run(house, game()) is None
+
+    assert {name: (row["state"], row["amount"], row["player_id"]) for name, row in stored().items()} == {
+        "P-1": ("waiting", "9.9", "7")
+    }
+
+
+def test_a_time_in_the_future_stays_suspect_when_that_time_has_come(house, studio, game, push, stored, now):
+    push(paid(purchasedAt=NOW + 9 * 3600))
+    now.shift(10 * 3600)
+    studio.config("playcamp.market.other", "Web,PC_SELF_STORE")
+
+    rechecking.run(house, game())
+
+    assert stored()["GP-1"]["state"] == "parked"
+
+
+def test_a_refund_that_leaves_out_what_is_known_is_a_refund_and_no_conflict(house, studio, push, stored):
+    push(paid())
+    row = {"transactionId": "GP-1", "status": "refunded", "refunded_at": NOW - 1}
+
+    outcome = write(
+        house,
+        lambda tx: payments.store(tx, studio.row["id"], payment_report.check(row, RULES, "poll"), is_registering=True),
+    )
+
+    assert (outcome, stored()["GP-1"]["refunded_at"]) == ("refunded", time_of.stamp(NOW - 1))
+
+
+# Registering
+
+
+@pytest.fixture
+def claim(house, studio):
+    return lambda limit=10: write(house, lambda tx: payments.claim_due(tx, studio.row["id"], limit, is_sandbox=False))
+
+
+@pytest.fixture
+def claim_refunds(house, studio):
+    return lambda: write(house, lambda tx: payments.claim_refunds(tx, studio.row["id"], 10, is_sandbox=False))
+
+
+def test_a_claim_is_nobody_elses_until_its_lease_ends(push, claim, now):
+    push(paid(), paid("GP-2"), paid("GP-3"))
+
+    first, second = claim(2), claim(2)
+
+    assert [row["transaction_id"] for row in (*first, *second)] == ["GP-1", "GP-2", "GP-3"]
+    assert claim() == []
+    now.shift(payments.LEASE_SECONDS)
+    assert len(claim()) == 3
+
+
+def test_a_refund_is_due_only_after_its_payment_is_registered(push, house, claim, claim_refunds, stored, studio):
+    push(paid(status="refunded"))
+    (row,) = claim()
+    assert claim_refunds() == []
+
+    write(house, lambda tx: payments.registered(tx, [row["id"]]))
+    (refund,) = claim_refunds()
+    assert claim_refunds() == []
+    write(house, lambda tx: payments.refund_done(tx, refund["id"]))
+
+    assert (stored()["GP-1"]["state"], stored()["GP-1"]["refund_state"]) == ("registered", "done")
+    assert payments.next_due(house.database.read(), studio.row["id"]) is None
+
+
+def test_what_is_refused_again_and_again_waits_for_a_person_who_may_redrive_it(push, house, claim, studio, stored, now):
+    push(paid(status="refunded"))
+    game_id = studio.row["id"]
+    for seconds in (5, 30, 30, 3600):
+        (row,) = claim()
+        write(house, lambda tx, row=row: payments.refused(tx, {row["id"]: "no\nreason"}, [5, 30, 30]))
+        assert stored()["GP-1"]["next_try_at"] == time_of.stamp(time_of.now() + seconds)
+        now.shift(seconds)
+    (row,) = claim()
+
+    assert write(house, lambda tx: payments.refused(tx, {row["id"]: "no\nreason"}, [5, 30, 30])) == 1
+
+    kept = stored()["GP-1"]
+    assert (kept["state"], kept["reason"], kept["refund_state"]) == ("quarantined", "no reason", None)
+    assert payments.counts(house.database.read(), game_id)["quarantined"] == 1
+    assert write(house, lambda tx: payments.redrive(tx, game_id, "GP-1"))
+    assert not write(house, lambda tx: payments.redrive(tx, game_id, "GP-1"))
+    assert [row["tries"] for row in claim()] == [0]
+    assert stored()["GP-1"]["refund_state"] == "waiting"
+
+
+def test_a_refund_that_is_refused_five_times_waits_for_a_person(push, house, claim, claim_refunds, studio, stored, now):
+    push(paid(status="refunded"))
+    write(house, lambda tx: payments.registered(tx, [claim_id]) if (claim_id := 1) else None)
+    assert claim() == []
+    for _ in range(4):
+        (row,) = claim_refunds()
+        assert not write(house, lambda tx, row=row: payments.refund_refused(tx, row["id"], "no", [5]))
+        now.shift(3600)
+    (row,) = claim_refunds()
+
+    assert write(house, lambda tx: payments.refund_refused(tx, row["id"], "no", [5]))
+
+    assert [row["transaction_id"] for row in payments.stuck_refunds(house.database.read(), studio.row["id"], 5)] == [
+        "GP-1"
+    ]
+    assert write(house, lambda tx: payments.redrive(tx, studio.row["id"], "GP-1"))
+    assert len(claim_refunds()) == 1
+
+
+def test_what_nobody_took_is_due_later_with_no_try_counted(push, house, claim, stored, now):
+    push(paid())
+    (row,) = claim()
+
+    write(house, lambda tx: payments.postpone(tx, [row["id"]], 600, "PlayCamp did not answer"))
+
+    assert (stored()["GP-1"]["tries"], stored()["GP-1"]["reason"]) == (0, "PlayCamp did not answer")
+    now.shift(599)
+    assert claim() == []
+    now.shift(1)
+    assert len(claim()) == 1
+
+
+def test_what_waits_for_a_person_is_listed_and_told_by_doctor(push, claim, house, studio, game):
+    push(paid(), paid("GP-2", market="nowhere"), paid("GP-3"))
+    claim()
+    push(paid(amount="1"), paid(amount="2"))
+    connection = house.database.read()
+    write(house, lambda tx: payments.quarantine(tx, {3: "PlayCamp: no"}))
+
+    told = [finding.text for finding in inspection.waiting_work(connection, game())]
+
+    assert told == [
+        "game demo: for a person to judge: 1 payment(s) are parked: they cannot be sent as they are",
+        "game demo: for a person to judge: 1 payment(s) were refused too often",
+        "game demo: for a person to judge: 2 payment conflict(s): a known payment came with other content",
+    ]
+    game_id = studio.row["id"]
+
+    def ids(state, before=None, limit=10):
+        return [row["transaction_id"] for row in payments.listing(connection, game_id, state, before, limit)]
+
+    assert ids(None) == ["GP-3", "GP-2", "GP-1"]
+    assert ids(None, before=3, limit=1) == ids("parked") == ["GP-2"]
+    assert [json.loads(row["row"])["amount"] for row in payments.conflicts(connection, game_id, 10)] == ["2", "1"]
+
+
+# Our own orders
+
+
+def test_an_order_of_the_store_becomes_a_payment_in_major_units(post_order, studio, take, stored, db):
+    studio.secret("playcamp.api_key", API_KEY)
+    studio.config("playcamp.register_appcharge", "on")
+    when = iso(NOW - 100)
+    for order_id, price, currency in (("o1", 999, "USD"), ("o2", 9900, "KRW"), ("o3", 1250, "BHD")):
+        assert (
+            post_order(orderId=order_id, priceInCents=price, currency=currency, purchaseDateAndTimeUtc=when).status_code
+            == 200
+        )
+
+    assert take() == own_orders.EVERY_SECONDS
+    assert take() == own_orders.EVERY_SECONDS
+
+    assert {name: row["amount"] for name, row in stored().items()} == {
+        "appcharge:o1": "9.99",
+        "appcharge:o2": "9900",
+        "appcharge:o3": "1.25",
+    }
+    row = stored()["appcharge:o1"]
+    assert (row["player_id"], row["product_id"], row["product_name"]) == ("alice", "starterpack", "Starter Pack")
+    assert (row["platform"], row["distribution_type"], row["source"]) == ("Web", "MOBILE_SELF_STORE", "appcharge")
+    assert (row["state"], row["purchased_at"]) == ("waiting", time_of.stamp(NOW - 100))
+    assert db("SELECT due_at FROM schedules WHERE name = 'playcamp.register'") == [{"due_at": time_of.stamp(NOW)}]
+
+
+def test_orders_that_are_tests_or_free_are_no_payments(post_order, studio, take, stored):
+    studio.config("playcamp.register_appcharge", "on")
+    when = iso(NOW)
+    post_order(orderId="o1", playerId="coinslot-test", purchaseDateAndTimeUtc=when)
+    post_order(orderId="o2", priceInCents=0, subTotal=0, tax=0, purchaseDateAndTimeUtc=when)
+    post_order(orderId="o3", action="bonus", purchaseDateAndTimeUtc=when)
+    studio.config("appcharge.environment", "sandbox")
+    post_order(orderId="o4", purchaseDateAndTimeUtc=when)
+
+    take()
+
+    assert stored() == {}
+
+
+def test_an_order_in_a_currency_nobody_knows_is_parked(post_order, studio, take, stored):
+    studio.config("playcamp.register_appcharge", "on")
+    post_order(currency="XXQ", purchaseDateAndTimeUtc=iso(NOW))
+
+    take()
+
+    (row,) = stored().values()
+    assert (row["state"], row["amount"], row["reason"]) == ("parked", None, "nobody knows how many decimals XXQ has")
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+def test_an_order_that_is_refunded_is_a_payment_that_is_refunded(post_order, studio, house, take, stored, is_before):
+    studio.config("playcamp.register_appcharge", "on")
+    post_order(orderId="o1", purchaseDateAndTimeUtc=iso(NOW - 100))
+    post_order(orderId="o2", purchaseDateAndTimeUtc=iso(NOW - 100))
+
+    def refund(reference, is_test=False):
+        write(
+            house,
+            lambda tx: refunds.note(
+                tx,
+                studio.row["id"],
+                "demo",
+                "appcharge",
+                event_id=None,
+                reason="chargeback",
+                named=[("reference", reference)],
+                player_id=None,
+                is_test=is_test,
+                occurred_at=time_of.stamp(NOW - 50),
+                policy=refunds.Policy.always("ignore"),
+            ),
+        )
+
+    if not is_before:
+        take()
+    refund("o1")
+    refund("o2", is_test=True)
+    refund("o3")  # waits for its purchase
+    take()
+    post_order(orderId="o3", purchaseDateAndTimeUtc=iso(NOW - 100))
+    take()
+
+    assert {name: (row["refunded_at"], row["refund_state"]) for name, row in stored().items()} == {
+        "appcharge:o1": (time_of.stamp(NOW - 50), "waiting"),
+        "appcharge:o2": (None, None),
+        "appcharge:o3": (time_of.stamp(NOW - 50), "waiting"),
+    }
+
+
+@pytest.fixture
+def dispute(house, studio):
+    """Note what became of the money of order o1; returns the outcome."""
+
+    def note(reason, at, word="revoke"):
+        return write(
+            house,
+            lambda tx: refunds.note(
+                tx,
+                studio.row["id"],
+                "demo",
+                "appcharge",
+                event_id=None,
+                reason=reason,
+                named=[("reference", "o1")],
+                player_id=None,
+                is_test=False,
+                occurred_at=time_of.stamp(at),
+                policy=refunds.Policy.always(word),
+            ),
+        )
+
+    return note
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+@pytest.mark.parametrize(("word", "outcome"), [("revoke", "restored"), ("ignore", "repeated")])
+def test_a_dispute_that_was_won_is_no_refund(post_order, studio, take, dispute, stored, is_taken, word, outcome):
+    studio.config("playcamp.register_appcharge", "on")
+    post_order(orderId="o1", purchaseDateAndTimeUtc=iso(NOW - 100))
+    if is_taken:
+        take()
+    dispute("chargeback", NOW - 50, word)
+    if is_taken:
+        take()
+        assert stored()["appcharge:o1"]["refund_state"] == "waiting"
+
+    assert dispute("reinstated", NOW - 20, word) == outcome
+    take()
+
+    row = stored()["appcharge:o1"]
+    assert (row["state"], row["refunded_at"], row["refund_state"]) == ("waiting", None, None)
+    dispute("chargeback", NOW - 10, word)
+    take()
+    row = stored()["appcharge:o1"]
+    assert (row["refunded_at"], row["refund_state"]) == (time_of.stamp(NOW - 10), "waiting")
+
+
+def test_a_refund_stays_one_whoever_wins_a_dispute(post_order, studio, take, dispute, stored):
+    studio.config("playcamp.register_appcharge", "on")
+    post_order(orderId="o1", purchaseDateAndTimeUtc=iso(NOW - 100))
+    dispute("refund", NOW - 60)
+    dispute("chargeback", NOW - 50)
+
+    dispute("reinstated", NOW - 20)
+    take()
+
+    assert stored()["appcharge:o1"]["refunded_at"] == time_of.stamp(NOW - 60)
+
+
+@pytest.mark.parametrize("is_in_flight", [True, False])
+def test_the_owner_is_told_of_a_refund_that_was_sent_before_the_dispute_was_won(
+    app, post_order, studio, house, game, take, dispute, stored, claim, claim_refunds, is_in_flight
+):
+    studio.secret("playcamp.api_key", API_KEY)
+    studio.config("playcamp.register_appcharge", "on")
+    post_order(orderId="o1", purchaseDateAndTimeUtc=iso(NOW - 100))
+    dispute("chargeback", NOW - 50)
+    take()
+    claimed = claim()
+    write(house, lambda tx: payments.registered(tx, [row["id"] for row in claimed]))
+    (refund,) = claim_refunds()
+
+    def done():
+        write(house, lambda tx: payments.refund_done(tx, refund["id"]))
+
+    def win():
+        dispute("reinstated", NOW - 20)
+        take()
+
+    for step in (win, done) if is_in_flight else (done, win):
+        step()
+
+    assert (stored()["appcharge:o1"]["refunded_at"], stored()["appcharge:o1"]["refund_state"]) == (None, "done")
+    with app.app_context():
+        (sentence,) = own_orders.warnings(game())
+    assert "such as o1" in sentence
+    dispute("chargeback", NOW - 10)
+    take()
+    assert stored()["appcharge:o1"]["refund_state"] == "done"
+    with app.app_context():
+        assert own_orders.warnings(game()) == []
+
+
+def test_orders_from_before_the_day_it_was_switched_on_are_not_registered(post_order, studio, take, stored):
+    studio.secret("playcamp.payments_key", KEY)
+    post_order(orderId="old", purchaseDateAndTimeUtc=iso(NOW - 86401))
+    post_order(orderId="new", purchaseDateAndTimeUtc=iso(NOW - 86399))
+    take()
+    assert {row["state"] for row in stored().values()} == {"kept"}
+
+    studio.config("playcamp.register_appcharge", "on")
+    take()
+
+    assert {name: row["state"] for name, row in stored().items()} == {
+        "appcharge:old": "kept",
+        "appcharge:new": "waiting",
+    }
+    studio.config("playcamp.register_appcharge", "off")
+    post_order(orderId="newer", purchaseDateAndTimeUtc=iso(NOW))
+    take()
+    assert stored()["appcharge:newer"]["state"] == "kept"
+
+
+def test_the_owner_may_have_older_orders_registered_too(post_order, studio, take, stored):
+    studio.config("playcamp.payments.since", "2026-09-01")
+    studio.config("playcamp.register_appcharge", "on")
+    post_order(orderId="old", purchaseDateAndTimeUtc="2026-09-01T00:00:00Z")
+    post_order(orderId="older", purchaseDateAndTimeUtc="2026-08-31T23:59:59Z")
+
+    take()
+
+    assert {name: row["state"] for name, row in stored().items()} == {
+        "appcharge:old": "waiting",
+        "appcharge:older": "kept",
+    }
+
+
+def test_orders_told_to_a_sandbox_are_told_anew_once_it_is_live(post_order, studio, take, stored):
+    studio.config("playcamp.register_appcharge", "on")
+    studio.config("playcamp.environment", "sandbox")
+    post_order(orderId="o1", purchaseDateAndTimeUtc=iso(NOW))
+    take()
+    assert [row["is_test"] for row in stored().values()] == [1]
+
+    studio.config("playcamp.environment", "live")
+    take()
+
+    assert [(row["is_test"], row["state"]) for row in stored().values()] == [(0, "waiting")]
+
+
+def test_many_orders_are_taken_step_by_step_and_another_games_are_left_alone(
+    post_order, studio, house, take, stored, monkeypatch
+):
+    monkeypatch.setattr(own_orders, "ORDERS_PER_STEP", 2)
+    monkeypatch.setattr(own_orders, "IDS_PER_STEP", 3)
+    monkeypatch.setattr(own_orders, "STEPS_PER_RUN", 1)
+    other = Studio(house, "other")
+    other.config("playcamp.register_appcharge", "on")
+    studio.config("playcamp.register_appcharge", "on")
+    for number in range(7):
+        post_order(orderId=f"o{number}", purchaseDateAndTimeUtc=iso(NOW))
+
+    runs = 0
+    while take() == 0:
+        runs += 1
+
+    assert sorted(stored()) == [f"appcharge:o{number}" for number in range(7)]
+    assert runs == 3
+    assert own_orders.run(house, house.games.by_slug("other")) in (0, own_orders.EVERY_SECONDS)
+    assert {row["game_id"] for row in stored().values()} == {studio.row["id"]}
+
+
+def test_nothing_is_taken_unless_somebody_wants_it(post_order, studio, take, stored):
+    post_order(purchaseDateAndTimeUtc=iso(NOW))
+
+    assert take() is None
+    assert stored() == {}
+
+
+def test_the_owner_is_warned_of_orders_that_the_game_reports_too(app, post_order, studio, push, game):
+    studio.secret("playcamp.api_key", API_KEY)
+    post_order(orderId="o1", purchaseDateAndTimeUtc=iso(NOW))
+    push(paid("o1"), paid("o2"))
+
+    def warnings():
+        with app.app_context():
+            return own_orders.warnings(game())
+
+    assert warnings() == []
+    studio.config("playcamp.register_appcharge", "on")
+    (sentence,) = warnings()
+    assert "such as o1" in sentence
+
+
+# Asked for by a gateway
+
+
+@pytest.fixture
+def guarded(studio):
+    studio.secret("playcamp.payments_key", KEY)
+
+
+def test_a_gateway_reads_pushed_payments_and_orders_of_a_range(ask, guarded, push, post_order, house, studio):
+    push(
+        paid(amount="9.90", currency="USD"),
+        paid("GP-2", purchasedAt=NOW - 50, status="refunded", refunded_at=NOW - 40, userId="alice", productName=None),
+        paid("GP-3", market="myshop", purchasedAt=NOW - 40),
+        paid("GP-4", market=..., platform="iOS", distributionType="MOBILE_STORE", purchasedAt=NOW - 30),
+        paid("GP-5", userId="coinslot-test", purchasedAt=NOW - 30),
+        paid("GP-6", purchasedAt=0),
+    )
+    polled = payment_report.check(paid("GP-7"), RULES, "poll")
+    write(house, lambda tx: payments.store(tx, studio.row["id"], polled, is_registering=True))
+    post_order(orderId="o1", purchaseDateAndTimeUtc=iso(NOW - 20))
+
+    answer = ask(from_=NOW - 3600, to=NOW)
+
+    assert answer.status_code == 200
+    assert answer.headers["Cache-Control"] == "no-store"
+    rows = answer.json["payments"]
+    assert rows[0] == {
+        "order_id": "GP-1",
+        "usn": 100001,
+        "product_id": "gem_100",
+        "product_name": "100 gems",
+        "price": "9.9",
+        "currency": "USD",
+        "market": "google",
+        "paid_at": NOW - 60,
+        "status": "paid",
+        "refunded_at": None,
+    }
+    assert (rows[1]["usn"], rows[1]["status"], rows[1]["refunded_at"]) == ("alice", "refunded", NOW - 40)
+    assert [(row["order_id"], row["market"]) for row in rows] == [
+        ("GP-1", "google"),
+        ("GP-2", "google"),
+        ("GP-3", "myshop"),
+        ("GP-4", "apple"),
+        ("appcharge:o1", "web"),
+    ]
+    assert answer.json["next_cursor"] is None
+
+
+def test_a_range_holds_its_beginning_and_not_its_end(ask, guarded, push):
+    push(*(paid(f"GP-{at}", purchasedAt=at) for at in (NOW - 30, NOW - 20, NOW - 10)))
+
+    rows = ask(from_=NOW - 30, to=NOW - 10).json["payments"]
+
+    assert [row["paid_at"] for row in rows] == [NOW - 30, NOW - 20]
+    assert ask(from_=NOW - 10, to=NOW - 10).json["payments"] == []
+
+
+def test_pages_follow_one_another_in_one_order_with_nothing_twice(ask, guarded, push):
+    push(*(paid(f"GP-{number}", purchasedAt=NOW - 60 + number // 3) for number in range(10)))
+    found, cursor = [], ""
+
+    while cursor is not None:
+        answer = ask(from_=NOW - 3600, to=NOW, limit=3, cursor=cursor)
+        found += [row["order_id"] for row in answer.json["payments"]]
+        cursor = answer.json["next_cursor"]
+
+    assert found == [f"GP-{number}" for number in range(10)]
+    assert len(ask(from_=NOW - 3600, to=NOW, limit=10).json["payments"]) == 10
+    assert ask(from_=NOW - 3600, to=NOW, limit=10).json["next_cursor"] is None
+
+
+BAD_ARGUMENTS = (
+    {},
+    {"from_": NOW},
+    {"from_": "x", "to": NOW},
+    {"from_": -1, "to": NOW},
+    {"from_": NOW, "to": NOW - 1},
+    {"from_": NOW - 86401, "to": NOW},
+    {"from_": 999999999999, "to": 999999999999},
+    {"from_": NOW, "to": "9" * 30},
+    {"from_": NOW, "to": NOW, "limit": 0},
+    {"from_": NOW, "to": NOW, "limit": 1001},
+    {"from_": NOW, "to": NOW, "limit": "x"},
+    {"from_": NOW, "to": NOW, "cursor": "x"},
+    {"from_": NOW, "to": NOW, "cursor": "%FF"},
+    {"from_": NOW, "to": NOW, "cursor": "MjAyNi0wOS0yMVQxNDoxMzoyMC4wMDAwMFovMQ=="},
+)
+
+
+def test_arguments_that_cannot_be_read_are_refused(ask, guarded):
+    for arguments in BAD_ARGUMENTS:
+        assert ask(**arguments).status_code == 400, arguments
+
+
+def test_a_day_may_be_asked_for_at_once(ask, guarded):
+    assert ask(from_=NOW - 86400, to=NOW).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "reason"),
+    [
+        ({"key": "another-key"}, 401, "signature"),
+        ({"at": NOW - 301}, 401, "timestamp"),
+        ({"at": NOW + 301}, 401, "timestamp"),
+        ({"at": "soon"}, 401, "timestamp"),
+        ({"headers": {"X-Fingerprint": ""}}, 401, "signature"),
+        ({"headers": {"X-Fingerprint": "é" * 64}}, 401, "signature"),
+        ({"headers": {"X-Timestamp": str(NOW - 1)}}, 401, "signature"),
+        ({"path": "/playcamp/nobody/payments"}, 404, "unknown_game"),
+    ],
+)
+def test_a_call_that_does_not_prove_itself_learns_nothing(ask, guarded, push, db, house, changed, status, reason):
+    push(paid())
+
+    answer = ask(from_=NOW - 3600, to=NOW, **changed)
+
+    assert answer.status_code == status
+    assert answer.json.keys() == {"error"}
+    house.observations.flush()
+    assert db("SELECT partner, endpoint, reason, status FROM refusals") == [
+        {"partner": "playcamp", "endpoint": "payments", "reason": reason, "status": status}
+    ]
+
+
+@pytest.mark.parametrize("at", [NOW - 300, NOW + 300])
+def test_a_call_may_be_five_minutes_old(ask, guarded, at):
+    assert ask(from_=NOW, to=NOW, at=at).status_code == 200
+
+
+def test_without_a_key_there_is_no_such_address(ask, studio):
+    assert ask(from_=NOW, to=NOW).status_code == 404
+
+
+def test_addresses_that_are_not_allowed_are_refused_whatever_they_sign(ask, guarded, studio):
+    studio.config("allowlist.playcamp", "192.0.2.0/24")
+
+    assert ask(from_=NOW, to=NOW).status_code == 403
+
+
+def test_the_previous_key_holds_until_it_is_retired(ask, guarded, studio):
+    studio.rotate("playcamp.payments_key", "new-payments-key")
+
+    assert ask(from_=NOW, to=NOW).status_code == 200
+    assert ask(from_=NOW, to=NOW, key="new-payments-key").status_code == 200
+    studio.retire("playcamp.payments_key")
+    assert ask(from_=NOW, to=NOW).status_code == 401
+
+
+def test_the_fingerprint_is_over_the_query_as_it_is_sent_in_the_order_of_its_bytes(ask, guarded, client):
+    assert ask(to=NOW, limit=10, from_=NOW, cursor="", note="a%20b%2Bc").status_code == 200
+    words = f"to={NOW}&from={NOW}"
+    timestamp = str(NOW)
+    unsorted = hashlib.sha256(f"GET\n/playcamp/demo/payments\n{words}\n{timestamp}\n{KEY}".encode()).hexdigest()
+    right = made("GET", "/playcamp/demo/payments", words, timestamp, KEY).upper()
+
+    def answered(fingerprint):
+        headers = {"X-Timestamp": timestamp, "X-Fingerprint": fingerprint}
+        return client.get(f"/playcamp/demo/payments?{words}", headers=headers).status_code
+
+    assert (answered(unsorted), answered(right)) == (401, 200)
+    assert query.fingerprint("GET", "/p", b"", "1", b"k") == made("GET", "/p", "", "1", "k")
+
+
+def test_the_query_reads_by_an_index(house, studio, guarded):
+    seen = []
+    connection = house.database.read()
+    connection.set_trace_callback(seen.append)
+    payments.paid_between(connection, studio.row["id"], "2026", "2027", None, 10, is_sandbox=False)
+    connection.set_trace_callback(None)
+
+    plan = [row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {seen[-1]}")]
+
+    assert plan == ["SEARCH payments USING INDEX payments_by_time (game_id=? AND purchased_at>? AND purchased_at<?)"]
+
+
+def test_a_payment_of_the_sandbox_is_told_in_the_sandbox_alone(ask, guarded, studio, push):
+    studio.config("playcamp.environment", "sandbox")
+    push(paid())
+    assert len(ask(from_=NOW - 3600, to=NOW).json["payments"]) == 1
+
+    studio.config("playcamp.environment", "live")
+
+    assert ask(from_=NOW - 3600, to=NOW).json["payments"] == []
+
+
+def test_the_jobs_run_by_themselves_once_they_are_wanted(post_order, studio, house, stored, db):
+    post_order(purchaseDateAndTimeUtc=iso(NOW))
+    studio.config("playcamp.register_appcharge", "on")
+
+    house.new_relay().drain()
+
+    assert list(stored()) == ["appcharge:68e25eebdcb1278"]
+    assert schedules.cursor(house.database.read(), studio.row["id"], own_orders.JOB)
+
+
+def test_what_is_for_the_other_environment_is_neither_sent_nor_due_all_the_time(
+    push, studio, house, claim, claim_refunds, stored
+):
+    game_id = studio.row["id"]
+    push(paid(), paid("GP-2", status="refunded"))
+    write(house, lambda tx: payments.registered(tx, [2]))
+    studio.config("playcamp.environment", "sandbox")
+    push(*(paid(f"S-{number}") for number in range(3)))
+
+    sandbox = write(house, lambda tx: payments.claim_due(tx, game_id, 2, is_sandbox=True))
+    refunded = write(house, lambda tx: payments.claim_refunds(tx, game_id, 2, is_sandbox=True))
+
+    assert ([row["transaction_id"] for row in sandbox], refunded) == (["S-0"], [])
+    assert stored()["GP-1"]["next_try_at"] == stored()["GP-2"]["refund_next_at"] == time_of.stamp(NOW + 3600)
+    write(house, lambda tx: payments.registered(tx, [row["id"] for row in sandbox]))
+    assert claim() == []
+    assert {stored()[name]["state"] for name in ("S-1", "S-2")} == {"kept"}
+    assert payments.next_due(house.database.read(), game_id) == time_of.stamp(NOW + 3600)
+
+
+def test_pushed_payments_and_orders_reach_playcamp_and_are_refunded_there(push, post_order, studio, house, now, stored):
+    with PlayCamp() as playcamp:
+        playcamp.set_up(studio)
+        studio.config("playcamp.register_appcharge", "on")
+        post_order(orderId="o1", purchaseDateAndTimeUtc=iso(NOW))
+        push(paid(status="refunded"), paid("a/b?c"))
+
+        house.new_relay().drain()
+        house.new_relay().drain()
+
+        registered = {name: (str(each["amount"]), each["status"]) for name, each in playcamp.payments.items()}
+    assert registered == {
+        "GP-1": ("9900", "REFUNDED"),
+        "a/b?c": ("9900", "COMPLETED"),
+        "appcharge:o1": ("9.99", "COMPLETED"),
+    }
+    assert {row["state"] for row in stored().values()} == {"registered"}
+    assert stored()["GP-1"]["refund_state"] == "done"
