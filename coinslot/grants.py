@@ -18,20 +18,22 @@ def insert(
     lines: Iterable[tuple[str, int]],
     is_test: bool,
     reverses: int | None = None,
+    restores: int | None = None,
     policy: str | None = None,
     reason: str | None = None,
     line_policies: Mapping[str, str] | None = None,
 ) -> None:
     """Add a grant and its lines. ``grant_id`` is the one after the last (:func:`next_id`).
 
-    A reversal names the grant it ``reverses`` and its ``policy``; ``line_policies`` are those of the items whose policy
-    is another one.
+    A reversal names the grant it ``reverses`` and its ``policy``, and so does an adjustment that ``restores`` what a
+    reversal took; ``line_policies`` are those of the items whose policy is another one.
     """
     tx.execute("UPDATE sequences SET last_id = :id WHERE name = 'grants'", {"id": grant_id})
     tx.execute(
-        """INSERT INTO grants (id, game_id, transaction_id, kind, player_id, reverses, policy, reason, is_test,
-                               created_at)
-           VALUES (:id, :game_id, :transaction_id, :kind, :player_id, :reverses, :policy, :reason, :is_test, :now)""",
+        """INSERT INTO grants (id, game_id, transaction_id, kind, player_id, reverses, restores, policy, reason,
+                               is_test, created_at)
+           VALUES (:id, :game_id, :transaction_id, :kind, :player_id, :reverses, :restores, :policy, :reason,
+                   :is_test, :now)""",
         {
             "id": grant_id,
             "game_id": game_id,
@@ -39,6 +41,7 @@ def insert(
             "kind": kind,
             "player_id": player_id,
             "reverses": reverses,
+            "restores": restores,
             "policy": policy,
             "reason": reason,
             "is_test": int(is_test),
@@ -66,11 +69,20 @@ def lines(connection: sqlite3.Connection, grant_id: int) -> dict[str, int]:
     return {row["sku"]: int(row["quantity"]) for row in rows}
 
 
+def policies(connection: sqlite3.Connection, grant_id: int) -> tuple[str | None, dict[str, str]]:
+    """The policy of a grant, and those of the items whose policy is another one."""
+    row = connection.execute("SELECT policy FROM grants WHERE id = :id", {"id": grant_id}).fetchone()
+    apart = connection.execute(
+        "SELECT sku, policy FROM entries WHERE grant_id = :id AND policy IS NOT NULL", {"id": grant_id}
+    )
+    return row["policy"], {entry["sku"]: entry["policy"] for entry in apart}
+
+
 def feed(connection: sqlite3.Connection, game_id: int, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
     """Grants with an id above ``after``, in order, as the game reads them; and whether there are more."""
     rows = connection.execute(
-        """SELECT g.id, g.kind, g.player_id, g.reverses, g.policy, g.is_test, g.created_at,
-                  t.public_id, t.partner, t.reference
+        """SELECT g.id, g.kind, g.player_id, coalesce(g.reverses, g.restores) AS reverses, g.policy, g.is_test,
+                  g.created_at, t.public_id, t.partner, t.reference
            FROM grants g JOIN transactions t ON t.id = g.transaction_id
            WHERE g.game_id = :game_id AND g.id > :after ORDER BY g.id LIMIT :limit""",
         {"game_id": game_id, "after": after, "limit": limit + 1},
@@ -91,8 +103,8 @@ def feed(connection: sqlite3.Connection, game_id: int, after: int, limit: int) -
 def grant(connection: sqlite3.Connection, grant_id: int) -> dict[str, Any]:
     """One grant as the game reads it in the feed."""
     row = connection.execute(
-        """SELECT g.id, g.kind, g.player_id, g.reverses, g.policy, g.is_test, g.created_at,
-                  t.public_id, t.partner, t.reference
+        """SELECT g.id, g.kind, g.player_id, coalesce(g.reverses, g.restores) AS reverses, g.policy, g.is_test,
+                  g.created_at, t.public_id, t.partner, t.reference
            FROM grants g JOIN transactions t ON t.id = g.transaction_id WHERE g.id = :id""",
         {"id": grant_id},
     ).fetchone()

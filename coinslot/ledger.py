@@ -238,9 +238,24 @@ def verify(connection: sqlite3.Connection, newest: int | None = None) -> Iterato
             yield f"transaction {row['public_id']} does not follow the row before it"
         if row["row_hash"] != chain.row_hash(row, made.items()):
             yield f"transaction {row['public_id']} or its grant was changed"
-        if any(made.get(sku) != -quantity for sku, quantity in reversed_lines.items()):
+        undone = _restored_purchase(connection, row["id"]) if row["kind"] == "adjustment" and reversed_lines else made
+        if any(undone.get(sku) != -quantity for sku, quantity in reversed_lines.items()):
             yield f"transaction {row['public_id']} has a reversal that does not undo its grant"
         previous_hash = row["row_hash"]
+
+
+def _restored_purchase(connection: sqlite3.Connection, adjustment_id: int) -> dict[str, int]:
+    """The lines of the purchase that stands again since an adjustment."""
+    rows = connection.execute(
+        """SELECT e.sku, e.quantity FROM grants a
+           JOIN refunds r ON r.grant_id = a.id AND r.outcome = 'restored'
+           JOIN transactions t ON t.id = r.transaction_id
+           JOIN grants g ON g.transaction_id = t.id AND g.kind = t.kind
+           JOIN entries e ON e.grant_id = g.id
+           WHERE a.transaction_id = :id AND a.kind = 'adjustment'""",
+        {"id": adjustment_id},
+    )
+    return {row["sku"]: int(row["quantity"]) for row in rows}
 
 
 def _standing(tx: sqlite3.Connection, wanted: Credit) -> sqlite3.Row:

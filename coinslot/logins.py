@@ -115,6 +115,12 @@ def link(
     return token, code, expires_at
 
 
+def player_of(connection: sqlite3.Connection, game_id: int, token: str) -> str | None:
+    """Whose login a token is of, where the game has said so."""
+    row = _by_token(connection, game_id, token)
+    return None if row is None else row["player_id"]
+
+
 def use(tx: sqlite3.Connection, game_id: int, token: str, code: str) -> Outcome:
     """Log in with a code, once. A wrong one is counted, so this returns what it has to say and never raises it."""
     row = _by_token(tx, game_id, token)

@@ -10,7 +10,8 @@ happens inside the caller's write.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from coinslot import chain, clock, counters, games, grants, outbox
 
 REASONS = ("refund", "chargeback")
 IGNORE = "ignore"
+SECOND = 19  # characters of a stamp: some of a partner's events count seconds, others milliseconds
 BY_STRENGTH = ("flag", "revoke", "revoke_negative")  # mildest first
 
 
@@ -55,6 +57,7 @@ class _Fact:
     event_id: int | None
     is_test: bool
     occurred_at: str | None
+    player_id: str | None = None  # whom it names, where it does
 
 
 def note(
@@ -66,6 +69,7 @@ def note(
     event_id: int | None,
     reason: str,
     named: Iterable[tuple[str, str]],
+    player_id: str | None,
     is_test: bool,
     occurred_at: str | None,
     policy: Policy,
@@ -73,9 +77,10 @@ def note(
     """Keep a refund, a chargeback or a reinstatement, do what it asks for, and return its ``refunds.outcome``.
 
     ``named`` are the ids the fact names its purchase by: ``reference`` (the order's own) before ``payment``,
-    ``purchase`` and ``external``. A fact that names none, or several purchases, is ``ambiguous``.
+    ``purchase`` and ``external``. A fact that names none, or several purchases, is ``ambiguous``; so is one that finds
+    its purchase by one of the latter three and names another player.
     """
-    fact = _Fact(reason, event_id, is_test, occurred_at)
+    fact = _Fact(reason, event_id, is_test, occurred_at, player_id)
     ids = list(dict.fromkeys(named))
     found = _find(tx, game_id, partner, ids)
     if ids and not found:
@@ -89,11 +94,12 @@ def note(
             ],
         )
         return "waiting"
-    if len(found) != 1:
+    transaction = _only(found, fact)
+    if transaction is None:
         _insert(tx, game_id, partner, fact, "ambiguous")
         return "ambiguous"
-    outcome, grant_id = _apply(tx, game_slug, found[0], fact, policy)
-    _insert(tx, game_id, partner, fact, outcome, found[0]["id"], grant_id)
+    outcome, grant_id = _apply(tx, game_slug, transaction, fact, policy)
+    _insert(tx, game_id, partner, fact, outcome, transaction["id"], grant_id)
     return outcome
 
 
@@ -126,13 +132,44 @@ def reverse(tx: sqlite3.Connection, transaction: sqlite3.Row, policy: Policy, te
     return grant_id
 
 
+def listing(connection: sqlite3.Connection, game_id: int, is_all: bool, limit: int) -> list[sqlite3.Row]:
+    """The newest refunds, those that are not settled or all of them, with the ids of event and purchase."""
+    return connection.execute(
+        """SELECT r.id, r.partner, r.reason, r.outcome, r.occurred_at, r.created_at, r.is_test,
+                  e.external_id AS named, e.player_id, t.reference
+           FROM refunds r LEFT JOIN events e ON e.id = r.event_id LEFT JOIN transactions t ON t.id = r.transaction_id
+           WHERE r.game_id = :game_id AND (:is_all = 1 OR r.outcome IN ('ambiguous', 'waiting'))
+           ORDER BY r.id DESC LIMIT :limit""",
+        {"game_id": game_id, "is_all": int(is_all), "limit": limit},
+    ).fetchall()
+
+
+def unsettled(connection: sqlite3.Connection, game_id: int, waiting_since: str) -> tuple[int, int]:
+    """How many refunds are for a person to settle, and how many have waited for their purchase since before a time."""
+    row = connection.execute(
+        """SELECT coalesce(sum(outcome = 'ambiguous'), 0) AS ambiguous,
+                  coalesce(sum(outcome = 'waiting' AND created_at < :since), 0) AS waiting
+           FROM refunds WHERE game_id = :game_id AND is_test = 0 AND outcome IN ('ambiguous', 'waiting')""",
+        {"game_id": game_id, "since": waiting_since},
+    ).fetchone()
+    return int(row["ambiguous"]), int(row["waiting"])
+
+
+def purchase(connection: sqlite3.Connection, game_id: int, partner: str, reference: str) -> sqlite3.Row | None:
+    """The purchase with a partner's id, for :func:`reverse`."""
+    found = _find(connection, game_id, partner, [("reference", reference)])
+    return found[0][0] if len(found) == 1 else None
+
+
 def _settle_one(
     tx: sqlite3.Connection, game_id: int, game_slug: str, partner: str, refund_id: int, policy: Policy
 ) -> None:
     row = tx.execute(
-        "SELECT reason, event_id, is_test, occurred_at FROM refunds WHERE id = :id", {"id": refund_id}
+        """SELECT r.reason, r.event_id, r.is_test, r.occurred_at, e.player_id
+           FROM refunds r LEFT JOIN events e ON e.id = r.event_id WHERE r.id = :id""",
+        {"id": refund_id},
     ).fetchone()
-    fact = _Fact(row["reason"], row["event_id"], bool(row["is_test"]), row["occurred_at"])
+    fact = _Fact(row["reason"], row["event_id"], bool(row["is_test"]), row["occurred_at"], row["player_id"])
     # No index leads here: this is asked once, when a purchase that was waited for has come.
     keys = tx.execute(
         """SELECT kind, value FROM refund_keys
@@ -143,9 +180,10 @@ def _settle_one(
     if not found:
         return
     outcome, transaction_id, grant_id = "ambiguous", None, None
-    if len(found) == 1:
-        transaction_id = found[0]["id"]
-        outcome, grant_id = _apply(tx, game_slug, found[0], fact, policy)
+    transaction = _only(found, fact)
+    if transaction is not None:
+        transaction_id = transaction["id"]
+        outcome, grant_id = _apply(tx, game_slug, transaction, fact, policy)
     tx.execute(
         """UPDATE refunds SET outcome = :outcome, transaction_id = :transaction_id, grant_id = :grant_id,
                   settled_at = :now WHERE id = :id""",
@@ -197,12 +235,16 @@ def _insert(
 
 def _find(
     connection: sqlite3.Connection, game_id: int, partner: str, named: Iterable[tuple[str, str]]
-) -> list[sqlite3.Row]:
-    """The transactions these ids name: by the order's own id, and only where that is known to nobody by the others."""
-    strong: dict[int, sqlite3.Row] = {}
-    weak: dict[int, sqlite3.Row] = {}
+) -> list[tuple[sqlite3.Row, bool]]:
+    """The transactions these ids name, and whether by the order's own id.
+
+    That id decides; where nobody is known by it, whoever is named by the most of the others.
+    """
+    rows: dict[int, sqlite3.Row] = {}
+    own: set[int] = set()
+    others: Counter[int] = Counter()
     for kind, value in named:
-        rows = connection.execute(
+        found = connection.execute(
             """SELECT id, public_id, game_id, partner, external_id, reference, kind, player_id, environment, is_test
                FROM transactions
                WHERE game_id = :game_id AND partner = :partner AND external_id = :external_id AND kind <> 'adjustment'
@@ -219,9 +261,26 @@ def _find(
                 "key": "alias" if kind == "reference" else kind,
                 "value": value,
             },
-        )
-        (strong if kind == "reference" else weak).update((row["id"], row) for row in rows)
-    return list((strong or weak).values())
+        ).fetchall()
+        rows.update((row["id"], row) for row in found)
+        if kind == "reference":
+            own.update(row["id"] for row in found)
+        else:
+            others.update(row["id"] for row in found)
+    if own:
+        return [(rows[each], True) for each in sorted(own)]
+    most = max(others.values(), default=0)
+    return [(rows[each], False) for each in sorted(others) if others[each] == most]
+
+
+def _only(found: Sequence[tuple[sqlite3.Row, bool]], fact: _Fact) -> sqlite3.Row | None:
+    """The purchase that is meant; None where that is for a person to say."""
+    if len(found) != 1:
+        return None
+    transaction, is_by_own_id = found[0]
+    if not is_by_own_id and fact.player_id not in (None, transaction["player_id"]):
+        return None  # an id that purchases may share, and somebody else's refund
+    return transaction
 
 
 def _apply(
@@ -239,7 +298,8 @@ def _reverse(
     tx: sqlite3.Connection, transaction: sqlite3.Row, fact: _Fact, policy: Policy, text: str
 ) -> tuple[str, int | None]:
     newest = _newest_grant(tx, transaction)
-    quantities = grants.lines(tx, newest["id"])
+    # Not the newest grant's: that gave back what a dispute had taken, while all of the purchase stands again.
+    quantities = grants.lines(tx, newest["original_id"])
     asked = {sku: policy.for_line(fact.reason, sku) for sku in quantities}
     words = set(asked.values()) if asked else {policy.for_line(fact.reason)}
     words.discard(IGNORE)
@@ -277,9 +337,10 @@ def _restore(tx: sqlite3.Connection, game_slug: str, transaction: sqlite3.Row, f
                              AND outcome IN ('reversed', 'repeated'))""",
         {"id": transaction["id"], "reversal": newest["reversed_by"]},
     ).fetchone()
-    if cause is None or (fact.occurred_at and cause["occurred_at"] and fact.occurred_at < cause["occurred_at"]):
+    if cause is None or (fact.occurred_at and cause["occurred_at"] and _is_before(fact, cause["occurred_at"])):
         return "repeated", None  # the latter: a late report of a dispute before the one that took this
     lines = [(sku, -quantity) for sku, quantity in grants.lines(tx, newest["reversed_by"]).items()]
+    policy, line_policies = grants.policies(tx, newest["reversed_by"])
     transaction_id = _insert_restoring(tx, game_slug, transaction, fact, lines)
     grant_id = grants.next_id(tx)
     grants.insert(
@@ -291,6 +352,10 @@ def _restore(tx: sqlite3.Connection, game_slug: str, transaction: sqlite3.Row, f
         player_id=transaction["player_id"],
         lines=lines,
         is_test=bool(transaction["is_test"]),
+        # Only the game knows what it took: it is told what it had been asked to do.
+        restores=newest["reversed_by"],
+        policy=policy,
+        line_policies=line_policies,
         reason=fact.reason,
     )
     _tell(tx, transaction, "grant.created", grant_id, "restored")
@@ -302,7 +367,8 @@ def _newest_grant(connection: sqlite3.Connection, transaction: sqlite3.Row) -> s
     row: sqlite3.Row = connection.execute(
         """SELECT g.id, g.transaction_id,
                   (SELECT r.id FROM grants r WHERE r.transaction_id = g.transaction_id AND r.kind = 'reversal')
-                      AS reversed_by
+                      AS reversed_by,
+                  (SELECT id FROM grants WHERE transaction_id = :id AND kind = :kind) AS original_id
            FROM grants g
            WHERE g.id = coalesce(
                (SELECT max(grant_id) FROM refunds WHERE transaction_id = :id AND outcome = 'restored'),
@@ -317,10 +383,14 @@ def _is_won(connection: sqlite3.Connection, transaction: sqlite3.Row, fact: _Fac
     row = connection.execute(
         """SELECT 1 FROM refunds
            WHERE transaction_id = :id AND reason = 'reinstated' AND outcome IN ('restored', 'repeated')
-             AND occurred_at >= :occurred_at""",
-        {"id": transaction["id"], "occurred_at": fact.occurred_at},
+             AND substr(occurred_at, 1, :second) >= substr(:occurred_at, 1, :second)""",
+        {"id": transaction["id"], "occurred_at": fact.occurred_at, "second": SECOND},
     ).fetchone()
     return row is not None
+
+
+def _is_before(fact: _Fact, stamp: str) -> bool:
+    return (fact.occurred_at or "")[:SECOND] < stamp[:SECOND]
 
 
 def _insert_restoring(

@@ -4,7 +4,9 @@ An attempt is counted before it is judged, so that a hundred at once get no furt
 Failures belong together while less than a quarter of an hour lies between one and the next.
 """
 
+import hashlib
 import sqlite3
+import unicodedata
 
 from coinslot import clock
 
@@ -19,6 +21,20 @@ class ThrottledError(Exception):
     def __init__(self, retry_after_seconds: float) -> None:
         super().__init__("too many failures")
         self.retry_after_seconds = retry_after_seconds
+
+
+def key(kind: str, value: str) -> str:
+    """The key of whoever is slowed down: a hash, since the value may be what somebody has typed in."""
+    return f"{kind}:{hashlib.sha256(value.encode()).hexdigest()}"
+
+
+def password_keys(login_name: str, player_id: str | None) -> list[str]:
+    """Those of a password: of every spelling of the name, and of the player, where the name is one's here.
+
+    The game's own server may take Alice for alice, so another spelling is no further try.
+    """
+    shared = key("password-of-name", unicodedata.normalize("NFKC", login_name).casefold())
+    return [shared] if player_id is None else [shared, key("password", player_id)]
 
 
 def begin(tx: sqlite3.Connection, game_id: int, key: str) -> None:
@@ -48,6 +64,14 @@ def begin(tx: sqlite3.Connection, game_id: int, key: str) -> None:
                (SELECT game_id, key FROM throttles WHERE last_failed_at < :old ORDER BY last_failed_at LIMIT :most)""",
         {"old": clock.stamp(now - WINDOW_SECONDS), "most": MOST_PRUNED},
     )
+
+
+def failures(connection: sqlite3.Connection, game_id: int, key: str) -> int:
+    """How many attempts count against a key, old ones included."""
+    row = connection.execute(
+        "SELECT failures FROM throttles WHERE game_id = :game_id AND key = :key", {"game_id": game_id, "key": key}
+    ).fetchone()
+    return 0 if row is None else int(row["failures"])
 
 
 def take_back(tx: sqlite3.Connection, game_id: int, key: str) -> None:

@@ -31,12 +31,19 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS grants (
     transaction_id TEXT NOT NULL,
     kind TEXT NOT NULL,
+    partner TEXT NOT NULL,
+    external_id TEXT NOT NULL,
     player_id TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('waiting', 'applied', 'flagged', 'test')),
     document TEXT NOT NULL,
     PRIMARY KEY (transaction_id, kind)  -- this is what "exactly once" stands on
 ) STRICT;
 CREATE INDEX IF NOT EXISTS grants_of_player ON grants (player_id);
+CREATE INDEX IF NOT EXISTS grants_of_order ON grants (partner, external_id);
+CREATE TABLE IF NOT EXISTS taken (  -- by reversals: what a player had spent already could not be
+    partner TEXT NOT NULL, external_id TEXT NOT NULL, sku TEXT NOT NULL, quantity TEXT NOT NULL,
+    PRIMARY KEY (partner, external_id, sku)
+) STRICT;
 CREATE TABLE IF NOT EXISTS inventory (
     player_id TEXT NOT NULL, sku TEXT NOT NULL, quantity TEXT NOT NULL, PRIMARY KEY (player_id, sku)
 ) STRICT;
@@ -60,24 +67,38 @@ def transaction(path):
 def take(db, grant):
     """Note a grant and do what it says, unless it is known. A grant we cannot read raises, and nothing is kept."""
     state = "test" if grant["is_test"] else "waiting"  # test grants are noted and never applied
-    values = (grant["transaction_id"], grant["kind"], grant["player_id"], state, json.dumps(grant))
-    db.execute("INSERT INTO grants VALUES (?, ?, ?, ?, ?) ON CONFLICT (transaction_id, kind) DO NOTHING", values)
-    # A reversal may come before the grant it reverses: it waits here, and is settled right after it.
-    ready = db.execute(
-        """SELECT kind, document FROM grants
-           WHERE transaction_id = :id AND state = 'waiting' AND (kind <> 'reversal' OR EXISTS (
-               SELECT 1 FROM grants WHERE transaction_id = :id AND kind <> 'reversal'))
-           ORDER BY kind = 'reversal'""",
-        {"id": grant["transaction_id"]},
-    ).fetchall()
-    for kind, document in ready:
-        done = (apply(db, json.loads(document)), grant["transaction_id"], kind)
-        db.execute("UPDATE grants SET state = ? WHERE transaction_id = ? AND kind = ?", done)
+    order = (grant["partner"], grant["external_id"])
+    values = (grant["transaction_id"], grant["kind"], *order, grant["player_id"], state, json.dumps(grant))
+    db.execute("INSERT INTO grants VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (transaction_id, kind) DO NOTHING", values)
+    # What undoes another grant may come before it: it waits here, and is settled right after it. A reversal undoes a
+    # grant of its transaction; an adjustment that names one in `reverses` undoes the reversal of its order.
+    for kind in ("grant", "reversal", "adjustment", "reversal"):
+        ready = db.execute(
+            """SELECT g.transaction_id, g.kind, g.document FROM grants g
+               WHERE g.partner = :partner AND g.external_id = :external_id AND g.state = 'waiting'
+                 AND CASE
+                     WHEN g.kind = 'reversal' THEN :kind = 'reversal' AND EXISTS (
+                         SELECT 1 FROM grants o WHERE o.transaction_id = g.transaction_id AND o.kind <> 'reversal'
+                         AND o.state <> 'waiting')
+                     WHEN json_extract(g.document, '$.reverses') IS NOT NULL THEN :kind = 'adjustment' AND EXISTS (
+                         SELECT 1 FROM grants r WHERE r.partner = g.partner AND r.external_id = g.external_id
+                         AND r.kind = 'reversal' AND r.state <> 'waiting')
+                     ELSE :kind = 'grant' END""",
+            {"partner": order[0], "external_id": order[1], "kind": kind},
+        ).fetchall()
+        for transaction_id, its_kind, document in ready:
+            done = (apply(db, json.loads(document)), transaction_id, its_kind)
+            db.execute("UPDATE grants SET state = ? WHERE transaction_id = ? AND kind = ?", done)
 
 
 def apply(db, grant):
-    """Change the inventory. Reversals have negative quantities, and a policy for what the player has spent already."""
+    """Change the inventory, as the `policy` of each line asks where there is one.
+
+    A reversal has negative quantities: `revoke` takes what the player still has, `revoke_negative` lets the player owe
+    the rest, `flag` takes nothing. An adjustment that undoes a reversal gives back what was taken, and no more.
+    """
     state = "applied"
+    is_undoing = grant["kind"] == "adjustment" and grant["reverses"] is not None
     for line in grant["items"]:
         if type(line["quantity"]) is not int:
             raise ValueError("a quantity is no integer")
@@ -85,18 +106,30 @@ def apply(db, grant):
         if grant["kind"] == "reversal" and policy not in ("revoke", "revoke_negative"):
             state = "flagged"  # `flag`, or a policy newer than this server: a person decides, nothing is taken
             continue
-        key = (grant["player_id"], line["sku"])
-        row = db.execute("SELECT quantity FROM inventory WHERE player_id = ? AND sku = ?", key).fetchone()
-        held = int(row[0]) if row else 0
+        item = (grant["player_id"], line["sku"])
+        taken = (grant["partner"], grant["external_id"], line["sku"])
+        held = quantity(db, "SELECT quantity FROM inventory WHERE player_id = ? AND sku = ?", item)
         after = held + line["quantity"]
-        if policy == "revoke":  # take what is left; `revoke_negative` lets the player owe the rest
+        if is_undoing:
+            after = held + quantity(db, GIVE_BACK, taken)
+        elif policy == "revoke":
             after = max(after, min(held, 0))
+        if grant["kind"] == "reversal":
+            db.execute("INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?)", (*taken, str(held - after)))
         db.execute(
             """INSERT INTO inventory VALUES (?, ?, ?)
                ON CONFLICT (player_id, sku) DO UPDATE SET quantity = excluded.quantity""",
-            (*key, str(after)),
+            (*item, str(after)),
         )
     return state
+
+
+GIVE_BACK = "DELETE FROM taken WHERE partner = ? AND external_id = ? AND sku = ? RETURNING quantity"
+
+
+def quantity(db, sql, values):
+    row = db.execute(sql, values).fetchone()
+    return int(row[0]) if row else 0
 
 
 # --- The feed: ask, apply, then say how far we have come. ---

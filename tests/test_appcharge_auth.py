@@ -285,14 +285,12 @@ class TestAnswers:
 
 
 class TestRefusals:
-    DIALECT = {"status": "invalid", "publisherErrorMessageType": "plainText"}
-
     def test_who_proves_nothing_gets_no_hint_and_leaves_no_event(self, store):
         for headers in ({"signature": "t=1,v1=00"}, {"signature": ""}, {"x-publisher-token": "wrong"}):
             answer = store.knock("auth", json.dumps(LOGIN).encode(), **headers)
 
             assert answer.status_code == 401
-            assert answer.json == {**self.DIALECT, "error": "Unauthorized", "publisherErrorMessage": "Unauthorized"}
+            assert answer.json == {"error": "Unauthorized", "status": "invalid"}
         assert store.events() == []
 
     def test_what_cannot_be_read_is_refused_and_noted(self, store, house, db):
@@ -318,7 +316,7 @@ class TestRefusals:
             assert answer.status_code == 400
             error = answer.json["error"]
             assert error.startswith("The login cannot be read: ")
-            assert answer.json == {**self.DIALECT, "error": error, "publisherErrorMessage": error}
+            assert answer.json == {"error": error, "status": "invalid"}
         house.observations.flush()
         refusals = db("SELECT endpoint, reason, status FROM refusals")
         assert refusals == [{"endpoint": "auth", "reason": "malformed", "status": 400}] * len(bodies)
@@ -449,6 +447,7 @@ class TestUserToken:
 
         assert (answer.status_code, answer.json["status"]) == (503, "invalid")
         assert answer.json["publisherErrorMessage"] == answer.json["error"]
+        assert answer.json["publisherErrorMessageType"] == "plainText"
         assert store.events() == [("userToken", "failed", "unavailable", None)]
         assert "carol" not in caplog.text
 
@@ -514,7 +513,7 @@ class TestPassword:
             answer = store.knock("auth", body)
 
         assert (answer.status_code, answer.json["status"]) == (503, "invalid")
-        assert db("SELECT failures FROM throttles") == [{"failures": 0}]
+        assert {row["failures"] for row in db("SELECT failures FROM throttles")} == {0}
         assert store.log_in_with()["status"] == "valid"
 
 
@@ -561,6 +560,26 @@ class TestThrottle:
 
         assert "Too many attempts" in store.log_in_with("aL", "wrong")["publisherErrorMessage"]
 
+    def test_who_is_in_by_another_spelling_has_earned_a_name_nothing(self, store, clock):
+        store.entry("mallory", login_name="AL", password_hash=PASSWORD_HASH)
+        for _ in range(9):
+            assert_invalid(store.log_in_with("al", "wrong"))
+        assert store.log_in_with("AL")["publisherPlayerId"] == "mallory"
+
+        store.log_in_with("al", "wrong")
+
+        assert_invalid(store.log_in_with("al", "wrong"), "Too many attempts; try again in 15 minutes.")
+
+    def test_a_new_password_ends_the_wait(self, store, clock):
+        for _ in range(10):
+            store.log_in_with("al", "wrong")
+
+        headers = {"Authorization": f"Bearer {store.studio.token}"}
+        path = "/game/v1/players/alice"
+        assert store.client.patch(path, json={"password": "a new one"}, headers=headers).status_code == 200
+
+        assert store.log_in_with("al", "a new one")["publisherPlayerId"] == "alice"
+
     def test_neither_the_game_nor_a_hash_is_asked_while_throttled(self, store, clock, game_server):
         for _ in range(10):
             store.log_in_with("carol", "wrong")
@@ -596,7 +615,7 @@ class TestThrottle:
         store.log_in_with("secret-name", "wrong")
 
         (row,) = db("SELECT key, failures FROM throttles")
-        assert re.fullmatch("password:[0-9a-f]{64}", row["key"])
+        assert re.fullmatch("password-of-name:[0-9a-f]{64}", row["key"])
         assert row["failures"] == 1
         assert "secret-name" not in store.everything()
 
@@ -911,6 +930,24 @@ class TestByTheGame:
         assert [event[2] for event in store.events()] == ["wrong_code"] * 5 + ["too_many_codes"]
         problem = store.game("logins/confirm", {"token": token, "player_id": "alice"})
         assert (problem.status_code, problem.mimetype) == (410, "application/problem+json")
+
+    def test_ten_wrong_codes_stop_a_player_s_logins_however_many_are_begun(self, store, clock):
+        def begun():
+            token = store.initiate().json["accessToken"]
+            code = store.game("logins/confirm", {"token": token, "player_id": "alice"}).json["player_code"]
+            return token, code
+
+        for _ in range(2):
+            token, code = begun()
+            for _ in range(5):
+                store.log_in_by_code(f"{(int(code) + 1) % 10**6:06d}", token)
+        token, code = begun()
+
+        assert_invalid(store.log_in_by_code(code, token), "Too many attempts; try again in 15 minutes.")
+        clock.shift(15 * 60 + 1)
+        token, code = begun()
+        assert store.log_in_by_code(code, token)["publisherPlayerId"] == "alice"
+        assert [event[2] for event in store.events()] == ["wrong_code"] * 10 + ["throttled", None]
 
     def test_time_ends_it(self, store, clock):
         store.config("appcharge.redirect_seconds", "60")

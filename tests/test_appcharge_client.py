@@ -969,6 +969,19 @@ def test_a_checkout_becomes_a_session_in_appcharges_words(shop, fake):
     }
 
 
+def test_a_checkout_of_items_that_would_not_be_credited_is_refused_before_anybody_pays(shop, studio, fake):
+    items = [{"sku": sku, "name": "It", "quantity": 1} for sku in ("coins", "swords", "gems", "shields")]
+
+    answer = shop("checkout", {**WANTED, "items": items})
+
+    assert answer.status_code == 422
+    assert [each["path"] for each in answer.json["errors"]] == ["items.1.sku", "items.3.sku"]
+    assert "swords" not in answer.json["errors"][0]["detail"]
+    assert fake.requests == []
+    studio.config("items.unknown", "accept")
+    assert shop("checkout", {**WANTED, "items": items}).status_code == 201
+
+
 def test_the_least_a_checkout_needs(shop, fake):
     least = {name: WANTED[name] for name in ("player_id", "price_minor", "currency")}
 

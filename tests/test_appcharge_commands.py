@@ -167,13 +167,47 @@ def test_a_deletion_asks_first_and_shows_what_was_there(flask, fake, audited):
     assert "there is no offer o1" in flask("offers", "demo", "--delete", "o1", "--yes", exit_code=1).stderr
 
 
+def test_a_deleted_offer_can_be_created_again_from_what_was_shown(flask, fake, file):
+    fake.product("coins")
+    fake.price_points = [{"priceInUsdCents": 499}]
+    fake.offer("o1", displayName="Before", active=True, type="PopUp", subtype="PostPurchase", priority="1")
+
+    deleted = flask("offers", "demo", "--delete", "o1", "--yes")
+    assert "for `--create` to go back to" in deleted.stderr
+    flask("offers", "demo", "--create", file(deleted.stderr.splitlines()[1].encode()))
+
+    assert fake.offers["o1"]["displayName"] == "Before"
+    assert fake.offers["o1"]["active"] is False
+    assert fake.offers["o1"]["productsSequence"][0]["priceInUsdCents"] == 499
+
+
+def test_an_offer_that_is_still_there_after_its_deletion_is_told_loudly(flask, fake):
+    told = status(200, json.dumps({"offers": [fake.offer("o1")]}).encode())
+    fake.script = [told, status(200, b"{}"), told]
+
+    failed = flask("offers", "demo", "--delete", "o1", "--yes", exit_code=1)
+
+    assert "Error: Appcharge said that offer o1 is deleted, but it is still there" in failed.stderr
+    assert "is deleted." not in failed.stdout
+
+
+def test_a_deletion_that_cannot_be_looked_up_says_so(flask, fake):
+    told = status(200, json.dumps({"offers": [fake.offer("o1")]}).encode())
+    fake.script = [told, status(200, b"{}"), status(403, b'{"message": "no more"}')]
+
+    failed = flask("offers", "demo", "--delete", "o1", "--yes", exit_code=1)
+
+    assert "Appcharge answered 403: no more" in failed.stderr
+    assert "said that offer o1 is deleted, but whether it is could not be read" in failed.stderr
+
+
 def test_a_file_that_is_no_offer_is_refused_in_words(flask, fake, file):
     for content, words in (
         (b"", "not JSON"),
-        (b"\xff", "not JSON"),
+        (b"\xff", "not UTF-8"),
         (b"[]", "no JSON object"),
         (b'{"a":' * 70 + b"1" + b"}" * 70, "no JSON object"),
-        (b'{"name": "\\ud800"}', "not JSON"),
+        (b'{"name": "\\ud800"}', "half of a surrogate pair"),
         (b"{" + b" " * 1024 * 1024 + b"}", "larger than"),
         (b"{}", "publisherOfferId: use 1 to 255"),
     ):
@@ -259,9 +293,14 @@ def test_transactions_are_written_page_by_page(flask, fake):
     fake.transactions[2]["transactionDetails"] |= {"type": "refund", "amount": -999}
 
     lines = flask("transactions", "demo", *JANUARY).stdout.splitlines()
-    assert lines[0].split() == ["2026-01-05T10:00:00.000Z", "paid", "999", "149", "USD", "order-t0", "alice"]
-    assert lines[2].split()[1:3] == ["refund", "-999"]
-    assert lines[3] == "3 in all."
+    heading = ["timestamp", "type", "amount_minor", "tax_minor", "currency", "order_id", "player_id"]
+    assert lines[0].split() == heading
+    assert lines[1].split() == ["2026-01-05T10:00:00.000Z", "paid", "999", "149", "USD", "order-t0", "alice"]
+    assert [lines[0].index(word) for word in heading[1:]] == [
+        lines[1].index(word) for word in ("paid", "999", "149", "USD", "order-t0", "alice")
+    ]
+    assert lines[3].split()[1:3] == ["refund", "-999"]
+    assert lines[4] == "3 in all."
 
     rows = list(csv.DictReader(io.StringIO(flask("transactions", "demo", *JANUARY, "--csv").stdout)))
     assert [row["transaction_id"] for row in rows] == ["t0", "t1", "t2"]
@@ -291,7 +330,7 @@ def test_amounts_in_an_unknown_unit_are_noticed(flask, fake):
     said = flask("transactions", "demo", *JANUARY)
 
     assert said.stderr.startswith("2 of them have an amount that is no whole number")
-    assert said.stdout.splitlines()[0].split()[2] == "9.99"
+    assert said.stdout.splitlines()[1].split()[2] == "9.99"
 
 
 def test_a_report_that_breaks_off_says_that_it_is_not_all(flask, fake):
@@ -309,7 +348,10 @@ def test_a_report_that_breaks_off_says_that_it_is_not_all(flask, fake):
 def test_orders_are_written_by_state(flask, fake):
     fake.orders = [report_order("o1"), report_order("o2", "payment_refunded"), report_order("o3", "new_state")]
 
-    assert flask("orders", "demo", *JANUARY).stdout.splitlines()[-1] == "3 in all."
+    lines = flask("orders", "demo", *JANUARY).stdout.splitlines()
+    assert lines[0].split()[:3] == ["created_at", "state", "price_minor"]
+    assert lines[0].index("state") == lines[2].index("payment_refunded")
+    assert lines[-1] == "3 in all."
     only = flask("orders", "demo", *JANUARY, "--status", "payment_refunded", "--json").stdout
     assert json.loads(only)["order_id"] == "o2"
     assert flask("orders", "demo", *JANUARY, "--csv", "--free").stdout.count("\n") == 4

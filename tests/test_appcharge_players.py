@@ -232,6 +232,76 @@ class TestVersion2:
         assert db("SELECT * FROM events") == []
 
 
+class TestProfilesFromBeforeTheyWereChecked:
+    """What the first version stored, as it is after the upgrade."""
+
+    OLD = {"offers": [{"x": 1}], "focus": [], "segments": ["vip"], "store_theme": "dark", "hacks": 1, "balances": None}
+
+    @pytest.fixture
+    def upgraded(self, house, studio):
+        def store(profile, image="javascript:alert(1)"):
+            house.database.write_here(
+                lambda tx: tx.execute(
+                    """UPDATE players SET profile = :profile, profile_image = :image, is_profile_checked = 0
+                       WHERE player_id = 'alice'""",
+                    {"profile": json.dumps(profile), "image": image},
+                )
+            )
+
+        return store
+
+    def test_are_told_as_far_as_they_are_as_they_should_be_and_nothing_is_logged(self, ask, upgraded, caplog):
+        upgraded(self.OLD)
+
+        assert ask().json == {"version": 2, "status": "valid", "sessionMetadata": {}, "segments": ["vip"]}
+        assert caplog.text == ""
+
+    @pytest.mark.parametrize(
+        ("stored", "told"),
+        [
+            ("javascript:alert(1)", ""),
+            ("", ""),
+            (None, ""),
+            ("http://[", ""),
+            ("https://example.com/a.png", "https://example.com/a.png"),
+        ],
+    )
+    def test_their_images_are_addresses_or_none(self, ask, studio, upgraded, stored, told):
+        studio.config("appcharge.players_version", "1")
+        upgraded(self.OLD, stored)
+
+        answer = ask().json
+        assert (answer["playerProfileImage"], answer["segments"], answer["offers"]) == (told, ["vip"], [])
+
+    def test_stay_what_they_are_when_something_else_of_them_is_patched(self, ask, push, upgraded, db):
+        upgraded(self.OLD)
+
+        assert push({"name": "Alice", "logo": "l"}, "PATCH").status_code == 200
+
+        assert ask().json == {
+            "version": 2,
+            "status": "valid",
+            "sessionMetadata": {},
+            "segments": ["vip"],
+            "logo": "l",
+        }
+        assert db("SELECT is_profile_checked FROM players WHERE player_id = 'alice'") == [{"is_profile_checked": 0}]
+
+    @pytest.mark.parametrize("path", ["players/alice", "players"])
+    def test_are_checked_once_they_are_pushed_anew(self, ask, push, upgraded, db, path):
+        upgraded(self.OLD)
+        entry = {"segments": ["new"]}
+
+        if path == "players":
+            answer = push({"players": [entry | {"player_id": "alice"}]}, "POST", path)
+        else:
+            answer = push(entry, path=path)
+
+        assert answer.status_code == 200
+        assert ask().json["segments"] == ["new"]
+        assert db("SELECT is_profile_checked FROM players WHERE player_id = 'alice'") == [{"is_profile_checked": 1}]
+
+
 NO_PLAYER = [
     (b"", "cannot be read"),
     (b"{", "cannot be read"),

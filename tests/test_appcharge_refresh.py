@@ -152,6 +152,124 @@ def test_a_refusal_is_recorded_and_tried_again_after_growing_pauses(appcharge, p
         assert hidden not in caplog.text + str(db("SELECT * FROM schedules"))
 
 
+def refusing(*refused, code=400):
+    """Appcharge, as far as it refuses every call that has one of these ids."""
+
+    def answer(handler):
+        ids = json.loads(handler.server.receiver.requests[-1].body)["playerIds"]
+        named = [each for each in ids if each in refused]
+        refusal = status(code, json.dumps({"message": f"no such player {named}"}).encode())
+        (refusal if named else status(200, b"{}"))(handler)
+
+    return answer
+
+
+def taken(appcharge, *refused):
+    return sorted(each for ids in told(appcharge) if not set(ids) & set(refused) for each in ids)
+
+
+@pytest.mark.parametrize("code", [400, 422])
+@pytest.mark.parametrize("count", [1, 2, 3, refresh.PLAYERS_AT_ONCE])
+def test_an_id_that_is_refused_is_let_go_and_all_others_are_told(
+    appcharge, push, drain, clock, db, caplog, code, count
+):
+    appcharge.script[:] = [refusing("p-0000", code=code)]
+    everybody = [f"p-{number:04}" for number in range(count)]
+    push(*everybody)
+    clock.shift(5)
+
+    drain()
+
+    assert taken(appcharge, "p-0000") == everybody[1:]
+    assert len(appcharge.requests) <= 2 * count.bit_length() + 1
+    assert db("SELECT * FROM refreshes") == []
+    assert (job(db)["failures"], job(db)["due_at"]) == (0, None)
+    (warning,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert "demo" in warning
+    assert str(code) in warning
+    assert "p-0" not in caplog.text
+
+
+def test_many_ids_that_are_refused_keep_nobody_else_waiting(appcharge, push, drain, clock, db):
+    everybody = [f"p-{number:04}" for number in range(16)]
+    bad = everybody[::7]
+    appcharge.script[:] = [refusing(*bad)]
+    push(*everybody)
+    clock.shift(5)
+
+    drain()
+
+    assert taken(appcharge, *bad) == [each for each in everybody if each not in bad]
+    assert db("SELECT * FROM refreshes") == []
+
+
+def test_where_everybody_is_refused_it_is_not_for_the_ids_and_the_job_pauses(appcharge, push, drain, clock, db):
+    appcharge.script[:] = [status(400, b'{"message":"no such project"}')]
+    push(*[f"p-{number:04}" for number in range(100)])
+    clock.shift(5)
+
+    drain()
+
+    assert len(appcharge.requests) < 20
+    assert job(db)["failures"] == 1
+    assert "no such project" in job(db)["last_error"]
+    assert 90 < len(db("SELECT * FROM refreshes")) < 100
+
+
+def test_what_was_taken_before_another_trouble_is_not_told_again(appcharge, push, drain, clock, db):
+    appcharge.script[:] = [status(400), status(200), status(500), status(200)]
+    push("alice", "bob")
+    clock.shift(5)
+    drain()
+    assert [row["player_id"] for row in db("SELECT player_id FROM refreshes")] == ["bob"]
+    assert job(db)["failures"] == 1
+
+    clock.shift(10)
+    drain()
+
+    assert told(appcharge) == [["alice", "bob"], ["alice"], ["bob"], ["bob"]]
+    assert db("SELECT * FROM refreshes") == []
+
+
+def test_a_run_that_takes_long_goes_on_in_the_next_one(appcharge, push, drain, clock, db, monkeypatch):
+    monkeypatch.setattr(refresh, "RUN_SECONDS", 0)
+    appcharge.script[:] = [refusing("p-0")]
+    push("p-0", "p-1", "p-2", "p-3")
+    clock.shift(5)
+
+    drain()
+
+    assert [len(ids) for ids in told(appcharge)] == [4, 2, 1, 3]
+    assert taken(appcharge, "p-0") == ["p-1", "p-2", "p-3"]
+    assert db("SELECT * FROM refreshes") == []
+
+
+def test_nobody_is_told_of_what_is_older_than_ten_minutes(appcharge, push, drain, clock, db):
+    appcharge.script[:] = [status(500), status(200)]
+    push("alice")
+    clock.shift(5)
+    drain()
+    clock.shift(594)
+    push("bob")
+    clock.shift(2)
+
+    drain()
+
+    assert told(appcharge) == [["alice"], ["bob"]]
+    assert db("SELECT * FROM refreshes") == []
+
+
+def test_where_all_is_too_old_nothing_is_sent(appcharge, push, drain, clock, db):
+    push("alice")
+    clock.shift(601)
+
+    drain()
+
+    assert appcharge.requests == []
+    assert db("SELECT * FROM refreshes") == []
+    assert job(db)["due_at"] is None
+
+
 def test_a_player_pushed_again_during_the_call_is_told_again(appcharge, push, drain, clock, db):
     def pushed_meanwhile(handler):
         clock.shift(1)

@@ -393,6 +393,26 @@ class TestGrants:
         assert game.items() == {"coins": 1000, "gems": 0}
         assert game.states()[-1] == ("reversal", "flagged")
 
+    @pytest.mark.parametrize(
+        ("policy", "spent", "after"),
+        [("revoke", 0, 1000), ("revoke", 700, 300), ("revoke_negative", 700, 300), ("flag", 700, 300)],
+    )
+    @pytest.mark.parametrize("is_early", [False, True])
+    def test_what_a_dispute_took_is_given_back_and_no_more(self, game, policy, spent, after, is_early):
+        grant = made_grant()
+        reversal = reversal_of(grant, policy)
+        won = made_grant(kind="adjustment", id=9, reverses=reversal["id"], policy=policy)
+        won["external_id"] = grant["external_id"]
+        assert game.deliver(grant) == 200
+        if spent:
+            spending = made_grant(kind="adjustment", items=[{"sku": "coins", "quantity": -spent}])
+            assert game.deliver(spending) == 200
+
+        for each in (won, reversal) if is_early else (reversal, won):
+            assert game.deliver(each, "grant.created") == 200
+
+        assert game.items() == {"coins": after}
+
     def test_revoking_from_one_who_owes_already_takes_nothing_and_gives_nothing(self, game):
         grant = made_grant()
         assert game.deliver(grant) == 200

@@ -53,7 +53,7 @@ class Desk:
     def fact(self, reason, *named, **how):
         return self.write(lambda tx: self.fact_in(tx, reason, *named, **how))
 
-    def fact_in(self, tx, reason, *named, policy=REVOKE, is_test=False, at=None, raw_body=b"event"):
+    def fact_in(self, tx, reason, *named, policy=REVOKE, is_test=False, at=None, raw_body=b"event", player=None):
         event_id = events.record(
             tx,
             game_id=self.game_id,
@@ -64,6 +64,7 @@ class Desk:
             raw_body=raw_body,
             environment="live",
             is_test=is_test,
+            player_id=player,
         )
         return refunds.note(
             tx,
@@ -73,6 +74,7 @@ class Desk:
             event_id=event_id,
             reason=reason,
             named=named or (("reference", "o-1"),),
+            player_id=player,
             is_test=is_test,
             occurred_at=None if at is None else clock.stamp(at),
             policy=policy,
@@ -298,6 +300,28 @@ class TestMatching:
         assert desk.fact("refund", ("payment", "pay-1"), ("reference", "o-2")) == "reversed"
         assert [(grant["external_id"], grant["kind"]) for grant in desk.feed()][2:] == [("o-2", "reversal")]
 
+    def test_the_purchase_that_has_most_of_the_ids_is_meant(self, desk):
+        desk.credit(keys=(("payment", "pay-1"), ("purchase", "pr-1")))
+        desk.credit(external_id="o-2", reference="o-2", keys=(("payment", "pay-1"), ("purchase", "pr-2")))
+
+        assert desk.fact("refund", ("payment", "pay-1"), ("purchase", "pr-2")) == "reversed"
+        assert [(grant["external_id"], grant["kind"]) for grant in desk.feed()][2:] == [("o-2", "reversal")]
+
+    @pytest.mark.parametrize(("player", "outcome"), [("alice", "reversed"), (None, "reversed"), ("bob", "ambiguous")])
+    @pytest.mark.parametrize("is_early", [True, False])
+    def test_an_id_that_purchases_may_share_takes_nothing_from_somebody_else(self, desk, player, outcome, is_early):
+        named = (("reference", "o-9"), ("payment", "pay-1"))
+        if is_early:
+            desk.studio.config("refunds.revoke", "on")
+            assert desk.fact("refund", *named, player=player) == "waiting"
+            desk.credit()
+        else:
+            desk.credit()
+            assert desk.fact("refund", *named, player=player) == outcome
+
+        assert desk.outcomes() == [("refund", outcome)]
+        assert desk.granted() == ({} if outcome == "reversed" else {"coins": 1000, "gems": 5})
+
     @pytest.mark.parametrize("named", [[("payment", "pay-1")], [("purchase", "pr-1"), ("purchase", "pr-2")], []])
     def test_what_names_several_purchases_or_none_is_left_to_a_person(self, desk, db, named):
         desk.credit(keys=(("payment", "pay-1"), ("purchase", "pr-1")))
@@ -312,6 +336,7 @@ class TestMatching:
                 event_id=None,
                 reason="refund",
                 named=named,
+                player_id=None,
                 is_test=False,
                 occurred_at=None,
                 policy=REVOKE,
@@ -414,6 +439,8 @@ class TestDisputes:
             "id": 3,
             "kind": "adjustment",
             "transaction_id": ledger.public_id("demo", "somebody", "restore:o-1:1"),
+            "reverses": reversal["id"],
+            "policy": "revoke",
             "created_at": adjustment["created_at"],
         }
         assert reversal["transaction_id"] == purchase["transaction_id"] != adjustment["transaction_id"]
@@ -423,6 +450,38 @@ class TestDisputes:
         assert (row["currency"], row["gross_minor"], row["session_metadata"]) == (None, None, None)
         assert (row["raw_body"], row["occurred_at"]) == (b"event", clock.stamp(200))
         assert desk.is_whole()
+
+    def test_what_was_asked_of_the_game_is_said_again_when_it_is_undone(self, desk):
+        desk.credit()
+        policy = Policy({"refund": "revoke", "chargeback": "flag"}, {("chargeback", "gems"): "revoke_negative"})
+        desk.fact("chargeback", at=100, policy=policy)
+
+        assert desk.fact("reinstated", at=200, policy=policy) == "restored"
+
+        _, reversal, adjustment = desk.feed()
+        assert (adjustment["reverses"], adjustment["policy"]) == (reversal["id"], "flag")
+        assert adjustment["items"] == [
+            {"sku": "coins", "quantity": 1000},
+            {"sku": "gems", "quantity": 5, "policy": "revoke_negative"},
+        ]
+
+    def test_a_refund_takes_all_of_a_purchase_of_which_a_lost_dispute_took_and_gave_back_a_part(self, desk):
+        desk.credit()
+        partial = Policy({"refund": "revoke", "chargeback": "revoke"}, {("chargeback", "coins"): "ignore"})
+        desk.fact("chargeback", at=100, policy=partial)
+        desk.fact("reinstated", at=200, policy=partial)
+
+        assert desk.fact("refund", at=300, policy=partial) == "reversed"
+
+        assert desk.feed()[-1]["items"] == [{"sku": "coins", "quantity": -1000}, {"sku": "gems", "quantity": -5}]
+        assert desk.granted() == {}
+        assert desk.is_whole()
+
+    def test_facts_of_one_second_are_of_one_time(self, desk):
+        desk.credit()
+        desk.fact("chargeback", at=100.9)
+
+        assert desk.fact("reinstated", at=100) == "restored"
 
     def test_a_purchase_given_back_can_be_refunded_or_lost_again(self, desk):
         desk.credit()
@@ -435,9 +494,9 @@ class TestDisputes:
         assert [(grant["kind"], grant["reverses"]) for grant in feed] == [
             ("purchase", None),
             ("reversal", 1),
-            ("adjustment", None),
+            ("adjustment", 2),
             ("reversal", 3),
-            ("adjustment", None),
+            ("adjustment", 4),
             ("reversal", 5),
         ]
         assert len({(grant["transaction_id"], grant["kind"]) for grant in feed}) == 6

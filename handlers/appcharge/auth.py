@@ -12,11 +12,9 @@ Every attempt becomes an event for the game, in the same commit as what it chang
 names stand in none of them, and no answer tells whether a player exists whose password was wrong.
 """
 
-import hashlib
 import math
 import sqlite3
 import threading
-import unicodedata
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -37,7 +35,7 @@ from handlers.appcharge.shapes import first_message, moment
 LONGEST_PASSWORD = 1024
 LONGEST_CODE = 255  # of a token we issued, too
 LONGEST_WORD = 64  # of what an event repeats
-HASH_WAIT_SECONDS = 3.0
+HASH_WAIT_SECONDS = 1.0
 
 # A hash takes 32 MiB: however many log in at once, this is all the memory they get.
 _hashing = threading.BoundedSemaphore(2)
@@ -206,7 +204,7 @@ def _admit(game: Game, player_id: str | None, told: lookup.Told | None = None) -
         return _fails("unknown_player")
     is_asked = game.settings["players.unknown"] == "lookup" and told is None
     if is_asked and not registry.has_player(house.database.read(), game.id, player_id):
-        told = lookup.player(house.outbound, game, player_id)
+        told = lookup.player(house.outbound.for_callers, game, player_id)
         if told is None:
             return _fails("unknown_player")
 
@@ -228,15 +226,22 @@ def _by_password(game: Game, user_name: str | None, password: str | None) -> Jud
     house = installation()
     if not _is_usable(user_name, registry.LONGEST_ID) or not _is_usable(password, LONGEST_PASSWORD):
         return _fails("wrong_password")
-    key = _throttle_key(user_name)
     known = registry.player_by_login_name(house.database.read(), game.id, user_name)
     player_id = known["player_id"] if known else None
+    keys = throttle.password_keys(user_name, player_id)
+
+    def count(tx: sqlite3.Connection) -> None:
+        for key in keys:
+            throttle.begin(tx, game.id, key)
+
+    def take_back(tx: sqlite3.Connection) -> None:
+        for key in keys:
+            throttle.take_back(tx, game.id, key)
+
     try:
-        house.database.write(lambda tx: throttle.begin(tx, game.id, key))
+        house.database.write(count)
     except throttle.ThrottledError as error:
-        minutes = math.ceil(error.retry_after_seconds / 60)
-        message = f"Too many attempts; try again in {minutes} minute{'s' if minutes > 1 else ''}."
-        return _fails("throttled", player_id, message)
+        return _fails("throttled", player_id, _too_many(error))
 
     try:
         has_password_here = known is not None and known["password_hash"] is not None
@@ -244,16 +249,22 @@ def _by_password(game: Game, user_name: str | None, password: str | None) -> Jud
             is_right = _is_password(known["password_hash"] if known and has_password_here else _NOBODYS_HASH, password)
             told = lookup.Told(player_id) if is_right and player_id is not None else None
         else:
-            told = lookup.player_by_password(house.outbound, game, user_name, password)
+            told = lookup.player_by_password(house.outbound.for_callers, game, user_name, password)
     except (lookup.LookupFailedError, OverloadError):
-        house.database.write(lambda tx: throttle.take_back(tx, game.id, key))
+        house.database.write(take_back)
         raise
     if told is None:
         return _fails("wrong_password", player_id)
     admit = _admit(game, told.player_id, told)
 
     def judge(tx: sqlite3.Connection) -> Judged:
-        throttle.clear(tx, game.id, key)
+        # Several names may share a spelling key: whoever is in by one of them clears only what was all their own.
+        shared, *own = keys
+        is_all_own = [throttle.failures(tx, game.id, key) for key in own] == [throttle.failures(tx, game.id, shared)]
+        for key in keys if is_all_own else own:
+            throttle.clear(tx, game.id, key)
+        if not is_all_own:
+            throttle.take_back(tx, game.id, shared)
         return admit(tx)
 
     return judge
@@ -265,9 +276,20 @@ def _by_code(game: Game, access_token: str | None, code: str | None) -> Judge:
         return _fails("wrong_code")
 
     def judge(tx: sqlite3.Connection) -> Judged:
+        # Five tries are all a login has; whoever begins one login after the other is slowed down as well.
+        player_id = logins.player_of(tx, game.id, access_token)
+        key = throttle.key("code", player_id or "")
+        try:
+            if player_id is not None:
+                throttle.begin(tx, game.id, key)
+        except throttle.ThrottledError as error:
+            return Judged(player_id, "throttled", message=_too_many(error))
         outcome = logins.use(tx, game.id, access_token, code)
         if outcome.reason is not None or outcome.player_id is None:
+            if player_id is not None and outcome.reason != "wrong_code":  # nobody was guessing
+                throttle.take_back(tx, game.id, key)
             return Judged(outcome.player_id, outcome.reason)
+        throttle.clear(tx, game.id, key)
         return _admitted(tx, game, outcome.player_id, {})
 
     return judge
@@ -279,7 +301,7 @@ def _by_account(game: Game, provider: str, token: str | None, app_id: str | None
     if not token:
         return _fails("token")
     try:
-        subject = social.subject(game, house.outbound, provider, token, app_id)
+        subject = social.subject(game, house.outbound.for_callers, provider, token, app_id)
     except social.LoginRefusedError as error:
         return _fails(error.reason, message=FAILED)
     if game.settings["appcharge.social_ids"] == "subject":
@@ -322,10 +344,9 @@ def _is_password(password_hash: str, password: str) -> bool:
         _hashing.release()
 
 
-def _throttle_key(user_name: str) -> str:
-    # The game's own server may take Alice for alice: other spellings are no further tries.
-    spelling = unicodedata.normalize("NFKC", user_name).casefold()
-    return f"password:{hashlib.sha256(spelling.encode()).hexdigest()}"
+def _too_many(error: throttle.ThrottledError) -> str:
+    minutes = math.ceil(error.retry_after_seconds / 60)
+    return f"Too many attempts; try again in {minutes} minute{'s' if minutes > 1 else ''}."
 
 
 def _record(tx: sqlite3.Connection, game: Game, attempt: Attempt, judged: Judged) -> None:

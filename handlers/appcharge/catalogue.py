@@ -272,6 +272,12 @@ def as_request(told: Mapping[str, Any]) -> dict[str, Any]:
     return made | _extras(made)
 
 
+def as_new(told: Mapping[str, Any]) -> dict[str, Any]:
+    """An offer as Appcharge told it, as one to create after it was deleted. Raises CatalogueError likewise."""
+    fixed = {name: told.get(name) for name in FIXED} | {"subType": _sub_kind(told)}
+    return {name: value for name, value in fixed.items() if value is not None} | as_request(told)
+
+
 def to_request(entries: Any, has_priorities: bool = True) -> list[dict[str, Any]]:
     """The entries of an offer as a request wants them. Raises CatalogueError where a price or quantity is unknown."""
     made = []

@@ -4,6 +4,7 @@ The words of the bodies are ours; Appcharge's stand beside them in :func:`_to_ap
 """
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from coinslot import registry
 from coinslot.games import Game
 from handlers import GameCall, installation
 from handlers.appcharge.client import ApiError, Client, NotConfiguredError
-from handlers.problems import ProblemError, caller, read_body
+from handlers.problems import ProblemError, caller, read_body, unprocessable
 from handlers.shapes import Identifier, Scalar, Strict, WholeNumber
 
 PATIENCE_SECONDS = 8.0  # a player waits, and one of our threads with him
@@ -80,7 +81,10 @@ class Checkout(Strict):
     items = fields.List(
         fields.Nested(CheckoutItem),
         validate=validate.Length(max=MOST_ITEMS),
-        metadata={"description": "What is sold; granted is what the order says once it is paid"},
+        metadata={
+            "description": "What is sold, all of it registered unless items.unknown is accept; granted is what the "
+            "order says once it is paid"
+        },
     )
     country = Written(
         "[A-Z]{2}",
@@ -136,6 +140,8 @@ def create() -> tuple[Response, int]:
     is_strict = game.settings["players.unknown"] == "reject"
     if is_strict and not registry.has_player(installation().database.read(), game.id, player_id):
         raise ProblemError(404, "There is no such player")
+    if game.settings["items.unknown"] == "reject":
+        _check_items(game, wanted.get("items", []))
     try:
         session = _client(game).create_session(_to_appcharge(wanted))
     except ApiError as error:
@@ -194,7 +200,17 @@ GAME_CALLS = (
 
 
 def _client(game: Game) -> Client:
-    return Client(game, installation().outbound, patience_seconds=PATIENCE_SECONDS, tries=TRIES)
+    return Client(game, installation().outbound.for_callers, patience_seconds=PATIENCE_SECONDS, tries=TRIES)
+
+
+def _check_items(game: Game, items: Sequence[dict[str, Any]]) -> None:
+    """Raises a 422 where the order would be refused once it is paid."""
+    connection = installation().database.read()
+    unknown = [place for place, each in enumerate(items) if not registry.has_item(connection, game.id, each["sku"])]
+    if unknown:
+        raise unprocessable(
+            ValidationError({"items": {place: {"sku": ["there is no such item registered"]} for place in unknown}})
+        )
 
 
 def _to_appcharge(wanted: dict[str, Any]) -> dict[str, Any]:

@@ -356,6 +356,8 @@ class Client:
         return headers
 
     def _error(self, answer: Answer, body: bytes | None, secret: str | None) -> ApiError:
+        if answer.is_turned_away:
+            return UnsentError("Appcharge was not asked: enough calls to it are waiting already")
         if answer.failure in ("redirect", "too_large"):
             return ApiError(answer.status, answer.detail or answer.failure)
         if answer.failure is not None:
@@ -431,6 +433,8 @@ def _signing_key(game: Game) -> bytes | None:
 
 
 def _is_worth_repeating(method: str, answer: Answer) -> bool:
+    if answer.is_turned_away:
+        return False
     if answer.status == 429:
         return True
     is_server_error = answer.failure is None and answer.status is not None and answer.status >= 500

@@ -90,7 +90,8 @@ def offers(
         offer_id = _checked(activate if activate is not None else deactivate)
         _change(opened, client, offer_id, {"active": activate is not None})
     elif create is not None:
-        _create(opened, client, _read_file(create))
+        document = _read_file(create)
+        _create(opened, client, catalogue.as_new(document) if "offerId" in document else document)
     elif update is not None:
         _change(opened, client, _checked(update[0]), _read_file(update[1]), has_to_show_before=True)
     elif delete is not None:
@@ -221,7 +222,7 @@ ORDER_COLUMNS: Mapping[str, str] = {
     "discount": "discount",
     "promo_code": "promoCodeName",
 }
-COLUMNS_READ = 7  # by people; files get all of them
+WIDTHS_READ = (24, 16, 12, 9, 8, 24, 0)  # of the columns that people read; files get all columns
 
 
 @appcharge.command("transactions")
@@ -341,7 +342,7 @@ def _read_file(file: IO[bytes]) -> dict[str, Any]:
     try:
         document = exact.parse_json(content.removeprefix(b"\xef\xbb\xbf"))
     except ValueError as error:
-        raise click.ClickException(f"the file is not JSON: {error}") from None
+        raise click.ClickException(f"the file cannot be read: {error}") from None
     if not isinstance(document, dict) or exact.is_deeper(document, 64):
         raise click.ClickException("the file holds no JSON object that is an offer")
     return document
@@ -432,15 +433,24 @@ def _delete(game: Game, client: Client, offer_id: str, is_sure: bool) -> None:
         click.confirm(
             f"Delete offer {shown(offer_id, 80)}? --deactivate can be undone, this perhaps cannot", abort=True
         )
-    _show_before(before)
+    _show_before(before, "--create")
     with _audited(game, "appcharge.offer.delete", offer_id):
         client.delete_offer(offer_id)
+    said = f"Appcharge said that offer {shown(offer_id, 80)} is deleted, but"
+    try:
+        is_gone = client.offer(offer_id) is None
+    except ApiError as error:
+        raise click.ClickException(f"{error}\n{said} whether it is could not be read") from None
+    if not is_gone:
+        raise click.ClickException(
+            f"{said} it is still there: look again (`flask appcharge offers {game.slug}`), and ask Appcharge"
+        )
     click.echo(f"Offer {offer_id} is deleted.")
 
 
-def _show_before(document: Mapping[str, Any]) -> None:
-    """The way back, on the standard error; a file of it may be given to ``--update``."""
-    click.echo(f"The offer as it was, for `--update` to go back to:\n{as_json(document)}", err=True)
+def _show_before(document: Mapping[str, Any], way_back: str = "--update") -> None:
+    """The way back, on the standard error; a file of it may be given to that option."""
+    click.echo(f"The offer as it was, for `{way_back}` to go back to:\n{as_json(document)}", err=True)
 
 
 def _tell_unexpected(changed: Changed, is_before_shown: bool = False) -> None:
@@ -526,7 +536,9 @@ def _print_report(rows: Iterator[dict[str, Any]], columns: Iterable[str], is_csv
             elif is_csv:
                 click.echo(_csv_line([_harmless(_cell(row[name], "")) for name in names]))
             else:
-                click.echo("  ".join(_cell(row[name]) for name in names[:COLUMNS_READ]))
+                if count == 1:
+                    click.echo(_line(names))
+                click.echo(_line([_cell(row[name]) for name in names[: len(WIDTHS_READ)]]))
     except ApiError as error:
         raise click.ClickException(f"{error}\nWhat was printed is not all of the report.") from None
     if not (is_csv or is_json):
@@ -545,6 +557,11 @@ def _cell(value: Any, nothing: str = "-") -> str:
         except ValueError:
             return nothing
     return shown(str(value), LONGEST_CELL) or nothing
+
+
+def _line(cells: Sequence[str]) -> str:
+    """Cells one below the other, as far as that can be known before the last row is."""
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS_READ, strict=False)).rstrip()
 
 
 def _csv_line(cells: Sequence[str]) -> str:

@@ -96,8 +96,10 @@ def refuse(status: int, message: str) -> Response:
     content: dict[str, object] = {"error": message}
     endpoint = request.path.rpartition("/")[2]
     if endpoint == "auth":
-        content |= {"status": "invalid", "publisherErrorMessageType": "plainText"}
-    if endpoint not in ("otp", "players", "events"):
+        content["status"] = "invalid"
+        if status == 503:  # the store shows these to players, and only "please try again" is for them
+            content |= {"publisherErrorMessageType": "plainText", "publisherErrorMessage": message}
+    elif endpoint not in ("otp", "players", "events"):
         content["publisherErrorMessage"] = message
     return answer(status, content)
 

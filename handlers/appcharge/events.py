@@ -48,12 +48,17 @@ PLAYERS = ("customer.id", "customer.playerId", "playerId", "data.playerId")
 RESULTS = ("result", "reason", "dispute.status", "dispute.result", "dispute.outcome", "order.disputeStatus")
 _VERDICT = re.compile(r"(?:payment_)?(?:order_)?(?:dispute_)?(?:inquiry_)?(lost|won)")
 
-# Fields the game is not told, whatever their case: they tell who somebody is, or let somebody in.
-PERSONAL = frozenset(
-    "ip createdbyip zip zipcode postalcode phone phonenumber playername customername firstname lastname otp".split()
+# Fields the game is not told, by what their names hold: they tell who somebody is, or let somebody in. Appcharge adds
+# fields without notice, so this is wider than what its documents name.
+PERSONAL = re.compile(
+    r"e?mail|phone|address|zip|postal|birth|firstname|lastname|fullname|surname|playername|customername|username"
+    r"|passw|secret|token$|cardnumber|iban|playercode|proofkey|^otp$|^(?:client|remote|user|customer|player|created|by)*ip"
+    r"(?:v?[46]|addr)?$"
 )
-PERSONAL_ENDINGS = ("email", "ipaddress", "token", "password", "secret")
-PERSONS = ("customer", "customerdetails", "player", "user")  # whose ``name`` is one
+PERSONS = ("customer", "customerdetails", "player", "user")  # whose names are one's own
+PERSON_NAMES = ("name", "displayname", "nickname")
+_ADDRESS = re.compile(r"[^\s@\"'<>]{1,64}@[^\s@\"'<>]{1,255}\.[^\s@\"'<>.]{2,63}")  # of e-mail, within other text
+BLOTTED = "[e-mail]"
 
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
@@ -85,7 +90,7 @@ def receive(game_slug: str) -> Response:
             game_id=game.id,
             partner=PARTNER,
             type=f"{PARTNER}.{name}",
-            dedupe_key=dedupe_key(payload, call.body),
+            dedupe_key=dedupe_key(payload, name, call.body),
             data=data,
             raw_body=call.body,
             environment=environment,
@@ -107,6 +112,7 @@ def receive(game_slug: str) -> Response:
             event_id=event_id,
             reason=reason,
             named=order_ids(payload),
+            player_id=player_id,
             is_test=is_test,
             occurred_at=occurred_at,
             policy=policy,
@@ -115,12 +121,20 @@ def receive(game_slug: str) -> Response:
     outcome = installation().database.write(keep)
     log = current_app.logger
     if outcome == "ambiguous":
-        log.warning("appcharge %s: a %s names no one purchase; nothing was changed", game.slug, reason)
+        log.warning(
+            "appcharge %s: a %s names no one order (%s); nothing was changed", game.slug, reason, _told(payload)
+        )
     elif outcome is not None:
-        log.info("appcharge %s: %s, order %r: %s", game.slug, reason, order_id, outcome)
+        log.info("appcharge %s: %s, %s: %s", game.slug, reason, _told(payload), outcome)
     elif reason is None and _dotted(name) == "order.dispute.resolved":
         log.warning("appcharge %s: a dispute was resolved, but not whether won or lost: kept as an event", game.slug)
     return answer(200, {})
+
+
+def _told(payload: Mapping[str, Any]) -> str:
+    """The ids an event brought, for the log."""
+    words = [f"{'order' if kind == 'reference' else kind} {value!r}" for kind, value in order_ids(payload)]
+    return ", ".join(words) or "no id at all"
 
 
 def event_name(payload: Mapping[str, Any]) -> str:
@@ -132,9 +146,10 @@ def event_name(payload: Mapping[str, Any]) -> str:
     return "unnamed"
 
 
-def dedupe_key(payload: Mapping[str, Any], body: bytes) -> str:
+def dedupe_key(payload: Mapping[str, Any], name: str, body: bytes) -> str:
+    # With the name: should an id ever stand for more than one event, a refund is not to be the one that is dropped.
     event_id = _id(payload.get("eventId"))
-    return f"event:{event_id}" if event_id else f"body:{hashlib.sha256(body).hexdigest()}"
+    return f"event:{_dotted(name)}:{event_id}" if event_id else f"body:{hashlib.sha256(body).hexdigest()}"
 
 
 def refund_reason(name: str, payload: Mapping[str, Any]) -> str | None:
@@ -186,7 +201,7 @@ def without_personal_data(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cleaned(value: Any, name: str, deeper: int) -> Any:
     if isinstance(value, str):
-        return _whole_text(value)
+        return _ADDRESS.sub(BLOTTED, _whole_text(value)) if "@" in value else _whole_text(value)
     if not isinstance(value, dict | list):
         return value
     if deeper == 0:
@@ -201,7 +216,7 @@ def _cleaned(value: Any, name: str, deeper: int) -> Any:
 
 
 def _is_personal(name: str, inside: str) -> bool:
-    return name in PERSONAL or name.endswith(PERSONAL_ENDINGS) or (name == "name" and inside in PERSONS)
+    return PERSONAL.search(name) is not None or (name in PERSON_NAMES and inside in PERSONS)
 
 
 def _whole_text(text: str) -> str:

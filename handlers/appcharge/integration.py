@@ -25,6 +25,9 @@ FIELDS: Mapping[str, tuple[str, str]] = {
     "otp": ("OTP Generation Deeplink Url (Initiate Game Auth Callback)", "needed only for logins through the game"),
 }
 
+# What was counted before calls were: the first of it says as well that the address is entered there.
+COUNTED_BEFORE: Mapping[str, tuple[str, ...]] = {"orders": ("credited", "credited.test", "duplicate")}
+
 # Keys of that page that an installation can do without.
 OPTIONAL_KEYS: Mapping[str, str] = {
     "appcharge.secondary_key": "Secondary Key: a second key that calls may be signed with",
@@ -78,7 +81,13 @@ def unset(game: Game) -> list[str]:
     if not any(game.keys(name) for name in BEGUN):
         return []
     house = installation()
-    called = counters.called(house.database.read(), game.id, PARTNER)
+    connection = house.database.read()
+    called = counters.called(connection, game.id, PARTNER)
+    called |= {
+        endpoint
+        for endpoint, names in COUNTED_BEFORE.items()
+        if counters.has_counted(connection, game.id, PARTNER, names)
+    }
     sentences = [
         f"{field}: no call has come to {house.settings.public_url}/{PARTNER}/{game.slug}/{endpoint} yet; {what_for}"
         for endpoint, (field, what_for) in FIELDS.items()

@@ -21,11 +21,17 @@ TIMEOUT_SECONDS = 3.0
 FRESH_SECONDS = 6 * 3600
 USABLE_SECONDS = 24 * 3600
 PAUSE_SECONDS = 60  # between two fetches
+MOST_WAITING = 2  # for somebody else's fetch; any further one gives it a moment and no more, since threads are few
+MOMENT_SECONDS = 0.2
 PAUSE_WITHOUT_KEYS_SECONDS = 5  # the same while there is nothing to verify with, and everybody is kept out
 
 _MEMBERS = ("kty", "kid", "use", "alg", "n", "e")
 
 log = logging.getLogger("coinslot")
+
+
+class _TurnedAwayError(PyJWKClientError):
+    """Nobody was asked, for want of a thread."""
 
 
 class PublishedKeys(PyJWKClient):
@@ -42,17 +48,20 @@ class PublishedKeys(PyJWKClient):
         self._fetched_at = self._asked_at = -math.inf
         self._trouble: str | None = None  # with the last fetch
         self._fetching = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(MOST_WAITING)
 
     def find(self, kid: str) -> PyJWK | None:
         """The key of this id; None when the provider has none. Raises PyJWKClientError when that cannot be known."""
         found = self._known(kid)
         if found is None or not _is_within(self._fetched_at, FRESH_SECONDS):
             # Who has a key at hand does not wait for somebody else's fetch.
-            if self._fetching.acquire(blocking=found is None):
+            if self._fetching.acquire(blocking=False) or (found is None and self._is_my_turn()):
                 try:
                     self._fetch_if_due()
                 finally:
                     self._fetching.release()
+            elif found is None:
+                raise PyJWKClientError("the published keys are being fetched, and enough logins wait for them")
             found = self._known(kid)
         if found is None and self._trouble is not None:
             raise PyJWKClientError(self._trouble)
@@ -60,6 +69,8 @@ class PublishedKeys(PyJWKClient):
 
     def fetch_data(self) -> dict[str, Any]:
         answer = self._outbound.get(self.uri, {"Accept": "application/json"}, TIMEOUT_SECONDS)
+        if answer.is_turned_away:
+            raise _TurnedAwayError("the published keys were not asked for: enough calls wait already")
         if answer.failure is not None or answer.status != 200:
             raise PyJWKClientError(f"the published keys were not given: {answer.failure or answer.status}")
         try:
@@ -73,6 +84,15 @@ class PublishedKeys(PyJWKClient):
             "keys": [_plain(key) for key in keys if isinstance(key, dict) and key.get("alg", ALGORITHM) == ALGORITHM]
         }
 
+    def _is_my_turn(self) -> bool:
+        """Wait for somebody else's fetch to end. Where that is so, fetching is ours, to be released."""
+        may_stay = self._waiting.acquire(blocking=False)
+        try:
+            return self._fetching.acquire(timeout=2 * TIMEOUT_SECONDS if may_stay else MOMENT_SECONDS)
+        finally:
+            if may_stay:
+                self._waiting.release()
+
     def _known(self, kid: str) -> PyJWK | None:
         return self.match_kid(self._keys, kid) if _is_within(self._fetched_at, USABLE_SECONDS) else None
 
@@ -80,11 +100,13 @@ class PublishedKeys(PyJWKClient):
         has_keys = _is_within(self._fetched_at, USABLE_SECONDS)
         if _is_within(self._asked_at, PAUSE_SECONDS if has_keys else PAUSE_WITHOUT_KEYS_SECONDS):
             return
-        self._asked_at = clock.now()
+        asked_before, self._asked_at = self._asked_at, clock.now()
         try:
             self._keys = self.get_signing_keys()
         except PyJWTError as error:
             self._trouble = str(error)
+            if isinstance(error, _TurnedAwayError):
+                self._asked_at = asked_before
             log.warning("the keys at %s were not fetched: %s", self.uri, error)
         else:
             self._fetched_at = self._asked_at

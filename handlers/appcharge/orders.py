@@ -53,7 +53,7 @@ def report_order(game_slug: str) -> Response:
     if must_wait(game, PARTNER, wanted):
         raise refused("orders", game, "game_down", 503, "The game is down; please try again")
     try:
-        rules = lookup.rules(house.database, house.outbound, game, wanted)
+        rules = lookup.rules(house.database, house.outbound.for_callers, game, wanted)
         credited = house.database.write(lambda tx: ledger.credit(tx, wanted, rules))
     except ledger.ConflictError as error:
         known = error.transaction_id

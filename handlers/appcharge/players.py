@@ -14,7 +14,7 @@ from flask import Response, current_app
 from marshmallow import EXCLUDE, Schema, ValidationError
 
 from coinslot import exact, lookup, registry
-from coinslot.games import Game
+from coinslot.games import Game, web_address
 from handlers import installation, profile
 from handlers.appcharge.door import answer, enter, refuse, refused
 from handlers.appcharge.shapes import Id, first_message
@@ -92,13 +92,16 @@ def find(game: Game, player_id: str) -> dict[str, Any] | None:
     defaults = _parsed(game.settings["appcharge.player_defaults"])
     row = registry.profile(house.database.read(), game.id, player_id)
     if row is not None:
-        about = {"name": row["name"], "profile_image": row["profile_image"]}
-        return {**defaults, **json.loads(row["profile"]), **about}
+        parts, image = json.loads(row["profile"]), row["profile_image"]
+        if not row["is_profile_checked"]:
+            parts, _ = profile.valid_parts(parts)
+            image = image if _is_web_address(image) else None
+        return {**defaults, **parts, "name": row["name"], "profile_image": image}
     if player_id == registry.RESERVED_ID or game.settings["players.unknown"] == "create":
         return dict(defaults)
     if game.settings["players.unknown"] == "reject":
         return None
-    told = lookup.player(house.outbound, game, player_id)
+    told = lookup.player(house.outbound.for_callers, game, player_id)
     if told is None:
         return None
     parts, wrong = profile.valid_parts(told.document)
@@ -109,6 +112,13 @@ def find(game: Game, player_id: str) -> dict[str, Any] | None:
             ", ".join(wrong),
         )
     return {**defaults, **parts, **told.profile}
+
+
+def _is_web_address(value: str | None) -> bool:
+    try:
+        return bool(value and web_address(value))
+    except ValueError:
+        return False
 
 
 def version_2(known: Mapping[str, Any] | None) -> dict[str, Any]:

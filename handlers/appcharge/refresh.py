@@ -2,12 +2,18 @@
 
 Without it a store asks every five minutes. Pushes are gathered for ``appcharge.refresh_seconds`` and told together, by
 a job of the relay: a game that pushes a profile never waits for Appcharge.
+
+One id that Appcharge does not take spoils the call for all of them (checked 2026-11), so a refused call is made again
+in halves, until whoever is refused alone is let go. Nobody is told of what is older than the stores' own asking.
 """
 
+import logging
 import sqlite3
+import time
 from collections.abc import Sequence
+from functools import partial
 
-from coinslot import refreshes, schedules
+from coinslot import clock, refreshes, schedules
 from coinslot.games import Game
 from coinslot.installation import Installation
 from coinslot.schedules import JobError
@@ -15,7 +21,12 @@ from handlers.appcharge.client import ApiError, Client
 from handlers.appcharge.door import PARTNER
 
 JOB = "appcharge.refresh"
-PLAYERS_AT_ONCE = 500  # in one run of the job, so that it ends well before its lease
+PLAYERS_AT_ONCE = 500  # in one run of the job
+RUN_SECONDS = 20.0  # after which no call begins that need not, so that the job ends before its lease
+LATE_SECONDS = 600.0  # every store has asked by itself by then
+REFUSED_ALONE = 5  # so many, and nobody taken: it is not for their ids that they are refused
+
+log = logging.getLogger("coinslot")
 
 
 def profiles_pushed(tx: sqlite3.Connection, game: Game, player_ids: Sequence[str]) -> None:
@@ -30,15 +41,49 @@ def run(house: Installation, game: Game) -> float | None:
     if not _is_wanted(game):
         house.database.write(lambda tx: refreshes.drop(tx, game.id, PARTNER))
         return None
+    late = clock.stamp(clock.now() - LATE_SECONDS)
+    house.database.write(lambda tx: refreshes.drop_late(tx, game.id, PARTNER, late))
     waiting = refreshes.waiting(house.database.read(), game.id, PARTNER, PLAYERS_AT_ONCE)
     if not waiting:
         return None
     try:
-        Client(game, house.outbound, tries=1).refresh(list(waiting))  # the schedule tries again
+        is_done = _tell(house, game, waiting)
     except ApiError as error:
         raise JobError(str(error)) from None
-    house.database.write(lambda tx: refreshes.told(tx, game.id, PARTNER, waiting))
-    return 0.0 if len(waiting) == PLAYERS_AT_ONCE else None
+    return 0.0 if len(waiting) == PLAYERS_AT_ONCE or not is_done else None
+
+
+def _tell(house: Installation, game: Game, waiting: dict[str, str]) -> bool:
+    """Whether Appcharge has been told of all of these; False when there was no time for more. Raises ApiError."""
+    client = Client(game, house.outbound, tries=1)  # the schedule tries again
+    until = time.monotonic() + RUN_SECONDS
+    parts, refused, is_any_taken = [list(waiting)], 0, False
+    while parts:
+        # A run that settled nobody would begin the next one where this one did.
+        if (refused or is_any_taken) and time.monotonic() >= until:
+            return False
+        part = parts.pop()
+        try:
+            client.refresh(part)
+            is_any_taken = True
+        except ApiError as error:
+            if error.status not in (400, 422):
+                raise
+            if len(part) > 1:
+                middle = len(part) // 2
+                parts += [part[middle:], part[:middle]]
+                continue
+            refused += 1
+            if refused == REFUSED_ALONE and not is_any_taken:
+                raise
+            log.warning(
+                "appcharge %s: a player's store is not told to load anew, since Appcharge refused the id with %d",
+                game.slug,
+                error.status,
+            )
+        settled = {player_id: waiting[player_id] for player_id in part}
+        house.database.write(partial(refreshes.told, game_id=game.id, partner=PARTNER, told=settled))
+    return True
 
 
 def _is_wanted(game: Game) -> bool:

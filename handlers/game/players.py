@@ -9,7 +9,7 @@ from flask import Response, jsonify
 from marshmallow import ValidationError
 from werkzeug.security import generate_password_hash
 
-from coinslot import audit, registry
+from coinslot import audit, registry, throttle
 from coinslot.games import Game
 from coinslot.registry import RegistryError
 from handlers import installation, partners, profile
@@ -48,6 +48,7 @@ def replace(player_id: str) -> tuple[Response, int]:
         known = registry.player(tx, game.id, player_id)
         entry = _entry(wanted, known)
         is_new = registry.put_player(tx, game.id, player_id, entry)
+        _unlock(tx, game, player_id, entry, wanted)
         tell(tx, [player_id] if _is_changed(entry, known) else [])
         return is_new, _stored(tx, game.id, player_id)
 
@@ -72,9 +73,11 @@ def merge(player_id: str) -> Response:
         insides = {name: merged[name] for name, value in patch.items() if isinstance(value, dict) and name in _parts}
         try:
             entry = _entry({**merged, **profile.checked(insides)}, None)
+            entry["is_profile_checked"] = known["is_profile_checked"]  # what is not named was not looked at
         except ValidationError as error:
             raise unprocessable(error) from None
         registry.put_player(tx, game.id, player_id, entry)
+        _unlock(tx, game, player_id, entry, patch)
         tell(tx, [player_id] if _is_changed(entry, known) else [])
         return _stored(tx, game.id, player_id)
 
@@ -99,6 +102,7 @@ def replace_many() -> Response:
             known = registry.player(tx, game.id, player_id)
             entry = _entry(sent, known)
             created += registry.put_player(tx, game.id, player_id, entry)
+            _unlock(tx, game, player_id, entry, sent)
             if _is_changed(entry, known):
                 changed.append(player_id)
         tell(tx, changed)
@@ -148,6 +152,15 @@ def _write(store: Any) -> Any:
         return installation().database.write(store)
     except RegistryError as error:
         raise conflict(error) from None
+
+
+def _unlock(
+    tx: sqlite3.Connection, game: Game, player_id: str, entry: Mapping[str, Any], sent: Mapping[str, Any]
+) -> None:
+    """Wrong guesses at an old password are not held against whoever has a new one."""
+    if "password_hash" in sent and entry["login_name"] is not None:
+        for key in throttle.password_keys(entry["login_name"], player_id):
+            throttle.clear(tx, game.id, key)
 
 
 def _hashed(wanted: dict[str, Any]) -> dict[str, Any]:

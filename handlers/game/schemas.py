@@ -5,7 +5,7 @@ from typing import Any
 from marshmallow import INCLUDE, Schema, fields, validate
 
 from handlers.profile import Attributes, FocusPatch, PlayerLevelPatch, Profile, StoreThemePatch
-from handlers.shapes import Identifier, Scalar, Strict, Text, WholeNumber
+from handlers.shapes import Identifier, Scalar, Strict, Text, WebAddress, WholeNumber
 
 MOST_PLAYERS = 1000
 MOST_PASSWORDS = 20  # in one bulk call: each costs the better part of a tenth of a second to hash
@@ -28,7 +28,7 @@ class Player(Profile):
     keeps_nulls = True  # to remove a password
 
     name = Text(255)
-    profile_image = Text(2048)
+    profile_image = WebAddress(2048)
     country = fields.String(validate=[validate.Length(equal=2), validate.Regexp("^[A-Z]{2}$")], allow_none=True)
     login_name = Identifier(allow_none=True)
     password = fields.String(
@@ -74,6 +74,7 @@ class StoredPlayer(Player):
         exclude = ("password",)
 
     player_id = fields.String(required=True)
+    profile_image = Text(2048)  # type: ignore[assignment]  # one that was stored long ago may be anything
     has_password = fields.Boolean(required=True)
     created_at = fields.DateTime(required=True)
     updated_at = fields.DateTime(required=True)

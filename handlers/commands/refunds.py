@@ -1,0 +1,86 @@
+"""``flask refund``: what became of refunds and disputes, and the reversal that a person decides on."""
+
+import sqlite3
+
+import click
+from flask.cli import with_appcontext
+
+from coinslot import audit, games, refunds
+from coinslot.games import GameError
+from coinslot.refunds import BY_STRENGTH, Policy
+from coinslot.registry import checked_text
+from handlers import installation
+from handlers.console import shown, table
+from handlers.trouble import in_words
+
+LONGEST_REASON = 255
+
+
+@click.group("refund")
+def refund() -> None:
+    """Refunds and disputes, and what they took back."""
+
+
+@refund.command("list")
+@click.argument("game")
+@click.option("--all", "is_all", is_flag=True, help="Those that are settled too.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@with_appcontext
+@in_words
+def list_refunds(game: str, is_all: bool, limit: int) -> None:
+    """Refunds that wait for their order, or name no one order; the newest first."""
+    connection = installation().database.read()
+    rows = refunds.listing(connection, games.find(connection, game)["id"], is_all, limit)
+    if not rows:
+        click.echo("None." if is_all else "None waits for its order or for a person.")
+        return
+    head = ("id", "when", "partner", "what", "outcome", "names order", "player", "is of order")
+    click.echo(table([head, *(_cells(row) for row in rows)]))
+
+
+@refund.command("reverse")
+@click.argument("game")
+@click.argument("order")
+@click.option("--partner", default="appcharge", show_default=True)
+@click.option("--policy", type=click.Choice(BY_STRENGTH), default="revoke", show_default=True)
+@click.option("--reason", required=True, help="For the records; the game is not told.")
+@with_appcontext
+@in_words
+def reverse(game: str, order: str, partner: str, policy: str, reason: str) -> None:
+    """Take back what ORDER gave, because you say so. The game reads a reversal, once."""
+    reason = _checked(reason)
+
+    def take_back(tx: sqlite3.Connection) -> int:
+        game_id = games.find(tx, game)["id"]
+        transaction = refunds.purchase(tx, game_id, partner, order)
+        if transaction is None:
+            raise GameError(f"{partner} has reported no order {order} of {game} that was credited")
+        grant_id = refunds.reverse(tx, transaction, Policy.always(policy), reason)
+        if grant_id is None:
+            raise GameError(f"order {order} was taken back already")
+        audit.record(tx, game_id, "command", "order.reverse", f"{partner} {order}: {policy}")
+        return grant_id
+
+    grant_id = installation().database.write_here(take_back)
+    click.echo(f"Order {order} is taken back: grant {grant_id}, policy {policy}.")
+
+
+def _cells(row: sqlite3.Row) -> tuple[str, ...]:
+    return (
+        str(row["id"]),
+        (row["occurred_at"] or row["created_at"])[:19],
+        row["partner"],
+        row["reason"] + (" (test)" if row["is_test"] else ""),
+        row["outcome"],
+        *(shown(row[name] or "-", 40) for name in ("named", "player_id", "reference")),
+    )
+
+
+def _checked(reason: str) -> str:
+    try:
+        return checked_text(reason, LONGEST_REASON)
+    except ValueError as error:
+        raise click.ClickException(f"--reason: {error}") from None
+
+
+COMMANDS: tuple[click.Command, ...] = (refund,)
