@@ -6,6 +6,7 @@
   entirely, whenever the machine stops; and what was served before is kept beside it.
 * A restore never hands out a feed id again, so a game's cursor from before it misses nothing. What was credited after
   the copy was taken is gone from the ledger until its partner reports it again; it then has the same transaction id.
+  Ids of deliveries and attempts jump likewise: what was on its way meanwhile is taken for nothing that is sent now.
 """
 
 import fcntl
@@ -18,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from coinslot import audit, clock, keyring, revision
+from coinslot import audit, clock, keyring, outbox, revision
 from coinslot.db import (
     APPLICATION_ID,
     SCHEMA_VERSION,
@@ -79,7 +80,8 @@ class _Live:
     trouble: str = ""
     key_id: str | None = None
     page_size: int | None = None
-    last_ids: Mapping[str, int] = field(default_factory=dict)
+    last_ids: Mapping[str, int] = field(default_factory=dict)  # of the feeds, of deliveries and attempts
+    has_game: bool = False
 
 
 def backup(database: Database, file: Path) -> Copy:
@@ -117,8 +119,9 @@ def backup(database: Database, file: Path) -> Copy:
 def restore(database: Database, vault: Vault, file: Path) -> Restored:
     """Check a copy, then serve it in place of the database at hand; running servers see it on their next request.
 
-    Checked: it is a sound Coinslot database, not newer than this code, and each sealed value in it opens with a
-    master key at hand. Where a rotation has replaced that key, everything is sealed again under the present one.
+    Checked: it is a sound Coinslot database, not newer than this code, not one without a game where there is one now,
+    and each sealed value in it opens with a master key at hand. Where a rotation has replaced that key, everything is
+    sealed again under the present one.
 
     A database at hand that is sound keeps its file and gets the copy's content, in one commit of its own: the
     connections of running servers stay good, and no write can end in a file that is no longer there. What it held is
@@ -209,18 +212,21 @@ def _look_at(path: Path) -> _Live:
         return _Live("damaged", str(error))
     key, page_size = None, None
     last_ids: dict[str, int] = {}
+    has_game = False
     try:
         with suppress(sqlite3.Error, ValueError):
             last_ids = {row["name"]: row["last_id"] for row in connection.execute("SELECT * FROM sequences")}
             key = database_key_id(connection)
+            has_game = _has_game(connection)
+            last_ids |= outbox.last_ids(connection)
         version = file_version(connection)
         (page_size,) = connection.execute("PRAGMA page_size").fetchone()
         if version > SCHEMA_VERSION:
-            return _Live("newer", f"schema version {version}", key, page_size, last_ids)
+            return _Live("newer", f"schema version {version}", key, page_size, last_ids, has_game)
         (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        return _Live("healthy" if answer == "ok" else "damaged", answer, key, page_size, last_ids)
+        return _Live("healthy" if answer == "ok" else "damaged", answer, key, page_size, last_ids, has_game)
     except (sqlite3.Error, DatabaseError, ValueError) as error:
-        return _Live("damaged", str(error), key, page_size, last_ids)
+        return _Live("damaged", str(error), key, page_size, last_ids, has_game)
     finally:
         connection.close()
 
@@ -246,12 +252,18 @@ def _prepare(prepared: Path, file: Path, vault: Vault, live: _Live) -> Restored:
             raise BackupError(f"{file} is damaged: rows refer to rows that are not there")
         connection.execute("PRAGMA journal_mode = DELETE")
         migrate(connection)
+        if live.has_game and not _has_game(connection):
+            raise BackupError(
+                f"{file} holds no game, but the database at hand does; was it copied without the -wal file beside it? "
+                "`flask backup` makes copies that are whole"
+            )
 
         copy_key, key = _choose_keys(vault, database_key_id(connection), live.key_id)
         connection.execute("BEGIN IMMEDIATE")
         sealed_values = keyring.reseal(connection, copy_key, key)  # opens each one: this is the test
         set_database_key_id(connection, key.id)
         last_ids = _move_feeds(connection, live.last_ids)
+        outbox.begin_above(connection, _far_above(outbox.last_ids(connection), live.last_ids))
         for row in connection.execute("SELECT id FROM games").fetchall():
             revision.touch(connection, row["id"])
         audit.record(connection, None, "command", "restore", file.name)
@@ -281,6 +293,10 @@ def _prepare(prepared: Path, file: Path, vault: Vault, live: _Live) -> Restored:
     )
 
 
+def _has_game(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM games LIMIT 1").fetchone() is not None
+
+
 def _choose_keys(vault: Vault, copy_key_id: str | None, live_key_id: str | None) -> tuple[MasterKey, MasterKey]:
     """The key the copy is under, and the one this installation is under."""
     at_hand = vault.candidates()
@@ -298,15 +314,18 @@ def _choose_keys(vault: Vault, copy_key_id: str | None, live_key_id: str | None)
 
 def _move_feeds(tx: sqlite3.Connection, live_last_ids: Mapping[str, int]) -> dict[str, int]:
     """Move every feed's last id far past any that was ever handed out; returns them."""
-    moved = {}
-    for row in tx.execute("SELECT name, last_id FROM sequences ORDER BY name").fetchall():
-        highest = max(row["last_id"], live_last_ids.get(row["name"], 0))
-        moved[row["name"]] = max(highest + ID_GAP, int(clock.now()) * IDS_PER_SECOND)
-        tx.execute(
-            "UPDATE sequences SET last_id = :last_id WHERE name = :name",
-            {"last_id": moved[row["name"]], "name": row["name"]},
-        )
+    rows = tx.execute("SELECT name, last_id FROM sequences ORDER BY name").fetchall()
+    moved = _far_above({row["name"]: row["last_id"] for row in rows}, live_last_ids)
+    for name, last_id in moved.items():
+        tx.execute("UPDATE sequences SET last_id = :last_id WHERE name = :name", {"last_id": last_id, "name": name})
     return moved
+
+
+def _far_above(last_ids: Mapping[str, int], live_last_ids: Mapping[str, int]) -> dict[str, int]:
+    least = int(clock.now()) * IDS_PER_SECOND
+    return {
+        name: max(last_id + ID_GAP, live_last_ids.get(name, 0) + ID_GAP, least) for name, last_id in last_ids.items()
+    }
 
 
 def _replace_content(database: Database, prepared: Path, live: _Live) -> Path:

@@ -1,6 +1,7 @@
 """Figures rolled up as they happen, per game, partner and UTC day."""
 
 import sqlite3
+from collections.abc import Iterable
 
 from coinslot import clock
 
@@ -12,6 +13,18 @@ def add(tx: sqlite3.Connection, game_id: int, partner: str, name: str, amount: i
         """INSERT INTO counters (game_id, partner, name, day, value) VALUES (:game_id, :partner, :name, :day, :amount)
            ON CONFLICT (game_id, partner, name, day) DO UPDATE SET value = value + excluded.value""",
         {"game_id": game_id, "partner": partner, "name": name, "day": clock.stamp()[:10], "amount": amount},
+    )
+
+
+def has_counted(connection: sqlite3.Connection, game_id: int, partner: str, names: Iterable[str]) -> bool:
+    """Whether one of these has ever happened."""
+    return any(
+        connection.execute(
+            "SELECT 1 FROM counters WHERE game_id = :game_id AND partner = :partner AND name = :name LIMIT 1",
+            {"game_id": game_id, "partner": partner, "name": name},
+        ).fetchone()
+        is not None
+        for name in names
     )
 
 

@@ -31,6 +31,10 @@ def parse_json(raw: bytes, parse_float: Callable[[str], Any] | None = None, allo
         document = json.loads(
             text, parse_float=parse_float or _decimal, parse_int=_integer, parse_constant=_no_constant
         )
+    except UnicodeDecodeError:  # Python's own words quote bytes
+        raise ValueError("it is not UTF-8") from None
+    except json.JSONDecodeError:
+        raise ValueError("it is not JSON") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if "\\u" in text and not allow_half_pairs:

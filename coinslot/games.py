@@ -258,6 +258,8 @@ def web_address(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or not value.isprintable() or " " in value:
         raise ValueError("use an http:// or https:// address")
+    if "@" in parts.netloc:  # it would lie in the database as it is, and show on pages
+        raise ValueError("leave out the user name and password: addresses are not kept secret")
     return value
 
 

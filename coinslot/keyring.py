@@ -8,6 +8,7 @@ from coinslot import audit, clock, revision
 from coinslot.vault import MasterKey, Sealed, Vault, VaultError
 
 HINT_FROM_LENGTH = 12  # a shorter secret shows no last characters
+SIGNING_PREFIX = "destination."  # of secrets that we sign with: nobody proves himself with them
 
 
 class SecretError(Exception):
@@ -67,8 +68,12 @@ def put(tx: sqlite3.Connection, vault: Vault, game: sqlite3.Row, name: str, valu
     audit.record(tx, game["id"], actor, "secret.set", name)
 
 
-def rotate(tx: sqlite3.Connection, vault: Vault, game: sqlite3.Row, name: str, value: str, actor: str) -> None:
-    """Set a new current value; the one it replaces stays valid as previous. Raises :class:`SecretError`."""
+def rotate(tx: sqlite3.Connection, vault: Vault, game: sqlite3.Row, name: str, value: str, actor: str) -> bool:
+    """Set a new current value; the one it replaces stays valid as previous. Raises :class:`SecretError`.
+
+    In a rotation under way, a current value that nobody has used was mistyped: that one is replaced, and the previous
+    one, which the other side still has, stays. Returns whether it was so.
+    """
     current = tx.execute(
         "SELECT * FROM secrets WHERE game_id = :game_id AND name = :name AND slot = 'current'",
         {"game_id": game["id"], "name": name},
@@ -77,13 +82,20 @@ def rotate(tx: sqlite3.Connection, vault: Vault, game: sqlite3.Row, name: str, v
         raise SecretError(f"{name} has no value yet; set it first")
     if vault.unseal(tx, _purpose(game["slug"], name), _sealed(current)) == value.encode():
         raise SecretError(f"that is the current value of {name} already")
-    _delete(tx, game["id"], name, "previous")
-    tx.execute(
-        "UPDATE secrets SET slot = 'previous' WHERE game_id = :game_id AND name = :name AND slot = 'current'",
+    previous = tx.execute(
+        "SELECT 1 FROM secrets WHERE game_id = :game_id AND name = :name AND slot = 'previous'",
         {"game_id": game["id"], "name": name},
-    )
+    ).fetchone()
+    was_mistyped = previous is not None and current["last_used_at"] is None and not name.startswith(SIGNING_PREFIX)
+    if not was_mistyped:
+        _delete(tx, game["id"], name, "previous")
+        tx.execute(
+            "UPDATE secrets SET slot = 'previous' WHERE game_id = :game_id AND name = :name AND slot = 'current'",
+            {"game_id": game["id"], "name": name},
+        )
     _store_current(tx, vault, game, name, value)
     audit.record(tx, game["id"], actor, "secret.rotate", name)
+    return was_mistyped
 
 
 def retire(tx: sqlite3.Connection, game: sqlite3.Row, name: str, actor: str) -> None:

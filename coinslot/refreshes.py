@@ -17,6 +17,14 @@ def ask(tx: sqlite3.Connection, game_id: int, partner: str, player_ids: Iterable
     )
 
 
+def drop_late(tx: sqlite3.Connection, game_id: int, partner: str, before: str) -> None:
+    """Who was last asked for before this time is not to be told any more."""
+    tx.execute(
+        "DELETE FROM refreshes WHERE game_id = :game_id AND partner = :partner AND asked_at < :before",
+        {"game_id": game_id, "partner": partner, "before": before},
+    )
+
+
 def waiting(connection: sqlite3.Connection, game_id: int, partner: str, most: int) -> dict[str, str]:
     """Up to ``most`` of those noted, and when each was last asked for."""
     rows = connection.execute(

@@ -66,9 +66,13 @@ def player_by_login_name(connection: sqlite3.Connection, game_id: int, login_nam
 
 
 def profile(connection: sqlite3.Connection, game_id: int, player_id: str) -> sqlite3.Row | None:
-    """What a store is shown of a player: ``name``, ``profile_image`` and ``profile``, which is JSON text."""
+    """What a store is shown of a player: ``name``, ``profile_image`` and ``profile``, which is JSON text.
+
+    Where ``is_profile_checked`` is 0, image and profile may be anything: the game pushed them before they were checked.
+    """
     row: sqlite3.Row | None = connection.execute(
-        "SELECT name, profile_image, profile FROM players WHERE game_id = :game_id AND player_id = :player_id",
+        """SELECT name, profile_image, profile, is_profile_checked FROM players
+           WHERE game_id = :game_id AND player_id = :player_id""",
         {"game_id": game_id, "player_id": player_id},
     ).fetchone()
     return row
@@ -94,12 +98,14 @@ def player(connection: sqlite3.Connection, game_id: int, player_id: str) -> dict
 def put_player(tx: sqlite3.Connection, game_id: int, player_id: str, entry: Mapping[str, Any]) -> bool:
     """Store a registry entry in place of what was there; returns whether the player is new.
 
-    ``entry`` has any of :data:`COLUMNS`, ``profile`` (a dict) and ``identities``; what it lacks becomes empty.
+    ``entry`` has any of :data:`COLUMNS`, ``profile`` (a dict) and ``identities``; what it lacks becomes empty. It
+    counts as checked unless its ``is_profile_checked`` says otherwise.
     Raises :class:`RegistryError` when another player has the login name or an identity.
     """
     values = {column: entry.get(column) for column in COLUMNS}
     values |= {"game_id": game_id, "player_id": player_id, "now": clock.stamp()}
     values["profile"] = json.dumps(entry.get("profile", {}))
+    values["is_checked"] = int(entry.get("is_profile_checked", True))
     if entry.get("login_name") is not None:
         taken = tx.execute(
             """SELECT 1 FROM players
@@ -111,13 +117,13 @@ def put_player(tx: sqlite3.Connection, game_id: int, player_id: str, entry: Mapp
     is_new = not _is_registered(tx, game_id, player_id)
     tx.execute(
         """INSERT INTO players (game_id, player_id, name, profile_image, country, login_name, password_hash, profile,
-                                created_at, updated_at)
+                                is_profile_checked, created_at, updated_at)
            VALUES (:game_id, :player_id, :name, :profile_image, :country, :login_name, :password_hash, :profile,
-                   :now, :now)
+                   :is_checked, :now, :now)
            ON CONFLICT (game_id, player_id) DO UPDATE SET
                name = excluded.name, profile_image = excluded.profile_image, country = excluded.country,
                login_name = excluded.login_name, password_hash = excluded.password_hash, profile = excluded.profile,
-               updated_at = excluded.updated_at""",
+               is_profile_checked = excluded.is_profile_checked, updated_at = excluded.updated_at""",
         values,
     )
     _put_identities(tx, game_id, player_id, entry.get("identities", {}))
@@ -151,8 +157,8 @@ def link_identity(tx: sqlite3.Connection, game_id: int, player_id: str, provider
 def forget_player(tx: sqlite3.Connection, game_id: int, player_id: str) -> bool:
     """Delete the person and keep the sums; returns whether there was anything to forget.
 
-    Gone afterwards: the registry entry, the identities, logins under way, and every kept body and signature of the
-    player's transactions, conflicts and events, since those hold addresses. Left: ids, quantities and money.
+    Gone afterwards: the registry entry, the identities, logins under way, boosts, and every kept body and signature of
+    the player's transactions, conflicts and events, since those hold addresses. Left: ids, quantities and money.
     """
     key = {"game_id": game_id, "player_id": player_id}
     found = tx.execute("DELETE FROM players WHERE game_id = :game_id AND player_id = :player_id", key).rowcount
@@ -173,6 +179,7 @@ def forget_player(tx: sqlite3.Connection, game_id: int, player_id: str) -> bool:
                WHERE t.game_id = :game_id AND t.player_id = :player_id)""",
         "DELETE FROM logins WHERE game_id = :game_id AND player_id = :player_id",
         "DELETE FROM refreshes WHERE game_id = :game_id AND player_id = :player_id",
+        "DELETE FROM boosts WHERE game_id = :game_id AND player_id = :player_id",
     ):
         emptied += tx.execute(statement, key).rowcount
     return found + emptied > 0

@@ -138,13 +138,11 @@ class Vault:
 
     def put_aside(self) -> list[MasterKey]:
         """Keys that rotations have kept beside the key file, newest first; unreadable ones are passed over."""
-        keys = []
-        for path in sorted(self.path.parent.glob("master.key.old-*"), reverse=True):
-            try:
-                keys.append(MasterKey.parse(path.read_text(encoding="ascii", errors="replace"), str(path)))
-            except (OSError, VaultError):
-                continue
-        return keys
+        return list(self._aside().values())
+
+    def file_put_aside(self, key_id: str) -> Path | None:
+        """Where a rotation has kept that key."""
+        return next((path for path, key in self._aside().items() if key.id == key_id), None)
 
     def seal(self, connection: sqlite3.Connection, purpose: str, plaintext: bytes) -> Sealed:
         return self.current(connection).seal(purpose, plaintext)
@@ -192,6 +190,15 @@ class Vault:
             os.link(self.path, aside)  # both names until the rename below: no moment without a key file
         os.replace(self.next_path, self.path)
         _sync_folder(self.path.parent)
+
+    def _aside(self) -> dict[Path, MasterKey]:
+        keys = {}
+        for path in sorted(self.path.parent.glob("master.key.old-*"), reverse=True):
+            try:
+                keys[path] = MasterKey.parse(path.read_text(encoding="ascii", errors="replace"), str(path))
+            except (OSError, VaultError):
+                continue
+        return keys
 
     def adopt(self, key: MasterKey) -> None:
         """Know one more key for the life of this process (a restore that was sealed under an older one)."""

@@ -1,5 +1,6 @@
 """Kinds of fields that bodies and settings are made of: each checks, and tells the OpenAPI document what it checks."""
 
+import re
 from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields
@@ -41,6 +42,22 @@ class Text(fields.String):
             return checked_text(str(super()._deserialize(value, *args, **kwargs)), self.longest)
         except ValueError as error:
             raise ValidationError(str(error)) from None
+
+
+class WebAddress(Text):
+    """An http:// or https:// address without a user name; "" and null are as good as nothing."""
+
+    def __init__(self, longest: int) -> None:
+        super().__init__(longest)
+        pattern = rf"(https?://[^\s/?#@{_CONTROL}]+([/?#][^\s{_CONTROL}]*)?)?"
+        self._pattern = re.compile(pattern)
+        self.openapi = {"maxLength": longest, "pattern": f"^{pattern}$"}
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, *args, **kwargs)
+        if not self._pattern.fullmatch(text):
+            raise ValidationError("use an http:// or https:// address without blanks and without a user name")
+        return text
 
 
 class WholeNumber(fields.Field[int]):

@@ -40,6 +40,10 @@ def in_words(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except TROUBLE as error:
             raise click.ClickException(str(error)) from None
+        except UnicodeEncodeError:
+            if not _is_undecodable((*args, *kwargs.values())):
+                raise
+            raise click.ClickException("what was typed is not UTF-8") from None
         except sqlite3.Error as error:
             raise click.ClickException(f"the database does not work: {error}") from None
         except BrokenPipeError:  # whoever read our output went away; click ends quietly
@@ -49,3 +53,10 @@ def in_words(command: Callable[P, R]) -> Callable[P, R]:
             raise click.ClickException(f"{where}{error.strerror or error}") from None
 
     return told
+
+
+def _is_undecodable(value: object) -> bool:
+    """Whether an argument, or one of several, holds bytes that are no text: each comes as half of a surrogate pair."""
+    if isinstance(value, tuple | list):
+        return any(map(_is_undecodable, value))
+    return isinstance(value, str) and any("\udc80" <= character <= "\udcff" for character in value)

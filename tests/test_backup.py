@@ -23,7 +23,7 @@ from click.testing import Result
 from flask import Flask
 
 from app import create_app
-from coinslot import backup, db, games, keyring, ledger
+from coinslot import backup, db, destinations, games, keyring, ledger, outbox
 from coinslot.installation import Installation
 from coinslot.observations import Refusal
 from coinslot.vault import MasterKey
@@ -94,6 +94,7 @@ class Place:
 
     def is_refused(self, file: Path) -> str:
         """Restoring ``file`` is refused in words and changes nothing; returns the words."""
+        self.house.observations.flush()  # or the thread that does would write something meanwhile
         before = content(self.path) if self.path.exists() else None
         result = self.run(operate.restore_command, file)
         assert result.exit_code == 1
@@ -425,6 +426,33 @@ def test_feed_ids_start_far_above_every_id_ever_handed_out(place: Place, tmp_pat
     assert floors[1] < 2**53 / 100
 
 
+def test_deliveries_and_attempts_get_ids_that_nothing_had_before_the_restore(place: Place, tmp_path: Path) -> None:
+    house = place.house
+    house.database.write_here(
+        lambda tx: destinations.add(tx, house.vault, "demo", "game", "http://127.0.0.1:9/hook", actor="test")
+    )
+    place.order("first")
+    place.backup(tmp_path / "copy.db")
+
+    def claim() -> outbox.Claim:
+        return house.database.write_here(lambda tx: outbox.claim_due(tx, "relay", {1: 9}))[-1]
+
+    place.order("lost")
+    former = claim()
+    found = []
+    for _ in range(2):
+        place.restore(tmp_path / "copy.db")
+        place.order("lost")
+        found.append(claim())
+        assert rows(place.path, "SELECT count(*) FROM deliveries") == [(2,)]
+
+    for name in ("id", "attempt_id"):
+        ids = [getattr(each, name) for each in (former, *found)]
+        assert ids[0] + 1_000_000_000 < ids[1], name
+        assert ids[1] + 1_000_000_000 < ids[2] < 2**53 / 100, name
+    assert house.database.write_here(lambda tx: outbox.record(tx, former, outbox.Result(None, 200))) == "gone"
+
+
 def test_feed_ids_are_new_even_when_every_later_database_was_lost(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -639,6 +667,32 @@ def test_copy_made_by_hand_with_its_wal_can_be_restored(place: Place, tmp_path: 
     place.restore(tmp_path / "copy.db")
 
     assert orders_in(place.path) == ["in the WAL"]
+
+
+def test_copy_made_by_hand_without_its_wal_does_not_take_the_games_away(tmp_path: Path) -> None:
+    place = Place(tmp_path / "home")
+    place.house.prepare()
+    rows(place.path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    place.set_up()
+    place.order("in the WAL")
+    shutil.copy(place.path, tmp_path / "copy.db")
+    assert rows(tmp_path / "copy.db", "SELECT * FROM games") == []
+
+    said = place.is_refused(tmp_path / "copy.db")
+
+    assert "copy.db holds no game, but the database at hand does" in said
+    assert "-wal" in said
+    place.order("still served")
+    place.close()
+
+
+def test_copy_without_a_game_may_replace_a_database_without_one(other: Place, tmp_path: Path) -> None:
+    other.house.prepare()
+    other.backup(tmp_path / "copy.db")
+
+    other.restore(tmp_path / "copy.db")
+
+    assert rows(other.path, "SELECT * FROM games") == []
 
 
 def test_reader_in_the_middle_of_its_snapshot_keeps_it(place: Place, tmp_path: Path) -> None:

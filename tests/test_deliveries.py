@@ -305,6 +305,11 @@ class TestCommands:
             ("demo", "main", "ftp://x/"),
             ("demo", "main", "x"),
             ("demo", "main", "http://x/", "--events", "a b"),
+            ("demo", "main", "http://x/", "--events", ""),
+            ("demo", "main", "http://x/", "--events", "grant.*,"),
+            ("demo", "main", "http://x/", "--events", "grant.*;player.login"),
+            ("demo", "main", "http://x/", "--events", "grant.*", "--events", "a b"),
+            ("demo", "main", "http://x/", "--events", ",".join(f"type.{number}" for number in range(51))),
             ("demo", "main", "http://x/", "--retry", "1,x"),
             ("demo", "main", "http://x/", "--retry", ""),
             ("demo", "main", "http://x/", "--retry", "99999999"),
@@ -315,6 +320,33 @@ class TestCommands:
         output = self.run(app, "destination", "add", *arguments, code=1)
         assert output.startswith("Error: ")
         assert db("SELECT * FROM destinations") == []
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            ("--events", "appcharge.*,player.login"),
+            ("--events", " appcharge.* , player.login,appcharge.*"),
+            ("--events", "appcharge.*", "--events", "player.login"),
+        ],
+    )
+    def test_several_patterns_are_all_of_them_wanted(self, app, house, studio, db, options):
+        self.run(app, "destination", "add", "demo", "main", "http://x/", *options)
+
+        assert db("SELECT events FROM destinations") == [{"events": "appcharge.*,player.login"}]
+        assert "appcharge.*,player.login" in self.run(app, "destination", "list", "demo")
+        connection = house.database.read()
+        for event_type, is_wanted in (
+            ("appcharge.order.failed", True),
+            ("player.login", True),
+            ("player.logout", False),
+            ("grant.created", False),
+        ):
+            assert destinations.wanting(connection, 1, (event_type,)) == [1] * is_wanted, event_type
+
+    def test_without_a_pattern_everything_is_wanted(self, app, studio, db):
+        self.run(app, "destination", "add", "demo", "main", "http://x/")
+
+        assert db("SELECT events FROM destinations") == [{"events": "*"}]
 
     def test_a_name_is_taken_once(self, app, studio):
         self.run(app, "destination", "add", "demo", "main", "http://x/")

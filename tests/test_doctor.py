@@ -12,7 +12,20 @@ from pathlib import Path
 import pytest
 
 from app import create_app
-from coinslot import backup, clock, db, destinations, games, inspection, keyring, ledger, owner, registry, schedules
+from coinslot import (
+    backup,
+    clock,
+    counters,
+    db,
+    destinations,
+    games,
+    inspection,
+    keyring,
+    ledger,
+    owner,
+    registry,
+    schedules,
+)
 from coinslot.installation import Installation
 from coinslot.observations import Refusal
 from coinslot.vault import MasterKey
@@ -41,8 +54,9 @@ class Patient:
     def secret(self, name: str) -> None:
         self.write(lambda tx: keyring.put(tx, self.house.vault, self.game(), name, SECRET, "test"))
 
-    def refuse(self, reason: str, game_id: int | None = 1) -> None:
-        refusal = Refusal(game_id, "demo", "appcharge", "orders", reason, 401, "::1", 1, {})
+    def refuse(self, reason: str, game_id: int | None = 1, endpoint: str = "orders", at: float | None = None) -> None:
+        stamp = clock.stamp(time.time() if at is None else at)
+        refusal = Refusal(game_id, "demo", "appcharge", endpoint, reason, 401, "::1", 1, {}, stamp)
         self.house.observations.refused(refusal)
         self.house.observations.flush()
 
@@ -268,16 +282,49 @@ def test_refusals_of_the_last_day_one_line_each(patient: Patient, monkeypatch: p
     for _ in range(3):
         patient.refuse("signature")
     patient.refuse("token")
+    patient.refuse("token", endpoint="auth")
     patient.refuse("unknown_game", game_id=None)
 
     warnings = patient.lines("warning")
-    assert "game demo: 3 call(s) of appcharge refused in 24 hours, reason signature" in warnings
-    assert "game demo: 1 call(s) of appcharge refused in 24 hours, reason token" in warnings
-    assert "no game of ours: 1 call(s) of appcharge refused in 24 hours, reason unknown_game" in warnings
+    assert "game demo: 3 call(s) of appcharge to orders refused in 24 hours, reason signature" in warnings
+    assert "game demo: 1 call(s) of appcharge to orders refused in 24 hours, reason token" in warnings
+    assert "game demo: 1 call(s) of appcharge to auth refused in 24 hours, reason token" in warnings
+    assert "no game of ours: 1 call(s) of appcharge to orders refused in 24 hours, reason unknown_game" in warnings
 
     later = time.time() + 25 * 3600
     monkeypatch.setattr("coinslot.clock.now", lambda: later)
     assert patient.says("ok", "no call was refused")
+
+
+def test_where_only_the_newest_refusals_are_kept_the_counts_say_that_there_may_be_more(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coinslot.observations.KEPT_PER_PARTNER", 5)
+    for _ in range(4):
+        patient.refuse("timestamp")
+    patient.refuse("token", game_id=None)
+    assert patient.says("warning", "game demo: 4 call(s) of appcharge to orders refused")
+
+    for _ in range(3):
+        patient.refuse("token", endpoint="auth")
+
+    assert patient.says("warning", "game demo: 2 or more call(s) of appcharge to orders refused")
+    assert patient.says("warning", "game demo: 3 or more call(s) of appcharge to auth refused")
+    assert patient.says("warning", "no game of ours: 1 call(s) of appcharge to orders refused")
+    assert patient.says("warning", "; 2 or more signed call(s) of the last 24 hours were refused for their age")
+
+
+def test_a_ring_that_reaches_back_further_than_a_day_has_counted_all_of_it(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coinslot.observations.KEPT_PER_PARTNER", 5)
+    for _ in range(3):
+        patient.refuse("timestamp", at=time.time() - 25 * 3600)
+    for _ in range(3):
+        patient.refuse("timestamp")
+
+    assert patient.says("warning", "game demo: 3 call(s) of appcharge to orders refused")
+    assert patient.says("warning", "; 3 signed call(s) of the last 24 hours")
 
 
 def test_no_password_and_no_game(tmp_path: Path) -> None:
@@ -525,6 +572,19 @@ class TestAppchargesIntegrationPage:
 
         unset = [field for field in self.FIELDS if any(field in line for line in notes)]
         assert unset == ["Authentication Webhook", "Player Info Sync URL", "OTP Generation"]
+
+    @pytest.mark.parametrize("counter", ["credited", "credited.test", "duplicate"])
+    def test_an_address_that_was_called_before_calls_were_counted_is_not_noted(
+        self, patient: Patient, counter: str
+    ) -> None:
+        patient.house.database.write_here(lambda tx: counters.add(tx, 1, "playtem", counter))
+        assert any("Order Reporting" in line for line in patient.lines("note"))
+
+        patient.house.database.write_here(lambda tx: counters.add(tx, 1, "appcharge", counter))
+
+        notes = patient.lines("note")
+        unset = [field for field in self.FIELDS if any(field in line for line in notes)]
+        assert unset == ["Authentication Webhook", "Player Info Sync URL", "Events Webhook", "OTP Generation"]
 
     @pytest.mark.parametrize(
         "secret", ["appcharge.secondary_key", "appcharge.checkout_public_key", "appcharge.events_secret"]

@@ -111,6 +111,26 @@ def test_no_json(raw):
         exact.parse_json(raw)
 
 
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"", "it is not JSON"),
+        (b'{"password": "hunter2"', "it is not JSON"),
+        (b'{"a": 1} hunter2', "it is not JSON"),
+        (b'{"a": "hunter2\xff"}', "it is not UTF-8"),
+        (b"NaN", "NaN is not JSON"),
+        (b"[" * 100000, "nested too deeply"),
+        (b"1" * 5000, "a number is too long"),
+    ],
+)
+def test_why_it_is_no_json_is_said_in_our_words_without_places_or_bytes(raw, words):
+    with pytest.raises(ValueError) as caught:
+        exact.parse_json(raw)
+
+    assert (type(caught.value), str(caught.value)) == (ValueError, words)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
 def test_json_keeps_numbers_exact():
     document = exact.parse_json(b'{"a": 0.1, "b": 12345678901234567890123, "c": "\\ud83d\\ude00"}')
     assert document == {"a": Decimal("0.1"), "b": 12345678901234567890123, "c": "\U0001f600"}

@@ -182,6 +182,22 @@ class TestPut:
         assert "logo" not in answer.json
 
     @pytest.mark.parametrize(
+        "image",
+        [
+            "",
+            None,
+            "http://h",
+            "https://h:8443/a@b?c=@#d",
+            "https://h?x",
+            "https://bücher.example/ä.png",
+            "http://[::1]/",
+        ],
+    )
+    def test_an_image_is_an_address_of_the_web_or_none(self, api, image):
+        assert api("PUT", "players/carol", {"profile_image": image}).status_code == 201
+        assert api("PATCH", "players/carol", {"profile_image": image}).json["profile_image"] == image
+
+    @pytest.mark.parametrize(
         ("body", "place"),
         [
             ({"nmae": "Alice"}, "nmae"),
@@ -191,6 +207,16 @@ class TestPut:
             ({"name": 7}, "name"),
             ({"name": "a" * 256}, "name"),
             ({"name": "a\u0000b"}, "name"),
+            ({"profile_image": "javascript:alert(1)"}, "profile_image"),
+            ({"profile_image": "a.png"}, "profile_image"),
+            ({"profile_image": "data:image/png;base64,AA"}, "profile_image"),
+            ({"profile_image": "https://"}, "profile_image"),
+            ({"profile_image": " https://h/a"}, "profile_image"),
+            ({"profile_image": "https://h/a b"}, "profile_image"),
+            ({"profile_image": "https://h/a\nb"}, "profile_image"),
+            ({"profile_image": "https://user:secret@h/a"}, "profile_image"),
+            ({"profile_image": "https://h/" + "a" * 2040}, "profile_image"),
+            ({"profile_image": 7}, "profile_image"),
             ({"country": "de"}, "country"),
             ({"country": "DEU"}, "country"),
             ({"country": "D\n"}, "country"),

@@ -26,7 +26,13 @@ def destination() -> None:
 @click.argument("game")
 @click.argument("name")
 @click.argument("url")
-@click.option("--events", default="*", show_default=True, help="Pattern of the event types it wants, such as grant.*")
+@click.option(
+    "--events",
+    multiple=True,
+    default=("*",),
+    show_default="*",
+    help="Patterns of the event types it wants, such as grant.* or appcharge.*,player.login; may be given again.",
+)
 @click.option("--format", "format_name", type=click.Choice(["standard", "playcamp"]), default="standard")
 @click.option("--retry", help="Delays of the retries in seconds, such as 10,60,300; the format's own when left out.")
 @click.option("--timeout", type=click.IntRange(1, 60), default=10, show_default=True, help="Seconds per attempt.")
@@ -39,7 +45,7 @@ def add(
     game: str,
     name: str,
     url: str,
-    events: str,
+    events: tuple[str, ...],
     format_name: str,
     retry: str | None,
     timeout: int,
@@ -56,7 +62,7 @@ def add(
             name,
             url,
             actor="command",
-            events=events,
+            events=",".join(events),
             format=format_name,
             retry=retry,
             timeout_seconds=timeout,
@@ -191,15 +197,24 @@ def list_deliveries(game: str, state: str | None, limit: int, is_json: bool) -> 
 @with_appcontext
 @in_words
 def redrive(game: str, delivery_id: int | None, is_all: bool, since: str | None, until: str | None) -> None:
-    """Put dead deliveries back: one, those of a time range, or all."""
+    """Put dead deliveries back: one, those of a time range, or all.
+
+    Where a format keeps each player's order, those that a later one has overtaken stay dead.
+    """
     is_range = since is not None or until is not None
     if [delivery_id is not None, is_all, is_range].count(True) != 1:
         raise click.UsageError("say which: an id, --all, or --from and --to")
     first, last = _moment(since, "--from"), _moment(until, "--to")
-    count = installation().database.write_here(
-        lambda tx: outbox.redrive(tx, games.find(tx, game)["id"], delivery_id=delivery_id, since=first, until=last)
-    )
+
+    def put_back(tx: sqlite3.Connection) -> tuple[int, int]:
+        game_id = games.find(tx, game)["id"]
+        count = outbox.redrive(tx, game_id, delivery_id=delivery_id, since=first, until=last)
+        return count, outbox.count_overtaken(tx, game_id, delivery_id=delivery_id, since=first, until=last)
+
+    count, overtaken = installation().database.write_here(put_back)
     click.echo(f"{count} put back.")
+    if overtaken:
+        click.echo(f"{overtaken} stay dead: a later one of the same player has overtaken each.")
 
 
 @click.command("relay")

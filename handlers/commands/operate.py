@@ -33,7 +33,7 @@ def backup_command(file: Path) -> None:
     house = installation()
     with _stopped_tidily():
         copy = backup(house.database, file)
-    click.echo(f"Wrote {copy.path} ({copy.size_bytes:,} bytes), checked and on the disk.")
+    click.echo(f"Wrote {click.format_filename(copy.path)} ({copy.size_bytes:,} bytes), checked and on the disk.")
     source = "the variable COINSLOT_MASTER_KEY" if house.vault.is_from_environment else str(house.vault.path)
     click.echo(
         f"The master key is NOT in it. Keep {source} (key id {copy.key_id or 'none yet'}) in another place: "

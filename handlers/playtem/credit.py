@@ -65,7 +65,7 @@ def _credit(game: Game, order: Order | None) -> Response:
     if must_wait(game, PARTNER, wanted):
         return _refuse(ANY_OTHER_ERROR, "The game is down; please try again", "game_down", game)
     try:
-        rules = lookup.rules(house.database, house.outbound, game, wanted, may_be_empty=False)
+        rules = lookup.rules(house.database, house.outbound.for_callers, game, wanted, may_be_empty=False)
         credited = house.database.write(lambda tx: credit_and_learn(tx, wanted, rules, game, order, house.catalogue))
     except ledger.ConflictError as error:
         known = error.transaction_id
