@@ -200,7 +200,7 @@ class TestRedeeming:
     def test_where_the_answer_is_lost_the_game_is_told_and_the_webhook_brings_the_grant(
         self, ask, announce, playcamp, feed, monkeypatch, caplog, behaviour
     ):
-        monkeypatch.setattr(coupons, "PATIENCE_SECONDS", 0.2)
+        monkeypatch.setattr(coupons, "PATIENCE_SECONDS", 1.0)
         playcamp.trouble("POST", REDEEM, behaviour, is_stored=True)
 
         answer = ask("redeem")
