@@ -31,6 +31,11 @@ BATCH_LIMIT = 64  # writes under one fsync; a bound on how long one process keep
 
 SCHEMA_FILE = Path(__file__).resolve().parent.parent / "schema.sql"
 
+# For the rooms above, which name these in signatures and have no other business with the engine.
+Connection = sqlite3.Connection
+Row = sqlite3.Row
+EngineError = sqlite3.Error
+
 T = TypeVar("T")
 
 

@@ -5,7 +5,6 @@ brings, the check at the door, and the note about a call that was refused.
 """
 
 import base64
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from flask import Blueprint, Response, current_app, jsonify, request
 from marshmallow import Schema
 
 from coinslot.addresses import is_allowed
+from coinslot.db import Connection
 from coinslot.destinations import is_down
 from coinslot.games import Game, Setting, one_of
 from coinslot.installation import Installation
@@ -92,7 +92,7 @@ class Partner:
     commands: tuple[click.Command, ...] = ()
     game_calls: tuple[GameCall, ...] = ()
     jobs: Mapping[str, Job] = field(default_factory=dict)
-    profiles_pushed: Callable[[sqlite3.Connection, Game, Sequence[str]], None] = lambda tx, game, player_ids: None
+    profiles_pushed: Callable[[Connection, Game, Sequence[str]], None] = lambda tx, game, player_ids: None
 
 
 def installation() -> Installation:

@@ -1,12 +1,11 @@
 """For whoever watches the process: is it up, and could it credit something now."""
 
 import shutil
-import sqlite3
 
 from flask import Blueprint, Response, current_app, jsonify
 
 from coinslot import clock, outbox
-from coinslot.db import DatabaseError
+from coinslot.db import Connection, DatabaseError, EngineError
 from coinslot.installation import Installation
 from coinslot.vault import VaultError
 from handlers import installation
@@ -29,12 +28,12 @@ def readyz() -> Response:
     checks = {"database": "ok", "key": "ok", "disk": "ok", "relay": "ok"}
     try:
         house.database.write(_touch_nothing)
-    except (DatabaseError, sqlite3.Error, OSError) as error:
+    except (DatabaseError, EngineError, OSError) as error:
         current_app.logger.error("not ready: %s", error)
         checks["database"] = "not writable"
     try:
         house.vault.current(house.database.read())
-    except (VaultError, DatabaseError, sqlite3.Error, OSError) as error:
+    except (VaultError, DatabaseError, EngineError, OSError) as error:
         current_app.logger.error("not ready: %s", error)
         checks["key"] = "missing or wrong"
     try:
@@ -44,7 +43,7 @@ def readyz() -> Response:
         checks["disk"] = "unknown"
     try:
         checks["relay"] = _relay_state(house)
-    except (DatabaseError, sqlite3.Error, OSError):
+    except (DatabaseError, EngineError, OSError):
         checks["relay"] = "unknown"
     is_ready = all(state in ("ok", "not needed") for state in checks.values())
     response = jsonify(status="ready" if is_ready else "not ready", checks=checks)
@@ -60,5 +59,5 @@ def _relay_state(house: Installation) -> str:
     return "not running" if outbox.active_destinations(connection) else "not needed"
 
 
-def _touch_nothing(tx: sqlite3.Connection) -> None:
+def _touch_nothing(tx: Connection) -> None:
     """Takes the lock and begins; with nothing changed the commit writes nothing, so a caller cannot wear the disk."""

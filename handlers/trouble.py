@@ -1,13 +1,12 @@
 """What a command says when something cannot be done: one message in words and exit status 1, no traceback."""
 
 import functools
-import sqlite3
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import click
 
-from coinslot.db import DatabaseError
+from coinslot.db import DatabaseError, EngineError
 from coinslot.destinations import DestinationError
 from coinslot.games import GameError
 from coinslot.keyring import SecretError
@@ -44,7 +43,7 @@ def in_words(command: Callable[P, R]) -> Callable[P, R]:
             if not _is_undecodable((*args, *kwargs.values())):
                 raise
             raise click.ClickException("what was typed is not UTF-8") from None
-        except sqlite3.Error as error:
+        except EngineError as error:
             raise click.ClickException(f"the database does not work: {error}") from None
         except BrokenPipeError:  # whoever read our output went away; click ends quietly
             raise

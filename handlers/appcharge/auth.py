@@ -13,7 +13,6 @@ names stand in none of them, and no answer tells whether a player exists whose p
 """
 
 import math
-import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 from werkzeug.security import check_password_hash
 
 from coinslot import events, exact, logins, lookup, registry, throttle
+from coinslot.db import Connection
 from coinslot.games import Game
 from handlers import installation
 from handlers.appcharge import social
@@ -86,7 +86,7 @@ class Judged:
 
 
 # What a method leaves to be done and said inside of the write that records the attempt.
-Judge = Callable[[sqlite3.Connection], Judged]
+Judge = Callable[[Connection], Judged]
 
 
 def authenticate(game_slug: str) -> Response:
@@ -106,7 +106,7 @@ def authenticate(game_slug: str) -> Response:
         house.database.write(lambda tx: _record(tx, game, attempt, Judged(reason="unavailable")))
         return refuse(503, "Your login could not be checked; please try again")
 
-    def store(tx: sqlite3.Connection) -> Judged:
+    def store(tx: Connection) -> Judged:
         judged = judge(tx)
         _record(tx, game, attempt, judged)
         return judged
@@ -211,7 +211,7 @@ def _admit(game: Game, player_id: str | None, told: lookup.Told | None = None) -
     return lambda tx: _admitted(tx, game, player_id, told.profile if told else {})
 
 
-def _admitted(tx: sqlite3.Connection, game: Game, player_id: str, profile: Mapping[str, str]) -> Judged:
+def _admitted(tx: Connection, game: Game, player_id: str, profile: Mapping[str, str]) -> Judged:
     unknown = game.settings["players.unknown"]
     if not registry.has_player(tx, game.id, player_id):
         if unknown == "reject":
@@ -230,11 +230,11 @@ def _by_password(game: Game, user_name: str | None, password: str | None) -> Jud
     player_id = known["player_id"] if known else None
     keys = throttle.password_keys(user_name, player_id)
 
-    def count(tx: sqlite3.Connection) -> None:
+    def count(tx: Connection) -> None:
         for key in keys:
             throttle.begin(tx, game.id, key)
 
-    def take_back(tx: sqlite3.Connection) -> None:
+    def take_back(tx: Connection) -> None:
         for key in keys:
             throttle.take_back(tx, game.id, key)
 
@@ -257,7 +257,7 @@ def _by_password(game: Game, user_name: str | None, password: str | None) -> Jud
         return _fails("wrong_password", player_id)
     admit = _admit(game, told.player_id, told)
 
-    def judge(tx: sqlite3.Connection) -> Judged:
+    def judge(tx: Connection) -> Judged:
         # Several names may share a spelling key: whoever is in by one of them clears only what was all their own.
         shared, *own = keys
         is_all_own = [throttle.failures(tx, game.id, key) for key in own] == [throttle.failures(tx, game.id, shared)]
@@ -275,7 +275,7 @@ def _by_code(game: Game, access_token: str | None, code: str | None) -> Judge:
     if not access_token or not code or len(access_token) > LONGEST_CODE or len(code) > LONGEST_CODE:
         return _fails("wrong_code")
 
-    def judge(tx: sqlite3.Connection) -> Judged:
+    def judge(tx: Connection) -> Judged:
         # Five tries are all a login has; whoever begins one login after the other is slowed down as well.
         player_id = logins.player_of(tx, game.id, access_token)
         key = throttle.key("code", player_id or "")
@@ -308,7 +308,7 @@ def _by_account(game: Game, provider: str, token: str | None, app_id: str | None
         linked = registry.player_by_identity(house.database.read(), game.id, provider, subject)
         return _admit(game, linked or subject)
 
-    def judge(tx: sqlite3.Connection) -> Judged:
+    def judge(tx: Connection) -> Judged:
         player_id = registry.player_by_identity(tx, game.id, provider, subject)
         if player_id is None and game.settings["players.unknown"] == "create":
             player_id = _register(tx, game, provider, subject)
@@ -317,7 +317,7 @@ def _by_account(game: Game, provider: str, token: str | None, app_id: str | None
     return judge
 
 
-def _register(tx: sqlite3.Connection, game: Game, provider: str, subject: str) -> str | None:
+def _register(tx: Connection, game: Game, provider: str, subject: str) -> str | None:
     """A player for an account that nobody has; None where that id is somebody already, with another account."""
     try:
         player_id = registry.checked_id(f"{provider}:{subject}")
@@ -349,7 +349,7 @@ def _too_many(error: throttle.ThrottledError) -> str:
     return f"Too many attempts; try again in {minutes} minute{'s' if minutes > 1 else ''}."
 
 
-def _record(tx: sqlite3.Connection, game: Game, attempt: Attempt, judged: Judged) -> None:
+def _record(tx: Connection, game: Game, attempt: Attempt, judged: Judged) -> None:
     environment = game.settings["appcharge.environment"]
     events.record(
         tx,

@@ -7,7 +7,6 @@ Money and quantities here are the store's offer to everybody: what a player is g
 """
 
 import re
-import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from coinslot import clock, exact, registry
+from coinslot.db import Connection
 from handlers.appcharge.client import ApiError, Client
 from handlers.console import shown
 
@@ -195,7 +195,7 @@ def oddities(products: Sequence[Product], offers: Sequence[Offer]) -> Iterator[s
 # Filling our registry
 
 
-def fill_items(tx: sqlite3.Connection, game_id: int, catalogue: Catalogue) -> list[str]:
+def fill_items(tx: Connection, game_id: int, catalogue: Catalogue) -> list[str]:
     """Register the products that are missing; returns their skus. A name that the studio gave stays, and so does
     every item that the catalogue does not have: orders and refunds for it may still come."""
     return registry.add_items(tx, game_id, {product.id: product.name for product in catalogue.products})

@@ -14,13 +14,13 @@ and never credit; a refund or a lost dispute may take back what an order credite
 
 import hashlib
 import re
-import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flask import Response, current_app
 
 from coinslot import clock, counters, events, exact, refunds, registry, signing
+from coinslot.db import Connection
 from handlers import installation
 from handlers.appcharge.door import PARTNER, answer, enter, refused
 
@@ -84,7 +84,7 @@ def receive(game_slug: str) -> Response:
     occurred_at = moment(payload.get("timestamp"))
     policy = refunds.Policy.of(game.settings)
 
-    def keep(tx: sqlite3.Connection) -> str | None:
+    def keep(tx: Connection) -> str | None:
         event_id = events.record(
             tx,
             game_id=game.id,

@@ -1,12 +1,12 @@
 """The game's part in logging in to the store with a code: it says which of its players is signed in."""
 
-import sqlite3
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from flask import Response, jsonify
 from marshmallow import fields
 
 from coinslot import logins, registry
+from coinslot.db import Connection
 from coinslot.games import Game
 from handlers import GameCall, installation
 from handlers.appcharge.door import PARTNER
@@ -48,7 +48,7 @@ def confirm() -> Response:
     wanted = read_body(_confirmation)
     token, player_id = wanted["token"], wanted["player_id"]
 
-    def store(tx: sqlite3.Connection) -> str:
+    def store(tx: Connection) -> str:
         code = logins.confirm(tx, game.id, token, player_id, _digits(game))
         _expect_player(tx, game, player_id)
         return code
@@ -76,7 +76,7 @@ def link() -> Response:
         raise ProblemError(409, "appcharge.store_url is not set, so there is nowhere to lead to")
     seconds = float(game.settings["appcharge.link_seconds"])
 
-    def store(tx: sqlite3.Connection) -> tuple[str, str, str]:
+    def store(tx: Connection) -> tuple[str, str, str]:
         _expect_player(tx, game, player_id)
         return logins.link(tx, game.id, PARTNER, player_id, _digits(game), seconds)
 
@@ -92,7 +92,7 @@ def login_url(store_url: str, token: str, code: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, f"{parts.path.rstrip('/')}/login", query, ""))
 
 
-def _expect_player(tx: sqlite3.Connection, game: Game, player_id: str) -> None:
+def _expect_player(tx: Connection, game: Game, player_id: str) -> None:
     """By the rules for unknown players; where they say to ask the game, it has just answered. Raises a 422."""
     if registry.has_player(tx, game.id, player_id):
         return

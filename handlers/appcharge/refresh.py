@@ -8,12 +8,12 @@ in halves, until whoever is refused alone is let go. Nobody is told of what is o
 """
 
 import logging
-import sqlite3
 import time
 from collections.abc import Sequence
 from functools import partial
 
 from coinslot import clock, refreshes, schedules
+from coinslot.db import Connection
 from coinslot.games import Game
 from coinslot.installation import Installation
 from coinslot.schedules import JobError
@@ -29,7 +29,7 @@ REFUSED_ALONE = 5  # so many, and nobody taken: it is not for their ids that the
 log = logging.getLogger("coinslot")
 
 
-def profiles_pushed(tx: sqlite3.Connection, game: Game, player_ids: Sequence[str]) -> None:
+def profiles_pushed(tx: Connection, game: Game, player_ids: Sequence[str]) -> None:
     """Note, in the write that stores the profiles, that these players' stores are to be told."""
     if player_ids and _is_wanted(game):
         refreshes.ask(tx, game.id, PARTNER, player_ids)

@@ -1,11 +1,10 @@
 """``flask secret`` and ``flask key``: values come from standard input or a hidden prompt, and are never shown."""
 
-import sqlite3
-
 import click
 from flask.cli import with_appcontext
 
 from coinslot import audit, destinations, games, keyring
+from coinslot.db import Connection
 from coinslot.destinations import SECRET_PREFIX
 from coinslot.keyring import SecretError, SecretRow
 from coinslot.vault import MasterKey, VaultError
@@ -112,7 +111,7 @@ def rotate_key() -> None:
     else:
         new = MasterKey.generate()
 
-    def reseal(tx: sqlite3.Connection, old: MasterKey, new: MasterKey) -> int:
+    def reseal(tx: Connection, old: MasterKey, new: MasterKey) -> int:
         count = keyring.reseal(tx, old, new)
         audit.record(tx, None, "command", "key.rotate", f"{old.id} to {new.id}")
         return count

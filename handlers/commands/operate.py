@@ -4,7 +4,6 @@ All three run whatever state key, schema and file are in: they open what they ne
 """
 
 import signal
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from flask.cli import with_appcontext
 
 from coinslot import games, inspection
 from coinslot.backup import backup, restore
+from coinslot.db import Connection
 from coinslot.games import Game
 from coinslot.inspection import NOTE, OK, WARNING, WRONG, Finding, guarded
 from handlers import installation, partners
@@ -107,7 +107,7 @@ def _examine() -> Iterator[Finding]:
         connection.close()
 
 
-def _examine_games(connection: sqlite3.Connection) -> Iterator[Finding]:
+def _examine_games(connection: Connection) -> Iterator[Finding]:
     slugs = [row["slug"] for row in games.every(connection)]
     for slug in slugs:
         yield from guarded(_examine_game, connection, slug)
@@ -115,7 +115,7 @@ def _examine_games(connection: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding(WARNING, "there is no game yet: `flask game add SLUG`")
 
 
-def _examine_game(connection: sqlite3.Connection, slug: str) -> Iterator[Finding]:
+def _examine_game(connection: Connection, slug: str) -> Iterator[Finding]:
     game = installation().games.by_slug(slug)
     if game is None:
         return  # removed just now

@@ -1,11 +1,10 @@
 """``flask refund``: what became of refunds and disputes, and the reversal that a person decides on."""
 
-import sqlite3
-
 import click
 from flask.cli import with_appcontext
 
 from coinslot import audit, games, refunds
+from coinslot.db import Connection, Row
 from coinslot.games import GameError
 from coinslot.refunds import BY_STRENGTH, Policy
 from coinslot.registry import checked_text
@@ -50,7 +49,7 @@ def reverse(game: str, order: str, partner: str, policy: str, reason: str) -> No
     """Take back what ORDER gave, because you say so. The game reads a reversal, once."""
     reason = _checked(reason)
 
-    def take_back(tx: sqlite3.Connection) -> int:
+    def take_back(tx: Connection) -> int:
         game_id = games.find(tx, game)["id"]
         transaction = refunds.purchase(tx, game_id, partner, order)
         if transaction is None:
@@ -65,7 +64,7 @@ def reverse(game: str, order: str, partner: str, policy: str, reason: str) -> No
     click.echo(f"Order {order} is taken back: grant {grant_id}, policy {policy}.")
 
 
-def _cells(row: sqlite3.Row) -> tuple[str, ...]:
+def _cells(row: Row) -> tuple[str, ...]:
     return (
         str(row["id"]),
         (row["occurred_at"] or row["created_at"])[:19],

@@ -3,7 +3,6 @@
 import csv
 import os
 import re
-import sqlite3
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
@@ -14,6 +13,7 @@ import click
 from flask.cli import with_appcontext
 
 from coinslot import audit, games, imports, registry
+from coinslot.db import Connection
 from coinslot.games import web_address
 from coinslot.registry import RegistryError, checked_id, checked_text
 from handlers import installation
@@ -67,7 +67,7 @@ def add_player(game: str, player_id: str, name: str | None) -> None:
     """Register a player. One who is there already stays as is, but takes the name."""
     checked = _checked_entry(player_id, name)
 
-    def add(tx: sqlite3.Connection) -> bool:
+    def add(tx: Connection) -> bool:
         game_id = games.find(tx, game)["id"]
         is_new = registry.player(tx, game_id, player_id) is None
         registry.register_player(tx, game_id, player_id, checked.get("name"))
@@ -100,7 +100,7 @@ def import_players(game: str, file: IO[bytes]) -> None:
         errors.refuse_if_any()
         count = imports.portion(staged)
 
-        def store(tx: sqlite3.Connection) -> int:
+        def store(tx: Connection) -> int:
             new = imports.import_players(tx, game_id, staged)
             audit.record(tx, game_id, "command", "player.import", f"{count} players ({new} new)")
             return new
@@ -127,7 +127,7 @@ def add_item(game: str, sku: str, name: str | None) -> None:
         imports.stage(staged, 1, checked)
         imports.portion(staged)
 
-        def add(tx: sqlite3.Connection) -> int:
+        def add(tx: Connection) -> int:
             game_id = games.find(tx, game)["id"]
             new = imports.import_items(tx, game_id, staged)
             audit.record(tx, game_id, "command", "item.add", sku)
@@ -156,7 +156,7 @@ def import_items(game: str, file: IO[bytes]) -> None:
         errors.refuse_if_any()
         count = imports.portion(staged)
 
-        def store(tx: sqlite3.Connection) -> int:
+        def store(tx: Connection) -> int:
             new = imports.import_items(tx, game_id, staged)
             audit.record(tx, game_id, "command", "item.import", f"{count} items ({new} new)")
             return new
@@ -192,9 +192,7 @@ class UnreadableError(Exception):
         self.line = line
 
 
-def _stage_file(
-    staged: sqlite3.Connection, file: IO[bytes], columns: Mapping[str, tuple[str, Check]], errors: Errors
-) -> None:
+def _stage_file(staged: Connection, file: IO[bytes], columns: Mapping[str, tuple[str, Check]], errors: Errors) -> None:
     """Stage every row that is good, note every one that is not."""
     records = _records(file)
     header: list[str] | None = None

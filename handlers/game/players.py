@@ -1,7 +1,6 @@
 """Players: who may receive, and the profile a store shows them."""
 
 import json
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from marshmallow import ValidationError
 from werkzeug.security import generate_password_hash
 
 from coinslot import audit, registry, throttle
+from coinslot.db import Connection
 from coinslot.games import Game
 from coinslot.registry import RegistryError
 from handlers import installation, partners, profile
@@ -44,7 +44,7 @@ def replace(player_id: str) -> tuple[Response, int]:
     wanted = _hashed(read_body(_player))
     tell = _teller(game)
 
-    def store(tx: sqlite3.Connection) -> tuple[bool, dict[str, Any]]:
+    def store(tx: Connection) -> tuple[bool, dict[str, Any]]:
         known = registry.player(tx, game.id, player_id)
         entry = _entry(wanted, known)
         is_new = registry.put_player(tx, game.id, player_id, entry)
@@ -63,7 +63,7 @@ def merge(player_id: str) -> Response:
     patch = _hashed(read_body(_patch))
     tell = _teller(game)
 
-    def store(tx: sqlite3.Connection) -> dict[str, Any]:
+    def store(tx: Connection) -> dict[str, Any]:
         known = registry.player(tx, game.id, player_id)
         if known is None:
             raise ProblemError(404, "There is no such player")
@@ -96,7 +96,7 @@ def replace_many() -> Response:
 
     tell = _teller(game)
 
-    def store(tx: sqlite3.Connection) -> int:
+    def store(tx: Connection) -> int:
         created, changed = 0, []
         for player_id, sent in entries.items():
             known = registry.player(tx, game.id, player_id)
@@ -117,7 +117,7 @@ def forget(player_id: str) -> Response:
     game = caller()
     player_id = checked(player_id, "player_id")
 
-    def store(tx: sqlite3.Connection) -> bool:
+    def store(tx: Connection) -> bool:
         is_forgotten = registry.forget_player(tx, game.id, player_id)
         if is_forgotten:
             audit.record(tx, game.id, "game", "player.forget", player_id)
@@ -128,11 +128,11 @@ def forget(player_id: str) -> Response:
     return nothing()
 
 
-def _teller(game: Game) -> Callable[[sqlite3.Connection, Sequence[str]], None]:
+def _teller(game: Game) -> Callable[[Connection, Sequence[str]], None]:
     """What tells the partners, inside of a write, whose profiles have changed. To be made outside of it."""
     told = partners()
 
-    def tell(tx: sqlite3.Connection, player_ids: Sequence[str]) -> None:
+    def tell(tx: Connection, player_ids: Sequence[str]) -> None:
         if player_ids:
             for partner in told:
                 partner.profiles_pushed(tx, game, player_ids)
@@ -154,9 +154,7 @@ def _write(store: Any) -> Any:
         raise conflict(error) from None
 
 
-def _unlock(
-    tx: sqlite3.Connection, game: Game, player_id: str, entry: Mapping[str, Any], sent: Mapping[str, Any]
-) -> None:
+def _unlock(tx: Connection, game: Game, player_id: str, entry: Mapping[str, Any], sent: Mapping[str, Any]) -> None:
     """Wrong guesses at an old password are not held against whoever has a new one."""
     if "password_hash" in sent and entry["login_name"] is not None:
         for key in throttle.password_keys(entry["login_name"], player_id):
@@ -181,7 +179,7 @@ def _entry(wanted: Mapping[str, Any], known: Mapping[str, Any] | None) -> dict[s
     return entry
 
 
-def _stored(tx: sqlite3.Connection, game_id: int, player_id: str) -> dict[str, Any]:
+def _stored(tx: Connection, game_id: int, player_id: str) -> dict[str, Any]:
     entry = registry.player(tx, game_id, player_id)
     assert entry is not None, "it was stored a moment ago, in this write"
     return entry

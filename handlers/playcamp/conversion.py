@@ -11,7 +11,6 @@ import logging
 import math
 import re
 import shlex
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -20,6 +19,7 @@ from typing import Any, TypeAlias
 
 from coinslot import clock, conversions, destinations, exact, schedules
 from coinslot.conversions import Open
+from coinslot.db import Connection
 from coinslot.games import Game
 from coinslot.installation import Installation
 from coinslot.mapping import Expression, ExpressionError
@@ -45,7 +45,7 @@ USUAL = ("custom_data", "usn", "creator_usn", "event", "timestamp")  # of a boos
 USUAL_OTHERS = ("event", "timestamp", "player_id", "data")
 
 Usn: TypeAlias = int | str
-Change: TypeAlias = Callable[[sqlite3.Connection], Any]  # of a write
+Change: TypeAlias = Callable[[Connection], Any]  # of a write
 
 log = logging.getLogger("coinslot")
 
@@ -298,7 +298,7 @@ def _put_off(game: Game, group: Sequence[Open], reasons: Mapping[int, str]) -> I
 def _write(house: Installation, changes: list[Change]) -> None:
     """All of the changes in one write; afterwards the list is empty."""
 
-    def write(tx: sqlite3.Connection) -> None:
+    def write(tx: Connection) -> None:
         for change in changes:
             change(tx)
 

@@ -5,7 +5,6 @@ A redeemed coupon is granted once, whoever tells of it first: PlayCamp's answer 
 """
 
 import json
-import sqlite3
 import uuid
 from typing import Any
 
@@ -13,7 +12,7 @@ from flask import Response, current_app, jsonify
 from marshmallow import ValidationError, fields
 
 from coinslot import counters, events, ledger, registry
-from coinslot.db import DatabaseError
+from coinslot.db import Connection, DatabaseError
 from coinslot.games import Game
 from handlers import GameCall, installation
 from handlers.playcamp.answers import Coupon
@@ -179,7 +178,7 @@ def to_credit(
     )
 
 
-def grant(tx: sqlite3.Connection, wanted: ledger.Credit) -> ledger.Credited | None:
+def grant(tx: Connection, wanted: ledger.Credit) -> ledger.Credited | None:
     """Grant a coupon once. None when it was granted with other content before, which is kept for a person."""
     try:
         return ledger.credit(tx, wanted, RULES)
@@ -228,7 +227,7 @@ def _keep(game: Game, coupon: Coupon, player_id: str, is_marked: bool) -> str | 
     return credited.public_id
 
 
-def _record_ungranted(tx: sqlite3.Connection, game: Game, coupon: Coupon, player_id: str, is_marked: bool) -> None:
+def _record_ungranted(tx: Connection, game: Game, coupon: Coupon, player_id: str, is_marked: bool) -> None:
     """Keep a redeemed coupon that cannot be granted: PlayCamp did not say which usage it was, or what it gives."""
     event_id = events.record(
         tx,

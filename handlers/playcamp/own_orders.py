@@ -6,7 +6,6 @@ that a game that reports these orders itself, by whatever id, has them counted t
 """
 
 import json
-import sqlite3
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from iso4217 import Currency
 
 from coinslot import clock, exact, mapping, payment_report, payments, schedules
+from coinslot.db import Connection, Row
 from coinslot.games import Game
 from coinslot.installation import Installation
 from coinslot.mapping import ExpressionError
@@ -72,7 +72,7 @@ def take(house: Installation, game: Game) -> bool:
     recent = [each for each in found if since is not None and (each.purchased_at or "") >= since]
     older = [each for each in found if since is None or (each.purchased_at or "") < since]
 
-    def store(tx: sqlite3.Connection) -> bool:
+    def store(tx: Connection) -> bool:
         has_more = False
         if is_turned_on and since is not None:
             has_more = payments.release(tx, game.id, PARTNER, since, ORDERS_PER_STEP) == ORDERS_PER_STEP
@@ -146,7 +146,7 @@ def _since(game: Game) -> str:
         return clock.stamp(clock.now() - FIRST_SECONDS)
 
 
-def _payment(game: Game, wanted: Rules, row: sqlite3.Row) -> Payment:
+def _payment(game: Game, wanted: Rules, row: Row) -> Payment:
     sku, name = _product(row["raw_body"])
     amount, problem = _amount(row["gross_minor"], row["currency"])
     document = {

@@ -4,7 +4,6 @@ The words of a payment are PlayCamp's, as they are in its bulk call, so that a s
 """
 
 import re
-import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -14,6 +13,7 @@ from flask import Response, jsonify
 from marshmallow import ValidationError, fields, validate
 
 from coinslot import payment_report, payments, schedules
+from coinslot.db import Connection
 from handlers import GameCall, installation
 from handlers.playcamp import registration
 from handlers.playcamp.payment_rules import is_registering, is_sandbox, rules
@@ -139,7 +139,7 @@ def push() -> Response:
     found = [payment_report.check(each, wanted, "push", is_test=is_sandbox(game)) for each in pushed]
     has_key = bool(game.keys("playcamp.api_key"))
 
-    def store(tx: sqlite3.Connection) -> list[str]:
+    def store(tx: Connection) -> list[str]:
         outcomes = payments.store_many(tx, game.id, found, is_registering=is_registering(game))
         if has_key and not {"new", "refunded"}.isdisjoint(outcomes):
             schedules.at(tx, game.id, registration.JOB, 0)

@@ -9,12 +9,12 @@ sent, percent-encoding included: cut at each ``&``, put in the order of their by
 import base64
 import hashlib
 import re
-import sqlite3
 from collections.abc import Sequence
 
 from flask import Response, jsonify, request
 
 from coinslot import clock, payments, signing
+from coinslot.db import Row
 from coinslot.games import Game
 from coinslot.keyring import SecretValue
 from handlers import installation, is_address_allowed, note_call, note_refusal, plain_error
@@ -136,11 +136,11 @@ def _cursor(text: str) -> tuple[str, int] | None:
     raise QueryError("cursor: use next_cursor as it was told")
 
 
-def _cursor_of(row: sqlite3.Row) -> str:
+def _cursor_of(row: Row) -> str:
     return base64.urlsafe_b64encode(f"{row['purchased_at']}/{row['id']}".encode()).decode()
 
 
-def _as_told(game: Game, row: sqlite3.Row) -> dict[str, object]:
+def _as_told(game: Game, row: Row) -> dict[str, object]:
     return {
         "order_id": row["transaction_id"],
         "usn": _usn(game, row["player_id"]),

@@ -3,11 +3,11 @@ an expression that did not fit, a time zone."""
 
 import hashlib
 import json
-import sqlite3
 import time
 from typing import Any
 
 from coinslot import clock, payment_report, payments, schedules
+from coinslot.db import Connection, Row
 from coinslot.games import Game
 from coinslot.installation import Installation
 from coinslot.payment_report import Payment
@@ -43,7 +43,7 @@ def run(house: Installation, game: Game) -> float | None:
 
 
 def _store(house: Installation, game: Game, again: list[tuple[int, Payment]], cursor: str) -> None:
-    def store(tx: sqlite3.Connection) -> None:
+    def store(tx: Connection) -> None:
         for payment_id, payment in again:
             is_ours = payment.source == "poll" or is_registering(game)
             payments.replace_parked(tx, game.id, payment_id, payment, is_registering=is_ours)
@@ -54,7 +54,7 @@ def _store(house: Installation, game: Game, again: list[tuple[int, Payment]], cu
     house.database.write(store)
 
 
-def _read(game: Game, source: Source | None, row: sqlite3.Row) -> Payment | None:
+def _read(game: Game, source: Source | None, row: Row) -> Payment | None:
     """What a stored row tells now; None for one that no configuration could mend."""
     at, is_test = clock.seconds(row["created_at"]), bool(row["is_test"])
     document: Any = json.loads(row["row"])

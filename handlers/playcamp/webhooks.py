@@ -6,7 +6,6 @@ later (``coinslot/conversions.py``). A gateway of PlayCamp's may call here too, 
 """
 
 import json
-import sqlite3
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from flask import Response, current_app, jsonify, request
 
 from coinslot import boosts, conversions, counters, events, schedules
+from coinslot.db import Connection
 from coinslot.games import Game
 from coinslot.keyring import SecretValue
 from handlers import installation, is_address_allowed, note_call, note_refusal, plain_error
@@ -80,7 +80,7 @@ def secrets_of(game: Game, hook: str | None) -> tuple[SecretValue, ...]:
 
 
 def keep(
-    tx: sqlite3.Connection, game: Game, facts: Sequence[Fact], only: bytes | None, header: str, signer: SecretValue
+    tx: Connection, game: Game, facts: Sequence[Fact], only: bytes | None, header: str, signer: SecretValue
 ) -> Kept:
     """Store what is not known yet: the events, what they change of boosts and grants, and what is to be converted.
 
@@ -150,7 +150,7 @@ def is_forwarded(game: Game, fact: Fact) -> bool:
     return wish == "on" or (wish == "auto" and game.settings["playcamp.environment"] == "sandbox")
 
 
-def _batch_of_half(tx: sqlite3.Connection, game: Game, fact: Fact, is_test: bool, batch: str) -> str:
+def _batch_of_half(tx: Connection, game: Game, fact: Fact, is_test: bool, batch: str) -> str:
     """The batch of one half of a change, or of what may be one: that of its other half, while that is still here.
 
     Else one of its own, which is held where the player has supported somebody until now: for a moment there may be
@@ -191,7 +191,7 @@ def _signature() -> str:
     return request.headers.get("x-webhook-signature") or request.headers.get("x-gateway-signature", "")
 
 
-def _apply_boost(tx: sqlite3.Connection, game: Game, fact: Fact, is_test: bool) -> None:
+def _apply_boost(tx: Connection, game: Game, fact: Fact, is_test: bool) -> None:
     if fact.creator_key is None or fact.player_id is None or fact.occurred_at is None or not fact.is_boost:
         return
     boost = boosts.Boost(
