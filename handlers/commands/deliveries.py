@@ -2,13 +2,13 @@
 
 import json
 import signal
-import sqlite3
 from datetime import UTC, datetime
 
 import click
 from flask.cli import with_appcontext
 
 from coinslot import clock, destinations, games, keyring, outbox
+from coinslot.db import Connection, Row
 from handlers import installation
 from handlers.commands.grade import grade
 from handlers.console import shown, table
@@ -69,7 +69,8 @@ def add(
             success=success,
         )
     )
-    click.echo(f"{name} of {game} is added; what is granted from now on goes there.")
+    what = "what is converted" if format_name in destinations.CONVERTED else "what is granted"
+    click.echo(f"{name} of {game} is added; {what} from now on goes there.")
     _print_secret(game, name, secret)
 
 
@@ -99,7 +100,7 @@ def rotate(game: str, name: str) -> None:
     house = installation()
     secret = destinations.new_secret()
 
-    def change(tx: sqlite3.Connection) -> None:
+    def change(tx: Connection) -> None:
         destinations.find_id(tx, game, name)
         keyring.rotate(tx, house.vault, games.find(tx, game), destinations.secret_name(name), secret, actor="command")
 
@@ -206,7 +207,7 @@ def redrive(game: str, delivery_id: int | None, is_all: bool, since: str | None,
         raise click.UsageError("say which: an id, --all, or --from and --to")
     first, last = _moment(since, "--from"), _moment(until, "--to")
 
-    def put_back(tx: sqlite3.Connection) -> tuple[int, int]:
+    def put_back(tx: Connection) -> tuple[int, int]:
         game_id = games.find(tx, game)["id"]
         count = outbox.redrive(tx, game_id, delivery_id=delivery_id, since=first, until=last)
         return count, outbox.count_overtaken(tx, game_id, delivery_id=delivery_id, since=first, until=last)
@@ -247,7 +248,7 @@ def _print_secret(game: str, name: str, secret: str) -> None:
     )
 
 
-def _state(row: sqlite3.Row) -> str:
+def _state(row: Row) -> str:
     if row["circuit_open_since"] is not None:
         return f"down since {row['down_since'][:19]}, probed"
     reason = f" ({row['state_reason']})" if row["state_reason"] else ""
