@@ -15,11 +15,39 @@
 -- What the installation knows about itself, one fact per row:
 --   vault.key_id          id of the master key every sealed value is under
 --   owner.password_hash   scrypt; its presence ends the setup link
+--   owner.totp            whether a second factor is asked for: its secret is sealed in installation_secrets
 --   outbox...._above      where the ids of deliveries and of attempts go on after a restore
 CREATE TABLE installation (
     name        TEXT NOT NULL PRIMARY KEY,
     value       TEXT NOT NULL,
     updated_at  TEXT NOT NULL
+) STRICT;
+
+-- Secrets of the installation itself, sealed as those of games are.
+CREATE TABLE installation_secrets (
+    name        TEXT NOT NULL PRIMARY KEY,     -- owner.totp, and owner.totp_offered until it has been confirmed
+    ciphertext  BLOB NOT NULL,
+    nonce       BLOB NOT NULL UNIQUE,
+    key_id      TEXT NOT NULL,
+    created_at  TEXT NOT NULL
+) STRICT;
+
+-- Browsers the owner is signed in with. The cookie holds a token that is known here as a hash alone.
+CREATE TABLE owner_sessions (
+    token_hash      TEXT NOT NULL PRIMARY KEY,
+    created_at      TEXT NOT NULL,
+    seen_at         TEXT NOT NULL,             -- to within some minutes
+    expires_at      TEXT NOT NULL,
+    remote_address  TEXT NOT NULL,
+    user_agent      TEXT NOT NULL
+) STRICT;
+CREATE INDEX owner_sessions_by_expiry ON owner_sessions (expires_at);  -- pruning
+
+-- Each signs in once, in place of a second factor that was lost.
+CREATE TABLE recovery_codes (
+    code_hash   TEXT NOT NULL PRIMARY KEY,
+    created_at  TEXT NOT NULL,
+    used_at     TEXT
 ) STRICT;
 
 -- The last feed id handed out per feed. A restore moves these far ahead, so that an id the game has already
@@ -84,6 +112,7 @@ CREATE TABLE players (
     PRIMARY KEY (game_id, player_id)
 ) STRICT;
 CREATE UNIQUE INDEX players_by_login_name ON players (game_id, login_name) WHERE login_name IS NOT NULL;
+CREATE INDEX players_by_name ON players (game_id, name) WHERE name IS NOT NULL;  -- the owner's search
 
 -- Ids by which others know a player (a Facebook user id, a Google or Apple `sub`).
 CREATE TABLE identities (
@@ -117,7 +146,7 @@ CREATE INDEX logins_by_player ON logins (game_id, player_id) WHERE player_id IS 
 
 -- Wrong passwords and the like, counted in a row per whoever is to be slowed down; the key is a hash.
 CREATE TABLE throttles (
-    game_id         INTEGER NOT NULL REFERENCES games (id),
+    game_id         INTEGER NOT NULL,          -- 0: at the owner's own login
     key             TEXT NOT NULL,
     failures        INTEGER NOT NULL,
     last_failed_at  TEXT NOT NULL,
@@ -178,6 +207,11 @@ CREATE TABLE transactions (
     UNIQUE (game_id, partner, external_id)
 ) STRICT;
 CREATE INDEX transactions_by_player ON transactions (game_id, player_id, id);  -- a player's history and totals
+-- The owner's lists and searches, newest first.
+CREATE INDEX transactions_by_partner ON transactions (game_id, partner, id);
+CREATE INDEX transactions_by_time ON transactions (game_id, received_at);      -- where a day begins among the ids
+CREATE INDEX transactions_by_amount ON transactions (game_id, gross_minor, id) WHERE gross_minor IS NOT NULL;
+CREATE INDEX transactions_tests ON transactions (game_id, id) WHERE is_test = 1;
 
 -- raw_body, signature and session_metadata are left out of the list on purpose: forgetting a player empties them.
 CREATE TRIGGER transactions_are_never_changed BEFORE UPDATE OF
@@ -221,6 +255,7 @@ CREATE TABLE grants (
     CHECK ((kind = 'reversal') = (reverses IS NOT NULL))
 ) STRICT;
 CREATE INDEX grants_feed ON grants (game_id, id);                -- GET /game/v1/grants
+CREATE INDEX grants_reversals ON grants (game_id, id) WHERE kind = 'reversal';  -- the owner's list of what was undone
 
 CREATE TABLE entries (
     grant_id   INTEGER NOT NULL REFERENCES grants (id),
@@ -230,6 +265,7 @@ CREATE TABLE entries (
                                                -- from the grant's
     PRIMARY KEY (grant_id, sku)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX entries_by_sku ON entries (sku, grant_id);          -- who was given an item
 
 CREATE TRIGGER grants_are_never_changed BEFORE UPDATE ON grants
     BEGIN SELECT RAISE(ABORT, 'grants are never changed'); END;
@@ -285,6 +321,7 @@ CREATE TABLE refunds (
     settled_at      TEXT,                      -- NULL while it waits
     CHECK ((outcome = 'waiting') = (settled_at IS NULL))
 ) STRICT;
+CREATE INDEX refunds_by_game ON refunds (game_id, id);                         -- lists
 CREATE INDEX refunds_by_transaction ON refunds (transaction_id) WHERE transaction_id IS NOT NULL;
 CREATE INDEX refunds_waiting ON refunds (game_id, partner) WHERE outcome = 'waiting';  -- asked for by every credit
 CREATE INDEX refunds_unsettled ON refunds (game_id, id) WHERE outcome IN ('ambiguous', 'waiting');  -- lists, doctor
@@ -314,6 +351,7 @@ CREATE TABLE conflicts (
     last_at         TEXT NOT NULL,
     UNIQUE (transaction_id, external_id, fingerprint)
 ) STRICT;
+CREATE INDEX conflicts_by_game ON conflicts (game_id, id);       -- lists
 
 
 -- Creators and payments (PlayCamp) ---------------------------------------------------------------------------------
@@ -469,6 +507,7 @@ CREATE INDEX deliveries_due ON deliveries (destination_id, next_attempt_at) WHER
 CREATE INDEX deliveries_by_state ON deliveries (game_id, state, id);                     -- lists and redrives
 CREATE INDEX deliveries_by_destination ON deliveries (destination_id, state, finished_at);  -- redrives, pruning
 CREATE INDEX deliveries_by_grant ON deliveries (grant_id, destination_id) WHERE grant_id IS NOT NULL;
+CREATE INDEX deliveries_by_event ON deliveries (event_id) WHERE event_id IS NOT NULL;    -- what became of an event
 CREATE INDEX deliveries_waited_for ON deliveries (waits_for) WHERE waits_for IS NOT NULL;
 CREATE INDEX deliveries_of_player ON deliveries (destination_id, player_id, id)
     WHERE state = 'waiting' AND player_id IS NOT NULL;                                   -- order per player
@@ -551,13 +590,33 @@ CREATE TABLE audit (
 ) STRICT;
 CREATE INDEX audit_by_game ON audit (game_id, id);
 
--- Figures rolled up as they happen; no page and no scrape ever counts rows.
+-- What is known of each address of ours: whether its partner has it, and how the last calls there went. Written in batches
+-- outside the request (coinslot/observations.py), so that it costs no call anything.
+CREATE TABLE contacts (
+    game_id         INTEGER NOT NULL REFERENCES games (id),
+    partner         TEXT NOT NULL,
+    endpoint        TEXT NOT NULL,
+    copied_at       TEXT,                      -- the owner says that it is pasted into the partner's dashboard
+    first_at        TEXT,                      -- NULL until a call has proved itself here
+    proved_at       TEXT,                      -- the last one that did
+    refused_at      TEXT,                      -- the last one that was refused, whatever for
+    refused_reason  TEXT,
+    PRIMARY KEY (game_id, partner, endpoint),
+    CHECK ((first_at IS NULL) = (proved_at IS NULL)),
+    CHECK ((refused_at IS NULL) = (refused_reason IS NULL))
+) STRICT, WITHOUT ROWID;
+
+-- Figures rolled up as they happen; no page and no scrape ever counts rows. Tests count in credited.test alone.
 CREATE TABLE counters (
     game_id  INTEGER NOT NULL REFERENCES games (id),
-    partner  TEXT NOT NULL,
-    name     TEXT NOT NULL,                    -- credited, duplicate, conflict, failed, called.<address>,
-                                               -- refused.<reason>
+    partner  TEXT NOT NULL,                    -- or relay, for what is sent to the game
+    name     TEXT NOT NULL,                    -- credited, credited.test, duplicate, conflict, failed, called.<address>,
+                                               -- refused.<reason>, reversed, restored; gross.<currency>,
+                                               -- refunded.<currency>, returned.<currency> in minor units;
+                                               -- item.<sku>: grants that hold it;
+                                               -- of the relay: delivered, failed.<word>, dead, took.<milliseconds>
     day      TEXT NOT NULL,                    -- UTC date
     value    INTEGER NOT NULL,
     PRIMARY KEY (game_id, partner, name, day)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX counters_by_day ON counters (game_id, day);         -- the last thirty days of everything

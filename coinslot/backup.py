@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from coinslot import audit, clock, keyring, outbox, revision
+from coinslot import audit, clock, keyring, outbox, owner, revision
 from coinslot.db import (
     APPLICATION_ID,
     SCHEMA_VERSION,
@@ -266,6 +266,7 @@ def _prepare(prepared: Path, file: Path, vault: Vault, live: _Live) -> Restored:
         outbox.begin_above(connection, _far_above(outbox.last_ids(connection), live.last_ids))
         for row in connection.execute("SELECT id FROM games").fetchall():
             revision.touch(connection, row["id"])
+        owner.end_sessions(connection)  # the copy may remember one that was ended since
         audit.record(connection, None, "command", "restore", file.name)
         connection.execute("COMMIT")
 

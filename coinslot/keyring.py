@@ -153,7 +153,15 @@ def reseal(tx: sqlite3.Connection, old: MasterKey, new: MasterKey) -> int:
             "UPDATE refusals SET ciphertext = :ciphertext, nonce = :nonce, key_id = :key_id WHERE id = :id",
             {**vars(sealed), "id": row["id"]},
         )
-    return len(secrets) + len(refusals)
+    own = tx.execute("SELECT name, ciphertext, nonce, key_id FROM installation_secrets").fetchall()
+    for row in own:
+        sealed = new.seal(row["name"], old.unseal(row["name"], _sealed(row)))
+        tx.execute(
+            """UPDATE installation_secrets SET ciphertext = :ciphertext, nonce = :nonce, key_id = :key_id
+               WHERE name = :name""",
+            {**vars(sealed), "name": row["name"]},
+        )
+    return len(secrets) + len(refusals) + len(own)
 
 
 REFUSAL_PURPOSE = "refusal"

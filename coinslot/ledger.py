@@ -182,7 +182,7 @@ def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
     )
     if standing["has_destinations"]:
         outbox.enqueue(tx, wanted.game_id, "grant.created", grant_id=grant_id, player_id=wanted.player_id)
-    counters.add(tx, wanted.game_id, wanted.partner, "credited.test" if wanted.is_test else "credited")
+    counters.add_each(tx, wanted.game_id, wanted.partner, _counted(wanted, lines))
     if standing["has_waiting_refunds"]:
         refunds.settle(tx, wanted.game_id, wanted.game_slug, wanted.partner, _named(wanted))
     return Credited(wanted.public_id, wanted.answer_status, wanted.answer_body, is_new=True)
@@ -256,6 +256,16 @@ def _restored_purchase(connection: sqlite3.Connection, adjustment_id: int) -> di
         {"id": adjustment_id},
     )
     return {row["sku"]: int(row["quantity"]) for row in rows}
+
+
+def _counted(wanted: Credit, lines: list[tuple[str, int]]) -> dict[str, int]:
+    """The figures a credit adds to. A test adds to one of its own and to nothing else."""
+    if wanted.is_test:
+        return {"credited.test": 1}
+    amounts = {"credited": 1, **{counters.ITEM + sku: 1 for sku, _ in lines}}
+    if wanted.money.gross_minor and wanted.money.currency:
+        amounts[counters.GROSS + wanted.money.currency] = wanted.money.gross_minor
+    return amounts
 
 
 def _standing(tx: sqlite3.Connection, wanted: Credit) -> sqlite3.Row:

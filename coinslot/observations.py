@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from coinslot import clock, counters, keyring
+from coinslot import clock, contacts, counters, keyring
 from coinslot.db import Database
 from coinslot.vault import Vault
 
@@ -91,9 +91,11 @@ class Observations:
                 keyring.used(tx, game_id, name, slot, at)
             for (game_id, partner, endpoint), count in called.items():
                 counters.add(tx, game_id, partner, f"{counters.CALLED}{endpoint}", count)
-            for (refused_game, _, partner, _, reason), count in refused.items():
+                contacts.proved(tx, game_id, partner, endpoint)
+            for (refused_game, _, partner, endpoint, reason), count in refused.items():
                 if refused_game is not None:
-                    counters.add(tx, refused_game, partner, f"refused.{reason}", count)
+                    counters.add(tx, refused_game, partner, f"{counters.REFUSED}{reason}", count)
+                    contacts.refused(tx, refused_game, partner, endpoint, reason)
             for refusal in refusals:
                 self._store_refusal(tx, refusal)
             for ring in {(refusal.game_id, refusal.partner) for refusal in refusals}:

@@ -14,11 +14,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from coinslot import clock, destinations
+from coinslot import clock, counters, destinations
 from coinslot.destinations import Destination
 
 LEASE_SPARE_SECONDS = 5  # beyond the destination's timeout
 JITTER = 0.1
+COUNTED_AS = "relay"  # in place of a partner, among the counters
+TOOK_MS = (100, 300, 1000, 3000, 10000)  # attempts are counted by how long they took: up to these, or longer
 KEPT_ANSWER_BYTES = 2048
 PRUNED_AT_ONCE = 500
 PROBED_IN_TURN = 100
@@ -172,6 +174,7 @@ def record(tx: sqlite3.Connection, claim: Claim, result: Result) -> str:
             "answer": result.answer[:KEPT_ANSWER_BYTES],
         },
     )
+    _count(tx, claim, result)
     if row["state"] == "delivered":
         return "delivered"
     if result.failure is None:
@@ -465,6 +468,7 @@ def _retry(tx: sqlite3.Connection, claim: Claim, result: Result) -> str:
     delays = claim.destination.retry_seconds
     if claim.number > len(delays):
         words = [result.failure or "", f"status {result.status}" if result.status else "", result.detail or ""]
+        counters.add(tx, claim.destination.game_id, COUNTED_AS, "dead")
         _finish(tx, claim.id, "dead", f"{claim.number} attempts; the last: {', '.join(filter(None, words))}")
         return "dead"
     delay = delays[claim.number - 1] * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  spreads load, hides nothing
@@ -475,6 +479,12 @@ def _retry(tx: sqlite3.Connection, claim: Claim, result: Result) -> str:
         {"id": claim.id, "number": claim.number, "at": clock.stamp(clock.now() + delay)},
     )
     return "waiting"
+
+
+def _count(tx: sqlite3.Connection, claim: Claim, result: Result) -> None:
+    took = next((str(limit) for limit in TOOK_MS if result.duration_ms <= limit), "more")
+    outcome = "delivered" if result.failure is None else f"failed.{result.failure}"
+    counters.add_each(tx, claim.destination.game_id, COUNTED_AS, {outcome: 1, f"took.{took}": 1})
 
 
 def _finish(tx: sqlite3.Connection, delivery_id: int, state: str, reason: str | None) -> None:

@@ -1,5 +1,6 @@
-"""The one person who runs this installation: a password, and the link on which it is first set."""
+"""The one person who runs this installation: a password, the link on which it is first set, the browsers signed in."""
 
+import hashlib
 import secrets
 import sqlite3
 
@@ -7,6 +8,9 @@ from coinslot import audit, clock
 
 SHORTEST_PASSWORD = 10
 SETUP_LINK_SECONDS = 3600
+SESSION_SECONDS = 14 * 86400  # without a visit
+SEEN_SECONDS = 300  # how exactly the last visit is known: a visit costs a write no more often
+LONGEST_AGENT = 200
 
 
 class OwnerError(Exception):
@@ -30,6 +34,7 @@ def set_password(tx: sqlite3.Connection, password_hash: str, actor: str) -> None
            ON CONFLICT (name) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at""",
         {"hash": password_hash, "now": clock.stamp()},
     )
+    end_sessions(tx)
     audit.record(tx, None, actor, "owner.password", "owner")
 
 
@@ -43,6 +48,67 @@ def set_first_password(tx: sqlite3.Connection, password_hash: str) -> bool:
     if row is not None:
         audit.record(tx, None, "owner", "owner.setup", "owner")
     return row is not None
+
+
+def password_hash(connection: sqlite3.Connection) -> str | None:
+    return _fact(connection, "owner.password_hash")
+
+
+def begin_session(tx: sqlite3.Connection, remote_address: str, user_agent: str) -> str:
+    """Sign a browser in; returns the token for its cookie, which is kept as a hash alone."""
+    now = clock.now()
+    tx.execute("DELETE FROM owner_sessions WHERE expires_at < :now", {"now": clock.stamp(now)})
+    token = secrets.token_urlsafe(32)
+    tx.execute(
+        """INSERT INTO owner_sessions (token_hash, created_at, seen_at, expires_at, remote_address, user_agent)
+           VALUES (:hash, :now, :now, :expires_at, :remote_address, :user_agent)""",
+        {
+            "hash": session_hash(token),
+            "now": clock.stamp(now),
+            "expires_at": clock.stamp(now + SESSION_SECONDS),
+            "remote_address": remote_address,
+            "user_agent": user_agent[:LONGEST_AGENT],
+        },
+    )
+    audit.record(tx, None, "owner", "owner.login", remote_address)
+    return token
+
+
+def session(connection: sqlite3.Connection, token: str) -> sqlite3.Row | None:
+    """The browser this token signed in; None when it is unknown, ended or expired."""
+    row: sqlite3.Row | None = connection.execute(
+        "SELECT * FROM owner_sessions WHERE token_hash = :hash AND expires_at > :now",
+        {"hash": session_hash(token), "now": clock.stamp()},
+    ).fetchone()
+    return row
+
+
+def is_due(row: sqlite3.Row) -> bool:
+    """Whether a visit of this browser is worth writing down (:func:`seen`)."""
+    return clock.now() - clock.seconds(row["seen_at"]) > SEEN_SECONDS
+
+
+def seen(tx: sqlite3.Connection, token_hash: str) -> None:
+    now = clock.now()
+    tx.execute(
+        "UPDATE owner_sessions SET seen_at = :now, expires_at = :expires_at WHERE token_hash = :hash",
+        {"hash": token_hash, "now": clock.stamp(now), "expires_at": clock.stamp(now + SESSION_SECONDS)},
+    )
+
+
+def end_session(tx: sqlite3.Connection, token_hash: str) -> None:
+    tx.execute("DELETE FROM owner_sessions WHERE token_hash = :hash", {"hash": token_hash})
+
+
+def end_sessions(tx: sqlite3.Connection, but: str | None = None) -> int:
+    """Sign every browser out, but the one with this hash; returns how many those were."""
+    return tx.execute("DELETE FROM owner_sessions WHERE :but IS NULL OR token_hash <> :but", {"but": but}).rowcount
+
+
+def sessions(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    return connection.execute(
+        "SELECT * FROM owner_sessions WHERE expires_at > :now ORDER BY seen_at DESC", {"now": clock.stamp()}
+    ).fetchall()
 
 
 def setup_nonce(tx: sqlite3.Connection) -> str:

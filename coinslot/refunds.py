@@ -304,9 +304,11 @@ def _reverse(
     words = set(asked.values()) if asked else {policy.for_line(fact.reason)}
     words.discard(IGNORE)
     if not words:
+        _count_money(tx, transaction, counters.REFUNDED)
         return "ignored", None
     if newest["reversed_by"] is not None or (fact.reason == "chargeback" and _is_won(tx, transaction, fact)):
         return "repeated", None
+    _count_money(tx, transaction, counters.REFUNDED)
     mildest = min(words, key=BY_STRENGTH.index)
     grant_id = grants.next_id(tx)
     grants.insert(
@@ -341,6 +343,7 @@ def _restore(tx: sqlite3.Connection, game_slug: str, transaction: sqlite3.Row, f
         return "repeated", None  # the latter: a late report of a dispute before the one that took this
     lines = [(sku, -quantity) for sku, quantity in grants.lines(tx, newest["reversed_by"]).items()]
     policy, line_policies = grants.policies(tx, newest["reversed_by"])
+    _count_money(tx, transaction, counters.RETURNED)
     transaction_id = _insert_restoring(tx, game_slug, transaction, fact, lines)
     grant_id = grants.next_id(tx)
     grants.insert(
@@ -448,3 +451,19 @@ def _tell(
     )
     name = f"{counter}.test" if transaction["is_test"] else counter
     counters.add(tx, transaction["game_id"], transaction["partner"], name)
+
+
+def _count_money(tx: sqlite3.Connection, transaction: sqlite3.Row, name: str) -> None:
+    """What went back to the player, once however many facts say so; and once more after each return of it."""
+    money = tx.execute(
+        """SELECT currency, gross_minor,
+                  coalesce((SELECT max(id) FROM refunds WHERE transaction_id = t.id AND reason <> 'reinstated'
+                            AND outcome IN ('reversed', 'ignored')), 0) AS away,
+                  coalesce((SELECT max(id) FROM refunds
+                            WHERE transaction_id = t.id AND outcome = 'restored'), 0) AS back
+           FROM transactions t WHERE id = :id AND is_test = 0 AND gross_minor > 0 AND currency IS NOT NULL""",
+        {"id": transaction["id"]},
+    ).fetchone()
+    if money is None or (name == counters.REFUNDED and money["away"] > money["back"]):
+        return
+    counters.add(tx, transaction["game_id"], transaction["partner"], name + money["currency"], money["gross_minor"])

@@ -10,6 +10,7 @@ import unicodedata
 
 from coinslot import clock
 
+OWNER = 0  # in place of a game: the owner's own login
 MOST_FAILURES = 10
 WINDOW_SECONDS = 900.0
 MOST_PRUNED = 50  # rows at a time: whoever comes by carries a little out

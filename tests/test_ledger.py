@@ -165,7 +165,19 @@ def test_counters_are_rolled_up_with_the_credit(house, studio, db):
     make(house, credit(studio))
     make(house, credit(studio, external_id="e-2", player_id="coinslot-test"))
     counted = {row["name"]: row["value"] for row in db("SELECT name, value FROM counters")}
-    assert counted == {"credited": 1, "credited.test": 1, "duplicate": 1}
+    assert counted == {"credited": 1, "credited.test": 1, "duplicate": 1, "item.coins": 1}
+
+
+def test_money_is_counted_per_currency_and_a_sum_too_large_fails_no_credit(house, studio, db):
+    largest = 10**18 - 1
+    for number in range(12):
+        money = ledger.Money(currency="JPY", gross_minor=largest)
+        make(house, credit(studio, external_id=f"e-{number}", money=money))
+    make(house, credit(studio, external_id="usd", money=ledger.Money(currency="USD", gross_minor=999)))
+    make(house, credit(studio, external_id="free", money=ledger.Money(currency="USD", gross_minor=0)))
+
+    counted = {row["name"]: row["value"] for row in db("SELECT name, value FROM counters")}
+    assert (counted["gross.JPY"], counted["gross.USD"], counted["credited"]) == (2**63 - 1, 999, 14)
 
 
 def test_a_credit_does_not_show_bodies_or_signatures_in_its_repr(studio):

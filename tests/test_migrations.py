@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coinslot import db, grants, registry
+from coinslot import counters, db, grants, registry
 from coinslot.db import SCHEMA_VERSION, Database
 
 SCHEMAS = Path(__file__).parent / "schemas"  # schema.sql as it was when each earlier version served
@@ -122,3 +122,33 @@ def test_a_step_that_breaks_halfway_leaves_the_old_file(tmp_path, monkeypatch):
 
     assert database.version() == 1
     assert shape(database.path) == before
+
+
+def test_what_was_credited_before_the_figures_is_in_them_once(tmp_path):
+    database = Database(tmp_path / "old")
+    database.home.mkdir()
+    made_by(3, database.path)
+    connection = sqlite3.connect(database.path)
+    connection.executescript(
+        """INSERT INTO transactions (id, public_id, game_id, partner, external_id, reference, kind, player_id, currency,
+                gross_minor, fingerprint, body_sha256, signed_with, answer_status, answer_body, environment, is_test,
+                received_at, previous_hash, row_hash)
+            SELECT 1 + n, 'p' || n, 1, 'appcharge', 'n' || n, 'n' || n, 'purchase', 'alice', 'USD', 500, 'f', 'sha',
+                'k', 200, 'a', 'live', n = 3, '2026-02-0' || n || 'T00:00:00.000000Z', 'h', 'r'
+            FROM (SELECT 1 AS n UNION SELECT 2 UNION SELECT 3);
+        INSERT INTO refunds (game_id, partner, reason, outcome, transaction_id, is_test, created_at, settled_at)
+            VALUES (1, 'appcharge', 'refund', 'ignored', 2, 0, '2026-03-01T00:00:00.000000Z', '2026-03-01'),
+                   (1, 'appcharge', 'refund', 'ignored', 2, 0, '2026-03-02T00:00:00.000000Z', '2026-03-02');"""
+    )
+    connection.close()
+
+    database.prepare()
+
+    counted = {(row["name"], row["day"]): row["value"] for row in counters.since(database.read(), 1, "2026-01-01")}
+    assert counted == {
+        ("item.coins", "2026-01-31"): 1,
+        ("gross.USD", "2026-02-01"): 500,
+        ("gross.USD", "2026-02-02"): 500,
+        ("refunded.USD", "2026-03-01"): 500,
+    }
+    database.close()

@@ -2,7 +2,7 @@
 
 import json
 
-from coinslot import keyring, observations
+from coinslot import contacts, keyring, observations
 from coinslot.observations import Refusal
 from coinslot.vault import Sealed
 
@@ -80,3 +80,18 @@ def test_trouble_with_the_database_is_logged_and_over(house, studio, caplog):
     house.observations.flush()
     assert "observations were not written" in caplog.text
     house.observations.flush()
+
+
+def test_of_each_address_the_first_and_the_last_call_are_known(house, studio, clock):
+    game_id = studio.row["id"]
+    house.observations.called(game_id, "appcharge", "orders")
+    house.observations.flush()
+    first = contacts.of_game(house.database.read(), game_id)[("appcharge", "orders")]
+    clock.shift(60)
+    house.observations.called(game_id, "appcharge", "orders")
+    house.observations.refused(refusal(studio))
+    house.observations.flush()
+
+    row = contacts.of_game(house.database.read(), game_id)[("appcharge", "orders")]
+    assert first["first_at"] == first["proved_at"] == row["first_at"] < row["proved_at"]
+    assert (row["refused_reason"], row["copied_at"]) == ("signature", None)

@@ -132,8 +132,33 @@ def test_a_refund_reverses_its_purchase_once(desk, db):
     assert [row["reason"] for row in db("SELECT reason FROM grants ORDER BY id")] == [None, "refund"]
     assert [row["grant_id"] for row in db("SELECT grant_id FROM refunds")] == [2, None, None]
     counted = {row["name"]: row["value"] for row in db("SELECT name, value FROM counters")}
-    assert counted == {"credited": 1, "reversed": 1}
+    assert counted == {"credited": 1, "reversed": 1, "item.coins": 1, "item.gems": 1}
     assert desk.is_whole()
+
+
+@pytest.mark.parametrize(
+    ("facts", "counted"),
+    [
+        (("refund",), {"refunded.USD": 999}),
+        (("refund", "refund"), {"refunded.USD": 999}),
+        (("chargeback", "refund"), {"refunded.USD": 999}),
+        (("chargeback", "reinstated"), {"refunded.USD": 999, "returned.USD": 999}),
+        (("chargeback", "reinstated", "refund"), {"refunded.USD": 1998, "returned.USD": 999}),
+    ],
+)
+@pytest.mark.parametrize("policy", ["on", "off"])
+def test_money_that_went_back_is_counted_once(desk, db, facts, counted, policy):
+    desk.credit(money=ledger.Money(currency="USD", gross_minor=999))
+
+    for fact in facts:
+        desk.fact(fact, policy=REVOKE if policy == "on" else refunds.Policy.of({}))
+
+    found = {row["name"]: row["value"] for row in db("SELECT name, value FROM counters")}
+    money = {name: value for name, value in found.items() if name.startswith(("refunded.", "returned."))}
+    if policy == "on":
+        assert money == counted
+    else:  # nothing was taken, so a dispute that is won gives nothing back
+        assert money == {"refunded.USD": 999}
 
 
 def test_quantities_are_exact_and_nothing_stays_nothing(desk):
