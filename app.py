@@ -61,6 +61,7 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
     # Who knocked decides how an error is told: by the first word of the path.
     dialects = {root: partner.refuse for partner in PARTNERS for root in (partner.name, *partner.roots)}
     dialects["game"] = game.refuse
+    dialects |= dict.fromkeys(dashboard.ROOTS, dashboard.refuse)
 
     @app.errorhandler(Exception)
     def tell(error: Exception) -> Response:

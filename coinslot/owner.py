@@ -111,6 +111,10 @@ def sessions(connection: sqlite3.Connection) -> list[sqlite3.Row]:
     ).fetchall()
 
 
+def session_hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
 def setup_nonce(tx: sqlite3.Connection) -> str:
     """A fresh nonce for the setup link; the link of an earlier start ends with it."""
     nonce = secrets.token_urlsafe(16)

@@ -4,6 +4,7 @@ The cast: ``alice`` and ``bob`` are registered players, ``mallory`` is nobody. `
 """
 
 import json
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app import create_app
-from coinslot import games, keyring, registry
+from coinslot import games, keyring, owner, registry
 from coinslot.installation import Installation
 from handlers.appcharge.signature import sign
 
@@ -114,6 +115,41 @@ def studio(house: Installation) -> Studio:
     studio.player("alice", "bob")
     studio.item("coins", "gems")
     return studio
+
+
+class Browser:
+    """A signed-in owner: pages are got, forms are posted with the token that every form of theirs carries."""
+
+    def __init__(self, client: FlaskClient, house: Installation) -> None:
+        self.client = client
+        self.house = house
+        token = house.database.write_here(lambda tx: owner.begin_session(tx, "127.0.0.1", "test"))
+        client.set_cookie("coinslot_session", token)
+
+    def get(self, path: str, **kwargs: Any) -> Any:
+        return self.client.get(path, **kwargs)
+
+    def post(self, path: str, **form: Any) -> Any:
+        return self.client.post(path, data={"form_token": self.form_token(), **form})
+
+    def form_token(self) -> str:
+        return re.search(r'name="form_token" value="([^"]+)"', self.client.get("/").text)[1]
+
+    def queries(self, path: str, **kwargs: Any) -> tuple[Any, list[str]]:
+        """The answer of a page, and every statement it had the database run to read."""
+        statements: list[str] = []
+        connection = self.house.database.read()
+        connection.set_trace_callback(statements.append)
+        try:
+            answer = self.client.get(path, **kwargs)
+        finally:
+            connection.set_trace_callback(None)
+        return answer, [each for each in statements if each.lstrip()[:6].upper() in ("SELECT", "WITH", "PRAGMA")]
+
+
+@pytest.fixture
+def browser(app: Flask, house: Installation) -> Browser:
+    return Browser(app.test_client(), house)
 
 
 def order(**changed: Any) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from werkzeug.security import check_password_hash
+from werkzeug.security import check_password_hash, generate_password_hash
 
+from app import create_app
 from coinslot import owner
+from tests.conftest import Browser
 
 PASSWORD = "correct horse battery"
 
@@ -34,7 +36,7 @@ def test_setup_sets_the_password_adds_the_game_and_shows_its_token_once(client, 
     assert row["value"].startswith("scrypt:")
     assert check_password_hash(row["value"], PASSWORD)
     assert db("SELECT slug, name FROM games") == [{"slug": "space-miner", "name": "Space Miner"}]
-    assert [each["action"] for each in db("SELECT action FROM audit")] == ["owner.setup", "game.add"]
+    assert [each["action"] for each in db("SELECT action FROM audit")] == ["owner.setup", "game.add", "owner.login"]
     for path in house.settings.home.iterdir():
         assert api_token.encode() not in path.read_bytes()
 
@@ -121,17 +123,143 @@ def test_every_page_forbids_scripts_frames_caches_and_referrers(client, token):
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.headers["Referrer-Policy"] == "no-referrer"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert "<script" not in answer.text
+        assert re.findall("<script[^>]*>", answer.text) in ([], ['<script src="/static/app.js" defer>'])
         assert "style=" not in answer.text
 
 
-def test_a_stranger_learns_nothing_from_the_status_page(client, studio, house):
-    before = client.get("/").text
+def test_a_stranger_learns_nothing_from_the_login_page(client, studio, house):
+    before = client.get("/login").text
     assert "no owner yet" in before
     house.database.write_here(lambda tx: owner.set_password(tx, "hash", "command"))
-    after = client.get("/").text
+    after = client.get("/login").text
     assert "no owner yet" not in after
     assert "demo" not in before + after
+
+
+def test_whoever_sets_it_up_is_signed_in(client, token):
+    client.post("/setup", data=form(token))
+    assert client.get("/").status_code == 200
+
+
+class TestGuard:
+    def addresses(self, app, method):
+        """Every address of the owner's pages that takes this method, filled in."""
+        for rule in app.url_map.iter_rules():
+            if rule.endpoint.startswith("dashboard.") and method in rule.methods:
+                given = {name: "demo" if name in ("slug", "game_slug") else "1" for name in rule.arguments}
+                yield rule.endpoint, app.url_map.bind("").build(rule.endpoint, given, method)
+
+    def test_without_a_session_every_page_leads_to_the_login(self, app, client, studio):
+        seen = 0
+        for endpoint, address in self.addresses(app, "GET"):
+            if endpoint.rpartition(".")[2] not in ("static", "login", "setup"):
+                answer = client.get(address)
+                assert (answer.status_code, answer.location.partition("?")[0]) == (303, "/login"), address
+                seen += 1
+        assert seen
+
+    def test_without_a_session_no_post_works(self, app, client, studio, db):
+        before = db("SELECT * FROM audit")
+        for endpoint, address in self.addresses(app, "POST"):
+            if endpoint.rpartition(".")[2] not in ("sign_in", "complete_setup"):
+                assert client.post(address).status_code == 303, address
+        assert db("SELECT * FROM audit") == before
+
+    def test_with_a_session_no_post_works_without_the_form_token(self, app, browser, studio, db):
+        before = db("SELECT * FROM audit")
+        for endpoint, address in self.addresses(app, "POST"):
+            if endpoint.rpartition(".")[2] != "complete_setup":
+                for given in ({}, {"form_token": "0" * 64}, {"form_token": "\u00e9"}):
+                    assert browser.client.post(address, data=given).status_code == 403, address
+        assert db("SELECT * FROM audit") == before
+        assert browser.get("/").status_code == 200
+
+    def test_a_form_of_another_site_or_another_browser_is_refused(self, app, browser, house):
+        token = browser.form_token()
+        elsewhere = browser.client.post("/logout", data={"form_token": token}, headers={"Sec-Fetch-Site": "cross-site"})
+        other = Browser(app.test_client(), house)
+        assert elsewhere.status_code == 403
+        assert other.client.post("/logout", data={"form_token": token}).status_code == 403
+        assert browser.post("/logout").status_code == 303
+        assert browser.get("/").status_code == 303
+
+    def test_errors_are_pages(self, browser):
+        answer = browser.get("/games/nobody/transactions")
+        assert (answer.status_code, answer.mimetype) == (404, "text/html")
+        assert "Content-Security-Policy" in answer.headers
+
+
+class TestLogin:
+    def sign_in(self, client, password=PASSWORD, **form):
+        page = client.get("/login").text
+        (token,) = re.findall(r'name="form_token" value="([^"]+)"', page)
+        return client.post("/login", data={"form_token": token, "password": password, **form})
+
+    @pytest.fixture(autouse=True)
+    def password(self, house):
+        digest = generate_password_hash(PASSWORD)
+        house.database.write_here(lambda tx: owner.set_password(tx, digest, "command"))
+
+    def test_the_password_signs_in_and_the_cookie_is_safe(self, client, db):
+        answer = self.sign_in(client)
+        cookie = next(each for each in answer.headers.getlist("Set-Cookie") if each.startswith("coinslot_session"))
+        assert answer.status_code == 303
+        assert "HttpOnly" in cookie
+        assert "SameSite=Lax" in cookie
+        assert client.get("/").status_code == 200
+        (row,) = db("SELECT * FROM owner_sessions")
+        assert row["token_hash"] not in cookie
+        assert cookie.partition("=")[2].partition(";")[0] not in str(row)
+
+    def test_the_cookie_is_for_https_alone_where_that_is_the_address(self, tmp_path):
+        app = create_app({"COINSLOT_HOME": str(tmp_path / "https"), "COINSLOT_PUBLIC_URL": "https://pay.example.com"})
+        app.extensions["coinslot"].prepare()
+        cookies = app.test_client().get("/login").headers.getlist("Set-Cookie")
+        assert cookies
+        assert all("Secure" in each for each in cookies)
+        app.extensions["coinslot"].database.close()
+
+    def test_a_wrong_password_does_not_and_ten_are_enough(self, client, clock):
+        assert self.sign_in(client, "wrong password").status_code == 403
+        for _ in range(9):
+            self.sign_in(client, "wrong password")
+        throttled = self.sign_in(client)
+        assert throttled.status_code == 429
+        assert int(throttled.headers["Retry-After"]) > 0
+        clock.shift(901)
+        assert self.sign_in(client).status_code == 303
+
+    def test_a_session_ends_by_signing_out_by_time_and_by_a_new_password(self, client, house, clock):
+        for end in ("time", "password"):
+            assert self.sign_in(client).status_code == 303
+            assert client.get("/").status_code == 200
+            if end == "time":
+                clock.shift(owner.SESSION_SECONDS + 1)
+            else:
+                digest = generate_password_hash(PASSWORD)
+                house.database.write_here(lambda tx, digest=digest: owner.set_password(tx, digest, "command"))
+            assert client.get("/").status_code == 303
+
+    def test_visits_keep_it_alive(self, client, clock):
+        self.sign_in(client)
+        for _ in range(3):
+            clock.shift(owner.SESSION_SECONDS - 60)
+            assert client.get("/").status_code == 200
+
+    @pytest.mark.parametrize(
+        ("wanted", "led_to"),
+        [
+            ("/games/demo/players?q=a", "/games/demo/players?q=a"),
+            ("https://elsewhere.example", "/"),
+            ("//elsewhere.example", "/"),
+            ("/\\elsewhere.example", "/"),
+            ("javascript:alert(1)", "/"),
+            ("/a\r\nSet-Cookie: b=c", "/"),
+            ("", "/"),
+        ],
+    )
+    def test_it_leads_on_to_the_page_that_was_asked_for_and_nowhere_else(self, client, wanted, led_to):
+        assert self.sign_in(client, next=wanted).location == led_to
 
 
 class TestHealth:

@@ -1,0 +1,115 @@
+"""How the pages say things: money, moments, states. Filters of the templates; state words are the database's."""
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from urllib.parse import urlencode
+
+import iso4217
+from flask import Blueprint, request
+
+from coinslot import clock
+
+NOTHING = "\N{EN DASH}"
+LONGEST_SHOWN = 300  # characters of anybody's text in a list
+
+# What a page says after a change, by the word in its address: nobody can have it say something else by a link.
+SAID = {
+    "saved": "Saved.",
+    "removed": "Removed.",
+    "redriven": "Put back: it will be delivered again.",
+    "reversed": "Reversed.",
+    "signed-out": "You are signed out.",
+    "ended": "The other browsers are signed out.",
+    "nothing": "There was nothing to do.",
+}
+
+# State word -> its tone, which colours it. A reader of the screen hears the word.
+TONES = {
+    "good": ("credited", "delivered", "registered", "converted", "active", "ok", "seen", "done", "restored", "matched"),
+    "bad": ("dead", "refused", "conflict", "quarantined", "failing", "wrong", "ambiguous", "missing"),
+    "busy": ("waiting", "parked", "paused", "down", "test", "unset", "previous", "note", "warning"),
+    "calm": ("reversed", "ignored", "repeated", "kept", "removed", "refunded"),
+}
+
+# Controls and the marks that turn the direction of text around; line breaks and tabs may stay.
+_UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+
+
+def register(bp: Blueprint) -> None:
+    for function in (money, moment, day, ago, number, shown, tone):
+        bp.add_app_template_filter(function, function.__name__)
+    bp.add_app_template_global(said)
+    bp.add_app_template_global(with_query)
+
+
+def money(minor: int | None, currency: str | None) -> str:
+    """Minor units as people write them: 9.99 USD, 1,200 JPY, 1.500 KWD. A currency nobody knows has no point."""
+    if minor is None:
+        return NOTHING
+    exponent = exponent_of(currency)
+    return f"{Decimal(minor).scaleb(-exponent):,.{exponent}f} {currency or ''}".strip()
+
+
+def exponent_of(currency: str | None) -> int:
+    try:
+        return int(iso4217.Currency(currency or "").exponent or 0)
+    except ValueError:
+        return 0
+
+
+def moment(stamp: str | None) -> str:
+    """A stored time to the second, in UTC, as everything here is."""
+    return NOTHING if not stamp else f"{stamp[:10]} {stamp[11:19]}"
+
+
+def day(stamp: str | None) -> str:
+    return NOTHING if not stamp else stamp[:10]
+
+
+def ago(stamp: str | None) -> str:
+    """How long ago a stored time is, in words."""
+    if not stamp:
+        return "never"
+    seconds = clock.now() - clock.seconds(stamp)
+    if seconds < 0:
+        return f"at {moment(stamp)}"
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count:,} {unit}{'' if count == 1 else 's'} ago"
+    return "just now"
+
+
+def number(value: int | None) -> str:
+    """A figure; one that could not be read is unknown and not 0."""
+    return "unknown" if value is None else f"{value:,}"
+
+
+def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
+    """Anybody's text, safe to look at: what cannot be seen is made visible, what is too long is cut. Not escaped."""
+    text = _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", str(value))
+    return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
+
+
+def tone(word: str) -> str:
+    return next((name for name, words in TONES.items() if word in words), "calm")
+
+
+def said() -> str | None:
+    """What has just been done, when the address says so."""
+    return SAID.get(request.args.get("said", ""))
+
+
+def with_query(**changed: object) -> str:
+    """This page's address with some of its query changed; None leaves one out."""
+    query = {name: value for name, value in request.args.items() if name != "said"}
+    query.update({name: str(value) for name, value in changed.items() if value is not None})
+    kept = {name: value for name, value in query.items() if name not in changed or changed[name] is not None}
+    return f"{request.path}?{urlencode(kept)}" if kept else request.path
+
+
+def days_back(count: int) -> list[str]:
+    """The last ``count`` UTC days, the oldest first, today last."""
+    now = clock.now()
+    return [datetime.fromtimestamp(now - 86400 * back, UTC).date().isoformat() for back in reversed(range(count))]
