@@ -1,5 +1,6 @@
 """Signing in and out: the owner's password, slowed down for whoever guesses."""
 
+import ipaddress
 import math
 from urllib.parse import urlsplit
 
@@ -27,7 +28,7 @@ def login() -> AnyResponse:
 def sign_in() -> AnyResponse:
     """Sign this browser in. Every attempt is counted before it is judged; success clears the count."""
     database = installation().database
-    key = throttle.key("address", request.remote_addr or "")
+    key = throttle.key("address", _neighbourhood(request.remote_addr or ""))
     try:
         database.write(lambda tx: throttle.begin(tx, throttle.OWNER, key))
     except throttle.ThrottledError as error:
@@ -62,6 +63,15 @@ def sign_out() -> AnyResponse:
 def _form(status: int, problem: str | None) -> AnyResponse:
     has_owner = owner.has_password(installation().database.read())
     return page("login.html", status, problem=problem, has_owner=has_owner, next=request.values.get("next", ""))
+
+
+def _neighbourhood(address: str) -> str:
+    """Whom an address belongs to: of IPv6, one has the whole half behind the network's."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return address if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
 def _wanted() -> str:
