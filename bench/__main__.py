@@ -5,7 +5,7 @@ import shutil
 import signal
 import sys
 
-from bench import credits, memory, payments, relay, size
+from bench import credits, memory, pages, payments, relay, size
 
 
 def main() -> int:
@@ -17,6 +17,7 @@ def main() -> int:
         ("size", size, "the credit path with many transactions stored, against an empty database"),
         ("relay", relay, "deliveries per second: alone, and beside a destination that is dead and one that is slow"),
         ("payments", payments, "a game's payments per second: polled, converted, stored and registered"),
+        ("pages", pages, "the owner's pages with many transactions stored: milliseconds and queries of each"),
     ):
         command = commands.add_parser(name, help=about, description=about)
         room.add_arguments(command)
@@ -25,7 +26,7 @@ def main() -> int:
         command.set_defaults(run=room.run)
     arguments = parser.parse_args()
 
-    if arguments.run not in (relay.run, payments.run) and shutil.which("wrk") is None:
+    if arguments.run not in (relay.run, payments.run, pages.run) and shutil.which("wrk") is None:
         parser.error("wrk is not on the PATH; Debian's package is called wrk")
     # Ended from outside, the servers and folders must go too: SystemExit runs every `finally`, a bare SIGTERM none.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

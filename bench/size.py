@@ -18,6 +18,9 @@ LEAST_OF_EMPTY = 0.9
 BUDGET_ROWS = 10_000_000
 ROWS_AT_A_TIME = 100_000
 
+# Table, which of its rows are copied, and what differs in each copy.
+Copied = tuple[tuple[str, str, dict[str, str]], ...]
+
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--rows", type=int, default=1_000_000, help="transactions stored before (default 1,000,000)")
@@ -55,11 +58,12 @@ def run(arguments: argparse.Namespace) -> list[str]:
     return [] if ratio >= LEAST_OF_EMPTY else [f"{ratio:.2f} of the empty database's rate, not {LEAST_OF_EMPTY}"]
 
 
-def fill(home: Path, rows: int) -> None:
+def fill(home: Path, rows: int, copied: Copied | None = None) -> None:
     """Credit one real order and copy its rows until there are ``rows`` transactions.
 
     Sizes and the disorder of the keys are those of real orders, whatever columns the schema has. Hashes and ids of the
-    copies are random, so the chain does not hold, and the ledger's own check must not be run on it.
+    copies are random, so the chain does not hold, and the ledger's own check must not be run on it. ``copied`` says
+    what differs in each copy; :data:`COPIED` when it is left out.
     """
     credit_one(home)
     connection = sqlite3.connect(home / "coinslot.db", isolation_level=None)
@@ -69,7 +73,9 @@ def fill(home: Path, rows: int) -> None:
         connection.execute("PRAGMA cache_size = -1000000")
         ((first_grant, first_transaction),) = connection.execute("SELECT id, transaction_id FROM grants").fetchall()
         of_first = {"transaction": first_transaction, "grant": first_grant}
-        statements = [copy_statement(connection, table, owner, of_first, changed) for table, owner, changed in COPIED]
+        statements = [
+            copy_statement(connection, table, owner, of_first, changed) for table, owner, changed in copied or COPIED
+        ]
         for done in range(1, rows, ROWS_AT_A_TIME):
             values = {"least": done, "most": min(done + ROWS_AT_A_TIME, rows) - 1, "players": PLAYERS}
             values |= {"first_transaction": first_transaction, "first_grant": first_grant}
@@ -110,8 +116,7 @@ def copy_statement(
 
 PLAYER = "printf('player-%05d', n % :players)"
 HASH = "lower(hex(randomblob(32)))"
-# Table, which of its rows are copied, and what differs in each copy.
-COPIED = (
+COPIED: Copied = (
     (
         "transactions",
         "id = :transaction",

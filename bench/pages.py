@@ -1,0 +1,201 @@
+"""The owner's pages with many transactions stored: each is asked for, signed in, through the real app."""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from urllib.parse import quote
+
+from flask.testing import FlaskClient
+
+from app import create_app
+from bench.orders import GAME, prepare_home
+from bench.size import COPIED, Copied, fill
+from coinslot import clock, destinations, games, owner, refunds
+from coinslot.db import Connection
+from coinslot.installation import Installation
+
+BUDGET_MS = 50
+BUDGET_QUERIES = 12
+
+# The pages, under the names in `named` below. A page that does not exist yet is left out of the table.
+PAGES = (
+    "/",
+    "/activity",
+    "/account",
+    "/games/{game}/integration",
+    "/games/{game}/integration/appcharge",
+    "/games/{game}/transactions",
+    "/games/{game}/transactions?after={middle}",
+    "/games/{game}/transactions?partner=playtem",
+    "/games/{game}/transactions?partner=playtem&after={middle}",
+    "/games/{game}/transactions?state=credited",
+    "/games/{game}/transactions?state=reversed",
+    "/games/{game}/transactions?state=conflict",
+    "/games/{game}/transactions?state=test",
+    "/games/{game}/transactions?player={player}",
+    "/games/{game}/transactions?player=nobody",
+    "/games/{game}/transactions?item=coins",
+    "/games/{game}/transactions?item=rare",
+    "/games/{game}/transactions?item=nothing",
+    "/games/{game}/transactions?from=2026-03-01&to=2026-03-02",
+    "/games/{game}/transactions?from=1999-01-01&to=1999-01-02",
+    "/games/{game}/transactions?amount=9.99+USD",
+    "/games/{game}/transactions?amount=0.01+USD",
+    "/games/{game}/transactions?amount=5+USD&amount_to=6+USD",
+    "/games/{game}/transactions?amount=9.99+EUR",
+    "/games/{game}/transactions?player={player}&item=rare&state=credited",
+    "/games/{game}/transactions?partner=playtem&state=reversed&item=coins",
+    "/games/{game}/transactions?partner=playtem&from=2026-03-01&to=2026-03-02&amount=0.01+USD",
+    "/games/{game}/transactions?q={public_id}",
+    "/games/{game}/transactions?q={external_id}",
+    "/games/{game}/transactions?q={payment}",
+    "/games/{game}/transactions?q=nothing-of-that-name",
+    "/games/{game}/transactions/{public_id}",
+    "/games/{game}/transactions/{reversed}",
+    "/games/{game}/players",
+    "/games/{game}/players?q=player-0",
+    "/games/{game}/players/{player}",
+    "/games/{game}/conflicts",
+    "/games/{game}/refunds",
+    "/games/{game}/deliveries",
+    "/games/{game}/payments",
+    "/games/{game}/settlements",
+    "/games/{game}/settings",
+)
+
+# A year of orders, a second apart or less, of two partners, some of them tests, with many prices.
+FIRST_AT = 1767225600  # 2026-01-01
+SECONDS = 26_000_000  # some ten months
+RECEIVED = (
+    f"strftime('%Y-%m-%dT%H:%M:%S', {FIRST_AT} + n * {SECONDS} / :rows, 'unixepoch') || printf('.%06dZ', n % 1000000)"
+)
+
+
+def varied(rows: int) -> Copied:
+    """Copies that differ in what the pages search for."""
+    received = RECEIVED.replace(":rows", str(rows))
+    changed = {
+        "partner": "CASE WHEN n % 500 = 0 THEN 'playtem' ELSE partner END",
+        "received_at": received,
+        "is_test": "n % 1000 = 7",
+        "gross_minor": "CASE n % 10 WHEN 0 THEN 499 WHEN 1 THEN n % 20000 ELSE 999 END",
+    }
+    more = {"transactions": changed, "grants": {"is_test": "n % 1000 = 7", "created_at": received}}
+    more["entries"] = {"sku": "CASE WHEN sku = 'gems' AND n % 20000 = 3 THEN 'rare' ELSE sku END"}
+    return tuple((table, rows_of, known | more.get(table, {})) for table, rows_of, known in COPIED)
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--rows", type=int, default=1_000_000, help="transactions stored before (default 1,000,000)")
+    command.add_argument("--times", type=int, default=5, help="how often each page is asked for (default 5)")
+    command.add_argument("--home", type=Path, help="use this filled folder again, or fill it when it is not there")
+
+
+def run(arguments: argparse.Namespace) -> list[str]:
+    """Measure and print; returns the budgets missed, as sentences."""
+    with tempfile.TemporaryDirectory(prefix="coinslot-bench-") as folder:
+        home = arguments.home or Path(folder, "home")
+        if not (home / "coinslot.db").exists():
+            began = time.perf_counter()
+            prepare_home(home)
+            fill(home, arguments.rows, varied(arguments.rows))
+            happen(home)
+            print(f"{arguments.rows:,} transactions, filled in {time.perf_counter() - began:.0f} s", flush=True)
+        return measure_all(home, arguments.times)
+
+
+def happen(home: Path) -> None:
+    """What befalls some of the orders: reversals, conflicts, deliveries."""
+    app = create_app({"COINSLOT_HOME": str(home)})
+    house: Installation = app.extensions["coinslot"]
+    now = clock.stamp()
+
+    def write(tx: Connection) -> None:
+        game_id = games.find(tx, GAME)["id"]
+        destinations.add(tx, house.vault, GAME, "main", "http://127.0.0.1:9/", actor="bench")
+        (last,) = tx.execute("SELECT max(id) FROM transactions").fetchone()
+        every = f"WHERE t.id % {max(last // 20_000, 2)} = 0"
+        tx.execute(
+            f"""INSERT INTO conflicts (game_id, partner, transaction_id, external_id, player_id, fingerprint, raw_body,
+                                       seen, first_at, last_at)
+                SELECT game_id, partner, id, external_id, player_id, 'x', raw_body, 1, :now, :now
+                FROM transactions t {every}""",
+            {"now": now},
+        )
+        for row in tx.execute(f"SELECT * FROM transactions t {every} ORDER BY id").fetchall():
+            refunds.reverse(tx, row, refunds.Policy.always("revoke"), "bench")
+        tx.execute(
+            """INSERT INTO deliveries (game_id, destination_id, webhook_id, event_type, grant_id, state,
+                                       attempts_made, dead_reason, created_at, finished_at)
+               SELECT :game_id, (SELECT id FROM destinations), 'bench_' || id, 'grant.created', id, 'dead', 1, 'bench',
+                      created_at, created_at FROM grants WHERE id % 100 = 5""",
+            {"game_id": game_id},
+        )
+        tx.execute(
+            """INSERT INTO attempts (delivery_id, started_at, duration_ms, failure)
+               SELECT id, created_at, 20, 'refused' FROM deliveries WHERE state = 'dead'"""
+        )
+
+    house.database.write_here(write)
+    house.database.close()
+
+
+def measure_all(home: Path, times: int) -> list[str]:
+    app = create_app({"COINSLOT_HOME": str(home)})
+    house: Installation = app.extensions["coinslot"]
+    house.database.prepare()
+    client = app.test_client()
+    client.set_cookie(
+        "coinslot_session", house.database.write(lambda tx: owner.begin_session(tx, "127.0.0.1", "bench"))
+    )
+    missed = []
+    found = named(house)
+    print(f"{'median ms':>10} {'worst':>8} {'queries':>8}  page")
+    for page in PAGES:
+        address = page.format_map(found)
+        figures = measure(house, client, address, times)
+        if figures is None:
+            continue
+        middle, worst, queries = figures
+        print(f"{middle:10.1f} {worst:8.1f} {queries:8}  {address}", flush=True)
+        if middle > BUDGET_MS:
+            missed.append(f"{address} takes {middle:.0f} ms, not {BUDGET_MS}")
+        if queries > BUDGET_QUERIES:
+            missed.append(f"{address} asks {queries} questions, not {BUDGET_QUERIES}")
+    house.database.close()
+    return missed
+
+
+def measure(house: Installation, client: FlaskClient, address: str, times: int) -> tuple[float, float, int] | None:
+    """Milliseconds, median and worst, and the queries of one; None when there is no such page."""
+    taken = []
+    statements: list[str] = []
+    for _ in range(times):
+        statements.clear()
+        house.database.read().set_trace_callback(statements.append)
+        began = time.perf_counter()
+        answer = client.get(address)
+        taken.append((time.perf_counter() - began) * 1000)
+        house.database.read().set_trace_callback(None)
+        if answer.status_code == 404:
+            return None
+        if answer.status_code not in (200, 303):
+            raise AssertionError(f"{address} was answered {answer.status}")
+    reads = [each for each in statements if each.lstrip()[:6].upper() in ("SELECT", "WITH")]
+    return median(taken), max(taken), len(reads)
+
+
+def named(house: Installation) -> dict[str, str]:
+    """What the addresses above speak of: some transaction in the middle, one that was reversed, a player."""
+    connection = house.database.read()
+    (middle,) = connection.execute("SELECT max(id) / 2 FROM transactions").fetchone()
+    row = connection.execute("SELECT * FROM transactions WHERE id = :id", {"id": middle}).fetchone()
+    (payment,) = connection.execute("SELECT value FROM transaction_keys WHERE kind = 'payment' LIMIT 1").fetchone()
+    (undone,) = connection.execute(
+        """SELECT t.public_id FROM grants g JOIN transactions t ON t.id = g.transaction_id
+           WHERE g.kind = 'reversal' LIMIT 1"""
+    ).fetchone()
+    values = {"external_id": row["external_id"], "public_id": row["public_id"], "player": row["player_id"]}
+    return {"game": GAME, "middle": str(middle), "payment": quote(payment), "reversed": undone, **values}
