@@ -116,18 +116,27 @@ def grant(connection: sqlite3.Connection, grant_id: int) -> dict[str, Any]:
 
 def granted(connection: sqlite3.Connection, game_id: int, player_id: str) -> dict[str, int]:
     """The sum of a player's entries per item. Test traffic does not count."""
-    sums: dict[str, int] = {}
+    return granted_and_tested(connection, game_id, player_id)[0]
+
+
+def granted_and_tested(
+    connection: sqlite3.Connection, game_id: int, player_id: str
+) -> tuple[dict[str, int], dict[str, int]]:
+    """The same, and beside it the sums of the test traffic alone."""
+    counted: dict[str, int] = {}
+    tested: dict[str, int] = {}
     # By way of the transactions, whose index by player there has to be anyway: one more index over every entry would
     # cost each credit another page to write.
     rows = connection.execute(
-        """SELECT e.sku, e.quantity FROM transactions t
+        """SELECT e.sku, e.quantity, g.is_test FROM transactions t
            JOIN grants g ON g.transaction_id = t.id JOIN entries e ON e.grant_id = g.id
-           WHERE t.game_id = :game_id AND t.player_id = :player_id AND g.is_test = 0""",
+           WHERE t.game_id = :game_id AND t.player_id = :player_id""",
         {"game_id": game_id, "player_id": player_id},
     )
     for row in rows:
+        sums = tested if row["is_test"] else counted
         sums[row["sku"]] = sums.get(row["sku"], 0) + int(row["quantity"])
-    return sums
+    return counted, tested
 
 
 def _as_read(row: sqlite3.Row, entries: Iterable[sqlite3.Row]) -> dict[str, Any]:

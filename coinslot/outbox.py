@@ -254,6 +254,38 @@ def redrive(
     return len(rows)
 
 
+def deliver_again(tx: sqlite3.Connection, game_id: int, transaction_id: int) -> tuple[int, int]:
+    """Owe what a transaction granted to its destinations once more; returns how many deliveries, and how many of them
+    are dead ones that were put back.
+
+    Each destination that wants a grant gets a new delivery of it, unless one waits already; a dead one is put back
+    instead. The grant keeps its id, and so a game that heard of it knows it again.
+    """
+    rows = tx.execute(
+        """SELECT id, kind, player_id, reverses FROM grants
+           WHERE transaction_id = :id AND game_id = :game_id ORDER BY id""",
+        {"game_id": game_id, "id": transaction_id},
+    ).fetchall()
+    owed = redriven = 0
+    for grant in rows:
+        event_type = "grant.reversed" if grant["kind"] == "reversal" else "grant.created"
+        for destination_id in destinations.wanting(tx, game_id, (event_type,)):
+            newest = tx.execute(
+                """SELECT id, state FROM deliveries WHERE grant_id = :grant_id AND destination_id = :destination_id
+                   ORDER BY id DESC LIMIT 1""",
+                {"grant_id": grant["id"], "destination_id": destination_id},
+            ).fetchone()
+            if newest is not None and newest["state"] == "waiting":
+                continue
+            owed += 1
+            if newest is not None and newest["state"] == "dead":
+                redriven += redrive(tx, game_id, delivery_id=newest["id"])
+                continue
+            original = None if grant["reverses"] is None else _delivery_of(tx, destination_id, grant["reverses"])
+            _owe(tx, game_id, destination_id, event_type, grant["id"], None, grant["player_id"], original)
+    return owed, redriven
+
+
 def count_overtaken(
     connection: sqlite3.Connection,
     game_id: int,

@@ -14,6 +14,7 @@ import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 PAGE_ROWS = 50
 LOOKED_AT = 2000  # rows of a path per page
@@ -73,7 +74,8 @@ class _Path:
     at: str  # the moment of a place, for `searched_to`
 
 
-_BETWEEN = """({0} < :after) AND (:first_id IS NULL OR {0} >= :first_id) AND (:last_id IS NULL OR {0} <= :last_id)"""
+# One bound at each end: of two at the same end SQLite seeks to one and walks to the other.
+_BETWEEN = "{0} < :after AND {0} >= :first"
 _OF_TRANSACTION = "SELECT received_at FROM transactions WHERE id = :place"
 
 
@@ -88,8 +90,7 @@ _TESTS = _by_index("test", "transactions_tests", "t.is_test = 1")
 _BY_PARTNER = _by_index("partner", "transactions_by_partner", "t.partner = :partner")
 # Few enough to be put in order; `_is_narrow` has counted them.
 _IN_RANGE = _by_index("range", "transactions_by_amount", "t.gross_minor BETWEEN :least AND :most")
-_OF_ITEM = """e.sku = :sku AND e.grant_id < :after
-    AND (:first_grant IS NULL OR e.grant_id >= :first_grant) AND (:last_grant IS NULL OR e.grant_id <= :last_grant)"""
+_OF_ITEM = f"e.sku = :sku AND {_BETWEEN.format('e.grant_id')}"
 _BY_ITEM = _Path(
     "item",
     "e.grant_id",
@@ -102,17 +103,18 @@ _BY_ITEM = _Path(
 _REVERSED = _Path(
     "reversed",
     "g.id",
-    "grants g INDEXED BY grants_reversals WHERE g.game_id = :game_id AND g.kind = 'reversal' AND g.id < :after",
+    """grants g INDEXED BY grants_reversals
+       WHERE g.game_id = :game_id AND g.kind = 'reversal' AND g.id < :after AND g.id >= :first""",
     """grants g INDEXED BY grants_reversals CROSS JOIN transactions t ON t.id = g.transaction_id
-       WHERE g.game_id = :game_id AND g.kind = 'reversal' AND g.id < :after""",
+       WHERE g.game_id = :game_id AND g.kind = 'reversal' AND g.id < :after AND g.id >= :first""",
     "SELECT created_at FROM grants WHERE id = :place",
 )
 _CONFLICTS = _Path(
     "conflict",
     "c.id",
-    "conflicts c INDEXED BY conflicts_by_game WHERE c.game_id = :game_id AND c.id < :after",
+    "conflicts c INDEXED BY conflicts_by_game WHERE c.game_id = :game_id AND c.id < :after AND c.id >= :first",
     """conflicts c INDEXED BY conflicts_by_game CROSS JOIN transactions t ON t.id = c.transaction_id
-       WHERE c.game_id = :game_id AND c.id < :after
+       WHERE c.game_id = :game_id AND c.id < :after AND c.id >= :first
          AND NOT EXISTS (SELECT 1 FROM conflicts n WHERE n.transaction_id = c.transaction_id AND n.id > c.id)""",
     "SELECT first_at FROM conflicts WHERE id = :place",
 )
@@ -122,10 +124,10 @@ _BY_TIME = _Path(
     "t.id",
     """transactions t INDEXED BY transactions_by_time
        WHERE t.game_id = :game_id AND (t.received_at, t.id) < (:after_at, :after)
-         AND (:since IS NULL OR t.received_at >= :since)""",
+         AND t.received_at >= :first_at AND (t.received_at > :first_at OR t.id >= :first)""",
     """transactions t INDEXED BY transactions_by_time
        WHERE t.game_id = :game_id AND (t.received_at, t.id) < (:after_at, :after)
-         AND (:since IS NULL OR t.received_at >= :since)""",
+         AND t.received_at >= :first_at AND (t.received_at > :first_at OR t.id >= :first)""",
     _OF_TRANSACTION,
 )
 _PATHS = {
@@ -173,31 +175,19 @@ def transactions(
     name, place = _cursor(after)
     if name is not None and name not in _usable(filters):
         raise CursorError("this page's address does not fit its filters")
-    values: dict[str, object] = {
-        "game_id": game_id,
-        **vars(filters),
-        "after": place,
-        **dict.fromkeys(("after_at", "first_id", "last_id", "first_grant", "last_grant")),
-        "items": ITEMS_SHOWN,
-        "limit": limit + 1,
-        "scan": looked_at - 1,
-    }
-    values |= _bounds(connection, game_id, filters)
-    values |= _place_in_time(connection, filters, place if name in (None, "time") else _LAST)
-    path, bound = _chosen(connection, filters, name, values)
-    if path is _BY_TIME and place == _LAST and filters.until is not None:
-        values["after"] = 0  # nothing of that very moment
+    given = {"game_id": game_id, **vars(filters), "items": ITEMS_SHOWN, "limit": limit + 1, "scan": looked_at - 1}
+    path, ends, is_cut = _chosen(connection, filters, name, place, given)
     rows = connection.execute(
-        f"""SELECT {path.place} AS place, {_COLUMNS} FROM {path.rows} AND {_after_bound(path, bound)} AND {_MATCHES}
+        f"""SELECT {path.place} AS place, {_COLUMNS} FROM {path.rows} AND {_MATCHES}
             ORDER BY {_order(path)} LIMIT :limit""",  # noqa: S608  our own words only
-        {**values, **(bound or {})},
+        {**given, **ends},
     ).fetchall()
     if len(rows) > limit:
         return Page(rows[:limit], f"{path.name}-{rows[limit - 1]['place']}")
-    if bound is None:
+    if not is_cut:
         return Page(rows, None)
-    (at,) = connection.execute(path.at, {"place": bound["floor"]}).fetchone()
-    return Page(rows, f"{path.name}-{bound['floor']}", at)
+    (at,) = connection.execute(path.at, {"place": ends["first"]}).fetchone()
+    return Page(rows, f"{path.name}-{ends['first']}", at)
 
 
 def every_transaction(
@@ -213,7 +203,7 @@ def every_transaction(
         after = page.after
 
 
-def items_of(row: sqlite3.Row) -> list[tuple[str, str]]:
+def items_of(row: sqlite3.Row | dict[str, Any]) -> list[tuple[str, str]]:
     """The first few (sku, quantity) of a listed transaction."""
     return [(sku, quantity) for sku, quantity in json.loads(row["items"])]
 
@@ -274,6 +264,15 @@ def by_any_id(connection: sqlite3.Connection, game_id: int, text: str) -> list[s
             {"game_id": game_id, "grant_id": grant_id, "text": text},
         ).fetchall()
     return [row["public_id"] for row in found]
+
+
+def by_public_ids(connection: sqlite3.Connection, game_id: int, public_ids: Sequence[str]) -> list[sqlite3.Row]:
+    """These transactions as they are listed, the newest first."""
+    return connection.execute(
+        f"""SELECT t.id AS place, {_COLUMNS} FROM json_each(:ids) i CROSS JOIN transactions t ON t.public_id = i.value
+            WHERE t.game_id = :game_id ORDER BY t.id DESC LIMIT :most""",  # noqa: S608  our own words only
+        {"game_id": game_id, "ids": json.dumps(list(public_ids)), "most": MOST_FOUND, "items": ITEMS_SHOWN},
+    ).fetchall()
 
 
 def has_player(connection: sqlite3.Connection, game_id: int, player_id: str) -> bool:
@@ -347,7 +346,7 @@ def refunds(
     ).fetchall()
 
 
-_LAST = 2**63 - 1
+_LAST = 2**62  # above every id
 
 
 def _cursor(after: str | None) -> tuple[str | None, int]:
@@ -377,97 +376,101 @@ def _usable(filters: Filters) -> list[str]:
 
 
 def _chosen(
-    connection: sqlite3.Connection, filters: Filters, name: str | None, values: dict[str, object]
-) -> tuple[_Path, dict[str, int] | None]:
-    """The path to follow, and where to stop on it, None for its end.
+    connection: sqlite3.Connection, filters: Filters, name: str | None, place: int, given: dict[str, Any]
+) -> tuple[_Path, dict[str, Any], bool]:
+    """The path to follow, its two ends, and whether it goes on behind them.
 
-    That is one short enough to be walked to its end, else the first. A cursor stays on its path. Where every row of a
-    path matches, there is no need to stop.
+    That is the first path short enough to be walked to its end, else the first of all. A cursor stays on its path.
     """
+    ids = _ids_between(connection, filters, given)
     usable = [_PATHS[each] for each in (_usable(filters) if name is None else [name])]
-    if usable == [_BY_TIME] and filters == Filters(since=filters.since, until=filters.until):
-        return _BY_TIME, None
-    best: tuple[_Path, dict[str, int] | None] | None = None
+    is_dated = filters.since is not None or filters.until is not None
+    best: tuple[_Path, dict[str, Any], bool] | None = None
     for path in usable:
-        if path is _IN_RANGE and name is None and not _is_narrow(connection, values):
+        if path is _IN_RANGE and name is None and not _is_narrow(connection, given):
             continue
-        if path is _BY_TIME and best is not None and filters.since is None and filters.until is None:
+        if path is _BY_TIME and best is not None and not is_dated:
             break  # all there is: longer than any other
-        bound = _bound(connection, path, values)
-        if bound is None:
-            return path, None
-        best = best or (path, bound)
+        ends = _ends(connection, path, filters, ids, place if name is not None else None, given)
+        if path is _BY_TIME and filters == Filters(since=filters.since, until=filters.until):
+            return path, ends, False  # each row of it is wanted, so the page will be full soon enough
+        cut = connection.execute(
+            f"""SELECT {path.place} AS first FROM {path.scanned} ORDER BY {_order(path)}
+                LIMIT 1 OFFSET :scan""",  # noqa: S608  our own words only
+            {**given, **ends},
+        ).fetchone()
+        if cut is None:
+            return path, ends, False
+        best = best or (path, ends | {"first": cut["first"]}, True)
     assert best is not None, "time leads everywhere"
+    path, ends, _ = best
+    if path is _BY_TIME:
+        ends["first_at"] = connection.execute(path.at, {"place": ends["first"]}).fetchone()["received_at"]
     return best
 
 
-def _is_narrow(connection: sqlite3.Connection, values: dict[str, object]) -> bool:
+def _ends(
+    connection: sqlite3.Connection,
+    path: _Path,
+    filters: Filters,
+    ids: tuple[int, int],
+    place: int | None,
+    given: dict[str, Any],
+) -> dict[str, Any]:
+    """``after`` and ``first``, between which the search goes along a path."""
+    if path is _BY_TIME:
+        if place is None:
+            return {"after_at": filters.until or "9999", "after": 0, "first_at": filters.since or "", "first": 0}
+        row = connection.execute(path.at, {"place": place}).fetchone()
+        if row is None:
+            raise CursorError("there is no such page")
+        return {"after_at": row["received_at"], "after": place, "first_at": filters.since or "", "first": 0}
+    first, last = ids
+    if path is _BY_ITEM and ids != (0, _LAST):
+        row = connection.execute(
+            """SELECT coalesce((SELECT min(id) FROM grants WHERE transaction_id = :first), 0) AS first,
+                      coalesce((SELECT max(id) FROM grants WHERE transaction_id = :last AND kind <> 'reversal'), :last)
+                          AS last""",
+            {"first": first, "last": last},
+        ).fetchone()
+        first, last = row["first"], row["last"]
+    elif path in (_REVERSED, _CONFLICTS):
+        first, last = 0, _LAST  # their places are of another time than the transactions
+    return {"after": min(_LAST if place is None else place, last + 1), "first": first}
+
+
+def _is_narrow(connection: sqlite3.Connection, given: dict[str, Any]) -> bool:
     (count,) = connection.execute(
         """SELECT count(*) FROM (
                SELECT 1 FROM transactions INDEXED BY transactions_by_amount
                WHERE game_id = :game_id AND gross_minor BETWEEN :least AND :most LIMIT :most_rows)""",
-        {**values, "most_rows": MOST_IN_RANGE + 1},
+        {**given, "most_rows": MOST_IN_RANGE + 1},
     ).fetchone()
     return int(count) <= MOST_IN_RANGE
-
-
-def _bound(connection: sqlite3.Connection, path: _Path, values: dict[str, object]) -> dict[str, int] | None:
-    """Where on its path a page stops looking; None when the path ends before that."""
-    row = connection.execute(
-        f"""SELECT {path.place} AS floor FROM {path.scanned} ORDER BY {_order(path)}
-            LIMIT 1 OFFSET :scan""",  # noqa: S608  our own words only
-        values,
-    ).fetchone()
-    return None if row is None else {"floor": int(row["floor"])}
-
-
-def _after_bound(path: _Path, bound: dict[str, int] | None) -> str:
-    if bound is None:
-        return "1"
-    if path is _BY_TIME:
-        return "(t.received_at, t.id) >= ((SELECT received_at FROM transactions WHERE id = :floor), :floor)"
-    return f"{path.place} >= :floor"
 
 
 def _order(path: _Path) -> str:
     return "t.received_at DESC, t.id DESC" if path is _BY_TIME else f"{path.place} DESC"
 
 
-def _bounds(connection: sqlite3.Connection, game_id: int, filters: Filters) -> dict[str, int | None]:
-    """Ids between which the moments of a search lie; those that no id reaches are found by none."""
-    bounds: dict[str, int | None] = {}
+def _ids_between(connection: sqlite3.Connection, filters: Filters, given: dict[str, Any]) -> tuple[int, int]:
+    """The first and the last id within the moments of a search, both included."""
+    first, last = 0, _LAST
     if filters.since is not None:
         row = connection.execute(
             """SELECT id FROM transactions WHERE game_id = :game_id AND received_at >= :since
                ORDER BY received_at, id LIMIT 1""",
-            {"game_id": game_id, "since": filters.since},
+            given,
         ).fetchone()
-        bounds["first_id"] = _LAST if row is None else row["id"]
+        first = _LAST if row is None else row["id"]
     if filters.until is not None:
         row = connection.execute(
             """SELECT id FROM transactions WHERE game_id = :game_id AND received_at < :until
                ORDER BY received_at DESC, id DESC LIMIT 1""",
-            {"game_id": game_id, "until": filters.until},
+            given,
         ).fetchone()
-        bounds["last_id"] = 0 if row is None else row["id"]
-    if filters.sku is not None and bounds:
-        row = connection.execute(
-            """SELECT (SELECT min(id) FROM grants WHERE transaction_id = :first) AS first_grant,
-                      (SELECT max(id) FROM grants WHERE transaction_id = :last AND kind <> 'reversal') AS last_grant""",
-            {"first": bounds.get("first_id"), "last": bounds.get("last_id")},
-        ).fetchone()
-        bounds |= dict(row)
-    return bounds
-
-
-def _place_in_time(connection: sqlite3.Connection, filters: Filters, place: int) -> dict[str, object]:
-    """Before which moment a page begins."""
-    if place == _LAST:
-        return {"after_at": filters.until or "9999"}
-    row = connection.execute("SELECT received_at FROM transactions WHERE id = :id", {"id": place}).fetchone()
-    if row is None:
-        raise CursorError("there is no such page")
-    return {"after_at": row["received_at"]}
+        last = 0 if row is None else row["id"]
+    return first, last
 
 
 def _end_of(beginning: str) -> str:

@@ -21,6 +21,8 @@ SAID = {
     "reversed": "Reversed.",
     "signed-out": "You are signed out.",
     "ended": "The other browsers are signed out.",
+    "redelivered": "It will be delivered again.",
+    "forgotten": "The player is forgotten. The sums stay.",
     "nothing": "There was nothing to do.",
 }
 
