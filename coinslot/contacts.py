@@ -43,3 +43,8 @@ def of_game(connection: sqlite3.Connection, game_id: int) -> dict[tuple[str, str
     """(partner, endpoint) -> its row; absent: nothing is known."""
     rows = connection.execute("SELECT * FROM contacts WHERE game_id = :game_id", {"game_id": game_id})
     return {(row["partner"], row["endpoint"]): row for row in rows}
+
+
+def of_all(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    """What is known of every address of every game."""
+    return connection.execute("SELECT * FROM contacts ORDER BY game_id, partner, endpoint").fetchall()

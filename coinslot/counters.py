@@ -40,6 +40,47 @@ def since(connection: sqlite3.Connection, game_id: int, first_day: str) -> list[
     ).fetchall()
 
 
+def days_after(
+    connection: sqlite3.Connection, game_id: int, after: tuple[str, str, str], limit: int
+) -> list[sqlite3.Row]:
+    """Figures of a game in the order of day, partner and name, those that follow ``after``; ("", "", "") begins."""
+    day, partner, name = after
+    return connection.execute(
+        """SELECT day, partner, name, value FROM counters
+           WHERE game_id = :game_id AND day >= :day AND (day, partner, name) > (:day, :partner, :name)
+           ORDER BY day, partner, name LIMIT :limit""",
+        {"game_id": game_id, "day": day, "partner": partner, "name": name, "limit": limit},
+    ).fetchall()
+
+
+def of_all(connection: sqlite3.Connection, first_day: str) -> list[sqlite3.Row]:
+    """Every figure of every game since a UTC day, but for those of single items (:func:`top_items`)."""
+    return connection.execute(
+        """SELECT c.game_id, c.partner, c.name, c.day, c.value FROM games g JOIN counters c
+           ON c.game_id = g.id AND c.day >= :first_day
+           WHERE c.name < 'item.' OR c.name >= 'item/'""",  # the sign after the point: what lies between are items
+        {"first_day": first_day},
+    ).fetchall()
+
+
+def top_items(connection: sqlite3.Connection, first_day: str, limit: int) -> dict[int, list[tuple[str, int]]]:
+    """Game -> the items that most grants since a UTC day hold, with how many; no more than ``limit`` each."""
+    rows = connection.execute(
+        """SELECT game_id, sku, grants FROM (
+               SELECT game_id, sku, grants,
+                      row_number() OVER (PARTITION BY game_id ORDER BY grants DESC, sku) AS place
+               FROM (SELECT g.id AS game_id, substr(c.name, 6) AS sku, sum(min(c.value, 1000000000)) AS grants
+                     FROM games g JOIN counters c ON c.game_id = g.id AND c.day >= :first_day
+                     WHERE c.name >= 'item.' AND c.name < 'item/' GROUP BY g.id, c.name))
+           WHERE place <= :limit ORDER BY game_id, place""",
+        {"first_day": first_day, "limit": limit},
+    )
+    found: dict[int, list[tuple[str, int]]] = {}
+    for row in rows:
+        found.setdefault(row["game_id"], []).append((row["sku"], row["grants"]))
+    return found
+
+
 def has_counted(connection: sqlite3.Connection, game_id: int, partner: str, names: Iterable[str]) -> bool:
     """Whether one of these has ever happened."""
     return any(

@@ -156,6 +156,31 @@ def every(connection: sqlite3.Connection) -> list[sqlite3.Row]:
     return connection.execute("SELECT * FROM games ORDER BY slug").fetchall()
 
 
+def outlines(connection: sqlite3.Connection, catalogue: Mapping[str, Setting]) -> list[Game]:
+    """Every game with its configuration; its secrets are named and not opened, for whoever asks whether they are set.
+
+    Two statements however many games, and no master key.
+    """
+    settings: dict[int, dict[str, str]] = {}
+    named: dict[int, dict[str, tuple[SecretValue, ...]]] = {}
+    rows = connection.execute(
+        """SELECT game_id, key AS name, value, NULL AS slot FROM settings
+           UNION ALL SELECT game_id, name, NULL, slot FROM secrets ORDER BY name, slot"""
+    )
+    for row in rows:
+        name = row["name"]
+        if row["slot"] is None:
+            settings.setdefault(row["game_id"], {})[name] = row["value"]
+        else:
+            values = named.setdefault(row["game_id"], {})
+            values[name] = (*values.get(name, ()), SecretValue(name, row["slot"], b""))
+    defaults = {key: setting.default for key, setting in catalogue.items() if not key.endswith(".*")}
+    return [
+        Game(row["id"], row["slug"], row["name"], defaults | settings.get(row["id"], {}), named.get(row["id"], {}))
+        for row in every(connection)
+    ]
+
+
 def acknowledge(tx: sqlite3.Connection, game_id: int, through: int) -> int:
     """The game has applied every grant up to ``through``; returns the highest id it ever said so of.
 

@@ -24,6 +24,8 @@ TOOK_MS = (100, 300, 1000, 3000, 10000)  # attempts are counted by how long they
 KEPT_ANSWER_BYTES = 2048
 PRUNED_AT_ONCE = 500
 PROBED_IN_TURN = 100
+COUNTED_TO = 10_000  # of a queue: further than that nobody has to know it exactly
+LOOKED_THROUGH = 5000  # deliveries of a state, for those a filter leaves over: what one page of a list may cost
 OLDEST_BEAT_SECONDS = 30  # a relay says every five that it runs
 
 PLAYER_ORDER = ("playcamp",)  # formats whose deliveries keep their order per player
@@ -317,6 +319,20 @@ def listing(
            WHERE d.game_id = :game_id AND (:state IS NULL OR d.state = :state) ORDER BY d.id DESC LIMIT :limit""",
         {"game_id": game_id, "state": state, "limit": limit},
     ).fetchall()
+
+
+def queues(connection: sqlite3.Connection) -> dict[int, dict[str, int]]:
+    """Game -> how many deliveries wait and are dead now; a count ends at :data:`COUNTED_TO` and one."""
+    rows = connection.execute(
+        """SELECT g.id,
+                  (SELECT count(*) FROM (SELECT 1 FROM deliveries
+                                         WHERE game_id = g.id AND state = 'waiting' LIMIT :most)) AS waiting,
+                  (SELECT count(*) FROM (SELECT 1 FROM deliveries
+                                         WHERE game_id = g.id AND state = 'dead' LIMIT :most)) AS dead
+           FROM games g""",
+        {"most": COUNTED_TO + 1},
+    )
+    return {row["id"]: {"waiting": row["waiting"], "dead": row["dead"]} for row in rows}
 
 
 def has_prunable(connection: sqlite3.Connection, before: str) -> bool:

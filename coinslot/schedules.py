@@ -121,6 +121,14 @@ def put_cursor(tx: sqlite3.Connection, game_id: int, name: str, text: str | None
     )
 
 
+def listing(connection: sqlite3.Connection, game_id: int | None = None) -> list[sqlite3.Row]:
+    """The jobs of a game, or of all: when each last ran, when it runs next, and how it failed."""
+    return connection.execute(
+        """SELECT * FROM schedules WHERE :game_id IS NULL OR game_id = :game_id ORDER BY game_id, name""",
+        {"game_id": game_id},
+    ).fetchall()
+
+
 def next_due(connection: sqlite3.Connection, names: Collection[str]) -> str | None:
     """When the next of these jobs may be claimed, as a stamp; None when none is to run."""
     moments = [

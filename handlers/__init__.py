@@ -68,8 +68,9 @@ class Partner:
 
     ``urls`` are the addresses to paste into the partner's dashboard, field -> path with ``{game}``. ``secrets`` and
     ``settings`` are the names the owner may set. ``missing`` says in sentences what a game still lacks for this
-    partner, ``wrong`` what is set and cannot work, ``unset`` what it could have and does without; ``simulate`` plays
-    the partner against a running server.
+    partner, ``wrong`` what is set and cannot work, ``unset`` what it could have and does without; ``lacking`` is that
+    part of ``missing`` without which calls fail, told from the configuration alone. ``simulate`` plays the partner
+    against a running server.
 
     ``jobs`` run in the background when they are due (``coinslot/schedules.py``): name -> function of the installation
     and the game. ``profiles_pushed`` is told, inside of the write, which players' profiles the game has just changed.
@@ -89,6 +90,7 @@ class Partner:
     roots: tuple[str, ...] = ()
     wrong: Callable[[Game], list[str]] = lambda game: []
     unset: Callable[[Game], list[str]] = lambda game: []
+    lacking: Callable[[Game], list[str]] = lambda game: []
     commands: tuple[click.Command, ...] = ()
     game_calls: tuple[GameCall, ...] = ()
     jobs: Mapping[str, Job] = field(default_factory=dict)

@@ -56,6 +56,7 @@ partner = Partner(
     missing=integration.missing,
     wrong=integration.wrong,
     unset=integration.unset,
+    lacking=integration.lacking,
     simulate=simulate,
     refuse=door.refuse,
     jobs={refresh.JOB: refresh.run},

@@ -50,17 +50,22 @@ LOGINS: Mapping[str, tuple[str, ...]] = {
 
 def missing(game: Game) -> list[str]:
     """Sentences for the owner; empty when nothing is missing or nothing was begun."""
-    if not any(game.keys(name) for name in BEGUN):
-        return []
-    is_encrypted = game.settings["appcharge.payload"] == "aes"
-    needed = (*BEGUN, "appcharge.secondary_key") if is_encrypted else BEGUN
-    lacking = [name for name in needed if not game.keys(name)]
-    if is_encrypted and not lacking:
+    lack = lacking(game)
+    if game.settings["appcharge.payload"] == "aes" and not lack and any(game.keys(name) for name in BEGUN):
         return [
             "appcharge.payload is aes, which has no replay protection and no proof of integrity: ask Appcharge for "
             f"signed calls, then `flask config set {game.slug} appcharge.payload json`"
         ]
-    return [f"{name} is not set, so Appcharge's calls are answered 404" for name in lacking]
+    return lack
+
+
+def lacking(game: Game) -> list[str]:
+    """A sentence for each key without which its calls are refused, once one of them is set."""
+    if not any(game.keys(name) for name in BEGUN):
+        return []
+    is_encrypted = game.settings["appcharge.payload"] == "aes"
+    needed = (*BEGUN, "appcharge.secondary_key") if is_encrypted else BEGUN
+    return [f"{name} is not set, so Appcharge's calls are answered 404" for name in needed if not game.keys(name)]
 
 
 def wrong(game: Game) -> list[str]:

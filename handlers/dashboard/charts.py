@@ -1,18 +1,24 @@
 """Charts as SVG, made on the server: a table beside each says the same in figures.
 
-Nothing here holds a colour or a size in pixels of the screen: the stylesheet does. Series are told apart
-by shade and by their place in the legend, never by colour alone.
+Nothing here holds a colour: the stylesheet does. Widths are percentages and heights pixels, with no viewBox, so that
+text keeps its size on any screen and only the bars grow. Series are told apart by shade and by their place in the
+legend, never by colour alone.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import accumulate
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 720, 180
-LEFT, BOTTOM, TOP = 8, 22, 8
+HEIGHT, TOP, BOTTOM = 190, 10, 24
+SCALE_WIDTH = 52
 MOST_SERIES = 6  # shades of the stylesheet
+MOST_LINES = 5  # of the grid
+LONGEST_NAME = 40
+ROW_HEIGHT = 32
 
 
 @dataclass(frozen=True)
@@ -24,53 +30,104 @@ class Series:
 
 
 def bars(
-    title: str, places: Sequence[str], series: Sequence[Series], labels: Mapping[int, str] | None = None
+    title: str,
+    places: Sequence[str],
+    series: Sequence[Series],
+    labels: Mapping[int, str] | None = None,
+    decimals: int = 0,
 ) -> Markup:
-    """Bars of stacked series, one per place. ``labels`` are the words under some of the places."""
+    """Bars of stacked series, one per place, with a scale of rounded values. ``labels`` stand under some places.
+
+    The figures of a place show when one points at it, with so many ``decimals``.
+    """
     series = series[:MOST_SERIES]
-    tallest = max((sum(each.values[at] for each in series) for at in range(len(places))), default=0) or 1
-    step = (WIDTH - LEFT) / max(len(places), 1)
+    tallest = max((sum(each.values[at] for each in series) for at in range(len(places))), default=0)
+    lines = list(_grid(tallest))
+    top_value = lines[-1]
     room = HEIGHT - BOTTOM - TOP
-    parts = [_open(title)]
+
+    def height(value: float) -> float:
+        return room * value / top_value
+
+    scale = [f'<svg class="scale" width="{SCALE_WIDTH}" height="{HEIGHT}" aria-hidden="true">']
+    parts = [f'<svg class="chart" width="100%" height="{HEIGHT}" aria-hidden="true">']
+    for value in lines:
+        y = TOP + room - height(value)
+        scale.append(f'<text x="{SCALE_WIDTH - 8}" y="{y + 4:.1f}" text-anchor="end">{short(value)}</text>')
+        kind = "axis" if value == 0 else "gridline"
+        parts.append(f'<line class="{kind}" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>')
+    step = 100 / max(len(places), 1)
     for at, place in enumerate(places):
-        heights = [room * each.values[at] / tallest for each in series]
-        for number, (each, height, top) in enumerate(zip(series, heights, accumulate(heights), strict=True)):
-            if height > 0:
+        heights = [height(each.values[at]) for each in series]
+        told = "".join(f"\n{each.name}: {each.values[at]:,.{decimals}f}" for each in series)
+        parts.append(f"<g><title>{escape(place)}{escape(told)}</title>")
+        parts.append(f'<rect class="hit" x="{at * step:.3f}%" width="{step:.3f}%" y="0" height="{TOP + room}"/>')
+        for number, (tall, top) in enumerate(zip(heights, accumulate(heights), strict=True)):
+            if tall > 0:
                 parts.append(
-                    f'<rect class="series-{number}" x="{LEFT + at * step + step * 0.12:.1f}" '
-                    f'y="{TOP + room - top:.1f}" width="{step * 0.76:.1f}" height="{max(height, 1):.1f}">'
-                    f"<title>{escape(place)}: {escape(each.name)} {each.values[at]:,.2f}</title></rect>"
+                    f'<rect class="series-{number}" x="{(at + 0.14) * step:.3f}%" width="{step * 0.72:.3f}%" '
+                    f'y="{TOP + room - top:.1f}" height="{max(tall, 1):.1f}"/>'
                 )
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH}" y1="{TOP + room}" y2="{TOP + room}"/>')
+        parts.append("</g>")
     for at, label in (labels or {}).items():
-        parts.append(
-            f'<text class="axis-label" x="{LEFT + (at + 0.5) * step:.1f}" y="{HEIGHT - 6}" '
-            f'text-anchor="middle">{escape(label)}</text>'
-        )
-    parts.append("</svg>")
-    return Markup("".join(parts))  # noqa: S704  numbers of ours, and text that was escaped
+        anchor = "start" if at == 0 else "end" if at == len(places) - 1 else "middle"
+        x = {"start": at * step, "end": (at + 1) * step, "middle": (at + 0.5) * step}[anchor]
+        parts.append(f'<text x="{x:.3f}%" y="{HEIGHT - 6}" text-anchor="{anchor}">{escape(label)}</text>')
+    drawn = "".join([*scale, "</svg>", *parts, "</svg>"])
+    return Markup(f'<div class="plot" role="img" aria-label="{escape(title)}">{drawn}</div>')  # noqa: S704  escaped
 
 
 def ranking(title: str, rows: Sequence[tuple[str, float, str]]) -> Markup:
     """Horizontal bars: what, how much of it, and that in words."""
     largest = max((value for _, value, _ in rows), default=0) or 1
-    height = 30 * max(len(rows), 1)
-    parts = [_open(title, height)]
+    parts = [
+        f'<svg class="chart" width="100%" height="{ROW_HEIGHT * max(len(rows), 1)}" role="img" '
+        f'aria-label="{escape(title)}">'
+    ]
     for number, (name, value, text) in enumerate(rows):
-        top = number * 30
+        top = number * ROW_HEIGHT
+        cut = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
         parts.append(
-            f'<text class="bar-label" x="0" y="{top + 12}">{escape(name)}</text>'
-            f'<text class="bar-label" x="{WIDTH}" y="{top + 12}" text-anchor="end">{escape(text)}</text>'
-            f'<rect class="track" x="0" y="{top + 17}" width="{WIDTH}" height="6" rx="3"/>'
-            f'<rect class="series-0" x="0" y="{top + 17}" width="{max(WIDTH * value / largest, 2):.1f}" height="6" '
-            'rx="3"/>'
+            f"<g><title>{escape(name)}: {escape(text)}</title>"
+            f'<text class="name" x="0" y="{top + 13}">{escape(cut)}</text>'
+            f'<text x="100%" y="{top + 13}" text-anchor="end">{escape(text)}</text>'
+            f'<rect class="track" x="0" y="{top + 19}" width="100%" height="6" rx="3"/>'
+            f'<rect class="series-0" x="0" y="{top + 19}" width="{max(100 * value / largest, 0.5):.2f}%" height="6" '
+            'rx="3"/></g>'
         )
     parts.append("</svg>")
     return Markup("".join(parts))  # noqa: S704  numbers of ours, and text that was escaped
 
 
-def _open(title: str, height: int = HEIGHT) -> str:
-    return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}" '
-        f'xmlns="http://www.w3.org/2000/svg" preserveAspectRatio="none">'
+def legend(names: Sequence[str]) -> Markup:
+    """Which shade is whose, in the order in which they are stacked."""
+    items = "".join(
+        f'<li><svg aria-hidden="true" width="12" height="12"><rect class="series-{number}" width="12" height="12" '
+        f'rx="2"/></svg>{escape(name)}</li>'
+        for number, name in enumerate(names[:MOST_SERIES])
     )
+    return Markup(f'<ul class="legend">{items}</ul>')  # noqa: S704  escaped above
+
+
+def short(value: float) -> str:
+    """A figure for a scale: 250, 1.5k, 20M."""
+    for size, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.10g}{unit}"
+    return f"{value:.10g}"
+
+
+def major(minor: int, exponent: int) -> Decimal:
+    """An amount in minor units as one in major units, exact."""
+    return Decimal(minor).scaleb(-exponent)
+
+
+def _grid(tallest: float) -> Iterator[float]:
+    """0 and up to :data:`MOST_LINES` values above it, each a multiple of 1, 2 or 5 of some power of ten."""
+    if tallest <= 0:
+        yield from (0, 1)
+        return
+    power = 10.0 ** math.floor(math.log10(tallest / MOST_LINES))
+    step = next(power * each for each in (1, 2, 5, 10) if power * each * MOST_LINES >= tallest)
+    for number in range(math.ceil(tallest / step - 1e-9) + 1):
+        yield number * step

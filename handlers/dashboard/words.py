@@ -24,6 +24,10 @@ SAID = {
     "redelivered": "It will be delivered again.",
     "forgotten": "The player is forgotten. The sums stay.",
     "nothing": "There was nothing to do.",
+    # deliveries and payments
+    "put-back": "Put back: they will be sent again.",
+    "paused": "Paused. What is owed waits until you resume it.",
+    "resumed": "Resumed. What has waited longest goes first.",
 }
 
 # State word -> its tone, which colours it. A reader of the screen hears the word.
@@ -39,7 +43,7 @@ _UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\
 
 
 def register(bp: Blueprint) -> None:
-    for function in (money, moment, day, ago, number, shown, tone):
+    for function in (money, moment, day, ago, number, shown, tone, capped, until):
         bp.add_app_template_filter(function, function.__name__)
     bp.add_app_template_global(said)
     bp.add_app_template_global(with_query)
@@ -74,7 +78,7 @@ def ago(stamp: str | None) -> str:
     if not stamp:
         return "never"
     seconds = clock.now() - clock.seconds(stamp)
-    if seconds < 0:
+    if seconds < -1:
         return f"at {moment(stamp)}"
     for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= size:
@@ -86,6 +90,23 @@ def ago(stamp: str | None) -> str:
 def number(value: int | None) -> str:
     """A figure; one that could not be read is unknown and not 0."""
     return "unknown" if value is None else f"{value:,}"
+
+
+def capped(value: int | None, most: int = 10_000) -> str:
+    """A count that was not made further than ``most`` and one."""
+    return f"{most:,}+" if value is not None and value > most else number(value)
+
+
+def until(stamp: str | None) -> str:
+    """How long it is to a stored time, in words."""
+    if not stamp:
+        return "never"
+    seconds = clock.seconds(stamp) - clock.now()
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = round(seconds / size)
+            return f"in {count:,} {unit}{'' if count == 1 else 's'}"
+    return "now" if seconds <= 0 else "in less than a minute"
 
 
 def shown(value: object, longest: int = LONGEST_SHOWN) -> str:

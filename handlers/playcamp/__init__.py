@@ -44,15 +44,21 @@ def missing(game: Game) -> list[str]:
     """Sentences for the owner; empty when nothing is missing or nothing was begun."""
     if not is_configured(game):
         return []
-    lacking = []
+    found = lacking(game)
+    if not game.settings["playcamp.campaigns"] and game.keys("playcamp.shared_key"):
+        found.append("playcamp.campaigns is empty: a player may enter any campaign")
+    return found + own_orders.warnings(game) + conversion.warnings(game) + commands.warnings(game)
+
+
+def lacking(game: Game) -> list[str]:
+    """A sentence for each thing begun that cannot work without another."""
+    found = []
     if game.keys("playcamp.shared_key") and not game.keys("playcamp.api_key"):
-        lacking.append("playcamp.api_key is not set, so players' entries end on a page that says not now")
+        found.append("playcamp.api_key is not set, so players' entries end on a page that says not now")
     polled = [name for name in ("url", "rows", "map") if game.settings[f"playcamp.payments.{name}"]]
     if polled and len(polled) < 3:
-        lacking.append("playcamp.payments needs .url, .rows and .map before the game's payments are polled")
-    if not game.settings["playcamp.campaigns"] and game.keys("playcamp.shared_key"):
-        lacking.append("playcamp.campaigns is empty: a player may enter any campaign")
-    return lacking + own_orders.warnings(game) + conversion.warnings(game) + commands.warnings(game)
+        found.append("playcamp.payments needs .url, .rows and .map before the game's payments are polled")
+    return found
 
 
 partner = Partner(
@@ -68,6 +74,7 @@ partner = Partner(
     settings=settings.SETTINGS,
     is_configured=is_configured,
     missing=missing,
+    lacking=lacking,
     simulate=simulation.simulate,
     refuse=plain_error,
     roots=("api",),
