@@ -174,6 +174,14 @@ def listing(connection: sqlite3.Connection, game_id: int) -> list[sqlite3.Row]:
     ).fetchall()
 
 
+def row_of(connection: sqlite3.Connection, destination_id: int) -> sqlite3.Row:
+    """A destination that something was owed to, be it removed since."""
+    row: sqlite3.Row = connection.execute(
+        "SELECT * FROM destinations WHERE id = :id", {"id": destination_id}
+    ).fetchone()
+    return row
+
+
 def opened(row: sqlite3.Row) -> Destination:
     delays = row["retry_seconds"]
     return Destination(

@@ -46,6 +46,18 @@ def headers(claim: Claim, content: bytes, secrets: Iterable[SecretValue]) -> dic
     return signed(claim.destination.format, claim.webhook_id, claim.number, content, secrets)
 
 
+MASKED = "(made anew for each attempt)"
+_OF_AN_ATTEMPT = ("webhook-timestamp", "webhook-signature", "X-Gateway-Timestamp", "X-Gateway-Signature")
+
+
+def shown_headers(claim: Claim, content: bytes) -> dict[str, str]:
+    """The headers as an attempt sends them, but for what is made for that attempt alone; no key is needed."""
+    nobody = SecretValue("nobody", "current", b"nobody")
+    return {
+        name: MASKED if name in _OF_AN_ATTEMPT else value for name, value in headers(claim, content, [nobody]).items()
+    }
+
+
 def signed(
     format: str,
     webhook_id: str,

@@ -4,10 +4,27 @@ Rendered on the server from the same tables as everything else; nothing is compu
 JavaScript. ``pages.py`` is the guard and the frame; each other module here is a page or a few that belong together.
 """
 
-from handlers.dashboard import conflicts, login, overview, players, setup, transactions
+from handlers.dashboard import (
+    conflicts,
+    deliveries,
+    login,
+    overview,
+    players,
+    setup,
+    transactions,
+)
 from handlers.dashboard.pages import bp, refuse
 
 __all__ = ["ROOTS", "bp", "refuse"]
 
-ROOMS = (login, overview, setup, transactions, players, conflicts)  # each adds its routes to bp when it is imported
-ROOTS = ("", "setup", "login", "logout", "games", "activity", "account", "static")  # first words of their addresses
+# Each adds its routes to bp when it is imported.
+ROOMS = (
+    conflicts,
+    deliveries,
+    login,
+    overview,
+    players,
+    setup,
+    transactions,
+)
+ROOTS = ("", "account", "activity", "games", "login", "logout", "setup", "static")  # first words of their addresses
