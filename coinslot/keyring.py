@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coinslot import audit, clock, revision
+from coinslot.db import Database
 from coinslot.vault import MasterKey, Sealed, Vault, VaultError
 
 HINT_FROM_LENGTH = 12  # a shorter secret shows no last characters
@@ -162,6 +163,17 @@ def reseal(tx: sqlite3.Connection, old: MasterKey, new: MasterKey) -> int:
             {**vars(sealed), "name": row["name"]},
         )
     return len(secrets) + len(refusals) + len(own)
+
+
+def rotate_master_key(database: Database, vault: Vault, new: MasterKey, actor: str) -> int:
+    """Put everything sealed under a new master key, and say so in the audit; returns how many values there were."""
+
+    def everything(tx: sqlite3.Connection, old: MasterKey, new: MasterKey) -> int:
+        count = reseal(tx, old, new)
+        audit.record(tx, None, actor, "key.rotate", f"{old.id} to {new.id}")
+        return count
+
+    return vault.rotate(database, everything, new)
 
 
 REFUSAL_PURPOSE = "refusal"

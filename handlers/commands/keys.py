@@ -3,8 +3,7 @@
 import click
 from flask.cli import with_appcontext
 
-from coinslot import audit, destinations, games, keyring
-from coinslot.db import Connection
+from coinslot import destinations, games, keyring
 from coinslot.destinations import SECRET_PREFIX
 from coinslot.keyring import SecretError, SecretRow
 from coinslot.vault import MasterKey, VaultError
@@ -110,13 +109,7 @@ def rotate_key() -> None:
             raise VaultError("that is the master key already")
     else:
         new = MasterKey.generate()
-
-    def reseal(tx: Connection, old: MasterKey, new: MasterKey) -> int:
-        count = keyring.reseal(tx, old, new)
-        audit.record(tx, None, "command", "key.rotate", f"{old.id} to {new.id}")
-        return count
-
-    count = vault.rotate(house.database, reseal, new)
+    count = keyring.rotate_master_key(house.database, vault, new, actor="command")
     click.echo(f"Everything sealed ({count} values) is under master key {new.id} now.")
     if vault.is_from_environment:
         click.echo(

@@ -4,7 +4,7 @@ import click
 from flask.cli import with_appcontext
 from werkzeug.security import generate_password_hash
 
-from coinslot import owner
+from coinslot import owner, second_factor
 from handlers import installation
 from handlers.console import read_value
 from handlers.trouble import in_words
@@ -23,6 +23,20 @@ def password() -> None:
     chosen = generate_password_hash(owner.checked_password(read_value("password")), method="scrypt")
     installation().database.write_here(lambda tx: owner.set_password(tx, chosen, actor="command"))
     click.echo("The owner's password is set.")
+
+
+@admin.group("second-factor")
+def second_factor_group() -> None:
+    """The code that is asked for after the password."""
+
+
+@second_factor_group.command("off")
+@with_appcontext
+@in_words
+def second_factor_off() -> None:
+    """Ask for the password alone from now on: for a lost phone. Recovery codes end with it."""
+    was_on = installation().database.write_here(lambda tx: second_factor.turn_off(tx, actor="command"))
+    click.echo("The second factor is off." if was_on else "There is no second factor; nothing was changed.")
 
 
 COMMANDS: tuple[click.Command, ...] = (admin,)
