@@ -14,10 +14,12 @@ import os
 import secrets
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO
 
 from coinslot import audit, clock, keyring, outbox, owner, revision
 from coinslot.db import (
@@ -114,6 +116,18 @@ def backup(database: Database, file: Path) -> Copy:
         finally:
             source.close()
         return Copy(file, file.stat().st_size, key)
+
+
+def copy_to_send(database: Database) -> tuple[Copy, IO[bytes]]:
+    """A copy as an open file that has no name any more: closing it frees the disk, and so does any end of the process.
+
+    It is made in the home folder, where there is room for a second database or there is none for backups either.
+    Raises :class:`BackupError`.
+    """
+    with _in_words("no copy was made"), _own_folder(database.home) as folder:
+        file = folder / "copy.db"
+        copy = backup(database, file)
+        return copy, file.open("rb")
 
 
 def restore(database: Database, vault: Vault, file: Path) -> Restored:
@@ -423,6 +437,34 @@ def _only_restore(home: Path) -> Iterator[None]:
             raise BackupError("another restore is under way") from None
         for leftover in home.glob(".restore-*"):
             leftover.unlink()
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _own_folder(home: Path) -> Iterator[Path]:
+    """A folder of our own that goes away; one whose maker was killed goes away with the next."""
+    for leftover in home.glob(".download-*"):
+        with suppress(OSError):
+            is_new = leftover.stat().st_mtime > clock.now() - 60  # and perhaps not held yet
+            if not is_new:
+                with _held(leftover):  # not held by anybody: its maker is gone
+                    shutil.rmtree(leftover)
+    folder = Path(tempfile.mkdtemp(prefix=".download-", dir=home))
+    try:
+        with _held(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Raises OSError when another process, or another part of this one, holds the folder."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)

@@ -11,6 +11,7 @@ SETUP_LINK_SECONDS = 3600
 SESSION_SECONDS = 14 * 86400  # without a visit
 SEEN_SECONDS = 300  # how exactly the last visit is known: a visit costs a write no more often
 LONGEST_AGENT = 200
+MOST_SESSIONS_SHOWN = 100
 
 
 class OwnerError(Exception):
@@ -28,13 +29,14 @@ def checked_password(password: str) -> str:
     return password
 
 
-def set_password(tx: sqlite3.Connection, password_hash: str, actor: str) -> None:
+def set_password(tx: sqlite3.Connection, password_hash: str, actor: str, keep: str | None = None) -> None:
+    """Every browser is signed out, but the one with the hash ``keep``."""
     tx.execute(
         """INSERT INTO installation (name, value, updated_at) VALUES ('owner.password_hash', :hash, :now)
            ON CONFLICT (name) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at""",
         {"hash": password_hash, "now": clock.stamp()},
     )
-    end_sessions(tx)
+    end_sessions(tx, but=keep)
     audit.record(tx, None, actor, "owner.password", "owner")
 
 
@@ -96,8 +98,9 @@ def seen(tx: sqlite3.Connection, token_hash: str) -> None:
     )
 
 
-def end_session(tx: sqlite3.Connection, token_hash: str) -> None:
-    tx.execute("DELETE FROM owner_sessions WHERE token_hash = :hash", {"hash": token_hash})
+def end_session(tx: sqlite3.Connection, token_hash: str) -> bool:
+    """Sign one browser out; returns whether it was signed in."""
+    return tx.execute("DELETE FROM owner_sessions WHERE token_hash = :hash", {"hash": token_hash}).rowcount > 0
 
 
 def end_sessions(tx: sqlite3.Connection, but: str | None = None) -> int:
@@ -106,8 +109,10 @@ def end_sessions(tx: sqlite3.Connection, but: str | None = None) -> int:
 
 
 def sessions(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    """Browsers signed in, the one seen last first; of very many, some."""
     return connection.execute(
-        "SELECT * FROM owner_sessions WHERE expires_at > :now ORDER BY seen_at DESC", {"now": clock.stamp()}
+        "SELECT * FROM owner_sessions WHERE expires_at > :now ORDER BY seen_at DESC LIMIT :most",
+        {"now": clock.stamp(), "most": MOST_SESSIONS_SHOWN},
     ).fetchall()
 
 

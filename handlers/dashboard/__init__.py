@@ -5,6 +5,7 @@ JavaScript. ``pages.py`` is the guard and the frame; each other module here is a
 """
 
 from handlers.dashboard import (
+    account,
     conflicts,
     deliveries,
     login,
@@ -19,6 +20,7 @@ __all__ = ["ROOTS", "bp", "refuse"]
 
 # Each adds its routes to bp when it is imported.
 ROOMS = (
+    account,
     conflicts,
     deliveries,
     login,

@@ -35,7 +35,15 @@ TOKEN_FIELD = "form_token"  # noqa: S105  a field's name
 
 # What may be seen without signing in. The setup pages prove themselves by the token in their link.
 OPEN = frozenset(
-    {"dashboard.static", "dashboard.login", "dashboard.sign_in", "dashboard.setup", "dashboard.complete_setup"}
+    {
+        "dashboard.static",
+        "dashboard.login",
+        "dashboard.sign_in",
+        "dashboard.login_code",
+        "dashboard.sign_in_with_code",
+        "dashboard.setup",
+        "dashboard.complete_setup",
+    }
 )
 PROVES_ITSELF = frozenset(
     {"dashboard.complete_setup"}
@@ -117,11 +125,14 @@ def form_token() -> str:
     return hmac.new(g.browser.encode(), b"form", hashlib.sha256).hexdigest()
 
 
-def set_cookie(response: AnyResponse, name: str, value: str) -> None:
+def set_cookie(
+    response: AnyResponse, name: str, value: str, seconds: int = owner.SESSION_SECONDS, path: str = "/"
+) -> None:
     response.set_cookie(
         name,
         value,
-        max_age=owner.SESSION_SECONDS,
+        max_age=seconds,
+        path=path,
         httponly=True,
         samesite="Lax",  # Strict would ask for the password again after every link from a mail
         secure=installation().settings.public_url.startswith("https://") or request.is_secure,

@@ -28,11 +28,29 @@ SAID = {
     "put-back": "Put back: they will be sent again.",
     "paused": "Paused. What is owed waits until you resume it.",
     "resumed": "Resumed. What has waited longest goes first.",
+    "too-late": "That took too long. Please enter your password once more.",
+    "password": "Your password is changed. The other browsers are signed out.",
+    "session-ended": "That browser is signed out.",
+    "second-factor-off": "The second factor is off.",
+    "added": "Added.",
+    "retired": "The old value is no longer valid.",
 }
 
 # State word -> its tone, which colours it. A reader of the screen hears the word.
 TONES = {
-    "good": ("credited", "delivered", "registered", "converted", "active", "ok", "seen", "done", "restored", "matched"),
+    "good": (
+        "credited",
+        "delivered",
+        "registered",
+        "converted",
+        "active",
+        "ok",
+        "seen",
+        "done",
+        "restored",
+        "matched",
+        "on",
+    ),
     "bad": ("dead", "refused", "conflict", "quarantined", "failing", "wrong", "ambiguous", "missing"),
     "busy": ("waiting", "parked", "paused", "down", "test", "unset", "previous", "note", "warning"),
     "calm": ("reversed", "ignored", "repeated", "kept", "removed", "refunded"),
@@ -43,7 +61,7 @@ _UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\
 
 
 def register(bp: Blueprint) -> None:
-    for function in (money, moment, day, ago, number, shown, tone, capped, until):
+    for function in (money, moment, day, ago, number, shown, browser_name, tone, capped, until):
         bp.add_app_template_filter(function, function.__name__)
     bp.add_app_template_global(said)
     bp.add_app_template_global(with_query)
@@ -113,6 +131,15 @@ def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
     """Anybody's text, safe to look at: what cannot be seen is made visible, what is too long is cut. Not escaped."""
     text = _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", str(value))
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
+
+
+def browser_name(user_agent: str) -> str:
+    """What a browser is, as far as people care. The order matters: each names its ancestors too."""
+    names = (("Edg", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrom", "Chrome"), ("Safari/", "Safari"))
+    systems = (("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Windows", "Windows"), ("Mac", "Mac"))
+    name = next((name for sign, name in names if sign in user_agent), "A browser")
+    system = next((name for sign, name in (*systems, ("Linux", "Linux")) if sign in user_agent), None)
+    return name if system is None else f"{name} on {system}"
 
 
 def tone(word: str) -> str:
