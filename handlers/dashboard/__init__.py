@@ -6,6 +6,7 @@ JavaScript. ``pages.py`` is the guard and the frame; each other module here is a
 
 from handlers.dashboard import (
     account,
+    activity,
     conflicts,
     deliveries,
     login,
@@ -21,6 +22,7 @@ __all__ = ["ROOTS", "bp", "refuse"]
 # Each adds its routes to bp when it is imported.
 ROOMS = (
     account,
+    activity,
     conflicts,
     deliveries,
     login,

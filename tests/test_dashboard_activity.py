@@ -1,0 +1,143 @@
+"""The audit log as a page and as CSV."""
+
+import csv
+import io
+import time
+
+import pytest
+
+from coinslot import audit
+from coinslot.audit import Wanted
+
+HOSTILE = "<script>alert(1)</script>\u202e\u200b😀\x00"
+
+
+@pytest.fixture
+def other(house, studio):
+    from tests.conftest import Studio
+
+    return Studio(house, "other")
+
+
+def record(house, *rows):
+    def write(tx):
+        for game_id, actor, action, subject in rows:
+            audit.record(tx, game_id, actor, action, subject)
+
+    house.database.write_here(write)
+
+
+def rows_of(answer):
+    text = answer.get_data(as_text=True).removeprefix("\ufeff")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_it_shows_who_did_what_to_which_game(browser, studio):
+    page = browser.get("/activity").text
+    assert "added a game" in page
+    assert "Demo" in page
+    assert "signed in, from" in page
+
+
+def test_it_filters_by_game_actor_and_word(browser, house, studio, other, db):
+    def subjects(query):
+        return [row["subject"] for row in rows_of(browser.get(f"/activity.csv?{query}"))]
+
+    record(
+        house,
+        (studio.row["id"], "owner", "secret.set", "one"),
+        (studio.row["id"], "command", "secret.rotate", "two"),
+        (other.row["id"], "owner", "secret.set", "three"),
+        (None, "owner", "owner.password", "four"),
+    )
+    assert subjects("game=demo&actor=owner") == ["one"]
+    assert subjects("action=secret&game=other") == ["three"]
+    assert subjects("game=-&action=password") == ["four"]
+    assert subjects("action=Secret.Rotate") == ["two"]
+    assert subjects("action=%25") == subjects("actor=nobody") == []
+    for query in ("game=demo&actor=owner", "action=secret&game=other"):
+        assert browser.get(f"/activity?{query}").status_code == 200
+    assert browser.get("/activity?game=nobody").status_code == 404
+    assert browser.get("/activity.csv?game=nobody").status_code == 404
+
+
+def test_pages_follow_one_another_without_a_gap(browser, house, studio, db):
+    record(house, *((None, "owner", "config.set", f"<{number}>") for number in range(120)))
+    seen, below = [], None
+    for _ in range(10):
+        rows, below = audit.entries(house.database.read(), Wanted(), below)
+        seen += [row["id"] for row in rows]
+        if below is None:
+            break
+    assert seen == [row["id"] for row in db("SELECT id FROM audit ORDER BY id DESC")]
+    first = browser.get("/activity").text
+    assert "Older" in first
+    assert "Newest" not in first
+    assert browser.get("/activity?after=abc").status_code == browser.get("/activity?after=-1").status_code == 200
+    assert "Newest" in browser.get("/activity?after=5").text
+
+
+def test_few_among_many_are_found_a_stretch_at_a_time(house, studio, monkeypatch):
+    monkeypatch.setattr(audit, "MOST_LOOKED_AT", 100)
+    record(house, (None, "owner", "rare.thing", "found"), *((None, "owner", "config.set", "x") for _ in range(350)))
+    assert [row["subject"] for row in audit.every_entry(house.database.read(), Wanted(word="rare"))] == ["found"]
+    rows, below = audit.entries(house.database.read(), Wanted(word="rare", is_installation=True))
+    assert rows == []
+    assert below is not None
+
+
+def test_anything_is_shown_as_text_and_no_cell_is_a_formula(browser, house, studio):
+    record(
+        house,
+        (studio.row["id"], "game", "player.forget", HOSTILE),
+        (None, HOSTILE, HOSTILE, "x" * 10_000),
+        (None, "owner", "config.set", "=HYPERLINK(1)"),
+        (None, "owner", "config.set", "@SUM(1)\r\nx"),
+    )
+    page = browser.get("/activity").text
+    assert "<script>alert" not in page
+    assert "\u202e" not in page
+    assert "\x00" not in page
+    assert "x" * 500 not in page
+    exported = [row["subject"] for row in rows_of(browser.get("/activity.csv"))]
+    assert "'=HYPERLINK(1)" in exported
+    assert any(each.startswith("'@SUM") for each in exported)
+    assert "<script>alert" not in browser.get("/activity?action=%3Cscript%3Ealert(1)").text
+
+
+def test_the_export_is_streamed_and_whole(browser, house, studio):
+    record(house, *((None, "owner", "config.set", str(number)) for number in range(2500)))
+    answer = browser.get("/activity.csv?action=config.set")
+    assert answer.mimetype == "text/csv"
+    assert answer.is_streamed
+    assert [row["subject"] for row in rows_of(answer)] == [str(number) for number in reversed(range(2500))]
+
+
+@pytest.mark.parametrize("query", ["", "?game=demo", "?game=-&actor=command&action=zzz"])
+def test_it_asks_little_of_the_database_and_only_by_index(browser, house, studio, query):
+    answer, queries = browser.queries(f"/activity{query}")
+    assert answer.status_code == 200
+    assert len(queries) <= 12
+    connection = house.database.read()
+    for each in queries:
+        if "FROM audit" in each:
+            plan = [row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {each}")]
+            assert any("SEARCH audit" in step for step in plan), plan
+            assert not any("TEMP B-TREE" in step for step in plan), plan
+            assert not any(step == "SCAN audit" for step in plan), plan
+
+
+@pytest.mark.long
+def test_a_million_entries_are_no_slower(browser, house, studio):
+    house.database.write_here(
+        lambda tx: tx.execute(
+            """WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000)
+               INSERT INTO audit (game_id, actor, action, subject, created_at)
+               SELECT CASE WHEN i % 2 THEN 1 END, 'owner', 'config.set', 'x', '2026-01-01T00:00:00.000000Z' FROM n"""
+        )
+    )
+    for query in ("", "?game=demo", "?action=rare", "?actor=nobody&game=demo", "?after=500000"):
+        browser.get(f"/activity{query}")
+        began = time.perf_counter()
+        assert browser.get(f"/activity{query}").status_code == 200
+        print(query, round((time.perf_counter() - began) * 1000, 1), "ms")
