@@ -197,6 +197,19 @@ def put_item(tx: sqlite3.Connection, game_id: int, sku: str, name: str | None) -
     return is_new
 
 
+def register_item(tx: sqlite3.Connection, game_id: int, sku: str, name: str | None = None) -> bool:
+    """Make sure an item exists; one that is there takes a name if one is given. Returns whether it is new."""
+    is_new = not _is_in_catalogue(tx, game_id, sku)
+    tx.execute(
+        """INSERT INTO items (game_id, sku, name, created_at, updated_at)
+           VALUES (:game_id, :sku, :name, :now, :now)
+           ON CONFLICT (game_id, sku) DO UPDATE SET name = excluded.name, updated_at = excluded.updated_at
+           WHERE excluded.name IS NOT NULL AND excluded.name IS NOT items.name""",
+        {"game_id": game_id, "sku": sku, "name": name, "now": clock.stamp()},
+    )
+    return is_new
+
+
 def add_items(tx: sqlite3.Connection, game_id: int, names: Mapping[str, str | None]) -> list[str]:
     """Register those of the items that are missing, and return their skus.
 
