@@ -225,6 +225,16 @@ def set_setting(
     return stored
 
 
+def in_family(catalogue: Mapping[str, T], stored: Mapping[str, str], family: str) -> dict[str, str]:
+    """What is set of a family, such as ``playcamp.creator.*``: what stands in place of ``*`` -> value, in order."""
+    prefix = family.removesuffix("*")
+    return {
+        key.removeprefix(prefix): stored[key]
+        for key in sorted(stored)
+        if key.startswith(prefix) and key != prefix and key not in catalogue
+    }
+
+
 def declared(catalogue: Mapping[str, T], key: str) -> T | None:
     """What a catalogue says of a key, by itself or as one of a family; None when it knows no such key."""
     if key in catalogue:
@@ -252,13 +262,20 @@ def token_hash(token: str) -> str:
 # What values may look like; each returns the value as stored or raises ValueError.
 
 
-def one_of(*words: str) -> Callable[[str], str]:
-    def check(value: str) -> str:
-        if value not in words:
-            raise ValueError(f"use one of: {', '.join(words)}")
+@dataclass(frozen=True)
+class OneOf:
+    """One of these words, which a page can offer for choice."""
+
+    words: tuple[str, ...]
+
+    def __call__(self, value: str) -> str:
+        if value not in self.words:
+            raise ValueError(f"use one of: {', '.join(self.words)}")
         return value
 
-    return check
+
+def one_of(*words: str) -> OneOf:
+    return OneOf(words)
 
 
 def whole_number(lowest: int, highest: int) -> Callable[[str], str]:

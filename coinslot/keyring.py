@@ -119,12 +119,24 @@ def listing(connection: sqlite3.Connection, vault: Vault, game: sqlite3.Row) -> 
     seen = []
     for row in _rows(connection, game["id"]):
         try:
-            value = vault.unseal(connection, _purpose(game["slug"], row["name"]), _sealed(row)).decode()
-            last = value[-4:] if len(value) >= HINT_FROM_LENGTH else ""
+            last: str | None = _hint(vault.unseal(connection, _purpose(game["slug"], row["name"]), _sealed(row)))
         except VaultError:
             last = None
         seen.append(SecretRow(row["name"], row["slot"], row["created_at"], row["last_used_at"], last))
     return seen
+
+
+def listing_of(
+    connection: sqlite3.Connection, game_id: int, opened: Mapping[str, tuple[SecretValue, ...]]
+) -> list[SecretRow]:
+    """The same of a game whose secrets are open already."""
+    hints = {(value.name, value.slot): _hint(value.value) for values in opened.values() for value in values}
+    return [
+        SecretRow(
+            row["name"], row["slot"], row["created_at"], row["last_used_at"], hints.get((row["name"], row["slot"]))
+        )
+        for row in _rows(connection, game_id)
+    ]
 
 
 def used(tx: sqlite3.Connection, game_id: int, name: str, slot: str, at: str) -> None:
@@ -177,6 +189,11 @@ def rotate_master_key(database: Database, vault: Vault, new: MasterKey, actor: s
 
 
 REFUSAL_PURPOSE = "refusal"
+
+
+def _hint(value: bytes) -> str:
+    text = value.decode()
+    return text[-4:] if len(text) >= HINT_FROM_LENGTH else ""
 
 
 def _store_current(tx: sqlite3.Connection, vault: Vault, game: sqlite3.Row, name: str, value: str) -> None:

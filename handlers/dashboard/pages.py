@@ -49,6 +49,8 @@ PROVES_ITSELF = frozenset(
     {"dashboard.complete_setup"}
 )  # POSTs that bring a proof of their own in place of a form token
 
+UPLOADS = {"dashboard.import_registry": 8 * 1024 * 1024}  # bytes; any other form is as small as every other body
+
 # What the navigation of a game leads to: the function that shows it, and its name.
 GAME_PAGES = (
     ("integration", "Integration"),
@@ -90,6 +92,8 @@ def guard() -> AnyResponse | None:
     g.browser = token if row is not None else request.cookies.get(VISITOR_COOKIE) or secrets.token_urlsafe(32)
     if row is None and request.endpoint not in OPEN:
         return redirect(url_for("dashboard.login", next=_here()), 303)
+    if request.endpoint in UPLOADS:  # after the question who asks: a stranger's upload is not read
+        request.max_content_length = UPLOADS[request.endpoint]
     if request.method not in ("GET", "HEAD") and request.endpoint not in PROVES_ITSELF:
         if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
             raise PageError(403, "This form is on somebody else's page.")

@@ -1,0 +1,381 @@
+"""The pages of a game's configuration, its destinations, and its registry."""
+
+import html
+import io
+import re
+
+import pytest
+
+from coinslot import destinations, games
+from tests.conftest import Studio
+from tests.receivers import Receiver, closed_port
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x>\u202e\u200b😀"
+SETTINGS = "/games/demo/settings"
+
+
+@pytest.fixture(autouse=True)
+def game(studio):
+    return studio
+
+
+@pytest.fixture
+def stored(house):
+    return lambda: games.stored_settings(house.database.read(), 1)
+
+
+def audit_of(db, action):
+    return [(row["actor"], row["subject"]) for row in db("SELECT * FROM audit WHERE action = :action", action=action)]
+
+
+def group_form(page, group):
+    """The fields of a group's form as a browser would send them back, unchanged."""
+    found = re.search(rf'<input type="hidden" name="group" value="{re.escape(group)}">(.*?)</form>', page, re.DOTALL)[1]
+    fields = dict(re.findall(r'<input [^>]*name="([^"]+)" value="([^"]*)"', found))
+    for name, options in re.findall(r'<select [^>]*name="([^"]+)"[^>]*>(.*?)</select>', found, re.DOTALL):
+        fields[name] = re.search(r'value="([^"]*)" selected', options)[1]
+    fields |= dict(re.findall(r'<textarea [^>]*name="([^"]+)"[^>]*>\n(.*?)</textarea>', found, re.DOTALL))
+    return {"group": group} | {name: html.unescape(value) for name, value in fields.items()}
+
+
+def groups(page):
+    return re.findall(r'name="group" value="([^"]+)"', page)
+
+
+class TestConfiguration:
+    def test_every_key_is_there_once_with_its_meaning_and_every_family(self, browser, house):
+        page = browser.get(SETTINGS).text
+        for key, setting in house.catalogue.items():
+            if key.endswith(".*"):
+                assert f"<h3><code>{key}</code></h3>" in page
+            else:
+                assert page.count(f'name="value:{key}"') == 1, key
+                assert f'<label for="f-{key}">' in page
+                assert f'aria-describedby="f-{key}-about"' in page
+            assert str(html.escape(setting.about, quote=False)).replace("'", "&#39;")[:30] in page.replace('"', "&#34;")
+
+    def test_large_groups_are_divided_and_small_ones_are_not(self, browser):
+        found = groups(browser.get(SETTINGS).text)
+        assert {"players", "items", "refunds", "appcharge", "appcharge.google", "playcamp.payments"} <= set(found)
+        assert len(found) == len(set(found))
+
+    def test_a_form_sent_back_as_it_is_changes_nothing(self, browser, studio, stored, db):
+        studio.config("appcharge.player_defaults", '{"segments": ["a"]}')
+        studio.config("playcamp.payments.map", "{a: 'x',\n  b: \"y\"}")
+        before, audited = stored(), len(db("SELECT * FROM audit"))
+        page = browser.get(SETTINGS).text
+        for group in groups(page):
+            answer = browser.post(SETTINGS, **group_form(page, group))
+            assert "said=nothing" in answer.location, (group, answer.location)
+        assert stored() == before
+        assert len(db("SELECT * FROM audit")) == audited
+
+    def test_only_what_was_changed_is_saved_and_holds_from_the_next_request(self, browser, house, stored, db):
+        form = group_form(browser.get(SETTINGS).text, "players")
+        house.database.write_here(
+            lambda tx: games.set_setting(tx, house.catalogue, "demo", "players.lookup_url", "https://x.example", "test")
+        )
+        answer = browser.post(SETTINGS, **form | {"value:players.unknown": "create"})
+        assert answer.status_code == 303
+        assert stored() == {"players.unknown": "create", "players.lookup_url": "https://x.example"}
+        assert house.games.by_slug("demo").settings["players.unknown"] == "create"
+        assert audit_of(db, "config.set")[-1] == ("owner", "players.unknown = create")
+
+    def test_a_default_or_nothing_goes_back_to_the_default(self, browser, studio, stored):
+        studio.config("players.unknown", "create")
+        studio.config("appcharge.tolerance_seconds", "60")
+        page = browser.get(SETTINGS).text
+        browser.post(SETTINGS, **group_form(page, "players") | {"value:players.unknown": "reject"})
+        browser.post(SETTINGS, **group_form(page, "appcharge") | {"value:appcharge.tolerance_seconds": ""})
+        assert stored() == {}
+
+    def test_a_bad_value_is_said_beside_its_field_and_nothing_is_saved(self, browser, stored):
+        form = group_form(browser.get(SETTINGS).text, "players")
+        answer = browser.post(
+            SETTINGS,
+            **form
+            | {
+                "value:players.unknown": "perhaps",
+                "value:players.lookup_url": HOSTILE,
+                "value:players.login_url": "https://ok.example",
+            },
+        )
+        assert answer.status_code == 400
+        assert "use one of: reject, create, lookup" in answer.text
+        assert "use an http:// or https:// address" in answer.text
+        assert 'aria-describedby="f-players.lookup_url-about f-players.lookup_url-problem"' in answer.text
+        assert "<script>alert" not in answer.text
+        assert "https://ok.example" in answer.text  # what was typed stays
+        assert stored() == {}
+
+    def test_nobody_sets_what_is_not_in_the_group(self, browser, stored):
+        browser.post(SETTINGS, group="items", **{"value:players.unknown": "create", "value:made.up": "x"})
+        assert stored() == {}
+        assert browser.post(SETTINGS, group="made-up").status_code == 400
+        assert browser.post(SETTINGS).status_code == 400
+
+    @pytest.mark.parametrize("value", ["x" * 10_000, "\x00", "\u202e", "😀" * 300, "{{ 7 * 7 }}"])
+    def test_odd_values_are_refused_or_shown_as_text(self, browser, value):
+        form = group_form(browser.get(SETTINGS).text, "playcamp")
+        answer = browser.post(SETTINGS, **form | {"value:playcamp.campaigns": value, "value:playcamp.lang": value})
+        assert answer.status_code == 400
+
+    def test_it_asks_little_of_the_database(self, browser, studio):
+        for number in range(50):
+            studio.config(f"playcamp.creator.c{number}", "1")
+        answer, queries = browser.queries(SETTINGS)
+        assert answer.status_code == 200
+        assert len(queries) <= 12, queries
+
+    def test_there_is_no_page_for_no_game(self, browser):
+        for path in ("", "/destinations", "/registry", "/family?family=lookup.*"):
+            assert browser.get(f"/games/nobody/settings{path}").status_code == 404
+            assert browser.get(f"{SETTINGS}{path}").status_code == 200
+
+
+class TestFamily:
+    FAMILY = f"{SETTINGS}/family"
+
+    def test_one_is_added_replaced_and_removed(self, browser, stored, db):
+        for value in ("revoke", "flag"):
+            answer = browser.post(self.FAMILY, family="refunds.refund.*", name="gems", value=value)
+            assert answer.status_code == 303
+        assert stored() == {"refunds.refund.gems": "flag"}
+        assert "gems" in browser.get(SETTINGS).text
+        browser.post(f"{self.FAMILY}/remove", family="refunds.refund.*", name="gems")
+        assert stored() == {}
+        assert [actor for actor, _ in audit_of(db, "config.set")] == ["owner"] * 3
+        again = browser.post(f"{self.FAMILY}/remove", family="refunds.refund.*", name="gems")
+        assert "said=nothing" in again.location
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("", "flag"), ("gems", ""), ("gems", "perhaps"), ("a\x00b", "flag"), ("x" * 400, "flag")]
+    )
+    def test_what_cannot_be_is_said(self, browser, stored, name, value):
+        answer = browser.post(self.FAMILY, family="refunds.refund.*", name=name, value=value)
+        assert answer.status_code == 400
+        assert 'role="alert"' in answer.text
+        assert stored() == {}
+
+    def test_a_family_that_is_none_is_not_there(self, browser):
+        for family in ("", "players.unknown", "nothing.*", "*", HOSTILE):
+            assert browser.post(self.FAMILY, family=family, name="a", value="b").status_code == 404
+            assert browser.post(f"{self.FAMILY}/remove", family=family, name="a").status_code == 404
+
+    def test_many_are_shown_a_page_at_a_time(self, browser, house):
+        def fill(tx):
+            for number in range(450):
+                games.set_setting(tx, house.catalogue, "demo", f"lookup.table.{number:04d}", "x", "test")
+
+        house.database.write_here(fill)
+        assert "All 450" in browser.get(SETTINGS).text
+        seen, path = [], f"{self.FAMILY}?family=lookup.*"
+        while path:
+            page = browser.get(path).text
+            seen += re.findall(r'<th scope="row">table\.(\d+)</th>', page)
+            found = re.search(r'rel="next" href="([^"]+)"', page)
+            path = found and html.unescape(found[1])
+        assert seen == [f"{number:04d}" for number in range(450)]
+
+    def test_hostile_names_and_values_are_text(self, browser):
+        name = '"><script>alert(1)</script>😀'
+        assert browser.post(self.FAMILY, family="lookup.*", name=name, value="<img src=x>").status_code == 303
+        assert browser.post(self.FAMILY, family="lookup.*", name=name, value=HOSTILE).status_code == 400
+        for path in (SETTINGS, f"{self.FAMILY}?family=lookup.*"):
+            page = browser.get(path).text
+            assert "<script>alert" not in page
+            assert "<img" not in page
+        removed = browser.post(f"{self.FAMILY}/remove", family="lookup.*", name=name)
+        assert "said=removed" in removed.location
+
+
+class TestToken:
+    def test_it_is_replaced_when_that_is_meant_and_shown_once(self, client, browser, studio, db):
+        def status(token):
+            return client.get("/game/v1/items", headers={"Authorization": f"Bearer {token}"}).status_code
+
+        assert browser.post(f"{SETTINGS}/token").status_code == 400
+        assert status(studio.token) == 200
+        done = browser.post(f"{SETTINGS}/token", sure="yes")
+        (token,) = re.findall(r"<code>(coinslot_[\w-]{43})</code>", done.text)
+        assert (status(studio.token), status(token)) == (401, 200)
+        assert token not in browser.get(SETTINGS).text
+        assert audit_of(db, "game.token") == [("owner", "demo")]
+
+
+class TestDestinations:
+    PAGE = f"{SETTINGS}/destinations"
+
+    def add(self, browser, **changed):
+        form = {"name": "main", "url": "https://game.example.com/hook", "events": "*", "format": "standard"} | changed
+        return browser.post(self.PAGE, **form)
+
+    def test_one_is_added_with_its_secret_shown_once(self, browser, house, db):
+        done = self.add(browser, retry="10,60", timeout="5", success="200")
+        (secret,) = re.findall(r"<code>(whsec_[\w+/=]+)</code>", done.text)
+        page = browser.get(self.PAGE).text
+        assert secret not in html.unescape(page)
+        assert html.escape(secret[-4:]) in page
+        (row,) = db("SELECT * FROM destinations")
+        assert (row["retry_seconds"], row["timeout_seconds"], row["success"]) == ("10,60", 5, "200")
+        (key,) = destinations.signing_secrets(house.database.read(), house.vault, row["id"])
+        assert key.value.decode() == html.unescape(secret)
+        assert audit_of(db, "destination.add") == [("owner", "main *")]
+
+    @pytest.mark.parametrize(
+        ("changed", "at"),
+        [
+            ({"url": HOSTILE}, "url"),
+            ({"url": "https://user:pw@game.example.com"}, "url"),
+            ({"events": "a b"}, "events"),
+            ({"retry": "soon"}, "retry"),
+            ({"timeout": "61"}, "timeout"),
+            ({"timeout": "x"}, "timeout"),
+            ({"success": "[[["}, "success"),
+            ({"name": "Not A Name"}, "name"),
+            ({"format": HOSTILE}, "format"),
+        ],
+    )
+    def test_what_cannot_be_is_said_and_what_was_typed_stays(self, browser, changed, at, db):
+        answer = self.add(browser, **changed)
+        assert answer.status_code == 400
+        assert 'id="add-problem"' in answer.text
+        assert "<script>alert" not in answer.text
+        assert "https://game.example.com/hook" in answer.text or at == "url"
+        assert db("SELECT * FROM destinations") == []
+
+    def test_it_is_paused_resumed_and_removed_when_that_is_meant(self, browser, db):
+        def state():
+            return db("SELECT state FROM destinations")[0]["state"]
+
+        self.add(browser)
+        browser.post(f"{self.PAGE}/main/state", state="paused")
+        assert state() == "paused"
+        assert "Resume" in browser.get(self.PAGE).text
+        browser.post(f"{self.PAGE}/main/state", state="active")
+        assert state() == "active"
+        assert browser.post(f"{self.PAGE}/main/state", state="removed").status_code == 400
+        assert state() == "active"
+        browser.post(f"{self.PAGE}/main/state", state="removed", sure="yes")
+        assert state() == "removed"
+        assert browser.post(f"{self.PAGE}/main/state", state="active").status_code == 404
+        assert browser.post(f"{self.PAGE}/main/state", state="odd").status_code == 404
+
+    def test_its_secret_is_rotated_and_the_old_one_retired(self, browser, house, db):
+        self.add(browser)
+        done = browser.post(f"{self.PAGE}/main/secret")
+        (new,) = re.findall(r"<code>(whsec_[\w+/=]+)</code>", done.text)
+        keys = destinations.signing_secrets(house.database.read(), house.vault, 1)
+        assert [key.slot for key in keys] == ["current", "previous"]
+        assert keys[0].value.decode() == html.unescape(new)
+        assert "said=retired" in browser.post(f"{self.PAGE}/main/secret/retire").location
+        assert "said=nothing" in browser.post(f"{self.PAGE}/main/secret/retire").location
+        assert audit_of(db, "secret.rotate") == audit_of(db, "secret.retire") == [("owner", "destination.main")]
+
+    def test_another_games_destination_is_not_there(self, browser, house, db):
+        other = Studio(house, "other")
+        self.add(browser)
+        for path in ("state", "secret", "secret/retire", "grade"):
+            answer = browser.post(f"/games/{other.slug}/settings/destinations/main/{path}", state="removed", sure="yes")
+            assert answer.status_code == 404, path
+        assert db("SELECT state FROM destinations") == [{"state": "active"}]
+
+    def test_one_that_is_down_says_so(self, browser, house):
+        self.add(browser)
+        for number in range(12):
+            house.database.write_here(lambda tx, number=number: destinations.failed(tx, 1, number))
+        page = browser.get(self.PAGE).text
+        assert ">down<" in page
+        assert "12 times in a row" in page
+
+    def test_an_endpoint_is_graded_and_what_to_change_is_said(self, browser, db):
+        with Receiver() as receiver:
+            self.add(browser, url=receiver.url)
+            before = db("SELECT * FROM audit")
+            answer = browser.post(f"{self.PAGE}/main/grade")
+        assert answer.status_code == 200
+        assert "UNSAFE" in answer.text  # it takes everything, signed or not
+        assert "anybody could give items" in answer.text
+        assert db("SELECT * FROM audit") == before
+
+    def test_one_that_cannot_be_reached_is_told_so_at_once(self, browser):
+        self.add(browser, url=f"http://127.0.0.1:{closed_port()}/hook")
+        assert "cannot be reached" in browser.post(f"{self.PAGE}/main/grade").text
+
+    def test_it_asks_little_of_the_database(self, browser):
+        for number in range(5):
+            self.add(browser, name=f"d{number}")
+        browser.get(self.PAGE)  # opens the secrets, once after each change
+        answer, queries = browser.queries(self.PAGE)
+        assert answer.status_code == 200
+        assert len(queries) <= 12, queries
+
+
+class TestRegistry:
+    PAGE = f"{SETTINGS}/registry"
+
+    def upload(self, browser, kind, content, name="file.csv"):
+        return browser.client.post(
+            f"{self.PAGE}/import",
+            data={"form_token": browser.form_token(), "kind": kind, "file": (io.BytesIO(content), name)},
+            content_type="multipart/form-data",
+        )
+
+    def test_an_item_is_added_and_one_that_is_there_takes_the_name(self, browser, db):
+        browser.post(f"{self.PAGE}/items", sku="rubies", name="")
+        browser.post(f"{self.PAGE}/items", sku="coins", name="Gold 😀")
+        browser.post(f"{self.PAGE}/items", sku="coins", name="")
+        assert db("SELECT name FROM items WHERE sku IN ('coins', 'rubies') ORDER BY sku") == [
+            {"name": "Gold 😀"},
+            {"name": None},
+        ]
+        assert audit_of(db, "item.add")[0] == ("owner", "rubies")
+
+    @pytest.mark.parametrize(
+        ("sku", "name"), [("", "x"), ("x" * 300, "x"), ("a\x00b", "x"), ("ok", "\x00"), ("ok", "x" * 300)]
+    )
+    def test_what_is_no_item_is_said_beside_the_field(self, browser, sku, name, db):
+        before = db("SELECT * FROM items")
+        answer = browser.post(f"{self.PAGE}/items", sku=sku, name=name)
+        assert answer.status_code == 400
+        assert 'aria-invalid="true"' in answer.text
+        assert db("SELECT * FROM items") == before
+
+    def test_players_and_items_come_out_of_a_file(self, browser, db):
+        done = self.upload(browser, "players", "player_id,name,country\nalice,Alice,de\ncarol,Carol 😀,us\n".encode())
+        assert "2 players imported, 1 of them new" in done.text
+        done = self.upload(browser, "items", b"\xef\xbb\xbfsku,name\ncoins,Gold\nstars,\n")
+        assert "2 items imported, 1 of them new" in done.text
+        assert db("SELECT name FROM players WHERE player_id = 'alice'") == [{"name": "Alice"}]
+        assert audit_of(db, "player.import") == [("owner", "2 players (1 new)")]
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"player_id,name\nx\n",
+            b"player_id;name\nx;y\n",
+            b"\xff\xfe",
+            b"a\x00b,c\n",
+            b"player_id,<script>alert(1)</script>\n",
+            b"new,ok\n new,blank\n" * 100,
+        ],
+    )
+    def test_a_file_with_a_mistake_is_refused_as_a_whole_and_the_line_named(self, browser, content, db):
+        before = db("SELECT player_id FROM players")
+        answer = self.upload(browser, "players", content, name=HOSTILE)
+        assert answer.status_code == 400
+        assert re.search(r"line \d", answer.text)
+        assert "<script>alert" not in answer.text
+        assert db("SELECT player_id FROM players") == before
+
+    def test_a_large_file_is_taken_and_a_larger_one_is_not(self, browser, client, db):
+        lines = b"".join(b"player-%07d,Somebody\n" % number for number in range(150_000))
+        assert "150,000 players imported" in self.upload(browser, "players", lines).text
+        assert self.upload(browser, "players", lines * 3).status_code == 413
+        assert self.upload(browser, "", b"a,b\n").status_code == 400
+        assert browser.post(f"{self.PAGE}/import", kind="players").status_code == 400
+
+    def test_it_asks_little_of_the_database(self, browser):
+        answer, queries = browser.queries(self.PAGE)
+        assert answer.status_code == 200
+        assert len(queries) <= 12, queries
