@@ -1,7 +1,7 @@
 """Who changed what: one row per change, in the transaction of the change. Never a value of a secret."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from coinslot import clock
@@ -63,6 +63,15 @@ def every_entry(connection: sqlite3.Connection, wanted: Wanted) -> Iterator[sqli
         yield from rows
         if before is None:
             return
+
+
+def last_done(connection: sqlite3.Connection, game_id: int | None, actions: Collection[str]) -> dict[str, str]:
+    """When each of these was last done to what: subject -> time. Looks at the last 500 changes alone."""
+    rows = connection.execute(
+        """SELECT action, subject, created_at FROM audit WHERE game_id IS :game_id ORDER BY id DESC LIMIT 500""",
+        {"game_id": game_id},
+    ).fetchall()
+    return {row["subject"]: row["created_at"] for row in reversed(rows) if row["action"] in actions}
 
 
 # A stretch of entries, whatever they are; and those of it that are wanted.

@@ -79,6 +79,11 @@ class Games:
         )
         return self._open(row.fetchone())
 
+    def opened(self) -> list[Game]:
+        """Every game, by its slug; in one query for those that have not changed."""
+        rows = self._database.read().execute("SELECT id, slug, name, revision FROM games ORDER BY slug").fetchall()
+        return [game for row in rows if (game := self._open(row)) is not None]
+
     def by_token(self, token: str) -> Game | None:
         """The game whose API token this is. Compared as hashes, so timing tells nothing about the token."""
         row = self._database.read().execute(

@@ -13,6 +13,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from coinslot import clock, contacts, counters, keyring
 from coinslot.db import Database
@@ -38,7 +39,7 @@ class Refusal:
     status: int
     remote_address: str
     body_size: int
-    request: Mapping[str, str] = field(repr=False)
+    request: Mapping[str, Any] = field(repr=False)
     at: str = field(default_factory=clock.stamp)
 
 

@@ -5,6 +5,7 @@ brings, the check at the door, and the note about a call that was refused.
 """
 
 import base64
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,10 +21,15 @@ from coinslot.games import Game, Setting, one_of
 from coinslot.installation import Installation
 from coinslot.ledger import Credit, is_credited
 from coinslot.observations import Refusal
+from coinslot.refusals import Refused
 from coinslot.schedules import Job
+from handlers.diagnosis import Finding, Known
 
 KEPT_BODY_BYTES = 48 * 1024  # of a refused call; 64 KiB once it is Base64
 PROOFS = ("signature", "X-Webhook-Signature", "X-Gateway-Signature", "X-Fingerprint")  # headers, one per kind of caller
+# What a refused call is looked at for: headers whose names speak of a proof are kept with their values, a few.
+TELLING = re.compile(r"sign|token|finger|timestamp|project|hmac|^x-forwarded-for$|^user-agent$|^content-encoding$")
+MOST_HEADERS = 24
 SIMULATED = "coinslot-simulate"  # User-Agent of our own simulated calls, which say nothing of the partner's set-up
 
 
@@ -74,7 +80,8 @@ class Partner:
 
     ``jobs`` run in the background when they are due (``coinslot/schedules.py``): name -> function of the installation
     and the game. ``profiles_pushed`` is told, inside of the write, which players' profiles the game has just changed.
-    ``roots`` are first words of its paths beside its name.
+    ``roots`` are first words of its paths beside its name. ``diagnose`` finds out, for the owner alone, why one of its
+    calls was refused.
     """
 
     name: str
@@ -95,6 +102,7 @@ class Partner:
     game_calls: tuple[GameCall, ...] = ()
     jobs: Mapping[str, Job] = field(default_factory=dict)
     profiles_pushed: Callable[[Connection, Game, Sequence[str]], None] = lambda tx, game, player_ids: None
+    diagnose: Callable[[Refused, Known], Finding] = lambda call, known: Finding("Nobody knows why.", is_sure=False)
 
 
 def installation() -> Installation:
@@ -128,10 +136,12 @@ def note_refusal(
     status: int,
     keeps_body: bool = True,
     keeps_query: bool = True,
+    found: Mapping[str, str] | None = None,
 ) -> None:
     """Keep the current request for the owner: outside the request, sealed, bounded. The caller learns nothing of it.
 
     ``keeps_body``: False for bodies that may hold somebody's password; ``keeps_query`` for queries that are a proof.
+    ``found`` is what is known of the call by now and could not be found out again from what is kept.
     """
     body = request.get_data(cache=True)
     installation().observations.refused(
@@ -151,10 +161,18 @@ def note_refusal(
                 "signature": next((request.headers[name][:512] for name in PROOFS if name in request.headers), ""),
                 "token": request.headers.get("x-publisher-token", "")[:512],
                 "content_type": request.headers.get("content-type", "")[:128],
+                "headers": _telling_headers(),
+                "found": dict(found or {}),
                 "body": base64.b64encode(body[: KEPT_BODY_BYTES if keeps_body else 0]).decode("ascii"),
             },
         )
     )
+
+
+def _telling_headers() -> dict[str, str]:
+    """Of a proof and of proxies on the way. What a stranger calls otherwise, such as cookies, is let be."""
+    named = [(name.lower(), value) for name, value in request.headers if TELLING.search(name.lower())]
+    return {name[:64]: value[:512] for name, value in named[:MOST_HEADERS]}
 
 
 def must_wait(game: Game, partner: str, wanted: Credit) -> bool:

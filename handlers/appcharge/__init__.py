@@ -14,6 +14,7 @@ from handlers.appcharge import (
     auth,
     checkout,
     commands,
+    diagnosis,
     door,
     events,
     integration,
@@ -63,4 +64,5 @@ partner = Partner(
     profiles_pushed=refresh.profiles_pushed,
     commands=commands.COMMANDS,
     game_calls=(*logins.GAME_CALLS, *checkout.GAME_CALLS),
+    diagnose=diagnosis.diagnose,
 )

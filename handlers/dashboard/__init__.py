@@ -13,6 +13,7 @@ from handlers.dashboard import (
     login,
     overview,
     players,
+    refusals,
     registry,
     settings,
     setup,
@@ -32,9 +33,20 @@ ROOMS = (
     login,
     overview,
     players,
+    refusals,
     registry,
     settings,
     setup,
     transactions,
 )
-ROOTS = ("", "account", "activity", "games", "login", "logout", "setup", "static")  # first words of their addresses
+ROOTS = (
+    "",
+    "account",
+    "activity",
+    "games",
+    "login",
+    "logout",
+    "refusals",
+    "setup",
+    "static",
+)  # first words of their addresses

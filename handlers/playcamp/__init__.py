@@ -14,6 +14,7 @@ from handlers.playcamp import (
     commands,
     conversion,
     coupons,
+    diagnosis,
     entry,
     entry_call,
     own_orders,
@@ -88,4 +89,5 @@ partner = Partner(
         rechecking.JOB: Standing(rechecking.run),
     },
     game_calls=(*entry_call.GAME_CALLS, *coupons.GAME_CALLS, *sponsors.GAME_CALLS, *payments_call.GAME_CALLS),
+    diagnose=diagnosis.diagnose,
 )

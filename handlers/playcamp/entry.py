@@ -6,6 +6,7 @@ to whom the signature belongs.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
@@ -26,6 +27,7 @@ LANGUAGES = ("ko", "en")
 ALL_TABS = "all"
 CODE_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43,128}")  # RFC 7636, S256
 
+UNPROVING = ("malformed", "signature")  # reasons for which a query is kept: it has proved nothing
 UNPROVED = (
     "This link cannot be used. Please open it again in the game.\n"
     "이 링크는 사용할 수 없습니다. 게임에서 다시 열어 주세요.\n"
@@ -35,11 +37,12 @@ UNPROVED = (
 class RefusedError(Exception):
     """The entry is refused. ``reason`` is for the owner, ``text`` for whoever came."""
 
-    def __init__(self, reason: str, status: int, text: str) -> None:
+    def __init__(self, reason: str, status: int, text: str, found: Mapping[str, str] | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
         self.text = text
+        self.found = found
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,16 @@ def enter(game_slug: str) -> Response:
         wanted = _wanted(game)
         return _open(game, wanted)
     except RefusedError as error:
-        note_refusal(PARTNER, ENDPOINT, game, error.reason, error.status, keeps_query=False)
+        # A query that proves something, if only for another player or a minute ago, is not kept.
+        note_refusal(
+            PARTNER,
+            ENDPOINT,
+            game,
+            error.reason,
+            error.status,
+            keeps_query=error.status == 401 and error.reason in UNPROVING,
+            found=error.found,
+        )
         return Response(error.text, error.status, mimetype="text/plain")
 
 
@@ -91,7 +103,7 @@ def _wanted(game: Game) -> Wanted:
     try:
         proof = _prove(game, given.get(game.settings["playcamp.param.auth"], []), user, campaign)
     except SignatureError as error:
-        raise RefusedError(error.reason, 401, UNPROVED) from None
+        raise RefusedError(error.reason, 401, UNPROVED, error.found) from None
     is_once = game.is_on("playcamp.entry_once")
     if is_once and entries.is_used(installation().database.read(), game.id, proof.signature):
         raise RefusedError("used", 401, UNPROVED)

@@ -41,11 +41,16 @@ _TIME_DIGITS = {"time": 10, "time_ms": 13}  # from 2001 to 2286
 
 
 class SignatureError(Exception):
-    """The entry is not proved. ``reason`` is malformed, player, signature or timestamp."""
+    """The entry is not proved. ``reason`` is malformed, player, signature or timestamp.
 
-    def __init__(self, reason: str) -> None:
+    ``found`` is what the owner may know of it: ``signed_at`` where the signature is right and its time is not, and the
+    players that ``custom_data`` and entry name, ``signed`` and ``entering``, where they differ.
+    """
+
+    def __init__(self, reason: str, **found: str) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.found = found
 
 
 @dataclass(frozen=True)
@@ -180,8 +185,10 @@ def verify(
         raise SignatureError("malformed")
     values = recipe.read(custom_data, user, campaign or "")
     if values is None:
-        is_anothers = user is not None and recipe.read(custom_data, None, campaign or "") is not None
-        raise SignatureError("player" if is_anothers else "malformed")
+        anothers = None if user is None else recipe.read(custom_data, None, campaign or "")
+        if user is None or anothers is None:
+            raise SignatureError("malformed")
+        raise SignatureError("player", signed=anothers["user"], entering=user)
     given = values["signature"].lower() if recipe.encoding == "hex" else values["signature"].rstrip("=")
     try:
         signatures = [(key, recipe.sign(key.value, values)) for key in keys]
@@ -193,7 +200,7 @@ def verify(
         raise SignatureError("signature")
     signed_at = int(values[recipe.time_place]) / (1000 if recipe.time_place == "time_ms" else 1)
     if not now - tolerance_seconds <= signed_at <= now + future_seconds:
-        raise SignatureError("timestamp")
+        raise SignatureError("timestamp", signed_at=repr(signed_at))
     key, signature = matching[0]
     return Proof(key, values["user"], signed_at, custom_data, signature)
 

@@ -19,7 +19,7 @@ from flask import Blueprint
 from coinslot.games import Game, Setting, networks, one_of, text
 from coinslot.registry import checked_id
 from handlers import WHEN_GAME_DOWN, Partner
-from handlers.playtem import credit
+from handlers.playtem import credit, diagnosis
 from handlers.playtem.payload import FORMATS
 from handlers.playtem.simulation import simulate
 
@@ -72,4 +72,5 @@ partner = Partner(
     missing=missing,
     simulate=simulate,
     refuse=credit.refuse_http,
+    diagnose=diagnosis.diagnose,
 )
