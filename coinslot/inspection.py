@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from coinslot import clock, ledger, observations, outbox, owner, payments, refunds
+from coinslot import clock, keyring, ledger, observations, outbox, owner, payments, refunds, rotation
 from coinslot.db import MINIMUM_SQLITE, SCHEMA_VERSION, Database, DatabaseError, connect, file_version
 from coinslot.destinations import SECRET_PREFIX
 from coinslot.games import Game
@@ -33,8 +33,6 @@ CLOCK_SLACK_SECONDS = 60
 STUCK_SECONDS = 3600
 REACH_SECONDS = 3.0
 RECENT_SECONDS = 24 * 3600
-OLD_KEY_DAYS = 365
-ROTATION_DAYS = 7  # after that a rotation should be over
 
 OK, NOTE, WARNING, WRONG = "ok", "note", "warning", "WRONG"
 
@@ -273,42 +271,14 @@ def game_setup(connection: sqlite3.Connection, game: Game) -> Iterator[Finding]:
 
 def keys(connection: sqlite3.Connection, game: Game) -> Iterator[Finding]:
     """Secrets that are due to be rotated, and rotations that are due to be ended."""
-    rows = connection.execute(
-        """SELECT c.name, c.created_at, c.last_used_at, p.last_used_at AS previous_used_at, p.slot AS previous
-           FROM secrets c LEFT JOIN secrets p ON p.game_id = c.game_id AND p.name = c.name AND p.slot = 'previous'
-           WHERE c.game_id = :game_id AND c.slot = 'current' ORDER BY c.name""",
-        {"game_id": game.id},
-    )
-    now = clock.now()
-    for row in rows:
-        what = f"game {game.slug}: {row['name']}"
-        days = int((now - clock.seconds(row["created_at"])) // 86400)
-        if days >= OLD_KEY_DAYS:
-            yield Finding(
-                WARNING, f"{what} is {days} days old; keys are rotated yearly: `{_rotation(game, row['name'])}`"
-            )
-        if row["previous"] is None or days < ROTATION_DAYS:
-            continue
-        retire = f"`flask secret retire {game.slug} {row['name']}`"
-        used = row["previous_used_at"]
-        if used is not None and used > max(row["created_at"], clock.stamp(now - ROTATION_DAYS * 86400)):
-            yield Finding(
-                WARNING,
-                f"{what} was rotated {days} days ago, and its previous value was still used on {used[:10]}: enter the "
-                f"new one there too, then {retire}",
-            )
-        elif row["last_used_at"] is not None:
-            yield Finding(
-                WARNING,
-                f"{what} was rotated {days} days ago, the new value is in use and the previous one has not been used "
-                f"for {ROTATION_DAYS} days: it is safe to retire it, {retire}",
-            )
-        else:
-            yield Finding(
-                WARNING,
-                f"{what} was rotated {days} days ago and its previous value is still valid: once the new one is "
-                f"entered at the other side, {retire}",
-            )
+    told = rotation.advice(keyring.listing_of(connection, game.id, game.secrets), clock.now())
+    for name, advices in told.items():
+        for advice in advices:
+            if advice.is_due and advice.step == "rotate":
+                yield Finding(WARNING, f"game {game.slug}: {name} {advice.sentence}: `{_rotation(game, name)}`")
+            elif advice.is_due:
+                retire = f"`flask secret retire {game.slug} {name}`"
+                yield Finding(WARNING, f"game {game.slug}: {name} {advice.sentence}, {retire}")
 
 
 def waiting_work(connection: sqlite3.Connection, game: Game) -> Iterator[Finding]:
