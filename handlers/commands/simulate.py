@@ -3,29 +3,18 @@
 What is printed holds no secret, signature or token, not even where a server echoes what it was sent.
 """
 
-import re
 from collections.abc import Iterator
-from urllib.parse import unquote_plus
 
 import click
-import urllib3
 from flask.cli import with_appcontext
 
 from coinslot.games import Game, GameError, web_address
-from handlers import SIMULATED, Call, Partner, installation, partners
+from handlers import Call, Partner, installation, partners, sending
 from handlers.console import shown, table
 from handlers.trouble import in_words
 
 TIMEOUT_SECONDS = 15
-LARGEST_ANSWER = 64 * 1024
 EXCERPT = 48  # characters of an answer's body
-HIDDEN = "[hidden]"
-PUBLIC_HEADERS = ("content-type", "x-webhook-batch")
-SHORTEST_PROOF = 8  # characters of what proves anything; shorter values of headers are flags and counts
-
-
-class UnreachableError(Exception):
-    """The server gave no HTTP answer."""
 
 
 @click.command("simulate")
@@ -57,13 +46,13 @@ def simulate(game: str, url: str | None) -> None:
     trouble = None
     try:
         for partner, call in _calls(configured, opened):
-            status, body = _play(base, call)
-            surprise = call.expect(status, body)
+            answer = sending.send(base, call, TIMEOUT_SECONDS)
+            surprise = call.expect(answer.status, answer.body)
             surprises += surprise is not None
-            answered = f"{status} {_excerpt(body, opened, call)}"
+            answered = f"{answer.status} {_excerpt(answer.body, opened, call)}"
             verdict = "ok" if surprise is None else f"SURPRISE: {surprise}"
             rows.append((partner.title, call.title, call.expected, answered, verdict))
-    except UnreachableError as error:
+    except sending.UnreachableError as error:
         trouble = f"{base}: {error}"
     if len(rows) > 1:
         click.echo(table(rows))
@@ -87,49 +76,9 @@ def _checked_url(url: str) -> str:
         raise click.ClickException(f"--url: {error}") from None
 
 
-def _play(base: str, call: Call) -> tuple[int, bytes]:
-    """Raises :class:`UnreachableError`. Its words are ours: urllib3's would quote the URL, and a signature with it."""
-    try:
-        with urllib3.PoolManager() as pool:
-            response = pool.request(
-                call.method,
-                base + call.path,
-                headers={"User-Agent": SIMULATED, **call.headers},
-                body=call.body,
-                redirect=False,
-                retries=False,
-                timeout=urllib3.Timeout(total=TIMEOUT_SECONDS),
-                preload_content=False,
-            )
-            return response.status, response.read(LARGEST_ANSWER)
-    except urllib3.exceptions.NameResolutionError:
-        raise UnreachableError("there is no such host") from None
-    except urllib3.exceptions.NewConnectionError:
-        raise UnreachableError("nobody answers there; is the server running?") from None
-    except urllib3.exceptions.TimeoutError:
-        raise UnreachableError(f"no answer within {TIMEOUT_SECONDS} seconds") from None
-    except urllib3.exceptions.SSLError:
-        raise UnreachableError("no safe connection; the certificate or TLS is not right") from None
-    except urllib3.exceptions.HTTPError:
-        raise UnreachableError("what came back is not an HTTP answer") from None
-
-
 def _excerpt(body: bytes, game: Game, call: Call) -> str:
-    text = body.decode("utf-8", errors="replace")
-    for word in _unspeakable(game, call):
-        text = text.replace(word, HIDDEN)
+    text = sending.without_proofs(body.decode("utf-8", errors="replace"), game, call)
     return shown(" ".join(text.split()), EXCERPT)
-
-
-def _unspeakable(game: Game, call: Call) -> list[str]:
-    """Secrets, and what was signed or proved with them, longest first so that no piece of one is left."""
-    query = call.path.partition("?")[2].partition("=")[2]
-    words = [value.value.decode() for values in game.secrets.values() for value in values]
-    for name, value in call.headers.items():
-        if name.lower() not in PUBLIC_HEADERS and len(value) >= SHORTEST_PROOF:
-            words += [value, *(part for part in re.split("[=,]", value) if len(part) >= 8)]
-    words += [query, unquote_plus(query)]
-    return sorted({word for word in words if word}, key=len, reverse=True)
 
 
 COMMANDS: tuple[click.Command, ...] = (simulate,)
