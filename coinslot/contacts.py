@@ -6,6 +6,9 @@ The addresses are the partners' own words for them (``orders``, ``credit``, ``we
 import sqlite3
 
 from coinslot import clock
+from coinslot.registry import RESERVED_ID
+
+LOOKED_BACK = 500  # transactions among which the newest is looked for that is no simulation's
 
 
 def proved(tx: sqlite3.Connection, game_id: int, partner: str, endpoint: str) -> None:
@@ -39,6 +42,15 @@ def copied(tx: sqlite3.Connection, game_id: int, partner: str, endpoint: str) ->
     )
 
 
+def not_copied(tx: sqlite3.Connection, game_id: int, partner: str, endpoint: str) -> None:
+    """The owner takes that back."""
+    tx.execute(
+        """UPDATE contacts SET copied_at = NULL
+           WHERE game_id = :game_id AND partner = :partner AND endpoint = :endpoint""",
+        {"game_id": game_id, "partner": partner, "endpoint": endpoint},
+    )
+
+
 def of_game(connection: sqlite3.Connection, game_id: int) -> dict[tuple[str, str], sqlite3.Row]:
     """(partner, endpoint) -> its row; absent: nothing is known."""
     rows = connection.execute("SELECT * FROM contacts WHERE game_id = :game_id", {"game_id": game_id})
@@ -48,3 +60,29 @@ def of_game(connection: sqlite3.Connection, game_id: int) -> dict[tuple[str, str
 def of_all(connection: sqlite3.Connection) -> list[sqlite3.Row]:
     """What is known of every address of every game."""
     return connection.execute("SELECT * FROM contacts ORDER BY game_id, partner, endpoint").fetchall()
+
+
+def newest_credit(connection: sqlite3.Connection, game_id: int, partner: str) -> sqlite3.Row | None:
+    """The partner's newest transaction, our own simulations left out; whether its game has it, and since when.
+
+    ``grant_id`` is that of the feed; ``delivered_at`` the last arrival at a destination, NULL when there was none.
+    """
+    row: sqlite3.Row | None = connection.execute(
+        """SELECT t.public_id, t.received_at, g.id AS grant_id,
+                  (SELECT max(d.finished_at) FROM deliveries d WHERE d.grant_id = g.id AND d.state = 'delivered')
+                  AS delivered_at
+           FROM (SELECT id, public_id, player_id, received_at FROM transactions
+                 WHERE game_id = :game_id AND partner = :partner ORDER BY id DESC LIMIT :looked_back) t
+           JOIN grants g ON g.transaction_id = t.id AND g.reverses IS NULL AND g.restores IS NULL
+           WHERE t.player_id <> :simulated ORDER BY t.id DESC LIMIT 1""",
+        {"game_id": game_id, "partner": partner, "simulated": RESERVED_ID, "looked_back": LOOKED_BACK},
+    ).fetchone()
+    return row
+
+
+def acknowledged(connection: sqlite3.Connection, game_id: int) -> sqlite3.Row:
+    """How far the game says it has come: ``acked_through`` and ``acked_at``, NULL when it never said so."""
+    row: sqlite3.Row = connection.execute(
+        "SELECT acked_through, acked_at FROM games WHERE id = :game_id", {"game_id": game_id}
+    ).fetchone()
+    return row

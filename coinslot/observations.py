@@ -41,6 +41,7 @@ class Refusal:
     body_size: int
     request: Mapping[str, Any] = field(repr=False)
     at: str = field(default_factory=clock.stamp)
+    is_simulated: bool = False  # one of our own calls: it says nothing of the partner's
 
 
 class Observations:
@@ -51,14 +52,21 @@ class Observations:
         self._vault = vault
         self._mutex = threading.Lock()
         self._refusals: deque[Refusal] = deque(maxlen=HELD_AT_MOST)
-        self._refused: Counter[tuple[int | None, str, str, str, str]] = Counter()
+        self._refused: Counter[tuple[int | None, str, str, str, str, bool]] = Counter()
         self._used: dict[tuple[int, str, str], str] = {}
         self._called: Counter[tuple[int, str, str]] = Counter()
         self._wake = threading.Event()
         self._pid = 0
 
     def refused(self, refusal: Refusal) -> None:
-        key = (refusal.game_id, refusal.game_slug, refusal.partner, refusal.endpoint, refusal.reason)
+        key = (
+            refusal.game_id,
+            refusal.game_slug,
+            refusal.partner,
+            refusal.endpoint,
+            refusal.reason,
+            refusal.is_simulated,
+        )
         with self._mutex:
             self._refusals.append(refusal)
             self._refused[key] += 1
@@ -82,7 +90,7 @@ class Observations:
             refused, self._refused = self._refused, Counter()
             used, self._used = self._used, {}
             called, self._called = self._called, Counter()
-        for (_, slug, partner, endpoint, reason), count in refused.items():
+        for (_, slug, partner, endpoint, reason, _), count in refused.items():
             log.warning("refused %d call(s): %s %s %s, reason %s", count, partner, slug or "-", endpoint, reason)
         if not refused and not used and not called:
             return
@@ -93,9 +101,10 @@ class Observations:
             for (game_id, partner, endpoint), count in called.items():
                 counters.add(tx, game_id, partner, f"{counters.CALLED}{endpoint}", count)
                 contacts.proved(tx, game_id, partner, endpoint)
-            for (refused_game, _, partner, endpoint, reason), count in refused.items():
+            for (refused_game, _, partner, endpoint, reason, is_simulated), count in refused.items():
                 if refused_game is not None:
                     counters.add(tx, refused_game, partner, f"{counters.REFUSED}{reason}", count)
+                if refused_game is not None and not is_simulated:
                     contacts.refused(tx, refused_game, partner, endpoint, reason)
             for refusal in refusals:
                 self._store_refusal(tx, refusal)

@@ -19,6 +19,7 @@ from coinslot.db import Connection
 from coinslot.destinations import is_down
 from coinslot.games import Game, Setting, one_of
 from coinslot.installation import Installation
+from coinslot.keyring import SecretValue
 from coinslot.ledger import Credit, is_credited
 from coinslot.observations import Refusal
 from coinslot.refusals import Refused
@@ -37,7 +38,8 @@ SIMULATED = "coinslot-simulate"  # User-Agent of our own simulated calls, which 
 class Call:
     """One call of a simulated partner: what is sent, and what a healthy server answers.
 
-    ``expect`` gets the status and the body and says what is wrong with them, or None.
+    ``expect`` gets the status and the body and says what is wrong with them, or None. ``sample_of`` is the endpoint
+    of which this is the good call that stands for all.
     """
 
     title: str
@@ -47,6 +49,68 @@ class Call:
     body: bytes | None
     expected: str
     expect: Callable[[int, bytes], str | None]
+    sample_of: str = ""
+
+
+# What can be told of an address after it is set up, in this order (handlers/dashboard/checklist.py).
+STEPS = ("copied", "seen", "proved", "player", "credited", "accepted", "read")
+
+
+@dataclass(frozen=True)
+class Address:
+    """One of our addresses, as whoever calls it knows it.
+
+    ``name`` is the field it is pasted into, in the partner's own words; in ``path``, ``{game}`` is the slug. ``lacks``
+    names the secrets and settings without which nobody is answered there. ``steps`` are those of :data:`STEPS` that
+    can be told of it; a call to one of ``followed_by`` shows that an answer given here was taken. ``unsent`` says why
+    there may be no sample to send.
+    """
+
+    endpoint: str
+    name: str
+    path: str
+    what_for: str
+    lacks: Callable[[Game], Sequence[str]]
+    healthy: str
+    is_mandatory: bool = False
+    steps: tuple[str, ...] = STEPS[:3]
+    followed_by: tuple[str, ...] = ()
+    unsent: str = ""
+
+
+@dataclass(frozen=True)
+class Key:
+    """A secret of a game's that a partner's room knows; one whose name ends in ``.*`` stands for a family.
+
+    ``name`` is the partner's own word. ``is_proof``: callers prove themselves with it, so that a previous value has
+    its use and the last use is known. ``has_lines``: may be a text of several lines.
+    """
+
+    secret: str
+    name: str
+    what_for: str
+    is_mandatory: bool = False
+    is_proof: bool = True
+    has_lines: bool = False
+
+
+@dataclass(frozen=True)
+class EntryRecipe:
+    """How the game's server signs the address with which its players enter at a partner's.
+
+    ``parameters`` are the names of those for user, campaign and auth. ``form`` is what auth looks like and ``message``
+    what is signed; every second part is the name of a place. ``secret`` is the key's name.
+    """
+
+    title: str
+    url: str
+    parameters: tuple[str, str, str]
+    digest: str
+    is_keyed: bool
+    encoding: str
+    form: tuple[str, ...]
+    message: tuple[str, ...]
+    secret: str
 
 
 @dataclass(frozen=True)
@@ -72,23 +136,23 @@ class GameCall:
 class Partner:
     """What a partner's room brings to the house; ``app.py`` lists them.
 
-    ``urls`` are the addresses to paste into the partner's dashboard, field -> path with ``{game}``. ``secrets`` and
-    ``settings`` are the names the owner may set. ``missing`` says in sentences what a game still lacks for this
-    partner, ``wrong`` what is set and cannot work, ``unset`` what it could have and does without; ``lacking`` is that
-    part of ``missing`` without which calls fail, told from the configuration alone. ``simulate`` plays the partner
-    against a running server.
+    ``addresses`` are to be pasted into the partner's dashboard. ``keys`` and ``settings`` are what the owner may set;
+    of the settings, ``agreed`` follow from what the partner was told or says. ``missing`` says in sentences what a game
+    still lacks for this partner, ``wrong`` what is set and cannot work, ``unset`` what it could have and does without;
+    ``lacking`` is that part of ``missing`` without which calls fail, told from the configuration alone. ``simulate``
+    plays the partner against a running server.
 
     ``jobs`` run in the background when they are due (``coinslot/schedules.py``): name -> function of the installation
     and the game. ``profiles_pushed`` is told, inside of the write, which players' profiles the game has just changed.
-    ``roots`` are first words of its paths beside its name. ``diagnose`` finds out, for the owner alone, why one of its
-    calls was refused.
+    ``roots`` are first words of its paths beside its name. ``entry`` is how the game signs entries, where it does.
+    ``diagnose`` finds out, for the owner alone, why one of its calls was refused.
     """
 
     name: str
     title: str
     blueprint: Blueprint
-    urls: Mapping[str, str]
-    secrets: Mapping[str, str]
+    addresses: tuple[Address, ...]
+    keys: tuple[Key, ...]
     settings: Mapping[str, Setting]
     is_configured: Callable[[Game], bool]
     missing: Callable[[Game], list[str]]
@@ -103,6 +167,22 @@ class Partner:
     jobs: Mapping[str, Job] = field(default_factory=dict)
     profiles_pushed: Callable[[Connection, Game, Sequence[str]], None] = lambda tx, game, player_ids: None
     diagnose: Callable[[Refused, Known], Finding] = lambda call, known: Finding("Nobody knows why.", is_sure=False)
+    agreed: tuple[str, ...] = ()
+    entry: Callable[[Game], EntryRecipe | None] = lambda game: None
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Field -> path with ``{game}``."""
+        return {address.name: address.path for address in self.addresses}
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """Name of a secret -> what it is."""
+        return {key.secret: f"{key.name}: {key.what_for}" for key in self.keys}
+
+    def sample(self, game: Game, endpoint: str) -> Call | None:
+        """A good call to one of the addresses, naming the reserved player and item; None where there is none."""
+        return next((call for call in self.simulate(game) if call.sample_of == endpoint), None)
 
 
 def installation() -> Installation:
@@ -124,8 +204,19 @@ def plain_error(status: int, message: str) -> Response:
 
 def note_call(game: Game, partner: str, endpoint: str) -> None:
     """Count a call that has proved itself, so that the owner can see which addresses a partner has never called."""
-    if request.headers.get("User-Agent") != SIMULATED:
+    if not is_simulated():
         installation().observations.called(game.id, partner, endpoint)
+
+
+def note_key(game: Game, key: SecretValue) -> None:
+    """Note that a caller has proved itself with a key, so that the owner can see when an old one is no longer used."""
+    if not is_simulated():
+        installation().observations.key_used(game.id, key.name, key.slot)
+
+
+def is_simulated() -> bool:
+    """Whether this call is one of our own: those say nothing of what the partner has been given."""
+    return request.headers.get("User-Agent") == SIMULATED
 
 
 def note_refusal(
@@ -165,6 +256,7 @@ def note_refusal(
                 "found": dict(found or {}),
                 "body": base64.b64encode(body[: KEPT_BODY_BYTES if keeps_body else 0]).decode("ascii"),
             },
+            is_simulated=is_simulated(),
         )
     )
 

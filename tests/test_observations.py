@@ -5,6 +5,8 @@ import json
 from coinslot import contacts, keyring, observations
 from coinslot.observations import Refusal
 from coinslot.vault import Sealed
+from handlers import SIMULATED
+from tests.conftest import appcharge_headers
 
 
 def refusal(studio, number=0, body="x"):
@@ -95,3 +97,20 @@ def test_of_each_address_the_first_and_the_last_call_are_known(house, studio, cl
     row = contacts.of_game(house.database.read(), game_id)[("appcharge", "orders")]
     assert first["first_at"] == first["proved_at"] == row["first_at"] < row["proved_at"]
     assert (row["refused_reason"], row["copied_at"]) == ("signature", None)
+
+
+def test_our_own_simulated_calls_say_nothing_of_the_partner_and_its_keys(client, studio, house, db):
+    ours = {"User-Agent": SIMULATED}
+    body = json.dumps({"playerId": "alice"}).encode()
+    client.post("/appcharge/demo/players", data=body, headers=appcharge_headers(body) | ours)
+    client.post("/appcharge/demo/players", data=body, headers=ours)
+    house.observations.flush()
+
+    assert contacts.of_game(house.database.read(), studio.row["id"]) == {}
+    assert db("SELECT name FROM secrets WHERE last_used_at IS NOT NULL") == []
+    assert db("SELECT reason FROM refusals") == [{"reason": "signature"}]  # that one the owner may look into
+
+    client.post("/appcharge/demo/players", data=body, headers=appcharge_headers(body))
+    house.observations.flush()
+    assert len(contacts.of_game(house.database.read(), studio.row["id"])) == 1
+    assert len(db("SELECT name FROM secrets WHERE last_used_at IS NOT NULL")) == 2

@@ -14,7 +14,7 @@ from flask import Response, request
 from coinslot import signing
 from coinslot.games import Game
 from coinslot.keyring import SecretValue
-from handlers import installation, is_address_allowed, note_call, note_refusal
+from handlers import installation, is_address_allowed, note_call, note_key, note_refusal
 from handlers.appcharge import payload
 from handlers.appcharge.signature import SignatureError, verify
 
@@ -126,7 +126,7 @@ def _enter_signed(game: Game, endpoint: str) -> Entered:
     if token is not None or endpoint != "events" or not game.is_on("appcharge.events_without_token"):
         _check_token(game, token or "")
     _check_project(game)
-    installation().observations.key_used(game.id, signer.name, signer.slot)
+    note_key(game, signer)
     return Entered(game, body, header, signer.label)
 
 
@@ -149,7 +149,7 @@ def _enter_encrypted(game: Game) -> Entered:
             _check_token(game, inside if isinstance(inside, str) else "")
         except SignatureError:
             raise SignatureError("encryption") from None
-    installation().observations.key_used(game.id, key.name, key.slot)
+    note_key(game, key)
     return Entered(game, body, "", key.label)
 
 
@@ -160,7 +160,7 @@ def _check_token(game: Game, token: str) -> None:
     ]
     if not matching:
         raise SignatureError("token")
-    installation().observations.key_used(game.id, matching[0].name, matching[0].slot)
+    note_key(game, matching[0])
 
 
 def _check_project(game: Game) -> None:

@@ -7,33 +7,80 @@ from collections.abc import Mapping
 
 from coinslot import counters
 from coinslot.games import Game
-from handlers import installation
+from handlers import STEPS, Address, installation
 from handlers.appcharge.door import PARTNER
 from handlers.appcharge.payload import KEY_BYTES, VECTOR_BYTES
+from handlers.appcharge.settings import PAGE_KEYS
 
 BEGUN = ("appcharge.main_key", "appcharge.publisher_token")  # with neither, the game has nothing to do with Appcharge
 
-# Our addresses: the field each is pasted into, and what for.
-FIELDS: Mapping[str, tuple[str, str]] = {
-    "orders": ("Order Reporting (Grant Award Callback)", "without it nothing that is bought is credited"),
-    "auth": ("Authentication Webhook (Authenticate Player Callback)", "without it nobody can log in to the store"),
-    "players": (
-        "Player Info Sync URL (Personalize Web Store Callback)",
-        "without it every player sees the same store, with no offers or balances of their own",
+
+def lacks(game: Game) -> list[str]:
+    """The keys without which no call can prove itself."""
+    needed = (*BEGUN, "appcharge.secondary_key") if game.settings["appcharge.payload"] == "aes" else BEGUN
+    return [name for name in needed if not game.keys(name)]
+
+
+def lacks_for_otp(game: Game) -> list[str]:
+    return lacks(game) + [key for key in ("appcharge.deep_link",) if not game.settings[key]]
+
+
+# Our addresses, in the order of the Integration page.
+ADDRESSES = (
+    Address(
+        "orders",
+        "Order Reporting (Grant Award Callback)",
+        "/appcharge/{game}/orders",
+        "without it nothing that is bought is credited",
+        lacks,
+        "200 and a publisherPurchaseId, the id under which the order is known here",
+        is_mandatory=True,
+        steps=STEPS,
     ),
-    "events": ("Events Webhook", "without it refunds and disputes stay unknown"),
-    "otp": ("OTP Generation Deeplink Url (Initiate Game Auth Callback)", "needed only for logins through the game"),
-}
+    Address(
+        "players",
+        "Player Info Sync URL (Personalize Web Store Callback)",
+        "/appcharge/{game}/players",
+        "without it every player sees the same store, with no offers or balances of their own",
+        lacks,
+        "200 with the status valid, and what the store is to show this player",
+        is_mandatory=True,
+    ),
+    Address(
+        "auth",
+        "Authentication Webhook (Authenticate Player Callback)",
+        "/appcharge/{game}/auth",
+        "without it nobody can log in to the store",
+        lacks,
+        "200 with the status valid and the player's id",
+        is_mandatory=True,
+        steps=("copied", "seen", "proved", "accepted"),
+        followed_by=("players", "orders"),
+        unsent="The sample is a login by player id, which appcharge.logins does not allow.",
+    ),
+    Address(
+        "events",
+        "Events Webhook",
+        "/appcharge/{game}/events",
+        "without it refunds and disputes stay unknown",
+        lacks,
+        "200: the event is stored",
+    ),
+    Address(
+        "otp",
+        "OTP Generation Deeplink Url (Initiate Game Auth Callback)",
+        "/appcharge/{game}/otp",
+        "needed only for logins through the game",
+        lacks_for_otp,
+        "200 with the deepLink that opens the game and the accessToken in it",
+        steps=("copied", "seen", "proved", "accepted"),
+        followed_by=("auth",),
+    ),
+)
 
 # What was counted before calls were: the first of it says as well that the address is entered there.
 COUNTED_BEFORE: Mapping[str, tuple[str, ...]] = {"orders": ("credited", "credited.test", "duplicate")}
 
-# Keys of that page that an installation can do without.
-OPTIONAL_KEYS: Mapping[str, str] = {
-    "appcharge.secondary_key": "Secondary Key: a second key that calls may be signed with",
-    "appcharge.checkout_public_key": "Checkout Public Key: needed only for a checkout in the game or on your own site",
-    "appcharge.events_secret": "Secret Key of Events V2: needed only where the dashboard shows one",
-}
 OPTIONAL_SETTINGS: Mapping[str, str] = {
     "appcharge.deep_link": "needed only for logins through the game: the link that opens it",
     "appcharge.store_url": "needed only for login links: the address of the web store",
@@ -63,9 +110,7 @@ def lacking(game: Game) -> list[str]:
     """A sentence for each key without which its calls are refused, once one of them is set."""
     if not any(game.keys(name) for name in BEGUN):
         return []
-    is_encrypted = game.settings["appcharge.payload"] == "aes"
-    needed = (*BEGUN, "appcharge.secondary_key") if is_encrypted else BEGUN
-    return [f"{name} is not set, so Appcharge's calls are answered 404" for name in needed if not game.keys(name)]
+    return [f"{name} is not set, so Appcharge's calls are answered 404" for name in lacks(game)]
 
 
 def wrong(game: Game) -> list[str]:
@@ -94,11 +139,16 @@ def unset(game: Game) -> list[str]:
         if counters.has_counted(connection, game.id, PARTNER, names)
     }
     sentences = [
-        f"{field}: no call has come to {house.settings.public_url}/{PARTNER}/{game.slug}/{endpoint} yet; {what_for}"
-        for endpoint, (field, what_for) in FIELDS.items()
-        if endpoint not in called
+        f"{address.name}: no call has come to {house.settings.public_url}{address.path.format(game=game.slug)} yet; "
+        f"{address.what_for}"
+        for address in ADDRESSES
+        if address.endpoint not in called
     ]
-    sentences += [f"{name} is not set ({what_for})" for name, what_for in OPTIONAL_KEYS.items() if not game.keys(name)]
+    sentences += [
+        f"{key.secret} is not set ({key.name}: {key.what_for})"
+        for key in PAGE_KEYS
+        if not key.is_mandatory and not game.keys(key.secret)
+    ]
     sentences += [
         f"{key} is not set ({what_for})" for key, what_for in OPTIONAL_SETTINGS.items() if not _has(game, key)
     ]

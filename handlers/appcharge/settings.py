@@ -7,23 +7,53 @@ from collections.abc import Mapping
 from marshmallow import ValidationError
 
 from coinslot.games import Setting, networks, one_of, text, web_address, whole_number
-from handlers import WHEN_GAME_DOWN, profile
+from handlers import WHEN_GAME_DOWN, Key, profile
 from handlers.appcharge.shapes import first_message
 
 METHODS = ("userToken", "userPassword", "otp", "google", "apple", "facebook")
 TOKEN_KINDS = ("auto", "access_token", "id_token", "code")
 LONGEST_DEFAULTS = 64 * 1024
 
-SECRETS: Mapping[str, str] = {
-    "appcharge.main_key": "Main Key: signs every call",
-    "appcharge.secondary_key": "Secondary Key: signs too, where appcharge.secondary_role is backup",
-    "appcharge.publisher_token": "Publisher Token: sent with every call, in both directions",
-    "appcharge.events_secret": "Secret Key beside the Events V2 address, where there is one",
-    "appcharge.checkout_public_key": "Checkout Public Key: for the game's client, with external stores only",
-    "appcharge.google_secret": "Google's client secret, for Google logins that bring a code",
-    "appcharge.facebook_secret": "Facebook's app secret, for Facebook logins",
-    "appcharge.apple_secret": "Apple's client secret, or the private key (PEM) that makes it, for Apple logins",
-}
+# Keys of Appcharge's Integration page, in its order.
+PAGE_KEYS = (
+    Key("appcharge.main_key", "Main Key", "signs every call", is_mandatory=True),
+    Key("appcharge.secondary_key", "Secondary Key", "a second key that calls may be signed with"),
+    Key(
+        "appcharge.checkout_public_key",
+        "Checkout Public Key",
+        "needed only for a checkout in the game or on your own site",
+        is_proof=False,
+    ),
+    Key("appcharge.publisher_token", "Publisher Token", "comes with every call, in both directions", is_mandatory=True),
+    Key("appcharge.events_secret", "Secret Key of Events V2", "needed only where the dashboard shows one"),
+)
+LOGIN_KEYS = (
+    Key("appcharge.google_secret", "Google's client secret", "for Google logins that bring a code", is_proof=False),
+    Key("appcharge.facebook_secret", "Facebook's app secret", "for Facebook logins", is_proof=False),
+    Key(
+        "appcharge.apple_secret",
+        "Apple's client secret",
+        "or the private key (PEM) that makes it; for Apple logins",
+        is_proof=False,
+        has_lines=True,
+    ),
+)
+
+# Settings that follow from what stands in Appcharge's dashboard.
+AGREED = (
+    "appcharge.environment",
+    "appcharge.project_id",
+    "appcharge.payload",
+    "appcharge.secondary_role",
+    "appcharge.logins",
+    "appcharge.store_url",
+    "appcharge.deep_link",
+    "appcharge.code_digits",
+    "appcharge.players_version",
+    "appcharge.events_without_token",
+    "appcharge.dollar_fields_are_cents",
+    "allowlist.appcharge",
+)
 
 
 def methods(value: str) -> str:

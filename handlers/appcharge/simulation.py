@@ -63,7 +63,7 @@ def _orders(game: Game, run: str, order_id: str) -> Iterator[Call]:
     def refuses(wanted: int) -> Expect:
         return _refuses(wanted, "publisherErrorMessage")
 
-    yield _call(game, "orders", "order", order, "200, our id", credits_first)
+    yield _sample(_call(game, "orders", "order", order, "200, our id", credits_first))
     yield _call(game, "orders", "the same order again", order, "200, the same id", same_again)
     manual = {**order, "awardFlow": "manual_retry"}
     yield _call(game, "orders", "the same order, Retry Award pressed", manual, "200, the same id", same_again)
@@ -78,7 +78,8 @@ def _logins(game: Game, run: str) -> Iterator[Call]:
     typed_id = {"authMethod": "userToken", "token": RESERVED_ID, "appId": "NA", "date": "2026-01-31T12:00:00.000Z"}
     allowed = game.settings["appcharge.logins"].split(",")
     if allowed == [""] or "userToken" in allowed:
-        yield _call(game, "auth", "login by player id", typed_id, "200, valid", _says("valid", "publisherPlayerId"))
+        valid = _says("valid", "publisherPlayerId")
+        yield _sample(_call(game, "auth", "login by player id", typed_id, "200, valid", valid))
     if game.settings["players.unknown"] == "reject":
         nobody = {**typed_id, "token": f"{RESERVED_ID}-{run}-nobody"}
         yield _call(game, "auth", "login of an unknown player", nobody, "200, invalid", _says("invalid"))
@@ -89,7 +90,7 @@ def _logins(game: Game, run: str) -> Iterator[Call]:
 
 def _players(game: Game) -> Iterator[Call]:
     asked = {"playerId": RESERVED_ID}
-    yield _call(game, "players", "the store asks for a player", asked, "200, valid", _says("valid"))
+    yield _sample(_call(game, "players", "the store asks for a player", asked, "200, valid", _says("valid")))
     yield from _forgeries(game, "players", asked, lambda wanted: _refuses(wanted, "error"))
 
 
@@ -105,7 +106,7 @@ def _otp(game: Game) -> Iterator[Call]:
         is_good = status == 200 and bool(got.get("accessToken")) and str(got.get("accessToken")) in got["deepLink"]
         return None if is_good else "must get 200, a deepLink and its accessToken"
 
-    yield _call(game, "otp", "login through the game", begun, "200, a deep link", begins)
+    yield _sample(_call(game, "otp", "login through the game", begun, "200, a deep link", begins))
     yield _call(game, "otp", "the same without a device", {"date": begun["date"]}, "403", _refuses(403, "error"))
     yield from _forgeries(game, "otp", begun, lambda wanted: _refuses(wanted, "error"), unsigned=400)
 
@@ -124,7 +125,7 @@ def _events(game: Game, run: str, order_id: str) -> Iterator[Call]:
     def takes(status: int, answered: bytes) -> str | None:
         return None if 200 <= status < 300 else "an event must be acknowledged"
 
-    yield _call(game, "events", "event, version 2", displayed, "200", takes)
+    yield _sample(_call(game, "events", "event, version 2", displayed, "200", takes))
     yield _call(game, "events", "the same event again", displayed, "200", takes)
     yield _call(game, "events", "an event nobody knows yet", {**displayed, "eventName": "a.new.one"}, "200", takes)
     yield _call(game, "events", "refund of the order", refunded, "200", takes)
@@ -175,6 +176,10 @@ def _call(
         headers["Content-Type"] = "application/json"
         headers["signature"] = sign(body, _main_key(game), _milliseconds())
     return Call(title, "POST", f"/appcharge/{game.slug}/{endpoint}", headers, body, expected, expect)
+
+
+def _sample(call: Call) -> Call:
+    return Call(**{**vars(call), "sample_of": call.path.rpartition("/")[2]})
 
 
 def _with_headers(call: Call, **changed: str) -> Call:

@@ -9,7 +9,7 @@ from flask import Blueprint
 
 from coinslot.games import Game
 from coinslot.schedules import Standing
-from handlers import Partner, plain_error
+from handlers import Address, Partner, plain_error
 from handlers.playcamp import (
     commands,
     conversion,
@@ -66,13 +66,42 @@ partner = Partner(
     name="playcamp",
     title="PlayCamp",
     blueprint=bp,
-    urls={
-        "Entry for the game's client": "/api/{game}/sponsor",
-        "Webhook": "/playcamp/{game}/webhook",
-        "Payment query, where PlayCamp runs the gateway": "/playcamp/{game}/payments",
-    },
-    secrets=settings.SECRETS,
+    addresses=(
+        Address(
+            entry.ENDPOINT,
+            "Entry for the game's client",
+            "/api/{game}/sponsor",
+            "without it no player comes to the creators; the game opens it in a browser",
+            lambda game: [] if entry.is_configured(game) else ["playcamp.shared_key"],
+            "302, and the WebView with a fresh token",
+            is_mandatory=True,
+            steps=("copied", "seen", "proved", "accepted"),
+            followed_by=(webhooks.ENDPOINT,),
+            unsent="A good entry has PlayCamp issue a token, so there is a sample with the sandbox alone: set "
+            "playcamp.environment to sandbox and give playcamp.api_key its key.",
+        ),
+        Address(
+            webhooks.ENDPOINT,
+            "Webhook",
+            "/playcamp/{game}/webhook",
+            "without it the game never hears whom a player sponsors",
+            lambda game: [] if webhooks.secrets_of(game, None) else ["playcamp.webhook_secret"],
+            '200 and {"received": true}',
+            is_mandatory=True,
+        ),
+        Address(
+            query.ENDPOINT,
+            "Payment query, where PlayCamp runs the gateway",
+            "/playcamp/{game}/payments",
+            "needed only where PlayCamp asks for the game's payments",
+            lambda game: [] if game.keys("playcamp.payments_key") else ["playcamp.payments_key"],
+            "200 and a list of payments",
+        ),
+    ),
+    keys=settings.KEYS,
     settings=settings.SETTINGS,
+    agreed=settings.AGREED,
+    entry=entry_call.recipe,
     is_configured=is_configured,
     missing=missing,
     lacking=lacking,

@@ -7,7 +7,7 @@ from marshmallow import fields
 
 from coinslot import clock
 from coinslot.games import Game
-from handlers import GameCall, installation
+from handlers import EntryRecipe, GameCall, installation
 from handlers.playcamp.entry import allowed_campaigns, recipe_of
 from handlers.playcamp.signature import sign
 from handlers.problems import ProblemError, caller, read_body
@@ -47,9 +47,30 @@ def sign_entry() -> Response:
     return jsonify(url=_address(game, player_id, campaign_id, custom_data), custom_data=custom_data)
 
 
-def _address(game: Game, player_id: str, campaign_id: str | None, custom_data: str) -> str:
+def recipe(game: Game) -> EntryRecipe:
+    """The same for a game whose own server signs."""
+    agreed = recipe_of(game)
+    user, campaign, auth = (game.settings[f"playcamp.param.{name}"] for name in ("user", "campaign", "auth"))
+    return EntryRecipe(
+        "PlayCamp entry",
+        _base(game),
+        (user, campaign, auth),
+        agreed.digest,
+        agreed.is_keyed,
+        agreed.encoding,
+        agreed.form,
+        agreed.message,
+        "playcamp.shared_key",
+    )
+
+
+def _base(game: Game) -> str:
     base = game.settings["playcamp.entry_url"] or f"{installation().settings.public_url}/api/{game.slug}/sponsor"
-    base = base.partition("#")[0]
+    return base.partition("#")[0]
+
+
+def _address(game: Game, player_id: str, campaign_id: str | None, custom_data: str) -> str:
+    base = _base(game)
     given = {"user": player_id, "campaign": campaign_id, "auth": custom_data}
     query = urlencode(
         {game.settings[f"playcamp.param.{name}"]: value for name, value in given.items() if value is not None},

@@ -17,7 +17,7 @@ from coinslot import clock, payments, signing
 from coinslot.db import Row
 from coinslot.games import Game
 from coinslot.keyring import SecretValue
-from handlers import installation, is_address_allowed, note_call, note_refusal, plain_error
+from handlers import installation, is_address_allowed, note_call, note_key, note_refusal, plain_error
 from handlers.playcamp import own_orders
 from handlers.playcamp.payment_rules import is_sandbox, rules
 
@@ -99,7 +99,7 @@ def _what_is_wrong(game: Game, keys: Sequence[SecretValue]) -> str | None:
         is_fresh = False
     if not is_fresh:
         return "timestamp"
-    installation().observations.key_used(game.id, matching[0].name, matching[0].slot)
+    note_key(game, matching[0])
     return None
 
 

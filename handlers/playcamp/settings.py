@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from coinslot import mapping
 from coinslot.games import Setting, networks, one_of, text, web_address, whole_number
+from handlers import Key
 from handlers.playcamp.signature import Recipe
 
 PLATFORMS = ("iOS", "Android", "Web", "Roblox", "Other")
@@ -25,13 +26,44 @@ MARKETS: Mapping[str, tuple[str, str]] = {
     "epic": ("Other", "PC_STORE"),
 }
 
-SECRETS: Mapping[str, str] = {
-    "playcamp.api_key": "SERVER key of PlayCamp's SDK API, keyId:secret",
-    "playcamp.webhook_secret": "secret of PlayCamp's webhooks",
-    "playcamp.webhook_secret.*": "secret of one webhook, which calls /playcamp/GAME/webhook/<its name>",
-    "playcamp.shared_key": "key that game and gateway share for entry signatures",
-    "playcamp.payments_key": "signs our polls of the game's payments and guards our payment query",
-}
+KEYS = (
+    Key(
+        "playcamp.api_key",
+        "SERVER key of the SDK API",
+        "keyId:secret; opens the WebView and registers payments",
+        is_mandatory=True,
+        is_proof=False,
+    ),
+    Key("playcamp.shared_key", "Shared key", "game and gateway share it for entry signatures", is_mandatory=True),
+    Key("playcamp.webhook_secret", "Webhook secret", "signs PlayCamp's webhooks", is_mandatory=True),
+    Key(
+        "playcamp.webhook_secret.*",
+        "Webhook secret of one webhook",
+        "signs the one that calls /playcamp/GAME/webhook/<its name>",
+    ),
+    Key("playcamp.payments_key", "Payments key", "signs our polls of the game's payments and guards our payment query"),
+)
+
+# Settings that are agreed with PlayCamp or with the game's developers.
+AGREED = (
+    "playcamp.environment",
+    "playcamp.param.user",
+    "playcamp.param.campaign",
+    "playcamp.param.auth",
+    "playcamp.signature",
+    "playcamp.signature_campaign",
+    "playcamp.tolerance_seconds",
+    "playcamp.entry_once",
+    "playcamp.campaigns",
+    "playcamp.entry_url",
+    "playcamp.user_type",
+    "playcamp.event.registered",
+    "playcamp.event.removed",
+    "playcamp.absent_custom_data",
+    "playcamp.payments.url",
+    "playcamp.payments.auth",
+    "allowlist.playcamp",
+)
 
 
 def parameter(value: str) -> str:

@@ -16,9 +16,12 @@ from coinslot.games import Game
 from coinslot.registry import RESERVED_ID
 from handlers import Call
 from handlers.playcamp.client import ApiError, base_url
+from handlers.playcamp.entry import ENDPOINT as ENTRY
 from handlers.playcamp.entry import allowed_campaigns, recipe_of
+from handlers.playcamp.query import ENDPOINT as PAYMENTS
 from handlers.playcamp.query import fingerprint
 from handlers.playcamp.signature import sign
+from handlers.playcamp.webhooks import ENDPOINT as WEBHOOK
 from handlers.playcamp.webhooks import secrets_of
 
 Expect = Callable[[int, bytes], str | None]
@@ -47,7 +50,7 @@ def _entries(game: Game) -> Iterator[Call]:
     except ValueError:
         return  # the recipe cannot sign for this player, and what it cannot sign nobody can send
     if _may_enter(game):
-        yield Call("entry", "GET", good, {}, None, "302, to the WebView", _leads_on)
+        yield Call("entry", "GET", good, {}, None, "302, to the WebView", _leads_on, sample_of=ENTRY)
         again = (401, "401, used") if game.is_on("playcamp.entry_once") else (302, "302, a token of its own")
         expect = _leads_on if again[0] == 302 else _answers(401)
         yield Call("the same entry again", "GET", good, {}, None, again[1], expect)
@@ -85,7 +88,8 @@ def _webhooks(game: Game) -> Iterator[Call]:
     data = {"userId": RESERVED_ID, "campaignId": RESERVED_ID, "creatorKey": "TEST1"}
     created = {"event": "sponsor.created", "timestamp": _now(), "isTest": True, "data": data}
     body = _batch(created)
-    yield _webhook("webhook", path, body, _signed(body, key), 200)
+    first = _webhook("webhook", path, body, _signed(body, key), 200)
+    yield Call(**{**vars(first), "sample_of": WEBHOOK})
     yield _webhook("the same webhook again", path, body, _signed(body, key), 200)
     both = {"userId": RESERVED_ID, "campaignId": RESERVED_ID, "oldCreatorKey": "TEST1", "newCreatorKey": "TEST2"}
     changed = {**created, "event": "sponsor.changed", "data": both}
@@ -123,7 +127,8 @@ def _queries(game: Game) -> Iterator[Call]:
         return None if is_good else "must get 200 and a list of payments"
 
     path = f"/playcamp/{game.slug}/payments"
-    yield Call("payment query", "GET", f"{path}?{query}", proof, None, "200, payments", lists)
+    asked_for = f"{path}?{query}"
+    yield Call("payment query", "GET", asked_for, proof, None, "200, payments", lists, sample_of=PAYMENTS)
     for title, asked, headers in (
         ("payment query: with another key", query, _proof(game, query, FORGED_KEY)),
         ("payment query: proved too long ago", query, _proof(game, query, key, -age)),

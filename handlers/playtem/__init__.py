@@ -18,7 +18,7 @@ from flask import Blueprint
 
 from coinslot.games import Game, Setting, networks, one_of, text
 from coinslot.registry import checked_id
-from handlers import WHEN_GAME_DOWN, Partner
+from handlers import STEPS, WHEN_GAME_DOWN, Address, Key, Partner
 from handlers.playtem import credit, diagnosis
 from handlers.playtem.payload import FORMATS
 from handlers.playtem.simulation import simulate
@@ -45,8 +45,23 @@ partner = Partner(
     name=credit.PARTNER,
     title="Playtem",
     blueprint=bp,
-    urls={"Item credit endpoint": "/playtem/{game}/credit"},
-    secrets={"playtem.secret": "key of the HMAC-SHA1 signature, agreed with Playtem"},
+    addresses=(
+        Address(
+            "credit",
+            "Item credit endpoint",
+            "/playtem/{game}/credit",
+            "without it nothing that players earn with ads is credited",
+            lambda game: [] if credit.is_configured(game) else ["playtem.secret"],
+            "an empty 200",
+            is_mandatory=True,
+            steps=STEPS,
+        ),
+    ),
+    keys=(
+        Key(
+            "playtem.secret", "Signature key", "key of the HMAC-SHA1 signature, agreed with Playtem", is_mandatory=True
+        ),
+    ),
     settings={
         "playtem.app_id": Setting("AppId of this game; empty: learned from the first real call", checked_id),
         "playtem.parameter": Setting("query parameter that carries the payload", text(32), "payload"),
@@ -70,6 +85,17 @@ partner = Partner(
     },
     is_configured=credit.is_configured,
     missing=missing,
+    agreed=(
+        "playtem.app_id",
+        "playtem.parameter",
+        "playtem.formats",
+        "playtem.items_separator",
+        "playtem.field_separator",
+        "playtem.accept_single_quotes",
+        "playtem.user_id",
+        "playtem.when_game_down",
+        "allowlist.playtem",
+    ),
     simulate=simulate,
     refuse=credit.refuse_http,
     diagnose=diagnosis.diagnose,

@@ -65,7 +65,7 @@ def simulate(game: Game) -> Iterator[Call]:
 
     first = call("purchase", "200, empty", credits)
     yield call("HEAD before the purchase", "405", head, method="HEAD")
-    yield first
+    yield Call(**{**vars(first), "sample_of": "credit"})
     yield call("the same purchase again", "200, empty", credits)
     yield call("the same transaction, one more item", "500/400", refuses(400), Items=[registry.RESERVED_ID] * 2)
     genuine = json.loads(base64.b64decode(unquote(first.path.split("=", 1)[1])))["Signature"]
