@@ -10,6 +10,7 @@ from handlers.dashboard import (
     conflicts,
     deliveries,
     destinations,
+    integration,
     login,
     overview,
     players,
@@ -17,6 +18,7 @@ from handlers.dashboard import (
     registry,
     settings,
     setup,
+    snippets,
     transactions,
 )
 from handlers.dashboard.pages import bp, refuse
@@ -30,6 +32,7 @@ ROOMS = (
     conflicts,
     deliveries,
     destinations,
+    integration,
     login,
     overview,
     players,
@@ -37,6 +40,7 @@ ROOMS = (
     registry,
     settings,
     setup,
+    snippets,
     transactions,
 )
 ROOTS = (

@@ -34,6 +34,12 @@ SAID = {
     "second-factor-off": "The second factor is off.",
     "added": "Added.",
     "retired": "The old value is no longer valid.",
+    # integration
+    "key-set": "The key is set. It holds from the next call on.",
+    "key-rotated": "The new value is set. The old one stays valid until you retire it.",
+    "key-mistyped": "The new value is set. The one before was never used and is gone; the older one stays valid.",
+    "key-replaced": "The new value is set, and the old one is no longer valid.",
+    "key-retired": "The previous value is no longer valid.",
 }
 
 # State word -> its tone, which colours it. A reader of the screen hears the word.
@@ -52,7 +58,21 @@ TONES = {
         "on",
     ),
     "bad": ("dead", "refused", "conflict", "quarantined", "failing", "wrong", "ambiguous", "missing"),
-    "busy": ("waiting", "parked", "paused", "down", "test", "unset", "previous", "note", "warning"),
+    "busy": (
+        "waiting",
+        "parked",
+        "paused",
+        "down",
+        "test",
+        "unset",
+        "previous",
+        "note",
+        "warning",
+        "old",
+        "still used",
+        "not entered",
+        "safe to retire",
+    ),
     "calm": ("reversed", "ignored", "repeated", "kept", "removed", "refunded"),
 }
 
