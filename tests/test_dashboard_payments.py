@@ -1,0 +1,233 @@
+"""Payments: what was reported, what came of it, and trying again what was refused too often."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+
+from coinslot import payments, schedules
+from coinslot.payment_report import Payment
+from tests.conftest import Studio
+
+LIST = "/games/demo/payments"
+HOSTILE = "<script>alert(1)</script>\u202e=1+1\x00😀"
+
+
+def text_of(answer):
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text))
+
+
+def follow(browser, answer):
+    assert answer.status_code == 303, answer.text
+    return browser.get(answer.location)
+
+
+@pytest.fixture
+def keep(house, studio):
+    """Store payments as the game reports them; ``state`` is where they have got to since."""
+
+    def store(count=1, first=1, *, state=None, is_registering=True, **changed):
+        def write(tx):
+            for number in range(first, first + count):
+                values = {
+                    "transaction_id": f"T-{number}",
+                    "source": "push",
+                    "row": json.dumps({"transactionId": f"T-{number}", "amount": "9.99"}),
+                    "player_id": "alice",
+                    "product_id": "gems",
+                    "amount": "9.99",
+                    "currency": "USD",
+                    "market": "google",
+                    "purchased_at": "2026-07-21T14:17:27.329000Z",
+                } | changed
+                payments.store(tx, studio.row["id"], Payment(**values), is_registering=is_registering)
+                row = payments.find(tx, studio.row["id"], values["transaction_id"])
+                if state == "registered":
+                    payments.registered(tx, [row["id"]])
+                elif state == "quarantined":
+                    payments.quarantine(tx, {row["id"]: "PlayCamp answered 422: no such product"})
+
+        house.database.write_here(write)
+
+    return store
+
+
+def listed(answer):
+    return re.findall(r'href="/games/demo/payments/([^"]+)"', answer.text)
+
+
+class TestList:
+    def test_empty_it_says_how_payments_get_here(self, browser, studio):
+        page = text_of(browser.get(LIST))
+        assert "No payment yet" in page
+        assert "POST /game/v1/payments" in page
+        assert "playcamp.payments.url" in page
+
+    def test_each_state_has_its_list_and_its_count(self, browser, keep):
+        keep(2, 1, problem="market x is in no table")
+        keep(3, 10)
+        keep(1, 20, state="registered")
+        keep(1, 30, state="quarantined")
+        keep(1, 40, is_registering=False)
+        page = text_of(browser.get(LIST))
+        assert "Parked 2" in page
+        assert "Waiting 3" in page
+        assert listed(browser.get(LIST)) == ["T-40", "T-30", "T-20", "T-12", "T-11", "T-10", "T-2", "T-1"]
+        for state, ids in (
+            ("parked", ["T-2", "T-1"]),
+            ("waiting", ["T-12", "T-11", "T-10"]),
+            ("registered", ["T-20"]),
+            ("quarantined", ["T-30"]),
+            ("kept", ["T-40"]),
+            ("refunded", []),
+            ("refund-refused", []),
+        ):
+            assert listed(browser.get(f"{LIST}?state={state}")) == ids, state
+        assert "market x is in no table" in text_of(browser.get(f"{LIST}?state=parked"))
+
+    def test_pages_follow_one_another_without_gaps(self, browser, keep):
+        keep(70, 1, state="registered")
+        keep(50, 71)
+        seen, address = [], LIST
+        while address:
+            answer = browser.get(address)
+            seen += listed(answer)
+            older = re.search(r'href="([^"]+)" rel="next"', answer.text)
+            address = older and older[1].replace("&amp;", "&")
+        assert seen == [f"T-{number}" for number in range(120, 0, -1)]
+
+    def test_refunded_ones_are_found_among_many(self, browser, keep, monkeypatch):
+        monkeypatch.setattr(payments, "LOOKED_THROUGH", 7)
+        keep(3, 1, refunded_at="2026-07-22T00:00:00.000000Z", state="registered")
+        keep(20, 10, state="registered")
+        keep(1, 40, refunded_at="2026-07-22T00:00:00.000000Z")
+        seen, address = [], f"{LIST}?state=refunded"
+        while address:
+            answer = browser.get(address)
+            seen += listed(answer)
+            older = re.search(r'href="([^"]+)" rel="next"', answer.text)
+            address = older and older[1].replace("&amp;", "&")
+        assert seen == ["T-40", "T-3", "T-2", "T-1"]
+
+    def test_search_by_transaction_and_by_player(self, browser, house, keep):
+        keep(3, 1)
+        keep(2, 10, player_id="bob")
+        assert listed(browser.get(f"{LIST}?q=T-2")) == ["T-2"]
+        assert listed(browser.get(f"{LIST}?q=bob")) == ["T-11", "T-10"]
+        assert listed(browser.get(f"{LIST}?q=nobody")) == []
+        Studio(house, "other")
+        assert "There is none like that" in browser.get("/games/other/payments?q=T-1").text
+        assert browser.get("/games/other/payments/T-1").status_code == 404
+        assert browser.post("/games/other/payments/redrive", transaction_id="T-1").status_code == 404
+
+    def test_polls_say_how_far_they_have_come_and_why_not_further(self, browser, house, studio):
+        for name, value in (("url", "http://127.0.0.1:9/{from}"), ("rows", "rows"), ("map", "@")):
+            studio.config(f"playcamp.payments.{name}", value)
+        cursor = json.dumps({"since": 0, "until": None, "through": 1_790_000_000, "window": None})
+        house.database.write_here(lambda tx: schedules.put_cursor(tx, studio.row["id"], "playcamp.poll", cursor))
+        house.database.write_here(
+            lambda tx: tx.execute("UPDATE schedules SET failures = 2, last_error = :why", {"why": HOSTILE})
+        )
+        page = browser.get(LIST)
+        assert "read up to 2026-09-21 14:13:20" in text_of(page)
+        assert "failing 2 in a row" in text_of(page)
+        assert "<script>alert" not in page.text
+        house.database.write_here(lambda tx: schedules.put_cursor(tx, studio.row["id"], "playcamp.poll", "[nonsense"))
+        assert "the first answer has not come yet" in text_of(browser.get(LIST))
+
+    def test_no_page_asks_much_of_the_database(self, browser, keep):
+        keep(3)
+        for path in (LIST, f"{LIST}?state=refunded", f"{LIST}?q=alice", f"{LIST}?state=conflicts", f"{LIST}/T-1"):
+            browser.get(path)  # the game is opened once
+            answer, statements = browser.queries(path)
+            assert answer.status_code == 200
+            assert len(statements) <= 8, path
+
+    def test_lists_are_read_by_their_index(self, house):
+        values = {"game_id": 1, "before": 5, "looked_through": 5} | dict.fromkeys(payments.STATES, 1)
+        plan = house.database.read().execute(f"EXPLAIN QUERY PLAN {payments._NEWEST}", values).fetchall()
+        assert not [row["detail"] for row in plan if "SCAN payments" in row["detail"] or "B-TREE" in row["detail"]]
+
+
+class TestRedrive:
+    def test_one_that_was_refused_is_tried_again(self, browser, house, keep, db):
+        keep(state="quarantined")
+        page = browser.get(f"{LIST}/T-1")
+        assert "no such product" in page.text
+        answer = follow(browser, browser.post(f"{LIST}/redrive", transaction_id="T-1"))
+        assert "Put back" in text_of(answer)
+        assert "to be registered" in text_of(answer)
+        assert db("SELECT state FROM payments") == [{"state": "waiting"}]
+        (row,) = db("SELECT actor, subject FROM audit WHERE action = 'payment.redrive'")
+        assert row == {"actor": "owner", "subject": "T-1"}
+        assert db("SELECT name FROM schedules WHERE due_at IS NOT NULL") == [{"name": "playcamp.register"}]
+
+    def test_one_that_was_not_refused_is_left_alone(self, browser, keep, db):
+        keep(state="registered")
+        answer = follow(browser, browser.post(f"{LIST}/redrive", transaction_id="T-1"))
+        assert "There was nothing to do" in text_of(answer)
+        assert db("SELECT * FROM audit WHERE action = 'payment.redrive'") == []
+        assert browser.post(f"{LIST}/redrive", transaction_id="T-9").status_code == 404
+
+    def test_all_of_them_and_their_refunds(self, browser, house, keep, db):
+        keep(3, state="quarantined")
+        keep(1, 10, state="registered", refunded_at="2026-07-22T00:00:00.000000Z")
+        house.database.write_here(
+            lambda tx: tx.execute(
+                """UPDATE payments SET refund_state = 'quarantined', refund_next_at = NULL
+                   WHERE transaction_id = 'T-10'"""
+            )
+        )
+        assert listed(browser.get(f"{LIST}?state=refund-refused")) == ["T-10"]
+        assert "refused it too often" in browser.get(f"{LIST}/T-10").text
+        answer = follow(browser, browser.post(f"{LIST}/redrive", which="all"))
+        assert "4 put back." in text_of(answer)
+        assert {row["state"] for row in db("SELECT state FROM payments")} == {"waiting", "registered"}
+        assert db("SELECT * FROM payments WHERE refund_state = 'quarantined'") == []
+
+
+def test_a_payment_shows_what_was_reported_and_its_conflicts(browser, house, keep):
+    keep(state="registered")
+    keep(amount="1.00", row=json.dumps({"transactionId": "T-1", "amount": "1.00"}))
+    page = browser.get(f"{LIST}/T-1")
+    assert "What was registered" in page.text
+    assert "&#34;amount&#34;: &#34;9.99&#34;" in page.text
+    assert "&#34;amount&#34;: &#34;1.00&#34;" in page.text
+    assert "Seen 1 time" in page.text
+    assert "T-1" in browser.get(f"{LIST}?state=conflicts").text
+
+
+def test_the_list_as_csv(browser, keep):
+    keep(600, 1, player_id="=HYPERLINK(1)")
+    rows = list(csv.DictReader(io.StringIO(browser.get(f"{LIST}.csv").text.removeprefix("\ufeff"))))
+    assert [row["transaction_id"] for row in rows] == [f"T-{number}" for number in range(600, 0, -1)]
+    assert rows[0]["player_id"] == "'=HYPERLINK(1)"
+    assert rows[0]["amount"] == "9.99"
+    assert len(browser.get(f"{LIST}.csv?state=registered").text.splitlines()) == 1
+
+
+@pytest.mark.parametrize("transaction_id", ["a/b//c", "../up", "50%25 & more?#x", "redrive", "日本", HOSTILE])
+def test_any_id_leads_to_its_page(browser, keep, transaction_id):
+    keep(transaction_id=transaction_id)
+    (path,) = listed(browser.get(LIST))
+    assert browser.get(f"{LIST}/{path.replace('&amp;', '&')}").status_code == 200
+
+
+def test_hostile_text_shows_as_text(browser, house, keep):
+    text = HOSTILE + "x" * 10_000
+    keep(
+        transaction_id=HOSTILE,
+        player_id=text,
+        product_id=text,
+        product_name=text,
+        market=text,
+        problem=text[:500],
+        row=json.dumps({"unmapped": text}),
+    )
+    for path in (LIST, f"{LIST}?q={HOSTILE}".replace("\x00", "%00"), f"{LIST}/{HOSTILE}".replace("\x00", "%00")):
+        page = browser.get(path)
+        assert page.status_code == 200
+        for bad in ("<script>alert", "\u202e", "\x00"):
+            assert bad not in re.sub(r'(value|action)="[^"]*"', "", page.text), path
