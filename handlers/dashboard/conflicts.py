@@ -13,8 +13,8 @@ from handlers.dashboard.transactions import major, player_address
 
 ROWS_AT_ONCE = 500
 ADVICE = {
-    "waiting": "Nothing yet: when the purchase is reported, this is applied to it. If it has waited for more than a day,"
-    " ask the partner which order it means.",
+    "waiting": "Nothing yet: when the purchase is reported, this is applied to it. If it has waited for over a day, ask"
+    " the partner which order it means.",
     "ambiguous": "Find the order in the partner's dashboard, open it here, and reverse it if the items should go.",
     "ignored": "Nothing, unless you want the items back: then open the order and reverse it.",
     "reversed": "Nothing: the game has been asked.",

@@ -32,7 +32,7 @@ _PERSONS = re.compile(
 _THINGS = re.compile(r"^name$|displayname|nickname")
 
 _LOOKS = (
-    re.compile(r"[^\s@\"'<>=&]{1,64}@[^\s@\"'<>&]{1,255}\.[^\s@\"'<>.&]{2,63}"),  # e-mail
+    re.compile(r"[^\s@\"'<>=&]{1,64}@[^\s@\"'<>&]{1,255}\.[\w-]{2,63}"),  # e-mail
     re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])"),  # IPv4
     re.compile(r"(?<![0-9A-Fa-f:])(?:[0-9A-Fa-f]{1,4}:){3,7}(?::?[0-9A-Fa-f]{1,4}){1,4}(?![0-9A-Fa-f:])"),  # IPv6
     re.compile(r"(?<![0-9A-Za-z:])(?:[0-9A-Fa-f]{1,4}:){1,6}:(?:[0-9A-Fa-f]{1,4}:?){0,6}[0-9A-Fa-f](?![0-9A-Za-z:])"),

@@ -1,0 +1,243 @@
+"""The owner's players: found by id or name, whatever their id is; with what they have, and forgotten on request."""
+
+import csv
+import io
+import json
+import re
+from html import unescape
+from urllib.parse import quote, urlsplit
+
+import pytest
+
+from coinslot import boosts, events, games, ledger, registry
+from handlers.dashboard.transactions import player_address
+
+LIST = "/games/demo/players"
+HOSTILE = "<script>alert(1)</script>\u202egnp.exe\U0001f4b0"
+ODD = [
+    "a/b",
+    "/a",
+    "a/",
+    "//a",
+    ".",
+    "..",
+    "../../login",
+    "a b",
+    "a?b=c",
+    "a#b",
+    "a%2Fb",
+    "%",
+    "a\\b",
+    "id",
+    "\U0001f4b0",
+    "\u202egnp.exe",
+    "<script>alert(1)</script>",
+    "=1+1",
+    "x" * 255,
+    "a&b",
+    "a+b",
+    "é",
+    ".hidden",
+]
+
+
+@pytest.fixture(autouse=True)
+def game(studio):
+    return studio
+
+
+@pytest.fixture
+def put(house, studio):
+    def put_player(player_id, **entry):
+        game_id = studio.row["id"]
+        house.database.write_here(lambda tx: registry.put_player(tx, game_id, player_id, entry))
+
+    return put_player
+
+
+@pytest.fixture
+def event(house, studio):
+    def record(kind, player_id="alice", **data):
+        values = {"game_id": studio.row["id"], "partner": "playcamp", "type": kind, "dedupe_key": f"{kind}{data}"}
+        values |= {"data": data, "raw_body": None, "environment": "live", "is_test": False, "player_id": player_id}
+        house.database.write_here(lambda tx: events.record(tx, **values))
+
+    return record
+
+
+def listed(answer):
+    return [unescape(each) for each in re.findall(r'data-label="Player"><a href="[^"]+">([^<]*)</a>', answer.text)]
+
+
+class TestList:
+    def test_registered_players_by_id_and_by_the_beginning_of_id_or_name(self, browser, put):
+        put("carol", name="Zoe")
+        put("zed", name="Carlos")
+        assert listed(browser.get(LIST)) == ["alice", "bob", "carol", "zed"]
+        assert listed(browser.get(f"{LIST}?q=b")) == ["bob"]
+        assert listed(browser.get(f"{LIST}?q=car")) == ["carol"]
+        assert listed(browser.get(f"{LIST}?q=Car")) == ["zed"]
+        assert "No player&#39;s id or name" in browser.get(f"{LIST}?q=nobody").text.replace("'", "&#39;")
+        assert listed(browser.get(f"{LIST}?q=%25")) == []
+
+    def test_pages(self, browser, house, studio):
+        game_id = studio.row["id"]
+
+        def add(tx):
+            for number in range(120):
+                registry.register_player(tx, game_id, f"p-{number:03}")
+
+        house.database.write_here(add)
+        seen, address = [], LIST
+        while address:
+            answer, queries = browser.queries(address)
+            assert len(queries) <= 12
+            seen += listed(answer)
+            further = re.search(r'href="([^"]+)" rel="next"', answer.text)
+            address = further and unescape(further[1])
+        assert seen == ["alice", "bob", *(f"p-{number:03}" for number in range(120))]
+
+    def test_one_who_is_only_in_the_ledger_is_found(self, browser, studio, post_order):
+        studio.config("players.unknown", "create")
+        post_order(playerId="ghost")
+        browser.post("/games/demo/forgotten-players", player_id="ghost", confirmation="ghost")
+        assert browser.get(f"{LIST}?q=ghost").location == f"{LIST}/ghost"
+
+    def test_csv(self, browser, put):
+        put("=cmd", name="@SUM(A1)", country="DE")
+        answer = browser.get("/games/demo/players.csv")
+        rows = list(csv.DictReader(io.StringIO(answer.text.removeprefix("\ufeff"))))
+        assert [row["player_id"] for row in rows] == ["'=cmd", "alice", "bob"]
+        assert rows[0]["name"] == "'@SUM(A1)"
+
+
+class TestOne:
+    @pytest.mark.parametrize("player_id", ODD)
+    def test_whatever_the_id_is_the_list_leads_to_the_player(self, browser, put, player_id, app):
+        put(player_id, name="the one that is meant")
+        (href,) = [
+            unescape(each)
+            for each in re.findall(r'data-label="Player"><a href="([^"]+)">', browser.get(LIST).text)
+            if each not in (f"{LIST}/alice", f"{LIST}/bob")
+        ]
+        assert urlsplit(href).path.startswith(LIST)
+        answer = browser.get(href)
+        assert answer.status_code == 200
+        assert "the one that is meant" in answer.text
+        assert "<script>alert" not in answer.text
+        with app.test_request_context():
+            assert player_address("demo", player_id) == href
+        assert browser.get(f"{LIST}?show=timeline&id={quote(player_id, safe='')}").status_code == 200
+
+    def test_the_entry_shows_what_the_studio_gave_and_hides_what_lets_somebody_in(self, browser, put):
+        put(
+            "carol",
+            name="Carol",
+            country="DE",
+            login_name="carol@example.com",
+            password_hash="scrypt:very-secret",
+            identities={"google": "117777777777777777777"},
+            profile={"segments": ["vip"], "attributes": {"a": HOSTILE}},
+        )
+        text = browser.get(f"{LIST}/carol").text
+        assert "Carol" in text
+        assert "vip" in text
+        for hidden in ("carol@example.com", "very-secret", "117777777777777777777", "<script>alert", "\u202e"):
+            assert hidden not in text
+
+    def test_sums_are_exact_and_tests_stand_apart(self, browser, house, studio):
+        def credit(number, quantity, environment):
+            values = {"game_id": studio.row["id"], "game_slug": "demo", "partner": "appcharge", "kind": "purchase"}
+            values |= {"external_id": f"{number}", "reference": f"{number}", "player_id": "alice", "fingerprint": "x"}
+            values |= {"lines": (("coins", quantity),), "raw_body": b"", "signature": "", "signed_with": "key"}
+            credit = ledger.Credit(**values, answer_status=200, answer_body="", environment=environment)
+            house.database.write_here(lambda tx: ledger.credit(tx, credit, ledger.Rules()))
+
+        credit(1, 10**40 - 1, "live")
+        credit(2, 1, "live")
+        credit(3, 77, "sandbox")
+        browser.get(LIST)  # opens the game, which is kept
+        answer, queries = browser.queries(f"{LIST}/alice")
+        assert f"{10**40:,}" in answer.text
+        assert "77" in answer.text.partition("From test traffic")[2].partition("</table>")[0]
+        assert len(queries) <= 12, queries
+
+    def test_boosts_and_logins_are_shown(self, browser, house, studio, event):
+        boost = boosts.Boost(studio.row["id"], "alice", "summer", "creator-7", False, "2026-01-01T00:00:00.000000Z")
+        house.database.write_here(lambda tx: boosts.begin(tx, boost))
+        event("player.login", method="password")
+        event("sponsor.created", creator_key=HOSTILE)
+        text = browser.get(f"{LIST}/alice").text
+        assert "creator-7 in campaign summer" in text
+        assert "player.login" in text
+        assert "<script>alert" not in text
+
+    def test_history_is_paged(self, browser, post_order):
+        for number in range(30):
+            post_order(orderId=f"o-{number}")
+        text = browser.get(f"{LIST}/alice").text
+        older = unescape(re.search(r'href="([^"]+)" rel="next"', text)[1])
+        assert "o-5</a>" in text
+        assert "o-4</a>" not in text
+        assert "o-4</a>" in browser.get(older).text
+        assert browser.get(f"{LIST}/alice?after=item-1").status_code == 404
+
+    def test_the_timeline_tells_of_all_orders_and_events(self, browser, post_order, event):
+        for number in range(3):
+            post_order(orderId=f"o-{number}")
+        event("player.login")
+        answer, queries = browser.queries(f"{LIST}?id=alice&show=timeline")
+        for words in ("order o-0", "order o-2", "credited to player alice", "signed in to the store"):
+            assert words in answer.text
+        assert len(queries) <= 12
+
+    def test_nobody_of_that_name_and_another_games(self, browser, house):
+        house.database.write_here(lambda tx: games.add(tx, "other", "Other", "test"))
+        for address in (
+            f"{LIST}/nobody",
+            f"{LIST}?id=nobody&show=timeline",
+            f"{LIST}?id=",
+            "/games/other/players/alice",
+        ):
+            assert browser.get(address).status_code == 404, address
+        assert listed(browser.get("/games/other/players")) == []
+
+
+class TestForgetting:
+    def test_it_needs_the_id_deletes_the_person_keeps_the_sums_and_is_noted(self, browser, post_order, db, put):
+        put("alice", name="Alice A", login_name="alice@example.com")
+        post_order()
+        for confirmation in ("", "bob", "ALICE"):
+            answer = browser.post("/games/demo/forgotten-players", player_id="alice", confirmation=confirmation)
+            assert answer.status_code == 400
+        assert db("SELECT 1 FROM players WHERE player_id = 'alice'")
+
+        answer = browser.post("/games/demo/forgotten-players", player_id="alice", confirmation="alice")
+
+        assert answer.status_code == 303
+        assert "The player is forgotten" in browser.get(answer.location).text
+        assert not db("SELECT 1 FROM players WHERE player_id = 'alice'")
+        (row,) = db("SELECT * FROM transactions")
+        assert (row["raw_body"], row["signature"]) == (None, None)
+        page = browser.get(f"{LIST}/alice").text
+        assert "not in the registry" in page
+        assert "1,000" in page
+        assert "the player was forgotten" in browser.get(f"/games/demo/transactions/{row['public_id']}").text
+        assert [each["subject"] for each in db("SELECT subject FROM audit WHERE action = 'player.forget'")] == ["alice"]
+
+    def test_nobody_to_forget(self, browser, db):
+        answer = browser.post("/games/demo/forgotten-players", player_id="ghost", confirmation="ghost")
+        assert answer.location.endswith("said=nothing")
+        assert not db("SELECT 1 FROM audit WHERE action = 'player.forget'")
+
+    def test_of_this_game_alone(self, browser, house, db):
+        house.database.write_here(lambda tx: games.add(tx, "other", "Other", "test"))
+        browser.post("/games/other/forgotten-players", player_id="alice", confirmation="alice")
+        assert db("SELECT 1 FROM players WHERE player_id = 'alice'")
+
+
+def test_a_profile_is_shown_as_json(browser, put):
+    put("carol", profile={"balances": {"coins": 10**30}, "half": "\ud83d"})
+    text = browser.get(f"{LIST}/carol").text
+    assert str(10**30) in text
+    assert json.dumps("x") not in text
