@@ -10,10 +10,10 @@ import pytest
 from coinslot import clock as coinslot_clock
 from coinslot import payment_report, payments, schedules
 from coinslot.schedules import JobError
-from handlers.playcamp import polling, registration
+from handlers.playcamp import game_payments, polling, registration
 from handlers.playcamp.game_payments import Source
 from tests.fakes.game_payments import GamePayments
-from tests.receivers import certificate, closed_port, reset, status
+from tests.receivers import certificate, closed_port, reset, silence, slow_body, status
 
 NOW = 1_767_323_045  # 2026-01-02T03:04:05Z
 DAY = 86400
@@ -60,6 +60,12 @@ def ranges(game):
 
 def answer(document):
     return status(200, document if isinstance(document, bytes) else json.dumps(document).encode())
+
+
+def cut(handler):
+    """Breaks off in the middle of an answer."""
+    handler.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"items": [')
+    handler.close_connection = True
 
 
 def plain_row(order_id, **changed):
@@ -223,8 +229,9 @@ class TestTrouble:
         for number in range(5):
             game.pay(f"GP-{number}", NOW - 600 + number)
 
-    @pytest.mark.parametrize("trouble", [reset, status(500), status(429), answer(b"")])
-    def test_an_api_that_dies_in_mid_window_loses_no_row(self, poll, game, watermark, ids, trouble):
+    @pytest.mark.parametrize("trouble", [reset, cut, silence, slow_body, status(500), status(429), answer(b"")])
+    def test_an_api_that_dies_in_mid_window_loses_no_row(self, poll, game, watermark, ids, trouble, monkeypatch):
+        monkeypatch.setattr(game_payments, "TIMEOUT_SECONDS", 0.5)
         game.trouble(None, None, trouble)
 
         with pytest.raises(JobError):

@@ -13,7 +13,7 @@ from handlers.playcamp import registration
 from handlers.playcamp.payment_rules import rules
 from tests.fakes.game_payments import GamePayments
 from tests.fakes.playcamp import PlayCamp, answers, broken, garbage, too_many
-from tests.receivers import reset
+from tests.receivers import reset, silence
 from tests.servers import until
 
 NOW = 1_767_323_045  # 2026-01-02T03:04:05Z
@@ -286,10 +286,13 @@ class TestRefused:
 
 class TestTrouble:
     @pytest.mark.parametrize("is_stored", [False, True])
-    @pytest.mark.parametrize("trouble", [broken(), broken(503), too_many(), reset, garbage, answers(200, {"data": 1})])
+    @pytest.mark.parametrize(
+        "trouble", [broken(), broken(503), too_many(), reset, silence, garbage, answers(200, {"data": 1})]
+    )
     def test_trouble_at_playcamp_loses_nothing_and_doubles_nothing(
-        self, register, report, playcamp, states, trouble, is_stored
+        self, register, report, playcamp, states, trouble, is_stored, monkeypatch
     ):
+        monkeypatch.setattr(registration, "PATIENCE_SECONDS", 0.5)
         report("GP-1", "GP-2")
         playcamp.trouble("POST", BULK, trouble, is_stored=is_stored)
 

@@ -151,6 +151,10 @@ class GamePayments:
         with self.mutex:
             self._troubles.extend(behaviours)
 
+    def end_troubles(self) -> None:
+        with self.mutex:
+            self._troubles.clear()
+
     def next_trouble(self) -> Behaviour | None:
         return self._troubles.popleft() if self._troubles else None
 
@@ -267,7 +271,7 @@ def _seoul(at: float | None) -> str | None:
     return None if at is None else datetime.fromtimestamp(at, SEOUL).strftime("%Y/%m/%d %H:%M:%S")
 
 
-def _as_json(document: Any) -> bytes:
+def as_json(document: Any) -> bytes:
     def written(value: Any) -> str:
         if isinstance(value, dict):
             return "{" + ",".join(f"{json.dumps(name)}:{written(each)}" for name, each in value.items()) + "}"
@@ -297,7 +301,7 @@ class _Handler(BaseHTTPRequestHandler):
                 trouble(self)
                 return
             status, document = game.reply(request)
-            answer = _as_json(document)
+            answer = as_json(document)
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(answer)))

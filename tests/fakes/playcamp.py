@@ -185,6 +185,10 @@ class PlayCamp:
         with self.mutex:
             self._troubles[method, path].extend(_Trouble(each, is_stored, times) for each in behaviours)
 
+    def end_troubles(self) -> None:
+        with self.mutex:
+            self._troubles.clear()
+
     def next_trouble(self, method: str, path: str) -> _Trouble | None:
         waiting = self._troubles[method, path]
         if not waiting:
