@@ -17,6 +17,7 @@ MINOR_DIGITS = 18  # what fits the database's 64-bit integers
 FIGURE_DIGITS = 30
 LONGEST_INTEGER = 4000
 
+_KINDS = (int, Decimal, str)
 _NUMBER = re.compile(r"-?[0-9]{1,60}(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,3})?")
 
 
@@ -83,7 +84,7 @@ def figure(value: object) -> str:
 
 
 def _number(value: object) -> Decimal:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+    if isinstance(value, bool) or not isinstance(value, _KINDS):
         raise ValueError("not a number")
     if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
         raise ValueError("not a number")

@@ -34,6 +34,8 @@ UNMAPPED = "unmapped"  # in ``payments.row``: the game's own row, of which nothi
 TOO_CHEAP = f"the amount is below {LEAST_AMOUNT}"
 A_TEST = f"it names {RESERVED_ID}"
 
+_NUMBERS = (int, float, Decimal)
+_ENCODER = json.JSONEncoder(default=str, sort_keys=True)  # json.dumps makes one for each row
 _FIELDS = (
     "transactionId",
     "userId",
@@ -302,7 +304,7 @@ def _kept_row(row: Mapping[str, Any]) -> str:
 def _is_plain(value: object) -> bool:
     if isinstance(value, str):
         return len(value) <= LONGEST_KEPT_TEXT
-    return value is None or isinstance(value, int | float | Decimal)
+    return value is None or isinstance(value, _NUMBERS)
 
 
 def _unmapped_row(raw: object) -> str:
@@ -311,7 +313,7 @@ def _unmapped_row(raw: object) -> str:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, default=str, sort_keys=True)
+    return _ENCODER.encode(value)
 
 
 def _stand_in(text: str) -> str:

@@ -81,24 +81,27 @@ def claim_due(tx: sqlite3.Connection, game_id: int, limit: int, *, is_sandbox: b
     """
     now = clock.now()
     rows = tx.execute(
-        """UPDATE payments SET next_try_at = :until
+        """UPDATE payments SET next_try_at = :until,
+                  reason = CASE WHEN is_test = :is_sandbox THEN coalesce(reason, :sent) ELSE reason END
            WHERE id IN (SELECT id FROM payments
                         WHERE game_id = :game_id AND state = 'waiting' AND next_try_at <= :now
                         ORDER BY next_try_at, id LIMIT :limit)
            RETURNING *""",
-        {"game_id": game_id, "now": clock.stamp(now), "until": clock.stamp(now + LEASE_SECONDS), "limit": limit},
+        {
+            "game_id": game_id,
+            "now": clock.stamp(now),
+            "until": clock.stamp(now + LEASE_SECONDS),
+            "is_sandbox": int(is_sandbox),
+            "sent": SENT,
+            "limit": limit,
+        },
     ).fetchall()
     others = [row["id"] for row in rows if row["is_test"] != is_sandbox]
     if is_sandbox:
         postpone(tx, others, OTHER_ENVIRONMENT_SECONDS)
     else:
         _set_aside(tx, others)
-    own = sorted((row for row in rows if row["is_test"] == is_sandbox), key=lambda row: int(row["id"]))
-    tx.executemany(
-        "UPDATE payments SET reason = coalesce(reason, :sent) WHERE id = :id",
-        [{"id": row["id"], "sent": SENT} for row in own],
-    )
-    return own
+    return sorted((row for row in rows if row["is_test"] == is_sandbox), key=lambda row: int(row["id"]))
 
 
 def registered(tx: sqlite3.Connection, payment_ids: Iterable[int]) -> None:
@@ -157,18 +160,15 @@ def quarantine(tx: sqlite3.Connection, reasons: Mapping[int, str]) -> None:
 def postpone(tx: sqlite3.Connection, payment_ids: Iterable[int], seconds: float, reason: str | None = None) -> None:
     """Nobody took these, through no fault of theirs: due again in ``seconds``, with no try counted."""
     now = clock.now()
+    values = {
+        "next_try_at": clock.stamp(now + seconds),
+        "reason": None if reason is None else _reason(reason),
+        "now": clock.stamp(now),
+    }
     tx.executemany(
         """UPDATE payments SET next_try_at = :next_try_at, reason = coalesce(:reason, reason), updated_at = :now
            WHERE id = :id AND state = 'waiting'""",
-        [
-            {
-                "id": each,
-                "next_try_at": clock.stamp(now + seconds),
-                "reason": None if reason is None else _reason(reason),
-                "now": clock.stamp(now),
-            }
-            for each in payment_ids
-        ],
+        [{"id": each, **values} for each in payment_ids],
     )
 
 

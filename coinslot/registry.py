@@ -1,6 +1,7 @@
 """The studio's players and items: who may receive, and what there is to give."""
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,6 +11,8 @@ from coinslot import clock
 # The player and the item that test traffic names. They always exist; what names them never counts.
 RESERVED_ID = "coinslot-test"
 LONGEST_ID = 255
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 COLUMNS = ("name", "profile_image", "country", "login_name", "password_hash")
 PROVIDERS = ("google", "apple", "facebook")
@@ -33,9 +36,7 @@ def checked_text(value: str, longest: int) -> str:
     """A name or the like: any characters but control characters, up to ``longest`` of them. Raises ValueError."""
     if len(value) > longest:
         raise ValueError(f"use up to {longest} characters")
-    if any(
-        character < " " or "\x7f" <= character <= "\x9f" or "\ud800" <= character <= "\udfff" for character in value
-    ):
+    if _CONTROL.search(value):
         raise ValueError("use no control characters")
     return value
 

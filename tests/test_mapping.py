@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+import jmespath
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from coinslot import exact, mapping
@@ -835,3 +836,50 @@ def test_functions_of_one_value_give_their_kind_or_a_refusal(function, x):
         return
 
     assert type(result) is (int if function in ("unix", "unix_ms", "int") else str)
+
+
+_steps = st.recursive(
+    st.sampled_from(["a", "b", '"d e"', "a.b", "a.b.c", "@", "'x'", "`0`", "`null`", "`false`", "`[]`", "a[0]", "*"]),
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from([" || ", " && ", " | "]), inner).map(lambda t: f"({t[0]}{t[1]}{t[2]})"),
+        st.tuples(inner, inner).map(lambda t: f"{{x: {t[0]}, y: {t[1]}}}"),
+        st.tuples(inner, inner).map(lambda t: f"not_null({t[0]}, {t[1]})"),
+        inner.map(lambda text: f"a.{{z: {text}}}"),
+    ),
+    max_leaves=8,
+)
+_named = st.recursive(
+    st.sampled_from([None, True, False, 0, 1, "", "x"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "c", "d e"]), inner, max_size=4)
+    ),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(_steps, _named)
+def test_what_is_made_once_does_as_the_library_does(text, document):
+    assert Expression.parse(text).apply(document) == jmespath.search(text, document)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(
+        ["%Y-%m-%d %H:%M:%S", "%Y/%m/%d", "%Y%m%d%H%M%S", "%d.%m.%Y %H:%M", "%Y-%m-%d %%%H", "at %Y %m %d"]
+    ),
+    st.integers(-2_000_000_000, 8_000_000_000).map(lambda seconds: EPOCH + timedelta(seconds=seconds)),
+    st.integers(0, 18),
+    st.sampled_from(["", "0", "1", "9", " ", "-", "\u0664"]),
+)
+def test_a_time_of_plain_digits_is_read_as_strptime_reads_it(format, moment, at, put):
+    """Whole ones and such as have a character changed, at which strptime may still make something of them."""
+    written = moment.strftime(format)
+    text = written[:at] + put + written[at + 1 :] if put else written
+    try:
+        read = datetime.strptime(text, format).replace(tzinfo=UTC)
+    except ValueError:
+        assume(False)
+    assume(not text.isdigit() or read.strftime(format) == text)  # else it is a number, another kind of moment
+
+    assert call("time", text, format) == (read - EPOCH).total_seconds()

@@ -61,6 +61,7 @@ _TRANSIENT = ("timeout", *_UNCONNECTED)
 _IN_HEADERS = re.compile(r"[!-~]+")
 _ADDRESS = re.compile(r"[^\s@\"'<>]{1,64}@[^\s@\"'<>]{1,255}")  # of e-mail
 _UNTOLD = re.compile(r'"(?:callbackId|codeChallenge|couponCode)":"([^"\\]+)|[?&]callbackId=([^&]+)')
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _ITEM = re.compile(r"payments[.\[/]\[?([0-9]{1,4})(?![0-9])")
 
 T = TypeVar("T")
@@ -648,7 +649,7 @@ def _payment_json(payment: Mapping[str, Any]) -> str:
 
 def _json(content: Mapping[str, Any]) -> str:
     try:
-        return json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return _ENCODER.encode(content)
     except (TypeError, ValueError, RecursionError):
         raise UnsentError("what was to be sent cannot be written as JSON") from None
 
