@@ -46,8 +46,12 @@ def open_all(
 ) -> Mapping[str, tuple[SecretValue, ...]]:
     """Every secret of a game, current value first. Raises VaultError when one does not open."""
     opened: dict[str, tuple[SecretValue, ...]] = {}
-    for row in _rows(connection, game_id):
-        value = vault.unseal(connection, _purpose(slug, row["name"]), _sealed(row))
+    rows = _rows(connection, game_id)
+    if not rows:
+        return opened
+    unseal = vault.opener(connection)
+    for row in rows:
+        value = unseal(_purpose(slug, row["name"]), _sealed(row))
         opened[row["name"]] = (*opened.get(row["name"], ()), SecretValue(row["name"], row["slot"], value))
     return opened
 

@@ -148,10 +148,18 @@ class Vault:
         return self.current(connection).seal(purpose, plaintext)
 
     def unseal(self, connection: sqlite3.Connection, purpose: str, sealed: Sealed) -> bytes:
+        return self.opener(connection)(purpose, sealed)
+
+    def opener(self, connection: sqlite3.Connection) -> Callable[[str, Sealed], bytes]:
+        """:meth:`unseal` for many values, which asks only once which key they are under."""
         key = self.current(connection)
-        if sealed.key_id != key.id:
-            raise VaultError(f"the sealed value of {purpose} is under master key {sealed.key_id}, not {key.id}")
-        return key.unseal(purpose, sealed)
+
+        def unseal(purpose: str, sealed: Sealed) -> bytes:
+            if sealed.key_id != key.id:
+                raise VaultError(f"the sealed value of {purpose} is under master key {sealed.key_id}, not {key.id}")
+            return key.unseal(purpose, sealed)
+
+        return unseal
 
     def rotate(
         self, database: Database, reseal: Callable[[sqlite3.Connection, MasterKey, MasterKey], int], new: MasterKey

@@ -227,7 +227,7 @@ def _title(group: str) -> str:
     first, _, second = group.partition(".")
     titles = TITLES | {partner.name: partner.title for partner in partners()}
     title = titles.get(first, first.capitalize())
-    return f"{title}: {second}" if second else title
+    return f"{title}: {second.capitalize()}" if second else title
 
 
 def _family_named(name: str) -> str:

@@ -81,7 +81,7 @@ _UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\
 
 
 def register(bp: Blueprint) -> None:
-    for function in (money, moment, day, ago, number, shown, browser_name, tone, capped, until):
+    for function in (money, moment, day, ago, number, shown, delay, browser_name, tone, capped, until):
         bp.add_app_template_filter(function, function.__name__)
     bp.add_app_template_global(said)
     bp.add_app_template_global(with_query)
@@ -151,6 +151,15 @@ def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
     """Anybody's text, safe to look at: what cannot be seen is made visible, what is too long is cut. Not escaped."""
     text = _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", str(value))
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
+
+
+def delay(seconds: int | str) -> str:
+    """Seconds in the largest unit that has no remainder: 5 s, 1 min, 2 h."""
+    count = int(seconds)
+    for size, unit in ((3600, "h"), (60, "min")):
+        if count and count % size == 0:
+            return f"{count // size} {unit}"
+    return f"{count} s"
 
 
 def browser_name(user_agent: str) -> str:
