@@ -159,6 +159,7 @@ def _settings(
             _field(key, house.catalogue[key], stored, (typed or {}).get(key), (problems or {}).get(key))
         )
     families = [_family(name, stored, SHOWN_OF_FAMILY) for name in house.catalogue if name.endswith(".*")]
+    prefixes = tuple(family.name.removesuffix("*") for family in families)
     first_words = list(dict.fromkeys(name.partition(".")[0] for name in groups))
     return page(
         "settings.html",
@@ -168,7 +169,7 @@ def _settings(
         families=families,
         opened=opened or request.args.get("open", ""),
         has_problem=bool(problems),
-        unknown=sorted(key for key in stored if games.declared(house.catalogue, key) is None),
+        unknown=sorted(key for key in stored.keys() - house.catalogue.keys() if not key.startswith(prefixes)),
     )
 
 
