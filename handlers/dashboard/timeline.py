@@ -160,7 +160,7 @@ def _of_event(row: Mapping[str, Any]) -> Moment:
 
 def _of_delivery(row: Mapping[str, Any]) -> Iterator[Moment]:
     where, number = words.shown(row["destination"], 60), row["id"]
-    what = f"grant {row['grant_id']}"
+    what = f"Grant {row['grant_id']}"
     attempts = row["attempts"]
     failed = [each for each in attempts if each["failure"] is not None]
     for each in failed[:MOST_ATTEMPTS_TOLD]:
@@ -184,7 +184,7 @@ def _of_delivery(row: Mapping[str, Any]) -> Iterator[Moment]:
         yield Moment(
             row["finished_at"],
             "dead",
-            f"Delivering {what} to {where} was given up: {row['dead_reason']}.",
+            f"The delivery of {what.lower()} to {where} was given up: {row['dead_reason']}.",
             None,
             number,
         )
