@@ -97,7 +97,8 @@ def of_transaction(connection: sqlite3.Connection, game_id: int, public_id: str)
         deliveries=deliveries,
         transaction=transaction,
         keys=keys,
-        is_cut=any(len(each) >= MOST_ROWS for each in lists),
+        is_cut=any(len(each) >= MOST_ROWS for each in lists)
+        or sum(len(each["attempts"]) or 1 for each in deliveries) >= MOST_ATTEMPTS,
     )
 
 

@@ -159,7 +159,8 @@ _MATCHES = """(:partner IS NULL OR t.partner = :partner)
 _COLUMNS = """t.id, t.public_id, t.partner, t.reference, t.external_id, t.kind, t.player_id, t.currency, t.gross_minor,
     t.is_test, t.environment, t.received_at, t.occurred_at, t.subtotal_minor, t.tax_minor,
     EXISTS (SELECT 1 FROM grants x WHERE x.transaction_id = t.id AND x.kind = 'reversal') AS is_reversed,
-    EXISTS (SELECT 1 FROM refunds x WHERE x.transaction_id = t.id AND x.outcome = 'restored') AS is_restored,
+    (SELECT x.outcome = 'restored' FROM refunds x WHERE x.transaction_id = t.id
+     AND x.outcome IN ('reversed', 'restored') ORDER BY x.id DESC LIMIT 1) AS is_restored,
     EXISTS (SELECT 1 FROM conflicts x WHERE x.transaction_id = t.id) AS has_conflict,
     (SELECT json_group_array(json_array(sku, quantity)) FROM (
         SELECT l.sku, l.quantity FROM grants x CROSS JOIN entries l ON l.grant_id = x.id

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from coinslot import destinations, games, ledger, registry, search
+from coinslot import destinations, games, ledger, outbox, registry, search
 from handlers.appcharge.signature import sign
 from handlers.dashboard.transactions import parse_amount, read_form
 from tests.conftest import MAIN_KEY, appcharge_headers
@@ -416,6 +416,48 @@ class TestOne:
         assert places[:5] == sorted(places[:5])
         assert min(places[5:]) > places[4]
 
+    def test_deliveries_are_told_with_their_attempts(self, browser, address, house, db):
+        house.database.write_here(
+            lambda tx: destinations.add(tx, house.vault, "demo", "main", "http://127.0.0.1:9/", actor="test")
+        )
+        browser.post(f"{address}/redelivery", reason="lost")
+
+        def attempt(tx, result):
+            tx.execute("UPDATE deliveries SET next_attempt_at = '2000' WHERE state = 'waiting'")
+            (claim,) = outbox.claim_due(tx, "test", {1: 1})
+            outbox.record(tx, claim, result)
+
+        hostile = outbox.Result("status", 500, HOSTILE, HOSTILE.encode(), 12)
+        for result in (*[hostile] * 7, outbox.Result(None, 204)):
+            house.database.write_here(lambda tx, result=result: attempt(tx, result))
+
+        text = browser.get(address).text
+        assert text.count("Grant 1 could not be delivered to main: it answered with an error (500).") == 5
+        assert "2 more attempts at main failed." in text
+        assert "Grant 1 was delivered to main" in text
+        assert "<script>alert" not in text
+
+    def test_a_dispute_won_gives_back_and_may_be_reversed_again(self, browser, address, post_event, studio):
+        studio.config("refunds.revoke", "on")
+        order = {"orderId": "68e25eebdcb1278"}
+        post_event(eventName="order.dispute.lost", **order, n=1)
+        assert "reversed</span>" in browser.get(LIST).text
+        post_event(eventName="order.dispute.won", **order, n=2, timestamp=1767225700000)
+        assert "restored</span>" in browser.get(LIST).text
+        page = browser.get(address).text
+        assert "It was reversed, and given back after that." in page
+        assert "its own transaction" in page
+        adjustment = re.search(r'<a href="([^"]+)">its own transaction', page)[1]
+        text = browser.get(adjustment).text
+        assert "was given back" in text
+        assert "not a signed call" in text
+        assert browser.get(f"{adjustment}/dispute.zip").status_code == 200
+        assert browser.post(f"{adjustment}/reversal", policy="flag", reason="x").status_code == 400
+        assert browser.post(f"{address}/reversal", policy="flag", reason="x").status_code == 303
+        assert (
+            "restored</span>" not in browser.get(f"{LIST}?player=alice").text.partition(">68e25eebdcb1278</a></th>")[0]
+        )
+
     def test_hostile_text_shows_as_text(self, browser, credit):
         hostile = HOSTILE + "x" * 10_000
         body = json.dumps({"note": HOSTILE, "half": "\ud83d", "name\u202e": "<b>"}).encode()
@@ -551,3 +593,33 @@ class TestConflictsAndRefunds:
         older = re.search(r'href="([^"]+)" rel="next"', first.text)[1]
         assert len(references(first)) == 50
         assert references(browser.get(older.replace("&amp;", "&"))) == ["o-1", "o-0"]
+
+
+def test_every_question_of_these_pages_is_answered_by_an_index(browser, post_order, house, db, post_event):
+    post_order()
+    post_order(playerId="bob")
+    post_event(orderId="68e25eebdcb1278")
+    (row,) = db("SELECT public_id FROM transactions")
+    filters = (
+        "partner=appcharge player=alice item=coins state=credited state=reversed state=conflict state=test "
+        "from=2020-01-01 to=2999-01-01 amount=9.99+USD amount=1+USD&amount_to=20"
+    ).split()
+    addresses = [f"{LIST}?{one}&{other}" for one in filters for other in filters]
+    addresses += [LIST, f"{LIST}?q=nothing", f"{LIST}?q=pr_750b85591e16", f"{LIST}/{row['public_id']}"]
+    addresses += [
+        f"/games/demo/{each}" for each in ("conflicts", "refunds", "refunds?show=open", "players", "players?q=a")
+    ]
+    addresses += ["/games/demo/players/alice", "/games/demo/players?id=alice&show=timeline"]
+    large = (
+        "transactions|transaction_keys|grants|entries|events|refunds|conflicts|deliveries|attempts|players|[tgexlcrdn]"
+    )
+    asked = {}
+    for address in addresses:
+        answer, queries = browser.queries(address)
+        assert answer.status_code in (200, 303), address
+        asked.update(dict.fromkeys(queries, address))
+    connection = house.database.read()
+    for query, address in asked.items():
+        for step in connection.execute(f"EXPLAIN QUERY PLAN {query}"):
+            walks = re.match(rf"SCAN ({large})(?! (VIRTUAL|.*VIRTUAL))\b", step["detail"])
+            assert walks is None, (address, step["detail"], query)

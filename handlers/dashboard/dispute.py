@@ -8,6 +8,7 @@ from typing import Any
 from coinslot import clock
 from coinslot.dossier import Dossier
 from handlers.dashboard import words
+from handlers.dashboard.timeline import is_own_call
 
 LARGEST_PART = 4 * 1024 * 1024
 HIDDEN_COLUMNS = ("raw_body", "signature", "session_metadata", "before", "next", "acked_through", "acked_at")
@@ -31,7 +32,19 @@ What is signed is
 written one after the other as text. How the items were written is said in verification.json, behind the key's name
 ("concat": one after the other; "comma": with commas; "json_compact", "json_spaced" and "raw": as a JSON list).
 """,
+    "playcamp": """PlayCamp signs each webhook with HMAC-SHA256, keyed with the text of the webhook's secret, which is
+the game's and is not in this pack. The header is `X-Webhook-Signature`, in one of two forms:
+
+    <hex>                      HMAC-SHA256(secret, <bytes of the body>)
+    t=<timestamp>,v1=<hex>     HMAC-SHA256(secret, "<timestamp>" + "." + <bytes of the body>)
+
+A webhook may bring several events at once. Of such a one body.bin holds this event alone, while the signature is over
+all of them: then it cannot be checked by this pack.
+""",
 }
+OWN_CALL = """This is the answer to a call of the game's own, made over a secure connection: there is no signature to
+check.
+"""
 BY_PERSON = (
     "This transaction was made by the service itself and not by a signed call, so there is no signature to check.\n"
 )
@@ -47,6 +60,7 @@ def packed(found: Dossier, timeline: str, game_name: str) -> bytes:
     if transaction["signature"]:
         parts["request/signature.txt"] = f"{transaction['signature']}\n"
     how = HOW_TO_VERIFY.get(transaction["partner"], "") if transaction["signed_with"] else BY_PERSON
+    how = OWN_CALL if is_own_call(transaction) else how
     parts["request/HOW-TO-VERIFY.txt"] = how + _HASHES
     parts["verification.json"] = _json(_verification(found))
     parts["ledger.json"] = _json(
@@ -86,10 +100,11 @@ it, so that a change made later to either of them would show: `flask doctor` che
 def _verification(found: Dossier) -> dict[str, Any]:
     transaction = found.transaction
     before, following = transaction["before"], transaction["next"]
+    is_signed = bool(transaction["signed_with"]) and not is_own_call(transaction)
     return {
         "signed_with": transaction["signed_with"] or None,
         "checked_at": transaction["received_at"],
-        "result": "the signature was right when the call came" if transaction["signed_with"] else "not a signed call",
+        "result": "the signature was right when the call came" if is_signed else "not a signed call",
         "body_sha256": transaction["body_sha256"],
         "body_is_in_this_pack": transaction["raw_body"] is not None,
         "answer": {"status": transaction["answer_status"], "body": transaction["answer_body"]},

@@ -79,6 +79,11 @@ def as_text(moments: list[Moment]) -> str:
     return "".join(f"{words.moment(each.at)} UTC  {each.word:<12}  {each.sentence}\n" for each in moments)
 
 
+def is_own_call(transaction: Mapping[str, Any]) -> bool:
+    """Whether this came as the answer to a call of ours, proved by its connection and not by a signature."""
+    return str(transaction["signed_with"]).startswith("playcamp.api_key/")
+
+
 def items_in_words(items: list[dict[str, Any]]) -> str:
     """1,000 coins and 5 gems; without signs, which the sentence around it says."""
     each = [f"{abs(int(item['quantity'])):,} {words.shown(item['sku'], 60)}" for item in items[:ITEMS_TOLD]]
@@ -95,12 +100,11 @@ def _of_transaction(row: Mapping[str, Any]) -> Iterator[Moment]:
     if row["occurred_at"] and row["occurred_at"] < row["received_at"]:
         yield Moment(row["occurred_at"], "note", f"By {partner}'s clock, order {reference} was made.", row["public_id"])
     test = " It is a test and does not count." if row["is_test"] else ""
+    proof = f"Its signature was checked and is right ({words.shown(row['signed_with'], 80)})."
+    if is_own_call(row):
+        proof = "It is the answer to a call of the game's own."
     yield Moment(
-        row["received_at"],
-        "seen",
-        f"{partner} reported order {reference}{paid}. Its signature was checked and is right"
-        f" ({words.shown(row['signed_with'], 80)}).{test}",
-        row["public_id"],
+        row["received_at"], "seen", f"{partner} reported order {reference}{paid}. {proof}{test}", row["public_id"]
     )
 
 
