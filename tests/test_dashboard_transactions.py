@@ -212,6 +212,14 @@ class TestList:
             ("o-1", "9.99", "5 coins"),
         ]
 
+    def test_an_export_holds_no_old_state_of_the_database_while_it_is_read(self, credit, house, studio, db):
+        rows = search.every_transaction(house.database.read(), studio.row["id"], search.Filters(), at_once=2)
+        first = next(rows)
+        credit("meanwhile")
+        ((busy, *_),) = [tuple(row.values()) for row in db("PRAGMA wal_checkpoint(TRUNCATE)")]
+        assert busy == 0
+        assert [first["reference"], *(row["reference"] for row in rows)] == ["o-5", "o-4", "o-3", "o-2", "o-1"]
+
 
 class TestSearch:
     def jump(self, browser, wanted):

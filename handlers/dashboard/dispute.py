@@ -111,12 +111,20 @@ def _verification(found: Dossier) -> dict[str, Any]:
         "chain": {
             "previous_hash": transaction["previous_hash"],
             "row_hash": transaction["row_hash"],
-            "row_before": before,
-            "row_after": following,
+            "row_before": _neighbour(before, transaction),
+            "row_after": _neighbour(following, transaction),
             "follows_the_row_before": before is None or before["row_hash"] == transaction["previous_hash"],
             "is_followed_by_the_row_after": following is None or following["previous_hash"] == transaction["row_hash"],
         },
     }
+
+
+def _neighbour(row: dict[str, Any] | None, transaction: dict[str, Any]) -> dict[str, Any] | None:
+    """The hash of a row beside this one; and its id, unless it is of another game, which is nobody else's business."""
+    if row is None:
+        return None
+    is_ours = row["game_id"] == transaction["game_id"]
+    return {name: value for name, value in row.items() if name != "game_id" and (is_ours or name != "public_id")}
 
 
 def _readme(found: Dossier, game_name: str) -> str:
