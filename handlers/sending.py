@@ -48,18 +48,26 @@ def send(base: str, call: Call, timeout_seconds: float) -> Answered:
                 timeout=urllib3.Timeout(total=timeout_seconds),
                 preload_content=False,
             )
-            body = response.read(LARGEST_ANSWER)
+            body = b""
+            while len(body) < LARGEST_ANSWER and (piece := response.read1(LARGEST_ANSWER - len(body))):
+                body += piece
+                if time.monotonic() - begun > timeout_seconds:  # each piece came in time, but there is no end of them
+                    raise UnreachableError(_too_slow(timeout_seconds))
             return Answered(response.status, dict(response.headers), body, time.monotonic() - begun)
     except urllib3.exceptions.NameResolutionError:
         raise UnreachableError("there is no such host") from None
     except urllib3.exceptions.NewConnectionError:
         raise UnreachableError("nobody answers there; is the server running?") from None
     except urllib3.exceptions.TimeoutError:
-        raise UnreachableError(f"no answer within {timeout_seconds:g} seconds") from None
+        raise UnreachableError(_too_slow(timeout_seconds)) from None
     except urllib3.exceptions.SSLError:
         raise UnreachableError("no safe connection; the certificate or TLS is not right") from None
     except urllib3.exceptions.HTTPError:
         raise UnreachableError("what came back is not an HTTP answer") from None
+
+
+def _too_slow(seconds: float) -> str:
+    return f"no answer within {seconds:g} seconds"
 
 
 def without_proofs(text: str, game: Game, call: Call) -> str:

@@ -5,6 +5,7 @@ its room is never looked into.
 """
 
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -48,6 +49,10 @@ class KeyField:
     previous: SecretRow | None
     age_days: int
     advice: list[Advice]
+
+    @property
+    def anchor(self) -> str:
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower())[:80]
 
 
 @dataclass(frozen=True)

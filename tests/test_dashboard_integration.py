@@ -1,0 +1,463 @@
+"""The Integration pages: what to paste, which keys are set, the light of each address, a test through the real URL."""
+
+import re
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from werkzeug.serving import make_server
+from werkzeug.wsgi import LimitedStream
+
+from coinslot import clock, contacts, games, keyring
+from handlers import partners
+from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, TOKEN, Studio
+
+BASE = "/games/demo/integration"
+PARTNERS = ("appcharge", "playtem", "playcamp")
+OWNERS = "SELECT action, subject FROM audit WHERE actor = 'owner' AND action LIKE 'secret.%'"
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "\u202eright to left\u202c",
+    "x" * 10_000,
+    "\N{PILE OF POO}\N{ZERO WIDTH JOINER}",
+    "nul\x00l",
+    '"><img src=x onerror=alert(1)>',
+]
+
+
+@pytest.fixture
+def playcamp(studio):
+    for name in ("api_key", "shared_key", "webhook_secret", "payments_key"):
+        studio.secret(f"playcamp.{name}", f"playcamp-{name}-0123456789")
+    studio.secret("playcamp.webhook_secret.second", "another-webhook-secret-0123456789")
+    return studio
+
+
+@contextmanager
+def serving(app, house):
+    """The app itself on a port of its own, as its public address."""
+
+    def bounded(environ, start_response):
+        """As gunicorn has it: a body ends."""
+        environ["wsgi.input"] = LimitedStream(environ["wsgi.input"], int(environ.get("CONTENT_LENGTH") or 0))
+        return app(environ, start_response)
+
+    server = make_server("127.0.0.1", 0, bounded, threaded=True)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    house.settings = replace(house.settings, public_url=f"http://127.0.0.1:{server.server_port}")
+    try:
+        yield server
+    finally:
+        server.shutdown()
+
+
+@contextmanager
+def answering(behave):
+    """Somebody else's server."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            behave(self)
+
+        do_GET = do_POST = answer
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+def section(text, endpoint):
+    """What a partner's page says of one address."""
+    return re.search(rf'<section class="card" id="{endpoint}".*?</section>', text, re.S)[0]
+
+
+def test_every_address_of_every_partner_is_there_to_copy(browser, studio, app):
+    with app.app_context():
+        cards = partners()
+    for partner in cards:
+        page = browser.get(f"{BASE}/{partner.name}").text
+        for address in partner.addresses:
+            told = section(page, address.endpoint)
+            assert f"http://127.0.0.1:8000{address.path.format(game='demo')}</code>" in told
+            assert ("Mandatory" if address.is_mandatory else "Optional") in told
+            assert address.what_for.replace("'", "&#39;") in told
+
+
+def test_the_card_names_what_is_pasted_and_what_is_secret(app):
+    with app.app_context():
+        cards = {partner.name: partner for partner in partners()}
+    assert cards["playtem"].urls == {"Item credit endpoint": "/playtem/{game}/credit"}
+    assert [address.endpoint for address in cards["appcharge"].addresses if address.is_mandatory] == [
+        "orders",
+        "players",
+        "auth",
+    ]
+    for card in cards.values():
+        assert set(card.agreed) <= set(card.settings)
+        assert set(card.secrets) == {key.secret for key in card.keys}
+
+
+def test_a_light_goes_from_not_set_up_to_seen_and_failing(browser, house, client, db):
+    studio = Studio(house, "demo")
+    studio.player("alice")
+    studio.item("coins", "gems")
+    assert "not set up" in section(browser.get(f"{BASE}/appcharge").text, "orders")
+    studio.secret("appcharge.main_key", MAIN_KEY)
+    studio.secret("appcharge.publisher_token", TOKEN)
+    assert ">configured<" in section(browser.get(f"{BASE}/appcharge").text, "orders")
+
+    observed = house.observations
+    observed.called(studio.row["id"], "appcharge", "orders")
+    observed.flush()
+    assert ">seen<" in section(browser.get(f"{BASE}/appcharge").text, "orders")
+
+    client.post("/appcharge/demo/orders", data=b"{}", headers={"signature": "t=1,v1=00"})
+    observed.flush()
+    told = section(browser.get(f"{BASE}/appcharge").text, "orders")
+    assert ">failing<" in told
+    assert "its signature fits none of the keys set here" in told
+    assert ">failing<" in browser.get(BASE).text
+
+
+def test_the_list_fills_itself_with_a_real_order(browser, studio, house, post_order, client, feed):
+    assert post_order().status_code == 200
+    house.observations.flush()
+    told = section(browser.get(f"{BASE}/appcharge").text, "orders")
+    for title in ("First call seen", "Signature right", "Player known", "Credited"):
+        assert re.search(rf">done</span> <strong>{title}", told), title
+    assert re.search(r">to do</span> <strong>Read by the game", told)
+
+    (grant,) = feed()
+    headers = {"Authorization": f"Bearer {studio.token}"}
+    client.post("/game/v1/grants/ack", json={"through": grant["id"]}, headers=headers)
+    told = section(browser.get(f"{BASE}/appcharge").text, "orders")
+    assert re.search(r">done</span> <strong>Read by the game", told)
+
+
+def test_the_owner_says_what_is_pasted_and_may_take_it_back(browser, studio, house, db):
+    done = browser.post(f"{BASE}/appcharge/copied", endpoint="orders", is_copied="1")
+    assert (done.status_code, done.location) == (303, f"{BASE}/appcharge?said=saved")
+    assert re.search(r">done</span> <strong>Copied", section(browser.get(f"{BASE}/appcharge").text, "orders"))
+    browser.post(f"{BASE}/appcharge/copied", endpoint="orders", is_copied="0")
+    assert re.search(r">to do</span> <strong>Copied", section(browser.get(f"{BASE}/appcharge").text, "orders"))
+    assert [row["action"] for row in db("SELECT action FROM audit WHERE action LIKE 'address.%'")] == [
+        "address.copied",
+        "address.not_copied",
+    ]
+    assert browser.post(f"{BASE}/appcharge/copied", endpoint="nothing", is_copied="1").status_code == 404
+
+
+# Send test
+
+
+@pytest.mark.parametrize(
+    ("partner", "endpoint"),
+    [
+        ("appcharge", "orders"),
+        ("appcharge", "auth"),
+        ("appcharge", "players"),
+        ("appcharge", "events"),
+        ("appcharge", "otp"),
+        ("playtem", "credit"),
+        ("playcamp", "webhook"),
+        ("playcamp", "payments"),
+    ],
+)
+def test_a_test_goes_through_the_real_address_and_shows_the_real_answer(
+    browser, app, house, playcamp, db, partner, endpoint
+):
+    playcamp.config("appcharge.deep_link", "mygame://login?token={token}")
+    with serving(app, house):
+        told = browser.post(f"{BASE}/{partner}/test", endpoint=endpoint)
+    house.observations.flush()
+
+    assert told.status_code == 200
+    assert "As it should be." in told.text, told.text
+    assert "<dt>Status</dt><dd>200</dd>" in told.text
+    for secret in (MAIN_KEY, TOKEN, PLAYTEM_SECRET, "playcamp-", "v1="):
+        assert secret not in told.text
+    assert contacts.of_game(house.database.read(), playcamp.row["id"]) == {}
+    assert db("SELECT name FROM secrets WHERE last_used_at IS NOT NULL") == []
+    assert db("SELECT subject FROM audit WHERE action = 'address.test'") == [{"subject": f"{partner}/{endpoint}"}]
+    assert db("SELECT 1 FROM transactions WHERE is_test = 0") == []
+
+
+def test_the_answer_to_an_order_names_our_id(browser, app, house, studio, db):
+    with serving(app, house):
+        told = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
+    (row,) = db("SELECT public_id, player_id FROM transactions")
+    assert row["player_id"] == "coinslot-test"
+    assert row["public_id"] in told
+
+
+def test_an_entry_is_not_tried_on_live_playcamp(browser, playcamp):
+    told = browser.post(f"{BASE}/playcamp/test", endpoint="sponsor")
+    assert told.status_code == 409
+    assert "there is a sample with the sandbox alone" in told.text
+
+
+def test_what_is_not_set_up_cannot_be_tested(browser, studio):
+    told = browser.post(f"{BASE}/playcamp/test", endpoint="webhook")
+    assert told.status_code == 409
+    assert "playcamp.webhook_secret must be set first" in told.text
+
+
+def test_where_the_public_address_does_not_answer_the_local_one_is_offered(browser, app, house, studio):
+    with serving(app, house) as server:
+        house.settings = replace(house.settings, public_url="http://127.0.0.1:9")
+        here = {"SERVER_NAME": "0.0.0.0", "SERVER_PORT": str(server.server_port)}
+        form = {"form_token": browser.form_token(), "endpoint": "orders"}
+        path = f"{BASE}/appcharge/test"
+
+        told = browser.client.post(path, data=form, environ_overrides=here).text
+        assert "http://127.0.0.1:9 did not answer from this machine: nobody answers there" in told
+        assert f"Send it to http://127.0.0.1:{server.server_port}" in told
+
+        told = browser.client.post(path, data={**form, "where": "here"}, environ_overrides=here).text
+        assert "As it should be." in told
+
+
+def test_somebody_elses_answer_is_shown_as_text_without_what_it_echoes(browser, house, studio):
+    def behave(handler):
+        body = f"<script>alert(1)</script>\u202e {handler.headers['signature']} {TOKEN} {'x' * 10_000}".encode()
+        handler.send_response(302)
+        handler.send_header("Location", "http://elsewhere/path?ott=secret-token")
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    with answering(behave) as url:
+        house.settings = replace(house.settings, public_url=url)
+        told = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
+
+    assert "Not as it should be: an order must get 200" in told
+    assert "<script>alert" not in told
+    assert "&lt;script&gt;" in told
+    assert "\u202e" not in told
+    assert TOKEN not in told
+    assert "secret-token" not in told
+    assert "v1=" not in told
+    assert "http://elsewhere/path?[hidden]" in told
+    assert "characters)" in told
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_who_does_not_answer_in_time_is_said_so(browser, house, studio, monkeypatch, is_begun):
+    monkeypatch.setattr("handlers.dashboard.integration.TEST_SECONDS", 0.3)
+    over = threading.Event()
+
+    def behave(handler):
+        if is_begun:  # a body that drips for ever
+            handler.send_response(200)
+            handler.end_headers()
+            while not over.wait(0.05):
+                handler.wfile.write(b".")
+        over.wait(10)
+
+    with answering(behave) as url:
+        house.settings = replace(house.settings, public_url=url)
+        told = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
+        over.set()
+    assert "no answer within 0.3 seconds" in told
+
+
+# Keys
+
+
+def values(house, name):
+    return [key.value.decode() for key in house.games.by_slug("demo").keys(name)]
+
+
+def test_a_key_is_set_rotated_and_retired_and_never_shown(browser, studio, house, db):
+    done = browser.post(f"{BASE}/keys/set", name="appcharge.secondary_key", value="  secondary-0123456789\r\n")
+    assert done.location == f"{BASE}/keys?said=key-set"
+    done = browser.post(
+        f"{BASE}/keys/set", name="appcharge.main_key", value="newer-main-key-0123456789", back="appcharge"
+    )
+    assert done.location == f"{BASE}/appcharge?said=key-rotated"
+    assert values(house, "appcharge.secondary_key") == ["secondary-0123456789"]
+    assert values(house, "appcharge.main_key") == ["newer-main-key-0123456789", MAIN_KEY]
+
+    told = browser.get(f"{BASE}/keys").text
+    assert "Previous value" in told
+    assert "its previous value is still valid: once the new one is entered at the other side, retire it" in told
+    for secret in (MAIN_KEY, "newer-main-key", "secondary-012", TOKEN):
+        assert secret not in told
+    assert "…<code>" not in told
+    assert "<code>…6789</code>" in told
+
+    done = browser.post(f"{BASE}/keys/retire", name="appcharge.main_key")
+    assert done.location == f"{BASE}/keys?said=key-retired"
+    assert values(house, "appcharge.main_key") == ["newer-main-key-0123456789"]
+    assert [(row["action"], row["subject"]) for row in db(OWNERS)] == [
+        ("secret.set", "appcharge.secondary_key"),
+        ("secret.rotate", "appcharge.main_key"),
+        ("secret.retire", "appcharge.main_key"),
+    ]
+
+
+def test_a_key_somebody_else_knows_ends_at_once(browser, studio, house):
+    browser.post(f"{BASE}/keys/set", name="appcharge.main_key", value="second-main-key-0123456789")
+    browser.post(f"{BASE}/keys/set", name="appcharge.main_key", value="third-main-key-0123456789", is_leaked="1")
+    assert values(house, "appcharge.main_key") == ["third-main-key-0123456789"]
+
+
+def test_a_mistyped_key_is_replaced_and_the_one_before_stays(browser, studio, house):
+    browser.post(f"{BASE}/keys/set", name="appcharge.main_key", value="mistyped-main-key-0123456789")
+    done = browser.post(f"{BASE}/keys/set", name="appcharge.main_key", value="right-main-key-0123456789")
+    assert done.location.endswith("said=key-mistyped")
+    assert values(house, "appcharge.main_key") == ["right-main-key-0123456789", MAIN_KEY]
+
+
+def test_what_only_we_send_has_no_previous_value(browser, studio, house):
+    studio.secret("appcharge.facebook_secret", "facebook-secret-0123456789")
+    browser.post(f"{BASE}/keys/set", name="appcharge.facebook_secret", value="other-facebook-0123456789")
+    assert values(house, "appcharge.facebook_secret") == ["other-facebook-0123456789"]
+
+
+def test_a_private_key_keeps_its_lines(browser, studio, house):
+    pem = "-----BEGIN PRIVATE KEY-----\r\nAAAA\r\n-----END PRIVATE KEY-----\r\n"
+    browser.post(f"{BASE}/keys/set", name="appcharge.apple_secret", value=pem)
+    assert values(house, "appcharge.apple_secret") == ["-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"]
+
+
+def test_one_of_a_family_is_named_by_the_owner(browser, studio, house):
+    browser.post(f"{BASE}/keys/set", name="playcamp.webhook_secret.*", suffix="second", value="hook-secret-0123456789")
+    assert values(house, "playcamp.webhook_secret.second") == ["hook-secret-0123456789"]
+    browser.post(f"{BASE}/keys/set", name="playcamp.webhook_secret.second", value="hook-secret-9876543210")
+    assert len(values(house, "playcamp.webhook_secret.second")) == 2
+    assert browser.post(f"{BASE}/keys/set", name="playcamp.webhook_secret.*", suffix="", value="x").status_code == 400
+
+
+@pytest.mark.parametrize("value", ["", "   ", "a\x00b", "two\nlines", "x" * 20_000, "zero\u200bwidth", MAIN_KEY])
+def test_what_cannot_be_a_key_is_refused_in_words(browser, studio, house, value):
+    for back in ("", "appcharge"):
+        told = browser.post(f"{BASE}/keys/set", name="appcharge.main_key", value=value, back=back)
+        assert told.status_code == 400
+        assert 'class="problem"' in told.text
+        assert MAIN_KEY not in told.text
+    assert values(house, "appcharge.main_key") == [MAIN_KEY]
+
+
+@pytest.mark.parametrize("name", ["", "nothing", "destination.main", "appcharge.*", "playcamp.webhook_secret.", "\x00"])
+def test_nothing_but_known_keys_can_be_set(browser, studio, db, name):
+    before = db("SELECT name FROM secrets")
+    assert browser.post(f"{BASE}/keys/set", name=name, value="0123456789").status_code in (400, 404)
+    assert browser.post(f"{BASE}/keys/retire", name=name).status_code in (400, 404)
+    assert db("SELECT name FROM secrets") == before
+
+
+def test_there_is_nothing_to_retire_without_a_previous_value(browser, studio):
+    told = browser.post(f"{BASE}/keys/retire", name="playtem.secret")
+    assert told.status_code == 400
+    assert "has no previous value" in told.text
+
+
+def test_the_planner_says_when_a_previous_value_may_go(browser, studio, house):
+    studio.rotate("appcharge.main_key", "newer-main-key-0123456789")
+
+    def later(tx):
+        keyring.used(tx, studio.row["id"], "appcharge.main_key", "current", clock.stamp())
+        tx.execute("UPDATE secrets SET created_at = :ago", {"ago": clock.stamp(clock.now() - 8 * 86400)})
+
+    house.database.write_here(later)
+    told = browser.get(f"{BASE}/keys").text
+    assert "It was rotated 8 days ago, the new value is in use and the previous one has not been used for 7" in told
+    assert "appcharge.main_key" in browser.get(BASE).text
+
+
+def test_a_destinations_secret_is_planned_for_and_not_typed(browser, studio, house):
+    studio.secret("destination.main", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    told = browser.get(f"{BASE}/keys").text
+    assert "destination.main" in told
+    assert 'name="name" value="destination.main"' not in told
+
+
+# Settings
+
+
+def test_what_is_agreed_is_changed_in_place(browser, studio, house, db):
+    done = browser.post(f"{BASE}/playcamp/settings", key="playcamp.param.user", value=" uid ")
+    assert done.location == f"{BASE}/playcamp?said=saved"
+    assert house.games.by_slug("demo").settings["playcamp.param.user"] == "uid"
+    told = browser.post(f"{BASE}/playcamp/settings", key="playcamp.param.user", value="<b>")
+    assert told.status_code == 400
+    assert "use a name such as usn" in told.text
+    assert 'value="&lt;b&gt;"' in told.text
+    assert browser.post(f"{BASE}/playcamp/settings", key="appcharge.payload", value="aes").status_code == 404
+    assert browser.post(f"{BASE}/playcamp/settings", key="playcamp.param.user", value="").status_code == 303
+    assert house.games.by_slug("demo").settings["playcamp.param.user"] == "usn"
+    assert len(db("SELECT 1 FROM audit WHERE actor = 'owner' AND action = 'config.set'")) == 2
+
+
+# All pages
+
+
+@pytest.mark.parametrize("path", ["", *(f"/{partner}" for partner in PARTNERS), "/keys", "/snippets"])
+def test_no_page_asks_more_than_twelve_times(browser, playcamp, post_order, house, path):
+    post_order()
+    house.observations.flush()
+    told, queries = browser.queries(f"{BASE}{path}")
+    assert told.status_code == 200
+    assert len(queries) <= 12, queries
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_shown_as_text(browser, studio, house, text):
+    def spoil(tx):
+        tx.execute("UPDATE games SET name = :text, revision = 'x'", {"text": text})
+        for key in ("playcamp.campaigns", "appcharge.project_id", "playtem.field_separator"):
+            tx.execute("INSERT INTO settings VALUES (1, :key, :text, '')", {"key": key, "text": text})
+        tx.execute(
+            "INSERT INTO contacts VALUES (1, 'appcharge', 'orders', NULL, NULL, NULL, :at, :text)",
+            {"at": "2026-01-01T00:00:00.000000Z", "text": text},
+        )
+
+    house.database.write_here(spoil)
+    studio.secret(f"playcamp.webhook_secret.{text}", f"{text}-0123456789{text}")
+    for path in ("", *(f"/{partner}" for partner in PARTNERS), "/keys", "/snippets"):
+        told = browser.get(f"{BASE}{path}")
+        assert told.status_code == 200
+        for bad in ("<script>alert", "<img src=x", "\u202e", "\x00", "x" * 5_000):
+            # A field of a form holds what is stored, whole and as it is.
+            assert bad not in re.sub(r'value="[^"]*"', "", told.text), (path, bad)
+
+
+def test_another_games_pages_and_partners_are_404(browser, studio, house):
+    house.database.write_here(lambda tx: games.add(tx, "other", "Other", "test"))
+    assert browser.get("/games/nope/integration").status_code == 404
+    assert browser.get("/games/nope/integration/keys").status_code == 404
+    assert browser.get("/games/nope/integration/snippets").status_code == 404
+    assert browser.get(f"{BASE}/nobody").status_code == 404
+    browser.post("/games/other/integration/appcharge/copied", endpoint="orders", is_copied="1")
+    assert re.search(r">to do</span> <strong>Copied", section(browser.get(f"{BASE}/appcharge").text, "orders"))
+    assert browser.post("/games/other/integration/keys/retire", name="appcharge.main_key").status_code == 404
+
+
+def test_the_newest_credit_is_found_by_an_index(house, studio):
+    class Planned:
+        def __init__(self, connection):
+            self.connection = connection
+
+        def execute(self, sql, values):
+            return self.connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)
+
+    seen = []
+
+    class Told(Planned):
+        def execute(self, sql, values):
+            seen.extend(row["detail"] for row in super().execute(sql, values))
+            return self.connection.execute(sql, values)
+
+    contacts.newest_credit(Told(house.database.read()), 1, "appcharge")
+    assert any("transactions_by_partner" in line for line in seen), seen
+    assert not [line for line in seen if re.match(r"SCAN (?!t\b|\(subquery)", line)], seen
