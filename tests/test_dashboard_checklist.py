@@ -1,0 +1,170 @@
+"""The light of an address and the list that fills itself: facts in, words out."""
+
+import pytest
+
+from coinslot import clock
+from handlers import STEPS, Address
+from handlers.dashboard.checklist import Facts, checklist, light
+
+NOW = 1_800_000_000.0
+
+
+def at(minutes_ago):
+    return clock.stamp(NOW - 60 * minutes_ago)
+
+
+def contact(**changed):
+    columns = ("copied_at", "first_at", "proved_at", "refused_at", "refused_reason")
+    return dict.fromkeys(columns) | changed
+
+
+def address(**changed):
+    told = {
+        "endpoint": "orders",
+        "name": "Order Reporting",
+        "path": "/appcharge/{game}/orders",
+        "what_for": "",
+        "lacks": lambda game: [],
+        "healthy": "",
+        "steps": STEPS,
+    }
+    return Address(**{**told, **changed})
+
+
+def facts(its=None, credit=None, acked_through=0, acked_at=None, now=NOW, **others):
+    contacts = {} if its is None else {"orders": its}
+    return Facts(contacts | others, credit, acked_through, acked_at, now)
+
+
+def credit(minutes_ago, grant_id=7, delivered_at=None):
+    return {"received_at": at(minutes_ago), "grant_id": grant_id, "delivered_at": delivered_at}
+
+
+def words(*args, **kwargs):
+    return {step.title: step.word for step in checklist(*args, **kwargs)}
+
+
+@pytest.mark.parametrize(
+    ("lacking", "row", "word"),
+    [
+        (["appcharge.main_key"], None, "not set up"),
+        (["appcharge.main_key"], contact(first_at=at(9), proved_at=at(9)), "not set up"),
+        ([], None, "configured"),
+        ([], contact(copied_at=at(1)), "configured"),
+        ([], contact(first_at=at(9), proved_at=at(1), refused_at=at(2), refused_reason="signature"), "seen"),
+        ([], contact(first_at=at(9), proved_at=at(2), refused_at=at(1), refused_reason="signature"), "failing"),
+        ([], contact(refused_at=at(1), refused_reason="signature"), "failing"),
+        ([], contact(first_at=at(2), proved_at=at(2), refused_at=at(2), refused_reason="unknown_player"), "failing"),
+    ],
+)
+def test_a_light_is_what_the_last_call_was(lacking, row, word):
+    told = light(lacking, row)
+    assert told.word == word
+    assert told.sentence.endswith(".")
+    if word in ("seen", "failing"):
+        assert told.at[:10] in told.sentence
+
+
+def test_what_is_missing_is_named():
+    assert light(["a", "b"], None).sentence == "a and b are not set, so its calls are answered 404."
+
+
+def test_a_reason_nobody_has_words_for_is_told_as_it_is():
+    told = light([], contact(refused_at=at(1), refused_reason="brand_new"))
+    assert told.sentence.endswith("was refused: brand new.")
+
+
+def test_nothing_has_happened_yet():
+    assert set(words(address(), [], facts()).values()) == {"to do"}
+
+
+def test_only_steps_that_can_be_told_are_listed():
+    assert list(words(address(steps=STEPS[:3]), [], facts())) == ["Copied", "First call seen", "Signature right"]
+
+
+def test_a_call_that_does_not_prove_itself_was_seen_all_the_same():
+    row = contact(refused_at=at(1), refused_reason="token")
+    told = words(address(), [], facts(row))
+    assert (told["First call seen"], told["Signature right"], told["Credited"]) == ("done", "failing", "to do")
+
+
+def test_while_keys_are_missing_nothing_fails():
+    row = contact(refused_at=at(1), refused_reason="unknown_game")
+    assert "failing" not in words(address(), ["appcharge.main_key"], facts(row)).values()
+
+
+def test_a_forged_call_after_good_ones_asks_whether_it_was_a_stranger():
+    row = contact(first_at=at(9), proved_at=at(5), refused_at=at(1), refused_reason="signature")
+    step = next(step for step in checklist(address(), [], facts(row)) if step.title == "Signature right")
+    assert step.word == "failing"
+    assert "was that a stranger?" in step.sentence
+
+
+def test_a_proved_call_of_an_unknown_player_fails_there_and_not_before():
+    row = contact(first_at=at(1), proved_at=at(1), refused_at=at(1), refused_reason="unknown_player")
+    told = words(address(), [], facts(row))
+    assert (told["Signature right"], told["Player known"], told["Credited"]) == ("done", "failing", "to do")
+
+
+def test_after_a_credit_an_older_unknown_player_is_over():
+    row = contact(first_at=at(9), proved_at=at(5), refused_at=at(8), refused_reason="unknown_player")
+    told = words(address(), [], facts(row, credit(5)))
+    assert (told["Player known"], told["Credited"]) == ("done", "done")
+
+
+@pytest.mark.parametrize("reason", ["unknown_item", "conflict", "malformed", "game_down"])
+def test_what_keeps_a_first_credit_back_is_named(reason):
+    row = contact(first_at=at(1), proved_at=at(1), refused_at=at(1), refused_reason=reason)
+    assert words(address(), [], facts(row))["Credited"] == "failing"
+
+
+@pytest.mark.parametrize(
+    ("credited", "proved", "word"),
+    [
+        (10, 10, "done"),  # nothing came after it
+        (10, 9, "to do"),  # a call that brought nothing new
+        (1, 1, "to do"),  # too early to tell
+        (3, 3, "done"),
+    ],
+)
+def test_an_answer_is_accepted_when_the_credit_is_not_sent_again(credited, proved, word):
+    row = contact(first_at=at(proved), proved_at=at(proved))
+    assert words(address(), [], facts(row, credit(credited)))["Answer accepted"] == word
+
+
+@pytest.mark.parametrize(
+    ("players", "word"), [(None, "to do"), (contact(), "to do"), (contact(proved_at=at(9)), "to do")]
+)
+def test_a_login_is_accepted_only_by_what_follows(players, word):
+    login = address(steps=("copied", "seen", "proved", "accepted"), followed_by=("players",))
+    row = contact(first_at=at(5), proved_at=at(5))
+    assert words(login, [], facts(row, players=players))["Answer accepted"] == word
+    later = contact(first_at=at(9), proved_at=at(4))
+    assert words(login, [], facts(row, players=later))["Answer accepted"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("newest", "acked_through", "acked_at", "word"),
+    [
+        (None, 9, at(1), "to do"),
+        (credit(9), 0, None, "to do"),
+        (credit(9), 6, at(1), "to do"),
+        (credit(9), 7, at(1), "done"),
+        (credit(9, delivered_at=at(8)), 0, None, "done"),
+    ],
+)
+def test_read_is_acknowledged_or_delivered(newest, acked_through, acked_at, word):
+    assert words(address(), [], facts(contact(), newest, acked_through, acked_at))["Read by the game"] == word
+
+
+def test_calls_that_come_show_that_somebody_has_pasted_the_address():
+    assert words(address(), [], facts(contact(first_at=at(5), proved_at=at(5))))["Copied"] == "done"
+
+
+def test_every_sentence_is_one():
+    rows = [None, contact(), contact(first_at=at(9), proved_at=at(5), refused_at=at(1), refused_reason="signature")]
+    for row in rows:
+        for newest in (None, credit(9), credit(1, delivered_at=at(0))):
+            for step in checklist(address(), [], facts(row, newest, 9, at(1))):
+                assert step.sentence[-1] in ".?"
+                assert step.sentence[0].isupper()
