@@ -72,7 +72,8 @@ def integration(slug: str) -> Response:
     told = rotation.advice(keyring.listing_of(connection, game.id, game.secrets), clock.now())
     summaries = [_summary(game, partner, rows) for partner in partners()]
     due = [name for name, advices in told.items() if any(advice.is_due for advice in advices)]
-    return page("integration.html", game=game, summaries=summaries, due=due)
+    under_way = [name for name, advices in told.items() if any(advice.step == "retire" for advice in advices)]
+    return page("integration.html", game=game, summaries=summaries, due=due, under_way=under_way)
 
 
 @bp.get("/games/<slug>/integration/<partner>")
