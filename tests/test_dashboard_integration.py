@@ -13,6 +13,7 @@ from werkzeug.wsgi import LimitedStream
 from coinslot import clock, contacts, games, keyring
 from handlers import partners
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, TOKEN, Studio
+from tests.fakes.playcamp import PlayCamp
 
 BASE = "/games/demo/integration"
 PARTNERS = ("appcharge", "playtem", "playcamp")
@@ -461,3 +462,27 @@ def test_the_newest_credit_is_found_by_an_index(house, studio):
     contacts.newest_credit(Told(house.database.read()), 1, "appcharge")
     assert any("transactions_by_partner" in line for line in seen), seen
     assert not [line for line in seen if re.match(r"SCAN (?!t\b|\(subquery)", line)], seen
+
+
+def test_encrypted_payloads_are_tested_as_they_are_set_up(browser, app, house, studio):
+    studio.secret("appcharge.main_key", "0123456789abcdef0123456789abcdef")
+    studio.secret("appcharge.secondary_key", "fedcba9876543210")
+    studio.config("appcharge.payload", "aes")
+    with serving(app, house):
+        told = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
+    assert "As it should be." in told
+    assert "0123456789abcdef" not in told
+    assert "fedcba9876543210" not in told
+
+
+def test_an_entry_is_tried_where_playcamp_is_no_live_one_and_its_token_is_not_shown(browser, app, house, studio):
+    with PlayCamp() as playcamp, serving(app, house):
+        playcamp.set_up(studio)
+        studio.secret("playcamp.shared_key", "shared-key-0123456789")
+        told = browser.post(f"{BASE}/playcamp/test", endpoint="sponsor").text
+        tokens = list(playcamp.tokens)
+    assert "As it should be." in told
+    assert "<dt>Status</dt><dd>302</dd>" in told
+    assert "?[hidden]" in told
+    assert tokens
+    assert not [token for token in tokens if token in told]
