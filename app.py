@@ -96,6 +96,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         trusted_proxies=int(proxies),
         is_relaying=read_switch(environment, "COINSLOT_RELAY"),
         may_call_private=read_switch(environment, "COINSLOT_PRIVATE_TARGETS"),
+        metrics_token=environment.get("COINSLOT_METRICS_TOKEN") or None,
     )
 
 

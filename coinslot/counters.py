@@ -63,6 +63,15 @@ def of_all(connection: sqlite3.Connection, first_day: str) -> list[sqlite3.Row]:
     ).fetchall()
 
 
+def of_day(connection: sqlite3.Connection, day: str) -> list[sqlite3.Row]:
+    """Every figure of every game on one UTC day, but for those of single items; with the game's ``slug``."""
+    return connection.execute(
+        """SELECT g.slug, c.partner, c.name, c.value FROM games g JOIN counters c ON c.game_id = g.id AND c.day = :day
+           WHERE c.name < 'item.' OR c.name >= 'item/' ORDER BY g.slug, c.partner, c.name""",
+        {"day": day},
+    ).fetchall()
+
+
 def top_items(connection: sqlite3.Connection, first_day: str, limit: int) -> dict[int, list[tuple[str, int]]]:
     """Game -> the items that most grants since a UTC day hold, with how many; no more than ``limit`` each."""
     rows = connection.execute(

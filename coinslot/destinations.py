@@ -174,6 +174,11 @@ def listing(connection: sqlite3.Connection, game_id: int) -> list[sqlite3.Row]:
     ).fetchall()
 
 
+def of_all(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    """The destinations of every game, but for removed ones."""
+    return connection.execute("SELECT * FROM destinations WHERE state <> 'removed' ORDER BY game_id, name").fetchall()
+
+
 def row_of(connection: sqlite3.Connection, destination_id: int) -> sqlite3.Row:
     """A destination that something was owed to, be it removed since."""
     row: sqlite3.Row = connection.execute(

@@ -27,6 +27,7 @@ class Settings:
     trusted_proxies: int
     is_relaying: bool
     may_call_private: bool
+    metrics_token: str | None = field(default=None, repr=False)
 
 
 class LinkError(Exception):

@@ -1,14 +1,18 @@
-"""For whoever watches the process: is it up, and could it credit something now."""
+"""For whoever watches the process: is it up, could it credit something now, and how much of what has there been."""
 
+import hmac
 import shutil
 
-from flask import Blueprint, Response, current_app, jsonify
+from flask import Blueprint, Response, current_app, jsonify, request
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from coinslot import clock, outbox
 from coinslot.db import Connection, DatabaseError, EngineError
 from coinslot.installation import Installation
 from coinslot.vault import VaultError
-from handlers import installation
+from handlers import installation, plain_error
+from handlers.figures import Figures
 
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 
@@ -49,6 +53,25 @@ def readyz() -> Response:
     response = jsonify(status="ready" if is_ready else "not ready", checks=checks)
     response.status_code = 200 if is_ready else 503
     return response
+
+
+@bp.get("/metrics")
+def metrics() -> Response:
+    """What has been counted, for Prometheus; there only where a token is set, and for whoever brings it."""
+    house = installation()
+    token = house.settings.metrics_token
+    if token is None:
+        return plain_error(404, "Not Found")
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    # Compared first, whatever the scheme, so that the time it takes tells nothing.
+    is_right = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), token.encode())
+    if not is_right or scheme.lower() != "bearer":
+        response = plain_error(401, "Unauthorized")
+        response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Figures(house))
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 def _relay_state(house: Installation) -> str:
