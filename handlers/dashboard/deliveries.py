@@ -278,7 +278,7 @@ def _circuit(row: Row) -> tuple[str, str]:
         return "active", f"Its last {row['failures_in_row']:,} attempts failed." if row["failures_in_row"] > 1 else (
             "Its last attempt failed."
         )
-    return "active", "It takes what is sent."
+    return "active", "Nothing has failed there lately."
 
 
 def _next(row: Row, destination: Row) -> str:
