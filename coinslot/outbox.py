@@ -25,7 +25,7 @@ KEPT_ANSWER_BYTES = 2048
 PRUNED_AT_ONCE = 500
 PROBED_IN_TURN = 100
 COUNTED_TO = 10_000  # of a queue: further than that nobody has to know it exactly
-LOOKED_THROUGH = 5000  # deliveries of a state, for those a filter leaves over: what one page of a list may cost
+LOOKED_THROUGH = 2000  # deliveries of a state, for those a filter leaves over: what one page of a list may cost
 LAST_ID = 2**63 - 1
 OLDEST_BEAT_SECONDS = 30  # a relay says every five that it runs
 

@@ -42,7 +42,7 @@ SENT = "it was sent, with no answer yet"
 FROM_SANDBOX = "it was reported in the sandbox"
 LAST_ID = 2**63 - 1
 COUNTED_TO = 10_000  # of a state: further than that nobody has to know it exactly
-LOOKED_THROUGH = 5000  # of a state, for the refunded ones among them: what one page of a list may cost
+LOOKED_THROUGH = 2000  # of a state, for the refunded ones among them: what one page of a list may cost
 STATES = ("parked", "waiting", "registered", "quarantined", "kept")
 
 # The newest payments of each state that is asked for, below an id. ``CASE`` has a state not asked for cost nothing.
@@ -345,8 +345,8 @@ def stuck_refunds(connection: sqlite3.Connection, game_id: int, limit: int) -> l
 def conflicts(connection: sqlite3.Connection, game_id: int, limit: int) -> list[sqlite3.Row]:
     """Contents that came under a known id, newest first, each with its payment's ``transaction_id``."""
     return connection.execute(
-        """SELECT c.*, p.transaction_id FROM payment_conflicts c JOIN payments p ON p.id = c.payment_id
-           WHERE p.game_id = :game_id ORDER BY c.id DESC LIMIT :limit""",
+        """SELECT c.*, p.transaction_id FROM payment_conflicts c CROSS JOIN payments p ON p.id = c.payment_id
+           WHERE p.game_id = :game_id ORDER BY c.id DESC LIMIT :limit""",  # CROSS: from the few to the many
         {"game_id": game_id, "limit": limit},
     ).fetchall()
 

@@ -124,7 +124,7 @@ _COUNTED = """
         UNION ALL
         SELECT 'payment_conflicts', g.slug, count(*), NULL, NULL
         FROM (SELECT payment_id, last_at FROM payment_conflicts ORDER BY id DESC LIMIT :looked_at) c
-        JOIN payments p ON p.id = c.payment_id JOIN games g ON g.id = p.game_id
+        CROSS JOIN payments p ON p.id = c.payment_id CROSS JOIN games g ON g.id = p.game_id
         WHERE c.last_at >= :recently GROUP BY g.slug
         UNION ALL
         SELECT 'refunds_ambiguous', g.slug,

@@ -56,7 +56,7 @@ class TestList:
         assert listed(browser.get(f"{LIST}?state=delivered")) == [claim.id]
         assert listed(browser.get(f"{LIST}?state=waiting")) == [3, 2]
         assert listed(browser.get(f"{LIST}?state=nonsense")) == [3, 2, 1]
-        assert "Nothing" not in text_of(browser.get(f"{LIST}?state=waiting"))
+        assert "Nothing waits" not in text_of(browser.get(f"{LIST}?state=waiting"))
         assert "No dead letter" in text_of(browser.get(f"{LIST}?state=dead"))
 
     def test_pages_follow_one_another_without_gaps(self, browser, owed):

@@ -196,10 +196,12 @@ def redrive_delivery(slug: str, delivery_id: int) -> AnyResponse:
     return see_other("delivery", "redriven", slug=game.slug, delivery_id=delivery_id)
 
 
-@bp.post("/games/<slug>/deliveries/destinations/<name>/<any(pause, resume):verb>")
+@bp.post("/games/<slug>/deliveries/destinations/<name>/<verb>")
 def switch_destination(slug: str, name: str, verb: str) -> AnyResponse:
     """Pause a destination, or have it begin afresh: what it is owed waits, or goes out now."""
     game = the_game(slug)
+    if verb not in ("pause", "resume"):
+        raise PageError(404, "There is no such page")
     state = "paused" if verb == "pause" else "active"
     try:
         installation().database.write(lambda tx: destinations.set_state(tx, game.slug, name, state, actor="owner"))
