@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
-import jmespath
-from jmespath.exceptions import JMESPathError
-
 from coinslot import audit, clock, keyring
 from coinslot.games import find, web_address
 from coinslot.keyring import SecretValue
+from coinslot.mapping import Expression, ExpressionError
 from coinslot.vault import Vault
 
 # Delays after the first attempt, in seconds; surface of the product, in README.
@@ -154,6 +152,34 @@ def set_state(tx: sqlite3.Connection, slug: str, name: str, state: str, actor: s
         )
         keyring.delete(tx, game, secret_name(name))
     audit.record(tx, game["id"], actor, f"destination.{state}", name)
+
+
+def set_success(tx: sqlite3.Connection, slug: str, name: str, success: str, actor: str) -> None:
+    """Change what counts as delivered from the next attempt on: ``2xx``, ``200`` or an expression.
+
+    Raises :class:`DestinationError` or GameError.
+    """
+    rule, expression = _checked_success(success)
+    tx.execute(
+        "UPDATE destinations SET success = :rule, success_expression = :expression, updated_at = :now WHERE id = :id",
+        {"id": find_id(tx, slug, name), "rule": rule, "expression": expression, "now": clock.stamp()},
+    )
+    audit.record(tx, find(tx, slug)["id"], actor, "destination.success", f"{name} {success}")
+
+
+def last_answer(connection: sqlite3.Connection, destination_id: int) -> bytes | None:
+    """The beginning of the last answer of a destination to a delivery that has ended; None where there is none."""
+    row = connection.execute(
+        """SELECT a.answer FROM attempts a WHERE a.answer IS NOT NULL AND a.delivery_id IN (
+               SELECT id FROM (SELECT id FROM deliveries WHERE destination_id = :id AND state = 'delivered'
+                               ORDER BY finished_at DESC LIMIT 3)
+               UNION ALL
+               SELECT id FROM (SELECT id FROM deliveries WHERE destination_id = :id AND state = 'dead'
+                               ORDER BY finished_at DESC LIMIT 3))
+           ORDER BY a.id DESC LIMIT 1""",
+        {"id": destination_id},
+    ).fetchone()
+    return None if row is None else bytes(row["answer"])
 
 
 def find_id(connection: sqlite3.Connection, slug: str, name: str) -> int:
@@ -346,8 +372,8 @@ def checked_retry(text: str) -> tuple[int, ...]:
 def says_yes(expression: str, answer: bytes) -> bool:
     """Whether a JMESPath expression on a JSON answer comes out as true; an answer that is no JSON says no."""
     try:
-        return jmespath.search(expression, json.loads(answer)) is True
-    except (ValueError, ArithmeticError, JMESPathError, RecursionError):
+        return Expression.parse(expression).apply(json.loads(answer)) is True
+    except (ValueError, RecursionError, ExpressionError):
         return False
 
 
@@ -355,8 +381,8 @@ def _checked_success(rule: str) -> tuple[str, str | None]:
     if rule in ("2xx", "200"):
         return rule, None
     try:
-        jmespath.compile(rule)
-    except JMESPathError as error:
+        Expression.parse(rule)
+    except ExpressionError as error:
         raise DestinationError(f"success: use 2xx, 200, or a JMESPath expression ({error})") from None
     return "expression", rule
 

@@ -77,5 +77,19 @@ def event(connection: sqlite3.Connection, event_id: int) -> dict[str, Any]:
     return _as_read(row)
 
 
+def latest_of_each_type(connection: sqlite3.Connection, game_id: int, partner: str) -> list[sqlite3.Row]:
+    """The newest event of each type of a partner's, the newest first, among a game's last 200 events."""
+    rows = connection.execute(
+        """SELECT id, partner, type, player_id, data, is_test, occurred_at, received_at FROM events
+           WHERE game_id = :game_id ORDER BY id DESC LIMIT 200""",
+        {"game_id": game_id},
+    ).fetchall()
+    latest: dict[str, sqlite3.Row] = {}
+    for row in rows:
+        if row["partner"] == partner:
+            latest.setdefault(row["type"], row)
+    return list(latest.values())
+
+
 def _as_read(row: sqlite3.Row) -> dict[str, Any]:
     return {**dict(row), "data": json.loads(row["data"]), "is_test": bool(row["is_test"])}

@@ -25,6 +25,7 @@ from coinslot.observations import Refusal
 from coinslot.refusals import Refused
 from coinslot.schedules import Job
 from handlers.diagnosis import Finding, Known
+from handlers.trials import Formula, Trial
 
 KEPT_BODY_BYTES = 48 * 1024  # of a refused call; 64 KiB once it is Base64
 PROOFS = ("signature", "X-Webhook-Signature", "X-Gateway-Signature", "X-Fingerprint")  # headers, one per kind of caller
@@ -145,7 +146,9 @@ class Partner:
     ``jobs`` run in the background when they are due (``coinslot/schedules.py``): name -> function of the installation
     and the game. ``profiles_pushed`` is told, inside of the write, which players' profiles the game has just changed.
     ``roots`` are first words of its paths beside its name. ``entry`` is how the game signs entries, where it does.
-    ``diagnose`` finds out, for the owner alone, why one of its calls was refused.
+    ``diagnose`` finds out, for the owner alone, why one of its calls was refused. ``formulas`` are settings that hold
+    expressions and may be tried on a page; ``try_window`` asks the game's payment API for one window of some days and
+    stores nothing.
     """
 
     name: str
@@ -167,6 +170,8 @@ class Partner:
     jobs: Mapping[str, Job] = field(default_factory=dict)
     profiles_pushed: Callable[[Connection, Game, Sequence[str]], None] = lambda tx, game, player_ids: None
     diagnose: Callable[[Refused, Known], Finding] = lambda call, known: Finding("Nobody knows why.", is_sure=False)
+    formulas: tuple[Formula, ...] = ()
+    try_window: Callable[[Installation, Game, int], Trial] | None = None
     agreed: tuple[str, ...] = ()
     entry: Callable[[Game], EntryRecipe | None] = lambda game: None
 

@@ -26,6 +26,7 @@ from handlers.playcamp import (
     settings,
     simulation,
     sponsors,
+    trying,
     webhooks,
 )
 
@@ -119,4 +120,6 @@ partner = Partner(
     },
     game_calls=(*entry_call.GAME_CALLS, *coupons.GAME_CALLS, *sponsors.GAME_CALLS, *payments_call.GAME_CALLS),
     diagnose=diagnosis.diagnose,
+    formulas=trying.FORMULAS,
+    try_window=trying.try_window,
 )

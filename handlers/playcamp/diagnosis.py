@@ -426,7 +426,8 @@ def another_player(looked: Looked) -> Finding | None:
         return Finding(
             "The game signs something more behind its player: "
             f"{spelled(signed)}, where the entry names {spelled(entering)}.",
-            "If that is the campaign, set playcamp.signature_campaign to on; else say in playcamp.signature what it is.",
+            "If that is the campaign, set playcamp.signature_campaign to on; else playcamp.signature has to say what "
+            "it is.",
             "settings",
             is_sure=False,
         )

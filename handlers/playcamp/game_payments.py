@@ -98,22 +98,33 @@ class Source:
         told = [self._settings[name] for name in ("url", "method", "body", "rows", "next", "zone", "limit")]
         return hashlib.sha256("\0".join(told).encode("utf-8", "replace")).hexdigest()[:16]
 
-    def page(self, start: int, end: int, next: str | None) -> Page:
+    def address(self, start: int, end: int, next: str | None) -> str:
+        """What :meth:`page` asks, exactly as it stands on the request line. Raises :class:`SourceError`."""
+        if next is not None and _LINK.match(next):
+            return next
+        return self._url(self._settings["url"], self._places(start, end, next))
+
+    def page(
+        self,
+        start: int,
+        end: int,
+        next: str | None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        largest_answer: int = LARGEST_ANSWER,
+    ) -> Page:
         """One page of the payments from ``start`` up to ``end``; ``next`` is that of the page before, None at first.
 
         Raises :class:`SourceError`.
         """
         method = self._settings["method"]
-        is_link = next is not None and _LINK.match(next) is not None
-        places = self._places(start, end, None if is_link else next)
-        template = self._settings["url"]
-        url = next if is_link and next is not None else self._url(template, places)
+        url = self.address(start, end, next)
+        places = self._places(start, end, None if url == next else next)
         body, kind = self._body(places) if method == "POST" else (None, None)
         headers = {"Accept": "application/json", "User-Agent": "Coinslot"}
         headers |= {} if kind is None else {"Content-Type": kind}
         headers |= self._proof(method, url, body)
         pin = self._settings["pin"] or None
-        answer = self._outbound.call(method, url, headers, body, TIMEOUT_SECONDS, LARGEST_ANSWER, pin)
+        answer = self._outbound.call(method, url, headers, body, timeout_seconds, largest_answer, pin)
         document = _document(answer)
         rows = self._applied("rows", self._rows, document)
         if not isinstance(rows, list):
@@ -265,17 +276,17 @@ def _document(answer: Answer) -> Any:
         is_lasting = answer.status is not None and 400 <= answer.status < 500 and answer.status not in _TRANSIENT
         raise SourceError(f"the game's payment API answered {answer.status}", is_lasting, answer.retry_after)
     try:
-        return exact.parse_json(answer.body, parse_float=_number, allow_half_pairs=True)
+        return exact.parse_json(answer.body, parse_float=number, allow_half_pairs=True)
     except ValueError:
         raise SourceError("the game's payment API answered with something that is not JSON") from None
 
 
-def _number(text: str) -> int | float | str:
+def number(text: str) -> int | float | str:
     """A number for expressions; one beyond all floats stays text, so that only its row suffers."""
-    number = float(text)
-    if math.isinf(number):
+    value = float(text)
+    if math.isinf(value):
         return text
-    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
 def _kind(value: Any) -> str:

@@ -17,3 +17,17 @@ for (const box of document.querySelectorAll("[data-all]")) {
     for (const each of box.form.querySelectorAll(`input[name="${box.dataset.all}"]`)) each.checked = box.checked;
   });
 }
+// A form whose answer is a preview: it is asked for anew while somebody types, and only that part of the page is taken.
+for (const form of document.querySelectorAll("form[data-preview]")) {
+  let timer, asked = 0;
+  const refresh = async () => {
+    const mine = ++asked;
+    const body = new FormData(form);
+    body.set("do", "preview");
+    const answer = await fetch(form.action, { method: "POST", body, credentials: "same-origin", redirect: "error" }).catch(() => null);
+    if (!answer || mine !== asked) return;
+    const found = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(form.dataset.preview);
+    if (found && mine === asked) document.getElementById(form.dataset.preview).replaceChildren(...found.childNodes);
+  };
+  form.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(refresh, 300); });
+}

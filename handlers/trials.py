@@ -1,0 +1,67 @@
+"""What a partner's room lets its owner try out on a page: expressions on data, and one window of a payment API."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from coinslot.games import Game
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A document to try an expression on. ``is_real``: it came from the game or the partner, and not out of a guide."""
+
+    name: str
+    title: str
+    document: Any = field(repr=False)
+    is_real: bool = False
+
+
+@dataclass(frozen=True)
+class Made:
+    """What an expression makes of a document, and in sentences what would become of that."""
+
+    value: Any
+    notes: Sequence[str] = ()
+    is_good: bool = True
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A setting that holds an expression.
+
+    ``read`` gives the document of a pasted body as it would be read of the other side, or raises ValueError; ``apply``
+    raises :class:`coinslot.mapping.ExpressionError`.
+    """
+
+    key: str
+    title: str
+    about: str
+    samples: Callable[[Game], Sequence[Sample]]
+    read: Callable[[bytes], Any]
+    apply: Callable[[Game, str, Any], Made]
+
+
+@dataclass(frozen=True)
+class TriedRow:
+    """A row as it came, and the payment it becomes; ``problem``: why that would be parked."""
+
+    raw: Any
+    payment: Mapping[str, Any] | None
+    problem: str | None
+    kept_because: str | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One page of one window that was asked for, and stored nowhere. ``error``: why there is none."""
+
+    method: str
+    address: str  # secrets masked
+    start: str
+    end: str
+    error: str | None = None
+    count: int = 0
+    rows: Sequence[TriedRow] = ()
+    parked: Mapping[str, int] = field(default_factory=dict)  # reason -> how many of all rows
+    next: str | None = None
