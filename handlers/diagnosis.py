@@ -21,8 +21,8 @@ from coinslot.games import Game
 from coinslot.keyring import SecretValue
 from coinslot.refusals import Refused
 
-MOST_ATTEMPTS = 4000  # digests per call
-MOST_BYTES = 8 * 1024 * 1024  # hashed per call
+MOST_ATTEMPTS = 2500  # digests per call
+MOST_BYTES = 4 * 1024 * 1024  # hashed per call
 LONGEST_SHOWN = 80  # of a stranger's text in a sentence
 ALIKE_SECONDS = 90.0  # two clocks that differ by the same
 ZONE_SECONDS = 120.0  # off a whole number of half hours: a local time taken for UTC
@@ -95,6 +95,7 @@ class Key:
     secret: SecretValue
     value: bytes = field(repr=False)
     how: str = ""
+    is_likely: bool = False  # of this partner, as it is stored: worth trying with what may have been changed as well
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,10 @@ def keys(known: Known, own: Game | None, prefix: str) -> list[Key]:
         for name, values in game.secrets.items():
             rank = (0 if name.startswith(prefix) else 2) + (0 if game is own else 1)
             for secret in values:
-                found += [(rank, Key(game, secret, value, how)) for value, how in _readings(secret.value, rank)]
+                found += [
+                    (rank, Key(game, secret, value, how, is_likely=rank < 2 and not how))
+                    for value, how in _readings(secret.value, rank)
+                ]
     return [key for _, key in sorted(found, key=lambda each: (each[0], each[1].how != ""))]
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from handlers.appcharge import payload as encrypted
 from handlers.appcharge.signature import sign
+from handlers.dashboard import refusals as room
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, TOKEN, Studio, appcharge_headers, order
 
 OTHER_KEY = "another-games-main-key-01"
@@ -33,6 +34,12 @@ BODY = json.dumps(
     order(bundleName="Pièces d’or / 5%", fx=0.000001, net=850.50), separators=(",", ":"), ensure_ascii=False
 )
 RAW = BODY.encode()
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """A busy machine is no reason to leave sentences out of a list."""
+    monkeypatch.setattr(room, "LIST_SECONDS", 60)
 
 
 @pytest.fixture
@@ -932,6 +939,14 @@ class TestPages:
         client.post("/appcharge/demo/orders", data=body, headers=appcharge_headers(body, key="x"))
         house.observations.flush()
         assert browser.get("/games/demo/refusals").status_code == 200
+
+    def test_a_list_tries_for_a_moment_only_and_leads_to_the_rest(self, browser, client, studio, house, monkeypatch):
+        monkeypatch.setattr(room, "LIST_SECONDS", 0)
+        self.refuse(client, house, 3)
+        text = browser.get("/games/demo/refusals").text
+        assert text.count("Find out why") == 3
+        browser.get(re.search(r'href="(/games/demo/refusals/\d+)"', text)[1])
+        assert browser.get("/games/demo/refusals").text.count("Find out why") == 2
 
     def test_a_call_that_cannot_be_opened_says_so(self, browser, client, studio, house):
         self.refuse(client, house)

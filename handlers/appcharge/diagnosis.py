@@ -233,7 +233,7 @@ def another_body(looked: Looked) -> Finding | None:
     timestamp, v1 = parse(looked.header)
     readings = list(diagnosis.body_readings(looked.call.body))
     for key in looked.stored:
-        if not key.how:
+        if key.is_likely:
             for reading in readings:
                 if looked.signed(key, timestamp.encode() + b"." + reading.value, v1):
                     own = looked.game is not None and key.game.id == looked.game.id

@@ -1,6 +1,7 @@
 """Refused calls, and the signature doctor: one sentence for each that says why, found by the partner's own room."""
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -18,6 +19,7 @@ from handlers.dashboard.pages import PageError, bp, page, the_game, whole
 from handlers.diagnosis import Finding, Known
 
 SHOWN = 20
+LIST_SECONDS = 0.03  # of trying, for one list
 KEPT_FINDINGS = 2000
 BODY_SHOWN = 4096  # of a body, once it is asked for
 
@@ -109,12 +111,12 @@ def _list(game: Game | None) -> Response:
         before=whole(request.args.get("after")),
         limit=SHOWN + 1,
     )
-    known = _known(game)
+    known, until = _known(game), time.monotonic() + LIST_SECONDS
     calls = found[:SHOWN]
     return page(
         "refusals.html",
         game=game,
-        calls=[(call, finding(call, known)) for call in calls],
+        calls=[(call, finding(call, known, until)) for call in calls],
         partners={each.name: each.title for each in partners()},
         reasons=REASONS,
         chosen={"partner": partner, "reason": reason},
@@ -129,7 +131,7 @@ def _detail(game: Game | None, call: Refused, body: str | None = None) -> Respon
         game=game,
         call=call,
         finding=found,
-        link=LINKS.get(found.link) if game is not None else None,
+        link=LINKS.get(found.link) if game is not None and found is not None else None,
         reason=REASONS.get(call.reason, call.reason),
         title=next((each.title for each in partners() if each.name == call.partner), call.partner),
         headers={name: _masked(name, value) for name, value in call.headers.items()},
@@ -157,16 +159,19 @@ def _find(game: Game | None, refusal_id: int) -> Refused:
     return found
 
 
-def finding(call: Refused, known: Known) -> Finding:
+def finding(call: Refused, known: Known, until: float | None = None) -> Finding | None:
     """What the partner's room finds out about a call, once per call and configuration of the games.
 
-    Of a time, others that come later may tell more, so that is not kept.
+    Of a time, others that come later may tell more, so that is not kept. None for a call that nobody has looked at
+    yet, once it is later than ``until``: that of a list, where each is a link to the whole.
     """
     key = (installation().database.path, call.id, call.created_at)
     with _mutex:
         kept = _findings.get(key)
     if kept is not None and len(kept[0]) == len(known.games) and all(map(_is_same, kept[0], known.games)):
         return kept[1]
+    if until is not None and time.monotonic() >= until:
+        return None
     room = _room_of(call)
     found = Finding("Nothing here knows why.", is_sure=False) if room is None else room.diagnose(call, known)
     if call.reason != "timestamp":

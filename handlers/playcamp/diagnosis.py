@@ -240,7 +240,7 @@ def another_time(looked: Looked) -> Finding | None:
 def another_body(looked: Looked) -> Finding | None:
     readings = list(diagnosis.body_readings(looked.call.body))
     for key in looked.stored:
-        if not key.how:
+        if key.is_likely:
             for reading in readings:
                 if looked.signed(key, _message(looked, reading.value), looked.parts[1]):
                     is_usual = looked.is_own(key) and key.secret.name.startswith("playcamp.webhook_secret")
@@ -319,7 +319,7 @@ def parameters(looked: Looked) -> Finding | None:
         return None
     names = list(looked.given)[:8]
     for as_user, as_auth, as_campaign in permutations([*names, ""], 3):
-        if as_user and as_auth:
+        if as_user and as_auth and _LIKE_SIGNED.search(looked.given[as_auth]):
             values = [looked.given.get(each, "") for each in (as_user, as_auth, as_campaign)]
             for recipe in _recipes(looked, values[1])[:8]:
                 key = _signer(looked, recipe, values[1], values[0], values[2])
@@ -346,6 +346,7 @@ def parameters(looked: Looked) -> Finding | None:
     )
 
 
+_LIKE_SIGNED = re.compile(r"[0-9A-Fa-f]{64}|[A-Za-z0-9+/_-]{43}")
 _MEANING = {"user": "player", "auth": "signature", "campaign": "campaign"}
 
 
@@ -547,7 +548,10 @@ def _signer(looked: Looked, recipe: Recipe, custom_data: str, user: str, campaig
         return None
     values = {**values, "campaign": campaign}
     given = values["signature"].lower() if recipe.encoding == "hex" else values["signature"].rstrip("=")
+    is_configured = looked.game is not None and recipe == entry.recipe_of(looked.game)
     for key in looked.stored:
+        if not (key.is_likely or is_configured):
+            continue
         if not looked.attempts.allow(len(custom_data)):
             return None
         try:
