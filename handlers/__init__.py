@@ -25,7 +25,7 @@ from coinslot.observations import Refusal
 from coinslot.refusals import Refused
 from coinslot.schedules import Job
 from handlers.diagnosis import Finding, Known
-from handlers.trials import Formula, Trial
+from handlers.trials import Formula, Window
 
 KEPT_BODY_BYTES = 48 * 1024  # of a refused call; 64 KiB once it is Base64
 PROOFS = ("signature", "X-Webhook-Signature", "X-Gateway-Signature", "X-Fingerprint")  # headers, one per kind of caller
@@ -171,7 +171,7 @@ class Partner:
     profiles_pushed: Callable[[Connection, Game, Sequence[str]], None] = lambda tx, game, player_ids: None
     diagnose: Callable[[Refused, Known], Finding] = lambda call, known: Finding("Nobody knows why.", is_sure=False)
     formulas: tuple[Formula, ...] = ()
-    try_window: Callable[[Installation, Game, int], Trial] | None = None
+    try_window: Callable[[Installation, Game, int], Window] | None = None
     agreed: tuple[str, ...] = ()
     entry: Callable[[Game], EntryRecipe | None] = lambda game: None
 

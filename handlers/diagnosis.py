@@ -22,7 +22,7 @@ from coinslot.keyring import SecretValue
 from coinslot.refusals import Refused
 
 MOST_ATTEMPTS = 2500  # digests per call
-MOST_BYTES = 4 * 1024 * 1024  # hashed per call
+MOST_BYTES = 14 * 1024 * 1024  # hashed per call
 LONGEST_SHOWN = 80  # of a stranger's text in a sentence
 ALIKE_SECONDS = 90.0  # two clocks that differ by the same
 ZONE_SECONDS = 120.0  # off a whole number of half hours: a local time taken for UTC
@@ -190,6 +190,18 @@ def body_readings(body: bytes) -> Iterator[Text]:
     yield from (Text(each, "re-formatted the body") for each in reprinted(body))
 
 
+def by_reading(stored: Sequence[Key], own: Game | None, body: bytes, attempts: Attempts) -> Iterator[tuple[Key, Text]]:
+    """Each likely key with each other reading of a body, this game's first, until the attempts are spent."""
+    likely = [key for key in stored if key.is_likely]
+    mine = [key for key in likely if own is not None and key.game.id == own.id]
+    for some in (mine, [key for key in likely if key not in mine]):
+        for reading in body_readings(body) if some else ():
+            for key in some:
+                if attempts.is_spent:
+                    return
+                yield key, reading
+
+
 def reprinted(body: bytes) -> Iterator[bytes]:
     """The same JSON as other programs print it: spacing, order of names, what is escaped, how fractions are spelled.
 
@@ -207,7 +219,8 @@ def reprinted(body: bytes) -> Iterator[bytes]:
         return
     if not isinstance(document, dict | list):
         return
-    spellings = [fractions, [_as_javascript(each) for each in fractions], [repr(float(each)) for each in fractions]]
+    spelled_so = (fractions, map(_as_javascript, fractions), (repr(float(each)) for each in fractions))
+    spellings = list(dict.fromkeys(tuple(each) for each in spelled_so))
     seen = {body}
     layouts: tuple[dict[str, Any], ...] = (
         {"separators": (",", ":")},
@@ -222,7 +235,7 @@ def reprinted(body: bytes) -> Iterator[bytes]:
             return
         for spelled in spellings:
             plain = _FRACTION.sub(lambda found, spelled=spelled: spelled[int(found[1])], text)  # type: ignore[misc]
-            for printed in (plain, plain.replace("/", "\\/")):
+            for printed in dict.fromkeys((plain, plain.replace("/", "\\/"))):
                 made = printed.encode("utf-8", "surrogatepass")
                 if made not in seen:
                     seen.add(made)

@@ -53,7 +53,7 @@ class TriedRow:
 
 
 @dataclass(frozen=True)
-class Trial:
+class Window:
     """One page of one window that was asked for, and stored nowhere. ``error``: why there is none."""
 
     method: str

@@ -933,12 +933,18 @@ class TestPages:
         address = re.findall(r'href="(/games/demo/refusals/\d+)"', answer.text)[0]
         assert len(browser.queries(address)[1]) <= 12
 
-    def test_looking_at_a_call_takes_a_moment_at_most(self, browser, client, studio, house):
-        """Bounded by digests and bytes, not by time: what is counted here is that nothing is tried for ever."""
+    def test_what_is_tried_of_one_call_is_bounded_and_said_to_be_so(self, browser, client, studio, house):
+        for number in range(12):
+            game = Studio(house, f"game-{number}")
+            for name in ("appcharge.main_key", "appcharge.secondary_key", "playtem.secret"):
+                game.secret(name, f"{name}-{number}-0123456789")
         body = json.dumps({"a": [1.5, "x/é"] * 2400}).encode()
         client.post("/appcharge/demo/orders", data=body, headers=appcharge_headers(body, key="x"))
         house.observations.flush()
-        assert browser.get("/games/demo/refusals").status_code == 200
+        (address,) = re.findall(r'href="(/games/demo/refusals/\d+)"', browser.get("/games/demo/refusals").text)
+        text = browser.get(address).text
+        assert "It was signed with a key that is not stored here" in text
+        assert "It is large, so that not everything was tried." in text
 
     def test_a_list_tries_for_a_moment_only_and_leads_to_the_rest(self, browser, client, studio, house, monkeypatch):
         monkeypatch.setattr(room, "LIST_SECONDS", 0)

@@ -219,7 +219,7 @@ def another_time(looked: Looked) -> Finding | None:
     if timestamp != str(int(timestamp)):
         messages.append((f"{int(timestamp)}.".encode() + body, "with the time printed anew, without its noughts"))
     for key in looked.stored:
-        if not key.how:
+        if key.is_likely:
             for message, how in messages:
                 if looked.signed(key, message, v1):
                     return Finding(
@@ -231,21 +231,16 @@ def another_time(looked: Looked) -> Finding | None:
 
 def another_body(looked: Looked) -> Finding | None:
     timestamp, v1 = parse(looked.header)
-    readings = list(diagnosis.body_readings(looked.call.body))
-    for key in looked.stored:
-        if key.is_likely:
-            for reading in readings:
-                if looked.signed(key, timestamp.encode() + b"." + reading.value, v1):
-                    own = looked.game is not None and key.game.id == looked.game.id
-                    with_key = (
-                        ""
-                        if own and key.secret.name == "appcharge.main_key"
-                        else f" It is signed with {looked.name(key)}."
-                    )
-                    return Finding(
-                        f"A proxy or middleware {reading.how} after it was signed.{with_key}",
-                        "What stands in front of Coinslot has to pass the body on byte for byte.",
-                    )
+    for key, reading in diagnosis.by_reading(looked.stored, looked.game, looked.call.body, looked.attempts):
+        if looked.signed(key, timestamp.encode() + b"." + reading.value, v1):
+            own = looked.game is not None and key.game.id == looked.game.id
+            with_key = (
+                "" if own and key.secret.name == "appcharge.main_key" else f" It is signed with {looked.name(key)}."
+            )
+            return Finding(
+                f"A proxy or middleware {reading.how} after it was signed.{with_key}",
+                "What stands in front of Coinslot has to pass the body on byte for byte.",
+            )
     return None
 
 

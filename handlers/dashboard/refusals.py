@@ -227,7 +227,7 @@ class _Asked:
 
     @cached_property
     def _changed(self) -> Mapping[str, str]:
-        return audit.last_done(installation().database.read(), self._game_id, ("secret.retire", "secret.set"))
+        return audit.last_done(installation().database.read(), self._game_id, ("secret.retire",))
 
 
 def _masked(name: str, value: str) -> str:

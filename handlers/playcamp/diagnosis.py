@@ -227,7 +227,7 @@ def another_time(looked: Looked) -> Finding | None:
         if "timestamp" in name and value.isdigit() and value != timestamp:
             messages.append((value.encode() + b"." + body, f"with the time of the header {spelled(name)}"))
     for key in looked.stored:
-        if not key.how:
+        if key.is_likely:
             for message, how in messages:
                 if looked.signed(key, message, digest):
                     return Finding(
@@ -238,17 +238,14 @@ def another_time(looked: Looked) -> Finding | None:
 
 
 def another_body(looked: Looked) -> Finding | None:
-    readings = list(diagnosis.body_readings(looked.call.body))
-    for key in looked.stored:
-        if key.is_likely:
-            for reading in readings:
-                if looked.signed(key, _message(looked, reading.value), looked.parts[1]):
-                    is_usual = looked.is_own(key) and key.secret.name.startswith("playcamp.webhook_secret")
-                    with_key = "" if is_usual else f" It is signed with {looked.name(key)}."
-                    return Finding(
-                        f"A proxy or middleware {reading.how} after it was signed.{with_key}",
-                        "What stands in front of Coinslot has to pass the body on byte for byte.",
-                    )
+    for key, reading in diagnosis.by_reading(looked.stored, looked.game, looked.call.body, looked.attempts):
+        if looked.signed(key, _message(looked, reading.value), looked.parts[1]):
+            is_usual = looked.is_own(key) and key.secret.name.startswith("playcamp.webhook_secret")
+            with_key = "" if is_usual else f" It is signed with {looked.name(key)}."
+            return Finding(
+                f"A proxy or middleware {reading.how} after it was signed.{with_key}",
+                "What stands in front of Coinslot has to pass the body on byte for byte.",
+            )
     return None
 
 

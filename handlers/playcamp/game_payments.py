@@ -98,33 +98,23 @@ class Source:
         told = [self._settings[name] for name in ("url", "method", "body", "rows", "next", "zone", "limit")]
         return hashlib.sha256("\0".join(told).encode("utf-8", "replace")).hexdigest()[:16]
 
-    def address(self, start: int, end: int, next: str | None) -> str:
-        """What :meth:`page` asks, exactly as it stands on the request line. Raises :class:`SourceError`."""
-        if next is not None and _LINK.match(next):
-            return next
-        return self._url(self._settings["url"], self._places(start, end, next))
-
-    def page(
-        self,
-        start: int,
-        end: int,
-        next: str | None,
-        timeout_seconds: float = TIMEOUT_SECONDS,
-        largest_answer: int = LARGEST_ANSWER,
-    ) -> Page:
+    def page(self, start: int, end: int, next: str | None, timeout_seconds: float | None = None) -> Page:
         """One page of the payments from ``start`` up to ``end``; ``next`` is that of the page before, None at first.
 
         Raises :class:`SourceError`.
         """
         method = self._settings["method"]
-        url = self.address(start, end, next)
-        places = self._places(start, end, None if url == next else next)
+        is_link = next is not None and _LINK.match(next) is not None
+        places = self._places(start, end, None if is_link else next)
+        template = self._settings["url"]
+        url = next if is_link and next is not None else self._url(template, places)
         body, kind = self._body(places) if method == "POST" else (None, None)
         headers = {"Accept": "application/json", "User-Agent": "Coinslot"}
         headers |= {} if kind is None else {"Content-Type": kind}
         headers |= self._proof(method, url, body)
         pin = self._settings["pin"] or None
-        answer = self._outbound.call(method, url, headers, body, timeout_seconds, largest_answer, pin)
+        patience = TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
+        answer = self._outbound.call(method, url, headers, body, patience, LARGEST_ANSWER, pin)
         document = _document(answer)
         rows = self._applied("rows", self._rows, document)
         if not isinstance(rows, list):
@@ -147,6 +137,10 @@ class Source:
             return mapping.milliseconds(text, self.zone) // 1000
         except ExpressionError:
             raise SourceError("playcamp.payments.since: use a date or time such as 2026-01-31") from None
+
+    def address(self, start: int, end: int) -> str:
+        """What the first page of a range is asked for by, as it stands on the request line. Raises SourceError."""
+        return self._url(self._settings["url"], self._places(start, end, None))
 
     # How
 

@@ -20,11 +20,10 @@ from handlers.playcamp import conversion, game_payments, polling
 from handlers.playcamp.conversion import ConversionError, Usn
 from handlers.playcamp.game_payments import Source, SourceError
 from handlers.playcamp.payment_rules import is_sandbox, rules
-from handlers.trials import Formula, Made, Sample, Trial, TriedRow
+from handlers.trials import Formula, Made, Sample, TriedRow, Window
 
 ROWS_SHOWN = 5
 SECONDS = 10.0  # an owner waits for the answer
-LARGEST_ANSWER = 4 * 1024 * 1024
 HIDDEN = "…"
 
 _SECRET = re.compile(r"key|token|secret|sign|auth|pass|fingerprint|hash", re.IGNORECASE)
@@ -209,17 +208,17 @@ FORMULAS = (
 # One window of payments
 
 
-def try_window(house: Installation, game: Game, days: int = 1) -> Trial:
+def try_window(house: Installation, game: Game, days: int = 1) -> Window:
     """Ask the game's payment API once, as it is configured, for the first page of the last days. Nothing is stored."""
     end = math.floor(clock.now()) - int(game.settings["playcamp.payments.lag_seconds"])
     span = int(game.settings["playcamp.payments.span_seconds"])
     start = end - min(days * polling.DAY_SECONDS, max(span, polling.DAY_SECONDS))
     method, address = game.settings["playcamp.payments.method"], ""
-    asked = Trial(method, address, clock.stamp(start), clock.stamp(end))
+    asked = Window(method, address, clock.stamp(start), clock.stamp(end))
     try:
         source = Source(game, house.outbound.for_callers)
-        address = masked(source.address(start, end, None), game)
-        page = source.page(start, end, None, SECONDS, LARGEST_ANSWER)
+        address = masked(source.address(start, end), game)
+        page = source.page(start, end, None, SECONDS)
     except SourceError as error:
         return replace(asked, address=address, error=str(error))
     made = rules(game)
