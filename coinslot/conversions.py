@@ -118,6 +118,22 @@ def body(connection: sqlite3.Connection, event_id: int | None) -> bytes:
     return bytes(row["body"])
 
 
+def fate(connection: sqlite3.Connection, event_id: int) -> sqlite3.Row | None:
+    """What became of an event's conversion: ``state``, ``reason``, and ``sent_as``, the event whose body it is part of.
+
+    None when it is not to be converted, or is not any more.
+    """
+    row: sqlite3.Row | None = connection.execute(
+        """SELECT c.state, c.reason,
+                  (SELECT f.event_id FROM conversions f
+                   WHERE f.game_id = c.game_id AND f.batch = c.batch AND f.player_id = c.player_id
+                     AND f.body IS NOT NULL AND f.id <= c.id ORDER BY f.id DESC LIMIT 1) AS sent_as
+           FROM conversions c WHERE c.event_id = :event_id""",
+        {"event_id": event_id},
+    ).fetchone()
+    return row
+
+
 def parked(connection: sqlite3.Connection, game_id: int, limit: int = 100) -> list[sqlite3.Row]:
     """Events that cannot be converted yet, oldest first: why, and since when. Later ones of their players wait."""
     return connection.execute(

@@ -57,6 +57,15 @@ def record(
     return int(event_id)
 
 
+def find(connection: sqlite3.Connection, game_id: int, partner: str, dedupe_key: str) -> int | None:
+    """The id of an event that is known by this key."""
+    row = connection.execute(
+        "SELECT id FROM events WHERE game_id = :game_id AND partner = :partner AND dedupe_key = :dedupe_key",
+        {"game_id": game_id, "partner": partner, "dedupe_key": dedupe_key},
+    ).fetchone()
+    return None if row is None else int(row["id"])
+
+
 def feed(connection: sqlite3.Connection, game_id: int, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
     """Events with an id above ``after``, in order, as the game reads them; and whether there are more."""
     rows = connection.execute(

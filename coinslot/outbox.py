@@ -462,6 +462,18 @@ def queues(connection: sqlite3.Connection) -> dict[int, dict[str, int]]:
     return {row["id"]: {"waiting": row["waiting"], "dead": row["dead"]} for row in rows}
 
 
+def of_event(connection: sqlite3.Connection, game_id: int, event_id: int) -> list[sqlite3.Row]:
+    """The deliveries of an event: ``destination``, ``state`` and ``last_attempt``: ``ok``, why it failed, or None."""
+    return connection.execute(
+        """SELECT t.name AS destination, d.state,
+                  (SELECT coalesce(a.failure, 'ok') FROM attempts a
+                   WHERE a.delivery_id = d.id AND a.duration_ms IS NOT NULL ORDER BY a.id DESC LIMIT 1) AS last_attempt
+           FROM deliveries d JOIN destinations t ON t.id = d.destination_id
+           WHERE d.event_id = :event_id AND d.game_id = :game_id ORDER BY d.id""",
+        {"game_id": game_id, "event_id": event_id},
+    ).fetchall()
+
+
 def has_prunable(connection: sqlite3.Connection, before: str) -> bool:
     row = connection.execute(
         """SELECT 1 FROM destinations t WHERE EXISTS (

@@ -3,17 +3,19 @@
 import json
 import re
 import threading
+import time
 
 import pytest
 from werkzeug.serving import make_server
 from werkzeug.wsgi import LimitedStream
 
-from coinslot import schedules
+from coinslot import destinations, schedules
+from handlers import partners
 from handlers.playcamp import polling, registration, simulation
 from handlers.playcamp.commands import EVENT_TYPES
 from tests.fakes.game_payments import GamePayments
 from tests.fakes.playcamp import API_KEY, PlayCamp, answers, broken, signed
-from tests.receivers import reset, status
+from tests.receivers import Receiver, reset, status
 
 NOW = 1_767_323_045  # 2026-01-02T03:04:05Z, noon in Seoul
 PAYMENTS_KEY = "a-payments-key-that-no-log-may-hold"
@@ -373,6 +375,81 @@ class TestLists:
         assert "not quarantined: GP-1" in flask("playcamp", "redrive", "demo", "GP-1", exit_code=1).output
 
 
+class TestTry:
+    def test_a_window_is_read_and_the_first_payment_shown_and_nothing_stored(self, flask, game, house, db, now):
+        game.limit = 2
+        for number in range(5):
+            game.pay(f"GP-{number}", NOW - 600 + number, amount="12.34", currency="usd")
+        game.rows[0]["market"] = "nowhere"
+
+        told = flask("playcamp", "try", "demo").output
+
+        assert "from 2026-01-01T03:03:05Z to 2026-01-02T03:03:05Z: 5 row(s) on 3 page(s). Nothing was stored." in told
+        assert re.search(r"^  transaction_id +GP-1$", told, re.M)
+        assert re.search(r"^  amount +12.34$", told, re.M)
+        assert re.search(r"^  platform +Android$", told, re.M)
+        assert "1 row(s) cannot be sent:" in told
+        assert re.search(r"^  1 +market is missing|^  1 +it has neither a market", told, re.M)
+        assert db("SELECT * FROM payments") == db("SELECT * FROM schedules") == []
+        assert polling.watermark(house, house.games.by_slug("demo")) is None
+
+    def test_another_window_may_be_asked_for_and_is_as_long_as_one_of_a_poll(self, flask, game, studio, now):
+        studio.config("playcamp.payments.span_seconds", "3600")
+        game.pay("GP-1", 1_767_193_200)  # the first moment of 2026 in Seoul
+
+        told = flask("playcamp", "try", "demo", "--from", "2026-01-01").output
+
+        assert "from 2025-12-31T15:00:00Z to 2025-12-31T16:00:00Z: 1 row(s)" in told
+
+    def test_many_pages_are_not_all_read(self, flask, game, now):
+        game.limit = 1
+        for number in range(10):
+            game.pay(f"GP-{number}", NOW - 600 + number)
+
+        told = flask("playcamp", "try", "demo").output
+
+        assert "3 row(s) on 3 page(s), and there are more" in told
+        assert len(game.requests) == 3
+
+    def test_an_empty_window_is_nothing_wrong(self, flask, game, now):
+        assert "0 row(s) on 1 page(s). Nothing" in flask("playcamp", "try", "demo").output
+
+    def test_rows_none_of_which_can_be_sent_are_wrong(self, flask, game, studio, now):
+        studio.config("playcamp.payments.map", "{transactionId: nothing}")
+        game.pay("GP-1", NOW - 600)
+
+        told = flask("playcamp", "try", "demo", exit_code=1).output
+
+        assert "no row can be sent: transactionId is missing" in told
+
+    @pytest.mark.parametrize(
+        ("key", "value", "words"),
+        [
+            ("playcamp.payments.rows", "nothing", "playcamp.payments.rows found no list"),
+            ("playcamp.payments.next", "`7`", "answered"),
+            ("playcamp.payments.map", "", "needs .url, .rows and .map"),
+            ("playcamp.payments.url", "http://127.0.0.1:1/p?f={from}", "the game's payment API"),
+        ],
+    )
+    def test_what_cannot_work_is_told(self, flask, game, studio, now, key, value, words):
+        studio.config(key, value)
+        game.pay("GP-1", NOW - 600)
+        if "next" in key:
+            game.trouble(None, status(500))
+
+        assert words in flask("playcamp", "try", "demo", exit_code=1).output
+
+    def test_it_is_on_the_partners_card_for_other_pages(self, app, house, game, now):
+        game.pay("GP-1", NOW - 600)
+        with app.app_context():
+            (try_payments,) = (each.try_payments for each in partners() if each.try_payments is not None)
+
+            found = try_payments(house.games.by_slug("demo"))
+
+        assert (found.rows, found.first.transaction_id, found.wrong) == (1, "GP-1", None)
+        assert found.end - found.start == 86400
+
+
 class TestSimulate:
     @pytest.fixture
     def server(self, app):
@@ -434,8 +511,130 @@ class TestSimulate:
         assert "to the WebView" not in told
         assert "entry: signed with another key" in told
 
-    def test_only_what_has_a_secret_is_played(self, house, studio, playcamp):
+    def test_only_what_has_a_secret_is_played(self, house, studio):
         assert list(simulation.simulate(house.games.by_slug("demo"))) == []
+
+    @pytest.fixture
+    def relay(self, house):
+        relay = house.new_relay()
+        thread = threading.Thread(target=relay.run)
+        thread.start()
+        yield relay
+        relay.stop()
+        thread.join(30)
+
+    @pytest.fixture
+    def boosts(self, house, studio):
+        """The game's own receiver of converted events, in the sandbox."""
+        studio.config("playcamp.environment", "sandbox")
+        with Receiver(status(200)) as receiver:
+            house.database.write_here(
+                lambda tx: destinations.add(
+                    tx,
+                    house.vault,
+                    studio.slug,
+                    "boosts",
+                    receiver.url,
+                    actor="test",
+                    events="sponsor.*",
+                    format="playcamp",
+                )
+            )
+            yield receiver
+
+    def test_a_webhook_is_followed_until_the_game_has_it_in_its_own_format(
+        self, flask, alone, server, playcamp, studio, boosts, relay
+    ):
+        studio.config("playcamp.creator.TEST1", "1")
+        studio.config("playcamp.creator.TEST2", "2")
+
+        for _ in range(2):
+            told = flask("simulate", "demo", "--url", server).output
+            assert re.search(r"the webhook in the game's format .* converted, delivered to boosts +ok", told)
+
+        sent = [each for request in boosts.requests for each in json.loads(request.body)["events"]]
+        assert {each["usn"] for each in sent} == {"coinslot-test"}
+        assert [each["creator_usn"] for each in sent[:1]] == [1]
+
+    def test_what_is_parked_says_why(self, flask, alone, server, playcamp, boosts, relay):
+        told = flask("simulate", "demo", "--url", server).output
+
+        assert re.search(r"the webhook in the game's format .* parked: creator TEST1 has no creator_usn", told)
+
+    def test_a_game_that_does_not_take_it_is_a_surprise(
+        self, flask, alone, server, playcamp, studio, boosts, relay, monkeypatch
+    ):
+        studio.config("playcamp.creator.TEST1", "1")
+        studio.config("playcamp.creator.TEST2", "2")
+        boosts.script = [status(500)]
+
+        told = flask("simulate", "demo", "--url", server, exit_code=1).output
+
+        assert "SURPRISE: must be taken by the game's endpoint" in told
+
+    def test_without_a_relay_nothing_is_converted_and_that_is_a_surprise(
+        self, flask, alone, server, playcamp, boosts, monkeypatch
+    ):
+        monkeypatch.setattr(simulation, "CONVERSION_SECONDS", 0.2)
+
+        assert "is a relay running?" in flask("simulate", "demo", "--url", server, exit_code=1).output
+
+    def test_another_server_than_that_of_this_database_is_told_of(self, flask, alone, playcamp, boosts):
+        with Receiver(status(200, b'{"received":true}')) as other:
+            told = flask("simulate", "demo", "--url", f"http://127.0.0.1:{other.port}", exit_code=1).output
+
+        assert "is --url its server?" in told
+
+    def test_payments_and_a_coupon_are_played_at_playcamp_as_tests(self, flask, alone, server, playcamp, db):
+        told = flask("simulate", "demo", "--url", server).output
+
+        assert re.search(r"payments in bulk, as a test +registered +SUCCESS +ok", told)
+        assert re.search(r"a coupon, validated as a test +an answer +(valid|not valid: COUPON_NOT_FOUND) +ok", told)
+        (bulk,) = playcamp.asked("/v1/server/payments/bulk")
+        (coupon,) = playcamp.asked("/v1/server/coupons/validate")
+        assert (bulk.json["isTest"], bulk.json["payments"][0]["userId"]) == (True, "coinslot-test")
+        assert coupon.json["isTest"] is True
+        assert (playcamp.payments, playcamp.usages, db("SELECT * FROM payments")) == ({}, [], [])
+
+    def test_another_playcamp_than_the_keys_is_a_surprise(self, flask, alone, server, playcamp, studio):
+        studio.secret("playcamp.api_key", "ak_server_other:wrong-secret")
+
+        told = flask("simulate", "demo", "--url", server, exit_code=1).output
+
+        assert re.search(r"payments in bulk.*401.*SURPRISE: must be registered", told)
+        assert re.search(r"a coupon, validated.*401.*SURPRISE: must be answered", told)
+
+    def test_live_playcamp_hears_nothing_of_it(self, flask, alone, server, studio):
+        studio.secret("playcamp.api_key", API_KEY)
+
+        told = flask("simulate", "demo", "--url", server).output
+
+        assert ("in bulk" in told, "validated" in told) == (False, False)
+
+    def test_a_coupon_is_granted_once_however_often_it_is_played(self, flask, alone, server, playcamp, db):
+        for _ in range(2):
+            flask("simulate", "demo", "--url", server)
+
+        (grant,) = db("SELECT * FROM grants WHERE kind = 'coupon'")
+        assert (grant["player_id"], grant["is_test"]) == ("coinslot-test", 1)
+
+    def test_one_window_of_the_games_payments_is_read_and_not_stored(
+        self, flask, alone, server, playcamp, game, house, db
+    ):
+        game.pay("GP-1", time.time() - 600)
+
+        told = flask("simulate", "demo", "--url", server).output
+
+        assert re.search(r"the game's own payments, one window +rows .* 1 row\(s\) +ok", told)
+        assert db("SELECT * FROM payments") == []
+        assert polling.watermark(house, house.games.by_slug("demo")) is None
+
+    def test_a_payment_api_that_fails_is_a_surprise(self, flask, alone, server, playcamp, game):
+        game.trouble(status(500))
+
+        told = flask("simulate", "demo", "--url", server, exit_code=1).output
+
+        assert "SURPRISE: the game's payment API answered 500" in told
 
     def test_a_wrong_key_is_a_surprise(self, flask, alone, server, playcamp, house, monkeypatch):
         monkeypatch.setattr(simulation, "_signed", lambda body, key: "0" * 64)

@@ -9,12 +9,13 @@ import click
 from flask.cli import with_appcontext
 
 from coinslot.games import Game, GameError, web_address
-from handlers import Call, Partner, installation, partners, sending
+from handlers import Call, Check, Partner, installation, partners, sending
 from handlers.console import shown, table
 from handlers.trouble import in_words
 
 TIMEOUT_SECONDS = 15
 EXCERPT = 48  # characters of an answer's body
+FINDING = 120
 
 
 @click.command("simulate")
@@ -25,9 +26,9 @@ EXCERPT = 48  # characters of an answer's body
 def simulate(game: str, url: str | None) -> None:
     """Play every configured partner of GAME against the running server.
 
-    Good calls, repeats, forgeries: a table of what was sent, expected and answered. Exit status 1 when an answer is
-    a surprise or there is none. Only the reserved test player and item are named, so nothing of it counts, and it
-    may be run again and again.
+    Good calls, repeats, forgeries, and what came of them: a table of what was sent, expected and answered. Exit status
+    1 when an answer is a surprise or there is none. Only the reserved test player and item are named, so nothing of it
+    counts, and it may be run again and again.
     """
     house = installation()
     opened = house.games.by_slug(game)
@@ -45,13 +46,17 @@ def simulate(game: str, url: str | None) -> None:
     surprises = 0
     trouble = None
     try:
-        for partner, call in _calls(configured, opened):
-            answer = sending.send(base, call, TIMEOUT_SECONDS)
-            surprise = call.expect(answer.status, answer.body)
+        for partner, step in _steps(configured, opened):
+            if isinstance(step, Check):
+                answered, surprise = step.look()
+                answered = shown(answered, FINDING)
+            else:
+                answer = sending.send(base, step, TIMEOUT_SECONDS)
+                surprise = step.expect(answer.status, answer.body)
+                answered = f"{answer.status} {_excerpt(answer.body, opened, step)}"
             surprises += surprise is not None
-            answered = f"{answer.status} {_excerpt(answer.body, opened, call)}"
             verdict = "ok" if surprise is None else f"SURPRISE: {surprise}"
-            rows.append((partner.title, call.title, call.expected, answered, verdict))
+            rows.append((partner.title, step.title, step.expected, answered, verdict))
     except sending.UnreachableError as error:
         trouble = f"{base}: {error}"
     if len(rows) > 1:
@@ -63,10 +68,10 @@ def simulate(game: str, url: str | None) -> None:
     click.echo(f"All {len(rows) - 1} answers were as expected.")
 
 
-def _calls(configured: list[Partner], game: Game) -> Iterator[tuple[Partner, Call]]:
+def _steps(configured: list[Partner], game: Game) -> Iterator[tuple[Partner, Call | Check]]:
     for partner in configured:
-        for call in partner.simulate(game):
-            yield partner, call
+        for step in partner.simulate(game):
+            yield partner, step
 
 
 def _checked_url(url: str) -> str:

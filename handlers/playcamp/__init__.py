@@ -9,7 +9,7 @@ from flask import Blueprint
 
 from coinslot.games import Game
 from coinslot.schedules import Standing
-from handlers import Address, Partner, plain_error
+from handlers import Address, Partner, Trial, installation, plain_error
 from handlers.playcamp import (
     commands,
     conversion,
@@ -26,6 +26,7 @@ from handlers.playcamp import (
     settings,
     simulation,
     sponsors,
+    trial,
     trying,
     webhooks,
 )
@@ -61,6 +62,10 @@ def lacking(game: Game) -> list[str]:
     if polled and len(polled) < 3:
         found.append("playcamp.payments needs .url, .rows and .map before the game's payments are polled")
     return found
+
+
+def try_payments(game: Game) -> Trial:
+    return trial.try_payments(installation(), game)
 
 
 partner = Partner(
@@ -118,6 +123,7 @@ partner = Partner(
         own_orders.JOB: Standing(own_orders.run),
         rechecking.JOB: Standing(rechecking.run),
     },
+    try_payments=try_payments,
     game_calls=(*entry_call.GAME_CALLS, *coupons.GAME_CALLS, *sponsors.GAME_CALLS, *payments_call.GAME_CALLS),
     diagnose=diagnosis.diagnose,
     formulas=trying.FORMULAS,

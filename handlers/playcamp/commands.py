@@ -24,7 +24,7 @@ from coinslot.registry import RESERVED_ID
 from coinslot.schedules import JobError
 from handlers import installation
 from handlers.console import shown, table
-from handlers.playcamp import polling, registration
+from handlers.playcamp import polling, registration, trial
 from handlers.playcamp.answers import Webhook
 from handlers.playcamp.client import ApiError, Client, base_url
 from handlers.playcamp.coupons import UNGRANTED
@@ -112,6 +112,32 @@ def backfill(game: str, since: str, until: str) -> None:
     _register(opened)
 
 
+@playcamp.command("try")
+@click.argument("game")
+@click.option("--from", "since", metavar="DATE", help="Where the window begins; left out: the one that ends now.")
+@with_appcontext
+@told
+def try_payments(game: str, since: str | None) -> None:
+    """Read one window of GAME's own payments as a poll would, store nothing, and show what comes of it.
+
+    Exit status 1 when nothing can be read, or no row of it be sent.
+    """
+    opened = _game(game)
+    start = None if since is None else _moment(opened, "--from", since)
+    found = trial.try_payments(installation(), opened, start)
+    span = f"{clock.stamp(found.start)[:19]}Z to {clock.stamp(found.end)[:19]}Z"
+    more = ", and there are more" if found.has_more else ""
+    click.echo(f"Payments from {span}: {found.rows} row(s) on {found.pages} page(s){more}. Nothing was stored.")
+    if found.first is not None:
+        click.echo("The first that can be sent:")
+        rows = [(name, str(getattr(found.first, name) or "-")) for name in _TRIED]
+        click.echo(table([(name, shown(value, LONGEST_CELL)) for name, value in rows], indent="  "))
+    problems = [(str(count), shown(reason, 300)) for reason, count in found.problems]
+    _section(f"{found.unsendable} row(s) cannot be sent", ("rows", "why"), problems)
+    if found.wrong is not None:
+        raise click.ClickException(found.wrong)
+
+
 @playcamp.command("verify")
 @click.argument("game")
 @click.option("--creator", default=TEST_CREATOR, show_default=True, help="Key of a creator.")
@@ -125,16 +151,7 @@ def verify(game: str, creator: str, campaign: str | None) -> None:
     """
     opened = _game(game)
     client = Client(opened, installation().outbound)
-    payment = {
-        "userId": RESERVED_ID,
-        "transactionId": f"{RESERVED_ID}-{secrets.token_hex(8)}",
-        "productId": RESERVED_ID,
-        "amount": "0.01",
-        "currency": "USD",
-        "platform": "Other",
-        "distributionType": "PC_SELF_STORE",
-        "purchasedAt": f"{clock.stamp()[:23]}Z",
-    }
+    payment = registration.sample_payment()
 
     def sponsor() -> str:
         found = client.put_sponsor(RESERVED_ID, creator, campaign, is_test=True)
@@ -360,6 +377,20 @@ def warnings(game: Game) -> list[str]:
     return [f"in {UNSETTLED_DAYS} days: {found} (`flask playcamp parked {game.slug}`)"] if found else []
 
 
+_TRIED = (
+    "transaction_id",
+    "player_id",
+    "product_id",
+    "product_name",
+    "amount",
+    "currency",
+    "market",
+    "platform",
+    "distribution_type",
+    "purchased_at",
+    "refunded_at",
+    "kept_because",
+)
 _TOLD = (
     "transaction_id",
     "source",

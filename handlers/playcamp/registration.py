@@ -9,6 +9,7 @@ Quirks: one bad payment may be a 400 for all that came with it, which may name i
 the results; a refund of what is refunded already has no documented answer, so the payment is looked at.
 """
 
+import secrets
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from coinslot import clock, payments, schedules
 from coinslot.games import Game
 from coinslot.installation import Installation
+from coinslot.registry import RESERVED_ID
 from coinslot.schedules import JobError
 from handlers.playcamp.client import PAYMENTS_PER_CALL, ApiError, Client, NotConfiguredError, UnsentError
 from handlers.playcamp.payment_rules import is_sandbox
@@ -64,6 +66,20 @@ def run(house: Installation, game: Game) -> float | None:
         raise JobError(str(error), table, error.retry_after or 0, is_anew=work.count > 0) from None
     due = payments.next_due(house.database.read(), game.id)
     return None if due is None else min(max(0.0, clock.seconds(due) - clock.now()), LONGEST_WAIT_SECONDS)
+
+
+def sample_payment() -> dict[str, Any]:
+    """A payment for calls that are marked as tests: it names the reserved ids, and is another one each time."""
+    return {
+        "userId": RESERVED_ID,
+        "transactionId": f"{RESERVED_ID}-{secrets.token_hex(8)}",
+        "productId": RESERVED_ID,
+        "amount": "0.01",
+        "currency": "USD",
+        "platform": "Other",
+        "distributionType": "PC_SELF_STORE",
+        "purchasedAt": f"{clock.stamp()[:23]}Z",
+    }
 
 
 class _Work:

@@ -1,35 +1,48 @@
 """PlayCamp as ``flask simulate`` plays it: a player who enters, webhooks, a gateway that asks for payments.
 
-All of it names the reserved player only, so that nothing of it counts. An entry that succeeds would have a token issued
-by PlayCamp: that is only played against the sandbox, or a PlayCamp on this machine.
+All of it names the reserved player only, so that nothing of it counts. What came of a webhook is looked up in our
+database: converted and taken by the game, or parked for a reason. Where we call others, they are called as the server
+does, and nothing is stored: the game's own payment API, and PlayCamp with a coupon and payments that are marked as
+tests. That, and an entry that succeeds and so has a token issued, is played against the sandbox only, or a PlayCamp on
+this machine. What the game's server asks of us is not played: its API token is known here by its hash alone.
 """
 
 import hashlib
 import hmac
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from coinslot import clock
+from coinslot import clock, conversions, destinations, events, outbox
 from coinslot.games import Game
 from coinslot.registry import RESERVED_ID
-from handlers import Call
-from handlers.playcamp.client import ApiError, base_url
+from handlers import Call, Check, installation
+from handlers.playcamp import payload
+from handlers.playcamp.client import ApiError, Client, base_url
 from handlers.playcamp.entry import ENDPOINT as ENTRY
 from handlers.playcamp.entry import allowed_campaigns, recipe_of
+from handlers.playcamp.game_payments import is_configured
 from handlers.playcamp.query import ENDPOINT as PAYMENTS
 from handlers.playcamp.query import fingerprint
+from handlers.playcamp.registration import sample_payment
 from handlers.playcamp.signature import sign
+from handlers.playcamp.trial import try_payments
 from handlers.playcamp.webhooks import ENDPOINT as WEBHOOK
-from handlers.playcamp.webhooks import secrets_of
+from handlers.playcamp.webhooks import PARTNER, is_forwarded, secrets_of
 
 Expect = Callable[[int, bytes], str | None]
 FORGED_KEY = b"not the key that was agreed upon"
+REWARD = {"itemId": RESERVED_ID, "itemQuantity": 1}
+CONVERSION_SECONDS = 15.0  # for an event to be converted, half a change held, and the game to answer
+LOOK_SECONDS = 0.1
+CALL_SECONDS = 15.0
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-def simulate(game: Game) -> Iterator[Call]:
+def simulate(game: Game) -> Iterator[Call | Check]:
     """Each address of PlayCamp's that has a secret: good calls, repeats, and of each what must be refused."""
     if game.keys("playcamp.shared_key"):
         yield from _entries(game)
@@ -37,6 +50,11 @@ def simulate(game: Game) -> Iterator[Call]:
         yield from _webhooks(game)
     if game.keys("playcamp.payments_key"):
         yield from _queries(game)
+    if is_configured(game):
+        yield Check("the game's own payments, one window", "rows that can be sent, or none", partial(_polled, game))
+    if _may_call(game):
+        yield Check("payments in bulk, as a test", "registered", partial(_registered, game))
+        yield Check("a coupon, validated as a test", "an answer", partial(_validated, game))
 
 
 def _entries(game: Game) -> Iterator[Call]:
@@ -49,7 +67,7 @@ def _entries(game: Game) -> Iterator[Call]:
         other = _entry(game, key, user=f"{RESERVED_ID}-other")
     except ValueError:
         return  # the recipe cannot sign for this player, and what it cannot sign nobody can send
-    if _may_enter(game):
+    if _may_call(game):
         yield Call("entry", "GET", good, {}, None, "302, to the WebView", _leads_on, sample_of=ENTRY)
         again = (401, "401, used") if game.is_on("playcamp.entry_once") else (302, "302, a token of its own")
         expect = _leads_on if again[0] == 302 else _answers(401)
@@ -72,7 +90,7 @@ def _entry(game: Game, key: bytes, at: float | None = None, user: str = RESERVED
     return f"/api/{game.slug}/sponsor?{urlencode(query, quote_via=quote, safe='')}"
 
 
-def _may_enter(game: Game) -> bool:
+def _may_call(game: Game) -> bool:
     if not game.keys("playcamp.api_key"):
         return False
     try:
@@ -82,7 +100,7 @@ def _may_enter(game: Game) -> bool:
     return is_here or game.settings["playcamp.environment"] == "sandbox"
 
 
-def _webhooks(game: Game) -> Iterator[Call]:
+def _webhooks(game: Game) -> Iterator[Call | Check]:
     key = secrets_of(game, None)[0].value
     path = f"/playcamp/{game.slug}/webhook"
     data = {"userId": RESERVED_ID, "campaignId": RESERVED_ID, "creatorKey": "TEST1"}
@@ -98,8 +116,15 @@ def _webhooks(game: Game) -> Iterator[Call]:
     yield _webhook("webhook with a timestamp, two events", path, body, _signed_at(body, key), 200)
     body = _batch({**created, "event": "a.new.one"})
     yield _webhook("an event nobody knows yet", path, body, _signed_at(body, key), 200)
+    coupon = {"couponCode": RESERVED_ID, "userId": RESERVED_ID, "usageId": 1, "reward": [REWARD]}
+    body = _batch({**created, "event": "coupon.redeemed", "data": coupon})
+    yield _webhook("a coupon redeemed", path, body, _signed(body, key), 200)
     body = _batch()
     yield _webhook("a batch without events", path, body, _signed(body, key), 200)
+    (fact,) = payload.read(game, created)
+    is_wanted = destinations.wanting(installation().database.read(), game.id, [fact.type], is_converted=True)
+    if is_wanted and is_forwarded(game, fact):
+        yield Check("the webhook in the game's format", "taken by the game", partial(_converted, game, fact.dedupe_key))
     for name in sorted(game.secrets):
         hook = name.removeprefix("playcamp.webhook_secret.")
         if hook != name:
@@ -113,6 +138,61 @@ def _webhooks(game: Game) -> Iterator[Call]:
     yield _webhook("webhook: one byte more", path, body + b" ", _signed(body, key), 401)
     yield _webhook("webhook: not signed", path, body, None, 401)
     yield _webhook("webhook: no JSON", path, b"{", _signed(b"{", key), 400)
+
+
+def _converted(game: Game, dedupe_key: str) -> tuple[str, str | None]:
+    """What became of an event on its way to the game. One that is parked waits for its owner, and says why."""
+    connection = installation().database.read()
+    event_id = events.find(connection, game.id, PARTNER, dedupe_key)
+    if event_id is None:
+        return "not in this database", "must be in the database here; is --url its server?"
+    until = time.monotonic() + CONVERSION_SECONDS
+    told = ""
+    while True:
+        found = conversions.fate(connection, event_id)
+        if found is None:
+            return "not to be converted any more", None
+        if found["state"] == "parked":
+            return f"parked: {found['reason']}", None
+        if found["state"] == "converted":
+            sent = outbox.of_event(connection, game.id, found["sent_as"])
+            if all(each["state"] == "delivered" for each in sent):
+                return f"converted, delivered to {', '.join(each['destination'] for each in sent)}", None
+            told = "; ".join(f"{each['destination']}: {each['last_attempt'] or each['state']}" for each in sent)
+            if any(each["last_attempt"] not in (None, "ok") for each in sent):
+                return f"converted, {told}", "must be taken by the game's endpoint"
+        if time.monotonic() >= until:
+            where = f"converted, {told}" if told else str(found["state"])
+            return where, f"must be delivered within {CONVERSION_SECONDS:.0f} seconds; is a relay running?"
+        time.sleep(LOOK_SECONDS)
+
+
+def _polled(game: Game) -> tuple[str, str | None]:
+    found = try_payments(installation(), game)
+    told = f"{found.rows} row(s)" + (f", {found.unsendable} cannot be sent" if found.unsendable else "")
+    return told, found.wrong
+
+
+def _registered(game: Game) -> tuple[str, str | None]:
+    payment = sample_payment()
+    try:
+        found = _client(game).register_payments([payment], is_test=True)[payment["transactionId"]]
+    except ApiError as error:
+        return str(error), "must be registered; is playcamp.api_key the key of this PlayCamp?"
+    return found.error or found.status, None if found.is_registered else "must be registered"
+
+
+def _validated(game: Game) -> tuple[str, str | None]:
+    """Whether such a coupon is valid is PlayCamp's to say: to a test it may answer with a mock."""
+    try:
+        found = _client(game).validate_coupon(RESERVED_ID, RESERVED_ID, is_test=True)
+    except ApiError as error:
+        return str(error), "must be answered; is playcamp.api_key the key of this PlayCamp?"
+    return "valid" if found.is_accepted else f"not valid: {found.error_code}", None
+
+
+def _client(game: Game) -> Client:
+    return Client(game, installation().outbound, patience_seconds=CALL_SECONDS, tries=1)
 
 
 def _queries(game: Game) -> Iterator[Call]:
