@@ -66,6 +66,16 @@ def find(connection: sqlite3.Connection, game_id: int, partner: str, dedupe_key:
     return None if row is None else int(row["id"])
 
 
+def last_like(connection: sqlite3.Connection, game_id: int, partner: str, beginning: str) -> int | None:
+    """The newest event whose ``dedupe_key`` begins so; its id, None when there is none."""
+    row = connection.execute(
+        """SELECT max(id) AS id FROM events
+           WHERE game_id = :game_id AND partner = :partner AND dedupe_key >= :beginning AND dedupe_key < :beyond""",
+        {"game_id": game_id, "partner": partner, "beginning": beginning, "beyond": f"{beginning}~"},
+    ).fetchone()
+    return None if row["id"] is None else int(row["id"])
+
+
 def feed(connection: sqlite3.Connection, game_id: int, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
     """Events with an id above ``after``, in order, as the game reads them; and whether there are more."""
     rows = connection.execute(

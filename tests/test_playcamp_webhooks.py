@@ -820,6 +820,51 @@ class TestConverted:
 
         assert [each["data"]["creator_usn"] for each in events()] == [17324966, "17324967"]
 
+    @pytest.fixture
+    def call(self, post):
+        """Post what a gateway has converted, under its own id of the call."""
+
+        def deliver(delivery, *names, **changed):
+            body = json.dumps({"events": [{**CONVERTED, "event": name, **changed} for name in names]}).encode()
+            told = {} if delivery is None else {"X-Gateway-Delivery": delivery}
+            assert post(body, signed(body, SECRET), **told).status_code == 200
+
+        return deliver
+
+    def test_a_boost_that_turns_twice_within_a_second_is_told_as_often(self, call, studio, events, sponsors):
+        studio.config("playcamp.creator.AAA11", "17324966")
+
+        for number, name in enumerate(("sponsor.created", "sponsor.ended", "sponsor.created")):
+            for _ in range(2):  # each is tried twice
+                call(f"d-{number}", name)
+            call("d-0", "sponsor.created")  # late, and known
+
+        assert [each["type"] for each in events()] == ["sponsor.created", "sponsor.ended", "sponsor.created"]
+        assert [each["creator_key"] for each in sponsors()] == ["AAA11"]
+
+    def test_in_one_call_too_and_without_an_id_of_it(self, call, events):
+        for _ in range(2):
+            call(None, "sponsor.created", "sponsor.ended", "sponsor.created", "sponsor.ended")
+
+        assert [each["type"] for each in events()] == ["sponsor.created", "sponsor.ended"] * 2
+
+    def test_the_same_under_another_id_is_a_repeat_where_nothing_has_turned(self, call, events):
+        call("d-0", "sponsor.created", "sponsor.created")
+        call("d-1", "sponsor.created")
+        call(None, "sponsor.created")
+        call("d-2", "sponsor.ended", usn=7)
+        call("d-3", "sponsor.created")
+
+        assert [each["type"] for each in events()] == ["sponsor.created", "sponsor.ended"]
+
+    def test_agreed_words_turn_a_boost_as_well(self, call, studio, events):
+        studio.config("playcamp.event.registered", "BOOST_ON")
+        studio.config("playcamp.event.removed", "BOOST_OFF")
+
+        call("d-0", "BOOST_ON", "BOOST_OFF", "BOOST_ON")
+
+        assert len(events()) == 3
+
     def test_agreed_words_are_understood_and_unknown_ones_kept(self, send, studio, events):
         studio.config("playcamp.event.registered", "BOOST_ON")
         studio.config("playcamp.event.removed", "BOOST_OFF")

@@ -7,7 +7,8 @@ A call carries a batch, ``{"events": [...]}``, or one event alone. Documentation
 * A change of creator is ``sponsor.changed``, or ``sponsor.ended`` and ``sponsor.created``. The first is read as the
   other two, so that whoever gets both spellings of one change has it once.
 * Ids are text but for ``usageId``; samples of ``coupon.redeemed`` are without it, or without the reward.
-* ``timestamp`` is ISO 8601, with or without milliseconds; in what a gateway has converted it is in seconds.
+* ``timestamp`` is ISO 8601, with or without milliseconds; in what a gateway has converted it is in seconds, so that a
+  boost that begins, ends and begins again within one of them says the same twice.
 
 A gateway of PlayCamp's sends ``{"custom_data", "usn", "creator_usn", "event", "timestamp"}`` in place of that, with the
 words agreed for the game.
@@ -67,7 +68,8 @@ class Fact:
     """One thing an event says. ``name`` is PlayCamp's word for it, ``type`` the game's; ``raw`` is the event as JSON.
 
     ``creator_key`` is there for the begin or end of a boost of a known creator, ``coupon`` for a coupon whose reward
-    can be granted. ``is_marked``: it is a test, whichever environment it comes from.
+    can be granted. ``is_marked``: it is a test, whichever environment it comes from. ``opposite_key`` is there for a
+    boost another gateway tells of: the ``dedupe_key`` of the same boost ending where this one begins, or the reverse.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Fact:
     occurred_at: str | None = None
     creator_key: str | None = None
     coupon: Redeemed | None = None
+    opposite_key: str | None = None
 
     @property
     def is_boost(self) -> bool:
@@ -229,11 +232,9 @@ def _boost(game: Game, name: str, event: dict[str, Any], kept: Any) -> Fact:
 
 def _converted(game: Game, event: dict[str, Any], kept: Any) -> Fact:
     """An event of another gateway, which names creators by numbers of the game's."""
-    words = {
-        game.settings["playcamp.event.registered"]: "sponsor.created",
-        game.settings["playcamp.event.removed"]: "sponsor.ended",
-    }
-    name = words.get(_name(event), _name(event))
+    agreed = (game.settings["playcamp.event.registered"], game.settings["playcamp.event.removed"])
+    word = _name(event)
+    name = dict(zip(agreed, SPONSOR, strict=True)).get(word, word)
     player_id, creator_usn = _needed(event, "usn"), event.get("creator_usn")
     is_boost = name in SPONSOR
     if is_boost or creator_usn is not None:
@@ -243,11 +244,16 @@ def _converted(game: Game, event: dict[str, Any], kept: Any) -> Fact:
     named = [key for key, usn in game.family("playcamp.creator.").items() if usn == str(creator_usn)]
     creator_key = named[0] if len(named) == 1 else None
     custom_data = _text(event.get("custom_data"))
-    said = [event.get("usn"), event.get("creator_usn"), event.get("event"), event.get("timestamp"), custom_data]
+    opposite = next((two[1 - two.index(word)] for two in (agreed, SPONSOR) if word in two), None)
+
+    def key(of_word: str) -> str:
+        said = [event.get("usn"), event.get("creator_usn"), of_word, event.get("timestamp"), custom_data]
+        return f"converted:{_digest(said)}"
+
     return Fact(
         name=name,
         type=name if is_boost else f"playcamp.{name}",
-        dedupe_key=f"converted:{_digest(said)}",
+        dedupe_key=key(word),
         data={
             "player_id": player_id,
             "campaign_id": None,
@@ -261,6 +267,7 @@ def _converted(game: Game, event: dict[str, Any], kept: Any) -> Fact:
         player_id=player_id,
         occurred_at=occurred_at,
         creator_key=creator_key if is_boost else None,
+        opposite_key=key(opposite) if is_boost and opposite is not None else None,
     )
 
 

@@ -5,8 +5,10 @@ events go to the game as they are, others as ``playcamp.<event>``; what a game w
 later (``coinslot/conversions.py``). A gateway of PlayCamp's may call here too, with events it has converted already.
 """
 
+import hashlib
 import json
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,7 +68,8 @@ def receive(game_slug: str, hook: str | None = None) -> Response:
 
     facts = [fact for event in received for fact in payload.read(game, event)]
     header, only = _signature(), body if len(received) == 1 else None
-    kept = installation().database.write(lambda tx: keep(tx, game, facts, only, header, signer))
+    delivery = request.headers.get("X-Gateway-Delivery", "")
+    kept = installation().database.write(lambda tx: keep(tx, game, facts, only, header, signer, delivery))
     _log(game, kept)
     return jsonify(received=True)
 
@@ -80,25 +83,37 @@ def secrets_of(game: Game, hook: str | None) -> tuple[SecretValue, ...]:
 
 
 def keep(
-    tx: Connection, game: Game, facts: Sequence[Fact], only: bytes | None, header: str, signer: SecretValue
+    tx: Connection,
+    game: Game,
+    facts: Sequence[Fact],
+    only: bytes | None,
+    header: str,
+    signer: SecretValue,
+    delivery: str = "",
 ) -> Kept:
     """Store what is not known yet: the events, what they change of boosts and grants, and what is to be converted.
 
-    ``only`` is the body of a call with one event: that is kept as it was signed.
+    ``only`` is the body of a call with one event: that is kept as it was signed. ``delivery`` is another gateway's id
+    of the call, the same each time it is tried.
     """
     environment = game.settings["playcamp.environment"]
     batch = uuid.uuid4().hex
     boosted = {(fact.player_id, fact.type) for fact in facts if fact.is_boost}
     granted: list[str] = []
     ungranted = conflicting = unreadable = converted = 0
+    told: Counter[str] = Counter()  # how often this call has said the same so far
     for fact in facts:
+        dedupe_key = _key(tx, game, fact, delivery, told[fact.dedupe_key])
+        told[fact.dedupe_key] += 1
+        if dedupe_key is None:
+            continue
         is_test = fact.is_marked or environment == "sandbox"
         event_id = events.record(
             tx,
             game_id=game.id,
             partner=PARTNER,
             type=fact.type,
-            dedupe_key=fact.dedupe_key,
+            dedupe_key=dedupe_key,
             data=fact.data,
             raw_body=only or fact.raw,
             environment=environment,
@@ -137,6 +152,23 @@ def keep(
     if converted:
         schedules.at(tx, game.id, CONVERT_JOB, 0)
     return Kept(tuple(granted), ungranted, conflicting, unreadable)
+
+
+def _key(tx: Connection, game: Game, fact: Fact, delivery: str, nth: int) -> str | None:
+    """What an event is known again by; None for one that is.
+
+    What another gateway has converted has its time in whole seconds. Said in another call, or again in the same one, it
+    is a repeat, unless the boost was told to have turned to the opposite since: then it has turned back.
+    """
+    key = fact.dedupe_key
+    if fact.opposite_key is None:
+        return key
+    own = f"{key}:{hashlib.sha256(delivery.encode()).hexdigest()[:16]}:{nth}" if delivery or nth else key
+    last = events.last_like(tx, game.id, PARTNER, key)
+    if last is None:
+        return own
+    opposite = None if own == key else events.last_like(tx, game.id, PARTNER, fact.opposite_key)
+    return own if opposite is not None and opposite > last else None
 
 
 def is_forwarded(game: Game, fact: Fact) -> bool:
