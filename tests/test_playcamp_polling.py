@@ -487,6 +487,49 @@ class TestLateRefunds:
 
         assert (min(start for start, _ in ranges(game)), ids()) == (NOW - DAY, [])
 
+    def test_of_what_was_paid_before_only_what_a_backfill_brought_is_read(
+        self, house, poll, refunds, studio, now, game, ids, db
+    ):
+        game.set_up(studio)
+        game.pay("GP-unasked", NOW - 6 * DAY - 5)
+        brought = game.pay("GP-brought", NOW - 5 * DAY)
+        game.pay("GP-between", NOW - 2 * DAY)
+        game.pay("GP-unreadable", NOW - 2 * DAY, market="nowhere", user="")
+        poll()
+        refunds()
+        opened = house.games.by_slug("demo")
+        polling.backfill(house, opened, "test", NOW - 6 * DAY, NOW - 4 * DAY, lambda progress, rows: None)
+        brought["refunded_at"] = NOW - 3600.0
+        game.pay("GP-polled", NOW - 30)
+        now.shift(DAY)
+        poll()
+        game.requests.clear()
+
+        refunds()
+
+        assert ids() == ["GP-brought", "GP-polled"]
+        (row,) = db("SELECT * FROM payments WHERE transaction_id = 'GP-brought'")
+        assert (row["refunded_at"] is not None, row["refund_state"]) == (True, "waiting")
+        assert ranges(game)[0][0] == NOW - 5 * DAY
+        assert db("SELECT * FROM payment_conflicts") == []
+
+    def test_what_a_backfill_brought_of_longer_ago_is_left_to_the_next_one(
+        self, house, poll, refunds, studio, now, game
+    ):
+        game.set_up(studio, refund_days="3")
+        game.pay("GP-brought", NOW - 5 * DAY)
+        poll()
+        refunds()
+        opened = house.games.by_slug("demo")
+        polling.backfill(house, opened, "test", NOW - 6 * DAY, NOW - 4 * DAY, lambda progress, rows: None)
+        now.shift(DAY)
+        poll()
+        game.requests.clear()
+
+        refunds()
+
+        assert ranges(game)[0][0] == NOW - DAY
+
     def test_a_reading_that_breaks_goes_on_where_it_was(self, poll, refunds, studio, now, game):
         game.set_up(studio, refund_days="3")
         poll()

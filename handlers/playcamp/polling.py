@@ -4,7 +4,8 @@ A game's history is read in windows, one after the other, each page after page. 
 ``schedules.cursor``, in the write that stores what it came by: up to when nothing is missing (the watermark), and
 inside of a window the page to go on from. The watermark moves when the last page of a window is stored, never before.
 Each window begins a little before the one before it ended, since rows come late; known ones change nothing.
-Money goes back much later than that, so that a job of its own reads the last weeks again, once a day.
+Money goes back much later than that, so that a job of its own reads the last weeks again, once a day; of what was paid
+before the polls began only payments that a backfill has brought.
 """
 
 import json
@@ -96,6 +97,9 @@ def run(house: Installation, game: Game) -> float | None:
 def run_refunds(house: Installation, game: Game) -> float | None:
     """Once a day, read the last days again as far as the polls have come, for what was given back since.
 
+    It may begin before the polls did, where a backfill has brought payments. Others of that time stay where they are:
+    nobody has asked for them.
+
     Raises JobError. The watermark of the polls stays where it is.
     """
     days = int(game.settings["playcamp.payments.refund_days"])
@@ -113,14 +117,24 @@ def run_refunds(house: Installation, game: Game) -> float | None:
         wait = (progress.until or 0) + DAY_SECONDS - now
         if wait > 0:
             return float(min(wait, DAY_SECONDS))
-        since = max(now - days * DAY_SECONDS, polled.since)
+        since = _oldest(house, game, now - days * DAY_SECONDS, polled.since)
         progress = Progress(since, until=max(since, min(now, polled.through)))
     until = progress.until or progress.reached
     try:
-        is_done = _read(house, game, Source(game, house.outbound), REFUNDS, progress, until, 0)
+        is_done = _read(house, game, Source(game, house.outbound), REFUNDS, progress, until, 0, began=polled.since)
     except SourceError as error:
         raise _job_error(house, game, REFUNDS, before, error) from None
     return float(DAY_SECONDS) if is_done else 0.0
+
+
+def _oldest(house: Installation, game: Game, since: int, began: int) -> int:
+    """From when on refunds are looked for, ``since`` at the earliest: since the polls began, or since a payment that
+    was paid earlier and is known.
+    """
+    if since >= began:
+        return since
+    found = payments.oldest_polled(house.database.read(), game.id, clock.stamp(since), clock.stamp(began))
+    return began if found is None else math.floor(clock.seconds(found))
 
 
 def backfill(house: Installation, game: Game, owner: str, since: int, until: int, tell: Told) -> None:
@@ -191,8 +205,12 @@ def _read(
     end: int,
     overlap: int,
     tell: Told = lambda progress, rows: None,
+    began: int = 0,
 ) -> bool:
-    """Read up to ``end``, noting it under ``name``; returns whether that was all, or only what there was time for."""
+    """Read up to ``end``, noting it under ``name``; returns whether that was all, or only what there was time for.
+
+    What was paid before ``began`` is left out unless it is known.
+    """
     deadline = time.monotonic() + SLICE_SECONDS
     span = int(game.settings["playcamp.payments.span_seconds"])
     overlap = min(overlap, span // 2)  # so that each window ends later than the one before
@@ -219,11 +237,21 @@ def _read(
         else:
             progress = replace(progress, window=replace(window, pages=window.pages + 1, next=page.next))
         found = [read_row(source, row, made, is_test) for row in page.rows]
+        if window.start < began:
+            found = _since(house, game, found, began)
         _store(house, game, name, found, progress)
         tell(progress, len(found))
         if time.monotonic() >= deadline:
             return progress.window is None and progress.reached >= end
     return True
+
+
+def _since(house: Installation, game: Game, found: list[Payment], began: int) -> list[Payment]:
+    began_at = clock.stamp(began)
+    earlier = [each for each in found if each.purchased_at is None or each.purchased_at < began_at]
+    kept = {each.transaction_id for each in payments.known(house.database.read(), game.id, earlier)}
+    left_out = {each.transaction_id for each in earlier} - kept
+    return [each for each in found if each.transaction_id not in left_out]
 
 
 def _store(house: Installation, game: Game, name: str, found: list[Payment], progress: Progress) -> None:
