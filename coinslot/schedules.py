@@ -104,6 +104,15 @@ def wake(tx: sqlite3.Connection, game_id: int, name: str) -> None:
     )
 
 
+def last_error(connection: sqlite3.Connection, game_id: int, name: str) -> str | None:
+    """Why a job failed in its last run; None when it did not."""
+    row = connection.execute(
+        "SELECT last_error FROM schedules WHERE game_id = :game_id AND name = :name AND failures > 0",
+        {"game_id": game_id, "name": name},
+    ).fetchone()
+    return None if row is None else row["last_error"]
+
+
 def cursor(connection: sqlite3.Connection, game_id: int, name: str) -> str | None:
     """How far a job has come, in its own words; None when it has not begun."""
     row = connection.execute(

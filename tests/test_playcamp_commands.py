@@ -9,10 +9,11 @@ import pytest
 from werkzeug.serving import make_server
 from werkzeug.wsgi import LimitedStream
 
-from coinslot import destinations, schedules
+from coinslot import destinations, payment_report, payments, schedules
 from handlers import partners
 from handlers.playcamp import polling, registration, simulation
 from handlers.playcamp.commands import EVENT_TYPES
+from handlers.playcamp.payment_rules import rules
 from tests.fakes.game_payments import GamePayments
 from tests.fakes.playcamp import API_KEY, PlayCamp, answers, broken, signed
 from tests.receivers import Receiver, reset, status
@@ -42,6 +43,32 @@ def game(studio):
     with GamePayments("nested", key=PAYMENTS_KEY) as game:
         game.set_up(studio)
         yield game
+
+
+@pytest.fixture
+def report(house, studio):
+    """A payment as a game pushes it."""
+
+    def store(transaction_id):
+        game = house.games.by_slug(studio.slug)
+        row = {
+            "transactionId": transaction_id,
+            "userId": "100001",
+            "productId": "gem_100",
+            "amount": "9900",
+            "currency": "KRW",
+            "market": "google",
+            "purchasedAt": NOW - 600,
+        }
+        found = payment_report.check(row, rules(game), "push")
+
+        def write(tx):
+            payments.store(tx, game.id, found, is_registering=True)
+            schedules.at(tx, game.id, registration.JOB, 0)
+
+        house.database.write_here(write)
+
+    return store
 
 
 @pytest.fixture
@@ -373,6 +400,47 @@ class TestLists:
         assert "GP-1" in playcamp.payments
         assert audited() == [("playcamp.redrive", "GP-1")]
         assert "not quarantined: GP-1" in flask("playcamp", "redrive", "demo", "GP-1", exit_code=1).output
+
+
+class TestDoctor:
+    """Keys that the other side refuses are told as what they are: wrong, and the owner's to set."""
+
+    @pytest.mark.parametrize("code", [401, 403])
+    def test_a_refused_api_key_is_wrong_until_another_is_taken(self, flask, house, studio, playcamp, report, now, code):
+        report("GP-1")
+        playcamp.trouble("POST", "/v1/server/payments/bulk", broken(code))
+        house.new_relay().drain()
+
+        told = flask("doctor", exit_code=1).output
+
+        assert re.search(rf"^WRONG +game demo: playcamp.api_key is refused: PlayCamp answered {code}", told, re.M)
+        assert "`flask secret set demo playcamp.api_key` has the SERVER key (keyId:secret) of PlayCamp's live" in told
+
+        studio.secret("playcamp.api_key", f"{API_KEY}")
+        house.new_relay().drain()
+        now.shift(3601)
+        house.new_relay().drain()
+
+        assert "playcamp.api_key is refused" not in flask("doctor").output
+
+    @pytest.mark.parametrize("code", [401, 403])
+    def test_a_payment_api_that_believes_no_call_is_wrong_too(self, flask, house, game, now, code):
+        game.trouble(status(code))
+        house.new_relay().drain()
+
+        told = flask("doctor", exit_code=1).output
+
+        assert f"playcamp.payments_key is refused: the game's payment API answered {code}" in told
+        assert "`flask secret set demo playcamp.payments_key` has the key it wants" in told
+
+    def test_other_trouble_is_a_warning_as_ever(self, flask, house, playcamp, report, now):
+        report("GP-1")
+        playcamp.trouble("POST", "/v1/server/payments/bulk", broken(500))
+        house.new_relay().drain()
+
+        told = flask("doctor").output
+
+        assert re.search(r"^warning +game demo: job playcamp.register has failed 1 time", told, re.M)
 
 
 class TestTry:

@@ -64,6 +64,12 @@ def lacking(game: Game) -> list[str]:
     return found
 
 
+def wrong(game: Game) -> list[str]:
+    """Sentences for the owner about keys that the other side does not take."""
+    connection = installation().database.read()
+    return registration.wrong(game, connection) + polling.wrong(game, connection)
+
+
 def try_payments(game: Game) -> Trial:
     return trial.try_payments(installation(), game)
 
@@ -111,6 +117,7 @@ partner = Partner(
     is_configured=is_configured,
     missing=missing,
     lacking=lacking,
+    wrong=wrong,
     simulate=simulation.simulate,
     refuse=plain_error,
     roots=("api",),

@@ -41,6 +41,8 @@ TIMEOUT_SECONDS = 25.0  # one page
 LARGEST_ANSWER = 16 * 1024 * 1024
 LONGEST_NEXT = 4096
 
+KEY_REFUSED = "playcamp.payments_key is refused"  # how an error begins that only another proof can end
+
 _PLACE = re.compile(r"{([a-z_]+)}")
 _LINK = re.compile(r"https?://", re.IGNORECASE)
 _HEADER_VALUE = re.compile(r"[!-~]+(?: [!-~]+)*")
@@ -268,7 +270,8 @@ def _document(answer: Answer) -> Any:
         raise SourceError(f"the game's payment API: {answer.detail or answer.failure}", is_lasting)
     if answer.status != 200:
         is_lasting = answer.status is not None and 400 <= answer.status < 500 and answer.status not in _TRANSIENT
-        raise SourceError(f"the game's payment API answered {answer.status}", is_lasting, answer.retry_after)
+        refused = f"{KEY_REFUSED}: " if answer.status in (401, 403) else ""
+        raise SourceError(f"{refused}the game's payment API answered {answer.status}", is_lasting, answer.retry_after)
     try:
         return exact.parse_json(answer.body, parse_float=number, allow_half_pairs=True)
     except ValueError:

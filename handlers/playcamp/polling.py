@@ -16,13 +16,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from coinslot import clock, payment_report, payments, schedules
+from coinslot.db import Connection
 from coinslot.games import Game
 from coinslot.installation import Installation
 from coinslot.payment_report import Payment, Rules
 from coinslot.schedules import Due, JobError
 from handlers.playcamp import registration
 from handlers.playcamp.client import retry_after_seconds
-from handlers.playcamp.game_payments import RowError, Source, SourceError, is_configured
+from handlers.playcamp.game_payments import KEY_REFUSED, RowError, Source, SourceError, is_configured
 from handlers.playcamp.payment_rules import is_sandbox, rules
 
 JOB = "playcamp.poll"
@@ -160,6 +161,18 @@ def backfill(house: Installation, game: Game, owner: str, since: int, until: int
                 house.database.write_here(lambda tx: schedules.put_cursor(tx, game.id, BACKFILL, None))
         finally:
             house.database.write_here(_ending(due))
+
+
+def wrong(game: Game, connection: Connection) -> list[str]:
+    """A sentence for the owner where their own API believes no call before they have set another key."""
+    troubles = (schedules.last_error(connection, game.id, name) for name in (JOB, REFUNDS))
+    found = next((each for each in troubles if each is not None and each.startswith(KEY_REFUSED)), None)
+    if found is None:
+        return []
+    return [
+        f"{found}; nothing is polled until `flask secret set {game.slug} playcamp.payments_key` has the key it wants, "
+        f"sent as playcamp.payments.auth says ({game.settings['playcamp.payments.auth']})"
+    ]
 
 
 def watermark(house: Installation, game: Game) -> Progress | None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from coinslot import clock, payments, schedules
+from coinslot.db import Connection
 from coinslot.games import Game
 from coinslot.installation import Installation
 from coinslot.registry import RESERVED_ID
@@ -33,6 +34,8 @@ LONE_REFUSALS = 10  # of single payments, with none accepted: then it is not the
 BREAKS = 3  # in a row with nothing done: then it may be the payments, and what is sent is cut
 FAILED_REFUNDS = 3  # in one run, with nothing else answered: then it is not the refunds
 FAILED_REFUND_SECONDS = 600.0  # between the tries of one that PlayCamp fails at again and again
+
+KEY_REFUSED = "playcamp.api_key is refused"  # how a job's error begins that only another key can end
 
 _BECAUSE_OF_CONTENT = (400, 409, 413, 422)
 
@@ -63,9 +66,21 @@ def run(house: Installation, game: Game) -> float | None:
         # Neither a refused key nor a refusal of whatever is sent is anything that more tries soon could mend.
         is_hopeless = error.is_key_refused or error is work.refusal
         table = [LAST_PAUSE_SECONDS] if is_hopeless else pauses(game)
-        raise JobError(str(error), table, error.retry_after or 0, is_anew=work.count > 0) from None
+        trouble = f"{KEY_REFUSED}: {error}" if error.is_key_refused else str(error)
+        raise JobError(trouble, table, error.retry_after or 0, is_anew=work.count > 0) from None
     due = payments.next_due(house.database.read(), game.id)
     return None if due is None else min(max(0.0, clock.seconds(due) - clock.now()), LONGEST_WAIT_SECONDS)
+
+
+def wrong(game: Game, connection: Connection) -> list[str]:
+    """A sentence for the owner where PlayCamp takes no payment of theirs before they have set another key."""
+    trouble = schedules.last_error(connection, game.id, JOB)
+    if trouble is None or not trouble.startswith(KEY_REFUSED):
+        return []
+    return [
+        f"{trouble}; no payment is registered until `flask secret set {game.slug} playcamp.api_key` has the SERVER key "
+        f"(keyId:secret) of PlayCamp's {game.settings['playcamp.environment']} environment"
+    ]
 
 
 def sample_payment() -> dict[str, Any]:
