@@ -1,7 +1,9 @@
 """``flask playcamp`` and ``flask simulate``: what they print, change and call, and what never shows."""
 
+import base64
 import json
 import re
+import sqlite3
 import threading
 import time
 
@@ -708,6 +710,44 @@ class TestSimulate:
         monkeypatch.setattr(simulation, "_signed", lambda body, key: "0" * 64)
 
         assert "were a surprise" in flask("simulate", "demo", "--url", server, exit_code=1).output
+
+
+def test_after_a_whole_round_no_secret_is_on_the_disk_in_clear(flask, game, playcamp, house, studio, report, now):
+    """Entries, webhooks, polls, registration, with every kind of secret that PlayCamp has here."""
+    own = {
+        "playcamp.api_key": API_KEY,
+        "playcamp.payments_key": PAYMENTS_KEY,
+        "playcamp.shared_key": SHARED_KEY,
+        "playcamp.webhook_secret": "whsec_that_no_disk_may_hold",
+        "playcamp.webhook_secret.sponsor.created": "whsec_of_a_hook_that_no_disk_may_hold",
+    }
+    for name, value in own.items():
+        studio.secret(name, value)
+    studio.rotate("playcamp.shared_key", "the-next-shared-key-of-them")
+    game.pay("GP-1", NOW - 600)
+    report("GP-2")
+    house.new_relay().drain()
+    flask("playcamp", "webhooks", "demo")
+
+    assert set(playcamp.payments) == {"GP-1", "GP-2"}
+    on_disk = b"".join(path.read_bytes() for path in house.database.home.iterdir() if path.name != "master.key")
+    dumped = "\n".join(sqlite3.connect(house.database.path).iterdump())
+    made = [hook["secret"] for hook in playcamp.hooks.values()]
+    assert len(made) > 3
+    for value in [*own.values(), "the-next-shared-key-of-them", API_KEY.partition(":")[2], *made]:
+        for spelled in (value, value.encode().hex(), base64.b64encode(value.encode()).decode().rstrip("=")):
+            assert spelled.encode() not in on_disk
+            assert spelled not in dumped
+
+
+def test_a_local_time_reaches_playcamp_as_that_moment_in_utc(house, game, playcamp, now):
+    """Polled as Seoul's ``2026/01/02 11:54:05``; a zone misread could be another day, and another month's."""
+    game.pay("GP-1", NOW - 600)
+
+    house.new_relay().drain()
+
+    (bulk,) = playcamp.asked("/v1/server/payments/bulk")
+    assert bulk.json["payments"][0]["purchasedAt"] == "2026-01-02T02:54:05.000Z"
 
 
 def test_a_game_server_that_answers_in_error_is_told_of(flask, game, playcamp, now):

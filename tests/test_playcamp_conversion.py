@@ -1,8 +1,10 @@
 """PlayCamp's events in the game's own format: what is sent, what is parked until it can be, and in which order."""
 
+import base64
 import hashlib
 import hmac
 import json
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from tests.owed import NOWHERE, Owed
 from tests.receivers import Receiver, after, status
 
 SECRET = "whsec_demo_0001"
+SDK = json.loads((Path(__file__).parent / "payloads/playcamp/signed_by_sdk.json").read_text())
 
 # The worked example of PlayCamp's contract: 211 bytes, and what they become.
 CHANGED = (
@@ -94,6 +97,31 @@ class TestBody:
         (row,) = gateway.db("SELECT body FROM conversions WHERE body IS NOT NULL")
         assert row["body"] == json.dumps({"events": [REMOVED, REGISTERED]}, separators=(",", ":")).encode()
         assert list(json.loads(row["body"])["events"][0]) == list(REMOVED)
+
+    def test_what_the_sdk_signed_becomes_this_each_once_and_in_order(self, gateway, clock):
+        """Begun, ended, changed; and the change once more, spelled as an end and a beginning."""
+        clock.move_to(1767225600)
+        gateway.studio.secret("playcamp.webhook_secret", SDK["secret"])
+        for _ in range(2):
+            for vector in SDK["vectors"]:
+                answer = gateway.client.post(
+                    "/playcamp/demo/webhook",
+                    data=base64.b64decode(vector["body_base64"]),
+                    headers={"X-Webhook-Signature": vector["timestamped"]},
+                )
+                assert answer.status_code == 200
+        clock.shift(conversion.HELD_SECONDS + 1)
+
+        gateway.run()
+
+        told = [each for body in gateway.bodies() for each in body["events"]]
+        assert [(each["event"], each["creator_usn"], each["timestamp"], each["custom_data"]) for each in told] == [
+            ("sponsor.created", 11, 1767225600, "100001|1767225500|abc"),
+            ("sponsor.ended", 11, 1767225600, None),
+            ("sponsor.ended", 11, 1767225600, "cb"),
+            ("sponsor.created", 22, 1767225600, "cb"),
+        ]
+        assert {each["usn"] for each in told} == {100001}
 
     def test_a_boost_that_begins_or_ends_is_one_event(self, gateway):
         assert gateway.convert(event("created", "AAA11"), event("ended", "BBB22", user="7")) == [
