@@ -194,7 +194,7 @@ def _of_delivery(row: Mapping[str, Any]) -> Iterator[Moment]:
         )
     else:
         yield Moment(
-            row["created_at"],
+            attempts[-1]["started_at"] if attempts else row["created_at"],  # behind what has been tried
             "waiting",
             f"{what} is to be delivered to {where}; the next attempt is due {words.moment(row['next_attempt_at'])}.",
             None,
