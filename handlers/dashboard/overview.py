@@ -20,6 +20,7 @@ from handlers.dashboard.words import shown as readable
 
 DAYS = 30
 TOP_ITEMS = 8
+ITEM_DAYS = 7  # a catalogue may be long, and each item has a figure per day
 MOST_CURRENCIES = 4  # with a chart of their own; the table has them all
 CHARTS_OPEN = 3  # games whose charts are there to be seen at once
 ROWS_AT_ONCE = 1000
@@ -69,7 +70,7 @@ def overview() -> Response:
     if outlines is None:
         return page("overview.html", troubles=[troubled.UNREADABLE], games=None, relay=None)
     counted = _tried(lambda: _counted(counters.of_all(connection, days[0])), "counters")
-    items = _tried(lambda: counters.top_items(connection, days[0], TOP_ITEMS), "items")
+    items = _tried(lambda: counters.top_items(connection, days[-ITEM_DAYS], TOP_ITEMS), "items")
     known = _tried(lambda: contacts.of_all(connection), "contacts")
     queues = _tried(lambda: outbox.queues(connection), "queues")
     jobs = _tried(lambda: schedules.listing(connection), "schedules")
@@ -238,7 +239,7 @@ def _items(game: Game, items: dict[int, list[tuple[str, int]]] | None) -> dict[s
         return None
     rows = items.get(game.id, [])
     drawn = charts.ranking(
-        f"Items in most grants, {readable(game.name, 60)}, the last {DAYS} days",
+        f"Items in most grants, {readable(game.name, 60)}, the last {ITEM_DAYS} days",
         [(readable(sku), count, f"{count:,}") for sku, count in rows],
     )
     return {"svg": drawn if rows else None, "rows": rows}
