@@ -212,6 +212,8 @@ CREATE INDEX transactions_by_partner ON transactions (game_id, partner, id);
 CREATE INDEX transactions_by_time ON transactions (game_id, received_at);      -- where a day begins among the ids
 CREATE INDEX transactions_by_amount ON transactions (game_id, gross_minor, id) WHERE gross_minor IS NOT NULL;
 CREATE INDEX transactions_tests ON transactions (game_id, id) WHERE is_test = 1;
+-- When it was bought: months. The second column tells which of them came late.
+CREATE INDEX transactions_by_moment ON transactions (game_id, coalesce(occurred_at, received_at), received_at);
 
 -- raw_body, signature and session_metadata are left out of the list on purpose: forgetting a player empties them.
 CREATE TRIGGER transactions_are_never_changed BEFORE UPDATE OF
@@ -297,6 +299,8 @@ CREATE TABLE events (
 CREATE INDEX events_feed ON events (game_id, id);
 CREATE INDEX events_by_player ON events (game_id, player_id, id) WHERE player_id IS NOT NULL;
 CREATE INDEX events_by_transaction ON events (game_id, partner, external_id) WHERE external_id IS NOT NULL;
+CREATE INDEX events_of_boosts ON events (game_id, occurred_at, received_at)
+    WHERE type IN ('sponsor.created', 'sponsor.ended');                        -- who supported whom when: months
 
 -- Money that went back to the player, or came back from a lost dispute, and what became of it here. A fact that names a
 -- purchase we do not know waits for it.
@@ -436,6 +440,7 @@ CREATE INDEX payments_refunds_stuck ON payments (game_id, id) WHERE refund_state
 CREATE INDEX payments_by_time ON payments (game_id, purchased_at, id);       -- the payment query API, months
 CREATE INDEX payments_by_player ON payments (game_id, player_id, id);
 CREATE INDEX payments_by_state ON payments (game_id, state, id);             -- lists
+CREATE INDEX payments_changed ON payments (game_id, updated_at, purchased_at);  -- what came late for a closed month
 
 -- A known payment reported again with other content: the first one stands, a person judges.
 CREATE TABLE payment_conflicts (
@@ -556,6 +561,151 @@ CREATE TABLE refreshes (
     asked_at   TEXT NOT NULL,
     PRIMARY KEY (game_id, partner, player_id)
 ) STRICT, WITHOUT ROWID;
+
+
+-- Settlement -------------------------------------------------------------------------------------------------------
+
+-- A month that was closed. Who inserts first closes it: one row per game and month is not reopened. A month that is open
+-- has no row. What is frozen never changes (see the triggers); a month that was closed again is a row of its own.
+CREATE TABLE settlements (
+    id          INTEGER PRIMARY KEY,
+    game_id     INTEGER NOT NULL REFERENCES games (id),
+    month       TEXT NOT NULL CHECK (month GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]'),
+    version     INTEGER NOT NULL,              -- 1, and one more each time it was reopened and closed again
+    starts_at   TEXT NOT NULL,                 -- the month's bounds in the game's time zone, the second not part of it
+    ends_at     TEXT NOT NULL,
+    terms       TEXT NOT NULL,                 -- JSON: zone, store fees and creators' shares it was reckoned with
+    known_at    TEXT NOT NULL,                 -- when its facts were read; what came later goes into a later month
+    state       TEXT NOT NULL CHECK (state IN
+                ('closed', 'reconciled', 'payment_confirmed', 'creators_settled',
+                 'reopened')),                 -- its lines count no more
+    closed_at   TEXT NOT NULL,
+    UNIQUE (game_id, month, version)
+) STRICT;
+CREATE UNIQUE INDEX settlements_standing ON settlements (game_id, month) WHERE state <> 'reopened';
+
+CREATE TRIGGER settlements_are_frozen BEFORE UPDATE OF
+    id, game_id, month, version, starts_at, ends_at, terms, known_at, closed_at
+    ON settlements BEGIN SELECT RAISE(ABORT, 'a closed month is never changed'); END;
+CREATE TRIGGER settlements_are_never_deleted BEFORE DELETE ON settlements
+    BEGIN SELECT RAISE(ABORT, 'a closed month is never deleted'); END;
+
+-- Each state a closed month has come to: who brought it there, when, and what they said about it.
+CREATE TABLE settlement_steps (
+    id             INTEGER PRIMARY KEY,
+    game_id        INTEGER NOT NULL REFERENCES games (id),
+    settlement_id  INTEGER NOT NULL REFERENCES settlements (id),
+    state          TEXT NOT NULL CHECK (state IN
+                   ('closed', 'reconciled', 'payment_confirmed', 'creators_settled', 'reopened')),
+    is_skipped     INTEGER NOT NULL CHECK (is_skipped IN (0, 1)),  -- passed over, and the note says why
+    actor          TEXT NOT NULL,              -- command, owner, or job
+    note           TEXT NOT NULL,              -- empty: none
+    created_at     TEXT NOT NULL
+) STRICT;
+CREATE INDEX settlement_steps_by_settlement ON settlement_steps (settlement_id, id);
+CREATE INDEX settlement_steps_by_game ON settlement_steps (game_id, id);         -- whether anything has moved meanwhile
+
+CREATE TRIGGER settlement_steps_are_never_changed BEFORE UPDATE ON settlement_steps
+    BEGIN SELECT RAISE(ABORT, 'what was done with a month is never changed'); END;
+CREATE TRIGGER settlement_steps_are_never_deleted BEFORE DELETE ON settlement_steps
+    BEGIN SELECT RAISE(ABORT, 'what was done with a month is never deleted'); END;
+
+-- What a closed month consists of. A line whose own month is an earlier one is an adjustment: what came late for it.
+CREATE TABLE settlement_lines (
+    settlement_id      INTEGER NOT NULL REFERENCES settlements (id),
+    number             INTEGER NOT NULL,       -- from 1, in the order of the documents
+    month              TEXT NOT NULL,          -- the one its facts are of
+    section            TEXT NOT NULL CHECK (section IN
+                       ('counted',
+                        'orders',              -- a web store's orders that were told to PlayCamp for its creators; their
+                                               -- money is in the lines of the web store
+                        'free', 'test',        -- apart: in no total
+                        'incomplete')),        -- apart: no amount, currency or distribution type is known yet
+    partner            TEXT NOT NULL,
+    currency           TEXT NOT NULL,          -- ISO 4217; empty where there is none
+    distribution_type  TEXT NOT NULL,          -- empty where the partner has none
+    creator            TEXT,                   -- NULL: attributed to nobody
+    is_registered      INTEGER CHECK (is_registered IN (0, 1)),  -- with PlayCamp, when the month was closed; NULL for
+                                               -- other partners, and for adjustments
+    count              INTEGER NOT NULL,       -- of purchases; below 0 in adjustments only, like all that follows
+    refund_count       INTEGER NOT NULL,       -- how many of them were given back
+    gross_minor        INTEGER NOT NULL,
+    refunds_minor      INTEGER NOT NULL,       -- of the gross, what was given back
+    tax_minor          INTEGER,                -- this and the next two: NULL where the partner did not say
+    fee_minor          INTEGER,
+    net_minor          INTEGER,
+    share_minor        INTEGER NOT NULL,       -- of the net, the creator's
+    usd_gross          TEXT,                   -- the partner's own figures in exact US cents, of what stands; NULL: not said
+    usd_tax            TEXT,
+    usd_fee            TEXT,
+    usd_net            TEXT,
+    unsaid             INTEGER NOT NULL,       -- how many of what stands came without such figures
+    PRIMARY KEY (settlement_id, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER settlement_lines_are_never_changed BEFORE UPDATE ON settlement_lines
+    BEGIN SELECT RAISE(ABORT, 'a closed month is never changed'); END;
+CREATE TRIGGER settlement_lines_are_never_deleted BEFORE DELETE ON settlement_lines
+    BEGIN SELECT RAISE(ABORT, 'a closed month is never deleted'); END;
+
+-- A month held against a partner's own figures. The newest of a partner counts; the older ones are cleared away.
+CREATE TABLE reconciliations (
+    id              INTEGER PRIMARY KEY,
+    game_id         INTEGER NOT NULL REFERENCES games (id),
+    month           TEXT NOT NULL,
+    partner         TEXT NOT NULL,
+    source          TEXT NOT NULL CHECK (source IN ('api', 'file')),
+    fingerprint     TEXT NOT NULL,             -- of the file and how it is read: the same goes on where it stopped
+    starts_at       TEXT NOT NULL,
+    ends_at         TEXT NOT NULL,
+    state           TEXT NOT NULL CHECK (state IN
+                    ('reading',                -- the partner's rows are coming in
+                     'comparing',              -- theirs, in the order of their ids
+                     'searching',              -- ours that they do not have
+                     'done', 'replaced')),
+    cursor          TEXT NOT NULL DEFAULT '',  -- how far that has come, in its own words
+    rows_read       INTEGER NOT NULL DEFAULT 0,
+    rows_compared   INTEGER NOT NULL DEFAULT 0,
+    matched         INTEGER NOT NULL DEFAULT 0,
+    rows_odd        INTEGER NOT NULL DEFAULT 0,  -- of the partner, which could not be read
+    started_at      TEXT NOT NULL,
+    finished_at     TEXT                       -- NULL until done
+) STRICT;
+CREATE UNIQUE INDEX reconciliations_standing ON reconciliations (game_id, month, partner) WHERE state <> 'replaced';
+CREATE INDEX reconciliations_replaced ON reconciliations (game_id, id) WHERE state = 'replaced';  -- clearing away
+
+-- What the partner says, one row per movement of money; reference is our own id of the purchase where we know it.
+CREATE TABLE partner_rows (
+    reconciliation_id  INTEGER NOT NULL REFERENCES reconciliations (id),
+    reference          TEXT NOT NULL,
+    row_id             TEXT NOT NULL,          -- the partner's id of this row
+    kind               TEXT NOT NULL CHECK (kind IN ('paid', 'refunded', 'reinstated')),
+    amount_minor       TEXT,                   -- exact; not always whole. NULL: not said
+    currency           TEXT,
+    occurred_at        TEXT,
+    PRIMARY KEY (reconciliation_id, reference, row_id)
+) STRICT, WITHOUT ROWID;
+
+-- What does not agree, one row per purchase.
+CREATE TABLE reconciliation (
+    id                 INTEGER PRIMARY KEY,
+    reconciliation_id  INTEGER NOT NULL REFERENCES reconciliations (id),
+    reference          TEXT NOT NULL,
+    result             TEXT NOT NULL CHECK (result IN
+                       ('missing_here',        -- charged by the partner, and nothing was granted or counted here
+                        'missing_there', 'amount_differs',
+                        'refunded_there', 'refunded_here')),  -- and not on the other side
+    action             TEXT NOT NULL,          -- the word for what mends it
+    currency           TEXT,                   -- of the sum at stake
+    stake_minor        TEXT,                   -- exact; NULL where no amount is known
+    ours_minor         TEXT,                   -- NULL: we have none, or none that can be told
+    ours_currency      TEXT,
+    theirs_minor       TEXT,
+    theirs_currency    TEXT,
+    occurred_at        TEXT,
+    UNIQUE (reconciliation_id, reference)
+) STRICT;
+CREATE INDEX reconciliation_by_result ON reconciliation (reconciliation_id, result, id);  -- lists
 
 
 -- What the owner looks at -------------------------------------------------------------------------------------

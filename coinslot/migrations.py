@@ -299,9 +299,178 @@ _VERSION_4 = (
     """,
 )
 
+
+def _to_version_5(tx: sqlite3.Connection) -> None:
+    """Closed months, and what partners say of them."""
+    for statement in _VERSION_5:
+        tx.execute(statement)
+
+
+_VERSION_5 = (
+    """
+    CREATE INDEX transactions_by_moment ON transactions (game_id, coalesce(occurred_at, received_at), received_at)
+    """,
+    "CREATE INDEX payments_changed ON payments (game_id, updated_at, purchased_at)",
+    """
+    CREATE INDEX events_of_boosts ON events (game_id, occurred_at, received_at)
+        WHERE type IN ('sponsor.created', 'sponsor.ended')
+    """,
+    """
+    CREATE TABLE settlements (
+        id          INTEGER PRIMARY KEY,
+        game_id     INTEGER NOT NULL REFERENCES games (id),
+        month       TEXT NOT NULL CHECK (month GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]'),
+        version     INTEGER NOT NULL,
+        starts_at   TEXT NOT NULL,
+        ends_at     TEXT NOT NULL,
+        terms       TEXT NOT NULL,
+        known_at    TEXT NOT NULL,
+        state       TEXT NOT NULL CHECK (state IN
+                    ('closed', 'reconciled', 'payment_confirmed', 'creators_settled',
+                     'reopened')),
+        closed_at   TEXT NOT NULL,
+        UNIQUE (game_id, month, version)
+    ) STRICT
+    """,
+    "CREATE UNIQUE INDEX settlements_standing ON settlements (game_id, month) WHERE state <> 'reopened'",
+    """
+    CREATE TRIGGER settlements_are_frozen BEFORE UPDATE OF
+        id, game_id, month, version, starts_at, ends_at, terms, known_at, closed_at
+        ON settlements BEGIN SELECT RAISE(ABORT, 'a closed month is never changed'); END
+    """,
+    """
+    CREATE TRIGGER settlements_are_never_deleted BEFORE DELETE ON settlements
+        BEGIN SELECT RAISE(ABORT, 'a closed month is never deleted'); END
+    """,
+    """
+    CREATE TABLE settlement_steps (
+        id             INTEGER PRIMARY KEY,
+        game_id        INTEGER NOT NULL REFERENCES games (id),
+        settlement_id  INTEGER NOT NULL REFERENCES settlements (id),
+        state          TEXT NOT NULL CHECK (state IN
+                       ('closed', 'reconciled', 'payment_confirmed', 'creators_settled', 'reopened')),
+        is_skipped     INTEGER NOT NULL CHECK (is_skipped IN (0, 1)),
+        actor          TEXT NOT NULL,
+        note           TEXT NOT NULL,
+        created_at     TEXT NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX settlement_steps_by_settlement ON settlement_steps (settlement_id, id)",
+    "CREATE INDEX settlement_steps_by_game ON settlement_steps (game_id, id)",
+    """
+    CREATE TRIGGER settlement_steps_are_never_changed BEFORE UPDATE ON settlement_steps
+        BEGIN SELECT RAISE(ABORT, 'what was done with a month is never changed'); END
+    """,
+    """
+    CREATE TRIGGER settlement_steps_are_never_deleted BEFORE DELETE ON settlement_steps
+        BEGIN SELECT RAISE(ABORT, 'what was done with a month is never deleted'); END
+    """,
+    """
+    CREATE TABLE settlement_lines (
+        settlement_id      INTEGER NOT NULL REFERENCES settlements (id),
+        number             INTEGER NOT NULL,
+        month              TEXT NOT NULL,
+        section            TEXT NOT NULL CHECK (section IN
+                           ('counted',
+                            'orders',
+                            'free', 'test',
+                            'incomplete')),
+        partner            TEXT NOT NULL,
+        currency           TEXT NOT NULL,
+        distribution_type  TEXT NOT NULL,
+        creator            TEXT,
+        is_registered      INTEGER CHECK (is_registered IN (0, 1)),
+        count              INTEGER NOT NULL,
+        refund_count       INTEGER NOT NULL,
+        gross_minor        INTEGER NOT NULL,
+        refunds_minor      INTEGER NOT NULL,
+        tax_minor          INTEGER,
+        fee_minor          INTEGER,
+        net_minor          INTEGER,
+        share_minor        INTEGER NOT NULL,
+        usd_gross          TEXT,
+        usd_tax            TEXT,
+        usd_fee            TEXT,
+        usd_net            TEXT,
+        unsaid             INTEGER NOT NULL,
+        PRIMARY KEY (settlement_id, number)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TRIGGER settlement_lines_are_never_changed BEFORE UPDATE ON settlement_lines
+        BEGIN SELECT RAISE(ABORT, 'a closed month is never changed'); END
+    """,
+    """
+    CREATE TRIGGER settlement_lines_are_never_deleted BEFORE DELETE ON settlement_lines
+        BEGIN SELECT RAISE(ABORT, 'a closed month is never deleted'); END
+    """,
+    """
+    CREATE TABLE reconciliations (
+        id              INTEGER PRIMARY KEY,
+        game_id         INTEGER NOT NULL REFERENCES games (id),
+        month           TEXT NOT NULL,
+        partner         TEXT NOT NULL,
+        source          TEXT NOT NULL CHECK (source IN ('api', 'file')),
+        fingerprint     TEXT NOT NULL,
+        starts_at       TEXT NOT NULL,
+        ends_at         TEXT NOT NULL,
+        state           TEXT NOT NULL CHECK (state IN
+                        ('reading',
+                         'comparing',
+                         'searching',
+                         'done', 'replaced')),
+        cursor          TEXT NOT NULL DEFAULT '',
+        rows_read       INTEGER NOT NULL DEFAULT 0,
+        rows_compared   INTEGER NOT NULL DEFAULT 0,
+        matched         INTEGER NOT NULL DEFAULT 0,
+        rows_odd        INTEGER NOT NULL DEFAULT 0,
+        started_at      TEXT NOT NULL,
+        finished_at     TEXT
+    ) STRICT
+    """,
+    """
+    CREATE UNIQUE INDEX reconciliations_standing ON reconciliations (game_id, month, partner) WHERE state <> 'replaced'
+    """,
+    "CREATE INDEX reconciliations_replaced ON reconciliations (game_id, id) WHERE state = 'replaced'",
+    """
+    CREATE TABLE partner_rows (
+        reconciliation_id  INTEGER NOT NULL REFERENCES reconciliations (id),
+        reference          TEXT NOT NULL,
+        row_id             TEXT NOT NULL,
+        kind               TEXT NOT NULL CHECK (kind IN ('paid', 'refunded', 'reinstated')),
+        amount_minor       TEXT,
+        currency           TEXT,
+        occurred_at        TEXT,
+        PRIMARY KEY (reconciliation_id, reference, row_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE reconciliation (
+        id                 INTEGER PRIMARY KEY,
+        reconciliation_id  INTEGER NOT NULL REFERENCES reconciliations (id),
+        reference          TEXT NOT NULL,
+        result             TEXT NOT NULL CHECK (result IN
+                           ('missing_here',
+                            'missing_there', 'amount_differs',
+                            'refunded_there', 'refunded_here')),
+        action             TEXT NOT NULL,
+        currency           TEXT,
+        stake_minor        TEXT,
+        ours_minor         TEXT,
+        ours_currency      TEXT,
+        theirs_minor       TEXT,
+        theirs_currency    TEXT,
+        occurred_at        TEXT,
+        UNIQUE (reconciliation_id, reference)
+    ) STRICT
+    """,
+    "CREATE INDEX reconciliation_by_result ON reconciliation (reconciliation_id, result, id)",
+)
+
 # Version -> the step that brings a file there from the version before.
 MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {
     2: _to_version_2,
     3: _to_version_3,
     4: _to_version_4,
+    5: _to_version_5,
 }
