@@ -20,6 +20,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from coinslot.db import BusyError
 from coinslot.games import COMMON_SECRETS, COMMON_SETTINGS
 from coinslot.installation import Installation, Settings
+from coinslot.terms import SETTINGS as SETTLEMENT_SETTINGS
 from handlers import appcharge, commands, dashboard, game, health, plain_error, playcamp, playtem
 from handlers.bodies import LARGEST_BODY, WholeBodies
 
@@ -39,7 +40,9 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
     settings = read_settings(environment)
     app.extensions["coinslot"] = Installation(
         settings,
-        catalogue=COMMON_SETTINGS | {key: setting for partner in PARTNERS for key, setting in partner.settings.items()},
+        catalogue=COMMON_SETTINGS
+        | SETTLEMENT_SETTINGS
+        | {key: setting for partner in PARTNERS for key, setting in partner.settings.items()},
         secret_names=COMMON_SECRETS | {name: about for partner in PARTNERS for name, about in partner.secrets.items()},
         jobs={name: job for partner in PARTNERS for name, job in partner.jobs.items()},
     )

@@ -561,7 +561,7 @@ def newest(connection: sqlite3.Connection) -> tuple[int, int]:
 
 
 # When the money of a purchase ``t`` went back. A dispute that was won since is none, in whichever order that was told.
-_REFUNDED_AT = """(SELECT min(coalesce(r.occurred_at, r.created_at)) FROM refunds r
+REFUNDED_AT = """(SELECT min(coalesce(r.occurred_at, r.created_at)) FROM refunds r
                      WHERE r.transaction_id = t.id AND r.reason IN ('refund', 'chargeback') AND r.is_test = 0
                        AND r.outcome NOT IN ('waiting', 'ambiguous', 'test')
                        AND NOT (r.reason = 'chargeback' AND EXISTS (
@@ -584,7 +584,7 @@ def orders(
                   coalesce(t.occurred_at, t.received_at) AS purchased_at,
                   (SELECT min(e.sku) FROM grants g JOIN entries e ON e.grant_id = g.id
                    WHERE g.transaction_id = t.id AND g.kind = t.kind) AS sku,
-                  {_REFUNDED_AT} AS refunded_at
+                  {REFUNDED_AT} AS refunded_at
            FROM transactions t
            WHERE t.id > :after AND t.id <= :through AND t.game_id = :game_id AND t.partner = :partner
              AND t.kind = 'purchase' AND t.is_test = 0 AND t.environment = 'live' AND t.gross_minor > 0
@@ -603,7 +603,7 @@ def refunded_orders(
     One that waits for its purchase is not there: the purchase, once it comes, is told of as refunded.
     """
     rows = connection.execute(
-        f"""SELECT t.reference, {_REFUNDED_AT} AS refunded_at
+        f"""SELECT t.reference, {REFUNDED_AT} AS refunded_at
            FROM transactions t
            WHERE t.id IN (SELECT transaction_id FROM refunds
                           WHERE id > :after AND id <= :through AND game_id = :game_id AND partner = :partner

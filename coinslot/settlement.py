@@ -1,0 +1,498 @@
+"""Months: open until they are closed, then frozen; reconciled, paid and handed on, step by step.
+
+Closing reads the month's facts from one state of the database, without any lock, and writes its lines in one short
+write. The unique key of the month decides who is first; whoever comes second, or again, finds it closed and changes
+nothing.
+
+What becomes known of a closed month later (a late payment, a refund, a corrected row) goes into the next month that is
+closed, as adjustments: lines whose own month is the earlier one. They are the difference between that month as it would
+be reckoned now, under the terms it was closed with, and all that was frozen of it so far. So the lines of all closed
+months together are always what the rows say, and nothing is counted twice.
+
+A month goes through its states one after the other. One is passed over only with a note, and the record says so.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from typing import Any
+
+from coinslot import audit, clock, money, months, statement
+from coinslot.db import Database, DatabaseError
+from coinslot.games import Game, GameError
+from coinslot.months import Month
+from coinslot.payment_report import FIRST_YEAR
+from coinslot.payments import REFUNDED_AT
+from coinslot.registry import checked_text
+from coinslot.statement import IN_TOTALS, Line, plus
+from coinslot.terms import Terms
+
+OPEN = "open"
+CLOSED, RECONCILED, CONFIRMED, SETTLED = STATES = ("closed", "reconciled", "payment_confirmed", "creators_settled")
+REOPENED = "reopened"
+LONGEST_NOTE = 500
+TRIES = 5  # while others close months of the same game
+OVERLAP_SECONDS = 600.0  # a row may be committed some time after the time that is written in it
+MOST_MONTHS = 600  # a list ends somewhere, even where a row is misdated
+
+
+class SettlementError(GameError):
+    """What was asked of a month cannot be done."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A state a month has come to. ``is_skipped``: it was passed over, and ``note`` says why."""
+
+    state: str
+    is_skipped: bool
+    actor: str
+    note: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """A month that is closed, or was until it was reopened."""
+
+    id: int
+    game_id: int
+    month: Month
+    version: int
+    terms: Terms
+    state: str
+    known_at: str
+    closed_at: str
+
+
+@dataclass(frozen=True)
+class MonthState:
+    """A month in the list. ``settlement`` is None while it is open."""
+
+    month: Month
+    state: str
+    settlement: Settlement | None
+
+
+@dataclass(frozen=True)
+class Total:
+    """What one partner's lines of one currency come to; None where the partner did not say.
+
+    The ``usd`` figures are the partner's own, in exact US cents.
+    """
+
+    partner: str
+    currency: str
+    count: int
+    refund_count: int
+    gross_minor: int
+    refunds_minor: int
+    tax_minor: int | None
+    fee_minor: int | None
+    net_minor: int | None
+    share_minor: int
+    usd_gross: Decimal | None
+    usd_tax: Decimal | None
+    usd_fee: Decimal | None
+    usd_net: Decimal | None
+    unsaid: int
+
+
+def close(
+    database: Database, game: Game, name: str, actor: str, note: str = "", *, may_be_early: bool = False
+) -> tuple[Settlement, bool]:
+    """Close a month and return it, and whether this call did; one that is closed stays as it is.
+
+    Raises :class:`SettlementError` for a month that is not over, unless it ``may_be_early``.
+    """
+    note = _checked(note)
+    terms = Terms.of(game)
+    month = months.month(name, terms.zone)
+    if not month.is_over and not (may_be_early and month.starts_at <= clock.stamp()):
+        raise SettlementError(f"{name} is not over before {month.ends_at[:16]} UTC")
+    for _ in range(TRIES):
+        with database.snapshot() as connection:
+            known = standing(connection, game.id, name)
+            if known is not None:
+                return known, False
+            moved = _newest_step(connection, game.id)
+            known_at = clock.stamp()
+            lines = preview(connection, game.id, month, terms)
+
+        def freeze(
+            tx: sqlite3.Connection, moved: int = moved, known_at: str = known_at, lines: list[Line] = lines
+        ) -> Settlement | None:
+            if _newest_step(tx, game.id) != moved:
+                return None  # another month was closed or reopened meanwhile: the adjustments may be other ones
+            return _freeze(tx, game.id, month, terms, known_at, lines, actor, note)
+
+        frozen = database.write(freeze)
+        if frozen is not None:
+            return frozen, True
+    raise DatabaseError(f"months of {game.slug} are being closed and reopened all the time; please try again")
+
+
+def preview(connection: sqlite3.Connection, game_id: int, month: Month, terms: Terms) -> list[Line]:
+    """The lines a month would be closed with now, adjustments included. Reads all of its rows."""
+    try:
+        found = statement.lines(connection, game_id, month, terms) + _adjustments(connection, game_id, month)
+    except OverflowError:
+        raise SettlementError(f"{month.name} holds amounts too large to be summed") from None
+    return sorted(found, key=lambda line: line.order)
+
+
+def reopen(tx: sqlite3.Connection, game_id: int, name: str, actor: str, note: str) -> None:
+    """Have a closed month open again; its lines count no more, and are kept.
+
+    Raises :class:`SettlementError` where its payment is confirmed, or a later month holds adjustments of it.
+    """
+    if not note.strip():
+        raise SettlementError("say in a note why it is reopened")
+    settlement = _standing(tx, game_id, name)
+    if settlement.state in (CONFIRMED, SETTLED):
+        raise SettlementError(f"the payment of {name} is confirmed: what was wrong is put right by the next month")
+    later = tx.execute(
+        """SELECT s.month FROM settlement_lines l JOIN settlements s ON s.id = l.settlement_id
+           WHERE s.game_id = :game_id AND s.state <> 'reopened' AND s.id <> :id AND l.month = :month
+           ORDER BY s.month DESC LIMIT 1""",
+        {"game_id": game_id, "id": settlement.id, "month": name},
+    ).fetchone()
+    if later is not None:
+        raise SettlementError(f"{later['month']} holds adjustments of {name}: reopen that month first")
+    _take_step(tx, settlement, REOPENED, actor, _checked(note))
+
+
+def advance(
+    tx: sqlite3.Connection, game_id: int, name: str, state: str, actor: str, note: str = "", *, skipping: bool = False
+) -> list[str]:
+    """Bring a closed month to a state, and return those it came through, ``state`` the last; none when it is there.
+
+    Raises :class:`SettlementError` when a state between would be passed over, unless ``skipping``, which takes a note.
+    """
+    settlement = _standing(tx, game_id, name)
+    here, there = STATES.index(settlement.state), STATES.index(state)
+    note = _checked(note)
+    if there <= here:
+        return []
+    passed = STATES[here + 1 : there]
+    if passed and not (skipping and note):
+        words = " and ".join(word.replace("_", " ") for word in passed)
+        raise SettlementError(f"{name} is not {words}; to pass that over, say so and why")
+    for each in passed:
+        _take_step(tx, settlement, each, actor, note, is_skipped=True)
+    _take_step(tx, settlement, state, actor, note)
+    return [*passed, state]
+
+
+# Reading
+
+
+def standing(connection: sqlite3.Connection, game_id: int, name: str) -> Settlement | None:
+    """The month as it is closed; None while it is open."""
+    row = connection.execute(
+        "SELECT * FROM settlements WHERE game_id = :game_id AND month = :month AND state <> 'reopened'",
+        {"game_id": game_id, "month": name},
+    ).fetchone()
+    return None if row is None else _settlement(row)
+
+
+def month_list(connection: sqlite3.Connection, game_id: int, zone: str) -> list[MonthState]:
+    """Every month from the first with a purchase, or closed, to the present one; the newest first."""
+    closed = {each.month.name: each for each in _all_standing(connection, game_id)}
+    first = _first_purchase(connection, game_id)
+    names = [*closed, *([] if first is None else [months.of(max(first, FIRST_YEAR), zone)])]
+    if not names:
+        return []
+    found: list[MonthState] = []
+    name = max(months.of(clock.stamp(), zone), *names)
+    while name >= min(names) and len(found) < MOST_MONTHS:
+        settlement = closed.get(name)
+        month = months.month(name, zone) if settlement is None else settlement.month
+        found.append(MonthState(month, OPEN if settlement is None else settlement.state, settlement))
+        name = months.before(name)
+    return found
+
+
+def lines(connection: sqlite3.Connection, settlement_id: int) -> list[Line]:
+    """The frozen lines, in the order of the documents."""
+    rows = connection.execute(
+        "SELECT * FROM settlement_lines WHERE settlement_id = :id ORDER BY number", {"id": settlement_id}
+    )
+    return [_line(row) for row in rows]
+
+
+def totals(found: Iterable[Line]) -> list[Total]:
+    """One for each partner and currency, of the lines that count; what stands apart is in none."""
+    names = [each.name for each in fields(Total)]
+    sums: dict[tuple[str, str], dict[str, Any]] = {}
+    with money.exactly():
+        for line in found:
+            if line.section not in IN_TOTALS:
+                continue
+            summed = sums.setdefault((line.partner, line.currency), {})
+            for name in names[2:]:
+                summed[name] = plus(summed.get(name), getattr(line, name))
+    return [Total(*key, **summed) for key, summed in sorted(sums.items())]
+
+
+def steps(connection: sqlite3.Connection, game_id: int, name: str) -> list[Step]:
+    """All that was done with a month, the oldest first, reopened versions included."""
+    rows = connection.execute(
+        """SELECT t.* FROM settlement_steps t JOIN settlements s ON s.id = t.settlement_id
+           WHERE s.game_id = :game_id AND s.month = :month ORDER BY t.id""",
+        {"game_id": game_id, "month": name},
+    )
+    return [Step(row["state"], bool(row["is_skipped"]), row["actor"], row["note"], row["created_at"]) for row in rows]
+
+
+def purchases(
+    connection: sqlite3.Connection,
+    game_id: int,
+    month: Month,
+    partner: str,
+    after: tuple[str, int] | None = None,
+    limit: int = 100,
+    *,
+    currency: str | None = None,
+    distribution_type: str | None = None,
+) -> list[sqlite3.Row]:
+    """What the lines of a partner are made of, as the rows are now: by time and id, after those of the last one read.
+
+    Each has ``at``, ``id``, ``reference``, ``player_id``, ``currency``, ``amount`` (payments; text in major units) or
+    ``gross_minor`` (transactions), ``state``, ``is_test``, ``is_refunded``; of PlayCamp's also ``distribution_type``.
+    """
+    at, last_id = after or (month.starts_at, 0)
+    values = {
+        "game_id": game_id,
+        "partner": partner,
+        "ends_at": month.ends_at,
+        "at": at,
+        "last_id": last_id,
+        "currency": currency,
+        "distribution_type": distribution_type,
+        "limit": limit,
+    }
+    if partner == statement.PAYMENTS_PARTNER:
+        return connection.execute(
+            """SELECT purchased_at AS at, id, transaction_id AS reference, player_id, currency, amount,
+                      NULL AS gross_minor, distribution_type, state, is_test, refunded_at IS NOT NULL AS is_refunded
+               FROM payments
+               WHERE game_id = :game_id AND purchased_at >= :at AND purchased_at < :ends_at
+                 AND (purchased_at > :at OR id > :last_id) AND (:currency IS NULL OR currency = :currency)
+                 AND (:distribution_type IS NULL OR distribution_type = :distribution_type)
+               ORDER BY purchased_at, id LIMIT :limit""",
+            values,
+        ).fetchall()
+    return connection.execute(
+        f"""SELECT coalesce(t.occurred_at, t.received_at) AS at, t.id, t.reference, t.player_id, t.currency,
+                  NULL AS amount, t.gross_minor, '' AS distribution_type, t.kind AS state, t.is_test,
+                  {REFUNDED_AT} IS NOT NULL AS is_refunded
+           FROM transactions t
+           WHERE t.game_id = :game_id AND t.partner = :partner AND t.kind <> 'adjustment'
+             AND coalesce(t.occurred_at, t.received_at) >= :at AND coalesce(t.occurred_at, t.received_at) < :ends_at
+             AND (coalesce(t.occurred_at, t.received_at) > :at OR t.id > :last_id)
+             AND (:currency IS NULL OR t.currency = :currency)
+           ORDER BY coalesce(t.occurred_at, t.received_at), t.id LIMIT :limit""",  # noqa: S608 (a constant of ours)
+        values,
+    ).fetchall()
+
+
+def due_to_close(connection: sqlite3.Connection, game: Game, days: int) -> tuple[Month | None, float]:
+    """The oldest month that has been over for so many days and is open, and seconds until there may be another."""
+    zone = game.settings["settlement.zone"]
+    before = clock.stamp(clock.now() - days * 86400)
+    for each in reversed(month_list(connection, game.id, zone)):
+        if each.state == OPEN and each.month.ends_at <= before:
+            return each.month, 0.0
+    present = months.month(months.of(before, zone), zone)
+    return None, clock.seconds(present.ends_at) + days * 86400 - clock.now()
+
+
+# How
+
+
+def _adjustments(connection: sqlite3.Connection, game_id: int, month: Month) -> list[Line]:
+    """What became known of earlier closed months since all that was frozen of them."""
+    all_closed = _all_standing(connection, game_id)
+    earlier = [each for each in all_closed if each.month.name < month.name]
+    found: list[Line] = []
+    for settlement in _touched(connection, game_id, earlier, all_closed):
+        now = statement.lines(connection, game_id, settlement.month, settlement.terms)
+        found += statement.difference(now, _frozen_of(connection, game_id, settlement.month.name))
+    return found
+
+
+def _touched(
+    connection: sqlite3.Connection, game_id: int, earlier: Sequence[Settlement], all_closed: Sequence[Settlement]
+) -> list[Settlement]:
+    """Those months of which a row has come or changed since they were last looked at. A few too many do no harm."""
+    found = []
+    for each in earlier:
+        looked_at = max(other.known_at for other in all_closed if other.month.name >= each.month.name)
+        values = {
+            "game_id": game_id,
+            "starts_at": each.month.starts_at,
+            "ends_at": each.month.ends_at,
+            "since": clock.stamp(clock.seconds(looked_at) - OVERLAP_SECONDS),
+        }
+        if any(connection.execute(query, values).fetchone() is not None for query in _CHANGES):
+            found.append(each)
+    return found
+
+
+_CHANGES = (
+    # Of the two times the index of the first is wanted: few rows have changed, and a month may have a million.
+    """SELECT 1 FROM payments
+       WHERE game_id = :game_id AND updated_at >= :since
+         AND coalesce(purchased_at, '') >= :starts_at AND coalesce(purchased_at, '') < :ends_at LIMIT 1""",
+    """SELECT 1 FROM transactions
+       WHERE game_id = :game_id AND coalesce(occurred_at, received_at) >= :starts_at
+         AND coalesce(occurred_at, received_at) < :ends_at AND received_at >= :since LIMIT 1""",
+    """SELECT 1 FROM refunds r JOIN transactions t ON t.id = r.transaction_id
+       WHERE r.game_id = :game_id AND (r.created_at >= :since OR r.settled_at >= :since)
+         AND coalesce(t.occurred_at, t.received_at) >= :starts_at AND coalesce(t.occurred_at, t.received_at) < :ends_at
+       LIMIT 1""",
+    # Who is supported holds until another event says otherwise.
+    """SELECT 1 FROM events
+       WHERE game_id = :game_id AND type IN ('sponsor.created', 'sponsor.ended') AND occurred_at < :ends_at
+         AND received_at >= :since LIMIT 1""",
+)
+
+
+def _frozen_of(connection: sqlite3.Connection, game_id: int, name: str) -> list[Line]:
+    """All that standing months hold of one month: its own lines and its adjustments."""
+    rows = connection.execute(
+        """SELECT l.* FROM settlement_lines l JOIN settlements s ON s.id = l.settlement_id
+           WHERE s.game_id = :game_id AND s.state <> 'reopened' AND l.month = :month""",
+        {"game_id": game_id, "month": name},
+    )
+    return [_line(row) for row in rows]
+
+
+def _freeze(
+    tx: sqlite3.Connection,
+    game_id: int,
+    month: Month,
+    terms: Terms,
+    known_at: str,
+    found: Sequence[Line],
+    actor: str,
+    note: str,
+) -> Settlement | None:
+    row = tx.execute(
+        """INSERT INTO settlements (game_id, month, version, starts_at, ends_at, terms, known_at, state, closed_at)
+           SELECT :game_id, :month,
+                  (SELECT count(*) + 1 FROM settlements WHERE game_id = :game_id AND month = :month),
+                  :starts_at, :ends_at, :terms, :known_at, 'closed', :now
+           WHERE true
+           ON CONFLICT (game_id, month) WHERE state <> 'reopened' DO NOTHING RETURNING *""",
+        {
+            "game_id": game_id,
+            "month": month.name,
+            "starts_at": month.starts_at,
+            "ends_at": month.ends_at,
+            "terms": terms.dumps(),
+            "known_at": known_at,
+            "now": clock.stamp(),
+        },
+    ).fetchone()
+    if row is None:
+        return None
+    settlement = _settlement(row)
+    names = [each.name for each in fields(Line)]
+    columns = ", ".join(names)
+    places = ", ".join(f":{name}" for name in names)
+    tx.executemany(
+        f"INSERT INTO settlement_lines (settlement_id, number, {columns}) VALUES (:id, :number, {places})",  # noqa: S608
+        ({"id": settlement.id, "number": number, **_stored(line)} for number, line in enumerate(found, 1)),
+    )
+    _take_step(tx, settlement, CLOSED, actor, note)
+    return settlement
+
+
+def _take_step(
+    tx: sqlite3.Connection, settlement: Settlement, state: str, actor: str, note: str, *, is_skipped: bool = False
+) -> None:
+    tx.execute(
+        """INSERT INTO settlement_steps (game_id, settlement_id, state, is_skipped, actor, note, created_at)
+           VALUES (:game_id, :settlement_id, :state, :is_skipped, :actor, :note, :now)""",
+        {
+            "game_id": settlement.game_id,
+            "settlement_id": settlement.id,
+            "state": state,
+            "is_skipped": int(is_skipped),
+            "actor": actor,
+            "note": note,
+            "now": clock.stamp(),
+        },
+    )
+    tx.execute("UPDATE settlements SET state = :state WHERE id = :id", {"state": state, "id": settlement.id})
+    word = "settlement.skip" if is_skipped else "settlement.state"
+    audit.record(tx, settlement.game_id, actor, word, f"{settlement.month.name}: {state}")
+
+
+def _standing(connection: sqlite3.Connection, game_id: int, name: str) -> Settlement:
+    found = standing(connection, game_id, name)
+    if found is None:
+        raise SettlementError(f"{name} is open: close it first")
+    return found
+
+
+def _all_standing(connection: sqlite3.Connection, game_id: int) -> list[Settlement]:
+    rows = connection.execute(
+        "SELECT * FROM settlements WHERE game_id = :game_id AND state <> 'reopened' ORDER BY month",
+        {"game_id": game_id},
+    )
+    return [_settlement(row) for row in rows]
+
+
+def _newest_step(connection: sqlite3.Connection, game_id: int) -> int:
+    (found,) = connection.execute(
+        "SELECT coalesce(max(id), 0) FROM settlement_steps WHERE game_id = :game_id", {"game_id": game_id}
+    ).fetchone()
+    return int(found)
+
+
+def _first_purchase(connection: sqlite3.Connection, game_id: int) -> str | None:
+    row = connection.execute(
+        """SELECT (SELECT min(purchased_at) FROM payments WHERE game_id = :game_id) AS payment,
+                  (SELECT coalesce(occurred_at, received_at) FROM transactions WHERE game_id = :game_id
+                   ORDER BY coalesce(occurred_at, received_at) LIMIT 1) AS ordered""",
+        {"game_id": game_id},
+    ).fetchone()
+    return min((each for each in (row["payment"], row["ordered"]) if each is not None), default=None)
+
+
+def _checked(note: str) -> str:
+    try:
+        return checked_text(note.strip(), LONGEST_NOTE)
+    except ValueError as error:
+        raise SettlementError(f"the note: {error}") from None
+
+
+def _settlement(row: sqlite3.Row) -> Settlement:
+    return Settlement(
+        id=row["id"],
+        game_id=row["game_id"],
+        month=Month(row["month"], row["starts_at"], row["ends_at"]),
+        version=row["version"],
+        terms=Terms.loads(row["terms"]),
+        state=row["state"],
+        known_at=row["known_at"],
+        closed_at=row["closed_at"],
+    )
+
+
+def _stored(line: Line) -> Mapping[str, Any]:
+    values = {each.name: getattr(line, each.name) for each in fields(Line)}
+    return {name: format(value, "f") if isinstance(value, Decimal) else value for name, value in values.items()}
+
+
+def _line(row: sqlite3.Row) -> Line:
+    values: dict[str, Any] = {each.name: row[each.name] for each in fields(Line)}
+    if values["is_registered"] is not None:
+        values["is_registered"] = bool(values["is_registered"])
+    for name in ("usd_gross", "usd_tax", "usd_fee", "usd_net"):
+        values[name] = None if values[name] is None else Decimal(values[name])
+    return Line(**values)

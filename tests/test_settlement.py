@@ -1,0 +1,667 @@
+"""Months: what they are closed with, what comes late, and the states they go through."""
+
+import sqlite3
+from collections import defaultdict
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from coinslot import clock as clocks
+from coinslot import events, months, settlement, statement
+from coinslot.settlement import SettlementError
+from coinslot.terms import Terms, rates, rates_text
+from tests.books import Books
+from tests.conftest import Studio
+from tests.servers import together
+
+
+@pytest.fixture
+def books(house, studio):
+    return Books(house, studio)
+
+
+def boost(books: Books, kind: str, player: str, creator: str, at: str, campaign: str | None = "camp_1") -> None:
+    books.house.database.write_here(
+        lambda tx: events.record(
+            tx,
+            game_id=books.game.id,
+            partner="playcamp",
+            type=f"sponsor.{kind}",
+            dedupe_key=f"{kind}{player}{creator}{at}{campaign}",
+            data={"campaign_id": campaign, "creator_key": creator},
+            raw_body=None,
+            environment="live",
+            is_test=False,
+            player_id=player,
+            occurred_at=at,
+        )
+    )
+
+
+class TestWorkedFigures:
+    def test_a_mobile_store_takes_thirty_percent(self, books):
+        books.pay("GP-1", "9900", "KRW", "google")
+
+        books.close()
+
+        assert books.figures() == [("playcamp", "KRW", "MOBILE_STORE", None, 1, 9900, 0, 2970, 6930, 0)]
+
+    def test_an_own_store_takes_nothing(self, books):
+        books.pay("PC-1", "9.99", "USD", "pc")
+
+        books.close()
+
+        assert books.figures() == [("playcamp", "USD", "PC_SELF_STORE", None, 1, 999, 0, 0, 999, 0)]
+
+    def test_currencies_without_decimals_and_with_three(self, books):
+        books.pay("J-1", "1480", "JPY")
+        books.pay("K-1", "3.125", "KWD")
+
+        books.close()
+
+        assert books.figures() == [
+            ("playcamp", "JPY", "MOBILE_STORE", None, 1, 1480, 0, 444, 1036, 0),
+            ("playcamp", "KWD", "MOBILE_STORE", None, 1, 3125, 0, 938, 2187, 0),  # of 937.5
+        ]
+
+    def test_fees_are_rounded_once_in_a_line_and_not_for_each_purchase(self, books):
+        for number in range(3):
+            books.pay(f"GP-{number}", "9.99", "USD")
+
+        books.close()
+
+        assert books.figures() == [("playcamp", "USD", "MOBILE_STORE", None, 3, 2997, 0, 899, 2098, 0)]
+
+    def test_an_order_brings_its_partners_own_figures(self, books):
+        told = {"tax_minor": 149, "usd_gross": "999", "usd_tax": "149", "usd_fee": "85.5", "usd_net": "764.5"}
+        books.order("o-1", **told)
+        books.order("o-2", **told)
+        books.order("o-3", 920, "EUR", **{**told, "tax_minor": 140})
+
+        books.close()
+
+        euro, dollar = books.lines()
+        assert (dollar.currency, dollar.count, dollar.gross_minor) == ("USD", 2, 1998)
+        assert (dollar.tax_minor, dollar.fee_minor, dollar.net_minor) == (298, 171, 1529)
+        assert (euro.currency, euro.gross_minor, euro.tax_minor) == ("EUR", 920, 140)
+        assert (euro.fee_minor, euro.net_minor) == (None, None), "Appcharge tells them in dollars alone"
+        assert (euro.usd_gross, euro.usd_tax, euro.usd_fee, euro.usd_net) == (
+            *(Decimal(999), Decimal(149), Decimal("85.5"), Decimal("764.5")),
+        )
+
+    def test_figures_in_dollars_become_cents(self, books):
+        books.order("o-1", usd_fee="0.855", usd_net="7.645", usd_unit="dollars")
+
+        books.close()
+
+        (line,) = books.lines()
+        assert (line.usd_fee, line.usd_net, line.fee_minor, line.net_minor) == (
+            Decimal("85.5"),
+            Decimal("764.5"),
+            86,
+            765,
+        )
+
+    def test_an_order_whose_partner_said_nothing_has_no_fee_and_says_so(self, books):
+        books.order("o-1")
+
+        books.close()
+
+        (line,) = books.lines()
+        assert (line.fee_minor, line.net_minor, line.unsaid) == (None, None, 1)
+
+    def test_what_was_given_back_leaves_no_fee_and_no_net(self, books):
+        books.pay("GP-1", "9900")
+        books.pay("GP-2", "100", is_refunded=True)
+        books.order("o-1", usd_fee="85.5", usd_net="764.5", tax_minor=149)
+        books.refund_order("o-1")
+
+        books.close()
+
+        assert books.figures() == [
+            ("appcharge", "USD", "", None, 1, 999, 999, 0, 0, 0),
+            ("playcamp", "KRW", "MOBILE_STORE", None, 2, 10000, 100, 2970, 6930, 0),
+        ]
+
+
+class TestWhatStandsApart:
+    def test_tests_and_free_orders_are_in_no_total(self, books):
+        books.order("o-1", 0, kind="bonus")
+        books.order("o-2", 999, environment="sandbox")
+        books.order("p-1", None, None, kind="reward", partner="playtem")
+        books.pay("T-1", is_test=True)
+        books.pay("Z-1", "0")
+
+        books.close()
+
+        apart = {(each.section, each.partner, each.count) for each in books.lines()}
+        assert apart == {
+            ("free", "appcharge", 1),
+            ("free", "playtem", 1),
+            ("free", "playcamp", 1),
+            ("test", "appcharge", 1),
+            ("test", "playcamp", 1),
+        }
+        assert settlement.totals(books.lines()) == []
+
+    def test_a_payment_of_an_unknown_market_waits_apart_and_counts_later_once_it_is_known(self, books):
+        books.pay("GP-1", market="bazaar", is_registered=False)
+        books.close()
+        assert [(each.section, each.count) for each in books.lines()] == [("incomplete", 1)]
+
+        books.pay("GP-1", market="google")
+        books.close("2026-08")
+
+        assert books.figures("2026-08") == [("playcamp", "KRW", "MOBILE_STORE", None, 1, 9900, 0, 2970, 6930, 0)]
+        assert {each.month for each in books.lines("2026-08")} == {"2026-07"}
+
+    def test_what_is_not_registered_yet_is_a_line_of_its_own_and_counts(self, books):
+        books.pay("GP-1", "9.99", "USD")
+        books.pay("GP-2", "9.99", "USD", is_registered=False)
+
+        books.close()
+
+        lines = books.lines()
+        assert [(each.is_registered, each.count, each.gross_minor) for each in lines] == [
+            (True, 1, 999),
+            (False, 1, 999),
+        ]
+        (total,) = settlement.totals(lines)
+        assert (total.count, total.gross_minor, total.fee_minor, total.net_minor) == (2, 1998, 599, 1399)
+
+    def test_registering_one_later_moves_no_money(self, books, clock):
+        books.pay("GP-1", "9.99", "USD")
+        books.pay("GP-2", "9.99", "USD", is_registered=False)
+        books.close()
+
+        books.house.database.write_here(
+            lambda tx: tx.execute(
+                "UPDATE payments SET state = 'registered', next_try_at = NULL, updated_at = :now",
+                {"now": clocks.stamp()},
+            )
+        )
+        books.close("2026-08")
+
+        assert books.lines("2026-08") == []
+
+    def test_orders_told_to_playcamp_are_lines_apart_from_the_stores_own(self, books):
+        books.order("o-1")
+        books.pay("appcharge:o-1", "9.99", "USD", "web", source="appcharge")
+
+        books.close()
+
+        assert [(each.section, each.partner, each.gross_minor) for each in books.lines()] == [
+            ("counted", "appcharge", 999),
+            ("orders", "playcamp", 999),
+        ]
+
+
+class TestCreators:
+    def test_a_purchase_is_its_creators_of_that_time(self, books, studio):
+        studio.config("settlement.share", "10")
+        studio.config("settlement.share.creator.BBB22", "20")
+        boost(books, "created", "alice", "AAA11", "2026-07-05T00:00:00.000000Z")
+        boost(books, "ended", "alice", "AAA11", "2026-07-15T00:00:00.000000Z")
+        boost(books, "created", "alice", "BBB22", "2026-07-15T00:00:00.000000Z")
+        for day in ("01", "10", "20"):
+            books.pay(f"GP-{day}", at=f"2026-07-{day}T00:00:00Z")
+        books.pay("GP-bob", player="bob")
+
+        books.close()
+
+        assert books.figures() == [
+            ("playcamp", "KRW", "MOBILE_STORE", None, 2, 19800, 0, 5940, 13860, 0),
+            ("playcamp", "KRW", "MOBILE_STORE", "AAA11", 1, 9900, 0, 2970, 6930, 693),
+            ("playcamp", "KRW", "MOBILE_STORE", "BBB22", 1, 9900, 0, 2970, 6930, 1386),
+        ]
+
+    def test_what_playcamp_itself_says_of_a_payment_holds(self, books):
+        boost(books, "created", "alice", "AAA11", "2026-07-05T00:00:00.000000Z")
+        books.pay("GP-1")
+        books.house.database.write_here(
+            lambda tx: events.record(
+                tx,
+                game_id=books.game.id,
+                partner="playcamp",
+                type="playcamp.payment.created",
+                dedupe_key="1",
+                data={"creator_key": "CCC33"},
+                raw_body=None,
+                environment="live",
+                is_test=False,
+                external_id="GP-1",
+            )
+        )
+
+        books.close()
+
+        assert [each.creator for each in books.lines()] == ["CCC33"]
+
+    def test_a_share_may_be_of_a_campaign_of_gross_and_change_within_the_month(self, books, studio):
+        studio.config("settlement.share_of", "gross")
+        studio.config("settlement.share.campaign.camp_1", "10, 20 from 2026-07-15")
+        boost(books, "created", "alice", "AAA11", "2026-01-01T00:00:00.000000Z")
+        books.pay("GP-1", "1000", at="2026-07-14T23:59:59Z")
+        books.pay("GP-2", "1000", at="2026-07-15T00:00:00Z")
+
+        books.close()
+
+        assert [each.share_minor for each in books.lines()] == [300]
+
+
+class TestTerms:
+    def test_a_fee_changes_on_its_day_in_the_games_time_zone(self, books, studio):
+        studio.config("settlement.zone", "Asia/Seoul")
+        studio.config("settlement.fee.MOBILE_STORE", "30, 15 from 2026-07-10")
+        books.pay("GP-1", "1000", at="2026-07-09T14:59:59Z")
+        books.pay("GP-2", "1000", at="2026-07-09T15:00:00Z")
+        books.pay("GP-3", "1000", at="2026-06-30T15:00:00Z")
+        books.pay("GP-4", "1000", at="2026-07-31T15:00:00Z")
+
+        books.close()
+
+        assert books.figures() == [("playcamp", "KRW", "MOBILE_STORE", None, 3, 3000, 0, 750, 2250, 0)]
+
+    def test_changed_terms_change_no_closed_month(self, books, studio, clock):
+        books.pay("GP-1", "1000")
+        books.close()
+
+        studio.config("settlement.fee.MOBILE_STORE", "15")
+        books.pay("GP-2", "1000")
+        books.close("2026-08")
+
+        assert books.figures("2026-08") == [("playcamp", "KRW", "MOBILE_STORE", None, 1, 1000, 0, 300, 700, 0)]
+
+    @pytest.mark.parametrize("text", ["", "x", "101", "30,15", "30 from 2026-01-01", "30, 20 from 2026-02-30", "-1"])
+    def test_what_is_no_rate_is_refused(self, text):
+        with pytest.raises(ValueError):
+            rates_text(text)
+
+    def test_days_of_rates_rise(self):
+        with pytest.raises(ValueError, match="order"):
+            rates("30, 20 from 2026-02-01, 10 from 2026-01-01", "UTC")
+
+    def test_terms_survive_being_written_down(self):
+        terms = Terms("Asia/Seoul", {"X": "1"}, "2", {"A": "3"}, {"C": "4"}, "gross", True)
+        assert Terms.loads(terms.dumps()) == terms
+
+
+class TestClosing:
+    def test_twice_changes_nothing(self, books, db):
+        books.pay("GP-1")
+        first, is_first = settlement.close(books.house.database, books.game, "2026-07", "test")
+        before = db("SELECT * FROM settlement_lines"), db("SELECT * FROM settlement_steps")
+
+        books.pay("GP-2")
+        again, is_again = settlement.close(books.house.database, books.game, "2026-07", "test")
+
+        assert (is_first, is_again) == (True, False)
+        assert again == first
+        assert (db("SELECT * FROM settlement_lines"), db("SELECT * FROM settlement_steps")) == before
+
+    def test_of_several_at_once_one_closes(self, books, db):
+        books.pay("GP-1")
+        game = books.game
+
+        found = together(*(lambda: settlement.close(books.house.database, game, "2026-07", "test") for _ in range(6)))
+
+        assert sorted(is_new for _, is_new in found) == [False] * 5 + [True]
+        assert len(db("SELECT * FROM settlements")) == 1
+        assert len(db("SELECT * FROM settlement_lines")) == 1
+
+    def test_months_closed_at_once_take_what_came_late_once(self, books):
+        books.pay("GP-1", "1000")
+        books.close()
+        books.pay("GP-2", "1000")
+        game = books.game
+
+        together(
+            *(
+                lambda month=month: settlement.close(books.house.database, game, month, "test")
+                for month in ("2026-08", "2026-09", "2026-10")
+            )
+        )
+
+        late = [line for month in ("2026-08", "2026-09", "2026-10") for line in books.lines(month)]
+        assert [(line.month, line.gross_minor) for line in late] == [("2026-07", 1000)]
+
+    def test_a_month_that_is_not_over_is_not_closed(self, books, clock):
+        present = months.of(clocks.stamp(), "UTC")
+        with pytest.raises(SettlementError, match="not over"):
+            books.close(present)
+        assert books.close(present, may_be_early=True).state == "closed"
+
+    @pytest.mark.parametrize("name", ["", "2026", "2026-13", "2026-7", "1999-01", "2026-07-01"])
+    def test_what_is_no_month_is_refused(self, books, name):
+        with pytest.raises(Exception, match="no month"):
+            books.close(name)
+
+    def test_what_is_frozen_cannot_be_changed(self, books):
+        books.pay("GP-1")
+        books.close()
+        for statement_ in (
+            "UPDATE settlement_lines SET gross_minor = 1",
+            "DELETE FROM settlement_lines",
+            "UPDATE settlements SET terms = '{}'",
+            "DELETE FROM settlements",
+            "DELETE FROM settlement_steps",
+            "UPDATE settlement_steps SET note = 'x'",
+        ):
+            with pytest.raises(sqlite3.IntegrityError, match="never"):
+                books.house.database.write_here(lambda tx, statement_=statement_: tx.execute(statement_))
+
+    def test_one_game_has_nothing_of_another(self, books, house):
+        other = Books(house, Studio(house, "other"))
+        other.pay("GP-1")
+        other.order("o-1")
+
+        books.close()
+
+        assert books.lines() == []
+
+
+class TestLateFacts:
+    def test_go_into_the_next_month_visibly(self, books):
+        books.pay("GP-1", "1000")
+        books.pay("GP-2", "500")
+        books.order("o-1", usd_fee="85.5", usd_net="764.5")
+        books.close()
+
+        books.pay("GP-3", "2000")
+        books.refund_payment("GP-2")
+        books.refund_order("o-1", at="2026-08-03T00:00:00.000000Z")
+        books.pay("GP-4", "100", at="2026-08-10T00:00:00Z")
+        books.close("2026-08")
+
+        assert [(each.month, each.partner, each.count, each.gross_minor, each.refunds_minor, each.fee_minor) for each in
+                books.lines("2026-08")] == [
+            ("2026-07", "appcharge", 0, 0, 999, -86),
+            ("2026-07", "playcamp", 1, 2000, 500, 450),
+            ("2026-08", "playcamp", 1, 100, 0, 30),
+        ]  # fmt: skip
+
+    def test_are_told_once(self, books):
+        books.close()
+        books.pay("GP-1")
+        books.close("2026-08")
+        books.close("2026-09")
+
+        assert len(books.lines("2026-08")) == 1
+        assert books.lines("2026-09") == []
+
+    def test_a_dispute_that_is_won_comes_back(self, books):
+        books.order("o-1")
+        books.close()
+        books.refund_order("o-1", "chargeback", at="2026-08-03T00:00:00.000000Z")
+        books.close("2026-08")
+        books.refund_order("o-1", "reinstated", at="2026-09-03T00:00:00.000000Z")
+        books.close("2026-09")
+
+        assert [line.refunds_minor for line in books.lines("2026-08")] == [999]
+        assert [line.refunds_minor for line in books.lines("2026-09")] == [-999]
+
+    def test_months_nobody_touched_are_not_read_again(self, books, clock):
+        books.pay("GP-1")
+        clock.shift(3600)
+        books.close()
+        clock.shift(3600)
+
+        with books.house.database.snapshot() as connection:
+            closed = settlement._all_standing(connection, books.game.id)
+            assert settlement._touched(connection, books.game.id, closed, closed) == []
+        books.pay("GP-2")
+        with books.house.database.snapshot() as connection:
+            assert settlement._touched(connection, books.game.id, closed, closed) == closed
+
+
+class TestReopening:
+    def test_keeps_the_record_and_the_next_close_counts_everything(self, books, db):
+        books.pay("GP-1", "1000")
+        books.close()
+        books.pay("GP-2", "1000")
+
+        books.house.database.write_here(
+            lambda tx: settlement.reopen(tx, books.game.id, "2026-07", "test", "a late report")
+        )
+        assert settlement.standing(books.house.database.read(), books.game.id, "2026-07") is None
+        again = books.close()
+
+        assert again.version == 2
+        assert [line.gross_minor for line in books.lines()] == [2000]
+        steps = settlement.steps(books.house.database.read(), books.game.id, "2026-07")
+        assert [(each.state, each.note) for each in steps] == [
+            ("closed", ""),
+            ("reopened", "a late report"),
+            ("closed", ""),
+        ]
+        assert ("settlement.state", "2026-07: reopened") in {
+            (r["action"], r["subject"]) for r in db("SELECT * FROM audit")
+        }
+
+    def test_takes_a_reason(self, books):
+        books.close()
+        with pytest.raises(SettlementError, match="why"):
+            books.house.database.write_here(lambda tx: settlement.reopen(tx, books.game.id, "2026-07", "test", " "))
+
+    def test_is_refused_while_a_later_month_holds_adjustments_of_it(self, books):
+        books.close()
+        books.pay("GP-1")
+        books.close("2026-08")
+        with pytest.raises(SettlementError, match="2026-08 holds"):
+            books.house.database.write_here(lambda tx: settlement.reopen(tx, books.game.id, "2026-07", "test", "why"))
+
+        books.house.database.write_here(lambda tx: settlement.reopen(tx, books.game.id, "2026-08", "test", "why"))
+        books.close("2026-09")
+
+        assert [(line.month, line.gross_minor) for line in books.lines("2026-09")] == [("2026-07", 9900)]
+
+
+class TestStates:
+    def advance(self, books: Books, state: str, **options: Any) -> list[str]:
+        return books.house.database.write_here(
+            lambda tx: settlement.advance(tx, books.game.id, "2026-07", state, "test", **options)
+        )
+
+    def test_come_one_after_the_other(self, books):
+        books.close()
+
+        assert self.advance(books, "reconciled") == ["reconciled"]
+        assert self.advance(books, "payment_confirmed", note="bank statement 12") == ["payment_confirmed"]
+        assert self.advance(books, "creators_settled") == ["creators_settled"]
+        assert self.advance(books, "reconciled") == []
+
+        steps = settlement.steps(books.house.database.read(), books.game.id, "2026-07")
+        assert [each.state for each in steps] == list(settlement.STATES)
+
+    def test_none_is_skipped_silently(self, books):
+        books.close()
+        with pytest.raises(SettlementError, match="not reconciled"):
+            self.advance(books, "payment_confirmed")
+        with pytest.raises(SettlementError, match="not reconciled"):
+            self.advance(books, "payment_confirmed", skipping=True)
+
+        self.advance(books, "payment_confirmed", skipping=True, note="no report to be had")
+
+        steps = settlement.steps(books.house.database.read(), books.game.id, "2026-07")
+        assert [(each.state, each.is_skipped) for each in steps] == [
+            ("closed", False),
+            ("reconciled", True),
+            ("payment_confirmed", False),
+        ]
+        with pytest.raises(SettlementError, match="payment of 2026-07 is confirmed"):
+            books.house.database.write_here(lambda tx: settlement.reopen(tx, books.game.id, "2026-07", "test", "why"))
+
+    def test_an_open_month_has_none(self, books):
+        with pytest.raises(SettlementError, match="open"):
+            self.advance(books, "reconciled")
+
+    def test_the_list_has_every_month_since_the_first_purchase(self, books, clock):
+        clock.move_to("2026-11-28T12:00:00Z")
+        books.order("o-1", at="2026-08-10T00:00:00.000000Z")
+        books.pay("GP-1", at="2026-09-10T00:00:00Z")
+        books.close("2026-09")
+
+        found = settlement.month_list(books.house.database.read(), books.game.id, "UTC")
+
+        assert [(each.month.name, each.state) for each in found] == [
+            ("2026-11", "open"),
+            ("2026-10", "open"),
+            ("2026-09", "closed"),
+            ("2026-08", "open"),
+        ]
+
+
+# Random months against a slow sum over the rows
+
+CURRENCIES = ("USD", "KRW", "JPY", "KWD")
+TIMES = ("2026-06-30T23:59:59Z", "2026-07-01T00:00:00Z", "2026-07-31T23:59:59Z", "2026-08-15T00:00:00Z")
+STEP = st.one_of(
+    st.tuples(
+        st.just("pay"),
+        st.integers(0, 30),
+        st.decimals("0", "99999", places=3).map(lambda amount: format(amount.normalize(), "f")),
+        st.sampled_from(CURRENCIES),
+        st.sampled_from(("google", "pc", "nowhere")),
+        st.sampled_from(TIMES),
+        st.sampled_from(("alice", "bob", "coinslot-test")),
+        st.booleans(),
+    ),
+    st.tuples(st.just("order"), st.integers(0, 30), st.integers(0, 10**6), st.sampled_from(CURRENCIES),
+              st.sampled_from(("2026-06-15", "2026-07-15", "2026-08-15")), st.sampled_from(("1.5", None))),
+    st.tuples(st.just("refund payment"), st.integers(0, 30)),
+    st.tuples(st.just("refund order"), st.integers(0, 30)),
+    st.tuples(st.just("boost"), st.sampled_from(("alice", "bob")), st.sampled_from(("AAA11", "BBB22")),
+              st.sampled_from(("2026-06-01", "2026-07-20"))),
+    st.tuples(st.just("close"), st.sampled_from(("2026-06", "2026-07", "2026-08"))),
+)  # fmt: skip
+
+
+def happen(books: Books, step: tuple[Any, ...]) -> None:
+    kind, *told = step
+    if kind == "pay":
+        number, amount, currency, market, at, player, is_registered = told
+        books.pay(f"GP-{number}", amount, currency, market, at, player, is_registered=is_registered)
+    elif kind == "order":
+        number, gross, currency, day, net = told
+        figures = {} if net is None else {"usd_fee": "0.5", "usd_net": net, "usd_tax": "1", "usd_gross": "3"}
+        books.order(f"o-{number}", gross, currency, f"{day}T00:00:00.000000Z", **figures)
+    elif kind == "refund payment":
+        books.refund_payment(f"GP-{told[0]}")
+    elif kind == "refund order":
+        books.refund_order(f"o-{told[0]}")
+    elif kind == "boost":
+        player, creator, day = told
+        boost(books, "created", player, creator, f"{day}T00:00:00.000000Z")
+    else:
+        books.close(told[0])
+
+
+def slow_sum(books: Books, db: Any, month: str) -> dict[tuple[Any, ...], tuple[int, ...]]:
+    """(partner, currency, distribution type, creator) -> count, gross, refunds, fee, net, share in minor units."""
+    exponents = {"USD": 2, "KRW": 0, "JPY": 0, "KWD": 3}
+    fees = {"MOBILE_STORE": Decimal("0.3"), "PC_SELF_STORE": Decimal(0)}
+    sponsors = db("SELECT * FROM events WHERE type LIKE 'sponsor.%' ORDER BY occurred_at, id")
+    found: dict[tuple[Any, ...], list[Any]] = defaultdict(list)
+    for row in db("SELECT * FROM payments WHERE is_test = 0 AND distribution_type IS NOT NULL AND amount <> '0'"):
+        if row["purchased_at"][:7] == month:
+            mine = [
+                e for e in sponsors if e["player_id"] == row["player_id"] and e["occurred_at"] <= row["purchased_at"]
+            ]
+            creator = None if not mine else mine[-1]["data"].split('"creator_key": "')[1][:5]
+            key = ("playcamp", row["currency"], row["distribution_type"], creator)
+            found[key].append((Decimal(row["amount"]), row["refunded_at"] is not None))
+    reckoned = {}
+    for key, paid in found.items():
+        unit = Decimal(10) ** exponents[key[1]]
+
+        def whole(amount: Decimal, unit: Decimal = unit) -> int:
+            return int((amount * unit).quantize(Decimal(1), ROUND_HALF_UP))
+
+        gross = sum(amount for amount, _ in paid)
+        refunds = sum((amount for amount, is_refunded in paid if is_refunded), Decimal(0))
+        fee = (gross - refunds) * fees[key[2]]
+        share = (gross - refunds - fee) * Decimal("0.15") if key[3] else Decimal(0)
+        reckoned[key] = (len(paid), whole(gross), whole(refunds), whole(fee),
+                         whole(gross) - whole(refunds) - whole(fee), whole(share))  # fmt: skip
+    refunded = {row["transaction_id"] for row in db("SELECT * FROM refunds WHERE transaction_id IS NOT NULL")}
+    orders: dict[tuple[Any, ...], list[Any]] = defaultdict(list)
+    for row in db("SELECT * FROM transactions WHERE is_test = 0 AND kind = 'purchase' AND gross_minor > 0"):
+        if row["occurred_at"][:7] == month:
+            orders["appcharge", row["currency"], "", None].append(row)
+    for key, rows in orders.items():
+        stands = [row for row in rows if row["id"] not in refunded]
+        told = [row for row in stands if row["usd_net"] is not None]
+        is_told = key[1] == "USD" and (told or not stands)
+        net = sum((Decimal(row["usd_net"]) for row in told), Decimal(0)).quantize(Decimal(1), ROUND_HALF_UP)
+        fee = (Decimal("0.5") * len(told)).quantize(Decimal(1), ROUND_HALF_UP)
+        gross = sum(row["gross_minor"] for row in rows)
+        reckoned[key] = (len(rows), gross, gross - sum(row["gross_minor"] for row in stands),
+                         int(fee) if is_told else 0, int(net) if is_told else 0, 0)  # fmt: skip
+    return reckoned
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(steps=st.lists(STEP, max_size=40))
+def test_a_statement_is_what_a_slow_sum_over_the_rows_says_and_adjustments_lose_nothing(steps, tmp_path_factory):
+    from app import create_app
+
+    app = create_app({"COINSLOT_HOME": str(tmp_path_factory.mktemp("home"))})
+    house = app.extensions["coinslot"]
+    house.prepare()
+    studio = Studio(house, "demo")
+    studio.config("settlement.share", "15")
+    studio.item("coins")
+    books = Books(house, studio)
+
+    def db(sql: str) -> list[dict[str, Any]]:
+        return [dict(row) for row in house.database.read().execute(sql)]
+
+    try:
+        for step in steps:
+            happen(books, step)
+        for month in ("2026-06", "2026-07", "2026-08", "2026-09"):
+            books.close(month)
+        frozen = db("SELECT * FROM settlement_lines")
+        for month in ("2026-06", "2026-07", "2026-08", "2026-09"):
+            books.close(month)
+        assert db("SELECT * FROM settlement_lines") == frozen, "closing again has changed something"
+
+        every = [line for month in ("2026-06", "2026-07", "2026-08", "2026-09") for line in books.lines(month)]
+        for month in ("2026-06", "2026-07", "2026-08"):
+            sums: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0] * 6)
+            for line in every:
+                if line.month == month and line.section == "counted":
+                    figures = (line.count, line.gross_minor, line.refunds_minor, line.fee_minor or 0,
+                               line.net_minor or 0, line.share_minor)  # fmt: skip
+                    summed = sums[line.partner, line.currency, line.distribution_type, line.creator]
+                    summed[:] = [one + other for one, other in zip(summed, figures, strict=True)]
+            stated = {key: tuple(summed) for key, summed in sums.items() if any(summed)}
+            assert stated == {key: each for key, each in slow_sum(books, db, month).items() if any(each)}
+
+        for total in settlement.totals(every):
+            mine = [line for line in every if line.section == "counted"
+                    and (line.partner, line.currency) == (total.partner, total.currency)]  # fmt: skip
+            for name in ("count", "gross_minor", "refunds_minor", "share_minor"):
+                assert getattr(total, name) == sum(getattr(line, name) for line in mine)
+            for name in ("fee_minor", "net_minor"):
+                assert (getattr(total, name) or 0) == sum(getattr(line, name) or 0 for line in mine)
+            if total.partner == "playcamp":
+                assert total.net_minor == total.gross_minor - total.refunds_minor - total.fee_minor
+    finally:
+        house.database.close()
+
+
+def test_a_preview_is_what_closing_freezes(books):
+    books.pay("GP-1")
+    books.order("o-1")
+    terms = Terms.of(books.game)
+    with books.house.database.snapshot() as connection:
+        shown = settlement.preview(connection, books.game.id, months.month("2026-07", "UTC"), terms)
+
+    books.close()
+
+    assert books.lines() == shown
+    assert statement.summed_up(shown)
