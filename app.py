@@ -21,7 +21,7 @@ from coinslot.db import BusyError
 from coinslot.games import COMMON_SECRETS, COMMON_SETTINGS
 from coinslot.installation import Installation, Settings
 from coinslot.terms import SETTINGS as SETTLEMENT_SETTINGS
-from handlers import appcharge, commands, dashboard, game, health, plain_error, playcamp, playtem
+from handlers import appcharge, commands, dashboard, game, health, plain_error, playcamp, playtem, settling
 from handlers.bodies import LARGEST_BODY, WholeBodies
 
 PARTNERS = (appcharge.partner, playtem.partner, playcamp.partner)  # a new partner is one name here
@@ -44,7 +44,7 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
         | SETTLEMENT_SETTINGS
         | {key: setting for partner in PARTNERS for key, setting in partner.settings.items()},
         secret_names=COMMON_SECRETS | {name: about for partner in PARTNERS for name, about in partner.secrets.items()},
-        jobs={name: job for partner in PARTNERS for name, job in partner.jobs.items()},
+        jobs={name: job for partner in PARTNERS for name, job in partner.jobs.items()} | settling.jobs(PARTNERS),
     )
     app.extensions["coinslot.partners"] = PARTNERS
     app.wsgi_app = WholeBodies(app.wsgi_app)  # type: ignore[method-assign]

@@ -664,10 +664,12 @@ CREATE TABLE reconciliations (
                      'searching',              -- ours that they do not have
                      'done', 'replaced')),
     cursor          TEXT NOT NULL DEFAULT '',  -- how far that has come, in its own words
+    rows_expected   INTEGER,                   -- NULL: nobody knows
     rows_read       INTEGER NOT NULL DEFAULT 0,
+    rows_odd        INTEGER NOT NULL DEFAULT 0,  -- of those, which could not be read
     rows_compared   INTEGER NOT NULL DEFAULT 0,
-    matched         INTEGER NOT NULL DEFAULT 0,
-    rows_odd        INTEGER NOT NULL DEFAULT 0,  -- of the partner, which could not be read
+    matched         INTEGER NOT NULL DEFAULT 0,  -- purchases on which both sides agree
+    summary         TEXT,                      -- JSON: count and sum of each kind of difference; NULL until done
     started_at      TEXT NOT NULL,
     finished_at     TEXT                       -- NULL until done
 ) STRICT;

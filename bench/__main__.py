@@ -5,7 +5,7 @@ import shutil
 import signal
 import sys
 
-from bench import credits, memory, pages, payments, relay, size
+from bench import credits, memory, pages, payments, relay, settlement, size
 
 
 def main() -> int:
@@ -18,6 +18,7 @@ def main() -> int:
         ("relay", relay, "deliveries per second: alone, and beside a destination that is dead and one that is slow"),
         ("payments", payments, "a game's payments per second: polled, converted, stored and registered"),
         ("pages", pages, "the owner's pages with many transactions stored: milliseconds and queries of each"),
+        ("settlement", settlement, "a month of purchases: closed, and reconciled against a report"),
     ):
         command = commands.add_parser(name, help=about, description=about)
         room.add_arguments(command)
@@ -26,7 +27,7 @@ def main() -> int:
         command.set_defaults(run=room.run)
     arguments = parser.parse_args()
 
-    if arguments.run not in (relay.run, payments.run, pages.run) and shutil.which("wrk") is None:
+    if arguments.run not in (relay.run, payments.run, pages.run, settlement.run) and shutil.which("wrk") is None:
         parser.error("wrk is not on the PATH; Debian's package is called wrk")
     # Ended from outside, the servers and folders must go too: SystemExit runs every `finally`, a bare SIGTERM none.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -420,10 +420,12 @@ _VERSION_5 = (
                          'searching',
                          'done', 'replaced')),
         cursor          TEXT NOT NULL DEFAULT '',
+        rows_expected   INTEGER,
         rows_read       INTEGER NOT NULL DEFAULT 0,
+        rows_odd        INTEGER NOT NULL DEFAULT 0,
         rows_compared   INTEGER NOT NULL DEFAULT 0,
         matched         INTEGER NOT NULL DEFAULT 0,
-        rows_odd        INTEGER NOT NULL DEFAULT 0,
+        summary         TEXT,
         started_at      TEXT NOT NULL,
         finished_at     TEXT
     ) STRICT

@@ -549,6 +549,32 @@ def paid_between(
     ).fetchall()
 
 
+# Months
+
+
+def made_between(
+    connection: sqlite3.Connection, game_id: int, after: tuple[str, int], to_at: str, limit: int
+) -> list[sqlite3.Row]:
+    """Payments that are no tests, in the order of time and id, after those of the last one read; before ``to_at``."""
+    return connection.execute(
+        """SELECT id, transaction_id, purchased_at FROM payments
+           WHERE game_id = :game_id AND purchased_at >= :at AND purchased_at < :to_at
+             AND (purchased_at > :at OR id > :last_id) AND is_test = 0
+           ORDER BY purchased_at, id LIMIT :limit""",
+        {"game_id": game_id, "at": after[0], "last_id": after[1], "to_at": to_at, "limit": limit},
+    ).fetchall()
+
+
+def count_between(connection: sqlite3.Connection, game_id: int, from_at: str, to_at: str) -> int:
+    """How many there are, tests included; for a progress bar."""
+    (count,) = connection.execute(
+        """SELECT count(*) FROM payments
+           WHERE game_id = :game_id AND purchased_at >= :from_at AND purchased_at < :to_at""",
+        {"game_id": game_id, "from_at": from_at, "to_at": to_at},
+    ).fetchone()
+    return int(count)
+
+
 # Payments out of our own ledger
 
 

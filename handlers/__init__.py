@@ -23,6 +23,7 @@ from coinslot.keyring import SecretValue
 from coinslot.ledger import Credit, is_credited
 from coinslot.observations import Refusal
 from coinslot.payment_report import Payment
+from coinslot.reconciliation import Run
 from coinslot.refusals import Refused
 from coinslot.schedules import Job
 from handlers.diagnosis import Finding, Known
@@ -174,6 +175,25 @@ class GameCall:
 
 
 @dataclass(frozen=True)
+class Report:
+    """How a partner's own figures of a month are come by, to hold ours against them (``coinslot/reconciliation.py``).
+
+    ``read`` asks the partner itself for some more, until a deadline in monotonic seconds, stores that, and returns
+    whether there is more; it raises JobError. ``is_askable`` is whether the game can ask. ``columns`` are those of its
+    report as a file, our name -> theirs; ``kinds`` its words for what a row tells -> ours; ``unit`` that of its
+    amounts.
+    ``are_movements``: each row tells of one movement of money, so that a refund is in the report of its own month.
+    """
+
+    read: Callable[[Installation, Game, Run, float], bool]
+    is_askable: Callable[[Game], bool]
+    columns: Mapping[str, str]
+    kinds: Mapping[str, tuple[str, ...]]
+    unit: str
+    are_movements: bool
+
+
+@dataclass(frozen=True)
 class Partner:
     """What a partner's room brings to the house; ``app.py`` lists them.
 
@@ -188,7 +208,8 @@ class Partner:
     ``roots`` are first words of its paths beside its name. ``entry`` is how the game signs entries, where it does.
     ``diagnose`` finds out, for the owner alone, why one of its calls was refused. ``formulas`` are settings that hold
     expressions and may be tried on a page; ``try_window`` asks the game's payment API for one window of some days and
-    stores nothing; so does ``try_payments`` for the newest window.
+    stores nothing; so does ``try_payments`` for the newest window. ``report``: where it has figures of
+    its own.
     """
 
     name: str
@@ -202,6 +223,7 @@ class Partner:
     simulate: Callable[[Game], Iterator[Call | Check]]
     refuse: Callable[[int, str], Response] = field(repr=False)
     roots: tuple[str, ...] = ()
+    report: Report | None = None
     wrong: Callable[[Game], list[str]] = lambda game: []
     unset: Callable[[Game], list[str]] = lambda game: []
     lacking: Callable[[Game], list[str]] = lambda game: []

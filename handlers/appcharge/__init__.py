@@ -25,6 +25,7 @@ from handlers.appcharge import (
     refresh,
     settings,
 )
+from handlers.appcharge.report import REPORT
 from handlers.appcharge.simulation import simulate
 
 bp = Blueprint("appcharge", __name__, url_prefix="/appcharge")
@@ -58,6 +59,7 @@ partner = Partner(
     jobs={refresh.JOB: refresh.run},
     profiles_pushed=refresh.profiles_pushed,
     commands=commands.COMMANDS,
+    report=REPORT,
     game_calls=(*logins.GAME_CALLS, *checkout.GAME_CALLS),
     diagnose=diagnosis.diagnose,
 )

@@ -93,6 +93,15 @@ class Listed:
 
 
 @dataclass(frozen=True)
+class TransactionsPage:
+    """``next_query`` is None on the last page, ``total`` where Appcharge does not say how many there are in all."""
+
+    rows: list[dict[str, Any]]
+    next_query: str | None
+    total: int | None
+
+
+@dataclass(frozen=True)
 class Session:
     """A checkout session. Whoever has its address or token may pay in it."""
 
@@ -222,20 +231,14 @@ class Client:
 
         Raises ApiError at the end where Appcharge says that there are more than it gave.
         """
-        own = urlencode(
-            {"startDate": _iso(start), "endDate": _iso(end), "limit": ROWS_PER_PAGE, "sortDirection": "asc"}
-        )
-        query: str | None = f"?{own}"
-        asked: set[str] = set()
+        query: str | None = None
+        asked: set[str | None] = set()
         seen: set[str] = set()
         received, total = 0, 0
-        while query is not None and query not in asked:
+        while query not in asked:
             asked.add(query)
-            page = _document(
-                self._read("GET", f"/reporting/financial-data/transactions{query}", largest=LARGEST_REPORT)
-            )
-            rows = _documents(page, "results")
-            for row in rows:
+            page = self.transactions_page(start, end, query)
+            for row in page.rows:
                 details = row.get("transactionDetails")
                 transaction_id = details.get("id") if isinstance(details, dict) else None
                 if isinstance(transaction_id, str) and transaction_id:
@@ -245,10 +248,22 @@ class Client:
                 received += 1
                 if _is_before(row.get("timestamp"), end):
                     yield row
-            total = max(total, _total(page) or 0)
-            query = _next_query(page, own) if rows else None
+            total = max(total, page.total or 0)
+            query = page.next_query
+            if query is None:
+                break
         if received < total:
             raise ApiError(200, f"the report is incomplete: {received} of {total} transactions came")
+
+    def transactions_page(self, start: datetime, end: datetime, query: str | None = None) -> "TransactionsPage":
+        """One page of them, as Appcharge gives it: the first, or the one whose query the page before told."""
+        own = urlencode(
+            {"startDate": _iso(start), "endDate": _iso(end), "limit": ROWS_PER_PAGE, "sortDirection": "asc"}
+        )
+        path = f"/reporting/financial-data/transactions{query or f'?{own}'}"
+        page = _document(self._read("GET", path, largest=LARGEST_REPORT))
+        rows = _documents(page, "results")
+        return TransactionsPage(rows, _next_query(page, own) if rows else None, _total(page))
 
     def orders(
         self, start: datetime, end: datetime, statuses: Sequence[str] = (), is_free: bool = False

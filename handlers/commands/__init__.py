@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from flask import Flask
 
 from handlers import Partner
-from handlers.commands import deliveries, games, keys, operate, owner, refunds, registry, simulate
+from handlers.commands import deliveries, games, keys, operate, owner, refunds, registry, settlement, simulate
 
 
 def register(app: Flask, partners: Iterable[Partner]) -> None:
-    for room in (games, keys, registry, owner, deliveries, refunds, simulate, operate):
+    for room in (games, keys, registry, owner, deliveries, refunds, settlement, simulate, operate):
         for command in room.COMMANDS:
             app.cli.add_command(command)
     for partner in partners:

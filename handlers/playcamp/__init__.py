@@ -30,6 +30,7 @@ from handlers.playcamp import (
     trying,
     webhooks,
 )
+from handlers.playcamp.report import REPORT
 
 bp = Blueprint("playcamp", __name__)
 bp.get("/api/<game_slug>/sponsor")(entry.enter)
@@ -122,6 +123,7 @@ partner = Partner(
     refuse=plain_error,
     roots=("api",),
     commands=commands.COMMANDS,
+    report=REPORT,
     jobs={
         conversion.JOB: Standing(conversion.run),
         polling.JOB: Standing(polling.run),

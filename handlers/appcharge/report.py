@@ -1,0 +1,109 @@
+"""Appcharge's own figures of a month (Get Transactions), a page at a time: payments, refunds, disputes.
+
+Quirks: one order has several rows, each with an id of its own; amounts are minor units, below 0 for what went back; a
+page may repeat rows, and the last may lead to itself.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from coinslot import clock, exact
+from coinslot.games import Game
+from coinslot.installation import Installation
+from coinslot.reconciliation import PAID, REFUNDED, REINSTATED, PartnerRow, Run, add_rows
+from coinslot.registry import checked_id
+from coinslot.schedules import JobError
+from handlers import Report
+from handlers.appcharge.client import ApiError, Client
+from handlers.appcharge.shapes import moment
+
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "paid": (PAID,),
+    "refund": (REFUNDED,),
+    "dispute_funds_withdrawn": (REFUNDED,),
+    "dispute_funds_reinstated": (REINSTATED,),
+}
+
+
+def read(house: Installation, game: Game, run: Run, deadline: float) -> bool:
+    """Page after page; how far that has come is the query of the next. Raises JobError."""
+    start, end = (datetime.fromtimestamp(clock.seconds(at), UTC) for at in (run.month.starts_at, run.month.ends_at))
+    cursor, count = run.cursor, run.rows_read
+    while True:
+        try:
+            page = Client(game, house.outbound).transactions_page(start, end, cursor or None)
+        except ApiError as error:
+            raise JobError(str(error)) from None
+        rows = [row_of(document) for document in page.rows]
+        readable = [row for row in rows if row is not None]
+        next_query = page.next_query if page.next_query != cursor else None
+        count += len(rows)
+        if next_query is None and page.total is not None and count < page.total:
+            raise JobError(f"the report is incomplete: {count} of {page.total} transactions came")
+        is_kept = add_rows(
+            house.database,
+            replace(run, cursor=cursor),
+            readable,
+            next_query or "",
+            odd=len(rows) - len(readable),
+            expected=page.total,
+            is_last=next_query is None,
+        )
+        if next_query is None or not is_kept:
+            return False
+        cursor = next_query
+        if time.monotonic() >= deadline:
+            return True
+
+
+def row_of(document: Mapping[str, Any]) -> PartnerRow | None:
+    """A row of the report; None for what cannot be told from another, or moves no money."""
+    details = document.get("transactionDetails")
+    if not isinstance(details, dict):
+        return None
+    kinds = KINDS.get(str(details.get("type")).lower())
+    try:
+        reference, row_id = checked_id(str(document.get("orderId") or "")), checked_id(str(details.get("id") or ""))
+    except ValueError:
+        return None
+    if kinds is None:
+        return None
+    currency, ours = details.get("currencyCode"), document.get("publisherTransactionId")
+    return PartnerRow(
+        reference,
+        row_id,
+        kinds[0],
+        _amount(details.get("amount")),
+        currency.upper() if isinstance(currency, str) and len(currency) == 3 else None,
+        moment(document.get("timestamp")),
+        ours if isinstance(ours, str) and len(ours) <= 64 else None,
+    )
+
+
+def _amount(value: object) -> str | None:
+    try:
+        return format(abs(Decimal(exact.figure(value))), "f")
+    except ValueError:
+        return None
+
+
+REPORT = Report(
+    read=read,
+    is_askable=lambda game: bool(game.keys("appcharge.publisher_token")),
+    columns={  # of `flask appcharge transactions GAME --csv`
+        "reference": "order_id",
+        "row_id": "transaction_id",
+        "kind": "type",
+        "amount": "amount_minor",
+        "currency": "currency",
+        "at": "timestamp",
+        "ours": "our_transaction_id",
+    },
+    kinds=KINDS,
+    unit="minor",
+    are_movements=True,
+)

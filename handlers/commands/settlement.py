@@ -1,0 +1,377 @@
+"""``flask settlement``: close a month, look at it, hold it against the partners, take it through its states."""
+
+import csv
+import sys
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import click
+from flask.cli import with_appcontext
+
+from coinslot import documents, money, months, reconciliation, settlement
+from coinslot.db import Connection
+from coinslot.games import Game, GameError
+from coinslot.reconciliation import ReconciliationError, Run
+from coinslot.schedules import JobError
+from coinslot.settlement import CONFIRMED, RECONCILED, SETTLED, Settlement, SettlementError
+from coinslot.statement import IN_TOTALS, Line
+from coinslot.terms import Terms
+from handlers import Partner, installation, partners, settling
+from handlers.console import shown, table
+from handlers.report_file import Layout
+from handlers.trouble import in_words
+
+LONGEST_CREATOR = 40
+SHOWN_AT_ONCE = 20  # differences of each kind; a file has them all
+PROGRESS_SECONDS = 1.0
+FORMATS = ("csv", "all", "creators", "beancount")
+
+
+@click.group("settlement")
+def group() -> None:
+    """Months: what they come to, and whether the partners say the same."""
+
+
+@group.command("list")
+@click.argument("game")
+@with_appcontext
+@in_words
+def list_months(game: str) -> None:
+    """The months of GAME and their states, the newest first."""
+    opened = _game(game)
+    found = settlement.month_list(installation().database.read(), opened.id, opened.settings["settlement.zone"])
+    rows = [(each.month.name, _words(each.state)) for each in found]
+    click.echo(table([("month", "state"), *rows]) if rows else "Nothing was bought yet.")
+
+
+@group.command("close")
+@click.argument("game")
+@click.argument("month")
+@click.option("--note", default="", help="For the records.")
+@click.option("--early", is_flag=True, help="Though the month is not over; the rest of it comes as adjustments.")
+@with_appcontext
+@in_words
+def close(game: str, month: str, note: str, early: bool) -> None:
+    """Freeze MONTH (such as 2026-07) of GAME. A month that is closed stays as it is."""
+    opened = _game(game)
+    house = installation()
+    found, is_new = settlement.close(house.database, opened, month, "command", note, may_be_early=early)
+    click.echo(f"{month} of {game} " + ("is closed." if is_new else f"was closed {found.closed_at[:16]} UTC."))
+    _print(found, settlement.lines(house.database.read(), found.id))
+
+
+@group.command("reopen")
+@click.argument("game")
+@click.argument("month")
+@click.option("--note", required=True, help="Why; kept with the month.")
+@with_appcontext
+@in_words
+def reopen(game: str, month: str, note: str) -> None:
+    """Open a closed MONTH again; what it was closed with is kept, and counts no more."""
+    opened = _game(game)
+    installation().database.write_here(lambda tx: settlement.reopen(tx, opened.id, month, "command", note))
+    click.echo(f"{month} of {game} is open again.")
+
+
+@group.command("show")
+@click.argument("game")
+@click.argument("month")
+@click.option("--steps", "has_steps", is_flag=True, help="Who did what with the month, and when.")
+@with_appcontext
+@in_words
+def show(game: str, month: str, has_steps: bool) -> None:
+    """What MONTH comes to: as it was closed, or as it would be closed now."""
+    opened = _game(game)
+    connection = installation().database.read()
+    found = settlement.standing(connection, opened.id, month)
+    if found is not None:
+        click.echo(f"{month} of {game}: {_words(found.state)}, closed {found.closed_at[:16]} UTC")
+        _print(found, settlement.lines(connection, found.id))
+    else:
+        terms = Terms.of(opened)
+        wanted = months.month(month, terms.zone)
+        with installation().database.snapshot() as snapshot:
+            lines = settlement.preview(snapshot, opened.id, wanted, terms)
+        click.echo(f"{month} of {game}: open; this is what it would be closed with now")
+        _print(None, lines)
+    for run in reconciliation.runs(connection, opened.id, month):
+        _print_run(opened, run)
+    if has_steps:
+        rows = [
+            (each.at[:19], _words(each.state) + (" (passed over)" if each.is_skipped else ""), each.actor, each.note)
+            for each in settlement.steps(connection, opened.id, month)
+        ]
+        click.echo(table([("when", "state", "who", "note"), *rows]) if rows else "Nothing was done with it yet.")
+
+
+@group.command("reconcile")
+@click.argument("game")
+@click.argument("month")
+@click.option("--partner", "name", help="One partner alone; default: every one that can be asked.")
+@click.option("--file", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its report as CSV.")
+@click.option("--map", "mapped", multiple=True, metavar="FIELD=COLUMN", help="A column of the file; may repeat.")
+@click.option("--unit", type=click.Choice(("major", "minor")), help="Of the file's amounts.")
+@click.option("--currency", help="Of a file that does not tell it.")
+@click.option("--background", is_flag=True, help="Leave it to the server; `flask settlement show` tells how far it is.")
+@click.option("--accept", is_flag=True, help="The month is reconciled, with the differences there are; takes --note.")
+@click.option("--note", default="", help="For the records.")
+@with_appcontext
+@in_words
+def reconcile(
+    game: str,
+    month: str,
+    name: str | None,
+    path: Path | None,
+    mapped: tuple[str, ...],
+    unit: str | None,
+    currency: str | None,
+    background: bool,
+    accept: bool,
+    note: str,
+) -> None:
+    """Hold a closed MONTH against what the partners say, and tell what does not agree.
+
+    FIELD is one of reference (the purchase's id), amount, currency, kind (paid, refunded, ...), at, row_id, ours. What
+    was broken off goes on where it stopped.
+    """
+    opened = _game(game)
+    if accept:
+        _accept(opened, month, note)
+        return
+    wanted = _partners(opened, month, name, path is not None)
+    columns = dict(each.partition("=")[::2] for each in mapped)
+    house = installation()
+    for partner in wanted:
+        assert partner.report is not None
+        file = None if path is None else (path, Layout.of(partner.report, columns, unit, currency))
+        run_id = settling.begin(house, opened, month, partner, "command", file, is_background=background)
+        told = _Told(partner.title)
+        if file is not None:
+            settling.take_file(house, run_id, *file, told)
+        if not background:
+            try:
+                settling.carry_on(house, opened, run_id, partner.report, float("inf"), told)
+            except JobError as error:
+                raise click.ClickException(f"{error}\nThe same command goes on where it stopped.") from None
+        run = reconciliation.run_by_id(house.database.read(), run_id)
+        if run is not None:
+            _print_run(opened, run)
+
+
+@group.command("differences")
+@click.argument("game")
+@click.argument("month")
+@click.option("--result", type=click.Choice(reconciliation.RESULTS), help="Of one kind alone.")
+@with_appcontext
+@in_words
+def differences(game: str, month: str, result: str | None) -> None:
+    """Every purchase on which MONTH and a partner do not agree, as CSV, with what mends it."""
+    opened = _game(game)
+    connection = installation().database.read()
+    names = "reference,result,currency,stake,ours,theirs,occurred_at,action".split(",")
+    amounts = (("stake_minor", "currency"), ("ours_minor", "ours_currency"), ("theirs_minor", "theirs_currency"))
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["partner", *names])
+    for run in reconciliation.runs(connection, opened.id, month):
+        after = 0
+        while rows := reconciliation.differences(connection, run.id, result=result, after=after, limit=1000):
+            for row in rows:
+                cells = [_amount(row[minor], row[code]) for minor, code in amounts]
+                remedy = _remedy(opened, run.partner, row["action"], row["reference"])
+                named = (run.partner, row["reference"], row["result"], row["currency"] or "")
+                writer.writerow([*named, *cells, row["occurred_at"] or "", remedy])
+            after = rows[-1]["id"]
+
+
+@group.command("confirm")
+@click.argument("game")
+@click.argument("month")
+@click.option("--creators", "is_of_creators", is_flag=True, help="The creators have their share: the last state.")
+@click.option("--skip", "is_skipping", is_flag=True, help="Pass over the states between; takes --note.")
+@click.option("--note", default="", help="For the records, such as the number of a bank statement.")
+@with_appcontext
+@in_words
+def confirm(game: str, month: str, is_of_creators: bool, is_skipping: bool, note: str) -> None:
+    """The payment of a reconciled MONTH has come; with --creators, the creators have their share."""
+    opened = _game(game)
+    state = SETTLED if is_of_creators else CONFIRMED
+
+    def go_on(tx: Connection) -> list[str]:
+        return settlement.advance(tx, opened.id, month, state, "command", note, skipping=is_skipping)
+
+    came_to = installation().database.write_here(go_on)
+    click.echo(f"{month} of {game}: {_words(state)}{'' if came_to else ', as before'}.")
+
+
+@group.command("export")
+@click.argument("game")
+@click.argument("month")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="csv", show_default=True)
+@click.option("--creator", help="One creator's statement alone.")
+@with_appcontext
+@in_words
+def export(game: str, month: str, form: str, creator: str | None) -> None:
+    """A closed MONTH on standard output, the same bytes each time.
+
+    csv: what counts. all: what stands apart too, and every column. creators: what each brought and is owed. beancount:
+    double entry, as that program reads it.
+    """
+    opened = _game(game)
+    connection = installation().database.read()
+    found = settlement.standing(connection, opened.id, month)
+    if found is None:
+        raise SettlementError(f"{month} is open: close it first")
+    if creator is not None or form == "creators":
+        parts = documents.creator_csv(connection, found, creator)
+    elif form == "beancount":
+        parts = documents.beancount(connection, found, opened.name)
+    else:
+        parts = documents.statement_csv(connection, found, is_whole=form == "all")
+    for part in parts:
+        click.echo(part, nl=False)
+
+
+COMMANDS: tuple[click.Command, ...] = (group,)
+
+
+class _Told:
+    """Progress for the person at the terminal, now and then, apart from what is printed for good."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._next = time.monotonic() + PROGRESS_SECONDS
+
+    def __call__(self, run: Run) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + PROGRESS_SECONDS
+            click.echo(f"{self._title}: {run.state}, {run.progress:.0%}", err=True)
+
+
+def _game(slug: str) -> Game:
+    found = installation().games.by_slug(slug)
+    if found is None:
+        raise GameError(f"there is no game {slug}")
+    return found
+
+
+def _partners(game: Game, month: str, name: str | None, has_file: bool) -> list[Partner]:
+    """Those to reconcile with."""
+    known = {partner.name: partner for partner in partners() if partner.report is not None}
+    if name is not None and name not in known:
+        raise ReconciliationError(f"{name} has no figures to hold a month against; use one of {', '.join(known)}")
+    if name is not None:
+        return [known[name]]
+    if has_file:
+        raise click.UsageError("--file: say whose it is with --partner")
+    connection = installation().database.read()
+    found = settlement.standing(connection, game.id, month)
+    if found is None:
+        raise SettlementError(f"{month} is open: close it first")
+    theirs = {line.partner for line in settlement.lines(connection, found.id) if line.section in IN_TOTALS}
+    askable = [
+        partner
+        for partner in known.values()
+        if partner.report is not None and partner.report.is_askable(game) and (partner.name in theirs or not theirs)
+    ]
+    if not askable:
+        raise ReconciliationError("no partner of this month can be asked: give a report with --partner and --file")
+    return askable
+
+
+def _accept(game: Game, month: str, note: str) -> None:
+    if not note.strip():
+        raise click.UsageError("--accept: say in a --note why that is good enough")
+    house = installation()
+    missing, _ = settling.unreconciled(house.database.read(), game.id, month)
+    if missing:
+        note = f"{note} (not reconciled: {', '.join(missing)})"
+    came_to = house.database.write_here(lambda tx: settlement.advance(tx, game.id, month, RECONCILED, "command", note))
+    click.echo(f"{month} of {game.slug}: reconciled{'' if came_to else ', as before'}.")
+
+
+def _print(found: Settlement | None, lines: list[Line]) -> None:
+    own_month = found.month.name if found is not None else None
+    counted = [line for line in lines if line.section in IN_TOTALS]
+    if not counted:
+        click.echo("Nothing counts in it.")
+    else:
+        head = ("month", "partner", "cur", "type", "creator", "count", "gross", "refunds", "fee", "net", "share", "")
+        rows = [head, *(_cells(line, own_month) for line in counted)]
+        click.echo(table(rows))
+        totals = [("total", "cur", "count", "gross", "refunds", "tax", "fee", "net", "share")]
+        for each in settlement.totals(lines):
+            figures = (each.gross_minor, each.refunds_minor, each.tax_minor, each.fee_minor, each.net_minor)
+            told = (*figures, each.share_minor)
+            cells = ("-" if minor is None else money.in_major(minor, each.currency) for minor in told)
+            totals.append((each.partner, each.currency, str(each.count), *cells))  # type: ignore[arg-type]
+        click.echo(table(totals))
+    for line in lines:
+        if line.section not in IN_TOTALS:
+            what = {"free": "free", "test": "tests", "incomplete": "with no amount, currency or type known yet"}
+            click.echo(f"apart: {line.count} {what[line.section]} ({line.partner} {line.currency}".rstrip() + ")")
+
+
+def _cells(line: Line, own_month: str | None) -> tuple[str, ...]:
+    marks = []
+    if own_month is not None and line.month != own_month:
+        marks.append("adjustment")
+    if line.is_registered is False:
+        marks.append("not registered yet")
+    if line.section == "orders":
+        marks.append("orders of the web store")
+    if line.unsaid:
+        marks.append(f"{line.unsaid} without the partner's figures")
+    figures = (line.gross_minor, line.refunds_minor, line.fee_minor, line.net_minor, line.share_minor)
+    return (
+        line.month,
+        line.partner,
+        line.currency,
+        line.distribution_type or "-",
+        shown(line.creator or "-", LONGEST_CREATOR),
+        str(line.count),
+        *("-" if each is None else money.in_major(each, line.currency) for each in figures),
+        ", ".join(marks),
+    )
+
+
+def _print_run(game: Game, run: Run) -> None:
+    click.echo(
+        f"{run.partner}, by {run.source}: {run.state}, {run.progress:.0%}; {run.rows_read} rows read, "
+        f"{run.rows_odd} of them unreadable, {run.matched} purchases agree"
+    )
+    if not run.is_done:
+        return
+    for each in reconciliation.charged_but_not_granted([run]):
+        what = "charged but not granted" if run.partner != "playcamp" else "counted there and not reported here"
+        click.echo(f"{what.upper()}: {each.count} ({_amount(each.stake_minor, each.currency)} {each.currency or ''})")
+    if not run.summary:
+        click.echo("Every purchase agrees.")
+        return
+    rows = [
+        (_words(each.result), str(each.count), _amount(each.stake_minor, each.currency), each.currency or "-")
+        for each in run.summary
+    ]
+    click.echo(table([("difference", "count", "at stake", ""), *rows]))
+    connection = installation().database.read()
+    for result in dict.fromkeys(each.result for each in run.summary):
+        for row in reconciliation.differences(connection, run.id, result=result, limit=SHOWN_AT_ONCE):
+            remedy = _remedy(game, run.partner, row["action"], row["reference"])
+            stake = _amount(row["stake_minor"], row["currency"])
+            what = f"{_words(row['result'])}  {shown(row['reference'], 60)}"
+            click.echo(f"{what}  {stake} {row['currency'] or ''}  {remedy}")
+    click.echo(f"All of them: flask settlement differences {game.slug} {run.month.name}")
+
+
+def _remedy(game: Game, partner: str, action: str, reference: str) -> str:
+    titles = {each.name: each.title for each in partners()}
+    told = settling.REMEDIES[action]
+    return told.format(game=game.slug, reference=shown(reference, 60), partner=titles.get(partner, partner))
+
+
+def _amount(minor: object, currency: str | None) -> str:
+    return "-" if minor is None else money.in_major(Decimal(str(minor)), currency or "")
+
+
+def _words(state: str) -> str:
+    return state.replace("_", " ")

@@ -1,0 +1,94 @@
+"""PlayCamp's own view of a month: each payment of ours is asked for, one call each (no report of theirs is known).
+
+So this finds what PlayCamp lacks or has otherwise, and not what it has and we do not: only a file from its dashboard
+tells that.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from coinslot import exact, money, payments
+from coinslot.games import Game
+from coinslot.installation import Installation
+from coinslot.reconciliation import PAID, REFUNDED, PartnerRow, Run, add_rows
+from coinslot.schedules import JobError
+from handlers import Report
+from handlers.playcamp.client import ApiError, Client
+from handlers.playcamp.payload import moment
+
+PAYMENTS_AT_ONCE = 50  # calls between two commits
+
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "completed": (PAID,),
+    "paid": (PAID,),
+    "refunded": (PAID, REFUNDED),  # of one row: it was paid, and given back
+}
+
+
+def read(house: Installation, game: Game, run: Run, deadline: float) -> bool:
+    """Payment after payment, in the order they were made. Raises JobError."""
+    try:
+        client = Client(game, house.outbound)
+    except ApiError as error:
+        raise JobError(str(error)) from None
+    cursor = run.cursor
+    expected = run.rows_expected or payments.count_between(
+        house.database.read(), game.id, run.month.starts_at, run.month.ends_at
+    )
+    while True:
+        after = tuple(json.loads(cursor)) if cursor else (run.month.starts_at, 0)
+        rows = payments.made_between(house.database.read(), game.id, after, run.month.ends_at, PAYMENTS_AT_ONCE)
+        try:
+            told = [row for each in rows for row in _asked(client, each["transaction_id"])]
+        except ApiError as error:
+            raise JobError(str(error), at_least=error.retry_after or 0) from None
+        is_last = len(rows) < PAYMENTS_AT_ONCE
+        next_cursor = "" if is_last else json.dumps([rows[-1]["purchased_at"], rows[-1]["id"]])
+        own = replace(run, cursor=cursor)
+        if not add_rows(house.database, own, told, next_cursor, expected=expected, is_last=is_last) or is_last:
+            return False
+        cursor = next_cursor
+        if time.monotonic() >= deadline:
+            return True
+
+
+def _asked(client: Client, transaction_id: str) -> list[PartnerRow]:
+    document = client.payment(transaction_id)
+    return [] if document is None else rows_of(transaction_id, document)
+
+
+def rows_of(transaction_id: str, document: Mapping[str, Any]) -> list[PartnerRow]:
+    """What PlayCamp's payment tells: that it was paid, and perhaps that it was given back."""
+    kinds = KINDS.get(str(document.get("status") or "completed").lower(), ())  # pending or cancelled: no money
+    currency = document.get("currency")
+    code = currency.upper() if isinstance(currency, str) and len(currency) == 3 else None
+    at = moment(document.get("purchasedAt"))
+    return [PartnerRow(transaction_id, kind, kind, _minor(document.get("amount"), code), code, at) for kind in kinds]
+
+
+def _minor(value: object, currency: str | None) -> str | None:
+    try:
+        amount = money.in_minor(Decimal(exact.figure(value)), currency or "")
+    except ValueError:
+        return None
+    return None if amount is None else format(amount, "f")
+
+
+REPORT = Report(
+    read=read,
+    is_askable=lambda game: bool(game.keys("playcamp.api_key")),
+    columns={
+        "reference": "transactionId",
+        "kind": "status",
+        "amount": "amount",
+        "currency": "currency",
+        "at": "purchasedAt",
+    },
+    kinds=KINDS,
+    unit="major",
+    are_movements=False,
+)

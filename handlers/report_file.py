@@ -1,0 +1,113 @@
+"""A partner's report as a CSV file: which of its columns is what, and its rows one after the other."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+from coinslot import clock, exact, money
+from coinslot.reconciliation import PAID, PartnerRow, ReconciliationError
+from coinslot.registry import checked_id
+from handlers import Report
+
+FIELDS = ("reference", "row_id", "kind", "amount", "currency", "at", "ours")
+NEEDED = ("reference", "amount")
+LONGEST_LINE = 64 * 1024
+DIGEST_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Layout:
+    """``columns``: our name of a field -> the file's. ``currency`` is that of every row where no column tells it.
+
+    ``unit`` is ``major`` or ``minor``.
+    """
+
+    columns: Mapping[str, str]
+    unit: str
+    kinds: Mapping[str, tuple[str, ...]]
+    currency: str | None = None
+
+    @classmethod
+    def of(
+        cls, report: Report, columns: Mapping[str, str], unit: str | None = None, currency: str | None = None
+    ) -> "Layout":
+        """The partner's own, with what the owner says otherwise. Raises ReconciliationError."""
+        for name in columns:
+            if name not in FIELDS:
+                raise ReconciliationError(f"there is no field {name}; use some of {', '.join(FIELDS)}")
+        if currency is not None and money.exponent(currency) is None:
+            raise ReconciliationError(f"nobody knows how many decimals {currency} has")
+        return cls({**report.columns, **columns}, unit or report.unit, report.kinds, currency)
+
+    def fingerprint(self, path: Path) -> str:
+        """Of the file's content and how it is read."""
+        digest = hashlib.sha256(json.dumps([dict(self.columns), self.unit, self.currency], sort_keys=True).encode())
+        with path.open("rb") as file:
+            while block := file.read(DIGEST_BYTES):
+                digest.update(block)
+        return digest.hexdigest()
+
+
+def read(lines: Iterable[str], layout: Layout) -> Iterator[list[PartnerRow]]:
+    """What each line tells; nothing where it cannot be read. Raises ReconciliationError where no line could be."""
+    reader = csv.reader(_bounded(lines))
+    try:
+        head = [name.strip().removeprefix("\ufeff").lower() for name in next(reader, [])]
+        wanted = {name: column.strip().lower() for name, column in layout.columns.items()}
+        places = {name: head.index(column) for name, column in wanted.items() if column in head}
+        for name in NEEDED:
+            if name not in places:
+                raise ReconciliationError(
+                    f"the file has no column {layout.columns[name]} ({name}); name another one: {name}=..."
+                )
+        if "currency" not in places and layout.currency is None:
+            raise ReconciliationError(f"the file has no column {layout.columns['currency']}; say which currency it is")
+        for cells in reader:
+            if cells:
+                yield _rows(cells, places, layout, reader.line_num)
+    except csv.Error as error:
+        raise ReconciliationError(f"line {reader.line_num} of the file is no CSV: {error}") from None
+    except UnicodeDecodeError:
+        raise ReconciliationError(f"the file is not UTF-8, after line {reader.line_num}") from None
+
+
+def _rows(cells: list[str], places: Mapping[str, int], layout: Layout, number: int) -> list[PartnerRow]:
+    told = {name: cells[place].strip() for name, place in places.items() if place < len(cells)}
+    kinds = layout.kinds.get(told["kind"].lower(), ()) if told.get("kind") else (PAID,)
+    currency = told.get("currency", "").upper() or layout.currency or ""
+    try:
+        reference = checked_id(told.get("reference", ""))
+        amount = abs(Decimal(exact.figure(told.get("amount", ""))))
+        row_id = checked_id(told["row_id"]) if told.get("row_id") else ""
+    except ValueError:
+        return []
+    minor = money.in_minor(amount, currency) if layout.unit == "major" else amount
+    if minor is None or not (currency.isascii() and len(currency) == 3):
+        return []
+    at = _moment(told.get("at", ""))
+    text = format(minor, "f")
+    ours = told.get("ours") or None
+    # A row without an id is that of its purchase: a report repeated in a file does not count twice.
+    return [
+        PartnerRow(reference, f"{row_id}:{kind}" if row_id else kind, kind, text, currency, at, ours) for kind in kinds
+    ]
+
+
+def _moment(text: str) -> str | None:
+    try:
+        found = datetime.fromisoformat(text)
+        return clock.stamp((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _bounded(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        if len(line) > LONGEST_LINE:
+            raise csv.Error("it is too long")
+        yield line

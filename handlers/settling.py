@@ -1,0 +1,197 @@
+"""Months in the background: closed some days after their end, and reconciled step by step.
+
+A reconciliation may be carried on by the relay, by a command and by a page, at once too: each step is done once.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+
+from coinslot import reconciliation, schedules, settlement
+from coinslot.db import Connection
+from coinslot.games import Game
+from coinslot.installation import Installation
+from coinslot.reconciliation import PartnerRow, ReconciliationError, Run
+from coinslot.schedules import Job, Standing
+from coinslot.settlement import CLOSED, RECONCILED
+from coinslot.statement import IN_TOTALS
+from handlers import Partner, Report, report_file
+from handlers.report_file import Layout
+
+CLOSE_JOB = "settlement.close"
+RECONCILE_JOB = "settlement.reconcile"
+
+SLICE_SECONDS = 45.0  # of work in one run of the job, so that it ends well before its lease
+LONGEST_WAIT_SECONDS = 6 * 3600.0
+FILE, API = "file", "api"
+
+# What mends a difference, for a person to do; {game}, {reference} and {partner} are filled in.
+REMEDIES: Mapping[str, str] = {
+    "request_award": "charged but not granted: have {partner} send the award of {reference} again (Retry Award)",
+    "report_payment": "{partner} counts {reference} and the game has not reported it: have the game report it",
+    "register_payment": "register it: it is sent by itself, and where it was refused `flask playcamp redrive {game}`",
+    "record_refund": "given back at {partner}: `flask refund reverse {game} {reference} --reason ...`",
+    "report_refund": "given back at {partner}: have the game report {reference} as refunded",
+    "send_refund": "given back here: it is sent by itself, and where it was refused `flask playcamp redrive {game}`",
+    "refund_order": "taken back here, and {partner} has not given the money back: `flask appcharge refund {game} ...`",
+    "ask_partner": "ask {partner} about {reference}",
+}
+
+
+def jobs(partners: Iterable[Partner]) -> dict[str, Job]:
+    reports = {partner.name: partner.report for partner in partners if partner.report is not None}
+    return {
+        CLOSE_JOB: Standing(close_due),
+        RECONCILE_JOB: lambda house, game: reconcile_open(house, game, reports),
+    }
+
+
+def close_due(house: Installation, game: Game) -> float | None:
+    """Close the oldest month that is due, where the owner wants that; one in each run."""
+    days = game.settings["settlement.close_after_days"]
+    if not days:
+        return None
+    month, again_in_seconds = settlement.due_to_close(house.database.read(), game, int(days))
+    if month is None:
+        return min(max(again_in_seconds, 1.0), LONGEST_WAIT_SECONDS)
+    settlement.close(house.database, game, month.name, "job", f"{days} days after its end")
+    return 0.0
+
+
+def reconcile_open(house: Installation, game: Game, reports: Mapping[str, Report]) -> float | None:
+    """Carry on what is not done, for a while, and clear away what was replaced. Raises JobError."""
+    deadline = time.monotonic() + SLICE_SECONDS
+    for run in reconciliation.runs(house.database.read(), game.id):
+        report = reports.get(run.partner)
+        if run.is_done or report is None or (run.source == FILE and run.state == "reading"):
+            continue  # of a file only whoever has it can read on
+        if carry_on(house, game, run.id, report, deadline):
+            return 0.0
+    while house.database.write(lambda tx: reconciliation.clear(tx, game.id)):
+        if time.monotonic() >= deadline:
+            return 0.0
+    return None
+
+
+def begin(
+    house: Installation,
+    game: Game,
+    name: str,
+    partner: Partner,
+    actor: str,
+    file: tuple[Path, Layout] | None = None,
+    *,
+    is_background: bool = True,
+) -> int:
+    """Start a run for a closed month, or find the one that has not ended; by the partner's API where there is no file.
+
+    In the background the relay carries it on; a file is read by :func:`take_file` first. Raises ReconciliationError.
+    """
+    report = _report(partner)
+    found = settlement.standing(house.database.read(), game.id, name)
+    if found is None:
+        raise ReconciliationError(f"{name} is open: close it first")
+    if file is None and not report.is_askable(game):
+        raise ReconciliationError(f"{partner.title} cannot be asked, its key is not set: give its report as a file")
+    source = API if file is None else FILE
+    fingerprint = "" if file is None else file[1].fingerprint(file[0])
+    month = found.month
+
+    def start(tx: Connection) -> int:
+        run_id = reconciliation.start(tx, game.id, month, partner.name, source, fingerprint, actor)
+        if is_background:
+            schedules.wake(tx, game.id, RECONCILE_JOB)
+        return run_id
+
+    return house.database.write(start)
+
+
+def take_file(
+    house: Installation, run_id: int, path: Path, layout: Layout, told: Callable[[Run], None] = lambda run: None
+) -> None:
+    """Read a report into its run, going on where that has stopped; ``told`` hears of every step.
+
+    Raises ReconciliationError for a file that cannot be read.
+    """
+    run = _run(house, run_id)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = report_file.read(file, layout)
+        at = int(run.cursor or 0)
+        for _ in islice(lines, at):
+            pass
+        while run.state == "reading":
+            taken = list(islice(lines, reconciliation.ROWS_AT_ONCE))
+            rows: list[PartnerRow] = [row for each in taken for row in each]
+            is_last = len(taken) < reconciliation.ROWS_AT_ONCE
+            at += len(taken)
+            odd = sum(not each for each in taken)
+            reconciliation.add_rows(house.database, run, rows, str(at), odd=odd, is_last=is_last)
+            run = _run(house, run_id)
+            told(run)
+            if not is_last and run.state == "reading" and int(run.cursor or 0) != at:
+                return  # somebody else reads the same file
+    house.database.write(lambda tx: schedules.wake(tx, run.game_id, RECONCILE_JOB))
+
+
+def carry_on(
+    house: Installation,
+    game: Game,
+    run_id: int,
+    report: Report,
+    deadline: float,
+    told: Callable[[Run], None] = lambda run: None,
+) -> bool:
+    """Read, compare and search on until the deadline; returns whether there is more to do. Raises JobError."""
+    run = _run(house, run_id)
+    while not run.is_done:
+        if run.state == "replaced":
+            return False
+        if run.state == "reading":
+            report.read(house, game, run, min(deadline, time.monotonic() + 1.0))
+        else:
+            until = run.month.ends_at if report.are_movements else None
+            reconciliation.step(house.database, run, refunds_until=until)
+        run = _run(house, run_id)
+        told(run)
+        if not run.is_done and time.monotonic() >= deadline:
+            return True
+    if run.finished_at is None:
+        reconciliation.finish(house.database, run_id)
+    _note_agreement(house, run)
+    return False
+
+
+def unreconciled(connection: Connection, game_id: int, name: str) -> tuple[list[str], list[str]]:
+    """Partners of a closed month that nothing was held against yet, and those with which something does not agree."""
+    found = settlement.standing(connection, game_id, name)
+    if found is None:
+        return [], []
+    partners = {line.partner for line in settlement.lines(connection, found.id) if line.section in IN_TOTALS}
+    done = {run.partner: run for run in reconciliation.runs(connection, game_id, name) if run.is_done}
+    return sorted(partners - set(done)), sorted(name for name, run in done.items() if run.summary)
+
+
+def _note_agreement(house: Installation, run: Run) -> None:
+    """A month that agrees with all of its partners is reconciled; else a person says so."""
+    connection = house.database.read()
+    found = settlement.standing(connection, run.game_id, run.month.name)
+    if found is None or found.state != CLOSED or any(unreconciled(connection, run.game_id, run.month.name)):
+        return
+    note = "every purchase agrees with the partners' figures"
+    house.database.write(
+        lambda tx: settlement.advance(tx, run.game_id, run.month.name, RECONCILED, "reconciliation", note)
+    )
+
+
+def _report(partner: Partner) -> Report:
+    if partner.report is None:
+        raise ReconciliationError(f"{partner.title} has no figures to hold a month against")
+    return partner.report
+
+
+def _run(house: Installation, run_id: int) -> Run:
+    run = reconciliation.run_by_id(house.database.read(), run_id)
+    if run is None:
+        raise ReconciliationError("this reconciliation was replaced by another one")
+    return run

@@ -1,0 +1,499 @@
+"""Months held against the partners' own figures: what agrees, what does not, and what is at stake."""
+
+import csv
+import io
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from coinslot import reconciliation, settlement
+from coinslot.reconciliation import PartnerRow, ReconciliationError, Run, Side, Verdict, judge
+from handlers import report_file, settling
+from handlers.appcharge.report import row_of
+from handlers.report_file import Layout
+from tests.books import Books
+from tests.fakes import appcharge as fake_appcharge
+from tests.fakes.appcharge import FakeAppcharge
+from tests.fakes.playcamp import PlayCamp
+
+FOREVER = float("inf")
+
+
+@pytest.fixture
+def books(house, studio):
+    return Books(house, studio)
+
+
+@pytest.fixture
+def appcharge(studio):
+    with FakeAppcharge() as fake:
+        studio.config("appcharge.base_url", fake.url)
+        yield fake
+
+
+@pytest.fixture
+def playcamp(studio):
+    with PlayCamp() as fake:
+        fake.set_up(studio)
+        yield fake
+
+
+class Room:
+    """Reconciliations of one game, by its partners' rooms."""
+
+    def __init__(self, app: Any, books: Books) -> None:
+        self.books = books
+        self.house = books.house
+        self.partners = {partner.name: partner for partner in app.extensions["coinslot.partners"]}
+
+    def begin(self, partner: str, month: str = "2026-07", file: Any = None) -> int:
+        return settling.begin(self.house, self.books.game, month, self.partners[partner], "test", file)
+
+    def carry_on(self, run_id: int, partner: str, deadline: float = FOREVER) -> bool:
+        return settling.carry_on(self.house, self.books.game, run_id, self.partners[partner].report, deadline)
+
+    def by_api(self, partner: str, month: str = "2026-07") -> Run:
+        run_id = self.begin(partner, month)
+        self.carry_on(run_id, partner)
+        return self.run(run_id)
+
+    def by_file(self, partner: str, path: Any, **columns: str) -> Run:
+        layout = Layout.of(self.partners[partner].report, columns)
+        run_id = self.begin(partner, file=(path, layout))
+        settling.take_file(self.house, run_id, path, layout)
+        self.carry_on(run_id, partner)
+        return self.run(run_id)
+
+    def run(self, run_id: int) -> Run:
+        found = reconciliation.run_by_id(self.house.database.read(), run_id)
+        assert found is not None
+        return found
+
+    def differences(self, run: Run) -> dict[str, tuple[Any, ...]]:
+        """Of each purchase: the result, the sum at stake and what mends it."""
+        rows = reconciliation.differences(self.house.database.read(), run.id)
+        return {row["reference"]: (row["result"], row["stake_minor"], row["currency"], row["action"]) for row in rows}
+
+
+@pytest.fixture
+def room(app, books):
+    return Room(app, books)
+
+
+class TestJudging:
+    """One purchase as both sides have it."""
+
+    @pytest.mark.parametrize(
+        ("ours", "theirs", "verdict"),
+        [
+            (None, None, None),
+            (Side(Decimal(999), "USD", False, None), Side(Decimal("999.0"), "USD", False, None), None),
+            (Side(Decimal(999), "USD", True, None), Side(Decimal(999), "USD", True, None), None),
+            (Side(Decimal(999), "USD", True, None), Side(None, "USD", True, None), None),
+            (None, Side(Decimal(999), "USD", False, None), Verdict("missing_here", Decimal(999), "USD")),
+            (None, Side(Decimal(999), "USD", True, None), None),
+            (None, Side(Decimal(0), "USD", False, None), None),
+            (None, Side(None, "USD", True, None), None),
+            (Side(Decimal(999), "USD", False, None), None, Verdict("missing_there", Decimal(999), "USD")),
+            (Side(Decimal(999), "USD", True, None), None, None),
+            (
+                Side(Decimal(999), "USD", False, None),
+                Side(Decimal(899), "USD", False, None),
+                Verdict("amount_differs", Decimal(100), "USD"),
+            ),
+            (
+                Side(Decimal(999), "USD", False, None),
+                Side(Decimal(999), "EUR", False, None),
+                Verdict("amount_differs", Decimal(999), "EUR"),
+            ),
+            (
+                Side(Decimal(999), "USD", False, None),
+                Side(Decimal(999), "USD", True, None),
+                Verdict("refunded_there", Decimal(999), "USD"),
+            ),
+            (
+                Side(Decimal(999), "USD", True, None),
+                Side(Decimal(999), "USD", False, None),
+                Verdict("refunded_here", Decimal(999), "USD"),
+            ),
+            (
+                Side(None, None, False, None),
+                Side(Decimal(999), "USD", False, None),
+                Verdict("amount_differs", Decimal(999), "USD"),
+            ),
+        ],
+    )
+    def test_what_does_not_agree_has_a_name_and_a_sum(self, ours, theirs, verdict):
+        assert judge(ours, theirs) == verdict
+
+    def test_a_dispute_that_is_won_leaves_what_was_paid(self):
+        rows = [
+            PartnerRow("o-1", str(number), kind, "999", "USD", None)
+            for number, kind in enumerate(("paid", "refunded", "reinstated"))
+        ]
+        assert reconciliation.together(rows) == Side(Decimal(999), "USD", False, None)
+        assert reconciliation.together(rows[:2]).is_refunded
+
+    def test_a_row_of_appcharges_report_is_read(self):
+        assert row_of(fake_appcharge.transaction("t-1", type="dispute_funds_withdrawn", amount=-999)) == PartnerRow(
+            "order-t-1", "t-1", "refunded", "999", "USD", "2026-01-05T10:00:00.000000Z", "70c2e3c8"
+        )
+        assert row_of(fake_appcharge.transaction("t-1", type="payout")) is None
+        assert row_of({}) is None
+
+
+def told(fake: FakeAppcharge, order_id: str, kind: str = "paid", amount: Any = 999, **more: Any) -> None:
+    row = fake_appcharge.transaction(f"{order_id}-{kind}", "2026-07-10T10:00:00.000Z", type=kind, amount=amount)
+    fake.transactions.append(row | {"orderId": order_id} | more)
+
+
+def seed_every_difference(books: Books, appcharge: FakeAppcharge) -> dict[str, tuple[Any, ...]]:
+    """Orders on both sides; returns what does not agree."""
+    for order_id in ("agrees", "given-back", "won", "amount", "there", "here", "late", "not-there", "free", "gone"):
+        gross = 0 if order_id == "free" else 999
+        books.order(order_id, gross, kind="bonus" if order_id == "free" else "purchase")
+    books.refund_order("given-back")
+    books.refund_order("here")
+    books.refund_order("gone")
+    books.refund_order("late", at="2026-08-03T00:00:00.000000Z")
+    for order_id in ("agrees", "given-back", "won", "there", "here", "late", "not-granted", "never-mind"):
+        told(appcharge, order_id)
+    told(appcharge, "amount", amount=899)
+    told(appcharge, "fraction", amount="12.5")
+    for order_id in ("given-back", "there", "never-mind"):
+        told(appcharge, order_id, "refund", -999)
+    told(appcharge, "won", "dispute_funds_withdrawn", -999)
+    told(appcharge, "won", "dispute_funds_reinstated")
+    told(appcharge, "free-and-lost", amount=0)
+    return {
+        "not-granted": ("missing_here", "999", "USD", "request_award"),
+        "fraction": ("missing_here", "12.5", "USD", "request_award"),
+        "not-there": ("missing_there", "999", "USD", "ask_partner"),
+        "amount": ("amount_differs", "100", "USD", "ask_partner"),
+        "there": ("refunded_there", "999", "USD", "record_refund"),
+        "here": ("refunded_here", "999", "USD", "refund_order"),
+    }
+
+
+class TestAppcharge:
+    @pytest.mark.parametrize("page_size", [1, 4, 1000])
+    @pytest.mark.parametrize("tells", ["both", "query", "cursor"])
+    def test_every_kind_of_difference_is_found_and_nothing_else(self, room, books, appcharge, page_size, tells):
+        expected = seed_every_difference(books, appcharge)
+        appcharge.page_size, appcharge.tells = page_size, tells
+        books.close()
+
+        run = room.by_api("appcharge")
+
+        assert room.differences(run) == expected
+        assert run.matched == 4, "agrees, given-back, won, late"
+        assert run.progress == 1
+        (headline,) = reconciliation.charged_but_not_granted([run])
+        assert (headline.count, headline.stake_minor, headline.currency) == (2, Decimal("1011.5"), "USD")
+        assert {(each.result, each.count) for each in run.summary} == {
+            ("missing_here", 2),
+            ("missing_there", 1),
+            ("amount_differs", 1),
+            ("refunded_there", 1),
+            ("refunded_here", 1),
+        }
+
+    def test_the_same_again_finds_the_same_and_what_was_mended_is_gone(self, room, books, appcharge):
+        expected = seed_every_difference(books, appcharge)
+        books.close()
+        first = room.by_api("appcharge")
+
+        second = room.by_api("appcharge")
+        assert second.id != first.id
+        assert room.differences(second) == expected
+
+        books.order("not-granted")
+        books.order("fraction", 12)
+        books.refund_order("there")
+        third = room.by_api("appcharge")
+        assert set(room.differences(third)) == {"not-there", "amount", "here", "fraction"}
+        assert [run.id for run in reconciliation.runs(books.house.database.read(), books.game.id)] == [third.id]
+
+    def test_what_was_replaced_is_cleared_away_by_the_job(self, room, books, appcharge, db):
+        seed_every_difference(books, appcharge)
+        books.close()
+        room.by_api("appcharge")
+        last = room.by_api("appcharge")
+
+        books.house.new_relay().drain()
+
+        assert {row["id"] for row in db("SELECT * FROM reconciliations")} == {last.id}
+        assert {row["reconciliation_id"] for row in db("SELECT * FROM partner_rows")} == {last.id}
+        assert {row["reconciliation_id"] for row in db("SELECT * FROM reconciliation")} == {last.id}
+
+    def test_a_run_goes_on_where_it_stopped(self, room, books, appcharge):
+        expected = seed_every_difference(books, appcharge)
+        appcharge.page_size = 5
+        books.close()
+        run_id = room.begin("appcharge")
+        seen = []
+
+        while room.carry_on(run_id, "appcharge", deadline=0):  # one step at a time, as if the process died after each
+            seen.append(room.run(run_id).progress)
+            assert room.begin("appcharge") == run_id
+
+        assert room.differences(room.run(run_id)) == expected
+        assert seen == sorted(seen)
+        assert len(appcharge.requests) == 4, "no page was asked for twice"
+
+    def test_in_the_background_it_is_the_relays_work(self, room, books, appcharge):
+        expected = seed_every_difference(books, appcharge)
+        books.close()
+        run_id = room.begin("appcharge")
+
+        books.house.new_relay().drain()
+
+        assert room.run(run_id).is_done
+        assert room.differences(room.run(run_id)) == expected
+
+    def test_an_order_that_came_under_another_id_is_known_by_ours(self, room, books, appcharge, db):
+        books.order("payment:p-1")
+        (row,) = db("SELECT public_id FROM transactions")
+        told(appcharge, "real-order-id", publisherTransactionId=row["public_id"])
+        books.close()
+
+        run = room.by_api("appcharge")
+
+        assert (room.differences(run), run.matched) == ({}, 1)
+
+    def test_a_report_that_is_cut_short_is_no_report(self, room, books, appcharge, monkeypatch):
+        told(appcharge, "o-1")
+        books.order("o-1")
+        books.close()
+        run_id = room.begin("appcharge")
+        report = FakeAppcharge.report_transactions
+
+        def short(self, request):
+            status, page = report(self, request)
+            return status, page | {"totalCount": 7}
+
+        appcharge.script.append(lambda handler: _answer(handler, short(appcharge, appcharge.requests[-1])))
+        with pytest.raises(Exception, match="incomplete: 1 of 7"):
+            room.carry_on(run_id, "appcharge")
+        assert room.run(run_id).state == "reading"
+
+        room.carry_on(run_id, "appcharge")
+        assert room.run(run_id).matched == 1
+
+    def test_a_month_that_agrees_is_reconciled_by_itself(self, room, books, appcharge):
+        books.order("o-1")
+        told(appcharge, "o-1")
+        books.close()
+
+        room.by_api("appcharge")
+
+        found = settlement.standing(books.house.database.read(), books.game.id, "2026-07")
+        assert found is not None
+        assert found.state == "reconciled"
+
+    def test_a_month_that_does_not_agree_with_all_waits_for_a_person(self, room, books, appcharge):
+        books.order("o-1")
+        books.pay("GP-1")
+        told(appcharge, "o-1")
+        books.close()
+
+        room.by_api("appcharge")
+
+        found = settlement.standing(books.house.database.read(), books.game.id, "2026-07")
+        assert found is not None
+        assert found.state == "closed"
+        assert settling.unreconciled(books.house.database.read(), books.game.id, "2026-07") == (["playcamp"], [])
+
+    def test_an_open_month_is_closed_first(self, room, appcharge):
+        with pytest.raises(ReconciliationError, match="open"):
+            room.begin("appcharge")
+
+    def test_who_cannot_be_asked_gives_a_file(self, room, books, studio):
+        books.close()
+        with pytest.raises(ReconciliationError, match="file"):
+            room.begin("playcamp")
+        with pytest.raises(ReconciliationError, match="no figures"):
+            room.begin("playtem")
+
+
+def _answer(handler: Any, reply: tuple[int, Any]) -> None:
+    import json
+
+    status, document = reply
+    content = json.dumps(document).encode()
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+class TestPlayCamp:
+    def known_there(self, playcamp: PlayCamp, transaction_id: str, amount: Any, status: str = "COMPLETED") -> None:
+        playcamp.payments[transaction_id] = {
+            "id": 1,
+            "transactionId": transaction_id,
+            "userId": "alice",
+            "amount": amount,
+            "currency": "USD",
+            "status": status,
+            "purchasedAt": "2026-07-10T00:00:00.000Z",
+        }
+
+    def test_each_payment_is_asked_for(self, room, books, playcamp):
+        for name in ("agrees", "given/back", "amount", "there", "here", "nowhere"):
+            books.pay(name, "9.99", "USD")
+        books.refund_payment("given/back")
+        books.refund_payment("here")
+        books.pay("test", "9.99", "USD", is_test=True)
+        self.known_there(playcamp, "agrees", Decimal("9.99"))
+        self.known_there(playcamp, "given/back", Decimal("9.99"), "REFUNDED")
+        self.known_there(playcamp, "amount", Decimal("8.99"))
+        self.known_there(playcamp, "there", Decimal("9.99"), "REFUNDED")
+        self.known_there(playcamp, "here", Decimal("9.99"))
+        books.close()
+
+        run = room.by_api("playcamp")
+
+        assert room.differences(run) == {
+            "amount": ("amount_differs", "100", "USD", "ask_partner"),
+            "there": ("refunded_there", "999", "USD", "report_refund"),
+            "here": ("refunded_here", "999", "USD", "send_refund"),
+            "nowhere": ("missing_there", "999", "USD", "register_payment"),
+        }
+        assert run.matched == 2
+
+    def test_trouble_is_waited_out_and_nothing_asked_twice(self, room, books, playcamp, monkeypatch):
+        from handlers.playcamp import report
+
+        monkeypatch.setattr(report, "PAYMENTS_AT_ONCE", 2)
+        for number in range(5):
+            books.pay(f"GP-{number}", "9.99", "USD")
+            self.known_there(playcamp, f"GP-{number}", Decimal("9.99"))
+        books.close()
+        run_id = room.begin("playcamp")
+        playcamp.trouble("GET", "/v1/server/payments/GP-3", lambda handler: _answer(handler, (401, {"error": "no"})))
+
+        with pytest.raises(Exception, match="401"):
+            room.carry_on(run_id, "playcamp")
+        assert room.run(run_id).rows_read == 2
+        room.carry_on(run_id, "playcamp")
+
+        assert (room.run(run_id).matched, room.differences(room.run(run_id))) == (5, {})
+        assert playcamp.paths().count("GET /v1/server/payments/GP-0") == 1
+
+    def test_a_file_tells_what_the_game_never_reported(self, room, books, tmp_path):
+        books.pay("GP-1", "9.99", "USD")
+        books.pay("GP-2", "9.99", "USD")
+        path = tmp_path / "report.csv"
+        path.write_text(
+            "\ufeffPayment,Gross,Currency,status\n"
+            "GP-1,9.99,usd,COMPLETED\n"
+            "GP-2,9.99,USD,REFUNDED\n"
+            "GP-2,9.99,USD,REFUNDED\n"
+            "GP-9,19.99,USD,COMPLETED\n"
+            "GP-8,5.00,USD,CANCELLED\n"
+            ",,,\n"
+        )
+        books.close()
+
+        run = room.by_file("playcamp", path, reference="Payment", amount="Gross")
+
+        assert room.differences(run) == {
+            "GP-2": ("refunded_there", "999", "USD", "report_refund"),
+            "GP-9": ("missing_here", "1999", "USD", "report_payment"),
+        }
+        assert (run.matched, run.rows_odd) == (1, 2)
+
+
+class TestFiles:
+    def read(self, text: str, room: Room, partner: str = "playcamp", **options: Any) -> list[PartnerRow]:
+        layout = Layout.of(room.partners[partner].report, options.pop("columns", {}), **options)
+        return [row for rows in report_file.read(io.StringIO(text), layout) for row in rows]
+
+    def test_units_and_decimals_are_the_currencys(self, room):
+        rows = self.read("transactionId,amount,currency\na,1480,JPY\nb,3.125,KWD\nc,9.99,USD\n", room)
+        assert [row.amount_minor for row in rows] == ["1480", "3125", "999"]
+
+        (row,) = self.read("transactionId,amount\na,999\n", room, unit="minor", currency="USD")
+        assert (row.amount_minor, row.currency) == ("999", "USD")
+
+    def test_appcharges_own_export_needs_no_mapping(self, room):
+        text = (
+            "timestamp,type,amount_minor,currency,order_id,transaction_id,our_transaction_id\n"
+            "2026-07-10T10:00:00.000Z,refund,-999,USD,o-1,t-2,70c2e3c8\n"
+        )
+        assert self.read(text, room, "appcharge") == [
+            PartnerRow("o-1", "t-2:refunded", "refunded", "999", "USD", "2026-07-10T10:00:00.000000Z", "70c2e3c8")
+        ]
+
+    @pytest.mark.parametrize(
+        ("text", "options", "words"),
+        [
+            ("a,b\n1,2\n", {}, "no column transactionId"),
+            ("transactionId,amount\n1,2\n", {}, "which currency"),
+            ("transactionId,amount\n1,2\n", {"currency": "XXX"}, "decimals XXX"),
+            ("", {}, "no column"),
+            ("transactionId,amount,currency\n" + "x" * 100_000, {}, "no CSV"),
+            ("a", {"columns": {"colour": "x"}}, "no field colour"),
+        ],
+    )
+    def test_what_cannot_be_read_is_refused_in_words(self, room, text, options, words):
+        with pytest.raises(ReconciliationError, match=words):
+            self.read(text, room, **options)
+
+    @pytest.mark.parametrize("cell", ["", "x", "1e999", "NaN", "9,99", "--1"])
+    def test_an_amount_that_is_none_makes_the_line_odd_and_no_more(self, room, cell):
+        text = io.StringIO()
+        csv.writer(text).writerows([["transactionId", "amount", "currency"], ["a", cell, "USD"], ["b", "1", "USD"]])
+        assert [row.reference for row in self.read(text.getvalue(), room)] == ["b"]
+
+    def test_a_file_broken_off_goes_on_and_another_one_begins_anew(self, room, books, tmp_path, monkeypatch):
+        monkeypatch.setattr(reconciliation, "ROWS_AT_ONCE", 2)
+        for number in range(5):
+            books.pay(f"GP-{number}", "9.99", "USD")
+        books.close()
+        path = tmp_path / "report.csv"
+        path.write_text("transactionId,amount,currency\n" + "".join(f"GP-{n},9.99,USD\n" for n in range(5)))
+        layout = Layout.of(room.partners["playcamp"].report, {})
+        run_id = room.begin("playcamp", file=(path, layout))
+
+        class Died(Exception):
+            pass
+
+        def die(run: Run) -> None:
+            if run.rows_read == 4:
+                raise Died
+
+        with pytest.raises(Died):
+            settling.take_file(books.house, run_id, path, layout, die)
+        assert room.run(run_id).state == "reading"
+        assert room.begin("playcamp", file=(path, layout)) == run_id
+        settling.take_file(books.house, run_id, path, layout)
+        room.carry_on(run_id, "playcamp")
+        assert (room.run(run_id).rows_read, room.run(run_id).matched) == (5, 5)
+
+        path.write_text("transactionId,amount,currency\nGP-1,9.99,USD\n")
+        other = room.by_file("playcamp", path)
+        assert other.id != run_id
+        assert len(room.differences(other)) == 4
+
+
+def test_pages_of_differences_miss_and_repeat_nothing(room, books, appcharge):
+    for number in range(25):
+        told(appcharge, f"x-{number:02d}")
+        books.order(f"y-{number:02d}")
+    books.close()
+    run = room.by_api("appcharge")
+    connection = books.house.database.read()
+
+    seen, after = [], 0
+    while rows := reconciliation.differences(connection, run.id, after=after, limit=7):
+        seen += [row["reference"] for row in rows]
+        after = rows[-1]["id"]
+
+    assert len(seen) == 50
+    assert len(set(seen)) == 50
+    (row,) = reconciliation.differences(connection, run.id, reference="x-03")
+    assert (row["result"], row["theirs_minor"], row["ours_minor"]) == ("missing_here", "999", None)
+    assert reconciliation.differences(connection, run.id, result="refunded_here") == []
