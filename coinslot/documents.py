@@ -16,6 +16,7 @@ from decimal import Decimal
 from coinslot import money, settlement
 from coinslot.settlement import Settlement
 from coinslot.statement import COUNTED, IN_TOTALS, USD, Line, added
+from coinslot.terms import DEFAULT_FEES
 
 COLUMNS = tuple("month,partner,currency,distribution_type,creator,count,gross,refunds,fee,net,creator_share".split(","))
 ALL_COLUMNS = (*COLUMNS, *"statement,section,is_registered,refund_count,tax,unsaid".split(","))
@@ -23,6 +24,7 @@ CREATOR_COLUMNS = tuple(
     "month,creator,partner,currency,distribution_type,count,gross,refunds,fee,net,creator_share".split(",")
 )
 
+_KINDS = {name: name.title().replace("_", "") for name in DEFAULT_FEES}  # MOBILE_STORE is MobileStore
 _IN_ACCOUNTS = re.compile(r"[^A-Za-z0-9-]+")
 
 
@@ -99,7 +101,7 @@ def _postings(line: Line) -> Sequence[tuple[str, int | Decimal]]:
     if line.section != COUNTED:
         return share  # the money itself is in the web store's own lines
     if _is_by_fee_table(line):
-        kind = _account(line.distribution_type)
+        kind = _KINDS.get(line.distribution_type) or _account(line.distribution_type)
         return [
             (f"Income:{partner}:Sales:{kind}", -line.gross_minor),
             (f"Income:{partner}:Refunds:{kind}", line.refunds_minor),

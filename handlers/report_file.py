@@ -3,21 +3,25 @@
 import csv
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 
-from coinslot import clock, exact, money
+from coinslot import exact, money
 from coinslot.reconciliation import PAID, PartnerRow, ReconciliationError
-from coinslot.registry import checked_id
+from coinslot.registry import LONGEST_ID
 from handlers import Report
 
 FIELDS = ("reference", "row_id", "kind", "amount", "currency", "at", "ours")
 NEEDED = ("reference", "amount")
 LONGEST_LINE = 64 * 1024
 DIGEST_BYTES = 1024 * 1024
+
+_ID = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{LONGEST_ID}}}")
 
 
 @dataclass(frozen=True)
@@ -69,39 +73,46 @@ def read(lines: Iterable[str], layout: Layout) -> Iterator[list[PartnerRow]]:
             raise ReconciliationError(f"the file has no column {layout.columns['currency']}; say which currency it is")
         for cells in reader:
             if cells:
-                yield _rows(cells, places, layout, reader.line_num)
+                yield _rows(cells, places, layout)
     except csv.Error as error:
         raise ReconciliationError(f"line {reader.line_num} of the file is no CSV: {error}") from None
     except UnicodeDecodeError:
         raise ReconciliationError(f"the file is not UTF-8, after line {reader.line_num}") from None
 
 
-def _rows(cells: list[str], places: Mapping[str, int], layout: Layout, number: int) -> list[PartnerRow]:
+def _rows(cells: list[str], places: Mapping[str, int], layout: Layout) -> list[PartnerRow]:
     told = {name: cells[place].strip() for name, place in places.items() if place < len(cells)}
     kinds = layout.kinds.get(told["kind"].lower(), ()) if told.get("kind") else (PAID,)
     currency = told.get("currency", "").upper() or layout.currency or ""
-    try:
-        reference = checked_id(told.get("reference", ""))
-        amount = abs(Decimal(exact.figure(told.get("amount", ""))))
-        row_id = checked_id(told["row_id"]) if told.get("row_id") else ""
-    except ValueError:
+    reference, row_id = told.get("reference", ""), told.get("row_id", "")
+    minor = _minor(told.get("amount", ""), currency, layout.unit)
+    if minor is None or not _ID.fullmatch(reference) or not (row_id == "" or _ID.fullmatch(row_id)):
         return []
-    minor = money.in_minor(amount, currency) if layout.unit == "major" else amount
-    if minor is None or not (currency.isascii() and len(currency) == 3):
-        return []
-    at = _moment(told.get("at", ""))
-    text = format(minor, "f")
-    ours = told.get("ours") or None
+    at, ours = _moment(told.get("at", "")), told.get("ours") or None
     # A row without an id is that of its purchase: a report repeated in a file does not count twice.
     return [
-        PartnerRow(reference, f"{row_id}:{kind}" if row_id else kind, kind, text, currency, at, ours) for kind in kinds
+        PartnerRow(reference, f"{row_id}:{kind}" if row_id else kind, kind, minor, currency, at, ours) for kind in kinds
     ]
+
+
+@lru_cache(maxsize=4096)  # of a million purchases few have a price of their own
+def _minor(text: str, currency: str, unit: str) -> str | None:
+    """Exact text in minor units; None where it is no amount of a currency."""
+    if not (len(currency) == 3 and currency.isascii()):
+        return None
+    try:
+        amount = abs(Decimal(exact.figure(text)))
+    except ValueError:
+        return None
+    minor = money.in_minor(amount, currency) if unit == "major" else amount
+    return None if minor is None else format(minor, "f")
 
 
 def _moment(text: str) -> str | None:
     try:
         found = datetime.fromisoformat(text)
-        return clock.stamp((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+        found = found.astimezone(UTC) if found.tzinfo else found
+        return f"{found.isoformat(timespec='microseconds')[:26]}Z"
     except (ValueError, OverflowError, OSError):
         return None
 
