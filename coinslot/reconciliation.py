@@ -271,7 +271,8 @@ def add_rows(
                                          occurred_at)
                VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (reconciliation_id, reference, row_id) DO NOTHING""",
             # By place, not by name: there may be millions, and a dictionary for each takes as long as the rest.
-            [(run.id, known.get(row.ours, row.reference) if row.ours else row.reference, *row[1:6]) for row in rows],
+            # In the order of the key, so that rows that lie together are written together.
+            sorted(((run.id, known.get(row.ours, row.reference), *row[1:6]) for row in rows), key=lambda row: row[1:3]),
         )
         return True
 
