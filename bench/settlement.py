@@ -1,7 +1,6 @@
 """How long a month takes to close and to reconcile, how much memory that needs, and how long others wait meanwhile."""
 
 import argparse
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -182,7 +181,7 @@ def _do(home: str, what: str, kind: str, report: str) -> None:
     house: Installation = app.extensions["coinslot"]
     game = house.games.by_slug(GAME)
     assert game is not None
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _memory_mib("VmRSS")
     began, busy = time.perf_counter(), time.process_time()
     if what == "close":
         settlement.close(house.database, game, MONTH, "bench")
@@ -198,8 +197,14 @@ def _do(home: str, what: str, kind: str, report: str) -> None:
         found = ", ".join(f"{each.count} {each.result} {each.currency}" for each in run.summary)
         print(f"          matched {run.matched:,}; {found}", file=sys.stderr)
     seconds, busy = time.perf_counter() - began, time.process_time() - busy
-    print(seconds, busy, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(seconds, busy, _memory_mib("VmHWM") - before)
     house.database.close()
+
+
+def _memory_mib(name: str) -> float:
+    """Of this process, now or at most. (What getrusage tells begins with the memory of the process that started it.)"""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":

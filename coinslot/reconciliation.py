@@ -248,6 +248,10 @@ def add_rows(
     Rows kept before are not kept twice. ``odd`` is how many could not be read.
     """
     known = _own_references(database.read(), run, rows)
+    # By place, not by name: there may be millions, and a dictionary for each takes as long as the rest. In the order of
+    # the key, so that rows that lie together are written together.
+    values: list[tuple[Any, ...]] = [(run.id, known.get(row.ours, row.reference), *row[1:6]) for row in rows]
+    values.sort(key=lambda row: row[1:3])
 
     def keep(tx: sqlite3.Connection) -> bool:
         moved = tx.execute(
@@ -270,9 +274,7 @@ def add_rows(
             """INSERT INTO partner_rows (reconciliation_id, reference, row_id, kind, amount_minor, currency,
                                          occurred_at)
                VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (reconciliation_id, reference, row_id) DO NOTHING""",
-            # By place, not by name: there may be millions, and a dictionary for each takes as long as the rest.
-            # In the order of the key, so that rows that lie together are written together.
-            sorted(((run.id, known.get(row.ours, row.reference), *row[1:6]) for row in rows), key=lambda row: row[1:3]),
+            values,
         )
         return True
 
@@ -365,13 +367,16 @@ def differences(
 
 
 def charged_but_not_granted(found: Iterable[Run]) -> list[Summed]:
-    """The headline: what partners have charged and nobody here was given, per currency, of runs that are done."""
+    """The headline: what partners have charged and nobody here was given, per currency, of runs that are done.
+
+    In-game payments are granted by the game itself: of those none is here.
+    """
     counts: Counter[str | None] = Counter()
     stakes: dict[str | None, Decimal] = defaultdict(Decimal)
     with money.exactly():
         for run in found:
             for each in run.summary:
-                if each.result == MISSING_HERE:
+                if each.result == MISSING_HERE and run.partner != PAYMENTS_PARTNER:
                     counts[each.currency] += each.count
                     stakes[each.currency] += each.stake_minor or 0
     return [Summed(MISSING_HERE, currency, counts[currency], stakes[currency]) for currency in sorted(counts, key=str)]

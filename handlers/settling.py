@@ -64,7 +64,7 @@ def reconcile_open(house: Installation, game: Game, reports: Mapping[str, Report
     deadline = time.monotonic() + SLICE_SECONDS
     for run in reconciliation.runs(house.database.read(), game.id):
         report = reports.get(run.partner)
-        if run.is_done or report is None or (run.source == FILE and run.state == "reading"):
+        if run.finished_at is not None or report is None or (run.source == FILE and run.state == "reading"):
             continue  # of a file only whoever has it can read on
         if carry_on(house, game, run.id, report, deadline):
             return 0.0

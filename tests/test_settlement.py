@@ -665,3 +665,26 @@ def test_a_preview_is_what_closing_freezes(books):
 
     assert books.lines() == shown
     assert statement.summed_up(shown)
+
+
+def test_each_line_leads_to_its_purchases_page_by_page(books):
+    for number in range(7):
+        books.pay(f"GP-{number}", at="2026-07-10T00:00:00Z")
+        books.order(f"o-{number}")
+    books.order("other", currency="EUR")
+    books.pay("other", "9.99", "USD")
+    month = months.month("2026-07", "UTC")
+
+    def every(partner: str, **wanted: Any) -> list[str]:
+        found, after = [], None
+        while rows := settlement.purchases(
+            books.house.database.read(), books.game.id, month, partner, after, 3, **wanted
+        ):
+            found += [row["reference"] for row in rows]
+            after = (rows[-1]["at"], rows[-1]["id"])
+        return found
+
+    assert every("playcamp", currency="KRW") == [f"GP-{number}" for number in range(7)]
+    assert every("playcamp", distribution_type="PC_STORE") == []
+    assert every("appcharge", currency="USD") == [f"o-{number}" for number in range(7)]
+    assert every("appcharge") == [*(f"o-{number}" for number in range(7)), "other"]

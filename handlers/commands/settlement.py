@@ -12,7 +12,7 @@ from flask.cli import with_appcontext
 from coinslot import documents, money, months, reconciliation, settlement
 from coinslot.db import Connection
 from coinslot.games import Game, GameError
-from coinslot.reconciliation import ReconciliationError, Run
+from coinslot.reconciliation import MISSING_HERE, ReconciliationError, Run
 from coinslot.schedules import JobError
 from coinslot.settlement import CONFIRMED, RECONCILED, SETTLED, Settlement, SettlementError
 from coinslot.statement import IN_TOTALS, Line
@@ -342,9 +342,11 @@ def _print_run(game: Game, run: Run) -> None:
     )
     if not run.is_done:
         return
-    for each in reconciliation.charged_but_not_granted([run]):
-        what = "charged but not granted" if run.partner != "playcamp" else "counted there and not reported here"
-        click.echo(f"{what.upper()}: {each.count} ({_amount(each.stake_minor, each.currency)} {each.currency or ''})")
+    is_granted_here = bool(reconciliation.charged_but_not_granted([run]))
+    headline = "CHARGED BUT NOT GRANTED" if is_granted_here else "COUNTED THERE AND NOT REPORTED HERE"
+    for each in run.summary:
+        if each.result == MISSING_HERE:
+            click.echo(f"{headline}: {each.count} ({_amount(each.stake_minor, each.currency)} {each.currency or ''})")
     if not run.summary:
         click.echo("Every purchase agrees.")
         return
