@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from urllib.parse import urlencode
 
-import iso4217
 from flask import Blueprint, request
 
 from coinslot import clock
+from coinslot import money as exponents
 
 NOTHING = "\N{EN DASH}"
 LONGEST_SHOWN = 300  # characters of anybody's text in a list
@@ -91,15 +91,8 @@ def money(minor: int | None, currency: str | None) -> str:
     """Minor units as people write them: 9.99 USD, 1,200 JPY, 1.500 KWD. A currency nobody knows has no point."""
     if minor is None:
         return NOTHING
-    exponent = exponent_of(currency)
+    exponent = exponents.exponent(currency or "") or 0
     return f"{Decimal(minor).scaleb(-exponent):,.{exponent}f} {currency or ''}".strip()
-
-
-def exponent_of(currency: str | None) -> int:
-    try:
-        return int(iso4217.Currency(currency or "").exponent or 0)
-    except ValueError:
-        return 0
 
 
 def moment(stamp: str | None) -> str:
