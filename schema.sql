@@ -726,7 +726,9 @@ CREATE TABLE refusals (
     ciphertext      BLOB NOT NULL,             -- JSON: request line, headers that matter, body (cut at 64 KiB)
     nonce           BLOB NOT NULL UNIQUE,
     key_id          TEXT NOT NULL,
-    created_at      TEXT NOT NULL
+    created_at      TEXT NOT NULL,
+    is_simulated    INTEGER NOT NULL DEFAULT 0 CHECK (is_simulated IN (0, 1))  -- by its own word one of our own calls:
+                                               -- it says nothing of a partner, and troubles nobody
 ) STRICT;
 CREATE INDEX refusals_by_partner ON refusals (partner, game_id, id);
 CREATE INDEX refusals_by_time ON refusals (created_at);

@@ -387,13 +387,16 @@ _HAS_ROWS = {
 
 
 def _refused(connection: sqlite3.Connection) -> list[sqlite3.Row]:
-    """Recent refusals that are kept, counted; ``has_more``: the ring is full of such, and older ones may be gone."""
+    """Recent refusals that are kept, counted, our own simulated calls left out.
+
+    ``has_more``: the ring is full of such, and older ones may be gone.
+    """
     return connection.execute(
         """SELECT g.slug, r.partner, r.endpoint, r.reason, count(*) AS calls,
                   (SELECT count(*) FROM refusals k WHERE k.partner = r.partner AND k.game_id IS r.game_id
                    AND k.created_at > :since) >= :kept AS has_more
            FROM refusals r LEFT JOIN games g ON g.id = r.game_id
-           WHERE r.created_at > :since GROUP BY r.game_id, r.partner, r.endpoint, r.reason
+           WHERE r.created_at > :since AND r.is_simulated = 0 GROUP BY r.game_id, r.partner, r.endpoint, r.reason
            ORDER BY g.slug, r.partner, r.endpoint, r.reason""",
         {"since": clock.stamp(clock.now() - RECENT_SECONDS), "kept": observations.KEPT_PER_PARTNER},
     ).fetchall()

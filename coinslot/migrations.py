@@ -273,6 +273,7 @@ _VERSION_4 = (
         CHECK ((refused_at IS NULL) = (refused_reason IS NULL))
     ) STRICT, WITHOUT ROWID
     """,
+    "ALTER TABLE refusals ADD COLUMN is_simulated INTEGER NOT NULL DEFAULT 0 CHECK (is_simulated IN (0, 1))",
     "CREATE INDEX counters_by_day ON counters (game_id, day)",
     """
     INSERT INTO counters (game_id, partner, name, day, value)

@@ -120,9 +120,9 @@ class Observations:
         sealed = self._vault.seal(tx, keyring.REFUSAL_PURPOSE, json.dumps(dict(refusal.request)).encode())
         tx.execute(
             """INSERT INTO refusals (game_id, partner, endpoint, reason, status, remote_address, body_size,
-                                     ciphertext, nonce, key_id, created_at)
+                                     ciphertext, nonce, key_id, created_at, is_simulated)
                VALUES (:game_id, :partner, :endpoint, :reason, :status, :remote_address, :body_size,
-                       :ciphertext, :nonce, :key_id, :at)""",
+                       :ciphertext, :nonce, :key_id, :at, :is_simulated)""",
             {
                 **vars(sealed),
                 "game_id": refusal.game_id,
@@ -133,6 +133,7 @@ class Observations:
                 "remote_address": refusal.remote_address,
                 "body_size": refusal.body_size,
                 "at": refusal.at,
+                "is_simulated": int(refusal.is_simulated),
             },
         )
 

@@ -104,13 +104,13 @@ def wake(tx: sqlite3.Connection, game_id: int, name: str) -> None:
     )
 
 
-def last_error(connection: sqlite3.Connection, game_id: int, name: str) -> str | None:
-    """Why a job failed in its last run; None when it did not."""
-    row = connection.execute(
-        "SELECT last_error FROM schedules WHERE game_id = :game_id AND name = :name AND failures > 0",
-        {"game_id": game_id, "name": name},
-    ).fetchone()
-    return None if row is None else row["last_error"]
+def last_errors(connection: sqlite3.Connection, game_id: int) -> dict[str, str]:
+    """Why jobs failed in their last run, by their names; a job that did not is absent."""
+    rows = connection.execute(
+        "SELECT name, last_error FROM schedules WHERE game_id = :game_id AND failures > 0 AND last_error IS NOT NULL",
+        {"game_id": game_id},
+    )
+    return {row["name"]: row["last_error"] for row in rows}
 
 
 def cursor(connection: sqlite3.Connection, game_id: int, name: str) -> str | None:

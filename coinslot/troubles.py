@@ -85,7 +85,7 @@ _ONE_BY_ONE = """
     SELECT * FROM (
         SELECT 'refused', g.slug, count(*), r.reason, r.partner
         FROM refusals r JOIN games g ON g.id = r.game_id
-        WHERE r.created_at > :day_ago AND r.reason IN ('signature', 'timestamp')
+        WHERE r.created_at > :day_ago AND r.is_simulated = 0 AND r.reason IN ('signature', 'timestamp')
         GROUP BY g.slug, r.partner, r.reason ORDER BY g.slug, r.partner, r.reason LIMIT :listed)
     UNION ALL
     SELECT 'no_players', g.slug, NULL, NULL, NULL FROM games g

@@ -50,7 +50,14 @@ def shape(path: Path) -> dict[str, object]:
                 checks,
             )
             if kind == "table"
-            and name in ("entries", "grants", "players", "schedules")  # their newest column was added, not written in
+            and name
+            in (
+                "entries",
+                "grants",
+                "players",
+                "refusals",
+                "schedules",
+            )  # their newest column was added, not written in
             else text
         )
     connection.close()

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from flask import Response, current_app
 
-from coinslot import clock, contacts, counters, games, outbox, schedules
+from coinslot import clock, contacts, counters, games, money, outbox, schedules
 from coinslot.db import Connection, DatabaseError, EngineError, Row
 from coinslot.games import Game
 from handlers import installation, partners
@@ -15,7 +15,7 @@ from handlers.dashboard import charts, troubled
 from handlers.dashboard.charts import Series
 from handlers.dashboard.export import rows_as_csv
 from handlers.dashboard.pages import bp, download, page, the_game
-from handlers.dashboard.words import days_back, exponent_of
+from handlers.dashboard.words import days_back
 from handlers.dashboard.words import shown as readable
 
 DAYS = 30
@@ -110,7 +110,7 @@ def figures_csv(slug: str) -> Response:
             for row in found:
                 figure, point, rest = row["name"].partition(".")
                 if figure in ("gross", "refunded", "returned"):
-                    exponent = exponent_of(rest)
+                    exponent = money.exponent(rest) or 0
                     amount = charts.major(row["value"], exponent)
                     yield row["day"], row["partner"], figure, rest, f"{amount:.{exponent}f}"
                 elif figure == "item":
@@ -177,7 +177,7 @@ def _charts(game: Game, figures: Figures, days: Sequence[str]) -> dict[str, obje
     currencies = {currency for currency, _ in figures.endings(counters.GROSS)}
     by_size = sorted(currencies, key=lambda each: (-figures.total(counters.GROSS + each, days), each))
     for currency in by_size[:MOST_CURRENCIES]:
-        exponent = exponent_of(currency)
+        exponent = money.exponent(currency) or 0
         whose = [who for each, who in figures.endings(counters.GROSS) if each == currency]
         per_day = {who: figures.per_day(counters.GROSS + currency, days, who) for who in whose}
         series = [

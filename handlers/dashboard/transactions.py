@@ -7,11 +7,11 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
-import iso4217
 from flask import Response, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot import audit, dossier, outbox, refunds, search
+from coinslot import money as exponents
 from coinslot.db import Connection
 from coinslot.dossier import Dossier
 from coinslot.games import Game
@@ -19,7 +19,7 @@ from coinslot.refunds import BY_STRENGTH, Policy
 from coinslot.registry import LONGEST_ID, checked_text
 from coinslot.search import Filters
 from handlers import installation
-from handlers.dashboard import dispute, masking, words
+from handlers.dashboard import dispute, masking
 from handlers.dashboard.export import rows_as_csv
 from handlers.dashboard.pages import PageError, bp, download, page, see_other, the_game
 from handlers.dashboard.timeline import OUTCOMES, POLICIES, as_text, items_in_words, timeline
@@ -262,13 +262,12 @@ def _amounts(first: str, last: str) -> dict[str, object]:
     currency = currency or other
     if currency is None:
         raise ValueError("Write an amount with its currency, such as 9.99 USD.")
-    try:
-        iso4217.Currency(currency)
-    except ValueError:
-        raise ValueError(f"{currency} is no currency we know.") from None
-    minor = [amount.scaleb(words.exponent_of(currency)) for amount in (least, most)]
+    digits = exponents.exponent(currency)
+    if digits is None:
+        raise ValueError(f"{currency} is no currency we know.")
+    minor = [amount.scaleb(digits) for amount in (least, most)]
     if any(each != each.to_integral_value() for each in minor):
-        raise ValueError(f"An amount in {currency} has no more than {words.exponent_of(currency)} decimals.")
+        raise ValueError(f"An amount in {currency} has no more than {digits} decimals.")
     return {"currency": currency, "least": int(minor[0]), "most": int(minor[1])}
 
 
@@ -276,7 +275,7 @@ def major(minor: object, currency: object) -> str | None:
     """An exact decimal number."""
     if not isinstance(minor, int):
         return None
-    exponent = words.exponent_of(currency if isinstance(currency, str) else None)
+    exponent = exponents.exponent(currency if isinstance(currency, str) else "") or 0
     return f"{Decimal(minor).scaleb(-exponent):.{exponent}f}"
 
 

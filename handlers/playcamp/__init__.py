@@ -7,6 +7,7 @@ to be agreed per game is configuration here.
 
 from flask import Blueprint
 
+from coinslot import schedules
 from coinslot.games import Game
 from coinslot.schedules import Standing
 from handlers import Address, Partner, Trial, installation, plain_error
@@ -67,8 +68,8 @@ def lacking(game: Game) -> list[str]:
 
 def wrong(game: Game) -> list[str]:
     """Sentences for the owner about keys that the other side does not take."""
-    connection = installation().database.read()
-    return registration.wrong(game, connection) + polling.wrong(game, connection)
+    errors = schedules.last_errors(installation().database.read(), game.id)
+    return registration.wrong(game, errors) + polling.wrong(game, errors)
 
 
 def try_payments(game: Game) -> Trial:

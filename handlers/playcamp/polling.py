@@ -11,12 +11,11 @@ before the polls began only payments that a backfill has brought.
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from coinslot import clock, payment_report, payments, schedules
-from coinslot.db import Connection
 from coinslot.games import Game
 from coinslot.installation import Installation
 from coinslot.payment_report import Payment, Rules
@@ -163,9 +162,9 @@ def backfill(house: Installation, game: Game, owner: str, since: int, until: int
             house.database.write_here(_ending(due))
 
 
-def wrong(game: Game, connection: Connection) -> list[str]:
-    """A sentence for the owner where their own API believes no call before they have set another key."""
-    troubles = (schedules.last_error(connection, game.id, name) for name in (JOB, REFUNDS))
+def wrong(game: Game, errors: Mapping[str, str]) -> list[str]:
+    """A sentence for the owner where their own API believes no call before they have set another key; likewise."""
+    troubles = (errors.get(name) for name in (JOB, REFUNDS))
     found = next((each for each in troubles if each is not None and each.startswith(KEY_REFUSED)), None)
     if found is None:
         return []

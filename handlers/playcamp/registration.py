@@ -11,11 +11,10 @@ the results; a refund of what is refunded already has no documented answer, so t
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from coinslot import clock, payments, schedules
-from coinslot.db import Connection
 from coinslot.games import Game
 from coinslot.installation import Installation
 from coinslot.registry import RESERVED_ID
@@ -72,9 +71,12 @@ def run(house: Installation, game: Game) -> float | None:
     return None if due is None else min(max(0.0, clock.seconds(due) - clock.now()), LONGEST_WAIT_SECONDS)
 
 
-def wrong(game: Game, connection: Connection) -> list[str]:
-    """A sentence for the owner where PlayCamp takes no payment of theirs before they have set another key."""
-    trouble = schedules.last_error(connection, game.id, JOB)
+def wrong(game: Game, errors: Mapping[str, str]) -> list[str]:
+    """A sentence for the owner where PlayCamp takes no payment of theirs before they have set another key.
+
+    ``errors`` are those of the game's jobs.
+    """
+    trouble = errors.get(JOB)
     if trouble is None or not trouble.startswith(KEY_REFUSED):
         return []
     return [
