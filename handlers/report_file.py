@@ -2,14 +2,18 @@
 
 import csv
 import hashlib
+import heapq
 import json
+import marshal
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
+from typing import IO
 
 from coinslot import exact, money
 from coinslot.reconciliation import PAID, PartnerRow, ReconciliationError
@@ -20,6 +24,8 @@ FIELDS = ("reference", "row_id", "kind", "amount", "currency", "at", "ours")
 NEEDED = ("reference", "amount")
 LONGEST_LINE = 64 * 1024
 DIGEST_BYTES = 1024 * 1024
+SORTED_AT_ONCE = 50_000  # rows: some 20 MiB
+READ_AT_ONCE = 500
 
 _ID = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{LONGEST_ID}}}")
 
@@ -78,6 +84,47 @@ def read(lines: Iterable[str], layout: Layout) -> Iterator[list[PartnerRow]]:
         raise ReconciliationError(f"line {reader.line_num} of the file is no CSV: {error}") from None
     except UnicodeDecodeError:
         raise ReconciliationError(f"the file is not UTF-8, after line {reader.line_num}") from None
+
+
+def in_order(lines: Iterable[list[PartnerRow]]) -> tuple[int, int, Iterator[PartnerRow]]:
+    """How many rows there are, how many lines told nothing, and the rows in the order of their purchases' ids.
+
+    A million rows that go into the database in that order cost a tenth of what they cost in any other. They are sorted
+    in parts, in files that nobody else can open and that are gone with them.
+    """
+    parts: list[Iterator[PartnerRow]] = []
+    part: list[PartnerRow] = []
+    count = odd = 0
+    for rows in lines:
+        if not rows:
+            odd += 1
+        count += len(rows)
+        part += rows
+        if len(part) >= SORTED_AT_ONCE:
+            part.sort(key=_key)
+            parts.append(_set_aside(part))
+            part = []
+    part.sort(key=_key)
+    return count, odd, heapq.merge(*parts, part, key=_key)
+
+
+def _key(row: PartnerRow) -> tuple[str, str]:
+    return row[:2]
+
+
+def _set_aside(part: list[PartnerRow]) -> Iterator[PartnerRow]:
+    file = tempfile.TemporaryFile()  # noqa: SIM115 closed by whoever has read it to the end, or forgets it
+    for start in range(0, len(part), READ_AT_ONCE):
+        marshal.dump([tuple(row) for row in part[start : start + READ_AT_ONCE]], file)
+    marshal.dump([], file)
+    file.seek(0)
+    return _read_back(file)
+
+
+def _read_back(file: IO[bytes]) -> Iterator[PartnerRow]:
+    with file:
+        while block := marshal.load(file):  # noqa: S302 (written by this process a moment ago)
+            yield from map(PartnerRow._make, block)
 
 
 def _rows(cells: list[str], places: Mapping[str, int], layout: Layout) -> list[PartnerRow]:

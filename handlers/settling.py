@@ -12,7 +12,7 @@ from coinslot import reconciliation, schedules, settlement
 from coinslot.db import Connection
 from coinslot.games import Game
 from coinslot.installation import Installation
-from coinslot.reconciliation import PartnerRow, ReconciliationError, Run
+from coinslot.reconciliation import ReconciliationError, Run
 from coinslot.schedules import Job, Standing
 from coinslot.settlement import CLOSED, RECONCILED
 from coinslot.statement import IN_TOTALS
@@ -116,17 +116,18 @@ def take_file(
     """
     run = _run(house, run_id)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = report_file.read(file, layout)
+        count, odd, rows = report_file.in_order(report_file.read(file, layout))
         at = int(run.cursor or 0)
-        for _ in islice(lines, at):
+        for _ in islice(rows, at):
             pass
         while run.state == "reading":
-            taken = list(islice(lines, reconciliation.ROWS_AT_ONCE))
-            rows: list[PartnerRow] = [row for each in taken for row in each]
+            taken = list(islice(rows, reconciliation.ROWS_AT_ONCE))
             is_last = len(taken) < reconciliation.ROWS_AT_ONCE
+            unread = odd if at == 0 else 0  # told with the first rows
             at += len(taken)
-            odd = sum(not each for each in taken)
-            reconciliation.add_rows(house.database, run, rows, str(at), odd=odd, is_last=is_last)
+            reconciliation.add_rows(
+                house.database, run, taken, str(at), odd=unread, expected=count + odd, is_last=is_last
+            )
             run = _run(house, run_id)
             told(run)
             if not is_last and run.state == "reading" and int(run.cursor or 0) != at:

@@ -497,3 +497,16 @@ def test_pages_of_differences_miss_and_repeat_nothing(room, books, appcharge):
     (row,) = reconciliation.differences(connection, run.id, reference="x-03")
     assert (row["result"], row["theirs_minor"], row["ours_minor"]) == ("missing_here", "999", None)
     assert reconciliation.differences(connection, run.id, result="refunded_here") == []
+
+
+def test_a_large_file_is_sorted_in_parts_and_loses_nothing(room, monkeypatch):
+    monkeypatch.setattr(report_file, "SORTED_AT_ONCE", 7)
+    monkeypatch.setattr(report_file, "READ_AT_ONCE", 3)
+    numbers = [n * 37 % 100 for n in range(100)]
+    text = "transactionId,amount,currency\n" + "".join(f"GP-{n:03d},{n + 1},USD\n" for n in numbers) + ",,\n"
+    layout = Layout.of(room.partners["playcamp"].report, {})
+
+    count, odd, rows = report_file.in_order(report_file.read(io.StringIO(text), layout))
+
+    assert (count, odd) == (100, 1)
+    assert [row.reference for row in rows] == [f"GP-{n:03d}" for n in range(100)]
