@@ -1,0 +1,219 @@
+"""An owner's whole way in Chromium, on a real server: set up, keys, a test, a dead letter put back, rotation, export.
+
+On a phone and on a desktop, with JavaScript and without. And every page as whoever cannot see or point would meet it.
+"""
+
+import csv
+import io
+import json
+import re
+import sqlite3
+import time
+from contextlib import ExitStack
+from urllib.parse import quote
+
+import pytest
+
+from handlers.appcharge.signature import sign
+from tests.browsers import DESKTOP, PHONE, barriers, browsing, is_too_wide, person
+from tests.receivers import Receiver, closed_port, status
+from tests.servers import Server, until
+
+PASSWORD = "correct horse battery"
+KEY, NEW_KEY, TOKEN = "main-key-0123456789", "new-main-key-9876543210", "publisher-token-0123"
+HOSTILE = '"><script>alert(1)</script>\u202eevil\U0001f600=1+1'
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A server that its own pages can call: it knows the address it is reached by."""
+    port = closed_port()
+    url = f"http://127.0.0.1:{port}"
+    with Server(tmp_path / "home", listen=("-b", f"127.0.0.1:{port}"), COINSLOT_PUBLIC_URL=url) as server:
+        yield server
+
+
+def order(server, key=KEY, **changed):
+    document = {"orderId": "o-1", "playerId": "alice", "products": [{"amount": 5, "sku": "coins"}], "priceInCents": 999}
+    body = json.dumps({**document, "currency": "USD", **changed}).encode()
+    signature = sign(body, key.encode(), str(int(time.time() * 1000)))
+    headers = {"x-publisher-token": TOKEN, "signature": signature, "Content-Type": "application/json"}
+    return server.post("/appcharge/demo/orders", body, headers)
+
+
+def set_up(page, server):
+    link = re.search(r"/setup\?token=\S+", server.log)[0]
+    page.goto(link)
+    page.get_by_label("Your password").fill(PASSWORD)
+    page.get_by_label("Name of your first game").fill("Space Miner")
+    page.get_by_label("Short name").fill("demo")
+    page.get_by_role("button", name="Set up").click()
+    return re.search(r"coinslot_[\w-]{43}", page.content())[0]
+
+
+def set_key(page, name, value):
+    page.goto("/games/demo/integration/appcharge")
+    card = page.locator(f"#key-{re.sub('[._]', '-', name)}")
+    if card.locator("details").count():
+        card.locator("summary").first.click()
+    card.locator("input[type=password]").fill(value)
+    card.get_by_role("button", name="Update").click()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("has_script", [True, False], ids=["with JavaScript", "without"])
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_from_setup_to_export(chromium, server, viewport, has_script):
+    with ExitStack() as stack:
+        game = stack.enter_context(Receiver(status(500), status(500), status(200)))
+        page = stack.enter_context(person(chromium, server.url, viewport, java_script_enabled=has_script))
+
+        token = set_up(page, server)
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        assert server.call("PUT", "/game/v1/items/coins", b"{}", headers).status in (200, 201, 204)
+        assert server.call("PUT", "/game/v1/players/alice", b"{}", headers).status in (200, 201, 204)
+
+        set_key(page, "appcharge.main_key", KEY)
+        set_key(page, "appcharge.publisher_token", TOKEN)
+        page.locator("#orders").get_by_role("button", name="Send test").click()
+        page.get_by_text("As it should be.").wait_for()
+        assert KEY not in page.content()
+
+        page.goto("/games/demo/transactions")
+        assert "coinslot-test" in page.content()
+
+        page.goto("/games/demo/settings/destinations")
+        page.get_by_label("Name").fill("main")
+        page.get_by_label("Address", exact=True).fill(game.url)
+        page.locator("#add summary").click()
+        page.get_by_label("Delays of the retries").fill("1")
+        page.get_by_role("button", name="Add the destination").click()
+        assert "whsec_" in page.content()
+
+        assert order(server).status == 200
+
+        def is_dead():
+            page.goto("/games/demo/deliveries?state=dead")
+            return page.get_by_role("button", name="Put back what is ticked").count()
+
+        until(is_dead, "the delivery is dead", 20)
+        page.goto("/")
+        assert "dead letter" in page.get_by_role("list").first.inner_text()
+        page.goto("/games/demo/deliveries?state=dead")
+        page.locator("input[name=id]").check()
+        page.get_by_label("Reason").fill("the game is back")
+        page.get_by_role("button", name="Put back what is ticked").click()
+        page.get_by_role("status").first.wait_for()
+
+        def is_delivered():
+            page.goto("/games/demo/deliveries?state=delivered")
+            return page.get_by_role("cell", name="grant.created").count() == 1
+
+        until(is_delivered, "the delivery has arrived", 20)
+        assert game.webhook_ids[0] == game.webhook_ids[-1]
+
+        set_key(page, "appcharge.main_key", NEW_KEY)
+        page.goto("/games/demo/integration/keys")
+        assert "not used yet" in page.content()
+        assert order(server, orderId="old-key").status == 200
+        assert order(server, NEW_KEY, orderId="new-key").status == 200
+
+        page.goto("/games/demo/transactions")
+        with page.expect_download() as download:
+            page.get_by_role("link", name=re.compile("CSV")).first.click()
+        rows = list(csv.DictReader(io.StringIO(download.value.path().read_text(encoding="utf-8-sig"))))
+        assert {"o-1", "old-key", "new-key"} <= {value for row in rows for value in row.values()}
+        assert page.problems == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_keeps_anybody_out(chromium, server, scheme):
+    """What axe-core calls serious is on no page, and none is wider than a phone; with text that means harm on all."""
+    with person(chromium, server.url, PHONE, color_scheme=scheme) as page:
+        token = set_up(page, server)
+        set_key(page, "appcharge.main_key", KEY)
+        set_key(page, "appcharge.publisher_token", TOKEN)
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        for method, path, body in (
+            ("PUT", f"/game/v1/players/{quote(HOSTILE, safe='')}", {"name": HOSTILE}),
+            ("PUT", f"/game/v1/items/{quote(HOSTILE, safe='')}", {}),
+            (
+                "POST",
+                "/game/v1/payments",
+                {"payments": [payment("p-1"), payment(HOSTILE), payment("p-2", market=HOSTILE)]},
+            ),
+        ):
+            assert server.call(method, path, json.dumps(body).encode(), headers).status < 300, (method, path)
+        hostile = {"playerId": HOSTILE, "products": [{"amount": 10**39, "sku": HOSTILE}]}
+        assert order(server, orderId=HOSTILE, **hostile).status == 200
+        assert order(server, orderId=HOSTILE, **{**hostile, "priceInCents": 1}).status == 400
+        assert order(server, "another key").status == 401
+        page.goto("/games/demo/settings/destinations")
+        page.get_by_label("Name").fill("main")
+        page.get_by_label("Address", exact=True).fill(f"http://127.0.0.1:{closed_port()}/x")
+        page.get_by_role("button", name="Add the destination").click()
+        assert order(server, orderId="second", **hostile).status == 200
+        until(lambda: stored(server, "SELECT count(*) FROM refusals") >= 2, "refusals are written")
+
+        found = {}
+        for path in addresses(server):
+            answer = page.goto(path)
+            assert answer.status == 200, path
+            if lacks := barriers(page):
+                found[path] = lacks
+            if is_too_wide(page):
+                found.setdefault(path, []).append("wider than the screen")
+        assert found == {}
+        assert page.problems == []
+
+
+def payment(transaction_id, **changed):
+    return {
+        "transactionId": transaction_id,
+        "userId": HOSTILE,
+        "productId": "gems",
+        "amount": "9.99",
+        "currency": "USD",
+        "market": "google",
+        "purchasedAt": "2026-07-10T00:00:00Z",
+        **changed,
+    }
+
+
+def stored(server, sql):
+    connection = sqlite3.connect(server.home / "coinslot.db")
+    try:
+        return connection.execute(sql).fetchone()[0]
+    finally:
+        connection.close()
+
+
+def addresses(server):
+    """Every page there is, with ids of rows that are there."""
+    game = "/games/demo"
+    one = stored(server, "SELECT public_id FROM transactions ORDER BY id LIMIT 1")
+    refused = stored(server, "SELECT max(id) FROM refusals")
+    partners = ("appcharge", "playtem", "playcamp")
+    return [
+        "/",
+        "/account",
+        "/account/second-factor",
+        "/activity",
+        "/refusals",
+        *(f"{game}/integration{rest}" for rest in ("", *(f"/{each}" for each in partners), "/keys", "/snippets")),
+        *(f"{game}/{name}" for name in ("mapping", "transactions", "players", "deliveries", "payments", "settlements")),
+        *(f"{game}/{name}" for name in ("settings", "settings/destinations", "settings/registry")),
+        *(f"{game}/{name}" for name in ("refusals", "conflicts", "refunds", "settlements/2026-07")),
+        f"{game}/transactions/{one}",
+        f"{game}/players?id={quote(HOSTILE, safe='')}",
+        f"{game}/deliveries/{stored(server, 'SELECT min(id) FROM deliveries')}",
+        f"{game}/payments/p-1",
+        f"{game}/refusals/{refused}",
+    ]
