@@ -22,7 +22,6 @@ from coinslot.installation import Installation
 from coinslot.keyring import SecretValue
 from coinslot.ledger import Credit, is_credited
 from coinslot.observations import Refusal
-from coinslot.payment_report import Payment
 from coinslot.reconciliation import Run
 from coinslot.refusals import Refused
 from coinslot.schedules import Job
@@ -129,33 +128,6 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What reading a window of the game's own payments found: [``start``, ``end``) in Unix seconds. Nothing is stored.
-
-    ``first`` is the first payment that can be sent. ``problems`` are the reasons why ``unsendable`` rows cannot be, and
-    of how many each; those of most rows first. ``has_more``: there are further pages. ``trouble``: why nothing, or no
-    more, could be read.
-    """
-
-    start: int
-    end: int
-    rows: int = 0
-    pages: int = 0
-    has_more: bool = False
-    first: Payment | None = None
-    problems: tuple[tuple[str, int], ...] = ()
-    unsendable: int = 0
-    trouble: str | None = None
-
-    @property
-    def wrong(self) -> str | None:
-        """What the owner has to mend, in a sentence; None while payments can be read and sent."""
-        if self.trouble is None and self.rows and self.unsendable == self.rows:
-            return f"no row can be sent: {self.problems[0][0]}"
-        return self.trouble
-
-
-@dataclass(frozen=True)
 class GameCall:
     """A call of the game API: its address under ``/game/v1``, who answers it, and what the OpenAPI document says.
 
@@ -208,8 +180,7 @@ class Partner:
     ``roots`` are first words of its paths beside its name. ``entry`` is how the game signs entries, where it does.
     ``diagnose`` finds out, for the owner alone, why one of its calls was refused. ``formulas`` are settings that hold
     expressions and may be tried on a page; ``try_window`` asks the game's payment API for one window of some days and
-    stores nothing; so does ``try_payments`` for the newest window. ``report``: where it has figures of
-    its own.
+    stores nothing. ``report``: where it has figures of its own.
     """
 
     name: str
@@ -251,8 +222,6 @@ class Partner:
         """A good call to one of the addresses, naming the reserved player and item; None where there is none."""
         calls = (step for step in self.simulate(game) if isinstance(step, Call))
         return next((call for call in calls if call.sample_of == endpoint), None)
-
-    try_payments: Callable[[Game], Trial] | None = None
 
 
 def installation() -> Installation:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coinslot.games import Game
+from coinslot.payment_report import Payment
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,12 @@ class TriedRow:
 
 @dataclass(frozen=True)
 class Window:
-    """One page of one window that was asked for, and stored nowhere. ``error``: why there is none."""
+    """The first pages of one window that was asked for, and stored nowhere. ``error``: why there is none, or no more.
+
+    ``rows`` are the first ones; ``first`` is the first payment that can be sent, wherever it stands. ``parked`` are the
+    reasons why ``parked_count`` rows cannot be, and of how many each; those of most rows first. ``next`` is what the
+    page after is asked for by, None when that was the last.
+    """
 
     method: str
     address: str  # secrets masked
@@ -62,6 +68,16 @@ class Window:
     end: str
     error: str | None = None
     count: int = 0
+    pages: int = 0
     rows: Sequence[TriedRow] = ()
-    parked: Mapping[str, int] = field(default_factory=dict)  # reason -> how many of all rows
-    next: str | None = None
+    first: Payment | None = None
+    parked: Mapping[str, int] = field(default_factory=dict)
+    parked_count: int = 0
+    next: str | None = None  # secrets masked
+
+    @property
+    def wrong(self) -> str | None:
+        """What the owner has to mend, in a sentence; None while payments can be read and sent."""
+        if self.error is None and self.count and self.parked_count == self.count:
+            return f"no row can be sent: {next(iter(self.parked))}"
+        return self.error

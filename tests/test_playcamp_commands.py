@@ -11,7 +11,7 @@ import pytest
 from werkzeug.serving import make_server
 from werkzeug.wsgi import LimitedStream
 
-from coinslot import destinations, payment_report, payments, schedules
+from coinslot import clock, destinations, payment_report, payments, schedules
 from handlers import partners
 from handlers.playcamp import polling, registration, simulation
 from handlers.playcamp.commands import EVENT_TYPES
@@ -481,6 +481,19 @@ class TestTry:
         assert "3 row(s) on 3 page(s), and there are more" in told
         assert len(game.requests) == 3
 
+    def test_pages_that_lead_in_a_circle_and_times_to_come_are_told(self, flask, game, studio, now):
+        assert (
+            "begins later than payments are asked for yet"
+            in flask("playcamp", "try", "demo", "--from", "2027-01-01", exit_code=1).output
+        )
+        studio.config("playcamp.payments.next", "`7`")
+        game.pay("GP-1", NOW - 600)
+
+        told = flask("playcamp", "try", "demo", exit_code=1).output
+
+        assert "leads in a circle" in told
+        assert re.search(r"^  transaction_id +GP-1$", told, re.M)
+
     def test_an_empty_window_is_nothing_wrong(self, flask, game, now):
         assert "0 row(s) on 1 page(s). Nothing" in flask("playcamp", "try", "demo").output
 
@@ -512,12 +525,12 @@ class TestTry:
     def test_it_is_on_the_partners_card_for_other_pages(self, app, house, game, now):
         game.pay("GP-1", NOW - 600)
         with app.app_context():
-            (try_payments,) = (each.try_payments for each in partners() if each.try_payments is not None)
+            (try_window,) = (each.try_window for each in partners() if each.try_window is not None)
 
-            found = try_payments(house.games.by_slug("demo"))
+            found = try_window(house, house.games.by_slug("demo"), 1)
 
-        assert (found.rows, found.first.transaction_id, found.wrong) == (1, "GP-1", None)
-        assert found.end - found.start == 86400
+        assert (found.count, found.first.transaction_id, found.wrong) == (1, "GP-1", None)
+        assert clock.seconds(found.end) - clock.seconds(found.start) == 86400
 
 
 class TestSimulate:

@@ -10,7 +10,7 @@ from flask import Blueprint
 from coinslot import schedules
 from coinslot.games import Game
 from coinslot.schedules import Standing
-from handlers import Address, Partner, Trial, installation, plain_error
+from handlers import Address, Partner, installation, plain_error
 from handlers.playcamp import (
     commands,
     conversion,
@@ -27,7 +27,6 @@ from handlers.playcamp import (
     settings,
     simulation,
     sponsors,
-    trial,
     trying,
     webhooks,
 )
@@ -70,10 +69,6 @@ def wrong(game: Game) -> list[str]:
     """Sentences for the owner about keys that the other side does not take."""
     errors = schedules.last_errors(installation().database.read(), game.id)
     return registration.wrong(game, errors) + polling.wrong(game, errors)
-
-
-def try_payments(game: Game) -> Trial:
-    return trial.try_payments(installation(), game)
 
 
 partner = Partner(
@@ -133,7 +128,6 @@ partner = Partner(
         own_orders.JOB: Standing(own_orders.run),
         rechecking.JOB: Standing(rechecking.run),
     },
-    try_payments=try_payments,
     game_calls=(*entry_call.GAME_CALLS, *coupons.GAME_CALLS, *sponsors.GAME_CALLS, *payments_call.GAME_CALLS),
     diagnose=diagnosis.diagnose,
     formulas=trying.FORMULAS,

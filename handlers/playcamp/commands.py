@@ -24,7 +24,7 @@ from coinslot.registry import RESERVED_ID
 from coinslot.schedules import JobError
 from handlers import installation
 from handlers.console import shown, table
-from handlers.playcamp import polling, registration, trial
+from handlers.playcamp import polling, registration, trying
 from handlers.playcamp.answers import Webhook
 from handlers.playcamp.client import ApiError, Client, base_url
 from handlers.playcamp.coupons import UNGRANTED
@@ -124,16 +124,16 @@ def try_payments(game: str, since: str | None) -> None:
     """
     opened = _game(game)
     start = None if since is None else _moment(opened, "--from", since)
-    found = trial.try_payments(installation(), opened, start)
-    span = f"{clock.stamp(found.start)[:19]}Z to {clock.stamp(found.end)[:19]}Z"
-    more = ", and there are more" if found.has_more else ""
-    click.echo(f"Payments from {span}: {found.rows} row(s) on {found.pages} page(s){more}. Nothing was stored.")
+    found = trying.try_window(installation(), opened, start=start, most_pages=trying.MOST_PAGES)
+    span = f"{found.start[:19]}Z to {found.end[:19]}Z"
+    more = "" if found.next is None else ", and there are more"
+    click.echo(f"Payments from {span}: {found.count} row(s) on {found.pages} page(s){more}. Nothing was stored.")
     if found.first is not None:
         click.echo("The first that can be sent:")
         rows = [(name, str(getattr(found.first, name) or "-")) for name in _TRIED]
         click.echo(table([(name, shown(value, LONGEST_CELL)) for name, value in rows], indent="  "))
-    problems = [(str(count), shown(reason, 300)) for reason, count in found.problems]
-    _section(f"{found.unsendable} row(s) cannot be sent", ("rows", "why"), problems)
+    problems = [(str(count), shown(reason, 300)) for reason, count in found.parked.items()]
+    _section(f"{found.parked_count} row(s) cannot be sent", ("rows", "why"), problems)
     if found.wrong is not None:
         raise click.ClickException(found.wrong)
 

@@ -29,7 +29,7 @@ from handlers.playcamp.query import ENDPOINT as PAYMENTS
 from handlers.playcamp.query import fingerprint
 from handlers.playcamp.registration import sample_payment
 from handlers.playcamp.signature import sign
-from handlers.playcamp.trial import try_payments
+from handlers.playcamp.trying import MOST_PAGES, try_window
 from handlers.playcamp.webhooks import ENDPOINT as WEBHOOK
 from handlers.playcamp.webhooks import PARTNER, is_forwarded, secrets_of
 
@@ -168,8 +168,8 @@ def _converted(game: Game, dedupe_key: str) -> tuple[str, str | None]:
 
 
 def _polled(game: Game) -> tuple[str, str | None]:
-    found = try_payments(installation(), game)
-    told = f"{found.rows} row(s)" + (f", {found.unsendable} cannot be sent" if found.unsendable else "")
+    found = try_window(installation(), game, most_pages=MOST_PAGES)
+    told = f"{found.count} row(s)" + (f", {found.parked_count} cannot be sent" if found.parked_count else "")
     return told, found.wrong
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,7 +24,10 @@ from handlers.playcamp.payment_rules import is_sandbox, rules
 from handlers.trials import Formula, Made, Sample, TriedRow, Window
 
 ROWS_SHOWN = 5
-SECONDS = 10.0  # an owner waits for the answer
+MOST_REASONS = 10
+MOST_PAGES = 3  # enough to see that .next leads on
+PAGE_SECONDS = 10.0  # for one answer: somebody is waiting for it
+WINDOW_SECONDS = 15.0  # then no further page is asked for
 HIDDEN = "…"
 
 _SECRET = re.compile(r"key|token|secret|sign|auth|pass|fingerprint|hash", re.IGNORECASE)
@@ -208,31 +212,68 @@ FORMULAS = (
 # One window of payments
 
 
-def try_window(house: Installation, game: Game, days: int = 1) -> Window:
-    """Ask the game's payment API once, as it is configured, for the first page of the last days. Nothing is stored."""
-    end = math.floor(clock.now()) - int(game.settings["playcamp.payments.lag_seconds"])
-    span = int(game.settings["playcamp.payments.span_seconds"])
-    start = end - min(days * polling.DAY_SECONDS, max(span, polling.DAY_SECONDS))
-    method, address = game.settings["playcamp.payments.method"], ""
-    asked = Window(method, address, clock.stamp(start), clock.stamp(end))
+def try_window(
+    house: Installation, game: Game, days: int | None = None, start: int | None = None, most_pages: int = 1
+) -> Window:
+    """Ask the game's payment API as a poll would, for the first pages of one window, and store nothing.
+
+    The window has the last ``days``, or is as long as that of a poll: from ``start`` on (Unix seconds), else up to
+    where a poll would end now. Never raises for what is configured or answered: that is the window's ``error``.
+    """
+    begin, end = _range(game, days, start)
+    window = Window(game.settings["playcamp.payments.method"], "", clock.stamp(begin), clock.stamp(end))
+    if not game_payments.is_configured(game):
+        return replace(window, error="playcamp.payments needs .url, .rows and .map before payments can be read")
+    if begin >= end:
+        return replace(window, error="that begins later than payments are asked for yet")
+    made, is_test = rules(game), is_sandbox(game)
+    count = pages = 0
+    rows: list[TriedRow] = []
+    first: Payment | None = None
+    parked: Counter[str] = Counter()
+    after: str | None = None
+    seen: set[str] = set()
+    error: str | None = None
+    deadline = time.monotonic() + WINDOW_SECONDS
     try:
         source = Source(game, house.outbound.for_callers)
-        address = masked(source.address(start, end), game)
-        page = source.page(start, end, None, SECONDS)
-    except SourceError as error:
-        return replace(asked, address=address, error=str(error))
-    made = rules(game)
-    found = [polling.read_row(source, row, made, is_sandbox(game)) for row in page.rows]
-    rows = [_tried(raw, payment) for raw, payment in zip(page.rows[:ROWS_SHOWN], found, strict=False)]
-    parked = Counter(payment.problem for payment in found if payment.problem is not None)
+        window = replace(window, address=masked(source.address(begin, end), game))
+        while pages < most_pages and (pages == 0 or after is not None) and time.monotonic() < deadline:
+            seen.add(after or "")
+            page = source.page(begin, end, after, PAGE_SECONDS)
+            after, pages, count = page.next, pages + 1, count + len(page.rows)
+            for row in page.rows:
+                payment = polling.read_row(source, row, made, is_test)
+                if len(rows) < ROWS_SHOWN:
+                    rows.append(_tried(row, payment))
+                if payment.problem is not None:
+                    parked[payment.problem] += 1
+                elif first is None:
+                    first = payment
+            if after in seen:
+                raise SourceError("playcamp.payments.next never ends: it leads in a circle")
+    except SourceError as trouble:
+        error = str(trouble)
     return replace(
-        asked,
-        address=address,
-        count=len(page.rows),
+        window,
+        error=error,
+        count=count,
+        pages=pages,
         rows=rows,
-        parked=dict(parked.most_common(ROWS_SHOWN)),
-        next=None if page.next is None else masked(page.next, game),
+        first=first,
+        parked=dict(parked.most_common(MOST_REASONS)),
+        parked_count=parked.total(),
+        next=None if after is None else masked(after, game),
     )
+
+
+def _range(game: Game, days: int | None, start: int | None) -> tuple[int, int]:
+    span = int(game.settings["playcamp.payments.span_seconds"])
+    until = math.floor(clock.now()) - int(game.settings["playcamp.payments.lag_seconds"])
+    if start is not None:
+        return start, max(start, min(start + span, until))
+    length = span if days is None else min(days * polling.DAY_SECONDS, max(span, polling.DAY_SECONDS))
+    return max(0, until - length), until
 
 
 def masked(text: str, game: Game) -> str:
