@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from coinslot import clock, keyring, ledger, observations, outbox, owner, payments, refunds, rotation
+from coinslot import clock, keyring, ledger, observations, outbox, owner, payment_lists, refunds, rotation
 from coinslot.db import MINIMUM_SQLITE, SCHEMA_VERSION, Database, DatabaseError, connect, file_version
 from coinslot.destinations import SECRET_PREFIX
 from coinslot.games import Game
@@ -303,7 +303,7 @@ def waiting_work(connection: sqlite3.Connection, game: Game) -> Iterator[Finding
             f"game {game.slug}: {waiting} refund(s) have waited for their order for over a day: "
             f"`flask refund list {game.slug}`",
         )
-    counted = payments.counts(connection, game.id)
+    counted = payment_lists.counts(connection, game.id)
     for name, words in (
         ("parked", "payment(s) are parked: they cannot be sent as they are"),
         ("quarantined", "payment(s) were refused too often"),

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from coinslot import clock, contacts, counters, destinations, games, outbox, payments, schedules
+from coinslot import clock, contacts, counters, delivery_lists, destinations, games, outbox, payment_lists, schedules
 from coinslot.db import Connection, DatabaseError, EngineError
 from coinslot.installation import Installation
 from coinslot.outbox import COUNTED_AS
@@ -128,10 +128,10 @@ def _durations(took: dict[str, dict[str, int]]) -> Metric:
 def _queues(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
     family = GaugeMetricFamily(
         "coinslot_deliveries",
-        f"Deliveries that wait or are dead now; counted up to {outbox.COUNTED_TO + 1}.",
+        f"Deliveries that wait or are dead now; counted up to {delivery_lists.COUNTED_TO + 1}.",
         labels=("game", "state"),
     )
-    for game_id, counted in outbox.queues(connection).items():
+    for game_id, counted in delivery_lists.queues(connection).items():
         for state, count in counted.items():
             family.add_metric((slugs.get(game_id, ""), state), count)
     return [family]
@@ -140,10 +140,10 @@ def _queues(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
 def _payments(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
     family = GaugeMetricFamily(
         "coinslot_payments",
-        f"In-game payments by state; counted up to {payments.COUNTED_TO + 1}.",
+        f"In-game payments by state; counted up to {payment_lists.COUNTED_TO + 1}.",
         labels=("game", "state"),
     )
-    for game_id, counted in payments.capped_counts(connection).items():
+    for game_id, counted in payment_lists.capped_counts(connection).items():
         for state in ("parked", "waiting", "quarantined", "refund-refused"):
             family.add_metric((slugs.get(game_id, ""), state), counted[state])
     return [family]

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from coinslot import counters, outbox, owner, troubles
+from coinslot import counters, delivery_lists, outbox, owner, troubles
 from handlers.dashboard import charts
 from tests.conftest import Studio
 from tests.owed import Owed
@@ -71,10 +71,10 @@ class TestFigures:
         assert "All is well" not in page
 
     def test_queues_are_counted_as_far_as_it_matters(self, browser, owed, monkeypatch):
-        monkeypatch.setattr(outbox, "COUNTED_TO", 2)
+        monkeypatch.setattr(delivery_lists, "COUNTED_TO", 2)
         owed.destination()
         owed.credit(5)
-        assert outbox.queues(owed.house.database.read())[owed.studio.row["id"]] == {"waiting": 3, "dead": 0}
+        assert delivery_lists.queues(owed.house.database.read())[owed.studio.row["id"]] == {"waiting": 3, "dead": 0}
 
     def test_the_last_contact_of_each_partner_is_told(self, browser, house, studio, post_order):
         assert "no call has proved itself yet" in text_of(browser.get("/"))

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from coinslot import payments, schedules
+from coinslot import payment_lists, payments, schedules
 from coinslot.payment_report import Payment
 from tests.conftest import Studio
 
@@ -99,7 +99,7 @@ class TestList:
         assert seen == [f"T-{number}" for number in range(120, 0, -1)]
 
     def test_refunded_ones_are_found_among_many(self, browser, keep, monkeypatch):
-        monkeypatch.setattr(payments, "LOOKED_THROUGH", 7)
+        monkeypatch.setattr(payment_lists, "LOOKED_THROUGH", 7)
         keep(3, 1, refunded_at="2026-07-22T00:00:00.000000Z", state="registered")
         keep(20, 10, state="registered")
         keep(1, 40, refunded_at="2026-07-22T00:00:00.000000Z")
@@ -147,7 +147,7 @@ class TestList:
 
     def test_lists_are_read_by_their_index(self, house):
         values = {"game_id": 1, "before": 5, "looked_through": 5} | dict.fromkeys(payments.STATES, 1)
-        plan = house.database.read().execute(f"EXPLAIN QUERY PLAN {payments._NEWEST}", values).fetchall()
+        plan = house.database.read().execute(f"EXPLAIN QUERY PLAN {payment_lists._NEWEST}", values).fetchall()
         assert not [row["detail"] for row in plan if "SCAN payments" in row["detail"] or "B-TREE" in row["detail"]]
 
 

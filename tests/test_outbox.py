@@ -3,7 +3,7 @@
 import pytest
 
 from coinslot import clock as coinslot_clock
-from coinslot import destinations, outbox
+from coinslot import delivery_lists, destinations, outbox
 from coinslot.destinations import RETRY_SECONDS, DestinationError
 from coinslot.outbox import DeliveryError, Result
 from tests.owed import Owed
@@ -962,10 +962,10 @@ def test_listing_tells_where_and_how_it_went(owed, house):
     owed.record(first)
     owed.record(second, "timeout")
 
-    newest, oldest = outbox.listing(house.database.read(), owed.studio.row["id"])
+    newest, oldest = delivery_lists.listing(house.database.read(), owed.studio.row["id"])
     assert (oldest["destination"], oldest["last_attempt"], oldest["state"]) == ("game", "ok", "delivered")
     assert (newest["last_attempt"], newest["state"]) == ("timeout", "waiting")
-    only = outbox.listing(house.database.read(), owed.studio.row["id"], state="waiting", limit=1)
+    only = delivery_lists.listing(house.database.read(), owed.studio.row["id"], state="waiting", limit=1)
     assert [row["id"] for row in only] == [newest["id"]]
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from coinslot import clock as time_of
-from coinslot import inspection, payment_report, payments, refunds, schedules
+from coinslot import inspection, payment_lists, payment_report, payments, refunds, schedules
 from coinslot.payment_report import Rules
 from handlers.playcamp import own_orders, query, rechecking
 from handlers.playcamp.settings import DISTRIBUTION_TYPES, MARKETS, PLATFORMS
@@ -621,7 +621,7 @@ def test_what_is_refused_again_and_again_waits_for_a_person_who_may_redrive_it(p
 
     kept = stored()["GP-1"]
     assert (kept["state"], kept["reason"], kept["refund_state"]) == ("quarantined", "no reason", None)
-    assert payments.counts(house.database.read(), game_id)["quarantined"] == 1
+    assert payment_lists.counts(house.database.read(), game_id)["quarantined"] == 1
     assert write(house, lambda tx: payments.redrive(tx, game_id, "GP-1"))
     assert not write(house, lambda tx: payments.redrive(tx, game_id, "GP-1"))
     assert [row["tries"] for row in claim()] == [0]
@@ -640,9 +640,9 @@ def test_a_refund_that_is_refused_five_times_waits_for_a_person(push, house, cla
 
     assert write(house, lambda tx: payments.refund_refused(tx, row["id"], "no", [5]))
 
-    assert [row["transaction_id"] for row in payments.stuck_refunds(house.database.read(), studio.row["id"], 5)] == [
-        "GP-1"
-    ]
+    assert [
+        row["transaction_id"] for row in payment_lists.stuck_refunds(house.database.read(), studio.row["id"], 5)
+    ] == ["GP-1"]
     assert write(house, lambda tx: payments.redrive(tx, studio.row["id"], "GP-1"))
     assert len(claim_refunds()) == 1
 
@@ -677,11 +677,11 @@ def test_what_waits_for_a_person_is_listed_and_told_by_doctor(push, claim, house
     game_id = studio.row["id"]
 
     def ids(state, before=None, limit=10):
-        return [row["transaction_id"] for row in payments.listing(connection, game_id, state, before, limit)]
+        return [row["transaction_id"] for row in payment_lists.listing(connection, game_id, state, before, limit)]
 
     assert ids(None) == ["GP-3", "GP-2", "GP-1"]
     assert ids(None, before=3, limit=1) == ids("parked") == ["GP-2"]
-    assert [json.loads(row["row"])["amount"] for row in payments.conflicts(connection, game_id, 10)] == ["2", "1"]
+    assert [json.loads(row["row"])["amount"] for row in payment_lists.conflicts(connection, game_id, 10)] == ["2", "1"]
 
 
 # Our own orders

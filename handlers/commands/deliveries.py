@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 from flask.cli import with_appcontext
 
-from coinslot import clock, destinations, games, keyring, outbox
+from coinslot import clock, delivery_lists, destinations, games, keyring, outbox
 from coinslot.db import Connection, Row
 from handlers import installation
 from handlers.commands.grade import grade
@@ -164,7 +164,7 @@ def delivery() -> None:
 def list_deliveries(game: str, state: str | None, limit: int, is_json: bool) -> None:
     """The newest deliveries of GAME."""
     connection = installation().database.read()
-    rows = outbox.listing(connection, games.find(connection, game)["id"], state, limit)
+    rows = delivery_lists.listing(connection, games.find(connection, game)["id"], state, limit)
     if is_json:
         for row in rows:
             click.echo(json.dumps(dict(row)))

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Response, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot import audit, clock, destinations, outbox, webhooks
+from coinslot import audit, clock, delivery_lists, destinations, outbox, webhooks
 from coinslot.db import Connection, Row
 from coinslot.destinations import CONVERTED, DestinationError
 from coinslot.games import Game
@@ -72,13 +72,13 @@ def deliveries(slug: str) -> Response:
     game = the_game(slug)
     connection = installation().database.read()
     wanted = Filter.of(request.args)
-    rows, following = outbox.page(
+    rows, following = delivery_lists.page(
         connection,
         game.id,
         states=wanted.states,
         destination=wanted.destination,
         event_type=wanted.event_type,
-        before=whole(request.args.get("after")) or outbox.LAST_ID,
+        before=whole(request.args.get("after")) or delivery_lists.LAST_ID,
         limit=PER_PAGE,
     )
     beat = outbox.last_beat(connection)
@@ -92,7 +92,7 @@ def deliveries(slug: str) -> Response:
         wanted=wanted,
         states=STATES,
         destinations=[(row, _circuit(row)) for row in goals],
-        queue=outbox.queues(connection).get(game.id, {}),
+        queue=delivery_lists.queues(connection).get(game.id, {}),
         is_relaying=beat is not None and clock.now() - beat <= outbox.OLDEST_BEAT_SECONDS,
         common_types=COMMON_TYPES,
         keeps_order=any(row["format"] in PLAYER_ORDER for row in goals),
@@ -111,9 +111,9 @@ def deliveries_csv(slug: str) -> Response:
     database = installation().database
 
     def rows() -> Iterator[tuple[object, ...]]:
-        before: int | None = outbox.LAST_ID
+        before: int | None = delivery_lists.LAST_ID
         while before is not None:
-            found, before = outbox.page(
+            found, before = delivery_lists.page(
                 database.read(),
                 game.id,
                 states=wanted.states,
@@ -169,7 +169,7 @@ def delivery(slug: str, delivery_id: int) -> Response:
         row=row,
         destination=destination_row,
         circuit=_circuit(destination_row),
-        attempts=outbox.attempts(connection, row["id"], MOST_ATTEMPTS),
+        attempts=delivery_lists.attempts(connection, row["id"], MOST_ATTEMPTS),
         failures=FAILURES,
         request_sent=_request_of(connection, row, destination_row),
         next_in_words=_next(row, destination_row),
@@ -230,7 +230,7 @@ _EXPORTED = (
 
 
 def _found(connection: Connection, game: Game, delivery_id: int) -> Row:
-    row = outbox.find(connection, game.id, delivery_id) if delivery_id <= outbox.LAST_ID else None
+    row = delivery_lists.find(connection, game.id, delivery_id) if delivery_id <= delivery_lists.LAST_ID else None
     if row is None:
         raise PageError(404, "There is no such delivery")
     return row
@@ -313,7 +313,7 @@ def _next_of_list(row: Row) -> str:
 
 def _request_of(connection: Connection, row: Row, destination: Row) -> dict[str, Any]:
     """The request as an attempt sends it: address, headers, and the very bytes of the body."""
-    claim = outbox.claim_of(row, destinations.opened(destination))
+    claim = delivery_lists.claim_of(row, destinations.opened(destination))
     try:
         body = webhooks.body(connection, claim)
     except LookupError:

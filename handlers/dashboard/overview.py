@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from flask import Response, current_app
 
-from coinslot import clock, contacts, counters, games, money, outbox, schedules
+from coinslot import clock, contacts, counters, delivery_lists, games, money, outbox, schedules
 from coinslot.db import Connection, DatabaseError, EngineError, Row
 from coinslot.games import Game
 from handlers import installation, partners
@@ -72,7 +72,7 @@ def overview() -> Response:
     counted = _tried(lambda: _counted(counters.of_all(connection, days[0])), "counters")
     items = _tried(lambda: counters.top_items(connection, days[-ITEM_DAYS], TOP_ITEMS), "items")
     known = _tried(lambda: contacts.of_all(connection), "contacts")
-    queues = _tried(lambda: outbox.queues(connection), "queues")
+    queues = _tried(lambda: delivery_lists.queues(connection), "queues")
     jobs = _tried(lambda: schedules.listing(connection), "schedules")
     shown = [
         {

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot import audit, clock, payments, schedules
+from coinslot import audit, clock, payment_lists, payments, schedules
 from coinslot.db import Connection, Row
 from coinslot.games import Game
 from handlers import installation
@@ -49,7 +49,7 @@ def list_payments(slug: str) -> Response:
     game = the_game(slug)
     connection = installation().database.read()
     state, search = _wanted()
-    before = whole(request.args.get("after")) or payments.LAST_ID
+    before = whole(request.args.get("after")) or payment_lists.LAST_ID
     is_conflicts = state == "conflicts" and not search
     jobs = schedules.listing(connection, game.id)
     rows, following = ([], None) if is_conflicts else _page(connection, game, state, search, before, PER_PAGE)
@@ -63,8 +63,8 @@ def list_payments(slug: str) -> Response:
         search=search,
         filters=FILTERS,
         means=MEANS,
-        counts=payments.capped_counts(connection, game.id).get(game.id, {}),
-        conflicts=payments.conflicts(connection, game.id, MOST_CONFLICTS) if is_conflicts else None,
+        counts=payment_lists.capped_counts(connection, game.id).get(game.id, {}),
+        conflicts=payment_lists.conflicts(connection, game.id, MOST_CONFLICTS) if is_conflicts else None,
         jobs=[(row, JOBS[row["name"]]) for row in jobs if row["name"] in JOBS],
         watermark=_watermark(next((row["cursor"] for row in jobs if row["name"] == POLLING), None)),
         is_polling=all(game.settings[f"playcamp.payments.{name}"] for name in ("url", "rows", "map")),
@@ -83,7 +83,7 @@ def payments_csv(slug: str) -> Response:
     database = installation().database
 
     def rows() -> Iterator[tuple[object, ...]]:
-        before: int | None = payments.LAST_ID
+        before: int | None = payment_lists.LAST_ID
         while before is not None:
             found, before = _page(database.read(), game, state, search, before, EXPORTED_AT_ONCE)
             for row in found:
@@ -108,7 +108,7 @@ def payment(slug: str, transaction_id: str) -> Response:
         reported=_laid_out(row["row"]),
         refund=_refund_in_words(row),
         conflicts=[
-            (each, _laid_out(each["row"])) for each in payments.conflicts_of(connection, row["id"], MOST_CONFLICTS)
+            (each, _laid_out(each["row"])) for each in payment_lists.conflicts_of(connection, row["id"], MOST_CONFLICTS)
         ],
         longest_row=LONGEST_ROW,
         can_be_redriven=row["state"] == "quarantined" or row["refund_state"] == "quarantined",
@@ -176,11 +176,13 @@ def _page(
     connection: Connection, game: Game, state: str, search: str, before: int, limit: int
 ) -> tuple[list[Row], int | None]:
     if search:
-        return payments.search(connection, game.id, search, before, limit)
+        return payment_lists.search(connection, game.id, search, before, limit)
     if state == "refund-refused":
-        return payments.refused_refunds(connection, game.id, before, limit)
+        return payment_lists.refused_refunds(connection, game.id, before, limit)
     only = state if state in payments.STATES else None
-    return payments.page(connection, game.id, state=only, is_refunded=state == "refunded", before=before, limit=limit)
+    return payment_lists.page(
+        connection, game.id, state=only, is_refunded=state == "refunded", before=before, limit=limit
+    )
 
 
 def _watermark(cursor: str | None) -> str | None:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import click
 from flask.cli import with_appcontext
 
-from coinslot import audit, clock, conversions, games, keyring, mapping, payments, schedules, unsettled
+from coinslot import audit, clock, conversions, games, keyring, mapping, payment_lists, payments, schedules, unsettled
 from coinslot.games import Game, GameError
 from coinslot.mapping import ExpressionError
 from coinslot.registry import RESERVED_ID
@@ -256,11 +256,11 @@ def parked(game: str, limit: int) -> None:
         for row in conversions.parked(connection, opened.id, limit)
     ]
     rows = [
-        *payments.listing(connection, opened.id, "parked", None, limit),
-        *payments.listing(connection, opened.id, "quarantined", None, limit),
+        *payment_lists.listing(connection, opened.id, "parked", None, limit),
+        *payment_lists.listing(connection, opened.id, "quarantined", None, limit),
     ]
-    refunds = payments.stuck_refunds(connection, opened.id, limit)
-    conflicts = payments.conflicts(connection, opened.id, limit)
+    refunds = payment_lists.stuck_refunds(connection, opened.id, limit)
+    conflicts = payment_lists.conflicts(connection, opened.id, limit)
     _section("Events that cannot be converted", ("event", "type", "player", "since", "why"), events)
     _section(
         "Payments that cannot be registered",
@@ -315,7 +315,7 @@ def parked(game: str, limit: int) -> None:
 def list_payments(game: str, state: str | None, limit: int, is_json: bool) -> None:
     """GAME's in-game payments, newest first."""
     opened = _game(game)
-    rows = payments.listing(installation().database.read(), opened.id, state, None, limit)
+    rows = payment_lists.listing(installation().database.read(), opened.id, state, None, limit)
     if is_json:
         for row in rows:
             click.echo(json.dumps({name: row[name] for name in _TOLD}))
@@ -448,7 +448,7 @@ def _register(game: Game) -> None:
     if not game.keys("playcamp.api_key"):
         click.echo("playcamp.api_key is not set: nothing is registered before it is.")
         return
-    waiting = payments.counts(house.database.read(), game.id)["waiting"]
+    waiting = payment_lists.counts(house.database.read(), game.id)["waiting"]
     with click.progressbar(length=max(1, waiting), label="Registering") as bar:
         again: float | None = 0.0
         while again == 0.0:
@@ -456,11 +456,11 @@ def _register(game: Game) -> None:
                 if not is_ours:
                     break
                 again = registration.run(house, game)
-            left = payments.counts(house.database.read(), game.id)["waiting"]
+            left = payment_lists.counts(house.database.read(), game.id)["waiting"]
             bar.update(max(0, waiting - left - bar.pos))
     if again == 0.0:
         click.echo("The server is registering them already.")
-    found = payments.counts(house.database.read(), game.id)
+    found = payment_lists.counts(house.database.read(), game.id)
     click.echo(
         f"{found['waiting']} wait to be registered, {found['parked']} are parked, {found['quarantined']} quarantined"
         f"{'; see `flask playcamp parked`' if found['parked'] or found['quarantined'] else ''}."

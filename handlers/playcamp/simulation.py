@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from coinslot import clock, conversions, destinations, events, outbox
+from coinslot import clock, conversions, delivery_lists, destinations, events
 from coinslot.games import Game
 from coinslot.registry import RESERVED_ID
 from handlers import Call, Check, installation
@@ -155,7 +155,7 @@ def _converted(game: Game, dedupe_key: str) -> tuple[str, str | None]:
         if found["state"] == "parked":
             return f"parked: {found['reason']}", None
         if found["state"] == "converted":
-            sent = outbox.of_event(connection, game.id, found["sent_as"])
+            sent = delivery_lists.of_event(connection, game.id, found["sent_as"])
             if all(each["state"] == "delivered" for each in sent):
                 return f"converted, delivered to {', '.join(each['destination'] for each in sent)}", None
             told = "; ".join(f"{each['destination']}: {each['last_attempt'] or each['state']}" for each in sent)

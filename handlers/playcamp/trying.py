@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from coinslot import clock, events, exact, payment_report, payments
+from coinslot import clock, events, exact, payment_lists, payment_report
 from coinslot.conversions import Open
 from coinslot.games import Game
 from coinslot.installation import Installation
@@ -135,7 +135,7 @@ def apply_next(game: Game, expression: str, document: Any) -> Made:
 def row_samples(game: Game) -> list[Sample]:
     """A made-up row, and the last ones of the game's own that could not be made a payment."""
     found = [Sample("row", "Sample: a row of a game's", _ROW)]
-    rows = payments.listing(installation().database.read(), game.id, "parked", None, ROWS_SHOWN)
+    rows = payment_lists.listing(installation().database.read(), game.id, "parked", None, ROWS_SHOWN)
     for number, row in enumerate(rows, 1):
         document = json.loads(row["row"]).get(payment_report.UNMAPPED)
         if document is not None:
