@@ -290,12 +290,15 @@ def waiting_work(connection: sqlite3.Connection, game: Game) -> Iterator[Finding
     if conflicts:
         yield Finding(
             WARNING,
-            f"game {game.slug}: {conflicts} conflict(s) wait for a person: a known transaction came with other content",
+            f"game {game.slug}: {conflicts} conflict(s) wait for a person: a known transaction came with other "
+            f"content, as the page /games/{game.slug}/conflicts shows",
         )
     ambiguous, waiting = refunds.unsettled(connection, game.id, clock.stamp(clock.now() - RECENT_SECONDS))
     if ambiguous:
         yield Finding(
-            WARNING, f"game {game.slug}: {ambiguous} refund(s) name no one order: `flask refund list {game.slug}`"
+            WARNING,
+            f"game {game.slug}: {ambiguous} refund(s) name no one order: `flask refund list {game.slug}`, or the page "
+            f"/games/{game.slug}/refunds?show=open",
         )
     if waiting:
         yield Finding(
@@ -304,14 +307,15 @@ def waiting_work(connection: sqlite3.Connection, game: Game) -> Iterator[Finding
             f"`flask refund list {game.slug}`",
         )
     counted = payment_lists.counts(connection, game.id)
-    for name, words in (
-        ("parked", "payment(s) are parked: they cannot be sent as they are"),
-        ("quarantined", "payment(s) were refused too often"),
-        ("refunds_quarantined", "refund(s) of payments were refused too often"),
-        ("conflicts", "payment conflict(s): a known payment came with other content"),
+    for name, state, words in (
+        ("parked", "parked", "payment(s) are parked: they cannot be sent as they are"),
+        ("quarantined", "quarantined", "payment(s) were refused too often"),
+        ("refunds_quarantined", "refund-refused", "refund(s) of payments were refused too often"),
+        ("conflicts", "conflicts", "payment conflict(s): a known payment came with other content"),
     ):
         if counted[name]:
-            yield Finding(WARNING, f"game {game.slug}: for a person to judge: {counted[name]} {words}")
+            where = f"the page /games/{game.slug}/payments?state={state}"
+            yield Finding(WARNING, f"game {game.slug}: for a person to judge: {counted[name]} {words}; {where}")
     stuck = connection.execute(
         """SELECT d.name, count(*) AS deliveries FROM deliveries v JOIN destinations d ON d.id = v.destination_id
            WHERE v.game_id = :game_id AND v.state = 'waiting' AND v.next_attempt_at < :since AND d.state = 'active'
@@ -362,7 +366,9 @@ def deliveries(connection: sqlite3.Connection) -> Iterator[Finding]:
             yield Finding(OK, f"{name} is active")
         if row["dead"]:
             yield Finding(
-                WARNING, f"{name} has {row['dead']} dead delivery(s): `flask delivery redrive {row['slug']} --all`"
+                WARNING,
+                f"{name} has {row['dead']} dead delivery(s): `flask delivery redrive {row['slug']} --all`, or one by "
+                f"one on the page /games/{row['slug']}/deliveries?state=dead",
             )
 
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from coinslot import payment_lists, payments, schedules
+from coinslot import inspection, payment_lists, payments, schedules
 from coinslot.payment_report import Payment
 from tests.conftest import Studio
 
@@ -121,6 +121,15 @@ class TestList:
         assert "There is none like that" in browser.get("/games/other/payments?q=T-1").text
         assert browser.get("/games/other/payments/T-1").status_code == 404
         assert browser.post("/games/other/payments/redrive", transaction_id="T-1").status_code == 404
+
+    def test_the_doctor_names_the_page_that_shows_what_it_counts(self, browser, house, keep):
+        keep(1, 1, problem="it has no market")
+        keep(1, 2, state="quarantined")
+        keep(1, 3)
+        keep(1, 3, amount="1.00", source="appcharge")
+        told = inspection.waiting_work(house.database.read(), house.games.by_slug("demo"))
+        pages = [re.search(r"page (/games/\S+)", finding.text)[1] for finding in told]
+        assert [listed(browser.get(address)) for address in pages] == [["T-1"], ["T-2"], ["T-3"]]
 
     def test_polls_say_how_far_they_have_come_and_why_not_further(self, browser, house, studio):
         for name, value in (("url", "http://127.0.0.1:9/{from}"), ("rows", "rows"), ("map", "@")):

@@ -429,6 +429,7 @@ def test_conflicts_wait_for_a_person(patient: Patient) -> None:
     )
 
     assert patient.says("warning", "1 conflict(s) wait for a person")
+    assert patient.says("warning", "as the page /games/demo/conflicts shows")
 
 
 def test_deliveries_that_are_stuck(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -670,9 +670,12 @@ def test_what_waits_for_a_person_is_listed_and_told_by_doctor(push, claim, house
     told = [finding.text for finding in inspection.waiting_work(connection, game())]
 
     assert told == [
-        "game demo: for a person to judge: 1 payment(s) are parked: they cannot be sent as they are",
-        "game demo: for a person to judge: 1 payment(s) were refused too often",
-        "game demo: for a person to judge: 2 payment conflict(s): a known payment came with other content",
+        "game demo: for a person to judge: 1 payment(s) are parked: they cannot be sent as they are; "
+        "the page /games/demo/payments?state=parked",
+        "game demo: for a person to judge: 1 payment(s) were refused too often; "
+        "the page /games/demo/payments?state=quarantined",
+        "game demo: for a person to judge: 2 payment conflict(s): a known payment came with other content; "
+        "the page /games/demo/payments?state=conflicts",
     ]
     game_id = studio.row["id"]
 
