@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from coinslot import clock
+from coinslot.paging import LAST_ID, Listed, cut, every
 
 MOST_LOOKED_AT = 10_000  # rows a page reads at most to find those that are wanted
 ROWS_AT_ONCE = 1_000
@@ -29,9 +30,7 @@ def record(tx: sqlite3.Connection, game_id: int | None, actor: str, action: str,
     )
 
 
-def entries(
-    connection: sqlite3.Connection, wanted: Wanted, before: int | None = None, limit: int = 50
-) -> tuple[list[sqlite3.Row], int | None]:
+def entries(connection: sqlite3.Connection, wanted: Wanted, before: int = LAST_ID, limit: int = 50) -> Listed:
     """Entries below an id, newest first, and the id to go on below; None when there are no more.
 
     Where few are wanted among many, a page may hold fewer than ``limit`` and yet be followed by others.
@@ -41,7 +40,7 @@ def entries(
         "game_id": wanted.game_id,
         "actor": wanted.actor,
         "word": wanted.word,
-        "before": 2**63 - 1 if before is None else before,
+        "before": before,
         "most": MOST_LOOKED_AT,
         "limit": limit + 1,
     }
@@ -50,19 +49,13 @@ def entries(
         return [], None
     values["from"] = stretch["lowest"]
     rows = connection.execute(_ENTRIES_OF_ALL if is_all else _ENTRIES_OF_GAME, values).fetchall()
-    if len(rows) > limit:
-        return rows[:limit], int(rows[limit - 1]["id"])
-    return rows, int(stretch["lowest"]) if stretch["count"] == MOST_LOOKED_AT else None
+    rows, following = cut(rows, limit)
+    return rows, following or (int(stretch["lowest"]) if stretch["count"] == MOST_LOOKED_AT else None)
 
 
 def every_entry(connection: sqlite3.Connection, wanted: Wanted) -> Iterator[sqlite3.Row]:
     """All of them, newest first, read a portion at a time."""
-    before: int | None = None
-    while True:
-        rows, before = entries(connection, wanted, before, ROWS_AT_ONCE)
-        yield from rows
-        if before is None:
-            return
+    return every(lambda before: entries(connection, wanted, before, ROWS_AT_ONCE))
 
 
 def last_done(connection: sqlite3.Connection, game_id: int | None, actions: Collection[str]) -> dict[str, str]:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from coinslot import clock
 from coinslot.destinations import Destination
 from coinslot.outbox import STATES, Claim
+from coinslot.paging import LAST_ID, Listed, cut
 
-LAST_ID = 2**63 - 1
 COUNTED_TO = 10_000  # of a queue: further than that nobody has to know it exactly
 LOOKED_THROUGH = 2000  # deliveries of a state, for those a filter leaves over: what one page of a list may cost
 
@@ -36,7 +36,7 @@ def page(
     event_type: str | None = None,
     before: int = LAST_ID,
     limit: int = 50,
-) -> tuple[list[sqlite3.Row], int | None]:
+) -> Listed:
     """Deliveries with an id below ``before``, newest first, and the ``before`` of the page after, None on the last.
 
     A filter is looked for among :data:`LOOKED_THROUGH` deliveries of each state, so that a page may have few, or none,
@@ -74,9 +74,8 @@ def page(
             LEFT JOIN events e ON e.id = d.event_id ORDER BY d.id DESC""",  # noqa: S608  our own words only
         {**values, "seen_to": seen_to or 0},
     ).fetchall()
-    if len(rows) > limit:
-        return rows[:limit], int(rows[limit - 1]["id"])
-    return rows, None if seen_to is None else int(seen_to)
+    rows, following = cut(rows, limit)
+    return rows, following or seen_to
 
 
 def find(connection: sqlite3.Connection, game_id: int, delivery_id: int) -> sqlite3.Row | None:

@@ -5,9 +5,9 @@ Nothing here changes any.
 
 import sqlite3
 
+from coinslot.paging import LAST_ID, Listed, cut
 from coinslot.payments import STATES
 
-LAST_ID = 2**63 - 1
 COUNTED_TO = 10_000  # of a state: further than that nobody has to know it exactly
 LOOKED_THROUGH = 2000  # of a state, for the refunded ones among them: what one page of a list may cost
 
@@ -28,7 +28,7 @@ def page(
     is_refunded: bool = False,
     before: int = LAST_ID,
     limit: int = 50,
-) -> tuple[list[sqlite3.Row], int | None]:
+) -> Listed:
     """Payments with an id below ``before``, newest first, and the ``before`` of the page after, None on the last.
 
     ``is_refunded`` leaves only refunded ones over, which are looked for among :data:`LOOKED_THROUGH` of each state: a
@@ -53,14 +53,11 @@ def page(
             ORDER BY id DESC""",  # noqa: S608  our own words only
         {**values, "seen_to": seen_to or 0},
     ).fetchall()
-    if len(rows) > limit:
-        return rows[:limit], int(rows[limit - 1]["id"])
-    return rows, None if seen_to is None else int(seen_to)
+    rows, following = cut(rows, limit)
+    return rows, following or seen_to
 
 
-def search(
-    connection: sqlite3.Connection, game_id: int, text: str, before: int, limit: int
-) -> tuple[list[sqlite3.Row], int | None]:
+def search(connection: sqlite3.Connection, game_id: int, text: str, before: int, limit: int) -> Listed:
     """The payment with this transaction id, and those of the player with this id, newest first; as :func:`page`."""
     rows = connection.execute(
         """SELECT * FROM payments WHERE id IN (
@@ -71,26 +68,24 @@ def search(
            ORDER BY id DESC LIMIT :limit""",
         {"game_id": game_id, "text": text, "before": before, "limit": limit + 1},
     ).fetchall()
-    return rows[:limit], int(rows[limit - 1]["id"]) if len(rows) > limit else None
+    return cut(rows, limit)
 
 
-def refused_refunds(
-    connection: sqlite3.Connection, game_id: int, before: int, limit: int
-) -> tuple[list[sqlite3.Row], int | None]:
+def refused_refunds(connection: sqlite3.Connection, game_id: int, before: int, limit: int) -> Listed:
     """Payments whose refund is quarantined, newest first; as :func:`page`."""
     rows = connection.execute(
         """SELECT * FROM payments WHERE game_id = :game_id AND refund_state = 'quarantined' AND id < :before
            ORDER BY id DESC LIMIT :limit""",
         {"game_id": game_id, "before": before, "limit": limit + 1},
     ).fetchall()
-    return rows[:limit], int(rows[limit - 1]["id"]) if len(rows) > limit else None
+    return cut(rows, limit)
 
 
 def listing(
     connection: sqlite3.Connection, game_id: int, state: str | None, before: int | None, limit: int
 ) -> list[sqlite3.Row]:
     """Payments, newest first, with an id below ``before``; of one state, or of all. Each has every column."""
-    before = 2**62 if before is None else before
+    before = LAST_ID if before is None else before
     found: list[sqlite3.Row] = []
     for each in STATES if state is None else (state,):
         found += connection.execute(

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from coinslot import clock, keyring
+from coinslot.paging import LAST_ID
 from coinslot.vault import MasterKey, Sealed, VaultError
 
 DAY_SECONDS = 86400
@@ -74,7 +75,7 @@ def newest(
     partners: Collection[str],
     *,
     reason: str = "",
-    before: int | None = None,
+    before: int = LAST_ID,
     limit: int = 20,
 ) -> list[Refused]:
     """The newest refused calls to these partners' addresses, opened; ``game_id`` None: those that named no game."""
@@ -86,7 +87,7 @@ def newest(
             {
                 "partner": partner,
                 "game_id": game_id,
-                "before": 2**63 - 1 if before is None else before,
+                "before": before,
                 "reason": reason,
                 "limit": limit,
             },

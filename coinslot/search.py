@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from coinslot.paging import LAST_ID, Listed, cut
+
 PAGE_ROWS = 50
 LOOKED_AT = 2000  # rows of a path per page
 MOST_IN_RANGE = 20_000  # transactions with an amount between two others that are put in order
@@ -316,41 +318,40 @@ def players_by_name(
     ).fetchall()
 
 
-def conflicts(
-    connection: sqlite3.Connection, game_id: int, after: int | None = None, limit: int = PAGE_ROWS
-) -> list[sqlite3.Row]:
+def conflicts(connection: sqlite3.Connection, game_id: int, before: int = LAST_ID, limit: int = PAGE_ROWS) -> Listed:
     """Refused reports of known transactions, the newest first, with what was credited."""
-    return connection.execute(
+    rows = connection.execute(
         """SELECT c.id, c.partner, c.external_id, c.player_id, c.seen, c.first_at, c.last_at,
                   t.public_id, t.reference, t.player_id AS credited_player, t.received_at
            FROM conflicts c INDEXED BY conflicts_by_game JOIN transactions t ON t.id = c.transaction_id
-           WHERE c.game_id = :game_id AND c.id < :after ORDER BY c.id DESC LIMIT :limit""",
-        {"game_id": game_id, "after": _LAST if after is None else after, "limit": limit},
+           WHERE c.game_id = :game_id AND c.id < :before ORDER BY c.id DESC LIMIT :limit""",
+        {"game_id": game_id, "before": before, "limit": limit + 1},
     ).fetchall()
+    return cut(rows, limit)
 
 
 def refunds(
     connection: sqlite3.Connection,
     game_id: int,
     is_open: bool = False,
-    after: int | None = None,
+    before: int = LAST_ID,
     limit: int = PAGE_ROWS,
-) -> list[sqlite3.Row]:
+) -> Listed:
     """Refunds and disputes, the newest first, all or those that nobody has settled, with purchase and event."""
-    values = {"game_id": game_id, "after": _LAST if after is None else after, "limit": limit}
     columns = """r.id, r.partner, r.reason, r.outcome, r.occurred_at, r.created_at, r.settled_at, r.is_test, r.grant_id,
                  r.event_id, e.external_id AS named, coalesce(t.player_id, e.player_id) AS player_id, t.public_id,
                  t.reference, t.currency, t.gross_minor"""
     index, wanted = (
         ("refunds_unsettled", "r.outcome IN ('ambiguous', 'waiting')") if is_open else ("refunds_by_game", "1")
     )
-    return connection.execute(
+    rows = connection.execute(
         f"""SELECT {columns} FROM refunds r INDEXED BY {index}
             LEFT JOIN events e ON e.id = r.event_id LEFT JOIN transactions t ON t.id = r.transaction_id
-            WHERE r.game_id = :game_id AND {wanted} AND r.id < :after
+            WHERE r.game_id = :game_id AND {wanted} AND r.id < :before
             ORDER BY r.id DESC LIMIT :limit""",  # noqa: S608  our own words only
-        values,
+        {"game_id": game_id, "before": before, "limit": limit + 1},
     ).fetchall()
+    return cut(rows, limit)
 
 
 _LAST = 2**62  # above every id

@@ -8,6 +8,7 @@ import pytest
 
 from coinslot import audit
 from coinslot.audit import Wanted
+from coinslot.paging import LAST_ID
 
 HOSTILE = "<script>alert(1)</script>\u202e\u200b😀\x00"
 
@@ -63,7 +64,7 @@ def test_it_filters_by_game_actor_and_word(browser, house, studio, other, db):
 
 def test_pages_follow_one_another_without_a_gap(browser, house, studio, db):
     record(house, *((None, "owner", "config.set", f"<{number}>") for number in range(120)))
-    seen, below = [], None
+    seen, below = [], LAST_ID
     for _ in range(10):
         rows, below = audit.entries(house.database.read(), Wanted(), below)
         seen += [row["id"] for row in rows]

@@ -6,8 +6,8 @@ from coinslot import audit, games
 from coinslot.audit import Wanted
 from coinslot.db import Row
 from handlers import installation
-from handlers.dashboard.export import rows_as_csv
-from handlers.dashboard.pages import PageError, bp, download, page, whole
+from handlers.dashboard.export import csv_file
+from handlers.dashboard.pages import PageError, below, bp, page
 
 ACTORS = {"owner": "the owner, on these pages", "command": "a command on the server", "game": "the game's server"}
 INSTALLATION = "-"  # in place of a game's short name, which cannot look so
@@ -50,11 +50,11 @@ def activity() -> Response:
     connection = installation().database.read()
     every = games.every(connection)
     wanted = _wanted(every)
-    entries, below = audit.entries(connection, wanted, whole(request.args.get("after")))
+    entries, following = audit.entries(connection, wanted, below())
     return page(
         "activity.html",
         entries=entries,
-        below=below,
+        following=following,
         is_first="after" not in request.args,
         games=every,
         names={row["id"]: row["name"] for row in every},
@@ -75,7 +75,7 @@ def activity_csv() -> Response:
         (each["id"], each["created_at"], slugs.get(each["game_id"]), each["actor"], each["action"], each["subject"])
         for each in audit.every_entry(connection, _wanted(every))
     )
-    return download(rows_as_csv(("id", "time", "game", "actor", "action", "subject"), rows), "activity.csv", "text/csv")
+    return csv_file("activity", ("id", "time", "game", "actor", "action", "subject"), rows)
 
 
 def _wanted(every: list[Row]) -> Wanted:

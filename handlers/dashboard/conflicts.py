@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from flask import Response, request
 
 from coinslot import search
+from coinslot.paging import every
 from handlers import installation
-from handlers.dashboard.export import rows_as_csv
-from handlers.dashboard.pages import bp, download, page, the_game, whole
+from handlers.dashboard.export import csv_file
+from handlers.dashboard.pages import below, bp, page, the_game
 from handlers.dashboard.timeline import OUTCOMES, REASONS
 from handlers.dashboard.transactions import major, player_address
 
@@ -34,14 +35,13 @@ REFUND_HEADER = (
 @bp.get("/games/<slug>/conflicts")
 def conflicts(slug: str) -> Response:
     game = the_game(slug)
-    after = whole(request.args.get("after"))
-    rows = search.conflicts(installation().database.read(), game.id, after, search.PAGE_ROWS + 1)
+    rows, following = search.conflicts(installation().database.read(), game.id, below())
     return page(
         "conflicts.html",
         game=game,
-        rows=rows[: search.PAGE_ROWS],
-        next=rows[search.PAGE_ROWS - 1]["id"] if len(rows) > search.PAGE_ROWS else None,
-        is_first=after is None,
+        rows=rows,
+        next=following,
+        is_first="after" not in request.args,
         player_address=player_address,
     )
 
@@ -51,28 +51,22 @@ def conflicts_csv(slug: str) -> Response:
     game = the_game(slug)
     connection = installation().database.read()
 
-    def rows() -> Iterator[tuple[object, ...]]:
-        after: int | None = None
-        while found := search.conflicts(connection, game.id, after, ROWS_AT_ONCE):
-            for row in found:
-                yield tuple(row["public_id" if name == "transaction_id" else name] for name in CONFLICT_HEADER)
-            after = found[-1]["id"]
-
-    return download(rows_as_csv(CONFLICT_HEADER, rows()), f"{game.slug}-conflicts.csv", "text/csv")
+    found = every(lambda before: search.conflicts(connection, game.id, before, ROWS_AT_ONCE))
+    rows = ([row["public_id" if name == "transaction_id" else name] for name in CONFLICT_HEADER] for row in found)
+    return csv_file(f"{game.slug}-conflicts", CONFLICT_HEADER, rows)
 
 
 @bp.get("/games/<slug>/refunds")
 def refunds(slug: str) -> Response:
     game = the_game(slug)
-    after = whole(request.args.get("after"))
     is_open = request.args.get("show") == "open"
-    rows = search.refunds(installation().database.read(), game.id, is_open, after, search.PAGE_ROWS + 1)
+    rows, following = search.refunds(installation().database.read(), game.id, is_open, below())
     return page(
         "refunds.html",
         game=game,
-        rows=rows[: search.PAGE_ROWS],
-        next=rows[search.PAGE_ROWS - 1]["id"] if len(rows) > search.PAGE_ROWS else None,
-        is_first=after is None,
+        rows=rows,
+        next=following,
+        is_first="after" not in request.args,
         is_open=is_open,
         reasons=REASONS,
         outcomes=OUTCOMES,
@@ -88,12 +82,9 @@ def refunds_csv(slug: str) -> Response:
     is_open = request.args.get("show") == "open"
 
     def rows() -> Iterator[tuple[object, ...]]:
-        after: int | None = None
-        while found := search.refunds(connection, game.id, is_open, after, ROWS_AT_ONCE):
-            for row in found:
-                known = {**dict(row), "transaction_id": row["public_id"], "is_test": bool(row["is_test"])}
-                known["amount"] = major(row["gross_minor"], row["currency"])
-                yield tuple(known[name] for name in REFUND_HEADER)
-            after = found[-1]["id"]
+        for row in every(lambda before: search.refunds(connection, game.id, is_open, before, ROWS_AT_ONCE)):
+            known = {**dict(row), "transaction_id": row["public_id"], "is_test": bool(row["is_test"])}
+            known["amount"] = major(row["gross_minor"], row["currency"])
+            yield tuple(known[name] for name in REFUND_HEADER)
 
-    return download(rows_as_csv(REFUND_HEADER, rows()), f"{game.slug}-refunds.csv", "text/csv")
+    return csv_file(f"{game.slug}-refunds", REFUND_HEADER, rows())

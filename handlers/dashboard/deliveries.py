@@ -1,7 +1,7 @@
 """What is owed to the game's destinations: the queue, the dead letters, what arrived, and each attempt."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,10 @@ from coinslot.db import Connection, Row
 from coinslot.destinations import CONVERTED, DestinationError
 from coinslot.games import Game
 from coinslot.outbox import PLAYER_ORDER, STATES, DeliveryError
+from coinslot.paging import LAST_ID, Listed, every
 from handlers import installation
-from handlers.dashboard.export import rows_as_csv
-from handlers.dashboard.pages import PageError, bp, download, page, see_other, the_game, whole
+from handlers.dashboard.export import csv_file
+from handlers.dashboard.pages import PageError, below, bp, page, see_other, the_game, whole
 from handlers.dashboard.words import shown, until
 
 PER_PAGE = 50
@@ -72,15 +73,7 @@ def deliveries(slug: str) -> Response:
     game = the_game(slug)
     connection = installation().database.read()
     wanted = Filter.of(request.args)
-    rows, following = delivery_lists.page(
-        connection,
-        game.id,
-        states=wanted.states,
-        destination=wanted.destination,
-        event_type=wanted.event_type,
-        before=whole(request.args.get("after")) or delivery_lists.LAST_ID,
-        limit=PER_PAGE,
-    )
+    rows, following = _page(connection, game, wanted, below(), PER_PAGE)
     beat = outbox.last_beat(connection)
     goals = destinations.listing(connection, game.id)
     return page(
@@ -110,22 +103,8 @@ def deliveries_csv(slug: str) -> Response:
     wanted = Filter.of(request.args)
     database = installation().database
 
-    def rows() -> Iterator[tuple[object, ...]]:
-        before: int | None = delivery_lists.LAST_ID
-        while before is not None:
-            found, before = delivery_lists.page(
-                database.read(),
-                game.id,
-                states=wanted.states,
-                destination=wanted.destination,
-                event_type=wanted.event_type,
-                before=before,
-                limit=EXPORTED_AT_ONCE,
-            )
-            for row in found:
-                yield tuple(row[name] for name in _EXPORTED)
-
-    return download(rows_as_csv(_EXPORTED, rows()), f"{game.slug}-deliveries.csv", "text/csv")
+    rows = every(lambda before: _page(database.read(), game, wanted, before, EXPORTED_AT_ONCE))
+    return csv_file(f"{game.slug}-deliveries", _EXPORTED, ([row[name] for name in _EXPORTED] for row in rows))
 
 
 @bp.post("/games/<slug>/deliveries/redrive")
@@ -229,8 +208,20 @@ _EXPORTED = (
 )
 
 
+def _page(connection: Connection, game: Game, wanted: Filter, before: int, limit: int) -> Listed:
+    return delivery_lists.page(
+        connection,
+        game.id,
+        states=wanted.states,
+        destination=wanted.destination,
+        event_type=wanted.event_type,
+        before=before,
+        limit=limit,
+    )
+
+
 def _found(connection: Connection, game: Game, delivery_id: int) -> Row:
-    row = delivery_lists.find(connection, game.id, delivery_id) if delivery_id <= delivery_lists.LAST_ID else None
+    row = delivery_lists.find(connection, game.id, delivery_id) if delivery_id <= LAST_ID else None
     if row is None:
         raise PageError(404, "There is no such delivery")
     return row

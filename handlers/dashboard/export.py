@@ -8,9 +8,18 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 
+from flask import Response
+
+from handlers.dashboard.pages import download
+
 BEGIN_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
 BYTE_ORDER_MARK = "\ufeff"  # without it Excel reads UTF-8 as something else
 LINES_AT_ONCE = 200
+
+
+def csv_file(name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Response:
+    """The answer that is such a file; ``name`` is of our making and lacks its ending."""
+    return download(rows_as_csv(header, rows), f"{name}.csv", "text/csv")
 
 
 def rows_as_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:

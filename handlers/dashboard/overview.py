@@ -13,8 +13,8 @@ from coinslot.games import Game
 from handlers import installation, partners
 from handlers.dashboard import charts, troubled
 from handlers.dashboard.charts import Series
-from handlers.dashboard.export import rows_as_csv
-from handlers.dashboard.pages import bp, download, page, the_game
+from handlers.dashboard.export import csv_file
+from handlers.dashboard.pages import bp, page, the_game
 from handlers.dashboard.words import days_back
 from handlers.dashboard.words import shown as readable
 
@@ -122,7 +122,7 @@ def figures_csv(slug: str) -> Response:
             after = (found[-1]["day"], found[-1]["partner"], found[-1]["name"])
 
     header = ("day", "partner", "figure", "currency_or_item", "value")
-    return download(rows_as_csv(header, rows()), f"{game.slug}-figures.csv", "text/csv")
+    return csv_file(f"{game.slug}-figures", header, rows())
 
 
 def _tried(read: Callable[[], T], what: str) -> T | None:

@@ -26,6 +26,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot import owner
 from coinslot.games import Game
+from coinslot.paging import LAST_ID
 from handlers import installation
 from handlers.dashboard import words
 
@@ -177,6 +178,11 @@ def whole(value: str | None, largest: int = 2**63 - 1) -> int | None:
     if value is None or not value.isascii() or not value.isdigit() or len(value) > 19 or int(value) > largest:
         return None
     return int(value)
+
+
+def below() -> int:
+    """The id that the asked page of a list is below, out of ``?after=``; for the first page one that is above all."""
+    return whole(request.args.get("after")) or LAST_ID
 
 
 def download(chunks: Iterable[str | bytes] | Iterator[str | bytes], name: str, mimetype: str) -> Response:

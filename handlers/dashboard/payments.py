@@ -1,7 +1,6 @@
 """In-game payments on their way to PlayCamp: what was reported, what came of it, and what waits for a person."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from flask import Response, request
@@ -10,9 +9,10 @@ from werkzeug.wrappers import Response as AnyResponse
 from coinslot import audit, clock, payment_lists, payments, schedules
 from coinslot.db import Connection, Row
 from coinslot.games import Game
+from coinslot.paging import Listed, every
 from handlers import installation
-from handlers.dashboard.export import rows_as_csv
-from handlers.dashboard.pages import PageError, bp, download, page, see_other, the_game, whole
+from handlers.dashboard.export import csv_file
+from handlers.dashboard.pages import PageError, below, bp, page, see_other, the_game, whole
 from handlers.dashboard.words import shown
 
 PER_PAGE = 50
@@ -49,10 +49,9 @@ def list_payments(slug: str) -> Response:
     game = the_game(slug)
     connection = installation().database.read()
     state, search = _wanted()
-    before = whole(request.args.get("after")) or payment_lists.LAST_ID
     is_conflicts = state == "conflicts" and not search
     jobs = schedules.listing(connection, game.id)
-    rows, following = ([], None) if is_conflicts else _page(connection, game, state, search, before, PER_PAGE)
+    rows, following = ([], None) if is_conflicts else _page(connection, game, state, search, below(), PER_PAGE)
     return page(
         "payments.html",
         game=game,
@@ -82,14 +81,8 @@ def payments_csv(slug: str) -> Response:
     state, search = _wanted()
     database = installation().database
 
-    def rows() -> Iterator[tuple[object, ...]]:
-        before: int | None = payment_lists.LAST_ID
-        while before is not None:
-            found, before = _page(database.read(), game, state, search, before, EXPORTED_AT_ONCE)
-            for row in found:
-                yield tuple(row[name] for name in _EXPORTED)
-
-    return download(rows_as_csv(_EXPORTED, rows()), f"{game.slug}-payments.csv", "text/csv")
+    rows = every(lambda before: _page(database.read(), game, state, search, before, EXPORTED_AT_ONCE))
+    return csv_file(f"{game.slug}-payments", _EXPORTED, ([row[name] for name in _EXPORTED] for row in rows))
 
 
 @bp.get("/games/<slug>/payments/<path:transaction_id>")
@@ -172,9 +165,7 @@ def _wanted() -> tuple[str, str]:
     return state if state in FILTERS else "", request.args.get("q", "").strip()[:LONGEST_ID]
 
 
-def _page(
-    connection: Connection, game: Game, state: str, search: str, before: int, limit: int
-) -> tuple[list[Row], int | None]:
+def _page(connection: Connection, game: Game, state: str, search: str, before: int, limit: int) -> Listed:
     if search:
         return payment_lists.search(connection, game.id, search, before, limit)
     if state == "refund-refused":

@@ -11,8 +11,8 @@ from coinslot.games import Game
 from coinslot.registry import LONGEST_ID
 from handlers import installation
 from handlers.dashboard import masking
-from handlers.dashboard.export import rows_as_csv
-from handlers.dashboard.pages import PageError, bp, download, page, see_other, the_game
+from handlers.dashboard.export import csv_file
+from handlers.dashboard.pages import PageError, bp, page, see_other, the_game
 from handlers.dashboard.timeline import timeline
 from handlers.dashboard.transactions import player_address
 
@@ -63,7 +63,7 @@ def players_csv(slug: str) -> Response:
                 yield tuple(row[name] for name in CSV_HEADER)
             after = found[-1]["player_id"]
 
-    return download(rows_as_csv(CSV_HEADER, rows()), f"{game.slug}-players.csv", "text/csv")
+    return csv_file(f"{game.slug}-players", CSV_HEADER, rows())
 
 
 @bp.get("/games/<slug>/players/<path:player_id>")

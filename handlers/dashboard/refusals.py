@@ -15,7 +15,7 @@ from coinslot.db import Row
 from coinslot.games import Game
 from coinslot.refusals import Refused
 from handlers import Partner, installation, partners
-from handlers.dashboard.pages import PageError, bp, page, the_game, whole
+from handlers.dashboard.pages import PageError, below, bp, page, the_game, whole
 from handlers.diagnosis import Finding, Known
 
 SHOWN = 20
@@ -108,7 +108,7 @@ def _list(game: Game | None) -> Response:
         None if game is None else game.id,
         [partner] if partner in names else names,
         reason=reason if reason in REASONS else "",
-        before=whole(request.args.get("after")),
+        before=below(),
         limit=SHOWN + 1,
     )
     known, until = _known(game), time.monotonic() + LIST_SECONDS

@@ -20,7 +20,7 @@ from coinslot.registry import LONGEST_ID, checked_text
 from coinslot.search import Filters
 from handlers import installation
 from handlers.dashboard import dispute, masking
-from handlers.dashboard.export import rows_as_csv
+from handlers.dashboard.export import csv_file
 from handlers.dashboard.pages import PageError, bp, download, page, see_other, the_game
 from handlers.dashboard.timeline import OUTCOMES, POLICIES, as_text, items_in_words, timeline
 
@@ -111,7 +111,7 @@ def transactions_csv(slug: str) -> Response:
         raise PageError(400, form.problems[0])
     connection = installation().database.read()
     rows = (_csv_row(dict(row)) for row in search.every_transaction(connection, game.id, form.filters))
-    return download(rows_as_csv(CSV_HEADER, rows), f"{game.slug}-transactions.csv", "text/csv")
+    return csv_file(f"{game.slug}-transactions", CSV_HEADER, rows)
 
 
 @bp.get("/games/<slug>/transactions/<public_id>")
