@@ -11,9 +11,9 @@ from werkzeug.security import check_password_hash, generate_password_hash
 from app import create_app
 from coinslot import owner, second_factor
 from tests.conftest import Browser
+from tests.pages import HOSTILE
 
 PASSWORD = "correct horse battery"
-HOSTILE = "<script>alert(1)</script>\"'><img src=x>\u202e\u200b😀\x01"
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,7 @@ import pytest
 from coinslot import audit
 from coinslot.audit import Wanted
 from coinslot.paging import LAST_ID
-
-HOSTILE = "<script>alert(1)</script>\u202e\u200b😀\x00"
+from tests.pages import HOSTILE
 
 
 @pytest.fixture

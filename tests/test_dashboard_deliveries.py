@@ -9,19 +9,15 @@ import pytest
 from coinslot import delivery_lists
 from tests.conftest import Studio
 from tests.owed import Owed
+from tests.pages import HOSTILE, every_page, follow, text_of
 from tests.receivers import Receiver, status
 
 LIST = "/games/demo/deliveries"
-HOSTILE = "<script>alert(1)</script>\u202e=1+1\x00😀"
 
 
 @pytest.fixture
 def owed(house, studio):
     return Owed(house, studio)
-
-
-def text_of(answer):
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text))
 
 
 def listed(answer):
@@ -34,11 +30,6 @@ def bury(owed, count=1, name="game", **credited):
     for claim in owed.claim(count, name=name):
         owed.fail(claim)
     return [row["id"] for row in owed.deliveries("dead")]
-
-
-def follow(browser, answer):
-    assert answer.status_code == 303, answer.text
-    return browser.get(answer.location)
 
 
 class TestList:
@@ -64,12 +55,7 @@ class TestList:
         owed.credit(120)
         for claim in owed.claim(40):
             owed.record(claim)
-        seen, address = [], LIST
-        while address:
-            answer = browser.get(address)
-            seen += listed(answer)
-            older = re.search(r'href="([^"]+)" rel="next"', answer.text)
-            address = older and older[1].replace("&amp;", "&")
+        seen = [each for page in every_page(browser, LIST) for each in listed(page)]
         assert seen == list(range(120, 0, -1))
 
     def test_filters_look_on_page_after_page_and_find_everything(self, browser, owed, monkeypatch):
@@ -86,14 +72,9 @@ class TestList:
                 "SELECT v.id FROM deliveries v JOIN destinations d ON d.id = v.destination_id WHERE d.name = 'other'"
             )
         ]
-        seen, address, pages = [], f"{LIST}?destination=other", 0
-        while address:
-            answer = browser.get(address)
-            seen += listed(answer)
-            older = re.search(r'href="([^"]+)" rel="next"', answer.text)
-            address, pages = older and older[1].replace("&amp;", "&"), pages + 1
-        assert seen == sorted(expected, reverse=True) != []
-        assert pages > 2
+        pages = [listed(page) for page in every_page(browser, f"{LIST}?destination=other")]
+        assert [each for page in pages for each in page] == sorted(expected, reverse=True) != []
+        assert len(pages) > 2
         assert listed(browser.get(f"{LIST}?type=grant.reversed")) == []
 
     def test_a_type_is_filtered_and_another_game_is_not_shown(self, browser, house, owed):

@@ -7,13 +7,12 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from werkzeug.serving import make_server
-from werkzeug.wsgi import LimitedStream
 
 from coinslot import clock, contacts, games, keyring
 from handlers import partners
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, TOKEN, Studio
 from tests.fakes.playcamp import PlayCamp
+from tests.pages import serving
 
 BASE = "/games/demo/integration"
 PARTNERS = ("appcharge", "playtem", "playcamp")
@@ -34,24 +33,6 @@ def playcamp(studio):
         studio.secret(f"playcamp.{name}", f"playcamp-{name}-0123456789")
     studio.secret("playcamp.webhook_secret.second", "another-webhook-secret-0123456789")
     return studio
-
-
-@contextmanager
-def serving(app, house):
-    """The app itself on a port of its own, as its public address."""
-
-    def bounded(environ, start_response):
-        """As gunicorn has it: a body ends."""
-        environ["wsgi.input"] = LimitedStream(environ["wsgi.input"], int(environ.get("CONTENT_LENGTH") or 0))
-        return app(environ, start_response)
-
-    server = make_server("127.0.0.1", 0, bounded, threaded=True)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    house.settings = replace(house.settings, public_url=f"http://127.0.0.1:{server.server_port}")
-    try:
-        yield server
-    finally:
-        server.shutdown()
 
 
 @contextmanager

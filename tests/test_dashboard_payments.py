@@ -1,6 +1,7 @@
 """Payments: what was reported, what came of it, and trying again what was refused too often."""
 
 import csv
+import html
 import io
 import json
 import re
@@ -10,18 +11,9 @@ import pytest
 from coinslot import inspection, payment_lists, payments, schedules
 from coinslot.payment_report import Payment
 from tests.conftest import Studio
+from tests.pages import HOSTILE, every_page, follow, text_of
 
 LIST = "/games/demo/payments"
-HOSTILE = "<script>alert(1)</script>\u202e=1+1\x00😀"
-
-
-def text_of(answer):
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text))
-
-
-def follow(browser, answer):
-    assert answer.status_code == 303, answer.text
-    return browser.get(answer.location)
 
 
 @pytest.fixture
@@ -90,12 +82,7 @@ class TestList:
     def test_pages_follow_one_another_without_gaps(self, browser, keep):
         keep(70, 1, state="registered")
         keep(50, 71)
-        seen, address = [], LIST
-        while address:
-            answer = browser.get(address)
-            seen += listed(answer)
-            older = re.search(r'href="([^"]+)" rel="next"', answer.text)
-            address = older and older[1].replace("&amp;", "&")
+        seen = [each for page in every_page(browser, LIST) for each in listed(page)]
         assert seen == [f"T-{number}" for number in range(120, 0, -1)]
 
     def test_refunded_ones_are_found_among_many(self, browser, keep, monkeypatch):
@@ -103,12 +90,7 @@ class TestList:
         keep(3, 1, refunded_at="2026-07-22T00:00:00.000000Z", state="registered")
         keep(20, 10, state="registered")
         keep(1, 40, refunded_at="2026-07-22T00:00:00.000000Z")
-        seen, address = [], f"{LIST}?state=refunded"
-        while address:
-            answer = browser.get(address)
-            seen += listed(answer)
-            older = re.search(r'href="([^"]+)" rel="next"', answer.text)
-            address = older and older[1].replace("&amp;", "&")
+        seen = [each for page in every_page(browser, f"{LIST}?state=refunded") for each in listed(page)]
         assert seen == ["T-40", "T-3", "T-2", "T-1"]
 
     def test_search_by_transaction_and_by_player(self, browser, house, keep):
@@ -221,7 +203,7 @@ def test_the_list_as_csv(browser, keep):
 def test_any_id_leads_to_its_page(browser, keep, transaction_id):
     keep(transaction_id=transaction_id)
     (path,) = listed(browser.get(LIST))
-    assert browser.get(f"{LIST}/{path.replace('&amp;', '&')}").status_code == 200
+    assert browser.get(f"{LIST}/{html.unescape(path)}").status_code == 200
 
 
 def test_hostile_text_shows_as_text(browser, house, keep):

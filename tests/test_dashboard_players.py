@@ -11,9 +11,9 @@ import pytest
 
 from coinslot import boosts, events, games, ledger, registry
 from handlers.dashboard.transactions import player_address
+from tests.pages import HOSTILE, next_of
 
 LIST = "/games/demo/players"
-HOSTILE = "<script>alert(1)</script>\u202egnp.exe\U0001f4b0"
 ODD = [
     "a/b",
     "/a",
@@ -93,8 +93,7 @@ class TestList:
             answer, queries = browser.queries(address)
             assert len(queries) <= 12
             seen += listed(answer)
-            further = re.search(r'href="([^"]+)" rel="next"', answer.text)
-            address = further and unescape(further[1])
+            address = next_of(answer)
         assert seen == ["alice", "bob", *(f"p-{number:03}" for number in range(120))]
 
     def test_one_who_is_only_in_the_ledger_is_found(self, browser, studio, post_order):
@@ -175,11 +174,10 @@ class TestOne:
     def test_history_is_paged(self, browser, post_order):
         for number in range(30):
             post_order(orderId=f"o-{number}")
-        text = browser.get(f"{LIST}/alice").text
-        older = unescape(re.search(r'href="([^"]+)" rel="next"', text)[1])
-        assert "o-5</a>" in text
-        assert "o-4</a>" not in text
-        assert "o-4</a>" in browser.get(older).text
+        answer = browser.get(f"{LIST}/alice")
+        assert "o-5</a>" in answer.text
+        assert "o-4</a>" not in answer.text
+        assert "o-4</a>" in browser.get(next_of(answer)).text
         assert browser.get(f"{LIST}/alice?after=item-1").status_code == 404
 
     def test_the_timeline_tells_of_all_orders_and_events(self, browser, post_order, event):

@@ -16,6 +16,7 @@ from handlers.appcharge import payload as encrypted
 from handlers.appcharge.signature import sign
 from handlers.dashboard import refusals as room
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, TOKEN, Studio, appcharge_headers, order
+from tests.pages import next_of
 
 OTHER_KEY = "another-games-main-key-01"
 OTHER_TOKEN = "another-games-token"
@@ -849,10 +850,10 @@ class TestPages:
         self.refuse(client, house, 23)
         client.get("/playtem/demo/credit")
         house.observations.flush()
-        first = browser.get("/games/demo/refusals").text
-        ids = re.findall(r'href="/games/demo/refusals/(\d+)"', first)
+        first = browser.get("/games/demo/refusals")
+        ids = re.findall(r'href="/games/demo/refusals/(\d+)"', first.text)
         assert (len(ids), ids) == (20, sorted(ids, key=int, reverse=True))
-        second = browser.get(html.unescape(re.search(r'href="([^"]+)" rel="next"', first)[1])).text
+        second = browser.get(next_of(first)).text
         assert len(re.findall(r'href="/games/demo/refusals/(\d+)"', second)) == 4
         assert (
             len(

@@ -8,9 +8,9 @@ import pytest
 
 from coinslot import destinations, games
 from tests.conftest import Studio
+from tests.pages import HOSTILE
 from tests.receivers import Receiver, closed_port
 
-HOSTILE = "<script>alert(1)</script>\"'><img src=x>\u202e\u200b😀"
 SETTINGS = "/games/demo/settings"
 
 

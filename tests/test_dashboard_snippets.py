@@ -6,22 +6,18 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from contextlib import contextmanager
-from dataclasses import replace
 from html import unescape
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from werkzeug.serving import make_server
-from werkzeug.wsgi import LimitedStream
 
 from coinslot import webhooks
 from coinslot.destinations import new_secret
 from coinslot.keyring import SecretValue
 from handlers.dashboard.snippets import LANGUAGES
 from handlers.playcamp.signature import Recipe, verify
+from tests.pages import serving
 
 BASE = "/games/demo/integration/snippets"
 SHARED_KEY = "a shared key 'with' \"quotes\" and ünïcode"
@@ -58,22 +54,6 @@ def run(language, source, call, cwd, **environment):
     done = subprocess.run(program, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
-
-
-@contextmanager
-def serving(app, house):
-    def bounded(environ, start_response):
-        """As gunicorn has it: a body ends."""
-        environ["wsgi.input"] = LimitedStream(environ["wsgi.input"], int(environ.get("CONTENT_LENGTH") or 0))
-        return app(environ, start_response)
-
-    server = make_server("127.0.0.1", 0, bounded, threaded=True)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    house.settings = replace(house.settings, public_url=f"http://127.0.0.1:{server.server_port}")
-    try:
-        yield
-    finally:
-        server.shutdown()
 
 
 RUNNABLE = [pytest.param("python"), pytest.param("node", marks=needs_node)]

@@ -8,8 +8,6 @@ import threading
 import time
 
 import pytest
-from werkzeug.serving import make_server
-from werkzeug.wsgi import LimitedStream
 
 from coinslot import clock, destinations, payment_report, payments, schedules
 from handlers import partners
@@ -18,6 +16,7 @@ from handlers.playcamp.commands import EVENT_TYPES
 from handlers.playcamp.payment_rules import rules
 from tests.fakes.game_payments import GamePayments
 from tests.fakes.playcamp import API_KEY, PlayCamp, answers, broken, signed
+from tests.pages import serving
 from tests.receivers import Receiver, reset, status
 
 NOW = 1_767_323_045  # 2026-01-02T03:04:05Z, noon in Seoul
@@ -536,18 +535,8 @@ class TestTry:
 class TestSimulate:
     @pytest.fixture
     def server(self, app):
-        def bounded(environ, start_response):
-            """As gunicorn has it: a body ends."""
-            length = int(environ.get("CONTENT_LENGTH") or 0)
-            environ["wsgi.input"] = LimitedStream(environ["wsgi.input"], length)
-            return app(environ, start_response)
-
-        server = make_server("127.0.0.1", 0, bounded, threaded=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join(10)
+        with serving(app) as server:
+            yield f"http://127.0.0.1:{server.server_port}"
 
     @pytest.fixture
     def alone(self, studio, house):
