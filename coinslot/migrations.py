@@ -298,6 +298,14 @@ _VERSION_4 = (
                 AND t.gross_minor > 0 AND t.currency IS NOT NULL GROUP BY t.id)
         GROUP BY game_id, partner, currency, day
     """,
+    """
+    INSERT INTO counters (game_id, partner, name, day, value)
+        SELECT t.game_id, t.partner, 'returned.' || t.currency, substr(r.created_at, 1, 10),
+               CAST(min(total(t.gross_minor), 9e18) AS INTEGER)
+        FROM refunds r JOIN transactions t ON t.id = r.transaction_id
+        WHERE r.outcome = 'restored' AND t.is_test = 0 AND t.gross_minor > 0 AND t.currency IS NOT NULL
+        GROUP BY t.game_id, t.partner, t.currency, substr(r.created_at, 1, 10)
+    """,
 )
 
 

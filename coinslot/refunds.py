@@ -339,8 +339,11 @@ def _restore(tx: sqlite3.Connection, game_slug: str, transaction: sqlite3.Row, f
                              AND outcome IN ('reversed', 'repeated'))""",
         {"id": transaction["id"], "reversal": newest["reversed_by"]},
     ).fetchone()
-    if cause is None or (fact.occurred_at and cause["occurred_at"] and _is_before(fact, cause["occurred_at"])):
-        return "repeated", None  # the latter: a late report of a dispute before the one that took this
+    if cause is None:
+        _count_money(tx, transaction, counters.RETURNED)  # where the policy took nothing, money comes back all the same
+        return "repeated", None
+    if fact.occurred_at and cause["occurred_at"] and _is_before(fact, cause["occurred_at"]):
+        return "repeated", None  # a late report of a dispute before the one that took this
     lines = [(sku, -quantity) for sku, quantity in grants.lines(tx, newest["reversed_by"]).items()]
     policy, line_policies = grants.policies(tx, newest["reversed_by"])
     _count_money(tx, transaction, counters.RETURNED)
@@ -454,16 +457,22 @@ def _tell(
 
 
 def _count_money(tx: sqlite3.Connection, transaction: sqlite3.Row, name: str) -> None:
-    """What went back to the player, once however many facts say so; and once more after each return of it."""
+    """What went back to the player, or came back: once however many facts say so, and anew after the other happened.
+
+    What comes back where nothing had been taken is a dispute that was won after the policy had let it be.
+    """
     money = tx.execute(
         """SELECT currency, gross_minor,
                   coalesce((SELECT max(id) FROM refunds WHERE transaction_id = t.id AND reason <> 'reinstated'
                             AND outcome IN ('reversed', 'ignored')), 0) AS away,
-                  coalesce((SELECT max(id) FROM refunds
-                            WHERE transaction_id = t.id AND outcome = 'restored'), 0) AS back
+                  coalesce((SELECT max(id) FROM refunds r
+                            WHERE transaction_id = t.id AND (outcome = 'restored' OR (
+                                reason = 'reinstated' AND outcome = 'repeated' AND EXISTS (
+                                    SELECT 1 FROM refunds c WHERE c.transaction_id = t.id AND c.id < r.id
+                                    AND c.reason = 'chargeback' AND c.outcome = 'ignored')))), 0) AS back
            FROM transactions t WHERE id = :id AND is_test = 0 AND gross_minor > 0 AND currency IS NOT NULL""",
         {"id": transaction["id"]},
     ).fetchone()
-    if money is None or (name == counters.REFUNDED and money["away"] > money["back"]):
+    if money is None or (name == counters.REFUNDED) == (money["away"] > money["back"]):
         return
     counters.add(tx, transaction["game_id"], transaction["partner"], name + money["currency"], money["gross_minor"])

@@ -208,10 +208,6 @@ class Vault:
                 continue
         return keys
 
-    def adopt(self, key: MasterKey) -> None:
-        """Know one more key for the life of this process (a restore that was sealed under an older one)."""
-        self._keys[key.id] = key
-
     def _load_or_generate(self) -> MasterKey:
         if self._environment_key is None and not self.path.exists():
             key = MasterKey.generate()

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import re
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -208,10 +209,11 @@ def reprinted(body: bytes) -> Iterator[bytes]:
     Nothing where it is no JSON, or as it came.
     """
     fractions: list[str] = []
+    mark = secrets.token_hex(8)  # which nobody can have put into the body
 
     def fraction(text: str) -> str:
         fractions.append(text)
-        return f"\x00{len(fractions) - 1}\x00"
+        return f"{mark}{len(fractions) - 1};"
 
     try:
         document = json.loads(body.decode("utf-8-sig"), parse_float=fraction)
@@ -219,6 +221,7 @@ def reprinted(body: bytes) -> Iterator[bytes]:
         return
     if not isinstance(document, dict | list):
         return
+    marked = re.compile(f'"{mark}([0-9]+);"')
     spelled_so = (fractions, map(_as_javascript, fractions), (repr(float(each)) for each in fractions))
     spellings = list(dict.fromkeys(tuple(each) for each in spelled_so))
     seen = {body}
@@ -234,15 +237,12 @@ def reprinted(body: bytes) -> Iterator[bytes]:
         except (ValueError, RecursionError):
             return
         for spelled in spellings:
-            plain = _FRACTION.sub(lambda found, spelled=spelled: spelled[int(found[1])], text)  # type: ignore[misc]
+            plain = marked.sub(lambda found, spelled=spelled: spelled[int(found[1])], text)  # type: ignore[misc]
             for printed in dict.fromkeys((plain, plain.replace("/", "\\/"))):
                 made = printed.encode("utf-8", "surrogatepass")
                 if made not in seen:
                     seen.add(made)
                     yield made
-
-
-_FRACTION = re.compile(r'"\\u0000([0-9]+)\\u0000"')
 
 
 def _as_javascript(text: str) -> str:

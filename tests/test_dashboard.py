@@ -263,6 +263,7 @@ class TestLogin:
             ("//elsewhere.example", "/"),
             ("/\\elsewhere.example", "/"),
             ("javascript:alert(1)", "/"),
+            ("//[x", "/"),
             ("/a\r\nSet-Cookie: b=c", "/"),
             ("", "/"),
         ],

@@ -199,13 +199,6 @@ def test_the_list_as_csv(browser, keep):
     assert len(browser.get(f"{LIST}.csv?state=registered").text.splitlines()) == 1
 
 
-@pytest.mark.parametrize("transaction_id", ["a/b//c", "../up", "50%25 & more?#x", "redrive", "日本", HOSTILE])
-def test_any_id_leads_to_its_page(browser, keep, transaction_id):
-    keep(transaction_id=transaction_id)
-    (path,) = listed(browser.get(LIST))
-    assert browser.get(f"{LIST}/{html.unescape(path)}").status_code == 200
-
-
 def test_hostile_text_shows_as_text(browser, house, keep):
     text = HOSTILE + "x" * 10_000
     keep(
@@ -222,3 +215,21 @@ def test_hostile_text_shows_as_text(browser, house, keep):
         assert page.status_code == 200
         for bad in ("<script>alert", "\u202e", "\x00"):
             assert bad not in re.sub(r'(value|action)="[^"]*"', "", page.text), path
+
+
+@pytest.mark.parametrize(
+    "transaction_id",
+    ["..", "../x", "//x", "a/b//c", "50%25 & more?#x", "%2e%2e", " x", ".", "redrive", "日本", HOSTILE],
+)
+def test_any_id_leads_to_its_page(browser, keep, transaction_id):
+    keep(transaction_id=transaction_id)
+    (address,) = re.findall(r'data-label="Transaction"><a href="([^"]+)"', browser.get(LIST).text)
+    answer = browser.get(html.unescape(address))
+    assert answer.status_code == 200
+    assert "9.99" in answer.text
+
+
+def test_half_a_surrogate_pair_in_a_row_shows_as_it_was_spelled(browser, keep):
+    keep(row='{"user": "\\ud800"}')
+    answer = browser.get(f"{LIST}/T-1")
+    assert (answer.status_code, "\\ud800" in answer.text) == (200, True)

@@ -959,3 +959,14 @@ class TestPages:
         self.refuse(client, house)
         house.database.write_here(lambda tx: tx.execute("UPDATE refusals SET ciphertext = x'00'"))
         assert "cannot be opened with the master key" in browser.get("/games/demo/refusals").text
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"a":"\\u000099\\u0000"}', b'{"a":"\\u0000' + b"9" * 5000 + b'\\u0000", "b": 1.50}']
+)
+def test_what_a_stranger_sends_keeps_the_owner_from_nothing(client, browser, house, studio, body):
+    assert client.post("/appcharge/demo/orders", data=body, headers=appcharge_headers(body, "other")).status_code == 401
+    house.observations.flush()
+    assert browser.get("/games/demo/refusals").status_code == 200
+    for address in re.findall(r'href="(/games/demo/refusals/[0-9]+)"', browser.get("/games/demo/refusals").text):
+        assert browser.get(address).status_code == 200

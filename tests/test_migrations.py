@@ -138,7 +138,8 @@ def test_what_was_credited_before_the_figures_is_in_them_once(tmp_path):
             FROM (SELECT 1 AS n UNION SELECT 2 UNION SELECT 3);
         INSERT INTO refunds (game_id, partner, reason, outcome, transaction_id, is_test, created_at, settled_at)
             VALUES (1, 'appcharge', 'refund', 'ignored', 2, 0, '2026-03-01T00:00:00.000000Z', '2026-03-01'),
-                   (1, 'appcharge', 'refund', 'ignored', 2, 0, '2026-03-02T00:00:00.000000Z', '2026-03-02');"""
+                   (1, 'appcharge', 'refund', 'ignored', 2, 0, '2026-03-02T00:00:00.000000Z', '2026-03-02'),
+                   (1, 'appcharge', 'reinstated', 'restored', 2, 0, '2026-03-03T00:00:00.000000Z', '2026-03-03');"""
     )
     connection.close()
 
@@ -150,5 +151,6 @@ def test_what_was_credited_before_the_figures_is_in_them_once(tmp_path):
         ("gross.USD", "2026-02-01"): 500,
         ("gross.USD", "2026-02-02"): 500,
         ("refunded.USD", "2026-03-01"): 500,
+        ("returned.USD", "2026-03-03"): 500,
     }
     database.close()

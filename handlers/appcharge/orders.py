@@ -125,7 +125,9 @@ def parse_order(body: bytes) -> dict[str, Any]:
     order["lines"] = tuple(_line(index, product) for index, product in enumerate(order["products"]))
     order["figures"] = _figures(document)
     order["currency"] = (order["currency"] or "").upper() or None
-    if order["currency"] is not None and not (len(order["currency"]) == 3 and order["currency"].isascii()):
+    if order["currency"] is not None and not (
+        len(order["currency"]) == 3 and order["currency"].isascii() and order["currency"].isalnum()
+    ):
         raise ValueError("currency: not a currency code")
     order["gross_minor"] = _minor(order["figures"].get("priceInCents"), "priceInCents")
     # A missing status counts as completed; of the others only this word credits.

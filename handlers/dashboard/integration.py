@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from flask import Response, current_app, request
+from flask import Response, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot import audit, clock, contacts, games, keyring, rotation
@@ -393,7 +393,6 @@ def _text(content: bytes, game: Game, call: Call) -> str:
     return sending.without_proofs(content.decode("utf-8", errors="replace"), game, call)
 
 
-def _refusals(game: Game, partner: Partner) -> str | None:
-    """The page of refused calls, where there is one."""
-    has_page = any(rule.rule == "/games/<slug>/refusals" for rule in current_app.url_map.iter_rules())
-    return f"/games/{game.slug}/refusals?partner={partner.name}" if has_page else None
+def _refusals(game: Game, partner: Partner) -> str:
+    """The page of its refused calls."""
+    return url_for("dashboard.refusals", slug=game.slug, partner=partner.name)

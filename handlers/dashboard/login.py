@@ -170,6 +170,9 @@ def _proofs() -> URLSafeTimedSerializer:
 def _wanted() -> str:
     """The page that was asked for, when it is one of ours: a link must not lead an owner elsewhere."""
     wanted = request.form.get("next", "")
-    parts = urlsplit(wanted)
+    try:
+        parts = urlsplit(wanted)
+    except ValueError:
+        return url_for("dashboard.overview")
     is_ours = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and not parts.netloc and not parts.scheme
     return wanted if is_ours and not any(ord(letter) < 32 for letter in wanted) else url_for("dashboard.overview")

@@ -6,6 +6,7 @@ POST must carry the form token of the browser it comes from. A room adds its rou
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -146,7 +147,9 @@ def set_cookie(
 
 def page(template: str, status: int = 200, *, game: Game | None = None, **values: object) -> Response:
     """A page inside of the house's frame; ``game`` is whose pages the navigation leads to."""
-    response = make_response(render_template(template, **_frame(game), **values))
+    # Half a surrogate pair, which JSON can spell and UTF-8 cannot, is shown as it was spelled.
+    html = render_template(template, **_frame(game), **values).encode("utf-8", "backslashreplace")
+    response = make_response(html)
     response.status_code = status
     return response
 
@@ -183,6 +186,11 @@ def whole(value: str | None, largest: int = 2**63 - 1) -> int | None:
 def below() -> int:
     """The id that the asked page of a list is below, out of ``?after=``; for the first page one that is above all."""
     return whole(request.args.get("after")) or LAST_ID
+
+
+def survives_in_path(text: str) -> bool:
+    """Whether an id may stand in a path as it is: no browser or proxy reads dots, slashes or percents out of it."""
+    return re.fullmatch(r"[A-Za-z0-9_:@~-][A-Za-z0-9_.:@~-]*", text) is not None
 
 
 def download(chunks: Iterable[str | bytes] | Iterator[str | bytes], name: str, mimetype: str) -> Response:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from flask import Response, request
+from flask import Response, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot import audit, clock, payment_lists, payments, schedules
@@ -12,7 +12,7 @@ from coinslot.games import Game
 from coinslot.paging import Listed, every
 from handlers import installation
 from handlers.dashboard.export import csv_file
-from handlers.dashboard.pages import PageError, below, bp, page, see_other, the_game, whole
+from handlers.dashboard.pages import PageError, below, bp, page, see_other, survives_in_path, the_game, whole
 from handlers.dashboard.words import shown
 
 PER_PAGE = 50
@@ -46,6 +46,8 @@ JOBS = {
 
 @bp.get("/games/<slug>/payments", endpoint="payments")
 def list_payments(slug: str) -> Response:
+    if "id" in request.args:
+        return payment(slug, request.args["id"])
     game = the_game(slug)
     connection = installation().database.read()
     state, search = _wanted()
@@ -55,6 +57,7 @@ def list_payments(slug: str) -> Response:
     return page(
         "payments.html",
         game=game,
+        payment_address=payment_address,
         rows=rows,
         following=following,
         is_first="after" not in request.args,
@@ -72,6 +75,13 @@ def list_payments(slug: str) -> Response:
         back=whole(request.args.get("back")),
         query={name: value for name, value in (("state", state), ("q", search)) if value},
     )
+
+
+def payment_address(slug: str, transaction_id: str) -> str:
+    """The page of a payment, whatever its id is: one that an address would not survive goes into its query."""
+    if survives_in_path(transaction_id):
+        return url_for("dashboard.payment", slug=slug, transaction_id=transaction_id)
+    return url_for("dashboard.payments", slug=slug, id=transaction_id)
 
 
 @bp.get("/games/<slug>/payments.csv")
@@ -134,7 +144,9 @@ def redrive_payments(slug: str) -> AnyResponse:
     said = "put-back" if count else "nothing"
     if is_all:
         return see_other("payments", said, slug=game.slug, state="quarantined", back=count)
-    return see_other("payment", said, slug=game.slug, transaction_id=transaction_id)
+    if survives_in_path(transaction_id):
+        return see_other("payment", said, slug=game.slug, transaction_id=transaction_id)
+    return see_other("payments", said, slug=game.slug, id=transaction_id)
 
 
 _EXPORTED = (

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from flask import Response, request
+from flask import Response, current_app, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot import audit, clock, contacts
@@ -173,7 +173,11 @@ def finding(call: Refused, known: Known, until: float | None = None) -> Finding 
     if until is not None and time.monotonic() >= until:
         return None
     room = _room_of(call)
-    found = Finding("Nothing here knows why.", is_sure=False) if room is None else room.diagnose(call, known)
+    try:
+        found = Finding("Nothing here knows why.", is_sure=False) if room is None else room.diagnose(call, known)
+    except Exception:  # what a stranger has sent must not keep the owner from the rest of the list
+        current_app.logger.exception("refused call %d could not be looked into", call.id)
+        found = Finding("Looking into this call failed; the log says how.", is_sure=False)
     if call.reason != "timestamp":
         with _mutex:
             _findings[key] = (known.games, found)
@@ -232,6 +236,6 @@ class _Asked:
 
 def _masked(name: str, value: str) -> str:
     """A header as it may be shown: of a proof the beginning."""
-    if "token" in name or "sign" in name or "finger" in name:
+    if any(word in name for word in ("token", "sign", "finger", "hmac")):
         return f"{value[:24]}…" if len(value) > 24 and "sign" in name else f"{value[:4]}…"
     return value

@@ -21,7 +21,7 @@ from coinslot.search import Filters
 from handlers import installation
 from handlers.dashboard import dispute, masking
 from handlers.dashboard.export import csv_file
-from handlers.dashboard.pages import PageError, bp, download, page, see_other, the_game
+from handlers.dashboard.pages import PageError, bp, download, page, see_other, survives_in_path, the_game
 from handlers.dashboard.timeline import OUTCOMES, POLICIES, as_text, items_in_words, timeline
 
 LONGEST_REASON = 255
@@ -197,7 +197,7 @@ def dispute_pack(slug: str, public_id: str) -> Response:
 
 def player_address(slug: str, player_id: str) -> str:
     """The page of a player, whatever their id is: one that an address would not survive goes into its query."""
-    if re.fullmatch(r"[A-Za-z0-9_:@~-][A-Za-z0-9_.:@~-]*", player_id):
+    if survives_in_path(player_id):
         return url_for("dashboard.player", slug=slug, player_id=player_id)
     return url_for("dashboard.players", slug=slug, id=player_id)
 
