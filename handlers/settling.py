@@ -163,6 +163,19 @@ def carry_on(
     return False
 
 
+def accept(house: Installation, game: Game, name: str, actor: str, note: str) -> list[str]:
+    """Have a closed month reconciled with the differences there are; returns the states it came through.
+
+    The note is kept, with the partners that nothing was held against. Raises SettlementError.
+    """
+    if not note.strip():
+        raise settlement.SettlementError("say in a note why that is good enough")
+    missing, _ = unreconciled(house.database.read(), game.id, name)
+    if missing:
+        note = f"{note} (not reconciled: {', '.join(missing)})"
+    return house.database.write_here(lambda tx: settlement.advance(tx, game.id, name, RECONCILED, actor, note))
+
+
 def unreconciled(connection: Connection, game_id: int, name: str) -> tuple[list[str], list[str]]:
     """Partners of a closed month that nothing was held against yet, and those with which something does not agree."""
     found = settlement.standing(connection, game_id, name)

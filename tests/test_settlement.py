@@ -676,15 +676,32 @@ def test_each_line_leads_to_its_purchases_page_by_page(books):
     month = months.month("2026-07", "UTC")
 
     def every(partner: str, **wanted: Any) -> list[str]:
-        found, after = [], None
-        while rows := settlement.purchases(
-            books.house.database.read(), books.game.id, month, partner, after, 3, **wanted
-        ):
+        found: list[str] = []
+        after: Any = None
+        while True:
+            rows, after = settlement.purchases(
+                books.house.database.read(), books.game.id, month, partner, after, 3, **wanted
+            )
             found += [row["reference"] for row in rows]
-            after = (rows[-1]["at"], rows[-1]["id"])
-        return found
+            if after is None:
+                return found
 
     assert every("playcamp", currency="KRW") == [f"GP-{number}" for number in range(7)]
     assert every("playcamp", distribution_type="PC_STORE") == []
     assert every("appcharge", currency="USD") == [f"o-{number}" for number in range(7)]
     assert every("appcharge") == [*(f"o-{number}" for number in range(7)), "other"]
+    assert every("playtem") == []
+
+
+def test_few_purchases_among_many_are_looked_for_a_stretch_at_a_time(books, monkeypatch):
+    monkeypatch.setattr(settlement, "PURCHASES_AT_ONCE", 2)
+    for number in range(6):
+        books.order(f"o-{number}")
+    books.order("rare", currency="EUR")
+    month = months.month("2026-07", "UTC")
+    connection = books.house.database.read()
+
+    first, after = settlement.purchases(connection, books.game.id, month, "appcharge", currency="EUR", most=4)
+    assert (first, after is None) == ([], False)
+    rest, after = settlement.purchases(connection, books.game.id, month, "appcharge", after, currency="EUR", most=4)
+    assert ([row["reference"] for row in rest], after) == (["rare"], None)

@@ -14,7 +14,7 @@ from coinslot.db import Connection
 from coinslot.games import Game, GameError
 from coinslot.reconciliation import MISSING_HERE, ReconciliationError, Run
 from coinslot.schedules import JobError
-from coinslot.settlement import CONFIRMED, RECONCILED, SETTLED, Settlement, SettlementError
+from coinslot.settlement import CONFIRMED, SETTLED, Settlement, SettlementError
 from coinslot.statement import IN_TOTALS, Line
 from coinslot.terms import Terms
 from handlers import Partner, installation, partners, settling
@@ -282,11 +282,7 @@ def _partners(game: Game, month: str, name: str | None, has_file: bool) -> list[
 def _accept(game: Game, month: str, note: str) -> None:
     if not note.strip():
         raise click.UsageError("--accept: say in a --note why that is good enough")
-    house = installation()
-    missing, _ = settling.unreconciled(house.database.read(), game.id, month)
-    if missing:
-        note = f"{note} (not reconciled: {', '.join(missing)})"
-    came_to = house.database.write_here(lambda tx: settlement.advance(tx, game.id, month, RECONCILED, "command", note))
+    came_to = settling.accept(installation(), game, month, "command", note)
     click.echo(f"{month} of {game.slug}: reconciled{'' if came_to else ', as before'}.")
 
 
