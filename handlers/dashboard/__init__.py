@@ -10,6 +10,7 @@ from handlers.dashboard import (
     conflicts,
     deliveries,
     destinations,
+    differences,
     integration,
     login,
     mapping,
@@ -22,6 +23,7 @@ from handlers.dashboard import (
     settlements,
     setup,
     snippets,
+    statements,
     transactions,
 )
 from handlers.dashboard.pages import bp, refuse
@@ -35,6 +37,7 @@ ROOMS = (
     conflicts,
     deliveries,
     destinations,
+    differences,
     integration,
     login,
     mapping,
@@ -47,6 +50,7 @@ ROOMS = (
     settlements,
     setup,
     snippets,
+    statements,
     transactions,
 )
 ROOTS = (

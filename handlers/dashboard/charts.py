@@ -99,6 +99,34 @@ def ranking(title: str, rows: Sequence[tuple[str, float, str]]) -> Markup:
     return Markup("".join(parts))  # noqa: S704  numbers of ours, and text that was escaped
 
 
+def waterfall(title: str, rows: Sequence[tuple[str, float, float, str]]) -> Markup:
+    """What becomes of an amount, a bar for each step from one value to another: name, from, to, and that in words.
+
+    A step that takes away (its second value is the lesser one) has another shade than what there is.
+    """
+    values = [value for _, start, end, _ in rows for value in (start, end)]
+    least, most = min([0.0, *values]), max([0.0, *values])
+    span = (most - least) or 1
+    parts = [
+        f'<svg class="chart" width="100%" height="{ROW_HEIGHT * max(len(rows), 1)}" role="img" '
+        f'aria-label="{escape(title)}">'
+    ]
+    for number, (name, start, end, text) in enumerate(rows):
+        top = number * ROW_HEIGHT
+        left, right = sorted((start, end))
+        x, width = 100 * (left - least) / span, max(100 * (right - left) / span, 0.5)
+        parts.append(
+            f"<g><title>{escape(name)}: {escape(text)}</title>"
+            f'<text class="name" x="0" y="{top + 13}">{escape(name)}</text>'
+            f'<text x="100%" y="{top + 13}" text-anchor="end">{escape(text)}</text>'
+            f'<rect class="track" x="0" y="{top + 19}" width="100%" height="6" rx="3"/>'
+            f'<rect class="series-{1 if end < start else 0}" x="{min(x, 99.5):.2f}%" y="{top + 19}" '
+            f'width="{width:.2f}%" height="6"/></g>'
+        )
+    parts.append("</svg>")
+    return Markup("".join(parts))  # noqa: S704  numbers of ours, and text that was escaped
+
+
 def legend(names: Sequence[str]) -> Markup:
     """Which shade is whose, in the order in which they are stacked."""
     items = "".join(

@@ -51,7 +51,8 @@ PROVES_ITSELF = frozenset(
     {"dashboard.complete_setup"}
 )  # POSTs that bring a proof of their own in place of a form token
 
-UPLOADS = {"dashboard.import_registry": 8 * 1024 * 1024}  # bytes; any other form is as small as every other body
+# Bytes; any other form is as small as every other body.
+UPLOADS = {"dashboard.import_registry": 8 * 1024 * 1024, "dashboard.upload_report": 16 * 1024 * 1024}
 
 # What the navigation of a game leads to: the function that shows it, and its name.
 GAME_PAGES = (

@@ -1,20 +1,33 @@
 """Months: what a game should be paid and what it owes its creators, closed and brought from step to step."""
 
+from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
 
 from flask import Response, request
 from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot import counters, money, months, settlement
+from coinslot import counters, money, months, reconciliation, settlement, statement
+from coinslot.db import Row
 from coinslot.games import Game, GameError
 from coinslot.months import Month
 from coinslot.settlement import Settlement, Total
-from handlers import installation
-from handlers.dashboard import charts
+from handlers import installation, partners
+from handlers.dashboard import charts, words
 from handlers.dashboard.pages import PageError, bp, page, see_other, the_game
 
 MOST_LINES = 500  # on the page; the documents hold all of them
+CHARTED_MONTHS = 12
+# Section of a line, and what it says to its owner.
+SECTIONS = {
+    "counted": "counts",
+    "orders": "web store orders, for creators",
+    "free": "free",
+    "test": "test",
+    "incomplete": "incomplete",
+}
 
 # State of a month, and what it means for its owner.
 MEANING = {
@@ -29,24 +42,32 @@ MEANING = {
 @bp.get("/games/<slug>/settlements")
 def settlements(slug: str) -> Response:
     game = the_game(slug)
-    found = settlement.month_list(installation().database.read(), game.id, game.settings["settlement.zone"])
-    return page("settlements.html", game=game, months=found, zone=game.settings["settlement.zone"], meaning=MEANING)
+    connection = installation().database.read()
+    found = settlement.month_list(connection, game.id, game.settings["settlement.zone"])
+    return page(
+        "settlements.html",
+        game=game,
+        months=found,
+        zone=game.settings["settlement.zone"],
+        meaning=MEANING,
+        **_gross(settlement.gross_by_month(connection, game.id, CHARTED_MONTHS), request.args.get("currency")),
+    )
 
 
 @bp.get("/games/<slug>/settlements/<name>")
 def month(slug: str, name: str) -> Response:
     game = the_game(slug)
-    return _page(game, _month(game, name))
+    return _page(game, named_month(game, name))
 
 
 @bp.post("/games/<slug>/settlements/<name>/close")
 def close_month(slug: str, name: str) -> AnyResponse:
     game = the_game(slug)
-    _month(game, name)
+    named_month(game, name)
     try:
         settlement.close(installation().database, game, name, "owner", request.form.get("note", "").strip())
     except GameError as error:
-        return _page(game, _month(game, name), 400, str(error))
+        return _page(game, named_month(game, name), 400, str(error))
     return see_other("month", said="saved", slug=slug, name=name)
 
 
@@ -54,7 +75,7 @@ def close_month(slug: str, name: str) -> AnyResponse:
 def advance_month(slug: str, name: str) -> AnyResponse:
     """Bring a closed month to its next state, or pass over one; the note says why."""
     game = the_game(slug)
-    _month(game, name)
+    named_month(game, name)
     state, note = request.form.get("state", ""), request.form.get("note", "").strip()
     is_skipping = request.form.get("skipping") == "on"
     if state not in settlement.STATES:
@@ -64,23 +85,24 @@ def advance_month(slug: str, name: str) -> AnyResponse:
             lambda tx: settlement.advance(tx, game.id, name, state, "owner", note, skipping=is_skipping)
         )
     except GameError as error:
-        return _page(game, _month(game, name), 400, str(error))
+        return _page(game, named_month(game, name), 400, str(error))
     return see_other("month", said="saved", slug=slug, name=name)
 
 
 @bp.post("/games/<slug>/settlements/<name>/reopen")
 def reopen_month(slug: str, name: str) -> AnyResponse:
     game = the_game(slug)
-    _month(game, name)
+    named_month(game, name)
     note = request.form.get("note", "").strip()
     try:
         installation().database.write(lambda tx: settlement.reopen(tx, game.id, name, "owner", note))
     except GameError as error:
-        return _page(game, _month(game, name), 400, str(error))
+        return _page(game, named_month(game, name), 400, str(error))
     return see_other("month", said="saved", slug=slug, name=name)
 
 
-def _month(game: Game, name: str) -> Month:
+def named_month(game: Game, name: str) -> Month:
+    """The month in an address; 404 for what is none."""
     try:
         return months.month(name, game.settings["settlement.zone"])
     except GameError as error:
@@ -92,6 +114,7 @@ def _page(game: Game, named: Month, status: int = 200, problem: str | None = Non
     closed = settlement.standing(connection, game.id, named.name)
     lines = [] if closed is None else settlement.lines(connection, closed.id)
     totals = settlement.totals(lines)
+    runs = reconciliation.runs(connection, game.id, named.name)
     return page(
         "settlement.html",
         status,
@@ -109,7 +132,18 @@ def _page(game: Game, named: Month, status: int = 200, problem: str | None = Non
         steps=settlement.steps(connection, game.id, named.name),
         so_far=[] if closed is not None else _so_far(game, named),
         problem=problem,
+        sections=SECTIONS,
+        titles={partner.name: partner.title for partner in partners()},
+        runs=runs,
+        headline=reconciliation.charged_but_not_granted(runs),
+        dollars=dollars,
+        stake=lambda minor, currency: f"{money.in_major(minor, currency or '')} {currency or ''}".strip(),
     )
+
+
+def dollars(cents: Decimal) -> str:
+    """What a partner tells in exact US cents."""
+    return words.money(money.rounded(cents), statement.USD)
 
 
 def _next_states(closed: Settlement | None) -> Sequence[str]:
@@ -117,21 +151,51 @@ def _next_states(closed: Settlement | None) -> Sequence[str]:
 
 
 def _waterfall(total: Total) -> Markup:
-    """From what was paid to what is left, a bar for each step; what nobody said has none."""
-    steps = [
-        ("Gross", total.gross_minor),
-        ("Refunds", total.refunds_minor),
-        ("Tax", total.tax_minor),
-        ("Fee", total.fee_minor),
-        ("Net", total.net_minor),
-        ("Creators", total.share_minor),
-    ]
+    """From what was paid to what is left, a bar for each step; what nobody said has none.
+
+    What a partner tells of tax, fee and net need not add up: the bars show that too.
+    """
+    gross, refunds, net, share = total.gross_minor, total.refunds_minor, total.net_minor, total.share_minor
+    steps: list[tuple[str, int, int]] = [("Gross", 0, gross)]
+    left = gross
+    for name, amount in (("Refunds", refunds), ("Tax", total.tax_minor), ("Fee", total.fee_minor)):
+        if amount:
+            steps.append((name, left, left - amount))
+            left -= amount
+    if net is not None:
+        steps.append(("Net", 0, net))
+        if share:
+            steps += [("Creators", net, net - share), ("Left", 0, net - share)]
     rows = [
-        (name, float(abs(amount)), f"{money.in_major(amount, total.currency)} {total.currency}")
-        for name, amount in steps
-        if amount is not None
+        (name, float(start), float(end), words.money(end - start, total.currency).replace("-", "\N{MINUS SIGN}"))
+        for name, start, end in steps
     ]
-    return charts.ranking(f"{total.partner}, {total.currency}: from gross to the creators' share", rows)
+    return charts.waterfall(f"{total.partner}, {total.currency}: from gross to what is left", rows)
+
+
+def _gross(rows: Sequence[Row], wanted: str | None) -> dict[str, Any]:
+    """The chart of the months list: one currency at a time, since currencies are not added up."""
+    if not rows:
+        return {}
+    counts = Counter(row["currency"] for row in rows)
+    currency = wanted if wanted in counts else max(counts, key=lambda each: (counts[each], each))
+    exponent = money.exponent(currency) or 0
+    places = sorted({row["month"] for row in rows})
+    titles = {partner.name: partner.title for partner in partners()}
+    gross = {
+        (row["partner"], row["month"]): max(row["gross_minor"], 0.0) / 10**exponent
+        for row in rows
+        if row["currency"] == currency
+    }
+    names = sorted({partner for partner, _ in gross})
+    series = [charts.Series(titles.get(name, name), [gross.get((name, at), 0.0) for at in places]) for name in names]
+    labels = {at: places[at] for at in (range(len(places)) if len(places) <= 4 else (0, len(places) - 1))}
+    return {
+        "currency": currency,
+        "currencies": sorted(counts),
+        "chart": charts.bars(f"Gross per month in {currency}", places, series, labels, exponent),
+        "legend": charts.legend([each.name for each in series]),
+    }
 
 
 def _so_far(game: Game, named: Month) -> list[tuple[str, str, int, int]]:

@@ -40,6 +40,9 @@ SAID = {
     "key-mistyped": "The new value is set. The one before was never used and is gone; the older one stays valid.",
     "key-replaced": "The new value is set, and the old one is no longer valid.",
     "key-retired": "The previous value is no longer valid.",
+    # settlements
+    "reconciling": "It is being compared now. Look again in a moment.",
+    "accepted": "The month is reconciled, with the differences there are.",
 }
 
 # State word -> its tone, which colours it. A reader of the screen hears the word.
@@ -56,8 +59,9 @@ TONES = {
         "restored",
         "matched",
         "on",
+        *("reconciled", "payment_confirmed", "creators_settled"),
     ),
-    "bad": ("dead", "refused", "conflict", "quarantined", "failing", "wrong", "ambiguous", "missing"),
+    "bad": ("dead", "refused", "conflict", "quarantined", "failing", "wrong", "ambiguous", "missing", "missing_here"),
     "busy": (
         "waiting",
         "parked",
@@ -72,6 +76,7 @@ TONES = {
         "still used",
         "not entered",
         "safe to retire",
+        *("missing_there", "amount_differs", "refunded_there", "refunded_here", "reading", "comparing", "searching"),
     ),
     "calm": ("reversed", "ignored", "repeated", "kept", "removed", "refunded"),
 }
