@@ -38,14 +38,7 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
     log_to_stderr(app.logger, logging.getLogger("coinslot"))
 
     settings = read_settings(environment)
-    app.extensions["coinslot"] = Installation(
-        settings,
-        catalogue=COMMON_SETTINGS
-        | SETTLEMENT_SETTINGS
-        | {key: setting for partner in PARTNERS for key, setting in partner.settings.items()},
-        secret_names=COMMON_SECRETS | {name: about for partner in PARTNERS for name, about in partner.secrets.items()},
-        jobs={name: job for partner in PARTNERS for name, job in partner.jobs.items()} | settling.jobs(PARTNERS),
-    )
+    app.extensions["coinslot"] = new_installation(settings)
     app.extensions["coinslot.partners"] = PARTNERS
     app.wsgi_app = WholeBodies(app.wsgi_app)  # type: ignore[method-assign]
     if settings.trusted_proxies:
@@ -83,6 +76,18 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
         return refuse(503, f"Our own trouble, logged as {error_id}; please try again")
 
     return app
+
+
+def new_installation(settings: Settings) -> Installation:
+    """What stands below the doors, with what each partner brings to it."""
+    return Installation(
+        settings,
+        catalogue=COMMON_SETTINGS
+        | SETTLEMENT_SETTINGS
+        | {key: setting for partner in PARTNERS for key, setting in partner.settings.items()},
+        secret_names=COMMON_SECRETS | {name: about for partner in PARTNERS for name, about in partner.secrets.items()},
+        jobs={name: job for partner in PARTNERS for name, job in partner.jobs.items()} | settling.jobs(PARTNERS),
+    )
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:

@@ -16,7 +16,7 @@ import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app import create_app
+from app import create_app, new_installation, read_settings
 from coinslot import games, keyring, owner, registry
 from coinslot.installation import Installation
 from handlers.appcharge.signature import sign
@@ -26,13 +26,20 @@ TOKEN = "test-publisher-token"
 PLAYTEM_SECRET = "test-playtem-secret"
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> Iterator[Flask]:
-    app = create_app({"COINSLOT_HOME": str(tmp_path / "home")})
+@pytest.fixture(scope="session")
+def doors() -> Flask:
+    """The application, made once: what it stands on is another installation in each test."""
+    app = create_app({"COINSLOT_HOME": "/nonexistent"})
     app.testing = False  # errors are answered in their dialect, as they are in production
-    house: Installation = app.extensions["coinslot"]
+    return app
+
+
+@pytest.fixture
+def app(doors: Flask, tmp_path: Path) -> Iterator[Flask]:
+    house = new_installation(read_settings({"COINSLOT_HOME": str(tmp_path / "home")}))
+    doors.extensions["coinslot"] = house
     house.prepare()
-    yield app
+    yield doors
     house.observations.flush()
     house.database.close()
 
