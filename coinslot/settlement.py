@@ -354,12 +354,16 @@ def _adjustments(connection: sqlite3.Connection, game_id: int, month: Month) -> 
 def _touched(
     connection: sqlite3.Connection, game_id: int, earlier: Sequence[Settlement], all_closed: Sequence[Settlement]
 ) -> list[Settlement]:
-    """Those months of which a row has come or changed since they were last looked at. A few too many do no harm."""
+    """Those months that are to be reckoned again: a row of theirs has come or changed since they were last looked at,
+
+    or lines of theirs are gone with a later month that was reopened. A few too many do no harm.
+    """
     found = []
     for each in earlier:
         looked_at = max(other.known_at for other in all_closed if other.month.name >= each.month.name)
         values = {
             "game_id": game_id,
+            "month": each.month.name,
             "starts_at": each.month.starts_at,
             "ends_at": each.month.ends_at,
             "since": clock.stamp(clock.seconds(looked_at) - OVERLAP_SECONDS),
@@ -385,6 +389,9 @@ _CHANGES = (
     """SELECT 1 FROM events
        WHERE game_id = :game_id AND type IN ('sponsor.created', 'sponsor.ended') AND occurred_at < :ends_at
          AND received_at >= :since LIMIT 1""",
+    # Adjustments that a reopened month held count no more, however long ago their rows changed.
+    """SELECT 1 FROM settlements s JOIN settlement_lines l ON l.settlement_id = s.id
+       WHERE s.game_id = :game_id AND s.state = 'reopened' AND s.month <> :month AND l.month = :month LIMIT 1""",
 )
 
 

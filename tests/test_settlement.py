@@ -2,10 +2,12 @@
 
 import sqlite3
 from collections import defaultdict
+from contextlib import closing, suppress
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import pytest
+import time_machine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -458,6 +460,29 @@ class TestReopening:
 
         assert [(line.month, line.gross_minor) for line in books.lines("2026-09")] == [("2026-07", 9900)]
 
+    @pytest.mark.parametrize("again_at", ["2026-10-03T00:00:00Z", "2026-12-01T00:00:00Z"])
+    def test_loses_no_adjustment_of_an_earlier_month(self, books, clock, again_at):
+        clock.move_to("2026-07-15T00:00:00Z")
+        books.pay("GP-1", "1000")
+        clock.move_to("2026-08-02T00:00:00Z")
+        books.close("2026-07")
+        clock.move_to("2026-08-10T00:00:00Z")
+        books.pay("GP-2", "500")
+        clock.move_to("2026-09-02T00:00:00Z")
+        books.close("2026-08")
+        clock.move_to("2026-10-02T00:00:00Z")
+        books.close("2026-09")
+        clock.move_to(again_at)
+        books.house.database.write_here(lambda tx: settlement.reopen(tx, books.game.id, "2026-08", "test", "why"))
+
+        clock.shift(3600)
+        books.close("2026-08")
+
+        assert [(line.month, line.gross_minor) for line in books.lines("2026-08")] == [("2026-07", 500)]
+        clock.move_to("2027-01-02T00:00:00Z")
+        books.close("2026-10")
+        assert books.lines("2026-10") == []
+
 
 class TestStates:
     def advance(self, books: Books, state: str, **options: Any) -> list[str]:
@@ -536,10 +561,12 @@ STEP = st.one_of(
     st.tuples(st.just("boost"), st.sampled_from(("alice", "bob")), st.sampled_from(("AAA11", "BBB22")),
               st.sampled_from(("2026-06-01", "2026-07-20"))),
     st.tuples(st.just("close"), st.sampled_from(("2026-06", "2026-07", "2026-08"))),
+    st.tuples(st.just("reopen"), st.sampled_from(("2026-06", "2026-07", "2026-08"))),
+    st.tuples(st.just("an hour later")),
 )  # fmt: skip
 
 
-def happen(books: Books, step: tuple[Any, ...]) -> None:
+def happen(books: Books, clock: Any, step: tuple[Any, ...]) -> None:
     kind, *told = step
     if kind == "pay":
         number, amount, currency, market, at, player, is_registered = told
@@ -555,8 +582,13 @@ def happen(books: Books, step: tuple[Any, ...]) -> None:
     elif kind == "boost":
         player, creator, day = told
         boost(books, "created", player, creator, f"{day}T00:00:00.000000Z")
-    else:
+    elif kind == "close":
         books.close(told[0])
+    elif kind == "reopen":
+        with suppress(SettlementError):  # it is open, or a later month holds adjustments of it
+            books.house.database.write_here(lambda tx: settlement.reopen(tx, books.game.id, told[0], "test", "why"))
+    else:
+        clock.shift(3600)
 
 
 def slow_sum(books: Books, db: Any, month: str) -> dict[tuple[Any, ...], tuple[int, ...]]:
@@ -619,9 +651,9 @@ def test_a_statement_is_what_a_slow_sum_over_the_rows_says_and_adjustments_lose_
     def db(sql: str) -> list[dict[str, Any]]:
         return [dict(row) for row in house.database.read().execute(sql)]
 
-    try:
+    with closing(house.database), time_machine.travel("2026-11-28T12:00:00Z", tick=False) as clock:
         for step in steps:
-            happen(books, step)
+            happen(books, clock, step)
         for month in ("2026-06", "2026-07", "2026-08", "2026-09"):
             books.close(month)
         frozen = db("SELECT * FROM settlement_lines")
@@ -650,8 +682,6 @@ def test_a_statement_is_what_a_slow_sum_over_the_rows_says_and_adjustments_lose_
                 assert (getattr(total, name) or 0) == sum(getattr(line, name) or 0 for line in mine)
             if total.partner == "playcamp":
                 assert total.net_minor == total.gross_minor - total.refunds_minor - total.fee_minor
-    finally:
-        house.database.close()
 
 
 def test_a_preview_is_what_closing_freezes(books):
