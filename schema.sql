@@ -737,12 +737,13 @@ CREATE INDEX refusals_by_time ON refusals (created_at);
 CREATE TABLE audit (
     id          INTEGER PRIMARY KEY,
     game_id     INTEGER REFERENCES games (id), -- NULL: the installation as a whole
-    actor       TEXT NOT NULL,                 -- command, owner, or game (its API token)
+    actor       TEXT NOT NULL,                 -- command, owner, or game (its API token, its reports)
     action      TEXT NOT NULL,                 -- e.g. secret.rotate
     subject     TEXT NOT NULL,                 -- what it was done to
     created_at  TEXT NOT NULL
 ) STRICT;
 CREATE INDEX audit_by_game ON audit (game_id, id);
+CREATE INDEX audit_of_moves ON audit (game_id, created_at, subject) WHERE action = 'payment.move';  -- closed months
 
 -- What is known of each address of ours: whether its partner has it, and how the last calls there went. Written in batches
 -- outside the request (coinslot/observations.py), so that it costs no call anything.

@@ -320,6 +320,7 @@ _VERSION_5 = (
     CREATE INDEX transactions_by_moment ON transactions (game_id, coalesce(occurred_at, received_at), received_at)
     """,
     "CREATE INDEX payments_changed ON payments (game_id, updated_at, purchased_at)",
+    "CREATE INDEX audit_of_moves ON audit (game_id, created_at, subject) WHERE action = 'payment.move'",
     """
     CREATE INDEX events_of_boosts ON events (game_id, occurred_at, received_at)
         WHERE type IN ('sponsor.created', 'sponsor.ended')

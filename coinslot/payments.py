@@ -26,7 +26,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from coinslot import clock
+from coinslot import audit, clock
 from coinslot.payment_report import LEAST_AMOUNT, LONGEST_REASON, TOO_CHEAP, Payment
 from coinslot.registry import RESERVED_ID
 
@@ -39,6 +39,7 @@ TOLERATED_SECONDS = 1  # between two reports of one payment
 WON_SECONDS = 30 * 86400.0  # how long it is told that a refund was sent and the dispute has been won since
 
 SENT = "it was sent, with no answer yet"
+MOVED = "payment.move"  # in the audit; an index holds it
 FROM_SANDBOX = "it was reported in the sandbox"
 STATES = ("parked", "waiting", "registered", "quarantined", "kept")
 
@@ -311,6 +312,7 @@ def replace_parked(
         return "known"
     if row["transaction_id"] != payment.transaction_id:
         outcome = store(tx, game_id, payment, is_registering=is_registering)
+        _note_move(tx, row, None)
         tx.execute("DELETE FROM payment_conflicts WHERE payment_id = :id", {"id": payment_id})
         tx.execute("DELETE FROM payments WHERE id = :id", {"id": payment_id})
         return outcome
@@ -605,6 +607,7 @@ def _replace(tx: sqlite3.Connection, known: sqlite3.Row, payment: Payment, is_re
         known[name] == values[name] for name in ("fingerprint", "reason", "row", "refunded_at", "is_test", "market")
     )
     if not same:
+        _note_move(tx, known, payment.purchased_at)
         tx.execute(
             """UPDATE payments SET source = :source, player_id = :player_id, product_id = :product_id,
                       product_name = :product_name, amount = :amount, currency = :currency, market = :market,
@@ -621,6 +624,13 @@ def _replace(tx: sqlite3.Connection, known: sqlite3.Row, payment: Payment, is_re
             {"id": known["id"], "fingerprint": payment.fingerprint},
         )
     return "known" if payment.problem is not None else "new"
+
+
+def _note_move(tx: sqlite3.Connection, known: sqlite3.Row, purchased_at: str | None) -> None:
+    """A payment leaves the time it was counted at: a closed month that held it has to learn of that."""
+    if known["purchased_at"] is not None and known["purchased_at"] != purchased_at:
+        subject = f"{known['purchased_at']} to {purchased_at or '-'}: {known['transaction_id']}"
+        audit.record(tx, known["game_id"], "game", MOVED, subject)
 
 
 def _values(payment: Payment, is_registering: bool, now: str, refunded_at: str | None = None) -> dict[str, Any]:

@@ -378,6 +378,10 @@ _CHANGES = (
     """SELECT 1 FROM payments
        WHERE game_id = :game_id AND updated_at >= :since
          AND coalesce(purchased_at, '') >= :starts_at AND coalesce(purchased_at, '') < :ends_at LIMIT 1""",
+    # Of a payment that is in another month now, or gone, nothing else is left here. The subject begins with the time.
+    """SELECT 1 FROM audit
+       WHERE game_id = :game_id AND action = 'payment.move' AND created_at >= :since
+         AND subject >= :starts_at AND subject < :ends_at LIMIT 1""",
     """SELECT 1 FROM transactions
        WHERE game_id = :game_id AND coalesce(occurred_at, received_at) >= :starts_at
          AND coalesce(occurred_at, received_at) < :ends_at AND received_at >= :since LIMIT 1""",

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coinslot import clock as clocks
-from coinslot import events, months, settlement, statement
+from coinslot import events, months, payment_report, payments, settlement, statement
 from coinslot.settlement import SettlementError
 from coinslot.terms import Terms, rates, rates_text
-from tests.books import Books
+from tests.books import RULES, Books
 from tests.conftest import Studio
 from tests.servers import together
 
@@ -39,6 +39,17 @@ def boost(books: Books, kind: str, player: str, creator: str, at: str, campaign:
             is_test=False,
             player_id=player,
             occurred_at=at,
+        )
+    )
+
+
+def quarantine(books: Books, transaction_id: str) -> None:
+    """PlayCamp has refused a payment."""
+    books.house.database.write_here(
+        lambda tx: tx.execute(
+            """UPDATE payments SET state = 'quarantined', next_try_at = NULL, reason = 'refused', tries = 3
+               WHERE transaction_id = :id""",
+            {"id": transaction_id},
         )
     )
 
@@ -404,6 +415,64 @@ class TestLateFacts:
 
         assert [line.refunds_minor for line in books.lines("2026-08")] == [999]
         assert [line.refunds_minor for line in books.lines("2026-09")] == [-999]
+
+    @pytest.mark.parametrize("moved_at", ["2026-08-01T00:00:00Z", "2026-06-30T00:00:00Z", "no time"])
+    def test_a_payment_that_moves_to_another_month_counts_once(self, books, clock, moved_at):
+        clock.move_to("2026-07-31T12:00:00Z")
+        books.pay("GP-1", "1000", at="2026-07-31T00:00:00Z", is_registered=False)
+        books.pay("GP-2", "500", at="2026-07-31T00:00:00Z", market="nowhere", is_registered=False)
+        quarantine(books, "GP-1")
+        clock.move_to("2026-08-02T00:00:00Z")
+        books.close("2026-06")
+        books.close()
+        clock.move_to("2026-08-10T00:00:00Z")
+
+        for transaction_id, amount in (("GP-1", "1000"), ("GP-2", "500")):
+            market = "google" if transaction_id == "GP-1" else "nowhere"
+            books.pay(transaction_id, amount, at=moved_at, market=market, is_registered=False)
+        clock.move_to("2026-09-02T00:00:00Z")
+        books.close("2026-08")
+        clock.move_to("2026-10-02T00:00:00Z")
+        books.close("2026-09")
+
+        assert books.lines("2026-09") == []
+        every = [line for month in ("2026-06", "2026-07", "2026-08") for line in books.lines(month)]
+        stands = {(line.month, line.section): line for line in statement.summed_up(every) if not line.is_nothing}
+        if moved_at == "no time":  # nothing takes the place of what can be registered, but for what can be too
+            assert set(stands) == {("2026-07", "counted")}
+        else:
+            assert set(stands) == {(moved_at[:7], "counted"), (moved_at[:7], "incomplete")}
+            assert stands[moved_at[:7], "counted"].gross_minor == 1000
+
+    def test_a_payment_that_turns_out_to_be_another_one_counts_once(self, books, clock):
+        clock.move_to("2026-07-31T12:00:00Z")
+        books.pay("x", at="2026-07-31T00:00:00Z", market="nowhere")
+        clock.move_to("2026-08-02T00:00:00Z")
+        books.close()
+        clock.move_to("2026-08-10T00:00:00Z")
+
+        row = payments.find(books.house.database.read(), books.game.id, "x")
+        told = {
+            "transactionId": "GP-1",
+            "userId": "alice",
+            "productId": "gems",
+            "amount": "9900",
+            "currency": "KRW",
+            "market": "google",
+            "purchasedAt": "2026-08-01T00:00:00Z",
+            "status": "paid",
+        }
+        found = payment_report.check(told, RULES, "push", is_test=False)
+        books.house.database.write_here(
+            lambda tx: payments.replace_parked(tx, books.game.id, row["id"], found, is_registering=True)
+        )
+        clock.move_to("2026-09-02T00:00:00Z")
+        books.close("2026-08")
+
+        assert [(line.month, line.section, line.count) for line in books.lines("2026-08")] == [
+            ("2026-08", "counted", 1),
+            ("2026-07", "incomplete", -1),
+        ]
 
     def test_months_nobody_touched_are_not_read_again(self, books, clock):
         books.pay("GP-1")
