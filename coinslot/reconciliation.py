@@ -98,7 +98,8 @@ class Run:
 
     @property
     def is_done(self) -> bool:
-        return self.state == "done"
+        """Whether all of it is known: a run that has come to its end is summed up in a step of its own."""
+        return self.finished_at is not None
 
     @property
     def progress(self) -> float:
@@ -130,8 +131,8 @@ def judge(ours: Side | None, theirs: Side | None) -> Verdict | None:
         return None
     if ours is None:
         assert theirs is not None
-        if theirs.is_refunded or not theirs.amount:
-            return None  # charged, given back and never granted; or free; or only the end of it lies in this report
+        if theirs.is_refunded or theirs.amount == 0:
+            return None  # charged, given back and never granted; or free
         return Verdict(MISSING_HERE, theirs.amount, theirs.currency)
     if theirs is None:
         return None if ours.is_refunded else Verdict(MISSING_THERE, ours.amount, ours.currency)
@@ -245,8 +246,10 @@ def add_rows(
 ) -> bool:
     """Keep some of the partner's rows, and how far that has come. Returns whether this call did it.
 
-    Rows kept before are not kept twice. ``odd`` is how many could not be read.
+    Rows kept before are not kept twice. ``odd`` is how many could not be read; what was paid without an amount is kept
+    and counts as one of them, since nothing can be held against it.
     """
+    unread = odd + sum(row.kind == PAID and row.amount_minor is None for row in rows)
     known = _own_references(database.read(), run, rows)
     # By place, not by name: there may be millions, and a dictionary for each takes as long as the rest. In the order of
     # the key, so that rows that lie together are written together.
@@ -263,7 +266,7 @@ def add_rows(
                 "before": run.cursor,
                 "cursor": "" if is_last else cursor,
                 "count": len(rows) + odd,
-                "odd": odd,
+                "odd": unread,
                 "expected": expected,
                 "state": "comparing" if is_last else "reading",
             },
@@ -282,7 +285,7 @@ def add_rows(
 
 
 def step(database: Database, run: Run, *, refunds_until: str | None = None) -> None:
-    """Compare or search some more. To be called with the run as it is now, until that is done.
+    """Compare, search or sum up some more. To be called with the run as it is now, until that is done.
 
     ``refunds_until``: the partner's report ends there, so that refunds of ours from then on are not in it.
     """
@@ -290,6 +293,17 @@ def step(database: Database, run: Run, *, refunds_until: str | None = None) -> N
         _compare(database, run, refunds_until)
     elif run.state == "searching":
         _search(database, run)
+    elif run.state == "done":
+        finish(database, run.id)
+
+
+def replace_all(tx: sqlite3.Connection, game_id: int, month: str) -> None:
+    """What a month was held against counts no more: it is another one when it is closed again."""
+    tx.execute(
+        """UPDATE reconciliations SET state = 'replaced'
+           WHERE game_id = :game_id AND month = :month AND state <> 'replaced'""",
+        {"game_id": game_id, "month": month},
+    )
 
 
 def clear(tx: sqlite3.Connection, game_id: int) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any
 
-from coinslot import audit, clock, money, months, statement
+from coinslot import audit, clock, money, months, reconciliation, statement
 from coinslot.db import Database, DatabaseError
 from coinslot.games import Game, GameError
 from coinslot.months import Month
@@ -144,7 +144,7 @@ def preview(connection: sqlite3.Connection, game_id: int, month: Month, terms: T
 
 
 def reopen(tx: sqlite3.Connection, game_id: int, name: str, actor: str, note: str) -> None:
-    """Have a closed month open again; its lines count no more, and are kept.
+    """Have a closed month open again; its lines count no more, and are kept. Nor do its reconciliations.
 
     Raises :class:`SettlementError` where its payment is confirmed, or a later month holds adjustments of it.
     """
@@ -162,6 +162,7 @@ def reopen(tx: sqlite3.Connection, game_id: int, name: str, actor: str, note: st
     if later is not None:
         raise SettlementError(f"{later['month']} holds adjustments of {name}: reopen that month first")
     _take_step(tx, settlement, REOPENED, actor, _checked(note))
+    reconciliation.replace_all(tx, game_id, name)
 
 
 def advance(

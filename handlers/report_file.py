@@ -63,8 +63,11 @@ class Layout:
         return digest.hexdigest()
 
 
-def read(lines: Iterable[str], layout: Layout) -> Iterator[list[PartnerRow]]:
-    """What each line tells; nothing where it cannot be read. Raises ReconciliationError where no line could be."""
+def read(lines: Iterable[str], layout: Layout) -> Iterator[list[PartnerRow] | None]:
+    """What each line tells, nothing where it moves no money; None where it cannot be read.
+
+    Raises ReconciliationError where no line could be.
+    """
     reader = csv.reader(_bounded(lines))
     try:
         head = [name.strip().removeprefix("\ufeff").lower() for name in next(reader, [])]
@@ -78,7 +81,7 @@ def read(lines: Iterable[str], layout: Layout) -> Iterator[list[PartnerRow]]:
         if "currency" not in places and layout.currency is None:
             raise ReconciliationError(f"the file has no column {layout.columns['currency']}; say which currency it is")
         for cells in reader:
-            if cells:
+            if any(cell.strip() for cell in cells):
                 yield _rows(cells, places, layout)
     except csv.Error as error:
         raise ReconciliationError(f"line {reader.line_num} of the file is no CSV: {error}") from None
@@ -86,8 +89,8 @@ def read(lines: Iterable[str], layout: Layout) -> Iterator[list[PartnerRow]]:
         raise ReconciliationError(f"the file is not UTF-8, after line {reader.line_num}") from None
 
 
-def in_order(lines: Iterable[list[PartnerRow]]) -> tuple[int, int, Iterator[PartnerRow]]:
-    """How many rows there are, how many lines told nothing, and the rows in the order of their purchases' ids.
+def in_order(lines: Iterable[list[PartnerRow] | None]) -> tuple[int, int, Iterator[PartnerRow]]:
+    """How many rows there are, how many lines could not be read, and the rows in the order of their purchases' ids.
 
     A million rows that go into the database in that order cost a tenth of what they cost in any other. They are sorted
     in parts, in files that nobody else can open and that are gone with them.
@@ -96,8 +99,9 @@ def in_order(lines: Iterable[list[PartnerRow]]) -> tuple[int, int, Iterator[Part
     part: list[PartnerRow] = []
     count = odd = 0
     for rows in lines:
-        if not rows:
+        if rows is None:
             odd += 1
+            continue
         count += len(rows)
         part += rows
         if len(part) >= SORTED_AT_ONCE:
@@ -127,14 +131,18 @@ def _read_back(file: IO[bytes]) -> Iterator[PartnerRow]:
             yield from map(PartnerRow._make, block)
 
 
-def _rows(cells: list[str], places: Mapping[str, int], layout: Layout) -> list[PartnerRow]:
+def _rows(cells: list[str], places: Mapping[str, int], layout: Layout) -> list[PartnerRow] | None:
     told = {name: cells[place].strip() for name, place in places.items() if place < len(cells)}
-    kinds = layout.kinds.get(told["kind"].lower(), ()) if told.get("kind") else (PAID,)
+    kinds = layout.kinds.get(told["kind"].lower()) if told.get("kind") else (PAID,)
+    if kinds is None:
+        return None
+    if not kinds:
+        return []
     currency = told.get("currency", "").upper() or layout.currency or ""
     reference, row_id = told.get("reference", ""), told.get("row_id", "")
     minor = _minor(told.get("amount", ""), currency, layout.unit)
     if minor is None or not _ID.fullmatch(reference) or not (row_id == "" or _ID.fullmatch(row_id)):
-        return []
+        return None
     at, ours = _moment(told.get("at", "")), told.get("ours") or None
     # A row without an id is that of its purchase: a report repeated in a file does not count twice.
     return [

@@ -157,8 +157,6 @@ def carry_on(
         told(run)
         if not run.is_done and time.monotonic() >= deadline:
             return True
-    if run.finished_at is None:
-        reconciliation.finish(house.database, run_id)
     _note_agreement(house, run)
     return False
 
@@ -177,13 +175,16 @@ def accept(house: Installation, game: Game, name: str, actor: str, note: str) ->
 
 
 def unreconciled(connection: Connection, game_id: int, name: str) -> tuple[list[str], list[str]]:
-    """Partners of a closed month that nothing was held against yet, and those with which something does not agree."""
+    """Partners of a closed month that nothing was held against yet, and those with which something does not agree.
+
+    What of a partner's figures could not be read does not agree either: nobody knows what it says.
+    """
     found = settlement.standing(connection, game_id, name)
     if found is None:
         return [], []
     partners = {line.partner for line in settlement.lines(connection, found.id) if line.section in IN_TOTALS}
     done = {run.partner: run for run in reconciliation.runs(connection, game_id, name) if run.is_done}
-    return sorted(partners - set(done)), sorted(name for name, run in done.items() if run.summary)
+    return sorted(partners - set(done)), sorted(name for name, run in done.items() if run.summary or run.rows_odd)
 
 
 def _note_agreement(house: Installation, run: Run) -> None:

@@ -95,6 +95,7 @@ class TestJudging:
             (None, Side(Decimal(999), "USD", True, None), None),
             (None, Side(Decimal(0), "USD", False, None), None),
             (None, Side(None, "USD", True, None), None),
+            (None, Side(None, "USD", False, None), Verdict("missing_here", None, "USD")),
             (Side(Decimal(999), "USD", False, None), None, Verdict("missing_there", Decimal(999), "USD")),
             (Side(Decimal(999), "USD", True, None), None, None),
             (
@@ -139,8 +140,10 @@ class TestJudging:
         assert row_of(fake_appcharge.transaction("t-1", type="dispute_funds_withdrawn", amount=-999)) == PartnerRow(
             "order-t-1", "t-1", "refunded", "999", "USD", "2026-01-05T10:00:00.000000Z", "70c2e3c8"
         )
-        assert row_of(fake_appcharge.transaction("t-1", type="payout")) is None
-        assert row_of({}) is None
+        assert row_of(fake_appcharge.transaction("t-1", type="dispute_open")) is None
+        for unreadable in (fake_appcharge.transaction("t-1", type="payout"), {}, {"transactionDetails": {"type": []}}):
+            with pytest.raises(ValueError):
+                row_of(unreadable)
 
 
 def told(fake: FakeAppcharge, order_id: str, kind: str = "paid", amount: Any = 999, **more: Any) -> None:
@@ -305,6 +308,69 @@ class TestAppcharge:
         assert found.state == "closed"
         assert settling.unreconciled(books.house.database.read(), books.game.id, "2026-07") == (["playcamp"], [])
 
+    @pytest.mark.parametrize(
+        "row",
+        [
+            {"orderId": ""},
+            {"transactionDetails": None},
+            {"transactionDetails": {"id": "x", "type": "payout", "amount": 1}},
+            {"transactionDetails": {"id": "x", "type": "paid", "amount": "much", "currencyCode": "USD"}},
+        ],
+    )
+    def test_what_cannot_be_read_does_not_agree(self, room, books, appcharge, row):
+        books.order("o-1")
+        told(appcharge, "o-1")
+        told(appcharge, "o-1", "dispute_open", 0)
+        books.close()
+        appcharge.transactions.append(fake_appcharge.transaction("x") | {"orderId": "o-1"} | row)
+
+        run = room.by_api("appcharge")
+
+        assert (run.rows_odd, run.summary) == (1, ())
+        assert settling.unreconciled(books.house.database.read(), books.game.id, "2026-07") == ([], ["appcharge"])
+        found = settlement.standing(books.house.database.read(), books.game.id, "2026-07")
+        assert found is not None
+        assert found.state == "closed"
+
+    def test_a_run_is_done_once_it_is_summed_up(self, room, books, appcharge, monkeypatch):
+        books.order("not-there")
+        books.close()
+        run_id = room.begin("appcharge")
+
+        class Died(Exception):
+            pass
+
+        def die(*_: Any) -> None:
+            raise Died
+
+        with monkeypatch.context() as patched:
+            patched.setattr(reconciliation, "finish", die)
+            with pytest.raises(Died):
+                room.carry_on(run_id, "appcharge")
+        assert (room.run(run_id).state, room.run(run_id).is_done) == ("done", False)
+        assert settling.unreconciled(books.house.database.read(), books.game.id, "2026-07") == (["appcharge"], [])
+
+        room.carry_on(run_id, "appcharge")
+        assert [each.result for each in room.run(run_id).summary] == ["missing_there"]
+
+    @pytest.mark.parametrize("deadline", [0, FOREVER])
+    def test_a_month_that_was_reopened_is_held_against_anew(self, room, books, appcharge, deadline):
+        told(appcharge, "o-1")
+        books.order("o-1")
+        books.close()
+        before = room.begin("appcharge")
+        room.carry_on(before, "appcharge", deadline)
+
+        books.house.database.write_here(lambda tx: settlement.reopen(tx, books.game.id, "2026-07", "test", "why"))
+        books.order("o-9")
+        books.close()
+
+        assert settling.unreconciled(books.house.database.read(), books.game.id, "2026-07") == (["appcharge"], [])
+        assert not room.carry_on(before, "appcharge")
+        again = room.by_api("appcharge")
+        assert again.id != before
+        assert set(room.differences(again)) == {"o-9"}
+
     def test_an_open_month_is_closed_first(self, room, appcharge):
         with pytest.raises(ReconciliationError, match="open"):
             room.begin("appcharge")
@@ -393,6 +459,8 @@ class TestPlayCamp:
             "GP-2,9.99,USD,REFUNDED\n"
             "GP-9,19.99,USD,COMPLETED\n"
             "GP-8,5.00,USD,CANCELLED\n"
+            "GP-7,none,USD,COMPLETED\n"
+            "GP-6,1.00,USD,HALF\n"
             ",,,\n"
         )
         books.close()
@@ -409,7 +477,7 @@ class TestPlayCamp:
 class TestFiles:
     def read(self, text: str, room: Room, partner: str = "playcamp", **options: Any) -> list[PartnerRow]:
         layout = Layout.of(room.partners[partner].report, options.pop("columns", {}), **options)
-        return [row for rows in report_file.read(io.StringIO(text), layout) for row in rows]
+        return [row for rows in report_file.read(io.StringIO(text), layout) for row in rows or []]
 
     def test_units_and_decimals_are_the_currencys(self, room):
         rows = self.read("transactionId,amount,currency\na,1480,JPY\nb,3.125,KWD\nc,9.99,USD\n", room)
@@ -503,7 +571,7 @@ def test_a_large_file_is_sorted_in_parts_and_loses_nothing(room, monkeypatch):
     monkeypatch.setattr(report_file, "SORTED_AT_ONCE", 7)
     monkeypatch.setattr(report_file, "READ_AT_ONCE", 3)
     numbers = [n * 37 % 100 for n in range(100)]
-    text = "transactionId,amount,currency\n" + "".join(f"GP-{n:03d},{n + 1},USD\n" for n in numbers) + ",,\n"
+    text = "transactionId,amount,currency\n" + "".join(f"GP-{n:03d},{n + 1},USD\n" for n in numbers) + "?,,\n"
     layout = Layout.of(room.partners["playcamp"].report, {})
 
     count, odd, rows = report_file.in_order(report_file.read(io.StringIO(text), layout))

@@ -344,7 +344,7 @@ def _print_run(game: Game, run: Run) -> None:
         if each.result == MISSING_HERE:
             click.echo(f"{headline}: {each.count} ({_amount(each.stake_minor, each.currency)} {each.currency or ''})")
     if not run.summary:
-        click.echo("Every purchase agrees.")
+        click.echo("Every purchase that could be read agrees." if run.rows_odd else "Every purchase agrees.")
         return
     rows = [
         (_words(each.result), str(each.count), _amount(each.stake_minor, each.currency), each.currency or "-")

@@ -26,6 +26,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "completed": (PAID,),
     "paid": (PAID,),
     "refunded": (PAID, REFUNDED),  # of one row: it was paid, and given back
+    **dict.fromkeys(("pending", "cancelled", "canceled", "failed"), ()),  # no money
 }
 
 
@@ -63,7 +64,7 @@ def _asked(client: Client, transaction_id: str) -> list[PartnerRow]:
 
 def rows_of(transaction_id: str, document: Mapping[str, Any]) -> list[PartnerRow]:
     """What PlayCamp's payment tells: that it was paid, and perhaps that it was given back."""
-    kinds = KINDS.get(str(document.get("status") or "completed").lower(), ())  # pending or cancelled: no money
+    kinds = KINDS.get(str(document.get("status") or "completed").lower(), ())
     currency = document.get("currency")
     code = currency.upper() if isinstance(currency, str) and len(currency) == 3 else None
     at = moment(document.get("purchasedAt"))
