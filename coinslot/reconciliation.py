@@ -253,7 +253,7 @@ def add_rows(
     known = _own_references(database.read(), run, rows)
     # By place, not by name: there may be millions, and a dictionary for each takes as long as the rest. In the order of
     # the key, so that rows that lie together are written together.
-    values: list[tuple[Any, ...]] = [(run.id, known.get(row.ours, row.reference), *row[1:6]) for row in rows]
+    values: list[tuple[Any, ...]] = [(run.id, known.get(row, row.reference), *row[1:6]) for row in rows]
     values.sort(key=lambda row: row[1:3])
 
     def keep(tx: sqlite3.Connection) -> bool:
@@ -539,17 +539,35 @@ def _in_minor(amount: str, currency: str) -> Decimal | None:
     return money.in_minor(Decimal(amount), currency)
 
 
-def _own_references(connection: sqlite3.Connection, run: Run, rows: Sequence[PartnerRow]) -> Mapping[str | None, str]:
-    """Public id -> our own id of the purchase, for orders that came under another id than the report gives."""
-    wanted = {row.ours for row in rows if row.ours}
-    if not wanted:
+def _own_references(connection: sqlite3.Connection, run: Run, rows: Sequence[PartnerRow]) -> Mapping[PartnerRow, str]:
+    """Our own ids of those orders that came under another id than the report gives.
+
+    They are known by our public id, where the report has it, or by the alias that a later call has left.
+    """
+    if run.partner == PAYMENTS_PARTNER:
         return {}
+    values = {
+        "public_ids": json.dumps(sorted({row.ours for row in rows if row.ours})),
+        "references": json.dumps(sorted({row.reference for row in rows})),
+        "game_id": run.game_id,
+        "partner": run.partner,
+    }
     found = connection.execute(
-        """SELECT t.public_id, t.external_id FROM json_each(:ids) j CROSS JOIN transactions t ON t.public_id = j.value
-           WHERE t.game_id = :game_id AND t.partner = :partner""",
-        {"ids": json.dumps(sorted(wanted)), "game_id": run.game_id, "partner": run.partner},
+        """SELECT 1 AS is_public, t.public_id AS told, t.external_id
+           FROM json_each(:public_ids) j CROSS JOIN transactions t ON t.public_id = j.value
+           WHERE t.game_id = :game_id AND t.partner = :partner
+           UNION ALL
+           SELECT 0, k.value, t.external_id
+           FROM json_each(:references) j CROSS JOIN transaction_keys k
+           ON k.game_id = :game_id AND k.partner = :partner AND k.kind = 'alias' AND k.value = j.value
+           CROSS JOIN transactions t ON t.id = k.transaction_id""",
+        values,
     )
-    return {row["public_id"]: row["external_id"] for row in found}
+    own = {(bool(each["is_public"]), each["told"]): str(each["external_id"]) for each in found}
+    if not own:
+        return {}
+    pairs = ((row, own.get((True, row.ours)) or own.get((False, row.reference))) for row in rows)
+    return {row: reference for row, reference in pairs if reference is not None}
 
 
 def _difference(

@@ -355,9 +355,9 @@ def _adjustments(connection: sqlite3.Connection, game_id: int, month: Month) -> 
 def _touched(
     connection: sqlite3.Connection, game_id: int, earlier: Sequence[Settlement], all_closed: Sequence[Settlement]
 ) -> list[Settlement]:
-    """Those months that are to be reckoned again: a row of theirs has come or changed since they were last looked at,
+    """Those months that are to be reckoned again. A few too many do no harm.
 
-    or lines of theirs are gone with a later month that was reopened. A few too many do no harm.
+    A row of theirs has come or changed since they were last looked at, or a month was reopened that held lines of them.
     """
     found = []
     for each in earlier:

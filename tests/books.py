@@ -85,6 +85,10 @@ class Books:
         partner: str = "appcharge",
         player: str = "alice",
         environment: str = "live",
+        reference: str | None = None,
+        fingerprint: str | None = None,
+        keys: tuple[tuple[str, str], ...] = (),
+        known_by: tuple[tuple[str, str], ...] = (),
         **figures: Any,
     ) -> None:
         wanted = ledger.Credit(
@@ -92,11 +96,11 @@ class Books:
             game_slug=self.studio.slug,
             partner=partner,
             external_id=order_id,
-            reference=order_id,
+            reference=reference or order_id,
             kind=kind,
             player_id=player,
             lines=(("coins", 5),),
-            fingerprint=order_id,
+            fingerprint=fingerprint or order_id,
             raw_body=b"{}",
             signature="signature",
             signed_with="key/current",
@@ -105,6 +109,8 @@ class Books:
             environment=environment,
             money=dataclasses.replace(ledger.Money(currency, gross, usd_unit="cents"), **figures),
             occurred_at=at,
+            keys=keys,
+            known_by=known_by,
         )
         self.house.database.write_here(lambda tx: ledger.credit(tx, wanted, ledger.Rules("accept", "accept")))
 

@@ -265,6 +265,16 @@ class TestAppcharge:
 
         assert (room.differences(run), run.matched) == ({}, 1)
 
+    def test_an_order_that_was_reported_again_under_its_proper_id_is_known_by_that(self, room, books, appcharge):
+        books.order("payment:p-1", keys=(("payment", "p-1"),), fingerprint="same", reference="p-1")
+        books.order("o-1", keys=(("payment", "p-1"),), known_by=(("payment", "p-1"),), fingerprint="same")
+        told(appcharge, "o-1", publisherTransactionId=None)
+        books.close()
+
+        run = room.by_api("appcharge")
+
+        assert (room.differences(run), run.matched) == ({}, 1)
+
     def test_a_report_that_is_cut_short_is_no_report(self, room, books, appcharge, monkeypatch):
         told(appcharge, "o-1")
         books.order("o-1")
