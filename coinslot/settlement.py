@@ -35,6 +35,7 @@ LONGEST_NOTE = 500
 TRIES = 5  # while others close months of the same game
 OVERLAP_SECONDS = 600.0  # a row may be committed some time after the time that is written in it
 PURCHASES_AT_ONCE = 500
+LARGEST_SUM = 2**63 - 1  # the database holds none above it
 MOST_MONTHS = 600  # a list ends somewhere, even where a row is misdated
 
 
@@ -135,11 +136,15 @@ def close(
 
 
 def preview(connection: sqlite3.Connection, game_id: int, month: Month, terms: Terms) -> list[Line]:
-    """The lines a month would be closed with now, adjustments included. Reads all of its rows."""
-    try:
-        found = statement.lines(connection, game_id, month, terms) + _adjustments(connection, game_id, month)
-    except OverflowError:
-        raise SettlementError(f"{month.name} holds amounts too large to be summed") from None
+    """The lines a month would be closed with now, adjustments included. Reads all of its rows.
+
+    Raises :class:`SettlementError` where a sum of them is too large to be kept.
+    """
+    found = statement.lines(connection, game_id, month, terms) + _adjustments(connection, game_id, month)
+    for line in found:
+        figures = (getattr(line, name) for name in statement.FIGURES)
+        if any(isinstance(each, int) and abs(each) > LARGEST_SUM for each in figures):
+            raise SettlementError(f"{line.month} holds amounts of {line.currency} too large to be summed")
     return sorted(found, key=lambda line: line.order)
 
 

@@ -315,6 +315,19 @@ class TestClosing:
         assert again == first
         assert (db("SELECT * FROM settlement_lines"), db("SELECT * FROM settlement_steps")) == before
 
+    def test_a_sum_too_large_to_be_kept_is_refused_in_words(self, books, db):
+        for number in range(10):
+            books.order(f"o-{number}", 10**18 - 1)
+        with pytest.raises(SettlementError, match="2026-07 holds amounts of USD too large"):
+            books.close()
+        assert db("SELECT * FROM settlements") == []
+
+    def test_a_sum_as_large_as_can_be_kept_is_frozen(self, books):
+        for number in range(9):
+            books.order(f"o-{number}", 10**18 - 1)
+        books.close()
+        assert [line.gross_minor for line in books.lines()] == [9 * (10**18 - 1)]
+
     def test_of_several_at_once_one_closes(self, books, db):
         books.pay("GP-1")
         game = books.game
