@@ -520,6 +520,14 @@ def refunded_though_won(connection: sqlite3.Connection, game_id: int, partner: s
     return [str(row["reference"]) for row in rows]
 
 
+def attributed(tx: sqlite3.Connection, game_id: int, transaction_id: str) -> None:
+    """PlayCamp has told whose purchase a payment is: a closed month that holds it has to learn of that."""
+    tx.execute(
+        "UPDATE payments SET updated_at = :now WHERE game_id = :game_id AND transaction_id = :transaction_id",
+        {"game_id": game_id, "transaction_id": transaction_id, "now": clock.stamp()},
+    )
+
+
 def release(tx: sqlite3.Connection, game_id: int, source: str, since_at: str, limit: int) -> int:
     """Have payments that were only kept to be asked for registered too, those paid from ``since_at`` on.
 

@@ -1,5 +1,7 @@
 """Months: what they are closed with, what comes late, and the states they go through."""
 
+import hmac
+import json
 import sqlite3
 from collections import defaultdict
 from contextlib import closing, suppress
@@ -456,6 +458,29 @@ class TestLateFacts:
         else:
             assert set(stands) == {(moved_at[:7], "counted"), (moved_at[:7], "incomplete")}
             assert stands[moved_at[:7], "counted"].gross_minor == 1000
+
+    def test_whose_a_payment_is_moves_its_share_however_late_playcamp_tells(self, books, clock, studio, client):
+        studio.secret("playcamp.webhook_secret", "whsec_demo_0001")
+        studio.config("settlement.share", "10")
+        clock.move_to("2026-07-31T12:00:00Z")
+        books.pay("GP-1", "1000")
+        clock.move_to("2026-08-02T00:00:00Z")
+        books.close()
+        clock.move_to("2026-08-10T00:00:00Z")
+
+        told = {"transactionId": "GP-1", "userId": "alice", "creatorKey": "AAA11", "campaignId": "camp_1"}
+        event = {"event": "payment.created", "timestamp": "2026-07-31T12:00:01Z", "isTest": False, "data": told}
+        body = json.dumps({"events": [event]}).encode()
+        signature = hmac.new(b"whsec_demo_0001", body, "sha256").hexdigest()
+        answer = client.post("/playcamp/demo/webhook", data=body, headers={"X-Webhook-Signature": signature})
+        assert answer.status_code == 200, answer.text
+        clock.move_to("2026-09-02T00:00:00Z")
+        books.close("2026-08")
+
+        assert [(each.month, each.creator, each.count, each.share_minor) for each in books.lines("2026-08")] == [
+            ("2026-07", None, -1, 0),
+            ("2026-07", "AAA11", 1, 70),
+        ]
 
     def test_a_payment_that_turns_out_to_be_another_one_counts_once(self, books, clock):
         clock.move_to("2026-07-31T12:00:00Z")

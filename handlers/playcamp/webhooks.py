@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from flask import Response, current_app, jsonify, request
 
-from coinslot import boosts, conversions, counters, events, schedules
+from coinslot import boosts, conversions, counters, events, payments, schedules
 from coinslot.db import Connection
 from coinslot.games import Game
 from coinslot.keyring import SecretValue
@@ -27,6 +27,7 @@ PARTNER = "playcamp"
 ENDPOINT = "webhook"
 CONVERT_JOB = "playcamp.convert"
 COUPON_REDEEMED = "playcamp.coupon.redeemed"
+PAYMENT_CREATED = "playcamp.payment.created"
 
 # Batches of half a change. One that is held waits for its other half, which comes in a call of its own where each event
 # type has its own address.
@@ -126,6 +127,8 @@ def keep(
             continue
         counters.add(tx, game.id, PARTNER, "event")
         unreadable += fact.type == payload.UNREADABLE
+        if fact.type == PAYMENT_CREATED and fact.external_id is not None and not is_test:
+            payments.attributed(tx, game.id, fact.external_id)
         ungranted += fact.type == COUPON_REDEEMED and fact.coupon is None
         is_wanted = is_forwarded(game, fact)
         is_half = fact.is_boost and (fact.player_id, _other_half(fact)) not in boosted
