@@ -29,7 +29,6 @@ from coinslot.statement import PAYMENTS_PARTNER
 
 ROWS_AT_ONCE = 5000  # a few tens of milliseconds of writing
 CLEARED_AT_ONCE = 5000
-SUMMED_AT_ONCE = 20_000
 
 PAID, REFUNDED, REINSTATED = "paid", "refunded", "reinstated"
 KINDS = (PAID, REFUNDED, REINSTATED)
