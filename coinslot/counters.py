@@ -39,14 +39,6 @@ def add_each(tx: sqlite3.Connection, game_id: int, partner: str, amounts: Mappin
     )
 
 
-def since(connection: sqlite3.Connection, game_id: int, first_day: str) -> list[sqlite3.Row]:
-    """Every figure of a game per partner, name and day, from a UTC day (``2026-01-31``) on."""
-    return connection.execute(
-        "SELECT partner, name, day, value FROM counters WHERE game_id = :game_id AND day >= :first_day ORDER BY day",
-        {"game_id": game_id, "first_day": first_day},
-    ).fetchall()
-
-
 def money_between(connection: sqlite3.Connection, game_id: int, first_day: str, end_day: str) -> list[sqlite3.Row]:
     """What was paid and what went back, from a UTC day (``2026-01-31``) on and before another one.
 

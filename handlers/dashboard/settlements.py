@@ -201,8 +201,9 @@ def _gross(rows: Sequence[Row], wanted: str | None) -> dict[str, Any]:
 def _so_far(game: Game, named: Month) -> list[tuple[str, str, int, int]]:
     """Partner, currency, gross and refunds of an open month as counted per UTC day; a month's lines are exact."""
     sums: dict[tuple[str, str], list[int]] = {}
-    for row in counters.since(installation().database.read(), game.id, named.starts_at[:10]):
+    connection = installation().database.read()
+    for row in counters.money_between(connection, game.id, named.starts_at[:10], named.ends_at[:10]):
         for at, prefix in enumerate((counters.GROSS, counters.REFUNDED)):
-            if row["name"].startswith(prefix) and row["day"] < named.ends_at[:10]:
+            if row["name"].startswith(prefix):
                 sums.setdefault((row["partner"], row["name"].removeprefix(prefix)), [0, 0])[at] += row["value"]
     return [(partner, currency, *amounts) for (partner, currency), amounts in sorted(sums.items())]  # type: ignore[misc]
