@@ -320,7 +320,7 @@ class TestDifferences:
 class TestReports:
     REPORT = (
         b"Payment,Gross,Currency,status\n"
-        b"GP-1,9.99,usd,COMPLETED\nGP-2,9.99,USD,REFUNDED\nGP-9,19.99,USD,COMPLETED\n,,,\n"
+        b"GP-1,9.99,usd,COMPLETED\nGP-2,9.99,USD,REFUNDED\nGP-9,19.99,USD,COMPLETED\n?,,,\n,,,\n"
     )
 
     def test_a_file_is_uploaded_its_columns_chosen_and_compared(self, browser, books, july, db, house):
