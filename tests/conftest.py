@@ -16,7 +16,7 @@ import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app import create_app, new_installation, read_settings
+from app import PARTNERS, create_app, new_installation, read_settings
 from coinslot import games, keyring, owner, registry
 from coinslot.installation import Installation
 from handlers.appcharge.signature import sign
@@ -37,7 +37,7 @@ def doors() -> Flask:
 @pytest.fixture
 def app(doors: Flask, tmp_path: Path) -> Iterator[Flask]:
     house = new_installation(read_settings({"COINSLOT_HOME": str(tmp_path / "home")}))
-    doors.extensions["coinslot"] = house
+    doors.extensions |= {"coinslot": house, "coinslot.partners": PARTNERS}  # whatever a test before has put there
     house.prepare()
     yield doors
     house.observations.flush()
