@@ -1169,8 +1169,9 @@ class TestPlayerLookup:
     def test_a_slow_answer_keeps_nobody_else_waiting(self, shop, game_server, report):
         game_server.players["slow"] = game_server.silence
 
-        calls = Underway(*(lambda number=number: report(f"l-slow-{number}", "slow") for number in range(4)))
-        until(lambda: game_server.times_asked("slow") == 4, "four lookups are under way", 4)
+        # As many as one process lets wait for one server: they may all have come to the same.
+        calls = Underway(*(lambda number=number: report(f"l-slow-{number}", "slow") for number in range(3)))
+        until(lambda: game_server.times_asked("slow") == 3, "three lookups are under way", 4)
         answers = [report(f"l-quick-{number}", "alice") for number in range(8)]
 
         assert calls.are_all()
