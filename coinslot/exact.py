@@ -18,6 +18,8 @@ FIGURE_DIGITS = 30
 LONGEST_INTEGER = 4000
 
 _KINDS = (int, Decimal, str)
+_INSIDES = (dict, list)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # as JSON escapes one; alone in a text it is half of a pair
 _NUMBER = re.compile(r"-?[0-9]{1,60}(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,3})?")
 
 
@@ -38,9 +40,14 @@ def parse_json(raw: bytes, parse_float: Callable[[str], Any] | None = None, allo
         raise ValueError("it is not JSON") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if "\\u" in text and not allow_half_pairs:
+    if not allow_half_pairs and may_have_half_pairs(raw):
         _refuse_half_surrogates(document)
     return document
+
+
+def may_have_half_pairs(raw: bytes) -> bool:
+    """Whether text of this JSON may hold half of a surrogate pair; most JSON that escapes other letters does not."""
+    return _SURROGATE.search(raw) is not None
 
 
 def finite(text: str) -> float:
@@ -53,10 +60,10 @@ def finite(text: str) -> float:
 
 def is_deeper(document: Any, levels: int) -> bool:
     """Whether objects and lists stand in each other more than ``levels`` deep."""
-    level = [document] if isinstance(document, dict | list) else []
+    level = [document] if isinstance(document, _INSIDES) else []
     while level and levels:
         insides = (each.values() if isinstance(each, dict) else each for each in level)
-        level = [value for inside in insides for value in inside if isinstance(value, dict | list)]
+        level = [value for inside in insides for value in inside if isinstance(value, _INSIDES)]
         levels -= 1
     return bool(level)
 

@@ -134,3 +134,17 @@ def test_why_it_is_no_json_is_said_in_our_words_without_places_or_bytes(raw, wor
 def test_json_keeps_numbers_exact():
     document = exact.parse_json(b'{"a": 0.1, "b": 12345678901234567890123, "c": "\\ud83d\\ude00"}')
     assert document == {"a": Decimal("0.1"), "b": 12345678901234567890123, "c": "\U0001f600"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "is_so"),
+    [
+        (b'{"a": "\\ud800"}', True),
+        (b'{"a": "\\uDFFF"}', True),
+        (b'{"a": "\\ud83d\\ude00"}', True),  # a whole pair, which nobody can tell without reading it
+        (b'{"a": "\\ubcf4\\uc11d \\ud7a3"}', False),
+        ("보석 😀".encode(), False),
+    ],
+)
+def test_what_may_hold_half_of_a_surrogate_pair(raw, is_so):
+    assert exact.may_have_half_pairs(raw) == is_so

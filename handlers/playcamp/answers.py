@@ -304,7 +304,7 @@ def _document(answer: Answer) -> Any:
         raise AnswerError("the answer is not JSON") from None
     if exact.is_deeper(document, MOST_LEVELS):
         raise AnswerError("the answer is nested too deeply")
-    return _mended(document) if b"\\u" in answer.body else document
+    return _mended(document) if exact.may_have_half_pairs(answer.body) else document
 
 
 def _mended(value: Any) -> Any:
