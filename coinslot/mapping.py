@@ -26,7 +26,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
-from decimal import Decimal
+from decimal import Context, Decimal
 from functools import lru_cache, partial
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -42,14 +42,16 @@ from coinslot.signing import MILLISECOND_DIGITS
 LONGEST_EXPRESSION = 8192
 DEEPEST = 64  # levels: of an expression, a document, a result
 LARGEST = 1024 * 1024  # about the characters of its JSON: of any value made on the way, unless the document is larger
-FREE_LENGTH = 64  # of a text that is not weighed with care
+FREE_LENGTH = 64  # of a text that is not weighed
 FREE_WORK = 200_000  # steps, or eights of characters looked at; a larger document allows more
 
 INTEGER_BITS = 13_288  # as long as exact.LONGEST_INTEGER
 MOST_PLACES = 30  # to scale by
 LONGEST_TIME = 64
+FIRST_FULL_YEAR = 1000  # strftime spells earlier ones with less than four digits on some platforms
 KEPT_EXPRESSIONS = 256
 
+_EXACTLY = Context(prec=4 * exact.FIGURE_DIGITS)
 SMALL = 10**18  # an int below is spared what longer numbers are looked at for
 
 Lookup = Callable[[str, str], str | None]
@@ -79,6 +81,10 @@ class ExpressionError(Exception):
     """An expression cannot be read, or not applied; the message is for the owner and holds no value of a document."""
 
 
+class _TooLargeError(ExpressionError):
+    """A value is larger than :class:`_Limits` allows."""
+
+
 class _UnfitError(Exception):
     """What a function was given is not what it takes; the message goes behind the function's name."""
 
@@ -100,21 +106,31 @@ class Expression:
         return _parsed(text)
 
     def apply(
-        self, document: Any, *, zone: str = "UTC", lookup: Lookup | None = None, allow_half_pairs: bool = False
+        self,
+        document: Any,
+        *,
+        zone: str = "UTC",
+        lookup: Lookup | None = None,
+        allow_half_pairs: bool = False,
+        is_parsed: bool = False,
     ) -> Any:
         """The JSON value this expression makes of a document; parts of it may be parts of the document.
 
         Raises :class:`ExpressionError`, naming the function and the kind of value that did not fit, never the value;
         what ``lookup(table, key)`` raises may come through. Text with half of a surrogate pair is refused in a result,
-        unless whoever asks looks at each text that is kept.
+        unless whoever asks looks at each text that is kept. ``is_parsed``: the document comes from
+        :func:`coinslot.exact.parse_json` with plain numbers, or is part of what an expression made of such a one; else
+        all of it is looked at first.
         """
+        if not is_parsed:
+            _size(document, None, allow_half_pairs=True)
         limits = _Limits(document)
         functions = _Functions(time_zone(zone), lookup, limits)
         try:
             result = self._step(_Interpreter(functions, limits), document)
         except RecursionError:  # who calls us may stand deep in the stack already
             raise ExpressionError("the expression is nested too deeply") from None
-        _size(result, limits.largest, allow_half_pairs=allow_half_pairs)
+        limits.size(result, allow_half_pairs=allow_half_pairs)
         return result
 
 
@@ -179,7 +195,8 @@ def _parsed(text: str) -> Expression:
     except ValueError:  # of int(), about 4,300 digits in a row
         raise ExpressionError("a number in the expression is too long") from None
     _check(tree)
-    return Expression(text, _step(tree))
+    is_object = tree["type"] == "multi_select_dict"  # as most are; the result is weighed once, at the end
+    return Expression(text, partial(_make_members, _members(tree)) if is_object else _step(tree))
 
 
 def _check(tree: Any) -> None:
@@ -220,7 +237,7 @@ def _step(node: Any) -> Step:
         return partial(_go_down, names)
     match node["type"]:
         case "multi_select_dict":
-            return partial(_make_object, [(child["value"], _step(child["children"][0])) for child in node["children"]])
+            return partial(_make_object, _members(node))
         case "function_expression":
             return partial(_call, node["value"], [_step(child) for child in node["children"]])
         case "or_expression":
@@ -234,6 +251,10 @@ def _step(node: Any) -> Step:
     return lambda run, value: run.visit(node, value)
 
 
+def _members(node: Any) -> list[tuple[str, Step]]:
+    return [(child["value"], _step(child["children"][0])) for child in node["children"]]
+
+
 def _path(node: Any) -> tuple[str, ...]:
     """The names of nothing but fields, one below the other; empty for anything else."""
     if node["type"] == "field":
@@ -245,7 +266,6 @@ def _path(node: Any) -> tuple[str, ...]:
 
 
 def _go_down(names: tuple[str, ...], run: "_Interpreter", value: Any) -> Any:
-    run.limits.spend(len(names))
     for name in names:
         if not isinstance(value, dict):
             return None
@@ -253,17 +273,18 @@ def _go_down(names: tuple[str, ...], run: "_Interpreter", value: Any) -> Any:
     return value
 
 
-def _make_object(members: list[tuple[str, Step]], run: "_Interpreter", value: Any) -> dict[str, Any] | None:
+def _make_members(members: list[tuple[str, Step]], run: "_Interpreter", value: Any) -> dict[str, Any] | None:
     run.limits.spend(len(members))
-    if value is None:
-        return None
-    made = {name: step(run, value) for name, step in members}
+    return None if value is None else {name: step(run, value) for name, step in members}
+
+
+def _make_object(members: list[tuple[str, Step]], run: "_Interpreter", value: Any) -> dict[str, Any] | None:
+    made = _make_members(members, run, value)
     run.limits.weigh(made)
     return made
 
 
 def _call(name: str, arguments: list[Step], run: "_Interpreter", value: Any) -> Any:
-    run.limits.spend()
     return run.functions.call_function(name, [step(run, value) for step in arguments])
 
 
@@ -280,7 +301,6 @@ def _both(left: Step, right: Step, run: "_Interpreter", value: Any) -> Any:
 
 
 def _tell(literal: Any, run: "_Interpreter", value: Any) -> Any:
-    run.limits.spend()
     return literal
 
 
@@ -288,28 +308,48 @@ class _Limits:
     """What evaluating on one document may cost. Every value made on the way is weighed, so that none can grow unseen.
 
     Values share their parts (``[@,@] | [@,@] | ...`` is small in memory, and twice as long with each step once
-    written out), so weighing goes by what a value is as JSON, and stops where that is too much.
+    written out), so weighing goes by what a value is as JSON, and stops where that is too much. The document itself
+    is weighed when more is wanted than any may have, which is seldom.
     """
 
     def __init__(self, document: Any) -> None:
-        size = _size(document, None, allow_half_pairs=True)
-        self.largest = max(LARGEST, size)
-        self._left = FREE_WORK + 2 * size
+        self._document = document
+        self._is_weighed = False
+        self._largest = LARGEST
+        self._left = FREE_WORK
+
+    @property
+    def largest(self) -> int:
+        self._weigh_document()
+        return self._largest
 
     def spend(self, work: int = 1) -> None:
         self._left -= work
         if self._left < 0:
-            raise ExpressionError("the expression does too much for a document of this size")
+            self._weigh_document()
+            if self._left < 0:
+                raise ExpressionError("the expression does too much for a document of this size")
+
+    def size(self, value: Any, *, allow_half_pairs: bool) -> int:
+        try:
+            return _size(value, self._largest, allow_half_pairs=allow_half_pairs)
+        except _TooLargeError:
+            if self._is_weighed:
+                raise
+            return _size(value, self.largest, allow_half_pairs=allow_half_pairs)
 
     def weigh(self, value: Any) -> None:
-        kind = type(value)
-        if value is None or (kind is str and len(value) < FREE_LENGTH):  # as most are
-            self.spend(len(value or "") // 8)
+        kind = type(value)  # most are small, and the step that made them is counted
+        if value is None or (kind is str and len(value) < FREE_LENGTH) or (kind is int and -SMALL < value < SMALL):
             return
-        if kind is int and -SMALL < value < SMALL:
-            self.spend(2)
-            return
-        self.spend(_size(value, self.largest, allow_half_pairs=True) // 8)
+        self.spend(self.size(value, allow_half_pairs=True) // 8)
+
+    def _weigh_document(self) -> None:
+        if not self._is_weighed:
+            self._is_weighed = True
+            size = _size(self._document, None, allow_half_pairs=True)
+            self._largest = max(LARGEST, size)
+            self._left += 2 * size
 
 
 class _Interpreter(TreeInterpreter):
@@ -367,6 +407,7 @@ class _Functions(Functions):
         self._limits = limits
 
     def call_function(self, function_name: str, resolved_args: Any) -> Any:
+        self._limits.spend()
         for argument in resolved_args:
             if not (isinstance(argument, _Expression) and function_name in _TAKE_EXPRESSIONS):
                 self._limits.weigh(argument)
@@ -421,7 +462,7 @@ class _Functions(Functions):
 
     @signature({"types": []}, {"types": []})
     def _func_time(self, x: Any, format: Any) -> str | int:
-        if not (_is_short(format) and format.isprintable() and _FORMAT.fullmatch(format)):
+        if not (_is_short(format) and _is_format(format)):
             raise _UnfitError("takes a format of text and % with one of aAbBdfHIjmMpSyYzZ%")
         if isinstance(x, str):
             moment = _iso(x)
@@ -523,13 +564,15 @@ def _read(text: str, format: str, zone: tzinfo) -> int | None:
         raise _UnfitError("reads by a format with a year, a month and a day, each once, and without %Z")
     if not _is_short(text):
         return None
-    try:
-        moment = _written_out(text, format) or datetime.strptime(text, format)  # noqa: DTZ007  the zone comes next
-        # strptime takes 1767323045 as March of 1767: a number has to be exactly what the format spells.
-        if _is_numeric(text) and moment.strftime(format) != text:
+    moment = _written_out(text, format)
+    if moment is None:
+        try:
+            moment = datetime.strptime(text, format)  # noqa: DTZ007  the zone comes next
+            # strptime takes 1767323045 as March of 1767: a number has to be exactly what the format spells.
+            if _is_numeric(text) and moment.strftime(format) != text:
+                return None
+        except ValueError:
             return None
-    except ValueError:
-        return None
     return _since_epoch(moment if moment.tzinfo else moment.replace(tzinfo=zone)) // 1000
 
 
@@ -542,12 +585,19 @@ def _written_out(text: str, format: str) -> datetime | None:
     found = None if pattern is None else pattern.fullmatch(text)
     if found is None:
         return None
-    parts = {name: int(digits) for name, digits in found.groupdict().items()}
-    hour, minute, second = (parts.get(each, 0) for each in "HMS")
+    parts = found.groupdict("0")
+    year, month, day, hour, minute, second = (int(parts.get(each, 0)) for each in "YmdHMS")
+    if year < FIRST_FULL_YEAR:
+        return None
     try:
-        return datetime(parts["Y"], parts["m"], parts["d"], hour, minute, second)  # noqa: DTZ001  as above
+        return datetime(year, month, day, hour, minute, second)  # noqa: DTZ001  the zone comes next
     except ValueError:
         return None
+
+
+@lru_cache(maxsize=KEPT_EXPRESSIONS)
+def _is_format(format: str) -> bool:
+    return format.isprintable() and _FORMAT.fullmatch(format) is not None
 
 
 @lru_cache(maxsize=KEPT_EXPRESSIONS)
@@ -576,7 +626,8 @@ def _can_read(format: str) -> bool:
 
 
 def _since_epoch(moment: datetime) -> int:
-    return _in_range((moment - _EPOCH) // _MILLISECOND)
+    since = moment - _EPOCH
+    return _in_range((since.days * 86400 + since.seconds) * 1000 + since.microseconds // 1000)
 
 
 def _in_range(milliseconds: int) -> int:
@@ -615,10 +666,8 @@ def _text(value: Any) -> str:
 
 
 def _scaled(number: Decimal, places: int) -> Decimal:
-    """Times 10 to the ``places``, exactly: Decimal's own arithmetic rounds to the precision of the thread's context."""
-    sign, digits, exponent = number.as_tuple()
-    assert isinstance(exponent, int)
-    return Decimal((sign, digits, exponent + places))
+    """Times 10 to the ``places``, exactly: in the thread's own context Decimal would round."""
+    return _EXACTLY.scaleb(number, places)
 
 
 def _spelled(number: Decimal) -> str:
@@ -726,4 +775,4 @@ def _too_deep(what: str) -> ExpressionError:
 
 
 def _too_large() -> ExpressionError:
-    return ExpressionError("a value grows too large")
+    return _TooLargeError("a value grows too large")

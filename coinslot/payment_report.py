@@ -36,7 +36,7 @@ A_TEST = f"it names {RESERVED_ID}"
 
 _NUMBERS = (int, float, Decimal)
 _ENCODER = json.JSONEncoder(default=str, sort_keys=True)  # json.dumps makes one for each row
-_FIELDS = (
+_FIELDS = {
     "transactionId",
     "userId",
     "productId",
@@ -49,7 +49,7 @@ _FIELDS = (
     "purchasedAt",
     "status",
     "refunded_at",
-)
+}
 
 
 @dataclass(frozen=True)
@@ -298,7 +298,7 @@ def _moment(value: object, zone: str) -> float | None:
 
 def _kept_row(row: Mapping[str, Any]) -> str:
     """What was told of it, as JSON: our fields alone, and nothing that is no plain value or too long to be one."""
-    return _json({name: row[name] for name in _FIELDS if name in row and _is_plain(row[name])})
+    return _json({name: value for name, value in row.items() if name in _FIELDS and _is_plain(value)})
 
 
 def _is_plain(value: object) -> bool:

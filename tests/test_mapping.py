@@ -724,6 +724,16 @@ def test_a_large_document_may_have_a_large_result():
     assert paid[0] == {"id": 1, "name": "X" * 500}
 
 
+def test_a_parsed_document_is_weighed_when_more_is_wanted_than_any_may_have():
+    rows = [{"id": index, "name": "x" * 500, "paid": index % 2} for index in range(4000)]
+    expression = Expression.parse("rows[?paid == `1`].{id: id, name: upper(name)}")
+
+    assert len(expression.apply({"rows": rows}, is_parsed=True)) == 2000
+    for text in BOMBS:
+        with pytest.raises(ExpressionError, match=r"grows too large|does too much|too long a text"):
+            Expression.parse(text).apply("ab", is_parsed=True)
+
+
 @pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}])
 def test_what_is_nested_deeper_than_64_levels_is_refused(wrap):
     document = nested(wrap, 64)

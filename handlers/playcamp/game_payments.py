@@ -124,9 +124,9 @@ class Source:
         return Page(rows, self._next_of(document, url))
 
     def payment(self, row: Any) -> dict[str, Any]:
-        """A row in our words, unchecked. Raises :class:`RowError`."""
+        """A row of a page, as it came or as it was kept, in our words and unchecked. Raises :class:`RowError`."""
         try:
-            made = self._map.apply(row, zone=self.zone, lookup=self._lookup)
+            made = self._map.apply(row, zone=self.zone, lookup=self._lookup, is_parsed=True)
         except ExpressionError as error:
             raise RowError(f"playcamp.payments.map: {error}") from None
         if not isinstance(made, dict):
@@ -157,7 +157,9 @@ class Source:
 
     def _applied(self, name: str, expression: Expression, document: Any) -> Any:
         try:
-            return expression.apply(document, zone=self.zone, lookup=self._lookup, allow_half_pairs=True)
+            return expression.apply(
+                document, zone=self.zone, lookup=self._lookup, allow_half_pairs=True, is_parsed=True
+            )
         except ExpressionError as error:
             raise SourceError(f"playcamp.payments.{name}: {error}") from None
 
