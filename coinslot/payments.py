@@ -20,6 +20,7 @@ A payment of a sandbox is a test. It is registered with the sandbox alone, and o
 anew. What names a reserved id is a test too, and is registered nowhere.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -105,12 +106,12 @@ def claim_due(tx: sqlite3.Connection, game_id: int, limit: int, *, is_sandbox: b
 
 def registered(tx: sqlite3.Connection, payment_ids: Iterable[int]) -> None:
     """These are registered, or were known there before; a refund that waited for it is due."""
-    now = clock.stamp()
-    tx.executemany(
+    # One statement, since there are a thousand: with one each, threads would hand over a thousand times.
+    tx.execute(
         """UPDATE payments SET state = 'registered', reason = NULL, next_try_at = NULL, registered_at = :now,
                   refund_next_at = CASE WHEN refund_state = 'waiting' THEN :now END, updated_at = :now
-           WHERE id = :id AND state = 'waiting'""",
-        [{"id": payment_id, "now": now} for payment_id in payment_ids],
+           WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'waiting'""",
+        {"ids": json.dumps(list(payment_ids)), "now": clock.stamp()},
     )
 
 
