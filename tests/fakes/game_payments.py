@@ -301,7 +301,7 @@ class _Handler(BaseHTTPRequestHandler):
                 trouble(self)
                 return
             status, document = game.reply(request)
-            answer = as_json(document)
+            answer = as_json(document) if game.shape == "numbered" else json.dumps(document).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(answer)))
