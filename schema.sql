@@ -238,6 +238,8 @@ CREATE TABLE transaction_keys (
     transaction_id  INTEGER NOT NULL REFERENCES transactions (id),
     PRIMARY KEY (game_id, partner, kind, value, transaction_id)
 ) STRICT, WITHOUT ROWID;
+-- A query that compares kind with a parameter says +:kind. SQLite would else look at the value, to see whether this index
+-- will do, and prepare the statement anew for each other value. So it is with every index that has a WHERE of this kind.
 CREATE UNIQUE INDEX transaction_keys_signature ON transaction_keys (game_id, partner, value) WHERE kind = 'signature';
 
 -- What the game reads: one row per credit or reversal. The id is the feed's cursor and rises in commit order.

@@ -89,7 +89,7 @@ def listing(
     found: list[sqlite3.Row] = []
     for each in STATES if state is None else (state,):
         found += connection.execute(
-            """SELECT * FROM payments WHERE game_id = :game_id AND state = :state AND id < :before
+            """SELECT * FROM payments WHERE game_id = :game_id AND state = +:state AND id < :before
                ORDER BY id DESC LIMIT :limit""",
             {"game_id": game_id, "state": each, "before": before, "limit": limit},
         )
@@ -129,7 +129,7 @@ def counts(connection: sqlite3.Connection, game_id: int) -> dict[str, int]:
     found = {}
     for state in ("waiting", "parked", "quarantined"):
         (found[state],) = connection.execute(
-            "SELECT count(*) FROM payments WHERE game_id = :game_id AND state = :state",
+            "SELECT count(*) FROM payments WHERE game_id = :game_id AND state = +:state",
             {"game_id": game_id, "state": state},
         ).fetchone()
     (found["refunds_quarantined"],) = connection.execute(

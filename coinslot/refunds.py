@@ -252,7 +252,7 @@ def _find(
                SELECT t.id, t.public_id, t.game_id, t.partner, t.external_id, t.reference, t.kind, t.player_id,
                       t.environment, t.is_test
                FROM transaction_keys k JOIN transactions t ON t.id = k.transaction_id
-               WHERE k.game_id = :game_id AND k.partner = :partner AND k.kind = :key AND k.value = :value""",
+               WHERE k.game_id = :game_id AND k.partner = :partner AND k.kind = +:key AND k.value = :value""",
             {
                 "game_id": game_id,
                 "partner": partner,

@@ -43,6 +43,27 @@ def test_a_repeat_hears_the_first_answer_even_when_today_it_would_be_another(hou
     assert (again.is_new, again.answer_status, again.answer_body) == (False, 200, "first")
 
 
+@pytest.mark.parametrize("is_fallback", [False, True])
+def test_no_statement_of_a_credit_is_prepared_anew(house, studio, is_fallback):
+    prepared = []
+
+    def credit_some(tx):
+        tx.set_authorizer(lambda *asked: prepared.append(asked) or sqlite3.SQLITE_OK)  # asked at each preparation
+        for number in range(4):
+            if number == 3:
+                prepared.clear()
+            keys = (("payment", f"p-{number}"), ("purchase", f"q-{number}"))
+            reference = f"p-{number}" if is_fallback else f"e-{number}"
+            wanted = credit(studio, external_id=f"e-{number}", reference=reference, keys=keys, known_by=keys)
+            ledger.credit(tx, wanted, ledger.Rules())
+            assert not ledger.credit(tx, wanted, ledger.Rules()).is_new
+        tx.set_authorizer(None)
+
+    house.database.write_here(credit_some)
+
+    assert prepared == []
+
+
 def test_the_unique_key_is_game_partner_and_external_id(house, studio, db):
     other = type(studio)(house, "other")
     other.player("alice")
