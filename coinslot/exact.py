@@ -16,6 +16,7 @@ QUANTITY_DIGITS = 40  # what the feed promises for a quantity
 MINOR_DIGITS = 18  # what fits the database's 64-bit integers
 FIGURE_DIGITS = 30
 LONGEST_INTEGER = 4000
+SMALL = 10**MINOR_DIGITS  # an int below is spared what longer numbers are looked at for
 
 _KINDS = (int, Decimal, str)
 _INSIDES = (dict, list)
@@ -73,6 +74,8 @@ def whole(value: object, digits: int) -> int:
 
     ``1000``, ``"1000"``, ``1e21`` and ``10.0`` are whole; ``1.5``, ``true`` and ``""`` are not.
     """
+    if type(value) is int and -SMALL < value < SMALL and digits >= MINOR_DIGITS:
+        return value
     number = _number(value)
     # adjusted() is the exponent of the first digit: this bounds the size before any big integer is made.
     if number and (number.adjusted() >= digits or number.adjusted() < 0):
@@ -84,6 +87,8 @@ def whole(value: object, digits: int) -> int:
 
 def figure(value: object) -> str:
     """The exact decimal text of a money figure, as many digits as were sent; else ValueError."""
+    if type(value) is int and -SMALL < value < SMALL:
+        return str(value)
     number = _number(value)
     if abs(number.adjusted()) >= FIGURE_DIGITS or len(number.as_tuple().digits) > FIGURE_DIGITS:
         raise ValueError("out of range")

@@ -37,6 +37,7 @@ from jmespath.functions import Functions, signature
 from jmespath.visitor import TreeInterpreter, _Expression
 
 from coinslot import exact
+from coinslot.exact import SMALL
 from coinslot.signing import MILLISECOND_DIGITS
 
 LONGEST_EXPRESSION = 8192
@@ -52,7 +53,6 @@ FIRST_FULL_YEAR = 1000  # strftime spells earlier ones with less than four digit
 KEPT_EXPRESSIONS = 256
 
 _EXACTLY = Context(prec=4 * exact.FIGURE_DIGITS)
-SMALL = 10**18  # an int below is spared what longer numbers are looked at for
 
 Lookup = Callable[[str, str], str | None]
 Step = Callable[["_Interpreter", Any], Any]  # of an expression: what it makes of a value

@@ -53,7 +53,7 @@ class Observations:
         self._mutex = threading.Lock()
         self._refusals: deque[Refusal] = deque(maxlen=HELD_AT_MOST)
         self._refused: Counter[tuple[int | None, str, str, str, str, bool]] = Counter()
-        self._used: dict[tuple[int, str, str], str] = {}
+        self._used: dict[tuple[int, str, str], float] = {}
         self._called: Counter[tuple[int, str, str]] = Counter()
         self._wake = threading.Event()
         self._pid = 0
@@ -74,7 +74,7 @@ class Observations:
 
     def key_used(self, game_id: int, name: str, slot: str) -> None:
         with self._mutex:
-            self._used[(game_id, name, slot)] = clock.stamp()
+            self._used[(game_id, name, slot)] = clock.now()
         self._flush_soon()
 
     def called(self, game_id: int, partner: str, endpoint: str) -> None:
@@ -97,7 +97,7 @@ class Observations:
 
         def store(tx: sqlite3.Connection) -> None:
             for (game_id, name, slot), at in used.items():
-                keyring.used(tx, game_id, name, slot, at)
+                keyring.used(tx, game_id, name, slot, clock.stamp(at))
             for (game_id, partner, endpoint), count in called.items():
                 counters.add(tx, game_id, partner, f"{counters.CALLED}{endpoint}", count)
                 contacts.proved(tx, game_id, partner, endpoint)
@@ -144,7 +144,8 @@ class Observations:
                     self._pid = os.getpid()
                     threading.Thread(target=self._loop, name="coinslot-observations", daemon=True).start()
                     atexit.register(self.flush)
-        self._wake.set()
+        if not self._wake.is_set():  # which costs a lock less, for every call
+            self._wake.set()
 
     def _loop(self) -> None:
         pause = threading.Event()
