@@ -577,22 +577,19 @@ def _read(text: str, format: str, zone: tzinfo) -> int | None:
 
 
 def _written_out(text: str, format: str) -> datetime | None:
-    """The time of text with every digit that its format may have, as strptime reads it but in a fifth of the time.
+    """The time of text with every digit that its format may have, as strptime reads it but in a sixth of the time.
 
     None leaves it to strptime.
     """
-    pattern = _digits(format)
+    pattern, parts = _digits(format)
     found = None if pattern is None else pattern.fullmatch(text)
     if found is None:
         return None
-    parts = found.groupdict("0")
-    year, month, day, hour, minute, second = (int(parts.get(each, 0)) for each in "YmdHMS")
-    if year < FIRST_FULL_YEAR:
-        return None
     try:
-        return datetime(year, month, day, hour, minute, second)  # noqa: DTZ001  the zone comes next
+        moment = datetime(*map(int, found.group(*parts)))  # type: ignore[arg-type]  # noqa: DTZ001  the zone comes next
     except ValueError:
         return None
+    return moment if moment.year >= FIRST_FULL_YEAR else None
 
 
 @lru_cache(maxsize=KEPT_EXPRESSIONS)
@@ -601,18 +598,18 @@ def _is_format(format: str) -> bool:
 
 
 @lru_cache(maxsize=KEPT_EXPRESSIONS)
-def _digits(format: str) -> re.Pattern[str] | None:
-    """What such text looks like; None for a format of anything but plain digits."""
+def _digits(format: str) -> tuple[re.Pattern[str] | None, tuple[str, ...]]:
+    """What such text looks like, and its parts from the year on; None for a format of anything but plain digits."""
     text_and_directives = _DIRECTIVE.split(format)  # in turns
-    directives = set(text_and_directives[1::2])
-    if not {"Y", "m", "d"} <= directives <= set("YmdHMS"):
-        return None
-    return re.compile(
-        "".join(
-            rf"(?P<{part}>[0-9]{{{4 if part == 'Y' else 2}}})" if at % 2 else re.escape(part)
-            for at, part in enumerate(text_and_directives)
-        )
+    directives = text_and_directives[1::2]
+    parts = tuple("YmdHMS"[: len(directives)])
+    if len(parts) < len("Ymd") or set(directives) != set(parts):
+        return None, ()
+    pattern = "".join(
+        rf"(?P<{part}>[0-9]{{{4 if part == 'Y' else 2}}})" if at % 2 else re.escape(part)
+        for at, part in enumerate(text_and_directives)
     )
+    return re.compile(pattern), parts
 
 
 @lru_cache(maxsize=KEPT_EXPRESSIONS)
