@@ -17,4 +17,4 @@ def stamp(seconds: float | None = None) -> str:
 
 def seconds(stamped: str) -> float:
     """The Unix seconds of a :func:`stamp`."""
-    return datetime.strptime(stamped, "%Y-%m-%dT%H:%M:%S.%f%z").timestamp()
+    return datetime.fromisoformat(stamped).timestamp()

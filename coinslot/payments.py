@@ -74,7 +74,7 @@ def find(connection: sqlite3.Connection, game_id: int, transaction_id: str) -> s
 
 
 def claim_due(tx: sqlite3.Connection, game_id: int, limit: int, *, is_sandbox: bool) -> list[sqlite3.Row]:
-    """Take payments that are due to be registered, longest due first; each has every column.
+    """Take payments that are due to be registered, longest due first; each has what is sent of it, and its ``reason``.
 
     Those of the sandbox are for the sandbox alone: outside of it they are set aside. In it, the others wait. So there
     may be less than ``limit``, and none, while more are due (:func:`next_due`).
@@ -86,7 +86,8 @@ def claim_due(tx: sqlite3.Connection, game_id: int, limit: int, *, is_sandbox: b
            WHERE id IN (SELECT id FROM payments
                         WHERE game_id = :game_id AND state = 'waiting' AND next_try_at <= :now
                         ORDER BY next_try_at, id LIMIT :limit)
-           RETURNING *""",
+           RETURNING id, player_id, transaction_id, product_id, product_name, amount, currency, platform,
+                     distribution_type, purchased_at, is_test, reason""",
         {
             "game_id": game_id,
             "now": clock.stamp(now),

@@ -624,8 +624,8 @@ def test_what_is_refused_again_and_again_waits_for_a_person_who_may_redrive_it(p
     assert payment_lists.counts(house.database.read(), game_id)["quarantined"] == 1
     assert write(house, lambda tx: payments.redrive(tx, game_id, "GP-1"))
     assert not write(house, lambda tx: payments.redrive(tx, game_id, "GP-1"))
-    assert [row["tries"] for row in claim()] == [0]
-    assert stored()["GP-1"]["refund_state"] == "waiting"
+    assert len(claim()) == 1
+    assert (stored()["GP-1"]["tries"], stored()["GP-1"]["refund_state"]) == (0, "waiting")
 
 
 def test_a_refund_that_is_refused_five_times_waits_for_a_person(push, house, claim, claim_refunds, studio, stored, now):

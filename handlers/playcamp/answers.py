@@ -187,13 +187,12 @@ def read_registrations(answer: Answer, wanted: set[str], told: Callable[[str], s
         before = found.get(transaction_id)
         if before is not None and before.is_registered != (status in _REGISTERED):
             status = "UNKNOWN"  # two answers to one question are none
-        error = _words(each.get("error")) or _words(each.get("message"))
+        error = None
+        if status == "FAILED":
+            error = told(_words(each.get("error")) or _words(each.get("message"))) or "no reason was given"
         stored = each.get("data")
         found[transaction_id] = Registration(
-            transaction_id,
-            status,
-            (told(error) or "no reason was given") if status == "FAILED" else None,
-            stored if isinstance(stored, dict) else None,
+            transaction_id, status, error, stored if isinstance(stored, dict) else None
         )
     return {each: found.get(each) or Registration(each, "UNKNOWN") for each in wanted}
 
