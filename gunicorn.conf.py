@@ -58,8 +58,10 @@ def post_worker_init(worker):
 
     Leases make any number of them safe.
     """
+    import gc
     import threading
 
+    gc.freeze()  # what the application is made of stays; what comes and goes is looked through without it
     coinslot = worker.wsgi.extensions.get("coinslot")  # the benchmark serves other apps under this file too
     if coinslot is not None and coinslot.settings.is_relaying:
         worker.relay = coinslot.new_relay()

@@ -5,6 +5,7 @@ rate stands the processor's time that the relay's own process spent on a row, wh
 """
 
 import argparse
+import gc
 import resource
 import subprocess
 import sys
@@ -73,6 +74,7 @@ def _round(rows: int, settings: dict[str, str]) -> tuple[float, float, float]:
 
         house.database.write_here(add)
         relay = house.new_relay()
+        gc.freeze()  # as `flask relay` does
         thread = threading.Thread(target=relay.run)
         began, began_cpu = time.perf_counter(), _cpu_seconds()
         early = 0.0
