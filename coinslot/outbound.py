@@ -8,12 +8,14 @@ one thing and then be another.
 
 import ipaddress
 import logging
+import re
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +31,8 @@ from urllib3.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
+
+from coinslot import clock
 
 LARGEST_ANSWER = 64 * 1024
 MOST_WAITED_FOR = 5  # calls at a time on whose answer somebody waits: a process has 8 threads for all its callers
@@ -57,6 +61,18 @@ class Answer:
     def is_turned_away(self) -> bool:
         """Whether nobody was called, since as many as may be are waiting (:attr:`Outbound.for_callers`)."""
         return self.failure == "refused" and self.detail == ENOUGH_WAITING
+
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """How long we are asked to wait from now on, by a number or a date (RFC 9110, section 10.2.3); None if not."""
+        text = (self.retry_after or "").strip()
+        if re.fullmatch(r"[0-9]{1,9}", text):
+            return float(text)
+        try:
+            moment = parsedate_to_datetime(text).timestamp()
+        except (TypeError, ValueError, IndexError, OverflowError):
+            return None
+        return max(0.0, moment - clock.now())
 
 
 class ForbiddenAddressError(Exception):

@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from email.utils import parsedate_to_datetime
 
 from coinslot import clock, destinations, outbox, schedules, webhooks
 from coinslot.db import Database, DatabaseError
@@ -304,8 +303,7 @@ class Relay:
 
 def judged(destination: destinations.Destination, answer: Answer) -> Result:
     """An answer as the outbox keeps it, by the destination's rule of success."""
-    failure = answer.failure
-    detail = answer.detail
+    failure, detail, asked = answer.failure, answer.detail, answer.retry_after_seconds
     if failure is None and answer.status is not None and not destination.accepts(answer.status, answer.body):
         is_status = not (answer.status == 200 and destination.success == "expression")
         failure = "status" if is_status else "rejected"
@@ -316,16 +314,5 @@ def judged(destination: destinations.Destination, answer: Answer) -> Result:
         detail=detail,
         answer=answer.body,
         duration_ms=answer.duration_ms,
-        retry_after_seconds=_retry_after(answer.retry_after) if failure is not None else None,
+        retry_after_seconds=None if failure is None or asked is None else min(asked, LONGEST_RETRY_AFTER_SECONDS),
     )
-
-
-def _retry_after(text: str | None) -> float | None:
-    """Seconds out of a Retry-After header (RFC 9110, section 10.2.3), at most a day."""
-    if text is None:
-        return None
-    try:
-        seconds = float(int(text)) if text.strip().isdigit() else parsedate_to_datetime(text).timestamp() - clock.now()
-    except (ValueError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)

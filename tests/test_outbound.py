@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coinslot import clock
 from coinslot.outbound import ENOUGH_WAITING, LARGEST_ANSWER, Answer, Outbound, is_public
 from tests.receivers import (
     Receiver,
@@ -368,3 +369,28 @@ def test_no_detail_quotes_the_address():
         answer = post(url)
         assert answer.failure is not None
         assert "hunter2" not in answer.detail
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        ("0", 0.0),
+        (" 120 ", 120.0),
+        ("Fri, 02 Jan 2026 03:04:15 GMT", 10.0),
+        ("Fri, 02 Jan 2026 03:04:00 GMT", 0.0),  # over already
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-1", None),
+        ("1e3", None),
+        ("٣", None),
+        ("9" * 5000, None),
+        ("Fri, 99 Jan 2026 03:04:05 GMT", None),
+        ("Fri, 02 Jan 99999 03:04:05 GMT", None),
+        ("0 0 0 0 0", None),
+    ],
+)
+def test_how_long_we_are_asked_to_wait(told, seconds, monkeypatch):
+    monkeypatch.setattr(clock, "now", lambda: 1767323045.0)  # 2026-01-02 03:04:05
+
+    assert Answer(None, 503, retry_after=told).retry_after_seconds == seconds

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -458,22 +457,10 @@ def _is_worth_repeating(method: str, answer: Answer) -> bool:
 
 def _pause(answer: Answer, attempt: int) -> float:
     """Seconds until the next attempt: as many as Appcharge asks for, else growing and never quite the same."""
-    asked = _retry_after(answer.retry_after)
+    asked = answer.retry_after_seconds
     if asked is not None:
         return asked
     return PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS)) - 1] * random.uniform(0.5, 1.5)  # noqa: S311 no secret
-
-
-def _retry_after(text: str | None) -> float | None:
-    """``Retry-After`` in seconds from now, given as a number or as a date; None where it says neither."""
-    text = (text or "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        return float(text)
-    try:
-        moment = parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return None
-    return max(0.0, moment - clock.now())
 
 
 def _in_path(own_id: str) -> str:

@@ -14,11 +14,10 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
-from coinslot import clock, exact
+from coinslot import exact
 from coinslot.games import Game, web_address
 from coinslot.outbound import Answer, Outbound
 from handlers.console import shown
@@ -497,7 +496,7 @@ class Client:
             refusal.text or f"HTTP {answer.status}",
             refusal.code,
             refusal.details,
-            retry_after_seconds(answer.retry_after),
+            answer.retry_after_seconds,
         )
 
     def _told(self, words: str, sent: str = "") -> str:
@@ -578,22 +577,10 @@ def _is_worth_repeating(method: str, answer: Answer) -> bool:
 
 def _pause(answer: Answer, attempt: int) -> float:
     """Seconds until the next attempt: as many as PlayCamp asks for, else growing and never quite the same."""
-    asked = retry_after_seconds(answer.retry_after)
+    asked = answer.retry_after_seconds
     if asked is not None:
         return asked
     return PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS)) - 1] * random.uniform(1.0, 1.3)  # noqa: S311 no secret
-
-
-def retry_after_seconds(text: str | None) -> float | None:
-    """``Retry-After`` in seconds from now, given as a number or as a date; None where it says neither."""
-    text = (text or "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        return float(text)
-    try:
-        moment = parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return None
-    return max(0.0, moment - clock.now())
 
 
 def _is_not_found(error: ApiError) -> bool:

@@ -56,7 +56,7 @@ class SourceError(Exception):
     ``is_lasting``: the same request would fail again, so that a range has to be begun anew.
     """
 
-    def __init__(self, message: str, is_lasting: bool = True, retry_after: str | None = None) -> None:
+    def __init__(self, message: str, is_lasting: bool = True, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.is_lasting = is_lasting
         self.retry_after = retry_after
@@ -273,7 +273,9 @@ def _document(answer: Answer) -> Any:
     if answer.status != 200:
         is_lasting = answer.status is not None and 400 <= answer.status < 500 and answer.status not in _TRANSIENT
         refused = f"{KEY_REFUSED}: " if answer.status in (401, 403) else ""
-        raise SourceError(f"{refused}the game's payment API answered {answer.status}", is_lasting, answer.retry_after)
+        raise SourceError(
+            f"{refused}the game's payment API answered {answer.status}", is_lasting, answer.retry_after_seconds
+        )
     try:
         return exact.parse_json(answer.body, parse_float=number, allow_half_pairs=True)
     except ValueError:

@@ -21,7 +21,6 @@ from coinslot.installation import Installation
 from coinslot.payment_report import Payment, Rules
 from coinslot.schedules import Due, JobError
 from handlers.playcamp import registration
-from handlers.playcamp.client import retry_after_seconds
 from handlers.playcamp.game_payments import KEY_REFUSED, RowError, Source, SourceError, is_configured
 from handlers.playcamp.payment_rules import is_sandbox, rules
 
@@ -192,8 +191,7 @@ def _job_error(house: Installation, game: Game, name: str, before: Progress | No
     """What a run ends with that began at ``before``; one that got further has its pauses begin anew."""
     after = Progress.parse(schedules.cursor(house.database.read(), game.id, name))
     is_anew = before is not None and after is not None and _steps(after) > _steps(before)
-    asked = retry_after_seconds(error.retry_after) or 0
-    return JobError(str(error), registration.pauses(game), asked, is_anew=is_anew)
+    return JobError(str(error), registration.pauses(game), error.retry_after or 0, is_anew=is_anew)
 
 
 def _steps(progress: Progress) -> tuple[int, int]:
