@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,15 +72,13 @@ class Observations:
             self._refused[key] += 1
         self._flush_soon()
 
-    def key_used(self, game_id: int, name: str, slot: str) -> None:
-        with self._mutex:
-            self._used[(game_id, name, slot)] = clock.now()
-        self._flush_soon()
-
-    def called(self, game_id: int, partner: str, endpoint: str) -> None:
-        """A call to one of our addresses has proved itself."""
+    def called(self, game_id: int, partner: str, endpoint: str, keys: Iterable[tuple[str, str]] = ()) -> None:
+        """A call to one of our addresses has proved itself, with these keys: name and slot of each."""
+        now = clock.now()
         with self._mutex:
             self._called[(game_id, partner, endpoint)] += 1
+            for name, slot in keys:
+                self._used[(game_id, name, slot)] = now
         self._flush_soon()
 
     def flush(self) -> None:

@@ -241,16 +241,13 @@ def plain_error(status: int, message: str) -> Response:
     return response
 
 
-def note_call(game: Game, partner: str, endpoint: str) -> None:
-    """Count a call that has proved itself, so that the owner can see which addresses a partner has never called."""
-    if not is_simulated():
-        installation().observations.called(game.id, partner, endpoint)
+def note_call(game: Game, partner: str, endpoint: str, *keys: SecretValue) -> None:
+    """Count a call that has proved itself, so that the owner can see which addresses a partner has never called.
 
-
-def note_key(game: Game, key: SecretValue) -> None:
-    """Note that a caller has proved itself with a key, so that the owner can see when an old one is no longer used."""
+    ``keys`` are those it has proved itself with: the owner can see when an old one is no longer used.
+    """
     if not is_simulated():
-        installation().observations.key_used(game.id, key.name, key.slot)
+        installation().observations.called(game.id, partner, endpoint, ((key.name, key.slot) for key in keys))
 
 
 def is_simulated() -> bool:

@@ -14,7 +14,7 @@ from flask import Response, request
 from coinslot import signing
 from coinslot.games import Game
 from coinslot.keyring import SecretValue
-from handlers import installation, is_address_allowed, note_call, note_key, note_refusal
+from handlers import installation, is_address_allowed, note_call, note_refusal
 from handlers.appcharge import payload
 from handlers.appcharge.signature import SignatureError, verify
 
@@ -48,12 +48,19 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Entered:
-    """A call that has proved itself. ``body`` is the JSON as it was signed, or as it was encrypted."""
+    """A call that has proved itself. ``body`` is the JSON as it was signed, or as it was encrypted.
+
+    ``keys`` are what it has proved itself with: what has signed or encrypted it comes first, then the token.
+    """
 
     game: Game
     body: bytes = field(repr=False)
     signature: str = field(repr=False)  # as received; empty for an encrypted payload, which has none
-    signed_with: str
+    keys: tuple[SecretValue, ...]
+
+    @property
+    def signed_with(self) -> str:
+        return self.keys[0].label
 
 
 def enter(game_slug: str, endpoint: str) -> Entered:
@@ -68,7 +75,7 @@ def enter(game_slug: str, endpoint: str) -> Entered:
         entered = _enter_encrypted(game) if is_encrypted else _enter_signed(game, endpoint)
     except SignatureError as error:
         raise refused(endpoint, game, error.reason) from None
-    note_call(game, PARTNER, endpoint)
+    note_call(game, PARTNER, endpoint, *entered.keys)
     return entered
 
 
@@ -122,12 +129,12 @@ def _enter_signed(game: Game, endpoint: str) -> Entered:
     header = request.headers.get("signature", "")
     signer = verify(body, header, keys, tolerance)
 
+    found = [signer]
     token = request.headers.get("x-publisher-token")
     if token is not None or endpoint != "events" or not game.is_on("appcharge.events_without_token"):
-        _check_token(game, token or "")
+        found.append(_matching_token(game, token or ""))
     _check_project(game)
-    note_key(game, signer)
-    return Entered(game, body, header, signer.label)
+    return Entered(game, body, header, tuple(found))
 
 
 def _enter_encrypted(game: Game) -> Entered:
@@ -137,30 +144,28 @@ def _enter_encrypted(game: Game) -> Entered:
     padding oracle.
     """
     token = request.headers.get("x-publisher-token")
-    if token is not None:
-        _check_token(game, token)
+    token_key = None if token is None else _matching_token(game, token)
     _check_project(game)
     body, document, key = payload.decrypt(
         request.get_data(cache=True), game.keys("appcharge.main_key"), game.keys("appcharge.secondary_key")
     )
-    if token is None:
+    if token_key is None:
         inside = document.get("publisherToken")
         try:
-            _check_token(game, inside if isinstance(inside, str) else "")
+            token_key = _matching_token(game, inside if isinstance(inside, str) else "")
         except SignatureError:
             raise SignatureError("encryption") from None
-    note_key(game, key)
-    return Entered(game, body, "", key.label)
+    return Entered(game, body, "", (key, token_key))
 
 
-def _check_token(game: Game, token: str) -> None:
+def _matching_token(game: Game, token: str) -> SecretValue:
     """Raises SignatureError. Every valid token is compared, so that timing does not tell which one is near."""
     matching: list[SecretValue] = [
         key for key in game.keys("appcharge.publisher_token") if signing.is_equal(key.value, token)
     ]
     if not matching:
         raise SignatureError("token")
-    note_key(game, matching[0])
+    return matching[0]
 
 
 def _check_project(game: Game) -> None:

@@ -14,7 +14,7 @@ from flask import Response, after_this_request, current_app, request
 
 from coinslot import clock, entries, registry
 from coinslot.games import Game
-from handlers import installation, note_call, note_key, note_refusal
+from handlers import installation, note_call, note_refusal
 from handlers.playcamp import pages
 from handlers.playcamp.client import ApiError, Client, NotConfiguredError, webview_url
 from handlers.playcamp.signature import Proof, Recipe, SignatureError, verify
@@ -107,8 +107,7 @@ def _wanted(game: Game) -> Wanted:
     is_once = game.is_on("playcamp.entry_once")
     if is_once and entries.is_used(installation().database.read(), game.id, proof.signature):
         raise RefusedError("used", 401, UNPROVED)
-    note_key(game, proof.key)
-    note_call(game, PARTNER, ENDPOINT)
+    note_call(game, PARTNER, ENDPOINT, proof.key)
 
     if user is None or not _is_id(user):
         raise RefusedError("malformed", 400, "The player's id is missing, or cannot be one\n")

@@ -17,9 +17,10 @@ from coinslot import clock, payments, signing
 from coinslot.db import Row
 from coinslot.games import Game
 from coinslot.keyring import SecretValue
-from handlers import installation, is_address_allowed, note_call, note_key, note_refusal, plain_error
+from handlers import installation, is_address_allowed, note_call, note_refusal, plain_error
 from handlers.playcamp import own_orders
 from handlers.playcamp.payment_rules import is_sandbox, rules
+from handlers.playcamp.signature import SignatureError
 
 PARTNER = "playcamp"
 ENDPOINT = "payments"
@@ -43,10 +44,11 @@ def payments_between(game_slug: str) -> Response:
         return _refused(game, "unknown_game", 404, "Not Found")
     if not is_address_allowed(game, PARTNER):
         return _refused(game, "address", 403, "Forbidden")
-    reason = _what_is_wrong(game, keys)
-    if reason is not None:
-        return _refused(game, reason, 401, "Unauthorized")
-    note_call(game, PARTNER, ENDPOINT)
+    try:
+        key = _prove(game, keys)
+    except SignatureError as error:
+        return _refused(game, error.reason, 401, "Unauthorized")
+    note_call(game, PARTNER, ENDPOINT, key)
     try:
         begins, ends = _second("from"), _second("to")
         limit = _limit()
@@ -81,8 +83,8 @@ def fingerprint(method: str, path: str, query: bytes, timestamp: str, key: bytes
     return hashlib.sha256(b"\n".join(lines)).hexdigest()
 
 
-def _what_is_wrong(game: Game, keys: Sequence[SecretValue]) -> str | None:
-    """Why a call has not proved itself; None when it has. Every valid key is compared."""
+def _prove(game: Game, keys: Sequence[SecretValue]) -> SecretValue:
+    """The key that the call is proved with. Every valid one is compared. Raises SignatureError."""
     timestamp = request.headers.get("X-Timestamp", "")
     given = request.headers.get("X-Fingerprint", "").lower()
     path = f"{request.root_path}{request.path}"
@@ -92,15 +94,14 @@ def _what_is_wrong(game: Game, keys: Sequence[SecretValue]) -> str | None:
         if signing.is_equal(fingerprint(request.method, path, request.query_string, timestamp, key.value), given)
     ]
     if not matching:
-        return "signature"
+        raise SignatureError("signature")
     try:
         is_fresh = signing.is_fresh(signing.unix_seconds(timestamp), float(game.settings["playcamp.tolerance_seconds"]))
     except ValueError:
         is_fresh = False
     if not is_fresh:
-        return "timestamp"
-    note_key(game, matching[0])
-    return None
+        raise SignatureError("timestamp")
+    return matching[0]
 
 
 def _refused(game: Game | None, reason: str, status: int, message: str) -> Response:

@@ -18,7 +18,7 @@ from coinslot import boosts, conversions, counters, events, payments, schedules
 from coinslot.db import Connection
 from coinslot.games import Game
 from coinslot.keyring import SecretValue
-from handlers import installation, is_address_allowed, note_call, note_key, note_refusal, plain_error
+from handlers import installation, is_address_allowed, note_call, note_refusal, plain_error
 from handlers.playcamp import coupons, payload
 from handlers.playcamp.payload import Fact
 from handlers.playcamp.webhook_signature import SignatureError, verify, verify_converted
@@ -60,8 +60,7 @@ def receive(game_slug: str, hook: str | None = None) -> Response:
         signer = _prove(game, body, keys)
     except SignatureError as error:
         return _refuse(game, error.reason, 401, "Unauthorized")
-    note_call(game, PARTNER, ENDPOINT)
-    note_key(game, signer)
+    note_call(game, PARTNER, ENDPOINT, signer)
     try:
         received = payload.parse(body)
     except ValueError as error:

@@ -9,7 +9,7 @@ from flask import Response, current_app, request
 from coinslot import games, ledger, lookup, registry
 from coinslot.games import Game, Setting
 from coinslot.keyring import SecretValue
-from handlers import installation, is_address_allowed, must_wait, note_call, note_key, note_refusal
+from handlers import installation, is_address_allowed, must_wait, note_call, note_refusal
 from handlers.playtem.payload import Order, PayloadError, decode, verify
 
 PARTNER = "playtem"
@@ -59,8 +59,7 @@ def _credit(game: Game, order: Order | None) -> Response:
         note_refusal(PARTNER, "credit", game, error.reason, 500)
         is_forged = error.reason in ("signature", "app_id")
         return refuse(BAD_PAYLOAD, "The signature does not match" if is_forged else "The payload cannot be decoded")
-    note_key(game, signer)
-    note_call(game, PARTNER, "credit")
+    note_call(game, PARTNER, "credit", signer)
 
     wanted = to_credit(order, game, signer, matched_format)
     if must_wait(game, PARTNER, wanted):
