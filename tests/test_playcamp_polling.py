@@ -170,6 +170,19 @@ class TestWindows:
         assert ranges(game)[1] == (NOW - 660, NOW + 240)
         assert (watermark().through, ids()) == (NOW + 240, ["GP-1", "GP-late"])
 
+    def test_what_was_paid_before_since_is_never_asked_for(self, poll, studio, now, game, ids):
+        game.set_up(studio, since="2026-01-02T03:00:00Z")
+        cut_over = NOW - 245
+        game.pay("GP-before", cut_over - 300)
+        game.pay("GP-after", cut_over + 10)
+        poll()
+        now.shift(300)
+
+        poll()
+
+        assert [start for start, _ in ranges(game)] == [cut_over, cut_over]
+        assert ids() == ["GP-after"]
+
     def test_nothing_is_asked_before_there_is_something_new_to_ask_for(self, poll, studio, now, game):
         game.set_up(studio)
         poll()

@@ -229,7 +229,7 @@ def _read(
     while progress.window is not None or progress.reached < end:
         window = progress.window
         if window is None or window.mark != source.mark:
-            start = progress.since if progress.through is None else progress.through - overlap
+            start = progress.since if progress.through is None else max(progress.since, progress.through - overlap)
             window = Window(start, min(start + span, max(end, progress.reached)), source.mark)
             seen.clear()
         seen.add(window.next or "")
