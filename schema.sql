@@ -432,6 +432,8 @@ CREATE TABLE payments (
     refund_next_at     TEXT,                   -- NULL unless the refund waits
     created_at         TEXT NOT NULL,
     updated_at         TEXT NOT NULL,
+    is_sent            INTEGER NOT NULL DEFAULT 0 CHECK (is_sent IN (0, 1)),  -- 1: somebody may have it as it is here,
+                                               -- so its content stays
     UNIQUE (game_id, transaction_id),
     CHECK ((state = 'waiting') = (next_try_at IS NOT NULL)),
     CHECK (coalesce(refund_state = 'waiting', 0) = (refund_next_at IS NOT NULL))

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from coinslot.migrations import MIGRATIONS
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 APPLICATION_ID = 0x436F696E  # "Coin": tells `file` and us whose database this is
 MINIMUM_SQLITE = (3, 37, 0)  # STRICT tables
 

@@ -479,10 +479,22 @@ _VERSION_5 = (
     "CREATE INDEX reconciliation_by_result ON reconciliation (reconciliation_id, result, id)",
 )
 
+
+def _to_version_6(tx: sqlite3.Connection) -> None:
+    """Whether somebody may have a payment as it is. It was read off its state until then, and its reason."""
+    tx.execute("ALTER TABLE payments ADD COLUMN is_sent INTEGER NOT NULL DEFAULT 0 CHECK (is_sent IN (0, 1))")
+    tx.execute(
+        """UPDATE payments SET is_sent = 1
+           WHERE state = 'registered' OR registered_at IS NOT NULL
+              OR (state = 'waiting' AND (tries > 0 OR reason IS NOT NULL)) OR (state = 'kept' AND tries > 0)"""
+    )
+
+
 # Version -> the step that brings a file there from the version before.
 MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {
     2: _to_version_2,
     3: _to_version_3,
     4: _to_version_4,
     5: _to_version_5,
+    6: _to_version_6,
 }

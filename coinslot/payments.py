@@ -6,9 +6,9 @@ mistaken configuration that was put right gives it; any other content under a kn
 stands, a person judges. What cannot be sent as it is, is parked with its reason, and mended by a better report or by a
 change of the configuration (:func:`replace_parked`).
 
-Never sent is what is parked, kept, refused for good and so in quarantine, or waiting and not claimed yet. From its
-first claim on a waiting payment's ``reason`` says :data:`SENT` or what came of it, and its content is as it is: it may
-be on its way, and of one that was not answered nobody knows whether it arrived.
+``is_sent`` says whether somebody may have a payment as it is, so that its content stays: from its first claim on, since
+of one that was not answered nobody knows whether it arrived, and from when it was told to who asked. What was refused
+for good is nowhere, and may be corrected again.
 
 The way through: ``payment_report.check`` makes a :class:`Payment` of what was reported, :func:`store_many` keeps it.
 Whoever registers takes :func:`claim_due`, sends outside of any write, and says what became of each:
@@ -22,7 +22,7 @@ anew. What names a reserved id is a test too, and is registered nowhere.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -82,7 +82,8 @@ def claim_due(tx: sqlite3.Connection, game_id: int, limit: int, *, is_sandbox: b
     now = clock.now()
     rows = tx.execute(
         """UPDATE payments SET next_try_at = :until,
-                  reason = CASE WHEN is_test = :is_sandbox THEN coalesce(reason, :sent) ELSE reason END
+                  reason = CASE WHEN is_test = :is_sandbox THEN coalesce(reason, :sent) ELSE reason END,
+                  is_sent = CASE WHEN is_test = :is_sandbox THEN 1 ELSE is_sent END
            WHERE id IN (SELECT id FROM payments
                         WHERE game_id = :game_id AND state = 'waiting' AND next_try_at <= :now
                         ORDER BY next_try_at, id LIMIT :limit)
@@ -105,21 +106,30 @@ def claim_due(tx: sqlite3.Connection, game_id: int, limit: int, *, is_sandbox: b
     return sorted((row for row in rows if row["is_test"] == is_sandbox), key=lambda row: int(row["id"]))
 
 
-def registered(tx: sqlite3.Connection, payment_ids: Iterable[int]) -> None:
-    """These are registered, or were known there before; a refund that waited for it is due."""
+def registered(tx: sqlite3.Connection, payment_ids: Iterable[int], *, is_sandbox: bool) -> None:
+    """These are registered, or were known there before; a refund that waited for it is due.
+
+    One that has begun anew outside of the sandbox, while it was sent there, is not: the sandbox alone has it.
+    """
     # One statement, since there are a thousand: with one each, threads would hand over a thousand times.
     tx.execute(
-        """UPDATE payments SET state = 'registered', reason = NULL, next_try_at = NULL, registered_at = :now,
-                  refund_next_at = CASE WHEN refund_state = 'waiting' THEN :now END, updated_at = :now
-           WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'waiting'""",
-        {"ids": json.dumps(list(payment_ids)), "now": clock.stamp()},
+        """UPDATE payments SET state = 'registered', is_sent = 1, reason = NULL, next_try_at = NULL,
+                  registered_at = :now, refund_next_at = CASE WHEN refund_state = 'waiting' THEN :now END,
+                  updated_at = :now
+           WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'waiting' AND is_test = :is_sandbox""",
+        {"ids": json.dumps(list(payment_ids)), "is_sandbox": int(is_sandbox), "now": clock.stamp()},
     )
 
 
-def refused(tx: sqlite3.Connection, reasons: Mapping[int, str], delays_seconds: Sequence[float]) -> int:
+def refused(
+    tx: sqlite3.Connection,
+    reasons: Mapping[int, str],
+    delays_seconds: Sequence[float],
+    uncertain: Collection[int] = (),
+) -> int:
     """These were refused each by itself: tried again after the delays, and quarantined after :data:`MOST_TRIES`.
 
-    Returns how many are quarantined now.
+    Of the ``uncertain`` nobody knows whether they arrived all the same. Returns how many are quarantined now.
     """
     count = 0
     for payment_id, reason in reasons.items():
@@ -133,6 +143,7 @@ def refused(tx: sqlite3.Connection, reasons: Mapping[int, str], delays_seconds: 
         count += is_over
         tx.execute(
             """UPDATE payments SET state = :state, reason = :reason, tries = :tries, next_try_at = :next_try_at,
+                      is_sent = :is_sent,
                       refund_state = CASE WHEN :state = 'waiting' THEN refund_state END,
                       refund_next_at = CASE WHEN :state = 'waiting' THEN refund_next_at END, updated_at = :now
                WHERE id = :id""",
@@ -142,6 +153,7 @@ def refused(tx: sqlite3.Connection, reasons: Mapping[int, str], delays_seconds: 
                 "reason": _reason(reason),
                 "tries": tries,
                 "next_try_at": None if is_over else _after(delays_seconds, tries),
+                "is_sent": int(not is_over or payment_id in uncertain),
                 "now": clock.stamp(),
             },
         )
@@ -151,8 +163,8 @@ def refused(tx: sqlite3.Connection, reasons: Mapping[int, str], delays_seconds: 
 def quarantine(tx: sqlite3.Connection, reasons: Mapping[int, str]) -> None:
     """These are not sent again before a person says so."""
     tx.executemany(
-        """UPDATE payments SET state = 'quarantined', reason = :reason, tries = tries + 1, next_try_at = NULL,
-                  refund_state = NULL, refund_next_at = NULL, updated_at = :now
+        """UPDATE payments SET state = 'quarantined', is_sent = 0, reason = :reason, tries = tries + 1,
+                  next_try_at = NULL, refund_state = NULL, refund_next_at = NULL, updated_at = :now
            WHERE id = :id AND state = 'waiting'""",
         [{"id": each, "reason": _reason(reason), "now": clock.stamp()} for each, reason in reasons.items()],
     )
@@ -208,13 +220,16 @@ def claim_refunds(tx: sqlite3.Connection, game_id: int, limit: int, *, is_sandbo
     return sorted((row for row in rows if row["is_test"] == is_sandbox), key=lambda row: int(row["id"]))
 
 
-def refund_done(tx: sqlite3.Connection, payment_id: int) -> None:
-    """It was sent; written down even where :func:`withdraw_refund` came in between, so that the owner hears of it."""
+def refund_done(tx: sqlite3.Connection, payment_id: int, *, is_sandbox: bool) -> None:
+    """It was sent; written down even where :func:`withdraw_refund` came in between, so that the owner hears of it.
+
+    Not of one that has begun anew outside of the sandbox meanwhile, as in :func:`registered`.
+    """
     tx.execute(
         """UPDATE payments SET refund_state = 'done', refund_next_at = NULL, reason = NULL, updated_at = :now
-           WHERE id = :id AND (refund_state = 'waiting'
+           WHERE id = :id AND is_test = :is_sandbox AND (refund_state = 'waiting'
                                OR (state = 'registered' AND refund_state IS NULL AND refunded_at IS NULL))""",
-        {"id": payment_id, "now": clock.stamp()},
+        {"id": payment_id, "is_sandbox": int(is_sandbox), "now": clock.stamp()},
     )
 
 
@@ -262,7 +277,7 @@ def register_again(tx: sqlite3.Connection, payment_id: int) -> None:
     """It is not known where it was registered: that is done first, and its refund waits for it."""
     tx.execute(
         """UPDATE payments SET state = 'waiting', next_try_at = :now, registered_at = NULL,
-                  refund_tries = refund_tries + (refund_state = 'waiting'), updated_at = :now
+                  refund_tries = refund_tries + coalesce(refund_state = 'waiting', 0), updated_at = :now
            WHERE id = :id AND state = 'registered'""",
         {"id": payment_id, "now": clock.stamp()},
     )
@@ -387,6 +402,14 @@ def paid_between(
             "limit": limit,
         },
     ).fetchall()
+
+
+def told(tx: sqlite3.Connection, payment_ids: Iterable[int]) -> None:
+    """These are about to be told to who asked, and stay as they are from now on."""
+    tx.execute(
+        "UPDATE payments SET is_sent = 1 WHERE id IN (SELECT value FROM json_each(:ids)) AND is_sent = 0",
+        {"ids": json.dumps(list(payment_ids))},
+    )
 
 
 # Months
@@ -586,14 +609,13 @@ def _store(tx: sqlite3.Connection, game_id: int, payment: Payment, is_registerin
 def _store_known(tx: sqlite3.Connection, known: sqlite3.Row, payment: Payment, is_registering: bool, now: str) -> str:
     payment = _with_known_amount(known, payment)
     begins_anew = bool(known["is_test"]) and not payment.is_test and payment.problem is None
-    if begins_anew or (
-        known["state"] == "parked" and (payment.source == known["source"] or _tells_same(known, payment))
-    ):
-        return _replace(tx, known, payment, is_registering, now)
+    is_correctable = payment.source == known["source"] and not known["is_sent"]
+    if begins_anew or (known["state"] == "parked" and (is_correctable or _tells_same(known, payment))):
+        return _replace(tx, known, payment, is_registering, now, is_sent=not begins_anew and bool(known["is_sent"]))
     if not _agrees(known, payment):
         if _is_correction(known, payment):
             was_registering = known["state"] in ("waiting", "quarantined")
-            return _replace(tx, known, payment, is_registering or was_registering, now)
+            return _replace(tx, known, payment, is_registering or was_registering, now, is_sent=False)
         _keep_conflict(tx, known["id"], payment, now)
         return "conflict"
     if payment.refunded_at is not None and known["refunded_at"] is None:
@@ -610,7 +632,9 @@ def _store_known(tx: sqlite3.Connection, known: sqlite3.Row, payment: Payment, i
     return "known"
 
 
-def _replace(tx: sqlite3.Connection, known: sqlite3.Row, payment: Payment, is_registering: bool, now: str) -> str:
+def _replace(
+    tx: sqlite3.Connection, known: sqlite3.Row, payment: Payment, is_registering: bool, now: str, *, is_sent: bool
+) -> str:
     """What was never sent takes the better content; refunded stays refunded."""
     values = _values(payment, is_registering, now, refunded_at=payment.refunded_at or known["refunded_at"])
     same = payment.problem is not None and all(
@@ -625,9 +649,9 @@ def _replace(tx: sqlite3.Connection, known: sqlite3.Row, payment: Payment, is_re
                       row = :row, fingerprint = :fingerprint, is_test = :is_test, refunded_at = :refunded_at,
                       state = :state, reason = :reason, tries = 0, next_try_at = :next_try_at, registered_at = NULL,
                       refund_state = :refund_state, refund_tries = 0, refund_next_at = :refund_next_at,
-                      updated_at = :now
+                      is_sent = :is_sent, updated_at = :now
                WHERE id = :id""",
-            {**values, "id": known["id"]},
+            {**values, "is_sent": int(is_sent), "id": known["id"]},
         )
         tx.execute(
             "DELETE FROM payment_conflicts WHERE payment_id = :id AND fingerprint = :fingerprint",
@@ -704,14 +728,10 @@ def _tells_same(known: sqlite3.Row, payment: Payment) -> bool:
 
 
 def _is_correction(known: sqlite3.Row, payment: Payment) -> bool:
-    """Whether other content is to take the place of what was never sent, of the same source and environment."""
+    """Whether other content is to take the place of what nobody has, of the same source and environment."""
     if payment.problem is not None or known["source"] != payment.source or known["is_test"] != payment.is_test:
         return False
-    if known["registered_at"] is not None:
-        return False
-    if known["state"] == "waiting":
-        return bool(known["tries"] == 0 and known["reason"] is None)
-    return bool(known["state"] == "quarantined" or (known["state"] == "kept" and known["tries"] == 0))
+    return not known["is_sent"]
 
 
 def _with_known_amount(known: sqlite3.Row, payment: Payment) -> Payment:

@@ -67,7 +67,7 @@ class Books:
                     {"id": transaction_id},
                 )
                 due = payments.claim_due(tx, self.game.id, 1, is_sandbox=is_test)
-                payments.registered(tx, [row["id"] for row in due])
+                payments.registered(tx, [row["id"] for row in due], is_sandbox=is_test)
 
         self.house.database.write_here(store)
 

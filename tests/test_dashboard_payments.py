@@ -37,7 +37,7 @@ def keep(house, studio):
                 payments.store(tx, studio.row["id"], Payment(**values), is_registering=is_registering)
                 row = payments.find(tx, studio.row["id"], values["transaction_id"])
                 if state == "registered":
-                    payments.registered(tx, [row["id"]])
+                    payments.registered(tx, [row["id"]], is_sandbox=False)
                 elif state == "quarantined":
                     payments.quarantine(tx, {row["id"]: "PlayCamp answered 422: no such product"})
 

@@ -9,7 +9,14 @@ import pytest
 from coinslot import counters, db, grants, registry
 from coinslot.db import SCHEMA_VERSION, Database
 
-ADDED_TO = ("entries", "grants", "players", "refusals", "schedules")  # their newest column was added, not written in
+ADDED_TO = (
+    "entries",
+    "grants",
+    "payments",
+    "players",
+    "refusals",
+    "schedules",
+)  # their newest column was added, not written in
 SCHEMAS = Path(__file__).parent / "schemas"  # schema.sql as it was when each earlier version served
 
 
@@ -154,4 +161,35 @@ def test_what_was_credited_before_the_figures_is_in_them_once(tmp_path):
         ("refunded.USD", "2026-03-01"): 500,
         ("returned.USD", "2026-03-03"): 500,
     }
+    database.close()
+
+
+@pytest.mark.parametrize("version", range(3, 6))
+def test_a_payment_that_somebody_may_have_is_known_as_such(tmp_path, version):
+    database = Database(tmp_path / "old")
+    database.home.mkdir()
+    made_by(version, database.path)
+    at = "2026-01-31T00:00:00.000000Z"
+    payments = {  # state, reason, tries, next_try_at, registered_at -> whether its content stays
+        "never sent": ("waiting", None, 0, at, None),
+        "sent, no answer": ("waiting", "it was sent, with no answer yet", 0, at, None),
+        "refused once": ("waiting", "PlayCamp: no", 1, at, None),
+        "registered": ("registered", None, 0, None, at),
+        "refused for good": ("quarantined", "PlayCamp: no", 5, None, None),
+        "kept": ("kept", None, 0, None, None),
+        "parked": ("parked", "amount is missing", 0, None, None),
+    }
+    with sqlite3.connect(database.path) as connection:
+        connection.executemany(
+            """INSERT INTO payments (game_id, transaction_id, source, row, fingerprint, is_test, state, reason, tries,
+                                     next_try_at, registered_at, created_at, updated_at)
+               VALUES (1, ?, 'push', '{}', 'f', 0, ?, ?, ?, ?, ?, '2026', '2026')""",
+            [(name, *columns) for name, columns in payments.items()],
+        )
+    connection.close()
+
+    database.prepare()
+
+    found = database.read().execute("SELECT transaction_id FROM payments WHERE is_sent = 1 ORDER BY id").fetchall()
+    assert [row["transaction_id"] for row in found] == ["sent, no answer", "refused once", "registered"]
     database.close()

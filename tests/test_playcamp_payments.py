@@ -299,7 +299,7 @@ def test_what_was_sent_keeps_its_content_even_if_nobody_answered(report, house, 
     now.shift(3600)
     assert report(amount="1") == "conflict"
 
-    write(house, lambda tx: payments.registered(tx, [row["id"]]))
+    write(house, lambda tx: payments.registered(tx, [row["id"]], is_sandbox=False))
     assert (stored()["GP-1"]["amount"], stored()["GP-1"]["reason"]) == ("9900", None)
 
 
@@ -352,7 +352,7 @@ def test_a_payment_of_the_sandbox_begins_anew_when_it_is_reported_live(push, stu
     push(paid(), paid("GP-2"))
     game_id = studio.row["id"]
     claimed = write(house, lambda tx: payments.claim_due(tx, game_id, 1, is_sandbox=True))
-    write(house, lambda tx: payments.registered(tx, [row["id"] for row in claimed]))
+    write(house, lambda tx: payments.registered(tx, [row["id"] for row in claimed], is_sandbox=True))
     assert (stored()["GP-1"]["is_test"], stored()["GP-1"]["state"]) == (1, "registered")
 
     studio.config("playcamp.environment", "live")
@@ -598,10 +598,10 @@ def test_a_refund_is_due_only_after_its_payment_is_registered(push, house, claim
     (row,) = claim()
     assert claim_refunds() == []
 
-    write(house, lambda tx: payments.registered(tx, [row["id"]]))
+    write(house, lambda tx: payments.registered(tx, [row["id"]], is_sandbox=False))
     (refund,) = claim_refunds()
     assert claim_refunds() == []
-    write(house, lambda tx: payments.refund_done(tx, refund["id"]))
+    write(house, lambda tx: payments.refund_done(tx, refund["id"], is_sandbox=False))
 
     assert (stored()["GP-1"]["state"], stored()["GP-1"]["refund_state"]) == ("registered", "done")
     assert payments.next_due(house.database.read(), studio.row["id"]) is None
@@ -630,7 +630,7 @@ def test_what_is_refused_again_and_again_waits_for_a_person_who_may_redrive_it(p
 
 def test_a_refund_that_is_refused_five_times_waits_for_a_person(push, house, claim, claim_refunds, studio, stored, now):
     push(paid(status="refunded"))
-    write(house, lambda tx: payments.registered(tx, [claim_id]) if (claim_id := 1) else None)
+    write(house, lambda tx: payments.registered(tx, [claim_id], is_sandbox=False) if (claim_id := 1) else None)
     assert claim() == []
     for _ in range(4):
         (row,) = claim_refunds()
@@ -849,11 +849,11 @@ def test_the_owner_is_told_of_a_refund_that_was_sent_before_the_dispute_was_won(
     dispute("chargeback", NOW - 50)
     take()
     claimed = claim()
-    write(house, lambda tx: payments.registered(tx, [row["id"] for row in claimed]))
+    write(house, lambda tx: payments.registered(tx, [row["id"] for row in claimed], is_sandbox=False))
     (refund,) = claim_refunds()
 
     def done():
-        write(house, lambda tx: payments.refund_done(tx, refund["id"]))
+        write(house, lambda tx: payments.refund_done(tx, refund["id"], is_sandbox=False))
 
     def win():
         dispute("reinstated", NOW - 20)
@@ -1128,6 +1128,34 @@ def test_the_fingerprint_is_over_the_query_as_it_is_sent_in_the_order_of_its_byt
     assert query.fingerprint("GET", "/p", b"", "1", b"k") == made("GET", "/p", "", "1", "k")
 
 
+@pytest.mark.parametrize("market", ["google", "a shop nobody knows"])
+def test_a_payment_that_was_told_keeps_its_content(ask, guarded, push, stored, db, studio, market):
+    push(paid(market=market))
+    assert counted(push(paid(market=market, amount="990"))) != {}  # nobody has it yet
+    (told,) = ask(from_=NOW - 3600, to=NOW).json["payments"]
+
+    answer = push(paid(market=market, amount="9900"))
+
+    assert answer.json["conflicts"] == ["GP-1"]
+    assert ask(from_=NOW - 3600, to=NOW).json["payments"] == [told]
+    assert (stored()["GP-1"]["amount"], stored()["GP-1"]["is_sent"]) == ("990", 1)
+    assert db("SELECT count(*) AS conflicts FROM payment_conflicts") == [{"conflicts": 1}]
+    assert push(paid(market=market, amount="990", status="refunded")).json["conflicts"] == []
+
+
+def test_a_payment_that_was_told_before_its_market_was_known_is_mended_and_still_keeps_its_content(
+    ask, guarded, push, stored, studio
+):
+    push(paid(market="corner"))
+    ask(from_=NOW - 3600, to=NOW)
+
+    studio.config("playcamp.market.corner", "Web,PC_SELF_STORE")
+    push(paid(market="corner"))
+
+    assert (stored()["GP-1"]["platform"], stored()["GP-1"]["state"]) == ("Web", "kept")
+    assert push(paid(market="corner", amount="1")).json["conflicts"] == ["GP-1"]
+
+
 def test_the_query_reads_by_an_index(house, studio, guarded):
     seen = []
     connection = house.database.read()
@@ -1165,7 +1193,7 @@ def test_what_is_for_the_other_environment_is_neither_sent_nor_due_all_the_time(
 ):
     game_id = studio.row["id"]
     push(paid(), paid("GP-2", status="refunded"))
-    write(house, lambda tx: payments.registered(tx, [2]))
+    write(house, lambda tx: payments.registered(tx, [2], is_sandbox=False))
     studio.config("playcamp.environment", "sandbox")
     push(*(paid(f"S-{number}") for number in range(3)))
 
@@ -1174,7 +1202,7 @@ def test_what_is_for_the_other_environment_is_neither_sent_nor_due_all_the_time(
 
     assert ([row["transaction_id"] for row in sandbox], refunded) == (["S-0"], [])
     assert stored()["GP-1"]["next_try_at"] == stored()["GP-2"]["refund_next_at"] == time_of.stamp(NOW + 3600)
-    write(house, lambda tx: payments.registered(tx, [row["id"] for row in sandbox]))
+    write(house, lambda tx: payments.registered(tx, [row["id"] for row in sandbox], is_sandbox=True))
     assert claim() == []
     assert {stored()[name]["state"] for name in ("S-1", "S-2")} == {"kept"}
     assert payments.next_due(house.database.read(), game_id) == time_of.stamp(NOW + 3600)

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from contextlib import suppress
 from decimal import Decimal
 
 import pytest
@@ -182,6 +183,49 @@ class TestPayments:
 
         assert register() == 3600
         assert (sent(playcamp), states()) == ([], {"GP-1": "waiting"})
+
+    @pytest.mark.parametrize("transaction_ids", [["GP-1"], ["GP-0", "GP-1", "GP-2"]])
+    def test_those_a_conflict_names_are_done_and_the_others_are_sent(
+        self, register, report, playcamp, row, states, transaction_ids
+    ):
+        report(*transaction_ids)
+        playcamp.payments["GP-1"] = {"transactionId": "GP-1"}
+
+        def reply(handler):
+            told = [each["transactionId"] for each in playcamp.requests[-1].json["payments"]]
+            if "GP-1" not in told:
+                return as_always(playcamp)(handler)
+            where = {"path": f"payments.{told.index('GP-1')}.transactionId", "message": "already registered"}
+            return answers(409, {"error": "known", "code": "CONFLICT", "details": [where]})(handler)
+
+        playcamp.trouble("POST", BULK, reply, times=10)
+
+        assert register() is None
+
+        assert states() == dict.fromkeys(transaction_ids, "registered")
+        assert row("GP-1")["tries"] == 0
+
+    def test_what_the_sandbox_answers_is_not_taken_for_a_payment_that_began_anew_meanwhile(
+        self, register, report, playcamp, studio, row, now
+    ):
+        studio.config("playcamp.environment", "sandbox")
+        report("GP-1", is_test=True)
+
+        def reply(handler):
+            studio.config("playcamp.environment", "live")
+            report("GP-1")
+            as_always(playcamp)(handler)
+
+        playcamp.trouble("POST", BULK, reply)
+        register()
+        assert (row("GP-1")["state"], row("GP-1")["is_test"]) == ("waiting", 0)
+
+        playcamp.payments.clear()  # there is another one outside of the sandbox
+        now.shift(payments.OTHER_ENVIRONMENT_SECONDS)
+        register()
+
+        assert row("GP-1")["state"] == "registered"
+        assert sent(playcamp) == [["GP-1"], ["GP-1"]]
 
 
 class TestRefused:
@@ -378,6 +422,48 @@ class TestTrouble:
         assert {each for each, state in states().items() if state == "waiting"} == {"GP-5"}
         assert (row("GP-5")["tries"], "500" in row("GP-5")["reason"]) == (1, True)
 
+    def test_a_payment_that_may_have_arrived_keeps_its_content_whatever_comes_after(
+        self, register, report, playcamp, row, now, house
+    ):
+        report("GP-1")
+
+        def stored_and_broken(handler):
+            (told,) = [each for each in playcamp.requests[-1].json["payments"] if each["transactionId"] == "GP-1"]
+            playcamp.payments["GP-1"] = told
+            broken()(handler)
+
+        playcamp.trouble("POST", BULK, poisoned(playcamp, "GP-1", stored_and_broken), times=1000)
+        for number in range(60):
+            report(f"other-{number}")
+            with suppress(JobError):
+                register()
+            now.shift(7300)
+            if row("GP-1")["state"] == "quarantined":
+                break
+        assert row("GP-1")["state"] == "quarantined"
+
+        assert report("GP-1", amount="99000") == ["conflict"]
+        game_id = house.games.by_slug("demo").id
+        house.database.write_here(lambda tx: payments.redrive(tx, game_id, "GP-1"))
+        assert report("GP-1", amount="99000") == ["conflict"]
+        playcamp.end_troubles()
+        register()
+
+        assert (row("GP-1")["state"], row("GP-1")["amount"]) == ("registered", "9900")
+
+    def test_what_was_refused_for_good_may_be_corrected(self, register, report, playcamp, row, now):
+        report("GP-1")
+        playcamp.failing["GP-1"] = "the amount is unbelievable"
+        while row("GP-1")["state"] == "waiting":
+            register()
+            now.shift(7300)
+        playcamp.failing.clear()
+
+        assert report("GP-1", amount="99.00") == ["new"]
+        register()
+
+        assert (row("GP-1")["state"], row("GP-1")["amount"]) == ("registered", "99")
+
     def test_a_playcamp_that_is_down_costs_no_payment_a_try(self, register, report, playcamp, db, states, now):
         report(*(f"GP-{number}" for number in range(30)))
         is_down = True
@@ -466,6 +552,41 @@ class TestRefunds:
 
         assert (row("GP-1")["state"], row("GP-1")["refund_state"]) == ("registered", "done")
         assert playcamp.payments["GP-1"]["status"] == "REFUNDED"
+
+    def test_a_payment_that_was_registered_once_keeps_its_content_while_it_is_registered_again(
+        self, register, report, playcamp, row, house
+    ):
+        report("GP-1")
+        register()
+
+        house.database.write_here(lambda tx: payments.register_again(tx, row("GP-1")["id"]))
+
+        assert report("GP-1", amount="1") == ["conflict"]
+        assert (row("GP-1")["state"], row("GP-1")["amount"]) == ("waiting", "9900")
+
+    def test_a_refund_of_the_sandbox_is_not_taken_for_that_of_a_payment_that_began_anew_meanwhile(
+        self, register, report, playcamp, studio, row, now
+    ):
+        studio.config("playcamp.environment", "sandbox")
+        report("GP-1", is_test=True)
+        register()
+        report("GP-1", is_test=True, status="refunded")
+
+        def reply(handler):
+            studio.config("playcamp.environment", "live")
+            report("GP-1", status="refunded")
+            as_always(playcamp)(handler)
+
+        playcamp.trouble("POST", "/v1/server/payments/GP-1/refund", reply)
+        register()
+        assert (row("GP-1")["state"], row("GP-1")["refund_state"]) == ("waiting", "waiting")
+
+        playcamp.payments.clear()  # there is another one outside of the sandbox
+        now.shift(payments.OTHER_ENVIRONMENT_SECONDS)
+        register()
+
+        assert (row("GP-1")["state"], row("GP-1")["refund_state"]) == ("registered", "done")
+        assert len(playcamp.asked("/v1/server/payments/GP-1/refund")) == 2
 
     def test_a_payment_playcamp_never_knows_ends_with_a_person(self, register, report, playcamp, row, now):
         report("GP-1", status="refunded")

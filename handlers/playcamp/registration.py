@@ -170,7 +170,7 @@ class _Work:
         """Settle each of them; False when there was no time for all. What is not settled is due again."""
         parts = [list(rows)]
         refusals: list[ApiError] = []  # of single payments
-        alone: dict[int, str] = {}  # those of them that were refused without a word about the content, and why
+        alone: dict[int, ApiError] = {}  # those of them that were refused without a word about the content
         try:
             while parts:
                 if self._is_late() and len(parts[-1]) < len(rows):
@@ -183,7 +183,7 @@ class _Work:
                         raise
                     is_refusal = len(part) == 1 and error.status not in (None, 409)
                     if is_refusal and (not error.details or error.is_uncertain):
-                        alone[part[0]["id"]] = str(error)
+                        alone[part[0]["id"]] = error
                         parts.pop()
                     else:
                         parts[-1:] = self._smaller(part, error)
@@ -221,13 +221,15 @@ class _Work:
         text = str(breaks) if breaks else None
         self._house.database.write(lambda tx: schedules.put_cursor(tx, self._game.id, JOB, text))
 
-    def _settle_alone(self, reasons: dict[int, str], are_others_left: bool) -> None:
+    def _settle_alone(self, errors: dict[int, ApiError], are_others_left: bool) -> None:
         """It was their fault if PlayCamp took others; if not, no try is counted, and what is left comes before them."""
         seconds = 2 * LAST_PAUSE_SECONDS if are_others_left else 0.0
+        reasons = {each: str(error) for each, error in errors.items()}
+        uncertain = [each for each, error in errors.items() if error.is_uncertain]
 
         def settle(tx: Any) -> None:
             if self._has_accepted:
-                payments.refused(tx, reasons, self._delays)
+                payments.refused(tx, reasons, self._delays, uncertain)
             else:
                 for each, reason in reasons.items():
                     payments.postpone(tx, [each], seconds, reason)
@@ -249,7 +251,7 @@ class _Work:
                 again.append(row["id"])
 
         def settle(tx: Any) -> None:
-            payments.registered(tx, done)
+            payments.registered(tx, done, is_sandbox=self._is_sandbox)
             payments.refused(tx, reasons, self._delays)
             payments.postpone(tx, again, self._delays[0], "PlayCamp did not say what became of it")
 
@@ -265,10 +267,14 @@ class _Work:
         blamed = {part[at]["id"]: f"PlayCamp: {why}" for at, why in error.item_reasons.items() if at < len(part)}
         if len(part) == 1:
             if error.status == 409:  # PlayCamp knows it
-                self._house.database.write(lambda tx: payments.registered(tx, [part[0]["id"]]))
+                known = [part[0]["id"]]
+                self._house.database.write(lambda tx: payments.registered(tx, known, is_sandbox=self._is_sandbox))
                 self.count += 1
                 return []
             blamed = {part[0]["id"]: str(error)}
+        if error.status == 409 and blamed:  # PlayCamp knows these: it says of each by itself that it does
+            others = [row for row in part if row["id"] not in blamed]
+            return [*([others] if others else []), *([row] for row in part if row["id"] in blamed)]
         if 0 < len(blamed) < len(part) or len(part) == 1:
             self._house.database.write(lambda tx: payments.refused(tx, blamed, self._delays))
             rest = [row for row in part if row["id"] not in blamed]
@@ -301,7 +307,7 @@ class _Work:
             if known.get("status") != "REFUNDED":
                 self._refuse_refund(row, error)
                 return
-        self._house.database.write(lambda tx: payments.refund_done(tx, row["id"]))
+        self._house.database.write(lambda tx: payments.refund_done(tx, row["id"], is_sandbox=self._is_sandbox))
         self.count += 1
 
     def _postpone_refund(self, row: Any, error: ApiError) -> None:

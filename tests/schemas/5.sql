@@ -1,0 +1,779 @@
+-- Coinslot's one database file. Read from top to bottom: who is served, what is kept secret, what partners
+-- told us, what was credited because of it, and what must be delivered because of that.
+--
+-- Conventions
+--   * STRICT tables; foreign keys are on for every connection (coinslot/db.py).
+--   * Times are UTC text of one fixed width, 2026-01-31T23:59:59.123456Z, so that text order is time order.
+--   * Booleans are named is_... and hold 0 or 1.
+--   * Quantities are exact integers of up to 40 digits and therefore TEXT; they are summed in Python, never here.
+--   * Money: *_minor is an integer in the minor unit of `currency` (cents, yen); usd_* is exact decimal text whose
+--     unit is in usd_unit. NULL means "the partner did not say", never 0.
+--   * One process writes at a time (coinslot/db.py), so a SELECT inside a write sees the state it will commit on.
+--
+-- This file describes a new database. An older file is brought here by the numbered steps in coinslot/migrations.py.
+
+-- What the installation knows about itself, one fact per row:
+--   vault.key_id          id of the master key every sealed value is under
+--   owner.password_hash   scrypt; its presence ends the setup link
+--   owner.totp            whether a second factor is asked for: its secret is sealed in installation_secrets
+--   outbox...._above      where the ids of deliveries and of attempts go on after a restore
+CREATE TABLE installation (
+    name        TEXT NOT NULL PRIMARY KEY,
+    value       TEXT NOT NULL,
+    updated_at  TEXT NOT NULL
+) STRICT;
+
+-- Secrets of the installation itself, sealed as those of games are.
+CREATE TABLE installation_secrets (
+    name        TEXT NOT NULL PRIMARY KEY,     -- owner.totp, and owner.totp_offered until it has been confirmed
+    ciphertext  BLOB NOT NULL,
+    nonce       BLOB NOT NULL UNIQUE,
+    key_id      TEXT NOT NULL,
+    created_at  TEXT NOT NULL
+) STRICT;
+
+-- Browsers the owner is signed in with. The cookie holds a token that is known here as a hash alone.
+CREATE TABLE owner_sessions (
+    token_hash      TEXT NOT NULL PRIMARY KEY,
+    created_at      TEXT NOT NULL,
+    seen_at         TEXT NOT NULL,             -- to within some minutes
+    expires_at      TEXT NOT NULL,
+    remote_address  TEXT NOT NULL,
+    user_agent      TEXT NOT NULL
+) STRICT;
+CREATE INDEX owner_sessions_by_expiry ON owner_sessions (expires_at);  -- pruning
+
+-- Each signs in once, in place of a second factor that was lost.
+CREATE TABLE recovery_codes (
+    code_hash   TEXT NOT NULL PRIMARY KEY,
+    created_at  TEXT NOT NULL,
+    used_at     TEXT
+) STRICT;
+
+-- The last feed id handed out per feed. A restore moves these far ahead, so that an id the game has already
+-- read can never be handed out again for something else.
+CREATE TABLE sequences (
+    name        TEXT NOT NULL PRIMARY KEY CHECK (name IN ('grants', 'events')),
+    last_id     INTEGER NOT NULL
+) STRICT;
+INSERT INTO sequences (name, last_id) VALUES ('grants', 0), ('events', 0);
+
+
+-- Who is served ------------------------------------------------------------------------------------------------
+
+CREATE TABLE games (
+    id              INTEGER PRIMARY KEY,
+    slug            TEXT NOT NULL UNIQUE,
+    name            TEXT NOT NULL,
+    api_token_hash  TEXT NOT NULL UNIQUE,      -- SHA-256 of the bearer token; the token itself is shown once
+    acked_through   INTEGER NOT NULL DEFAULT 0, -- the game says it has applied every grant up to this id
+    acked_at        TEXT,                      -- NULL until the first acknowledgement
+    revision        TEXT NOT NULL,             -- random; new with every change of settings or secrets, so that
+                                               -- each process knows from the next request that its copy is old
+    created_at      TEXT NOT NULL
+) STRICT;
+
+-- Plain configuration per game; which keys exist and what they may hold is declared in code.
+CREATE TABLE settings (
+    game_id     INTEGER NOT NULL REFERENCES games (id),
+    key         TEXT NOT NULL,
+    value       TEXT NOT NULL,
+    updated_at  TEXT NOT NULL,
+    PRIMARY KEY (game_id, key)
+) STRICT;
+
+-- Secrets at rest: AES-256-GCM, a fresh nonce each, game and name bound as additional data (coinslot/vault.py).
+CREATE TABLE secrets (
+    game_id       INTEGER NOT NULL REFERENCES games (id),
+    name          TEXT NOT NULL,               -- e.g. appcharge.main_key
+    slot          TEXT NOT NULL CHECK (slot IN ('current', 'previous')),
+    ciphertext    BLOB NOT NULL,               -- includes the 16-byte tag
+    nonce         BLOB NOT NULL UNIQUE,
+    key_id        TEXT NOT NULL,               -- which master key sealed it
+    created_at    TEXT NOT NULL,               -- when this value was set; kept when it moves to 'previous'
+    last_used_at  TEXT,                        -- NULL until a caller proved itself with it; written in batches
+    PRIMARY KEY (game_id, name, slot)
+) STRICT;
+
+-- The studio's players, pushed by the game or imported. A player is forgotten by deleting this row.
+CREATE TABLE players (
+    game_id        INTEGER NOT NULL REFERENCES games (id),
+    player_id      TEXT NOT NULL,
+    name           TEXT,                       -- these four are NULL until the game tells
+    profile_image  TEXT,
+    country        TEXT,                       -- ISO 3166-1 alpha-2
+    login_name     TEXT,
+    password_hash  TEXT,                       -- scrypt; NULL = has no password here
+    profile        TEXT NOT NULL DEFAULT '{}', -- JSON: segments, balances, offers, ... as the game pushed them
+    created_at     TEXT NOT NULL,
+    updated_at     TEXT NOT NULL,
+    is_profile_checked INTEGER NOT NULL DEFAULT 0 CHECK (is_profile_checked IN (0, 1)),  -- 0: as it came, so what is
+                                               -- shown of it is checked then
+    PRIMARY KEY (game_id, player_id)
+) STRICT;
+CREATE UNIQUE INDEX players_by_login_name ON players (game_id, login_name) WHERE login_name IS NOT NULL;
+CREATE INDEX players_by_name ON players (game_id, name) WHERE name IS NOT NULL;  -- the owner's search
+
+-- Ids by which others know a player (a Facebook user id, a Google or Apple `sub`).
+CREATE TABLE identities (
+    game_id    INTEGER NOT NULL,
+    provider   TEXT NOT NULL CHECK (provider IN ('google', 'apple', 'facebook')),
+    subject    TEXT NOT NULL,
+    player_id  TEXT NOT NULL,
+    PRIMARY KEY (game_id, provider, subject),
+    FOREIGN KEY (game_id, player_id) REFERENCES players (game_id, player_id) ON DELETE CASCADE
+) STRICT;
+CREATE UNIQUE INDEX identities_by_player ON identities (game_id, player_id, provider);
+
+-- Logins under way that end with a code the game hands to its player. The access token is known to us as a hash alone,
+-- and the code as a keyed hash under the token, so that nobody can log in with a copy of this table.
+CREATE TABLE logins (
+    id           INTEGER PRIMARY KEY,
+    game_id      INTEGER NOT NULL REFERENCES games (id),
+    partner      TEXT NOT NULL,
+    kind         TEXT NOT NULL CHECK (kind IN ('redirect', 'link')),  -- begun by the store, or by the game
+    token_hash   TEXT NOT NULL UNIQUE,
+    code_hash    TEXT,                         -- NULL until the game has named the player
+    player_id    TEXT,                         -- likewise
+    wrong_codes  INTEGER NOT NULL DEFAULT 0,
+    created_at   TEXT NOT NULL,
+    expires_at   TEXT NOT NULL,
+    used_at      TEXT,
+    CHECK ((code_hash IS NULL) = (player_id IS NULL))
+) STRICT;
+CREATE INDEX logins_by_expiry ON logins (expires_at);            -- pruning
+CREATE INDEX logins_by_player ON logins (game_id, player_id) WHERE player_id IS NOT NULL;  -- forgetting a player
+
+-- Wrong passwords and the like, counted in a row per whoever is to be slowed down; the key is a hash.
+CREATE TABLE throttles (
+    game_id         INTEGER NOT NULL,          -- 0: at the owner's own login
+    key             TEXT NOT NULL,
+    failures        INTEGER NOT NULL,
+    last_failed_at  TEXT NOT NULL,
+    PRIMARY KEY (game_id, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX throttles_by_time ON throttles (last_failed_at);    -- pruning
+
+CREATE TABLE items (
+    game_id     INTEGER NOT NULL REFERENCES games (id),
+    sku         TEXT NOT NULL,
+    name        TEXT,                          -- NULL until the studio names it
+    created_at  TEXT NOT NULL,
+    updated_at  TEXT NOT NULL,
+    PRIMARY KEY (game_id, sku)
+) STRICT;
+
+
+-- What partners told us, and what was credited because of it ------------------------------------------------------
+
+-- One row per partner transaction that was credited. UNIQUE (game_id, partner, external_id) is the exactly-once
+-- promise: whoever inserts first credits, everyone else is a duplicate or a conflict. Rows are never changed
+-- (see the triggers); a later fact about the same purchase is a grant or an event of its own.
+CREATE TABLE transactions (
+    id               INTEGER PRIMARY KEY,
+    public_id        TEXT NOT NULL UNIQUE,     -- UUIDv5 of (game slug, partner, external_id): the same order has the
+                                               -- same id even after a restore; the game sees it as transaction_id
+    game_id          INTEGER NOT NULL REFERENCES games (id),
+    partner          TEXT NOT NULL,
+    external_id      TEXT NOT NULL,            -- the partner's stable id; prefixed when it is a fallback id
+    reference        TEXT NOT NULL,            -- that id as the partner writes it, for the game and for people
+    kind             TEXT NOT NULL CHECK (kind IN ('purchase', 'bonus', 'reward', 'coupon', 'adjustment')),
+    player_id        TEXT NOT NULL,
+    currency         TEXT,                     -- ISO 4217
+    gross_minor      INTEGER,                  -- paid by the player, tax included
+    subtotal_minor   INTEGER,                  -- before tax; NULL also where the partner's figure is no whole minor unit
+    tax_minor        INTEGER,                  -- likewise
+    usd_gross        TEXT,                     -- the partner's own conversions and estimates
+    usd_tax          TEXT,
+    usd_fee          TEXT,
+    usd_net          TEXT,
+    usd_unit         TEXT CHECK (usd_unit IN ('cents', 'dollars')),
+    figures          TEXT NOT NULL DEFAULT '{}', -- JSON object: every money figure under the partner's name for it,
+                                               -- its exact decimal digits as text
+    session_metadata TEXT,                     -- JSON the game attached to the store session; NULL once forgotten
+    fingerprint      TEXT NOT NULL,            -- tells a retry (same) from a conflict (other content)
+    raw_body         BLOB,                     -- what was signed, byte for byte; NULL once the player is forgotten
+    body_sha256      TEXT NOT NULL,            -- stays, so that a kept copy can still be proved
+    signature        TEXT,                     -- accepted signature as received; NULL once the player is forgotten
+    signed_with      TEXT NOT NULL,            -- secret and slot that matched, e.g. appcharge.main_key/previous
+    answer_status    INTEGER NOT NULL,         -- what the partner was told first, and is told again for ever
+    answer_body      TEXT NOT NULL,
+    environment      TEXT NOT NULL CHECK (environment IN ('live', 'sandbox')),  -- the partner's
+    is_test          INTEGER NOT NULL CHECK (is_test IN (0, 1)),  -- sandbox, or names a reserved id
+    occurred_at      TEXT,                     -- the partner's own time of the purchase
+    received_at      TEXT NOT NULL,
+    previous_hash    TEXT NOT NULL,            -- row_hash of the row before; 64 zeros for the first
+    row_hash         TEXT NOT NULL,            -- SHA-256 over previous_hash, this row and its grant lines
+    UNIQUE (game_id, partner, external_id)
+) STRICT;
+CREATE INDEX transactions_by_player ON transactions (game_id, player_id, id);  -- a player's history and totals
+-- The owner's lists and searches, newest first.
+CREATE INDEX transactions_by_partner ON transactions (game_id, partner, id);
+CREATE INDEX transactions_by_time ON transactions (game_id, received_at);      -- where a day begins among the ids
+CREATE INDEX transactions_by_amount ON transactions (game_id, gross_minor, id) WHERE gross_minor IS NOT NULL;
+CREATE INDEX transactions_tests ON transactions (game_id, id) WHERE is_test = 1;
+-- When it was bought: months. The second column tells which of them came late.
+CREATE INDEX transactions_by_moment ON transactions (game_id, coalesce(occurred_at, received_at), received_at);
+
+-- raw_body, signature and session_metadata are left out of the list on purpose: forgetting a player empties them.
+CREATE TRIGGER transactions_are_never_changed BEFORE UPDATE OF
+    id, public_id, game_id, partner, external_id, reference, kind, player_id, currency, gross_minor, subtotal_minor,
+    tax_minor, usd_gross, usd_tax, usd_fee, usd_net, usd_unit, figures, fingerprint, body_sha256, signed_with,
+    answer_status, answer_body, environment, is_test, occurred_at, received_at, previous_hash, row_hash
+    ON transactions BEGIN SELECT RAISE(ABORT, 'transactions are never changed'); END;
+CREATE TRIGGER transactions_are_emptied_not_rewritten BEFORE UPDATE OF raw_body, signature, session_metadata
+    ON transactions
+    WHEN new.raw_body IS NOT NULL OR new.signature IS NOT NULL OR new.session_metadata IS NOT NULL
+    BEGIN SELECT RAISE(ABORT, 'transactions are never changed'); END;
+CREATE TRIGGER transactions_are_never_deleted BEFORE DELETE ON transactions
+    BEGIN SELECT RAISE(ABORT, 'transactions are never deleted'); END;
+
+-- Other ids under which a transaction is known: look-ups, not promises - but for Playtem's signature, which may
+-- credit once whatever else the call says.
+CREATE TABLE transaction_keys (
+    game_id         INTEGER NOT NULL REFERENCES games (id),
+    partner         TEXT NOT NULL,
+    kind            TEXT NOT NULL,             -- e.g. purchase, payment, external, order, signature
+    value           TEXT NOT NULL,
+    transaction_id  INTEGER NOT NULL REFERENCES transactions (id),
+    PRIMARY KEY (game_id, partner, kind, value, transaction_id)
+) STRICT, WITHOUT ROWID;
+-- A query that compares kind with a parameter says +:kind. SQLite would else look at the value, to see whether this index
+-- will do, and prepare the statement anew for each other value. So it is with every index that has a WHERE of this kind.
+CREATE UNIQUE INDEX transaction_keys_signature ON transaction_keys (game_id, partner, value) WHERE kind = 'signature';
+
+-- What the game reads: one row per credit or reversal. The id is the feed's cursor and rises in commit order.
+CREATE TABLE grants (
+    id              INTEGER PRIMARY KEY,       -- from sequences
+    game_id         INTEGER NOT NULL REFERENCES games (id),
+    transaction_id  INTEGER NOT NULL REFERENCES transactions (id),
+    kind            TEXT NOT NULL CHECK (kind IN ('purchase', 'bonus', 'reward', 'coupon', 'reversal', 'adjustment')),
+    player_id       TEXT NOT NULL,
+    reverses        INTEGER REFERENCES grants (id),  -- reversals only
+    policy          TEXT CHECK (policy IN ('revoke', 'revoke_negative', 'flag')),  -- of a reversal, and of what undoes it
+    reason          TEXT,                      -- why, where a person or an event gave one
+    is_test         INTEGER NOT NULL CHECK (is_test IN (0, 1)),
+    created_at      TEXT NOT NULL,
+    restores        INTEGER REFERENCES grants (id),  -- the reversal that an adjustment undoes; NULL otherwise
+    UNIQUE (transaction_id, kind),             -- what a game deduplicates on
+    CHECK ((kind = 'reversal') = (reverses IS NOT NULL))
+) STRICT;
+CREATE INDEX grants_feed ON grants (game_id, id);                -- GET /game/v1/grants
+CREATE INDEX grants_reversals ON grants (game_id, id) WHERE kind = 'reversal';  -- the owner's list of what was undone
+
+CREATE TABLE entries (
+    grant_id   INTEGER NOT NULL REFERENCES grants (id),
+    sku        TEXT NOT NULL,
+    quantity   TEXT NOT NULL CHECK (length(quantity) BETWEEN 1 AND 41 AND quantity NOT GLOB '*[^0-9-]*'),
+    policy     TEXT CHECK (policy IN ('revoke', 'revoke_negative', 'flag')),  -- of a reversal's line, where it differs
+                                               -- from the grant's
+    PRIMARY KEY (grant_id, sku)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX entries_by_sku ON entries (sku, grant_id);          -- who was given an item
+
+CREATE TRIGGER grants_are_never_changed BEFORE UPDATE ON grants
+    BEGIN SELECT RAISE(ABORT, 'grants are never changed'); END;
+CREATE TRIGGER grants_are_never_deleted BEFORE DELETE ON grants
+    BEGIN SELECT RAISE(ABORT, 'grants are never deleted'); END;
+CREATE TRIGGER entries_are_never_changed BEFORE UPDATE ON entries
+    BEGIN SELECT RAISE(ABORT, 'entries are never changed'); END;
+CREATE TRIGGER entries_are_never_deleted BEFORE DELETE ON entries
+    BEGIN SELECT RAISE(ABORT, 'entries are never deleted'); END;
+
+-- Verified facts from partners that credit nothing: an order that failed, later refunds, disputes, logins, boosts.
+CREATE TABLE events (
+    id           INTEGER PRIMARY KEY,          -- from sequences
+    game_id      INTEGER NOT NULL REFERENCES games (id),
+    partner      TEXT NOT NULL,
+    type         TEXT NOT NULL,                -- e.g. appcharge.order.failed
+    dedupe_key   TEXT NOT NULL,                -- the partner's event id, or what stands in for one
+    external_id  TEXT,                         -- transaction it speaks of; NULL when it speaks of none
+    player_id    TEXT,                         -- likewise
+    data         TEXT NOT NULL,                -- JSON in our words
+    raw_body     BLOB,                         -- NULL for a login, which may hold a password, and once the player is
+                                               -- forgotten
+    environment  TEXT NOT NULL CHECK (environment IN ('live', 'sandbox')),
+    is_test      INTEGER NOT NULL CHECK (is_test IN (0, 1)),
+    occurred_at  TEXT,
+    received_at  TEXT NOT NULL,
+    UNIQUE (game_id, partner, dedupe_key)
+) STRICT;
+CREATE INDEX events_feed ON events (game_id, id);
+CREATE INDEX events_by_player ON events (game_id, player_id, id) WHERE player_id IS NOT NULL;
+CREATE INDEX events_by_transaction ON events (game_id, partner, external_id) WHERE external_id IS NOT NULL;
+CREATE INDEX events_of_boosts ON events (game_id, occurred_at, received_at)
+    WHERE type IN ('sponsor.created', 'sponsor.ended');                        -- who supported whom when: months
+
+-- Money that went back to the player, or came back from a lost dispute, and what became of it here. A fact that names a
+-- purchase we do not know waits for it.
+CREATE TABLE refunds (
+    id              INTEGER PRIMARY KEY,
+    game_id         INTEGER NOT NULL REFERENCES games (id),
+    partner         TEXT NOT NULL,
+    event_id        INTEGER UNIQUE REFERENCES events (id),        -- NULL when a person said so
+    reason          TEXT NOT NULL CHECK (reason IN ('refund', 'chargeback', 'reinstated')),
+    outcome         TEXT NOT NULL CHECK (outcome IN
+                    ('waiting',                -- for its purchase
+                     'reversed', 'restored',   -- grant_id is the grant that did it
+                     'ignored',                -- by the refund policy
+                     'repeated',               -- there was nothing left to do
+                     'ambiguous',              -- it names several purchases, or none; a person decides
+                     'test')),                 -- a test's refund of a live purchase
+    transaction_id  INTEGER REFERENCES transactions (id),         -- NULL while it waits, or when ambiguous
+    grant_id        INTEGER REFERENCES grants (id),
+    is_test         INTEGER NOT NULL CHECK (is_test IN (0, 1)),
+    occurred_at     TEXT,
+    created_at      TEXT NOT NULL,
+    settled_at      TEXT,                      -- NULL while it waits
+    CHECK ((outcome = 'waiting') = (settled_at IS NULL))
+) STRICT;
+CREATE INDEX refunds_by_game ON refunds (game_id, id);                         -- lists
+CREATE INDEX refunds_by_transaction ON refunds (transaction_id) WHERE transaction_id IS NOT NULL;
+CREATE INDEX refunds_waiting ON refunds (game_id, partner) WHERE outcome = 'waiting';  -- asked for by every credit
+CREATE INDEX refunds_unsettled ON refunds (game_id, id) WHERE outcome IN ('ambiguous', 'waiting');  -- lists, doctor
+
+-- The ids a waiting refund names its purchase by, in the kinds of transaction_keys and 'reference'.
+CREATE TABLE refund_keys (
+    game_id    INTEGER NOT NULL REFERENCES games (id),
+    partner    TEXT NOT NULL,
+    kind       TEXT NOT NULL,
+    value      TEXT NOT NULL,
+    refund_id  INTEGER NOT NULL REFERENCES refunds (id),
+    PRIMARY KEY (game_id, partner, kind, value, refund_id)
+) STRICT, WITHOUT ROWID;
+
+-- A known transaction reported again with other content: refused, credited to nobody, kept for a person to judge.
+CREATE TABLE conflicts (
+    id              INTEGER PRIMARY KEY,
+    game_id         INTEGER NOT NULL REFERENCES games (id),
+    partner         TEXT NOT NULL,
+    transaction_id  INTEGER NOT NULL REFERENCES transactions (id),  -- the one that was credited
+    external_id     TEXT NOT NULL,             -- as the refused call gave it
+    player_id       TEXT NOT NULL,
+    fingerprint     TEXT NOT NULL,
+    raw_body        BLOB,                      -- NULL once the player is forgotten
+    seen            INTEGER NOT NULL,          -- how often this very content came
+    first_at        TEXT NOT NULL,
+    last_at         TEXT NOT NULL,
+    UNIQUE (transaction_id, external_id, fingerprint)
+) STRICT;
+CREATE INDEX conflicts_by_game ON conflicts (game_id, id);       -- lists
+
+
+-- Creators and payments (PlayCamp) ---------------------------------------------------------------------------------
+
+-- Who supports whom now, per player and campaign, as the newest event says.
+CREATE TABLE boosts (
+    game_id      INTEGER NOT NULL REFERENCES games (id),
+    player_id    TEXT NOT NULL,
+    campaign_id  TEXT NOT NULL,                -- empty when the event named none
+    is_test      INTEGER NOT NULL CHECK (is_test IN (0, 1)),
+    creator_key  TEXT,                         -- NULL: ended
+    changed_at   TEXT NOT NULL,                -- the event's own time; an older event changes nothing
+    PRIMARY KEY (game_id, player_id, campaign_id, is_test)
+) STRICT, WITHOUT ROWID;
+
+-- An event on its way into the game's own format: converted after it was acknowledged, then owed to the destinations
+-- that want that format. What cannot be converted yet is parked with its reason, and later ones of that player wait.
+CREATE TABLE conversions (
+    id           INTEGER PRIMARY KEY,
+    game_id      INTEGER NOT NULL REFERENCES games (id),
+    event_id     INTEGER NOT NULL UNIQUE REFERENCES events (id),
+    player_id    TEXT NOT NULL,
+    batch        TEXT NOT NULL,                -- events of one batch and player that go out in one body share it
+    state        TEXT NOT NULL CHECK (state IN ('waiting', 'parked', 'converted')),
+    reason       TEXT,                         -- why it is parked
+    body         BLOB,                         -- once converted; on the first event of its batch only
+    created_at   TEXT NOT NULL,
+    updated_at   TEXT NOT NULL
+) STRICT;
+CREATE INDEX conversions_open ON conversions (game_id, id) WHERE state <> 'converted';
+
+-- Signed entries that were used, where the game wants each to be good for one opening.
+CREATE TABLE used_entries (
+    game_id     INTEGER NOT NULL REFERENCES games (id),
+    hash        TEXT NOT NULL,
+    expires_at  TEXT NOT NULL,
+    PRIMARY KEY (game_id, hash)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX used_entries_by_expiry ON used_entries (expires_at);  -- pruning
+
+-- In-game payments on their way to PlayCamp, once per transaction id, however often and from where they are reported.
+CREATE TABLE payments (
+    id                 INTEGER PRIMARY KEY,
+    game_id            INTEGER NOT NULL REFERENCES games (id),
+    transaction_id     TEXT NOT NULL,
+    source             TEXT NOT NULL CHECK (source IN ('poll', 'push', 'appcharge')),
+    player_id          TEXT,                   -- this and the next eight are NULL in a parked row that lacks them
+    product_id         TEXT,
+    product_name       TEXT,
+    amount             TEXT,                   -- exact decimal text in major units
+    currency           TEXT,
+    market             TEXT,
+    platform           TEXT,
+    distribution_type  TEXT,
+    purchased_at       TEXT,
+    row                TEXT NOT NULL,          -- JSON: what was reported, converted by the game's expression
+    fingerprint        TEXT NOT NULL,          -- tells a repeat (same) from a conflict (other content)
+    is_test            INTEGER NOT NULL CHECK (is_test IN (0, 1)),
+    refunded_at        TEXT,                   -- NULL: it stands
+    state              TEXT NOT NULL CHECK (state IN
+                       ('parked',              -- cannot be sent as it is; reason says why
+                        'waiting',             -- to be registered
+                        'registered',
+                        'quarantined',         -- refused too often; a person decides
+                        'kept')),              -- not to be registered, only to be asked for
+    reason             TEXT,
+    tries              INTEGER NOT NULL DEFAULT 0,
+    next_try_at        TEXT,                   -- NULL unless waiting
+    registered_at      TEXT,
+    refund_state       TEXT CHECK (refund_state IN ('waiting', 'done', 'quarantined')),  -- NULL: no refund
+    refund_tries       INTEGER NOT NULL DEFAULT 0,
+    refund_next_at     TEXT,                   -- NULL unless the refund waits
+    created_at         TEXT NOT NULL,
+    updated_at         TEXT NOT NULL,
+    UNIQUE (game_id, transaction_id),
+    CHECK ((state = 'waiting') = (next_try_at IS NOT NULL)),
+    CHECK (coalesce(refund_state = 'waiting', 0) = (refund_next_at IS NOT NULL))
+) STRICT;
+CREATE INDEX payments_due ON payments (game_id, next_try_at) WHERE state = 'waiting';
+CREATE INDEX payments_refunds_due ON payments (game_id, refund_next_at) WHERE refund_state = 'waiting';
+CREATE INDEX payments_refunds_stuck ON payments (game_id, id) WHERE refund_state = 'quarantined';
+CREATE INDEX payments_by_time ON payments (game_id, purchased_at, id);       -- the payment query API, months
+CREATE INDEX payments_by_player ON payments (game_id, player_id, id);
+CREATE INDEX payments_by_state ON payments (game_id, state, id);             -- lists
+CREATE INDEX payments_changed ON payments (game_id, updated_at, purchased_at);  -- what came late for a closed month
+
+-- A known payment reported again with other content: the first one stands, a person judges.
+CREATE TABLE payment_conflicts (
+    id           INTEGER PRIMARY KEY,
+    payment_id   INTEGER NOT NULL REFERENCES payments (id),
+    fingerprint  TEXT NOT NULL,
+    row          TEXT NOT NULL,
+    seen         INTEGER NOT NULL,
+    first_at     TEXT NOT NULL,
+    last_at      TEXT NOT NULL,
+    UNIQUE (payment_id, fingerprint)
+) STRICT;
+
+
+-- What must be delivered because of it (the outbox) ---------------------------------------------------------------
+
+CREATE TABLE destinations (
+    id                  INTEGER PRIMARY KEY,
+    game_id             INTEGER NOT NULL REFERENCES games (id),
+    name                TEXT NOT NULL,         -- its signing secret is the game's secret destination.<name>
+    url                 TEXT NOT NULL,
+    events              TEXT NOT NULL DEFAULT '*',  -- pattern such as grant.*
+    format              TEXT NOT NULL DEFAULT 'standard' CHECK (format IN ('standard', 'playcamp')),
+    timeout_seconds     INTEGER NOT NULL DEFAULT 10,
+    retry_seconds       TEXT,                  -- comma list of delays; NULL = the format's own table
+    success             TEXT NOT NULL DEFAULT '2xx' CHECK (success IN ('2xx', '200', 'expression')),
+    success_expression  TEXT,                  -- JMESPath on the answer, for 'expression' (which wants a 200 as well)
+    state               TEXT NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'paused', 'removed')),
+    state_reason        TEXT,                  -- why it is paused, where that was not the owner
+    -- The circuit. It is open while circuit_open_since is set; then one delivery at a time probes.
+    failures_in_row     INTEGER NOT NULL DEFAULT 0,
+    failing_deliveries  TEXT NOT NULL DEFAULT '',  -- comma list of the first few deliveries those failures were of
+    down_since          TEXT,                  -- the first of those failures; NULL after a success
+    circuit_open_since  TEXT,
+    next_probe_at       TEXT,                  -- when the circuit is open
+    last_probed         INTEGER NOT NULL DEFAULT 0,  -- delivery the last probe was of; the next one takes the one after
+    created_at          TEXT NOT NULL,
+    updated_at          TEXT NOT NULL,
+    UNIQUE (game_id, name),
+    CHECK ((circuit_open_since IS NULL) = (next_probe_at IS NULL))
+) STRICT;
+
+-- One event owed to one destination; written in the same commit as the fact that caused it.
+CREATE TABLE deliveries (
+    id                INTEGER PRIMARY KEY,
+    game_id           INTEGER NOT NULL REFERENCES games (id),
+    destination_id    INTEGER NOT NULL REFERENCES destinations (id),
+    webhook_id        TEXT NOT NULL UNIQUE,    -- never changes over retries: the receiver deduplicates on it
+    event_type        TEXT NOT NULL,           -- grant.created, grant.reversed, ...
+    grant_id          INTEGER REFERENCES grants (id),  -- the fact: a grant
+    event_id          INTEGER REFERENCES events (id),  -- or an event
+    waits_for         INTEGER REFERENCES deliveries (id),  -- of a reversal: its original, while that one waits
+    player_id         TEXT,                    -- where the format wants order: nothing of theirs overtakes
+    state             TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'delivered', 'dead')),
+    attempts_made     INTEGER NOT NULL DEFAULT 0,  -- of the retry table; a redrive starts it anew
+    next_attempt_at   TEXT,                    -- NULL unless waiting
+    leased_until      TEXT,                    -- a claim; past = free again
+    lease_owner       TEXT,
+    self_redriven     INTEGER NOT NULL DEFAULT 0 CHECK (self_redriven IN (0, 1)),  -- by a destination coming back, once
+    dead_reason       TEXT,
+    created_at        TEXT NOT NULL,
+    finished_at       TEXT,                    -- delivered or dead since
+    CHECK ((grant_id IS NULL) <> (event_id IS NULL)),
+    CHECK ((state = 'waiting') = (next_attempt_at IS NOT NULL)),
+    CHECK ((state = 'waiting') = (finished_at IS NULL)),
+    CHECK ((leased_until IS NULL) = (lease_owner IS NULL))
+) STRICT;
+CREATE INDEX deliveries_due ON deliveries (destination_id, next_attempt_at) WHERE state = 'waiting';  -- the claim
+CREATE INDEX deliveries_by_state ON deliveries (game_id, state, id);                     -- lists and redrives
+CREATE INDEX deliveries_by_destination ON deliveries (destination_id, state, finished_at);  -- redrives, pruning
+CREATE INDEX deliveries_by_grant ON deliveries (grant_id, destination_id) WHERE grant_id IS NOT NULL;
+CREATE INDEX deliveries_by_event ON deliveries (event_id) WHERE event_id IS NOT NULL;    -- what became of an event
+CREATE INDEX deliveries_waited_for ON deliveries (waits_for) WHERE waits_for IS NOT NULL;
+CREATE INDEX deliveries_of_player ON deliveries (destination_id, player_id, id)
+    WHERE state = 'waiting' AND player_id IS NOT NULL;                                   -- order per player
+
+CREATE TABLE attempts (
+    id            INTEGER PRIMARY KEY,
+    delivery_id   INTEGER NOT NULL REFERENCES deliveries (id),
+    started_at    TEXT NOT NULL,
+    duration_ms   INTEGER,                     -- NULL while under way, and for ever if the process died then
+    status        INTEGER,                     -- HTTP status, when there was an answer
+    failure       TEXT CHECK (failure IN
+                  ('dns', 'refused', 'timeout', 'tls', 'redirect', 'too_large', 'status', 'rejected')),
+    detail        TEXT,                        -- the failure in a few more words
+    answer        BLOB                         -- beginning of the answer's body
+) STRICT;
+CREATE INDEX attempts_by_delivery ON attempts (delivery_id, id);
+
+-- Loops that must be running somewhere, and when one last said so.
+CREATE TABLE heartbeats (
+    name     TEXT NOT NULL PRIMARY KEY,        -- relay
+    beat_at  TEXT NOT NULL
+) STRICT;
+
+
+-- Work that is due at a time, one row per game and job (coinslot/schedules.py).
+CREATE TABLE schedules (
+    game_id       INTEGER NOT NULL REFERENCES games (id),
+    name          TEXT NOT NULL,               -- e.g. appcharge.refresh
+    due_at        TEXT,                        -- NULL: not before somebody asks for it
+    asked         INTEGER NOT NULL,            -- how often somebody has
+    leased_until  TEXT,                        -- a claim; past = free again
+    lease_owner   TEXT,
+    failures      INTEGER NOT NULL DEFAULT 0,  -- in a row
+    last_error    TEXT,                        -- NULL after a success
+    last_ran_at   TEXT,
+    cursor        TEXT,                        -- how far the job has come, in its own words; NULL: not begun
+    PRIMARY KEY (game_id, name),
+    CHECK ((leased_until IS NULL) = (lease_owner IS NULL))
+) STRICT;
+
+-- Players whose profile has changed and whose open store a partner is to be told to load anew.
+CREATE TABLE refreshes (
+    game_id    INTEGER NOT NULL REFERENCES games (id),
+    partner    TEXT NOT NULL,
+    player_id  TEXT NOT NULL,
+    asked_at   TEXT NOT NULL,
+    PRIMARY KEY (game_id, partner, player_id)
+) STRICT, WITHOUT ROWID;
+
+
+-- Settlement -------------------------------------------------------------------------------------------------------
+
+-- A month that was closed. Who inserts first closes it: one row per game and month is not reopened. A month that is open
+-- has no row. What is frozen never changes (see the triggers); a month that was closed again is a row of its own.
+CREATE TABLE settlements (
+    id          INTEGER PRIMARY KEY,
+    game_id     INTEGER NOT NULL REFERENCES games (id),
+    month       TEXT NOT NULL CHECK (month GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]'),
+    version     INTEGER NOT NULL,              -- 1, and one more each time it was reopened and closed again
+    starts_at   TEXT NOT NULL,                 -- the month's bounds in the game's time zone, the second not part of it
+    ends_at     TEXT NOT NULL,
+    terms       TEXT NOT NULL,                 -- JSON: zone, store fees and creators' shares it was reckoned with
+    known_at    TEXT NOT NULL,                 -- when its facts were read; what came later goes into a later month
+    state       TEXT NOT NULL CHECK (state IN
+                ('closed', 'reconciled', 'payment_confirmed', 'creators_settled',
+                 'reopened')),                 -- its lines count no more
+    closed_at   TEXT NOT NULL,
+    UNIQUE (game_id, month, version)
+) STRICT;
+CREATE UNIQUE INDEX settlements_standing ON settlements (game_id, month) WHERE state <> 'reopened';
+
+CREATE TRIGGER settlements_are_frozen BEFORE UPDATE OF
+    id, game_id, month, version, starts_at, ends_at, terms, known_at, closed_at
+    ON settlements BEGIN SELECT RAISE(ABORT, 'a closed month is never changed'); END;
+CREATE TRIGGER settlements_are_never_deleted BEFORE DELETE ON settlements
+    BEGIN SELECT RAISE(ABORT, 'a closed month is never deleted'); END;
+
+-- Each state a closed month has come to: who brought it there, when, and what they said about it.
+CREATE TABLE settlement_steps (
+    id             INTEGER PRIMARY KEY,
+    game_id        INTEGER NOT NULL REFERENCES games (id),
+    settlement_id  INTEGER NOT NULL REFERENCES settlements (id),
+    state          TEXT NOT NULL CHECK (state IN
+                   ('closed', 'reconciled', 'payment_confirmed', 'creators_settled', 'reopened')),
+    is_skipped     INTEGER NOT NULL CHECK (is_skipped IN (0, 1)),  -- passed over, and the note says why
+    actor          TEXT NOT NULL,              -- command, owner, or job
+    note           TEXT NOT NULL,              -- empty: none
+    created_at     TEXT NOT NULL
+) STRICT;
+CREATE INDEX settlement_steps_by_settlement ON settlement_steps (settlement_id, id);
+CREATE INDEX settlement_steps_by_game ON settlement_steps (game_id, id);         -- whether anything has moved meanwhile
+
+CREATE TRIGGER settlement_steps_are_never_changed BEFORE UPDATE ON settlement_steps
+    BEGIN SELECT RAISE(ABORT, 'what was done with a month is never changed'); END;
+CREATE TRIGGER settlement_steps_are_never_deleted BEFORE DELETE ON settlement_steps
+    BEGIN SELECT RAISE(ABORT, 'what was done with a month is never deleted'); END;
+
+-- What a closed month consists of. A line whose own month is an earlier one is an adjustment: what came late for it.
+CREATE TABLE settlement_lines (
+    settlement_id      INTEGER NOT NULL REFERENCES settlements (id),
+    number             INTEGER NOT NULL,       -- from 1, in the order of the documents
+    month              TEXT NOT NULL,          -- the one its facts are of
+    section            TEXT NOT NULL CHECK (section IN
+                       ('counted',
+                        'orders',              -- a web store's orders that were told to PlayCamp for its creators; their
+                                               -- money is in the lines of the web store
+                        'free', 'test',        -- apart: in no total
+                        'incomplete')),        -- apart: no amount, currency or distribution type is known yet
+    partner            TEXT NOT NULL,
+    currency           TEXT NOT NULL,          -- ISO 4217; empty where there is none
+    distribution_type  TEXT NOT NULL,          -- empty where the partner has none
+    creator            TEXT,                   -- NULL: attributed to nobody
+    is_registered      INTEGER CHECK (is_registered IN (0, 1)),  -- with PlayCamp, when the month was closed; NULL for
+                                               -- other partners, and for adjustments
+    count              INTEGER NOT NULL,       -- of purchases; below 0 in adjustments only, like all that follows
+    refund_count       INTEGER NOT NULL,       -- how many of them were given back
+    gross_minor        INTEGER NOT NULL,
+    refunds_minor      INTEGER NOT NULL,       -- of the gross, what was given back
+    tax_minor          INTEGER,                -- this and the next two: NULL where the partner did not say
+    fee_minor          INTEGER,
+    net_minor          INTEGER,
+    share_minor        INTEGER NOT NULL,       -- of the net, the creator's
+    usd_gross          TEXT,                   -- the partner's own figures in exact US cents, of what stands; NULL: not said
+    usd_tax            TEXT,
+    usd_fee            TEXT,
+    usd_net            TEXT,
+    unsaid             INTEGER NOT NULL,       -- how many of what stands came without such figures
+    PRIMARY KEY (settlement_id, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER settlement_lines_are_never_changed BEFORE UPDATE ON settlement_lines
+    BEGIN SELECT RAISE(ABORT, 'a closed month is never changed'); END;
+CREATE TRIGGER settlement_lines_are_never_deleted BEFORE DELETE ON settlement_lines
+    BEGIN SELECT RAISE(ABORT, 'a closed month is never deleted'); END;
+
+-- A month held against a partner's own figures. The newest of a partner counts; the older ones are cleared away.
+CREATE TABLE reconciliations (
+    id              INTEGER PRIMARY KEY,
+    game_id         INTEGER NOT NULL REFERENCES games (id),
+    month           TEXT NOT NULL,
+    partner         TEXT NOT NULL,
+    source          TEXT NOT NULL CHECK (source IN ('api', 'file')),
+    fingerprint     TEXT NOT NULL,             -- of the file and how it is read: the same goes on where it stopped
+    starts_at       TEXT NOT NULL,
+    ends_at         TEXT NOT NULL,
+    state           TEXT NOT NULL CHECK (state IN
+                    ('reading',                -- the partner's rows are coming in
+                     'comparing',              -- theirs, in the order of their ids
+                     'searching',              -- ours that they do not have
+                     'done', 'replaced')),
+    cursor          TEXT NOT NULL DEFAULT '',  -- how far that has come, in its own words
+    rows_expected   INTEGER,                   -- NULL: nobody knows
+    rows_read       INTEGER NOT NULL DEFAULT 0,
+    rows_odd        INTEGER NOT NULL DEFAULT 0,  -- of those, which could not be read
+    rows_compared   INTEGER NOT NULL DEFAULT 0,
+    matched         INTEGER NOT NULL DEFAULT 0,  -- purchases on which both sides agree
+    summary         TEXT,                      -- JSON: count and sum of each kind of difference; NULL until done
+    started_at      TEXT NOT NULL,
+    finished_at     TEXT                       -- NULL until done
+) STRICT;
+CREATE UNIQUE INDEX reconciliations_standing ON reconciliations (game_id, month, partner) WHERE state <> 'replaced';
+CREATE INDEX reconciliations_replaced ON reconciliations (game_id, id) WHERE state = 'replaced';  -- clearing away
+
+-- What the partner says, one row per movement of money; reference is our own id of the purchase where we know it.
+CREATE TABLE partner_rows (
+    reconciliation_id  INTEGER NOT NULL REFERENCES reconciliations (id),
+    reference          TEXT NOT NULL,
+    row_id             TEXT NOT NULL,          -- the partner's id of this row
+    kind               TEXT NOT NULL CHECK (kind IN ('paid', 'refunded', 'reinstated')),
+    amount_minor       TEXT,                   -- exact; not always whole. NULL: not said
+    currency           TEXT,
+    occurred_at        TEXT,
+    PRIMARY KEY (reconciliation_id, reference, row_id)
+) STRICT, WITHOUT ROWID;
+
+-- What does not agree, one row per purchase.
+CREATE TABLE reconciliation (
+    id                 INTEGER PRIMARY KEY,
+    reconciliation_id  INTEGER NOT NULL REFERENCES reconciliations (id),
+    reference          TEXT NOT NULL,
+    result             TEXT NOT NULL CHECK (result IN
+                       ('missing_here',        -- charged by the partner, and nothing was granted or counted here
+                        'missing_there', 'amount_differs',
+                        'refunded_there', 'refunded_here')),  -- and not on the other side
+    action             TEXT NOT NULL,          -- the word for what mends it
+    currency           TEXT,                   -- of the sum at stake
+    stake_minor        TEXT,                   -- exact; NULL where no amount is known
+    ours_minor         TEXT,                   -- NULL: we have none, or none that can be told
+    ours_currency      TEXT,
+    theirs_minor       TEXT,
+    theirs_currency    TEXT,
+    occurred_at        TEXT,
+    UNIQUE (reconciliation_id, reference)
+) STRICT;
+CREATE INDEX reconciliation_by_result ON reconciliation (reconciliation_id, result, id);  -- lists
+
+
+-- What the owner looks at -------------------------------------------------------------------------------------
+
+-- A bounded ring of refused calls, written in batches outside the request (coinslot/observations.py). The plain
+-- columns carry no secret and no signature; the call itself is sealed by the vault.
+CREATE TABLE refusals (
+    id              INTEGER PRIMARY KEY,
+    game_id         INTEGER REFERENCES games (id),  -- NULL when the call named no game of ours
+    partner         TEXT NOT NULL,
+    endpoint        TEXT NOT NULL,
+    reason          TEXT NOT NULL,             -- signature, timestamp, token, address, malformed, unknown_player, ...
+    status          INTEGER NOT NULL,          -- what the caller was told
+    remote_address  TEXT NOT NULL,
+    body_size       INTEGER NOT NULL,
+    ciphertext      BLOB NOT NULL,             -- JSON: request line, headers that matter, body (cut at 64 KiB)
+    nonce           BLOB NOT NULL UNIQUE,
+    key_id          TEXT NOT NULL,
+    created_at      TEXT NOT NULL,
+    is_simulated    INTEGER NOT NULL DEFAULT 0 CHECK (is_simulated IN (0, 1))  -- by its own word one of our own calls:
+                                               -- it says nothing of a partner, and troubles nobody
+) STRICT;
+CREATE INDEX refusals_by_partner ON refusals (partner, game_id, id);
+CREATE INDEX refusals_by_time ON refusals (created_at);
+
+-- Who changed what, by page or command. Never holds a value of a secret.
+CREATE TABLE audit (
+    id          INTEGER PRIMARY KEY,
+    game_id     INTEGER REFERENCES games (id), -- NULL: the installation as a whole
+    actor       TEXT NOT NULL,                 -- command, owner, or game (its API token, its reports)
+    action      TEXT NOT NULL,                 -- e.g. secret.rotate
+    subject     TEXT NOT NULL,                 -- what it was done to
+    created_at  TEXT NOT NULL
+) STRICT;
+CREATE INDEX audit_by_game ON audit (game_id, id);
+CREATE INDEX audit_of_moves ON audit (game_id, created_at, subject) WHERE action = 'payment.move';  -- closed months
+
+-- What is known of each address of ours: whether its partner has it, and how the last calls there went. Written in batches
+-- outside the request (coinslot/observations.py), so that it costs no call anything.
+CREATE TABLE contacts (
+    game_id         INTEGER NOT NULL REFERENCES games (id),
+    partner         TEXT NOT NULL,
+    endpoint        TEXT NOT NULL,
+    copied_at       TEXT,                      -- the owner says that it is pasted into the partner's dashboard
+    first_at        TEXT,                      -- NULL until a call has proved itself here
+    proved_at       TEXT,                      -- the last one that did
+    refused_at      TEXT,                      -- the last one that was refused, whatever for
+    refused_reason  TEXT,
+    PRIMARY KEY (game_id, partner, endpoint),
+    CHECK ((first_at IS NULL) = (proved_at IS NULL)),
+    CHECK ((refused_at IS NULL) = (refused_reason IS NULL))
+) STRICT, WITHOUT ROWID;
+
+-- Figures rolled up as they happen; no page and no scrape ever counts rows. Tests count in credited.test alone.
+CREATE TABLE counters (
+    game_id  INTEGER NOT NULL REFERENCES games (id),
+    partner  TEXT NOT NULL,                    -- or relay, for what is sent to the game
+    name     TEXT NOT NULL,                    -- credited, credited.test, duplicate, conflict, failed, called.<address>,
+                                               -- refused.<reason>, reversed, restored; gross.<currency>,
+                                               -- refunded.<currency>, returned.<currency> in minor units;
+                                               -- item.<sku>: grants that hold it;
+                                               -- of the relay: delivered, failed.<word>, dead, took.<milliseconds>
+    day      TEXT NOT NULL,                    -- UTC date
+    value    INTEGER NOT NULL,
+    PRIMARY KEY (game_id, partner, name, day)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX counters_by_day ON counters (game_id, day);         -- the last thirty days of everything
