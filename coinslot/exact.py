@@ -24,16 +24,25 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # as JSON escapes one; alone in 
 _NUMBER = re.compile(r"-?[0-9]{1,60}(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,3})?")
 
 
-def parse_json(raw: bytes, parse_float: Callable[[str], Any] | None = None, allow_half_pairs: bool = False) -> Any:
+def parse_json(
+    raw: bytes,
+    parse_float: Callable[[str], Any] | None = None,
+    parse_constant: Callable[[str], Any] | None = None,
+    allow_half_pairs: bool = False,
+) -> Any:
     """JSON from UTF-8 bytes, numbers as ``int`` and ``Decimal``. Raises ValueError for anything else.
 
-    Refused besides bad JSON: NaN and Infinity, nesting too deep to parse, integers too long to parse, and text with
-    half of a surrogate pair, which no database column could keep. Who looks at each text kept may let that pass.
+    Refused besides bad JSON: NaN and Infinity (but for ``parse_constant``), nesting too deep to parse, integers too
+    long to parse, and text with half of a surrogate pair, which no database column could keep. Who looks at each text
+    kept may let that pass.
     """
     try:
         text = raw.decode("utf-8")
         document = json.loads(
-            text, parse_float=parse_float or _decimal, parse_int=_integer, parse_constant=_no_constant
+            text,
+            parse_float=parse_float or _decimal,
+            parse_int=_integer,
+            parse_constant=parse_constant or _no_constant,
         )
     except UnicodeDecodeError:  # Python's own words quote bytes
         raise ValueError("it is not UTF-8") from None

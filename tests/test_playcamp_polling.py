@@ -276,6 +276,29 @@ class TestTrouble:
         assert [each.query["page"] for each in game.requests] == ["1", "2", "3", "1", "2", "3", "4", "5"]
         assert len(ids()) == 5
 
+    def test_an_answer_that_makes_no_sense_does_not_lose_the_place(self, poll, game, ids):
+        """An API that refuses the third page of each run, with a 200, is read all the same."""
+        for _ in range(2):
+            game.trouble(None, None, answer({"ok": False}))
+            with pytest.raises(JobError, match="found no list"):
+                poll()
+
+        poll()
+
+        assert [each.query["page"] for each in game.requests] == ["1", "2", "3", "3", "4", "5", "5"]
+        assert len(ids()) == 5
+
+    def test_a_page_that_never_makes_sense_has_the_window_begin_anew(self, poll, game, ids):
+        game.trouble(None, None, *[answer({"error": "the cursor has expired"})] * 3)
+        for _ in range(3):
+            with pytest.raises(JobError):
+                poll()
+
+        poll()
+
+        assert [each.query["page"] for each in game.requests] == ["1", "2", "3", "3", "3", "1", "2", "3", "4", "5"]
+        assert len(ids()) == 5
+
     def test_another_configuration_has_the_window_begin_anew(self, poll, game, studio):
         game.trouble(None, None, reset)
         with pytest.raises(JobError):

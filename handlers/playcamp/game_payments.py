@@ -18,6 +18,7 @@ What comes back is a stranger's. Errors are told in our words, since theirs may 
 """
 
 import base64
+import codecs
 import hashlib
 import hmac
 import json
@@ -40,6 +41,7 @@ from coinslot.outbound import Answer, Outbound
 TIMEOUT_SECONDS = 25.0  # one page
 LARGEST_ANSWER = 16 * 1024 * 1024
 LONGEST_NEXT = 4096
+DOUBTFUL_TRIES = 3  # of an answer that makes no sense: a page of errors, or of maintenance, that will be over
 
 KEY_REFUSED = "playcamp.payments_key is refused"  # how an error begins that only another proof can end
 
@@ -47,18 +49,20 @@ _PLACE = re.compile(r"{([a-z_]+)}")
 _LINK = re.compile(r"https?://", re.IGNORECASE)
 _HEADER_VALUE = re.compile(r"[!-~]+(?: [!-~]+)*")
 _TRANSIENT = (408, 425, 429)
+_REFUSED_KEY = (401, 403)
 _CONFIGURED = ("url", "rows", "map")
 
 
 class SourceError(Exception):
     """A page could not be had. The message is for the owner and holds nothing of what was sent or came back.
 
-    ``is_lasting``: the same request would fail again, so that a range has to be begun anew.
+    ``tries``: how often in a row a page may fail so before its range is begun anew, since it may be that nothing can
+    be asked for by its place any more; None: as often as it does.
     """
 
-    def __init__(self, message: str, is_lasting: bool = True, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, tries: int | None = DOUBTFUL_TRIES, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.is_lasting = is_lasting
+        self.tries = tries
         self.retry_after = retry_after
 
 
@@ -268,18 +272,22 @@ def _port(parts: Any) -> int | None:
 def _document(answer: Answer) -> Any:
     """The JSON of an answer, as :func:`coinslot.mapping.plain` would have it. Raises :class:`SourceError`."""
     if answer.failure is not None:
-        is_lasting = answer.failure in ("redirect", "too_large")
-        raise SourceError(f"the game's payment API: {answer.detail or answer.failure}", is_lasting)
+        tries = DOUBTFUL_TRIES if answer.failure in ("redirect", "too_large") else None
+        raise SourceError(f"the game's payment API: {answer.detail or answer.failure}", tries)
     if answer.status != 200:
-        is_lasting = answer.status is not None and 400 <= answer.status < 500 and answer.status not in _TRANSIENT
-        refused = f"{KEY_REFUSED}: " if answer.status in (401, 403) else ""
+        is_key_refused = answer.status in _REFUSED_KEY
+        is_refused = answer.status is not None and 400 <= answer.status < 500 and answer.status not in _TRANSIENT
+        tries = DOUBTFUL_TRIES if is_key_refused else 1 if is_refused else None
+        refused = f"{KEY_REFUSED}: " if is_key_refused else ""
         raise SourceError(
-            f"{refused}the game's payment API answered {answer.status}", is_lasting, answer.retry_after_seconds
+            f"{refused}the game's payment API answered {answer.status}", tries, answer.retry_after_seconds
         )
     try:
-        return exact.parse_json(answer.body, parse_float=number, allow_half_pairs=True)
+        body = answer.body.removeprefix(codecs.BOM_UTF8)
+        # A number that is none in JSON stays text, as one does that no float reaches: only its row suffers.
+        return exact.parse_json(body, parse_float=number, parse_constant=str, allow_half_pairs=True)
     except ValueError:
-        raise SourceError("the game's payment API answered with something that is not JSON") from None
+        raise SourceError("the game's payment API answered with something that is not JSON in UTF-8") from None
 
 
 def number(text: str) -> int | float | str:

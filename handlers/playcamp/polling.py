@@ -39,7 +39,8 @@ ROWS_AT_ONCE = 1000  # in one write
 class Window:
     """A range of time, [start, end) in Unix seconds, of which ``pages`` pages are stored and ``next`` comes next.
 
-    ``mark`` tells how it was asked for: another configuration begins it anew.
+    ``mark`` tells how it was asked for: another configuration begins it anew. ``failures`` counts those of the next
+    page that may mean that it cannot be had any more.
     """
 
     start: int
@@ -47,6 +48,7 @@ class Window:
     mark: str
     pages: int = 0
     next: str | None = None
+    failures: int = 0
 
 
 @dataclass(frozen=True)
@@ -236,16 +238,19 @@ def _read(
         try:
             page = source.page(window.start, window.end, window.next)
             if page.next is not None and (page.next in seen or window.pages >= MOST_PAGES):
-                raise SourceError("playcamp.payments.next never ends: it leads in a circle, or too far for one range")
+                words = "playcamp.payments.next never ends: it leads in a circle, or too far for one range"
+                raise SourceError(words, tries=1)
         except SourceError as error:
-            if error.is_lasting and window.pages:
-                _store(house, game, name, [], replace(progress, window=None))
+            if error.tries is not None and window.pages:
+                failures = window.failures + 1
+                left = None if failures >= error.tries else replace(window, failures=failures)
+                _store(house, game, name, [], replace(progress, window=left))
             raise
         if page.next is None:
             progress = replace(progress, through=max(progress.reached, window.end), window=None)
             seen.clear()
         else:
-            progress = replace(progress, window=replace(window, pages=window.pages + 1, next=page.next))
+            progress = replace(progress, window=replace(window, pages=window.pages + 1, next=page.next, failures=0))
         found = [read_row(source, row, made, is_test) for row in page.rows]
         if window.start < began:
             found = _since(house, game, found, began)
