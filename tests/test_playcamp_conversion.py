@@ -641,6 +641,21 @@ class TestOnce:
         assert gateway.run() is None
         assert gateway.states() == ["converted", "converted"]
 
+    @pytest.mark.parametrize(("wish", "told"), [("auto", 0), ("off", 0), ("on", 2)])
+    def test_what_was_parked_in_the_sandbox_stays_there_when_the_game_goes_live(self, gateway, wish, told):
+        gateway.studio.config("playcamp.environment", "sandbox")
+        gateway.studio.config("playcamp.forward_test_events", wish)
+        gateway.convert(event("created", "CCC33"), event("created", "CCC33", user="7"))
+        assert gateway.states() == ["parked", "parked"]
+
+        gateway.studio.config("playcamp.environment", "live")
+        gateway.know(CCC33="33")
+        gateway.run()
+
+        assert sum(len(body["events"]) for body in gateway.bodies()) == told
+        gateway.convert(event("created", "AAA11", at="2026-01-02T03:05:00.000Z"))
+        assert [each["creator_usn"] for each in gateway.bodies()[-1]["events"]] == [11]
+
     def test_test_events_stay_here_unless_wanted(self, gateway):
         assert gateway.convert(event("created", "AAA11", isTest=True)) == []
 
