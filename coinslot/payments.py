@@ -49,11 +49,18 @@ def store_many(tx: sqlite3.Connection, game_id: int, payments: Iterable[Payment]
     """Keep payments, in order, and say of each: ``new``, ``known``, ``refunded`` (since now), or ``conflict``.
 
     ``is_registering``: they are to be registered; else they are kept to be asked for. One that has a problem is parked,
-    and ``new`` when it was not there. A parked one that is now reported as it should be is ``new``. Up to a thousand
-    at a time, so that others may write in between.
+    and ``new`` when it was not there. A parked one that is now reported as it should be is ``new``. Two with one id and
+    other content in one call are a conflict: neither corrects the other. Up to a thousand at a time, so that others may
+    write in between.
     """
     now = clock.stamp()
-    return [_store(tx, game_id, payment, is_registering, now) for payment in payments]
+    stored: set[str] = set()
+    outcomes = []
+    for payment in payments:
+        is_repeated = payment.transaction_id in stored
+        stored.add(payment.transaction_id)
+        outcomes.append(_store(tx, game_id, payment, is_registering, now, is_repeated=is_repeated))
+    return outcomes
 
 
 def store(tx: sqlite3.Connection, game_id: int, payment: Payment, *, is_registering: bool) -> str:
@@ -570,6 +577,19 @@ def release(tx: sqlite3.Connection, game_id: int, source: str, since_at: str, li
     ).rowcount
 
 
+def release_pushed(tx: sqlite3.Connection, game_id: int, limit: int) -> int:
+    """The same for what the game has pushed, from whatever time."""
+    return tx.execute(
+        """UPDATE payments SET state = 'waiting', next_try_at = :now, updated_at = :now,
+                  refund_state = CASE WHEN refunded_at IS NOT NULL THEN 'waiting' END,
+                  refund_next_at = CASE WHEN refunded_at IS NOT NULL THEN :now END
+           WHERE id IN (SELECT id FROM payments
+                        WHERE game_id = :game_id AND state = 'kept' AND reason IS NULL AND source = 'push'
+                        ORDER BY id LIMIT :limit)""",
+        {"game_id": game_id, "limit": limit, "now": clock.stamp()},
+    ).rowcount
+
+
 def reported_by_game(connection: sqlite3.Connection, game_id: int, partner: str) -> list[str]:
     """References of a partner's purchases that the game reports too, by itself; among the latest payments."""
     rows = connection.execute(
@@ -587,7 +607,9 @@ def reported_by_game(connection: sqlite3.Connection, game_id: int, partner: str)
 # How
 
 
-def _store(tx: sqlite3.Connection, game_id: int, payment: Payment, is_registering: bool, now: str) -> str:
+def _store(
+    tx: sqlite3.Connection, game_id: int, payment: Payment, is_registering: bool, now: str, *, is_repeated: bool
+) -> str:
     is_new = tx.execute(
         """INSERT INTO payments (game_id, transaction_id, source, player_id, product_id, product_name, amount, currency,
                                  market, platform, distribution_type, purchased_at, row, fingerprint, is_test,
@@ -603,17 +625,25 @@ def _store(tx: sqlite3.Connection, game_id: int, payment: Payment, is_registerin
         return "new"
     known = find(tx, game_id, payment.transaction_id)
     assert known is not None, "it was in the way a moment ago, in this write"
-    return _store_known(tx, known, payment, is_registering, now)
+    return _store_known(tx, known, payment, is_registering, now, is_repeated=is_repeated)
 
 
-def _store_known(tx: sqlite3.Connection, known: sqlite3.Row, payment: Payment, is_registering: bool, now: str) -> str:
+def _store_known(
+    tx: sqlite3.Connection,
+    known: sqlite3.Row,
+    payment: Payment,
+    is_registering: bool,
+    now: str,
+    *,
+    is_repeated: bool = False,
+) -> str:
     payment = _with_known_amount(known, payment)
     begins_anew = bool(known["is_test"]) and not payment.is_test and payment.problem is None
-    is_correctable = payment.source == known["source"] and not known["is_sent"]
+    is_correctable = payment.source == known["source"] and not known["is_sent"] and not is_repeated
     if begins_anew or (known["state"] == "parked" and (is_correctable or _tells_same(known, payment))):
         return _replace(tx, known, payment, is_registering, now, is_sent=not begins_anew and bool(known["is_sent"]))
     if not _agrees(known, payment):
-        if _is_correction(known, payment):
+        if not is_repeated and _is_correction(known, payment):
             was_registering = known["state"] in ("waiting", "quarantined")
             return _replace(tx, known, payment, is_registering or was_registering, now, is_sent=False)
         _keep_conflict(tx, known["id"], payment, now)

@@ -1128,6 +1128,32 @@ def test_the_fingerprint_is_over_the_query_as_it_is_sent_in_the_order_of_its_byt
     assert query.fingerprint("GET", "/p", b"", "1", b"k") == made("GET", "/p", "", "1", "k")
 
 
+def test_two_contents_of_one_id_in_one_call_are_a_conflict_and_no_correction(push, stored, db):
+    answer = push(paid(amount="9900"), paid(amount="100"), paid("GP-2"), paid("GP-2"))
+
+    assert counted(answer) == {"stored": 2, "known": 1, "conflicts": ["GP-1"]}
+    assert stored()["GP-1"]["amount"] == "9900"
+    assert db("SELECT count(*) AS conflicts FROM payment_conflicts") == [{"conflicts": 1}]
+    assert counted(push(paid(amount="100"))) == {"stored": 1}  # in a call of its own it is one
+
+
+def test_what_was_pushed_before_there_was_a_key_to_register_it_is_registered_then(push, stored, studio, house, game):
+    studio.secret("playcamp.payments_key", KEY)
+    push(paid(), paid("GP-2", amount="0"), paid("GP-3", status="refunded"))
+    rechecking.run(house, game())
+    assert {row["state"] for row in stored().values()} == {"kept"}
+
+    studio.secret("playcamp.api_key", API_KEY)
+    rechecking.run(house, game())
+
+    assert {name: row["state"] for name, row in stored().items()} == {
+        "GP-1": "waiting",
+        "GP-2": "kept",
+        "GP-3": "waiting",
+    }
+    assert stored()["GP-3"]["refund_state"] == "waiting"
+
+
 @pytest.mark.parametrize("market", ["google", "a shop nobody knows"])
 def test_a_payment_that_was_told_keeps_its_content(ask, guarded, push, stored, db, studio, market):
     push(paid(market=market))

@@ -1,5 +1,8 @@
-"""Parked payments are read again once the configuration they are read by has changed: a market that was in no table,
-an expression that did not fit, a time zone."""
+"""Payments that wait for the owner are looked at again once the configuration has changed.
+
+What is parked is read again: a market was in no table, an expression did not fit, a time zone was another. What the
+game has pushed while we could not register it is registered as soon as there is a key for that.
+"""
 
 import hashlib
 import json
@@ -34,12 +37,26 @@ def run(house: Installation, game: Game) -> float | None:
     except SourceError as error:
         raise JobError(str(error)) from None
     ends = time.monotonic() + SLICE_SECONDS
+    if told.get("configured") != digest and game.keys("playcamp.api_key"):
+        while _release(house, game) == ROWS_AT_ONCE:
+            if time.monotonic() >= ends:
+                return 0.0
     while after is not None and time.monotonic() < ends:
         rows = payments.parked(house.database.read(), game.id, after, ROWS_AT_ONCE)
         again = [(row["id"], found) for row in rows if (found := _read(game, source, row)) is not None]
         after = rows[-1]["id"] if len(rows) == ROWS_AT_ONCE else None
         _store(house, game, again, json.dumps({"configured": digest, "after": after}))
     return None if after is None else 0.0
+
+
+def _release(house: Installation, game: Game) -> int:
+    def release(tx: Connection) -> int:
+        count = payments.release_pushed(tx, game.id, ROWS_AT_ONCE)
+        if count:
+            schedules.at(tx, game.id, registration.JOB, 0)
+        return count
+
+    return house.database.write(release)
 
 
 def _store(house: Installation, game: Game, again: list[tuple[int, Payment]], cursor: str) -> None:
@@ -73,6 +90,7 @@ def _read(game: Game, source: Source | None, row: Row) -> Payment | None:
 
 
 def _digest(game: Game) -> str:
-    """Of the configuration that rows are read by."""
+    """Of the configuration that rows are read by, and whether what was pushed can be registered."""
     deciding = sorted((key, value) for key, value in game.settings.items() if key.startswith(_DECIDING))
+    deciding.append(("playcamp.api_key", str(bool(game.keys("playcamp.api_key")))))
     return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()
