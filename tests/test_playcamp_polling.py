@@ -386,6 +386,22 @@ class TestTrouble:
 
         assert watermark().through is None
 
+    def test_a_byte_order_mark_is_no_reason_and_nan_costs_one_row(self, poll, studio, game, now, db):
+        game.set_up(studio)
+        good, bad = (
+            {"txn": each, "uid": "1", "sku": "gem", "price": 9.5, "ccy": "USD", "store": "google"} for each in "ab"
+        )
+        rows = [row | {"ts": (NOW - 600) * 1000, "state": "PAID"} for row in (good, bad | {"price": float("nan")})]
+        page = json.dumps({"items": rows, "page": 1, "pages": 1})
+        game.trouble(answer(b"\xef\xbb\xbf" + page.encode()))
+
+        poll()
+
+        assert db("SELECT transaction_id, state FROM payments ORDER BY id") == [
+            {"transaction_id": "a", "state": "waiting"},
+            {"transaction_id": "b", "state": "parked"},
+        ]
+
     def test_an_api_that_is_not_there_is_an_error_that_quotes_nothing(self, poll, studio, caplog):
         studio.secret("playcamp.payments_key", KEY)
         studio.config("playcamp.payments.url", f"http://127.0.0.1:{closed_port()}/p?token=secret-token&f={{from}}")
