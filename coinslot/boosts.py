@@ -9,7 +9,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
-LATEST_EVENTS = 200  # of a player: among those is an end that has overtaken its beginning
+LATEST_EVENTS = 200  # of a player: among those is what has overtaken a beginning
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,20 @@ class Boost:
 
 
 def begin(tx: sqlite3.Connection, boost: Boost) -> None:
-    """The player supports this creator, and no other in the campaign; unless an end of it that came first is later."""
-    ended_at = _ended_after(tx, boost)
+    """The player supports this creator, and no other in the campaign.
+
+    Unless what came first is later: the end of this boost, or the beginning of another one. The end of another
+    creator's is no reason, since the halves of a change may be some milliseconds apart.
+    """
+    ended_at, is_followed = _overtaken(tx, boost)
+    if is_followed:
+        return
     tx.execute(
         """INSERT INTO boosts (game_id, player_id, campaign_id, is_test, creator_key, changed_at)
            VALUES (:game_id, :player_id, :campaign_id, :is_test, :supported, :since)
            ON CONFLICT (game_id, player_id, campaign_id, is_test)
            DO UPDATE SET creator_key = excluded.creator_key, changed_at = excluded.changed_at
-           WHERE boosts.changed_at <= :changed_at""",
+           WHERE boosts.changed_at <= :changed_at OR boosts.creator_key IS NULL""",
         {
             **vars(boost),
             "supported": boost.creator_key if ended_at is None else None,
@@ -73,18 +79,27 @@ def current(connection: sqlite3.Connection, game_id: int, player_id: str) -> lis
     ]
 
 
-def _ended_after(tx: sqlite3.Connection, boost: Boost) -> str | None:
-    """When this boost ended, if an event has said so before its beginning came; no row could be ended by it then."""
+def _overtaken(tx: sqlite3.Connection, boost: Boost) -> tuple[str | None, bool]:
+    """When this boost ended, if an event has said so before its beginning came; no row could be ended by it then.
+
+    And whether another beginning in the campaign that came before this one is later.
+    """
     rows = tx.execute(
-        """SELECT data, occurred_at FROM (
+        """SELECT type, data, occurred_at FROM (
                SELECT type, is_test, data, occurred_at FROM events
                WHERE game_id = :game_id AND player_id = :player_id ORDER BY id DESC LIMIT :most)
-           WHERE type = 'sponsor.ended' AND is_test = :is_test AND occurred_at > :changed_at
+           WHERE type IN ('sponsor.created', 'sponsor.ended') AND is_test = :is_test AND occurred_at > :changed_at
            ORDER BY occurred_at DESC""",
         {**vars(boost), "most": LATEST_EVENTS},
     )
+    ended_at: str | None = None
     for row in rows:
         told = json.loads(row["data"])
-        if (told.get("campaign_id") or "", told.get("creator_key")) == (boost.campaign_id, boost.creator_key):
-            return str(row["occurred_at"])
-    return None
+        creator_key = told.get("creator_key")
+        if creator_key is None or (told.get("campaign_id") or "") != boost.campaign_id:
+            continue
+        if row["type"] == "sponsor.created":
+            return ended_at, True
+        if ended_at is None and creator_key == boost.creator_key:
+            ended_at = str(row["occurred_at"])
+    return ended_at, False

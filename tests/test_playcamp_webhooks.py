@@ -4,6 +4,7 @@ import base64
 import json
 import random
 from datetime import UTC, datetime
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -696,6 +697,48 @@ class TestBoosts:
         send(event("sponsor.changed", "100001", "AAA11", "BBB22", at=8))
 
         assert sponsors() == []
+
+    @pytest.mark.parametrize("order", list(permutations(range(3))))
+    def test_an_end_that_says_it_is_later_than_the_other_half_of_its_change_ends_no_other_boost(
+        self, send, sponsors, order
+    ):
+        told = [
+            event(),
+            event("sponsor.created", "100001", "BBB22", at=5.678),
+            event("sponsor.ended", "100001", "AAA11", at=5.681),
+        ]
+
+        for number in order:
+            send(told[number])
+
+        assert [(each["creator_key"], each["since"]) for each in sponsors()] == [
+            ("BBB22", "2026-01-02T03:04:10.678000Z")
+        ]
+
+    @pytest.mark.parametrize("order", list(permutations(range(4))))
+    def test_a_beginning_that_another_one_has_followed_is_over_though_that_has_ended_too(self, send, sponsors, order):
+        told = [
+            event(),
+            event("sponsor.ended", at=1),
+            event("sponsor.created", "100001", "BBB22", at=2),
+            event("sponsor.ended", "100001", "BBB22", at=3),
+        ]
+
+        for number in order:
+            send(told[number])
+
+        assert sponsors() == []
+
+    def test_what_has_followed_in_another_campaign_or_in_a_test_ends_nothing(self, send, sponsors):
+        send(event("sponsor.ended", "100001", "BBB22", at=9))
+        send(event(at=8, data={"campaignId": ...}), event(at=8, isTest=True))
+        send(event(at=5))
+
+        assert [(each["campaign_id"], each["is_test"]) for each in sponsors()] == [
+            (None, False),
+            ("camp_1", False),
+            ("camp_1", True),
+        ]
 
     def test_the_game_asks_by_its_token_and_about_its_own_players(self, send, client, studio, sponsors):
         send(event("sponsor.created", "a/b é"))
