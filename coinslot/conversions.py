@@ -49,13 +49,14 @@ def add(tx: sqlite3.Connection, game_id: int, event_id: int, player_id: str, bat
     )
 
 
-def open_in(connection: sqlite3.Connection, game_id: int, player_id: str, batch: str) -> list[sqlite3.Row]:
-    """``type`` and ``data`` of the events of a player that are still to be converted in a batch."""
+def open_of(connection: sqlite3.Connection, game_id: int, player_id: str) -> list[sqlite3.Row]:
+    """A player's events that are still to be converted, as they came: ``batch``, and what the event says."""
     return connection.execute(
-        """SELECT e.type, e.data FROM conversions c JOIN events e ON e.id = c.event_id
-           WHERE c.game_id = :game_id AND c.state <> 'converted' AND c.player_id = :player_id AND c.batch = :batch
+        """SELECT c.batch, e.type, e.is_test, e.occurred_at, e.data
+           FROM conversions c JOIN events e ON e.id = c.event_id
+           WHERE c.game_id = :game_id AND c.state <> 'converted' AND c.player_id = :player_id
            ORDER BY c.id""",
-        {"game_id": game_id, "player_id": player_id, "batch": batch},
+        {"game_id": game_id, "player_id": player_id},
     ).fetchall()
 
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,11 @@ REGISTERED = {**REMOVED, "creator_usn": 22, "event": "sponsor.created"}
 def event(name, *creator_keys, user="100001", at="2026-01-02T03:04:05.678Z", callback="cb-1", **told):
     made = {**sponsor_event(f"sponsor.{name}", user, *creator_keys, **told), "timestamp": at}
     return made if callback is None else {**made, "callbackId": callback}
+
+
+def at(seconds):
+    """The time of :func:`event`, so many seconds later."""
+    return f"{datetime(2026, 1, 2, 3, 4, 5, 678000, UTC) + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S.%f}Z"
 
 
 class Gateway:
@@ -64,6 +70,18 @@ class Gateway:
     def bodies(self):
         rows = self.db("SELECT c.body FROM deliveries d JOIN conversions c ON c.event_id = d.event_id ORDER BY d.id")
         return [json.loads(row["body"]) for row in rows]
+
+    def told(self):
+        """What begins and ends, ``+22`` and ``-11``, a list of bodies."""
+        signs = {"sponsor.created": "+", "sponsor.ended": "-"}
+        return [[f"{signs[each['event']]}{each['creator_usn']}" for each in body["events"]] for body in self.bodies()]
+
+    def supported(self, user="100001"):
+        """The creators whom the game hears of when it asks."""
+        found = self.client.get(
+            f"/game/v1/players/{user}/sponsors", headers={"Authorization": f"Bearer {self.studio.token}"}
+        )
+        return [each["creator_key"] for each in found.json["sponsors"]]
 
     def states(self):
         return [row["state"] for row in self.db("SELECT state FROM conversions ORDER BY id")]
@@ -286,6 +304,76 @@ class TestOrder:
 
         assert gateway.bodies()[1:] == [{"events": [REMOVED, REGISTERED]}]
         assert gateway.states() == ["converted"] * 3
+
+    @pytest.mark.parametrize("is_end_first", [True, False])
+    @pytest.mark.parametrize("apart", [-3.0, -0.003, 0.003, 3.0])
+    def test_halves_whose_times_are_a_little_apart_go_out_as_one_change(self, gateway, clock, is_end_first, apart):
+        self.begun(gateway, clock)
+        halves = [event("ended", "AAA11", at=at(apart)), event("created", "BBB22", at=at(0))]
+
+        gateway.send(halves[not is_end_first])
+        assert 0 < gateway.run() <= 3.001
+        clock.shift(0.1)
+        gateway.send(halves[is_end_first])
+        assert gateway.run() is None
+
+        assert gateway.told()[1:] == [["-11", "+22"]]
+        assert gateway.supported() == ["BBB22"]
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            event("ended", "AAA11", at="2026-01-02T03:04:02.677Z"),
+            event("ended", "AAA11", campaign_id="camp_2"),
+            event("ended", "AAA11", user="7"),
+            event("created", "AAA11", at="2026-01-02T03:04:05.679Z"),
+            event("ended", "BBB22", at="2026-01-02T03:04:05.679Z"),
+        ],
+        ids=["more than three seconds apart", "campaign", "player", "both begin", "the same creator"],
+    )
+    def test_what_is_no_other_half_goes_out_by_itself(self, gateway, clock, other):
+        self.begun(gateway, clock)
+        gateway.send(event("created", "BBB22"))
+
+        gateway.send(other)
+        clock.shift(3.1)
+        gateway.run()
+
+        assert [len(body) for body in gateway.told()[1:]] == [1, 1]
+
+    def test_the_other_half_of_a_test_is_a_test(self, gateway, clock):
+        gateway.studio.config("playcamp.forward_test_events", "on")
+        self.begun(gateway, clock)
+        gateway.convert(event("created", "AAA11", at="2026-01-02T03:00:01Z", isTest=True))
+        gateway.send(event("created", "BBB22", at=at(0)))
+        gateway.send(event("ended", "AAA11", at=at(-0.003), isTest=True))
+        clock.shift(3.1)
+        gateway.run()
+
+        assert gateway.told()[2:] == [["+22"], ["-11"]]
+
+    def test_of_two_beginnings_the_nearer_one_is_the_other_half(self, gateway, clock):
+        self.begun(gateway, clock)
+        gateway.know(CCC33="33")
+        gateway.send(event("created", "BBB22", at=at(0)))
+        gateway.send(event("created", "CCC33", at=at(2)))
+        gateway.send(event("ended", "BBB22", at=at(1.997)))
+        gateway.send(event("ended", "AAA11", at=at(-0.003)))
+        gateway.run()
+
+        assert gateway.told()[1:] == [["-11", "+22"], ["-22", "+33"]]
+
+    def test_a_beginning_does_not_go_before_what_came_since(self, gateway, clock):
+        self.begun(gateway, clock)
+        gateway.know(CCC33="33")
+        gateway.send(event("ended", "AAA11", at=at(0)))
+        gateway.send(event("created", "CCC33", at=at(1)), event("ended", "CCC33", at=at(1.5)))
+        gateway.send(event("created", "BBB22", at=at(2)))
+        clock.shift(3.1)
+        gateway.run()
+
+        assert gateway.told()[1:] == [["-11"], ["+33", "-33"], ["+22"]]
+        assert gateway.supported() == ["BBB22"]
 
     def test_what_comes_of_the_player_meanwhile_goes_out_after_the_change(self, gateway, clock):
         self.begun(gateway, clock)

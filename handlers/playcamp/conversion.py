@@ -26,14 +26,13 @@ from coinslot.mapping import Expression, ExpressionError
 from handlers import installation
 from handlers.playcamp.client import CREATOR_KEY, ApiError, Client, base_url
 from handlers.playcamp.payment_rules import is_sandbox
-from handlers.playcamp.webhooks import HELD
+from handlers.playcamp.webhooks import HELD, HELD_SECONDS
 
 JOB = "playcamp.convert"
 PARTNER = "playcamp"
 RUN_SECONDS = 60.0  # of one run, so that it ends well before its lease
 AGAIN_SECONDS = 60.0  # while something is parked: the owner may have set what was missing
 CHANGES_AT_ONCE = 200  # in one write
-HELD_SECONDS = 3.0  # half a change, for the other half that may come in a call of its own
 
 LOOKUP_SECONDS = 10.0  # to ask PlayCamp for one creator
 KNOWN_SECONDS = 3600.0
@@ -122,8 +121,11 @@ def warnings(game: Game) -> list[str]:
 def in_order(group: Sequence[Open]) -> list[Open]:
     """A player's events by their time; of those with the same the ends first, since a change is an end and a beginning.
 
-    What begins and ends at the same time stays as it came.
+    What begins and ends at the same time stays as it came. Of a change whose halves came in calls of their own the end
+    is first whatever their times are: those may be some milliseconds apart, either way.
     """
+    if group[0].batch.startswith(HELD) and len(group) == 2:
+        return sorted(group, key=lambda one: one.event_type == "sponsor.created")
     ranked: list[tuple[str, int, Open]] = []
     begun: set[tuple[str, Any, Any]] = set()
     at = ""

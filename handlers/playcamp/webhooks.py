@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from flask import Response, current_app, jsonify, request
 
-from coinslot import boosts, conversions, counters, events, payments, schedules
-from coinslot.db import Connection
+from coinslot import boosts, clock, conversions, counters, events, payments, schedules
+from coinslot.db import Connection, Row
 from coinslot.games import Game
 from coinslot.keyring import SecretValue
 from handlers import installation, is_address_allowed, note_call, note_refusal, plain_error
@@ -33,6 +33,7 @@ PAYMENT_CREATED = "playcamp.payment.created"
 # type has its own address.
 HELD = "held:"
 HALF = "half:"
+HELD_SECONDS = 3.0  # that one waits, and that the times the halves say may be apart
 
 
 @dataclass(frozen=True)
@@ -190,23 +191,51 @@ def _batch_of_half(tx: Connection, game: Game, fact: Fact, is_test: bool, batch:
     Else one of its own, which is held where the player has supported somebody until now: for a moment there may be
     more to come. To be asked before the boost is applied.
     """
-    player_id, creator_key = fact.player_id or "", fact.creator_key
-    if creator_key is None:
+    if fact.creator_key is None:
         return batch
-    name = json.dumps([player_id, fact.data["campaign_id"], fact.occurred_at, is_test])
-    for kind in (HELD, HALF):
-        there = conversions.open_in(tx, game.id, player_id, kind + name)
-        if there:
-            is_other = all(
-                row["type"] == _other_half(fact) and json.loads(row["data"])["creator_key"] != creator_key
-                for row in there
-            )
-            return kind + name if is_other else batch
-    for boost in boosts.current(tx, game.id, player_id):
-        if (boost["campaign_id"], boost["is_test"]) == (fact.data["campaign_id"], is_test):
-            is_ended = boost["creator_key"] == creator_key
-            return (HELD if is_ended == (fact.type == "sponsor.ended") else HALF) + name
-    return HALF + name
+    rows = [row for row in conversions.open_of(tx, game.id, fact.player_id or "") if _is_beside(row, fact, is_test)]
+    joined = _batch_of_other_half(rows, fact)
+    if joined is not None:
+        return joined
+    if any(row["batch"].startswith((HELD, HALF)) and row["occurred_at"] == fact.occurred_at for row in rows):
+        return batch  # the moment has had its half, or two of them
+    supported = _supported(tx, game, fact, is_test)
+    is_ended = supported == fact.creator_key
+    is_held = supported is not None and is_ended == (fact.type == "sponsor.ended")
+    return (HELD if is_held else HALF) + uuid.uuid4().hex
+
+
+def _batch_of_other_half(rows: Sequence[Row], fact: Fact) -> str | None:
+    """Among open events of a boost, the batch of the other half of the same change; of several the nearest in time.
+
+    What is held may say another time, a little before or after. A batch is told where it began: an end may be added
+    there, since it goes before the beginning, but no beginning that would go before what came since.
+    """
+    of_batch = Counter(row["batch"] for row in rows)
+    found: list[tuple[float, str]] = []
+    for row in rows if fact.type == "sponsor.ended" else rows[-1:]:
+        name, creator_key = row["batch"], json.loads(row["data"])["creator_key"]
+        if of_batch[name] > 1 or row["type"] != _other_half(fact) or creator_key == fact.creator_key:
+            continue
+        apart = abs(clock.seconds(row["occurred_at"]) - clock.seconds(fact.occurred_at or ""))
+        if (name.startswith(HELD) and apart <= HELD_SECONDS) or (name.startswith(HALF) and apart == 0):
+            found.append((apart, name))
+    return min(found, key=lambda each: each[0])[1] if found else None
+
+
+def _is_beside(row: Row, fact: Fact, is_test: bool) -> bool:
+    """Whether an event is about the same boost as a fact: the campaign's, and a test's or none."""
+    is_boost = row["type"] in payload.SPONSOR and row["is_test"] == is_test
+    return is_boost and json.loads(row["data"])["campaign_id"] == fact.data["campaign_id"]
+
+
+def _supported(tx: Connection, game: Game, fact: Fact, is_test: bool) -> str | None:
+    """The creator whom a fact's player supports now, in its campaign."""
+    where = (fact.data["campaign_id"], is_test)
+    for boost in boosts.current(tx, game.id, fact.player_id or ""):
+        if (boost["campaign_id"], boost["is_test"]) == where:
+            return str(boost["creator_key"])
+    return None
 
 
 def _other_half(fact: Fact) -> str:
