@@ -5,9 +5,12 @@ import hashlib
 import hmac
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import chain, permutations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from coinslot import conversions, keyring
 from handlers.playcamp import conversion
@@ -71,10 +74,11 @@ class Gateway:
         rows = self.db("SELECT c.body FROM deliveries d JOIN conversions c ON c.event_id = d.event_id ORDER BY d.id")
         return [json.loads(row["body"]) for row in rows]
 
-    def told(self):
-        """What begins and ends, ``+22`` and ``-11``, a list of bodies."""
+    def told(self, user="100001"):
+        """What a player begins and ends, ``+22`` and ``-11``, a list of bodies."""
         signs = {"sponsor.created": "+", "sponsor.ended": "-"}
-        return [[f"{signs[each['event']]}{each['creator_usn']}" for each in body["events"]] for body in self.bodies()]
+        bodies = [body["events"] for body in self.bodies() if body["events"][0]["usn"] == int(user)]
+        return [[f"{signs[each['event']]}{each['creator_usn']}" for each in events] for events in bodies]
 
     def supported(self, user="100001"):
         """The creators whom the game hears of when it asks."""
@@ -117,7 +121,7 @@ class TestBody:
         assert list(json.loads(row["body"])["events"][0]) == list(REMOVED)
 
     def test_what_the_sdk_signed_becomes_this_each_once_and_in_order(self, gateway, clock):
-        """Begun, ended, changed; and the change once more, spelled as an end and a beginning."""
+        """Begun, ended before that, changed; and the change once more, spelled as an end and a beginning."""
         clock.move_to(1767225600)
         gateway.studio.secret("playcamp.webhook_secret", SDK["secret"])
         for _ in range(2):
@@ -135,7 +139,6 @@ class TestBody:
         told = [each for body in gateway.bodies() for each in body["events"]]
         assert [(each["event"], each["creator_usn"], each["timestamp"], each["custom_data"]) for each in told] == [
             ("sponsor.created", 11, 1767225600, "100001|1767225500|abc"),
-            ("sponsor.ended", 11, 1767225600, None),
             ("sponsor.ended", 11, 1767225600, "cb"),
             ("sponsor.created", 22, 1767225600, "cb"),
         ]
@@ -339,7 +342,7 @@ class TestOrder:
         clock.shift(3.1)
         gateway.run()
 
-        assert [len(body) for body in gateway.told()[1:]] == [1, 1]
+        assert [len(body["events"]) for body in gateway.bodies()[1:]] == [1, 1]
 
     def test_the_other_half_of_a_test_is_a_test(self, gateway, clock):
         gateway.studio.config("playcamp.forward_test_events", "on")
@@ -399,6 +402,189 @@ class TestOrder:
         assert gateway.run() is None
 
         assert gateway.bodies()[1:] == [{"events": [REGISTERED]}]
+
+
+STORY = {  # in the order of time
+    "begun and ended": ([("created", "AAA11"), ("ended", "AAA11")], []),
+    "begun and changed": ([("created", "AAA11"), ("changed", "AAA11", "BBB22")], ["BBB22"]),
+    "begun again": ([("created", "AAA11"), ("ended", "AAA11"), ("created", "AAA11")], ["AAA11"]),
+    "changed there and back": (
+        [("created", "AAA11"), ("changed", "AAA11", "BBB22"), ("changed", "BBB22", "AAA11")],
+        ["AAA11"],
+    ),
+    "changed and ended": (
+        [("created", "AAA11"), ("changed", "AAA11", "BBB22"), ("ended", "BBB22")],
+        [],
+    ),
+}
+ORDERS = [(name, order) for name, (story, _) in STORY.items() for order in permutations(range(len(story)))]
+
+
+def believed(told):
+    """Whom the player supports, as the game has it from what it was told, in that order."""
+    creator = None
+    for each in chain.from_iterable(told):
+        if each[0] == "+":
+            creator = each[1:]
+        elif creator == each[1:]:
+            creator = None
+    return [] if creator is None else [{"11": "AAA11", "22": "BBB22", "33": "CCC33"}[creator]]
+
+
+@st.composite
+def stories(draw):
+    """Events of a boost in the order of their times, which are all different."""
+    made, supported, seconds = [], None, 0.0
+    for _ in range(draw(st.integers(1, 7))):
+        seconds += draw(st.sampled_from([0.003, 0.5, 2.0, 4.0, 60.0]))
+        creators = [key for key in ("AAA11", "BBB22", "CCC33") if key != supported]
+        if supported is None:
+            supported = draw(st.sampled_from(creators))
+            made.append(("created", supported, at(seconds)))
+        elif draw(st.booleans()):
+            made.append(("ended", supported, at(seconds)))
+            supported = None
+        else:
+            other = draw(st.sampled_from(creators))
+            if draw(st.booleans()):
+                made.append(("changed", supported, other, at(seconds)))
+            else:
+                made.append(("ended", supported, at(seconds)))
+                seconds += draw(st.sampled_from([0.003, 1.0]))
+                made.append(("created", other, at(seconds)))
+            supported = other
+    return made, [] if supported is None else [supported]
+
+
+class TestOvertaken:
+    """What comes late and is over is kept, and not told to the game after what is so since."""
+
+    @pytest.mark.parametrize(("name", "order"), ORDERS, ids=str)
+    @pytest.mark.parametrize("marks", [{}, {"isTest": True}, {"campaign_id": ""}], ids=["", "test", "no campaign"])
+    def test_what_the_game_is_told_last_is_what_it_hears_when_it_asks(self, gateway, clock, name, order, marks):
+        gateway.studio.config("playcamp.forward_test_events", "on")
+        story, supported = STORY[name]
+
+        for number in order:
+            what, *creators = story[number]
+            gateway.send(event(what, *creators, at=at(60 * number), **marks))
+            clock.shift(10)
+            gateway.run()
+
+        assert gateway.supported() == believed(gateway.told()) == supported
+
+    @pytest.mark.parametrize(("name", "order"), ORDERS, ids=str)
+    def test_one_call_is_told_whole_and_in_order_however_it_is_ordered(self, gateway, name, order):
+        story, supported = STORY[name]
+        signs = {"created": ["+"], "ended": ["-"], "changed": ["-", "+"]}
+        numbers = {"AAA11": "11", "BBB22": "22"}
+
+        gateway.send(*(event(story[number][0], *story[number][1:], at=at(60 * number)) for number in order))
+        gateway.run()
+
+        (told,) = gateway.told()
+        assert told == [
+            sign + numbers[creator]
+            for what, *creators in story
+            for sign, creator in zip(signs[what], creators, strict=True)
+        ]
+        assert gateway.supported() == believed([told]) == supported
+
+    def test_a_late_beginning_is_kept_and_not_told(self, gateway, clock):
+        gateway.send(event("ended", "AAA11", at=at(5)))
+        gateway.send(event("created", "AAA11", at=at(0)))
+        clock.shift(10)
+
+        assert gateway.run() is None
+
+        assert gateway.told() == [["-11"]]
+        assert [row["type"] for row in gateway.db("SELECT type FROM events")] == ["sponsor.ended", "sponsor.created"]
+        assert gateway.states() == ["converted"]
+
+    def test_a_late_call_with_a_change_is_told_of_it_what_is_not_over(self, gateway, clock):
+        gateway.convert(event("created", "AAA11", at=at(0)))
+        gateway.convert(event("changed", "BBB22", "AAA11", at=at(120)))
+        gateway.convert(event("changed", "AAA11", "BBB22", at=at(60)))
+
+        assert gateway.told() == [["+11"], ["-22", "+11"]]
+        assert gateway.supported() == ["AAA11"]
+
+    def test_a_test_overtakes_no_real_event_nor_one_of_another_campaign(self, gateway, clock):
+        gateway.studio.config("playcamp.forward_test_events", "on")
+        gateway.send(event("ended", "AAA11", at=at(60), isTest=True))
+        gateway.send(event("ended", "AAA11", at=at(60), campaign_id="camp_2"))
+        gateway.send(event("created", "AAA11", at=at(0)))
+        gateway.send(event("created", "AAA11", at=at(1), isTest=True))
+        clock.shift(10)
+        gateway.run()
+
+        assert gateway.told() == [["-11"], ["-11"], ["+11"]]
+
+    def test_an_end_that_joins_its_change_is_told_before_what_has_begun_again(self, gateway, clock):
+        gateway.convert(event("created", "AAA11", at=at(-60)))
+        clock.shift(10)
+        gateway.send(event("created", "BBB22", at=at(0)))
+        gateway.send(event("changed", "BBB22", "AAA11", at=at(60)))
+        gateway.send(event("ended", "AAA11", at=at(-0.003)))
+        gateway.run()
+
+        assert gateway.told() == [["+11"], ["-11", "+22"], ["-22", "+11"]]
+        assert gateway.supported() == ["AAA11"]
+
+    @pytest.mark.parametrize("turns", range(1, 5))
+    def test_of_what_another_gateway_has_converted_the_later_call_of_a_second_counts(self, gateway, clock, turns):
+        words = ["sponsor.created", "sponsor.ended"] * 2
+        for number, word in enumerate(words[:turns]):
+            body = json.dumps({"events": [{**REGISTERED, "creator_usn": 11, "event": word}]}).encode()
+            headers = {"X-Webhook-Signature": signed(body, SECRET), "X-Gateway-Delivery": f"d-{number}"}
+            assert gateway.client.post("/playcamp/demo/webhook", data=body, headers=headers).status_code == 200
+            clock.shift(4)
+            gateway.run()
+
+        assert gateway.told() == [["+11"], ["-11"], ["+11"], ["-11"]][:turns]
+        assert gateway.supported() == believed(gateway.told()) == (["AAA11"] if turns % 2 else [])
+
+    def test_what_another_gateway_has_converted_is_not_told_when_it_is_over(self, gateway, clock):
+        late = {**REGISTERED, "creator_usn": 11}
+        gateway.send({**late, "event": "sponsor.ended", "timestamp": late["timestamp"] + 1})
+        gateway.send(late)
+        clock.shift(4)
+        gateway.run()
+
+        assert gateway.told() == [["-11"]]
+        assert gateway.supported() == []
+
+    def test_a_creator_nobody_knows_the_key_of_is_told_as_it_comes(self, gateway, clock):
+        late = {**REGISTERED, "creator_usn": 5}
+        gateway.send({**late, "event": "sponsor.ended", "timestamp": late["timestamp"] + 1})
+        gateway.send(late)
+        gateway.run()
+
+        assert gateway.told() == [["-5"], ["+5"]]
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(story=stories(), data=st.data())
+    def test_in_whatever_order_and_calls_a_story_comes_the_game_has_its_end(self, gateway, clock, story, data):
+        gateway.know(CCC33="33")
+        told, supported = story
+        (last,) = gateway.db("SELECT count(DISTINCT player_id) AS player FROM events")
+        player = str(last["player"])  # one for each example
+        events = [event(what, *creators, user=player, at=when) for what, *creators, when in told]
+        again = data.draw(st.lists(st.sampled_from(events), max_size=3))
+        left = data.draw(st.permutations(events + again))
+
+        while left:
+            count = data.draw(st.sampled_from([1, 1, 1, 2, 3]))
+            gateway.send(*left[:count])
+            left = left[count:]
+            if data.draw(st.booleans()):
+                clock.shift(data.draw(st.sampled_from([0.1, 4])))
+                gateway.run()
+        clock.shift(4)
+        assert gateway.run() is None
+
+        assert gateway.supported(player) == supported
+        assert believed(gateway.told(player)) == supported
 
 
 class TestExpression:

@@ -425,6 +425,19 @@ class TestKeeping:
 
         assert len(events()) == 1
 
+    def test_boosts_of_one_call_are_told_in_the_order_of_their_time_and_the_rest_where_it_stood(self, send, events):
+        late = event("sponsor.changed", "100001", "AAA11", "BBB22", at=5)
+
+        send(any_event("brand.new", at=9), late, any_event("brand.new", at=1), event())
+
+        assert [each["type"].removeprefix("playcamp.") for each in events()] == [
+            "brand.new",
+            "sponsor.created",
+            "sponsor.ended",
+            "brand.new",
+            "sponsor.created",
+        ]
+
     def test_a_bare_event_is_a_batch_of_one(self, post, events):
         body = json.dumps(event()).encode()
 

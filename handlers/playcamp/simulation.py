@@ -151,7 +151,7 @@ def _converted(game: Game, dedupe_key: str) -> tuple[str, str | None]:
     while True:
         found = conversions.fate(connection, event_id)
         if found is None:
-            return "not to be converted any more", None
+            return "not to be converted: nobody wants it any more, or a later event has overtaken it", None
         if found["state"] == "parked":
             return f"parked: {found['reason']}", None
         if found["state"] == "converted":

@@ -103,7 +103,7 @@ def keep(
     granted: list[str] = []
     ungranted = conflicting = unreadable = converted = 0
     told: Counter[str] = Counter()  # how often this call has said the same so far
-    for fact in facts:
+    for fact in _in_time(facts):
         dedupe_key = _key(tx, game, fact, delivery, told[fact.dedupe_key])
         told[fact.dedupe_key] += 1
         if dedupe_key is None:
@@ -149,7 +149,7 @@ def keep(
             conflicting += credited is None
             if credited is not None and credited.is_new:
                 granted.append(wanted.reference)
-        if is_wanted:
+        if is_wanted and not _is_overtaken(tx, game, fact, is_test, of_batch):
             conversions.add(tx, game.id, event_id, fact.player_id or "", of_batch)
             converted += 1
     if converted:
@@ -221,6 +221,31 @@ def _batch_of_other_half(rows: Sequence[Row], fact: Fact) -> str | None:
         if (name.startswith(HELD) and apart <= HELD_SECONDS) or (name.startswith(HALF) and apart == 0):
             found.append((apart, name))
     return min(found, key=lambda each: each[0])[1] if found else None
+
+
+def _in_time(facts: Sequence[Fact]) -> list[Fact]:
+    """The facts of a call, those about boosts in the order of their time: so the game is told of them.
+
+    Nothing is overtaken by what comes in the same call then. Other facts stay where they are.
+    """
+    in_time = iter(sorted((fact for fact in facts if fact.is_boost), key=lambda fact: fact.occurred_at or ""))
+    return [next(in_time) if fact.is_boost else fact for fact in facts]
+
+
+def _is_overtaken(tx: Connection, game: Game, fact: Fact, is_test: bool, batch: str) -> bool:
+    """Whether what a fact says of a boost was over when it came, as later events had said. Asked once it is applied.
+
+    Told after those it would be believed. An end that joins the other half of its change is told before them.
+    """
+    if not fact.is_boost or fact.creator_key is None or fact.player_id is None or fact.occurred_at is None:
+        return False
+    is_supported = _supported(tx, game, fact, is_test) == fact.creator_key
+    if fact.type == "sponsor.created":
+        return not is_supported
+    is_joining = batch.startswith((HELD, HALF)) and any(
+        row["batch"] == batch for row in conversions.open_of(tx, game.id, fact.player_id)
+    )
+    return is_supported and not is_joining
 
 
 def _is_beside(row: Row, fact: Fact, is_test: bool) -> bool:
