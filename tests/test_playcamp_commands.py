@@ -291,6 +291,63 @@ class TestWebhooks:
         (key,) = house.games.by_slug("demo").keys("playcamp.webhook_secret.sponsor.created")
         assert (key.value.decode() == made["secret"], made["id"] == old["id"]) == (True, False)
 
+    def test_those_without_a_secret_here_stay_while_no_new_one_can_be_made(self, flask, playcamp, house):
+        url = "http://127.0.0.1:8000/playcamp/demo/webhook/sponsor.created"
+        old = [playcamp.hook("sponsor.created", url)["id"] for _ in range(2)]
+        playcamp.trouble("POST", "/v1/server/webhooks", broken())
+
+        told = flask("playcamp", "webhooks", "demo", exit_code=1).output
+
+        assert re.search(r"sponsor.created +FAILED .*\n +left alone +2 older registration", told)
+        assert [hook["id"] for hook in playcamp.hooks.values() if hook["url"] == url] == old
+        assert house.games.by_slug("demo").keys("playcamp.webhook_secret.sponsor.created") == ()
+
+        assert re.search(r"sponsor.created +registered anew", flask("playcamp", "webhooks", "demo").output)
+        (made,) = [hook for hook in playcamp.hooks.values() if hook["url"] == url]
+        (key,) = house.games.by_slug("demo").keys("playcamp.webhook_secret.sponsor.created")
+        assert key.value.decode() == made["secret"]
+
+    def test_an_undocumented_type_that_is_there_and_cannot_be_made_anew_is_a_failure(self, flask, playcamp):
+        playcamp.hook("payment.refunded", "http://127.0.0.1:8000/playcamp/demo/webhook/payment.refunded")
+
+        assert re.search(r"payment.refunded +FAILED", flask("playcamp", "webhooks", "demo", exit_code=1).output)
+
+    def test_an_older_one_that_cannot_be_deleted_is_told_of_and_the_new_one_stands(
+        self, flask, playcamp, house, client, db
+    ):
+        url = "http://127.0.0.1:8000/playcamp/demo/webhook/sponsor.created"
+        old = playcamp.hook("sponsor.created", url)
+        playcamp.trouble("DELETE", f"/v1/server/webhooks/{old['id']}", broken())
+
+        told = flask("playcamp", "webhooks", "demo", exit_code=1).output
+
+        assert re.search(rf"sponsor.created +registered anew .*\n +NOT DELETED +{old['id']}: ", told)
+        assert "1 older registration(s) could not be deleted and are still there" in told
+        made = next(hook for hook in playcamp.hooks.values() if hook["url"] == url and hook is not old)
+
+        def post(url, headers, body):
+            answer = client.post(url.removeprefix("http://127.0.0.1:8000"), data=body, headers=dict(headers))
+            return answer.status_code, answer.data
+
+        playcamp.post = post
+        event = {"event": "sponsor.created", "timestamp": "2026-01-02T03:04:05Z"}
+        event["data"] = {"userId": "100001", "campaignId": "camp_1", "creatorKey": "AAA11"}
+        answered = [playcamp.deliver([event], webhook_id=each["id"])[0].status for each in (old, made, made)]
+        assert answered == [401, 200, 200]
+        assert [each.status for each in playcamp.deliver([event])] == [401]  # one call for both, signed by the older
+        assert len(db("SELECT type FROM events")) == 1
+
+        flask("playcamp", "webhooks", "demo")
+        assert len([hook for hook in playcamp.hooks.values() if hook["url"] == url]) == 1
+
+    def test_one_at_another_host_that_cannot_be_deleted_is_told_of(self, flask, playcamp):
+        old = playcamp.hook("sponsor.created", "https://old.example/playcamp/demo/webhook/sponsor.created")
+        playcamp.trouble("DELETE", f"/v1/server/webhooks/{old['id']}", broken())
+
+        told = flask("playcamp", "webhooks", "demo", "--replace", exit_code=1).output
+
+        assert re.search(rf"sponsor.created +registered .*\n +NOT DELETED +{old['id']}: ", told)
+
     def test_one_that_was_switched_off_is_switched_on_and_those_of_others_are_left_alone(self, flask, playcamp):
         playcamp.hook("sponsor.created", "https://elsewhere.example/hook")
         flask("playcamp", "webhooks", "demo")

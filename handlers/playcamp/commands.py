@@ -190,8 +190,9 @@ def webhooks(game: str, replace: bool) -> None:
     """Have PlayCamp send GAME's events here: registers every event type and keeps each signing secret.
 
     May be run again and again: what is registered and whose secret is here stays as it is; where the secret is
-    missing, which is shown only once, the registration is made anew. An event type that is sent to the same address
-    of another host, as before a move, is left there unless --replace is given.
+    missing, which is shown only once, the registration is made anew, and the older ones are deleted once it stands.
+    An event type that is sent to the same address of another host, as before a move, is left there unless --replace
+    is given.
     """
     opened = _game(game)
     client = Client(opened, installation().outbound)
@@ -204,6 +205,7 @@ def webhooks(game: str, replace: bool) -> None:
     rows = [("event", "", "address")]
     has_failed = False
     away: list[Webhook] = []
+    older: list[tuple[Webhook, ApiError]] = []
     for event_type in EVENT_TYPES:
         path = f"/playcamp/{opened.slug}/webhook/{event_type}"
         url = f"{public_url}{path}"
@@ -215,20 +217,30 @@ def webhooks(game: str, replace: bool) -> None:
             rows.append((event_type, "at another host", shown(", ".join(each.url for each in others), 300)))
             continue
         try:
-            done = _registered(opened, client, event_type, url, ours)
-            for each in others if replace else ():
-                client.delete_webhook(each.id)
-                done = "moved here"
-            rows.append((event_type, done, url))
+            done, outdated = _registered(opened, client, event_type, url, ours)
         except ApiError as error:
-            is_expected = event_type in UNDOCUMENTED and error.is_permanent and not error.is_key_refused
+            # What is registered already is offered.
+            is_expected = event_type in UNDOCUMENTED and not ours and error.is_permanent and not error.is_key_refused
             has_failed |= not is_expected
             rows.append((event_type, "not offered" if is_expected else "FAILED", shown(str(error), 300)))
-        else:
-            if others and not replace:
-                away += others
-                rows.append(("", "and at", shown(", ".join(each.url for each in others), 300)))
+            if ours:
+                rows.append(("", "left alone", f"{len(ours)} older registration(s) of this address"))
+            continue
+        left = _not_deleted(client, [*outdated, *(others if replace else ())])
+        older += left
+        rows.append((event_type, "moved here" if others and replace and not left else done, url))
+        rows += [("", "NOT DELETED", shown(f"{each.id}: {why}", 300)) for each, why in left]
+        if others and not replace:
+            away += others
+            rows.append(("", "and at", shown(", ".join(each.url for each in others), 300)))
     click.echo(table(rows))
+    if older:
+        click.echo(
+            f"{len(older)} older registration(s) could not be deleted and are still there. What one signs for an "
+            "address here is refused (401), since its secret is not kept, and that may be all that PlayCamp sends to "
+            "the address; nothing counts twice. What one sends to another host still arrives there. Delete them at "
+            "PlayCamp, or run it again."
+        )
     if away:
         click.echo(f"{len(away)} registration(s) send to this address at another host: --replace moves them here.")
     elsewhere = [each for each in registered if f"/playcamp/{opened.slug}/webhook" not in each.url and each.is_active]
@@ -236,6 +248,8 @@ def webhooks(game: str, replace: bool) -> None:
         click.echo(f"{len(elsewhere)} more registration(s) of this project send elsewhere, and were left alone.")
     if has_failed:
         raise click.ClickException("not every event type is registered; run it again")
+    if older:
+        raise click.ClickException("every event type is registered, and not every older registration is deleted")
 
 
 @playcamp.command("parked")
@@ -488,16 +502,19 @@ def _taken(game: Game) -> Iterator[bool]:
         database.write_here(lambda tx: schedules.finished(tx, due, in_seconds, error))
 
 
-def _registered(game: Game, client: Client, event_type: str, url: str, ours: list[Webhook]) -> str:
-    """Have one registration whose secret we hold; returns what was done. Raises ApiError."""
+def _registered(
+    game: Game, client: Client, event_type: str, url: str, ours: list[Webhook]
+) -> tuple[str, list[Webhook]]:
+    """Have one registration whose secret we hold; returns what was done, and which ones are to be deleted now.
+
+    Raises ApiError, and then what was registered before is as it was.
+    """
     name = f"playcamp.webhook_secret.{event_type}"
     if len(ours) == 1 and game.keys(name):
         if not ours[0].is_active:
             client.update_webhook(ours[0].id, is_active=True)
-            return "switched on"
-        return "kept"
-    for each in ours:  # their secrets are nobody's any more
-        client.delete_webhook(each.id)
+            return "switched on", []
+        return "kept", []
     made = client.create_webhook(event_type, url)
     house = installation()
     try:
@@ -507,7 +524,18 @@ def _registered(game: Game, client: Client, event_type: str, url: str, ours: lis
     except BaseException:
         client.delete_webhook(made.id)
         raise
-    return "registered anew" if ours else "registered"
+    return "registered anew" if ours else "registered", ours
+
+
+def _not_deleted(client: Client, old: Sequence[Webhook]) -> list[tuple[Webhook, ApiError]]:
+    """Delete registrations; returns those that are still there, and why."""
+    left = []
+    for each in old:
+        try:
+            client.delete_webhook(each.id)
+        except ApiError as error:
+            left.append((each, error))
+    return left
 
 
 def _section(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
