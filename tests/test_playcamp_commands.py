@@ -373,6 +373,25 @@ class TestWebhooks:
             assert key.value.decode() == hook["secret"]
         assert len(playcamp.hooks) == len(EVENT_TYPES) - 1
 
+    def test_without_a_destination_in_the_games_format_it_says_that_nothing_is_sent(
+        self, flask, playcamp, house, studio
+    ):
+        words = "Nothing is sent to the game in its own format before `flask destination add demo NAME URL"
+
+        def add(name, format):
+            url = "https://game.example/boosts"
+            house.database.write_here(
+                lambda tx: destinations.add(
+                    tx, house.vault, studio.slug, name, url, actor="test", events="sponsor.*", format=format
+                )
+            )
+
+        assert words in flask("playcamp", "webhooks", "demo").output
+        add("other", "standard")
+        assert words in flask("playcamp", "webhooks", "demo").output
+        add("boosts", "playcamp")
+        assert words not in flask("playcamp", "webhooks", "demo").output
+
     def test_a_documented_type_that_is_refused_is_a_failure(self, flask, playcamp):
         playcamp.event_types.discard("coupon.redeemed")
 

@@ -17,7 +17,19 @@ from urllib.parse import urlsplit
 import click
 from flask.cli import with_appcontext
 
-from coinslot import audit, clock, conversions, games, keyring, mapping, payment_lists, payments, schedules, unsettled
+from coinslot import (
+    audit,
+    clock,
+    conversions,
+    destinations,
+    games,
+    keyring,
+    mapping,
+    payment_lists,
+    payments,
+    schedules,
+    unsettled,
+)
 from coinslot.games import Game, GameError
 from coinslot.mapping import ExpressionError
 from coinslot.registry import RESERVED_ID
@@ -29,7 +41,7 @@ from handlers.playcamp.answers import Webhook
 from handlers.playcamp.client import ApiError, Client, base_url
 from handlers.playcamp.coupons import UNGRANTED
 from handlers.playcamp.game_payments import SourceError, is_configured
-from handlers.playcamp.payload import UNREADABLE
+from handlers.playcamp.payload import SPONSOR, UNREADABLE
 from handlers.playcamp.simulation import LOOPBACK
 from handlers.playcamp.webhooks import COUPON_REDEEMED, PARTNER
 from handlers.trouble import in_words
@@ -246,6 +258,12 @@ def webhooks(game: str, replace: bool) -> None:
     elsewhere = [each for each in registered if f"/playcamp/{opened.slug}/webhook" not in each.url and each.is_active]
     if elsewhere:
         click.echo(f"{len(elsewhere)} more registration(s) of this project send elsewhere, and were left alone.")
+    if not destinations.wanting(installation().database.read(), opened.id, SPONSOR, is_converted=True):
+        click.echo(
+            f"Boosts are stored and answered by GET /game/v1/players/<id>/sponsors and GET /game/v1/events. Nothing is "
+            f"sent to the game in its own format before `flask destination add {opened.slug} NAME URL --format "
+            "playcamp --events 'sponsor.*'`, and what comes before that is not sent later."
+        )
     if has_failed:
         raise click.ClickException("not every event type is registered; run it again")
     if older:
