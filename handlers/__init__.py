@@ -85,7 +85,8 @@ class Key:
     """A secret of a game's that a partner's room knows; one whose name ends in ``.*`` stands for a family.
 
     ``name`` is the partner's own word. ``is_proof``: callers prove themselves with it, so that a previous value has
-    its use and the last use is known. ``has_lines``: may be a text of several lines.
+    its use and the last use is known. ``has_lines``: may be a text of several lines. ``doubt`` says of a value why it
+    cannot work as it is, in words that hold nothing of it, as in "it has no colon"; empty where nothing is wrong.
     """
 
     secret: str
@@ -94,6 +95,7 @@ class Key:
     is_mandatory: bool = False
     is_proof: bool = True
     has_lines: bool = False
+    doubt: Callable[[str], str] = lambda value: ""
 
 
 @dataclass(frozen=True)

@@ -293,6 +293,16 @@ def test_a_key_somebody_else_knows_ends_at_once(browser, studio, house):
     assert values(house, "appcharge.main_key") == ["third-main-key-0123456789"]
 
 
+def test_a_key_of_another_form_is_set_and_its_card_says_what_is_wrong(browser, studio, house):
+    words = "not of the form keyId:secret"
+    for value, is_wrong in (("no-colon-0123456789", True), ("id:0123456789:more", False)):
+        browser.post(f"{BASE}/keys/set", name="playcamp.api_key", value=value, back="playcamp")
+
+        assert values(house, "playcamp.api_key") == [value]
+        for path in ("keys", "playcamp"):
+            assert (words in browser.get(f"{BASE}/{path}").text) is is_wrong
+
+
 def test_a_mistyped_key_is_replaced_and_the_one_before_stays(browser, studio, house):
     browser.post(f"{BASE}/keys/set", name="appcharge.main_key", value="mistyped-main-key-0123456789")
     done = browser.post(f"{BASE}/keys/set", name="appcharge.main_key", value="right-main-key-0123456789")

@@ -219,6 +219,20 @@ class TestVerify:
         assert "no game nope" in flask("playcamp", "verify", "nope", exit_code=1).output
 
 
+@pytest.mark.parametrize("value", ["no-colon-in-it", ":only-the-secret", "only-the-id:"])
+def test_an_api_key_of_another_form_is_set_and_told_of(app, studio, house, value):
+    def run(word, value):
+        return app.test_cli_runner().invoke(args=["secret", word, "demo", "playcamp.api_key"], input=value)
+
+    told = run("set", value)
+    assert told.exit_code == 0
+    assert "is set.\nWARNING: playcamp.api_key: it is not of the form keyId:secret" in told.output
+    assert house.games.by_slug("demo").keys("playcamp.api_key")[0].value.decode() == value
+    assert "WARNING" not in run("rotate", API_KEY).output
+    assert "WARNING: playcamp.api_key" in run("rotate", value).output
+    assert "WARNING" not in run("set", API_KEY).output
+
+
 class TestWebhooks:
     def test_every_event_type_is_registered_and_its_secret_kept(self, flask, playcamp, house):
         result = flask("playcamp", "webhooks", "demo")

@@ -7,7 +7,7 @@ from coinslot import destinations, games, keyring
 from coinslot.destinations import SECRET_PREFIX
 from coinslot.keyring import SecretError, SecretRow
 from coinslot.vault import MasterKey, VaultError
-from handlers import installation
+from handlers import installation, partners
 from handlers.console import read_value, shown, table
 from handlers.trouble import in_words
 
@@ -33,6 +33,7 @@ def set_secret(game: str, name: str, rest: tuple[str, ...]) -> None:
         lambda tx: keyring.put(tx, house.vault, games.find(tx, game), name, value, actor="command")
     )
     click.echo(f"{name} of {game} is set.")
+    _doubt(name, value)
 
 
 @secret.command("rotate")
@@ -55,6 +56,7 @@ def rotate(game: str, name: str, rest: tuple[str, ...]) -> None:
     )
     old = "the value before was never used and is gone; the one before that" if was_mistyped else "the old one"
     click.echo(f"{name} of {game} has a new value; {old} stays valid until `flask secret retire {game} {name}`.")
+    _doubt(name, value)
 
 
 @secret.command("retire")
@@ -136,6 +138,14 @@ def _check_names(game: str, name: str) -> None:
         destinations.find_id(house.database.read(), game, name.removeprefix(SECRET_PREFIX))
     elif games.declared(house.secret_names, name) is None:
         raise SecretError(f"there is no secret {name}; there are: {', '.join(sorted(house.secret_names))}")
+
+
+def _doubt(name: str, value: str) -> None:
+    """Say what a partner's room has against the form of a value, which is kept all the same."""
+    for key in (key for partner in partners() for key in partner.keys if key.secret == name):
+        words = key.doubt(value)
+        if words:
+            click.echo(f"WARNING: {name}: {words}.")
 
 
 def _cells(row: SecretRow) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ class KeyField:
     previous: SecretRow | None
     age_days: int
     advice: list[Advice]
+    doubt: str  # what is wrong with the form of the current value
 
     @property
     def anchor(self) -> str:
@@ -224,7 +225,7 @@ def _partner_page(
         partner=partner,
         partners=partners(),
         addresses=[_address_field(game, partner, address, facts) for address in partner.addresses],
-        fields=_key_fields(key_rows, _named(game, partner.keys)),
+        fields=_key_fields(game, key_rows, _named(game, partner.keys)),
         families=[key for key in partner.keys if key.secret.endswith(".*")],
         settings=settings,
         troubles=[*partner.wrong(game), *partner.missing(game)],
@@ -242,7 +243,7 @@ def _keys_page(game: Game, status: int = 200, problem: str = "") -> Response:
     signing = [name for name in sorted(game.secrets) if name.startswith(SIGNING_PREFIX)]
     if signing:
         owned.append(("Deliveries to the game", None, [(name, None) for name in signing]))
-    groups = [(title, partner, _key_fields(rows, names)) for title, partner, names in owned]
+    groups = [(title, partner, _key_fields(game, rows, names)) for title, partner, names in owned]
     return page("integration_keys.html", status, game=game, groups=groups, problem=problem)
 
 
@@ -281,7 +282,7 @@ def _address_field(game: Game, partner: Partner, address: Address, facts: Facts)
     )
 
 
-def _key_fields(rows: Sequence[SecretRow], names: Sequence[tuple[str, Key | None]]) -> list[KeyField]:
+def _key_fields(game: Game, rows: Sequence[SecretRow], names: Sequence[tuple[str, Key | None]]) -> list[KeyField]:
     now = clock.now()
     told = rotation.advice(rows, now)
     slots = {(row.name, row.slot): row for row in rows}
@@ -289,7 +290,9 @@ def _key_fields(rows: Sequence[SecretRow], names: Sequence[tuple[str, Key | None
     for name, key in names:
         current, previous = slots.get((name, "current")), slots.get((name, "previous"))
         days = 0 if current is None else rotation.age_days(current, now)
-        fields.append(KeyField(name, key, current, previous, days, told.get(name, [])))
+        values = game.keys(name)
+        doubt = key.doubt(values[0].value.decode()) if key is not None and values else ""
+        fields.append(KeyField(name, key, current, previous, days, told.get(name, []), doubt))
     return fields
 
 

@@ -34,6 +34,7 @@ from handlers.playcamp.answers import (
     Webhook,
     WebhookTest,
 )
+from handlers.playcamp.settings import server_key_doubt
 
 BASE_URLS = {"live": "https://sdk-api.playcamp.io", "sandbox": "https://sandbox-sdk-api.playcamp.io"}
 
@@ -560,8 +561,7 @@ def _key(game: Game) -> str:
     if not keys:
         raise NotConfiguredError("playcamp.api_key is not set, and every call to PlayCamp needs it")
     pair = keys[0].value.decode("utf-8", errors="replace")
-    key_id, _, secret = pair.partition(":")
-    if not key_id or not secret:
+    if server_key_doubt(pair):
         raise NotConfiguredError("playcamp.api_key is not of the form keyId:secret")
     if not _IN_HEADERS.fullmatch(pair):
         raise NotConfiguredError("playcamp.api_key has characters that no header can carry")

@@ -26,6 +26,13 @@ MARKETS: Mapping[str, tuple[str, str]] = {
     "epic": ("Other", "PC_STORE"),
 }
 
+
+def server_key_doubt(value: str) -> str:
+    """What is wrong with the form of a SERVER key; empty: nothing. The secret may have colons of its own."""
+    key_id, _, secret = value.partition(":")
+    return "" if key_id and secret else "it is not of the form keyId:secret, so that nothing can be asked with it"
+
+
 KEYS = (
     Key(
         "playcamp.api_key",
@@ -33,6 +40,7 @@ KEYS = (
         "keyId:secret; opens the WebView and registers payments",
         is_mandatory=True,
         is_proof=False,
+        doubt=server_key_doubt,
     ),
     Key("playcamp.shared_key", "Shared key", "game and gateway share it for entry signatures", is_mandatory=True),
     Key("playcamp.webhook_secret", "Webhook secret", "signs PlayCamp's webhooks", is_mandatory=True),
