@@ -196,3 +196,17 @@ def _settle(tx: sqlite3.Connection, one: Open, body: bytes | None) -> bool:
         {"id": one.id, "body": body, "now": clock.stamp()},
     )
     return changed.rowcount == 1
+
+
+def held_by(connection: sqlite3.Connection, event_id: int) -> str | None:
+    """Why the first parked event is so that holds this waiting one back: an earlier one of its player, or of its group.
+
+    None when it does not wait, or for none that is parked.
+    """
+    row = connection.execute(
+        """SELECT f.reason FROM conversions c JOIN conversions f ON f.game_id = c.game_id AND f.player_id = c.player_id
+           WHERE c.event_id = :event_id AND c.state = 'waiting' AND f.state <> 'converted' AND f.state = 'parked'
+             AND (f.batch = c.batch OR (f.id < c.id AND c.player_id <> '')) ORDER BY f.id LIMIT 1""",
+        {"event_id": event_id},
+    ).fetchone()
+    return None if row is None else str(row["reason"])

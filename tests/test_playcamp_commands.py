@@ -11,7 +11,7 @@ import pytest
 
 from coinslot import clock, destinations, payment_report, payments, schedules
 from handlers import partners
-from handlers.playcamp import polling, registration, simulation
+from handlers.playcamp import conversion, polling, registration, simulation
 from handlers.playcamp.commands import EVENT_TYPES
 from handlers.playcamp.payment_rules import rules
 from tests.fakes.game_payments import GamePayments
@@ -718,10 +718,36 @@ class TestSimulate:
         assert {each["usn"] for each in sent} == {"coinslot-test"}
         assert [each["creator_usn"] for each in sent[:1]] == [1]
 
-    def test_what_is_parked_says_why(self, flask, alone, server, playcamp, boosts, relay):
-        told = flask("simulate", "demo", "--url", server).output
+    def test_what_is_parked_says_why_however_often_it_is_played(
+        self, flask, alone, server, playcamp, studio, boosts, relay
+    ):
+        for _ in range(3):
+            began = time.monotonic()
+            told = flask("simulate", "demo", "--url", server).output
 
-        assert re.search(r"the webhook in the game's format .* parked: creator TEST1 has no creator_usn", told)
+            assert re.search(
+                r"the webhook in the game's format .* parked: creator TEST1 has no creator_usn.* ok$", told, re.M
+            )
+            assert time.monotonic() - began < simulation.CONVERSION_SECONDS
+
+        studio.config("playcamp.creator.TEST1", "1")
+        told = flask("simulate", "demo", "--url", server).output
+        assert re.search(
+            r"the webhook in the game's format .* parked: creator TEST2 has no creator_usn.* ok$", told, re.M
+        )
+
+        studio.config("playcamp.creator.TEST2", "2")
+        told = flask("simulate", "demo", "--url", server).output
+        assert re.search(r"in the game's format .* delivered to boosts +ok$", told, re.M)
+
+    def test_what_nobody_converts_is_a_surprise_behind_a_parked_one_too(
+        self, flask, alone, server, playcamp, boosts, house, monkeypatch
+    ):
+        monkeypatch.setattr(simulation, "CONVERSION_SECONDS", 0.2)
+        flask("simulate", "demo", "--url", server, exit_code=1)
+        conversion.run(house, house.games.by_slug("demo"))
+
+        assert "is a relay running?" in flask("simulate", "demo", "--url", server, exit_code=1).output
 
     def test_a_game_that_does_not_take_it_is_a_surprise(
         self, flask, alone, server, playcamp, studio, boosts, relay, monkeypatch

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from coinslot import clock, conversions, delivery_lists, destinations, events
+from coinslot import clock, conversions, delivery_lists, destinations, events, schedules
 from coinslot.games import Game
 from coinslot.registry import RESERVED_ID
 from handlers import Call, Check, installation
@@ -30,8 +30,8 @@ from handlers.playcamp.query import fingerprint
 from handlers.playcamp.registration import sample_payment
 from handlers.playcamp.signature import sign
 from handlers.playcamp.trying import MOST_PAGES, try_window
+from handlers.playcamp.webhooks import CONVERT_JOB, PARTNER, is_forwarded, secrets_of
 from handlers.playcamp.webhooks import ENDPOINT as WEBHOOK
-from handlers.playcamp.webhooks import PARTNER, is_forwarded, secrets_of
 
 Expect = Callable[[int, bytes], str | None]
 FORGED_KEY = b"not the key that was agreed upon"
@@ -141,7 +141,10 @@ def _webhooks(game: Game) -> Iterator[Call | Check]:
 
 
 def _converted(game: Game, dedupe_key: str) -> tuple[str, str | None]:
-    """What became of an event on its way to the game. One that is parked waits for its owner, and says why."""
+    """What became of an event on its way to the game.
+
+    One that is parked waits for its owner, and says why; so does one behind such an event of the same player.
+    """
     connection = installation().database.read()
     event_id = events.find(connection, game.id, PARTNER, dedupe_key)
     if event_id is None:
@@ -149,11 +152,15 @@ def _converted(game: Game, dedupe_key: str) -> tuple[str, str | None]:
     until = time.monotonic() + CONVERSION_SECONDS
     told = ""
     while True:
+        is_through = _is_through(game)  # asked first: what waits even so is held back
         found = conversions.fate(connection, event_id)
         if found is None:
             return "not to be converted: nobody wants it any more, or a later event has overtaken it", None
         if found["state"] == "parked":
             return f"parked: {found['reason']}", None
+        reason = conversions.held_by(connection, event_id) if is_through else None
+        if reason is not None:
+            return f"parked: {reason}", None
         if found["state"] == "converted":
             sent = delivery_lists.of_event(connection, game.id, found["sent_as"])
             if all(each["state"] == "delivered" for each in sent):
@@ -165,6 +172,18 @@ def _converted(game: Game, dedupe_key: str) -> tuple[str, str | None]:
             where = f"converted, {told}" if told else str(found["state"])
             return where, f"must be delivered within {CONVERSION_SECONDS:.0f} seconds; is a relay running?"
         time.sleep(LOOK_SECONDS)
+
+
+def _is_through(game: Game) -> bool:
+    """Whether the conversion has gone through all that came, and rests."""
+    now = clock.stamp()
+    return any(
+        row["name"] == CONVERT_JOB
+        and row["lease_owner"] is None
+        and not row["failures"]
+        and (row["due_at"] is None or row["due_at"] > now)
+        for row in schedules.listing(installation().database.read(), game.id)
+    )
 
 
 def _polled(game: Game) -> tuple[str, str | None]:
