@@ -121,7 +121,7 @@ class TestBody:
         assert list(json.loads(row["body"])["events"][0]) == list(REMOVED)
 
     def test_what_the_sdk_signed_becomes_this_each_once_and_in_order(self, gateway, clock):
-        """Begun, ended before that, changed; and the change once more, spelled as an end and a beginning."""
+        """Begun, ended, changed; and the change once more, spelled as an end and a beginning."""
         clock.move_to(1767225600)
         gateway.studio.secret("playcamp.webhook_secret", SDK["secret"])
         for _ in range(2):
@@ -139,6 +139,7 @@ class TestBody:
         told = [each for body in gateway.bodies() for each in body["events"]]
         assert [(each["event"], each["creator_usn"], each["timestamp"], each["custom_data"]) for each in told] == [
             ("sponsor.created", 11, 1767225600, "100001|1767225500|abc"),
+            ("sponsor.ended", 11, 1767225600, None),
             ("sponsor.ended", 11, 1767225600, "cb"),
             ("sponsor.created", 22, 1767225600, "cb"),
         ]
@@ -457,7 +458,21 @@ def stories(draw):
 
 
 class TestOvertaken:
-    """What comes late and is over is kept, and not told to the game after what is so since."""
+    """What is over when it comes is kept, and where the owner wants that not told to the game after what is so since."""
+
+    @pytest.fixture(autouse=True)
+    def drop(self, gateway):
+        gateway.studio.config("playcamp.events.overtaken", "drop")
+
+    def test_by_default_everything_is_told_as_it_comes(self, gateway, clock):
+        gateway.studio.config("playcamp.events.overtaken", "send")
+        for what, when in (("ended", 5), ("created", 0)):
+            gateway.send(event(what, "AAA11", at=at(when)))
+            clock.shift(10)
+            gateway.run()
+
+        assert gateway.told() == [["-11"], ["+11"]]
+        assert gateway.supported() == []
 
     @pytest.mark.parametrize(("name", "order"), ORDERS, ids=str)
     @pytest.mark.parametrize("marks", [{}, {"isTest": True}, {"campaign_id": ""}], ids=["", "test", "no campaign"])

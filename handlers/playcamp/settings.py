@@ -180,6 +180,11 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "playcamp.events.map": Setting("JMESPath that makes the body for the game; empty: the usual one", expression),
     "playcamp.events.also": Setting("further event types to send so, separated by commas", text(512)),
+    "playcamp.events.overtaken": Setting(
+        "a boost that was over when its event came: sent so all the same, as it comes, or dropped",
+        one_of("send", "drop"),
+        "send",
+    ),
     "playcamp.forward_test_events": Setting(
         "whether test events are sent so; auto: in the sandbox", one_of("auto", "on", "off"), "auto"
     ),

@@ -149,7 +149,10 @@ def keep(
             conflicting += credited is None
             if credited is not None and credited.is_new:
                 granted.append(wanted.reference)
-        if is_wanted and not _is_overtaken(tx, game, fact, is_test, of_batch):
+        is_dropped = game.settings["playcamp.events.overtaken"] == "drop" and _is_overtaken(
+            tx, game, fact, is_test, of_batch
+        )
+        if is_wanted and not is_dropped:
             conversions.add(tx, game.id, event_id, fact.player_id or "", of_batch)
             converted += 1
     if converted:
@@ -235,7 +238,8 @@ def _in_time(facts: Sequence[Fact]) -> list[Fact]:
 def _is_overtaken(tx: Connection, game: Game, fact: Fact, is_test: bool, batch: str) -> bool:
     """Whether what a fact says of a boost was over when it came, as later events had said. Asked once it is applied.
 
-    Told after those it would be believed. An end that joins the other half of its change is told before them.
+    Told after those it would be believed, by a game that does not look at its time. An end that joins the other half of
+    its change is told before them.
     """
     if not fact.is_boost or fact.creator_key is None or fact.player_id is None or fact.occurred_at is None:
         return False
