@@ -458,7 +458,7 @@ def stories(draw):
 
 
 class TestOvertaken:
-    """What is over when it comes is kept, and where the owner wants that not told to the game after what is so since."""
+    """What is over when it comes is kept, and not told to the game after what is so since, if its owner wants that."""
 
     @pytest.fixture(autouse=True)
     def drop(self, gateway):
