@@ -54,6 +54,7 @@ def set_up(page, server):
     page.get_by_label("Name of your first game").fill("Space Miner")
     page.get_by_label("Short name").fill("demo")
     page.get_by_role("button", name="Set up").click()
+    page.get_by_text("coinslot_").first.wait_for()  # a click does not wait for the page that answers it
     return re.search(r"coinslot_[\w-]{43}", page.content())[0]
 
 
@@ -94,7 +95,7 @@ def test_from_setup_to_export(chromium, server, viewport, has_script):
         page.locator("#add summary").click()
         page.get_by_label("Delays of the retries").fill("1")
         page.get_by_role("button", name="Add the destination").click()
-        assert "whsec_" in page.content()
+        page.get_by_text("whsec_").first.wait_for()
 
         assert order(server).status == 200
 
