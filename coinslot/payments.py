@@ -560,34 +560,38 @@ def attributed(tx: sqlite3.Connection, game_id: int, transaction_id: str) -> Non
     )
 
 
-def release(tx: sqlite3.Connection, game_id: int, source: str, since_at: str, limit: int) -> int:
-    """Have payments that were only kept to be asked for registered too, those paid from ``since_at`` on.
+def kept_orders(connection: sqlite3.Connection, game_id: int, source: str, since_at: str, limit: int) -> list[int]:
+    """Ids of payments of a source that are only kept to be asked for, those paid from ``since_at`` on, oldest first."""
+    rows = connection.execute(
+        """SELECT id FROM payments
+           WHERE game_id = :game_id AND purchased_at >= :since_at AND state = 'kept' AND reason IS NULL
+             AND source = :source
+           ORDER BY purchased_at, id LIMIT :limit""",
+        {"game_id": game_id, "source": source, "since_at": since_at, "limit": limit},
+    )
+    return [row["id"] for row in rows]
 
-    Returns how many; less than ``limit`` when there are no more.
-    """
-    return tx.execute(
+
+def kept_pushes(connection: sqlite3.Connection, game_id: int, limit: int) -> list[int]:
+    """The same of what the game has pushed, from whatever time."""
+    rows = connection.execute(
+        """SELECT id FROM payments
+           WHERE game_id = :game_id AND state = 'kept' AND reason IS NULL AND source = 'push'
+           ORDER BY id LIMIT :limit""",
+        {"game_id": game_id, "limit": limit},
+    )
+    return [row["id"] for row in rows]
+
+
+def release(tx: sqlite3.Connection, payment_ids: Iterable[int]) -> None:
+    """Have payments that were only kept to be asked for registered too, and refunded after that where they are."""
+    tx.execute(
         """UPDATE payments SET state = 'waiting', next_try_at = :now, updated_at = :now,
                   refund_state = CASE WHEN refunded_at IS NOT NULL THEN 'waiting' END,
                   refund_next_at = CASE WHEN refunded_at IS NOT NULL THEN :now END
-           WHERE id IN (SELECT id FROM payments
-                        WHERE game_id = :game_id AND purchased_at >= :since_at AND state = 'kept' AND reason IS NULL
-                          AND source = :source
-                        ORDER BY purchased_at, id LIMIT :limit)""",
-        {"game_id": game_id, "source": source, "since_at": since_at, "limit": limit, "now": clock.stamp()},
-    ).rowcount
-
-
-def release_pushed(tx: sqlite3.Connection, game_id: int, limit: int) -> int:
-    """The same for what the game has pushed, from whatever time."""
-    return tx.execute(
-        """UPDATE payments SET state = 'waiting', next_try_at = :now, updated_at = :now,
-                  refund_state = CASE WHEN refunded_at IS NOT NULL THEN 'waiting' END,
-                  refund_next_at = CASE WHEN refunded_at IS NOT NULL THEN :now END
-           WHERE id IN (SELECT id FROM payments
-                        WHERE game_id = :game_id AND state = 'kept' AND reason IS NULL AND source = 'push'
-                        ORDER BY id LIMIT :limit)""",
-        {"game_id": game_id, "limit": limit, "now": clock.stamp()},
-    ).rowcount
+           WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'kept' AND reason IS NULL""",
+        {"ids": json.dumps(list(payment_ids)), "now": clock.stamp()},
+    )
 
 
 def reported_by_game(connection: sqlite3.Connection, game_id: int, partner: str) -> list[str]:
@@ -652,13 +656,7 @@ def _store_known(
         _refund(tx, known, payment.refunded_at, now)
         return "refunded"
     if is_registering and known["state"] == "kept" and known["reason"] is None and payment.problem is None:
-        tx.execute(
-            """UPDATE payments SET state = 'waiting', next_try_at = :now, updated_at = :now,
-                      refund_state = CASE WHEN refunded_at IS NOT NULL THEN 'waiting' END,
-                      refund_next_at = CASE WHEN refunded_at IS NOT NULL THEN :now END
-               WHERE id = :id""",
-            {"id": known["id"], "now": now},
-        )
+        release(tx, [known["id"]])
     return "known"
 
 

@@ -10,7 +10,7 @@ import pytest
 from coinslot import clock as coinslot_clock
 from coinslot import payment_report, payments, schedules
 from coinslot.schedules import JobError
-from handlers.playcamp import game_payments, polling, registration
+from handlers.playcamp import game_payments, polling, registration, trying
 from handlers.playcamp.game_payments import Source
 from tests.fakes.game_payments import GamePayments
 from tests.receivers import certificate, closed_port, reset, silence, slow_body, status
@@ -401,6 +401,7 @@ class TestTrouble:
             {"transaction_id": "a", "state": "waiting"},
             {"transaction_id": "b", "state": "parked"},
         ]
+        assert trying.read(b"\xef\xbb\xbf[NaN]") == ["NaN"]  # and a preview of it shows the same
 
     def test_an_api_that_is_not_there_is_an_error_that_quotes_nothing(self, poll, studio, caplog):
         studio.secret("playcamp.payments_key", KEY)

@@ -60,10 +60,10 @@ class SourceError(Exception):
     be asked for by its place any more; None: as often as it does.
     """
 
-    def __init__(self, message: str, tries: int | None = DOUBTFUL_TRIES, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, tries: int | None = DOUBTFUL_TRIES, retry_after_seconds: float = 0.0) -> None:
         super().__init__(message)
         self.tries = tries
-        self.retry_after = retry_after
+        self.retry_after_seconds = retry_after_seconds
 
 
 class RowError(Exception):
@@ -280,14 +280,21 @@ def _document(answer: Answer) -> Any:
         tries = DOUBTFUL_TRIES if is_key_refused else 1 if is_refused else None
         refused = f"{KEY_REFUSED}: " if is_key_refused else ""
         raise SourceError(
-            f"{refused}the game's payment API answered {answer.status}", tries, answer.retry_after_seconds
+            f"{refused}the game's payment API answered {answer.status}", tries, answer.retry_after_seconds or 0.0
         )
     try:
-        body = answer.body.removeprefix(codecs.BOM_UTF8)
-        # A number that is none in JSON stays text, as one does that no float reaches: only its row suffers.
-        return exact.parse_json(body, parse_float=number, parse_constant=str, allow_half_pairs=True)
+        return parse(answer.body)
     except ValueError:
         raise SourceError("the game's payment API answered with something that is not JSON in UTF-8") from None
+
+
+def parse(body: bytes) -> Any:
+    """A page as expressions take it. Raises ValueError for what is not JSON in UTF-8.
+
+    A number that is none in JSON stays text, as one does that no float reaches: only its row suffers.
+    """
+    body = body.removeprefix(codecs.BOM_UTF8)
+    return exact.parse_json(body, parse_float=number, parse_constant=str, allow_half_pairs=True)
 
 
 def number(text: str) -> int | float | str:

@@ -75,7 +75,9 @@ def take(house: Installation, game: Game) -> bool:
     def store(tx: Connection) -> bool:
         has_more = False
         if is_turned_on and since is not None:
-            has_more = payments.release(tx, game.id, PARTNER, since, ORDERS_PER_STEP) == ORDERS_PER_STEP
+            kept = payments.kept_orders(tx, game.id, PARTNER, since, ORDERS_PER_STEP)
+            payments.release(tx, kept)
+            has_more = len(kept) == ORDERS_PER_STEP
             after["since"] = None if has_more else since
         payments.store_many(tx, game.id, older, is_registering=False)
         payments.store_many(tx, game.id, recent, is_registering=True)

@@ -193,7 +193,7 @@ def _job_error(house: Installation, game: Game, name: str, before: Progress | No
     """What a run ends with that began at ``before``; one that got further has its pauses begin anew."""
     after = Progress.parse(schedules.cursor(house.database.read(), game.id, name))
     is_anew = before is not None and after is not None and _steps(after) > _steps(before)
-    return JobError(str(error), registration.pauses(game), error.retry_after or 0, is_anew=is_anew)
+    return JobError(str(error), registration.pauses(game), error.retry_after_seconds, is_anew=is_anew)
 
 
 def _steps(progress: Progress) -> tuple[int, int]:

@@ -50,13 +50,15 @@ def run(house: Installation, game: Game) -> float | None:
 
 
 def _release(house: Installation, game: Game) -> int:
-    def release(tx: Connection) -> int:
-        count = payments.release_pushed(tx, game.id, ROWS_AT_ONCE)
-        if count:
-            schedules.at(tx, game.id, registration.JOB, 0)
-        return count
+    kept = payments.kept_pushes(house.database.read(), game.id, ROWS_AT_ONCE)
 
-    return house.database.write(release)
+    def release(tx: Connection) -> None:
+        payments.release(tx, kept)
+        schedules.at(tx, game.id, registration.JOB, 0)
+
+    if kept:
+        house.database.write(release)
+    return len(kept)
 
 
 def _store(house: Installation, game: Game, again: list[tuple[int, Payment]], cursor: str) -> None:

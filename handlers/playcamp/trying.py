@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from coinslot import clock, events, exact, payment_lists, payment_report
+from coinslot import clock, events, payment_lists, payment_report
 from coinslot.conversions import Open
 from coinslot.games import Game
 from coinslot.installation import Installation
@@ -169,7 +169,7 @@ def _applied(game: Game, expression: str, document: Any) -> Any:
 
 def read(body: bytes) -> Any:
     """A pasted document, its numbers as those of an answer."""
-    return exact.parse_json(body, parse_float=game_payments.number, allow_half_pairs=True)
+    return game_payments.parse(body)
 
 
 FORMULAS = (
