@@ -22,7 +22,8 @@ from typing import Any, TypeVar
 
 from coinslot.migrations import MIGRATIONS
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
+OLDEST_VERSION = 7  # from here on there is a step to each later version; before it were previews, never released
 APPLICATION_ID = 0x436F696E  # "Coin": tells `file` and us whose database this is
 MINIMUM_SQLITE = (3, 37, 0)  # STRICT tables
 
@@ -65,7 +66,7 @@ class Database:
     def prepare(self) -> None:
         """Create the folder (0700) and the file (0600) where missing, and bring an older file up to date.
 
-        Raises :class:`SchemaError` when the file is newer than the code or not a Coinslot database.
+        Raises :class:`SchemaError` when the file is newer than the code, a preview's, or not a Coinslot database.
         """
         if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
             raise SchemaError(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or newer is needed")
@@ -163,7 +164,7 @@ class Database:
             version = file_version(connection)
         if version != SCHEMA_VERSION:
             connection.close()
-            raise SchemaError(_version_trouble(version))
+            raise SchemaError(version_trouble(version))
         return connection
 
 
@@ -380,10 +381,13 @@ def creation_script() -> str:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring an open file to this code's version, one transaction per step. The caller holds the write lock."""
+    """Bring an open file to this code's version, one transaction per step. The caller holds the write lock.
+
+    Raises :class:`SchemaError` when there is no way from the file's version to this code's.
+    """
     version = file_version(connection)
-    if version > SCHEMA_VERSION:
-        raise SchemaError(_version_trouble(version))
+    if not OLDEST_VERSION <= version <= SCHEMA_VERSION:
+        raise SchemaError(version_trouble(version))
     for step in range(version + 1, SCHEMA_VERSION + 1):
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -398,7 +402,12 @@ def migrate(connection: sqlite3.Connection) -> None:
             raise
 
 
-def _version_trouble(version: int) -> str:
+def version_trouble(version: int) -> str:
+    """Why a file of this schema version is not served, and what to do about it."""
     if version > SCHEMA_VERSION:
-        return f"the database has schema version {version}, newer than this code's {SCHEMA_VERSION}; update the code"
-    return f"the database has schema version {version}, older than this code's {SCHEMA_VERSION}; start the server once"
+        what = f"newer than this code's {SCHEMA_VERSION}; update the code"
+    elif version < OLDEST_VERSION:
+        what = "older than the first release; keep the folder for the code that made it, and begin with a new one"
+    else:
+        what = f"older than this code's {SCHEMA_VERSION}; start the server once"
+    return f"the database has schema version {version}, {what}"

@@ -17,7 +17,15 @@ from urllib.parse import urlsplit
 import urllib3
 
 from coinslot import clock, keyring, ledger, observations, outbox, owner, payment_lists, refunds, rotation
-from coinslot.db import MINIMUM_SQLITE, SCHEMA_VERSION, Database, DatabaseError, connect, file_version
+from coinslot.db import (
+    MINIMUM_SQLITE,
+    SCHEMA_VERSION,
+    Database,
+    DatabaseError,
+    connect,
+    file_version,
+    version_trouble,
+)
 from coinslot.destinations import SECRET_PREFIX
 from coinslot.games import Game
 from coinslot.installation import Settings
@@ -135,10 +143,7 @@ def open_database(database: Database) -> tuple[sqlite3.Connection | None, Findin
         if version == SCHEMA_VERSION:
             size = database.path.stat().st_size
             return connection, Finding(OK, f"database {database.path}, schema version {version}, {_size(size)}")
-        trouble = (
-            "newer than this code; update the code" if version > SCHEMA_VERSION else "older; start the server once"
-        )
-        found = Finding(WRONG, f"{database.path} has schema version {version}, {trouble}")
+        found = Finding(WRONG, f"{database.path}: {version_trouble(version)}")
     except (sqlite3.Error, DatabaseError, ValueError) as error:
         found = Finding(WRONG, f"{database.path}: {error}")
     connection.close()

@@ -626,6 +626,16 @@ def test_copy_with_a_row_that_refers_to_nothing_is_refused(place: Place, tmp_pat
     assert "is damaged" in place.is_refused(tmp_path / "copy.db")
 
 
+def test_copy_of_a_preview_is_refused_with_a_sentence(place: Place, tmp_path: Path) -> None:
+    place.backup(tmp_path / "copy.db")
+    connection = sqlite3.connect(tmp_path / "copy.db")
+    connection.execute(f"PRAGMA user_version = {db.OLDEST_VERSION - 1}")
+    connection.commit()
+    connection.close()
+
+    assert "older than the first release" in place.is_refused(tmp_path / "copy.db")
+
+
 def test_older_copy_is_brought_up_to_date(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place.order("first")
     place.backup(tmp_path / "copy.db")
@@ -633,6 +643,7 @@ def test_older_copy_is_brought_up_to_date(place: Place, tmp_path: Path, monkeypa
     connection.execute(f"PRAGMA user_version = {db.SCHEMA_VERSION - 1}")
     connection.commit()
     connection.close()
+    monkeypatch.setattr(db, "OLDEST_VERSION", db.SCHEMA_VERSION - 1)
     monkeypatch.setitem(db.MIGRATIONS, db.SCHEMA_VERSION, lambda tx: tx.execute("CREATE TABLE came_later (x TEXT)"))
 
     result = place.restore(tmp_path / "copy.db")

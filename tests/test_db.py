@@ -57,7 +57,7 @@ class TestFile:
         with pytest.raises(sqlite3.OperationalError):
             put("a")(database.read())
 
-    @pytest.mark.parametrize("version", [0, SCHEMA_VERSION + 1, 999])
+    @pytest.mark.parametrize("version", [0, SCHEMA_VERSION - 1, SCHEMA_VERSION + 1, 999])
     def test_another_schema_version_is_neither_read_nor_written(self, tmp_path, version):
         database = Database(tmp_path / "home")
         database.prepare()
@@ -72,9 +72,8 @@ class TestFile:
             fresh.write(put("a"))
         with pytest.raises(SchemaError):
             fresh.write_here(put("a"))
-        if version > SCHEMA_VERSION:
-            with pytest.raises(SchemaError, match="newer"):
-                fresh.prepare()
+        with pytest.raises(SchemaError, match="newer" if version > SCHEMA_VERSION else "older than the first release"):
+            fresh.prepare()
 
     def test_a_strangers_file_is_left_alone(self, tmp_path):
         home = tmp_path / "home"
