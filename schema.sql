@@ -65,13 +65,21 @@ CREATE TABLE games (
     id              INTEGER PRIMARY KEY,
     slug            TEXT NOT NULL UNIQUE,
     name            TEXT NOT NULL,
-    api_token_hash  TEXT NOT NULL UNIQUE,      -- SHA-256 of the bearer token; the token itself is shown once
+    api_token_hash  TEXT NOT NULL UNIQUE,      -- SHA-256 of the newest bearer token; the token itself is shown once
     acked_through   INTEGER NOT NULL DEFAULT 0, -- the game says it has applied every grant up to this id
     acked_at        TEXT,                      -- NULL until the first acknowledgement
     revision        TEXT NOT NULL,             -- random; new with every change of settings or secrets, so that
                                                -- each process knows from the next request that its copy is old
     created_at      TEXT NOT NULL
 ) STRICT;
+
+-- API tokens that were replaced and are still valid, until the owner retires them.
+CREATE TABLE replaced_tokens (
+    token_hash   TEXT NOT NULL PRIMARY KEY,
+    game_id      INTEGER NOT NULL REFERENCES games (id),
+    replaced_at  TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX replaced_tokens_by_game ON replaced_tokens (game_id, replaced_at);
 
 -- Plain configuration per game; which keys exist and what they may hold is declared in code.
 CREATE TABLE settings (

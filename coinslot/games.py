@@ -85,9 +85,13 @@ class Games:
         return [game for row in rows if (game := self._open(row)) is not None]
 
     def by_token(self, token: str) -> Game | None:
-        """The game whose API token this is. Compared as hashes, so timing tells nothing about the token."""
+        """The game whose API token this is, or was until it is retired. Compared as hashes, so timing tells nothing."""
         row = self._database.read().execute(
-            "SELECT id, slug, name, revision FROM games WHERE api_token_hash = :hash", {"hash": token_hash(token)}
+            """SELECT id, slug, name, revision FROM games WHERE api_token_hash = :hash
+               UNION ALL
+               SELECT g.id, g.slug, g.name, g.revision FROM replaced_tokens r JOIN games g ON g.id = r.game_id
+               WHERE r.token_hash = :hash""",
+            {"hash": token_hash(token)},
         )
         return self._open(row.fetchone())
 
@@ -141,12 +145,37 @@ def add(tx: sqlite3.Connection, slug: str, name: str, actor: str) -> str:
 
 
 def replace_token(tx: sqlite3.Connection, slug: str, actor: str) -> str:
-    """Give a game a new API token; the old one ends at once."""
+    """Give a game a new API token. Every token before it stays valid until :func:`retire_tokens`."""
     token = new_token()
-    game_id = find(tx, slug)["id"]
-    tx.execute("UPDATE games SET api_token_hash = :hash WHERE id = :id", {"hash": token_hash(token), "id": game_id})
-    audit.record(tx, game_id, actor, "game.token", slug)
+    game = find(tx, slug)
+    tx.execute(
+        "INSERT INTO replaced_tokens (token_hash, game_id, replaced_at) VALUES (:hash, :game_id, :now)",
+        {"hash": game["api_token_hash"], "game_id": game["id"], "now": clock.stamp()},
+    )
+    tx.execute("UPDATE games SET api_token_hash = :hash WHERE id = :id", {"hash": token_hash(token), "id": game["id"]})
+    audit.record(tx, game["id"], actor, "game.token", slug)
     return token
+
+
+def retire_tokens(tx: sqlite3.Connection, slug: str, actor: str) -> int:
+    """End every token of a game but the newest, from the next request on; returns how many ended.
+
+    Raises :class:`GameError` when there is none.
+    """
+    game_id = find(tx, slug)["id"]
+    count = tx.execute("DELETE FROM replaced_tokens WHERE game_id = :game_id", {"game_id": game_id}).rowcount
+    if count == 0:
+        raise GameError(f"{slug} has no earlier token that is valid")
+    audit.record(tx, game_id, actor, "game.token.retire", slug)
+    return count
+
+
+def token_replaced_at(connection: sqlite3.Connection, game_id: int) -> str | None:
+    """Since when the newest token has an earlier one beside it; None where it is the only valid one."""
+    row = connection.execute(
+        "SELECT max(replaced_at) AS at FROM replaced_tokens WHERE game_id = :game_id", {"game_id": game_id}
+    ).fetchone()
+    return None if row["at"] is None else str(row["at"])
 
 
 def find(connection: sqlite3.Connection, slug: str) -> sqlite3.Row:

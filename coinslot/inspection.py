@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from coinslot import clock, keyring, ledger, observations, outbox, owner, payment_lists, refunds, rotation
+from coinslot import clock, games, keyring, ledger, observations, outbox, owner, payment_lists, refunds, rotation
 from coinslot.db import (
     MINIMUM_SQLITE,
     SCHEMA_VERSION,
@@ -284,6 +284,14 @@ def keys(connection: sqlite3.Connection, game: Game) -> Iterator[Finding]:
             elif advice.is_due:
                 retire = f"`flask secret retire {game.slug} {name}`"
                 yield Finding(WARNING, f"game {game.slug}: {name} {advice.sentence}, {retire}")
+    replaced_at = games.token_replaced_at(connection, game.id)
+    if replaced_at is not None:
+        is_due = replaced_at < clock.stamp(clock.now() - rotation.ROTATION_DAYS * 86400)
+        yield Finding(
+            WARNING if is_due else NOTE,
+            f"game {game.slug}: its API token was replaced on {replaced_at[:10]} and the one before is still valid; "
+            f"once the game uses the new one: `flask game token {game.slug} --retire`",
+        )
 
 
 def waiting_work(connection: sqlite3.Connection, game: Game) -> Iterator[Finding]:

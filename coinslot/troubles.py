@@ -83,6 +83,11 @@ _ONE_BY_ONE = """
         WHERE c.slot = 'current' AND c.created_at < :rotation_began ORDER BY g.slug, c.name LIMIT :listed)
     UNION ALL
     SELECT * FROM (
+        SELECT 'old_token', g.slug, NULL, max(r.replaced_at), NULL
+        FROM replaced_tokens r JOIN games g ON g.id = r.game_id
+        GROUP BY g.slug HAVING max(r.replaced_at) < :rotation_began ORDER BY g.slug LIMIT :listed)
+    UNION ALL
+    SELECT * FROM (
         SELECT 'refused', g.slug, count(*), r.reason, r.partner
         FROM refusals r JOIN games g ON g.id = r.game_id
         WHERE r.created_at > :day_ago AND r.is_simulated = 0 AND r.reason IN ('signature', 'timestamp')

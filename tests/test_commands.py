@@ -185,15 +185,32 @@ def test_game_list(fresh: Place) -> None:
     assert "coinslot_" not in told
 
 
-def test_game_token_ends_the_old_one(fresh: Place) -> None:
+def test_game_token_keeps_the_one_before_until_it_is_retired(fresh: Place) -> None:
     first = json.loads(fresh.ok("game", "add", "demo", "--json"))["api_token"]
     second = json.loads(fresh.ok("game", "token", "demo", "--json"))["api_token"]
-    third = re.findall(r"coinslot_\S+", fresh.ok("game", "token", "demo"))
-
+    third = re.findall(r"coinslot_\S+", fresh.ok("game", "token", "demo"))[0]
     by_token = fresh.house().games.by_token
+
+    assert all(by_token(token).slug == "demo" for token in (first, second, third))  # type: ignore[union-attr]
+    assert "coinslot_" not in fresh.ok("game", "token", "demo", "--retire")
+
     assert [by_token(first), by_token(second)] == [None, None]
-    assert by_token(third[0]) is not None
+    assert by_token(third) is not None
+    assert "no earlier token" in fresh.refused("game", "token", "demo", "--retire")
     assert "no game nope" in fresh.refused("game", "token", "nope")
+    assert "no game nope" in fresh.refused("game", "token", "nope", "--retire")
+    audit = fresh.rows("SELECT action FROM audit WHERE action LIKE 'game.token%' ORDER BY id")
+    assert [action for (action,) in audit] == ["game.token", "game.token", "game.token.retire"]
+
+
+def test_retiring_leaves_the_tokens_of_other_games(place: Place) -> None:
+    other = json.loads(place.ok("game", "add", "other", "--json"))["api_token"]
+    place.ok("game", "token", "other")
+    place.ok("game", "token", "demo")
+
+    assert json.loads(place.ok("game", "token", "demo", "--retire", "--json")) == {"game": "demo", "retired": 1}
+
+    assert place.house().games.by_token(other) is not None
 
 
 # config

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from coinslot import counters, delivery_lists, outbox, owner, troubles
+from coinslot import counters, delivery_lists, games, outbox, owner, troubles
 from handlers.dashboard import charts
 from tests.conftest import Studio
 from tests.owed import Owed
@@ -191,6 +191,14 @@ class TestTroubles:
         page = browser.get("/")
         assert "The rotation of appcharge.main_key began 7 days ago" in text_of(page)
         assert 'href="/games/demo/integration/appcharge"' in page.text
+
+    def test_a_replaced_token_that_is_still_valid(self, browser, house, studio, clock):
+        house.database.write_here(lambda tx: games.replace_token(tx, "demo", "test"))
+        assert "old_token" not in kinds(house)
+        clock.shift(7 * 86400 + 1)
+        page = browser.get("/")
+        assert "The API token was replaced 7 days ago" in text_of(page)
+        assert 'href="/games/demo/settings#token"' in page.text
 
     def test_a_partner_begun_with_a_key_missing(self, browser, house):
         studio = Studio(house, "half")

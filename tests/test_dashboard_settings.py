@@ -190,17 +190,24 @@ class TestFamily:
 
 
 class TestToken:
-    def test_it_is_replaced_when_that_is_meant_and_shown_once(self, client, browser, studio, db):
+    def test_a_new_one_is_shown_once_and_the_one_before_ends_when_that_is_meant(self, client, browser, studio, db):
         def status(token):
             return client.get("/game/v1/items", headers={"Authorization": f"Bearer {token}"}).status_code
 
-        assert browser.post(f"{SETTINGS}/token").status_code == 400
-        assert status(studio.token) == 200
-        done = browser.post(f"{SETTINGS}/token", sure="yes")
+        assert "token/retire" not in browser.get(SETTINGS).text
+        done = browser.post(f"{SETTINGS}/token")
         (token,) = re.findall(r"<code>(coinslot_[\w-]{43})</code>", done.text)
-        assert (status(studio.token), status(token)) == (401, 200)
+        assert (status(studio.token), status(token)) == (200, 200)
         assert token not in browser.get(SETTINGS).text
         assert audit_of(db, "game.token") == [("owner", "demo")]
+
+        assert "token/retire" in browser.get(SETTINGS).text
+        assert browser.post(f"{SETTINGS}/token/retire").status_code == 400
+        assert status(studio.token) == 200
+        assert "said=retired" in browser.post(f"{SETTINGS}/token/retire", sure="yes").location
+        assert (status(studio.token), status(token)) == (401, 200)
+        assert "said=nothing" in browser.post(f"{SETTINGS}/token/retire", sure="yes").location
+        assert audit_of(db, "game.token.retire") == [("owner", "demo")]
 
 
 class TestDestinations:

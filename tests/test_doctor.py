@@ -512,6 +512,18 @@ class TestKeys:
 
         assert patient.says("warning", "`flask destination rotate demo main`")
 
+    def test_a_replaced_token_is_a_note_and_after_a_week_a_warning(self, patient: Patient) -> None:
+        assert not patient.says("note", "flask game token")
+        patient.write(lambda tx: games.replace_token(tx, "demo", "test"))
+        assert patient.says("note", "`flask game token demo --retire`")
+
+        long_ago = clock.stamp(clock.now() - 8 * 86400)
+        patient.write(lambda tx: tx.execute("UPDATE replaced_tokens SET replaced_at = :at", {"at": long_ago}))
+        assert patient.says("warning", "`flask game token demo --retire`")
+
+        patient.write(lambda tx: games.retire_tokens(tx, "demo", "test"))
+        assert not patient.says("warning", "flask game token")
+
     def test_a_young_rotation_is_nobodys_trouble(self, patient: Patient) -> None:
         self.rotate(patient, 6)
 

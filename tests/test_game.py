@@ -105,8 +105,13 @@ class TestToken:
         answer = client.get("/game/v1/items", headers={"Authorization": header.format(token=studio.token)})
         assert answer.status_code == 200
 
-    def test_a_replaced_token_ends_at_once(self, client, studio, house, api):
+    def test_a_replaced_token_stays_valid_until_it_is_retired(self, client, studio, house, api):
         new = house.database.write_here(lambda tx: games.replace_token(tx, "demo", "test"))
+
+        assert api("GET", "items").status_code == 200
+        assert Api(client, new)("GET", "items").status_code == 200
+
+        house.database.write_here(lambda tx: games.retire_tokens(tx, "demo", "test"))
 
         assert_problem(api("GET", "items"), 401)
         assert Api(client, new)("GET", "items").status_code == 200

@@ -724,7 +724,7 @@ class TestChangesByAnotherProcess:
         assert self.twenty(by_new) == {401: 20}
         assert self.twenty(by_old) == {200: 20}
 
-    def test_a_replaced_token_holds_from_the_next_request(self, shop):
+    def test_a_new_and_a_retired_token_hold_from_the_next_request(self, shop):
         def read_by(token: str) -> Callable[[int], Answer]:
             return lambda _: shop.server.get("/game/v1/grants?limit=1", bearer(token))
 
@@ -732,6 +732,9 @@ class TestChangesByAnotherProcess:
         for _ in range(3):
             new = shop.house.database.write_here(lambda tx: games.replace_token(tx, "demo", "test"))
             shop.studio.token = new
+            assert self.twenty(read_by(old)) == {200: 20}
+            assert self.twenty(read_by(new)) == {200: 20}
+            shop.house.database.write_here(lambda tx: games.retire_tokens(tx, "demo", "test"))
             assert self.twenty(read_by(old)) == {401: 20}
             assert self.twenty(read_by(new)) == {200: 20}
             old = new

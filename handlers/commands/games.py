@@ -57,16 +57,26 @@ def list_games() -> None:
 
 @game.command("token")
 @click.argument("slug")
+@click.option("--retire", "is_retiring", is_flag=True, help="Make no token; end every token but the newest.")
 @click.option("--json", "is_json", is_flag=True, help="Print one line of JSON and nothing else.")
 @with_appcontext
 @in_words
-def token(slug: str, is_json: bool) -> None:
-    """Replace a game's API token and print the new one, this once. The old one ends at once."""
-    fresh = installation().database.write_here(lambda tx: games.replace_token(tx, slug, actor="command"))
+def token(slug: str, is_retiring: bool, is_json: bool) -> None:
+    """Make a new API token for a game and print it, this once. The one before stays valid until --retire."""
+    database = installation().database
+    if is_retiring:
+        count = database.write_here(lambda tx: games.retire_tokens(tx, slug, actor="command"))
+        if is_json:
+            click.echo(json.dumps({"game": slug, "retired": count}))
+        else:
+            click.echo(f"{'The token' if count == 1 else f'The {count} tokens'} before the newest one ended.")
+        return
+    fresh = database.write_here(lambda tx: games.replace_token(tx, slug, actor="command"))
     if is_json:
         _print_token_as_json(slug, fresh)
     else:
         _print_token(slug, fresh)
+        click.echo(f"\nThe one before stays valid. Once the game uses the new one: flask game token {slug} --retire")
 
 
 @click.group("config")
@@ -120,7 +130,7 @@ def _checked_name(name: str) -> str:
 
 
 def _print_token(slug: str, token: str) -> None:
-    click.echo(f"API token, shown this once (`flask game token {slug}` replaces it):\n  {token}")
+    click.echo(f"API token, shown this once (`flask game token {slug}` makes another):\n  {token}")
 
 
 def _print_token_as_json(slug: str, token: str) -> None:

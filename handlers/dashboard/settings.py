@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot import games
 from coinslot.db import Connection
-from coinslot.games import LONGEST_KEY, Game, OneOf, Setting
+from coinslot.games import LONGEST_KEY, Game, GameError, OneOf, Setting
 from handlers import installation, partners
 from handlers.dashboard.pages import PageError, bp, page, see_other, the_game
 
@@ -135,12 +135,23 @@ def remove_from_family(slug: str) -> AnyResponse:
 
 @bp.post("/games/<slug>/settings/token")
 def replace_token(slug: str) -> Response:
-    """A new API token, on this answer only; the old one ends at once."""
+    """A new API token, on this answer only; the one before stays valid until it is retired."""
+    game, house = the_game(slug), installation()
+    token = house.database.write(lambda tx: games.replace_token(tx, slug, actor="owner"))
+    return page("token.html", game=game, api_token=token)
+
+
+@bp.post("/games/<slug>/settings/token/retire")
+def retire_tokens(slug: str) -> AnyResponse:
+    """End every API token but the newest."""
     game, house = the_game(slug), installation()
     if request.form.get("sure") != "yes":
         return _settings(game, 400, "token")
-    token = house.database.write(lambda tx: games.replace_token(tx, slug, actor="owner"))
-    return page("token.html", game=game, api_token=token)
+    try:
+        house.database.write(lambda tx: games.retire_tokens(tx, slug, actor="owner"))
+    except GameError:  # another tab has retired it
+        return see_other("settings", said="nothing", slug=slug)
+    return see_other("settings", said="retired", slug=slug)
 
 
 def _settings(
@@ -168,6 +179,7 @@ def _settings(
         groups=sorted(groups.values(), key=lambda group: first_words.index(group.name.partition(".")[0])),
         families=families,
         opened=opened or request.args.get("open", ""),
+        token_replaced_at=games.token_replaced_at(house.database.read(), game.id),
         has_problem=bool(problems),
         unknown=sorted(key for key in stored.keys() - house.catalogue.keys() if not key.startswith(prefixes)),
     )

@@ -156,6 +156,9 @@ def _in_words(trouble: Trouble, game: Game | None) -> Told:
             where = "settings" if trouble.subject.startswith(SIGNING_PREFIX) else f"integration/{quote(partner)}"
             text = f"The rotation of {subject} began {ago(trouble.detail)}, and its previous value is still valid."
             return say(text, f"/{where}", "Finish it", is_bad=False)
+        case "old_token":
+            text = f"The API token was replaced {ago(trouble.detail)}, and the one before is still valid."
+            return say(text, "/settings#token", "Retire it", is_bad=False)
         case "refused":
             why = "their signature was wrong" if trouble.detail == "signature" else "they were too old"
             why = why.replace("their", "its").replace("they were", "it was") if one else why
