@@ -40,7 +40,7 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
     settings = read_settings(environment)
     app.extensions["coinslot"] = new_installation(settings)
     app.extensions["coinslot.partners"] = PARTNERS
-    app.wsgi_app = WholeBodies(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = game.EncodedSlashes(WholeBodies(app.wsgi_app))  # type: ignore[method-assign]
     if settings.trusted_proxies:
         # The n-th address from the right is the one our own proxies saw; anything further left a caller may invent.
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]

@@ -564,6 +564,15 @@ class TestIds:
             "a b",
             "granted",
             "a/granted/b",
+            "a/granted",
+            "/granted",
+            "a/sponsors",
+            "a%2Fgranted",
+            "a%252Fgranted",
+            "../a",
+            "a/..",
+            "..",
+            ".",
             "%2F",
             "100%",
             "a?b=c#d",
@@ -622,10 +631,24 @@ class TestIds:
         for player_id in ("Carol", "carol", "caf\u00e9", "cafe\u0301"):
             assert api("PUT", f"players/{quote(player_id)}", {}).status_code == 201
 
-    def test_an_id_that_ends_in_granted_is_read_as_the_sums_of_the_shorter_one(self, api):
+    def test_a_slash_that_is_not_encoded_divides_the_id_from_its_sums(self, api):
         assert api("PUT", "players/a%2Fgranted", {}).json["player_id"] == "a/granted"
-        assert api("GET", "players/a%2Fgranted").json == {"player_id": "a", "granted": {}}
-        assert api("DELETE", "players/a%2Fgranted").status_code == 204
+        assert api("GET", "players/a/granted").json == {"player_id": "a", "granted": {}}
+        assert api("GET", "players/a/b/granted").json == {"player_id": "a/b", "granted": {}}
+        assert api("GET", "players/a%2Fgranted/sponsors").json["player_id"] == "a/granted"
+
+    def test_where_the_path_as_sent_is_unknown_every_slash_divides(self, api):
+        for unknown in ({"RAW_URI": ""}, {"RAW_URI": "/elsewhere"}, {"RAW_URI": "/\u4e00"}):
+            answer = api("PUT", "players/a%2Fb%25", {}, environ_overrides=unknown)
+            assert answer.json["player_id"] == "a/b%"
+            answer = api("GET", "players/a%2Fgranted", environ_overrides=unknown)
+            assert answer.json == {"player_id": "a", "granted": {}}
+
+    def test_a_server_under_a_prefix_knows_encoded_slashes(self, api):
+        prefixed = {"SCRIPT_NAME": "/pay", "RAW_URI": "/pay/game/v1/players/a%2fgranted"}
+        answer = api("PUT", "players/a%2Fgranted", {}, environ_overrides=prefixed)
+        assert answer.json["player_id"] == "a/granted"
+        assert api("GET", "players/a%2Fgranted", environ_overrides=prefixed).json["player_id"] == "a/granted"
 
 
 class TestItems:

@@ -781,6 +781,18 @@ class TestHttp:
         answer = shop.server.post("/appcharge/demo/orders", b"x" * (1024 * 1024), {"signature": "t=1,v1=0"})
         assert answer.status == 401
 
+    @pytest.mark.parametrize("player_id", ["a/granted", "a/sponsors", "a%2Fgranted", "../..", "..", "a?b=c#d", "//"])
+    def test_a_player_is_read_and_changed_whatever_the_id_is_made_of(self, shop, player_id):
+        path, headers = f"/game/v1/players/{quote(player_id, safe='')}", bearer(shop.token)
+
+        assert shop.server.call("PUT", path, b'{"name": "N"}', headers).json["player_id"] == player_id
+        assert shop.server.call("PATCH", path, b'{"country": "DE"}', headers).json["name"] == "N"
+        assert shop.server.get(path, headers).json["country"] == "DE"
+        for sums in ("granted", "sponsors"):
+            assert shop.server.get(f"{path}/{sums}", headers).json["player_id"] == player_id
+        assert shop.server.call("DELETE", path, None, headers).status == 204
+        assert shop.server.get(path, headers).status == 404
+
     def test_a_chunked_order_credits(self, shop):
         body, headers = signed_order("chunked-1")
         answer = shop.server.post("/appcharge/demo/orders", iter([body[:7], body[7:100], body[100:]]), headers)

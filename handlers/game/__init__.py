@@ -13,10 +13,11 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
 from handlers import GameCall, Partner
-from handlers.game import events, grants, items, openapi, players, schemas
+from handlers.game import events, grants, items, openapi, paths, players, schemas
+from handlers.game.paths import EncodedSlashes
 from handlers.problems import ProblemError, problem, refuse
 
-__all__ = ["refuse", "room"]
+__all__ = ["EncodedSlashes", "refuse", "room"]
 
 CALLS = (
     GameCall(
@@ -113,11 +114,17 @@ CALLS = (
 
 
 class IdConverter(BaseConverter):
-    """Any characters at all, so that an id with slashes finds its call, and one with a line break its refusal."""
+    """Any characters at all, so that an id with slashes finds its call, and one with a line break its refusal.
+
+    A slash sent as ``%2F`` is always a part of the id; one sent as it is may divide the id from what follows.
+    """
 
     regex = "(?s:.+?)"
     weight = 200  # as werkzeug's own path: everything more exact is tried first
     part_isolating = False
+
+    def to_python(self, value: str) -> str:
+        return paths.decoded(value)
 
 
 def room(partners: Iterable[Partner]) -> Blueprint:

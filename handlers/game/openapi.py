@@ -14,7 +14,7 @@ from handlers.game.grants import LARGEST_ID, MOST_GRANTS
 
 _ID = {"type": "string", **shapes.Identifier.openapi}
 _IN_PATHS = {
-    "player_id": "Percent-encoded UTF-8. An id that itself ends in /granted or /sponsors cannot be read, only written.",
+    "player_id": "Percent-encoded UTF-8; a slash in an id as %2F",
     "sku": "Percent-encoded UTF-8",
 }
 AFTER = {
