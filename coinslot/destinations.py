@@ -28,6 +28,9 @@ RETRY_SECONDS = {
 SUCCESS_OF_FORMAT = {"standard": "2xx", "playcamp": "200"}
 CONVERTED = ("playcamp",)  # formats that get nothing but what was converted for them (coinslot/conversions.py)
 LONGEST_RETRY_SECONDS = 30 * 86400
+LONGEST_RETRY_AFTER_SECONDS = 86400  # what a destination asks for beyond that is not heard
+JITTER = 0.1  # of each delay
+LONGEST_TIMEOUT_SECONDS = 60
 MOST_RETRIES = 50
 MOST_PATTERNS = 50
 
@@ -60,6 +63,11 @@ class Destination:
     success: str
     success_expression: str | None
     is_open: bool
+
+    @property
+    def longest_delay_seconds(self) -> float:
+        """No attempt is scheduled further ahead than this."""
+        return max(*self.retry_seconds, LONGEST_RETRY_AFTER_SECONDS) * (1 + JITTER)
 
     def accepts(self, status: int, answer: bytes) -> bool:
         """Whether an answer of this status and body says that the delivery has arrived."""
@@ -95,8 +103,8 @@ def add(
     events = ",".join(checked_events(events))
     if format not in RETRY_SECONDS:
         raise DestinationError(f"there is no format {format}: use {' or '.join(RETRY_SECONDS)}")
-    if not 1 <= timeout_seconds <= 60:
-        raise DestinationError("timeout: use 1 to 60 seconds")
+    if not 1 <= timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
+        raise DestinationError(f"timeout: use 1 to {LONGEST_TIMEOUT_SECONDS} seconds")
     rule, expression = _checked_success(success or SUCCESS_OF_FORMAT[format])
     values = {
         "game_id": game["id"],

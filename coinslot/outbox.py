@@ -11,39 +11,45 @@ is in hand. A dead letter blocks nobody.
 import random
 import sqlite3
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from coinslot import clock, counters, destinations
-from coinslot.destinations import Destination
+from coinslot.destinations import JITTER, LONGEST_TIMEOUT_SECONDS, Destination
 
 LEASE_SPARE_SECONDS = 5  # beyond the destination's timeout
-JITTER = 0.1
+# A lease that ends later than this was made by a clock that ran ahead and was set right since: it has run out.
+LONGEST_LEASE_SECONDS = LONGEST_TIMEOUT_SECONDS + LEASE_SPARE_SECONDS + 60
 COUNTED_AS = "relay"  # in place of a partner, among the counters
 TOOK_MS = (100, 300, 1000, 3000, 10000)  # attempts are counted by how long they took: up to these, or longer
 KEPT_ANSWER_BYTES = 2048
 PRUNED_AT_ONCE = 500
+REDRIVEN_AT_ONCE = 500
 PROBED_IN_TURN = 100
 OLDEST_BEAT_SECONDS = 30  # a relay says every five that it runs
 
 STATES = ("waiting", "dead", "delivered")
 PLAYER_ORDER = ("playcamp",)  # formats whose deliveries keep their order per player
 
-# What a person asks to be put back, and what of it may not be, since a later one of its player has arrived or is on its
-# way: the condition of `_revive`.
-_REDRIVEN = """game_id = :game_id AND state = 'dead'
-    AND destination_id IN (SELECT id FROM destinations WHERE state <> 'removed')
-    AND (:delivery_id IS NULL OR id = :delivery_id)
+# What a person may put back: the dead, and what would be sent later only.
+_REDRIVEN = """(state = 'dead'
+         OR state = 'waiting' AND (leased_until IS NULL OR leased_until <= :now OR leased_until > :longest)
+            AND (next_attempt_at > :now
+                 OR destination_id IN (SELECT id FROM destinations WHERE circuit_open_since IS NOT NULL)))
+    AND destination_id IN (SELECT id FROM destinations WHERE state <> 'removed')"""
+_CHOSEN = """(:state IS NULL OR state = :state)
     AND (:destination_id IS NULL OR destination_id = :destination_id)
     AND (:event_type IS NULL OR event_type = :event_type)
     AND (:since IS NULL OR created_at >= :since) AND (:until IS NULL OR created_at < :until)"""
-_OVERTAKEN = f"""(destination_id IN (SELECT id FROM destinations WHERE format IN ('{"', '".join(PLAYER_ORDER)}'))
+# What of it may not be, since a later one of its player has arrived or is on its way: the condition of `_revive`.
+_OVERTAKEN = f"""(state = 'dead'
+    AND destination_id IN (SELECT id FROM destinations WHERE format IN ('{"', '".join(PLAYER_ORDER)}'))
     AND EXISTS (
         SELECT 1 FROM deliveries l
         WHERE l.destination_id = deliveries.destination_id AND l.player_id = deliveries.player_id
           AND l.id > deliveries.id
           AND (l.state = 'delivered' AND l.finished_at >= deliveries.finished_at
-               OR l.state = 'waiting' AND l.leased_until > :now)))"""  # noqa: S608  our own words only
+               OR l.state = 'waiting' AND l.leased_until > :now AND l.leased_until <= :longest)))"""  # noqa: S608  our own words only
 
 
 class DeliveryError(Exception):
@@ -227,44 +233,75 @@ def active_destinations(connection: sqlite3.Connection) -> list[int]:
     return [row["id"] for row in connection.execute("SELECT id FROM destinations WHERE state = 'active'")]
 
 
-def redrive(
-    tx: sqlite3.Connection,
+def redrivable(
+    connection: sqlite3.Connection,
     game_id: int,
     *,
-    delivery_id: int | None = None,
+    after: int = 0,
+    limit: int = REDRIVEN_AT_ONCE,
+    state: str | None = None,
     destination_id: int | None = None,
     event_type: str | None = None,
     since: str | None = None,
     until: str | None = None,
-) -> int:
-    """Put dead letters back: one, or all of them, or those of a destination, type or range; returns how many.
-
-    Their schedule starts anew, and the circuit of their destination closes: somebody says that it is mended. Those that
-    a later one of their player has overtaken stay dead (:func:`count_overtaken`). Raises :class:`DeliveryError` when
-    the one asked for is not dead, or stays so.
+) -> list[int]:
+    """The first deliveries with an id above ``after`` that :func:`redrive` puts back, of all or those of a destination,
+    state, type or range.
     """
-    which = {
-        "game_id": game_id,
-        "delivery_id": delivery_id,
-        "destination_id": destination_id,
-        "event_type": event_type,
-        "since": since,
-        "until": until,
-        "now": clock.stamp(),
-    }
-    if delivery_id is not None and count_overtaken(tx, game_id, delivery_id=delivery_id):
-        raise DeliveryError(f"delivery {delivery_id} stays dead: a later one of its player has overtaken it")
-    rows = tx.execute(
-        f"""UPDATE deliveries SET state = 'waiting', attempts_made = 0, next_attempt_at = :now, dead_reason = NULL,
-               finished_at = NULL, self_redriven = 0
-           WHERE {_REDRIVEN} AND NOT {_OVERTAKEN} RETURNING destination_id""",  # noqa: S608  our own words only
-        which,
-    ).fetchall()
-    if delivery_id is not None and not rows:
-        raise DeliveryError(f"there is no dead delivery {delivery_id}")
-    for destination_id in {row["destination_id"] for row in rows}:
+    rows = connection.execute(
+        f"""SELECT id FROM deliveries
+            WHERE game_id = :game_id AND id > :after AND {_REDRIVEN} AND {_CHOSEN} AND NOT {_OVERTAKEN}
+            ORDER BY id LIMIT :limit""",  # noqa: S608  our own words only
+        {
+            "game_id": game_id,
+            "after": after,
+            "limit": limit,
+            "state": state,
+            "destination_id": destination_id,
+            "event_type": event_type,
+            "since": since,
+            "until": until,
+            **_lease_bounds(clock.now()),
+        },
+    )
+    return [row["id"] for row in rows]
+
+
+def redrive(tx: sqlite3.Connection, game_id: int, delivery_ids: Iterable[int]) -> int:
+    """Put back deliveries that are dead, or wait for a later attempt: they are due now. Returns how many.
+
+    Their schedule starts anew, and the circuit of their destination closes: somebody says that it is mended. What is
+    due or in hand as it is stays so, and dead ones that a later one of their player has overtaken stay dead
+    (:func:`count_overtaken`).
+    """
+    bounds = _lease_bounds(clock.now())
+    goals = []
+    for delivery_id in delivery_ids:
+        row = tx.execute(
+            f"""UPDATE deliveries SET state = 'waiting', attempts_made = 0, next_attempt_at = :now, dead_reason = NULL,
+                   finished_at = NULL, self_redriven = 0, leased_until = NULL, lease_owner = NULL
+               WHERE game_id = :game_id AND id = :id AND {_REDRIVEN} AND NOT {_OVERTAKEN}
+               RETURNING destination_id""",  # noqa: S608  our own words only
+            {"game_id": game_id, "id": delivery_id, **bounds},
+        ).fetchone()
+        if row is not None:
+            goals.append(row["destination_id"])
+    for destination_id in set(goals):
         destinations.close(tx, destination_id)
-    return len(rows)
+    return len(goals)
+
+
+def redrive_one(tx: sqlite3.Connection, game_id: int, delivery_id: int) -> None:
+    """Raises :class:`DeliveryError` when :func:`redrive` does not put this one back; its message says why."""
+    if redrive(tx, game_id, [delivery_id]):
+        return
+    if count_overtaken(tx, game_id, delivery_id=delivery_id):
+        raise DeliveryError(f"delivery {delivery_id} stays dead: a later one of its player has overtaken it")
+    waits = tx.execute(
+        "SELECT 1 FROM deliveries WHERE id = :id AND game_id = :game_id AND state = 'waiting'",
+        {"id": delivery_id, "game_id": game_id},
+    ).fetchone()
+    raise DeliveryError(f"there is no dead delivery {delivery_id}{'. It is due, or being sent' if waits else ''}")
 
 
 def deliver_again(tx: sqlite3.Connection, game_id: int, transaction_id: int) -> tuple[int, int]:
@@ -292,7 +329,8 @@ def deliver_again(tx: sqlite3.Connection, game_id: int, transaction_id: int) -> 
                 continue
             owed += 1
             if newest is not None and newest["state"] == "dead":
-                redriven += redrive(tx, game_id, delivery_id=newest["id"])
+                redrive_one(tx, game_id, newest["id"])
+                redriven += 1
                 continue
             original = None if grant["reverses"] is None else _delivery_of(tx, destination_id, grant["reverses"])
             _owe(tx, game_id, destination_id, event_type, grant["id"], None, grant["player_id"], original)
@@ -313,14 +351,17 @@ def count_overtaken(
     which = {
         "game_id": game_id,
         "delivery_id": delivery_id,
+        "state": "dead",
         "destination_id": destination_id,
         "event_type": event_type,
         "since": since,
         "until": until,
-        "now": clock.stamp(),
+        **_lease_bounds(clock.now()),
     }
     (count,) = connection.execute(
-        f"SELECT count(*) FROM deliveries WHERE {_REDRIVEN} AND {_OVERTAKEN}",  # noqa: S608  our own words only
+        f"""SELECT count(*) FROM deliveries
+            WHERE game_id = :game_id AND (:delivery_id IS NULL OR id = :delivery_id)
+              AND {_REDRIVEN} AND {_CHOSEN} AND {_OVERTAKEN}""",  # noqa: S608  our own words only
         which,
     ).fetchone()
     return int(count)
@@ -384,8 +425,10 @@ def beat(tx: sqlite3.Connection) -> None:
 
 
 def last_beat(connection: sqlite3.Connection) -> float | None:
+    """When a relay last said so. None: never, or by a clock that ran ahead, and then nobody knows."""
     row = connection.execute("SELECT beat_at FROM heartbeats WHERE name = 'relay'").fetchone()
-    return None if row is None else clock.seconds(row["beat_at"])
+    beat = None if row is None else clock.seconds(row["beat_at"])
+    return None if beat is None or beat > clock.now() + OLDEST_BEAT_SECONDS else beat
 
 
 def _owe(
@@ -425,6 +468,11 @@ def _floor(connection: sqlite3.Connection, table: str) -> int:
     return 0 if row is None else int(row["value"])
 
 
+def _lease_bounds(now: float) -> dict[str, str]:
+    """A lease counts that ends after ``now`` and not after ``longest``."""
+    return {"now": clock.stamp(now), "longest": clock.stamp(now + LONGEST_LEASE_SECONDS)}
+
+
 def _delivery_of(tx: sqlite3.Connection, destination_id: int, grant_id: int) -> int | None:
     row = tx.execute(
         "SELECT max(id) FROM deliveries WHERE grant_id = :grant_id AND destination_id = :destination_id",
@@ -438,18 +486,18 @@ def _claimable(connection: sqlite3.Connection, destination: sqlite3.Row, until: 
     return connection.execute(
         """SELECT id, next_attempt_at FROM deliveries d
            WHERE destination_id = :destination_id AND state = 'waiting' AND next_attempt_at <= :until
-             AND (leased_until IS NULL OR leased_until <= :now)
+             AND (leased_until IS NULL OR leased_until <= :now OR leased_until > :longest)
              AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.id = d.waits_for AND o.state = 'waiting')
              AND (:is_ordered = 0 OR NOT EXISTS (
                  SELECT 1 FROM deliveries p
                  WHERE p.destination_id = d.destination_id AND p.player_id = d.player_id AND p.state = 'waiting'
-                   AND (p.id < d.id OR p.id > d.id AND p.leased_until > :now)))
+                   AND (p.id < d.id OR p.id > d.id AND p.leased_until > :now AND p.leased_until <= :longest)))
            ORDER BY next_attempt_at, id LIMIT :limit""",
         {
             "destination_id": destination["id"],
             "is_ordered": int(destination["format"] in PLAYER_ORDER),
             "until": until,
-            "now": clock.stamp(),
+            **_lease_bounds(clock.now()),
             "limit": limit,
         },
     ).fetchall()
@@ -476,9 +524,10 @@ def _lease(
 ) -> Claim | None:
     row = tx.execute(
         """UPDATE deliveries SET leased_until = :until, lease_owner = :owner
-           WHERE id = :id AND state = 'waiting' AND (leased_until IS NULL OR leased_until <= :now)
+           WHERE id = :id AND state = 'waiting'
+             AND (leased_until IS NULL OR leased_until <= :now OR leased_until > :longest)
            RETURNING webhook_id, event_type, grant_id, event_id, attempts_made""",
-        {"id": delivery_id, "owner": owner, "now": clock.stamp(now), "until": clock.stamp(until)},
+        {"id": delivery_id, "owner": owner, "until": clock.stamp(until), **_lease_bounds(now)},
     ).fetchone()
     if row is None:
         return None
@@ -563,11 +612,11 @@ def _revive(tx: sqlite3.Connection, destination: Destination, down_since: str) -
                  SELECT 1 FROM deliveries l
                  WHERE l.destination_id = :id AND l.player_id = deliveries.player_id AND l.id > deliveries.id
                    AND (l.state = 'delivered' AND l.finished_at >= deliveries.finished_at
-                        OR l.state = 'waiting' AND l.leased_until > :now)))""",
+                        OR l.state = 'waiting' AND l.leased_until > :now AND l.leased_until <= :longest)))""",
         {
             "id": destination.id,
             "since": down_since,
             "is_ordered": int(destination.format in PLAYER_ORDER),
-            "now": clock.stamp(),
+            **_lease_bounds(clock.now()),
         },
     )

@@ -367,6 +367,17 @@ def oldest_polled(connection: sqlite3.Connection, game_id: int, from_at: str, to
     return None if row is None else str(row["purchased_at"])
 
 
+def newest_polled(connection: sqlite3.Connection, game_id: int, to_at: str) -> str | None:
+    """When the last payment before ``to_at`` was paid that came out of the game's own API; None: there is none."""
+    row = connection.execute(
+        """SELECT purchased_at FROM payments
+           WHERE game_id = :game_id AND purchased_at < :to_at AND source = 'poll'
+           ORDER BY purchased_at DESC LIMIT 1""",
+        {"game_id": game_id, "to_at": to_at},
+    ).fetchone()
+    return None if row is None else str(row["purchased_at"])
+
+
 def known(connection: sqlite3.Connection, game_id: int, found: Iterable[Payment]) -> list[Payment]:
     """Those of them that are stored already, under their transaction id."""
     return [each for each in found if find(connection, game_id, each.transaction_id) is not None]

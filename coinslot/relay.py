@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from coinslot import clock, destinations, outbox, schedules, webhooks
+from coinslot import clock, destinations, due_times, outbox, schedules, webhooks
 from coinslot.db import Database, DatabaseError
 from coinslot.outbound import Answer, Outbound
 from coinslot.outbox import Claim, Result
@@ -32,7 +32,6 @@ IN_FLIGHT_PER_DESTINATION = 8  # so that a slow one cannot take every thread
 THREADS = 64
 JOBS_AT_ONCE = 4  # with threads of their own, so that no delivery waits for a job
 KEPT_DELIVERED_DAYS = 30
-LONGEST_RETRY_AFTER_SECONDS = 86400.0
 
 log = logging.getLogger("coinslot")
 
@@ -73,7 +72,7 @@ class Relay:
         while not self._is_stopping:
             try:
                 if time.monotonic() >= next_beat:
-                    self._database.write(outbox.beat)
+                    self._beat()
                     next_beat = time.monotonic() + BEAT_SECONDS
                 if time.monotonic() >= next_prune:
                     next_prune = time.monotonic() + (PRUNE_PAUSE_SECONDS if self._prune() else PRUNE_SECONDS)
@@ -91,7 +90,7 @@ class Relay:
 
         Jobs that are due are run and waited for too; those do not count.
         """
-        self._database.write(outbox.beat)
+        self._beat()
         count = 0
         while not self._is_stopping:
             was_busy = self._is_busy()
@@ -108,6 +107,14 @@ class Relay:
         May be called by a signal: nothing here takes a lock that the interrupted thread could be holding.
         """
         self._is_stopping = True
+
+    def _beat(self) -> None:
+        def beat(tx: sqlite3.Connection) -> bool:
+            outbox.beat(tx)
+            return due_times.mend(tx)
+
+        while self._database.write(beat) and not self._is_stopping:
+            pass
 
     def _turn(self, wait_until: float) -> tuple[int, int]:
         """Claim what is due, send or run it, and return how many deliveries and jobs that were.
@@ -314,5 +321,7 @@ def judged(destination: destinations.Destination, answer: Answer) -> Result:
         detail=detail,
         answer=answer.body,
         duration_ms=answer.duration_ms,
-        retry_after_seconds=None if failure is None or asked is None else min(asked, LONGEST_RETRY_AFTER_SECONDS),
+        retry_after_seconds=None
+        if failure is None or asked is None
+        else min(asked, destinations.LONGEST_RETRY_AFTER_SECONDS),
     )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from coinslot.installation import Installation
 
 LEASE_SECONDS = 120.0
+LONGEST_LEASE_SECONDS = LEASE_SECONDS + 60  # one that seems longer was made by a clock that ran ahead
 PAUSES_SECONDS = (10, 60, 300, 1800)  # after the first failure, the second, ...; then always the last
 LONGEST_PAUSE_SECONDS = 86400.0
 LONGEST_ERROR = 500
@@ -180,7 +181,7 @@ def take(tx: sqlite3.Connection, owner: str, game_id: int, name: str) -> Due | N
            ON CONFLICT (game_id, name) DO UPDATE
                SET due_at = CASE WHEN due_at IS NOT NULL THEN :until END,
                    leased_until = excluded.leased_until, lease_owner = excluded.lease_owner
-               WHERE leased_until IS NULL OR leased_until <= :now
+               WHERE leased_until IS NULL OR leased_until <= :now OR leased_until > :longest
            RETURNING asked, failures, (SELECT slug FROM games WHERE id = :game_id) AS slug""",
         {
             "game_id": game_id,
@@ -188,6 +189,7 @@ def take(tx: sqlite3.Connection, owner: str, game_id: int, name: str) -> Due | N
             "owner": owner,
             "now": clock.stamp(now),
             "until": clock.stamp(now + LEASE_SECONDS),
+            "longest": clock.stamp(now + LONGEST_LEASE_SECONDS),
         },
     ).fetchone()
     if row is None:

@@ -47,6 +47,7 @@ def find(connection: sqlite3.Connection) -> list[Trouble]:
         "recently": clock.stamp(now - RECENT_DAYS * DAY_SECONDS),
         "rotation_began": clock.stamp(now - ROTATION_DAYS * DAY_SECONDS),
         "oldest_beat": clock.stamp(now - outbox.OLDEST_BEAT_SECONDS),
+        "newest_beat": clock.stamp(now + outbox.OLDEST_BEAT_SECONDS),
     }
     rows = connection.execute(f"{_ONE_BY_ONE} UNION ALL {_COUNTED}", values)
     return [Trouble(row["kind"], row["game"], row["count"], row["detail"] or "", row["subject"] or "") for row in rows]
@@ -59,7 +60,7 @@ _ONE_BY_ONE = """
     UNION ALL
     SELECT 'no_relay', NULL, NULL, (SELECT beat_at FROM heartbeats WHERE name = 'relay'), NULL
     WHERE EXISTS (SELECT 1 FROM destinations WHERE state = 'active')
-      AND NOT EXISTS (SELECT 1 FROM heartbeats WHERE name = 'relay' AND beat_at >= :oldest_beat)
+      AND NOT EXISTS (SELECT 1 FROM heartbeats WHERE name = 'relay' AND beat_at BETWEEN :oldest_beat AND :newest_beat)
     UNION ALL
     SELECT * FROM (
         SELECT 'down', g.slug, NULL, d.down_since, d.name

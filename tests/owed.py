@@ -112,8 +112,14 @@ class Owed:
     def fail(self, claim: Claim) -> str:
         return self.record(claim, "status", 500)
 
-    def redrive(self, **which: Any) -> int:
-        return self.write(lambda tx: outbox.redrive(tx, self.studio.row["id"], **which))
+    def redrive(self, delivery_id: int | None = None, **which: Any) -> int:
+        """Put back one delivery, or all that are chosen; returns how many."""
+        game_id = self.studio.row["id"]
+        if delivery_id is not None:
+            self.write(lambda tx: outbox.redrive_one(tx, game_id, delivery_id))
+            return 1
+        found = outbox.redrivable(self.house.database.read(), game_id, **which)
+        return self.write(lambda tx: outbox.redrive(tx, game_id, found))
 
     def drain(self) -> int:
         return self.house.new_relay().drain()

@@ -161,7 +161,7 @@ class TestRedrive:
         owed.credit()
         answer = browser.post(f"{LIST}/1/redrive")
         assert answer.status_code == 409
-        assert "There is no dead delivery 1." in answer.text
+        assert "There is no dead delivery 1. It is due, or being sent." in answer.text
         assert db("SELECT * FROM audit WHERE action = 'delivery.redrive'") == []
 
     def test_the_ticked_ones_and_how_many(self, browser, owed, db):
@@ -197,6 +197,24 @@ class TestRedrive:
         assert len(owed.deliveries("dead")) == 3
         assert "3 put back." in text_of(follow(browser, browser.post(path, which="all", state="dead")))
         assert owed.deliveries("dead") == []
+
+    def test_those_that_wait_are_put_back_too_one_or_all(self, browser, owed, db):
+        owed.destination()
+        owed.credit(3)
+        later = "UPDATE deliveries SET attempts_made = 4, next_attempt_at = '2999-01-01T00:00:00.000000Z'"
+        owed.write(lambda tx: tx.execute(later))
+
+        assert "Put back all" in browser.get(f"{LIST}?state=waiting").text
+        assert "Redrive" in browser.get(f"{LIST}/1").text
+        assert browser.post(f"{LIST}/1/redrive").status_code == 303
+        answer = follow(browser, browser.post(f"{LIST}/redrive", which="all", state="dead"))
+        assert "There was nothing to do" in text_of(answer)
+        answer = follow(browser, browser.post(f"{LIST}/redrive", which="all", state="waiting"))
+        assert "2 put back." in text_of(answer)
+
+        assert len(owed.claim()) == 3
+        assert {row["attempts_made"] for row in owed.deliveries()} == {0}
+        assert len(db("SELECT * FROM audit WHERE action = 'delivery.redrive'")) == 2
 
     def test_nothing_ticked_is_told(self, browser, owed):
         assert browser.post(f"{LIST}/redrive", which="selected").status_code == 400

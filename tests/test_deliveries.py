@@ -150,7 +150,7 @@ def test_what_a_command_commits_leaves_too(shop, receiver, tmp_path):
         )
         receiver.status = 200
         began = time.time()
-        shop.house.database.write_here(lambda tx: outbox.redrive(tx, shop.row["id"]))
+        shop.house.database.write_here(lambda tx: outbox.redrive(tx, shop.row["id"], [1]))
         until(lambda: states(shop) == {"delivered": 1}, "the redriven one arrives", 5)
         assert receiver.received[-1][0] - began < 2
 
@@ -368,6 +368,11 @@ class TestCommands:
         assert "2 put back" in self.run(app, "delivery", "redrive", "demo", "--from", "2020-01-01")
         assert {row["state"] for row in db("SELECT state FROM deliveries")} == {"waiting"}
         assert "0 put back" in self.run(app, "delivery", "redrive", "demo", "--all")
+        later = "UPDATE deliveries SET attempts_made = 3, next_attempt_at = '2999-01-01T00:00:00.000000Z'"
+        house.database.write_here(lambda tx: tx.execute(later))
+        assert "1 put back" in self.run(app, "delivery", "redrive", "demo", "2")
+        assert "2 put back" in self.run(app, "delivery", "redrive", "demo", "--all")
+        assert {row["attempts_made"] for row in db("SELECT attempts_made FROM deliveries")} == {0}
         self.run(app, "delivery", "redrive", "demo", code=2)
         self.run(app, "delivery", "redrive", "demo", "1", "--all", code=2)
         self.run(app, "delivery", "redrive", "demo", "--from", "yesterday", code=2)

@@ -227,6 +227,17 @@ class TestWindows:
 
         assert (len(game.requests), watermark().through) == (1, NOW - 60)
 
+    def test_what_a_clock_that_ran_ahead_has_passed_over_is_read_again(self, poll, studio, now, game, watermark):
+        game.set_up(studio)
+        now.shift(400 * DAY)
+        poll()
+        now.shift(-400 * DAY)
+
+        poll()
+
+        assert ranges(game)[-1] == (NOW - DAY, NOW - 60)
+        assert watermark().through == NOW - 60
+
     def test_an_incomplete_configuration_is_not_polled(self, poll, studio, now, game):
         studio.config("playcamp.payments.url", f"{game.url}/p?from={{from}}")
 

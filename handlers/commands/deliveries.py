@@ -4,6 +4,7 @@ import gc
 import json
 import signal
 from datetime import UTC, datetime
+from functools import partial
 
 import click
 from flask.cli import with_appcontext
@@ -193,13 +194,13 @@ def list_deliveries(game: str, state: str | None, limit: int, is_json: bool) -> 
 @delivery.command("redrive")
 @click.argument("game")
 @click.argument("delivery_id", type=click.IntRange(1, 2**63 - 1), required=False)
-@click.option("--all", "is_all", is_flag=True, help="Every dead delivery of the game.")
-@click.option("--from", "since", help="Dead deliveries created from this time on (ISO 8601, UTC unless it says so).")
+@click.option("--all", "is_all", is_flag=True, help="Every delivery of the game that is dead or waits.")
+@click.option("--from", "since", help="Those created from this time on (ISO 8601, UTC unless it says so).")
 @click.option("--to", "until", help="And before this time.")
 @with_appcontext
 @in_words
 def redrive(game: str, delivery_id: int | None, is_all: bool, since: str | None, until: str | None) -> None:
-    """Put dead deliveries back: one, those of a time range, or all.
+    """Put back deliveries that are dead or wait for a later attempt: one, those of a time range, or all.
 
     Where a format keeps each player's order, those that a later one has overtaken stay dead.
     """
@@ -208,12 +209,17 @@ def redrive(game: str, delivery_id: int | None, is_all: bool, since: str | None,
         raise click.UsageError("say which: an id, --all, or --from and --to")
     first, last = _moment(since, "--from"), _moment(until, "--to")
 
-    def put_back(tx: Connection) -> tuple[int, int]:
-        game_id = games.find(tx, game)["id"]
-        count = outbox.redrive(tx, game_id, delivery_id=delivery_id, since=first, until=last)
-        return count, outbox.count_overtaken(tx, game_id, delivery_id=delivery_id, since=first, until=last)
-
-    count, overtaken = installation().database.write_here(put_back)
+    database = installation().database
+    game_id = games.find(database.read(), game)["id"]
+    if delivery_id is not None:
+        database.write_here(lambda tx: outbox.redrive_one(tx, game_id, delivery_id))
+        click.echo("1 put back.")
+        return
+    count = after = 0
+    while found := outbox.redrivable(database.read(), game_id, after=after, since=first, until=last):
+        count += database.write_here(partial(outbox.redrive, game_id=game_id, delivery_ids=found))
+        after = found[-1]
+    overtaken = outbox.count_overtaken(database.read(), game_id, since=first, until=last)
     click.echo(f"{count} put back.")
     if overtaken:
         click.echo(f"{overtaken} stay dead: a later one of the same player has overtaken each.")

@@ -109,29 +109,42 @@ def deliveries_csv(slug: str) -> Response:
 
 @bp.post("/games/<slug>/deliveries/redrive")
 def redrive_deliveries(slug: str) -> AnyResponse:
-    """Put back the dead letters that were ticked, or all that the filter leaves over."""
+    """Put back the dead and waiting deliveries that were ticked, or all that the filter leaves over."""
     game = the_game(slug)
     wanted = Filter.of(request.form)
     reason = _reason()
     ids = [number for each in request.form.getlist("id")[:MOST_SELECTED] if (number := whole(each)) is not None]
     is_all = request.form.get("which") == "all"
     if not is_all and not ids:
-        raise PageError(400, "Tick the dead letters to put back first, or choose to put all of them back.")
+        raise PageError(400, "Tick the deliveries to put back first, or choose to put all of them back.")
 
-    def put_back(tx: Connection) -> tuple[int, int]:
-        if is_all:
-            count, stayed = _redrive_all(tx, game, wanted)
-            subject = ", ".join(
-                ["all", *(f"{name} {value}" for name, value in wanted.query.items() if name != "state")]
-            )
-        else:
-            count, stayed = _redrive_each(tx, game, ids)
-            subject = ", ".join(map(str, ids[:20])) + (", ..." if len(ids) > 20 else "")
-        if count:
-            audit.record(tx, game.id, "owner", "delivery.redrive", f"{shown(subject)} ({count}){reason}")
-        return count, stayed
+    which: dict[str, Any] = {"event_type": wanted.event_type}
+    database = installation().database
+    if is_all:
+        subject = ", ".join(["all", *(f"{name} {value}" for name, value in wanted.query.items() if name != "state")])
+        if wanted.destination is not None:
+            which["destination_id"] = _destination_id(database.read(), game, wanted.destination)
+    else:
+        subject = ", ".join(map(str, ids[:20])) + (", ..." if len(ids) > 20 else "")
 
-    count, stayed = installation().database.write(put_back)
+    def put_back(portion: list[int]) -> int:
+        def store(tx: Connection) -> int:
+            count = outbox.redrive(tx, game.id, portion)
+            if count:
+                audit.record(tx, game.id, "owner", "delivery.redrive", f"{shown(subject)} ({count}){reason}")
+            return count
+
+        return database.write(store)
+
+    if is_all:
+        count = after = 0
+        while found := outbox.redrivable(database.read(), game.id, after=after, state=wanted.state, **which):
+            count += put_back(found)
+            after = found[-1]
+        stayed = 0 if wanted.state == "waiting" else outbox.count_overtaken(database.read(), game.id, **which)
+    else:
+        count = put_back(list(dict.fromkeys(ids)))
+        stayed = sum(outbox.count_overtaken(database.read(), game.id, delivery_id=each) for each in set(ids))
     said = "put-back" if count else "nothing"
     return see_other("deliveries", said, slug=game.slug, back=count, stayed=stayed, **wanted.query)
 
@@ -165,7 +178,7 @@ def redrive_delivery(slug: str, delivery_id: int) -> AnyResponse:
     reason = _reason()
 
     def put_back(tx: Connection) -> None:
-        outbox.redrive(tx, game.id, delivery_id=delivery_id)
+        outbox.redrive_one(tx, game.id, delivery_id)
         audit.record(tx, game.id, "owner", "delivery.redrive", f"{delivery_id}{reason}")
 
     try:
@@ -233,24 +246,12 @@ def _reason() -> str:
     return f": {shown(reason, LONGEST_REASON)}" if reason else ""
 
 
-def _redrive_all(tx: Connection, game: Game, wanted: Filter) -> tuple[int, int]:
-    which: dict[str, Any] = {"event_type": wanted.event_type}
-    if wanted.destination is not None:
-        try:
-            which["destination_id"] = destinations.find_id(tx, game.slug, wanted.destination)
-        except DestinationError:
-            return 0, 0
-    return outbox.redrive(tx, game.id, **which), outbox.count_overtaken(tx, game.id, **which)
-
-
-def _redrive_each(tx: Connection, game: Game, ids: list[int]) -> tuple[int, int]:
-    count = stayed = 0
-    for delivery_id in dict.fromkeys(ids):
-        try:
-            count += outbox.redrive(tx, game.id, delivery_id=delivery_id)
-        except DeliveryError:
-            stayed += outbox.count_overtaken(tx, game.id, delivery_id=delivery_id)
-    return count, stayed
+def _destination_id(connection: Connection, game: Game, name: str) -> int:
+    """0 where there is none of that name: nothing is owed to it."""
+    try:
+        return destinations.find_id(connection, game.slug, name)
+    except DestinationError:
+        return 0
 
 
 def _circuit(row: Row) -> tuple[str, str]:

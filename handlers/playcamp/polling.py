@@ -30,6 +30,7 @@ BACKFILL = "playcamp.backfill"  # no job: where the command notes how far it has
 
 SLICE_SECONDS = 45.0  # of work in one run; then one page more at most, so that it ends well within its lease
 DAY_SECONDS = 86400
+TOLERATED_AHEAD_SECONDS = DAY_SECONDS  # of the time read up to; a clock set back by less asks for nothing until then
 FIRST_SECONDS = DAY_SECONDS  # how far back the first poll goes
 MOST_PAGES = 10_000  # of one window
 ROWS_AT_ONCE = 1000  # in one write
@@ -89,10 +90,22 @@ def run(house: Installation, game: Game) -> float | None:
     before = watermark(house, game)
     try:
         source = Source(game, house.outbound)
-        progress = before or _begin(house, game, source)
+        progress = _of_a_right_clock(house, game, before or _begin(house, game, source))
         return every_seconds if _read(house, game, source, JOB, progress, end, overlap) else 0.0
     except SourceError as error:
         raise _job_error(house, game, JOB, before, error) from None
+
+
+def _of_a_right_clock(house: Installation, game: Game, progress: Progress) -> Progress:
+    """Where to go on from. A clock that ran ahead has passed over time in which payments could still come: that is read
+    again, from the newest payment known by now, and a day at least.
+    """
+    now = clock.now()
+    if progress.reached <= now + TOLERATED_AHEAD_SECONDS:
+        return progress
+    newest = payments.newest_polled(house.database.read(), game.id, clock.stamp(now))
+    back = math.floor(min(now - FIRST_SECONDS, now if newest is None else clock.seconds(newest)))
+    return Progress(min(progress.since, back), through=back)
 
 
 def run_refunds(house: Installation, game: Game) -> float | None:
@@ -116,8 +129,8 @@ def run_refunds(house: Installation, game: Game) -> float | None:
         _store(house, game, REFUNDS, [], progress)
     if progress.until is None or progress.reached >= progress.until:
         wait = (progress.until or 0) + DAY_SECONDS - now
-        if wait > 0:
-            return float(min(wait, DAY_SECONDS))
+        if 0 < wait <= DAY_SECONDS:  # more: the clock ran ahead when it was last read
+            return float(wait)
         since = _oldest(house, game, now - days * DAY_SECONDS, polled.since)
         progress = Progress(since, until=max(since, min(now, polled.through)))
     until = progress.until or progress.reached

@@ -100,8 +100,10 @@ def colour(value: str) -> str:
 
 def delays(value: str) -> str:
     words = [word.strip() for word in value.split(",")]
-    if not 1 <= len(words) <= 20 or not all(re.fullmatch(r"[0-9]{1,6}", word) and int(word) >= 1 for word in words):
-        raise ValueError("use seconds, separated by commas")
+    if not 1 <= len(words) <= 20 or not all(
+        re.fullmatch(r"[0-9]{1,5}", word) and 1 <= int(word) <= 86400 for word in words
+    ):
+        raise ValueError("use seconds up to a day, separated by commas")
     return ",".join(words)
 
 

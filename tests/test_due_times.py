@@ -1,0 +1,166 @@
+"""The clock of the machine ran ahead and was set right: nothing waits for the wrong future."""
+
+import time
+
+import pytest
+
+from coinslot import clock as coinslot_clock
+from coinslot import destinations, due_times, outbox, payments, schedules
+from coinslot.schedules import JobError
+from tests.owed import Owed
+from tests.receivers import Receiver, status
+
+YEAR = 365 * 86400
+
+
+@pytest.fixture
+def owed(house, studio):
+    return Owed(house, studio)
+
+
+@pytest.fixture
+def receiver():
+    with Receiver() as receiver:
+        yield receiver
+
+
+def test_a_delivery_that_failed_in_the_wrong_future_is_sent_again_at_once(owed, receiver, clock):
+    receiver.script[:] = [status(500)]
+    owed.destination(url=receiver.url)
+    owed.credit()
+    clock.shift(YEAR)
+    assert owed.drain() == 1
+    receiver.script[:] = [status(200)]
+
+    clock.shift(-YEAR)
+
+    assert owed.drain() == 1
+    assert [row["state"] for row in owed.deliveries()] == ["delivered"]
+
+
+def test_a_delay_of_the_table_is_waited_for(owed, receiver, clock):
+    receiver.script[:] = [status(500)]
+    owed.destination(url=receiver.url, retry="2000000")
+    owed.credit()
+    assert owed.drain() == 1
+
+    clock.shift(86400)
+
+    assert owed.drain() == 0
+
+
+@pytest.mark.parametrize("format", ["standard", "playcamp"])
+def test_a_lease_of_a_process_that_died_in_the_wrong_future_has_run_out(owed, clock, format):
+    owed.destination(format=format, timeout_seconds=60)
+    owed.credit() if format == "standard" else owed.happen(2)
+    clock.shift(YEAR)
+    (first,) = owed.claim(room=1)
+
+    clock.shift(-YEAR)
+
+    (again,) = owed.claim(room=1)
+    assert again.id == first.id
+    assert owed.claim() == []
+
+
+def test_the_longest_lease_is_respected(owed, clock):
+    owed.destination(timeout_seconds=60)
+    owed.credit()
+    assert owed.claim()
+    clock.shift(-1)  # as time servers do
+    assert owed.claim() == []
+
+
+def test_a_destination_that_rests_until_the_wrong_future_is_probed(owed, receiver, clock):
+    owed.destination(url=receiver.url)
+    owed.credit()
+    clock.shift(YEAR)
+    owed.write(
+        lambda tx: tx.execute(
+            "UPDATE destinations SET down_since = :now, circuit_open_since = :now, next_probe_at = :now",
+            {"now": coinslot_clock.stamp(coinslot_clock.now() + 30)},
+        )
+    )
+
+    clock.shift(-YEAR)
+
+    assert owed.drain() == 1
+    assert owed.state()["circuit_open_since"] is None
+
+
+def test_a_job_that_failed_or_was_in_hand_in_the_wrong_future_runs(house, studio, clock):
+    ran = []
+    house.jobs = {name: lambda house, game, name=name: ran.append(name) for name in ("failed", "in-hand")}
+    game_id = studio.row["id"]
+    write = house.database.write_here
+    clock.shift(YEAR)
+    for name in house.jobs:
+        write(lambda tx, name=name: schedules.at(tx, game_id, name, 0))
+    (due,) = write(lambda tx: schedules.claim_due(tx, "dies", ["failed"], 1))
+    write(lambda tx: schedules.finished(tx, due, None, JobError("no luck")))
+    write(lambda tx: schedules.claim_due(tx, "dies", ["in-hand"], 1))
+
+    clock.shift(-YEAR)
+
+    house.new_relay().drain()
+    assert sorted(ran) == ["failed", "in-hand"]
+
+
+def test_a_job_of_the_wrong_future_can_be_done_by_hand(house, studio, clock):
+    game_id = studio.row["id"]
+    clock.shift(YEAR)
+    assert house.database.write_here(lambda tx: schedules.take(tx, "dies", game_id, "job"))
+    clock.shift(-YEAR)
+    assert house.database.write_here(lambda tx: schedules.take(tx, "me", game_id, "job"))
+
+
+def test_payments_and_refunds_put_off_into_the_wrong_future_are_due(house, studio, clock):
+    game_id = studio.row["id"]
+    far, day = (coinslot_clock.stamp(time.time() + seconds) for seconds in (YEAR, 80000))
+
+    def put(tx):
+        for number, (next_at, refund_at) in enumerate([(far, None), (None, far), (day, None)]):
+            tx.execute(
+                """INSERT INTO payments (game_id, transaction_id, source, row, fingerprint, is_test, state, next_try_at,
+                                         refund_state, refund_next_at, created_at, updated_at)
+                   VALUES (:game_id, :number, 'poll', '{}', 'x', 0, :state, :next_at, :refund, :refund_at, :far,
+                           :far)""",
+                {
+                    "game_id": game_id,
+                    "number": f"T-{number}",
+                    "state": "registered" if next_at is None else "waiting",
+                    "next_at": next_at,
+                    "refund": None if refund_at is None else "waiting",
+                    "refund_at": refund_at,
+                    "far": far,
+                },
+            )
+
+    house.database.write_here(put)
+    house.database.write_here(due_times.mend)
+
+    now = coinslot_clock.stamp()
+    assert payments.next_due(house.database.read(), game_id) == now
+    claimed = house.database.write_here(lambda tx: payments.claim_due(tx, game_id, 9, is_sandbox=False))
+    refunds = house.database.write_here(lambda tx: payments.claim_refunds(tx, game_id, 9, is_sandbox=False))
+    assert [row["transaction_id"] for row in (*claimed, *refunds)] == ["T-0", "T-1"]
+
+
+def test_many_are_mended_a_portion_at_a_time(owed, clock, monkeypatch):
+    monkeypatch.setattr(due_times, "MENDED_AT_ONCE", 2)
+    owed.destination()
+    owed.credit(5)
+    owed.write(lambda tx: tx.execute("UPDATE deliveries SET next_attempt_at = '2999-01-01T00:00:00.000000Z'"))
+    assert [owed.write(due_times.mend) for _ in range(3)] == [True, True, False]
+    assert len(owed.claim()) == 5
+
+
+def test_a_heartbeat_of_the_wrong_future_says_nothing(house, studio, clock, client):
+    house.database.write_here(
+        lambda tx: destinations.add(tx, house.vault, "demo", "main", "http://127.0.0.1:9/", actor="test")
+    )
+    clock.shift(YEAR)
+    house.database.write_here(outbox.beat)
+    clock.shift(-YEAR)
+    assert client.get("/readyz").json["checks"]["relay"] != "ok"
+    assert outbox.last_beat(house.database.read()) is None
