@@ -13,6 +13,8 @@ or text; ISO text without an offset is a time in the zone.
 - ``scale(x, n)``: x times 10 to the n as exact text, without exponent and without noughts at the end of a fraction.
 - ``int(x)``: a whole number of up to 40 digits, from number or text, exactly.
 - ``upper(x)``, ``lower(x)``: of text.
+- ``sum(x)``: as JMESPath has it, but exact; a sum with more digits than a JSON number keeps is refused.
+  ``avg(x)``: the number nearest to the exact mean.
 - ``default(x, y)``: y where x is null or empty text.
 - ``lookup(table, x)``: the text a table has for a number or text; null where it has none.
 
@@ -27,6 +29,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Context, Decimal
+from fractions import Fraction
 from functools import lru_cache, partial
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -437,6 +440,26 @@ class _Functions(Functions):
             raise _UnfitError("makes too long a text")
         return separator.join(array)
 
+    @signature({"types": ["array-number"]})
+    def _func_sum(self, arg: list[int | float]) -> int | float:
+        """The library adds floats: 0.1 and 0.2 are 0.30000000000000004 there."""
+        total = _total(arg)
+        if isinstance(total, int):
+            return total
+        if total.denominator == 1 and abs(total) < 10**exact.QUANTITY_DIGITS:
+            return int(total)
+        try:
+            nearest = float(total)
+        except OverflowError:
+            raise _UnfitError("comes out too large for a number") from None
+        if Fraction(repr(nearest)) != total:
+            raise _UnfitError("comes out with more digits than a number keeps")
+        return nearest
+
+    @signature({"types": ["array-number"]})
+    def _func_avg(self, arg: list[int | float]) -> float | None:
+        return float(Fraction(_total(arg), len(arg))) if arg else None
+
     @signature({"types": []})
     def _func_to_number(self, arg: Any) -> int | float | None:
         """Only what is a number in JSON; the library's own takes ``NaN``, ``1_000`` and digits of any script."""
@@ -654,6 +677,13 @@ def _whole(value: Any) -> int:
 
 def _without_float(value: Any) -> Any:
     return Decimal(repr(value)) if isinstance(value, float) else value  # the shortest digits that mean this float
+
+
+def _total(numbers: list[Any]) -> int | Fraction:
+    """The exact sum of JSON numbers; a float stands for the shortest digits that mean it."""
+    if _are(int, *numbers):
+        return int(sum(numbers))
+    return sum((Fraction(repr(number)) for number in numbers), Fraction())
 
 
 def _text(value: Any) -> str:

@@ -99,14 +99,14 @@ class TestShapes:
 
     def test_amounts_stay_exact_as_numbers_and_as_text(self, poll, studio, db, now, game):
         game.set_up(studio)
-        amounts = ["9900", "0.01", "12345678901234.5", "19.99", "0.30", "1e3", "9900.00"]
+        amounts = ["9900", "0.01", "12345678901234.5", "19.99", "0.30", "1e3", "9900.00", "123456789012345.67"]
         for number, amount in enumerate(amounts):
             game.pay(f"GP-{number}", NOW - 600 + number, amount=amount)
 
         poll()
 
         told = [row["amount"] for row in db("SELECT amount FROM payments ORDER BY id")]
-        assert told == ["9900", "0.01", "12345678901234.5", "19.99", "0.3", "1000", "9900"]
+        assert told == ["9900", "0.01", "12345678901234.5", "19.99", "0.3", "1000", "9900", "123456789012345.67"]
 
     def test_times_without_an_offset_are_those_of_the_zone(self, poll, studio, db, now):
         with GamePayments("nested") as game:

@@ -27,6 +27,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -48,6 +49,7 @@ KEY_REFUSED = "playcamp.payments_key is refused"  # how an error begins that onl
 _PLACE = re.compile(r"{([a-z_]+)}")
 _LINK = re.compile(r"https?://", re.IGNORECASE)
 _HEADER_VALUE = re.compile(r"[!-~]+(?: [!-~]+)*")
+_LONG = re.compile(r"-?(?=.{16,62}\Z)[0-9]+\.[0-9]+")  # with more digits than every float keeps
 _TRANSIENT = (408, 425, 429)
 _REFUSED_KEY = (401, 403)
 _CONFIGURED = ("url", "rows", "map")
@@ -291,16 +293,17 @@ def _document(answer: Answer) -> Any:
 def parse(body: bytes) -> Any:
     """A page as expressions take it. Raises ValueError for what is not JSON in UTF-8.
 
-    A number that is none in JSON stays text, as one does that no float reaches: only its row suffers.
+    A number that is none in JSON stays text, as does one that no float reaches: only its row suffers. So does one with
+    more digits than a float keeps: an amount loses none of them.
     """
     body = body.removeprefix(codecs.BOM_UTF8)
     return exact.parse_json(body, parse_float=number, parse_constant=str, allow_half_pairs=True)
 
 
 def number(text: str) -> int | float | str:
-    """A number for expressions; one beyond all floats stays text, so that only its row suffers."""
+    """A number for expressions; one that a float would change stays text."""
     value = float(text)
-    if math.isinf(value):
+    if math.isinf(value) or (_LONG.fullmatch(text) and Decimal(repr(value)) != Decimal(text)):
         return text
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
