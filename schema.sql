@@ -107,10 +107,11 @@ CREATE TABLE secrets (
 CREATE TABLE players (
     game_id        INTEGER NOT NULL REFERENCES games (id),
     player_id      TEXT NOT NULL,
-    name           TEXT,                       -- these four are NULL until the game tells
+    name           TEXT,                       -- these five are NULL until the game tells
     profile_image  TEXT,
     country        TEXT,                       -- ISO 3166-1 alpha-2
     login_name     TEXT,
+    login_key      TEXT,                       -- login_name as it is looked up (coinslot/spellings.py)
     password_hash  TEXT,                       -- scrypt; NULL = has no password here
     profile        TEXT NOT NULL DEFAULT '{}', -- JSON: segments, balances, offers, ... as the game pushed them
     created_at     TEXT NOT NULL,
@@ -119,7 +120,7 @@ CREATE TABLE players (
                                                -- shown of it is checked then
     PRIMARY KEY (game_id, player_id)
 ) STRICT;
-CREATE UNIQUE INDEX players_by_login_name ON players (game_id, login_name) WHERE login_name IS NOT NULL;
+CREATE UNIQUE INDEX players_by_login_key ON players (game_id, login_key) WHERE login_key IS NOT NULL;
 CREATE INDEX players_by_name ON players (game_id, name) WHERE name IS NOT NULL;  -- the owner's search
 
 -- Ids by which others know a player (a Facebook user id, a Google or Apple `sub`).

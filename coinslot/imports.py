@@ -7,7 +7,7 @@ write: credits are not held up by a large import.
 import sqlite3
 from collections.abc import Iterator, Mapping
 
-from coinslot import clock
+from coinslot import clock, spellings
 from coinslot.registry import RegistryError
 
 
@@ -21,7 +21,7 @@ def staging() -> sqlite3.Connection:
     connection.execute("PRAGMA cache_size = -32768")
     connection.execute(
         """CREATE TABLE staged (id TEXT NOT NULL PRIMARY KEY, line INTEGER NOT NULL, name TEXT, profile_image TEXT,
-                                country TEXT, login_name TEXT UNIQUE) STRICT, WITHOUT ROWID"""
+                                country TEXT, login_name TEXT, login_key TEXT UNIQUE) STRICT, WITHOUT ROWID"""
     )
     connection.execute("CREATE TABLE portions (number INTEGER PRIMARY KEY, entries TEXT NOT NULL) STRICT")
     connection.execute("BEGIN")  # never committed: nothing here is meant to last
@@ -34,10 +34,12 @@ def stage(staged: sqlite3.Connection, line: int, row: Mapping[str, str]) -> None
     Raises :class:`RegistryError` when an earlier line has the id or the login name.
     """
     values = {column: row.get(column) for column in ("id", "name", "profile_image", "country", "login_name")}
+    login_name = values["login_name"]
+    values["login_key"] = None if login_name is None else spellings.login_name(login_name)
     is_stored = staged.execute(
-        """INSERT INTO staged (id, line, name, profile_image, country, login_name)
-           VALUES (:id, :line, :name, :profile_image, :country, :login_name)
-           ON CONFLICT (id) DO NOTHING ON CONFLICT (login_name) DO NOTHING""",
+        """INSERT INTO staged (id, line, name, profile_image, country, login_name, login_key)
+           VALUES (:id, :line, :name, :profile_image, :country, :login_name, :login_key)
+           ON CONFLICT (id) DO NOTHING ON CONFLICT (login_key) DO NOTHING""",
         {**values, "line": line},
     ).rowcount
     if is_stored:
@@ -45,7 +47,7 @@ def stage(staged: sqlite3.Connection, line: int, row: Mapping[str, str]) -> None
     earlier = staged.execute("SELECT line FROM staged WHERE id = :id", values).fetchone()
     if earlier is not None:
         raise RegistryError(f"{row['id']} is on line {earlier['line']} already")
-    earlier = staged.execute("SELECT line FROM staged WHERE login_name = :login_name", values).fetchone()
+    earlier = staged.execute("SELECT line FROM staged WHERE login_key = :login_key", values).fetchone()
     raise RegistryError(f"login_name {row['login_name']} is on line {earlier['line']} already")
 
 
@@ -53,11 +55,13 @@ def staged_login_names_taken(
     connection: sqlite3.Connection, game_id: int, staged: sqlite3.Connection
 ) -> Iterator[tuple[int, str]]:
     """Line and login name of each staged player whose login name another player has."""
-    for row in staged.execute("SELECT id, line, login_name FROM staged WHERE login_name IS NOT NULL ORDER BY line"):
+    for row in staged.execute(
+        "SELECT id, line, login_name, login_key FROM staged WHERE login_key IS NOT NULL ORDER BY line"
+    ):
         taken = connection.execute(
             """SELECT 1 FROM players
-               WHERE game_id = :game_id AND login_name = :login_name AND player_id <> :player_id""",
-            {"game_id": game_id, "login_name": row["login_name"], "player_id": row["id"]},
+               WHERE game_id = :game_id AND login_key = :login_key AND player_id <> :player_id""",
+            {"game_id": game_id, "login_key": row["login_key"], "player_id": row["id"]},
         ).fetchone()
         if taken:
             yield row["line"], row["login_name"]
@@ -72,7 +76,7 @@ def portion(staged: sqlite3.Connection) -> int:
     """
     staged.execute(
         """INSERT INTO portions (number, entries)
-           SELECT place / 1000, json_group_array(json_array(id, name, profile_image, country, login_name))
+           SELECT place / 1000, json_group_array(json_array(id, name, profile_image, country, login_name, login_key))
            FROM (SELECT *, row_number() OVER (ORDER BY id) AS place FROM staged) GROUP BY place / 1000"""
     )
     (count,) = staged.execute("SELECT count(*) FROM staged").fetchone()
@@ -90,17 +94,18 @@ def import_players(tx: sqlite3.Connection, game_id: int, staged: sqlite3.Connect
     try:
         for each in staged.execute("SELECT entries FROM portions ORDER BY number"):
             tx.execute(
-                """INSERT INTO players (game_id, player_id, name, profile_image, country, login_name, created_at,
-                                        updated_at)
+                """INSERT INTO players (game_id, player_id, name, profile_image, country, login_name, login_key,
+                                        created_at, updated_at)
                    SELECT :game_id, json_extract(value, '$[0]'), json_extract(value, '$[1]'),
                           json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(value, '$[4]'),
-                          :now, :now
+                          json_extract(value, '$[5]'), :now, :now
                    FROM json_each(:entries) WHERE true
                    ON CONFLICT (game_id, player_id) DO UPDATE SET
                        name = coalesce(excluded.name, players.name),
                        profile_image = coalesce(excluded.profile_image, players.profile_image),
                        country = coalesce(excluded.country, players.country),
                        login_name = coalesce(excluded.login_name, players.login_name),
+                       login_key = coalesce(excluded.login_key, players.login_key),
                        updated_at = excluded.updated_at
                    WHERE coalesce(excluded.name, players.name) IS NOT players.name
                       OR coalesce(excluded.profile_image, players.profile_image) IS NOT players.profile_image

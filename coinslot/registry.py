@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from coinslot import clock
+from coinslot import clock, spellings
 
 # The player and the item that test traffic names. They always exist; what names them never counts.
 RESERVED_ID = "coinslot-test"
@@ -57,11 +57,20 @@ def player_by_identity(connection: sqlite3.Connection, game_id: int, provider: s
     return None if row is None else str(row["player_id"])
 
 
+def identity(connection: sqlite3.Connection, game_id: int, player_id: str, provider: str) -> str | None:
+    """The account of a provider that a player is linked to."""
+    row = connection.execute(
+        "SELECT subject FROM identities WHERE game_id = :game_id AND player_id = :player_id AND provider = :provider",
+        {"game_id": game_id, "player_id": player_id, "provider": provider},
+    ).fetchone()
+    return None if row is None else str(row["subject"])
+
+
 def player_by_login_name(connection: sqlite3.Connection, game_id: int, login_name: str) -> sqlite3.Row | None:
     """``player_id`` and ``password_hash``; the latter is None for a player without a password here."""
     row: sqlite3.Row | None = connection.execute(
-        "SELECT player_id, password_hash FROM players WHERE game_id = :game_id AND login_name = :login_name",
-        {"game_id": game_id, "login_name": login_name},
+        "SELECT player_id, password_hash FROM players WHERE game_id = :game_id AND login_key = :login_key",
+        {"game_id": game_id, "login_key": spellings.login_name(login_name)},
     ).fetchone()
     return row
 
@@ -107,23 +116,26 @@ def put_player(tx: sqlite3.Connection, game_id: int, player_id: str, entry: Mapp
     values |= {"game_id": game_id, "player_id": player_id, "now": clock.stamp()}
     values["profile"] = json.dumps(entry.get("profile", {}))
     values["is_checked"] = int(entry.get("is_profile_checked", True))
-    if entry.get("login_name") is not None:
+    values["login_key"] = None
+    if values["login_name"] is not None:
+        values["login_key"] = spellings.login_name(values["login_name"])
         taken = tx.execute(
             """SELECT 1 FROM players
-               WHERE game_id = :game_id AND login_name = :login_name AND player_id <> :player_id""",
+               WHERE game_id = :game_id AND login_key = :login_key AND player_id <> :player_id""",
             values,
         ).fetchone()
         if taken:
             raise RegistryError("login_name belongs to another player")
     is_new = not _is_registered(tx, game_id, player_id)
     tx.execute(
-        """INSERT INTO players (game_id, player_id, name, profile_image, country, login_name, password_hash, profile,
-                                is_profile_checked, created_at, updated_at)
-           VALUES (:game_id, :player_id, :name, :profile_image, :country, :login_name, :password_hash, :profile,
-                   :is_checked, :now, :now)
+        """INSERT INTO players (game_id, player_id, name, profile_image, country, login_name, login_key, password_hash,
+                                profile, is_profile_checked, created_at, updated_at)
+           VALUES (:game_id, :player_id, :name, :profile_image, :country, :login_name, :login_key, :password_hash,
+                   :profile, :is_checked, :now, :now)
            ON CONFLICT (game_id, player_id) DO UPDATE SET
                name = excluded.name, profile_image = excluded.profile_image, country = excluded.country,
-               login_name = excluded.login_name, password_hash = excluded.password_hash, profile = excluded.profile,
+               login_name = excluded.login_name, login_key = excluded.login_key,
+               password_hash = excluded.password_hash, profile = excluded.profile,
                is_profile_checked = excluded.is_profile_checked, updated_at = excluded.updated_at""",
         values,
     )

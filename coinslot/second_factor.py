@@ -11,7 +11,7 @@ import sqlite3
 
 import pyotp
 
-from coinslot import audit, clock
+from coinslot import audit, clock, spellings
 from coinslot.vault import Sealed, Vault
 
 STEP_SECONDS = 30
@@ -65,7 +65,7 @@ def accept(tx: sqlite3.Connection, vault: Vault, code: str) -> bool:
     last = _last_step(tx)
     if last is None:
         return False
-    if len(_bare(code)) != DIGITS:
+    if len(spellings.code(code)) != DIGITS:
         return _use_recovery_code(tx, code)
     secret = _open(tx, vault, FACT)
     # A step further ahead than any code can be was remembered before the clock was set back: it must not lock out.
@@ -118,7 +118,7 @@ def _new_recovery_codes(tx: sqlite3.Connection) -> list[str]:
 
 def _use_recovery_code(tx: sqlite3.Connection, code: str) -> bool:
     # Of the signs that look alike only one each is ever given out.
-    bare = _bare(code).lower().translate(str.maketrans("018", "olb"))
+    bare = spellings.code(code).lower().translate(str.maketrans("018", "olb"))
     used = tx.execute(
         "UPDATE recovery_codes SET used_at = :now WHERE code_hash = :hash AND used_at IS NULL",
         {"hash": _hash(bare), "now": clock.stamp()},
@@ -130,7 +130,7 @@ def _use_recovery_code(tx: sqlite3.Connection, code: str) -> bool:
 
 def _step(secret: str, code: str, after: int) -> int | None:
     """The time step near now that this is the code of, unless it is one up to ``after``."""
-    bare = _bare(code).encode()
+    bare = spellings.code(code).encode()
     totp = pyotp.TOTP(secret)
     current = _current_step()
     found = None
@@ -142,11 +142,6 @@ def _step(secret: str, code: str, after: int) -> int | None:
 
 def _current_step() -> int:
     return int(clock.now()) // STEP_SECONDS
-
-
-def _bare(code: str) -> str:
-    """A code as it was meant: people write it in groups."""
-    return "".join(code.replace("-", " ").split())
 
 
 def _hash(bare: str) -> str:

@@ -6,9 +6,8 @@ Failures belong together while less than a quarter of an hour lies between one a
 
 import hashlib
 import sqlite3
-import unicodedata
 
-from coinslot import clock
+from coinslot import clock, spellings
 
 OWNER = 0  # in place of a game: the owner's own login
 MOST_FAILURES = 10
@@ -34,7 +33,7 @@ def password_keys(login_name: str, player_id: str | None) -> list[str]:
 
     The game's own server may take Alice for alice, so another spelling is no further try.
     """
-    shared = key("password-of-name", unicodedata.normalize("NFKC", login_name).casefold())
+    shared = key("password-of-name", spellings.login_names_alike(login_name))
     return [shared] if player_id is None else [shared, key("password", player_id)]
 
 

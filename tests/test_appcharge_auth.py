@@ -44,6 +44,28 @@ PASSWORD, PASSWORD_HASH = "correct horse", generate_password_hash("correct horse
 SUBJECT = "110169484474386276334"
 
 
+COMPOSED, DECOMPOSED = "Zo\u00eb", "Zoe\u0308"
+# Ways to write "al" that some server or other takes for the same name.
+UNSEEN = (
+    "\u200b",
+    "\u200d",
+    "\ufeff",
+    "\u00ad",
+    "\u034f",
+    "\u0301",
+    "\u20dd",
+    "\ufe0f",
+    "\x00",
+    "\x1f",
+    "\x85",
+    "\u3164",
+)
+SPELLINGS = [
+    *(f"{before}a{between}l" for each in UNSEEN for before, between in (("", each), (each, ""), (each, each))),
+    *("AL", "Al", "\uff41\uff4c", "\u00e1l", "a\u013a", "a l", "a\u00a0l", "A\u2113"),
+]
+
+
 class Studio:
     """What the tests do: knock as Appcharge does, call as the game does, and look at what became of it."""
 
@@ -498,6 +520,20 @@ class TestPassword:
 
         assert seconds("nobody") > seconds("al") / 2
 
+    @pytest.mark.parametrize("stored", [COMPOSED, DECOMPOSED], ids=["NFC", "NFD"])
+    @pytest.mark.parametrize("typed", [COMPOSED, DECOMPOSED], ids=["NFC", "NFD"])
+    def test_the_same_letters_are_the_same_in_either_unicode_form(self, store, stored, typed):
+        headers = {"Authorization": f"Bearer {store.studio.token}"}
+        entry = {"login_name": f"{stored}@x", "password": f"{stored} horse"}
+        answer = store.client.put("/game/v1/players/bob", json=entry, headers=headers)
+        assert answer.json["login_name"] == f"{stored}@x"  # as the game wrote it
+
+        assert store.log_in_with(f"{typed}@x", f"{typed} horse")["publisherPlayerId"] == "bob"
+        assert store.log_in_with(f"\u200b{typed}@x\ufeff", f"{typed} horse")["publisherPlayerId"] == "bob"
+        assert_invalid(store.log_in_with("Zoe@x", f"{typed} horse"))
+        answer = store.client.put("/game/v1/players/zoe", json={"login_name": f"{typed}@x"}, headers=headers)
+        assert answer.status_code == 409
+
     def test_what_is_no_password_is_a_wrong_one(self, store):
         for password in ("", None, ..., "x" * 1025, "\ud800", 5.5, ["correct horse"], " correct horse "):
             assert_invalid(store.log_in_with("al", password))
@@ -559,6 +595,18 @@ class TestThrottle:
             store.log_in_with(name, "wrong")
 
         assert "Too many attempts" in store.log_in_with("aL", "wrong")["publisherErrorMessage"]
+
+    def test_no_spelling_of_a_name_gets_around_the_wait(self, store, clock, game_server):
+        for name in SPELLINGS:
+            game_server.passwords[name, PASSWORD] = (200, {"player_id": "bob"})
+        assert len(set(SPELLINGS)) >= 40
+        for name in SPELLINGS[:10]:
+            assert_invalid(store.log_in_with(name, "wrong"))
+
+        for name in SPELLINGS[10:]:
+            assert_invalid(store.log_in_with(name), "Too many attempts; try again in 15 minutes.")
+
+        assert len(game_server.asked) <= 10
 
     def test_who_is_in_by_another_spelling_has_earned_a_name_nothing(self, store, clock):
         store.entry("mallory", login_name="AL", password_hash=PASSWORD_HASH)
@@ -629,6 +677,11 @@ class TestPasswordsAtTheGame:
         ((method, path, headers, body),) = game_server.asked
         assert (method, path, body) == ("POST", "/login", {"login_name": "al", "password": PASSWORD})
         assert (headers["authorization"], headers["content-type"]) == ("Bearer the-lookup-key", "application/json")
+
+    def test_the_game_is_asked_in_one_unicode_form(self, store, game_server):
+        game_server.passwords[COMPOSED, f"{COMPOSED} horse"] = (200, {"player_id": "alice"})
+
+        assert store.log_in_with(DECOMPOSED, f"{DECOMPOSED} horse")["publisherPlayerId"] == "alice"
 
     def test_a_password_here_is_the_only_one(self, store, game_server):
         store.entry("alice", login_name="al", password_hash=PASSWORD_HASH)
@@ -748,6 +801,19 @@ class TestAccounts:
         assert db("SELECT player_id FROM players WHERE player_id = '77'") == [{"player_id": "77"}]
         store.entry("alice", identities={"google": "88"})
         assert self.log_in(store, google.access_token(sub="88"))["publisherPlayerId"] == "alice"
+
+    def test_an_account_is_no_player_who_is_linked_to_another_one(self, store, google, db):
+        store.config("appcharge.social_ids", "subject")
+        store.entry(SUBJECT, identities={"google": "another", "facebook": "42"})
+
+        assert_invalid(self.log_in(store, google.access_token()), auth.FAILED_BECAUSE["not_linked"])
+        assert store.events() == [("google", "failed", "not_linked", None)]
+        store.config("players.unknown", "create")
+        assert_invalid(self.log_in(store, google.access_token()), auth.FAILED_BECAUSE["not_linked"])
+        assert self.log_in(store, google.access_token(sub="another"))["publisherPlayerId"] == SUBJECT
+
+        store.entry(SUBJECT, identities={"facebook": "42"})
+        assert self.log_in(store, google.access_token())["publisherPlayerId"] == SUBJECT
 
     def test_a_token_that_proves_nothing_lets_nobody_in(self, store):
         tokens = ("worthless", "", None, ..., ["x"], "a\nb", "x" * 9000)
@@ -901,6 +967,23 @@ class TestByTheGame:
 
         assert (confirmed.status_code, confirmed.json["return_url"]) == (200, None)
         assert store.log_in_by_code(confirmed.json["player_code"], token)["status"] == "valid"
+
+    @pytest.mark.parametrize(
+        "written",
+        [
+            lambda code: f" {code[:3]} {code[3:]}\t",
+            lambda code: "-".join(code),
+            lambda code: f"{code[:3]}\u2013{code[3:]}\u200b",
+            lambda code: "\u00a0".join(chr(ord(each) + 0xFEE0) for each in code),  # full width
+            lambda code: "".join(chr(ord(each) + 0x630) for each in code),  # Arabic-Indic
+        ],
+        ids=["blanks", "dashes", "en dash", "full width", "Arabic"],
+    )
+    def test_a_code_may_be_written_in_groups_and_with_any_digits(self, store, token, written):
+        code = store.game("logins/confirm", {"token": token, "player_id": "alice"}).json["player_code"]
+
+        assert_invalid(store.log_in_by_code(written(f"0{code}"), token), auth.FAILED_BECAUSE["wrong_code"])
+        assert store.log_in_by_code(written(code), token)["publisherPlayerId"] == "alice"
 
     def test_of_two_stores_at_once_one_gets_in(self, app, store, token):
         code = store.game("logins/confirm", {"token": token, "player_id": "alice"}).json["player_code"]
@@ -1131,7 +1214,7 @@ class TestSecrecy:
         house.observations.flush()
 
         assert len(db("SELECT id FROM refusals")) == 2
-        kept = re.sub(r"name-of-alice", "", store.everything(), count=1)  # the registry's own
+        kept = re.sub(r"name-of-alice", "", store.everything(), count=2)  # the registry's own: the name and its key
         for secret in (
             PASSWORD,
             "wrong-password",

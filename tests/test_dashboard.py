@@ -9,6 +9,7 @@ from werkzeug.security import check_password_hash, generate_password_hash
 
 from app import create_app
 from coinslot import owner
+from handlers import passwords
 from tests.conftest import Browser
 
 PASSWORD = "correct horse battery"
@@ -125,6 +126,14 @@ def test_every_page_forbids_scripts_frames_caches_and_referrers(client, token):
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert re.findall("<script[^>]*>", answer.text) in ([], ['<script src="/static/app.js" defer>'])
         assert "style=" not in answer.text
+
+
+@pytest.mark.parametrize(("chosen", "typed"), [("\u00eb" * 10, "e\u0308" * 10), ("e\u0308" * 10, "\u00eb" * 10)])
+def test_the_owners_password_is_the_same_in_either_unicode_form(client, house, chosen, typed):
+    house.database.write_here(lambda tx: owner.set_password(tx, passwords.hash_of(chosen), "test"))
+    token = re.search(r'name="form_token" value="([^"]+)"', client.get("/login").text)[1]
+
+    assert client.post("/login", data={"form_token": token, "password": typed}).status_code == 303
 
 
 def test_a_stranger_learns_nothing_from_the_login_page(client, studio, house):

@@ -21,12 +21,11 @@ from typing import Any, TypeGuard
 
 from flask import Response, current_app
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
-from werkzeug.security import check_password_hash
 
-from coinslot import events, exact, logins, lookup, registry, throttle
+from coinslot import events, exact, logins, lookup, registry, spellings, throttle
 from coinslot.db import Connection
 from coinslot.games import Game
-from handlers import installation
+from handlers import installation, passwords
 from handlers.appcharge import social
 from handlers.appcharge.door import PARTNER, answer, enter, refuse, refused
 from handlers.appcharge.settings import METHODS
@@ -163,7 +162,7 @@ def read_attempt(body: bytes) -> Attempt:
         app_id=login["appId"] or login["appID"],
         user_name=_typed(login["userName"]),
         password=login["password"],
-        code=_typed(_text(otp.get("playerCode"))),
+        code=_text(otp.get("playerCode")),
         access_token=_typed(_text(otp.get("accessToken"))),
         session_id=_word(login["sessionId"]),
         os=_word(login["os"]),
@@ -249,7 +248,9 @@ def _by_password(game: Game, user_name: str | None, password: str | None) -> Jud
             is_right = _is_password(known["password_hash"] if known and has_password_here else _NOBODYS_HASH, password)
             told = lookup.Told(player_id) if is_right and player_id is not None else None
         else:
-            told = lookup.player_by_password(house.outbound.for_callers, game, user_name, password)
+            told = lookup.player_by_password(
+                house.outbound.for_callers, game, spellings.composed(user_name), spellings.composed(password)
+            )
     except (lookup.LookupFailedError, OverloadError):
         house.database.write(take_back)
         raise
@@ -274,6 +275,7 @@ def _by_code(game: Game, access_token: str | None, code: str | None) -> Judge:
     """A code alone is four digits that anybody may guess: without its token it is nothing."""
     if not access_token or not code or len(access_token) > LONGEST_CODE or len(code) > LONGEST_CODE:
         return _fails("wrong_code")
+    code = spellings.code(code)
 
     def judge(tx: Connection) -> Judged:
         # Five tries are all a login has; whoever begins one login after the other is slowed down as well.
@@ -306,13 +308,28 @@ def _by_account(game: Game, provider: str, token: str | None, app_id: str | None
         return _fails(error.reason, message=FAILED)
     if game.settings["appcharge.social_ids"] == "subject":
         linked = registry.player_by_identity(house.database.read(), game.id, provider, subject)
-        return _admit(game, linked or subject)
+        return _unless_linked_otherwise(game, provider, subject, _admit(game, linked or subject))
 
     def judge(tx: Connection) -> Judged:
         player_id = registry.player_by_identity(tx, game.id, provider, subject)
         if player_id is None and game.settings["players.unknown"] == "create":
             player_id = _register(tx, game, provider, subject)
         return Judged(player_id, None if player_id else "not_linked")
+
+    return judge
+
+
+def _unless_linked_otherwise(game: Game, provider: str, subject: str, admit: Judge) -> Judge:
+    """Nobody becomes a player who is linked to another account of that provider, though the id be the same."""
+
+    def judge(tx: Connection) -> Judged:
+        judged = admit(tx)
+        if judged.player_id is not None and registry.identity(tx, game.id, judged.player_id, provider) not in (
+            None,
+            subject,
+        ):
+            return Judged(reason="not_linked")
+        return judged
 
     return judge
 
@@ -339,7 +356,7 @@ def _is_password(password_hash: str, password: str) -> bool:
     if not _hashing.acquire(timeout=HASH_WAIT_SECONDS):
         raise OverloadError("too many passwords came at once")
     try:
-        return check_password_hash(password_hash, password)
+        return passwords.is_right(password_hash, password)
     finally:
         _hashing.release()
 

@@ -2,10 +2,9 @@
 
 import click
 from flask.cli import with_appcontext
-from werkzeug.security import generate_password_hash
 
 from coinslot import owner, second_factor
-from handlers import installation
+from handlers import installation, passwords
 from handlers.console import read_value
 from handlers.trouble import in_words
 
@@ -20,7 +19,7 @@ def admin() -> None:
 @in_words
 def password() -> None:
     """Set the owner's password, from standard input or a hidden prompt. A setup link ends with it."""
-    chosen = generate_password_hash(owner.checked_password(read_value("password")), method="scrypt")
+    chosen = passwords.hash_of(owner.checked_password(read_value("password")))
     installation().database.write_here(lambda tx: owner.set_password(tx, chosen, actor="command"))
     click.echo("The owner's password is set.")
 

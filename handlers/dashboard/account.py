@@ -5,13 +5,12 @@ from urllib.parse import urlsplit
 import segno
 from flask import Response, g, request
 from markupsafe import Markup
-from werkzeug.security import generate_password_hash
 from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot import audit, backup, clock, games, keyring, owner, registry, second_factor
 from coinslot.db import Connection
 from coinslot.vault import MasterKey
-from handlers import installation, partners
+from handlers import installation, partners, passwords
 from handlers.dashboard.confirmation import UnconfirmedError, confirm
 from handlers.dashboard.pages import bp, download, page, see_other
 
@@ -35,7 +34,7 @@ def change_password() -> AnyResponse:
         return _account(error.status, "password", error)
     except owner.OwnerError as error:
         return _account(400, "password", f"Please {error}.")
-    digest = generate_password_hash(chosen, method="scrypt")
+    digest = passwords.hash_of(chosen)
     installation().database.write(lambda tx: owner.set_password(tx, digest, "owner", keep=this))
     return see_other("account", said="password")
 

@@ -1,11 +1,10 @@
 """The password, asked once more: before whatever a stranger at an open browser must not be able to do."""
 
 from flask import request
-from werkzeug.security import check_password_hash
 
 from coinslot import owner, second_factor, throttle
 from coinslot.db import Connection
-from handlers import installation
+from handlers import installation, passwords
 from handlers.dashboard.login import NOBODY, later
 
 KEY = throttle.key("confirmation", "owner")  # whatever the address: all of them are signed in
@@ -31,7 +30,7 @@ def confirm(field: str = "current", *, or_code: bool = False) -> None:
     except throttle.ThrottledError as error:
         raise UnconfirmedError(429, later(error)) from None
     stored = owner.password_hash(house.database.read())
-    is_right = check_password_hash(stored or NOBODY, given) and stored is not None
+    is_right = passwords.is_right(stored or NOBODY, given) and stored is not None
 
     def settle(tx: Connection) -> bool:
         is_confirmed = is_right or (or_code and second_factor.accept(tx, house.vault, given))

@@ -11,16 +11,15 @@ from urllib.parse import urlsplit
 
 from flask import Response, g, redirect, request, url_for
 from itsdangerous import BadSignature, URLSafeTimedSerializer
-from werkzeug.security import check_password_hash, generate_password_hash
 from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot import owner, second_factor, throttle
 from coinslot.db import Connection
-from handlers import installation
+from handlers import installation, passwords
 from handlers.dashboard.pages import SESSION_COOKIE, bp, page, see_other, set_cookie
 
 # What a password is compared with when there is none: an installation without an owner takes as long to say no.
-NOBODY = generate_password_hash("nobody's password")
+NOBODY = passwords.hash_of("nobody's password")
 
 PROOF_COOKIE = "coinslot_proof"
 PROOF_SECONDS = 300
@@ -46,7 +45,7 @@ def sign_in() -> AnyResponse:
     except throttle.ThrottledError as error:
         return _later(_form(429, later(error)), error)
     stored = owner.password_hash(database.read())
-    is_right = check_password_hash(stored or NOBODY, request.form.get("password", ""))
+    is_right = passwords.is_right(stored or NOBODY, request.form.get("password", ""))
     if not is_right or stored is None:
         return _form(403, "That is not the password.")
     address, agent = request.remote_addr or "", request.headers.get("User-Agent", "")

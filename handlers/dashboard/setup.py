@@ -1,12 +1,11 @@
 """Setup, once: the form behind the link in the log."""
 
 from flask import Response, request
-from werkzeug.security import generate_password_hash
 
 from coinslot import games, owner
 from coinslot.db import Connection
 from coinslot.installation import LinkError
-from handlers import installation, partners
+from handlers import installation, partners, passwords
 from handlers.dashboard.pages import SESSION_COOKIE, bp, page, set_cookie
 
 
@@ -44,7 +43,7 @@ def complete_setup() -> Response:
         return api_token, owner.begin_session(tx, address, agent)
 
     try:
-        password_hash = generate_password_hash(owner.checked_password(request.form.get("password", "")))
+        password_hash = passwords.hash_of(owner.checked_password(request.form.get("password", "")))
         api_token, session = house.database.write(set_up)
     except (owner.OwnerError, games.GameError) as error:
         form = {"slug": slug, "name": name}

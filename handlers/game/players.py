@@ -6,13 +6,12 @@ from typing import Any
 
 from flask import Response, jsonify
 from marshmallow import ValidationError
-from werkzeug.security import generate_password_hash
 
 from coinslot import audit, registry, throttle
 from coinslot.db import Connection
 from coinslot.games import Game
 from coinslot.registry import RegistryError
-from handlers import installation, partners, profile
+from handlers import installation, partners, passwords, profile
 from handlers.game.schemas import COLUMN_FIELDS, MOST_PASSWORDS, Player, PlayerPatch, Players
 from handlers.problems import (
     LARGEST_BULK_BODY,
@@ -165,7 +164,7 @@ def _hashed(wanted: dict[str, Any]) -> dict[str, Any]:
     """The entry with its password's hash. Hashing takes long, so it is done before anything is locked."""
     if "password" in wanted:
         password = wanted.pop("password")
-        wanted["password_hash"] = None if password is None else generate_password_hash(password)
+        wanted["password_hash"] = None if password is None else passwords.hash_of(password)
     return wanted
 
 

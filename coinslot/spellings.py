@@ -1,0 +1,42 @@
+"""What a person types in: one form for every way in which the same thing may be written.
+
+A keyboard, a browser and a game's server may write the same letter as one character or as two (NFC and NFD), and add
+characters that nobody sees.
+"""
+
+import unicodedata
+
+_UNSEEN_LETTERS = "\u115f\u1160\u3164\uffa0"  # Hangul fillers: letters by their category
+
+
+def composed(text: str) -> str:
+    """Passwords and names as they are hashed, compared and sent on."""
+    return unicodedata.normalize("NFC", text)
+
+
+def code(text: str) -> str:
+    """A code of digits, without the blanks and dashes between them, whatever digits were typed."""
+    return "".join(
+        str(unicodedata.decimal(each, each))
+        for each in unicodedata.normalize("NFKC", text)
+        if not each.isspace() and each != "\N{MINUS SIGN}" and unicodedata.category(each) not in ("Pd", "Cf")
+    )
+
+
+def login_name(text: str) -> str:
+    """A login name as it is looked up: by the letter and by case, without what is not seen."""
+    return unicodedata.normalize("NFC", "".join(each for each in text if unicodedata.category(each) != "Cf")).strip()
+
+
+def login_names_alike(text: str) -> str:
+    """What all login names have in common that any server may take for the same.
+
+    Databases compare without case, width, accents, blanks and control characters, each in its own combination. So
+    this is coarser than :func:`login_name`: for slowing down guesses, not for telling players apart.
+    """
+    seen = unicodedata.normalize("NFKD", login_name(text)).upper().casefold()
+    return "".join(
+        each
+        for each in unicodedata.normalize("NFKD", seen)
+        if unicodedata.category(each)[0] not in "CMZ" and each not in _UNSEEN_LETTERS
+    )
