@@ -212,7 +212,7 @@ CREATE TABLE transactions (
     occurred_at      TEXT,                     -- the partner's own time of the purchase
     received_at      TEXT NOT NULL,
     previous_hash    TEXT NOT NULL,            -- row_hash of the row before; 64 zeros for the first
-    row_hash         TEXT NOT NULL,            -- SHA-256 over previous_hash, this row and its grant lines
+    row_hash         TEXT NOT NULL,            -- SHA-256 over previous_hash and this row
     UNIQUE (game_id, partner, external_id)
 ) STRICT;
 CREATE INDEX transactions_by_player ON transactions (game_id, player_id, id);  -- a player's history and totals
@@ -264,6 +264,8 @@ CREATE TABLE grants (
     is_test         INTEGER NOT NULL CHECK (is_test IN (0, 1)),
     created_at      TEXT NOT NULL,
     restores        INTEGER REFERENCES grants (id),  -- the reversal that an adjustment undoes; NULL otherwise
+    grant_hash      TEXT NOT NULL DEFAULT '',  -- SHA-256 over that of the grant before, this row and its lines. Empty:
+                                               -- not written by this code, and the ledger's check says so
     UNIQUE (transaction_id, kind),             -- what a game deduplicates on
     CHECK ((kind = 'reversal') = (reverses IS NOT NULL))
 ) STRICT;

@@ -1,4 +1,4 @@
-"""The rows of transactions, each hashed together with the row before it: a change made later shows.
+"""The rows of transactions, and those of grants, each hashed together with the row before it: a later change shows.
 
 Nothing here decides whether a transaction should be. That is asked of ``coinslot/ledger.py`` and ``refunds.py``.
 """
@@ -25,6 +25,9 @@ _CHAINED = (
     "tax_minor usd_gross usd_tax usd_fee usd_net usd_unit figures fingerprint body_sha256 signed_with "
     "answer_status answer_body environment is_test occurred_at received_at"
 ).split()
+_CHAINED_OF_GRANT = (
+    "id game_id transaction_id kind player_id reverses restores policy reason is_test created_at"
+).split()
 
 
 @lru_cache(maxsize=256)  # asked for by the answer and again by the row
@@ -33,21 +36,18 @@ def public_id(game_slug: str, partner: str, external_id: str) -> str:
     return str(uuid.uuid5(NAMESPACE, json.dumps([game_slug, partner, external_id], ensure_ascii=True)))
 
 
-def insert(
-    tx: sqlite3.Connection, row: Mapping[str, Any], lines: Iterable[tuple[str, int]], previous_hash: str
-) -> int | None:
+def insert(tx: sqlite3.Connection, row: Mapping[str, Any], previous_hash: str) -> int | None:
     """Add a transaction after the one with ``previous_hash``; returns its id, None when its external id is taken.
 
-    ``row`` holds every column but the hashes and the time it is stored at; ``lines`` are those of its grant.
+    ``row`` holds every column but the hashes and the time it is stored at.
     """
-    raw_body = row["raw_body"] or b""
     values = {
         **row,
-        "body_sha256": hashlib.sha256(raw_body).hexdigest(),
+        "body_sha256": body_hash(row["raw_body"] or b""),
         "received_at": clock.stamp(),
         "previous_hash": previous_hash,
     }
-    values["row_hash"] = row_hash(values, lines)
+    values["row_hash"] = row_hash(values)
     inserted = tx.execute(
         """INSERT INTO transactions
                (public_id, game_id, partner, external_id, reference, kind, player_id, currency, gross_minor,
@@ -65,14 +65,25 @@ def insert(
     return None if inserted is None else int(inserted["id"])
 
 
+def body_hash(raw_body: bytes) -> str:
+    return hashlib.sha256(raw_body).hexdigest()
+
+
 def last_hash(connection: sqlite3.Connection) -> str:
     """What the next row follows."""
     row = connection.execute("SELECT row_hash FROM transactions ORDER BY id DESC LIMIT 1").fetchone()
     return NO_HASH if row is None else str(row["row_hash"])
 
 
-def row_hash(row: Mapping[str, Any] | sqlite3.Row, lines: Iterable[tuple[str, int]]) -> str:
-    return digest([*(row[column] for column in _CHAINED), sorted((sku, str(quantity)) for sku, quantity in lines)])
+def row_hash(row: Mapping[str, Any] | sqlite3.Row) -> str:
+    return digest([row[column] for column in _CHAINED])
+
+
+def grant_hash(
+    previous: str, grant: Mapping[str, Any] | sqlite3.Row, lines: Iterable[tuple[str, str, str | None]]
+) -> str:
+    """Covers every column of a grant, and its lines: sku, quantity and policy."""
+    return digest([previous, *(grant[column] for column in _CHAINED_OF_GRANT), sorted(lines)])
 
 
 def digest(parts: list[object]) -> str:

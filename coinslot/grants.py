@@ -4,12 +4,13 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from coinslot import clock
+from coinslot import chain, clock
 
 
 def insert(
     tx: sqlite3.Connection,
     grant_id: int,
+    previous_hash: str,
     *,
     game_id: int,
     transaction_id: int,
@@ -23,44 +24,52 @@ def insert(
     reason: str | None = None,
     line_policies: Mapping[str, str] | None = None,
 ) -> None:
-    """Add a grant and its lines. ``grant_id`` is the one after the last (:func:`next_id`).
+    """Add a grant and its lines. ``grant_id`` and ``previous_hash`` follow the last grant (:func:`next_up`).
 
     A reversal names the grant it ``reverses`` and its ``policy``, and so does an adjustment that ``restores`` what a
     reversal took; ``line_policies`` are those of the items whose policy is another one.
     """
     tx.execute("UPDATE sequences SET last_id = :id WHERE name = 'grants'", {"id": grant_id})
+    policies = line_policies or {}
+    entries = [(sku, str(quantity), policies.get(sku)) for sku, quantity in lines]
+    row = {
+        "id": grant_id,
+        "game_id": game_id,
+        "transaction_id": transaction_id,
+        "kind": kind,
+        "player_id": player_id,
+        "reverses": reverses,
+        "restores": restores,
+        "policy": policy,
+        "reason": reason,
+        "is_test": int(is_test),
+        "created_at": clock.stamp(),
+    }
     tx.execute(
         """INSERT INTO grants (id, game_id, transaction_id, kind, player_id, reverses, restores, policy, reason,
-                               is_test, created_at)
+                               is_test, created_at, grant_hash)
            VALUES (:id, :game_id, :transaction_id, :kind, :player_id, :reverses, :restores, :policy, :reason,
-                   :is_test, :now)""",
-        {
-            "id": grant_id,
-            "game_id": game_id,
-            "transaction_id": transaction_id,
-            "kind": kind,
-            "player_id": player_id,
-            "reverses": reverses,
-            "restores": restores,
-            "policy": policy,
-            "reason": reason,
-            "is_test": int(is_test),
-            "now": clock.stamp(),
-        },
+                   :is_test, :created_at, :grant_hash)""",
+        {**row, "grant_hash": chain.grant_hash(previous_hash, row, entries)},
     )
-    policies = line_policies or {}
     tx.executemany(
         "INSERT INTO entries (grant_id, sku, quantity, policy) VALUES (:grant_id, :sku, :quantity, :policy)",
         [
-            {"grant_id": grant_id, "sku": sku, "quantity": str(quantity), "policy": policies.get(sku)}
-            for sku, quantity in lines
+            {"grant_id": grant_id, "sku": sku, "quantity": quantity, "policy": line_policy}
+            for sku, quantity, line_policy in entries
         ],
     )
 
 
-def next_id(tx: sqlite3.Connection) -> int:
-    (last_id,) = tx.execute("SELECT last_id FROM sequences WHERE name = 'grants'").fetchone()
-    return int(last_id) + 1
+def next_up(tx: sqlite3.Connection) -> tuple[int, str]:
+    """The id of the next grant, and the hash it follows."""
+    row = tx.execute(
+        """SELECT last_id + 1 AS id,
+                  coalesce((SELECT grant_hash FROM grants ORDER BY id DESC LIMIT 1), :none) AS previous_hash
+           FROM sequences WHERE name = 'grants'""",
+        {"none": chain.NO_HASH},
+    ).fetchone()
+    return row["id"], row["previous_hash"]
 
 
 def lines(connection: sqlite3.Connection, grant_id: int) -> dict[str, int]:

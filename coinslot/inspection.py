@@ -176,7 +176,7 @@ def hash_chain(connection: sqlite3.Connection) -> Iterator[Finding]:
     if wrong > SENTENCES:
         yield Finding(WRONG, f"and {wrong - SENTENCES} more like that in the ledger")
     if wrong == 0:
-        yield Finding(OK, f"the ledger's hash chain holds (newest {CHAIN_ROWS:,} transactions)")
+        yield Finding(OK, f"the ledger's hash chain holds (newest {CHAIN_ROWS:,} transactions and grants)")
 
 
 def disk_space(database: Database) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 from coinslot import chain, clock, counters, grants, outbox, refunds, registry
@@ -150,7 +151,7 @@ def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
         if known is not None:
             return _repeat(tx, wanted, known, standing)
 
-    transaction_id = _insert_transaction(tx, wanted, lines, standing["previous_hash"] or chain.NO_HASH)
+    transaction_id = _insert_transaction(tx, wanted, standing["previous_hash"] or chain.NO_HASH)
     if transaction_id is None:
         known = _by_external_id(tx, wanted)
         assert known is not None, "the unique key was taken, so there is a row"
@@ -173,6 +174,7 @@ def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
     grants.insert(
         tx,
         grant_id,
+        standing["last_grant_hash"] or chain.NO_HASH,
         game_id=wanted.game_id,
         transaction_id=transaction_id,
         kind=wanted.kind,
@@ -217,45 +219,57 @@ def record_conflict(tx: sqlite3.Connection, refused: Credit, transaction_id: int
 
 
 def verify(connection: sqlite3.Connection, newest: int | None = None) -> Iterator[str]:
-    """Check the hash chain, whole or over the ``newest`` rows; yields one sentence per thing that is wrong."""
-    first_id = 0
-    if newest is not None:
-        (last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM transactions").fetchone()
-        first_id = last_id - newest
+    """Check every hash, or those of the ``newest`` transactions and grants; yields one sentence per wrong thing."""
+    yield from _verify_transactions(connection, newest)
+    yield from _verify_grants(connection, newest)
+
+
+def _verify_transactions(connection: sqlite3.Connection, newest: int | None) -> Iterator[str]:
+    (last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM transactions").fetchone()
+    first_id = 0 if newest is None else last_id - newest
     previous_hash: str | None = chain.NO_HASH if first_id <= 0 else None
-    rows = connection.execute("SELECT * FROM transactions WHERE id > :first ORDER BY id", {"first": first_id})
+    rows = connection.execute(
+        """SELECT t.*, EXISTS (SELECT 1 FROM grants WHERE transaction_id = t.id AND kind = t.kind) AS has_grant
+           FROM transactions t WHERE id > :first ORDER BY id""",
+        {"first": first_id},
+    )
     for row in rows:
-        made: dict[str, int] = {}
-        reversed_lines: dict[str, int] = {}
-        lines = connection.execute(
-            """SELECT g.kind, e.sku, e.quantity FROM grants g JOIN entries e ON e.grant_id = g.id
-               WHERE g.transaction_id = :id AND g.kind IN (:kind, 'reversal')""",
-            {"id": row["id"], "kind": row["kind"]},
-        )
-        for line in lines:
-            (made if line["kind"] == row["kind"] else reversed_lines)[line["sku"]] = int(line["quantity"])
+        what = f"transaction {row['public_id']}"
         if previous_hash is not None and row["previous_hash"] != previous_hash:
-            yield f"transaction {row['public_id']} does not follow the row before it"
-        if row["row_hash"] != chain.row_hash(row, made.items()):
-            yield f"transaction {row['public_id']} or its grant was changed"
-        undone = _restored_purchase(connection, row["id"]) if row["kind"] == "adjustment" and reversed_lines else made
-        if any(undone.get(sku) != -quantity for sku, quantity in reversed_lines.items()):
-            yield f"transaction {row['public_id']} has a reversal that does not undo its grant"
+            yield f"{what} does not follow the row before it"
+        if row["row_hash"] != chain.row_hash(row):
+            yield f"{what} was changed"
+        # A body that was emptied is a player's who was forgotten.
+        elif row["raw_body"] is not None and chain.body_hash(row["raw_body"]) != row["body_sha256"]:
+            yield f"the kept body of {what} was changed"
+        if not row["has_grant"]:
+            yield f"the grant of {what} was removed"
         previous_hash = row["row_hash"]
 
 
-def _restored_purchase(connection: sqlite3.Connection, adjustment_id: int) -> dict[str, int]:
-    """The lines of the purchase that stands again since an adjustment."""
+def _verify_grants(connection: sqlite3.Connection, newest: int | None) -> Iterator[str]:
+    (last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM grants").fetchone()
+    first_id = 0 if newest is None else last_id - newest
+    before = connection.execute(
+        "SELECT grant_hash FROM grants WHERE id <= :first ORDER BY id DESC LIMIT 1", {"first": first_id}
+    ).fetchone()
     rows = connection.execute(
-        """SELECT e.sku, e.quantity FROM grants a
-           JOIN refunds r ON r.grant_id = a.id AND r.outcome = 'restored'
-           JOIN transactions t ON t.id = r.transaction_id
-           JOIN grants g ON g.transaction_id = t.id AND g.kind = t.kind
-           JOIN entries e ON e.grant_id = g.id
-           WHERE a.transaction_id = :id AND a.kind = 'adjustment'""",
-        {"id": adjustment_id},
+        """SELECT g.*, t.public_id, e.sku, e.quantity, e.policy AS line_policy
+           FROM grants g LEFT JOIN transactions t ON t.id = g.transaction_id
+           LEFT JOIN entries e ON e.grant_id = g.id WHERE g.id > :first ORDER BY g.id""",
+        {"first": first_id},
     )
-    return {row["sku"]: int(row["quantity"]) for row in rows}
+    previous_hash = chain.NO_HASH if before is None else before["grant_hash"]
+    for _, group in groupby(rows, lambda row: row["id"]):
+        lines = list(group)
+        row = lines[0]
+        entries = [(line["sku"], line["quantity"], line["line_policy"]) for line in lines if line["sku"] is not None]
+        if row["grant_hash"] != chain.grant_hash(previous_hash, row, entries):
+            yield (
+                f"grant {row['id']} ({row['kind']} of transaction {row['public_id']}) was changed or added, "
+                "or one before it was removed"
+            )
+        previous_hash = row["grant_hash"]
 
 
 def _counted(wanted: Credit, lines: list[tuple[str, int]]) -> dict[str, int]:
@@ -277,6 +291,7 @@ def _standing(tx: sqlite3.Connection, wanted: Credit) -> sqlite3.Row:
         """SELECT
                (SELECT row_hash FROM transactions ORDER BY id DESC LIMIT 1) AS previous_hash,
                (SELECT last_id FROM sequences WHERE name = 'grants') AS last_grant_id,
+               (SELECT grant_hash FROM grants ORDER BY id DESC LIMIT 1) AS last_grant_hash,
                EXISTS (SELECT 1 FROM players WHERE game_id = :game_id AND player_id = :player_id) AS has_player,
                EXISTS (SELECT 1 FROM destinations WHERE game_id = :game_id AND state <> 'removed') AS has_destinations,
                EXISTS (SELECT 1 FROM refunds
@@ -373,9 +388,7 @@ def _by_key(
     return row
 
 
-def _insert_transaction(
-    tx: sqlite3.Connection, wanted: Credit, lines: list[tuple[str, int]], previous_hash: str
-) -> int | None:
+def _insert_transaction(tx: sqlite3.Connection, wanted: Credit, previous_hash: str) -> int | None:
     """Insert the row that decides; None when the unique key is taken."""
     money = wanted.money
     row: dict[str, Any] = {
@@ -407,7 +420,7 @@ def _insert_transaction(
         "is_test": int(wanted.is_test),
         "occurred_at": wanted.occurred_at,
     }
-    return chain.insert(tx, row, lines, previous_hash)
+    return chain.insert(tx, row, previous_hash)
 
 
 def _insert_keys(tx: sqlite3.Connection, wanted: Credit, keys: Iterable[tuple[str, str]], transaction_id: int) -> None:

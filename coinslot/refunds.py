@@ -310,10 +310,11 @@ def _reverse(
         return "repeated", None
     _count_money(tx, transaction, counters.REFUNDED)
     mildest = min(words, key=BY_STRENGTH.index)
-    grant_id = grants.next_id(tx)
+    grant_id, previous_hash = grants.next_up(tx)
     grants.insert(
         tx,
         grant_id,
+        previous_hash,
         game_id=transaction["game_id"],
         transaction_id=newest["transaction_id"],
         kind="reversal",
@@ -348,10 +349,11 @@ def _restore(tx: sqlite3.Connection, game_slug: str, transaction: sqlite3.Row, f
     policy, line_policies = grants.policies(tx, newest["reversed_by"])
     _count_money(tx, transaction, counters.RETURNED)
     transaction_id = _insert_restoring(tx, game_slug, transaction, fact, lines)
-    grant_id = grants.next_id(tx)
+    grant_id, previous_hash = grants.next_up(tx)
     grants.insert(
         tx,
         grant_id,
+        previous_hash,
         game_id=transaction["game_id"],
         transaction_id=transaction_id,
         kind="adjustment",
@@ -432,7 +434,7 @@ def _insert_restoring(
             "is_test": transaction["is_test"],
             "occurred_at": fact.occurred_at,
         }
-        inserted = chain.insert(tx, row, lines, chain.last_hash(tx))
+        inserted = chain.insert(tx, row, chain.last_hash(tx))
     return inserted
 
 

@@ -106,31 +106,64 @@ def test_a_fingerprint_knows_the_lines_but_not_their_order(lines, seed):
     assert ledger.fingerprint("p", 1, None, lines=[*lines, ("x", 1)]) != made
 
 
-def test_the_chain_covers_rows_and_lines(house, studio):
+TRANSACTION = "transaction {public_id}"
+GRANT = "grant 3 (purchase of transaction {public_id}) was changed or added"
+AFTER = "grant 4 (purchase of transaction"
+ADDED = """INSERT INTO grants (id, game_id, transaction_id, kind, player_id, is_test, created_at, grant_hash)
+           SELECT 6, game_id, 3, 'bonus', 'mallory', 0, created_at, grant_hash FROM grants WHERE id = 3"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("UPDATE transactions SET gross_minor = 1 WHERE id = 3", [f"{TRANSACTION} was changed"]),
+        ("UPDATE transactions SET player_id = 'bob' WHERE id = 3", [f"{TRANSACTION} was changed"]),
+        ("UPDATE transactions SET body_sha256 = 'x' WHERE id = 3", [f"{TRANSACTION} was changed"]),
+        ("UPDATE transactions SET row_hash = 'x' WHERE id = 3", [f"{TRANSACTION} was changed", "does not follow"]),
+        ("UPDATE transactions SET raw_body = x'01' WHERE id = 3", [f"the kept body of {TRANSACTION} was changed"]),
+        ("UPDATE transactions SET raw_body = x'' WHERE id = 3", [f"the kept body of {TRANSACTION} was changed"]),
+        ("UPDATE grants SET player_id = 'bob' WHERE id = 3", [GRANT]),
+        ("UPDATE grants SET is_test = 1 WHERE id = 3", [GRANT]),
+        ("UPDATE grants SET transaction_id = 99 WHERE id = 3", ["the grant of {public_id} was removed", "grant 3 ("]),
+        ("UPDATE grants SET created_at = '2020-01-01T00:00:00.000000Z' WHERE id = 3", [GRANT]),
+        ("UPDATE grants SET policy = 'flag' WHERE id = 3", [GRANT]),
+        ("UPDATE grants SET grant_hash = '' WHERE id = 3", [GRANT, AFTER]),
+        ("UPDATE entries SET quantity = '6' WHERE grant_id = 3", [GRANT]),
+        ("UPDATE entries SET policy = 'flag' WHERE grant_id = 3", [GRANT]),
+        ("INSERT INTO entries (grant_id, sku, quantity) VALUES (3, 'gems', '1')", [GRANT]),
+        ("DELETE FROM entries WHERE grant_id = 3", [GRANT]),
+        ("DELETE FROM grants WHERE id = 3", ["the grant of {public_id} was removed", AFTER]),
+        (ADDED, ["grant 6 (bonus of transaction {public_id}) was changed or added"]),
+        (
+            ADDED.replace(", grant_hash", ""),
+            ["grant 6"],
+        ),
+    ],
+)
+def test_whatever_is_changed_of_the_ledger_is_found_and_named(house, studio, statement, named):
     for number in range(5):
-        make(house, credit(studio, external_id=f"e-{number}"))
+        make(house, credit(studio, external_id=f"e-{number}", lines=(("coins", 5),) if number % 2 == 0 else ()))
     connection = house.database.read()
     assert list(ledger.verify(connection)) == []
     assert list(ledger.verify(connection, newest=2)) == []
+    (public_id,) = connection.execute("SELECT public_id FROM transactions WHERE id = 3").fetchone()
+    found = []
 
-    def tamper(tx, statement):
-        tx.execute("DROP TRIGGER transactions_are_never_changed")
-        tx.execute("DROP TRIGGER transactions_are_never_deleted")
-        tx.execute("DROP TRIGGER entries_are_never_changed")
+    def tamper(tx):
+        for table in ("transactions", "grants", "entries"):
+            for verb in ("changed", "deleted"):
+                tx.execute(f"DROP TRIGGER {table}_are_never_{verb}")
+        tx.execute("DROP TRIGGER transactions_are_emptied_not_rewritten")
+        tx.execute("PRAGMA defer_foreign_keys = ON")
         tx.execute(statement)
         found.extend(ledger.verify(tx))
         raise KeyboardInterrupt  # roll everything back
 
-    for statement, count in (
-        ("UPDATE transactions SET gross_minor = 1 WHERE id = 3", 1),
-        ("UPDATE transactions SET body_sha256 = 'x' WHERE id = 3", 1),
-        ("UPDATE transactions SET row_hash = 'x' WHERE id = 3", 2),
-        ("UPDATE entries SET quantity = '6' WHERE grant_id = 2", 1),
-    ):
-        found = []
-        with pytest.raises(KeyboardInterrupt):
-            house.database.write_here(lambda tx, statement=statement: tamper(tx, statement))
-        assert len(found) == count, (statement, found)
+    with pytest.raises(KeyboardInterrupt):
+        house.database.write_here(tamper)
+    assert len(found) == len(named), found
+    for sentence, part in zip(found, named, strict=True):
+        assert part.format(public_id=public_id).replace("of " + public_id, "of transaction " + public_id) in sentence
 
 
 def test_forgetting_a_player_keeps_the_chain_whole(house, studio, db, client):
