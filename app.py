@@ -21,7 +21,18 @@ from coinslot.db import BusyError
 from coinslot.games import COMMON_SECRETS, COMMON_SETTINGS
 from coinslot.installation import Installation, Settings
 from coinslot.terms import SETTINGS as SETTLEMENT_SETTINGS
-from handlers import appcharge, commands, dashboard, game, health, plain_error, playcamp, playtem, settling
+from handlers import (
+    appcharge,
+    commands,
+    dashboard,
+    game,
+    health,
+    plain_error,
+    playcamp,
+    playtem,
+    settling,
+    wrong_addresses,
+)
 from handlers.bodies import LARGEST_BODY, WholeBodies
 
 PARTNERS = (appcharge.partner, playtem.partner, playcamp.partner)  # a new partner is one name here
@@ -63,6 +74,8 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
     def tell(error: Exception) -> Response:
         refuse = dialects.get(request.path.split("/")[1], plain_error)
         if isinstance(error, HTTPException):
+            if error.code == 404 and request.url_rule is None:
+                wrong_addresses.note()
             response = refuse(error.code or 500, error.name)
             for name, value in error.get_headers():
                 if name in ("Allow", "Location", "Retry-After"):

@@ -16,6 +16,7 @@
 --   vault.key_id          id of the master key every sealed value is under
 --   owner.password_hash   scrypt; its presence ends the setup link
 --   owner.totp            whether a second factor is asked for: its secret is sealed in installation_secrets
+--   restored_at           when a backup was restored last; absent: never
 --   outbox...._above      where the ids of deliveries and of attempts go on after a restore
 CREATE TABLE installation (
     name        TEXT NOT NULL PRIMARY KEY,
@@ -369,6 +370,29 @@ CREATE TABLE conflicts (
     UNIQUE (transaction_id, external_id, fingerprint)
 ) STRICT;
 CREATE INDEX conflicts_by_game ON conflicts (game_id, id);       -- lists
+
+-- What a proved report showed that a person has to look at, and that no other table knows (coinslot/notices.py).
+CREATE TABLE notices (
+    game_id         INTEGER NOT NULL REFERENCES games (id),
+    partner         TEXT NOT NULL,
+    kind            TEXT NOT NULL CHECK (kind IN
+                    ('unknown_status',         -- orders are refused because of this word for what became of a payment
+                     'empty_order',            -- paid, and named nothing to credit
+                     'misplaced_order',        -- came to an address that takes no orders, and was refused
+                     'unnamed_event',          -- names an order, and not what happened to it
+                     'partial_refund',         -- of less than the order
+                     'credited_twice',         -- two transactions turned out to be one purchase
+                     'replayed')),             -- credited again after a restore, perhaps under another transaction id
+    subject         TEXT NOT NULL,             -- the word, or the id of the order; never a player's
+    detail          TEXT NOT NULL,             -- the rest of what is said about it; empty: nothing
+    transaction_id  INTEGER REFERENCES transactions (id),  -- this and the next: the transactions it is about, if any
+    other_id        INTEGER REFERENCES transactions (id),
+    seen            INTEGER NOT NULL,          -- how often it was noted
+    first_at        TEXT NOT NULL,
+    last_at         TEXT NOT NULL,
+    PRIMARY KEY (game_id, partner, kind, subject)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX notices_by_time ON notices (last_at);               -- troubles
 
 
 -- Creators and payments (PlayCamp) ---------------------------------------------------------------------------------
@@ -734,6 +758,7 @@ CREATE TABLE refusals (
     game_id         INTEGER REFERENCES games (id),  -- NULL when the call named no game of ours
     partner         TEXT NOT NULL,
     endpoint        TEXT NOT NULL,
+    path            TEXT NOT NULL DEFAULT '',  -- as it was called, where there is no such address; empty otherwise
     reason          TEXT NOT NULL,             -- signature, timestamp, token, address, malformed, unknown_player, ...
     status          INTEGER NOT NULL,          -- what the caller was told
     remote_address  TEXT NOT NULL,

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from coinslot import audit, clock, keyring, outbox, owner, revision
+from coinslot import audit, clock, keyring, notices, outbox, owner, revision
 from coinslot.db import (
     APPLICATION_ID,
     SCHEMA_VERSION,
@@ -281,6 +281,7 @@ def _prepare(prepared: Path, file: Path, vault: Vault, live: _Live) -> Restored:
         for row in connection.execute("SELECT id FROM games").fetchall():
             revision.touch(connection, row["id"])
         owner.end_sessions(connection)  # the copy may remember one that was ended since
+        notices.restored(connection)
         audit.record(connection, None, "command", "restore", file.name)
         connection.execute("COMMIT")
 

@@ -42,6 +42,7 @@ class Refusal:
     request: Mapping[str, Any] = field(repr=False)
     at: str = field(default_factory=clock.stamp)
     is_simulated: bool = False  # one of our own calls: it says nothing of the partner's
+    path: str = ""  # as it was called, where there is no such address; ``endpoint`` is then the one it comes close to
 
 
 class Observations:
@@ -117,15 +118,16 @@ class Observations:
     def _store_refusal(self, tx: sqlite3.Connection, refusal: Refusal) -> None:
         sealed = self._vault.seal(tx, keyring.REFUSAL_PURPOSE, json.dumps(dict(refusal.request)).encode())
         tx.execute(
-            """INSERT INTO refusals (game_id, partner, endpoint, reason, status, remote_address, body_size,
+            """INSERT INTO refusals (game_id, partner, endpoint, path, reason, status, remote_address, body_size,
                                      ciphertext, nonce, key_id, created_at, is_simulated)
-               VALUES (:game_id, :partner, :endpoint, :reason, :status, :remote_address, :body_size,
+               VALUES (:game_id, :partner, :endpoint, :path, :reason, :status, :remote_address, :body_size,
                        :ciphertext, :nonce, :key_id, :at, :is_simulated)""",
             {
                 **vars(sealed),
                 "game_id": refusal.game_id,
                 "partner": refusal.partner,
                 "endpoint": refusal.endpoint,
+                "path": refusal.path,
                 "reason": refusal.reason,
                 "status": refusal.status,
                 "remote_address": refusal.remote_address,

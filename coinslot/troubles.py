@@ -6,7 +6,7 @@ Counts end at :data:`MOST`: one more says "more than that". The words, and the l
 import sqlite3
 from dataclasses import dataclass
 
-from coinslot import clock, outbox
+from coinslot import clock, outbox, statuses
 from coinslot.registry import RESERVED_ID
 
 MOST = 10_000
@@ -16,6 +16,9 @@ RECENT_DAYS = 7  # conflicts are told for so long: nothing settles them but a lo
 ROTATION_DAYS = 7  # after that a rotation should be over
 LOOKED_AT = 1000  # of the newest conflicts
 LISTED = 100  # destinations, jobs and keys that are told one by one
+NAMED = 10  # orders, words and addresses that a trouble names
+NOTICES = 1000  # of the newest notices, how many are looked at
+WRONG_ADDRESSES = 10  # told one by one, the most called first
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Trouble:
     """One thing that is wrong. ``game`` is a slug, None where it concerns all; ``subject`` is what it is about.
 
     ``count`` is None where there is nothing to count. ``detail`` says more, in the words of whoever failed: it may be
-    anybody's text.
+    anybody's text, and so may ``named``: what was counted, up to :data:`NAMED` of it, each with what is said about it.
     """
 
     kind: str
@@ -31,6 +34,7 @@ class Trouble:
     count: int | None = None
     detail: str = ""
     subject: str = ""
+    named: tuple[tuple[str, str], ...] = ()
 
 
 def find(connection: sqlite3.Connection) -> list[Trouble]:
@@ -50,7 +54,35 @@ def find(connection: sqlite3.Connection) -> list[Trouble]:
         "newest_beat": clock.stamp(now + outbox.OLDEST_BEAT_SECONDS),
     }
     rows = connection.execute(f"{_ONE_BY_ONE} UNION ALL {_COUNTED}", values)
-    return [Trouble(row["kind"], row["game"], row["count"], row["detail"] or "", row["subject"] or "") for row in rows]
+    found = [Trouble(row["kind"], row["game"], row["count"], row["detail"] or "", row["subject"] or "") for row in rows]
+    return found + _noticed(connection, values["recently"])
+
+
+def _noticed(connection: sqlite3.Connection, recently: object) -> list[Trouble]:
+    """A trouble for each address that was called and does not exist, and for each kind of notices of a partner's."""
+    rows = connection.execute(
+        _NOTICED, {"recently": recently, "notices": NOTICES, "wrong_addresses": WRONG_ADDRESSES}
+    ).fetchall()
+    found = []
+    grouped: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
+    for row in rows:
+        if row["kind"] == "no_address":
+            found.append(Trouble("no_address", row["game"], row["count"], row["detail"], row["partner"]))
+        elif row["kind"] != "unknown_status" or not _is_listed(row["subject"], row["completed"], row["failed"]):
+            grouped.setdefault((row["kind"], row["game"], row["partner"]), []).append((row["subject"], row["detail"]))
+    for (kind, game, partner), named in grouped.items():
+        found.append(Trouble(kind, game, len(named), "", partner, tuple(named[:NAMED])))
+    return found
+
+
+def _is_listed(word: str, completed: str | None, failed: str | None) -> bool:
+    """Whether the owner has said since what a status means; None: a setting is as it comes."""
+    return (
+        statuses.meaning(
+            word, statuses.COMPLETED if completed is None else completed, statuses.FAILED if failed is None else failed
+        )
+        is not None
+    )
 
 
 # What is told one by one: tables of a few rows each.
@@ -169,4 +201,37 @@ _COUNTED = """
                     ORDER BY id LIMIT :most) WHERE state = 'parked'), NULL, NULL
         FROM games g)
     WHERE count > 0
+"""
+
+# Notices, the newest first. Those that nothing but a look settles are told for some days; the others until they are
+# settled: the word is explained, the order credited, one of the two taken back.
+_NOTICED = """
+    SELECT * FROM (
+        SELECT 'no_address' AS kind, g.slug AS game, r.partner AS partner, '' AS subject, r.path AS detail,
+               count(*) AS count, NULL AS completed, NULL AS failed
+        FROM refusals r LEFT JOIN games g ON g.id = r.game_id
+        WHERE r.created_at > :recently AND r.is_simulated = 0 AND r.reason = 'no_address'
+        GROUP BY g.slug, r.partner, r.path ORDER BY count(*) DESC, r.path LIMIT :wrong_addresses) a
+    UNION ALL
+    SELECT * FROM (
+        SELECT n.kind AS kind, g.slug AS game, n.partner AS partner, n.subject AS subject, n.detail AS detail,
+               n.seen AS count,
+               (SELECT s.value FROM settings s
+                WHERE s.game_id = n.game_id AND s.key = n.partner || '.completed_statuses') AS completed,
+               (SELECT s.value FROM settings s
+                WHERE s.game_id = n.game_id AND s.key = n.partner || '.failed_statuses') AS failed
+        FROM (SELECT * FROM notices ORDER BY last_at DESC LIMIT :notices) n JOIN games g ON g.id = n.game_id
+        WHERE n.kind = 'unknown_status'
+           OR (n.kind = 'misplaced_order' AND NOT EXISTS (
+                   SELECT 1 FROM transactions t
+                   WHERE t.game_id = n.game_id AND t.partner = n.partner
+                     AND t.external_id IN (n.subject, 'payment:' || n.subject, 'external:' || n.subject))
+               AND NOT EXISTS (
+                   SELECT 1 FROM transaction_keys k
+                   WHERE k.game_id = n.game_id AND k.partner = n.partner AND k.kind = 'alias' AND k.value = n.subject))
+           OR (n.kind = 'credited_twice' AND NOT EXISTS (
+                   SELECT 1 FROM grants r
+                   WHERE r.transaction_id IN (n.transaction_id, n.other_id) AND r.kind = 'reversal'))
+           OR (n.kind IN ('empty_order', 'unnamed_event', 'partial_refund', 'replayed') AND n.last_at > :recently)
+        ORDER BY n.last_at DESC) b
 """

@@ -182,7 +182,8 @@ class Partner:
     ``roots`` are first words of its paths beside its name. ``entry`` is how the game signs entries, where it does.
     ``diagnose`` finds out, for the owner alone, why one of its calls was refused. ``formulas`` are settings that hold
     expressions and may be tried on a page; ``try_window`` asks the game's payment API for one window of some days and
-    stores nothing. ``report``: where it has figures of its own.
+    stores nothing. ``report``: where it has figures of its own. ``send_again`` is how the owner has it report an order
+    again.
     """
 
     name: str
@@ -208,6 +209,7 @@ class Partner:
     formulas: tuple[Formula, ...] = ()
     try_window: Callable[[Installation, Game, int], Window] | None = None
     agreed: tuple[str, ...] = ()
+    send_again: str = "ask the partner to report it again"
     entry: Callable[[Game], EntryRecipe | None] = lambda game: None
 
     @property
@@ -266,11 +268,13 @@ def note_refusal(
     keeps_body: bool = True,
     keeps_query: bool = True,
     found: Mapping[str, str] | None = None,
+    path: str = "",
 ) -> None:
     """Keep the current request for the owner: outside the request, sealed, bounded. The caller learns nothing of it.
 
     ``keeps_body``: False for bodies that may hold somebody's password; ``keeps_query`` for queries that are a proof.
-    ``found`` is what is known of the call by now and could not be found out again from what is kept.
+    ``found`` is what is known of the call by now and could not be found out again from what is kept. ``path`` is set
+    where there is no address of that path.
     """
     body = request.get_data(cache=True)
     installation().observations.refused(
@@ -295,6 +299,7 @@ def note_refusal(
                 "body": base64.b64encode(body[: KEPT_BODY_BYTES if keeps_body else 0]).decode("ascii"),
             },
             is_simulated=is_simulated(),
+            path=path,
         )
     )
 

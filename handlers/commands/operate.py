@@ -18,6 +18,7 @@ from coinslot.db import Connection
 from coinslot.games import Game
 from coinslot.inspection import NOTE, OK, WARNING, WRONG, Finding, guarded
 from handlers import installation, partners
+from handlers.dashboard import troubled
 from handlers.trouble import in_words
 
 
@@ -104,6 +105,7 @@ def _examine() -> Iterator[Finding]:
         yield from guarded(_examine_games, connection)
         yield from guarded(inspection.deliveries, connection)
         yield from guarded(inspection.refusals, connection)
+        yield from guarded(_examine_troubles, connection)
         connection.close()
 
 
@@ -113,6 +115,11 @@ def _examine_games(connection: Connection) -> Iterator[Finding]:
         yield from guarded(_examine_game, connection, slug)
     if not slugs:
         yield Finding(WARNING, "there is no game yet: `flask game add SLUG`")
+
+
+def _examine_troubles(connection: Connection) -> Iterator[Finding]:
+    """What the overview says and no check above does."""
+    yield from troubled.findings(connection, games.outlines(connection, installation().catalogue))
 
 
 def _examine_game(connection: Connection, slug: str) -> Iterator[Finding]:

@@ -14,8 +14,9 @@ from coinslot import refusals as ring
 from coinslot.db import Row
 from coinslot.games import Game
 from coinslot.refusals import Refused
-from handlers import Partner, installation, partners
+from handlers import Partner, installation, partners, wrong_addresses
 from handlers.dashboard.pages import PageError, below, bp, page, the_game, whole
+from handlers.dashboard.words import shown
 from handlers.diagnosis import Finding, Known
 
 SHOWN = 20
@@ -41,6 +42,9 @@ REASONS = {
     "conflict": "conflict",
     "game_down": "the game is down",
     "deep_link": "no deep link",
+    "no_address": "no such address",
+    "unknown_status": "unknown status",
+    "misplaced": "an order at another address",
 }
 
 # Kinds of pages that mend something -> their function, and what the link says.
@@ -174,7 +178,7 @@ def finding(call: Refused, known: Known, until: float | None = None) -> Finding 
         return None
     room = _room_of(call)
     try:
-        found = Finding("Nothing here knows why.", is_sure=False) if room is None else room.diagnose(call, known)
+        found = Finding("Nothing here knows why.", is_sure=False) if room is None else _diagnosed(room, call, known)
     except Exception:  # what a stranger has sent must not keep the owner from the rest of the list
         current_app.logger.exception("refused call %d could not be looked into", call.id)
         found = Finding("Looking into this call failed; the log says how.", is_sure=False)
@@ -184,6 +188,18 @@ def finding(call: Refused, known: Known, until: float | None = None) -> Finding 
             while len(_findings) > KEPT_FINDINGS:
                 _findings.popitem(last=False)
     return found
+
+
+def _diagnosed(room: Partner, call: Refused, known: Known) -> Finding:
+    if call.reason != wrong_addresses.REASON:
+        return room.diagnose(call, known)
+    meant = call.found.get("meant")
+    sentence = f"There is no such address as {shown(call.text('path'), 200)}"
+    return Finding(
+        f"{sentence}; did you mean {meant}?" if meant else f"{sentence}.",
+        f"Correct it in {room.title}'s dashboard.",
+        "integration",
+    )
 
 
 def _is_same(one: Game, other: Game) -> bool:

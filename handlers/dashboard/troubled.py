@@ -1,7 +1,7 @@
 """Troubles in words, each with the link that mends it. What is found, and how: ``coinslot/troubles.py``."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
@@ -10,11 +10,13 @@ from flask import current_app
 from coinslot import troubles
 from coinslot.db import Connection, DatabaseError, EngineError
 from coinslot.games import Game
+from coinslot.inspection import WARNING, WRONG, Finding
 from coinslot.installation import Installation
 from coinslot.keyring import SIGNING_PREFIX
 from coinslot.troubles import Trouble
 from coinslot.vault import VaultError
-from handlers import partners
+from handlers import partners, wrong_addresses
+from handlers.dashboard import noticed
 from handlers.dashboard.words import ago, capped, shown
 
 LEAST_FREE_BYTES = 64 * 1024 * 1024  # below this a credit is about to fail
@@ -32,6 +34,13 @@ class Told:
     game: str = ""  # its name; empty where it concerns all
     is_bad: bool = True  # money or grants wait for it; else it can wait for a quiet hour
 
+
+# Kinds of troubles for which the doctor has checks of its own.
+CHECKED_BY_DOCTOR = frozenset(
+    "no_password no_relay down paused job late_job rotation refused no_players no_items dead overdue conflicts "
+    "payment_conflicts refunds_ambiguous refunds_waiting payments_parked payments_quarantined payment_refunds "
+    "conversions".split()
+)
 
 UNREADABLE = Told(
     "unreadable", "The database could not be read, so nobody knows what else is wrong. On the server, run flask doctor."
@@ -67,6 +76,17 @@ def told(house: Installation, connection: Connection, outlines: Sequence[Game]) 
     return sorted(found, key=lambda each: not each.is_bad)
 
 
+def findings(connection: Connection, outlines: Sequence[Game]) -> Iterator[Finding]:
+    """For ``flask doctor``: the troubles that it has no check of its own for, in the same words."""
+    by_slug = {game.slug: game for game in outlines}
+    for trouble in troubles.find(connection):
+        if trouble.kind not in CHECKED_BY_DOCTOR:
+            said = _in_words(trouble, None if trouble.game is None else by_slug.get(trouble.game))
+            whose = f"game {trouble.game}: " if trouble.game else ""
+            where = f" See the page {said.link}." if said.link else ""
+            yield Finding(WRONG if said.is_bad else WARNING, f"{whose}{said.text}{where}")
+
+
 def _machine(house: Installation, connection: Connection) -> list[Told]:
     found = []
     try:
@@ -93,7 +113,8 @@ def _in_words(trouble: Trouble, game: Game | None) -> Told:
     count = capped(trouble.count)
     one = trouble.count == 1
     subject, detail = shown(trouble.subject, 80), shown(trouble.detail, 200)
-    of_partner = next((each.title for each in partners() if each.name == trouble.subject), subject)
+    card = next((each for each in partners() if each.name == trouble.subject), None)
+    of_partner = subject if card is None else card.title
     at = "" if game is None else f"/games/{game.slug}"
     name = "" if game is None else game.name
     partner = trouble.subject.partition(".")[0]
@@ -101,6 +122,8 @@ def _in_words(trouble: Trouble, game: Game | None) -> Told:
     def say(text: str, link: str = "", label: str = "", *, is_bad: bool = True) -> Told:
         return Told(trouble.kind, text, at + link if link else "", label, name, is_bad)
 
+    if card is not None and trouble.kind in noticed.SENTENCES:
+        return say(*noticed.SENTENCES[trouble.kind](trouble, card), is_bad=trouble.kind in noticed.BAD)
     match trouble.kind:
         case "no_password":
             return Told(trouble.kind, "No password is set for these pages.", "/account", "Set one")
@@ -166,6 +189,16 @@ def _in_words(trouble: Trouble, game: Game | None) -> Told:
                 f"{count} {'call' if one else 'calls'} of {of_partner} {'was' if one else 'were'} refused in 24 hours"
             )
             return say(f"{text}: {why}.", f"/refusals?{urlencode({'partner': trouble.subject})}", "Find out why")
+        case "no_address":
+            near = wrong_addresses.nearest(trouble.detail, partners(), [] if game is None else [game.slug])
+            meant = "" if near is None or not near.meant else f" Did you mean {near.meant}?"
+            text = (
+                f"In 7 days {count} {'call' if one else 'calls'} went to {detail}, and there is no such address.{meant}"
+            )
+            link = f"{at}/refusals?{urlencode({'reason': trouble.kind})}"
+            return Told(
+                trouble.kind, f"{text} Correct it in {of_partner}'s dashboard.", link, "Look at the calls", name, False
+            )
         case "no_players" | "no_items":
             what = "player" if trouble.kind == "no_players" else "item"
             text = f"No {what} is registered, and unknown ones are refused: so is every credit."

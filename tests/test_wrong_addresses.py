@@ -1,0 +1,82 @@
+"""Calls under a partner's root to addresses that do not exist: which are kept, and how the owner hears of them."""
+
+import pytest
+
+from handlers.commands import operate
+from tests.conftest import appcharge_headers
+from tests.pages import text_of
+
+
+@pytest.fixture
+def doctor(app):
+    return lambda: app.test_cli_runner().invoke(operate.doctor_command, []).output
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/appcharge/demo/order", "/appcharge/demo/orders"),
+        ("/appcharge/demo/orders/", "/appcharge/demo/orders"),
+        ("/appcharge//demo/orders", "/appcharge/demo/orders"),
+        ("/appcharge/demo/orders%20", "/appcharge/demo/orders"),
+        ("/appcharge/demo/Orders", "/appcharge/demo/orders"),
+        ("/AppCharge/demo/orders", "/appcharge/demo/orders"),
+        ("/appcharge/orders", "/appcharge/{game}/orders"),
+        ("/appcharge/demo/v1/orders", "/appcharge/demo/orders"),
+        ("/appcharge/demo/event", "/appcharge/demo/events"),
+        ("/appcharge/demo/authenticate", "/appcharge/demo/auth"),
+        ("/playtem/demo/credit/", "/playtem/demo/credit"),
+        ("/playtem/demo/credits", "/playtem/demo/credit"),
+        ("/playtem/credit/", "/playtem/{game}/credit"),
+        ("/playcamp/demo/webhook/", "/playcamp/demo/webhook"),
+        ("/playcamp/demo/webhooks", "/playcamp/demo/webhook"),
+        ("/api/demo/sponsors", "/api/demo/sponsor"),
+        ("/appcharge/demo/grant-award", ""),
+        ("/appcharge/demo", ""),
+    ],
+)
+def test_a_nearly_right_address_is_named_with_the_right_one(client, studio, house, browser, doctor, db, path, meant):
+    body = b'{"orderId":"o-secret","playerId":"alice"}'
+    answers = [client.post(path, data=body, headers=appcharge_headers(body)) for _ in range(2)]
+    house.observations.flush()
+
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert all("mean" not in answer.text and "orders" not in answer.text for answer in answers)
+    for said in (text_of(browser.get("/")), doctor()):
+        assert "2 calls went to" in said
+        assert not meant or f"Did you mean {meant}?" in said
+        assert "o-secret" not in said
+    (row, _) = db("SELECT * FROM refusals")
+    assert (row["reason"], row["status"]) == ("no_address", 404)
+    where = "" if row["game_id"] is None else "/games/demo"
+    found = text_of(browser.get(f"{where}/refusals/{row['id']}"))
+    assert "There is no such address as" in found
+    assert not meant or f"did you mean {meant}?" in found
+
+
+@pytest.mark.parametrize("path", ["/api/v1/users", "/api/", "/appcharge/x/wp-login.php", "/appcharge/" + "x" * 5000,
+                                  "/game/v1/nothing", "/x/orders"])  # fmt: skip
+def test_a_strangers_guesses_leave_nothing(client, studio, house, db, path):
+    assert client.post(path).status_code == 404
+    house.observations.flush()
+    assert db("SELECT * FROM refusals") == []
+
+
+def test_words_that_may_be_an_id_are_not_shown(client, studio, house, browser):
+    client.post("/appcharge/demo/orders/alice")
+    house.observations.flush()
+    page = text_of(browser.get("/"))
+    assert "/appcharge/demo/orders/*" in page
+    assert "alice" not in page
+
+
+def test_a_body_that_is_too_large_or_a_database_that_is_gone_changes_no_answer(client, studio, house):
+    assert client.post("/appcharge/demo/order", data=b"x" * (1024 * 1024 + 1)).status_code == 404
+    house.database.write_here(lambda tx: tx.execute("ALTER TABLE games RENAME TO gone"))
+    assert client.post("/appcharge/demo/order").status_code == 404
+
+
+def test_our_own_simulated_calls_trouble_nobody(client, studio, house, browser):
+    client.post("/appcharge/demo/order", headers={"User-Agent": "coinslot-simulate"})
+    house.observations.flush()
+    assert "no such address" not in text_of(browser.get("/"))
