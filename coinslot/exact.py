@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -24,25 +25,33 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # as JSON escapes one; alone in 
 _NUMBER = re.compile(r"-?[0-9]{1,60}(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,3})?")
 
 
+@dataclass(frozen=True)
+class OddNumber:
+    """A number of a JSON document that is out of any range, or ``NaN``, as it was written."""
+
+    text: str
+
+
 def parse_json(
     raw: bytes,
     parse_float: Callable[[str], Any] | None = None,
     parse_constant: Callable[[str], Any] | None = None,
     allow_half_pairs: bool = False,
+    keeps_odd_numbers: bool = False,
 ) -> Any:
     """JSON from UTF-8 bytes, numbers as ``int`` and ``Decimal``. Raises ValueError for anything else.
 
     Refused besides bad JSON: NaN and Infinity (but for ``parse_constant``), nesting too deep to parse, integers too
     long to parse, and text with half of a surrogate pair, which no database column could keep. Who looks at each text
-    kept may let that pass.
+    kept may let that pass, and who looks at each number may have those that cannot be parsed as :class:`OddNumber`.
     """
     try:
         text = raw.decode("utf-8")
         document = json.loads(
             text,
-            parse_float=parse_float or _decimal,
-            parse_int=_integer,
-            parse_constant=parse_constant or _no_constant,
+            parse_float=parse_float or (_odd_or(_decimal) if keeps_odd_numbers else _decimal),
+            parse_int=_odd_or(_integer) if keeps_odd_numbers else _integer,
+            parse_constant=parse_constant or (OddNumber if keeps_odd_numbers else _no_constant),
         )
     except UnicodeDecodeError:  # Python's own words quote bytes
         raise ValueError("it is not UTF-8") from None
@@ -53,6 +62,14 @@ def parse_json(
     if not allow_half_pairs and may_have_half_pairs(raw):
         _refuse_half_surrogates(document)
     return document
+
+
+def json_text(value: Any, *, is_sorted: bool = False) -> str:
+    """A parsed value as JSON again. A number that no float holds becomes text."""
+    try:
+        return json.dumps(value, default=_plain_number, sort_keys=is_sorted, allow_nan=False)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def may_have_half_pairs(raw: bytes) -> bool:
@@ -113,6 +130,24 @@ def _number(value: object) -> Decimal:
     if not number.is_finite():
         raise ValueError("not a number")
     return number
+
+
+def _odd_or(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    def parsed(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError:
+            return OddNumber(text)
+
+    return parsed
+
+
+def _plain_number(value: object) -> float | str:
+    if isinstance(value, Decimal):
+        return float(value) if math.isfinite(float(value)) else str(value)
+    if isinstance(value, OddNumber):
+        return value.text
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def _decimal(text: str) -> Decimal:

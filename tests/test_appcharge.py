@@ -326,7 +326,7 @@ class TestOrders:
 
     def test_a_missing_status_counts_as_completed_and_an_unknown_one_does_not(self, post_order, studio, feed):
         assert post_order(actionStatus=..., orderId="a").status_code == 200
-        assert post_order(actionStatus="pending", orderId="b").status_code == 200
+        assert post_order(actionStatus="pending", orderId="b").status_code == 400
         assert [grant["external_id"] for grant in feed()] == ["a"]
 
     def test_retry_award_long_after_is_the_same_order(self, post_order, studio, feed, clock):
@@ -448,18 +448,6 @@ class TestOrders:
             ({"products": [{"amount": 1}]}, "products.0.sku"),
             ({"products": [{"sku": "coins"}]}, "products.0.amount"),
             ({"products": [{"amount": 1, "sku": "coins"}] * 501}, "products"),
-            ({"priceInCents": "abc"}, "priceInCents"),
-            ({"priceInCents": 9.5}, "priceInCents"),
-            ({"priceInCents": -1}, "priceInCents"),
-            ({"priceInCents": 10**18}, "priceInCents"),
-            ({"priceInCents": True}, "priceInCents"),
-            ({"tax": {}}, "tax"),
-            ({"estimatedAppchargeFee": "1e999999999"}, "estimatedAppchargeFee"),
-            ({"currency": "DOLLARS"}, "currency"),
-            ({"currency": 840}, "currency"),
-            ({"currency": "A\x00B"}, "currency"),
-            ({"currency": "A\nB"}, "currency"),
-            ({"currency": "//X"}, "currency"),
             ({"actionStatus": False}, "actionStatus"),
             ({"actionStatus": 0}, "actionStatus"),
             ({"actionStatus": {}}, "actionStatus"),

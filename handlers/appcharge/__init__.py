@@ -62,4 +62,5 @@ partner = Partner(
     report=REPORT,
     game_calls=(*logins.GAME_CALLS, *checkout.GAME_CALLS),
     diagnose=diagnosis.diagnose,
+    send_again="press Retry Award for it in Appcharge's dashboard",
 )

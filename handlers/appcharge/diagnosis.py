@@ -491,6 +491,22 @@ def item(looked: Looked) -> Finding | None:
     return diagnosis.about_item(list(dict.fromkeys(skus)))
 
 
+def status(looked: Looked) -> Finding | None:
+    return Finding(
+        "The order's actionStatus was in neither appcharge.completed_statuses nor appcharge.failed_statuses.",
+        "Add it to one of the two; for an order that was paid, then press Retry Award in Appcharge's dashboard.",
+        "settings",
+    )
+
+
+def misplaced(looked: Looked) -> Finding | None:
+    return Finding(
+        "It is an order, and this address takes none. Nothing was credited.",
+        "Paste the address of orders into Appcharge's dashboard; then press Retry Award there for this order.",
+        "integration",
+    )
+
+
 def deep_link(looked: Looked) -> Finding | None:
     if not looked.setting("deep_link"):
         return Finding(
@@ -550,6 +566,8 @@ HYPOTHESES: Mapping[str, tuple[diagnosis.Hypothesis[Looked], ...]] = {
     "unknown_player": (unopened, player),
     "unknown_item": (unopened, item),
     "deep_link": (deep_link,),
+    "unknown_status": (status,),
+    "misplaced": (misplaced,),
     "conflict": (common,),
     "game_down": (common,),
 }

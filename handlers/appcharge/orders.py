@@ -9,7 +9,10 @@ places (checked 2026-11); what follows from that:
 * ``...InCents``, ``subTotal`` and ``tax`` are in the currency's lowest unit; ``...InDollar`` and the estimates are US
   cents since 2025 and were dollars before, which is a setting and never guessed.
 * ``sessionMetadata`` is text, an object, or null.
-* Nearly every field may be missing, new ones may appear, and ``products[].amount`` may exceed 64 bits.
+* Only the order's id, player, products and proof may refuse an order. Any other field may be missing or unreadable:
+  what cannot be read of the money is kept as it came, and that amount is unknown.
+* New words for ``actionStatus`` appear without notice: the owner lists those that credit and those that do not.
+* ``products[].amount`` may exceed 64 bits.
 """
 
 import json
@@ -20,13 +23,17 @@ from typing import Any
 from flask import Response, current_app
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
-from coinslot import counters, events, exact, ledger, lookup
+from coinslot import counters, events, exact, ledger, lookup, notices, registry, statuses
+from coinslot.db import Connection
 from coinslot.games import Game
+from coinslot.money import in_major
 from handlers import installation, must_wait
 from handlers.appcharge.door import PARTNER, Entered, enter, refuse, refused
-from handlers.appcharge.shapes import Id, Quantity, Word, first_message, moment
+from handlers.appcharge.shapes import Id, Quantity, first_message, moment
+from handlers.console import shown
 
 MOST_PRODUCTS = 500
+LONGEST_WORD = 64  # of a status, and of a figure that is none, as they are kept
 
 # Money figures Appcharge sends; all are kept, exactly, under these names.
 FIGURES = (
@@ -46,15 +53,24 @@ def report_order(game_slug: str) -> Response:
     except ValueError as error:
         raise refused("orders", game, "malformed", 400, f"The order cannot be read: {error}") from None
     wanted = to_credit(order, game, call)
-    if not order["is_completed"]:
-        house.database.write(lambda tx: record_uncompleted(tx, wanted, order["actionStatus"]))
+    # A missing status counts as completed.
+    status = statuses.plain(order["status"]) or statuses.COMPLETED
+    meaning = statuses.meaning(
+        status, game.settings["appcharge.completed_statuses"], game.settings["appcharge.failed_statuses"]
+    )
+    if meaning == statuses.FAILED:
+        house.database.write(lambda tx: record_uncompleted(tx, wanted, status))
         return _answer(wanted.answer_status, wanted.answer_body)
+    if meaning is None and not ledger.is_credited(house.database.read(), wanted):
+        if wanted.player_id != registry.RESERVED_ID:
+            house.database.write(lambda tx: notices.note(tx, game.id, PARTNER, "unknown_status", status))
+        raise refused("orders", game, "unknown_status", 400, f"Unknown actionStatus: {shown(status, LONGEST_WORD)}")
 
     if must_wait(game, PARTNER, wanted):
         raise refused("orders", game, "game_down", 503, "The game is down; please try again")
     try:
         rules = lookup.rules(house.database, house.outbound.for_callers, game, wanted)
-        credited = house.database.write(lambda tx: ledger.credit(tx, wanted, rules))
+        credited = house.database.write(lambda tx: credit(tx, wanted, rules))
     except ledger.ConflictError as error:
         known = error.transaction_id
         house.database.write(lambda tx: ledger.record_conflict(tx, wanted, known))
@@ -80,7 +96,7 @@ class _Product(Schema):
 
     amount = Quantity(required=True)
     sku = Id(load_default=None, allow_none=True)
-    productId = fields.Dict(load_default=None, allow_none=True)  # {"sku", "name"} in 2023, when sku was not beside it
+    productId = fields.Raw(load_default=None, allow_none=True)  # {"sku", "name"} in 2023, when sku was not beside it
 
 
 class _Order(Schema):
@@ -88,27 +104,20 @@ class _Order(Schema):
         unknown = EXCLUDE
 
     orderId = Id(load_default=None, allow_none=True)
-    purchaseId = Id(load_default=None, allow_none=True)
-    appChargePaymentId = Id(load_default=None, allow_none=True)
-    externalTransactionId = Id(load_default=None, allow_none=True)
     playerId = Id(required=True)
     products = fields.List(fields.Nested(_Product), required=True)
-    currency = Word(load_default="", allow_none=True)
-    action = fields.Raw(load_default=None, allow_none=True)
-    actionStatus = Word(load_default="", allow_none=True)
-    purchaseDateAndTimeUtc = fields.Raw(load_default=None, allow_none=True)
-    sessionMetadata = fields.Raw(load_default=None, allow_none=True)
 
 
 _order = _Order()
 
 
 def parse_order(body: bytes) -> dict[str, Any]:
-    """The order's fields under Appcharge's names, checked. Raises ValueError, which names the field and no value.
+    """What decides about an order, under Appcharge's names. Raises ValueError, which names the field and no value.
 
-    Added: ``lines`` (sku, amount), ``is_completed``, ``figures``.
+    Added: ``lines`` (sku, amount), ``status``, ``figures`` (all that was said of money, as text), ``unreadable`` (the
+    names of those that are no figures), and ``document``, everything as it came.
     """
-    document = exact.parse_json(body, allow_half_pairs=True)  # a name cut within an emoji is no reason to refuse
+    document = exact.parse_json(body, allow_half_pairs=True, keeps_odd_numbers=True)
     if not isinstance(document, dict):
         raise ValueError("it is not a JSON object")
     try:
@@ -116,6 +125,8 @@ def parse_order(body: bytes) -> dict[str, Any]:
     except ValidationError as error:
         raise ValueError(first_message(error.messages)) from None
 
+    for name in ("purchaseId", "appChargePaymentId", "externalTransactionId"):
+        order[name] = _readable_id(document.get(name))
     if not any(order[name] for name in ("orderId", "appChargePaymentId", "externalTransactionId")):
         raise ValueError("orderId is missing")
     if order["playerId"] is None:
@@ -123,15 +134,11 @@ def parse_order(body: bytes) -> dict[str, Any]:
     if len(order["products"]) > MOST_PRODUCTS:
         raise ValueError(f"products: more than {MOST_PRODUCTS}")
     order["lines"] = tuple(_line(index, product) for index, product in enumerate(order["products"]))
-    order["figures"] = _figures(document)
-    order["currency"] = (order["currency"] or "").upper() or None
-    if order["currency"] is not None and not (
-        len(order["currency"]) == 3 and order["currency"].isascii() and order["currency"].isalnum()
-    ):
-        raise ValueError("currency: not a currency code")
-    order["gross_minor"] = _minor(order["figures"].get("priceInCents"), "priceInCents")
-    # A missing status counts as completed; of the others only this word credits.
-    order["is_completed"] = (order["actionStatus"] or "completed").lower() == "completed"
+    order["status"] = "" if document.get("actionStatus") is None else _text(document["actionStatus"])[:LONGEST_WORD]
+    order["figures"], order["unreadable"] = _figures(document)
+    order["gross_minor"] = _minor(order["figures"].get("priceInCents"), order)
+    order["currency"] = _currency(document.get("currency"), order)
+    order["document"] = document
     return order
 
 
@@ -143,8 +150,11 @@ def to_credit(order: dict[str, Any], game: Game, call: Entered) -> ledger.Credit
     else:
         reference = payment or external
         external_id = f"payment:{payment}" if payment else f"external:{external}"
-    figures = order["figures"]
-    is_free = order["action"] == "bonus" or (bool(figures) and not any(map(Decimal, figures.values())))
+    figures, unreadable, document = order["figures"], order["unreadable"], order["document"]
+    known = {name: figure for name, figure in figures.items() if name not in unreadable}
+    is_free = document.get("action") == "bonus" or (
+        bool(known) and unreadable <= {"currency"} and not any(map(Decimal, known.values()))
+    )
     known_by = tuple((kind, value) for kind, value in (("payment", payment), ("external", external)) if value)
     keys = known_by if order["purchaseId"] is None else (("purchase", order["purchaseId"]), *known_by)
     return ledger.Credit(
@@ -157,7 +167,13 @@ def to_credit(order: dict[str, Any], game: Game, call: Entered) -> ledger.Credit
         player_id=order["playerId"],
         lines=order["lines"],
         fingerprint=ledger.fingerprint(
-            order["playerId"], order["gross_minor"], order["currency"], lines=order["lines"]
+            order["playerId"],
+            # What cannot be read stands for itself, so that retries match.
+            *(
+                figures[name] if name in unreadable else readable
+                for name, readable in (("priceInCents", order["gross_minor"]), ("currency", order["currency"]))
+            ),
+            lines=order["lines"],
         ),
         raw_body=call.body,
         signature=call.signature,
@@ -168,20 +184,33 @@ def to_credit(order: dict[str, Any], game: Game, call: Entered) -> ledger.Credit
         money=ledger.Money(
             currency=order["currency"],
             gross_minor=order["gross_minor"],
-            subtotal_minor=_minor_if_whole(figures.get("subTotal")),
-            tax_minor=_minor_if_whole(figures.get("tax")),
-            usd_gross=figures.get("priceTotalInDollar"),
-            usd_tax=figures.get("taxInDollar"),
-            usd_fee=figures.get("estimatedAppchargeFee"),
-            usd_net=figures.get("estimatedPublisherNetAmount"),
+            subtotal_minor=_minor_if_whole(known.get("subTotal")),
+            tax_minor=_minor_if_whole(known.get("tax")),
+            usd_gross=known.get("priceTotalInDollar"),
+            usd_tax=known.get("taxInDollar"),
+            usd_fee=known.get("estimatedAppchargeFee"),
+            usd_net=known.get("estimatedPublisherNetAmount"),
             usd_unit="cents" if game.is_on("appcharge.dollar_fields_are_cents") else "dollars",
-            figures=figures,
+            figures={name: figure[:LONGEST_WORD] for name, figure in figures.items()},
         ),
-        occurred_at=moment(order["purchaseDateAndTimeUtc"]),
-        session_metadata=_session_metadata(order["sessionMetadata"]),
+        occurred_at=moment(document.get("purchaseDateAndTimeUtc")),
+        session_metadata=_session_metadata(document.get("sessionMetadata")),
         keys=keys,
         known_by=known_by,
     )
+
+
+def credit(tx: Connection, wanted: ledger.Credit, rules: ledger.Rules) -> ledger.Credited:
+    """Credit once, and note what a person has to look at; see :func:`coinslot.ledger.credit`."""
+    credited = ledger.credit(tx, wanted, rules)
+    if credited.is_new and wanted.player_id != registry.RESERVED_ID:
+        money = wanted.money
+        if wanted.kind == "purchase" and money.gross_minor != 0 and not any(amount for _, amount in wanted.lines):
+            paid = "amount unknown"
+            if money.gross_minor is not None and money.currency is not None:
+                paid = f"{in_major(money.gross_minor, money.currency)} {money.currency}"
+            notices.note(tx, wanted.game_id, PARTNER, "empty_order", wanted.reference, paid)
+    return credited
 
 
 def record_uncompleted(tx: Any, wanted: ledger.Credit, status: str) -> None:
@@ -210,7 +239,7 @@ def _answer(status: int, body: str) -> Response:
 
 def _line(index: int, product: dict[str, Any]) -> tuple[str, int]:
     sku = product["sku"]
-    if sku is None and product["productId"] is not None:
+    if sku is None and isinstance(product["productId"], dict):
         sku = Id().deserialize(product["productId"].get("sku") or "")
     if sku is None:
         raise ValueError(f"products.{index}.sku is missing")
@@ -219,28 +248,56 @@ def _line(index: int, product: dict[str, Any]) -> tuple[str, int]:
     return sku, product["amount"]
 
 
-def _figures(document: dict[str, Any]) -> dict[str, str]:
-    """The money figures that were sent, as exact decimal text. A dozen schema fields would say the same, slower."""
-    figures = {}
+def _figures(document: dict[str, Any]) -> tuple[dict[str, str], set[str]]:
+    """What was said of money: exact decimal text where it is a figure, else as it came; and the names of the latter."""
+    figures, unreadable = {}, set()
     for name in FIGURES:
-        if document.get(name) not in (None, ""):
+        value = document.get(name)
+        if value is not None and (text := _text(value)):
             try:
-                figures[name] = exact.figure(document[name])
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
-    return figures
+                figures[name] = exact.figure(value)
+            except ValueError:
+                figures[name] = text
+                unreadable.add(name)
+    return figures, unreadable
 
 
-def _minor(figure: str | None, name: str) -> int | None:
-    if figure is None:
-        return None
+def _minor(figure: str | None, order: dict[str, Any]) -> int | None:
+    """The price; one that is no price is unreadable, even where it is a figure."""
+    amount = _minor_if_whole(figure)
+    if amount is not None and amount >= 0:
+        return amount
+    if figure is not None:
+        order["unreadable"].add("priceInCents")
+    return None
+
+
+def _currency(value: Any, order: dict[str, Any]) -> str | None:
+    """A code of three letters or digits; anything else is kept among the figures, and its amount is unknown."""
+    text = "" if value is None else _text(value).strip()
+    code = text.upper()
+    if len(code) == 3 and code.isascii() and code.isalnum() and isinstance(value, str):
+        return code
+    if text:
+        order["figures"]["currency"] = text
+        order["unreadable"].add("currency")
+    return None
+
+
+def _readable_id(value: Any) -> str | None:
+    """An id beside the order's own, which is as good as missing when it cannot be read."""
+    with suppress(ValidationError):
+        return Id().deserialize(value)
+    return None
+
+
+def _text(value: Any) -> str:
+    """Any value of a JSON document, as text that the database takes; equal values have equal texts."""
     try:
-        amount = exact.whole(figure, exact.MINOR_DIGITS)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
-    if amount < 0:
-        raise ValueError(f"{name}: below 0")
-    return amount
+        text = value if isinstance(value, str) else exact.json_text(value, is_sorted=True)
+    except ValueError:
+        text = type(value).__name__  # it is nested too deeply
+    return text.encode("utf-8", "replace").decode().strip()
 
 
 def _minor_if_whole(figure: str | None) -> int | None:
@@ -256,4 +313,6 @@ def _session_metadata(value: Any) -> str | None:
     if isinstance(value, str) and value:
         with suppress(ValueError):  # plain text is allowed too
             value = exact.parse_json(value.encode())
-    return None if value in (None, "") else json.dumps(value, default=float)
+    with suppress(ValueError):  # it may be nested too deeply to be written
+        return None if value in (None, "") else exact.json_text(value)
+    return None

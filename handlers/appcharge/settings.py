@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from marshmallow import ValidationError
 
+from coinslot import statuses
 from coinslot.games import Setting, networks, one_of, text, web_address, whole_number
 from handlers import WHEN_GAME_DOWN, Key, profile
 from handlers.appcharge.shapes import first_message
@@ -52,6 +53,8 @@ AGREED = (
     "appcharge.players_version",
     "appcharge.events_without_token",
     "appcharge.dollar_fields_are_cents",
+    "appcharge.completed_statuses",
+    "appcharge.failed_statuses",
     "allowlist.appcharge",
 )
 
@@ -113,6 +116,17 @@ SETTINGS: Mapping[str, Setting] = {
     "appcharge.project_id": Setting("x-project-id to insist on where a call carries one", text(64)),
     "appcharge.dollar_fields_are_cents": Setting(
         "on since 2025; off for accounts whose ...InDollar fields are dollars", one_of("on", "off"), "on"
+    ),
+    "appcharge.completed_statuses": Setting(
+        "values of actionStatus that credit an order, separated by commas, any case; one that is in neither list is "
+        "refused",
+        statuses.listed,
+        statuses.COMPLETED,
+    ),
+    "appcharge.failed_statuses": Setting(
+        "values of actionStatus that say an order came to nothing: noted, and nothing is credited",
+        statuses.listed,
+        statuses.FAILED,
     ),
     "appcharge.when_game_down": WHEN_GAME_DOWN,
     "allowlist.appcharge": Setting("CIDR blocks Appcharge calls from; empty: any", networks),

@@ -22,15 +22,6 @@ class Id(fields.Field[str | None]):
             raise ValidationError(str(error)) from None
 
 
-class Word(fields.Field[str]):
-    """A short text such as a status."""
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
-        if not isinstance(value, str):
-            raise ValidationError("not text")
-        return value.strip()[:64]
-
-
 class Quantity(fields.Field[int]):
     """A whole number, however it is written: 1000, "1000", 1e21."""
 

@@ -313,6 +313,7 @@ def _show(
         given=items_in_words(original["items"]) if original else "nothing",
         verb=KINDS[transaction["kind"]],
         figures=_figures(transaction),
+        is_amount_unknown=_is_amount_unknown(transaction),
         moments=timeline(found),
         outcomes=OUTCOMES,
         policies=POLICIES,
@@ -325,6 +326,12 @@ def _figures(transaction: Mapping[str, object]) -> list[tuple[str, str]]:
     """Every money figure under the partner's own name for it, as it came."""
     figures = dossier.figures(str(transaction["figures"]))
     return list(figures.items())
+
+
+def _is_amount_unknown(transaction: Mapping[str, object]) -> bool:
+    """Whether it was bought for an amount that nobody knows: it is in no sum of a month."""
+    gross, currency = transaction["gross_minor"], transaction["currency"]
+    return transaction["kind"] == "purchase" and (gross is None or (gross != 0 and currency is None))
 
 
 def _reason() -> tuple[str, str | None]:

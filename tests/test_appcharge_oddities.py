@@ -1,0 +1,219 @@
+"""Orders of Appcharge's that are odd and paid all the same: each is credited, or named to the owner."""
+
+import json
+
+import pytest
+
+from coinslot import troubles
+from handlers.commands import operate
+from tests.conftest import appcharge_headers, order
+from tests.pages import text_of
+
+
+@pytest.fixture
+def named(house):
+    """What a kind of trouble names: subject -> what is said about it; empty where there is no such trouble."""
+
+    def find(kind):
+        found = [each for each in troubles.find(house.database.read()) if each.kind == kind]
+        assert len(found) <= 1
+        return dict(found[0].named) if found else {}
+
+    return find
+
+
+@pytest.fixture
+def doctor(app):
+    return lambda: app.test_cli_runner().invoke(operate.doctor_command, []).output
+
+
+class TestStatuses:
+    @pytest.mark.parametrize("status", ["succeeded", "Pending", "1", 7, True, [], {"is": "x"}, "half \ud83d", "a\x00b"])
+    def test_an_unknown_status_is_refused_and_named(self, post_order, studio, feed, named, status):
+        answer = post_order(actionStatus=status)
+
+        assert answer.status_code == 400
+        assert "actionStatus" in answer.json["publisherErrorMessage"]
+        assert feed() == []
+        assert len(named("unknown_status")) == 1
+
+    @pytest.mark.parametrize("status", [..., None, "", "  ", "completed", " COMPLETED "])
+    def test_a_missing_status_is_completed_and_any_case_will_do(self, post_order, studio, feed, named, status):
+        assert post_order(actionStatus=status).status_code == 200
+        assert len(feed()) == 1
+        assert not named("unknown_status")
+
+    def test_the_owner_explains_a_word_and_retry_award_credits(self, post_order, studio, feed, named, browser, doctor):
+        assert post_order(actionStatus="Succeeded").status_code == 400
+        for said in (text_of(browser.get("/")), doctor()):
+            assert "succeeded" in said
+            assert "appcharge.completed_statuses" in said
+            assert "Retry Award" in said
+
+        studio.config("appcharge.completed_statuses", "completed, SUCCEEDED")
+
+        assert not named("unknown_status")
+        assert "succeeded" not in doctor()
+        assert post_order(actionStatus="Succeeded", awardFlow="manual_retry").status_code == 200
+        assert len(feed()) == 1
+
+    def test_a_word_for_failed_is_noted_and_credits_nothing(self, post_order, studio, feed, named, db):
+        assert post_order(actionStatus="voided").status_code == 400
+        studio.config("appcharge.failed_statuses", "failed,Voided")
+
+        assert post_order(actionStatus="VOIDED").status_code == 200
+        assert feed() == []
+        assert db("SELECT type FROM events") == [{"type": "appcharge.order.failed"}]
+        assert not named("unknown_status")
+
+    def test_a_word_in_both_lists_is_in_neither(self, post_order, studio, feed, named):
+        studio.config("appcharge.completed_statuses", "completed,done")
+        studio.config("appcharge.failed_statuses", "failed,done")
+        assert post_order(actionStatus="done").status_code == 400
+        assert "done" in named("unknown_status")
+
+    def test_up_to_ten_words_are_named(self, post_order, studio, named, browser):
+        for number in range(12):
+            post_order(actionStatus=f"word-{number}")
+        assert len(named("unknown_status")) == 10
+        assert "and 2 more" in text_of(browser.get("/"))
+
+    def test_a_credited_order_gets_its_answer_whatever_its_status_is_called_now(self, post_order, studio, feed):
+        first = post_order()
+        assert post_order(actionStatus="settled").data == first.data
+        assert len(feed()) == 1
+
+    def test_the_order_of_a_simulation_troubles_nobody(self, post_order, studio, named):
+        assert post_order(actionStatus="odd", playerId="coinslot-test").status_code == 400
+        assert not named("unknown_status")
+
+
+ODD_MONEY = [
+    ({"estimatedAppchargeFee": "N/A"}, "N/A"),
+    ({"pricePointMetadata": {"usd": 999}}, '{"usd": 999}'),
+    ({"taxInDollar": False}, "false"),
+    ({"currency": "USDT"}, "USDT"),
+    ({"currency": 840}, "840"),
+    ({"currency": ["USD"]}, '["USD"]'),
+    ({"priceInCents": 9.99}, "9.99"),
+    ({"priceInCents": -1}, "-1"),
+    ({"priceInCents": 10**18}, "1000000000000000000"),
+    ({"priceInCents": "1.234,56"}, "1.234,56"),
+    ({"priceInCents": True}, "true"),
+    ({"subTotal": [1]}, "[1]"),
+    ({"currency": "half \ud83d"}, "half ?"),
+]
+
+
+class TestUnreadableMoney:
+    @pytest.mark.parametrize(("changed", "kept"), ODD_MONEY)
+    def test_what_an_order_does_not_need_never_refuses_it(self, post_order, studio, feed, db, changed, kept):
+        first = post_order(**changed)
+        again = post_order(**changed, awardFlow="manual_retry")
+
+        assert (first.status_code, again.data) == (200, first.data)
+        assert len(feed()) == 1
+        ((name, _),) = changed.items()
+        (row,) = db("SELECT figures, kind FROM transactions")
+        assert json.loads(row["figures"])[name] == kept
+        assert row["kind"] == "purchase"
+
+    @pytest.mark.parametrize(
+        "spelled",
+        ['"sessionMetadata":1e400', '"sessionMetadata":1e99999999999999999999', '"estimatedAppchargeFee":NaN',
+         '"tax":-Infinity', '"taxRate":' + "9" * 5000, '"sessionMetadata":' + "[" * 300 + "]" * 300],
+        ids=["large", "larger", "nan", "infinity", "digits", "deep"],
+    )  # fmt: skip
+    def test_numbers_out_of_any_range_refuse_nothing(self, post_order, studio, feed, spelled):
+        name = spelled.split('"')[1]
+        body = json.dumps(order(**{name: ...}))[:-1] + f",{spelled}}}"
+        for _ in range(2):
+            answer = post_order(body.encode())
+            assert answer.status_code == 200, answer.text
+        assert len(feed()) == 1
+
+    @pytest.mark.parametrize("name", ["purchaseId", "appChargePaymentId", "externalTransactionId"])
+    @pytest.mark.parametrize("value", [{"id": "x"}, ["x"], False, 1.5, "a\nb", "x" * 256])
+    def test_an_unreadable_id_beside_the_orders_own_is_as_good_as_missing(self, post_order, studio, feed, name, value):
+        assert post_order(**{name: value}).status_code == 200
+        assert post_order(orderId="another", **{name: value}).status_code == 200
+        assert len(feed()) == 2
+
+    @pytest.mark.parametrize("value", [7, "soon", {}, "9999-99-99", 1e300])
+    def test_odd_times_and_product_ids_refuse_nothing(self, post_order, studio, feed, value):
+        products = [{"sku": "coins", "amount": 1, "productId": value}]
+        assert post_order(purchaseDateAndTimeUtc=value, action=value, products=products).status_code == 200
+
+    def test_an_odd_number_is_no_id(self, post_order, studio, db):
+        studio.config("players.unknown", "create")
+        for spelled in ('"playerId":NaN', '"playerId":1e400', '"orderId":Infinity'):
+            name = spelled.split('"')[1]
+            body = json.dumps(order(**{name: ...}))[:-1] + f",{spelled}}}"
+            assert post_order(body.encode()).status_code == 400
+        assert db("SELECT * FROM transactions") == []
+
+    def test_unreadable_money_is_part_of_what_tells_a_retry_from_a_conflict(self, post_order, studio, feed):
+        assert post_order(priceInCents="9,99").status_code == 200
+        assert post_order(priceInCents="9,98").status_code == 400
+        assert post_order(priceInCents=999).status_code == 400
+        assert post_order(priceInCents="9,99", estimatedAppchargeFee="N/A", currency="usd").status_code == 200
+
+    def test_readable_money_keeps_the_fingerprint_it_always_had(self, post_order, studio, db):
+        post_order(estimatedAppchargeFee="N/A")
+        (row,) = db("SELECT fingerprint FROM transactions")
+        assert row["fingerprint"] == "7bffdcbee14fae27905d43e8cabe3bbf9f84f9c0022c6f1b3e38f8882bd63202"
+
+    @pytest.mark.parametrize("changed", [{"priceInCents": 9.99}, {"currency": "USDT"}, {"priceInCents": {"usd": 9}}])
+    def test_an_unknown_amount_is_said_on_the_order_and_stands_apart_in_its_month(
+        self, post_order, studio, browser, app, db, changed
+    ):
+        post_order(orderId="o-known")
+        answer = post_order(orderId="o-odd", **changed)
+
+        page = text_of(browser.get(f"/games/demo/transactions/{answer.json['publisherPurchaseId']}"))
+        assert "for an unknown amount" in page
+        assert "Paid by the player unknown" in page
+        browser.post("/games/demo/settlements/2026-07/close", note="")
+        lines = db("SELECT section, count, gross_minor FROM settlement_lines ORDER BY section")
+        assert lines == [
+            {"section": "counted", "count": 1, "gross_minor": 999},
+            {"section": "incomplete", "count": 1, "gross_minor": 0},
+        ]
+
+    def test_an_unknown_fee_leaves_the_amount_known(self, post_order, studio, db):
+        post_order(estimatedAppchargeFee="N/A", estimatedPublisherNetAmount=850.5)
+        (row,) = db("SELECT gross_minor, usd_fee, usd_net FROM transactions")
+        assert row == {"gross_minor": 999, "usd_fee": None, "usd_net": "850.5"}
+
+    def test_a_free_order_without_a_readable_currency_is_free(self, post_order, studio, feed):
+        post_order(priceInCents=0, subTotal=0, tax=0, currency="none", action=...)
+        assert feed()[0]["kind"] == "bonus"
+
+
+class TestEmptyOrders:
+    @pytest.mark.parametrize("products", [[], [{"sku": "coins", "amount": 0}]])
+    def test_a_paid_order_of_nothing_is_accepted_counted_and_named(
+        self, post_order, studio, named, browser, doctor, db, products
+    ):
+        first = post_order(products=products)
+        assert post_order(products=products).data == first.data
+
+        assert first.status_code == 200
+        assert named("empty_order") == {"68e25eebdcb1278": "9.99 USD"}
+        for said in (text_of(browser.get("/")), doctor()):
+            assert "1 paid order of Appcharge named nothing to credit: 68e25eebdcb1278 (9.99 USD)" in said
+            assert "alice" not in said
+        assert db("SELECT value FROM counters WHERE name = 'gross.USD'") == [{"value": 999}]
+
+    def test_a_free_one_troubles_nobody_and_an_unreadable_price_may_have_been_paid(self, post_order, studio, named):
+        post_order(products=[], priceInCents=0, subTotal=0, tax=0, action="bonus")
+        assert not named("empty_order")
+        post_order(orderId="o-2", products=[], priceInCents="9,99")
+        assert named("empty_order") == {"o-2": "amount unknown"}
+
+    def test_it_is_told_for_a_week(self, post_order, studio, named, clock):
+        post_order(products=[])
+        clock.shift(6 * 86400)
+        assert named("empty_order")
+        clock.shift(2 * 86400)
+        assert not named("empty_order")
