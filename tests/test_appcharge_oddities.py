@@ -6,7 +6,7 @@ import pytest
 
 from coinslot import troubles
 from handlers.commands import operate
-from tests.conftest import appcharge_headers, order
+from tests.conftest import order
 from tests.pages import text_of
 
 
