@@ -15,7 +15,6 @@ from pathlib import Path
 from flask import Flask, Response, request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from coinslot.db import BusyError
 from coinslot.games import COMMON_SECRETS, COMMON_SETTINGS
@@ -34,6 +33,7 @@ from handlers import (
     wrong_addresses,
 )
 from handlers.bodies import LARGEST_BODY, WholeBodies
+from handlers.headers import ReadHeaders, refuse_oversized
 
 PARTNERS = (appcharge.partner, playtem.partner, playcamp.partner)  # a new partner is one name here
 
@@ -52,11 +52,8 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
     app.extensions["coinslot"] = new_installation(settings)
     app.extensions["coinslot.partners"] = PARTNERS
     app.wsgi_app = game.EncodedSlashes(WholeBodies(app.wsgi_app))  # type: ignore[method-assign]
-    if settings.trusted_proxies:
-        # The n-th address from the right is the one our own proxies saw; anything further left a caller may invent.
-        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
-            app.wsgi_app, x_for=settings.trusted_proxies, x_proto=settings.trusted_proxies
-        )
+    app.wsgi_app = ReadHeaders(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
+    app.before_request(refuse_oversized)
 
     for partner in PARTNERS:
         app.register_blueprint(partner.blueprint)

@@ -13,6 +13,8 @@ timeout = 30
 graceful_timeout = 20  # longer than any write may wait
 keepalive = 15
 limit_request_line = 8190  # Playtem's whole purchase is in the query string
+limit_request_fields = 64  # as handlers/headers.py has it, which counts lines of one name together
+limit_request_field_size = 8190
 control_socket_disable = True  # one socket per user would be shared by every installation on the machine
 forwarded_allow_ips = ""  # gunicorn itself believes no proxy header; COINSLOT_TRUSTED_PROXIES decides, in app.py
 # For whoever switches the access log on: the path without its query, where Playtem's signature stands.

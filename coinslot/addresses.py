@@ -1,25 +1,60 @@
-"""Who may call, by address."""
+"""Who may call, by address. An IPv4 address in its IPv6 form, ``::ffff:203.0.113.9``, is IPv4 everywhere."""
 
 import ipaddress
+import re
 from functools import lru_cache
+
+UNKNOWN = "unknown"  # in place of an address that cannot be read: on no allowlist, and one caller to a throttle
+
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+# What proxies write: an address, an IPv6 address in brackets, each with or without a port.
+_WRITTEN = re.compile(r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]{2,45})\]|(?P<ipv4>[0-9.]{7,15}))(?::[0-9]{1,5})?")
 
 
 def is_allowed(networks: str, remote_address: str) -> bool:
     """Whether an address is in a comma list of CIDR blocks. An empty list is no restriction.
 
-    An address that cannot be read is not allowed; an IPv4 address in its IPv6 form counts as IPv4.
+    An address that cannot be read is not allowed.
     """
     if not networks:
         return True
     try:
-        address = ipaddress.ip_address(remote_address)
+        address = parsed(remote_address)
     except ValueError:
         return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
     return any(address in network for network in _parsed(networks))
+
+
+def parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address that a text spells. Raises ValueError, also for an IPv6 zone: that means something on one machine."""
+    if "%" in text:
+        raise ValueError("an address without a zone is needed")
+    address = ipaddress.ip_address(text)
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """The CIDR block that a text spells. Raises ValueError."""
+    block = ipaddress.ip_network(text)
+    if isinstance(block, ipaddress.IPv6Network) and block.subnet_of(_MAPPED):
+        return ipaddress.IPv4Network((int(block.network_address) & 0xFFFF_FFFF, block.prefixlen - _MAPPED.prefixlen))
+    return block
+
+
+def forwarded(header: str, proxies: int) -> str:
+    """The address that the first of our ``proxies`` saw, out of ``X-Forwarded-For``; :data:`UNKNOWN` where none is.
+
+    The n-th entry from the right is what our own proxies wrote; anything further left a caller may invent.
+    """
+    entries = header.rsplit(",", proxies)
+    entry = entries[-proxies].strip(" \t") if len(entries) >= proxies else ""
+    found = _WRITTEN.fullmatch(entry)
+    try:
+        return str(parsed(entry if found is None else found["bracketed"] or found["ipv4"]))
+    except ValueError:
+        return UNKNOWN
 
 
 @lru_cache(maxsize=64)
 def _parsed(networks: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
-    return tuple(ipaddress.ip_network(block) for block in networks.split(","))
+    return tuple(network(block) for block in networks.split(","))

@@ -5,7 +5,6 @@ change made by any process holds from the next request in all of them.
 """
 
 import hashlib
-import ipaddress
 import re
 import secrets
 import sqlite3
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from coinslot import audit, clock, keyring, revision
+from coinslot import addresses, audit, clock, keyring, revision
 from coinslot.db import Database
 from coinslot.keyring import SecretValue
 from coinslot.vault import Vault
@@ -345,7 +344,7 @@ def networks(value: str) -> str:
     for word in re.split(r"[,\s]+", value.strip()):
         if word:
             try:
-                blocks.append(str(ipaddress.ip_network(word)))
+                blocks.append(str(addresses.network(word)))
             except ValueError as error:
                 raise ValueError(str(error)) from None
     return ",".join(blocks)

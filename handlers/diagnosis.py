@@ -18,6 +18,7 @@ from difflib import get_close_matches
 from itertools import product
 from typing import Any, TypeAlias, TypeVar
 
+from coinslot import addresses
 from coinslot.games import Game
 from coinslot.keyring import SecretValue
 from coinslot.refusals import Refused
@@ -386,7 +387,15 @@ def about_address(call: Refused, game: Game | None, partner: str) -> Finding:
     allowed = "" if game is None else game.settings[f"allowlist.{partner}"]
     forwarded = call.headers.get("x-forwarded-for", "")
     address = spelled(call.remote_address) or "an unknown address"
-    if forwarded and call.remote_address != forwarded.split(",")[-1].strip():
+    if forwarded and call.remote_address == addresses.UNKNOWN:
+        return Finding(
+            f"X-Forwarded-For says {spelled(forwarded)}, in which there is no address where the trusted proxies write "
+            "one; so nobody knows where it came from.",
+            "COINSLOT_TRUSTED_PROXIES has to say how many proxies stand in front of Coinslot, and each has to add an "
+            "address to X-Forwarded-For.",
+            "settings",
+        )
+    if forwarded and call.remote_address != addresses.forwarded(forwarded, 1):
         return Finding(
             f"It came from {address}, which is not on allowlist.{partner}; it says that a proxy brought it for "
             f"{spelled(forwarded)}.",

@@ -13,7 +13,7 @@ from flask import Response, g, redirect, request, url_for
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot import owner, second_factor, throttle
+from coinslot import addresses, owner, second_factor, throttle
 from coinslot.db import Connection
 from handlers import installation, passwords
 from handlers.dashboard.pages import SESSION_COOKIE, bp, page, see_other, set_cookie
@@ -120,7 +120,7 @@ def _form(status: int, problem: str | None) -> Response:
 def _neighbourhood(address: str) -> str:
     """Whom an address belongs to: of IPv6, one has the whole half behind the network's."""
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = addresses.parsed(address)
     except ValueError:
         return address
     return address if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))

@@ -1,0 +1,184 @@
+"""Who calls: what proxies write about it, and what allowlists and the login's throttle make of that."""
+
+import json
+
+import pytest
+from werkzeug.security import generate_password_hash
+
+from coinslot import addresses, owner
+from coinslot.games import networks
+from handlers.headers import LONGEST_HEADER, MOST_HEADERS, ReadHeaders
+from tests.conftest import appcharge_headers, order
+
+UNREADABLE = (
+    "",
+    " ",
+    ",",
+    "203.0.113.9,",
+    '"203.0.113.9',
+    '"203.0.113.9"',
+    '"[2001:db8::5]:4711"',
+    "'203.0.113.9'",
+    "for=203.0.113.9",
+    "203.0.113.9:",
+    "203.0.113.9:http",
+    "203.0.113.9:500000",
+    "203.0.113.9:50 000",
+    "203.0.113.9 192.0.2.1",
+    "203.0.113.009",
+    "203.0.113",
+    "203.0.113.9/32",
+    "２０３.0.113.9",
+    "[2001:db8::5",
+    "2001:db8::5]",
+    "[[2001:db8::5]]",
+    "[203.0.113.9]x",
+    "[]",
+    "[fe80::1%eth0]",
+    "fe80::1%eth0",
+    "unknown",
+    "_hidden",
+    "localhost",
+    "1" * 5000,
+)
+
+
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("203.0.113.9:50000", "203.0.113.9"),
+        ("2001:db8::5", "2001:db8::5"),
+        ("2001:DB8:0::5", "2001:db8::5"),
+        ("[2001:db8::5]", "2001:db8::5"),
+        ("[2001:db8::5]:4711", "2001:db8::5"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("::FFFF:cb00:7109", "203.0.113.9"),
+        ("[::ffff:203.0.113.9]:4711", "203.0.113.9"),
+        *((written, addresses.UNKNOWN) for written in UNREADABLE),
+    ],
+)
+@pytest.mark.parametrize("before", ["", "192.0.2.1, ", '"192.0.2.1, ', '"\\, ", ', ",,", "192.0.2.1:1,\t"])
+def test_the_entry_of_our_own_proxy_is_an_address_or_nobodys(written, address, before):
+    assert addresses.forwarded(f"{before}{written}", 1) == address
+
+
+def test_each_trusted_proxy_counts_for_one_entry_from_the_right():
+    header = "192.0.2.1, 192.0.2.2:80, [2001:db8::3]"
+
+    assert [addresses.forwarded(header, proxies) for proxies in (1, 2, 3, 4)] == [
+        "2001:db8::3",
+        "192.0.2.2",
+        "192.0.2.1",
+        addresses.UNKNOWN,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "stored", "address", "is_allowed"),
+    [
+        ("::ffff:203.0.113.0/120", "203.0.113.0/24", "203.0.113.9", True),
+        ("::ffff:203.0.113.9", "203.0.113.9/32", "::ffff:203.0.113.9", True),
+        ("::ffff:203.0.113.9", "203.0.113.9/32", "203.0.113.8", False),
+        ("::ffff:0:0/96", "0.0.0.0/0", "203.0.113.9", True),
+        ("::ffff:0:0/96", "0.0.0.0/0", "2001:db8::5", False),
+        ("2001:db8::/32", "2001:db8::/32", "2001:db8::5", True),
+        ("0.0.0.0/0 ::/0", "0.0.0.0/0,::/0", addresses.UNKNOWN, False),
+        ("fe80::/10", "fe80::/10", "fe80::1%eth0", False),
+    ],
+)
+def test_ipv4_in_its_ipv6_form_is_ipv4_on_allowlists(written, stored, address, is_allowed):
+    assert networks(written) == stored
+    assert addresses.is_allowed(stored, address) is is_allowed
+    assert addresses.is_allowed(written.replace(" ", ","), address) is is_allowed  # as it was stored before
+
+
+@pytest.fixture
+def behind_a_proxy(app, monkeypatch):
+    monkeypatch.setattr(app, "wsgi_app", ReadHeaders(app.wsgi_app, 1))
+
+
+@pytest.fixture
+def post(client, studio, behind_a_proxy):
+    def send(forwarded):
+        body = json.dumps(order()).encode()
+        headers = appcharge_headers(body) | {"X-Forwarded-For": forwarded}
+        return client.post("/appcharge/demo/orders", data=body, headers=headers).status_code
+
+    return send
+
+
+@pytest.mark.parametrize("written", ["203.0.113.9:50000", "[::ffff:203.0.113.9]:4711", "[2001:db8::5]", "2001:db8::5"])
+def test_a_port_and_brackets_do_not_keep_a_partner_out(post, studio, written):
+    studio.config("allowlist.appcharge", "::ffff:203.0.113.0/120, 2001:db8::/64")
+
+    assert post(written) == 200
+
+
+@pytest.mark.parametrize("written", UNREADABLE)
+def test_what_is_no_address_is_on_no_allowlist(post, studio, written):
+    studio.config("allowlist.appcharge", "0.0.0.0/0, ::/0")
+
+    assert post(f"203.0.113.9, {written}") == 403
+
+
+def test_a_caller_without_an_address_is_let_in_where_there_is_no_allowlist(post):
+    assert post("rubbish") == 200
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "203.0.113.9:{}",
+        "::ffff:203.0.113.9",
+        "[::ffff:203.0.113.9]:{}",
+        "[2001:db8::5]:{}",
+        "[2001:db8::{}]",
+        "fe80::{}%{}",
+        "rubbish-{}",
+        '"203.0.113.9:{}',
+    ],
+)
+def test_one_caller_has_one_throttle_however_the_proxy_writes_the_address(client, house, behind_a_proxy, spelled):
+    digest = generate_password_hash("the owner's own password")
+    house.database.write_here(lambda tx: owner.set_password(tx, digest, "command"))
+
+    def status(number):
+        forwarded = spelled.replace("{}", str(number))
+        token = client.get("/login").text.split('name="form_token" value="')[1].split('"')[0]
+        form = {"form_token": token, "password": "wrong"}
+        return client.post("/login", data=form, headers={"X-Forwarded-For": forwarded}).status_code
+
+    assert [status(number) for number in range(1, 12)] == [403] * 10 + [429]
+
+
+def test_the_owner_reads_that_nobody_knows_where_a_call_came_from(post, studio, browser, house):
+    studio.config("allowlist.appcharge", "192.0.2.0/24")
+    post('192.0.2.7, "192.0.2.7')
+    house.observations.flush()
+
+    assert (
+        "in which there is no address where the trusted proxies write one" in browser.get("/games/demo/refusals").text
+    )
+
+
+@pytest.mark.parametrize(
+    "address", ["/appcharge/demo/orders", "/playcamp/demo/webhook", "/game/v1/grants/ack", "/login"]
+)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"signature": "x" * (LONGEST_HEADER + 1)},
+        {"Content-Type": "x" * (LONGEST_HEADER + 1)},
+        {f"X-{number}": "1" for number in range(MOST_HEADERS + 1)},
+    ],
+    ids=["long", "long type", "many"],
+)
+def test_headers_are_counted_and_measured_before_they_are_read(client, studio, address, headers):
+    assert client.post(address, data=b"{}", headers=headers).status_code == 431
+
+
+def test_playtem_is_told_of_too_long_a_header_in_its_own_dialect(client, studio):
+    answer = client.get("/playtem/demo/credit?payload=AA", headers={"X-Anything": "x" * (LONGEST_HEADER + 1)})
+
+    assert (answer.status_code, answer.json["ErrorCode"]) == (500, 400)
