@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from coinslot import signing
 from coinslot.keyring import SecretValue
 
-_PART = re.compile(r"\s*([A-Za-z0-9_]+)\s*=\s*([^,\s]*)\s*")
+_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
 class SignatureError(Exception):
@@ -40,10 +40,12 @@ def verify(body: bytes, header: str, keys: Iterable[SecretValue], tolerance_seco
 
 def parse(header: str) -> tuple[str, str]:
     """``t`` as text and ``v1`` in lower case; exactly one of each, blanks and further ``k=v`` parts are let be."""
-    parts = [_PART.fullmatch(part) for part in header.split(",")]
-    if any(part is None for part in parts):
-        raise SignatureError("signature")
-    pairs = [(part[1], part[2]) for part in parts if part is not None]
+    pairs = []
+    for part in header.split(","):  # no one pattern for all of it: between blanks it would try every way to share them
+        name, is_pair, value = (word.strip() for word in part.partition("="))
+        if not is_pair or not _NAME.fullmatch(name) or len(value.split()) > 1:
+            raise SignatureError("signature")
+        pairs.append((name, value))
     timestamps = [value for name, value in pairs if name == "t"]
     signatures = [value.lower() for name, value in pairs if name == "v1"]
     if len(timestamps) != 1 or not re.fullmatch(r"[0-9]{1,20}", timestamps[0]):

@@ -31,7 +31,7 @@ NAMED: Mapping[str, str] = {
     "pipe-hmac-sha256": "{user}|{time}|{signature} = hmac-sha256({user}|{time})",
 }
 
-_RECIPE = re.compile(r"(?P<form>.+?)\s*=\s*(?P<algorithm>[A-Za-z0-9-]+)\((?P<message>.*)\)")
+_BETWEEN = re.compile(r"=\s*(?P<algorithm>[A-Za-z0-9-]+)\(")
 _ALGORITHM = re.compile(r"(?P<hmac>hmac-)?(?P<digest>sha256|sha512)(?P<encoding>-base64(?:url)?)?")
 _IN_FORM = ("user", "campaign", "time", "time_ms", "signature", "nonce")
 _IN_MESSAGE = ("user", "campaign", "time", "time_ms", "nonce", "key")
@@ -210,8 +210,9 @@ def _parsed(text: str, with_campaign: bool) -> Recipe:
     written = NAMED.get(text, text)
     if with_campaign and text in NAMED:
         written = written.replace("{user}", "{user}|{campaign}")
-    match = _RECIPE.fullmatch(written.strip())
-    if match is None:
+    written = written.strip()
+    match = _BETWEEN.search(written, 1)
+    if match is None or not written.endswith(")") or not written.isprintable():
         raise ValueError(f"use {', '.join(NAMED)}, or FORMAT = ALGORITHM(MESSAGE)")
     algorithm = _ALGORITHM.fullmatch(match["algorithm"])
     if algorithm is None:
@@ -219,7 +220,10 @@ def _parsed(text: str, with_campaign: bool) -> Recipe:
             "use one of sha256, sha512, hmac-sha256, hmac-sha512, with -base64 or -base64url where it is not "
             "hexadecimal"
         )
-    form, message = _parts(match["form"], _IN_FORM, "FORMAT"), _parts(match["message"], _IN_MESSAGE, "MESSAGE")
+    form, message = (
+        _parts(written[: match.start()].rstrip(), _IN_FORM, "FORMAT"),
+        _parts(written[match.end() : -1], _IN_MESSAGE, "MESSAGE"),
+    )
     in_form, in_message = form[1::2], message[1::2]
     if in_form.count("signature") != 1:
         raise ValueError("FORMAT must have {signature}, once")
