@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from flask import Flask, Response, request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
+from coinslot import literals
 from coinslot.db import BusyError
 from coinslot.games import COMMON_SECRETS, COMMON_SETTINGS
 from coinslot.installation import Installation, Settings
@@ -40,6 +42,7 @@ PARTNERS = (appcharge.partner, playtem.partner, playcamp.partner)  # a new partn
 
 def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
     """The application. Raises ValueError, which names the variable, when the environment is malformed."""
+    warnings.filterwarnings("ignore", module=literals.SOURCE)  # once: to do it at each call is not safe among threads
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False

@@ -347,6 +347,10 @@ def project(looked: Looked) -> Finding | None:
 
 def encryption(looked: Looked) -> Finding | None:
     body = looked.call.body
+    if looked.call.body_size > payload.LARGEST_BODY:
+        return Finding(
+            f"The body has {looked.call.body_size:,} bytes; encrypted, no more than {payload.LARGEST_BODY:,}."
+        )
     if untried(looked) is not None:
         return untried(looked)
     if not _HEX.fullmatch(body):

@@ -4,7 +4,6 @@ Wider than what partners document, since they add fields without notice: names o
 wherever they stand. Nothing is lost, only hidden: the bytes are in the database as they came.
 """
 
-import ast
 import base64
 import binascii
 import json
@@ -13,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
+
+from coinslot import literals
 
 HIDDEN = "•••"
 DEEPEST = 60
@@ -129,16 +130,15 @@ def _opened(value: str) -> Any:
     """What a field's Base64 holds, where it holds JSON or the guide's notation; else the text."""
     text = re.sub(r"\s", "", unquote(value.replace(" ", "+"))).replace("-", "+").replace("_", "/").rstrip("=")
     try:
-        inner = base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode("utf-8-sig")
+        inner, _ = literals.decoded(base64.b64decode(text + "=" * (-len(text) % 4), validate=True))
     except (binascii.Error, ValueError):
         return value
     document = _json(inner)
     if document is not None:
         return document
     try:
-        literal = ast.literal_eval(inner.strip())
-        return _json(json.dumps(literal)) or value
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return _json(json.dumps({str(name): each for name, each in literals.members(inner)})) or value
+    except (ValueError, TypeError, RecursionError):
         return value
 
 

@@ -5,7 +5,8 @@ Items, TransactionId, Signature``. The guide (Playtem Integration Guide, checked
 what is accepted because of that:
 
 * Base64 in either alphabet, with or without padding, with line breaks, with ``+`` that became a blank, encoded twice.
-* JSON with double quotes, or the guide's own single quotes. Ids as numbers or text; their digits are kept as sent.
+* JSON with double quotes, or the guide's own single quotes and no braces. Ids as numbers or text, digits as sent.
+* PHP programs of the time send Latin-1, and pad it with NUL.
 * The signature is HMAC-SHA1 over ``AppId + UserId + Items + TransactionId``, but how a list becomes text is not said:
   the formats of ``playtem.formats`` are tried, and the log names the one that matched.
 * Nothing separates the four parts, so a genuine signature also fits the same characters cut elsewhere, under another

@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import permutations, product
 from urllib.parse import parse_qsl
 
+from coinslot import literals
 from coinslot.games import Game
 from coinslot.refusals import Refused
 from handlers import diagnosis
@@ -66,8 +67,7 @@ class Looked:
 
     def signed(self, key: Key, text: str, order: Order) -> bool:
         return (
-            self.attempts.allow(len(text))
-            and diagnosis.hmac_hex(key.value, text.encode(), "sha1").upper() == order.signature
+            self.attempts.allow(len(text)) and payload.signature_of(key.value, text, order.encoding) == order.signature
         )
 
     def name(self, key: Key) -> str:
@@ -114,9 +114,8 @@ def undecodable(looked: Looked) -> Finding | None:
         return Finding(
             "The payload is not Base64, or was cut on the way.", "Compare its length with what Playtem sent."
         )
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
+    text, encoding = literals.decoded(raw)
+    if encoding != "utf-8" and looked.order is None:
         return Finding(
             "The payload is Base64 of something that is no text: it may be encrypted.",
             "That is how Playtem links accounts; this address is for credits.",
@@ -127,7 +126,7 @@ def undecodable(looked: Looked) -> Finding | None:
 
 
 def not_json(looked: Looked) -> Finding | None:
-    text = payload.decode_base64(looked.values[0]).decode("utf-8-sig")
+    text, _ = literals.decoded(payload.decode_base64(looked.values[0]))
     if looked.order is not None:
         if looked.order.items_text is not None or looked.setting("accept_single_quotes") == "on":
             return None

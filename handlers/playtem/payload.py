@@ -3,7 +3,6 @@
 The guide is silent on much, so every reasonable spelling is read; the package's docstring lists what is accepted.
 """
 
-import ast
 import base64
 import json
 import re
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from coinslot import registry, signing
+from coinslot import literals, registry, signing
 from coinslot.keyring import SecretValue
 
 LONGEST_PAYLOAD = 8192
@@ -40,12 +39,13 @@ class Order:
     signature: str = field(repr=False)  # 40 upper-case hexadecimal digits
     quoted: tuple[bool, ...]
     items_text: str | None  # the list exactly as it stood in the JSON; None when it was not JSON
+    encoding: str = "utf-8"  # of the payload
 
 
 def decode(payload: str, accept_single_quotes: bool = True) -> Order:
-    """Base64, UTF-8, JSON, fields. Raises :class:`PayloadError` (``malformed``) for whatever is not a whole order."""
+    """Base64, text, JSON, fields. Raises :class:`PayloadError` (``malformed``) for whatever is not a whole order."""
     try:
-        text = decode_base64(payload).decode("utf-8-sig")
+        text, encoding = literals.decoded(decode_base64(payload))
         pairs = _parse(text, accept_single_quotes)
         items = _one(pairs, "Items")
         elements = items.value if isinstance(items.value, list) else [items.value]
@@ -60,6 +60,7 @@ def decode(payload: str, accept_single_quotes: bool = True) -> Order:
             signature=signature.upper(),
             quoted=tuple(not isinstance(element, _Digits) for element in elements),
             items_text=items.text,
+            encoding=encoding,
         )
     except (ValueError, RecursionError, MemoryError):
         raise PayloadError("malformed") from None
@@ -92,7 +93,10 @@ def verify(order: Order, keys: Iterable[SecretValue], settings: Mapping[str, str
     for secret in keys:
         for name in settings["playtem.formats"].split(","):
             message = signed_text(order, name, settings)
-            if message is not None and signing.is_equal(signature_of(secret.value, message), order.signature):
+            if message is None:
+                continue
+            signatures = [signature_of(secret.value, message, encoding) for encoding in {"utf-8", order.encoding}]
+            if any(signing.is_equal(each, order.signature) for each in signatures):
                 return secret, name
     raise PayloadError("signature")
 
@@ -115,8 +119,9 @@ def signed_text(order: Order, format_name: str, settings: Mapping[str, str]) -> 
     return settings["playtem.field_separator"].join((order.app_id, order.user_id, items, order.transaction_id))
 
 
-def signature_of(secret: bytes, message: str) -> str:
-    return signing.hmac_hex("sha1", secret, message.encode()).upper()
+def signature_of(secret: bytes, message: str, encoding: str = "utf-8") -> str:
+    # What Latin-1 lacks came as an escape, and is signed as that by no one we know of.
+    return signing.hmac_hex("sha1", secret, message.encode(encoding, "backslashreplace")).upper()
 
 
 class _Digits(str):
@@ -136,14 +141,9 @@ def _parse(text: str, accept_single_quotes: bool) -> list[tuple[str, _Member]]:
     except ValueError:
         if not accept_single_quotes:
             raise
-    # The guide prints its sample like a Python literal. literal_eval knows nothing but literals.
-    try:
-        document = ast.literal_eval(text.strip())
-    except (SyntaxError, TypeError):
-        raise ValueError("neither JSON nor the guide's notation") from None
-    if not isinstance(document, dict):
-        raise ValueError("not an object")
-    return [(name, _Member(_digits(value), None)) for name, value in document.items() if isinstance(name, str)]
+    # The guide prints its sample like Python's literals, and without the outer braces.
+    pairs = literals.members(text)
+    return [(name, _Member(_digits(value), None)) for name, value in pairs if isinstance(name, str)]
 
 
 def _parse_json(text: str) -> list[tuple[str, _Member]]:
