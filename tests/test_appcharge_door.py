@@ -137,8 +137,15 @@ class TestDecrypting:
         assert opened[2].value == KEY.encode()
 
 
+def padded_to(size):
+    """A call of so many bytes, encrypted, with all that it needs."""
+    content = body("players", publisherToken=TOKEN, padding="")
+    return encrypted(content[:-2] + b"x" * (size // 2 - len(content) - 1) + b'"}')
+
+
 # What cannot be decrypted to an object, whatever the token.
 UNREADABLE = {
+    "too large": padded_to(payload.LARGEST_BODY + 32),
     "empty": b"",
     "blank": b" \n",
     "no hexadecimal": b"zz" * 16,
@@ -181,6 +188,12 @@ class TestEncryptedCalls:
         assert is_accepted(in_header.status_code, in_header.json), in_header.text
         assert is_accepted(inside.status_code, inside.json), inside.text
         assert in_header.mimetype == "application/json"
+
+    def test_a_body_of_64_kb_is_the_largest(self, aes, send, endpoint):
+        largest = padded_to(payload.LARGEST_BODY)
+
+        assert len(largest) == payload.LARGEST_BODY
+        payload.decrypt(largest, keys(KEY), keys(VECTOR))
 
     def test_every_error_of_decryption_is_the_same_answer(self, aes, send, endpoint, refusals, db):
         contents = [*UNREADABLE.values(), *(encrypted(body(endpoint, **more)) for more in UNPROVED.values())]
