@@ -469,6 +469,8 @@ CREATE TABLE payments (
     updated_at         TEXT NOT NULL,
     is_sent            INTEGER NOT NULL DEFAULT 0 CHECK (is_sent IN (0, 1)),  -- 1: somebody may have it as it is here,
                                                -- so its content stays
+    is_told            INTEGER NOT NULL DEFAULT 0 CHECK (is_told IN (0, 1)),  -- 1: the payment query has answered with it
+    waits_since        TEXT,                   -- since when it, or its refund, is to be sent; NULL: neither is
     UNIQUE (game_id, transaction_id),
     CHECK ((state = 'waiting') = (next_try_at IS NOT NULL)),
     CHECK (coalesce(refund_state = 'waiting', 0) = (refund_next_at IS NOT NULL))
@@ -486,6 +488,7 @@ CREATE TABLE payment_conflicts (
     id           INTEGER PRIMARY KEY,
     payment_id   INTEGER NOT NULL REFERENCES payments (id),
     fingerprint  TEXT NOT NULL,
+    reason       TEXT,                         -- why the report cannot be read; NULL: it can, and says otherwise
     row          TEXT NOT NULL,
     seen         INTEGER NOT NULL,
     first_at     TEXT NOT NULL,
@@ -586,6 +589,7 @@ CREATE TABLE schedules (
     lease_owner   TEXT,
     failures      INTEGER NOT NULL DEFAULT 0,  -- in a row
     last_error    TEXT,                        -- NULL after a success
+    warning       TEXT,                        -- what the owner should know though no run failed; NULL: nothing
     last_ran_at   TEXT,
     cursor        TEXT,                        -- how far the job has come, in its own words; NULL: not begun
     PRIMARY KEY (game_id, name),

@@ -17,6 +17,7 @@ QUANTITY_DIGITS = 40  # what the feed promises for a quantity
 MINOR_DIGITS = 18  # what fits the database's 64-bit integers
 FIGURE_DIGITS = 30
 LONGEST_INTEGER = 4000
+MOST_PARTS = 1_000_000  # objects and lists of one document: each takes a hundred times the room of its two braces
 SMALL = 10**MINOR_DIGITS  # an int below is spared what longer numbers are looked at for
 
 _KINDS = (int, Decimal, str)
@@ -75,6 +76,11 @@ def json_text(value: Any, *, is_sorted: bool = False) -> str:
 def may_have_half_pairs(raw: bytes) -> bool:
     """Whether text of this JSON may hold half of a surrogate pair; most JSON that escapes other letters does not."""
     return _SURROGATE.search(raw) is not None
+
+
+def is_crowded(raw: bytes) -> bool:
+    """Whether this JSON may hold more than :data:`MOST_PARTS` objects and lists; told without parsing it."""
+    return raw.count(b"{") + raw.count(b"[") > MOST_PARTS
 
 
 def finite(text: str) -> float:

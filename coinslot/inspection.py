@@ -16,7 +16,19 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from coinslot import clock, games, keyring, ledger, observations, outbox, owner, payment_lists, refunds, rotation
+from coinslot import (
+    clock,
+    games,
+    keyring,
+    ledger,
+    observations,
+    outbox,
+    owner,
+    payment_lists,
+    refunds,
+    rotation,
+    schedules,
+)
 from coinslot.db import (
     MINIMUM_SQLITE,
     SCHEMA_VERSION,
@@ -329,6 +341,15 @@ def waiting_work(connection: sqlite3.Connection, game: Game) -> Iterator[Finding
         if counted[name]:
             where = f"the page /games/{game.slug}/payments?state={state}"
             yield Finding(WARNING, f"game {game.slug}: for a person to judge: {counted[name]} {words}; {where}")
+    waiting = payment_lists.count_waiting_since(connection, game.id, clock.stamp(clock.now() - RECENT_SECONDS))
+    if waiting:
+        yield Finding(
+            WARNING,
+            f"game {game.slug}: {waiting} payment(s) or refund(s) have waited for over a day to be taken by PlayCamp; "
+            f"the page /games/{game.slug}/payments?state=waiting",
+        )
+    for name, warning in schedules.warnings(connection, game.id).items():
+        yield Finding(WARNING, f"game {game.slug}: job {name}: {warning}")
     stuck = connection.execute(
         """SELECT d.name, count(*) AS deliveries FROM deliveries v JOIN destinations d ON d.id = v.destination_id
            WHERE v.game_id = :game_id AND v.state = 'waiting' AND v.next_attempt_at < :since AND d.state = 'active'

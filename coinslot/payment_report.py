@@ -9,7 +9,9 @@ A payment may be too cheap to be sent, or name a reserved id; that is no problem
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -28,12 +30,16 @@ LONGEST_ROW = 16 * 1024
 LONGEST_KEPT_TEXT = 500
 LONGEST_REASON = 500
 
+UNADDRESSABLE = (".", "..")  # as ids: no address can name them, since they stand for another path
 UNREADABLE = "unreadable:"  # and a digest: stands for the id of a row that has none
 UNMAPPED = "unmapped"  # in ``payments.row``: the game's own row, of which nothing could be made that can be sent
 
 TOO_CHEAP = f"the amount is below {LEAST_AMOUNT}"
 A_TEST = f"it names {RESERVED_ID}"
 
+NO_PLACE = "it has neither a market nor both platform and distributionType"
+
+_UNSEEN = re.compile("[\u034f\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # no width, and no format characters
 _NUMBERS = (int, float, Decimal)
 _ENCODER = json.JSONEncoder(default=str, sort_keys=True)  # json.dumps makes one for each row
 _FIELDS = {
@@ -88,16 +94,19 @@ class Payment:
     refunded_at: str | None = None
     is_test: bool = False
     problem: str | None = None
+    is_incomplete: bool = False  # its problem is no more than that fields are missing
     kept_because: str | None = None
 
     @property
     def fingerprint(self) -> str:
         """Of what makes it this payment. A product may be renamed, and a time may come with fewer digits.
 
-        Where it was bought is compared apart: a market's meaning is configuration.
+        Where it was bought is compared apart: a market's meaning is configuration. What could not be read of it is
+        content too.
         """
         second = self.purchased_at and self.purchased_at[:19]
         content = [self.player_id, self.product_id, self.amount, self.currency, second]
+        content += [] if self.problem is None else [self.problem]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -116,7 +125,9 @@ def check(
     if not isinstance(row, Mapping):
         return unmapped(row if raw is None else raw, "the row became no object", source, is_test=is_test)
     problems: list[str] = []
-    transaction_id = _id(row, "transactionId", problems)
+    transaction_id = _id(row, "transactionId", problems, canonical_id)
+    if transaction_id in UNADDRESSABLE:
+        problems.append(f"transactionId: no address can name {transaction_id}, so its refund could not be asked for")
     player_id = _id(row, "userId", problems)
     product_id = _id(row, "productId", problems)
     amount = _amount(row.get("amount"), problems)
@@ -144,6 +155,7 @@ def check(
         refunded_at=refunded_at,
         is_test=is_test or is_reserved,
         problem="; ".join(problems)[:LONGEST_REASON] or None,
+        is_incomplete=bool(problems) and all(each.endswith("is missing") or each == NO_PLACE for each in problems),
         kept_because=A_TEST if is_reserved else TOO_CHEAP if is_too_cheap else None,
     )
 
@@ -156,10 +168,25 @@ def unmapped(
     return Payment(stand_in, source, _unmapped_row(raw), is_test=is_test, problem=reason[:LONGEST_REASON])
 
 
+def canonical_id(text: str) -> str:
+    """A transaction id without what nobody sees: in NFC, and with no characters that have no width."""
+    if text.isascii():
+        return text
+    seen = "".join(each for each in _UNSEEN.sub("", text) if unicodedata.category(each) != "Cf")
+    return unicodedata.normalize("NFC", seen)
+
+
+def unknown_market(market: str | None) -> str:
+    """The problem of a payment whose market is not configured."""
+    return f"market {market} is in no table"
+
+
 # How
 
 
-def _id(row: Mapping[str, Any], name: str, problems: list[str]) -> str | None:
+def _id(
+    row: Mapping[str, Any], name: str, problems: list[str], spelled: Callable[[str], str] = str.strip
+) -> str | None:
     value = row.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
@@ -169,7 +196,7 @@ def _id(row: Mapping[str, Any], name: str, problems: list[str]) -> str | None:
     try:
         if not isinstance(value, str):
             raise ValueError("not text")
-        return checked_id(value.strip())
+        return checked_id(spelled(value).strip())
     except ValueError as error:
         problems.append(f"{name}: {error}")
         return None
@@ -224,11 +251,11 @@ def _place(row: Mapping[str, Any], rules: Rules, problems: list[str]) -> tuple[s
         return market, platform, distribution_type
     if market is None:
         if not any(problem.startswith(("market", "platform", "distributionType")) for problem in problems):
-            problems.append("it has neither a market nor both platform and distributionType")
+            problems.append(NO_PLACE)
         return market, platform, distribution_type
     found = rules.markets.get(market.lower())
     if found is None:
-        problems.append(f"market {market} is in no table")
+        problems.append(unknown_market(market))
         return market, platform, distribution_type
     return market, platform or found[0], distribution_type or found[1]
 

@@ -8,7 +8,7 @@ change of the configuration (:func:`replace_parked`).
 
 ``is_sent`` says whether somebody may have a payment as it is, so that its content stays: from its first claim on, since
 of one that was not answered nobody knows whether it arrived, and from when it was told to who asked. What was refused
-for good is nowhere, and may be corrected again.
+for good is nowhere, and may be corrected again, unless it was told.
 
 The way through: ``payment_report.check`` makes a :class:`Payment` of what was reported, :func:`store_many` keeps it.
 Whoever registers takes :func:`claim_due`, sends outside of any write, and says what became of each:
@@ -28,7 +28,7 @@ from decimal import Decimal
 from typing import Any
 
 from coinslot import audit, clock
-from coinslot.payment_report import LEAST_AMOUNT, LONGEST_REASON, TOO_CHEAP, Payment
+from coinslot.payment_report import LEAST_AMOUNT, LONGEST_REASON, TOO_CHEAP, Payment, unknown_market
 from coinslot.registry import RESERVED_ID
 
 LEASE_SECONDS = 120.0
@@ -45,19 +45,27 @@ FROM_SANDBOX = "it was reported in the sandbox"
 STATES = ("parked", "waiting", "registered", "quarantined", "kept")
 
 
-def store_many(tx: sqlite3.Connection, game_id: int, payments: Iterable[Payment], *, is_registering: bool) -> list[str]:
+def store_many(
+    tx: sqlite3.Connection,
+    game_id: int,
+    payments: Iterable[Payment],
+    *,
+    is_registering: bool,
+    earlier: Collection[str] = (),
+) -> list[str]:
     """Keep payments, in order, and say of each: ``new``, ``known``, ``refunded`` (since now), or ``conflict``.
 
     ``is_registering``: they are to be registered; else they are kept to be asked for. One that has a problem is parked,
     and ``new`` when it was not there. A parked one that is now reported as it should be is ``new``. Two with one id and
-    other content in one call are a conflict: neither corrects the other. Up to a thousand at a time, so that others may
-    write in between.
+    other content in one report are a conflict: neither corrects the other. Up to a thousand at a time, so that others
+    may write in between; ``earlier`` are the ids of the same report that were kept before. What cannot be read of a
+    known payment is a conflict too, but for fields that a refund leaves out.
     """
     now = clock.stamp()
     stored: set[str] = set()
     outcomes = []
     for payment in payments:
-        is_repeated = payment.transaction_id in stored
+        is_repeated = payment.transaction_id in stored or payment.transaction_id in earlier
         stored.add(payment.transaction_id)
         outcomes.append(_store(tx, game_id, payment, is_registering, now, is_repeated=is_repeated))
     return outcomes
@@ -122,7 +130,7 @@ def registered(tx: sqlite3.Connection, payment_ids: Iterable[int], *, is_sandbox
     tx.execute(
         """UPDATE payments SET state = 'registered', is_sent = 1, reason = NULL, next_try_at = NULL,
                   registered_at = :now, refund_next_at = CASE WHEN refund_state = 'waiting' THEN :now END,
-                  updated_at = :now
+                  waits_since = CASE WHEN refund_state = 'waiting' THEN :now END, updated_at = :now
            WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'waiting' AND is_test = :is_sandbox""",
         {"ids": json.dumps(list(payment_ids)), "is_sandbox": int(is_sandbox), "now": clock.stamp()},
     )
@@ -150,7 +158,8 @@ def refused(
         count += is_over
         tx.execute(
             """UPDATE payments SET state = :state, reason = :reason, tries = :tries, next_try_at = :next_try_at,
-                      is_sent = :is_sent,
+                      is_sent = CASE WHEN is_told = 1 THEN 1 ELSE :is_sent END,
+                      waits_since = CASE WHEN :state = 'waiting' THEN waits_since END,
                       refund_state = CASE WHEN :state = 'waiting' THEN refund_state END,
                       refund_next_at = CASE WHEN :state = 'waiting' THEN refund_next_at END, updated_at = :now
                WHERE id = :id""",
@@ -170,8 +179,8 @@ def refused(
 def quarantine(tx: sqlite3.Connection, reasons: Mapping[int, str]) -> None:
     """These are not sent again before a person says so."""
     tx.executemany(
-        """UPDATE payments SET state = 'quarantined', is_sent = 0, reason = :reason, tries = tries + 1,
-                  next_try_at = NULL, refund_state = NULL, refund_next_at = NULL, updated_at = :now
+        """UPDATE payments SET state = 'quarantined', is_sent = is_told, reason = :reason, tries = tries + 1,
+                  next_try_at = NULL, refund_state = NULL, refund_next_at = NULL, waits_since = NULL, updated_at = :now
            WHERE id = :id AND state = 'waiting'""",
         [{"id": each, "reason": _reason(reason), "now": clock.stamp()} for each, reason in reasons.items()],
     )
@@ -233,7 +242,8 @@ def refund_done(tx: sqlite3.Connection, payment_id: int, *, is_sandbox: bool) ->
     Not of one that has begun anew outside of the sandbox meanwhile, as in :func:`registered`.
     """
     tx.execute(
-        """UPDATE payments SET refund_state = 'done', refund_next_at = NULL, reason = NULL, updated_at = :now
+        """UPDATE payments SET refund_state = 'done', refund_next_at = NULL, waits_since = NULL, reason = NULL,
+                  updated_at = :now
            WHERE id = :id AND is_test = :is_sandbox AND (refund_state = 'waiting'
                                OR (state = 'registered' AND refund_state IS NULL AND refunded_at IS NULL))""",
         {"id": payment_id, "is_sandbox": int(is_sandbox), "now": clock.stamp()},
@@ -251,7 +261,7 @@ def refund_refused(tx: sqlite3.Connection, payment_id: int, reason: str, delays_
     is_over: bool = tries >= MOST_TRIES
     tx.execute(
         """UPDATE payments SET refund_state = :state, refund_tries = :tries, refund_next_at = :next_at,
-                  reason = :reason, updated_at = :now
+                  waits_since = CASE WHEN :state = 'waiting' THEN waits_since END, reason = :reason, updated_at = :now
            WHERE id = :id""",
         {
             "id": payment_id,
@@ -284,7 +294,8 @@ def register_again(tx: sqlite3.Connection, payment_id: int) -> None:
     """It is not known where it was registered: that is done first, and its refund waits for it."""
     tx.execute(
         """UPDATE payments SET state = 'waiting', next_try_at = :now, registered_at = NULL,
-                  refund_tries = refund_tries + coalesce(refund_state = 'waiting', 0), updated_at = :now
+                  refund_tries = refund_tries + coalesce(refund_state = 'waiting', 0),
+                  waits_since = coalesce(waits_since, :now), updated_at = :now
            WHERE id = :id AND state = 'registered'""",
         {"id": payment_id, "now": clock.stamp()},
     )
@@ -297,7 +308,7 @@ def redrive(tx: sqlite3.Connection, game_id: int, transaction_id: str) -> bool:
     """A person has a quarantined payment, or its quarantined refund, tried anew; returns whether there was one."""
     key = {"game_id": game_id, "transaction_id": transaction_id, "now": clock.stamp()}
     payment = tx.execute(
-        """UPDATE payments SET state = 'waiting', reason = NULL, tries = 0, next_try_at = :now,
+        """UPDATE payments SET state = 'waiting', reason = NULL, tries = 0, next_try_at = :now, waits_since = :now,
                   refund_state = CASE WHEN refunded_at IS NOT NULL THEN 'waiting' END,
                   refund_next_at = CASE WHEN refunded_at IS NOT NULL THEN :now END, updated_at = :now
            WHERE game_id = :game_id AND transaction_id = :transaction_id AND state = 'quarantined'""",
@@ -305,7 +316,7 @@ def redrive(tx: sqlite3.Connection, game_id: int, transaction_id: str) -> bool:
     ).rowcount
     refund = tx.execute(
         """UPDATE payments SET refund_state = 'waiting', reason = NULL, refund_tries = 0, refund_next_at = :now,
-                  updated_at = :now
+                  waits_since = :now, updated_at = :now
            WHERE game_id = :game_id AND transaction_id = :transaction_id AND refund_state = 'quarantined'""",
         key,
     ).rowcount
@@ -423,9 +434,9 @@ def paid_between(
 
 
 def told(tx: sqlite3.Connection, payment_ids: Iterable[int]) -> None:
-    """These are about to be told to who asked, and stay as they are from now on."""
+    """The query answers with these as they are in this write; they stay so, whatever becomes of them."""
     tx.execute(
-        "UPDATE payments SET is_sent = 1 WHERE id IN (SELECT value FROM json_each(:ids)) AND is_sent = 0",
+        "UPDATE payments SET is_sent = 1, is_told = 1 WHERE id IN (SELECT value FROM json_each(:ids)) AND is_told = 0",
         {"ids": json.dumps(list(payment_ids))},
     )
 
@@ -535,6 +546,7 @@ def withdraw_refund(tx: sqlite3.Connection, game_id: int, transaction_id: str) -
     tx.execute(
         """UPDATE payments SET refunded_at = NULL, refund_state = CASE WHEN refund_state = 'done' THEN 'done' END,
                   refund_tries = 0, refund_next_at = NULL, reason = CASE WHEN state <> 'registered' THEN reason END,
+                  waits_since = CASE WHEN state = 'waiting' THEN waits_since END,
                   updated_at = :now
            WHERE game_id = :game_id AND transaction_id = :transaction_id AND refunded_at IS NOT NULL""",
         {"game_id": game_id, "transaction_id": transaction_id, "now": clock.stamp()},
@@ -597,7 +609,7 @@ def kept_pushes(connection: sqlite3.Connection, game_id: int, limit: int) -> lis
 def release(tx: sqlite3.Connection, payment_ids: Iterable[int]) -> None:
     """Have payments that were only kept to be asked for registered too, and refunded after that where they are."""
     tx.execute(
-        """UPDATE payments SET state = 'waiting', next_try_at = :now, updated_at = :now,
+        """UPDATE payments SET state = 'waiting', next_try_at = :now, waits_since = :now, updated_at = :now,
                   refund_state = CASE WHEN refunded_at IS NOT NULL THEN 'waiting' END,
                   refund_next_at = CASE WHEN refunded_at IS NOT NULL THEN :now END
            WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'kept' AND reason IS NULL""",
@@ -628,11 +640,11 @@ def _store(
     is_new = tx.execute(
         """INSERT INTO payments (game_id, transaction_id, source, player_id, product_id, product_name, amount, currency,
                                  market, platform, distribution_type, purchased_at, row, fingerprint, is_test,
-                                 refunded_at, state, reason, next_try_at, refund_state, refund_next_at, created_at,
-                                 updated_at)
+                                 refunded_at, state, reason, next_try_at, refund_state, refund_next_at, waits_since,
+                                 created_at, updated_at)
            VALUES (:game_id, :transaction_id, :source, :player_id, :product_id, :product_name, :amount, :currency,
                    :market, :platform, :distribution_type, :purchased_at, :row, :fingerprint, :is_test, :refunded_at,
-                   :state, :reason, :next_try_at, :refund_state, :refund_next_at, :now, :now)
+                   :state, :reason, :next_try_at, :refund_state, :refund_next_at, :waits_since, :now, :now)
            ON CONFLICT (game_id, transaction_id) DO NOTHING""",
         {"game_id": game_id, **_values(payment, is_registering, now)},
     ).rowcount
@@ -657,15 +669,18 @@ def _store_known(
     is_correctable = payment.source == known["source"] and not known["is_sent"] and not is_repeated
     if begins_anew or (known["state"] == "parked" and (is_correctable or _tells_same(known, payment))):
         return _replace(tx, known, payment, is_registering, now, is_sent=not begins_anew and bool(known["is_sent"]))
-    if not _agrees(known, payment):
+    is_agreed = _agrees(known, payment)
+    is_conflict = not (is_agreed and _is_understood(known, payment))
+    if is_conflict:
         if not is_repeated and _is_correction(known, payment):
             was_registering = known["state"] in ("waiting", "quarantined")
             return _replace(tx, known, payment, is_registering or was_registering, now, is_sent=False)
         _keep_conflict(tx, known["id"], payment, now)
-        return "conflict"
-    if payment.refunded_at is not None and known["refunded_at"] is None:
+    if is_agreed and payment.refunded_at is not None and known["refunded_at"] is None:
         _refund(tx, known, payment.refunded_at, now)
         return "refunded"
+    if is_conflict:
+        return "conflict"
     if is_registering and known["state"] == "kept" and known["reason"] is None and payment.problem is None:
         release(tx, [known["id"]])
     return "known"
@@ -688,7 +703,8 @@ def _replace(
                       row = :row, fingerprint = :fingerprint, is_test = :is_test, refunded_at = :refunded_at,
                       state = :state, reason = :reason, tries = 0, next_try_at = :next_try_at, registered_at = NULL,
                       refund_state = :refund_state, refund_tries = 0, refund_next_at = :refund_next_at,
-                      is_sent = :is_sent, updated_at = :now
+                      waits_since = :waits_since, is_sent = :is_sent,
+                      is_told = CASE WHEN :is_sent = 1 THEN is_told ELSE 0 END, updated_at = :now
                WHERE id = :id""",
             {**values, "is_sent": int(is_sent), "id": known["id"]},
         )
@@ -736,6 +752,7 @@ def _values(payment: Payment, is_registering: bool, now: str, refunded_at: str |
         "state": state,
         "reason": reason,
         "next_try_at": now if state == "waiting" else None,
+        "waits_since": now if state == "waiting" else None,
         "refund_state": "waiting" if is_refund_due else None,
         "refund_next_at": now if is_refund_due else None,
         "now": now,
@@ -752,6 +769,13 @@ def _agrees(known: sqlite3.Row, payment: Payment) -> bool:
         )
     )
     return is_same_place and _tells_same(known, payment)
+
+
+def _is_understood(known: sqlite3.Row, payment: Payment) -> bool:
+    """Whether nothing in the report is unreadable. Its market may be one that is configured no more."""
+    if payment.problem in (None, unknown_market(known["market"])):
+        return True
+    return payment.is_incomplete and payment.refunded_at is not None
 
 
 def _tells_same(known: sqlite3.Row, payment: Payment) -> bool:
@@ -787,7 +811,9 @@ def _refund(tx: sqlite3.Connection, known: sqlite3.Row, refunded_at: str, now: s
     is_due = known["state"] in ("waiting", "registered") and not is_done
     tx.execute(
         """UPDATE payments SET refunded_at = :refunded_at, refund_state = :state, refund_next_at = :next_at,
-                  updated_at = :now WHERE id = :id""",
+                  waits_since = CASE WHEN :next_at IS NULL THEN waits_since ELSE coalesce(waits_since, :now) END,
+                  updated_at = :now
+           WHERE id = :id""",
         {
             "id": known["id"],
             "refunded_at": refunded_at,
@@ -800,11 +826,17 @@ def _refund(tx: sqlite3.Connection, known: sqlite3.Row, refunded_at: str, now: s
 
 def _keep_conflict(tx: sqlite3.Connection, payment_id: int, payment: Payment, now: str) -> None:
     tx.execute(
-        """INSERT INTO payment_conflicts (payment_id, fingerprint, row, seen, first_at, last_at)
-           VALUES (:payment_id, :fingerprint, :row, 1, :now, :now)
+        """INSERT INTO payment_conflicts (payment_id, fingerprint, reason, row, seen, first_at, last_at)
+           VALUES (:payment_id, :fingerprint, :reason, :row, 1, :now, :now)
            ON CONFLICT (payment_id, fingerprint) DO UPDATE SET
                row = excluded.row, seen = seen + 1, last_at = excluded.last_at""",
-        {"payment_id": payment_id, "fingerprint": payment.fingerprint, "row": payment.row, "now": now},
+        {
+            "payment_id": payment_id,
+            "fingerprint": payment.fingerprint,
+            "reason": payment.problem,
+            "row": payment.row,
+            "now": now,
+        },
     )
 
 
@@ -812,7 +844,7 @@ def _set_aside(tx: sqlite3.Connection, payment_ids: Iterable[int]) -> None:
     """What was to be registered with the sandbox, and is not any more."""
     tx.executemany(
         """UPDATE payments SET state = 'kept', reason = :reason, next_try_at = NULL, refund_state = NULL,
-                  refund_next_at = NULL, updated_at = :now
+                  refund_next_at = NULL, waits_since = NULL, updated_at = :now
            WHERE id = :id""",
         [{"id": each, "reason": FROM_SANDBOX, "now": clock.stamp()} for each in payment_ids],
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 120.0
 LONGEST_LEASE_SECONDS = LEASE_SECONDS + 60  # one that seems longer was made by a clock that ran ahead
 PAUSES_SECONDS = (10, 60, 300, 1800)  # after the first failure, the second, ...; then always the last
-LONGEST_PAUSE_SECONDS = 86400.0
+LONGEST_PAUSE_SECONDS = 3600.0  # that another side may ask for
 LONGEST_ERROR = 500
 
 # What a job does; returns in how many seconds it wants to run again, or None for "when somebody asks for it".
@@ -33,7 +33,8 @@ Job: TypeAlias = "Callable[[Installation, Game], float | None]"
 class JobError(Exception):
     """A job could not be done this time. The message is for the owner, who reads it in the log and in the row.
 
-    ``pauses`` are the job's own in the place of :data:`PAUSES_SECONDS`; ``at_least`` is what the other side asked for.
+    ``pauses`` are the job's own in the place of :data:`PAUSES_SECONDS`; ``at_least`` is what the other side asked for,
+    of which no more than :data:`LONGEST_PAUSE_SECONDS` is kept, and the message says so.
     ``is_anew``: the job got ahead before it failed, so that its pauses begin with the first one again.
     """
 
@@ -45,6 +46,8 @@ class JobError(Exception):
         *,
         is_anew: bool = False,
     ) -> None:
+        if at_least > LONGEST_PAUSE_SECONDS:
+            message += f"; it asks for a pause of {at_least / 3600:,.0f} hours, and is tried again within an hour"
         super().__init__(message)
         self.pauses = pauses
         self.at_least = min(at_least, LONGEST_PAUSE_SECONDS)
@@ -129,6 +132,24 @@ def put_cursor(tx: sqlite3.Connection, game_id: int, name: str, text: str | None
            ON CONFLICT (game_id, name) DO UPDATE SET cursor = excluded.cursor""",
         {"game_id": game_id, "name": name, "cursor": text},
     )
+
+
+def warn(tx: sqlite3.Connection, game_id: int, name: str, warning: str | None) -> None:
+    """What a job wants the owner to know though it did not fail; None: nothing any more."""
+    tx.execute(
+        """INSERT INTO schedules (game_id, name, asked, warning) VALUES (:game_id, :name, 0, :warning)
+           ON CONFLICT (game_id, name) DO UPDATE SET warning = excluded.warning""",
+        {"game_id": game_id, "name": name, "warning": warning},
+    )
+
+
+def warnings(connection: sqlite3.Connection, game_id: int) -> dict[str, str]:
+    """What the jobs of a game want its owner to know, by their names."""
+    rows = connection.execute(
+        "SELECT name, warning FROM schedules WHERE game_id = :game_id AND warning IS NOT NULL ORDER BY name",
+        {"game_id": game_id},
+    )
+    return {row["name"]: row["warning"] for row in rows}
 
 
 def listing(connection: sqlite3.Connection, game_id: int | None = None) -> list[sqlite3.Row]:

@@ -110,6 +110,11 @@ _ONE_BY_ONE = """
         WHERE s.failures > 0 OR s.due_at < :hour_ago ORDER BY g.slug, s.name LIMIT :listed)
     UNION ALL
     SELECT * FROM (
+        SELECT 'job_warning', g.slug, NULL, s.warning, s.name
+        FROM schedules s JOIN games g ON g.id = s.game_id
+        WHERE s.warning IS NOT NULL ORDER BY g.slug, s.name LIMIT :listed)
+    UNION ALL
+    SELECT * FROM (
         SELECT 'rotation', g.slug, NULL, c.created_at, c.name
         FROM secrets c JOIN secrets p ON p.game_id = c.game_id AND p.name = c.name AND p.slot = 'previous'
         JOIN games g ON g.id = c.game_id
@@ -182,6 +187,16 @@ _COUNTED = """
         SELECT 'payments_parked', g.slug,
                (SELECT count(*) FROM (
                     SELECT 1 FROM payments WHERE game_id = g.id AND state = 'parked' LIMIT :most)), NULL, NULL
+        FROM games g
+        UNION ALL
+        SELECT 'payments_waiting', g.slug,
+               (SELECT count(*) FROM (
+                    SELECT waits_since FROM payments WHERE game_id = g.id AND state = 'waiting'
+                    ORDER BY id LIMIT :most) WHERE waits_since < :day_ago)
+               + (SELECT count(*) FROM (
+                    SELECT waits_since FROM payments
+                    WHERE game_id = g.id AND refund_state = 'waiting' AND state = 'registered'
+                    ORDER BY refund_next_at LIMIT :most) WHERE waits_since < :day_ago), NULL, NULL
         FROM games g
         UNION ALL
         SELECT 'payments_quarantined', g.slug,

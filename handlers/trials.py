@@ -74,10 +74,15 @@ class Window:
     parked: Mapping[str, int] = field(default_factory=dict)
     parked_count: int = 0
     next: str | None = None  # secrets masked
+    doubt: str | None = None  # why there may be more, though nothing leads on
 
     @property
     def wrong(self) -> str | None:
         """What the owner has to mend, in a sentence; None while payments can be read and sent."""
         if self.error is None and self.count and self.parked_count == self.count:
             return f"no row can be sent: {next(iter(self.parked))}"
+        if self.error is None and self.doubt is not None:
+            return (
+                f"{self.doubt}, and nothing leads to a next page: the rest is lost before playcamp.payments.next is set"
+            )
         return self.error

@@ -605,7 +605,7 @@ class TestRefunds:
 
         register()
 
-        assert (row("..")["refund_state"], row("GP-1")["refund_state"]) == ("waiting", "done")
+        assert (row("..")["state"], row("GP-1")["refund_state"]) == ("parked", "done")
 
     def test_a_limit_told_of_a_refund_leaves_all_of_them_due(self, register, report, playcamp, row):
         report("GP-1", "GP-2", status="refunded")

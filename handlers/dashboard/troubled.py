@@ -160,6 +160,9 @@ def _in_words(trouble: Trouble, game: Game | None) -> Told:
         case "payments_parked":
             text = f"{count} {'payment is' if one else 'payments are'} parked: not to be sent as reported."
             return say(text, "/payments?state=parked", "See why")
+        case "payments_waiting":
+            text = f"{count} {'payment or refund has' if one else 'payments or refunds have'} waited for over a day to"
+            return say(f"{text} be taken by PlayCamp.", "/payments?state=waiting", "See why")
         case "payments_quarantined":
             text = f"{count} {'payment was' if one else 'payments were'} refused too often and not tried any more."
             return say(text, "/payments?state=quarantined", "See why and try again")
@@ -172,6 +175,8 @@ def _in_words(trouble: Trouble, game: Game | None) -> Told:
         case "job":
             times = "once" if one else f"{count} times in a row"
             return say(f"The job {subject} has failed {times}: {detail}", f"/{_job_page(partner)}", "Look")
+        case "job_warning":
+            return say(f"The job {subject}: {shown(trouble.detail, 500)}.", f"/{_job_page(partner)}", "Look")
         case "late_job":
             text = f"The job {subject} has been due for over an hour. Is a relay running?"
             return say(text, f"/{_job_page(partner)}", "Look")

@@ -297,6 +297,8 @@ def read_refusal(answer: Answer, told: Callable[[str], str]) -> Refusal:
 
 def _document(answer: Answer) -> Any:
     """The answer's JSON, numbers exact; text that was cut within a character has U+FFFD there, and can be kept."""
+    if exact.is_crowded(answer.body):
+        raise AnswerError("the answer has too many parts")
     try:
         document = exact.parse_json(answer.body, allow_half_pairs=True)
     except ValueError:

@@ -115,12 +115,14 @@ def backfill(game: str, since: str, until: str) -> None:
             bar.update(progress.reached - start - bar.pos)
 
         try:
-            polling.backfill(house, opened, _owner(), start, end, tell)
+            warning = polling.backfill(house, opened, _owner(), start, end, tell)
         except SourceError as error:
             raise click.ClickException(
                 f"{error}\nWhat was read is stored; the same command goes on from there."
             ) from None
     click.echo(f"{count} rows read.")
+    if warning is not None:
+        click.echo(f"Warning: {warning}.")
     _register(opened)
 
 
@@ -306,8 +308,8 @@ def parked(game: str, limit: int) -> None:
     )
     _section(
         "Payments reported again with other content; the first one stands",
-        ("transaction", "times", "last"),
-        [(row["transaction_id"], str(row["seen"]), row["last_at"][:19]) for row in conflicts],
+        ("transaction", "times", "last", "why"),
+        [(row["transaction_id"], str(row["seen"]), row["last_at"][:19], row["reason"] or "") for row in conflicts],
     )
     coupons = unsettled.events_without_grant(connection, opened.id, PARTNER, COUPONS, limit)
     unreadable = unsettled.events_without_grant(connection, opened.id, PARTNER, (UNREADABLE,), limit)

@@ -24,7 +24,7 @@ import hmac
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -41,6 +41,7 @@ from coinslot.outbound import Answer, Outbound
 
 TIMEOUT_SECONDS = 25.0  # one page
 LARGEST_ANSWER = 16 * 1024 * 1024
+MOST_ROWS = 200_000  # of a page: as many as real ones fit into its bytes
 LONGEST_NEXT = 4096
 DOUBTFUL_TRIES = 3  # of an answer that makes no sense: a page of errors, or of maintenance, that will be over
 
@@ -52,6 +53,24 @@ _HEADER_VALUE = re.compile(r"[!-~]+(?: [!-~]+)*")
 _LONG = re.compile(r"-?(?=.{16,62}\Z)[0-9]+\.[0-9]+")  # with more digits than every float keeps
 _TRANSIENT = (408, 425, 429)
 _REFUSED_KEY = (401, 403)
+# How answers say that they have more than one page, without punctuation and in lower case.
+_TOTALS = (
+    *("total", "totalcount", "totalrows", "totalresults", "totalitems", "totalelements", "totalrecords"),
+    *("count", "rowcount", "recordcount", "resultcount", "itemcount"),
+)
+_PAGES = ("pages", "totalpages", "pagecount", "lastpage")
+_FOLLOWING = (
+    "more",
+    "hasmore",
+    "hasnext",
+    "hasnextpage",
+    "next",
+    "nextpage",
+    "nextcursor",
+    "nexttoken",
+    "nextpagetoken",
+)
+_LEVELS_OF_FIGURES = 3
 _CONFIGURED = ("url", "rows", "map")
 
 
@@ -74,10 +93,14 @@ class RowError(Exception):
 
 @dataclass(frozen=True)
 class Page:
-    """Rows as the game wrote them; ``next`` is what the next page is asked for by, None after the last."""
+    """Rows as the game wrote them; ``next`` is what the next page is asked for by, None after the last.
+
+    ``doubt`` says why there may be more, though nothing leads on; None: there is no reason to think so.
+    """
 
     rows: list[Any]
     next: str | None
+    doubt: str | None = None
 
 
 def is_configured(game: Game) -> bool:
@@ -127,7 +150,11 @@ class Source:
         rows = self._applied("rows", self._rows, document)
         if not isinstance(rows, list):
             raise SourceError(f"playcamp.payments.rows found no list in the answer, but {_kind(rows)}")
-        return Page(rows, self._next_of(document, url))
+        if len(rows) > MOST_ROWS:
+            raise SourceError(f"the game's payment API answered with more than {MOST_ROWS:,} rows in one page")
+        following = self._next_of(document, url)
+        is_first_and_last = next is None and following is None
+        return Page(rows, following, self._doubt(document, len(rows)) if is_first_and_last else None)
 
     def payment(self, row: Any) -> dict[str, Any]:
         """A row of a page, as it came or as it was kept, in our words and unchecked. Raises :class:`RowError`."""
@@ -235,6 +262,22 @@ class Source:
         fingerprint = hashlib.sha256("\n".join([*lines, ""]).encode() + key).hexdigest()
         return {"X-Partner": self._game.slug, "X-Timestamp": timestamp, "X-Fingerprint": fingerprint}
 
+    def _doubt(self, document: Any, count: int) -> str | None:
+        """Why an answer of ``count`` rows, with nothing that leads on, may be the first page of several."""
+        said = list(_figures(document, _LEVELS_OF_FIGURES))
+        total = max((_natural(value) for name, value in said if name in _TOTALS), default=0)
+        if total > count:
+            return f"an answer of {count:,} rows says that there are {total:,}"
+        if self._next is not None:
+            return None
+        if count == int(self._settings["limit"]):
+            return f"a page holds exactly {count:,} rows, as many as playcamp.payments.limit"
+        for name, value in said:
+            is_one = name in _FOLLOWING and isinstance(value, str | int) and value not in (False, "", 0)
+            if is_one or (name in _PAGES and _natural(value) > 1):
+                return "an answer says that another page follows"
+        return None
+
     def _next_of(self, document: Any, url: str) -> str | None:
         if self._next is None:
             return None
@@ -262,6 +305,22 @@ class Source:
         return parts._replace(fragment=None).url
 
 
+def _figures(document: Any, levels: int) -> Iterator[tuple[str, Any]]:
+    """What the objects of an answer hold besides its lists, by names that are compared."""
+    for name, value in document.items() if isinstance(document, dict) else ():
+        yield re.sub("[^a-z]", "", name.lower()), value
+        if levels:
+            yield from _figures(value, levels - 1)
+
+
+def _natural(value: Any) -> int:
+    """A count; 0 for anything else."""
+    try:
+        return max(0, exact.whole(value, exact.MINOR_DIGITS))
+    except ValueError:
+        return 0
+
+
 def _signed_lines(method: str, url: str) -> list[str]:
     parts = urlsplit(url)
     return [method, parts.path or "/", "&".join(sorted(parts.query.split("&")))]
@@ -284,6 +343,8 @@ def _document(answer: Answer) -> Any:
         raise SourceError(
             f"{refused}the game's payment API answered {answer.status}", tries, answer.retry_after_seconds or 0.0
         )
+    if exact.is_crowded(answer.body):
+        raise SourceError(f"the game's payment API answered with more than {exact.MOST_PARTS:,} objects and lists")
     try:
         return parse(answer.body)
     except ValueError:

@@ -166,7 +166,9 @@ def _payment(game: Game, wanted: Rules, row: Row) -> Payment:
         "refunded_at": row["refunded_at"],
     }
     found = payment_report.check(document, wanted, PARTNER, is_test=is_sandbox(game))
-    return found if problem is None else replace(found, problem=problem)
+    if not found.transaction_id.startswith(payment_report.UNREADABLE):
+        found = replace(found, transaction_id=PREFIX + row["reference"])  # as the ledger has it, to the letter
+    return found if problem is None else replace(found, problem=problem, is_incomplete=False)
 
 
 def _product(raw_body: bytes | None) -> tuple[str | None, str | None]:

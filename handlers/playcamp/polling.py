@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from coinslot import clock, payment_report, payments, schedules
+from coinslot.db import Connection
 from coinslot.games import Game
 from coinslot.installation import Installation
 from coinslot.payment_report import Payment, Rules
@@ -53,24 +54,38 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """The first range of which there may be more than was read, in Unix seconds, and how it was asked for."""
+
+    start: int
+    mark: str
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a history is read that begins at ``since``: nothing before ``through`` is missing, in Unix seconds.
 
     ``until`` is where a backfill ends, or one reading for refunds; ``window`` is the one it is in the middle of.
+    ``gap`` is read again as soon as the game's API is asked in another way.
     """
 
     since: int
     until: int | None = None
     through: int | None = None
     window: Window | None = None
+    gap: Gap | None = None
 
     @classmethod
     def parse(cls, text: str | None) -> "Progress | None":
         if text is None:
             return None
         told = json.loads(text)
-        window = told.pop("window")
-        return cls(**told, window=None if window is None else Window(**window))
+        window, gap = told.pop("window"), told.pop("gap", None)
+        return cls(
+            **told,
+            window=None if window is None else Window(**window),
+            gap=None if gap is None else Gap(**gap),
+        )
 
     @property
     def reached(self) -> int:
@@ -91,6 +106,9 @@ def run(house: Installation, game: Game) -> float | None:
     try:
         source = Source(game, house.outbound)
         progress = _of_a_right_clock(house, game, before or _begin(house, game, source))
+        if progress.gap is not None and progress.gap.mark != source.mark:
+            progress = replace(progress, through=progress.gap.start, window=None, gap=None)
+            _note(house, game, JOB, progress, None)
         return every_seconds if _read(house, game, source, JOB, progress, end, overlap) else 0.0
     except SourceError as error:
         raise _job_error(house, game, JOB, before, error) from None
@@ -105,7 +123,7 @@ def _of_a_right_clock(house: Installation, game: Game, progress: Progress) -> Pr
         return progress
     newest = payments.newest_polled(house.database.read(), game.id, clock.stamp(now))
     back = math.floor(min(now - FIRST_SECONDS, now if newest is None else clock.seconds(newest)))
-    return Progress(min(progress.since, back), through=back)
+    return Progress(min(progress.since, back), through=back, gap=progress.gap)
 
 
 def run_refunds(house: Installation, game: Game) -> float | None:
@@ -126,13 +144,14 @@ def run_refunds(house: Installation, game: Game) -> float | None:
     now = math.floor(clock.now())
     if progress is None:  # the polls have only just read all this
         progress = Progress(polled.through, until=now, through=now)
-        _store(house, game, REFUNDS, [], progress)
+        _note(house, game, REFUNDS, progress, None)
     if progress.until is None or progress.reached >= progress.until:
         wait = (progress.until or 0) + DAY_SECONDS - now
         if 0 < wait <= DAY_SECONDS:  # more: the clock ran ahead when it was last read
             return float(wait)
         since = _oldest(house, game, now - days * DAY_SECONDS, polled.since)
         progress = Progress(since, until=max(since, min(now, polled.through)))
+        _note(house, game, REFUNDS, progress, None)
     until = progress.until or progress.reached
     try:
         is_done = _read(house, game, Source(game, house.outbound), REFUNDS, progress, until, 0, began=polled.since)
@@ -151,11 +170,12 @@ def _oldest(house: Installation, game: Game, since: int, began: int) -> int:
     return began if found is None else math.floor(clock.seconds(found))
 
 
-def backfill(house: Installation, game: Game, owner: str, since: int, until: int, tell: Told) -> None:
+def backfill(house: Installation, game: Game, owner: str, since: int, until: int, tell: Told) -> str | None:
     """Read the payments of [since, until), going on where an interrupted backfill of the same range has come to.
 
     ``tell`` hears of the progress as it is found, and of each step after that. What is not over yet is left to the
-    polls. Raises SourceError, and JobError while another backfill of this game is running; what is stored stays.
+    polls. Returns why there may be more than was read, None where nothing says so. Raises SourceError, and JobError
+    while another backfill of this game is running; what is stored stays.
     """
     source = Source(game, house.outbound)
     end = min(until, math.floor(clock.now()) - int(game.settings["playcamp.payments.lag_seconds"]))
@@ -168,12 +188,14 @@ def backfill(house: Installation, game: Game, owner: str, since: int, until: int
             progress = Progress.parse(schedules.cursor(house.database.read(), game.id, BACKFILL))
             if progress is None or (progress.since, progress.until) != (since, until):
                 progress = Progress(since, until)
+                _note(house, game, BACKFILL, progress, None)
             tell(progress, 0)
             is_done = _read(house, game, source, BACKFILL, progress, end, 0, tell)
             if is_done:
                 house.database.write_here(lambda tx: schedules.put_cursor(tx, game.id, BACKFILL, None))
         finally:
             house.database.write_here(_ending(due))
+    return schedules.warnings(house.database.read(), game.id).get(BACKFILL)
 
 
 def wrong(game: Game, errors: Mapping[str, str]) -> list[str]:
@@ -257,45 +279,94 @@ def _read(
             if error.tries is not None and window.pages:
                 failures = window.failures + 1
                 left = None if failures >= error.tries else replace(window, failures=failures)
-                _store(house, game, name, [], replace(progress, window=left))
+                _note(house, game, name, replace(progress, window=left))
             raise
+        warning = None
         if page.next is None:
             progress = replace(progress, through=max(progress.reached, window.end), window=None)
             seen.clear()
+            if page.doubt is not None and progress.gap is None:
+                progress = replace(progress, gap=Gap(window.start, window.mark))
+                warning = _incomplete(page.doubt, window.start, name)
         else:
             progress = replace(progress, window=replace(window, pages=window.pages + 1, next=page.next, failures=0))
-        found = [read_row(source, row, made, is_test) for row in page.rows]
-        if window.start < began:
-            found = _since(house, game, found, began)
-        _store(house, game, name, found, progress)
-        tell(progress, len(found))
+
+        def build(rows: list[Any], start: int = window.start) -> list[Payment]:
+            found = [read_row(source, row, made, is_test) for row in rows]
+            return _since(house, game, found, began) if start < began else found
+
+        _store(house, game, name, page.rows, build, progress, warning)
+        tell(progress, len(page.rows))
         if time.monotonic() >= deadline:
             return progress.window is None and progress.reached >= end
     return True
 
 
 def _since(house: Installation, game: Game, found: list[Payment], began: int) -> list[Payment]:
+    """Without what was paid before ``began`` and is not known. A row whose id nobody can read may be a known one."""
     began_at = clock.stamp(began)
-    earlier = [each for each in found if each.purchased_at is None or each.purchased_at < began_at]
+    earlier = [
+        each
+        for each in found
+        if (each.purchased_at is None or each.purchased_at < began_at)
+        and not each.transaction_id.startswith(payment_report.UNREADABLE)
+    ]
     kept = {each.transaction_id for each in payments.known(house.database.read(), game.id, earlier)}
     left_out = {each.transaction_id for each in earlier} - kept
     return [each for each in found if each.transaction_id not in left_out]
 
 
-def _store(house: Installation, game: Game, name: str, found: list[Payment], progress: Progress) -> None:
-    """Keep a page of payments; the progress is noted with the last of them."""
-    batches = [found[at : at + ROWS_AT_ONCE] for at in range(0, len(found), ROWS_AT_ONCE)] or [[]]
-    for batch in batches:
-        noted = _text(progress) if batch is batches[-1] else None
+def _store(
+    house: Installation,
+    game: Game,
+    name: str,
+    rows: list[Any],
+    build: Callable[[list[Any]], list[Payment]],
+    progress: Progress,
+    warning: str | None,
+) -> None:
+    """Keep the payments of a page, built portion by portion; the progress is noted with the last of them."""
+    earlier: set[str] = set()
+    for at in range(0, len(rows), ROWS_AT_ONCE):
+        batch = build(rows[at : at + ROWS_AT_ONCE])
+        is_last = at + ROWS_AT_ONCE >= len(rows)
 
-        def store(tx: Any, batch: list[Payment] = batch, noted: str | None = noted) -> None:
-            outcomes = payments.store_many(tx, game.id, batch, is_registering=True)
+        def store(tx: Connection, batch: list[Payment] = batch, is_last: bool = is_last) -> None:
+            outcomes = payments.store_many(tx, game.id, batch, is_registering=True, earlier=earlier)
             if "new" in outcomes or "refunded" in outcomes:
                 schedules.at(tx, game.id, registration.JOB, 0)
-            if noted is not None:
-                schedules.put_cursor(tx, game.id, name, noted)
+            if is_last:
+                schedules.put_cursor(tx, game.id, name, _text(progress))
+                if warning is not None:
+                    schedules.warn(tx, game.id, name, warning)
 
         house.database.write(store)
+        earlier.update(each.transaction_id for each in batch)
+    if not rows:
+        house.database.write(lambda tx: schedules.put_cursor(tx, game.id, name, _text(progress)))
+
+
+def _note(house: Installation, game: Game, name: str, progress: Progress, *warning: str | None) -> None:
+    """Note a progress without payments, and the job's warning where one is given."""
+
+    def note(tx: Connection) -> None:
+        schedules.put_cursor(tx, game.id, name, _text(progress))
+        for each in warning:
+            schedules.warn(tx, game.id, name, each)
+
+    house.database.write(note)
+
+
+def _incomplete(doubt: str, start: int, name: str) -> str:
+    again = {
+        JOB: "everything since then is read again as soon as one is changed",
+        REFUNDS: "the next daily reading goes by them",
+        BACKFILL: "give the command again then",
+    }[name]
+    return (
+        f"{doubt}, and nothing leads to a next page: payments from {clock.stamp(start)[:19]}Z on may be missing. Set "
+        f"playcamp.payments.next, or a larger playcamp.payments.limit; {again}"
+    )
 
 
 def _ending(due: Due) -> Callable[[Any], None]:

@@ -234,6 +234,7 @@ def try_window(
     after: str | None = None
     seen: set[str] = set()
     error: str | None = None
+    doubt: str | None = None
     deadline = time.monotonic() + WINDOW_SECONDS
     try:
         source = Source(game, house.outbound.for_callers)
@@ -241,7 +242,7 @@ def try_window(
         while pages < most_pages and (pages == 0 or after is not None) and time.monotonic() < deadline:
             seen.add(after or "")
             page = source.page(begin, end, after, PAGE_SECONDS)
-            after, pages, count = page.next, pages + 1, count + len(page.rows)
+            after, pages, count, doubt = page.next, pages + 1, count + len(page.rows), page.doubt
             for row in page.rows:
                 payment = polling.read_row(source, row, made, is_test)
                 if len(rows) < ROWS_SHOWN:
@@ -264,6 +265,7 @@ def try_window(
         parked=dict(parked.most_common(MOST_REASONS)),
         parked_count=parked.total(),
         next=None if after is None else masked(after, game),
+        doubt=doubt,
     )
 
 

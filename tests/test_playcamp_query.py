@@ -1,0 +1,121 @@
+"""The payment query tells each payment with one content and at one time, whatever is corrected meanwhile."""
+
+import json
+import threading
+
+import pytest
+
+from coinslot import payment_report, payments
+from handlers.playcamp import query
+from handlers.playcamp.payment_rules import rules
+from tests.test_playcamp_payments import NOW, made
+
+KEY = "test-payments-key"
+
+
+@pytest.fixture(autouse=True)
+def now(clock):
+    clock.move_to(NOW)
+    return clock
+
+
+@pytest.fixture
+def report(house, studio):
+    """Payments as the game reports them now, with the outcome of each."""
+
+    def store(*transaction_ids, is_registering=False, **changed):
+        game = house.games.by_slug(studio.slug)
+        document = {"userId": "100001", "productId": "gem", "amount": "1", "currency": "USD", "market": "google"}
+        found = [
+            payment_report.check(
+                {**document, "transactionId": each, "purchasedAt": NOW - 600, **changed}, rules(game), "push"
+            )
+            for each in transaction_ids
+        ]
+        return house.database.write(lambda tx: payments.store_many(tx, game.id, found, is_registering=is_registering))
+
+    return store
+
+
+@pytest.fixture
+def ask(app, studio):
+    studio.secret("playcamp.payments_key", KEY)
+
+    def get(start, end):
+        words = f"from={start}&to={end}"
+        proof = {"X-Timestamp": str(NOW), "X-Fingerprint": made("GET", PATH, words, str(NOW), KEY)}
+        return app.test_client().get(f"{PATH}?{words}", headers=proof).json["payments"]
+
+    return get
+
+
+PATH = "/playcamp/demo/payments"
+
+
+@pytest.mark.parametrize("name", ["amount", "purchasedAt"])
+def test_a_correction_between_the_reading_and_the_marking_is_told_or_refused(ask, report, monkeypatch, name):
+    """Another worker corrects it once the query has read it."""
+    report("GP-1")
+    read, outcomes = payments.paid_between, []
+
+    def slow(*args, **kwargs):
+        rows = read(*args, **kwargs)
+        if not outcomes:
+            outcomes.extend(report("GP-1", **{name: "2" if name == "amount" else NOW - 60}))
+        return rows
+
+    monkeypatch.setattr(query.payments, "paid_between", slow)
+    first = ask(NOW - 700, NOW - 500)
+    monkeypatch.undo()
+    again, later = ask(NOW - 700, NOW - 500), ask(NOW - 100, NOW)
+
+    assert outcomes == ["new"]
+    assert first == again
+    assert len(first) + len(later) == 1
+    assert report("GP-1", amount="3") == ["conflict"]
+
+
+def test_no_payment_is_told_twice_differently_under_parallel_corrections(ask, report):
+    ids = [f"GP-{number}" for number in range(20)]
+    report(*ids)
+    told: dict[str, set[str]] = {}
+    is_over = threading.Event()
+
+    def correct():
+        number = 2
+        while not is_over.is_set():
+            report(*ids, amount=str(number), purchasedAt=NOW - 600 + number % 500)
+            number += 1
+
+    def listen():
+        while not is_over.is_set():
+            for start in (NOW - 700, NOW - 400):
+                for row in ask(start, start + 300):
+                    with mutex:
+                        told.setdefault(row["order_id"], set()).add(json.dumps(row, sort_keys=True))
+
+    mutex = threading.Lock()
+    threads = [threading.Thread(target=each) for each in (correct, listen, listen)]
+    for each in threads:
+        each.start()
+    for number in range(20, 120):  # new ones, so that there is always something to correct
+        ids.append(f"GP-{number}")
+        report(f"GP-{number}")
+    is_over.set()
+    for each in threads:
+        each.join(30)
+
+    assert len(told) > 20
+    assert {name for name, contents in told.items() if len(contents) > 1} == set()
+
+
+def test_what_was_told_keeps_its_content_though_playcamp_refuses_it_for_good(ask, report, house, db, now):
+    report("GP-1", is_registering=True)
+    ask(NOW - 700, NOW)
+    for _ in range(payments.MOST_TRIES):
+        now.shift(3600)
+        house.database.write(lambda tx: payments.claim_due(tx, 1, 10, is_sandbox=False))
+        house.database.write(lambda tx: payments.refused(tx, {1: "no such product"}, [5]))
+
+    assert db("SELECT state FROM payments") == [{"state": "quarantined"}]
+    assert report("GP-1", amount="2") == ["conflict"]
