@@ -19,7 +19,7 @@ from typing import Any
 
 from urllib3.util import Url, parse_url
 
-from coinslot import clock, destinations, outbound, webhooks
+from coinslot import clock, connections, destinations, outbound, webhooks
 from coinslot.destinations import Destination
 from coinslot.keyring import SecretValue
 from coinslot.outbound import Answer, Outbound
@@ -296,6 +296,7 @@ def _trickle(destination: Destination, delivery: Delivery, may_call_private: boo
         return Answer("refused", detail=f"no connection: {error.strerror or 'it failed'}")
     connection = http.client.HTTPConnection(str(url.host))
     connection.sock = sock
+    connection.response_class = connections.FinalAnswer
     # The socket's own limit is per read; this one ends an answer that is dripped.
     watch = threading.Timer(TRICKLE_SECONDS + destination.timeout_seconds + 1, _hang_up, (sock,))
     watch.start()
@@ -321,7 +322,7 @@ def _connected(url: Url, timeout_seconds: int, may_call_private: bool) -> socket
     host = str(url.host).strip("[]")
     failure = OSError(None, "it has no address")
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        if not may_call_private and not outbound.is_public(str(address[0])):
+        if not may_call_private and not connections.is_public(str(address[0])):
             raise OSError(None, "its address is not a public one, and those are off here")
         sock = socket.socket(family, kind, protocol)
         sock.settimeout(timeout_seconds)

@@ -3,13 +3,11 @@
 The time limit is for the whole call, however slowly the other side drips its answer: urllib3's own limits are per
 read, so the sockets here give every read and write only what is left. (Looking a name up cannot be cut short; nothing
 is sent when that took too long.) The address is checked when the connection is made, so a name cannot be checked as
-one thing and then be another.
+one thing and then be another. What connections are used again for is in :mod:`coinslot.connections`.
 """
 
-import ipaddress
 import logging
 import re
-import socket
 import ssl
 import threading
 import time
@@ -17,10 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import Any
 
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -28,11 +24,13 @@ from urllib3.exceptions import (
     LocationValueError,
     NameResolutionError,
     NewConnectionError,
+    ProtocolError,
     ReadTimeoutError,
     SSLError,
 )
 
-from coinslot import clock
+from coinslot import clock, connections
+from coinslot.connections import ForbiddenAddressError, UnaskedAnswerError
 
 LARGEST_ANSWER = 64 * 1024
 MOST_WAITED_FOR = 5  # calls at a time on whose answer somebody waits: a process has 8 threads for all its callers
@@ -40,7 +38,7 @@ MOST_WAITED_FOR_AT_ONE_SERVER = 3
 TURN_SECONDS = 1.0  # how long one more waits for one of them to end
 SOON_SECONDS = 0.5  # and none waits for calls that have taken longer than this: their server hangs
 ENOUGH_WAITING = "enough calls to it are waiting already"
-NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are the IPv4 address that is called
+BROKEN = "the connection broke before there was a complete answer"
 
 # urllib3 logs whole addresses, and those may hold tokens: each call at DEBUG, odd headers in an answer at WARNING.
 logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -75,40 +73,37 @@ class Answer:
         return max(0.0, moment - clock.now())
 
 
-class ForbiddenAddressError(Exception):
-    """The name resolves to an address that this installation does not call."""
-
-
 class Outbound:
     """A pool of connections, kept alive. Safe to share between threads; opens nothing before it is used.
 
     ``for_callers`` is the same for calls on whose answer a caller of ours waits, who keeps one of the threads that all
     callers share: at most 3 to one server and 5 in all are under way at a time. Any further one waits for its turn
     while these are answered soon, a second at most, and then ends with nothing sent, so that a server that hangs keeps
-    nobody waiting who does not need it.
+    nobody waiting who does not need it. Each of these calls has a connection of its own: their answers say who a player
+    is and what a player gets, and must never be another call's.
     """
+
+    _are_kept = True
 
     def __init__(self, may_call_private: bool = True) -> None:
         self._may_call_private = may_call_private
         self.for_callers: Outbound = _ForCallers(self)
 
     @cached_property
-    def _pool(self) -> urllib3.PoolManager:
+    def _context(self) -> ssl.SSLContext:
         # Not before it is needed: reading this machine's certificates takes as long as all the rest of a start.
-        return self._new_pool(ssl.create_default_context(), "CERT_REQUIRED")
+        return ssl.create_default_context()
+
+    @cached_property
+    def _pool(self) -> urllib3.PoolManager:
+        return connections.pools(self._context, "CERT_REQUIRED", self._may_call_private, self._are_kept)
 
     @cached_property
     def _pinned_pool(self) -> urllib3.PoolManager:
         # Who issued the certificate, to whom and until when does not matter: the fingerprint names this very one.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
-        return self._new_pool(context, "CERT_NONE")
-
-    def _new_pool(self, context: ssl.SSLContext, checks: str) -> urllib3.PoolManager:
-        context.sslsocket_class = _TlsSocket
-        pool = urllib3.PoolManager(num_pools=64, maxsize=16, retries=False, ssl_context=context, cert_reqs=checks)
-        pool.pool_classes_by_scheme = _pool_classes(self._may_call_private)
-        return pool
+        return connections.pools(context, "CERT_NONE", self._may_call_private, self._are_kept)
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout_seconds: float) -> Answer:
         """POST and read at most 64 KiB of the answer. Never raises for what the other side does."""
@@ -133,7 +128,7 @@ class Outbound:
         ``pin`` is the SHA-256 of a certificate in hex. Only a server that has it hears anything; it may be self-signed.
         """
         began = time.monotonic()
-        _this_call.deadline = began + timeout_seconds
+        connections.limit(timeout_seconds)
         failure = status = detail = retry_after = response = None
         content = b""
         try:
@@ -151,9 +146,11 @@ class Outbound:
             content = response.read(largest_answer + 1, decode_content=False)
             if len(content) > largest_answer:
                 failure, detail = "too_large", f"the answer is larger than {largest_answer} bytes"
+            elif response.length_remaining:
+                failure, detail = "refused", BROKEN
             elif 300 <= status < 400:
                 failure, detail = "redirect", "redirects are not followed"
-        except (HTTPError, OSError, ForbiddenAddressError, UnicodeError) as error:
+        except (HTTPError, OSError, ForbiddenAddressError, ValueError) as error:
             failure, detail = _in_a_word(error)
         finally:
             if response is not None:
@@ -170,9 +167,11 @@ class Outbound:
 
 
 class _ForCallers(Outbound):
+    _are_kept = False
+
     def __init__(self, plain: Outbound) -> None:
         self.for_callers = self
-        self._plain = plain
+        self._may_call_private = plain._may_call_private
         self._under_way: dict[object, tuple[str, float]] = {}  # a call -> its server, and when it began
         self._one_ended = threading.Condition()
 
@@ -192,7 +191,7 @@ class _ForCallers(Outbound):
                 return Answer(failure="refused", detail=ENOUGH_WAITING)
             self._under_way[this] = server, time.monotonic()
         try:
-            return self._plain.call(method, url, headers, body, timeout_seconds, largest_answer, pin)
+            return super().call(method, url, headers, body, timeout_seconds, largest_answer, pin)
         finally:
             with self._one_ended:
                 del self._under_way[this]
@@ -225,102 +224,6 @@ def _server(url: str) -> str:
     return f"{parts.scheme}://{parts.host}:{parts.port or {'http': 80, 'https': 443}.get(parts.scheme or '')}"
 
 
-def is_public(address: str) -> bool:
-    """Whether an IP address is one of the internet's: not private, loopback, link-local, multicast or reserved."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address):
-        embedded = parsed.ipv4_mapped or parsed.sixtofour
-        if parsed in NAT64:
-            embedded = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
-        if embedded is not None:
-            return is_public(str(embedded))
-    return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
-
-
-_this_call = threading.local()  # .deadline, in monotonic seconds, of the call this thread is making
-
-
-def _remaining() -> float:
-    """Seconds left for this thread's call. Raises TimeoutError when there are none."""
-    left: float = _this_call.deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("the call took too long")
-    return left
-
-
-class _Bounded:
-    """A socket that gives every read and write what is left of the call, and no more."""
-
-    def recv_into(self, *args: Any) -> int:
-        self.settimeout(_remaining())  # type: ignore[attr-defined]
-        return super().recv_into(*args)  # type: ignore[misc,no-any-return]
-
-    def send(self, *args: Any) -> int:
-        self.settimeout(_remaining())  # type: ignore[attr-defined]
-        return super().send(*args)  # type: ignore[misc,no-any-return]
-
-    def sendall(self, *args: Any) -> None:
-        self.settimeout(_remaining())  # type: ignore[attr-defined]
-        super().sendall(*args)  # type: ignore[misc]
-
-
-class _PlainSocket(_Bounded, socket.socket):
-    pass
-
-
-class _TlsSocket(_Bounded, ssl.SSLSocket):
-    pass
-
-
-def _pool_classes(may_call_private: bool) -> dict[str, type]:
-    class Checked:
-        """Looks at the address before it connects."""
-
-        def _new_conn(self) -> socket.socket:
-            return _connect(self, may_call_private)
-
-    class Http(Checked, HTTPConnection):
-        pass
-
-    class Https(Checked, HTTPSConnection):
-        pass
-
-    class HttpPool(urllib3.HTTPConnectionPool):
-        ConnectionCls = Http
-
-    class HttpsPool(urllib3.HTTPSConnectionPool):
-        ConnectionCls = Https
-
-    return {"http": HttpPool, "https": HttpsPool}
-
-
-def _connect(connection: Any, may_call_private: bool) -> socket.socket:
-    """A connected socket to the first of the name's addresses that takes one."""
-    host: str = connection._dns_host.strip("[]")
-    try:
-        found = socket.getaddrinfo(host, connection.port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        raise NameResolutionError(host, connection, socket.gaierror(str(error))) from None
-    failure = OSError("it has no address")
-    for family, kind, protocol, _, address in found:
-        if not may_call_private and not is_public(str(address[0])):
-            raise ForbiddenAddressError(f"its address {address[0]} is not a public one, and those are off here")
-        sock = _PlainSocket(family, kind, protocol)
-        try:
-            sock.settimeout(_remaining())
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.connect(address)
-        except TimeoutError:
-            sock.close()
-            raise ConnectTimeoutError(connection, "no connection in time") from None
-        except OSError as error:
-            sock.close()
-            failure = error
-        else:
-            return sock
-    raise NewConnectionError(connection, str(failure)) from failure
-
-
 def _in_a_word(error: Exception) -> tuple[str, str]:
     """The failure word, and a few more of ours: what urllib3 says may quote the URL."""
     if isinstance(error, ForbiddenAddressError):
@@ -338,6 +241,11 @@ def _in_a_word(error: Exception) -> tuple[str, str]:
             return "tls", "the certificate is not the pinned one"
         reason = getattr(error.args[0] if error.args else None, "verify_message", None)
         return "tls", f"the certificate is not accepted: {reason}" if reason else "no safe connection"
-    if isinstance(error, LocationParseError | LocationValueError | UnicodeError):
+    is_header = isinstance(error, UnicodeEncodeError) and error.encoding == "latin-1"
+    if isinstance(error, LocationParseError | LocationValueError | UnicodeError) and not is_header:
         return "dns", "the address cannot be read"
-    return "refused", "the connection broke before there was a complete answer"
+    if isinstance(error, ValueError):  # its text quotes the header, and that may be a secret
+        return "rejected", "a header cannot be sent: it has characters that no header may have"
+    if isinstance(error, ProtocolError) and isinstance(error.args[-1], UnaskedAnswerError):
+        return "refused", str(error.args[-1])
+    return "refused", BROKEN

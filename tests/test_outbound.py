@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coinslot import clock
-from coinslot.outbound import ENOUGH_WAITING, LARGEST_ANSWER, Answer, Outbound, is_public
+from coinslot.connections import is_public
+from coinslot.outbound import ENOUGH_WAITING, LARGEST_ANSWER, Answer, Outbound
 from tests.receivers import (
     Receiver,
     after,
@@ -339,7 +340,11 @@ def test_a_name_is_judged_by_the_address_it_has(monkeypatch):
     "address",
     """127.0.0.1 127.9.9.9 10.1.2.3 172.16.0.1 192.168.1.1 169.254.169.254 100.64.0.1 0.0.0.0 255.255.255.255 224.0.0.1
     240.0.0.1 192.0.2.1 198.18.0.1 ::1 :: fe80::1 fe80::1%eth0 fc00::1 fd00::1 ff02::1 ::ffff:10.0.0.1 ::ffff:127.0.0.1
-    ::127.0.0.1 64:ff9b::7f00:1 64:ff9b::a00:1 2002:7f00:1:: 2002:a00:1:: 2001:db8::1""".split(),
+    ::127.0.0.1 64:ff9b::7f00:1 64:ff9b::a00:1 2002:7f00:1:: 2002:a00:1:: 2001:db8::1
+    fec0::1 feff::1 3fff::1 3fff:fff::1 192.88.99.1 ::ffff:192.88.99.1 2002:c058:6301:: 64:ff9b::c058:6301 192.0.0.8
+    198.51.100.7 203.0.113.7 100.127.255.255 198.19.255.255 239.255.255.255 ::1.1.1.1
+    ::ffff:0:1.1.1.1 64:ff9b:1::1 64:ff9b::6440:1 100::1 100:0:0:1::1 2001::1 2001:0:4136:e378:8000:63bf:3fff:fdd2
+    2001:2::1 2001:10::1 2001:20::1 2001:1ff::1 4000::1 5f00::1 fe00::1 ff0e::1""".split(),
 )
 def test_what_is_not_public(address):
     assert not is_public(address)
@@ -347,7 +352,9 @@ def test_what_is_not_public(address):
 
 @pytest.mark.parametrize(
     "address",
-    ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101", "2002:101:101::"],
+    """1.1.1.1 93.184.216.34 2606:4700:4700::1111 ::ffff:1.1.1.1 64:ff9b::101:101 2002:101:101:: 9.255.255.255 11.0.0.0
+    100.63.255.255 100.128.0.0 172.15.255.255 172.32.0.0 192.88.98.255 192.88.100.0 223.255.255.255 2001:200::1
+    2a00:1450:4001::1 2c0f::1""".split(),
 )
 def test_what_is_public(address):
     assert is_public(address)

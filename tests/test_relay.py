@@ -38,6 +38,7 @@ from tests.receivers import (
     slow_headers,
     status,
 )
+from tests.scripted import Scripted, ok
 from tests.servers import ROOT, until
 
 
@@ -162,6 +163,21 @@ def test_every_failure_has_its_word_and_is_tried_again(owed, clock, caplog, beha
         clock.shift(6)
         assert owed.drain() == 1
     assert owed.deliveries()[0]["state"] == "delivered"
+
+
+def test_interim_answers_leave_each_delivery_its_own_outcome(owed):
+    hints = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    refused = b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"
+
+    with Scripted(lambda _, body: [hints, 0.02, refused if b'"odd"' in body else ok()]) as game:
+        owed.destination(url=game.url)
+        players = ["even", "odd"] * 4
+        for player in players:
+            owed.credit(player=player)
+        owed.drain()
+
+    statuses = {row["delivery_id"]: row["status"] for row in owed.attempts()}
+    assert [statuses[row["id"]] for row in owed.deliveries()] == [200, 500] * 4
 
 
 def test_refused_dns_and_tls_have_their_words(owed, clock, tmp_path):

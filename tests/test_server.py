@@ -34,6 +34,7 @@ from coinslot import games, keyring, ledger
 from coinslot.installation import Installation
 from coinslot.vault import MasterKey
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, Studio, appcharge_headers, order
+from tests.scripted import Scripted, ok
 from tests.servers import Answer, Server, Underway, path_and_query, together, until
 from tests.test_playtem import encode, payload
 
@@ -1172,6 +1173,24 @@ class TestPlayerLookup:
         assert credited(shop.house, "l-down") == 0
         assert report("l-down", "erin").status == 200
         assert credited(shop.house, "l-down") == 1
+
+    def test_nobody_is_credited_on_the_answer_to_another_call(self, shop, curious, game_server, report):
+        def answer(path, _):
+            found = b"HTTP/1.1 200 OK" if "=known" in path else b"HTTP/1.1 404 Not Found"
+            hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"
+            return [hints, 0.02, found + b"\r\nContent-Length: 2\r\n\r\n{}", ok(b"{}")]
+
+        with Scripted(answer) as odd:
+            curious.config("players.lookup_url", f"{odd.url}/players")
+            try:
+                for number in range(3):
+                    assert report(f"l-known-{number}", f"known-{number}").status == 200
+                    assert report(f"l-nobody-{number}", f"nobody-{number}").status == 400
+            finally:
+                curious.config("players.lookup_url", game_server.url)
+
+        assert [credited(shop.house, f"l-known-{number}") for number in range(3)] == [1] * 3
+        assert [credited(shop.house, f"l-nobody-{number}") for number in range(3)] == [0] * 3
 
     def test_only_the_status_of_the_answer_matters(self, shop, game_server, report):
         game_server.players["verbose"] = game_server.endless_body
