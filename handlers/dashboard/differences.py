@@ -21,6 +21,7 @@ from coinslot.registry import LONGEST_ID
 from coinslot.settlement import CLOSED
 from coinslot.statement import PAYMENTS_PARTNER
 from handlers import Partner, Report, installation, partners, report_file, settling
+from handlers.dashboard import words
 from handlers.dashboard.export import csv_file
 from handlers.dashboard.pages import UPLOADS, PageError, bp, page, see_other, the_game, whole
 from handlers.dashboard.statements import closed_month
@@ -260,10 +261,7 @@ def _address(game: Game, partner: str, row: Row) -> str:
 
 def _amount(minor: object, currency: str | None) -> str:
     """Exact text in minor units, as people write amounts; not always whole."""
-    if minor is None:
-        return "\N{EN DASH}"
-    exact = Decimal(money.in_major(Decimal(str(minor)), currency or ""))
-    return f"{exact:,f} {shown(currency, 10) if currency else ''}".strip()
+    return words.money(None if minor is None else Decimal(str(minor)), currency)
 
 
 def _csv_row(game: Game, run: Run, row: Row, title: str) -> Sequence[object]:

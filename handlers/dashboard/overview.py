@@ -110,9 +110,7 @@ def figures_csv(slug: str) -> Response:
             for row in found:
                 figure, point, rest = row["name"].partition(".")
                 if figure in ("gross", "refunded", "returned"):
-                    exponent = money.exponent(rest) or 0
-                    amount = charts.major(row["value"], exponent)
-                    yield row["day"], row["partner"], figure, rest, f"{amount:.{exponent}f}"
+                    yield row["day"], row["partner"], figure, rest, money.in_major(row["value"], rest)
                 elif figure == "item":
                     yield row["day"], row["partner"], "item", rest, row["value"]
                 else:
@@ -184,7 +182,7 @@ def _charts(game: Game, figures: Figures, days: Sequence[str]) -> dict[str, obje
             Series(readable(_title(who), 40), [float(charts.major(value, exponent)) for value in values])
             for who, values in per_day.items()
         ]
-        title = f"Paid per day in {currency}, {name}, the last {DAYS} days"
+        title = f"Paid per day in {money.unit(currency)}, {name}, the last {DAYS} days"
         revenue.append(
             {
                 "currency": currency,

@@ -272,11 +272,10 @@ def _amounts(first: str, last: str) -> dict[str, object]:
 
 
 def major(minor: object, currency: object) -> str | None:
-    """An exact decimal number."""
+    """An exact decimal number, for a file."""
     if not isinstance(minor, int):
         return None
-    exponent = exponents.exponent(currency if isinstance(currency, str) else "") or 0
-    return f"{Decimal(minor).scaleb(-exponent):.{exponent}f}"
+    return exponents.in_major(minor, currency if isinstance(currency, str) else "")
 
 
 def _given(typed: Mapping[str, str], name: str) -> str | None:

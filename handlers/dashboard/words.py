@@ -8,9 +8,10 @@ from urllib.parse import urlencode
 from flask import Blueprint, request
 
 from coinslot import clock
-from coinslot import money as exponents
+from coinslot import money as amounts
 
 NOTHING = "\N{EN DASH}"
+LONGEST_CODE = 10  # of a currency
 LONGEST_SHOWN = 300  # characters of anybody's text in a list
 
 # What a page says after a change, by the word in its address: nobody can have it say something else by a link.
@@ -92,12 +93,9 @@ def register(bp: Blueprint) -> None:
     bp.add_app_template_global(with_query)
 
 
-def money(minor: int | None, currency: str | None) -> str:
-    """Minor units as people write them: 9.99 USD, 1,200 JPY, 1.500 KWD. A currency nobody knows has no point."""
-    if minor is None:
-        return NOTHING
-    exponent = exponents.exponent(currency or "") or 0
-    return f"{Decimal(minor).scaleb(-exponent):,.{exponent}f} {currency or ''}".strip()
+def money(minor: int | Decimal | None, currency: str | None) -> str:
+    """Minor units as people write them: 9.99 USD, 1,200 JPY, 1.500 KWD; 999 minor units of what nobody knows."""
+    return NOTHING if minor is None else amounts.written(minor, shown(currency or "", LONGEST_CODE))
 
 
 def moment(stamp: str | None) -> str:

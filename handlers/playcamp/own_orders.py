@@ -7,12 +7,9 @@ that a game that reports these orders itself, by whatever id, has them counted t
 
 import json
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
-from iso4217 import Currency
-
-from coinslot import clock, exact, mapping, payment_report, payments, schedules
+from coinslot import clock, exact, mapping, money, payment_report, payments, schedules
 from coinslot.db import Connection, Row
 from coinslot.games import Game
 from coinslot.installation import Installation
@@ -182,10 +179,6 @@ def _product(raw_body: bytes | None) -> tuple[str | None, str | None]:
 
 def _amount(minor: int, code: str | None) -> tuple[str | None, str | None]:
     """An amount in major units, or why it cannot be told."""
-    try:
-        exponent = Currency(code or "").exponent
-    except ValueError:
-        exponent = None
-    if exponent is None:
+    if money.exponent(code or "") is None:
         return None, f"nobody knows how many decimals {code or 'an order without a currency'} has"
-    return format(Decimal(minor).scaleb(-exponent), "f"), None
+    return money.in_major(minor, code or ""), None
