@@ -3,6 +3,9 @@
 import time
 from datetime import UTC, datetime
 
+FIRST_YEAR = "2010"  # what says it is older is a time misread, or none
+DAY_SECONDS = 86400.0
+
 
 def now() -> float:
     """Unix seconds. Every age check and every stored time starts here, so a test moves one clock."""
@@ -13,6 +16,13 @@ def stamp(seconds: float | None = None) -> str:
     """UTC text of fixed width, ``2026-01-31T23:59:59.123456Z``: text order is time order."""
     moment = datetime.fromtimestamp(now() if seconds is None else seconds, UTC)
     return moment.isoformat(timespec="microseconds")[:26] + "Z"
+
+
+def plausible(stamped: str | None) -> str | None:
+    """A time that somebody has sent; None for one before 2010 or more than a day ahead, which dates nothing."""
+    if stamped is None or not FIRST_YEAR <= stamped <= stamp(now() + DAY_SECONDS):
+        return None
+    return stamped
 
 
 def seconds(stamped: str) -> float:

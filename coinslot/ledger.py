@@ -418,7 +418,7 @@ def _insert_transaction(tx: sqlite3.Connection, wanted: Credit, previous_hash: s
         "answer_body": wanted.answer_body,
         "environment": wanted.environment,
         "is_test": int(wanted.is_test),
-        "occurred_at": wanted.occurred_at,
+        "occurred_at": clock.plausible(wanted.occurred_at),
     }
     return chain.insert(tx, row, previous_hash)
 

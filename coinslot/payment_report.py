@@ -24,7 +24,6 @@ LEAST_AMOUNT = Decimal("0.01")
 AMOUNT_DIGITS = 15  # before the point
 LONGEST_NAME = 255  # of a product
 LONGEST_MARKET = 64
-FIRST_YEAR = "2000"  # what is older is a time misread
 FUTURE_SECONDS = 3600.0  # less than the offset of any zone that a time could have been misread in
 LONGEST_ROW = 16 * 1024
 LONGEST_KEPT_TEXT = 500
@@ -297,8 +296,8 @@ def _purchased_at(value: object, zone: str, now: float, problems: list[str]) -> 
         problems.append("purchasedAt is in the future: is its time zone right?")
         return None
     stamped = clock.stamp(seconds)
-    if stamped < FIRST_YEAR:
-        problems.append(f"purchasedAt is before {FIRST_YEAR}")
+    if stamped < clock.FIRST_YEAR:
+        problems.append(f"purchasedAt is before {clock.FIRST_YEAR}")
         return None
     return stamped
 
