@@ -663,7 +663,8 @@ CREATE TABLE settlement_lines (
                         'orders',              -- a web store's orders that were told to PlayCamp for its creators; their
                                                -- money is in the lines of the web store
                         'free', 'test',        -- apart: in no total
-                        'incomplete')),        -- apart: no amount, currency or distribution type is known yet
+                        'incomplete',          -- apart: no amount, currency or distribution type is known yet
+                        'too_large')),         -- apart: one line for each purchase whose amount no sum can hold
     partner            TEXT NOT NULL,
     currency           TEXT NOT NULL,          -- ISO 4217; empty where there is none
     distribution_type  TEXT NOT NULL,          -- empty where the partner has none
@@ -678,11 +679,15 @@ CREATE TABLE settlement_lines (
     fee_minor          INTEGER,
     net_minor          INTEGER,
     share_minor        INTEGER NOT NULL,       -- of the net, the creator's
-    usd_gross          TEXT,                   -- the partner's own figures in exact US cents, of what stands; NULL: not said
-    usd_tax            TEXT,
-    usd_fee            TEXT,
-    usd_net            TEXT,
-    unsaid             INTEGER NOT NULL,       -- how many of what stands came without such figures
+    usd_gross          INTEGER,                -- the partner's own figures of what stands, their sum in whole US cents;
+    usd_tax            INTEGER,                -- NULL: not said
+    usd_fee            INTEGER,
+    usd_net            INTEGER,
+    unsaid             INTEGER NOT NULL,       -- how many of what stands came without fee or net
+    unsaid_minor       INTEGER NOT NULL,       -- their gross
+    undated            INTEGER NOT NULL,       -- how many came without a time that can be used: they are in the month in
+                                               -- which they were received
+    reference          TEXT NOT NULL,          -- the one purchase it is about, where it is too large; else empty
     PRIMARY KEY (settlement_id, number)
 ) STRICT, WITHOUT ROWID;
 

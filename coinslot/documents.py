@@ -2,7 +2,8 @@
 
 Amounts are in major units with the currency's decimals. In the file of a month an adjustment stands under the month
 that it is of, which is an earlier one. What a web store tells in US dollars of orders in another currency is a row of
-its own, in dollars, so that each column can be summed per currency.
+its own, in dollars, so that each column can be summed per currency. The gross of orders of which the store told no fee
+or no net is also in a column of its own (``without_figures``): of that part of the gross nobody knows the rest.
 """
 
 import csv
@@ -11,15 +12,18 @@ import io
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from decimal import Decimal
 
 from coinslot import money, settlement
 from coinslot.settlement import Settlement
-from coinslot.statement import COUNTED, IN_TOTALS, USD, Line, added
+from coinslot.statement import COUNTED, IN_TOTALS, PAYMENTS_PARTNER, USD, Line, added
 from coinslot.terms import DEFAULT_FEES
 
-COLUMNS = tuple("month,partner,currency,distribution_type,creator,count,gross,refunds,fee,net,creator_share".split(","))
-ALL_COLUMNS = (*COLUMNS, *"statement,section,is_registered,refund_count,tax,unsaid".split(","))
+COLUMNS = tuple(
+    "month,partner,currency,distribution_type,creator,count,gross,refunds,fee,net,creator_share,without_figures".split(
+        ","
+    )
+)
+ALL_COLUMNS = (*COLUMNS, *"statement,section,is_registered,refund_count,tax,unsaid,undated,reference".split(","))
 CREATOR_COLUMNS = tuple(
     "month,creator,partner,currency,distribution_type,count,gross,refunds,fee,net,creator_share".split(",")
 )
@@ -43,7 +47,7 @@ def creator_csv(connection: sqlite3.Connection, found: Settlement, creator: str 
     yield _csv(CREATOR_COLUMNS)
     for line in settlement.lines(connection, found.id):
         if line.section in IN_TOTALS and line.creator is not None and creator in (None, line.creator):
-            month, partner, currency, kind, name, *figures = _rows(line)[0]
+            month, partner, currency, kind, name, *figures, _ = _rows(line)[0]
             yield _csv([month, name, partner, currency, kind, *figures])
 
 
@@ -61,8 +65,10 @@ def creators(connection: sqlite3.Connection, found: Settlement) -> list[Line]:
 def beancount(connection: sqlite3.Connection, found: Settlement, game_name: str) -> Iterator[str]:
     """The month in double entry, as beancount reads it: one transaction for each line that moves money.
 
-    Files of several months may be put together: accounts are opened by the plugin. A web store's orders are booked in
-    US dollars, in which alone it tells fee and net; what its own figures leave between gross and their sum is named.
+    Files of several months may be put together: accounts are opened by the plugin. Sales are in the currency that was
+    paid. A web store tells tax, fee and net in US dollars alone: what it tells of orders in another currency goes
+    through an account for conversions. What its own figures leave between gross and their sum is named, and so is the
+    gross of orders without such figures.
     """
     yield "; Made by Coinslot out of a closed month. To correct it, close the next month; do not edit it here.\n"
     yield f'option "title" "{_quoted(f"{game_name}: settlements")}"\n'
@@ -71,57 +77,57 @@ def beancount(connection: sqlite3.Connection, found: Settlement, game_name: str)
         postings = [each for each in _postings(line) if each[1]]
         if not postings:
             continue
-        currency = line.currency if _is_by_fee_table(line) else USD
         what = "adjustment of " if line.month != found.month.name else ""
         about = " ".join(filter(None, (line.distribution_type, line.currency, line.creator)))
         yield f'\n{found.month.last_day} * "{_quoted(line.partner)}" "{_quoted(f"{what}{line.month} {about}")}"\n'
         yield f"  count: {line.count}\n  refunds: {line.refund_count}\n"
-        if not _is_by_fee_table(line):
-            yield f'  gross: "{money.in_major(line.gross_minor, line.currency)} {line.currency}"\n'
-        for account, cents in postings:
-            yield f"  {account}  {money.in_major(cents, currency)} {currency}\n"
+        for account, minor, currency in postings:
+            yield f"  {account}  {money.in_major(minor, currency)} {currency}\n"
 
 
-def _is_by_fee_table(line: Line) -> bool:
-    """Whether fee and net are reckoned in the line's own currency, and not told by a web store."""
-    return line.usd_net is None and line.usd_fee is None and line.fee_minor is not None
-
-
-def _postings(line: Line) -> Sequence[tuple[str, int | Decimal]]:
-    partner = _account(line.partner)
-    share: list[tuple[str, int | Decimal]] = []
+def _postings(line: Line) -> Sequence[tuple[str, int, str]]:
+    """Account, minor units and currency. In each currency they come to nothing."""
+    partner, own = _account(line.partner), line.currency
+    share: list[tuple[str, int, str]] = []
     if line.creator is not None:
         creator = _account(line.creator)
         share = [
-            (f"Expenses:Creators:{creator}", line.share_minor),
-            (f"Liabilities:Creators:{creator}", -line.share_minor),
+            (f"Expenses:Creators:{creator}", line.share_minor, own),
+            (f"Liabilities:Creators:{creator}", -line.share_minor, own),
         ]
     if line.section not in IN_TOTALS:
         return []
     if line.section != COUNTED:
         return share  # the money itself is in the web store's own lines
-    if _is_by_fee_table(line):
+    if line.partner == PAYMENTS_PARTNER:
         kind = _KINDS.get(line.distribution_type) or _account(line.distribution_type)
         return [
-            (f"Income:{partner}:Sales:{kind}", -line.gross_minor),
-            (f"Income:{partner}:Refunds:{kind}", line.refunds_minor),
-            (f"Expenses:{partner}:Fees:{kind}", line.fee_minor or 0),
-            (f"Assets:Receivable:{partner}:{kind}", line.net_minor or 0),
+            (f"Income:{partner}:Sales:{kind}", -line.gross_minor, own),
+            (f"Income:{partner}:Refunds:{kind}", line.refunds_minor, own),
+            (f"Expenses:{partner}:Fees:{kind}", line.fee_minor or 0, own),
+            (f"Assets:Receivable:{partner}:{kind}", line.net_minor or 0, own),
             *share,
         ]
-    with money.exactly():
-        # To whole cents before they are added up: the parts of a transaction must come to nothing.
-        gross, tax, fee, net = (
-            money.rounded(each or Decimal(0)) for each in (line.usd_gross, line.usd_tax, line.usd_fee, line.usd_net)
-        )
-    if line.usd_gross is None:
-        gross = tax + fee + net
+    tax, fee, net = (each or 0 for each in (line.usd_tax, line.usd_fee, line.usd_net))
+    explained = line.gross_minor - line.refunds_minor - line.unsaid_minor
+    sold = [
+        (f"Income:{partner}:Sales", -line.gross_minor, own),
+        (f"Income:{partner}:Refunds", line.refunds_minor, own),
+        (f"Assets:Receivable:{partner}:WithoutFigures", line.unsaid_minor, own),
+    ]
+    if own != USD:
+        dollars = tax + fee + net if line.usd_gross is None else line.usd_gross
+        sold += [
+            (f"Equity:Conversions:{partner}", explained, own),
+            (f"Equity:Conversions:{partner}", -dollars, USD),
+        ]
+        explained = dollars
     return [
-        (f"Income:{partner}:Sales", -gross),
-        (f"Liabilities:{partner}:Tax", tax),
-        (f"Expenses:{partner}:Fees", fee),
-        (f"Assets:Receivable:{partner}", net),
-        (f"Expenses:{partner}:Unexplained", gross - tax - fee - net),
+        *sold,
+        (f"Liabilities:{partner}:Tax", tax, USD),
+        (f"Expenses:{partner}:Fees", fee, USD),
+        (f"Assets:Receivable:{partner}", net, USD),
+        (f"Expenses:{partner}:Unexplained", explained - tax - fee - net, USD),
     ]
 
 
@@ -151,18 +157,23 @@ def _rows(line: Line) -> list[list[str]]:
             line.creator or "",
             str(line.count),
             *(
-                "" if each is None else money.in_major(each, line.currency)
-                for each in (line.gross_minor, line.refunds_minor, line.fee_minor, line.net_minor, line.share_minor)
+                _figure(each, line.currency)
+                for each in (
+                    *(line.gross_minor, line.refunds_minor, line.fee_minor, line.net_minor, line.share_minor),
+                    line.unsaid_minor,
+                )
             ),
         ]
     ]
     if line.currency != USD and (line.usd_fee is not None or line.usd_net is not None):
-        with money.exactly():
-            told = [None if each is None else money.rounded(each) for each in (line.usd_fee, line.usd_net)]
-        fee, net = ("" if each is None else money.in_major(each, USD) for each in told)
         name = (line.month, line.partner, USD, f"of {line.currency}", line.creator or "")
-        rows.append([*name, "0", "", "", fee, net, ""])
+        rows.append([*name, "0", "", "", _figure(line.usd_fee, USD), _figure(line.usd_net, USD), "", ""])
     return rows
+
+
+def _figure(minor: int | None, currency: str) -> str:
+    """What stands apart may be in a currency that nobody knows; it has no figures but 0."""
+    return "" if minor is None else money.in_major(minor, currency) if minor or money.exponent(currency) else "0"
 
 
 def _more(found: Settlement, line: Line) -> list[str]:
@@ -171,8 +182,10 @@ def _more(found: Settlement, line: Line) -> list[str]:
         line.section,
         "" if line.is_registered is None else "yes" if line.is_registered else "no",
         str(line.refund_count),
-        "" if line.tax_minor is None else money.in_major(line.tax_minor, line.currency),
+        _figure(line.tax_minor, line.currency),
         str(line.unsaid),
+        str(line.undated),
+        line.reference,
     ]
 
 

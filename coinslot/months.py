@@ -43,8 +43,14 @@ def before(name: str) -> str:
     return f"{year - 1:04d}-12" if number == 1 else f"{year:04d}-{number - 1:02d}"
 
 
+def after(name: str) -> str:
+    """The month after this one."""
+    year, number = _after(*_parts(name))
+    return f"{year:04d}-{number:02d}"
+
+
 def of(stamp: str, zone: str) -> str:
-    """The month a stamp lies in."""
+    """The month a stamp lies in, by the calendar of the zone alone."""
     return datetime.fromtimestamp(clock.seconds(stamp), mapping.time_zone(zone)).strftime("%Y-%m")
 
 

@@ -4,6 +4,10 @@ Closing reads the month's facts from one state of the database, without any lock
 write. The unique key of the month decides who is first; whoever comes second, or again, finds it closed and changes
 nothing.
 
+A month is of the game's time zone as it is now, but it begins where the closed month before it ended, and ends where
+the closed month after it begins: closed months never move, so that a change of the zone counts no hour twice and leaves
+none out.
+
 What becomes known of a closed month later (a late payment, a refund, a corrected row) goes into the next month that is
 closed, as adjustments: lines whose own month is the earlier one. They are the difference between that month as it would
 be reckoned now, under the terms it was closed with, and all that was frozen of it so far. So the lines of all closed
@@ -15,14 +19,12 @@ A month goes through its states one after the other. One is passed over only wit
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from decimal import Decimal
 from typing import Any
 
 from coinslot import audit, clock, money, months, reconciliation, statement
 from coinslot.db import Database, DatabaseError
 from coinslot.games import Game, GameError
 from coinslot.months import Month
-from coinslot.payment_report import FIRST_YEAR
 from coinslot.payments import REFUNDED_AT
 from coinslot.registry import checked_text
 from coinslot.statement import IN_TOTALS, Line, plus
@@ -81,7 +83,7 @@ class MonthState:
 class Total:
     """What one partner's lines of one currency come to; None where the partner did not say.
 
-    The ``usd`` figures are the partner's own, in exact US cents.
+    The ``usd`` figures are the partner's own, in whole US cents.
     """
 
     partner: str
@@ -94,11 +96,23 @@ class Total:
     fee_minor: int | None
     net_minor: int | None
     share_minor: int
-    usd_gross: Decimal | None
-    usd_tax: Decimal | None
-    usd_fee: Decimal | None
-    usd_net: Decimal | None
+    usd_gross: int | None
+    usd_tax: int | None
+    usd_fee: int | None
+    usd_net: int | None
     unsaid: int
+    unsaid_minor: int
+    undated: int
+
+
+@dataclass(frozen=True)
+class ZoneChange:
+    """From ``month`` on, which begins at ``starts_at``, months are of another time zone than those closed before."""
+
+    month: str
+    starts_at: str
+    zone: str
+    zone_before: str
 
 
 def close(
@@ -110,20 +124,24 @@ def close(
     """
     note = _checked(note)
     terms = Terms.of(game)
-    month = months.month(name, terms.zone)
-    if not month.is_over and not (may_be_early and month.starts_at <= clock.stamp()):
-        raise SettlementError(f"{name} is not over before {month.ends_at[:16]} UTC")
     for _ in range(TRIES):
         with database.snapshot() as connection:
+            month = month_of(connection, game, name)
             known = standing(connection, game.id, name)
             if known is not None:
                 return known, False
+            if not month.is_over and not (may_be_early and month.starts_at <= clock.stamp()):
+                raise SettlementError(f"{name} is not over before {month.ends_at[:16]} UTC")
             moved = _newest_step(connection, game.id)
             known_at = clock.stamp()
             lines = preview(connection, game.id, month, terms)
 
         def freeze(
-            tx: sqlite3.Connection, moved: int = moved, known_at: str = known_at, lines: list[Line] = lines
+            tx: sqlite3.Connection,
+            month: Month = month,
+            moved: int = moved,
+            known_at: str = known_at,
+            lines: list[Line] = lines,
         ) -> Settlement | None:
             if _newest_step(tx, game.id) != moved:
                 return None  # another month was closed or reopened meanwhile: the adjustments may be other ones
@@ -204,20 +222,40 @@ def standing(connection: sqlite3.Connection, game_id: int, name: str) -> Settlem
     return None if row is None else _settlement(row)
 
 
-def month_list(connection: sqlite3.Connection, game_id: int, zone: str) -> list[MonthState]:
+def month_of(connection: sqlite3.Connection, game: Game, name: str) -> Month:
+    """A month from where it begins to where it ends. Raises :class:`GameError` for what is none."""
+    return _bounds(name, game.settings["settlement.zone"], _closed_months(connection, game.id))
+
+
+def month_list(connection: sqlite3.Connection, game: Game) -> list[MonthState]:
     """Every month from the first with a purchase, or closed, to the present one; the newest first."""
-    closed = {each.month.name: each for each in _all_standing(connection, game_id)}
-    first = _first_purchase(connection, game_id)
-    names = [*closed, *([] if first is None else [months.of(max(first, FIRST_YEAR), zone)])]
+    zone = game.settings["settlement.zone"]
+    closed = _closed_months(connection, game.id)
+    first = _first_purchase(connection, game.id)
+    names = [*closed, *([] if first is None else [_month_at(first, zone, closed)])]
     if not names:
         return []
     found: list[MonthState] = []
-    name = max(months.of(clock.stamp(), zone), *names)
-    while name >= min(names) and len(found) < MOST_MONTHS:
+    name = max(_month_at(clock.stamp(), zone, closed), *names)
+    while name >= max(min(names), clock.FIRST_YEAR) and len(found) < MOST_MONTHS:
         settlement = closed.get(name)
-        month = months.month(name, zone) if settlement is None else settlement.month
-        found.append(MonthState(month, OPEN if settlement is None else settlement.state, settlement))
+        state = OPEN if settlement is None else settlement.state
+        found.append(MonthState(_bounds(name, zone, closed), state, settlement))
         name = months.before(name)
+    return found
+
+
+def zone_changes(connection: sqlite3.Connection, game: Game) -> list[ZoneChange]:
+    """Where closed months are of another time zone than the one before, or than what is set now; the oldest first."""
+    found: list[ZoneChange] = []
+    last: Settlement | None = None
+    for each in _all_standing(connection, game.id):
+        if last is not None and each.terms.zone != last.terms.zone:
+            found.append(ZoneChange(each.month.name, each.month.starts_at, each.terms.zone, last.terms.zone))
+        last = each
+    zone = game.settings["settlement.zone"]
+    if last is not None and zone != last.terms.zone:
+        found.append(ZoneChange(months.after(last.month.name), last.month.ends_at, zone, last.terms.zone))
     return found
 
 
@@ -272,8 +310,8 @@ def purchases(
     without one.
 
     Each has ``at``, ``id``, ``reference``, ``player_id``, ``currency``, ``amount`` (payments; text in major units) or
-    ``gross_minor`` (transactions, which also have ``public_id``), ``state``, ``is_test``, ``is_refunded``; of
-    PlayCamp's also ``distribution_type``.
+    ``gross_minor`` (transactions, which also have ``public_id``), ``state``, ``is_test``, ``is_refunded``,
+    ``is_undated``; of PlayCamp's also ``distribution_type``.
     """
     found: list[sqlite3.Row] = []
     for _ in range(0, most, PURCHASES_AT_ONCE):
@@ -300,7 +338,7 @@ def purchases(
 _PAYMENTS_OF_MONTH = """
     SELECT 'playcamp' AS partner, purchased_at AS at, id, transaction_id AS reference, player_id, currency, amount,
            NULL AS gross_minor, distribution_type, NULL AS public_id, state, is_test,
-           refunded_at IS NOT NULL AS is_refunded
+           refunded_at IS NOT NULL AS is_refunded, 0 AS is_undated
     FROM payments
     WHERE game_id = :game_id AND purchased_at >= :at AND purchased_at < :ends_at
       AND (purchased_at > :at OR id > :last_id)
@@ -309,7 +347,7 @@ _PAYMENTS_OF_MONTH = """
 _ORDERS_OF_MONTH = f"""
     SELECT t.partner, coalesce(t.occurred_at, t.received_at) AS at, t.id, t.reference, t.player_id, t.currency,
            NULL AS amount, t.gross_minor, '' AS distribution_type, t.public_id,
-           t.kind AS state, t.is_test, {REFUNDED_AT} IS NOT NULL AS is_refunded
+           t.kind AS state, t.is_test, {REFUNDED_AT} IS NOT NULL AS is_refunded, t.occurred_at IS NULL AS is_undated
     FROM transactions t
     WHERE t.game_id = :game_id AND t.kind <> 'adjustment'
       AND coalesce(t.occurred_at, t.received_at) >= :at AND coalesce(t.occurred_at, t.received_at) < :ends_at
@@ -336,14 +374,38 @@ def due_to_close(connection: sqlite3.Connection, game: Game, days: int) -> tuple
     """The oldest month that has been over for so many days and is open, and seconds until there may be another."""
     zone = game.settings["settlement.zone"]
     before = clock.stamp(clock.now() - days * 86400)
-    for each in reversed(month_list(connection, game.id, zone)):
+    for each in reversed(month_list(connection, game)):
         if each.state == OPEN and each.month.ends_at <= before:
             return each.month, 0.0
-    present = months.month(months.of(before, zone), zone)
+    closed = _closed_months(connection, game.id)
+    present = _bounds(_month_at(before, zone, closed), zone, closed)
     return None, clock.seconds(present.ends_at) + days * 86400 - clock.now()
 
 
 # How
+
+
+def _bounds(name: str, zone: str, closed: Mapping[str, Settlement]) -> Month:
+    if name in closed:
+        return closed[name].month
+    month = months.month(name, zone)
+    before, after = closed.get(months.before(name)), closed.get(months.after(name))
+    return Month(
+        name,
+        month.starts_at if before is None else before.month.ends_at,
+        month.ends_at if after is None else after.month.starts_at,
+    )
+
+
+def _month_at(stamp: str, zone: str, closed: Mapping[str, Settlement]) -> str:
+    """The month that holds a moment: the calendar's, or the one beside it where a closed month reaches further."""
+    name = months.of(stamp, zone)
+    month = _bounds(name, zone, closed)
+    return months.before(name) if stamp < month.starts_at else months.after(name) if stamp >= month.ends_at else name
+
+
+def _closed_months(connection: sqlite3.Connection, game_id: int) -> dict[str, Settlement]:
+    return {each.month.name: each for each in _all_standing(connection, game_id)}
 
 
 def _adjustments(connection: sqlite3.Connection, game_id: int, month: Month) -> list[Line]:
@@ -450,7 +512,7 @@ def _freeze(
     places = ", ".join(f":{name}" for name in names)
     tx.executemany(
         f"INSERT INTO settlement_lines (settlement_id, number, {columns}) VALUES (:id, :number, {places})",  # noqa: S608
-        ({"id": settlement.id, "number": number, **_stored(line)} for number, line in enumerate(found, 1)),
+        ({"id": settlement.id, "number": number, **vars(line)} for number, line in enumerate(found, 1)),
     )
     _take_step(tx, settlement, CLOSED, actor, note)
     return settlement
@@ -529,15 +591,8 @@ def _settlement(row: sqlite3.Row) -> Settlement:
     )
 
 
-def _stored(line: Line) -> Mapping[str, Any]:
-    values = {each.name: getattr(line, each.name) for each in fields(Line)}
-    return {name: format(value, "f") if isinstance(value, Decimal) else value for name, value in values.items()}
-
-
 def _line(row: sqlite3.Row) -> Line:
     values: dict[str, Any] = {each.name: row[each.name] for each in fields(Line)}
     if values["is_registered"] is not None:
         values["is_registered"] = bool(values["is_registered"])
-    for name in ("usd_gross", "usd_tax", "usd_fee", "usd_net"):
-        values[name] = None if values[name] is None else Decimal(values[name])
     return Line(**values)

@@ -5,8 +5,9 @@ distribution type, the share by creator. A partner's own orders (``transactions`
 net, in US cents beside the local minor units; no fee table is applied to them.
 
 Rows are read as a stream, and what is kept of them is one sum per line. Sums are exact; fee, net and share are rounded
-once, in each line, so that lines always sum to totals. A purchase that was given back counts in gross and in refunds,
-and leaves no fee, net or share.
+once, in each line, so that lines always sum to totals. The partner's own figures are rounded there too, to whole cents:
+an adjustment is the difference of two rounded sums, and nothing is left behind when all is given back. A purchase that
+was given back counts in gross and in refunds, and leaves no fee, net or share.
 
 Who a payment is attributed to is PlayCamp's word where it has told (``payment.created``), else whoever the player
 supported at the time of the purchase, the newest support where there were several.
@@ -29,8 +30,14 @@ PAYMENTS_PARTNER = "playcamp"  # whose months in-game payments are
 USD = "USD"
 ROWS_AT_ONCE = 1000
 
+# Minor units, or cents of a partner's own figures. A purchase above that stands apart, by its id: no price is as high,
+# and sums of it would not stay within what the database holds.
+LARGEST_AMOUNT = 10**14
+SHORT = 10  # characters: a number written with fewer is below that in every currency
+
 COUNTED, ORDERS, FREE, TEST, INCOMPLETE = "counted", "orders", "free", "test", "incomplete"
-SECTIONS = (COUNTED, ORDERS, FREE, TEST, INCOMPLETE)  # in this order in every document
+TOO_LARGE = "too_large"
+SECTIONS = (COUNTED, ORDERS, FREE, TEST, INCOMPLETE, TOO_LARGE)  # in this order in every document
 IN_TOTALS = (COUNTED, ORDERS)
 
 
@@ -53,16 +60,20 @@ class Line:
     fee_minor: int | None = None
     net_minor: int | None = None
     share_minor: int = 0
-    usd_gross: Decimal | None = None
-    usd_tax: Decimal | None = None
-    usd_fee: Decimal | None = None
-    usd_net: Decimal | None = None
+    usd_gross: int | None = None
+    usd_tax: int | None = None
+    usd_fee: int | None = None
+    usd_net: int | None = None
     unsaid: int = 0
+    unsaid_minor: int = 0
+    undated: int = 0
+    reference: str = ""
 
     @property
     def key(self) -> tuple[Any, ...]:
         """What it is about, whether it was registered or not: that may change without any money moving."""
-        return (self.month, self.section, self.partner, self.currency, self.distribution_type, self.creator)
+        about = (self.month, self.section, self.partner, self.currency, self.distribution_type, self.creator)
+        return (*about, self.reference)
 
     @property
     def order(self) -> tuple[Any, ...]:
@@ -75,6 +86,7 @@ class Line:
             self.creator or "",
             self.creator is not None,
             self.is_registered is False,
+            self.reference,
         )
 
     @property
@@ -82,7 +94,7 @@ class Line:
         return not any(getattr(self, name) for name in FIGURES)
 
 
-FIGURES = tuple(each.name for each in fields(Line))[7:]  # what lines are added and subtracted by
+FIGURES = tuple(each.name for each in fields(Line))[7:-1]  # what lines are added and subtracted by
 
 
 def lines(connection: sqlite3.Connection, game_id: int, month: Month, terms: Terms) -> list[Line]:
@@ -149,7 +161,7 @@ def _payment_lines(connection: sqlite3.Connection, game_id: int, month: Month, t
     known: dict[str, bool] = {}  # currency -> whether it is in the table
     amounts: dict[str, Decimal] = {}
     supporters = _Supporters(connection, game_id)
-    for at, player_id, amount, currency, kind, source, state, is_test, is_refunded, told in _payments(
+    for at, player_id, amount, currency, kind, source, state, is_test, is_refunded, reference, told in _payments(
         connection, game_id, month
     ):
         if source == "appcharge" and state == "kept" and not terms.counts_kept:
@@ -165,6 +177,9 @@ def _payment_lines(connection: sqlite3.Connection, game_id: int, month: Month, t
             section = INCOMPLETE
         elif amount == "0":
             section = FREE
+        elif len(amount) > SHORT and (money.in_minor(Decimal(amount), currency) or 0) > LARGEST_AMOUNT:
+            yield Line(month.name, TOO_LARGE, PAYMENTS_PARTNER, currency, "", None, None, count=1, reference=reference)
+            continue
         else:
             section = ORDERS if source == "appcharge" else COUNTED
         if section not in IN_TOTALS:
@@ -247,7 +262,7 @@ def _payments(connection: sqlite3.Connection, game_id: int, month: Month) -> Ite
     cursor.row_factory = None  # plain tuples: there may be millions
     cursor.execute(
         """SELECT p.purchased_at, p.player_id, p.amount, p.currency, p.distribution_type, p.source, p.state, p.is_test,
-                  p.refunded_at IS NOT NULL,
+                  p.refunded_at IS NOT NULL, p.transaction_id,
                   (SELECT e.data FROM events e
                    WHERE e.game_id = p.game_id AND e.partner = :partner AND e.external_id = p.transaction_id
                      AND e.type = 'playcamp.payment.created' AND e.is_test = 0 ORDER BY e.id DESC LIMIT 1)
@@ -316,7 +331,7 @@ class _Supporters:
 
 @dataclass(slots=True)
 class _Orders:
-    """Orders of one partner and currency. Figures in US cents are of what stands; None until one is told."""
+    """Orders of one partner and currency. Figures in exact US cents are of what stands; None until one is told."""
 
     count: int = 0
     refund_count: int = 0
@@ -328,6 +343,8 @@ class _Orders:
     usd_fee: Decimal | None = None
     usd_net: Decimal | None = None
     unsaid: int = 0
+    unsaid_minor: int = 0
+    undated: int = 0
 
 
 def _transaction_lines(connection: sqlite3.Connection, game_id: int, month: Month) -> Iterator[Line]:
@@ -345,6 +362,8 @@ def _transaction_lines(connection: sqlite3.Connection, game_id: int, month: Mont
         unit,
         is_test,
         is_refunded,
+        is_undated,
+        reference,
     ) in _transactions(connection, game_id, month):
         currency = currency or ""
         if is_test:
@@ -353,6 +372,14 @@ def _transaction_lines(connection: sqlite3.Connection, game_id: int, month: Mont
             section = FREE
         elif gross is None or money.exponent(currency) is None:
             section = INCOMPLETE
+        elif max(gross, tax or 0) > LARGEST_AMOUNT or _is_too_large((usd_gross, usd_tax, usd_fee, usd_net), unit):
+            yield Line(
+                *(month.name, TOO_LARGE, partner, currency, "", None, None),
+                count=1,
+                undated=is_undated,
+                reference=reference,
+            )
+            continue
         else:
             section = COUNTED
         key = (section, partner, currency)
@@ -360,6 +387,7 @@ def _transaction_lines(connection: sqlite3.Connection, game_id: int, month: Mont
         if summed is None:
             summed = sums[key] = _Orders()
         summed.count += 1
+        summed.undated += is_undated
         if section != COUNTED:
             continue
         summed.gross += gross
@@ -370,11 +398,16 @@ def _transaction_lines(connection: sqlite3.Connection, game_id: int, month: Mont
         summed.tax = plus(summed.tax, tax)
         if usd_fee is None or usd_net is None:
             summed.unsaid += 1
+            summed.unsaid_minor += gross
         summed.usd_gross = plus(summed.usd_gross, _cents(usd_gross, unit))
         summed.usd_tax = plus(summed.usd_tax, _cents(usd_tax, unit))
         summed.usd_fee = plus(summed.usd_fee, _cents(usd_fee, unit))
         summed.usd_net = plus(summed.usd_net, _cents(usd_net, unit))
     for (section, partner, currency), each in sums.items():
+        usd_gross, usd_tax, usd_fee, usd_net = (
+            None if cents is None else money.rounded(cents)
+            for cents in (each.usd_gross, each.usd_tax, each.usd_fee, each.usd_net)
+        )
         yield Line(
             month.name,
             section,
@@ -388,13 +421,15 @@ def _transaction_lines(connection: sqlite3.Connection, game_id: int, month: Mont
             gross_minor=each.gross,
             refunds_minor=each.refunds,
             tax_minor=each.tax,
-            fee_minor=_in_own_currency(each.usd_fee, currency, each.unsaid),
-            net_minor=_in_own_currency(each.usd_net, currency, each.unsaid),
-            usd_gross=each.usd_gross,
-            usd_tax=each.usd_tax,
-            usd_fee=each.usd_fee,
-            usd_net=each.usd_net,
+            fee_minor=_in_own_currency(usd_fee, currency, each.unsaid),
+            net_minor=_in_own_currency(usd_net, currency, each.unsaid),
+            usd_gross=usd_gross,
+            usd_tax=usd_tax,
+            usd_fee=usd_fee,
+            usd_net=usd_net,
             unsaid=each.unsaid,
+            unsaid_minor=each.unsaid_minor,
+            undated=each.undated,
         )
 
 
@@ -403,7 +438,8 @@ def _transactions(connection: sqlite3.Connection, game_id: int, month: Month) ->
     cursor.row_factory = None
     cursor.execute(
         f"""SELECT t.partner, t.kind, t.currency, t.gross_minor, t.tax_minor, t.usd_gross, t.usd_tax, t.usd_fee,
-                  t.usd_net, t.usd_unit, t.is_test, {REFUNDED_AT} IS NOT NULL
+                  t.usd_net, t.usd_unit, t.is_test, {REFUNDED_AT} IS NOT NULL, t.occurred_at IS NULL,
+                  t.reference
            FROM transactions t
            WHERE t.game_id = :game_id AND coalesce(t.occurred_at, t.received_at) >= :starts_at
              AND coalesce(t.occurred_at, t.received_at) < :ends_at AND t.kind <> 'adjustment'""",  # noqa: S608 (ours)
@@ -413,11 +449,16 @@ def _transactions(connection: sqlite3.Connection, game_id: int, month: Month) ->
         yield from rows
 
 
-def _in_own_currency(cents: Decimal | None, currency: str, unsaid: int) -> int | None:
+def _is_too_large(figures: Iterable[str | None], unit: str | None) -> bool:
+    cents = (_cents(each, unit) for each in figures if each is not None and len(each) > SHORT)
+    return any(each is not None and abs(each) > LARGEST_AMOUNT for each in cents)
+
+
+def _in_own_currency(cents: int | None, currency: str, unsaid: int) -> int | None:
     """A partner tells fee and net in US cents alone: known where that is the order's own currency."""
     if currency != USD or (cents is None and unsaid):
         return None
-    return money.rounded(cents or Decimal(0))  # nothing is told where nothing stands
+    return cents or 0  # nothing is told where nothing stands
 
 
 def _cents(told: str | None, unit: str | None) -> Decimal | None:

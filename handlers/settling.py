@@ -74,6 +74,17 @@ def reconcile_open(house: Installation, game: Game, reports: Mapping[str, Report
     return None
 
 
+def zone_notes(connection: Connection, game: Game, month: str | None = None) -> list[str]:
+    """What a change of ``settlement.zone`` did to the months, in a sentence each; of one month, or of all."""
+    return [
+        f"The time zone of the months was changed from {each.zone_before} to {each.zone}: that holds from {each.month} "
+        f"on. {each.month} begins {each.starts_at[:16].replace('T', ' ')} UTC, where the closed month before it ended, "
+        "so that no purchase counts twice and none is left out."
+        for each in settlement.zone_changes(connection, game)
+        if month in (None, each.month)
+    ]
+
+
 def begin(
     house: Installation,
     game: Game,

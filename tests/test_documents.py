@@ -5,6 +5,8 @@ import io
 import re
 import subprocess
 import sys
+from collections import defaultdict
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from beancount.core import data, realization
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinslot import documents, events
+from coinslot import documents, events, money, settlement
 from tests.books import Books
 
 BEAN_CHECK = Path(sys.executable).with_name("bean-check")
@@ -52,6 +54,7 @@ def fill(books: Books) -> None:
     books.order("o-1", player="bob", **told)
     books.order("o-2", 920, "EUR", **told)
     books.order("o-3", 0, kind="bonus")
+    books.order("o-4", 500000)  # without any of Appcharge's figures
 
 
 def text(parts: Any) -> str:
@@ -71,14 +74,14 @@ class TestCsv:
         found = books.close()
 
         assert text(documents.statement_csv(books.house.database.read(), found)) == (
-            "month,partner,currency,distribution_type,creator,count,gross,refunds,fee,net,creator_share\n"
-            "2026-07,appcharge,EUR,,,1,9.20,0.00,,,0.00\n"
-            "2026-07,appcharge,USD,of EUR,,0,,,0.86,7.65,\n"
-            "2026-07,appcharge,USD,,,1,9.99,0.00,0.86,7.65,0.00\n"
-            "2026-07,playcamp,KRW,MOBILE_STORE,,2,19800,9900,2970,6930,0\n"
-            "2026-07,playcamp,KWD,MOBILE_STORE,AAA11,1,3.125,0.000,0.938,2.187,0.219\n"
-            "2026-07,playcamp,USD,PC_SELF_STORE,,1,9.99,0.00,0.00,9.99,0.00\n"
-            "2026-07,playcamp,USD,MOBILE_SELF_STORE,AAA11,1,9.99,0.00,0.00,9.99,1.00\n"
+            "month,partner,currency,distribution_type,creator,count,gross,refunds,fee,net,creator_share,without_figures\n"
+            "2026-07,appcharge,EUR,,,1,9.20,0.00,,,0.00,0.00\n"
+            "2026-07,appcharge,USD,of EUR,,0,,,0.86,7.65,,\n"
+            "2026-07,appcharge,USD,,,2,5009.99,0.00,0.86,7.65,0.00,5000.00\n"
+            "2026-07,playcamp,KRW,MOBILE_STORE,,2,19800,9900,2970,6930,0,0\n"
+            "2026-07,playcamp,KWD,MOBILE_STORE,AAA11,1,3.125,0.000,0.938,2.187,0.219,0.000\n"
+            "2026-07,playcamp,USD,PC_SELF_STORE,,1,9.99,0.00,0.00,9.99,0.00,0.00\n"
+            "2026-07,playcamp,USD,MOBILE_SELF_STORE,AAA11,1,9.99,0.00,0.00,9.99,1.00,0.00\n"
         )
 
     def test_is_the_same_bytes_each_time_whatever_comes_later(self, books):
@@ -172,6 +175,51 @@ class TestDoubleEntry:
         assert balance("Income:Playcamp:Refunds:MobileStore") == "9900 KRW"
         assert balance("Assets:Receivable:Appcharge") == "15.30 USD"
         assert balance("Liabilities:Creators:AAA11") == "-1.00 USD, -0.219 KWD"
+        assert balance("Income:Appcharge:Sales") == "-5009.99 USD, -9.20 EUR"
+        assert balance("Assets:Receivable:Appcharge:WithoutFigures") == "5000.00 USD"
+        assert balance("Equity:Conversions:Appcharge") == "-9.99 USD, 9.20 EUR"
+
+    def test_every_document_of_a_month_and_of_its_adjustments_has_the_same_gross(self, books):
+        fill(books)
+        books.order("o-5", 777, "EUR", usd_fee="12")
+        months = [books.close()]
+        books.order("late", 123, "EUR")
+        books.refund_order("o-4")
+        books.refund_order("o-2")
+        months.append(books.close("2026-08"))
+        for found in months:
+            lines = books.lines(found.month.name)
+            stated = {(each.partner, each.currency): each.gross_minor for each in settlement.totals(lines)}
+            orders = sum(line.gross_minor for line in lines if line.section == "orders")
+            for is_whole in (False, True):
+                content = text(documents.statement_csv(books.house.database.read(), found, is_whole=is_whole))
+                sums: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+                for row in csv.DictReader(io.StringIO(content)):
+                    sums[row["partner"], row["currency"]] += Decimal(row["gross"] or 0)
+                assert {key: money.in_minor(gross, key[1]) for key, gross in sums.items() if key in stated} == stated
+            entries, errors, _ = loader.load_string(
+                text(documents.beancount(books.house.database.read(), found, "Demo"))
+            )
+            assert errors == []
+            booked: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+            for entry in entries:
+                for posting in getattr(entry, "postings", ()):
+                    if ":Sales" in posting.account:
+                        partner = posting.account.split(":")[1].lower()
+                        booked[partner, posting.units.currency] -= posting.units.number
+            in_store = {key: minor - (orders if key == ("playcamp", "USD") else 0) for key, minor in stated.items()}
+            assert {key: money.in_minor(gross, key[1]) for key, gross in booked.items()} == {
+                key: minor for key, minor in in_store.items() if minor
+            }
+
+    def test_a_line_that_is_wholly_given_back_keeps_the_names_of_its_accounts(self, books):
+        books.order("o-1")
+        books.refund_order("o-1")
+
+        content = text(documents.beancount(books.house.database.read(), books.close(), "Demo"))
+
+        accounts = re.findall(r"^  ((?:Income|Assets|Expenses)\S+)", content, re.MULTILINE)
+        assert accounts == ["Income:Appcharge:Sales", "Income:Appcharge:Refunds"]
 
 
 @given(st.text(min_size=1, max_size=30), st.text(min_size=1, max_size=30))

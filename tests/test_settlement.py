@@ -103,9 +103,7 @@ class TestWorkedFigures:
         assert (dollar.tax_minor, dollar.fee_minor, dollar.net_minor) == (298, 171, 1529)
         assert (euro.currency, euro.gross_minor, euro.tax_minor) == ("EUR", 920, 140)
         assert (euro.fee_minor, euro.net_minor) == (None, None), "Appcharge tells them in dollars alone"
-        assert (euro.usd_gross, euro.usd_tax, euro.usd_fee, euro.usd_net) == (
-            *(Decimal(999), Decimal(149), Decimal("85.5"), Decimal("764.5")),
-        )
+        assert (euro.usd_gross, euro.usd_tax, euro.usd_fee, euro.usd_net) == (*(999, 149, 86, 765),)
 
     def test_figures_in_dollars_become_cents(self, books):
         books.order("o-1", usd_fee="0.855", usd_net="7.645", usd_unit="dollars")
@@ -113,12 +111,7 @@ class TestWorkedFigures:
         books.close()
 
         (line,) = books.lines()
-        assert (line.usd_fee, line.usd_net, line.fee_minor, line.net_minor) == (
-            Decimal("85.5"),
-            Decimal("764.5"),
-            86,
-            765,
-        )
+        assert (line.usd_fee, line.usd_net, line.fee_minor, line.net_minor) == (86, 765, 86, 765)
 
     def test_an_order_whose_partner_said_nothing_has_no_fee_and_says_so(self, books):
         books.order("o-1")
@@ -126,7 +119,22 @@ class TestWorkedFigures:
         books.close()
 
         (line,) = books.lines()
-        assert (line.fee_minor, line.net_minor, line.unsaid) == (None, None, 1)
+        assert (line.fee_minor, line.net_minor, line.unsaid, line.unsaid_minor) == (None, None, 1, 999)
+
+    @pytest.mark.parametrize("currency", ["USD", "EUR", "JPY"])
+    def test_a_fee_that_is_wholly_given_back_leaves_no_cent_behind(self, books, currency):
+        for number in range(3):
+            books.order(f"o-{number}", 100, currency, usd_gross="100", usd_fee="0.3", usd_net="99.7", usd_tax="0.3")
+        books.close("2026-07")
+        for month, order in (("2026-08", "o-0"), ("2026-09", "o-1"), ("2026-10", "o-2")):
+            books.refund_order(order)
+            books.close(month)
+
+        every = [line for month in ("2026-07", "2026-08", "2026-09", "2026-10") for line in books.lines(month)]
+        (total,) = settlement.totals(every)
+        assert (total.gross_minor, total.refunds_minor) == (300, 300)
+        assert (total.usd_gross, total.usd_tax, total.usd_fee, total.usd_net) == (0, 0, 0, 0)
+        assert (total.fee_minor or 0, total.net_minor or 0) == (0, 0)
 
     def test_what_was_given_back_leaves_no_fee_and_no_net(self, books):
         books.pay("GP-1", "9900")
@@ -317,18 +325,33 @@ class TestClosing:
         assert again == first
         assert (db("SELECT * FROM settlement_lines"), db("SELECT * FROM settlement_steps")) == before
 
-    def test_a_sum_too_large_to_be_kept_is_refused_in_words(self, books, db):
+    def test_amounts_too_large_to_be_summed_stand_apart_each_by_its_id(self, books):
         for number in range(10):
             books.order(f"o-{number}", 10**18 - 1)
-        with pytest.raises(SettlementError, match="2026-07 holds amounts of USD too large"):
-            books.close()
-        assert db("SELECT * FROM settlements") == []
+        books.order("fee", usd_fee="9" * 30)
+        books.order("largest", 10**14)
+        books.pay("GP-1", "9" * 15)
+        books.pay("GP-2", "9900")
 
-    def test_a_sum_as_large_as_can_be_kept_is_frozen(self, books):
-        for number in range(9):
-            books.order(f"o-{number}", 10**18 - 1)
         books.close()
-        assert [line.gross_minor for line in books.lines()] == [9 * (10**18 - 1)]
+
+        assert books.figures() == [
+            ("appcharge", "USD", "", None, 1, 10**14, 0, None, None, 0),
+            ("playcamp", "KRW", "MOBILE_STORE", None, 1, 9900, 0, 2970, 6930, 0),
+        ]
+        apart = [(each.section, each.reference) for each in books.lines() if each.section != "counted"]
+        assert apart == [("too_large", name) for name in ("fee", *(f"o-{number}" for number in range(10)), "GP-1")]
+
+    def test_a_too_large_amount_that_is_corrected_later_is_an_adjustment(self, books):
+        books.pay("GP-1", "9" * 15, is_registered=False)
+        books.close()
+        books.pay("GP-1", "9900")
+        books.close("2026-08")
+
+        assert [(each.section, each.reference, each.count, each.gross_minor) for each in books.lines("2026-08")] == [
+            ("counted", "", 1, 9900),
+            ("too_large", "GP-1", -1, 0),
+        ]
 
     def test_of_several_at_once_one_closes(self, books, db):
         books.pay("GP-1")
@@ -389,6 +412,67 @@ class TestClosing:
         books.close()
 
         assert books.lines() == []
+
+
+class TestZoneChanges:
+    """A month that is closed keeps its bounds; the ones beside it take them."""
+
+    SEOUL, NEW_YORK = "Asia/Seoul", "America/New_York"
+
+    @pytest.mark.parametrize(
+        ("zone", "at", "month"),
+        [
+            ("Asia/Seoul", "2026-07-31T19:30:00Z", "2026-07"),  # August there, but July was closed until midnight UTC
+            ("America/New_York", "2026-08-01T02:00:00Z", "2026-08"),  # July there, and July ended two hours before
+        ],
+    )
+    def test_an_hour_at_the_edge_counts_once(self, books, studio, zone, at, month):
+        books.order("edge", 10000, at=at.replace("Z", ".000000Z"))
+        books.pay("GP-1", "9900", at=at)
+        books.close("2026-07")
+        studio.config("settlement.zone", zone)
+        books.close("2026-08")
+
+        lines = {name: {line.month for line in books.lines(name)} for name in ("2026-07", "2026-08")}
+        assert lines == {"2026-07": set(), "2026-08": set()} | {month: {month}}
+        assert sum(line.count for name in lines for line in books.lines(name)) == 2
+
+    def test_a_month_between_closed_ones_lies_between_them(self, books, studio):
+        books.close("2026-06")
+        studio.config("settlement.zone", self.SEOUL)
+        books.close("2026-08")
+        studio.config("settlement.zone", self.NEW_YORK)
+
+        july = books.close("2026-07").month
+
+        assert (july.starts_at[:16], july.ends_at[:16]) == ("2026-07-01T00:00", "2026-07-31T15:00")
+
+    def test_the_list_has_the_month_that_has_begun_though_the_zone_is_still_in_the_one_before(
+        self, books, studio, clock
+    ):
+        clock.move_to("2026-08-01T01:00:00Z")
+        books.order("o-1")
+        books.close("2026-07")
+        studio.config("settlement.zone", self.NEW_YORK)
+
+        found = settlement.month_list(books.house.database.read(), books.game)
+
+        assert [(each.month.name, each.state) for each in found] == [("2026-08", "open"), ("2026-07", "closed")]
+        assert found[0].month.starts_at[:16] == "2026-08-01T00:00"
+
+    def test_it_is_said_from_which_month_it_holds(self, books, studio):
+        books.close("2026-06")
+        assert settlement.zone_changes(books.house.database.read(), books.game) == []
+        studio.config("settlement.zone", self.SEOUL)
+        books.close("2026-07")
+        studio.config("settlement.zone", self.NEW_YORK)
+
+        found = settlement.zone_changes(books.house.database.read(), books.game)
+
+        assert [(each.month, each.zone, each.zone_before) for each in found] == [
+            ("2026-07", self.SEOUL, "UTC"),
+            ("2026-08", self.NEW_YORK, self.SEOUL),
+        ]
 
 
 class TestLateFacts:
@@ -636,7 +720,7 @@ class TestStates:
         books.pay("GP-1", at="2026-09-10T00:00:00Z")
         books.close("2026-09")
 
-        found = settlement.month_list(books.house.database.read(), books.game.id, "UTC")
+        found = settlement.month_list(books.house.database.read(), books.game)
 
         assert [(each.month.name, each.state) for each in found] == [
             ("2026-11", "open"),

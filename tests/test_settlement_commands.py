@@ -88,8 +88,8 @@ def test_a_month_from_its_orders_to_the_creators_money(flask, client, books, app
     exported = flask("export", "demo", "2026-07")
     assert exported == flask("export", "demo", "2026-07")
     assert exported == (
-        "month,partner,currency,distribution_type,creator,count,gross,refunds,fee,net,creator_share\n"
-        "2026-07,appcharge,USD,,,1,9.99,0.00,0.86,7.65,0.00\n"
+        "month,partner,currency,distribution_type,creator,count,gross,refunds,fee,net,creator_share,without_figures\n"
+        "2026-07,appcharge,USD,,,1,9.99,0.00,0.86,7.65,0.00,0.00\n"
     )
     assert bean_check(flask("export", "demo", "2026-07", "--format", "beancount"), tmp_path / "july.beancount") == ""
     assert flask("export", "demo", "2026-07", "--format", "creators").count("\n") == 1
@@ -167,12 +167,12 @@ class TestJobs:
         clock.move_to("2026-08-03T14:59:59Z")
 
         house.new_relay().drain()
-        states = {each.month.name: each.state for each in settlement.month_list(house.database.read(), 1, "Asia/Seoul")}
+        states = {each.month.name: each.state for each in settlement.month_list(house.database.read(), books.game)}
         assert states == {"2026-06": "closed", "2026-07": "open", "2026-08": "open"}
 
         clock.move_to("2026-08-03T15:00:01Z")
         house.new_relay().drain()
-        states = {each.month.name: each.state for each in settlement.month_list(house.database.read(), 1, "Asia/Seoul")}
+        states = {each.month.name: each.state for each in settlement.month_list(house.database.read(), books.game)}
         assert states == {"2026-06": "closed", "2026-07": "closed", "2026-08": "open"}
         (step,) = settlement.steps(house.database.read(), 1, "2026-07")
         assert (step.actor, step.note) == ("job", "3 days after its end")
@@ -180,7 +180,7 @@ class TestJobs:
     def test_without_the_setting_nothing_closes(self, house, books):
         books.pay("GP-1")
         house.new_relay().drain()
-        assert {each.state for each in settlement.month_list(house.database.read(), 1, "UTC")} == {"open"}
+        assert {each.state for each in settlement.month_list(house.database.read(), books.game)} == {"open"}
 
     def test_trouble_with_a_partner_is_waited_out(self, app, house, books, appcharge, studio):
         books.order("o-1")

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from flask.cli import with_appcontext
 
-from coinslot import documents, money, months, reconciliation, settlement
+from coinslot import documents, money, reconciliation, settlement
 from coinslot.db import Connection
 from coinslot.games import Game, GameError
 from coinslot.reconciliation import MISSING_HERE, ReconciliationError, Run
@@ -40,9 +40,10 @@ def group() -> None:
 def list_months(game: str) -> None:
     """The months of GAME and their states, the newest first."""
     opened = _game(game)
-    found = settlement.month_list(installation().database.read(), opened.id, opened.settings["settlement.zone"])
-    rows = [(each.month.name, _words(each.state)) for each in found]
+    connection = installation().database.read()
+    rows = [(each.month.name, _words(each.state)) for each in settlement.month_list(connection, opened)]
     click.echo(table([("month", "state"), *rows]) if rows else "Nothing was bought yet.")
+    _print_zone_notes(opened, None)
 
 
 @group.command("close")
@@ -58,6 +59,7 @@ def close(game: str, month: str, note: str, early: bool) -> None:
     house = installation()
     found, is_new = settlement.close(house.database, opened, month, "command", note, may_be_early=early)
     click.echo(f"{month} of {game} " + ("is closed." if is_new else f"was closed {found.closed_at[:16]} UTC."))
+    _print_zone_notes(opened, month)
     _print(found, settlement.lines(house.database.read(), found.id))
 
 
@@ -90,11 +92,12 @@ def show(game: str, month: str, has_steps: bool) -> None:
         _print(found, settlement.lines(connection, found.id))
     else:
         terms = Terms.of(opened)
-        wanted = months.month(month, terms.zone)
         with installation().database.snapshot() as snapshot:
+            wanted = settlement.month_of(snapshot, opened, month)
             lines = settlement.preview(snapshot, opened.id, wanted, terms)
         click.echo(f"{month} of {game}: open; this is what it would be closed with now")
         _print(None, lines)
+    _print_zone_notes(opened, month)
     for run in reconciliation.runs(connection, opened.id, month):
         _print_run(opened, run)
     if has_steps:
@@ -304,8 +307,21 @@ def _print(found: Settlement | None, lines: list[Line]) -> None:
         click.echo(table(totals))
     for line in lines:
         if line.section not in IN_TOTALS:
-            what = {"free": "free", "test": "tests", "incomplete": "with no amount, currency or type known yet"}
-            click.echo(f"apart: {line.count} {what[line.section]} ({line.partner} {line.currency}".rstrip() + ")")
+            what = _APART[line.section].format(reference=shown(line.reference, 60))
+            click.echo(f"apart: {line.count} {what} ({line.partner} {line.currency}".rstrip() + ")")
+
+
+_APART = {
+    "free": "free",
+    "test": "tests",
+    "incomplete": "with no amount, currency or type known yet",
+    "too_large": "too large to be summed: {reference}",
+}
+
+
+def _print_zone_notes(game: Game, month: str | None) -> None:
+    for note in settling.zone_notes(installation().database.read(), game, month):
+        click.echo(note)
 
 
 def _cells(line: Line, own_month: str | None) -> tuple[str, ...]:
@@ -317,7 +333,9 @@ def _cells(line: Line, own_month: str | None) -> tuple[str, ...]:
     if line.section == "orders":
         marks.append("orders of the web store")
     if line.unsaid:
-        marks.append(f"{line.unsaid} without the partner's figures")
+        marks.append(f"{line.unsaid} without the partner's figures ({money.written(line.unsaid_minor, line.currency)})")
+    if line.undated:
+        marks.append(f"{line.undated} undated")
     figures = (line.gross_minor, line.refunds_minor, line.fee_minor, line.net_minor, line.share_minor)
     return (
         line.month,

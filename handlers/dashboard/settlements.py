@@ -2,19 +2,18 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any
 
 from flask import Response, request
 from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot import counters, money, months, reconciliation, settlement, statement
+from coinslot import counters, money, reconciliation, settlement
 from coinslot.db import Row
 from coinslot.games import Game, GameError
 from coinslot.months import Month
 from coinslot.settlement import Settlement, Total
-from handlers import installation, partners
+from handlers import installation, partners, settling
 from handlers.dashboard import charts, words
 from handlers.dashboard.pages import PageError, bp, page, see_other, the_game
 
@@ -27,6 +26,7 @@ SECTIONS = {
     "free": "free",
     "test": "test",
     "incomplete": "incomplete",
+    "too_large": "too large to be summed",
 }
 
 # State of a month, and what it means for its owner.
@@ -43,12 +43,13 @@ MEANING = {
 def settlements(slug: str) -> Response:
     game = the_game(slug)
     connection = installation().database.read()
-    found = settlement.month_list(connection, game.id, game.settings["settlement.zone"])
+    found = settlement.month_list(connection, game)
     return page(
         "settlements.html",
         game=game,
         months=found,
         zone=game.settings["settlement.zone"],
+        zone_notes=settling.zone_notes(connection, game),
         meaning=MEANING,
         **_gross(settlement.gross_by_month(connection, game.id, CHARTED_MONTHS), request.args.get("currency")),
     )
@@ -104,7 +105,7 @@ def reopen_month(slug: str, name: str) -> AnyResponse:
 def named_month(game: Game, name: str) -> Month:
     """The month in an address; 404 for what is none."""
     try:
-        return months.month(name, game.settings["settlement.zone"])
+        return settlement.month_of(installation().database.read(), game, name)
     except GameError as error:
         raise PageError(404, str(error)) from None
 
@@ -121,6 +122,7 @@ def _page(game: Game, named: Month, status: int = 200, problem: str | None = Non
         game=game,
         month=named if closed is None else closed.month,
         closed=closed,
+        zone_notes=settling.zone_notes(connection, game, named.name),
         state=settlement.OPEN if closed is None else closed.state,
         meaning=MEANING,
         states=settlement.STATES,
@@ -136,14 +138,7 @@ def _page(game: Game, named: Month, status: int = 200, problem: str | None = Non
         titles={partner.name: partner.title for partner in partners()},
         runs=runs,
         headline=reconciliation.charged_but_not_granted(runs),
-        dollars=dollars,
-        stake=lambda minor, currency: f"{money.in_major(minor, currency or '')} {currency or ''}".strip(),
     )
-
-
-def dollars(cents: Decimal) -> str:
-    """What a partner tells in exact US cents."""
-    return words.money(money.rounded(cents), statement.USD)
 
 
 def _next_states(closed: Settlement | None) -> Sequence[str]:
@@ -158,7 +153,12 @@ def _waterfall(total: Total) -> Markup:
     gross, refunds, net, share = total.gross_minor, total.refunds_minor, total.net_minor, total.share_minor
     steps: list[tuple[str, int, int]] = [("Gross", 0, gross)]
     left = gross
-    for name, amount in (("Refunds", refunds), ("Tax", total.tax_minor), ("Fee", total.fee_minor)):
+    for name, amount in (
+        ("Refunds", refunds),
+        ("Without figures", total.unsaid_minor),
+        ("Tax", total.tax_minor),
+        ("Fee", total.fee_minor),
+    ):
         if amount:
             steps.append((name, left, left - amount))
             left -= amount
@@ -178,7 +178,7 @@ def _gross(rows: Sequence[Row], wanted: str | None) -> dict[str, Any]:
     if not rows:
         return {}
     counts = Counter(row["currency"] for row in rows)
-    currency = wanted if wanted in counts else max(counts, key=lambda each: (counts[each], each))
+    currency: str = max(counts, key=lambda each: (each == wanted, counts[each], each))
     exponent = money.exponent(currency) or 0
     places = sorted({row["month"] for row in rows})
     titles = {partner.name: partner.title for partner in partners()}
@@ -193,7 +193,7 @@ def _gross(rows: Sequence[Row], wanted: str | None) -> dict[str, Any]:
     return {
         "currency": currency,
         "currencies": sorted(counts),
-        "chart": charts.bars(f"Gross per month in {currency}", places, series, labels, exponent),
+        "chart": charts.bars(f"Gross per month in {money.unit(currency)}", places, series, labels, exponent),
         "legend": charts.legend([each.name for each in series]),
     }
 

@@ -13,7 +13,7 @@ from coinslot.statement import IN_TOTALS, PAYMENTS_PARTNER, Line
 from handlers import installation, partners
 from handlers.dashboard.export import BYTE_ORDER_MARK
 from handlers.dashboard.pages import PageError, bp, download, page, the_game
-from handlers.dashboard.settlements import SECTIONS, dollars, named_month
+from handlers.dashboard.settlements import SECTIONS, named_month
 from handlers.dashboard.words import with_query
 
 MOST_PRINTED = 2000  # lines; the files hold all of them
@@ -78,7 +78,6 @@ def month_print(slug: str, name: str) -> Response:
         apart=[line for line in lines if line.section not in IN_TOTALS],
         sections=SECTIONS,
         totals=settlement.totals(lines),
-        dollars=dollars,
         steps=settlement.steps(connection, game.id, name),
         titles=titles(),
         printed_at=clock.stamp(),
