@@ -124,6 +124,12 @@ CREATE TABLE players (
 CREATE UNIQUE INDEX players_by_login_key ON players (game_id, login_key) WHERE login_key IS NOT NULL;
 CREATE INDEX players_by_name ON players (game_id, name) WHERE name IS NOT NULL;  -- the owner's search
 
+-- Who was forgotten, as this state of the database knows it: a restore compares it with the file that knows all of them.
+CREATE TABLE forgotten (
+    hash          TEXT NOT NULL PRIMARY KEY,   -- SHA-256 of the game's slug and the player's id
+    forgotten_at  TEXT NOT NULL                -- the last time
+) STRICT, WITHOUT ROWID;
+
 -- Ids by which others know a player (a Facebook user id, a Google or Apple `sub`).
 CREATE TABLE identities (
     game_id    INTEGER NOT NULL,
@@ -313,6 +319,8 @@ CREATE TABLE events (
 CREATE INDEX events_feed ON events (game_id, id);
 CREATE INDEX events_by_player ON events (game_id, player_id, id) WHERE player_id IS NOT NULL;
 CREATE INDEX events_by_transaction ON events (game_id, partner, external_id) WHERE external_id IS NOT NULL;
+CREATE INDEX events_of_nobody ON events (game_id, id)
+    WHERE player_id IS NULL AND raw_body IS NOT NULL;                          -- forgetting a player
 CREATE INDEX events_of_boosts ON events (game_id, occurred_at, received_at)
     WHERE type IN ('sponsor.created', 'sponsor.ended');                        -- who supported whom when: months
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from coinslot import audit, clock, keyring, notices, outbox, owner, revision
+from coinslot import audit, clock, forgetting, keyring, notices, outbox, owner, revision
 from coinslot.db import (
     APPLICATION_ID,
     SCHEMA_VERSION,
@@ -70,6 +70,7 @@ class Restored:
     sealed_values: int
     last_ids: dict[str, int]
     transactions_until: str | None  # when the newest transaction in the copy came in
+    forgotten: int  # players who were forgotten since the copy was taken, and in it now
     kept: Path | None = None
     aside: Path | None = None
 
@@ -154,7 +155,7 @@ def restore(database: Database, vault: Vault, file: Path) -> Restored:
         live = _look_at(database.path)
         prepared = database.home / f".restore-{secrets.token_hex(4)}"
         try:
-            restored = _prepare(prepared, file, vault, live)
+            restored = _prepare(prepared, file, vault, live, database.home)
             hand_over(prepared)
             with database.lock:
                 hand_over(database.home / "write.lock")
@@ -245,7 +246,7 @@ def _look_at(path: Path) -> _Live:
         connection.close()
 
 
-def _prepare(prepared: Path, file: Path, vault: Vault, live: _Live) -> Restored:
+def _prepare(prepared: Path, file: Path, vault: Vault, live: _Live, home: Path) -> Restored:
     """Copy ``file`` to ``prepared``, check that, and make of it what is to be served. Returns what to tell of it."""
     # The bytes are copied, rather than opened where they are: a copy may be on a disk that cannot be written.
     _create(prepared)
@@ -281,6 +282,7 @@ def _prepare(prepared: Path, file: Path, vault: Vault, live: _Live) -> Restored:
         for row in connection.execute("SELECT id FROM games").fetchall():
             revision.touch(connection, row["id"])
         owner.end_sessions(connection)  # the copy may remember one that was ended since
+        forgotten = forgetting.forget_again(connection, key, home)
         notices.restored(connection)
         audit.record(connection, None, "command", "restore", file.name)
         connection.execute("COMMIT")
@@ -306,6 +308,7 @@ def _prepare(prepared: Path, file: Path, vault: Vault, live: _Live) -> Restored:
         sealed_values=sealed_values,
         last_ids=last_ids,
         transactions_until=until,
+        forgotten=forgotten,
     )
 
 

@@ -18,6 +18,7 @@ import urllib3
 
 from coinslot import (
     clock,
+    forgetting,
     games,
     keyring,
     ledger,
@@ -85,7 +86,8 @@ def folder(settings: Settings, database: Database, vault: Vault) -> Iterator[Fin
         return
     owned_by = home.stat().st_uid
     tidy = True
-    paths = [home, database.path, Path(f"{database.path}-wal"), vault.path, vault.next_path, home / "write.lock"]
+    paths = [home, database.path, Path(f"{database.path}-wal"), vault.path, vault.next_path]
+    paths += [home / "write.lock", home / forgetting.FILE]
     for path in paths:
         if not path.exists():
             continue

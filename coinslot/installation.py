@@ -7,9 +7,9 @@ from pathlib import Path
 
 from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
 
-from coinslot import owner
+from coinslot import forgetting, owner
 from coinslot.db import Database
-from coinslot.games import Games, Setting
+from coinslot.games import Game, Games, Setting
 from coinslot.observations import Observations
 from coinslot.outbound import Outbound
 from coinslot.relay import Relay
@@ -90,6 +90,11 @@ class Installation:
         connection = self.database.read()
         if owner.has_password(connection) or not owner.is_setup_nonce(connection, nonce):
             raise LinkError("this setup link has been used or replaced", is_spent=True)
+
+    def forget_player(self, game: Game, player_id: str, actor: str) -> bool:
+        """Forget a player of a game; returns whether there was anything to forget."""
+        self.observations.flush()  # what this process still holds
+        return forgetting.forget(self.database, self.vault, game, player_id, actor)
 
     def _run(self, job: Job, slug: str) -> float | None:
         game = self.games.by_slug(slug)

@@ -92,7 +92,7 @@ def newest(
                 "limit": limit,
             },
         ).fetchall()
-    return [_opened(key, row) for row in sorted(rows, key=lambda row: -row["id"])[:limit]]
+    return [opened(key, row) for row in sorted(rows, key=lambda row: -row["id"])[:limit]]
 
 
 def find(connection: sqlite3.Connection, key: MasterKey, game_id: int | None, refusal_id: int) -> Refused | None:
@@ -100,7 +100,7 @@ def find(connection: sqlite3.Connection, key: MasterKey, game_id: int | None, re
     row = connection.execute(
         "SELECT * FROM refusals WHERE id = :id AND game_id IS :game_id", {"id": refusal_id, "game_id": game_id}
     ).fetchone()
-    return None if row is None else _opened(key, row)
+    return None if row is None else opened(key, row)
 
 
 def of_the_day(
@@ -119,10 +119,11 @@ def of_the_day(
             "until": clock.stamp(moment + DAY_SECONDS),
         },
     ).fetchall()
-    return [_opened(key, row) for row in rows]
+    return [opened(key, row) for row in rows]
 
 
-def _opened(key: MasterKey, row: sqlite3.Row) -> Refused:
+def opened(key: MasterKey, row: sqlite3.Row) -> Refused:
+    """A row of the ring; one that does not open under this key has an empty ``request``."""
     sealed = Sealed(row["ciphertext"], row["nonce"], row["key_id"])
     request: Any = None
     with suppress(VaultError, ValueError):

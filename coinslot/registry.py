@@ -170,8 +170,9 @@ def link_identity(tx: sqlite3.Connection, game_id: int, player_id: str, provider
 def forget_player(tx: sqlite3.Connection, game_id: int, player_id: str) -> bool:
     """Delete the person and keep the sums; returns whether there was anything to forget.
 
-    Gone afterwards: the registry entry, the identities, logins under way, boosts, and every kept body and signature of
-    the player's transactions, conflicts and events, since those hold addresses. Left: ids, quantities and money.
+    Gone afterwards: the registry entry, the identities, logins under way, boosts, every kept body and signature of the
+    player's transactions, conflicts and events, since those hold addresses, and what the game answered to deliveries.
+    Left: ids, quantities and money. What names the player in no column is for ``coinslot/forgetting.py``.
     """
     key = {"game_id": game_id, "player_id": player_id}
     found = tx.execute("DELETE FROM players WHERE game_id = :game_id AND player_id = :player_id", key).rowcount
@@ -183,13 +184,30 @@ def forget_player(tx: sqlite3.Connection, game_id: int, player_id: str) -> bool:
     for statement in (
         """UPDATE conflicts SET raw_body = NULL
            WHERE game_id = :game_id AND player_id = :player_id AND raw_body IS NOT NULL""",
+        # Whomever the second report of the player's order named.
+        """UPDATE conflicts SET raw_body = NULL
+           WHERE raw_body IS NOT NULL AND transaction_id IN (
+               SELECT id FROM transactions WHERE game_id = :game_id AND player_id = :player_id)""",
         """UPDATE events SET raw_body = NULL
            WHERE game_id = :game_id AND player_id = :player_id AND raw_body IS NOT NULL""",
         # An event about the player's order need not have named the player.
         """UPDATE events SET raw_body = NULL
            WHERE raw_body IS NOT NULL AND id IN (
                SELECT r.event_id FROM transactions t JOIN refunds r ON r.transaction_id = t.id
+               WHERE t.game_id = :game_id AND t.player_id = :player_id
+               UNION
+               SELECT e.id FROM transactions t CROSS JOIN events e
+                   ON e.game_id = t.game_id AND e.partner = t.partner AND e.external_id IN (t.external_id, t.reference)
                WHERE t.game_id = :game_id AND t.player_id = :player_id)""",
+        # A game may repeat in its answer whatever it was sent, and more.
+        """UPDATE attempts SET answer = NULL, detail = NULL
+           WHERE (answer IS NOT NULL OR detail IS NOT NULL) AND delivery_id IN (
+               SELECT d.id FROM transactions t JOIN grants g ON g.transaction_id = t.id
+               JOIN deliveries d ON d.grant_id = g.id
+               WHERE t.game_id = :game_id AND t.player_id = :player_id
+               UNION
+               SELECT d.id FROM events e JOIN deliveries d ON d.event_id = e.id
+               WHERE e.game_id = :game_id AND e.player_id = :player_id)""",
         "DELETE FROM logins WHERE game_id = :game_id AND player_id = :player_id",
         "DELETE FROM refreshes WHERE game_id = :game_id AND player_id = :player_id",
         "DELETE FROM boosts WHERE game_id = :game_id AND player_id = :player_id",

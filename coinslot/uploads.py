@@ -37,6 +37,13 @@ def forget(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def clear(home: Path) -> None:
+    """Delete every file that is kept."""
+    folder = _folder(home)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        forget(path)
+
+
 def _folder(home: Path) -> Path:
     return home / "uploads"
 

@@ -68,6 +68,9 @@ def restore_command(file: Path) -> None:
     click.echo("API tokens, secrets, settings and the owner's password are those of the copy.")
     until = "it holds no transaction" if done.transactions_until is None else f"until {done.transactions_until}"
     click.echo(f"Transactions in it: {until}. What came later must be sent again by its partner.")
+    if done.forgotten:
+        players = "1 player" if done.forgotten == 1 else f"{done.forgotten:,} players"
+        click.echo(f"{players} forgotten since the copy was taken: forgotten in it too.")
     floors = ", ".join(f"{name} above {last_id}" for name, last_id in done.last_ids.items())
     click.echo(f"New feed ids: {floors}. A game keeps its cursor, and reads on from where it was.")
 

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from flask import Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot import audit, boosts, dossier, grants, registry, search
-from coinslot.db import Connection
+from coinslot import boosts, dossier, grants, registry, search
 from coinslot.games import Game
 from coinslot.registry import LONGEST_ID
 from handlers import installation
@@ -78,14 +77,7 @@ def forget_player(slug: str) -> AnyResponse:
     player_id = request.form.get("player_id", "")
     if request.form.get("confirmation", "").strip() != player_id.strip():
         return _show(game, player_id, 400, problem="That is not the id of this player, so nobody was forgotten.")
-
-    def forget(tx: Connection) -> bool:
-        is_known = registry.forget_player(tx, game.id, player_id)
-        if is_known:
-            audit.record(tx, game.id, "owner", "player.forget", player_id)
-        return is_known
-
-    is_known = installation().database.write(forget)
+    is_known = installation().forget_player(game, player_id, "owner")
     return see_other("players", said="forgotten" if is_known else "nothing", slug=slug)
 
 

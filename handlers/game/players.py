@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response, jsonify
 from marshmallow import ValidationError
 
-from coinslot import audit, registry, throttle
+from coinslot import registry, throttle
 from coinslot.db import Connection
 from coinslot.games import Game
 from coinslot.registry import RegistryError
@@ -115,14 +115,7 @@ def forget(player_id: str) -> Response:
     """Forget the person and keep the sums."""
     game = caller()
     player_id = checked(player_id, "player_id")
-
-    def store(tx: Connection) -> bool:
-        is_forgotten = registry.forget_player(tx, game.id, player_id)
-        if is_forgotten:
-            audit.record(tx, game.id, "game", "player.forget", player_id)
-        return is_forgotten
-
-    if not installation().database.write(store):
+    if not installation().forget_player(game, player_id, "game"):
         raise ProblemError(404, "There is no such player")
     return nothing()
 

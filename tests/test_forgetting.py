@@ -1,0 +1,316 @@
+"""Forgetting a player: nothing of the person is left in any file of the home folder, and no restore brings it back."""
+
+import base64
+import io
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from app import create_app
+from coinslot import forgetting, payment_report, payments, refusals, uploads
+from coinslot.backup import backup, restore
+from coinslot.installation import Installation
+from tests.conftest import Studio, appcharge_headers, order
+from tests.owed import Owed
+
+EMAIL = "alice.liddell@wonderland.example"  # of the player, in whatever is kept of her
+BOBS = "bob@builder.example"
+UNNAMED = {"eventName": "order.shipped", "requestId": "r-1", "customer": {"email": EMAIL}}
+
+
+class Desk:
+    """One installation, as its game, its partner and its owner use it."""
+
+    def __init__(
+        self, client: Any, house: Installation, studio: Studio, db: Callable[..., list[dict[str, Any]]]
+    ) -> None:
+        self.client, self.house, self.studio, self.db = client, house, studio, db
+
+    def order(self, **changed: Any) -> int:
+        body = json.dumps(order(**{"playerEmail": EMAIL, **changed})).encode()
+        return self.send("orders", body)
+
+    def event(self, **changed: Any) -> int:
+        return self.send("events", json.dumps({**UNNAMED, **changed}).encode())
+
+    def send(self, endpoint: str, body: bytes, **headers: str) -> int:
+        signed = appcharge_headers(body) | headers
+        return int(self.client.post(f"/appcharge/demo/{endpoint}", data=body, headers=signed).status_code)
+
+    def forget(self, player_id: str = "alice") -> int:
+        headers = {"Authorization": f"Bearer {self.studio.token}"}
+        answer = self.client.delete(f"/game/v1/players/{quote(player_id, safe='')}", headers=headers)
+        return int(answer.status_code)
+
+    def refused_calls(self) -> list[str]:
+        """Whose address each refused call that is kept says."""
+        self.house.observations.flush()
+        connection = self.house.database.read()
+        key = self.house.vault.current(connection)
+        found = []
+        for row in connection.execute("SELECT * FROM refusals ORDER BY id"):
+            call = refusals.opened(key, row)
+            text = call.body.decode(errors="replace") + json.dumps(dict(call.request))
+            found.append("alice" if EMAIL in text else "bob" if BOBS in text else "nobody")
+        return found
+
+    def write(self, function: Callable[[sqlite3.Connection], Any]) -> Any:
+        return self.house.database.write_here(function)
+
+
+@pytest.fixture
+def desk(client, house, studio, db) -> Desk:
+    return Desk(client, house, studio, db)
+
+
+def files_with(home: Path, *texts: str) -> list[str]:
+    """The files of a folder that hold one of the texts, as it is or in Base64; backups apart."""
+    wanted = [text.encode() for text in texts]
+    wanted += [base64.b64encode(text[offset:].encode())[4:-4] for text in texts for offset in range(3)]
+    return [
+        path.name
+        for path in home.rglob("*")
+        if path.is_file() and "before-restore" not in path.name and any(text in path.read_bytes() for text in wanted)
+    ]
+
+
+def test_no_file_of_the_home_folder_holds_the_person_and_the_sums_stay(desk, house, client):
+    entry = {"name": "Alice Liddell", "login_name": EMAIL, "identities": {"google": "11016948447"}}
+    headers = {"Authorization": f"Bearer {desk.studio.token}"}
+    assert client.put("/game/v1/players/alice", json=entry, headers=headers).status_code == 200
+    assert desk.order(sessionMetadata=f'{{"mail": "{EMAIL}"}}', padding="x" * 20_000) == 200  # on overflow pages
+    assert desk.order(priceInCents=998) == 400  # a conflict
+    assert desk.order(playerId="bob", playerEmail=EMAIL) == 400  # a conflict that names another player
+    assert desk.event(playerId="alice", note="who") == 200
+    assert desk.event(appChargeOrderId=order()["orderId"]) == 200
+    assert desk.event(appChargePaymentId=order()["appChargePaymentId"]) == 200
+    assert desk.event(customer={"id": "c-55", "email": EMAIL}, orderId=order()["orderId"]) == 200
+    assert desk.event(transactions=[{"purchaseId": order()["purchaseId"]}]) == 200
+    assert desk.send("events", b'{"orderId": "%s", "mail": "%s"' % (order()["orderId"].encode(), EMAIL.encode())) == 400
+    uploads.keep(house.settings.home, "report", io.BytesIO(f"{order()['orderId']},{EMAIL}".encode()))
+    assert len(desk.db("SELECT id FROM events WHERE raw_body IS NOT NULL")) == 5
+    assert files_with(house.settings.home, EMAIL, "Alice Liddell", "11016948447") != []
+
+    assert desk.forget() == 204
+
+    assert files_with(house.settings.home, EMAIL, "Alice Liddell", "11016948447") == []
+    assert desk.refused_calls() == []
+    answer = client.get("/game/v1/players/alice/granted", headers=headers)
+    assert answer.json["granted"] == {"coins": 1000, "gems": 5}
+    assert desk.order() == 200  # a retry is still known
+    assert len(desk.db("SELECT id FROM grants")) == 1
+
+
+def test_what_names_others_stays(desk):
+    assert desk.order() == 200
+    assert (
+        desk.order(orderId="of-bob", playerId="bob", playerEmail=BOBS, appChargePaymentId="p-2", purchaseId="q-2")
+        == 200
+    )
+    assert desk.event(appChargePaymentId="p-2", customer={"email": BOBS}) == 200
+    assert desk.event(requestId="r-2", customer={"email": BOBS}) == 200
+    odd = {"playerId": "bob", "playerEmail": BOBS, "purchaseId": "q-3", "appChargePaymentId": "p-3"}
+    assert desk.order(orderId="odd", products=[{"sku": "nothing", "amount": 1}], **odd) == 400
+    assert desk.order(orderId="odd-2", products=[{"sku": "nothing", "amount": 1}]) == 400
+    assert desk.refused_calls() == ["bob", "alice"]
+
+    assert desk.forget() == 204
+
+    assert desk.refused_calls() == ["bob"]
+    assert len(desk.db("SELECT id FROM events WHERE raw_body IS NOT NULL")) == 2
+    assert [row["player_id"] for row in desk.db("SELECT player_id FROM transactions WHERE raw_body IS NOT NULL")] == [
+        "bob"
+    ]
+
+
+def test_a_refused_call_is_found_in_whatever_form_it_names_the_player(desk, client):
+    assert desk.order() == 200
+    paid = order()["appChargePaymentId"]
+    told = json.dumps({"AppId": 3, "UserId": "alice", "Items": ["x"], "TransactionId": "t", "mail": EMAIL}).encode()
+    for payload in (base64.b64encode(told), base64.urlsafe_b64encode(told).rstrip(b"=")):
+        client.get(f"/playtem/demo/credit?payload={quote(payload.decode(), safe='')}")
+    desk.send("orders", json.dumps({"playerId": "alice", "mail": EMAIL}).encode(), signature="t=1,v1=00")
+    desk.send("orders", json.dumps({"a": [{"b": {"paymentId": paid}}], "mail": EMAIL}).encode(), signature="t=1,v1=00")
+    desk.send("orders", f"playerId=alice&mail={EMAIL}".encode(), signature="t=1,v1=00")
+    desk.send("orders", f'{{"orderId": "{order()["orderId"]}", "mail": "{EMAIL}'.encode(), signature="t=1,v1=00")
+    desk.send("orders", EMAIL.encode().hex().encode(), signature="t=1,v1=00")  # of a payload that is encrypted
+    desk.send(
+        "orders", json.dumps({"playerId": "alice2", "of": "alicex", "mail": BOBS}).encode(), signature="t=1,v1=00"
+    )
+    assert len(desk.refused_calls()) == 8
+
+    assert desk.forget() == 204
+
+    assert desk.refused_calls() == ["bob"]
+
+
+def test_a_short_number_is_a_player_only_where_a_field_says_so(desk):
+    desk.studio.player("7")
+    for document in ({"playerId": "bob", "amount": 7, "mail": BOBS}, {"playerId": 7, "mail": EMAIL}):
+        desk.send("orders", json.dumps(document).encode(), signature="t=1,v1=00")
+
+    assert desk.forget("7") == 204
+
+    assert desk.refused_calls() == ["bob"]
+
+
+def test_whoever_is_known_from_refused_calls_alone_can_be_forgotten(desk):
+    assert desk.order(playerId="mallory") == 400
+    assert desk.refused_calls() == ["alice"]
+
+    assert desk.forget("mallory") == 204
+
+    assert desk.refused_calls() == []
+    assert desk.forget("mallory") == 404
+
+
+def test_what_the_game_answered_goes_with_the_player(desk, house, studio):
+    Owed(house, studio).destination()
+    for player_id, mail in (("alice", EMAIL), ("bob", BOBS)):
+        assert desk.order(orderId=f"of-{player_id}", purchaseId=player_id, playerId=player_id) == 200
+        desk.write(
+            lambda tx, mail=mail: tx.execute(
+                """INSERT INTO attempts (delivery_id, started_at, status, failure, detail, answer)
+                   SELECT max(id), '', 500, 'status', :detail, :answer FROM deliveries""",
+                {"detail": f"refused {mail}", "answer": mail.encode()},
+            )
+        )
+
+    assert desk.forget() == 204
+
+    rows = desk.db("SELECT status, detail, answer FROM attempts ORDER BY id")
+    assert [tuple(row.values()) for row in rows] == [(500, None, None), (500, f"refused {BOBS}", BOBS.encode())]
+
+
+def test_a_payment_that_could_not_be_read_loses_what_the_game_wrote(desk, studio):
+    def row(number: int, user: str, mail: str) -> dict[str, Any]:
+        return {"no": f"n-{number}", "user": user, "mail": mail}
+
+    def park(tx: sqlite3.Connection) -> None:
+        for number, (user, mail) in enumerate([("alice", EMAIL), ("bob", BOBS)]):
+            parked = payment_report.unmapped(row(number, user, mail), "odd", "poll")
+            payments.store(tx, studio.row["id"], parked, is_registering=True)
+
+    desk.write(park)
+    assert desk.forget() == 204
+
+    kept = [json.loads(each["row"]) for each in desk.db("SELECT row FROM payments ORDER BY id")]
+    assert kept == [{"unmapped": None}, {"unmapped": row(1, "bob", BOBS)}]
+
+
+def test_deleted_content_leaves_the_pages_of_every_connection(house):
+    for connection in (house.database.read(), house.database._open()):
+        assert connection.execute("PRAGMA secure_delete").fetchone()[0] == 1
+
+
+def test_the_wal_is_cut_once_its_readers_let_go(house, studio):
+    wal = Path(f"{house.database.path}-wal")
+    reader = sqlite3.connect(house.database.path, isolation_level=None)
+    try:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM players").fetchone()
+        studio.player("carol")
+        assert not house.database.truncate_wal()
+        assert wal.stat().st_size > 0
+        reader.execute("COMMIT")
+        assert house.database.truncate_wal()
+        assert wal.stat().st_size == 0
+    finally:
+        reader.close()
+
+
+class TestRestore:
+    @pytest.fixture
+    def copy(self, desk, house, tmp_path) -> Path:
+        """A backup of before anybody was forgotten."""
+        assert desk.order() == 200
+        assert desk.event(appChargePaymentId=order()["appChargePaymentId"]) == 200
+        assert (
+            desk.order(orderId="of-bob", playerId="bob", playerEmail=BOBS, purchaseId="q", appChargePaymentId="p")
+            == 200
+        )
+        assert desk.order(orderId="odd", products=[{"sku": "nothing", "amount": 1}]) == 400
+        house.observations.flush()
+        file = tmp_path / "copy.db"
+        backup(house.database, file)
+        return file
+
+    def test_whoever_was_forgotten_since_is_forgotten_again(self, desk, house, copy):
+        assert EMAIL.encode() in copy.read_bytes()
+        assert desk.forget() == 204
+
+        done = restore(house.database, house.vault, copy)
+
+        assert done.forgotten == 1
+        assert files_with(house.settings.home, EMAIL) == []
+        assert desk.refused_calls() == []
+        assert files_with(house.settings.home, BOBS) != []
+        assert desk.db("SELECT player_id FROM players ORDER BY 1") == [{"player_id": "bob"}]
+        assert len(desk.db("SELECT id FROM grants")) == 2
+        assert restore(house.database, house.vault, copy).forgotten == 1  # as often as it is done
+        assert files_with(house.settings.home, EMAIL) == []
+
+    def test_a_copy_that_knows_it_forgets_nobody_who_came_back(self, desk, house, copy, tmp_path):
+        assert desk.forget() == 204
+        desk.studio.player("alice")
+        assert desk.order(orderId="after", purchaseId="x", appChargePaymentId="y") == 200
+        later = tmp_path / "later.db"
+        backup(house.database, later)
+
+        assert restore(house.database, house.vault, later).forgotten == 0
+
+        assert {"player_id": "alice"} in desk.db("SELECT player_id FROM players")
+        assert files_with(house.settings.home, EMAIL) != []
+        assert desk.forget() == 204
+        assert restore(house.database, house.vault, later).forgotten == 1
+        assert files_with(house.settings.home, EMAIL) == []
+
+    @pytest.mark.parametrize("content", [None, b"not a database"])
+    def test_a_database_that_is_lost_or_damaged_takes_nobody_out_of_the_list(self, desk, house, copy, content):
+        assert desk.forget() == 204
+        home = house.settings.home
+        house.database.close()
+        for path in home.glob("coinslot.db*"):
+            path.unlink()
+        if content is not None:
+            (home / "coinslot.db").write_bytes(content)
+
+        fresh = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
+        assert restore(fresh.database, fresh.vault, copy).forgotten == 1
+
+        assert files_with(home, EMAIL) == []
+
+    def test_the_list_names_nobody(self, desk, house, copy):
+        desk.studio.player("a-telling-id")
+        assert desk.forget("a-telling-id") == 204
+        assert desk.forget() == 204
+
+        listed = (house.settings.home / forgetting.FILE).read_text()
+
+        assert len(listed.splitlines()) == 2
+        assert not [name for name in ("telling", "alice") if name in listed]
+        assert (house.settings.home / forgetting.FILE).stat().st_mode & 0o777 == 0o600
+
+    def test_a_line_that_broke_off_hinders_nothing(self, desk, house, copy):
+        assert desk.forget() == 204
+        with (house.settings.home / forgetting.FILE).open("ab") as file:
+            file.write(b"\xff0123")
+
+        assert restore(house.database, house.vault, copy).forgotten == 1
+
+    def test_the_same_id_in_another_game_is_somebody_else(self, desk, house, client, tmp_path):
+        other = Studio(house, "other")
+        other.player("alice")
+        file = tmp_path / "copy.db"
+        backup(house.database, file)
+        assert desk.forget() == 204
+
+        assert restore(house.database, house.vault, file).forgotten == 1
+
+        rows = desk.db("SELECT g.slug FROM players p JOIN games g ON g.id = p.game_id WHERE p.player_id = 'alice'")
+        assert rows == [{"slug": "other"}]
