@@ -8,7 +8,9 @@ bind = os.environ.get("COINSLOT_BIND", "127.0.0.1:8000")  # loopback: the world 
 # SQLite has one writer at a time, so more workers buy little; set here because this file would overrule the variable.
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 worker_class = "gthread"
-threads = 8  # waiting for the disk together is what makes grouped commits pay
+# Waiting for the disk together is what makes grouped commits pay; and bulk calls that wait for their turn must leave
+# some for orders (MOST_AT_ONCE in coinslot/portions.py).
+threads = 16
 timeout = 30
 graceful_timeout = 20  # longer than any write may wait
 keepalive = 15

@@ -525,6 +525,7 @@ CREATE TABLE destinations (
     failing_deliveries  TEXT NOT NULL DEFAULT '',  -- comma list of the first few deliveries those failures were of
     down_since          TEXT,                  -- the first of those failures; NULL after a success
     circuit_open_since  TEXT,
+    reviving_since      TEXT,                  -- it is back: what died since then is put back, some at a time; NULL: done
     next_probe_at       TEXT,                  -- when the circuit is open
     last_probed         INTEGER NOT NULL DEFAULT 0,  -- delivery the last probe was of; the next one takes the one after
     created_at          TEXT NOT NULL,

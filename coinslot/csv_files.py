@@ -1,4 +1,4 @@
-"""Players and items out of a CSV file: every line is checked first, and then all of them are stored or none.
+"""Players and items out of a CSV file: every line is checked before the first is stored; that is done in portions.
 
 What is wrong is told by line, twenty lines of it at most.
 """
@@ -9,9 +9,9 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
-from typing import IO
+from typing import IO, Any
 
-from coinslot import audit, imports, registry
+from coinslot import audit, imports, portions, registry
 from coinslot.db import Connection, Database
 from coinslot.games import web_address
 from coinslot.registry import RegistryError, checked_id, checked_text
@@ -48,7 +48,7 @@ ITEM_COLUMNS: Mapping[str, tuple[str, Check]] = {
     "name": ("name", _name),
 }
 
-Write = Callable[[Callable[[Connection], int]], int]  # Database.write, or write_here
+Write = Callable[[Callable[[Connection], Any]], Any]  # Database.write, or write_here
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,7 @@ def import_players(
         for line, login_name in imports.staged_login_names_taken(database.read(), game_id, staged):
             errors.note(line, f"login_name {login_name} belongs to another player")
         errors.refuse_if_any()
-        count = imports.portion(staged)
-
-        def store(tx: Connection) -> int:
-            new = imports.import_players(tx, game_id, staged)
-            audit.record(tx, game_id, actor, "player.import", f"{count} players ({new} new)")
-            return new
-
-        return Imported(count, write(store))
+        return _store(write, game_id, staged, imports.import_players, actor, "player")
 
 
 def import_items(write: Write, game_id: int, file: IO[bytes], actor: str, watch: Watch = lambda size: None) -> Imported:
@@ -88,14 +81,22 @@ def import_items(write: Write, game_id: int, file: IO[bytes], actor: str, watch:
         errors = Errors()
         _stage_file(staged, file, ITEM_COLUMNS, errors, watch)
         errors.refuse_if_any()
-        count = imports.portion(staged)
+        return _store(write, game_id, staged, imports.import_items, actor, "item")
 
-        def store(tx: Connection) -> int:
-            new = imports.import_items(tx, game_id, staged)
-            audit.record(tx, game_id, actor, "item.import", f"{count} items ({new} new)")
-            return new
 
-        return Imported(count, write(store))
+def _store(
+    write: Write,
+    game_id: int,
+    staged: Connection,
+    store: Callable[[Connection, int, Connection, int], int],
+    actor: str,
+    what: str,
+) -> Imported:
+    """Store what is staged in portions, so that others may write in between; then the audit says so."""
+    count = imports.portion(staged)
+    new = sum(portions.write_each(write, imports.numbers(staged), lambda tx, each: store(tx, game_id, staged, each)))
+    write(lambda tx: audit.record(tx, game_id, actor, f"{what}.import", f"{count} {what}s ({new} new)"))
+    return Imported(count, new)
 
 
 class Errors:

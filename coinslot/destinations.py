@@ -32,6 +32,7 @@ LONGEST_RETRY_AFTER_SECONDS = 86400  # what a destination asks for beyond that i
 JITTER = 0.1  # of each delay
 LONGEST_TIMEOUT_SECONDS = 60
 MOST_RETRIES = 50
+BURIED_AT_ONCE = 500
 MOST_PATTERNS = 50
 
 FAILURES_TO_OPEN = 10
@@ -152,14 +153,24 @@ def set_state(tx: sqlite3.Connection, slug: str, name: str, state: str, actor: s
         {"id": destination_id, "state": state, "now": clock.stamp()},
     )
     if state == "removed":
-        tx.execute(
-            """UPDATE deliveries SET state = 'dead', dead_reason = 'the destination was removed', finished_at = :now,
-                   next_attempt_at = NULL, leased_until = NULL, lease_owner = NULL
-               WHERE destination_id = :id AND state = 'waiting'""",
-            {"id": destination_id, "now": clock.stamp()},
-        )
+        bury_removed(tx)
         keyring.delete(tx, game, secret_name(name))
     audit.record(tx, game["id"], actor, f"destination.{state}", name)
+
+
+def bury_removed(tx: sqlite3.Connection) -> bool:
+    """What removed destinations were owed is dead: some of it. Returns whether there may be more."""
+    return (
+        tx.execute(
+            """UPDATE deliveries SET state = 'dead', dead_reason = 'the destination was removed', finished_at = :now,
+               next_attempt_at = NULL, leased_until = NULL, lease_owner = NULL
+           WHERE id IN (SELECT id FROM deliveries
+                        WHERE destination_id IN (SELECT id FROM destinations WHERE state = 'removed')
+                          AND state = 'waiting' LIMIT :most)""",
+            {"now": clock.stamp(), "most": BURIED_AT_ONCE},
+        ).rowcount
+        >= BURIED_AT_ONCE
+    )
 
 
 def set_success(tx: sqlite3.Connection, slug: str, name: str, success: str, actor: str) -> None:

@@ -76,73 +76,75 @@ def portion(staged: sqlite3.Connection) -> int:
     """
     staged.execute(
         """INSERT INTO portions (number, entries)
-           SELECT place / 1000, json_group_array(json_array(id, name, profile_image, country, login_name, login_key))
-           FROM (SELECT *, row_number() OVER (ORDER BY id) AS place FROM staged) GROUP BY place / 1000"""
+           SELECT place / 500, json_group_array(json_array(id, name, profile_image, country, login_name, login_key))
+           FROM (SELECT *, row_number() OVER (ORDER BY id) AS place FROM staged) GROUP BY place / 500"""
     )
     (count,) = staged.execute("SELECT count(*) FROM staged").fetchone()
     return int(count)
 
 
-def import_players(tx: sqlite3.Connection, game_id: int, staged: sqlite3.Connection) -> int:
-    """Register the players of every :func:`portion`; returns how many are new.
+def numbers(staged: sqlite3.Connection) -> list[int]:
+    """Of every :func:`portion`."""
+    return [each["number"] for each in staged.execute("SELECT number FROM portions ORDER BY number")]
+
+
+def _entries(staged: sqlite3.Connection, number: int) -> str:
+    row = staged.execute("SELECT entries FROM portions WHERE number = :number", {"number": number}).fetchone()
+    return str(row["entries"])
+
+
+def import_players(tx: sqlite3.Connection, game_id: int, staged: sqlite3.Connection, number: int) -> int:
+    """Register the players of a :func:`portion`; returns how many are new.
 
     A player who is there already takes what the rows say and keeps everything else; where they say nothing new, the
     entry is not written. Raises :class:`RegistryError` when a login name has another player by now.
     """
-    before = _count_players(tx, game_id)
-    common = {"game_id": game_id, "now": clock.stamp()}
+    values = {"game_id": game_id, "now": clock.stamp(), "entries": _entries(staged, number)}
+    (new,) = tx.execute(
+        """SELECT count(*) FROM json_each(:entries) e WHERE NOT EXISTS (
+               SELECT 1 FROM players WHERE game_id = :game_id AND player_id = json_extract(e.value, '$[0]'))""",
+        values,
+    ).fetchone()
     try:
-        for each in staged.execute("SELECT entries FROM portions ORDER BY number"):
-            tx.execute(
-                """INSERT INTO players (game_id, player_id, name, profile_image, country, login_name, login_key,
-                                        created_at, updated_at)
-                   SELECT :game_id, json_extract(value, '$[0]'), json_extract(value, '$[1]'),
-                          json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(value, '$[4]'),
-                          json_extract(value, '$[5]'), :now, :now
-                   FROM json_each(:entries) WHERE true
-                   ON CONFLICT (game_id, player_id) DO UPDATE SET
-                       name = coalesce(excluded.name, players.name),
-                       profile_image = coalesce(excluded.profile_image, players.profile_image),
-                       country = coalesce(excluded.country, players.country),
-                       login_name = coalesce(excluded.login_name, players.login_name),
-                       login_key = coalesce(excluded.login_key, players.login_key),
-                       updated_at = excluded.updated_at
-                   WHERE coalesce(excluded.name, players.name) IS NOT players.name
-                      OR coalesce(excluded.profile_image, players.profile_image) IS NOT players.profile_image
-                      OR coalesce(excluded.country, players.country) IS NOT players.country
-                      OR coalesce(excluded.login_name, players.login_name) IS NOT players.login_name""",
-                {**common, "entries": each["entries"]},
-            )
+        tx.execute(
+            """INSERT INTO players (game_id, player_id, name, profile_image, country, login_name, login_key,
+                                    created_at, updated_at)
+               SELECT :game_id, json_extract(value, '$[0]'), json_extract(value, '$[1]'),
+                      json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(value, '$[4]'),
+                      json_extract(value, '$[5]'), :now, :now
+               FROM json_each(:entries) WHERE true
+               ON CONFLICT (game_id, player_id) DO UPDATE SET
+                   name = coalesce(excluded.name, players.name),
+                   profile_image = coalesce(excluded.profile_image, players.profile_image),
+                   country = coalesce(excluded.country, players.country),
+                   login_name = coalesce(excluded.login_name, players.login_name),
+                   login_key = coalesce(excluded.login_key, players.login_key),
+                   updated_at = excluded.updated_at
+               WHERE coalesce(excluded.name, players.name) IS NOT players.name
+                  OR coalesce(excluded.profile_image, players.profile_image) IS NOT players.profile_image
+                  OR coalesce(excluded.country, players.country) IS NOT players.country
+                  OR coalesce(excluded.login_name, players.login_name) IS NOT players.login_name""",
+            values,
+        )
     except sqlite3.IntegrityError:
         raise RegistryError("a login_name went to another player in this moment; import again") from None
-    return _count_players(tx, game_id) - before
+    return int(new)
 
 
-def import_items(tx: sqlite3.Connection, game_id: int, staged: sqlite3.Connection) -> int:
-    """Register the items of every :func:`portion`; returns how many are new. No name leaves the name that is there."""
-    before = _count_items(tx, game_id)
-    common = {"game_id": game_id, "now": clock.stamp()}
-    for each in staged.execute("SELECT entries FROM portions ORDER BY number"):
-        tx.execute(
-            """INSERT INTO items (game_id, sku, name, created_at, updated_at)
-               SELECT :game_id, json_extract(value, '$[0]'), json_extract(value, '$[1]'), :now, :now
-               FROM json_each(:entries) WHERE true
-               ON CONFLICT (game_id, sku) DO UPDATE SET name = excluded.name, updated_at = excluded.updated_at
-               WHERE excluded.name IS NOT NULL AND excluded.name IS NOT items.name""",
-            {**common, "entries": each["entries"]},
-        )
-    return _count_items(tx, game_id) - before
-
-
-def _count_players(connection: sqlite3.Connection, game_id: int) -> int:
-    (count,) = connection.execute(
-        "SELECT count(*) FROM players WHERE game_id = :game_id", {"game_id": game_id}
+def import_items(tx: sqlite3.Connection, game_id: int, staged: sqlite3.Connection, number: int) -> int:
+    """Register the items of a :func:`portion`; returns how many are new. No name leaves the name that is there."""
+    values = {"game_id": game_id, "now": clock.stamp(), "entries": _entries(staged, number)}
+    (new,) = tx.execute(
+        """SELECT count(*) FROM json_each(:entries) e WHERE NOT EXISTS (
+               SELECT 1 FROM items WHERE game_id = :game_id AND sku = json_extract(e.value, '$[0]'))""",
+        values,
     ).fetchone()
-    return int(count)
-
-
-def _count_items(connection: sqlite3.Connection, game_id: int) -> int:
-    (count,) = connection.execute(
-        "SELECT count(*) FROM items WHERE game_id = :game_id", {"game_id": game_id}
-    ).fetchone()
-    return int(count)
+    tx.execute(
+        """INSERT INTO items (game_id, sku, name, created_at, updated_at)
+           SELECT :game_id, json_extract(value, '$[0]'), json_extract(value, '$[1]'), :now, :now
+           FROM json_each(:entries) WHERE true
+           ON CONFLICT (game_id, sku) DO UPDATE SET name = excluded.name, updated_at = excluded.updated_at
+           WHERE excluded.name IS NOT NULL AND excluded.name IS NOT items.name""",
+        values,
+    )
+    return int(new)

@@ -190,7 +190,7 @@ def record(tx: sqlite3.Connection, claim: Claim, result: Result) -> str:
         _finish(tx, claim.id, "delivered", None)
         down_since = destinations.succeeded(tx, claim.destination.id)
         if down_since is not None:
-            _revive(tx, claim.destination, down_since)
+            _begin_reviving(tx, claim.destination.id, down_since)
         return "delivered"
     if (row["lease_owner"], row["leased_until"]) != (claim.owner, clock.stamp(claim.leased_until)):
         return str(row["state"])
@@ -599,24 +599,51 @@ def _end_lease(tx: sqlite3.Connection, claim: Claim) -> bool:
     return ended.rowcount == 1
 
 
-def _revive(tx: sqlite3.Connection, destination: Destination, down_since: str) -> None:
+def go_on(tx: sqlite3.Connection) -> bool:
+    """Do some more of what was begun and is long; returns whether there may be more.
+
+    That is: put back what died while destinations were down, and bury what removed ones were owed.
+    """
+    rows = tx.execute("SELECT * FROM destinations WHERE reviving_since IS NOT NULL").fetchall()
+    has_more = [_revive(tx, row) for row in rows]
+    return destinations.bury_removed(tx) or any(has_more)
+
+
+def _begin_reviving(tx: sqlite3.Connection, destination_id: int, down_since: str) -> None:
+    row = tx.execute(
+        "UPDATE destinations SET reviving_since = :since WHERE id = :id RETURNING *",
+        {"id": destination_id, "since": down_since},
+    ).fetchone()
+    _revive(tx, row)
+
+
+def _revive(tx: sqlite3.Connection, destination: sqlite3.Row) -> bool:
     """What died while the destination was down is put back: once, or a delivery it never takes would live for ever.
 
-    In formats with an order it stays dead when a later one of its player has arrived, or is on its way.
+    In formats with an order it stays dead when a later one of its player has arrived, or is on its way. Returns whether
+    there may be more.
     """
-    tx.execute(
+    changed = tx.execute(
         """UPDATE deliveries SET state = 'waiting', attempts_made = 0, next_attempt_at = :now, dead_reason = NULL,
                finished_at = NULL, self_redriven = 1
-           WHERE destination_id = :id AND state = 'dead' AND finished_at >= :since AND self_redriven = 0
-             AND (:is_ordered = 0 OR NOT EXISTS (
-                 SELECT 1 FROM deliveries l
-                 WHERE l.destination_id = :id AND l.player_id = deliveries.player_id AND l.id > deliveries.id
-                   AND (l.state = 'delivered' AND l.finished_at >= deliveries.finished_at
-                        OR l.state = 'waiting' AND l.leased_until > :now AND l.leased_until <= :longest)))""",
+           WHERE id IN (
+               SELECT id FROM deliveries d
+               WHERE destination_id = :id AND state = 'dead' AND finished_at >= :since AND self_redriven = 0
+                 AND (:is_ordered = 0 OR NOT EXISTS (
+                     SELECT 1 FROM deliveries l
+                     WHERE l.destination_id = :id AND l.player_id = d.player_id AND l.id > d.id
+                       AND (l.state = 'delivered' AND l.finished_at >= d.finished_at
+                            OR l.state = 'waiting' AND l.leased_until > :now AND l.leased_until <= :longest)))
+               LIMIT :most)""",
         {
-            "id": destination.id,
-            "since": down_since,
-            "is_ordered": int(destination.format in PLAYER_ORDER),
+            "id": destination["id"],
+            "since": destination["reviving_since"],
+            "is_ordered": int(destination["format"] in PLAYER_ORDER),
+            "most": REDRIVEN_AT_ONCE,
             **_lease_bounds(clock.now()),
         },
-    )
+    ).rowcount
+    if changed >= REDRIVEN_AT_ONCE:
+        return True
+    tx.execute("UPDATE destinations SET reviving_since = NULL WHERE id = :id", {"id": destination["id"]})
+    return False

@@ -57,7 +57,7 @@ def store_many(
 
     ``is_registering``: they are to be registered; else they are kept to be asked for. One that has a problem is parked,
     and ``new`` when it was not there. A parked one that is now reported as it should be is ``new``. Two with one id and
-    other content in one report are a conflict: neither corrects the other. Up to a thousand at a time, so that others
+    other content in one report are a conflict: neither corrects the other. A few hundred at a time, so that others
     may write in between; ``earlier`` are the ids of the same report that were kept before. What cannot be read of a
     known payment is a conflict too, but for fields that a refund leaves out.
     """

@@ -5,6 +5,9 @@ from collections.abc import Iterable
 
 from coinslot import clock
 
+DROPPED_AT_ONCE = 5000
+EVERYBODY = "9999"  # before this time
+
 
 def ask(tx: sqlite3.Connection, game_id: int, partner: str, player_ids: Iterable[str]) -> None:
     """Note players; one noted already counts as asked for anew."""
@@ -17,11 +20,16 @@ def ask(tx: sqlite3.Connection, game_id: int, partner: str, player_ids: Iterable
     )
 
 
-def drop_late(tx: sqlite3.Connection, game_id: int, partner: str, before: str) -> None:
-    """Who was last asked for before this time is not to be told any more."""
-    tx.execute(
-        "DELETE FROM refreshes WHERE game_id = :game_id AND partner = :partner AND asked_at < :before",
-        {"game_id": game_id, "partner": partner, "before": before},
+def drop_late(tx: sqlite3.Connection, game_id: int, partner: str, before: str) -> bool:
+    """Some of those last asked for before this time are not to be told any more; returns whether there may be more."""
+    return (
+        tx.execute(
+            """DELETE FROM refreshes WHERE game_id = :game_id AND partner = :partner AND player_id IN (
+                   SELECT player_id FROM refreshes
+                   WHERE game_id = :game_id AND partner = :partner AND asked_at < :before LIMIT :most)""",
+            {"game_id": game_id, "partner": partner, "before": before, "most": DROPPED_AT_ONCE},
+        ).rowcount
+        >= DROPPED_AT_ONCE
     )
 
 
@@ -44,12 +52,4 @@ def told(tx: sqlite3.Connection, game_id: int, partner: str, told: dict[str, str
             {"game_id": game_id, "partner": partner, "player_id": player_id, "asked_at": asked_at}
             for player_id, asked_at in told.items()
         ],
-    )
-
-
-def drop(tx: sqlite3.Connection, game_id: int, partner: str) -> None:
-    """Nobody is to be told any more."""
-    tx.execute(
-        "DELETE FROM refreshes WHERE game_id = :game_id AND partner = :partner",
-        {"game_id": game_id, "partner": partner},
     )

@@ -111,7 +111,8 @@ class Relay:
     def _beat(self) -> None:
         def beat(tx: sqlite3.Connection) -> bool:
             outbox.beat(tx)
-            return due_times.mend(tx)
+            has_more = outbox.go_on(tx)
+            return due_times.mend(tx) or has_more
 
         while self._database.write(beat) and not self._is_stopping:
             pass

@@ -769,7 +769,7 @@ def test_a_login_name_lost_while_the_file_was_read_leaves_nothing(place: Place) 
     database.write_here(lambda tx: registry.put_player(tx, 1, "alice", {"login_name": "taken"}))
 
     with pytest.raises(registry.RegistryError):
-        database.write_here(lambda tx: imports.import_players(tx, 1, staged))
+        database.write_here(lambda tx: imports.import_players(tx, 1, staged, 0))
 
     assert place.rows("SELECT player_id FROM players") == [("alice",)]
 

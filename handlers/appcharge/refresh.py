@@ -39,10 +39,10 @@ def profiles_pushed(tx: Connection, game: Game, player_ids: Sequence[str]) -> No
 def run(house: Installation, game: Game) -> float | None:
     """Tell Appcharge of the players that wait; at once again while there are more. Raises JobError."""
     if not _is_wanted(game):
-        house.database.write(lambda tx: refreshes.drop(tx, game.id, PARTNER))
+        _drop(house, game, refreshes.EVERYBODY)
         return None
     late = clock.stamp(clock.now() - LATE_SECONDS)
-    house.database.write(lambda tx: refreshes.drop_late(tx, game.id, PARTNER, late))
+    _drop(house, game, late)
     waiting = refreshes.waiting(house.database.read(), game.id, PARTNER, PLAYERS_AT_ONCE)
     if not waiting:
         return None
@@ -51,6 +51,11 @@ def run(house: Installation, game: Game) -> float | None:
     except ApiError as error:
         raise JobError(str(error)) from None
     return 0.0 if len(waiting) == PLAYERS_AT_ONCE or not is_done else None
+
+
+def _drop(house: Installation, game: Game, before: str) -> None:
+    while house.database.write(lambda tx: refreshes.drop_late(tx, game.id, PARTNER, before)):
+        pass
 
 
 def _tell(house: Installation, game: Game, waiting: dict[str, str]) -> bool:

@@ -48,7 +48,7 @@ def add_player(game: str, player_id: str, name: str | None) -> None:
 @with_appcontext
 @in_words
 def import_players(game: str, file: IO[bytes]) -> None:
-    """Register the players of a CSV FILE (- is standard input), all of them or none.
+    """Register the players of a CSV FILE (- is standard input): every line is checked first.
 
     Columns: player_id, name, profile_image, country, login_name, in any order under a header row; without one,
     player_id and name. A player who is there already keeps what the file does not have; an empty cell counts as
@@ -92,7 +92,7 @@ def add_item(game: str, sku: str, name: str | None) -> None:
 @with_appcontext
 @in_words
 def import_items(game: str, file: IO[bytes]) -> None:
-    """Register the items of a CSV FILE (- is standard input), all of them or none.
+    """Register the items of a CSV FILE (- is standard input): every line is checked first.
 
     Columns: sku, name, in any order under a header row, in this order without one. An empty name leaves the name
     that is there.

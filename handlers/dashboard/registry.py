@@ -39,7 +39,7 @@ def add_item(slug: str) -> AnyResponse:
 
 @bp.post("/games/<slug>/settings/registry/import")
 def import_registry(slug: str) -> Response:
-    """Register the players or items of a file, all of them or none."""
+    """Register the players or items of a file. Every line is checked before the first is stored."""
     game, database = the_game(slug), installation().database
     kind, upload = request.form.get("kind", ""), request.files.get("file")
     if kind not in ("players", "items"):

@@ -58,7 +58,7 @@ CALLS = (
         "POST",
         "/players",
         players.replace_many,
-        "Store up to 1,000 entries, all or none, each player_id once; at most "
+        "Store up to 1,000 entries, each player_id once; after an error the same call stores the rest; at most "
         f"{schemas.MOST_PASSWORDS} may carry a password",
         {200: schemas.PlayersStored},
         schemas.Players,

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response, jsonify
 from marshmallow import ValidationError
 
-from coinslot import registry, throttle
+from coinslot import portions, registry, throttle
 from coinslot.db import Connection
 from coinslot.games import Game
 from coinslot.registry import RegistryError
@@ -23,6 +23,8 @@ from handlers.problems import (
     read_body,
     unprocessable,
 )
+
+PLAYERS_AT_ONCE = 20
 
 _player, _patch, _players = Player(), PlayerPatch(), Players()
 _parts = profile.Profile().fields.keys()
@@ -84,8 +86,15 @@ def merge(player_id: str) -> Response:
 
 
 def replace_many() -> Response:
-    """Up to 1,000 entries, all of them or none."""
+    """Up to 1,000 entries, stored in portions, each of them whole: after an error the same call does the rest."""
     game = caller()
+    with portions.one_at_a_time():
+        created, count = _replace_many(game)
+    return jsonify(created=created, replaced=count - created)
+
+
+def _replace_many(game: Game) -> tuple[int, int]:
+    """How many were new, of how many."""
     wanted = read_body(_players, LARGEST_BULK_BODY)["players"]
     if sum(entry.get("password") is not None for entry in wanted) > MOST_PASSWORDS:
         raise ProblemError(422, f"players: at most {MOST_PASSWORDS} entries of one call may carry a password")
@@ -95,9 +104,9 @@ def replace_many() -> Response:
 
     tell = _teller(game)
 
-    def store(tx: Connection) -> int:
+    def store(tx: Connection, some: Sequence[tuple[str, dict[str, Any]]]) -> int:
         created, changed = 0, []
-        for player_id, sent in entries.items():
+        for player_id, sent in some:
             known = registry.player(tx, game.id, player_id)
             entry = _entry(sent, known)
             created += registry.put_player(tx, game.id, player_id, entry)
@@ -107,8 +116,11 @@ def replace_many() -> Response:
         tell(tx, changed)
         return created
 
-    created = _write(store)
-    return jsonify(created=created, replaced=len(entries) - created)
+    some = portions.ready_made(list(entries.items()), PLAYERS_AT_ONCE)
+    try:
+        return sum(portions.write_each(installation().database.write, some, store)), len(entries)
+    except RegistryError as error:
+        raise conflict(error) from None
 
 
 def forget(player_id: str) -> Response:

@@ -12,8 +12,10 @@ from typing import Any
 from flask import Response, jsonify
 from marshmallow import ValidationError, fields, validate
 
-from coinslot import payment_report, payments, schedules
+from coinslot import payment_report, payments, portions, schedules
 from coinslot.db import Connection
+from coinslot.games import Game
+from coinslot.payment_report import Payment
 from handlers import GameCall, installation
 from handlers.playcamp import registration
 from handlers.playcamp.payment_rules import is_registering, is_sandbox, rules
@@ -22,6 +24,7 @@ from handlers.problems import LARGEST_BULK_BODY, caller, read_body
 from handlers.shapes import Identifier, Strict, Text
 
 MOST_PAYMENTS = 1000
+PAYMENTS_AT_ONCE = 20
 LARGEST_AMOUNT = 10**payment_report.AMOUNT_DIGITS - 1
 
 
@@ -134,19 +137,8 @@ _payments = PushedPayments()
 def push() -> Response:
     """Store payments once each. What conflicts with a stored one, or cannot be registered, stops no other."""
     game = caller()
-    pushed = read_body(_payments, LARGEST_BULK_BODY, keeps_digits=True)["payments"]
-    wanted = rules(game)
-    found = [payment_report.check(each, wanted, "push", is_test=is_sandbox(game)) for each in pushed]
-    has_key = bool(game.keys("playcamp.api_key"))
-
-    def store(tx: Connection) -> list[str]:
-        outcomes = payments.store_many(tx, game.id, found, is_registering=is_registering(game))
-        if has_key and not {"new", "refunded"}.isdisjoint(outcomes):
-            schedules.at(tx, game.id, registration.JOB, 0)
-        return outcomes
-
-    outcomes = installation().database.write(store)
-    told = list(zip(found, outcomes, strict=True))
+    with portions.one_at_a_time():
+        told = _store(game, read_body(_payments, LARGEST_BULK_BODY, keeps_digits=True)["payments"])
     parked = {each.transaction_id: each.problem for each, outcome in told if each.problem and outcome != "conflict"}
     sound = [outcome for each, outcome in told if each.problem is None]
     return jsonify(
@@ -156,6 +148,24 @@ def push() -> Response:
         conflicts=list(dict.fromkeys(each.transaction_id for each, outcome in told if outcome == "conflict")),
         parked=[{"transaction_id": each, "reason": reason} for each, reason in parked.items()],
     )
+
+
+def _store(game: Game, pushed: list[dict[str, Any]]) -> list[tuple[Payment, str]]:
+    """Each payment, and what became of it."""
+    wanted = rules(game)
+    found = [payment_report.check(each, wanted, "push", is_test=is_sandbox(game)) for each in pushed]
+    has_key = bool(game.keys("playcamp.api_key"))
+    stored: set[str] = set()
+
+    def store(tx: Connection, some: Sequence[Payment]) -> list[str]:
+        outcomes = payments.store_many(tx, game.id, some, is_registering=is_registering(game), earlier=stored)
+        stored.update(each.transaction_id for each in some)
+        if has_key and not {"new", "refunded"}.isdisjoint(outcomes):
+            schedules.at(tx, game.id, registration.JOB, 0)
+        return outcomes
+
+    made = portions.write_each(installation().database.write, portions.ready_made(found, PAYMENTS_AT_ONCE), store)
+    return list(zip(found, [outcome for some in made for outcome in some], strict=True))
 
 
 GAME_CALLS = (

@@ -34,7 +34,7 @@ DAY_SECONDS = 86400
 TOLERATED_AHEAD_SECONDS = DAY_SECONDS  # of the time read up to; a clock set back by less asks for nothing until then
 FIRST_SECONDS = DAY_SECONDS  # how far back the first poll goes
 MOST_PAGES = 10_000  # of one window
-ROWS_AT_ONCE = 1000  # in one write
+ROWS_AT_ONCE = 300  # in one write
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 
 from flask import Response, current_app, jsonify, request
 
-from coinslot import boosts, clock, conversions, counters, events, payments, schedules
+from coinslot import boosts, clock, conversions, counters, events, payments, portions, schedules
 from coinslot.db import Connection, Row
 from coinslot.games import Game
 from coinslot.keyring import SecretValue
@@ -28,6 +29,8 @@ ENDPOINT = "webhook"
 CONVERT_JOB = "playcamp.convert"
 COUPON_REDEEMED = "playcamp.coupon.redeemed"
 PAYMENT_CREATED = "playcamp.payment.created"
+FACTS_AT_ONCE = 30
+LARGEST_SMALL_BODY = 64 * 1024  # larger ones are read one at a time
 
 # Batches of half a change. One that is held waits for its other half, which comes in a call of its own where each event
 # type has its own address.
@@ -38,7 +41,7 @@ HELD_SECONDS = 3.0  # that one waits, and that the times the halves say may be a
 
 @dataclass(frozen=True)
 class Kept:
-    """What became of a batch, for the log."""
+    """What became of a part of a call, for the log."""
 
     granted: tuple[str, ...]  # usages of coupons
     ungranted: int  # coupons that do not say what is to be granted, and by which id
@@ -46,8 +49,30 @@ class Kept:
     unreadable: int
 
 
+@dataclass
+class Call:
+    """A call that has proved itself, while it is stored.
+
+    ``only`` is the body of a call with one event: that is kept as it was signed. ``delivery`` is another gateway's id
+    of the call, the same each time it is tried. ``boosted`` are players with the types of what became of their boosts;
+    ``told`` counts how often the call has said the same so far.
+    """
+
+    game: Game
+    only: bytes | None
+    header: str
+    signer: SecretValue
+    delivery: str
+    boosted: set[tuple[str | None, str]]
+    batch: str = field(default_factory=lambda: uuid.uuid4().hex)
+    told: Counter[str] = field(default_factory=Counter)
+
+
 def receive(game_slug: str, hook: str | None = None) -> Response:
-    """Keep what is new in a batch, all of it or nothing; one event that cannot be read is kept as just that."""
+    """Keep what is new in a batch, a long one in portions; one event that cannot be read is kept as just that.
+
+    The 200 says that all of it is kept. A call that was cut short is finished by the next try of the same.
+    """
     game = installation().games.by_slug(game_slug)
     keys = () if game is None else secrets_of(game, hook)
     if game is None or not keys:
@@ -62,16 +87,24 @@ def receive(game_slug: str, hook: str | None = None) -> Response:
     except SignatureError as error:
         return _refuse(game, error.reason, 401, "Unauthorized")
     note_call(game, PARTNER, ENDPOINT, signer)
-    try:
-        received = payload.parse(body)
-    except ValueError as error:
-        return _refuse(game, "malformed", 400, f"The body cannot be read: {error}")
-
-    facts = [fact for event in received for fact in payload.read(game, event)]
-    header, only = _signature(), body if len(received) == 1 else None
-    delivery = request.headers.get("X-Gateway-Delivery", "")
-    kept = installation().database.write(lambda tx: keep(tx, game, facts, only, header, signer, delivery))
-    _log(game, kept)
+    with portions.one_at_a_time() if len(body) > LARGEST_SMALL_BODY else nullcontext():
+        try:
+            received = payload.parse(body)
+        except ValueError as error:
+            return _refuse(game, "malformed", 400, f"The body cannot be read: {error}")
+        facts = [fact for event in received for fact in payload.read(game, event)]
+        call = Call(
+            game=game,
+            only=body if len(received) == 1 else None,
+            header=_signature(),
+            signer=signer,
+            delivery=request.headers.get("X-Gateway-Delivery", ""),
+            boosted={(fact.player_id, fact.type) for fact in facts if fact.is_boost},
+        )
+        made = portions.write_each(
+            installation().database.write, _cut(_in_time(facts)), lambda tx, some: keep(tx, call, some)
+        )
+    _log(game, made)
     return jsonify(received=True)
 
 
@@ -83,29 +116,27 @@ def secrets_of(game: Game, hook: str | None) -> tuple[SecretValue, ...]:
     return tuple(key for name in ("playcamp.webhook_secret", *named) for key in game.keys(name))
 
 
-def keep(
-    tx: Connection,
-    game: Game,
-    facts: Sequence[Fact],
-    only: bytes | None,
-    header: str,
-    signer: SecretValue,
-    delivery: str = "",
-) -> Kept:
-    """Store what is not known yet: the events, what they change of boosts and grants, and what is to be converted.
-
-    ``only`` is the body of a call with one event: that is kept as it was signed. ``delivery`` is another gateway's id
-    of the call, the same each time it is tried.
+def _cut(facts: Sequence[Fact]) -> list[Sequence[Fact]]:
+    """A call in parts that may be stored one after another. In a long one each player's facts stay together, in their
+    order, up to :data:`FACTS_AT_ONCE`: so what belongs together is rarely told apart.
     """
+    if len(facts) <= FACTS_AT_ONCE:
+        return [facts]
+    of_player: dict[str | None, list[Fact]] = {}
+    for fact in facts:
+        of_player.setdefault(fact.player_id, []).append(fact)
+    return [some for own in of_player.values() for some in portions.ready_made(own, FACTS_AT_ONCE)]
+
+
+def keep(tx: Connection, call: Call, facts: Sequence[Fact]) -> Kept:
+    """Store what is not known yet: the events, what they change of boosts and grants, and what is to be converted."""
+    game, only, batch = call.game, call.only, call.batch
     environment = game.settings["playcamp.environment"]
-    batch = uuid.uuid4().hex
-    boosted = {(fact.player_id, fact.type) for fact in facts if fact.is_boost}
     granted: list[str] = []
     ungranted = conflicting = unreadable = converted = 0
-    told: Counter[str] = Counter()  # how often this call has said the same so far
-    for fact in _in_time(facts):
-        dedupe_key = _key(tx, game, fact, delivery, told[fact.dedupe_key])
-        told[fact.dedupe_key] += 1
+    for fact in facts:
+        dedupe_key = _key(tx, game, fact, call.delivery, call.told[fact.dedupe_key])
+        call.told[fact.dedupe_key] += 1
         if dedupe_key is None:
             continue
         is_test = fact.is_marked or environment == "sandbox"
@@ -131,7 +162,7 @@ def keep(
             payments.attributed(tx, game.id, fact.external_id)
         ungranted += fact.type == COUPON_REDEEMED and fact.coupon is None
         is_wanted = is_forwarded(game, fact)
-        is_half = fact.is_boost and (fact.player_id, _other_half(fact)) not in boosted
+        is_half = fact.is_boost and (fact.player_id, _other_half(fact)) not in call.boosted
         of_batch = _batch_of_half(tx, game, fact, is_test, batch) if is_wanted and is_half else batch
         _apply_boost(tx, game, fact, is_test)
         if fact.coupon is not None and fact.player_id is not None:
@@ -142,8 +173,8 @@ def keep(
                 fact.is_marked,
                 occurred_at=fact.occurred_at,
                 raw_body=only or fact.raw,
-                signature=header,
-                signed_with=signer.label,
+                signature=call.header,
+                signed_with=call.signer.label,
             )
             credited = coupons.grant(tx, wanted)
             conflicting += credited is None
@@ -302,13 +333,13 @@ def _refuse(game: Game | None, reason: str, status: int, message: str) -> Respon
     return plain_error(status, message)
 
 
-def _log(game: Game, kept: Kept) -> None:
+def _log(game: Game, made: Sequence[Kept]) -> None:
     log = current_app.logger
-    for usage_id in kept.granted:
+    for usage_id in (each for kept in made for each in kept.granted):
         log.info("playcamp %s: granted coupon usage %s", game.slug, usage_id)
-    if kept.ungranted:
-        log.warning("playcamp %s: %d redeemed coupon(s) could not be granted", game.slug, kept.ungranted)
-    if kept.conflicting:
-        log.error("playcamp %s: %d coupon(s) were granted before with other content", game.slug, kept.conflicting)
-    if kept.unreadable:
-        log.warning("playcamp %s: %d event(s) of a webhook could not be read", game.slug, kept.unreadable)
+    if ungranted := sum(kept.ungranted for kept in made):
+        log.warning("playcamp %s: %d redeemed coupon(s) could not be granted", game.slug, ungranted)
+    if conflicting := sum(kept.conflicting for kept in made):
+        log.error("playcamp %s: %d coupon(s) were granted before with other content", game.slug, conflicting)
+    if unreadable := sum(kept.unreadable for kept in made):
+        log.warning("playcamp %s: %d event(s) of a webhook could not be read", game.slug, unreadable)
