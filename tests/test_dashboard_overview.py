@@ -233,7 +233,9 @@ class TestTroubles:
     def test_every_search_uses_an_index(self, house, studio):
         connection = house.database.read()
         values = dict.fromkeys(
-            "most listed looked_at reserved now hour_ago day_ago recently rotation_began oldest_beat newest_beat".split(),
+            (
+                "most listed looked_at reserved now hour_ago day_ago recently rotation_began oldest_beat newest_beat"
+            ).split(),
             1,
         )
         small = {"destinations", "games", "g", "d", "t", "s", "c", "p", "schedules", "secrets", "count", "r"}
