@@ -439,8 +439,8 @@ COMMON: Mapping[str, Finding] = {
         "conflicts",
     ),
     "game_down": Finding(
-        "The game could not be reached, and this partner is to come again then rather than be told yes.",
-        "It passes once a destination of the game takes deliveries again.",
+        "The game could not be reached, and the owner has chosen to refuse new credits then.",
+        "Once a destination of the game takes deliveries again, have the partner report it again.",
         "deliveries",
     ),
 }
@@ -453,7 +453,7 @@ def about_player(player_id: str, game: Game | None) -> Finding:
         return Finding(f"{named} is unknown to the game: players.lookup_url said that there is nobody.", "", "players")
     return Finding(
         f"{named} was not registered when this call came.",
-        "Register the player, or set players.unknown to create or lookup; the partner's next try then passes.",
+        "Register the player, or set players.unknown to create or lookup; then have the partner report it again.",
         "players",
     )
 
@@ -462,7 +462,7 @@ def about_item(skus: Sequence[str]) -> Finding:
     named = f"The item {spelled(skus[0])}" if len(skus) == 1 else "An item"
     return Finding(
         f"{named} was not registered when this call came.",
-        "Register the item, or set items.unknown to accept; the partner's next try then passes.",
+        "Register the item, or set items.unknown to accept; then have the partner report it again.",
         "items",
     )
 

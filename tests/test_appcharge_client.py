@@ -1138,3 +1138,17 @@ def test_the_checkout_key_is_told_with_its_environment(client, studio):
     studio.config("appcharge.environment", "sandbox")
     assert client.get("/game/v1/appcharge/checkout-key", headers=headers).json["environment"] == "sandbox"
     assert client.get("/game/v1/appcharge/checkout-key").status_code == 401
+
+
+def test_a_signed_call_is_utf_8_and_not_escaped_so_that_a_verifier_that_prints_it_again_agrees(fake):
+    content = {"name": "Pièces d’or", "text": "a\u2028b 😀", "cut": "half \ud83d", "price": 999}
+    fake.script = [status(200, b"{}")]
+
+    Client(game(fake.url, sign_calls="on"), OUTBOUND).update_offer("o-1", content)
+
+    (request,) = fake.requests
+    assert json.loads(request.body) == content
+    again = json.dumps(
+        json.loads(request.body), separators=(",", ":"), ensure_ascii=False
+    )  # as their Python agent does
+    assert again.encode("utf-8", "backslashreplace") == request.body

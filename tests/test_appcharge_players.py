@@ -186,13 +186,13 @@ class TestVersion2:
         for name, part in PROFILE.items():
             push({name: part})
 
-            told = {"version": 2, "status": "valid", "sessionMetadata": {}}
+            told = {"version": 2, "status": "valid", "sessionMetadata": {}, "offers": []}
             assert ask().json == told | {THEIR_NAMES.get(name, name): part}
 
     def test_a_player_without_a_profile_is_valid(self, push, ask):
         push({"name": "Alice", "country": "DE", "login_name": "alice@example.com", "password": "correct horse"})
 
-        assert ask().json == {"version": 2, "status": "valid", "sessionMetadata": {}}
+        assert ask().json == {"version": 2, "status": "valid", "sessionMetadata": {}, "offers": []}
 
     def test_whole_numbers_are_exact_in_the_very_bytes(self, push, ask):
         push(product(quantity=str(10**24 - 1)) | {"balances": [{"publisherProductId": "g", "quantity": 2**53 + 1}]})
@@ -253,7 +253,7 @@ class TestProfilesFromBeforeTheyWereChecked:
     def test_are_told_as_far_as_they_are_as_they_should_be_and_nothing_is_logged(self, ask, upgraded, caplog):
         upgraded(self.OLD)
 
-        assert ask().json == {"version": 2, "status": "valid", "sessionMetadata": {}, "segments": ["vip"]}
+        assert ask().json == {"version": 2, "status": "valid", "sessionMetadata": {}, "offers": [], "segments": ["vip"]}
         assert caplog.text == ""
 
     @pytest.mark.parametrize(
@@ -281,6 +281,7 @@ class TestProfilesFromBeforeTheyWereChecked:
         assert ask().json == {
             "version": 2,
             "status": "valid",
+            "offers": [],
             "sessionMetadata": {},
             "segments": ["vip"],
             "logo": "l",
@@ -376,7 +377,13 @@ class TestUnknownPlayers:
         studio.config("players.unknown", "create")
         studio.config("appcharge.player_defaults", '{"segments":["new"]}')
 
-        assert ask("mallory").json == {"version": 2, "status": "valid", "sessionMetadata": {}, "segments": ["new"]}
+        assert ask("mallory").json == {
+            "version": 2,
+            "status": "valid",
+            "sessionMetadata": {},
+            "offers": [],
+            "segments": ["new"],
+        }
         assert db("SELECT * FROM players WHERE player_id = 'mallory'") == []
 
     @pytest.mark.parametrize("policy", ["reject", "create", "lookup"])
@@ -384,7 +391,13 @@ class TestUnknownPlayers:
         studio.config("players.unknown", policy)
         studio.config("appcharge.player_defaults", '{"segments":["new"]}')
 
-        assert ask(RESERVED_ID).json == {"version": 2, "status": "valid", "sessionMetadata": {}, "segments": ["new"]}
+        assert ask(RESERVED_ID).json == {
+            "version": 2,
+            "status": "valid",
+            "sessionMetadata": {},
+            "offers": [],
+            "segments": ["new"],
+        }
         push({"segments": ["test"]}, path=f"players/{RESERVED_ID}")
         assert ask(RESERVED_ID).json["segments"] == ["test"]
 
@@ -433,7 +446,9 @@ class TestUnknownPlayers:
         for body in (b"", b"yes", b"[]", b"7", b"\xff", b'{"logo":"\\ud800"}', b'{"logo":NaN}', b"[" * 100_000):
             with game_server(200, body) as (url, _):
                 studio.config("players.lookup_url", url)
-                assert ask("mallory").json == {"version": 2, "status": "valid", "sessionMetadata": {}}, body[:20]
+                assert ask("mallory").json == {"version": 2, "status": "valid", "sessionMetadata": {}, "offers": []}, (
+                    body[:20]
+                )
 
     def test_what_is_wrong_in_a_looked_up_profile_is_left_out_and_logged_once_by_name(self, ask, studio, caplog):
         studio.config("players.unknown", "lookup")
@@ -448,6 +463,7 @@ class TestUnknownPlayers:
         assert answer.json == {
             "version": 2,
             "status": "valid",
+            "offers": [],
             "sessionMetadata": {"a": 1},
             "logo": "l",
             "balances": [],
@@ -462,7 +478,13 @@ class TestUnknownPlayers:
 
         with game_server(200, deep) as (url, _):
             studio.config("players.lookup_url", url)
-            assert ask("mallory").json == {"version": 2, "status": "valid", "sessionMetadata": {}, "logo": "l"}
+            assert ask("mallory").json == {
+                "version": 2,
+                "status": "valid",
+                "sessionMetadata": {},
+                "offers": [],
+                "logo": "l",
+            }
 
     def test_trouble_with_the_lookup_is_ours_and_never_says_invalid(self, ask, studio):
         studio.config("players.unknown", "lookup")
@@ -501,7 +523,13 @@ class TestDefaults:
         push({"segments": ["vip"], "attributes": {"y": 2}})
 
         assert ask().json["attributes"] == {"y": 2}
-        assert ask("bob").json == {"version": 2, "status": "valid", "sessionMetadata": {}, "attributes": {"x": 1}}
+        assert ask("bob").json == {
+            "version": 2,
+            "status": "valid",
+            "sessionMetadata": {},
+            "offers": [],
+            "attributes": {"x": 1},
+        }
 
     def test_they_hold_from_the_next_call_and_can_be_taken_back(self, ask, studio):
         for defaults in ('{"logo":"a"}', '{"logo":"b"}', ""):

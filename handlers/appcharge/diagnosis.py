@@ -17,6 +17,9 @@ from handlers.appcharge import door, orders, payload
 from handlers.appcharge.signature import SignatureError, parse
 from handlers.diagnosis import Attempts, Finding, Key, Known, spelled
 
+# An order is sent again by itself within half a minute only, which is over when this is read.
+PASSES = "Calls that come from now on pass. For an order, press Retry Award in Appcharge's dashboard."
+
 _HEX = re.compile(rb"\s*(?:[0-9A-Fa-f]{2})+\s*")
 
 
@@ -161,7 +164,7 @@ def right_by_now(looked: Looked) -> Finding | None:
         if looked.signed(key, message, v1):
             return Finding(
                 f"It is signed with {looked.name(key)}, which was set, or let in, after this call came.",
-                "The next one will pass; the partner may be asked to send this one again.",
+                PASSES,
             )
     return None
 
@@ -292,9 +295,7 @@ def token(looked: Looked) -> Finding | None:
         if key.value.decode("utf-8", "replace") == given:
             is_own = looked.game is not None and key.game.id == looked.game.id
             if is_own and key.secret.name == "appcharge.publisher_token" and not key.how:
-                return Finding(
-                    "The publisher token that it carries was set after this call came.", "The next one will pass."
-                )
+                return Finding("The publisher token that it carries was set after this call came.", PASSES)
             return Finding(
                 f"{_begin(proved)}it carries {looked.name(key)}{f', {key.how},' if key.how else ''} as its publisher "
                 "token.",
@@ -430,7 +431,7 @@ def _inside(looked: Looked, key: Key, vector: Key) -> Finding:
                 "Set the publisher token as the store has it.",
                 "integration",
             )
-    return Finding(f"It opens with {looked.name(key)}, which was set after this call came.", "The next one will pass.")
+    return Finding(f"It opens with {looked.name(key)}, which was set after this call came.", PASSES)
 
 
 def _opening(looked: Looked, body: bytes) -> tuple[Key, Key] | None:

@@ -130,6 +130,8 @@ def version_2(known: Mapping[str, Any] | None) -> dict[str, Any]:
     for ours, theirs in PARTS.items():
         if known is not None and ours in known:
             told[theirs] = known[ours]
+    if known is not None:
+        told.setdefault("offers", [])  # the store expects it to be there
     return told
 
 
