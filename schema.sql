@@ -249,7 +249,8 @@ CREATE TRIGGER transactions_are_never_deleted BEFORE DELETE ON transactions
 CREATE TABLE transaction_keys (
     game_id         INTEGER NOT NULL REFERENCES games (id),
     partner         TEXT NOT NULL,
-    kind            TEXT NOT NULL,             -- e.g. purchase, payment, external, order, signature
+    kind            TEXT NOT NULL,             -- e.g. purchase, payment, external, order, signature;
+                                               -- alias, fallback, twin: see coinslot/aliases.py
     value           TEXT NOT NULL,
     transaction_id  INTEGER NOT NULL REFERENCES transactions (id),
     PRIMARY KEY (game_id, partner, kind, value, transaction_id)
@@ -332,6 +333,7 @@ CREATE TABLE refunds (
     partner         TEXT NOT NULL,
     event_id        INTEGER UNIQUE REFERENCES events (id),        -- NULL when a person said so
     reason          TEXT NOT NULL CHECK (reason IN ('refund', 'chargeback', 'reinstated')),
+    amount          TEXT,                      -- exact, as the partner wrote it, in whichever unit; NULL: not said
     outcome         TEXT NOT NULL CHECK (outcome IN
                     ('waiting',                -- for its purchase
                      'reversed', 'restored',   -- grant_id is the grant that did it

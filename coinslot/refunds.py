@@ -13,9 +13,10 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
-from coinslot import chain, clock, counters, games, grants, outbox
+from coinslot import chain, clock, counters, games, grants, money, notices, outbox
 
 REASONS = ("refund", "chargeback")
 IGNORE = "ignore"
@@ -58,6 +59,7 @@ class _Fact:
     is_test: bool
     occurred_at: str | None
     player_id: str | None = None  # whom it names, where it does
+    amount: str | None = None  # what it says went back, where it does
 
 
 def note(
@@ -73,14 +75,16 @@ def note(
     is_test: bool,
     occurred_at: str | None,
     policy: Policy,
+    amount: str | None = None,
 ) -> str:
     """Keep a refund, a chargeback or a reinstatement, do what it asks for, and return its ``refunds.outcome``.
 
     ``named`` are the ids the fact names its purchase by: ``reference`` (the order's own) before ``payment``,
     ``purchase`` and ``external``. A fact that names none, or several purchases, is ``ambiguous``; so is one that finds
-    its purchase by one of the latter three and names another player.
+    its purchase by one of the latter three and names another player. ``amount`` is what it says went back; less than
+    the purchase is noted for a person, and treated like all of it.
     """
-    fact = _Fact(reason, event_id, is_test, occurred_at, player_id)
+    fact = _Fact(reason, event_id, is_test, occurred_at, player_id, amount)
     ids = list(dict.fromkeys(named))
     found = _find(tx, game_id, partner, ids)
     if ids and not found:
@@ -165,11 +169,13 @@ def _settle_one(
     tx: sqlite3.Connection, game_id: int, game_slug: str, partner: str, refund_id: int, policy: Policy
 ) -> None:
     row = tx.execute(
-        """SELECT r.reason, r.event_id, r.is_test, r.occurred_at, e.player_id
+        """SELECT r.reason, r.event_id, r.is_test, r.occurred_at, r.amount, e.player_id
            FROM refunds r LEFT JOIN events e ON e.id = r.event_id WHERE r.id = :id""",
         {"id": refund_id},
     ).fetchone()
-    fact = _Fact(row["reason"], row["event_id"], bool(row["is_test"]), row["occurred_at"], row["player_id"])
+    fact = _Fact(
+        row["reason"], row["event_id"], bool(row["is_test"]), row["occurred_at"], row["player_id"], row["amount"]
+    )
     # No index leads here: this is asked once, when a purchase that was waited for has come.
     keys = tx.execute(
         """SELECT kind, value FROM refund_keys
@@ -212,15 +218,16 @@ def _insert(
 ) -> int:
     now = clock.stamp()
     row = tx.execute(
-        """INSERT INTO refunds (game_id, partner, event_id, reason, outcome, transaction_id, grant_id, is_test,
+        """INSERT INTO refunds (game_id, partner, event_id, reason, amount, outcome, transaction_id, grant_id, is_test,
                                 occurred_at, created_at, settled_at)
-           VALUES (:game_id, :partner, :event_id, :reason, :outcome, :transaction_id, :grant_id, :is_test,
+           VALUES (:game_id, :partner, :event_id, :reason, :amount, :outcome, :transaction_id, :grant_id, :is_test,
                    :occurred_at, :now, :settled_at) RETURNING id""",
         {
             "game_id": game_id,
             "partner": partner,
             "event_id": fact.event_id,
             "reason": fact.reason,
+            "amount": fact.amount,
             "outcome": outcome,
             "transaction_id": transaction_id,
             "grant_id": grant_id,
@@ -291,7 +298,33 @@ def _apply(
         return "test", None
     if fact.reason == "reinstated":
         return _restore(tx, game_slug, transaction, fact)
+    if fact.amount is not None and not fact.is_test:
+        _note_if_partial(tx, transaction, fact.amount)
     return _reverse(tx, transaction, fact, policy, fact.reason)
+
+
+def _note_if_partial(tx: sqlite3.Connection, transaction: sqlite3.Row, amount: str) -> None:
+    """Have a person look at a refund of less than the purchase. Partners do not say which unit they write it in."""
+    paid = tx.execute(
+        "SELECT currency, gross_minor FROM transactions WHERE id = :id AND gross_minor IS NOT NULL",
+        {"id": transaction["id"]},
+    ).fetchone()
+    if paid is None or paid["currency"] is None:
+        return
+    told, in_major = Decimal(amount), money.in_major(paid["gross_minor"], paid["currency"])
+    if told in (Decimal(in_major), paid["gross_minor"]):
+        return
+    is_whole = told == told.to_integral_value()
+    if told < (paid["gross_minor"] if is_whole else Decimal(in_major)):
+        notices.note(
+            tx,
+            transaction["game_id"],
+            transaction["partner"],
+            "partial_refund",
+            transaction["reference"],
+            f"{amount} of {in_major} {paid['currency']}",
+            transaction_id=transaction["id"],
+        )
 
 
 def _reverse(

@@ -6,7 +6,7 @@ import pytest
 
 from coinslot import troubles
 from handlers.commands import operate
-from tests.conftest import order
+from tests.conftest import appcharge_headers, order
 from tests.pages import text_of
 
 
@@ -217,3 +217,152 @@ class TestEmptyOrders:
         assert named("empty_order")
         clock.shift(2 * 86400)
         assert not named("empty_order")
+
+
+@pytest.fixture
+def post(client, studio):
+    """Post JSON to one of Appcharge's addresses."""
+
+    def send(endpoint, document):
+        body = json.dumps(document).encode()
+        return client.post(f"/appcharge/demo/{endpoint}", data=body, headers=appcharge_headers(body))
+
+    return send
+
+
+class TestOrdersAtOtherAddresses:
+    @pytest.mark.parametrize("endpoint", ["events", "players", "auth", "otp"])
+    @pytest.mark.parametrize("name", ["orderId", "appChargePaymentId", "externalTransactionId"])
+    def test_an_order_is_refused_there_and_named_until_it_is_credited(
+        self, post, post_order, studio, named, browser, doctor, db, endpoint, name
+    ):
+        ids = {"orderId": ..., "appChargePaymentId": ..., "purchaseId": ..., name: "lost-1"}
+        assert post(endpoint, order(**ids)).status_code == 400
+
+        assert named("misplaced_order") == {"lost-1": f"sent to /{endpoint}"}
+        for said in (text_of(browser.get("/")), doctor()):
+            assert f"lost-1 (sent to /{endpoint})" in said
+            assert "Retry Award" in said
+            assert "alice" not in said
+        assert db("SELECT * FROM events") == []
+
+        assert post_order(**ids).status_code == 200
+        assert not named("misplaced_order")
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"event": "order_created"},
+            {"eventName": "order.created"},
+            {"products": ...},
+            {"products": "coins"},
+            {"orderId": ..., "appChargePaymentId": ...},
+        ],
+    )
+    def test_what_is_no_order_is_an_event(self, post, studio, named, changed):
+        assert post("events", order(**changed)).status_code == 200
+        assert not named("misplaced_order")
+
+    def test_the_refused_call_says_what_to_do(self, post, studio, house, browser, db):
+        post("events", order())
+        house.observations.flush()
+        (row,) = db("SELECT id, reason FROM refusals")
+        assert row["reason"] == "misplaced"
+        assert "this address takes none" in text_of(browser.get(f"/games/demo/refusals/{row['id']}"))
+
+    def test_a_simulated_order_troubles_nobody(self, post, studio, named):
+        assert post("events", order(playerId="coinslot-test")).status_code == 400
+        assert not named("misplaced_order")
+
+
+class TestUnnamedEvents:
+    BODY = {"timestamp": 1632345000, "appChargePaymentId": "pay-1", "appChargeOrderId": "o-1", "playerId": "alice"}
+
+    def test_one_that_names_an_order_is_taken_and_told(self, post, studio, named, browser, doctor, db):
+        for _ in range(2):
+            assert post("events", self.BODY).status_code == 200
+
+        assert named("unnamed_event") == {"o-1": ""}
+        for said in (text_of(browser.get("/")), doctor()):
+            assert "1 event of Appcharge named an order and not what happened to it: o-1." in said
+            assert "alice" not in said
+        assert len(db("SELECT * FROM events WHERE type = 'appcharge.unnamed'")) == 1
+        assert db("SELECT * FROM refunds") == []
+
+    @pytest.mark.parametrize(
+        ("changed", "told"),
+        [
+            ({"appChargeOrderId": None}, {"pay-1": ""}),
+            ({"appChargeOrderId": None, "appChargePaymentId": None}, {}),
+            ({"event": "order_refunded"}, {}),
+            ({"event": "  "}, {"o-1": ""}),
+            ({"playerId": "coinslot-test"}, {}),
+        ],
+    )
+    def test_which_are_told(self, post, studio, named, changed, told):
+        assert post("events", self.BODY | changed).status_code == 200
+        assert named("unnamed_event") == told
+
+
+class TestPartialRefunds:
+    def event(self, *amounts, number=1, **changed):
+        listed = [{"type": kind, "amount": amount, "purchaseId": "pr_750b85591e16"} for kind, amount in amounts]
+        return {
+            "eventName": "order.refunded",
+            "eventId": f"e-{number}",
+            "customer": {"id": "alice"},
+            "order": {"id": "68e25eebdcb1278"},
+            "transactions": listed,
+        } | changed
+
+    @pytest.mark.parametrize(
+        ("amounts", "told"),
+        [
+            ([("refund", "4.99")], "4.99 of 9.99 USD"),
+            ([("paid", "9.99"), ("refund", "-4.99")], "4.99 of 9.99 USD"),
+            ([("refund", 499)], "499 of 9.99 USD"),
+            ([("refund", "5")], "5 of 9.99 USD"),
+            ([("paid", 4.5)], "4.5 of 9.99 USD"),
+            ([("refund", "4.99"), ("Refund", "5.00")], None),
+            ([("paid", "9.99")], None),
+            ([("refund", -999)], None),
+            ([("refund", "9.990")], None),
+            ([("refund", "all")], None),
+            ([("refund", None)], None),
+            ([], None),
+        ],
+    )
+    @pytest.mark.parametrize("is_early", [False, True])
+    def test_less_than_the_order_is_named_besides_what_the_policy_does(
+        self, post, post_order, studio, named, feed, browser, amounts, told, is_early
+    ):
+        studio.config("refunds.revoke", "on")
+        if is_early:
+            assert post("events", self.event(*amounts)).status_code == 200
+            post_order()
+        else:
+            post_order()
+            assert post("events", self.event(*amounts)).status_code == 200
+
+        assert named("partial_refund") == ({} if told is None else {"68e25eebdcb1278": told})
+        assert [grant["kind"] for grant in feed()] == ["purchase", "reversal"]
+        page = text_of(browser.get("/"))
+        assert (f"68e25eebdcb1278 ({told})" in page) is (told is not None)
+
+    def test_doctor_warns_and_does_not_fail_for_it(self, post, post_order, studio, doctor):
+        post_order()
+        post("events", self.event(("refund", "4.99")))
+        (line,) = [line for line in doctor().splitlines() if "4.99 of 9.99 USD" in line]
+        assert line.startswith("warning")
+
+
+def test_no_sentence_promises_that_appcharge_sends_an_order_again_by_itself(post_order, studio, house, browser, db):
+    studio.config("items.unknown", "reject")
+    post_order(playerId="mallory")
+    post_order(products=[{"sku": "rubies", "amount": 1}])
+    post_order(headers=appcharge_headers(b"", key="another"))
+    house.observations.flush()
+    for row in db("SELECT id FROM refusals"):
+        page = text_of(browser.get(f"/games/demo/refusals/{row['id']}"))
+        assert "next try" not in page
+        assert "next one" not in page

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from flask import Response, request
 
-from coinslot import signing
+from coinslot import exact, notices, registry, signing
 from coinslot.games import Game
 from coinslot.keyring import SecretValue
 from handlers import installation, is_address_allowed, note_call, note_refusal
@@ -30,6 +30,8 @@ REFUSALS: Mapping[str, tuple[int, str]] = {
     "project": (401, "Unauthorized"),
     "encryption": (400, "The payload cannot be read"),
 }
+# What an order may be named by, its own id first.
+ORDER_IDS = ("orderId", "appChargePaymentId", "externalTransactionId")
 OTP_REFUSALS: Mapping[str, tuple[int, str]] = {
     "signature": (400, "Invalid signature"),
     "timestamp": (400, "Invalid signature"),
@@ -64,7 +66,10 @@ class Entered:
 
 
 def enter(game_slug: str, endpoint: str) -> Entered:
-    """The proved call. Raises :class:`RefusedError`, which is noted for the owner."""
+    """The proved call. Raises :class:`RefusedError`, which is noted for the owner.
+
+    An order is refused at any address but that of orders: answered 200 there, it would be lost.
+    """
     game = installation().games.by_slug(game_slug)
     if game is None or not is_configured(game):
         raise refused(endpoint, game, "unknown_game")
@@ -76,6 +81,8 @@ def enter(game_slug: str, endpoint: str) -> Entered:
     except SignatureError as error:
         raise refused(endpoint, game, error.reason) from None
     note_call(game, PARTNER, endpoint, *entered.keys)
+    if endpoint != "orders":
+        _refuse_order(entered, endpoint)
     return entered
 
 
@@ -113,6 +120,29 @@ def refuse(status: int, message: str) -> Response:
 
 def answer(status: int, content: Mapping[str, object]) -> Response:
     return Response(json.dumps(content), status, mimetype="application/json")
+
+
+def _refuse_order(call: Entered, endpoint: str) -> None:
+    """Raises :class:`RefusedError` for an order, once the owner can see which."""
+    if b"products" not in call.body:
+        return
+    try:
+        document = exact.parse_json(call.body, allow_half_pairs=True, keeps_odd_numbers=True)
+    except ValueError:
+        return
+    if not isinstance(document, dict) or not isinstance(document.get("products"), list):
+        return
+    if any(isinstance(document.get(name), str) and document[name].strip() for name in ("event", "eventName")):
+        return
+    named = [document.get(name) for name in ORDER_IDS]
+    order_id = next((str(each) for each in named if each and isinstance(each, str | int)), None)
+    if order_id is None:
+        return
+    if document.get("playerId") != registry.RESERVED_ID:
+        installation().database.write(
+            lambda tx: notices.note(tx, call.game.id, PARTNER, "misplaced_order", order_id, f"sent to /{endpoint}")
+        )
+    raise refused(endpoint, call.game, "misplaced", 400, "This address takes no orders")
 
 
 def _enter_signed(game: Game, endpoint: str) -> Entered:

@@ -9,22 +9,26 @@ and never credit; a refund or a lost dispute may take back what an order credite
 * Only version 2 has an ``eventId``. Without one an event is known again by its bytes.
 * ``timestamp`` is in seconds or milliseconds, a number or text.
 * Version 2 names an order by ``transactions[].purchaseId`` for certain, and perhaps by its order id.
+* The printed sample of ``order.refunded`` has the result ``success``, a reason that reads like a failure and a
+  transaction of type ``paid``: the event's name alone decides. Whether refunds of a part of an order exist is not said.
 * Nobody says how ``order.dispute.resolved`` tells won from lost, so it is looked for in several places.
 """
 
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 from flask import Response, current_app
 
-from coinslot import clock, counters, events, exact, refunds, registry, signing
+from coinslot import clock, counters, events, exact, notices, refunds, registry, signing
 from coinslot.db import Connection
 from handlers import installation
 from handlers.appcharge.door import PARTNER, answer, enter, refused
 
 LONGEST_NAME = 100
+UNNAMED = "unnamed"
 DEEPEST = 64  # levels of a payload
 MOST_TRANSACTIONS = 20  # of one order, looked at for ids
 
@@ -80,6 +84,7 @@ def receive(game_slug: str) -> Response:
     environment = game.settings["appcharge.environment"]
     player_id = first_id(payload, PLAYERS)
     order_id = first_id(payload, REFERENCES)
+    named = order_ids(payload)
     is_test = environment == "sandbox" or player_id == registry.RESERVED_ID
     occurred_at = moment(payload.get("timestamp"))
     policy = refunds.Policy.of(game.settings)
@@ -102,6 +107,8 @@ def receive(game_slug: str) -> Response:
         if event_id is None:
             return None
         counters.add(tx, game.id, PARTNER, "event")
+        if name == UNNAMED and named and player_id != registry.RESERVED_ID:
+            notices.note(tx, game.id, PARTNER, "unnamed_event", named[0][1])
         if reason is None:
             return None
         return refunds.note(
@@ -111,11 +118,12 @@ def receive(game_slug: str) -> Response:
             PARTNER,
             event_id=event_id,
             reason=reason,
-            named=order_ids(payload),
+            named=named,
             player_id=player_id,
             is_test=is_test,
             occurred_at=occurred_at,
             policy=policy,
+            amount=refunded_amount(payload) if reason == "refund" else None,
         )
 
     outcome = installation().database.write(keep)
@@ -143,7 +151,7 @@ def event_name(payload: Mapping[str, Any]) -> str:
         name = value.strip() if isinstance(value, str) else ""
         if name and name.isprintable() and len(name) <= LONGEST_NAME:
             return name
-    return "unnamed"
+    return UNNAMED
 
 
 def dedupe_key(payload: Mapping[str, Any], name: str, body: bytes) -> str:
@@ -155,9 +163,19 @@ def dedupe_key(payload: Mapping[str, Any], name: str, body: bytes) -> str:
 def refund_reason(name: str, payload: Mapping[str, Any]) -> str | None:
     """What an event says about money: ``refund``, ``chargeback``, ``reinstated``, or nothing."""
     dotted = _dotted(name)
-    if dotted == "order.refunded" and str(payload.get("result")).strip().lower() == "failed":
-        return None
     return _resolved(payload) if dotted == "order.dispute.resolved" else REASONS.get(dotted)
+
+
+def refunded_amount(payload: Mapping[str, Any]) -> str | None:
+    """What went back, by the transactions a refund lists: those of refunds, else all. None where it is not said."""
+    listed = list(_transactions(payload))
+    refunds_listed = [each for each in listed if "refund" in str(each.get("type")).lower()]
+    amounts = [each.get("amount") for each in refunds_listed or listed]
+    try:
+        figures = [Decimal(exact.figure(str(each) if isinstance(each, float) else each)) for each in amounts]
+    except ValueError:
+        return None
+    return format(sum(map(abs, figures)), "f") if figures else None
 
 
 def order_ids(payload: Mapping[str, Any]) -> list[tuple[str, str]]:

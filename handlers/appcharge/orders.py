@@ -28,7 +28,7 @@ from coinslot.db import Connection
 from coinslot.games import Game
 from coinslot.money import in_major
 from handlers import installation, must_wait
-from handlers.appcharge.door import PARTNER, Entered, enter, refuse, refused
+from handlers.appcharge.door import ORDER_IDS, PARTNER, Entered, enter, refuse, refused
 from handlers.appcharge.shapes import Id, Quantity, first_message, moment
 from handlers.console import shown
 
@@ -127,7 +127,7 @@ def parse_order(body: bytes) -> dict[str, Any]:
 
     for name in ("purchaseId", "appChargePaymentId", "externalTransactionId"):
         order[name] = _readable_id(document.get(name))
-    if not any(order[name] for name in ("orderId", "appChargePaymentId", "externalTransactionId")):
+    if not any(order[name] for name in ORDER_IDS):
         raise ValueError("orderId is missing")
     if order["playerId"] is None:
         raise ValueError("playerId is missing")
