@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-from coinslot import chain, clock, counters, grants, outbox, refunds, registry
+from coinslot import aliases, chain, clock, counters, grants, outbox, refunds, registry
 from coinslot.chain import public_id as public_id  # said here by whoever answers a partner
 from coinslot.exact import QUANTITY_DIGITS
 
@@ -147,13 +147,13 @@ def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
     lines = _merged(wanted.lines)
     standing = _standing(tx, wanted)
     if standing["may_be_known"]:
-        known = _stored_under_other_id(tx, wanted)
+        known = aliases.find(tx, wanted)
         if known is not None:
             return _repeat(tx, wanted, known, standing)
 
     transaction_id = _insert_transaction(tx, wanted, standing["previous_hash"] or chain.NO_HASH)
     if transaction_id is None:
-        known = _by_external_id(tx, wanted)
+        known = aliases.by_external_id(tx, wanted)
         assert known is not None, "the unique key was taken, so there is a row"
         return _repeat(tx, wanted, known, standing)
     _insert_keys(tx, wanted, wanted.keys, transaction_id)
@@ -192,7 +192,7 @@ def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
 
 def is_credited(connection: sqlite3.Connection, wanted: Credit) -> bool:
     """Whether the same report was credited before: no question about its player needs asking again."""
-    return (_stored_under_other_id(connection, wanted) or _by_external_id(connection, wanted)) is not None
+    return aliases.find(connection, wanted) is not None
 
 
 def record_conflict(tx: sqlite3.Connection, refused: Credit, transaction_id: int) -> None:
@@ -317,29 +317,11 @@ def _standing(tx: sqlite3.Connection, wanted: Credit) -> sqlite3.Row:
     return row
 
 
-def _stored_under_other_id(connection: sqlite3.Connection, wanted: Credit) -> sqlite3.Row | None:
-    """The transaction that an earlier report of the same purchase left under an id other than this one's.
-
-    A report by a fallback id is of whatever shares one of its keys. A report by a proper id is of the transaction that
-    took this id as an alias, or of one stored by a fallback id, sharing a key, that no proper id has claimed yet: two
-    proper ids are two purchases, even when they share a key.
-    """
-    if wanted.is_fallback:
-        claims = [_by_key(connection, wanted, kind, value) for kind, value in wanted.known_by]
-    else:
-        claims = [_by_key(connection, wanted, "alias", wanted.external_id)]
-        claims += [_by_key(connection, wanted, kind, value, unclaimed=True) for kind, value in wanted.known_by]
-    return next((row for row in claims if row is not None), None)
-
-
 def _repeat(tx: sqlite3.Connection, wanted: Credit, known: sqlite3.Row, standing: sqlite3.Row) -> Credited:
     if known["fingerprint"] != wanted.fingerprint:
         raise ConflictError(known["id"])
-    # Whatever ids this report brought lead here from now on.
-    keys = [(kind, value) for kind, value in wanted.keys if kind != "signature"]
-    if known["external_id"] != wanted.external_id and not wanted.is_fallback:
-        keys.append(("alias", wanted.external_id))
-    _insert_keys(tx, wanted, keys, known["id"])
+    _insert_keys(tx, wanted, aliases.names(wanted, known), known["id"])
+    aliases.note_twins(tx, wanted, known)
     counters.add(tx, wanted.game_id, wanted.partner, "duplicate")
     if standing["has_waiting_refunds"]:
         refunds.settle(tx, wanted.game_id, wanted.game_slug, wanted.partner, _named(wanted))
@@ -350,42 +332,6 @@ def _named(wanted: Credit) -> list[tuple[str, str]]:
     """What a refund may name the purchase by that this is a report of, in the words of ``refunds``."""
     own = [] if wanted.is_fallback else [("reference", wanted.external_id)]
     return [*own, *(key for key in wanted.keys if key[0] != "signature"), *wanted.known_by]
-
-
-def _by_external_id(connection: sqlite3.Connection, wanted: Credit) -> sqlite3.Row | None:
-    row: sqlite3.Row | None = connection.execute(
-        """SELECT id, public_id, external_id, fingerprint, answer_status, answer_body FROM transactions
-           WHERE game_id = :game_id AND partner = :partner AND external_id = :external_id""",
-        {"game_id": wanted.game_id, "partner": wanted.partner, "external_id": wanted.external_id},
-    ).fetchone()
-    return row
-
-
-def _by_key(
-    connection: sqlite3.Connection, wanted: Credit, kind: str, value: str, unclaimed: bool = False
-) -> sqlite3.Row | None:
-    """The transaction with this key; among several the one with the same content, else the oldest.
-
-    ``unclaimed``: only one that was stored by a fallback id and that no proper id has as an alias.
-    """
-    row: sqlite3.Row | None = connection.execute(
-        """SELECT t.id, t.public_id, t.external_id, t.fingerprint, t.answer_status, t.answer_body
-           FROM transaction_keys k JOIN transactions t ON t.id = k.transaction_id
-           WHERE k.game_id = :game_id AND k.partner = :partner AND k.kind = +:kind AND k.value = :value
-             AND (:unclaimed = 0 OR (t.external_id <> t.reference AND NOT EXISTS (
-                  SELECT 1 FROM transaction_keys a WHERE a.game_id = :game_id AND a.partner = :partner
-                  AND a.kind = 'alias' AND a.transaction_id = t.id)))
-           ORDER BY CASE WHEN t.fingerprint = :fingerprint THEN 0 ELSE 1 END, t.id LIMIT 1""",
-        {
-            "game_id": wanted.game_id,
-            "partner": wanted.partner,
-            "kind": kind,
-            "value": value,
-            "fingerprint": wanted.fingerprint,
-            "unclaimed": int(unclaimed),
-        },
-    ).fetchone()
-    return row
 
 
 def _insert_transaction(tx: sqlite3.Connection, wanted: Credit, previous_hash: str) -> int | None:
@@ -436,12 +382,7 @@ def _insert_keys(tx: sqlite3.Connection, wanted: Credit, keys: Iterable[tuple[st
             ).fetchone()
             if taken is not None:  # the partial unique index would refuse it too, without saying whose it is
                 raise ConflictError(taken["transaction_id"])
-    tx.executemany(
-        """INSERT INTO transaction_keys (game_id, partner, kind, value, transaction_id)
-           VALUES (:game_id, :partner, :kind, :value, :id)
-           ON CONFLICT (game_id, partner, kind, value, transaction_id) DO NOTHING""",
-        [{**common, "id": transaction_id, "kind": kind, "value": value} for kind, value in pairs],
-    )
+    aliases.insert_keys(tx, wanted, pairs, transaction_id)
 
 
 def _merged(lines: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:

@@ -210,7 +210,23 @@ def credit(tx: Connection, wanted: ledger.Credit, rules: ledger.Rules) -> ledger
             if money.gross_minor is not None and money.currency is not None:
                 paid = f"{in_major(money.gross_minor, money.currency)} {money.currency}"
             notices.note(tx, wanted.game_id, PARTNER, "empty_order", wanted.reference, paid)
+        if wanted.known_by:
+            note_if_replayed(tx, wanted)
     return credited
+
+
+def note_if_replayed(tx: Connection, wanted: ledger.Credit) -> None:
+    """Have a person look at an order from before a restore that may have been credited under another id then."""
+    restored_at = notices.restored_at(tx)
+    if restored_at is None or (wanted.occurred_at is not None and wanted.occurred_at >= restored_at):
+        return
+    others = [
+        ledger.public_id(wanted.game_slug, PARTNER, external_id)
+        for external_id in (f"{kind}:{value}" for kind, value in wanted.known_by)
+        if external_id != wanted.external_id
+    ]
+    perhaps = f"perhaps known as {' or '.join(others)}" if others else "perhaps known by its order id"
+    notices.note(tx, wanted.game_id, PARTNER, "replayed", wanted.reference, perhaps)
 
 
 def record_uncompleted(tx: Any, wanted: ledger.Credit, status: str) -> None:
