@@ -729,6 +729,11 @@ CREATE TABLE reconciliations (
     rows_compared   INTEGER NOT NULL DEFAULT 0,
     matched         INTEGER NOT NULL DEFAULT 0,  -- purchases on which both sides agree
     summary         TEXT,                      -- JSON: count and sum of each kind of difference; NULL until done
+    notes           TEXT,                      -- JSON: sentences on how the report was read; NULL: none
+    held_at         TEXT NOT NULL,             -- when this very report was first held against the month: what was done
+                                               -- since is not in it
+    first_paid_at   TEXT,                      -- of the partner's rows of what was paid, the first and the last time:
+    last_paid_at    TEXT,                      -- its month need not be ours
     started_at      TEXT NOT NULL,
     finished_at     TEXT                       -- NULL until done
 ) STRICT;
@@ -739,11 +744,12 @@ CREATE INDEX reconciliations_replaced ON reconciliations (game_id, id) WHERE sta
 CREATE TABLE partner_rows (
     reconciliation_id  INTEGER NOT NULL REFERENCES reconciliations (id),
     reference          TEXT NOT NULL,
-    row_id             TEXT NOT NULL,          -- the partner's id of this row
-    kind               TEXT NOT NULL CHECK (kind IN ('paid', 'refunded', 'reinstated')),
+    row_id             TEXT NOT NULL,          -- the partner's id of this row, or what stands in for one, with its amount
+    kind               TEXT NOT NULL CHECK (kind IN ('paid', 'refunded', 'reinstated', 'unreadable')),
     amount_minor       TEXT,                   -- exact; not always whole. NULL: not said
     currency           TEXT,
     occurred_at        TEXT,
+    sample             TEXT,                   -- of a row that cannot be read: what it says
     PRIMARY KEY (reconciliation_id, reference, row_id)
 ) STRICT, WITHOUT ROWID;
 
@@ -755,7 +761,10 @@ CREATE TABLE reconciliation (
     result             TEXT NOT NULL CHECK (result IN
                        ('missing_here',        -- charged by the partner, and nothing was granted or counted here
                         'missing_there', 'amount_differs',
-                        'refunded_there', 'refunded_here')),  -- and not on the other side
+                        'refunded_there', 'refunded_here',    -- and not on the other side
+                        'unreadable',          -- the partner tells something of it that cannot be read
+                        'at_edge',             -- not there, in the hours by which the two months may differ
+                        'id_altered')),        -- missing on one side, and on the other under an id that was altered
     action             TEXT NOT NULL,          -- the word for what mends it
     currency           TEXT,                   -- of the sum at stake
     stake_minor        TEXT,                   -- exact; NULL where no amount is known
@@ -764,6 +773,7 @@ CREATE TABLE reconciliation (
     theirs_minor       TEXT,
     theirs_currency    TEXT,
     occurred_at        TEXT,
+    detail             TEXT,                   -- what the remedy has to say: the line, the time, the month, the other id
     UNIQUE (reconciliation_id, reference)
 ) STRICT;
 CREATE INDEX reconciliation_by_result ON reconciliation (reconciliation_id, result, id);  -- lists

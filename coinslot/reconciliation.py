@@ -1,13 +1,14 @@
 """A month held against a partner's own figures: which purchases agree, which do not, and what mends each.
 
-:func:`judge` is the whole comparison, of one purchase as both sides have it. Around it a run goes through three states,
-in steps of some thousand rows, each committed with how far it has come: ``reading`` (the partner's rows come in, by
-:func:`add_rows`), ``comparing`` (theirs, in the order of their ids, with ours), ``searching`` (ours that they do not
-have). A step that is done twice, or by two at once, is done once. So a run goes on where it stopped, in whichever
-process, and never holds more than one step in memory.
+``judging.py`` compares one purchase. Around it a run goes through three states, in steps of some thousand rows, each
+committed with how far it has come: ``reading`` (the partner's rows come in, by :func:`add_rows`), ``comparing``
+(theirs, in the order of their ids, with ours), ``searching`` (ours that they do not have). A step that is done twice,
+or by two at once, is done once. So a run goes on where it stopped, in whichever process, and never holds more than one
+step in memory.
 
 Purchases are found by their id in whatever month they are here: the two sides need not agree where a month begins. What
-is worth nothing on both sides (a refund of what was never granted) is no difference.
+is not reported and lies in the hours by which the two months may differ is ``at_edge``. What is worth nothing on both
+sides (a refund of what was never granted) is no difference.
 """
 
 import json
@@ -18,61 +19,35 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
-from coinslot import audit, clock, money
+from coinslot import altered_ids, audit, clock, judging, money, months
 from coinslot.db import Database
 from coinslot.games import GameError
+from coinslot.judging import (
+    AT_EDGE,
+    MISSING_HERE,
+    REFUNDED_HERE,
+    RESULTS,
+    UNREADABLE,
+    Fact,
+    Own,
+    PartnerRow,
+    Scope,
+    Side,
+    Verdict,
+)
 from coinslot.months import Month
-from coinslot.payments import REFUNDED_AT
 from coinslot.statement import PAYMENTS_PARTNER
 
 ROWS_AT_ONCE = 5000  # a few tens of milliseconds of writing
 CLEARED_AT_ONCE = 5000
-
-PAID, REFUNDED, REINSTATED = "paid", "refunded", "reinstated"
-KINDS = (PAID, REFUNDED, REINSTATED)
-MISSING_HERE, MISSING_THERE, AMOUNT_DIFFERS, REFUNDED_THERE, REFUNDED_HERE = RESULTS = (
-    *("missing_here", "missing_there", "amount_differs"),
-    *("refunded_there", "refunded_here"),
-)
+MOST_NOTES = 20
+HOURS_APART = 26  # at most, between the beginnings of one month in two time zones
 
 
 class ReconciliationError(GameError):
     """What was asked of a reconciliation cannot be done."""
-
-
-class PartnerRow(NamedTuple):
-    """One movement of money as the partner tells it. ``ours`` is our public id of the purchase, where it repeats that.
-
-    ``amount_minor`` is exact text, in minor units of the currency; None where it is not told.
-    """
-
-    reference: str
-    row_id: str
-    kind: str
-    amount_minor: str | None
-    currency: str | None
-    occurred_at: str | None
-    ours: str | None = None
-
-
-class Side(NamedTuple):
-    """A purchase as one side has it. ``amount`` is in minor units; None where nobody told it."""
-
-    amount: Decimal | None
-    currency: str | None
-    is_refunded: bool
-    occurred_at: str | None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What does not agree, and what is at stake."""
-
-    result: str
-    stake: Decimal | None
-    currency: str | None
 
 
 @dataclass(frozen=True)
@@ -93,12 +68,21 @@ class Run:
     matched: int
     started_at: str
     finished_at: str | None
+    held_at: str
+    first_paid_at: str | None
+    last_paid_at: str | None
+    notes: tuple[str, ...]
     summary: "tuple[Summed, ...]"
 
     @property
     def is_done(self) -> bool:
         """Whether all of it is known: a run that has come to its end is summed up in a step of its own."""
         return self.finished_at is not None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every row could be read and nothing differs; of one that is done."""
+        return not self.summary and not self.rows_odd
 
     @property
     def progress(self) -> float:
@@ -124,76 +108,6 @@ class Summed:
     stake_minor: Decimal | None
 
 
-def judge(ours: Side | None, theirs: Side | None) -> Verdict | None:
-    """What does not agree about one purchase; None when nothing does."""
-    if ours is None and theirs is None:
-        return None
-    if ours is None:
-        assert theirs is not None
-        if theirs.is_refunded or theirs.amount == 0:
-            return None  # charged, given back and never granted; or free
-        return Verdict(MISSING_HERE, theirs.amount, theirs.currency)
-    if theirs is None:
-        return None if ours.is_refunded else Verdict(MISSING_THERE, ours.amount, ours.currency)
-    if ours.is_refunded != theirs.is_refunded:
-        stake = ours.amount if ours.amount is not None else theirs.amount
-        currency = ours.currency if ours.amount is not None else theirs.currency
-        return Verdict(REFUNDED_THERE if theirs.is_refunded else REFUNDED_HERE, stake, currency)
-    if theirs.amount is None or (ours.amount == theirs.amount and ours.currency in (theirs.currency, None)):
-        return None
-    if theirs.currency is None and ours.amount == theirs.amount:
-        return None
-    if ours.amount is None or ours.currency != theirs.currency:
-        return Verdict(AMOUNT_DIFFERS, theirs.amount, theirs.currency)
-    return Verdict(AMOUNT_DIFFERS, abs(ours.amount - theirs.amount), ours.currency)
-
-
-def together(rows: Iterable[PartnerRow]) -> Side:
-    """One purchase out of all that the partner tells of it: what was paid, and whether that was given back."""
-    rows = list(rows)
-    if len(rows) == 1 and rows[0].kind == PAID:  # most of them
-        row = rows[0]
-        amount = None if row.amount_minor is None else Decimal(row.amount_minor)
-        return Side(amount, row.currency, False, row.occurred_at)
-    amounts: list[Decimal] = []
-    currency = occurred_at = None
-    balance = 0
-    for row in rows:
-        if row.kind == PAID:
-            if row.amount_minor is not None:
-                amounts.append(Decimal(row.amount_minor))
-            currency = row.currency or currency
-            occurred_at = row.occurred_at or occurred_at
-        else:
-            balance += 1 if row.kind == REFUNDED else -1
-            currency = currency or row.currency
-            occurred_at = occurred_at or row.occurred_at
-    with money.exactly():
-        paid = sum(amounts, Decimal(0)) if amounts else None
-    return Side(paid, currency, balance > 0, occurred_at)
-
-
-def action(partner: str, result: str) -> str:
-    """The word for what mends a difference."""
-    return (_PAYMENT_ACTIONS if partner == PAYMENTS_PARTNER else _ORDER_ACTIONS)[result]
-
-
-_PAYMENT_ACTIONS = {
-    MISSING_HERE: "report_payment",
-    MISSING_THERE: "register_payment",
-    AMOUNT_DIFFERS: "ask_partner",
-    REFUNDED_THERE: "report_refund",
-    REFUNDED_HERE: "send_refund",
-}
-_ORDER_ACTIONS = {
-    MISSING_HERE: "request_award",
-    MISSING_THERE: "ask_partner",
-    AMOUNT_DIFFERS: "ask_partner",
-    REFUNDED_THERE: "record_refund",
-    REFUNDED_HERE: "refund_order",
-}
-
-
 # A run
 
 
@@ -204,19 +118,22 @@ def start(
 
     ``fingerprint`` tells one file, and how it is read, from another.
     """
+    held_at = clock.stamp()
     known = tx.execute(
-        """SELECT id, source, fingerprint, state FROM reconciliations
+        """SELECT id, source, fingerprint, state, held_at FROM reconciliations
            WHERE game_id = :game_id AND month = :month AND partner = :partner AND state <> 'replaced'""",
         {"game_id": game_id, "month": month.name, "partner": partner},
     ).fetchone()
     if known is not None:
-        if known["state"] != "done" and (known["source"], known["fingerprint"]) == (source, fingerprint):
-            return int(known["id"])
+        if (known["source"], known["fingerprint"]) == (source, fingerprint):
+            if known["state"] != "done":
+                return int(known["id"])
+            held_at = known["held_at"]
         tx.execute("UPDATE reconciliations SET state = 'replaced' WHERE id = :id", {"id": known["id"]})
     row = tx.execute(
         """INSERT INTO reconciliations (game_id, month, partner, source, fingerprint, starts_at, ends_at, state,
-                                        started_at)
-           VALUES (:game_id, :month, :partner, :source, :fingerprint, :starts_at, :ends_at, 'reading', :now)
+                                        started_at, held_at)
+           VALUES (:game_id, :month, :partner, :source, :fingerprint, :starts_at, :ends_at, 'reading', :now, :held_at)
            RETURNING id""",
         {
             "game_id": game_id,
@@ -227,6 +144,7 @@ def start(
             "starts_at": month.starts_at,
             "ends_at": month.ends_at,
             "now": clock.stamp(),
+            "held_at": held_at,
         },
     ).fetchone()
     audit.record(tx, game_id, actor, "settlement.reconcile", f"{month.name} {partner} by {source}")
@@ -242,23 +160,36 @@ def add_rows(
     odd: int = 0,
     expected: int | None = None,
     is_last: bool = False,
+    notes: Sequence[str] = (),
 ) -> bool:
     """Keep some of the partner's rows, and how far that has come. Returns whether this call did it.
 
-    Rows kept before are not kept twice. ``odd`` is how many could not be read; what was paid without an amount is kept
-    and counts as one of them, since nothing can be held against it.
+    The same row is kept once; two of one id that tell other amounts are both kept. ``odd`` is how many lines could not
+    be read at all; ``notes`` are sentences on how the report was read.
     """
-    unread = odd + sum(row.kind == PAID and row.amount_minor is None for row in rows)
+    unread = odd + sum(row.kind == UNREADABLE for row in rows)
     known = _own_references(database.read(), run, rows)
+    paid_at = [row.occurred_at for row in rows if row.kind == judging.PAID and row.occurred_at]
+    paid_at += [at for at in (run.first_paid_at, run.last_paid_at) if at is not None]
     # By place, not by name: there may be millions, and a dictionary for each takes as long as the rest. In the order of
     # the key, so that rows that lie together are written together.
-    values: list[tuple[Any, ...]] = [(run.id, known.get(row, row.reference), *row[1:6]) for row in rows]
+    values: list[tuple[Any, ...]] = [
+        (
+            run.id,
+            known.get(row, row.reference),
+            f"{row.row_id}:{row.amount_minor}:{row.currency}",
+            *row[2:6],
+            row.sample,
+        )
+        for row in rows
+    ]
     values.sort(key=lambda row: row[1:3])
 
     def keep(tx: sqlite3.Connection) -> bool:
         moved = tx.execute(
             """UPDATE reconciliations SET cursor = :cursor, rows_read = rows_read + :count, rows_odd = rows_odd + :odd,
-                      rows_expected = coalesce(:expected, rows_expected), state = :state
+                      rows_expected = coalesce(:expected, rows_expected), state = :state,
+                      notes = coalesce(:notes, notes), first_paid_at = :first, last_paid_at = :last
                WHERE id = :id AND state = 'reading' AND cursor = :before""",
             {
                 "id": run.id,
@@ -268,14 +199,17 @@ def add_rows(
                 "odd": unread,
                 "expected": expected,
                 "state": "comparing" if is_last else "reading",
+                "notes": json.dumps(notes[:MOST_NOTES]) if notes else None,
+                "first": min(paid_at, default=None),
+                "last": max(paid_at, default=None),
             },
         ).rowcount
         if not moved:
             return False
         tx.executemany(
             """INSERT INTO partner_rows (reconciliation_id, reference, row_id, kind, amount_minor, currency,
-                                         occurred_at)
-               VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (reconciliation_id, reference, row_id) DO NOTHING""",
+                                         occurred_at, sample)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (reconciliation_id, reference, row_id) DO NOTHING""",
             values,
         )
         return True
@@ -283,15 +217,16 @@ def add_rows(
     return database.write(keep)
 
 
-def step(database: Database, run: Run, *, refunds_until: str | None = None) -> None:
+def step(database: Database, run: Run, *, are_movements: bool) -> None:
     """Compare, search or sum up some more. To be called with the run as it is now, until that is done.
 
-    ``refunds_until``: the partner's report ends there, so that refunds of ours from then on are not in it.
+    ``are_movements``: the partner's rows are movements of money, else they are the states of its purchases.
     """
+    scope = Scope(are_movements, run.source == "api", run.month.ends_at, run.held_at)
     if run.state == "comparing":
-        _compare(database, run, refunds_until)
+        _compare(database, run, scope)
     elif run.state == "searching":
-        _search(database, run)
+        _search(database, run, scope)
     elif run.state == "done":
         finish(database, run.id)
 
@@ -402,7 +337,7 @@ def charged_but_not_granted(found: Iterable[Run]) -> list[Summed]:
 # How
 
 
-def _compare(database: Database, run: Run, refunds_until: str | None) -> None:
+def _compare(database: Database, run: Run, scope: Scope) -> None:
     with database.snapshot() as connection:
         ids = [
             row["reference"]
@@ -415,25 +350,30 @@ def _compare(database: Database, run: Run, refunds_until: str | None) -> None:
         if not ids:
             _move(database, run, [], "", 0, 0, "searching")
             return
-        found = []
+        found: list[_Found] = []
         rows = matched = 0
         ours = _ours(connection, run, ids)
         for reference, group in groupby(_theirs(connection, run, ids), key=lambda row: row.reference):
             told = list(group)
             rows += len(told)
-            mine, refunded_at = ours.get(reference, (None, None))
-            if mine is not None and refunds_until is not None and (refunded_at or "") >= refunds_until:
-                mine = Side(mine.amount, mine.currency, False, mine.occurred_at)
-            theirs = together(told)
-            verdict = judge(mine, theirs)
+            own = ours.get(reference)
+            mine = None if own is None else judging.held_against(own, told, scope)
+            theirs = judging.together(told, are_movements=scope.are_movements)
+            sample = judging.unreadable(told)
+            if sample is not None:
+                amount, currency = (theirs if mine is None or mine.amount is None else mine)[:2]
+                found.append(_Found(reference, Verdict(UNREADABLE, amount, currency), own, mine, theirs, sample))
+                continue
+            verdict = judging.judge(mine, theirs)
             if verdict is not None:
-                found.append(_difference(run, reference, verdict, mine, theirs))
+                found.append(_Found(reference, verdict, own, mine, theirs, judging.refunded_at(told)))
             elif mine is not None:
                 matched += 1
-    _move(database, run, found, ids[-1], rows, matched, "comparing")
+        differences = _mended(connection, run, scope, found)
+    _move(database, run, differences, ids[-1], rows, matched + len(found) - len(differences), "comparing")
 
 
-def _search(database: Database, run: Run) -> None:
+def _search(database: Database, run: Run, scope: Scope) -> None:
     at, last_id = json.loads(run.cursor) if run.cursor else (run.month.starts_at, 0)
     with database.snapshot() as connection:
         rows = connection.execute(
@@ -448,22 +388,72 @@ def _search(database: Database, run: Run) -> None:
                 "limit": ROWS_AT_ONCE,
             },
         ).fetchall()
-    found = []
-    for row in rows:
-        if row["is_there"] or not row["counts"]:
-            continue
-        mine = Side(_own_amount(row), row["currency"], bool(row["is_refunded"]), row["at"])
-        verdict = judge(mine, None)
-        if verdict is not None:
-            found.append(_difference(run, row["reference"], verdict, mine, None))
+        lacking = _ours(connection, run, [row["reference"] for row in rows if row["counts"] and not row["is_there"]])
+        begins_at, ends_at = _covered(run)
+        at_edge = [key for key, own in lacking.items() if not begins_at <= own.occurred_at < ends_at]
+        elsewhere = _reported_beside(connection, run, at_edge)
+        found = []
+        for reference, own in lacking.items():
+            mine = judging.at_end(own, scope)
+            verdict = judging.judge(mine, None)
+            if verdict is None or reference in elsewhere:
+                continue
+            beside = None
+            if not begins_at <= own.occurred_at < ends_at:
+                beside = months.before(run.month.name) if own.occurred_at < begins_at else months.after(run.month.name)
+                verdict = verdict._replace(result=AT_EDGE)
+            found.append(_Found(reference, verdict, own, mine, None, beside))
+        differences = _mended(connection, run, scope, found)
     is_over = len(rows) < ROWS_AT_ONCE
     cursor = "" if is_over else json.dumps([rows[-1]["at"], rows[-1]["id"]])
-    _move(database, run, found, cursor, 0, 0, "done" if is_over else "searching")
+    _move(database, run, differences, cursor, 0, 0, "done" if is_over else "searching")
+
+
+def _covered(run: Run) -> tuple[str, str]:
+    """The part of a month that the report surely tells of: from, and up to.
+
+    The partner's own month may be that of another time zone: by its word UTC's, and another one's where its rows begin
+    before our month, or end after it, by hours.
+    """
+    begins_at, ends_at = run.month.starts_at, run.month.ends_at
+    first, last = run.first_paid_at, run.last_paid_at
+    if run.source == "api":  # it is asked for our month
+        return begins_at, ends_at
+    in_utc = months.month(run.month.name, "UTC")
+    apart = HOURS_APART * 3600
+    covered_from = max(begins_at, min(in_utc.starts_at, first or in_utc.starts_at))
+    covered_until = min(ends_at, max(in_utc.ends_at, last or in_utc.ends_at))
+    if first is None or last is None:
+        return covered_from, covered_until
+    if clock.stamp(clock.seconds(begins_at) - apart) <= first < min(begins_at, in_utc.starts_at):
+        covered_until = min(covered_until, max(last, clock.stamp(clock.seconds(ends_at) - apart)))
+    if max(ends_at, in_utc.ends_at) <= last < clock.stamp(clock.seconds(ends_at) + apart):
+        covered_from = max(covered_from, min(first, clock.stamp(clock.seconds(begins_at) + apart)))
+    return covered_from, covered_until
+
+
+def _reported_beside(connection: sqlite3.Connection, run: Run, ids: Sequence[str]) -> set[str]:
+    """Which of these purchases the partner has in its reports of the months before and after."""
+    if not ids:
+        return set()
+    rows = connection.execute(
+        """SELECT r.reference
+           FROM reconciliations n CROSS JOIN json_each(:ids) j CROSS JOIN partner_rows r
+           ON r.reconciliation_id = n.id AND r.reference = j.value
+           WHERE n.game_id = :game_id AND n.partner = :partner AND n.month IN (:before, :after) AND n.state = 'done'""",
+        {
+            "ids": json.dumps(ids),
+            "game_id": run.game_id,
+            "partner": run.partner,
+            "before": months.before(run.month.name),
+            "after": months.after(run.month.name),
+        },
+    )
+    return {row["reference"] for row in rows}
 
 
 _OUR_PAYMENTS = """
-    SELECT p.purchased_at AS at, p.id, p.transaction_id AS reference, p.amount, NULL AS gross_minor, p.currency,
-           p.refunded_at IS NOT NULL AS is_refunded,
+    SELECT p.purchased_at AS at, p.id, p.transaction_id AS reference,
            p.is_test = 0 AND p.amount <> '0' AND NOT (p.source = 'appcharge' AND p.state = 'kept')
                AND p.distribution_type IS NOT NULL AS counts,
            EXISTS (SELECT 1 FROM partner_rows r
@@ -472,9 +462,8 @@ _OUR_PAYMENTS = """
     WHERE p.game_id = :game_id AND p.purchased_at >= :at AND p.purchased_at < :ends_at
       AND (p.purchased_at > :at OR p.id > :last_id)
     ORDER BY p.purchased_at, p.id LIMIT :limit"""
-_OUR_ORDERS = f"""
-    SELECT coalesce(t.occurred_at, t.received_at) AS at, t.id, t.external_id AS reference, NULL AS amount,
-           t.gross_minor, t.currency, {REFUNDED_AT} IS NOT NULL AS is_refunded,
+_OUR_ORDERS = """
+    SELECT coalesce(t.occurred_at, t.received_at) AS at, t.id, t.external_id AS reference,
            t.is_test = 0 AND t.kind = 'purchase' AND coalesce(t.gross_minor, 1) > 0 AND t.partner = :partner AS counts,
            EXISTS (SELECT 1 FROM partner_rows r
                    WHERE r.reconciliation_id = :id AND r.reference = t.external_id) AS is_there
@@ -482,60 +471,113 @@ _OUR_ORDERS = f"""
     WHERE t.game_id = :game_id AND coalesce(t.occurred_at, t.received_at) >= :at
       AND coalesce(t.occurred_at, t.received_at) < :ends_at
       AND (coalesce(t.occurred_at, t.received_at) > :at OR t.id > :last_id)
-    ORDER BY coalesce(t.occurred_at, t.received_at), t.id LIMIT :limit"""  # noqa: S608 (constants of ours)
+    ORDER BY coalesce(t.occurred_at, t.received_at), t.id LIMIT :limit"""
 
 
 def _theirs(connection: sqlite3.Connection, run: Run, ids: Sequence[str]) -> Iterator[PartnerRow]:
     rows = connection.cursor()
     rows.row_factory = None
     rows.execute(
-        """SELECT reference, row_id, kind, amount_minor, currency, occurred_at, NULL FROM partner_rows
+        """SELECT reference, row_id, kind, amount_minor, currency, occurred_at, NULL, sample FROM partner_rows
            WHERE reconciliation_id = :id AND reference >= :first AND reference <= :last ORDER BY reference, row_id""",
         {"id": run.id, "first": ids[0], "last": ids[-1]},
     )
     return map(PartnerRow._make, rows)
 
 
-def _ours(connection: sqlite3.Connection, run: Run, ids: Sequence[str]) -> dict[str, tuple[Side, str | None]]:
-    """What we have of the purchases with these ids, tests left out, and since when each is refunded."""
+def _ours(connection: sqlite3.Connection, run: Run, ids: Sequence[str]) -> dict[str, Own]:
+    """What we have of the purchases with these ids, tests left out."""
     values = {"game_id": run.game_id, "partner": run.partner, "ids": json.dumps(ids)}
     if run.partner == PAYMENTS_PARTNER:
-        rows = connection.execute(
-            """SELECT p.transaction_id AS reference, p.amount, NULL AS gross_minor, p.currency, p.refunded_at,
-                      p.purchased_at AS at
-               FROM json_each(:ids) j CROSS JOIN payments p ON p.game_id = :game_id AND p.transaction_id = j.value
-               WHERE p.is_test = 0""",
-            values,
-        )
+        return {
+            row["transaction_id"]: Own(
+                _in_minor(row["amount"], row["currency"]),
+                row["currency"],
+                row["purchased_at"],
+                _refund_of(row["refunded_at"]),
+                *(row["state"], row["refund_state"], row["source"], row["registered_at"], row["updated_at"]),
+            )
+            for row in connection.execute(
+                """SELECT p.* FROM json_each(:ids) j CROSS JOIN payments p
+                   ON p.game_id = :game_id AND p.transaction_id = j.value
+                   WHERE p.is_test = 0""",
+                values,
+            )
+        }
+    found: dict[str, Own] = {}
+    for row in connection.execute(
+        """SELECT t.external_id, t.gross_minor, t.currency, coalesce(t.occurred_at, t.received_at) AS at,
+                  r.id AS refund_id, r.reason, r.occurred_at, r.created_at, r.event_id IS NOT NULL AS is_theirs
+           FROM json_each(:ids) j CROSS JOIN transactions t
+           ON t.game_id = :game_id AND t.partner = :partner AND t.external_id = j.value
+           LEFT JOIN refunds r ON r.transaction_id = t.id AND r.is_test = 0
+               AND r.outcome NOT IN ('waiting', 'ambiguous', 'test')
+               AND (r.reason <> 'reinstated' OR r.outcome IN ('restored', 'repeated'))
+           WHERE t.is_test = 0 AND t.kind <> 'adjustment'""",
+        values,
+    ):
+        own = found.get(row["external_id"])
+        if own is None:
+            amount = None if row["gross_minor"] is None else Decimal(row["gross_minor"])
+            own = found[row["external_id"]] = Own(amount, row["currency"], row["at"])
+        if row["refund_id"] is not None:
+            fact = Fact(*(row[name] for name in ("reason", "occurred_at", "created_at", "refund_id", "is_theirs")))
+            found[row["external_id"]] = own._replace(facts=(*own.facts, fact))
+    return found
+
+
+def _refund_of(at: str | None) -> tuple[Fact, ...]:
+    return () if at is None else (Fact("refund", at, at, 0, False),)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A difference. ``detail`` is what its remedy has to say beside its id."""
+
+    reference: str
+    verdict: Verdict
+    own: Own | None
+    ours: Side | None
+    theirs: Side | None
+    detail: str | None
+
+
+def _mended(connection: sqlite3.Connection, run: Run, scope: Scope, found: Sequence[_Found]) -> list[Mapping[str, Any]]:
+    """What is left of these once what was done about them is known, each with the word for what mends it."""
+    if run.partner == PAYMENTS_PARTNER:
+        pairs = [(each, judging.mend_payment(each.verdict.result, each.own, scope)) for each in found]
     else:
-        rows = connection.execute(
-            f"""SELECT t.external_id AS reference, NULL AS amount, t.gross_minor, t.currency,
-                      {REFUNDED_AT} AS refunded_at, coalesce(t.occurred_at, t.received_at) AS at
-               FROM json_each(:ids) j CROSS JOIN transactions t
-               ON t.game_id = :game_id AND t.partner = :partner AND t.external_id = j.value
-               WHERE t.is_test = 0 AND t.kind <> 'adjustment'""",  # noqa: S608 (a constant of ours)
-            values,
-        )
-    return {
-        row["reference"]: (
-            Side(_own_amount(row), row["currency"], row["refunded_at"] is not None, row["at"]),
-            row["refunded_at"],
-        )
-        for row in rows
-    }
+        asked = _being_refunded(connection, run, [e.reference for e in found if e.verdict.result == REFUNDED_HERE])
+        pairs = [
+            (each, judging.mend_order(each.verdict.result, each.own, scope, is_being_refunded=each.reference in asked))
+            for each in found
+        ]
+    return [_difference(run, each, action) for each, action in pairs if action is not None]
 
 
-def _own_amount(row: sqlite3.Row) -> Decimal | None:
-    if row["gross_minor"] is not None:
-        return Decimal(row["gross_minor"])
-    if row["amount"] is None or row["currency"] is None:
-        return None
-    return _in_minor(row["amount"], row["currency"])
+def _being_refunded(connection: sqlite3.Connection, run: Run, ids: Sequence[str]) -> set[str]:
+    """Which of these orders the partner was asked from here to give back, and did not refuse."""
+    if not ids:
+        return set()
+    rows = connection.execute(
+        """SELECT subject, action FROM audit
+           WHERE game_id = :game_id AND action IN (:asked, :refused)
+             AND subject IN (SELECT value FROM json_each(:ids))
+           ORDER BY id""",
+        {
+            "ids": json.dumps(ids),
+            "game_id": run.game_id,
+            "asked": f"{run.partner}.refund",
+            "refused": f"{run.partner}.refund.failed",
+        },
+    )
+    newest = {row["subject"]: row["action"] for row in rows}
+    return {subject for subject, action in newest.items() if action == f"{run.partner}.refund"}
 
 
 @lru_cache(maxsize=4096)  # of a million payments few have a price of their own
-def _in_minor(amount: str, currency: str) -> Decimal | None:
-    return money.in_minor(Decimal(amount), currency)
+def _in_minor(amount: str | None, currency: str | None) -> Decimal | None:
+    return None if amount is None or currency is None else money.in_minor(Decimal(amount), currency)
 
 
 def _own_references(connection: sqlite3.Connection, run: Run, rows: Sequence[PartnerRow]) -> Mapping[PartnerRow, str]:
@@ -569,17 +611,16 @@ def _own_references(connection: sqlite3.Connection, run: Run, rows: Sequence[Par
     return {row: reference for row, reference in pairs if reference is not None}
 
 
-def _difference(
-    run: Run, reference: str, verdict: Verdict, ours: Side | None, theirs: Side | None
-) -> Mapping[str, Any]:
+def _difference(run: Run, found: _Found, action: str) -> Mapping[str, Any]:
     def text(amount: Decimal | None) -> str | None:
         return None if amount is None else format(amount, "f")
 
+    verdict, ours, theirs = found.verdict, found.ours, found.theirs
     return {
         "id": run.id,
-        "reference": reference,
+        "reference": found.reference,
         "result": verdict.result,
-        "action": action(run.partner, verdict.result),
+        "action": action,
         "currency": verdict.currency,
         "stake_minor": text(verdict.stake),
         "ours_minor": None if ours is None else text(ours.amount),
@@ -587,6 +628,7 @@ def _difference(
         "theirs_minor": None if theirs is None else text(theirs.amount),
         "theirs_currency": None if theirs is None else theirs.currency,
         "occurred_at": (None if ours is None else ours.occurred_at) or (None if theirs is None else theirs.occurred_at),
+        "detail": found.detail,
     }
 
 
@@ -618,9 +660,10 @@ def _move(
             return  # somebody else has done this step
         tx.executemany(
             """INSERT INTO reconciliation (reconciliation_id, reference, result, action, currency, stake_minor,
-                                           ours_minor, ours_currency, theirs_minor, theirs_currency, occurred_at)
+                                           ours_minor, ours_currency, theirs_minor, theirs_currency, occurred_at,
+                                           detail)
                VALUES (:id, :reference, :result, :action, :currency, :stake_minor,
-                       :ours_minor, :ours_currency, :theirs_minor, :theirs_currency, :occurred_at)
+                       :ours_minor, :ours_currency, :theirs_minor, :theirs_currency, :occurred_at, :detail)
                ON CONFLICT (reconciliation_id, reference) DO NOTHING""",
             found,
         )
@@ -631,7 +674,8 @@ def _move(
 
 
 def finish(database: Database, run_id: int) -> None:
-    """Sum up what does not agree, once; done again it changes nothing."""
+    """Find the ids that were altered, and sum up what does not agree, once; done again it changes nothing."""
+    altered_ids.mark(database, run_id)
     summary = json.dumps(_summed_up(database.read(), run_id))
     database.write(
         lambda tx: tx.execute(
@@ -674,6 +718,10 @@ def _run(row: sqlite3.Row) -> Run:
         matched=row["matched"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
+        held_at=row["held_at"],
+        first_paid_at=row["first_paid_at"],
+        last_paid_at=row["last_paid_at"],
+        notes=tuple(json.loads(row["notes"] or "[]")),
         summary=tuple(
             Summed(result, currency, count, None if stake is None else Decimal(stake))
             for result, currency, count, stake in json.loads(row["summary"] or "[]")

@@ -124,12 +124,15 @@ def settle(tx: sqlite3.Connection, game_id: int, game_slug: str, partner: str, i
         _settle_one(tx, game_id, game_slug, partner, refund_id, policy)
 
 
-def reverse(tx: sqlite3.Connection, transaction: sqlite3.Row, policy: Policy, text: str) -> int | None:
-    """Reverse a purchase because a person says so; ``text`` is their reason.
+def reverse(
+    tx: sqlite3.Connection, transaction: sqlite3.Row, policy: Policy, text: str, occurred_at: str | None = None
+) -> int | None:
+    """Reverse a purchase because a person says so; ``text`` is their reason, ``occurred_at`` when the money went back
+    (None: now).
 
     Returns the id of the reversal's grant, None when nothing is left to reverse or the policy asks for nothing.
     """
-    fact = _Fact("refund", None, bool(transaction["is_test"]), clock.stamp())
+    fact = _Fact("refund", None, bool(transaction["is_test"]), occurred_at or clock.stamp())
     outcome, grant_id = _reverse(tx, transaction, fact, policy, text)
     if grant_id is not None:
         _insert(tx, transaction["game_id"], transaction["partner"], fact, outcome, transaction["id"], grant_id)

@@ -210,6 +210,13 @@ def advance(
     return [*passed, state]
 
 
+def back_to_closed(tx: sqlite3.Connection, game_id: int, name: str, actor: str, note: str) -> None:
+    """A reconciled month is not so any more; one that has come further stays where it is."""
+    settlement = _standing(tx, game_id, name)
+    if settlement.state == RECONCILED:
+        _take_step(tx, settlement, CLOSED, actor, _checked(note))
+
+
 # Reading
 
 

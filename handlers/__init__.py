@@ -154,15 +154,15 @@ class Report:
 
     ``read`` asks the partner itself for some more, until a deadline in monotonic seconds, stores that, and returns
     whether there is more; it raises JobError. ``is_askable`` is whether the game can ask. ``columns`` are those of its
-    report as a file, our name -> theirs; ``kinds`` its words for what a row tells -> ours, none for what moves no
-    money; ``unit`` that of its amounts.
-    ``are_movements``: each row tells of one movement of money, so that a refund is in the report of its own month.
+    report as a file, our name -> theirs; ``kinds`` its words for what a row tells -> ours, empty for what moves no
+    money; ``unit`` that of its amounts. ``are_movements``: each row tells of one movement of money, so that a refund is
+    in the report of its own month; else how a purchase stands.
     """
 
     read: Callable[[Installation, Game, Run, float], bool]
     is_askable: Callable[[Game], bool]
     columns: Mapping[str, str]
-    kinds: Mapping[str, tuple[str, ...]]
+    kinds: Mapping[str, str]
     unit: str
     are_movements: bool
 

@@ -1,4 +1,8 @@
-"""A partner's report as a CSV file: which of its columns is what, and its rows one after the other."""
+"""A partner's report as a CSV file: which of its columns is what, how it is written, and its rows one after the other.
+
+A file is looked through before it is read: what separates its cells, what its decimal sign is, whether its amounts are
+whole units, and whether it ends with a line of totals. What that does not tell is asked for, never guessed.
+"""
 
 import csv
 import hashlib
@@ -7,44 +11,98 @@ import json
 import marshal
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
-from coinslot import exact, money
-from coinslot.reconciliation import PAID, PartnerRow, ReconciliationError
+from coinslot import csv_separator, exact, money
+from coinslot.judging import PAID, REFUNDED, REINSTATED, UNREADABLE, PartnerRow
+from coinslot.reconciliation import ReconciliationError
 from coinslot.registry import LONGEST_ID
 from handlers import Report
+from handlers.console import shown
+from handlers.report_amounts import COMMA, POINT, written
 
 FIELDS = ("reference", "row_id", "kind", "amount", "currency", "at", "ours")
 NEEDED = ("reference", "amount")
+DECIMALS = {"point": POINT, "comma": COMMA}
 LONGEST_LINE = 64 * 1024
+LONGEST_SAMPLE = 120
+MOST_SAMPLES = 5
 DIGEST_BYTES = 1024 * 1024
 SORTED_AT_ONCE = 50_000  # rows: some 20 MiB
 READ_AT_ONCE = 500
 
+# What columns are called, best name first, in letters and digits alone.
+COMMON_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "reference": (
+        *("orderid", "transactionid", "paymentid", "purchaseid", "ordernumber", "orderno", "order", "reference"),
+        *("transaction", "payment", "purchase", "acorderid", "id"),
+    ),
+    "row_id": ("rowid", "lineid", "movementid", "entryid"),
+    "kind": ("type", "transactiontype", "status", "state", "kind", "event", "eventtype", "paymentstatus"),
+    "amount": (
+        *("amount", "grossamount", "gross", "totalamount", "total", "price", "amountminor", "amountcents"),
+        *("priceincents", "grossminor", "value"),
+    ),
+    "currency": ("currency", "currencycode", "ccy", "cur", "currencyiso"),
+    "at": (
+        *("timestamp", "purchasedat", "paidat", "createdat", "created", "datetime", "date", "time", "occurredat"),
+        *("transactiondate", "paymentdate", "purchasedate"),
+    ),
+    "ours": ("ourtransactionid", "publishertransactionid", "publisherpurchaseid"),
+}
+# What a row tells, in letters alone; a partner's own words come before these. Empty: it moves no money.
+COMMON_KINDS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("paid", "payment", "purchase", "sale", "charge", "charged", "order", "completed", "complete"), PAID
+    ),
+    **dict.fromkeys(("captured", "settled", "succeeded", "success", "successful", "paymentsucceed"), PAID),
+    **dict.fromkeys(("refund", "refunded", "chargeback", "chargedback", "paymentrefunded", "disputelost"), REFUNDED),
+    **dict.fromkeys(("reinstated", "chargebackreversed", "chargebackreversal"), REINSTATED),
+    **dict.fromkeys(("pending", "cancelled", "canceled", "failed", "declined", "expired", "paymentfailed"), ""),
+}
+TOTALS = frozenset(
+    ("total", "totals", "grandtotal", "subtotal", "sum", "summe", "gesamt", "gesamtsumme", "totale", "合計", "합계")
+)
+LONGEST_TOTAL = 16  # such a word, with what may stand around it
+
 _ID = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{LONGEST_ID}}}")
+_FORMULA = re.compile(r'="([^"]*)"')  # as a spreadsheet keeps text that looks like a number
+_UNSEEN = re.compile("[\u200b-\u200f\u2060\ufeff]")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """``columns``: our name of a field -> the file's. ``currency`` is that of every row where no column tells it.
+    """What is said of a file. ``columns``: our name of a field -> the file's; those ``named`` have to be there.
 
-    ``unit`` is ``major`` or ``minor``.
+    ``finds``: of fields whose column is not there, common names are looked for. ``currency`` is that of every row where
+    no column tells it. ``unit`` is ``major`` or ``minor`` and ``decimal`` the sign; None: the file shows it.
     """
 
     columns: Mapping[str, str]
-    unit: str
-    kinds: Mapping[str, tuple[str, ...]]
+    unit: str | None
+    report: Report
     currency: str | None = None
+    decimal: str | None = None
+    named: frozenset[str] = frozenset()
+    finds: bool = True
 
     @classmethod
     def of(
-        cls, report: Report, columns: Mapping[str, str], unit: str | None = None, currency: str | None = None
+        cls,
+        report: Report,
+        columns: Mapping[str, str],
+        unit: str | None = None,
+        currency: str | None = None,
+        decimal: str | None = None,
     ) -> "Layout":
         """The partner's own, with what the owner says otherwise. Raises ReconciliationError."""
         for name in columns:
@@ -52,41 +110,247 @@ class Layout:
                 raise ReconciliationError(f"there is no field {name}; use some of {', '.join(FIELDS)}")
         if currency is not None and money.exponent(currency) is None:
             raise ReconciliationError(f"nobody knows how many decimals {currency} has")
-        return cls({**report.columns, **columns}, unit or report.unit, report.kinds, currency)
+        return cls({**report.columns, **columns}, unit, report, currency, decimal, frozenset(columns))
 
     def fingerprint(self, path: Path) -> str:
         """Of the file's content and how it is read."""
-        digest = hashlib.sha256(json.dumps([dict(self.columns), self.unit, self.currency], sort_keys=True).encode())
+        told = [dict(self.columns), self.unit, self.currency, self.decimal, self.finds]
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         with path.open("rb") as file:
             while block := file.read(DIGEST_BYTES):
                 digest.update(block)
         return digest.hexdigest()
 
 
-def read(lines: Iterable[str], layout: Layout) -> Iterator[list[PartnerRow] | None]:
-    """What each line tells, nothing where it moves no money; None where it cannot be read.
+@dataclass(frozen=True)
+class Seen:
+    """A file, looked through. ``places``: field -> number of its column; ``left_out`` are lines that are no rows."""
+
+    separator: str
+    head: list[str]
+    places: Mapping[str, int]
+    unit: str
+    decimal: str | None
+    left_out: frozenset[int]
+    notes: tuple[str, ...]
+
+
+def look_through(file: IO[str], layout: Layout) -> Seen:
+    """How a file is to be read. Raises ReconciliationError where that cannot be seen, or nothing can be read."""
+    separator, records = _records(file)
+    head = next(records, (0, []))[1]
+    places = _places(head, layout)
+    amounts = _Amounts(layout, places)
+    totals: list[tuple[int, list[str]]] = []
+    lost: list[str] = []
+    for line, cells in records:
+        if _is_total(cells, places, amounts):
+            totals.append((line, cells))
+            continue
+        totals.clear()  # only what the file ends with is a line of totals
+        amounts.add(line, cells)
+        if len(lost) < MOST_SAMPLES and not _reference(cells, places):
+            lost.append(f"line {line} has no id that can be read: {_sample(cells, places)}")
+    notes = [f"line {line} was left out as a line of totals: {_sample(cells)}" for line, cells in totals[:MOST_SAMPLES]]
+    unit, decimal = amounts.unit(head), amounts.decimal()
+    if unit != layout.report.unit and layout.unit is None:
+        words = {
+            "major": "whole units, since they have fractions",
+            "minor": "the smallest units, by their column's name",
+        }
+        notes.append(f"amounts were read as {words[unit]}")
+    found = [
+        f"{field} from {head[place].strip()}"
+        for field, place in places.items()
+        if _is_found(field, place, head, layout)
+    ]
+    if found:
+        notes.append("columns were recognised: " + ", ".join(found))
+    return Seen(separator, head, places, unit, decimal, frozenset(line for line, _ in totals), (*notes, *lost))
+
+
+def guessed(file: IO[str], layout: Layout) -> tuple[Mapping[str, int], str]:
+    """The columns that are known by their names, and the unit of the amounts, of a file that need not have all."""
+    _, records = _records(file)
+    head = next(records, (0, []))[1]
+    places = _known_places(head, layout)
+    if "amount" not in places:
+        return places, layout.report.unit
+    amounts = _Amounts(layout, places)
+    for line, cells in records:
+        amounts.add(line, cells)
+    return places, amounts.unit(head)
+
+
+def read(file: IO[str], layout: Layout, seen: Seen | None = None) -> Iterator[list[PartnerRow] | None]:
+    """What each line tells, nothing where it moves no money; None where not even its id can be read.
 
     Raises ReconciliationError where no line could be.
     """
-    reader = csv.reader(_bounded(lines))
+    seen = seen or look_through(file, layout)
+    file.seek(0)
+    _, records = _records(file)
+    next(records, None)
+    for line, cells in records:
+        if line not in seen.left_out:
+            yield _rows(cells, seen, layout)
+
+
+def _records(file: IO[str]) -> tuple[str, Iterator[tuple[int, list[str]]]]:
+    """The separator, and the lines of a CSV file that are not blank, each with its number; the header is the first."""
+    lines = _bounded(file)
+    declared, first, number = None, "", 0
+    with _in_words(lambda: number + 1):
+        for number, first in enumerate(lines, 1):  # noqa: B007 (both are used below)
+            declared = declared or csv_separator.declared(first)
+            if first.strip() and csv_separator.declared(first) is None:
+                break
+    separator = declared or csv_separator.of(first)
+    reader = csv.reader(chain([first], lines), delimiter=separator)
+
+    def records() -> Iterator[tuple[int, list[str]]]:
+        with _in_words(lambda: number - 1 + reader.line_num):
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    yield number - 1 + reader.line_num, cells
+
+    return separator, records()
+
+
+@contextmanager
+def _in_words(line: Callable[[], int]) -> Iterator[None]:
     try:
-        head = [name.strip().removeprefix("\ufeff").lower() for name in next(reader, [])]
-        wanted = {name: column.strip().lower() for name, column in layout.columns.items()}
-        places = {name: head.index(column) for name, column in wanted.items() if column in head}
-        for name in NEEDED:
-            if name not in places:
-                raise ReconciliationError(
-                    f"the file has no column {layout.columns[name]} ({name}); name another one: {name}=..."
-                )
-        if "currency" not in places and layout.currency is None:
-            raise ReconciliationError(f"the file has no column {layout.columns['currency']}; say which currency it is")
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield _rows(cells, places, layout)
+        yield
     except csv.Error as error:
-        raise ReconciliationError(f"line {reader.line_num} of the file is no CSV: {error}") from None
+        raise ReconciliationError(f"line {line()} of the file is no CSV: {error}") from None
     except UnicodeDecodeError:
-        raise ReconciliationError(f"the file is not UTF-8, after line {reader.line_num}") from None
+        raise ReconciliationError(f"the file is not UTF-8, after line {line()}") from None
+
+
+def _known_places(head: list[str], layout: Layout) -> dict[str, int]:
+    names = [plain(name) for name in head]
+    places = {field: names.index(plain(column)) for field, column in layout.columns.items() if plain(column) in names}
+    for field in FIELDS:
+        if field in places or field in layout.named or not layout.finds:
+            continue
+        bare = ["" if place in places.values() else _bare(name) for place, name in enumerate(names)]
+        known = (_bare(layout.columns.get(field, "")), *COMMON_COLUMNS[field])
+        found = next((name for name in known if name and name in bare), None)
+        if found is not None:
+            places[field] = bare.index(found)
+    return places
+
+
+def _places(head: list[str], layout: Layout) -> dict[str, int]:
+    places = _known_places(head, layout)
+    for field in FIELDS:
+        if field not in places and (field in NEEDED or field in layout.named):
+            raise ReconciliationError(
+                f"the file has no column {layout.columns.get(field, field)} ({field}); name another one: {field}=..."
+            )
+    if "currency" not in places and layout.currency is None:
+        raise ReconciliationError(
+            f"the file has no column {layout.columns.get('currency', 'currency')}; say which currency it is"
+        )
+    return places
+
+
+def _is_found(field: str, place: int, head: list[str], layout: Layout) -> bool:
+    return plain(layout.columns.get(field, "")) != plain(head[place])
+
+
+class _Amounts:
+    """What the amounts of a file tell of how they are written, all of them together."""
+
+    def __init__(self, layout: Layout, places: Mapping[str, int]) -> None:
+        self._layout, self._places = layout, places
+        self._signs: set[str] = set()
+        self._has_fractions = False
+        self._open: tuple[int, str] | None = None
+        self._sum, self._count = Decimal(0), 0
+
+    def add(self, line: int, cells: list[str]) -> None:
+        cell = _cell(cells, self._places, "amount")
+        found = written(cell)
+        if found is None:
+            return
+        if found.exact is not None:
+            self._signs.update(found.decimal or "")
+            self._has_fractions = self._has_fractions or found.has_fraction
+            self._count += 1
+            self._sum += found.exact
+        elif COMMA in found.number and self._digits(cells) == 0:
+            self._signs.add(POINT)  # a currency without decimals: the comma stands for thousands
+        else:
+            self._open = self._open or (line, cell)
+
+    def is_sum(self, cell: str) -> bool:
+        """Whether it is what the amounts so far come to."""
+        found = written(cell)
+        return self._count > 1 and found is not None and found.exact == self._sum
+
+    def decimal(self) -> str | None:
+        if self._layout.decimal is not None:
+            return self._layout.decimal
+        if self._open is not None and len(self._signs) != 1:
+            line, cell = self._open
+            raise ReconciliationError(
+                f"{shown(cell, LONGEST_SAMPLE)} on line {line} may be thousands or a fraction, and no other amount of "
+                "the file shows which; say what its decimal sign is, a point or a comma"
+            )
+        return next(iter(self._signs)) if len(self._signs) == 1 else None
+
+    def unit(self, head: list[str]) -> str:
+        if self._layout.unit is not None:
+            return self._layout.unit
+        name = _bare(head[self._places["amount"]])
+        if "minor" in name or "cents" in name:
+            return "minor"
+        return "major" if self._has_fractions else self._layout.report.unit
+
+    def _digits(self, cells: list[str]) -> int | None:
+        currency = _cell(cells, self._places, "currency").upper() or self._layout.currency or ""
+        return money.exponent(currency)
+
+
+def _is_total(cells: list[str], places: Mapping[str, int], amounts: _Amounts) -> bool:
+    """Whether a line may be one of totals: without an id, and called so, or with what the lines before come to."""
+    reference = _cell(cells, places, "reference")
+    if reference and (len(reference) > LONGEST_TOTAL or _bare(reference) not in TOTALS):
+        return False
+    amount = _cell(cells, places, "amount")
+    if written(amount) is None:
+        return False
+    return any(_bare(cell) in TOTALS for cell in cells) or (not reference and amounts.is_sum(amount))
+
+
+def _cell(cells: list[str], places: Mapping[str, int], field: str) -> str:
+    place = places.get(field)
+    return cells[place].strip() if place is not None and place < len(cells) else ""
+
+
+def _reference(cells: list[str], places: Mapping[str, int], field: str = "reference") -> str:
+    """An id without what a spreadsheet wraps it in; empty where there is none that can be read."""
+    text = _cell(cells, places, field)
+    formula = _FORMULA.fullmatch(text)
+    text = formula[1] if formula else text.removeprefix("'")
+    text = _UNSEEN.sub("", text).strip() if not text.isascii() else text.strip()
+    return text if _ID.fullmatch(text) else ""
+
+
+def _sample(cells: list[str], places: Mapping[str, int] | None = None) -> str:
+    """What a line says in the columns that are read: the others may hold who a player is."""
+    kept = cells if places is None else [cells[each] for each in sorted(set(places.values())) if each < len(cells)]
+    return shown(", ".join(cell.strip() for cell in kept if cell.strip() and "@" not in cell), LONGEST_SAMPLE)
+
+
+def plain(name: str) -> str:
+    """A column's name as it is compared."""
+    return name.strip().removeprefix("\ufeff").strip().lower()
+
+
+def _bare(name: str) -> str:
+    return "".join(each for each in unicodedata.normalize("NFKC", name).casefold() if each.isalnum())
 
 
 def in_order(lines: Iterable[list[PartnerRow] | None]) -> tuple[int, int, Iterator[PartnerRow]]:
@@ -131,36 +395,47 @@ def _read_back(file: IO[bytes]) -> Iterator[PartnerRow]:
             yield from map(PartnerRow._make, block)
 
 
-def _rows(cells: list[str], places: Mapping[str, int], layout: Layout) -> list[PartnerRow] | None:
-    told = {name: cells[place].strip() for name, place in places.items() if place < len(cells)}
-    kinds = layout.kinds.get(told["kind"].lower()) if told.get("kind") else (PAID,)
-    if kinds is None:
+def _rows(cells: list[str], seen: Seen, layout: Layout) -> list[PartnerRow] | None:
+    places = seen.places
+    reference = _reference(cells, places)
+    if not reference:
         return None
-    if not kinds:
+    row_id = _reference(cells, places, "row_id")
+    kind = kind_of(_cell(cells, places, "kind"), layout.report.kinds)
+    if kind == "":
         return []
-    currency = told.get("currency", "").upper() or layout.currency or ""
-    reference, row_id = told.get("reference", ""), told.get("row_id", "")
-    minor = _minor(told.get("amount", ""), currency, layout.unit)
-    if minor is None or not _ID.fullmatch(reference) or not (row_id == "" or _ID.fullmatch(row_id)):
-        return None
-    at, ours = _moment(told.get("at", "")), told.get("ours") or None
-    # A row without an id is that of its purchase: a report repeated in a file does not count twice.
-    return [
-        PartnerRow(reference, f"{row_id}:{kind}" if row_id else kind, kind, minor, currency, at, ours) for kind in kinds
-    ]
+    currency = _cell(cells, places, "currency").upper() or layout.currency or ""
+    amount = _minor(_cell(cells, places, "amount"), currency, seen.unit, seen.decimal)
+    if kind is None and amount is not None and not _cell(cells, places, "kind"):
+        kind = REFUNDED if amount < 0 else PAID
+    at, ours = _moment(_cell(cells, places, "at")), _cell(cells, places, "ours") or None
+    # Without an id of its own a row is told from others by all that it says: only the same line twice is one row.
+    row_id = row_id or hashlib.blake2b("\0".join(cells).encode(), digest_size=8).hexdigest()
+    if kind is None or amount is None or (amount < 0 and kind != REFUNDED):
+        code = currency if money.exponent(currency) is not None else None
+        sample = _sample(cells, places)
+        return [PartnerRow(reference, f"{row_id}:{UNREADABLE}", UNREADABLE, None, code, at, ours, sample)]
+    return [PartnerRow(reference, f"{row_id}:{kind}", kind, format(abs(amount), "f"), currency, at, ours)]
 
 
-@lru_cache(maxsize=4096)  # of a million purchases few have a price of their own
-def _minor(text: str, currency: str, unit: str) -> str | None:
-    """Exact text in minor units; None where it is no amount of a currency."""
-    if not (len(currency) == 3 and currency.isascii()):
+def kind_of(word: str, kinds: Mapping[str, str]) -> str | None:
+    """What a row tells, by its partner's words and by common ones; empty for no money, None where nobody knows."""
+    own = kinds.get(word.lower())
+    return own if own is not None else COMMON_KINDS.get(_bare(word))
+
+
+@lru_cache(maxsize=8192)  # of a million purchases few have a price of their own
+def _minor(cell: str, currency: str, unit: str, decimal: str | None) -> Decimal | None:
+    """Exact, in minor units; None where it is no amount of a currency."""
+    found = written(cell)
+    if found is None or not (len(currency) == 3 and currency.isascii()) or found.code not in (None, currency):
         return None
+    amount = found.value(decimal)
     try:
-        amount = abs(Decimal(exact.figure(text)))
+        exact.figure(amount)
     except ValueError:
         return None
-    minor = money.in_minor(amount, currency) if unit == "major" else amount
-    return None if minor is None else format(minor, "f")
+    return money.in_minor(amount, currency) if amount is not None and unit == "major" else amount
 
 
 def _moment(text: str) -> str | None:

@@ -3,13 +3,14 @@
 A reconciliation may be carried on by the relay, by a command and by a page, at once too: each step is done once.
 """
 
+import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 
 from coinslot import reconciliation, schedules, settlement
-from coinslot.db import Connection
+from coinslot.db import Connection, Row
 from coinslot.games import Game
 from coinslot.installation import Installation
 from coinslot.reconciliation import ReconciliationError, Run
@@ -17,6 +18,7 @@ from coinslot.schedules import Job, Standing
 from coinslot.settlement import CLOSED, RECONCILED
 from coinslot.statement import IN_TOTALS
 from handlers import Partner, Report, report_file
+from handlers.console import shown
 from handlers.report_file import Layout
 
 CLOSE_JOB = "settlement.close"
@@ -26,17 +28,40 @@ SLICE_SECONDS = 45.0  # of work in one run of the job, so that it ends well befo
 LONGEST_WAIT_SECONDS = 6 * 3600.0
 FILE, API = "file", "api"
 
-# What mends a difference, for a person to do; {game}, {reference} and {partner} are filled in.
+# What mends a difference, for a person to do. {id} is the purchase's, as a command takes it; {partner} is its title;
+# {detail} is what is known beside.
 REMEDIES: Mapping[str, str] = {
     "request_award": "charged but not granted: have {partner} send the award of {reference} again (Retry Award)",
     "report_payment": "{partner} counts {reference} and the game has not reported it: have the game report it",
-    "register_payment": "register it: it is sent by itself, and where it was refused `flask playcamp redrive {game}`",
-    "record_refund": "given back at {partner}: `flask refund reverse {game} {reference} --reason ...`",
+    "register_payment": "it waits to be registered: it is sent by itself",
+    "redrive": "{partner} refused it: `flask playcamp redrive {game} {id}`",
+    "mend_payment": "it lacks what {partner} needs: have the game report {reference} whole",
+    "record_refund": "given back at {partner}: "
+    "`flask refund reverse {game} {id}{at} --reason 'given back at {partner}'`",
     "report_refund": "given back at {partner}: have the game report {reference} as refunded",
-    "send_refund": "given back here: it is sent by itself, and where it was refused `flask playcamp redrive {game}`",
-    "refund_order": "taken back here, and {partner} has not given the money back: `flask appcharge refund {game} ...`",
+    "send_refund": "given back here: it is sent by itself",
+    "refund_order": "taken back here, and {partner} has not given the money back: "
+    "`flask appcharge refund {game} {id} --user owner`",
     "ask_partner": "ask {partner} about {reference}",
+    "read_line": "reported, but not to be read: {detail}; put that line right, or ask {partner}",
+    "other_month": "{partner} may count it in {detail}: hold {detail} against its report, then this month again",
+    "restore_ids": "the ids look altered, as by a spreadsheet{other}: take the report as {partner} exports it",
 }
+LONGEST_SHOWN = 60
+
+
+def remedy(game: str, title: str, difference: Row) -> str:
+    """What mends a difference, in words; a command in it stands between backticks, and can be run as it stands."""
+    reference, detail = difference["reference"], difference["detail"]
+    return REMEDIES[difference["action"]].format(
+        game=game,
+        partner=title,
+        reference=shown(reference, LONGEST_SHOWN),
+        id=shlex.quote(reference),
+        at=f" --at {detail}" if detail else "",
+        detail=shown(detail or "", report_file.LONGEST_SAMPLE),
+        other=f", with {shown(detail, LONGEST_SHOWN)} on the other side" if detail else "",
+    )
 
 
 def jobs(partners: Iterable[Partner]) -> dict[str, Job]:
@@ -127,7 +152,8 @@ def take_file(
     """
     run = _run(house, run_id)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        count, odd, rows = report_file.in_order(report_file.read(file, layout))
+        seen = report_file.look_through(file, layout)
+        count, odd, rows = report_file.in_order(report_file.read(file, layout, seen))
         at = int(run.cursor or 0)
         for _ in islice(rows, at):
             pass
@@ -137,7 +163,11 @@ def take_file(
             unread = odd if at == 0 else 0  # told with the first rows
             at += len(taken)
             reconciliation.add_rows(
-                house.database, run, taken, str(at), odd=unread, expected=count + odd, is_last=is_last
+                *(house.database, run, taken, str(at)),
+                odd=unread,
+                expected=count + odd,
+                is_last=is_last,
+                notes=seen.notes,
             )
             run = _run(house, run_id)
             told(run)
@@ -162,13 +192,12 @@ def carry_on(
         if run.state == "reading":
             report.read(house, game, run, min(deadline, time.monotonic() + 1.0))
         else:
-            until = run.month.ends_at if report.are_movements else None
-            reconciliation.step(house.database, run, refunds_until=until)
+            reconciliation.step(house.database, run, are_movements=report.are_movements)
         run = _run(house, run_id)
         told(run)
         if not run.is_done and time.monotonic() >= deadline:
             return True
-    _note_agreement(house, run)
+    _note_outcome(house, run)
     return False
 
 
@@ -185,6 +214,49 @@ def accept(house: Installation, game: Game, name: str, actor: str, note: str) ->
     return house.database.write_here(lambda tx: settlement.advance(tx, game.id, name, RECONCILED, actor, note))
 
 
+def bring_to(
+    house: Installation,
+    game: Game,
+    name: str,
+    state: str,
+    actor: str,
+    note: str,
+    *,
+    is_skipping: bool = False,
+    is_accepting: bool = False,
+) -> list[str]:
+    """Bring a closed month to a state; returns the states it came through. Raises SettlementError.
+
+    Where a report does not agree with it, that has to be accepted, with a note.
+    """
+
+    def go_on(tx: Connection) -> list[str]:
+        names = disagreeing(tx, game.id, name)
+        if names and not (is_accepting and note.strip()):
+            raise settlement.SettlementError(
+                f"{name} does not agree with the newest report of {', '.join(names)}: look at its differences; "
+                "to go on all the same, accept them (--accept) and say in a note why"
+            )
+        came_to = settlement.advance(tx, game.id, name, RECONCILED, actor, note) if names else []
+        return came_to + settlement.advance(tx, game.id, name, state, actor, note, skipping=is_skipping)
+
+    return house.database.write(go_on)
+
+
+def disagreeing(connection: Connection, game_id: int, name: str) -> list[str]:
+    """Partners whose newest report does not agree with a closed month, or is not compared to its end, where nobody has
+    accepted that since; none once the payment of the month is confirmed.
+    """
+    found = settlement.standing(connection, game_id, name)
+    if found is None or found.state not in (CLOSED, RECONCILED):
+        return []
+    accepted_at = settlement.steps(connection, game_id, name)[-1].at if found.state == RECONCILED else ""
+    runs = reconciliation.runs(connection, game_id, name)
+    return sorted(
+        run.partner for run in runs if not run.is_done or (not run.agrees and (run.finished_at or "") > accepted_at)
+    )
+
+
 def unreconciled(connection: Connection, game_id: int, name: str) -> tuple[list[str], list[str]]:
     """Partners of a closed month that nothing was held against yet, and those with which something does not agree.
 
@@ -195,19 +267,25 @@ def unreconciled(connection: Connection, game_id: int, name: str) -> tuple[list[
         return [], []
     partners = {line.partner for line in settlement.lines(connection, found.id) if line.section in IN_TOTALS}
     done = {run.partner: run for run in reconciliation.runs(connection, game_id, name) if run.is_done}
-    return sorted(partners - set(done)), sorted(name for name, run in done.items() if run.summary or run.rows_odd)
+    return sorted(partners - set(done)), sorted(name for name, run in done.items() if not run.agrees)
 
 
-def _note_agreement(house: Installation, run: Run) -> None:
-    """A month that agrees with all of its partners is reconciled; else a person says so."""
-    connection = house.database.read()
-    found = settlement.standing(connection, run.game_id, run.month.name)
-    if found is None or found.state != CLOSED or any(unreconciled(connection, run.game_id, run.month.name)):
-        return
-    note = "every purchase agrees with the partners' figures"
-    house.database.write(
-        lambda tx: settlement.advance(tx, run.game_id, run.month.name, RECONCILED, "reconciliation", note)
-    )
+def _note_outcome(house: Installation, run: Run) -> None:
+    """A month that agrees with all of its partners is reconciled; else a person says so, and anew for each report."""
+    name = run.month.name
+
+    def note(tx: Connection) -> None:
+        found = settlement.standing(tx, run.game_id, name)
+        if found is None:
+            return
+        if found.state == CLOSED and not any(unreconciled(tx, run.game_id, name)):
+            words = "every purchase agrees with the partners' figures"
+            settlement.advance(tx, run.game_id, name, RECONCILED, "reconciliation", words)
+        if found.state == RECONCILED and run.partner in disagreeing(tx, run.game_id, name):
+            words = f"a newer report of {run.partner} does not agree"
+            settlement.back_to_closed(tx, run.game_id, name, "reconciliation", words)
+
+    house.database.write(note)
 
 
 def _report(partner: Partner) -> Report:

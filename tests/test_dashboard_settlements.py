@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from coinslot import reconciliation, settlement, uploads
+from coinslot import judging, reconciliation, settlement, uploads
 from coinslot.reconciliation import ReconciliationError
 from handlers.dashboard import differences, pages, statements
 from tests.books import Books
@@ -242,7 +242,10 @@ class TestDifferences:
         assert ("<progress" in waiting, "0% compared" in waiting) == (True, True)
         assert ("Charged but not granted" in page, "10.115 USD" in page) == (True, True)
         assert "Retry Award" in page
-        assert "<code>flask refund reverse demo there --reason ...</code>" in page
+        assert (
+            "<code>flask refund reverse demo there --at 2026-07-10T10:00:00.000000Z "
+            "--reason &#39;given back at Appcharge&#39;</code>" in page
+        )
         assert "100% compared" in page
         assert "Charged but not granted: 2" in browser.get(MONTH).text
         assert ("owner", "settlement.reconcile") in [(row["actor"], row["action"]) for row in db("SELECT * FROM audit")]
@@ -341,10 +344,11 @@ class TestReports:
         assert ("Payment" in form, "GP-2" in form, '<option value="2" selected>Currency' in form) == (True, True, True)
         assert begun.status_code == 303
         assert ("Counted there, not reported here" in page, "19.99 USD" in page, "by a file" in page) == (True,) * 3
-        assert "1 of them; they are left out" in page
+        assert "Reported, unreadable" in page
         assert {row["reference"]: row["result"] for row in db("SELECT * FROM reconciliation")} == {
             "GP-2": "refunded_there",
             "GP-9": "missing_here",
+            "?": "unreadable",
         }
         assert browser.get(uploaded.location).status_code == 404, "the file is gone once it is read"
         assert ("owner", "2026-07 playcamp by file") in [
@@ -496,7 +500,7 @@ def test_a_list_of_differences_reads_no_more_than_it_shows(house, books):
         f"EXPLAIN QUERY PLAN {reconciliation._OF_EACH_RESULT}", {"id": 1, "after": 0, "limit": 10, "result": None}
     )
     words = " ".join(row["detail"] for row in plan)
-    assert words.count("SEARCH reconciliation USING INDEX reconciliation_by_result") == len(reconciliation.RESULTS)
+    assert words.count("SEARCH reconciliation USING INDEX reconciliation_by_result") == len(judging.RESULTS)
     assert "TEMP B-TREE" not in words
 
 
@@ -504,3 +508,33 @@ def answer_with(handler, status):
     handler.send_response(status)
     handler.send_header("Content-Length", "0")
     handler.end_headers()
+
+
+def test_on_the_page_too_a_report_that_does_not_agree_has_to_be_accepted(browser, books, july, appcharge, house, db):
+    books.order("o-1")
+    books.close()
+    browser.post(f"{DIFFERENCES}/ask", partner="appcharge")
+    drain(house)
+    assert "newest report of appcharge does not agree" in browser.get(MONTH).text
+    for state in ("reconciled", "payment_confirmed"):
+        for form in ({"note": "why"}, {"note": "why", "skipping": "on"}, {"accepting": "on"}):
+            refused = browser.post(f"{MONTH}/steps", state=state, **form)
+            assert (refused.status_code, "does not agree" in refused.text) == (400, True)
+    taken = browser.post(f"{MONTH}/steps", state="payment_confirmed", accepting="on", note="it is known")
+    assert taken.status_code == 303
+    states = [row["state"] for row in db("SELECT state FROM settlement_steps ORDER BY id")]
+    assert states == ["closed", "reconciled", "payment_confirmed"]
+
+
+def test_on_the_page_too_an_open_separator_is_asked_for(browser, books, july, house, db):
+    books.pay("GP-1", "1000", "USD")
+    books.close()
+    where = upload(browser, b"sep=;\r\nPayment ID;Total;Currency\r\nGP-1;1.000;USD\r\n").location
+    form = browser.get(where).text
+    assert ('<option value="0" selected>Payment ID' in form, '<option value="1" selected>Total' in form) == (True, True)
+    chosen = {"reference": "0", "amount": "1", "currency": "2", "unit": "major"}
+    asked = browser.post(where, **chosen)
+    assert (asked.status_code, "1.000 on line 3 may be thousands or a fraction" in asked.text) == (400, True)
+    assert browser.post(where, **chosen, decimal="comma").status_code == 303
+    drain(house)
+    assert db("SELECT * FROM reconciliation") == []

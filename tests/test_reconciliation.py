@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from coinslot import reconciliation, settlement
-from coinslot.reconciliation import PartnerRow, ReconciliationError, Run, Side, Verdict, judge
+from coinslot import judging, reconciliation, settlement
+from coinslot.judging import PartnerRow, Side, Verdict, judge
+from coinslot.reconciliation import ReconciliationError, Run
 from handlers import report_file, settling
 from handlers.appcharge.report import row_of
 from handlers.report_file import Layout
@@ -16,8 +17,7 @@ from tests.books import Books
 from tests.fakes import appcharge as fake_appcharge
 from tests.fakes.appcharge import FakeAppcharge
 from tests.fakes.playcamp import PlayCamp
-
-FOREVER = float("inf")
+from tests.rooms import FOREVER, Room
 
 
 @pytest.fixture
@@ -37,43 +37,6 @@ def playcamp(studio):
     with PlayCamp() as fake:
         fake.set_up(studio)
         yield fake
-
-
-class Room:
-    """Reconciliations of one game, by its partners' rooms."""
-
-    def __init__(self, app: Any, books: Books) -> None:
-        self.books = books
-        self.house = books.house
-        self.partners = {partner.name: partner for partner in app.extensions["coinslot.partners"]}
-
-    def begin(self, partner: str, month: str = "2026-07", file: Any = None) -> int:
-        return settling.begin(self.house, self.books.game, month, self.partners[partner], "test", file)
-
-    def carry_on(self, run_id: int, partner: str, deadline: float = FOREVER) -> bool:
-        return settling.carry_on(self.house, self.books.game, run_id, self.partners[partner].report, deadline)
-
-    def by_api(self, partner: str, month: str = "2026-07") -> Run:
-        run_id = self.begin(partner, month)
-        self.carry_on(run_id, partner)
-        return self.run(run_id)
-
-    def by_file(self, partner: str, path: Any, **columns: str) -> Run:
-        layout = Layout.of(self.partners[partner].report, columns)
-        run_id = self.begin(partner, file=(path, layout))
-        settling.take_file(self.house, run_id, path, layout)
-        self.carry_on(run_id, partner)
-        return self.run(run_id)
-
-    def run(self, run_id: int) -> Run:
-        found = reconciliation.run_by_id(self.house.database.read(), run_id)
-        assert found is not None
-        return found
-
-    def differences(self, run: Run) -> dict[str, tuple[Any, ...]]:
-        """Of each purchase: the result, the sum at stake and what mends it."""
-        rows = reconciliation.differences(self.house.database.read(), run.id)
-        return {row["reference"]: (row["result"], row["stake_minor"], row["currency"], row["action"]) for row in rows}
 
 
 @pytest.fixture
@@ -123,6 +86,8 @@ class TestJudging:
                 Side(Decimal(999), "USD", False, None),
                 Verdict("amount_differs", Decimal(999), "USD"),
             ),
+            (Side(None, None, False, None), Side(Decimal(0), "USD", False, None), None),
+            (Side(Decimal(0), "EUR", False, None), Side(Decimal(0), "USD", True, None), None),
         ],
     )
     def test_what_does_not_agree_has_a_name_and_a_sum(self, ours, theirs, verdict):
@@ -133,17 +98,24 @@ class TestJudging:
             PartnerRow("o-1", str(number), kind, "999", "USD", None)
             for number, kind in enumerate(("paid", "refunded", "reinstated"))
         ]
-        assert reconciliation.together(rows) == Side(Decimal(999), "USD", False, None)
-        assert reconciliation.together(rows[:2]).is_refunded
+        assert judging.together(rows) == Side(Decimal(999), "USD", False, None)
+        assert judging.together(rows[:2]).is_refunded
 
     def test_a_row_of_appcharges_report_is_read(self):
         assert row_of(fake_appcharge.transaction("t-1", type="dispute_funds_withdrawn", amount=-999)) == PartnerRow(
             "order-t-1", "t-1", "refunded", "999", "USD", "2026-01-05T10:00:00.000000Z", "70c2e3c8"
         )
         assert row_of(fake_appcharge.transaction("t-1", type="dispute_open")) is None
-        for unreadable in (fake_appcharge.transaction("t-1", type="payout"), {}, {"transactionDetails": {"type": []}}):
+        for unreadable in ({}, {"transactionDetails": {"type": []}}):
             with pytest.raises(ValueError):
                 row_of(unreadable)
+
+    @pytest.mark.parametrize("changed", [{"type": "payout"}, {"amount": -999}, {"amount": "much"}, {"id": ""}])
+    def test_a_row_that_cannot_be_read_keeps_its_order_and_what_it_says(self, changed):
+        row = row_of(fake_appcharge.transaction("t-1", **changed))
+        assert row is not None
+        assert (row.reference, row.kind, row.amount_minor) == ("order-t-1", "unreadable", None)
+        assert str(changed.get("amount", 999)) in (row.sample or "")
 
 
 def told(fake: FakeAppcharge, order_id: str, kind: str = "paid", amount: Any = 999, **more: Any) -> None:
@@ -336,7 +308,9 @@ class TestAppcharge:
 
         run = room.by_api("appcharge")
 
-        assert (run.rows_odd, run.summary) == (1, ())
+        assert run.rows_odd == 1
+        names = {"o-1"} if row != {"orderId": ""} else set()
+        assert {name: found[0] for name, found in room.differences(run).items()} == dict.fromkeys(names, "unreadable")
         assert settling.unreconciled(books.house.database.read(), books.game.id, "2026-07") == ([], ["appcharge"])
         found = settlement.standing(books.house.database.read(), books.game.id, "2026-07")
         assert found is not None
@@ -404,6 +378,130 @@ def _answer(handler: Any, reply: tuple[int, Any]) -> None:
     handler.wfile.write(content)
 
 
+class TestAtTheEndOfTheMonth:
+    """A report of movements is compared with what was so when its month ended."""
+
+    def july(self, appcharge: FakeAppcharge, *rows: tuple[str, str]) -> None:
+        for number, (kind, at) in enumerate((("paid", "2026-07-10T00:00:00.000Z"), *rows)):
+            amount = 999 if kind in ("paid", "dispute_funds_reinstated") else -999
+            row = fake_appcharge.transaction(f"t-{number}", at, type=kind, amount=amount)
+            appcharge.transactions.append(row | {"orderId": "o-1"})
+
+    @pytest.mark.parametrize(
+        ("here", "there", "results"),
+        [
+            # A dispute that was lost in July and won in August.
+            (
+                [("chargeback", "2026-07-20T00"), ("reinstated", "2026-08-05T00")],
+                [("dispute_funds_withdrawn", "2026-07-20T00")],
+                {},
+            ),
+            (
+                [("chargeback", "2026-07-20T00"), ("reinstated", "2026-08-05T00")],
+                [("dispute_funds_withdrawn", "2026-07-20T00"), ("dispute_funds_reinstated", "2026-08-05T00")],
+                {},
+            ),
+            (
+                [("chargeback", "2026-07-20T00"), ("reinstated", "2026-07-25T00"), ("refund", "2026-08-03T00")],
+                [("dispute_funds_withdrawn", "2026-07-20T00"), ("dispute_funds_reinstated", "2026-07-25T00")],
+                {},
+            ),
+            # Within a second of midnight, on either side of it.
+            ([("refund", "2026-08-01T00:00:01")], [("refund", "2026-07-31T23:59:59")], {}),
+            ([("refund", "2026-07-31T23:59:59")], [], {}),
+            (
+                [("chargeback", "2026-08-01T00:00:01"), ("reinstated", "2026-08-20T00")],
+                [("dispute_funds_withdrawn", "2026-07-31T23:59:59")],
+                {},
+            ),
+            # Given back in August: not in July's report, unless that reaches so far.
+            ([("refund", "2026-08-03T00")], [], {}),
+            ([("refund", "2026-08-03T00")], [("refund", "2026-08-03T00")], {}),
+            ([], [("refund", "2026-08-03T00")], {"o-1": "refunded_there"}),
+            ([("refund", "2026-07-20T00")], [], {"o-1": "refunded_here"}),
+            ([("reinstated", "2026-07-25T00")], [("refund", "2026-07-20T00")], {"o-1": "refunded_there"}),
+        ],
+    )
+    def test_refunds_and_disputes_count_as_they_stood(self, room, books, appcharge, here, there, results):
+        def stamp(at: str) -> str:
+            return at + ":00:00"[: 19 - len(at)] + ".000000Z"
+
+        books.order("o-1")
+        for reason, at in here:
+            books.refund_order("o-1", reason, stamp(at))
+        self.july(appcharge, *((kind, stamp(at)) for kind, at in there))
+        books.close()
+        assert room.results(room.by_api("appcharge")) == results
+
+    def test_what_was_given_back_later_and_is_not_in_the_report_is_missing_there(self, room, books, appcharge):
+        books.order("o-1")
+        books.refund_order("o-1", at="2026-08-03T00:00:00.000000Z")
+        books.order("o-2")
+        books.refund_order("o-2", at="2026-07-20T00:00:00.000000Z")
+        books.close()
+        assert room.results(room.by_api("appcharge")) == {"o-1": "missing_there"}
+
+    def test_a_free_order_without_a_price_agrees_with_one_told_as_nothing(self, room, books, appcharge):
+        books.order("o-1", None, None, kind="bonus")
+        told(appcharge, "o-1", amount=0)
+        books.close()
+        run = room.by_api("appcharge")
+        assert (room.results(run), run.matched) == ({}, 1)
+
+    def test_a_payment_given_back_after_the_month_agrees_with_its_report(self, room, books):
+        books.pay("GP-1", "9.99", "USD")
+        books.refund_payment("GP-1", "2026-08-03T00:00:00.000000Z")
+        books.close()
+        text = "transactionId,amount,currency,status\nGP-1,9.99,USD,COMPLETED\n"
+        assert room.results(room.by_text("playcamp", text)) == {}
+
+
+class TestANewerReport:
+    def state(self, books: Books) -> str:
+        found = settlement.standing(books.house.database.read(), books.game.id, "2026-07")
+        assert found is not None
+        return found.state
+
+    def test_a_month_is_not_reconciled_any_more_when_a_newer_report_disagrees(self, room, books, appcharge):
+        books.order("o-1")
+        told(appcharge, "o-1")
+        books.close()
+        room.by_api("appcharge")
+        assert self.state(books) == "reconciled"
+
+        told(appcharge, "o-2")
+        room.by_api("appcharge")
+        assert self.state(books) == "closed"
+        newest = settlement.steps(books.house.database.read(), books.game.id, "2026-07")[-1]
+        assert (newest.state, newest.note) == ("closed", "a newer report of appcharge does not agree")
+
+        appcharge.transactions.pop()
+        room.by_api("appcharge")
+        assert self.state(books) == "reconciled"
+
+    def test_what_was_accepted_stays_so_until_the_next_report(self, room, books, appcharge):
+        books.order("o-1")
+        books.close()
+        first = room.by_api("appcharge")
+        settling.accept(books.house, books.game, "2026-07", "test", "it is known")
+        room.carry_on(first.id, "appcharge")
+        assert self.state(books) == "reconciled"
+        assert settling.disagreeing(books.house.database.read(), books.game.id, "2026-07") == []
+
+        room.by_api("appcharge")
+        assert self.state(books) == "closed"
+
+    def test_a_month_whose_payment_is_confirmed_stays_where_it_is(self, room, books, appcharge):
+        books.order("o-1")
+        told(appcharge, "o-1")
+        books.close()
+        room.by_api("appcharge")
+        settling.bring_to(books.house, books.game, "2026-07", "payment_confirmed", "test", "")
+        told(appcharge, "o-2")
+        room.by_api("appcharge")
+        assert self.state(books) == "payment_confirmed"
+
+
 class TestPlayCamp:
     def known_there(self, playcamp: PlayCamp, transaction_id: str, amount: Any, status: str = "COMPLETED") -> None:
         playcamp.payments[transaction_id] = {
@@ -435,7 +533,7 @@ class TestPlayCamp:
             "amount": ("amount_differs", "100", "USD", "ask_partner"),
             "there": ("refunded_there", "999", "USD", "report_refund"),
             "here": ("refunded_here", "999", "USD", "send_refund"),
-            "nowhere": ("missing_there", "999", "USD", "register_payment"),
+            "nowhere": ("missing_there", "999", "USD", "ask_partner"),
         }
         assert run.matched == 2
 
@@ -480,6 +578,8 @@ class TestPlayCamp:
         assert room.differences(run) == {
             "GP-2": ("refunded_there", "999", "USD", "report_refund"),
             "GP-9": ("missing_here", "1999", "USD", "report_payment"),
+            "GP-7": ("unreadable", None, "USD", "read_line"),
+            "GP-6": ("unreadable", None, "USD", "read_line"),
         }
         assert (run.matched, run.rows_odd) == (1, 2)
 
@@ -520,11 +620,14 @@ class TestFiles:
         with pytest.raises(ReconciliationError, match=words):
             self.read(text, room, **options)
 
-    @pytest.mark.parametrize("cell", ["", "x", "1e999", "NaN", "9,99", "--1"])
+    @pytest.mark.parametrize("cell", ["", "x", "1e999", "NaN", "9,9,9", "--1"])
     def test_an_amount_that_is_none_makes_the_line_odd_and_no_more(self, room, cell):
         text = io.StringIO()
         csv.writer(text).writerows([["transactionId", "amount", "currency"], ["a", cell, "USD"], ["b", "1", "USD"]])
-        assert [row.reference for row in self.read(text.getvalue(), room)] == ["b"]
+        assert [(row.reference, row.kind) for row in self.read(text.getvalue(), room)] == [
+            ("a", "unreadable"),
+            ("b", "paid"),
+        ]
 
     def test_a_file_broken_off_goes_on_and_another_one_begins_anew(self, room, books, tmp_path, monkeypatch):
         monkeypatch.setattr(reconciliation, "ROWS_AT_ONCE", 2)
@@ -581,7 +684,7 @@ def test_a_large_file_is_sorted_in_parts_and_loses_nothing(room, monkeypatch):
     monkeypatch.setattr(report_file, "SORTED_AT_ONCE", 7)
     monkeypatch.setattr(report_file, "READ_AT_ONCE", 3)
     numbers = [n * 37 % 100 for n in range(100)]
-    text = "transactionId,amount,currency\n" + "".join(f"GP-{n:03d},{n + 1},USD\n" for n in numbers) + "?,,\n"
+    text = "transactionId,amount,currency\n" + "".join(f"GP-{n:03d},{n + 1},USD\n" for n in numbers) + ",5,USD\n"
     layout = Layout.of(room.partners["playcamp"].report, {})
 
     count, odd, rows = report_file.in_order(report_file.read(io.StringIO(text), layout))

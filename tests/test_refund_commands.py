@@ -98,3 +98,14 @@ def test_mistakes_are_said_in_words(run, studio, arguments, words):
     assert result.exit_code != 0
     assert words in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_person_says_when_the_money_went_back(run, post_order, studio, db):
+    post_order()
+    words = ("refund", "reverse", "demo", "68e25eebdcb1278", "--reason", "by phone", "--at")
+    for never in ("2999-01-01T00:00:00Z", "1999-01-01", "yesterday", "2026-13-01"):
+        refused = run(*words, never)
+        assert (refused.exit_code, "--at: " in refused.output) == (1, True)
+    taken = run(*words, "2026-07-22T12:00:00+09:00")
+    assert taken.exit_code == 0, taken.output
+    assert [row["occurred_at"] for row in db("SELECT occurred_at FROM refunds")] == ["2026-07-22T03:00:00.000000Z"]

@@ -104,7 +104,7 @@ def test_a_report_as_a_file_with_columns_of_its_own(flask, books, tmp_path):
     words = ("reconcile", "demo", "2026-07", "--file", str(report))
 
     assert "--partner" in flask(*words, exit_code=2)
-    assert "no column transactionId" in flask(*words, "--partner", "playcamp", exit_code=1)
+    assert "no column amount" in flask(*words, "--partner", "playcamp", exit_code=1)
     report.write_text("Payment,Cents\nGP-1,999\nGP-2,500\n")
     mapped = ("--map", "reference=Payment", "--map", "amount=Cents", "--unit", "minor", "--currency", "USD")
     told = flask(*words, "--partner", "playcamp", *mapped)
@@ -127,6 +127,50 @@ def test_passing_over_a_state_takes_a_word_and_a_note(flask, books):
     flask("confirm", "demo", "2026-07", "--skip", "--note", "no report to be had")
 
     assert "reconciled (passed over)" in flask("show", "demo", "2026-07", "--steps")
+
+
+def test_a_month_that_a_report_does_not_agree_with_is_confirmed_only_if_that_is_accepted(flask, books, appcharge):
+    books.order("o-1")
+    row = fake_appcharge.transaction("t-1", "2026-07-10T10:00:00.000Z")
+    appcharge.transactions.append(row | {"orderId": "o-1"})
+    flask("close", "demo", "2026-07")
+    flask("reconcile", "demo", "2026-07")
+    assert "reconciled" in flask("list", "demo")
+    appcharge.transactions.append(fake_appcharge.transaction("t-2", "2026-07-10T10:00:00.000Z") | {"orderId": "o-2"})
+    flask("reconcile", "demo", "2026-07")
+    assert "closed" in flask("list", "demo")
+
+    for words in ((), ("--accept",), ("--skip", "--note", "why"), ("--note", "why")):
+        refused = flask("confirm", "demo", "2026-07", *words, exit_code=1)
+        assert "does not agree with the newest report of appcharge" in refused
+    assert "payment confirmed." in flask("confirm", "demo", "2026-07", "--accept", "--note", "o-2 is in hand")
+    steps = flask("show", "demo", "2026-07", "--steps")
+    assert "a newer report of appcharge does not agree" in steps
+    assert steps.count("o-2 is in hand") == 2, "reconciled and confirmed"
+
+
+def test_a_report_that_is_still_being_compared_is_not_passed_over(app, flask, house, books, appcharge):
+    books.order("o-1")
+    appcharge.transactions.append(fake_appcharge.transaction("t", "2026-07-10T10:00:00.000Z") | {"orderId": "o-1"})
+    flask("close", "demo", "2026-07")
+    flask("reconcile", "demo", "2026-07")
+    flask("reconcile", "demo", "2026-07", "--background")
+    assert "does not agree" in flask("confirm", "demo", "2026-07", exit_code=1)
+    house.new_relay().drain()
+    assert "payment confirmed." in flask("confirm", "demo", "2026-07")
+
+
+def test_an_open_separator_is_asked_for_and_told(flask, books, tmp_path):
+    books.pay("GP-1", "1000", "USD")
+    flask("close", "demo", "2026-07")
+    report = tmp_path / "report.csv"
+    report.write_text("Payment ID;Total;Currency\nGP-1;1.000;USD\nTotal;1.000;\n")
+    words = ("reconcile", "demo", "2026-07", "--file", str(report), "--partner", "playcamp")
+    assert "1.000 on line 2 may be thousands or a fraction" in flask(*words, exit_code=1)
+    told = flask(*words, "--decimal", "comma")
+    assert "1 purchases agree" in told
+    assert "Line 3 was left out as a line of totals: Total, 1.000." in told
+    assert "Columns were recognised: reference from Payment ID, amount from Total." in told
 
 
 def test_reopened_and_closed_again(flask, books):

@@ -4,6 +4,7 @@ Quirks: one order has several rows, each with an id of its own; amounts are mino
 page may repeat rows, and the last may lead to itself.
 """
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,20 +15,24 @@ from typing import Any
 from coinslot import clock, exact
 from coinslot.games import Game
 from coinslot.installation import Installation
-from coinslot.reconciliation import PAID, REFUNDED, REINSTATED, PartnerRow, Run, add_rows
+from coinslot.judging import PAID, REFUNDED, REINSTATED, UNREADABLE, PartnerRow
+from coinslot.reconciliation import Run, add_rows
 from coinslot.registry import checked_id
 from coinslot.schedules import JobError
 from handlers import Report
 from handlers.appcharge.client import ApiError, Client
 from handlers.appcharge.shapes import moment
+from handlers.console import shown
 
-KINDS: Mapping[str, tuple[str, ...]] = {
-    "paid": (PAID,),
-    "refund": (REFUNDED,),
-    "dispute_funds_withdrawn": (REFUNDED,),
-    "dispute_funds_reinstated": (REINSTATED,),
+LONGEST_SAMPLE = 120
+
+KINDS: Mapping[str, str] = {
+    "paid": PAID,
+    "refund": REFUNDED,
+    "dispute_funds_withdrawn": REFUNDED,
+    "dispute_funds_reinstated": REINSTATED,
     # What a dispute has come to: its money moves in rows of their own.
-    **dict.fromkeys(("dispute_open", "dispute_inquiry_open", "dispute_lost", "dispute_won"), ()),
+    **dict.fromkeys(("dispute_open", "dispute_inquiry_open", "dispute_lost", "dispute_won"), ""),
 }
 
 
@@ -62,7 +67,7 @@ def read(house: Installation, game: Game, run: Run, deadline: float) -> bool:
 
 
 def _read(documents: Sequence[Mapping[str, Any]]) -> tuple[list[PartnerRow], int]:
-    """The rows that move money, and how many cannot be read."""
+    """The rows that move money, and how many cannot be read at all."""
     rows, odd = [], 0
     for document in documents:
         try:
@@ -75,26 +80,34 @@ def _read(documents: Sequence[Mapping[str, Any]]) -> tuple[list[PartnerRow], int
 
 
 def row_of(document: Mapping[str, Any]) -> PartnerRow | None:
-    """A row of the report; None for one that moves no money. Raises ValueError for what cannot be read."""
+    """A row of the report; None for one that moves no money. Raises ValueError where no order can be read in it."""
     details = document.get("transactionDetails")
+    reference = checked_id(str(document.get("orderId") or ""))
     if not isinstance(details, dict):
-        raise ValueError("it has no transactionDetails")
-    kinds = KINDS.get(str(details.get("type")).lower())
-    if kinds is None:
-        raise ValueError("nobody knows what its type does to money")
-    if not kinds:
+        details = {}
+    kind = KINDS.get(str(details.get("type")).lower())
+    if kind == "":
         return None
-    reference, row_id = checked_id(str(document.get("orderId") or "")), checked_id(str(details.get("id") or ""))
-    currency, ours = details.get("currencyCode"), document.get("publisherTransactionId")
-    return PartnerRow(
+    currency, ours, told = details.get("currencyCode"), document.get("publisherTransactionId"), details.get("amount")
+    row = PartnerRow(
         reference,
-        row_id,
-        kinds[0],
-        _amount(details.get("amount")),
+        str(details.get("id") or ""),
+        kind or UNREADABLE,
+        _amount(told),
         currency.upper() if isinstance(currency, str) and len(currency) == 3 else None,
         moment(document.get("timestamp")),
         ours if isinstance(ours, str) and len(ours) <= 64 else None,
     )
+    try:
+        checked_id(row.row_id)
+        is_odd = kind is None or row.amount_minor is None or (kind != REFUNDED and Decimal(exact.figure(told)) < 0)
+    except ValueError:
+        is_odd = True
+    if not is_odd:
+        return row
+    sample = shown(f"type {details.get('type')}, amount {told}, currency {currency}", LONGEST_SAMPLE)
+    row_id = hashlib.blake2b(f"{row.row_id} {sample}".encode(), digest_size=8).hexdigest()
+    return row._replace(row_id=row_id, kind=UNREADABLE, amount_minor=None, sample=sample)
 
 
 def _amount(value: object) -> str | None:

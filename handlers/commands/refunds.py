@@ -1,9 +1,11 @@
 """``flask refund``: what became of refunds and disputes, and the reversal that a person decides on."""
 
+from datetime import UTC, datetime
+
 import click
 from flask.cli import with_appcontext
 
-from coinslot import audit, games, refunds
+from coinslot import audit, clock, games, refunds
 from coinslot.db import Connection, Row
 from coinslot.games import GameError
 from coinslot.refunds import BY_STRENGTH, Policy
@@ -13,6 +15,7 @@ from handlers.console import shown, table
 from handlers.trouble import in_words
 
 LONGEST_REASON = 255
+EARLIEST = "2010"
 
 
 @click.group("refund")
@@ -42,19 +45,21 @@ def list_refunds(game: str, is_all: bool, limit: int) -> None:
 @click.argument("order")
 @click.option("--partner", default="appcharge", show_default=True)
 @click.option("--policy", type=click.Choice(BY_STRENGTH), default="revoke", show_default=True)
+@click.option("--at", metavar="TIME", help="When the money went back, such as 2026-07-20T10:00:00Z; default: now.")
 @click.option("--reason", required=True, help="For the records; the game is not told.")
 @with_appcontext
 @in_words
-def reverse(game: str, order: str, partner: str, policy: str, reason: str) -> None:
+def reverse(game: str, order: str, partner: str, policy: str, at: str | None, reason: str) -> None:
     """Take back what ORDER gave, because you say so. The game reads a reversal, once."""
     reason = _checked(reason)
+    occurred_at = None if at is None else _moment(at)
 
     def take_back(tx: Connection) -> int:
         game_id = games.find(tx, game)["id"]
         transaction = refunds.purchase(tx, game_id, partner, order)
         if transaction is None:
             raise GameError(f"{partner} has reported no order {order} of {game} that was credited")
-        grant_id = refunds.reverse(tx, transaction, Policy.always(policy), reason)
+        grant_id = refunds.reverse(tx, transaction, Policy.always(policy), reason, occurred_at)
         if grant_id is None:
             raise GameError(f"order {order} was taken back already")
         audit.record(tx, game_id, "command", "order.reverse", f"{partner} {order}: {policy}")
@@ -73,6 +78,18 @@ def _cells(row: Row) -> tuple[str, ...]:
         row["outcome"],
         *(shown(row[name] or "-", 40) for name in ("named", "player_id", "reference")),
     )
+
+
+def _moment(text: str) -> str:
+    """A stamp. Raises click.ClickException for what is no time that has been."""
+    try:
+        found = datetime.fromisoformat(text)
+        at = clock.stamp((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError, OSError):
+        raise click.ClickException("--at: write it as 2026-07-20T10:00:00Z") from None
+    if not EARLIEST <= at <= clock.stamp():
+        raise click.ClickException("--at: it lies in the future, or before 2010")
+    return at
 
 
 def _checked(reason: str) -> str:

@@ -10,16 +10,17 @@ import click
 from flask.cli import with_appcontext
 
 from coinslot import documents, money, reconciliation, settlement
-from coinslot.db import Connection
+from coinslot.db import Row
 from coinslot.games import Game, GameError
-from coinslot.reconciliation import MISSING_HERE, ReconciliationError, Run
+from coinslot.judging import MISSING_HERE, RESULTS
+from coinslot.reconciliation import ReconciliationError, Run
 from coinslot.schedules import JobError
 from coinslot.settlement import CONFIRMED, SETTLED, Settlement, SettlementError
 from coinslot.statement import IN_TOTALS, Line
 from coinslot.terms import Terms
 from handlers import Partner, installation, partners, settling
 from handlers.console import shown, table
-from handlers.report_file import Layout
+from handlers.report_file import DECIMALS, Layout
 from handlers.trouble import in_words
 
 LONGEST_CREATOR = 40
@@ -116,6 +117,9 @@ def show(game: str, month: str, has_steps: bool) -> None:
 @click.option("--map", "mapped", multiple=True, metavar="FIELD=COLUMN", help="A column of the file; may repeat.")
 @click.option("--unit", type=click.Choice(("major", "minor")), help="Of the file's amounts.")
 @click.option("--currency", help="Of a file that does not tell it.")
+@click.option(
+    "--decimal", type=click.Choice(tuple(DECIMALS)), help="The sign before a fraction, where it is not clear."
+)
 @click.option("--background", is_flag=True, help="Leave it to the server; `flask settlement show` tells how far it is.")
 @click.option("--accept", is_flag=True, help="The month is reconciled, with the differences there are; takes --note.")
 @click.option("--note", default="", help="For the records.")
@@ -129,6 +133,7 @@ def reconcile(
     mapped: tuple[str, ...],
     unit: str | None,
     currency: str | None,
+    decimal: str | None,
     background: bool,
     accept: bool,
     note: str,
@@ -147,7 +152,11 @@ def reconcile(
     house = installation()
     for partner in wanted:
         assert partner.report is not None
-        file = None if path is None else (path, Layout.of(partner.report, columns, unit, currency))
+        file = (
+            None
+            if path is None
+            else (path, Layout.of(partner.report, columns, unit, currency, DECIMALS.get(decimal or "")))
+        )
         run_id = settling.begin(house, opened, month, partner, "command", file, is_background=background)
         told = _Told(partner.title)
         if file is not None:
@@ -165,7 +174,7 @@ def reconcile(
 @group.command("differences")
 @click.argument("game")
 @click.argument("month")
-@click.option("--result", type=click.Choice(reconciliation.RESULTS), help="Of one kind alone.")
+@click.option("--result", type=click.Choice(RESULTS), help="Of one kind alone.")
 @with_appcontext
 @in_words
 def differences(game: str, month: str, result: str | None) -> None:
@@ -181,7 +190,7 @@ def differences(game: str, month: str, result: str | None) -> None:
         while rows := reconciliation.differences(connection, run.id, result=result, after=after, limit=1000):
             for row in rows:
                 cells = [_amount(row[minor], row[code]) for minor, code in amounts]
-                remedy = _remedy(opened, run.partner, row["action"], row["reference"])
+                remedy = _remedy(opened, run.partner, row)
                 named = (run.partner, row["reference"], row["result"], row["currency"] or "")
                 writer.writerow([*named, *cells, row["occurred_at"] or "", remedy])
             after = rows[-1]["id"]
@@ -192,18 +201,18 @@ def differences(game: str, month: str, result: str | None) -> None:
 @click.argument("month")
 @click.option("--creators", "is_of_creators", is_flag=True, help="The creators have their share: the last state.")
 @click.option("--skip", "is_skipping", is_flag=True, help="Pass over the states between; takes --note.")
+@click.option("--accept", "is_accepting", is_flag=True, help="Though a report does not agree; takes --note.")
 @click.option("--note", default="", help="For the records, such as the number of a bank statement.")
 @with_appcontext
 @in_words
-def confirm(game: str, month: str, is_of_creators: bool, is_skipping: bool, note: str) -> None:
+def confirm(game: str, month: str, is_of_creators: bool, is_skipping: bool, is_accepting: bool, note: str) -> None:
     """The payment of a reconciled MONTH has come; with --creators, the creators have their share."""
     opened = _game(game)
     state = SETTLED if is_of_creators else CONFIRMED
 
-    def go_on(tx: Connection) -> list[str]:
-        return settlement.advance(tx, opened.id, month, state, "command", note, skipping=is_skipping)
-
-    came_to = installation().database.write_here(go_on)
+    came_to = settling.bring_to(
+        *(installation(), opened, month, state, "command", note), is_skipping=is_skipping, is_accepting=is_accepting
+    )
     click.echo(f"{month} of {game}: {_words(state)}{'' if came_to else ', as before'}.")
 
 
@@ -354,6 +363,8 @@ def _print_run(game: Game, run: Run) -> None:
         f"{run.partner}, by {run.source}: {run.state}, {run.progress:.0%}; {run.rows_read} rows read, "
         f"{run.rows_odd} of them unreadable, {run.matched} purchases agree"
     )
+    for note in run.notes:
+        click.echo(note[:1].upper() + note[1:] + ".")
     if not run.is_done:
         return
     is_granted_here = bool(reconciliation.charged_but_not_granted([run]))
@@ -372,17 +383,16 @@ def _print_run(game: Game, run: Run) -> None:
     connection = installation().database.read()
     for result in dict.fromkeys(each.result for each in run.summary):
         for row in reconciliation.differences(connection, run.id, result=result, limit=SHOWN_AT_ONCE):
-            remedy = _remedy(game, run.partner, row["action"], row["reference"])
+            remedy = _remedy(game, run.partner, row)
             stake = _amount(row["stake_minor"], row["currency"])
             what = f"{_words(row['result'])}  {shown(row['reference'], 60)}"
             click.echo(f"{what}  {stake} {row['currency'] or ''}  {remedy}")
     click.echo(f"All of them: flask settlement differences {game.slug} {run.month.name}")
 
 
-def _remedy(game: Game, partner: str, action: str, reference: str) -> str:
+def _remedy(game: Game, partner: str, row: Row) -> str:
     titles = {each.name: each.title for each in partners()}
-    told = settling.REMEDIES[action]
-    return told.format(game=game.slug, reference=shown(reference, 60), partner=titles.get(partner, partner))
+    return settling.remedy(game.slug, titles.get(partner, partner), row)
 
 
 def _amount(minor: object, currency: str | None) -> str:

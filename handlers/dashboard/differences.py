@@ -13,10 +13,11 @@ from flask import Response, request, url_for
 from markupsafe import Markup, escape
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot import money, reconciliation, schedules, uploads
+from coinslot import csv_separator, money, reconciliation, schedules, uploads
 from coinslot.db import Connection, Row
 from coinslot.games import Game, GameError
-from coinslot.reconciliation import MISSING_HERE, RESULTS, ReconciliationError, Run
+from coinslot.judging import MISSING_HERE, RESULTS, UNREADABLE
+from coinslot.reconciliation import ReconciliationError, Run
 from coinslot.registry import LONGEST_ID
 from coinslot.settlement import CLOSED
 from coinslot.statement import PAYMENTS_PARTNER
@@ -26,7 +27,7 @@ from handlers.dashboard.export import csv_file
 from handlers.dashboard.pages import UPLOADS, PageError, bp, page, see_other, the_game, whole
 from handlers.dashboard.statements import closed_month
 from handlers.dashboard.words import shown
-from handlers.report_file import FIELDS, LONGEST_LINE, NEEDED, Layout
+from handlers.report_file import DECIMALS, FIELDS, LONGEST_LINE, NEEDED, Layout, plain
 
 PER_PAGE = 50
 EXPORTED_AT_ONCE = 1000
@@ -39,6 +40,9 @@ RESULT_WORDS = {
     "amount_differs": "Amount differs",
     "refunded_there": "Refunded there, not here",
     "refunded_here": "Refunded here, not there",
+    "unreadable": "Reported, unreadable",
+    "at_edge": "At the month's edge",
+    "id_altered": "Id looks altered",
 }
 STATE_WORDS = {
     "reading": "reading the partner's figures",
@@ -198,8 +202,9 @@ def _columns_page(
     game: Game, name: str, partner_name: str, upload_id: str, status: int = 200, problem: str | None = None
 ) -> Response:
     partner, report = _reporting(partner_name)
-    columns, rows = _head(_uploaded(game, name, partner_name, upload_id))
-    guessed = {field: _place(columns, report.columns.get(field, "")) for field in FIELDS}
+    path = _uploaded(game, name, partner_name, upload_id)
+    columns, rows = _head(path)
+    guessed, unit = _guessed(path, Layout.of(report, {}))
     chosen = {field: whole(request.form.get(field)) if problem else guessed[field] for field in FIELDS}
     return page(
         "report_columns.html",
@@ -216,7 +221,9 @@ def _columns_page(
         needed=NEEDED,
         chosen=chosen,
         kinds=", ".join(report.kinds),
-        unit=request.form.get("unit") or report.unit,
+        unit=request.form.get("unit") or unit,
+        decimals=DECIMALS,
+        decimal=request.form.get("decimal", ""),
         currency=request.form.get("all_currency", ""),
     )
 
@@ -248,8 +255,7 @@ def _found(
 
 def _remedy(game: Game, title: str, row: Row) -> Markup:
     """What mends a difference, in words; a command in it stands out as one."""
-    told = settling.REMEDIES[row["action"]]
-    text = told.format(game=game.slug, reference=shown(row["reference"], 60), partner=title)
+    text = settling.remedy(game.slug, title, row)
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text[:1].upper() + text[1:]))))  # noqa: S704  escaped
 
 
@@ -309,12 +315,15 @@ def _head(path: Path) -> tuple[list[str], list[list[str]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             # A line is never read further than this, whatever the file is.
-            lines = iter(lambda: file.readline(LONGEST_LINE + 1), "")
-            text = "".join(islice(lines, ROWS_SHOWN + 1))
+            lines = list(islice(iter(lambda: file.readline(LONGEST_LINE + 1), ""), ROWS_SHOWN + 2))
     except UnicodeDecodeError:
         raise ReconciliationError("it is not UTF-8") from None
+    declared = csv_separator.declared(lines[0]) if lines else None
+    lines = lines[1:] if declared else lines[: ROWS_SHOWN + 1]
+    separator = declared or csv_separator.of(lines[0] if lines else "")
     try:
-        rows = [row[:MOST_COLUMNS] for row in csv.reader(io.StringIO(text, newline=""))]
+        text = io.StringIO("".join(lines), newline="")
+        rows = [row[:MOST_COLUMNS] for row in csv.reader(text, delimiter=separator)]
     except csv.Error as error:
         raise ReconciliationError(f"it is no CSV: {error}") from None
     if not rows or not any(cell.strip() for cell in rows[0]):
@@ -322,23 +331,20 @@ def _head(path: Path) -> tuple[list[str], list[list[str]]]:
     return rows[0], rows[1:]
 
 
-def _plain(name: str) -> str:
-    """A column's name as :func:`report_file.read` compares it."""
-    return name.strip().removeprefix("\ufeff").lower()
-
-
-def _place(columns: list[str], name: str) -> int | None:
-    known = [_plain(each) for each in columns]
-    return known.index(_plain(name)) if name and _plain(name) in known else None
+def _guessed(path: Path, layout: Layout) -> tuple[dict[str, int | None], str]:
+    """The columns of a file as far as they are known by their names, and the unit of its amounts as they look."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        places, unit = report_file.guessed(file, layout)
+    return {field: places.get(field) for field in FIELDS}, unit
 
 
 def _choices(columns: list[str]) -> list[tuple[int, str]]:
     """The columns one can choose: of several with one name the first is read."""
-    known = [_plain(each) for each in columns]
+    known = [plain(each) for each in columns]
     return [
         (place, f"{shown(name, 60)}" if name.strip() else f"column {place + 1}, without a name")
         for place, name in enumerate(columns)
-        if known.index(_plain(name)) == place
+        if known.index(plain(name)) == place
     ]
 
 
@@ -358,12 +364,13 @@ def _layout(report: Report, columns: list[str]) -> Layout:
     if "currency" not in named and currency is None:
         raise ReconciliationError("choose the column of the currency, or say which one it is for all rows")
     # Only the columns that were chosen: what was left out is not read, though the file may have it.
-    return dataclasses.replace(Layout.of(report, {}, unit, currency), columns=named)
+    layout = Layout.of(report, {}, unit, currency, DECIMALS.get(request.form.get("decimal", "")))
+    return dataclasses.replace(layout, columns=named, finds=False)
 
 
 def _check(path: Path, layout: Layout) -> None:
     """Raises ReconciliationError for a file of which nothing can be read."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        readable = sum(1 for rows in report_file.read(file, layout) if rows)
-    if not readable:
+        is_readable = any(row.kind != UNREADABLE for rows in report_file.read(file, layout) for row in rows or [])
+    if not is_readable:
         raise ReconciliationError("no row of it can be read like that: look at the columns, the unit and the currency")

@@ -82,8 +82,10 @@ def advance_month(slug: str, name: str) -> AnyResponse:
     if state not in settlement.STATES:
         raise PageError(400, "There is no such state")
     try:
-        installation().database.write(
-            lambda tx: settlement.advance(tx, game.id, name, state, "owner", note, skipping=is_skipping)
+        settling.bring_to(
+            *(installation(), game, name, state, "owner", note),
+            is_skipping=is_skipping,
+            is_accepting=request.form.get("accepting") == "on",
         )
     except GameError as error:
         return _page(game, named_month(game, name), 400, str(error))
@@ -137,6 +139,7 @@ def _page(game: Game, named: Month, status: int = 200, problem: str | None = Non
         sections=SECTIONS,
         titles={partner.name: partner.title for partner in partners()},
         runs=runs,
+        disagreeing=settling.disagreeing(connection, game.id, named.name),
         headline=reconciliation.charged_but_not_granted(runs),
     )
 

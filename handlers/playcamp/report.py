@@ -14,19 +14,22 @@ from typing import Any
 from coinslot import exact, money, payments
 from coinslot.games import Game
 from coinslot.installation import Installation
-from coinslot.reconciliation import PAID, REFUNDED, PartnerRow, Run, add_rows
+from coinslot.judging import PAID, REFUNDED, UNREADABLE, PartnerRow
+from coinslot.reconciliation import Run, add_rows
 from coinslot.schedules import JobError
 from handlers import Report
+from handlers.console import shown
 from handlers.playcamp.client import ApiError, Client
 from handlers.playcamp.payload import moment
 
 PAYMENTS_AT_ONCE = 50  # calls between two commits
+LONGEST_SAMPLE = 120
 
-KINDS: Mapping[str, tuple[str, ...]] = {
-    "completed": (PAID,),
-    "paid": (PAID,),
-    "refunded": (PAID, REFUNDED),  # of one row: it was paid, and given back
-    **dict.fromkeys(("pending", "cancelled", "canceled", "failed"), ()),  # no money
+KINDS: Mapping[str, str] = {
+    "completed": PAID,
+    "paid": PAID,
+    "refunded": REFUNDED,
+    **dict.fromkeys(("pending", "cancelled", "canceled", "failed"), ""),  # no money
 }
 
 
@@ -63,20 +66,26 @@ def _asked(client: Client, transaction_id: str) -> list[PartnerRow]:
 
 
 def rows_of(transaction_id: str, document: Mapping[str, Any]) -> list[PartnerRow]:
-    """What PlayCamp's payment tells: that it was paid, and perhaps that it was given back."""
-    kinds = KINDS.get(str(document.get("status") or "completed").lower(), ())
-    currency = document.get("currency")
+    """How PlayCamp says that a payment stands; nothing for one that moved no money."""
+    status, told, currency = document.get("status"), document.get("amount"), document.get("currency")
+    kind = KINDS.get(str(status or "completed").lower())
+    if kind == "":
+        return []
     code = currency.upper() if isinstance(currency, str) and len(currency) == 3 else None
-    at = moment(document.get("purchasedAt"))
-    return [PartnerRow(transaction_id, kind, kind, _minor(document.get("amount"), code), code, at) for kind in kinds]
+    at, minor = moment(document.get("purchasedAt")), _minor(told, code)
+    if kind is not None and minor is not None:
+        return [PartnerRow(transaction_id, kind, kind, minor, code, at)]
+    sample = shown(f"status {status}, amount {told}, currency {currency}", LONGEST_SAMPLE)
+    return [PartnerRow(transaction_id, UNREADABLE, UNREADABLE, None, code, at, None, sample)]
 
 
 def _minor(value: object, currency: str | None) -> str | None:
+    """None for what is no amount, or below 0."""
     try:
         amount = money.in_minor(Decimal(exact.figure(value)), currency or "")
     except ValueError:
         return None
-    return None if amount is None else format(amount, "f")
+    return None if amount is None or amount < 0 else format(amount, "f")
 
 
 REPORT = Report(
