@@ -22,6 +22,7 @@ SMALL = 10**MINOR_DIGITS  # an int below is spared what longer numbers are looke
 
 _KINDS = (int, Decimal, str)
 _INSIDES = (dict, list)
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # as JSON escapes one; alone in a text it is half of a pair
 _NUMBER = re.compile(r"-?[0-9]{1,60}(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,3})?")
 
@@ -71,6 +72,14 @@ def json_text(value: Any, *, is_sorted: bool = False) -> str:
         return json.dumps(value, default=_plain_number, sort_keys=is_sorted, allow_nan=False)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def whole_text(text: str) -> str:
+    """Text that a database, UTF-8 and any JSON reader take: half of a surrogate pair becomes U+FFFD.
+
+    For text that is kept or told, such as a name cut within an emoji. Ids are refused instead: two would become one.
+    """
+    return text if text.isascii() else _HALF_PAIR.sub("\ufffd", text)
 
 
 def may_have_half_pairs(raw: bytes) -> bool:
@@ -178,7 +187,7 @@ def _refuse_half_surrogates(document: Any) -> None:
     while waiting:
         value = waiting.pop()
         if isinstance(value, str):
-            if any("\ud800" <= character <= "\udfff" for character in value):
+            if _HALF_PAIR.search(value):
                 raise ValueError("half of a surrogate pair")
         elif isinstance(value, dict):
             waiting.extend(value)

@@ -64,8 +64,6 @@ PERSON_NAMES = ("name", "displayname", "nickname")
 _ADDRESS = re.compile(r"[^\s@\"'<>]{1,64}@[^\s@\"'<>]{1,255}\.[^\s@\"'<>.]{2,63}")  # of e-mail, within other text
 BLOTTED = "[e-mail]"
 
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
-
 
 def receive(game_slug: str) -> Response:
     """Keep an event once, owe it to the game, and apply what it says about a refund. Answered 200 once it is kept."""
@@ -219,7 +217,7 @@ def without_personal_data(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cleaned(value: Any, name: str, deeper: int) -> Any:
     if isinstance(value, str):
-        return _ADDRESS.sub(BLOTTED, _whole_text(value)) if "@" in value else _whole_text(value)
+        return _ADDRESS.sub(BLOTTED, exact.whole_text(value)) if "@" in value else exact.whole_text(value)
     if not isinstance(value, dict | list):
         return value
     if deeper == 0:
@@ -227,7 +225,7 @@ def _cleaned(value: Any, name: str, deeper: int) -> Any:
     if isinstance(value, list):
         return [_cleaned(each, name, deeper - 1) for each in value]
     return {
-        _whole_text(key): _cleaned(each, plain, deeper - 1)
+        exact.whole_text(key): _cleaned(each, plain, deeper - 1)
         for key, each in value.items()
         if not _is_personal(plain := re.sub("[^a-z0-9]", "", key.lower()), name)
     }
@@ -235,11 +233,6 @@ def _cleaned(value: Any, name: str, deeper: int) -> Any:
 
 def _is_personal(name: str, inside: str) -> bool:
     return PERSONAL.search(name) is not None or (name in PERSON_NAMES and inside in PERSONS)
-
-
-def _whole_text(text: str) -> str:
-    """Text any JSON reader takes: half of a pair, left where a name was cut within an emoji, becomes the usual mark."""
-    return _HALF_PAIR.sub("\ufffd", text)
 
 
 def _resolved(payload: Mapping[str, Any]) -> str | None:

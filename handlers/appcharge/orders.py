@@ -256,7 +256,10 @@ def _answer(status: int, body: str) -> Response:
 def _line(index: int, product: dict[str, Any]) -> tuple[str, int]:
     sku = product["sku"]
     if sku is None and isinstance(product["productId"], dict):
-        sku = Id().deserialize(product["productId"].get("sku") or "")
+        try:
+            sku = Id().deserialize(product["productId"].get("sku") or "")
+        except ValidationError as error:
+            raise ValueError(first_message(error.messages, f"products.{index}.productId.sku")) from None
     if sku is None:
         raise ValueError(f"products.{index}.sku is missing")
     if product["amount"] < 0:
@@ -313,7 +316,7 @@ def _text(value: Any) -> str:
         text = value if isinstance(value, str) else exact.json_text(value, is_sorted=True)
     except ValueError:
         text = type(value).__name__  # it is nested too deeply
-    return text.encode("utf-8", "replace").decode().strip()
+    return exact.whole_text(text).strip()
 
 
 def _minor_if_whole(figure: str | None) -> int | None:

@@ -310,7 +310,7 @@ def _document(answer: Answer) -> Any:
 
 def _mended(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return exact.whole_text(value)
     if isinstance(value, dict):
         return {_mended(name): _mended(each) for name, each in value.items()}
     return [_mended(each) for each in value] if isinstance(value, list) else value

@@ -50,7 +50,6 @@ COUNTS = {
 }
 DOCUMENTED = ("coupon.redeemed", "payment.created", "payment.bulk_created", "payment.refunded")
 
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
 # Names of fields that the game is not told from an event nobody has documented yet.
 _UNTOLD = re.compile(r"mail|phone|passw|secret|token|address|couponcode|^(?:ott|ip|(?:user|first|last|full)?name)$")
 
@@ -376,20 +375,20 @@ def _text(value: Any) -> str | None:
     """Text any database and any JSON reader takes; a whole number is text too."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return _HALF_PAIR.sub("\ufffd", value) if isinstance(value, str) else None
+    return exact.whole_text(value) if isinstance(value, str) else None
 
 
 def _kept(value: Any, deeper: int) -> Any:
     """A copy that can be kept: half a pair of a surrogate becomes the usual mark, what stands too deep null."""
     if isinstance(value, str):
-        return _HALF_PAIR.sub("\ufffd", value)
+        return exact.whole_text(value)
     if not isinstance(value, dict | list):
         return value
     if deeper == 0:
         return None
     if isinstance(value, list):
         return [_kept(each, deeper - 1) for each in value]
-    return {_HALF_PAIR.sub("\ufffd", name): _kept(each, deeper - 1) for name, each in value.items()}
+    return {exact.whole_text(name): _kept(each, deeper - 1) for name, each in value.items()}
 
 
 def _told(value: Any) -> Any:
