@@ -68,8 +68,8 @@ def open_one(
 
 
 def put(tx: sqlite3.Connection, vault: Vault, game: sqlite3.Row, name: str, value: str, actor: str) -> None:
-    """Set the current value. A previous value, if a rotation left one, stays valid."""
-    _store_current(tx, vault, game, name, value)
+    """Set the current value. A previous value, if a rotation left one, stays valid. Raises :class:`SecretError`."""
+    _store_current(tx, vault, game, name, _checked(name, value))
     audit.record(tx, game["id"], actor, "secret.set", name)
 
 
@@ -79,13 +79,14 @@ def rotate(tx: sqlite3.Connection, vault: Vault, game: sqlite3.Row, name: str, v
     In a rotation under way, a current value that nobody has used was mistyped: that one is replaced, and the previous
     one, which the other side still has, stays. Returns whether it was so.
     """
+    plaintext = _checked(name, value)
     current = tx.execute(
         "SELECT * FROM secrets WHERE game_id = :game_id AND name = :name AND slot = 'current'",
         {"game_id": game["id"], "name": name},
     ).fetchone()
     if current is None:
         raise SecretError(f"{name} has no value yet; set it first")
-    if vault.unseal(tx, _purpose(game["slug"], name), _sealed(current)) == value.encode():
+    if vault.unseal(tx, _purpose(game["slug"], name), _sealed(current)) == plaintext:
         raise SecretError(f"that is the current value of {name} already")
     previous = tx.execute(
         "SELECT 1 FROM secrets WHERE game_id = :game_id AND name = :name AND slot = 'previous'",
@@ -98,7 +99,7 @@ def rotate(tx: sqlite3.Connection, vault: Vault, game: sqlite3.Row, name: str, v
             "UPDATE secrets SET slot = 'previous' WHERE game_id = :game_id AND name = :name AND slot = 'current'",
             {"game_id": game["id"], "name": name},
         )
-    _store_current(tx, vault, game, name, value)
+    _store_current(tx, vault, game, name, plaintext)
     audit.record(tx, game["id"], actor, "secret.rotate", name)
     return was_mistyped
 
@@ -200,11 +201,19 @@ def _hint(value: bytes) -> str:
     return text[-4:] if len(text) >= HINT_FROM_LENGTH else ""
 
 
-def _store_current(tx: sqlite3.Connection, vault: Vault, game: sqlite3.Row, name: str, value: str) -> None:
+def _checked(name: str, value: str) -> bytes:
+    """A value that can stand in a header; a private key in PEM may have lines. Raises :class:`SecretError`."""
     if not value:
         raise SecretError(f"{name}: the value is empty")
+    is_pem = value.startswith("-----BEGIN ") and value.rstrip().endswith("-----")
+    if not (value.replace("\r\n", "\n").replace("\n", "") if is_pem else value).isprintable():
+        raise SecretError(f"{name}: there is a line end or another character in it that cannot be seen; copy it anew")
+    return value.encode()
+
+
+def _store_current(tx: sqlite3.Connection, vault: Vault, game: sqlite3.Row, name: str, value: bytes) -> None:
     _delete(tx, game["id"], name, "current")
-    sealed = vault.seal(tx, _purpose(game["slug"], name), value.encode())
+    sealed = vault.seal(tx, _purpose(game["slug"], name), value)
     tx.execute(
         """INSERT INTO secrets (game_id, name, slot, ciphertext, nonce, key_id, created_at)
            VALUES (:game_id, :name, 'current', :ciphertext, :nonce, :key_id, :now)""",

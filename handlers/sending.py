@@ -5,6 +5,7 @@ not even where a server echoes what it was sent.
 """
 
 import re
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from urllib.parse import unquote_plus
 
 import urllib3
 
+from coinslot import connections
 from coinslot.games import Game
 from handlers import SIMULATED, Call
 
@@ -36,38 +38,33 @@ class Answered:
 def send(base: str, call: Call, timeout_seconds: float) -> Answered:
     """Raises :class:`UnreachableError`. Its words are ours: urllib3's would quote the URL, and a signature with it."""
     begun = time.monotonic()
+    connections.limit(timeout_seconds)
     try:
-        with urllib3.PoolManager() as pool:
+        with connections.pools(ssl.create_default_context(), "CERT_REQUIRED", True, are_kept=False) as pool:
             response = pool.request(
                 call.method,
                 base + call.path,
                 headers={"User-Agent": SIMULATED, **call.headers},
                 body=call.body,
                 redirect=False,
-                retries=False,
-                timeout=urllib3.Timeout(total=timeout_seconds),
+                timeout=timeout_seconds,
                 preload_content=False,
             )
-            body = b""
-            while len(body) < LARGEST_ANSWER and (piece := response.read1(LARGEST_ANSWER - len(body))):
-                body += piece
-                if time.monotonic() - begun > timeout_seconds:  # each piece came in time, but there is no end of them
-                    raise UnreachableError(_too_slow(timeout_seconds))
+            body = response.read(LARGEST_ANSWER)
+            response.close()
             return Answered(response.status, dict(response.headers), body, time.monotonic() - begun)
     except urllib3.exceptions.NameResolutionError:
         raise UnreachableError("there is no such host") from None
     except urllib3.exceptions.NewConnectionError:
         raise UnreachableError("nobody answers there; is the server running?") from None
-    except urllib3.exceptions.TimeoutError:
-        raise UnreachableError(_too_slow(timeout_seconds)) from None
+    except (urllib3.exceptions.TimeoutError, TimeoutError):
+        raise UnreachableError(f"no answer within {timeout_seconds:g} seconds") from None
     except urllib3.exceptions.SSLError:
         raise UnreachableError("no safe connection; the certificate or TLS is not right") from None
     except urllib3.exceptions.HTTPError:
         raise UnreachableError("what came back is not an HTTP answer") from None
-
-
-def _too_slow(seconds: float) -> str:
-    return f"no answer within {seconds:g} seconds"
+    except ValueError:  # http.client quotes the header, and that may be a secret
+        raise UnreachableError("a header cannot be sent: it has characters that no header may have") from None
 
 
 def without_proofs(text: str, game: Game, call: Call) -> str:

@@ -232,6 +232,15 @@ def test_somebody_elses_answer_is_shown_as_text_without_what_it_echoes(browser, 
     assert "characters)" in told
 
 
+def test_a_key_that_no_header_may_hold_is_not_quoted(browser, house, studio, caplog):
+    """As a preview may have stored one; none is taken any more."""
+    keep_as_it_is(house, "appcharge.publisher_token", "token\nof-old-0123456789")
+    told = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
+
+    assert "a header cannot be sent" in told
+    assert "of-old" not in told + caplog.text
+
+
 @pytest.mark.parametrize("is_begun", [False, True])
 def test_who_does_not_answer_in_time_is_said_so(browser, house, studio, monkeypatch, is_begun):
     monkeypatch.setattr("handlers.dashboard.integration.TEST_SECONDS", 0.3)
@@ -253,6 +262,13 @@ def test_who_does_not_answer_in_time_is_said_so(browser, house, studio, monkeypa
 
 
 # Keys
+
+
+def keep_as_it_is(house, name, value):
+    """A secret that would be refused today."""
+    house.database.write_here(
+        lambda tx: keyring._store_current(tx, house.vault, games.find(tx, "demo"), name, value.encode())
+    )
 
 
 def values(house, name):
@@ -314,6 +330,19 @@ def test_what_only_we_send_has_no_previous_value(browser, studio, house):
     studio.secret("appcharge.facebook_secret", "facebook-secret-0123456789")
     browser.post(f"{BASE}/keys/set", name="appcharge.facebook_secret", value="other-facebook-0123456789")
     assert values(house, "appcharge.facebook_secret") == ["other-facebook-0123456789"]
+
+
+@pytest.mark.parametrize("spoiled", ["inside\nof it", "inside\x00of it", "inside\x7fof it", "inside\u200bof it"])
+def test_a_character_that_cannot_be_seen_is_refused_first_and_at_a_rotation(browser, studio, house, spoiled):
+    for name in ("game.lookup_key", "playtem.secret", "appcharge.facebook_secret", "playcamp.shared_key"):
+        before = values(house, name)
+        for _ in range(2):
+            refused = browser.post(f"{BASE}/keys/set", name=name, value=spoiled)
+            assert refused.status_code == 400
+            assert "cannot be seen" in refused.text
+            assert values(house, name) == before
+            browser.post(f"{BASE}/keys/set", name=name, value="a-good-value-0123456789")
+            before = values(house, name)
 
 
 def test_a_private_key_keeps_its_lines(browser, studio, house):
@@ -415,7 +444,7 @@ def test_hostile_text_is_shown_as_text(browser, studio, house, text):
         )
 
     house.database.write_here(spoil)
-    studio.secret(f"playcamp.webhook_secret.{text}", f"{text}-0123456789{text}")
+    keep_as_it_is(house, f"playcamp.webhook_secret.{text}", f"{text}-0123456789{text}")
     for path in ("", *(f"/{partner}" for partner in PARTNERS), "/keys", "/snippets"):
         told = browser.get(f"{BASE}{path}")
         assert told.status_code == 200
