@@ -481,6 +481,10 @@ def test_a_details_path_is_read_in_every_spelling(playcamp, client, path, items)
         ([{"transactionId": "17", "status": "SUCCESS"}, {"transactionId": "17", "status": "FAILED"}], "UNKNOWN"),
         ([{"transactionId": "17", "status": "FAILED"}, {"transactionId": "17", "status": "SUCCESS"}], "UNKNOWN"),
         ([{"transactionId": "17", "status": "FAILED", "error": {"message": "why"}}], "FAILED"),
+        ([{"transactionId": "17", "status": "CREATED"}], "UNKNOWN"),
+        ([{"transactionId": "17", "status": "success"}], "SUCCESS"),
+        ([{"transactionId": "17", "status": " Skipped "}], "SKIPPED"),
+        ([{"transactionId": "17", "status": "failed"}], "FAILED"),
     ],
 )
 def test_odd_results_are_unknown_and_never_success(playcamp, client, results, expected):
@@ -1008,6 +1012,7 @@ def test_a_redirect_is_not_followed_and_an_endless_answer_not_read(playcamp, cli
     playcamp.trouble("GET", "/v1/server/campaigns/c", answers(404, b" " * (LARGEST_ANSWER + 1)))
 
     assert (redirected.status, redirected.failure, redirected.is_permanent) == (302, "redirect", False)
+    assert redirected.is_refusal
     assert (large.status, large.failure, large.is_permanent) == (200, "too_large", False)
     assert refusal(client.campaign, "c").failure == "too_large"
 

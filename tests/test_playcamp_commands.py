@@ -498,8 +498,9 @@ class TestDoctor:
 
     @pytest.mark.parametrize("code", [401, 403])
     def test_a_refused_api_key_is_wrong_until_another_is_taken(self, flask, house, studio, playcamp, report, now, code):
-        report("GP-1")
-        playcamp.trouble("POST", "/v1/server/payments/bulk", broken(code))
+        for number in range(3):
+            report(f"GP-{number}")
+        playcamp.trouble("POST", "/v1/server/payments/bulk", broken(code), times=100)
         house.new_relay().drain()
 
         told = flask("doctor", exit_code=1).output
@@ -507,6 +508,7 @@ class TestDoctor:
         assert re.search(rf"^WRONG +game demo: playcamp.api_key is refused: PlayCamp answered {code}", told, re.M)
         assert "`flask secret set demo playcamp.api_key` has the SERVER key (keyId:secret) of PlayCamp's live" in told
 
+        playcamp.end_troubles()
         studio.secret("playcamp.api_key", f"{API_KEY}")
         house.new_relay().drain()
         now.shift(3601)

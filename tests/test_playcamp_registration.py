@@ -324,7 +324,7 @@ class TestRefused:
         now.shift(5)
         register()
 
-        assert (first["state"], first["tries"]) == ("waiting", 0)
+        assert (first["state"], first["tries"]) == ("waiting", 1)
         assert (row("GP-1")["state"], sent(playcamp)) == ("registered", [["GP-1", "GP-2"], ["GP-1"]])
 
 

@@ -21,6 +21,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from coinslot import clock, exact
 from coinslot.games import Game, web_address
 from coinslot.outbound import Answer, Outbound
+from coinslot.paths import path_segment
 from handlers.appcharge.signature import sign
 from handlers.console import shown
 
@@ -467,10 +468,11 @@ def _pause(answer: Answer, attempt: int) -> float:
 
 
 def _in_path(own_id: str) -> str:
-    """An id as one segment of a path. Raises UnsentError for what HTTP libraries take for another path."""
-    if not own_id or own_id in (".", ".."):
-        raise UnsentError("that is no id")
-    return quote(own_id, safe="")
+    """An id as one segment of a path. Raises UnsentError."""
+    try:
+        return path_segment(own_id)
+    except ValueError as error:
+        raise UnsentError(str(error)) from None
 
 
 def _next_query(page: Mapping[str, Any], own: str) -> str | None:

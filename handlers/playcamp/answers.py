@@ -77,7 +77,8 @@ class Page:
 class Registration:
     """What became of one payment: ``SUCCESS``, ``SKIPPED`` (known before), ``FAILED``, or ``UNKNOWN``: not told.
 
-    ``error`` says why it failed. ``payment`` is PlayCamp's object where it sent one.
+    ``error`` says why it failed, or what was told in place of a known word. ``payment`` is PlayCamp's object where it
+    sent one.
     """
 
     transaction_id: str
@@ -183,13 +184,16 @@ def read_registrations(answer: Answer, wanted: set[str], told: Callable[[str], s
         transaction_id = _text(each.get("transactionId")) if isinstance(each, dict) else None
         if transaction_id not in wanted:
             continue
-        status = each.get("status") if each.get("status") in (*_REGISTERED, "FAILED") else "UNKNOWN"
-        before = found.get(transaction_id)
-        if before is not None and before.is_registered != (status in _REGISTERED):
-            status = "UNKNOWN"  # two answers to one question are none
+        word = each["status"].strip() if isinstance(each.get("status"), str) else ""
+        status = word.upper() if word.upper() in (*_REGISTERED, "FAILED") else "UNKNOWN"
         error = None
         if status == "FAILED":
             error = told(_words(each.get("error")) or _words(each.get("message"))) or "no reason was given"
+        elif status == "UNKNOWN" and word:
+            error = f"its status is {shown(told(word), LONGEST_CODE)!r}"
+        before = found.get(transaction_id)
+        if before is not None and before.is_registered != (status in _REGISTERED):
+            status, error = "UNKNOWN", "it has two results that differ"
         stored = each.get("data")
         found[transaction_id] = Registration(
             transaction_id, status, error, stored if isinstance(stored, dict) else None

@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 from coinslot import exact
 from coinslot.games import Game, web_address
 from coinslot.outbound import Answer, Outbound
+from coinslot.paths import path_segment
 from handlers.console import shown
 from handlers.playcamp import answers
 from handlers.playcamp.answers import (
@@ -104,8 +105,13 @@ class ApiError(Exception):
         return is_refused and self.status not in (408, 425, 429)
 
     @property
+    def is_refusal(self) -> bool:
+        """Whether this says something of what was sent, in whatever words. A redirect is one: it is not followed."""
+        return self.is_permanent or self.failure == "redirect"
+
+    @property
     def is_key_refused(self) -> bool:
-        """Whether no call can succeed before the owner has set another key."""
+        """Whether the key may be at fault: it is where other calls are refused so too. A firewall says it of one."""
         return self.status in (401, 403)
 
     @property
@@ -606,13 +612,11 @@ def _query(**fields: Any) -> str:
 
 
 def _in_path(own_id: str) -> str:
-    """An id as one segment of a path. Raises UnsentError for what HTTP libraries take for another path."""
-    if not own_id or own_id in (".", ".."):
-        raise UnsentError("that is no id")
+    """An id as one segment of a path. Raises UnsentError."""
     try:
-        return quote(own_id, safe="")
-    except UnicodeEncodeError:
-        raise UnsentError("text with half of a surrogate pair cannot be sent") from None
+        return path_segment(own_id)
+    except ValueError as error:
+        raise UnsentError(str(error)) from None
 
 
 def _creator_key(key: str) -> str:

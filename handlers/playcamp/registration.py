@@ -3,10 +3,13 @@
 PlayCamp knows a payment by its transaction id, so that sending one again is always safe and always has the content it
 had before. What becomes of each is committed chunk by chunk. Where PlayCamp refuses payments for what they are, each of
 them has five tries and then waits for a person; where it refuses or answers nothing at all, everything waits. A call of
-many that breaks again and again is cut, as one that is refused is: that may be the fault of a single payment.
+many that breaks again and again is cut, as one that is refused is: that may be the fault of a single payment. A refusal
+in whatever words (a redirect, a firewall's 403) is that of the one that was sent, if PlayCamp answers other calls. The
+key is at fault where the next calls are refused with 401 or 403 too.
 
 Quirks: one bad payment may be a 400 for all that came with it, which may name it or not; an item may be missing from
-the results; a refund of what is refunded already has no documented answer, so the payment is looked at.
+the results, or have a status that nobody knows, and may have arrived all the same; a refund of what is refunded already
+has no documented answer, so the payment is looked at.
 """
 
 import secrets
@@ -63,9 +66,9 @@ def run(house: Installation, game: Game) -> float | None:
             raise work.refusal
     except ApiError as error:
         # Neither a refused key nor a refusal of whatever is sent is anything that more tries soon could mend.
-        is_hopeless = error.is_key_refused or error is work.refusal
+        is_hopeless = work.is_key_refused or error is work.refusal
         table = [LAST_PAUSE_SECONDS] if is_hopeless else pauses(game)
-        trouble = f"{KEY_REFUSED}: {error}" if error.is_key_refused else str(error)
+        trouble = f"{KEY_REFUSED}: {error}" if work.is_key_refused else str(error)
         raise JobError(trouble, table, error.retry_after or 0, is_anew=work.count > 0) from None
     due = payments.next_due(house.database.read(), game.id)
     return None if due is None else min(max(0.0, clock.seconds(due) - clock.now()), LONGEST_WAIT_SECONDS)
@@ -103,12 +106,15 @@ class _Work:
     """One run of the job. ``count`` is how much has been settled in it.
 
     ``refusal`` is why PlayCamp refused single payments where it took no other: that may be no fault of theirs.
+    ``is_key_refused``: it refuses whatever is sent with this key.
     """
 
     def __init__(self, house: Installation, game: Game, deadline: float) -> None:
         self.count = 0
         self.refusal: ApiError | None = None
+        self.is_key_refused = False
         self._has_accepted = False
+        self._is_answering = False  # properly, in this run: what it refuses is that one
         self._breaks = int(schedules.cursor(house.database.read(), game.id, JOB) or 0)
         self._house = house
         self._game = game
@@ -136,33 +142,40 @@ class _Work:
                 return False
 
     def refund(self) -> bool:
-        """The same for refunds. One PlayCamp fails at waits by itself; several, with no other answer, are ApiError."""
+        """The same for refunds. One that PlayCamp fails at or refuses waits by itself; several, with no other answer,
+        are ApiError.
+        """
         failures = 0
         has_answered = False
+        refused: list[tuple[Any, ApiError]] = []
         while True:
             rows = self._house.database.write(
                 lambda tx: payments.claim_refunds(tx, self._game.id, REFUNDS_AT_ONCE, is_sandbox=self._is_sandbox)
             )
-            if not rows:
-                return True
             rows.sort(key=lambda row: row["reason"] is not None)  # what had trouble before comes last
             for at, row in enumerate(rows):
                 try:
                     self._refund_one(row)
-                    has_answered = True
+                    has_answered = self._is_answering = True
                 except ApiError as error:
-                    if not error.is_uncertain:
+                    if not error.is_uncertain and not error.is_refusal:
                         self._give_back_refunds(rows[at:])
                         raise
                     self._postpone_refund(row, error)
-                    failures += 1
-                    is_over = failures >= FAILED_REFUNDS or (self._is_late() and not self.count)
-                    if is_over and not has_answered:
+                    refused += [(row, error)] if error.is_refusal else []
+                    failures += error.is_uncertain
+                    is_over = error.is_uncertain and (
+                        failures >= FAILED_REFUNDS or (self._is_late() and not self.count)
+                    )
+                    if not has_answered and (is_over or self._is_refusing_all([each for _, each in refused])):
                         self._give_back_refunds(rows[at + 1 :])
                         raise
                 if self._is_late():
                     self._give_back_refunds(rows[at + 1 :])
-                    return False
+                    break
+            if not rows or self._is_late():
+                self._count_refused(refused)
+                return not rows
 
     # Payments
 
@@ -179,6 +192,8 @@ class _Work:
                 try:
                     self._send(part)
                 except ApiError as error:
+                    if error.is_refusal and not isinstance(error, UnsentError) and not _is_of_content(error):
+                        self._look_further(error)
                     if not self._is_to_be_cut(part, error, len(part) == len(rows)):
                         raise
                     is_refusal = len(part) == 1 and error.status not in (None, 409)
@@ -195,7 +210,10 @@ class _Work:
             if (alone or parts) and not self._has_accepted:
                 if refusals[-1].is_uncertain:
                     raise refusals[-1]
-                self.refusal = refusals[-1]
+                is_of_all = any(_is_of_content(each) or each.status == 404 for each in refusals)  # 404: no such call
+                if parts or self._is_refusing_all(refusals) or is_of_all:
+                    self.is_key_refused = all(each.is_key_refused for each in refusals)
+                    self.refusal = refusals[-1]
             return not parts
         finally:
             if self.count and self._breaks:
@@ -203,13 +221,33 @@ class _Work:
             self._settle_alone(alone, bool(parts))
             self._give_back([row for part in parts for row in part])
 
+    def _look_further(self, error: ApiError) -> None:
+        """Ask for a payment that nobody has, unless PlayCamp has answered in this run. Raises ApiError where it takes
+        no call at all: then the refusal says nothing of what was sent.
+        """
+        if self._is_answering:
+            return
+        try:
+            self._client.payment(RESERVED_ID)
+        except ApiError as other:
+            self.is_key_refused = error.is_key_refused and other.is_key_refused
+            raise (error if self.is_key_refused else other) from None
+        self._is_answering = True
+
+    def _is_refusing_all(self, errors: Sequence[ApiError]) -> bool:
+        """Whether it is not the calls that were refused so, given that no other of the kind was taken."""
+        is_key = len(errors) >= FAILED_REFUNDS and all(each.is_key_refused for each in errors)
+        self.is_key_refused |= is_key
+        return is_key or len(errors) >= LONE_REFUSALS
+
     def _is_to_be_cut(self, part: list[Any], error: ApiError, is_whole: bool) -> bool:
         """Whether a call that failed may have done so for one of its payments, to be found by sending less."""
         if isinstance(error, UnsentError):
             return error.is_permanent
-        if error.status in _BECAUSE_OF_CONTENT:
+        if error.is_refusal:
             return True
-        if error.status is None or error.status < 500 or error.retry_after is not None:
+        is_broken = error.status is not None and (error.status >= 500 or error.status < 300)
+        if not is_broken or error.retry_after is not None:
             return False
         if self._breaks < BREAKS and is_whole and not self.count:
             self._note_breaks(self._breaks + 1)
@@ -222,13 +260,15 @@ class _Work:
         self._house.database.write(lambda tx: schedules.put_cursor(tx, self._game.id, JOB, text))
 
     def _settle_alone(self, errors: dict[int, ApiError], are_others_left: bool) -> None:
-        """It was their fault if PlayCamp took others; if not, no try is counted, and what is left comes before them."""
+        """It was their fault if PlayCamp took others, or answers other calls and refuses few; if not, no try is
+        counted, and what is left comes before them.
+        """
         seconds = 2 * LAST_PAUSE_SECONDS if are_others_left else 0.0
         reasons = {each: str(error) for each, error in errors.items()}
         uncertain = [each for each, error in errors.items() if error.is_uncertain]
 
         def settle(tx: Any) -> None:
-            if self._has_accepted:
+            if self._has_accepted or (self._is_answering and self.refusal is None and not uncertain):
                 payments.refused(tx, reasons, self._delays, uncertain)
             else:
                 for each, reason in reasons.items():
@@ -240,7 +280,7 @@ class _Work:
     def _send(self, rows: Sequence[Any]) -> None:
         """Have PlayCamp register these, and write down what it says of each."""
         results = self._client.register_payments([_document(row) for row in rows])
-        done, again, reasons = [], [], {}
+        done, unknown, reasons = [], [], {}
         for row in rows:
             result = results[row["transaction_id"]]
             if result.is_registered:
@@ -248,16 +288,18 @@ class _Work:
             elif result.status == "FAILED":
                 reasons[row["id"]] = f"PlayCamp: {result.error}"
             else:
-                again.append(row["id"])
+                unknown.append(row["id"])
+                told = result.error or "it has no result with a status"
+                reasons[row["id"]] = f"PlayCamp did not say what became of it: {told}"
 
         def settle(tx: Any) -> None:
             payments.registered(tx, done, is_sandbox=self._is_sandbox)
-            payments.refused(tx, reasons, self._delays)
-            payments.postpone(tx, again, self._delays[0], "PlayCamp did not say what became of it")
+            payments.refused(tx, reasons, self._delays, unknown)
 
         self._house.database.write(settle)
         self.count += len(done)
         self._has_accepted |= bool(done)
+        self._is_answering |= bool(done)
 
     def _smaller(self, part: list[Any], error: ApiError) -> list[list[Any]]:
         """What to send of a part that was refused, the next one last: it without those that are to blame, or halves.
@@ -301,10 +343,11 @@ class _Work:
             if error.status not in (400, 404, 409, 422):
                 raise
             known = self._client.payment(transaction_id)
+            self._is_answering = True
             if known is None:
                 self._register_again(row)
                 return
-            if known.get("status") != "REFUNDED":
+            if str(known.get("status")).upper() != "REFUNDED":
                 self._refuse_refund(row, error)
                 return
         self._house.database.write(lambda tx: payments.refund_done(tx, row["id"], is_sandbox=self._is_sandbox))
@@ -316,6 +359,13 @@ class _Work:
         seconds = max(seconds, min(error.retry_after or 0.0, LONGEST_WAIT_SECONDS))
         reason = f"its refund: {error}"
         self._house.database.write(lambda tx: payments.postpone_refund(tx, row["id"], seconds, reason))
+
+    def _count_refused(self, refused: Sequence[tuple[Any, ApiError]]) -> None:
+        """These were refused in words that say nothing of a refund. Raises ApiError where nothing else is taken."""
+        if refused:
+            self._look_further(refused[-1][1])
+        for row, error in refused:
+            self._refuse_refund(row, error)
 
     def _refuse_refund(self, row: Any, error: ApiError) -> None:
         reason = f"its refund: {error}"
@@ -343,6 +393,10 @@ class _Work:
 
     def _is_late(self) -> bool:
         return time.monotonic() >= self._deadline
+
+
+def _is_of_content(error: ApiError) -> bool:
+    return error.status in _BECAUSE_OF_CONTENT
 
 
 def _document(row: Any) -> dict[str, Any]:

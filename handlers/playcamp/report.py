@@ -6,7 +6,7 @@ tells that.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -19,7 +19,7 @@ from coinslot.reconciliation import Run, add_rows
 from coinslot.schedules import JobError
 from handlers import Report
 from handlers.console import shown
-from handlers.playcamp.client import ApiError, Client
+from handlers.playcamp.client import ApiError, Client, UnsentError
 from handlers.playcamp.payload import moment
 
 PAYMENTS_AT_ONCE = 50  # calls between two commits
@@ -47,7 +47,7 @@ def read(house: Installation, game: Game, run: Run, deadline: float) -> bool:
         after = tuple(json.loads(cursor)) if cursor else (run.month.starts_at, 0)
         rows = payments.made_between(house.database.read(), game.id, after, run.month.ends_at, PAYMENTS_AT_ONCE)
         try:
-            told = [row for each in rows for row in _asked(client, each["transaction_id"])]
+            told = _asked(client, [each["transaction_id"] for each in rows])
         except ApiError as error:
             raise JobError(str(error), at_least=error.retry_after or 0) from None
         is_last = len(rows) < PAYMENTS_AT_ONCE
@@ -60,9 +60,24 @@ def read(house: Installation, game: Game, run: Run, deadline: float) -> bool:
             return True
 
 
-def _asked(client: Client, transaction_id: str) -> list[PartnerRow]:
-    document = client.payment(transaction_id)
-    return [] if document is None else rows_of(transaction_id, document)
+def _asked(client: Client, transaction_ids: Sequence[str]) -> list[PartnerRow]:
+    """What PlayCamp has of these; nothing of one that it refuses to tell. Raises ApiError where it tells of none."""
+    found: list[PartnerRow] = []
+    refusals: list[ApiError] = []
+    for each in transaction_ids:
+        try:
+            document = client.payment(each)
+        except UnsentError:
+            continue
+        except ApiError as error:
+            if error.is_key_refused or not error.is_refusal:
+                raise
+            refusals.append(error)
+            continue
+        found += [] if document is None else rows_of(each, document)
+    if refusals and len(refusals) == len(transaction_ids):
+        raise refusals[-1]
+    return found
 
 
 def rows_of(transaction_id: str, document: Mapping[str, Any]) -> list[PartnerRow]:
