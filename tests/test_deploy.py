@@ -168,6 +168,9 @@ def caddy(folder: Path, upstream: int) -> Iterator[tuple[Caller, Path]]:
         "XDG_CONFIG_HOME": str(folder / "config"),
     }
     adapt = [program, "adapt", "--config", str(ROOT / "deploy/Caddyfile"), "--adapter", "caddyfile"]
+    version = subprocess.run([program, "version"], capture_output=True, text=True, check=True).stdout
+    if tuple(map(int, re.findall(r"[0-9]+", version)[:2])) >= (2, 7):
+        environment["COINSLOT_BUFFERING"] = "request_buffers 17MiB"
     adapted = subprocess.run(adapt, env=os.environ | environment, capture_output=True, check=True)
     config = json.loads(adapted.stdout)
     config["admin"] = {"disabled": True, "config": {"persist": False}}
@@ -267,6 +270,44 @@ def test_the_largest_body_we_take_gets_through_caddy(partner: Caller, home: Home
 
     assert status == 200, body
     assert partner.ask("GET", "/game/v1/players/bob", authorization=authorization)[0] == 200
+
+
+def test_slow_senders_keep_no_order_waiting(partner: Caller, home: Home, open_to_all: None) -> None:
+    """More of them than there are threads, each about to send an order, and nothing more after its first bytes."""
+    assert partner._tls is not None
+    began = (
+        b"POST /appcharge/demo/orders HTTP/1.1\r\nHost: localhost:%d\r\nContent-Length: 1000\r\n\r\n{" % partner.port
+    )
+    slow = []
+    try:
+        for _ in range(60):
+            connection = socket.create_connection(("localhost", partner.port), timeout=START_SECONDS)
+            slow.append(partner._tls.wrap_socket(connection, server_hostname="localhost"))
+            slow[-1].sendall(began)
+        took = []
+        for number in range(20):
+            for each in slow:
+                each.sendall(b" ")
+            began_at = time.monotonic()
+            status, _ = partner.report(f"beside-{number}")
+            took.append(time.monotonic() - began_at)
+            assert status == 200
+        assert max(took) < 5  # without a buffer they wait until Caddy lets the slow ones go
+    finally:
+        for each in slow:
+            each.close()
+
+
+def test_another_caddy_is_told_its_own_word_for_buffering() -> None:
+    """The file is one for all versions of Caddy; the one that is installed knows one of the two words."""
+    adapt = [needs("caddy"), "adapt", "--config", str(ROOT / "deploy/Caddyfile"), "--adapter", "caddyfile"]
+    outcomes = {}
+    for line in ("buffer_requests", "request_buffers 17MiB"):
+        environment = os.environ | {"COINSLOT_DOMAIN": "localhost", "COINSLOT_BUFFERING": line}
+        done = subprocess.run(adapt, env=environment, capture_output=True, text=True, check=False)
+        outcomes[line] = "buffer" in done.stdout
+        assert outcomes[line] or line.split()[0] in done.stderr, done.stderr
+    assert list(outcomes.values()).count(True) >= 1
 
 
 def test_caddy_logs_a_failing_upstream_without_query_and_headers(tmp_path: Path) -> None:

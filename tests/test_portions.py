@@ -37,7 +37,8 @@ def fail_when(house, condition, table):
     """Have the database refuse to add such a row to a table; returns what ends that."""
     house.database.write_here(
         lambda tx: tx.execute(
-            f"CREATE TRIGGER trouble BEFORE INSERT ON {table} WHEN {condition} BEGIN SELECT RAISE(ABORT, 'trouble'); END"
+            f"""CREATE TRIGGER trouble BEFORE INSERT ON {table} WHEN {condition}
+                BEGIN SELECT RAISE(ABORT, 'trouble'); END"""
         )
     )
     return lambda: house.database.write_here(lambda tx: tx.execute("DROP TRIGGER trouble"))
