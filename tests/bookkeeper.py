@@ -163,7 +163,8 @@ def added_up(rows: list[dict[str, str]]) -> dict[str, dict[Key, dict[str, Fracti
         line = months[row["month"]].setdefault(key, dict.fromkeys(KINDS, Fraction(0)))
         for name in KINDS:
             line[name] += Fraction(row[name] or 0)
-    return {month: {key: line for key, line in lines.items() if any(line.values())} for month, lines in months.items()}
+    found = {month: {key: line for key, line in lines.items() if any(line.values())} for month, lines in months.items()}
+    return {month: lines for month, lines in found.items() if lines}
 
 
 def balances(text: str) -> dict[tuple[str, str], Fraction]:
