@@ -707,6 +707,15 @@ CREATE TRIGGER settlement_lines_are_never_changed BEFORE UPDATE ON settlement_li
 CREATE TRIGGER settlement_lines_are_never_deleted BEFORE DELETE ON settlement_lines
     BEGIN SELECT RAISE(ABORT, 'a closed month is never deleted'); END;
 
+-- What large open months come to so far, reckoned now and then for the page. A copy: it may be deleted at any time.
+CREATE TABLE months_so_far (
+    game_id   INTEGER NOT NULL REFERENCES games (id),
+    month     TEXT NOT NULL,
+    lines     TEXT NOT NULL,                   -- JSON: objects as in settlement_lines
+    known_at  TEXT NOT NULL,                   -- when its facts were read
+    PRIMARY KEY (game_id, month)
+) STRICT, WITHOUT ROWID;
+
 -- A month held against a partner's own figures. The newest of a partner counts; the older ones are cleared away.
 CREATE TABLE reconciliations (
     id              INTEGER PRIMARY KEY,

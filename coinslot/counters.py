@@ -39,27 +39,6 @@ def add_each(tx: sqlite3.Connection, game_id: int, partner: str, amounts: Mappin
     )
 
 
-def money_between(connection: sqlite3.Connection, game_id: int, first_day: str, end_day: str) -> list[sqlite3.Row]:
-    """What was paid and what went back, from a UTC day (``2026-01-31``) on and before another one.
-
-    Each has ``partner``, ``name``, ``day``, ``value``. No other figure is read, however many items there are.
-    """
-    # The signs before day keep the index by day out: that has every item of every day in it.
-    return connection.execute(
-        """WITH RECURSIVE partners (partner) AS (
-               SELECT min(partner) FROM counters WHERE game_id = :game_id
-               UNION ALL
-               SELECT (SELECT min(partner) FROM counters WHERE game_id = :game_id AND partner > p.partner)
-               FROM partners p WHERE p.partner IS NOT NULL),
-           names (first_name, end_name) AS (VALUES ('gross.', 'gross/'), ('refunded.', 'refunded/'))
-           SELECT c.partner, c.name, c.day, c.value FROM partners p CROSS JOIN names n CROSS JOIN counters c
-           ON c.game_id = :game_id AND c.partner = p.partner AND c.name >= n.first_name AND c.name < n.end_name
-           WHERE +c.day >= :first_day AND +c.day < :end_day
-           ORDER BY c.partner, c.name, c.day""",
-        {"game_id": game_id, "first_day": first_day, "end_day": end_day},
-    ).fetchall()
-
-
 def days_after(
     connection: sqlite3.Connection, game_id: int, after: tuple[str, str, str], limit: int
 ) -> list[sqlite3.Row]:

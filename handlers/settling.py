@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 
-from coinslot import reconciliation, schedules, settlement
+from coinslot import reconciliation, schedules, settlement, so_far
 from coinslot.db import Connection, Row
 from coinslot.games import Game
 from coinslot.installation import Installation
@@ -22,6 +22,7 @@ from handlers.console import shown
 from handlers.report_file import Layout
 
 CLOSE_JOB = "settlement.close"
+SO_FAR_JOB = "settlement.so_far"
 RECONCILE_JOB = "settlement.reconcile"
 
 SLICE_SECONDS = 45.0  # of work in one run of the job, so that it ends well before its lease
@@ -68,6 +69,7 @@ def jobs(partners: Iterable[Partner]) -> dict[str, Job]:
     reports = {partner.name: partner.report for partner in partners if partner.report is not None}
     return {
         CLOSE_JOB: Standing(close_due),
+        SO_FAR_JOB: Standing(lambda house, game: so_far.reckon(house.database, game)),
         RECONCILE_JOB: lambda house, game: reconcile_open(house, game, reports),
     }
 

@@ -8,7 +8,7 @@ from flask import Response, request
 from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot import counters, money, reconciliation, settlement
+from coinslot import money, reconciliation, settlement, so_far
 from coinslot.db import Row
 from coinslot.games import Game, GameError
 from coinslot.months import Month
@@ -115,7 +115,13 @@ def named_month(game: Game, name: str) -> Month:
 def _page(game: Game, named: Month, status: int = 200, problem: str | None = None) -> Response:
     connection = installation().database.read()
     closed = settlement.standing(connection, game.id, named.name)
-    lines = [] if closed is None else settlement.lines(connection, closed.id)
+    as_of: str | None
+    if closed is not None:
+        lines, as_of = settlement.lines(connection, closed.id), closed.known_at
+    else:
+        with installation().database.snapshot() as snapshot:
+            found = so_far.of(snapshot, game, named)
+        lines, as_of = found.lines or [], found.known_at
     totals = settlement.totals(lines)
     runs = reconciliation.runs(connection, game.id, named.name)
     return page(
@@ -134,7 +140,7 @@ def _page(game: Game, named: Month, status: int = 200, problem: str | None = Non
         totals=totals,
         charts=[(total, _waterfall(total)) for total in totals],
         steps=settlement.steps(connection, game.id, named.name),
-        so_far=[] if closed is not None else _so_far(game, named),
+        as_of=as_of,
         problem=problem,
         sections=SECTIONS,
         titles={partner.name: partner.title for partner in partners()},
@@ -199,14 +205,3 @@ def _gross(rows: Sequence[Row], wanted: str | None) -> dict[str, Any]:
         "chart": charts.bars(f"Gross per month in {money.unit(currency)}", places, series, labels, exponent),
         "legend": charts.legend([each.name for each in series]),
     }
-
-
-def _so_far(game: Game, named: Month) -> list[tuple[str, str, int, int]]:
-    """Partner, currency, gross and refunds of an open month as counted per UTC day; a month's lines are exact."""
-    sums: dict[tuple[str, str], list[int]] = {}
-    connection = installation().database.read()
-    for row in counters.money_between(connection, game.id, named.starts_at[:10], named.ends_at[:10]):
-        for at, prefix in enumerate((counters.GROSS, counters.REFUNDED)):
-            if row["name"].startswith(prefix):
-                sums.setdefault((row["partner"], row["name"].removeprefix(prefix)), [0, 0])[at] += row["value"]
-    return [(partner, currency, *amounts) for (partner, currency), amounts in sorted(sums.items())]  # type: ignore[misc]
