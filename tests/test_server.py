@@ -5,6 +5,7 @@ Orders race through two servers on one home, workers die in the middle of a comm
 
 import base64
 import contextlib
+import functools
 import http.client
 import http.server
 import json
@@ -30,7 +31,7 @@ import pytest
 from itsdangerous import URLSafeTimedSerializer
 
 from app import create_app
-from coinslot import games, keyring, ledger
+from coinslot import games, keyring, ledger, troubles
 from coinslot.installation import Installation
 from coinslot.vault import MasterKey
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, Studio, appcharge_headers, order
@@ -202,6 +203,65 @@ def two_servers(house: Installation, studio: Studio) -> Iterator[list[Server]]:
     """Two masters with two workers each, on one home."""
     with Server(house.settings.home) as one, Server(house.settings.home) as other:
         yield [one, other]
+
+
+class TestNothingVanishes:
+    """What a paid order may meet on its way, through real workers: each is credited, or named within two seconds."""
+
+    @staticmethod
+    def named(shop: Shop, kind: str, word: str) -> bool:
+        found = [each for each in troubles.find(shop.house.database.read()) if each.kind == kind]
+        return any(word in str((each.detail, each.named)) for each in found)
+
+    @pytest.mark.parametrize(
+        ("path", "shown"),
+        [
+            ("/appcharge/demo/order", "/appcharge/demo/order"),
+            ("/appcharge/demo/orders/", "/appcharge/demo/orders/"),
+            ("/appcharge//demo/orders", "/appcharge//demo/orders"),
+            ("/appcharge/demo/orders%20", "/appcharge/demo/orders "),
+            ("/playcamp/demo/webhook/", "/playcamp/demo/webhook/"),
+            ("/playtem/demo/credit/?payload=x", "/playtem/demo/credit/"),
+        ],
+    )
+    def test_a_nearly_right_address(self, shop, path, shown):
+        body, headers = signed_order("vanished")
+        assert shop.server.post(path, body, headers).status == 404
+        until(lambda: self.named(shop, "no_address", shown), "the trouble", 2.0)
+
+    def test_an_order_at_another_address_and_one_of_an_unknown_status(self, shop):
+        body, headers = signed_order("misplaced-1")
+        assert shop.server.post("/appcharge/demo/events", body, headers).status == 400
+        assert self.named(shop, "misplaced_order", "misplaced-1")
+        assert post_order(shop.server, "misplaced-1").status == 200
+        assert not self.named(shop, "misplaced_order", "misplaced-1")
+
+        assert post_order(shop.server, "status-1", actionStatus="succeeded").status == 400
+        assert self.named(shop, "unknown_status", "succeeded")
+        shop.studio.config("appcharge.completed_statuses", "completed,succeeded")
+        assert not self.named(shop, "unknown_status", "succeeded")
+        assert post_order(shop.server, "status-1", actionStatus="succeeded").status == 200
+
+    def test_odd_money_and_reports_by_several_ids_at_once(self, shop):
+        reports = [
+            {"priceInCents": "9,99"},
+            {"appChargePaymentId": "P-race"},
+            {"priceInCents": 9.99, "currency": "USDT"},
+        ]
+        start = threading.Barrier(12)
+
+        def report(number: int) -> bytes:
+            changed = reports[number % 3]
+            body = json.dumps(order(orderId=f"odd-{number % 3}", purchaseId=..., **changed)).encode()
+            answer = shop.server.post(
+                "/appcharge/demo/orders", body, appcharge_headers(body), before_sending=start.wait
+            )
+            assert answer.status == 200, answer.body
+            return answer.body
+
+        answers = together(*(functools.partial(report, number) for number in range(12)))
+        assert [len(set(answers[number::3])) for number in range(3)] == [1, 1, 1]
+        assert [credited(shop.house, f"odd-{number}") for number in range(3)] == [1, 1, 1]
 
 
 class TestRaces:
