@@ -6,7 +6,7 @@ holds a player's id: order ids, the partner's own words and amounts only.
 
 import sqlite3
 
-from coinslot import clock
+from coinslot import clock, exact
 
 LONGEST_SUBJECT = 255
 LONGEST_DETAIL = 500
@@ -34,8 +34,8 @@ def note(
             "game_id": game_id,
             "partner": partner,
             "kind": kind,
-            "subject": _kept(subject, LONGEST_SUBJECT),
-            "detail": _kept(detail, LONGEST_DETAIL),
+            "subject": exact.whole_text(subject[:LONGEST_SUBJECT]),
+            "detail": exact.whole_text(detail[:LONGEST_DETAIL]),
             "transaction_id": transaction_id,
             "other_id": other_id,
             "now": clock.stamp(),
@@ -56,8 +56,3 @@ def restored_at(connection: sqlite3.Connection) -> str | None:
     """When a backup was restored last; None if none ever was."""
     row = connection.execute("SELECT value FROM installation WHERE name = 'restored_at'").fetchone()
     return None if row is None else str(row["value"])
-
-
-def _kept(text: str, longest: int) -> str:
-    """Text the database takes: half of a surrogate pair, which it does not, becomes a question mark."""
-    return text[:longest].encode("utf-8", "replace").decode()

@@ -101,7 +101,7 @@ ODD_MONEY = [
     ({"priceInCents": "1.234,56"}, "1.234,56"),
     ({"priceInCents": True}, "true"),
     ({"subTotal": [1]}, "[1]"),
-    ({"currency": "half \ud83d"}, "half ?"),
+    ({"currency": "half \ud83d"}, "half \ufffd"),
 ]
 
 
