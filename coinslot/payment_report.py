@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from coinslot import clock, exact, mapping
+from coinslot import clock, exact, mapping, spellings
 from coinslot.mapping import ExpressionError
 from coinslot.registry import RESERVED_ID, checked_id, checked_text
 
@@ -172,7 +172,7 @@ def canonical_id(text: str) -> str:
     if text.isascii():
         return text
     seen = "".join(each for each in _UNSEEN.sub("", text) if unicodedata.category(each) != "Cf")
-    return unicodedata.normalize("NFC", seen)
+    return spellings.composed(seen)
 
 
 def unknown_market(market: str | None) -> str:

@@ -5,27 +5,35 @@ characters that nobody sees.
 """
 
 import unicodedata
+from typing import Literal
+
+# Of a text that is brought into one form. Longer ones stay as they are: many marks on one letter take quadratic time.
+LONGEST = 1024
 
 _UNSEEN_LETTERS = "\u115f\u1160\u3164\uffa0"  # Hangul fillers: letters by their category
 
 
+def normal(form: Literal["NFC", "NFKC", "NFKD"], text: str) -> str:
+    return text if len(text) > LONGEST else unicodedata.normalize(form, text)
+
+
 def composed(text: str) -> str:
     """Passwords and names as they are hashed, compared and sent on."""
-    return unicodedata.normalize("NFC", text)
+    return normal("NFC", text)
 
 
 def code(text: str) -> str:
     """A code of digits, without the blanks and dashes between them, whatever digits were typed."""
     return "".join(
         str(unicodedata.decimal(each, each))
-        for each in unicodedata.normalize("NFKC", text)
+        for each in normal("NFKC", text)
         if not each.isspace() and each != "\N{MINUS SIGN}" and unicodedata.category(each) not in ("Pd", "Cf")
     )
 
 
 def login_name(text: str) -> str:
     """A login name as it is looked up: by the letter and by case, without what is not seen."""
-    return unicodedata.normalize("NFC", "".join(each for each in text if unicodedata.category(each) != "Cf")).strip()
+    return normal("NFC", "".join(each for each in text if unicodedata.category(each) != "Cf")).strip()
 
 
 def login_names_alike(text: str) -> str:
@@ -34,9 +42,9 @@ def login_names_alike(text: str) -> str:
     Databases compare without case, width, accents, blanks and control characters, each in its own combination. So
     this is coarser than :func:`login_name`: for slowing down guesses, not for telling players apart.
     """
-    seen = unicodedata.normalize("NFKD", login_name(text)).upper().casefold()
+    seen = normal("NFKD", login_name(text)).upper().casefold()
     return "".join(
         each
-        for each in unicodedata.normalize("NFKD", seen)
+        for each in normal("NFKD", seen)
         if unicodedata.category(each)[0] not in "CMZ" and each not in _UNSEEN_LETTERS
     )

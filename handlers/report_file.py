@@ -11,7 +11,6 @@ import json
 import marshal
 import re
 import tempfile
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO
 
-from coinslot import csv_separator, exact, money
+from coinslot import csv_separator, exact, money, spellings
 from coinslot.judging import PAID, REFUNDED, REINSTATED, UNREADABLE, PartnerRow
 from coinslot.reconciliation import ReconciliationError
 from coinslot.registry import LONGEST_ID
@@ -350,7 +349,7 @@ def plain(name: str) -> str:
 
 
 def _bare(name: str) -> str:
-    return "".join(each for each in unicodedata.normalize("NFKC", name).casefold() if each.isalnum())
+    return "".join(each for each in spellings.normal("NFKC", name).casefold() if each.isalnum())
 
 
 def in_order(lines: Iterable[list[PartnerRow] | None]) -> tuple[int, int, Iterator[PartnerRow]]:

@@ -14,11 +14,15 @@ from itertools import product
 import pytest
 from werkzeug.http import parse_cookie
 
-from coinslot import addresses, exact
+from app import PARTNERS
+from coinslot import addresses, exact, forgetting, payment_report, spellings
 from coinslot.keyring import SecretValue
 from coinslot.mapping import Expression, ExpressionError
+from handlers import report_amounts, report_file, wrong_addresses
 from handlers.appcharge import events, orders, shapes, signature, social
 from handlers.dashboard import masking, transactions
+from handlers.dashboard.pages import LARGEST_OF_STRANGERS
+from handlers.game import paths
 from handlers.headers import ReadHeaders
 from handlers.playcamp import payload as playcamp_payload
 from handlers.playcamp import signature as entry_signature
@@ -75,6 +79,7 @@ REPEATED = (
     "a@",
     "0:",
     "a,",
+    "\u0301\u0316",
 )
 AFTER = ("", "x y", "\x01")
 
@@ -114,6 +119,16 @@ READERS: dict[str, Callable[[str], object]] = {
     "an order": lambda text: orders.parse_order(
         json.dumps({"orderId": "o", "playerId": "p", "products": [], "currency": text, "actionStatus": text}).encode()
     ),
+    "a password": lambda text: spellings.composed(4 * text),
+    "a login name": spellings.login_names_alike,
+    "a code": spellings.code,
+    "a payment's id": lambda text: payment_report.canonical_id(4 * text),
+    "a report's column": lambda text: report_file._bare(4 * text),
+    "a report's amount": report_amounts.written,
+    "a report's id": lambda text: report_file._reference([text], {"reference": 0}),
+    "the words of a call that is forgotten": forgetting._of_text,
+    "a path with encoded slashes": lambda text: paths._pieces(text, ""),
+    "an address that nearly is ours": lambda text: wrong_addresses.nearest(f"/playtem/{text[:200]}", PARTNERS, []),
     "a token of Google or Apple": social._is_jwt,
     "a body that is shown": lambda text: masking.masked(text.encode()),
     "a text that is shown": lambda text: masking.masked(json.dumps({"note": text}).encode()),
@@ -144,6 +159,13 @@ def test_time_follows_length(read):
         if seconds(read, texts[-1]) >= AT_LEAST_SECONDS:
             shortest, *_, longest = (min(seconds(read, text) for _ in range(3)) for text in texts)
             assert longest < max(AT_LEAST_SECONDS, MOST_TIMES * shortest), (before, repeated, after)
+
+
+def test_a_form_of_somebody_who_is_not_signed_in_is_short(client, browser, studio):
+    form = {"password": "x" * LARGEST_OF_STRANGERS}
+
+    assert client.post("/login", data=form).status_code == 413
+    assert browser.client.post("/login", data=form).status_code == 403  # signed in, without the form's token
 
 
 def test_four_requests_of_a_stranger_keep_no_honest_order_waiting(house, studio):

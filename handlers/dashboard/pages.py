@@ -51,7 +51,8 @@ PROVES_ITSELF = frozenset(
     {"dashboard.complete_setup"}
 )  # POSTs that bring a proof of their own in place of a form token
 
-# Bytes; any other form is as small as every other body.
+# Bytes; any other form is as small as every other body. Before signing in, there is a password, a code or a setup.
+LARGEST_OF_STRANGERS = 16 * 1024
 UPLOADS = {"dashboard.import_registry": 8 * 1024 * 1024, "dashboard.upload_report": 16 * 1024 * 1024}
 
 # What the navigation of a game leads to: the function that shows it, and its name.
@@ -95,7 +96,9 @@ def guard() -> AnyResponse | None:
     g.browser = token if row is not None else request.cookies.get(VISITOR_COOKIE) or secrets.token_urlsafe(32)
     if row is None and request.endpoint not in OPEN:
         return redirect(url_for("dashboard.login", next=_here()), 303)
-    if request.endpoint in UPLOADS:  # after the question who asks: a stranger's upload is not read
+    if row is None:
+        request.max_content_length = LARGEST_OF_STRANGERS
+    elif request.endpoint in UPLOADS:  # after the question who asks: a stranger's upload is not read
         request.max_content_length = UPLOADS[request.endpoint]
     if request.method not in ("GET", "HEAD") and request.endpoint not in PROVES_ITSELF:
         if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
