@@ -3,24 +3,21 @@
 What is wrong is told by line, twenty lines of it at most.
 """
 
-import csv
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
 from typing import IO, Any
 
-from coinslot import audit, imports, portions, registry
+from coinslot import audit, csv_separator, csv_text, imports, portions, registry
 from coinslot.db import Connection, Database
 from coinslot.games import web_address
 from coinslot.registry import RegistryError, checked_id, checked_text
 
-LONGEST_LINE = 64 * 1024  # bytes
 ERRORS_TOLD = 20
 
 Check = Callable[[str], str]
-Watch = Callable[[int], None]
+Watch = csv_text.Watch
 
 
 def _name(value: str) -> str:
@@ -33,20 +30,47 @@ def _country(value: str) -> str:
     return value.upper()
 
 
-# Column of the file -> column of the registry and the check of its cells. The id's come first.
-PLAYER_COLUMNS: Mapping[str, tuple[str, Check]] = {
-    "player_id": ("id", checked_id),
-    "id": ("id", checked_id),
-    "name": ("name", _name),
-    "profile_image": ("profile_image", web_address),
-    "country": ("country", _country),
-    "login_name": ("login_name", _name),
-}
-ITEM_COLUMNS: Mapping[str, tuple[str, Check]] = {
-    "sku": ("id", checked_id),
-    "id": ("id", checked_id),
-    "name": ("name", _name),
-}
+IGNORED = "ignored"  # in a list that was exported here
+SURE_COMMENTS = ("# ", "//")  # an id may begin with #, and stands in a row of its own then
+
+
+class Columns:
+    """What a file may call its columns. The first name of each is the one that we write."""
+
+    def __init__(self, **named: tuple[Check, str]) -> None:
+        """Column of the registry -> the check of its cells and its names, separated by blanks."""
+        self.checks = {column: check for column, (check, _) in named.items()}
+        self.names = {column: names.split() for column, (_, names) in named.items()}
+        self._by_plain_name = {_plain(name): column for column, names in self.names.items() for name in names}
+
+    def named(self, cell: str) -> str | None:
+        """The registry's column that a cell names; ``Player ID``, ``playerId`` and ``player_id`` are the same."""
+        return self._by_plain_name.get(_plain(cell))
+
+
+def _plain(cell: str) -> str:
+    return re.sub(r"[\W_]", "", cell).lower()
+
+
+PLAYERS = Columns(
+    id=(checked_id, "player_id player user_id user uid id"),
+    name=(_name, "name player_name display_name nickname"),
+    profile_image=(web_address, "profile_image avatar"),
+    country=(_country, "country country_code"),
+    login_name=(_name, "login_name login"),
+    ignored=(_name, "created_at updated_at"),
+)
+ITEMS = Columns(
+    id=(checked_id, "sku item_id item_sku item product_id id"),
+    name=(_name, "name item_name product_name title"),
+    ignored=(_name, "created_at updated_at"),
+)
+# A cell of these words alone is the name of a column, if of none of ours.
+HEADER_WORDS = frozenset(
+    "id ids identifier uid uuid usn number no key name names nickname display title description player players user "
+    "username login account email e mail item items sku product country code image avatar picture profile level "
+    "created updated at date time type price amount quantity status".split()
+)
 
 Write = Callable[[Callable[[Connection], Any]], Any]  # Database.write, or write_here
 
@@ -66,7 +90,7 @@ def import_players(
     """
     with closing(imports.staging()) as staged:
         errors = Errors()
-        _stage_file(staged, file, PLAYER_COLUMNS, errors, watch)
+        _stage_file(staged, file, PLAYERS, errors, watch)
         for line, login_name in imports.staged_login_names_taken(database.read(), game_id, staged):
             errors.note(line, f"login_name {login_name} belongs to another player")
         errors.refuse_if_any()
@@ -79,7 +103,7 @@ def import_items(write: Write, game_id: int, file: IO[bytes], actor: str, watch:
     """
     with closing(imports.staging()) as staged:
         errors = Errors()
-        _stage_file(staged, file, ITEM_COLUMNS, errors, watch)
+        _stage_file(staged, file, ITEMS, errors, watch)
         errors.refuse_if_any()
         return _store(write, game_id, staged, imports.import_items, actor, "item")
 
@@ -118,105 +142,94 @@ class Errors:
             raise RegistryError("\n".join(["nothing was imported", *told]))
 
 
-class UnreadableError(Exception):
-    """From this line on the file makes no sense."""
-
-    def __init__(self, line: int, message: str) -> None:
-        super().__init__(message)
-        self.line = line
-
-
-def _stage_file(
-    staged: Connection, file: IO[bytes], columns: Mapping[str, tuple[str, Check]], errors: Errors, watch: Watch
-) -> None:
+def _stage_file(staged: Connection, file: IO[bytes], columns: Columns, errors: Errors, watch: Watch) -> None:
     """Stage every row that is good, note every one that is not."""
-    records = _records(file, watch)
-    header: list[str] | None = None
     try:
-        for line, cells in records:
-            if _is_header(cells, columns):
-                header = _header(line, cells, columns)
-            else:
-                records = chain([(line, cells)], records)
-            break
-        for line, cells in records:
-            try:
-                imports.stage(staged, line, _row(cells, header, columns))
-            except (ValueError, RegistryError) as error:
-                errors.note(line, str(error))
-    except UnreadableError as error:
+        with csv_text.table(file, watch) as table:
+            header: list[str] | None = None
+            for record in table.records:
+                try:
+                    if header is None and _is_header(record.cells, columns):
+                        header = _header(record, columns)
+                        continue
+                    header = header or []
+                    row = _row(record, header, columns) if header else _bare_row(record, table, columns)
+                    imports.stage(staged, record.line, row)
+                except (ValueError, RegistryError) as error:
+                    errors.note(record.line, str(error))
+    except csv_text.UnreadableError as error:
         errors.note(error.line, str(error))
 
 
-def _header(line: int, cells: list[str], columns: Mapping[str, tuple[str, Check]]) -> list[str]:
-    """The registry's column for each cell of a header row. Raises :class:`UnreadableError`."""
-    names = [cell.strip().lower() for cell in cells]
-    if unknown := [_shown(cell) for cell, name in zip(cells, names, strict=True) if name not in columns]:
-        known = ", ".join(columns)
-        raise UnreadableError(line, f"unknown column {', '.join(unknown)}; there are {known}, separated by commas")
-    header = [columns[name][0] for name in names]
-    if len(set(header)) < len(header):
-        raise UnreadableError(line, "a column is there twice")
+def _header(record: csv_text.Record, columns: Columns) -> list[str]:
+    """The registry's column for each cell of a header row. Raises UnreadableError."""
+    cells = _without_empty_ends(record.cells, 1)
+    header = [column for cell in cells if (column := columns.named(cell)) is not None]
+    if unknown := [_shown(cell) for cell in cells if columns.named(cell) is None]:
+        known = ", ".join(names[0] for column, names in columns.names.items() if column != IGNORED)
+        message = f"unknown column {', '.join(unknown)}; there are {known}. If this row is no header, put one above it"
+        raise csv_text.UnreadableError(record.line, message)
+    wanted = [column for column in header if column != IGNORED]
+    if len(set(wanted)) < len(wanted):
+        raise csv_text.UnreadableError(record.line, "a column is there twice")
     if "id" not in header:
-        raise UnreadableError(line, f"the column {next(iter(columns))} is missing")
+        raise csv_text.UnreadableError(record.line, f"the column {columns.names['id'][0]} is missing")
     return header
 
 
-def _is_header(cells: list[str], columns: Mapping[str, tuple[str, Check]]) -> bool:
-    # A header with semicolons or tabs counts too, so that it is refused instead of becoming a strange id.
-    return re.split(r"[;\t]", cells[0])[0].strip().lower() in columns
+def _is_header(cells: list[str], columns: Columns) -> bool:
+    """Whether a cell of the first row is the name of a column, ours or not: a wrong no would be stored as a player."""
+    return any(columns.named(cell) or ((words := _words(cell)) and words <= HEADER_WORDS) for cell in cells)
 
 
-def _row(cells: list[str], header: list[str] | None, columns: Mapping[str, tuple[str, Check]]) -> dict[str, str]:
+def _row(record: csv_text.Record, header: list[str], columns: Columns) -> dict[str, str]:
     """The cells by the registry's column, without the empty ones. Raises ValueError."""
-    if header is None and len(cells) > 2:
-        raise ValueError(f"{len(cells)} columns; without a header row there are an id and a name")
-    if header is not None and len(cells) != len(header):
-        raise ValueError(f"{len(cells)} columns, and {len(header)} in the header row")
-    checks = dict(columns.values())
+    cells = _without_empty_ends(record.cells, len(header))
+    is_odd = len(header) == 1 and csv_separator.of(record.text) in (";", "\t")
+    is_whole = len(cells) == len(header) and not is_odd
+    if record.text.startswith(SURE_COMMENTS) or (not is_whole and record.text.startswith(csv_text.COMMENTS)):
+        raise ValueError("looks like a comment; leave it out, or put the id in quotes")
+    if not is_whole:
+        count = "several" if is_odd else len(cells)
+        raise ValueError(f"{count} columns, and {len(header)} in the header row")
+    if len(cells) > 1 and all(map(columns.named, cells)):
+        raise ValueError("looks like a header row; leave out what stands above it")
     row = {}
-    for column, cell in zip(header or ["id", "name"], cells, strict=False):
-        if cell or column == "id":
+    for column, cell in zip(header, cells, strict=True):
+        if column != IGNORED and (cell or column == "id"):
             try:
-                row[column] = checks[column](cell)
+                row[column] = columns.checks[column](csv_text.read(cell))
             except ValueError as error:
                 raise ValueError(f"{column}: {error}") from None
     return row
 
 
-def _records(file: IO[bytes], watch: Watch) -> Iterator[tuple[int, list[str]]]:
-    """The records of a CSV file with the line each begins on, blank lines left out. Raises :class:`UnreadableError`."""
-    begins = 1
-    with closing(_lines(file, watch)) as lines:
-        reader = csv.reader(lines, strict=True)
-        while True:
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise UnreadableError(begins, f"not CSV: {error}") from None
-            if cells:
-                yield begins, cells
-            begins = reader.line_num + 1
+def _bare_row(record: csv_text.Record, table: csv_text.Table, columns: Columns) -> dict[str, str]:
+    """Id and name of a row in a file without a header row. Raises ValueError for whatever could be meant otherwise."""
+    if table.comments:
+        message = "looks like a comment; leave it out, or add a header row below it"
+        raise csv_text.UnreadableError(table.comments[0], message)
+    cells = _without_empty_ends(record.cells, 1)
+    if not table.is_declared and csv_separator.of(record.text) != ",":
+        raise ValueError("columns are separated by another sign than a comma; add a header row")
+    if record.text.startswith(csv_text.COMMENTS):
+        raise ValueError("looks like a comment; leave it out, or add a header row")
+    if len(cells) > 2:
+        raise ValueError(f"{len(cells)} columns; without a header row there are an id and a name")
+    return _row(record, ["id", "name"][: len(cells)], columns)
 
 
-def _lines(file: IO[bytes], watch: Watch) -> Generator[str, None, None]:
-    """The lines of a UTF-8 file, with or without a byte order mark."""
-    number = 0
-    while line := file.readline(LONGEST_LINE + 1):
-        number += 1
-        if len(line) > LONGEST_LINE:
-            raise UnreadableError(number, f"longer than {LONGEST_LINE} bytes")
-        if b"\0" in line:
-            raise UnreadableError(number, "holds a NUL character")
-        if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        try:
-            yield line.decode()
-        except UnicodeDecodeError:
-            raise UnreadableError(number, "not UTF-8") from None
-        watch(len(line))
+def _without_empty_ends(cells: list[str], least: int) -> list[str]:
+    """Spreadsheets fill every row up to the longest."""
+    count = len(cells)
+    while count > least and not cells[count - 1]:
+        count -= 1
+    return cells[:count]
+
+
+def _words(cell: str) -> set[str]:
+    """``playerId`` and ``Player ID`` are the words player and id."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W_]+", cell)}
 
 
 def _shown(cell: str, longest: int = 40) -> str:

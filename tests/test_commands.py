@@ -1,6 +1,8 @@
 """The commands: what they do, what they refuse in words, and that no value ever shows."""
 
 import base64
+import csv
+import io
 import json
 import os
 import pty
@@ -23,7 +25,7 @@ from flask import Flask
 from werkzeug.security import check_password_hash
 
 from app import create_app
-from coinslot import clock, imports, keyring, registry
+from coinslot import clock, csv_text, imports, keyring, registry
 from coinslot.installation import Installation
 from coinslot.vault import MasterKey
 from handlers.console import shown
@@ -690,11 +692,23 @@ def test_add_refuses_what_is_no_id(place: Place, kind: str, bad: str) -> None:
         "player_id,name\nalice,Alice\nbob,Bob\n",
         "\ufeffName,ID\nAlice,alice\nBob,bob\n",
         'id,name\n"alice","Alice"\n"bob","Bob"\n',
+        "Player ID,Name\nalice,Alice\nbob,Bob\n",
+        "playerId,displayName\nalice,Alice\nbob,Bob\n",
+        "PLAYER-ID;NAME\r\nalice;Alice\r\nbob;Bob\r\n",
+        "user id\tname\nalice\tAlice\nbob\tBob\n",
+        "\ufeffsep=;\r\nplayer_id;name\r\nalice;Alice\r\nbob;Bob\r\n",
+        "sep=;\nalice;Alice\nbob;Bob\n",
+        "# exported yesterday\n\nplayer_id,name\nalice,Alice\nbob,Bob\n",
+        "player_id,name,,\nalice,Alice,,\nbob,Bob,,\n,,,\n",
+        '"player_id";"name"\n"alice";"Alice"\n"bob";"Bob"\n',
+        'player_id,name\n="alice",Alice\nbob,Bob\n',
+        "player_id\tname\r\nalice\tAlice\r\nbob\tBob".encode("utf-16"),
+        b"\xfe\xff" + "player_id,name\nalice,Alice\nbob,Bob\n".encode("utf-16-be"),
     ],
 )
-def test_player_import_reads_files_as_people_write_them(place: Place, tmp_path: Path, text: str) -> None:
+def test_player_import_reads_files_as_people_write_them(place: Place, tmp_path: Path, text: str | bytes) -> None:
     file = tmp_path / "players.csv"
-    file.write_bytes(text.encode())
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
 
     assert place.ok("player", "import", "demo", str(file)).splitlines()[-1] == "imported 2 players (2 new)"
 
@@ -755,7 +769,25 @@ def test_import_says_how_many_are_new_and_may_be_repeated(place: Place) -> None:
         ("id,name\nalice,A\nbob\n", ["line 3: 1 columns, and 2 in the header row"]),
         ("alice,A,DE\n", ["line 1: 3 columns"]),
         ("id,nmae\nalice,A\n", ["line 1: unknown column nmae"]),
-        ("id;name\nalice;A\n", ["line 1: unknown column id;name", "separated by commas"]),
+        ("alice;A\n", ["line 1: columns are separated by another sign"]),
+        ("alice\tA\n", ["line 1: columns are separated by another sign"]),
+        ("alice\nbob;Bob\n", ["line 2: columns are separated by another sign"]),
+        ("player_id\nalice;A\n", ["line 2: several columns, and 1 in the header row"]),
+        ("player_id,name\nalice;A\n", ["line 2: 1 columns, and 2 in the header row"]),
+        ("Identifier,Username\nalice,A\n", ["line 1: unknown column Identifier, Username"]),
+        ("Player ID,Level\nalice,7\n", ["line 1: unknown column Level"]),
+        ("Players of Space Miner\nplayer_id,name\nalice,A\n", ["line 2: looks like a header row"]),
+        ("player_id,name\nalice,A\nplayer_id,name\nbob,B\n", ["line 3: looks like a header row"]),
+        ("# exported yesterday\nalice,A\n", ["line 1: looks like a comment"]),
+        ("alice,A\n# the end\n", ["line 2: looks like a comment"]),
+        ("// exported\nalice\n", ["line 1: looks like a comment"]),
+        ("player_id,name\nalice,A\n# total, 1\n", ["line 3: looks like a comment"]),
+        ("player_id\nalice\n#end;1\n", ["line 3: looks like a comment"]),
+        ("sep=;\nalice,A\nbob;B\nsep=;\n", ["line 4: "]),
+        ("player_id,name\n1.23E+05,A\n", ["line 2: id: a spreadsheet has rounded this number"]),
+        ("player_id,name\nalice,A\n".encode("utf-16-le"), ["line 1: holds a NUL character"]),
+        (b"\xff\xfea", ["line 1: not UTF-16"]),
+        (b"\xff\xfe", ["line 1: the file is empty"]),
         ("name,country\nAlice,DE\n", ["line 1: the column player_id is missing"]),
         ("id,player_id\na,a\n", ["line 1: a column is there twice"]),
         ("id,country\na,Germany\nb,D1\n", ["line 2: country: ", "line 3: country: "]),
@@ -805,6 +837,30 @@ def test_a_login_name_lost_while_the_file_was_read_leaves_nothing(place: Place) 
     assert place.rows("SELECT player_id FROM players") == [("alice",)]
 
 
+@pytest.mark.parametrize(
+    "player_id", ["#7", "a;b", 'a"b', "auth0|7", "a,b", "=1", "'=1", "''=1", "'x", "-5", "-x", "+1", "@x", "\u00e9"]
+)
+@pytest.mark.parametrize("header", ["player_id,country", "player_id"])
+def test_any_id_is_read_back_as_a_spreadsheet_is_given_it(place: Place, player_id: str, header: str) -> None:
+    buffer = io.StringIO()
+    cells = [csv_text.written(player_id), "DE"][: header.count(",") + 1]
+    csv.writer(buffer, quoting=csv.QUOTE_MINIMAL if "," in header else csv.QUOTE_ALL).writerow(cells)
+
+    place.ok("player", "import", "demo", "-", stdin=f"{header}\n{buffer.getvalue()}")
+
+    assert place.rows("SELECT player_id FROM players") == [(player_id,)]
+
+
+def test_a_large_file_in_utf_16_is_read_in_pieces(place: Place, tmp_path: Path) -> None:
+    file = tmp_path / "players.csv"
+    file.write_text("player_id\tname\r\n" + "".join(f"p-{n}\tName \U0001f98a\r\n" for n in range(9000)), "utf-16")
+
+    assert place.ok("player", "import", "demo", str(file)).splitlines()[-1] == "imported 9000 players (9000 new)"
+
+    assert place.rows("SELECT count(*) FROM players WHERE name = 'Name \U0001f98a'") == [(9000,)]
+    assert "longer than" in place.refused("player", "import", "demo", "-", stdin=("x" * 200_000).encode("utf-16"))
+
+
 def test_item_import(place: Place, tmp_path: Path) -> None:
     file = tmp_path / "items.csv"
     file.write_text("SKU,Name\ncoins,Coins\ngems,\n")
@@ -817,6 +873,9 @@ def test_item_import(place: Place, tmp_path: Path) -> None:
         ("gems", "Gems"),
         ("keys", None),
     ]
+    file.write_bytes("sep=;\r\nItem ID;Title\r\nrubies;Rubies\r\n".encode("utf-16"))
+    assert place.ok("item", "import", "demo", str(file)) == "imported 1 items (1 new)\n"
+    assert "line 1: columns" in place.refused("item", "import", "demo", "-", stdin="swords;Swords\n")
     assert "unknown column country" in place.refused("item", "import", "demo", "-", stdin="sku,country\na,DE\n")
     assert "line 2: coins is on line 1" in place.refused("item", "import", "demo", "-", stdin="coins\ncoins\n")
 

@@ -31,6 +31,8 @@ def read(text):
         "-",
         "-1.",
         "+1",
+        "'=1",
+        "''=1",
     ],
 )
 def test_what_a_spreadsheet_would_run_is_text(text):

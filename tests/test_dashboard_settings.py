@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from coinslot import destinations, games
+from coinslot import destinations, games, registry
 from tests.conftest import Studio
 from tests.pages import HOSTILE
 from tests.receivers import Receiver, closed_port
@@ -360,7 +360,9 @@ class TestRegistry:
         "content",
         [
             b"player_id,name\nx\n",
-            b"player_id;name\nx;y\n",
+            b"x;y\n",
+            b"Identifier,Nick\nx,y\n",
+            b"# exported\nx,y\n",
             b"\xff\xfe",
             b"a\x00b,c\n",
             b"player_id,<script>alert(1)</script>\n",
@@ -374,6 +376,30 @@ class TestRegistry:
         assert re.search(r"line \d", answer.text)
         assert "<script>alert" not in answer.text
         assert db("SELECT player_id FROM players") == before
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+    def test_a_file_as_excel_writes_it_is_read(self, browser, db, encoding):
+        content = "sep=;\r\nPlayer ID;Name\r\ncarol;Carol\r\n".encode(encoding)
+        assert "1 players imported, 1 of them new" in self.upload(browser, "players", content).text
+        assert db("SELECT name FROM players WHERE player_id = 'carol'") == [{"name": "Carol"}]
+
+    def test_an_exported_list_is_imported_again(self, browser, house, studio, db):
+        names = {"#7": "x", "a;b": "=1", "auth0|7": "'=x", "-5": "-1", 'a"b,c': "Zo\u00eb", "@x": "# y"}
+        for player_id, name in names.items():
+            entry = {"name": name, "country": "DE"}
+            house.database.write_here(
+                lambda tx, each=player_id, entry=entry: registry.put_player(tx, studio.row["id"], each, entry)
+            )
+        before = db("SELECT player_id, name, country FROM players ORDER BY player_id")
+        exported = browser.get("/games/demo/players.csv").data
+        house.database.write_here(lambda tx: tx.execute("DELETE FROM players"))
+
+        assert (
+            f"{len(before)} players imported, {len(before)} of them new"
+            in self.upload(browser, "players", exported).text
+        )
+
+        assert db("SELECT player_id, name, country FROM players ORDER BY player_id") == before
 
     def test_a_large_file_is_taken_and_a_larger_one_is_not(self, browser, client, db):
         lines = b"".join(b"player-%07d,Somebody\n" % number for number in range(150_000))

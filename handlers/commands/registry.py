@@ -50,9 +50,10 @@ def add_player(game: str, player_id: str, name: str | None) -> None:
 def import_players(game: str, file: IO[bytes]) -> None:
     """Register the players of a CSV FILE (- is standard input): every line is checked first.
 
-    Columns: player_id, name, profile_image, country, login_name, in any order under a header row; without one,
-    player_id and name. A player who is there already keeps what the file does not have; an empty cell counts as
-    not there.
+    Columns: player_id, name, profile_image, country, login_name, in any order under a header row, separated by commas,
+    semicolons or tabs; without a header row, player_id and name, separated by a comma. UTF-8, or UTF-16 as Excel writes
+    it. A player who is there already keeps what the file does not have; an empty cell counts as not there. A line that
+    could be meant in two ways is refused.
     """
     database = installation().database
     game_id = games.find(database.read(), game)["id"]
@@ -95,7 +96,7 @@ def import_items(game: str, file: IO[bytes]) -> None:
     """Register the items of a CSV FILE (- is standard input): every line is checked first.
 
     Columns: sku, name, in any order under a header row, in this order without one. An empty name leaves the name
-    that is there.
+    that is there. The file may be written as for players.
     """
     database = installation().database
     game_id = games.find(database.read(), game)["id"]

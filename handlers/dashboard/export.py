@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from flask import Response
 
+from coinslot import csv_text
 from handlers.dashboard.pages import download
 
-BEGIN_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
 BYTE_ORDER_MARK = "\ufeff"  # without it Excel reads UTF-8 as something else
 LINES_AT_ONCE = 200
 
@@ -43,18 +43,9 @@ def cell(value: object) -> str | int | float:
         return "yes" if value else "no"
     if isinstance(value, int | float):
         return value
-    text = str(value)
-    # Some programs leave out blanks and what cannot be seen before they look at the first character.
-    is_formula = text.startswith(BEGIN_FORMULAS) or text.strip(" \x00\u00a0\ufeff").startswith(BEGIN_FORMULAS)
-    # NUL ends the file for many readers.
-    text = text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
-    return f"'{text}" if is_formula and not _is_number(text) else text
-
-
-def _is_number(text: str) -> bool:
-    digits = text.removeprefix("-")
-    whole, point, fraction = digits.partition(".")
-    return text.isascii() and whole.isdigit() and (fraction.isdigit() if point else True)
+    return csv_text.written(str(value)).replace(
+        "\x00", "\N{REPLACEMENT CHARACTER}"
+    )  # NUL ends the file for many readers
 
 
 def _taken(buffer: io.StringIO) -> str:
