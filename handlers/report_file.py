@@ -49,7 +49,7 @@ COMMON_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "kind": ("type", "transactiontype", "status", "state", "kind", "event", "eventtype", "paymentstatus"),
     "amount": (
         *("amount", "grossamount", "gross", "totalamount", "total", "price", "amountminor", "amountcents"),
-        *("priceincents", "grossminor", "value"),
+        *("priceincents", "priceminor", "grossminor", "value"),
     ),
     "currency": ("currency", "currencycode", "ccy", "cur", "currencyiso"),
     "at": (
@@ -64,6 +64,7 @@ COMMON_KINDS: Mapping[str, str] = {
         ("paid", "payment", "purchase", "sale", "charge", "charged", "order", "completed", "complete"), PAID
     ),
     **dict.fromkeys(("captured", "settled", "succeeded", "success", "successful", "paymentsucceed"), PAID),
+    **dict.fromkeys(("chargesucceed", "chargepending", "chargefailed"), PAID),  # of an order's award: the money is paid
     **dict.fromkeys(("refund", "refunded", "chargeback", "chargedback", "paymentrefunded", "disputelost"), REFUNDED),
     **dict.fromkeys(("reinstated", "chargebackreversed", "chargebackreversal"), REINSTATED),
     **dict.fromkeys(("pending", "cancelled", "canceled", "failed", "declined", "expired", "paymentfailed"), ""),
@@ -74,6 +75,7 @@ TOTALS = frozenset(
 LONGEST_TOTAL = 16  # such a word, with what may stand around it
 
 _ID = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{LONGEST_ID}}}")
+_DIGIT = re.compile("[0-9]")
 _FORMULA = re.compile(r'="([^"]*)"')  # as a spreadsheet keeps text that looks like a number
 _UNSEEN = re.compile("[\u200b-\u200f\u2060\ufeff]")
 
@@ -148,7 +150,7 @@ def look_through(file: IO[str], layout: Layout) -> Seen:
             continue
         totals.clear()  # only what the file ends with is a line of totals
         amounts.add(line, cells)
-        if len(lost) < MOST_SAMPLES and not _reference(cells, places):
+        if not 0 < len(_cell(cells, places, "reference")) <= LONGEST_ID and len(lost) < MOST_SAMPLES:
             lost.append(f"line {line} has no id that can be read: {_sample(cells, places)}")
     notes = [f"line {line} was left out as a line of totals: {_sample(cells)}" for line, cells in totals[:MOST_SAMPLES]]
     unit, decimal = amounts.unit(head), amounts.decimal()
@@ -315,7 +317,7 @@ class _Amounts:
 def _is_total(cells: list[str], places: Mapping[str, int], amounts: _Amounts) -> bool:
     """Whether a line may be one of totals: without an id, and called so, or with what the lines before come to."""
     reference = _cell(cells, places, "reference")
-    if reference and (len(reference) > LONGEST_TOTAL or _bare(reference) not in TOTALS):
+    if reference and (_DIGIT.search(reference) or len(reference) > LONGEST_TOTAL or _bare(reference) not in TOTALS):
         return False
     amount = _cell(cells, places, "amount")
     if written(amount) is None:
@@ -331,10 +333,12 @@ def _cell(cells: list[str], places: Mapping[str, int], field: str) -> str:
 def _reference(cells: list[str], places: Mapping[str, int], field: str = "reference") -> str:
     """An id without what a spreadsheet wraps it in; empty where there is none that can be read."""
     text = _cell(cells, places, field)
-    formula = _FORMULA.fullmatch(text)
-    text = formula[1] if formula else text.removeprefix("'")
-    text = _UNSEEN.sub("", text).strip() if not text.isascii() else text.strip()
-    return text if _ID.fullmatch(text) else ""
+    if text[:1] in ("=", "'"):
+        formula = _FORMULA.fullmatch(text)
+        text = (formula[1] if formula else text.removeprefix("'")).strip()
+    if not text.isascii():
+        text = _UNSEEN.sub("", text).strip()
+    return text if text and _ID.fullmatch(text) else ""
 
 
 def _sample(cells: list[str], places: Mapping[str, int] | None = None) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 
-from coinslot import reconciliation, schedules, settlement, so_far
+from coinslot import clock, reconciliation, schedules, settlement, so_far
 from coinslot.db import Connection, Row
 from coinslot.games import Game
 from coinslot.installation import Installation
@@ -19,7 +19,7 @@ from coinslot.settlement import CLOSED, RECONCILED
 from coinslot.statement import IN_TOTALS
 from handlers import Partner, Report, report_file
 from handlers.console import shown
-from handlers.report_file import Layout
+from handlers.report_file import Layout, Seen
 
 CLOSE_JOB = "settlement.close"
 SO_FAR_JOB = "settlement.so_far"
@@ -44,8 +44,9 @@ REMEDIES: Mapping[str, str] = {
     "refund_order": "taken back here, and {partner} has not given the money back: "
     "`flask appcharge refund {game} {id} --user owner`",
     "ask_partner": "ask {partner} about {reference}",
-    "read_line": "reported, but not to be read: {detail}; put that line right, or ask {partner}",
-    "other_month": "{partner} may count it in {detail}: hold {detail} against its report, then this month again",
+    "read_line": "reported, unreadable: {detail}; put that line right, or ask {partner}",
+    "other_month": "at the edge of the month, and {partner} may count it in {detail}: "
+    "hold {detail} against its report, then this month again",
     "restore_ids": "the ids look altered, as by a spreadsheet{other}: take the report as {partner} exports it",
 }
 LONGEST_SHOWN = 60
@@ -59,7 +60,7 @@ def remedy(game: str, title: str, difference: Row) -> str:
         partner=title,
         reference=shown(reference, LONGEST_SHOWN),
         id=shlex.quote(reference),
-        at=f" --at {detail}" if detail else "",
+        at=f" --at {detail}" if detail and detail <= clock.stamp() else "",
         detail=shown(detail or "", report_file.LONGEST_SAMPLE),
         other=f", with {shown(detail, LONGEST_SHOWN)} on the other side" if detail else "",
     )
@@ -145,16 +146,27 @@ def begin(
     return house.database.write(start)
 
 
+def look_through(path: Path, layout: Layout) -> Seen:
+    """How a report is to be read. Raises ReconciliationError for one that cannot be: then no run is begun for it."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return report_file.look_through(file, layout)
+
+
 def take_file(
-    house: Installation, run_id: int, path: Path, layout: Layout, told: Callable[[Run], None] = lambda run: None
+    house: Installation,
+    run_id: int,
+    path: Path,
+    layout: Layout,
+    told: Callable[[Run], None] = lambda run: None,
+    seen: Seen | None = None,
 ) -> None:
     """Read a report into its run, going on where that has stopped; ``told`` hears of every step.
 
     Raises ReconciliationError for a file that cannot be read.
     """
     run = _run(house, run_id)
+    seen = seen or look_through(path, layout)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        seen = report_file.look_through(file, layout)
         count, odd, rows = report_file.in_order(report_file.read(file, layout, seen))
         at = int(run.cursor or 0)
         for _ in islice(rows, at):

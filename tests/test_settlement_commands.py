@@ -160,13 +160,14 @@ def test_a_report_that_is_still_being_compared_is_not_passed_over(app, flask, ho
     assert "payment confirmed." in flask("confirm", "demo", "2026-07")
 
 
-def test_an_open_separator_is_asked_for_and_told(flask, books, tmp_path):
+def test_an_open_separator_is_asked_for_and_told(flask, books, tmp_path, db):
     books.pay("GP-1", "1000", "USD")
     flask("close", "demo", "2026-07")
     report = tmp_path / "report.csv"
     report.write_text("Payment ID;Total;Currency\nGP-1;1.000;USD\nTotal;1.000;\n")
     words = ("reconcile", "demo", "2026-07", "--file", str(report), "--partner", "playcamp")
     assert "1.000 on line 2 may be thousands or a fraction" in flask(*words, exit_code=1)
+    assert db("SELECT * FROM reconciliations") == [], "what cannot be read replaces nothing"
     told = flask(*words, "--decimal", "comma")
     assert "1 purchases agree" in told
     assert "Line 3 was left out as a line of totals: Total, 1.000." in told

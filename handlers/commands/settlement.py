@@ -26,6 +26,7 @@ from handlers.trouble import in_words
 LONGEST_CREATOR = 40
 SHOWN_AT_ONCE = 20  # differences of each kind; a file has them all
 PROGRESS_SECONDS = 1.0
+IN_WORDS = {"unreadable": "reported, unreadable", "at_edge": "at the edge", "id_altered": "id looks altered"}
 FORMATS = ("csv", "all", "creators", "beancount")
 
 
@@ -157,10 +158,11 @@ def reconcile(
             if path is None
             else (path, Layout.of(partner.report, columns, unit, currency, DECIMALS.get(decimal or "")))
         )
+        seen = None if file is None else settling.look_through(*file)
         run_id = settling.begin(house, opened, month, partner, "command", file, is_background=background)
         told = _Told(partner.title)
         if file is not None:
-            settling.take_file(house, run_id, *file, told)
+            settling.take_file(house, run_id, *file, told, seen)
         if not background:
             try:
                 settling.carry_on(house, opened, run_id, partner.report, float("inf"), told)
@@ -400,4 +402,4 @@ def _amount(minor: object, currency: str | None) -> str:
 
 
 def _words(state: str) -> str:
-    return state.replace("_", " ")
+    return IN_WORDS.get(state) or state.replace("_", " ")

@@ -41,7 +41,7 @@ RESULT_WORDS = {
     "refunded_there": "Refunded there, not here",
     "refunded_here": "Refunded here, not there",
     "unreadable": "Reported, unreadable",
-    "at_edge": "At the month's edge",
+    "at_edge": "At the edge of the month",
     "id_altered": "Id looks altered",
 }
 STATE_WORDS = {
