@@ -2,25 +2,27 @@
 
 import json
 import threading
+import time
 
 import pytest
 
 from coinslot import payment_report, payments
 from handlers.playcamp import query
 from handlers.playcamp.payment_rules import rules
+from tests.servers import Server, together
 from tests.test_playcamp_payments import NOW, made
 
 KEY = "test-payments-key"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def now(clock):
     clock.move_to(NOW)
     return clock
 
 
 @pytest.fixture
-def report(house, studio):
+def report(house, studio, now):
     """Payments as the game reports them now, with the outcome of each."""
 
     def store(*transaction_ids, is_registering=False, **changed):
@@ -119,3 +121,37 @@ def test_what_was_told_keeps_its_content_though_playcamp_refuses_it_for_good(ask
 
     assert db("SELECT state FROM payments") == [{"state": "quarantined"}]
     assert report("GP-1", amount="2") == ["conflict"]
+
+
+@pytest.mark.long
+def test_two_workers_tell_each_payment_once_under_parallel_corrections(house, studio):
+    """What the game corrects through one worker is never told with two contents by another."""
+    studio.secret("playcamp.payments_key", KEY)
+    began = int(time.time())
+    token = {"Authorization": f"Bearer {studio.token}", "Content-Type": "application/json"}
+    told: dict[str, set[str]] = {}
+    pushed: list[int] = []
+
+    def push(server, ids, number):
+        row = {"userId": "1", "productId": "gem", "currency": "USD", "market": "google", "amount": f"{number}.5"}
+        rows = [{**row, "transactionId": each, "purchasedAt": began - 600 + number % 500} for each in ids]
+        pushed.append(server.post("/game/v1/payments", json.dumps({"payments": rows}).encode(), token).status)
+
+    def correct(server):
+        for number in range(60):
+            push(server, [f"GP-{each}" for each in range(number // 10 * 10, number // 10 * 10 + 10)], number + 1)
+
+    def listen(server):
+        for _ in range(60):
+            for start in (began - 700, began - 575, began - 550):
+                words, at = f"from={start}&to={start + (125 if start < began - 600 else 25)}", str(int(time.time()))
+                proof = {"X-Timestamp": at, "X-Fingerprint": made("GET", PATH, words, at, KEY)}
+                for row in server.get(f"{PATH}?{words}", proof).json["payments"]:
+                    told.setdefault(row["order_id"], set()).add(json.dumps(row, sort_keys=True))
+
+    with Server(house.settings.home, WEB_CONCURRENCY="2") as server:
+        together(*[lambda: correct(server)] * 2, *[lambda: listen(server)] * 3)
+
+    assert set(pushed) == {200}
+    assert len(told) > 20
+    assert {name: contents for name, contents in told.items() if len(contents) > 1} == {}

@@ -71,6 +71,7 @@ _FOLLOWING = (
     "nextpagetoken",
 )
 _LEVELS_OF_FIGURES = 3
+_MOST_MEMBERS = 50  # of an object that says something of the answer: a larger one holds rows
 _CONFIGURED = ("url", "rows", "map")
 
 
@@ -307,7 +308,7 @@ class Source:
 
 def _figures(document: Any, levels: int) -> Iterator[tuple[str, Any]]:
     """What the objects of an answer hold besides its lists, by names that are compared."""
-    for name, value in document.items() if isinstance(document, dict) else ():
+    for name, value in document.items() if isinstance(document, dict) and len(document) <= _MOST_MEMBERS else ():
         yield re.sub("[^a-z]", "", name.lower()), value
         if levels:
             yield from _figures(value, levels - 1)
