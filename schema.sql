@@ -402,7 +402,7 @@ CREATE TABLE notices (
     last_at         TEXT NOT NULL,
     PRIMARY KEY (game_id, partner, kind, subject)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX notices_by_time ON notices (last_at);               -- troubles
+CREATE INDEX notices_by_kind ON notices (kind, last_at);         -- troubles
 
 
 -- Creators and payments (PlayCamp) ---------------------------------------------------------------------------------

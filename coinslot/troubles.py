@@ -17,7 +17,7 @@ ROTATION_DAYS = 7  # after that a rotation should be over
 LOOKED_AT = 1000  # of the newest conflicts
 LISTED = 100  # destinations, jobs and keys that are told one by one
 NAMED = 10  # orders, words and addresses that a trouble names
-NOTICES = 1000  # of the newest notices, how many are looked at
+NOTICES = 1000  # counts of them end there, and are of the newest
 WRONG_ADDRESSES = 10  # told one by one, the most called first
 
 
@@ -61,7 +61,7 @@ def find(connection: sqlite3.Connection) -> list[Trouble]:
 def _noticed(connection: sqlite3.Connection, recently: object) -> list[Trouble]:
     """A trouble for each address that was called and does not exist, and for each kind of notices of a partner's."""
     rows = connection.execute(
-        _NOTICED, {"recently": recently, "notices": NOTICES, "wrong_addresses": WRONG_ADDRESSES}
+        _NOTICED, {"recently": recently, "notices": NOTICES + 1, "wrong_addresses": WRONG_ADDRESSES}
     ).fetchall()
     found = []
     grouped: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
@@ -235,7 +235,14 @@ _NOTICED = """
                 WHERE s.game_id = n.game_id AND s.key = n.partner || '.completed_statuses') AS completed,
                (SELECT s.value FROM settings s
                 WHERE s.game_id = n.game_id AND s.key = n.partner || '.failed_statuses') AS failed
-        FROM (SELECT * FROM notices ORDER BY last_at DESC LIMIT :notices) n JOIN games g ON g.id = n.game_id
+        FROM (SELECT * FROM (
+                  SELECT * FROM notices WHERE kind IN ('unknown_status', 'misplaced_order', 'credited_twice')
+                  ORDER BY last_at DESC LIMIT :notices) o
+              UNION ALL
+              SELECT * FROM (
+                  SELECT * FROM notices WHERE kind IN ('empty_order', 'unnamed_event', 'partial_refund', 'replayed')
+                    AND last_at > :recently ORDER BY last_at DESC LIMIT :notices) l) n
+        JOIN games g ON g.id = n.game_id
         WHERE n.kind = 'unknown_status'
            OR (n.kind = 'misplaced_order' AND NOT EXISTS (
                    SELECT 1 FROM transactions t
@@ -247,6 +254,6 @@ _NOTICED = """
            OR (n.kind = 'credited_twice' AND NOT EXISTS (
                    SELECT 1 FROM grants r
                    WHERE r.transaction_id IN (n.transaction_id, n.other_id) AND r.kind = 'reversal'))
-           OR (n.kind IN ('empty_order', 'unnamed_event', 'partial_refund', 'replayed') AND n.last_at > :recently)
+           OR n.kind IN ('empty_order', 'unnamed_event', 'partial_refund', 'replayed')
         ORDER BY n.last_at DESC) b
 """

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from coinslot import troubles
+from coinslot import notices, troubles
+from coinslot.troubles import NOTICES
 from handlers.commands import operate
 from tests.conftest import appcharge_headers, order
 from tests.pages import text_of
@@ -188,6 +189,20 @@ class TestUnreadableMoney:
     def test_a_free_order_without_a_readable_currency_is_free(self, post_order, studio, feed):
         post_order(priceInCents=0, subTotal=0, tax=0, currency="none", action=...)
         assert feed()[0]["kind"] == "bonus"
+
+
+def test_many_notices_that_only_want_a_look_hide_none_that_is_open(house, post_order, studio, named, browser):
+    post_order(actionStatus="succeeded")
+    game_id = studio.row["id"]
+
+    def many(tx):
+        for number in range(NOTICES + 500):
+            notices.note(tx, game_id, "appcharge", "replayed", f"o-{number}")
+
+    house.database.write_here(many)
+
+    assert named("unknown_status")
+    assert "1,000+ orders of Appcharge from before a restore" in text_of(browser.get("/"))
 
 
 class TestEmptyOrders:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from urllib.parse import quote, urlencode
 
-from coinslot.troubles import Trouble
+from coinslot.troubles import NOTICES, Trouble
 from handlers import Partner
 from handlers.dashboard.words import capped, shown
 
@@ -99,7 +99,7 @@ def _named(trouble: Trouble) -> str:
 
 
 def _count(trouble: Trouble, what: str) -> str:
-    return f"{capped(trouble.count)} {what}{_one(trouble, '', 's')}"
+    return f"{capped(trouble.count, NOTICES)} {what}{_one(trouble, '', 's')}"
 
 
 def _one(trouble: Trouble, one: str, many: str) -> str:
