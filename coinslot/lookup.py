@@ -103,7 +103,9 @@ def _headers(game: Game) -> dict[str, str]:
 def _document(answer: Answer) -> Mapping[str, Any]:
     """The JSON object of an answer; an empty one where there is none."""
     try:
-        document = exact.parse_json(answer.body, exact.finite)
+        document = exact.parse_json(
+            answer.body, exact.finite, allow_half_pairs=True
+        )  # each text is looked at when used
     except ValueError:
         return {}
     return document if isinstance(document, dict) else {}

@@ -17,6 +17,7 @@ import pytest
 from tests.appcharge_calls import document, path
 from tests.conftest import appcharge_headers, order
 from tests.fakes.playcamp import signed, sponsor_event
+from tests.receivers import Receiver, status
 from tests.test_playtem import encode
 from tests.test_playtem import payload as playtem_order
 
@@ -194,6 +195,19 @@ def test_of_the_game(client, studio, told):
             told(answer, (address, json.dumps(spoil)))
     body = json.dumps({"playerId": "alice"}).encode()
     told(client.post(path("players"), data=body, headers=appcharge_headers(body)), "shown in the store")
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_in_what_the_games_server_says_of_who_logs_in(client, studio, told, text):
+    says = json.dumps({"player_id": "alice", "name": f"Alice {text}", "profile_image": text, text: text}).encode()
+    body = json.dumps(LOGINS[1]).encode()
+
+    with Receiver(status(200, says)) as game:
+        studio.config("players.login_url", game.url)
+        answer = client.post(path("auth"), data=body, headers=appcharge_headers(body))
+
+    told(answer, text)
+    assert (answer.json["status"], answer.json["playerName"]) == ("valid", "alice")
 
 
 def test_in_addresses_and_queries(app, client, studio, browser, told):

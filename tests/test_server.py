@@ -949,6 +949,9 @@ class TestHttp:
             assert status("192.0.2.7, 203.0.113.9") == 403
             assert status("192.0.2.7,192.0.2.8,203.0.113.9") == 403
             assert status("192.0.2.7, rubbish") == 403
+            assert status("203.0.113.9, 192.0.2.7:50000") == 200
+            assert status("[::ffff:192.0.2.7]:4711") == 200
+            assert status('192.0.2.7, "192.0.2.7') == 403
             assert status("203.0.113.9", X_Real_IP="192.0.2.7", Forwarded="for=192.0.2.7") == 403
             assert post_order(server, "forwarded-1").status == 403
             assert post_order(server, "forwarded-1", extra={"X_Forwarded_For": "192.0.2.7"}).status == 403
@@ -963,10 +966,13 @@ class TestHttp:
             for wrong in ("", "AA"):
                 server.get(f"/playtem/demo/credit?{wrong}{query}", {"X-Forwarded-For": "192.0.2.7"})
             assert credited(house, "logged-1") == 1
-            until(lambda: server.log.count('"GET /playtem/demo/credit HTTP/1.1"') == 2, "the access log", 5)
+            warning = quote(base64.b64encode(b"{'a': 1if 1 else 2}").decode(), safe="")
+            server.get(f"/playtem/demo/credit?payload={warning}", {"X-Forwarded-For": "192.0.2.7"})
+            until(lambda: server.log.count('"GET /playtem/demo/credit HTTP/1.1"') == 3, "the access log", 5)
             assert server.stop() == 0
             log = server.log
         assert "payload" not in log
+        assert "Warning" not in log  # Python's, of what a payload holds
         assert query.partition("=")[2][:40] not in log
         assert headers["signature"].partition("v1=")[2] not in log
         assert "test-publisher-token" not in log
