@@ -28,7 +28,7 @@ from coinslot.months import Month
 from coinslot.payments import REFUNDED_AT
 from coinslot.registry import checked_text
 from coinslot.statement import IN_TOTALS, Line, plus
-from coinslot.terms import Terms
+from coinslot.terms import ZONE, Terms
 
 OPEN = "open"
 CLOSED, RECONCILED, CONFIRMED, SETTLED = STATES = ("closed", "reconciled", "payment_confirmed", "creators_settled")
@@ -231,12 +231,12 @@ def standing(connection: sqlite3.Connection, game_id: int, name: str) -> Settlem
 
 def month_of(connection: sqlite3.Connection, game: Game, name: str) -> Month:
     """A month from where it begins to where it ends. Raises :class:`GameError` for what is none."""
-    return _bounds(name, game.settings["settlement.zone"], _closed_months(connection, game.id))
+    return _bounds(name, game.settings[ZONE], _closed_months(connection, game.id))
 
 
 def month_list(connection: sqlite3.Connection, game: Game) -> list[MonthState]:
     """Every month from the first with a purchase, or closed, to the present one; the newest first."""
-    zone = game.settings["settlement.zone"]
+    zone = game.settings[ZONE]
     closed = _closed_months(connection, game.id)
     first = _first_purchase(connection, game.id)
     names = [*closed, *([] if first is None else [_month_at(first, zone, closed)])]
@@ -260,7 +260,7 @@ def zone_changes(connection: sqlite3.Connection, game: Game) -> list[ZoneChange]
         if last is not None and each.terms.zone != last.terms.zone:
             found.append(ZoneChange(each.month.name, each.month.starts_at, each.terms.zone, last.terms.zone))
         last = each
-    zone = game.settings["settlement.zone"]
+    zone = game.settings[ZONE]
     if last is not None and zone != last.terms.zone:
         found.append(ZoneChange(months.after(last.month.name), last.month.ends_at, zone, last.terms.zone))
     return found
@@ -379,7 +379,7 @@ def gross_by_month(connection: sqlite3.Connection, game_id: int, most: int = 12)
 
 def due_to_close(connection: sqlite3.Connection, game: Game, days: int) -> tuple[Month | None, float]:
     """The oldest month that has been over for so many days and is open, and seconds until there may be another."""
-    zone = game.settings["settlement.zone"]
+    zone = game.settings[ZONE]
     before = clock.stamp(clock.now() - days * 86400)
     for each in reversed(month_list(connection, game)):
         if each.state == OPEN and each.month.ends_at <= before:

@@ -15,6 +15,7 @@ from decimal import Decimal
 from coinslot import mapping, months
 from coinslot.games import Game, Setting, one_of, whole_number
 
+ZONE = "settlement.zone"
 LONGEST_RATES = 400
 DEFAULT_FEES = {"MOBILE_STORE": "30", "PC_STORE": "30", "MOBILE_SELF_STORE": "0", "PC_SELF_STORE": "0"}
 
@@ -50,7 +51,7 @@ class Terms:
     @classmethod
     def of(cls, game: Game) -> "Terms":
         return cls(
-            zone=game.settings["settlement.zone"],
+            zone=game.settings[ZONE],
             fees={**DEFAULT_FEES, **_members(game, "settlement.fee.")},
             share=game.settings["settlement.share"],
             shares_by_creator=_members(game, "settlement.share.creator."),
@@ -121,7 +122,7 @@ def _zone(value: str) -> str:
 
 
 SETTINGS: dict[str, Setting] = {
-    "settlement.zone": Setting("time zone of the game's months, such as Asia/Seoul", _zone, "UTC"),
+    ZONE: Setting("time zone of the game's months, such as Asia/Seoul", _zone, "UTC"),
     "settlement.close_after_days": Setting(
         "a month is closed by itself so many days after its end; empty: by hand alone", whole_number(0, 60)
     ),

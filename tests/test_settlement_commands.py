@@ -204,6 +204,36 @@ def test_the_present_month_is_closed_only_if_you_insist(flask, books):
     assert "is closed" in flask("close", "demo", present, "--early")
 
 
+def test_a_change_of_the_zone_is_said_with_the_month_from_which_it_holds(app, flask, browser, books):
+    books.close()
+    runner = app.test_cli_runner()
+    said = runner.invoke(args=["config", "set", "demo", "settlement.zone", "Asia/Seoul"]).output
+    note = (
+        "changed from UTC to Asia/Seoul: that holds from 2026-08 on. 2026-08 begins 2026-08-01 00:00 UTC, where the "
+        "closed month before it ended"
+    )
+
+    assert note in said
+    assert note in flask("list", "demo")
+    assert note in flask("show", "demo", "2026-08")
+    assert note not in flask("show", "demo", "2026-07")
+    for page in ("settlements", "settlements/2026-08"):
+        assert note in browser.get(f"/games/demo/{page}").text
+    assert note in flask("close", "demo", "2026-08")
+    assert note in flask("list", "demo")
+
+
+def test_an_open_month_shows_what_came_late_and_names_what_is_too_large(flask, books):
+    books.close()
+    books.pay("GP-1")
+    books.order("huge", 10**18 - 1, at="2026-08-10T00:00:00.000000Z")
+
+    shown = flask("show", "demo", "2026-08")
+
+    assert "adjustment" in shown
+    assert "apart: 1 too large to be summed: huge (appcharge USD)" in shown
+
+
 class TestJobs:
     def test_months_close_by_themselves_in_the_games_zone_some_days_after_their_end(self, house, books, studio, clock):
         books.pay("GP-1", at="2026-06-10T00:00:00Z")

@@ -8,7 +8,8 @@ from flask.cli import with_appcontext
 
 from coinslot import games
 from coinslot.registry import checked_text
-from handlers import installation, partners
+from coinslot.terms import ZONE
+from handlers import installation, partners, settling
 from handlers.console import table
 from handlers.trouble import in_words
 
@@ -98,6 +99,10 @@ def set_setting(game: str, key: str, value: str) -> None:
         lambda tx: games.set_setting(tx, house.catalogue, game, key, value, actor="command")
     )
     click.echo(f"{key} = {_readable(stored)}")
+    changed = house.games.by_slug(game)
+    if key == ZONE and changed is not None:
+        for note in settling.zone_notes(house.database.read(), changed):
+            click.echo(note)
 
 
 @config.command("show")

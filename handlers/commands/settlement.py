@@ -15,7 +15,7 @@ from coinslot.games import Game, GameError
 from coinslot.judging import MISSING_HERE, RESULTS
 from coinslot.reconciliation import ReconciliationError, Run
 from coinslot.schedules import JobError
-from coinslot.settlement import CONFIRMED, SETTLED, Settlement, SettlementError
+from coinslot.settlement import CONFIRMED, SETTLED, SettlementError
 from coinslot.statement import IN_TOTALS, Line
 from coinslot.terms import Terms
 from handlers import Partner, installation, partners, settling
@@ -62,7 +62,7 @@ def close(game: str, month: str, note: str, early: bool) -> None:
     found, is_new = settlement.close(house.database, opened, month, "command", note, may_be_early=early)
     click.echo(f"{month} of {game} " + ("is closed." if is_new else f"was closed {found.closed_at[:16]} UTC."))
     _print_zone_notes(opened, month)
-    _print(found, settlement.lines(house.database.read(), found.id))
+    _print(month, settlement.lines(house.database.read(), found.id))
 
 
 @group.command("reopen")
@@ -91,14 +91,14 @@ def show(game: str, month: str, has_steps: bool) -> None:
     found = settlement.standing(connection, opened.id, month)
     if found is not None:
         click.echo(f"{month} of {game}: {_words(found.state)}, closed {found.closed_at[:16]} UTC")
-        _print(found, settlement.lines(connection, found.id))
+        _print(month, settlement.lines(connection, found.id))
     else:
         terms = Terms.of(opened)
         with installation().database.snapshot() as snapshot:
             wanted = settlement.month_of(snapshot, opened, month)
             lines = settlement.preview(snapshot, opened.id, wanted, terms)
         click.echo(f"{month} of {game}: open; this is what it would be closed with now")
-        _print(None, lines)
+        _print(month, lines)
     _print_zone_notes(opened, month)
     for run in reconciliation.runs(connection, opened.id, month):
         _print_run(opened, run)
@@ -300,14 +300,13 @@ def _accept(game: Game, month: str, note: str) -> None:
     click.echo(f"{month} of {game.slug}: reconciled{'' if came_to else ', as before'}.")
 
 
-def _print(found: Settlement | None, lines: list[Line]) -> None:
-    own_month = found.month.name if found is not None else None
+def _print(month: str, lines: list[Line]) -> None:
     counted = [line for line in lines if line.section in IN_TOTALS]
     if not counted:
         click.echo("Nothing counts in it.")
     else:
         head = ("month", "partner", "cur", "type", "creator", "count", "gross", "refunds", "fee", "net", "share", "")
-        rows = [head, *(_cells(line, own_month) for line in counted)]
+        rows = [head, *(_cells(line, month) for line in counted)]
         click.echo(table(rows))
         totals = [("total", "cur", "count", "gross", "refunds", "tax", "fee", "net", "share")]
         for each in settlement.totals(lines):
@@ -335,9 +334,9 @@ def _print_zone_notes(game: Game, month: str | None) -> None:
         click.echo(note)
 
 
-def _cells(line: Line, own_month: str | None) -> tuple[str, ...]:
+def _cells(line: Line, own_month: str) -> tuple[str, ...]:
     marks = []
-    if own_month is not None and line.month != own_month:
+    if line.month != own_month:
         marks.append("adjustment")
     if line.is_registered is False:
         marks.append("not registered yet")

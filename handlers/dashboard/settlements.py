@@ -13,6 +13,7 @@ from coinslot.db import Row
 from coinslot.games import Game, GameError
 from coinslot.months import Month
 from coinslot.settlement import Settlement, Total
+from coinslot.terms import ZONE
 from handlers import installation, partners, settling
 from handlers.dashboard import charts, words
 from handlers.dashboard.pages import PageError, bp, page, see_other, the_game
@@ -48,7 +49,7 @@ def settlements(slug: str) -> Response:
         "settlements.html",
         game=game,
         months=found,
-        zone=game.settings["settlement.zone"],
+        zone=game.settings[ZONE],
         zone_notes=settling.zone_notes(connection, game),
         meaning=MEANING,
         **_gross(settlement.gross_by_month(connection, game.id, CHARTED_MONTHS), request.args.get("currency")),
