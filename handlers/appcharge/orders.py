@@ -109,6 +109,7 @@ class _Order(Schema):
 
 
 _order = _Order()
+_id = Id()
 
 
 def parse_order(body: bytes) -> dict[str, Any]:
@@ -257,7 +258,7 @@ def _line(index: int, product: dict[str, Any]) -> tuple[str, int]:
     sku = product["sku"]
     if sku is None and isinstance(product["productId"], dict):
         try:
-            sku = Id().deserialize(product["productId"].get("sku") or "")
+            sku = _id.deserialize(product["productId"].get("sku") or "")
         except ValidationError as error:
             raise ValueError(first_message(error.messages, f"products.{index}.productId.sku")) from None
     if sku is None:
@@ -272,10 +273,12 @@ def _figures(document: dict[str, Any]) -> tuple[dict[str, str], set[str]]:
     figures, unreadable = {}, set()
     for name in FIGURES:
         value = document.get(name)
-        if value is not None and (text := _text(value)):
-            try:
-                figures[name] = exact.figure(value)
-            except ValueError:
+        if value is None or value == "":
+            continue
+        try:
+            figures[name] = exact.figure(value)
+        except ValueError:
+            if text := _text(value):
                 figures[name] = text
                 unreadable.add(name)
     return figures, unreadable
@@ -305,9 +308,10 @@ def _currency(value: Any, order: dict[str, Any]) -> str | None:
 
 def _readable_id(value: Any) -> str | None:
     """An id beside the order's own, which is as good as missing when it cannot be read."""
-    with suppress(ValidationError):
-        return Id().deserialize(value)
-    return None
+    try:
+        return None if value is None else _id.deserialize(value)
+    except ValidationError:
+        return None
 
 
 def _text(value: Any) -> str:
