@@ -15,18 +15,19 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
-from coinslot import audit, clock, exact, refusals, registry, uploads
+from coinslot import audit, clock, exact, portions, refusals, registry, uploads
 from coinslot.db import Database, hand_over
 from coinslot.games import Game
 from coinslot.search import FALLBACKS, KEY_KINDS, partners
 from coinslot.vault import MasterKey, Vault
 
 FILE = "forgotten"
+EMPTIED_WITH_THE_PLAYER = 200  # orders or events; of a player with more they are emptied before, in portions
 MOST_WORDS = 300  # of one text that are looked up as ids of orders: each in every index there is
 SHORT_NUMBER = 4  # digits: so short a player's id is taken for one only where a field's name says so
 
@@ -59,6 +60,7 @@ def forget(database: Database, vault: Vault, game: Game, player_id: str, actor: 
     """
     connection = database.read()
     found = _find(connection, vault.current(connection), game.id, player_id)
+    _empty_much(database, game.id, player_id)
 
     def store(tx: sqlite3.Connection) -> bool:
         is_known = _empty(tx, game.id, player_id, found)
@@ -72,6 +74,40 @@ def forget(database: Database, vault: Vault, game: Game, player_id: str, actor: 
         uploads.clear(database.home)
         database.truncate_wal()
     return is_known
+
+
+def _empty_much(database: Database, game_id: int, player_id: str) -> None:
+    """Empty what there is of a player with very many orders or events, a portion at a time, so that the write that
+    forgets the player finds little to do. Of others nothing is emptied here.
+    """
+    for table, statements in _MUCH.items():
+        rows = database.read().execute(
+            f"SELECT id FROM {table} WHERE game_id = :game_id AND player_id = :player_id ORDER BY id",  # noqa: S608
+            {"game_id": game_id, "player_id": player_id},
+        )
+        ids = [row["id"] for row in rows]
+
+        def empty(tx: sqlite3.Connection, some: Sequence[int], statements: tuple[str, ...] = statements) -> None:
+            for statement in statements:
+                tx.executemany(statement, [{"id": each} for each in some])
+
+        if len(ids) > EMPTIED_WITH_THE_PLAYER:
+            portions.write_each(database.write, portions.ready_made(ids, 50), empty)
+
+
+_MUCH = {
+    "transactions": (
+        """UPDATE transactions SET raw_body = NULL, signature = NULL, session_metadata = NULL
+           WHERE id = :id AND raw_body IS NOT NULL""",
+        """UPDATE attempts SET answer = NULL, detail = NULL WHERE delivery_id IN (
+               SELECT d.id FROM grants g JOIN deliveries d ON d.grant_id = g.id WHERE g.transaction_id = :id)""",
+    ),
+    "events": (
+        "UPDATE events SET raw_body = NULL WHERE id = :id AND raw_body IS NOT NULL",
+        """UPDATE attempts SET answer = NULL, detail = NULL WHERE delivery_id IN (
+               SELECT id FROM deliveries WHERE event_id = :id)""",
+    ),
+}
 
 
 def forget_again(tx: sqlite3.Connection, key: MasterKey, home: Path) -> int:

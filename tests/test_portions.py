@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from app import new_installation, read_settings
-from coinslot import destinations, outbox, portions
+from coinslot import destinations, forgetting, outbox, portions
 from coinslot.db import BusyError
 from tests.conftest import Studio, appcharge_headers, order
 from tests.fakes.playcamp import signed, sponsor_event
@@ -191,6 +191,33 @@ def test_what_died_while_a_destination_was_down_comes_back_a_portion_at_a_time(h
         pass
     assert owed.deliveries("dead") == []
     assert owed.state()["reviving_since"] is None
+
+
+def test_a_player_with_many_orders_is_forgotten_in_portions_and_after_a_failure_by_the_next_try(
+    client, house, studio, db, small, monkeypatch
+):
+    monkeypatch.setattr(forgetting, "EMPTIED_WITH_THE_PLAYER", 10)
+    Owed(house, studio).credit(120)
+    bodies = "SELECT count(*) AS bodies FROM transactions WHERE raw_body IS NOT NULL"
+    house.database.write_here(
+        lambda tx: tx.execute(
+            """CREATE TRIGGER trouble BEFORE UPDATE ON transactions WHEN new.id = 110
+               BEGIN SELECT RAISE(ABORT, 'trouble'); END"""
+        )
+    )
+
+    def forget():
+        return client.delete("/game/v1/players/alice", headers={"Authorization": f"Bearer {studio.token}"}).status_code
+
+    assert forget() >= 500
+    assert db(bodies) == [{"bodies": 20}]
+    house.database.write_here(lambda tx: tx.execute("DROP TRIGGER trouble"))
+
+    assert forget() == 204
+
+    assert db(bodies) == [{"bodies": 0}]
+    assert db("SELECT count(*) AS times FROM audit WHERE action = 'player.forget'") == [{"times": 1}]
+    assert forget() == 404
 
 
 def slowest_order(server, until_done, name):
