@@ -89,7 +89,7 @@ class Verdict(NamedTuple):
 
 
 class Scope(NamedTuple):
-    """What a report can tell. It ends at ``ends_at``, the end of the month on both sides.
+    """What a report can tell. The month ends at ``ends_at`` here, and there perhaps hours before, at ``covered_until``.
 
     ``is_live``: it is the partner's answer of now. Any other was first held against the month at ``held_at``: what was
     done since is not in it.
@@ -98,11 +98,13 @@ class Scope(NamedTuple):
     are_movements: bool
     is_live: bool
     ends_at: str
+    covered_until: str
     held_at: str
 
     @property
     def before_end(self) -> str:
-        return clock.stamp(clock.seconds(self.ends_at) - TOLERATED_SECONDS)
+        """Until then both sides are in the month, whichever clock and time zone they go by."""
+        return clock.stamp(clock.seconds(self.covered_until) - TOLERATED_SECONDS)
 
 
 def judge(ours: Side | None, theirs: Side | None) -> Verdict | None:

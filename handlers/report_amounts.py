@@ -14,6 +14,7 @@ _MINUS = str.maketrans(
 )
 _CODE = r"[^0-9.,'+\-()\s]{1,4}\.?"
 _WRITTEN = re.compile(rf"([+-]?) ?({_CODE})? ?([+-]?) ?([0-9.,' ]*[0-9])(?: ?({_CODE}))? ?(-?)")
+_BRACKETED = re.compile(r"([^()]*?) ?\( ?([^()]*?) ?\) ?([^()]*)")
 _SEPARATORS = re.compile("[.,' ]")
 _GROUPED = re.compile(r"[0-9]{1,3}(?:([.,' ])[0-9]{3})(?:\1[0-9]{3})*|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}|[0-9]+")
 
@@ -47,8 +48,9 @@ def written(cell: str) -> Written | None:
     if len(cell) > LONGEST:
         return None
     text = " ".join((cell if cell.isascii() else unicodedata.normalize("NFKC", cell)).split()).translate(_MINUS)
-    is_bracketed = text.startswith("(") and text.endswith(")")
-    match = _WRITTEN.fullmatch(text[1:-1].strip() if is_bracketed else text)
+    bracketed = _BRACKETED.fullmatch(text)
+    is_bracketed = bracketed is not None
+    match = _WRITTEN.fullmatch(" ".join(filter(None, bracketed.groups())) if bracketed else text)
     if match is None:
         return None
     before, code, after, number, code_after, behind = match.groups()

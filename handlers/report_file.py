@@ -69,13 +69,11 @@ COMMON_KINDS: Mapping[str, str] = {
     **dict.fromkeys(("reinstated", "chargebackreversed", "chargebackreversal"), REINSTATED),
     **dict.fromkeys(("pending", "cancelled", "canceled", "failed", "declined", "expired", "paymentfailed"), ""),
 }
-TOTALS = frozenset(
-    ("total", "totals", "grandtotal", "subtotal", "sum", "summe", "gesamt", "gesamtsumme", "totale", "合計", "합계")
+_TOTAL = re.compile(
+    r"\W*(?:grand |sub-?)?(?:totals?|totale|sum|summe|gesamt|gesamtsumme|合計|합계)(?:\W*|[\s:(].*)", re.IGNORECASE
 )
-LONGEST_TOTAL = 16  # such a word, with what may stand around it
-
 _ID = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{LONGEST_ID}}}")
-_DIGIT = re.compile("[0-9]")
+_CODED = re.compile(r"(.+?)[ _(\[]+([A-Z]{3})[)\]]?")
 _FORMULA = re.compile(r'="([^"]*)"')  # as a spreadsheet keeps text that looks like a number
 _UNSEEN = re.compile("[\u200b-\u200f\u2060\ufeff]")
 
@@ -127,9 +125,8 @@ class Layout:
 class Seen:
     """A file, looked through. ``places``: field -> number of its column; ``left_out`` are lines that are no rows."""
 
-    separator: str
-    head: list[str]
     places: Mapping[str, int]
+    currency: str | None
     unit: str
     decimal: str | None
     left_out: frozenset[int]
@@ -138,10 +135,11 @@ class Seen:
 
 def look_through(file: IO[str], layout: Layout) -> Seen:
     """How a file is to be read. Raises ReconciliationError where that cannot be seen, or nothing can be read."""
-    separator, records = _records(file)
+    records = _records(file)
     head = next(records, (0, []))[1]
     places = _places(head, layout)
-    amounts = _Amounts(layout, places)
+    currency = _currency(head, places, layout)
+    amounts = _Amounts(layout, places, currency)
     totals: list[tuple[int, list[str]]] = []
     lost: list[str] = []
     for line, cells in records:
@@ -167,20 +165,21 @@ def look_through(file: IO[str], layout: Layout) -> Seen:
     ]
     if found:
         notes.append("columns were recognised: " + ", ".join(found))
-    return Seen(separator, head, places, unit, decimal, frozenset(line for line, _ in totals), (*notes, *lost))
+    return Seen(places, currency, unit, decimal, frozenset(line for line, _ in totals), (*notes, *lost))
 
 
-def guessed(file: IO[str], layout: Layout) -> tuple[Mapping[str, int], str]:
-    """The columns that are known by their names, and the unit of the amounts, of a file that need not have all."""
-    _, records = _records(file)
+def guessed(file: IO[str], layout: Layout) -> tuple[Mapping[str, int], str, str | None]:
+    """The columns that are known by their names, and unit and currency of the amounts, of a file that may lack some."""
+    records = _records(file)
     head = next(records, (0, []))[1]
     places = _known_places(head, layout)
     if "amount" not in places:
-        return places, layout.report.unit
-    amounts = _Amounts(layout, places)
+        return places, layout.report.unit, None
+    currency = _currency(head, places, layout)
+    amounts = _Amounts(layout, places, currency)
     for line, cells in records:
         amounts.add(line, cells)
-    return places, amounts.unit(head)
+    return places, amounts.unit(head), currency
 
 
 def read(file: IO[str], layout: Layout, seen: Seen | None = None) -> Iterator[list[PartnerRow] | None]:
@@ -190,15 +189,15 @@ def read(file: IO[str], layout: Layout, seen: Seen | None = None) -> Iterator[li
     """
     seen = seen or look_through(file, layout)
     file.seek(0)
-    _, records = _records(file)
+    records = _records(file)
     next(records, None)
     for line, cells in records:
         if line not in seen.left_out:
             yield _rows(cells, seen, layout)
 
 
-def _records(file: IO[str]) -> tuple[str, Iterator[tuple[int, list[str]]]]:
-    """The separator, and the lines of a CSV file that are not blank, each with its number; the header is the first."""
+def _records(file: IO[str]) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a CSV file that are not blank, each with its number; the header is the first."""
     lines = _bounded(file)
     declared, first, number = None, "", 0
     with _in_words(lambda: number + 1):
@@ -206,16 +205,11 @@ def _records(file: IO[str]) -> tuple[str, Iterator[tuple[int, list[str]]]]:
             declared = declared or csv_separator.declared(first)
             if first.strip() and csv_separator.declared(first) is None:
                 break
-    separator = declared or csv_separator.of(first)
-    reader = csv.reader(chain([first], lines), delimiter=separator)
-
-    def records() -> Iterator[tuple[int, list[str]]]:
-        with _in_words(lambda: number - 1 + reader.line_num):
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    yield number - 1 + reader.line_num, cells
-
-    return separator, records()
+    reader = csv.reader(chain([first], lines), delimiter=declared or csv_separator.of(first))
+    with _in_words(lambda: number - 1 + reader.line_num):
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield number - 1 + reader.line_num, cells
 
 
 @contextmanager
@@ -239,7 +233,19 @@ def _known_places(head: list[str], layout: Layout) -> dict[str, int]:
         found = next((name for name in known if name and name in bare), None)
         if found is not None:
             places[field] = bare.index(found)
+        elif field == "amount":
+            for place, name in enumerate(head):
+                coded = _CODED.fullmatch(name.strip())
+                if coded is not None and _bare(coded[1]) in COMMON_COLUMNS[field]:
+                    places[field] = place
     return places
+
+
+def _currency(head: list[str], places: Mapping[str, int], layout: Layout) -> str | None:
+    """The one of every row that does not tell its own; the amount's column may name it (``Amount (USD)``)."""
+    coded = _CODED.fullmatch(head[places["amount"]].strip())
+    named = coded[2] if coded and money.exponent(coded[2]) is not None else None
+    return layout.currency or (None if "currency" in places else named)
 
 
 def _places(head: list[str], layout: Layout) -> dict[str, int]:
@@ -249,7 +255,7 @@ def _places(head: list[str], layout: Layout) -> dict[str, int]:
             raise ReconciliationError(
                 f"the file has no column {layout.columns.get(field, field)} ({field}); name another one: {field}=..."
             )
-    if "currency" not in places and layout.currency is None:
+    if "currency" not in places and _currency(head, places, layout) is None:
         raise ReconciliationError(
             f"the file has no column {layout.columns.get('currency', 'currency')}; say which currency it is"
         )
@@ -263,8 +269,8 @@ def _is_found(field: str, place: int, head: list[str], layout: Layout) -> bool:
 class _Amounts:
     """What the amounts of a file tell of how they are written, all of them together."""
 
-    def __init__(self, layout: Layout, places: Mapping[str, int]) -> None:
-        self._layout, self._places = layout, places
+    def __init__(self, layout: Layout, places: Mapping[str, int], currency: str | None) -> None:
+        self._layout, self._places, self._currency = layout, places, currency
         self._signs: set[str] = set()
         self._has_fractions = False
         self._open: tuple[int, str] | None = None
@@ -310,19 +316,18 @@ class _Amounts:
         return "major" if self._has_fractions else self._layout.report.unit
 
     def _digits(self, cells: list[str]) -> int | None:
-        currency = _cell(cells, self._places, "currency").upper() or self._layout.currency or ""
-        return money.exponent(currency)
+        return money.exponent(_cell(cells, self._places, "currency").upper() or self._currency or "")
 
 
 def _is_total(cells: list[str], places: Mapping[str, int], amounts: _Amounts) -> bool:
     """Whether a line may be one of totals: without an id, and called so, or with what the lines before come to."""
     reference = _cell(cells, places, "reference")
-    if reference and (_DIGIT.search(reference) or len(reference) > LONGEST_TOTAL or _bare(reference) not in TOTALS):
+    if reference and not _TOTAL.fullmatch(reference):
         return False
     amount = _cell(cells, places, "amount")
     if written(amount) is None:
         return False
-    return any(_bare(cell) in TOTALS for cell in cells) or (not reference and amounts.is_sum(amount))
+    return any(_TOTAL.fullmatch(cell) for cell in cells) or (not reference and amounts.is_sum(amount))
 
 
 def _cell(cells: list[str], places: Mapping[str, int], field: str) -> str:
@@ -407,7 +412,7 @@ def _rows(cells: list[str], seen: Seen, layout: Layout) -> list[PartnerRow] | No
     kind = kind_of(_cell(cells, places, "kind"), layout.report.kinds)
     if kind == "":
         return []
-    currency = _cell(cells, places, "currency").upper() or layout.currency or ""
+    currency = _cell(cells, places, "currency").upper() or seen.currency or ""
     amount = _minor(_cell(cells, places, "amount"), currency, seen.unit, seen.decimal)
     if kind is None and amount is not None and not _cell(cells, places, "kind"):
         kind = REFUNDED if amount < 0 else PAID

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 
-from coinslot import clock, reconciliation, schedules, settlement, so_far
+from coinslot import clock, comparing, reconciliation, schedules, settlement, so_far
 from coinslot.db import Connection, Row
 from coinslot.games import Game
 from coinslot.installation import Installation
@@ -206,7 +206,7 @@ def carry_on(
         if run.state == "reading":
             report.read(house, game, run, min(deadline, time.monotonic() + 1.0))
         else:
-            reconciliation.step(house.database, run, are_movements=report.are_movements)
+            comparing.step(house.database, run, are_movements=report.are_movements)
         run = _run(house, run_id)
         told(run)
         if not run.is_done and time.monotonic() >= deadline:

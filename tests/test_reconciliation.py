@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coinslot import judging, reconciliation, settlement
+from coinslot import comparing, judging, reconciliation, settlement
 from coinslot.judging import PartnerRow, Side, Verdict, judge
 from coinslot.reconciliation import ReconciliationError, Run
 from handlers import report_file, settling
@@ -328,7 +328,7 @@ class TestAppcharge:
             raise Died
 
         with monkeypatch.context() as patched:
-            patched.setattr(reconciliation, "finish", die)
+            patched.setattr(comparing, "finish", die)
             with pytest.raises(Died):
                 room.carry_on(run_id, "appcharge")
         assert (room.run(run_id).state, room.run(run_id).is_done) == ("done", False)
@@ -447,6 +447,14 @@ class TestAtTheEndOfTheMonth:
         books.close()
         run = room.by_api("appcharge")
         assert (room.results(run), run.matched) == ({}, 1)
+
+    def test_a_refund_in_hours_that_only_our_month_has_is_not_missed_there(self, room, books, studio):
+        studio.config("settlement.zone", "America/New_York")
+        books.order("o-1")
+        books.refund_order("o-1", at="2026-08-01T02:00:00.000000Z")
+        books.close()
+        text = "order_id,type,amount_minor,currency,timestamp\no-1,paid,999,USD,2026-07-10T00:00:00Z\n"
+        assert room.results(room.by_text("appcharge", text)) == {}
 
     def test_a_payment_given_back_after_the_month_agrees_with_its_report(self, room, books):
         books.pay("GP-1", "9.99", "USD")

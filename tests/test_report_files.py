@@ -61,6 +61,8 @@ class TestAmounts:
             ("9.99-", "-9.99"),
             ("(9.99)", "-9.99"),
             ("($1,009.99)", "-1009.99"),
+            ("$(9.99)", "-9.99"),
+            ("(9.99) USD", "-9.99"),
             ("\N{MINUS SIGN}9.99", "-9.99"),
             ("\N{FULLWIDTH DIGIT NINE}.5", "9.5"),
             (".5", "0.5"),
@@ -203,6 +205,8 @@ class TestFiles:
             "\n\nTransaction ID|Amount|Currency\n\na|9.99|USD\n",
             'order_id,Currency Code,"Gross Amount"\na,USD,9.99\n',
             "Payment ID,Total,Ccy\na,9.99,usd\n",
+            "Payment ID,Amount (USD)\na,9.99\n",
+            "Payment ID,Gross_USD\na,$9.99\n",
         ],
     )
     def test_separators_and_common_names_of_columns_are_recognised(self, room, text):
@@ -230,11 +234,23 @@ class TestFiles:
         (row,) = read(room, "order_id,amount,currency,type\na,9.99,USD,paid\n", "appcharge", unit="minor")
         assert row.amount_minor == "9.99"
 
-    @pytest.mark.parametrize("last", ["Total,15.00,,", ",15.00,,", "Sum:,15.00,USD,\n,,,\n", ",99.00,,Grand total"])
+    @pytest.mark.parametrize(
+        "last",
+        ["Total,15.00,,", ",15.00,,", "Sum:,15.00,USD,\n,,,\n", ",99.00,,Grand total", "Total (2 payments),1,USD,"],
+    )
     def test_a_closing_line_of_totals_is_left_out_and_said(self, room, last):
         text = f"transactionId,amount,currency,note\na,9.00,USD,\nb,6.00,USD,\n{last}\n"
         assert [row.reference for row in read(room, text)] == ["a", "b"]
         assert "line 4 was left out as a line of totals: " in notes(room, text)
+
+    def test_a_line_of_totals_for_each_currency_is_left_out(self, room):
+        text = "transactionId,amount,currency\na,9.99,USD\nb,100,KRW\nTotal USD,9.99,USD\nTotal KRW,100,KRW\n"
+        assert [row.reference for row in read(room, text)] == ["a", "b"]
+
+    @pytest.mark.parametrize("order_id", ["TOTAL-0001", "sum123", "Total2", "subtotalled"])
+    def test_an_id_that_begins_like_a_total_is_a_purchases(self, room, order_id):
+        text = f"transactionId,amount,currency\na,9.99,USD\n{order_id},5.00,USD\n"
+        assert [row.reference for row in read(room, text)] == ["a", order_id]
 
     def test_what_does_not_close_the_file_or_is_not_its_sum_is_no_line_of_totals(self, room):
         text = "transactionId,amount,currency\na,9.00,USD\n,15.00,USD\nTotal,1.00,USD\nb,6.00,USD\n,7.00,USD\n"

@@ -204,7 +204,7 @@ def _columns_page(
     partner, report = _reporting(partner_name)
     path = _uploaded(game, name, partner_name, upload_id)
     columns, rows = _head(path)
-    guessed, unit = _guessed(path, Layout.of(report, {}))
+    guessed, unit, currency = _guessed(path, Layout.of(report, {}))
     chosen = {field: whole(request.form.get(field)) if problem else guessed[field] for field in FIELDS}
     return page(
         "report_columns.html",
@@ -224,7 +224,7 @@ def _columns_page(
         unit=request.form.get("unit") or unit,
         decimals=DECIMALS,
         decimal=request.form.get("decimal", ""),
-        currency=request.form.get("all_currency", ""),
+        currency=request.form.get("all_currency", currency or ""),
     )
 
 
@@ -331,11 +331,11 @@ def _head(path: Path) -> tuple[list[str], list[list[str]]]:
     return rows[0], rows[1:]
 
 
-def _guessed(path: Path, layout: Layout) -> tuple[dict[str, int | None], str]:
-    """The columns of a file as far as they are known by their names, and the unit of its amounts as they look."""
+def _guessed(path: Path, layout: Layout) -> tuple[dict[str, int | None], str, str | None]:
+    """The columns of a file as far as they are known by their names, and unit and currency of its amounts."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        places, unit = report_file.guessed(file, layout)
-    return {field: places.get(field) for field in FIELDS}, unit
+        places, unit, currency = report_file.guessed(file, layout)
+    return {field: places.get(field) for field in FIELDS}, unit, currency
 
 
 def _choices(columns: list[str]) -> list[tuple[int, str]]:
