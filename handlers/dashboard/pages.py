@@ -22,13 +22,14 @@ from flask import (
     request,
     url_for,
 )
+from flask.globals import request_ctx
 from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot import owner
 from coinslot.games import Game
 from coinslot.paging import LAST_ID
-from handlers import installation
+from handlers import installation, plain_error
 from handlers.dashboard import words
 
 SESSION_COOKIE = "coinslot_session"
@@ -160,6 +161,8 @@ def page(template: str, status: int = 200, *, game: Game | None = None, **values
 
 def refuse(status: int, message: str) -> Response:
     """Errors as pages: whoever hears of them has a browser in hand."""
+    if request_ctx.url_adapter is None:  # the Host header is none, and a page has addresses in it
+        return plain_error(status, message)
     if "browser" not in g:
         g.session, g.browser = None, ""
     return harden(page("error.html", status, code=status, message=message))
