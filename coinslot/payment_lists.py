@@ -147,11 +147,12 @@ def counts(connection: sqlite3.Connection, game_id: int) -> dict[str, int]:
 def count_waiting_since(connection: sqlite3.Connection, game_id: int, since_at: str) -> int:
     """How many payments and refunds wait to be sent since before then, among the first of them."""
     (count,) = connection.execute(
-        """SELECT (SELECT count(*) FROM (SELECT waits_since FROM payments WHERE game_id = :game_id AND state = 'waiting'
-                                         ORDER BY id LIMIT :most) WHERE waits_since < :since_at)
-                + (SELECT count(*) FROM (SELECT waits_since FROM payments
+        """SELECT (SELECT count(*) FROM (SELECT coalesce(waits_since, created_at) AS since FROM payments
+                                         WHERE game_id = :game_id AND state = 'waiting'
+                                         ORDER BY id LIMIT :most) WHERE since < :since_at)
+                + (SELECT count(*) FROM (SELECT coalesce(waits_since, refunded_at) AS since FROM payments
                                          WHERE game_id = :game_id AND refund_state = 'waiting' AND state = 'registered'
-                                         ORDER BY refund_next_at LIMIT :most) WHERE waits_since < :since_at)""",
+                                         ORDER BY refund_next_at LIMIT :most) WHERE since < :since_at)""",
         {"game_id": game_id, "since_at": since_at, "most": COUNTED_TO},
     ).fetchone()
     return int(count)

@@ -191,12 +191,12 @@ _COUNTED = """
         UNION ALL
         SELECT 'payments_waiting', g.slug,
                (SELECT count(*) FROM (
-                    SELECT waits_since FROM payments WHERE game_id = g.id AND state = 'waiting'
-                    ORDER BY id LIMIT :most) WHERE waits_since < :day_ago)
+                    SELECT coalesce(waits_since, created_at) AS since FROM payments
+                    WHERE game_id = g.id AND state = 'waiting' ORDER BY id LIMIT :most) WHERE since < :day_ago)
                + (SELECT count(*) FROM (
-                    SELECT waits_since FROM payments
+                    SELECT coalesce(waits_since, refunded_at) AS since FROM payments
                     WHERE game_id = g.id AND refund_state = 'waiting' AND state = 'registered'
-                    ORDER BY refund_next_at LIMIT :most) WHERE waits_since < :day_ago), NULL, NULL
+                    ORDER BY refund_next_at LIMIT :most) WHERE since < :day_ago), NULL, NULL
         FROM games g
         UNION ALL
         SELECT 'payments_quarantined', g.slug,

@@ -73,6 +73,18 @@ class TestOneRefund:
         assert row("GP-new")["state"] == "registered"
         assert "api_key is refused" not in doctor()
 
+    @pytest.mark.parametrize("code", KINDS)
+    def test_a_playcamp_that_says_404_in_plain_words_is_answering_too(self, register, report, playcamp, row, code):
+        report("GP-x")
+        register()
+        report("GP-x", status="refunded")
+        playcamp.trouble("POST", REFUND.format("GP-x"), refusing(code), times=100)
+        playcamp.trouble("GET", "/v1/server/payments/coinslot-test", answers(404, b"not here"), times=100)
+
+        register()
+
+        assert (row("GP-x")["refund_state"], row("GP-x")["refund_tries"]) == ("waiting", 1)
+
     def test_it_ends_with_a_person_and_may_be_tried_anew(self, register, report, playcamp, row, now, doctor):
         report("GP-x", status="refunded")
         playcamp.trouble("POST", REFUND.format("GP-x"), refusing(403), times=100)

@@ -134,7 +134,7 @@ def backfill(game: str, since: str, until: str) -> None:
 def try_payments(game: str, since: str | None) -> None:
     """Read one window of GAME's own payments as a poll would, store nothing, and show what comes of it.
 
-    Exit status 1 when nothing can be read, or no row of it be sent.
+    Exit status 1 when nothing can be read, no row of it be sent, or the answer may be the first page of several.
     """
     opened = _game(game)
     start = None if since is None else _moment(opened, "--from", since)

@@ -230,8 +230,9 @@ class _Work:
         try:
             self._client.payment(RESERVED_ID)
         except ApiError as other:
-            self.is_key_refused = error.is_key_refused and other.is_key_refused
-            raise (error if self.is_key_refused else other) from None
+            if other.status != 404 or error.status == 404:  # in whatever words: it has no such payment
+                self.is_key_refused = error.is_key_refused and other.is_key_refused
+                raise (error if self.is_key_refused else other) from None
         self._is_answering = True
 
     def _is_refusing_all(self, errors: Sequence[ApiError]) -> bool:
