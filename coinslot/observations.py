@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from coinslot import clock, contacts, counters, keyring
+from coinslot import clock, contacts, counters, keyring, portions
 from coinslot.db import Database
 from coinslot.vault import Vault
 
@@ -105,13 +105,12 @@ class Observations:
                     counters.add(tx, refused_game, partner, f"{counters.REFUSED}{reason}", count)
                 if refused_game is not None and not is_simulated:
                     contacts.refused(tx, refused_game, partner, endpoint, reason)
-            for refusal in refusals:
-                self._store_refusal(tx, refusal)
-            for ring in {(refusal.game_id, refusal.partner) for refusal in refusals}:
-                _prune(tx, *ring)
 
+        rings = {(refusal.game_id, refusal.partner) for refusal in refusals}
         try:
             self._database.write(store)
+            portions.write_each(self._database.write, list(refusals), self._store_refusal)
+            portions.write_each(self._database.write, list(rings), lambda tx, ring: _prune(tx, *ring))
         except Exception as error:  # the next flush starts afresh
             log.error("observations were not written: %s", error)
 

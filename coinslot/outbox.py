@@ -604,9 +604,11 @@ def go_on(tx: sqlite3.Connection) -> bool:
 
     That is: put back what died while destinations were down, and bury what removed ones were owed.
     """
-    rows = tx.execute("SELECT * FROM destinations WHERE reviving_since IS NOT NULL").fetchall()
-    has_more = [_revive(tx, row) for row in rows]
-    return destinations.bury_removed(tx) or any(has_more)
+    row = tx.execute("SELECT * FROM destinations WHERE reviving_since IS NOT NULL LIMIT 1").fetchone()
+    if row is not None:
+        _revive(tx, row)
+        return True
+    return destinations.bury_removed(tx)
 
 
 def _begin_reviving(tx: sqlite3.Connection, destination_id: int, down_since: str) -> None:
