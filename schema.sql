@@ -840,7 +840,8 @@ CREATE TABLE contacts (
     CHECK ((refused_at IS NULL) = (refused_reason IS NULL))
 ) STRICT, WITHOUT ROWID;
 
--- Figures rolled up as they happen; no page and no scrape ever counts rows. Tests count in credited.test alone.
+-- Figures rolled up as they happen; no page and no scrape ever counts rows. Tests count in credited.test alone, and what
+-- names the reserved player or item in none.
 CREATE TABLE counters (
     game_id  INTEGER NOT NULL REFERENCES games (id),
     partner  TEXT NOT NULL,                    -- or relay, for what is sent to the game

@@ -101,8 +101,12 @@ class Credit:
     @cached_property
     def is_test(self) -> bool:
         """Whether this never counts: it comes from a sandbox, or names the reserved player or item."""
-        named = (self.player_id, *(sku for sku, _ in self.lines))
-        return self.environment == "sandbox" or registry.RESERVED_ID in named
+        return self.environment == "sandbox" or self.is_simulated
+
+    @cached_property
+    def is_simulated(self) -> bool:
+        """Whether it names the reserved player or item, as our own simulated calls do: it is in no figure."""
+        return registry.RESERVED_ID in (self.player_id, *(sku for sku, _ in self.lines))
 
     @property
     def is_fallback(self) -> bool:
@@ -215,7 +219,8 @@ def record_conflict(tx: sqlite3.Connection, refused: Credit, transaction_id: int
             "now": clock.stamp(),
         },
     )
-    counters.add(tx, refused.game_id, refused.partner, "conflict")
+    if not refused.is_simulated:
+        counters.add(tx, refused.game_id, refused.partner, "conflict")
 
 
 def verify(connection: sqlite3.Connection, newest: int | None = None) -> Iterator[str]:
@@ -273,7 +278,9 @@ def _verify_grants(connection: sqlite3.Connection, newest: int | None) -> Iterat
 
 
 def _counted(wanted: Credit, lines: list[tuple[str, int]]) -> dict[str, int]:
-    """The figures a credit adds to. A test adds to one of its own and to nothing else."""
+    """The figures a credit adds to. A test adds to one of its own and to nothing else, a simulated one to none."""
+    if wanted.is_simulated:
+        return {}
     if wanted.is_test:
         return {"credited.test": 1}
     amounts = {"credited": 1, **{counters.ITEM + sku: 1 for sku, _ in lines}}
@@ -322,7 +329,8 @@ def _repeat(tx: sqlite3.Connection, wanted: Credit, known: sqlite3.Row, standing
         raise ConflictError(known["id"])
     _insert_keys(tx, wanted, aliases.names(wanted, known), known["id"])
     aliases.note_twins(tx, wanted, known)
-    counters.add(tx, wanted.game_id, wanted.partner, "duplicate")
+    if not wanted.is_simulated:
+        counters.add(tx, wanted.game_id, wanted.partner, "duplicate")
     if standing["has_waiting_refunds"]:
         refunds.settle(tx, wanted.game_id, wanted.game_slug, wanted.partner, _named(wanted))
     return Credited(known["public_id"], known["answer_status"], known["answer_body"], is_new=False)

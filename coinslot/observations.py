@@ -101,9 +101,8 @@ class Observations:
                 counters.add(tx, game_id, partner, f"{counters.CALLED}{endpoint}", count)
                 contacts.proved(tx, game_id, partner, endpoint)
             for (refused_game, _, partner, endpoint, reason, is_simulated), count in refused.items():
-                if refused_game is not None:
-                    counters.add(tx, refused_game, partner, f"{counters.REFUSED}{reason}", count)
                 if refused_game is not None and not is_simulated:
+                    counters.add(tx, refused_game, partner, f"{counters.REFUSED}{reason}", count)
                     contacts.refused(tx, refused_game, partner, endpoint, reason)
 
         rings = {(refusal.game_id, refusal.partner) for refusal in refusals}

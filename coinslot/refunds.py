@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from coinslot import chain, clock, counters, games, grants, money, notices, outbox
+from coinslot import chain, clock, counters, games, grants, money, notices, outbox, registry
 
 REASONS = ("refund", "chargeback")
 IGNORE = "ignore"
@@ -490,8 +490,9 @@ def _tell(
         player_id=transaction["player_id"],
         reverses=reverses,
     )
-    name = f"{counter}.test" if transaction["is_test"] else counter
-    counters.add(tx, transaction["game_id"], transaction["partner"], name)
+    if transaction["player_id"] != registry.RESERVED_ID:
+        name = f"{counter}.test" if transaction["is_test"] else counter
+        counters.add(tx, transaction["game_id"], transaction["partner"], name)
 
 
 def _count_money(tx: sqlite3.Connection, transaction: sqlite3.Row, name: str) -> None:

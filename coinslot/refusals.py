@@ -31,6 +31,7 @@ class Refused:
     body_size: int
     created_at: str
     is_opened: bool
+    is_simulated: bool  # by its own word one of our own calls, which are counted in no figure
     request: Mapping[str, Any] = field(repr=False)
 
     @cached_property
@@ -139,5 +140,6 @@ def opened(key: MasterKey, row: sqlite3.Row) -> Refused:
         body_size=row["body_size"],
         created_at=row["created_at"],
         is_opened=isinstance(request, dict),
+        is_simulated=bool(row["is_simulated"]),
         request=request if isinstance(request, dict) else {},
     )

@@ -953,6 +953,7 @@ def _assert_nothing_shown(place: Place, told: str) -> None:
 
 
 def test_simulate_twice_against_a_running_server(place: Place, server: str) -> None:
+    place.ok("config", "set", "demo", "refunds.revoke", "on")
     for _ in range(2):
         done = place.process("simulate", "demo", "--url", f"{server}/")
         told = done.stdout.decode()
@@ -962,6 +963,12 @@ def test_simulate_twice_against_a_running_server(place: Place, server: str) -> N
         assert re.search(r"^Appcharge +order +200, our id +200 .* ok$", told, re.M)
         assert re.search(r"^Playtem +purchase +200, empty +200 +ok$", told, re.M)
         _assert_nothing_shown(place, told)
+    deadline = time.monotonic() + 10  # refused calls are written about once a second
+    while not place.rows("SELECT * FROM refusals") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert {row for (row,) in place.rows("SELECT is_simulated FROM refusals")} == {1}
+    assert len(place.rows("SELECT * FROM transactions")) > 0
+    assert place.rows("SELECT partner, name, value FROM counters") == []
 
 
 def test_simulate_from_a_copy_with_another_key_is_a_surprise(place: Place, server: str) -> None:

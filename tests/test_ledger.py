@@ -217,7 +217,9 @@ def test_feed_ids_have_no_gaps_after_refusals(house, studio, feed):
 def test_counters_are_rolled_up_with_the_credit(house, studio, db):
     make(house, credit(studio))
     make(house, credit(studio))
-    make(house, credit(studio, external_id="e-2", player_id="coinslot-test"))
+    make(house, credit(studio, external_id="e-2", environment="sandbox"))
+    for _ in range(2):
+        make(house, credit(studio, external_id="e-3", player_id="coinslot-test"))
     counted = {row["name"]: row["value"] for row in db("SELECT name, value FROM counters")}
     assert counted == {"credited": 1, "credited.test": 1, "duplicate": 1, "item.coins": 1}
 

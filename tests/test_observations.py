@@ -99,7 +99,7 @@ def test_of_each_address_the_first_and_the_last_call_are_known(house, studio, cl
     assert (row["refused_reason"], row["copied_at"]) == ("signature", None)
 
 
-def test_our_own_simulated_calls_say_nothing_of_the_partner_and_its_keys(client, studio, house, db):
+def test_our_own_simulated_calls_say_nothing_of_the_partner_and_its_keys(client, studio, house, db, browser):
     ours = {"User-Agent": SIMULATED}
     body = json.dumps({"playerId": "alice"}).encode()
     client.post("/appcharge/demo/players", data=body, headers=appcharge_headers(body) | ours)
@@ -109,8 +109,16 @@ def test_our_own_simulated_calls_say_nothing_of_the_partner_and_its_keys(client,
     assert contacts.of_game(house.database.read(), studio.row["id"]) == {}
     assert db("SELECT name FROM secrets WHERE last_used_at IS NOT NULL") == []
     assert db("SELECT reason FROM refusals") == [{"reason": "signature"}]  # that one the owner may look into
+    assert db("SELECT * FROM counters") == []
+    page = browser.get("/games/demo/refusals").text
+    assert page.count("(simulated)") == 1
+    assert "Simulated" in browser.get("/games/demo/refusals/1").text
 
     client.post("/appcharge/demo/players", data=body, headers=appcharge_headers(body))
     house.observations.flush()
+    client.post("/appcharge/demo/players", data=body)
+    house.observations.flush()
+    assert browser.get("/games/demo/refusals").text.count("(simulated)") == 1
+    assert db("SELECT value FROM counters WHERE name LIKE 'refused.%'") == [{"value": 1}]
     assert len(contacts.of_game(house.database.read(), studio.row["id"])) == 1
     assert len(db("SELECT name FROM secrets WHERE last_used_at IS NOT NULL")) == 2

@@ -104,7 +104,8 @@ def receive(game_slug: str) -> Response:
         )
         if event_id is None:
             return None
-        counters.add(tx, game.id, PARTNER, "event")
+        if player_id != registry.RESERVED_ID:
+            counters.add(tx, game.id, PARTNER, "event")
         if name == UNNAMED and named and player_id != registry.RESERVED_ID:
             notices.note(tx, game.id, PARTNER, "unnamed_event", named[0][1])
         if reason is None:

@@ -246,7 +246,7 @@ def record_uncompleted(tx: Any, wanted: ledger.Credit, status: str) -> None:
         player_id=wanted.player_id,
         occurred_at=wanted.occurred_at,
     )
-    if event_id is not None:
+    if event_id is not None and not wanted.is_simulated:
         counters.add(tx, wanted.game_id, PARTNER, "failed")
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from flask import Response, current_app, jsonify, request
 
-from coinslot import boosts, clock, conversions, counters, events, payments, portions, schedules
+from coinslot import boosts, clock, conversions, counters, events, payments, portions, registry, schedules
 from coinslot.db import Connection, Row
 from coinslot.games import Game
 from coinslot.keyring import SecretValue
@@ -156,7 +156,8 @@ def keep(tx: Connection, call: Call, facts: Sequence[Fact]) -> Kept:
         )
         if event_id is None:
             continue
-        counters.add(tx, game.id, PARTNER, "event")
+        if fact.player_id != registry.RESERVED_ID:
+            counters.add(tx, game.id, PARTNER, "event")
         unreadable += fact.type == payload.UNREADABLE
         if fact.type == PAYMENT_CREATED and fact.external_id is not None and not is_test:
             payments.attributed(tx, game.id, fact.external_id)
