@@ -282,6 +282,7 @@ class TestPayload:
         assert is_blank(get(base64.b64encode(text.encode()).decode()))
         assert feed()[0]["items"] == [{"sku": sku, "quantity": 1} for sku in ("388", "412", "584")]
 
+    @pytest.mark.filterwarnings("ignore:invalid decimal literal")  # pytest undoes what create_app has said of it
     @pytest.mark.parametrize(
         "changed",
         [
@@ -454,6 +455,15 @@ class TestWhoseCall:
         assert code(get(payload(AppId=4, TransactionId="b"), path="/playtem/credit")) == 407
         assert code(get(payload(key="wrong", TransactionId="c"), path="/playtem/credit")) == 407
         assert get(payload(), path="/playtem/credit", method="head").status_code == 405
+        assert len(feed()) == 1
+
+    def test_the_settings_of_the_game_hold_for_a_call_without_one(self, get, studio, feed):
+        studio.config("playtem.app_id", "3")
+        studio.config("playtem.accept_single_quotes", "off")
+        text = base64.b64encode(repr(payload()).encode()).decode()
+
+        assert code(get(text, path="/playtem/credit")) == 407
+        assert is_blank(get(payload(), path="/playtem/credit"))
         assert len(feed()) == 1
 
     def test_another_app_id_is_407(self, get, studio, feed):

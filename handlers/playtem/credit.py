@@ -25,7 +25,7 @@ def credit_to_game(game_slug: str) -> Response:
     if game is None or not is_configured(game):
         note_refusal(PARTNER, "credit", None, "unknown_game", 404)
         return not_found()
-    return _credit(game, None)
+    return _credit(game, game.settings["playtem.parameter"])
 
 
 def credit_by_app_id() -> Response:
@@ -41,19 +41,17 @@ def credit_by_app_id() -> Response:
     if game is None or not is_configured(game):
         note_refusal(PARTNER, "credit", None, "unknown_game", 500)
         return refuse(BAD_PAYLOAD, "The signature does not match")
-    return _credit(game, order)
+    return _credit(game, "payload")  # read anew, as this game's settings have it
 
 
-def _credit(game: Game, order: Order | None) -> Response:
+def _credit(game: Game, parameter: str) -> Response:
     house = installation()
     if not is_address_allowed(game, PARTNER):
         note_refusal(PARTNER, "credit", game, "address", 403)
         return Response("Forbidden\n", 403, mimetype="text/plain")
 
     try:
-        order = order or decode(
-            _payload(game.settings["playtem.parameter"]), game.is_on("playtem.accept_single_quotes")
-        )
+        order = decode(_payload(parameter), game.is_on("playtem.accept_single_quotes"))
         signer, matched_format = verify(order, game.keys("playtem.secret"), game.settings)
     except PayloadError as error:
         note_refusal(PARTNER, "credit", game, error.reason, 500)
