@@ -758,7 +758,8 @@ CREATE TABLE partner_rows (
     amount_minor       TEXT,                   -- exact; not always whole. NULL: not said
     currency           TEXT,
     occurred_at        TEXT,
-    sample             TEXT,                   -- of a row that cannot be read: what it says
+    sample             TEXT,                   -- of a row that cannot be read: what it says; else the partner's id of
+                                               -- the purchase, where that is not ours
     PRIMARY KEY (reconciliation_id, reference, row_id)
 ) STRICT, WITHOUT ROWID;
 

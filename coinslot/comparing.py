@@ -73,7 +73,7 @@ def _compare(database: Database, run: Run, scope: Scope) -> None:
                 continue
             verdict = judging.judge(mine, theirs)
             if verdict is not None:
-                found.append(_Found(reference, verdict, own, mine, theirs, judging.refunded_at(told)))
+                found.append(_Found(reference, verdict, own, mine, theirs, judging.detail(verdict.result, told)))
             elif mine is not None:
                 matched += 1
         differences = _mended(connection, run, scope, found)
@@ -205,8 +205,9 @@ def _ours(connection: sqlite3.Connection, run: Run, ids: Sequence[str]) -> dict[
                 *(row["state"], row["refund_state"], row["source"], row["registered_at"], row["updated_at"]),
             )
             for row in connection.execute(
-                """SELECT p.* FROM json_each(:ids) j CROSS JOIN payments p
-                   ON p.game_id = :game_id AND p.transaction_id = j.value
+                """SELECT p.transaction_id, p.amount, p.currency, p.purchased_at, p.refunded_at, p.state,
+                          p.refund_state, p.source, p.registered_at, p.updated_at
+                   FROM json_each(:ids) j CROSS JOIN payments p ON p.game_id = :game_id AND p.transaction_id = j.value
                    WHERE p.is_test = 0""",
                 values,
             )
@@ -254,9 +255,17 @@ def _mended(connection: sqlite3.Connection, run: Run, scope: Scope, found: Seque
     if run.partner == PAYMENTS_PARTNER:
         pairs = [(each, judging.mend_payment(each.verdict.result, each.own, scope)) for each in found]
     else:
-        asked = _being_refunded(connection, run, [e.reference for e in found if e.verdict.result == REFUNDED_HERE])
+        named = {
+            each.reference: each.detail or each.reference for each in found if each.verdict.result == REFUNDED_HERE
+        }
+        asked = _being_refunded(connection, run, list(named.values()))
         pairs = [
-            (each, judging.mend_order(each.verdict.result, each.own, scope, is_being_refunded=each.reference in asked))
+            (
+                each,
+                judging.mend_order(
+                    each.verdict.result, each.own, scope, is_being_refunded=named.get(each.reference) in asked
+                ),
+            )
             for each in found
         ]
     return [_difference(run, each, action) for each, action in pairs if action is not None]

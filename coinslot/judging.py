@@ -26,7 +26,7 @@ class PartnerRow(NamedTuple):
     """One movement of money as the partner tells it. ``ours`` is our public id of the purchase, where it repeats that.
 
     ``amount_minor`` is exact text, in minor units of the currency; None where it is not told. ``sample`` is what the
-    report says, of a row that cannot be read.
+    report says, of a row that cannot be read; once kept, of one that has another id there than here it is that id.
     """
 
     reference: str
@@ -168,8 +168,10 @@ def unreadable(rows: Sequence[PartnerRow]) -> str | None:
     return None
 
 
-def refunded_at(rows: Sequence[PartnerRow]) -> str | None:
-    """When the partner gave a purchase back, the last time it did."""
+def detail(result: str, rows: Sequence[PartnerRow]) -> str | None:
+    """What the remedy has to say: when the partner gave the purchase back, or the partner's own id where it has one."""
+    if result == REFUNDED_HERE:
+        return next((row.sample for row in rows if row.sample), None)
     return max((row.occurred_at for row in rows if row.kind == REFUNDED and row.occurred_at), default=None)
 
 

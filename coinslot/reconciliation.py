@@ -163,16 +163,11 @@ def add_rows(
     paid_at += [at for at in (run.first_paid_at, run.last_paid_at) if at is not None]
     # By place, not by name: there may be millions, and a dictionary for each takes as long as the rest. In the order of
     # the key, so that rows that lie together are written together.
-    values: list[tuple[Any, ...]] = [
-        (
-            run.id,
-            known.get(row, row.reference),
-            f"{row.row_id}:{row.amount_minor}:{row.currency}",
-            *row[2:6],
-            row.sample,
-        )
-        for row in rows
-    ]
+    values: list[tuple[Any, ...]] = []
+    for row in rows:
+        own, row_id = known.get(row, row.reference), f"{row.row_id}:{row.amount_minor}:{row.currency}"
+        sample = row.sample or (None if own == row.reference else row.reference)
+        values.append((run.id, own, row_id, *row[2:6], sample))
     values.sort(key=lambda row: row[1:3])
 
     def keep(tx: sqlite3.Connection) -> bool:

@@ -59,7 +59,7 @@ def remedy(game: str, title: str, difference: Row) -> str:
         game=game,
         partner=title,
         reference=shown(reference, LONGEST_SHOWN),
-        id=shlex.quote(reference),
+        id=shlex.quote(detail if difference["action"] == "refund_order" and detail else reference),
         at=f" --at {detail}" if detail and detail <= clock.stamp() else "",
         detail=shown(detail or "", report_file.LONGEST_SAMPLE),
         other=f", with {shown(detail, LONGEST_SHOWN)} on the other side" if detail else "",

@@ -106,6 +106,18 @@ class TestOrders:
         assert appcharge.refunded == [("o-1", "owner")]
         assert room.results(room.by_text("appcharge", report)) == {} == room.results(room.by_api("appcharge"))
 
+    def test_an_order_that_has_another_id_there_is_given_back_by_that(self, room, books, run_printed, appcharge, db):
+        books.order("payment:p-1")
+        books.close()
+        take_back(books, "payment:p-1", "2026-07-20T00:00:00.000000Z")
+        appcharge.orders.append({"acOrderId": "o-1"})
+        (row,) = db("SELECT public_id FROM transactions")
+        report = "order_id,type,amount_minor,currency,our_transaction_id\n" + f"o-1,paid,999,USD,{row['public_id']}\n"
+        before = room.by_text("appcharge", report)
+        run_printed(room.remedies(before)["payment:p-1"])
+        assert appcharge.refunded == [("o-1", "owner")]
+        assert room.results(room.by_text("appcharge", report)) == {}
+
     def test_taken_back_here_and_a_refund_that_was_refused_there_differs_still(self, room, books, appcharge, app):
         books.order("o-1")
         books.close()
