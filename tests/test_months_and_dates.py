@@ -7,6 +7,7 @@ import pytest
 from coinslot import money, settlement
 from tests.books import Books
 from tests.conftest import appcharge_headers
+from tests.fakes.playcamp import signed
 
 ODD_DATES = [
     "0001-01-01T00:00:00Z",
@@ -64,6 +65,40 @@ def test_any_date_of_an_order_a_refund_or_a_payment_leaves_every_page_working(
     found = settlement.month_list(books.house.database.read(), books.game)
     assert found[0].month.name == "2026-08"
     assert len(found) <= 200
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+def test_any_date_of_an_event_about_creators_leaves_every_page_working(client, browser, house, studio, august, zone):
+    studio.config("settlement.zone", zone)
+    studio.secret("playcamp.webhook_secret", "whsec_demo_0001")
+    dates = [*ODD_DATES, 10**10, 10**15, 253402300799, -1, 0]
+    events = []
+    for number, date in enumerate(dates):
+        about = {"userId": "alice", "campaignId": f"camp-{number}", "creatorKey": f"AAA{number:02d}"}
+        coupon = {
+            "couponCode": "X",
+            "userId": "alice",
+            "usageId": number,
+            "reward": [{"itemId": "gems", "itemQuantity": 1}],
+        }
+        events += [
+            {"event": "sponsor.created", "timestamp": date, "data": about},
+            {"event": "sponsor.ended", "timestamp": date, "data": about},
+            {"event": "coupon.redeemed", "timestamp": date, "data": coupon},
+            {"event": "payment.created", "timestamp": date, "data": {"transactionId": f"GP-{number}", **about}},
+        ]
+    for event in events:
+        body = json.dumps({"events": [event]}).encode()
+        sent = client.post(
+            "/playcamp/demo/webhook", data=body, headers={"X-Webhook-Signature": signed(body, "whsec_demo_0001")}
+        )
+        assert sent.status_code in (200, 400)
+    house.new_relay().drain()
+
+    for page in (*PAGES, "/games/demo/mapping"):
+        assert browser.get(page).status_code == 200, page
+    august.move_to("2026-09-02T00:00:00Z")
+    Books(house, studio).close("2026-08")
 
 
 @pytest.mark.parametrize("date", ODD_DATES)
