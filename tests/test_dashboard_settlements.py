@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from coinslot import judging, reconciliation, settlement, uploads
+from coinslot import judging, purchases, reconciliation, uploads
 from coinslot.reconciliation import ReconciliationError
 from handlers.dashboard import differences, pages, statements
 from tests.books import Books
@@ -206,7 +206,7 @@ class TestPurchases:
 
     def test_its_pages_miss_and_repeat_nothing(self, browser, books, july, monkeypatch):
         monkeypatch.setattr(statements, "PER_PAGE", 3)
-        monkeypatch.setattr(settlement, "PURCHASES_AT_ONCE", 2)
+        monkeypatch.setattr(purchases, "PURCHASES_AT_ONCE", 2)
         monkeypatch.setattr(statements, "MOST_READ", 4)
         for number in range(11):
             books.pay(f"GP-{number:02d}", currency="KRW" if number % 3 else "JPY")

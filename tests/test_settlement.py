@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coinslot import clock as clocks
-from coinslot import events, months, payment_report, payments, settlement, statement
+from coinslot import events, months, payment_report, payments, purchases, settlement, statement
 from coinslot.settlement import SettlementError
 from coinslot.terms import Terms, rates, rates_text
 from tests.books import RULES, Books
@@ -900,7 +900,7 @@ def test_each_line_leads_to_its_purchases_page_by_page(books):
         found: list[str] = []
         after: Any = None
         while True:
-            rows, after = settlement.purchases(
+            rows, after = purchases.of_month(
                 books.house.database.read(), books.game.id, month, partner, after, 3, **wanted
             )
             found += [row["reference"] for row in rows]
@@ -915,14 +915,14 @@ def test_each_line_leads_to_its_purchases_page_by_page(books):
 
 
 def test_few_purchases_among_many_are_looked_for_a_stretch_at_a_time(books, monkeypatch):
-    monkeypatch.setattr(settlement, "PURCHASES_AT_ONCE", 2)
+    monkeypatch.setattr(purchases, "PURCHASES_AT_ONCE", 2)
     for number in range(6):
         books.order(f"o-{number}")
     books.order("rare", currency="EUR")
     month = months.month("2026-07", "UTC")
     connection = books.house.database.read()
 
-    first, after = settlement.purchases(connection, books.game.id, month, "appcharge", currency="EUR", most=4)
+    first, after = purchases.of_month(connection, books.game.id, month, "appcharge", currency="EUR", most=4)
     assert (first, after is None) == ([], False)
-    rest, after = settlement.purchases(connection, books.game.id, month, "appcharge", after, currency="EUR", most=4)
+    rest, after = purchases.of_month(connection, books.game.id, month, "appcharge", after, currency="EUR", most=4)
     assert ([row["reference"] for row in rest], after) == (["rare"], None)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from flask import Response, request, url_for
 
-from coinslot import clock, documents, settlement
+from coinslot import clock, documents, purchases, settlement
 from coinslot.db import Connection, Row
 from coinslot.games import Game
 from coinslot.settlement import Settlement
@@ -125,7 +125,7 @@ def month_purchases(slug: str, name: str) -> Response:
     closed = settlement.standing(connection, game.id, name)
     month = named_month(game, name) if closed is None else closed.month
     currency, kind = request.args.get("currency"), request.args.get("distribution_type")
-    rows, following = settlement.purchases(
+    rows, following = purchases.of_month(
         connection,
         game.id,
         month,
