@@ -31,7 +31,7 @@ from handlers import (
     plain_error,
     playcamp,
     playtem,
-    settling,
+    reconciling,
     wrong_addresses,
 )
 from handlers.bodies import LARGEST_BODY, WholeBodies
@@ -99,7 +99,7 @@ def new_installation(settings: Settings) -> Installation:
         | SETTLEMENT_SETTINGS
         | {key: setting for partner in PARTNERS for key, setting in partner.settings.items()},
         secret_names=COMMON_SECRETS | {name: about for partner in PARTNERS for name, about in partner.secrets.items()},
-        jobs={name: job for partner in PARTNERS for name, job in partner.jobs.items()} | settling.jobs(PARTNERS),
+        jobs={name: job for partner in PARTNERS for name, job in partner.jobs.items()} | reconciling.jobs(PARTNERS),
     )
 
 

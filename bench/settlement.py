@@ -12,10 +12,10 @@ from pathlib import Path
 from app import create_app
 from bench.orders import GAME, prepare_home
 from bench.size import COPIED, copy_statement, credit_one
-from coinslot import games, reconciliation, settlement
+from coinslot import games, reconciliation, settlement, settling
 from coinslot.installation import Installation
-from handlers import settling
-from handlers.report_file import Layout
+from coinslot.report_file import Layout
+from handlers import reconciling
 
 MONTH = "2026-07"
 ROWS_AT_A_TIME = 100_000
@@ -189,9 +189,9 @@ def _do(home: str, what: str, kind: str, report: str) -> None:
         partner = {each.name: each for each in app.extensions["coinslot.partners"]}[PARTNERS[kind]]
         layout = Layout.of(partner.report, COLUMNS, "major")
         file = (Path(report), layout)
-        run_id = settling.begin(house, game, MONTH, partner, "bench", file, is_background=False)
-        settling.take_file(house, run_id, *file)
-        settling.carry_on(house, game, run_id, partner.report, float("inf"))
+        run_id = reconciling.begin(house, game, MONTH, partner, "bench", file, is_background=False)
+        settling.take_file(house.database, run_id, *file)
+        settling.carry_on(house.database, run_id, reconciling.reader(house, game, partner.report), float("inf"))
         run = reconciliation.run_by_id(house.database.read(), run_id)
         assert run is not None
         found = ", ".join(f"{each.count} {each.result} {each.currency}" for each in run.summary)

@@ -48,3 +48,9 @@ def login_names_alike(text: str) -> str:
         for each in normal("NFKD", seen)
         if unicodedata.category(each)[0] not in "CMZ" and each not in _UNSEEN_LETTERS
     )
+
+
+def shown(text: str, longest: int) -> str:
+    """Text of a stranger's on one line: nothing in it moves the cursor, and it ends at ``longest`` characters."""
+    line = "".join(character if character.isprintable() else "\N{MIDDLE DOT}" for character in text[: longest + 1])
+    return line if len(line) <= longest else line[: longest - 1] + "…"

@@ -24,6 +24,7 @@ from coinslot.ledger import Credit, is_credited
 from coinslot.observations import Refusal
 from coinslot.reconciliation import Run
 from coinslot.refusals import Refused
+from coinslot.report_file import ReportFormat
 from coinslot.schedules import Job
 from handlers.diagnosis import Finding, Known
 from handlers.trials import Formula, Window
@@ -149,21 +150,17 @@ class GameCall:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(ReportFormat):
     """How a partner's own figures of a month are come by, to hold ours against them (``coinslot/reconciliation.py``).
 
     ``read`` asks the partner itself for some more, until a deadline in monotonic seconds, stores that, and returns
-    whether there is more; it raises JobError. ``is_askable`` is whether the game can ask. ``columns`` are those of its
-    report as a file, our name -> theirs; ``kinds`` its words for what a row tells -> ours, empty for what moves no
-    money; ``unit`` that of its amounts. ``are_movements``: each row tells of one movement of money, so that a refund is
-    in the report of its own month; else how a purchase stands.
+    whether there is more; it raises JobError. ``is_askable`` is whether the game can ask. ``are_movements``: each row
+    is one movement of money, so that a refund is in the report of its own month; else each row says how a purchase
+    stands.
     """
 
     read: Callable[[Installation, Game, Run, float], bool]
     is_askable: Callable[[Game], bool]
-    columns: Mapping[str, str]
-    kinds: Mapping[str, str]
-    unit: str
     are_movements: bool
 
 

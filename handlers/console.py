@@ -41,9 +41,3 @@ def table(rows: Sequence[Sequence[str]], indent: str = "") -> str:
         (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
         for row in rows
     )
-
-
-def shown(text: str, longest: int) -> str:
-    """Text of a stranger's on one line: nothing in it moves the cursor, and it ends at ``longest`` characters."""
-    line = "".join(character if character.isprintable() else "\N{MIDDLE DOT}" for character in text[: longest + 1])
-    return line if len(line) <= longest else line[: longest - 1] + "…"

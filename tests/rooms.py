@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from coinslot import reconciliation
+from coinslot import reconciliation, settling
 from coinslot.reconciliation import Run
-from handlers import settling
-from handlers.report_file import Layout
+from coinslot.report_file import Layout
+from handlers import reconciling
 from tests.books import Books
 
 FOREVER = float("inf")
@@ -20,10 +20,15 @@ class Room:
         self.partners = {partner.name: partner for partner in app.extensions["coinslot.partners"]}
 
     def begin(self, partner: str, month: str = "2026-07", file: Any = None) -> int:
-        return settling.begin(self.house, self.books.game, month, self.partners[partner], "test", file)
+        return reconciling.begin(self.house, self.books.game, month, self.partners[partner], "test", file)
 
     def carry_on(self, run_id: int, partner: str, deadline: float = FOREVER) -> bool:
-        return settling.carry_on(self.house, self.books.game, run_id, self.partners[partner].report, deadline)
+        return settling.carry_on(
+            self.house.database,
+            run_id,
+            reconciling.reader(self.house, self.books.game, self.partners[partner].report),
+            deadline,
+        )
 
     def by_api(self, partner: str, month: str = "2026-07") -> Run:
         run_id = self.begin(partner, month)
@@ -33,7 +38,7 @@ class Room:
     def by_file(self, partner: str, path: Any, month: str = "2026-07", **columns: str) -> Run:
         layout = Layout.of(self.partners[partner].report, columns)
         run_id = self.begin(partner, month, file=(path, layout))
-        settling.take_file(self.house, run_id, path, layout)
+        settling.take_file(self.house.database, run_id, path, layout)
         self.carry_on(run_id, partner)
         return self.run(run_id)
 
@@ -63,4 +68,4 @@ class Room:
         """Of each purchase: what mends it, in the words of commands and pages."""
         title = self.partners[run.partner].title
         rows = reconciliation.differences(self.house.database.read(), run.id)
-        return {row["reference"]: settling.remedy(self.books.studio.slug, title, row) for row in rows}
+        return {row["reference"]: reconciling.remedy(self.books.studio.slug, title, row) for row in rows}

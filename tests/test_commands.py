@@ -27,8 +27,8 @@ from werkzeug.security import check_password_hash
 from app import create_app
 from coinslot import clock, csv_text, imports, keyring, registry
 from coinslot.installation import Installation
+from coinslot.spellings import shown
 from coinslot.vault import MasterKey
-from handlers.console import shown
 
 ROOT = Path(__file__).resolve().parent.parent
 VALUE = "correct-horse-battery-WXYZ"

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from coinslot import comparing, judging, reconciliation, settlement
+from coinslot import comparing, judging, reconciliation, report_file, settlement, settling
 from coinslot.judging import PartnerRow, Side, Verdict, judge
 from coinslot.reconciliation import ReconciliationError, Run
-from handlers import report_file, settling
+from coinslot.report_file import Layout
 from handlers.appcharge.report import row_of
-from handlers.report_file import Layout
 from tests.books import Books
 from tests.fakes import appcharge as fake_appcharge
 from tests.fakes.appcharge import FakeAppcharge
@@ -491,7 +490,7 @@ class TestANewerReport:
         books.order("o-1")
         books.close()
         first = room.by_api("appcharge")
-        settling.accept(books.house, books.game, "2026-07", "test", "it is known")
+        settling.accept(books.house.database, books.game, "2026-07", "test", "it is known")
         room.carry_on(first.id, "appcharge")
         assert self.state(books) == "reconciled"
         assert settling.disagreeing(books.house.database.read(), books.game.id, "2026-07") == []
@@ -504,7 +503,7 @@ class TestANewerReport:
         told(appcharge, "o-1")
         books.close()
         room.by_api("appcharge")
-        settling.bring_to(books.house, books.game, "2026-07", "payment_confirmed", "test", "")
+        settling.bring_to(books.house.database, books.game, "2026-07", "payment_confirmed", "test", "")
         told(appcharge, "o-2")
         room.by_api("appcharge")
         assert self.state(books) == "payment_confirmed"
@@ -655,10 +654,10 @@ class TestFiles:
                 raise Died
 
         with pytest.raises(Died):
-            settling.take_file(books.house, run_id, path, layout, die)
+            settling.take_file(books.house.database, run_id, path, layout, die)
         assert room.run(run_id).state == "reading"
         assert room.begin("playcamp", file=(path, layout)) == run_id
-        settling.take_file(books.house, run_id, path, layout)
+        settling.take_file(books.house.database, run_id, path, layout)
         room.carry_on(run_id, "playcamp")
         assert (room.run(run_id).rows_read, room.run(run_id).matched) == (5, 5)
 

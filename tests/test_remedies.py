@@ -9,7 +9,7 @@ import pytest
 
 from coinslot import judging, payments, refunds
 from coinslot.refunds import Policy
-from handlers import settling
+from handlers import reconciling
 from tests.books import Books
 from tests.conftest import appcharge_headers, order
 from tests.fakes import appcharge as fake_appcharge
@@ -69,7 +69,7 @@ def push(client, studio):
 
 
 def test_every_remedy_has_words():
-    assert set(settling.REMEDIES) == set(judging.ACTIONS)
+    assert set(reconciling.REMEDIES) == set(judging.ACTIONS)
 
 
 class TestOrders:

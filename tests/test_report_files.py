@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from coinslot import report_file
 from coinslot.judging import PartnerRow
 from coinslot.reconciliation import ReconciliationError
-from handlers import report_file
-from handlers.report_amounts import written
-from handlers.report_file import Layout
+from coinslot.report_amounts import written
+from coinslot.report_file import Layout
 from tests.books import Books
 from tests.rooms import Room
 

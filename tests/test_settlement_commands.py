@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from coinslot import clock as clocks
-from coinslot import months, schedules, settlement
-from handlers import settling
+from coinslot import months, schedules, settlement, settling
+from handlers import reconciling
 from tests.books import Books
 from tests.conftest import appcharge_headers, order
 from tests.fakes import appcharge as fake_appcharge
@@ -261,7 +261,7 @@ class TestJobs:
         books.order("o-1")
         books.close()
         appcharge_partner = next(each for each in app.extensions["coinslot.partners"] if each.name == "appcharge")
-        settling.begin(house, books.game, "2026-07", appcharge_partner, "test")
+        reconciling.begin(house, books.game, "2026-07", appcharge_partner, "test")
         studio.secret("appcharge.publisher_token", "wrong")
 
         house.new_relay().drain()

@@ -15,10 +15,10 @@ import pytest
 from werkzeug.http import parse_cookie
 
 from app import PARTNERS
-from coinslot import addresses, exact, forgetting, payment_report, spellings
+from coinslot import addresses, exact, forgetting, payment_report, report_amounts, report_file, spellings
 from coinslot.keyring import SecretValue
 from coinslot.mapping import Expression, ExpressionError
-from handlers import report_amounts, report_file, wrong_addresses
+from handlers import wrong_addresses
 from handlers.appcharge import events, orders, shapes, signature, social
 from handlers.dashboard import masking, transactions
 from handlers.dashboard.pages import LARGEST_OF_STRANGERS

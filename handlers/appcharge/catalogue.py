@@ -16,8 +16,8 @@ from typing import Any
 
 from coinslot import clock, exact, registry
 from coinslot.db import Connection
+from coinslot.spellings import shown
 from handlers.appcharge.client import ApiError, Client
-from handlers.console import shown
 
 QUANTITY_DIGITS = 30
 PRICE_DIGITS = 9

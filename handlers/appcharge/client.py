@@ -22,8 +22,8 @@ from coinslot import clock, exact
 from coinslot.games import Game, web_address
 from coinslot.outbound import Answer, Outbound
 from coinslot.paths import path_segment
+from coinslot.spellings import shown
 from handlers.appcharge.signature import sign
-from handlers.console import shown
 
 BASE_URLS = {"live": "https://api.appcharge.com", "sandbox": "https://api-sandbox.appcharge.com"}
 

@@ -19,11 +19,12 @@ from flask.cli import with_appcontext
 from coinslot import audit, exact, registry
 from coinslot.games import Game, GameError
 from coinslot.registry import RegistryError
+from coinslot.spellings import shown
 from handlers import installation
 from handlers.appcharge import catalogue
 from handlers.appcharge.catalogue import CatalogueError, Changed, Offer, UncertainError, dollars
 from handlers.appcharge.client import ApiError, Client, as_json
-from handlers.console import shown, table
+from handlers.console import table
 from handlers.trouble import in_words
 
 LARGEST_FILE = 1024 * 1024

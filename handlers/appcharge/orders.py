@@ -27,10 +27,10 @@ from coinslot import counters, events, exact, ledger, lookup, notices, registry,
 from coinslot.db import Connection
 from coinslot.games import Game
 from coinslot.money import in_major
+from coinslot.spellings import shown
 from handlers import installation, must_wait
 from handlers.appcharge.door import ORDER_IDS, PARTNER, Entered, enter, refuse, refused
 from handlers.appcharge.shapes import Id, Quantity, first_message, moment
-from handlers.console import shown
 
 MOST_PRODUCTS = 500
 LONGEST_WORD = 64  # of a status, and of a figure that is none, as they are kept

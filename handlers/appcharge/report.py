@@ -19,10 +19,10 @@ from coinslot.judging import PAID, REFUNDED, REINSTATED, UNREADABLE, PartnerRow
 from coinslot.reconciliation import Run, add_rows
 from coinslot.registry import checked_id
 from coinslot.schedules import JobError
+from coinslot.spellings import shown
 from handlers import Report
 from handlers.appcharge.client import ApiError, Client
 from handlers.appcharge.shapes import moment
-from handlers.console import shown
 
 LONGEST_SAMPLE = 120
 

@@ -11,9 +11,10 @@ from flask.cli import with_appcontext
 
 from coinslot import clock, delivery_lists, destinations, games, keyring, outbox
 from coinslot.db import Connection, Row
+from coinslot.spellings import shown
 from handlers import installation
 from handlers.commands.grade import grade
-from handlers.console import shown, table
+from handlers.console import table
 from handlers.trouble import in_words
 
 STATES = ("waiting", "delivered", "dead")

@@ -6,10 +6,10 @@ import textwrap
 import click
 from flask.cli import with_appcontext
 
-from coinslot import games
+from coinslot import games, settling
 from coinslot.registry import checked_text
 from coinslot.terms import ZONE
-from handlers import installation, partners, settling
+from handlers import installation, partners
 from handlers.console import table
 from handlers.trouble import in_words
 

@@ -4,8 +4,8 @@ import click
 from flask.cli import with_appcontext
 
 from coinslot import destinations, games, grader
+from coinslot.spellings import shown
 from handlers import installation
-from handlers.console import shown
 from handlers.trouble import in_words
 
 

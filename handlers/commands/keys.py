@@ -6,9 +6,10 @@ from flask.cli import with_appcontext
 from coinslot import destinations, games, keyring
 from coinslot.destinations import SECRET_PREFIX
 from coinslot.keyring import SecretError, SecretRow
+from coinslot.spellings import shown
 from coinslot.vault import MasterKey, VaultError
 from handlers import installation, partners
-from handlers.console import read_value, shown, table
+from handlers.console import read_value, table
 from handlers.trouble import in_words
 
 

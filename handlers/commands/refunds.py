@@ -10,8 +10,9 @@ from coinslot.db import Connection, Row
 from coinslot.games import GameError
 from coinslot.refunds import BY_STRENGTH, Policy
 from coinslot.registry import checked_text
+from coinslot.spellings import shown
 from handlers import installation
-from handlers.console import shown, table
+from handlers.console import table
 from handlers.trouble import in_words
 
 LONGEST_REASON = 255

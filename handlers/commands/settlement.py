@@ -9,18 +9,19 @@ from pathlib import Path
 import click
 from flask.cli import with_appcontext
 
-from coinslot import documents, money, reconciliation, settlement
+from coinslot import documents, money, reconciliation, settlement, settling
 from coinslot.db import Row
 from coinslot.games import Game, GameError
 from coinslot.judging import MISSING_HERE, RESULTS
 from coinslot.reconciliation import ReconciliationError, Run
+from coinslot.report_file import DECIMALS, Layout
 from coinslot.schedules import JobError
 from coinslot.settlement import CONFIRMED, SETTLED, SettlementError
+from coinslot.spellings import shown
 from coinslot.statement import IN_TOTALS, Line
 from coinslot.terms import Terms
-from handlers import Partner, installation, partners, settling
-from handlers.console import shown, table
-from handlers.report_file import DECIMALS, Layout
+from handlers import Partner, installation, partners, reconciling
+from handlers.console import table
 from handlers.trouble import in_words
 
 LONGEST_CREATOR = 40
@@ -159,13 +160,15 @@ def reconcile(
             else (path, Layout.of(partner.report, columns, unit, currency, DECIMALS.get(decimal or "")))
         )
         seen = None if file is None else settling.look_through(*file)
-        run_id = settling.begin(house, opened, month, partner, "command", file, is_background=background)
+        run_id = reconciling.begin(house, opened, month, partner, "command", file, is_background=background)
         told = _Told(partner.title)
         if file is not None:
-            settling.take_file(house, run_id, *file, told, seen)
+            settling.take_file(house.database, run_id, *file, told, seen)
         if not background:
             try:
-                settling.carry_on(house, opened, run_id, partner.report, float("inf"), told)
+                settling.carry_on(
+                    house.database, run_id, reconciling.reader(house, opened, partner.report), float("inf"), told
+                )
             except JobError as error:
                 raise click.ClickException(f"{error}\nThe same command goes on where it stopped.") from None
         run = reconciliation.run_by_id(house.database.read(), run_id)
@@ -213,7 +216,9 @@ def confirm(game: str, month: str, is_of_creators: bool, is_skipping: bool, is_a
     state = SETTLED if is_of_creators else CONFIRMED
 
     came_to = settling.bring_to(
-        *(installation(), opened, month, state, "command", note), is_skipping=is_skipping, is_accepting=is_accepting
+        *(installation().database, opened, month, state, "command", note),
+        is_skipping=is_skipping,
+        is_accepting=is_accepting,
     )
     click.echo(f"{month} of {game}: {_words(state)}{'' if came_to else ', as before'}.")
 
@@ -296,7 +301,7 @@ def _partners(game: Game, month: str, name: str | None, has_file: bool) -> list[
 def _accept(game: Game, month: str, note: str) -> None:
     if not note.strip():
         raise click.UsageError("--accept: say in a --note why that is good enough")
-    came_to = settling.accept(installation(), game, month, "command", note)
+    came_to = settling.accept(installation().database, game, month, "command", note)
     click.echo(f"{month} of {game.slug}: reconciled{'' if came_to else ', as before'}.")
 
 
@@ -393,7 +398,7 @@ def _print_run(game: Game, run: Run) -> None:
 
 def _remedy(game: Game, partner: str, row: Row) -> str:
     titles = {each.name: each.title for each in partners()}
-    return settling.remedy(game.slug, titles.get(partner, partner), row)
+    return reconciling.remedy(game.slug, titles.get(partner, partner), row)
 
 
 def _amount(minor: object, currency: str | None) -> str:

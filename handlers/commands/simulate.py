@@ -9,8 +9,9 @@ import click
 from flask.cli import with_appcontext
 
 from coinslot.games import Game, GameError, web_address
+from coinslot.spellings import shown
 from handlers import Call, Check, Partner, installation, partners, sending
-from handlers.console import shown, table
+from handlers.console import table
 from handlers.trouble import in_words
 
 TIMEOUT_SECONDS = 15

@@ -13,21 +13,21 @@ from flask import Response, request, url_for
 from markupsafe import Markup, escape
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot import csv_separator, money, reconciliation, schedules, uploads
+from coinslot import csv_separator, money, reconciliation, report_file, schedules, settling, uploads
 from coinslot.db import Connection, Row
 from coinslot.games import Game, GameError
 from coinslot.judging import MISSING_HERE, RESULTS, UNREADABLE
 from coinslot.reconciliation import ReconciliationError, Run
 from coinslot.registry import LONGEST_ID
+from coinslot.report_file import DECIMALS, FIELDS, LONGEST_LINE, NEEDED, Layout, plain
 from coinslot.settlement import CLOSED
 from coinslot.statement import PAYMENTS_PARTNER
-from handlers import Partner, Report, installation, partners, report_file, settling
+from handlers import Partner, Report, installation, partners, reconciling
 from handlers.dashboard import words
 from handlers.dashboard.export import csv_file
 from handlers.dashboard.pages import UPLOADS, PageError, bp, page, see_other, the_game, whole
 from handlers.dashboard.statements import closed_month
 from handlers.dashboard.words import shown
-from handlers.report_file import DECIMALS, FIELDS, LONGEST_LINE, NEEDED, Layout, plain
 
 PER_PAGE = 50
 EXPORTED_AT_ONCE = 1000
@@ -98,7 +98,7 @@ def ask_partner(slug: str, name: str) -> AnyResponse:
     closed_month(game, name)
     partner, _ = _reporting(request.form.get("partner", ""))
     try:
-        settling.begin(installation(), game, name, partner, "owner", is_background=True)
+        reconciling.begin(installation(), game, name, partner, "owner", is_background=True)
     except GameError as error:
         return _page(game, name, 400, str(error))
     return see_other("differences", said="reconciling", slug=slug, name=name)
@@ -142,8 +142,8 @@ def hold_against_report(slug: str, name: str, partner: str, upload_id: str) -> A
         layout = _layout(report, _head(path)[0])
         _check(path, layout)
         # In this thread, which has the file: the rest is left to the job.
-        run_id = settling.begin(installation(), game, name, asked, "owner", (path, layout), is_background=True)
-        settling.take_file(installation(), run_id, path, layout)
+        run_id = reconciling.begin(installation(), game, name, asked, "owner", (path, layout), is_background=True)
+        settling.take_file(installation().database, run_id, path, layout)
     except GameError as error:
         return _columns_page(game, name, partner, upload_id, 400, str(error))
     uploads.forget(path)
@@ -156,7 +156,7 @@ def accept_differences(slug: str, name: str) -> AnyResponse:
     game = the_game(slug)
     closed_month(game, name)
     try:
-        settling.accept(installation(), game, name, "owner", request.form.get("note", ""))
+        settling.accept(installation().database, game, name, "owner", request.form.get("note", ""))
     except GameError as error:
         return _page(game, name, 400, str(error))
     return see_other("differences", said="accepted", slug=slug, name=name)
@@ -255,7 +255,7 @@ def _found(
 
 def _remedy(game: Game, title: str, row: Row) -> Markup:
     """What mends a difference, in words; a command in it stands out as one."""
-    text = settling.remedy(game.slug, title, row)
+    text = reconciling.remedy(game.slug, title, row)
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text[:1].upper() + text[1:]))))  # noqa: S704  escaped
 
 

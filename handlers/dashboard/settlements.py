@@ -8,13 +8,13 @@ from flask import Response, request
 from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot import money, reconciliation, settlement, so_far
+from coinslot import money, reconciliation, settlement, settling, so_far
 from coinslot.db import Row
 from coinslot.games import Game, GameError
 from coinslot.months import Month
 from coinslot.settlement import Settlement, Total
 from coinslot.terms import ZONE
-from handlers import installation, partners, settling
+from handlers import installation, partners
 from handlers.dashboard import charts, words
 from handlers.dashboard.pages import PageError, bp, page, see_other, the_game
 
@@ -84,7 +84,7 @@ def advance_month(slug: str, name: str) -> AnyResponse:
         raise PageError(400, "There is no such state")
     try:
         settling.bring_to(
-            *(installation(), game, name, state, "owner", note),
+            *(installation().database, game, name, state, "owner", note),
             is_skipping=is_skipping,
             is_accepting=request.form.get("accepting") == "on",
         )

@@ -17,7 +17,7 @@ from typing import Any
 
 from coinslot import clock, exact
 from coinslot.outbound import Answer
-from handlers.console import shown
+from coinslot.spellings import shown
 
 OTT_LIFE_SECONDS = 60
 LONGEST_OTT = 4096

@@ -21,7 +21,7 @@ from coinslot import exact
 from coinslot.games import Game, web_address
 from coinslot.outbound import Answer, Outbound
 from coinslot.paths import path_segment
-from handlers.console import shown
+from coinslot.spellings import shown
 from handlers.playcamp import answers
 from handlers.playcamp.answers import (
     COUPON_ERROR,

@@ -34,8 +34,9 @@ from coinslot.games import Game, GameError
 from coinslot.mapping import ExpressionError
 from coinslot.registry import RESERVED_ID
 from coinslot.schedules import JobError
+from coinslot.spellings import shown
 from handlers import installation
-from handlers.console import shown, table
+from handlers.console import table
 from handlers.playcamp import polling, registration, trying
 from handlers.playcamp.answers import Webhook
 from handlers.playcamp.client import ApiError, Client, base_url

@@ -15,8 +15,8 @@ from coinslot.games import Game
 from coinslot.installation import Installation
 from coinslot.mapping import ExpressionError
 from coinslot.payment_report import Payment, Rules
+from coinslot.spellings import shown
 from handlers import installation
-from handlers.console import shown
 from handlers.playcamp import registration
 from handlers.playcamp.payment_rules import is_sandbox, rules
 

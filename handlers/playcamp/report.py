@@ -17,8 +17,8 @@ from coinslot.installation import Installation
 from coinslot.judging import PAID, REFUNDED, UNREADABLE, PartnerRow
 from coinslot.reconciliation import Run, add_rows
 from coinslot.schedules import JobError
+from coinslot.spellings import shown
 from handlers import Report
-from handlers.console import shown
 from handlers.playcamp.client import ApiError, Client, UnsentError
 from handlers.playcamp.payload import moment
 

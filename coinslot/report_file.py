@@ -25,9 +25,8 @@ from coinslot import csv_separator, exact, money, spellings
 from coinslot.judging import PAID, REFUNDED, REINSTATED, UNREADABLE, PartnerRow
 from coinslot.reconciliation import ReconciliationError
 from coinslot.registry import LONGEST_ID
-from handlers import Report
-from handlers.console import shown
-from handlers.report_amounts import COMMA, POINT, written
+from coinslot.report_amounts import COMMA, POINT, written
+from coinslot.spellings import shown
 
 FIELDS = ("reference", "row_id", "kind", "amount", "currency", "at", "ours")
 NEEDED = ("reference", "amount")
@@ -79,6 +78,19 @@ _UNSEEN = re.compile("[\u200b-\u200f\u2060\ufeff]")
 
 
 @dataclass(frozen=True)
+class ReportFormat:
+    """What a partner's report is like.
+
+    ``columns``: our name of a field -> the partner's; ``kinds``: its words for what a row says -> ours,
+    empty for what moves no money; ``unit``: that of its amounts, ``major`` or ``minor``.
+    """
+
+    columns: Mapping[str, str]
+    kinds: Mapping[str, str]
+    unit: str
+
+
+@dataclass(frozen=True)
 class Layout:
     """What is said of a file. ``columns``: our name of a field -> the file's; those ``named`` have to be there.
 
@@ -88,7 +100,7 @@ class Layout:
 
     columns: Mapping[str, str]
     unit: str | None
-    report: Report
+    report: ReportFormat
     currency: str | None = None
     decimal: str | None = None
     named: frozenset[str] = frozenset()
@@ -97,7 +109,7 @@ class Layout:
     @classmethod
     def of(
         cls,
-        report: Report,
+        report: ReportFormat,
         columns: Mapping[str, str],
         unit: str | None = None,
         currency: str | None = None,

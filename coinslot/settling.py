@@ -3,23 +3,19 @@
 A reconciliation may be carried on by the relay, by a command and by a page, at once too: each step is done once.
 """
 
-import shlex
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from coinslot import clock, comparing, reconciliation, schedules, settlement, so_far
-from coinslot.db import Connection, Row
+from coinslot import comparing, reconciliation, report_file, schedules, settlement
+from coinslot.db import Connection, Database
 from coinslot.games import Game
-from coinslot.installation import Installation
 from coinslot.reconciliation import ReconciliationError, Run
-from coinslot.schedules import Job, Standing
+from coinslot.report_file import Layout, Seen
 from coinslot.settlement import CLOSED, RECONCILED
 from coinslot.statement import IN_TOTALS
-from handlers import Partner, Report, report_file
-from handlers.console import shown
-from handlers.report_file import Layout, Seen
 
 CLOSE_JOB = "settlement.close"
 SO_FAR_JOB = "settlement.so_far"
@@ -29,74 +25,40 @@ SLICE_SECONDS = 45.0  # of work in one run of the job, so that it ends well befo
 LONGEST_WAIT_SECONDS = 6 * 3600.0
 FILE, API = "file", "api"
 
-# What mends a difference, for a person to do. {id} is the purchase's, as a command takes it; {partner} is its title;
-# {detail} is what is known beside.
-REMEDIES: Mapping[str, str] = {
-    "request_award": "charged but not granted: have {partner} send the award of {reference} again (Retry Award)",
-    "report_payment": "{partner} counts {reference} and the game has not reported it: have the game report it",
-    "register_payment": "it waits to be registered: it is sent by itself",
-    "redrive": "{partner} refused it: `flask playcamp redrive {game} {id}`",
-    "mend_payment": "it lacks what {partner} needs: have the game report {reference} whole",
-    "record_refund": "given back at {partner}: "
-    "`flask refund reverse {game} {id}{at} --reason 'given back at {partner}'`",
-    "report_refund": "given back at {partner}: have the game report {reference} as refunded",
-    "send_refund": "given back here: it is sent by itself",
-    "refund_order": "taken back here, and {partner} has not given the money back: "
-    "`flask appcharge refund {game} {id} --user owner`",
-    "ask_partner": "ask {partner} about {reference}",
-    "read_line": "reported, unreadable: {detail}; put that line right, or ask {partner}",
-    "other_month": "at the edge of the month, and {partner} may count it in {detail}: "
-    "hold {detail} against its report, then this month again",
-    "restore_ids": "the ids look altered, as by a spreadsheet{other}: take the report as {partner} exports it",
-}
-LONGEST_SHOWN = 60
+
+@dataclass(frozen=True)
+class Reader:
+    """How a partner's own figures are asked for: ``read(run, deadline)`` stores some more of them, until a deadline in
+    monotonic seconds, and returns whether there is more; it raises JobError. ``are_movements``: each of its rows is one
+    movement of money.
+    """
+
+    read: Callable[[Run, float], bool]
+    are_movements: bool
 
 
-def remedy(game: str, title: str, difference: Row) -> str:
-    """What mends a difference, in words; a command in it stands between backticks, and can be run as it stands."""
-    reference, detail = difference["reference"], difference["detail"]
-    return REMEDIES[difference["action"]].format(
-        game=game,
-        partner=title,
-        reference=shown(reference, LONGEST_SHOWN),
-        id=shlex.quote(detail if difference["action"] == "refund_order" and detail else reference),
-        at=f" --at {detail}" if detail and detail <= clock.stamp() else "",
-        detail=shown(detail or "", report_file.LONGEST_SAMPLE),
-        other=f", with {shown(detail, LONGEST_SHOWN)} on the other side" if detail else "",
-    )
-
-
-def jobs(partners: Iterable[Partner]) -> dict[str, Job]:
-    reports = {partner.name: partner.report for partner in partners if partner.report is not None}
-    return {
-        CLOSE_JOB: Standing(close_due),
-        SO_FAR_JOB: Standing(lambda house, game: so_far.reckon(house.database, game)),
-        RECONCILE_JOB: lambda house, game: reconcile_open(house, game, reports),
-    }
-
-
-def close_due(house: Installation, game: Game) -> float | None:
+def close_due(database: Database, game: Game) -> float | None:
     """Close the oldest month that is due, where the owner wants that; one in each run."""
     days = game.settings["settlement.close_after_days"]
     if not days:
         return None
-    month, again_in_seconds = settlement.due_to_close(house.database.read(), game, int(days))
+    month, again_in_seconds = settlement.due_to_close(database.read(), game, int(days))
     if month is None:
         return min(max(again_in_seconds, 1.0), LONGEST_WAIT_SECONDS)
-    settlement.close(house.database, game, month.name, "job", f"{days} days after its end")
+    settlement.close(database, game, month.name, "job", f"{days} days after its end")
     return 0.0
 
 
-def reconcile_open(house: Installation, game: Game, reports: Mapping[str, Report]) -> float | None:
+def reconcile_open(database: Database, game: Game, readers: Mapping[str, Reader]) -> float | None:
     """Carry on what is not done, for a while, and clear away what was replaced. Raises JobError."""
     deadline = time.monotonic() + SLICE_SECONDS
-    for run in reconciliation.runs(house.database.read(), game.id):
-        report = reports.get(run.partner)
-        if run.finished_at is not None or report is None or (run.source == FILE and run.state == "reading"):
+    for run in reconciliation.runs(database.read(), game.id):
+        reader = readers.get(run.partner)
+        if run.finished_at is not None or reader is None or (run.source == FILE and run.state == "reading"):
             continue  # of a file only whoever has it can read on
-        if carry_on(house, game, run.id, report, deadline):
+        if carry_on(database, run.id, reader, deadline):
             return 0.0
-    while house.database.write(lambda tx: reconciliation.clear(tx, game.id)):
+    while database.write(lambda tx: reconciliation.clear(tx, game.id)):
         if time.monotonic() >= deadline:
             return 0.0
     return None
@@ -114,10 +76,10 @@ def zone_notes(connection: Connection, game: Game, month: str | None = None) -> 
 
 
 def begin(
-    house: Installation,
+    database: Database,
     game: Game,
     name: str,
-    partner: Partner,
+    partner: str,
     actor: str,
     file: tuple[Path, Layout] | None = None,
     *,
@@ -127,23 +89,20 @@ def begin(
 
     In the background the relay carries it on; a file is read by :func:`take_file` first. Raises ReconciliationError.
     """
-    report = _report(partner)
-    found = settlement.standing(house.database.read(), game.id, name)
+    found = settlement.standing(database.read(), game.id, name)
     if found is None:
         raise ReconciliationError(f"{name} is open: close it first")
-    if file is None and not report.is_askable(game):
-        raise ReconciliationError(f"{partner.title} cannot be asked, its key is not set: give its report as a file")
     source = API if file is None else FILE
     fingerprint = "" if file is None else file[1].fingerprint(file[0])
     month = found.month
 
     def start(tx: Connection) -> int:
-        run_id = reconciliation.start(tx, game.id, month, partner.name, source, fingerprint, actor)
+        run_id = reconciliation.start(tx, game.id, month, partner, source, fingerprint, actor)
         if is_background:
             schedules.wake(tx, game.id, RECONCILE_JOB)
         return run_id
 
-    return house.database.write(start)
+    return database.write(start)
 
 
 def look_through(path: Path, layout: Layout) -> Seen:
@@ -153,7 +112,7 @@ def look_through(path: Path, layout: Layout) -> Seen:
 
 
 def take_file(
-    house: Installation,
+    database: Database,
     run_id: int,
     path: Path,
     layout: Layout,
@@ -164,7 +123,7 @@ def take_file(
 
     Raises ReconciliationError for a file that cannot be read.
     """
-    run = _run(house, run_id)
+    run = _run(database, run_id)
     seen = seen or look_through(path, layout)
     with path.open(encoding="utf-8-sig", newline="") as file:
         count, odd, rows = report_file.in_order(report_file.read(file, layout, seen))
@@ -177,59 +136,58 @@ def take_file(
             unread = odd if at == 0 else 0  # told with the first rows
             at += len(taken)
             reconciliation.add_rows(
-                *(house.database, run, taken, str(at)),
+                *(database, run, taken, str(at)),
                 odd=unread,
                 expected=count + odd,
                 is_last=is_last,
                 notes=seen.notes,
             )
-            run = _run(house, run_id)
+            run = _run(database, run_id)
             told(run)
             if not is_last and run.state == "reading" and int(run.cursor or 0) != at:
                 return  # somebody else reads the same file
-    house.database.write(lambda tx: schedules.wake(tx, run.game_id, RECONCILE_JOB))
+    database.write(lambda tx: schedules.wake(tx, run.game_id, RECONCILE_JOB))
 
 
 def carry_on(
-    house: Installation,
-    game: Game,
+    database: Database,
     run_id: int,
-    report: Report,
+    reader: Reader,
     deadline: float,
     told: Callable[[Run], None] = lambda run: None,
 ) -> bool:
     """Read, compare and search on until the deadline; returns whether there is more to do. Raises JobError."""
-    run = _run(house, run_id)
+    run = _run(database, run_id)
     while not run.is_done:
         if run.state == "replaced":
             return False
         if run.state == "reading":
-            report.read(house, game, run, min(deadline, time.monotonic() + 1.0))
+            reader.read(run, min(deadline, time.monotonic() + 1.0))
         else:
-            comparing.step(house.database, run, are_movements=report.are_movements)
-        run = _run(house, run_id)
+            comparing.step(database, run, are_movements=reader.are_movements)
+        run = _run(database, run_id)
         told(run)
         if not run.is_done and time.monotonic() >= deadline:
             return True
-    _note_outcome(house, run)
+    _note_outcome(database, run)
     return False
 
 
-def accept(house: Installation, game: Game, name: str, actor: str, note: str) -> list[str]:
+def accept(database: Database, game: Game, name: str, actor: str, note: str) -> list[str]:
     """Have a closed month reconciled with the differences there are; returns the states it came through.
 
     The note is kept, with the partners that nothing was held against. Raises SettlementError.
     """
     if not note.strip():
         raise settlement.SettlementError("say in a note why that is good enough")
-    missing, _ = unreconciled(house.database.read(), game.id, name)
+    missing, _ = unreconciled(database.read(), game.id, name)
     if missing:
         note = f"{note} (not reconciled: {', '.join(missing)})"
-    return house.database.write_here(lambda tx: settlement.advance(tx, game.id, name, RECONCILED, actor, note))
+    return database.write_here(lambda tx: settlement.advance(tx, game.id, name, RECONCILED, actor, note))
 
 
 def bring_to(
-    house: Installation,
+    database: Database,
     game: Game,
     name: str,
     state: str,
@@ -254,7 +212,7 @@ def bring_to(
         came_to = settlement.advance(tx, game.id, name, RECONCILED, actor, note) if names else []
         return came_to + settlement.advance(tx, game.id, name, state, actor, note, skipping=is_skipping)
 
-    return house.database.write(go_on)
+    return database.write(go_on)
 
 
 def disagreeing(connection: Connection, game_id: int, name: str) -> list[str]:
@@ -284,7 +242,7 @@ def unreconciled(connection: Connection, game_id: int, name: str) -> tuple[list[
     return sorted(partners - set(done)), sorted(name for name, run in done.items() if not run.agrees)
 
 
-def _note_outcome(house: Installation, run: Run) -> None:
+def _note_outcome(database: Database, run: Run) -> None:
     """A month that agrees with all of its partners is reconciled; else a person says so, and anew for each report."""
     name = run.month.name
 
@@ -299,17 +257,11 @@ def _note_outcome(house: Installation, run: Run) -> None:
             words = f"a newer report of {run.partner} does not agree"
             settlement.back_to_closed(tx, run.game_id, name, "reconciliation", words)
 
-    house.database.write(note)
+    database.write(note)
 
 
-def _report(partner: Partner) -> Report:
-    if partner.report is None:
-        raise ReconciliationError(f"{partner.title} has no figures to hold a month against")
-    return partner.report
-
-
-def _run(house: Installation, run_id: int) -> Run:
-    run = reconciliation.run_by_id(house.database.read(), run_id)
+def _run(database: Database, run_id: int) -> Run:
+    run = reconciliation.run_by_id(database.read(), run_id)
     if run is None:
         raise ReconciliationError("this reconciliation was replaced by another one")
     return run
