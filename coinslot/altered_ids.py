@@ -22,6 +22,7 @@ KEPT_DIGITS = 15  # of a number, in a spreadsheet
 
 _POWER = re.compile(r"([1-9](?:[.,][0-9]{1,14})?)E\+([0-9]{1,3})", re.IGNORECASE)
 _DIGITS = re.compile("[0-9]{1,255}")
+_NUMBER = re.compile("[0-9]{1,255}(?:[eE][0-9]{1,3})?")  # as a spreadsheet takes it: 68e2 is 6800
 
 
 def mark(database: Database, run_id: int) -> None:
@@ -120,11 +121,10 @@ def _powers(connection: sqlite3.Connection, run_id: int) -> dict[str, tuple[int,
 
 def _roundings(reference: str) -> Iterator[str]:
     """The powers of ten that an id of digits may be written as."""
-    digits = reference.lstrip("0")
-    if not _DIGITS.fullmatch(digits):
+    if not _NUMBER.fullmatch(reference) or not Decimal(reference):
         return
     for kept in range(1, KEPT_DIGITS + 1):
-        rounded = Context(prec=kept, rounding=ROUND_HALF_UP).create_decimal(digits)
+        rounded = Context(prec=kept, rounding=ROUND_HALF_UP).create_decimal(reference)
         mantissa = rounded.scaleb(-rounded.adjusted())
         yield _power(mantissa, rounded.adjusted(), kept + 1 if kept > 1 else 1)
 

@@ -206,7 +206,8 @@ def bring_to(
         names = disagreeing(tx, game.id, name)
         if names and not (is_accepting and note.strip()):
             raise settlement.SettlementError(
-                f"{name} does not agree with the newest report of {', '.join(names)}: look at its differences; "
+                f"{name} does not agree with the newest report of {', '.join(names)}, or is still compared with it: "
+                "look at its differences; "
                 "to go on all the same, accept them (--accept) and say in a note why"
             )
         came_to = settlement.advance(tx, game.id, name, RECONCILED, actor, note) if names else []

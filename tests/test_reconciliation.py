@@ -2,13 +2,16 @@
 
 import csv
 import io
+import random
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coinslot import comparing, judging, reconciliation, report_file, settlement, settling
 from coinslot.judging import PartnerRow, Side, Verdict, judge
+from coinslot.payments import REFUNDED_AT
 from coinslot.reconciliation import ReconciliationError, Run
 from coinslot.report_file import Layout
 from handlers.appcharge.report import row_of
@@ -461,6 +464,23 @@ class TestAtTheEndOfTheMonth:
         books.close()
         text = "transactionId,amount,currency,status\nGP-1,9.99,USD,COMPLETED\n"
         assert room.results(room.by_text("playcamp", text)) == {}
+
+
+def test_what_is_refunded_is_the_same_here_as_in_the_months_lines(room, books):
+    chance = random.Random(7)
+    for number in range(60):
+        books.order(f"o-{number}")
+        for _ in range(chance.randint(0, 4)):
+            at = f"2026-0{chance.randint(7, 8)}-{chance.randint(11, 14)}T00:00:0{chance.randint(0, 1)}.{number:06d}Z"
+            books.refund_order(f"o-{number}", chance.choice(["refund", "chargeback", "chargeback", "reinstated"]), at)
+    books.close()
+    connection = books.house.database.read()
+    run = room.run(room.begin("appcharge", file=(Path(__file__), Layout.of(room.partners["appcharge"].report, {}))))
+    rows = connection.execute(f"SELECT reference, {REFUNDED_AT} AS at FROM transactions t WHERE kind = 'purchase'")
+    in_lines = {row["reference"]: row["at"] is not None for row in rows}
+    ours = comparing._ours(connection, run, list(in_lines))
+    assert {name: judging.is_refunded(own.facts) for name, own in ours.items()} == in_lines
+    assert 10 < sum(in_lines.values()) < 50
 
 
 class TestANewerReport:
