@@ -45,7 +45,7 @@ def on_starting(server):
     try:
         server.coinslot = create_app().extensions["coinslot"]
         server.coinslot.prepare()
-        server.setup_link = server.coinslot.new_setup_link()
+        server.setup_path = server.coinslot.new_setup_link(base="")
         server.coinslot.database.close()  # no connection of the master's crosses into a worker
     except (DatabaseError, VaultError, sqlite3.Error, OSError, ValueError) as error:
         raise SystemExit(f"Coinslot does not start: {error}") from None
@@ -53,8 +53,24 @@ def on_starting(server):
 
 def when_ready(server):
     """The one token that ever reaches a log: the link on which the owner sets the first password."""
-    if server.setup_link is not None:
-        server.log.info("Set up this installation (the link is good for one hour): %s", server.setup_link)
+    if server.setup_path is not None:
+        link = f"{_base(server)}{server.setup_path}"
+        server.log.info("Set up this installation (the link is good for one hour): %s", link)
+
+
+def _base(server):
+    """Where the owner's browser finds this server: the public URL that was set, else the first port it listens on."""
+    import socket
+
+    if os.environ.get("COINSLOT_PUBLIC_URL"):
+        return server.coinslot.settings.public_url
+    for listener in server.LISTENERS:
+        if listener.sock.family in (socket.AF_INET, socket.AF_INET6):
+            host, port = listener.sock.getsockname()[:2]
+            host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+            scheme = "https" if server.cfg.is_ssl else "http"
+            return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    return "(the address of your proxy)"  # a Unix socket alone: no browser reaches it without one
 
 
 def post_worker_init(worker):

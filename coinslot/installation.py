@@ -72,12 +72,12 @@ class Installation:
         standing = [name for name, job in self.jobs.items() if isinstance(job, Standing)]
         return Relay(self.database, self.vault, self.outbound, jobs, standing)
 
-    def new_setup_link(self) -> str | None:
-        """The link on which the owner sets the first password; None once there is one."""
+    def new_setup_link(self, base: str | None = None) -> str | None:
+        """The link on which the owner sets the first password; None once there is one. ``base``: not the public URL."""
         if owner.has_password(self.database.read()):
             return None
         token = self._setup_tokens().dumps(self.database.write_here(owner.setup_nonce))
-        return f"{self.settings.public_url.rstrip('/')}/setup?token={token}"
+        return f"{self.settings.public_url if base is None else base}/setup?token={token}"
 
     def check_setup_token(self, token: str) -> None:
         """Raises :class:`LinkError` unless this is the newest link, not expired, and there is no password yet."""

@@ -720,6 +720,35 @@ class TestFirstStart:
             assert server.get(path_and_query(link)).status == 410
             assert post_form(server, form).status == 410
 
+    @pytest.mark.parametrize(
+        ("listen", "environment", "host"),
+        [
+            (("-b", "127.0.0.1:0"), {}, "127.0.0.1"),
+            (("-b", "0.0.0.0:0"), {}, "127.0.0.1"),
+            (("-b", "[::1]:0"), {}, "[::1]"),
+            ((), {"COINSLOT_BIND": "127.0.0.1:0"}, "127.0.0.1"),
+            (("-b", "127.0.0.1:0"), {"COINSLOT_BIND": "127.0.0.1:1"}, "127.0.0.1"),
+            (("-b", "unix:{folder}/sock", "-b", "127.0.0.1:0", "-b", "127.0.0.1:0"), {}, "127.0.0.1"),
+            (("-b", "unix:{folder}/sock"), {}, None),
+        ],
+    )
+    def test_the_setup_link_names_the_port_that_is_listened_on(self, tmp_path, listen, environment, host):
+        listen = tuple(word.format(folder=tmp_path) for word in listen)
+        server = Server(tmp_path / "home", "-w", "1", listen=listen, **environment)
+        server.launch()
+        try:
+            link = only_link(server)
+            (addresses,) = re.findall(r"Listening at: (\S+)", server.log)
+        finally:
+            server.kill()
+
+        if host is None:
+            assert "the address of your proxy" in server.log
+        else:
+            first = next(address for address in addresses.split(",") if address.startswith("http://"))
+            assert link.startswith(f"http://{host}:{first.rpartition(':')[2]}/setup?token=")
+            assert urlsplit(link).port != 0
+
     def test_an_expired_link_is_gone_and_a_forged_one_forbidden(self, client, house, clock):
         link = path_and_query(house.new_setup_link())
         key = house.vault.current(house.database.read()).derive("setup link")
