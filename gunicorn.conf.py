@@ -60,6 +60,7 @@ def when_ready(server):
 
 def _base(server):
     """Where the owner's browser finds this server: the public URL that was set, else the first port it listens on."""
+    import ipaddress
     import socket
 
     if os.environ.get("COINSLOT_PUBLIC_URL"):
@@ -67,7 +68,8 @@ def _base(server):
     for listener in server.LISTENERS:
         if listener.sock.family in (socket.AF_INET, socket.AF_INET6):
             host, port = listener.sock.getsockname()[:2]
-            host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+            if ipaddress.ip_address(host).is_unspecified:
+                host = "::1" if ":" in host else "127.0.0.1"
             scheme = "https" if server.cfg.is_ssl else "http"
             return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
     return "(the address of your proxy)"  # a Unix socket alone: no browser reaches it without one

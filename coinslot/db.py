@@ -16,10 +16,11 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from coinslot import commits
 from coinslot.migrations import MIGRATIONS
 
 SCHEMA_VERSION = 7
@@ -29,6 +30,9 @@ MINIMUM_SQLITE = (3, 37, 0)  # STRICT tables
 
 WAIT_SECONDS = 5.0  # how long a caller waits for its write before it is told to come back
 BATCH_LIMIT = 64  # writes under one fsync; a bound on how long one process keeps the lock
+
+LARGE_WAL_BYTES = 8 * 1024 * 1024  # twice what SQLite lets it grow to before it copies it into the file
+QUIET_SECONDS = 1.0  # without a write, after which a large WAL is cut
 
 SCHEMA_FILE = Path(__file__).resolve().parent.parent / "schema.sql"
 
@@ -59,6 +63,7 @@ class Database:
         self.home = home
         self.path = home / "coinslot.db"
         self.lock = WriteLock(home / "write.lock")
+        self.last_failure = commits.LastFailure(self.lock.mark)
         self._local = threading.local()
         self._starting = threading.Lock()
         self._writer: _Writer | None = None
@@ -144,7 +149,25 @@ class Database:
             finally:
                 connection.close()
 
-    def truncate_wal(self) -> bool:
+    def is_refusing(self) -> bool:
+        """Whether a commit of any process failed on the disk, and none that writes as much has succeeded there since.
+
+        Where it was one of this process, this tries whether as much can be written now. Waits and raises as a write.
+        """
+        if rows := self.last_failure.rows_to_try:
+            with suppress(DatabaseError, sqlite3.Error):
+                self.write(lambda tx: commits.write_trial(tx, rows))
+                self.write(commits.remove_trial)
+        return self.write(lambda _: self.lock.is_marked())
+
+    def wal_bytes(self) -> int:
+        """The size of the WAL: it grows while a reader holds a state of the database, and does not shrink by itself."""
+        try:
+            return self.path.with_name(f"{self.path.name}-wal").stat().st_size
+        except OSError:
+            return 0
+
+    def truncate_wal(self, wait_ms: int = 200) -> bool:
         """Copy the WAL into the file and cut it to nothing; returns whether that is done.
 
         Nobody writes meanwhile, so it waits for readers a fifth of a second at a time, three times.
@@ -153,7 +176,7 @@ class Database:
             with self.lock:
                 connection = self._open()
                 try:
-                    connection.execute("PRAGMA busy_timeout = 200")
+                    connection.execute(f"PRAGMA busy_timeout = {wait_ms:d}")
                     (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                     if not is_busy:
                         return True
@@ -190,6 +213,9 @@ class WriteLock:
 
     Threads that share a descriptor all "hold" its flock, and so does a forked child: hence a thread lock first, and
     a descriptor opened by the process that uses it.
+
+    Its holder may mark it. A mark is a lock on the file's first byte, which other processes see and which ends with
+    the process: it needs no room on a full disk, and no restart meets an old one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -197,6 +223,7 @@ class WriteLock:
         self._threads = threading.Lock()
         self._descriptor = -1
         self._pid = 0
+        self._is_marked_here = False
 
     def __enter__(self) -> None:
         self._threads.acquire()
@@ -205,6 +232,7 @@ class WriteLock:
                 self._descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
                 hand_over(self._path)
                 self._pid = os.getpid()
+                self._is_marked_here = False
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         except BaseException:
             self._threads.release()
@@ -214,15 +242,33 @@ class WriteLock:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         self._threads.release()
 
+    def mark(self, is_marked: bool) -> None:
+        """To be called by the holder, as is :meth:`is_marked`."""
+        self._is_marked_here = is_marked
+        with suppress(OSError):  # no lock to be had: then this process alone knows, and no commit fails for it
+            fcntl.lockf(self._descriptor, fcntl.LOCK_SH if is_marked else fcntl.LOCK_UN, 1)
+
+    def is_marked(self) -> bool:
+        """Whether this or another process has marked it."""
+        if self._is_marked_here:
+            return True
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+        except OSError:
+            return True
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1)
+        return False
+
 
 class _Write:
     """One function waiting for the writer. ``state`` changes only under the writer's mutex."""
 
-    __slots__ = ("done", "error", "function", "result", "state")
+    __slots__ = ("done", "error", "function", "result", "rows", "state")
 
     def __init__(self, function: Callable[[sqlite3.Connection], Any]) -> None:
         self.function = function
         self.state = "waiting"  # waiting -> begun | withdrawn
+        self.rows = 0  # that it changed, up to where it failed
         self.result: Any = None
         self.error: BaseException | None = None
         self.done = threading.Event()
@@ -268,16 +314,26 @@ class _Writer:
         self._thread.join(WAIT_SECONDS)
 
     def _loop(self) -> None:
+        is_untidy = False  # whether something was written since the WAL was last looked at
         while True:
             with self._mutex:
                 while not self._waiting and not self._is_stopping:
-                    self._something_waits.wait()
-                if not self._waiting:
+                    if not self._something_waits.wait(QUIET_SECONDS if is_untidy else None) and is_untidy:
+                        break
+                if not self._waiting and self._is_stopping:
                     break
+            if not self._waiting:
+                is_untidy = not self._tidy()
+                continue
+            is_untidy = True
             batch: list[_Write] = []
             try:
                 with self._database.lock:
-                    self._commit_together(batch)
+                    try:
+                        self._commit_together(batch)
+                    except BaseException as error:
+                        self._database.last_failure.failed(error, max((write.rows for write in batch), default=0))
+                        raise
             except BaseException as error:  # the thread must outlive whatever the disk does; callers hear of it
                 self._forget_connection()
                 trouble = error if isinstance(error, DatabaseError) else DatabaseError(f"write failed: {error}")
@@ -301,9 +357,13 @@ class _Writer:
                 is_first = len(batch) == 1  # with nothing before it to keep, the transaction itself is its savepoint
                 if not is_first:
                     connection.execute("SAVEPOINT one_write")
+                before = connection.total_changes
                 try:
                     write.result = write.function(connection)
+                    write.rows = connection.total_changes - before
                 except BaseException as error:
+                    write.rows = connection.total_changes - before + 1
+                    self._database.last_failure.failed(error, write.rows, write.function)
                     if not connection.in_transaction:
                         raise  # SQLite itself gave up the whole transaction (disk full, I/O error)
                     write.error = error
@@ -319,6 +379,18 @@ class _Writer:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        for write in batch:
+            if write.error is None:
+                self._database.last_failure.succeeded(write.rows, write.function)
+
+    def _tidy(self) -> bool:
+        """Nobody writes at the moment: give the disk back what the WAL took. Returns whether there is none to give."""
+        if self._database.wal_bytes() <= LARGE_WAL_BYTES:
+            return True
+        try:
+            return self._database.truncate_wal(wait_ms=0)
+        except (DatabaseError, sqlite3.Error, OSError):
+            return False  # the next moment will do
 
     def _take(self) -> _Write | None:
         with self._mutex:

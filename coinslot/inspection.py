@@ -31,6 +31,7 @@ from coinslot import (
     schedules,
 )
 from coinslot.db import (
+    LARGE_WAL_BYTES,
     MINIMUM_SQLITE,
     SCHEMA_VERSION,
     Database,
@@ -203,6 +204,22 @@ def disk_space(database: Database) -> Iterator[Finding]:
         yield Finding(WARNING, f"{_size(free)} free on the disk of {folder}: little for a database of {_size(size)}")
     else:
         yield Finding(OK, f"{_size(free)} free on the disk of {folder}")
+    wal = database.wal_bytes()
+    if wal > LARGE_WAL_BYTES:
+        yield Finding(
+            WARNING,
+            f"{_size(wal)} in {database.path}-wal beside {_size(size)} in the database: the server cuts it when nobody "
+            "writes, unless a reader holds it, such as a backup under way or an open sqlite3 shell",
+        )
+    if database.path.exists():
+        with database.lock:
+            is_refusing = database.lock.is_marked()
+        if is_refusing:
+            yield Finding(
+                WRONG,
+                "a commit of the running server failed on the disk, and none that writes as much has succeeded since: "
+                "look at its log, the room on the disk, the limits of the process (ulimit -f), and restart it then",
+            )
 
 
 def system_clock(connection: sqlite3.Connection | None) -> Iterator[Finding]:
