@@ -1,8 +1,8 @@
-"""The map of the house. Every door is one line below; nothing here touches the disk.
+"""The map of the application: every handler is one line below, and nothing here touches the disk.
 
-Walk an order through it: Appcharge knocks at ``handlers/appcharge/orders.py`` (``report_order``), where ``enter`` has
-the caller prove itself (``handlers/appcharge/door.py``) and ``ledger.credit`` credits (``coinslot/ledger.py``), inside
-one write of ``coinslot/db.py``. Playtem is ``handlers/playtem/credit.py``; the game reads at ``handlers/game``.
+Follow an order through it: Appcharge calls ``report_order`` in ``handlers/appcharge/orders.py``; ``enter`` in
+``handlers/appcharge/receive.py`` has the caller prove itself; ``coinslot/ledger/credit.py`` credits, inside one write
+of ``coinslot/store/db.py``. Playtem is ``handlers/playtem/credit.py``; the game reads at ``handlers/game``.
 """
 
 import logging
@@ -17,25 +17,16 @@ from flask import Flask, Response, request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
-from coinslot import literals
-from coinslot.db import BusyError
-from coinslot.games import COMMON_SECRETS, COMMON_SETTINGS
+from coinslot.base import literals
+from coinslot.games.games import COMMON_SECRETS, COMMON_SETTINGS
 from coinslot.installation import Installation, Settings
-from coinslot.terms import SETTINGS as SETTLEMENT_SETTINGS
-from handlers import (
-    appcharge,
-    commands,
-    dashboard,
-    game,
-    health,
-    plain_error,
-    playcamp,
-    playtem,
-    reconciling,
-    wrong_addresses,
-)
-from handlers.bodies import LARGEST_BODY, WholeBodies
-from handlers.headers import ReadHeaders, refuse_oversized
+from coinslot.settlement.terms import SETTINGS as SETTLEMENT_SETTINGS
+from coinslot.store.db import BusyError
+from handlers import appcharge, commands, dashboard, game, health, playcamp, playtem
+from handlers.kit import reconciling, wrong_addresses
+from handlers.kit.bodies import LARGEST_BODY, WholeBodies
+from handlers.kit.headers import ReadHeaders, refuse_oversized
+from handlers.kit.partner import plain_error
 
 PARTNERS = (appcharge.partner, playtem.partner, playcamp.partner)  # a new partner is one name here
 

@@ -9,13 +9,13 @@ bind = os.environ.get("COINSLOT_BIND", "127.0.0.1:8000")  # loopback: the world 
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 worker_class = "gthread"
 # Waiting for the disk together is what makes grouped commits pay; and bulk calls that wait for their turn must leave
-# some for orders (MOST_AT_ONCE in coinslot/portions.py).
+# some for orders (MOST_AT_ONCE in coinslot/store/portions.py).
 threads = 16
 timeout = 30
 graceful_timeout = 20  # longer than any write may wait
 keepalive = 15
 limit_request_line = 8190  # Playtem's whole purchase is in the query string
-limit_request_fields = 64  # as handlers/headers.py has it, which counts lines of one name together
+limit_request_fields = 64  # as handlers/kit/headers.py has it, which counts lines of one name together
 limit_request_field_size = 8190
 control_socket_disable = True  # one socket per user would be shared by every installation on the machine
 forwarded_allow_ips = ""  # gunicorn itself believes no proxy header; COINSLOT_TRUSTED_PROXIES decides, in app.py
@@ -38,8 +38,8 @@ def on_starting(server):
     import sqlite3
 
     from app import create_app
-    from coinslot.db import DatabaseError
-    from coinslot.vault import VaultError
+    from coinslot.access.vault import VaultError
+    from coinslot.store.db import DatabaseError
 
     logging.getLogger("gunicorn.error").addFilter(_leave_out_what_was_sent)
     try:

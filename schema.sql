@@ -2,15 +2,15 @@
 -- told us, what was credited because of it, and what must be delivered because of that.
 --
 -- Conventions
---   * STRICT tables; foreign keys are on for every connection (coinslot/db.py).
+--   * STRICT tables; foreign keys are on for every connection (coinslot/store/db.py).
 --   * Times are UTC text of one fixed width, 2026-01-31T23:59:59.123456Z, so that text order is time order.
 --   * Booleans are named is_... and hold 0 or 1.
 --   * Quantities are exact integers of up to 40 digits and therefore TEXT; they are summed in Python, never here.
 --   * Money: *_minor is an integer in the minor unit of `currency` (cents, yen); usd_* is exact decimal text whose
 --     unit is in usd_unit. NULL means "the partner did not say", never 0.
---   * One process writes at a time (coinslot/db.py), so a SELECT inside a write sees the state it will commit on.
+--   * One process writes at a time (coinslot/store/db.py), so a SELECT inside a write sees the state it will commit on.
 --
--- This file describes a new database. An older file is brought here by the numbered steps in coinslot/migrations.py.
+-- This file describes a new database. An older file is brought here by the numbered steps in coinslot/store/migrations.py.
 
 -- What the installation knows about itself, one fact per row:
 --   vault.key_id          id of the master key every sealed value is under
@@ -91,7 +91,7 @@ CREATE TABLE settings (
     PRIMARY KEY (game_id, key)
 ) STRICT;
 
--- Secrets at rest: AES-256-GCM, a fresh nonce each, game and name bound as additional data (coinslot/vault.py).
+-- Secrets at rest: AES-256-GCM, a fresh nonce each, game and name bound as additional data (coinslot/access/vault.py).
 CREATE TABLE secrets (
     game_id       INTEGER NOT NULL REFERENCES games (id),
     name          TEXT NOT NULL,               -- e.g. appcharge.main_key
@@ -112,7 +112,7 @@ CREATE TABLE players (
     profile_image  TEXT,
     country        TEXT,                       -- ISO 3166-1 alpha-2
     login_name     TEXT,
-    login_key      TEXT,                       -- login_name as it is looked up (coinslot/spellings.py)
+    login_key      TEXT,                       -- login_name as it is looked up (coinslot/base/spellings.py)
     password_hash  TEXT,                       -- scrypt; NULL = has no password here
     profile        TEXT NOT NULL DEFAULT '{}', -- JSON: segments, balances, offers, ... as the game pushed them
     created_at     TEXT NOT NULL,
@@ -250,7 +250,7 @@ CREATE TABLE transaction_keys (
     game_id         INTEGER NOT NULL REFERENCES games (id),
     partner         TEXT NOT NULL,
     kind            TEXT NOT NULL,             -- e.g. purchase, payment, external, order, signature;
-                                               -- alias, fallback, twin: see coinslot/aliases.py
+                                               -- alias, fallback, twin: see coinslot/ledger/aliases.py
     value           TEXT NOT NULL,
     transaction_id  INTEGER NOT NULL REFERENCES transactions (id),
     PRIMARY KEY (game_id, partner, kind, value, transaction_id)
@@ -381,7 +381,7 @@ CREATE TABLE conflicts (
 ) STRICT;
 CREATE INDEX conflicts_by_game ON conflicts (game_id, id);       -- lists
 
--- What a proved report showed that a person has to look at, and that no other table knows (coinslot/notices.py).
+-- What a proved report showed that a person has to look at, and that no other table knows (coinslot/ledger/notices.py).
 CREATE TABLE notices (
     game_id         INTEGER NOT NULL REFERENCES games (id),
     partner         TEXT NOT NULL,
@@ -590,7 +590,7 @@ CREATE TABLE heartbeats (
 ) STRICT;
 
 
--- Work that is due at a time, one row per game and job (coinslot/schedules.py).
+-- Work that is due at a time, one row per game and job (coinslot/relay/jobs.py).
 CREATE TABLE schedules (
     game_id       INTEGER NOT NULL REFERENCES games (id),
     name          TEXT NOT NULL,               -- e.g. appcharge.refresh
@@ -791,7 +791,7 @@ CREATE INDEX reconciliation_by_result ON reconciliation (reconciliation_id, resu
 
 -- What the owner looks at -------------------------------------------------------------------------------------
 
--- A bounded ring of refused calls, written in batches outside the request (coinslot/observations.py). The plain
+-- A bounded ring of refused calls, written in batches outside the request (coinslot/operations/observations.py). The plain
 -- columns carry no secret and no signature; the call itself is sealed by the vault.
 CREATE TABLE refusals (
     id              INTEGER PRIMARY KEY,
@@ -826,7 +826,7 @@ CREATE INDEX audit_by_game ON audit (game_id, id);
 CREATE INDEX audit_of_moves ON audit (game_id, created_at, subject) WHERE action = 'payment.move';  -- closed months
 
 -- What is known of each address of ours: whether its partner has it, and how the last calls there went. Written in batches
--- outside the request (coinslot/observations.py), so that it costs no call anything.
+-- outside the request (coinslot/operations/observations.py), so that it costs no call anything.
 CREATE TABLE contacts (
     game_id         INTEGER NOT NULL REFERENCES games (id),
     partner         TEXT NOT NULL,

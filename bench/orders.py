@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app import create_app
-from coinslot import games, keyring, registry
+from coinslot.access import keyring
+from coinslot.games import games, registry
 from coinslot.installation import Installation
 from handlers.appcharge.signature import sign
 

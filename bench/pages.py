@@ -12,9 +12,13 @@ from flask.testing import FlaskClient
 from app import create_app
 from bench.orders import GAME, prepare_home
 from bench.size import COPIED, Copied, fill
-from coinslot import clock, destinations, games, owner, refunds
-from coinslot.db import Connection
+from coinslot.access import owner
+from coinslot.base import clock
+from coinslot.games import games
 from coinslot.installation import Installation
+from coinslot.ledger import refunds
+from coinslot.outbox import destinations
+from coinslot.store.db import Connection
 
 BUDGET_MS = 50
 BUDGET_QUERIES = 12

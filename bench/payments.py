@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app import create_app
-from coinslot import games, keyring
+from coinslot.access import keyring
+from coinslot.games import games
 from coinslot.installation import Installation
 
 SHAPES = ("numbered", "linked", "nested")  # of the game's API; the last takes most to convert

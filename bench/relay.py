@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from coinslot import destinations, games, ledger
-from coinslot.db import Database
-from coinslot.outbound import Outbound
-from coinslot.relay import Relay
-from coinslot.vault import Vault
+from coinslot.access.vault import Vault
+from coinslot.base.outbound import Outbound
+from coinslot.games import games
+from coinslot.ledger import credit as ledger
+from coinslot.outbox import destinations
+from coinslot.relay.loop import Relay
+from coinslot.store.db import Database
 
 DELIVERIES_PER_SECOND = 500
 SHARE_BESIDE_TROUBLE = 0.9

@@ -12,10 +12,11 @@ from pathlib import Path
 from app import create_app
 from bench.orders import GAME, prepare_home
 from bench.size import COPIED, copy_statement, credit_one
-from coinslot import games, reconciliation, settlement, settling
+from coinslot.games import games
 from coinslot.installation import Installation
-from coinslot.report_file import Layout
-from handlers import reconciling
+from coinslot.settlement import closing, jobs, reconciliation
+from coinslot.settlement.report import Layout
+from handlers.kit import reconciling
 
 MONTH = "2026-07"
 ROWS_AT_A_TIME = 100_000
@@ -184,14 +185,14 @@ def _do(home: str, what: str, kind: str, report: str) -> None:
     before = _memory_mib("VmRSS")
     began, busy = time.perf_counter(), time.process_time()
     if what == "close":
-        settlement.close(house.database, game, MONTH, "bench")
+        closing.close(house.database, game, MONTH, "bench")
     else:
         partner = {each.name: each for each in app.extensions["coinslot.partners"]}[PARTNERS[kind]]
         layout = Layout.of(partner.report, COLUMNS, "major")
         file = (Path(report), layout)
         run_id = reconciling.begin(house, game, MONTH, partner, "bench", file, is_background=False)
-        settling.take_file(house.database, run_id, *file)
-        settling.carry_on(house.database, run_id, reconciling.reader(house, game, partner.report), float("inf"))
+        jobs.take_file(house.database, run_id, *file)
+        jobs.carry_on(house.database, run_id, reconciling.reader(house, game, partner.report), float("inf"))
         run = reconciliation.run_by_id(house.database.read(), run_id)
         assert run is not None
         found = ", ".join(f"{each.count} {each.result} {each.currency}" for each in run.summary)

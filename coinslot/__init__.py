@@ -1,1 +1,5 @@
-"""What every handler stands on. Nothing in here knows a partner, Flask or an HTTP request."""
+"""The core: it knows no partner and no HTTP request.
+
+Each folder imports only what stands below it: base, store, access, games, outbox, ledger, payments, relay, operations,
+settlement; ``installation.py`` puts the parts together.
+"""

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
 
-from coinslot import forgetting, owner
-from coinslot.db import Database
-from coinslot.games import Game, Games, Setting
-from coinslot.observations import Observations
-from coinslot.outbound import Outbound
-from coinslot.relay import Relay
-from coinslot.schedules import Job, Standing
-from coinslot.vault import Vault
+from coinslot.access import owner
+from coinslot.access.vault import Vault
+from coinslot.base.outbound import Outbound
+from coinslot.games.games import Game, Games, Setting
+from coinslot.operations import forgetting
+from coinslot.operations.observations import Observations
+from coinslot.relay.jobs import Job, Standing
+from coinslot.relay.loop import Relay
+from coinslot.store.db import Database
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,17 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from coinslot import clock, contacts, counters, delivery_lists, destinations, games, outbox, payment_lists, schedules
-from coinslot.db import Connection, DatabaseError, EngineError
+from coinslot.base import clock
+from coinslot.games import games
 from coinslot.installation import Installation
-from coinslot.outbox import COUNTED_AS
+from coinslot.operations import contacts
+from coinslot.outbox import deliveries, destinations
+from coinslot.outbox import lists as delivery_lists
+from coinslot.outbox.deliveries import COUNTED_AS
+from coinslot.payments import lists
+from coinslot.relay import jobs
+from coinslot.store import counters
+from coinslot.store.db import Connection, DatabaseError, EngineError
 
 # A counter's name -> the metric, and what it means. Names with a point at the end have a label for what follows.
 OF_PARTNERS = {
@@ -118,7 +125,7 @@ def _durations(took: dict[str, dict[str, int]]) -> Metric:
     for slug, counted in took.items():
         total = 0
         buckets: list[tuple[str, float]] = []
-        for limit in outbox.TOOK_MS:
+        for limit in deliveries.TOOK_MS:
             total += counted.get(str(limit), 0)
             buckets.append((f"{limit / 1000}", total))
         durations.add_metric((slug,), [*buckets, ("+Inf", total + counted.get("more", 0))], sum_value=None)
@@ -140,10 +147,10 @@ def _queues(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
 def _payments(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
     family = GaugeMetricFamily(
         "coinslot_payments",
-        f"In-game payments by state; counted up to {payment_lists.COUNTED_TO + 1}.",
+        f"In-game payments by state; counted up to {lists.COUNTED_TO + 1}.",
         labels=("game", "state"),
     )
-    for game_id, counted in payment_lists.capped_counts(connection).items():
+    for game_id, counted in lists.capped_counts(connection).items():
         for state in ("parked", "waiting", "quarantined", "refund-refused"):
             family.add_metric((slugs.get(game_id, ""), state), counted[state])
     return [family]
@@ -176,7 +183,7 @@ def _destinations(connection: Connection, slugs: dict[int, str]) -> list[Metric]
 def _jobs(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
     failures = GaugeMetricFamily("coinslot_job_failures", "Failures in a row of a job.", labels=("game", "job"))
     ran = GaugeMetricFamily("coinslot_job_last_run_timestamp_seconds", "When it last ran.", labels=("game", "job"))
-    for row in schedules.listing(connection):
+    for row in jobs.listing(connection):
         which = (slugs.get(row["game_id"], ""), row["name"])
         failures.add_metric(which, row["failures"])
         if row["last_ran_at"] is not None:
@@ -185,7 +192,7 @@ def _jobs(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
 
 
 def _relay(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
-    beat = outbox.last_beat(connection)
+    beat = deliveries.last_beat(connection)
     family = GaugeMetricFamily("coinslot_relay_heartbeat_timestamp_seconds", "When a relay last said that it runs.")
     if beat is not None:
         family.add_metric((), beat)

@@ -7,12 +7,13 @@ from flask import Blueprint, Response, current_app, jsonify, request
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from coinslot import clock, outbox
-from coinslot.db import DatabaseError, EngineError
+from coinslot.access.vault import VaultError
+from coinslot.base import clock
 from coinslot.installation import Installation
-from coinslot.vault import VaultError
-from handlers import installation, plain_error
+from coinslot.outbox import deliveries
+from coinslot.store.db import DatabaseError, EngineError
 from handlers.figures import Figures
+from handlers.kit.partner import installation, plain_error
 
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 
@@ -77,7 +78,7 @@ def metrics() -> Response:
 
 def _relay_state(house: Installation) -> str:
     connection = house.database.read()
-    beat = outbox.last_beat(connection)
-    if beat is not None and clock.now() - beat <= outbox.OLDEST_BEAT_SECONDS:
+    beat = deliveries.last_beat(connection)
+    if beat is not None and clock.now() - beat <= deliveries.OLDEST_BEAT_SECONDS:
         return "ok"
-    return "not running" if outbox.active_destinations(connection) else "not needed"
+    return "not running" if deliveries.active_destinations(connection) else "not needed"

@@ -4,13 +4,16 @@ import dataclasses
 from decimal import Decimal
 from typing import Any
 
-from coinslot import ledger, payment_report, payments, refunds, settlement
-from coinslot.games import Game
+from coinslot.games.games import Game
 from coinslot.installation import Installation
-from coinslot.payment_report import Rules
-from coinslot.refunds import Policy
-from coinslot.settlement import Settlement
-from coinslot.statement import Line
+from coinslot.ledger import credit, refunds
+from coinslot.ledger.refunds import Policy
+from coinslot.payments import report
+from coinslot.payments import store as payments
+from coinslot.payments.report import Rules
+from coinslot.settlement import closing
+from coinslot.settlement.closing import Settlement
+from coinslot.settlement.statement import Line
 
 RULES = Rules(
     ("iOS", "Android", "Web", "Roblox", "Other"),
@@ -57,7 +60,7 @@ class Books:
             "purchasedAt": at,
             "status": "refunded" if is_refunded else "paid",
         }
-        found = payment_report.check({**row, **changed}, RULES, source, is_test=is_test)
+        found = report.check({**row, **changed}, RULES, source, is_test=is_test)
 
         def store(tx: Any) -> None:
             payments.store(tx, self.game.id, found, is_registering=True)
@@ -91,7 +94,7 @@ class Books:
         known_by: tuple[tuple[str, str], ...] = (),
         **figures: Any,
     ) -> None:
-        wanted = ledger.Credit(
+        wanted = credit.Credit(
             game_id=self.game.id,
             game_slug=self.studio.slug,
             partner=partner,
@@ -107,12 +110,12 @@ class Books:
             answer_status=200,
             answer_body="{}",
             environment=environment,
-            money=dataclasses.replace(ledger.Money(currency, gross, usd_unit="cents"), **figures),
+            money=dataclasses.replace(credit.Money(currency, gross, usd_unit="cents"), **figures),
             occurred_at=at,
             keys=keys,
             known_by=known_by,
         )
-        self.house.database.write_here(lambda tx: ledger.credit(tx, wanted, ledger.Rules("accept", "accept")))
+        self.house.database.write_here(lambda tx: credit.credit(tx, wanted, credit.Rules("accept", "accept")))
 
     def refund_order(self, order_id: str, reason: str = "refund", at: str = "2026-07-20T00:00:00.000000Z") -> None:
         self.house.database.write_here(
@@ -132,14 +135,14 @@ class Books:
         )
 
     def close(self, month: str = "2026-07", **options: Any) -> Settlement:
-        found, _ = settlement.close(self.house.database, self.game, month, "test", **options)
+        found, _ = closing.close(self.house.database, self.game, month, "test", **options)
         return found
 
     def lines(self, month: str = "2026-07") -> list[Line]:
         connection = self.house.database.read()
-        found = settlement.standing(connection, self.game.id, month)
+        found = closing.standing(connection, self.game.id, month)
         assert found is not None, f"{month} is open"
-        return settlement.lines(connection, found.id)
+        return closing.lines(connection, found.id)
 
     def figures(self, month: str = "2026-07") -> list[tuple[Any, ...]]:
         """Of each line that counts: what it is about, and count, gross, refunds, fee, net, share in minor units."""

@@ -17,7 +17,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app import PARTNERS, create_app, new_installation, read_settings
-from coinslot import games, keyring, owner, registry
+from coinslot.access import keyring, owner
+from coinslot.games import games, registry
 from coinslot.installation import Installation
 from handlers.appcharge.signature import sign
 

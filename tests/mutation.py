@@ -29,19 +29,29 @@ TREE = ("app.py", "wsgi.py", "gunicorn.conf.py", "schema.sql", "pyproject.toml",
 # Area -> the files that are changed, and the tests that are asked.
 AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ledger": (
-        ("coinslot/ledger.py", "coinslot/chain.py", "coinslot/grants.py", "coinslot/refunds.py"),
+        (
+            "coinslot/ledger/credit.py",
+            "coinslot/ledger/chain.py",
+            "coinslot/ledger/grants.py",
+            "coinslot/ledger/refunds.py",
+        ),
         ("tests/test_ledger.py", "tests/test_refunds.py", "tests/test_appcharge.py"),
     ),
     "outbox": (
-        ("coinslot/outbox.py", "coinslot/destinations.py", "coinslot/conversions.py"),
+        ("coinslot/outbox/deliveries.py", "coinslot/outbox/destinations.py", "coinslot/outbox/conversions.py"),
         ("tests/test_outbox.py", "tests/test_playcamp_conversion.py"),
     ),
     "relay": (
-        ("coinslot/relay.py", "coinslot/schedules.py", "coinslot/webhooks.py"),
+        ("coinslot/relay/loop.py", "coinslot/relay/jobs.py", "coinslot/relay/webhooks.py"),
         ("tests/test_webhooks.py", "tests/test_schedules.py", "tests/test_relay.py"),
     ),
     "vault": (
-        ("coinslot/vault.py", "coinslot/keyring.py", "coinslot/rotation.py", "coinslot/throttle.py"),
+        (
+            "coinslot/access/vault.py",
+            "coinslot/access/keyring.py",
+            "coinslot/access/rotation.py",
+            "coinslot/access/throttle.py",
+        ),
         (
             "tests/test_vault.py",
             "tests/test_rotation_advice.py",
@@ -51,11 +61,11 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "signatures": (
         (
-            "coinslot/signing.py",
+            "coinslot/base/signing.py",
             "handlers/appcharge/signature.py",
-            "handlers/appcharge/payload.py",
-            "handlers/playcamp/signature.py",
-            "handlers/playcamp/webhook_signature.py",
+            "handlers/appcharge/encryption.py",
+            "handlers/playcamp/recipe.py",
+            "handlers/playcamp/events/signature.py",
             "handlers/playtem/payload.py",
         ),
         (
@@ -69,14 +79,19 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "receive": (
         (
             "handlers/appcharge/orders.py",
-            "handlers/appcharge/door.py",
+            "handlers/appcharge/receive.py",
             "handlers/playtem/credit.py",
-            "handlers/bodies.py",
+            "handlers/kit/bodies.py",
         ),
         ("tests/test_appcharge.py", "tests/test_appcharge_door.py", "tests/test_playtem.py"),
     ),
     "payments": (
-        ("coinslot/payments.py", "coinslot/payment_report.py", "coinslot/exact.py", "coinslot/mapping.py"),
+        (
+            "coinslot/payments/store.py",
+            "coinslot/payments/report.py",
+            "coinslot/base/exact.py",
+            "coinslot/base/expressions.py",
+        ),
         (
             "tests/test_exact.py",
             "tests/test_mapping.py",
@@ -85,7 +100,12 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "settlement": (
-        ("coinslot/settlement.py", "coinslot/statement.py", "coinslot/months.py", "coinslot/reconciliation.py"),
+        (
+            "coinslot/settlement/closing.py",
+            "coinslot/settlement/statement.py",
+            "coinslot/settlement/calendar.py",
+            "coinslot/settlement/reconciliation.py",
+        ),
         ("tests/test_settlement.py", "tests/test_reconciliation.py"),
     ),
 }

@@ -6,9 +6,13 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from coinslot import clock, conversions, destinations, events, ledger, outbox, refunds
+from coinslot.base import clock
 from coinslot.installation import Installation
-from coinslot.outbox import Claim, Result
+from coinslot.ledger import credit as ledger
+from coinslot.ledger import events, refunds
+from coinslot.outbox import conversions, destinations
+from coinslot.outbox import deliveries as outbox
+from coinslot.outbox.deliveries import Claim, Result
 
 T = TypeVar("T")
 NOWHERE = "http://127.0.0.1:9/hook"  # of destinations that nothing is sent to

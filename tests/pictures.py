@@ -14,7 +14,9 @@ import time_machine
 from werkzeug.security import generate_password_hash
 
 from app import create_app
-from coinslot import destinations, games, keyring, owner, registry
+from coinslot.access import keyring, owner
+from coinslot.games import games, registry
+from coinslot.outbox import destinations
 from handlers.playtem.simulation import simulate as simulate_playtem
 from tests.browsers import DESKTOP, PHONE, browsing, person
 from tests.conftest import appcharge_headers

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from app import create_app
-from coinslot.outbound import Answer, Outbound
-from coinslot.relay import Relay
+from coinslot.base.outbound import Answer, Outbound
+from coinslot.relay.loop import Relay
 
 
 class Pausing(Outbound):

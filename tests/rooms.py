@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from coinslot import reconciliation, settling
-from coinslot.reconciliation import Run
-from coinslot.report_file import Layout
-from handlers import reconciling
+from coinslot.settlement import jobs, reconciliation
+from coinslot.settlement.reconciliation import Run
+from coinslot.settlement.report import Layout
+from handlers.kit import reconciling
 from tests.books import Books
 
 FOREVER = float("inf")
@@ -23,7 +23,7 @@ class Room:
         return reconciling.begin(self.house, self.books.game, month, self.partners[partner], "test", file)
 
     def carry_on(self, run_id: int, partner: str, deadline: float = FOREVER) -> bool:
-        return settling.carry_on(
+        return jobs.carry_on(
             self.house.database,
             run_id,
             reconciling.reader(self.house, self.books.game, self.partners[partner].report),
@@ -38,7 +38,7 @@ class Room:
     def by_file(self, partner: str, path: Any, month: str = "2026-07", **columns: str) -> Run:
         layout = Layout.of(self.partners[partner].report, columns)
         run_id = self.begin(partner, month, file=(path, layout))
-        settling.take_file(self.house.database, run_id, path, layout)
+        jobs.take_file(self.house.database, run_id, path, layout)
         self.carry_on(run_id, partner)
         return self.run(run_id)
 

@@ -5,9 +5,10 @@ import json
 import pytest
 from werkzeug.security import generate_password_hash
 
-from coinslot import addresses, owner
-from coinslot.games import networks
-from handlers.headers import LONGEST_HEADER, MOST_HEADERS, ReadHeaders
+from coinslot.access import owner
+from coinslot.base import addresses
+from coinslot.games.games import networks
+from handlers.kit.headers import LONGEST_HEADER, MOST_HEADERS, ReadHeaders
 from tests.conftest import appcharge_headers, order
 
 UNREADABLE = (

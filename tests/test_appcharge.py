@@ -13,8 +13,8 @@ import time_machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coinslot import signing
-from coinslot.keyring import SecretValue
+from coinslot.access.keyring import SecretValue
+from coinslot.base import signing
 from handlers.appcharge.orders import parse_order
 from handlers.appcharge.signature import SignatureError, parse, sign, verify
 from tests.conftest import MAIN_KEY, TOKEN, appcharge_headers, order
@@ -46,7 +46,7 @@ class TestPartnerContract(PartnerCases):
             products=[{"sku": sku, "amount": 1} for sku in how.get("items", ["coins"])],
         )
         body = json.dumps(document).encode()
-        from coinslot import clock
+        from coinslot.base import clock
 
         headers = appcharge_headers(body, how.get("key", MAIN_KEY), at=clock.now() - how.get("age", 0))
         self.last_signature = headers["signature"].split("v1=")[1]
@@ -135,7 +135,7 @@ class TestSignature:
 
     @pytest.mark.parametrize(("age", "is_good"), [(0, True), (300, True), (301, False), (-300, True), (-301, False)])
     def test_the_age_of_a_signature(self, clock, age, is_good):
-        from coinslot import clock as ours
+        from coinslot.base import clock as ours
 
         header = sign(b"{}", b"k", str(int(ours.now() - age)))
         if is_good:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coinslot import troubles
-from coinslot.backup import backup, restore
+from coinslot.operations import troubles
+from coinslot.operations.backup import backup, restore
 from handlers.commands import operate
 from tests.pages import text_of
 

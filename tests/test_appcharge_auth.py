@@ -14,9 +14,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from werkzeug.security import generate_password_hash
 
-from coinslot import registry
-from handlers.appcharge import auth
-from handlers.appcharge.logins import login_url
+from coinslot.games import registry
+from handlers.appcharge.logins import auth
+from handlers.appcharge.logins.game_calls import login_url
 from tests.conftest import appcharge_headers
 from tests.fakes.social import Facebook, Google
 from tests.receivers import Receiver, closed_port, status

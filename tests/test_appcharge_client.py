@@ -7,13 +7,13 @@ from decimal import Decimal
 
 import pytest
 
-from coinslot import signing
-from coinslot.games import Game
-from coinslot.keyring import SecretValue
-from coinslot.outbound import Outbound
-from handlers.appcharge import catalogue, client
-from handlers.appcharge.catalogue import CatalogueError, Line, UncertainError
-from handlers.appcharge.client import ApiError, Client, NotConfiguredError, UnsentError, error_text
+from coinslot.access.keyring import SecretValue
+from coinslot.base import signing
+from coinslot.base.outbound import Outbound
+from coinslot.games.games import Game
+from handlers.appcharge.api import catalogue, client
+from handlers.appcharge.api.catalogue import CatalogueError, Line, UncertainError
+from handlers.appcharge.api.client import ApiError, Client, NotConfiguredError, UnsentError, error_text
 from handlers.appcharge.settings import SETTINGS
 from tests.conftest import MAIN_KEY, TOKEN
 from tests.fakes.appcharge import FakeAppcharge, report_order, transaction

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinslot import clock as coinslot_clock
-from coinslot import counters, keyring
-from coinslot.keyring import SecretValue
-from coinslot.vault import Sealed
-from handlers import SIMULATED
-from handlers.appcharge import payload
+from coinslot.access import keyring
+from coinslot.access.keyring import SecretValue
+from coinslot.access.vault import Sealed
+from coinslot.base import clock as coinslot_clock
+from coinslot.store import counters
+from handlers.appcharge import encryption
 from handlers.appcharge.signature import SignatureError
+from handlers.kit.partner import SIMULATED
 from tests.appcharge_calls import ENDPOINTS, body, is_accepted, path
 from tests.conftest import MAIN_KEY, TOKEN, appcharge_headers
 
@@ -36,7 +37,7 @@ def keys(*values):
 
 
 def encrypted(plaintext, key=KEY, vector=VECTOR):
-    return payload.encrypt(plaintext, key.encode(), vector.encode())
+    return encryption.encrypt(plaintext, key.encode(), vector.encode())
 
 
 def unpadded(plaintext):
@@ -105,21 +106,21 @@ class TestDecrypting:
     def test_bodies_of_other_peoples_code_are_read_and_made_alike(self, made):
         plaintext = base64.b64decode(made["plaintext_base64"])
 
-        opened, document, key = payload.decrypt(made["body_hex"].encode(), keys(made["key"]), keys(made["iv"]))
+        opened, document, key = encryption.decrypt(made["body_hex"].encode(), keys(made["key"]), keys(made["iv"]))
 
         assert (opened, document, key.value.decode()) == (plaintext, json.loads(plaintext), made["key"])
-        assert payload.encrypt(plaintext, made["key"].encode(), made["iv"].encode()).decode() == made["body_hex"]
+        assert encryption.encrypt(plaintext, made["key"].encode(), made["iv"].encode()).decode() == made["body_hex"]
 
     @pytest.mark.parametrize("change", [str.upper, lambda text: f"{text}\r\n", lambda text: f"  {text} "])
     def test_the_hexadecimal_may_be_written_either_way(self, change):
         content = change(SMALL["body_hex"]).encode()
 
-        assert payload.decrypt(content, keys(KEY), keys(VECTOR))[1] == {"playerId": "p-1"}
+        assert encryption.decrypt(content, keys(KEY), keys(VECTOR))[1] == {"playerId": "p-1"}
 
     @given(st.binary(max_size=200) | st.binary(max_size=100).map(lambda some: some.hex().encode()))
     def test_whatever_comes_is_an_object_or_one_error(self, content):
         with pytest.raises(SignatureError) as caught:
-            payload.decrypt(content, keys(KEY), keys(VECTOR))
+            encryption.decrypt(content, keys(KEY), keys(VECTOR))
 
         assert caught.value.reason == "encryption"
         assert caught.value.__cause__ is None
@@ -127,12 +128,12 @@ class TestDecrypting:
     @pytest.mark.parametrize(("key", "vector"), [("short", VECTOR), (KEY, "short"), (KEY + "x", VECTOR), ("", "")])
     def test_keys_of_another_length_open_nothing(self, key, vector):
         with pytest.raises(SignatureError):
-            payload.decrypt(SMALL["body_hex"].encode(), keys(key), keys(vector))
+            encryption.decrypt(SMALL["body_hex"].encode(), keys(key), keys(vector))
         with pytest.raises(ValueError, match="32 characters"):
-            payload.encrypt(b"{}", key.encode(), vector.encode())
+            encryption.encrypt(b"{}", key.encode(), vector.encode())
 
     def test_a_key_that_does_not_fit_does_not_hide_one_that_does(self):
-        opened = payload.decrypt(SMALL["body_hex"].encode(), keys("short", OTHER_KEY, KEY), keys("short", VECTOR))
+        opened = encryption.decrypt(SMALL["body_hex"].encode(), keys("short", OTHER_KEY, KEY), keys("short", VECTOR))
 
         assert opened[2].value == KEY.encode()
 
@@ -145,7 +146,7 @@ def padded_to(size):
 
 # What cannot be decrypted to an object, whatever the token.
 UNREADABLE = {
-    "too large": padded_to(payload.LARGEST_BODY + 32),
+    "too large": padded_to(encryption.LARGEST_BODY + 32),
     "empty": b"",
     "blank": b" \n",
     "no hexadecimal": b"zz" * 16,
@@ -190,10 +191,10 @@ class TestEncryptedCalls:
         assert in_header.mimetype == "application/json"
 
     def test_a_body_of_64_kb_is_the_largest(self, aes, send, endpoint):
-        largest = padded_to(payload.LARGEST_BODY)
+        largest = padded_to(encryption.LARGEST_BODY)
 
-        assert len(largest) == payload.LARGEST_BODY
-        payload.decrypt(largest, keys(KEY), keys(VECTOR))
+        assert len(largest) == encryption.LARGEST_BODY
+        encryption.decrypt(largest, keys(KEY), keys(VECTOR))
 
     def test_every_error_of_decryption_is_the_same_answer(self, aes, send, endpoint, refusals, db):
         contents = [*UNREADABLE.values(), *(encrypted(body(endpoint, **more)) for more in UNPROVED.values())]

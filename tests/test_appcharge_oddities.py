@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from coinslot import notices, troubles
-from coinslot.troubles import NOTICES
+from coinslot.ledger import notices
+from coinslot.operations import troubles
+from coinslot.operations.troubles import NOTICES
 from handlers.commands import operate
 from tests.conftest import appcharge_headers, order
 from tests.pages import text_of

@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from coinslot.games import GameError
-from coinslot.registry import RESERVED_ID
+from coinslot.games.games import GameError
+from coinslot.games.registry import RESERVED_ID
 from tests.conftest import MAIN_KEY, TOKEN, appcharge_headers
 
 SOON = 1_790_000_000_000

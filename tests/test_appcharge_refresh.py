@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from coinslot import refreshes, registry
-from handlers.appcharge import refresh
+from coinslot.games import refreshes, registry
+from handlers.appcharge.api import refresh
 from tests.conftest import MAIN_KEY, TOKEN, Studio
 from tests.receivers import Receiver, status
 from tests.servers import Server, until

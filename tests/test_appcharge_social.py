@@ -9,12 +9,12 @@ import time
 
 import pytest
 
-from coinslot.games import Game
-from coinslot.keyring import SecretValue
-from coinslot.outbound import Outbound
-from handlers.appcharge import jwks, social
+from coinslot.access.keyring import SecretValue
+from coinslot.base.outbound import Outbound
+from coinslot.games.games import Game
+from handlers.appcharge.logins import jwks, social
+from handlers.appcharge.logins.social import LoginRefusedError, ProviderError
 from handlers.appcharge.settings import SETTINGS
-from handlers.appcharge.social import LoginRefusedError, ProviderError
 from tests.fakes.social import Apple, Facebook, Google, apple_private_key, base64url, pem, public_pem, rsa_key
 from tests.receivers import closed_port, huge, nonsense, reset, silence, slow_body, status
 from tests.servers import Underway, together, until

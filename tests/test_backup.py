@@ -23,10 +23,15 @@ from click.testing import Result
 from flask import Flask
 
 from app import create_app
-from coinslot import backup, db, destinations, games, keyring, ledger, outbox
+from coinslot.access import keyring
+from coinslot.access.vault import MasterKey
+from coinslot.games import games
 from coinslot.installation import Installation
-from coinslot.observations import Refusal
-from coinslot.vault import MasterKey
+from coinslot.ledger import credit
+from coinslot.operations import backup
+from coinslot.operations.observations import Refusal
+from coinslot.outbox import deliveries, destinations
+from coinslot.store import db
 from handlers.appcharge.signature import sign
 from handlers.commands import operate
 
@@ -305,7 +310,8 @@ def test_copy_that_fails_leaves_the_earlier_one_and_nothing_else(place: Place, t
     before = (folder / "copy.db").read_bytes()
     place.order("later")
     script = (
-        "import resource, sys; from pathlib import Path; from app import create_app; from coinslot import backup\n"
+        "import resource, sys; from pathlib import Path; from app import create_app\n"
+        "from coinslot.operations import backup\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "backup.backup(create_app().extensions['coinslot'].database, Path(sys.argv[1]))"
     )
@@ -434,8 +440,8 @@ def test_deliveries_and_attempts_get_ids_that_nothing_had_before_the_restore(pla
     place.order("first")
     place.backup(tmp_path / "copy.db")
 
-    def claim() -> outbox.Claim:
-        return house.database.write_here(lambda tx: outbox.claim_due(tx, "relay", {1: 9}))[-1]
+    def claim() -> deliveries.Claim:
+        return house.database.write_here(lambda tx: deliveries.claim_due(tx, "relay", {1: 9}))[-1]
 
     place.order("lost")
     former = claim()
@@ -450,7 +456,7 @@ def test_deliveries_and_attempts_get_ids_that_nothing_had_before_the_restore(pla
         ids = [getattr(each, name) for each in (former, *found)]
         assert ids[0] + 1_000_000_000 < ids[1], name
         assert ids[1] + 1_000_000_000 < ids[2] < 2**53 / 100, name
-    assert house.database.write_here(lambda tx: outbox.record(tx, former, outbox.Result(None, 200))) == "gone"
+    assert house.database.write_here(lambda tx: deliveries.record(tx, former, deliveries.Result(None, 200))) == "gone"
 
 
 def test_feed_ids_are_new_even_when_every_later_database_was_lost(
@@ -465,7 +471,7 @@ def test_feed_ids_are_new_even_when_every_later_database_was_lost(
     for file in place.home.glob("coinslot.db*"):
         file.unlink()
     tomorrow = time.time() + 86400
-    monkeypatch.setattr("coinslot.clock.now", lambda: tomorrow)
+    monkeypatch.setattr("coinslot.base.clock.now", lambda: tomorrow)
 
     second = Place(place.home)
     second.restore(tmp_path / "copy.db")
@@ -666,7 +672,7 @@ def test_copy_with_other_pages_goes_into_a_running_database(place: Place, tmp_pa
 
     assert orders_in(place.path) == ["first"]
     assert rows(place.path, "PRAGMA page_size") == [(4096,)]
-    assert list(ledger.verify(db.connect(place.path))) == []
+    assert list(credit.verify(db.connect(place.path))) == []
 
 
 def test_copy_made_by_hand_with_its_wal_can_be_restored(place: Place, tmp_path: Path) -> None:
@@ -915,7 +921,7 @@ def test_restore_under_load_loses_nothing_that_is_reported_again(tmp_path: Path)
     print(f"\nrestore took {took:.3f} s; answers {dict(statuses)}; slowest {slowest[0]:.3f} s; lost {len(lost)}")
     assert set(statuses) <= {200, 503}
     connection = db.connect(place.path)
-    assert list(ledger.verify(connection)) == []
+    assert list(credit.verify(connection)) == []
     assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
     connection.close()
     place.close()
@@ -940,7 +946,7 @@ def test_restore_that_is_killed_leaves_the_old_database_or_the_new_one(tmp_path:
     fill("old")
     place.close()
     script = (
-        "import sys; from pathlib import Path; from app import create_app; from coinslot import backup\n"
+        "import sys; from pathlib import Path; from app import create_app; from coinslot.operations import backup\n"
         "house = create_app().extensions['coinslot']; print('begins', flush=True)\n"
         "backup.restore(house.database, house.vault, Path(sys.argv[1])); print('ends', flush=True)"
     )

@@ -13,8 +13,9 @@ import pytest
 import time_machine
 
 from app import create_app
-from coinslot import documents, settlement
-from coinslot.settlement import SettlementError
+from coinslot.settlement import closing as settlement
+from coinslot.settlement import documents
+from coinslot.settlement.closing import SettlementError
 from tests.bookkeeper import (
     DECIMALS,
     Agreed,

@@ -25,10 +25,12 @@ from flask import Flask
 from werkzeug.security import check_password_hash
 
 from app import create_app
-from coinslot import clock, csv_text, imports, keyring, registry
+from coinslot.access import keyring
+from coinslot.access.vault import MasterKey
+from coinslot.base import clock, csv_text
+from coinslot.base.spellings import shown
+from coinslot.games import imports, registry
 from coinslot.installation import Installation
-from coinslot.spellings import shown
-from coinslot.vault import MasterKey
 
 ROOT = Path(__file__).resolve().parent.parent
 VALUE = "correct-horse-battery-WXYZ"

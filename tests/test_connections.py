@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from coinslot import connections
-from coinslot.connections import MOST_INTERIM_ANSWERS
-from coinslot.outbound import Outbound
+from coinslot.base import connections
+from coinslot.base.connections import MOST_INTERIM_ANSWERS
+from coinslot.base.outbound import Outbound
 from tests.receivers import certificate
 from tests.scripted import Scripted, ok
 from tests.servers import together, until

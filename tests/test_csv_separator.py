@@ -2,7 +2,7 @@
 
 import pytest
 
-from coinslot import csv_separator
+from coinslot.base import csv_separator
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from app import create_app
-from coinslot import owner
-from handlers import passwords
+from coinslot.access import owner
+from handlers.kit import passwords
 from tests.conftest import Browser
 
 PASSWORD = "correct horse battery"

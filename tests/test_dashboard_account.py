@@ -9,7 +9,7 @@ import pytest
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from app import create_app
-from coinslot import owner, second_factor
+from coinslot.access import owner, second_factor
 from tests.conftest import Browser
 from tests.pages import HOSTILE
 

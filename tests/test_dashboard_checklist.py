@@ -2,9 +2,9 @@
 
 import pytest
 
-from coinslot import clock
-from handlers import STEPS, Address
-from handlers.dashboard.checklist import Facts, checklist, light
+from coinslot.base import clock
+from handlers.dashboard.integration.checklist import Facts, checklist, light
+from handlers.kit.partner import STEPS, Address
 
 NOW = 1_800_000_000.0
 

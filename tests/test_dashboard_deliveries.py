@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from coinslot import delivery_lists
+from coinslot.outbox import lists
 from tests.conftest import Studio
 from tests.owed import Owed
 from tests.pages import HOSTILE, every_page, follow, text_of
@@ -59,7 +59,7 @@ class TestList:
         assert seen == list(range(120, 0, -1))
 
     def test_filters_look_on_page_after_page_and_find_everything(self, browser, owed, monkeypatch):
-        monkeypatch.setattr(delivery_lists, "LOOKED_THROUGH", 7)
+        monkeypatch.setattr(lists, "LOOKED_THROUGH", 7)
         owed.destination("one", events="grant.*")
         owed.credit(20)
         owed.destination("other", events="grant.*")
@@ -128,9 +128,7 @@ class TestList:
             "game_id": 1, "destination": "a", "event_type": "b", "before": 5, "limit": 5, "looked_through": 5,
             "waiting": 1, "dead": 1, "delivered": 1,
         }  # fmt: skip
-        plan = owed.rows(
-            f"EXPLAIN QUERY PLAN WITH {delivery_lists._LOOKED_THROUGH} SELECT * FROM looked_through", **values
-        )
+        plan = owed.rows(f"EXPLAIN QUERY PLAN WITH {lists._LOOKED_THROUGH} SELECT * FROM looked_through", **values)
         assert not [row["detail"] for row in plan if "SCAN deliveries" in row["detail"] or "B-TREE" in row["detail"]]
 
 

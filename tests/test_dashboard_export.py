@@ -6,7 +6,7 @@ from itertools import count, islice
 
 import pytest
 
-from handlers.dashboard.export import BYTE_ORDER_MARK, LINES_AT_ONCE, cell, rows_as_csv
+from handlers.dashboard.frame.export import BYTE_ORDER_MARK, LINES_AT_ONCE, cell, rows_as_csv
 
 
 def read(text):

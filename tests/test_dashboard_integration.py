@@ -8,8 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from coinslot import clock, contacts, games, keyring
-from handlers import partners
+from coinslot.access import keyring
+from coinslot.base import clock
+from coinslot.games import games
+from coinslot.operations import contacts
+from handlers.kit.partner import partners
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, TOKEN, Studio
 from tests.fakes.playcamp import PlayCamp
 from tests.pages import serving
@@ -243,7 +246,7 @@ def test_a_key_that_no_header_may_hold_is_not_quoted(browser, house, studio, cap
 
 @pytest.mark.parametrize("is_begun", [False, True])
 def test_who_does_not_answer_in_time_is_said_so(browser, house, studio, monkeypatch, is_begun):
-    monkeypatch.setattr("handlers.dashboard.integration.TEST_SECONDS", 0.3)
+    monkeypatch.setattr("handlers.dashboard.integration.addresses.TEST_SECONDS", 0.3)
     over = threading.Event()
 
     def behave(handler):

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from coinslot import destinations
-from handlers.dashboard.mapping import LARGEST_PASTED
-from handlers.playcamp.trying import masked
+from coinslot.outbox import destinations
+from handlers.dashboard.integration.mapping import LARGEST_PASTED
+from handlers.playcamp.payments.trying import masked
 from tests.conftest import Studio
 from tests.fakes.game_payments import GamePayments
 from tests.fakes.playcamp import signed, sponsor_event

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from handlers.dashboard.masking import HIDDEN, masked, masked_text, part_of, revealed
+from handlers.dashboard.frame.masking import HIDDEN, masked, masked_text, part_of, revealed
 
 
 def shown(document):

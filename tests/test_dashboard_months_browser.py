@@ -3,7 +3,7 @@
 import pytest
 from werkzeug.security import generate_password_hash
 
-from coinslot import owner
+from coinslot.access import owner
 from tests.books import Books
 from tests.browsers import DESKTOP, PHONE, barriers, browsing, is_too_wide, person
 from tests.servers import Server

@@ -6,8 +6,12 @@ import re
 
 import pytest
 
-from coinslot import counters, delivery_lists, games, outbox, owner, troubles
-from handlers.dashboard import charts
+from coinslot.access import owner
+from coinslot.games import games
+from coinslot.operations import troubles
+from coinslot.outbox import deliveries, lists
+from coinslot.store import counters
+from handlers.dashboard.frame import charts
 from tests.conftest import Studio
 from tests.owed import Owed
 from tests.pages import HOSTILE, text_of
@@ -66,10 +70,10 @@ class TestFigures:
         assert "All is well" not in page
 
     def test_queues_are_counted_as_far_as_it_matters(self, browser, owed, monkeypatch):
-        monkeypatch.setattr(delivery_lists, "COUNTED_TO", 2)
+        monkeypatch.setattr(lists, "COUNTED_TO", 2)
         owed.destination()
         owed.credit(5)
-        assert delivery_lists.queues(owed.house.database.read())[owed.studio.row["id"]] == {"waiting": 3, "dead": 0}
+        assert lists.queues(owed.house.database.read())[owed.studio.row["id"]] == {"waiting": 3, "dead": 0}
 
     def test_the_last_contact_of_each_partner_is_told(self, browser, house, studio, post_order):
         assert "no call has proved itself yet" in text_of(browser.get("/"))
@@ -127,9 +131,9 @@ class TestTroubles:
     def test_destinations_without_a_relay(self, browser, house, owed, clock):
         owed.destination()
         assert "none has been seen yet" in text_of(browser.get("/"))
-        house.database.write_here(outbox.beat)
+        house.database.write_here(deliveries.beat)
         assert "no_relay" not in kinds(house)
-        clock.shift(outbox.OLDEST_BEAT_SECONDS + 61)
+        clock.shift(deliveries.OLDEST_BEAT_SECONDS + 61)
         assert "the last one was seen 1 minute ago" in text_of(browser.get("/"))
 
     def test_dead_letters_lead_to_their_list(self, browser, house, owed):

@@ -8,8 +8,11 @@ import re
 
 import pytest
 
-from coinslot import inspection, payment_lists, payments, schedules
-from coinslot.payment_report import Payment
+from coinslot.operations import doctor
+from coinslot.payments import lists
+from coinslot.payments import store as payments
+from coinslot.payments.report import Payment
+from coinslot.relay import jobs
 from tests.conftest import Studio
 from tests.pages import HOSTILE, every_page, follow, text_of
 
@@ -86,7 +89,7 @@ class TestList:
         assert seen == [f"T-{number}" for number in range(120, 0, -1)]
 
     def test_refunded_ones_are_found_among_many(self, browser, keep, monkeypatch):
-        monkeypatch.setattr(payment_lists, "LOOKED_THROUGH", 7)
+        monkeypatch.setattr(lists, "LOOKED_THROUGH", 7)
         keep(3, 1, refunded_at="2026-07-22T00:00:00.000000Z", state="registered")
         keep(20, 10, state="registered")
         keep(1, 40, refunded_at="2026-07-22T00:00:00.000000Z")
@@ -109,7 +112,7 @@ class TestList:
         keep(1, 2, state="quarantined")
         keep(1, 3)
         keep(1, 3, amount="1.00", source="appcharge")
-        told = inspection.waiting_work(house.database.read(), house.games.by_slug("demo"))
+        told = doctor.waiting_work(house.database.read(), house.games.by_slug("demo"))
         pages = [re.search(r"page (/games/\S+)", finding.text)[1] for finding in told]
         assert [listed(browser.get(address)) for address in pages] == [["T-1"], ["T-2"], ["T-3"]]
 
@@ -117,7 +120,7 @@ class TestList:
         for name, value in (("url", "http://127.0.0.1:9/{from}"), ("rows", "rows"), ("map", "@")):
             studio.config(f"playcamp.payments.{name}", value)
         cursor = json.dumps({"since": 0, "until": None, "through": 1_790_000_000, "window": None})
-        house.database.write_here(lambda tx: schedules.put_cursor(tx, studio.row["id"], "playcamp.poll", cursor))
+        house.database.write_here(lambda tx: jobs.put_cursor(tx, studio.row["id"], "playcamp.poll", cursor))
         house.database.write_here(
             lambda tx: tx.execute("UPDATE schedules SET failures = 2, last_error = :why", {"why": HOSTILE})
         )
@@ -125,7 +128,7 @@ class TestList:
         assert "read up to 2026-09-21 14:13:20" in text_of(page)
         assert "failing 2 in a row" in text_of(page)
         assert "<script>alert" not in page.text
-        house.database.write_here(lambda tx: schedules.put_cursor(tx, studio.row["id"], "playcamp.poll", "[nonsense"))
+        house.database.write_here(lambda tx: jobs.put_cursor(tx, studio.row["id"], "playcamp.poll", "[nonsense"))
         assert "the first answer has not come yet" in text_of(browser.get(LIST))
 
     def test_no_page_asks_much_of_the_database(self, browser, keep):
@@ -138,7 +141,7 @@ class TestList:
 
     def test_lists_are_read_by_their_index(self, house):
         values = {"game_id": 1, "before": 5, "looked_through": 5} | dict.fromkeys(payments.STATES, 1)
-        plan = house.database.read().execute(f"EXPLAIN QUERY PLAN {payment_lists._NEWEST}", values).fetchall()
+        plan = house.database.read().execute(f"EXPLAIN QUERY PLAN {lists._NEWEST}", values).fetchall()
         assert not [row["detail"] for row in plan if "SCAN payments" in row["detail"] or "B-TREE" in row["detail"]]
 
 

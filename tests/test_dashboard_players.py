@@ -9,8 +9,10 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from coinslot import boosts, events, games, ledger, registry
-from handlers.dashboard.transactions import player_address
+from coinslot.games import games, registry
+from coinslot.ledger import boosts, events
+from coinslot.ledger import credit as ledger
+from handlers.dashboard.records.transactions import player_address
 from tests.pages import HOSTILE, next_of
 
 LIST = "/games/demo/players"

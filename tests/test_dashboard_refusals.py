@@ -12,9 +12,9 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from handlers.appcharge import payload as encrypted
+from handlers.appcharge import encryption as encrypted
 from handlers.appcharge.signature import sign
-from handlers.dashboard import refusals as room
+from handlers.dashboard.integration import refusals as room
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, TOKEN, Studio, appcharge_headers, order
 from tests.pages import next_of
 

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from coinslot import destinations, games, registry
+from coinslot.games import games, registry
+from coinslot.outbox import destinations
 from tests.conftest import Studio
 from tests.pages import HOSTILE
 from tests.receivers import Receiver, closed_port

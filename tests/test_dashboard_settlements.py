@@ -7,9 +7,11 @@ import re
 
 import pytest
 
-from coinslot import judging, purchases, reconciliation, uploads
-from coinslot.reconciliation import ReconciliationError
-from handlers.dashboard import differences, pages, statements
+from coinslot.operations import uploads
+from coinslot.settlement import judging, purchases, reconciliation
+from coinslot.settlement.reconciliation import ReconciliationError
+from handlers.dashboard.frame import pages
+from handlers.dashboard.settlement import differences, statements
 from tests.books import Books
 from tests.fakes.appcharge import FakeAppcharge
 from tests.test_reconciliation import seed_every_difference

@@ -12,11 +12,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from coinslot import webhooks
-from coinslot.destinations import new_secret
-from coinslot.keyring import SecretValue
-from handlers.dashboard.snippets import LANGUAGES
-from handlers.playcamp.signature import Recipe, verify
+from coinslot.access.keyring import SecretValue
+from coinslot.outbox.destinations import new_secret
+from coinslot.relay import webhooks
+from handlers.dashboard.integration.snippets import LANGUAGES
+from handlers.playcamp.recipe import Recipe, verify
 from tests.pages import serving
 
 BASE = "/games/demo/integration/snippets"

@@ -11,9 +11,12 @@ from urllib.parse import quote
 
 import pytest
 
-from coinslot import destinations, games, ledger, outbox, registry, search
+from coinslot.games import games, registry
+from coinslot.ledger import credit as ledger
+from coinslot.ledger import search
+from coinslot.outbox import deliveries, destinations
 from handlers.appcharge.signature import sign
-from handlers.dashboard.transactions import parse_amount, read_form
+from handlers.dashboard.records.transactions import parse_amount, read_form
 from tests.conftest import MAIN_KEY, appcharge_headers
 from tests.pages import HOSTILE, next_of
 from tests.test_playtem import encode, payload
@@ -432,11 +435,11 @@ class TestOne:
 
         def attempt(tx, result):
             tx.execute("UPDATE deliveries SET next_attempt_at = '2000' WHERE state = 'waiting'")
-            (claim,) = outbox.claim_due(tx, "test", {1: 1})
-            outbox.record(tx, claim, result)
+            (claim,) = deliveries.claim_due(tx, "test", {1: 1})
+            deliveries.record(tx, claim, result)
 
-        hostile = outbox.Result("status", 500, HOSTILE, HOSTILE.encode(), 12)
-        for result in (*[hostile] * 7, outbox.Result(None, 204)):
+        hostile = deliveries.Result("status", 500, HOSTILE, HOSTILE.encode(), 12)
+        for result in (*[hostile] * 7, deliveries.Result(None, 204)):
             house.database.write_here(lambda tx, result=result: attempt(tx, result))
 
         text = browser.get(address).text

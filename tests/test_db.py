@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from coinslot import db as database_module
-from coinslot.db import SCHEMA_VERSION, BusyError, Database, DatabaseError, SchemaError, WriteLock
+from coinslot.store import db as database_module
+from coinslot.store.db import SCHEMA_VERSION, BusyError, Database, DatabaseError, SchemaError, WriteLock
 
 
 @pytest.fixture

@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 
 from app import create_app
-from coinslot import games, keyring, registry
+from coinslot.access import keyring
+from coinslot.games import games, registry
 from handlers.appcharge.signature import sign
-from handlers.problems import LARGEST_BULK_BODY
+from handlers.kit.problems import LARGEST_BULK_BODY
 
 ROOT = Path(__file__).resolve().parent.parent
 MAIN_KEY = "deploy-main-key-0123456789"

@@ -12,23 +12,17 @@ from pathlib import Path
 import pytest
 
 from app import create_app
-from coinslot import (
-    backup,
-    clock,
-    counters,
-    db,
-    destinations,
-    games,
-    inspection,
-    keyring,
-    ledger,
-    owner,
-    registry,
-    schedules,
-)
+from coinslot.access import keyring, owner
+from coinslot.access.vault import MasterKey
+from coinslot.base import clock
+from coinslot.games import games, registry
 from coinslot.installation import Installation
-from coinslot.observations import Refusal
-from coinslot.vault import MasterKey
+from coinslot.ledger import credit as ledger
+from coinslot.operations import backup, doctor
+from coinslot.operations.observations import Refusal
+from coinslot.outbox import destinations
+from coinslot.relay import jobs
+from coinslot.store import counters, db
 from handlers.commands import operate
 
 SECRET = "a-secret-of-the-doctor-tests"
@@ -248,7 +242,7 @@ def test_changed_ledger(patient: Patient) -> None:
     patient.write(tamper)
 
     wrong = patient.lines("WRONG")
-    assert len(wrong) == inspection.SENTENCES + 1
+    assert len(wrong) == doctor.SENTENCES + 1
     assert "was changed" in wrong[0]
     assert "and 3 more" in wrong[-1]
 
@@ -266,9 +260,9 @@ def test_clock_that_is_wrong(patient: Patient, monkeypatch: pytest.MonkeyPatch) 
     credit(patient, "first")
     now = time.time()
 
-    monkeypatch.setattr("coinslot.clock.now", lambda: now - 3600)
+    monkeypatch.setattr("coinslot.base.clock.now", lambda: now - 3600)
     assert patient.says("WRONG", "earlier than the newest transaction")
-    monkeypatch.setattr("coinslot.clock.now", lambda: 1000.0)
+    monkeypatch.setattr("coinslot.base.clock.now", lambda: 1000.0)
     assert patient.says("WRONG", "1970")
 
 
@@ -292,14 +286,14 @@ def test_refusals_of_the_last_day_one_line_each(patient: Patient, monkeypatch: p
     assert "no game of ours: 1 call(s) of appcharge to orders refused in 24 hours, reason unknown_game" in warnings
 
     later = time.time() + 25 * 3600
-    monkeypatch.setattr("coinslot.clock.now", lambda: later)
+    monkeypatch.setattr("coinslot.base.clock.now", lambda: later)
     assert patient.says("ok", "no call was refused")
 
 
 def test_where_only_the_newest_refusals_are_kept_the_counts_say_that_there_may_be_more(
     patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coinslot.observations.KEPT_PER_PARTNER", 5)
+    monkeypatch.setattr("coinslot.operations.observations.KEPT_PER_PARTNER", 5)
     for _ in range(4):
         patient.refuse("timestamp")
     patient.refuse("token", game_id=None)
@@ -317,7 +311,7 @@ def test_where_only_the_newest_refusals_are_kept_the_counts_say_that_there_may_b
 def test_a_ring_that_reaches_back_further_than_a_day_has_counted_all_of_it(
     patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coinslot.observations.KEPT_PER_PARTNER", 5)
+    monkeypatch.setattr("coinslot.operations.observations.KEPT_PER_PARTNER", 5)
     for _ in range(3):
         patient.refuse("timestamp", at=time.time() - 25 * 3600)
     for _ in range(3):
@@ -443,7 +437,7 @@ def test_deliveries_that_are_stuck(patient: Patient, monkeypatch: pytest.MonkeyP
     assert not patient.says("warning", "delivery")
 
     later = time.time() + 3700
-    monkeypatch.setattr("coinslot.clock.now", lambda: later)
+    monkeypatch.setattr("coinslot.base.clock.now", lambda: later)
     assert patient.says("warning", "1 delivery(s) to server have been due for over an hour")
 
     patient.write(lambda tx: tx.execute("UPDATE destinations SET state = 'paused'"))
@@ -675,11 +669,11 @@ class TestAppchargesIntegrationPage:
 
 
 def test_a_job_that_fails_says_why(patient: Patient) -> None:
-    patient.write(lambda tx: schedules.at(tx, 1, "appcharge.refresh", 0))
+    patient.write(lambda tx: jobs.at(tx, 1, "appcharge.refresh", 0))
     assert not patient.says("warning", "job")
-    (due,) = patient.house.database.write(lambda tx: schedules.claim_due(tx, "me", ["appcharge.refresh"], 1))
+    (due,) = patient.house.database.write(lambda tx: jobs.claim_due(tx, "me", ["appcharge.refresh"], 1))
 
-    patient.write(lambda tx: schedules.finished(tx, due, None, "Appcharge answered 401: no such publisher"))
+    patient.write(lambda tx: jobs.finished(tx, due, None, "Appcharge answered 401: no such publisher"))
 
     assert patient.says(
         "warning",
@@ -688,6 +682,6 @@ def test_a_job_that_fails_says_why(patient: Patient) -> None:
 
 
 def test_a_job_nobody_runs(patient: Patient) -> None:
-    patient.write(lambda tx: schedules.at(tx, 1, "appcharge.refresh", -3700))
+    patient.write(lambda tx: jobs.at(tx, 1, "appcharge.refresh", -3700))
 
     assert patient.says("warning", "job appcharge.refresh has been due for over an hour; is a relay running?")

@@ -16,7 +16,9 @@ from beancount.core import data, realization
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinslot import documents, events, money, settlement
+from coinslot.base import money
+from coinslot.ledger import events
+from coinslot.settlement import closing, documents
 from tests.books import Books
 
 BEAN_CHECK = Path(sys.executable).with_name("bean-check")
@@ -189,7 +191,7 @@ class TestDoubleEntry:
         months.append(books.close("2026-08"))
         for found in months:
             lines = books.lines(found.month.name)
-            stated = {(each.partner, each.currency): each.gross_minor for each in settlement.totals(lines)}
+            stated = {(each.partner, each.currency): each.gross_minor for each in closing.totals(lines)}
             orders = sum(line.gross_minor for line in lines if line.section == "orders")
             for is_whole in (False, True):
                 content = text(documents.statement_csv(books.house.database.read(), found, is_whole=is_whole))

@@ -4,9 +4,11 @@ import time
 
 import pytest
 
-from coinslot import clock as coinslot_clock
-from coinslot import destinations, due_times, outbox, payments, schedules
-from coinslot.schedules import JobError
+from coinslot.base import clock as coinslot_clock
+from coinslot.outbox import deliveries, destinations
+from coinslot.payments import store
+from coinslot.relay import due_times, jobs
+from coinslot.relay.jobs import JobError
 from tests.owed import Owed
 from tests.receivers import Receiver, status
 
@@ -95,10 +97,10 @@ def test_a_job_that_failed_or_was_in_hand_in_the_wrong_future_runs(house, studio
     write = house.database.write_here
     clock.shift(YEAR)
     for name in house.jobs:
-        write(lambda tx, name=name: schedules.at(tx, game_id, name, 0))
-    (due,) = write(lambda tx: schedules.claim_due(tx, "dies", ["failed"], 1))
-    write(lambda tx: schedules.finished(tx, due, None, JobError("no luck")))
-    write(lambda tx: schedules.claim_due(tx, "dies", ["in-hand"], 1))
+        write(lambda tx, name=name: jobs.at(tx, game_id, name, 0))
+    (due,) = write(lambda tx: jobs.claim_due(tx, "dies", ["failed"], 1))
+    write(lambda tx: jobs.finished(tx, due, None, JobError("no luck")))
+    write(lambda tx: jobs.claim_due(tx, "dies", ["in-hand"], 1))
 
     clock.shift(-YEAR)
 
@@ -109,9 +111,9 @@ def test_a_job_that_failed_or_was_in_hand_in_the_wrong_future_runs(house, studio
 def test_a_job_of_the_wrong_future_can_be_done_by_hand(house, studio, clock):
     game_id = studio.row["id"]
     clock.shift(YEAR)
-    assert house.database.write_here(lambda tx: schedules.take(tx, "dies", game_id, "job"))
+    assert house.database.write_here(lambda tx: jobs.take(tx, "dies", game_id, "job"))
     clock.shift(-YEAR)
-    assert house.database.write_here(lambda tx: schedules.take(tx, "me", game_id, "job"))
+    assert house.database.write_here(lambda tx: jobs.take(tx, "me", game_id, "job"))
 
 
 def test_payments_and_refunds_put_off_into_the_wrong_future_are_due(house, studio, clock):
@@ -140,9 +142,9 @@ def test_payments_and_refunds_put_off_into_the_wrong_future_are_due(house, studi
     house.database.write_here(due_times.mend)
 
     now = coinslot_clock.stamp()
-    assert payments.next_due(house.database.read(), game_id) == now
-    claimed = house.database.write_here(lambda tx: payments.claim_due(tx, game_id, 9, is_sandbox=False))
-    refunds = house.database.write_here(lambda tx: payments.claim_refunds(tx, game_id, 9, is_sandbox=False))
+    assert store.next_due(house.database.read(), game_id) == now
+    claimed = house.database.write_here(lambda tx: store.claim_due(tx, game_id, 9, is_sandbox=False))
+    refunds = house.database.write_here(lambda tx: store.claim_refunds(tx, game_id, 9, is_sandbox=False))
     assert [row["transaction_id"] for row in (*claimed, *refunds)] == ["T-0", "T-1"]
 
 
@@ -160,7 +162,7 @@ def test_a_heartbeat_of_the_wrong_future_says_nothing(house, studio, clock, clie
         lambda tx: destinations.add(tx, house.vault, "demo", "main", "http://127.0.0.1:9/", actor="test")
     )
     clock.shift(YEAR)
-    house.database.write_here(outbox.beat)
+    house.database.write_here(deliveries.beat)
     clock.shift(-YEAR)
     assert client.get("/readyz").json["checks"]["relay"] != "ok"
-    assert outbox.last_beat(house.database.read()) is None
+    assert deliveries.last_beat(house.database.read()) is None

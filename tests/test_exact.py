@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinslot import exact
+from coinslot.base import exact
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ from urllib.parse import quote
 import pytest
 from standardwebhooks import Webhook
 
-from coinslot import destinations, webhooks
+from coinslot.access.keyring import SecretValue
 from coinslot.installation import Installation
-from coinslot.keyring import SecretValue
+from coinslot.outbox import destinations
+from coinslot.relay import webhooks
 from tests.conftest import Studio
 from tests.receivers import closed_port
 from tests.servers import ROOT, Answer, Server, _end_with_parent, together, until

@@ -12,9 +12,10 @@ from urllib.parse import quote
 import pytest
 
 from app import create_app
-from coinslot import forgetting, payment_report, payments, refusals, uploads
-from coinslot.backup import backup, restore
 from coinslot.installation import Installation
+from coinslot.operations import forgetting, refusals, uploads
+from coinslot.operations.backup import backup, restore
+from coinslot.payments import report, store
 from tests.conftest import Studio, appcharge_headers, order
 from tests.owed import Owed
 
@@ -193,8 +194,8 @@ def test_a_payment_that_could_not_be_read_loses_what_the_game_wrote(desk, studio
 
     def park(tx: sqlite3.Connection) -> None:
         for number, (user, mail) in enumerate([("alice", EMAIL), ("bob", BOBS)]):
-            parked = payment_report.unmapped(row(number, user, mail), "odd", "poll")
-            payments.store(tx, studio.row["id"], parked, is_registering=True)
+            parked = report.unmapped(row(number, user, mail), "odd", "poll")
+            store.store(tx, studio.row["id"], parked, is_registering=True)
 
     desk.write(park)
     assert desk.forget() == 204

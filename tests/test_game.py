@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 from werkzeug.security import check_password_hash
 
-from coinslot import games
+from coinslot.games import games
 from tests.conftest import MAIN_KEY, TOKEN
 
 MIB = 1024 * 1024

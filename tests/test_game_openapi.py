@@ -11,7 +11,7 @@ from schemathesis.generation.feedback import NO_FEEDBACK
 from schemathesis.generation.modes import GenerationMode
 
 from app import PARTNERS, create_app
-from coinslot import logins
+from coinslot.access import logins
 from handlers.game import CALLS
 from tests.fakes.appcharge import FakeAppcharge
 from tests.fakes.playcamp import PlayCamp

@@ -10,9 +10,11 @@ from click.testing import Result
 from flask import Flask
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from coinslot import destinations, grader, keyring, webhooks
+from coinslot.access import keyring
+from coinslot.access.keyring import SecretValue
 from coinslot.installation import Installation
-from coinslot.keyring import SecretValue
+from coinslot.outbox import destinations
+from coinslot.relay import grader, webhooks
 from handlers.commands.grade import grade
 from tests.conftest import Studio
 from tests.receivers import Handler, Receiver, Request, certificate, closed_port, huge, reset, silence, status

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinslot import ledger
+from coinslot.ledger import credit as ledger
 
 
 def credit(studio, **changed):

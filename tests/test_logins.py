@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from coinslot import clock as our_clock
-from coinslot import logins, registry, throttle
+from coinslot.access import logins, throttle
+from coinslot.base import clock as our_clock
+from coinslot.games import registry
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from coinslot import exact, mapping
-from coinslot.mapping import Expression, ExpressionError, exact_text, plain
+from coinslot.base import exact, expressions
+from coinslot.base.expressions import Expression, ExpressionError, exact_text, plain
 
 SEOUL = "Asia/Seoul"
 NEW_YORK = "America/New_York"
@@ -787,7 +787,7 @@ _documents = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_keys, inner, max_size=4),
     max_leaves=12,
 )
-_names = st.sampled_from(sorted(mapping._Functions.FUNCTION_TABLE))
+_names = st.sampled_from(sorted(expressions._Functions.FUNCTION_TABLE))
 _leaves = st.one_of(
     st.sampled_from(["@", "a", "b", "c", '"d e"', "*", "[]", "[0]", "[-1]", "[:]", "[::-1]", "a.b", "a[*].b", "@.*"]),
     _documents.map(lambda value: f"`{json.dumps(value).replace('`', '')}`"),
@@ -910,7 +910,7 @@ def test_a_time_of_plain_digits_is_read_as_strptime_reads_it(format, moment, at,
     ],
 )
 def test_a_sum_is_exact(numbers, total):
-    assert mapping.exact_text(apply("sum(@)", numbers)) == total
+    assert expressions.exact_text(apply("sum(@)", numbers)) == total
 
 
 def test_a_mean_is_the_nearest_number():

@@ -4,7 +4,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import create_app
-from coinslot import counters, outbox
+from coinslot.outbox import deliveries
+from coinslot.store import counters
 from tests.conftest import Studio
 from tests.owed import Owed
 
@@ -91,7 +92,7 @@ def test_deliveries_jobs_and_the_relay(scrape, house, studio):
         )
     )
     assert of(scrape(), "coinslot_relay_heartbeat_timestamp_seconds") is None
-    house.database.write_here(outbox.beat)
+    house.database.write_here(deliveries.beat)
     figures = scrape()
     assert of(figures, "coinslot_delivered_total", game="demo") == 1
     assert of(figures, "coinslot_failed_attempts_total", game="demo", failure="timeout") == 1

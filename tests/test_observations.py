@@ -2,10 +2,11 @@
 
 import json
 
-from coinslot import contacts, keyring, observations
-from coinslot.observations import Refusal
-from coinslot.vault import Sealed
-from handlers import SIMULATED
+from coinslot.access import keyring
+from coinslot.access.vault import Sealed
+from coinslot.operations import contacts, observations
+from coinslot.operations.observations import Refusal
+from handlers.kit.partner import SIMULATED
 from tests.conftest import appcharge_headers
 
 

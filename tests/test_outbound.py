@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinslot import clock
-from coinslot.connections import is_public
-from coinslot.outbound import ENOUGH_WAITING, LARGEST_ANSWER, Answer, Outbound
+from coinslot.base import clock
+from coinslot.base.connections import is_public
+from coinslot.base.outbound import ENOUGH_WAITING, LARGEST_ANSWER, Answer, Outbound
 from tests.receivers import (
     Receiver,
     after,
@@ -216,7 +216,7 @@ def test_many_threads_share_the_pool_and_their_limits_do_not_mix():
 
 
 def test_of_the_calls_that_somebody_waits_for_three_may_hang_at_one_server(monkeypatch):
-    monkeypatch.setattr("coinslot.outbound.TURN_SECONDS", 0.05)
+    monkeypatch.setattr("coinslot.base.outbound.TURN_SECONDS", 0.05)
     with Receiver(silence) as mute, Receiver(status(200)) as fast:
         waited_for = Outbound().for_callers
         hanging = Underway(*[lambda: post(mute.url, 1.0, waited_for).failure] * 3)
@@ -235,7 +235,7 @@ def test_of_the_calls_that_somebody_waits_for_three_may_hang_at_one_server(monke
 
 
 def test_of_the_calls_that_somebody_waits_for_five_may_hang_in_all(monkeypatch):
-    monkeypatch.setattr("coinslot.outbound.TURN_SECONDS", 0.05)
+    monkeypatch.setattr("coinslot.base.outbound.TURN_SECONDS", 0.05)
     with Receiver(silence) as one, Receiver(silence) as other, Receiver(status(200)) as fast:
         outbound = Outbound()
         calls = [lambda: post(one.url, 1.0, outbound.for_callers)] * 3
@@ -260,7 +260,7 @@ def test_a_server_that_answers_soon_serves_everybody_who_waits_for_it():
 
 
 def test_nobody_waits_for_a_server_that_hangs_but_those_it_hangs_up(monkeypatch):
-    monkeypatch.setattr("coinslot.outbound.SOON_SECONDS", 0.1)
+    monkeypatch.setattr("coinslot.base.outbound.SOON_SECONDS", 0.1)
     with Receiver(silence) as mute:
         waited_for = Outbound().for_callers
         began = time.monotonic()
@@ -276,7 +276,7 @@ def test_nobody_waits_for_a_server_that_hangs_but_those_it_hangs_up(monkeypatch)
 
 
 def test_one_server_is_one_however_its_address_is_written(monkeypatch):
-    monkeypatch.setattr("coinslot.outbound.TURN_SECONDS", 0.05)
+    monkeypatch.setattr("coinslot.base.outbound.TURN_SECONDS", 0.05)
     with Receiver(silence) as mute:
         waited_for = Outbound().for_callers
         hanging = Underway(*[lambda: post(mute.url, 0.5, waited_for)] * 3)

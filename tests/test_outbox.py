@@ -2,10 +2,10 @@
 
 import pytest
 
-from coinslot import clock as coinslot_clock
-from coinslot import delivery_lists, destinations, outbox
-from coinslot.destinations import RETRY_SECONDS, DestinationError
-from coinslot.outbox import DeliveryError, Result
+from coinslot.base import clock as coinslot_clock
+from coinslot.outbox import deliveries, destinations, lists
+from coinslot.outbox.deliveries import DeliveryError, Result
+from coinslot.outbox.destinations import RETRY_SECONDS, DestinationError
 from tests.owed import Owed
 
 
@@ -54,7 +54,7 @@ def test_a_credit_that_is_rolled_back_is_owed_to_nobody(owed):
     owed.destination()
 
     def fails(tx):
-        outbox.enqueue(tx, owed.studio.row["id"], "grant.created", grant_id=grant_id)
+        deliveries.enqueue(tx, owed.studio.row["id"], "grant.created", grant_id=grant_id)
         raise RuntimeError("after the fact")
 
     (grant_id,) = owed.credit()
@@ -109,7 +109,7 @@ def test_a_claim_given_back_is_free_at_once_and_was_no_attempt(owed):
     owed.credit()
     (claim,) = owed.claim()
 
-    owed.write(lambda tx: outbox.give_back(tx, claim))
+    owed.write(lambda tx: deliveries.give_back(tx, claim))
 
     assert owed.attempts() == []
     assert len(owed.claim()) == 1
@@ -122,7 +122,7 @@ def test_a_claim_given_back_too_late_takes_nothing_from_the_next(owed, clock):
     clock.shift(16)
     (claim,) = owed.claim(owner="same")
 
-    owed.write(lambda tx: outbox.give_back(tx, late))
+    owed.write(lambda tx: deliveries.give_back(tx, late))
 
     assert owed.deliveries()[0]["lease_owner"] == "same"
     assert len(owed.attempts()) == 2
@@ -147,7 +147,7 @@ def test_an_attempt_from_before_a_restore_says_nothing_of_the_delivery_that_has_
     before = [dict(row) for row in (*owed.deliveries(), *owed.attempts(), owed.state())]
 
     said = owed.record(stale, failure, 200 if failure is None else 410)
-    owed.write(lambda tx: outbox.give_back(tx, stale))
+    owed.write(lambda tx: deliveries.give_back(tx, stale))
 
     assert said == "gone"
     assert [dict(row) for row in (*owed.deliveries(), *owed.attempts(), owed.state())] == before
@@ -162,7 +162,7 @@ def test_an_attempt_whose_delivery_is_gone_says_nothing_of_anybody(owed, failure
     begin_again(owed)
 
     assert owed.record(stale, failure, 410) == "gone"
-    owed.write(lambda tx: outbox.give_back(tx, stale))
+    owed.write(lambda tx: deliveries.give_back(tx, stale))
 
     assert owed.deliveries() == []
     assert (owed.state()["state"], owed.state()["failures_in_row"]) == ("active", 0)
@@ -182,7 +182,7 @@ def test_an_attempt_whose_id_is_another_deliverys_now_is_not_written_into_it(owe
     before = [dict(row) for row in (*owed.deliveries(), *owed.attempts(), owed.state())]
 
     said = owed.record(stale, failure, 200 if failure is None else 500)
-    owed.write(lambda tx: outbox.give_back(tx, stale))
+    owed.write(lambda tx: deliveries.give_back(tx, stale))
 
     assert said == "gone"
     assert [dict(row) for row in (*owed.deliveries(), *owed.attempts(), owed.state())] == before
@@ -200,7 +200,7 @@ def test_an_attempt_whose_id_is_a_later_one_of_its_delivery_is_not_written_into_
     assert claim.attempt_id == stale.attempt_id
 
     assert owed.fail(stale) == "gone"
-    owed.write(lambda tx: outbox.give_back(tx, stale))
+    owed.write(lambda tx: deliveries.give_back(tx, stale))
 
     (attempt,) = owed.attempts()
     assert (attempt["failure"], attempt["duration_ms"]) == (None, None)
@@ -218,7 +218,7 @@ def test_success_is_recorded_with_all_its_figures(owed):
     assert (delivery["state"], delivery["attempts_made"]) == ("delivered", 1)
     assert delivery["finished_at"] == coinslot_clock.stamp()
     assert (attempt["status"], attempt["failure"], attempt["duration_ms"]) == (204, None, 12)
-    assert attempt["answer"] == b"x" * outbox.KEPT_ANSWER_BYTES
+    assert attempt["answer"] == b"x" * deliveries.KEPT_ANSWER_BYTES
     assert owed.claim() == []
 
 
@@ -483,7 +483,7 @@ def test_one_body_of_several_events_is_owed_to_who_wants_the_type_of_any(owed):
     owed.write(lambda tx: tx.execute("DELETE FROM deliveries"))
     types = ("sponsor.ended", "sponsor.created")
 
-    count = owed.write(lambda tx: outbox.enqueue_converted(tx, owed.studio.row["id"], types, event_id, "alice"))
+    count = owed.write(lambda tx: deliveries.enqueue_converted(tx, owed.studio.row["id"], types, event_id, "alice"))
 
     rows = owed.rows("SELECT t.name, v.* FROM deliveries v JOIN destinations t ON t.id = v.destination_id")
     assert count == 2
@@ -797,7 +797,7 @@ def test_in_a_format_with_an_order_what_was_overtaken_stays_dead_even_for_a_pers
 
     with pytest.raises(DeliveryError, match="stays dead: a later one of its player"):
         owed.redrive(delivery_id=first["id"])
-    assert owed.write(lambda tx: outbox.count_overtaken(tx, game_id)) == 1
+    assert owed.write(lambda tx: deliveries.count_overtaken(tx, game_id)) == 1
     assert owed.redrive() == 0
 
     assert [row["event_id"] for row in owed.deliveries("dead")] == [overtaken]
@@ -874,7 +874,7 @@ def test_what_died_before_the_outage_stays_dead(owed, clock):
 
 
 def test_pruning_takes_what_arrived_long_ago_in_batches(owed, clock, monkeypatch):
-    monkeypatch.setattr(outbox, "PRUNED_AT_ONCE", 3)
+    monkeypatch.setattr(deliveries, "PRUNED_AT_ONCE", 3)
     owed.destination(retry="1")
     owed.credit(8)
     owed.fail(owed.claim(room=1)[0])
@@ -888,10 +888,10 @@ def test_pruning_takes_what_arrived_long_ago_in_batches(owed, clock, monkeypatch
     owed.record(next(each for each in owed.claim() if each.grant_id == recent[0]))
     before = coinslot_clock.stamp(coinslot_clock.now() - 3600)
 
-    assert outbox.has_prunable(owed.house.database.read(), before)
-    assert [owed.write(lambda tx: outbox.prune(tx, before)) for _ in range(4)] == [3, 3, 1, 0]
+    assert deliveries.has_prunable(owed.house.database.read(), before)
+    assert [owed.write(lambda tx: deliveries.prune(tx, before)) for _ in range(4)] == [3, 3, 1, 0]
 
-    assert not outbox.has_prunable(owed.house.database.read(), before)
+    assert not deliveries.has_prunable(owed.house.database.read(), before)
     assert sorted(row["state"] for row in owed.deliveries()) == ["dead", "delivered", "waiting"]
     assert owed.delivery(waiting[0])["state"] == "waiting"
     left = {row["delivery_id"] for row in owed.attempts()}
@@ -906,16 +906,16 @@ def test_pruning_leaves_an_original_whose_reversal_is_there(owed, clock):
     clock.shift(100)
     now = coinslot_clock.stamp()
 
-    assert owed.write(lambda tx: outbox.prune(tx, now)) == 0
+    assert owed.write(lambda tx: deliveries.prune(tx, now)) == 0
     owed.record(owed.claim()[0])
     clock.shift(100)
     now = coinslot_clock.stamp()
-    assert [owed.write(lambda tx: outbox.prune(tx, now)) for _ in range(3)] == [1, 1, 0]
+    assert [owed.write(lambda tx: deliveries.prune(tx, now)) for _ in range(3)] == [1, 1, 0]
 
 
 def test_next_due_foresees_what_can_be_claimed(owed, clock, house):
     def moments():
-        return {each: coinslot_clock.seconds(at) for each, at in outbox.next_due(house.database.read()).items()}
+        return {each: coinslot_clock.seconds(at) for each, at in deliveries.next_due(house.database.read()).items()}
 
     owed.destination()
     destination_id = owed.state()["id"]
@@ -944,7 +944,7 @@ def test_whatever_is_foreseen_as_due_can_be_claimed(owed, clock, house, format):
         owed.happen(4, player="alice")
         owed.happen(2, player="bob")
     for step in range(40):
-        due = [at for at in outbox.next_due(house.database.read()).values() if at <= coinslot_clock.stamp()]
+        due = [at for at in deliveries.next_due(house.database.read()).values() if at <= coinslot_clock.stamp()]
         claims = owed.claim(room=2)
         assert bool(due) == bool(claims)
         for number, claim in enumerate(claims):
@@ -962,19 +962,19 @@ def test_listing_tells_where_and_how_it_went(owed, house):
     owed.record(first)
     owed.record(second, "timeout")
 
-    newest, oldest = delivery_lists.listing(house.database.read(), owed.studio.row["id"])
+    newest, oldest = lists.listing(house.database.read(), owed.studio.row["id"])
     assert (oldest["destination"], oldest["last_attempt"], oldest["state"]) == ("game", "ok", "delivered")
     assert (newest["last_attempt"], newest["state"]) == ("timeout", "waiting")
-    only = delivery_lists.listing(house.database.read(), owed.studio.row["id"], state="waiting", limit=1)
+    only = lists.listing(house.database.read(), owed.studio.row["id"], state="waiting", limit=1)
     assert [row["id"] for row in only] == [newest["id"]]
 
 
 def test_the_heartbeat_says_when(owed, house, clock):
-    assert outbox.last_beat(house.database.read()) is None
-    owed.write(outbox.beat)
+    assert deliveries.last_beat(house.database.read()) is None
+    owed.write(deliveries.beat)
     clock.shift(7)
-    owed.write(outbox.beat)
-    assert outbox.last_beat(house.database.read()) == pytest.approx(coinslot_clock.now(), abs=0.001)
+    owed.write(deliveries.beat)
+    assert deliveries.last_beat(house.database.read()) == pytest.approx(coinslot_clock.now(), abs=0.001)
 
 
 @pytest.mark.parametrize(
@@ -1020,12 +1020,12 @@ def test_what_the_relay_asks_all_the_time_has_an_index(owed, clock, house, forma
 
     def everything(tx):
         tx.set_trace_callback(asked.append)
-        outbox.next_due(tx)
+        deliveries.next_due(tx)
         for _ in range(3):
-            for number, claim in enumerate(outbox.claim_due(tx, "me", {destination_id: 8})):
-                outbox.record(tx, claim, Result("status" if number % 2 else None))
-        outbox.has_prunable(tx, coinslot_clock.stamp())
-        outbox.prune(tx, coinslot_clock.stamp())
+            for number, claim in enumerate(deliveries.claim_due(tx, "me", {destination_id: 8})):
+                deliveries.record(tx, claim, Result("status" if number % 2 else None))
+        deliveries.has_prunable(tx, coinslot_clock.stamp())
+        deliveries.prune(tx, coinslot_clock.stamp())
         tx.set_trace_callback(None)
 
     owed.write(everything)

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coinslot import exact
-from coinslot.games import Game
-from coinslot.keyring import SecretValue
-from coinslot.outbound import Answer, Outbound
-from handlers.playcamp.answers import Detail, Ott, Page, Registration, Reward, Sponsor, WebhookTest
-from handlers.playcamp.client import (
+from coinslot.access.keyring import SecretValue
+from coinslot.base import exact
+from coinslot.base.outbound import Answer, Outbound
+from coinslot.games.games import Game
+from handlers.playcamp.api.answers import Detail, Ott, Page, Registration, Reward, Sponsor, WebhookTest
+from handlers.playcamp.api.client import (
     HIDDEN,
     LARGEST_ANSWER,
     ApiError,

@@ -9,11 +9,17 @@ import time
 
 import pytest
 
-from coinslot import clock, destinations, payment_report, payments, schedules
-from handlers import partners
-from handlers.playcamp import conversion, polling, registration, simulation
+from coinslot.base import clock
+from coinslot.outbox import destinations
+from coinslot.payments import report as payment_report
+from coinslot.payments import store as payments
+from coinslot.relay import jobs
+from handlers.kit.partner import partners
+from handlers.playcamp import simulation
 from handlers.playcamp.commands import EVENT_TYPES
-from handlers.playcamp.payment_rules import rules
+from handlers.playcamp.events import conversion
+from handlers.playcamp.payments import polling, registration
+from handlers.playcamp.payments.rules import rules
 from tests.fakes.game_payments import GamePayments
 from tests.fakes.playcamp import API_KEY, PlayCamp, answers, broken, signed
 from tests.pages import serving
@@ -65,7 +71,7 @@ def report(house, studio):
 
         def write(tx):
             payments.store(tx, game.id, found, is_registering=True)
-            schedules.at(tx, game.id, registration.JOB, 0)
+            jobs.at(tx, game.id, registration.JOB, 0)
 
         house.database.write_here(write)
 
@@ -166,7 +172,7 @@ class TestBackfill:
 
     def test_what_a_relay_has_in_hand_is_left_to_it(self, flask, house, game, playcamp, studio, now):
         game.pay("GP-1", NOW - 600)
-        taken = house.database.write_here(lambda tx: schedules.take(tx, "me", studio.row["id"], registration.JOB))
+        taken = house.database.write_here(lambda tx: jobs.take(tx, "me", studio.row["id"], registration.JOB))
 
         result = flask("playcamp", "backfill", "demo", *DAYS)
 
@@ -174,7 +180,7 @@ class TestBackfill:
         assert (taken is not None, playcamp.payments) == (True, {})
 
     def test_one_at_a_time(self, flask, house, game, studio, now):
-        house.database.write_here(lambda tx: schedules.take(tx, "me", studio.row["id"], polling.BACKFILL))
+        house.database.write_here(lambda tx: jobs.take(tx, "me", studio.row["id"], polling.BACKFILL))
 
         assert "another backfill" in flask("playcamp", "backfill", "demo", *DAYS, exit_code=1).output
 

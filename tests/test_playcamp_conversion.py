@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coinslot import conversions, keyring
-from handlers.playcamp import conversion
+from coinslot.access import keyring
+from coinslot.outbox import conversions
+from handlers.playcamp.events import conversion
 from tests.conftest import Studio
 from tests.fakes.playcamp import PlayCamp, broken, signed, sponsor_event
 from tests.owed import NOWHERE, Owed

@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from handlers.playcamp import coupons
+from handlers.playcamp.events import coupons
 from tests.fakes.playcamp import Coupon, PlayCamp, answers, broken, garbage, signed
 from tests.owed import Owed
 from tests.receivers import reset, silence

@@ -17,15 +17,16 @@ from contextlib import contextmanager
 
 import pytest
 
-from coinslot import payments, schedules
-from handlers.playcamp import polling
+from coinslot.payments import store
+from coinslot.relay import jobs
+from handlers.playcamp.payments import polling
 from tests.fakes.game_payments import GamePayments, as_json
 from tests.fakes.playcamp import PlayCamp
 from tests.receivers import reset, silence, status
 from tests.servers import ROOT, until
 
 BULK = "/v1/server/payments/bulk"
-LEASE_SECONDS = max(schedules.LEASE_SECONDS, payments.LEASE_SECONDS) + 5
+LEASE_SECONDS = max(jobs.LEASE_SECONDS, store.LEASE_SECONDS) + 5
 ROWS, PAGE = 1300, 400  # pages of the game, and calls of up to 1,000 to PlayCamp
 REFUNDED = ("GP-3", "GP-700", "GP-1299")
 

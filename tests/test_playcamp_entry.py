@@ -16,11 +16,11 @@ import urllib3
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from coinslot import clock as our_clock
-from coinslot import entries, keyring
-from coinslot.keyring import SecretValue
-from coinslot.vault import Sealed
-from handlers.playcamp.signature import LONGEST_CUSTOM_DATA, NAMED, Recipe, SignatureError, sign, verify
+from coinslot.access import keyring, used_entries
+from coinslot.access.keyring import SecretValue
+from coinslot.access.vault import Sealed
+from coinslot.base import clock as our_clock
+from handlers.playcamp.recipe import LONGEST_CUSTOM_DATA, NAMED, Recipe, SignatureError, sign, verify
 from tests.fakes.playcamp import API_KEY, PlayCamp, answers, broken, garbage, sponsor_event, too_many
 from tests.receivers import closed_port, nonsense, reset, silence
 
@@ -606,11 +606,11 @@ class TestOnce:
         first, second = studio.row["id"], Studio(house, "other").row["id"]
 
         def use(game_id):
-            return house.database.write(lambda tx: entries.use(tx, game_id, "ab", time.time() + 60))
+            return house.database.write(lambda tx: used_entries.use(tx, game_id, "ab", time.time() + 60))
 
         assert [use(first), use(first), use(second)] == [True, False, True]
-        assert entries.is_used(house.database.read(), first, "ab")
-        assert not entries.is_used(house.database.read(), first, "abc")
+        assert used_entries.is_used(house.database.read(), first, "ab")
+        assert not used_entries.is_used(house.database.read(), first, "abc")
 
     def test_the_signature_is_kept_as_a_hash(self, once, enter, db):
         enter()
@@ -663,7 +663,7 @@ class TestTrouble:
         assert enter().status_code == 502
 
     def test_no_answer_in_time_is_504_and_a_page(self, enter, playcamp, monkeypatch):
-        monkeypatch.setattr("handlers.playcamp.client.OTT_SECONDS", 0.2)
+        monkeypatch.setattr("handlers.playcamp.api.client.OTT_SECONDS", 0.2)
         playcamp.trouble("POST", OTT, silence)
 
         answer = enter()

@@ -7,10 +7,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from coinslot import clock as time_of
-from coinslot import inspection, payment_lists, payment_report, payments, refunds, schedules
-from coinslot.payment_report import Rules
-from handlers.playcamp import own_orders, query, rechecking
+from coinslot.base import clock as time_of
+from coinslot.ledger import refunds
+from coinslot.operations import doctor
+from coinslot.payments import lists
+from coinslot.payments import report as payment_report
+from coinslot.payments import store as payments
+from coinslot.payments.report import Rules
+from coinslot.relay import jobs
+from handlers.playcamp.payments import own_orders, query, rechecking
 from handlers.playcamp.settings import DISTRIBUTION_TYPES, MARKETS, PLATFORMS
 from tests.conftest import Studio
 from tests.fakes.playcamp import PlayCamp
@@ -621,7 +626,7 @@ def test_what_is_refused_again_and_again_waits_for_a_person_who_may_redrive_it(p
 
     kept = stored()["GP-1"]
     assert (kept["state"], kept["reason"], kept["refund_state"]) == ("quarantined", "no reason", None)
-    assert payment_lists.counts(house.database.read(), game_id)["quarantined"] == 1
+    assert lists.counts(house.database.read(), game_id)["quarantined"] == 1
     assert write(house, lambda tx: payments.redrive(tx, game_id, "GP-1"))
     assert not write(house, lambda tx: payments.redrive(tx, game_id, "GP-1"))
     assert len(claim()) == 1
@@ -640,9 +645,9 @@ def test_a_refund_that_is_refused_five_times_waits_for_a_person(push, house, cla
 
     assert write(house, lambda tx: payments.refund_refused(tx, row["id"], "no", [5]))
 
-    assert [
-        row["transaction_id"] for row in payment_lists.stuck_refunds(house.database.read(), studio.row["id"], 5)
-    ] == ["GP-1"]
+    assert [row["transaction_id"] for row in lists.stuck_refunds(house.database.read(), studio.row["id"], 5)] == [
+        "GP-1"
+    ]
     assert write(house, lambda tx: payments.redrive(tx, studio.row["id"], "GP-1"))
     assert len(claim_refunds()) == 1
 
@@ -667,7 +672,7 @@ def test_what_waits_for_a_person_is_listed_and_told_by_doctor(push, claim, house
     connection = house.database.read()
     write(house, lambda tx: payments.quarantine(tx, {3: "PlayCamp: no"}))
 
-    told = [finding.text for finding in inspection.waiting_work(connection, game())]
+    told = [finding.text for finding in doctor.waiting_work(connection, game())]
 
     assert told == [
         "game demo: for a person to judge: 1 payment(s) are parked: they cannot be sent as they are; "
@@ -680,11 +685,11 @@ def test_what_waits_for_a_person_is_listed_and_told_by_doctor(push, claim, house
     game_id = studio.row["id"]
 
     def ids(state, before=None, limit=10):
-        return [row["transaction_id"] for row in payment_lists.listing(connection, game_id, state, before, limit)]
+        return [row["transaction_id"] for row in lists.listing(connection, game_id, state, before, limit)]
 
     assert ids(None) == ["GP-3", "GP-2", "GP-1"]
     assert ids(None, before=3, limit=1) == ids("parked") == ["GP-2"]
-    assert [json.loads(row["row"])["amount"] for row in payment_lists.conflicts(connection, game_id, 10)] == ["2", "1"]
+    assert [json.loads(row["row"])["amount"] for row in lists.conflicts(connection, game_id, 10)] == ["2", "1"]
 
 
 # Our own orders
@@ -1211,7 +1216,7 @@ def test_the_jobs_run_by_themselves_once_they_are_wanted(post_order, studio, hou
     house.new_relay().drain()
 
     assert list(stored()) == ["appcharge:68e25eebdcb1278"]
-    assert schedules.cursor(house.database.read(), studio.row["id"], own_orders.JOB)
+    assert jobs.cursor(house.database.read(), studio.row["id"], own_orders.JOB)
 
 
 def test_what_is_for_the_other_environment_is_neither_sent_nor_due_all_the_time(

@@ -7,11 +7,13 @@ import ssl
 
 import pytest
 
-from coinslot import clock as coinslot_clock
-from coinslot import payment_report, payments, schedules
-from coinslot.schedules import JobError
-from handlers.playcamp import game_payments, polling, registration, trying
-from handlers.playcamp.game_payments import Source
+from coinslot.base import clock as coinslot_clock
+from coinslot.payments import report, store
+from coinslot.relay import jobs
+from coinslot.relay.jobs import JobError
+from handlers.playcamp.payments import polling, registration, trying
+from handlers.playcamp.payments import source as game_payments
+from handlers.playcamp.payments.source import Source
 from tests.fakes.game_payments import GamePayments
 from tests.receivers import certificate, closed_port, reset, silence, slow_body, status
 
@@ -658,7 +660,7 @@ class TestRows:
         assert [states["GP-1"]["state"], states["GP-2"]["state"]] == ["waiting", "waiting"]
         assert reason in parked["reason"]
         assert parked["transaction_id"] == (transaction_id or parked["transaction_id"])
-        assert (transaction_id is None) == parked["transaction_id"].startswith(payment_report.UNREADABLE)
+        assert (transaction_id is None) == parked["transaction_id"].startswith(report.UNREADABLE)
         assert watermark().through == NOW - 60
 
     def test_a_row_whose_expression_fails_is_parked_once_however_often_it_comes(self, poll, studio, game, db, now):
@@ -703,7 +705,7 @@ class TestRows:
         game.trouble(answer({"payments": [plain_row("GP-1")]}), answer({"payments": [plain_row("GP-1", price="1")]}))
         poll()
         game_id = db("SELECT game_id FROM payments")[0]["game_id"]
-        house.database.write_here(lambda tx: payments.claim_due(tx, game_id, 10, is_sandbox=False))
+        house.database.write_here(lambda tx: store.claim_due(tx, game_id, 10, is_sandbox=False))
         now.shift(300)
 
         poll()
@@ -839,4 +841,4 @@ def test_progress_survives_being_written_down():
 
     assert polling.Progress.parse(polling._text(progress)) == progress
     assert polling.Progress.parse(None) is None
-    assert schedules.Standing(polling.run).run is polling.run
+    assert jobs.Standing(polling.run).run is polling.run

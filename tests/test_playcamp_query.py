@@ -6,9 +6,10 @@ import time
 
 import pytest
 
-from coinslot import payment_report, payments
-from handlers.playcamp import query
-from handlers.playcamp.payment_rules import rules
+from coinslot.payments import report as payment_report
+from coinslot.payments import store as payments
+from handlers.playcamp.payments import query
+from handlers.playcamp.payments.rules import rules
 from tests.servers import Server, together
 from tests.test_playcamp_payments import NOW, made
 
@@ -66,7 +67,7 @@ def test_a_correction_between_the_reading_and_the_marking_is_told_or_refused(ask
             outcomes.extend(report("GP-1", **{name: "2" if name == "amount" else NOW - 60}))
         return rows
 
-    monkeypatch.setattr(query.payments, "paid_between", slow)
+    monkeypatch.setattr(query.store, "paid_between", slow)
     first = ask(NOW - 700, NOW - 500)
     monkeypatch.undo()
     again, later = ask(NOW - 700, NOW - 500), ask(NOW - 100, NOW)

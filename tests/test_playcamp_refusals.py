@@ -7,13 +7,14 @@ from urllib.parse import unquote
 
 import pytest
 
-from coinslot import clock as coinslot_clock
-from coinslot import payments, troubles
-from coinslot.paths import path_segment
-from coinslot.schedules import JobError
-from handlers.playcamp import registration
-from handlers.playcamp import report as monthly
-from handlers.playcamp.client import Client
+from coinslot.base import clock as coinslot_clock
+from coinslot.base.paths import path_segment
+from coinslot.operations import troubles
+from coinslot.payments import store
+from coinslot.relay.jobs import JobError
+from handlers.playcamp.api.client import Client
+from handlers.playcamp.payments import registration
+from handlers.playcamp.payments import report as monthly
 from tests.fakes.playcamp import answers
 from tests.pages import text_of
 from tests.receivers import status
@@ -294,7 +295,7 @@ class TestWaiting:
             now.shift(3600)
         assert db("SELECT waits_since FROM payments") == [{"waits_since": None}]
         now.shift(86400)
-        house.database.write_here(lambda tx: payments.redrive(tx, 1, "GP-1"))
+        house.database.write_here(lambda tx: store.redrive(tx, 1, "GP-1"))
 
         assert db("SELECT waits_since FROM payments") == [{"waits_since": coinslot_clock.stamp()}]
         assert "payments_waiting" not in {each.kind for each in troubles.find(house.database.read())}

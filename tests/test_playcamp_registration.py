@@ -7,11 +7,13 @@ from decimal import Decimal
 
 import pytest
 
-from coinslot import clock as coinslot_clock
-from coinslot import payment_report, payments, schedules
-from coinslot.schedules import JobError
-from handlers.playcamp import registration
-from handlers.playcamp.payment_rules import rules
+from coinslot.base import clock as coinslot_clock
+from coinslot.payments import report as payment_report
+from coinslot.payments import store as payments
+from coinslot.relay import jobs
+from coinslot.relay.jobs import JobError
+from handlers.playcamp.payments import registration
+from handlers.playcamp.payments.rules import rules
 from tests.fakes.game_payments import GamePayments
 from tests.fakes.playcamp import PlayCamp, answers, broken, garbage, too_many
 from tests.receivers import reset, silence
@@ -704,4 +706,4 @@ def test_the_whole_round_with_everything_going_wrong(house, studio, playcamp, db
     assert [key for key, each in playcamp.payments.items() if each["status"] == "REFUNDED"] == ["GP-4"]
     (job,) = db("SELECT * FROM schedules WHERE name = 'playcamp.poll'")
     assert (job["failures"], json.loads(job["cursor"])["window"]) == (0, None)
-    assert schedules.cursor(house.database.read(), studio.row["id"], "playcamp.poll") == job["cursor"]
+    assert jobs.cursor(house.database.read(), studio.row["id"], "playcamp.poll") == job["cursor"]

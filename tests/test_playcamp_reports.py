@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from coinslot import payments, schedules, troubles
-from coinslot.schedules import JobError
-from handlers.playcamp import game_payments, polling
+from coinslot.operations import troubles
+from coinslot.payments import store
+from coinslot.relay import jobs
+from coinslot.relay.jobs import JobError
+from handlers.playcamp.payments import polling, source
 from tests.fakes.game_payments import GamePayments
 from tests.pages import text_of
 from tests.receivers import status
@@ -79,8 +81,8 @@ class TestKnownAndUnreadable:
     def registered(self, poll, house):
         """A payment that PlayCamp has."""
         poll(paid())
-        house.database.write_here(lambda tx: payments.claim_due(tx, 1, 10, is_sandbox=False))
-        house.database.write_here(lambda tx: payments.registered(tx, [1], is_sandbox=False))
+        house.database.write_here(lambda tx: store.claim_due(tx, 1, 10, is_sandbox=False))
+        house.database.write_here(lambda tx: store.registered(tx, [1], is_sandbox=False))
 
     @pytest.mark.parametrize(
         ("changed", "reason"),
@@ -138,7 +140,7 @@ class TestKnownAndUnreadable:
     def test_a_market_that_is_configured_no_more_is_no_conflict(self, poll, studio, house, conflicts, stored):
         studio.config("playcamp.market.shop", "Web,MOBILE_SELF_STORE")
         poll(paid(market="shop"))
-        house.database.write_here(lambda tx: payments.claim_due(tx, 1, 10, is_sandbox=False))
+        house.database.write_here(lambda tx: store.claim_due(tx, 1, 10, is_sandbox=False))
         house.database.write_here(lambda tx: tx.execute("DELETE FROM settings WHERE key = 'playcamp.market.shop'"))
         studio.config("playcamp.payments.limit", "999")
         poll(paid(market="shop"))
@@ -187,7 +189,7 @@ class TestOnePage:
         assert (stored()["GP-1"]["amount"], len(conflicts())) == ("9.99", 1)
 
     def test_more_rows_than_a_page_can_really_hold_are_refused(self, poll, monkeypatch, stored):
-        monkeypatch.setattr(game_payments, "MOST_ROWS", 2)
+        monkeypatch.setattr(source, "MOST_ROWS", 2)
 
         with pytest.raises(JobError, match="more than 2 rows"):
             poll(paid("GP-1"), paid("GP-2"), paid("GP-3"))
@@ -202,11 +204,9 @@ class TestOnePage:
     def test_payments_are_built_portion_by_portion(self, poll, monkeypatch):
         monkeypatch.setattr(polling, "ROWS_AT_ONCE", 2)
         events = []
-        read_row, store_many = polling.read_row, payments.store_many
+        read_row, store_many = polling.read_row, store.store_many
         monkeypatch.setattr(polling, "read_row", lambda *args: events.append("built") or read_row(*args))
-        monkeypatch.setattr(
-            payments, "store_many", lambda *args, **kw: events.append("stored") or store_many(*args, **kw)
-        )
+        monkeypatch.setattr(store, "store_many", lambda *args, **kw: events.append("stored") or store_many(*args, **kw))
 
         poll(*(paid(f"GP-{number}") for number in range(4)))
 
@@ -336,5 +336,5 @@ class TestRetryAfter:
         house.new_relay().drain()
 
         (job,) = db("SELECT * FROM schedules WHERE name = 'playcamp.poll'")
-        assert round(schedules.clock.seconds(job["due_at"]) - NOW) == 3600
+        assert round(jobs.clock.seconds(job["due_at"]) - NOW) == 3600
         assert "asks for a pause of" in doctor()

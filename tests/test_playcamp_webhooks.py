@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from coinslot import signing
-from coinslot.keyring import SecretValue
-from coinslot.webhooks import signed as signed_by_us
-from handlers.playcamp.webhook_signature import SignatureError, verify
+from coinslot.access.keyring import SecretValue
+from coinslot.base import signing
+from coinslot.relay.webhooks import signed as signed_by_us
+from handlers.playcamp.events.signature import SignatureError, verify
 from tests.fakes.playcamp import DOCUMENTED_EVENT_TYPES, PlayCamp, signed, sponsor_event
 from tests.owed import Owed
 from tests.receivers import Receiver

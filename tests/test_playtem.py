@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import create_app
-from coinslot.keyring import SecretValue
-from handlers.dashboard import masking
+from coinslot.access.keyring import SecretValue
+from handlers.dashboard.frame import masking
 from handlers.playtem.payload import FORMATS, PayloadError, decode, decode_base64, signature_of, verify
 from tests.conftest import PLAYTEM_SECRET
 from tests.partner_cases import PartnerCases
@@ -404,7 +404,7 @@ class TestPrecedence:
         assert answer.json == {"ErrorCode": 402, "ErrorMessage": "Item #4242 doesn't exist"}
 
     def test_a_credited_purchase_is_answered_again_whatever_became_of_the_player(self, get, studio, feed, house):
-        from coinslot import registry
+        from coinslot.games import registry
 
         get(payload())
         house.database.write_here(lambda tx: registry.forget_player(tx, studio.row["id"], "alice"))
@@ -481,7 +481,7 @@ class TestWhoseCall:
         assert code(get(payload(AppId=4, TransactionId="b"))) == 407
 
     def test_facebook_ids(self, get, studio, house, feed):
-        from coinslot import registry
+        from coinslot.games import registry
 
         house.database.write_here(
             lambda tx: registry.put_player(tx, studio.row["id"], "bob", {"identities": {"facebook": "859"}})

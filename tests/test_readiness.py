@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from app import create_app
-from coinslot import db as database_module
-from coinslot.db import LARGE_WAL_BYTES
+from coinslot.store import db as database_module
+from coinslot.store.db import LARGE_WAL_BYTES
 from tests.conftest import MAIN_KEY, TOKEN, Studio, appcharge_headers, order
 from tests.servers import Server, until
 

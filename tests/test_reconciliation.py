@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from coinslot import comparing, judging, reconciliation, report_file, settlement, settling
-from coinslot.judging import PartnerRow, Side, Verdict, judge
-from coinslot.payments import REFUNDED_AT
-from coinslot.reconciliation import ReconciliationError, Run
-from coinslot.report_file import Layout
-from handlers.appcharge.report import row_of
+from coinslot.payments.store import REFUNDED_AT
+from coinslot.settlement import closing, comparing, jobs, judging, reconciliation
+from coinslot.settlement import report as report_file
+from coinslot.settlement.judging import PartnerRow, Side, Verdict, judge
+from coinslot.settlement.reconciliation import ReconciliationError, Run
+from coinslot.settlement.report import Layout
+from handlers.appcharge.api.report import row_of
 from tests.books import Books
 from tests.fakes import appcharge as fake_appcharge
 from tests.fakes.appcharge import FakeAppcharge
@@ -275,7 +276,7 @@ class TestAppcharge:
 
         room.by_api("appcharge")
 
-        found = settlement.standing(books.house.database.read(), books.game.id, "2026-07")
+        found = closing.standing(books.house.database.read(), books.game.id, "2026-07")
         assert found is not None
         assert found.state == "reconciled"
 
@@ -287,10 +288,10 @@ class TestAppcharge:
 
         room.by_api("appcharge")
 
-        found = settlement.standing(books.house.database.read(), books.game.id, "2026-07")
+        found = closing.standing(books.house.database.read(), books.game.id, "2026-07")
         assert found is not None
         assert found.state == "closed"
-        assert settling.unreconciled(books.house.database.read(), books.game.id, "2026-07") == (["playcamp"], [])
+        assert jobs.unreconciled(books.house.database.read(), books.game.id, "2026-07") == (["playcamp"], [])
 
     @pytest.mark.parametrize(
         "row",
@@ -313,8 +314,8 @@ class TestAppcharge:
         assert run.rows_odd == 1
         names = {"o-1"} if row != {"orderId": ""} else set()
         assert {name: found[0] for name, found in room.differences(run).items()} == dict.fromkeys(names, "unreadable")
-        assert settling.unreconciled(books.house.database.read(), books.game.id, "2026-07") == ([], ["appcharge"])
-        found = settlement.standing(books.house.database.read(), books.game.id, "2026-07")
+        assert jobs.unreconciled(books.house.database.read(), books.game.id, "2026-07") == ([], ["appcharge"])
+        found = closing.standing(books.house.database.read(), books.game.id, "2026-07")
         assert found is not None
         assert found.state == "closed"
 
@@ -334,7 +335,7 @@ class TestAppcharge:
             with pytest.raises(Died):
                 room.carry_on(run_id, "appcharge")
         assert (room.run(run_id).state, room.run(run_id).is_done) == ("done", False)
-        assert settling.unreconciled(books.house.database.read(), books.game.id, "2026-07") == (["appcharge"], [])
+        assert jobs.unreconciled(books.house.database.read(), books.game.id, "2026-07") == (["appcharge"], [])
 
         room.carry_on(run_id, "appcharge")
         assert [each.result for each in room.run(run_id).summary] == ["missing_there"]
@@ -347,11 +348,11 @@ class TestAppcharge:
         before = room.begin("appcharge")
         room.carry_on(before, "appcharge", deadline)
 
-        books.house.database.write_here(lambda tx: settlement.reopen(tx, books.game.id, "2026-07", "test", "why"))
+        books.house.database.write_here(lambda tx: closing.reopen(tx, books.game.id, "2026-07", "test", "why"))
         books.order("o-9")
         books.close()
 
-        assert settling.unreconciled(books.house.database.read(), books.game.id, "2026-07") == (["appcharge"], [])
+        assert jobs.unreconciled(books.house.database.read(), books.game.id, "2026-07") == (["appcharge"], [])
         assert not room.carry_on(before, "appcharge")
         again = room.by_api("appcharge")
         assert again.id != before
@@ -485,7 +486,7 @@ def test_what_is_refunded_is_the_same_here_as_in_the_months_lines(room, books):
 
 class TestANewerReport:
     def state(self, books: Books) -> str:
-        found = settlement.standing(books.house.database.read(), books.game.id, "2026-07")
+        found = closing.standing(books.house.database.read(), books.game.id, "2026-07")
         assert found is not None
         return found.state
 
@@ -499,7 +500,7 @@ class TestANewerReport:
         told(appcharge, "o-2")
         room.by_api("appcharge")
         assert self.state(books) == "closed"
-        newest = settlement.steps(books.house.database.read(), books.game.id, "2026-07")[-1]
+        newest = closing.steps(books.house.database.read(), books.game.id, "2026-07")[-1]
         assert (newest.state, newest.note) == ("closed", "a newer report of appcharge does not agree")
 
         appcharge.transactions.pop()
@@ -510,10 +511,10 @@ class TestANewerReport:
         books.order("o-1")
         books.close()
         first = room.by_api("appcharge")
-        settling.accept(books.house.database, books.game, "2026-07", "test", "it is known")
+        jobs.accept(books.house.database, books.game, "2026-07", "test", "it is known")
         room.carry_on(first.id, "appcharge")
         assert self.state(books) == "reconciled"
-        assert settling.disagreeing(books.house.database.read(), books.game.id, "2026-07") == []
+        assert jobs.disagreeing(books.house.database.read(), books.game.id, "2026-07") == []
 
         room.by_api("appcharge")
         assert self.state(books) == "closed"
@@ -523,7 +524,7 @@ class TestANewerReport:
         told(appcharge, "o-1")
         books.close()
         room.by_api("appcharge")
-        settling.bring_to(books.house.database, books.game, "2026-07", "payment_confirmed", "test", "")
+        jobs.bring_to(books.house.database, books.game, "2026-07", "payment_confirmed", "test", "")
         told(appcharge, "o-2")
         room.by_api("appcharge")
         assert self.state(books) == "payment_confirmed"
@@ -565,7 +566,7 @@ class TestPlayCamp:
         assert run.matched == 2
 
     def test_trouble_is_waited_out_and_nothing_asked_twice(self, room, books, playcamp, monkeypatch):
-        from handlers.playcamp import report
+        from handlers.playcamp.payments import report
 
         monkeypatch.setattr(report, "PAYMENTS_AT_ONCE", 2)
         for number in range(5):
@@ -674,10 +675,10 @@ class TestFiles:
                 raise Died
 
         with pytest.raises(Died):
-            settling.take_file(books.house.database, run_id, path, layout, die)
+            jobs.take_file(books.house.database, run_id, path, layout, die)
         assert room.run(run_id).state == "reading"
         assert room.begin("playcamp", file=(path, layout)) == run_id
-        settling.take_file(books.house.database, run_id, path, layout)
+        jobs.take_file(books.house.database, run_id, path, layout)
         room.carry_on(run_id, "playcamp")
         assert (room.run(run_id).rows_read, room.run(run_id).matched) == (5, 5)
 

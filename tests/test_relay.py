@@ -20,10 +20,11 @@ from contextlib import contextmanager
 import pytest
 import time_machine
 
-from coinslot import clock as coinslot_clock
-from coinslot import destinations, keyring, outbox
-from coinslot.outbound import Outbound
-from coinslot.relay import KEPT_DELIVERED_DAYS, Relay
+from coinslot.access import keyring
+from coinslot.base import clock as coinslot_clock
+from coinslot.base.outbound import Outbound
+from coinslot.outbox import deliveries, destinations
+from coinslot.relay.loop import KEPT_DELIVERED_DAYS, Relay
 from tests.owed import Owed
 from tests.receivers import (
     Receiver,
@@ -524,7 +525,7 @@ def test_a_delivery_that_cannot_be_made_dies_on_its_schedule(owed, clock, caplog
                 {"game_id": owed.studio.row["id"], "now": coinslot_clock.stamp()},
             )
         )
-        owed.write(lambda tx: outbox.enqueue(tx, owed.studio.row["id"], "broken", event_id=1))
+        owed.write(lambda tx: deliveries.enqueue(tx, owed.studio.row["id"], "broken", event_id=1))
         owed.credit()
         for _ in range(2):
             owed.drain()
@@ -572,7 +573,7 @@ def test_old_deliveries_are_pruned_by_the_loop(owed, house):
 
 def test_the_loop_beats(owed, house):
     with running(house):
-        until(lambda: outbox.last_beat(house.database.read()), "a heartbeat")
+        until(lambda: deliveries.last_beat(house.database.read()), "a heartbeat")
 
 
 def test_no_secret_signature_or_body_reaches_the_log(owed, clock, caplog):
@@ -678,7 +679,7 @@ def test_kill_9_loses_nothing_and_leaves_nothing_stuck(owed, house, where):
 
 def _credit_and_fail(tx, owed):
     (grant_id,) = tx.execute("SELECT max(id) FROM grants").fetchone()
-    assert outbox.enqueue(tx, owed.studio.row["id"], "grant.created", grant_id=grant_id) == 1
+    assert deliveries.enqueue(tx, owed.studio.row["id"], "grant.created", grant_id=grant_id) == 1
     raise RuntimeError("never committed")
 
 

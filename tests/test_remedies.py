@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from coinslot import judging, payments, refunds
-from coinslot.refunds import Policy
-from handlers import reconciling
+from coinslot.ledger import refunds
+from coinslot.ledger.refunds import Policy
+from coinslot.payments import store
+from coinslot.settlement import judging
+from handlers.kit import reconciling
 from tests.books import Books
 from tests.conftest import appcharge_headers, order
 from tests.fakes import appcharge as fake_appcharge
@@ -183,7 +185,7 @@ class TestPayments:
 
     def test_what_was_refused_is_sent_again(self, room, books, playcamp, run_printed):
         books.pay("GP 'one'", "9.99", "USD", is_registered=False)
-        books.house.database.write_here(lambda tx: payments.quarantine(tx, {1: "refused"}))
+        books.house.database.write_here(lambda tx: store.quarantine(tx, {1: "refused"}))
         books.close()
         report = f"{PAYMENTS}GP-9,1.00,USD,PENDING,\n"
         before = room.by_text("playcamp", report)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from coinslot import report_file
-from coinslot.judging import PartnerRow
-from coinslot.reconciliation import ReconciliationError
-from coinslot.report_amounts import written
-from coinslot.report_file import Layout
+from coinslot.settlement import report as report_file
+from coinslot.settlement.amounts import written
+from coinslot.settlement.judging import PartnerRow
+from coinslot.settlement.reconciliation import ReconciliationError
+from coinslot.settlement.report import Layout
 from tests.books import Books
 from tests.rooms import Room
 

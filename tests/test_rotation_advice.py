@@ -2,8 +2,9 @@
 
 import pytest
 
-from coinslot import clock, rotation
-from coinslot.keyring import SecretRow
+from coinslot.access import rotation
+from coinslot.access.keyring import SecretRow
+from coinslot.base import clock
 
 NOW = 1_800_000_000.0
 DAY = 86400

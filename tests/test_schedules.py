@@ -9,10 +9,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from coinslot import clock as coinslot_clock
-from coinslot import outbox, schedules
-from coinslot.relay import JOBS_AT_ONCE
-from coinslot.schedules import LEASE_SECONDS, PAUSES_SECONDS, JobError
+from coinslot.base import clock as coinslot_clock
+from coinslot.outbox import deliveries
+from coinslot.relay import jobs as schedules
+from coinslot.relay.jobs import LEASE_SECONDS, PAUSES_SECONDS, JobError
+from coinslot.relay.loop import JOBS_AT_ONCE
 from tests.owed import Owed
 from tests.receivers import Receiver, silence, status
 from tests.servers import ROOT, until
@@ -297,7 +298,7 @@ class TestARelay:
 
     def test_a_running_relay_notices_a_job_of_another_process(self, jobs, house):
         with running(house):
-            until(lambda: outbox.last_beat(house.database.read()), "it runs")
+            until(lambda: deliveries.last_beat(house.database.read()), "it runs")
             subprocess.run(
                 [sys.executable, "-c", ASKS, str(house.settings.home), str(jobs.game_id)], cwd=ROOT, check=True
             )
@@ -356,11 +357,11 @@ class TestARelay:
 ASKS = """
 import sys
 from pathlib import Path
-from coinslot import schedules
-from coinslot.db import Database
+from coinslot.relay import jobs
+from coinslot.store.db import Database
 
 database = Database(Path(sys.argv[1]))
-database.write_here(lambda tx: schedules.at(tx, int(sys.argv[2]), "test.job", 0))
+database.write_here(lambda tx: jobs.at(tx, int(sys.argv[2]), "test.job", 0))
 """
 
 

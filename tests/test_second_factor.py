@@ -3,8 +3,8 @@
 import pyotp
 import pytest
 
-from coinslot import keyring, second_factor
-from coinslot.vault import MasterKey
+from coinslot.access import keyring, second_factor
+from coinslot.access.vault import MasterKey
 
 
 @pytest.fixture

@@ -31,9 +31,12 @@ import pytest
 from itsdangerous import URLSafeTimedSerializer
 
 from app import create_app
-from coinslot import games, keyring, ledger, troubles
+from coinslot.access import keyring
+from coinslot.access.vault import MasterKey
+from coinslot.games import games
 from coinslot.installation import Installation
-from coinslot.vault import MasterKey
+from coinslot.ledger import credit as ledger
+from coinslot.operations import troubles
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, Studio, appcharge_headers, order
 from tests.scripted import Scripted, ok
 from tests.servers import Answer, Server, Underway, path_and_query, together, until

@@ -13,10 +13,13 @@ import time_machine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coinslot import clock as clocks
-from coinslot import events, months, payment_report, payments, purchases, settlement, statement
-from coinslot.settlement import SettlementError
-from coinslot.terms import Terms, rates, rates_text
+from coinslot.base import clock as clocks
+from coinslot.ledger import events
+from coinslot.payments import report, store
+from coinslot.settlement import calendar, purchases, statement
+from coinslot.settlement import closing as settlement
+from coinslot.settlement.closing import SettlementError
+from coinslot.settlement.terms import Terms, rates, rates_text
 from tests.books import RULES, Books
 from tests.conftest import Studio
 from tests.servers import together
@@ -380,7 +383,7 @@ class TestClosing:
         assert [(line.month, line.gross_minor) for line in late] == [("2026-07", 1000)]
 
     def test_a_month_that_is_not_over_is_not_closed(self, books, clock):
-        present = months.of(clocks.stamp(), "UTC")
+        present = calendar.of(clocks.stamp(), "UTC")
         with pytest.raises(SettlementError, match="not over"):
             books.close(present)
         assert books.close(present, may_be_early=True).state == "closed"
@@ -573,7 +576,7 @@ class TestLateFacts:
         books.close()
         clock.move_to("2026-08-10T00:00:00Z")
 
-        row = payments.find(books.house.database.read(), books.game.id, "x")
+        row = store.find(books.house.database.read(), books.game.id, "x")
         told = {
             "transactionId": "GP-1",
             "userId": "alice",
@@ -584,9 +587,9 @@ class TestLateFacts:
             "purchasedAt": "2026-08-01T00:00:00Z",
             "status": "paid",
         }
-        found = payment_report.check(told, RULES, "push", is_test=False)
+        found = report.check(told, RULES, "push", is_test=False)
         books.house.database.write_here(
-            lambda tx: payments.replace_parked(tx, books.game.id, row["id"], found, is_registering=True)
+            lambda tx: store.replace_parked(tx, books.game.id, row["id"], found, is_registering=True)
         )
         clock.move_to("2026-09-02T00:00:00Z")
         books.close("2026-08")
@@ -880,7 +883,7 @@ def test_a_preview_is_what_closing_freezes(books):
     books.order("o-1")
     terms = Terms.of(books.game)
     with books.house.database.snapshot() as connection:
-        shown = settlement.preview(connection, books.game.id, months.month("2026-07", "UTC"), terms)
+        shown = settlement.preview(connection, books.game.id, calendar.month("2026-07", "UTC"), terms)
 
     books.close()
 
@@ -894,7 +897,7 @@ def test_each_line_leads_to_its_purchases_page_by_page(books):
         books.order(f"o-{number}")
     books.order("other", currency="EUR")
     books.pay("other", "9.99", "USD")
-    month = months.month("2026-07", "UTC")
+    month = calendar.month("2026-07", "UTC")
 
     def every(partner: str, **wanted: Any) -> list[str]:
         found: list[str] = []
@@ -919,7 +922,7 @@ def test_few_purchases_among_many_are_looked_for_a_stretch_at_a_time(books, monk
     for number in range(6):
         books.order(f"o-{number}")
     books.order("rare", currency="EUR")
-    month = months.month("2026-07", "UTC")
+    month = calendar.month("2026-07", "UTC")
     connection = books.house.database.read()
 
     first, after = purchases.of_month(connection, books.game.id, month, "appcharge", currency="EUR", most=4)

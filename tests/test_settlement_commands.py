@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from coinslot import clock as clocks
-from coinslot import months, schedules, settlement, settling
-from handlers import reconciling
+from coinslot.base import clock as clocks
+from coinslot.relay import jobs as schedules
+from coinslot.settlement import calendar, closing, jobs
+from handlers.kit import reconciling
 from tests.books import Books
 from tests.conftest import appcharge_headers, order
 from tests.fakes import appcharge as fake_appcharge
@@ -199,7 +200,7 @@ def test_what_is_no_game_or_month_is_told_in_words(flask, words):
 
 
 def test_the_present_month_is_closed_only_if_you_insist(flask, books):
-    present = months.of(clocks.stamp(), "UTC")
+    present = calendar.of(clocks.stamp(), "UTC")
     assert "not over" in flask("close", "demo", present, exit_code=1)
     assert "is closed" in flask("close", "demo", present, "--early")
 
@@ -242,20 +243,20 @@ class TestJobs:
         clock.move_to("2026-08-03T14:59:59Z")
 
         house.new_relay().drain()
-        states = {each.month.name: each.state for each in settlement.month_list(house.database.read(), books.game)}
+        states = {each.month.name: each.state for each in closing.month_list(house.database.read(), books.game)}
         assert states == {"2026-06": "closed", "2026-07": "open", "2026-08": "open"}
 
         clock.move_to("2026-08-03T15:00:01Z")
         house.new_relay().drain()
-        states = {each.month.name: each.state for each in settlement.month_list(house.database.read(), books.game)}
+        states = {each.month.name: each.state for each in closing.month_list(house.database.read(), books.game)}
         assert states == {"2026-06": "closed", "2026-07": "closed", "2026-08": "open"}
-        (step,) = settlement.steps(house.database.read(), 1, "2026-07")
+        (step,) = closing.steps(house.database.read(), 1, "2026-07")
         assert (step.actor, step.note) == ("job", "3 days after its end")
 
     def test_without_the_setting_nothing_closes(self, house, books):
         books.pay("GP-1")
         house.new_relay().drain()
-        assert {each.state for each in settlement.month_list(house.database.read(), books.game)} == {"open"}
+        assert {each.state for each in closing.month_list(house.database.read(), books.game)} == {"open"}
 
     def test_trouble_with_a_partner_is_waited_out(self, app, house, books, appcharge, studio):
         books.order("o-1")
@@ -267,11 +268,11 @@ class TestJobs:
         house.new_relay().drain()
 
         (row,) = house.database.read().execute(
-            "SELECT * FROM schedules WHERE name = :name", {"name": settling.RECONCILE_JOB}
+            "SELECT * FROM schedules WHERE name = :name", {"name": jobs.RECONCILE_JOB}
         )
         assert "401" in row["last_error"]
         assert row["due_at"] is not None
-        assert schedules.next_due(house.database.read(), [settling.RECONCILE_JOB]) is not None
+        assert schedules.next_due(house.database.read(), [jobs.RECONCILE_JOB]) is not None
 
 
 def test_nothing_here_writes_a_secret_or_a_body(flask, books, appcharge, caplog):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinslot import addresses, signing
+from coinslot.base import addresses, signing
 
 # Made by PlayCamp's own SDK; here for the primitives, in test_playcamp_webhooks.py for the address.
 SDK = json.loads((Path(__file__).parent / "payloads/playcamp/signed_by_sdk.json").read_text())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coinslot import so_far
+from coinslot.settlement import so_far
 from tests.books import Books
 from tests.pages import text_of
 

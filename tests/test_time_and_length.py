@@ -15,18 +15,23 @@ import pytest
 from werkzeug.http import parse_cookie
 
 from app import PARTNERS
-from coinslot import addresses, exact, forgetting, payment_report, report_amounts, report_file, spellings
-from coinslot.keyring import SecretValue
-from coinslot.mapping import Expression, ExpressionError
-from handlers import wrong_addresses
-from handlers.appcharge import events, orders, shapes, signature, social
-from handlers.dashboard import masking, transactions
-from handlers.dashboard.pages import LARGEST_OF_STRANGERS
+from coinslot.access.keyring import SecretValue
+from coinslot.base import addresses, exact, spellings
+from coinslot.base.expressions import Expression, ExpressionError
+from coinslot.operations import forgetting
+from coinslot.payments import report as payment_report
+from coinslot.settlement import amounts, report
+from handlers.appcharge import events, orders, shapes, signature
+from handlers.appcharge.logins import social
+from handlers.dashboard.frame import masking
+from handlers.dashboard.frame.pages import LARGEST_OF_STRANGERS
+from handlers.dashboard.records import transactions
 from handlers.game import paths
-from handlers.headers import ReadHeaders
-from handlers.playcamp import payload as playcamp_payload
-from handlers.playcamp import signature as entry_signature
-from handlers.playcamp import webhook_signature
+from handlers.kit import wrong_addresses
+from handlers.kit.headers import ReadHeaders
+from handlers.playcamp import recipe as entry_signature
+from handlers.playcamp.events import payload as playcamp_payload
+from handlers.playcamp.events import signature as webhook_signature
 from handlers.playtem import payload
 from handlers.playtem.payload import PayloadError
 from tests.conftest import appcharge_headers, order
@@ -123,9 +128,9 @@ READERS: dict[str, Callable[[str], object]] = {
     "a login name": spellings.login_names_alike,
     "a code": spellings.code,
     "a payment's id": lambda text: payment_report.canonical_id(4 * text),
-    "a report's column": lambda text: report_file._bare(4 * text),
-    "a report's amount": report_amounts.written,
-    "a report's id": lambda text: report_file._reference([text], {"reference": 0}),
+    "a report's column": lambda text: report._bare(4 * text),
+    "a report's amount": amounts.written,
+    "a report's id": lambda text: report._reference([text], {"reference": 0}),
     "the words of a call that is forgotten": forgetting._of_text,
     "a path with encoded slashes": lambda text: paths._pieces(text, ""),
     "an address that nearly is ours": lambda text: wrong_addresses.nearest(f"/playtem/{text[:200]}", PARTNERS, []),

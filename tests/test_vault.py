@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import create_app
-from coinslot import games, keyring
-from coinslot.vault import MasterKey, Sealed, Vault, VaultError
+from coinslot.access import keyring
+from coinslot.access.vault import MasterKey, Sealed, Vault, VaultError
+from coinslot.games import games
 
 
 def test_a_fresh_installation_gets_a_key_of_its_own(house, db):

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from handlers.appcharge import social
-from handlers.appcharge.client import Client as Appcharge
-from handlers.playcamp.client import Client as PlayCamp
+from handlers.appcharge.api.client import Client as Appcharge
+from handlers.appcharge.logins import social
+from handlers.playcamp.api.client import Client as PlayCamp
 from tests.conftest import appcharge_headers, order
 from tests.fakes.social import Google
 from tests.receivers import Receiver, silence

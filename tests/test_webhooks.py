@@ -12,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from coinslot import clock as coinslot_clock
-from coinslot import destinations, events, keyring, outbox, webhooks
-from coinslot.keyring import SecretValue
+from coinslot.access import keyring
+from coinslot.access.keyring import SecretValue
+from coinslot.base import clock as coinslot_clock
+from coinslot.ledger import events
+from coinslot.outbox import deliveries, destinations
+from coinslot.relay import webhooks
 from tests.owed import Owed
 
 
@@ -186,7 +189,7 @@ def test_an_event_is_delivered_as_the_feed_shows_it(owed):
                VALUES (1, :game_id, 'appcharge', 'player.login', 'one', 'alice', '{"a": 1}', 'live', 0, :now)""",
             {"game_id": owed.studio.row["id"], "now": coinslot_clock.stamp()},
         )
-        return outbox.enqueue(tx, owed.studio.row["id"], "player.login", event_id=1, player_id="alice")
+        return deliveries.enqueue(tx, owed.studio.row["id"], "player.login", event_id=1, player_id="alice")
 
     assert owed.write(happen) == 1
     (claim,) = owed.claim()

@@ -9,24 +9,12 @@ choice; the owner pastes them into Appcharge's Integration page.
 
 from flask import Blueprint, Response
 
-from handlers import Partner
-from handlers.appcharge import (
-    auth,
-    checkout,
-    commands,
-    diagnosis,
-    door,
-    events,
-    integration,
-    logins,
-    orders,
-    otp,
-    players,
-    refresh,
-    settings,
-)
-from handlers.appcharge.report import REPORT
+from handlers.appcharge import addresses, commands, events, explain, orders, players, receive, settings
+from handlers.appcharge.api import checkout, refresh
+from handlers.appcharge.api.report import REPORT
+from handlers.appcharge.logins import auth, game_calls, otp
 from handlers.appcharge.simulation import simulate
+from handlers.kit.partner import Partner
 
 bp = Blueprint("appcharge", __name__, url_prefix="/appcharge")
 bp.post("/<game_slug>/orders")(orders.report_order)
@@ -36,31 +24,31 @@ bp.post("/<game_slug>/otp")(otp.initiate)
 bp.post("/<game_slug>/players")(players.personalize)
 
 
-@bp.errorhandler(door.RefusedError)
-def tell(error: door.RefusedError) -> Response:
-    return door.refuse(error.status, error.message)
+@bp.errorhandler(receive.RefusedError)
+def tell(error: receive.RefusedError) -> Response:
+    return receive.refuse(error.status, error.message)
 
 
 partner = Partner(
-    name=door.PARTNER,
+    name=receive.PARTNER,
     title="Appcharge",
     blueprint=bp,
-    addresses=integration.ADDRESSES,
+    addresses=addresses.ADDRESSES,
     keys=(*settings.PAGE_KEYS, *settings.LOGIN_KEYS),
     settings=settings.SETTINGS,
     agreed=settings.AGREED,
-    is_configured=door.is_configured,
-    missing=integration.missing,
-    wrong=integration.wrong,
-    unset=integration.unset,
-    lacking=integration.lacking,
+    is_configured=receive.is_configured,
+    missing=addresses.missing,
+    wrong=addresses.wrong,
+    unset=addresses.unset,
+    lacking=addresses.lacking,
     simulate=simulate,
-    refuse=door.refuse,
+    refuse=receive.refuse,
     jobs={refresh.JOB: refresh.run},
     profiles_pushed=refresh.profiles_pushed,
     commands=commands.COMMANDS,
     report=REPORT,
-    game_calls=(*logins.GAME_CALLS, *checkout.GAME_CALLS),
-    diagnose=diagnosis.diagnose,
+    game_calls=(*game_calls.GAME_CALLS, *checkout.GAME_CALLS),
+    diagnose=explain.diagnose,
     send_again="press Retry Award for it in Appcharge's dashboard",
 )

@@ -16,16 +16,18 @@ from typing import IO, Any, ParamSpec, TypeVar
 import click
 from flask.cli import with_appcontext
 
-from coinslot import audit, exact, registry
-from coinslot.games import Game, GameError
-from coinslot.registry import RegistryError
-from coinslot.spellings import shown
-from handlers import installation
-from handlers.appcharge import catalogue
-from handlers.appcharge.catalogue import CatalogueError, Changed, Offer, UncertainError, dollars
-from handlers.appcharge.client import ApiError, Client, as_json
-from handlers.console import table
-from handlers.trouble import in_words
+from coinslot.base import exact
+from coinslot.base.spellings import shown
+from coinslot.games import registry
+from coinslot.games.games import Game, GameError
+from coinslot.games.registry import RegistryError
+from coinslot.store import audit
+from handlers.appcharge.api import catalogue
+from handlers.appcharge.api.catalogue import CatalogueError, Changed, Offer, UncertainError, dollars
+from handlers.appcharge.api.client import ApiError, Client, as_json
+from handlers.kit.console import table
+from handlers.kit.errors import in_words
+from handlers.kit.partner import installation
 
 LARGEST_FILE = 1024 * 1024
 WARNINGS_TOLD = 50

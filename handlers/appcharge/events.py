@@ -22,10 +22,13 @@ from typing import Any
 
 from flask import Response, current_app
 
-from coinslot import clock, counters, events, exact, notices, refunds, registry, signing
-from coinslot.db import Connection
-from handlers import installation
-from handlers.appcharge.door import PARTNER, answer, enter, refused
+from coinslot.base import clock, exact, signing
+from coinslot.games import registry
+from coinslot.ledger import events, notices, refunds
+from coinslot.store import counters
+from coinslot.store.db import Connection
+from handlers.appcharge.receive import PARTNER, answer, enter, refused
+from handlers.kit.partner import installation
 
 LONGEST_NAME = 100
 UNNAMED = "unnamed"
@@ -178,7 +181,7 @@ def refunded_amount(payload: Mapping[str, Any]) -> str | None:
 
 
 def order_ids(payload: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Whatever ids an event names its order by, in the words of ``coinslot/refunds.py``."""
+    """Whatever ids an event names its order by, in the words of ``coinslot/ledger/refunds.py``."""
     named = [("reference", _id(_at(payload, path))) for path in REFERENCES]
     for kind, paths in OTHER_IDS.items():
         named += [(kind, _id(_at(payload, path))) for path in paths]

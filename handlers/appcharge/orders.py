@@ -23,14 +23,18 @@ from typing import Any
 from flask import Response, current_app
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
-from coinslot import counters, events, exact, ledger, lookup, notices, registry, statuses
-from coinslot.db import Connection
-from coinslot.games import Game
-from coinslot.money import in_major
-from coinslot.spellings import shown
-from handlers import installation, must_wait
-from handlers.appcharge.door import ORDER_IDS, PARTNER, Entered, enter, refuse, refused
+from coinslot.base import exact
+from coinslot.base.money import in_major
+from coinslot.base.spellings import shown
+from coinslot.games import lookup, registry
+from coinslot.games.games import Game
+from coinslot.ledger import credit as ledger
+from coinslot.ledger import events, notices, statuses
+from coinslot.store import counters
+from coinslot.store.db import Connection
+from handlers.appcharge.receive import ORDER_IDS, PARTNER, Entered, enter, refuse, refused
 from handlers.appcharge.shapes import Id, Quantity, first_message, moment
+from handlers.kit.partner import installation, must_wait
 
 MOST_PRODUCTS = 500
 LONGEST_WORD = 64  # of a status, and of a figure that is none, as they are kept
@@ -202,7 +206,7 @@ def to_credit(order: dict[str, Any], game: Game, call: Entered) -> ledger.Credit
 
 
 def credit(tx: Connection, wanted: ledger.Credit, rules: ledger.Rules) -> ledger.Credited:
-    """Credit once, and note what a person has to look at; see :func:`coinslot.ledger.credit`."""
+    """Credit once, and note what a person has to look at; see :func:`coinslot.ledger.credit.credit`."""
     credited = ledger.credit(tx, wanted, rules)
     if credited.is_new and wanted.player_id != registry.RESERVED_ID:
         money = wanted.money

@@ -1,8 +1,8 @@
 """Appcharge's Personalize Web Store callback, once Player Info Sync: ``POST /appcharge/<game>/players``.
 
 Asked when a player logs in, after each purchase, every five minutes while the store is open, and when we tell the store
-to load a player anew. The answer is what the game has pushed, checked then (``handlers/profile.py``) and sent as it is
-now; what a player lacks comes from the game's defaults. Version 1 is the older shape of the same, and has less of it.
+to load a player anew. The answer is what the game has pushed, checked then (``handlers/kit/profile.py``) and sent as it
+is now; what a player lacks comes from the game's defaults. Version 1 is the older shape of the same, with less of it.
 """
 
 import json
@@ -13,11 +13,13 @@ from typing import Any
 from flask import Response, current_app
 from marshmallow import EXCLUDE, Schema, ValidationError
 
-from coinslot import exact, lookup, registry
-from coinslot.games import Game, web_address
-from handlers import installation, profile
-from handlers.appcharge.door import answer, enter, refuse, refused
+from coinslot.base import exact
+from coinslot.games import lookup, registry
+from coinslot.games.games import Game, web_address
+from handlers.appcharge.receive import answer, enter, refuse, refused
 from handlers.appcharge.shapes import Id, first_message
+from handlers.kit import profile
+from handlers.kit.partner import installation
 
 # The profile's parts under Appcharge's names. ``sessionMetadata`` is sent in any case.
 PARTS = {

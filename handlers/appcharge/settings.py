@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from marshmallow import ValidationError
 
-from coinslot import statuses
-from coinslot.games import Setting, networks, one_of, text, web_address, whole_number
-from handlers import WHEN_GAME_DOWN, Key, profile
+from coinslot.games.games import Setting, networks, one_of, text, web_address, whole_number
+from coinslot.ledger import statuses
 from handlers.appcharge.shapes import first_message
+from handlers.kit import profile
+from handlers.kit.partner import WHEN_GAME_DOWN, Key
 
 METHODS = ("userToken", "userPassword", "otp", "google", "apple", "facebook")
 TOKEN_KINDS = ("auto", "access_token", "id_token", "code")

@@ -5,7 +5,8 @@ from typing import Any
 
 from marshmallow import ValidationError, fields
 
-from coinslot import clock, exact, registry
+from coinslot.base import clock, exact
+from coinslot.games import registry
 
 
 class Id(fields.Field[str | None]):

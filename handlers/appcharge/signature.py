@@ -8,8 +8,8 @@ agents; both come. The bytes that came are what is signed: JSON printed again di
 import re
 from collections.abc import Iterable
 
-from coinslot import signing
-from coinslot.keyring import SecretValue
+from coinslot.access.keyring import SecretValue
+from coinslot.base import signing
 
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from coinslot.games import Game
-from coinslot.registry import RESERVED_ID
-from handlers import Call
-from handlers.appcharge import payload
+from coinslot.games.games import Game
+from coinslot.games.registry import RESERVED_ID
+from handlers.appcharge import encryption
 from handlers.appcharge.signature import sign
+from handlers.kit.partner import Call
 
 Expect = Callable[[int, bytes], str | None]
 FORGED_KEY = b"not the key, but as long as one!"  # 32 bytes, so that it could encrypt
@@ -148,7 +148,7 @@ def _forgeries(
     if game.settings["appcharge.payload"] == "aes":
         forged = _call(game, endpoint, f"{endpoint}: encrypted with another key", content, "400", refuses(400))
         vector = game.keys("appcharge.secondary_key")[0].value
-        yield Call(**{**vars(forged), "body": payload.encrypt(_dump(content), FORGED_KEY, vector)})
+        yield Call(**{**vars(forged), "body": encryption.encrypt(_dump(content), FORGED_KEY, vector)})
         open_text = _call(game, endpoint, f"{endpoint}: not encrypted", content, "400", refuses(400))
         yield Call(**{**vars(open_text), "body": _dump(content)})
         return
@@ -171,7 +171,7 @@ def _call(
     headers = {"x-publisher-token": game.keys("appcharge.publisher_token")[0].value.decode()}
     if game.settings["appcharge.payload"] == "aes":
         headers["Content-Type"] = "text/plain"
-        body = payload.encrypt(body, _main_key(game), game.keys("appcharge.secondary_key")[0].value)
+        body = encryption.encrypt(body, _main_key(game), game.keys("appcharge.secondary_key")[0].value)
     else:
         headers["Content-Type"] = "application/json"
         headers["signature"] = sign(body, _main_key(game), _milliseconds())

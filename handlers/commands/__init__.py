@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from flask import Flask
 
-from handlers import Partner
 from handlers.commands import deliveries, games, keys, operate, owner, refunds, registry, settlement, simulate
+from handlers.kit.partner import Partner
 
 
 def register(app: Flask, partners: Iterable[Partner]) -> None:

@@ -9,13 +9,16 @@ from functools import partial
 import click
 from flask.cli import with_appcontext
 
-from coinslot import clock, delivery_lists, destinations, games, keyring, outbox
-from coinslot.db import Connection, Row
-from coinslot.spellings import shown
-from handlers import installation
+from coinslot.access import keyring
+from coinslot.base import clock
+from coinslot.base.spellings import shown
+from coinslot.games import games
+from coinslot.outbox import deliveries, destinations, lists
+from coinslot.store.db import Connection, Row
 from handlers.commands.grade import grade
-from handlers.console import table
-from handlers.trouble import in_words
+from handlers.kit.console import table
+from handlers.kit.errors import in_words
+from handlers.kit.partner import installation
 
 STATES = ("waiting", "delivered", "dead")
 
@@ -167,7 +170,7 @@ def delivery() -> None:
 def list_deliveries(game: str, state: str | None, limit: int, is_json: bool) -> None:
     """The newest deliveries of GAME."""
     connection = installation().database.read()
-    rows = delivery_lists.listing(connection, games.find(connection, game)["id"], state, limit)
+    rows = lists.listing(connection, games.find(connection, game)["id"], state, limit)
     if is_json:
         for row in rows:
             click.echo(json.dumps(dict(row)))
@@ -213,14 +216,14 @@ def redrive(game: str, delivery_id: int | None, is_all: bool, since: str | None,
     database = installation().database
     game_id = games.find(database.read(), game)["id"]
     if delivery_id is not None:
-        database.write_here(lambda tx: outbox.redrive_one(tx, game_id, delivery_id))
+        database.write_here(lambda tx: deliveries.redrive_one(tx, game_id, delivery_id))
         click.echo("1 put back.")
         return
     count = after = 0
-    while found := outbox.redrivable(database.read(), game_id, after=after, since=first, until=last):
-        count += database.write_here(partial(outbox.redrive, game_id=game_id, delivery_ids=found))
+    while found := deliveries.redrivable(database.read(), game_id, after=after, since=first, until=last):
+        count += database.write_here(partial(deliveries.redrive, game_id=game_id, delivery_ids=found))
         after = found[-1]
-    overtaken = outbox.count_overtaken(database.read(), game_id, since=first, until=last)
+    overtaken = deliveries.count_overtaken(database.read(), game_id, since=first, until=last)
     click.echo(f"{count} put back.")
     if overtaken:
         click.echo(f"{overtaken} stay dead: a later one of the same player has overtaken each.")

@@ -6,12 +6,13 @@ import textwrap
 import click
 from flask.cli import with_appcontext
 
-from coinslot import games, settling
-from coinslot.registry import checked_text
-from coinslot.terms import ZONE
-from handlers import installation, partners
-from handlers.console import table
-from handlers.trouble import in_words
+from coinslot.games import games
+from coinslot.games.registry import checked_text
+from coinslot.settlement import jobs
+from coinslot.settlement.terms import ZONE
+from handlers.kit.console import table
+from handlers.kit.errors import in_words
+from handlers.kit.partner import installation, partners
 
 LONGEST_NAME = 255
 TEXT_WIDTH = 100  # columns of a terminal that `config show` fills with prose
@@ -101,7 +102,7 @@ def set_setting(game: str, key: str, value: str) -> None:
     click.echo(f"{key} = {_readable(stored)}")
     changed = house.games.by_slug(game)
     if key == ZONE and changed is not None:
-        for note in settling.zone_notes(house.database.read(), changed):
+        for note in jobs.zone_notes(house.database.read(), changed):
             click.echo(note)
 
 

@@ -3,10 +3,12 @@
 import click
 from flask.cli import with_appcontext
 
-from coinslot import destinations, games, grader
-from coinslot.spellings import shown
-from handlers import installation
-from handlers.trouble import in_words
+from coinslot.base.spellings import shown
+from coinslot.games import games
+from coinslot.outbox import destinations
+from coinslot.relay import grader
+from handlers.kit.errors import in_words
+from handlers.kit.partner import installation
 
 
 @click.command("grade")

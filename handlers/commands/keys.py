@@ -3,14 +3,16 @@
 import click
 from flask.cli import with_appcontext
 
-from coinslot import destinations, games, keyring
-from coinslot.destinations import SECRET_PREFIX
-from coinslot.keyring import SecretError, SecretRow
-from coinslot.spellings import shown
-from coinslot.vault import MasterKey, VaultError
-from handlers import installation, partners
-from handlers.console import read_value, table
-from handlers.trouble import in_words
+from coinslot.access import keyring
+from coinslot.access.keyring import SecretError, SecretRow
+from coinslot.access.vault import MasterKey, VaultError
+from coinslot.base.spellings import shown
+from coinslot.games import games
+from coinslot.outbox import destinations
+from coinslot.outbox.destinations import SECRET_PREFIX
+from handlers.kit.console import read_value, table
+from handlers.kit.errors import in_words
+from handlers.kit.partner import installation, partners
 
 
 @click.group("secret")

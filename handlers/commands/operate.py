@@ -12,14 +12,15 @@ from pathlib import Path
 import click
 from flask.cli import with_appcontext
 
-from coinslot import games, inspection
-from coinslot.backup import backup, restore
-from coinslot.db import Connection
-from coinslot.games import Game
-from coinslot.inspection import NOTE, OK, WARNING, WRONG, Finding, guarded
-from handlers import installation, partners
-from handlers.dashboard import troubled
-from handlers.trouble import in_words
+from coinslot.games import games
+from coinslot.games.games import Game
+from coinslot.operations import doctor
+from coinslot.operations.backup import backup, restore
+from coinslot.operations.doctor import NOTE, OK, WARNING, WRONG, Finding, guarded
+from coinslot.store.db import Connection
+from handlers.dashboard.overview import troubled
+from handlers.kit.errors import in_words
+from handlers.kit.partner import installation, partners
 
 
 @click.command("backup")
@@ -92,22 +93,22 @@ COMMANDS: tuple[click.Command, ...] = (backup_command, restore_command, doctor_c
 
 def _examine() -> Iterator[Finding]:
     house = installation()
-    yield from guarded(inspection.folder, house.settings, house.database, house.vault)
-    yield from inspection.engine()
-    connection, found = inspection.open_database(house.database)
+    yield from guarded(doctor.folder, house.settings, house.database, house.vault)
+    yield from doctor.engine()
+    connection, found = doctor.open_database(house.database)
     yield found
-    yield from guarded(inspection.master_key, house.vault, connection)
+    yield from guarded(doctor.master_key, house.vault, connection)
     if connection is not None:
-        yield from guarded(inspection.database_file, connection)
-        yield from guarded(inspection.hash_chain, connection)
-    yield from guarded(inspection.disk_space, house.database)
-    yield from guarded(inspection.system_clock, connection)
-    yield from guarded(inspection.public_url, house.settings)
+        yield from guarded(doctor.database_file, connection)
+        yield from guarded(doctor.hash_chain, connection)
+    yield from guarded(doctor.disk_space, house.database)
+    yield from guarded(doctor.system_clock, connection)
+    yield from guarded(doctor.public_url, house.settings)
     if connection is not None:
-        yield from guarded(inspection.owner_password, connection)
+        yield from guarded(doctor.owner_password, connection)
         yield from guarded(_examine_games, connection)
-        yield from guarded(inspection.deliveries, connection)
-        yield from guarded(inspection.refusals, connection)
+        yield from guarded(doctor.deliveries, connection)
+        yield from guarded(doctor.refusals, connection)
         yield from guarded(_examine_troubles, connection)
         connection.close()
 
@@ -130,10 +131,10 @@ def _examine_game(connection: Connection, slug: str) -> Iterator[Finding]:
     if game is None:
         return  # removed just now
     yield Finding(OK, f"game {slug}: every secret opens")
-    yield from inspection.game_setup(connection, game)
-    yield from inspection.keys(connection, game)
+    yield from doctor.game_setup(connection, game)
+    yield from doctor.keys(connection, game)
     yield from _examine_partners(game)
-    yield from inspection.waiting_work(connection, game)
+    yield from doctor.waiting_work(connection, game)
 
 
 def _examine_partners(game: Game) -> Iterator[Finding]:

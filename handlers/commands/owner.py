@@ -3,10 +3,11 @@
 import click
 from flask.cli import with_appcontext
 
-from coinslot import owner, second_factor
-from handlers import installation, passwords
-from handlers.console import read_value
-from handlers.trouble import in_words
+from coinslot.access import owner, second_factor
+from handlers.kit import passwords
+from handlers.kit.console import read_value
+from handlers.kit.errors import in_words
+from handlers.kit.partner import installation
 
 
 @click.group("admin")

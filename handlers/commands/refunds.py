@@ -5,15 +5,18 @@ from datetime import UTC, datetime
 import click
 from flask.cli import with_appcontext
 
-from coinslot import audit, clock, games, refunds
-from coinslot.db import Connection, Row
-from coinslot.games import GameError
-from coinslot.refunds import BY_STRENGTH, Policy
-from coinslot.registry import checked_text
-from coinslot.spellings import shown
-from handlers import installation
-from handlers.console import table
-from handlers.trouble import in_words
+from coinslot.base import clock
+from coinslot.base.spellings import shown
+from coinslot.games import games
+from coinslot.games.games import GameError
+from coinslot.games.registry import checked_text
+from coinslot.ledger import refunds
+from coinslot.ledger.refunds import BY_STRENGTH, Policy
+from coinslot.store import audit
+from coinslot.store.db import Connection, Row
+from handlers.kit.console import table
+from handlers.kit.errors import in_words
+from handlers.kit.partner import installation
 
 LONGEST_REASON = 255
 EARLIEST = "2010"

@@ -9,11 +9,12 @@ from typing import IO
 import click
 from flask.cli import with_appcontext
 
-from coinslot import audit, csv_files, games, registry
-from coinslot.db import Connection
-from coinslot.registry import RegistryError, checked_id, checked_text
-from handlers import installation
-from handlers.trouble import in_words
+from coinslot.games import csv_files, games, registry
+from coinslot.games.registry import RegistryError, checked_id, checked_text
+from coinslot.store import audit
+from coinslot.store.db import Connection
+from handlers.kit.errors import in_words
+from handlers.kit.partner import installation
 
 
 @click.group("player")

@@ -9,20 +9,22 @@ from pathlib import Path
 import click
 from flask.cli import with_appcontext
 
-from coinslot import documents, money, reconciliation, settlement, settling
-from coinslot.db import Row
-from coinslot.games import Game, GameError
-from coinslot.judging import MISSING_HERE, RESULTS
-from coinslot.reconciliation import ReconciliationError, Run
-from coinslot.report_file import DECIMALS, Layout
-from coinslot.schedules import JobError
-from coinslot.settlement import CONFIRMED, SETTLED, SettlementError
-from coinslot.spellings import shown
-from coinslot.statement import IN_TOTALS, Line
-from coinslot.terms import Terms
-from handlers import Partner, installation, partners, reconciling
-from handlers.console import table
-from handlers.trouble import in_words
+from coinslot.base import money
+from coinslot.base.spellings import shown
+from coinslot.games.games import Game, GameError
+from coinslot.relay.jobs import JobError
+from coinslot.settlement import closing, documents, jobs, reconciliation
+from coinslot.settlement.closing import CONFIRMED, SETTLED, SettlementError
+from coinslot.settlement.judging import MISSING_HERE, RESULTS
+from coinslot.settlement.reconciliation import ReconciliationError, Run
+from coinslot.settlement.report import DECIMALS, Layout
+from coinslot.settlement.statement import IN_TOTALS, Line
+from coinslot.settlement.terms import Terms
+from coinslot.store.db import Row
+from handlers.kit import reconciling
+from handlers.kit.console import table
+from handlers.kit.errors import in_words
+from handlers.kit.partner import Partner, installation, partners
 
 LONGEST_CREATOR = 40
 SHOWN_AT_ONCE = 20  # differences of each kind; a file has them all
@@ -44,7 +46,7 @@ def list_months(game: str) -> None:
     """The months of GAME and their states, the newest first."""
     opened = _game(game)
     connection = installation().database.read()
-    rows = [(each.month.name, _words(each.state)) for each in settlement.month_list(connection, opened)]
+    rows = [(each.month.name, _words(each.state)) for each in closing.month_list(connection, opened)]
     click.echo(table([("month", "state"), *rows]) if rows else "Nothing was bought yet.")
     _print_zone_notes(opened, None)
 
@@ -60,10 +62,10 @@ def close(game: str, month: str, note: str, early: bool) -> None:
     """Freeze MONTH (such as 2026-07) of GAME. A month that is closed stays as it is."""
     opened = _game(game)
     house = installation()
-    found, is_new = settlement.close(house.database, opened, month, "command", note, may_be_early=early)
+    found, is_new = closing.close(house.database, opened, month, "command", note, may_be_early=early)
     click.echo(f"{month} of {game} " + ("is closed." if is_new else f"was closed {found.closed_at[:16]} UTC."))
     _print_zone_notes(opened, month)
-    _print(month, settlement.lines(house.database.read(), found.id))
+    _print(month, closing.lines(house.database.read(), found.id))
 
 
 @group.command("reopen")
@@ -75,7 +77,7 @@ def close(game: str, month: str, note: str, early: bool) -> None:
 def reopen(game: str, month: str, note: str) -> None:
     """Open a closed MONTH again; what it was closed with is kept, and counts no more."""
     opened = _game(game)
-    installation().database.write_here(lambda tx: settlement.reopen(tx, opened.id, month, "command", note))
+    installation().database.write_here(lambda tx: closing.reopen(tx, opened.id, month, "command", note))
     click.echo(f"{month} of {game} is open again.")
 
 
@@ -89,15 +91,15 @@ def show(game: str, month: str, has_steps: bool) -> None:
     """What MONTH comes to: as it was closed, or as it would be closed now."""
     opened = _game(game)
     connection = installation().database.read()
-    found = settlement.standing(connection, opened.id, month)
+    found = closing.standing(connection, opened.id, month)
     if found is not None:
         click.echo(f"{month} of {game}: {_words(found.state)}, closed {found.closed_at[:16]} UTC")
-        _print(month, settlement.lines(connection, found.id))
+        _print(month, closing.lines(connection, found.id))
     else:
         terms = Terms.of(opened)
         with installation().database.snapshot() as snapshot:
-            wanted = settlement.month_of(snapshot, opened, month)
-            lines = settlement.preview(snapshot, opened.id, wanted, terms)
+            wanted = closing.month_of(snapshot, opened, month)
+            lines = closing.preview(snapshot, opened.id, wanted, terms)
         click.echo(f"{month} of {game}: open; this is what it would be closed with now")
         _print(month, lines)
     _print_zone_notes(opened, month)
@@ -106,7 +108,7 @@ def show(game: str, month: str, has_steps: bool) -> None:
     if has_steps:
         rows = [
             (each.at[:19], _words(each.state) + (" (passed over)" if each.is_skipped else ""), each.actor, each.note)
-            for each in settlement.steps(connection, opened.id, month)
+            for each in closing.steps(connection, opened.id, month)
         ]
         click.echo(table([("when", "state", "who", "note"), *rows]) if rows else "Nothing was done with it yet.")
 
@@ -159,14 +161,14 @@ def reconcile(
             if path is None
             else (path, Layout.of(partner.report, columns, unit, currency, DECIMALS.get(decimal or "")))
         )
-        seen = None if file is None else settling.look_through(*file)
+        seen = None if file is None else jobs.look_through(*file)
         run_id = reconciling.begin(house, opened, month, partner, "command", file, is_background=background)
         told = _Told(partner.title)
         if file is not None:
-            settling.take_file(house.database, run_id, *file, told, seen)
+            jobs.take_file(house.database, run_id, *file, told, seen)
         if not background:
             try:
-                settling.carry_on(
+                jobs.carry_on(
                     house.database, run_id, reconciling.reader(house, opened, partner.report), float("inf"), told
                 )
             except JobError as error:
@@ -215,7 +217,7 @@ def confirm(game: str, month: str, is_of_creators: bool, is_skipping: bool, is_a
     opened = _game(game)
     state = SETTLED if is_of_creators else CONFIRMED
 
-    came_to = settling.bring_to(
+    came_to = jobs.bring_to(
         *(installation().database, opened, month, state, "command", note),
         is_skipping=is_skipping,
         is_accepting=is_accepting,
@@ -238,7 +240,7 @@ def export(game: str, month: str, form: str, creator: str | None) -> None:
     """
     opened = _game(game)
     connection = installation().database.read()
-    found = settlement.standing(connection, opened.id, month)
+    found = closing.standing(connection, opened.id, month)
     if found is None:
         raise SettlementError(f"{month} is open: close it first")
     if creator is not None or form == "creators":
@@ -284,10 +286,10 @@ def _partners(game: Game, month: str, name: str | None, has_file: bool) -> list[
     if has_file:
         raise click.UsageError("--file: say whose it is with --partner")
     connection = installation().database.read()
-    found = settlement.standing(connection, game.id, month)
+    found = closing.standing(connection, game.id, month)
     if found is None:
         raise SettlementError(f"{month} is open: close it first")
-    theirs = {line.partner for line in settlement.lines(connection, found.id) if line.section in IN_TOTALS}
+    theirs = {line.partner for line in closing.lines(connection, found.id) if line.section in IN_TOTALS}
     askable = [
         partner
         for partner in known.values()
@@ -301,7 +303,7 @@ def _partners(game: Game, month: str, name: str | None, has_file: bool) -> list[
 def _accept(game: Game, month: str, note: str) -> None:
     if not note.strip():
         raise click.UsageError("--accept: say in a --note why that is good enough")
-    came_to = settling.accept(installation().database, game, month, "command", note)
+    came_to = jobs.accept(installation().database, game, month, "command", note)
     click.echo(f"{month} of {game.slug}: reconciled{'' if came_to else ', as before'}.")
 
 
@@ -314,7 +316,7 @@ def _print(month: str, lines: list[Line]) -> None:
         rows = [head, *(_cells(line, month) for line in counted)]
         click.echo(table(rows))
         totals = [("total", "cur", "count", "gross", "refunds", "tax", "fee", "net", "share")]
-        for each in settlement.totals(lines):
+        for each in closing.totals(lines):
             figures = (each.gross_minor, each.refunds_minor, each.tax_minor, each.fee_minor, each.net_minor)
             told = (*figures, each.share_minor)
             cells = ("-" if minor is None else money.in_major(minor, each.currency) for minor in told)
@@ -335,7 +337,7 @@ _APART = {
 
 
 def _print_zone_notes(game: Game, month: str | None) -> None:
-    for note in settling.zone_notes(installation().database.read(), game, month):
+    for note in jobs.zone_notes(installation().database.read(), game, month):
         click.echo(note)
 
 

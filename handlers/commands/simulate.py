@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import click
 from flask.cli import with_appcontext
 
-from coinslot.games import Game, GameError, web_address
-from coinslot.spellings import shown
-from handlers import Call, Check, Partner, installation, partners, sending
-from handlers.console import table
-from handlers.trouble import in_words
+from coinslot.base.spellings import shown
+from coinslot.games.games import Game, GameError, web_address
+from handlers.kit import sending
+from handlers.kit.console import table
+from handlers.kit.errors import in_words
+from handlers.kit.partner import Call, Check, Partner, installation, partners
 
 TIMEOUT_SECONDS = 15
 EXCERPT = 48  # characters of an answer's body

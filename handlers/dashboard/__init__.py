@@ -4,49 +4,33 @@ Rendered on the server from the same tables as everything else; nothing is compu
 JavaScript. ``pages.py`` is the guard and the frame; each other module here is a page or a few that belong together.
 """
 
-from handlers.dashboard import (
-    account,
-    activity,
-    conflicts,
-    deliveries,
-    destinations,
-    differences,
-    integration,
-    login,
-    mapping,
-    overview,
-    payments,
-    players,
-    refusals,
-    registry,
-    settings,
-    settlements,
-    setup,
-    snippets,
-    statements,
-    transactions,
-)
-from handlers.dashboard.pages import bp, refuse
+from handlers.dashboard.account import activity, login, security, setup
+from handlers.dashboard.frame.pages import bp, refuse
+from handlers.dashboard.integration import addresses, mapping, refusals, snippets
+from handlers.dashboard.overview import home
+from handlers.dashboard.records import conflicts, deliveries, destinations, payments, players, transactions
+from handlers.dashboard.settings import game, registry
+from handlers.dashboard.settlement import differences, settlements, statements
 
 __all__ = ["ROOTS", "bp", "refuse"]
 
 # Each adds its routes to bp when it is imported.
 ROOMS = (
-    account,
+    security,
     activity,
     conflicts,
     deliveries,
     destinations,
     differences,
-    integration,
+    addresses,
     login,
     mapping,
-    overview,
+    home,
     payments,
     players,
     refusals,
     registry,
-    settings,
+    game,
     settlements,
     setup,
     snippets,

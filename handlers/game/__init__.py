@@ -12,10 +12,10 @@ from flask import Blueprint, Response, jsonify
 from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
-from handlers import GameCall, Partner
 from handlers.game import events, grants, items, openapi, paths, players, schemas
 from handlers.game.paths import EncodedSlashes
-from handlers.problems import ProblemError, problem, refuse
+from handlers.kit.partner import GameCall, Partner
+from handlers.kit.problems import ProblemError, problem, refuse
 
 __all__ = ["EncodedSlashes", "refuse", "room"]
 

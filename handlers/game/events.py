@@ -2,10 +2,10 @@
 
 from flask import Response, jsonify
 
-from coinslot import events
-from handlers import installation
+from coinslot.ledger import events
 from handlers.game.grants import LARGEST_ID
-from handlers.problems import caller, whole_argument
+from handlers.kit.partner import installation
+from handlers.kit.problems import caller, whole_argument
 
 MOST_EVENTS = 1000
 

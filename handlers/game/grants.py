@@ -2,10 +2,11 @@
 
 from flask import Response, jsonify
 
-from coinslot import games, grants
-from handlers import installation
+from coinslot.games import games
+from coinslot.ledger import grants
 from handlers.game.schemas import Ack
-from handlers.problems import ProblemError, caller, checked, read_body, whole_argument
+from handlers.kit.partner import installation
+from handlers.kit.problems import ProblemError, caller, checked, read_body, whole_argument
 
 MOST_GRANTS = 1000
 LARGEST_ID = 10**18 - 1

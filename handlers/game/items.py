@@ -2,10 +2,10 @@
 
 from flask import Response, jsonify
 
-from coinslot import registry
-from handlers import installation
+from coinslot.games import registry
 from handlers.game.schemas import Item
-from handlers.problems import ProblemError, caller, checked, nothing, read_body
+from handlers.kit.partner import installation
+from handlers.kit.problems import ProblemError, caller, checked, nothing, read_body
 
 _item = Item()
 

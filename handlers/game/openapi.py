@@ -7,12 +7,13 @@ from typing import Any
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
-from coinslot.exact import QUANTITY_DIGITS
-from handlers import GameCall, shapes
+from coinslot.base.exact import QUANTITY_DIGITS
 from handlers.game import schemas
 from handlers.game.grants import LARGEST_ID, MOST_GRANTS
+from handlers.kit import fields
+from handlers.kit.partner import GameCall
 
-_ID = {"type": "string", **shapes.Identifier.openapi}
+_ID = {"type": "string", **fields.Identifier.openapi}
 _IN_PATHS = {
     "player_id": "Percent-encoded UTF-8; a slash in an id as %2F",
     "sku": "Percent-encoded UTF-8",
@@ -59,8 +60,8 @@ def document(calls: Iterable[GameCall]) -> dict[str, Any]:
         security=[{"token": []}],
     )
     spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
-    plugin.map_to_openapi_type(shapes.WholeNumber, "integer", None)  # type: ignore[no-untyped-call]
-    plugin.map_to_openapi_type(shapes.Scalar, None, None)  # type: ignore[no-untyped-call]
+    plugin.map_to_openapi_type(fields.WholeNumber, "integer", None)  # type: ignore[no-untyped-call]
+    plugin.map_to_openapi_type(fields.Scalar, None, None)  # type: ignore[no-untyped-call]
     assert plugin.converter is not None, "APISpec has made it"
     plugin.converter.add_attribute_function(_of_our_fields)  # type: ignore[no-untyped-call]
 

@@ -7,13 +7,16 @@ from typing import Any
 from flask import Response, jsonify
 from marshmallow import ValidationError
 
-from coinslot import portions, registry, throttle
-from coinslot.db import Connection
-from coinslot.games import Game
-from coinslot.registry import RegistryError
-from handlers import installation, partners, passwords, profile
+from coinslot.access import throttle
+from coinslot.games import registry
+from coinslot.games.games import Game
+from coinslot.games.registry import RegistryError
+from coinslot.store import portions
+from coinslot.store.db import Connection
 from handlers.game.schemas import COLUMN_FIELDS, MOST_PASSWORDS, Player, PlayerPatch, Players
-from handlers.problems import (
+from handlers.kit import passwords, profile
+from handlers.kit.partner import installation, partners
+from handlers.kit.problems import (
     LARGEST_BULK_BODY,
     ProblemError,
     caller,

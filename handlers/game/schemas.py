@@ -4,8 +4,8 @@ from typing import Any
 
 from marshmallow import INCLUDE, Schema, fields, validate
 
-from handlers.profile import Attributes, FocusPatch, PlayerLevelPatch, Profile, StoreThemePatch
-from handlers.shapes import Identifier, Scalar, Strict, Text, WebAddress, WholeNumber
+from handlers.kit.fields import Identifier, Scalar, Strict, Text, WebAddress, WholeNumber
+from handlers.kit.profile import Attributes, FocusPatch, PlayerLevelPatch, Profile, StoreThemePatch
 
 MOST_PLAYERS = 1000
 MOST_PASSWORDS = 20  # in one bulk call: each costs the better part of a tenth of a second to hash

@@ -7,30 +7,16 @@ to be agreed per game is configuration here.
 
 from flask import Blueprint
 
-from coinslot import schedules
-from coinslot.games import Game
-from coinslot.schedules import Standing
-from handlers import Address, Partner, installation, plain_error
-from handlers.playcamp import (
-    commands,
-    conversion,
-    coupons,
-    diagnosis,
-    entry,
-    entry_call,
-    own_orders,
-    payments_call,
-    polling,
-    query,
-    rechecking,
-    registration,
-    settings,
-    simulation,
-    sponsors,
-    trying,
-    webhooks,
-)
-from handlers.playcamp.report import REPORT
+from coinslot.games.games import Game
+from coinslot.relay import jobs
+from coinslot.relay.jobs import Standing
+from handlers.kit.partner import Address, Partner, installation, plain_error
+from handlers.playcamp import commands, explain, settings, simulation
+from handlers.playcamp.entries import entry
+from handlers.playcamp.entries import game_call as entry_call
+from handlers.playcamp.events import conversion, coupons, sponsors, webhooks
+from handlers.playcamp.payments import game_call, own_orders, polling, query, rechecking, registration, trying
+from handlers.playcamp.payments.report import REPORT
 
 bp = Blueprint("playcamp", __name__)
 bp.get("/api/<game_slug>/sponsor")(entry.enter)
@@ -67,7 +53,7 @@ def lacking(game: Game) -> list[str]:
 
 def wrong(game: Game) -> list[str]:
     """Sentences for the owner about keys that the other side does not take."""
-    errors = schedules.last_errors(installation().database.read(), game.id)
+    errors = jobs.last_errors(installation().database.read(), game.id)
     return registration.wrong(game, errors) + polling.wrong(game, errors)
 
 
@@ -128,8 +114,8 @@ partner = Partner(
         own_orders.JOB: Standing(own_orders.run),
         rechecking.JOB: Standing(rechecking.run),
     },
-    game_calls=(*entry_call.GAME_CALLS, *coupons.GAME_CALLS, *sponsors.GAME_CALLS, *payments_call.GAME_CALLS),
-    diagnose=diagnosis.diagnose,
+    game_calls=(*entry_call.GAME_CALLS, *coupons.GAME_CALLS, *sponsors.GAME_CALLS, *game_call.GAME_CALLS),
+    diagnose=explain.diagnose,
     formulas=trying.FORMULAS,
     try_window=trying.try_window,
 )

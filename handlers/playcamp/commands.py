@@ -17,35 +17,30 @@ from urllib.parse import urlsplit
 import click
 from flask.cli import with_appcontext
 
-from coinslot import (
-    audit,
-    clock,
-    conversions,
-    destinations,
-    games,
-    keyring,
-    mapping,
-    payment_lists,
-    payments,
-    schedules,
-    unsettled,
-)
-from coinslot.games import Game, GameError
-from coinslot.mapping import ExpressionError
-from coinslot.registry import RESERVED_ID
-from coinslot.schedules import JobError
-from coinslot.spellings import shown
-from handlers import installation
-from handlers.console import table
-from handlers.playcamp import polling, registration, trying
-from handlers.playcamp.answers import Webhook
-from handlers.playcamp.client import ApiError, Client, base_url
-from handlers.playcamp.coupons import UNGRANTED
-from handlers.playcamp.game_payments import SourceError, is_configured
-from handlers.playcamp.payload import SPONSOR, UNREADABLE
+from coinslot.access import keyring
+from coinslot.base import clock, expressions
+from coinslot.base.expressions import ExpressionError
+from coinslot.base.spellings import shown
+from coinslot.games import games
+from coinslot.games.games import Game, GameError
+from coinslot.games.registry import RESERVED_ID
+from coinslot.operations import unsettled
+from coinslot.outbox import conversions, destinations
+from coinslot.payments import lists, store
+from coinslot.relay import jobs
+from coinslot.relay.jobs import JobError
+from coinslot.store import audit
+from handlers.kit.console import table
+from handlers.kit.errors import in_words
+from handlers.kit.partner import installation
+from handlers.playcamp.api.answers import Webhook
+from handlers.playcamp.api.client import ApiError, Client, base_url
+from handlers.playcamp.events.coupons import UNGRANTED
+from handlers.playcamp.events.payload import SPONSOR, UNREADABLE
+from handlers.playcamp.events.webhooks import COUPON_REDEEMED, PARTNER
+from handlers.playcamp.payments import polling, registration, trying
+from handlers.playcamp.payments.source import SourceError, is_configured
 from handlers.playcamp.simulation import LOOPBACK
-from handlers.playcamp.webhooks import COUPON_REDEEMED, PARTNER
-from handlers.trouble import in_words
 
 # What PlayCamp announces; its own reference does not offer the last two to be registered.
 EVENT_TYPES = (
@@ -291,11 +286,11 @@ def parked(game: str, limit: int) -> None:
         for row in conversions.parked(connection, opened.id, limit)
     ]
     rows = [
-        *payment_lists.listing(connection, opened.id, "parked", None, limit),
-        *payment_lists.listing(connection, opened.id, "quarantined", None, limit),
+        *lists.listing(connection, opened.id, "parked", None, limit),
+        *lists.listing(connection, opened.id, "quarantined", None, limit),
     ]
-    refunds = payment_lists.stuck_refunds(connection, opened.id, limit)
-    conflicts = payment_lists.conflicts(connection, opened.id, limit)
+    refunds = lists.stuck_refunds(connection, opened.id, limit)
+    conflicts = lists.conflicts(connection, opened.id, limit)
     _section("Events that cannot be converted", ("event", "type", "player", "since", "why"), events)
     _section(
         "Payments that cannot be registered",
@@ -342,7 +337,7 @@ def parked(game: str, limit: int) -> None:
 
 @playcamp.command("payments")
 @click.argument("game")
-@click.option("--state", type=click.Choice(payments.STATES), help="Only those in this state.")
+@click.option("--state", type=click.Choice(store.STATES), help="Only those in this state.")
 @click.option("--limit", type=click.IntRange(1, MOST_LISTED), default=100, show_default=True)
 @click.option("--json", "is_json", is_flag=True, help="One JSON document per line.")
 @with_appcontext
@@ -350,7 +345,7 @@ def parked(game: str, limit: int) -> None:
 def list_payments(game: str, state: str | None, limit: int, is_json: bool) -> None:
     """GAME's in-game payments, newest first."""
     opened = _game(game)
-    rows = payment_lists.listing(installation().database.read(), opened.id, state, None, limit)
+    rows = lists.listing(installation().database.read(), opened.id, state, None, limit)
     if is_json:
         for row in rows:
             click.echo(json.dumps({name: row[name] for name in _TOLD}))
@@ -381,11 +376,11 @@ def redrive(game: str, transaction_ids: tuple[str, ...]) -> None:
 
     def put_back(tx: Any) -> None:
         for transaction_id in transaction_ids:
-            if payments.redrive(tx, opened.id, transaction_id):
+            if store.redrive(tx, opened.id, transaction_id):
                 audit.record(tx, opened.id, "command", "playcamp.redrive", transaction_id)
             else:
                 missing.append(transaction_id)
-        schedules.wake(tx, opened.id, registration.JOB)
+        jobs.wake(tx, opened.id, registration.JOB)
 
     installation().database.write_here(put_back)
     click.echo(f"{len(transaction_ids) - len(missing)} put back.")
@@ -469,7 +464,7 @@ def _moment(game: Game, option: str, text: str, is_end: bool = False) -> int:
     try:
         if is_end and DAY.fullmatch(text):
             text = (date.fromisoformat(text) + timedelta(days=1)).isoformat()
-        found = mapping.milliseconds(text, zone) // 1000
+        found = expressions.milliseconds(text, zone) // 1000
         if found < 0:
             raise ValueError("before 1970")
     except (ExpressionError, ValueError, OverflowError):
@@ -483,7 +478,7 @@ def _register(game: Game) -> None:
     if not game.keys("playcamp.api_key"):
         click.echo("playcamp.api_key is not set: nothing is registered before it is.")
         return
-    waiting = payment_lists.counts(house.database.read(), game.id)["waiting"]
+    waiting = lists.counts(house.database.read(), game.id)["waiting"]
     with click.progressbar(length=max(1, waiting), label="Registering") as bar:
         again: float | None = 0.0
         while again == 0.0:
@@ -491,11 +486,11 @@ def _register(game: Game) -> None:
                 if not is_ours:
                     break
                 again = registration.run(house, game)
-            left = payment_lists.counts(house.database.read(), game.id)["waiting"]
+            left = lists.counts(house.database.read(), game.id)["waiting"]
             bar.update(max(0, waiting - left - bar.pos))
     if again == 0.0:
         click.echo("The server is registering them already.")
-    found = payment_lists.counts(house.database.read(), game.id)
+    found = lists.counts(house.database.read(), game.id)
     click.echo(
         f"{found['waiting']} wait to be registered, {found['parked']} are parked, {found['quarantined']} quarantined"
         f"{'; see `flask playcamp parked`' if found['parked'] or found['quarantined'] else ''}."
@@ -506,7 +501,7 @@ def _register(game: Game) -> None:
 def _taken(game: Game) -> Iterator[bool]:
     """The registration, in this command's hand, unless a relay has it."""
     database = installation().database
-    due = database.write_here(lambda tx: schedules.take(tx, _owner(), game.id, registration.JOB))
+    due = database.write_here(lambda tx: jobs.take(tx, _owner(), game.id, registration.JOB))
     if due is None:
         yield False
         return
@@ -518,9 +513,9 @@ def _taken(game: Game) -> Iterator[bool]:
         raise
     finally:
         # Nothing is left to ask the job's own row when it is due: what waits is due by the time it runs.
-        again = payments.next_due(database.read(), game.id)
+        again = store.next_due(database.read(), game.id)
         in_seconds = None if again is None else max(0.0, clock.seconds(again) - clock.now())
-        database.write_here(lambda tx: schedules.finished(tx, due, in_seconds, error))
+        database.write_here(lambda tx: jobs.finished(tx, due, in_seconds, error))
 
 
 def _registered(

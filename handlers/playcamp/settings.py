@@ -3,10 +3,10 @@
 import re
 from collections.abc import Mapping
 
-from coinslot import mapping
-from coinslot.games import Setting, networks, one_of, text, web_address, whole_number
-from handlers import Key
-from handlers.playcamp.signature import Recipe
+from coinslot.base import expressions
+from coinslot.games.games import Setting, networks, one_of, text, web_address, whole_number
+from handlers.kit.partner import Key
+from handlers.playcamp.recipe import Recipe
 
 PLATFORMS = ("iOS", "Android", "Web", "Roblox", "Other")
 DISTRIBUTION_TYPES = ("MOBILE_STORE", "PC_STORE", "MOBILE_SELF_STORE", "PC_SELF_STORE")
@@ -109,16 +109,16 @@ def delays(value: str) -> str:
 
 def expression(value: str) -> str:
     try:
-        mapping.Expression.parse(value)
-    except mapping.ExpressionError as error:
+        expressions.Expression.parse(value)
+    except expressions.ExpressionError as error:
         raise ValueError(str(error)) from None
     return value
 
 
 def zone(value: str) -> str:
     try:
-        mapping.time_zone(value)
-    except mapping.ExpressionError as error:
+        expressions.time_zone(value)
+    except expressions.ExpressionError as error:
         raise ValueError(str(error)) from None
     return value
 

@@ -16,22 +16,26 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from coinslot import clock, conversions, delivery_lists, destinations, events, schedules
-from coinslot.games import Game
-from coinslot.registry import RESERVED_ID
-from handlers import Call, Check, installation
-from handlers.playcamp import payload
-from handlers.playcamp.client import ApiError, Client, base_url
-from handlers.playcamp.entry import ENDPOINT as ENTRY
-from handlers.playcamp.entry import allowed_campaigns, recipe_of
-from handlers.playcamp.game_payments import is_configured
-from handlers.playcamp.query import ENDPOINT as PAYMENTS
-from handlers.playcamp.query import fingerprint
-from handlers.playcamp.registration import sample_payment
-from handlers.playcamp.signature import sign
-from handlers.playcamp.trying import MOST_PAGES, try_window
-from handlers.playcamp.webhooks import CONVERT_JOB, PARTNER, is_forwarded, secrets_of
-from handlers.playcamp.webhooks import ENDPOINT as WEBHOOK
+from coinslot.base import clock
+from coinslot.games.games import Game
+from coinslot.games.registry import RESERVED_ID
+from coinslot.ledger import events
+from coinslot.outbox import conversions, destinations
+from coinslot.outbox import lists as delivery_lists
+from coinslot.relay import jobs
+from handlers.kit.partner import Call, Check, installation
+from handlers.playcamp.api.client import ApiError, Client, base_url
+from handlers.playcamp.entries.entry import ENDPOINT as ENTRY
+from handlers.playcamp.entries.entry import allowed_campaigns, recipe_of
+from handlers.playcamp.events import payload
+from handlers.playcamp.events.webhooks import CONVERT_JOB, PARTNER, is_forwarded, secrets_of
+from handlers.playcamp.events.webhooks import ENDPOINT as WEBHOOK
+from handlers.playcamp.payments.query import ENDPOINT as PAYMENTS
+from handlers.playcamp.payments.query import fingerprint
+from handlers.playcamp.payments.registration import sample_payment
+from handlers.playcamp.payments.source import is_configured
+from handlers.playcamp.payments.trying import MOST_PAGES, try_window
+from handlers.playcamp.recipe import sign
 
 Expect = Callable[[int, bytes], str | None]
 FORGED_KEY = b"not the key that was agreed upon"
@@ -182,7 +186,7 @@ def _is_through(game: Game) -> bool:
         and row["lease_owner"] is None
         and not row["failures"]
         and (row["due_at"] is None or row["due_at"] > now)
-        for row in schedules.listing(installation().database.read(), game.id)
+        for row in jobs.listing(installation().database.read(), game.id)
     )
 
 

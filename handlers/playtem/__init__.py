@@ -17,10 +17,10 @@ what is accepted because of that:
 
 from flask import Blueprint
 
-from coinslot.games import Game, Setting, networks, one_of, text
-from coinslot.registry import checked_id
-from handlers import STEPS, WHEN_GAME_DOWN, Address, Key, Partner
-from handlers.playtem import credit, diagnosis
+from coinslot.games.games import Game, Setting, networks, one_of, text
+from coinslot.games.registry import checked_id
+from handlers.kit.partner import STEPS, WHEN_GAME_DOWN, Address, Key, Partner
+from handlers.playtem import credit, explain
 from handlers.playtem.payload import FORMATS
 from handlers.playtem.simulation import simulate
 
@@ -99,5 +99,5 @@ partner = Partner(
     ),
     simulate=simulate,
     refuse=credit.refuse_http,
-    diagnose=diagnosis.diagnose,
+    diagnose=explain.diagnose,
 )

@@ -6,10 +6,11 @@ from typing import Any
 
 from flask import Response, current_app, request
 
-from coinslot import games, ledger, lookup, registry
-from coinslot.games import Game, Setting
-from coinslot.keyring import SecretValue
-from handlers import installation, is_address_allowed, must_wait, note_call, note_refusal
+from coinslot.access.keyring import SecretValue
+from coinslot.games import games, lookup, registry
+from coinslot.games.games import Game, Setting
+from coinslot.ledger import credit
+from handlers.kit.partner import installation, is_address_allowed, must_wait, note_call, note_refusal
 from handlers.playtem.payload import Order, PayloadError, decode, verify
 
 PARTNER = "playtem"
@@ -65,15 +66,15 @@ def _credit(game: Game, parameter: str) -> Response:
     try:
         rules = lookup.rules(house.database, house.outbound.for_callers, game, wanted, may_be_empty=False)
         credited = house.database.write(lambda tx: credit_and_learn(tx, wanted, rules, game, order, house.catalogue))
-    except ledger.ConflictError as error:
+    except credit.ConflictError as error:
         known = error.transaction_id
-        house.database.write(lambda tx: ledger.record_conflict(tx, wanted, known))
+        house.database.write(lambda tx: credit.record_conflict(tx, wanted, known))
         return _refuse(ANY_OTHER_ERROR, "This transaction was credited before with other content", "conflict", game)
-    except ledger.UnknownPlayerError:
+    except credit.UnknownPlayerError:
         return _refuse(UNKNOWN_USER, f"User #{order.user_id} doesn't exist", "unknown_player", game)
-    except ledger.UnknownItemError as error:
+    except credit.UnknownItemError as error:
         return _refuse(UNKNOWN_ITEM, f"Item #{error.sku} doesn't exist", "unknown_item", game)
-    except ledger.EmptyCreditError:
+    except credit.EmptyCreditError:
         return _refuse(ANY_OTHER_ERROR, "There are no items to credit", "malformed", game)
     except lookup.LookupFailedError as error:
         current_app.logger.error("playtem %s: a purchase could not be credited: %s", game.slug, error)
@@ -97,11 +98,11 @@ def _payload(parameter: str) -> str:
     return values[0]
 
 
-def to_credit(order: Order, game: Game, signer: SecretValue, matched_format: str) -> ledger.Credit:
+def to_credit(order: Order, game: Game, signer: SecretValue, matched_format: str) -> credit.Credit:
     """An order in the ledger's words. Items are ids without a quantity: one id twice is two of it."""
     player_id = _player_id(order.user_id, game)
     lines = tuple((item, 1) for item in order.items)
-    return ledger.Credit(
+    return credit.Credit(
         game_id=game.id,
         game_slug=game.slug,
         partner=PARTNER,
@@ -110,7 +111,7 @@ def to_credit(order: Order, game: Game, signer: SecretValue, matched_format: str
         kind="reward",
         player_id=player_id,
         lines=lines,
-        fingerprint=ledger.fingerprint(order.user_id, lines=lines),
+        fingerprint=credit.fingerprint(order.user_id, lines=lines),
         raw_body=request.query_string,
         signature=order.signature,
         signed_with=f"{signer.label} {matched_format}",
@@ -121,10 +122,10 @@ def to_credit(order: Order, game: Game, signer: SecretValue, matched_format: str
 
 
 def credit_and_learn(
-    tx: Any, wanted: ledger.Credit, rules: ledger.Rules, game: Game, order: Order, catalogue: Mapping[str, Setting]
-) -> ledger.Credited:
+    tx: Any, wanted: credit.Credit, rules: credit.Rules, game: Game, order: Order, catalogue: Mapping[str, Setting]
+) -> credit.Credited:
     """Credit; and where nobody has set the game's AppId, let its first real, verified call set it."""
-    credited = ledger.credit(tx, wanted, rules)
+    credited = credit.credit(tx, wanted, rules)
     if not wanted.is_test and not games.stored_settings(tx, game.id).get("playtem.app_id"):
         games.set_setting(tx, catalogue, game.slug, "playtem.app_id", order.app_id, actor="playtem")
     return credited

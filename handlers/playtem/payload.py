@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from coinslot import literals, registry, signing
-from coinslot.keyring import SecretValue
+from coinslot.access.keyring import SecretValue
+from coinslot.base import literals, signing
+from coinslot.games import registry
 
 LONGEST_PAYLOAD = 8192
 FORMATS = ("concat", "comma", "json_compact", "json_spaced", "raw")

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote, unquote
 
-from coinslot import registry
-from coinslot.games import Game
-from handlers import Call
+from coinslot.games import registry
+from coinslot.games.games import Game
+from handlers.kit.partner import Call
 from handlers.playtem.payload import Order, signature_of, signed_text
 
 

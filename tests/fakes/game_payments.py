@@ -29,7 +29,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo
 
-from coinslot import games
+from coinslot.games import games
 
 SEOUL = ZoneInfo("Asia/Seoul")
 MARKETS = {"google": "AOS", "apple": "IOS", "steam": "PC"}  # as the nested shape writes them

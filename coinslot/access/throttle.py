@@ -1,0 +1,87 @@
+"""Slowing down whoever guesses: failures are counted per key, and after ten in a row nobody is let try for a while.
+
+An attempt is counted before it is judged, so that a hundred at once get no further than ten one after the other.
+Failures belong together while less than a quarter of an hour lies between one and the next.
+"""
+
+import hashlib
+import sqlite3
+
+from coinslot.base import clock, spellings
+
+OWNER = 0  # in place of a game: the owner's own login
+MOST_FAILURES = 10
+WINDOW_SECONDS = 900.0
+MOST_PRUNED = 50  # rows at a time: whoever comes by carries a little out
+
+
+class ThrottledError(Exception):
+    """Too many failures. Nothing was counted; ``retry_after_seconds`` from now the next attempt may be made."""
+
+    def __init__(self, retry_after_seconds: float) -> None:
+        super().__init__("too many failures")
+        self.retry_after_seconds = retry_after_seconds
+
+
+def key(kind: str, value: str) -> str:
+    """The key of whoever is slowed down: a hash, since the value may be what somebody has typed in."""
+    return f"{kind}:{hashlib.sha256(value.encode()).hexdigest()}"
+
+
+def password_keys(login_name: str, player_id: str | None) -> list[str]:
+    """Those of a password: of every spelling of the name, and of the player, where the name is one's here.
+
+    The game's own server may take Alice for alice, so another spelling is no further try.
+    """
+    shared = key("password-of-name", spellings.login_names_alike(login_name))
+    return [shared] if player_id is None else [shared, key("password", player_id)]
+
+
+def begin(tx: sqlite3.Connection, game_id: int, key: str) -> None:
+    """Count an attempt as failed until :func:`clear` or :func:`take_back` says otherwise.
+
+    ``key`` says who is slowed down, and is a hash where that is nobody's business. Raises :class:`ThrottledError`.
+    """
+    now = clock.now()
+    row = tx.execute(
+        "SELECT failures, last_failed_at FROM throttles WHERE game_id = :game_id AND key = :key",
+        {"game_id": game_id, "key": key},
+    ).fetchone()
+    failures = 0
+    # Both ways: a clock that was set back by a day must not lock anybody out for one.
+    if row is not None and abs(since := now - clock.seconds(row["last_failed_at"])) < WINDOW_SECONDS:
+        failures = row["failures"]
+        if failures >= MOST_FAILURES:
+            raise ThrottledError(WINDOW_SECONDS - max(since, 0.0))
+    tx.execute(
+        """INSERT INTO throttles (game_id, key, failures, last_failed_at) VALUES (:game_id, :key, :failures, :now)
+           ON CONFLICT (game_id, key) DO UPDATE SET
+               failures = excluded.failures, last_failed_at = excluded.last_failed_at""",
+        {"game_id": game_id, "key": key, "failures": failures + 1, "now": clock.stamp(now)},
+    )
+    tx.execute(
+        """DELETE FROM throttles WHERE (game_id, key) IN
+               (SELECT game_id, key FROM throttles WHERE last_failed_at < :old ORDER BY last_failed_at LIMIT :most)""",
+        {"old": clock.stamp(now - WINDOW_SECONDS), "most": MOST_PRUNED},
+    )
+
+
+def failures(connection: sqlite3.Connection, game_id: int, key: str) -> int:
+    """How many attempts count against a key, old ones included."""
+    row = connection.execute(
+        "SELECT failures FROM throttles WHERE game_id = :game_id AND key = :key", {"game_id": game_id, "key": key}
+    ).fetchone()
+    return 0 if row is None else int(row["failures"])
+
+
+def take_back(tx: sqlite3.Connection, game_id: int, key: str) -> None:
+    """The attempt was not judged at all: it counts no more."""
+    tx.execute(
+        "UPDATE throttles SET failures = failures - 1 WHERE game_id = :game_id AND key = :key AND failures > 0",
+        {"game_id": game_id, "key": key},
+    )
+
+
+def clear(tx: sqlite3.Connection, game_id: int, key: str) -> None:
+    """The attempt succeeded: nothing is held against this key any more."""
+    tx.execute("DELETE FROM throttles WHERE game_id = :game_id AND key = :key", {"game_id": game_id, "key": key})

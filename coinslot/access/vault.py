@@ -1,0 +1,257 @@
+"""Secrets at rest: AES-256-GCM under a master key that is not in the database.
+
+* Every value is sealed with a fresh 96-bit nonce (NIST SP 800-38D, section 8.2.2); its purpose, such as game and
+  name, is bound as additional data, so a ciphertext moved to another row does not open.
+* The master key comes from ``COINSLOT_MASTER_KEY`` or from ``master.key`` in the home folder. The database knows only
+  the key's id. Its row ``vault.key_id`` names the key everything is under; a process that finds another id there
+  than it holds looks at the key files again, so a rotation needs no restart.
+* Plaintext appears in no exception, log or repr.
+"""
+
+import base64
+import binascii
+import hashlib
+import os
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from coinslot.base import clock
+from coinslot.store.db import Database, hand_over
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+
+
+class VaultError(Exception):
+    """A key is missing, malformed or not the right one, or a sealed value was changed."""
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What the database keeps of a secret."""
+
+    ciphertext: bytes
+    nonce: bytes
+    key_id: str
+
+
+class MasterKey:
+    """32 bytes that never show."""
+
+    def __init__(self, value: bytes) -> None:
+        if len(value) != KEY_BYTES:
+            raise VaultError(f"a master key has {KEY_BYTES} bytes, this one {len(value)}")
+        self.id = hashlib.sha256(b"coinslot master key id\0" + value).hexdigest()[:16]
+        self._value = value
+        self._cipher = AESGCM(value)
+
+    @classmethod
+    def generate(cls) -> "MasterKey":
+        return cls(os.urandom(KEY_BYTES))
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> "MasterKey":
+        """Raises :class:`VaultError`, which names ``source`` and never the text."""
+        try:
+            return cls(base64.b64decode(text.strip().encode("ascii"), validate=True))
+        except (binascii.Error, ValueError, VaultError):
+            raise VaultError(f"{source} does not hold the Base64 of {KEY_BYTES} bytes") from None
+
+    def text(self) -> str:
+        return base64.b64encode(self._value).decode("ascii")
+
+    def seal(self, purpose: str, plaintext: bytes) -> Sealed:
+        nonce = os.urandom(NONCE_BYTES)
+        return Sealed(self._cipher.encrypt(nonce, plaintext, self._bound(purpose)), nonce, self.id)
+
+    def unseal(self, purpose: str, sealed: Sealed) -> bytes:
+        try:
+            return self._cipher.decrypt(sealed.nonce, sealed.ciphertext, self._bound(purpose))
+        except InvalidTag:
+            raise VaultError(f"the sealed value of {purpose} was changed, or is not under key {self.id}") from None
+
+    def derive(self, purpose: str) -> bytes:
+        """A key of its own for one purpose (HKDF, RFC 5869)."""
+        return HKDF(SHA256(), KEY_BYTES, salt=None, info=purpose.encode()).derive(self._value)
+
+    def _bound(self, purpose: str) -> bytes:
+        return f"coinslot/{self.id}/{purpose}".encode()
+
+
+class Vault:
+    """The master key of one installation, read when it is first needed."""
+
+    def __init__(self, home: Path, environment_key: str | None) -> None:
+        self.path = home / "master.key"
+        self.next_path = home / "master.key.next"
+        self.is_from_environment = environment_key is not None
+        self._environment_key = environment_key
+        self._keys: dict[str, MasterKey] = {}
+
+    def prepare(self, database: Database) -> None:
+        """Make sure the key the database is under is at hand; a new database gets a key, made if there is none.
+
+        Raises :class:`VaultError` when it is missing, malformed or another one.
+        """
+
+        def settle(tx: sqlite3.Connection) -> None:
+            if database_key_id(tx) is None:
+                key = self._load_or_generate()
+                set_database_key_id(tx, key.id)
+
+        if database_key_id(database.read()) is None:
+            database.write_here(settle)
+        self.current(database.read())
+
+    def current(self, connection: sqlite3.Connection) -> MasterKey:
+        """The key everything in the database is under. Raises :class:`VaultError` when we do not have it."""
+        key_id = database_key_id(connection)
+        if key_id is None:
+            raise VaultError("the database is under no master key yet; start the server once")
+        key = self._keys.get(key_id)
+        if key is None:
+            for candidate in self.candidates():
+                self._keys[candidate.id] = candidate
+            key = self._keys.get(key_id)
+        if key is None:
+            source = "COINSLOT_MASTER_KEY" if self.is_from_environment else str(self.path)
+            raise VaultError(f"the database is under master key {key_id}, which {source} does not hold")
+        return key
+
+    def candidates(self) -> list[MasterKey]:
+        """Keys at hand: the environment's alone, or the key file and the one a rotation has just written."""
+        if self._environment_key is not None:
+            return [MasterKey.parse(self._environment_key, "COINSLOT_MASTER_KEY")]
+        # The next key first: a rotation that ends between the two readings renames it to the one read second.
+        keys = [_read_key_file(path) for path in (self.next_path, self.path)]
+        found = [key for key in reversed(keys) if key is not None]
+        if not found:
+            raise VaultError(f"there is no master key: {self.path} is missing and COINSLOT_MASTER_KEY is not set")
+        return found
+
+    def put_aside(self) -> list[MasterKey]:
+        """Keys that rotations have kept beside the key file, newest first; unreadable ones are passed over."""
+        return list(self._aside().values())
+
+    def file_put_aside(self, key_id: str) -> Path | None:
+        """Where a rotation has kept that key."""
+        return next((path for path, key in self._aside().items() if key.id == key_id), None)
+
+    def seal(self, connection: sqlite3.Connection, purpose: str, plaintext: bytes) -> Sealed:
+        return self.current(connection).seal(purpose, plaintext)
+
+    def unseal(self, connection: sqlite3.Connection, purpose: str, sealed: Sealed) -> bytes:
+        return self.opener(connection)(purpose, sealed)
+
+    def opener(self, connection: sqlite3.Connection) -> Callable[[str, Sealed], bytes]:
+        """:meth:`unseal` for many values, which asks only once which key they are under."""
+        key = self.current(connection)
+
+        def unseal(purpose: str, sealed: Sealed) -> bytes:
+            if sealed.key_id != key.id:
+                raise VaultError(f"the sealed value of {purpose} is under master key {sealed.key_id}, not {key.id}")
+            return key.unseal(purpose, sealed)
+
+        return unseal
+
+    def rotate(
+        self, database: Database, reseal: Callable[[sqlite3.Connection, MasterKey, MasterKey], int], new: MasterKey
+    ) -> int:
+        """Put everything under ``new`` in one transaction; ``reseal`` does the rows and returns how many.
+
+        With key files, the new one is on the disk before the commit and takes its place after it, so a crash at
+        any point leaves the key that the database names readable. The old file is kept beside it. All of it
+        happens under the write lock: two rotations at once follow one another.
+        """
+
+        def everything(tx: sqlite3.Connection) -> int:
+            if not self.is_from_environment:
+                self._tidy_key_files(tx)
+                _write_key_file(self.next_path, new)
+            count = reseal(tx, self.current(tx), new)
+            set_database_key_id(tx, new.id)
+            return count
+
+        count = database.write_here(everything)
+        self._keys[new.id] = new
+        with database.lock:
+            self._tidy_key_files(database.read())
+        return count
+
+    def _tidy_key_files(self, connection: sqlite3.Connection) -> None:
+        """After a committed rotation the next key takes its place, after a failed one it is dropped. Under the lock."""
+        if self.is_from_environment or not self.next_path.exists():
+            return
+        next_key = MasterKey.parse(self.next_path.read_text(encoding="ascii", errors="replace"), str(self.next_path))
+        if database_key_id(connection) != next_key.id:
+            self.next_path.unlink()
+            return
+        if self.path.exists():
+            aside = self.path.with_name(f"master.key.old-{clock.stamp().replace(':', '')}")
+            os.link(self.path, aside)  # both names until the rename below: no moment without a key file
+        os.replace(self.next_path, self.path)
+        _sync_folder(self.path.parent)
+
+    def _aside(self) -> dict[Path, MasterKey]:
+        keys = {}
+        for path in sorted(self.path.parent.glob("master.key.old-*"), reverse=True):
+            try:
+                keys[path] = MasterKey.parse(path.read_text(encoding="ascii", errors="replace"), str(path))
+            except (OSError, VaultError):
+                continue
+        return keys
+
+    def _load_or_generate(self) -> MasterKey:
+        if self._environment_key is None and not self.path.exists():
+            key = MasterKey.generate()
+            _write_key_file(self.path, key)
+            return key
+        return self.candidates()[0]
+
+
+def database_key_id(connection: sqlite3.Connection) -> str | None:
+    """The id of the master key a database is under; None when it was never given one."""
+    row = connection.execute("SELECT value FROM installation WHERE name = 'vault.key_id'").fetchone()
+    return None if row is None else str(row["value"])
+
+
+def set_database_key_id(tx: sqlite3.Connection, key_id: str) -> None:
+    """To be called in the transaction that seals everything under that key."""
+    tx.execute(
+        """INSERT INTO installation (name, value, updated_at) VALUES ('vault.key_id', :key_id, :now)
+           ON CONFLICT (name) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at""",
+        {"key_id": key_id, "now": clock.stamp()},
+    )
+
+
+def _read_key_file(path: Path) -> MasterKey | None:
+    try:
+        text = path.read_text(encoding="ascii", errors="replace")
+    except FileNotFoundError:
+        return None
+    return MasterKey.parse(text, str(path))
+
+
+def _write_key_file(path: Path, key: MasterKey) -> None:
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(key.text() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    hand_over(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,166 @@
+"""The text of a CSV file as spreadsheets and tools write it: its encoding, its records, its cells.
+
+Excel writes UTF-8 with a byte order mark, or UTF-16, and may declare the separator in a line of its own. It runs what
+looks like a formula, so such a text is written with an apostrophe in front and read without it.
+"""
+
+import codecs
+import csv
+import re
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import IO
+
+from coinslot.base import csv_separator
+
+LONGEST_LINE = 64 * 1024  # bytes of UTF-8, characters of UTF-16
+BEGIN_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
+COMMENTS = ("#", "//")
+MARKS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+_AS_TEXT = re.compile('="([^"]*)"')  # how some programs keep Excel from changing digits
+_ROUNDED = re.compile(r"[0-9][.,][0-9]+E\+[0-9]+", re.IGNORECASE)
+
+Watch = Callable[[int], None]
+
+
+class UnreadableError(Exception):
+    """From this line on the file makes no sense."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def written(text: str) -> str:
+    """A text as it stands in a cell: with an apostrophe where a spreadsheet would run it, or where one is there."""
+    return f"'{text}" if _is_formula(text.lstrip("'")) and not _is_number(text) else text
+
+
+def read(cell: str) -> str:
+    """What :func:`written` was given. Raises ValueError for digits that a spreadsheet has rounded."""
+    if wrapped := _AS_TEXT.fullmatch(cell):
+        return wrapped[1]
+    if _ROUNDED.fullmatch(cell):
+        raise ValueError("a spreadsheet has rounded this number; format the column as text and write it again")
+    return cell[1:] if cell.startswith("'") and _is_formula(cell.lstrip("'")) else cell
+
+
+def _is_formula(text: str) -> bool:
+    # Some programs leave out blanks and what cannot be seen before they look at the first character.
+    return text.startswith(BEGIN_FORMULAS) or text.strip(" \x00\u00a0\ufeff").startswith(BEGIN_FORMULAS)
+
+
+def _is_number(text: str) -> bool:
+    digits = text.removeprefix("-")
+    whole, point, fraction = digits.partition(".")
+    return text.isascii() and whole.isdigit() and (fraction.isdigit() if point else True)
+
+
+@dataclass(frozen=True)
+class Record:
+    """``line`` is the one it begins on; ``text`` all of it as it stands in the file."""
+
+    line: int
+    cells: list[str]
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """``comments`` are the numbers of the lines above the first record that begin as a comment does."""
+
+    separator: str
+    is_declared: bool
+    comments: list[int]
+    records: Iterator[Record]
+
+
+@contextmanager
+def table(file: IO[bytes], watch: Watch) -> Iterator[Table]:
+    """A file's records; blank lines and lines of empty cells are left out. The separator is the one that the first line
+    declares, or the first record's. Raises :class:`UnreadableError`, also while the records are read.
+    """
+    with closing(_lines(file, watch)) as lines:
+        separator, comments, begins, first = None, [], 0, ""
+        for first in lines:
+            begins += 1
+            declared = csv_separator.declared(first) if begins == 1 else None
+            separator = separator or declared
+            if first.startswith(COMMENTS):
+                comments.append(begins)
+            elif first.strip() and declared is None:
+                break
+        else:
+            first = ""
+        chosen = separator or csv_separator.of(first)
+        yield Table(chosen, separator is not None, comments, _records(chain([first], lines), chosen, begins))
+
+
+def _records(lines: Iterator[str], separator: str, begins: int) -> Iterator[Record]:
+    taken: list[str] = []
+
+    def noted() -> Iterator[str]:
+        for line in lines:
+            taken.append(line)
+            yield line
+
+    reader = csv.reader(noted(), delimiter=separator, strict=True)
+    before = begins - 1
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise UnreadableError(begins, f"not CSV: {error}") from None
+        if any(cells):
+            yield Record(begins, cells, "".join(taken))
+        taken.clear()
+        begins = before + reader.line_num + 1
+
+
+def _lines(file: IO[bytes], watch: Watch) -> Generator[str, None, None]:
+    """The lines of a file in UTF-8, with or without a byte order mark, or in UTF-16 with one."""
+    number = 0
+    while line := file.readline(LONGEST_LINE + 1):
+        if number == 0 and line.startswith(MARKS_16):
+            yield from _lines_of_utf_16(line, file, watch)
+            return
+        number += 1
+        if len(line) > LONGEST_LINE:
+            raise UnreadableError(number, f"longer than {LONGEST_LINE} bytes")
+        if b"\0" in line:
+            raise UnreadableError(number, "holds a NUL character")
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        try:
+            yield line.decode()
+        except UnicodeDecodeError:
+            raise UnreadableError(number, "not UTF-8") from None
+        watch(len(line))
+
+
+def _lines_of_utf_16(start: bytes, file: IO[bytes], watch: Watch) -> Iterator[str]:
+    decoder, number, rest, block = codecs.getincrementaldecoder("utf-16")(), 1, "", start
+    while True:
+        try:
+            rest += decoder.decode(block, final=not block)
+        except UnicodeDecodeError:
+            raise UnreadableError(number, "not UTF-16") from None
+        *whole, rest = rest.split("\n")
+        for line in [f"{each}\n" for each in whole] + ([] if block or not rest else [rest]):
+            if len(line) > LONGEST_LINE or "\0" in line:
+                raise UnreadableError(number, f"longer than {LONGEST_LINE} characters, or holds a NUL character")
+            yield line
+            number += 1
+        if len(rest) > LONGEST_LINE:
+            raise UnreadableError(number, f"longer than {LONGEST_LINE} characters")
+        if not block:
+            break
+        watch(len(block))
+        block = file.read(LONGEST_LINE)
+    if number == 1:
+        raise UnreadableError(1, "the file is empty")

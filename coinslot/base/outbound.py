@@ -1,0 +1,251 @@
+"""Calls to addresses an owner typed in: bounded in time and size, no redirects, checked where they really go.
+
+The time limit is for the whole call, however slowly the other side drips its answer: urllib3's own limits are per
+read, so the sockets here give every read and write only what is left. (Looking a name up cannot be cut short; nothing
+is sent when that took too long.) The address is checked when the connection is made, so a name cannot be checked as
+one thing and then be another. What connections are used again for is in :mod:`coinslot.base.connections`.
+"""
+
+import logging
+import re
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationParseError,
+    LocationValueError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from coinslot.base import clock, connections
+from coinslot.base.connections import ForbiddenAddressError, UnaskedAnswerError
+
+LARGEST_ANSWER = 64 * 1024
+MOST_WAITED_FOR = 5  # calls at a time on whose answer somebody waits: a process has 8 threads for all its callers
+MOST_WAITED_FOR_AT_ONE_SERVER = 3
+TURN_SECONDS = 1.0  # how long one more waits for one of them to end
+SOON_SECONDS = 0.5  # and none waits for calls that have taken longer than this: their server hangs
+ENOUGH_WAITING = "enough calls to it are waiting already"
+BROKEN = "the connection broke before there was a complete answer"
+
+# urllib3 logs whole addresses, and those may hold tokens: each call at DEBUG, odd headers in an answer at WARNING.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a call. ``failure`` is a word of ``attempts.failure`` where there was no proper answer."""
+
+    failure: str | None
+    status: int | None = None
+    body: bytes = b""
+    detail: str | None = None
+    retry_after: str | None = None
+    duration_ms: int = 0
+
+    @property
+    def is_turned_away(self) -> bool:
+        """Whether nobody was called, since as many as may be are waiting (:attr:`Outbound.for_callers`)."""
+        return self.failure == "refused" and self.detail == ENOUGH_WAITING
+
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """How long we are asked to wait from now on, by a number or a date (RFC 9110, section 10.2.3); None if not."""
+        text = (self.retry_after or "").strip()
+        if re.fullmatch(r"[0-9]{1,9}", text):
+            return float(text)
+        try:
+            moment = parsedate_to_datetime(text).timestamp()
+        except (TypeError, ValueError, IndexError, OverflowError):
+            return None
+        return max(0.0, moment - clock.now())
+
+
+class Outbound:
+    """A pool of connections, kept alive. Safe to share between threads; opens nothing before it is used.
+
+    ``for_callers`` is the same for calls on whose answer a caller of ours waits, who keeps one of the threads that all
+    callers share: at most 3 to one server and 5 in all are under way at a time. Any further one waits for its turn
+    while these are answered soon, a second at most, and then ends with nothing sent, so that a server that hangs keeps
+    nobody waiting who does not need it. Each of these calls has a connection of its own: their answers say who a player
+    is and what a player gets, and must never be another call's.
+    """
+
+    _are_kept = True
+
+    def __init__(self, may_call_private: bool = True) -> None:
+        self._may_call_private = may_call_private
+        self.for_callers: Outbound = _ForCallers(self)
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
+        # Not before it is needed: reading this machine's certificates takes as long as all the rest of a start.
+        return ssl.create_default_context()
+
+    @cached_property
+    def _pool(self) -> urllib3.PoolManager:
+        return connections.pools(self._context, "CERT_REQUIRED", self._may_call_private, self._are_kept)
+
+    @cached_property
+    def _pinned_pool(self) -> urllib3.PoolManager:
+        # Who issued the certificate, to whom and until when does not matter: the fingerprint names this very one.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        return connections.pools(context, "CERT_NONE", self._may_call_private, self._are_kept)
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout_seconds: float) -> Answer:
+        """POST and read at most 64 KiB of the answer. Never raises for what the other side does."""
+        return self.call("POST", url, headers, body, timeout_seconds)
+
+    def get(self, url: str, headers: Mapping[str, str], timeout_seconds: float) -> Answer:
+        """The same with GET."""
+        return self.call("GET", url, headers, None, timeout_seconds)
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout_seconds: float,
+        largest_answer: int = LARGEST_ANSWER,
+        pin: str | None = None,
+    ) -> Answer:
+        """The same with any method, and a larger answer where one is expected.
+
+        ``pin`` is the SHA-256 of a certificate in hex. Only a server that has it hears anything; it may be self-signed.
+        """
+        began = time.monotonic()
+        connections.limit(timeout_seconds)
+        failure = status = detail = retry_after = response = None
+        content = b""
+        try:
+            pool, target = (self._pool, url) if pin is None else self._pinned(url, pin)
+            response = pool.request(
+                method,
+                target,
+                headers=headers,
+                body=body,
+                redirect=False,
+                timeout=timeout_seconds,
+                preload_content=False,
+            )
+            status, retry_after = response.status, response.headers.get("Retry-After")
+            content = response.read(largest_answer + 1, decode_content=False)
+            if len(content) > largest_answer:
+                failure, detail = "too_large", f"the answer is larger than {largest_answer} bytes"
+            elif response.length_remaining:
+                failure, detail = "refused", BROKEN
+            elif 300 <= status < 400:
+                failure, detail = "redirect", "redirects are not followed"
+        except (HTTPError, OSError, ForbiddenAddressError, ValueError) as error:
+            failure, detail = _in_a_word(error)
+        finally:
+            if response is not None:
+                response.close()  # a connection whose answer was read to the end is the pool's by now, and stays open
+        duration_ms = round((time.monotonic() - began) * 1000)
+        return Answer(failure, status, content[:largest_answer], detail, retry_after, duration_ms)
+
+    def _pinned(self, url: str, pin: str) -> tuple[urllib3.HTTPConnectionPool, str]:
+        """Connections to this server that end where its certificate is another one, and what to ask on them."""
+        parts = urllib3.util.parse_url(url)
+        if parts.scheme != "https":
+            raise ForbiddenAddressError("a pinned certificate needs an https address")
+        return self._pinned_pool.connection_from_url(url, {"assert_fingerprint": pin}), parts.request_uri
+
+
+class _ForCallers(Outbound):
+    _are_kept = False
+
+    def __init__(self, plain: Outbound) -> None:
+        self.for_callers = self
+        self._may_call_private = plain._may_call_private
+        self._under_way: dict[object, tuple[str, float]] = {}  # a call -> its server, and when it began
+        self._one_ended = threading.Condition()
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout_seconds: float,
+        largest_answer: int = LARGEST_ANSWER,
+        pin: str | None = None,
+    ) -> Answer:
+        server, this = _server(url), object()
+        with self._one_ended:
+            if not self._gets_a_turn(server):
+                return Answer(failure="refused", detail=ENOUGH_WAITING)
+            self._under_way[this] = server, time.monotonic()
+        try:
+            return super().call(method, url, headers, body, timeout_seconds, largest_answer, pin)
+        finally:
+            with self._one_ended:
+                del self._under_way[this]
+                self._one_ended.notify_all()
+
+    def _gets_a_turn(self, server: str) -> bool:
+        until = time.monotonic() + TURN_SECONDS
+        while in_the_way := self._in_the_way(server):
+            left = min(until, max(in_the_way) + SOON_SECONDS) - time.monotonic()
+            if left <= 0:
+                return False
+            self._one_ended.wait(left)
+        return True
+
+    def _in_the_way(self, server: str) -> list[float]:
+        """When each of the calls began of which one must end first; empty where there is room."""
+        in_all = [began for _, began in self._under_way.values()]
+        at_it = [began for each, began in self._under_way.values() if each == server]
+        if len(at_it) >= MOST_WAITED_FOR_AT_ONE_SERVER:
+            return at_it
+        return in_all if len(in_all) >= MOST_WAITED_FOR else []
+
+
+def _server(url: str) -> str:
+    """Scheme, host and port of an address."""
+    try:
+        parts = urllib3.util.parse_url(url)
+    except (LocationParseError, UnicodeError):
+        return ""  # nobody is called there, which whoever calls is told
+    return f"{parts.scheme}://{parts.host}:{parts.port or {'http': 80, 'https': 443}.get(parts.scheme or '')}"
+
+
+def _in_a_word(error: Exception) -> tuple[str, str]:
+    """The failure word, and a few more of ours: what urllib3 says may quote the URL."""
+    if isinstance(error, ForbiddenAddressError):
+        return "rejected", str(error)
+    # These two before the timeouts: urllib3 calls them a kind of ConnectTimeoutError.
+    if isinstance(error, NameResolutionError):
+        return "dns", "the name has no address"
+    if isinstance(error, NewConnectionError):
+        cause = error.__cause__
+        return "refused", (cause.strerror if isinstance(cause, OSError) else None) or "no connection"
+    if isinstance(error, ConnectTimeoutError | ReadTimeoutError | TimeoutError):
+        return "timeout", "no complete answer in time"
+    if isinstance(error, SSLError):
+        if str(error).startswith("Fingerprints did not match"):
+            return "tls", "the certificate is not the pinned one"
+        reason = getattr(error.args[0] if error.args else None, "verify_message", None)
+        return "tls", f"the certificate is not accepted: {reason}" if reason else "no safe connection"
+    is_header = isinstance(error, UnicodeEncodeError) and error.encoding == "latin-1"
+    if isinstance(error, LocationParseError | LocationValueError | UnicodeError) and not is_header:
+        return "dns", "the address cannot be read"
+    if isinstance(error, ValueError):  # its text quotes the header, and that may be a secret
+        return "rejected", "a header cannot be sent: it has characters that no header may have"
+    if isinstance(error, ProtocolError) and isinstance(error.args[-1], UnaskedAnswerError):
+        return "refused", str(error.args[-1])
+    return "refused", BROKEN

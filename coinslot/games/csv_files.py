@@ -1,0 +1,239 @@
+"""Players and items out of a CSV file: every line is checked before the first is stored; that is done in portions.
+
+What is wrong is told by line, twenty lines of it at most.
+"""
+
+import re
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import IO, Any
+
+from coinslot.base import csv_separator, csv_text
+from coinslot.games import imports, registry
+from coinslot.games.games import web_address
+from coinslot.games.registry import RegistryError, checked_id, checked_text
+from coinslot.store import audit, portions
+from coinslot.store.db import Connection, Database
+
+ERRORS_TOLD = 20
+
+Check = Callable[[str], str]
+Watch = csv_text.Watch
+
+
+def _name(value: str) -> str:
+    return checked_text(value, registry.LONGEST_ID)
+
+
+def _country(value: str) -> str:
+    if not re.fullmatch("[A-Za-z]{2}", value):
+        raise ValueError("use two letters (ISO 3166-1)")
+    return value.upper()
+
+
+IGNORED = "ignored"  # in a list that was exported here
+SURE_COMMENTS = ("# ", "//")  # an id may begin with #, and stands in a row of its own then
+
+
+class Columns:
+    """What a file may call its columns. The first name of each is the one that we write."""
+
+    def __init__(self, **named: tuple[Check, str]) -> None:
+        """Column of the registry -> the check of its cells and its names, separated by blanks."""
+        self.checks = {column: check for column, (check, _) in named.items()}
+        self.names = {column: names.split() for column, (_, names) in named.items()}
+        self._by_plain_name = {_plain(name): column for column, names in self.names.items() for name in names}
+
+    def named(self, cell: str) -> str | None:
+        """The registry's column that a cell names; ``Player ID``, ``playerId`` and ``player_id`` are the same."""
+        return self._by_plain_name.get(_plain(cell))
+
+
+def _plain(cell: str) -> str:
+    return re.sub(r"[\W_]", "", cell).lower()
+
+
+PLAYERS = Columns(
+    id=(checked_id, "player_id player user_id user uid id"),
+    name=(_name, "name player_name display_name nickname"),
+    profile_image=(web_address, "profile_image avatar"),
+    country=(_country, "country country_code"),
+    login_name=(_name, "login_name login"),
+    ignored=(_name, "created_at updated_at"),
+)
+ITEMS = Columns(
+    id=(checked_id, "sku item_id item_sku item product_id id"),
+    name=(_name, "name item_name product_name title"),
+    ignored=(_name, "created_at updated_at"),
+)
+# A cell of these words alone is the name of a column, if of none of ours.
+HEADER_WORDS = frozenset(
+    "id ids identifier uid uuid usn number no key name names nickname display title description player players user "
+    "username login account email e mail item items sku product country code image avatar picture profile level "
+    "created updated at date time type price amount quantity status".split()
+)
+
+Write = Callable[[Callable[[Connection], Any]], Any]  # Database.write, or write_here
+
+
+@dataclass(frozen=True)
+class Imported:
+    count: int
+    new: int
+
+
+def import_players(
+    database: Database, write: Write, game_id: int, file: IO[bytes], actor: str, watch: Watch = lambda size: None
+) -> Imported:
+    """Columns: player_id, name, profile_image, country, login_name, in any order under a header row; without one,
+    player_id and name. A player who is there already keeps what the file does not have; an empty cell counts as not
+    there. ``watch`` hears how many bytes were read. Raises :class:`RegistryError`, and then nothing was stored.
+    """
+    with closing(imports.staging()) as staged:
+        errors = Errors()
+        _stage_file(staged, file, PLAYERS, errors, watch)
+        for line, login_name in imports.staged_login_names_taken(database.read(), game_id, staged):
+            errors.note(line, f"login_name {login_name} belongs to another player")
+        errors.refuse_if_any()
+        return _store(write, game_id, staged, imports.import_players, actor, "player")
+
+
+def import_items(write: Write, game_id: int, file: IO[bytes], actor: str, watch: Watch = lambda size: None) -> Imported:
+    """Columns: sku, name, in any order under a header row, in this order without one. An empty name leaves the name
+    that is there. Otherwise like :func:`import_players`.
+    """
+    with closing(imports.staging()) as staged:
+        errors = Errors()
+        _stage_file(staged, file, ITEMS, errors, watch)
+        errors.refuse_if_any()
+        return _store(write, game_id, staged, imports.import_items, actor, "item")
+
+
+def _store(
+    write: Write,
+    game_id: int,
+    staged: Connection,
+    store: Callable[[Connection, int, Connection, int], int],
+    actor: str,
+    what: str,
+) -> Imported:
+    """Store what is staged in portions, so that others may write in between; then the audit says so."""
+    count = imports.portion(staged)
+    new = sum(portions.write_each(write, imports.numbers(staged), lambda tx, each: store(tx, game_id, staged, each)))
+    write(lambda tx: audit.record(tx, game_id, actor, f"{what}.import", f"{count} {what}s ({new} new)"))
+    return Imported(count, new)
+
+
+class Errors:
+    """What is wrong with a file, by line: the first of them in words, the others counted."""
+
+    def __init__(self) -> None:
+        self._told: list[str] = []
+        self._count = 0
+
+    def note(self, line: int, message: str) -> None:
+        self._count += 1
+        if len(self._told) < ERRORS_TOLD:
+            self._told.append(f"line {line}: {message}")
+
+    def refuse_if_any(self) -> None:
+        if self._count:
+            more = self._count - len(self._told)
+            told = [*self._told, f"and {more} more"] if more else self._told
+            raise RegistryError("\n".join(["nothing was imported", *told]))
+
+
+def _stage_file(staged: Connection, file: IO[bytes], columns: Columns, errors: Errors, watch: Watch) -> None:
+    """Stage every row that is good, note every one that is not."""
+    try:
+        with csv_text.table(file, watch) as table:
+            header: list[str] | None = None
+            for record in table.records:
+                try:
+                    if header is None and _is_header(record.cells, columns):
+                        header = _header(record, columns)
+                        continue
+                    header = header or []
+                    row = _row(record, header, columns) if header else _bare_row(record, table, columns)
+                    imports.stage(staged, record.line, row)
+                except (ValueError, RegistryError) as error:
+                    errors.note(record.line, str(error))
+    except csv_text.UnreadableError as error:
+        errors.note(error.line, str(error))
+
+
+def _header(record: csv_text.Record, columns: Columns) -> list[str]:
+    """The registry's column for each cell of a header row. Raises UnreadableError."""
+    cells = _without_empty_ends(record.cells, 1)
+    header = [column for cell in cells if (column := columns.named(cell)) is not None]
+    if unknown := [_shown(cell) for cell in cells if columns.named(cell) is None]:
+        known = ", ".join(names[0] for column, names in columns.names.items() if column != IGNORED)
+        message = f"unknown column {', '.join(unknown)}; there are {known}. If this row is no header, put one above it"
+        raise csv_text.UnreadableError(record.line, message)
+    wanted = [column for column in header if column != IGNORED]
+    if len(set(wanted)) < len(wanted):
+        raise csv_text.UnreadableError(record.line, "a column is there twice")
+    if "id" not in header:
+        raise csv_text.UnreadableError(record.line, f"the column {columns.names['id'][0]} is missing")
+    return header
+
+
+def _is_header(cells: list[str], columns: Columns) -> bool:
+    """Whether a cell of the first row is the name of a column, ours or not: a wrong no would be stored as a player."""
+    return any(columns.named(cell) or ((words := _words(cell)) and words <= HEADER_WORDS) for cell in cells)
+
+
+def _row(record: csv_text.Record, header: list[str], columns: Columns) -> dict[str, str]:
+    """The cells by the registry's column, without the empty ones. Raises ValueError."""
+    cells = _without_empty_ends(record.cells, len(header))
+    is_odd = len(header) == 1 and csv_separator.of(record.text) in (";", "\t")
+    is_whole = len(cells) == len(header) and not is_odd
+    if record.text.startswith(SURE_COMMENTS) or (not is_whole and record.text.startswith(csv_text.COMMENTS)):
+        raise ValueError("looks like a comment; leave it out, or put the id in quotes")
+    if not is_whole:
+        count = "several" if is_odd else len(cells)
+        raise ValueError(f"{count} columns, and {len(header)} in the header row")
+    if len(cells) > 1 and all(map(columns.named, cells)):
+        raise ValueError("looks like a header row; leave out what stands above it")
+    row = {}
+    for column, cell in zip(header, cells, strict=True):
+        if column != IGNORED and (cell or column == "id"):
+            try:
+                row[column] = columns.checks[column](csv_text.read(cell))
+            except ValueError as error:
+                raise ValueError(f"{column}: {error}") from None
+    return row
+
+
+def _bare_row(record: csv_text.Record, table: csv_text.Table, columns: Columns) -> dict[str, str]:
+    """Id and name of a row in a file without a header row. Raises ValueError for whatever could be meant otherwise."""
+    if table.comments:
+        message = "looks like a comment; leave it out, or add a header row below it"
+        raise csv_text.UnreadableError(table.comments[0], message)
+    cells = _without_empty_ends(record.cells, 1)
+    if not table.is_declared and csv_separator.of(record.text) != ",":
+        raise ValueError("columns are separated by another sign than a comma; add a header row")
+    if record.text.startswith(csv_text.COMMENTS):
+        raise ValueError("looks like a comment; leave it out, or add a header row")
+    if len(cells) > 2:
+        raise ValueError(f"{len(cells)} columns; without a header row there are an id and a name")
+    return _row(record, ["id", "name"][: len(cells)], columns)
+
+
+def _without_empty_ends(cells: list[str], least: int) -> list[str]:
+    """Spreadsheets fill every row up to the longest."""
+    count = len(cells)
+    while count > least and not cells[count - 1]:
+        count -= 1
+    return cells[:count]
+
+
+def _words(cell: str) -> set[str]:
+    """``playerId`` and ``Player ID`` are the words player and id."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W_]+", cell)}
+
+
+def _shown(cell: str, longest: int = 40) -> str:
+    line = "".join(character if character.isprintable() else "\N{MIDDLE DOT}" for character in cell[: longest + 1])
+    return line if len(line) <= longest else line[: longest - 1] + "…"

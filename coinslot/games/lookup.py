@@ -1,0 +1,139 @@
+"""Asking the game's own server about its players, for games that configure it.
+
+Whether a player exists (``players.unknown = lookup``), and whose a login name and password are (``players.login_url``).
+What it answers is checked like anything else that comes from outside.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from coinslot.base import exact
+from coinslot.base.outbound import Answer, Outbound
+from coinslot.games import registry
+from coinslot.games.games import Game
+from coinslot.ledger import credit
+from coinslot.store.db import Database
+
+TIMEOUT_SECONDS = 2.0
+LOGIN_TIMEOUT_SECONDS = 5.0  # a password's hash takes its time
+LARGEST_PROFILE = 1024 * 1024  # as much as the game may push
+
+
+class LookupFailedError(Exception):
+    """The game's server did not say whether the player exists. Our trouble: the partner is to come again."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A player as the game's server tells of one: ``name``, ``profile_image`` and ``country``, as far as it does.
+
+    ``document`` is the whole of its answer, unchecked; empty where that was no JSON object.
+    """
+
+    player_id: str
+    profile: Mapping[str, str] = field(default_factory=dict)
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+def rules(
+    database: Database, outbound: Outbound, game: Game, wanted: credit.Credit, may_be_empty: bool = True
+) -> credit.Rules:
+    """What the game does about unknown players and items, for this credit.
+
+    Asks the game's server only where nothing else decides. Raises :class:`LookupFailedError`.
+    """
+    unknown_player = game.settings["players.unknown"]
+    if unknown_player == "lookup":
+        connection = database.read()
+        is_settled = registry.has_player(connection, game.id, wanted.player_id) or credit.is_credited(
+            connection, wanted
+        )
+        is_there = not is_settled and player(outbound, game, wanted.player_id) is not None
+        unknown_player = "accept" if is_there else "reject"
+    return credit.Rules(unknown_player, game.settings["items.unknown"], may_be_empty)
+
+
+def player(outbound: Outbound, game: Game, player_id: str) -> Told | None:
+    """200 is yes, 404 is no (None); anything else, and two seconds of silence, is :class:`LookupFailedError`."""
+    url = game.settings["players.lookup_url"]
+    if not url:
+        raise LookupFailedError("players.lookup_url is not set")
+    address = f"{url}{'&' if '?' in url else '?'}player_id={quote(player_id, safe='')}"
+    answer = outbound.call("GET", address, _headers(game), None, TIMEOUT_SECONDS, LARGEST_PROFILE)
+    if answer.status not in (200, 404):  # an answer that says one of these may be broken in every other way
+        raise LookupFailedError(f"the game's server did not say: {_why_not(answer)}")
+    if answer.status == 404:
+        return None
+    document = _document(answer)
+    return Told(player_id, _profile(document), document)
+
+
+def player_by_password(outbound: Outbound, game: Game, login_name: str, password: str) -> Told | None:
+    """The player whose login name and password the game's server says these are; None where it says they are nobody's.
+
+    Raises :class:`LookupFailedError` for every answer but 200 with a ``player_id``, 401, 403 and 404.
+    """
+    body = json.dumps({"login_name": login_name, "password": password}).encode()
+    headers = {**_headers(game), "Content-Type": "application/json"}
+    answer = outbound.post(game.settings["players.login_url"], headers, body, LOGIN_TIMEOUT_SECONDS)
+    if answer.status in (401, 403, 404):
+        return None
+    if answer.status != 200 or answer.failure:
+        raise LookupFailedError(f"the game's server did not say who logs in: {_why_not(answer)}")
+    document = _document(answer)
+    try:
+        return Told(registry.checked_id(_id_text(document.get("player_id"))), _profile(document))
+    except ValueError:
+        raise LookupFailedError("the game's server said who logs in without a player_id") from None
+
+
+def _why_not(answer: Answer) -> str | int | None:
+    return answer.detail if answer.is_turned_away else answer.failure or answer.status
+
+
+def _headers(game: Game) -> dict[str, str]:
+    headers = {"Accept": "application/json"}
+    for key in game.keys("game.lookup_key")[:1]:
+        headers["Authorization"] = f"Bearer {key.value.decode()}"
+    return headers
+
+
+def _document(answer: Answer) -> Mapping[str, Any]:
+    """The JSON object of an answer; an empty one where there is none."""
+    try:
+        document = exact.parse_json(
+            answer.body, exact.finite, allow_half_pairs=True
+        )  # each text is looked at when used
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _id_text(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else ""
+
+
+def _profile(document: Mapping[str, Any]) -> dict[str, str]:
+    """What can be shown of a profile; the rest is let be."""
+    name, image, country = (document.get(key) for key in ("name", "profile_image", "country"))
+    profile = {}
+    if isinstance(name, str) and _is_text(name, 255):
+        profile["name"] = name
+    if isinstance(image, str) and image.startswith(("https://", "http://")) and _is_text(image, 2048):
+        profile["profile_image"] = image
+    if isinstance(country, str) and re.fullmatch("[A-Z]{2}", country):
+        profile["country"] = country
+    return profile
+
+
+def _is_text(value: str, longest: int) -> bool:
+    try:
+        return bool(registry.checked_text(value, longest).strip())
+    except ValueError:
+        return False

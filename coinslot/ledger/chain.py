@@ -1,0 +1,90 @@
+"""The rows of transactions, and those of grants, each hashed together with the row before it: a later change shows.
+
+Nothing here decides whether a transaction should be. That is asked of ``coinslot/ledger/credit.py`` and ``refunds.py``.
+"""
+
+import hashlib
+import json
+import sqlite3
+import uuid
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from coinslot.base import clock
+
+# UUIDv5 namespace (RFC 9562, section 5.5) of every transaction id Coinslot gives out. Never to be changed: the ids
+# of old orders must come out the same on a machine that has only a backup.
+NAMESPACE = uuid.UUID("0c5d1a2e-6f0b-4f3c-9a51-c01500000001")
+
+NO_HASH = "0" * 64
+
+# The columns the chain covers: everything but what forgetting a player empties.
+_CHAINED = (
+    "previous_hash public_id game_id partner external_id reference kind player_id currency gross_minor subtotal_minor "
+    "tax_minor usd_gross usd_tax usd_fee usd_net usd_unit figures fingerprint body_sha256 signed_with "
+    "answer_status answer_body environment is_test occurred_at received_at"
+).split()
+_CHAINED_OF_GRANT = (
+    "id game_id transaction_id kind player_id reverses restores policy reason is_test created_at"
+).split()
+
+
+@lru_cache(maxsize=256)  # asked for by the answer and again by the row
+def public_id(game_slug: str, partner: str, external_id: str) -> str:
+    """The id under which game and partner know a transaction: the same for the same order, for ever."""
+    return str(uuid.uuid5(NAMESPACE, json.dumps([game_slug, partner, external_id], ensure_ascii=True)))
+
+
+def insert(tx: sqlite3.Connection, row: Mapping[str, Any], previous_hash: str) -> int | None:
+    """Add a transaction after the one with ``previous_hash``; returns its id, None when its external id is taken.
+
+    ``row`` holds every column but the hashes and the time it is stored at.
+    """
+    values = {
+        **row,
+        "body_sha256": body_hash(row["raw_body"] or b""),
+        "received_at": clock.stamp(),
+        "previous_hash": previous_hash,
+    }
+    values["row_hash"] = row_hash(values)
+    inserted = tx.execute(
+        """INSERT INTO transactions
+               (public_id, game_id, partner, external_id, reference, kind, player_id, currency, gross_minor,
+                subtotal_minor, tax_minor, usd_gross, usd_tax, usd_fee, usd_net, usd_unit, figures, session_metadata,
+                fingerprint, raw_body, body_sha256, signature, signed_with, answer_status, answer_body,
+                environment, is_test, occurred_at, received_at, previous_hash, row_hash)
+           VALUES
+               (:public_id, :game_id, :partner, :external_id, :reference, :kind, :player_id, :currency, :gross_minor,
+                :subtotal_minor, :tax_minor, :usd_gross, :usd_tax, :usd_fee, :usd_net, :usd_unit, :figures,
+                :session_metadata, :fingerprint, :raw_body, :body_sha256, :signature, :signed_with, :answer_status,
+                :answer_body, :environment, :is_test, :occurred_at, :received_at, :previous_hash, :row_hash)
+           ON CONFLICT (game_id, partner, external_id) DO NOTHING RETURNING id""",
+        values,
+    ).fetchone()
+    return None if inserted is None else int(inserted["id"])
+
+
+def body_hash(raw_body: bytes) -> str:
+    return hashlib.sha256(raw_body).hexdigest()
+
+
+def last_hash(connection: sqlite3.Connection) -> str:
+    """What the next row follows."""
+    row = connection.execute("SELECT row_hash FROM transactions ORDER BY id DESC LIMIT 1").fetchone()
+    return NO_HASH if row is None else str(row["row_hash"])
+
+
+def row_hash(row: Mapping[str, Any] | sqlite3.Row) -> str:
+    return digest([row[column] for column in _CHAINED])
+
+
+def grant_hash(
+    previous: str, grant: Mapping[str, Any] | sqlite3.Row, lines: Iterable[tuple[str, str, str | None]]
+) -> str:
+    """Covers every column of a grant, and its lines: sku, quantity and policy."""
+    return digest([previous, *(grant[column] for column in _CHAINED_OF_GRANT), sorted(lines)])
+
+
+def digest(parts: list[object]) -> str:
+    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,407 @@
+"""The ledger: what was credited to whom, once.
+
+``UNIQUE (game_id, partner, external_id)`` decides who is first; everyone after that is a duplicate, and hears the first
+answer again, or a conflict, and is credited nothing. Transactions, grants and entries are only ever added. A credit's
+rows, its feed id and the deliveries it causes are one write: all of them are on the disk, or none. A refund that came
+before its purchase is applied in that write too.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+from coinslot.base import clock
+from coinslot.base.exact import QUANTITY_DIGITS
+from coinslot.games import registry
+from coinslot.ledger import aliases, chain, grants, refunds
+from coinslot.ledger.chain import public_id as public_id  # said here by whoever answers a partner
+from coinslot.outbox import deliveries
+from coinslot.store import counters
+
+
+class LedgerError(Exception):
+    """A credit that cannot be made. Nothing of it is stored."""
+
+
+class UnknownPlayerError(LedgerError):
+    """The player is not registered with the game."""
+
+
+class UnknownItemError(LedgerError):
+    """An item is not registered with the game; ``sku`` is the first such."""
+
+    def __init__(self, sku: str) -> None:
+        super().__init__("an item is not registered")
+        self.sku = sku
+
+
+class EmptyCreditError(LedgerError):
+    """There is nothing to credit, and the partner's contract does not allow that."""
+
+
+class QuantityError(LedgerError):
+    """A quantity is larger than the feed promises to carry."""
+
+
+class ConflictError(LedgerError):
+    """The transaction is known with other content. ``transaction_id`` is the row that was credited."""
+
+    def __init__(self, transaction_id: int) -> None:
+        super().__init__("the transaction is known with other content")
+        self.transaction_id = transaction_id
+
+
+@dataclass(frozen=True)
+class Money:
+    """What the partner said about money. None is "not said"; ``figures`` holds every figure under its own name."""
+
+    currency: str | None = None
+    gross_minor: int | None = None
+    subtotal_minor: int | None = None
+    tax_minor: int | None = None
+    usd_gross: str | None = None
+    usd_tax: str | None = None
+    usd_fee: str | None = None
+    usd_net: str | None = None
+    usd_unit: str | None = None
+    figures: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Credit:
+    """A verified report of a partner, in our words: goods for one player.
+
+    ``external_id`` is the unique key, ``reference`` the same as the partner writes it; where the two differ, the report
+    came without its proper id and goes by a fallback. ``keys`` are other ids to find the transaction by; one of kind
+    ``signature`` may credit only once. ``known_by`` are those keys under which another report of the same purchase,
+    by another id, may stand.
+    """
+
+    game_id: int
+    game_slug: str
+    partner: str
+    external_id: str
+    reference: str
+    kind: str
+    player_id: str
+    lines: tuple[tuple[str, int], ...]
+    fingerprint: str
+    raw_body: bytes = field(repr=False)
+    signature: str = field(repr=False)
+    signed_with: str
+    answer_status: int
+    answer_body: str
+    environment: str = "live"
+    money: Money = Money()
+    occurred_at: str | None = None
+    session_metadata: str | None = None
+    keys: tuple[tuple[str, str], ...] = ()
+    known_by: tuple[tuple[str, str], ...] = ()
+
+    @cached_property
+    def is_test(self) -> bool:
+        """Whether this never counts: it comes from a sandbox, or names the reserved player or item."""
+        return self.environment == "sandbox" or self.is_simulated
+
+    @cached_property
+    def is_simulated(self) -> bool:
+        """Whether it names the reserved player or item, as our own simulated calls do: it is in no figure."""
+        return registry.RESERVED_ID in (self.player_id, *(sku for sku, _ in self.lines))
+
+    @property
+    def is_fallback(self) -> bool:
+        return self.external_id != self.reference
+
+    @cached_property
+    def public_id(self) -> str:
+        return public_id(self.game_slug, self.partner, self.external_id)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What becomes of an unknown player (``reject``, ``create``, ``accept``) or item (``reject``, ``accept``)."""
+
+    unknown_player: str = "reject"
+    unknown_item: str = "reject"
+    may_be_empty: bool = True
+
+
+@dataclass(frozen=True)
+class Credited:
+    """The transaction as it stands, and the answer its partner was given first."""
+
+    public_id: str
+    answer_status: int
+    answer_body: str
+    is_new: bool
+
+
+def fingerprint(*parts: object, lines: Iterable[tuple[str, int]]) -> str:
+    """What tells a retry from a conflict: some facts and the multiset of (sku, amount), in any order."""
+    return chain.digest([*parts, sorted((sku, str(amount)) for sku, amount in lines)])
+
+
+def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
+    """Credit once. Returns the first answer, whether this call made it or an earlier one.
+
+    Raises :class:`ConflictError`, :class:`QuantityError`, :class:`UnknownPlayerError`, :class:`UnknownItemError` or
+    :class:`EmptyCreditError`, the first that applies in this order; the caller's write is rolled back, and the
+    same report may succeed later.
+    """
+    lines = _merged(wanted.lines)
+    standing = _standing(tx, wanted)
+    if standing["may_be_known"]:
+        known = aliases.find(tx, wanted)
+        if known is not None:
+            return _repeat(tx, wanted, known, standing)
+
+    transaction_id = _insert_transaction(tx, wanted, standing["previous_hash"] or chain.NO_HASH)
+    if transaction_id is None:
+        known = aliases.by_external_id(tx, wanted)
+        assert known is not None, "the unique key was taken, so there is a row"
+        return _repeat(tx, wanted, known, standing)
+    _insert_keys(tx, wanted, wanted.keys, transaction_id)
+
+    if not standing["has_player"] and wanted.player_id != registry.RESERVED_ID:
+        if rules.unknown_player == "reject":
+            raise UnknownPlayerError("the player is not registered")
+        if rules.unknown_player == "create":
+            registry.register_player(tx, wanted.game_id, wanted.player_id)
+    if rules.unknown_item == "reject":
+        unknown = registry.first_unknown_item(tx, wanted.game_id, (sku for sku, _ in lines))
+        if unknown is not None:
+            raise UnknownItemError(unknown)
+    if not lines and not rules.may_be_empty:
+        raise EmptyCreditError("there is nothing to credit")
+
+    grant_id = standing["last_grant_id"] + 1
+    grants.insert(
+        tx,
+        grant_id,
+        standing["last_grant_hash"] or chain.NO_HASH,
+        game_id=wanted.game_id,
+        transaction_id=transaction_id,
+        kind=wanted.kind,
+        player_id=wanted.player_id,
+        lines=lines,
+        is_test=wanted.is_test,
+    )
+    if standing["has_destinations"]:
+        deliveries.enqueue(tx, wanted.game_id, "grant.created", grant_id=grant_id, player_id=wanted.player_id)
+    counters.add_each(tx, wanted.game_id, wanted.partner, _counted(wanted, lines))
+    if standing["has_waiting_refunds"]:
+        refunds.settle(tx, wanted.game_id, wanted.game_slug, wanted.partner, _named(wanted))
+    return Credited(wanted.public_id, wanted.answer_status, wanted.answer_body, is_new=True)
+
+
+def is_credited(connection: sqlite3.Connection, wanted: Credit) -> bool:
+    """Whether the same report was credited before: no question about its player needs asking again."""
+    return aliases.find(connection, wanted) is not None
+
+
+def record_conflict(tx: sqlite3.Connection, refused: Credit, transaction_id: int) -> None:
+    """Keep a conflicting report for a person, once per content however often it comes."""
+    tx.execute(
+        """INSERT INTO conflicts (game_id, partner, transaction_id, external_id, player_id, fingerprint, raw_body,
+                                  seen, first_at, last_at)
+           VALUES (:game_id, :partner, :transaction_id, :external_id, :player_id, :fingerprint, :raw_body,
+                   1, :now, :now)
+           ON CONFLICT (transaction_id, external_id, fingerprint)
+           DO UPDATE SET seen = seen + 1, last_at = excluded.last_at""",
+        {
+            "game_id": refused.game_id,
+            "partner": refused.partner,
+            "transaction_id": transaction_id,
+            "external_id": refused.external_id,
+            "player_id": refused.player_id,
+            "fingerprint": refused.fingerprint,
+            "raw_body": refused.raw_body,
+            "now": clock.stamp(),
+        },
+    )
+    if not refused.is_simulated:
+        counters.add(tx, refused.game_id, refused.partner, "conflict")
+
+
+def verify(connection: sqlite3.Connection, newest: int | None = None) -> Iterator[str]:
+    """Check every hash, or those of the ``newest`` transactions and grants; yields one sentence per wrong thing."""
+    yield from _verify_transactions(connection, newest)
+    yield from _verify_grants(connection, newest)
+
+
+def _verify_transactions(connection: sqlite3.Connection, newest: int | None) -> Iterator[str]:
+    (last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM transactions").fetchone()
+    first_id = 0 if newest is None else last_id - newest
+    previous_hash: str | None = chain.NO_HASH if first_id <= 0 else None
+    rows = connection.execute(
+        """SELECT t.*, EXISTS (SELECT 1 FROM grants WHERE transaction_id = t.id AND kind = t.kind) AS has_grant
+           FROM transactions t WHERE id > :first ORDER BY id""",
+        {"first": first_id},
+    )
+    for row in rows:
+        what = f"transaction {row['public_id']}"
+        if previous_hash is not None and row["previous_hash"] != previous_hash:
+            yield f"{what} does not follow the row before it"
+        if row["row_hash"] != chain.row_hash(row):
+            yield f"{what} was changed"
+        # A body that was emptied is a player's who was forgotten.
+        elif row["raw_body"] is not None and chain.body_hash(row["raw_body"]) != row["body_sha256"]:
+            yield f"the kept body of {what} was changed"
+        if not row["has_grant"]:
+            yield f"the grant of {what} was removed"
+        previous_hash = row["row_hash"]
+
+
+def _verify_grants(connection: sqlite3.Connection, newest: int | None) -> Iterator[str]:
+    (last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM grants").fetchone()
+    first_id = 0 if newest is None else last_id - newest
+    before = connection.execute(
+        "SELECT grant_hash FROM grants WHERE id <= :first ORDER BY id DESC LIMIT 1", {"first": first_id}
+    ).fetchone()
+    rows = connection.execute(
+        """SELECT g.*, t.public_id, e.sku, e.quantity, e.policy AS line_policy
+           FROM grants g LEFT JOIN transactions t ON t.id = g.transaction_id
+           LEFT JOIN entries e ON e.grant_id = g.id WHERE g.id > :first ORDER BY g.id""",
+        {"first": first_id},
+    )
+    previous_hash = chain.NO_HASH if before is None else before["grant_hash"]
+    for _, group in groupby(rows, lambda row: row["id"]):
+        lines = list(group)
+        row = lines[0]
+        entries = [(line["sku"], line["quantity"], line["line_policy"]) for line in lines if line["sku"] is not None]
+        if row["grant_hash"] != chain.grant_hash(previous_hash, row, entries):
+            yield (
+                f"grant {row['id']} ({row['kind']} of transaction {row['public_id']}) was changed or added, "
+                "or one before it was removed"
+            )
+        previous_hash = row["grant_hash"]
+
+
+def _counted(wanted: Credit, lines: list[tuple[str, int]]) -> dict[str, int]:
+    """The figures a credit adds to. A test adds to one of its own and to nothing else, a simulated one to none."""
+    if wanted.is_simulated:
+        return {}
+    if wanted.is_test:
+        return {"credited.test": 1}
+    amounts = {"credited": 1, **{counters.ITEM + sku: 1 for sku, _ in lines}}
+    if wanted.money.gross_minor and wanted.money.currency:
+        amounts[counters.GROSS + wanted.money.currency] = wanted.money.gross_minor
+    return amounts
+
+
+def _standing(tx: sqlite3.Connection, wanted: Credit) -> sqlite3.Row:
+    """What a credit has to know of the state it is made in, in one statement: this runs while nobody else can write."""
+    # Plus signs: see transaction_keys_signature in schema.sql. Without them this takes ten times as long.
+    shared = dict(wanted.known_by)
+    kinds = [*shared, None, None][:2]
+    row: sqlite3.Row = tx.execute(
+        """SELECT
+               (SELECT row_hash FROM transactions ORDER BY id DESC LIMIT 1) AS previous_hash,
+               (SELECT last_id FROM sequences WHERE name = 'grants') AS last_grant_id,
+               (SELECT grant_hash FROM grants ORDER BY id DESC LIMIT 1) AS last_grant_hash,
+               EXISTS (SELECT 1 FROM players WHERE game_id = :game_id AND player_id = :player_id) AS has_player,
+               EXISTS (SELECT 1 FROM destinations WHERE game_id = :game_id AND state <> 'removed') AS has_destinations,
+               EXISTS (SELECT 1 FROM refunds
+                       WHERE game_id = :game_id AND partner = :partner AND outcome = 'waiting') AS has_waiting_refunds,
+               EXISTS (SELECT 1 FROM transaction_keys
+                       WHERE game_id = :game_id AND partner = :partner AND kind = 'alias' AND value = :external_id)
+               OR EXISTS (SELECT 1 FROM transaction_keys
+                          WHERE game_id = :game_id AND partner = :partner AND kind = +:kind_1 AND value = :value_1)
+               OR EXISTS (SELECT 1 FROM transaction_keys
+                          WHERE game_id = :game_id AND partner = :partner AND kind = +:kind_2 AND value = :value_2)
+                   AS may_be_known""",
+        {
+            "game_id": wanted.game_id,
+            "partner": wanted.partner,
+            "player_id": wanted.player_id,
+            "external_id": wanted.external_id,
+            "kind_1": kinds[0],
+            "value_1": shared.get(kinds[0] or ""),
+            "kind_2": kinds[1],
+            "value_2": shared.get(kinds[1] or ""),
+        },
+    ).fetchone()
+    return row
+
+
+def _repeat(tx: sqlite3.Connection, wanted: Credit, known: sqlite3.Row, standing: sqlite3.Row) -> Credited:
+    if known["fingerprint"] != wanted.fingerprint:
+        raise ConflictError(known["id"])
+    _insert_keys(tx, wanted, aliases.names(wanted, known), known["id"])
+    aliases.note_twins(tx, wanted, known)
+    if not wanted.is_simulated:
+        counters.add(tx, wanted.game_id, wanted.partner, "duplicate")
+    if standing["has_waiting_refunds"]:
+        refunds.settle(tx, wanted.game_id, wanted.game_slug, wanted.partner, _named(wanted))
+    return Credited(known["public_id"], known["answer_status"], known["answer_body"], is_new=False)
+
+
+def _named(wanted: Credit) -> list[tuple[str, str]]:
+    """What a refund may name the purchase by that this is a report of, in the words of ``refunds``."""
+    own = [] if wanted.is_fallback else [("reference", wanted.external_id)]
+    return [*own, *(key for key in wanted.keys if key[0] != "signature"), *wanted.known_by]
+
+
+def _insert_transaction(tx: sqlite3.Connection, wanted: Credit, previous_hash: str) -> int | None:
+    """Insert the row that decides; None when the unique key is taken."""
+    money = wanted.money
+    row: dict[str, Any] = {
+        "public_id": wanted.public_id,
+        "game_id": wanted.game_id,
+        "partner": wanted.partner,
+        "external_id": wanted.external_id,
+        "reference": wanted.reference,
+        "kind": wanted.kind,
+        "player_id": wanted.player_id,
+        "currency": money.currency,
+        "gross_minor": money.gross_minor,
+        "subtotal_minor": money.subtotal_minor,
+        "tax_minor": money.tax_minor,
+        "usd_gross": money.usd_gross,
+        "usd_tax": money.usd_tax,
+        "usd_fee": money.usd_fee,
+        "usd_net": money.usd_net,
+        "usd_unit": money.usd_unit,
+        "figures": json.dumps(dict(money.figures)),
+        "session_metadata": wanted.session_metadata,
+        "fingerprint": wanted.fingerprint,
+        "raw_body": wanted.raw_body,
+        "signature": wanted.signature,
+        "signed_with": wanted.signed_with,
+        "answer_status": wanted.answer_status,
+        "answer_body": wanted.answer_body,
+        "environment": wanted.environment,
+        "is_test": int(wanted.is_test),
+        "occurred_at": clock.plausible(wanted.occurred_at),
+    }
+    return chain.insert(tx, row, previous_hash)
+
+
+def _insert_keys(tx: sqlite3.Connection, wanted: Credit, keys: Iterable[tuple[str, str]], transaction_id: int) -> None:
+    """Raises :class:`ConflictError` when one is a signature that has credited already."""
+    pairs = list(keys)
+    common = {"game_id": wanted.game_id, "partner": wanted.partner}
+    for kind, value in pairs:
+        if kind == "signature":
+            taken = tx.execute(
+                """SELECT transaction_id FROM transaction_keys
+                   WHERE game_id = :game_id AND partner = :partner AND kind = 'signature' AND value = :value""",
+                {**common, "value": value},
+            ).fetchone()
+            if taken is not None:  # the partial unique index would refuse it too, without saying whose it is
+                raise ConflictError(taken["transaction_id"])
+    aliases.insert_keys(tx, wanted, pairs, transaction_id)
+
+
+def _merged(lines: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    """One line per item, so that a game may read them into a mapping. Raises QuantityError above 40 digits."""
+    sums: dict[str, int] = {}
+    for sku, quantity in lines:
+        sums[sku] = sums.get(sku, 0) + quantity
+    if any(abs(quantity) >= 10**QUANTITY_DIGITS for quantity in sums.values()):
+        raise QuantityError(f"a quantity has more than {QUANTITY_DIGITS} digits")
+    return list(sums.items())

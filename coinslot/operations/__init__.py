@@ -1,0 +1,4 @@
+"""What keeps an installation healthy: troubles, refused calls, backups, restores, forgetting a player.
+
+It imports coinslot.relay and what stands below it.
+"""

@@ -1,0 +1,171 @@
+"""What is worth keeping but no call should wait for: refused calls, proved calls' number, when a key was last used.
+
+Held in memory and written together about once a second, outside every request, so that a forged call never costs a
+commit. A crash loses at most that second. Both the memory and the table are bounded.
+"""
+
+import atexit
+import json
+import logging
+import os
+import sqlite3
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from coinslot.access import keyring
+from coinslot.access.vault import Vault
+from coinslot.base import clock
+from coinslot.operations import contacts
+from coinslot.store import counters, portions
+from coinslot.store.db import Database
+
+FLUSH_SECONDS = 1.0
+HELD_AT_MOST = 128  # refusals in memory; more than that within a second are counted, not kept
+KEPT_PER_PARTNER = 300  # refusals per partner and game
+KEPT_SECONDS = 7 * 24 * 3600
+
+log = logging.getLogger("coinslot")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A call we refused. ``request`` is sealed before it is stored; the other fields are shown as they are."""
+
+    game_id: int | None
+    game_slug: str
+    partner: str
+    endpoint: str
+    reason: str
+    status: int
+    remote_address: str
+    body_size: int
+    request: Mapping[str, Any] = field(repr=False)
+    at: str = field(default_factory=clock.stamp)
+    is_simulated: bool = False  # one of our own calls: it says nothing of the partner's
+    path: str = ""  # as it was called, where there is no such address; ``endpoint`` is then the one it comes close to
+
+
+class Observations:
+    """One per process; safe to share between threads."""
+
+    def __init__(self, database: Database, vault: Vault) -> None:
+        self._database = database
+        self._vault = vault
+        self._mutex = threading.Lock()
+        self._refusals: deque[Refusal] = deque(maxlen=HELD_AT_MOST)
+        self._refused: Counter[tuple[int | None, str, str, str, str, bool]] = Counter()
+        self._used: dict[tuple[int, str, str], float] = {}
+        self._called: Counter[tuple[int, str, str]] = Counter()
+        self._wake = threading.Event()
+        self._pid = 0
+
+    def refused(self, refusal: Refusal) -> None:
+        key = (
+            refusal.game_id,
+            refusal.game_slug,
+            refusal.partner,
+            refusal.endpoint,
+            refusal.reason,
+            refusal.is_simulated,
+        )
+        with self._mutex:
+            self._refusals.append(refusal)
+            self._refused[key] += 1
+        self._flush_soon()
+
+    def called(self, game_id: int, partner: str, endpoint: str, keys: Iterable[tuple[str, str]] = ()) -> None:
+        """A call to one of our addresses has proved itself, with these keys: name and slot of each."""
+        now = clock.now()
+        with self._mutex:
+            self._called[(game_id, partner, endpoint)] += 1
+            for name, slot in keys:
+                self._used[(game_id, name, slot)] = now
+        self._flush_soon()
+
+    def flush(self) -> None:
+        """Write what is held. Trouble is logged and what was held is dropped: observations never block anyone."""
+        with self._mutex:
+            refusals, self._refusals = self._refusals, deque(maxlen=HELD_AT_MOST)
+            refused, self._refused = self._refused, Counter()
+            used, self._used = self._used, {}
+            called, self._called = self._called, Counter()
+        for (_, slug, partner, endpoint, reason, _), count in refused.items():
+            log.warning("refused %d call(s): %s %s %s, reason %s", count, partner, slug or "-", endpoint, reason)
+        if not refused and not used and not called:
+            return
+
+        def store(tx: sqlite3.Connection) -> None:
+            for (game_id, name, slot), at in used.items():
+                keyring.used(tx, game_id, name, slot, clock.stamp(at))
+            for (game_id, partner, endpoint), count in called.items():
+                counters.add(tx, game_id, partner, f"{counters.CALLED}{endpoint}", count)
+                contacts.proved(tx, game_id, partner, endpoint)
+            for (refused_game, _, partner, endpoint, reason, is_simulated), count in refused.items():
+                if refused_game is not None and not is_simulated:
+                    counters.add(tx, refused_game, partner, f"{counters.REFUSED}{reason}", count)
+                    contacts.refused(tx, refused_game, partner, endpoint, reason)
+
+        rings = {(refusal.game_id, refusal.partner) for refusal in refusals}
+        try:
+            self._database.write(store)
+            portions.write_each(self._database.write, list(refusals), self._store_refusal)
+            portions.write_each(self._database.write, list(rings), lambda tx, ring: _prune(tx, *ring))
+        except Exception as error:  # the next flush starts afresh
+            log.error("observations were not written: %s", error)
+
+    def _store_refusal(self, tx: sqlite3.Connection, refusal: Refusal) -> None:
+        sealed = self._vault.seal(tx, keyring.REFUSAL_PURPOSE, json.dumps(dict(refusal.request)).encode())
+        tx.execute(
+            """INSERT INTO refusals (game_id, partner, endpoint, path, reason, status, remote_address, body_size,
+                                     ciphertext, nonce, key_id, created_at, is_simulated)
+               VALUES (:game_id, :partner, :endpoint, :path, :reason, :status, :remote_address, :body_size,
+                       :ciphertext, :nonce, :key_id, :at, :is_simulated)""",
+            {
+                **vars(sealed),
+                "game_id": refusal.game_id,
+                "partner": refusal.partner,
+                "endpoint": refusal.endpoint,
+                "path": refusal.path,
+                "reason": refusal.reason,
+                "status": refusal.status,
+                "remote_address": refusal.remote_address,
+                "body_size": refusal.body_size,
+                "at": refusal.at,
+                "is_simulated": int(refusal.is_simulated),
+            },
+        )
+
+    def _flush_soon(self) -> None:
+        if self._pid != os.getpid():
+            with self._mutex:
+                if self._pid != os.getpid():
+                    self._pid = os.getpid()
+                    threading.Thread(target=self._loop, name="coinslot-observations", daemon=True).start()
+                    atexit.register(self.flush)
+        if not self._wake.is_set():  # which costs a lock less, for every call
+            self._wake.set()
+
+    def _loop(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._wake.wait()
+            pause.wait(FLUSH_SECONDS)
+            self._wake.clear()
+            self.flush()
+
+
+def _prune(tx: sqlite3.Connection, game_id: int | None, partner: str) -> None:
+    tx.execute("DELETE FROM refusals WHERE created_at < :since", {"since": clock.stamp(clock.now() - KEPT_SECONDS)})
+    oldest_kept = tx.execute(
+        """SELECT id FROM refusals WHERE partner = :partner AND game_id IS :game_id
+           ORDER BY id DESC LIMIT 1 OFFSET :kept""",
+        {"partner": partner, "game_id": game_id, "kept": KEPT_PER_PARTNER - 1},
+    ).fetchone()
+    if oldest_kept is not None:
+        tx.execute(
+            "DELETE FROM refusals WHERE partner = :partner AND game_id IS :game_id AND id < :oldest",
+            {"partner": partner, "game_id": game_id, "oldest": oldest_kept["id"]},
+        )

@@ -1,0 +1,146 @@
+"""Refused calls, read for the owner: the ring that ``observations.py`` writes, opened by the vault."""
+
+import base64
+import binascii
+import json
+import sqlite3
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from coinslot.access import keyring
+from coinslot.access.vault import MasterKey, Sealed, VaultError
+from coinslot.base import clock
+from coinslot.base.paging import LAST_ID
+
+DAY_SECONDS = 86400
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A call we refused. ``request`` is what was kept of it, empty where that could not be opened."""
+
+    id: int
+    game_id: int | None
+    partner: str
+    endpoint: str
+    reason: str
+    status: int
+    remote_address: str
+    body_size: int
+    created_at: str
+    is_opened: bool
+    is_simulated: bool  # by its own word one of our own calls, which are counted in no figure
+    request: Mapping[str, Any] = field(repr=False)
+
+    @cached_property
+    def body(self) -> bytes:
+        """The beginning of the body, as much of it as was kept."""
+        try:
+            return base64.b64decode(self.text("body"), validate=True)
+        except (binascii.Error, ValueError):
+            return b""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the body was kept: of a login none is, of a large one the beginning."""
+        return self.is_opened and len(self.body) == self.body_size
+
+    @property
+    def received(self) -> float:
+        return clock.seconds(self.created_at)
+
+    def text(self, name: str) -> str:
+        """A part of what was kept; empty where there is none."""
+        value = self.request.get(name, "")
+        return value if isinstance(value, str) else ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that were kept with their values, names in lower case."""
+        found = self.request.get("headers")
+        return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+
+    @property
+    def found(self) -> dict[str, str]:
+        """What the room that refused the call had found out by then."""
+        found = self.request.get("found")
+        return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+
+
+def newest(
+    connection: sqlite3.Connection,
+    key: MasterKey,
+    game_id: int | None,
+    partners: Collection[str],
+    *,
+    reason: str = "",
+    before: int = LAST_ID,
+    limit: int = 20,
+) -> list[Refused]:
+    """The newest refused calls to these partners' addresses, opened; ``game_id`` None: those that named no game."""
+    rows: list[sqlite3.Row] = []
+    for partner in partners:  # each by the index of its ring, which is short
+        rows += connection.execute(
+            """SELECT * FROM refusals WHERE partner = :partner AND game_id IS :game_id AND id < :before
+               AND (:reason = '' OR reason = :reason) ORDER BY id DESC LIMIT :limit""",
+            {
+                "partner": partner,
+                "game_id": game_id,
+                "before": before,
+                "reason": reason,
+                "limit": limit,
+            },
+        ).fetchall()
+    return [opened(key, row) for row in sorted(rows, key=lambda row: -row["id"])[:limit]]
+
+
+def find(connection: sqlite3.Connection, key: MasterKey, game_id: int | None, refusal_id: int) -> Refused | None:
+    """One of them, opened; None where this game has no such call, or no longer."""
+    row = connection.execute(
+        "SELECT * FROM refusals WHERE id = :id AND game_id IS :game_id", {"id": refusal_id, "game_id": game_id}
+    ).fetchone()
+    return None if row is None else opened(key, row)
+
+
+def of_the_day(
+    connection: sqlite3.Connection, key: MasterKey, game_id: int | None, partner: str, around: str, reason: str
+) -> list[Refused]:
+    """Calls that were refused for the same reason within a day of that moment, the nearest ids last; at most 50."""
+    moment = clock.seconds(around)
+    rows = connection.execute(
+        """SELECT * FROM refusals WHERE partner = :partner AND game_id IS :game_id AND reason = :reason
+           AND created_at BETWEEN :since AND :until ORDER BY id DESC LIMIT 50""",
+        {
+            "partner": partner,
+            "game_id": game_id,
+            "reason": reason,
+            "since": clock.stamp(moment - DAY_SECONDS),
+            "until": clock.stamp(moment + DAY_SECONDS),
+        },
+    ).fetchall()
+    return [opened(key, row) for row in rows]
+
+
+def opened(key: MasterKey, row: sqlite3.Row) -> Refused:
+    """A row of the ring; one that does not open under this key has an empty ``request``."""
+    sealed = Sealed(row["ciphertext"], row["nonce"], row["key_id"])
+    request: Any = None
+    with suppress(VaultError, ValueError):
+        request = json.loads(key.unseal(keyring.REFUSAL_PURPOSE, sealed))
+    return Refused(
+        id=row["id"],
+        game_id=row["game_id"],
+        partner=row["partner"],
+        endpoint=row["endpoint"],
+        reason=row["reason"],
+        status=row["status"],
+        remote_address=row["remote_address"],
+        body_size=row["body_size"],
+        created_at=row["created_at"],
+        is_opened=isinstance(request, dict),
+        is_simulated=bool(row["is_simulated"]),
+        request=request if isinstance(request, dict) else {},
+    )

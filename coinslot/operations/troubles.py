@@ -1,0 +1,261 @@
+"""What is wrong, in all games at once: each trouble with how many it is of, in one statement however many games.
+
+Counts end at :data:`MOST`: one more says "more than that". The words, and the link that mends it, are the pages'.
+"""
+
+import sqlite3
+from dataclasses import dataclass
+
+from coinslot.base import clock
+from coinslot.games.registry import RESERVED_ID
+from coinslot.ledger import statuses
+from coinslot.outbox import deliveries
+
+MOST = 10_000
+HOUR_SECONDS = 3600
+DAY_SECONDS = 86_400
+RECENT_DAYS = 7  # conflicts are told for so long: nothing settles them but a look
+ROTATION_DAYS = 7  # after that a rotation should be over
+LOOKED_AT = 1000  # of the newest conflicts
+LISTED = 100  # destinations, jobs and keys that are told one by one
+NAMED = 10  # orders, words and addresses that a trouble names
+NOTICES = 1000  # counts of them end there, and are of the newest
+WRONG_ADDRESSES = 10  # told one by one, the most called first
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One thing that is wrong. ``game`` is a slug, None where it concerns all; ``subject`` is what it is about.
+
+    ``count`` is None where there is nothing to count. ``detail`` says more, in the words of whoever failed: it may be
+    anybody's text, and so may ``named``: what was counted, up to :data:`NAMED` of it, each with what is said about it.
+    """
+
+    kind: str
+    game: str | None = None
+    count: int | None = None
+    detail: str = ""
+    subject: str = ""
+    named: tuple[tuple[str, str], ...] = ()
+
+
+def find(connection: sqlite3.Connection) -> list[Trouble]:
+    """Every trouble the database knows of; empty when all is well."""
+    now = clock.now()
+    values = {
+        "most": MOST + 1,
+        "listed": LISTED,
+        "looked_at": LOOKED_AT,
+        "reserved": RESERVED_ID,
+        "now": clock.stamp(now),
+        "hour_ago": clock.stamp(now - HOUR_SECONDS),
+        "day_ago": clock.stamp(now - DAY_SECONDS),
+        "recently": clock.stamp(now - RECENT_DAYS * DAY_SECONDS),
+        "rotation_began": clock.stamp(now - ROTATION_DAYS * DAY_SECONDS),
+        "oldest_beat": clock.stamp(now - deliveries.OLDEST_BEAT_SECONDS),
+        "newest_beat": clock.stamp(now + deliveries.OLDEST_BEAT_SECONDS),
+    }
+    rows = connection.execute(f"{_ONE_BY_ONE} UNION ALL {_COUNTED}", values)
+    found = [Trouble(row["kind"], row["game"], row["count"], row["detail"] or "", row["subject"] or "") for row in rows]
+    return found + _noticed(connection, values["recently"])
+
+
+def _noticed(connection: sqlite3.Connection, recently: object) -> list[Trouble]:
+    """A trouble for each address that was called and does not exist, and for each kind of notices of a partner's."""
+    rows = connection.execute(
+        _NOTICED, {"recently": recently, "notices": NOTICES + 1, "wrong_addresses": WRONG_ADDRESSES}
+    ).fetchall()
+    found = []
+    grouped: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
+    for row in rows:
+        if row["kind"] == "no_address":
+            found.append(Trouble("no_address", row["game"], row["count"], row["detail"], row["partner"]))
+        elif row["kind"] != "unknown_status" or not _is_listed(row["subject"], row["completed"], row["failed"]):
+            grouped.setdefault((row["kind"], row["game"], row["partner"]), []).append((row["subject"], row["detail"]))
+    for (kind, game, partner), named in grouped.items():
+        found.append(Trouble(kind, game, len(named), "", partner, tuple(named[:NAMED])))
+    return found
+
+
+def _is_listed(word: str, completed: str | None, failed: str | None) -> bool:
+    """Whether the owner has said since what a status means; None: a setting is as it comes."""
+    return (
+        statuses.meaning(
+            word, statuses.COMPLETED if completed is None else completed, statuses.FAILED if failed is None else failed
+        )
+        is not None
+    )
+
+
+# What is told one by one: tables of a few rows each.
+_ONE_BY_ONE = """
+    SELECT 'no_password' AS kind, NULL AS game, NULL AS count, NULL AS detail, NULL AS subject
+    WHERE NOT EXISTS (SELECT 1 FROM installation WHERE name = 'owner.password_hash')
+    UNION ALL
+    SELECT 'no_relay', NULL, NULL, (SELECT beat_at FROM heartbeats WHERE name = 'relay'), NULL
+    WHERE EXISTS (SELECT 1 FROM destinations WHERE state = 'active')
+      AND NOT EXISTS (SELECT 1 FROM heartbeats WHERE name = 'relay' AND beat_at BETWEEN :oldest_beat AND :newest_beat)
+    UNION ALL
+    SELECT * FROM (
+        SELECT 'down', g.slug, NULL, d.down_since, d.name
+        FROM destinations d JOIN games g ON g.id = d.game_id
+        WHERE d.state = 'active' AND d.circuit_open_since IS NOT NULL ORDER BY g.slug, d.name LIMIT :listed)
+    UNION ALL
+    SELECT * FROM (
+        SELECT 'paused', g.slug, NULL, d.state_reason, d.name
+        FROM destinations d JOIN games g ON g.id = d.game_id
+        WHERE d.state = 'paused' AND d.state_reason IS NOT NULL ORDER BY g.slug, d.name LIMIT :listed)
+    UNION ALL
+    SELECT * FROM (
+        SELECT CASE WHEN s.failures > 0 THEN 'job' ELSE 'late_job' END, g.slug, s.failures, s.last_error, s.name
+        FROM schedules s JOIN games g ON g.id = s.game_id
+        WHERE s.failures > 0 OR s.due_at < :hour_ago ORDER BY g.slug, s.name LIMIT :listed)
+    UNION ALL
+    SELECT * FROM (
+        SELECT 'job_warning', g.slug, NULL, s.warning, s.name
+        FROM schedules s JOIN games g ON g.id = s.game_id
+        WHERE s.warning IS NOT NULL ORDER BY g.slug, s.name LIMIT :listed)
+    UNION ALL
+    SELECT * FROM (
+        SELECT 'rotation', g.slug, NULL, c.created_at, c.name
+        FROM secrets c JOIN secrets p ON p.game_id = c.game_id AND p.name = c.name AND p.slot = 'previous'
+        JOIN games g ON g.id = c.game_id
+        WHERE c.slot = 'current' AND c.created_at < :rotation_began ORDER BY g.slug, c.name LIMIT :listed)
+    UNION ALL
+    SELECT * FROM (
+        SELECT 'old_token', g.slug, NULL, max(r.replaced_at), NULL
+        FROM replaced_tokens r JOIN games g ON g.id = r.game_id
+        GROUP BY g.slug HAVING max(r.replaced_at) < :rotation_began ORDER BY g.slug LIMIT :listed)
+    UNION ALL
+    SELECT * FROM (
+        SELECT 'refused', g.slug, count(*), r.reason, r.partner
+        FROM refusals r JOIN games g ON g.id = r.game_id
+        WHERE r.created_at > :day_ago AND r.is_simulated = 0 AND r.reason IN ('signature', 'timestamp')
+        GROUP BY g.slug, r.partner, r.reason ORDER BY g.slug, r.partner, r.reason LIMIT :listed)
+    UNION ALL
+    SELECT 'no_players', g.slug, NULL, NULL, NULL FROM games g
+    WHERE NOT EXISTS (SELECT 1 FROM players WHERE game_id = g.id)
+      AND NOT EXISTS (SELECT 1 FROM settings WHERE game_id = g.id AND key = 'players.unknown' AND value <> 'reject')
+    UNION ALL
+    SELECT 'no_items', g.slug, NULL, NULL, NULL FROM games g
+    WHERE NOT EXISTS (SELECT 1 FROM items WHERE game_id = g.id)
+      AND NOT EXISTS (SELECT 1 FROM settings WHERE game_id = g.id AND key = 'items.unknown' AND value <> 'reject')
+"""
+
+# What is counted per game, each by an index and no further than :most.
+_COUNTED = """
+    SELECT * FROM (
+        SELECT 'dead' AS kind, g.slug AS game,
+               (SELECT count(*) FROM (
+                    SELECT 1 FROM destinations t JOIN deliveries d ON d.destination_id = t.id AND d.state = 'dead'
+                    WHERE t.game_id = g.id AND t.state <> 'removed' LIMIT :most)) AS count,
+               NULL AS detail, NULL AS subject
+        FROM games g
+        UNION ALL
+        SELECT 'overdue', g.slug,
+               (SELECT count(*) FROM (
+                    SELECT 1 FROM destinations t JOIN deliveries d
+                    ON d.destination_id = t.id AND d.state = 'waiting' AND d.next_attempt_at < :hour_ago
+                    WHERE t.game_id = g.id AND t.state = 'active' AND t.circuit_open_since IS NULL
+                      AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.id = d.waits_for AND o.state = 'waiting')
+                    LIMIT :most)), NULL, NULL
+        FROM games g
+        UNION ALL
+        SELECT 'conflicts', g.slug,
+               (SELECT count(*) FROM (
+                    SELECT player_id, last_at FROM conflicts WHERE game_id = g.id ORDER BY id DESC LIMIT :looked_at)
+                WHERE last_at >= :recently AND player_id <> :reserved), NULL, NULL
+        FROM games g
+        UNION ALL
+        SELECT 'payment_conflicts', g.slug, count(*), NULL, NULL
+        FROM (SELECT payment_id, last_at FROM payment_conflicts ORDER BY id DESC LIMIT :looked_at) c
+        CROSS JOIN payments p ON p.id = c.payment_id CROSS JOIN games g ON g.id = p.game_id
+        WHERE c.last_at >= :recently GROUP BY g.slug
+        UNION ALL
+        SELECT 'refunds_ambiguous', g.slug,
+               (SELECT count(*) FROM (
+                    SELECT 1 FROM refunds
+                    WHERE game_id = g.id AND outcome IN ('ambiguous', 'waiting') AND outcome = 'ambiguous'
+                      AND is_test = 0 LIMIT :most)), NULL, NULL
+        FROM games g
+        UNION ALL
+        SELECT 'refunds_waiting', g.slug,
+               (SELECT count(*) FROM (
+                    SELECT 1 FROM refunds
+                    WHERE game_id = g.id AND outcome IN ('ambiguous', 'waiting') AND outcome = 'waiting'
+                      AND is_test = 0 AND created_at < :day_ago LIMIT :most)), NULL, NULL
+        FROM games g
+        UNION ALL
+        SELECT 'payments_parked', g.slug,
+               (SELECT count(*) FROM (
+                    SELECT 1 FROM payments WHERE game_id = g.id AND state = 'parked' LIMIT :most)), NULL, NULL
+        FROM games g
+        UNION ALL
+        SELECT 'payments_waiting', g.slug,
+               (SELECT count(*) FROM (
+                    SELECT coalesce(waits_since, created_at) AS since FROM payments
+                    WHERE game_id = g.id AND state = 'waiting' ORDER BY id LIMIT :most) WHERE since < :day_ago)
+               + (SELECT count(*) FROM (
+                    SELECT coalesce(waits_since, refunded_at) AS since FROM payments
+                    WHERE game_id = g.id AND refund_state = 'waiting' AND state = 'registered'
+                    ORDER BY refund_next_at LIMIT :most) WHERE since < :day_ago), NULL, NULL
+        FROM games g
+        UNION ALL
+        SELECT 'payments_quarantined', g.slug,
+               (SELECT count(*) FROM (
+                    SELECT 1 FROM payments WHERE game_id = g.id AND state = 'quarantined' LIMIT :most)), NULL, NULL
+        FROM games g
+        UNION ALL
+        SELECT 'payment_refunds', g.slug,
+               (SELECT count(*) FROM (
+                    SELECT 1 FROM payments WHERE game_id = g.id AND refund_state = 'quarantined' LIMIT :most)),
+               NULL, NULL
+        FROM games g
+        UNION ALL
+        SELECT 'conversions', g.slug,
+               (SELECT count(*) FROM (
+                    SELECT state FROM conversions WHERE game_id = g.id AND state <> 'converted'
+                    ORDER BY id LIMIT :most) WHERE state = 'parked'), NULL, NULL
+        FROM games g)
+    WHERE count > 0
+"""
+
+# Notices, the newest first. Those that nothing but a look settles are told for some days; the others until they are
+# settled: the word is explained, the order credited, one of the two taken back.
+_NOTICED = """
+    SELECT * FROM (
+        SELECT 'no_address' AS kind, g.slug AS game, r.partner AS partner, '' AS subject, r.path AS detail,
+               count(*) AS count, NULL AS completed, NULL AS failed
+        FROM refusals r LEFT JOIN games g ON g.id = r.game_id
+        WHERE r.created_at > :recently AND r.is_simulated = 0 AND r.reason = 'no_address'
+        GROUP BY g.slug, r.partner, r.path ORDER BY count(*) DESC, r.path LIMIT :wrong_addresses) a
+    UNION ALL
+    SELECT * FROM (
+        SELECT n.kind AS kind, g.slug AS game, n.partner AS partner, n.subject AS subject, n.detail AS detail,
+               n.seen AS count,
+               (SELECT s.value FROM settings s
+                WHERE s.game_id = n.game_id AND s.key = n.partner || '.completed_statuses') AS completed,
+               (SELECT s.value FROM settings s
+                WHERE s.game_id = n.game_id AND s.key = n.partner || '.failed_statuses') AS failed
+        FROM (SELECT * FROM (
+                  SELECT * FROM notices WHERE kind IN ('unknown_status', 'misplaced_order', 'credited_twice')
+                  ORDER BY last_at DESC LIMIT :notices) o
+              UNION ALL
+              SELECT * FROM (
+                  SELECT * FROM notices WHERE kind IN ('empty_order', 'unnamed_event', 'partial_refund', 'replayed')
+                    AND last_at > :recently ORDER BY last_at DESC LIMIT :notices) l) n
+        JOIN games g ON g.id = n.game_id
+        WHERE n.kind = 'unknown_status'
+           OR (n.kind = 'misplaced_order' AND NOT EXISTS (
+                   SELECT 1 FROM transactions t
+                   WHERE t.game_id = n.game_id AND t.partner = n.partner
+                     AND t.external_id IN (n.subject, 'payment:' || n.subject, 'external:' || n.subject))
+               AND NOT EXISTS (
+                   SELECT 1 FROM transaction_keys k
+                   WHERE k.game_id = n.game_id AND k.partner = n.partner AND k.kind = 'alias' AND k.value = n.subject))
+           OR (n.kind = 'credited_twice' AND NOT EXISTS (
+                   SELECT 1 FROM grants r
+                   WHERE r.transaction_id IN (n.transaction_id, n.other_id) AND r.kind = 'reversal'))
+           OR n.kind IN ('empty_order', 'unnamed_event', 'partial_refund', 'replayed')
+        ORDER BY n.last_at DESC) b
+"""

@@ -1,0 +1,418 @@
+"""Destinations: where a game's deliveries go, how, and whether they are up.
+
+The circuit: after :data:`FAILURES_TO_OPEN` failures in a row over :data:`DELIVERIES_TO_OPEN` deliveries or more, a
+destination rests. While it rests no delivery spends an attempt; one at a time probes, and the first success closes it.
+"""
+
+import base64
+import json
+import re
+import secrets
+import sqlite3
+from collections.abc import Collection
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from urllib.parse import urlsplit
+
+from coinslot.access import keyring
+from coinslot.access.keyring import SecretValue
+from coinslot.access.vault import Vault
+from coinslot.base import clock
+from coinslot.base.expressions import Expression, ExpressionError
+from coinslot.games.games import find, web_address
+from coinslot.store import audit
+
+# Delays after the first attempt, in seconds; surface of the product, in README.
+RETRY_SECONDS = {
+    "standard": (5, 60, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
+    "playcamp": (10, 60, 300, 1800, 7200),
+}
+SUCCESS_OF_FORMAT = {"standard": "2xx", "playcamp": "200"}
+CONVERTED = ("playcamp",)  # formats that get nothing but what was converted for them (coinslot/outbox/conversions.py)
+LONGEST_RETRY_SECONDS = 30 * 86400
+LONGEST_RETRY_AFTER_SECONDS = 86400  # what a destination asks for beyond that is not heard
+JITTER = 0.1  # of each delay
+LONGEST_TIMEOUT_SECONDS = 60
+MOST_RETRIES = 50
+BURIED_AT_ONCE = 500
+MOST_PATTERNS = 50
+
+FAILURES_TO_OPEN = 10
+DELIVERIES_TO_OPEN = 3
+FIRST_REST_SECONDS = 30
+LONGEST_REST_SECONDS = 600
+
+SECRET_PREFIX = keyring.SIGNING_PREFIX
+
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+PATTERN = re.compile(r"[A-Za-z0-9_*.?-]{1,100}")
+
+
+class DestinationError(Exception):
+    """What was asked for a destination cannot be done; the message is for the person who asked."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A destination as the relay sees it."""
+
+    id: int
+    game_id: int
+    name: str
+    url: str
+    format: str
+    timeout_seconds: int
+    retry_seconds: tuple[int, ...]
+    success: str
+    success_expression: str | None
+    is_open: bool
+
+    @property
+    def longest_delay_seconds(self) -> float:
+        """No attempt is scheduled further ahead than this."""
+        return max(*self.retry_seconds, LONGEST_RETRY_AFTER_SECONDS) * (1 + JITTER)
+
+    def accepts(self, status: int, answer: bytes) -> bool:
+        """Whether an answer of this status and body says that the delivery has arrived."""
+        if self.success == "2xx":
+            return 200 <= status < 300
+        if status != 200:
+            return False
+        return self.success == "200" or says_yes(self.success_expression or "", answer)
+
+
+def add(
+    tx: sqlite3.Connection,
+    vault: Vault,
+    slug: str,
+    name: str,
+    url: str,
+    *,
+    actor: str,
+    events: str = "*",
+    format: str = "standard",
+    retry: str | None = None,
+    timeout_seconds: int = 10,
+    success: str | None = None,
+) -> str:
+    """Add a destination and return its signing secret. Raises :class:`DestinationError` or GameError.
+
+    ``events`` is a comma list of patterns, ``retry`` one of seconds; ``success`` is ``2xx``, ``200``, or a JMESPath
+    expression on the JSON of a 200 that must come out as true.
+    """
+    game = find(tx, slug)
+    if not NAME.fullmatch(name):
+        raise DestinationError(f"{name!r} is no name: use up to 63 of a-z, 0-9 and -, not at the ends")
+    events = ",".join(checked_events(events))
+    if format not in RETRY_SECONDS:
+        raise DestinationError(f"there is no format {format}: use {' or '.join(RETRY_SECONDS)}")
+    if not 1 <= timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
+        raise DestinationError(f"timeout: use 1 to {LONGEST_TIMEOUT_SECONDS} seconds")
+    rule, expression = _checked_success(success or SUCCESS_OF_FORMAT[format])
+    values = {
+        "game_id": game["id"],
+        "name": name,
+        "url": _checked_url(url),
+        "events": events,
+        "format": format,
+        "timeout_seconds": timeout_seconds,
+        "retry_seconds": None if retry is None else ",".join(map(str, checked_retry(retry))),
+        "success": rule,
+        "success_expression": expression,
+        "now": clock.stamp(),
+    }
+    # A name that was removed may be used again; its old deliveries stay what they were.
+    row = tx.execute(
+        """INSERT INTO destinations (game_id, name, url, events, format, timeout_seconds, retry_seconds, success,
+                                     success_expression, created_at, updated_at)
+           VALUES (:game_id, :name, :url, :events, :format, :timeout_seconds, :retry_seconds, :success,
+                   :success_expression, :now, :now)
+           ON CONFLICT (game_id, name) DO UPDATE SET
+               url = excluded.url, events = excluded.events, format = excluded.format,
+               timeout_seconds = excluded.timeout_seconds, retry_seconds = excluded.retry_seconds,
+               success = excluded.success, success_expression = excluded.success_expression, state = 'active',
+               state_reason = NULL, failures_in_row = 0, failing_deliveries = '', down_since = NULL,
+               circuit_open_since = NULL, next_probe_at = NULL, updated_at = excluded.updated_at
+           WHERE destinations.state = 'removed' RETURNING id""",
+        values,
+    ).fetchone()
+    if row is None:
+        raise DestinationError(f"{slug} has a destination {name} already")
+    secret = new_secret()
+    keyring.put(tx, vault, game, secret_name(name), secret, actor)
+    audit.record(tx, game["id"], actor, "destination.add", f"{name} {events}")
+    return secret
+
+
+def set_state(tx: sqlite3.Connection, slug: str, name: str, state: str, actor: str) -> None:
+    """Pause, activate or remove. An active one begins afresh; what a removed one was owed is dead."""
+    game = find(tx, slug)
+    destination_id = find_id(tx, slug, name)
+    tx.execute(
+        """UPDATE destinations SET state = :state, state_reason = NULL, failures_in_row = 0, failing_deliveries = '',
+               down_since = NULL, circuit_open_since = NULL, next_probe_at = NULL, updated_at = :now
+           WHERE id = :id""",
+        {"id": destination_id, "state": state, "now": clock.stamp()},
+    )
+    if state == "removed":
+        bury_removed(tx)
+        keyring.delete(tx, game, secret_name(name))
+    audit.record(tx, game["id"], actor, f"destination.{state}", name)
+
+
+def bury_removed(tx: sqlite3.Connection) -> bool:
+    """What removed destinations were owed is dead: some of it. Returns whether there may be more."""
+    return (
+        tx.execute(
+            """UPDATE deliveries SET state = 'dead', dead_reason = 'the destination was removed', finished_at = :now,
+               next_attempt_at = NULL, leased_until = NULL, lease_owner = NULL
+           WHERE id IN (SELECT id FROM deliveries
+                        WHERE destination_id IN (SELECT id FROM destinations WHERE state = 'removed')
+                          AND state = 'waiting' LIMIT :most)""",
+            {"now": clock.stamp(), "most": BURIED_AT_ONCE},
+        ).rowcount
+        >= BURIED_AT_ONCE
+    )
+
+
+def set_success(tx: sqlite3.Connection, slug: str, name: str, success: str, actor: str) -> None:
+    """Change what counts as delivered from the next attempt on: ``2xx``, ``200`` or an expression.
+
+    Raises :class:`DestinationError` or GameError.
+    """
+    rule, expression = _checked_success(success)
+    tx.execute(
+        "UPDATE destinations SET success = :rule, success_expression = :expression, updated_at = :now WHERE id = :id",
+        {"id": find_id(tx, slug, name), "rule": rule, "expression": expression, "now": clock.stamp()},
+    )
+    audit.record(tx, find(tx, slug)["id"], actor, "destination.success", f"{name} {success}")
+
+
+def last_answer(connection: sqlite3.Connection, destination_id: int) -> bytes | None:
+    """The beginning of the last answer of a destination to a delivery that has ended; None where there is none."""
+    row = connection.execute(
+        """SELECT a.answer FROM attempts a WHERE a.answer IS NOT NULL AND a.delivery_id IN (
+               SELECT id FROM (SELECT id FROM deliveries WHERE destination_id = :id AND state = 'delivered'
+                               ORDER BY finished_at DESC LIMIT 3)
+               UNION ALL
+               SELECT id FROM (SELECT id FROM deliveries WHERE destination_id = :id AND state = 'dead'
+                               ORDER BY finished_at DESC LIMIT 3))
+           ORDER BY a.id DESC LIMIT 1""",
+        {"id": destination_id},
+    ).fetchone()
+    return None if row is None else bytes(row["answer"])
+
+
+def find_id(connection: sqlite3.Connection, slug: str, name: str) -> int:
+    """Raises :class:`DestinationError` or GameError."""
+    row = connection.execute(
+        """SELECT id FROM destinations WHERE game_id = :game_id AND name = :name AND state <> 'removed'""",
+        {"game_id": find(connection, slug)["id"], "name": name},
+    ).fetchone()
+    if row is None:
+        raise DestinationError(f"{slug} has no destination {name}")
+    return int(row["id"])
+
+
+def listing(connection: sqlite3.Connection, game_id: int) -> list[sqlite3.Row]:
+    return connection.execute(
+        "SELECT * FROM destinations WHERE game_id = :game_id AND state <> 'removed' ORDER BY name",
+        {"game_id": game_id},
+    ).fetchall()
+
+
+def of_all(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    """The destinations of every game, but for removed ones."""
+    return connection.execute("SELECT * FROM destinations WHERE state <> 'removed' ORDER BY game_id, name").fetchall()
+
+
+def row_of(connection: sqlite3.Connection, destination_id: int) -> sqlite3.Row:
+    """A destination that something was owed to, be it removed since."""
+    row: sqlite3.Row = connection.execute(
+        "SELECT * FROM destinations WHERE id = :id", {"id": destination_id}
+    ).fetchone()
+    return row
+
+
+def opened(row: sqlite3.Row) -> Destination:
+    delays = row["retry_seconds"]
+    return Destination(
+        id=row["id"],
+        game_id=row["game_id"],
+        name=row["name"],
+        url=row["url"],
+        format=row["format"],
+        timeout_seconds=row["timeout_seconds"],
+        retry_seconds=RETRY_SECONDS[row["format"]] if delays is None else checked_retry(delays),
+        success=row["success"],
+        success_expression=row["success_expression"],
+        is_open=row["circuit_open_since"] is not None,
+    )
+
+
+def wanting(
+    connection: sqlite3.Connection, game_id: int, event_types: Collection[str], *, is_converted: bool = False
+) -> list[int]:
+    """The destinations that want one of these types: as it is, or converted into the game's own format."""
+    rows = connection.execute(
+        "SELECT id, events, format FROM destinations WHERE game_id = :game_id AND state <> 'removed'",
+        {"game_id": game_id},
+    ).fetchall()
+    return [
+        row["id"]
+        for row in rows
+        if (row["format"] in CONVERTED) == is_converted and any(wants(row["events"], each) for each in event_types)
+    ]
+
+
+def is_down(connection: sqlite3.Connection, game_id: int, event_type: str) -> bool:
+    """Whether a destination that gets this type as it is has its circuit open or was paused by its own answer."""
+    rows = connection.execute(
+        """SELECT events, format FROM destinations
+           WHERE game_id = :game_id AND state <> 'removed'
+             AND (circuit_open_since IS NOT NULL OR (state = 'paused' AND state_reason IS NOT NULL))""",
+        {"game_id": game_id},
+    )
+    return any(row["format"] not in CONVERTED and wants(row["events"], event_type) for row in rows)
+
+
+def wants(events: str, event_type: str) -> bool:
+    """Whether one of a destination's patterns is of this type."""
+    return any(fnmatchcase(event_type, pattern) for pattern in events.split(","))
+
+
+def failed(
+    tx: sqlite3.Connection, destination_id: int, delivery_id: int, retry_after_seconds: float | None = None
+) -> bool:
+    """Count an attempt that failed, and open the circuit when it is one too many. Returns whether it was open before.
+
+    The rest grows with the time the circuit has been open, and is never shorter than the destination asked for.
+    """
+    row = tx.execute("SELECT * FROM destinations WHERE id = :id", {"id": destination_id}).fetchone()
+    now = clock.now()
+    several = [each for each in row["failing_deliveries"].split(",") if each]
+    if str(delivery_id) not in several and len(several) < DELIVERIES_TO_OPEN:
+        several.append(str(delivery_id))
+    failures = row["failures_in_row"] + 1
+    was_open = row["circuit_open_since"] is not None
+    open_since = clock.seconds(row["circuit_open_since"]) if was_open else now
+    next_probe_at = None
+    if was_open or (failures >= FAILURES_TO_OPEN and len(several) >= DELIVERIES_TO_OPEN):
+        rest = min(max(now - open_since, FIRST_REST_SECONDS), LONGEST_REST_SECONDS)
+        next_probe_at = clock.stamp(now + max(rest, retry_after_seconds or 0))
+    tx.execute(
+        """UPDATE destinations SET failures_in_row = :failures, failing_deliveries = :several,
+               down_since = coalesce(down_since, :now), circuit_open_since = :open_since,
+               next_probe_at = :next_probe_at
+           WHERE id = :id""",
+        {
+            "id": destination_id,
+            "failures": failures,
+            "several": ",".join(several),
+            "now": clock.stamp(now),
+            "open_since": None if next_probe_at is None else clock.stamp(open_since),
+            "next_probe_at": next_probe_at,
+        },
+    )
+    return was_open
+
+
+def succeeded(tx: sqlite3.Connection, destination_id: int) -> str | None:
+    """Forget the failures and close the circuit; returns since when it had been down, if it was.
+
+    A single failure is no sign of that: it may be the delivery's own fault.
+    """
+    row = tx.execute(
+        "SELECT down_since, failures_in_row FROM destinations WHERE id = :id", {"id": destination_id}
+    ).fetchone()
+    if row["down_since"] is None:
+        return None
+    close(tx, destination_id)
+    return str(row["down_since"]) if row["failures_in_row"] > 1 else None
+
+
+def close(tx: sqlite3.Connection, destination_id: int) -> None:
+    tx.execute(
+        """UPDATE destinations SET failures_in_row = 0, failing_deliveries = '', down_since = NULL,
+               circuit_open_since = NULL, next_probe_at = NULL WHERE id = :id""",
+        {"id": destination_id},
+    )
+
+
+def pause(tx: sqlite3.Connection, destination_id: int, reason: str) -> None:
+    """What a destination does to itself, by answering 410."""
+    tx.execute(
+        """UPDATE destinations SET state = 'paused', state_reason = :reason, updated_at = :now
+           WHERE id = :id AND state = 'active'""",
+        {"id": destination_id, "reason": reason, "now": clock.stamp()},
+    )
+
+
+def signing_secrets(connection: sqlite3.Connection, vault: Vault, destination_id: int) -> tuple[SecretValue, ...]:
+    """The secret deliveries are signed with, current value first, and during a rotation the previous one."""
+    row = connection.execute(
+        """SELECT d.name, d.game_id, g.slug FROM destinations d JOIN games g ON g.id = d.game_id WHERE d.id = :id""",
+        {"id": destination_id},
+    ).fetchone()
+    return keyring.open_one(connection, vault, row["game_id"], row["slug"], secret_name(row["name"]))
+
+
+def secret_name(name: str) -> str:
+    return f"{SECRET_PREFIX}{name}"
+
+
+def new_secret() -> str:
+    """A Standard Webhooks secret: ``whsec_`` and the Base64 of 32 random bytes."""
+    return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode('ascii')}"
+
+
+def checked_events(text: str) -> tuple[str, ...]:
+    """Patterns of event types out of a comma list, each once. Raises :class:`DestinationError`."""
+    patterns = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
+    for pattern in patterns:
+        if not PATTERN.fullmatch(pattern):
+            raise DestinationError(
+                f"events: {pattern!r} is no pattern: use something like grant.* or *, or several with commas between"
+            )
+    if len(patterns) > MOST_PATTERNS:
+        raise DestinationError(f"events: use up to {MOST_PATTERNS} patterns")
+    return patterns
+
+
+def checked_retry(text: str) -> tuple[int, ...]:
+    """Delays in seconds out of a comma list. Raises :class:`DestinationError`."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(re.fullmatch(r"[0-9]{1,8}", word) for word in words) or len(words) > MOST_RETRIES:
+        raise DestinationError(f"retry: use up to {MOST_RETRIES} delays in seconds, such as 10,60,300")
+    delays = tuple(int(word) for word in words)
+    if max(delays) > LONGEST_RETRY_SECONDS:
+        raise DestinationError(f"retry: no delay above {LONGEST_RETRY_SECONDS} seconds")
+    return delays
+
+
+def says_yes(expression: str, answer: bytes) -> bool:
+    """Whether a JMESPath expression on a JSON answer comes out as true; an answer that is no JSON says no."""
+    try:
+        return Expression.parse(expression).apply(json.loads(answer)) is True
+    except (ValueError, RecursionError, ExpressionError):
+        return False
+
+
+def _checked_success(rule: str) -> tuple[str, str | None]:
+    if rule in ("2xx", "200"):
+        return rule, None
+    try:
+        Expression.parse(rule)
+    except ExpressionError as error:
+        raise DestinationError(f"success: use 2xx, 200, or a JMESPath expression ({error})") from None
+    return "expression", rule
+
+
+def _checked_url(url: str) -> str:
+    try:
+        parts = urlsplit(web_address(url))
+        if parts.port == 0:
+            raise ValueError("port 0 is nobody's")
+    except ValueError as error:
+        raise DestinationError(f"url: {error}") from None
+    return url

@@ -1,0 +1,59 @@
+"""Due times further away than any delay: a clock that ran ahead set them. Set right, they count as due now.
+
+Leases of deliveries are not looked at here: a claim passes over one that is longer than a lease can be
+(``coinslot/outbox/deliveries.py``), which needs no search through everything that waits.
+"""
+
+import sqlite3
+
+from coinslot.base import clock
+from coinslot.outbox import destinations
+from coinslot.relay import jobs
+
+MENDED_AT_ONCE = 500
+# Of jobs, payments, refunds of payments and probes: none of their delays is longer than a day.
+LONGEST_DELAY_SECONDS = 86400 + 3600.0
+
+
+def mend(tx: sqlite3.Connection) -> bool:
+    """Make such times due now, some of each kind; returns whether there may be more.
+
+    A job that seems to be in hand for longer than a lease lasts is free again too.
+    """
+    now = clock.now()
+    values = {
+        "now": clock.stamp(now),
+        "far": clock.stamp(now + LONGEST_DELAY_SECONDS),
+        "lease_end": clock.stamp(now + jobs.LONGEST_LEASE_SECONDS),
+        "most": MENDED_AT_ONCE,
+    }
+    changed = [tx.execute(statement, values).rowcount for statement in _STATEMENTS]
+    for row in tx.execute("SELECT * FROM destinations WHERE state <> 'removed'").fetchall():
+        if sum(changed) >= MENDED_AT_ONCE:
+            return True
+        longest = destinations.opened(row).longest_delay_seconds
+        changed.append(
+            tx.execute(
+                """UPDATE deliveries SET next_attempt_at = :now
+                   WHERE id IN (SELECT id FROM deliveries
+                                WHERE destination_id = :id AND state = 'waiting' AND next_attempt_at > :far
+                                LIMIT :most)""",
+                {**values, "id": row["id"], "far": clock.stamp(now + longest)},
+            ).rowcount
+        )
+    return sum(changed) >= MENDED_AT_ONCE
+
+
+_STATEMENTS = (
+    """UPDATE schedules SET due_at = CASE WHEN due_at IS NOT NULL THEN :now END, leased_until = NULL, lease_owner = NULL
+       WHERE due_at > :far OR leased_until > :lease_end""",
+    "UPDATE destinations SET next_probe_at = :now WHERE next_probe_at > :far",
+    """UPDATE payments SET next_try_at = :now
+       WHERE id IN (SELECT id FROM payments
+                    WHERE game_id IN (SELECT id FROM games) AND state = 'waiting' AND next_try_at > :far
+                    LIMIT :most)""",
+    """UPDATE payments SET refund_next_at = :now
+       WHERE id IN (SELECT id FROM payments
+                    WHERE game_id IN (SELECT id FROM games) AND refund_state = 'waiting' AND refund_next_at > :far
+                    LIMIT :most)""",
+)

@@ -1,0 +1,354 @@
+"""Grades a game's endpoint: sends it grants that count for nothing, good ones and forged ones, and says what to change.
+
+Every grant sent is marked ``is_test``, names the reserved player and item, and has ids made for this one grading.
+Nothing is written to the database. What cannot be seen from outside is said, not guessed: an endpoint that accepts a
+repeated delivery may still have applied it twice.
+"""
+
+import http.client
+import secrets
+import socket
+import ssl
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from urllib3.util import Url, parse_url
+
+from coinslot.access.keyring import SecretValue
+from coinslot.base import clock, connections, outbound
+from coinslot.base.outbound import Answer, Outbound
+from coinslot.games.registry import RESERVED_ID
+from coinslot.outbox import destinations
+from coinslot.outbox.destinations import Destination
+from coinslot.relay import webhooks
+
+STALE_SECONDS = 3600
+TRICKLE_SECONDS = 2.0
+TRICKLE_PIECES = 20
+LARGE_BYTES = 100_000
+NOT_NOW = (408, 425, 429, 503)  # refusals that ask for another attempt
+
+# Headers of each format: id, time, signature.
+HEADERS = {
+    "standard": ("webhook-id", "webhook-timestamp", "webhook-signature"),
+    "playcamp": ("X-Gateway-Delivery", "X-Gateway-Timestamp", "X-Gateway-Signature"),
+}
+RECIPES = {
+    "standard": "HMAC-SHA256 over <webhook-id>.<webhook-timestamp>.<body>, keyed with what follows whsec_, decoded",
+    "playcamp": "hexadecimal HMAC-SHA256 over <X-Gateway-Timestamp>.<body>, keyed with the secret as it is written",
+}
+
+UNSEEN = (
+    "Not to be seen from outside: whether a repeated grant is applied once, whether success is answered only after the "
+    f"commit, and whether test grants stay out of the inventory. Look into your game: {RESERVED_ID} must own nothing."
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one delivery has shown. ``is_unsafe``: it was accepted and had to be refused."""
+
+    title: str
+    is_ok: bool
+    words: str
+    is_unsafe: bool = False
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Headers and body, ready to be sent as often as wanted."""
+
+    headers: dict[str, str]
+    body: bytes
+
+
+def grade(findings: Sequence[Finding]) -> str:
+    """The grade, in words."""
+    problems = [finding for finding in findings if not finding.is_ok]
+    if not problems:
+        return f"ready. All {len(findings)} answers are as they should be."
+    if not findings[0].is_ok:
+        return "none. Before a good grant is accepted, nothing else can be judged."
+    count = f"{len(problems)} of {len(findings)} answers need a change."
+    if any(finding.is_unsafe for finding in problems):
+        return f"UNSAFE, for it accepts what it must refuse. {count}"
+    return f"not ready. {count}"
+
+
+class Grader:
+    """Grades one destination. ``keys`` are its signing secrets, current first; there is at least one."""
+
+    def __init__(
+        self, outbound: Outbound, destination: Destination, keys: tuple[SecretValue, ...], may_call_private: bool
+    ) -> None:
+        self._outbound = outbound
+        self._destination = destination
+        self._keys = keys
+        self._may_call_private = may_call_private
+        self._id_header, self._time_header, self._signature_header = HEADERS[destination.format]
+
+    def findings(self) -> Iterator[Finding]:
+        """One after the other, as they are found; only the first when a good grant is not accepted."""
+        first = self._signed(_grant(), at=clock.now() - 1)
+        good = self._good(self._post(first))
+        yield good
+        if good.is_ok:
+            yield from self._repeated(first)
+            yield from self._reordered()
+            yield from self._forged()
+            yield from self._unusual()
+
+    def _good(self, answer: Answer) -> Finding:
+        if not self._is_accepted(answer):
+            return Finding("a good grant", False, self._why_refused(answer))
+        limit = self._destination.timeout_seconds
+        words = f"accepted ({answer.status}) after {answer.duration_ms} ms; the limit is {limit} s"
+        if answer.duration_ms > limit * 500:
+            words += ". That is close: commit the grant, answer, and do what is slow afterwards"
+        return Finding("a good grant", True, words)
+
+    def _why_refused(self, answer: Answer) -> str:
+        status = answer.status
+        if answer.failure == "timeout":
+            return (
+                f"no answer within {self._destination.timeout_seconds} s, so Coinslot takes it for failed and sends it "
+                "again: commit the grant, answer, and do what is slow afterwards"
+            )
+        if answer.failure == "redirect":
+            return f"answered {status}, and redirects are not followed: give the destination its final address"
+        if answer.failure == "too_large":
+            return f"the answer is longer than {outbound.LARGEST_ANSWER} bytes: answer in a few words, or in none"
+        if status is None:
+            return f"your endpoint cannot be reached ({answer.detail}): check its address, and that it is running"
+        if 200 <= status < 300:
+            return f"answered {status}, and success is {self._success()} here: answer so, or add the destination anew"
+        if status in (401, 403):
+            return (
+                f"answered {status} to a properly signed grant: check that your game has this destination's secret, "
+                f"that its clock is right, and that it takes the signature over the raw body "
+                f"({RECIPES[self._destination.format]})"
+            )
+        if status >= 500:
+            return f"answered {status}: your endpoint failed; its own log says why"
+        return (
+            f"answered {status}: check that your endpoint takes POST at this address, and that it notes a grant with "
+            f"is_test and answers success, without looking up {RESERVED_ID}"
+        )
+
+    def _repeated(self, first: Delivery) -> Iterator[Finding]:
+        advice = (
+            "answer a grant you have already with the same success as the first time, or it comes again for days and "
+            "ends as a dead letter"
+        )
+        note = "; whether it was applied once is not to be seen from here"
+        yield self._accepted("the same again, byte for byte", self._post(first), advice, note)
+        anew = self._sign(first.headers[self._id_header], first.body, self._keys, clock.now())
+        yield self._accepted("the same again, signed anew", self._post(anew), advice, note)
+
+    def _reordered(self) -> Iterator[Finding]:
+        grant = _grant()
+        line = {"sku": RESERVED_ID, "quantity": -1}
+        reversal = {**grant, "kind": "reversal", "items": [line], "reverses": grant["id"], "policy": "revoke"}
+        advice = (
+            "deliveries may overtake one another; keep a reversal whose grant is not there yet, answer success, and "
+            "apply both when the grant comes"
+        )
+        yield self._accepted("a reversal before its grant", self._post(self._signed(reversal)), advice)
+        yield self._accepted("the grant after its reversal", self._post(self._signed(grant)), advice)
+
+    def _forged(self) -> Iterator[Finding]:
+        signature = self._signature_header
+        yield self._refused(
+            "signed with another key",
+            self._post(self._signed(_grant(), keys=(_strange_key(),))),
+            f"anybody could give items; verify {signature} over the raw body before parsing",
+        )
+        genuine = self._signed(_grant())
+        changed = genuine.body.replace(b'"quantity":1}', b'"quantity":9}')
+        yield self._refused(
+            "changed after it was signed",
+            self._post(replace(genuine, body=changed)),
+            f"what is given could be changed on the way; verify {signature} over the raw body, all of it",
+        )
+        yield self._refused(
+            "signed an hour ago",
+            self._post(self._signed(_grant(), at=clock.now() - STALE_SECONDS)),
+            f"what was overheard once can be sent for ever; refuse it when {self._time_header} is more than five "
+            "minutes from your clock",
+        )
+        plain = {name: value for name, value in genuine.headers.items() if name in ("Content-Type", "User-Agent")}
+        yield self._refused(
+            "not signed at all",
+            self._post(Delivery(plain, self._signed(_grant()).body)),
+            f"anybody could give items; refuse what comes without {signature}",
+        )
+
+    def _unusual(self) -> Iterator[Finding]:
+        if self._destination.format == "standard":
+            yield self._accepted(
+                "several signatures, the first a stranger's",
+                self._post(self._signed(_grant(), keys=(_strange_key(), *self._keys))),
+                f"{self._signature_header} holds several, separated by blanks, while the secret is being changed; one "
+                "that is right is enough",
+            )
+        yield self._accepted(
+            "an unknown event type",
+            self._post(self._signed(_grant(), event_type="coinslot.test")),
+            "new types come without asking you; answer those you do not know with success and do nothing, or they come "
+            "again for days and make your endpoint look down",
+        )
+        yield self._accepted(
+            f"{LARGE_BYTES // 1000} KB large",
+            self._post(self._signed(_grant(lines=LARGE_BYTES // 30))),
+            "take bodies of up to 1 MiB, in your endpoint and in the proxy before it, and in time",
+        )
+        trickled = _trickle(self._destination, self._signed(_grant()), self._may_call_private)
+        title = f"arriving slowly, over {TRICKLE_SECONDS:.0f} s"
+        if trickled.status in NOT_NOW:
+            yield Finding(title, True, f"answered {trickled.status}, so it would be sent again")
+        else:
+            yield self._accepted(title, trickled, "read on until there are Content-Length bytes, and wait for them")
+
+    def _accepted(self, title: str, answer: Answer, advice: str, note: str = "") -> Finding:
+        if self._is_accepted(answer):
+            return Finding(title, True, f"accepted ({answer.status}){note}")
+        return Finding(title, False, f"{self._said(answer)}: {advice}")
+
+    def _refused(self, title: str, answer: Answer, danger: str) -> Finding:
+        status = answer.status
+        # Where a destination says no in the body of a 200, that is a refusal.
+        says_no = self._destination.success == "expression" and status == 200 and not self._is_accepted(answer)
+        if says_no or (status is not None and 400 <= status < 500):
+            return Finding(title, True, f"refused ({status})")
+        if status is not None and 200 <= status < 300:
+            return Finding(title, False, f"your endpoint accepted it ({status}): {danger}", is_unsafe=True)
+        return Finding(title, False, f"{self._said(answer)}: refuse it with 401, and let no stranger make you fail")
+
+    def _is_accepted(self, answer: Answer) -> bool:
+        if answer.failure is not None or answer.status is None:
+            return False
+        return self._destination.accepts(answer.status, answer.body)
+
+    def _said(self, answer: Answer) -> str:
+        if answer.failure == "timeout":
+            return f"no answer within {self._destination.timeout_seconds} s"
+        if answer.status is None:
+            return f"no answer ({answer.detail})"
+        if answer.failure == "too_large":
+            return f"answered more than {outbound.LARGEST_ANSWER} bytes"
+        if 200 <= answer.status < 300:
+            return f"answered {answer.status}, and success is {self._success()} here"
+        return f"answered {answer.status}"
+
+    def _success(self) -> str:
+        words = {"2xx": "any 2xx", "200": "exactly 200"}
+        return words.get(self._destination.success, f"200 and {self._destination.success_expression}")
+
+    def _post(self, delivery: Delivery) -> Answer:
+        destination = self._destination
+        return self._outbound.post(destination.url, delivery.headers, delivery.body, destination.timeout_seconds)
+
+    def _signed(
+        self,
+        grant: dict[str, Any],
+        event_type: str | None = None,
+        keys: tuple[SecretValue, ...] | None = None,
+        at: float | None = None,
+    ) -> Delivery:
+        usual = "grant.reversed" if grant["kind"] == "reversal" else "grant.created"
+        body = webhooks.envelope(event_type or usual, grant["created_at"], grant)
+        webhook_id = f"msg_grade_{secrets.token_hex(12)}"
+        return self._sign(webhook_id, body, keys or self._keys, clock.now() if at is None else at)
+
+    def _sign(self, webhook_id: str, body: bytes, keys: tuple[SecretValue, ...], at: float) -> Delivery:
+        return Delivery(webhooks.signed(self._destination.format, webhook_id, 1, body, keys, at), body)
+
+
+def _strange_key() -> SecretValue:
+    return SecretValue("strange", "current", destinations.new_secret().encode())
+
+
+def _grant(lines: int = 1) -> dict[str, Any]:
+    return {
+        "id": 0,  # below every real one: a game that mistakes it for the feed's cursor skips nothing
+        "transaction_id": str(uuid.uuid4()),
+        "partner": "appcharge",
+        "external_id": f"{RESERVED_ID}-{secrets.token_hex(6)}",
+        "kind": "purchase",
+        "player_id": RESERVED_ID,
+        "items": [{"sku": RESERVED_ID, "quantity": 1}] * lines,
+        "reverses": None,
+        "policy": None,
+        "is_test": True,
+        "created_at": clock.stamp(),
+    }
+
+
+def _trickle(destination: Destination, delivery: Delivery, may_call_private: bool) -> Answer:
+    """POST over a connection of its own, the body in small pieces; the answer has the usual time after the last."""
+    url = parse_url(destination.url)
+    try:
+        sock = _connected(url, destination.timeout_seconds, may_call_private)
+    except OSError as error:
+        return Answer("refused", detail=f"no connection: {error.strerror or 'it failed'}")
+    connection = http.client.HTTPConnection(str(url.host))
+    connection.sock = sock
+    connection.response_class = connections.FinalAnswer
+    # The socket's own limit is per read; this one ends an answer that is dripped.
+    watch = threading.Timer(TRICKLE_SECONDS + destination.timeout_seconds + 1, _hang_up, (sock,))
+    watch.start()
+    try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # it may have answered before the whole body was there
+            headers = {**delivery.headers, "Host": str(url.netloc), "Content-Length": str(len(delivery.body))}
+            connection.request("POST", url.request_uri, _pieces(delivery.body), headers)
+        response = connection.getresponse()
+        return Answer(None, response.status, response.read(outbound.LARGEST_ANSWER))
+    except TimeoutError:
+        return Answer("timeout", detail="no answer in time")
+    except (OSError, http.client.HTTPException):
+        return Answer("refused", detail="the connection ended without one")
+    finally:
+        watch.cancel()
+        connection.close()
+        sock.close()
+
+
+def _connected(url: Url, timeout_seconds: int, may_call_private: bool) -> socket.socket:
+    """A connection, in TLS for https, to an address that may be called. Raises OSError."""
+    port = url.port or (443 if url.scheme == "https" else 80)
+    host = str(url.host).strip("[]")
+    failure = OSError(None, "it has no address")
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        if not may_call_private and not connections.is_public(str(address[0])):
+            raise OSError(None, "its address is not a public one, and those are off here")
+        sock = socket.socket(family, kind, protocol)
+        sock.settimeout(timeout_seconds)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            sock.connect(address)
+            if url.scheme == "https":
+                return ssl.create_default_context().wrap_socket(sock, server_hostname=host)
+        except OSError as error:
+            sock.close()
+            failure = error
+        else:
+            return sock
+    raise failure
+
+
+def _hang_up(sock: socket.socket) -> None:
+    with suppress(OSError):
+        # The plain socket's method even for TLS: it wakes the thread that reads, and changes nothing of the TLS object.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def _pieces(body: bytes) -> Iterator[bytes]:
+    size = -(-len(body) // TRICKLE_PIECES)
+    for start in range(0, len(body), size):
+        time.sleep(TRICKLE_SECONDS / TRICKLE_PIECES)
+        yield body[start : start + size]

@@ -1,0 +1,72 @@
+"""Calendar months of a game: ``2026-07`` from its first instant to the next month's, in the game's time zone."""
+
+import re
+from dataclasses import dataclass
+from datetime import date, datetime, tzinfo
+
+from coinslot.base import clock, expressions
+from coinslot.games.games import GameError
+
+_MONTH = re.compile(r"(2[0-9]{3})-(0[1-9]|1[0-2])")
+
+
+@dataclass(frozen=True)
+class Month:
+    """``starts_at`` is part of it, ``ends_at`` is not; both are stamps."""
+
+    name: str
+    starts_at: str
+    ends_at: str
+
+    @property
+    def is_over(self) -> bool:
+        return self.ends_at <= clock.stamp()
+
+    @property
+    def last_day(self) -> date:
+        year, number = _parts(self.name)
+        return date.fromordinal(date(*_after(year, number), 1).toordinal() - 1)
+
+
+def month(name: str, zone: str) -> Month:
+    """Raises :class:`GameError` for what is no month."""
+    if not _MONTH.fullmatch(name):
+        raise GameError(f"{name!r} is no month; write it as 2026-07")
+    where = expressions.time_zone(zone)
+    year, number = _parts(name)
+    return Month(name, _first_instant(year, number, where), _first_instant(*_after(year, number), where))
+
+
+def before(name: str) -> str:
+    """The month before this one."""
+    year, number = _parts(name)
+    return f"{year - 1:04d}-12" if number == 1 else f"{year:04d}-{number - 1:02d}"
+
+
+def after(name: str) -> str:
+    """The month after this one."""
+    year, number = _after(*_parts(name))
+    return f"{year:04d}-{number:02d}"
+
+
+def of(stamp: str, zone: str) -> str:
+    """The month a stamp lies in, by the calendar of the zone alone."""
+    return datetime.fromtimestamp(clock.seconds(stamp), expressions.time_zone(zone)).strftime("%Y-%m")
+
+
+def day_begins(day: str, zone: str) -> str:
+    """The stamp at which a day (``2026-07-01``) begins. Raises ValueError for what is no day."""
+    found = date.fromisoformat(day)
+    return clock.stamp(datetime(found.year, found.month, found.day, tzinfo=expressions.time_zone(zone)).timestamp())
+
+
+def _first_instant(year: int, number: int, where: tzinfo) -> str:
+    return clock.stamp(datetime(year, number, 1, tzinfo=where).timestamp())
+
+
+def _parts(name: str) -> tuple[int, int]:
+    return int(name[:4]), int(name[5:])
+
+
+def _after(year: int, number: int) -> tuple[int, int]:
+    return (year + 1, 1) if number == 12 else (year, number + 1)

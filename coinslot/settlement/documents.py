@@ -1,0 +1,202 @@
+"""The documents of a closed month, out of its frozen lines alone: the same bytes each time.
+
+Amounts are in major units with the currency's decimals. In the file of a month an adjustment stands under the month
+that it is of, which is an earlier one. What a web store tells in US dollars of orders in another currency is a row of
+its own, in dollars, so that each column can be summed per currency. The gross of orders of which the store told no fee
+or no net is also in a column of its own (``without_figures``): of that part of the gross nobody knows the rest.
+"""
+
+import csv
+import hashlib
+import io
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+
+from coinslot.base import money
+from coinslot.settlement import closing
+from coinslot.settlement.closing import Settlement
+from coinslot.settlement.statement import COUNTED, IN_TOTALS, PAYMENTS_PARTNER, USD, Line, added
+from coinslot.settlement.terms import DEFAULT_FEES
+
+COLUMNS = tuple(
+    "month,partner,currency,distribution_type,creator,count,gross,refunds,fee,net,creator_share,without_figures".split(
+        ","
+    )
+)
+ALL_COLUMNS = (*COLUMNS, *"statement,section,is_registered,refund_count,tax,unsaid,undated,reference".split(","))
+CREATOR_COLUMNS = tuple(
+    "month,creator,partner,currency,distribution_type,count,gross,refunds,fee,net,creator_share".split(",")
+)
+
+_KINDS = {name: name.title().replace("_", "") for name in DEFAULT_FEES}  # MOBILE_STORE is MobileStore
+_IN_ACCOUNTS = re.compile(r"[^A-Za-z0-9-]+")
+
+
+def statement_csv(connection: sqlite3.Connection, found: Settlement, *, is_whole: bool = False) -> Iterator[str]:
+    """The month as CSV, line by line; ``is_whole``: with what stands apart, and every column."""
+    yield _csv(ALL_COLUMNS if is_whole else COLUMNS)
+    for line in closing.lines(connection, found.id):
+        if not is_whole and line.section not in IN_TOTALS:
+            continue
+        for cells in _rows(line):
+            yield _csv([*cells, *_more(found, line)] if is_whole else cells)
+
+
+def creator_csv(connection: sqlite3.Connection, found: Settlement, creator: str | None = None) -> Iterator[str]:
+    """What each creator brought and is owed, or one of them; those that brought nothing have no row."""
+    yield _csv(CREATOR_COLUMNS)
+    for line in closing.lines(connection, found.id):
+        if line.section in IN_TOTALS and line.creator is not None and creator in (None, line.creator):
+            month, partner, currency, kind, name, *figures, _ = _rows(line)[0]
+            yield _csv([month, name, partner, currency, kind, *figures])
+
+
+def creators(connection: sqlite3.Connection, found: Settlement) -> list[Line]:
+    """One line per creator and currency, adjustments included: what they are owed is ``share_minor``."""
+    sums: dict[tuple[str, str], Line] = {}
+    with money.exactly():
+        for line in closing.lines(connection, found.id):
+            if line.section in IN_TOTALS and line.creator is not None:
+                key = (line.creator, line.currency)
+                sums[key] = line if key not in sums else added(sums[key], line)
+    return [sums[key] for key in sorted(sums)]
+
+
+def beancount(connection: sqlite3.Connection, found: Settlement, game_name: str) -> Iterator[str]:
+    """The month in double entry, as beancount reads it: one transaction for each line that moves money.
+
+    Files of several months may be put together: accounts are opened by the plugin. Sales are in the currency that was
+    paid. A web store tells tax, fee and net in US dollars alone: what it tells of orders in another currency goes
+    through an account for conversions. What its own figures leave between gross and their sum is named, and so is the
+    gross of orders without such figures.
+    """
+    yield "; Made by Coinslot out of a closed month. To correct it, close the next month; do not edit it here.\n"
+    yield f'option "title" "{_quoted(f"{game_name}: settlements")}"\n'
+    yield 'plugin "beancount.plugins.auto_accounts"\n'
+    for line in closing.lines(connection, found.id):
+        postings = [each for each in _postings(line) if each[1]]
+        if not postings:
+            continue
+        what = "adjustment of " if line.month != found.month.name else ""
+        about = " ".join(filter(None, (line.distribution_type, line.currency, line.creator)))
+        yield f'\n{found.month.last_day} * "{_quoted(line.partner)}" "{_quoted(f"{what}{line.month} {about}")}"\n'
+        yield f"  count: {line.count}\n  refunds: {line.refund_count}\n"
+        for account, minor, currency in postings:
+            yield f"  {account}  {money.in_major(minor, currency)} {currency}\n"
+
+
+def _postings(line: Line) -> Sequence[tuple[str, int, str]]:
+    """Account, minor units and currency. In each currency they come to nothing."""
+    partner, own = _account(line.partner), line.currency
+    share: list[tuple[str, int, str]] = []
+    if line.creator is not None:
+        creator = _account(line.creator)
+        share = [
+            (f"Expenses:Creators:{creator}", line.share_minor, own),
+            (f"Liabilities:Creators:{creator}", -line.share_minor, own),
+        ]
+    if line.section not in IN_TOTALS:
+        return []
+    if line.section != COUNTED:
+        return share  # the money itself is in the web store's own lines
+    if line.partner == PAYMENTS_PARTNER:
+        kind = _KINDS.get(line.distribution_type) or _account(line.distribution_type)
+        return [
+            (f"Income:{partner}:Sales:{kind}", -line.gross_minor, own),
+            (f"Income:{partner}:Refunds:{kind}", line.refunds_minor, own),
+            (f"Expenses:{partner}:Fees:{kind}", line.fee_minor or 0, own),
+            (f"Assets:Receivable:{partner}:{kind}", line.net_minor or 0, own),
+            *share,
+        ]
+    tax, fee, net = (each or 0 for each in (line.usd_tax, line.usd_fee, line.usd_net))
+    explained = line.gross_minor - line.refunds_minor - line.unsaid_minor
+    sold = [
+        (f"Income:{partner}:Sales", -line.gross_minor, own),
+        (f"Income:{partner}:Refunds", line.refunds_minor, own),
+        (f"Assets:Receivable:{partner}:WithoutFigures", line.unsaid_minor, own),
+    ]
+    if own != USD:
+        dollars = tax + fee + net if line.usd_gross is None else line.usd_gross
+        sold += [
+            (f"Equity:Conversions:{partner}", explained, own),
+            (f"Equity:Conversions:{partner}", -dollars, USD),
+        ]
+        explained = dollars
+    return [
+        *sold,
+        (f"Liabilities:{partner}:Tax", tax, USD),
+        (f"Expenses:{partner}:Fees", fee, USD),
+        (f"Assets:Receivable:{partner}", net, USD),
+        (f"Expenses:{partner}:Unexplained", explained - tax - fee - net, USD),
+    ]
+
+
+def _account(name: str) -> str:
+    """A name as a part of an account. Another name never becomes the same part."""
+    kept = _IN_ACCOUNTS.sub("-", name).strip("-")
+    kept = kept[:1].upper() + kept[1:]
+    is_same = kept.lower() == name.lower() and kept == name[:1].upper() + name[1:]
+    if is_same and kept[:1].isalnum():
+        return kept
+    return f"X{kept}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _quoted(text: str) -> str:
+    kept = "".join(character if character.isprintable() else " " for character in text)
+    return kept.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _rows(line: Line) -> list[list[str]]:
+    """A line's cells in the order of :data:`COLUMNS`; two rows where the partner tells part of it in dollars."""
+    rows = [
+        [
+            line.month,
+            line.partner,
+            line.currency,
+            line.distribution_type,
+            line.creator or "",
+            str(line.count),
+            *(
+                _figure(each, line.currency)
+                for each in (
+                    *(line.gross_minor, line.refunds_minor, line.fee_minor, line.net_minor, line.share_minor),
+                    line.unsaid_minor,
+                )
+            ),
+        ]
+    ]
+    if line.currency != USD and (line.usd_fee is not None or line.usd_net is not None):
+        name = (line.month, line.partner, USD, f"of {line.currency}", line.creator or "")
+        rows.append([*name, "0", "", "", _figure(line.usd_fee, USD), _figure(line.usd_net, USD), "", ""])
+    return rows
+
+
+def _figure(minor: int | None, currency: str) -> str:
+    """What stands apart may be in a currency that nobody knows; it has no figures but 0."""
+    return "" if minor is None else money.in_major(minor, currency) if minor or money.exponent(currency) else "0"
+
+
+def _more(found: Settlement, line: Line) -> list[str]:
+    return [
+        found.month.name,
+        line.section,
+        "" if line.is_registered is None else "yes" if line.is_registered else "no",
+        str(line.refund_count),
+        _figure(line.tax_minor, line.currency),
+        str(line.unsaid),
+        str(line.undated),
+        line.reference,
+    ]
+
+
+def _csv(cells: Iterable[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow([_harmless(cell) for cell in cells])
+    return line.getvalue()
+
+
+def _harmless(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    is_number = re.fullmatch(r"-?[0-9]+(?:\.[0-9]+)?", cell) is not None
+    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not is_number else cell

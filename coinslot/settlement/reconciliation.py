@@ -1,0 +1,363 @@
+"""A month held against a partner's own figures: which purchases agree, which do not, and what mends each.
+
+``judging.py`` compares one purchase. Around it a run goes through three states, in steps of some thousand rows, each
+committed with how far it has come: ``reading`` (the partner's rows come in, by :func:`add_rows`), ``comparing``
+(theirs, in the order of their ids, with ours), ``searching`` (ours that they do not have). A step that is done twice,
+or by two at once, is done once. So a run goes on where it stopped, in whichever process, and never holds more than one
+step in memory.
+
+Purchases are found by their id in whatever month they are here: the two sides need not agree where a month begins. What
+is not reported and lies in the hours by which the two months may differ is ``at_edge``. What is worth nothing on both
+sides (a refund of what was never granted) is no difference.
+"""
+
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from coinslot.base import clock, money
+from coinslot.games.games import GameError
+from coinslot.settlement import judging
+from coinslot.settlement.calendar import Month
+from coinslot.settlement.judging import MISSING_HERE, RESULTS, UNREADABLE, PartnerRow
+from coinslot.settlement.statement import PAYMENTS_PARTNER
+from coinslot.store import audit
+from coinslot.store.db import Database
+
+ROWS_AT_ONCE = 5000  # a few tens of milliseconds of writing
+CLEARED_AT_ONCE = 5000
+MOST_NOTES = 20
+
+
+class ReconciliationError(GameError):
+    """What was asked of a reconciliation cannot be done."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row of ``reconciliations``."""
+
+    id: int
+    game_id: int
+    month: Month
+    partner: str
+    source: str
+    state: str
+    cursor: str
+    rows_expected: int | None
+    rows_read: int
+    rows_odd: int
+    rows_compared: int
+    matched: int
+    started_at: str
+    finished_at: str | None
+    held_at: str
+    first_paid_at: str | None
+    last_paid_at: str | None
+    notes: tuple[str, ...]
+    summary: "tuple[Summed, ...]"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all of it is known: a run that has come to its end is summed up in a step of its own."""
+        return self.finished_at is not None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every row could be read and nothing differs; of one that is done."""
+        return not self.summary and not self.rows_odd
+
+    @property
+    def progress(self) -> float:
+        """How much of it is done, from 0 to 1: a guess that only grows."""
+        if self.state == "reading":
+            return 0.6 * min(1.0, self.rows_read / self.rows_expected) if self.rows_expected else 0.0
+        if self.state == "comparing":
+            return 0.6 + 0.2 * (self.rows_compared / self.rows_read if self.rows_read else 1.0)
+        if self.state == "searching":
+            begins, ends = clock.seconds(self.month.starts_at), clock.seconds(self.month.ends_at)
+            at = clock.seconds(json.loads(self.cursor)[0]) if self.cursor else begins
+            return 0.8 + 0.2 * min(1.0, max(0.0, (at - begins) / (ends - begins)))
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Summed:
+    """How many purchases differ in one way, and the sum at stake in one currency; None where no amount is known."""
+
+    result: str
+    currency: str | None
+    count: int
+    stake_minor: Decimal | None
+
+
+# A run
+
+
+def start(
+    tx: sqlite3.Connection, game_id: int, month: Month, partner: str, source: str, fingerprint: str, actor: str
+) -> int:
+    """Begin a run and return its id; one of the same source that has not ended goes on. The partner's last is replaced.
+
+    ``fingerprint`` tells one file, and how it is read, from another.
+    """
+    held_at = clock.stamp()
+    known = tx.execute(
+        """SELECT id, source, fingerprint, state, held_at FROM reconciliations
+           WHERE game_id = :game_id AND month = :month AND partner = :partner AND state <> 'replaced'""",
+        {"game_id": game_id, "month": month.name, "partner": partner},
+    ).fetchone()
+    if known is not None:
+        if (known["source"], known["fingerprint"]) == (source, fingerprint):
+            if known["state"] != "done":
+                return int(known["id"])
+            held_at = known["held_at"]
+        tx.execute("UPDATE reconciliations SET state = 'replaced' WHERE id = :id", {"id": known["id"]})
+    row = tx.execute(
+        """INSERT INTO reconciliations (game_id, month, partner, source, fingerprint, starts_at, ends_at, state,
+                                        started_at, held_at)
+           VALUES (:game_id, :month, :partner, :source, :fingerprint, :starts_at, :ends_at, 'reading', :now, :held_at)
+           RETURNING id""",
+        {
+            "game_id": game_id,
+            "month": month.name,
+            "partner": partner,
+            "source": source,
+            "fingerprint": fingerprint,
+            "starts_at": month.starts_at,
+            "ends_at": month.ends_at,
+            "now": clock.stamp(),
+            "held_at": held_at,
+        },
+    ).fetchone()
+    audit.record(tx, game_id, actor, "settlement.reconcile", f"{month.name} {partner} by {source}")
+    return int(row["id"])
+
+
+def add_rows(
+    database: Database,
+    run: Run,
+    rows: Sequence[PartnerRow],
+    cursor: str,
+    *,
+    odd: int = 0,
+    expected: int | None = None,
+    is_last: bool = False,
+    notes: Sequence[str] = (),
+) -> bool:
+    """Keep some of the partner's rows, and how far that has come. Returns whether this call did it.
+
+    The same row is kept once; two of one id that tell other amounts are both kept. ``odd`` is how many lines could not
+    be read at all; ``notes`` are sentences on how the report was read.
+    """
+    unread = odd + sum(row.kind == UNREADABLE for row in rows)
+    known = _own_references(database.read(), run, rows)
+    paid_at = [row.occurred_at for row in rows if row.kind == judging.PAID and row.occurred_at]
+    paid_at += [at for at in (run.first_paid_at, run.last_paid_at) if at is not None]
+    # By place, not by name: there may be millions, and a dictionary for each takes as long as the rest. In the order of
+    # the key, so that rows that lie together are written together.
+    values: list[tuple[Any, ...]] = []
+    for row in rows:
+        own, row_id = known.get(row, row.reference), f"{row.row_id}:{row.amount_minor}:{row.currency}"
+        sample = row.sample or (None if own == row.reference else row.reference)
+        values.append((run.id, own, row_id, *row[2:6], sample))
+    values.sort(key=lambda row: row[1:3])
+
+    def keep(tx: sqlite3.Connection) -> bool:
+        moved = tx.execute(
+            """UPDATE reconciliations SET cursor = :cursor, rows_read = rows_read + :count, rows_odd = rows_odd + :odd,
+                      rows_expected = coalesce(:expected, rows_expected), state = :state,
+                      notes = coalesce(:notes, notes), first_paid_at = :first, last_paid_at = :last
+               WHERE id = :id AND state = 'reading' AND cursor = :before""",
+            {
+                "id": run.id,
+                "before": run.cursor,
+                "cursor": "" if is_last else cursor,
+                "count": len(rows) + odd,
+                "odd": unread,
+                "expected": expected,
+                "state": "comparing" if is_last else "reading",
+                "notes": json.dumps(notes[:MOST_NOTES]) if notes else None,
+                "first": min(paid_at, default=None),
+                "last": max(paid_at, default=None),
+            },
+        ).rowcount
+        if not moved:
+            return False
+        tx.executemany(
+            """INSERT INTO partner_rows (reconciliation_id, reference, row_id, kind, amount_minor, currency,
+                                         occurred_at, sample)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (reconciliation_id, reference, row_id) DO NOTHING""",
+            values,
+        )
+        return True
+
+    return database.write(keep)
+
+
+def replace_all(tx: sqlite3.Connection, game_id: int, month: str) -> None:
+    """What a month was held against counts no more: it is another one when it is closed again."""
+    tx.execute(
+        """UPDATE reconciliations SET state = 'replaced'
+           WHERE game_id = :game_id AND month = :month AND state <> 'replaced'""",
+        {"game_id": game_id, "month": month},
+    )
+
+
+def clear(tx: sqlite3.Connection, game_id: int) -> bool:
+    """Delete some of what replaced runs have left; returns whether there may be more."""
+    row = tx.execute(
+        "SELECT id FROM reconciliations WHERE game_id = :game_id AND state = 'replaced' ORDER BY id LIMIT 1",
+        {"game_id": game_id},
+    ).fetchone()
+    if row is None:
+        return False
+    values = {"id": row["id"], "limit": CLEARED_AT_ONCE}
+    left = tx.execute(
+        """DELETE FROM partner_rows WHERE (reconciliation_id, reference, row_id) IN
+               (SELECT reconciliation_id, reference, row_id FROM partner_rows
+                WHERE reconciliation_id = :id LIMIT :limit)""",
+        values,
+    ).rowcount
+    left += tx.execute(
+        """DELETE FROM reconciliation WHERE id IN
+               (SELECT id FROM reconciliation WHERE reconciliation_id = :id LIMIT :limit)""",
+        values,
+    ).rowcount
+    if not left:
+        tx.execute("DELETE FROM reconciliations WHERE id = :id", values)
+    return True
+
+
+# Reading
+
+
+def run_by_id(connection: sqlite3.Connection, run_id: int) -> Run | None:
+    row = connection.execute("SELECT * FROM reconciliations WHERE id = :id", {"id": run_id}).fetchone()
+    return None if row is None else _run(row)
+
+
+def runs(connection: sqlite3.Connection, game_id: int, month: str | None = None) -> list[Run]:
+    """The standing run of each partner, of one month or of all; the newest month first."""
+    rows = connection.execute(
+        """SELECT * FROM reconciliations
+           WHERE game_id = :game_id AND state <> 'replaced' AND (:month IS NULL OR month = :month)
+           ORDER BY month DESC, partner""",
+        {"game_id": game_id, "month": month},
+    )
+    return [_run(row) for row in rows]
+
+
+def differences(
+    connection: sqlite3.Connection,
+    run_id: int,
+    *,
+    result: str | None = None,
+    reference: str | None = None,
+    after: int = 0,
+    limit: int = 100,
+) -> list[sqlite3.Row]:
+    """What does not agree, in the order of ids above ``after``; of one result, or of one purchase, or all.
+
+    Each has the columns of ``reconciliation``; amounts are exact text in minor units of their currencies.
+    """
+    if reference is not None:
+        return connection.execute(
+            """SELECT * FROM reconciliation
+               WHERE reconciliation_id = :id AND reference = :reference AND id > :after
+                 AND (:result IS NULL OR result = :result)""",
+            {"id": run_id, "reference": reference, "after": after, "result": result},
+        ).fetchall()
+    return connection.execute(
+        _OF_EACH_RESULT if result is None else f"{_OF_ONE_RESULT} ORDER BY id LIMIT :limit",
+        {"id": run_id, "result": result, "after": after, "limit": limit},
+    ).fetchall()
+
+
+_OF_ONE_RESULT = "SELECT * FROM reconciliation WHERE reconciliation_id = :id AND result = :result AND id > :after"
+# Each part comes out of the index in the order of ids, and the parts are merged: no more is read than is wanted.
+_OF_EACH_RESULT = (
+    " UNION ALL ".join(_OF_ONE_RESULT.replace(":result", f"'{result}'") for result in RESULTS)
+    + " ORDER BY id LIMIT :limit"
+)
+
+
+def charged_but_not_granted(found: Iterable[Run]) -> list[Summed]:
+    """The headline: what partners have charged and nobody here was given, per currency, of runs that are done.
+
+    In-game payments are granted by the game itself: of those none is here.
+    """
+    counts: Counter[str | None] = Counter()
+    stakes: dict[str | None, Decimal] = defaultdict(Decimal)
+    with money.exactly():
+        for run in found:
+            for each in run.summary:
+                if each.result == MISSING_HERE and run.partner != PAYMENTS_PARTNER:
+                    counts[each.currency] += each.count
+                    stakes[each.currency] += each.stake_minor or 0
+    return [Summed(MISSING_HERE, currency, counts[currency], stakes[currency]) for currency in sorted(counts, key=str)]
+
+
+# How
+
+
+def _own_references(connection: sqlite3.Connection, run: Run, rows: Sequence[PartnerRow]) -> Mapping[PartnerRow, str]:
+    """Our own ids of those orders that came under another id than the report gives.
+
+    They are known by our public id, where the report has it, or by the alias that a later call has left.
+    """
+    if run.partner == PAYMENTS_PARTNER:
+        return {}
+    values = {
+        "public_ids": json.dumps(sorted({row.ours for row in rows if row.ours})),
+        "references": json.dumps(sorted({row.reference for row in rows})),
+        "game_id": run.game_id,
+        "partner": run.partner,
+    }
+    found = connection.execute(
+        """SELECT 1 AS is_public, t.public_id AS told, t.external_id
+           FROM json_each(:public_ids) j CROSS JOIN transactions t ON t.public_id = j.value
+           WHERE t.game_id = :game_id AND t.partner = :partner
+           UNION ALL
+           SELECT 0, k.value, t.external_id
+           FROM json_each(:references) j CROSS JOIN transaction_keys k
+           ON k.game_id = :game_id AND k.partner = :partner AND k.kind = 'alias' AND k.value = j.value
+           CROSS JOIN transactions t ON t.id = k.transaction_id""",
+        values,
+    )
+    own = {(bool(each["is_public"]), each["told"]): str(each["external_id"]) for each in found}
+    if not own:
+        return {}
+    pairs = ((row, own.get((True, row.ours)) or own.get((False, row.reference))) for row in rows)
+    return {row: reference for row, reference in pairs if reference is not None}
+
+
+def _run(row: sqlite3.Row) -> Run:
+    return Run(
+        id=row["id"],
+        game_id=row["game_id"],
+        month=Month(row["month"], row["starts_at"], row["ends_at"]),
+        partner=row["partner"],
+        source=row["source"],
+        state=row["state"],
+        cursor=row["cursor"],
+        rows_expected=row["rows_expected"],
+        rows_read=row["rows_read"],
+        rows_odd=row["rows_odd"],
+        rows_compared=row["rows_compared"],
+        matched=row["matched"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        held_at=row["held_at"],
+        first_paid_at=row["first_paid_at"],
+        last_paid_at=row["last_paid_at"],
+        notes=tuple(json.loads(row["notes"] or "[]")),
+        summary=tuple(
+            Summed(result, currency, count, None if stake is None else Decimal(stake))
+            for result, currency, count, stake in json.loads(row["summary"] or "[]")
+        ),
+    )

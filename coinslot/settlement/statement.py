@@ -1,0 +1,467 @@
+"""What a month consists of: its purchases reckoned up into lines, exactly, from the rows as they are now.
+
+Two kinds of purchases make a month. In-game payments (``payments``) are what PlayCamp settles: the store fee is by
+distribution type, the share by creator. A partner's own orders (``transactions``) bring the partner's own tax, fee and
+net, in US cents beside the local minor units; no fee table is applied to them.
+
+Rows are read as a stream, and what is kept of them is one sum per line. Sums are exact; fee, net and share are rounded
+once, in each line, so that lines always sum to totals. The partner's own figures are rounded there too, to whole cents:
+an adjustment is the difference of two rounded sums, and nothing is left behind when all is given back. A purchase that
+was given back counts in gross and in refunds, and leaves no fee, net or share.
+
+Who a payment is attributed to is PlayCamp's word where it has told (``payment.created``), else whoever the player
+supported at the time of the purchase, the newest support where there were several.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from decimal import Decimal
+from itertools import groupby
+from typing import Any
+
+from coinslot.base import money
+from coinslot.payments.store import REFUNDED_AT
+from coinslot.settlement.calendar import Month
+from coinslot.settlement.terms import Rates, Terms
+
+PAYMENTS_PARTNER = "playcamp"  # whose months in-game payments are
+USD = "USD"
+ROWS_AT_ONCE = 1000
+
+# Minor units, or cents of a partner's own figures. A purchase above that stands apart, by its id: no price is as high,
+# and sums of it would not stay within what the database holds.
+LARGEST_AMOUNT = 10**14
+SHORT = 10  # characters: a number written with fewer is below that in every currency
+
+COUNTED, ORDERS, FREE, TEST, INCOMPLETE = "counted", "orders", "free", "test", "incomplete"
+TOO_LARGE = "too_large"
+SECTIONS = (COUNTED, ORDERS, FREE, TEST, INCOMPLETE, TOO_LARGE)  # in this order in every document
+IN_TOTALS = (COUNTED, ORDERS)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of ``settlement_lines``; None where that has NULL."""
+
+    month: str
+    section: str
+    partner: str
+    currency: str
+    distribution_type: str
+    creator: str | None
+    is_registered: bool | None
+    count: int = 0
+    refund_count: int = 0
+    gross_minor: int = 0
+    refunds_minor: int = 0
+    tax_minor: int | None = None
+    fee_minor: int | None = None
+    net_minor: int | None = None
+    share_minor: int = 0
+    usd_gross: int | None = None
+    usd_tax: int | None = None
+    usd_fee: int | None = None
+    usd_net: int | None = None
+    unsaid: int = 0
+    unsaid_minor: int = 0
+    undated: int = 0
+    reference: str = ""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What it is about, whether it was registered or not: that may change without any money moving."""
+        about = (self.month, self.section, self.partner, self.currency, self.distribution_type, self.creator)
+        return (*about, self.reference)
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        return (
+            SECTIONS.index(self.section),
+            self.month,
+            self.partner,
+            self.currency,
+            self.distribution_type,
+            self.creator or "",
+            self.creator is not None,
+            self.is_registered is False,
+            self.reference,
+        )
+
+    @property
+    def is_nothing(self) -> bool:
+        return not any(getattr(self, name) for name in FIGURES)
+
+
+FIGURES = tuple(each.name for each in fields(Line))[7:-1]  # what lines are added and subtracted by
+
+
+def lines(connection: sqlite3.Connection, game_id: int, month: Month, terms: Terms) -> list[Line]:
+    """The lines of a month, in the order of the documents. The connection holds one state of the database."""
+    with money.exactly():
+        found = [
+            *_payment_lines(connection, game_id, month, terms),
+            *_transaction_lines(connection, game_id, month),
+        ]
+    return sorted(found, key=lambda line: line.order)
+
+
+def difference(now: Iterable[Line], before: Iterable[Line]) -> list[Line]:
+    """What has to be added to the lines before to have those of now; lines that add nothing are left out."""
+    with money.exactly():
+        summed = summed_up([*now, *(_negative(line) for line in before)])
+    return sorted((line for line in summed if not line.is_nothing), key=lambda line: line.order)
+
+
+def summed_up(found: Iterable[Line]) -> list[Line]:
+    """One line for each :attr:`Line.key`."""
+    sums: dict[tuple[Any, ...], Line] = {}
+    with money.exactly():
+        for line in found:
+            known = sums.get(line.key)
+            sums[line.key] = replace(line, is_registered=None) if known is None else added(known, line)
+    return list(sums.values())
+
+
+def added(one: Line, other: Line) -> Line:
+    """The first line with the figures of both; what neither was told stays untold."""
+    return replace(one, **{name: plus(getattr(one, name), getattr(other, name)) for name in FIGURES})
+
+
+def plus(one: Any, other: Any) -> Any:
+    return other if one is None else one if other is None else one + other
+
+
+def _negative(line: Line) -> Line:
+    changed: dict[str, Any] = {name: None if getattr(line, name) is None else -getattr(line, name) for name in FIGURES}
+    return replace(line, **changed)
+
+
+# In-game payments
+
+
+@dataclass(slots=True)
+class _Sum:
+    """Payments of one line that have the same rates. Amounts are exact, in major units."""
+
+    fee: Decimal
+    share: Decimal
+    count: int = 0
+    refund_count: int = 0
+    gross: Decimal = Decimal(0)
+    refunds: Decimal = Decimal(0)
+
+
+def _payment_lines(connection: sqlite3.Connection, game_id: int, month: Month, terms: Terms) -> Iterator[Line]:
+    sums: dict[tuple[Any, ...], _Sum] = {}
+    counts: dict[tuple[str, str], int] = {}  # of what is apart: section and currency
+    fees: dict[str, Rates | None] = {}
+    shares: dict[tuple[str, str | None], Rates] = {}
+    known: dict[str, bool] = {}  # currency -> whether it is in the table
+    amounts: dict[str, Decimal] = {}
+    supporters = _Supporters(connection, game_id)
+    for at, player_id, amount, currency, kind, source, state, is_test, is_refunded, reference, told in _payments(
+        connection, game_id, month
+    ):
+        if source == "appcharge" and state == "kept" and not terms.counts_kept:
+            continue  # an order that PlayCamp was not told of, and will not be
+        if kind not in fees:
+            fees[kind] = None if kind is None else terms.fee_rates(kind)
+        if currency not in known:
+            known[currency] = currency is not None and money.exponent(currency) is not None
+        fee_rates = fees[kind]
+        if is_test:
+            section = TEST
+        elif amount is None or fee_rates is None or not known[currency]:
+            section = INCOMPLETE
+        elif amount == "0":
+            section = FREE
+        elif len(amount) > SHORT and (money.in_minor(Decimal(amount), currency) or 0) > LARGEST_AMOUNT:
+            yield Line(month.name, TOO_LARGE, PAYMENTS_PARTNER, currency, "", None, None, count=1, reference=reference)
+            continue
+        else:
+            section = ORDERS if source == "appcharge" else COUNTED
+        if section not in IN_TOTALS:
+            apart = (section, currency or "")
+            counts[apart] = counts.get(apart, 0) + 1
+            continue
+        creator, campaign = supporters.at(at, player_id) if told is None else _told(told)
+        fee = fee_rates.at(at)  # type: ignore[union-attr]
+        share = Decimal(0)
+        if creator is not None:
+            who = (creator, campaign)
+            if who not in shares:
+                shares[who] = terms.share_rates(creator, campaign)
+            share = shares[who].at(at)
+        key = (section, currency, kind, creator, state == "registered", fee, share)
+        summed = sums.get(key)
+        if summed is None:
+            summed = sums[key] = _Sum(fee, share)
+        exact = amounts.get(amount)
+        if exact is None:
+            if len(amounts) >= ROWS_AT_ONCE:
+                amounts.clear()
+            exact = amounts[amount] = Decimal(amount)
+        summed.count += 1
+        summed.gross += exact
+        if is_refunded:
+            summed.refund_count += 1
+            summed.refunds += exact
+    for (section, currency), count in counts.items():
+        yield Line(month.name, section, PAYMENTS_PARTNER, currency, "", None, None, count=count)
+    grouped = sorted(sums.items(), key=lambda item: (item[0][0], item[0][1], item[0][2], item[0][3] or "", item[0][4]))
+    for (section, currency, kind, creator), group in groupby(grouped, key=lambda item: item[0][:4]):
+        yield from _registered_or_not(month, section, currency, kind, creator, list(group), terms)
+
+
+def _registered_or_not(
+    month: Month, section: str, currency: str, kind: str, creator: str | None, group: list[Any], terms: Terms
+) -> Iterator[Line]:
+    """A line for what is registered and one for what is not. Their sum does not depend on which is which."""
+    name = (month.name, section, PAYMENTS_PARTNER, currency, kind, creator)
+    waiting = [summed for key, summed in group if not key[4]]
+    whole = _rounded(Line(*name, True), [summed for _, summed in group], terms)
+    unregistered = _rounded(Line(*name, False), waiting, terms)
+    if unregistered.count:
+        yield unregistered
+    if whole.count > unregistered.count:
+        yield added(whole, _negative(unregistered))
+
+
+def _rounded(line: Line, sums: list[_Sum], terms: Terms) -> Line:
+    def in_minor(amount: Decimal) -> int:
+        found = money.in_minor(amount, line.currency)
+        assert found is not None, "its currency is in the table, else it would stand apart"
+        return money.rounded(found)
+
+    gross = in_minor(sum((each.gross for each in sums), Decimal(0)))
+    refunds = in_minor(sum((each.refunds for each in sums), Decimal(0)))
+    fee = in_minor(sum(((each.gross - each.refunds) * each.fee for each in sums), Decimal(0)))
+    is_of_net = terms.share_of == "net"
+    share = in_minor(
+        sum(
+            ((each.gross - each.refunds) * (1 - each.fee if is_of_net else 1) * each.share for each in sums),
+            Decimal(0),
+        )
+    )
+    return replace(
+        line,
+        count=sum(each.count for each in sums),
+        refund_count=sum(each.refund_count for each in sums),
+        gross_minor=gross,
+        refunds_minor=refunds,
+        fee_minor=fee,
+        net_minor=gross - refunds - fee,
+        share_minor=share,
+    )
+
+
+def _payments(connection: sqlite3.Connection, game_id: int, month: Month) -> Iterator[tuple[Any, ...]]:
+    cursor = connection.cursor()
+    cursor.row_factory = None  # plain tuples: there may be millions
+    cursor.execute(
+        """SELECT p.purchased_at, p.player_id, p.amount, p.currency, p.distribution_type, p.source, p.state, p.is_test,
+                  p.refunded_at IS NOT NULL, p.transaction_id,
+                  (SELECT e.data FROM events e
+                   WHERE e.game_id = p.game_id AND e.partner = :partner AND e.external_id = p.transaction_id
+                     AND e.type = 'playcamp.payment.created' AND e.is_test = 0 ORDER BY e.id DESC LIMIT 1)
+           FROM payments p
+           WHERE p.game_id = :game_id AND p.purchased_at >= :starts_at AND p.purchased_at < :ends_at
+           ORDER BY p.purchased_at, p.id""",
+        {
+            "game_id": game_id,
+            "partner": PAYMENTS_PARTNER,
+            "starts_at": month.starts_at,
+            "ends_at": month.ends_at,
+        },
+    )
+    while rows := cursor.fetchmany(ROWS_AT_ONCE):
+        yield from rows
+
+
+def _told(data: str) -> tuple[str | None, str | None]:
+    told = json.loads(data)
+    return told.get("creator_key") or None, told.get("campaign_id") or None
+
+
+class _Supporters:
+    """Who supported whom at a time that only moves forward. One entry per player that supports anybody."""
+
+    def __init__(self, connection: sqlite3.Connection, game_id: int) -> None:
+        cursor = connection.cursor()
+        cursor.row_factory = None
+        cursor.execute(
+            """SELECT occurred_at, type, player_id, data FROM events
+               WHERE game_id = :game_id AND type IN ('sponsor.created', 'sponsor.ended') AND is_test = 0
+                 AND occurred_at IS NOT NULL AND player_id IS NOT NULL
+               ORDER BY occurred_at, id""",
+            {"game_id": game_id},
+        )
+        self._events = iter(cursor.fetchone, None)
+        self._next = next(self._events, None)
+        self._boosts: dict[str, dict[str, str]] = {}  # player -> campaign -> creator, the newest last
+
+    def at(self, moment: str, player_id: str | None) -> tuple[str | None, str | None]:
+        """Creator and campaign."""
+        while self._next is not None and self._next[0] <= moment:
+            self._apply(*self._next[1:])
+            self._next = next(self._events, None)
+        boosts = self._boosts.get(player_id or "")
+        if not boosts:
+            return None, None
+        campaign = next(reversed(boosts))
+        return boosts[campaign], campaign or None
+
+    def _apply(self, kind: str, player_id: str, data: str) -> None:
+        told = json.loads(data)
+        campaign, creator = told.get("campaign_id") or "", told.get("creator_key")
+        boosts = self._boosts.setdefault(player_id, {})
+        if kind == "sponsor.created" and creator:
+            boosts.pop(campaign, None)
+            boosts[campaign] = creator
+        elif boosts.get(campaign) == creator:
+            del boosts[campaign]
+        if not boosts:
+            del self._boosts[player_id]
+
+
+# Partners' own orders
+
+
+@dataclass(slots=True)
+class _Orders:
+    """Orders of one partner and currency. Figures in exact US cents are of what stands; None until one is told."""
+
+    count: int = 0
+    refund_count: int = 0
+    gross: int = 0
+    refunds: int = 0
+    tax: int | None = None
+    usd_gross: Decimal | None = None
+    usd_tax: Decimal | None = None
+    usd_fee: Decimal | None = None
+    usd_net: Decimal | None = None
+    unsaid: int = 0
+    unsaid_minor: int = 0
+    undated: int = 0
+
+
+def _transaction_lines(connection: sqlite3.Connection, game_id: int, month: Month) -> Iterator[Line]:
+    sums: dict[tuple[str, str, str], _Orders] = {}
+    for (
+        partner,
+        kind,
+        currency,
+        gross,
+        tax,
+        usd_gross,
+        usd_tax,
+        usd_fee,
+        usd_net,
+        unit,
+        is_test,
+        is_refunded,
+        is_undated,
+        reference,
+    ) in _transactions(connection, game_id, month):
+        currency = currency or ""
+        if is_test:
+            section = TEST
+        elif kind != "purchase" or gross == 0:
+            section = FREE
+        elif gross is None or money.exponent(currency) is None:
+            section = INCOMPLETE
+        elif max(gross, tax or 0) > LARGEST_AMOUNT or _is_too_large((usd_gross, usd_tax, usd_fee, usd_net), unit):
+            yield Line(
+                *(month.name, TOO_LARGE, partner, currency, "", None, None),
+                count=1,
+                undated=is_undated,
+                reference=reference,
+            )
+            continue
+        else:
+            section = COUNTED
+        key = (section, partner, currency)
+        summed = sums.get(key)
+        if summed is None:
+            summed = sums[key] = _Orders()
+        summed.count += 1
+        summed.undated += is_undated
+        if section != COUNTED:
+            continue
+        summed.gross += gross
+        if is_refunded:
+            summed.refund_count += 1
+            summed.refunds += gross
+            continue
+        summed.tax = plus(summed.tax, tax)
+        if usd_fee is None or usd_net is None:
+            summed.unsaid += 1
+            summed.unsaid_minor += gross
+        summed.usd_gross = plus(summed.usd_gross, _cents(usd_gross, unit))
+        summed.usd_tax = plus(summed.usd_tax, _cents(usd_tax, unit))
+        summed.usd_fee = plus(summed.usd_fee, _cents(usd_fee, unit))
+        summed.usd_net = plus(summed.usd_net, _cents(usd_net, unit))
+    for (section, partner, currency), each in sums.items():
+        usd_gross, usd_tax, usd_fee, usd_net = (
+            None if cents is None else money.rounded(cents)
+            for cents in (each.usd_gross, each.usd_tax, each.usd_fee, each.usd_net)
+        )
+        yield Line(
+            month.name,
+            section,
+            partner,
+            currency,
+            "",
+            None,
+            None,
+            count=each.count,
+            refund_count=each.refund_count,
+            gross_minor=each.gross,
+            refunds_minor=each.refunds,
+            tax_minor=each.tax,
+            fee_minor=_in_own_currency(usd_fee, currency, each.unsaid),
+            net_minor=_in_own_currency(usd_net, currency, each.unsaid),
+            usd_gross=usd_gross,
+            usd_tax=usd_tax,
+            usd_fee=usd_fee,
+            usd_net=usd_net,
+            unsaid=each.unsaid,
+            unsaid_minor=each.unsaid_minor,
+            undated=each.undated,
+        )
+
+
+def _transactions(connection: sqlite3.Connection, game_id: int, month: Month) -> Iterator[tuple[Any, ...]]:
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    cursor.execute(
+        f"""SELECT t.partner, t.kind, t.currency, t.gross_minor, t.tax_minor, t.usd_gross, t.usd_tax, t.usd_fee,
+                  t.usd_net, t.usd_unit, t.is_test, {REFUNDED_AT} IS NOT NULL, t.occurred_at IS NULL,
+                  t.reference
+           FROM transactions t
+           WHERE t.game_id = :game_id AND coalesce(t.occurred_at, t.received_at) >= :starts_at
+             AND coalesce(t.occurred_at, t.received_at) < :ends_at AND t.kind <> 'adjustment'""",  # noqa: S608 (ours)
+        {"game_id": game_id, "starts_at": month.starts_at, "ends_at": month.ends_at},
+    )
+    while rows := cursor.fetchmany(ROWS_AT_ONCE):
+        yield from rows
+
+
+def _is_too_large(figures: Iterable[str | None], unit: str | None) -> bool:
+    cents = (_cents(each, unit) for each in figures if each is not None and len(each) > SHORT)
+    return any(each is not None and abs(each) > LARGEST_AMOUNT for each in cents)
+
+
+def _in_own_currency(cents: int | None, currency: str, unsaid: int) -> int | None:
+    """A partner tells fee and net in US cents alone: known where that is the order's own currency."""
+    if currency != USD or (cents is None and unsaid):
+        return None
+    return cents or 0  # nothing is told where nothing stands
+
+
+def _cents(told: str | None, unit: str | None) -> Decimal | None:
+    if told is None:
+        return None
+    return Decimal(told) * 100 if unit == "dollars" else Decimal(told)

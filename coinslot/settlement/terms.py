@@ -1,0 +1,143 @@
+"""What a month is reckoned with: the time zone, store fees and creators' shares, each from a day on.
+
+A rate is written as ``30``, in percent, and may change: ``30, 15 from 2026-07-01``. The terms a month was closed with
+are frozen with it, so that a change holds for the days it names in months that are still open, and for no others.
+"""
+
+import json
+import re
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from decimal import Decimal
+
+from coinslot.base import expressions
+from coinslot.games.games import Game, Setting, one_of, whole_number
+from coinslot.settlement import calendar
+
+ZONE = "settlement.zone"
+LONGEST_RATES = 400
+DEFAULT_FEES = {"MOBILE_STORE": "30", "PC_STORE": "30", "MOBILE_SELF_STORE": "0", "PC_SELF_STORE": "0"}
+
+_RATE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%?(?:\s+from\s+([0-9]{4}-[0-9]{2}-[0-9]{2}))?")
+
+
+@dataclass(frozen=True)
+class Rates:
+    """A rate by day. ``stamps`` are the beginnings of all but the first, in order; ``values`` are fractions of 1."""
+
+    stamps: tuple[str, ...]
+    values: tuple[Decimal, ...]
+
+    def at(self, stamp: str) -> Decimal:
+        return self.values[bisect_right(self.stamps, stamp)] if self.stamps else self.values[0]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """As the settings say it: of each family the text of each member's rates.
+
+    ``share_of`` is ``net`` or ``gross``. ``counts_kept``: payments that are only kept are asked for by PlayCamp.
+    """
+
+    zone: str = "UTC"
+    fees: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_FEES))
+    share: str = "0"
+    shares_by_creator: Mapping[str, str] = field(default_factory=dict)
+    shares_by_campaign: Mapping[str, str] = field(default_factory=dict)
+    share_of: str = "net"
+    counts_kept: bool = False
+
+    @classmethod
+    def of(cls, game: Game) -> "Terms":
+        return cls(
+            zone=game.settings[ZONE],
+            fees={**DEFAULT_FEES, **_members(game, "settlement.fee.")},
+            share=game.settings["settlement.share"],
+            shares_by_creator=_members(game, "settlement.share.creator."),
+            shares_by_campaign=_members(game, "settlement.share.campaign."),
+            share_of=game.settings["settlement.share_of"],
+            counts_kept=bool(game.keys("playcamp.payments_key")),
+        )
+
+    @classmethod
+    def loads(cls, text: str) -> "Terms":
+        return cls(**json.loads(text))
+
+    def dumps(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    def fee_rates(self, distribution_type: str) -> Rates | None:
+        """None for a type that is in no table."""
+        told = self.fees.get(distribution_type)
+        return None if told is None else rates(told, self.zone)
+
+    def share_rates(self, creator: str, campaign: str | None) -> Rates:
+        """The creator's own, else the campaign's, else the share of everybody."""
+        own = self.shares_by_creator.get(creator) or self.shares_by_campaign.get(campaign or "")
+        return rates(own or self.share, self.zone)
+
+
+def rates(text: str, zone: str) -> Rates:
+    """Raises ValueError, in words for the owner."""
+    found = _parse(text)
+    return Rates(
+        tuple(calendar.day_begins(day, zone) for day, _ in found[1:]),
+        tuple(percent / 100 for _, percent in found),
+    )
+
+
+def rates_text(value: str) -> str:
+    """For settings: rates as they are stored."""
+    _parse(value)
+    return value.strip()
+
+
+def _parse(text: str) -> list[tuple[str, Decimal]]:
+    """Days and percentages in order; the first has no day."""
+    found: list[tuple[str, Decimal]] = []
+    for word in text[:LONGEST_RATES].split(","):
+        match = _RATE.fullmatch(word.strip())
+        if match is None or Decimal(match.group(1)) > 100 or (match.group(2) is None) != (not found):
+            raise ValueError("use a percentage such as 30, or 30, 15 from 2026-07-01")
+        day = match.group(2) or ""
+        if day:
+            date.fromisoformat(day)
+        if found and day <= found[-1][0]:
+            raise ValueError("give the days in order")
+        found.append((day, Decimal(match.group(1))))
+    return found
+
+
+def _members(game: Game, prefix: str) -> dict[str, str]:
+    return {name: value for name, value in sorted(game.family(prefix).items()) if value}
+
+
+def _zone(value: str) -> str:
+    try:
+        expressions.time_zone(value)
+    except expressions.ExpressionError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+SETTINGS: dict[str, Setting] = {
+    ZONE: Setting("time zone of the game's months, such as Asia/Seoul", _zone, "UTC"),
+    "settlement.close_after_days": Setting(
+        "a month is closed by itself so many days after its end; empty: by hand alone", whole_number(0, 60)
+    ),
+    "settlement.fee.*": Setting(
+        "store fee in percent of the distributionType in place of *, such as 30, 15 from 2026-07-01; without it: "
+        + ", ".join(f"{name} {fee}" for name, fee in DEFAULT_FEES.items()),
+        rates_text,
+    ),
+    "settlement.share": Setting("creators' share in percent, where no other is set", rates_text, "0"),
+    "settlement.share.creator.*": Setting("share of the creator whose key is in place of *", rates_text),
+    "settlement.share.campaign.*": Setting("share in the campaign whose id is in place of *", rates_text),
+    "settlement.share_of": Setting(
+        "what creators have a share of: net (after the store fee) or gross (without what was given back)",
+        one_of("net", "gross"),
+        "net",
+    ),
+}

@@ -1,0 +1,503 @@
+"""The database file: connections, the writer, the schema's version.
+
+What holds for everyone who goes through here:
+
+* A write is a function of a connection. It runs in a savepoint of its own: all of it happens or nothing.
+* :meth:`Database.write` returns after COMMIT has returned, with ``synchronous=FULL``: what it says is on the disk.
+* Commits of all processes follow one another under one lock on ``write.lock``. SQLite's own waiting sleeps and is
+  unfair, and SQLite before 3.51.3 can lose committed pages when a checkpoint meets another connection's commit;
+  commits that never overlap are spared both.
+* Reads never take the lock.
+"""
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from coinslot.store import commits
+from coinslot.store.migrations import MIGRATIONS
+
+SCHEMA_VERSION = 7
+OLDEST_VERSION = 7  # from here on there is a step to each later version; before it were previews, never released
+APPLICATION_ID = 0x436F696E  # "Coin": tells `file` and us whose database this is
+MINIMUM_SQLITE = (3, 37, 0)  # STRICT tables
+
+WAIT_SECONDS = 5.0  # how long a caller waits for its write before it is told to come back
+BATCH_LIMIT = 64  # writes under one fsync; a bound on how long one process keeps the lock
+
+LARGE_WAL_BYTES = 8 * 1024 * 1024  # twice what SQLite lets it grow to before it copies it into the file
+QUIET_SECONDS = 1.0  # without a write, after which a large WAL is cut
+
+SCHEMA_FILE = Path(__file__).resolve().parents[2] / "schema.sql"
+
+# For the rooms above, which name these in signatures and have no other business with the engine.
+Connection = sqlite3.Connection
+Row = sqlite3.Row
+EngineError = sqlite3.Error
+
+T = TypeVar("T")
+
+
+class DatabaseError(Exception):
+    """Our own trouble with the file. A partner hears 5xx and comes again."""
+
+
+class BusyError(DatabaseError):
+    """The write was not committed within :data:`WAIT_SECONDS`."""
+
+
+class SchemaError(DatabaseError):
+    """The file is not one this code may serve: newer, older, or not ours."""
+
+
+class Database:
+    """The database file in one folder. Safe to share between threads; opens nothing before it is used."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.path = home / "coinslot.db"
+        self.lock = WriteLock(home / "write.lock")
+        self.last_failure = commits.LastFailure(self.lock.mark)
+        self._local = threading.local()
+        self._starting = threading.Lock()
+        self._writer: _Writer | None = None
+
+    def prepare(self) -> None:
+        """Create the folder (0700) and the file (0600) where missing, and bring an older file up to date.
+
+        Raises :class:`SchemaError` when the file is newer than the code, a preview's, or not a Coinslot database.
+        """
+        if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
+            raise SchemaError(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or newer is needed")
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self.lock, _readable():
+            is_new = not self.path.exists() or self.path.stat().st_size == 0
+            if is_new:
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+                hand_over(self.path)
+            connection = connect(self.path)
+            try:
+                if is_new:
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    connection.executescript(f"BEGIN IMMEDIATE;\n{creation_script()}\nCOMMIT;")
+                else:
+                    migrate(connection)
+            finally:
+                connection.close()
+
+    def version(self) -> int:
+        """The schema version in the file. Raises :class:`SchemaError` when it is not a Coinslot database."""
+        connection = connect(self.path)
+        try:
+            return file_version(connection)
+        finally:
+            connection.close()
+
+    def read(self) -> sqlite3.Connection:
+        """This thread's connection for reading. It sees what is committed and refuses to change anything."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None or self._local.pid != os.getpid():
+            connection = self._open()
+            connection.execute("PRAGMA query_only = ON")
+            self._local.connection, self._local.pid = connection, os.getpid()
+        return connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """This thread's reading connection, held on one state of the database for several queries."""
+        connection = self.read()
+        connection.execute("BEGIN")
+        try:
+            yield connection
+        finally:
+            connection.execute("ROLLBACK")
+
+    def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``function`` inside a transaction and return its result once that is committed and fsynced.
+
+        Whatever it raises is raised here and leaves nothing behind. Raises :class:`BusyError` after
+        :data:`WAIT_SECONDS`; a function not begun by then never runs. One already begun may still commit,
+        so a caller who is told "busy" must be able to ask again (ours can: the unique keys see to it).
+        """
+        with self._starting:
+            if self._writer is None or self._writer.pid != os.getpid():
+                self._writer = _Writer(self)
+        return self._writer.run(function)
+
+    def write_here(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Like :meth:`write`, in this thread: for commands, which have nobody to share a commit with."""
+        if not self.path.exists():
+            self.prepare()
+        with self.lock:
+            connection = self._open()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    result = function(connection)
+                    connection.execute("COMMIT")
+                    return result
+                except BaseException:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    raise
+            finally:
+                connection.close()
+
+    def is_refusing(self) -> bool:
+        """Whether a commit of any process failed on the disk, and none that writes as much has succeeded there since.
+
+        Where it was one of this process, this tries whether as much can be written now. Waits and raises as a write.
+        """
+        if rows := self.last_failure.rows_to_try:
+            with suppress(DatabaseError, sqlite3.Error):
+                self.write(lambda tx: commits.write_trial(tx, rows))
+                self.write(commits.remove_trial)
+        return self.write(lambda _: self.lock.is_marked())
+
+    def wal_bytes(self) -> int:
+        """The size of the WAL: it grows while a reader holds a state of the database, and does not shrink by itself."""
+        try:
+            return self.path.with_name(f"{self.path.name}-wal").stat().st_size
+        except OSError:
+            return 0
+
+    def truncate_wal(self, wait_ms: int = 200) -> bool:
+        """Copy the WAL into the file and cut it to nothing; returns whether that is done.
+
+        Nobody writes meanwhile, so it waits for readers a fifth of a second at a time, three times.
+        """
+        for _ in range(3):
+            with self.lock:
+                connection = self._open()
+                try:
+                    connection.execute(f"PRAGMA busy_timeout = {wait_ms:d}")
+                    (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                    if not is_busy:
+                        return True
+                finally:
+                    connection.close()
+        return False
+
+    def close(self) -> None:
+        """Stop this process's writer after the writes in hand, and close this thread's connection."""
+        with self._starting:
+            writer, self._writer = self._writer, None
+        if writer is not None and writer.pid == os.getpid():
+            writer.stop()
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is not None and self._local.pid == os.getpid():
+            connection.close()
+        self._local = threading.local()
+
+    def _open(self, cache_kib: int = 2048) -> sqlite3.Connection:
+        # Never made here: a server whose file has gone must not credit into a new and empty one.
+        if not self.path.exists():
+            raise DatabaseError(f"there is no database at {self.path}; the first start of the server makes one")
+        with _readable():
+            connection = connect(self.path, cache_kib)
+            version = file_version(connection)
+        if version != SCHEMA_VERSION:
+            connection.close()
+            raise SchemaError(version_trouble(version))
+        return connection
+
+
+class WriteLock:
+    """The lock around every commit, between threads and between processes.
+
+    Threads that share a descriptor all "hold" its flock, and so does a forked child: hence a thread lock first, and
+    a descriptor opened by the process that uses it.
+
+    Its holder may mark it. A mark is a lock on the file's first byte, which other processes see and which ends with
+    the process: it needs no room on a full disk, and no restart meets an old one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._threads = threading.Lock()
+        self._descriptor = -1
+        self._pid = 0
+        self._is_marked_here = False
+
+    def __enter__(self) -> None:
+        self._threads.acquire()
+        try:
+            if self._pid != os.getpid():
+                self._descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                hand_over(self._path)
+                self._pid = os.getpid()
+                self._is_marked_here = False
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        self._threads.release()
+
+    def mark(self, is_marked: bool) -> None:
+        """To be called by the holder, as is :meth:`is_marked`."""
+        self._is_marked_here = is_marked
+        with suppress(OSError):  # no lock to be had: then this process alone knows, and no commit fails for it
+            fcntl.lockf(self._descriptor, fcntl.LOCK_SH if is_marked else fcntl.LOCK_UN, 1)
+
+    def is_marked(self) -> bool:
+        """Whether this or another process has marked it."""
+        if self._is_marked_here:
+            return True
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+        except OSError:
+            return True
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1)
+        return False
+
+
+class _Write:
+    """One function waiting for the writer. ``state`` changes only under the writer's mutex."""
+
+    __slots__ = ("done", "error", "function", "result", "rows", "state")
+
+    def __init__(self, function: Callable[[sqlite3.Connection], Any]) -> None:
+        self.function = function
+        self.state = "waiting"  # waiting -> begun | withdrawn
+        self.rows = 0  # that it changed, up to where it failed
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.done = threading.Event()
+
+
+class _Writer:
+    """The one thread of this process that writes: takes what is waiting, commits it together, lets callers go."""
+
+    def __init__(self, database: Database) -> None:
+        self.pid = os.getpid()
+        self._database = database
+        self._connection: sqlite3.Connection | None = None
+        self._mutex = threading.Lock()
+        self._something_waits = threading.Condition(self._mutex)
+        self._waiting: deque[_Write] = deque()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._loop, name="coinslot-writer", daemon=True)
+        self._thread.start()
+
+    def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        write = _Write(function)
+        with self._mutex:
+            if self._is_stopping:
+                raise BusyError("the server is stopping")
+            self._waiting.append(write)
+            self._something_waits.notify()
+        if not write.done.wait(WAIT_SECONDS):
+            with self._mutex:
+                if write.state == "waiting":
+                    write.state = "withdrawn"
+                    self._waiting.remove(write)
+            if not write.done.is_set():
+                raise BusyError(f"the database was busy for {WAIT_SECONDS:.0f} seconds")
+        if write.error is not None:
+            raise write.error
+        result: T = write.result
+        return result
+
+    def stop(self) -> None:
+        with self._mutex:
+            self._is_stopping = True
+            self._something_waits.notify()
+        self._thread.join(WAIT_SECONDS)
+
+    def _loop(self) -> None:
+        is_untidy = False  # whether something was written since the WAL was last looked at
+        while True:
+            with self._mutex:
+                while not self._waiting and not self._is_stopping:
+                    if not self._something_waits.wait(QUIET_SECONDS if is_untidy else None) and is_untidy:
+                        break
+                if not self._waiting and self._is_stopping:
+                    break
+            if not self._waiting:
+                is_untidy = not self._tidy()
+                continue
+            is_untidy = True
+            batch: list[_Write] = []
+            try:
+                with self._database.lock:
+                    try:
+                        self._commit_together(batch)
+                    except BaseException as error:
+                        self._database.last_failure.failed(error, max((write.rows for write in batch), default=0))
+                        raise
+            except BaseException as error:  # the thread must outlive whatever the disk does; callers hear of it
+                self._forget_connection()
+                trouble = error if isinstance(error, DatabaseError) else DatabaseError(f"write failed: {error}")
+                if not batch:  # opening or beginning failed: that concerns everyone who waits
+                    batch = self._take_all()
+                for write in batch:
+                    write.result, write.error = None, trouble
+            for write in batch:
+                write.done.set()
+        self._forget_connection()
+
+    def _commit_together(self, batch: list[_Write]) -> None:
+        """Fill ``batch`` with the writes taken and commit them. After an exception none of them is stored."""
+        if self._connection is None:
+            self._connection = self._database._open(cache_kib=16384)
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            while len(batch) < BATCH_LIMIT and (write := self._take()) is not None:
+                batch.append(write)
+                is_first = len(batch) == 1  # with nothing before it to keep, the transaction itself is its savepoint
+                if not is_first:
+                    connection.execute("SAVEPOINT one_write")
+                before = connection.total_changes
+                try:
+                    write.result = write.function(connection)
+                    write.rows = connection.total_changes - before
+                except BaseException as error:
+                    write.rows = connection.total_changes - before + 1
+                    self._database.last_failure.failed(error, write.rows, write.function)
+                    if not connection.in_transaction:
+                        raise  # SQLite itself gave up the whole transaction (disk full, I/O error)
+                    write.error = error
+                    if is_first:
+                        connection.execute("ROLLBACK")
+                        connection.execute("BEGIN IMMEDIATE")
+                    else:
+                        connection.execute("ROLLBACK TO one_write")
+                if not is_first:
+                    connection.execute("RELEASE one_write")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        for write in batch:
+            if write.error is None:
+                self._database.last_failure.succeeded(write.rows, write.function)
+
+    def _tidy(self) -> bool:
+        """Nobody writes at the moment: give the disk back what the WAL took. Returns whether there is none to give."""
+        if self._database.wal_bytes() <= LARGE_WAL_BYTES:
+            return True
+        try:
+            return self._database.truncate_wal(wait_ms=0)
+        except (DatabaseError, sqlite3.Error, OSError):
+            return False  # the next moment will do
+
+    def _take(self) -> _Write | None:
+        with self._mutex:
+            if not self._waiting:
+                return None
+            write = self._waiting.popleft()
+            write.state = "begun"
+            return write
+
+    def _take_all(self) -> list[_Write]:
+        return list(iter(self._take, None))
+
+    def _forget_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def connect(path: Path, cache_kib: int = 2048) -> sqlite3.Connection:
+    """A connection with the settings every one of ours has. The file must exist; sqlite3's own errors come through."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
+    )
+    connection.row_factory = sqlite3.Row
+    pragmas = (
+        "busy_timeout = 5000",  # for writers that are not ours, such as the sqlite3 shell
+        "foreign_keys = ON",
+        "synchronous = FULL",
+        "mmap_size = 0",
+        f"cache_size = -{cache_kib:d}",  # every thread has a connection; only the writer gains from a large cache
+        "trusted_schema = OFF",
+        "secure_delete = ON",  # what is deleted or overwritten is gone from the file, not only from its tables
+    )
+    try:
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """A file that is no database, or is damaged, in our words; its pages may show in SQLite's."""
+    try:
+        yield
+    except sqlite3.OperationalError:  # no such file, locked, no permission: that may pass
+        raise
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        raise SchemaError(f"the file cannot be read as a database: {type(error).__name__}") from error
+
+
+def hand_over(path: Path) -> None:
+    """What root makes, running a command, belongs to whose folder it is: the user the server runs as."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def file_version(connection: sqlite3.Connection) -> int:
+    """The schema version of an open file. Raises :class:`SchemaError` when it is not a Coinslot database."""
+    try:
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise SchemaError(f"the file cannot be read as a database: {error}") from error
+    if application_id != APPLICATION_ID:
+        raise SchemaError("the file is not a Coinslot database")
+    return int(version)
+
+
+def creation_script() -> str:
+    return (
+        f"{SCHEMA_FILE.read_text(encoding='utf-8')}\n"
+        f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {SCHEMA_VERSION};"
+    )
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring an open file to this code's version, one transaction per step. The caller holds the write lock.
+
+    Raises :class:`SchemaError` when there is no way from the file's version to this code's.
+    """
+    version = file_version(connection)
+    if not OLDEST_VERSION <= version <= SCHEMA_VERSION:
+        raise SchemaError(version_trouble(version))
+    for step in range(version + 1, SCHEMA_VERSION + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            MIGRATIONS[step](connection)
+            if connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
+                raise SchemaError(f"migration {step} would break a foreign key")
+            connection.execute(f"PRAGMA user_version = {step:d}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def version_trouble(version: int) -> str:
+    """Why a file of this schema version is not served, and what to do about it."""
+    if version > SCHEMA_VERSION:
+        what = f"newer than this code's {SCHEMA_VERSION}; update the code"
+    elif version < OLDEST_VERSION:
+        what = "older than the first release; keep the folder for the code that made it, and begin with a new one"
+    else:
+        what = f"older than this code's {SCHEMA_VERSION}; start the server once"
+    return f"the database has schema version {version}, {what}"

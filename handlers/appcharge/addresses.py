@@ -1,0 +1,165 @@
+"""What the owner still has to do for Appcharge: the fields of its Integration page, and the keys that belong to them.
+
+What stands in Appcharge's dashboard cannot be seen from here; that no call has ever come to an address of ours can.
+"""
+
+from collections.abc import Mapping
+
+from coinslot.games.games import Game
+from coinslot.store import counters
+from handlers.appcharge.encryption import KEY_BYTES, VECTOR_BYTES
+from handlers.appcharge.receive import PARTNER
+from handlers.appcharge.settings import PAGE_KEYS
+from handlers.kit.partner import STEPS, Address, installation
+
+BEGUN = ("appcharge.main_key", "appcharge.publisher_token")  # with neither, the game has nothing to do with Appcharge
+
+
+def lacks(game: Game) -> list[str]:
+    """The keys without which no call can prove itself."""
+    needed = (*BEGUN, "appcharge.secondary_key") if game.settings["appcharge.payload"] == "aes" else BEGUN
+    return [name for name in needed if not game.keys(name)]
+
+
+def lacks_for_otp(game: Game) -> list[str]:
+    return lacks(game) + [key for key in ("appcharge.deep_link",) if not game.settings[key]]
+
+
+# Our addresses, in the order of the Integration page.
+ADDRESSES = (
+    Address(
+        "orders",
+        "Order Reporting (Grant Award Callback)",
+        "/appcharge/{game}/orders",
+        "without it nothing that is bought is credited",
+        lacks,
+        "200 and a publisherPurchaseId, the id under which the order is known here",
+        is_mandatory=True,
+        steps=STEPS,
+    ),
+    Address(
+        "players",
+        "Player Info Sync URL (Personalize Web Store Callback)",
+        "/appcharge/{game}/players",
+        "without it every player sees the same store, with no offers or balances of their own",
+        lacks,
+        "200 with the status valid, and what the store is to show this player",
+        is_mandatory=True,
+    ),
+    Address(
+        "auth",
+        "Authentication Webhook (Authenticate Player Callback)",
+        "/appcharge/{game}/auth",
+        "without it nobody can log in to the store",
+        lacks,
+        "200 with the status valid and the player's id",
+        is_mandatory=True,
+        steps=("copied", "seen", "proved", "accepted"),
+        followed_by=("players", "orders"),
+        unsent="The sample is a login by player id, which appcharge.logins does not allow.",
+    ),
+    Address(
+        "events",
+        "Events Webhook",
+        "/appcharge/{game}/events",
+        "without it refunds and disputes stay unknown",
+        lacks,
+        "200: the event is stored",
+    ),
+    Address(
+        "otp",
+        "OTP Generation Deeplink Url (Initiate Game Auth Callback)",
+        "/appcharge/{game}/otp",
+        "needed only for logins through the game",
+        lacks_for_otp,
+        "200 with the deepLink that opens the game and the accessToken in it",
+        steps=("copied", "seen", "proved", "accepted"),
+        followed_by=("auth",),
+    ),
+)
+
+# What was counted before calls were: the first of it says as well that the address is entered there.
+COUNTED_BEFORE: Mapping[str, tuple[str, ...]] = {"orders": ("credited", "credited.test", "duplicate")}
+
+OPTIONAL_SETTINGS: Mapping[str, str] = {
+    "appcharge.deep_link": "needed only for logins through the game: the link that opens it",
+    "appcharge.store_url": "needed only for login links: the address of the web store",
+    "appcharge.project_id": "Project ID: with it, calls for another project are refused",
+}
+
+# Login method -> what it needs, settings and secrets.
+LOGINS: Mapping[str, tuple[str, ...]] = {
+    "google": ("appcharge.google_client_id",),
+    "facebook": ("appcharge.facebook_app_id", "appcharge.facebook_secret"),
+    "apple": ("appcharge.apple_client_id", "appcharge.apple_secret"),
+}
+
+
+def missing(game: Game) -> list[str]:
+    """Sentences for the owner; empty when nothing is missing or nothing was begun."""
+    lack = lacking(game)
+    if game.settings["appcharge.payload"] == "aes" and not lack and any(game.keys(name) for name in BEGUN):
+        return [
+            "appcharge.payload is aes, which has no replay protection and no proof of integrity: ask Appcharge for "
+            f"signed calls, then `flask config set {game.slug} appcharge.payload json`"
+        ]
+    return lack
+
+
+def lacking(game: Game) -> list[str]:
+    """A sentence for each key without which its calls are refused, once one of them is set."""
+    if not any(game.keys(name) for name in BEGUN):
+        return []
+    return [f"{name} is not set, so Appcharge's calls are answered 404" for name in lacks(game)]
+
+
+def wrong(game: Game) -> list[str]:
+    """What is set and cannot work."""
+    if game.settings["appcharge.payload"] != "aes":
+        return []
+    wanted = {"appcharge.main_key": KEY_BYTES, "appcharge.secondary_key": VECTOR_BYTES}
+    return [
+        f"{name} has not the {length} characters that encrypted payloads want, so they cannot be read"
+        for name, length in wanted.items()
+        for key in game.keys(name)[:1]
+        if len(key.value) != length
+    ]
+
+
+def unset(game: Game) -> list[str]:
+    """A sentence for each field of the Integration page that is still empty, as far as that can be told from here."""
+    if not any(game.keys(name) for name in BEGUN):
+        return []
+    house = installation()
+    connection = house.database.read()
+    called = counters.called(connection, game.id, PARTNER)
+    called |= {
+        endpoint
+        for endpoint, names in COUNTED_BEFORE.items()
+        if counters.has_counted(connection, game.id, PARTNER, names)
+    }
+    sentences = [
+        f"{address.name}: no call has come to {house.settings.public_url}{address.path.format(game=game.slug)} yet; "
+        f"{address.what_for}"
+        for address in ADDRESSES
+        if address.endpoint not in called
+    ]
+    sentences += [
+        f"{key.secret} is not set ({key.name}: {key.what_for})"
+        for key in PAGE_KEYS
+        if not key.is_mandatory and not game.keys(key.secret)
+    ]
+    sentences += [
+        f"{key} is not set ({what_for})" for key, what_for in OPTIONAL_SETTINGS.items() if not _has(game, key)
+    ]
+    allowed = [word for word in game.settings["appcharge.logins"].split(",") if word]
+    for method, needed in LOGINS.items():
+        lacking = [name for name in needed if not _has(game, name)]
+        if lacking and (not allowed or method in allowed):
+            are = "is" if len(lacking) == 1 else "are"
+            sentences.append(f"{' and '.join(lacking)} {are} not set (needed only for logins with {method.title()})")
+    return sentences
+
+
+def _has(game: Game, name: str) -> bool:
+    return bool(game.settings.get(name) or game.keys(name))

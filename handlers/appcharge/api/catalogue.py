@@ -1,0 +1,605 @@
+"""What the store sells, read out of Appcharge's catalogue; changed with care; and our registry filled from it.
+
+Nothing says whether a PUT keeps the fields it leaves out, nor what a list leaves out. So a change is read back and
+compared with what was there before, and a list is taken for partial unless it says how many there are.
+
+Money and quantities here are the store's offer to everybody: what a player is granted, the order alone says.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from coinslot.base import clock, exact
+from coinslot.base.spellings import shown
+from coinslot.games import registry
+from coinslot.store.db import Connection
+from handlers.appcharge.api.client import ApiError, Client
+
+QUANTITY_DIGITS = 30
+PRICE_DIGITS = 9
+LOWEST_PRICE_USD_CENTS = 80
+SHORTEST_NAME = 3
+
+# What Appcharge tells about an offer and does not take back.
+READ_ONLY = ("offerId", "publisherId", "offerUi", "createdAt", "updatedAt", "deeplinkUrl", "subtype")
+FIXED = ("publisherOfferId", "type", "subType")  # once an offer is there
+# Of an entry, what it takes beside index, price and products.
+_ENTRY_EXTRAS = (
+    "playerAvailability",
+    "hidePlayerAvailability",
+    "progressBarPoints",
+    "barSize",
+    "badges",
+    "productSale",
+    "priceDiscount",
+)
+
+
+class CatalogueError(Exception):
+    """Something about the catalogue cannot be done; the message is for the person who asked."""
+
+
+class UncertainError(CatalogueError):
+    """Nobody knows whether a change was made. ``before`` is the offer as it was."""
+
+    def __init__(self, message: str, before: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.before = before
+
+
+@dataclass(frozen=True)
+class Product:
+    """``name`` is what players see, where there is such a name."""
+
+    id: str
+    name: str | None
+    kind: str
+    appcharge_id: str | None
+    image_url: str | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One product of an entry. ``quantity`` None: Appcharge did not say, which is not 0."""
+
+    product_id: str | None
+    quantity: int | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One step of an offer. ``price_usd_cents`` None: Appcharge did not say, which is not free."""
+
+    index: int | None
+    price_usd_cents: int | None
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Offer:
+    id: str
+    name: str | None
+    kind: str
+    sub_kind: str
+    is_active: bool | None
+    segments: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    appcharge_id: str | None
+    updated_at: str | None
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Products and offers, and what is odd about them. ``is_partial``: there may be more offers than these."""
+
+    products: tuple[Product, ...]
+    offers: tuple[Offer, ...]
+    is_partial: bool
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A change that was made. ``before`` is the offer as it was, None for a new one; ``unexpected`` says what is not
+    as it should be now, and is empty when all is well."""
+
+    before: dict[str, Any] | None
+    after: dict[str, Any]
+    unexpected: tuple[str, ...]
+
+
+# Reading
+
+
+def read(client: Client, known_offer_ids: Sequence[str] = ()) -> Catalogue:
+    """Products, then offers. Raises ApiError unless both could be read.
+
+    Where the list of offers is partial, or Appcharge wants to be told ids, ``known_offer_ids`` are asked for by name.
+    """
+    product_documents = client.products()
+    offer_documents, is_partial = read_offers(client, known_offer_ids)
+    warnings: list[str] = []
+    products = tuple(_each(product_documents, "publisherProductId", "product", parse_product, warnings))
+    offers = tuple(_each(offer_documents, "publisherOfferId", "offer", parse_offer, warnings))
+    warnings += oddities(products, offers)
+    if is_partial:
+        warnings.append("Appcharge did not say that these are all offers; there may be more")
+    return Catalogue(products, offers, is_partial, tuple(warnings))
+
+
+def read_offers(client: Client, known_offer_ids: Sequence[str] = ()) -> tuple[list[dict[str, Any]], bool]:
+    """The offers as Appcharge tells them, each once, and whether there may be more."""
+    try:
+        listed = client.offers()
+        documents, is_partial = listed.documents, listed.is_partial
+    except ApiError as error:
+        if error.status != 400 or not known_offer_ids:
+            raise
+        documents, is_partial = [], True
+    if is_partial and known_offer_ids:
+        seen = {_text(each.get("publisherOfferId")) for each in documents}
+        missing = [each for each in known_offer_ids if each not in seen]
+        documents = documents + client.some_offers(missing)
+    return documents, is_partial
+
+
+def parse_product(document: Mapping[str, Any], product_id: str) -> Product:
+    images = (_text(document.get(name)) for name in ("productImageUrl", "productImageExternalUrl"))
+    return Product(
+        id=product_id,
+        name=_name(document),
+        kind=(_text(document.get("type")) or "").lower(),
+        appcharge_id=_text(document.get("id")),
+        image_url=next((each for each in images if each), None),
+    )
+
+
+def parse_offer(document: Mapping[str, Any], offer_id: str) -> Offer:
+    entries = document.get("productsSequence")
+    segments = document.get("segments")
+    is_active = document.get("active")
+    return Offer(
+        id=offer_id,
+        name=_name(document),
+        kind=_text(document.get("type")) or "",
+        sub_kind=_sub_kind(document) or "",
+        is_active=is_active if isinstance(is_active, bool) else None,
+        segments=tuple(each for each in segments if isinstance(each, str)) if isinstance(segments, list) else (),
+        entries=tuple(_entry(each) for each in entries if isinstance(each, dict)) if isinstance(entries, list) else (),
+        appcharge_id=_text(document.get("offerId")),
+        updated_at=_text(document.get("updatedAt")),
+    )
+
+
+def oddities(products: Sequence[Product], offers: Sequence[Offer]) -> Iterator[str]:
+    """What an owner should look at, in sentences."""
+    known = {product.id for product in products}
+    for kind, ids in (("product", [each.id for each in products]), ("offer", [each.id for each in offers])):
+        for each, count in Counter(ids).items():
+            if count > 1:
+                yield f"{kind} {each} is there {count} times"
+    for offer in offers:
+        lines = [line for entry in offer.entries for line in entry.lines]
+        for product_id in dict.fromkeys(line.product_id for line in lines if line.product_id not in known):
+            what = "a product without an id" if product_id is None else f"{shown(product_id, 80)}, which is no product"
+            yield f"offer {offer.id} has {what}"
+        for entry in offer.entries:
+            if entry.price_usd_cents is not None and 0 < entry.price_usd_cents < LOWEST_PRICE_USD_CENTS:
+                yield f"offer {offer.id} costs {entry.price_usd_cents} US cents; Appcharge sells nothing below 80"
+
+
+# Filling our registry
+
+
+def fill_items(tx: Connection, game_id: int, catalogue: Catalogue) -> list[str]:
+    """Register the products that are missing; returns their skus. A name that the studio gave stays, and so does
+    every item that the catalogue does not have: orders and refunds for it may still come."""
+    return registry.add_items(tx, game_id, {product.id: product.name for product in catalogue.products})
+
+
+# Changing an offer
+
+
+def create_offer(client: Client, document: Mapping[str, Any]) -> Changed:
+    """Create an offer, switched off whatever the document says, and read it back.
+
+    Raises CatalogueError when the document cannot be right or there is such an offer already. An answer that got lost
+    is looked up; it is not asked for twice.
+    """
+    _refuse_if_wrong([*_problems(document, is_new=True), *_unknown_products(client, document)])
+    offer_id = str(document["publisherOfferId"])
+    if client.offer(offer_id) is not None:
+        raise CatalogueError(f"there is an offer {offer_id} already")
+    wanted = {**document, "active": False}
+    try:
+        client.create_offer(wanted)
+    except ApiError as error:
+        if not error.is_uncertain or client.offer(offer_id) is None:
+            raise
+    after = client.offer(offer_id)
+    if after is None:
+        raise CatalogueError(f"Appcharge took offer {offer_id}, and does not know it when asked")
+    return Changed(None, after, tuple(_not_as_sent(wanted, after)))
+
+
+def change_offer(client: Client, offer_id: str, changes: Mapping[str, Any]) -> Changed:
+    """Change fields of an offer and read it back, so that it shows when Appcharge changed more than that.
+
+    ``changes`` may be a whole offer as Appcharge told it, to go back to it.
+    Raises CatalogueError when there is no such offer or the changes cannot be right, and UncertainError when the
+    answer got lost.
+    """
+    before = client.offer(offer_id)
+    if before is None:
+        raise CatalogueError(f"there is no offer {offer_id}")
+    if "offerId" in changes:
+        changes = as_request(changes)
+    _refuse_if_wrong(_problems(changes, is_new=False, before=before))
+    if "productsSequence" in changes:
+        _refuse_if_wrong(_unknown_products(client, changes))
+    request = {"type": before.get("type")}
+    if request["type"] == "PopUp":
+        request["subType"] = _sub_kind(before)
+    if request["type"] == "RollingOffer":
+        request |= {name: before.get(name) for name in ("name", "active")}
+        if "productsSequence" not in changes:
+            request["productsSequence"] = to_request(before.get("productsSequence"), has_priorities=False)
+    request |= {name: value for name, value in changes.items() if name not in FIXED}
+    is_sent = False
+    try:
+        client.update_offer(offer_id, request)
+        is_sent = True
+        after = client.offer(offer_id)
+    except ApiError as error:
+        if not is_sent and not error.is_uncertain:
+            raise
+        raise UncertainError(f"{error}\nThe offer may have changed; look at it before you try again.", before) from None
+    if after is None:
+        return Changed(before, {}, (f"the offer {offer_id} is gone",))
+    return Changed(before, after, (*_not_as_sent(changes, after), *_changed_besides(before, after, changes)))
+
+
+def as_request(told: Mapping[str, Any]) -> dict[str, Any]:
+    """An offer as Appcharge told it, as changes that lead back to it. Raises CatalogueError as :func:`to_request`."""
+    has_priorities = told.get("type") != "RollingOffer"
+    made = {name: value for name, value in told.items() if name not in (*READ_ONLY, *FIXED) and value is not None}
+    if "productsSequence" in made:
+        made["productsSequence"] = to_request(made["productsSequence"], has_priorities)
+    return made | _extras(made)
+
+
+def as_new(told: Mapping[str, Any]) -> dict[str, Any]:
+    """An offer as Appcharge told it, as one to create after it was deleted. Raises CatalogueError likewise."""
+    fixed = {name: told.get(name) for name in FIXED} | {"subType": _sub_kind(told)}
+    return {name: value for name, value in fixed.items() if value is not None} | as_request(told)
+
+
+def to_request(entries: Any, has_priorities: bool = True) -> list[dict[str, Any]]:
+    """The entries of an offer as a request wants them. Raises CatalogueError where a price or quantity is unknown."""
+    made = []
+    for place, document in enumerate(entries if isinstance(entries, list) else [], 1):
+        entry = _entry(document if isinstance(document, dict) else {})
+        if entry.price_usd_cents is None or any(line.quantity is None or not line.product_id for line in entry.lines):
+            raise CatalogueError(f"Appcharge does not tell price and quantities of entry {place}; send the entries too")
+        products: list[dict[str, Any]] = []
+        for line, item in zip(entry.lines, _items(document), strict=True):
+            product: dict[str, Any] = {"publisherProductId": line.product_id, "quantity": line.quantity}
+            if has_priorities and (priority := _of_item(item, "priority")) is not None:
+                product["priority"] = priority
+            products.append(product)
+        extras = _extras(document)
+        index = place if entry.index is None else entry.index
+        made.append({"index": index, "priceInUsdCents": entry.price_usd_cents, "products": products, **extras})
+    return made
+
+
+def _extras(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What an entry, or an offer, has beside its products, as a request wants it."""
+    extras = {name: document[name] for name in _ENTRY_EXTRAS if document.get(name) is not None}
+    if isinstance(extras.get("badges"), list):
+        badges = [each for each in extras["badges"] if isinstance(each, dict)]
+        extras["badges"] = [{"publisherBadgeId": each.get("publisherBadgeId")} for each in badges]
+    if isinstance(extras.get("priceDiscount"), dict):
+        kept = dict(extras["priceDiscount"])
+        kept.pop("priceBeforeDiscount", None)  # nobody knows in what unit
+        extras["priceDiscount"] = kept
+    return extras
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What is particular about a kind of offer. ``price`` is ``always free``, ``never free``, or either."""
+
+    entries: range = range(1, 1000)
+    is_multiple_of: int = 1
+    price: str = "either"
+    needs: tuple[str, ...] = ()
+    needs_segments: bool = True
+
+
+_KINDS: Mapping[tuple[str, str], _Kind] = {
+    ("Bundle", ""): _Kind(),
+    ("SpecialOffer", ""): _Kind(entries=range(1, 2)),
+    ("RollingOffer", ""): _Kind(entries=range(2, 51), needs_segments=False),
+    ("ProgressBar", ""): _Kind(entries=range(1, 51), price="always free"),
+    ("CheckoutLink", ""): _Kind(entries=range(1, 2), price="never free"),
+    ("PopUp", "DailyBonus"): _Kind(entries=range(1, 32), price="always free", needs=("priority",)),
+    ("PopUp", "RewardCalendar"): _Kind(
+        entries=range(7, 71),
+        is_multiple_of=7,
+        price="always free",
+        needs=("priority", "rewardCalendar"),
+        needs_segments=False,
+    ),
+    ("PopUp", "PostPurchase"): _Kind(entries=range(1, 2), needs=("priority",)),
+    ("PopUp", "StoreRefresh"): _Kind(needs=("priority", "displayRule")),
+}
+
+
+def _problems(document: Mapping[str, Any], is_new: bool, before: Mapping[str, Any] | None = None) -> Iterator[str]:
+    """What cannot be right about an offer to create, or about changes of one."""
+    whole = {**(before or {}), **document}
+    key = (_text(whole.get("type")) or "", _sub_kind(whole) or "")
+    kind = _KINDS.get(key, _Kind())
+    if is_new:
+        yield from _problems_of_a_new_one(document, key, kind)
+    else:
+        stored = {**(before or {}), "subType": _sub_kind(before or {})}
+        for name in FIXED:
+            if name in document and document[name] != stored.get(name):
+                yield f"{name}: cannot be changed"
+    for name in READ_ONLY:
+        if name in document:
+            yield f"{name}: Appcharge tells this and does not take it"
+    if "name" in document and len(_text(document["name"]) or "") < SHORTEST_NAME:
+        yield f"name: use at least {SHORTEST_NAME} characters"
+    if "active" in document and not isinstance(document["active"], bool):
+        yield "active: use true or false"
+    if "segments" in document and not _is_list_of(document["segments"], str):
+        yield "segments: use a list of names"
+    if "productsSequence" in document:
+        yield from _problems_of_entries(document["productsSequence"], kind)
+    if document.get("schedule") is not None:
+        yield from _problems_of_schedule(document["schedule"])
+
+
+def _problems_of_a_new_one(document: Mapping[str, Any], key: tuple[str, str], kind: _Kind) -> Iterator[str]:
+    try:
+        offer_id = document.get("publisherOfferId")
+        registry.checked_id(offer_id if isinstance(offer_id, str) else "")
+    except ValueError as error:
+        yield f"publisherOfferId: {error}"
+    if key not in _KINDS:
+        known = ", ".join("/".join(filter(None, each)) for each in _KINDS)
+        yield f"type, subType: use one of {known}"
+    needed = ["name", "productsSequence", *kind.needs, *(["segments"] if kind.needs_segments else [])]
+    for name in needed:
+        if document.get(name) is None:
+            yield f"{name}: is missing"
+
+
+def _problems_of_entries(entries: Any, kind: _Kind) -> Iterator[str]:
+    if not _is_list_of(entries, dict):
+        yield "productsSequence: use a list of objects"
+        return
+    if len(entries) not in kind.entries or len(entries) % kind.is_multiple_of:
+        least, most = kind.entries[0], kind.entries[-1]
+        number = str(least) if least == most else f"{least} to {most}"
+        multiple = f", a multiple of {kind.is_multiple_of}" if kind.is_multiple_of > 1 else ""
+        yield f"productsSequence: use {number} entries{multiple}"
+    for place, entry in enumerate(entries, 1):
+        where = f"productsSequence.{place - 1}"
+        if type(entry.get("index")) is not int or entry["index"] != place:
+            yield f"{where}.index: use {place}; they count from 1 without a gap"
+        price = entry.get("priceInUsdCents")
+        if type(price) is not int or not (price == 0 or LOWEST_PRICE_USD_CENTS <= price < 10**PRICE_DIGITS):
+            yield f"{where}.priceInUsdCents: use 0 or a whole number from {LOWEST_PRICE_USD_CENTS} on"
+        elif (kind.price == "always free" and price > 0) or (kind.price == "never free" and price == 0):
+            yield f"{where}.priceInUsdCents: an offer of this kind is {kind.price}"
+        if not _is_list_of(entry.get("products"), dict) or not entry["products"]:
+            yield f"{where}.products: use a list of objects"
+            continue
+        for at, product in enumerate(entry["products"]):
+            if not _text(product.get("publisherProductId")):
+                yield f"{where}.products.{at}.publisherProductId: is missing"
+            quantity = product.get("quantity")
+            if type(quantity) is not int or not 0 <= quantity < 10**QUANTITY_DIGITS:
+                yield f"{where}.products.{at}.quantity: use a whole number of up to {QUANTITY_DIGITS} digits"
+
+
+def _problems_of_schedule(schedule: Any) -> Iterator[str]:
+    frames = schedule.get("timeFrames") if isinstance(schedule, dict) else None
+    if not isinstance(schedule, dict) or not (frames is None or _is_list_of(frames, dict)):
+        yield "schedule: use an object with a list of timeFrames"
+        return
+    now = datetime.fromtimestamp(clock.now(), UTC)
+    for number, frame in enumerate(frames or []):
+        where = f"schedule.timeFrames.{number}"
+        start, end = (_moment(frame.get(name)) for name in ("startTime", "endTime"))
+        if start is None or end is None:
+            yield f"{where}: use times with a zone, such as 2026-05-02T00:00:00.000Z"
+        elif end <= start:
+            yield f"{where}: ends before it begins"
+        elif end <= now:
+            yield f"{where}: is over already"
+
+
+def _unknown_products(client: Client, document: Mapping[str, Any]) -> Iterator[str]:
+    entries = document.get("productsSequence")
+    wanted = [
+        line.product_id
+        for entry in (entries if isinstance(entries, list) else [])
+        if isinstance(entry, dict)
+        for line in _entry(entry).lines
+        if line.product_id is not None
+    ]
+    if not wanted:
+        return
+    known = {_text(each.get("publisherProductId")) for each in client.products()}
+    for product_id in dict.fromkeys(wanted):
+        if product_id not in known:
+            yield f"{shown(product_id, 80)} is no product at Appcharge"
+
+
+def _refuse_if_wrong(problems: Iterable[str]) -> None:
+    found = list(problems)
+    if found:
+        more = [f"and {len(found) - 20} more"] if len(found) > 20 else []
+        raise CatalogueError("\n".join(["nothing was sent", *found[:20], *more]))
+
+
+def _not_as_sent(sent: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """What came back otherwise than it was sent. What Appcharge does not tell back at all cannot be compared."""
+    for name, value in sent.items():
+        if name == "productsSequence":
+            if _essence(value) != _essence(after.get(name)):
+                yield f"{name} is not what was sent"
+        elif name in ("offerUiId", "offerExternalUiId"):
+            design = after.get("offerUi")
+            names = ("id",) if name == "offerUiId" else ("externalId", "offerExternalUiId")
+            told = [design[each] for each in names if design.get(each)] if isinstance(design, dict) else []
+            if told and value not in told:
+                yield f"{name} is not what was sent"
+        elif name == "subType":
+            if _sub_kind(after) not in (None, value):
+                yield f"{name} is not what was sent"
+        elif (name in after or name in ("name", "type", "active")) and not _is_same(value, after.get(name)):
+            yield f"{name} is not what was sent"
+
+
+def _changed_besides(before: Mapping[str, Any], after: Mapping[str, Any], changes: Collection[str]) -> Iterator[str]:
+    """What else is different now. Entries get new ids of Appcharge's with every change, so of those the rest counts."""
+    touched = {*changes, "updatedAt"}
+    if {"offerUiId", "offerExternalUiId"} & touched:
+        touched |= {"offerUi", "offerUiId", "offerExternalUiId"}
+    for name in sorted({*before, *after} - touched):
+        if name == "productsSequence":
+            if _essence(before.get(name)) != _essence(after.get(name)):
+                yield f"{name} has changed too"
+        elif before.get(name) != after.get(name):
+            yield f"{shown(name, 60)} has changed too"
+
+
+def _essence(entries: Any) -> list[Any]:
+    """What counts of a sequence of entries, comparable in whatever shape it comes."""
+    if not isinstance(entries, list):
+        return []
+    made = []
+    for document in entries:
+        if isinstance(document, dict):
+            extras = {name: value for name, value in _extras(document).items() if value not in ([], {})}
+            made.append((_entry(document), extras))
+    return sorted(made, key=lambda each: each[0].index or 0)
+
+
+def _is_same(sent: Any, told: Any) -> bool:
+    """Whether what was told is what was sent: times as moments, numbers by value, objects by the fields sent."""
+    if isinstance(sent, dict):
+        return isinstance(told, dict) and all(_is_same(value, told.get(name)) for name, value in sent.items())
+    if isinstance(sent, list):
+        return isinstance(told, list) and len(sent) == len(told) and all(map(_is_same, sent, told))
+    if isinstance(sent, str) and isinstance(told, str) and _moment(sent) is not None:
+        return _moment(sent) == _moment(told)
+    return bool(sent == told) and isinstance(sent, bool) == isinstance(told, bool)
+
+
+# Quirks of what Appcharge tells
+
+
+def _each(
+    documents: Iterable[dict[str, Any]], id_name: str, what: str, parse: Any, warnings: list[str]
+) -> Iterator[Any]:
+    """Every document whose id we can keep; a warning for each of the others."""
+    for document in documents:
+        own_id = _text(document.get(id_name))
+        try:
+            checked = registry.checked_id(own_id or "")
+        except ValueError as error:
+            name = shown(own_id, 60) if own_id else "without an id"
+            warnings.append(f"{what} {name} is left out: {error}")
+            continue
+        yield parse(document, checked)
+
+
+def _entry(document: Mapping[str, Any]) -> Entry:
+    lines = tuple(
+        Line(_text(_of_item(item, "publisherProductId")), _whole(_of_item(item, "quantity"), QUANTITY_DIGITS))
+        for item in _items(document)
+    )
+    return Entry(_whole(document.get("index"), 6), _whole(document.get("priceInUsdCents"), PRICE_DIGITS), lines)
+
+
+def _items(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    items = entry.get("products")
+    return [each for each in items if isinstance(each, dict)] if isinstance(items, list) else []
+
+
+def _of_item(item: Mapping[str, Any], name: str) -> Any:
+    """A field of an item, else of the product inside of it."""
+    inner = item.get("product")
+    value = item.get(name)
+    return inner.get(name) if value is None and isinstance(inner, dict) else value
+
+
+def _sub_kind(document: Mapping[str, Any]) -> str | None:
+    return _text(document.get("subType")) or _text(document.get("subtype"))
+
+
+def _name(document: Mapping[str, Any]) -> str | None:
+    """The name players see, else the internal one, as our registry can keep it."""
+    found = (_text(document.get(name)) for name in ("displayName", "name"))
+    name = next((each.strip() for each in found if each and each.strip()), None)
+    if name is None:
+        return None
+    try:
+        return registry.checked_text(name, registry.LONGEST_ID)
+    except ValueError:
+        return shown(name, registry.LONGEST_ID)
+
+
+def _text(value: Any) -> str | None:
+    """Text, or an integer's digits, which is how some senders write ids; None for nothing and for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) and value else None
+
+
+def _whole(value: Any, digits: int) -> int | None:
+    try:
+        number = exact.whole(value, digits)
+    except ValueError:
+        return None
+    return number if number >= 0 else None
+
+
+def _moment(value: Any) -> datetime | None:
+    """An ISO 8601 time with a zone; None for anything else."""
+    if not isinstance(value, str) or not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T", value):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
+
+
+def _is_list_of(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(each, kind) for each in value)
+
+
+def price_warnings(entries: Any, price_points: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Prices of an offer that are no price point: allowed as far as anybody knows, and odd."""
+    known = {_whole(each.get("priceInUsdCents"), PRICE_DIGITS) for each in price_points}
+    documents = [each for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
+    for price in dict.fromkeys(_entry(each).price_usd_cents for each in documents):
+        if price and price not in known:
+            yield f"{dollars(price)} USD is no price point of this account"
+
+
+def dollars(usd_cents: int) -> str:
+    return format(Decimal(usd_cents).scaleb(-2), ".2f")

@@ -1,0 +1,97 @@
+"""Telling an open store that a player's profile has changed, so that it asks for it again at once.
+
+Without it a store asks every five minutes. Pushes are gathered for ``appcharge.refresh_seconds`` and told together, by
+a job of the relay: a game that pushes a profile never waits for Appcharge.
+
+One id that Appcharge does not take spoils the call for all of them (checked 2026-11), so a refused call is made again
+in halves, until whoever is refused alone is let go. Nobody is told of what is older than the stores' own asking.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from coinslot.base import clock
+from coinslot.games import refreshes
+from coinslot.games.games import Game
+from coinslot.installation import Installation
+from coinslot.relay import jobs
+from coinslot.relay.jobs import JobError
+from coinslot.store.db import Connection
+from handlers.appcharge.api.client import ApiError, Client
+from handlers.appcharge.receive import PARTNER
+
+JOB = "appcharge.refresh"
+PLAYERS_AT_ONCE = 500  # in one run of the job
+RUN_SECONDS = 20.0  # after which no call begins that need not, so that the job ends before its lease
+LATE_SECONDS = 600.0  # every store has asked by itself by then
+REFUSED_ALONE = 5  # so many, and nobody taken: it is not for their ids that they are refused
+
+log = logging.getLogger("coinslot")
+
+
+def profiles_pushed(tx: Connection, game: Game, player_ids: Sequence[str]) -> None:
+    """Note, in the write that stores the profiles, that these players' stores are to be told."""
+    if player_ids and _is_wanted(game):
+        refreshes.ask(tx, game.id, PARTNER, player_ids)
+        jobs.at(tx, game.id, JOB, float(game.settings["appcharge.refresh_seconds"]))
+
+
+def run(house: Installation, game: Game) -> float | None:
+    """Tell Appcharge of the players that wait; at once again while there are more. Raises JobError."""
+    if not _is_wanted(game):
+        _drop(house, game, refreshes.EVERYBODY)
+        return None
+    late = clock.stamp(clock.now() - LATE_SECONDS)
+    _drop(house, game, late)
+    waiting = refreshes.waiting(house.database.read(), game.id, PARTNER, PLAYERS_AT_ONCE)
+    if not waiting:
+        return None
+    try:
+        is_done = _tell(house, game, waiting)
+    except ApiError as error:
+        raise JobError(str(error)) from None
+    return 0.0 if len(waiting) == PLAYERS_AT_ONCE or not is_done else None
+
+
+def _drop(house: Installation, game: Game, before: str) -> None:
+    while house.database.write(lambda tx: refreshes.drop_late(tx, game.id, PARTNER, before)):
+        pass
+
+
+def _tell(house: Installation, game: Game, waiting: dict[str, str]) -> bool:
+    """Whether Appcharge has been told of all of these; False when there was no time for more. Raises ApiError."""
+    client = Client(game, house.outbound, tries=1)  # the schedule tries again
+    until = time.monotonic() + RUN_SECONDS
+    parts, refused, is_any_taken = [list(waiting)], 0, False
+    while parts:
+        # A run that settled nobody would begin the next one where this one did.
+        if (refused or is_any_taken) and time.monotonic() >= until:
+            return False
+        part = parts.pop()
+        try:
+            client.refresh(part)
+            is_any_taken = True
+        except ApiError as error:
+            if error.status not in (400, 422):
+                raise
+            if len(part) > 1:
+                middle = len(part) // 2
+                parts += [part[middle:], part[:middle]]
+                continue
+            refused += 1
+            if refused == REFUSED_ALONE and not is_any_taken:
+                raise
+            log.warning(
+                "appcharge %s: a player's store is not told to load anew, since Appcharge refused the id with %d",
+                game.slug,
+                error.status,
+            )
+        settled = {player_id: waiting[player_id] for player_id in part}
+        house.database.write(partial(refreshes.told, game_id=game.id, partner=PARTNER, told=settled))
+    return True
+
+
+def _is_wanted(game: Game) -> bool:
+    return game.is_on("appcharge.refresh") and bool(game.keys("appcharge.publisher_token"))

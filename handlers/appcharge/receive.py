@@ -1,0 +1,206 @@
+"""The door to all of Appcharge's addresses: which game, from where, proved by what, and how a refusal is told.
+
+Every route begins with :func:`enter`. Callbacks want a signature over the raw body and the publisher token; where the
+owner has set ``appcharge.payload`` to ``aes``, the encrypted payloads of 2023 take the place of the signature. Which of
+the two it is stands in the configuration and never depends on what a call brings or lacks.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from flask import Response, request
+
+from coinslot.access.keyring import SecretValue
+from coinslot.base import exact, signing
+from coinslot.games import registry
+from coinslot.games.games import Game
+from coinslot.ledger import notices
+from handlers.appcharge import encryption
+from handlers.appcharge.signature import SignatureError, verify
+from handlers.kit.partner import installation, is_address_allowed, note_call, note_refusal
+
+PARTNER = "appcharge"
+
+# What a refusal at the door is told as: everywhere, and where Appcharge's documents name other words.
+REFUSALS: Mapping[str, tuple[int, str]] = {
+    "unknown_game": (404, "Not Found"),
+    "address": (403, "Forbidden"),
+    "signature": (401, "Unauthorized"),
+    "timestamp": (401, "Unauthorized"),
+    "token": (401, "Unauthorized"),
+    "project": (401, "Unauthorized"),
+    "encryption": (400, "The payload cannot be read"),
+}
+# What an order may be named by, its own id first.
+ORDER_IDS = ("orderId", "appChargePaymentId", "externalTransactionId")
+OTP_REFUSALS: Mapping[str, tuple[int, str]] = {
+    "signature": (400, "Invalid signature"),
+    "timestamp": (400, "Invalid signature"),
+}
+
+
+class RefusedError(Exception):
+    """The call is refused. ``reason`` is for the owner, ``message`` for the caller."""
+
+    def __init__(self, reason: str, status: int, message: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Entered:
+    """A call that has proved itself. ``body`` is the JSON as it was signed, or as it was encrypted.
+
+    ``keys`` are what it has proved itself with: what has signed or encrypted it comes first, then the token.
+    """
+
+    game: Game
+    body: bytes = field(repr=False)
+    signature: str = field(repr=False)  # as received; empty for an encrypted payload, which has none
+    keys: tuple[SecretValue, ...]
+
+    @property
+    def signed_with(self) -> str:
+        return self.keys[0].label
+
+
+def enter(game_slug: str, endpoint: str) -> Entered:
+    """The proved call. Raises :class:`RefusedError`, which is noted for the owner.
+
+    An order is refused at any address but that of orders: answered 200 there, it would be lost.
+    """
+    game = installation().games.by_slug(game_slug)
+    if game is None or not is_configured(game):
+        raise refused(endpoint, game, "unknown_game")
+    if not is_address_allowed(game, PARTNER):
+        raise refused(endpoint, game, "address")
+    try:
+        is_encrypted = game.settings["appcharge.payload"] == "aes"
+        entered = _enter_encrypted(game) if is_encrypted else _enter_signed(game, endpoint)
+    except SignatureError as error:
+        raise refused(endpoint, game, error.reason) from None
+    note_call(game, PARTNER, endpoint, *entered.keys)
+    if endpoint != "orders":
+        _refuse_order(entered, endpoint)
+    return entered
+
+
+def refused(
+    endpoint: str, game: Game | None, reason: str, status: int | None = None, message: str | None = None
+) -> RefusedError:
+    """A refusal to be raised, noted for the owner. The words at the door are those of the table above."""
+    known = (OTP_REFUSALS if endpoint == "otp" else {}).get(reason) or REFUSALS.get(reason) or (400, "Bad Request")
+    error = RefusedError(reason, status or known[0], message or known[1])
+    # A login's body may hold a password or a code: of those calls everything else is kept.
+    note_refusal(PARTNER, endpoint, game, reason, error.status, keeps_body=endpoint != "auth")
+    return error
+
+
+def is_configured(game: Game) -> bool:
+    """Every proof must be set: a check is never skipped because its secret is missing."""
+    needed = ["appcharge.main_key", "appcharge.publisher_token"]
+    if game.settings["appcharge.payload"] == "aes":
+        needed.append("appcharge.secondary_key")
+    return all(game.keys(name) for name in needed)
+
+
+def refuse(status: int, message: str) -> Response:
+    """Appcharge's error dialect, by address: orders and logins have fields of their own beside ``error``."""
+    content: dict[str, object] = {"error": message}
+    endpoint = request.path.rpartition("/")[2]
+    if endpoint == "auth":
+        content["status"] = "invalid"
+        if status == 503:  # the store shows these to players, and only "please try again" is for them
+            content |= {"publisherErrorMessageType": "plainText", "publisherErrorMessage": message}
+    elif endpoint not in ("otp", "players", "events"):
+        content["publisherErrorMessage"] = message
+    return answer(status, content)
+
+
+def answer(status: int, content: Mapping[str, object]) -> Response:
+    return Response(json.dumps(content), status, mimetype="application/json")
+
+
+def _refuse_order(call: Entered, endpoint: str) -> None:
+    """Raises :class:`RefusedError` for an order, once the owner can see which."""
+    if b"products" not in call.body:
+        return
+    try:
+        document = exact.parse_json(call.body, allow_half_pairs=True, keeps_odd_numbers=True)
+    except ValueError:
+        return
+    if not isinstance(document, dict) or not isinstance(document.get("products"), list):
+        return
+    if any(isinstance(document.get(name), str) and document[name].strip() for name in ("event", "eventName")):
+        return
+    named = [document.get(name) for name in ORDER_IDS]
+    order_id = next((str(each) for each in named if each and isinstance(each, str | int)), None)
+    if order_id is None:
+        return
+    if document.get("playerId") != registry.RESERVED_ID:
+        installation().database.write(
+            lambda tx: notices.note(tx, call.game.id, PARTNER, "misplaced_order", order_id, f"sent to /{endpoint}")
+        )
+    raise refused(endpoint, call.game, "misplaced", 400, "This address takes no orders")
+
+
+def _enter_signed(game: Game, endpoint: str) -> Entered:
+    keys = game.keys("appcharge.main_key")
+    tolerance = float(game.settings["appcharge.tolerance_seconds"])
+    if game.settings["appcharge.secondary_role"] == "backup":
+        keys += game.keys("appcharge.secondary_key")
+    if endpoint == "events":
+        # Version 2 of the events has had a secret of its own; version 1 comes to the same address with the main key.
+        # Their retries span a quarter of an hour, and nobody says that each is signed anew.
+        keys = game.keys("appcharge.events_secret") + keys
+        tolerance = float(game.settings["appcharge.events_tolerance_seconds"])
+    body = request.get_data(cache=True)
+    header = request.headers.get("signature", "")
+    signer = verify(body, header, keys, tolerance)
+
+    found = [signer]
+    token = request.headers.get("x-publisher-token")
+    if token is not None or endpoint != "events" or not game.is_on("appcharge.events_without_token"):
+        found.append(_matching_token(game, token or ""))
+    _check_project(game)
+    return Entered(game, body, header, tuple(found))
+
+
+def _enter_encrypted(game: Game) -> Entered:
+    """The token may stand in the header or inside; one inside is judged only together with the decryption.
+
+    Nothing tells a caller whether padding, JSON or the token inside was wrong: each answer but this one 400 would be a
+    padding oracle.
+    """
+    token = request.headers.get("x-publisher-token")
+    token_key = None if token is None else _matching_token(game, token)
+    _check_project(game)
+    body, document, key = encryption.decrypt(
+        request.get_data(cache=True), game.keys("appcharge.main_key"), game.keys("appcharge.secondary_key")
+    )
+    if token_key is None:
+        inside = document.get("publisherToken")
+        try:
+            token_key = _matching_token(game, inside if isinstance(inside, str) else "")
+        except SignatureError:
+            raise SignatureError("encryption") from None
+    return Entered(game, body, "", (key, token_key))
+
+
+def _matching_token(game: Game, token: str) -> SecretValue:
+    """Raises SignatureError. Every valid token is compared, so that timing does not tell which one is near."""
+    matching: list[SecretValue] = [
+        key for key in game.keys("appcharge.publisher_token") if signing.is_equal(key.value, token)
+    ]
+    if not matching:
+        raise SignatureError("token")
+    return matching[0]
+
+
+def _check_project(game: Game) -> None:
+    project = request.headers.get("x-project-id")
+    if project is not None and game.settings["appcharge.project_id"] not in ("", project):
+        raise SignatureError("project")

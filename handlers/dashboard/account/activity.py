@@ -1,0 +1,93 @@
+"""Who changed what, in all games, newest first; and the same as CSV."""
+
+from flask import Response, request
+
+from coinslot.games import games
+from coinslot.store import audit
+from coinslot.store.audit import Wanted
+from coinslot.store.db import Row
+from handlers.dashboard.frame.export import csv_file
+from handlers.dashboard.frame.pages import PageError, below, bp, page
+from handlers.kit.partner import installation
+
+ACTORS = {"owner": "the owner, on these pages", "command": "a command on the server", "game": "the game's server"}
+INSTALLATION = "-"  # in place of a game's short name, which cannot look so
+LONGEST_WORD = 100
+
+# What an action means. One that is not here is shown as it is.
+MEANINGS = {
+    "backup.download": "downloaded a backup",
+    "config.set": "changed a setting",
+    "destination.active": "resumed a destination",
+    "destination.add": "added a destination",
+    "destination.paused": "paused a destination",
+    "destination.removed": "removed a destination",
+    "game.add": "added a game",
+    "game.token": "made a new API token",
+    "game.token.retire": "retired the API token before",
+    "item.add": "added an item",
+    "item.import": "imported items",
+    "key.rotate": "made a new master key",
+    "owner.login": "signed in, from",
+    "owner.password": "set the password",
+    "owner.setup": "set this installation up",
+    "order.reverse": "reversed an order",
+    "player.add": "added a player",
+    "player.forget": "forgot a player",
+    "player.import": "imported players",
+    "restore": "restored a backup",
+    "second-factor.off": "switched the second factor off",
+    "second-factor.on": "switched the second factor on",
+    "second-factor.recovery": "signed in with a recovery code",
+    "second-factor.recovery-codes": "made new recovery codes",
+    "secret.retire": "retired an old secret",
+    "secret.rotate": "rotated a secret",
+    "secret.set": "set a secret",
+    "session.end": "signed out",
+}
+
+
+@bp.get("/activity")
+def activity() -> Response:
+    connection = installation().database.read()
+    every = games.every(connection)
+    wanted = _wanted(every)
+    entries, following = audit.entries(connection, wanted, below())
+    return page(
+        "activity.html",
+        entries=entries,
+        following=following,
+        is_first="after" not in request.args,
+        games=every,
+        names={row["id"]: row["name"] for row in every},
+        actors=ACTORS,
+        meanings=MEANINGS,
+        installation_word=INSTALLATION,
+        filters={name: request.args.get(name, "") for name in ("game", "actor", "action")},
+    )
+
+
+@bp.get("/activity.csv")
+def activity_csv() -> Response:
+    """Every entry that the filters let through, not only a page of them."""
+    connection = installation().database.read()
+    every = games.every(connection)
+    slugs = {row["id"]: row["slug"] for row in every}
+    rows = (
+        (each["id"], each["created_at"], slugs.get(each["game_id"]), each["actor"], each["action"], each["subject"])
+        for each in audit.every_entry(connection, _wanted(every))
+    )
+    return csv_file("activity", ("id", "time", "game", "actor", "action", "subject"), rows)
+
+
+def _wanted(every: list[Row]) -> Wanted:
+    slug, actor, word = (request.args.get(name, "").strip() for name in ("game", "actor", "action"))
+    game_id = next((row["id"] for row in every if row["slug"] == slug), None)
+    if slug not in ("", INSTALLATION) and game_id is None:
+        raise PageError(404, "There is no such game")
+    return Wanted(
+        game_id=game_id,
+        is_installation=slug == INSTALLATION,
+        actor=actor[:LONGEST_WORD] or None,
+        word=word[:LONGEST_WORD].lower() or None,
+    )

@@ -1,0 +1,44 @@
+"""The password, asked once more: before whatever a stranger at an open browser must not be able to do."""
+
+from flask import request
+
+from coinslot.access import owner, second_factor, throttle
+from coinslot.store.db import Connection
+from handlers.dashboard.account.login import NOBODY, later
+from handlers.kit import passwords
+from handlers.kit.partner import installation
+
+KEY = throttle.key("confirmation", "owner")  # whatever the address: all of them are signed in
+
+
+class UnconfirmedError(Exception):
+    """It was not the owner's password; the message is for whoever typed it."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def confirm(field: str = "current", *, or_code: bool = False) -> None:
+    """Raises :class:`UnconfirmedError` unless this field of the form is the owner's password.
+
+    ``or_code``: a code of the second factor, or a recovery code, is as good.
+    """
+    house = installation()
+    given = request.form.get(field, "")
+    try:
+        house.database.write(lambda tx: throttle.begin(tx, throttle.OWNER, KEY))
+    except throttle.ThrottledError as error:
+        raise UnconfirmedError(429, later(error)) from None
+    stored = owner.password_hash(house.database.read())
+    is_right = passwords.is_right(stored or NOBODY, given) and stored is not None
+
+    def settle(tx: Connection) -> bool:
+        is_confirmed = is_right or (or_code and second_factor.accept(tx, house.vault, given))
+        if is_confirmed:
+            throttle.clear(tx, throttle.OWNER, KEY)
+        return is_confirmed
+
+    if not house.database.write(settle):
+        what = "the password, nor a code that is good now" if or_code else "the password"
+        raise UnconfirmedError(403, f"That is not {what}.")

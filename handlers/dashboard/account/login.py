@@ -1,0 +1,179 @@
+"""Signing in and out: the owner's password, then the second factor where there is one; slowed down for who guesses.
+
+Between the two the browser holds a proof that its password was right: signed, good for five minutes, for this browser
+and this password alone.
+"""
+
+import hashlib
+import ipaddress
+import math
+from urllib.parse import urlsplit
+
+from flask import Response, g, redirect, request, url_for
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+from werkzeug.wrappers import Response as AnyResponse
+
+from coinslot.access import owner, second_factor, throttle
+from coinslot.base import addresses
+from coinslot.store.db import Connection
+from handlers.dashboard.frame.pages import SESSION_COOKIE, bp, page, see_other, set_cookie
+from handlers.kit import passwords
+from handlers.kit.partner import installation
+
+# What a password is compared with when there is none: an installation without an owner takes as long to say no.
+NOBODY = passwords.hash_of("nobody's password")
+
+PROOF_COOKIE = "coinslot_proof"
+PROOF_SECONDS = 300
+LONGEST_NEXT = 1000
+# One count for all addresses: only who has the password comes this far, and six digits are soon guessed from many.
+CODE_KEY = throttle.key("second-factor", "owner")
+
+
+@bp.get("/login")
+def login() -> AnyResponse:
+    if g.session is not None:
+        return redirect("/", 303)
+    return _form(200, None)
+
+
+@bp.post("/login")
+def sign_in() -> AnyResponse:
+    """Sign this browser in. Every attempt is counted before it is judged; success clears the count."""
+    database = installation().database
+    key = throttle.key("address", _neighbourhood(request.remote_addr or ""))
+    try:
+        database.write(lambda tx: throttle.begin(tx, throttle.OWNER, key))
+    except throttle.ThrottledError as error:
+        return _later(_form(429, later(error)), error)
+    stored = owner.password_hash(database.read())
+    is_right = passwords.is_right(stored or NOBODY, request.form.get("password", ""))
+    if not is_right or stored is None:
+        return _form(403, "That is not the password.")
+    address, agent = request.remote_addr or "", request.headers.get("User-Agent", "")
+
+    def enter(tx: Connection) -> str | None:
+        throttle.clear(tx, throttle.OWNER, key)
+        return None if second_factor.is_on(tx) else owner.begin_session(tx, address, agent)
+
+    session = database.write(enter)
+    if session is None:
+        response = see_other("login_code")
+        set_cookie(response, PROOF_COOKIE, _new_proof(_wanted()), PROOF_SECONDS, path="/login")
+    else:
+        response = redirect(_wanted(), 303)
+        set_cookie(response, SESSION_COOKIE, session)
+    return response
+
+
+@bp.get("/login/code")
+def login_code() -> AnyResponse:
+    if g.session is not None:
+        return redirect("/", 303)
+    return see_other("login") if _proved() is None else _code_form(200, None)
+
+
+@bp.post("/login/code")
+def sign_in_with_code() -> AnyResponse:
+    """The second half of signing in, for a browser whose password was right a moment ago."""
+    house = installation()
+    wanted = _proved()
+    if wanted is None:
+        return see_other("login", said="too-late")
+    code, address, agent = (
+        request.form.get("code", ""),
+        request.remote_addr or "",
+        request.headers.get("User-Agent", ""),
+    )
+
+    def enter(tx: Connection) -> str | None:
+        throttle.begin(tx, throttle.OWNER, CODE_KEY)
+        if not second_factor.accept(tx, house.vault, code):
+            return None
+        throttle.clear(tx, throttle.OWNER, CODE_KEY)
+        return owner.begin_session(tx, address, agent)
+
+    try:
+        session = house.database.write(enter)
+    except throttle.ThrottledError as error:
+        return _later(_code_form(429, later(error)), error)
+    if session is None:
+        return _code_form(403, "That is not a code that is good now. Each is good once.")
+    response = redirect(wanted, 303)
+    set_cookie(response, SESSION_COOKIE, session)
+    response.delete_cookie(PROOF_COOKIE, path="/login")
+    return response
+
+
+@bp.post("/logout")
+def sign_out() -> AnyResponse:
+    session = g.session
+    installation().database.write(lambda tx: owner.end_session(tx, session))
+    response = see_other("login", said="signed-out")
+    response.delete_cookie(SESSION_COOKIE)
+    return response
+
+
+def _form(status: int, problem: str | None) -> Response:
+    has_owner = owner.has_password(installation().database.read())
+    return page("login.html", status, problem=problem, has_owner=has_owner, next=request.values.get("next", ""))
+
+
+def _neighbourhood(address: str) -> str:
+    """Whom an address belongs to: of IPv6, one has the whole half behind the network's."""
+    try:
+        parsed = addresses.parsed(address)
+    except ValueError:
+        return address
+    return address if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
+
+
+def later(error: throttle.ThrottledError) -> str:
+    minutes = math.ceil(error.retry_after_seconds / 60)
+    return f"Too many attempts. Try again in {minutes} minute{'' if minutes == 1 else 's'}."
+
+
+def _later(response: Response, error: throttle.ThrottledError) -> Response:
+    response.headers["Retry-After"] = str(math.ceil(error.retry_after_seconds))
+    return response
+
+
+def _code_form(status: int, problem: str | None) -> Response:
+    return page("login_code.html", status, problem=problem)
+
+
+def _new_proof(wanted: str) -> str:
+    # A cookie has room for 4 KiB, and is dropped as a whole when it is longer.
+    return _proofs().dumps({"for": _whose(), "next": wanted if len(wanted) <= LONGEST_NEXT else "/"})
+
+
+def _proved() -> str | None:
+    """Where to go once the code is right, by the proof this browser holds; None when it holds none that is good."""
+    try:
+        proof = _proofs().loads(request.cookies.get(PROOF_COOKIE, ""), max_age=PROOF_SECONDS)
+    except BadSignature:
+        return None
+    return str(proof["next"]) if proof["for"] == _whose() else None
+
+
+def _whose() -> str:
+    """This browser and the password of today, so that a proof is good nowhere else and no longer than those."""
+    stored = owner.password_hash(installation().database.read())
+    return hashlib.sha256(f"{g.browser}\n{stored}".encode()).hexdigest()
+
+
+def _proofs() -> URLSafeTimedSerializer:
+    house = installation()
+    key = house.vault.current(house.database.read()).derive("second factor")
+    return URLSafeTimedSerializer(key, salt="password was right")
+
+
+def _wanted() -> str:
+    """The page that was asked for, when it is one of ours: a link must not lead an owner elsewhere."""
+    wanted = request.form.get("next", "")
+    try:
+        parts = urlsplit(wanted)
+    except ValueError:
+        return url_for("dashboard.overview")
+    is_ours = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and not parts.netloc and not parts.scheme
+    return wanted if is_ours and not any(ord(letter) < 32 for letter in wanted) else url_for("dashboard.overview")

@@ -1,0 +1,205 @@
+"""The owner's account: password, second factor, browsers; and what concerns the installation as a whole."""
+
+from urllib.parse import urlsplit
+
+import segno
+from flask import Response, g, request
+from markupsafe import Markup
+from werkzeug.wrappers import Response as AnyResponse
+
+from coinslot.access import keyring, owner, second_factor
+from coinslot.access.vault import MasterKey
+from coinslot.base import clock
+from coinslot.games import games, registry
+from coinslot.operations import backup
+from coinslot.store import audit
+from coinslot.store.db import Connection
+from handlers.dashboard.account.confirmation import UnconfirmedError, confirm
+from handlers.dashboard.frame.pages import bp, download, page, see_other
+from handlers.kit import passwords
+from handlers.kit.partner import installation, partners
+
+LONGEST_NAME = 255
+CHUNK_BYTES = 256 * 1024
+
+
+@bp.get("/account")
+def account() -> Response:
+    return _account()
+
+
+@bp.post("/account/password")
+def change_password() -> AnyResponse:
+    """The other browsers are signed out: whoever had the old password has nothing any more."""
+    this = g.session
+    try:
+        confirm()
+        chosen = owner.checked_password(request.form.get("password", ""))
+    except UnconfirmedError as error:
+        return _account(error.status, "password", error)
+    except owner.OwnerError as error:
+        return _account(400, "password", f"Please {error}.")
+    digest = passwords.hash_of(chosen)
+    installation().database.write(lambda tx: owner.set_password(tx, digest, "owner", keep=this))
+    return see_other("account", said="password")
+
+
+@bp.post("/account/browsers/end")
+def end_browser() -> AnyResponse:
+    """Sign one browser out, all others, or all of them, this one too."""
+    this, which = g.session, request.form.get("browser", "")
+
+    def end(tx: Connection) -> int:
+        if which in ("others", "all"):
+            count = owner.end_sessions(tx, but=this if which == "others" else None)
+        else:
+            count = int(owner.end_session(tx, which))
+        if count:
+            audit.record(tx, None, "owner", "session.end", f"{count} browser{'' if count == 1 else 's'}")
+        return count
+
+    count = installation().database.write(end)
+    if which == "all" or which == this:
+        return see_other("login", said="signed-out")
+    return see_other("account", said=("ended" if which == "others" else "session-ended") if count else "nothing")
+
+
+@bp.post("/account/second-factor/offer")
+def offer_second_factor() -> AnyResponse:
+    house = installation()
+    try:
+        confirm()
+    except UnconfirmedError as error:
+        return _account(error.status, "second-factor", error)
+    if second_factor.is_on(house.database.read()):
+        return see_other("account", said="nothing")
+    house.database.write(lambda tx: second_factor.offer(tx, house.vault))
+    return see_other("new_second_factor")
+
+
+@bp.get("/account/second-factor")
+def new_second_factor() -> AnyResponse:
+    """The offer, as a QR code and as text, until its first code has been shown."""
+    return _offer(200, None)
+
+
+@bp.post("/account/second-factor")
+def switch_second_factor_on() -> AnyResponse:
+    house = installation()
+    code = request.form.get("code", "")
+    codes = house.database.write(lambda tx: second_factor.confirm(tx, house.vault, code, "owner"))
+    if codes is None:
+        return _offer(400, "That is not the code your app shows now. Is your phone's clock right?")
+    return page("recovery_codes.html", codes=codes, is_first=True)
+
+
+@bp.post("/account/second-factor/off")
+def switch_second_factor_off() -> AnyResponse:
+    try:
+        confirm(or_code=True)
+    except UnconfirmedError as error:
+        return _account(error.status, "second-factor-off", error)
+    was_on = installation().database.write(lambda tx: second_factor.turn_off(tx, "owner"))
+    return see_other("account", said="second-factor-off" if was_on else "nothing")
+
+
+@bp.post("/account/recovery-codes")
+def new_recovery_codes() -> AnyResponse:
+    database = installation().database
+    try:
+        confirm()
+    except UnconfirmedError as error:
+        return _account(error.status, "recovery-codes", error)
+    if not second_factor.is_on(database.read()):
+        return see_other("account", said="nothing")
+    codes = database.write(lambda tx: second_factor.replace_recovery_codes(tx, "owner"))
+    return page("recovery_codes.html", codes=codes, is_first=False)
+
+
+@bp.post("/account/games")
+def add_game() -> Response:
+    """Add a game; its API token is on this answer only."""
+    house = installation()
+    slug, name = request.form.get("slug", "").strip(), request.form.get("name", "").strip()
+    try:
+        chosen = registry.checked_text(name or slug, LONGEST_NAME)
+        token = house.database.write(lambda tx: games.add(tx, slug, chosen, actor="owner"))
+    except games.GameError as error:
+        return _account(400, "slug", error)
+    except ValueError as error:
+        return _account(400, "name", f"Please {error}.")
+    urls = [
+        (partner.title, title, house.settings.public_url + path.format(game=slug))
+        for partner in partners()
+        for title, path in partner.urls.items()
+    ]
+    return page("game_added.html", game=house.games.by_slug(slug), api_token=token, urls=urls)
+
+
+@bp.post("/account/master-key")
+def rotate_master_key() -> Response:
+    """A new master key, made here and kept in its file. One from the environment is the environment's to change."""
+    house = installation()
+    if house.vault.is_from_environment:
+        return _account(400, "master-key", "This key comes from COINSLOT_MASTER_KEY and is changed there.")
+    try:
+        confirm()
+    except UnconfirmedError as error:
+        return _account(error.status, "master-key", error)
+    old = house.vault.current(house.database.read())
+    new = MasterKey.generate()
+    count = keyring.rotate_master_key(house.database, house.vault, new, "owner")
+    kept = house.vault.file_put_aside(old.id)
+    return page("key_rotated.html", count=count, old_id=old.id, new_id=new.id, kept=kept)
+
+
+@bp.post("/account/backup")
+def download_backup() -> Response:
+    """A consistent copy, streamed. The file it is made in has no name by then, and is gone once this answer ends."""
+    database, caller = installation().database, request.remote_addr or ""
+    try:
+        confirm()
+    except UnconfirmedError as error:
+        return _account(error.status, "backup", error)
+    database.write(lambda tx: audit.record(tx, None, "owner", "backup.download", caller))
+    try:
+        copy, file = backup.copy_to_send(database)
+    except backup.BackupError as error:
+        return _account(503, "backup", error)
+    name = f"coinslot-{clock.stamp()[:19].replace(':', '')}Z.db"
+    response = download(iter(lambda: file.read(CHUNK_BYTES), b""), name, "application/vnd.sqlite3")
+    response.content_length = copy.size_bytes
+    response.call_on_close(file.close)
+    return response
+
+
+def _account(status: int = 200, at: str = "", problem: object = None) -> Response:
+    """The page; ``problem`` is said beside the form ``at``."""
+    house = installation()
+    connection = house.database.read()
+    return page(
+        "account.html",
+        status,
+        problems={at: str(problem)} if problem else {},
+        browsers=owner.sessions(connection),
+        this=g.session,
+        has_second_factor=second_factor.is_on(connection),
+        codes_left=second_factor.recovery_codes_left(connection),
+        games=games.every(connection),
+        key_id=house.vault.current(connection).id,
+        key_path=None if house.vault.is_from_environment else house.vault.path,
+        form=request.form,
+        shortest=owner.SHORTEST_PASSWORD,
+    )
+
+
+def _offer(status: int, problem: str | None) -> AnyResponse:
+    house = installation()
+    secret = second_factor.offered(house.database.read(), house.vault)
+    if secret is None:
+        return see_other("account", said="too-late")
+    name = urlsplit(house.settings.public_url).hostname or "owner"
+    code = segno.make(second_factor.address(secret, name), error="m", micro=False)
+    # Attributes alone, no style: the page's policy allows none.
+    drawing = Markup(code.svg_inline(omitsize=True, border=4, svgclass="qr", lineclass=None))  # noqa: S704
+    return page("second_factor.html", status, drawing=drawing, secret=secret, problem=problem)

@@ -1,0 +1,66 @@
+"""Setup, once: the form behind the link in the log."""
+
+from flask import Response, request
+
+from coinslot.access import owner
+from coinslot.games import games
+from coinslot.installation import LinkError
+from coinslot.store.db import Connection
+from handlers.dashboard.frame.pages import SESSION_COOKIE, bp, page, set_cookie
+from handlers.kit import passwords
+from handlers.kit.partner import installation, partners
+
+
+@bp.get("/setup")
+def setup() -> Response:
+    """Following the link uses nothing up; posting the form does."""
+    try:
+        installation().check_setup_token(request.args.get("token", ""))
+    except LinkError as error:
+        return _spent(error)
+    has_game = bool(games.every(installation().database.read()))
+    return page("setup.html", token=request.args["token"], has_game=has_game, problem=None, form={})
+
+
+@bp.post("/setup")
+def complete_setup() -> Response:
+    """Set the owner's password and, if there is none, add the first game; its API token is on this answer only.
+
+    Whoever holds the link is the owner, so the browser is signed in with it.
+    """
+    house = installation()
+    token = request.form.get("token", "")
+    try:
+        house.check_setup_token(token)
+    except LinkError as error:
+        return _spent(error)
+    has_game = bool(games.every(house.database.read()))
+    slug, name = request.form.get("slug", "").strip(), request.form.get("name", "").strip()
+    address, agent = request.remote_addr or "", request.headers.get("User-Agent", "")
+
+    def set_up(tx: Connection) -> tuple[str | None, str]:
+        if not owner.set_first_password(tx, password_hash):
+            raise LinkError("this setup link has been used", is_spent=True)
+        api_token = None if games.every(tx) else games.add(tx, slug, name or slug, actor="owner")
+        return api_token, owner.begin_session(tx, address, agent)
+
+    try:
+        password_hash = passwords.hash_of(owner.checked_password(request.form.get("password", "")))
+        api_token, session = house.database.write(set_up)
+    except (owner.OwnerError, games.GameError) as error:
+        form = {"slug": slug, "name": name}
+        return page("setup.html", 400, token=token, has_game=has_game, problem=str(error), form=form)
+    except LinkError as error:  # somebody was first, in the moment between the check and the write
+        return _spent(error)
+    urls = [
+        (partner.title, title, house.settings.public_url + path.format(game=slug))
+        for partner in partners()
+        for title, path in partner.urls.items()
+    ]
+    done = page("done.html", slug=slug, api_token=api_token, urls=urls if api_token else [])
+    set_cookie(done, SESSION_COOKIE, session)
+    return done
+
+
+def _spent(error: LinkError) -> Response:
+    return page("spent.html", 410 if error.is_spent else 403, message=str(error))

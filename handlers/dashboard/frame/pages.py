@@ -1,0 +1,228 @@
+"""What every page of the owner's stands on: the blueprint, the guard in front, headers, how a page is made.
+
+The guard is deny by default: an address that is not named in :data:`OPEN` is for a signed-in owner alone, and every
+POST must carry the form token of the browser it comes from. A room adds its routes to :data:`bp` and cannot forget it.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from flask import (
+    Blueprint,
+    Response,
+    current_app,
+    g,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from flask.globals import request_ctx
+from markupsafe import Markup
+from werkzeug.wrappers import Response as AnyResponse
+
+from coinslot.access import owner
+from coinslot.base.paging import LAST_ID
+from coinslot.games.games import Game
+from handlers.dashboard.frame import words
+from handlers.kit.partner import installation, plain_error
+
+SESSION_COOKIE = "coinslot_session"
+VISITOR_COOKIE = "coinslot_visitor"  # of a browser that is not signed in: what its form token hangs on
+TOKEN_FIELD = "form_token"  # noqa: S105  a field's name
+
+# What may be seen without signing in. The setup pages prove themselves by the token in their link.
+OPEN = frozenset(
+    {
+        "dashboard.static",
+        "dashboard.login",
+        "dashboard.sign_in",
+        "dashboard.login_code",
+        "dashboard.sign_in_with_code",
+        "dashboard.setup",
+        "dashboard.complete_setup",
+    }
+)
+PROVES_ITSELF = frozenset(
+    {"dashboard.complete_setup"}
+)  # POSTs that bring a proof of their own in place of a form token
+
+# Bytes; any other form is as small as every other body. Before signing in, there is a password, a code or a setup.
+LARGEST_OF_STRANGERS = 16 * 1024
+UPLOADS = {"dashboard.import_registry": 8 * 1024 * 1024, "dashboard.upload_report": 16 * 1024 * 1024}
+
+# What the navigation of a game leads to: the function that shows it, and its name.
+GAME_PAGES = (
+    ("integration", "Integration"),
+    ("transactions", "Transactions"),
+    ("players", "Players"),
+    ("deliveries", "Deliveries"),
+    ("payments", "Payments"),
+    ("settlements", "Settlements"),
+    ("settings", "Settings"),
+)
+
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'"
+)
+
+
+class PageError(Exception):
+    """What was asked cannot be shown or done; the message is for the owner."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+bp = Blueprint(
+    "dashboard", __name__, template_folder="../templates", static_folder="../static", static_url_path="/static"
+)
+words.register(bp)
+
+
+@bp.before_request
+def guard() -> AnyResponse | None:
+    """Nobody but the owner, and no change but from one of our own forms."""
+    if request.endpoint == "dashboard.static":
+        return None
+    token = request.cookies.get(SESSION_COOKIE, "")
+    row = owner.session(installation().database.read(), token) if token else None
+    g.session = None if row is None else row["token_hash"]
+    g.browser = token if row is not None else request.cookies.get(VISITOR_COOKIE) or secrets.token_urlsafe(32)
+    if row is None and request.endpoint not in OPEN:
+        return redirect(url_for("dashboard.login", next=_here()), 303)
+    if row is None:
+        request.max_content_length = LARGEST_OF_STRANGERS
+    elif request.endpoint in UPLOADS:  # after the question who asks: a stranger's upload is not read
+        request.max_content_length = UPLOADS[request.endpoint]
+    if request.method not in ("GET", "HEAD") and request.endpoint not in PROVES_ITSELF:
+        if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+            raise PageError(403, "This form is on somebody else's page.")
+        given = request.form.get(TOKEN_FIELD, "")
+        if not hmac.compare_digest(given.encode(), form_token().encode()):
+            raise PageError(403, "This form is too old, or not ours. Go back, load the page anew and try again.")
+    if row is not None and owner.is_due(row):
+        installation().database.write(lambda tx: owner.seen(tx, row["token_hash"]))
+    return None
+
+
+@bp.errorhandler(PageError)
+def tell(error: PageError) -> Response:
+    return refuse(error.status, error.message)
+
+
+@bp.after_request
+def harden(response: Response) -> Response:
+    if request.endpoint != "dashboard.static":
+        response.headers["Cache-Control"] = "no-store"
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["X-Frame-Options"] = "DENY"
+    response.headers["Referrer-Policy"] = "no-referrer"  # the setup link carries a token
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    if "browser" in g and g.session is None and request.cookies.get(VISITOR_COOKIE) != g.browser:
+        set_cookie(response, VISITOR_COOKIE, g.browser)
+    return response
+
+
+def form_token() -> str:
+    """What a form of this browser carries: nobody who cannot read its cookie can make one."""
+    return hmac.new(g.browser.encode(), b"form", hashlib.sha256).hexdigest()
+
+
+def set_cookie(
+    response: AnyResponse, name: str, value: str, seconds: int = owner.SESSION_SECONDS, path: str = "/"
+) -> None:
+    response.set_cookie(
+        name,
+        value,
+        max_age=seconds,
+        path=path,
+        httponly=True,
+        samesite="Lax",  # Strict would ask for the password again after every link from a mail
+        secure=installation().settings.public_url.startswith("https://") or request.is_secure,
+    )
+
+
+def page(template: str, status: int = 200, *, game: Game | None = None, **values: object) -> Response:
+    """A page inside of the house's frame; ``game`` is whose pages the navigation leads to."""
+    # Half a surrogate pair, which JSON can spell and UTF-8 cannot, is shown as it was spelled.
+    html = render_template(template, **_frame(game), **values).encode("utf-8", "backslashreplace")
+    response = make_response(html)
+    response.status_code = status
+    return response
+
+
+def refuse(status: int, message: str) -> Response:
+    """Errors as pages: whoever hears of them has a browser in hand."""
+    if request_ctx.url_adapter is None:  # the Host header is none, and a page has addresses in it
+        return plain_error(status, message)
+    if "browser" not in g:
+        g.session, g.browser = None, ""
+    return harden(page("error.html", status, code=status, message=message))
+
+
+def see_other(endpoint: str, said: str = "", **values: Any) -> AnyResponse:
+    """After a change: another page, which says what has happened in one of :data:`words.SAID`."""
+    if said:
+        values["said"] = said
+    return redirect(url_for(f"dashboard.{endpoint}", **values), 303)
+
+
+def the_game(slug: str) -> Game:
+    """The game in an address; 404 when there is none. Ids of rows are looked for within this one only."""
+    game = installation().games.by_slug(slug)
+    if game is None:
+        raise PageError(404, "There is no such game")
+    return game
+
+
+def whole(value: str | None, largest: int = 2**63 - 1) -> int | None:
+    """A whole number out of a query or a form, None when it is not one that could be meant."""
+    if value is None or not value.isascii() or not value.isdigit() or len(value) > 19 or int(value) > largest:
+        return None
+    return int(value)
+
+
+def below() -> int:
+    """The id that the asked page of a list is below, out of ``?after=``; for the first page one that is above all."""
+    return whole(request.args.get("after")) or LAST_ID
+
+
+def survives_in_path(text: str) -> bool:
+    """Whether an id may stand in a path as it is: no browser or proxy reads dots, slashes or percents out of it."""
+    return re.fullmatch(r"[A-Za-z0-9_:@~-][A-Za-z0-9_.:@~-]*", text) is not None
+
+
+def download(chunks: Iterable[str | bytes] | Iterator[str | bytes], name: str, mimetype: str) -> Response:
+    """A file that is streamed as it is made; ``name`` is of our making."""
+    response = Response(
+        (chunk.encode() if isinstance(chunk, str) else chunk for chunk in chunks),
+        mimetype=mimetype,
+        direct_passthrough=False,
+    )
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
+def _frame(game: Game | None) -> dict[str, object]:
+    return {
+        "game": game,
+        "game_pages": GAME_PAGES,
+        "is_signed_in": g.session is not None,
+        "token_field": lambda: Markup('<input type="hidden" name="{}" value="{}">').format(TOKEN_FIELD, form_token()),
+        "view_functions": current_app.view_functions,
+    }
+
+
+def _here() -> str:
+    """Where to go on after signing in: this page, when it is one that can be asked for again."""
+    return request.full_path.rstrip("?") if request.method == "GET" else "/"

@@ -1,0 +1,228 @@
+"""Expressions on data: a preview of what each makes before it is saved, and one window of payments on trial."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from flask import Response, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from coinslot.base import exact
+from coinslot.base.expressions import LONGEST_EXPRESSION, Expression, ExpressionError
+from coinslot.games import games
+from coinslot.games.games import Game, GameError, Setting
+from coinslot.outbox import destinations
+from coinslot.outbox.destinations import DestinationError
+from coinslot.store.db import Connection
+from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
+from handlers.kit.partner import installation, partners
+from handlers.kit.trials import Formula, Made, Sample
+
+LARGEST_PASTED = 64 * 1024
+LONGEST_RESULT = 16 * 1024  # characters shown
+LONGEST_DOCUMENT = 8 * 1024  # likewise
+PASTED = "pasted"
+DESTINATION = "destination."  # before its name: what stands for its success rule
+TRIED_DAYS = (1, 7, 30)
+RULES = ("2xx", "200")  # of success, that are no expressions
+
+
+@bp.get("/games/<slug>/mapping")
+def mapping(slug: str) -> Response:
+    game = the_game(slug)
+    formulas = _formulas(game)
+    formula = _chosen(formulas, request.args.get("what"))
+    return _page(game, formulas, formula, _current(game, formula), request.args.get("data", ""), "")
+
+
+@bp.post("/games/<slug>/mapping")
+def preview_mapping(slug: str) -> AnyResponse:
+    """What the expression in the form makes of the data in the form; or, when that was asked for, save it."""
+    game = the_game(slug)
+    formulas = _formulas(game)
+    formula = _chosen(formulas, request.form.get("what"))
+    expression = request.form.get("expression", "").replace("\r\n", "\n").strip()
+    data, pasted = request.form.get("data", ""), request.form.get("pasted", "")
+    if request.form.get("do") != "save":
+        return _page(game, formulas, formula, expression, data, pasted)
+    try:
+        catalogue = installation().catalogue
+        installation().database.write(lambda tx: _save(tx, catalogue, game, formula, expression))
+    except (GameError, DestinationError) as error:
+        return _page(game, formulas, formula, expression, data, pasted, 400, str(error))
+    return see_other("mapping", said="saved", slug=slug, what=formula.key)
+
+
+@bp.post("/games/<slug>/mapping/window")
+def try_window(slug: str) -> Response:
+    """One page of the game's payment API as it is configured: asked for now, shown, and stored nowhere."""
+    game = the_game(slug)
+    tries = [partner.try_window for partner in partners() if partner.try_window is not None]
+    wished = request.form.get("days", "")
+    days = int(wished) if wished in map(str, TRIED_DAYS) else TRIED_DAYS[0]
+    trial = tries[0](installation(), game, days)
+    first = [json.dumps(row.raw, indent=2, default=str) for row in trial.rows[:1]]
+    return page(
+        "window.html",
+        game=game,
+        trial=trial,
+        rows=[
+            (_printed(row.raw, 4096)[0], None if row.payment is None else _printed(row.payment, 4096)[0], row)
+            for row in trial.rows
+        ],
+        first=first[0] if first and len(first[0]) <= LARGEST_PASTED else None,
+        days=days,
+        choices=TRIED_DAYS,
+    )
+
+
+# How
+
+
+def _page(
+    game: Game,
+    formulas: Sequence[Formula],
+    formula: Formula,
+    expression: str,
+    data: str,
+    pasted: str,
+    status: int = 200,
+    problem: str | None = None,
+) -> Response:
+    samples = list(formula.samples(game))
+    sample = next((each for each in samples if each.name == data), samples[0])
+    shown = PASTED if data == PASTED else sample.name
+    return page(
+        "mapping.html",
+        status,
+        game=game,
+        formulas=formulas,
+        formula=formula,
+        expression=expression,
+        current=_current(game, formula),
+        samples=samples,
+        chosen=shown,
+        pasted=pasted[:LARGEST_PASTED],
+        problem=problem,
+        longest=LONGEST_EXPRESSION,
+        can_try=formula.key.startswith("playcamp.payments."),
+        choices=TRIED_DAYS,
+        **_preview(game, formula, expression, sample, pasted if shown == PASTED else None),
+    )
+
+
+def _preview(game: Game, formula: Formula, expression: str, sample: Sample, pasted: str | None) -> dict[str, Any]:
+    """What the page shows beside the form: the document, and what becomes of it or where the expression is wrong."""
+    found: dict[str, Any] = {"made": None, "result": "", "is_cut": False, "error": None, "around": None, "document": ""}
+    document = sample.document
+    if pasted is not None:
+        try:
+            document = _read(formula, pasted)
+        except ValueError as error:
+            return found | {"error": f"The pasted data cannot be read: {error}"}
+    else:
+        found["document"] = _printed(document, LONGEST_DOCUMENT)[0]
+    try:
+        if len(expression) > LONGEST_EXPRESSION:
+            raise ExpressionError(f"an expression has at most {LONGEST_EXPRESSION} characters")
+        made = formula.apply(game, expression, document)
+    except ExpressionError as error:
+        return found | {"error": str(error), "around": _around(expression, str(error))}
+    result, is_cut = _printed(made.value, LONGEST_RESULT)
+    return found | {"made": made, "result": result, "is_cut": is_cut}
+
+
+def _read(formula: Formula, pasted: str) -> Any:
+    raw = pasted.encode("utf-8", "replace")
+    if len(raw) > LARGEST_PASTED:
+        raise ValueError(f"it has {len(raw):,} bytes, and {LARGEST_PASTED:,} are tried at most.")
+    try:
+        return formula.read(raw)
+    except ValueError as error:
+        try:
+            json.loads(pasted)
+        except json.JSONDecodeError as where:
+            raise ValueError(f"it is not JSON (line {where.lineno}, character {where.colno}).") from None
+        except (ValueError, RecursionError):
+            pass
+        raise ValueError(f"{error}.") from None
+
+
+def _around(expression: str, message: str) -> tuple[str, str, str] | None:
+    """The expression cut in three around the character that the message names."""
+    found = re.match(r"character ([0-9]+):", message)
+    if found is None:
+        return None
+    at = int(found[1]) - 1
+    before, after = expression[max(0, at - 60) : at], expression[at + 1 : at + 60]
+    return before, expression[at : at + 1] or " ", after
+
+
+def _printed(value: Any, longest: int) -> tuple[str, bool]:
+    """A document as indented JSON, and whether it was cut."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    return text[:longest], len(text) > longest
+
+
+def _chosen(formulas: Sequence[Formula], key: str | None) -> Formula:
+    found = next((each for each in formulas if each.key == key), None) if key else formulas[0]
+    if found is None:
+        raise PageError(404, "There is no such expression")
+    return found
+
+
+def _formulas(game: Game) -> list[Formula]:
+    """Those of the partners, and the success rule of each destination."""
+    rows = destinations.listing(installation().database.read(), game.id)
+    found = [formula for partner in partners() for formula in partner.formulas]
+    return found + [_of_destination(row["name"], row["id"]) for row in rows]
+
+
+def _of_destination(name: str, destination_id: int) -> Formula:
+    return Formula(
+        f"{DESTINATION}{name}",
+        f"Success of {name}",
+        "Says whether an answer of this destination with status 200 means that the delivery has arrived: only true "
+        "does. In place of an expression it may be 200 or 2xx, and then the status alone decides.",
+        lambda game: _answers(destination_id),
+        exact.parse_json,
+        _apply_success,
+    )
+
+
+def _answers(destination_id: int) -> list[Sample]:
+    found = [
+        Sample("yes", "Sample: an answer that says yes", {"result": True, "code": 0}),
+        Sample("no", "Sample: an answer that says no", {"result": False, "code": 17, "message": "try again"}),
+    ]
+    answer = destinations.last_answer(installation().database.read(), destination_id)
+    if answer is not None:
+        with suppress(ValueError, RecursionError):
+            found.append(Sample("last", "The last answer that came", json.loads(answer), True))
+    return found
+
+
+def _apply_success(game: Game, expression: str, document: Any) -> Made:
+    if expression in RULES:
+        return Made(None, ["The status of the answer alone decides."])
+    value = Expression.parse(expression).apply(json.loads(json.dumps(document, default=float)))
+    if value is True:
+        return Made(value, ["With status 200 this is delivered."])
+    return Made(value, ["This is not true, so the delivery would be tried again."], is_good=False)
+
+
+def _current(game: Game, formula: Formula) -> str:
+    if not formula.key.startswith(DESTINATION):
+        return game.settings[formula.key]
+    rows = destinations.listing(installation().database.read(), game.id)
+    row = next(each for each in rows if f"{DESTINATION}{each['name']}" == formula.key)
+    return str(row["success_expression"] or row["success"])
+
+
+def _save(tx: Connection, catalogue: Mapping[str, Setting], game: Game, formula: Formula, expression: str) -> None:
+    if formula.key.startswith(DESTINATION):
+        destinations.set_success(tx, game.slug, formula.key.removeprefix(DESTINATION), expression, "owner")
+    else:
+        games.set_setting(tx, catalogue, game.slug, formula.key, expression, "owner")

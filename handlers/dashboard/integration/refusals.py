@@ -1,0 +1,260 @@
+"""Refused calls, and the signature doctor: one sentence for each that says why, found by the partner's own room."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+from flask import Response, current_app, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from coinslot.base import clock
+from coinslot.games.games import Game
+from coinslot.operations import contacts
+from coinslot.operations import refusals as ring
+from coinslot.operations.refusals import Refused
+from coinslot.store import audit
+from coinslot.store.db import Row
+from handlers.dashboard.frame.pages import PageError, below, bp, page, the_game, whole
+from handlers.dashboard.frame.words import shown
+from handlers.kit import wrong_addresses
+from handlers.kit.explain import Finding, Known
+from handlers.kit.partner import Partner, installation, partners
+
+SHOWN = 20
+LIST_SECONDS = 0.03  # of trying, for one list
+KEPT_FINDINGS = 2000
+BODY_SHOWN = 4096  # of a body, once it is asked for
+
+REASONS = {
+    "signature": "signature",
+    "timestamp": "time of the signature",
+    "token": "publisher token",
+    "project": "project",
+    "encryption": "encryption",
+    "app_id": "AppId",
+    "address": "caller's address",
+    "unknown_game": "no such game, or not set up",
+    "malformed": "cannot be read",
+    "player": "another player",
+    "used": "used before",
+    "campaign": "campaign",
+    "unknown_player": "unknown player",
+    "unknown_item": "unknown item",
+    "conflict": "conflict",
+    "game_down": "the game is down",
+    "deep_link": "no deep link",
+    "no_address": "no such address",
+    "unknown_status": "unknown status",
+    "misplaced": "an order at another address",
+}
+
+# Kinds of pages that mend something -> their function, and what the link says.
+LINKS = {
+    "integration": ("integration", "Look at the keys and addresses"),
+    "settings": ("settings", "Look at the settings"),
+    "players": ("players", "Look at the players"),
+    "items": ("settings", "Look at items.unknown in the settings"),
+    "deliveries": ("deliveries", "Look at the deliveries"),
+    "conflicts": ("transactions", "Look at the transactions and their conflicts"),
+}
+
+_findings: OrderedDict[tuple[object, ...], tuple[Sequence[Game], Finding]] = OrderedDict()
+_mutex = threading.Lock()
+
+
+# Pages
+
+
+@bp.get("/games/<slug>/refusals")
+def refusals(slug: str) -> Response:
+    return _list(the_game(slug))
+
+
+@bp.get("/games/<slug>/refusals/<int:refusal_id>")
+def refusal(slug: str, refusal_id: int) -> Response:
+    game = the_game(slug)
+    return _detail(game, _find(game, refusal_id))
+
+
+@bp.post("/games/<slug>/refusals/<int:refusal_id>")
+def show_refusal_body(slug: str, refusal_id: int) -> AnyResponse:
+    """The page with the beginning of the body, and a note in the audit that it was looked at."""
+    game = the_game(slug)
+    return _with_body(game, _find(game, refusal_id))
+
+
+@bp.get("/refusals")
+def strays() -> Response:
+    """Calls that named no game of ours."""
+    return _list(None)
+
+
+@bp.get("/refusals/<int:refusal_id>")
+def stray(refusal_id: int) -> Response:
+    return _detail(None, _find(None, refusal_id))
+
+
+@bp.post("/refusals/<int:refusal_id>")
+def show_stray_body(refusal_id: int) -> AnyResponse:
+    return _with_body(None, _find(None, refusal_id))
+
+
+# How
+
+
+def _list(game: Game | None) -> Response:
+    house = installation()
+    connection = house.database.read()
+    names = [partner.name for partner in partners()]
+    partner, reason = request.args.get("partner", ""), request.args.get("reason", "")
+    found = ring.newest(
+        connection,
+        house.vault.current(connection),
+        None if game is None else game.id,
+        [partner] if partner in names else names,
+        reason=reason if reason in REASONS else "",
+        before=below(),
+        limit=SHOWN + 1,
+    )
+    known, until = _known(game), time.monotonic() + LIST_SECONDS
+    calls = found[:SHOWN]
+    return page(
+        "refusals.html",
+        game=game,
+        calls=[(call, finding(call, known, until)) for call in calls],
+        partners={each.name: each.title for each in partners()},
+        reasons=REASONS,
+        chosen={"partner": partner, "reason": reason},
+        next=calls[-1].id if len(found) > SHOWN else None,
+    )
+
+
+def _detail(game: Game | None, call: Refused, body: str | None = None) -> Response:
+    found = finding(call, _known(game))
+    return page(
+        "refusal.html",
+        game=game,
+        call=call,
+        finding=found,
+        link=LINKS.get(found.link) if game is not None and found is not None else None,
+        reason=REASONS.get(call.reason, call.reason),
+        title=next((each.title for each in partners() if each.name == call.partner), call.partner),
+        headers={name: _masked(name, value) for name, value in call.headers.items()},
+        body=body,
+        kept=len(call.body),
+        kept_days=7,
+    )
+
+
+def _with_body(game: Game | None, call: Refused) -> AnyResponse:
+    game_id = None if game is None else game.id
+    installation().database.write(lambda tx: audit.record(tx, game_id, "owner", "refusal.body", str(call.id)))
+    return _detail(game, call, call.body[:BODY_SHOWN].decode("utf-8", "replace"))
+
+
+def _find(game: Game | None, refusal_id: int) -> Refused:
+    house = installation()
+    connection = house.database.read()
+    game_id = None if game is None else game.id
+    found = None
+    if whole(str(refusal_id)) is not None:
+        found = ring.find(connection, house.vault.current(connection), game_id, refusal_id)
+    if found is None:
+        raise PageError(404, "There is no such refused call. They are kept for a week.")
+    return found
+
+
+def finding(call: Refused, known: Known, until: float | None = None) -> Finding | None:
+    """What the partner's room finds out about a call, once per call and configuration of the games.
+
+    Of a time, others that come later may tell more, so that is not kept. None for a call that nobody has looked at
+    yet, once it is later than ``until``: that of a list, where each is a link to the whole.
+    """
+    key = (installation().database.path, call.id, call.created_at)
+    with _mutex:
+        kept = _findings.get(key)
+    if kept is not None and len(kept[0]) == len(known.games) and all(map(_is_same, kept[0], known.games)):
+        return kept[1]
+    if until is not None and time.monotonic() >= until:
+        return None
+    room = _room_of(call)
+    try:
+        found = Finding("Nothing here knows why.", is_sure=False) if room is None else _diagnosed(room, call, known)
+    except Exception:  # what a stranger has sent must not keep the owner from the rest of the list
+        current_app.logger.exception("refused call %d could not be looked into", call.id)
+        found = Finding("Looking into this call failed; the log says how.", is_sure=False)
+    if call.reason != "timestamp":
+        with _mutex:
+            _findings[key] = (known.games, found)
+            while len(_findings) > KEPT_FINDINGS:
+                _findings.popitem(last=False)
+    return found
+
+
+def _diagnosed(room: Partner, call: Refused, known: Known) -> Finding:
+    if call.reason != wrong_addresses.REASON:
+        return room.diagnose(call, known)
+    meant = call.found.get("meant")
+    sentence = f"There is no such address as {shown(call.text('path'), 200)}"
+    return Finding(
+        f"{sentence}; did you mean {meant}?" if meant else f"{sentence}.",
+        f"Correct it in {room.title}'s dashboard.",
+        "integration",
+    )
+
+
+def _is_same(one: Game, other: Game) -> bool:
+    """A game that is opened anew, after a change, is another object."""
+    return one is other
+
+
+def _room_of(call: Refused) -> Partner | None:
+    return next((partner for partner in partners() if partner.name == call.partner), None)
+
+
+def _known(game: Game | None) -> Known:
+    asked = _Asked(None if game is None else game.id)
+    return Known(installation().games.opened(), asked.alike, asked.proved_at, asked.changed)
+
+
+class _Asked:
+    """What calls of one page want to know of the database, asked for once, and only when one does."""
+
+    def __init__(self, game_id: int | None) -> None:
+        self._game_id = game_id
+        self._alike: dict[tuple[str, str, str], Sequence[Refused]] = {}
+
+    def alike(self, call: Refused) -> Sequence[Refused]:
+        key = (call.partner, call.reason, call.created_at[:10])
+        if key not in self._alike:
+            house = installation()
+            connection = house.database.read()
+            self._alike[key] = ring.of_the_day(
+                connection, house.vault.current(connection), self._game_id, call.partner, call.created_at, call.reason
+            )
+        return self._alike[key]
+
+    def proved_at(self, call: Refused) -> float | None:
+        rows = self._contacts.items()
+        stamps = [row["proved_at"] for (partner, _), row in rows if partner == call.partner and row["proved_at"]]
+        return max(map(clock.seconds, stamps), default=None)
+
+    def changed(self, call: Refused) -> Mapping[str, str]:
+        return self._changed
+
+    @cached_property
+    def _contacts(self) -> Mapping[tuple[str, str], Row]:
+        return {} if self._game_id is None else contacts.of_game(installation().database.read(), self._game_id)
+
+    @cached_property
+    def _changed(self) -> Mapping[str, str]:
+        return audit.last_done(installation().database.read(), self._game_id, ("secret.retire",))
+
+
+def _masked(name: str, value: str) -> str:
+    """A header as it may be shown: of a proof the beginning."""
+    if any(word in name for word in ("token", "sign", "finger", "hmac")):
+        return f"{value[:24]}…" if len(value) > 24 and "sign" in name else f"{value[:4]}…"
+    return value

@@ -1,0 +1,282 @@
+"""The first page: what is wrong, said first, and how the games are doing."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TypeVar
+
+from flask import Response, current_app
+
+from coinslot.base import clock, money
+from coinslot.games import games
+from coinslot.games.games import Game
+from coinslot.operations import contacts
+from coinslot.outbox import deliveries, lists
+from coinslot.relay import jobs as schedules
+from coinslot.store import counters
+from coinslot.store.db import Connection, DatabaseError, EngineError, Row
+from handlers.dashboard.frame import charts
+from handlers.dashboard.frame.charts import Series
+from handlers.dashboard.frame.export import csv_file
+from handlers.dashboard.frame.pages import bp, page, the_game
+from handlers.dashboard.frame.words import days_back
+from handlers.dashboard.frame.words import shown as readable
+from handlers.dashboard.overview import troubled
+from handlers.kit.partner import installation, partners
+
+DAYS = 30
+TOP_ITEMS = 8
+ITEM_DAYS = 7  # a catalogue may be long, and each item has a figure per day
+MOST_CURRENCIES = 4  # with a chart of their own; the table has them all
+CHARTS_OPEN = 3  # games whose charts are there to be seen at once
+ROWS_AT_ONCE = 1000
+
+# What an attempt took, as it is counted, and how that is said.
+TOOK = {str(limit): f"up to {limit / 1000:g} s" for limit in deliveries.TOOK_MS} | {
+    "more": f"longer than {deliveries.TOOK_MS[-1] / 1000:g} s"
+}
+
+T = TypeVar("T")
+
+
+@dataclass
+class Figures:
+    """What was counted of a game: (partner, name) -> day -> value."""
+
+    counted: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
+
+    def by_day(self, name: str, partner: str | None = None) -> dict[str, int]:
+        """Day -> a figure. A name that ends with a point stands for all that begin so."""
+        found: dict[str, int] = {}
+        for (whose, named), values in self.counted.items():
+            if (named.startswith(name) if name.endswith(".") else named == name) and partner in (None, whose):
+                for day, value in values.items():
+                    found[day] = found.get(day, 0) + value
+        return found
+
+    def total(self, name: str, days: Sequence[str], partner: str | None = None) -> int:
+        by_day = self.by_day(name, partner)
+        return sum(by_day.get(day, 0) for day in days)
+
+    def per_day(self, name: str, days: Sequence[str], partner: str | None = None) -> list[int]:
+        by_day = self.by_day(name, partner)
+        return [by_day.get(day, 0) for day in days]
+
+    def endings(self, prefix: str) -> list[tuple[str, str]]:
+        """(what follows ``prefix``, partner) of every figure that begins so."""
+        return sorted({(name.removeprefix(prefix), who) for who, name in self.counted if name.startswith(prefix)})
+
+
+@bp.get("/")
+def overview() -> Response:
+    house = installation()
+    connection = house.database.read()
+    days = days_back(DAYS)
+    outlines = _tried(lambda: games.outlines(connection, house.catalogue), "games")
+    if outlines is None:
+        return page("overview.html", troubles=[troubled.UNREADABLE], games=None, relay=None)
+    counted = _tried(lambda: _counted(counters.of_all(connection, days[0])), "counters")
+    items = _tried(lambda: counters.top_items(connection, days[-ITEM_DAYS], TOP_ITEMS), "items")
+    known = _tried(lambda: contacts.of_all(connection), "contacts")
+    queues = _tried(lambda: lists.queues(connection), "queues")
+    jobs = _tried(lambda: schedules.listing(connection), "schedules")
+    shown = [
+        {
+            "game": game,
+            "is_new": not troubled.is_begun(game),
+            "figures": None if counted is None else _figures(counted.get(game.id, Figures()), days),
+            "charts": None if counted is None else _charts(game, counted.get(game.id, Figures()), days),
+            "items": _items(game, items),
+            "contacts": None if known is None else _contacts(game, [row for row in known if row["game_id"] == game.id]),
+            "queue": None if queues is None else queues.get(game.id, {"waiting": 0, "dead": 0}),
+            "jobs": None if jobs is None else [row for row in jobs if row["game_id"] == game.id],
+            "is_open": number < CHARTS_OPEN,
+        }
+        for number, game in enumerate(outlines)
+    ]
+    return page(
+        "overview.html",
+        troubles=troubled.told(house, connection, outlines),
+        games=shown,
+        relay=_tried(lambda: _relay(connection), "heartbeat"),
+        legend=charts.legend,
+    )
+
+
+@bp.get("/games/<slug>/figures.csv")
+def figures_csv(slug: str) -> Response:
+    """Every figure of the game per day, from the first on; money in major units."""
+    game = the_game(slug)
+    database = installation().database
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        after = ("", "", "")
+        while True:
+            found = counters.days_after(database.read(), game.id, after, ROWS_AT_ONCE)
+            for row in found:
+                figure, point, rest = row["name"].partition(".")
+                if figure in ("gross", "refunded", "returned"):
+                    yield row["day"], row["partner"], figure, rest, money.in_major(row["value"], rest)
+                elif figure == "item":
+                    yield row["day"], row["partner"], "item", rest, row["value"]
+                else:
+                    yield row["day"], row["partner"], f"{figure}{point}{rest}", "", row["value"]
+            if len(found) < ROWS_AT_ONCE:
+                return
+            after = (found[-1]["day"], found[-1]["partner"], found[-1]["name"])
+
+    header = ("day", "partner", "figure", "currency_or_item", "value")
+    return csv_file(f"{game.slug}-figures", header, rows())
+
+
+def _tried(read: Callable[[], T], what: str) -> T | None:
+    """What was read, None when it could not be: the page then says unknown, and everything else."""
+    try:
+        return read()
+    except (EngineError, DatabaseError, OSError) as error:
+        current_app.logger.error("the overview could not read %s: %s", what, error)
+        return None
+
+
+def _counted(rows: Iterable[Row]) -> dict[int, Figures]:
+    found: dict[int, Figures] = {}
+    for row in rows:
+        by_name = found.setdefault(row["game_id"], Figures()).counted
+        by_name.setdefault((row["partner"], row["name"]), {})[row["day"]] = row["value"]
+    return found
+
+
+def _figures(figures: Figures, days: Sequence[str]) -> dict[str, object]:
+    """Today and all the days of each figure, and the money by partner and currency."""
+
+    def both(*names: str, partner: str | None = None) -> tuple[int, int]:
+        return tuple(sum(figures.total(name, span, partner) for name in names) for span in (days[-1:], days))  # type: ignore[return-value]
+
+    relay = deliveries.COUNTED_AS
+    pairs = dict.fromkeys((*figures.endings(counters.GROSS), *figures.endings(counters.REFUNDED)))
+    money = []
+    for currency, partner in sorted(pairs, key=lambda pair: (pair[1], pair[0])):
+        gross = both(counters.GROSS + currency, partner=partner)
+        away, back = (both(each + currency, partner=partner) for each in (counters.REFUNDED, counters.RETURNED))
+        refunded = tuple(one - other for one, other in zip(away, back, strict=True))
+        money.append({"partner": _title(partner), "currency": currency, "gross": gross, "refunded": refunded})
+    return {
+        "money": money,
+        "grants": both("credited"),
+        "duplicates": both("duplicate"),
+        "conflicts": both("conflict"),
+        "refusals": both(counters.REFUSED),
+        "delivered": both("delivered", partner=relay),
+        "failed": both("failed.", partner=relay),
+    }
+
+
+def _charts(game: Game, figures: Figures, days: Sequence[str]) -> dict[str, object]:
+    """What is drawn, each with the rows of the table beside it. Empty where there is nothing to see."""
+    name = readable(game.name, 60)
+    places = [_short(day) for day in days]
+    labels = {at: _short(days[at]) for at in range(0, len(days), 7)} | {len(days) - 1: "today"}
+    del labels[len(days) - 2]  # too close to today
+    revenue = []
+    currencies = {currency for currency, _ in figures.endings(counters.GROSS)}
+    by_size = sorted(currencies, key=lambda each: (-figures.total(counters.GROSS + each, days), each))
+    for currency in by_size[:MOST_CURRENCIES]:
+        exponent = money.exponent(currency) or 0
+        whose = [who for each, who in figures.endings(counters.GROSS) if each == currency]
+        per_day = {who: figures.per_day(counters.GROSS + currency, days, who) for who in whose}
+        series = [
+            Series(readable(_title(who), 40), [float(charts.major(value, exponent)) for value in values])
+            for who, values in per_day.items()
+        ]
+        title = f"Paid per day in {money.unit(currency)}, {name}, the last {DAYS} days"
+        revenue.append(
+            {
+                "currency": currency,
+                "svg": charts.bars(title, places, series, labels, exponent),
+                "names": [each.name for each in series],
+                "rows": [
+                    (day, [per_day[who][at] for who in whose])
+                    for at, day in reversed(list(enumerate(days)))
+                    if any(per_day[who][at] for who in whose)
+                ],
+            }
+        )
+    relay = deliveries.COUNTED_AS
+    outcomes = {
+        "delivered": figures.per_day("delivered", days, relay),
+        "failed attempts": figures.per_day("failed.", days, relay),
+    }
+    has_deliveries = any(map(any, outcomes.values()))
+    took = [(words, figures.total(f"took.{limit}", days, relay)) for limit, words in TOOK.items()]
+    return {
+        "revenue": revenue,
+        "deliveries": charts.bars(
+            f"Deliveries per day, {name}, the last {DAYS} days",
+            places,
+            [Series(each, values) for each, values in outcomes.items()],
+            labels,
+        )
+        if has_deliveries
+        else None,
+        "outcomes": list(outcomes),
+        "delivery_rows": [
+            (day, [values[at] for values in outcomes.values()])
+            for at, day in reversed(list(enumerate(days)))
+            if any(values[at] for values in outcomes.values())
+        ],
+        "took": charts.ranking(
+            f"How long attempts took, {name}, the last {DAYS} days",
+            [(words, count, f"{count:,}") for words, count in took],
+        )
+        if has_deliveries
+        else None,
+        "took_rows": took,
+        "failures": sorted(
+            ((word, figures.total(f"failed.{word}", days, relay)) for word, _ in figures.endings("failed.")),
+            key=lambda pair: -pair[1],
+        ),
+    }
+
+
+def _items(game: Game, items: dict[int, list[tuple[str, int]]] | None) -> dict[str, object] | None:
+    if items is None:
+        return None
+    rows = items.get(game.id, [])
+    drawn = charts.ranking(
+        f"Items in most grants, {readable(game.name, 60)}, the last {ITEM_DAYS} days",
+        [(readable(sku), count, f"{count:,}") for sku, count in rows],
+    )
+    return {"svg": drawn if rows else None, "rows": rows}
+
+
+def _contacts(game: Game, known: Sequence[Row]) -> list[dict[str, object]]:
+    """Per partner that is set up or has called: when a call last proved itself, and when one was last refused."""
+    found: list[dict[str, object]] = []
+    for partner in partners():
+        rows = [row for row in known if row["partner"] == partner.name]
+        if rows or partner.is_configured(game):
+            refused = max((row for row in rows if row["refused_at"]), key=lambda row: row["refused_at"], default=None)
+            found.append(
+                {
+                    "name": partner.name,
+                    "title": partner.title,
+                    "proved_at": max((row["proved_at"] for row in rows if row["proved_at"]), default=None),
+                    "refused": refused,
+                    "link": f"/games/{game.slug}/integration/{partner.name}",
+                }
+            )
+    return found
+
+
+def _relay(connection: Connection) -> dict[str, object]:
+    beat = deliveries.last_beat(connection)
+    is_fresh = beat is not None and clock.now() - beat <= deliveries.OLDEST_BEAT_SECONDS
+    return {"is_fresh": is_fresh, "beat_at": None if beat is None else clock.stamp(beat)}
+
+
+def _title(partner: str) -> str:
+    return next((each.title for each in partners() if each.name == partner), partner)
+
+
+def _short(day: str) -> str:
+    return date.fromisoformat(day).strftime("%b %-d")

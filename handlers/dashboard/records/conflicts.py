@@ -1,0 +1,90 @@
+"""What needs a person's eye: reports that contradict an earlier one, and money that went back."""
+
+from collections.abc import Iterator
+
+from flask import Response, request
+
+from coinslot.base.paging import every
+from coinslot.ledger import search
+from handlers.dashboard.frame.export import csv_file
+from handlers.dashboard.frame.pages import below, bp, page, the_game
+from handlers.dashboard.frame.timeline import OUTCOMES, REASONS
+from handlers.dashboard.records.transactions import major, player_address
+from handlers.kit.partner import installation
+
+ROWS_AT_ONCE = 500
+ADVICE = {
+    "waiting": "Nothing yet: when the purchase is reported, this is applied to it. If it has waited for over a day, ask"
+    " the partner which order it means.",
+    "ambiguous": "Find the order in the partner's dashboard, open it here, and reverse it if the items should go.",
+    "ignored": "Nothing, unless you want the items back: then open the order and reverse it.",
+    "reversed": "Nothing: the game has been asked.",
+    "restored": "Nothing: the game has been asked.",
+    "repeated": "Nothing.",
+    "test": "Nothing.",
+}
+CONFLICT_HEADER = (
+    "first_at last_at seen partner external_id player_id transaction_id reference credited_player received_at".split()
+)
+REFUND_HEADER = (
+    "created_at occurred_at settled_at partner reason outcome is_test transaction_id reference player_id currency "
+    "amount"
+).split()
+
+
+@bp.get("/games/<slug>/conflicts")
+def conflicts(slug: str) -> Response:
+    game = the_game(slug)
+    rows, following = search.conflicts(installation().database.read(), game.id, below())
+    return page(
+        "conflicts.html",
+        game=game,
+        rows=rows,
+        next=following,
+        is_first="after" not in request.args,
+        player_address=player_address,
+    )
+
+
+@bp.get("/games/<slug>/conflicts.csv")
+def conflicts_csv(slug: str) -> Response:
+    game = the_game(slug)
+    connection = installation().database.read()
+
+    found = every(lambda before: search.conflicts(connection, game.id, before, ROWS_AT_ONCE))
+    rows = ([row["public_id" if name == "transaction_id" else name] for name in CONFLICT_HEADER] for row in found)
+    return csv_file(f"{game.slug}-conflicts", CONFLICT_HEADER, rows)
+
+
+@bp.get("/games/<slug>/refunds")
+def refunds(slug: str) -> Response:
+    game = the_game(slug)
+    is_open = request.args.get("show") == "open"
+    rows, following = search.refunds(installation().database.read(), game.id, is_open, below())
+    return page(
+        "refunds.html",
+        game=game,
+        rows=rows,
+        next=following,
+        is_first="after" not in request.args,
+        is_open=is_open,
+        reasons=REASONS,
+        outcomes=OUTCOMES,
+        advice=ADVICE,
+        player_address=player_address,
+    )
+
+
+@bp.get("/games/<slug>/refunds.csv")
+def refunds_csv(slug: str) -> Response:
+    game = the_game(slug)
+    connection = installation().database.read()
+    is_open = request.args.get("show") == "open"
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        for row in every(lambda before: search.refunds(connection, game.id, is_open, before, ROWS_AT_ONCE)):
+            known = {**dict(row), "transaction_id": row["public_id"], "is_test": bool(row["is_test"])}
+            known["amount"] = major(row["gross_minor"], row["currency"])
+            yield tuple(known[name] for name in REFUND_HEADER)
+
+    return csv_file(f"{game.slug}-refunds", REFUND_HEADER, rows())

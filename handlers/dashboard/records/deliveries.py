@@ -1,0 +1,329 @@
+"""What is owed to the game's destinations: the queue, the dead letters, what arrived, and each attempt."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Response, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from coinslot.base import clock
+from coinslot.base.paging import LAST_ID, Listed, every
+from coinslot.games.games import Game
+from coinslot.outbox import deliveries as outbox
+from coinslot.outbox import destinations, lists
+from coinslot.outbox.deliveries import PLAYER_ORDER, STATES, DeliveryError
+from coinslot.outbox.destinations import CONVERTED, DestinationError
+from coinslot.relay import webhooks
+from coinslot.store import audit
+from coinslot.store.db import Connection, Row
+from handlers.dashboard.frame.export import csv_file
+from handlers.dashboard.frame.pages import PageError, below, bp, page, see_other, the_game, whole
+from handlers.dashboard.frame.words import shown, until
+from handlers.kit.partner import installation
+
+PER_PAGE = 50
+EXPORTED_AT_ONCE = 500
+MOST_SELECTED = 500
+MOST_ATTEMPTS = 100
+LONGEST_REASON = 200
+LONGEST_FILTER = 100
+LONGEST_BODY = 64 * 1024
+
+# What an attempt came to grief over, in words.
+FAILURES = {
+    "dns": "the name of the host was not found",
+    "refused": "nobody took the connection",
+    "timeout": "no answer in time",
+    "tls": "the certificate or the TLS connection was not right",
+    "redirect": "it answered with a redirect, which is not followed",
+    "too_large": "the answer was too large",
+    "status": "the answer's status says no",
+    "rejected": "the answer says no, or it could not be sent",
+}
+COMMON_TYPES = ("grant.created", "grant.reversed", "player.login", "sponsor.created", "sponsor.ended")
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What of the deliveries is asked for; what makes no sense is left out."""
+
+    state: str | None
+    destination: str | None
+    event_type: str | None
+
+    @classmethod
+    def of(cls, values: Mapping[str, str]) -> "Filter":
+        state = values.get("state", "")
+        return cls(
+            state if state in STATES else None,
+            shown(values.get("destination", "").strip(), LONGEST_FILTER) or None,
+            shown(values.get("type", "").strip(), LONGEST_FILTER) or None,
+        )
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        return STATES if self.state is None else (self.state,)
+
+    @property
+    def query(self) -> dict[str, str]:
+        told = {"state": self.state, "destination": self.destination, "type": self.event_type}
+        return {name: value for name, value in told.items() if value}
+
+
+@bp.get("/games/<slug>/deliveries")
+def deliveries(slug: str) -> Response:
+    game = the_game(slug)
+    connection = installation().database.read()
+    wanted = Filter.of(request.args)
+    rows, following = _page(connection, game, wanted, below(), PER_PAGE)
+    beat = outbox.last_beat(connection)
+    goals = destinations.listing(connection, game.id)
+    return page(
+        "deliveries.html",
+        game=game,
+        rows=rows,
+        following=following,
+        is_first="after" not in request.args,
+        wanted=wanted,
+        states=STATES,
+        destinations=[(row, _circuit(row)) for row in goals],
+        queue=lists.queues(connection).get(game.id, {}),
+        is_relaying=beat is not None and clock.now() - beat <= outbox.OLDEST_BEAT_SECONDS,
+        common_types=COMMON_TYPES,
+        keeps_order=any(row["format"] in PLAYER_ORDER for row in goals),
+        put_back=whole(request.args.get("back")),
+        stayed=whole(request.args.get("stayed")),
+        failures=FAILURES,
+        next_in_words=lambda row: _next_of_list(row),
+    )
+
+
+@bp.get("/games/<slug>/deliveries.csv")
+def deliveries_csv(slug: str) -> Response:
+    """The deliveries that a filter leaves over, newest first."""
+    game = the_game(slug)
+    wanted = Filter.of(request.args)
+    database = installation().database
+
+    rows = every(lambda before: _page(database.read(), game, wanted, before, EXPORTED_AT_ONCE))
+    return csv_file(f"{game.slug}-deliveries", _EXPORTED, ([row[name] for name in _EXPORTED] for row in rows))
+
+
+@bp.post("/games/<slug>/deliveries/redrive")
+def redrive_deliveries(slug: str) -> AnyResponse:
+    """Put back the dead and waiting deliveries that were ticked, or all that the filter leaves over."""
+    game = the_game(slug)
+    wanted = Filter.of(request.form)
+    reason = _reason()
+    ids = [number for each in request.form.getlist("id")[:MOST_SELECTED] if (number := whole(each)) is not None]
+    is_all = request.form.get("which") == "all"
+    if not is_all and not ids:
+        raise PageError(400, "Tick the deliveries to put back first, or choose to put all of them back.")
+
+    which: dict[str, Any] = {"event_type": wanted.event_type}
+    database = installation().database
+    if is_all:
+        subject = ", ".join(["all", *(f"{name} {value}" for name, value in wanted.query.items() if name != "state")])
+        if wanted.destination is not None:
+            which["destination_id"] = _destination_id(database.read(), game, wanted.destination)
+    else:
+        subject = ", ".join(map(str, ids[:20])) + (", ..." if len(ids) > 20 else "")
+
+    def put_back(portion: list[int]) -> int:
+        def store(tx: Connection) -> int:
+            count = outbox.redrive(tx, game.id, portion)
+            if count:
+                audit.record(tx, game.id, "owner", "delivery.redrive", f"{shown(subject)} ({count}){reason}")
+            return count
+
+        return database.write(store)
+
+    if is_all:
+        count = after = 0
+        while found := outbox.redrivable(database.read(), game.id, after=after, state=wanted.state, **which):
+            count += put_back(found)
+            after = found[-1]
+        stayed = 0 if wanted.state == "waiting" else outbox.count_overtaken(database.read(), game.id, **which)
+    else:
+        count = put_back(list(dict.fromkeys(ids)))
+        stayed = sum(outbox.count_overtaken(database.read(), game.id, delivery_id=each) for each in set(ids))
+    said = "put-back" if count else "nothing"
+    return see_other("deliveries", said, slug=game.slug, back=count, stayed=stayed, **wanted.query)
+
+
+@bp.get("/games/<slug>/deliveries/<int:delivery_id>")
+def delivery(slug: str, delivery_id: int) -> Response:
+    game = the_game(slug)
+    connection = installation().database.read()
+    row = _found(connection, game, delivery_id)
+    destination_row = destinations.row_of(connection, row["destination_id"])
+    return page(
+        "delivery.html",
+        game=game,
+        row=row,
+        destination=destination_row,
+        circuit=_circuit(destination_row),
+        attempts=lists.attempts(connection, row["id"], MOST_ATTEMPTS),
+        failures=FAILURES,
+        request_sent=_request_of(connection, row, destination_row),
+        next_in_words=_next(row, destination_row),
+        keeps_order=destination_row["format"] in PLAYER_ORDER,
+        most_attempts=MOST_ATTEMPTS,
+        longest_body=LONGEST_BODY,
+    )
+
+
+@bp.post("/games/<slug>/deliveries/<int:delivery_id>/redrive")
+def redrive_delivery(slug: str, delivery_id: int) -> AnyResponse:
+    game = the_game(slug)
+    _found(installation().database.read(), game, delivery_id)
+    reason = _reason()
+
+    def put_back(tx: Connection) -> None:
+        outbox.redrive_one(tx, game.id, delivery_id)
+        audit.record(tx, game.id, "owner", "delivery.redrive", f"{delivery_id}{reason}")
+
+    try:
+        installation().database.write(put_back)
+    except DeliveryError as error:
+        raise PageError(409, f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
+    return see_other("delivery", "redriven", slug=game.slug, delivery_id=delivery_id)
+
+
+@bp.post("/games/<slug>/deliveries/destinations/<name>/<verb>")
+def switch_destination(slug: str, name: str, verb: str) -> AnyResponse:
+    """Pause a destination, or have it begin afresh: what it is owed waits, or goes out now."""
+    game = the_game(slug)
+    if verb not in ("pause", "resume"):
+        raise PageError(404, "There is no such page")
+    state = "paused" if verb == "pause" else "active"
+    try:
+        installation().database.write(lambda tx: destinations.set_state(tx, game.slug, name, state, actor="owner"))
+    except DestinationError:
+        raise PageError(404, "There is no such destination") from None
+    return see_other("deliveries", f"{verb}d", slug=game.slug)
+
+
+_EXPORTED = (
+    "id",
+    "state",
+    "destination",
+    "event_type",
+    "player_id",
+    "grant_id",
+    "public_id",
+    "event_id",
+    "attempts_made",
+    "last_attempt",
+    "next_attempt_at",
+    "dead_reason",
+    "created_at",
+    "finished_at",
+    "webhook_id",
+)
+
+
+def _page(connection: Connection, game: Game, wanted: Filter, before: int, limit: int) -> Listed:
+    return lists.page(
+        connection,
+        game.id,
+        states=wanted.states,
+        destination=wanted.destination,
+        event_type=wanted.event_type,
+        before=before,
+        limit=limit,
+    )
+
+
+def _found(connection: Connection, game: Game, delivery_id: int) -> Row:
+    row = lists.find(connection, game.id, delivery_id) if delivery_id <= LAST_ID else None
+    if row is None:
+        raise PageError(404, "There is no such delivery")
+    return row
+
+
+def _reason() -> str:
+    """What the owner says of why, as it is kept beside the change; empty when nothing was said."""
+    reason = " ".join(request.form.get("reason", "").split())
+    return f": {shown(reason, LONGEST_REASON)}" if reason else ""
+
+
+def _destination_id(connection: Connection, game: Game, name: str) -> int:
+    """0 where there is none of that name: nothing is owed to it."""
+    try:
+        return destinations.find_id(connection, game.slug, name)
+    except DestinationError:
+        return 0
+
+
+def _circuit(row: Row) -> tuple[str, str]:
+    """How a destination is: a state word and a sentence."""
+    if row["state"] == "removed":
+        return "removed", "It was removed; nothing is sent there any more."
+    if row["state"] == "paused":
+        why = f" It paused itself: {shown(row['state_reason'], 100)}." if row["state_reason"] else ""
+        return "paused", f"Nothing is sent until you resume it; what it is owed waits.{why}"
+    if row["circuit_open_since"] is not None:
+        probed = f" It was last tried with delivery {row['last_probed']}." if row["last_probed"] else ""
+        return (
+            "down",
+            f"It rests after {row['failures_in_row']:,} failures in a row. No delivery spends an attempt; one "
+            f"at a time tries it, the next {until(row['next_probe_at'])}.{probed} Resume it once it is mended.",
+        )
+    if row["failures_in_row"]:
+        return "active", f"Its last {row['failures_in_row']:,} attempts failed." if row["failures_in_row"] > 1 else (
+            "Its last attempt failed."
+        )
+    return "active", "Nothing has failed there lately."
+
+
+def _next(row: Row, destination: Row) -> str:
+    """When this delivery is sent next, and what holds it up."""
+    if row["state"] == "delivered":
+        return "It has arrived; nothing more is sent."
+    if row["state"] == "dead":
+        return "It is not tried any more, until somebody puts it back."
+    if row["leased_until"] is not None and row["leased_until"] > clock.stamp():
+        return "An attempt is under way."
+    if destination["state"] == "paused":
+        return "It waits until the destination is resumed."
+    if row["waits_for"] is not None and row["waits_for_state"] == "waiting":
+        return f"It waits for delivery {row['waits_for']}, the grant it reverses, to arrive first."
+    if destination["circuit_open_since"] is not None:
+        return f"The destination rests. One delivery tries it {until(destination['next_probe_at'])}; this one follows."
+    order = " Earlier ones of the same player go first." if destination["format"] in PLAYER_ORDER else ""
+    return f"The next attempt is due {until(row['next_attempt_at'])}.{order}"
+
+
+def _next_of_list(row: Row) -> str:
+    if row["leased_until"] is not None and row["leased_until"] > clock.stamp():
+        return "under way"
+    if row["destination_state"] == "paused":
+        return "when resumed"
+    if row["circuit_open_since"] is not None:
+        return "after a probe"
+    return until(row["next_attempt_at"])
+
+
+def _request_of(connection: Connection, row: Row, destination: Row) -> dict[str, Any]:
+    """The request as an attempt sends it: address, headers, and the very bytes of the body."""
+    claim = lists.claim_of(row, destinations.opened(destination))
+    try:
+        body = webhooks.body(connection, claim)
+    except LookupError:
+        return {"problem": "There is no body yet: what it is made of was not converted."}
+    return {
+        "headers": webhooks.shown_headers(claim, body),
+        "body": body.decode("utf-8", "replace"),
+        "size": len(body),
+        "pretty": None if destination["format"] in CONVERTED else _pretty(body),
+    }
+
+
+def _pretty(body: bytes) -> str | None:
+    try:
+        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+    except ValueError:
+        return None

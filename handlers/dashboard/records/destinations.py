@@ -1,0 +1,164 @@
+"""Where a game's deliveries go: destinations, their secrets, and a test of the endpoint behind one."""
+
+import threading
+import time
+from dataclasses import replace
+
+from flask import Response, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from coinslot.access import keyring
+from coinslot.access.keyring import SecretError
+from coinslot.games import games
+from coinslot.games.games import Game
+from coinslot.outbox import destinations
+from coinslot.outbox.destinations import DestinationError
+from coinslot.relay import grader
+from coinslot.store.db import Connection, Row
+from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game, whole
+from handlers.kit.partner import installation
+
+# A grading holds one of the threads that all callers share: one at a time, and not for long.
+GRADING_SECONDS = 30.0
+LONGEST_TRY_SECONDS = 10
+_grading = threading.Lock()
+
+CHANGES = {"paused": "paused", "active": "resumed", "removed": "removed"}  # state -> what is said of it
+FIELDS = ("name", "url", "events", "format", "retry", "timeout", "success")
+
+
+@bp.get("/games/<slug>/settings/destinations")
+def destination_list(slug: str) -> Response:
+    return _destinations(the_game(slug))
+
+
+@bp.post("/games/<slug>/settings/destinations")
+def add_destination(slug: str) -> Response:
+    """Add one; its signing secret is on this answer only."""
+    game, house = the_game(slug), installation()
+    form = {name: request.form.get(name, "").strip() for name in FIELDS}
+    timeout = whole(form["timeout"], 3600)
+
+    def add(tx: Connection) -> str:
+        return destinations.add(
+            tx,
+            house.vault,
+            slug,
+            form["name"],
+            form["url"],
+            actor="owner",
+            events=form["events"] or "*",
+            format=form["format"] or "standard",
+            retry=form["retry"] or None,
+            timeout_seconds=10 if not form["timeout"] else 0 if timeout is None else timeout,
+            success=form["success"] or None,
+        )
+
+    try:
+        secret = house.database.write(add)
+    except DestinationError as error:
+        return _destinations(game, 400, str(error))
+    return page("destination_secret.html", game=game, name=form["name"], secret=secret, is_new=True)
+
+
+@bp.post("/games/<slug>/settings/destinations/<name>/state")
+def change_destination(slug: str, name: str) -> AnyResponse:
+    """Pause, resume or remove one; what a removed one was still owed is dead."""
+    game, state = the_game(slug), request.form.get("state", "")
+    _row(game, name)
+    if state not in CHANGES:
+        raise PageError(400, "There is no such state of a destination")
+    if state == "removed" and request.form.get("sure") != "yes":
+        return _destinations(game, 400, f"Tick the box to remove {name}.")
+    installation().database.write(lambda tx: destinations.set_state(tx, slug, name, state, actor="owner"))
+    return see_other("destination_list", said=CHANGES[state], slug=slug)
+
+
+@bp.post("/games/<slug>/settings/destinations/<name>/secret")
+def rotate_destination(slug: str, name: str) -> Response:
+    """A new signing secret, on this answer only; deliveries carry both signatures until the old one is retired."""
+    game, house = the_game(slug), installation()
+    _row(game, name)
+    secret = destinations.new_secret()
+    house.database.write(
+        lambda tx: keyring.rotate(
+            tx, house.vault, games.find(tx, slug), destinations.secret_name(name), secret, actor="owner"
+        )
+    )
+    return page("destination_secret.html", game=game, name=name, secret=secret, is_new=False)
+
+
+@bp.post("/games/<slug>/settings/destinations/<name>/secret/retire")
+def retire_destination_secret(slug: str, name: str) -> AnyResponse:
+    game = the_game(slug)
+    _row(game, name)
+    try:
+        installation().database.write(
+            lambda tx: keyring.retire(tx, games.find(tx, slug), destinations.secret_name(name), actor="owner")
+        )
+    except SecretError:
+        return see_other("destination_list", said="nothing", slug=slug)
+    return see_other("destination_list", said="retired", slug=slug)
+
+
+@bp.post("/games/<slug>/settings/destinations/<name>/grade")
+def grade_destination(slug: str, name: str) -> Response:
+    """Test the endpoint with grants that count for nothing, and say what to change. Nothing is written here."""
+    game, house = the_game(slug), installation()
+    row = _row(game, name)
+    keys = destinations.signing_secrets(house.database.read(), house.vault, row["id"])
+    if not keys:
+        return _destinations(game, 400, f"{name} has no signing secret. Make it a new one first.")
+    if not _grading.acquire(blocking=False):
+        raise PageError(409, "Another endpoint is being tested at this moment. Try again soon.")
+    try:
+        destination = destinations.opened(row)
+        tried = replace(destination, timeout_seconds=min(destination.timeout_seconds, LONGEST_TRY_SECONDS))
+        findings, is_cut = [], False
+        began = time.monotonic()
+        for finding in grader.Grader(house.outbound, tried, keys, house.settings.may_call_private).findings():
+            findings.append(finding)
+            if time.monotonic() - began > GRADING_SECONDS:
+                is_cut = True
+                break
+    finally:
+        _grading.release()
+    return page(
+        "grade.html",
+        game=game,
+        name=name,
+        destination=destination,
+        findings=findings,
+        grade=None if is_cut else grader.grade(findings),
+        unseen=grader.UNSEEN,
+        takes_grants=destinations.wants(row["events"], "grant.created"),
+    )
+
+
+def _row(game: Game, name: str) -> Row:
+    rows = destinations.listing(installation().database.read(), game.id)
+    found = next((row for row in rows if row["name"] == name), None)
+    if found is None:
+        raise PageError(404, "There is no such destination")
+    return found
+
+
+def _destinations(game: Game, status: int = 200, problem: str | None = None) -> Response:
+    house = installation()
+    connection = house.database.read()
+    secrets: dict[str, list[keyring.SecretRow]] = {}
+    for secret in keyring.listing_of(connection, game.id, game.secrets):
+        secrets.setdefault(secret.name, []).append(secret)
+    word, colon, _ = (problem or "").partition(":")
+    return page(
+        "destinations.html",
+        status,
+        game=game,
+        destinations=destinations.listing(connection, game.id),
+        secrets=secrets,
+        secret_prefix=destinations.SECRET_PREFIX,
+        formats=destinations.RETRY_SECONDS,
+        problem=problem,
+        at=word if colon and word in FIELDS else "",
+        form=request.form,
+    )

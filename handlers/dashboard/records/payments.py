@@ -1,0 +1,218 @@
+"""In-game payments on their way to PlayCamp: what was reported, what came of it, and what waits for a person."""
+
+import json
+from typing import Any
+
+from flask import Response, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from coinslot.base import clock
+from coinslot.base.paging import Listed, every
+from coinslot.games.games import Game
+from coinslot.payments import lists, store
+from coinslot.relay import jobs as schedules
+from coinslot.store import audit
+from coinslot.store.db import Connection, Row
+from handlers.dashboard.frame.export import csv_file
+from handlers.dashboard.frame.pages import PageError, below, bp, page, see_other, survives_in_path, the_game, whole
+from handlers.dashboard.frame.words import shown
+from handlers.kit.partner import installation
+
+PER_PAGE = 50
+EXPORTED_AT_ONCE = 500
+MOST_CONFLICTS = 100
+MOST_PUT_BACK = 1000
+LONGEST_ID = 600
+LONGEST_ROW = 20_000
+
+FILTERS = (*store.STATES, "refunded", "refund-refused", "conflicts")
+MEANS = {
+    "parked": "cannot be sent as it was reported",
+    "waiting": "is to be registered",
+    "registered": "PlayCamp has it",
+    "quarantined": "was refused too often; a person decides",
+    "kept": "is not to be registered, only to be asked for",
+    "refunded": "the player has the money back",
+    "refund-refused": "the refund was refused too often; a person decides",
+    "conflicts": "came again with other content; the first one stands",
+}
+SOURCES = {"poll": "asked for at the game's interface", "push": "sent by the game", "appcharge": "an Appcharge order"}
+REGISTERING, POLLING = "playcamp.register", "playcamp.poll"
+JOBS = {
+    POLLING: "Asks the game for its payments",
+    "playcamp.refunds": "Asks again for late refunds",
+    REGISTERING: "Registers payments with PlayCamp",
+    "playcamp.orders": "Takes Appcharge orders as payments",
+    "playcamp.recheck": "Reads parked payments again after a change",
+}
+
+
+@bp.get("/games/<slug>/payments", endpoint="payments")
+def list_payments(slug: str) -> Response:
+    if "id" in request.args:
+        return payment(slug, request.args["id"])
+    game = the_game(slug)
+    connection = installation().database.read()
+    state, search = _wanted()
+    is_conflicts = state == "conflicts" and not search
+    jobs = schedules.listing(connection, game.id)
+    rows, following = ([], None) if is_conflicts else _page(connection, game, state, search, below(), PER_PAGE)
+    return page(
+        "payments.html",
+        game=game,
+        payment_address=payment_address,
+        rows=rows,
+        following=following,
+        is_first="after" not in request.args,
+        state=state,
+        search=search,
+        filters=FILTERS,
+        means=MEANS,
+        counts=lists.capped_counts(connection, game.id).get(game.id, {}),
+        conflicts=lists.conflicts(connection, game.id, MOST_CONFLICTS) if is_conflicts else None,
+        jobs=[(row, JOBS[row["name"]]) for row in jobs if row["name"] in JOBS],
+        watermark=_watermark(next((row["cursor"] for row in jobs if row["name"] == POLLING), None)),
+        is_polling=all(game.settings[f"playcamp.payments.{name}"] for name in ("url", "rows", "map")),
+        takes_orders=game.is_on("playcamp.register_appcharge"),
+        has_key=bool(game.keys("playcamp.api_key")),
+        back=whole(request.args.get("back")),
+        query={name: value for name, value in (("state", state), ("q", search)) if value},
+    )
+
+
+def payment_address(slug: str, transaction_id: str) -> str:
+    """The page of a payment, whatever its id is: one that an address would not survive goes into its query."""
+    if survives_in_path(transaction_id):
+        return url_for("dashboard.payment", slug=slug, transaction_id=transaction_id)
+    return url_for("dashboard.payments", slug=slug, id=transaction_id)
+
+
+@bp.get("/games/<slug>/payments.csv")
+def payments_csv(slug: str) -> Response:
+    """The payments that the filter leaves over, newest first."""
+    game = the_game(slug)
+    state, search = _wanted()
+    database = installation().database
+
+    rows = every(lambda before: _page(database.read(), game, state, search, before, EXPORTED_AT_ONCE))
+    return csv_file(f"{game.slug}-payments", _EXPORTED, ([row[name] for name in _EXPORTED] for row in rows))
+
+
+@bp.get("/games/<slug>/payments/<path:transaction_id>")
+def payment(slug: str, transaction_id: str) -> Response:
+    game = the_game(slug)
+    connection = installation().database.read()
+    row = store.find(connection, game.id, transaction_id)
+    if row is None:
+        raise PageError(404, "There is no such payment")
+    return page(
+        "payment.html",
+        game=game,
+        row=row,
+        means=MEANS,
+        source=SOURCES[row["source"]],
+        reported=_laid_out(row["row"]),
+        refund=_refund_in_words(row),
+        conflicts=[
+            (each, _laid_out(each["row"])) for each in lists.conflicts_of(connection, row["id"], MOST_CONFLICTS)
+        ],
+        longest_row=LONGEST_ROW,
+        can_be_redriven=row["state"] == "quarantined" or row["refund_state"] == "quarantined",
+    )
+
+
+@bp.post("/games/<slug>/payments/redrive")
+def redrive_payments(slug: str) -> AnyResponse:
+    """Have quarantined payments, or their refunds, tried anew: the one that is named, or all."""
+    game = the_game(slug)
+    house = installation()
+    transaction_id = request.form.get("transaction_id", "")
+    is_all = request.form.get("which") == "all"
+    if not is_all and store.find(house.database.read(), game.id, transaction_id) is None:
+        raise PageError(404, "There is no such payment")
+
+    def put_back(tx: Connection) -> int:
+        if is_all:
+            count = store.redrive_all(tx, game.id, MOST_PUT_BACK)
+        else:
+            count = int(store.redrive(tx, game.id, transaction_id))
+        if count:
+            subject = f"all ({count})" if is_all else transaction_id
+            audit.record(tx, game.id, "owner", "payment.redrive", subject)
+            if REGISTERING in house.jobs:
+                schedules.wake(tx, game.id, REGISTERING)
+        return count
+
+    count = house.database.write(put_back)
+    said = "put-back" if count else "nothing"
+    if is_all:
+        return see_other("payments", said, slug=game.slug, state="quarantined", back=count)
+    if survives_in_path(transaction_id):
+        return see_other("payment", said, slug=game.slug, transaction_id=transaction_id)
+    return see_other("payments", said, slug=game.slug, id=transaction_id)
+
+
+_EXPORTED = (
+    "transaction_id",
+    "source",
+    "player_id",
+    "product_id",
+    "product_name",
+    "amount",
+    "currency",
+    "market",
+    "platform",
+    "distribution_type",
+    "purchased_at",
+    "state",
+    "reason",
+    "registered_at",
+    "refunded_at",
+    "refund_state",
+    "is_test",
+    "created_at",
+)
+
+
+def _wanted() -> tuple[str, str]:
+    """The filter and the search in the address; what makes no sense is left out."""
+    state = request.args.get("state", "")
+    return state if state in FILTERS else "", request.args.get("q", "").strip()[:LONGEST_ID]
+
+
+def _page(connection: Connection, game: Game, state: str, search: str, before: int, limit: int) -> Listed:
+    if search:
+        return lists.search(connection, game.id, search, before, limit)
+    if state == "refund-refused":
+        return lists.refused_refunds(connection, game.id, before, limit)
+    only = state if state in store.STATES else None
+    return lists.page(connection, game.id, state=only, is_refunded=state == "refunded", before=before, limit=limit)
+
+
+def _watermark(cursor: str | None) -> str | None:
+    """Up to when nothing of the game's payments is missing, as the polls note it; None before the first."""
+    try:
+        through: Any = json.loads(cursor or "{}").get("through")
+        return None if through is None else clock.stamp(through)
+    except (ValueError, AttributeError, TypeError, OverflowError):
+        return None
+
+
+def _laid_out(text: str) -> str:
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _refund_in_words(row: Row) -> str:
+    if row["refund_state"] == "done":
+        if row["refunded_at"] is None:
+            return "PlayCamp was told of a refund, and the dispute has been won since: ask PlayCamp to count it again."
+        return "PlayCamp was told."
+    if row["refund_state"] == "waiting":
+        when = "once the payment is registered" if row["state"] != "registered" else "soon"
+        return f"PlayCamp is told {when}. {shown(row['reason'], 200) if row['reason'] else ''}".strip()
+    if row["refund_state"] == "quarantined":
+        return "PlayCamp refused it too often. It is not tried any more, until somebody puts it back."
+    return "Nobody has to be told: it was never registered." if row["refunded_at"] else ""

@@ -1,0 +1,145 @@
+"""Players: the registry, and one player with what they have, what they bought, and whom they support."""
+
+from collections.abc import Iterator
+
+from flask import Response, redirect, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from coinslot.games import registry
+from coinslot.games.games import Game
+from coinslot.games.registry import LONGEST_ID
+from coinslot.ledger import boosts, dossier, grants, search
+from handlers.dashboard.frame import masking
+from handlers.dashboard.frame.export import csv_file
+from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
+from handlers.dashboard.frame.timeline import timeline
+from handlers.dashboard.records.transactions import player_address
+from handlers.kit.partner import installation
+
+ROWS_AT_ONCE = 500
+TRANSACTIONS_SHOWN = 25
+EVENTS_SHOWN = 25
+CSV_HEADER = ("player_id", "name", "country", "created_at", "updated_at")
+
+
+@bp.get("/games/<slug>/players")
+def players(slug: str) -> AnyResponse:
+    """The registry, by id, or by the beginning of an id or a name. ``?id=`` is a player whose id fits no path."""
+    game = the_game(slug)
+    if "id" in request.args:
+        return _show(game, request.args["id"])
+    connection = installation().database.read()
+    wanted = request.args.get("q", "").strip()[:LONGEST_ID]
+    after = request.args.get("after", "")[:LONGEST_ID]
+    rows = search.players(connection, game.id, wanted, after, search.PAGE_ROWS + 1)
+    named = search.players_by_name(connection, game.id, wanted) if wanted and not after else []
+    found = {row["player_id"] for row in rows}
+    if wanted and not rows and not named and search.has_player(connection, game.id, wanted):
+        return redirect(player_address(slug, wanted), 303)  # not in the registry, but in the ledger
+    has_more = len(rows) > search.PAGE_ROWS
+    rows = rows[: search.PAGE_ROWS]
+    return page(
+        "players.html",
+        game=game,
+        rows=rows,
+        named=[row for row in named if row["player_id"] not in found],
+        wanted=wanted,
+        next=rows[-1]["player_id"] if has_more else None,
+        is_first=not after,
+        player_address=player_address,
+    )
+
+
+@bp.get("/games/<slug>/players.csv")
+def players_csv(slug: str) -> Response:
+    game = the_game(slug)
+    connection = installation().database.read()
+    wanted = request.args.get("q", "").strip()[:LONGEST_ID]
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        after = ""
+        while found := search.players(connection, game.id, wanted, after, ROWS_AT_ONCE):
+            for row in found:
+                yield tuple(row[name] for name in CSV_HEADER)
+            after = found[-1]["player_id"]
+
+    return csv_file(f"{game.slug}-players", CSV_HEADER, rows())
+
+
+@bp.get("/games/<slug>/players/<path:player_id>")
+def player(slug: str, player_id: str) -> Response:
+    return _show(the_game(slug), player_id)
+
+
+@bp.post("/games/<slug>/forgotten-players")
+def forget_player(slug: str) -> AnyResponse:
+    """Delete the person and keep the sums; the id, typed once more, confirms it."""
+    game = the_game(slug)
+    player_id = request.form.get("player_id", "")
+    if request.form.get("confirmation", "").strip() != player_id.strip():
+        return _show(game, player_id, 400, problem="That is not the id of this player, so nobody was forgotten.")
+    is_known = installation().forget_player(game, player_id, "owner")
+    return see_other("players", said="forgotten" if is_known else "nothing", slug=slug)
+
+
+def _show(game: Game, player_id: str, status: int = 200, problem: str | None = None) -> Response:
+    connection = installation().database.read()
+    is_timeline = request.args.get("show") == "timeline"
+    if not is_timeline:
+        return _show_entry(game, player_id, status, problem)
+    if not search.has_player(connection, game.id, player_id):
+        raise PageError(404, "This game has no such player")
+    history = dossier.of_player(connection, game.id, player_id)
+    is_cut = max(len(history.transactions), len(history.events)) >= dossier.MOST_OF_PLAYER
+    return page(
+        "player_timeline.html",
+        game=game,
+        player_id=player_id,
+        moments=timeline(history),
+        is_cut=is_cut,
+        player_address=player_address,
+    )
+
+
+def _show_entry(game: Game, player_id: str, status: int, problem: str | None) -> Response:
+    connection = installation().database.read()
+    entry = registry.player(connection, game.id, player_id)
+    try:
+        listed = search.transactions(
+            connection,
+            game.id,
+            search.Filters(player_id=player_id),
+            request.args.get("after"),
+            TRANSACTIONS_SHOWN,
+        )
+    except search.CursorError:
+        raise PageError(404, "There is no such page of this list") from None
+    events = dossier.events_of_player(connection, game.id, player_id, EVENTS_SHOWN)
+    if entry is None and not listed.rows and not events and player_id != registry.RESERVED_ID:
+        raise PageError(404, "This game has no such player")
+    counted, tested = grants.granted_and_tested(connection, game.id, player_id)
+    return page(
+        "player.html",
+        status,
+        game=game,
+        problem=problem,
+        player_id=player_id,
+        entry=entry,
+        profile=_profile(entry["profile"]) if entry else [],
+        login_name=masking.part_of(entry["login_name"]) if entry else None,
+        identities={name: masking.part_of(each, 3) for name, each in entry["identities"].items()} if entry else {},
+        counted=sorted(counted.items()),
+        tested=sorted(tested.items()),
+        rows=listed.rows,
+        after=listed.after,
+        items_of=search.items_of,
+        events=events,
+        boosts=boosts.current(connection, game.id, player_id),
+        player_address=player_address,
+        is_reserved=player_id == registry.RESERVED_ID,
+    )
+
+
+def _profile(profile: dict[str, object]) -> list[tuple[str, str]]:
+    """What the game pushed of a player beside the columns, as JSON text per field."""
+    return [(name, masking.in_json(value)) for name, value in profile.items()]

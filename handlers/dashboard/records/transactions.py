@@ -1,0 +1,360 @@
+"""Transactions: the list and its search, one with everything that is known of it, and what may be done about it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+from flask import Response, redirect, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from coinslot.base import money as exponents
+from coinslot.games.games import Game
+from coinslot.games.registry import LONGEST_ID, checked_text
+from coinslot.ledger import dossier, refunds, search
+from coinslot.ledger.dossier import Dossier
+from coinslot.ledger.refunds import BY_STRENGTH, Policy
+from coinslot.ledger.search import Filters
+from coinslot.outbox import deliveries
+from coinslot.store import audit
+from coinslot.store.db import Connection
+from handlers.dashboard.frame import masking
+from handlers.dashboard.frame.export import csv_file
+from handlers.dashboard.frame.pages import PageError, bp, download, page, see_other, survives_in_path, the_game
+from handlers.dashboard.frame.timeline import OUTCOMES, POLICIES, as_text, items_in_words, timeline
+from handlers.dashboard.records import dispute
+from handlers.kit.partner import installation
+
+LONGEST_REASON = 255
+LONGEST_SEARCH = 400
+SIGNS = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY", "₩": "KRW"}
+FIELDS = ("partner", "state", "player", "item", "from", "to", "amount", "amount_to")
+STATE_WORDS = {
+    "credited": "Credited",
+    "reversed": "Reversed",
+    "conflict": "With a conflict",
+    "test": "Tests",
+}
+KINDS = {
+    "purchase": "bought",
+    "bonus": "was given, for free,",
+    "reward": "was rewarded with",
+    "coupon": "redeemed a coupon for",
+    "adjustment": "was given back",
+}
+_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,4})?")
+_GROUPED = re.compile(r"[0-9]{1,3}(?:[,' ][0-9]{3}){1,4}(?:\.[0-9]{1,4})?")
+_DECIMAL_COMMA = re.compile(r"[0-9]{1,15},(?:[0-9]{1,2}|[0-9]{4})")
+
+CSV_HEADER = (
+    "received_at occurred_at transaction_id partner reference external_id kind player_id currency gross subtotal tax "
+    "state is_test environment items"
+).split()
+
+
+@dataclass
+class Form:
+    """The filters as they were typed, as they were understood, and what could not be."""
+
+    typed: Mapping[str, str]
+    filters: Filters
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def typed_of_filters(self) -> dict[str, str]:
+        """What a link has to carry on to have the same filters."""
+        return {name: self.typed[name] for name in FIELDS if self.typed.get(name)}
+
+
+@bp.get("/games/<slug>/transactions")
+def transactions(slug: str) -> AnyResponse:
+    game = the_game(slug)
+    connection = installation().database.read()
+    wanted = request.args.get("q", "").strip()[:LONGEST_SEARCH]
+    form = read_form(request.args)
+    rows: list[object] = []
+    after = searched_to = None
+    if wanted and "after" not in request.args:
+        found = search.by_any_id(connection, game.id, wanted)
+        if len(found) == 1:
+            return redirect(url_for("dashboard.transaction", slug=slug, public_id=found[0]), 303)
+        if not found and search.has_player(connection, game.id, wanted):
+            return redirect(player_address(slug, wanted), 303)
+        rows = list(search.by_public_ids(connection, game.id, found)) if found else []
+    elif not form.problems:
+        try:
+            listed = search.transactions(connection, game.id, form.filters, request.args.get("after"))
+        except search.CursorError:
+            raise PageError(404, "There is no such page of this list") from None
+        rows, after, searched_to = list(listed.rows), listed.after, listed.searched_to
+    return page(
+        "transactions.html",
+        400 if form.problems else 200,
+        game=game,
+        rows=rows,
+        after=after,
+        searched_to=searched_to,
+        wanted=wanted,
+        form=form,
+        partners=search.partners(connection, game.id),
+        states=STATE_WORDS,
+        items_of=search.items_of,
+        player_address=player_address,
+    )
+
+
+@bp.get("/games/<slug>/transactions.csv")
+def transactions_csv(slug: str) -> Response:
+    """Everything that the same filters list."""
+    game = the_game(slug)
+    form = read_form(request.args)
+    if form.problems:
+        raise PageError(400, form.problems[0])
+    connection = installation().database.read()
+    rows = (_csv_row(dict(row)) for row in search.every_transaction(connection, game.id, form.filters))
+    return csv_file(f"{game.slug}-transactions", CSV_HEADER, rows)
+
+
+@bp.get("/games/<slug>/transactions/<public_id>")
+def transaction(slug: str, public_id: str) -> Response:
+    game = the_game(slug)
+    return _show(game, _found(game, public_id))
+
+
+@bp.post("/games/<slug>/transactions/<public_id>/reveal")
+def reveal_transaction(slug: str, public_id: str) -> Response:
+    """The page with nothing hidden, this once: it is the answer to the form, so no address leads to it."""
+    game = the_game(slug)
+    found = _found(game, public_id)
+    _audit(game, "transaction.reveal", public_id)
+    return _show(game, found, is_revealed=True)
+
+
+@bp.post("/games/<slug>/transactions/<public_id>/reversal")
+def reverse_transaction(slug: str, public_id: str) -> AnyResponse:
+    """Have the game take back what a transaction gave, for a reason that is kept."""
+    game = the_game(slug)
+    found = _found(game, public_id)
+    policy = request.form.get("policy", "")
+    problem = None if policy in BY_STRENGTH else "Say what the game is asked to do."
+    reason, wrong = _reason()
+    problem = problem or wrong
+    if problem:
+        return _show(game, found, 400, problem=problem)
+
+    def take_back(tx: Connection) -> int | None:
+        row = dossier.row(tx, game.id, public_id)
+        if row is None or row["kind"] == "adjustment":
+            return None
+        grant_id = refunds.reverse(tx, row, Policy.always(policy), reason)
+        if grant_id is not None:
+            audit.record(tx, game.id, "owner", "transaction.reverse", f"{public_id} ({policy}): {reason}")
+        return grant_id
+
+    if installation().database.write(take_back) is None:
+        return _show(game, found, 400, problem="There is nothing left to reverse: it was taken back already.")
+    return see_other("transaction", said="reversed", slug=slug, public_id=public_id)
+
+
+@bp.post("/games/<slug>/transactions/<public_id>/redelivery")
+def redeliver_transaction(slug: str, public_id: str) -> AnyResponse:
+    """Deliver what a transaction granted once more, for a reason that is kept."""
+    game = the_game(slug)
+    found = _found(game, public_id)
+    reason, wrong = _reason()
+    if wrong:
+        return _show(game, found, 400, problem=wrong)
+
+    def owe(tx: Connection) -> int:
+        owed, redriven = deliveries.deliver_again(tx, game.id, found.transaction["id"])
+        if owed:
+            what = f"{public_id} ({owed} deliveries, {redriven} of them redriven): {reason}"
+            audit.record(tx, game.id, "owner", "transaction.redeliver", what)
+        return owed
+
+    try:
+        owed = installation().database.write(owe)
+    except deliveries.DeliveryError as error:
+        return _show(game, found, 400, problem=f"It cannot be delivered again: {error}.")
+    if not owed:
+        return _show(
+            game,
+            found,
+            400,
+            problem="There is nothing to deliver: no destination wants it, or its delivery is waiting already.",
+        )
+    return see_other("transaction", said="redelivered", slug=slug, public_id=public_id)
+
+
+@bp.get("/games/<slug>/transactions/<public_id>/dispute.zip")
+def dispute_pack(slug: str, public_id: str) -> Response:
+    """Everything that shows what was bought and delivered, for a bank or a partner."""
+    game = the_game(slug)
+    found = _found(game, public_id)
+    _audit(game, "transaction.dispute_pack", public_id)
+    packed = dispute.packed(found, as_text(timeline(found)), game.name)
+    return download([packed], f"dispute-{found.transaction['public_id']}.zip", "application/zip")
+
+
+def player_address(slug: str, player_id: str) -> str:
+    """The page of a player, whatever their id is: one that an address would not survive goes into its query."""
+    if survives_in_path(player_id):
+        return url_for("dashboard.player", slug=slug, player_id=player_id)
+    return url_for("dashboard.players", slug=slug, id=player_id)
+
+
+def read_form(typed: Mapping[str, str]) -> Form:
+    """Filters out of what people type."""
+    form = Form(typed, Filters())
+    values: dict[str, object] = {
+        "partner": _given(typed, "partner"),
+        "player_id": _given(typed, "player"),
+        "sku": _given(typed, "item"),
+        "state": typed.get("state") if typed.get("state") in search.STATES else None,
+    }
+    try:
+        since, until = parse_day(typed.get("from", "")), parse_day(typed.get("to", ""))
+        values["since"] = None if since is None else since.isoformat()
+        values["until"] = None if until is None else (until + timedelta(days=1)).isoformat()
+    except (ValueError, OverflowError):
+        form.problems.append("Write a day as year-month-day, such as 2026-01-31.")
+    try:
+        values |= _amounts(typed.get("amount", "").strip(), typed.get("amount_to", "").strip())
+    except ValueError as error:
+        form.problems.append(str(error))
+    form.filters = Filters(**values)  # type: ignore[arg-type]
+    return form
+
+
+def parse_day(text: str) -> date | None:
+    """Raises ValueError."""
+    return date.fromisoformat(text.strip()) if text.strip() else None
+
+
+def parse_amount(text: str) -> tuple[Decimal, str | None]:
+    """An amount as people write it, in major units, and its currency where they name one. Raises ValueError.
+
+    ``9.99 USD``, ``USD 9.99``, ``$9.99``, ``1,200 JPY``, ``9,99 EUR``.
+    """
+    rest, currency = text.strip(), None
+    for sign, code in SIGNS.items():
+        if sign in rest:
+            rest, currency = rest.replace(sign, " ", 1).strip(), code
+    named = re.fullmatch(r"([A-Za-z]{3})\s*(\S.*)|(.*\S)\s*([A-Za-z]{3})", rest)
+    if named is not None:
+        currency, rest = (named[1] or named[4]).upper(), (named[2] or named[3]).strip()
+    if _GROUPED.fullmatch(rest):
+        rest = re.sub(r"[,' ]", "", rest)
+    elif _DECIMAL_COMMA.fullmatch(rest):
+        rest = rest.replace(",", ".")
+    if not _NUMBER.fullmatch(rest):
+        raise ValueError("Write an amount with its currency, such as 9.99 USD.")
+    return Decimal(rest), currency
+
+
+def _amounts(first: str, last: str) -> dict[str, object]:
+    """The filters of an exact amount, or of a range. Raises ValueError."""
+    if not first and not last:
+        return {}
+    least, currency = parse_amount(first) if first else (Decimal(0), None)
+    most, other = parse_amount(last) if last else (least, currency)
+    if currency and other and currency != other:
+        raise ValueError("Both amounts must be in the same currency.")
+    currency = currency or other
+    if currency is None:
+        raise ValueError("Write an amount with its currency, such as 9.99 USD.")
+    digits = exponents.exponent(currency)
+    if digits is None:
+        raise ValueError(f"{currency} is no currency we know.")
+    minor = [amount.scaleb(digits) for amount in (least, most)]
+    if any(each != each.to_integral_value() for each in minor):
+        raise ValueError(f"An amount in {currency} has no more than {digits} decimals.")
+    return {"currency": currency, "least": int(minor[0]), "most": int(minor[1])}
+
+
+def major(minor: object, currency: object) -> str | None:
+    """An exact decimal number, for a file."""
+    if not isinstance(minor, int):
+        return None
+    return exponents.in_major(minor, currency if isinstance(currency, str) else "")
+
+
+def _given(typed: Mapping[str, str], name: str) -> str | None:
+    return typed.get(name, "").strip()[:LONGEST_ID] or None
+
+
+def _found(game: Game, public_id: str) -> Dossier:
+    found = dossier.of_transaction(installation().database.read(), game.id, public_id)
+    if found is None:
+        raise PageError(404, "This game has no such transaction")
+    return found
+
+
+def _show(
+    game: Game, found: Dossier, status: int = 200, *, problem: str | None = None, is_revealed: bool = False
+) -> Response:
+    transaction = found.transaction
+    body = transaction["raw_body"]
+    shown = None if body is None else (masking.revealed if is_revealed else masking.masked)(body)
+    metadata = transaction["session_metadata"]
+    original = next((grant for grant in found.grants if grant["kind"] == transaction["kind"]), None)
+    return page(
+        "transaction.html",
+        status,
+        game=game,
+        problem=problem,
+        found=found,
+        transaction=transaction,
+        body=shown,
+        as_it_came=masking.as_text(body) if is_revealed and body is not None else None,
+        metadata=None if metadata is None else (masking.revealed if is_revealed else masking.masked)(metadata.encode()),
+        is_revealed=is_revealed,
+        signature=transaction["signature"] if is_revealed else masking.part_of(transaction["signature"], 6),
+        given=items_in_words(original["items"]) if original else "nothing",
+        verb=KINDS[transaction["kind"]],
+        figures=_figures(transaction),
+        is_amount_unknown=_is_amount_unknown(transaction),
+        moments=timeline(found),
+        outcomes=OUTCOMES,
+        policies=POLICIES,
+        typed=request.form,
+        player_address=player_address,
+    )
+
+
+def _figures(transaction: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Every money figure under the partner's own name for it, as it came."""
+    figures = dossier.figures(str(transaction["figures"]))
+    return list(figures.items())
+
+
+def _is_amount_unknown(transaction: Mapping[str, object]) -> bool:
+    """Whether it was bought for an amount that nobody knows: it is in no sum of a month."""
+    gross, currency = transaction["gross_minor"], transaction["currency"]
+    return transaction["kind"] == "purchase" and (gross is None or (gross != 0 and currency is None))
+
+
+def _reason() -> tuple[str, str | None]:
+    """The reason somebody gives for a change, and what is wrong with it."""
+    reason = request.form.get("reason", "").strip()
+    if not reason:
+        return "", "Give a reason: it is kept with the change."
+    try:
+        return checked_text(reason, LONGEST_REASON), None
+    except ValueError as error:
+        return "", f"The reason cannot be kept: {error}."
+
+
+def _audit(game: Game, action: str, subject: str) -> None:
+    installation().database.write(lambda tx: audit.record(tx, game.id, "owner", action, subject))
+
+
+def _csv_row(row: dict[str, Any]) -> tuple[object, ...]:
+    currency = row["currency"]
+    state = "restored" if row["is_restored"] else "reversed" if row["is_reversed"] else "credited"
+    items = "; ".join(f"{quantity} {sku}" for sku, quantity in search.items_of(row))
+    amounts = (major(row[name], currency) for name in ("gross_minor", "subtotal_minor", "tax_minor"))
+    plain = "received_at occurred_at public_id partner reference external_id kind player_id currency".split()
+    return (*(row[name] for name in plain), *amounts, state, bool(row["is_test"]), row["environment"], items)

@@ -1,0 +1,281 @@
+"""A game's configuration: every key of the catalogue with its meaning, in groups; and the token of its server."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flask import Response, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from coinslot.games import games
+from coinslot.games.games import LONGEST_KEY, Game, GameError, OneOf, Setting
+from coinslot.store.db import Connection
+from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
+from handlers.kit.partner import installation, partners
+
+FEWEST_FOR_A_GROUP = 3  # keys with the same second word
+SMALL_GROUP = 12  # keys: so many need no division
+LONG_VALUE = 70  # characters: from here on a field of several lines
+SHOWN_OF_FAMILY = 20
+FAMILY_PAGE = 200
+
+TITLES = {"allowlist": "Who may call", "lookup": "Tables for expressions"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One key on the page. ``value`` is what holds, or what was typed where that cannot be."""
+
+    key: str
+    about: str
+    default: str
+    value: str
+    was: str
+    is_set: bool
+    choices: tuple[str, ...]
+    is_long: bool
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    name: str
+    title: str
+    fields: list[Field]
+
+    @property
+    def count_set(self) -> int:
+        return sum(field.is_set for field in self.fields)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Keys that begin alike. ``rows`` are some of what is set: what stands in place of * -> value."""
+
+    name: str
+    about: str
+    choices: tuple[str, ...]
+    rows: dict[str, str]
+    count: int
+    next: str | None
+
+
+@bp.get("/games/<slug>/settings")
+def settings(slug: str) -> Response:
+    return _settings(the_game(slug))
+
+
+@bp.post("/games/<slug>/settings")
+def save_settings(slug: str) -> AnyResponse:
+    """Save what was changed in one group: all of it, or nothing where one value cannot be."""
+    game, house = the_game(slug), installation()
+    group = request.form.get("group", "")
+    keys = [key for key, its_group in _groups(house.catalogue).items() if its_group == group]
+    if not keys:
+        raise PageError(400, "There is no such group of settings")
+    typed = {key: request.form[f"value:{key}"].replace("\r\n", "\n") for key in keys if f"value:{key}" in request.form}
+    changed = {
+        key: value
+        for key, value in typed.items()
+        if value != request.form.get(f"was:{key}", game.settings[key]).replace("\r\n", "\n")
+    }
+    problems = {key: told for key, value in changed.items() if (told := _problem(house.catalogue[key], value))}
+    if problems:
+        return _settings(game, 400, group, typed, problems)
+
+    def save(tx: Connection) -> None:
+        for key, value in changed.items():
+            # What is the default anyway is not pinned down.
+            chosen = "" if value == house.catalogue[key].default else value
+            games.set_setting(tx, house.catalogue, slug, key, chosen, actor="owner")
+
+    if changed:
+        house.database.write(save)
+    said = "saved" if changed else "nothing"
+    return see_other("settings", said=said, slug=slug, open=group, _anchor=group)
+
+
+@bp.get("/games/<slug>/settings/family")
+def setting_family(slug: str) -> Response:
+    """All that is set of a family, a page at a time."""
+    game = the_game(slug)
+    return _family_page(game, _family_named(request.args.get("family", "")))
+
+
+@bp.post("/games/<slug>/settings/family")
+def add_to_family(slug: str) -> AnyResponse:
+    """Set one of a family; a name that is there takes the new value."""
+    game, house = the_game(slug), installation()
+    family = _family_named(request.form.get("family", ""))
+    name, value = request.form.get("name", "").strip(), request.form.get("value", "").strip()
+    key = family.removesuffix("*") + name
+    if not name or games.declared(house.catalogue, key) is None:
+        return _family_page(game, family, 400, "name", f"Please use up to {LONGEST_KEY - len(family)} characters.")
+    try:
+        if not value:
+            raise games.GameError(f"{key}: give it a value")
+        house.database.write(lambda tx: games.set_setting(tx, house.catalogue, slug, key, value, actor="owner"))
+    except games.GameError as error:
+        return _family_page(game, family, 400, "value", str(error))
+    return _back_to_family(slug, family, "saved")
+
+
+@bp.post("/games/<slug>/settings/family/remove")
+def remove_from_family(slug: str) -> AnyResponse:
+    game, house = the_game(slug), installation()
+    family = _family_named(request.form.get("family", ""))
+    name = request.form.get("name", "")
+    key = family.removesuffix("*") + name
+    if name not in games.in_family(house.catalogue, games.stored_settings(house.database.read(), game.id), family):
+        return _back_to_family(slug, family, "nothing")
+    house.database.write(lambda tx: games.set_setting(tx, house.catalogue, slug, key, "", actor="owner"))
+    return _back_to_family(slug, family, "removed")
+
+
+@bp.post("/games/<slug>/settings/token")
+def replace_token(slug: str) -> Response:
+    """A new API token, on this answer only; the one before stays valid until it is retired."""
+    game, house = the_game(slug), installation()
+    token = house.database.write(lambda tx: games.replace_token(tx, slug, actor="owner"))
+    return page("token.html", game=game, api_token=token)
+
+
+@bp.post("/games/<slug>/settings/token/retire")
+def retire_tokens(slug: str) -> AnyResponse:
+    """End every API token but the newest."""
+    game, house = the_game(slug), installation()
+    if request.form.get("sure") != "yes":
+        return _settings(game, 400, "token")
+    try:
+        house.database.write(lambda tx: games.retire_tokens(tx, slug, actor="owner"))
+    except GameError:  # another tab has retired it
+        return see_other("settings", said="nothing", slug=slug)
+    return see_other("settings", said="retired", slug=slug)
+
+
+def _settings(
+    game: Game,
+    status: int = 200,
+    opened: str | None = None,
+    typed: Mapping[str, str] | None = None,
+    problems: Mapping[str, str] | None = None,
+) -> Response:
+    house = installation()
+    stored = games.stored_settings(house.database.read(), game.id)
+    groups: dict[str, Group] = {}
+    for key, name in _groups(house.catalogue).items():
+        group = groups.setdefault(name, Group(name, _title(name), []))
+        group.fields.append(
+            _field(key, house.catalogue[key], stored, (typed or {}).get(key), (problems or {}).get(key))
+        )
+    families = [_family(name, stored, SHOWN_OF_FAMILY) for name in house.catalogue if name.endswith(".*")]
+    prefixes = tuple(family.name.removesuffix("*") for family in families)
+    first_words = list(dict.fromkeys(name.partition(".")[0] for name in groups))
+    return page(
+        "settings.html",
+        status,
+        game=game,
+        groups=sorted(groups.values(), key=lambda group: first_words.index(group.name.partition(".")[0])),
+        families=families,
+        opened=opened or request.args.get("open", ""),
+        token_replaced_at=games.token_replaced_at(house.database.read(), game.id),
+        has_problem=bool(problems),
+        unknown=sorted(key for key in stored.keys() - house.catalogue.keys() if not key.startswith(prefixes)),
+    )
+
+
+def _field(key: str, setting: Setting, stored: Mapping[str, str], typed: str | None, problem: str | None) -> Field:
+    holds = stored.get(key, setting.default)
+    value = holds if typed is None else typed
+    return Field(
+        key=key,
+        about=setting.about,
+        default=setting.default,
+        value=value,
+        was=holds,
+        is_set=key in stored,
+        choices=_choices(setting),
+        is_long=len(value) > LONG_VALUE or "\n" in value or "JMESPath" in setting.about or "JSON" in setting.about,
+        problem=problem,
+    )
+
+
+def _choices(setting: Setting) -> tuple[str, ...]:
+    if not isinstance(setting.check, OneOf):
+        return ()
+    words = setting.check.words
+    return words if setting.default in words else (setting.default, *words)
+
+
+def _problem(setting: Setting, value: str) -> str | None:
+    """Why this value cannot be; an empty one goes back to the default."""
+    try:
+        if value:
+            setting.check(value)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _groups(catalogue: Mapping[str, Setting]) -> dict[str, str]:
+    """Key -> its first word, or its first two where a partner has many keys and several of them share both."""
+    words = {key: _words(key) for key in catalogue if not key.endswith(".*")}
+    alike = Counter(words.values())
+    in_all = Counter(first for first, _ in words.values())
+    return {
+        key: f"{first}.{second}"
+        if in_all[first] > SMALL_GROUP and alike[first, second] >= FEWEST_FOR_A_GROUP
+        else first
+        for key, (first, second) in words.items()
+    }
+
+
+def _words(key: str) -> tuple[str, str]:
+    first, second, *_ = [*re.split(r"[._]", key), ""]
+    return first, second
+
+
+def _title(group: str) -> str:
+    first, _, second = group.partition(".")
+    titles = TITLES | {partner.name: partner.title for partner in partners()}
+    title = titles.get(first, first.capitalize())
+    return f"{title}: {second.capitalize()}" if second else title
+
+
+def _family_named(name: str) -> str:
+    if not name.endswith(".*") or name not in installation().catalogue:
+        raise PageError(404, "There is no such family of settings")
+    return name
+
+
+def _family(name: str, stored: Mapping[str, str], limit: int, after: str = "") -> Family:
+    catalogue = installation().catalogue
+    everything = games.in_family(catalogue, stored, name)
+    names = [each for each in everything if each > after]
+    return Family(
+        name=name,
+        about=catalogue[name].about,
+        choices=_choices(catalogue[name]),
+        rows={each: everything[each] for each in names[:limit]},
+        count=len(everything),
+        next=names[limit - 1] if len(names) > limit else None,
+    )
+
+
+def _family_page(game: Game, name: str, status: int = 200, at: str = "", problem: str | None = None) -> Response:
+    stored = games.stored_settings(installation().database.read(), game.id)
+    return page(
+        "setting_family.html",
+        status,
+        game=game,
+        family=_family(name, stored, FAMILY_PAGE, request.args.get("after", "")),
+        problem=problem,
+        at=at,
+        typed=request.form,
+        is_first="after" not in request.args,
+    )
+
+
+def _back_to_family(slug: str, family: str, said: str) -> AnyResponse:
+    return see_other("setting_family", said=said, slug=slug, family=family)

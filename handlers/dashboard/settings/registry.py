@@ -1,0 +1,73 @@
+"""The players and items of a game, out of a file, and one item by hand."""
+
+from flask import Response, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from coinslot.games import csv_files, registry
+from coinslot.games.games import Game
+from coinslot.games.registry import RegistryError, checked_id, checked_text
+from coinslot.store import audit
+from coinslot.store.db import Connection
+from handlers.dashboard.frame.pages import UPLOADS, PageError, bp, page, see_other, the_game
+from handlers.kit.partner import installation
+
+
+@bp.get("/games/<slug>/settings/registry")
+def registry_page(slug: str) -> Response:
+    return _registry(the_game(slug))
+
+
+@bp.post("/games/<slug>/settings/registry/items")
+def add_item(slug: str) -> AnyResponse:
+    """Register an item; one that is there takes the name."""
+    game = the_game(slug)
+    sku, name = request.form.get("sku", "").strip(), request.form.get("name", "").strip()
+    at = "sku"
+    try:
+        checked_id(sku)
+        at = "name"
+        checked_text(name, registry.LONGEST_ID)
+    except ValueError as error:
+        return _registry(game, 400, at, f"Please {error}.")
+
+    def add(tx: Connection) -> None:
+        registry.register_item(tx, game.id, sku, name or None)
+        audit.record(tx, game.id, "owner", "item.add", sku)
+
+    installation().database.write(add)
+    return see_other("registry_page", said="added", slug=slug)
+
+
+@bp.post("/games/<slug>/settings/registry/import")
+def import_registry(slug: str) -> Response:
+    """Register the players or items of a file. Every line is checked before the first is stored."""
+    game, database = the_game(slug), installation().database
+    kind, upload = request.form.get("kind", ""), request.files.get("file")
+    if kind not in ("players", "items"):
+        raise PageError(400, "Say whether these are players or items")
+    if upload is None or not upload.filename:
+        return _registry(game, 400, kind, "Please choose a file.")
+    file = upload.stream
+    try:
+        # In this thread, which has read the file: it is asked to wait until all is stored, however long that takes.
+        if kind == "players":
+            done = csv_files.import_players(database, database.write_here, game.id, file, "owner")
+        else:
+            done = csv_files.import_items(database.write_here, game.id, file, "owner")
+    except RegistryError as error:
+        return _registry(game, 400, kind, str(error))
+    return _registry(game, done=f"{done.count:,} {kind} imported, {done.new:,} of them new.")
+
+
+def _registry(game: Game, status: int = 200, at: str = "", problem: str = "", done: str | None = None) -> Response:
+    return page(
+        "registry.html",
+        status,
+        game=game,
+        problems={at: problem.splitlines()} if problem else {},
+        done=done,
+        form=request.form,
+        largest_mib=UPLOADS["dashboard.import_registry"] // 1024**2,
+        unknown_players=game.settings["players.unknown"],
+        unknown_items=game.settings["items.unknown"],
+    )

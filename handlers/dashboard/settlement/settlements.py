@@ -1,0 +1,209 @@
+"""Months: what a game should be paid and what it owes its creators, closed and brought from step to step."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from flask import Response, request
+from markupsafe import Markup
+from werkzeug.wrappers import Response as AnyResponse
+
+from coinslot.base import money
+from coinslot.games.games import Game, GameError
+from coinslot.settlement import closing, jobs, reconciliation, so_far
+from coinslot.settlement.calendar import Month
+from coinslot.settlement.closing import Settlement, Total
+from coinslot.settlement.terms import ZONE
+from coinslot.store.db import Row
+from handlers.dashboard.frame import charts, words
+from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
+from handlers.kit.partner import installation, partners
+
+MOST_LINES = 500  # on the page; the documents hold all of them
+CHARTED_MONTHS = 12
+# Section of a line, and what it says to its owner.
+SECTIONS = {
+    "counted": "counts",
+    "orders": "web store orders, for creators",
+    "free": "free",
+    "test": "test",
+    "incomplete": "incomplete",
+    "too_large": "too large to be summed",
+}
+
+# State of a month, and what it means for its owner.
+MEANING = {
+    "open": "Purchases of this month still come in.",
+    "closed": "The figures are frozen. What becomes known later goes into a later month.",
+    "reconciled": "The figures were held against the partners' own.",
+    "payment_confirmed": "The partners' money has arrived.",
+    "creators_settled": "The creators have their share.",
+}
+
+
+@bp.get("/games/<slug>/settlements")
+def settlements(slug: str) -> Response:
+    game = the_game(slug)
+    connection = installation().database.read()
+    found = closing.month_list(connection, game)
+    return page(
+        "settlements.html",
+        game=game,
+        months=found,
+        zone=game.settings[ZONE],
+        zone_notes=jobs.zone_notes(connection, game),
+        meaning=MEANING,
+        **_gross(closing.gross_by_month(connection, game.id, CHARTED_MONTHS), request.args.get("currency")),
+    )
+
+
+@bp.get("/games/<slug>/settlements/<name>")
+def month(slug: str, name: str) -> Response:
+    game = the_game(slug)
+    return _page(game, named_month(game, name))
+
+
+@bp.post("/games/<slug>/settlements/<name>/close")
+def close_month(slug: str, name: str) -> AnyResponse:
+    game = the_game(slug)
+    named_month(game, name)
+    try:
+        closing.close(installation().database, game, name, "owner", request.form.get("note", "").strip())
+    except GameError as error:
+        return _page(game, named_month(game, name), 400, str(error))
+    return see_other("month", said="saved", slug=slug, name=name)
+
+
+@bp.post("/games/<slug>/settlements/<name>/steps")
+def advance_month(slug: str, name: str) -> AnyResponse:
+    """Bring a closed month to its next state, or pass over one; the note says why."""
+    game = the_game(slug)
+    named_month(game, name)
+    state, note = request.form.get("state", ""), request.form.get("note", "").strip()
+    is_skipping = request.form.get("skipping") == "on"
+    if state not in closing.STATES:
+        raise PageError(400, "There is no such state")
+    try:
+        jobs.bring_to(
+            *(installation().database, game, name, state, "owner", note),
+            is_skipping=is_skipping,
+            is_accepting=request.form.get("accepting") == "on",
+        )
+    except GameError as error:
+        return _page(game, named_month(game, name), 400, str(error))
+    return see_other("month", said="saved", slug=slug, name=name)
+
+
+@bp.post("/games/<slug>/settlements/<name>/reopen")
+def reopen_month(slug: str, name: str) -> AnyResponse:
+    game = the_game(slug)
+    named_month(game, name)
+    note = request.form.get("note", "").strip()
+    try:
+        installation().database.write(lambda tx: closing.reopen(tx, game.id, name, "owner", note))
+    except GameError as error:
+        return _page(game, named_month(game, name), 400, str(error))
+    return see_other("month", said="saved", slug=slug, name=name)
+
+
+def named_month(game: Game, name: str) -> Month:
+    """The month in an address; 404 for what is none."""
+    try:
+        return closing.month_of(installation().database.read(), game, name)
+    except GameError as error:
+        raise PageError(404, str(error)) from None
+
+
+def _page(game: Game, named: Month, status: int = 200, problem: str | None = None) -> Response:
+    connection = installation().database.read()
+    closed = closing.standing(connection, game.id, named.name)
+    as_of: str | None
+    if closed is not None:
+        lines, as_of = closing.lines(connection, closed.id), closed.known_at
+    else:
+        with installation().database.snapshot() as snapshot:
+            found = so_far.of(snapshot, game, named)
+        lines, as_of = found.lines or [], found.known_at
+    totals = closing.totals(lines)
+    runs = reconciliation.runs(connection, game.id, named.name)
+    return page(
+        "settlement.html",
+        status,
+        game=game,
+        month=named if closed is None else closed.month,
+        closed=closed,
+        zone_notes=jobs.zone_notes(connection, game, named.name),
+        state=closing.OPEN if closed is None else closed.state,
+        meaning=MEANING,
+        states=closing.STATES,
+        next_states=_next_states(closed),
+        lines=lines[:MOST_LINES],
+        more_lines=len(lines) - MOST_LINES,
+        totals=totals,
+        charts=[(total, _waterfall(total)) for total in totals],
+        steps=closing.steps(connection, game.id, named.name),
+        as_of=as_of,
+        problem=problem,
+        sections=SECTIONS,
+        titles={partner.name: partner.title for partner in partners()},
+        runs=runs,
+        disagreeing=jobs.disagreeing(connection, game.id, named.name),
+        headline=reconciliation.charged_but_not_granted(runs),
+    )
+
+
+def _next_states(closed: Settlement | None) -> Sequence[str]:
+    return () if closed is None else closing.STATES[closing.STATES.index(closed.state) + 1 :]
+
+
+def _waterfall(total: Total) -> Markup:
+    """From what was paid to what is left, a bar for each step; what nobody said has none.
+
+    What a partner tells of tax, fee and net need not add up: the bars show that too.
+    """
+    gross, refunds, net, share = total.gross_minor, total.refunds_minor, total.net_minor, total.share_minor
+    steps: list[tuple[str, int, int]] = [("Gross", 0, gross)]
+    left = gross
+    for name, amount in (
+        ("Refunds", refunds),
+        ("Without figures", total.unsaid_minor),
+        ("Tax", total.tax_minor),
+        ("Fee", total.fee_minor),
+    ):
+        if amount:
+            steps.append((name, left, left - amount))
+            left -= amount
+    if net is not None:
+        steps.append(("Net", 0, net))
+        if share:
+            steps += [("Creators", net, net - share), ("Left", 0, net - share)]
+    rows = [
+        (name, float(start), float(end), words.money(end - start, total.currency).replace("-", "\N{MINUS SIGN}"))
+        for name, start, end in steps
+    ]
+    return charts.waterfall(f"{total.partner}, {total.currency}: from gross to what is left", rows)
+
+
+def _gross(rows: Sequence[Row], wanted: str | None) -> dict[str, Any]:
+    """The chart of the months list: one currency at a time, since currencies are not added up."""
+    if not rows:
+        return {}
+    counts = Counter(row["currency"] for row in rows)
+    currency: str = max(counts, key=lambda each: (each == wanted, counts[each], each))
+    exponent = money.exponent(currency) or 0
+    places = sorted({row["month"] for row in rows})
+    titles = {partner.name: partner.title for partner in partners()}
+    gross = {
+        (row["partner"], row["month"]): max(row["gross_minor"], 0.0) / 10**exponent
+        for row in rows
+        if row["currency"] == currency
+    }
+    names = sorted({partner for partner, _ in gross})
+    series = [charts.Series(titles.get(name, name), [gross.get((name, at), 0.0) for at in places]) for name in names]
+    labels = {at: places[at] for at in (range(len(places)) if len(places) <= 4 else (0, len(places) - 1))}
+    return {
+        "currency": currency,
+        "currencies": sorted(counts),
+        "chart": charts.bars(f"Gross per month in {money.unit(currency)}", places, series, labels, exponent),
+        "legend": charts.legend([each.name for each in series]),
+    }

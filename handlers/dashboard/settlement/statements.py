@@ -1,0 +1,187 @@
+"""What a month leaves on paper: its files, the pages to print, and the purchases that its lines are made of."""
+
+import re
+from collections.abc import Callable, Iterator
+
+from flask import Response, request, url_for
+
+from coinslot.base import clock
+from coinslot.games.games import Game
+from coinslot.settlement import closing, documents, purchases
+from coinslot.settlement.closing import Settlement
+from coinslot.settlement.statement import IN_TOTALS, PAYMENTS_PARTNER, Line
+from coinslot.store.db import Connection, Row
+from handlers.dashboard.frame.export import BYTE_ORDER_MARK
+from handlers.dashboard.frame.pages import PageError, bp, download, page, the_game
+from handlers.dashboard.frame.words import with_query
+from handlers.dashboard.settlement.settlements import SECTIONS, named_month
+from handlers.kit.partner import installation, partners
+
+MOST_PRINTED = 2000  # lines; the files hold all of them
+PER_PAGE = 50
+MOST_READ = 2000  # purchases of a month that one page looks at to find those that are wanted
+
+_CURSOR = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{15}Z)~([0-9]{1,18})")
+
+
+def _statement(connection: Connection, game: Game, found: Settlement) -> Iterator[str]:
+    return documents.statement_csv(connection, found)
+
+
+def _everything(connection: Connection, game: Game, found: Settlement) -> Iterator[str]:
+    return documents.statement_csv(connection, found, is_whole=True)
+
+
+def _creators(connection: Connection, game: Game, found: Settlement) -> Iterator[str]:
+    return documents.creator_csv(connection, found, request.args.get("creator"))
+
+
+def _beancount(connection: Connection, game: Game, found: Settlement) -> Iterator[str]:
+    return documents.beancount(connection, found, game.name)
+
+
+# The end of a file's address -> what writes it.
+FILES: dict[str, Callable[[Connection, Game, Settlement], Iterator[str]]] = {
+    "statement.csv": _statement,
+    "everything.csv": _everything,
+    "creators.csv": _creators,
+    "month.beancount": _beancount,
+}
+
+
+@bp.get("/games/<slug>/settlements/<name>/files/<document>")
+def month_file(slug: str, name: str, document: str) -> Response:
+    """The same as ``flask settlement export`` writes."""
+    game = the_game(slug)
+    connection, found = closed_month(game, name)
+    write = FILES.get(document)
+    if write is None:
+        raise PageError(404, "There is no such document")
+    if not document.endswith(".csv"):
+        return download(write(connection, game, found), f"{game.slug}-{name}-{document}", "text/plain")
+    parts = write(connection, game, found)
+    return download(_marked(parts), f"{game.slug}-{name}-{document}", "text/csv")
+
+
+@bp.get("/games/<slug>/settlements/<name>/print")
+def month_print(slug: str, name: str) -> Response:
+    """The month's statement, as it may be handed to somebody."""
+    game = the_game(slug)
+    connection, found = closed_month(game, name)
+    lines = closing.lines(connection, found.id)
+    counted = [line for line in lines if line.section in IN_TOTALS]
+    return page(
+        "settlement_print.html",
+        game=game,
+        closed=found,
+        lines=counted[:MOST_PRINTED],
+        more_lines=len(counted) - MOST_PRINTED,
+        apart=[line for line in lines if line.section not in IN_TOTALS],
+        sections=SECTIONS,
+        totals=closing.totals(lines),
+        steps=closing.steps(connection, game.id, name),
+        titles=titles(),
+        printed_at=clock.stamp(),
+    )
+
+
+@bp.get("/games/<slug>/settlements/<name>/creators")
+def month_creators(slug: str, name: str) -> Response:
+    """What creators brought and are owed: all of them, or the statement of the one in ``creator``."""
+    game = the_game(slug)
+    connection, found = closed_month(game, name)
+    wanted = request.args.get("creator")
+    sums = documents.creators(connection, found)
+    lines: list[Line] = []
+    if wanted is not None:
+        sums = [each for each in sums if each.creator == wanted]
+        if not sums:
+            raise PageError(404, "This month has nothing of that creator")
+        lines = [
+            line for line in closing.lines(connection, found.id) if line.section in IN_TOTALS and line.creator == wanted
+        ]
+    return page(
+        "settlement_creators.html",
+        game=game,
+        closed=found,
+        wanted=wanted,
+        sums=sums[:MOST_PRINTED],
+        more_sums=len(sums) - MOST_PRINTED,
+        lines=lines[:MOST_PRINTED],
+        titles=titles(),
+        printed_at=clock.stamp(),
+    )
+
+
+@bp.get("/games/<slug>/settlements/<name>/purchases")
+def month_purchases(slug: str, name: str) -> Response:
+    """What a line is made of, as the rows are now; the newest come last, as in the month."""
+    game = the_game(slug)
+    connection = installation().database.read()
+    partner = request.args.get("partner", "")
+    if partner not in titles():
+        raise PageError(404, "There is no such partner")
+    closed = closing.standing(connection, game.id, name)
+    month = named_month(game, name) if closed is None else closed.month
+    currency, kind = request.args.get("currency"), request.args.get("distribution_type")
+    rows, following = purchases.of_month(
+        connection,
+        game.id,
+        month,
+        partner,
+        _after(month.starts_at),
+        PER_PAGE,
+        currency=currency,
+        distribution_type=kind,
+        most=MOST_READ,
+    )
+    return page(
+        "settlement_purchases.html",
+        game=game,
+        month=month,
+        closed=closed,
+        partner=titles()[partner],
+        currency=currency,
+        distribution_type=kind,
+        is_payments=partner == PAYMENTS_PARTNER,
+        rows=rows,
+        addresses=[_address(slug, row, partner) for row in rows],
+        next_page=None if following is None else with_query(after=f"{following[0]}~{following[1]}"),
+        first_page=with_query(after=None) if "after" in request.args else None,
+        searched_to=following[0] if following and len(rows) < PER_PAGE else None,
+    )
+
+
+def closed_month(game: Game, name: str) -> tuple[Connection, Settlement]:
+    """404 for a month that is open: it has nothing to show on paper."""
+    named_month(game, name)
+    connection = installation().database.read()
+    found = closing.standing(connection, game.id, name)
+    if found is None:
+        raise PageError(404, f"{name} is open: close it first")
+    return connection, found
+
+
+def titles() -> dict[str, str]:
+    return {partner.name: partner.title for partner in partners()}
+
+
+def _address(slug: str, row: Row, partner: str) -> str:
+    if partner == PAYMENTS_PARTNER:
+        return url_for("dashboard.payments", slug=slug, q=row["reference"])
+    return url_for("dashboard.transaction", slug=slug, public_id=row["public_id"])
+
+
+def _after(starts_at: str) -> tuple[str, int] | None:
+    told = request.args.get("after")
+    if told is None:
+        return None
+    match = _CURSOR.fullmatch(told)
+    if match is None or match[1] < starts_at:
+        raise PageError(404, "There is no such page of this list")
+    return match[1], int(match[2])
+
+
+def _marked(parts: Iterator[str]) -> Iterator[str]:
+    yield BYTE_ORDER_MARK
+    yield from parts

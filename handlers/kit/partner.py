@@ -1,0 +1,330 @@
+"""Who knocks: one room per caller. Rooms do not import each other; what they share stands in ``coinslot``.
+
+This page holds what every room needs of the house: the installation, the card on which a partner's room says what it
+brings, the check at the door, and the note about a call that was refused.
+"""
+
+import base64
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+from flask import Blueprint, Response, current_app, jsonify, request
+from marshmallow import Schema
+
+from coinslot.access.keyring import SecretValue
+from coinslot.base.addresses import is_allowed
+from coinslot.games.games import Game, Setting, one_of
+from coinslot.installation import Installation
+from coinslot.ledger.credit import Credit, is_credited
+from coinslot.operations.observations import Refusal
+from coinslot.operations.refusals import Refused
+from coinslot.outbox.destinations import is_down
+from coinslot.relay.jobs import Job
+from coinslot.settlement.reconciliation import Run
+from coinslot.settlement.report import ReportFormat
+from coinslot.store.db import Connection
+from handlers.kit.explain import Finding, Known
+from handlers.kit.trials import Formula, Window
+
+KEPT_BODY_BYTES = 48 * 1024  # of a refused call; 64 KiB once it is Base64
+PROOFS = ("signature", "X-Webhook-Signature", "X-Gateway-Signature", "X-Fingerprint")  # headers, one per kind of caller
+# What a refused call is looked at for: headers whose names speak of a proof are kept with their values, a few.
+TELLING = re.compile(r"sign|token|finger|timestamp|project|hmac|^x-forwarded-for$|^user-agent$|^content-encoding$")
+MOST_HEADERS = 24
+SIMULATED = "coinslot-simulate"  # User-Agent of our own simulated calls, which say nothing of the partner's set-up
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a simulated partner: what is sent, and what a healthy server answers.
+
+    ``expect`` gets the status and the body and says what is wrong with them, or None. ``sample_of`` is the endpoint
+    of which this is the good call that stands for all.
+    """
+
+    title: str
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes | None
+    expected: str
+    expect: Callable[[int, bytes], str | None]
+    sample_of: str = ""
+
+
+# What can be told of an address after it is set up, in this order (handlers/dashboard/integration/checklist.py).
+STEPS = ("copied", "seen", "proved", "player", "credited", "accepted", "read")
+
+
+@dataclass(frozen=True)
+class Address:
+    """One of our addresses, as whoever calls it knows it.
+
+    ``name`` is the field it is pasted into, in the partner's own words; in ``path``, ``{game}`` is the slug. ``lacks``
+    names the secrets and settings without which nobody is answered there. ``steps`` are those of :data:`STEPS` that
+    can be told of it; a call to one of ``followed_by`` shows that an answer given here was taken. ``unsent`` says why
+    there may be no sample to send.
+    """
+
+    endpoint: str
+    name: str
+    path: str
+    what_for: str
+    lacks: Callable[[Game], Sequence[str]]
+    healthy: str
+    is_mandatory: bool = False
+    steps: tuple[str, ...] = STEPS[:3]
+    followed_by: tuple[str, ...] = ()
+    unsent: str = ""
+
+
+@dataclass(frozen=True)
+class Key:
+    """A secret of a game's that a partner's room knows; one whose name ends in ``.*`` stands for a family.
+
+    ``name`` is the partner's own word. ``is_proof``: callers prove themselves with it, so that a previous value has
+    its use and the last use is known. ``has_lines``: may be a text of several lines. ``doubt`` says of a value why it
+    cannot work as it is, in words that hold nothing of it, as in "it has no colon"; empty where nothing is wrong.
+    """
+
+    secret: str
+    name: str
+    what_for: str
+    is_mandatory: bool = False
+    is_proof: bool = True
+    has_lines: bool = False
+    doubt: Callable[[str], str] = lambda value: ""
+
+
+@dataclass(frozen=True)
+class EntryRecipe:
+    """How the game's server signs the address with which its players enter at a partner's.
+
+    ``parameters`` are the names of those for user, campaign and auth. ``form`` is what auth looks like and ``message``
+    what is signed; every second part is the name of a place. ``secret`` is the key's name.
+    """
+
+    title: str
+    url: str
+    parameters: tuple[str, str, str]
+    digest: str
+    is_keyed: bool
+    encoding: str
+    form: tuple[str, ...]
+    message: tuple[str, ...]
+    secret: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a simulation looks at itself once the calls before it are answered: our database, or another server.
+
+    ``look`` says what it found, and what is wrong with that, or None. It holds no secret.
+    """
+
+    title: str
+    expected: str
+    look: Callable[[], tuple[str, str | None]]
+
+
+@dataclass(frozen=True)
+class GameCall:
+    """A call of the game API: its address under ``/game/v1``, who answers it, and what the OpenAPI document says.
+
+    ``answers`` is status -> schema, None for no body; ``errors`` are the statuses told as problem documents beside 401
+    and 503; ``is_open`` marks a call that needs no token.
+    """
+
+    method: str
+    path: str
+    function: Callable[..., Any]
+    summary: str
+    answers: Mapping[int, type[Schema] | None]
+    body: type[Schema] | None = None
+    parameters: tuple[Mapping[str, Any], ...] = ()
+    errors: tuple[int, ...] = ()
+    is_open: bool = False
+
+
+@dataclass(frozen=True)
+class Report(ReportFormat):
+    """How a partner's own figures of a month are come by, to hold ours against them (``coinslot/settlement``).
+
+    ``read`` asks the partner itself for some more, until a deadline in monotonic seconds, stores that, and returns
+    whether there is more; it raises JobError. ``is_askable`` is whether the game can ask. ``are_movements``: each row
+    is one movement of money, so that a refund is in the report of its own month; else each row says how a purchase
+    stands.
+    """
+
+    read: Callable[[Installation, Game, Run, float], bool]
+    is_askable: Callable[[Game], bool]
+    are_movements: bool
+
+
+@dataclass(frozen=True)
+class Partner:
+    """What a partner's room brings to the house; ``app.py`` lists them.
+
+    ``addresses`` are to be pasted into the partner's dashboard. ``keys`` and ``settings`` are what the owner may set;
+    of the settings, ``agreed`` follow from what the partner was told or says. ``missing`` says in sentences what a game
+    still lacks for this partner, ``wrong`` what is set and cannot work, ``unset`` what it could have and does without;
+    ``lacking`` is that part of ``missing`` without which calls fail, told from the configuration alone. ``simulate``
+    plays the partner against a running server.
+
+    ``jobs`` run in the background when they are due (``coinslot/relay/jobs.py``): name -> function of the installation
+    and the game. ``profiles_pushed`` is told, inside of the write, which players' profiles the game has just changed.
+    ``roots`` are first words of its paths beside its name. ``entry`` is how the game signs entries, where it does.
+    ``diagnose`` finds out, for the owner alone, why one of its calls was refused. ``formulas`` are settings that hold
+    expressions and may be tried on a page; ``try_window`` asks the game's payment API for one window of some days and
+    stores nothing. ``report``: where it has figures of its own. ``send_again`` is how the owner has it report an order
+    again.
+    """
+
+    name: str
+    title: str
+    blueprint: Blueprint
+    addresses: tuple[Address, ...]
+    keys: tuple[Key, ...]
+    settings: Mapping[str, Setting]
+    is_configured: Callable[[Game], bool]
+    missing: Callable[[Game], list[str]]
+    simulate: Callable[[Game], Iterator[Call | Check]]
+    refuse: Callable[[int, str], Response] = field(repr=False)
+    roots: tuple[str, ...] = ()
+    report: Report | None = None
+    wrong: Callable[[Game], list[str]] = lambda game: []
+    unset: Callable[[Game], list[str]] = lambda game: []
+    lacking: Callable[[Game], list[str]] = lambda game: []
+    commands: tuple[click.Command, ...] = ()
+    game_calls: tuple[GameCall, ...] = ()
+    jobs: Mapping[str, Job] = field(default_factory=dict)
+    profiles_pushed: Callable[[Connection, Game, Sequence[str]], None] = lambda tx, game, player_ids: None
+    diagnose: Callable[[Refused, Known], Finding] = lambda call, known: Finding("Nobody knows why.", is_sure=False)
+    formulas: tuple[Formula, ...] = ()
+    try_window: Callable[[Installation, Game, int], Window] | None = None
+    agreed: tuple[str, ...] = ()
+    send_again: str = "ask the partner to report it again"
+    entry: Callable[[Game], EntryRecipe | None] = lambda game: None
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Field -> path with ``{game}``."""
+        return {address.name: address.path for address in self.addresses}
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """Name of a secret -> what it is."""
+        return {key.secret: f"{key.name}: {key.what_for}" for key in self.keys}
+
+    def sample(self, game: Game, endpoint: str) -> Call | None:
+        """A good call to one of the addresses, naming the reserved player and item; None where there is none."""
+        calls = (step for step in self.simulate(game) if isinstance(step, Call))
+        return next((call for call in calls if call.sample_of == endpoint), None)
+
+
+def installation() -> Installation:
+    found: Installation = current_app.extensions["coinslot"]
+    return found
+
+
+def partners() -> tuple[Partner, ...]:
+    found: tuple[Partner, ...] = current_app.extensions["coinslot.partners"]
+    return found
+
+
+def plain_error(status: int, message: str) -> Response:
+    """For callers who speak no dialect of their own."""
+    response = jsonify(error=message)
+    response.status_code = status
+    return response
+
+
+def note_call(game: Game, partner: str, endpoint: str, *keys: SecretValue) -> None:
+    """Count a call that has proved itself, so that the owner can see which addresses a partner has never called.
+
+    ``keys`` are those it has proved itself with: the owner can see when an old one is no longer used.
+    """
+    if not is_simulated():
+        installation().observations.called(game.id, partner, endpoint, ((key.name, key.slot) for key in keys))
+
+
+def is_simulated() -> bool:
+    """Whether this call is one of our own: those say nothing of what the partner has been given."""
+    return request.headers.get("User-Agent") == SIMULATED
+
+
+def note_refusal(
+    partner: str,
+    endpoint: str,
+    game: Game | None,
+    reason: str,
+    status: int,
+    keeps_body: bool = True,
+    keeps_query: bool = True,
+    found: Mapping[str, str] | None = None,
+    path: str = "",
+) -> None:
+    """Keep the current request for the owner: outside the request, sealed, bounded. The caller learns nothing of it.
+
+    ``keeps_body``: False for bodies that may hold somebody's password; ``keeps_query`` for queries that are a proof.
+    ``found`` is what is known of the call by now and could not be found out again from what is kept. ``path`` is set
+    where there is no address of that path.
+    """
+    body = request.get_data(cache=True)
+    installation().observations.refused(
+        Refusal(
+            game_id=None if game is None else game.id,
+            game_slug="" if game is None else game.slug,
+            partner=partner,
+            endpoint=endpoint,
+            reason=reason,
+            status=status,
+            remote_address=request.remote_addr or "",
+            body_size=len(body),
+            request={
+                "method": request.method,
+                "path": request.path[:512],
+                "query": request.query_string[: 8192 if keeps_query else 0].decode("latin-1"),
+                "signature": next((request.headers[name][:512] for name in PROOFS if name in request.headers), ""),
+                "token": request.headers.get("x-publisher-token", "")[:512],
+                "content_type": request.headers.get("content-type", "")[:128],
+                "headers": _telling_headers(),
+                "found": dict(found or {}),
+                "body": base64.b64encode(body[: KEPT_BODY_BYTES if keeps_body else 0]).decode("ascii"),
+            },
+            is_simulated=is_simulated(),
+            path=path,
+        )
+    )
+
+
+def _telling_headers() -> dict[str, str]:
+    """Of a proof and of proxies on the way. What a stranger calls otherwise, such as cookies, is let be."""
+    named = [(name.lower(), value) for name, value in request.headers if TELLING.search(name.lower())]
+    return {name[:64]: value[:512] for name, value in named[:MOST_HEADERS]}
+
+
+def must_wait(game: Game, partner: str, wanted: Credit) -> bool:
+    """Whether the game is down and its owner would rather have the partner come again than deliver later.
+
+    What was credited before is answered all the same.
+    """
+    if game.settings[f"{partner}.when_game_down"] == "accept":
+        return False
+    connection = installation().database.read()
+    return is_down(connection, game.id, "grant.created") and not is_credited(connection, wanted)
+
+
+WHEN_GAME_DOWN = Setting(
+    "a new credit while a destination of the game is down: accept and deliver later, or refuse it for now",
+    one_of("accept", "refuse"),
+    "accept",
+)
+
+
+def is_address_allowed(game: Game, partner: str) -> bool:
+    """The socket's address, or the one the trusted proxies name, against the partner's allowlist."""
+    return is_allowed(game.settings[f"allowlist.{partner}"], request.remote_addr or "")

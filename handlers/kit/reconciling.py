@@ -1,0 +1,90 @@
+"""Months held against what partners say: the partners' part of it, and what mends a difference, in words."""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+from coinslot.base import clock
+from coinslot.base.spellings import shown
+from coinslot.games.games import Game
+from coinslot.installation import Installation
+from coinslot.relay.jobs import Job, Standing
+from coinslot.settlement import jobs as settling
+from coinslot.settlement import report as report_file
+from coinslot.settlement import so_far
+from coinslot.settlement.jobs import CLOSE_JOB, RECONCILE_JOB, SO_FAR_JOB, Reader
+from coinslot.settlement.reconciliation import ReconciliationError
+from coinslot.settlement.report import Layout
+from coinslot.store.db import Row
+from handlers.kit.partner import Partner, Report
+
+# What mends a difference, for a person to do. {id} is the purchase's, as a command takes it; {partner} is its title;
+# {detail} is what is known beside.
+REMEDIES: Mapping[str, str] = {
+    "request_award": "charged but not granted: have {partner} send the award of {reference} again (Retry Award)",
+    "report_payment": "{partner} counts {reference} and the game has not reported it: have the game report it",
+    "register_payment": "it waits to be registered: it is sent by itself",
+    "redrive": "{partner} refused it: `flask playcamp redrive {game} {id}`",
+    "mend_payment": "it lacks what {partner} needs: have the game report {reference} whole",
+    "record_refund": "given back at {partner}: "
+    "`flask refund reverse {game} {id}{at} --reason 'given back at {partner}'`",
+    "report_refund": "given back at {partner}: have the game report {reference} as refunded",
+    "send_refund": "given back here: it is sent by itself",
+    "refund_order": "taken back here, and {partner} has not given the money back: "
+    "`flask appcharge refund {game} {id} --user owner`",
+    "ask_partner": "ask {partner} about {reference}",
+    "read_line": "reported, unreadable: {detail}; put that line right, or ask {partner}",
+    "other_month": "at the edge of the month, and {partner} may count it in {detail}: "
+    "hold {detail} against its report, then this month again",
+    "restore_ids": "the ids look altered, as by a spreadsheet{other}: take the report as {partner} exports it",
+}
+LONGEST_SHOWN = 60
+
+
+def remedy(game: str, title: str, difference: Row) -> str:
+    """What mends a difference, in words; a command in it stands between backticks, and can be run as it stands."""
+    reference, detail = difference["reference"], difference["detail"]
+    return REMEDIES[difference["action"]].format(
+        game=game,
+        partner=title,
+        reference=shown(reference, LONGEST_SHOWN),
+        id=shlex.quote(detail if difference["action"] == "refund_order" and detail else reference),
+        at=f" --at {detail}" if detail and detail <= clock.stamp() else "",
+        detail=shown(detail or "", report_file.LONGEST_SAMPLE),
+        other=f", with {shown(detail, LONGEST_SHOWN)} on the other side" if detail else "",
+    )
+
+
+def jobs(partners: Iterable[Partner]) -> dict[str, Job]:
+    reports = {partner.name: partner.report for partner in partners if partner.report is not None}
+    return {
+        CLOSE_JOB: Standing(lambda house, game: settling.close_due(house.database, game)),
+        SO_FAR_JOB: Standing(lambda house, game: so_far.reckon(house.database, game)),
+        RECONCILE_JOB: lambda house, game: settling.reconcile_open(
+            house.database, game, {name: reader(house, game, report) for name, report in reports.items()}
+        ),
+    }
+
+
+def begin(
+    house: Installation,
+    game: Game,
+    month: str,
+    partner: Partner,
+    actor: str,
+    file: tuple[Path, Layout] | None = None,
+    *,
+    is_background: bool = True,
+) -> int:
+    """Start a run for a closed month, as :func:`coinslot.settlement.jobs.begin` does. Raises ReconciliationError."""
+    if partner.report is None:
+        raise ReconciliationError(f"{partner.title} has no figures to hold a month against")
+    if file is None and not partner.report.is_askable(game):
+        raise ReconciliationError(f"{partner.title} cannot be asked, its key is not set: give its report as a file")
+    return settling.begin(house.database, game, month, partner.name, actor, file, is_background=is_background)
+
+
+def reader(house: Installation, game: Game, report: Report) -> Reader:
+    """How a game asks the partner of a report for its figures."""
+    return Reader(partial(report.read, house, game), report.are_movements)

@@ -1,0 +1,320 @@
+"""PlayCamp's events in the game's own format, for destinations of the format ``playcamp``.
+
+A job of the relay converts what webhooks have brought, per player in order. The usual body is the sample of PlayCamp's
+guide; ``playcamp.events.map`` makes any other. The guide does not say how a creator's key becomes the number the game
+knows: it is a setting per creator, or PlayCamp's own number where the owner wants that, and never guessed. Until there
+is one the event is parked, later ones of its player wait, and those of others go on.
+"""
+
+import json
+import logging
+import math
+import re
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from coinslot.base import clock, exact
+from coinslot.base.expressions import Expression, ExpressionError
+from coinslot.games.games import Game
+from coinslot.installation import Installation
+from coinslot.outbox import conversions, destinations
+from coinslot.outbox.conversions import Open
+from coinslot.relay import jobs
+from coinslot.store.db import Connection
+from handlers.kit.partner import installation
+from handlers.playcamp.api.client import CREATOR_KEY, ApiError, Client, base_url
+from handlers.playcamp.events.webhooks import HELD, HELD_SECONDS
+from handlers.playcamp.payments.rules import is_sandbox
+
+JOB = "playcamp.convert"
+PARTNER = "playcamp"
+RUN_SECONDS = 60.0  # of one run, so that it ends well before its lease
+AGAIN_SECONDS = 60.0  # while something is parked: the owner may have set what was missing
+CHANGES_AT_ONCE = 200  # in one write
+
+LOOKUP_SECONDS = 10.0  # to ask PlayCamp for one creator
+KNOWN_SECONDS = 3600.0
+UNKNOWN_SECONDS = 300.0
+KEPT_CREATORS = 10_000
+
+# The words of boosts, and the settings that hold the game's.
+WORDS = {"sponsor.created": "playcamp.event.registered", "sponsor.ended": "playcamp.event.removed"}
+USUAL = ("custom_data", "usn", "creator_usn", "event", "timestamp")  # of a boost, in the order of PlayCamp's sample
+USUAL_OTHERS = ("event", "timestamp", "player_id", "data")
+
+Usn: TypeAlias = int | str
+Change: TypeAlias = Callable[[Connection], Any]  # of a write
+
+log = logging.getLogger("coinslot")
+
+# What PlayCamp said of creators, and until when that is good: per database, game and address.
+_creators: dict[tuple[Path, int, str, str], tuple[float, int | None]] = {}
+
+
+class ConversionError(Exception):
+    """An event cannot be converted yet; the message says to the owner why, and what to do."""
+
+
+def run(house: Installation, game: Game) -> float | None:
+    """Convert what can be, and park the rest; again in a minute while anything is parked.
+
+    Half a change waits a moment for the other half, and what comes of its player waits with it.
+    """
+    until = time.monotonic() + RUN_SECONDS
+    connection = house.database.read()
+    creators = Creators(house, game, until)
+    held: set[str] = set()  # players of whom something is parked; empty: events of no player are
+    # The usual body has no place to say that something is a test: what the sandbox has left behind stays there.
+    are_tests_told = is_sandbox(game) or game.settings["playcamp.forward_test_events"] == "on"
+    changes: list[Change] = []
+    again: float | None = None
+    for group in conversions.open_groups(connection, game.id):
+        if time.monotonic() >= until:
+            _write(house, changes)
+            return 0.0
+        player_id = group[0].player_id
+        untold = [] if are_tests_told else [one for one in group if one.is_test]
+        if untold:
+            changes.append(partial(conversions.drop, group=untold))
+            group = [one for one in group if not one.is_test]
+        if not group:
+            continue
+        if player_id and player_id in held:
+            continue
+        rest = _held_seconds(group)
+        if rest > 0:
+            held.add(player_id)
+            again = rest if again is None else min(again, rest)
+            continue
+        group = in_order(group)
+        if not destinations.wanting(connection, game.id, [one.event_type for one in group], is_converted=True):
+            changes.append(partial(conversions.drop, group=group))
+        else:
+            content, reasons = converted(game, group, creators.usn)
+            if content is None:
+                held.add(player_id)
+                again = AGAIN_SECONDS if again is None else again
+                changes += _put_off(game, group, reasons)
+            else:
+                changes.append(partial(conversions.convert, game_id=game.id, group=group, body=content))
+        if len(changes) >= CHANGES_AT_ONCE:
+            _write(house, changes)
+    _write(house, changes)
+    return again
+
+
+def warnings(game: Game) -> list[str]:
+    """A sentence for the owner about what is parked."""
+    connection = installation().database.read()
+    oldest = conversions.parked(connection, game.id, limit=1)
+    if not oldest:
+        return []
+    count = conversions.count_parked(connection, game.id)
+    return [
+        f"{count} event(s) cannot be converted for the game, and later ones of their players wait "
+        f"(`flask playcamp parked {game.slug}`); the oldest: {oldest[0]['reason']}"
+    ]
+
+
+def in_order(group: Sequence[Open]) -> list[Open]:
+    """A player's events by their time; of those with the same the ends first, since a change is an end and a beginning.
+
+    What begins and ends at the same time stays as it came. Of a change whose halves came in calls of their own the end
+    is first whatever their times are: those may be some milliseconds apart, either way.
+    """
+    if group[0].batch.startswith(HELD) and len(group) == 2:
+        return sorted(group, key=lambda one: one.event_type == "sponsor.created")
+    ranked: list[tuple[str, int, Open]] = []
+    begun: set[tuple[str, Any, Any]] = set()
+    at = ""
+    for one in group:
+        at = one.occurred_at or at
+        rank = 1
+        if one.event_type in WORDS:
+            data = one.data
+            boost = (at, data.get("campaign_id"), data.get("creator_key") or data.get("creator_usn"))
+            if one.event_type == "sponsor.created":
+                begun.add(boost)
+            elif boost not in begun:
+                rank = 0
+        ranked.append((at, rank, one))
+    return [one for _, _, one in sorted(ranked, key=lambda each: each[:2])]
+
+
+def converted(game: Game, group: Sequence[Open], usn_of: Callable[[str], Usn]) -> tuple[bytes | None, dict[int, str]]:
+    """The body of a group; or None, and for each event at fault, by its id, the reason in a line."""
+    items: list[dict[str, Any]] = []
+    reasons: dict[int, str] = {}
+    for one in group:
+        try:
+            items.append(item(game, one, usn_of))
+        except ConversionError as error:
+            reasons[one.id] = jobs.in_a_line(str(error))
+    if reasons:
+        return None, reasons
+    try:
+        return body(game, items), {}
+    except ConversionError as error:
+        return None, {group[0].id: jobs.in_a_line(str(error))}
+
+
+def item(game: Game, one: Open, usn_of: Callable[[str], Usn]) -> dict[str, Any]:
+    """One event as expressions see it; ``usn_of`` gives the game's number of a creator's key.
+
+    Raises :class:`ConversionError`, as ``usn_of`` may.
+    """
+    data = one.data
+    timestamp = None if one.occurred_at is None else math.floor(clock.seconds(one.occurred_at))
+    about = {"player_id": one.player_id or None, "is_test": one.is_test, "occurred_at": one.occurred_at}
+    if one.event_type not in WORDS:
+        name = one.event_type.removeprefix(f"{PARTNER}.")
+        return {"event": name, "timestamp": timestamp, "data": data, **about}
+    custom_data = data.get("custom_data")
+    if custom_data is None and game.settings["playcamp.absent_custom_data"] == "empty":
+        custom_data = ""
+    creator_key, creator_usn = data.get("creator_key"), data.get("creator_usn")
+    if creator_usn is None:  # else another gateway has found it
+        if creator_key is None:
+            raise ConversionError("the event names no creator")
+        creator_usn = usn_of(creator_key)
+    is_number = game.settings["playcamp.user_type"] == "int"
+    return {
+        "custom_data": custom_data,
+        "usn": number_of(one.player_id) if is_number else one.player_id,
+        "creator_usn": creator_usn,
+        "event": game.settings[WORDS[one.event_type]],
+        "timestamp": timestamp,
+        "creator_key": creator_key,
+        "campaign_id": data.get("campaign_id"),
+        **about,
+    }
+
+
+def body(game: Game, items: Sequence[Mapping[str, Any]]) -> bytes:
+    """The JSON that is sent: the usual one, or what the game's expression makes of ``{"events": [...]}``.
+
+    Raises :class:`ConversionError`.
+    """
+    expression = game.settings["playcamp.events.map"]
+    made: Any = {"events": [_usual(each) for each in items]}
+    if expression:
+        try:
+            made = Expression.parse(expression).apply(
+                {"events": [dict(each) for each in items]},
+                zone=game.settings["playcamp.payments.zone"],
+                lookup=lambda table, key: game.settings.get(f"lookup.{table}.{key}"),
+            )
+        except ExpressionError as error:
+            raise ConversionError(f"playcamp.events.map: {error}") from None
+        if not isinstance(made, dict | list):
+            raise ConversionError("playcamp.events.map: it makes neither an object nor a list of this")
+    try:
+        return json.dumps(made, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError:
+        raise ConversionError("playcamp.events.map: it makes a number that JSON has no digits for") from None
+
+
+def number_of(digits: str) -> Usn:
+    """A whole number where text is just that; other text as it is, also ``007``, which would be somebody else's 7."""
+    return int(digits) if re.fullmatch("0|[1-9][0-9]*", digits) else digits
+
+
+class Creators:
+    """The game's numbers of creators, for one run. PlayCamp is asked until it fails to answer, or until time is out."""
+
+    def __init__(self, house: Installation, game: Game, until: float) -> None:
+        self._house = house
+        self._game = game
+        self._until = until
+        self._client: Client | None = None
+        self._trouble: ApiError | None = None
+
+    def usn(self, creator_key: str) -> Usn:
+        """By setting, else by PlayCamp where the owner wants that. Raises :class:`ConversionError`."""
+        known = self._game.settings.get(f"playcamp.creator.{creator_key}", "").strip()
+        if known:
+            return number_of(known)
+        missing = f"creator {creator_key} has no creator_usn"
+        if self._game.is_on("playcamp.creator_lookup"):
+            found = self._asked(creator_key)
+            if found is not None:
+                return found
+            missing += ", and PlayCamp has none for it"
+        command = shlex.join(["flask", "config", "set", self._game.slug, f"playcamp.creator.{creator_key}"])
+        raise ConversionError(f"{missing}: {command} NUMBER")
+
+    def _asked(self, creator_key: str) -> int | None:
+        """PlayCamp's number of a creator; None where it has none. Raises :class:`ConversionError`."""
+        if not CREATOR_KEY.fullmatch(creator_key):
+            return None
+        try:
+            key = (self._house.database.path, self._game.id, base_url(self._game), creator_key)
+            kept = _creators.get(key)
+            if kept is not None and clock.now() < kept[0]:
+                return kept[1]
+            found = self._fetched(creator_key)
+        except ApiError as error:
+            self._trouble = error
+            raise ConversionError(
+                f"creator {creator_key} has no creator_usn, and PlayCamp could not be asked for it: {error}"
+            ) from None
+        if len(_creators) >= KEPT_CREATORS:
+            _creators.clear()
+        _creators[key] = (clock.now() + (UNKNOWN_SECONDS if found is None else KNOWN_SECONDS), found)
+        return found
+
+    def _fetched(self, creator_key: str) -> int | None:
+        if self._trouble is not None:  # every event would wait for the same
+            raise self._trouble
+        if time.monotonic() >= self._until:
+            raise ConversionError(f"creator {creator_key} has no creator_usn, and PlayCamp is still to be asked for it")
+        if self._client is None:
+            self._client = Client(self._game, self._house.outbound, patience_seconds=LOOKUP_SECONDS, tries=1)
+        return _creator_id(self._client.creator(creator_key), creator_key)
+
+
+def _creator_id(document: Mapping[str, Any] | None, creator_key: str) -> int | None:
+    if document is None or document.get("creatorKey", creator_key) != creator_key:
+        return None
+    try:
+        return exact.whole(document.get("creatorId"), exact.MINOR_DIGITS)
+    except ValueError:
+        return None
+
+
+def _held_seconds(group: Sequence[Open]) -> float:
+    """For how long a group still waits for another half; 0 when it does not."""
+    if not group[0].batch.startswith(HELD) or len(group) > 1:
+        return 0.0
+    rest = HELD_SECONDS - (clock.now() - clock.seconds(group[0].created_at))
+    return max(0.0, rest) if rest <= HELD_SECONDS + 1 else 0.0  # more: the clock was set back
+
+
+def _usual(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: item[name] for name in (USUAL if "usn" in item else USUAL_OTHERS)}
+
+
+def _put_off(game: Game, group: Sequence[Open], reasons: Mapping[int, str]) -> Iterator[Change]:
+    """What has to be written of a group that stays; nothing where that has been written before."""
+    for one in group:
+        reason = reasons.get(one.id)
+        if reason is not None and one.reason is None:
+            log.warning("playcamp %s: event %d is parked: %s", game.slug, one.event_id, reason)
+        if reason != one.reason:
+            yield partial(conversions.put_off, one=one, reason=reason)
+
+
+def _write(house: Installation, changes: list[Change]) -> None:
+    """All of the changes in one write; afterwards the list is empty."""
+
+    def write(tx: Connection) -> None:
+        for change in changes:
+            change(tx)
+
+    if changes:
+        house.database.write(write)
+        changes.clear()

@@ -1,0 +1,325 @@
+"""Coupons: the game has them validated and redeemed at PlayCamp through here, and what they give is granted.
+
+A redeemed coupon is granted once, whoever tells of it first: PlayCamp's answer to the game's call, or the webhook
+``coupon.redeemed``, which also comes for coupons redeemed in the WebView. ``usageId`` is what both name it by.
+"""
+
+import json
+import uuid
+from typing import Any
+
+from flask import Response, current_app, jsonify
+from marshmallow import ValidationError, fields
+
+from coinslot.games import registry
+from coinslot.games.games import Game
+from coinslot.ledger import credit, events
+from coinslot.store import counters
+from coinslot.store.db import Connection, DatabaseError
+from handlers.kit.fields import Identifier, Strict
+from handlers.kit.partner import GameCall, installation
+from handlers.kit.problems import ProblemError, caller, read_body
+from handlers.playcamp.api.answers import Coupon
+from handlers.playcamp.api.client import ApiError, Client, NotConfiguredError
+from handlers.playcamp.events.payload import Redeemed, as_items, lines, moment
+
+PARTNER = "playcamp"
+PATIENCE_SECONDS = 10.0  # a player waits, and one of our threads with him
+UNGRANTED = "playcamp.coupon.ungranted"
+REFUSED_STATUSES = (400, 404, 422)  # PlayCamp's words for what it cannot use of a call
+
+# Creators' rewards are set up at PlayCamp: a player and items that we were never told of are no reason to keep them.
+RULES = credit.Rules(unknown_player="accept", unknown_item="accept", may_be_empty=False)
+
+
+class Flag(fields.Field[bool]):
+    """true or false; 1 and "yes" are neither."""
+
+    openapi = {"type": "boolean"}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("not true or false")
+        return value
+
+
+class CouponToValidate(Strict):
+    player_id = Identifier(required=True)
+    coupon_code = Identifier(required=True)
+    is_test = Flag(metadata={"description": "Have PlayCamp check everything and use up nothing"})
+
+
+class CouponToRedeem(CouponToValidate):
+    game_user_uuid = fields.UUID(metadata={"description": "PlayCamp's `gameUserUuid`"})
+
+
+class CouponLine(Strict):
+    sku = fields.String(required=True)
+    quantity = fields.Integer(required=True)
+
+
+class CouponValidity(Strict):
+    valid = fields.Boolean(required=True)
+    error_code = fields.String(required=True, allow_none=True, metadata={"description": "Such as COUPON_EXPIRED"})
+    message = fields.String(required=True, allow_none=True)
+    items = fields.List(
+        fields.Nested(CouponLine),
+        required=True,
+        allow_none=True,
+        metadata={"description": "null where PlayCamp did not list them so that they can be granted"},
+    )
+    package_name = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(),
+        required=True,
+        metadata={"description": "By language; under the empty name where it has none"},
+    )
+    creator_key = fields.String(required=True, allow_none=True)
+    campaign_id = fields.String(required=True, allow_none=True)
+
+
+class CouponRedeemed(Strict):
+    usage_id = fields.Integer(required=True, allow_none=True, metadata={"description": "`external_id` of the grant"})
+    transaction_id = fields.UUID(
+        required=True,
+        allow_none=True,
+        metadata={"description": "Of the grant in the feed; null: PlayCamp has not said what to grant, or not yet"},
+    )
+    items = fields.List(fields.Nested(CouponLine), required=True, allow_none=True)
+    package_name = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
+    creator_key = fields.String(required=True, allow_none=True)
+    campaign_id = fields.String(required=True, allow_none=True)
+    is_test = fields.Boolean(required=True)
+
+
+_to_validate, _to_redeem = CouponToValidate(), CouponToRedeem()
+
+
+def validate() -> Response:
+    """Whether a player could redeem a coupon. One that is not valid is an answer like any other."""
+    game = caller()
+    wanted = read_body(_to_validate)
+    try:
+        coupon = _client(game).validate_coupon(wanted["coupon_code"], wanted["player_id"], _asks_for_test(wanted))
+    except ApiError as error:
+        raise _told(game, error) from None
+    return jsonify(
+        valid=coupon.is_accepted,
+        error_code=coupon.error_code,
+        message=coupon.error_text,
+        items=_items(coupon),
+        **_about(coupon),
+    )
+
+
+def redeem() -> Response:
+    """Use a coupon up and grant what it gives. Never repeated, by us; whether it succeeded may stay unknown."""
+    game = caller()
+    wanted = read_body(_to_redeem)
+    player_id, is_marked = wanted["player_id"], _asks_for_test(wanted)
+    game_user_uuid = str(wanted["game_user_uuid"]) if "game_user_uuid" in wanted else None
+    try:
+        coupon = _client(game).redeem_coupon(
+            wanted["coupon_code"], player_id, game_user_uuid=game_user_uuid, is_test=is_marked
+        )
+    except ApiError as error:
+        if not error.is_uncertain:
+            raise _told(game, error) from None
+        current_app.logger.error("playcamp %s: a coupon may have been redeemed: %s", game.slug, _how(error))
+        raise ProblemError(
+            502, f"{error}. The coupon may have been redeemed; if so, PlayCamp's webhook brings the grant"
+        ) from None
+    if not coupon.is_accepted:
+        text = f"{coupon.error_code}: {coupon.error_text}" if coupon.error_text else str(coupon.error_code)
+        raise ProblemError(409, text, [{"path": "coupon_code", "detail": str(coupon.error_code)}])
+
+    transaction_id = _keep(game, coupon, player_id, is_marked)
+    return jsonify(
+        usage_id=coupon.usage_id,
+        transaction_id=transaction_id,
+        items=_items(coupon),
+        **_about(coupon),
+        is_test=_is_test(game, player_id, is_marked, _lines(coupon)),
+    )
+
+
+def to_credit(
+    game: Game,
+    redeemed: Redeemed,
+    player_id: str,
+    is_marked: bool,
+    *,
+    occurred_at: str | None,
+    raw_body: bytes,
+    signature: str,
+    signed_with: str,
+) -> credit.Credit:
+    """A redeemed coupon in the ledger's words, which are the same whoever told of it.
+
+    The sandbox and PlayCamp's mock answers count their usages by themselves, so a test's id is none of a real coupon's.
+    """
+    usage_id = str(redeemed.usage_id)
+    is_test = _is_test(game, player_id, is_marked, redeemed.lines)
+    return credit.Credit(
+        game_id=game.id,
+        game_slug=game.slug,
+        partner=PARTNER,
+        external_id=f"test:{usage_id}:{player_id}" if is_test else usage_id,
+        reference=usage_id,
+        kind="coupon",
+        player_id=player_id,
+        lines=redeemed.lines,
+        fingerprint=credit.fingerprint(usage_id, player_id, lines=redeemed.lines),
+        raw_body=raw_body,
+        signature=signature,
+        signed_with=signed_with,
+        answer_status=200,
+        answer_body="",
+        environment="sandbox" if is_test else "live",
+        occurred_at=occurred_at,
+    )
+
+
+def grant(tx: Connection, wanted: credit.Credit) -> credit.Credited | None:
+    """Grant a coupon once. None when it was granted with other content before, which is kept for a person."""
+    try:
+        return credit.credit(tx, wanted, RULES)
+    except credit.ConflictError as error:
+        # It is raised before anything is written, so that the write it is part of may go on.
+        credit.record_conflict(tx, wanted, error.transaction_id)
+        return None
+
+
+def _keep(game: Game, coupon: Coupon, player_id: str, is_marked: bool) -> str | None:
+    """Grant what PlayCamp has just redeemed, or keep that it cannot be granted; the transaction's id in our words.
+
+    Raises a 409 when the coupon was granted before with other content, and a 503 when nothing could be stored.
+    """
+    granted, occurred_at = _lines(coupon), moment(coupon.redeemed_at)
+    try:
+        if coupon.usage_id is None or granted is None:
+            installation().database.write(lambda tx: _record_ungranted(tx, game, coupon, player_id, is_marked))
+            current_app.logger.error("playcamp %s: a redeemed coupon cannot be granted from the answer", game.slug)
+            return None
+        wanted = to_credit(
+            game,
+            Redeemed(coupon.usage_id, granted),
+            player_id,
+            is_marked,
+            occurred_at=occurred_at,
+            raw_body=json.dumps({"usage_id": coupon.usage_id, "items": as_items(granted)}).encode(),
+            signature="",  # the answer to our own call is proved by the connection it came over
+            signed_with=game.keys("playcamp.api_key")[0].label,
+        )
+        credited = installation().database.write(lambda tx: grant(tx, wanted))
+    except DatabaseError as error:
+        current_app.logger.error(
+            "playcamp %s: coupon usage %s was not stored: %s", game.slug, coupon.usage_id, type(error).__name__
+        )
+        raise ProblemError(
+            503, "The coupon was redeemed, and what it gives could not be stored; PlayCamp's webhook brings the grant"
+        ) from None
+    if credited is None:
+        current_app.logger.error(
+            "playcamp %s: coupon usage %s was granted before with other content", game.slug, coupon.usage_id
+        )
+        raise ProblemError(409, "The coupon was redeemed, and its usage had been granted before with other content")
+    if credited.is_new:
+        current_app.logger.info("playcamp %s: granted coupon usage %s", game.slug, coupon.usage_id)
+    return credited.public_id
+
+
+def _record_ungranted(tx: Connection, game: Game, coupon: Coupon, player_id: str, is_marked: bool) -> None:
+    """Keep a redeemed coupon that cannot be granted: PlayCamp did not say which usage it was, or what it gives."""
+    event_id = events.record(
+        tx,
+        game_id=game.id,
+        partner=PARTNER,
+        type=UNGRANTED,
+        dedupe_key=f"ungranted:{uuid.uuid4().hex}",
+        data={
+            "player_id": player_id,
+            "usage_id": coupon.usage_id,
+            "items": _items(coupon),
+            "creator_key": coupon.creator_key,
+            "campaign_id": coupon.campaign_id,
+            "occurred_at": moment(coupon.redeemed_at),
+        },
+        raw_body=None,
+        environment=game.settings["playcamp.environment"],
+        is_test=_is_test(game, player_id, is_marked, _lines(coupon)),
+        external_id=None if coupon.usage_id is None else str(coupon.usage_id),
+        player_id=player_id,
+        occurred_at=moment(coupon.redeemed_at),
+    )
+    if event_id is not None:
+        counters.add(tx, game.id, PARTNER, "event")
+
+
+def _client(game: Game) -> Client:
+    try:
+        return Client(game, installation().outbound.for_callers, patience_seconds=PATIENCE_SECONDS)
+    except NotConfiguredError as error:
+        raise ProblemError(409, str(error)) from None
+
+
+def _asks_for_test(wanted: dict[str, Any]) -> bool:
+    return wanted.get("is_test") is True or wanted["player_id"] == registry.RESERVED_ID
+
+
+def _is_test(game: Game, player_id: str, is_marked: bool, granted: tuple[tuple[str, int], ...] | None) -> bool:
+    names = (player_id, *(sku for sku, _ in granted or ()))
+    return is_marked or registry.RESERVED_ID in names or game.settings["playcamp.environment"] == "sandbox"
+
+
+def _lines(coupon: Coupon) -> tuple[tuple[str, int], ...] | None:
+    return lines((reward.item_id, reward.quantity) for reward in coupon.rewards or ())
+
+
+def _items(coupon: Coupon) -> list[dict[str, Any]] | None:
+    granted = _lines(coupon)
+    return None if granted is None else as_items(granted)
+
+
+def _about(coupon: Coupon) -> dict[str, Any]:
+    return {
+        "package_name": dict(coupon.package_name),
+        "creator_key": coupon.creator_key,
+        "campaign_id": coupon.campaign_id,
+    }
+
+
+def _told(game: Game, error: ApiError) -> ProblemError:
+    """What the game hears. Its words are PlayCamp's; the log has only the status, since nobody knows what they say."""
+    if error.is_permanent and error.status in REFUSED_STATUSES:
+        return ProblemError(
+            422, str(error), [{"path": each.path or "body", "detail": each.message} for each in error.details]
+        )
+    current_app.logger.error("playcamp %s: a coupon was not asked for: %s", game.slug, _how(error))
+    return ProblemError(502, str(error))
+
+
+def _how(error: ApiError) -> str:
+    return "no answer" if error.status is None else f"answer {error.status}"
+
+
+GAME_CALLS = (
+    GameCall(
+        "POST",
+        "/playcamp/coupons/validate",
+        validate,
+        "Whether a player could redeem a creator's coupon; nothing is used up",
+        {200: CouponValidity},
+        CouponToValidate,
+        errors=(400, 409, 413, 422, 502),
+    ),
+    GameCall(
+        "POST",
+        "/playcamp/coupons/redeem",
+        redeem,
+        "Redeem a creator's coupon; what it gives comes as a grant, once. After a 502 it may have been redeemed",
+        {200: CouponRedeemed},
+        CouponToRedeem,
+        errors=(400, 409, 413, 422, 502),
+    ),
+)

@@ -1,0 +1,353 @@
+"""PlayCamp's webhooks: ``POST /playcamp/<game>/webhook``, and ``/webhook/<hook>`` for one with a secret of its own.
+
+What happened comes in batches, again and again until we answer 200, which we do once all of it is on the disk. Sponsor
+events go to the game as they are, others as ``playcamp.<event>``; what a game wants in its own format is
+converted later (``coinslot/outbox/conversions.py``). A gateway of PlayCamp's may call here too, with events that it has
+converted already.
+"""
+
+import hashlib
+import json
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+from flask import Response, current_app, jsonify, request
+
+from coinslot.access.keyring import SecretValue
+from coinslot.base import clock
+from coinslot.games import registry
+from coinslot.games.games import Game
+from coinslot.ledger import boosts, events
+from coinslot.outbox import conversions
+from coinslot.payments import store
+from coinslot.relay import jobs
+from coinslot.store import counters, portions
+from coinslot.store.db import Connection, Row
+from handlers.kit.partner import installation, is_address_allowed, note_call, note_refusal, plain_error
+from handlers.playcamp.events import coupons, payload
+from handlers.playcamp.events.payload import Fact
+from handlers.playcamp.events.signature import SignatureError, verify, verify_converted
+
+PARTNER = "playcamp"
+ENDPOINT = "webhook"
+CONVERT_JOB = "playcamp.convert"
+COUPON_REDEEMED = "playcamp.coupon.redeemed"
+PAYMENT_CREATED = "playcamp.payment.created"
+FACTS_AT_ONCE = 30
+LARGEST_SMALL_BODY = 64 * 1024  # larger ones are read one at a time
+
+# Batches of half a change. One that is held waits for its other half, which comes in a call of its own where each event
+# type has its own address.
+HELD = "held:"
+HALF = "half:"
+HELD_SECONDS = 3.0  # that one waits, and that the times the halves say may be apart
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What became of a part of a call, for the log."""
+
+    granted: tuple[str, ...]  # usages of coupons
+    ungranted: int  # coupons that do not say what is to be granted, and by which id
+    conflicting: int
+    unreadable: int
+
+
+@dataclass
+class Call:
+    """A call that has proved itself, while it is stored.
+
+    ``only`` is the body of a call with one event: that is kept as it was signed. ``delivery`` is another gateway's id
+    of the call, the same each time it is tried. ``boosted`` are players with the types of what became of their boosts;
+    ``told`` counts how often the call has said the same so far.
+    """
+
+    game: Game
+    only: bytes | None
+    header: str
+    signer: SecretValue
+    delivery: str
+    boosted: set[tuple[str | None, str]]
+    batch: str = field(default_factory=lambda: uuid.uuid4().hex)
+    told: Counter[str] = field(default_factory=Counter)
+
+
+def receive(game_slug: str, hook: str | None = None) -> Response:
+    """Keep what is new in a batch, a long one in portions; one event that cannot be read is kept as just that.
+
+    The 200 says that all of it is kept. A call that was cut short is finished by the next try of the same.
+    """
+    game = installation().games.by_slug(game_slug)
+    keys = () if game is None else secrets_of(game, hook)
+    if game is None or not keys:
+        return _refuse(game, "unknown_game", 404, "Not Found")
+    if not is_address_allowed(game, PARTNER):
+        return _refuse(game, "address", 403, "Forbidden")
+    body = request.get_data(cache=True)
+    if not body:
+        return _refuse(game, "malformed", 400, "The body is empty")
+    try:
+        signer = _prove(game, body, keys)
+    except SignatureError as error:
+        return _refuse(game, error.reason, 401, "Unauthorized")
+    note_call(game, PARTNER, ENDPOINT, signer)
+    with portions.one_at_a_time() if len(body) > LARGEST_SMALL_BODY else nullcontext():
+        try:
+            received = payload.parse(body)
+        except ValueError as error:
+            return _refuse(game, "malformed", 400, f"The body cannot be read: {error}")
+        facts = [fact for event in received for fact in payload.read(game, event)]
+        call = Call(
+            game=game,
+            only=body if len(received) == 1 else None,
+            header=_signature(),
+            signer=signer,
+            delivery=request.headers.get("X-Gateway-Delivery", ""),
+            boosted={(fact.player_id, fact.type) for fact in facts if fact.is_boost},
+        )
+        made = portions.write_each(
+            installation().database.write, _cut(_in_time(facts)), lambda tx, some: keep(tx, call, some)
+        )
+    _log(game, made)
+    return jsonify(received=True)
+
+
+def secrets_of(game: Game, hook: str | None) -> tuple[SecretValue, ...]:
+    """What may have signed a call: at a hook's own address only its secret, else any of the game's."""
+    if hook is not None:
+        return game.keys(f"playcamp.webhook_secret.{hook}")
+    named = (name for name in game.secrets if name.startswith("playcamp.webhook_secret."))
+    return tuple(key for name in ("playcamp.webhook_secret", *named) for key in game.keys(name))
+
+
+def _cut(facts: Sequence[Fact]) -> list[Sequence[Fact]]:
+    """A call in parts that may be stored one after another. In a long one each player's facts stay together, in their
+    order, up to :data:`FACTS_AT_ONCE`: so what belongs together is rarely told apart.
+    """
+    if len(facts) <= FACTS_AT_ONCE:
+        return [facts]
+    of_player: dict[str | None, list[Fact]] = {}
+    for fact in facts:
+        of_player.setdefault(fact.player_id, []).append(fact)
+    return [some for own in of_player.values() for some in portions.ready_made(own, FACTS_AT_ONCE)]
+
+
+def keep(tx: Connection, call: Call, facts: Sequence[Fact]) -> Kept:
+    """Store what is not known yet: the events, what they change of boosts and grants, and what is to be converted."""
+    game, only, batch = call.game, call.only, call.batch
+    environment = game.settings["playcamp.environment"]
+    granted: list[str] = []
+    ungranted = conflicting = unreadable = converted = 0
+    for fact in facts:
+        dedupe_key = _key(tx, game, fact, call.delivery, call.told[fact.dedupe_key])
+        call.told[fact.dedupe_key] += 1
+        if dedupe_key is None:
+            continue
+        is_test = fact.is_marked or environment == "sandbox"
+        event_id = events.record(
+            tx,
+            game_id=game.id,
+            partner=PARTNER,
+            type=fact.type,
+            dedupe_key=dedupe_key,
+            data=fact.data,
+            raw_body=only or fact.raw,
+            environment=environment,
+            is_test=is_test,
+            external_id=fact.external_id,
+            player_id=fact.player_id,
+            occurred_at=fact.occurred_at,
+        )
+        if event_id is None:
+            continue
+        if fact.player_id != registry.RESERVED_ID:
+            counters.add(tx, game.id, PARTNER, "event")
+        unreadable += fact.type == payload.UNREADABLE
+        if fact.type == PAYMENT_CREATED and fact.external_id is not None and not is_test:
+            store.attributed(tx, game.id, fact.external_id)
+        ungranted += fact.type == COUPON_REDEEMED and fact.coupon is None
+        is_wanted = is_forwarded(game, fact)
+        is_half = fact.is_boost and (fact.player_id, _other_half(fact)) not in call.boosted
+        of_batch = _batch_of_half(tx, game, fact, is_test, batch) if is_wanted and is_half else batch
+        _apply_boost(tx, game, fact, is_test)
+        if fact.coupon is not None and fact.player_id is not None:
+            wanted = coupons.to_credit(
+                game,
+                fact.coupon,
+                fact.player_id,
+                fact.is_marked,
+                occurred_at=fact.occurred_at,
+                raw_body=only or fact.raw,
+                signature=call.header,
+                signed_with=call.signer.label,
+            )
+            credited = coupons.grant(tx, wanted)
+            conflicting += credited is None
+            if credited is not None and credited.is_new:
+                granted.append(wanted.reference)
+        is_dropped = game.settings["playcamp.events.overtaken"] == "drop" and _is_overtaken(
+            tx, game, fact, is_test, of_batch
+        )
+        if is_wanted and not is_dropped:
+            conversions.add(tx, game.id, event_id, fact.player_id or "", of_batch)
+            converted += 1
+    if converted:
+        jobs.at(tx, game.id, CONVERT_JOB, 0)
+    return Kept(tuple(granted), ungranted, conflicting, unreadable)
+
+
+def _key(tx: Connection, game: Game, fact: Fact, delivery: str, nth: int) -> str | None:
+    """What an event is known again by; None for one that is.
+
+    What another gateway has converted has its time in whole seconds. Said in another call, or again in the same one, it
+    is a repeat, unless the boost was told to have turned to the opposite since: then it has turned back.
+    """
+    key = fact.dedupe_key
+    if fact.opposite_key is None:
+        return key
+    own = f"{key}:{hashlib.sha256(delivery.encode()).hexdigest()[:16]}:{nth}" if delivery or nth else key
+    last = events.last_like(tx, game.id, PARTNER, key)
+    if last is None:
+        return own
+    opposite = None if own == key else events.last_like(tx, game.id, PARTNER, fact.opposite_key)
+    return own if opposite is not None and opposite > last else None
+
+
+def is_forwarded(game: Game, fact: Fact) -> bool:
+    """Whether a fact is to be converted into the game's own format."""
+    also = [word.strip() for word in game.settings["playcamp.events.also"].split(",")]
+    if not fact.is_boost and fact.name not in also and fact.type not in also:
+        return False
+    if not fact.is_marked:
+        return True
+    wish = game.settings["playcamp.forward_test_events"]
+    return wish == "on" or (wish == "auto" and game.settings["playcamp.environment"] == "sandbox")
+
+
+def _batch_of_half(tx: Connection, game: Game, fact: Fact, is_test: bool, batch: str) -> str:
+    """The batch of one half of a change, or of what may be one: that of its other half, while that is still here.
+
+    Else one of its own, which is held where the player has supported somebody until now: for a moment there may be
+    more to come. To be asked before the boost is applied.
+    """
+    if fact.creator_key is None:
+        return batch
+    rows = [row for row in conversions.open_of(tx, game.id, fact.player_id or "") if _is_beside(row, fact, is_test)]
+    joined = _batch_of_other_half(rows, fact)
+    if joined is not None:
+        return joined
+    if any(row["batch"].startswith((HELD, HALF)) and row["occurred_at"] == fact.occurred_at for row in rows):
+        return batch  # the moment has had its half, or two of them
+    supported = _supported(tx, game, fact, is_test)
+    is_ended = supported == fact.creator_key
+    is_held = supported is not None and is_ended == (fact.type == "sponsor.ended")
+    return (HELD if is_held else HALF) + uuid.uuid4().hex
+
+
+def _batch_of_other_half(rows: Sequence[Row], fact: Fact) -> str | None:
+    """Among open events of a boost, the batch of the other half of the same change; of several the nearest in time.
+
+    What is held may say another time, a little before or after. A batch is told where it began: an end may be added
+    there, since it goes before the beginning, but no beginning that would go before what came since.
+    """
+    of_batch = Counter(row["batch"] for row in rows)
+    found: list[tuple[float, str]] = []
+    for row in rows if fact.type == "sponsor.ended" else rows[-1:]:
+        name, creator_key = row["batch"], json.loads(row["data"])["creator_key"]
+        if of_batch[name] > 1 or row["type"] != _other_half(fact) or creator_key == fact.creator_key:
+            continue
+        apart = abs(clock.seconds(row["occurred_at"]) - clock.seconds(fact.occurred_at or ""))
+        if (name.startswith(HELD) and apart <= HELD_SECONDS) or (name.startswith(HALF) and apart == 0):
+            found.append((apart, name))
+    return min(found, key=lambda each: each[0])[1] if found else None
+
+
+def _in_time(facts: Sequence[Fact]) -> list[Fact]:
+    """The facts of a call, those about boosts in the order of their time: so the game is told of them.
+
+    Nothing is overtaken by what comes in the same call then. Other facts stay where they are.
+    """
+    in_time = iter(sorted((fact for fact in facts if fact.is_boost), key=lambda fact: fact.occurred_at or ""))
+    return [next(in_time) if fact.is_boost else fact for fact in facts]
+
+
+def _is_overtaken(tx: Connection, game: Game, fact: Fact, is_test: bool, batch: str) -> bool:
+    """Whether what a fact says of a boost was over when it came, as later events had said. Asked once it is applied.
+
+    Told after those it would be believed, by a game that does not look at its time. An end that joins the other half of
+    its change is told before them.
+    """
+    if not fact.is_boost or fact.creator_key is None or fact.player_id is None or fact.occurred_at is None:
+        return False
+    is_supported = _supported(tx, game, fact, is_test) == fact.creator_key
+    if fact.type == "sponsor.created":
+        return not is_supported
+    is_joining = batch.startswith((HELD, HALF)) and any(
+        row["batch"] == batch for row in conversions.open_of(tx, game.id, fact.player_id)
+    )
+    return is_supported and not is_joining
+
+
+def _is_beside(row: Row, fact: Fact, is_test: bool) -> bool:
+    """Whether an event is about the same boost as a fact: the campaign's, and a test's or none."""
+    is_boost = row["type"] in payload.SPONSOR and row["is_test"] == is_test
+    return is_boost and json.loads(row["data"])["campaign_id"] == fact.data["campaign_id"]
+
+
+def _supported(tx: Connection, game: Game, fact: Fact, is_test: bool) -> str | None:
+    """The creator whom a fact's player supports now, in its campaign."""
+    where = (fact.data["campaign_id"], is_test)
+    for boost in boosts.current(tx, game.id, fact.player_id or ""):
+        if (boost["campaign_id"], boost["is_test"]) == where:
+            return str(boost["creator_key"])
+    return None
+
+
+def _other_half(fact: Fact) -> str:
+    return "sponsor.ended" if fact.type == "sponsor.created" else "sponsor.created"
+
+
+def _prove(game: Game, body: bytes, keys: Sequence[SecretValue]) -> SecretValue:
+    tolerance = int(game.settings["playcamp.tolerance_seconds"])
+    if "x-webhook-signature" not in request.headers and "x-gateway-signature" in request.headers:
+        return verify_converted(body, request.headers.get("x-gateway-timestamp", ""), _signature(), keys, tolerance)
+    return verify(body, _signature(), keys, tolerance)
+
+
+def _signature() -> str:
+    """As received. A gateway that has converted an event signs under a name of its own."""
+    return request.headers.get("x-webhook-signature") or request.headers.get("x-gateway-signature", "")
+
+
+def _apply_boost(tx: Connection, game: Game, fact: Fact, is_test: bool) -> None:
+    if fact.creator_key is None or fact.player_id is None or fact.occurred_at is None or not fact.is_boost:
+        return
+    boost = boosts.Boost(
+        game_id=game.id,
+        player_id=fact.player_id,
+        campaign_id=fact.data["campaign_id"] or "",
+        creator_key=fact.creator_key,
+        is_test=is_test,
+        changed_at=fact.occurred_at,
+    )
+    (boosts.begin if fact.type == "sponsor.created" else boosts.end)(tx, boost)
+
+
+def _refuse(game: Game | None, reason: str, status: int, message: str) -> Response:
+    note_refusal(PARTNER, ENDPOINT, game, reason, status)
+    return plain_error(status, message)
+
+
+def _log(game: Game, made: Sequence[Kept]) -> None:
+    log = current_app.logger
+    for usage_id in (each for kept in made for each in kept.granted):
+        log.info("playcamp %s: granted coupon usage %s", game.slug, usage_id)
+    if ungranted := sum(kept.ungranted for kept in made):
+        log.warning("playcamp %s: %d redeemed coupon(s) could not be granted", game.slug, ungranted)
+    if conflicting := sum(kept.conflicting for kept in made):
+        log.error("playcamp %s: %d coupon(s) were granted before with other content", game.slug, conflicting)
+    if unreadable := sum(kept.unreadable for kept in made):
+        log.warning("playcamp %s: %d event(s) of a webhook could not be read", game.slug, unreadable)

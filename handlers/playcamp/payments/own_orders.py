@@ -1,0 +1,187 @@
+"""Our own Appcharge orders as payments, so that a purchase in the web store counts for the player's creator too.
+
+Where ``playcamp.register_appcharge`` is on they are registered; where PlayCamp runs the gateway
+(``playcamp.payments_key``) they are kept for it to ask for. They have ids of their own, ``appcharge:<order id>``, so
+that a game that reports these orders itself, by whatever id, has them counted twice.
+"""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from coinslot.base import clock, exact, expressions, money
+from coinslot.base.expressions import ExpressionError
+from coinslot.base.spellings import shown
+from coinslot.games.games import Game
+from coinslot.installation import Installation
+from coinslot.payments import report
+from coinslot.payments import store as payments
+from coinslot.payments.report import Payment, Rules
+from coinslot.relay import jobs
+from coinslot.store.db import Connection, Row
+from handlers.kit.partner import installation
+from handlers.playcamp.payments import registration
+from handlers.playcamp.payments.rules import is_sandbox, rules
+
+JOB = "playcamp.orders"
+PARTNER = "appcharge"
+PREFIX = "appcharge:"
+MARKET = "web"
+PLATFORM = "Web"
+
+EVERY_SECONDS = 30.0
+STEPS_PER_RUN = 50  # of the job, so that it ends well before its lease
+IDS_PER_STEP = 50_000  # looked at; they are those of all games and partners together
+ORDERS_PER_STEP = 500
+FIRST_SECONDS = 86400.0  # how far back the first run registers, as the first poll does
+
+
+def run(house: Installation, game: Game) -> float | None:
+    """Take what has come since the last run; every half a minute as long as anybody wants it."""
+    if not _is_wanted(game):
+        return None
+    for _ in range(STEPS_PER_RUN):
+        if not take(house, game):
+            return EVERY_SECONDS
+    return 0.0
+
+
+def take(house: Installation, game: Game) -> bool:
+    """Store the next few orders and refunds as payments; returns whether there may be more.
+
+    May be done by several at once, and again: a payment is stored once.
+    """
+    with house.database.snapshot() as connection:
+        noted = jobs.cursor(connection, game.id, JOB)
+        before = _cursor(game, noted)
+        last_order, last_refund = payments.newest(connection)
+        through = min(last_order, before["transaction"] + IDS_PER_STEP)
+        orders = payments.orders(connection, game.id, PARTNER, before["transaction"], through, ORDERS_PER_STEP)
+        if len(orders) == ORDERS_PER_STEP:
+            through = orders[-1]["id"]
+        refunds_through = min(last_refund, before["refund"] + IDS_PER_STEP)
+        refunds = payments.refunded_orders(connection, game.id, PARTNER, before["refund"], refunds_through)
+    after = {**before, "transaction": through, "refund": refunds_through}
+    is_turned_on = game.is_on("playcamp.register_appcharge") and before["since"] is None
+    since = after["since"] = _since(game) if is_turned_on else before["since"]
+    if noted is not None and after == json.loads(noted):
+        return False
+
+    wanted = rules(game)
+    found = [_payment(game, wanted, row) for row in orders]
+    recent = [each for each in found if since is not None and (each.purchased_at or "") >= since]
+    older = [each for each in found if since is None or (each.purchased_at or "") < since]
+
+    def store(tx: Connection) -> bool:
+        has_more = False
+        if is_turned_on and since is not None:
+            kept = payments.kept_orders(tx, game.id, PARTNER, since, ORDERS_PER_STEP)
+            payments.release(tx, kept)
+            has_more = len(kept) == ORDERS_PER_STEP
+            after["since"] = None if has_more else since
+        payments.store_many(tx, game.id, older, is_registering=False)
+        payments.store_many(tx, game.id, recent, is_registering=True)
+        for reference, refunded_at in refunds:
+            if refunded_at is None:
+                payments.withdraw_refund(tx, game.id, PREFIX + reference)
+            else:
+                payments.refund_known(tx, game.id, PREFIX + reference, refunded_at)
+        jobs.put_cursor(tx, game.id, JOB, json.dumps(after))
+        if since is not None and game.keys("playcamp.api_key"):
+            jobs.at(tx, game.id, registration.JOB, 0)
+        return has_more
+
+    has_more = house.database.write(store)
+    return has_more or through < last_order or refunds_through < last_refund
+
+
+def catch_up(house: Installation, game: Game) -> bool:
+    """Store every order there is, a bounded number of them; returns whether those were all."""
+    return any(not take(house, game) for _ in range(STEPS_PER_RUN))
+
+
+def warnings(game: Game) -> list[str]:
+    """Sentences for the owner: orders that would be counted twice, and refunds that cannot be taken back."""
+    connection = installation().database.read()
+    told = []
+    won = payments.refunded_though_won(connection, game.id, PARTNER, PREFIX)
+    if won:
+        told.append(
+            f"PlayCamp was told of the refund of {len(won)} Appcharge order(s) whose dispute has been won since "
+            f"(such as {shown(won[0], 60)}): ask PlayCamp to count them again"
+        )
+    if not game.is_on("playcamp.register_appcharge"):
+        return told
+    twice = payments.reported_by_game(connection, game.id, PARTNER)
+    if not twice:
+        return told
+    return [
+        *told,
+        "playcamp.register_appcharge is on, and the game reports Appcharge's orders itself "
+        f"({len(twice)} of its latest payments, such as {shown(twice[0], 60)}), so that they are counted twice: "
+        "switch it off, or leave them out of what the game reports",
+    ]
+
+
+def _is_wanted(game: Game) -> bool:
+    return game.is_on("playcamp.register_appcharge") or bool(game.keys("playcamp.payments_key"))
+
+
+def _cursor(game: Game, noted: str | None) -> dict[str, Any]:
+    """How far it has come. What was told to a sandbox is told anew once it is live, from the beginning.
+
+    ``since``: what was paid from then on is registered; None while nothing is.
+    """
+    beginning = {"environment": game.settings["playcamp.environment"], "transaction": 0, "refund": 0, "since": None}
+    cursor: dict[str, Any] = beginning if noted is None else json.loads(noted)
+    if cursor["environment"] != beginning["environment"]:
+        cursor = beginning
+    return cursor if game.is_on("playcamp.register_appcharge") else {**cursor, "since": None}
+
+
+def _since(game: Game) -> str:
+    """``playcamp.payments.since``, else a day ago."""
+    try:
+        zone = game.settings["playcamp.payments.zone"]
+        return clock.stamp(expressions.milliseconds(game.settings["playcamp.payments.since"], zone) / 1000)
+    except (ExpressionError, ValueError, OverflowError):
+        return clock.stamp(clock.now() - FIRST_SECONDS)
+
+
+def _payment(game: Game, wanted: Rules, row: Row) -> Payment:
+    sku, name = _product(row["raw_body"])
+    amount, problem = _amount(row["gross_minor"], row["currency"])
+    document = {
+        "transactionId": PREFIX + row["reference"],
+        "userId": row["player_id"],
+        "productId": sku or row["sku"],
+        "productName": name,
+        "amount": amount,
+        "currency": row["currency"],
+        "market": MARKET,
+        "platform": PLATFORM,
+        "distributionType": game.settings["playcamp.appcharge_distribution_type"],
+        "purchasedAt": row["purchased_at"],
+        "status": "paid" if row["refunded_at"] is None else "refunded",
+        "refunded_at": row["refunded_at"],
+    }
+    found = report.check(document, wanted, PARTNER, is_test=is_sandbox(game))
+    if not found.transaction_id.startswith(report.UNREADABLE):
+        found = replace(found, transaction_id=PREFIX + row["reference"])  # as the ledger has it, to the letter
+    return found if problem is None else replace(found, problem=problem, is_incomplete=False)
+
+
+def _product(raw_body: bytes | None) -> tuple[str | None, str | None]:
+    """The sku and the name of what was offered; an order of a player who is forgotten has none any more."""
+    try:
+        order = exact.parse_json(raw_body or b"{}", allow_half_pairs=True)
+        return order.get("sku") or None, order.get("bundleName")
+    except (AttributeError, ValueError):
+        return None, None
+
+
+def _amount(minor: int, code: str | None) -> tuple[str | None, str | None]:
+    """An amount in major units, or why it cannot be told."""
+    if money.exponent(code or "") is None:
+        return None, f"nobody knows how many decimals {code or 'an order without a currency'} has"
+    return money.in_major(minor, code or ""), None

@@ -1,0 +1,101 @@
+"""Payments that wait for the owner are looked at again once the configuration has changed.
+
+What is parked is read again: a market was in no table, an expression did not fit, a time zone was another. What the
+game has pushed while we could not register it is registered as soon as there is a key for that.
+"""
+
+import hashlib
+import json
+import time
+from typing import Any
+
+from coinslot.base import clock
+from coinslot.games.games import Game
+from coinslot.installation import Installation
+from coinslot.payments import report
+from coinslot.payments import store as payments
+from coinslot.payments.report import Payment
+from coinslot.relay import jobs
+from coinslot.relay.jobs import JobError
+from coinslot.store.db import Connection, Row
+from handlers.playcamp.payments import registration
+from handlers.playcamp.payments.rules import is_registering, rules
+from handlers.playcamp.payments.source import RowError, Source, SourceError, is_configured
+
+JOB = "playcamp.recheck"
+ROWS_AT_ONCE = 500
+SLICE_SECONDS = 45.0  # of work in one run, so that it ends well before its lease
+
+_DECIDING = ("playcamp.market.", "lookup.", "playcamp.payments.map", "playcamp.payments.zone")
+
+
+def run(house: Installation, game: Game) -> float | None:
+    """Read on, for a while. Raises JobError where the configuration cannot work."""
+    digest = _digest(game)
+    noted = jobs.cursor(house.database.read(), game.id, JOB)
+    told = json.loads(noted) if noted else {}
+    after: int | None = told["after"] if told.get("configured") == digest else 0
+    try:
+        source = Source(game, house.outbound) if is_configured(game) else None
+    except SourceError as error:
+        raise JobError(str(error)) from None
+    ends = time.monotonic() + SLICE_SECONDS
+    if told.get("configured") != digest and game.keys("playcamp.api_key"):
+        while _release(house, game) == ROWS_AT_ONCE:
+            if time.monotonic() >= ends:
+                return 0.0
+    while after is not None and time.monotonic() < ends:
+        rows = payments.parked(house.database.read(), game.id, after, ROWS_AT_ONCE)
+        again = [(row["id"], found) for row in rows if (found := _read(game, source, row)) is not None]
+        after = rows[-1]["id"] if len(rows) == ROWS_AT_ONCE else None
+        _store(house, game, again, json.dumps({"configured": digest, "after": after}))
+    return None if after is None else 0.0
+
+
+def _release(house: Installation, game: Game) -> int:
+    kept = payments.kept_pushes(house.database.read(), game.id, ROWS_AT_ONCE)
+
+    def release(tx: Connection) -> None:
+        payments.release(tx, kept)
+        jobs.at(tx, game.id, registration.JOB, 0)
+
+    if kept:
+        house.database.write(release)
+    return len(kept)
+
+
+def _store(house: Installation, game: Game, again: list[tuple[int, Payment]], cursor: str) -> None:
+    def store(tx: Connection) -> None:
+        for payment_id, payment in again:
+            is_ours = payment.source == "poll" or is_registering(game)
+            payments.replace_parked(tx, game.id, payment_id, payment, is_registering=is_ours)
+        if again:
+            jobs.at(tx, game.id, registration.JOB, 0)
+        jobs.put_cursor(tx, game.id, JOB, cursor)
+
+    house.database.write(store)
+
+
+def _read(game: Game, source: Source | None, row: Row) -> Payment | None:
+    """What a stored row tells now; None for one that no configuration could mend."""
+    at, is_test = clock.seconds(row["created_at"]), bool(row["is_test"])
+    document: Any = json.loads(row["row"])
+    if row["source"] == "appcharge":
+        return None
+    if report.UNMAPPED not in document:
+        return report.check(document, rules(game), row["source"], is_test=is_test, at=at)
+    raw = document[report.UNMAPPED]
+    if raw is None or source is None:
+        return None
+    try:
+        made = source.payment(raw)
+    except RowError as error:
+        return report.unmapped(raw, str(error), "poll", is_test=is_test)
+    return report.check(made, rules(game), "poll", raw=raw, is_test=is_test, at=at)
+
+
+def _digest(game: Game) -> str:
+    """Of the configuration that rows are read by, and whether what was pushed can be registered."""
+    deciding = sorted((key, value) for key, value in game.settings.items() if key.startswith(_DECIDING))
+    deciding.append(("playcamp.api_key", str(bool(game.keys("playcamp.api_key")))))
+    return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()

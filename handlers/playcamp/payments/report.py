@@ -1,0 +1,120 @@
+"""PlayCamp's own view of a month: each payment of ours is asked for, one call each (no report of theirs is known).
+
+So this finds what PlayCamp lacks or has otherwise, and not what it has and we do not: only a file from its dashboard
+tells that.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from coinslot.base import exact, money
+from coinslot.base.spellings import shown
+from coinslot.games.games import Game
+from coinslot.installation import Installation
+from coinslot.payments import store
+from coinslot.relay.jobs import JobError
+from coinslot.settlement.judging import PAID, REFUNDED, UNREADABLE, PartnerRow
+from coinslot.settlement.reconciliation import Run, add_rows
+from handlers.kit.partner import Report
+from handlers.playcamp.api.client import ApiError, Client, UnsentError
+from handlers.playcamp.events.payload import moment
+
+PAYMENTS_AT_ONCE = 50  # calls between two commits
+LONGEST_SAMPLE = 120
+
+KINDS: Mapping[str, str] = {
+    "completed": PAID,
+    "paid": PAID,
+    "refunded": REFUNDED,
+    **dict.fromkeys(("pending", "cancelled", "canceled", "failed"), ""),  # no money
+}
+
+
+def read(house: Installation, game: Game, run: Run, deadline: float) -> bool:
+    """Payment after payment, in the order they were made. Raises JobError."""
+    try:
+        client = Client(game, house.outbound)
+    except ApiError as error:
+        raise JobError(str(error)) from None
+    cursor = run.cursor
+    expected = run.rows_expected or store.count_between(
+        house.database.read(), game.id, run.month.starts_at, run.month.ends_at
+    )
+    while True:
+        after = tuple(json.loads(cursor)) if cursor else (run.month.starts_at, 0)
+        rows = store.made_between(house.database.read(), game.id, after, run.month.ends_at, PAYMENTS_AT_ONCE)
+        try:
+            told = _asked(client, [each["transaction_id"] for each in rows])
+        except ApiError as error:
+            raise JobError(str(error), at_least=error.retry_after or 0) from None
+        is_last = len(rows) < PAYMENTS_AT_ONCE
+        next_cursor = "" if is_last else json.dumps([rows[-1]["purchased_at"], rows[-1]["id"]])
+        own = replace(run, cursor=cursor)
+        if not add_rows(house.database, own, told, next_cursor, expected=expected, is_last=is_last) or is_last:
+            return False
+        cursor = next_cursor
+        if time.monotonic() >= deadline:
+            return True
+
+
+def _asked(client: Client, transaction_ids: Sequence[str]) -> list[PartnerRow]:
+    """What PlayCamp has of these; nothing of one that it refuses to tell. Raises ApiError where it tells of none."""
+    found: list[PartnerRow] = []
+    refusals: list[ApiError] = []
+    for each in transaction_ids:
+        try:
+            document = client.payment(each)
+        except UnsentError:
+            continue
+        except ApiError as error:
+            if error.is_key_refused or not error.is_refusal:
+                raise
+            refusals.append(error)
+            continue
+        found += [] if document is None else rows_of(each, document)
+    if refusals and len(refusals) == len(transaction_ids):
+        raise refusals[-1]
+    return found
+
+
+def rows_of(transaction_id: str, document: Mapping[str, Any]) -> list[PartnerRow]:
+    """How PlayCamp says that a payment stands; nothing for one that moved no money."""
+    status, told, currency = document.get("status"), document.get("amount"), document.get("currency")
+    kind = KINDS.get(str(status or "completed").lower())
+    if kind == "":
+        return []
+    code = currency.upper() if isinstance(currency, str) and len(currency) == 3 else None
+    at, minor = moment(document.get("purchasedAt")), _minor(told, code)
+    if kind is not None and minor is not None:
+        return [PartnerRow(transaction_id, kind, kind, minor, code, at)]
+    sample = shown(f"status {status}, amount {told}, currency {currency}", LONGEST_SAMPLE)
+    return [PartnerRow(transaction_id, UNREADABLE, UNREADABLE, None, code, at, None, sample)]
+
+
+def _minor(value: object, currency: str | None) -> str | None:
+    """None for what is no amount, or below 0."""
+    try:
+        amount = money.in_minor(Decimal(exact.figure(value)), currency or "")
+    except ValueError:
+        return None
+    return None if amount is None or amount < 0 else format(amount, "f")
+
+
+REPORT = Report(
+    read=read,
+    is_askable=lambda game: bool(game.keys("playcamp.api_key")),
+    columns={
+        "reference": "transactionId",
+        "kind": "status",
+        "amount": "amount",
+        "currency": "currency",
+        "at": "purchasedAt",
+    },
+    kinds=KINDS,
+    unit="major",
+    are_movements=False,
+)
