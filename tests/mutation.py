@@ -35,15 +35,15 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "coinslot/ledger/grants.py",
             "coinslot/ledger/refunds.py",
         ),
-        ("tests/test_ledger.py", "tests/test_refunds.py", "tests/test_appcharge.py"),
+        ("tests/ledger/test_credit.py", "tests/ledger/test_refunds.py", "tests/appcharge/test_orders.py"),
     ),
     "outbox": (
         ("coinslot/outbox/deliveries.py", "coinslot/outbox/destinations.py", "coinslot/outbox/conversions.py"),
-        ("tests/test_outbox.py", "tests/test_playcamp_conversion.py"),
+        ("tests/outbox/test_deliveries.py", "tests/playcamp/test_conversion.py"),
     ),
     "relay": (
         ("coinslot/relay/loop.py", "coinslot/relay/jobs.py", "coinslot/relay/webhooks.py"),
-        ("tests/test_webhooks.py", "tests/test_schedules.py", "tests/test_relay.py"),
+        ("tests/relay/test_webhooks.py", "tests/relay/test_jobs.py", "tests/relay/test_loop.py"),
     ),
     "vault": (
         (
@@ -53,10 +53,10 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "coinslot/access/throttle.py",
         ),
         (
-            "tests/test_vault.py",
-            "tests/test_rotation_advice.py",
-            "tests/test_commands.py",
-            "tests/test_appcharge_auth.py",
+            "tests/access/test_vault.py",
+            "tests/access/test_rotation_advice.py",
+            "tests/commands/test_commands.py",
+            "tests/appcharge/test_auth.py",
         ),
     ),
     "signatures": (
@@ -69,11 +69,11 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "handlers/playtem/payload.py",
         ),
         (
-            "tests/test_signing.py",
-            "tests/test_appcharge_door.py",
-            "tests/test_playtem.py",
-            "tests/test_playcamp_webhooks.py",
-            "tests/test_playcamp_entry.py",
+            "tests/base/test_signing.py",
+            "tests/appcharge/test_receive.py",
+            "tests/playtem/test_credit.py",
+            "tests/playcamp/test_webhooks.py",
+            "tests/playcamp/test_entry.py",
         ),
     ),
     "receive": (
@@ -83,7 +83,7 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "handlers/playtem/credit.py",
             "handlers/kit/bodies.py",
         ),
-        ("tests/test_appcharge.py", "tests/test_appcharge_door.py", "tests/test_playtem.py"),
+        ("tests/appcharge/test_orders.py", "tests/appcharge/test_receive.py", "tests/playtem/test_credit.py"),
     ),
     "payments": (
         (
@@ -93,10 +93,10 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "coinslot/base/expressions.py",
         ),
         (
-            "tests/test_exact.py",
-            "tests/test_mapping.py",
-            "tests/test_playcamp_payments.py",
-            "tests/test_playcamp_registration.py",
+            "tests/base/test_exact.py",
+            "tests/base/test_expressions.py",
+            "tests/playcamp/test_payments.py",
+            "tests/playcamp/test_registration.py",
         ),
     ),
     "settlement": (
@@ -106,7 +106,7 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "coinslot/settlement/calendar.py",
             "coinslot/settlement/reconciliation.py",
         ),
-        ("tests/test_settlement.py", "tests/test_reconciliation.py"),
+        ("tests/settlement/test_closing.py", "tests/settlement/test_reconciliation.py"),
     ),
 }
 

@@ -1,0 +1,1011 @@
+"""Copies of a database in use, and restores: of old copies, damaged ones, under other keys, under load, cut short."""
+
+import http.client
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from flask import Flask
+
+from app import create_app
+from coinslot.access import keyring
+from coinslot.access.vault import MasterKey
+from coinslot.games import games
+from coinslot.installation import Installation
+from coinslot.ledger import credit
+from coinslot.operations import backup
+from coinslot.operations.observations import Refusal
+from coinslot.outbox import deliveries, destinations
+from coinslot.store import db
+from handlers.appcharge.signature import sign
+from handlers.commands import operate
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY, TOKEN = "backup-main-key", "backup-publisher-token"
+ITEM_NAMES = "SELECT substr(sku, 1, 3), count(*) FROM items"
+LARGE_ITEM = """INSERT INTO items (game_id, sku, name, created_at, updated_at)
+                VALUES (1, :sku, hex(randomblob(250000)), '', '')"""
+
+
+class Place:
+    """One installation in a folder, with its game ``demo``, as one process of it sees it."""
+
+    def __init__(self, home: Path, **environment: str) -> None:
+        self.home = home
+        self.environment = environment
+        self.app: Flask = create_app({"COINSLOT_HOME": str(home), **environment})
+        self.house: Installation = self.app.extensions["coinslot"]
+        self.path = self.house.database.path
+
+    def set_up(self) -> str:
+        """Prepare it and add the game; returns the game's API token."""
+        house = self.house
+        house.prepare()
+        token = house.database.write_here(lambda tx: games.add(tx, "demo", "Demo", "test"))
+
+        def configure(tx: sqlite3.Connection) -> None:
+            games.set_setting(tx, house.catalogue, "demo", "players.unknown", "create", "test")
+            games.set_setting(tx, house.catalogue, "demo", "items.unknown", "accept", "test")
+            keyring.put(tx, house.vault, games.find(tx, "demo"), "appcharge.main_key", KEY, "test")
+            keyring.put(tx, house.vault, games.find(tx, "demo"), "appcharge.publisher_token", TOKEN, "test")
+
+        house.database.write_here(configure)
+        return token
+
+    def order(self, order_id: str) -> str:
+        """Report an order; returns our id for it."""
+        body, headers = signed_order(order_id)
+        answer = self.app.test_client().post("/appcharge/demo/orders", data=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json["publisherPurchaseId"])
+
+    def refuse_a_call(self) -> None:
+        observations = self.house.observations
+        observations.refused(Refusal(None, "", "appcharge", "orders", "token", 401, "::1", 1, {"token": "hidden"}))
+        observations.flush()
+
+    def rotate_key(self) -> MasterKey:
+        new = MasterKey.generate()
+        self.house.vault.rotate(self.house.database, keyring.reseal, new)
+        return new
+
+    def run(self, command: Any, *args: object) -> Result:
+        return self.app.test_cli_runner().invoke(command, [str(arg) for arg in args])
+
+    def backup(self, file: Path) -> Result:
+        result = self.run(operate.backup_command, file)
+        assert result.exit_code == 0, result.output
+        return result
+
+    def restore(self, file: Path) -> Result:
+        result = self.run(operate.restore_command, file)
+        assert result.exit_code == 0, result.output
+        return result
+
+    def is_refused(self, file: Path) -> str:
+        """Restoring ``file`` is refused in words and changes nothing; returns the words."""
+        self.house.observations.flush()  # or the thread that does would write something meanwhile
+        before = content(self.path) if self.path.exists() else None
+        result = self.run(operate.restore_command, file)
+        assert result.exit_code == 1
+        assert result.output.startswith("Error: ")
+        assert isinstance(result.exception, SystemExit)
+        assert (content(self.path) if self.path.exists() else None) == before
+        assert not list(self.home.glob(".restore-*"))
+        assert not list(self.home.glob("coinslot.db.*"))
+        return result.output
+
+    def close(self) -> None:
+        self.house.observations.flush()
+        self.house.database.close()
+
+
+def signed_order(order_id: str) -> tuple[bytes, dict[str, str]]:
+    order = {
+        "orderId": order_id,
+        "playerId": f"player of {order_id}",
+        "products": [{"sku": "coins", "amount": 5}],
+        "priceInCents": 100,
+        "currency": "USD",
+    }
+    body = json.dumps(order).encode()
+    signature = sign(body, KEY.encode(), str(int(time.time() * 1000)))
+    return body, {"Content-Type": "application/json", "x-publisher-token": TOKEN, "signature": signature}
+
+
+def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+def orders_in(path: Path) -> list[str]:
+    return [row[0] for row in rows(path, "SELECT external_id FROM transactions ORDER BY id")]
+
+
+def content(path: Path) -> list[str]:
+    connection = sqlite3.connect(path)
+    try:
+        return list(connection.iterdump())
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path / "home")
+    place.set_up()
+    yield place
+    place.close()
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Place]:
+    """A fresh machine: nothing in its home folder, not even the folder."""
+    place = Place(tmp_path / "other")
+    yield place
+    place.close()
+
+
+@contextmanager
+def gunicorn(home: Path) -> Iterator[tuple[str, int]]:
+    """A real server on a free port."""
+    environment = {**os.environ, "COINSLOT_HOME": str(home)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "wsgi:app", "-b", "127.0.0.1:0"],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    said: list[str] = []
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            said.append(line)
+            found = re.search(r"Listening at: http://([0-9.]+):([0-9]+)", line)
+            if found:
+                break
+        else:
+            pytest.fail("".join(said))
+        threading.Thread(target=said.extend, args=(process.stderr,), daemon=True).start()
+        yield found[1], int(found[2])
+    finally:
+        process.terminate()  # gunicorn then waits for its workers: nobody has the database open afterwards
+        try:
+            process.wait(timeout=10)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def post(connection: http.client.HTTPConnection, order_id: str) -> tuple[int, str]:
+    body, headers = signed_order(order_id)
+    connection.request("POST", "/appcharge/demo/orders", body, headers)
+    answer = connection.getresponse()
+    text = answer.read()
+    return answer.status, json.loads(text).get("publisherPurchaseId", "")
+
+
+# Copies ---------------------------------------------------------------------------------------------------------
+
+
+def test_copy_is_one_private_file_that_holds_what_was_acknowledged(place: Place, tmp_path: Path) -> None:
+    place.order("first")
+    file = tmp_path / "copy.db"
+
+    result = place.backup(file)
+
+    assert orders_in(file) == ["first"]
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.read_bytes()[18:20] == b"\x01\x01"  # not in WAL mode
+    assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["copy.db"]
+    assert str(file) in result.output
+    assert f"{file.stat().st_size:,} bytes" in result.output
+    assert "master key is NOT in it" in result.output
+    assert str(place.house.vault.path) in result.output
+    assert place.house.vault.candidates()[0].id in result.output
+    assert place.house.vault.candidates()[0].text() not in result.output
+
+
+def test_copy_names_the_variable_where_the_key_comes_from_it(tmp_path: Path) -> None:
+    key = MasterKey.generate()
+    place = Place(tmp_path / "home", COINSLOT_MASTER_KEY=key.text())
+    place.set_up()
+
+    result = place.backup(tmp_path / "copy.db")
+
+    assert "COINSLOT_MASTER_KEY" in result.output
+    assert key.text() not in result.output
+    place.close()
+
+
+def test_earlier_copy_is_replaced(place: Place, tmp_path: Path) -> None:
+    file = tmp_path / "copy.db"
+    place.backup(file)
+    place.order("later")
+
+    place.backup(file)
+
+    assert orders_in(file) == ["later"]
+
+
+def test_copy_is_of_the_state_that_was_first_read(place: Place, tmp_path: Path) -> None:
+    """SQLite's backup reads from the transaction that is open already: what it was built on, so it is tested."""
+    place.order("before")
+    source = db.connect(place.path)
+    source.execute("BEGIN")
+    source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    target = sqlite3.connect(tmp_path / "copy.db", isolation_level=None)
+    seen: list[int] = []
+
+    def commit_something(_status: int, remaining: int, _total: int) -> None:
+        place.order(f"meanwhile {len(seen)}")
+        seen.append(remaining)
+
+    place.order("after")
+    source.backup(target, pages=5, progress=commit_something)
+
+    assert len(seen) > 5
+    assert seen == sorted(set(seen), reverse=True)  # it never began anew
+    assert orders_in(tmp_path / "copy.db") == ["before"]
+    assert target.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    source.close()
+    target.close()
+
+
+def test_credits_go_on_during_a_copy(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.order("before")
+    credited: list[str] = []
+
+    def credit_between_steps(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+        def after_each_step(*_: int) -> None:
+            place.order(f"during {len(credited)}")  # waits for the write lock: a copy that held it would stop here
+            credited.append("")
+
+        source.backup(target, pages=20, progress=after_each_step)
+
+    monkeypatch.setattr(backup, "_copy_pages", credit_between_steps)
+    place.backup(tmp_path / "copy.db")
+
+    assert credited
+    assert orders_in(tmp_path / "copy.db") == ["before"]
+
+
+@pytest.mark.parametrize("name", ["master.key", "coinslot.db", "write.lock"])
+def test_copy_never_replaces_a_file_we_live_on(place: Place, name: str) -> None:
+    (place.home / "write.lock").write_text("something")
+    before = (place.home / name).read_bytes()
+
+    result = place.run(operate.backup_command, place.home / name)
+
+    assert result.exit_code == 1
+    assert (place.home / name).read_bytes() == before
+
+
+def test_copy_that_fails_leaves_the_earlier_one_and_nothing_else(place: Place, tmp_path: Path) -> None:
+    """The disk is full, as the kernel tells it: no file may grow past half of what the copy needs."""
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    place.backup(folder / "copy.db")
+    before = (folder / "copy.db").read_bytes()
+    place.order("later")
+    script = (
+        "import resource, sys; from pathlib import Path; from app import create_app\n"
+        "from coinslot.operations import backup\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "backup.backup(create_app().extensions['coinslot'].database, Path(sys.argv[1]))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, folder / "copy.db"],
+        cwd=ROOT,
+        env={**os.environ, "COINSLOT_HOME": str(place.home)},
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 1
+    assert "BackupError" in done.stderr
+    assert [path.name for path in folder.iterdir()] == ["copy.db"]
+    assert (folder / "copy.db").read_bytes() == before
+
+
+def test_copy_of_a_damaged_database_is_not_kept(place: Place, tmp_path: Path) -> None:
+    place.backup(tmp_path / "copy.db")
+    before = (tmp_path / "copy.db").read_bytes()
+    place.close()
+    place.path.write_bytes(spoil_last(place.path.read_bytes()))
+
+    result = place.run(operate.backup_command, tmp_path / "copy.db")
+
+    assert result.exit_code == 1
+    assert f"{place.path} is damaged" in result.output
+    assert (tmp_path / "copy.db").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.db", "home"]
+
+
+def test_copy_that_is_told_to_stop_leaves_nothing(place: Place, tmp_path: Path) -> None:
+    def fill(tx: sqlite3.Connection) -> None:
+        for number in range(60):
+            tx.execute(LARGE_ITEM, {"sku": f"large {number}"})
+
+    place.house.database.write_here(fill)
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flask", "backup", folder / "copy.db"],
+        cwd=ROOT,
+        env={**os.environ, "COINSLOT_HOME": str(place.home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 30
+    while not list(folder.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+    process.terminate()
+    process.communicate()
+
+    assert process.returncode != 0
+    assert list(folder.iterdir()) == []
+
+
+def test_copy_of_nothing_is_refused_and_makes_nothing(other: Place, tmp_path: Path) -> None:
+    result = other.run(operate.backup_command, tmp_path / "copy.db")
+
+    assert result.exit_code == 1
+    assert "there is no database" in result.output
+    assert not other.home.exists()
+
+
+# Restores -------------------------------------------------------------------------------------------------------
+
+
+def test_restore_serves_the_copy_and_keeps_what_was_served(place: Place, tmp_path: Path) -> None:
+    first = place.order("first")
+    place.backup(tmp_path / "copy.db")
+    lost = place.order("lost")
+
+    result = place.restore(tmp_path / "copy.db")
+
+    assert orders_in(place.path) == ["first"]
+    (kept,) = place.home.glob("coinslot.db.before-restore-*")
+    assert orders_in(kept) == ["first", "lost"]
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert str(kept) in result.output
+    assert rows(place.path, "PRAGMA journal_mode") == [("wal",)]
+    assert rows(place.path, "PRAGMA integrity_check") == [("ok",)]
+    assert rows(place.path, "SELECT actor, action, subject FROM audit ORDER BY id DESC LIMIT 1") == [
+        ("command", "restore", "copy.db")
+    ]
+    assert not list(place.home.glob(".restore-*"))
+    assert place.order("first") == first
+    assert place.order("lost") == lost
+
+
+def test_restore_can_be_undone(place: Place, tmp_path: Path) -> None:
+    place.backup(tmp_path / "copy.db")
+    place.order("credited since")
+    place.restore(tmp_path / "copy.db")
+    (kept,) = place.home.glob("coinslot.db.before-restore-*")
+
+    place.restore(kept)
+
+    assert orders_in(place.path) == ["credited since"]
+
+
+def test_feed_ids_start_far_above_every_id_ever_handed_out(place: Place, tmp_path: Path) -> None:
+    place.order("first")
+    place.backup(tmp_path / "copy.db")
+    for number in range(5):
+        place.order(f"lost {number}")
+    ((highest,),) = rows(place.path, "SELECT max(id) FROM grants")
+
+    floors = []
+    for _ in range(2):
+        place.restore(tmp_path / "copy.db")
+        place.order("lost 0")
+        floors.append(rows(place.path, "SELECT max(id) FROM grants")[0][0])
+
+    assert floors[0] > highest + 1_000_000_000
+    assert floors[1] > floors[0] + 1_000_000_000
+    assert floors[1] < 2**53 / 100
+
+
+def test_deliveries_and_attempts_get_ids_that_nothing_had_before_the_restore(place: Place, tmp_path: Path) -> None:
+    house = place.house
+    house.database.write_here(
+        lambda tx: destinations.add(tx, house.vault, "demo", "game", "http://127.0.0.1:9/hook", actor="test")
+    )
+    place.order("first")
+    place.backup(tmp_path / "copy.db")
+
+    def claim() -> deliveries.Claim:
+        return house.database.write_here(lambda tx: deliveries.claim_due(tx, "relay", {1: 9}))[-1]
+
+    place.order("lost")
+    former = claim()
+    found = []
+    for _ in range(2):
+        place.restore(tmp_path / "copy.db")
+        place.order("lost")
+        found.append(claim())
+        assert rows(place.path, "SELECT count(*) FROM deliveries") == [(2,)]
+
+    for name in ("id", "attempt_id"):
+        ids = [getattr(each, name) for each in (former, *found)]
+        assert ids[0] + 1_000_000_000 < ids[1], name
+        assert ids[1] + 1_000_000_000 < ids[2] < 2**53 / 100, name
+    assert house.database.write_here(lambda tx: deliveries.record(tx, former, deliveries.Result(None, 200))) == "gone"
+
+
+def test_feed_ids_are_new_even_when_every_later_database_was_lost(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same old copy on two new machines, one after the other: the second knows nothing of the first."""
+    place.backup(tmp_path / "copy.db")
+    place.restore(tmp_path / "copy.db")
+    place.order("on the first machine")
+    ((handed_out,),) = rows(place.path, "SELECT max(id) FROM grants")
+    place.close()
+    for file in place.home.glob("coinslot.db*"):
+        file.unlink()
+    tomorrow = time.time() + 86400
+    monkeypatch.setattr("coinslot.base.clock.now", lambda: tomorrow)
+
+    second = Place(place.home)
+    second.restore(tmp_path / "copy.db")
+
+    ((floor,),) = rows(second.path, "SELECT last_id FROM sequences WHERE name = 'grants'")
+    assert floor > handed_out
+    second.close()
+
+
+def test_fresh_machine_with_only_the_key_file(place: Place, other: Place, tmp_path: Path) -> None:
+    first = place.order("first")
+    place.backup(tmp_path / "copy.db")
+    other.home.mkdir(mode=0o700)
+    shutil.copy(place.home / "master.key", other.home)
+
+    other.restore(tmp_path / "copy.db")
+
+    assert rows(other.path, "PRAGMA journal_mode") == [("wal",)]
+    assert other.path.stat().st_mode & 0o777 == 0o600
+    other.house.prepare()
+    assert other.order("first") == first
+
+
+def test_fresh_machine_with_only_the_variable(place: Place, tmp_path: Path) -> None:
+    first = place.order("first")
+    place.backup(tmp_path / "copy.db")
+    other = Place(tmp_path / "other", COINSLOT_MASTER_KEY=(place.home / "master.key").read_text())
+
+    other.restore(tmp_path / "copy.db")
+
+    assert other.home.stat().st_mode & 0o777 == 0o700
+    assert not (other.home / "master.key").exists()
+    assert other.order("first") == first
+    other.close()
+
+
+def test_without_any_key_a_restore_is_refused_and_makes_nothing(place: Place, other: Place, tmp_path: Path) -> None:
+    place.backup(tmp_path / "copy.db")
+
+    said = other.is_refused(tmp_path / "copy.db")
+
+    assert "there is no master key" in said
+    assert not other.home.exists()
+
+
+def test_under_another_key_a_restore_is_refused_by_the_keys_name(place: Place, other: Place, tmp_path: Path) -> None:
+    place.backup(tmp_path / "copy.db")
+    other.set_up()
+    other.order("stays")
+
+    said = other.is_refused(tmp_path / "copy.db")
+
+    assert place.house.vault.candidates()[0].id in said
+    shutil.copy(place.home / "master.key", other.home / "master.key.old-restore")  # as the message says
+    other.restore(tmp_path / "copy.db")
+    other.order("first")
+
+
+def test_copy_from_before_a_key_rotation_is_sealed_again(place: Place, tmp_path: Path) -> None:
+    place.refuse_a_call()
+    place.backup(tmp_path / "copy.db")
+    old = place.house.vault.candidates()[0]
+    new = place.rotate_key()
+
+    result = place.restore(tmp_path / "copy.db")
+
+    assert old.id in result.output
+    assert new.id in result.output
+    assert rows(place.path, "SELECT value FROM installation WHERE name = 'vault.key_id'") == [(new.id,)]
+    assert rows(place.path, "SELECT DISTINCT key_id FROM secrets UNION SELECT key_id FROM refusals") == [(new.id,)]
+    place.order("first")
+    place.close()
+    for aside in place.home.glob("master.key.old-*"):
+        aside.unlink()
+    assert Place(place.home).order("second")
+
+
+def test_copy_whose_sealed_refusal_was_changed_is_refused(place: Place, tmp_path: Path) -> None:
+    place.refuse_a_call()
+    place.backup(tmp_path / "copy.db")
+    connection = sqlite3.connect(tmp_path / "copy.db")
+    connection.execute("UPDATE refusals SET ciphertext = zeroblob(40)")
+    connection.commit()
+    connection.close()
+
+    assert "sealed value of refusal" in place.is_refused(tmp_path / "copy.db")
+
+
+def test_copy_whose_secret_was_changed_is_refused(place: Place, tmp_path: Path) -> None:
+    place.backup(tmp_path / "copy.db")
+    connection = sqlite3.connect(tmp_path / "copy.db")
+    connection.execute("UPDATE secrets SET ciphertext = zeroblob(40) WHERE name = 'appcharge.main_key'")
+    connection.commit()
+    connection.close()
+
+    said = place.is_refused(tmp_path / "copy.db")
+
+    assert "appcharge.main_key" in said
+    assert KEY not in said
+
+
+def spoil_last(raw: bytes) -> bytes:
+    """The last page, which is some table's. In the middle may stand the schema, without which no file even opens."""
+    return raw[:-4096] + os.urandom(4096)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (spoil_last, "is damaged"),
+        (lambda raw: raw[: len(raw) // 2], "malformed"),
+        (lambda raw: raw[:5000], "malformed"),
+        (lambda raw: b"no database at all " * 1000, "not a database"),
+        (lambda raw: b"", "not a Coinslot database"),
+        (lambda raw: raw[:68] + b"\0\0\0\1" + raw[72:], "not a Coinslot database"),
+        (lambda raw: raw[:60] + (999).to_bytes(4, "big") + raw[64:], "newer"),
+    ],
+)
+def test_file_that_is_no_sound_copy_is_refused(
+    place: Place, tmp_path: Path, spoil: Callable[[bytes], bytes], words: str
+) -> None:
+    for number in range(50):
+        place.order(f"order {number}")
+    place.backup(tmp_path / "copy.db")
+    (tmp_path / "copy.db").write_bytes(spoil((tmp_path / "copy.db").read_bytes()))
+
+    assert words in place.is_refused(tmp_path / "copy.db")
+    place.order("still served")
+
+
+def test_every_flipped_byte_is_noticed_or_harmless(place: Place, tmp_path: Path) -> None:
+    """A restored copy with one byte changed either is refused, or leads to a sound database."""
+    for number in range(20):
+        place.order(f"order {number}")
+    place.backup(tmp_path / "copy.db")
+    raw = (tmp_path / "copy.db").read_bytes()
+    chance = random.Random(1)
+
+    outcomes: Counter[str] = Counter()
+    for _ in range(40):
+        position = chance.randrange(len(raw))
+        (tmp_path / "copy.db").write_bytes(raw[:position] + bytes([raw[position] ^ 0xFF]) + raw[position + 1 :])
+        result = place.run(operate.restore_command, tmp_path / "copy.db")
+        outcomes["restored" if result.exit_code == 0 else "refused"] += 1
+        assert isinstance(result.exception, SystemExit | None), result.exception
+        assert rows(place.path, "PRAGMA integrity_check") == [("ok",)]
+
+    assert outcomes["refused"]
+
+
+def test_copy_with_a_row_that_refers_to_nothing_is_refused(place: Place, tmp_path: Path) -> None:
+    place.backup(tmp_path / "copy.db")
+    connection = sqlite3.connect(tmp_path / "copy.db")
+    connection.execute("INSERT INTO items (game_id, sku, created_at, updated_at) VALUES (77, 'coins', '', '')")
+    connection.commit()
+    connection.close()
+
+    assert "is damaged" in place.is_refused(tmp_path / "copy.db")
+
+
+def test_copy_of_a_preview_is_refused_with_a_sentence(place: Place, tmp_path: Path) -> None:
+    place.backup(tmp_path / "copy.db")
+    connection = sqlite3.connect(tmp_path / "copy.db")
+    connection.execute(f"PRAGMA user_version = {db.OLDEST_VERSION - 1}")
+    connection.commit()
+    connection.close()
+
+    assert "older than the first release" in place.is_refused(tmp_path / "copy.db")
+
+
+def test_older_copy_is_brought_up_to_date(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.order("first")
+    place.backup(tmp_path / "copy.db")
+    connection = sqlite3.connect(tmp_path / "copy.db")
+    connection.execute(f"PRAGMA user_version = {db.SCHEMA_VERSION - 1}")
+    connection.commit()
+    connection.close()
+    monkeypatch.setattr(db, "OLDEST_VERSION", db.SCHEMA_VERSION - 1)
+    monkeypatch.setitem(db.MIGRATIONS, db.SCHEMA_VERSION, lambda tx: tx.execute("CREATE TABLE came_later (x TEXT)"))
+
+    result = place.restore(tmp_path / "copy.db")
+
+    assert f"schema version {db.SCHEMA_VERSION - 1}" in result.output
+    assert rows(place.path, "PRAGMA user_version") == [(db.SCHEMA_VERSION,)]
+    assert rows(place.path, "SELECT count(*) FROM came_later") == [(0,)]
+    assert rows(tmp_path / "copy.db", "PRAGMA user_version") == [(db.SCHEMA_VERSION - 1,)]  # the copy is let be
+
+
+def test_copy_with_other_pages_goes_into_a_running_database(place: Place, tmp_path: Path) -> None:
+    place.order("first")
+    place.backup(tmp_path / "copy.db")
+    connection = sqlite3.connect(tmp_path / "copy.db", isolation_level=None)
+    connection.execute("PRAGMA page_size = 8192")
+    connection.execute("VACUUM")
+    connection.close()
+
+    place.restore(tmp_path / "copy.db")
+
+    assert orders_in(place.path) == ["first"]
+    assert rows(place.path, "PRAGMA page_size") == [(4096,)]
+    assert list(credit.verify(db.connect(place.path))) == []
+
+
+def test_copy_made_by_hand_with_its_wal_can_be_restored(place: Place, tmp_path: Path) -> None:
+    place.order("in the WAL")
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{place.path}{suffix}", tmp_path / f"copy.db{suffix}")
+    place.order("lost")
+
+    place.restore(tmp_path / "copy.db")
+
+    assert orders_in(place.path) == ["in the WAL"]
+
+
+def test_copy_made_by_hand_without_its_wal_does_not_take_the_games_away(tmp_path: Path) -> None:
+    place = Place(tmp_path / "home")
+    place.house.prepare()
+    rows(place.path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    place.set_up()
+    place.order("in the WAL")
+    shutil.copy(place.path, tmp_path / "copy.db")
+    assert rows(tmp_path / "copy.db", "SELECT * FROM games") == []
+
+    said = place.is_refused(tmp_path / "copy.db")
+
+    assert "copy.db holds no game, but the database at hand does" in said
+    assert "-wal" in said
+    place.order("still served")
+    place.close()
+
+
+def test_copy_without_a_game_may_replace_a_database_without_one(other: Place, tmp_path: Path) -> None:
+    other.house.prepare()
+    other.backup(tmp_path / "copy.db")
+
+    other.restore(tmp_path / "copy.db")
+
+    assert rows(other.path, "SELECT * FROM games") == []
+
+
+def test_reader_in_the_middle_of_its_snapshot_keeps_it(place: Place, tmp_path: Path) -> None:
+    place.backup(tmp_path / "copy.db")
+    place.order("seen")
+
+    with place.house.database.snapshot() as reader:
+        assert len(reader.execute("SELECT * FROM transactions").fetchall()) == 1
+        place.restore(tmp_path / "copy.db")
+        assert len(reader.execute("SELECT * FROM transactions").fetchall()) == 1
+
+    assert place.house.database.read().execute("SELECT * FROM transactions").fetchall() == []
+
+
+def test_damaged_database_is_moved_aside(place: Place, tmp_path: Path) -> None:
+    place.order("first")
+    place.backup(tmp_path / "copy.db")
+    place.close()
+    place.path.write_bytes(b"spoilt" * 1000)
+
+    result = place.restore(tmp_path / "copy.db")
+
+    (aside,) = place.home.glob("coinslot.db.damaged-*")
+    assert aside.read_bytes() == b"spoilt" * 1000
+    assert str(aside) in result.output
+    assert orders_in(place.path) == ["first"]
+    assert rows(place.path, "PRAGMA journal_mode") == [("wal",)]
+    assert place.path.stat().st_mode & 0o777 == 0o600
+    place.order("second")
+
+
+def test_old_wal_is_not_taken_for_the_restored_files(place: Place, tmp_path: Path) -> None:
+    place.backup(tmp_path / "copy.db")
+    place.order("only in the WAL")
+    wal = Path(f"{place.path}-wal").read_bytes()
+    assert wal
+    place.close()
+    place.path.unlink()
+    Path(f"{place.path}-wal").write_bytes(wal)
+
+    place.restore(tmp_path / "copy.db")
+
+    assert orders_in(place.path) == []
+    assert rows(place.path, "PRAGMA integrity_check") == [("ok",)]
+    (aside,) = place.home.glob("coinslot.db.damaged-*-wal")
+    assert aside.read_bytes() == wal
+
+
+def test_newer_database_is_moved_aside(place: Place, tmp_path: Path) -> None:
+    place.order("first")
+    place.backup(tmp_path / "copy.db")
+    connection = sqlite3.connect(place.path, isolation_level=None)
+    connection.execute("PRAGMA user_version = 999")
+    connection.execute("UPDATE sequences SET last_id = 1000000000000000")
+    connection.close()
+    place.close()
+
+    place.restore(tmp_path / "copy.db")
+
+    (aside,) = place.home.glob("coinslot.db.damaged-*")
+    assert rows(aside, "PRAGMA user_version") == [(999,)]
+    assert orders_in(place.path) == ["first"]
+    assert rows(place.path, "SELECT last_id FROM sequences WHERE name = 'grants'") == [(1000001000000000,)]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("state", ["healthy", "damaged", "missing"])
+def test_what_root_restores_belongs_to_the_folders_owner(place: Place, tmp_path: Path, state: str) -> None:
+    place.backup(tmp_path / "copy.db")
+    place.close()
+    for path in (place.home, *place.home.iterdir()):
+        os.chown(path, 4321, 4321)
+    (place.home / "write.lock").unlink()
+    if state == "damaged":
+        place.path.write_bytes(b"spoilt")
+    if state == "missing":
+        place.path.unlink()
+
+    Place(place.home).restore(tmp_path / "copy.db")
+
+    assert {path.name: path.stat().st_uid for path in place.home.iterdir()} == dict.fromkeys(
+        (path.name for path in place.home.iterdir()), 4321
+    )
+
+
+def test_second_restore_at_the_same_time_is_refused(place: Place, tmp_path: Path) -> None:
+    place.backup(tmp_path / "copy.db")
+
+    with backup._only_restore(place.home):
+        assert "another restore" in place.is_refused(tmp_path / "copy.db")
+
+
+# With a real server ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trouble", ["damaged", "deleted", "moved away"])
+def test_file_that_cannot_be_served_is_not_replaced_under_a_running_server(
+    place: Place, tmp_path: Path, trouble: str
+) -> None:
+    place.order("first")
+    place.backup(tmp_path / "copy.db")
+    place.close()
+
+    with gunicorn(place.home) as address:
+        assert post(http.client.HTTPConnection(*address), "second")[0] == 200
+        if trouble == "damaged":
+            with place.path.open("r+b") as file:
+                file.write(b"spoilt")
+        elif trouble == "deleted":
+            place.path.unlink()
+        else:
+            place.path.rename(tmp_path / "elsewhere")
+        assert "stop the server" in place.run(operate.restore_command, tmp_path / "copy.db").output
+
+    place.restore(tmp_path / "copy.db")
+    assert orders_in(place.path) == ["first"]
+
+
+@pytest.mark.long
+def test_restore_under_load_loses_nothing_that_is_reported_again(tmp_path: Path) -> None:
+    """Orders keep coming while an older copy is restored; then every one is reported again, as partners do."""
+    place = Place(tmp_path / "home")
+    token = place.set_up()
+    acknowledged: dict[str, str] = {}
+    statuses: Counter[int] = Counter()
+    slowest = [0.0]
+    stop = threading.Event()
+    trouble: list[BaseException] = []
+
+    def report_orders(address: tuple[str, int], name: int) -> None:
+        connection = http.client.HTTPConnection(*address, timeout=30)
+        number = 0
+        try:
+            while not stop.is_set():
+                number += 1
+                began = time.monotonic()
+                status, our_id = post(connection, f"order {name}-{number}")
+                slowest[0] = max(slowest[0], time.monotonic() - began)
+                statuses[status] += 1
+                if status == 200:
+                    acknowledged[f"order {name}-{number}"] = our_id
+        except BaseException as error:
+            trouble.append(error)
+
+    def read_on(address: tuple[str, int], cursor: int) -> tuple[list[dict[str, Any]], int]:
+        connection = http.client.HTTPConnection(*address, timeout=30)
+        grants: list[dict[str, Any]] = []
+        while True:
+            headers = {"Authorization": f"Bearer {token}"}
+            connection.request("GET", f"/game/v1/grants?after={cursor}&limit=1000", headers=headers)
+            answer = connection.getresponse()
+            page = json.loads(answer.read())
+            assert answer.status == 200, page
+            grants += page["grants"]
+            cursor = page["next_after"]
+            if not page["has_more"]:
+                return grants, cursor
+
+    def wait_for(count: int) -> None:
+        deadline = time.monotonic() + 60
+        while len(acknowledged) < count and not trouble and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(acknowledged) >= count, trouble
+
+    with gunicorn(place.home) as address:
+        threads = [threading.Thread(target=report_orders, args=(address, name)) for name in range(6)]
+        for thread in threads:
+            thread.start()
+        try:
+            wait_for(200)
+            before_copy = dict(acknowledged)
+            place.backup(tmp_path / "copy.db")
+            wait_for(len(acknowledged) + 200)
+            applied, cursor = read_on(address, 0)  # the game has read orders that the copy does not hold
+            wait_for(len(acknowledged) + 100)
+            began = time.monotonic()
+            place.restore(tmp_path / "copy.db")
+            took = time.monotonic() - began
+            wait_for(len(acknowledged) + 200)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        assert not trouble
+
+        in_copy = set(orders_in(tmp_path / "copy.db"))
+        assert set(before_copy) <= in_copy
+        after_restore = set(orders_in(place.path))
+        lost = set(acknowledged) - after_restore
+        assert len(lost) >= 300
+        connection = http.client.HTTPConnection(*address, timeout=30)
+        for order_id, our_id in acknowledged.items():
+            assert post(connection, order_id) == (200, our_id)
+
+        news, _ = read_on(address, cursor)
+        assert {acknowledged[order_id] for order_id in set(acknowledged) - in_copy} <= {
+            grant["transaction_id"] for grant in news
+        }
+        owned: Counter[str] = Counter()
+        seen: set[tuple[str, str]] = set()
+        for grant in applied + news:
+            if (grant["transaction_id"], grant["kind"]) not in seen:
+                seen.add((grant["transaction_id"], grant["kind"]))
+                owned[grant["player_id"]] += grant["items"][0]["quantity"]
+        assert owned == {f"player of {order_id}": 5 for order_id in acknowledged}
+        ids = [grant["id"] for grant in news]
+        assert ids == sorted(set(ids))
+
+    print(f"\nrestore took {took:.3f} s; answers {dict(statuses)}; slowest {slowest[0]:.3f} s; lost {len(lost)}")
+    assert set(statuses) <= {200, 503}
+    connection = db.connect(place.path)
+    assert list(credit.verify(connection)) == []
+    assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+    connection.close()
+    place.close()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("live", ["healthy", "damaged"])
+def test_restore_that_is_killed_leaves_the_old_database_or_the_new_one(tmp_path: Path, live: str) -> None:
+    place = Place(tmp_path / "home")
+    place.set_up()
+
+    def fill(name: str) -> None:
+        def write(tx: sqlite3.Connection) -> None:
+            tx.execute("DELETE FROM items")
+            for number in range(60):
+                tx.execute(LARGE_ITEM, {"sku": f"{name} {number}"})
+
+        place.house.database.write_here(write)
+
+    fill("new")
+    place.backup(tmp_path / "copy.db")
+    fill("old")
+    place.close()
+    script = (
+        "import sys; from pathlib import Path; from app import create_app; from coinslot.operations import backup\n"
+        "house = create_app().extensions['coinslot']; print('begins', flush=True)\n"
+        "backup.restore(house.database, house.vault, Path(sys.argv[1])); print('ends', flush=True)"
+    )
+
+    def begin() -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, tmp_path / "copy.db"],
+            cwd=ROOT,
+            env={**os.environ, "COINSLOT_HOME": str(place.home)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begins\n"
+        return process
+
+    old = tmp_path / "old"
+    shutil.copytree(place.home, old)
+    outcomes: Counter[str] = Counter()
+    chance = random.Random(7)
+    full = 0.0
+    for attempt in range(11):
+        shutil.rmtree(place.home)
+        shutil.copytree(old, place.home)
+        if live == "damaged":
+            with place.path.open("r+b") as file:
+                file.write(b"spoilt")
+        process = begin()
+        began = time.monotonic()
+        if attempt == 0:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ends\n"
+            full = time.monotonic() - began
+        else:
+            time.sleep(chance.uniform(0, full))
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+        if place.path.read_bytes()[:6] == b"spoilt":
+            assert live == "damaged"
+            outcomes["old"] += 1
+            continue
+        assert rows(place.path, "PRAGMA integrity_check") == [("ok",)]
+        ((name, count),) = rows(place.path, f"{ITEM_NAMES} GROUP BY 1")
+        ((last_id,),) = rows(place.path, "SELECT last_id FROM sequences WHERE name = 'grants'")
+        assert count == 60
+        assert (last_id > 1_000_000_000) == (name == "new")
+        if name == "new" and live == "healthy":
+            (kept,) = place.home.glob("coinslot.db.before-restore-*")
+            assert rows(kept, f"{ITEM_NAMES} GROUP BY 1") == [("old", 60)]
+        outcomes[name] += 1
+
+    print(f"\n{dict(outcomes)}, uninterrupted {full:.2f} s")
+    process = begin()
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ends\n"
+    process.wait()
+    process.stdout.close()
+    assert rows(place.path, f"{ITEM_NAMES} GROUP BY 1") == [("new", 60)]
+    assert not list(place.home.glob(".restore-*"))

@@ -1,0 +1,1072 @@
+"""PlayCamp's events in the game's own format: what is sent, what is parked until it can be, and in which order."""
+
+import base64
+import hashlib
+import hmac
+import json
+from datetime import UTC, datetime, timedelta
+from itertools import chain, permutations
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from coinslot.access import keyring
+from coinslot.outbox import conversions
+from handlers.playcamp.events import conversion
+from tests.conftest import Studio
+from tests.fakes.playcamp import PlayCamp, broken, signed, sponsor_event
+from tests.owed import NOWHERE, Owed
+from tests.receivers import Receiver, after, status
+
+SECRET = "whsec_demo_0001"
+SDK = json.loads((Path(__file__).parents[1] / "payloads/playcamp/signed_by_sdk.json").read_text())
+
+# The worked example of PlayCamp's contract: 211 bytes, and what they become.
+CHANGED = (
+    b'{"events":[{"event":"sponsor.changed","timestamp":"2026-01-02T03:04:05.678Z","callbackId":"cb-1","isTest":false,'
+    b'"data":{"userId":"100001","campaignId":"camp_1","oldCreatorKey":"AAA11","newCreatorKey":"BBB22"}}]}'
+)
+REMOVED = {"custom_data": "cb-1", "usn": 100001, "creator_usn": 11, "event": "sponsor.ended", "timestamp": 1767323045}
+REGISTERED = {**REMOVED, "creator_usn": 22, "event": "sponsor.created"}
+
+
+def event(name, *creator_keys, user="100001", at="2026-01-02T03:04:05.678Z", callback="cb-1", **told):
+    made = {**sponsor_event(f"sponsor.{name}", user, *creator_keys, **told), "timestamp": at}
+    return made if callback is None else {**made, "callbackId": callback}
+
+
+def at(seconds):
+    """The time of :func:`event`, so many seconds later."""
+    return f"{datetime(2026, 1, 2, 3, 4, 5, 678000, UTC) + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
+class Gateway:
+    """A game that wants its own format: PlayCamp's calls come in, and what is owed to the game can be seen."""
+
+    def __init__(self, house, studio, client, db):
+        self.house, self.studio, self.client, self.db = house, studio, client, db
+        self.owed = Owed(house, studio)
+        studio.secret("playcamp.webhook_secret", SECRET)
+
+    def send(self, *events, body=None):
+        body = json.dumps({"events": events}).encode() if body is None else body
+        answer = self.client.post(
+            f"/playcamp/{self.studio.slug}/webhook", data=body, headers={"X-Webhook-Signature": signed(body, SECRET)}
+        )
+        assert answer.status_code == 200, answer.text
+
+    def know(self, **creators):
+        for key, number in creators.items():
+            self.studio.config(f"playcamp.creator.{key}", number)
+
+    def run(self):
+        """The job, once; returns in how many seconds it wants to run again."""
+        return conversion.run(self.house, self.house.games.by_slug(self.studio.slug))
+
+    def convert(self, *events, **rest):
+        """What the game is owed for these, a list of bodies."""
+        self.send(*events, **rest)
+        self.run()
+        return self.bodies()
+
+    def bodies(self):
+        rows = self.db("SELECT c.body FROM deliveries d JOIN conversions c ON c.event_id = d.event_id ORDER BY d.id")
+        return [json.loads(row["body"]) for row in rows]
+
+    def told(self, user="100001"):
+        """What a player begins and ends, ``+22`` and ``-11``, a list of bodies."""
+        signs = {"sponsor.created": "+", "sponsor.ended": "-"}
+        bodies = [body["events"] for body in self.bodies() if body["events"][0]["usn"] == int(user)]
+        return [[f"{signs[each['event']]}{each['creator_usn']}" for each in events] for events in bodies]
+
+    def supported(self, user="100001"):
+        """The creators whom the game hears of when it asks."""
+        found = self.client.get(
+            f"/game/v1/players/{user}/sponsors", headers={"Authorization": f"Bearer {self.studio.token}"}
+        )
+        return [each["creator_key"] for each in found.json["sponsors"]]
+
+    def states(self):
+        return [row["state"] for row in self.db("SELECT state FROM conversions ORDER BY id")]
+
+    def reasons(self):
+        return [row["reason"] for row in conversions.parked(self.house.database.read(), self.studio.row["id"])]
+
+
+@pytest.fixture
+def gateway(house, studio, client, db):
+    made = Gateway(house, studio, client, db)
+    made.owed.destination(format="playcamp", url=NOWHERE)
+    made.know(AAA11="11", BBB22="22")
+    return made
+
+
+@pytest.fixture
+def playcamp(gateway):
+    """PlayCamp's API, where the owner has it asked for creators."""
+    with PlayCamp() as playcamp:
+        playcamp.set_up(gateway.studio, creator_lookup="on")
+        for key in playcamp.creators:
+            gateway.know(**{key: ""})
+        yield playcamp
+
+
+class TestBody:
+    def test_the_worked_example_byte_for_byte(self, gateway):
+        gateway.convert(body=CHANGED)
+
+        (row,) = gateway.db("SELECT body FROM conversions WHERE body IS NOT NULL")
+        assert row["body"] == json.dumps({"events": [REMOVED, REGISTERED]}, separators=(",", ":")).encode()
+        assert list(json.loads(row["body"])["events"][0]) == list(REMOVED)
+
+    def test_what_the_sdk_signed_becomes_this_each_once_and_in_order(self, gateway, clock):
+        """Begun, ended, changed; and the change once more, spelled as an end and a beginning."""
+        clock.move_to(1767225600)
+        gateway.studio.secret("playcamp.webhook_secret", SDK["secret"])
+        for _ in range(2):
+            for vector in SDK["vectors"]:
+                answer = gateway.client.post(
+                    "/playcamp/demo/webhook",
+                    data=base64.b64decode(vector["body_base64"]),
+                    headers={"X-Webhook-Signature": vector["timestamped"]},
+                )
+                assert answer.status_code == 200
+        clock.shift(conversion.HELD_SECONDS + 1)
+
+        gateway.run()
+
+        told = [each for body in gateway.bodies() for each in body["events"]]
+        assert [(each["event"], each["creator_usn"], each["timestamp"], each["custom_data"]) for each in told] == [
+            ("sponsor.created", 11, 1767225600, "100001|1767225500|abc"),
+            ("sponsor.ended", 11, 1767225600, None),
+            ("sponsor.ended", 11, 1767225600, "cb"),
+            ("sponsor.created", 22, 1767225600, "cb"),
+        ]
+        assert {each["usn"] for each in told} == {100001}
+
+    def test_a_boost_that_begins_or_ends_is_one_event(self, gateway):
+        assert gateway.convert(event("created", "AAA11"), event("ended", "BBB22", user="7")) == [
+            {"events": [{**REGISTERED, "creator_usn": 11}]},
+            {"events": [{**REMOVED, "creator_usn": 22, "usn": 7}]},
+        ]
+
+    def test_an_end_and_a_beginning_in_one_batch_are_what_a_change_is(self, gateway):
+        assert gateway.convert(event("ended", "AAA11"), event("created", "BBB22")) == [
+            {"events": [REMOVED, REGISTERED]}
+        ]
+
+    def test_batches_go_out_one_by_one_and_players_each_by_itself(self, gateway):
+        gateway.send(event("created", "AAA11"), event("created", "BBB22", user="7"), event("ended", "AAA11"))
+        gateway.send(event("created", "BBB22"))
+        assert gateway.run() is None
+
+        assert gateway.bodies() == [
+            {"events": [{**REGISTERED, "creator_usn": 11}, REMOVED]},
+            {"events": [{**REGISTERED, "usn": 7}]},
+            {"events": [REGISTERED]},
+        ]
+        assert gateway.states() == ["converted"] * 4
+
+    def test_the_player_is_a_number_where_the_id_is_one(self, gateway):
+        numbers = {"100001": 100001, "0": 0, "9" * 255: int("9" * 255)}
+        texts = ("alice", "007", "-5", "1.0", "٣", "하늘 💎")  # 007 is not 7
+        usns = numbers | {text: text for text in texts}
+
+        bodies = gateway.convert(*(event("created", "AAA11", user=user) for user in usns))
+
+        assert [body["events"][0]["usn"] for body in bodies] == list(usns.values())
+
+    def test_the_player_is_text_where_the_game_wants_that(self, gateway):
+        gateway.studio.config("playcamp.user_type", "string")
+
+        (body,) = gateway.convert(event("created", "AAA11"))
+
+        assert body["events"][0]["usn"] == "100001"
+
+    def test_a_creator_is_what_the_table_says(self, gateway):
+        stored = {"CCC33": "17324966", "DDD44": "d-44", "EEE55": " 11 ", "FFF66": "0011"}
+        gateway.know(**stored)
+
+        bodies = gateway.convert(*(event("created", key, user=key) for key in stored))
+
+        assert [body["events"][0]["creator_usn"] for body in bodies] == [17324966, "d-44", 11, "0011"]
+
+    def test_an_event_that_did_not_begin_at_the_entry_has_no_custom_data(self, gateway):
+        (null,) = gateway.convert(event("created", "AAA11", callback=None))
+        gateway.studio.config("playcamp.absent_custom_data", "empty")
+        _, empty = gateway.convert(event("ended", "AAA11", user="7", callback=None))
+
+        assert null["events"][0]["custom_data"] is None
+        assert empty["events"][0]["custom_data"] == ""
+
+    def test_custom_data_comes_back_as_it_was(self, gateway):
+        custom_data = '100001|1700000000|"ä\\💎\u0000\t</script>'
+
+        (body,) = gateway.convert(event("created", "AAA11", callback=custom_data))
+
+        assert body["events"][0]["custom_data"] == custom_data
+
+    def test_the_games_own_words(self, gateway):
+        gateway.studio.config("playcamp.event.registered", "BOOST_ON")
+        gateway.studio.config("playcamp.event.removed", "후원 해제")
+
+        (body,) = gateway.convert(body=CHANGED)
+
+        assert [each["event"] for each in body["events"]] == ["후원 해제", "BOOST_ON"]
+
+    def test_times_are_whole_seconds_rounded_down(self, gateway):
+        times = (
+            "2026-01-02T03:04:05.678Z",
+            "2026-01-02T03:04:05.999999Z",
+            "2026-01-02T03:04:05Z",
+            "2026-01-02T12:04:05.5+09:00",
+        )
+
+        bodies = gateway.convert(*(event("created", "AAA11", at=at, user=at) for at in times))
+
+        assert [body["events"][0]["timestamp"] for body in bodies] == [1767323045] * 4
+
+    def test_what_another_gateway_has_converted_keeps_its_number(self, gateway):
+        made = {**REGISTERED, "creator_usn": 987654}
+
+        assert gateway.convert(made) == [{"events": [made]}]
+
+    def test_other_types_go_out_where_the_owner_wants_them(self, gateway):
+        redeemed = {
+            "event": "coupon.redeemed",
+            "timestamp": "2026-01-02T03:04:05.678Z",
+            "callbackId": "cb-1",
+            "data": {
+                "couponCode": "WELCOME",
+                "userId": "100001",
+                "usageId": 5,
+                "reward": [{"itemId": "gems", "itemQuantity": 100}],
+            },
+        }
+        assert gateway.convert(redeemed) == []
+
+        gateway.studio.config("playcamp.events.also", "payment.created, coupon.redeemed")
+        redeemed["data"]["usageId"] = 6
+        ((made,),) = (body["events"] for body in gateway.convert(redeemed))
+
+        assert list(made) == ["event", "timestamp", "player_id", "data"]
+        assert (made["event"], made["timestamp"], made["player_id"]) == ("coupon.redeemed", 1767323045, "100001")
+        assert made["data"]["usage_id"] == 6
+        assert made["data"]["items"] == [{"sku": "gems", "quantity": 100}]
+        assert "WELCOME" not in json.dumps(made)
+
+    def test_an_event_of_no_player_waits_for_nobody_and_holds_nobody_back(self, gateway):
+        gateway.studio.config("playcamp.events.also", "payment.bulk_created")
+        gateway.studio.config("playcamp.events.map", "{count: int(events[0].data.successful)}")
+        bulk = {"event": "payment.bulk_created", "timestamp": "2026-01-02T03:04:05Z", "data": {}}
+        good = {**bulk, "timestamp": "2026-01-02T03:04:06Z", "data": {"successful": 3}}
+        gateway.send(bulk)
+        gateway.send(good)
+
+        assert gateway.run() == 60
+
+        assert gateway.states() == ["parked", "converted"]
+        assert gateway.bodies() == [{"count": 3}]
+        assert [row["player_id"] for row in gateway.owed.deliveries()] == [None]
+
+
+class TestOrder:
+    """A change comes as an end and a beginning of one time, in any order, in one call or two."""
+
+    def begun(self, gateway, clock):
+        gateway.convert(event("created", "AAA11", at="2026-01-02T03:00:00Z"))
+        clock.shift(10)
+
+    def test_the_end_goes_first_within_a_batch(self, gateway):
+        assert gateway.convert(event("created", "BBB22"), event("ended", "AAA11")) == [
+            {"events": [REMOVED, REGISTERED]}
+        ]
+
+    def test_time_goes_before_that(self, gateway):
+        late = event("ended", "BBB22", at="2026-01-02T03:04:07Z")
+
+        (body,) = gateway.convert(late, event("created", "BBB22"), event("ended", "AAA11"))
+
+        assert [(each["event"], each["creator_usn"]) for each in body["events"]] == [
+            ("sponsor.ended", 11),
+            ("sponsor.created", 22),
+            ("sponsor.ended", 22),
+        ]
+
+    @pytest.mark.parametrize("is_end_first", [True, False])
+    def test_halves_in_calls_of_their_own_go_out_as_one_change(self, gateway, clock, is_end_first):
+        self.begun(gateway, clock)
+        halves = [event("ended", "AAA11"), event("created", "BBB22")]
+
+        gateway.send(halves[not is_end_first])
+        assert 0 < gateway.run() <= 3.001
+        assert len(gateway.bodies()) == 1
+        clock.shift(1)
+        gateway.send(halves[is_end_first])
+        assert gateway.run() is None
+
+        assert gateway.bodies()[1:] == [{"events": [REMOVED, REGISTERED]}]
+        assert gateway.states() == ["converted"] * 3
+
+    @pytest.mark.parametrize("is_end_first", [True, False])
+    @pytest.mark.parametrize("apart", [-3.0, -0.003, 0.003, 3.0])
+    def test_halves_whose_times_are_a_little_apart_go_out_as_one_change(self, gateway, clock, is_end_first, apart):
+        self.begun(gateway, clock)
+        halves = [event("ended", "AAA11", at=at(apart)), event("created", "BBB22", at=at(0))]
+
+        gateway.send(halves[not is_end_first])
+        assert 0 < gateway.run() <= 3.001
+        clock.shift(0.1)
+        gateway.send(halves[is_end_first])
+        assert gateway.run() is None
+
+        assert gateway.told()[1:] == [["-11", "+22"]]
+        assert gateway.supported() == ["BBB22"]
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            event("ended", "AAA11", at="2026-01-02T03:04:02.677Z"),
+            event("ended", "AAA11", campaign_id="camp_2"),
+            event("ended", "AAA11", user="7"),
+            event("created", "AAA11", at="2026-01-02T03:04:05.679Z"),
+            event("ended", "BBB22", at="2026-01-02T03:04:05.679Z"),
+        ],
+        ids=["more than three seconds apart", "campaign", "player", "both begin", "the same creator"],
+    )
+    def test_what_is_no_other_half_goes_out_by_itself(self, gateway, clock, other):
+        self.begun(gateway, clock)
+        gateway.send(event("created", "BBB22"))
+
+        gateway.send(other)
+        clock.shift(3.1)
+        gateway.run()
+
+        assert [len(body["events"]) for body in gateway.bodies()[1:]] == [1, 1]
+
+    def test_the_other_half_of_a_test_is_a_test(self, gateway, clock):
+        gateway.studio.config("playcamp.forward_test_events", "on")
+        self.begun(gateway, clock)
+        gateway.convert(event("created", "AAA11", at="2026-01-02T03:00:01Z", isTest=True))
+        gateway.send(event("created", "BBB22", at=at(0)))
+        gateway.send(event("ended", "AAA11", at=at(-0.003), isTest=True))
+        clock.shift(3.1)
+        gateway.run()
+
+        assert gateway.told()[2:] == [["+22"], ["-11"]]
+
+    def test_of_two_beginnings_the_nearer_one_is_the_other_half(self, gateway, clock):
+        self.begun(gateway, clock)
+        gateway.know(CCC33="33")
+        gateway.send(event("created", "BBB22", at=at(0)))
+        gateway.send(event("created", "CCC33", at=at(2)))
+        gateway.send(event("ended", "BBB22", at=at(1.997)))
+        gateway.send(event("ended", "AAA11", at=at(-0.003)))
+        gateway.run()
+
+        assert gateway.told()[1:] == [["-11", "+22"], ["-22", "+33"]]
+
+    def test_a_beginning_does_not_go_before_what_came_since(self, gateway, clock):
+        self.begun(gateway, clock)
+        gateway.know(CCC33="33")
+        gateway.send(event("ended", "AAA11", at=at(0)))
+        gateway.send(event("created", "CCC33", at=at(1)), event("ended", "CCC33", at=at(1.5)))
+        gateway.send(event("created", "BBB22", at=at(2)))
+        clock.shift(3.1)
+        gateway.run()
+
+        assert gateway.told()[1:] == [["-11"], ["+33", "-33"], ["+22"]]
+        assert gateway.supported() == ["BBB22"]
+
+    def test_what_comes_of_the_player_meanwhile_goes_out_after_the_change(self, gateway, clock):
+        self.begun(gateway, clock)
+        gateway.send(event("created", "BBB22"), event("created", "BBB22", user="7"))
+        gateway.send(event("changed", "BBB22", "AAA11", at="2026-01-02T03:05:00Z"))
+        gateway.run()
+        gateway.send(event("ended", "AAA11"))
+        gateway.run()
+
+        assert [[each["usn"] for each in body["events"]] for body in gateway.bodies()[1:]] == [
+            [7],
+            [100001] * 2,
+            [100001] * 2,
+        ]
+        assert gateway.bodies()[2] == {"events": [REMOVED, REGISTERED]}
+
+    def test_half_a_change_waits_three_seconds_and_no_more(self, gateway, clock):
+        self.begun(gateway, clock)
+        gateway.send(event("created", "BBB22"))
+        gateway.run()
+        clock.shift(3.1)
+
+        assert gateway.run() is None
+
+        assert gateway.bodies()[1:] == [{"events": [REGISTERED]}]
+
+
+STORY = {  # in the order of time
+    "begun and ended": ([("created", "AAA11"), ("ended", "AAA11")], []),
+    "begun and changed": ([("created", "AAA11"), ("changed", "AAA11", "BBB22")], ["BBB22"]),
+    "begun again": ([("created", "AAA11"), ("ended", "AAA11"), ("created", "AAA11")], ["AAA11"]),
+    "changed there and back": (
+        [("created", "AAA11"), ("changed", "AAA11", "BBB22"), ("changed", "BBB22", "AAA11")],
+        ["AAA11"],
+    ),
+    "changed and ended": (
+        [("created", "AAA11"), ("changed", "AAA11", "BBB22"), ("ended", "BBB22")],
+        [],
+    ),
+}
+ORDERS = [(name, order) for name, (story, _) in STORY.items() for order in permutations(range(len(story)))]
+
+
+def believed(told):
+    """Whom the player supports, as the game has it from what it was told, in that order."""
+    creator = None
+    for each in chain.from_iterable(told):
+        if each[0] == "+":
+            creator = each[1:]
+        elif creator == each[1:]:
+            creator = None
+    return [] if creator is None else [{"11": "AAA11", "22": "BBB22", "33": "CCC33"}[creator]]
+
+
+@st.composite
+def stories(draw):
+    """Events of a boost in the order of their times, which are all different."""
+    made, supported, seconds = [], None, 0.0
+    for _ in range(draw(st.integers(1, 7))):
+        seconds += draw(st.sampled_from([0.003, 0.5, 2.0, 4.0, 60.0]))
+        creators = [key for key in ("AAA11", "BBB22", "CCC33") if key != supported]
+        if supported is None:
+            supported = draw(st.sampled_from(creators))
+            made.append(("created", supported, at(seconds)))
+        elif draw(st.booleans()):
+            made.append(("ended", supported, at(seconds)))
+            supported = None
+        else:
+            other = draw(st.sampled_from(creators))
+            if draw(st.booleans()):
+                made.append(("changed", supported, other, at(seconds)))
+            else:
+                made.append(("ended", supported, at(seconds)))
+                seconds += draw(st.sampled_from([0.003, 1.0]))
+                made.append(("created", other, at(seconds)))
+            supported = other
+    return made, [] if supported is None else [supported]
+
+
+class TestOvertaken:
+    """What is over when it comes is kept, and not told to the game after what is so since, if its owner wants that."""
+
+    @pytest.fixture(autouse=True)
+    def drop(self, gateway):
+        gateway.studio.config("playcamp.events.overtaken", "drop")
+
+    def test_by_default_everything_is_told_as_it_comes(self, gateway, clock):
+        gateway.studio.config("playcamp.events.overtaken", "send")
+        for what, when in (("ended", 5), ("created", 0)):
+            gateway.send(event(what, "AAA11", at=at(when)))
+            clock.shift(10)
+            gateway.run()
+
+        assert gateway.told() == [["-11"], ["+11"]]
+        assert gateway.supported() == []
+
+    @pytest.mark.parametrize(("name", "order"), ORDERS, ids=str)
+    @pytest.mark.parametrize("marks", [{}, {"isTest": True}, {"campaign_id": ""}], ids=["", "test", "no campaign"])
+    def test_what_the_game_is_told_last_is_what_it_hears_when_it_asks(self, gateway, clock, name, order, marks):
+        gateway.studio.config("playcamp.forward_test_events", "on")
+        story, supported = STORY[name]
+
+        for number in order:
+            what, *creators = story[number]
+            gateway.send(event(what, *creators, at=at(60 * number), **marks))
+            clock.shift(10)
+            gateway.run()
+
+        assert gateway.supported() == believed(gateway.told()) == supported
+
+    @pytest.mark.parametrize(("name", "order"), ORDERS, ids=str)
+    def test_one_call_is_told_whole_and_in_order_however_it_is_ordered(self, gateway, name, order):
+        story, supported = STORY[name]
+        signs = {"created": ["+"], "ended": ["-"], "changed": ["-", "+"]}
+        numbers = {"AAA11": "11", "BBB22": "22"}
+
+        gateway.send(*(event(story[number][0], *story[number][1:], at=at(60 * number)) for number in order))
+        gateway.run()
+
+        (told,) = gateway.told()
+        assert told == [
+            sign + numbers[creator]
+            for what, *creators in story
+            for sign, creator in zip(signs[what], creators, strict=True)
+        ]
+        assert gateway.supported() == believed([told]) == supported
+
+    def test_a_late_beginning_is_kept_and_not_told(self, gateway, clock):
+        gateway.send(event("ended", "AAA11", at=at(5)))
+        gateway.send(event("created", "AAA11", at=at(0)))
+        clock.shift(10)
+
+        assert gateway.run() is None
+
+        assert gateway.told() == [["-11"]]
+        assert [row["type"] for row in gateway.db("SELECT type FROM events")] == ["sponsor.ended", "sponsor.created"]
+        assert gateway.states() == ["converted"]
+
+    def test_a_late_call_with_a_change_is_told_of_it_what_is_not_over(self, gateway, clock):
+        gateway.convert(event("created", "AAA11", at=at(0)))
+        gateway.convert(event("changed", "BBB22", "AAA11", at=at(120)))
+        gateway.convert(event("changed", "AAA11", "BBB22", at=at(60)))
+
+        assert gateway.told() == [["+11"], ["-22", "+11"]]
+        assert gateway.supported() == ["AAA11"]
+
+    def test_a_test_overtakes_no_real_event_nor_one_of_another_campaign(self, gateway, clock):
+        gateway.studio.config("playcamp.forward_test_events", "on")
+        gateway.send(event("ended", "AAA11", at=at(60), isTest=True))
+        gateway.send(event("ended", "AAA11", at=at(60), campaign_id="camp_2"))
+        gateway.send(event("created", "AAA11", at=at(0)))
+        gateway.send(event("created", "AAA11", at=at(1), isTest=True))
+        clock.shift(10)
+        gateway.run()
+
+        assert gateway.told() == [["-11"], ["-11"], ["+11"]]
+
+    def test_an_end_that_joins_its_change_is_told_before_what_has_begun_again(self, gateway, clock):
+        gateway.convert(event("created", "AAA11", at=at(-60)))
+        clock.shift(10)
+        gateway.send(event("created", "BBB22", at=at(0)))
+        gateway.send(event("changed", "BBB22", "AAA11", at=at(60)))
+        gateway.send(event("ended", "AAA11", at=at(-0.003)))
+        gateway.run()
+
+        assert gateway.told() == [["+11"], ["-11", "+22"], ["-22", "+11"]]
+        assert gateway.supported() == ["AAA11"]
+
+    @pytest.mark.parametrize("turns", range(1, 5))
+    def test_of_what_another_gateway_has_converted_the_later_call_of_a_second_counts(self, gateway, clock, turns):
+        words = ["sponsor.created", "sponsor.ended"] * 2
+        for number, word in enumerate(words[:turns]):
+            body = json.dumps({"events": [{**REGISTERED, "creator_usn": 11, "event": word}]}).encode()
+            headers = {"X-Webhook-Signature": signed(body, SECRET), "X-Gateway-Delivery": f"d-{number}"}
+            assert gateway.client.post("/playcamp/demo/webhook", data=body, headers=headers).status_code == 200
+            clock.shift(4)
+            gateway.run()
+
+        assert gateway.told() == [["+11"], ["-11"], ["+11"], ["-11"]][:turns]
+        assert gateway.supported() == believed(gateway.told()) == (["AAA11"] if turns % 2 else [])
+
+    def test_what_another_gateway_has_converted_is_not_told_when_it_is_over(self, gateway, clock):
+        late = {**REGISTERED, "creator_usn": 11}
+        gateway.send({**late, "event": "sponsor.ended", "timestamp": late["timestamp"] + 1})
+        gateway.send(late)
+        clock.shift(4)
+        gateway.run()
+
+        assert gateway.told() == [["-11"]]
+        assert gateway.supported() == []
+
+    def test_a_creator_nobody_knows_the_key_of_is_told_as_it_comes(self, gateway, clock):
+        late = {**REGISTERED, "creator_usn": 5}
+        gateway.send({**late, "event": "sponsor.ended", "timestamp": late["timestamp"] + 1})
+        gateway.send(late)
+        gateway.run()
+
+        assert gateway.told() == [["-5"], ["+5"]]
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(story=stories(), data=st.data())
+    def test_in_whatever_order_and_calls_a_story_comes_the_game_has_its_end(self, gateway, clock, story, data):
+        gateway.know(CCC33="33")
+        told, supported = story
+        (last,) = gateway.db("SELECT count(DISTINCT player_id) AS player FROM events")
+        player = str(last["player"])  # one for each example
+        events = [event(what, *creators, user=player, at=when) for what, *creators, when in told]
+        again = data.draw(st.lists(st.sampled_from(events), max_size=3))
+        left = data.draw(st.permutations(events + again))
+
+        while left:
+            count = data.draw(st.sampled_from([1, 1, 1, 2, 3]))
+            gateway.send(*left[:count])
+            left = left[count:]
+            if data.draw(st.booleans()):
+                clock.shift(data.draw(st.sampled_from([0.1, 4])))
+                gateway.run()
+        clock.shift(4)
+        assert gateway.run() is None
+
+        assert gateway.supported(player) == supported
+        assert believed(gateway.told(player)) == supported
+
+
+class TestExpression:
+    @pytest.mark.parametrize(
+        ("expression", "settings", "body"),
+        [
+            (
+                "events[].{userId: player_id, creator: creator_key, kind: lookup('kind', event), at: iso(occurred_at)}",
+                {"lookup.kind.sponsor.ended": "OFF", "lookup.kind.sponsor.created": "ON"},
+                [
+                    {"userId": "100001", "creator": "AAA11", "kind": "OFF", "at": "2026-01-02T03:04:05.678Z"},
+                    {"userId": "100001", "creator": "BBB22", "kind": "ON", "at": "2026-01-02T03:04:05.678Z"},
+                ],
+            ),
+            (
+                "{header: {count: length(events), test: events[0].is_test}, "
+                "rows: events[].[usn, creator_usn, time(timestamp, '%Y-%m-%d %H:%M:%S'), upper(event)]}",
+                {"playcamp.payments.zone": "Asia/Seoul"},
+                {
+                    "header": {"count": 2, "test": False},
+                    "rows": [
+                        [100001, 11, "2026-01-02 12:04:05", "SPONSOR.ENDED"],
+                        [100001, 22, "2026-01-02 12:04:05", "SPONSOR.CREATED"],
+                    ],
+                },
+            ),
+            (
+                "{player: events[0].player_id, campaign: events[0].campaign_id, "
+                "was: events[?event=='end'].creator_usn | [0], now: events[?event=='begin'].creator_usn | [0], "
+                "ms: unix_ms(events[0].occurred_at), token: events[0].custom_data}",
+                {"playcamp.event.removed": "end", "playcamp.event.registered": "begin"},
+                {
+                    "player": "100001",
+                    "campaign": "camp_1",
+                    "was": 11,
+                    "now": 22,
+                    "ms": 1767323045678,
+                    "token": "cb-1",
+                },
+            ),
+        ],
+    )
+    def test_formats_of_all_shapes_by_configuration_alone(self, gateway, expression, settings, body):
+        gateway.studio.config("playcamp.events.map", expression)
+        for key, value in settings.items():
+            gateway.studio.config(key, value)
+
+        assert gateway.convert(body=CHANGED) == [body]
+
+    def test_what_an_expression_cannot_convert_is_parked_until_it_can(self, gateway):
+        gateway.send(body=CHANGED)
+        for expression, reason in {
+            "{a: int(events[0].custom_data)}": "playcamp.events.map: int() takes a whole number",
+            "events[9]": "playcamp.events.map: it makes neither an object nor a list of this",
+            "events[0].usn": "playcamp.events.map: it makes neither an object nor a list of this",
+            "{a: time(events[0].usn, '%q')}": "playcamp.events.map: time() takes a format",
+        }.items():
+            gateway.studio.config("playcamp.events.map", expression)
+
+            assert gateway.run() == 60
+
+            assert gateway.bodies() == []
+            assert gateway.states() == ["parked", "waiting"]
+            assert gateway.reasons()[0].startswith(reason), expression
+            assert "cb-1" not in gateway.reasons()[0]
+
+        gateway.studio.config("playcamp.events.map", "")
+        assert gateway.run() is None
+        assert gateway.bodies() == [{"events": [REMOVED, REGISTERED]}]
+
+
+class TestParked:
+    def test_an_unknown_creator_holds_back_its_player_alone(self, gateway, caplog):
+        gateway.send(event("created", "CCC33"), event("created", "AAA11", user="7"))
+        gateway.send(event("ended", "CCC33"), event("ended", "AAA11", user="7"))
+        gateway.send(event("created", "AAA11", at="2026-01-02T03:05:00Z"))
+
+        assert gateway.run() == 60
+
+        assert [body["events"][0]["usn"] for body in gateway.bodies()] == [7, 7]
+        assert gateway.states() == ["parked", "converted", "waiting", "converted", "waiting"]
+        reason = "creator CCC33 has no creator_usn: flask config set demo playcamp.creator.CCC33 NUMBER"
+        assert gateway.reasons() == [reason]
+        assert reason in caplog.text
+        assert "cb-1" not in caplog.text
+
+        gateway.know(CCC33="33")
+        assert gateway.run() is None
+        held = [body["events"][0] for body in gateway.bodies() if body["events"][0]["usn"] == 100001]
+        assert [(each["creator_usn"], each["event"]) for each in held] == [
+            (33, "sponsor.created"),
+            (33, "sponsor.ended"),
+            (11, "sponsor.created"),
+        ]
+        assert gateway.reasons() == []
+
+    def test_a_change_goes_out_whole_or_not_at_all(self, gateway):
+        gateway.know(BBB22="")
+
+        assert gateway.convert(body=CHANGED) == []
+        assert gateway.states() == ["waiting", "parked"]
+
+        gateway.know(AAA11="", BBB22="22")
+        gateway.run()
+        assert gateway.states() == ["parked", "waiting"]
+        assert gateway.bodies() == []
+
+        gateway.know(AAA11="11")
+        gateway.run()
+        assert gateway.bodies() == [{"events": [REMOVED, REGISTERED]}]
+
+    def test_it_is_told_once_and_dated_from_then(self, gateway, clock, caplog):
+        gateway.convert(event("created", "CCC33"))
+        (before,) = conversions.parked(gateway.house.database.read(), gateway.studio.row["id"])
+        clock.shift(3600)
+        gateway.run()
+
+        (now,) = conversions.parked(gateway.house.database.read(), gateway.studio.row["id"])
+        assert dict(now) == dict(before)
+        assert (now["event_type"], now["player_id"]) == ("sponsor.created", "100001")
+        assert caplog.text.count("is parked") == 1
+
+    def test_the_doctor_says_what_is_parked(self, gateway, app):
+        gateway.convert(event("created", "CCC33"), event("created", "DDD44", user="7"))
+
+        told = app.test_cli_runner().invoke(args=["doctor"]).output
+
+        assert "2 event(s) cannot be converted for the game" in told
+        assert "flask config set demo playcamp.creator.CCC33 NUMBER" in told
+
+        gateway.know(CCC33="33", DDD44="44")
+        gateway.run()
+        assert "cannot be converted" not in app.test_cli_runner().invoke(args=["doctor"]).output
+
+    def test_a_key_that_is_no_key_makes_no_command_of_its_own(self, gateway):
+        gateway.convert(event("created", "x; rm -rf ~"))
+
+        assert gateway.reasons()[0].endswith("flask config set demo 'playcamp.creator.x; rm -rf ~' NUMBER")
+
+    def test_the_relay_looks_again_within_a_minute(self, gateway, clock):
+        with Receiver() as receiver:
+            gateway.owed.write(lambda tx: tx.execute("UPDATE destinations SET url = :url", {"url": receiver.url}))
+            gateway.send(event("created", "CCC33"))
+            gateway.owed.drain()
+            gateway.know(CCC33="33")
+            clock.shift(60)
+            gateway.owed.drain()
+
+        (request,) = receiver.requests
+        assert json.loads(request.body)["events"][0]["creator_usn"] == 33
+
+    def test_what_nobody_wants_is_not_parked(self, house, studio, client, db):
+        gateway = Gateway(house, studio, client, db)
+        gateway.owed.destination("standard")
+        gateway.owed.destination("coupons", format="playcamp", events="playcamp.coupon.*")
+        gateway.send(event("created", "CCC33"))
+
+        assert gateway.run() is None
+
+        assert gateway.states() == []
+        assert [row["event_type"] for row in gateway.owed.deliveries()] == ["sponsor.created"]
+        assert len(db("SELECT * FROM events")) == 1
+
+    def test_games_do_not_meet(self, gateway, house, client, db):
+        other = Gateway(house, Studio(house, "other"), client, db)
+        other.owed.destination("theirs", format="playcamp")
+        gateway.send(event("created", "AAA11"))
+        other.send(event("created", "AAA11"))
+
+        assert (gateway.run(), other.run()) == (None, 60)
+
+        assert other.reasons() == [
+            "creator AAA11 has no creator_usn: flask config set other playcamp.creator.AAA11 NUMBER"
+        ]
+        assert gateway.reasons() == []
+
+
+class TestLookup:
+    def asked(self, playcamp):
+        return [path.rpartition("/")[2] for path in playcamp.paths()]
+
+    def test_playcamp_is_asked_once_an_hour(self, gateway, playcamp, clock):
+        gateway.send(event("created", "AAA11"), event("created", "AAA11", user="7"))
+        assert gateway.run() is None
+        assert [body["events"][0]["creator_usn"] for body in gateway.bodies()] == [11, 11]
+
+        clock.shift(3599)
+        gateway.convert(event("created", "AAA11", user="8"))
+        assert self.asked(playcamp) == ["AAA11"]
+
+        clock.shift(2)
+        gateway.convert(event("created", "AAA11", user="9"))
+        assert self.asked(playcamp) == ["AAA11", "AAA11"]
+
+    def test_the_owners_table_goes_first(self, gateway, playcamp, clock):
+        gateway.know(AAA11="1")
+
+        (body,) = gateway.convert(event("created", "AAA11"))
+
+        assert body["events"][0]["creator_usn"] == 1
+        assert playcamp.paths() == []
+
+    def test_a_creator_playcamp_does_not_know_is_asked_for_every_five_minutes(self, gateway, playcamp, clock):
+        gateway.send(event("created", "CCC33"))
+        assert gateway.run() == 60
+        assert gateway.reasons() == [
+            "creator CCC33 has no creator_usn, and PlayCamp has none for it: "
+            "flask config set demo playcamp.creator.CCC33 NUMBER"
+        ]
+        playcamp.creators["CCC33"] = {"creatorId": 33, "creatorKey": "CCC33"}
+
+        clock.shift(299)
+        assert gateway.run() == 60
+        assert self.asked(playcamp) == ["CCC33"]
+
+        clock.shift(2)
+        assert gateway.run() is None
+        assert [body["events"][0]["creator_usn"] for body in gateway.bodies()] == [33]
+
+    def test_an_answer_without_its_number_is_none(self, gateway, playcamp, clock):
+        told = {
+            "CCC01": {"creatorKey": "CCC01"},
+            "CCC02": {"creatorKey": "CCC02", "creatorId": None},
+            "CCC03": {"creatorKey": "CCC03", "creatorId": "CCC03"},
+            "CCC04": {"creatorKey": "CCC04", "creatorId": True},
+            "CCC05": {"creatorKey": "CCC05", "creatorId": 1.5},
+            "CCC06": {"creatorKey": "DDD44", "creatorId": 33},
+        }
+        playcamp.creators.update(told)
+
+        assert gateway.convert(*(event("created", key, user=key) for key in told)) == []
+
+        assert ["PlayCamp has none for it" in reason for reason in gateway.reasons()] == [True] * 6
+
+    def test_while_playcamp_is_down_it_is_asked_once_a_run_and_nobody_else_waits(self, gateway, playcamp, clock):
+        gateway.know(BBB22="22")
+        playcamp.trouble("GET", "/v1/server/creators/AAA11", broken(503))
+        gateway.send(
+            event("created", "AAA11"), event("created", "CCC33", user="8"), event("created", "BBB22", user="7")
+        )
+
+        assert gateway.run() == 60
+
+        assert [body["events"][0]["usn"] for body in gateway.bodies()] == [7]
+        assert self.asked(playcamp) == ["AAA11"]
+        assert [reason.partition(":")[0] for reason in gateway.reasons()] == [
+            "creator AAA11 has no creator_usn, and PlayCamp could not be asked for it",
+            "creator CCC33 has no creator_usn, and PlayCamp could not be asked for it",
+        ]
+
+        gateway.run()
+        assert [body["events"][0]["usn"] for body in gateway.bodies()] == [7, 100001]
+        assert self.asked(playcamp) == ["AAA11", "AAA11", "CCC33"]
+
+    def test_without_the_api_key_the_reason_says_so(self, gateway, playcamp, clock):
+        house, row = gateway.house, gateway.studio.row
+        house.database.write_here(lambda tx: keyring.delete(tx, row, "playcamp.api_key"))
+
+        assert gateway.convert(event("created", "AAA11")) == []
+        assert "playcamp.api_key is not set" in gateway.reasons()[0]
+
+    def test_what_is_no_key_is_not_asked_for(self, gateway, playcamp, clock):
+        assert gateway.convert(event("created", "../payments")) == []
+        assert playcamp.paths() == []
+
+    def test_nothing_is_asked_unless_the_owner_wants_it(self, gateway, playcamp, clock):
+        gateway.studio.config("playcamp.creator_lookup", "off")
+
+        assert gateway.convert(event("created", "AAA11")) == []
+        assert playcamp.paths() == []
+
+
+class TestOnce:
+    def test_a_repeated_webhook_is_converted_once(self, gateway):
+        gateway.send(body=CHANGED)
+        gateway.run()
+
+        assert gateway.convert(body=CHANGED) == [{"events": [REMOVED, REGISTERED]}]
+
+    def test_whoever_comes_second_owes_nothing(self, gateway):
+        gateway.send(body=CHANGED)
+        game_id = gateway.studio.row["id"]
+        (group,) = conversions.open_groups(gateway.house.database.read(), game_id)
+
+        counts = [gateway.owed.write(lambda tx: conversions.convert(tx, game_id, group, b"{}")) for _ in range(2)]
+        gateway.owed.write(lambda tx: conversions.put_off(tx, group[0], "late"))
+        gateway.owed.write(lambda tx: conversions.drop(tx, group))
+
+        assert counts == [1, 0]
+        assert len(gateway.owed.deliveries()) == 1
+        assert gateway.states() == ["converted", "converted"]
+
+    def test_a_crash_in_the_write_leaves_it_all_to_be_done(self, gateway):
+        gateway.send(body=CHANGED)
+        gateway.owed.write(
+            lambda tx: tx.execute(
+                "CREATE TRIGGER crash BEFORE INSERT ON deliveries BEGIN SELECT RAISE(ABORT, 'crash'); END"
+            )
+        )
+        with pytest.raises(Exception, match="crash"):
+            gateway.run()
+        assert gateway.states() == ["waiting", "waiting"]
+
+        gateway.owed.write(lambda tx: tx.execute("DROP TRIGGER crash"))
+        gateway.run()
+        assert gateway.bodies() == [{"events": [REMOVED, REGISTERED]}]
+
+    def test_a_batch_is_whole_wherever_a_page_of_rows_ends(self, gateway, monkeypatch):
+        monkeypatch.setattr(conversions, "ROWS_AT_ONCE", 3)
+        monkeypatch.setattr(conversion, "CHANGES_AT_ONCE", 2)
+        for minute in range(5):
+            at = f"2026-01-02T03:{minute:02}:00Z"
+            gateway.send(*(event("changed", "AAA11", "BBB22", user=user, at=at) for user in ("7", "8")))
+
+        assert gateway.run() is None
+
+        bodies = gateway.bodies()
+        assert [[each["creator_usn"] for each in body["events"]] for body in bodies] == [[11, 22]] * 10
+        assert [body["events"][0]["usn"] for body in bodies] == [7, 8] * 5
+
+    def test_a_run_out_of_time_goes_on_at_once(self, gateway, monkeypatch):
+        gateway.send(body=CHANGED)
+        monkeypatch.setattr(conversion, "RUN_SECONDS", 0.0)
+        assert gateway.run() == 0.0
+        assert gateway.states() == ["waiting", "waiting"]
+
+        monkeypatch.undo()
+        assert gateway.run() is None
+        assert gateway.states() == ["converted", "converted"]
+
+    @pytest.mark.parametrize(("wish", "told"), [("auto", 0), ("off", 0), ("on", 2)])
+    def test_what_was_parked_in_the_sandbox_stays_there_when_the_game_goes_live(self, gateway, wish, told):
+        gateway.studio.config("playcamp.environment", "sandbox")
+        gateway.studio.config("playcamp.forward_test_events", wish)
+        gateway.convert(event("created", "CCC33"), event("created", "CCC33", user="7"))
+        assert gateway.states() == ["parked", "parked"]
+
+        gateway.studio.config("playcamp.environment", "live")
+        gateway.know(CCC33="33")
+        gateway.run()
+
+        assert sum(len(body["events"]) for body in gateway.bodies()) == told
+        gateway.convert(event("created", "AAA11", at="2026-01-02T03:05:00.000Z"))
+        assert [each["creator_usn"] for each in gateway.bodies()[-1]["events"]] == [11]
+
+    def test_test_events_stay_here_unless_wanted(self, gateway):
+        assert gateway.convert(event("created", "AAA11", isTest=True)) == []
+
+        gateway.studio.config("playcamp.forward_test_events", "on")
+        gateway.studio.config("playcamp.events.map", "events[].is_test")
+        assert gateway.convert(event("ended", "AAA11", user="7", isTest=True)) == [[True]]
+
+
+class TestDelivery:
+    @pytest.fixture
+    def deliver(self, gateway, clock):
+        """Aim the destination at a receiver; returns its signing secret."""
+
+        def aim(receiver, **rest):
+            gateway.owed.set_state("game", "removed")
+            return gateway.owed.destination(format="playcamp", url=receiver.url, **rest)
+
+        return aim
+
+    def test_both_halves_of_a_change_arrive_in_one_post_with_the_gateways_headers(self, gateway, deliver):
+        with Receiver(status(200, b'{"result": "ok"}')) as receiver:
+            secret = deliver(receiver)
+            gateway.send(body=CHANGED)
+            gateway.owed.drain()
+
+        (request,) = receiver.requests
+        assert json.loads(request.body) == {"events": [REMOVED, REGISTERED]}
+        at = request.headers["x-gateway-timestamp"]
+        expected = hmac.new(secret.encode(), f"{at}.".encode() + request.body, hashlib.sha256).hexdigest()
+        assert request.headers["x-gateway-signature"] == expected
+        assert request.headers["x-gateway-attempt"] == "1"
+        assert request.headers["content-type"] == "application/json"
+        (delivery,) = gateway.owed.deliveries()
+        assert request.headers["x-gateway-delivery"] == delivery["webhook_id"]
+        (first,) = gateway.db("SELECT min(id) AS id FROM events")
+        assert (delivery["state"], delivery["event_id"], delivery["player_id"]) == ("delivered", first["id"], "100001")
+
+    def test_201_is_a_failure_and_after_five_retries_of_the_same_bytes_it_is_dead(self, gateway, deliver, clock):
+        with Receiver(*[status(201), status(204), status(500)] * 2) as receiver:
+            deliver(receiver)
+            gateway.send(body=CHANGED)
+            for delay in (0, 10, 60, 300, 1800, 7200):
+                clock.shift(delay * 1.1 + 0.1)
+                gateway.owed.drain()
+            clock.shift(86400)
+            gateway.owed.drain()
+
+        assert [request.headers["x-gateway-attempt"] for request in receiver.requests] == list("123456")
+        assert len({request.body for request in receiver.requests}) == 1
+        assert len(set(receiver.webhook_ids)) == 1
+        (delivery,) = gateway.owed.deliveries()
+        assert (delivery["state"], delivery["attempts_made"]) == ("dead", 6)
+
+    def test_the_bytes_stay_the_same_when_the_configuration_does_not(self, gateway, deliver, clock):
+        with Receiver(status(500), status(200)) as receiver:
+            deliver(receiver)
+            gateway.send(body=CHANGED)
+            gateway.owed.drain()
+            gateway.know(AAA11="99")
+            gateway.studio.config("playcamp.events.map", "{other: `1`}")
+            clock.shift(12)
+            gateway.owed.drain()
+
+        first, second = receiver.requests
+        assert first.body == second.body
+
+    def test_a_result_that_is_asked_for_has_to_be_there(self, gateway, deliver, clock):
+        good = status(200, b'{"result": "ok", "code": 0}')
+        bad = [b'{"result": "no"}', b"ok", b"", b'{"result": "ok"', b'[{"result": "ok"}]', b"null"]
+        with Receiver(*(status(200, answer) for answer in bad), good) as receiver:
+            deliver(receiver, success="result == 'ok' && code == `0`", retry="1,1,1,1,1,1")
+            gateway.send(body=CHANGED)
+            for _ in range(7):
+                gateway.owed.drain()
+                clock.shift(2)
+
+        assert [row["failure"] for row in gateway.owed.attempts()] == ["rejected"] * 6 + [None]
+
+    def test_nothing_of_a_player_overtakes_and_a_dead_one_lets_the_next_go(self, gateway, deliver, clock):
+        def answer(handler):
+            body = json.loads(handler.server.receiver.requests[-1].body)
+            status(500 if body["events"][0]["creator_usn"] == 11 else 200)(handler)
+
+        with Receiver(answer) as receiver:
+            deliver(receiver, retry="5")
+            gateway.send(event("created", "AAA11"))
+            gateway.send(event("ended", "BBB22", at="2026-01-02T03:05:00Z"))
+            gateway.send(event("created", "BBB22", user="7"))
+            gateway.owed.drain()
+            assert [row["state"] for row in gateway.owed.deliveries()] == ["waiting", "waiting", "delivered"]
+
+            clock.shift(6)
+            gateway.owed.drain()
+
+        assert [row["state"] for row in gateway.owed.deliveries()] == ["dead", "delivered", "delivered"]
+
+    def test_players_go_at_the_same_time_and_each_in_order(self, gateway, deliver):
+        with Receiver(after(0.02, status(200))) as receiver:
+            deliver(receiver)
+            for minute in range(4):
+                at = f"2026-01-02T03:{minute:02}:00Z"
+                gateway.send(*(event("created", "AAA11", user=user, at=at) for user in ("7", "8", "9")))
+            gateway.owed.drain()
+
+        seen = {}
+        for request in receiver.requests:
+            (each,) = json.loads(request.body)["events"]
+            seen.setdefault(each["usn"], []).append(each["timestamp"])
+        assert sorted(seen) == [7, 8, 9]
+        assert all(times == sorted(times) and len(times) == 4 for times in seen.values())
+        assert receiver.most_at_once > 1
+
+    def test_a_standard_destination_has_the_events_themselves_besides(self, gateway, deliver):
+        with Receiver() as theirs, Receiver() as ours:
+            deliver(theirs)
+            gateway.owed.destination("ours", url=ours.url)
+            gateway.send(body=CHANGED)
+            gateway.owed.drain()
+
+        assert len(theirs.requests) == 1
+        assert sorted(json.loads(request.body)["type"] for request in ours.requests) == [
+            "sponsor.created",
+            "sponsor.ended",
+        ]

@@ -1,0 +1,467 @@
+"""``flask destination grade`` against real endpoints: a good one, and one for each thing that can be wrong."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from click.testing import Result
+from flask import Flask
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from coinslot.access import keyring
+from coinslot.access.keyring import SecretValue
+from coinslot.installation import Installation
+from coinslot.outbox import destinations
+from coinslot.relay import grader, webhooks
+from handlers.commands.grade import grade
+from tests.conftest import Studio
+from tests.receivers import Handler, Receiver, Request, certificate, closed_port, huge, reset, silence, status
+from tests.server.test_example import ExampleGame
+
+LINES = 13  # findings about an endpoint of the format `standard`
+
+Endpoint = Callable[[Handler], None]
+
+
+class Grading:
+    """A destination of the game ``demo``, and the command run on it."""
+
+    def __init__(self, app: Flask, house: Installation, studio: Studio) -> None:
+        self.app = app
+        self.house = house
+        self.studio = studio
+        self.secret = ""
+
+    def aim(self, url: str, timeout_seconds: int = 2, **options: Any) -> str:
+        """Returns the signing secret."""
+        self.secret = self.house.database.write_here(
+            lambda tx: destinations.add(
+                tx,
+                self.house.vault,
+                "demo",
+                "main",
+                url,
+                actor="test",
+                timeout_seconds=timeout_seconds,
+                **options,
+            )
+        )
+        return self.secret
+
+    def run(self, *words: str) -> Result:
+        result = self.app.test_cli_runner().invoke(grade, words or ["demo", "main"])
+        assert result.exception is None or isinstance(result.exception, SystemExit), "a traceback instead of words"
+        assert not self.secret or self.secret.removeprefix("whsec_") not in result.output
+        return result
+
+    def marks(self) -> dict[str, tuple[str, str]]:
+        """Title -> ok or PROBLEM, and the words; the exit status agrees with them."""
+        result = self.run()
+        found = {}
+        for line in result.stdout.splitlines():
+            mark, _, text = line.partition(" ")
+            if mark in ("ok", "PROBLEM"):
+                title, _, words = text.strip().partition(": ")
+                found[title] = (mark, words)
+        assert result.exit_code == any(mark == "PROBLEM" for mark, _ in found.values())
+        assert "Grade: " in result.stdout
+        return found
+
+    def problems(self) -> dict[str, str]:
+        return {title: words for title, (mark, words) in self.marks().items() if mark == "PROBLEM"}
+
+
+@pytest.fixture
+def grading(app: Flask, house: Installation, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Grading:
+    monkeypatch.setattr(grader, "TRICKLE_SECONDS", 0.2)
+    return Grading(app, house, studio)
+
+
+def last(handler: Handler) -> Request:
+    return handler.server.receiver.requests[-1]
+
+
+def proving(get_secret: Callable[[], str], behaviour: Endpoint | None = None) -> Endpoint:
+    """Verifies with the public package, and then behaves; success when nothing else is said."""
+
+    def answer(handler: Handler) -> None:
+        try:
+            last(handler).verify(get_secret())
+        except WebhookVerificationError:
+            status(401)(handler)
+        else:
+            (behaviour or status(200))(handler)
+
+    return answer
+
+
+class TestGood:
+    def test_the_example_game_gets_full_marks(self, app, house, studio, tmp_path):
+        grading = Grading(app, house, studio)  # trickling as long as it does for owners
+        with ExampleGame(tmp_path, COINSLOT_WEBHOOK_SECRET=destinations.new_secret()) as game:
+            game.kill()
+            game.environment["COINSLOT_WEBHOOK_SECRET"] = grading.aim(game.url, 10)
+            game.start()
+
+            result = grading.run()
+
+            assert result.exit_code == 0, result.output
+            assert "PROBLEM" not in result.stdout
+            assert f"Grade: ready. All {LINES} answers are as they should be.\n" in result.stdout
+            assert f"Test grants to {game.url}\n" in result.stdout
+            assert grader.UNSEEN in result.stdout
+            assert game.items("coinslot-test") == {}
+            assert {state for _, state in game.states("coinslot-test")} == {"test"}
+            # A good one, the reversed one and its reversal, two signatures, large, slow.
+            assert len(game.states("coinslot-test")) == 6
+
+    def test_every_grant_is_marked_and_its_ids_are_fresh(self, grading):
+        with Receiver(proving(lambda: grading.secret)) as endpoint:
+            grading.aim(endpoint.url)
+            grading.run()
+            first_run = len(endpoint.requests)
+            grading.run()
+
+        assert first_run == len(endpoint.requests) - first_run == LINES
+        for request in endpoint.requests:
+            grant = json.loads(request.body)["data"]
+            assert grant["is_test"] is True
+            assert grant["player_id"] == "coinslot-test"
+            assert {line["sku"] for line in grant["items"]} == {"coinslot-test"}
+            assert request.headers.get("webhook-id", "msg_grade_").startswith("msg_grade_")
+        ids = [{json.loads(request.body)["data"]["transaction_id"] for request in run} for run in runs(endpoint)]
+        assert not ids[0] & ids[1]
+        assert len(ids[0]) == LINES - 3  # the good one came three times, and one grant was reversed
+        good, same, anew = endpoint.requests[:3]
+        assert (good.body, good.headers) == (same.body, same.headers)
+        assert (good.body, good.webhook_id) == (anew.body, anew.webhook_id)
+        assert good.headers["webhook-timestamp"] < anew.headers["webhook-timestamp"]
+        assert good.headers["webhook-signature"] != anew.headers["webhook-signature"]
+        assert max(len(request.body) for request in endpoint.requests) > 100_000
+
+    def test_it_writes_nothing_into_the_database(self, grading, db):
+        with Receiver(proving(lambda: grading.secret)) as endpoint:
+            grading.aim(endpoint.url)
+            with sqlite3.connect(grading.house.database.path) as connection:
+                before = list(connection.iterdump())
+                grading.run()
+                assert list(connection.iterdump()) == before
+            connection.close()
+
+    def test_the_secret_being_rotated_is_no_problem(self, grading):
+        with Receiver(proving(lambda: secret)) as endpoint:
+            secret = grading.aim(endpoint.url)
+            grading.studio.rotate("destination.main", destinations.new_secret())
+
+            assert grading.problems() == {}
+
+    def test_it_speaks_tls_slowly_too(self, grading, tmp_path, monkeypatch):
+        pem = certificate(tmp_path, "127.0.0.1")
+        monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+        house = Installation(grading.house.settings, grading.house.catalogue, grading.house.secret_names)
+        grading.app.extensions["coinslot"] = house
+        with Receiver(proving(lambda: grading.secret), certificate=pem) as endpoint:
+            grading.aim(endpoint.url)
+
+            marks = grading.marks()
+
+            assert len(marks) == LINES
+            assert {mark for mark, _ in marks.values()} == {"ok"}
+        house.database.close()
+
+    def test_the_format_playcamp_is_graded_in_its_own_way(self, grading):
+        def endpoint_of_playcamp(handler: Handler) -> None:
+            sent = last(handler)
+            at, signature = sent.headers.get("x-gateway-timestamp"), sent.headers.get("x-gateway-signature")
+            wanted = webhooks.signed("playcamp", "", 1, sent.body, (secret_value(grading.secret),), float(at or 0))
+            is_fresh = abs(sent.at - float(at or 0)) < 300
+            is_good = is_fresh and signature == wanted["X-Gateway-Signature"]
+            status(200, b'{"result": "ok"}' if is_good else b'{"result": "no"}')(handler)
+
+        with Receiver(endpoint_of_playcamp) as endpoint:
+            grading.aim(endpoint.url, format="playcamp", success="result == 'ok'")
+
+            marks = grading.marks()
+
+        assert len(marks) == LINES - 1  # one signature is all this format has room for
+        assert {mark for mark, _ in marks.values()} == {"ok"}
+        assert all(request.headers["x-gateway-attempt"] == "1" for request in endpoint.requests[:5])
+
+
+class TestBad:
+    def test_one_that_verifies_nothing(self, grading):
+        with Receiver(status(200)) as endpoint:
+            grading.aim(endpoint.url)
+
+            result = grading.run()
+            problems = grading.problems()
+
+        assert (
+            "PROBLEM  signed with another key: your endpoint accepted it (200): anybody could give items; "
+            "verify webhook-signature over the raw body before parsing\n"
+        ) in result.stdout
+        assert "Grade: UNSAFE, for it accepts what it must refuse. 4 of 13 answers need a change.\n" in result.stdout
+        assert set(problems) == {
+            "signed with another key",
+            "changed after it was signed",
+            "signed an hour ago",
+            "not signed at all",
+        }
+
+    def test_one_that_verifies_but_lets_old_ones_in(self, grading):
+        def timeless(handler: Handler) -> None:
+            sent = last(handler)
+            body, headers = sent.body, sent.headers
+            expected = webhooks.signed(
+                "standard",
+                headers.get("webhook-id", ""),
+                1,
+                body,
+                (secret_value(grading.secret),),
+                float(headers.get("webhook-timestamp", 0)),
+            )["webhook-signature"]
+            status(200 if expected in headers.get("webhook-signature", "").split() else 401)(handler)
+
+        with Receiver(timeless) as endpoint:
+            grading.aim(endpoint.url)
+
+            problems = grading.problems()
+
+        assert set(problems) == {"signed an hour ago"}
+        assert "webhook-timestamp is more than five minutes from your clock" in problems["signed an hour ago"]
+
+    def test_one_that_reads_only_the_first_signature(self, grading):
+        def short_sighted(handler: Handler) -> None:
+            sent = last(handler)
+            first = dict(sent.headers) | {"webhook-signature": sent.headers.get("webhook-signature", "").split(" ")[0]}
+            try:
+                Webhook(grading.secret).verify(sent.body, first)
+            except WebhookVerificationError:
+                status(401)(handler)
+            else:
+                status(200)(handler)
+
+        with Receiver(short_sighted) as endpoint:
+            grading.aim(endpoint.url)
+
+            assert set(grading.problems()) == {"several signatures, the first a stranger's"}
+
+    def test_one_that_answers_409_to_a_repeat(self, grading):
+        seen = set()
+
+        def once(handler: Handler) -> None:
+            is_new = last(handler).webhook_id not in seen
+            seen.add(last(handler).webhook_id)
+            status(200 if is_new else 409)(handler)
+
+        with Receiver(proving(lambda: grading.secret, once)) as endpoint:
+            grading.aim(endpoint.url)
+
+            problems = grading.problems()
+
+        assert set(problems) == {"the same again, byte for byte", "the same again, signed anew"}
+        assert problems["the same again, byte for byte"].startswith("answered 409: answer a grant you have already")
+
+    def test_one_that_wants_grants_in_order(self, grading):
+        grants = set()
+
+        def orderly(handler: Handler) -> None:
+            grant = json.loads(last(handler).body)["data"]
+            if grant["kind"] != "reversal":
+                grants.add(grant["transaction_id"])
+            status(200 if grant["transaction_id"] in grants else 422)(handler)
+
+        with Receiver(proving(lambda: grading.secret, orderly)) as endpoint:
+            grading.aim(endpoint.url)
+
+            assert set(grading.problems()) == {"a reversal before its grant"}
+
+    def test_one_that_rejects_unknown_types(self, grading):
+        def known_only(handler: Handler) -> None:
+            known = json.loads(last(handler).body)["type"] in ("grant.created", "grant.reversed")
+            status(200 if known else 400)(handler)
+
+        with Receiver(proving(lambda: grading.secret, known_only)) as endpoint:
+            grading.aim(endpoint.url)
+            result = grading.run()
+
+            assert set(grading.problems()) == {"an unknown event type"}
+        assert "Grade: not ready. 1 of 13 answers need a change.\n" in result.stdout
+
+    def test_one_that_takes_small_bodies_only(self, grading):
+        def small(handler: Handler) -> None:
+            status(413 if len(last(handler).body) > 65536 else 200)(handler)
+
+        with Receiver(proving(lambda: grading.secret, small)) as endpoint:
+            grading.aim(endpoint.url)
+
+            assert set(grading.problems()) == {"100 KB large"}
+
+    def test_one_that_crashes_on_forgeries(self, grading):
+        def crash(handler: Handler) -> None:
+            try:
+                last(handler).verify(grading.secret)
+            except WebhookVerificationError:
+                status(500)(handler)
+            else:
+                status(204)(handler)
+
+        with Receiver(crash) as endpoint:
+            grading.aim(endpoint.url)
+
+            problems = grading.problems()
+
+        assert len(problems) == 4
+        assert {words.partition(":")[0] for words in problems.values()} == {"answered 500"}
+
+    @pytest.mark.parametrize(
+        ("behaviour", "words"),
+        [
+            (status(408), None),
+            (status(400), "answered 400: "),
+            (reset, "no answer ("),
+            (silence, "no answer within 1 s"),
+        ],
+    )
+    def test_one_that_does_not_wait_for_a_slow_body(self, grading, behaviour, words):
+        """The slow one is the last of the story; what comes before it is as it should be."""
+        count = 0
+
+        def impatient(handler: Handler) -> None:
+            nonlocal count
+            count += 1
+            (behaviour if count == LINES else proving(lambda: grading.secret))(handler)
+
+        with Receiver(impatient) as endpoint:
+            grading.aim(endpoint.url, 1)
+
+            mark, said = grading.marks()["arriving slowly, over 0 s"]
+
+        assert mark == ("ok" if words is None else "PROBLEM")
+        assert said.startswith(words or "answered 408, so it would be sent again")
+
+
+class TestUngradable:
+    """When a good grant is not accepted there is one finding, and it says why."""
+
+    def only(self, grading: Grading, title: str = "a good grant") -> str:
+        result = grading.run()
+        assert result.exit_code == 1
+        assert "Grade: none. Before a good grant is accepted, nothing else can be judged.\n" in result.stdout
+        (words,) = [line for line in result.stdout.splitlines() if line.startswith("PROBLEM")]
+        assert words.startswith(f"PROBLEM  {title}: ")
+        return words.partition(": ")[2]
+
+    def test_one_that_is_down(self, grading):
+        grading.aim(f"http://127.0.0.1:{closed_port()}/coinslot")
+
+        assert self.only(grading).startswith("your endpoint cannot be reached (Connection refused)")
+
+    def test_one_that_never_answers(self, grading):
+        with Receiver(silence) as endpoint:
+            grading.aim(endpoint.url, 1)
+
+            assert self.only(grading).startswith("no answer within 1 s, so Coinslot takes it for failed")
+
+    @pytest.mark.parametrize(
+        ("behaviour", "words"),
+        [
+            (
+                status(401),
+                "answered 401 to a properly signed grant: check that your game has this destination's secret",
+            ),
+            (status(404), "answered 404: check that your endpoint takes POST at this address"),
+            (status(500), "answered 500: your endpoint failed"),
+            (status(302, Location="/elsewhere"), "answered 302, and redirects are not followed"),
+            (huge, "the answer is longer than 65536 bytes"),
+            (reset, "your endpoint cannot be reached (the connection broke"),
+        ],
+    )
+    def test_one_that_refuses(self, grading, behaviour, words):
+        with Receiver(behaviour) as endpoint:
+            grading.aim(endpoint.url)
+
+            assert self.only(grading).startswith(words)
+            assert len(endpoint.requests) == 1
+
+    @pytest.mark.parametrize(
+        ("success", "rule"), [("200", "exactly 200"), ("result == 'ok'", "200 and result == 'ok'")]
+    )
+    def test_one_whose_success_is_not_the_rule(self, grading, success, rule):
+        with Receiver(status(202)) as endpoint:
+            grading.aim(endpoint.url, success=success)
+
+            assert self.only(grading).startswith(f"answered 202, and success is {rule} here")
+
+    def test_one_on_an_address_that_is_not_called(self, tmp_path, grading):
+        grading.app.extensions["coinslot"].outbound = type(grading.house.outbound)(may_call_private=False)
+        with Receiver(status(200)) as endpoint:
+            grading.aim(endpoint.url)
+
+            assert "is not a public one" in self.only(grading)
+            assert endpoint.connections == 0
+
+
+class TestCommand:
+    def test_slow_but_in_time_is_said(self, grading):
+        def slow(handler: Handler) -> None:
+            if len(handler.server.receiver.requests) == 1:
+                handler.server.receiver.is_closing.wait(0.6)
+            proving(lambda: grading.secret)(handler)
+
+        with Receiver(slow) as endpoint:
+            grading.aim(endpoint.url, 1)
+
+            mark, words = grading.marks()["a good grant"]
+
+        assert mark == "ok"
+        assert words.endswith(
+            "the limit is 1 s. That is close: commit the grant, answer, and do what is slow afterwards"
+        )
+
+    def test_a_destination_that_gets_no_grants_is_said_to_be_tested_with_them(self, grading):
+        grading.aim(f"http://127.0.0.1:{closed_port()}", events="sponsor.*")
+
+        assert "(main gets only sponsor.*; it is tested with grants all the same.)" in grading.run().stdout
+
+    def test_what_does_not_exist_is_refused_in_words(self, grading):
+        assert grading.run("nogame", "main").stderr == "Error: there is no game nogame\n"
+        assert grading.run("demo", "main").stderr == "Error: demo has no destination main\n"
+        grading.aim("http://127.0.0.1:1/")
+        grading.house.database.write_here(lambda tx: keyring.delete(tx, grading.studio.row, "destination.main"))
+        assert grading.run("demo", "main").stderr == "Error: main of demo has no signing secret\n"
+
+    def test_the_slow_one_too_goes_to_allowed_addresses_only(self, grading):
+        with Receiver(status(200)) as endpoint:
+            grading.aim(endpoint.url)
+            connection = grading.house.database.read()
+            destination = destinations.opened(destinations.listing(connection, grading.studio.row["id"])[0])
+            keys = (secret_value(grading.secret),)
+
+            strict = grader.Grader(grading.house.outbound, destination, keys, may_call_private=False)
+            finding = list(strict.findings())[-1]
+
+            assert not finding.is_ok
+            assert "its address is not a public one" in finding.words
+            assert len(endpoint.requests) == LINES - 1
+
+
+def runs(endpoint: Receiver) -> list[list[Request]]:
+    half = len(endpoint.requests) // 2
+    return [endpoint.requests[:half], endpoint.requests[half:]]
+
+
+def secret_value(secret: str) -> SecretValue:
+    return SecretValue("destination.main", "current", secret.encode())
+
+
+def test_a_grade_is_worded_after_the_worst() -> None:
+    fine, bad = grader.Finding("a", True, ""), grader.Finding("b", False, "")
+    unsafe = grader.Finding("c", False, "", is_unsafe=True)
+
+    assert grader.grade([fine, fine]).startswith("ready.")
+    assert grader.grade([fine, bad]).startswith("not ready.")
+    assert grader.grade([fine, bad, unsafe]).startswith("UNSAFE")
+    assert grader.grade([bad]).startswith("none.")
