@@ -18,15 +18,16 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
 from coinslot.base import literals
+from coinslot.base.settings import Settings
 from coinslot.games.games import COMMON_SECRETS, COMMON_SETTINGS
-from coinslot.installation import Installation, Settings
+from coinslot.installation import Installation
 from coinslot.settlement.terms import SETTINGS as SETTLEMENT_SETTINGS
 from coinslot.store.db import BusyError
 from handlers import appcharge, commands, dashboard, game, health, playcamp, playtem
 from handlers.kit import reconciling, wrong_addresses
 from handlers.kit.bodies import LARGEST_BODY, WholeBodies
 from handlers.kit.headers import ReadHeaders, refuse_oversized
-from handlers.kit.partner import plain_error
+from handlers.kit.receive import plain_error
 
 PARTNERS = (appcharge.partner, playtem.partner, playcamp.partner)  # a new partner is one name here
 

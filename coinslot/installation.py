@@ -1,34 +1,24 @@
 """One installation: its settings, its folder, and the parts that stand on them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import TypeAlias
 
 from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
 
 from coinslot.access import owner
 from coinslot.access.vault import Vault
 from coinslot.base.outbound import Outbound
+from coinslot.base.settings import Settings
 from coinslot.games.games import Game, Games, Setting
 from coinslot.operations import forgetting
 from coinslot.operations.observations import Observations
-from coinslot.relay.jobs import Job, Standing
 from coinslot.relay.loop import Relay
 from coinslot.store.db import Database
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What the environment says, read once by ``app.py``."""
-
-    home: Path
-    master_key: str | None = field(repr=False)
-    public_url: str
-    trusted_proxies: int
-    is_relaying: bool
-    may_call_private: bool
-    metrics_token: str | None = field(default=None, repr=False)
+# What a job does; returns in how many seconds it wants to run again, or None for "when somebody asks for it".
+Job: TypeAlias = "Callable[[Installation, Game], float | None]"
 
 
 class LinkError(Exception):
@@ -104,3 +94,13 @@ class Installation:
     def _setup_tokens(self) -> URLSafeTimedSerializer:
         key = self.vault.current(self.database.read()).derive("setup link")
         return URLSafeTimedSerializer(key, salt="setup")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A job that is to run wherever it is configured, and finds out for itself whether it is."""
+
+    run: Job
+
+    def __call__(self, house: "Installation", game: "Game") -> float | None:
+        return self.run(house, game)

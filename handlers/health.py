@@ -2,18 +2,46 @@
 
 import hmac
 import shutil
+from collections.abc import Callable, Iterator
 
 from flask import Blueprint, Response, current_app, jsonify, request
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from coinslot.access.vault import VaultError
 from coinslot.base import clock
+from coinslot.games import games
 from coinslot.installation import Installation
-from coinslot.outbox import deliveries
-from coinslot.store.db import DatabaseError, EngineError
-from handlers.figures import Figures
-from handlers.kit.partner import installation, plain_error
+from coinslot.operations import contacts
+from coinslot.outbox import deliveries, destinations
+from coinslot.outbox import lists as delivery_lists
+from coinslot.outbox.deliveries import COUNTED_AS
+from coinslot.payments import lists
+from coinslot.relay import jobs
+from coinslot.store import counters
+from coinslot.store.db import Connection, DatabaseError, EngineError
+from handlers.kit.receive import installation, plain_error
+
+# A counter's name -> the metric, and what it means. Names with a point at the end have a label for what follows.
+OF_PARTNERS = {
+    "credited": ("coinslot_credits", "Grants made, without tests."),
+    "credited.test": ("coinslot_test_credits", "Grants made that are tests."),
+    "duplicate": ("coinslot_duplicates", "Calls that repeated a known transaction and credited nothing."),
+    "conflict": ("coinslot_conflicts", "Calls that named a known transaction with other content."),
+    "failed": ("coinslot_failed_orders", "Orders reported as failed."),
+    "reversed": ("coinslot_reversals", "Grants reversed."),
+    "restored": ("coinslot_restored", "Reversals undone by a dispute that was won."),
+}
+WITH_LABEL = {
+    "called": ("coinslot_calls", "endpoint", "Calls that proved themselves."),
+    "refused": ("coinslot_refused_calls", "reason", "Calls that were refused."),
+    "gross": ("coinslot_gross_minor", "currency", "Paid by players, in minor units of the currency."),
+    "refunded": ("coinslot_refunded_minor", "currency", "Refunded to players, in minor units of the currency."),
+    "returned": ("coinslot_returned_minor", "currency", "Of that, brought back by disputes won, in minor units."),
+}
 
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 
@@ -82,3 +110,159 @@ def _relay_state(house: Installation) -> str:
     if beat is not None and clock.now() - beat <= deliveries.OLDEST_BEAT_SECONDS:
         return "ok"
     return "not running" if deliveries.active_destinations(connection) else "not needed"
+
+
+class Figures(Collector):
+    """One scrape's worth of figures."""
+
+    def __init__(self, house: Installation) -> None:
+        self._house = house
+
+    def collect(self) -> Iterator[Metric]:
+        connection = self._house.database.read()
+        unread = 0
+        try:
+            slugs = {row["id"]: row["slug"] for row in games.every(connection)}
+        except (EngineError, DatabaseError) as error:
+            current_app.logger.error("metrics: the games could not be read: %s", error)
+            yield _unread(1)
+            return
+        readers: tuple[Callable[[Connection, dict[int, str]], list[Metric]], ...] = (
+            _counted,
+            _queues,
+            _payments,
+            _contacts,
+            _destinations,
+            _jobs,
+            _relay,
+        )
+        for read in readers:
+            try:
+                found = read(connection, slugs)
+            except (EngineError, DatabaseError) as error:
+                current_app.logger.error("metrics: %s could not be read: %s", read.__name__.strip("_"), error)
+                unread += 1
+                continue
+            yield from found
+        yield _unread(unread)
+
+
+def _unread(count: int) -> Metric:
+    return GaugeMetricFamily(
+        "coinslot_unread", "Groups of figures that are left out because they could not be read.", value=count
+    )
+
+
+def _counted(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
+    rows = counters.of_day(connection, clock.stamp()[:10])
+    plain = {
+        name: CounterMetricFamily(metric, about, labels=("game", "partner"))
+        for name, (metric, about) in OF_PARTNERS.items()
+    }
+    labelled = {
+        name: CounterMetricFamily(metric, about, labels=("game", "partner", label))
+        for name, (metric, label, about) in WITH_LABEL.items()
+    }
+    delivered = CounterMetricFamily("coinslot_delivered", "Deliveries taken by the game.", labels=("game",))
+    failed = CounterMetricFamily("coinslot_failed_attempts", "Attempts that failed.", labels=("game", "failure"))
+    dead = CounterMetricFamily("coinslot_died", "Deliveries that became dead letters.", labels=("game",))
+    took: dict[str, dict[str, int]] = {}
+    for row in rows:
+        slug, partner, name, value = row["slug"], row["partner"], row["name"], row["value"]
+        first, _, rest = name.partition(".")
+        if partner == COUNTED_AS:
+            if name == "delivered":
+                delivered.add_metric((slug,), value)
+            elif name == "dead":
+                dead.add_metric((slug,), value)
+            elif first == "failed":
+                failed.add_metric((slug, rest), value)
+            elif first == "took":
+                took.setdefault(slug, {})[rest] = value
+        elif name in plain:
+            plain[name].add_metric((slug, partner), value)
+        elif first in labelled:
+            labelled[first].add_metric((slug, partner, rest), value)
+    return [*plain.values(), *labelled.values(), delivered, failed, dead, _durations(took)]
+
+
+def _durations(took: dict[str, dict[str, int]]) -> Metric:
+    """Attempts by how long they took. There is no sum: only the ranges are counted."""
+    durations = HistogramMetricFamily(
+        "coinslot_attempt_duration_seconds", "How long attempts took, as ranges.", labels=("game",)
+    )
+    for slug, counted in took.items():
+        total = 0
+        buckets: list[tuple[str, float]] = []
+        for limit in deliveries.TOOK_MS:
+            total += counted.get(str(limit), 0)
+            buckets.append((f"{limit / 1000}", total))
+        durations.add_metric((slug,), [*buckets, ("+Inf", total + counted.get("more", 0))], sum_value=None)
+    return durations
+
+
+def _queues(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
+    family = GaugeMetricFamily(
+        "coinslot_deliveries",
+        f"Deliveries that wait or are dead now; counted up to {delivery_lists.COUNTED_TO + 1}.",
+        labels=("game", "state"),
+    )
+    for game_id, counted in delivery_lists.queues(connection).items():
+        for state, count in counted.items():
+            family.add_metric((slugs.get(game_id, ""), state), count)
+    return [family]
+
+
+def _payments(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
+    family = GaugeMetricFamily(
+        "coinslot_payments",
+        f"In-game payments by state; counted up to {lists.COUNTED_TO + 1}.",
+        labels=("game", "state"),
+    )
+    for game_id, counted in lists.capped_counts(connection).items():
+        for state in ("parked", "waiting", "quarantined", "refund-refused"):
+            family.add_metric((slugs.get(game_id, ""), state), counted[state])
+    return [family]
+
+
+def _contacts(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
+    labels = ("game", "partner", "endpoint")
+    proved = GaugeMetricFamily("coinslot_last_call_timestamp_seconds", "When a call last proved itself.", labels=labels)
+    refused = GaugeMetricFamily("coinslot_last_refusal_timestamp_seconds", "When one was last refused.", labels=labels)
+    for row in contacts.of_all(connection):
+        for family, at in ((proved, row["proved_at"]), (refused, row["refused_at"])):
+            if at is not None:
+                where = (slugs.get(row["game_id"], ""), row["partner"], row["endpoint"])
+                family.add_metric(where, clock.seconds(at))
+    return [proved, refused]
+
+
+def _destinations(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
+    family = GaugeMetricFamily(
+        "coinslot_destination_up",
+        "Whether deliveries are sent to a destination: 0 while it rests or is paused.",
+        labels=("game", "destination"),
+    )
+    for row in destinations.of_all(connection):
+        is_up = row["state"] == "active" and row["circuit_open_since"] is None
+        family.add_metric((slugs.get(row["game_id"], ""), row["name"]), int(is_up))
+    return [family]
+
+
+def _jobs(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
+    failures = GaugeMetricFamily("coinslot_job_failures", "Failures in a row of a job.", labels=("game", "job"))
+    ran = GaugeMetricFamily("coinslot_job_last_run_timestamp_seconds", "When it last ran.", labels=("game", "job"))
+    for row in jobs.listing(connection):
+        which = (slugs.get(row["game_id"], ""), row["name"])
+        failures.add_metric(which, row["failures"])
+        if row["last_ran_at"] is not None:
+            ran.add_metric(which, clock.seconds(row["last_ran_at"]))
+    return [failures, ran]
+
+
+def _relay(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
+    beat = deliveries.last_beat(connection)
+    family = GaugeMetricFamily("coinslot_relay_heartbeat_timestamp_seconds", "When a relay last said that it runs.")
+    if beat is not None:
+        family.add_metric((), beat)
+    return [family]

@@ -8,7 +8,7 @@ from coinslot.games.games import Game
 from coinslot.installation import Installation
 from coinslot.ledger import credit, refunds
 from coinslot.ledger.refunds import Policy
-from coinslot.payments import report
+from coinslot.payments import orders, queue, report
 from coinslot.payments import store as payments
 from coinslot.payments.report import Rules
 from coinslot.settlement import closing
@@ -69,13 +69,13 @@ class Books:
                     "UPDATE payments SET next_try_at = '2000' WHERE transaction_id = :id AND state = 'waiting'",
                     {"id": transaction_id},
                 )
-                due = payments.claim_due(tx, self.game.id, 1, is_sandbox=is_test)
-                payments.registered(tx, [row["id"] for row in due], is_sandbox=is_test)
+                due = queue.claim_due(tx, self.game.id, 1, is_sandbox=is_test)
+                queue.registered(tx, [row["id"] for row in due], is_sandbox=is_test)
 
         self.house.database.write_here(store)
 
     def refund_payment(self, transaction_id: str, at: str = "2026-08-02T00:00:00.000000Z") -> None:
-        self.house.database.write_here(lambda tx: payments.refund_known(tx, self.game.id, transaction_id, at))
+        self.house.database.write_here(lambda tx: orders.refund_known(tx, self.game.id, transaction_id, at))
 
     def order(
         self,

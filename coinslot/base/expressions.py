@@ -27,12 +27,11 @@ from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, tzinfo
-from decimal import Context, Decimal
+from datetime import datetime, tzinfo
+from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache, partial
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import jmespath
 from jmespath.exceptions import IncompleteExpressionError, JMESPathError, JMESPathTypeError, LexerError, ParseError
@@ -41,7 +40,22 @@ from jmespath.visitor import TreeInterpreter, _Expression
 
 from coinslot.base import exact
 from coinslot.base.exact import SMALL
-from coinslot.base.signing import MILLISECOND_DIGITS
+from coinslot.base.moments import (
+    EPOCH,
+    MILLISECOND,
+    UnfitError,
+    are,
+    decimal_of,
+    from_iso,
+    is_numeric,
+    is_short,
+    kind_of,
+    milliseconds_in,
+    scaled,
+    since_epoch,
+    time_zone,
+    without_float,
+)
 
 LONGEST_EXPRESSION = 8192
 DEEPEST = 64  # levels: of an expression, a document, a result
@@ -51,26 +65,14 @@ FREE_WORK = 200_000  # steps, or eights of characters looked at; a larger docume
 
 INTEGER_BITS = 13_288  # as long as exact.LONGEST_INTEGER
 MOST_PLACES = 30  # to scale by
-LONGEST_TIME = 64
 FIRST_FULL_YEAR = 1000  # strftime spells earlier ones with less than four digits on some platforms
 KEPT_EXPRESSIONS = 256
 
-_EXACTLY = Context(prec=4 * exact.FIGURE_DIGITS)
 
 Lookup = Callable[[str, str], str | None]
 Step = Callable[["_Interpreter", Any], Any]  # of an expression: what it makes of a value
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-_FIRST_MILLISECOND, _LAST_MILLISECOND = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999
-_LEAST_MILLISECONDS = 10 ** (MILLISECOND_DIGITS - 1)  # the least number of so many digits
 
-# datetime.fromisoformat alone reads the offset of 2026-01-02+09:00 as the time of day.
-_ISO = re.compile(
-    r"(?P<date>[0-9]{4}-?[0-9]{2}-?[0-9]{2})"
-    r"(?:[Tt ](?P<time>[0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:[.,][0-9]{1,9})?)?)?)"
-    r" ?(?P<offset>[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)?)?"
-)
 # What every platform and locale spells alike; %s, %c, %-d are not among it.
 _FORMAT = re.compile(r"(?:[^%]|%[aAbBdfHIjmMpSyYzZ%])+")
 _DIRECTIVE = re.compile(r"%(.)", re.DOTALL)
@@ -86,10 +88,6 @@ class ExpressionError(Exception):
 
 class _TooLargeError(ExpressionError):
     """A value is larger than :class:`_Limits` allows."""
-
-
-class _UnfitError(Exception):
-    """What a function was given is not what it takes; the message goes behind the function's name."""
 
 
 @dataclass(frozen=True)
@@ -128,23 +126,17 @@ class Expression:
         if not is_parsed:
             _size(document, None, allow_half_pairs=True)
         limits = _Limits(document)
-        functions = _Functions(time_zone(zone), lookup, limits)
+        try:
+            where = time_zone(zone)
+        except UnfitError as error:
+            raise ExpressionError(str(error)) from None
+        functions = _Functions(where, lookup, limits)
         try:
             result = self._step(_Interpreter(functions, limits), document)
         except RecursionError:  # who calls us may stand deep in the stack already
             raise ExpressionError("the expression is nested too deeply") from None
         limits.size(result, allow_half_pairs=allow_half_pairs)
         return result
-
-
-def time_zone(name: str) -> tzinfo:
-    """The zone of an IANA name; ``UTC`` is known without a zone database. Raises :class:`ExpressionError`."""
-    if name == "UTC":
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        raise ExpressionError("there is no such time zone: use an IANA name such as Asia/Seoul") from None
 
 
 def plain(document: Any) -> Any:
@@ -162,20 +154,9 @@ def exact_text(value: Any) -> str:
     Raises :class:`ExpressionError` for what is no number, or has more than 30 digits.
     """
     try:
-        return exact.figure(value) if isinstance(value, str) else _spelled(_decimal(value))
-    except (ValueError, _UnfitError):
-        raise ExpressionError(f"not a number of up to {exact.FIGURE_DIGITS} digits, but {_kind(value)}") from None
-
-
-def milliseconds(value: Any, zone: str = "UTC") -> int:
-    """The moment a value names, as whole Unix milliseconds; ISO text without an offset is a time in the zone.
-
-    Raises :class:`ExpressionError` for what names none.
-    """
-    try:
-        return _milliseconds(value, time_zone(zone))
-    except _UnfitError:
-        raise ExpressionError(f"not Unix seconds, milliseconds or ISO 8601, but {_kind(value)}") from None
+        return exact.figure(value) if isinstance(value, str) else _spelled(decimal_of(value))
+    except (ValueError, UnfitError):
+        raise ExpressionError(f"not a number of up to {exact.FIGURE_DIGITS} digits, but {kind_of(value)}") from None
 
 
 @lru_cache(maxsize=KEPT_EXPRESSIONS)
@@ -379,7 +360,7 @@ class _Interpreter(TreeInterpreter):
             if isinstance(side, str | list | dict):
                 self.limits.weigh(side)
         # The library raises TypeError where the specification says null: a text is neither above nor below a number.
-        if node["value"] not in ("eq", "ne") and not (_are(str, left, right) or _are(int | float, left, right)):
+        if node["value"] not in ("eq", "ne") and not (are(str, left, right) or are(int | float, left, right)):
             return None
         return self.COMPARATOR_FUNC[node["value"]](left, right)
 
@@ -402,7 +383,7 @@ class _Interpreter(TreeInterpreter):
 
 
 class _Functions(Functions):
-    """JMESPath's functions, and ours. Ours raise :class:`_UnfitError`."""
+    """JMESPath's functions, and ours. Ours raise :class:`UnfitError`."""
 
     def __init__(self, zone: tzinfo, lookup: Lookup | None, limits: _Limits) -> None:
         self._zone = zone
@@ -419,11 +400,11 @@ class _Functions(Functions):
                 result = self.FUNCTION_TABLE[function_name]["function"](self, *resolved_args)
             else:
                 result = super().call_function(function_name, resolved_args)
-        except _UnfitError as error:
+        except UnfitError as error:
             raise ExpressionError(f"{function_name}() {error}") from None
         except JMESPathTypeError as error:
             takes = " or ".join(kind.replace("-", " of ") for kind in error.expected_types)
-            raise ExpressionError(f"{function_name}() takes {takes}, not {_kind(error.current_value)}") from None
+            raise ExpressionError(f"{function_name}() takes {takes}, not {kind_of(error.current_value)}") from None
         except (ArithmeticError, TypeError, ValueError):
             if function_name not in Functions.FUNCTION_TABLE:
                 raise
@@ -437,7 +418,7 @@ class _Functions(Functions):
     @signature({"types": ["string"]}, {"types": ["array-string"]})
     def _func_join(self, separator: str, array: list[str]) -> str:
         if len(separator) * len(array) > self._limits.largest:  # before it is made: it would be their product
-            raise _UnfitError("makes too long a text")
+            raise UnfitError("makes too long a text")
         return separator.join(array)
 
     @signature({"types": ["array-number"]})
@@ -451,9 +432,9 @@ class _Functions(Functions):
         try:
             nearest = float(total)
         except OverflowError:
-            raise _UnfitError("comes out too large for a number") from None
+            raise UnfitError("comes out too large for a number") from None
         if Fraction(repr(nearest)) != total:
-            raise _UnfitError("comes out with more digits than a number keeps")
+            raise UnfitError("comes out with more digits than a number keeps")
         return nearest
 
     @signature({"types": ["array-number"]})
@@ -463,7 +444,7 @@ class _Functions(Functions):
     @signature({"types": []})
     def _func_to_number(self, arg: Any) -> int | float | None:
         """Only what is a number in JSON; the library's own takes ``NaN``, ``1_000`` and digits of any script."""
-        if _are(int | float, arg):
+        if are(int | float, arg):
             return arg  # type: ignore[no-any-return]
         if not isinstance(arg, str) or not _JSON_NUMBER.fullmatch(arg):
             return None
@@ -472,41 +453,41 @@ class _Functions(Functions):
 
     @signature({"types": []})
     def _func_unix(self, x: Any) -> int:
-        return _milliseconds(x, self._zone) // 1000
+        return milliseconds_in(x, self._zone) // 1000
 
     @signature({"types": []})
     def _func_unix_ms(self, x: Any) -> int:
-        return _milliseconds(x, self._zone)
+        return milliseconds_in(x, self._zone)
 
     @signature({"types": []})
     def _func_iso(self, x: Any) -> str:
-        moment = _EPOCH + _milliseconds(x, self._zone) * _MILLISECOND
+        moment = EPOCH + milliseconds_in(x, self._zone) * MILLISECOND
         return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
     @signature({"types": []}, {"types": []})
     def _func_time(self, x: Any, format: Any) -> str | int:
-        if not (_is_short(format) and _is_format(format)):
-            raise _UnfitError("takes a format of text and % with one of aAbBdfHIjmMpSyYzZ%")
+        if not (is_short(format) and _is_format(format)):
+            raise UnfitError("takes a format of text and % with one of aAbBdfHIjmMpSyYzZ%")
         if isinstance(x, str):
-            moment = _iso(x)
+            moment = from_iso(x)
             if moment is None or moment.tzinfo is None:
                 seconds = _read(x, format, self._zone)
                 if seconds is not None:
                     return seconds
-                if not _is_numeric(x):
-                    raise _UnfitError("was given text that its format does not fit, and that names no moment itself")
-        written = _EPOCH + _milliseconds(x, self._zone) * _MILLISECOND
+                if not is_numeric(x):
+                    raise UnfitError("was given text that its format does not fit, and that names no moment itself")
+        written = EPOCH + milliseconds_in(x, self._zone) * MILLISECOND
         try:
             return written.astimezone(self._zone).strftime(format)
         except OverflowError:
-            raise _UnfitError("takes moments of the years 1 to 9999") from None
+            raise UnfitError("takes moments of the years 1 to 9999") from None
 
     @signature({"types": []}, {"types": []})
     def _func_scale(self, x: Any, n: Any) -> str:
         places = _whole(n)
         if abs(places) > MOST_PLACES:
-            raise _UnfitError(f"goes by at most {MOST_PLACES} places")
-        return _spelled(_scaled(_decimal(x), places))
+            raise UnfitError(f"goes by at most {MOST_PLACES} places")
+        return _spelled(scaled(decimal_of(x), places))
 
     @signature({"types": []})
     def _func_int(self, x: Any) -> int:
@@ -526,10 +507,10 @@ class _Functions(Functions):
 
     @signature({"types": []}, {"types": []})
     def _func_lookup(self, table: Any, x: Any) -> str | None:
-        key = x if isinstance(x, str) or x is None else _spelled(_decimal(x))
+        key = x if isinstance(x, str) or x is None else _spelled(decimal_of(x))
         name = _text(table)
         if self._lookup is None:
-            raise _UnfitError("has no tables here")
+            raise UnfitError("has no tables here")
         return None if key is None else self._lookup(name, key)
 
 
@@ -541,62 +522,24 @@ _UNTYPED = {
 }
 
 
-def _milliseconds(x: Any, zone: tzinfo) -> int:
-    """A moment in Unix milliseconds, rounded down."""
-    if type(x) is int and -SMALL < x < SMALL:
-        return _in_range(x if abs(x) >= _LEAST_MILLISECONDS else x * 1000)
-    if isinstance(x, str):
-        moment = None if x.strip().isdigit() else _iso(x)  # 20260102 is a number before it is a date
-        if moment is not None:
-            return _since_epoch(moment if moment.tzinfo else moment.replace(tzinfo=zone))
-    if not (_is_numeric(x) if isinstance(x, str) else _are(int | float, x)):
-        raise _UnfitError(f"takes a moment: Unix seconds, milliseconds or ISO 8601, was given {_kind(x)}")
-    number = _decimal(x)
-    is_milliseconds = abs(math.floor(number)) >= _LEAST_MILLISECONDS
-    return _in_range(math.floor(number if is_milliseconds else _scaled(number, 3)))
-
-
-def _is_numeric(text: str) -> bool:
-    try:
-        exact.figure(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_short(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= LONGEST_TIME
-
-
-def _iso(text: str) -> datetime | None:
-    """The time an ISO 8601 text names, with its offset if it has one."""
-    found = _ISO.fullmatch(text.strip()) if _is_short(text) else None
-    if found is None:
-        return None
-    try:
-        return datetime.fromisoformat(f"{found['date']}T{found['time'] or '00'}{(found['offset'] or '').upper()}")
-    except ValueError:
-        return None
-
-
 def _read(text: str, format: str, zone: tzinfo) -> int | None:
     """The Unix seconds of text in a format; None where the text is not in it."""
     if not _can_read(format):
-        if _is_numeric(text):
+        if is_numeric(text):
             return None
-        raise _UnfitError("reads by a format with a year, a month and a day, each once, and without %Z")
-    if not _is_short(text):
+        raise UnfitError("reads by a format with a year, a month and a day, each once, and without %Z")
+    if not is_short(text):
         return None
     moment = _written_out(text, format)
     if moment is None:
         try:
             moment = datetime.strptime(text, format)  # noqa: DTZ007  the zone comes next
             # strptime takes 1767323045 as March of 1767: a number has to be exactly what the format spells.
-            if _is_numeric(text) and moment.strftime(format) != text:
+            if is_numeric(text) and moment.strftime(format) != text:
                 return None
         except ValueError:
             return None
-    return _since_epoch(moment if moment.tzinfo else moment.replace(tzinfo=zone)) // 1000
+    return since_epoch(moment if moment.tzinfo else moment.replace(tzinfo=zone)) // 1000
 
 
 def _written_out(text: str, format: str) -> datetime | None:
@@ -645,56 +588,26 @@ def _can_read(format: str) -> bool:
     return bool(names_year and names_day and "Z" not in directives and max(directives.values()) == 1)
 
 
-def _since_epoch(moment: datetime) -> int:
-    since = moment - _EPOCH
-    return _in_range((since.days * 86400 + since.seconds) * 1000 + since.microseconds // 1000)
-
-
-def _in_range(milliseconds: int) -> int:
-    if not _FIRST_MILLISECOND <= milliseconds <= _LAST_MILLISECOND:
-        raise _UnfitError("takes moments of the years 1 to 9999")
-    return milliseconds
-
-
-def _decimal(value: Any) -> Decimal:
-    """The exact value of a number or numeric text, of as many digits as money may have."""
-    if type(value) is int and -SMALL < value < SMALL:
-        return Decimal(value)
-    try:
-        return Decimal(exact.figure(_without_float(value)))
-    except ValueError as error:
-        raise _UnfitError(f"takes a number or numeric text, was given {_kind(value)}: {error}") from None
-
-
 def _whole(value: Any) -> int:
     if type(value) is int and -SMALL < value < SMALL:
         return value
     try:
-        return exact.whole(_without_float(value), exact.QUANTITY_DIGITS)
+        return exact.whole(without_float(value), exact.QUANTITY_DIGITS)
     except ValueError as error:
-        raise _UnfitError(f"takes a whole number, was given {_kind(value)}: {error}") from None
-
-
-def _without_float(value: Any) -> Any:
-    return Decimal(repr(value)) if isinstance(value, float) else value  # the shortest digits that mean this float
+        raise UnfitError(f"takes a whole number, was given {kind_of(value)}: {error}") from None
 
 
 def _total(numbers: list[Any]) -> int | Fraction:
     """The exact sum of JSON numbers; a float stands for the shortest digits that mean it."""
-    if _are(int, *numbers):
+    if are(int, *numbers):
         return int(sum(numbers))
     return sum((Fraction(repr(number)) for number in numbers), Fraction())
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise _UnfitError(f"takes a string, not {_kind(value)}")
+        raise UnfitError(f"takes a string, not {kind_of(value)}")
     return value
-
-
-def _scaled(number: Decimal, places: int) -> Decimal:
-    """Times 10 to the ``places``, exactly: in the thread's own context Decimal would round."""
-    return _EXACTLY.scaleb(number, places)
 
 
 def _spelled(number: Decimal) -> str:
@@ -775,20 +688,6 @@ def _refuse_half_pairs(text: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError:
         raise ExpressionError("half of a surrogate pair in a text") from None
-
-
-def _kind(value: Any) -> str:
-    """JMESPath's word for the kind of a value."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    words = {str: "string", list: "array", dict: "object", _Expression: "&expression"}
-    return words.get(type(value), "number" if isinstance(value, int | float | Decimal) else "something else")
-
-
-def _are(kind: Any, *values: Any) -> bool:
-    return all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
 
 
 def _no_json(value: Any) -> ExpressionError:

@@ -15,8 +15,6 @@ from coinslot.base import exact
 from coinslot.base.outbound import Answer, Outbound
 from coinslot.games import registry
 from coinslot.games.games import Game
-from coinslot.ledger import credit
-from coinslot.store.db import Database
 
 TIMEOUT_SECONDS = 2.0
 LOGIN_TIMEOUT_SECONDS = 5.0  # a password's hash takes its time
@@ -37,24 +35,6 @@ class Told:
     player_id: str
     profile: Mapping[str, str] = field(default_factory=dict)
     document: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-
-def rules(
-    database: Database, outbound: Outbound, game: Game, wanted: credit.Credit, may_be_empty: bool = True
-) -> credit.Rules:
-    """What the game does about unknown players and items, for this credit.
-
-    Asks the game's server only where nothing else decides. Raises :class:`LookupFailedError`.
-    """
-    unknown_player = game.settings["players.unknown"]
-    if unknown_player == "lookup":
-        connection = database.read()
-        is_settled = registry.has_player(connection, game.id, wanted.player_id) or credit.is_credited(
-            connection, wanted
-        )
-        is_there = not is_settled and player(outbound, game, wanted.player_id) is not None
-        unknown_player = "accept" if is_there else "reject"
-    return credit.Rules(unknown_player, game.settings["items.unknown"], may_be_empty)
 
 
 def player(outbound: Outbound, game: Game, player_id: str) -> Told | None:

@@ -22,6 +22,17 @@ from coinslot.ledger import chain, grants, notices
 from coinslot.outbox import deliveries
 from coinslot.store import counters
 
+# When the money of a purchase ``t`` went back. A dispute that was won since is none, in whichever order that was told.
+REFUNDED_AT = """(SELECT min(coalesce(r.occurred_at, r.created_at)) FROM refunds r
+                     WHERE r.transaction_id = t.id AND r.reason IN ('refund', 'chargeback') AND r.is_test = 0
+                       AND r.outcome NOT IN ('waiting', 'ambiguous', 'test')
+                       AND NOT (r.reason = 'chargeback' AND EXISTS (
+                           SELECT 1 FROM refunds w
+                           WHERE w.transaction_id = t.id AND w.reason = 'reinstated' AND w.is_test = 0
+                             AND w.outcome IN ('restored', 'repeated')
+                             AND CASE WHEN w.occurred_at IS NULL OR r.occurred_at IS NULL THEN w.id > r.id
+                                 ELSE substr(w.occurred_at, 1, 19) >= substr(r.occurred_at, 1, 19) END)))"""
+
 REASONS = ("refund", "chargeback")
 IGNORE = "ignore"
 SECOND = 19  # characters of a stamp: some of a partner's events count seconds, others milliseconds

@@ -19,10 +19,10 @@ import urllib3
 from coinslot.access import keyring, owner, rotation
 from coinslot.access.vault import Vault, VaultError, database_key_id
 from coinslot.base import clock
+from coinslot.base.settings import Settings
 from coinslot.games import games
 from coinslot.games.games import Game
 from coinslot.games.registry import RESERVED_ID
-from coinslot.installation import Settings
 from coinslot.ledger import credit, refunds
 from coinslot.operations import forgetting, observations
 from coinslot.outbox import deliveries as outbox

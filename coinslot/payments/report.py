@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from coinslot.base import clock, exact, expressions, spellings
-from coinslot.base.expressions import ExpressionError
+from coinslot.base import clock, exact, moments, spellings
 from coinslot.games.registry import RESERVED_ID, checked_id, checked_text
 
 LEAST_AMOUNT = Decimal("0.01")
@@ -317,8 +316,8 @@ def _refunded_at(row: Mapping[str, Any], zone: str, now: float, problems: list[s
 
 def _moment(value: object, zone: str) -> float | None:
     try:
-        return expressions.milliseconds(str(value) if isinstance(value, Decimal) else value, zone) / 1000
-    except ExpressionError:
+        return moments.milliseconds(str(value) if isinstance(value, Decimal) else value, zone) / 1000
+    except moments.UnfitError:
         return None
 
 

@@ -22,27 +22,19 @@ anew. What names a reserved id is a test too, and is registered nowhere.
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 from coinslot.base import clock
 from coinslot.games.registry import RESERVED_ID
-from coinslot.payments.report import LEAST_AMOUNT, LONGEST_REASON, TOO_CHEAP, Payment, unknown_market
+from coinslot.payments.report import LEAST_AMOUNT, TOO_CHEAP, Payment, unknown_market
 from coinslot.store import audit
 
-LEASE_SECONDS = 120.0
-MOST_TRIES = 5  # of one payment or refund that is refused by itself; then it waits for a person
-OTHER_ENVIRONMENT_SECONDS = 3600.0  # what is for the sandbox, or not for it, is looked at again after this
-LAST_DELAY_SECONDS = 3600.0  # when the table of delays has come to its end
-LOOKED_AT = 2000  # of the latest payments, for what is reported twice
 TOLERATED_SECONDS = 1  # between two reports of one payment
-WON_SECONDS = 30 * 86400.0  # how long it is told that a refund was sent and the dispute has been won since
 
-SENT = "it was sent, with no answer yet"
 MOVED = "payment.move"  # in the audit; an index holds it
-FROM_SANDBOX = "it was reported in the sandbox"
 STATES = ("parked", "waiting", "registered", "quarantined", "kept")
 
 
@@ -89,239 +81,10 @@ def find(connection: sqlite3.Connection, game_id: int, transaction_id: str) -> s
 # Registering
 
 
-def claim_due(tx: sqlite3.Connection, game_id: int, limit: int, *, is_sandbox: bool) -> list[sqlite3.Row]:
-    """Take payments that are due to be registered, longest due first; each has what is sent of it, and its ``reason``.
-
-    Those of the sandbox are for the sandbox alone: outside of it they are set aside. In it, the others wait. So there
-    may be less than ``limit``, and none, while more are due (:func:`next_due`).
-    """
-    now = clock.now()
-    rows = tx.execute(
-        """UPDATE payments SET next_try_at = :until,
-                  reason = CASE WHEN is_test = :is_sandbox THEN coalesce(reason, :sent) ELSE reason END,
-                  is_sent = CASE WHEN is_test = :is_sandbox THEN 1 ELSE is_sent END
-           WHERE id IN (SELECT id FROM payments
-                        WHERE game_id = :game_id AND state = 'waiting' AND next_try_at <= :now
-                        ORDER BY next_try_at, id LIMIT :limit)
-           RETURNING id, player_id, transaction_id, product_id, product_name, amount, currency, platform,
-                     distribution_type, purchased_at, is_test, reason""",
-        {
-            "game_id": game_id,
-            "now": clock.stamp(now),
-            "until": clock.stamp(now + LEASE_SECONDS),
-            "is_sandbox": int(is_sandbox),
-            "sent": SENT,
-            "limit": limit,
-        },
-    ).fetchall()
-    others = [row["id"] for row in rows if row["is_test"] != is_sandbox]
-    if is_sandbox:
-        postpone(tx, others, OTHER_ENVIRONMENT_SECONDS)
-    else:
-        _set_aside(tx, others)
-    return sorted((row for row in rows if row["is_test"] == is_sandbox), key=lambda row: int(row["id"]))
-
-
-def registered(tx: sqlite3.Connection, payment_ids: Iterable[int], *, is_sandbox: bool) -> None:
-    """These are registered, or were known there before; a refund that waited for it is due.
-
-    One that has begun anew outside of the sandbox, while it was sent there, is not: the sandbox alone has it.
-    """
-    # One statement, since there are a thousand: with one each, threads would hand over a thousand times.
-    tx.execute(
-        """UPDATE payments SET state = 'registered', is_sent = 1, reason = NULL, next_try_at = NULL,
-                  registered_at = :now, refund_next_at = CASE WHEN refund_state = 'waiting' THEN :now END,
-                  waits_since = CASE WHEN refund_state = 'waiting' THEN :now END, updated_at = :now
-           WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'waiting' AND is_test = :is_sandbox""",
-        {"ids": json.dumps(list(payment_ids)), "is_sandbox": int(is_sandbox), "now": clock.stamp()},
-    )
-
-
-def refused(
-    tx: sqlite3.Connection,
-    reasons: Mapping[int, str],
-    delays_seconds: Sequence[float],
-    uncertain: Collection[int] = (),
-) -> int:
-    """These were refused each by itself: tried again after the delays, and quarantined after :data:`MOST_TRIES`.
-
-    Of the ``uncertain`` nobody knows whether they arrived all the same. Returns how many are quarantined now.
-    """
-    count = 0
-    for payment_id, reason in reasons.items():
-        row = tx.execute(
-            "SELECT tries FROM payments WHERE id = :id AND state = 'waiting'", {"id": payment_id}
-        ).fetchone()
-        if row is None:
-            continue
-        tries = row["tries"] + 1
-        is_over = tries >= MOST_TRIES
-        count += is_over
-        tx.execute(
-            """UPDATE payments SET state = :state, reason = :reason, tries = :tries, next_try_at = :next_try_at,
-                      is_sent = CASE WHEN is_told = 1 THEN 1 ELSE :is_sent END,
-                      waits_since = CASE WHEN :state = 'waiting' THEN waits_since END,
-                      refund_state = CASE WHEN :state = 'waiting' THEN refund_state END,
-                      refund_next_at = CASE WHEN :state = 'waiting' THEN refund_next_at END, updated_at = :now
-               WHERE id = :id""",
-            {
-                "id": payment_id,
-                "state": "quarantined" if is_over else "waiting",
-                "reason": _reason(reason),
-                "tries": tries,
-                "next_try_at": None if is_over else _after(delays_seconds, tries),
-                "is_sent": int(not is_over or payment_id in uncertain),
-                "now": clock.stamp(),
-            },
-        )
-    return count
-
-
-def quarantine(tx: sqlite3.Connection, reasons: Mapping[int, str]) -> None:
-    """These are not sent again before a person says so."""
-    tx.executemany(
-        """UPDATE payments SET state = 'quarantined', is_sent = is_told, reason = :reason, tries = tries + 1,
-                  next_try_at = NULL, refund_state = NULL, refund_next_at = NULL, waits_since = NULL, updated_at = :now
-           WHERE id = :id AND state = 'waiting'""",
-        [{"id": each, "reason": _reason(reason), "now": clock.stamp()} for each, reason in reasons.items()],
-    )
-
-
-def postpone(tx: sqlite3.Connection, payment_ids: Iterable[int], seconds: float, reason: str | None = None) -> None:
-    """Nobody took these, through no fault of theirs: due again in ``seconds``, with no try counted."""
-    now = clock.now()
-    values = {
-        "next_try_at": clock.stamp(now + seconds),
-        "reason": None if reason is None else _reason(reason),
-        "now": clock.stamp(now),
-    }
-    tx.executemany(
-        """UPDATE payments SET next_try_at = :next_try_at, reason = coalesce(:reason, reason), updated_at = :now
-           WHERE id = :id AND state = 'waiting'""",
-        [{"id": each, **values} for each in payment_ids],
-    )
-
-
-def next_due(connection: sqlite3.Connection, game_id: int) -> str | None:
-    """When the next payment or refund is due, as a stamp; None when none waits."""
-    row = connection.execute(
-        """SELECT (SELECT min(next_try_at) FROM payments WHERE game_id = :game_id AND state = 'waiting') AS payment,
-                  (SELECT min(refund_next_at) FROM payments
-                   WHERE game_id = :game_id AND refund_state = 'waiting' AND state = 'registered') AS refund""",
-        {"game_id": game_id},
-    ).fetchone()
-    return min((each for each in (row["payment"], row["refund"]) if each is not None), default=None)
-
-
 # Refunding
 
 
-def claim_refunds(tx: sqlite3.Connection, game_id: int, limit: int, *, is_sandbox: bool) -> list[sqlite3.Row]:
-    """Take refunds that are due, of payments that are registered; each has every column of its payment.
-
-    Those of the other environment wait for it to come back, as in :func:`claim_due`.
-    """
-    now = clock.now()
-    rows = tx.execute(
-        """UPDATE payments SET refund_next_at = :until
-           WHERE id IN (SELECT id FROM payments
-                        WHERE game_id = :game_id AND refund_state = 'waiting' AND refund_next_at <= :now
-                          AND state = 'registered'
-                        ORDER BY refund_next_at, id LIMIT :limit)
-           RETURNING *""",
-        {"game_id": game_id, "now": clock.stamp(now), "until": clock.stamp(now + LEASE_SECONDS), "limit": limit},
-    ).fetchall()
-    for row in rows:
-        if row["is_test"] != is_sandbox:
-            postpone_refund(tx, row["id"], OTHER_ENVIRONMENT_SECONDS)
-    return sorted((row for row in rows if row["is_test"] == is_sandbox), key=lambda row: int(row["id"]))
-
-
-def refund_done(tx: sqlite3.Connection, payment_id: int, *, is_sandbox: bool) -> None:
-    """It was sent; written down even where :func:`withdraw_refund` came in between, so that the owner hears of it.
-
-    Not of one that has begun anew outside of the sandbox meanwhile, as in :func:`registered`.
-    """
-    tx.execute(
-        """UPDATE payments SET refund_state = 'done', refund_next_at = NULL, waits_since = NULL, reason = NULL,
-                  updated_at = :now
-           WHERE id = :id AND is_test = :is_sandbox AND (refund_state = 'waiting'
-                               OR (state = 'registered' AND refund_state IS NULL AND refunded_at IS NULL))""",
-        {"id": payment_id, "is_sandbox": int(is_sandbox), "now": clock.stamp()},
-    )
-
-
-def refund_refused(tx: sqlite3.Connection, payment_id: int, reason: str, delays_seconds: Sequence[float]) -> bool:
-    """It is tried again after the delays; returns whether it was the last try, and the refund is quarantined now."""
-    row = tx.execute(
-        "SELECT refund_tries FROM payments WHERE id = :id AND refund_state = 'waiting'", {"id": payment_id}
-    ).fetchone()
-    if row is None:
-        return False
-    tries = row["refund_tries"] + 1
-    is_over: bool = tries >= MOST_TRIES
-    tx.execute(
-        """UPDATE payments SET refund_state = :state, refund_tries = :tries, refund_next_at = :next_at,
-                  waits_since = CASE WHEN :state = 'waiting' THEN waits_since END, reason = :reason, updated_at = :now
-           WHERE id = :id""",
-        {
-            "id": payment_id,
-            "state": "quarantined" if is_over else "waiting",
-            "tries": tries,
-            "next_at": None if is_over else _after(delays_seconds, tries),
-            "reason": _reason(reason),
-            "now": clock.stamp(),
-        },
-    )
-    return is_over
-
-
-def postpone_refund(tx: sqlite3.Connection, payment_id: int, seconds: float, reason: str | None = None) -> None:
-    """Through no fault of the refund's own: due again in ``seconds``, with no try counted."""
-    now = clock.now()
-    tx.execute(
-        """UPDATE payments SET refund_next_at = :next_at, reason = :reason, updated_at = :now
-           WHERE id = :id AND refund_state = 'waiting'""",
-        {
-            "id": payment_id,
-            "next_at": clock.stamp(now + seconds),
-            "reason": None if reason is None else _reason(reason),
-            "now": clock.stamp(now),
-        },
-    )
-
-
-def register_again(tx: sqlite3.Connection, payment_id: int) -> None:
-    """It is not known where it was registered: that is done first, and its refund waits for it."""
-    tx.execute(
-        """UPDATE payments SET state = 'waiting', next_try_at = :now, registered_at = NULL,
-                  refund_tries = refund_tries + coalesce(refund_state = 'waiting', 0),
-                  waits_since = coalesce(waits_since, :now), updated_at = :now
-           WHERE id = :id AND state = 'registered'""",
-        {"id": payment_id, "now": clock.stamp()},
-    )
-
-
 # What waits for a person
-
-
-def redrive(tx: sqlite3.Connection, game_id: int, transaction_id: str) -> bool:
-    """A person has a quarantined payment, or its quarantined refund, tried anew; returns whether there was one."""
-    key = {"game_id": game_id, "transaction_id": transaction_id, "now": clock.stamp()}
-    payment = tx.execute(
-        """UPDATE payments SET state = 'waiting', reason = NULL, tries = 0, next_try_at = :now, waits_since = :now,
-                  refund_state = CASE WHEN refunded_at IS NOT NULL THEN 'waiting' END,
-                  refund_next_at = CASE WHEN refunded_at IS NOT NULL THEN :now END, updated_at = :now
-           WHERE game_id = :game_id AND transaction_id = :transaction_id AND state = 'quarantined'""",
-        key,
-    ).rowcount
-    refund = tx.execute(
-        """UPDATE payments SET refund_state = 'waiting', reason = NULL, refund_tries = 0, refund_next_at = :now,
-                  waits_since = :now, updated_at = :now
-           WHERE game_id = :game_id AND transaction_id = :transaction_id AND refund_state = 'quarantined'""",
-        key,
-    ).rowcount
-    return payment + refund > 0
 
 
 def parked(
@@ -353,19 +116,6 @@ def replace_parked(
         tx.execute("DELETE FROM payments WHERE id = :id", {"id": payment_id})
         return outcome
     return _store_known(tx, row, payment, is_registering, clock.stamp())
-
-
-def redrive_all(tx: sqlite3.Connection, game_id: int, limit: int) -> int:
-    """:func:`redrive` of every quarantined payment and refund, up to ``limit`` of each; returns how many those were."""
-    rows = tx.execute(
-        """SELECT transaction_id FROM (SELECT transaction_id FROM payments
-                                       WHERE game_id = :game_id AND state = 'quarantined' ORDER BY id LIMIT :limit)
-           UNION SELECT transaction_id FROM (SELECT transaction_id FROM payments
-                                             WHERE game_id = :game_id AND refund_state = 'quarantined'
-                                             ORDER BY id LIMIT :limit)""",
-        {"game_id": game_id, "limit": limit},
-    ).fetchall()
-    return sum(redrive(tx, game_id, row["transaction_id"]) for row in rows)
 
 
 def oldest_polled(connection: sqlite3.Connection, game_id: int, from_at: str, to_at: str) -> str | None:
@@ -471,111 +221,6 @@ def count_between(connection: sqlite3.Connection, game_id: int, from_at: str, to
 # Payments out of our own ledger
 
 
-def newest(connection: sqlite3.Connection) -> tuple[int, int]:
-    """The highest ids of transactions and refunds."""
-    row = connection.execute(
-        "SELECT (SELECT max(id) FROM transactions) AS transaction_id, (SELECT max(id) FROM refunds) AS refund_id"
-    ).fetchone()
-    return row["transaction_id"] or 0, row["refund_id"] or 0
-
-
-# When the money of a purchase ``t`` went back. A dispute that was won since is none, in whichever order that was told.
-REFUNDED_AT = """(SELECT min(coalesce(r.occurred_at, r.created_at)) FROM refunds r
-                     WHERE r.transaction_id = t.id AND r.reason IN ('refund', 'chargeback') AND r.is_test = 0
-                       AND r.outcome NOT IN ('waiting', 'ambiguous', 'test')
-                       AND NOT (r.reason = 'chargeback' AND EXISTS (
-                           SELECT 1 FROM refunds w
-                           WHERE w.transaction_id = t.id AND w.reason = 'reinstated' AND w.is_test = 0
-                             AND w.outcome IN ('restored', 'repeated')
-                             AND CASE WHEN w.occurred_at IS NULL OR r.occurred_at IS NULL THEN w.id > r.id
-                                 ELSE substr(w.occurred_at, 1, 19) >= substr(r.occurred_at, 1, 19) END)))"""
-
-
-def orders(
-    connection: sqlite3.Connection, game_id: int, partner: str, after: int, through: int, limit: int
-) -> list[sqlite3.Row]:
-    """Paid, live purchases of a partner with ids above ``after`` and up to ``through``, in order.
-
-    ``refunded_at`` is when the money went back, None where it did not; ``sku`` is one of the items bought.
-    """
-    return connection.execute(
-        f"""SELECT t.id, t.reference, t.player_id, t.currency, t.gross_minor, t.raw_body,
-                  coalesce(t.occurred_at, t.received_at) AS purchased_at,
-                  (SELECT min(e.sku) FROM grants g JOIN entries e ON e.grant_id = g.id
-                   WHERE g.transaction_id = t.id AND g.kind = t.kind) AS sku,
-                  {REFUNDED_AT} AS refunded_at
-           FROM transactions t
-           WHERE t.id > :after AND t.id <= :through AND t.game_id = :game_id AND t.partner = :partner
-             AND t.kind = 'purchase' AND t.is_test = 0 AND t.environment = 'live' AND t.gross_minor > 0
-           ORDER BY t.id LIMIT :limit""",  # noqa: S608 (a constant of ours)
-        {"game_id": game_id, "partner": partner, "after": after, "through": through, "limit": limit},
-    ).fetchall()
-
-
-def refunded_orders(
-    connection: sqlite3.Connection, game_id: int, partner: str, after: int, through: int
-) -> list[tuple[str, str | None]]:
-    """Purchases with refunds, or won disputes, of ids above ``after`` and up to ``through``: reference, and since when.
-
-    None where the money came back: every chargeback has been won, and there is no other refund.
-
-    One that waits for its purchase is not there: the purchase, once it comes, is told of as refunded.
-    """
-    rows = connection.execute(
-        f"""SELECT t.reference, {REFUNDED_AT} AS refunded_at
-           FROM transactions t
-           WHERE t.id IN (SELECT transaction_id FROM refunds
-                          WHERE id > :after AND id <= :through AND game_id = :game_id AND partner = :partner
-                            AND is_test = 0 AND outcome NOT IN ('waiting', 'ambiguous', 'test'))
-           ORDER BY t.id""",  # noqa: S608 (a constant of ours)
-        {"game_id": game_id, "partner": partner, "after": after, "through": through},
-    )
-    return [(str(row["reference"]), row["refunded_at"]) for row in rows]
-
-
-def refund_known(tx: sqlite3.Connection, game_id: int, transaction_id: str, refunded_at: str) -> bool:
-    """A payment is refunded; returns whether it is known and was not refunded before."""
-    row = find(tx, game_id, transaction_id)
-    if row is None or row["refunded_at"] is not None:
-        return False
-    _refund(tx, row, refunded_at, clock.stamp())
-    return True
-
-
-def withdraw_refund(tx: sqlite3.Connection, game_id: int, transaction_id: str) -> None:
-    """A payment stands again: its refund is not sent. One sent already stays ``done`` (:func:`refunded_though_won`)."""
-    tx.execute(
-        """UPDATE payments SET refunded_at = NULL, refund_state = CASE WHEN refund_state = 'done' THEN 'done' END,
-                  refund_tries = 0, refund_next_at = NULL, reason = CASE WHEN state <> 'registered' THEN reason END,
-                  waits_since = CASE WHEN state = 'waiting' THEN waits_since END,
-                  updated_at = :now
-           WHERE game_id = :game_id AND transaction_id = :transaction_id AND refunded_at IS NOT NULL""",
-        {"game_id": game_id, "transaction_id": transaction_id, "now": clock.stamp()},
-    )
-
-
-def refunded_though_won(connection: sqlite3.Connection, game_id: int, partner: str, prefix: str) -> list[str]:
-    """References of a partner's purchases whose refund was sent before their dispute was won, within a month of it.
-
-    ``prefix`` and a reference are the payment's id.
-    """
-    rows = connection.execute(
-        """SELECT DISTINCT t.reference
-           FROM refunds r JOIN transactions t ON t.id = r.transaction_id
-           JOIN payments p ON p.game_id = r.game_id AND p.transaction_id = :prefix || t.reference
-           WHERE r.game_id = :game_id AND r.partner = :partner AND r.reason = 'reinstated'
-             AND p.refund_state = 'done' AND p.refunded_at IS NULL AND p.updated_at >= :since
-           ORDER BY t.reference""",
-        {
-            "game_id": game_id,
-            "partner": partner,
-            "prefix": prefix,
-            "since": clock.stamp(clock.now() - WON_SECONDS),
-        },
-    )
-    return [str(row["reference"]) for row in rows]
-
-
 def attributed(tx: sqlite3.Connection, game_id: int, transaction_id: str) -> None:
     """PlayCamp has told whose purchase a payment is: a closed month that holds it has to learn of that."""
     tx.execute(
@@ -616,20 +261,6 @@ def release(tx: sqlite3.Connection, payment_ids: Iterable[int]) -> None:
            WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'kept' AND reason IS NULL""",
         {"ids": json.dumps(list(payment_ids)), "now": clock.stamp()},
     )
-
-
-def reported_by_game(connection: sqlite3.Connection, game_id: int, partner: str) -> list[str]:
-    """References of a partner's purchases that the game reports too, by itself; among the latest payments."""
-    rows = connection.execute(
-        """SELECT t.reference FROM
-               (SELECT transaction_id, source FROM payments WHERE game_id = :game_id
-                ORDER BY purchased_at DESC LIMIT :looked_at) p
-               JOIN transactions t
-               ON t.game_id = :game_id AND t.partner = :partner AND t.external_id = p.transaction_id
-           WHERE p.source <> 'appcharge'""",
-        {"game_id": game_id, "partner": partner, "looked_at": LOOKED_AT},
-    )
-    return [str(row["reference"]) for row in rows]
 
 
 # How
@@ -678,7 +309,7 @@ def _store_known(
             return _replace(tx, known, payment, is_registering or was_registering, now, is_sent=False)
         _keep_conflict(tx, known["id"], payment, now)
     if is_agreed and payment.refunded_at is not None and known["refunded_at"] is None:
-        _refund(tx, known, payment.refunded_at, now)
+        mark_refunded(tx, known, payment.refunded_at, now)
         return "refunded"
     if is_conflict:
         return "conflict"
@@ -807,7 +438,7 @@ def _with_known_amount(known: sqlite3.Row, payment: Payment) -> Payment:
     return replace(payment, amount=known["amount"], kept_because=kept_because)
 
 
-def _refund(tx: sqlite3.Connection, known: sqlite3.Row, refunded_at: str, now: str) -> None:
+def mark_refunded(tx: sqlite3.Connection, known: sqlite3.Row, refunded_at: str, now: str) -> None:
     is_done = known["refund_state"] == "done"  # before a dispute was won that is lost now
     is_due = known["state"] in ("waiting", "registered") and not is_done
     tx.execute(
@@ -839,23 +470,3 @@ def _keep_conflict(tx: sqlite3.Connection, payment_id: int, payment: Payment, no
             "now": now,
         },
     )
-
-
-def _set_aside(tx: sqlite3.Connection, payment_ids: Iterable[int]) -> None:
-    """What was to be registered with the sandbox, and is not any more."""
-    tx.executemany(
-        """UPDATE payments SET state = 'kept', reason = :reason, next_try_at = NULL, refund_state = NULL,
-                  refund_next_at = NULL, waits_since = NULL, updated_at = :now
-           WHERE id = :id""",
-        [{"id": each, "reason": FROM_SANDBOX, "now": clock.stamp()} for each in payment_ids],
-    )
-
-
-def _after(delays_seconds: Sequence[float], tries: int) -> str:
-    delay = delays_seconds[tries - 1] if tries <= len(delays_seconds) else LAST_DELAY_SECONDS
-    return clock.stamp(clock.now() + delay)
-
-
-def _reason(text: str) -> str:
-    kept = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(kept.split())[:LONGEST_REASON]

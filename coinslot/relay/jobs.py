@@ -10,24 +10,20 @@ configuration, which ends a pause too.
 """
 
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from coinslot.base import clock
 
 if TYPE_CHECKING:
-    from coinslot.games.games import Game
-    from coinslot.installation import Installation
+    pass
 
 LEASE_SECONDS = 120.0
 LONGEST_LEASE_SECONDS = LEASE_SECONDS + 60  # one that seems longer was made by a clock that ran ahead
 PAUSES_SECONDS = (10, 60, 300, 1800)  # after the first failure, the second, ...; then always the last
 LONGEST_PAUSE_SECONDS = 3600.0  # that another side may ask for
 LONGEST_ERROR = 500
-
-# What a job does; returns in how many seconds it wants to run again, or None for "when somebody asks for it".
-Job: TypeAlias = "Callable[[Installation, Game], float | None]"
 
 
 class JobError(Exception):
@@ -52,16 +48,6 @@ class JobError(Exception):
         self.pauses = pauses
         self.at_least = min(at_least, LONGEST_PAUSE_SECONDS)
         self.is_anew = is_anew
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A job that is to run wherever it is configured, and finds out for itself whether it is."""
-
-    run: Job
-
-    def __call__(self, house: "Installation", game: "Game") -> float | None:
-        return self.run(house, game)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
 
-from coinslot.base import clock, expressions
+from coinslot.base import clock, moments
 from coinslot.games.games import GameError
 
 _MONTH = re.compile(r"(2[0-9]{3})-(0[1-9]|1[0-2])")
@@ -32,7 +32,7 @@ def month(name: str, zone: str) -> Month:
     """Raises :class:`GameError` for what is no month."""
     if not _MONTH.fullmatch(name):
         raise GameError(f"{name!r} is no month; write it as 2026-07")
-    where = expressions.time_zone(zone)
+    where = moments.time_zone(zone)
     year, number = _parts(name)
     return Month(name, _first_instant(year, number, where), _first_instant(*_after(year, number), where))
 
@@ -51,13 +51,13 @@ def after(name: str) -> str:
 
 def of(stamp: str, zone: str) -> str:
     """The month a stamp lies in, by the calendar of the zone alone."""
-    return datetime.fromtimestamp(clock.seconds(stamp), expressions.time_zone(zone)).strftime("%Y-%m")
+    return datetime.fromtimestamp(clock.seconds(stamp), moments.time_zone(zone)).strftime("%Y-%m")
 
 
 def day_begins(day: str, zone: str) -> str:
     """The stamp at which a day (``2026-07-01``) begins. Raises ValueError for what is no day."""
     found = date.fromisoformat(day)
-    return clock.stamp(datetime(found.year, found.month, found.day, tzinfo=expressions.time_zone(zone)).timestamp())
+    return clock.stamp(datetime(found.year, found.month, found.day, tzinfo=moments.time_zone(zone)).timestamp())
 
 
 def _first_instant(year: int, number: int, where: tzinfo) -> str:

@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from coinslot.payments.store import REFUNDED_AT
+from coinslot.ledger.refunds import REFUNDED_AT
 from coinslot.settlement.calendar import Month
 from coinslot.settlement.statement import PAYMENTS_PARTNER
 

@@ -22,7 +22,7 @@ from itertools import groupby
 from typing import Any
 
 from coinslot.base import money
-from coinslot.payments.store import REFUNDED_AT
+from coinslot.ledger.refunds import REFUNDED_AT
 from coinslot.settlement.calendar import Month
 from coinslot.settlement.terms import Rates, Terms
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import date
 from decimal import Decimal
 
-from coinslot.base import expressions
+from coinslot.base import moments
 from coinslot.games.games import Game, Setting, one_of, whole_number
 from coinslot.settlement import calendar
 
@@ -115,10 +115,7 @@ def _members(game: Game, prefix: str) -> dict[str, str]:
 
 
 def _zone(value: str) -> str:
-    try:
-        expressions.time_zone(value)
-    except expressions.ExpressionError as error:
-        raise ValueError(str(error)) from None
+    moments.time_zone(value)
     return value
 
 

@@ -10,7 +10,8 @@ from coinslot.store import counters
 from handlers.appcharge.encryption import KEY_BYTES, VECTOR_BYTES
 from handlers.appcharge.receive import PARTNER
 from handlers.appcharge.settings import PAGE_KEYS
-from handlers.kit.partner import STEPS, Address, installation
+from handlers.kit.partner import STEPS, Address
+from handlers.kit.receive import installation
 
 BEGUN = ("appcharge.main_key", "appcharge.publisher_token")  # with neither, the game has nothing to do with Appcharge
 

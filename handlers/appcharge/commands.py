@@ -27,7 +27,7 @@ from handlers.appcharge.api.catalogue import CatalogueError, Changed, Offer, Unc
 from handlers.appcharge.api.client import ApiError, Client, as_json
 from handlers.kit.console import table
 from handlers.kit.errors import in_words
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 
 LARGEST_FILE = 1024 * 1024
 WARNINGS_TOLD = 50

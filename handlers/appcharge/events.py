@@ -28,7 +28,7 @@ from coinslot.ledger import events, notices, refunds
 from coinslot.store import counters
 from coinslot.store.db import Connection
 from handlers.appcharge.receive import PARTNER, answer, enter, refused
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 
 LONGEST_NAME = 100
 UNNAMED = "unnamed"

@@ -30,11 +30,12 @@ from coinslot.games import lookup, registry
 from coinslot.games.games import Game
 from coinslot.ledger import credit as ledger
 from coinslot.ledger import events, notices, statuses
+from coinslot.ledger import rules as ledger_rules
 from coinslot.store import counters
 from coinslot.store.db import Connection
 from handlers.appcharge.receive import ORDER_IDS, PARTNER, Entered, enter, refuse, refused
 from handlers.appcharge.shapes import Id, Quantity, first_message, moment
-from handlers.kit.partner import installation, must_wait
+from handlers.kit.receive import installation, must_wait
 
 MOST_PRODUCTS = 500
 LONGEST_WORD = 64  # of a status, and of a figure that is none, as they are kept
@@ -73,7 +74,7 @@ def report_order(game_slug: str) -> Response:
     if must_wait(game, PARTNER, wanted):
         raise refused("orders", game, "game_down", 503, "The game is down; please try again")
     try:
-        rules = lookup.rules(house.database, house.outbound.for_callers, game, wanted)
+        rules = ledger_rules.rules(house.database, house.outbound.for_callers, game, wanted)
         credited = house.database.write(lambda tx: credit(tx, wanted, rules))
     except ledger.ConflictError as error:
         known = error.transaction_id

@@ -19,7 +19,7 @@ from coinslot.games.games import Game, web_address
 from handlers.appcharge.receive import answer, enter, refuse, refused
 from handlers.appcharge.shapes import Id, first_message
 from handlers.kit import profile
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 
 # The profile's parts under Appcharge's names. ``sessionMetadata`` is sent in any case.
 PARTS = {

@@ -18,7 +18,7 @@ from coinslot.games.games import Game
 from coinslot.ledger import notices
 from handlers.appcharge import encryption
 from handlers.appcharge.signature import SignatureError, verify
-from handlers.kit.partner import installation, is_address_allowed, note_call, note_refusal
+from handlers.kit.receive import installation, is_address_allowed, note_call, note_refusal
 
 PARTNER = "appcharge"
 

@@ -18,7 +18,7 @@ from coinslot.store.db import Connection, Row
 from handlers.commands.grade import grade
 from handlers.kit.console import table
 from handlers.kit.errors import in_words
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 
 STATES = ("waiting", "delivered", "dead")
 

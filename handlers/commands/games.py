@@ -12,7 +12,7 @@ from coinslot.settlement import jobs
 from coinslot.settlement.terms import ZONE
 from handlers.kit.console import table
 from handlers.kit.errors import in_words
-from handlers.kit.partner import installation, partners
+from handlers.kit.receive import installation, partners
 
 LONGEST_NAME = 255
 TEXT_WIDTH = 100  # columns of a terminal that `config show` fills with prose

@@ -8,7 +8,7 @@ from coinslot.games import games
 from coinslot.outbox import destinations
 from coinslot.relay import grader
 from handlers.kit.errors import in_words
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 
 
 @click.command("grade")

@@ -12,7 +12,7 @@ from coinslot.outbox import destinations
 from coinslot.outbox.destinations import SECRET_PREFIX
 from handlers.kit.console import read_value, table
 from handlers.kit.errors import in_words
-from handlers.kit.partner import installation, partners
+from handlers.kit.receive import installation, partners
 
 
 @click.group("secret")

@@ -18,9 +18,9 @@ from coinslot.operations import doctor
 from coinslot.operations.backup import backup, restore
 from coinslot.operations.doctor import NOTE, OK, WARNING, WRONG, Finding, guarded
 from coinslot.store.db import Connection
-from handlers.dashboard.overview import troubled
+from handlers.kit import troubled
 from handlers.kit.errors import in_words
-from handlers.kit.partner import installation, partners
+from handlers.kit.receive import installation, partners
 
 
 @click.command("backup")

@@ -7,7 +7,7 @@ from coinslot.access import owner, second_factor
 from handlers.kit import passwords
 from handlers.kit.console import read_value
 from handlers.kit.errors import in_words
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 
 
 @click.group("admin")

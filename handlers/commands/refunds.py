@@ -16,7 +16,7 @@ from coinslot.store import audit
 from coinslot.store.db import Connection, Row
 from handlers.kit.console import table
 from handlers.kit.errors import in_words
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 
 LONGEST_REASON = 255
 EARLIEST = "2010"

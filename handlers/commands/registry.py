@@ -14,7 +14,7 @@ from coinslot.games.registry import RegistryError, checked_id, checked_text
 from coinslot.store import audit
 from coinslot.store.db import Connection
 from handlers.kit.errors import in_words
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 
 
 @click.group("player")

@@ -24,7 +24,8 @@ from coinslot.store.db import Row
 from handlers.kit import reconciling
 from handlers.kit.console import table
 from handlers.kit.errors import in_words
-from handlers.kit.partner import Partner, installation, partners
+from handlers.kit.partner import Partner
+from handlers.kit.receive import installation, partners
 
 LONGEST_CREATOR = 40
 SHOWN_AT_ONCE = 20  # differences of each kind; a file has them all

@@ -13,7 +13,8 @@ from coinslot.games.games import Game, GameError, web_address
 from handlers.kit import sending
 from handlers.kit.console import table
 from handlers.kit.errors import in_words
-from handlers.kit.partner import Call, Check, Partner, installation, partners
+from handlers.kit.partner import Call, Check, Partner
+from handlers.kit.receive import installation, partners
 
 TIMEOUT_SECONDS = 15
 EXCERPT = 48  # characters of an answer's body

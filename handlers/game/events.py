@@ -4,8 +4,8 @@ from flask import Response, jsonify
 
 from coinslot.ledger import events
 from handlers.game.grants import LARGEST_ID
-from handlers.kit.partner import installation
 from handlers.kit.problems import caller, whole_argument
+from handlers.kit.receive import installation
 
 MOST_EVENTS = 1000
 

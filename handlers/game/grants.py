@@ -5,8 +5,8 @@ from flask import Response, jsonify
 from coinslot.games import games
 from coinslot.ledger import grants
 from handlers.game.schemas import Ack
-from handlers.kit.partner import installation
 from handlers.kit.problems import ProblemError, caller, checked, read_body, whole_argument
+from handlers.kit.receive import installation
 
 MOST_GRANTS = 1000
 LARGEST_ID = 10**18 - 1

@@ -4,8 +4,8 @@ from flask import Response, jsonify
 
 from coinslot.games import registry
 from handlers.game.schemas import Item
-from handlers.kit.partner import installation
 from handlers.kit.problems import ProblemError, caller, checked, nothing, read_body
+from handlers.kit.receive import installation
 
 _item = Item()
 

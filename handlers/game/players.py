@@ -15,7 +15,6 @@ from coinslot.store import portions
 from coinslot.store.db import Connection
 from handlers.game.schemas import COLUMN_FIELDS, MOST_PASSWORDS, Player, PlayerPatch, Players
 from handlers.kit import passwords, profile
-from handlers.kit.partner import installation, partners
 from handlers.kit.problems import (
     LARGEST_BULK_BODY,
     ProblemError,
@@ -26,6 +25,7 @@ from handlers.kit.problems import (
     read_body,
     unprocessable,
 )
+from handlers.kit.receive import installation, partners
 
 PLAYERS_AT_ONCE = 20
 

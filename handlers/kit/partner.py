@@ -4,37 +4,22 @@ This page holds what every room needs of the house: the installation, the card o
 brings, the check at the door, and the note about a call that was refused.
 """
 
-import base64
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
-from flask import Blueprint, Response, current_app, jsonify, request
+from flask import Blueprint, Response
 from marshmallow import Schema
 
-from coinslot.access.keyring import SecretValue
-from coinslot.base.addresses import is_allowed
 from coinslot.games.games import Game, Setting, one_of
-from coinslot.installation import Installation
-from coinslot.ledger.credit import Credit, is_credited
-from coinslot.operations.observations import Refusal
+from coinslot.installation import Installation, Job
 from coinslot.operations.refusals import Refused
-from coinslot.outbox.destinations import is_down
-from coinslot.relay.jobs import Job
 from coinslot.settlement.reconciliation import Run
 from coinslot.settlement.report import ReportFormat
 from coinslot.store.db import Connection
 from handlers.kit.explain import Finding, Known
 from handlers.kit.trials import Formula, Window
-
-KEPT_BODY_BYTES = 48 * 1024  # of a refused call; 64 KiB once it is Base64
-PROOFS = ("signature", "X-Webhook-Signature", "X-Gateway-Signature", "X-Fingerprint")  # headers, one per kind of caller
-# What a refused call is looked at for: headers whose names speak of a proof are kept with their values, a few.
-TELLING = re.compile(r"sign|token|finger|timestamp|project|hmac|^x-forwarded-for$|^user-agent$|^content-encoding$")
-MOST_HEADERS = 24
-SIMULATED = "coinslot-simulate"  # User-Agent of our own simulated calls, which say nothing of the partner's set-up
 
 
 @dataclass(frozen=True)
@@ -225,106 +210,8 @@ class Partner:
         return next((call for call in calls if call.sample_of == endpoint), None)
 
 
-def installation() -> Installation:
-    found: Installation = current_app.extensions["coinslot"]
-    return found
-
-
-def partners() -> tuple[Partner, ...]:
-    found: tuple[Partner, ...] = current_app.extensions["coinslot.partners"]
-    return found
-
-
-def plain_error(status: int, message: str) -> Response:
-    """For callers who speak no dialect of their own."""
-    response = jsonify(error=message)
-    response.status_code = status
-    return response
-
-
-def note_call(game: Game, partner: str, endpoint: str, *keys: SecretValue) -> None:
-    """Count a call that has proved itself, so that the owner can see which addresses a partner has never called.
-
-    ``keys`` are those it has proved itself with: the owner can see when an old one is no longer used.
-    """
-    if not is_simulated():
-        installation().observations.called(game.id, partner, endpoint, ((key.name, key.slot) for key in keys))
-
-
-def is_simulated() -> bool:
-    """Whether this call is one of our own: those say nothing of what the partner has been given."""
-    return request.headers.get("User-Agent") == SIMULATED
-
-
-def note_refusal(
-    partner: str,
-    endpoint: str,
-    game: Game | None,
-    reason: str,
-    status: int,
-    keeps_body: bool = True,
-    keeps_query: bool = True,
-    found: Mapping[str, str] | None = None,
-    path: str = "",
-) -> None:
-    """Keep the current request for the owner: outside the request, sealed, bounded. The caller learns nothing of it.
-
-    ``keeps_body``: False for bodies that may hold somebody's password; ``keeps_query`` for queries that are a proof.
-    ``found`` is what is known of the call by now and could not be found out again from what is kept. ``path`` is set
-    where there is no address of that path.
-    """
-    body = request.get_data(cache=True)
-    installation().observations.refused(
-        Refusal(
-            game_id=None if game is None else game.id,
-            game_slug="" if game is None else game.slug,
-            partner=partner,
-            endpoint=endpoint,
-            reason=reason,
-            status=status,
-            remote_address=request.remote_addr or "",
-            body_size=len(body),
-            request={
-                "method": request.method,
-                "path": request.path[:512],
-                "query": request.query_string[: 8192 if keeps_query else 0].decode("latin-1"),
-                "signature": next((request.headers[name][:512] for name in PROOFS if name in request.headers), ""),
-                "token": request.headers.get("x-publisher-token", "")[:512],
-                "content_type": request.headers.get("content-type", "")[:128],
-                "headers": _telling_headers(),
-                "found": dict(found or {}),
-                "body": base64.b64encode(body[: KEPT_BODY_BYTES if keeps_body else 0]).decode("ascii"),
-            },
-            is_simulated=is_simulated(),
-            path=path,
-        )
-    )
-
-
-def _telling_headers() -> dict[str, str]:
-    """Of a proof and of proxies on the way. What a stranger calls otherwise, such as cookies, is let be."""
-    named = [(name.lower(), value) for name, value in request.headers if TELLING.search(name.lower())]
-    return {name[:64]: value[:512] for name, value in named[:MOST_HEADERS]}
-
-
-def must_wait(game: Game, partner: str, wanted: Credit) -> bool:
-    """Whether the game is down and its owner would rather have the partner come again than deliver later.
-
-    What was credited before is answered all the same.
-    """
-    if game.settings[f"{partner}.when_game_down"] == "accept":
-        return False
-    connection = installation().database.read()
-    return is_down(connection, game.id, "grant.created") and not is_credited(connection, wanted)
-
-
 WHEN_GAME_DOWN = Setting(
     "a new credit while a destination of the game is down: accept and deliver later, or refuse it for now",
     one_of("accept", "refuse"),
     "accept",
 )
-
-
-def is_address_allowed(game: Game, partner: str) -> bool:
-    """The socket's address, or the one the trusted proxies name, against the partner's allowlist."""
-    return is_allowed(game.settings[f"allowlist.{partner}"], request.remote_addr or "")

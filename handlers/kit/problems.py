@@ -9,7 +9,7 @@ from marshmallow import Schema, ValidationError
 from coinslot.base import exact
 from coinslot.games.games import Game
 from coinslot.games.registry import RegistryError, checked_id
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 
 LARGEST_BULK_BODY = 16 * 1024 * 1024
 MOST_ERRORS_TOLD = 20

@@ -8,8 +8,7 @@ from pathlib import Path
 from coinslot.base import clock
 from coinslot.base.spellings import shown
 from coinslot.games.games import Game
-from coinslot.installation import Installation
-from coinslot.relay.jobs import Job, Standing
+from coinslot.installation import Installation, Job, Standing
 from coinslot.settlement import jobs as settling
 from coinslot.settlement import report as report_file
 from coinslot.settlement import so_far

@@ -15,7 +15,8 @@ import urllib3
 
 from coinslot.base import connections
 from coinslot.games.games import Game
-from handlers.kit.partner import SIMULATED, Call
+from handlers.kit.partner import Call
+from handlers.kit.receive import SIMULATED
 
 LARGEST_ANSWER = 64 * 1024
 HIDDEN = "[hidden]"

@@ -16,7 +16,8 @@ from werkzeug.exceptions import HTTPException
 from coinslot.access.vault import VaultError
 from coinslot.games import games
 from coinslot.store.db import DatabaseError, EngineError
-from handlers.kit.partner import Partner, installation, note_refusal, partners
+from handlers.kit.partner import Partner
+from handlers.kit.receive import installation, note_refusal, partners
 
 REASON = "no_address"
 LONGEST_PATH = 200  # characters; a longer one comes close to nothing

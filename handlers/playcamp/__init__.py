@@ -8,9 +8,10 @@ to be agreed per game is configuration here.
 from flask import Blueprint
 
 from coinslot.games.games import Game
+from coinslot.installation import Standing
 from coinslot.relay import jobs
-from coinslot.relay.jobs import Standing
-from handlers.kit.partner import Address, Partner, installation, plain_error
+from handlers.kit.partner import Address, Partner
+from handlers.kit.receive import installation, plain_error
 from handlers.playcamp import commands, explain, settings, simulation
 from handlers.playcamp.entries import entry
 from handlers.playcamp.entries import game_call as entry_call

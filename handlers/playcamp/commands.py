@@ -18,21 +18,20 @@ import click
 from flask.cli import with_appcontext
 
 from coinslot.access import keyring
-from coinslot.base import clock, expressions
-from coinslot.base.expressions import ExpressionError
+from coinslot.base import clock, moments
 from coinslot.base.spellings import shown
 from coinslot.games import games
 from coinslot.games.games import Game, GameError
 from coinslot.games.registry import RESERVED_ID
 from coinslot.operations import unsettled
 from coinslot.outbox import conversions, destinations
-from coinslot.payments import lists, store
+from coinslot.payments import lists, queue, store
 from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
 from coinslot.store import audit
 from handlers.kit.console import table
 from handlers.kit.errors import in_words
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 from handlers.playcamp.api.answers import Webhook
 from handlers.playcamp.api.client import ApiError, Client, base_url
 from handlers.playcamp.events.coupons import UNGRANTED
@@ -376,7 +375,7 @@ def redrive(game: str, transaction_ids: tuple[str, ...]) -> None:
 
     def put_back(tx: Any) -> None:
         for transaction_id in transaction_ids:
-            if store.redrive(tx, opened.id, transaction_id):
+            if queue.redrive(tx, opened.id, transaction_id):
                 audit.record(tx, opened.id, "command", "playcamp.redrive", transaction_id)
             else:
                 missing.append(transaction_id)
@@ -464,10 +463,10 @@ def _moment(game: Game, option: str, text: str, is_end: bool = False) -> int:
     try:
         if is_end and DAY.fullmatch(text):
             text = (date.fromisoformat(text) + timedelta(days=1)).isoformat()
-        found = expressions.milliseconds(text, zone) // 1000
+        found = moments.milliseconds(text, zone) // 1000
         if found < 0:
             raise ValueError("before 1970")
-    except (ExpressionError, ValueError, OverflowError):
+    except (ValueError, OverflowError):
         raise click.UsageError(f"{option}: use a day such as 2026-01-31") from None
     return found
 
@@ -513,7 +512,7 @@ def _taken(game: Game) -> Iterator[bool]:
         raise
     finally:
         # Nothing is left to ask the job's own row when it is due: what waits is due by the time it runs.
-        again = store.next_due(database.read(), game.id)
+        again = queue.next_due(database.read(), game.id)
         in_seconds = None if again is None else max(0.0, clock.seconds(again) - clock.now())
         database.write_here(lambda tx: jobs.finished(tx, due, in_seconds, error))
 

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Mapping
 
-from coinslot.base import expressions
-from coinslot.games.games import Setting, networks, one_of, text, web_address, whole_number
+from coinslot.base import expressions, moments
+from coinslot.games.games import Game, Setting, networks, one_of, text, web_address, whole_number
 from handlers.kit.partner import Key
 from handlers.playcamp.recipe import Recipe
 
@@ -116,10 +116,7 @@ def expression(value: str) -> str:
 
 
 def zone(value: str) -> str:
-    try:
-        expressions.time_zone(value)
-    except expressions.ExpressionError as error:
-        raise ValueError(str(error)) from None
+    moments.time_zone(value)
     return value
 
 
@@ -226,3 +223,7 @@ SETTINGS: Mapping[str, Setting] = {
         "MOBILE_SELF_STORE",
     ),
 }
+
+
+def is_sandbox(game: Game) -> bool:
+    return game.settings["playcamp.environment"] == "sandbox"

@@ -10,7 +10,8 @@ from coinslot.access.keyring import SecretValue
 from coinslot.games import games, lookup, registry
 from coinslot.games.games import Game, Setting
 from coinslot.ledger import credit
-from handlers.kit.partner import installation, is_address_allowed, must_wait, note_call, note_refusal
+from coinslot.ledger import rules as ledger_rules
+from handlers.kit.receive import installation, is_address_allowed, must_wait, note_call, note_refusal
 from handlers.playtem.payload import Order, PayloadError, decode, verify
 
 PARTNER = "playtem"
@@ -64,7 +65,7 @@ def _credit(game: Game, parameter: str) -> Response:
     if must_wait(game, PARTNER, wanted):
         return _refuse(ANY_OTHER_ERROR, "The game is down; please try again", "game_down", game)
     try:
-        rules = lookup.rules(house.database, house.outbound.for_callers, game, wanted, may_be_empty=False)
+        rules = ledger_rules.rules(house.database, house.outbound.for_callers, game, wanted, may_be_empty=False)
         credited = house.database.write(lambda tx: credit_and_learn(tx, wanted, rules, game, order, house.catalogue))
     except credit.ConflictError as error:
         known = error.transaction_id

@@ -18,7 +18,7 @@ from coinslot.base import clock as coinslot_clock
 from coinslot.store import counters
 from handlers.appcharge import encryption
 from handlers.appcharge.signature import SignatureError
-from handlers.kit.partner import SIMULATED
+from handlers.kit.receive import SIMULATED
 from tests.appcharge_calls import ENDPOINTS, body, is_accepted, path
 from tests.conftest import MAIN_KEY, TOKEN, appcharge_headers
 

@@ -12,7 +12,7 @@ from coinslot.access import keyring
 from coinslot.base import clock
 from coinslot.games import games
 from coinslot.operations import contacts
-from handlers.kit.partner import partners
+from handlers.kit.receive import partners
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, TOKEN, Studio
 from tests.fakes.playcamp import PlayCamp
 from tests.pages import serving

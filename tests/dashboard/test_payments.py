@@ -9,7 +9,7 @@ import re
 import pytest
 
 from coinslot.operations import doctor
-from coinslot.payments import lists
+from coinslot.payments import lists, queue
 from coinslot.payments import store as payments
 from coinslot.payments.report import Payment
 from coinslot.relay import jobs
@@ -40,9 +40,9 @@ def keep(house, studio):
                 payments.store(tx, studio.row["id"], Payment(**values), is_registering=is_registering)
                 row = payments.find(tx, studio.row["id"], values["transaction_id"])
                 if state == "registered":
-                    payments.registered(tx, [row["id"]], is_sandbox=False)
+                    queue.registered(tx, [row["id"]], is_sandbox=False)
                 elif state == "quarantined":
-                    payments.quarantine(tx, {row["id"]: "PlayCamp answered 422: no such product"})
+                    queue.quarantine(tx, {row["id"]: "PlayCamp answered 422: no such product"})
 
         house.database.write_here(write)
 

@@ -6,7 +6,7 @@ from coinslot.access import keyring
 from coinslot.access.vault import Sealed
 from coinslot.operations import contacts, observations
 from coinslot.operations.observations import Refusal
-from handlers.kit.partner import SIMULATED
+from handlers.kit.receive import SIMULATED
 from tests.conftest import appcharge_headers
 
 

@@ -14,7 +14,7 @@ from coinslot.outbox import destinations
 from coinslot.payments import report as payment_report
 from coinslot.payments import store as payments
 from coinslot.relay import jobs
-from handlers.kit.partner import partners
+from handlers.kit.receive import partners
 from handlers.playcamp import simulation
 from handlers.playcamp.commands import EVENT_TYPES
 from handlers.playcamp.events import conversion

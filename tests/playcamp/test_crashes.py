@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from coinslot.payments import store
+from coinslot.payments import queue
 from coinslot.relay import jobs
 from handlers.playcamp.payments import polling
 from tests.fakes.game_payments import GamePayments, as_json
@@ -26,7 +26,7 @@ from tests.receivers import reset, silence, status
 from tests.servers import ROOT, until
 
 BULK = "/v1/server/payments/bulk"
-LEASE_SECONDS = max(jobs.LEASE_SECONDS, store.LEASE_SECONDS) + 5
+LEASE_SECONDS = max(jobs.LEASE_SECONDS, queue.LEASE_SECONDS) + 5
 ROWS, PAGE = 1300, 400  # pages of the game, and calls of up to 1,000 to PlayCamp
 REFUNDED = ("GP-3", "GP-700", "GP-1299")
 

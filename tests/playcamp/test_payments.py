@@ -10,7 +10,7 @@ import pytest
 from coinslot.base import clock as time_of
 from coinslot.ledger import refunds
 from coinslot.operations import doctor
-from coinslot.payments import lists
+from coinslot.payments import lists, queue
 from coinslot.payments import report as payment_report
 from coinslot.payments import store as payments
 from coinslot.payments.report import Rules
@@ -225,7 +225,7 @@ def test_what_costs_nothing_is_kept_and_never_registered(push, house, studio, st
     assert counted(push(paid(amount=amount))) == {"stored": 1}
 
     assert (stored()["GP-1"]["state"], stored()["GP-1"]["reason"]) == ("kept", "the amount is below 0.01")
-    claimed = write(house, lambda tx: payments.claim_due(tx, studio.row["id"], 10, is_sandbox=False))
+    claimed = write(house, lambda tx: queue.claim_due(tx, studio.row["id"], 10, is_sandbox=False))
     assert claimed == []
 
 
@@ -299,19 +299,19 @@ def test_what_was_sent_keeps_its_content_even_if_nobody_answered(report, house, 
     now.shift(1)
 
     assert report(amount="1") == "conflict"
-    write(house, lambda tx: payments.postpone(tx, [row["id"]], seconds))
+    write(house, lambda tx: queue.postpone(tx, [row["id"]], seconds))
     assert report(amount="1") == "conflict"
     now.shift(3600)
     assert report(amount="1") == "conflict"
 
-    write(house, lambda tx: payments.registered(tx, [row["id"]], is_sandbox=False))
+    write(house, lambda tx: queue.registered(tx, [row["id"]], is_sandbox=False))
     assert (stored()["GP-1"]["amount"], stored()["GP-1"]["reason"]) == ("9900", None)
 
 
 def test_a_quarantined_payment_waits_again_once_it_is_corrected(report, house, claim, stored):
     report(userId="bad")
     (row,) = claim()
-    write(house, lambda tx: payments.quarantine(tx, {row["id"]: "PlayCamp: user not found"}))
+    write(house, lambda tx: queue.quarantine(tx, {row["id"]: "PlayCamp: user not found"}))
 
     assert report(userId="bad") == "known"
     assert report("push", userId="good") == "conflict"
@@ -356,13 +356,13 @@ def test_a_payment_of_the_sandbox_begins_anew_when_it_is_reported_live(push, stu
     studio.config("playcamp.environment", "sandbox")
     push(paid(), paid("GP-2"))
     game_id = studio.row["id"]
-    claimed = write(house, lambda tx: payments.claim_due(tx, game_id, 1, is_sandbox=True))
-    write(house, lambda tx: payments.registered(tx, [row["id"] for row in claimed], is_sandbox=True))
+    claimed = write(house, lambda tx: queue.claim_due(tx, game_id, 1, is_sandbox=True))
+    write(house, lambda tx: queue.registered(tx, [row["id"] for row in claimed], is_sandbox=True))
     assert (stored()["GP-1"]["is_test"], stored()["GP-1"]["state"]) == (1, "registered")
 
     studio.config("playcamp.environment", "live")
 
-    assert write(house, lambda tx: payments.claim_due(tx, game_id, 10, is_sandbox=False)) == []
+    assert write(house, lambda tx: queue.claim_due(tx, game_id, 10, is_sandbox=False)) == []
     assert stored()["GP-2"]["state"] == "kept"
     assert counted(push(paid())) == {"stored": 1}
     row = stored()["GP-1"]
@@ -579,12 +579,12 @@ def test_a_refund_that_leaves_out_what_is_known_is_a_refund_and_no_conflict(hous
 
 @pytest.fixture
 def claim(house, studio):
-    return lambda limit=10: write(house, lambda tx: payments.claim_due(tx, studio.row["id"], limit, is_sandbox=False))
+    return lambda limit=10: write(house, lambda tx: queue.claim_due(tx, studio.row["id"], limit, is_sandbox=False))
 
 
 @pytest.fixture
 def claim_refunds(house, studio):
-    return lambda: write(house, lambda tx: payments.claim_refunds(tx, studio.row["id"], 10, is_sandbox=False))
+    return lambda: write(house, lambda tx: queue.claim_refunds(tx, studio.row["id"], 10, is_sandbox=False))
 
 
 def test_a_claim_is_nobody_elses_until_its_lease_ends(push, claim, now):
@@ -594,7 +594,7 @@ def test_a_claim_is_nobody_elses_until_its_lease_ends(push, claim, now):
 
     assert [row["transaction_id"] for row in (*first, *second)] == ["GP-1", "GP-2", "GP-3"]
     assert claim() == []
-    now.shift(payments.LEASE_SECONDS)
+    now.shift(queue.LEASE_SECONDS)
     assert len(claim()) == 3
 
 
@@ -603,13 +603,13 @@ def test_a_refund_is_due_only_after_its_payment_is_registered(push, house, claim
     (row,) = claim()
     assert claim_refunds() == []
 
-    write(house, lambda tx: payments.registered(tx, [row["id"]], is_sandbox=False))
+    write(house, lambda tx: queue.registered(tx, [row["id"]], is_sandbox=False))
     (refund,) = claim_refunds()
     assert claim_refunds() == []
-    write(house, lambda tx: payments.refund_done(tx, refund["id"], is_sandbox=False))
+    write(house, lambda tx: queue.refund_done(tx, refund["id"], is_sandbox=False))
 
     assert (stored()["GP-1"]["state"], stored()["GP-1"]["refund_state"]) == ("registered", "done")
-    assert payments.next_due(house.database.read(), studio.row["id"]) is None
+    assert queue.next_due(house.database.read(), studio.row["id"]) is None
 
 
 def test_what_is_refused_again_and_again_waits_for_a_person_who_may_redrive_it(push, house, claim, studio, stored, now):
@@ -617,38 +617,38 @@ def test_what_is_refused_again_and_again_waits_for_a_person_who_may_redrive_it(p
     game_id = studio.row["id"]
     for seconds in (5, 30, 30, 3600):
         (row,) = claim()
-        write(house, lambda tx, row=row: payments.refused(tx, {row["id"]: "no\nreason"}, [5, 30, 30]))
+        write(house, lambda tx, row=row: queue.refused(tx, {row["id"]: "no\nreason"}, [5, 30, 30]))
         assert stored()["GP-1"]["next_try_at"] == time_of.stamp(time_of.now() + seconds)
         now.shift(seconds)
     (row,) = claim()
 
-    assert write(house, lambda tx: payments.refused(tx, {row["id"]: "no\nreason"}, [5, 30, 30])) == 1
+    assert write(house, lambda tx: queue.refused(tx, {row["id"]: "no\nreason"}, [5, 30, 30])) == 1
 
     kept = stored()["GP-1"]
     assert (kept["state"], kept["reason"], kept["refund_state"]) == ("quarantined", "no reason", None)
     assert lists.counts(house.database.read(), game_id)["quarantined"] == 1
-    assert write(house, lambda tx: payments.redrive(tx, game_id, "GP-1"))
-    assert not write(house, lambda tx: payments.redrive(tx, game_id, "GP-1"))
+    assert write(house, lambda tx: queue.redrive(tx, game_id, "GP-1"))
+    assert not write(house, lambda tx: queue.redrive(tx, game_id, "GP-1"))
     assert len(claim()) == 1
     assert (stored()["GP-1"]["tries"], stored()["GP-1"]["refund_state"]) == (0, "waiting")
 
 
 def test_a_refund_that_is_refused_five_times_waits_for_a_person(push, house, claim, claim_refunds, studio, stored, now):
     push(paid(status="refunded"))
-    write(house, lambda tx: payments.registered(tx, [claim_id], is_sandbox=False) if (claim_id := 1) else None)
+    write(house, lambda tx: queue.registered(tx, [claim_id], is_sandbox=False) if (claim_id := 1) else None)
     assert claim() == []
     for _ in range(4):
         (row,) = claim_refunds()
-        assert not write(house, lambda tx, row=row: payments.refund_refused(tx, row["id"], "no", [5]))
+        assert not write(house, lambda tx, row=row: queue.refund_refused(tx, row["id"], "no", [5]))
         now.shift(3600)
     (row,) = claim_refunds()
 
-    assert write(house, lambda tx: payments.refund_refused(tx, row["id"], "no", [5]))
+    assert write(house, lambda tx: queue.refund_refused(tx, row["id"], "no", [5]))
 
     assert [row["transaction_id"] for row in lists.stuck_refunds(house.database.read(), studio.row["id"], 5)] == [
         "GP-1"
     ]
-    assert write(house, lambda tx: payments.redrive(tx, studio.row["id"], "GP-1"))
+    assert write(house, lambda tx: queue.redrive(tx, studio.row["id"], "GP-1"))
     assert len(claim_refunds()) == 1
 
 
@@ -656,7 +656,7 @@ def test_what_nobody_took_is_due_later_with_no_try_counted(push, house, claim, s
     push(paid())
     (row,) = claim()
 
-    write(house, lambda tx: payments.postpone(tx, [row["id"]], 600, "PlayCamp did not answer"))
+    write(house, lambda tx: queue.postpone(tx, [row["id"]], 600, "PlayCamp did not answer"))
 
     assert (stored()["GP-1"]["tries"], stored()["GP-1"]["reason"]) == (0, "PlayCamp did not answer")
     now.shift(599)
@@ -670,7 +670,7 @@ def test_what_waits_for_a_person_is_listed_and_told_by_doctor(push, claim, house
     claim()
     push(paid(amount="1"), paid(amount="2"))
     connection = house.database.read()
-    write(house, lambda tx: payments.quarantine(tx, {3: "PlayCamp: no"}))
+    write(house, lambda tx: queue.quarantine(tx, {3: "PlayCamp: no"}))
 
     told = [finding.text for finding in doctor.waiting_work(connection, game())]
 
@@ -854,11 +854,11 @@ def test_the_owner_is_told_of_a_refund_that_was_sent_before_the_dispute_was_won(
     dispute("chargeback", NOW - 50)
     take()
     claimed = claim()
-    write(house, lambda tx: payments.registered(tx, [row["id"] for row in claimed], is_sandbox=False))
+    write(house, lambda tx: queue.registered(tx, [row["id"] for row in claimed], is_sandbox=False))
     (refund,) = claim_refunds()
 
     def done():
-        write(house, lambda tx: payments.refund_done(tx, refund["id"], is_sandbox=False))
+        write(house, lambda tx: queue.refund_done(tx, refund["id"], is_sandbox=False))
 
     def win():
         dispute("reinstated", NOW - 20)
@@ -1224,19 +1224,19 @@ def test_what_is_for_the_other_environment_is_neither_sent_nor_due_all_the_time(
 ):
     game_id = studio.row["id"]
     push(paid(), paid("GP-2", status="refunded"))
-    write(house, lambda tx: payments.registered(tx, [2], is_sandbox=False))
+    write(house, lambda tx: queue.registered(tx, [2], is_sandbox=False))
     studio.config("playcamp.environment", "sandbox")
     push(*(paid(f"S-{number}") for number in range(3)))
 
-    sandbox = write(house, lambda tx: payments.claim_due(tx, game_id, 2, is_sandbox=True))
-    refunded = write(house, lambda tx: payments.claim_refunds(tx, game_id, 2, is_sandbox=True))
+    sandbox = write(house, lambda tx: queue.claim_due(tx, game_id, 2, is_sandbox=True))
+    refunded = write(house, lambda tx: queue.claim_refunds(tx, game_id, 2, is_sandbox=True))
 
     assert ([row["transaction_id"] for row in sandbox], refunded) == (["S-0"], [])
     assert stored()["GP-1"]["next_try_at"] == stored()["GP-2"]["refund_next_at"] == time_of.stamp(NOW + 3600)
-    write(house, lambda tx: payments.registered(tx, [row["id"] for row in sandbox], is_sandbox=True))
+    write(house, lambda tx: queue.registered(tx, [row["id"] for row in sandbox], is_sandbox=True))
     assert claim() == []
     assert {stored()[name]["state"] for name in ("S-1", "S-2")} == {"kept"}
-    assert payments.next_due(house.database.read(), game_id) == time_of.stamp(NOW + 3600)
+    assert queue.next_due(house.database.read(), game_id) == time_of.stamp(NOW + 3600)
 
 
 def test_pushed_payments_and_orders_reach_playcamp_and_are_refunded_there(push, post_order, studio, house, now, stored):

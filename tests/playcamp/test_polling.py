@@ -7,9 +7,9 @@ import ssl
 
 import pytest
 
+from coinslot import installation
 from coinslot.base import clock as coinslot_clock
-from coinslot.payments import report, store
-from coinslot.relay import jobs
+from coinslot.payments import queue, report
 from coinslot.relay.jobs import JobError
 from handlers.playcamp.payments import polling, registration, trying
 from handlers.playcamp.payments import source as game_payments
@@ -705,7 +705,7 @@ class TestRows:
         game.trouble(answer({"payments": [plain_row("GP-1")]}), answer({"payments": [plain_row("GP-1", price="1")]}))
         poll()
         game_id = db("SELECT game_id FROM payments")[0]["game_id"]
-        house.database.write_here(lambda tx: store.claim_due(tx, game_id, 10, is_sandbox=False))
+        house.database.write_here(lambda tx: queue.claim_due(tx, game_id, 10, is_sandbox=False))
         now.shift(300)
 
         poll()
@@ -841,4 +841,4 @@ def test_progress_survives_being_written_down():
 
     assert polling.Progress.parse(polling._text(progress)) == progress
     assert polling.Progress.parse(None) is None
-    assert jobs.Standing(polling.run).run is polling.run
+    assert installation.Standing(polling.run).run is polling.run

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from coinslot.payments import queue
 from coinslot.payments import report as payment_report
 from coinslot.payments import store as payments
 from handlers.playcamp.payments import query
@@ -115,10 +116,10 @@ def test_no_payment_is_told_twice_differently_under_parallel_corrections(ask, re
 def test_what_was_told_keeps_its_content_though_playcamp_refuses_it_for_good(ask, report, house, db, now):
     report("GP-1", is_registering=True)
     ask(NOW - 700, NOW)
-    for _ in range(payments.MOST_TRIES):
+    for _ in range(queue.MOST_TRIES):
         now.shift(3600)
-        house.database.write(lambda tx: payments.claim_due(tx, 1, 10, is_sandbox=False))
-        house.database.write(lambda tx: payments.refused(tx, {1: "no such product"}, [5]))
+        house.database.write(lambda tx: queue.claim_due(tx, 1, 10, is_sandbox=False))
+        house.database.write(lambda tx: queue.refused(tx, {1: "no such product"}, [5]))
 
     assert db("SELECT state FROM payments") == [{"state": "quarantined"}]
     assert report("GP-1", amount="2") == ["conflict"]

@@ -9,7 +9,7 @@ import pytest
 from coinslot.base import clock as coinslot_clock
 from coinslot.base.paths import path_segment
 from coinslot.operations import troubles
-from coinslot.payments import store
+from coinslot.payments import queue
 from coinslot.relay.jobs import JobError
 from handlers.playcamp.api.client import Client
 from handlers.playcamp.payments import registration
@@ -285,7 +285,7 @@ class TestWaiting:
             now.shift(3600)
         assert db("SELECT waits_since FROM payments") == [{"waits_since": None}]
         now.shift(86400)
-        house.database.write_here(lambda tx: store.redrive(tx, 1, "GP-1"))
+        house.database.write_here(lambda tx: queue.redrive(tx, 1, "GP-1"))
 
         assert db("SELECT waits_since FROM payments") == [{"waits_since": coinslot_clock.stamp()}]
         assert "payments_waiting" not in {each.kind for each in troubles.find(house.database.read())}

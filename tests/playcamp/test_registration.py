@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from coinslot.base import clock as coinslot_clock
+from coinslot.payments import queue
 from coinslot.payments import report as payment_report
 from coinslot.payments import store as payments
 from coinslot.relay import jobs
@@ -223,7 +224,7 @@ class TestPayments:
         assert (row("GP-1")["state"], row("GP-1")["is_test"]) == ("waiting", 0)
 
         playcamp.payments.clear()  # there is another one outside of the sandbox
-        now.shift(payments.OTHER_ENVIRONMENT_SECONDS)
+        now.shift(queue.OTHER_ENVIRONMENT_SECONDS)
         register()
 
         assert row("GP-1")["state"] == "registered"
@@ -446,7 +447,7 @@ class TestTrouble:
 
         assert report("GP-1", amount="99000") == ["conflict"]
         game_id = house.games.by_slug("demo").id
-        house.database.write_here(lambda tx: payments.redrive(tx, game_id, "GP-1"))
+        house.database.write_here(lambda tx: queue.redrive(tx, game_id, "GP-1"))
         assert report("GP-1", amount="99000") == ["conflict"]
         playcamp.end_troubles()
         register()
@@ -561,7 +562,7 @@ class TestRefunds:
         report("GP-1")
         register()
 
-        house.database.write_here(lambda tx: payments.register_again(tx, row("GP-1")["id"]))
+        house.database.write_here(lambda tx: queue.register_again(tx, row("GP-1")["id"]))
 
         assert report("GP-1", amount="1") == ["conflict"]
         assert (row("GP-1")["state"], row("GP-1")["amount"]) == ("waiting", "9900")
@@ -584,7 +585,7 @@ class TestRefunds:
         assert (row("GP-1")["state"], row("GP-1")["refund_state"]) == ("waiting", "waiting")
 
         playcamp.payments.clear()  # there is another one outside of the sandbox
-        now.shift(payments.OTHER_ENVIRONMENT_SECONDS)
+        now.shift(queue.OTHER_ENVIRONMENT_SECONDS)
         register()
 
         assert (row("GP-1")["state"], row("GP-1")["refund_state"]) == ("registered", "done")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from coinslot.operations import troubles
-from coinslot.payments import store
+from coinslot.payments import queue, store
 from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
 from handlers.playcamp.payments import polling, source
@@ -81,8 +81,8 @@ class TestKnownAndUnreadable:
     def registered(self, poll, house):
         """A payment that PlayCamp has."""
         poll(paid())
-        house.database.write_here(lambda tx: store.claim_due(tx, 1, 10, is_sandbox=False))
-        house.database.write_here(lambda tx: store.registered(tx, [1], is_sandbox=False))
+        house.database.write_here(lambda tx: queue.claim_due(tx, 1, 10, is_sandbox=False))
+        house.database.write_here(lambda tx: queue.registered(tx, [1], is_sandbox=False))
 
     @pytest.mark.parametrize(
         ("changed", "reason"),
@@ -140,7 +140,7 @@ class TestKnownAndUnreadable:
     def test_a_market_that_is_configured_no_more_is_no_conflict(self, poll, studio, house, conflicts, stored):
         studio.config("playcamp.market.shop", "Web,MOBILE_SELF_STORE")
         poll(paid(market="shop"))
-        house.database.write_here(lambda tx: store.claim_due(tx, 1, 10, is_sandbox=False))
+        house.database.write_here(lambda tx: queue.claim_due(tx, 1, 10, is_sandbox=False))
         house.database.write_here(lambda tx: tx.execute("DELETE FROM settings WHERE key = 'playcamp.market.shop'"))
         studio.config("playcamp.payments.limit", "999")
         poll(paid(market="shop"))

@@ -6,7 +6,7 @@ import pytest
 
 from coinslot.base import clock as coinslot_clock
 from coinslot.outbox import deliveries, destinations
-from coinslot.payments import store
+from coinslot.payments import queue
 from coinslot.relay import due_times, jobs
 from coinslot.relay.jobs import JobError
 from tests.owed import Owed
@@ -142,9 +142,9 @@ def test_payments_and_refunds_put_off_into_the_wrong_future_are_due(house, studi
     house.database.write_here(due_times.mend)
 
     now = coinslot_clock.stamp()
-    assert store.next_due(house.database.read(), game_id) == now
-    claimed = house.database.write_here(lambda tx: store.claim_due(tx, game_id, 9, is_sandbox=False))
-    refunds = house.database.write_here(lambda tx: store.claim_refunds(tx, game_id, 9, is_sandbox=False))
+    assert queue.next_due(house.database.read(), game_id) == now
+    claimed = house.database.write_here(lambda tx: queue.claim_due(tx, game_id, 9, is_sandbox=False))
+    refunds = house.database.write_here(lambda tx: queue.claim_refunds(tx, game_id, 9, is_sandbox=False))
     assert [row["transaction_id"] for row in (*claimed, *refunds)] == ["T-0", "T-1"]
 
 

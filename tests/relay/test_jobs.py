@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from coinslot import installation
 from coinslot.base import clock as coinslot_clock
 from coinslot.outbox import deliveries
 from coinslot.relay import jobs as schedules
@@ -368,7 +369,7 @@ database.write_here(lambda tx: jobs.at(tx, int(sys.argv[2]), "test.job", 0))
 class TestStandingJobs:
     @pytest.fixture
     def standing(self, jobs, house):
-        house.jobs = {JOB: schedules.Standing(jobs._run)}
+        house.jobs = {JOB: installation.Standing(jobs._run)}
         return jobs
 
     def test_they_run_once_a_relay_sees_the_game_and_not_again_by_themselves(self, standing, clock):

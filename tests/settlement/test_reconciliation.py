@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from coinslot.payments.store import REFUNDED_AT
+from coinslot.ledger.refunds import REFUNDED_AT
 from coinslot.settlement import closing, comparing, jobs, judging, reconciliation
 from coinslot.settlement import report as report_file
 from coinslot.settlement.judging import PartnerRow, Side, Verdict, judge

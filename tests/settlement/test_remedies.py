@@ -9,7 +9,7 @@ import pytest
 
 from coinslot.ledger import refunds
 from coinslot.ledger.refunds import Policy
-from coinslot.payments import store
+from coinslot.payments import queue
 from coinslot.settlement import judging
 from handlers.kit import reconciling
 from tests.books import Books
@@ -185,7 +185,7 @@ class TestPayments:
 
     def test_what_was_refused_is_sent_again(self, room, books, playcamp, run_printed):
         books.pay("GP 'one'", "9.99", "USD", is_registered=False)
-        books.house.database.write_here(lambda tx: store.quarantine(tx, {1: "refused"}))
+        books.house.database.write_here(lambda tx: queue.quarantine(tx, {1: "refused"}))
         books.close()
         report = f"{PAYMENTS}GP-9,1.00,USD,PENDING,\n"
         before = room.by_text("playcamp", report)

@@ -15,8 +15,9 @@ from coinslot.games import registry
 from coinslot.games.games import Game
 from handlers.appcharge.api.client import ApiError, Client, NotConfiguredError
 from handlers.kit.fields import Identifier, Scalar, Strict, WholeNumber
-from handlers.kit.partner import GameCall, installation
+from handlers.kit.partner import GameCall
 from handlers.kit.problems import ProblemError, caller, read_body, unprocessable
+from handlers.kit.receive import installation
 
 PATIENCE_SECONDS = 8.0  # a player waits, and one of our threads with him
 TRIES = 3

@@ -33,7 +33,7 @@ from handlers.appcharge.receive import PARTNER, answer, enter, refuse, refused
 from handlers.appcharge.settings import METHODS
 from handlers.appcharge.shapes import first_message, moment
 from handlers.kit import passwords
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 
 LONGEST_PASSWORD = 1024
 LONGEST_CODE = 255  # of a token we issued, too

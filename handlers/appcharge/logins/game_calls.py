@@ -11,8 +11,9 @@ from coinslot.games.games import Game
 from coinslot.store.db import Connection
 from handlers.appcharge.receive import PARTNER
 from handlers.kit.fields import Identifier, Strict
-from handlers.kit.partner import GameCall, installation
+from handlers.kit.partner import GameCall
 from handlers.kit.problems import ProblemError, caller, read_body
+from handlers.kit.receive import installation
 
 
 class Confirmation(Strict):

@@ -13,7 +13,7 @@ from flask import Response
 from coinslot.access import logins
 from coinslot.base import exact
 from handlers.appcharge.receive import PARTNER, answer, enter, refused
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 
 
 def initiate(game_slug: str) -> Response:

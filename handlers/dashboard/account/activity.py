@@ -8,7 +8,7 @@ from coinslot.store.audit import Wanted
 from coinslot.store.db import Row
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, below, bp, page
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 
 ACTORS = {"owner": "the owner, on these pages", "command": "a command on the server", "game": "the game's server"}
 INSTALLATION = "-"  # in place of a game's short name, which cannot look so

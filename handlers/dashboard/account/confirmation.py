@@ -6,7 +6,7 @@ from coinslot.access import owner, second_factor, throttle
 from coinslot.store.db import Connection
 from handlers.dashboard.account.login import NOBODY, later
 from handlers.kit import passwords
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 
 KEY = throttle.key("confirmation", "owner")  # whatever the address: all of them are signed in
 

@@ -18,7 +18,7 @@ from coinslot.base import addresses
 from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import SESSION_COOKIE, bp, page, see_other, set_cookie
 from handlers.kit import passwords
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 
 # What a password is compared with when there is none: an installation without an owner takes as long to say no.
 NOBODY = passwords.hash_of("nobody's password")

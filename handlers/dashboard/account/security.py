@@ -17,7 +17,7 @@ from coinslot.store.db import Connection
 from handlers.dashboard.account.confirmation import UnconfirmedError, confirm
 from handlers.dashboard.frame.pages import bp, download, page, see_other
 from handlers.kit import passwords
-from handlers.kit.partner import installation, partners
+from handlers.kit.receive import installation, partners
 
 LONGEST_NAME = 255
 CHUNK_BYTES = 256 * 1024

@@ -8,7 +8,7 @@ from coinslot.installation import LinkError
 from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import SESSION_COOKIE, bp, page, set_cookie
 from handlers.kit import passwords
-from handlers.kit.partner import installation, partners
+from handlers.kit.receive import installation, partners
 
 
 @bp.get("/setup")

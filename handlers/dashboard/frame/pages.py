@@ -30,7 +30,7 @@ from coinslot.access import owner
 from coinslot.base.paging import LAST_ID
 from coinslot.games.games import Game
 from handlers.dashboard.frame import words
-from handlers.kit.partner import installation, plain_error
+from handlers.kit.receive import installation, plain_error
 
 SESSION_COOKIE = "coinslot_session"
 VISITOR_COOKIE = "coinslot_visitor"  # of a browser that is not signed in: what its form token hangs on

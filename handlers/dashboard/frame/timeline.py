@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coinslot.ledger.dossier import History
-from handlers.dashboard.frame import words
+from handlers.kit import wording
 
 MOST_ATTEMPTS_TOLD = 5  # of one delivery; the rest are counted
 ITEMS_TOLD = 6
@@ -76,7 +76,7 @@ def timeline(history: History) -> list[Moment]:
 
 
 def as_text(moments: list[Moment]) -> str:
-    return "".join(f"{words.moment(each.at)} UTC  {each.word:<12}  {each.sentence}\n" for each in moments)
+    return "".join(f"{wording.moment(each.at)} UTC  {each.word:<12}  {each.sentence}\n" for each in moments)
 
 
 def is_own_call(transaction: Mapping[str, Any]) -> bool:
@@ -86,21 +86,21 @@ def is_own_call(transaction: Mapping[str, Any]) -> bool:
 
 def items_in_words(items: list[dict[str, Any]]) -> str:
     """1,000 coins and 5 gems; without signs, which the sentence around it says."""
-    each = [f"{abs(int(item['quantity'])):,} {words.shown(item['sku'], 60)}" for item in items[:ITEMS_TOLD]]
+    each = [f"{abs(int(item['quantity'])):,} {wording.shown(item['sku'], 60)}" for item in items[:ITEMS_TOLD]]
     if len(items) > ITEMS_TOLD:
         each.append(f"{len(items) - ITEMS_TOLD} other items")
     return " and ".join(filter(None, [", ".join(each[:-1]), each[-1]])) if each else "nothing"
 
 
 def _of_transaction(row: Mapping[str, Any]) -> Iterator[Moment]:
-    partner, reference = words.shown(row["partner"], 30).title(), words.shown(row["reference"], 80)
+    partner, reference = wording.shown(row["partner"], 30).title(), wording.shown(row["reference"], 80)
     if row["kind"] == "adjustment":
         return
-    paid = f" for {words.money(row['gross_minor'], row['currency'])}" if row["gross_minor"] else ""
+    paid = f" for {wording.money(row['gross_minor'], row['currency'])}" if row["gross_minor"] else ""
     if row["occurred_at"] and row["occurred_at"] < row["received_at"]:
         yield Moment(row["occurred_at"], "note", f"By {partner}'s clock, order {reference} was made.", row["public_id"])
     test = " It is a test and does not count." if row["is_test"] else ""
-    proof = f"Its signature was checked and is right ({words.shown(row['signed_with'], 80)})."
+    proof = f"Its signature was checked and is right ({wording.shown(row['signed_with'], 80)})."
     if is_own_call(row):
         proof = "It is the answer to a call of the game's own."
     yield Moment(
@@ -113,13 +113,13 @@ def _of_grant(grant: Mapping[str, Any], public_id: str | None, acked: tuple[int,
     items, number = items_in_words(grant["items"]), grant["id"]
     if grant["kind"] == "reversal":
         policy = POLICIES.get(grant["policy"], grant["policy"])
-        why = f" The reason given: {words.shown(grant['reason'])}." if grant["reason"] else ""
+        why = f" The reason given: {wording.shown(grant['reason'])}." if grant["reason"] else ""
         sentence, word = f"{items} reversed: the game was asked to {policy} (grant {number}).{why}", "reversed"
     elif grant["restores"] is not None or grant["kind"] == "adjustment":
         sentence, word = f"{items} given back to the player (grant {number}).", "restored"
     else:
         sentence, word = (
-            f"{items} credited to player {words.shown(grant['player_id'], 80)} (grant {number}).",
+            f"{items} credited to player {wording.shown(grant['player_id'], 80)} (grant {number}).",
             "credited",
         )
     yield Moment(grant["created_at"], word, sentence, public_id)
@@ -135,7 +135,7 @@ def _of_grant(grant: Mapping[str, Any], public_id: str | None, acked: tuple[int,
 
 def _of_conflict(row: Mapping[str, Any], public_id: str) -> Iterator[Moment]:
     times = "once" if row["seen"] == 1 else f"{row['seen']:,} times"
-    last = f", the last time on {words.moment(row['last_at'])}" if row["seen"] > 1 else ""
+    last = f", the last time on {wording.moment(row['last_at'])}" if row["seen"] > 1 else ""
     yield Moment(
         row["first_at"],
         "conflict",
@@ -154,16 +154,16 @@ def _of_refund(row: Mapping[str, Any], public_id: str) -> Moment:
 
 
 def _of_event(row: Mapping[str, Any]) -> Moment:
-    sentence = EVENTS.get(row["type"], f"The partner reported {words.shown(row['type'], 100)}.")
+    sentence = EVENTS.get(row["type"], f"The partner reported {wording.shown(row['type'], 100)}.")
     if row["type"].startswith("sponsor."):
         creator = _told(row["data"]).get("creator_key")
         if isinstance(creator, str):
-            sentence = f"{sentence.removesuffix('.')}: {words.shown(creator, 80)}."
+            sentence = f"{sentence.removesuffix('.')}: {wording.shown(creator, 80)}."
     return Moment(row["received_at"], "note", sentence)
 
 
 def _of_delivery(row: Mapping[str, Any]) -> Iterator[Moment]:
-    where, number = words.shown(row["destination"], 60), row["id"]
+    where, number = wording.shown(row["destination"], 60), row["id"]
     what = f"Grant {row['grant_id']}"
     attempts = row["attempts"]
     failed = [each for each in attempts if each["failure"] is not None]
@@ -196,7 +196,7 @@ def _of_delivery(row: Mapping[str, Any]) -> Iterator[Moment]:
         yield Moment(
             attempts[-1]["started_at"] if attempts else row["created_at"],  # behind what has been tried
             "waiting",
-            f"{what} is to be delivered to {where}; the next attempt is due {words.moment(row['next_attempt_at'])}.",
+            f"{what} is to be delivered to {where}; the next attempt is due {wording.moment(row['next_attempt_at'])}.",
             None,
             number,
         )

@@ -1,18 +1,12 @@
 """How the pages say things: money, moments, states. Filters of the templates; state words are the database's."""
 
-import re
 from datetime import UTC, datetime
-from decimal import Decimal
 from urllib.parse import urlencode
 
 from flask import Blueprint, request
 
 from coinslot.base import clock
-from coinslot.base import money as amounts
-
-NOTHING = "\N{EN DASH}"
-LONGEST_CODE = 10  # of a currency
-LONGEST_SHOWN = 300  # characters of anybody's text in a list
+from handlers.kit.wording import ago, capped, day, delay, moment, money, number, shown, until
 
 # What a page says after a change, by the word in its address: nobody can have it say something else by a link.
 SAID = {
@@ -93,80 +87,12 @@ TONES = {
     "calm": ("reversed", "ignored", "repeated", "kept", "removed", "refunded"),
 }
 
-# Controls and the marks that turn the direction of text around; line breaks and tabs may stay.
-_UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
-
 
 def register(bp: Blueprint) -> None:
     for function in (money, moment, day, ago, number, shown, delay, browser_name, tone, capped, until):
         bp.add_app_template_filter(function, function.__name__)
     bp.add_app_template_global(said)
     bp.add_app_template_global(with_query)
-
-
-def money(minor: int | Decimal | None, currency: str | None) -> str:
-    """Minor units as people write them: 9.99 USD, 1,200 JPY, 1.500 KWD; 999 minor units of what nobody knows."""
-    return NOTHING if minor is None else amounts.written(minor, shown(currency or "", LONGEST_CODE))
-
-
-def moment(stamp: str | None) -> str:
-    """A stored time to the second, in UTC, as everything here is."""
-    return NOTHING if not stamp else f"{stamp[:10]} {stamp[11:19]}"
-
-
-def day(stamp: str | None) -> str:
-    return NOTHING if not stamp else stamp[:10]
-
-
-def ago(stamp: str | None) -> str:
-    """How long ago a stored time is, in words."""
-    if not stamp:
-        return "never"
-    seconds = clock.now() - clock.seconds(stamp)
-    if seconds < -1:
-        return f"at {moment(stamp)}"
-    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= size:
-            count = int(seconds // size)
-            return f"{count:,} {unit}{'' if count == 1 else 's'} ago"
-    return "just now"
-
-
-def number(value: int | None) -> str:
-    """A figure; one that could not be read is unknown and not 0."""
-    return "unknown" if value is None else f"{value:,}"
-
-
-def capped(value: int | None, most: int = 10_000) -> str:
-    """A count that was not made further than ``most`` and one."""
-    return f"{most:,}+" if value is not None and value > most else number(value)
-
-
-def until(stamp: str | None) -> str:
-    """How long it is to a stored time, in words."""
-    if not stamp:
-        return "never"
-    seconds = clock.seconds(stamp) - clock.now()
-    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= size:
-            count = round(seconds / size)
-            return f"in {count:,} {unit}{'' if count == 1 else 's'}"
-    return "now" if seconds <= 0 else "in less than a minute"
-
-
-def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
-    """Anybody's text, safe to look at: what cannot be seen is made visible, what is too long is cut. Not escaped."""
-    text = _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", str(value))
-    return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
-
-
-def delay(seconds: int | str) -> str:
-    """Seconds in the largest unit that has no remainder: 5 s, 1 min, 2 h."""
-    count = int(seconds)
-    for size, unit in ((3600, "h"), (60, "min")):
-        if count and count % size == 0:
-            return f"{count // size} {unit}"
-    return f"{count} s"
 
 
 def browser_name(user_agent: str) -> str:

@@ -25,7 +25,8 @@ from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
 from handlers.dashboard.integration.checklist import Facts, Light, Step, checklist, light
 from handlers.kit import sending
-from handlers.kit.partner import Address, Call, Key, Partner, installation, partners
+from handlers.kit.partner import Address, Call, Key, Partner
+from handlers.kit.receive import installation, partners
 
 TEST_SECONDS = 5.0
 LONGEST_KEY = 16 * 1024

@@ -17,7 +17,7 @@ from coinslot.outbox import destinations
 from coinslot.outbox.destinations import DestinationError
 from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
-from handlers.kit.partner import installation, partners
+from handlers.kit.receive import installation, partners
 from handlers.kit.trials import Formula, Made, Sample
 
 LARGEST_PASTED = 64 * 1024

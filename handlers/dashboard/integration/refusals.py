@@ -17,10 +17,11 @@ from coinslot.operations.refusals import Refused
 from coinslot.store import audit
 from coinslot.store.db import Row
 from handlers.dashboard.frame.pages import PageError, below, bp, page, the_game, whole
-from handlers.dashboard.frame.words import shown
 from handlers.kit import wrong_addresses
 from handlers.kit.explain import Finding, Known
-from handlers.kit.partner import Partner, installation, partners
+from handlers.kit.partner import Partner
+from handlers.kit.receive import installation, partners
+from handlers.kit.wording import shown
 
 SHOWN = 20
 LIST_SECONDS = 0.03  # of trying, for one list

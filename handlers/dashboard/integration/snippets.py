@@ -16,7 +16,8 @@ from flask import Response, request
 
 from coinslot.games.games import Game
 from handlers.dashboard.frame.pages import bp, page, the_game
-from handlers.kit.partner import EntryRecipe, installation, partners
+from handlers.kit.partner import EntryRecipe
+from handlers.kit.receive import installation, partners
 
 FOLDER = Path(__file__).parents[1] / "snippets"
 WRITTEN_IN_MESSAGE = ("user", "campaign", "nonce")  # values of any length: what ends them must not be in them

@@ -20,9 +20,9 @@ from handlers.dashboard.frame.charts import Series
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import bp, page, the_game
 from handlers.dashboard.frame.words import days_back
-from handlers.dashboard.frame.words import shown as readable
-from handlers.dashboard.overview import troubled
-from handlers.kit.partner import installation, partners
+from handlers.kit import troubled
+from handlers.kit.receive import installation, partners
+from handlers.kit.wording import shown as readable
 
 DAYS = 30
 TOP_ITEMS = 8

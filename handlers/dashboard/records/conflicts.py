@@ -10,7 +10,7 @@ from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import below, bp, page, the_game
 from handlers.dashboard.frame.timeline import OUTCOMES, REASONS
 from handlers.dashboard.records.transactions import major, player_address
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 
 ROWS_AT_ONCE = 500
 ADVICE = {

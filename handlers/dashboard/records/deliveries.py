@@ -20,8 +20,8 @@ from coinslot.store import audit
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, below, bp, page, see_other, the_game, whole
-from handlers.dashboard.frame.words import shown, until
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
+from handlers.kit.wording import shown, until
 
 PER_PAGE = 50
 EXPORTED_AT_ONCE = 500

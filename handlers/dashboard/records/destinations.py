@@ -16,7 +16,7 @@ from coinslot.outbox.destinations import DestinationError
 from coinslot.relay import grader
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game, whole
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 
 # A grading holds one of the threads that all callers share: one at a time, and not for long.
 GRADING_SECONDS = 30.0

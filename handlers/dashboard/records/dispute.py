@@ -7,8 +7,8 @@ from typing import Any
 
 from coinslot.base import clock
 from coinslot.ledger.dossier import Dossier
-from handlers.dashboard.frame import words
 from handlers.dashboard.frame.timeline import is_own_call
+from handlers.kit import wording
 
 LARGEST_PART = 4 * 1024 * 1024
 HIDDEN_COLUMNS = ("raw_body", "signature", "session_metadata", "before", "next", "acked_through", "acked_at")
@@ -135,10 +135,10 @@ def _readme(found: Dossier, game_name: str) -> str:
         f"Game:            {game_name}",
         f"Transaction id:  {transaction['public_id']}",
         f"Player:          {transaction['player_id']}",
-        f"Amount:          {words.money(transaction['gross_minor'], transaction['currency'])}",
-        f"Received:        {words.moment(transaction['received_at'])} UTC",
+        f"Amount:          {wording.money(transaction['gross_minor'], transaction['currency'])}",
+        f"Received:        {wording.moment(transaction['received_at'])} UTC",
         f"State now:       {found.state}{' (a test, which does not count)' if transaction['is_test'] else ''}",
-        f"Pack made:       {words.moment(clock.stamp())} UTC",
+        f"Pack made:       {wording.moment(clock.stamp())} UTC",
         "",
         "What is in here:",
         "",

@@ -9,14 +9,14 @@ from werkzeug.wrappers import Response as AnyResponse
 from coinslot.base import clock
 from coinslot.base.paging import Listed, every
 from coinslot.games.games import Game
-from coinslot.payments import lists, store
+from coinslot.payments import lists, queue, store
 from coinslot.relay import jobs as schedules
 from coinslot.store import audit
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, below, bp, page, see_other, survives_in_path, the_game, whole
-from handlers.dashboard.frame.words import shown
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
+from handlers.kit.wording import shown
 
 PER_PAGE = 50
 EXPORTED_AT_ONCE = 500
@@ -133,9 +133,9 @@ def redrive_payments(slug: str) -> AnyResponse:
 
     def put_back(tx: Connection) -> int:
         if is_all:
-            count = store.redrive_all(tx, game.id, MOST_PUT_BACK)
+            count = queue.redrive_all(tx, game.id, MOST_PUT_BACK)
         else:
-            count = int(store.redrive(tx, game.id, transaction_id))
+            count = int(queue.redrive(tx, game.id, transaction_id))
         if count:
             subject = f"all ({count})" if is_all else transaction_id
             audit.record(tx, game.id, "owner", "payment.redrive", subject)

@@ -14,7 +14,7 @@ from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
 from handlers.dashboard.frame.timeline import timeline
 from handlers.dashboard.records.transactions import player_address
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 
 ROWS_AT_ONCE = 500
 TRANSACTIONS_SHOWN = 25

@@ -25,7 +25,7 @@ from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, bp, download, page, see_other, survives_in_path, the_game
 from handlers.dashboard.frame.timeline import OUTCOMES, POLICIES, as_text, items_in_words, timeline
 from handlers.dashboard.records import dispute
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 
 LONGEST_REASON = 255
 LONGEST_SEARCH = 400

@@ -12,7 +12,7 @@ from coinslot.games import games
 from coinslot.games.games import LONGEST_KEY, Game, GameError, OneOf, Setting
 from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
-from handlers.kit.partner import installation, partners
+from handlers.kit.receive import installation, partners
 
 FEWEST_FOR_A_GROUP = 3  # keys with the same second word
 SMALL_GROUP = 12  # keys: so many need no division

@@ -9,7 +9,7 @@ from coinslot.games.registry import RegistryError, checked_id, checked_text
 from coinslot.store import audit
 from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import UPLOADS, PageError, bp, page, see_other, the_game
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 
 
 @bp.get("/games/<slug>/settings/registry")

@@ -26,13 +26,13 @@ from coinslot.settlement.reconciliation import ReconciliationError, Run
 from coinslot.settlement.report import DECIMALS, FIELDS, LONGEST_LINE, NEEDED, Layout, plain
 from coinslot.settlement.statement import PAYMENTS_PARTNER
 from coinslot.store.db import Connection, Row
-from handlers.dashboard.frame import words
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import UPLOADS, PageError, bp, page, see_other, the_game, whole
-from handlers.dashboard.frame.words import shown
 from handlers.dashboard.settlement.statements import closed_month
-from handlers.kit import reconciling
-from handlers.kit.partner import Partner, Report, installation, partners
+from handlers.kit import reconciling, wording
+from handlers.kit.partner import Partner, Report
+from handlers.kit.receive import installation, partners
+from handlers.kit.wording import shown
 
 PER_PAGE = 50
 EXPORTED_AT_ONCE = 1000
@@ -272,7 +272,7 @@ def _address(game: Game, partner: str, row: Row) -> str:
 
 def _amount(minor: object, currency: str | None) -> str:
     """Exact text in minor units, as people write amounts; not always whole."""
-    return words.money(None if minor is None else Decimal(str(minor)), currency)
+    return wording.money(None if minor is None else Decimal(str(minor)), currency)
 
 
 def _csv_row(game: Game, run: Run, row: Row, title: str) -> Sequence[object]:

@@ -15,9 +15,10 @@ from coinslot.settlement.calendar import Month
 from coinslot.settlement.closing import Settlement, Total
 from coinslot.settlement.terms import ZONE
 from coinslot.store.db import Row
-from handlers.dashboard.frame import charts, words
+from handlers.dashboard.frame import charts
 from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
-from handlers.kit.partner import installation, partners
+from handlers.kit import wording
+from handlers.kit.receive import installation, partners
 
 MOST_LINES = 500  # on the page; the documents hold all of them
 CHARTED_MONTHS = 12
@@ -178,7 +179,7 @@ def _waterfall(total: Total) -> Markup:
         if share:
             steps += [("Creators", net, net - share), ("Left", 0, net - share)]
     rows = [
-        (name, float(start), float(end), words.money(end - start, total.currency).replace("-", "\N{MINUS SIGN}"))
+        (name, float(start), float(end), wording.money(end - start, total.currency).replace("-", "\N{MINUS SIGN}"))
         for name, start, end in steps
     ]
     return charts.waterfall(f"{total.partner}, {total.currency}: from gross to what is left", rows)

@@ -15,7 +15,7 @@ from handlers.dashboard.frame.export import BYTE_ORDER_MARK
 from handlers.dashboard.frame.pages import PageError, bp, download, page, the_game
 from handlers.dashboard.frame.words import with_query
 from handlers.dashboard.settlement.settlements import SECTIONS, named_month
-from handlers.kit.partner import installation, partners
+from handlers.kit.receive import installation, partners
 
 MOST_PRINTED = 2000  # lines; the files hold all of them
 PER_PAGE = 50

@@ -16,7 +16,7 @@ from coinslot.access import used_entries
 from coinslot.base import clock
 from coinslot.games import registry
 from coinslot.games.games import Game
-from handlers.kit.partner import installation, note_call, note_refusal
+from handlers.kit.receive import installation, note_call, note_refusal
 from handlers.playcamp.api.client import ApiError, Client, NotConfiguredError, webview_url
 from handlers.playcamp.entries import pages
 from handlers.playcamp.recipe import Proof, Recipe, SignatureError, verify

@@ -8,8 +8,9 @@ from marshmallow import fields
 from coinslot.base import clock
 from coinslot.games.games import Game
 from handlers.kit.fields import Identifier, Strict
-from handlers.kit.partner import EntryRecipe, GameCall, installation
+from handlers.kit.partner import EntryRecipe, GameCall
 from handlers.kit.problems import ProblemError, caller, read_body
+from handlers.kit.receive import installation
 from handlers.playcamp.entries.entry import allowed_campaigns, recipe_of
 from handlers.playcamp.recipe import sign
 

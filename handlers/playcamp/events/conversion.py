@@ -25,10 +25,10 @@ from coinslot.outbox import conversions, destinations
 from coinslot.outbox.conversions import Open
 from coinslot.relay import jobs
 from coinslot.store.db import Connection
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 from handlers.playcamp.api.client import CREATOR_KEY, ApiError, Client, base_url
 from handlers.playcamp.events.webhooks import HELD, HELD_SECONDS
-from handlers.playcamp.payments.rules import is_sandbox
+from handlers.playcamp.settings import is_sandbox
 
 JOB = "playcamp.convert"
 PARTNER = "playcamp"

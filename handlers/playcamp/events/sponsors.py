@@ -5,8 +5,9 @@ from marshmallow import fields
 
 from coinslot.ledger import boosts
 from handlers.kit.fields import Strict
-from handlers.kit.partner import GameCall, installation
+from handlers.kit.partner import GameCall
 from handlers.kit.problems import caller, checked
+from handlers.kit.receive import installation
 
 
 class Sponsor(Strict):

@@ -26,7 +26,7 @@ from coinslot.payments import store
 from coinslot.relay import jobs
 from coinslot.store import counters, portions
 from coinslot.store.db import Connection, Row
-from handlers.kit.partner import installation, is_address_allowed, note_call, note_refusal, plain_error
+from handlers.kit.receive import installation, is_address_allowed, note_call, note_refusal, plain_error
 from handlers.playcamp.events import coupons, payload
 from handlers.playcamp.events.payload import Fact
 from handlers.playcamp.events.signature import SignatureError, verify, verify_converted

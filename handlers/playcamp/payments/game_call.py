@@ -20,11 +20,12 @@ from coinslot.relay import jobs
 from coinslot.store import portions
 from coinslot.store.db import Connection
 from handlers.kit.fields import Identifier, Strict, Text
-from handlers.kit.partner import GameCall, installation
+from handlers.kit.partner import GameCall
 from handlers.kit.problems import LARGEST_BULK_BODY, caller, read_body
+from handlers.kit.receive import installation
 from handlers.playcamp.payments import registration
-from handlers.playcamp.payments.rules import is_registering, is_sandbox, rules
-from handlers.playcamp.settings import DISTRIBUTION_TYPES, PLATFORMS
+from handlers.playcamp.payments.rules import is_registering, rules
+from handlers.playcamp.settings import DISTRIBUTION_TYPES, PLATFORMS, is_sandbox
 
 MOST_PAYMENTS = 1000
 PAYMENTS_AT_ONCE = 20

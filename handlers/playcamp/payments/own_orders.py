@@ -9,19 +9,20 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from coinslot.base import clock, exact, expressions, money
-from coinslot.base.expressions import ExpressionError
+from coinslot.base import clock, exact, moments, money
 from coinslot.base.spellings import shown
 from coinslot.games.games import Game
 from coinslot.installation import Installation
+from coinslot.payments import orders as payment_orders
 from coinslot.payments import report
 from coinslot.payments import store as payments
 from coinslot.payments.report import Payment, Rules
 from coinslot.relay import jobs
 from coinslot.store.db import Connection, Row
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 from handlers.playcamp.payments import registration
-from handlers.playcamp.payments.rules import is_sandbox, rules
+from handlers.playcamp.payments.rules import rules
+from handlers.playcamp.settings import is_sandbox
 
 JOB = "playcamp.orders"
 PARTNER = "appcharge"
@@ -54,13 +55,13 @@ def take(house: Installation, game: Game) -> bool:
     with house.database.snapshot() as connection:
         noted = jobs.cursor(connection, game.id, JOB)
         before = _cursor(game, noted)
-        last_order, last_refund = payments.newest(connection)
+        last_order, last_refund = payment_orders.newest(connection)
         through = min(last_order, before["transaction"] + IDS_PER_STEP)
-        orders = payments.orders(connection, game.id, PARTNER, before["transaction"], through, ORDERS_PER_STEP)
+        orders = payment_orders.orders(connection, game.id, PARTNER, before["transaction"], through, ORDERS_PER_STEP)
         if len(orders) == ORDERS_PER_STEP:
             through = orders[-1]["id"]
         refunds_through = min(last_refund, before["refund"] + IDS_PER_STEP)
-        refunds = payments.refunded_orders(connection, game.id, PARTNER, before["refund"], refunds_through)
+        refunds = payment_orders.refunded_orders(connection, game.id, PARTNER, before["refund"], refunds_through)
     after = {**before, "transaction": through, "refund": refunds_through}
     is_turned_on = game.is_on("playcamp.register_appcharge") and before["since"] is None
     since = after["since"] = _since(game) if is_turned_on else before["since"]
@@ -83,9 +84,9 @@ def take(house: Installation, game: Game) -> bool:
         payments.store_many(tx, game.id, recent, is_registering=True)
         for reference, refunded_at in refunds:
             if refunded_at is None:
-                payments.withdraw_refund(tx, game.id, PREFIX + reference)
+                payment_orders.withdraw_refund(tx, game.id, PREFIX + reference)
             else:
-                payments.refund_known(tx, game.id, PREFIX + reference, refunded_at)
+                payment_orders.refund_known(tx, game.id, PREFIX + reference, refunded_at)
         jobs.put_cursor(tx, game.id, JOB, json.dumps(after))
         if since is not None and game.keys("playcamp.api_key"):
             jobs.at(tx, game.id, registration.JOB, 0)
@@ -104,7 +105,7 @@ def warnings(game: Game) -> list[str]:
     """Sentences for the owner: orders that would be counted twice, and refunds that cannot be taken back."""
     connection = installation().database.read()
     told = []
-    won = payments.refunded_though_won(connection, game.id, PARTNER, PREFIX)
+    won = payment_orders.refunded_though_won(connection, game.id, PARTNER, PREFIX)
     if won:
         told.append(
             f"PlayCamp was told of the refund of {len(won)} Appcharge order(s) whose dispute has been won since "
@@ -112,7 +113,7 @@ def warnings(game: Game) -> list[str]:
         )
     if not game.is_on("playcamp.register_appcharge"):
         return told
-    twice = payments.reported_by_game(connection, game.id, PARTNER)
+    twice = payment_orders.reported_by_game(connection, game.id, PARTNER)
     if not twice:
         return told
     return [
@@ -143,8 +144,8 @@ def _since(game: Game) -> str:
     """``playcamp.payments.since``, else a day ago."""
     try:
         zone = game.settings["playcamp.payments.zone"]
-        return clock.stamp(expressions.milliseconds(game.settings["playcamp.payments.since"], zone) / 1000)
-    except (ExpressionError, ValueError, OverflowError):
+        return clock.stamp(moments.milliseconds(game.settings["playcamp.payments.since"], zone) / 1000)
+    except (ValueError, OverflowError):
         return clock.stamp(clock.now() - FIRST_SECONDS)
 
 

@@ -25,8 +25,9 @@ from coinslot.relay import jobs
 from coinslot.relay.jobs import Due, JobError
 from coinslot.store.db import Connection
 from handlers.playcamp.payments import registration
-from handlers.playcamp.payments.rules import is_sandbox, rules
+from handlers.playcamp.payments.rules import rules
 from handlers.playcamp.payments.source import KEY_REFUSED, RowError, Source, SourceError, is_configured
+from handlers.playcamp.settings import is_sandbox
 
 JOB = "playcamp.poll"
 REFUNDS = "playcamp.refunds"

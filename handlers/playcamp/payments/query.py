@@ -18,10 +18,11 @@ from coinslot.base import clock, signing
 from coinslot.games.games import Game
 from coinslot.payments import store
 from coinslot.store.db import Connection, Row
-from handlers.kit.partner import installation, is_address_allowed, note_call, note_refusal, plain_error
+from handlers.kit.receive import installation, is_address_allowed, note_call, note_refusal, plain_error
 from handlers.playcamp.payments import own_orders
-from handlers.playcamp.payments.rules import is_sandbox, rules
+from handlers.playcamp.payments.rules import rules
 from handlers.playcamp.recipe import SignatureError
+from handlers.playcamp.settings import is_sandbox
 
 PARTNER = "playcamp"
 ENDPOINT = "payments"

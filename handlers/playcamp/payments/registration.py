@@ -21,11 +21,11 @@ from coinslot.base import clock
 from coinslot.games.games import Game
 from coinslot.games.registry import RESERVED_ID
 from coinslot.installation import Installation
-from coinslot.payments import store
+from coinslot.payments import queue
 from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
 from handlers.playcamp.api.client import PAYMENTS_PER_CALL, ApiError, Client, NotConfiguredError, UnsentError
-from handlers.playcamp.payments.rules import is_sandbox
+from handlers.playcamp.settings import is_sandbox
 
 JOB = "playcamp.register"
 
@@ -72,7 +72,7 @@ def run(house: Installation, game: Game) -> float | None:
         table = [LAST_PAUSE_SECONDS] if is_hopeless else pauses(game)
         trouble = f"{KEY_REFUSED}: {error}" if work.is_key_refused else str(error)
         raise JobError(trouble, table, error.retry_after or 0, is_anew=work.count > 0) from None
-    due = store.next_due(house.database.read(), game.id)
+    due = queue.next_due(house.database.read(), game.id)
     return None if due is None else min(max(0.0, clock.seconds(due) - clock.now()), LONGEST_WAIT_SECONDS)
 
 
@@ -133,7 +133,7 @@ class _Work:
         """
         while True:
             rows = self._house.database.write(
-                lambda tx: store.claim_due(tx, self._game.id, PAYMENTS_PER_CALL, is_sandbox=self._is_sandbox)
+                lambda tx: queue.claim_due(tx, self._game.id, PAYMENTS_PER_CALL, is_sandbox=self._is_sandbox)
             )
             if not rows:
                 return True
@@ -152,7 +152,7 @@ class _Work:
         refused: list[tuple[Any, ApiError]] = []
         while True:
             rows = self._house.database.write(
-                lambda tx: store.claim_refunds(tx, self._game.id, REFUNDS_AT_ONCE, is_sandbox=self._is_sandbox)
+                lambda tx: queue.claim_refunds(tx, self._game.id, REFUNDS_AT_ONCE, is_sandbox=self._is_sandbox)
             )
             rows.sort(key=lambda row: row["reason"] is not None)  # what had trouble before comes last
             for at, row in enumerate(rows):
@@ -272,10 +272,10 @@ class _Work:
 
         def settle(tx: Any) -> None:
             if self._has_accepted or (self._is_answering and self.refusal is None and not uncertain):
-                store.refused(tx, reasons, self._delays, uncertain)
+                queue.refused(tx, reasons, self._delays, uncertain)
             else:
                 for each, reason in reasons.items():
-                    store.postpone(tx, [each], seconds, reason)
+                    queue.postpone(tx, [each], seconds, reason)
 
         if reasons:
             self._house.database.write(settle)
@@ -296,8 +296,8 @@ class _Work:
                 reasons[row["id"]] = f"PlayCamp did not say what became of it: {told}"
 
         def settle(tx: Any) -> None:
-            store.registered(tx, done, is_sandbox=self._is_sandbox)
-            store.refused(tx, reasons, self._delays, unknown)
+            queue.registered(tx, done, is_sandbox=self._is_sandbox)
+            queue.refused(tx, reasons, self._delays, unknown)
 
         self._house.database.write(settle)
         self.count += len(done)
@@ -313,7 +313,7 @@ class _Work:
         if len(part) == 1:
             if error.status == 409:  # PlayCamp knows it
                 known = [part[0]["id"]]
-                self._house.database.write(lambda tx: store.registered(tx, known, is_sandbox=self._is_sandbox))
+                self._house.database.write(lambda tx: queue.registered(tx, known, is_sandbox=self._is_sandbox))
                 self.count += 1
                 return []
             blamed = {part[0]["id"]: str(error)}
@@ -321,7 +321,7 @@ class _Work:
             others = [row for row in part if row["id"] not in blamed]
             return [*([others] if others else []), *([row] for row in part if row["id"] in blamed)]
         if 0 < len(blamed) < len(part) or len(part) == 1:
-            self._house.database.write(lambda tx: store.refused(tx, blamed, self._delays))
+            self._house.database.write(lambda tx: queue.refused(tx, blamed, self._delays))
             rest = [row for row in part if row["id"] not in blamed]
             return [rest] if rest else []
         middle = len(part) // 2
@@ -330,7 +330,7 @@ class _Work:
     def _give_back(self, rows: Sequence[Any]) -> None:
         if rows:
             ids = [row["id"] for row in rows]
-            self._house.database.write(lambda tx: store.postpone(tx, ids, 0))
+            self._house.database.write(lambda tx: queue.postpone(tx, ids, 0))
 
     # Refunds
 
@@ -353,7 +353,7 @@ class _Work:
             if str(known.get("status")).upper() != "REFUNDED":
                 self._refuse_refund(row, error)
                 return
-        self._house.database.write(lambda tx: store.refund_done(tx, row["id"], is_sandbox=self._is_sandbox))
+        self._house.database.write(lambda tx: queue.refund_done(tx, row["id"], is_sandbox=self._is_sandbox))
         self.count += 1
 
     def _postpone_refund(self, row: Any, error: ApiError) -> None:
@@ -361,7 +361,7 @@ class _Work:
         seconds = self._delays[0] if row["reason"] is None else FAILED_REFUND_SECONDS
         seconds = max(seconds, min(error.retry_after or 0.0, LONGEST_WAIT_SECONDS))
         reason = f"its refund: {error}"
-        self._house.database.write(lambda tx: store.postpone_refund(tx, row["id"], seconds, reason))
+        self._house.database.write(lambda tx: queue.postpone_refund(tx, row["id"], seconds, reason))
 
     def _count_refused(self, refused: Sequence[tuple[Any, ApiError]]) -> None:
         """These were refused in words that say nothing of a refund. Raises ApiError where nothing else is taken."""
@@ -372,24 +372,24 @@ class _Work:
 
     def _refuse_refund(self, row: Any, error: ApiError) -> None:
         reason = f"its refund: {error}"
-        self._house.database.write(lambda tx: store.refund_refused(tx, row["id"], reason, self._delays))
+        self._house.database.write(lambda tx: queue.refund_refused(tx, row["id"], reason, self._delays))
 
     def _register_again(self, row: Any) -> None:
         """PlayCamp does not know what it is to refund. Once or twice that may be; then a person has to look."""
 
         def settle(tx: Any) -> None:
-            if row["refund_tries"] + 1 < store.MOST_TRIES:
-                store.register_again(tx, row["id"])
+            if row["refund_tries"] + 1 < queue.MOST_TRIES:
+                queue.register_again(tx, row["id"])
             else:
                 reason = "PlayCamp does not know the payment, however often it is registered"
-                store.refund_refused(tx, row["id"], reason, self._delays)
+                queue.refund_refused(tx, row["id"], reason, self._delays)
 
         self._house.database.write(settle)
 
     def _give_back_refunds(self, rows: Sequence[Any]) -> None:
         def settle(tx: Any) -> None:
             for row in rows:
-                store.postpone_refund(tx, row["id"], 0)
+                queue.postpone_refund(tx, row["id"], 0)
 
         if rows:
             self._house.database.write(settle)

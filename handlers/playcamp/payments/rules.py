@@ -14,10 +14,6 @@ def rules(game: Game) -> Rules:
     return Rules(PLATFORMS, DISTRIBUTION_TYPES, {**MARKETS, **own}, game.settings["playcamp.payments.zone"])
 
 
-def is_sandbox(game: Game) -> bool:
-    return game.settings["playcamp.environment"] == "sandbox"
-
-
 def is_registering(game: Game) -> bool:
     """Whether it is we who register what the game pushes; else PlayCamp's own gateway asks us for it.
 

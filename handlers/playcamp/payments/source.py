@@ -34,7 +34,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-from coinslot.base import clock, exact, expressions
+from coinslot.base import clock, exact, moments
 from coinslot.base.expressions import Expression, ExpressionError
 from coinslot.base.outbound import Answer, Outbound
 from coinslot.games.games import Game
@@ -116,7 +116,7 @@ class Source:
         self._outbound = outbound
         self._settings = game.family("playcamp.payments.")
         self.zone = self._settings["zone"]
-        self._tzinfo = self._made("zone", expressions.time_zone)
+        self._tzinfo = self._made("zone", moments.time_zone)
         self._rows = self._made("rows", Expression.parse)
         self._map = self._made("map", Expression.parse)
         self._next = self._made("next", Expression.parse) if self._settings["next"] else None
@@ -170,8 +170,8 @@ class Source:
     def moment(self, text: str) -> int:
         """The Unix seconds of ``playcamp.payments.since``. Raises :class:`SourceError`."""
         try:
-            return expressions.milliseconds(text, self.zone) // 1000
-        except ExpressionError:
+            return moments.milliseconds(text, self.zone) // 1000
+        except moments.UnfitError:
             raise SourceError("playcamp.payments.since: use a date or time such as 2026-01-31") from None
 
     def address(self, start: int, end: int) -> str:
@@ -183,7 +183,7 @@ class Source:
     def _made(self, name: str, parse: Any) -> Any:
         try:
             return parse(self._settings[name])
-        except ExpressionError as error:
+        except (ExpressionError, moments.UnfitError) as error:
             raise SourceError(f"playcamp.payments.{name}: {error}") from None
 
     def _lookup(self, table: str, key: str) -> str | None:

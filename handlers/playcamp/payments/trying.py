@@ -18,14 +18,15 @@ from coinslot.ledger import events
 from coinslot.outbox.conversions import Open
 from coinslot.payments import lists, report
 from coinslot.payments.report import Payment
-from handlers.kit.partner import installation
+from handlers.kit.receive import installation
 from handlers.kit.trials import Formula, Made, Sample, TriedRow, Window
 from handlers.playcamp.events import conversion
 from handlers.playcamp.events.conversion import ConversionError, Usn
 from handlers.playcamp.payments import polling
 from handlers.playcamp.payments import source as game_payments
-from handlers.playcamp.payments.rules import is_sandbox, rules
+from handlers.playcamp.payments.rules import rules
 from handlers.playcamp.payments.source import Source, SourceError
+from handlers.playcamp.settings import is_sandbox
 
 ROWS_SHOWN = 5
 MOST_REASONS = 10

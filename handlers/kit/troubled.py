@@ -15,10 +15,9 @@ from coinslot.operations import troubles
 from coinslot.operations.doctor import WARNING, WRONG, Finding
 from coinslot.operations.troubles import Trouble
 from coinslot.store.db import Connection, DatabaseError, EngineError
-from handlers.dashboard.frame.words import ago, capped, shown
-from handlers.dashboard.overview import noticed
-from handlers.kit import wrong_addresses
-from handlers.kit.partner import partners
+from handlers.kit import noticed, wrong_addresses
+from handlers.kit.receive import partners
+from handlers.kit.wording import ago, capped, shown
 
 LEAST_FREE_BYTES = 64 * 1024 * 1024  # below this a credit is about to fail
 LITTLE_FREE_BYTES = 1024 * 1024 * 1024

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from urllib.parse import quote, urlencode
 
 from coinslot.operations.troubles import NOTICES, Trouble
-from handlers.dashboard.frame.words import capped, shown
 from handlers.kit.partner import Partner
+from handlers.kit.wording import capped, shown
 
 Said = tuple[str, str, str]  # the sentences, a page of the game, and what the link to it says
 

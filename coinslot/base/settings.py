@@ -1,0 +1,17 @@
+"""What the environment says."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says, read once by ``app.py``."""
+
+    home: Path
+    master_key: str | None = field(repr=False)
+    public_url: str
+    trusted_proxies: int
+    is_relaying: bool
+    may_call_private: bool
+    metrics_token: str | None = field(default=None, repr=False)

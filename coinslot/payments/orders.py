@@ -1,0 +1,117 @@
+"""Payments that are orders of a partner's, and their refunds."""
+
+import sqlite3
+
+from coinslot.base import clock
+from coinslot.ledger.refunds import REFUNDED_AT
+from coinslot.payments.store import find, mark_refunded
+
+LOOKED_AT = 2000  # of the latest payments, for what is reported twice
+WON_SECONDS = 30 * 86400.0  # how long it is told that a refund was sent and the dispute has been won since
+
+
+def newest(connection: sqlite3.Connection) -> tuple[int, int]:
+    """The highest ids of transactions and refunds."""
+    row = connection.execute(
+        "SELECT (SELECT max(id) FROM transactions) AS transaction_id, (SELECT max(id) FROM refunds) AS refund_id"
+    ).fetchone()
+    return row["transaction_id"] or 0, row["refund_id"] or 0
+
+
+def orders(
+    connection: sqlite3.Connection, game_id: int, partner: str, after: int, through: int, limit: int
+) -> list[sqlite3.Row]:
+    """Paid, live purchases of a partner with ids above ``after`` and up to ``through``, in order.
+
+    ``refunded_at`` is when the money went back, None where it did not; ``sku`` is one of the items bought.
+    """
+    return connection.execute(
+        f"""SELECT t.id, t.reference, t.player_id, t.currency, t.gross_minor, t.raw_body,
+                  coalesce(t.occurred_at, t.received_at) AS purchased_at,
+                  (SELECT min(e.sku) FROM grants g JOIN entries e ON e.grant_id = g.id
+                   WHERE g.transaction_id = t.id AND g.kind = t.kind) AS sku,
+                  {REFUNDED_AT} AS refunded_at
+           FROM transactions t
+           WHERE t.id > :after AND t.id <= :through AND t.game_id = :game_id AND t.partner = :partner
+             AND t.kind = 'purchase' AND t.is_test = 0 AND t.environment = 'live' AND t.gross_minor > 0
+           ORDER BY t.id LIMIT :limit""",  # noqa: S608 (a constant of ours)
+        {"game_id": game_id, "partner": partner, "after": after, "through": through, "limit": limit},
+    ).fetchall()
+
+
+def refunded_orders(
+    connection: sqlite3.Connection, game_id: int, partner: str, after: int, through: int
+) -> list[tuple[str, str | None]]:
+    """Purchases with refunds, or won disputes, of ids above ``after`` and up to ``through``: reference, and since when.
+
+    None where the money came back: every chargeback has been won, and there is no other refund.
+
+    One that waits for its purchase is not there: the purchase, once it comes, is told of as refunded.
+    """
+    rows = connection.execute(
+        f"""SELECT t.reference, {REFUNDED_AT} AS refunded_at
+           FROM transactions t
+           WHERE t.id IN (SELECT transaction_id FROM refunds
+                          WHERE id > :after AND id <= :through AND game_id = :game_id AND partner = :partner
+                            AND is_test = 0 AND outcome NOT IN ('waiting', 'ambiguous', 'test'))
+           ORDER BY t.id""",  # noqa: S608 (a constant of ours)
+        {"game_id": game_id, "partner": partner, "after": after, "through": through},
+    )
+    return [(str(row["reference"]), row["refunded_at"]) for row in rows]
+
+
+def refund_known(tx: sqlite3.Connection, game_id: int, transaction_id: str, refunded_at: str) -> bool:
+    """A payment is refunded; returns whether it is known and was not refunded before."""
+    row = find(tx, game_id, transaction_id)
+    if row is None or row["refunded_at"] is not None:
+        return False
+    mark_refunded(tx, row, refunded_at, clock.stamp())
+    return True
+
+
+def withdraw_refund(tx: sqlite3.Connection, game_id: int, transaction_id: str) -> None:
+    """A payment stands again: its refund is not sent. One sent already stays ``done`` (:func:`refunded_though_won`)."""
+    tx.execute(
+        """UPDATE payments SET refunded_at = NULL, refund_state = CASE WHEN refund_state = 'done' THEN 'done' END,
+                  refund_tries = 0, refund_next_at = NULL, reason = CASE WHEN state <> 'registered' THEN reason END,
+                  waits_since = CASE WHEN state = 'waiting' THEN waits_since END,
+                  updated_at = :now
+           WHERE game_id = :game_id AND transaction_id = :transaction_id AND refunded_at IS NOT NULL""",
+        {"game_id": game_id, "transaction_id": transaction_id, "now": clock.stamp()},
+    )
+
+
+def refunded_though_won(connection: sqlite3.Connection, game_id: int, partner: str, prefix: str) -> list[str]:
+    """References of a partner's purchases whose refund was sent before their dispute was won, within a month of it.
+
+    ``prefix`` and a reference are the payment's id.
+    """
+    rows = connection.execute(
+        """SELECT DISTINCT t.reference
+           FROM refunds r JOIN transactions t ON t.id = r.transaction_id
+           JOIN payments p ON p.game_id = r.game_id AND p.transaction_id = :prefix || t.reference
+           WHERE r.game_id = :game_id AND r.partner = :partner AND r.reason = 'reinstated'
+             AND p.refund_state = 'done' AND p.refunded_at IS NULL AND p.updated_at >= :since
+           ORDER BY t.reference""",
+        {
+            "game_id": game_id,
+            "partner": partner,
+            "prefix": prefix,
+            "since": clock.stamp(clock.now() - WON_SECONDS),
+        },
+    )
+    return [str(row["reference"]) for row in rows]
+
+
+def reported_by_game(connection: sqlite3.Connection, game_id: int, partner: str) -> list[str]:
+    """References of a partner's purchases that the game reports too, by itself; among the latest payments."""
+    rows = connection.execute(
+        """SELECT t.reference FROM
+               (SELECT transaction_id, source FROM payments WHERE game_id = :game_id
+                ORDER BY purchased_at DESC LIMIT :looked_at) p
+               JOIN transactions t
+               ON t.game_id = :game_id AND t.partner = :partner AND t.external_id = p.transaction_id
+           WHERE p.source <> 'appcharge'""",
+        {"game_id": game_id, "partner": partner, "looked_at": LOOKED_AT},
+    )
+    return [str(row["reference"]) for row in rows]
