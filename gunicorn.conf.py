@@ -35,11 +35,9 @@ def _leave_out_what_was_sent(record):
 
 def on_starting(server):
     """Before anything is served: folder, database and key exist and belong together, or the start fails in words."""
-    import sqlite3
-
     from app import create_app
     from coinslot.access.vault import VaultError
-    from coinslot.store.db import DatabaseError
+    from coinslot.store.db import DatabaseError, EngineError
 
     logging.getLogger("gunicorn.error").addFilter(_leave_out_what_was_sent)
     try:
@@ -47,7 +45,7 @@ def on_starting(server):
         server.coinslot.prepare()
         server.setup_path = server.coinslot.new_setup_link(base="")
         server.coinslot.database.close()  # no connection of the master's crosses into a worker
-    except (DatabaseError, VaultError, sqlite3.Error, OSError, ValueError) as error:
+    except (DatabaseError, VaultError, EngineError, OSError, ValueError) as error:
         raise SystemExit(f"Coinslot does not start: {error}") from None
 
 

@@ -1,13 +1,12 @@
 """A game's secrets: each has a current value and, while it is being rotated, a previous one that is still valid."""
 
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coinslot.access.vault import MasterKey, Sealed, Vault, VaultError
 from coinslot.base import clock
 from coinslot.store import audit, revision
-from coinslot.store.db import Database
+from coinslot.store.db import Connection, Database, Row
 
 HINT_FROM_LENGTH = 12  # a shorter secret shows no last characters
 SIGNING_PREFIX = "destination."  # of secrets that we sign with: nobody proves himself with them
@@ -42,9 +41,7 @@ class SecretRow:
     last_characters: str | None
 
 
-def open_all(
-    connection: sqlite3.Connection, vault: Vault, game_id: int, slug: str
-) -> Mapping[str, tuple[SecretValue, ...]]:
+def open_all(connection: Connection, vault: Vault, game_id: int, slug: str) -> Mapping[str, tuple[SecretValue, ...]]:
     """Every secret of a game, current value first. Raises VaultError when one does not open."""
     opened: dict[str, tuple[SecretValue, ...]] = {}
     rows = _rows(connection, game_id)
@@ -57,9 +54,7 @@ def open_all(
     return opened
 
 
-def open_one(
-    connection: sqlite3.Connection, vault: Vault, game_id: int, slug: str, name: str
-) -> tuple[SecretValue, ...]:
+def open_one(connection: Connection, vault: Vault, game_id: int, slug: str, name: str) -> tuple[SecretValue, ...]:
     """The values of one secret, current first; empty when it is not set. Raises VaultError when one does not open."""
     return tuple(
         SecretValue(name, row["slot"], vault.unseal(connection, _purpose(slug, name), _sealed(row)))
@@ -68,13 +63,13 @@ def open_one(
     )
 
 
-def put(tx: sqlite3.Connection, vault: Vault, game: sqlite3.Row, name: str, value: str, actor: str) -> None:
+def put(tx: Connection, vault: Vault, game: Row, name: str, value: str, actor: str) -> None:
     """Set the current value. A previous value, if a rotation left one, stays valid. Raises :class:`SecretError`."""
     _store_current(tx, vault, game, name, _checked(name, value))
     audit.record(tx, game["id"], actor, "secret.set", name)
 
 
-def rotate(tx: sqlite3.Connection, vault: Vault, game: sqlite3.Row, name: str, value: str, actor: str) -> bool:
+def rotate(tx: Connection, vault: Vault, game: Row, name: str, value: str, actor: str) -> bool:
     """Set a new current value; the one it replaces stays valid as previous. Raises :class:`SecretError`.
 
     In a rotation under way, a current value that nobody has used was mistyped: that one is replaced, and the previous
@@ -105,7 +100,7 @@ def rotate(tx: sqlite3.Connection, vault: Vault, game: sqlite3.Row, name: str, v
     return was_mistyped
 
 
-def retire(tx: sqlite3.Connection, game: sqlite3.Row, name: str, actor: str) -> None:
+def retire(tx: Connection, game: Row, name: str, actor: str) -> None:
     """End the previous value. Raises :class:`SecretError` when there is none."""
     if _delete(tx, game["id"], name, "previous") == 0:
         raise SecretError(f"{name} has no previous value")
@@ -113,14 +108,14 @@ def retire(tx: sqlite3.Connection, game: sqlite3.Row, name: str, actor: str) -> 
     audit.record(tx, game["id"], actor, "secret.retire", name)
 
 
-def delete(tx: sqlite3.Connection, game: sqlite3.Row, name: str) -> None:
+def delete(tx: Connection, game: Row, name: str) -> None:
     """End a secret with all its values."""
     for slot in ("current", "previous"):
         _delete(tx, game["id"], name, slot)
     revision.touch(tx, game["id"])
 
 
-def listing(connection: sqlite3.Connection, vault: Vault, game: sqlite3.Row) -> list[SecretRow]:
+def listing(connection: Connection, vault: Vault, game: Row) -> list[SecretRow]:
     """What a person may see; works without the right master key too."""
     seen = []
     for row in _rows(connection, game["id"]):
@@ -132,9 +127,7 @@ def listing(connection: sqlite3.Connection, vault: Vault, game: sqlite3.Row) -> 
     return seen
 
 
-def listing_of(
-    connection: sqlite3.Connection, game_id: int, opened: Mapping[str, tuple[SecretValue, ...]]
-) -> list[SecretRow]:
+def listing_of(connection: Connection, game_id: int, opened: Mapping[str, tuple[SecretValue, ...]]) -> list[SecretRow]:
     """The same of a game whose secrets are open already."""
     hints = {(value.name, value.slot): _hint(value.value) for values in opened.values() for value in values}
     return [
@@ -145,7 +138,7 @@ def listing_of(
     ]
 
 
-def used(tx: sqlite3.Connection, game_id: int, name: str, slot: str, at: str) -> None:
+def used(tx: Connection, game_id: int, name: str, slot: str, at: str) -> None:
     tx.execute(
         """UPDATE secrets SET last_used_at = :at
            WHERE game_id = :game_id AND name = :name AND slot = :slot
@@ -154,7 +147,7 @@ def used(tx: sqlite3.Connection, game_id: int, name: str, slot: str, at: str) ->
     )
 
 
-def reseal(tx: sqlite3.Connection, old: MasterKey, new: MasterKey) -> int:
+def reseal(tx: Connection, old: MasterKey, new: MasterKey) -> int:
     """Put every sealed value of the database under another master key; returns how many there were."""
     secrets = tx.execute("SELECT s.*, g.slug FROM secrets s JOIN games g ON g.id = s.game_id").fetchall()
     for row in secrets:
@@ -186,7 +179,7 @@ def reseal(tx: sqlite3.Connection, old: MasterKey, new: MasterKey) -> int:
 def rotate_master_key(database: Database, vault: Vault, new: MasterKey, actor: str) -> int:
     """Put everything sealed under a new master key, and say so in the audit; returns how many values there were."""
 
-    def everything(tx: sqlite3.Connection, old: MasterKey, new: MasterKey) -> int:
+    def everything(tx: Connection, old: MasterKey, new: MasterKey) -> int:
         count = reseal(tx, old, new)
         audit.record(tx, None, actor, "key.rotate", f"{old.id} to {new.id}")
         return count
@@ -212,7 +205,7 @@ def _checked(name: str, value: str) -> bytes:
     return value.encode()
 
 
-def _store_current(tx: sqlite3.Connection, vault: Vault, game: sqlite3.Row, name: str, value: bytes) -> None:
+def _store_current(tx: Connection, vault: Vault, game: Row, name: str, value: bytes) -> None:
     _delete(tx, game["id"], name, "current")
     sealed = vault.seal(tx, _purpose(game["slug"], name), value)
     tx.execute(
@@ -223,20 +216,20 @@ def _store_current(tx: sqlite3.Connection, vault: Vault, game: sqlite3.Row, name
     revision.touch(tx, game["id"])
 
 
-def _delete(tx: sqlite3.Connection, game_id: int, name: str, slot: str) -> int:
+def _delete(tx: Connection, game_id: int, name: str, slot: str) -> int:
     return tx.execute(
         "DELETE FROM secrets WHERE game_id = :game_id AND name = :name AND slot = :slot",
         {"game_id": game_id, "name": name, "slot": slot},
     ).rowcount
 
 
-def _rows(connection: sqlite3.Connection, game_id: int) -> list[sqlite3.Row]:
+def _rows(connection: Connection, game_id: int) -> list[Row]:
     return connection.execute(
         "SELECT * FROM secrets WHERE game_id = :game_id ORDER BY name, slot", {"game_id": game_id}
     ).fetchall()
 
 
-def _sealed(row: sqlite3.Row) -> Sealed:
+def _sealed(row: Row) -> Sealed:
     return Sealed(row["ciphertext"], row["nonce"], row["key_id"])
 
 

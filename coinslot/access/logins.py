@@ -10,10 +10,10 @@ with the token, which is not kept.
 
 import hashlib
 import secrets
-import sqlite3
 from dataclasses import dataclass
 
 from coinslot.base import clock, signing
+from coinslot.store.db import Connection, Row
 
 MOST_WRONG_CODES = 5
 KEPT_SECONDS = 86400.0  # after the end: until then a late player is told that the time has passed
@@ -52,7 +52,7 @@ class Outcome:
     reason: str | None
 
 
-def begin(tx: sqlite3.Connection, game_id: int, partner: str, seconds: float) -> str:
+def begin(tx: Connection, game_id: int, partner: str, seconds: float) -> str:
     """Begin a login that the game is to confirm within ``seconds``; returns its token."""
     token, now = _new_token(), clock.now()
     _prune(tx, now)
@@ -70,7 +70,7 @@ def begin(tx: sqlite3.Connection, game_id: int, partner: str, seconds: float) ->
     return token
 
 
-def confirm(tx: sqlite3.Connection, game_id: int, token: str, player_id: str, digits: int) -> str:
+def confirm(tx: Connection, game_id: int, token: str, player_id: str, digits: int) -> str:
     """Name the player of a login the store began; returns the code. Confirmed again it has a new code, and no other.
 
     Raises :class:`UnknownLoginError`, :class:`UsedLoginError`, :class:`ExpiredLoginError` or :class:`OtherPlayerError`.
@@ -93,7 +93,7 @@ def confirm(tx: sqlite3.Connection, game_id: int, token: str, player_id: str, di
 
 
 def link(
-    tx: sqlite3.Connection, game_id: int, partner: str, player_id: str, digits: int, seconds: float
+    tx: Connection, game_id: int, partner: str, player_id: str, digits: int, seconds: float
 ) -> tuple[str, str, str]:
     """Make a login for a player the game vouches for; returns token, code and when it ends."""
     token, code, now = _new_token(), _new_code(digits), clock.now()
@@ -115,13 +115,13 @@ def link(
     return token, code, expires_at
 
 
-def player_of(connection: sqlite3.Connection, game_id: int, token: str) -> str | None:
+def player_of(connection: Connection, game_id: int, token: str) -> str | None:
     """Whose login a token is of, where the game has said so."""
     row = _by_token(connection, game_id, token)
     return None if row is None else row["player_id"]
 
 
-def use(tx: sqlite3.Connection, game_id: int, token: str, code: str) -> Outcome:
+def use(tx: Connection, game_id: int, token: str, code: str) -> Outcome:
     """Log in with a code, once. A wrong one is counted, so this returns what it has to say and never raises it."""
     row = _by_token(tx, game_id, token)
     if row is None:
@@ -139,9 +139,9 @@ def use(tx: sqlite3.Connection, game_id: int, token: str, code: str) -> Outcome:
     return Outcome(row["player_id"], None)
 
 
-def _by_token(connection: sqlite3.Connection, game_id: int, token: str) -> sqlite3.Row | None:
+def _by_token(connection: Connection, game_id: int, token: str) -> Row | None:
     # Looked up by a hash: how long that takes tells nothing about a token that is near.
-    row: sqlite3.Row | None = connection.execute(
+    row: Row | None = connection.execute(
         """SELECT id, kind, code_hash, player_id, wrong_codes, expires_at, used_at FROM logins
            WHERE token_hash = :token_hash AND game_id = :game_id""",
         {"token_hash": _token_hash(token), "game_id": game_id},
@@ -149,7 +149,7 @@ def _by_token(connection: sqlite3.Connection, game_id: int, token: str) -> sqlit
     return row
 
 
-def _prune(tx: sqlite3.Connection, now: float) -> None:
+def _prune(tx: Connection, now: float) -> None:
     tx.execute(
         """DELETE FROM logins WHERE id IN
                (SELECT id FROM logins WHERE expires_at < :old ORDER BY expires_at LIMIT :most)""",

@@ -2,10 +2,10 @@
 
 import hashlib
 import secrets
-import sqlite3
 
 from coinslot.base import clock
 from coinslot.store import audit
+from coinslot.store.db import Connection, Row
 
 SHORTEST_PASSWORD = 10
 SETUP_LINK_SECONDS = 3600
@@ -19,7 +19,7 @@ class OwnerError(Exception):
     """What the owner asked cannot be done; the message is for the owner."""
 
 
-def has_password(connection: sqlite3.Connection) -> bool:
+def has_password(connection: Connection) -> bool:
     return _fact(connection, "owner.password_hash") is not None
 
 
@@ -30,7 +30,7 @@ def checked_password(password: str) -> str:
     return password
 
 
-def set_password(tx: sqlite3.Connection, password_hash: str, actor: str, keep: str | None = None) -> None:
+def set_password(tx: Connection, password_hash: str, actor: str, keep: str | None = None) -> None:
     """Every browser is signed out, but the one with the hash ``keep``."""
     tx.execute(
         """INSERT INTO installation (name, value, updated_at) VALUES ('owner.password_hash', :hash, :now)
@@ -41,7 +41,7 @@ def set_password(tx: sqlite3.Connection, password_hash: str, actor: str, keep: s
     audit.record(tx, None, actor, "owner.password", "owner")
 
 
-def set_first_password(tx: sqlite3.Connection, password_hash: str) -> bool:
+def set_first_password(tx: Connection, password_hash: str) -> bool:
     """Set the password if there is none; False means that somebody was first."""
     row = tx.execute(
         """INSERT INTO installation (name, value, updated_at) VALUES ('owner.password_hash', :hash, :now)
@@ -53,11 +53,11 @@ def set_first_password(tx: sqlite3.Connection, password_hash: str) -> bool:
     return row is not None
 
 
-def password_hash(connection: sqlite3.Connection) -> str | None:
+def password_hash(connection: Connection) -> str | None:
     return _fact(connection, "owner.password_hash")
 
 
-def begin_session(tx: sqlite3.Connection, remote_address: str, user_agent: str) -> str:
+def begin_session(tx: Connection, remote_address: str, user_agent: str) -> str:
     """Sign a browser in; returns the token for its cookie, which is kept as a hash alone."""
     now = clock.now()
     tx.execute("DELETE FROM owner_sessions WHERE expires_at < :now", {"now": clock.stamp(now)})
@@ -77,21 +77,21 @@ def begin_session(tx: sqlite3.Connection, remote_address: str, user_agent: str) 
     return token
 
 
-def session(connection: sqlite3.Connection, token: str) -> sqlite3.Row | None:
+def session(connection: Connection, token: str) -> Row | None:
     """The browser this token signed in; None when it is unknown, ended or expired."""
-    row: sqlite3.Row | None = connection.execute(
+    row: Row | None = connection.execute(
         "SELECT * FROM owner_sessions WHERE token_hash = :hash AND expires_at > :now",
         {"hash": session_hash(token), "now": clock.stamp()},
     ).fetchone()
     return row
 
 
-def is_due(row: sqlite3.Row) -> bool:
+def is_due(row: Row) -> bool:
     """Whether a visit of this browser is worth writing down (:func:`seen`)."""
     return clock.now() - clock.seconds(row["seen_at"]) > SEEN_SECONDS
 
 
-def seen(tx: sqlite3.Connection, token_hash: str) -> None:
+def seen(tx: Connection, token_hash: str) -> None:
     now = clock.now()
     tx.execute(
         "UPDATE owner_sessions SET seen_at = :now, expires_at = :expires_at WHERE token_hash = :hash",
@@ -99,17 +99,17 @@ def seen(tx: sqlite3.Connection, token_hash: str) -> None:
     )
 
 
-def end_session(tx: sqlite3.Connection, token_hash: str) -> bool:
+def end_session(tx: Connection, token_hash: str) -> bool:
     """Sign one browser out; returns whether it was signed in."""
     return tx.execute("DELETE FROM owner_sessions WHERE token_hash = :hash", {"hash": token_hash}).rowcount > 0
 
 
-def end_sessions(tx: sqlite3.Connection, but: str | None = None) -> int:
+def end_sessions(tx: Connection, but: str | None = None) -> int:
     """Sign every browser out, but the one with this hash; returns how many those were."""
     return tx.execute("DELETE FROM owner_sessions WHERE :but IS NULL OR token_hash <> :but", {"but": but}).rowcount
 
 
-def sessions(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+def sessions(connection: Connection) -> list[Row]:
     """Browsers signed in, the one seen last first; of very many, some."""
     return connection.execute(
         "SELECT * FROM owner_sessions WHERE expires_at > :now ORDER BY seen_at DESC LIMIT :most",
@@ -121,7 +121,7 @@ def session_hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def setup_nonce(tx: sqlite3.Connection) -> str:
+def setup_nonce(tx: Connection) -> str:
     """A fresh nonce for the setup link; the link of an earlier start ends with it."""
     nonce = secrets.token_urlsafe(16)
     tx.execute(
@@ -132,10 +132,10 @@ def setup_nonce(tx: sqlite3.Connection) -> str:
     return nonce
 
 
-def is_setup_nonce(connection: sqlite3.Connection, nonce: str) -> bool:
+def is_setup_nonce(connection: Connection, nonce: str) -> bool:
     return _fact(connection, "owner.setup_nonce") == nonce
 
 
-def _fact(connection: sqlite3.Connection, name: str) -> str | None:
+def _fact(connection: Connection, name: str) -> str | None:
     row = connection.execute("SELECT value FROM installation WHERE name = :name", {"name": name}).fetchone()
     return None if row is None else str(row["value"])

@@ -7,13 +7,13 @@ was never read. A code is good once: the time step it belongs to is remembered, 
 import hashlib
 import hmac
 import secrets
-import sqlite3
 
 import pyotp
 
 from coinslot.access.vault import Sealed, Vault
 from coinslot.base import clock, spellings
 from coinslot.store import audit
+from coinslot.store.db import Connection
 
 STEP_SECONDS = 30
 DIGITS = 6
@@ -28,16 +28,16 @@ FACT = "owner.totp"
 OFFERED = "owner.totp_offered"
 
 
-def is_on(connection: sqlite3.Connection) -> bool:
+def is_on(connection: Connection) -> bool:
     return _last_step(connection) is not None
 
 
-def offer(tx: sqlite3.Connection, vault: Vault) -> None:
+def offer(tx: Connection, vault: Vault) -> None:
     """Make a secret for the owner's app to take; nothing asks for its codes before :func:`confirm`."""
     _put(tx, vault, OFFERED, pyotp.random_base32())
 
 
-def offered(connection: sqlite3.Connection, vault: Vault) -> str | None:
+def offered(connection: Connection, vault: Vault) -> str | None:
     """The secret that waits for its first code; None when there is none or it is older than an hour."""
     oldest = clock.stamp(clock.now() - OFFER_SECONDS)
     return _open(connection, vault, OFFERED, oldest)
@@ -48,7 +48,7 @@ def address(secret: str, name: str) -> str:
     return str(pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name="Coinslot"))
 
 
-def confirm(tx: sqlite3.Connection, vault: Vault, code: str, actor: str) -> list[str] | None:
+def confirm(tx: Connection, vault: Vault, code: str, actor: str) -> list[str] | None:
     """Switch the offered second factor on if this is one of its codes; returns the recovery codes, None otherwise."""
     secret = offered(tx, vault)
     step = None if secret is None else _step(secret, code, after=-1)
@@ -61,7 +61,7 @@ def confirm(tx: sqlite3.Connection, vault: Vault, code: str, actor: str) -> list
     return _new_recovery_codes(tx)
 
 
-def accept(tx: sqlite3.Connection, vault: Vault, code: str) -> bool:
+def accept(tx: Connection, vault: Vault, code: str) -> bool:
     """Whether this is a code of the app, or a recovery code, that has not been used. It is used now."""
     last = _last_step(tx)
     if last is None:
@@ -78,7 +78,7 @@ def accept(tx: sqlite3.Connection, vault: Vault, code: str) -> bool:
     return True
 
 
-def turn_off(tx: sqlite3.Connection, actor: str) -> bool:
+def turn_off(tx: Connection, actor: str) -> bool:
     """Ask for the password alone from now on; returns whether there was a second factor."""
     was_on = is_on(tx)
     tx.execute("DELETE FROM installation WHERE name = :name", {"name": FACT})
@@ -90,20 +90,20 @@ def turn_off(tx: sqlite3.Connection, actor: str) -> bool:
     return was_on
 
 
-def replace_recovery_codes(tx: sqlite3.Connection, actor: str) -> list[str]:
+def replace_recovery_codes(tx: Connection, actor: str) -> list[str]:
     """New recovery codes; those there were end with it."""
     audit.record(tx, None, actor, "second-factor.recovery-codes", "owner")
     return _new_recovery_codes(tx)
 
 
-def recovery_codes_left(connection: sqlite3.Connection) -> int:
+def recovery_codes_left(connection: Connection) -> int:
     rows = connection.execute(
         "SELECT 1 FROM recovery_codes WHERE used_at IS NULL LIMIT :most", {"most": RECOVERY_CODES}
     ).fetchall()
     return len(rows)
 
 
-def _new_recovery_codes(tx: sqlite3.Connection) -> list[str]:
+def _new_recovery_codes(tx: Connection) -> list[str]:
     tx.execute("DELETE FROM recovery_codes")
     codes = []
     for _ in range(RECOVERY_CODES):
@@ -117,7 +117,7 @@ def _new_recovery_codes(tx: sqlite3.Connection) -> list[str]:
     return codes
 
 
-def _use_recovery_code(tx: sqlite3.Connection, code: str) -> bool:
+def _use_recovery_code(tx: Connection, code: str) -> bool:
     # Of the signs that look alike only one each is ever given out.
     bare = spellings.code(code).lower().translate(str.maketrans("018", "olb"))
     used = tx.execute(
@@ -149,12 +149,12 @@ def _hash(bare: str) -> str:
     return hashlib.sha256(bare.encode()).hexdigest()
 
 
-def _last_step(connection: sqlite3.Connection) -> int | None:
+def _last_step(connection: Connection) -> int | None:
     row = connection.execute("SELECT value FROM installation WHERE name = :name", {"name": FACT}).fetchone()
     return None if row is None else int(row["value"])
 
 
-def _set_last_step(tx: sqlite3.Connection, step: int) -> None:
+def _set_last_step(tx: Connection, step: int) -> None:
     tx.execute(
         """INSERT INTO installation (name, value, updated_at) VALUES (:name, :value, :now)
            ON CONFLICT (name) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at""",
@@ -162,7 +162,7 @@ def _set_last_step(tx: sqlite3.Connection, step: int) -> None:
     )
 
 
-def _put(tx: sqlite3.Connection, vault: Vault, name: str, secret: str) -> None:
+def _put(tx: Connection, vault: Vault, name: str, secret: str) -> None:
     # The purpose a value is sealed for is the row's name: keyring.reseal opens it by that.
     sealed = vault.seal(tx, name, secret.encode())
     tx.execute(
@@ -174,7 +174,7 @@ def _put(tx: sqlite3.Connection, vault: Vault, name: str, secret: str) -> None:
     )
 
 
-def _open(connection: sqlite3.Connection, vault: Vault, name: str, oldest: str = "") -> str | None:
+def _open(connection: Connection, vault: Vault, name: str, oldest: str = "") -> str | None:
     row = connection.execute(
         "SELECT * FROM installation_secrets WHERE name = :name AND created_at > :oldest",
         {"name": name, "oldest": oldest},
@@ -184,5 +184,5 @@ def _open(connection: sqlite3.Connection, vault: Vault, name: str, oldest: str =
     return vault.unseal(connection, name, Sealed(row["ciphertext"], row["nonce"], row["key_id"])).decode()
 
 
-def _delete(tx: sqlite3.Connection, name: str) -> None:
+def _delete(tx: Connection, name: str) -> None:
     tx.execute("DELETE FROM installation_secrets WHERE name = :name", {"name": name})

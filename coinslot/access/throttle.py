@@ -5,9 +5,9 @@ Failures belong together while less than a quarter of an hour lies between one a
 """
 
 import hashlib
-import sqlite3
 
 from coinslot.base import clock, spellings
+from coinslot.store.db import Connection
 
 OWNER = 0  # in place of a game: the owner's own login
 MOST_FAILURES = 10
@@ -37,7 +37,7 @@ def password_keys(login_name: str, player_id: str | None) -> list[str]:
     return [shared] if player_id is None else [shared, key("password", player_id)]
 
 
-def begin(tx: sqlite3.Connection, game_id: int, key: str) -> None:
+def begin(tx: Connection, game_id: int, key: str) -> None:
     """Count an attempt as failed until :func:`clear` or :func:`take_back` says otherwise.
 
     ``key`` says who is slowed down, and is a hash where that is nobody's business. Raises :class:`ThrottledError`.
@@ -66,7 +66,7 @@ def begin(tx: sqlite3.Connection, game_id: int, key: str) -> None:
     )
 
 
-def failures(connection: sqlite3.Connection, game_id: int, key: str) -> int:
+def failures(connection: Connection, game_id: int, key: str) -> int:
     """How many attempts count against a key, old ones included."""
     row = connection.execute(
         "SELECT failures FROM throttles WHERE game_id = :game_id AND key = :key", {"game_id": game_id, "key": key}
@@ -74,7 +74,7 @@ def failures(connection: sqlite3.Connection, game_id: int, key: str) -> int:
     return 0 if row is None else int(row["failures"])
 
 
-def take_back(tx: sqlite3.Connection, game_id: int, key: str) -> None:
+def take_back(tx: Connection, game_id: int, key: str) -> None:
     """The attempt was not judged at all: it counts no more."""
     tx.execute(
         "UPDATE throttles SET failures = failures - 1 WHERE game_id = :game_id AND key = :key AND failures > 0",
@@ -82,6 +82,6 @@ def take_back(tx: sqlite3.Connection, game_id: int, key: str) -> None:
     )
 
 
-def clear(tx: sqlite3.Connection, game_id: int, key: str) -> None:
+def clear(tx: Connection, game_id: int, key: str) -> None:
     """The attempt succeeded: nothing is held against this key any more."""
     tx.execute("DELETE FROM throttles WHERE game_id = :game_id AND key = :key", {"game_id": game_id, "key": key})

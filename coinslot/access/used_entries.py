@@ -1,14 +1,14 @@
 """Signed entries that are good for one opening: who comes first has used one up, until it would have expired anyway."""
 
 import hashlib
-import sqlite3
 
 from coinslot.base import clock
+from coinslot.store.db import Connection
 
 MOST_PRUNED = 100  # rows at a time: whoever comes by carries a little out
 
 
-def is_used(connection: sqlite3.Connection, game_id: int, signature: str) -> bool:
+def is_used(connection: Connection, game_id: int, signature: str) -> bool:
     """Whether the entry with this signature has been used."""
     row = connection.execute(
         "SELECT 1 FROM used_entries WHERE game_id = :game_id AND hash = :hash",
@@ -17,7 +17,7 @@ def is_used(connection: sqlite3.Connection, game_id: int, signature: str) -> boo
     return row is not None
 
 
-def use(tx: sqlite3.Connection, game_id: int, signature: str, expires_at: float) -> bool:
+def use(tx: Connection, game_id: int, signature: str, expires_at: float) -> bool:
     """Use up the entry with this signature. False when somebody was first."""
     row = tx.execute(
         """INSERT INTO used_entries (game_id, hash, expires_at) VALUES (:game_id, :hash, :expires_at)

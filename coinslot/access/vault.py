@@ -12,7 +12,6 @@ import base64
 import binascii
 import hashlib
 import os
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from coinslot.base import clock
-from coinslot.store.db import Database, hand_over
+from coinslot.store.db import Connection, Database, hand_over
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -101,7 +100,7 @@ class Vault:
         Raises :class:`VaultError` when it is missing, malformed or another one.
         """
 
-        def settle(tx: sqlite3.Connection) -> None:
+        def settle(tx: Connection) -> None:
             if database_key_id(tx) is None:
                 key = self._load_or_generate()
                 set_database_key_id(tx, key.id)
@@ -110,7 +109,7 @@ class Vault:
             database.write_here(settle)
         self.current(database.read())
 
-    def current(self, connection: sqlite3.Connection) -> MasterKey:
+    def current(self, connection: Connection) -> MasterKey:
         """The key everything in the database is under. Raises :class:`VaultError` when we do not have it."""
         key_id = database_key_id(connection)
         if key_id is None:
@@ -144,13 +143,13 @@ class Vault:
         """Where a rotation has kept that key."""
         return next((path for path, key in self._aside().items() if key.id == key_id), None)
 
-    def seal(self, connection: sqlite3.Connection, purpose: str, plaintext: bytes) -> Sealed:
+    def seal(self, connection: Connection, purpose: str, plaintext: bytes) -> Sealed:
         return self.current(connection).seal(purpose, plaintext)
 
-    def unseal(self, connection: sqlite3.Connection, purpose: str, sealed: Sealed) -> bytes:
+    def unseal(self, connection: Connection, purpose: str, sealed: Sealed) -> bytes:
         return self.opener(connection)(purpose, sealed)
 
-    def opener(self, connection: sqlite3.Connection) -> Callable[[str, Sealed], bytes]:
+    def opener(self, connection: Connection) -> Callable[[str, Sealed], bytes]:
         """:meth:`unseal` for many values, which asks only once which key they are under."""
         key = self.current(connection)
 
@@ -162,7 +161,7 @@ class Vault:
         return unseal
 
     def rotate(
-        self, database: Database, reseal: Callable[[sqlite3.Connection, MasterKey, MasterKey], int], new: MasterKey
+        self, database: Database, reseal: Callable[[Connection, MasterKey, MasterKey], int], new: MasterKey
     ) -> int:
         """Put everything under ``new`` in one transaction; ``reseal`` does the rows and returns how many.
 
@@ -171,7 +170,7 @@ class Vault:
         happens under the write lock: two rotations at once follow one another.
         """
 
-        def everything(tx: sqlite3.Connection) -> int:
+        def everything(tx: Connection) -> int:
             if not self.is_from_environment:
                 self._tidy_key_files(tx)
                 _write_key_file(self.next_path, new)
@@ -185,7 +184,7 @@ class Vault:
             self._tidy_key_files(database.read())
         return count
 
-    def _tidy_key_files(self, connection: sqlite3.Connection) -> None:
+    def _tidy_key_files(self, connection: Connection) -> None:
         """After a committed rotation the next key takes its place, after a failed one it is dropped. Under the lock."""
         if self.is_from_environment or not self.next_path.exists():
             return
@@ -216,13 +215,13 @@ class Vault:
         return self.candidates()[0]
 
 
-def database_key_id(connection: sqlite3.Connection) -> str | None:
+def database_key_id(connection: Connection) -> str | None:
     """The id of the master key a database is under; None when it was never given one."""
     row = connection.execute("SELECT value FROM installation WHERE name = 'vault.key_id'").fetchone()
     return None if row is None else str(row["value"])
 
 
-def set_database_key_id(tx: sqlite3.Connection, key_id: str) -> None:
+def set_database_key_id(tx: Connection, key_id: str) -> None:
     """To be called in the transaction that seals everything under that key."""
     tx.execute(
         """INSERT INTO installation (name, value, updated_at) VALUES ('vault.key_id', :key_id, :now)

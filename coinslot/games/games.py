@@ -7,7 +7,6 @@ change made by any process holds from the next request in all of them.
 import hashlib
 import re
 import secrets
-import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,7 +17,7 @@ from coinslot.access.keyring import SecretValue
 from coinslot.access.vault import Vault
 from coinslot.base import addresses, clock
 from coinslot.store import audit, revision
-from coinslot.store.db import Database
+from coinslot.store.db import Connection, Database, Row
 
 T = TypeVar("T")
 
@@ -109,7 +108,7 @@ class Games:
         )
         return self._open(rows[0]) if len(rows) == 1 else None
 
-    def _open(self, row: sqlite3.Row | None) -> Game | None:
+    def _open(self, row: Row | None) -> Game | None:
         if row is None:
             return None
         kept = self._kept.get(row["id"])
@@ -129,7 +128,7 @@ class Games:
         return game
 
 
-def add(tx: sqlite3.Connection, slug: str, name: str, actor: str) -> str:
+def add(tx: Connection, slug: str, name: str, actor: str) -> str:
     """Add a game and return its API token, which is stored only as a hash. Raises :class:`GameError`."""
     if not SLUG.fullmatch(slug):
         raise GameError(f"{slug!r} is no slug: use up to 63 of a-z, 0-9 and -, not at the ends")
@@ -145,7 +144,7 @@ def add(tx: sqlite3.Connection, slug: str, name: str, actor: str) -> str:
     return token
 
 
-def replace_token(tx: sqlite3.Connection, slug: str, actor: str) -> str:
+def replace_token(tx: Connection, slug: str, actor: str) -> str:
     """Give a game a new API token. Every token before it stays valid until :func:`retire_tokens`."""
     token = new_token()
     game = find(tx, slug)
@@ -158,7 +157,7 @@ def replace_token(tx: sqlite3.Connection, slug: str, actor: str) -> str:
     return token
 
 
-def retire_tokens(tx: sqlite3.Connection, slug: str, actor: str) -> int:
+def retire_tokens(tx: Connection, slug: str, actor: str) -> int:
     """End every token of a game but the newest, from the next request on; returns how many ended.
 
     Raises :class:`GameError` when there is none.
@@ -171,7 +170,7 @@ def retire_tokens(tx: sqlite3.Connection, slug: str, actor: str) -> int:
     return count
 
 
-def token_replaced_at(connection: sqlite3.Connection, game_id: int) -> str | None:
+def token_replaced_at(connection: Connection, game_id: int) -> str | None:
     """Since when the newest token has an earlier one beside it; None where it is the only valid one."""
     row = connection.execute(
         "SELECT max(replaced_at) AS at FROM replaced_tokens WHERE game_id = :game_id", {"game_id": game_id}
@@ -179,19 +178,19 @@ def token_replaced_at(connection: sqlite3.Connection, game_id: int) -> str | Non
     return None if row["at"] is None else str(row["at"])
 
 
-def find(connection: sqlite3.Connection, slug: str) -> sqlite3.Row:
+def find(connection: Connection, slug: str) -> Row:
     """The game's row. Raises :class:`GameError` when there is none."""
-    row: sqlite3.Row | None = connection.execute("SELECT * FROM games WHERE slug = :slug", {"slug": slug}).fetchone()
+    row: Row | None = connection.execute("SELECT * FROM games WHERE slug = :slug", {"slug": slug}).fetchone()
     if row is None:
         raise GameError(f"there is no game {slug}")
     return row
 
 
-def every(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+def every(connection: Connection) -> list[Row]:
     return connection.execute("SELECT * FROM games ORDER BY slug").fetchall()
 
 
-def outlines(connection: sqlite3.Connection, catalogue: Mapping[str, Setting]) -> list[Game]:
+def outlines(connection: Connection, catalogue: Mapping[str, Setting]) -> list[Game]:
     """Every game with its configuration; its secrets are named and not opened, for whoever asks whether they are set.
 
     Two statements however many games, and no master key.
@@ -216,7 +215,7 @@ def outlines(connection: sqlite3.Connection, catalogue: Mapping[str, Setting]) -
     ]
 
 
-def acknowledge(tx: sqlite3.Connection, game_id: int, through: int) -> int:
+def acknowledge(tx: Connection, game_id: int, through: int) -> int:
     """The game has applied every grant up to ``through``; returns the highest id it ever said so of.
 
     Raises :class:`GameError` for an id that no feed has handed out yet.
@@ -232,9 +231,7 @@ def acknowledge(tx: sqlite3.Connection, game_id: int, through: int) -> int:
     return int(row["acked_through"])
 
 
-def set_setting(
-    tx: sqlite3.Connection, catalogue: Mapping[str, Setting], slug: str, key: str, value: str, actor: str
-) -> str:
+def set_setting(tx: Connection, catalogue: Mapping[str, Setting], slug: str, key: str, value: str, actor: str) -> str:
     """Store a setting and return what holds from now on; an empty value goes back to the default.
 
     Raises :class:`GameError` for an unknown key or a bad value.
@@ -280,7 +277,7 @@ def declared(catalogue: Mapping[str, T], key: str) -> T | None:
     return next((catalogue[each] for each in families), None)
 
 
-def stored_settings(connection: sqlite3.Connection, game_id: int) -> dict[str, str]:
+def stored_settings(connection: Connection, game_id: int) -> dict[str, str]:
     rows = connection.execute("SELECT key, value FROM settings WHERE game_id = :id", {"id": game_id})
     return {row["key"]: row["value"] for row in rows}
 

@@ -4,20 +4,20 @@ The rows of a file are staged in a private table while they are checked, which t
 write: credits are not held up by a large import.
 """
 
-import sqlite3
 from collections.abc import Iterator, Mapping
 
 from coinslot.base import clock, spellings
 from coinslot.games.registry import RegistryError
+from coinslot.store import engine
+from coinslot.store.db import Connection
 
 
-def staging() -> sqlite3.Connection:
+def staging() -> Connection:
     """A private table for the rows of an import, players or items; kept on the disk, so a million rows need no memory.
 
     Closing the connection deletes it.
     """
-    connection = sqlite3.connect("", isolation_level=None)  # the empty name: a temporary file that nobody else sees
-    connection.row_factory = sqlite3.Row
+    connection = engine.private()
     connection.execute("PRAGMA cache_size = -32768")
     connection.execute(
         """CREATE TABLE staged (id TEXT NOT NULL PRIMARY KEY, line INTEGER NOT NULL, name TEXT, profile_image TEXT,
@@ -28,7 +28,7 @@ def staging() -> sqlite3.Connection:
     return connection
 
 
-def stage(staged: sqlite3.Connection, line: int, row: Mapping[str, str]) -> None:
+def stage(staged: Connection, line: int, row: Mapping[str, str]) -> None:
     """Keep one row: ``id`` and any of ``name``, ``profile_image``, ``country``, ``login_name``.
 
     Raises :class:`RegistryError` when an earlier line has the id or the login name.
@@ -51,9 +51,7 @@ def stage(staged: sqlite3.Connection, line: int, row: Mapping[str, str]) -> None
     raise RegistryError(f"login_name {row['login_name']} is on line {earlier['line']} already")
 
 
-def staged_login_names_taken(
-    connection: sqlite3.Connection, game_id: int, staged: sqlite3.Connection
-) -> Iterator[tuple[int, str]]:
+def staged_login_names_taken(connection: Connection, game_id: int, staged: Connection) -> Iterator[tuple[int, str]]:
     """Line and login name of each staged player whose login name another player has."""
     for row in staged.execute(
         "SELECT id, line, login_name, login_key FROM staged WHERE login_key IS NOT NULL ORDER BY line"
@@ -67,7 +65,7 @@ def staged_login_names_taken(
             yield row["line"], row["login_name"]
 
 
-def portion(staged: sqlite3.Connection) -> int:
+def portion(staged: Connection) -> int:
     """Once every row is staged, make them ready for the write; returns how many there are.
 
     A portion is the JSON of many rows: handed over like that, a million players are written in a third of the time
@@ -83,17 +81,17 @@ def portion(staged: sqlite3.Connection) -> int:
     return int(count)
 
 
-def numbers(staged: sqlite3.Connection) -> list[int]:
+def numbers(staged: Connection) -> list[int]:
     """Of every :func:`portion`."""
     return [each["number"] for each in staged.execute("SELECT number FROM portions ORDER BY number")]
 
 
-def _entries(staged: sqlite3.Connection, number: int) -> str:
+def _entries(staged: Connection, number: int) -> str:
     row = staged.execute("SELECT entries FROM portions WHERE number = :number", {"number": number}).fetchone()
     return str(row["entries"])
 
 
-def import_players(tx: sqlite3.Connection, game_id: int, staged: sqlite3.Connection, number: int) -> int:
+def import_players(tx: Connection, game_id: int, staged: Connection, number: int) -> int:
     """Register the players of a :func:`portion`; returns how many are new.
 
     A player who is there already takes what the rows say and keeps everything else; where they say nothing new, the
@@ -126,12 +124,12 @@ def import_players(tx: sqlite3.Connection, game_id: int, staged: sqlite3.Connect
                   OR coalesce(excluded.login_name, players.login_name) IS NOT players.login_name""",
             values,
         )
-    except sqlite3.IntegrityError:
+    except engine.IntegrityError:
         raise RegistryError("a login_name went to another player in this moment; import again") from None
     return int(new)
 
 
-def import_items(tx: sqlite3.Connection, game_id: int, staged: sqlite3.Connection, number: int) -> int:
+def import_items(tx: Connection, game_id: int, staged: Connection, number: int) -> int:
     """Register the items of a :func:`portion`; returns how many are new. No name leaves the name that is there."""
     values = {"game_id": game_id, "now": clock.stamp(), "entries": _entries(staged, number)}
     (new,) = tx.execute(

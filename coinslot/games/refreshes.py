@@ -1,15 +1,15 @@
 """Players whose open store a partner is to be told to load anew: noted with the change, gone once the partner knows."""
 
-import sqlite3
 from collections.abc import Iterable
 
 from coinslot.base import clock
+from coinslot.store.db import Connection
 
 DROPPED_AT_ONCE = 5000
 EVERYBODY = "9999"  # before this time
 
 
-def ask(tx: sqlite3.Connection, game_id: int, partner: str, player_ids: Iterable[str]) -> None:
+def ask(tx: Connection, game_id: int, partner: str, player_ids: Iterable[str]) -> None:
     """Note players; one noted already counts as asked for anew."""
     now = clock.stamp()
     tx.executemany(
@@ -20,7 +20,7 @@ def ask(tx: sqlite3.Connection, game_id: int, partner: str, player_ids: Iterable
     )
 
 
-def drop_late(tx: sqlite3.Connection, game_id: int, partner: str, before: str) -> bool:
+def drop_late(tx: Connection, game_id: int, partner: str, before: str) -> bool:
     """Some of those last asked for before this time are not to be told any more; returns whether there may be more."""
     return (
         tx.execute(
@@ -33,7 +33,7 @@ def drop_late(tx: sqlite3.Connection, game_id: int, partner: str, before: str) -
     )
 
 
-def waiting(connection: sqlite3.Connection, game_id: int, partner: str, most: int) -> dict[str, str]:
+def waiting(connection: Connection, game_id: int, partner: str, most: int) -> dict[str, str]:
     """Up to ``most`` of those noted, and when each was last asked for."""
     rows = connection.execute(
         """SELECT player_id, asked_at FROM refreshes WHERE game_id = :game_id AND partner = :partner
@@ -43,7 +43,7 @@ def waiting(connection: sqlite3.Connection, game_id: int, partner: str, most: in
     return {row["player_id"]: row["asked_at"] for row in rows}
 
 
-def told(tx: sqlite3.Connection, game_id: int, partner: str, told: dict[str, str]) -> None:
+def told(tx: Connection, game_id: int, partner: str, told: dict[str, str]) -> None:
     """These are done, as :func:`waiting` gave them; one that has been asked for since then stays."""
     tx.executemany(
         """DELETE FROM refreshes WHERE game_id = :game_id AND partner = :partner AND player_id = :player_id

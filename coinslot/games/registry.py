@@ -2,11 +2,11 @@
 
 import json
 import re
-import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from coinslot.base import clock, spellings
+from coinslot.store.db import Connection, Row
 
 # The player and the item that test traffic names. They always exist; what names them never counts.
 RESERVED_ID = "coinslot-test"
@@ -41,15 +41,15 @@ def checked_text(value: str, longest: int) -> str:
     return value
 
 
-def has_player(connection: sqlite3.Connection, game_id: int, player_id: str) -> bool:
+def has_player(connection: Connection, game_id: int, player_id: str) -> bool:
     return player_id == RESERVED_ID or _is_registered(connection, game_id, player_id)
 
 
-def has_item(connection: sqlite3.Connection, game_id: int, sku: str) -> bool:
+def has_item(connection: Connection, game_id: int, sku: str) -> bool:
     return sku == RESERVED_ID or _is_in_catalogue(connection, game_id, sku)
 
 
-def player_by_identity(connection: sqlite3.Connection, game_id: int, provider: str, subject: str) -> str | None:
+def player_by_identity(connection: Connection, game_id: int, provider: str, subject: str) -> str | None:
     row = connection.execute(
         "SELECT player_id FROM identities WHERE game_id = :game_id AND provider = :provider AND subject = :subject",
         {"game_id": game_id, "provider": provider, "subject": subject},
@@ -57,7 +57,7 @@ def player_by_identity(connection: sqlite3.Connection, game_id: int, provider: s
     return None if row is None else str(row["player_id"])
 
 
-def identity(connection: sqlite3.Connection, game_id: int, player_id: str, provider: str) -> str | None:
+def identity(connection: Connection, game_id: int, player_id: str, provider: str) -> str | None:
     """The account of a provider that a player is linked to."""
     row = connection.execute(
         "SELECT subject FROM identities WHERE game_id = :game_id AND player_id = :player_id AND provider = :provider",
@@ -66,21 +66,21 @@ def identity(connection: sqlite3.Connection, game_id: int, player_id: str, provi
     return None if row is None else str(row["subject"])
 
 
-def player_by_login_name(connection: sqlite3.Connection, game_id: int, login_name: str) -> sqlite3.Row | None:
+def player_by_login_name(connection: Connection, game_id: int, login_name: str) -> Row | None:
     """``player_id`` and ``password_hash``; the latter is None for a player without a password here."""
-    row: sqlite3.Row | None = connection.execute(
+    row: Row | None = connection.execute(
         "SELECT player_id, password_hash FROM players WHERE game_id = :game_id AND login_key = :login_key",
         {"game_id": game_id, "login_key": spellings.login_name(login_name)},
     ).fetchone()
     return row
 
 
-def profile(connection: sqlite3.Connection, game_id: int, player_id: str) -> sqlite3.Row | None:
+def profile(connection: Connection, game_id: int, player_id: str) -> Row | None:
     """What a store is shown of a player: ``name``, ``profile_image`` and ``profile``, which is JSON text.
 
     Where ``is_profile_checked`` is 0, image and profile may be anything: the game pushed them before they were checked.
     """
-    row: sqlite3.Row | None = connection.execute(
+    row: Row | None = connection.execute(
         """SELECT name, profile_image, profile, is_profile_checked FROM players
            WHERE game_id = :game_id AND player_id = :player_id""",
         {"game_id": game_id, "player_id": player_id},
@@ -88,7 +88,7 @@ def profile(connection: sqlite3.Connection, game_id: int, player_id: str) -> sql
     return row
 
 
-def player(connection: sqlite3.Connection, game_id: int, player_id: str) -> dict[str, Any] | None:
+def player(connection: Connection, game_id: int, player_id: str) -> dict[str, Any] | None:
     """A registry entry: the columns, ``profile`` as a dict and ``identities`` as provider -> subject."""
     key = {"game_id": game_id, "player_id": player_id}
     row = connection.execute(
@@ -105,7 +105,7 @@ def player(connection: sqlite3.Connection, game_id: int, player_id: str) -> dict
     return entry
 
 
-def put_player(tx: sqlite3.Connection, game_id: int, player_id: str, entry: Mapping[str, Any]) -> bool:
+def put_player(tx: Connection, game_id: int, player_id: str, entry: Mapping[str, Any]) -> bool:
     """Store a registry entry in place of what was there; returns whether the player is new.
 
     ``entry`` has any of :data:`COLUMNS`, ``profile`` (a dict) and ``identities``; what it lacks becomes empty. It
@@ -143,7 +143,7 @@ def put_player(tx: sqlite3.Connection, game_id: int, player_id: str, entry: Mapp
     return is_new
 
 
-def register_player(tx: sqlite3.Connection, game_id: int, player_id: str, name: str | None = None) -> None:
+def register_player(tx: Connection, game_id: int, player_id: str, name: str | None = None) -> None:
     """Make sure a player exists; an entry that is there stays as it is, but takes a name if one is given."""
     tx.execute(
         """INSERT INTO players (game_id, player_id, name, created_at, updated_at)
@@ -154,7 +154,7 @@ def register_player(tx: sqlite3.Connection, game_id: int, player_id: str, name: 
     )
 
 
-def link_identity(tx: sqlite3.Connection, game_id: int, player_id: str, provider: str, subject: str) -> None:
+def link_identity(tx: Connection, game_id: int, player_id: str, provider: str, subject: str) -> None:
     """Know a registered player by one more id. Raises :class:`RegistryError` when id or player are linked otherwise."""
     is_linked = tx.execute(
         """INSERT INTO identities (game_id, provider, subject, player_id)
@@ -167,7 +167,7 @@ def link_identity(tx: sqlite3.Connection, game_id: int, player_id: str, provider
         raise RegistryError(f"the {provider} identity belongs to another player, or the player has another one")
 
 
-def forget_player(tx: sqlite3.Connection, game_id: int, player_id: str) -> bool:
+def forget_player(tx: Connection, game_id: int, player_id: str) -> bool:
     """Delete the person and keep the sums; returns whether there was anything to forget.
 
     Gone afterwards: the registry entry, the identities, logins under way, boosts, every kept body and signature of the
@@ -216,7 +216,7 @@ def forget_player(tx: sqlite3.Connection, game_id: int, player_id: str) -> bool:
     return found + emptied > 0
 
 
-def put_item(tx: sqlite3.Connection, game_id: int, sku: str, name: str | None) -> bool:
+def put_item(tx: Connection, game_id: int, sku: str, name: str | None) -> bool:
     """Store an item; returns whether it is new."""
     is_new = not _is_in_catalogue(tx, game_id, sku)
     tx.execute(
@@ -228,7 +228,7 @@ def put_item(tx: sqlite3.Connection, game_id: int, sku: str, name: str | None) -
     return is_new
 
 
-def register_item(tx: sqlite3.Connection, game_id: int, sku: str, name: str | None = None) -> bool:
+def register_item(tx: Connection, game_id: int, sku: str, name: str | None = None) -> bool:
     """Make sure an item exists; one that is there takes a name if one is given. Returns whether it is new."""
     is_new = not _is_in_catalogue(tx, game_id, sku)
     tx.execute(
@@ -241,7 +241,7 @@ def register_item(tx: sqlite3.Connection, game_id: int, sku: str, name: str | No
     return is_new
 
 
-def add_items(tx: sqlite3.Connection, game_id: int, names: Mapping[str, str | None]) -> list[str]:
+def add_items(tx: Connection, game_id: int, names: Mapping[str, str | None]) -> list[str]:
     """Register those of the items that are missing, and return their skus.
 
     One that is there keeps its name, and takes one only where it has none.
@@ -257,18 +257,18 @@ def add_items(tx: sqlite3.Connection, game_id: int, names: Mapping[str, str | No
     return [sku for sku in names if sku not in known]
 
 
-def delete_item(tx: sqlite3.Connection, game_id: int, sku: str) -> bool:
+def delete_item(tx: Connection, game_id: int, sku: str) -> bool:
     key = {"game_id": game_id, "sku": sku}
     return tx.execute("DELETE FROM items WHERE game_id = :game_id AND sku = :sku", key).rowcount > 0
 
 
-def items(connection: sqlite3.Connection, game_id: int) -> list[sqlite3.Row]:
+def items(connection: Connection, game_id: int) -> list[Row]:
     return connection.execute(
         "SELECT sku, name FROM items WHERE game_id = :game_id ORDER BY sku", {"game_id": game_id}
     ).fetchall()
 
 
-def _is_registered(connection: sqlite3.Connection, game_id: int, player_id: str) -> bool:
+def _is_registered(connection: Connection, game_id: int, player_id: str) -> bool:
     row = connection.execute(
         "SELECT 1 FROM players WHERE game_id = :game_id AND player_id = :player_id",
         {"game_id": game_id, "player_id": player_id},
@@ -276,14 +276,14 @@ def _is_registered(connection: sqlite3.Connection, game_id: int, player_id: str)
     return row is not None
 
 
-def _is_in_catalogue(connection: sqlite3.Connection, game_id: int, sku: str) -> bool:
+def _is_in_catalogue(connection: Connection, game_id: int, sku: str) -> bool:
     row = connection.execute(
         "SELECT 1 FROM items WHERE game_id = :game_id AND sku = :sku", {"game_id": game_id, "sku": sku}
     ).fetchone()
     return row is not None
 
 
-def _put_identities(tx: sqlite3.Connection, game_id: int, player_id: str, identities: Mapping[str, str]) -> None:
+def _put_identities(tx: Connection, game_id: int, player_id: str, identities: Mapping[str, str]) -> None:
     key = {"game_id": game_id, "player_id": player_id}
     tx.execute("DELETE FROM identities WHERE game_id = :game_id AND player_id = :player_id", key)
     for provider, subject in identities.items():
@@ -297,6 +297,6 @@ def _put_identities(tx: sqlite3.Connection, game_id: int, player_id: str, identi
             raise RegistryError(f"the {provider} identity belongs to another player")
 
 
-def first_unknown_item(connection: sqlite3.Connection, game_id: int, skus: Iterable[str]) -> str | None:
+def first_unknown_item(connection: Connection, game_id: int, skus: Iterable[str]) -> str | None:
     """The first of these that is not registered."""
     return next((sku for sku in skus if not has_item(connection, game_id, sku)), None)

@@ -5,9 +5,10 @@ same time the later call wins, since that is how the two halves of a change come
 """
 
 import json
-import sqlite3
 from dataclasses import dataclass
 from typing import Any
+
+from coinslot.store.db import Connection
 
 LATEST_EVENTS = 200  # of a player: among those is what has overtaken a beginning
 
@@ -24,7 +25,7 @@ class Boost:
     changed_at: str
 
 
-def begin(tx: sqlite3.Connection, boost: Boost) -> None:
+def begin(tx: Connection, boost: Boost) -> None:
     """The player supports this creator, and no other in the campaign.
 
     Unless what came first is later: the end of this boost, or the beginning of another one. The end of another
@@ -47,7 +48,7 @@ def begin(tx: sqlite3.Connection, boost: Boost) -> None:
     )
 
 
-def end(tx: sqlite3.Connection, boost: Boost) -> None:
+def end(tx: Connection, boost: Boost) -> None:
     """The player supports this creator no more. Support for another one stays as it is."""
     tx.execute(
         """INSERT INTO boosts (game_id, player_id, campaign_id, is_test, creator_key, changed_at)
@@ -60,7 +61,7 @@ def end(tx: sqlite3.Connection, boost: Boost) -> None:
     )
 
 
-def current(connection: sqlite3.Connection, game_id: int, player_id: str) -> list[dict[str, Any]]:
+def current(connection: Connection, game_id: int, player_id: str) -> list[dict[str, Any]]:
     """The player's boosts: ``campaign_id`` (None: none was named), ``creator_key``, ``since``, ``is_test``."""
     rows = connection.execute(
         """SELECT campaign_id, creator_key, changed_at, is_test FROM boosts
@@ -79,7 +80,7 @@ def current(connection: sqlite3.Connection, game_id: int, player_id: str) -> lis
     ]
 
 
-def _overtaken(tx: sqlite3.Connection, boost: Boost) -> tuple[str | None, bool]:
+def _overtaken(tx: Connection, boost: Boost) -> tuple[str | None, bool]:
     """When this boost ended, if an event has said so before its beginning came; no row could be ended by it then.
 
     And whether another beginning in the campaign that came before this one is later.

@@ -5,13 +5,13 @@ Nothing here decides whether a transaction should be. That is asked of ``coinslo
 
 import hashlib
 import json
-import sqlite3
 import uuid
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from coinslot.base import clock
+from coinslot.store.db import Connection, Row
 
 # UUIDv5 namespace (RFC 9562, section 5.5) of every transaction id Coinslot gives out. Never to be changed: the ids
 # of old orders must come out the same on a machine that has only a backup.
@@ -36,7 +36,7 @@ def public_id(game_slug: str, partner: str, external_id: str) -> str:
     return str(uuid.uuid5(NAMESPACE, json.dumps([game_slug, partner, external_id], ensure_ascii=True)))
 
 
-def insert(tx: sqlite3.Connection, row: Mapping[str, Any], previous_hash: str) -> int | None:
+def insert(tx: Connection, row: Mapping[str, Any], previous_hash: str) -> int | None:
     """Add a transaction after the one with ``previous_hash``; returns its id, None when its external id is taken.
 
     ``row`` holds every column but the hashes and the time it is stored at.
@@ -69,19 +69,17 @@ def body_hash(raw_body: bytes) -> str:
     return hashlib.sha256(raw_body).hexdigest()
 
 
-def last_hash(connection: sqlite3.Connection) -> str:
+def last_hash(connection: Connection) -> str:
     """What the next row follows."""
     row = connection.execute("SELECT row_hash FROM transactions ORDER BY id DESC LIMIT 1").fetchone()
     return NO_HASH if row is None else str(row["row_hash"])
 
 
-def row_hash(row: Mapping[str, Any] | sqlite3.Row) -> str:
+def row_hash(row: Mapping[str, Any] | Row) -> str:
     return digest([row[column] for column in _CHAINED])
 
 
-def grant_hash(
-    previous: str, grant: Mapping[str, Any] | sqlite3.Row, lines: Iterable[tuple[str, str, str | None]]
-) -> str:
+def grant_hash(previous: str, grant: Mapping[str, Any] | Row, lines: Iterable[tuple[str, str, str | None]]) -> str:
     """Covers every column of a grant, and its lines: sku, quantity and policy."""
     return digest([previous, *(grant[column] for column in _CHAINED_OF_GRANT), sorted(lines)])
 

@@ -7,7 +7,6 @@ before its purchase is applied in that write too.
 """
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +20,7 @@ from coinslot.ledger import aliases, chain, grants, refunds
 from coinslot.ledger.chain import public_id as public_id  # said here by whoever answers a partner
 from coinslot.outbox import deliveries
 from coinslot.store import counters
+from coinslot.store.db import Connection, Row
 
 
 class LedgerError(Exception):
@@ -145,7 +145,7 @@ def fingerprint(*parts: object, lines: Iterable[tuple[str, int]]) -> str:
     return chain.digest([*parts, sorted((sku, str(amount)) for sku, amount in lines)])
 
 
-def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
+def credit(tx: Connection, wanted: Credit, rules: Rules) -> Credited:
     """Credit once. Returns the first answer, whether this call made it or an earlier one.
 
     Raises :class:`ConflictError`, :class:`QuantityError`, :class:`UnknownPlayerError`, :class:`UnknownItemError` or
@@ -198,12 +198,12 @@ def credit(tx: sqlite3.Connection, wanted: Credit, rules: Rules) -> Credited:
     return Credited(wanted.public_id, wanted.answer_status, wanted.answer_body, is_new=True)
 
 
-def is_credited(connection: sqlite3.Connection, wanted: Credit) -> bool:
+def is_credited(connection: Connection, wanted: Credit) -> bool:
     """Whether the same report was credited before: no question about its player needs asking again."""
     return aliases.find(connection, wanted) is not None
 
 
-def record_conflict(tx: sqlite3.Connection, refused: Credit, transaction_id: int) -> None:
+def record_conflict(tx: Connection, refused: Credit, transaction_id: int) -> None:
     """Keep a conflicting report for a person, once per content however often it comes."""
     tx.execute(
         """INSERT INTO conflicts (game_id, partner, transaction_id, external_id, player_id, fingerprint, raw_body,
@@ -227,13 +227,13 @@ def record_conflict(tx: sqlite3.Connection, refused: Credit, transaction_id: int
         counters.add(tx, refused.game_id, refused.partner, "conflict")
 
 
-def verify(connection: sqlite3.Connection, newest: int | None = None) -> Iterator[str]:
+def verify(connection: Connection, newest: int | None = None) -> Iterator[str]:
     """Check every hash, or those of the ``newest`` transactions and grants; yields one sentence per wrong thing."""
     yield from _verify_transactions(connection, newest)
     yield from _verify_grants(connection, newest)
 
 
-def _verify_transactions(connection: sqlite3.Connection, newest: int | None) -> Iterator[str]:
+def _verify_transactions(connection: Connection, newest: int | None) -> Iterator[str]:
     (last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM transactions").fetchone()
     first_id = 0 if newest is None else last_id - newest
     previous_hash: str | None = chain.NO_HASH if first_id <= 0 else None
@@ -256,7 +256,7 @@ def _verify_transactions(connection: sqlite3.Connection, newest: int | None) -> 
         previous_hash = row["row_hash"]
 
 
-def _verify_grants(connection: sqlite3.Connection, newest: int | None) -> Iterator[str]:
+def _verify_grants(connection: Connection, newest: int | None) -> Iterator[str]:
     (last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM grants").fetchone()
     first_id = 0 if newest is None else last_id - newest
     before = connection.execute(
@@ -293,12 +293,12 @@ def _counted(wanted: Credit, lines: list[tuple[str, int]]) -> dict[str, int]:
     return amounts
 
 
-def _standing(tx: sqlite3.Connection, wanted: Credit) -> sqlite3.Row:
+def _standing(tx: Connection, wanted: Credit) -> Row:
     """What a credit has to know of the state it is made in, in one statement: this runs while nobody else can write."""
     # Plus signs: see transaction_keys_signature in schema.sql. Without them this takes ten times as long.
     shared = dict(wanted.known_by)
     kinds = [*shared, None, None][:2]
-    row: sqlite3.Row = tx.execute(
+    row: Row = tx.execute(
         """SELECT
                (SELECT row_hash FROM transactions ORDER BY id DESC LIMIT 1) AS previous_hash,
                (SELECT last_id FROM sequences WHERE name = 'grants') AS last_grant_id,
@@ -328,7 +328,7 @@ def _standing(tx: sqlite3.Connection, wanted: Credit) -> sqlite3.Row:
     return row
 
 
-def _repeat(tx: sqlite3.Connection, wanted: Credit, known: sqlite3.Row, standing: sqlite3.Row) -> Credited:
+def _repeat(tx: Connection, wanted: Credit, known: Row, standing: Row) -> Credited:
     if known["fingerprint"] != wanted.fingerprint:
         raise ConflictError(known["id"])
     _insert_keys(tx, wanted, aliases.names(wanted, known), known["id"])
@@ -346,7 +346,7 @@ def _named(wanted: Credit) -> list[tuple[str, str]]:
     return [*own, *(key for key in wanted.keys if key[0] != "signature"), *wanted.known_by]
 
 
-def _insert_transaction(tx: sqlite3.Connection, wanted: Credit, previous_hash: str) -> int | None:
+def _insert_transaction(tx: Connection, wanted: Credit, previous_hash: str) -> int | None:
     """Insert the row that decides; None when the unique key is taken."""
     money = wanted.money
     row: dict[str, Any] = {
@@ -381,7 +381,7 @@ def _insert_transaction(tx: sqlite3.Connection, wanted: Credit, previous_hash: s
     return chain.insert(tx, row, previous_hash)
 
 
-def _insert_keys(tx: sqlite3.Connection, wanted: Credit, keys: Iterable[tuple[str, str]], transaction_id: int) -> None:
+def _insert_keys(tx: Connection, wanted: Credit, keys: Iterable[tuple[str, str]], transaction_id: int) -> None:
     """Raises :class:`ConflictError` when one is a signature that has credited already."""
     pairs = list(keys)
     common = {"game_id": wanted.game_id, "partner": wanted.partner}

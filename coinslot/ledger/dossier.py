@@ -5,12 +5,12 @@ Each list is bounded; what is beyond the bound is left out and said to be.
 """
 
 import json
-import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
 from coinslot.games.registry import LONGEST_ID
 from coinslot.ledger.search import KEY_KINDS
+from coinslot.store.db import Connection, Row
 
 MOST_VALUES = 100  # of a body, that may be ids
 MOST_ROWS = 200  # of each list
@@ -53,7 +53,7 @@ class Dossier(History):
         return self.transaction["raw_body"] is None
 
 
-def of_transaction(connection: sqlite3.Connection, game_id: int, public_id: str) -> Dossier | None:
+def of_transaction(connection: Connection, game_id: int, public_id: str) -> Dossier | None:
     """None when the game has no such transaction."""
     row = connection.execute(
         """SELECT t.*, g.acked_through, g.acked_at,
@@ -102,9 +102,9 @@ def of_transaction(connection: sqlite3.Connection, game_id: int, public_id: str)
     )
 
 
-def row(connection: sqlite3.Connection, game_id: int, public_id: str) -> sqlite3.Row | None:
+def row(connection: Connection, game_id: int, public_id: str) -> Row | None:
     """The transaction alone, for whoever is about to change something about it."""
-    found: sqlite3.Row | None = connection.execute(
+    found: Row | None = connection.execute(
         "SELECT * FROM transactions WHERE public_id = :public_id AND game_id = :game_id",
         {"public_id": public_id, "game_id": game_id},
     ).fetchone()
@@ -116,7 +116,7 @@ def figures(text: str) -> dict[str, str]:
     return {str(name): str(value) for name, value in json.loads(text).items()}
 
 
-def of_player(connection: sqlite3.Connection, game_id: int, player_id: str, limit: int = MOST_OF_PLAYER) -> "History":
+def of_player(connection: Connection, game_id: int, player_id: str, limit: int = MOST_OF_PLAYER) -> "History":
     """What happened to a player of late: the newest transactions and events, and all that became of the former."""
     transactions = _dicts(
         connection,
@@ -139,7 +139,7 @@ def of_player(connection: sqlite3.Connection, game_id: int, player_id: str, limi
     )
 
 
-def events_of_player(connection: sqlite3.Connection, game_id: int, player_id: str, limit: int) -> Rows:
+def events_of_player(connection: Connection, game_id: int, player_id: str, limit: int) -> Rows:
     """The newest events that name a player: logins, boosts, what the store reported."""
     return _dicts(
         connection,
@@ -150,7 +150,7 @@ def events_of_player(connection: sqlite3.Connection, game_id: int, player_id: st
     )
 
 
-def _keys(connection: sqlite3.Connection, transaction: dict[str, Any]) -> list[tuple[str, str]]:
+def _keys(connection: Connection, transaction: dict[str, Any]) -> list[tuple[str, str]]:
     """The other ids a transaction is known by, as far as its own body names them: what a later report brought is found
     by searching for it, and not from here."""
     try:
@@ -174,7 +174,7 @@ def _keys(connection: sqlite3.Connection, transaction: dict[str, Any]) -> list[t
     return [(row["kind"], row["value"]) for row in rows]
 
 
-def _grants(connection: sqlite3.Connection, transaction_ids: str) -> Rows:
+def _grants(connection: Connection, transaction_ids: str) -> Rows:
     """The grants of transactions, and those that gave one of them back after a dispute."""
     rows = connection.execute(
         """SELECT g.*, t.public_id AS transaction_public_id, e.sku, e.quantity, e.policy AS line_policy
@@ -196,7 +196,7 @@ def _grants(connection: sqlite3.Connection, transaction_ids: str) -> Rows:
     return list(grants.values())
 
 
-def _refunds(connection: sqlite3.Connection, transaction_ids: str) -> Rows:
+def _refunds(connection: Connection, transaction_ids: str) -> Rows:
     return _dicts(
         connection,
         """SELECT r.*, e.type AS event_type, e.received_at AS event_at
@@ -206,7 +206,7 @@ def _refunds(connection: sqlite3.Connection, transaction_ids: str) -> Rows:
     )
 
 
-def _conflicts(connection: sqlite3.Connection, transaction_ids: str) -> Rows:
+def _conflicts(connection: Connection, transaction_ids: str) -> Rows:
     return _dicts(
         connection,
         """SELECT c.* FROM json_each(:ids) i CROSS JOIN conflicts c ON c.transaction_id = i.value
@@ -215,7 +215,7 @@ def _conflicts(connection: sqlite3.Connection, transaction_ids: str) -> Rows:
     )
 
 
-def _deliveries(connection: sqlite3.Connection, grants: Rows) -> Rows:
+def _deliveries(connection: Connection, grants: Rows) -> Rows:
     rows = connection.execute(
         """SELECT d.id, d.webhook_id, d.event_type, d.grant_id, d.state, d.attempts_made, d.next_attempt_at,
                   d.dead_reason, d.created_at, d.finished_at, s.name AS destination, a.id AS attempt_id,
@@ -235,5 +235,5 @@ def _deliveries(connection: sqlite3.Connection, grants: Rows) -> Rows:
     return list(deliveries.values())
 
 
-def _dicts(connection: sqlite3.Connection, sql: str, values: dict[str, Any]) -> Rows:
+def _dicts(connection: Connection, sql: str, values: dict[str, Any]) -> Rows:
     return [dict(row) for row in connection.execute(sql, values)]

@@ -1,16 +1,16 @@
 """Facts from partners that credit nothing, kept once each and owed to the destinations that want them."""
 
 import json
-import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
 from coinslot.base import clock
 from coinslot.outbox import deliveries
+from coinslot.store.db import Connection, Row
 
 
 def record(
-    tx: sqlite3.Connection,
+    tx: Connection,
     *,
     game_id: int,
     partner: str,
@@ -58,7 +58,7 @@ def record(
     return int(event_id)
 
 
-def find(connection: sqlite3.Connection, game_id: int, partner: str, dedupe_key: str) -> int | None:
+def find(connection: Connection, game_id: int, partner: str, dedupe_key: str) -> int | None:
     """The id of an event that is known by this key."""
     row = connection.execute(
         "SELECT id FROM events WHERE game_id = :game_id AND partner = :partner AND dedupe_key = :dedupe_key",
@@ -67,7 +67,7 @@ def find(connection: sqlite3.Connection, game_id: int, partner: str, dedupe_key:
     return None if row is None else int(row["id"])
 
 
-def last_like(connection: sqlite3.Connection, game_id: int, partner: str, beginning: str) -> int | None:
+def last_like(connection: Connection, game_id: int, partner: str, beginning: str) -> int | None:
     """The newest event whose ``dedupe_key`` begins so; its id, None when there is none."""
     row = connection.execute(
         """SELECT max(id) AS id FROM events
@@ -77,7 +77,7 @@ def last_like(connection: sqlite3.Connection, game_id: int, partner: str, beginn
     return None if row["id"] is None else int(row["id"])
 
 
-def feed(connection: sqlite3.Connection, game_id: int, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
+def feed(connection: Connection, game_id: int, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
     """Events with an id above ``after``, in order, as the game reads them; and whether there are more."""
     rows = connection.execute(
         """SELECT id, type, partner, player_id, external_id, data, is_test, occurred_at, received_at FROM events
@@ -87,7 +87,7 @@ def feed(connection: sqlite3.Connection, game_id: int, after: int, limit: int) -
     return [_as_read(row) for row in rows[:limit]], len(rows) > limit
 
 
-def event(connection: sqlite3.Connection, event_id: int) -> dict[str, Any]:
+def event(connection: Connection, event_id: int) -> dict[str, Any]:
     """One event as the game reads it in the feed."""
     row = connection.execute(
         """SELECT id, type, partner, player_id, external_id, data, is_test, occurred_at, received_at FROM events
@@ -97,19 +97,19 @@ def event(connection: sqlite3.Connection, event_id: int) -> dict[str, Any]:
     return _as_read(row)
 
 
-def latest_of_each_type(connection: sqlite3.Connection, game_id: int, partner: str) -> list[sqlite3.Row]:
+def latest_of_each_type(connection: Connection, game_id: int, partner: str) -> list[Row]:
     """The newest event of each type of a partner's, the newest first, among a game's last 200 events."""
     rows = connection.execute(
         """SELECT id, partner, type, player_id, data, is_test, occurred_at, received_at FROM events
            WHERE game_id = :game_id ORDER BY id DESC LIMIT 200""",
         {"game_id": game_id},
     ).fetchall()
-    latest: dict[str, sqlite3.Row] = {}
+    latest: dict[str, Row] = {}
     for row in rows:
         if row["partner"] == partner:
             latest.setdefault(row["type"], row)
     return list(latest.values())
 
 
-def _as_read(row: sqlite3.Row) -> dict[str, Any]:
+def _as_read(row: Row) -> dict[str, Any]:
     return {**dict(row), "data": json.loads(row["data"]), "is_test": bool(row["is_test"])}

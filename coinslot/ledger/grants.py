@@ -1,15 +1,15 @@
 """What the game reads: grants in the order of their commits, each with its lines, and the sums of all lines."""
 
-import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from coinslot.base import clock
 from coinslot.ledger import chain
+from coinslot.store.db import Connection, Row
 
 
 def insert(
-    tx: sqlite3.Connection,
+    tx: Connection,
     grant_id: int,
     previous_hash: str,
     *,
@@ -62,7 +62,7 @@ def insert(
     )
 
 
-def next_up(tx: sqlite3.Connection) -> tuple[int, str]:
+def next_up(tx: Connection) -> tuple[int, str]:
     """The id of the next grant, and the hash it follows."""
     row = tx.execute(
         """SELECT last_id + 1 AS id,
@@ -73,13 +73,13 @@ def next_up(tx: sqlite3.Connection) -> tuple[int, str]:
     return row["id"], row["previous_hash"]
 
 
-def lines(connection: sqlite3.Connection, grant_id: int) -> dict[str, int]:
+def lines(connection: Connection, grant_id: int) -> dict[str, int]:
     """Item -> quantity of one grant."""
     rows = connection.execute("SELECT sku, quantity FROM entries WHERE grant_id = :id ORDER BY sku", {"id": grant_id})
     return {row["sku"]: int(row["quantity"]) for row in rows}
 
 
-def policies(connection: sqlite3.Connection, grant_id: int) -> tuple[str | None, dict[str, str]]:
+def policies(connection: Connection, grant_id: int) -> tuple[str | None, dict[str, str]]:
     """The policy of a grant, and those of the items whose policy is another one."""
     row = connection.execute("SELECT policy FROM grants WHERE id = :id", {"id": grant_id}).fetchone()
     apart = connection.execute(
@@ -88,7 +88,7 @@ def policies(connection: sqlite3.Connection, grant_id: int) -> tuple[str | None,
     return row["policy"], {entry["sku"]: entry["policy"] for entry in apart}
 
 
-def feed(connection: sqlite3.Connection, game_id: int, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
+def feed(connection: Connection, game_id: int, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
     """Grants with an id above ``after``, in order, as the game reads them; and whether there are more."""
     rows = connection.execute(
         """SELECT g.id, g.kind, g.player_id, coalesce(g.reverses, g.restores) AS reverses, g.policy, g.is_test,
@@ -98,7 +98,7 @@ def feed(connection: sqlite3.Connection, game_id: int, after: int, limit: int) -
         {"game_id": game_id, "after": after, "limit": limit + 1},
     ).fetchall()
     page = rows[:limit]
-    entries: dict[int, list[sqlite3.Row]] = {row["id"]: [] for row in page}
+    entries: dict[int, list[Row]] = {row["id"]: [] for row in page}
     if page:
         found = connection.execute(
             """SELECT e.grant_id, e.sku, e.quantity, e.policy FROM entries e JOIN grants g ON g.id = e.grant_id
@@ -110,7 +110,7 @@ def feed(connection: sqlite3.Connection, game_id: int, after: int, limit: int) -
     return [_as_read(row, entries[row["id"]]) for row in page], len(rows) > limit
 
 
-def grant(connection: sqlite3.Connection, grant_id: int) -> dict[str, Any]:
+def grant(connection: Connection, grant_id: int) -> dict[str, Any]:
     """One grant as the game reads it in the feed."""
     row = connection.execute(
         """SELECT g.id, g.kind, g.player_id, coalesce(g.reverses, g.restores) AS reverses, g.policy, g.is_test,
@@ -124,14 +124,12 @@ def grant(connection: sqlite3.Connection, grant_id: int) -> dict[str, Any]:
     return _as_read(row, entries)
 
 
-def granted(connection: sqlite3.Connection, game_id: int, player_id: str) -> dict[str, int]:
+def granted(connection: Connection, game_id: int, player_id: str) -> dict[str, int]:
     """The sum of a player's entries per item. Test traffic does not count."""
     return granted_and_tested(connection, game_id, player_id)[0]
 
 
-def granted_and_tested(
-    connection: sqlite3.Connection, game_id: int, player_id: str
-) -> tuple[dict[str, int], dict[str, int]]:
+def granted_and_tested(connection: Connection, game_id: int, player_id: str) -> tuple[dict[str, int], dict[str, int]]:
     """The same, and beside it the sums of the test traffic alone."""
     counted: dict[str, int] = {}
     tested: dict[str, int] = {}
@@ -149,7 +147,7 @@ def granted_and_tested(
     return counted, tested
 
 
-def _as_read(row: sqlite3.Row, entries: Iterable[sqlite3.Row]) -> dict[str, Any]:
+def _as_read(row: Row, entries: Iterable[Row]) -> dict[str, Any]:
     return {
         "id": row["id"],
         "transaction_id": row["public_id"],
@@ -165,6 +163,6 @@ def _as_read(row: sqlite3.Row, entries: Iterable[sqlite3.Row]) -> dict[str, Any]
     }
 
 
-def _line_as_read(entry: sqlite3.Row) -> dict[str, Any]:
+def _line_as_read(entry: Row) -> dict[str, Any]:
     line = {"sku": entry["sku"], "quantity": int(entry["quantity"])}
     return line if entry["policy"] is None else {**line, "policy": entry["policy"]}

@@ -4,16 +4,15 @@ A notice is written in the same commit as what it is about, or before the refusa
 holds a player's id: order ids, the partner's own words and amounts only.
 """
 
-import sqlite3
-
 from coinslot.base import clock, exact
+from coinslot.store.db import Connection
 
 LONGEST_SUBJECT = 255
 LONGEST_DETAIL = 500
 
 
 def note(
-    tx: sqlite3.Connection,
+    tx: Connection,
     game_id: int,
     partner: str,
     kind: str,
@@ -43,7 +42,7 @@ def note(
     )
 
 
-def restored(tx: sqlite3.Connection) -> None:
+def restored(tx: Connection) -> None:
     """A backup has just been restored: what was credited after it was made may come again."""
     tx.execute(
         """INSERT INTO installation (name, value, updated_at) VALUES ('restored_at', :now, :now)
@@ -52,7 +51,7 @@ def restored(tx: sqlite3.Connection) -> None:
     )
 
 
-def restored_at(connection: sqlite3.Connection) -> str | None:
+def restored_at(connection: Connection) -> str | None:
     """When a backup was restored last; None if none ever was."""
     row = connection.execute("SELECT value FROM installation WHERE name = 'restored_at'").fetchone()
     return None if row is None else str(row["value"])

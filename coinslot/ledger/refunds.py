@@ -9,7 +9,6 @@ happens inside the caller's write.
 """
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from coinslot.games import games, registry
 from coinslot.ledger import chain, grants, notices
 from coinslot.outbox import deliveries
 from coinslot.store import counters
+from coinslot.store.db import Connection, Row
 
 # When the money of a purchase ``t`` went back. A dispute that was won since is none, in whichever order that was told.
 REFUNDED_AT = """(SELECT min(coalesce(r.occurred_at, r.created_at)) FROM refunds r
@@ -78,7 +78,7 @@ class _Fact:
 
 
 def note(
-    tx: sqlite3.Connection,
+    tx: Connection,
     game_id: int,
     game_slug: str,
     partner: str,
@@ -122,7 +122,7 @@ def note(
     return outcome
 
 
-def settle(tx: sqlite3.Connection, game_id: int, game_slug: str, partner: str, ids: Iterable[tuple[str, str]]) -> None:
+def settle(tx: Connection, game_id: int, game_slug: str, partner: str, ids: Iterable[tuple[str, str]]) -> None:
     """Apply what waited for a purchase that is now known by ``ids``, in the order it came."""
     waiting: set[int] = set()
     for kind, value in dict.fromkeys(ids):
@@ -139,9 +139,7 @@ def settle(tx: sqlite3.Connection, game_id: int, game_slug: str, partner: str, i
         _settle_one(tx, game_id, game_slug, partner, refund_id, policy)
 
 
-def reverse(
-    tx: sqlite3.Connection, transaction: sqlite3.Row, policy: Policy, text: str, occurred_at: str | None = None
-) -> int | None:
+def reverse(tx: Connection, transaction: Row, policy: Policy, text: str, occurred_at: str | None = None) -> int | None:
     """Reverse a purchase because a person says so; ``text`` is their reason, ``occurred_at`` when the money went back
     (None: now).
 
@@ -154,7 +152,7 @@ def reverse(
     return grant_id
 
 
-def listing(connection: sqlite3.Connection, game_id: int, is_all: bool, limit: int) -> list[sqlite3.Row]:
+def listing(connection: Connection, game_id: int, is_all: bool, limit: int) -> list[Row]:
     """The newest refunds, those that are not settled or all of them, with the ids of event and purchase."""
     return connection.execute(
         """SELECT r.id, r.partner, r.reason, r.outcome, r.occurred_at, r.created_at, r.is_test,
@@ -166,7 +164,7 @@ def listing(connection: sqlite3.Connection, game_id: int, is_all: bool, limit: i
     ).fetchall()
 
 
-def unsettled(connection: sqlite3.Connection, game_id: int, waiting_since: str) -> tuple[int, int]:
+def unsettled(connection: Connection, game_id: int, waiting_since: str) -> tuple[int, int]:
     """How many refunds are for a person to settle, and how many have waited for their purchase since before a time."""
     row = connection.execute(
         """SELECT coalesce(sum(outcome = 'ambiguous'), 0) AS ambiguous,
@@ -177,15 +175,13 @@ def unsettled(connection: sqlite3.Connection, game_id: int, waiting_since: str) 
     return int(row["ambiguous"]), int(row["waiting"])
 
 
-def purchase(connection: sqlite3.Connection, game_id: int, partner: str, reference: str) -> sqlite3.Row | None:
+def purchase(connection: Connection, game_id: int, partner: str, reference: str) -> Row | None:
     """The purchase with a partner's id, for :func:`reverse`."""
     found = _find(connection, game_id, partner, [("reference", reference)])
     return found[0][0] if len(found) == 1 else None
 
 
-def _settle_one(
-    tx: sqlite3.Connection, game_id: int, game_slug: str, partner: str, refund_id: int, policy: Policy
-) -> None:
+def _settle_one(tx: Connection, game_id: int, game_slug: str, partner: str, refund_id: int, policy: Policy) -> None:
     row = tx.execute(
         """SELECT r.reason, r.event_id, r.is_test, r.occurred_at, r.amount, e.player_id
            FROM refunds r LEFT JOIN events e ON e.id = r.event_id WHERE r.id = :id""",
@@ -226,7 +222,7 @@ def _settle_one(
 
 
 def _insert(
-    tx: sqlite3.Connection,
+    tx: Connection,
     game_id: int,
     partner: str,
     fact: _Fact,
@@ -259,13 +255,13 @@ def _insert(
 
 
 def _find(
-    connection: sqlite3.Connection, game_id: int, partner: str, named: Iterable[tuple[str, str]]
-) -> list[tuple[sqlite3.Row, bool]]:
+    connection: Connection, game_id: int, partner: str, named: Iterable[tuple[str, str]]
+) -> list[tuple[Row, bool]]:
     """The transactions these ids name, and whether by the order's own id.
 
     That id decides; where nobody is known by it, whoever is named by the most of the others.
     """
-    rows: dict[int, sqlite3.Row] = {}
+    rows: dict[int, Row] = {}
     own: set[int] = set()
     others: Counter[int] = Counter()
     for kind, value in named:
@@ -298,7 +294,7 @@ def _find(
     return [(rows[each], False) for each in sorted(others) if others[each] == most]
 
 
-def _only(found: Sequence[tuple[sqlite3.Row, bool]], fact: _Fact) -> sqlite3.Row | None:
+def _only(found: Sequence[tuple[Row, bool]], fact: _Fact) -> Row | None:
     """The purchase that is meant; None where that is for a person to say."""
     if len(found) != 1:
         return None
@@ -308,9 +304,7 @@ def _only(found: Sequence[tuple[sqlite3.Row, bool]], fact: _Fact) -> sqlite3.Row
     return transaction
 
 
-def _apply(
-    tx: sqlite3.Connection, game_slug: str, transaction: sqlite3.Row, fact: _Fact, policy: Policy
-) -> tuple[str, int | None]:
+def _apply(tx: Connection, game_slug: str, transaction: Row, fact: _Fact, policy: Policy) -> tuple[str, int | None]:
     """The outcome, and the grant it made."""
     if fact.is_test and not transaction["is_test"]:
         return "test", None
@@ -321,7 +315,7 @@ def _apply(
     return _reverse(tx, transaction, fact, policy, fact.reason)
 
 
-def _note_if_partial(tx: sqlite3.Connection, transaction: sqlite3.Row, amount: str) -> None:
+def _note_if_partial(tx: Connection, transaction: Row, amount: str) -> None:
     """Have a person look at a refund of less than the purchase. Partners do not say which unit they write it in."""
     paid = tx.execute(
         "SELECT currency, gross_minor FROM transactions WHERE id = :id AND gross_minor IS NOT NULL",
@@ -345,9 +339,7 @@ def _note_if_partial(tx: sqlite3.Connection, transaction: sqlite3.Row, amount: s
         )
 
 
-def _reverse(
-    tx: sqlite3.Connection, transaction: sqlite3.Row, fact: _Fact, policy: Policy, text: str
-) -> tuple[str, int | None]:
+def _reverse(tx: Connection, transaction: Row, fact: _Fact, policy: Policy, text: str) -> tuple[str, int | None]:
     newest = _newest_grant(tx, transaction)
     # Not the newest grant's: that gave back what a dispute had taken, while all of the purchase stands again.
     quantities = grants.lines(tx, newest["original_id"])
@@ -381,7 +373,7 @@ def _reverse(
     return "reversed", grant_id
 
 
-def _restore(tx: sqlite3.Connection, game_slug: str, transaction: sqlite3.Row, fact: _Fact) -> tuple[str, int | None]:
+def _restore(tx: Connection, game_slug: str, transaction: Row, fact: _Fact) -> tuple[str, int | None]:
     """Give back what a chargeback took. A refund's money is with the player whoever wins the dispute, so that stays."""
     newest = _newest_grant(tx, transaction)
     cause = tx.execute(
@@ -421,9 +413,9 @@ def _restore(tx: sqlite3.Connection, game_slug: str, transaction: sqlite3.Row, f
     return "restored", grant_id
 
 
-def _newest_grant(connection: sqlite3.Connection, transaction: sqlite3.Row) -> sqlite3.Row:
+def _newest_grant(connection: Connection, transaction: Row) -> Row:
     """The grant by which a purchase stands, or stood last: the original, or the newest that gave it back."""
-    row: sqlite3.Row = connection.execute(
+    row: Row = connection.execute(
         """SELECT g.id, g.transaction_id,
                   (SELECT r.id FROM grants r WHERE r.transaction_id = g.transaction_id AND r.kind = 'reversal')
                       AS reversed_by,
@@ -437,7 +429,7 @@ def _newest_grant(connection: sqlite3.Connection, transaction: sqlite3.Row) -> s
     return row
 
 
-def _is_won(connection: sqlite3.Connection, transaction: sqlite3.Row, fact: _Fact) -> bool:
+def _is_won(connection: Connection, transaction: Row, fact: _Fact) -> bool:
     """Whether the dispute that a late report says was lost has been won since."""
     row = connection.execute(
         """SELECT 1 FROM refunds
@@ -453,7 +445,7 @@ def _is_before(fact: _Fact, stamp: str) -> bool:
 
 
 def _insert_restoring(
-    tx: sqlite3.Connection, game_slug: str, transaction: sqlite3.Row, fact: _Fact, lines: list[tuple[str, int]]
+    tx: Connection, game_slug: str, transaction: Row, fact: _Fact, lines: list[tuple[str, int]]
 ) -> int:
     """A transaction of its own for what is given back: (transaction, kind) is what a game deduplicates on."""
     event = tx.execute("SELECT raw_body FROM events WHERE id = :id", {"id": fact.event_id}).fetchone()
@@ -490,8 +482,8 @@ def _insert_restoring(
 
 
 def _tell(
-    tx: sqlite3.Connection,
-    transaction: sqlite3.Row,
+    tx: Connection,
+    transaction: Row,
     event_type: str,
     grant_id: int,
     counter: str,
@@ -510,7 +502,7 @@ def _tell(
         counters.add(tx, transaction["game_id"], transaction["partner"], name)
 
 
-def _count_money(tx: sqlite3.Connection, transaction: sqlite3.Row, name: str) -> None:
+def _count_money(tx: Connection, transaction: Row, name: str) -> None:
     """What went back to the player, or came back: once however many facts say so, and anew after the other happened.
 
     What comes back where nothing had been taken is a dispute that was won after the policy had let it be.

@@ -11,12 +11,12 @@ move nothing.
 
 import json
 import re
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coinslot.base.paging import LAST_ID, Listed, cut
+from coinslot.store.db import Connection, Row
+from coinslot.store.paging import LAST_ID, Listed, cut
 
 PAGE_ROWS = 50
 LOOKED_AT = 2000  # rows of a path per page
@@ -60,7 +60,7 @@ class Page:
     ``searched_to`` is the moment back to which all was looked at when the page is not full for that alone.
     """
 
-    rows: Sequence[sqlite3.Row]
+    rows: Sequence[Row]
     after: str | None
     searched_to: str | None = None
 
@@ -170,7 +170,7 @@ _COLUMNS = """t.id, t.public_id, t.partner, t.reference, t.external_id, t.kind, 
 
 
 def transactions(
-    connection: sqlite3.Connection,
+    connection: Connection,
     game_id: int,
     filters: Filters,
     after: str | None = None,
@@ -199,9 +199,7 @@ def transactions(
     return Page(rows, f"{path.name}-{ends['first']}", at)
 
 
-def every_transaction(
-    connection: sqlite3.Connection, game_id: int, filters: Filters, at_once: int = 500
-) -> Iterator[sqlite3.Row]:
+def every_transaction(connection: Connection, game_id: int, filters: Filters, at_once: int = 500) -> Iterator[Row]:
     """Every transaction that matches, however many, without holding one state of the database for all of them."""
     after: str | None = None
     while True:
@@ -212,12 +210,12 @@ def every_transaction(
         after = page.after
 
 
-def items_of(row: sqlite3.Row | dict[str, Any]) -> list[tuple[str, str]]:
+def items_of(row: Row | dict[str, Any]) -> list[tuple[str, str]]:
     """The first few (sku, quantity) of a listed transaction."""
     return [(sku, quantity) for sku, quantity in json.loads(row["items"])]
 
 
-def partners(connection: sqlite3.Connection, game_id: int) -> list[str]:
+def partners(connection: Connection, game_id: int) -> list[str]:
     """The partners that have ever had something credited, by a step per partner through their index."""
     rows = connection.execute(
         """WITH RECURSIVE known (partner) AS (
@@ -232,7 +230,7 @@ def partners(connection: sqlite3.Connection, game_id: int) -> list[str]:
     return [row["partner"] for row in rows]
 
 
-def by_any_id(connection: sqlite3.Connection, game_id: int, text: str) -> list[str]:
+def by_any_id(connection: Connection, game_id: int, text: str) -> list[str]:
     """The ``public_id`` of up to :data:`MOST_FOUND` transactions that anybody knows by this id.
 
     That is our own id, the partner's (as it is, or as one that stood in for it), any of ``transaction_keys``, the id of
@@ -275,7 +273,7 @@ def by_any_id(connection: sqlite3.Connection, game_id: int, text: str) -> list[s
     return [row["public_id"] for row in found]
 
 
-def by_public_ids(connection: sqlite3.Connection, game_id: int, public_ids: Sequence[str]) -> list[sqlite3.Row]:
+def by_public_ids(connection: Connection, game_id: int, public_ids: Sequence[str]) -> list[Row]:
     """These transactions as they are listed, the newest first."""
     return connection.execute(
         f"""SELECT t.id AS place, {_COLUMNS} FROM json_each(:ids) i CROSS JOIN transactions t ON t.public_id = i.value
@@ -284,7 +282,7 @@ def by_public_ids(connection: sqlite3.Connection, game_id: int, public_ids: Sequ
     ).fetchall()
 
 
-def has_player(connection: sqlite3.Connection, game_id: int, player_id: str) -> bool:
+def has_player(connection: Connection, game_id: int, player_id: str) -> bool:
     """Whether there is anything to show of a player: an entry in the registry, a transaction or an event."""
     row = connection.execute(
         """SELECT 1 WHERE EXISTS (SELECT 1 FROM players WHERE game_id = :game_id AND player_id = :player_id)
@@ -296,8 +294,8 @@ def has_player(connection: sqlite3.Connection, game_id: int, player_id: str) -> 
 
 
 def players(
-    connection: sqlite3.Connection, game_id: int, beginning: str = "", after: str = "", limit: int = PAGE_ROWS
-) -> list[sqlite3.Row]:
+    connection: Connection, game_id: int, beginning: str = "", after: str = "", limit: int = PAGE_ROWS
+) -> list[Row]:
     """Registered players in the order of their ids, those whose id begins so."""
     return connection.execute(
         """SELECT player_id, name, country, created_at, updated_at FROM players
@@ -307,9 +305,7 @@ def players(
     ).fetchall()
 
 
-def players_by_name(
-    connection: sqlite3.Connection, game_id: int, beginning: str, limit: int = PAGE_ROWS
-) -> list[sqlite3.Row]:
+def players_by_name(connection: Connection, game_id: int, beginning: str, limit: int = PAGE_ROWS) -> list[Row]:
     """The first registered players whose name begins so, in the order of their names."""
     return connection.execute(
         """SELECT player_id, name, country, created_at, updated_at FROM players INDEXED BY players_by_name
@@ -318,7 +314,7 @@ def players_by_name(
     ).fetchall()
 
 
-def conflicts(connection: sqlite3.Connection, game_id: int, before: int = LAST_ID, limit: int = PAGE_ROWS) -> Listed:
+def conflicts(connection: Connection, game_id: int, before: int = LAST_ID, limit: int = PAGE_ROWS) -> Listed:
     """Refused reports of known transactions, the newest first, with what was credited."""
     rows = connection.execute(
         """SELECT c.id, c.partner, c.external_id, c.player_id, c.seen, c.first_at, c.last_at,
@@ -331,7 +327,7 @@ def conflicts(connection: sqlite3.Connection, game_id: int, before: int = LAST_I
 
 
 def refunds(
-    connection: sqlite3.Connection,
+    connection: Connection,
     game_id: int,
     is_open: bool = False,
     before: int = LAST_ID,
@@ -384,7 +380,7 @@ def _usable(filters: Filters) -> list[str]:
 
 
 def _chosen(
-    connection: sqlite3.Connection, filters: Filters, name: str | None, place: int, given: dict[str, Any]
+    connection: Connection, filters: Filters, name: str | None, place: int, given: dict[str, Any]
 ) -> tuple[_Path, dict[str, Any], bool]:
     """The path to follow, its two ends, and whether it goes on behind them.
 
@@ -418,7 +414,7 @@ def _chosen(
 
 
 def _ends(
-    connection: sqlite3.Connection,
+    connection: Connection,
     path: _Path,
     filters: Filters,
     ids: tuple[int, int],
@@ -447,7 +443,7 @@ def _ends(
     return {"after": min(_LAST if place is None else place, last + 1), "first": first}
 
 
-def _is_narrow(connection: sqlite3.Connection, given: dict[str, Any]) -> bool:
+def _is_narrow(connection: Connection, given: dict[str, Any]) -> bool:
     (count,) = connection.execute(
         """SELECT count(*) FROM (
                SELECT 1 FROM transactions INDEXED BY transactions_by_amount
@@ -461,7 +457,7 @@ def _order(path: _Path) -> str:
     return "t.received_at DESC, t.id DESC" if path is _BY_TIME else f"{path.place} DESC"
 
 
-def _ids_between(connection: sqlite3.Connection, filters: Filters, given: dict[str, Any]) -> tuple[int, int]:
+def _ids_between(connection: Connection, filters: Filters, given: dict[str, Any]) -> tuple[int, int]:
     """The first and the last id within the moments of a search, both included."""
     first, last = 0, _LAST
     if filters.since is not None:

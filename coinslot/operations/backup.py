@@ -13,7 +13,6 @@ import fcntl
 import os
 import secrets
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -27,12 +26,14 @@ from coinslot.base import clock
 from coinslot.ledger import notices
 from coinslot.operations import forgetting
 from coinslot.outbox import deliveries
-from coinslot.store import audit, revision
+from coinslot.store import audit, engine, revision
 from coinslot.store.db import (
     APPLICATION_ID,
     SCHEMA_VERSION,
+    Connection,
     Database,
     DatabaseError,
+    EngineError,
     connect,
     file_version,
     hand_over,
@@ -189,7 +190,7 @@ def _check_target(database: Database, file: Path) -> None:
             raise BackupError(f"{side_file} is in the way: SQLite would take it for a part of the copy")
 
 
-def _write_copy(source: sqlite3.Connection, file: Path, partial: Path, original: Path | None = None) -> None:
+def _write_copy(source: Connection, file: Path, partial: Path, original: Path | None = None) -> None:
     """Write the state ``source`` is on to ``partial`` and, once that is on the disk, rename it to ``file``.
 
     Checked before the rename where ``original`` says whose damage it would be.
@@ -212,14 +213,11 @@ def _write_copy(source: sqlite3.Connection, file: Path, partial: Path, original:
         raise
 
 
-def _copy_pages(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
-    """All of ``source`` in place of all of ``target``, as one transaction of the target."""
+def _copy_pages(source: Connection, target: Connection) -> None:
+    def locked() -> BackupError:
+        return BackupError("another program keeps the database locked")
 
-    def after_each_step(status: int, _remaining: int, _total: int) -> None:
-        if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):  # Python would try for ever
-            raise BackupError("another program keeps the database locked")
-
-    source.backup(target, pages=PAGES_PER_STEP, progress=after_each_step)
+    engine.copy_pages(source, target, PAGES_PER_STEP, locked)
 
 
 def _look_at(path: Path) -> _Live:
@@ -228,13 +226,13 @@ def _look_at(path: Path) -> _Live:
         return _Live("missing")
     try:
         connection = connect(path)
-    except (sqlite3.Error, ValueError) as error:
+    except (EngineError, ValueError) as error:
         return _Live("damaged", str(error))
     key, page_size = None, None
     last_ids: dict[str, int] = {}
     has_game = False
     try:
-        with suppress(sqlite3.Error, ValueError):
+        with suppress(EngineError, ValueError):
             last_ids = {row["name"]: row["last_id"] for row in connection.execute("SELECT * FROM sequences")}
             key = database_key_id(connection)
             has_game = _has_game(connection)
@@ -245,7 +243,7 @@ def _look_at(path: Path) -> _Live:
             return _Live("newer", f"schema version {version}", key, page_size, last_ids, has_game)
         (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         return _Live("healthy" if answer == "ok" else "damaged", answer, key, page_size, last_ids, has_game)
-    except (sqlite3.Error, DatabaseError, ValueError) as error:
+    except (EngineError, DatabaseError, ValueError) as error:
         return _Live("damaged", str(error), key, page_size, last_ids, has_game)
     finally:
         connection.close()
@@ -263,7 +261,7 @@ def _prepare(prepared: Path, file: Path, vault: Vault, live: _Live, home: Path) 
 
     try:
         connection = connect(prepared)
-    except (sqlite3.Error, ValueError) as error:
+    except (EngineError, ValueError) as error:
         raise BackupError(f"{file} cannot be read as a database: {error}") from None
     try:
         version = file_version(connection)
@@ -317,7 +315,7 @@ def _prepare(prepared: Path, file: Path, vault: Vault, live: _Live, home: Path) 
     )
 
 
-def _has_game(connection: sqlite3.Connection) -> bool:
+def _has_game(connection: Connection) -> bool:
     return connection.execute("SELECT 1 FROM games LIMIT 1").fetchone() is not None
 
 
@@ -336,7 +334,7 @@ def _choose_keys(vault: Vault, copy_key_id: str | None, live_key_id: str | None)
     )
 
 
-def _move_feeds(tx: sqlite3.Connection, live_last_ids: Mapping[str, int]) -> dict[str, int]:
+def _move_feeds(tx: Connection, live_last_ids: Mapping[str, int]) -> dict[str, int]:
     """Move every feed's last id far past any that was ever handed out; returns them."""
     rows = tx.execute("SELECT name, last_id FROM sequences ORDER BY name").fetchall()
     moved = _far_above({row["name"]: row["last_id"] for row in rows}, live_last_ids)
@@ -373,7 +371,7 @@ def _replace_content(database: Database, prepared: Path, live: _Live) -> Path:
         finally:
             source.close()
         # The whole database has gone through the WAL: give its disk back, unless that means waiting for a reader.
-        with suppress(sqlite3.Error):  # the restore is committed, and a later checkpoint will do
+        with suppress(EngineError):  # the restore is committed, and a later checkpoint will do
             target.execute("PRAGMA busy_timeout = 0")
             target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
@@ -487,14 +485,14 @@ def _in_words(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (sqlite3.Error, OSError, ValueError) as error:
+    except (EngineError, OSError, ValueError) as error:
         raise BackupError(f"{what}: {error}") from error
 
 
-def _check_integrity(connection: sqlite3.Connection, file: Path) -> None:
+def _check_integrity(connection: Connection, file: Path) -> None:
     try:
         (answer,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-    except (sqlite3.DatabaseError, ValueError) as error:
+    except (EngineError, ValueError) as error:
         answer = str(error)
     if answer != "ok":
         raise BackupError(f"{file} is damaged: {answer}")

@@ -3,15 +3,14 @@
 The addresses are the partners' own words for them (``orders``, ``credit``, ``webhook``, ...).
 """
 
-import sqlite3
-
 from coinslot.base import clock
 from coinslot.games.registry import RESERVED_ID
+from coinslot.store.db import Connection, Row
 
 LOOKED_BACK = 500  # transactions among which the newest is looked for that is no simulation's
 
 
-def proved(tx: sqlite3.Connection, game_id: int, partner: str, endpoint: str) -> None:
+def proved(tx: Connection, game_id: int, partner: str, endpoint: str) -> None:
     """A call there has proved itself."""
     tx.execute(
         """INSERT INTO contacts (game_id, partner, endpoint, first_at, proved_at)
@@ -22,7 +21,7 @@ def proved(tx: sqlite3.Connection, game_id: int, partner: str, endpoint: str) ->
     )
 
 
-def refused(tx: sqlite3.Connection, game_id: int, partner: str, endpoint: str, reason: str) -> None:
+def refused(tx: Connection, game_id: int, partner: str, endpoint: str, reason: str) -> None:
     """A call there was refused, whether or not it had proved itself."""
     tx.execute(
         """INSERT INTO contacts (game_id, partner, endpoint, refused_at, refused_reason)
@@ -33,7 +32,7 @@ def refused(tx: sqlite3.Connection, game_id: int, partner: str, endpoint: str, r
     )
 
 
-def copied(tx: sqlite3.Connection, game_id: int, partner: str, endpoint: str) -> None:
+def copied(tx: Connection, game_id: int, partner: str, endpoint: str) -> None:
     """The owner says that the address is pasted into the partner's dashboard."""
     tx.execute(
         """INSERT INTO contacts (game_id, partner, endpoint, copied_at) VALUES (:game_id, :partner, :endpoint, :now)
@@ -42,7 +41,7 @@ def copied(tx: sqlite3.Connection, game_id: int, partner: str, endpoint: str) ->
     )
 
 
-def not_copied(tx: sqlite3.Connection, game_id: int, partner: str, endpoint: str) -> None:
+def not_copied(tx: Connection, game_id: int, partner: str, endpoint: str) -> None:
     """The owner takes that back."""
     tx.execute(
         """UPDATE contacts SET copied_at = NULL
@@ -51,23 +50,23 @@ def not_copied(tx: sqlite3.Connection, game_id: int, partner: str, endpoint: str
     )
 
 
-def of_game(connection: sqlite3.Connection, game_id: int) -> dict[tuple[str, str], sqlite3.Row]:
+def of_game(connection: Connection, game_id: int) -> dict[tuple[str, str], Row]:
     """(partner, endpoint) -> its row; absent: nothing is known."""
     rows = connection.execute("SELECT * FROM contacts WHERE game_id = :game_id", {"game_id": game_id})
     return {(row["partner"], row["endpoint"]): row for row in rows}
 
 
-def of_all(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+def of_all(connection: Connection) -> list[Row]:
     """What is known of every address of every game."""
     return connection.execute("SELECT * FROM contacts ORDER BY game_id, partner, endpoint").fetchall()
 
 
-def newest_credit(connection: sqlite3.Connection, game_id: int, partner: str) -> sqlite3.Row | None:
+def newest_credit(connection: Connection, game_id: int, partner: str) -> Row | None:
     """The partner's newest transaction, our own simulations left out; whether its game has it, and since when.
 
     ``grant_id`` is that of the feed; ``delivered_at`` the last arrival at a destination, NULL when there was none.
     """
-    row: sqlite3.Row | None = connection.execute(
+    row: Row | None = connection.execute(
         """SELECT t.public_id, t.received_at, g.id AS grant_id,
                   (SELECT max(d.finished_at) FROM deliveries d WHERE d.grant_id = g.id AND d.state = 'delivered')
                   AS delivered_at
@@ -80,9 +79,9 @@ def newest_credit(connection: sqlite3.Connection, game_id: int, partner: str) ->
     return row
 
 
-def acknowledged(connection: sqlite3.Connection, game_id: int) -> sqlite3.Row:
+def acknowledged(connection: Connection, game_id: int) -> Row:
     """How far the game says it has come: ``acked_through`` and ``acked_at``, NULL when it never said so."""
-    row: sqlite3.Row = connection.execute(
+    row: Row = connection.execute(
         "SELECT acked_through, acked_at FROM games WHERE id = :game_id", {"game_id": game_id}
     ).fetchone()
     return row

@@ -5,7 +5,6 @@ or damaged. A file that is missing is not made.
 """
 
 import shutil
-import sqlite3
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,12 +28,16 @@ from coinslot.outbox import deliveries as outbox
 from coinslot.outbox.destinations import SECRET_PREFIX
 from coinslot.payments import lists
 from coinslot.relay import jobs
+from coinslot.store import engine as sqlite
 from coinslot.store.db import (
     LARGE_WAL_BYTES,
     MINIMUM_SQLITE,
     SCHEMA_VERSION,
+    Connection,
     Database,
     DatabaseError,
+    EngineError,
+    Row,
     connect,
     file_version,
     version_trouble,
@@ -69,7 +72,7 @@ def guarded(check: Callable[P, Iterator[Finding]], *args: P.args, **kwargs: P.kw
     """The check's findings; when it stumbles over what it checks, that is the finding."""
     try:
         yield from check(*args, **kwargs)
-    except (sqlite3.Error, DatabaseError, VaultError, OSError, ValueError) as error:
+    except (EngineError, DatabaseError, VaultError, OSError, ValueError) as error:
         yield Finding(WRONG, f"{check.__name__.strip('_').replace('_', ' ')}: {error}")
 
 
@@ -101,7 +104,7 @@ def folder(settings: Settings, database: Database, vault: Vault) -> Iterator[Fin
         yield Finding(OK, f"COINSLOT_HOME {home}, open to its owner alone")
 
 
-def master_key(vault: Vault, connection: sqlite3.Connection | None) -> Iterator[Finding]:
+def master_key(vault: Vault, connection: Connection | None) -> Iterator[Finding]:
     """Whether the key at hand is well formed and the one the database is under. ``connection`` None: no database."""
     source = "COINSLOT_MASTER_KEY" if vault.is_from_environment else str(vault.path)
     candidates = vault.candidates()
@@ -123,20 +126,19 @@ def master_key(vault: Vault, connection: sqlite3.Connection | None) -> Iterator[
 
 
 def engine() -> Iterator[Finding]:
-    version = sqlite3.sqlite_version_info
-    if version < MINIMUM_SQLITE:
-        yield Finding(WRONG, f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or newer is needed")
-    elif version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45):
-        yield Finding(OK, f"SQLite {sqlite3.sqlite_version}")
+    if sqlite.VERSION_INFO < MINIMUM_SQLITE:
+        yield Finding(WRONG, f"SQLite {sqlite.VERSION} is too old; 3.37 or newer is needed")
+    elif not sqlite.has_race():
+        yield Finding(OK, f"SQLite {sqlite.VERSION}")
     else:
         yield Finding(
             WARNING,
-            f"SQLite {sqlite3.sqlite_version} has a race between a checkpoint and a commit (mended in 3.51.3, 3.50.7 "
+            f"SQLite {sqlite.VERSION} has a race between a checkpoint and a commit (mended in 3.51.3, 3.50.7 "
             "and 3.44.6); Coinslot's write lock makes it harmless, so write to the file with nothing else",
         )
 
 
-def open_database(database: Database) -> tuple[sqlite3.Connection | None, Finding]:
+def open_database(database: Database) -> tuple[Connection | None, Finding]:
     """A connection that changes nothing, where the file is one of ours at this code's version; and what it is."""
     try:
         if not database.path.exists():
@@ -144,7 +146,7 @@ def open_database(database: Database) -> tuple[sqlite3.Connection | None, Findin
                 WRONG, f"there is no database at {database.path}; start the server, or restore a backup"
             )
         connection = connect(database.path)
-    except (sqlite3.Error, OSError, ValueError) as error:
+    except (EngineError, OSError, ValueError) as error:
         return None, Finding(WRONG, f"{database.path} cannot be opened: {error}")
     try:
         connection.execute("PRAGMA query_only = ON")
@@ -153,13 +155,13 @@ def open_database(database: Database) -> tuple[sqlite3.Connection | None, Findin
             size = database.path.stat().st_size
             return connection, Finding(OK, f"database {database.path}, schema version {version}, {_size(size)}")
         found = Finding(WRONG, f"{database.path}: {version_trouble(version)}")
-    except (sqlite3.Error, DatabaseError, ValueError) as error:
+    except (EngineError, DatabaseError, ValueError) as error:
         found = Finding(WRONG, f"{database.path}: {error}")
     connection.close()
     return None, found
 
 
-def database_file(connection: sqlite3.Connection) -> Iterator[Finding]:
+def database_file(connection: Connection) -> Iterator[Finding]:
     answers = [row[0] for row in connection.execute(f"PRAGMA quick_check({SENTENCES:d})")]
     if answers == ["ok"]:
         yield Finding(OK, "the database file is sound (quick_check)")
@@ -176,7 +178,7 @@ def database_file(connection: sqlite3.Connection) -> Iterator[Finding]:
     yield from (Finding(WRONG, f"a row of {row['table']} refers to none of {row['parent']}") for row in broken)
 
 
-def hash_chain(connection: sqlite3.Connection) -> Iterator[Finding]:
+def hash_chain(connection: Connection) -> Iterator[Finding]:
     wrong = 0
     for sentence in credit.verify(connection, newest=CHAIN_ROWS):
         wrong += 1
@@ -216,7 +218,7 @@ def disk_space(database: Database) -> Iterator[Finding]:
             )
 
 
-def system_clock(connection: sqlite3.Connection | None) -> Iterator[Finding]:
+def system_clock(connection: Connection | None) -> Iterator[Finding]:
     """The year, the newest transaction, and calls refused for their age: signatures stand and fall with the clock."""
     now = clock.now()
     year = datetime.fromtimestamp(now, UTC).year
@@ -243,7 +245,7 @@ def system_clock(connection: sqlite3.Connection | None) -> Iterator[Finding]:
         yield Finding(OK, f"the clock says {clock.stamp(now)}")
 
 
-def owner_password(connection: sqlite3.Connection) -> Iterator[Finding]:
+def owner_password(connection: Connection) -> Iterator[Finding]:
     if owner.has_password(connection):
         yield Finding(OK, "the owner's password is set")
     else:
@@ -288,7 +290,7 @@ def public_url(settings: Settings) -> Iterator[Finding]:
         yield Finding(WARNING, f"{url}/healthz answers {status}: something else stands at that address")
 
 
-def game_setup(connection: sqlite3.Connection, game: Game) -> Iterator[Finding]:
+def game_setup(connection: Connection, game: Game) -> Iterator[Finding]:
     """What a game needs whoever its partners are."""
     if game.settings["players.unknown"] == "lookup" and not game.settings["players.lookup_url"]:
         yield Finding(WRONG, f"game {game.slug}: players.unknown is lookup, but players.lookup_url is not set")
@@ -299,7 +301,7 @@ def game_setup(connection: sqlite3.Connection, game: Game) -> Iterator[Finding]:
             )
 
 
-def keys(connection: sqlite3.Connection, game: Game) -> Iterator[Finding]:
+def keys(connection: Connection, game: Game) -> Iterator[Finding]:
     """Secrets that are due to be rotated, and rotations that are due to be ended."""
     told = rotation.advice(keyring.listing_of(connection, game.id, game.secrets), clock.now())
     for name, advices in told.items():
@@ -319,7 +321,7 @@ def keys(connection: sqlite3.Connection, game: Game) -> Iterator[Finding]:
         )
 
 
-def waiting_work(connection: sqlite3.Connection, game: Game) -> Iterator[Finding]:
+def waiting_work(connection: Connection, game: Game) -> Iterator[Finding]:
     """What waits for a person, or for a destination that does not answer."""
     (conflicts,) = connection.execute(
         "SELECT count(*) FROM conflicts WHERE game_id = :game_id AND player_id <> :simulated",
@@ -389,7 +391,7 @@ def waiting_work(connection: sqlite3.Connection, game: Game) -> Iterator[Finding
         yield Finding(WARNING, f"game {game.slug}: job {row['name']} {trouble}")
 
 
-def deliveries(connection: sqlite3.Connection) -> Iterator[Finding]:
+def deliveries(connection: Connection) -> Iterator[Finding]:
     """Whether somebody sends, and whether those who are sent to take it."""
     beat = outbox.last_beat(connection)
     is_fresh = beat is not None and clock.now() - beat <= outbox.OLDEST_BEAT_SECONDS
@@ -419,7 +421,7 @@ def deliveries(connection: sqlite3.Connection) -> Iterator[Finding]:
             )
 
 
-def refusals(connection: sqlite3.Connection) -> Iterator[Finding]:
+def refusals(connection: Connection) -> Iterator[Finding]:
     """Calls refused in the last 24 hours, as far as the ring of refusals reaches."""
     rows = _refused(connection)
     for row in rows:
@@ -439,7 +441,7 @@ _HAS_ROWS = {
 }
 
 
-def _refused(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+def _refused(connection: Connection) -> list[Row]:
     """Recent refusals that are kept, counted, our own simulated calls left out.
 
     ``has_more``: the ring is full of such, and older ones may be gone.
@@ -455,7 +457,7 @@ def _refused(connection: sqlite3.Connection) -> list[sqlite3.Row]:
     ).fetchall()
 
 
-def _at_least(rows: Sequence[sqlite3.Row]) -> str:
+def _at_least(rows: Sequence[Row]) -> str:
     """How many calls that were, as far as anybody can know."""
     calls = sum(row["calls"] for row in rows)
     return f"{calls} or more" if any(row["has_more"] for row in rows) else str(calls)
@@ -467,7 +469,7 @@ def _rotation(game: Game, name: str) -> str:
     return f"flask secret rotate {game.slug} {name}"
 
 
-def _has_rows(connection: sqlite3.Connection, table: str, game_id: int) -> bool:
+def _has_rows(connection: Connection, table: str, game_id: int) -> bool:
     row: Any = connection.execute(_HAS_ROWS[table], {"game_id": game_id}).fetchone()
     return row is not None
 

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import re
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from coinslot.games.games import Game
 from coinslot.ledger.search import FALLBACKS, KEY_KINDS, partners
 from coinslot.operations import refusals, uploads
 from coinslot.store import audit, portions
-from coinslot.store.db import Database, hand_over
+from coinslot.store.db import Connection, Database, hand_over
 
 FILE = "forgotten"
 EMPTIED_WITH_THE_PLAYER = 200  # orders or events; of a player with more they are emptied before, in portions
@@ -65,7 +64,7 @@ def forget(database: Database, vault: Vault, game: Game, player_id: str, actor: 
     found = _find(connection, vault.current(connection), game.id, player_id)
     _empty_much(database, game.id, player_id)
 
-    def store(tx: sqlite3.Connection) -> bool:
+    def store(tx: Connection) -> bool:
         is_known = _empty(tx, game.id, player_id, found)
         if is_known:
             audit.record(tx, game.id, actor, "player.forget", player_id)
@@ -90,7 +89,7 @@ def _empty_much(database: Database, game_id: int, player_id: str) -> None:
         )
         ids = [row["id"] for row in rows]
 
-        def empty(tx: sqlite3.Connection, some: Sequence[int], statements: tuple[str, ...] = statements) -> None:
+        def empty(tx: Connection, some: Sequence[int], statements: tuple[str, ...] = statements) -> None:
             for statement in statements:
                 tx.executemany(statement, [{"id": each} for each in some])
 
@@ -113,7 +112,7 @@ _MUCH = {
 }
 
 
-def forget_again(tx: sqlite3.Connection, key: MasterKey, home: Path) -> int:
+def forget_again(tx: Connection, key: MasterKey, home: Path) -> int:
     """In a copy that is being restored: forget whoever was forgotten since it was taken; returns how many those were.
 
     Whoever came back after being forgotten, and before the copy was taken, stays.
@@ -134,7 +133,7 @@ _REMEMBER = """INSERT INTO forgotten (hash, forgotten_at) VALUES (:hash, :at)
                ON CONFLICT (hash) DO UPDATE SET forgotten_at = excluded.forgotten_at"""
 
 
-def _empty(tx: sqlite3.Connection, game_id: int, player_id: str, found: _Found) -> bool:
+def _empty(tx: Connection, game_id: int, player_id: str, found: _Found) -> bool:
     is_known = registry.forget_player(tx, game_id, player_id)
     for statement, ids in (
         ("DELETE FROM refusals WHERE id = :id", found.refusals),
@@ -146,7 +145,7 @@ def _empty(tx: sqlite3.Connection, game_id: int, player_id: str, found: _Found) 
     return is_known or bool(found)
 
 
-def _remember(tx: sqlite3.Connection, home: Path, player_hash: str) -> None:
+def _remember(tx: Connection, home: Path, player_hash: str) -> None:
     """In the file before the commit: after a crash between the two, a restore forgets who was to be forgotten."""
     now = clock.stamp()
     descriptor = os.open(home / FILE, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -171,7 +170,7 @@ def _hash(slug: str, player_id: str) -> str:
     return hashlib.sha256(f"{slug}\n{player_id}".encode("utf-8", errors="surrogatepass")).hexdigest()
 
 
-def _players(connection: sqlite3.Connection, game_id: int) -> Iterator[str]:
+def _players(connection: Connection, game_id: int) -> Iterator[str]:
     """Everybody a game's rows name."""
     rows = connection.execute(
         """SELECT player_id FROM players WHERE game_id = :id
@@ -185,7 +184,7 @@ def _players(connection: sqlite3.Connection, game_id: int) -> Iterator[str]:
     return (row["player_id"] for row in rows.fetchall())
 
 
-def _find(connection: sqlite3.Connection, key: MasterKey, game_id: int, player_id: str) -> _Found:
+def _find(connection: Connection, key: MasterKey, game_id: int, player_id: str) -> _Found:
     known = partners(connection, game_id)
 
     def is_named(words: Words) -> bool:
@@ -222,7 +221,7 @@ def _is_player(words: Words, player_id: str) -> bool:
     return any(word == player_id and (not is_short or _ID_FIELD.search(field)) for field, word in words)
 
 
-def _is_order(connection: sqlite3.Connection, game_id: int, player_id: str, known: list[str], words: Words) -> bool:
+def _is_order(connection: Connection, game_id: int, player_id: str, known: list[str], words: Words) -> bool:
     """Whether a word is any id of a transaction of the player."""
     ids = (word for field, word in words if len(word) <= registry.LONGEST_ID and _ID_FIELD.search(field))
     values = list(dict.fromkeys(ids))[:MOST_WORDS]

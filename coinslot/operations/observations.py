@@ -8,7 +8,6 @@ import atexit
 import json
 import logging
 import os
-import sqlite3
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
@@ -20,7 +19,7 @@ from coinslot.access.vault import Vault
 from coinslot.base import clock
 from coinslot.operations import contacts
 from coinslot.store import counters, portions
-from coinslot.store.db import Database
+from coinslot.store.db import Connection, Database
 
 FLUSH_SECONDS = 1.0
 HELD_AT_MOST = 128  # refusals in memory; more than that within a second are counted, not kept
@@ -97,7 +96,7 @@ class Observations:
         if not refused and not used and not called:
             return
 
-        def store(tx: sqlite3.Connection) -> None:
+        def store(tx: Connection) -> None:
             for (game_id, name, slot), at in used.items():
                 keyring.used(tx, game_id, name, slot, clock.stamp(at))
             for (game_id, partner, endpoint), count in called.items():
@@ -116,7 +115,7 @@ class Observations:
         except Exception as error:  # the next flush starts afresh
             log.error("observations were not written: %s", error)
 
-    def _store_refusal(self, tx: sqlite3.Connection, refusal: Refusal) -> None:
+    def _store_refusal(self, tx: Connection, refusal: Refusal) -> None:
         sealed = self._vault.seal(tx, keyring.REFUSAL_PURPOSE, json.dumps(dict(refusal.request)).encode())
         tx.execute(
             """INSERT INTO refusals (game_id, partner, endpoint, path, reason, status, remote_address, body_size,
@@ -157,7 +156,7 @@ class Observations:
             self.flush()
 
 
-def _prune(tx: sqlite3.Connection, game_id: int | None, partner: str) -> None:
+def _prune(tx: Connection, game_id: int | None, partner: str) -> None:
     tx.execute("DELETE FROM refusals WHERE created_at < :since", {"since": clock.stamp(clock.now() - KEPT_SECONDS)})
     oldest_kept = tx.execute(
         """SELECT id FROM refusals WHERE partner = :partner AND game_id IS :game_id

@@ -3,7 +3,6 @@
 import base64
 import binascii
 import json
-import sqlite3
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ from typing import Any
 from coinslot.access import keyring
 from coinslot.access.vault import MasterKey, Sealed, VaultError
 from coinslot.base import clock
-from coinslot.base.paging import LAST_ID
+from coinslot.store.db import Connection, Row
+from coinslot.store.paging import LAST_ID
 
 DAY_SECONDS = 86400
 
@@ -71,7 +71,7 @@ class Refused:
 
 
 def newest(
-    connection: sqlite3.Connection,
+    connection: Connection,
     key: MasterKey,
     game_id: int | None,
     partners: Collection[str],
@@ -81,7 +81,7 @@ def newest(
     limit: int = 20,
 ) -> list[Refused]:
     """The newest refused calls to these partners' addresses, opened; ``game_id`` None: those that named no game."""
-    rows: list[sqlite3.Row] = []
+    rows: list[Row] = []
     for partner in partners:  # each by the index of its ring, which is short
         rows += connection.execute(
             """SELECT * FROM refusals WHERE partner = :partner AND game_id IS :game_id AND id < :before
@@ -97,7 +97,7 @@ def newest(
     return [opened(key, row) for row in sorted(rows, key=lambda row: -row["id"])[:limit]]
 
 
-def find(connection: sqlite3.Connection, key: MasterKey, game_id: int | None, refusal_id: int) -> Refused | None:
+def find(connection: Connection, key: MasterKey, game_id: int | None, refusal_id: int) -> Refused | None:
     """One of them, opened; None where this game has no such call, or no longer."""
     row = connection.execute(
         "SELECT * FROM refusals WHERE id = :id AND game_id IS :game_id", {"id": refusal_id, "game_id": game_id}
@@ -106,7 +106,7 @@ def find(connection: sqlite3.Connection, key: MasterKey, game_id: int | None, re
 
 
 def of_the_day(
-    connection: sqlite3.Connection, key: MasterKey, game_id: int | None, partner: str, around: str, reason: str
+    connection: Connection, key: MasterKey, game_id: int | None, partner: str, around: str, reason: str
 ) -> list[Refused]:
     """Calls that were refused for the same reason within a day of that moment, the nearest ids last; at most 50."""
     moment = clock.seconds(around)
@@ -124,7 +124,7 @@ def of_the_day(
     return [opened(key, row) for row in rows]
 
 
-def opened(key: MasterKey, row: sqlite3.Row) -> Refused:
+def opened(key: MasterKey, row: Row) -> Refused:
     """A row of the ring; one that does not open under this key has an empty ``request``."""
     sealed = Sealed(row["ciphertext"], row["nonce"], row["key_id"])
     request: Any = None

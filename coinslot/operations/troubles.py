@@ -3,13 +3,13 @@
 Counts end at :data:`MOST`: one more says "more than that". The words, and the link that mends it, are the pages'.
 """
 
-import sqlite3
 from dataclasses import dataclass
 
 from coinslot.base import clock
 from coinslot.games.registry import RESERVED_ID
 from coinslot.ledger import statuses
 from coinslot.outbox import deliveries
+from coinslot.store.db import Connection
 
 MOST = 10_000
 HOUR_SECONDS = 3600
@@ -39,7 +39,7 @@ class Trouble:
     named: tuple[tuple[str, str], ...] = ()
 
 
-def find(connection: sqlite3.Connection) -> list[Trouble]:
+def find(connection: Connection) -> list[Trouble]:
     """Every trouble the database knows of; empty when all is well."""
     now = clock.now()
     values = {
@@ -60,7 +60,7 @@ def find(connection: sqlite3.Connection) -> list[Trouble]:
     return found + _noticed(connection, values["recently"])
 
 
-def _noticed(connection: sqlite3.Connection, recently: object) -> list[Trouble]:
+def _noticed(connection: Connection, recently: object) -> list[Trouble]:
     """A trouble for each address that was called and does not exist, and for each kind of notices of a partner's."""
     rows = connection.execute(
         _NOTICED, {"recently": recently, "notices": NOTICES + 1, "wrong_addresses": WRONG_ADDRESSES}

@@ -1,7 +1,8 @@
 """What a partner has told us that led to nothing and that only a person can settle. Tests are left out."""
 
-import sqlite3
 from collections.abc import Sequence
+
+from coinslot.store.db import Connection, Row
 
 _EVENTS = """FROM events e
     WHERE e.game_id = :game_id AND e.partner = :partner AND e.is_test = 0 AND e.type IN ({types})
@@ -12,8 +13,8 @@ _EVENTS = """FROM events e
 
 
 def events_without_grant(
-    connection: sqlite3.Connection, game_id: int, partner: str, types: Sequence[str], limit: int
-) -> list[sqlite3.Row]:
+    connection: Connection, game_id: int, partner: str, types: Sequence[str], limit: int
+) -> list[Row]:
     """Events of these types, newest first, whose transaction is not in the ledger, or that name none."""
     named, values = _types(types)
     return connection.execute(
@@ -24,7 +25,7 @@ def events_without_grant(
 
 
 def count_events_without_grant(
-    connection: sqlite3.Connection, game_id: int, partner: str, types: Sequence[str], since: str
+    connection: Connection, game_id: int, partner: str, types: Sequence[str], since: str
 ) -> int:
     """How many such events have come since."""
     named, values = _types(types)
@@ -35,7 +36,7 @@ def count_events_without_grant(
     return int(count)
 
 
-def conflicts(connection: sqlite3.Connection, game_id: int, partner: str, limit: int) -> list[sqlite3.Row]:
+def conflicts(connection: Connection, game_id: int, partner: str, limit: int) -> list[Row]:
     """Transactions that came again with other content, newest first; the first one stands."""
     return connection.execute(
         """SELECT id, external_id, player_id, last_at FROM conflicts
@@ -44,7 +45,7 @@ def conflicts(connection: sqlite3.Connection, game_id: int, partner: str, limit:
     ).fetchall()
 
 
-def count_conflicts(connection: sqlite3.Connection, game_id: int, partner: str, since: str) -> int:
+def count_conflicts(connection: Connection, game_id: int, partner: str, since: str) -> int:
     (count,) = connection.execute(
         "SELECT count(*) FROM conflicts WHERE game_id = :game_id AND partner = :partner AND last_at >= :since",
         {"game_id": game_id, "partner": partner, "since": since},

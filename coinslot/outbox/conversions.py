@@ -5,7 +5,6 @@ owed to the destinations that want it. What converts is the partner's room; here
 """
 
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -13,6 +12,7 @@ from typing import Any
 
 from coinslot.base import clock
 from coinslot.outbox import deliveries
+from coinslot.store.db import Connection, Row
 
 ROWS_AT_ONCE = 500
 
@@ -38,7 +38,7 @@ class Open:
         return found
 
 
-def add(tx: sqlite3.Connection, game_id: int, event_id: int, player_id: str, batch: str) -> None:
+def add(tx: Connection, game_id: int, event_id: int, player_id: str, batch: str) -> None:
     """Have an event converted. Those of one ``batch`` and player go out together.
 
     A batch is added in one write.
@@ -50,7 +50,7 @@ def add(tx: sqlite3.Connection, game_id: int, event_id: int, player_id: str, bat
     )
 
 
-def open_of(connection: sqlite3.Connection, game_id: int, player_id: str) -> list[sqlite3.Row]:
+def open_of(connection: Connection, game_id: int, player_id: str) -> list[Row]:
     """A player's events that are still to be converted, as they came: ``batch``, and what the event says."""
     return connection.execute(
         """SELECT c.batch, e.type, e.is_test, e.occurred_at, e.data
@@ -61,7 +61,7 @@ def open_of(connection: sqlite3.Connection, game_id: int, player_id: str) -> lis
     ).fetchall()
 
 
-def open_groups(connection: sqlite3.Connection, game_id: int) -> Iterator[list[Open]]:
+def open_groups(connection: Connection, game_id: int) -> Iterator[list[Open]]:
     """What goes out together, in the order it came: the open events of one batch and player.
 
     A batch that was added to later stands where it began. Read in pieces, so that whoever goes through it may write
@@ -82,7 +82,7 @@ def open_groups(connection: sqlite3.Connection, game_id: int) -> Iterator[list[O
         yield from of_players.values()
 
 
-def convert(tx: sqlite3.Connection, game_id: int, group: Sequence[Open], body: bytes) -> int:
+def convert(tx: Connection, game_id: int, group: Sequence[Open], body: bytes) -> int:
     """Keep the body of a group and owe it to the destinations that want it; returns how many those are.
 
     Changes nothing when somebody else has converted the group meanwhile.
@@ -96,7 +96,7 @@ def convert(tx: sqlite3.Connection, game_id: int, group: Sequence[Open], body: b
     return deliveries.enqueue_converted(tx, game_id, types, first.event_id, first.player_id or None)
 
 
-def put_off(tx: sqlite3.Connection, one: Open, reason: str | None) -> None:
+def put_off(tx: Connection, one: Open, reason: str | None) -> None:
     """Park an event for a reason, or without one let it wait for the others of its group."""
     tx.execute(
         """UPDATE conversions SET state = :state, reason = :reason, updated_at = :now
@@ -105,12 +105,12 @@ def put_off(tx: sqlite3.Connection, one: Open, reason: str | None) -> None:
     )
 
 
-def drop(tx: sqlite3.Connection, group: Sequence[Open]) -> None:
+def drop(tx: Connection, group: Sequence[Open]) -> None:
     """Forget that these were to be converted: nobody is to get them. The events stay."""
     tx.executemany("DELETE FROM conversions WHERE id = :id AND state <> 'converted'", [{"id": one.id} for one in group])
 
 
-def body(connection: sqlite3.Connection, event_id: int | None) -> bytes:
+def body(connection: Connection, event_id: int | None) -> bytes:
     """What was kept when the group of this first event was converted. Raises LookupError when there is nothing."""
     row = connection.execute(
         "SELECT body FROM conversions WHERE event_id = :event_id", {"event_id": event_id}
@@ -120,12 +120,12 @@ def body(connection: sqlite3.Connection, event_id: int | None) -> bytes:
     return bytes(row["body"])
 
 
-def fate(connection: sqlite3.Connection, event_id: int) -> sqlite3.Row | None:
+def fate(connection: Connection, event_id: int) -> Row | None:
     """What became of an event's conversion: ``state``, ``reason``, and ``sent_as``, the event whose body it is part of.
 
     None when it is not to be converted, or is not any more.
     """
-    row: sqlite3.Row | None = connection.execute(
+    row: Row | None = connection.execute(
         """SELECT c.state, c.reason,
                   (SELECT f.event_id FROM conversions f
                    WHERE f.game_id = c.game_id AND f.batch = c.batch AND f.player_id = c.player_id
@@ -136,7 +136,7 @@ def fate(connection: sqlite3.Connection, event_id: int) -> sqlite3.Row | None:
     return row
 
 
-def parked(connection: sqlite3.Connection, game_id: int, limit: int = 100) -> list[sqlite3.Row]:
+def parked(connection: Connection, game_id: int, limit: int = 100) -> list[Row]:
     """Events that cannot be converted yet, oldest first: why, and since when. Later ones of their players wait."""
     return connection.execute(
         """SELECT c.id, c.event_id, e.type AS event_type, c.player_id, c.reason, c.created_at,
@@ -147,7 +147,7 @@ def parked(connection: sqlite3.Connection, game_id: int, limit: int = 100) -> li
     ).fetchall()
 
 
-def count_parked(connection: sqlite3.Connection, game_id: int) -> int:
+def count_parked(connection: Connection, game_id: int) -> int:
     (count,) = connection.execute(
         """SELECT count(*) FROM conversions
            WHERE game_id = :game_id AND state <> 'converted' AND state = 'parked'""",
@@ -156,7 +156,7 @@ def count_parked(connection: sqlite3.Connection, game_id: int) -> int:
     return int(count)
 
 
-def _open_ones(connection: sqlite3.Connection, game_id: int, is_scattered: bool = False) -> Iterator[Open]:
+def _open_ones(connection: Connection, game_id: int, is_scattered: bool = False) -> Iterator[Open]:
     """In the order of their ids: all of them, or only those of players' batches that were added to later."""
     last_id = 0
     while True:
@@ -189,7 +189,7 @@ def _open_ones(connection: sqlite3.Connection, game_id: int, is_scattered: bool 
         last_id = rows[-1]["id"]
 
 
-def _settle(tx: sqlite3.Connection, one: Open, body: bytes | None) -> bool:
+def _settle(tx: Connection, one: Open, body: bytes | None) -> bool:
     """Mark an event as converted; returns False when it was so before."""
     changed = tx.execute(
         """UPDATE conversions SET state = 'converted', reason = NULL, body = :body, updated_at = :now
@@ -199,7 +199,7 @@ def _settle(tx: sqlite3.Connection, one: Open, body: bytes | None) -> bool:
     return changed.rowcount == 1
 
 
-def held_by(connection: sqlite3.Connection, event_id: int) -> str | None:
+def held_by(connection: Connection, event_id: int) -> str | None:
     """Why the first parked event is so that holds this waiting one back: an earlier one of its player, or of its group.
 
     None when it does not wait, or for none that is parked.

@@ -9,7 +9,6 @@ is in hand. A dead letter blocks nobody.
 """
 
 import random
-import sqlite3
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from coinslot.base import clock
 from coinslot.outbox import destinations
 from coinslot.outbox.destinations import JITTER, LONGEST_TIMEOUT_SECONDS, Destination
 from coinslot.store import counters
+from coinslot.store.db import Connection, Row
 
 LEASE_SPARE_SECONDS = 5  # beyond the destination's timeout
 # A lease that ends later than this was made by a clock that ran ahead and was set right since: it has run out.
@@ -92,7 +92,7 @@ class Result:
 
 
 def enqueue(
-    tx: sqlite3.Connection,
+    tx: Connection,
     game_id: int,
     event_type: str,
     *,
@@ -113,7 +113,7 @@ def enqueue(
 
 
 def enqueue_converted(
-    tx: sqlite3.Connection, game_id: int, event_types: Sequence[str], event_id: int, player_id: str | None
+    tx: Connection, game_id: int, event_types: Sequence[str], event_id: int, player_id: str | None
 ) -> int:
     """Owe the body an event was converted into to every destination of such a format that wants it, likewise.
 
@@ -125,7 +125,7 @@ def enqueue_converted(
     return len(wanting)
 
 
-def claim_due(tx: sqlite3.Connection, owner: str, room: Mapping[int, int]) -> list[Claim]:
+def claim_due(tx: Connection, owner: str, room: Mapping[int, int]) -> list[Claim]:
     """Take due deliveries, at most ``room[destination id]`` of each destination; each becomes an attempt in progress.
 
     One conditional update per delivery makes the lease: whoever changes the row has it. A destination whose circuit
@@ -154,7 +154,7 @@ def claim_due(tx: sqlite3.Connection, owner: str, room: Mapping[int, int]) -> li
     return claims
 
 
-def record(tx: sqlite3.Connection, claim: Claim, result: Result) -> str:
+def record(tx: Connection, claim: Claim, result: Result) -> str:
     """Write down how an attempt went; returns the delivery's state after it.
 
     A success counts even if the lease had run out. A failure then changes nothing but the attempt's row, since
@@ -206,7 +206,7 @@ def record(tx: sqlite3.Connection, claim: Claim, result: Result) -> str:
     return _retry(tx, claim, result)
 
 
-def give_back(tx: sqlite3.Connection, claim: Claim) -> None:
+def give_back(tx: Connection, claim: Claim) -> None:
     """End a claim that was not used: there was no attempt. One that a restore has overtaken is left alone likewise."""
     if _end_lease(tx, claim):
         tx.execute(
@@ -215,7 +215,7 @@ def give_back(tx: sqlite3.Connection, claim: Claim) -> None:
         )
 
 
-def next_due(connection: sqlite3.Connection) -> dict[int, str]:
+def next_due(connection: Connection) -> dict[int, str]:
     """When each active destination will next have something to claim, as a stamp; absent: nothing free waits.
 
     Leases that run out are not foreseen: whoever waits for this looks again every now and then.
@@ -231,12 +231,12 @@ def next_due(connection: sqlite3.Connection) -> dict[int, str]:
     return moments
 
 
-def active_destinations(connection: sqlite3.Connection) -> list[int]:
+def active_destinations(connection: Connection) -> list[int]:
     return [row["id"] for row in connection.execute("SELECT id FROM destinations WHERE state = 'active'")]
 
 
 def redrivable(
-    connection: sqlite3.Connection,
+    connection: Connection,
     game_id: int,
     *,
     after: int = 0,
@@ -269,7 +269,7 @@ def redrivable(
     return [row["id"] for row in rows]
 
 
-def redrive(tx: sqlite3.Connection, game_id: int, delivery_ids: Iterable[int]) -> int:
+def redrive(tx: Connection, game_id: int, delivery_ids: Iterable[int]) -> int:
     """Put back deliveries that are dead, or wait for a later attempt: they are due now. Returns how many.
 
     Their schedule starts anew, and the circuit of their destination closes: somebody says that it is mended. What is
@@ -293,7 +293,7 @@ def redrive(tx: sqlite3.Connection, game_id: int, delivery_ids: Iterable[int]) -
     return len(goals)
 
 
-def redrive_one(tx: sqlite3.Connection, game_id: int, delivery_id: int) -> None:
+def redrive_one(tx: Connection, game_id: int, delivery_id: int) -> None:
     """Raises :class:`DeliveryError` when :func:`redrive` does not put this one back; its message says why."""
     if redrive(tx, game_id, [delivery_id]):
         return
@@ -306,7 +306,7 @@ def redrive_one(tx: sqlite3.Connection, game_id: int, delivery_id: int) -> None:
     raise DeliveryError(f"there is no dead delivery {delivery_id}{'. It is due, or being sent' if waits else ''}")
 
 
-def deliver_again(tx: sqlite3.Connection, game_id: int, transaction_id: int) -> tuple[int, int]:
+def deliver_again(tx: Connection, game_id: int, transaction_id: int) -> tuple[int, int]:
     """Owe what a transaction granted to its destinations once more; returns how many deliveries, and how many of them
     are dead ones that were put back.
 
@@ -340,7 +340,7 @@ def deliver_again(tx: sqlite3.Connection, game_id: int, transaction_id: int) -> 
 
 
 def count_overtaken(
-    connection: sqlite3.Connection,
+    connection: Connection,
     game_id: int,
     *,
     delivery_id: int | None = None,
@@ -369,7 +369,7 @@ def count_overtaken(
     return int(count)
 
 
-def has_prunable(connection: sqlite3.Connection, before: str) -> bool:
+def has_prunable(connection: Connection, before: str) -> bool:
     row = connection.execute(
         """SELECT 1 FROM destinations t WHERE EXISTS (
                SELECT 1 FROM deliveries d
@@ -379,7 +379,7 @@ def has_prunable(connection: sqlite3.Connection, before: str) -> bool:
     return row.fetchone() is not None
 
 
-def prune(tx: sqlite3.Connection, before: str) -> int:
+def prune(tx: Connection, before: str) -> int:
     """Delete up to :data:`PRUNED_AT_ONCE` deliveries that arrived before a time; returns how many.
 
     What waits or is dead stays, and so does what another delivery waits for.
@@ -396,7 +396,7 @@ def prune(tx: sqlite3.Connection, before: str) -> int:
     return len(rows)
 
 
-def last_ids(connection: sqlite3.Connection) -> dict[str, int]:
+def last_ids(connection: Connection) -> dict[str, int]:
     """At least the highest id of each table of ours that was handed out, as far as this database knows."""
     deliveries, attempts = connection.execute(
         "SELECT (SELECT max(id) FROM deliveries), (SELECT max(id) FROM attempts)"
@@ -407,7 +407,7 @@ def last_ids(connection: sqlite3.Connection) -> dict[str, int]:
     }
 
 
-def begin_above(tx: sqlite3.Connection, ids: Mapping[str, int]) -> None:
+def begin_above(tx: Connection, ids: Mapping[str, int]) -> None:
     """Have the ids of these tables go on above these, so that an id of before a restore names nothing new."""
     for name, last_id in ids.items():
         tx.execute(
@@ -417,7 +417,7 @@ def begin_above(tx: sqlite3.Connection, ids: Mapping[str, int]) -> None:
         )
 
 
-def beat(tx: sqlite3.Connection) -> None:
+def beat(tx: Connection) -> None:
     """Say that a relay is running."""
     tx.execute(
         """INSERT INTO heartbeats (name, beat_at) VALUES ('relay', :now)
@@ -426,7 +426,7 @@ def beat(tx: sqlite3.Connection) -> None:
     )
 
 
-def last_beat(connection: sqlite3.Connection) -> float | None:
+def last_beat(connection: Connection) -> float | None:
     """When a relay last said so. None: never, or by a clock that ran ahead, and then nobody knows."""
     row = connection.execute("SELECT beat_at FROM heartbeats WHERE name = 'relay'").fetchone()
     beat = None if row is None else clock.seconds(row["beat_at"])
@@ -434,7 +434,7 @@ def last_beat(connection: sqlite3.Connection) -> float | None:
 
 
 def _owe(
-    tx: sqlite3.Connection,
+    tx: Connection,
     game_id: int,
     destination_id: int,
     event_type: str,
@@ -463,7 +463,7 @@ def _owe(
     )
 
 
-def _floor(connection: sqlite3.Connection, table: str) -> int:
+def _floor(connection: Connection, table: str) -> int:
     row = connection.execute(
         "SELECT value FROM installation WHERE name = :name", {"name": f"outbox.{table}_above"}
     ).fetchone()
@@ -475,7 +475,7 @@ def _lease_bounds(now: float) -> dict[str, str]:
     return {"now": clock.stamp(now), "longest": clock.stamp(now + LONGEST_LEASE_SECONDS)}
 
 
-def _delivery_of(tx: sqlite3.Connection, destination_id: int, grant_id: int) -> int | None:
+def _delivery_of(tx: Connection, destination_id: int, grant_id: int) -> int | None:
     row = tx.execute(
         "SELECT max(id) FROM deliveries WHERE grant_id = :grant_id AND destination_id = :destination_id",
         {"grant_id": grant_id, "destination_id": destination_id},
@@ -483,7 +483,7 @@ def _delivery_of(tx: sqlite3.Connection, destination_id: int, grant_id: int) -> 
     return None if row[0] is None else int(row[0])
 
 
-def _claimable(connection: sqlite3.Connection, destination: sqlite3.Row, until: str, limit: int) -> list[sqlite3.Row]:
+def _claimable(connection: Connection, destination: Row, until: str, limit: int) -> list[Row]:
     """Deliveries that nobody has in hand and that wait for no other, due by ``until``, longest due first."""
     return connection.execute(
         """SELECT id, next_attempt_at FROM deliveries d
@@ -505,7 +505,7 @@ def _claimable(connection: sqlite3.Connection, destination: sqlite3.Row, until: 
     ).fetchall()
 
 
-def _probe(tx: sqlite3.Connection, destination: sqlite3.Row, next_probe_at: float) -> list[int]:
+def _probe(tx: Connection, destination: Row, next_probe_at: float) -> list[int]:
     """The one delivery to try a resting destination with, due or not; then it rests until ``next_probe_at``.
 
     They take turns: one that is never accepted must not keep the circuit open.
@@ -522,7 +522,7 @@ def _probe(tx: sqlite3.Connection, destination: sqlite3.Row, next_probe_at: floa
 
 
 def _lease(
-    tx: sqlite3.Connection, destination: Destination, delivery_id: int, owner: str, now: float, until: float
+    tx: Connection, destination: Destination, delivery_id: int, owner: str, now: float, until: float
 ) -> Claim | None:
     row = tx.execute(
         """UPDATE deliveries SET leased_until = :until, lease_owner = :owner
@@ -553,7 +553,7 @@ def _lease(
     )
 
 
-def _retry(tx: sqlite3.Connection, claim: Claim, result: Result) -> str:
+def _retry(tx: Connection, claim: Claim, result: Result) -> str:
     """Schedule the next attempt, or bury the delivery when the table has no more."""
     delays = claim.destination.retry_seconds
     if claim.number > len(delays):
@@ -571,13 +571,13 @@ def _retry(tx: sqlite3.Connection, claim: Claim, result: Result) -> str:
     return "waiting"
 
 
-def _count(tx: sqlite3.Connection, claim: Claim, result: Result) -> None:
+def _count(tx: Connection, claim: Claim, result: Result) -> None:
     took = next((str(limit) for limit in TOOK_MS if result.duration_ms <= limit), "more")
     outcome = "delivered" if result.failure is None else f"failed.{result.failure}"
     counters.add_each(tx, claim.destination.game_id, COUNTED_AS, {outcome: 1, f"took.{took}": 1})
 
 
-def _finish(tx: sqlite3.Connection, delivery_id: int, state: str, reason: str | None) -> None:
+def _finish(tx: Connection, delivery_id: int, state: str, reason: str | None) -> None:
     tx.execute(
         """UPDATE deliveries SET state = :state, dead_reason = :reason, attempts_made = attempts_made + 1,
                next_attempt_at = NULL, leased_until = NULL, lease_owner = NULL, finished_at = :now
@@ -586,7 +586,7 @@ def _finish(tx: sqlite3.Connection, delivery_id: int, state: str, reason: str | 
     )
 
 
-def _end_lease(tx: sqlite3.Connection, claim: Claim) -> bool:
+def _end_lease(tx: Connection, claim: Claim) -> bool:
     """Returns False when it had run out and somebody else has the delivery, or the delivery is no more."""
     ended = tx.execute(
         """UPDATE deliveries SET leased_until = NULL, lease_owner = NULL
@@ -601,7 +601,7 @@ def _end_lease(tx: sqlite3.Connection, claim: Claim) -> bool:
     return ended.rowcount == 1
 
 
-def go_on(tx: sqlite3.Connection) -> bool:
+def go_on(tx: Connection) -> bool:
     """Do some more of what was begun and is long; returns whether there may be more.
 
     That is: put back what died while destinations were down, and bury what removed ones were owed.
@@ -613,7 +613,7 @@ def go_on(tx: sqlite3.Connection) -> bool:
     return destinations.bury_removed(tx)
 
 
-def _begin_reviving(tx: sqlite3.Connection, destination_id: int, down_since: str) -> None:
+def _begin_reviving(tx: Connection, destination_id: int, down_since: str) -> None:
     row = tx.execute(
         "UPDATE destinations SET reviving_since = :since WHERE id = :id RETURNING *",
         {"id": destination_id, "since": down_since},
@@ -621,7 +621,7 @@ def _begin_reviving(tx: sqlite3.Connection, destination_id: int, down_since: str
     _revive(tx, row)
 
 
-def _revive(tx: sqlite3.Connection, destination: sqlite3.Row) -> bool:
+def _revive(tx: Connection, destination: Row) -> bool:
     """What died while the destination was down is put back: once, or a delivery it never takes would live for ever.
 
     In formats with an order it stays dead when a later one of its player has arrived, or is on its way. Returns whether

@@ -8,7 +8,6 @@ import base64
 import json
 import re
 import secrets
-import sqlite3
 from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -21,6 +20,7 @@ from coinslot.base import clock
 from coinslot.base.expressions import Expression, ExpressionError
 from coinslot.games.games import find, web_address
 from coinslot.store import audit
+from coinslot.store.db import Connection, Row
 
 # Delays after the first attempt, in seconds; surface of the product, in README.
 RETRY_SECONDS = {
@@ -82,7 +82,7 @@ class Destination:
 
 
 def add(
-    tx: sqlite3.Connection,
+    tx: Connection,
     vault: Vault,
     slug: str,
     name: str,
@@ -144,7 +144,7 @@ def add(
     return secret
 
 
-def set_state(tx: sqlite3.Connection, slug: str, name: str, state: str, actor: str) -> None:
+def set_state(tx: Connection, slug: str, name: str, state: str, actor: str) -> None:
     """Pause, activate or remove. An active one begins afresh; what a removed one was owed is dead."""
     game = find(tx, slug)
     destination_id = find_id(tx, slug, name)
@@ -160,7 +160,7 @@ def set_state(tx: sqlite3.Connection, slug: str, name: str, state: str, actor: s
     audit.record(tx, game["id"], actor, f"destination.{state}", name)
 
 
-def bury_removed(tx: sqlite3.Connection) -> bool:
+def bury_removed(tx: Connection) -> bool:
     """What removed destinations were owed is dead: some of it. Returns whether there may be more."""
     return (
         tx.execute(
@@ -175,7 +175,7 @@ def bury_removed(tx: sqlite3.Connection) -> bool:
     )
 
 
-def set_success(tx: sqlite3.Connection, slug: str, name: str, success: str, actor: str) -> None:
+def set_success(tx: Connection, slug: str, name: str, success: str, actor: str) -> None:
     """Change what counts as delivered from the next attempt on: ``2xx``, ``200`` or an expression.
 
     Raises :class:`DestinationError` or GameError.
@@ -188,7 +188,7 @@ def set_success(tx: sqlite3.Connection, slug: str, name: str, success: str, acto
     audit.record(tx, find(tx, slug)["id"], actor, "destination.success", f"{name} {success}")
 
 
-def last_answer(connection: sqlite3.Connection, destination_id: int) -> bytes | None:
+def last_answer(connection: Connection, destination_id: int) -> bytes | None:
     """The beginning of the last answer of a destination to a delivery that has ended; None where there is none."""
     row = connection.execute(
         """SELECT a.answer FROM attempts a WHERE a.answer IS NOT NULL AND a.delivery_id IN (
@@ -203,7 +203,7 @@ def last_answer(connection: sqlite3.Connection, destination_id: int) -> bytes | 
     return None if row is None else bytes(row["answer"])
 
 
-def find_id(connection: sqlite3.Connection, slug: str, name: str) -> int:
+def find_id(connection: Connection, slug: str, name: str) -> int:
     """Raises :class:`DestinationError` or GameError."""
     row = connection.execute(
         """SELECT id FROM destinations WHERE game_id = :game_id AND name = :name AND state <> 'removed'""",
@@ -214,27 +214,25 @@ def find_id(connection: sqlite3.Connection, slug: str, name: str) -> int:
     return int(row["id"])
 
 
-def listing(connection: sqlite3.Connection, game_id: int) -> list[sqlite3.Row]:
+def listing(connection: Connection, game_id: int) -> list[Row]:
     return connection.execute(
         "SELECT * FROM destinations WHERE game_id = :game_id AND state <> 'removed' ORDER BY name",
         {"game_id": game_id},
     ).fetchall()
 
 
-def of_all(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+def of_all(connection: Connection) -> list[Row]:
     """The destinations of every game, but for removed ones."""
     return connection.execute("SELECT * FROM destinations WHERE state <> 'removed' ORDER BY game_id, name").fetchall()
 
 
-def row_of(connection: sqlite3.Connection, destination_id: int) -> sqlite3.Row:
+def row_of(connection: Connection, destination_id: int) -> Row:
     """A destination that something was owed to, be it removed since."""
-    row: sqlite3.Row = connection.execute(
-        "SELECT * FROM destinations WHERE id = :id", {"id": destination_id}
-    ).fetchone()
+    row: Row = connection.execute("SELECT * FROM destinations WHERE id = :id", {"id": destination_id}).fetchone()
     return row
 
 
-def opened(row: sqlite3.Row) -> Destination:
+def opened(row: Row) -> Destination:
     delays = row["retry_seconds"]
     return Destination(
         id=row["id"],
@@ -251,7 +249,7 @@ def opened(row: sqlite3.Row) -> Destination:
 
 
 def wanting(
-    connection: sqlite3.Connection, game_id: int, event_types: Collection[str], *, is_converted: bool = False
+    connection: Connection, game_id: int, event_types: Collection[str], *, is_converted: bool = False
 ) -> list[int]:
     """The destinations that want one of these types: as it is, or converted into the game's own format."""
     rows = connection.execute(
@@ -265,7 +263,7 @@ def wanting(
     ]
 
 
-def is_down(connection: sqlite3.Connection, game_id: int, event_type: str) -> bool:
+def is_down(connection: Connection, game_id: int, event_type: str) -> bool:
     """Whether a destination that gets this type as it is has its circuit open or was paused by its own answer."""
     rows = connection.execute(
         """SELECT events, format FROM destinations
@@ -281,9 +279,7 @@ def wants(events: str, event_type: str) -> bool:
     return any(fnmatchcase(event_type, pattern) for pattern in events.split(","))
 
 
-def failed(
-    tx: sqlite3.Connection, destination_id: int, delivery_id: int, retry_after_seconds: float | None = None
-) -> bool:
+def failed(tx: Connection, destination_id: int, delivery_id: int, retry_after_seconds: float | None = None) -> bool:
     """Count an attempt that failed, and open the circuit when it is one too many. Returns whether it was open before.
 
     The rest grows with the time the circuit has been open, and is never shorter than the destination asked for.
@@ -317,7 +313,7 @@ def failed(
     return was_open
 
 
-def succeeded(tx: sqlite3.Connection, destination_id: int) -> str | None:
+def succeeded(tx: Connection, destination_id: int) -> str | None:
     """Forget the failures and close the circuit; returns since when it had been down, if it was.
 
     A single failure is no sign of that: it may be the delivery's own fault.
@@ -331,7 +327,7 @@ def succeeded(tx: sqlite3.Connection, destination_id: int) -> str | None:
     return str(row["down_since"]) if row["failures_in_row"] > 1 else None
 
 
-def close(tx: sqlite3.Connection, destination_id: int) -> None:
+def close(tx: Connection, destination_id: int) -> None:
     tx.execute(
         """UPDATE destinations SET failures_in_row = 0, failing_deliveries = '', down_since = NULL,
                circuit_open_since = NULL, next_probe_at = NULL WHERE id = :id""",
@@ -339,7 +335,7 @@ def close(tx: sqlite3.Connection, destination_id: int) -> None:
     )
 
 
-def pause(tx: sqlite3.Connection, destination_id: int, reason: str) -> None:
+def pause(tx: Connection, destination_id: int, reason: str) -> None:
     """What a destination does to itself, by answering 410."""
     tx.execute(
         """UPDATE destinations SET state = 'paused', state_reason = :reason, updated_at = :now
@@ -348,7 +344,7 @@ def pause(tx: sqlite3.Connection, destination_id: int, reason: str) -> None:
     )
 
 
-def signing_secrets(connection: sqlite3.Connection, vault: Vault, destination_id: int) -> tuple[SecretValue, ...]:
+def signing_secrets(connection: Connection, vault: Vault, destination_id: int) -> tuple[SecretValue, ...]:
     """The secret deliveries are signed with, current value first, and during a rotation the previous one."""
     row = connection.execute(
         """SELECT d.name, d.game_id, g.slug FROM destinations d JOIN games g ON g.id = d.game_id WHERE d.id = :id""",

@@ -3,13 +3,13 @@
 Nothing here changes any.
 """
 
-import sqlite3
 from collections.abc import Sequence
 
 from coinslot.base import clock
-from coinslot.base.paging import LAST_ID, Listed, cut
 from coinslot.outbox.deliveries import STATES, Claim
 from coinslot.outbox.destinations import Destination
+from coinslot.store.db import Connection, Row
+from coinslot.store.paging import LAST_ID, Listed, cut
 
 COUNTED_TO = 10_000  # of a queue: further than that nobody has to know it exactly
 LOOKED_THROUGH = 2000  # deliveries of a state, for those a filter leaves over: what one page of a list may cost
@@ -28,7 +28,7 @@ _LOOKED_THROUGH = """looked_through AS (
 
 
 def page(
-    connection: sqlite3.Connection,
+    connection: Connection,
     game_id: int,
     *,
     states: Sequence[str] = STATES,
@@ -78,9 +78,9 @@ def page(
     return rows, following or seen_to
 
 
-def find(connection: sqlite3.Connection, game_id: int, delivery_id: int) -> sqlite3.Row | None:
+def find(connection: Connection, game_id: int, delivery_id: int) -> Row | None:
     """A delivery of the game with the transaction or event it carries; None when there is none."""
-    row: sqlite3.Row | None = connection.execute(
+    row: Row | None = connection.execute(
         """SELECT d.*, x.public_id, x.partner, x.reference, e.type AS fact_type, e.partner AS event_partner,
                   coalesce(g.player_id, e.player_id) AS of_player, o.state AS waits_for_state
            FROM deliveries d LEFT JOIN grants g ON g.id = d.grant_id LEFT JOIN transactions x ON x.id = g.transaction_id
@@ -91,7 +91,7 @@ def find(connection: sqlite3.Connection, game_id: int, delivery_id: int) -> sqli
     return row
 
 
-def attempts(connection: sqlite3.Connection, delivery_id: int, limit: int) -> list[sqlite3.Row]:
+def attempts(connection: Connection, delivery_id: int, limit: int) -> list[Row]:
     """The attempts of a delivery, the newest first."""
     return connection.execute(
         "SELECT * FROM attempts WHERE delivery_id = :id ORDER BY id DESC LIMIT :limit",
@@ -99,7 +99,7 @@ def attempts(connection: sqlite3.Connection, delivery_id: int, limit: int) -> li
     ).fetchall()
 
 
-def claim_of(row: sqlite3.Row, destination: Destination) -> Claim:
+def claim_of(row: Row, destination: Destination) -> Claim:
     """A delivery as whoever sends it next would have it in hand: to look at, nothing is claimed."""
     return Claim(
         id=row["id"],
@@ -116,7 +116,7 @@ def claim_of(row: sqlite3.Row, destination: Destination) -> Claim:
     )
 
 
-def queues(connection: sqlite3.Connection) -> dict[int, dict[str, int]]:
+def queues(connection: Connection) -> dict[int, dict[str, int]]:
     """Game -> how many deliveries wait and are dead now; a count ends at :data:`COUNTED_TO` and one."""
     rows = connection.execute(
         """SELECT g.id,
@@ -130,9 +130,7 @@ def queues(connection: sqlite3.Connection) -> dict[int, dict[str, int]]:
     return {row["id"]: {"waiting": row["waiting"], "dead": row["dead"]} for row in rows}
 
 
-def listing(
-    connection: sqlite3.Connection, game_id: int, state: str | None = None, limit: int = 100
-) -> list[sqlite3.Row]:
+def listing(connection: Connection, game_id: int, state: str | None = None, limit: int = 100) -> list[Row]:
     """The newest deliveries, with where they go and how their last attempt went."""
     return connection.execute(
         """SELECT d.id, d.state, d.event_type, d.grant_id, d.event_id, d.attempts_made, d.next_attempt_at,
@@ -146,7 +144,7 @@ def listing(
     ).fetchall()
 
 
-def of_event(connection: sqlite3.Connection, game_id: int, event_id: int) -> list[sqlite3.Row]:
+def of_event(connection: Connection, game_id: int, event_id: int) -> list[Row]:
     """The deliveries of an event: ``destination``, ``state`` and ``last_attempt``: ``ok``, why it failed, or None."""
     return connection.execute(
         """SELECT t.name AS destination, d.state,

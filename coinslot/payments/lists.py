@@ -3,10 +3,9 @@
 Nothing here changes any.
 """
 
-import sqlite3
-
-from coinslot.base.paging import LAST_ID, Listed, cut
 from coinslot.payments.store import STATES
+from coinslot.store.db import Connection, Row
+from coinslot.store.paging import LAST_ID, Listed, cut
 
 COUNTED_TO = 10_000  # of a state: further than that nobody has to know it exactly
 LOOKED_THROUGH = 2000  # of a state, for the refunded ones among them: what one page of a list may cost
@@ -21,7 +20,7 @@ _NEWEST = " UNION ALL ".join(
 
 
 def page(
-    connection: sqlite3.Connection,
+    connection: Connection,
     game_id: int,
     *,
     state: str | None = None,
@@ -57,7 +56,7 @@ def page(
     return rows, following or seen_to
 
 
-def search(connection: sqlite3.Connection, game_id: int, text: str, before: int, limit: int) -> Listed:
+def search(connection: Connection, game_id: int, text: str, before: int, limit: int) -> Listed:
     """The payment with this transaction id, and those of the player with this id, newest first; as :func:`page`."""
     rows = connection.execute(
         """SELECT * FROM payments WHERE id IN (
@@ -71,7 +70,7 @@ def search(connection: sqlite3.Connection, game_id: int, text: str, before: int,
     return cut(rows, limit)
 
 
-def refused_refunds(connection: sqlite3.Connection, game_id: int, before: int, limit: int) -> Listed:
+def refused_refunds(connection: Connection, game_id: int, before: int, limit: int) -> Listed:
     """Payments whose refund is quarantined, newest first; as :func:`page`."""
     rows = connection.execute(
         """SELECT * FROM payments WHERE game_id = :game_id AND refund_state = 'quarantined' AND id < :before
@@ -81,12 +80,10 @@ def refused_refunds(connection: sqlite3.Connection, game_id: int, before: int, l
     return cut(rows, limit)
 
 
-def listing(
-    connection: sqlite3.Connection, game_id: int, state: str | None, before: int | None, limit: int
-) -> list[sqlite3.Row]:
+def listing(connection: Connection, game_id: int, state: str | None, before: int | None, limit: int) -> list[Row]:
     """Payments, newest first, with an id below ``before``; of one state, or of all. Each has every column."""
     before = LAST_ID if before is None else before
-    found: list[sqlite3.Row] = []
+    found: list[Row] = []
     for each in STATES if state is None else (state,):
         found += connection.execute(
             """SELECT * FROM payments WHERE game_id = :game_id AND state = +:state AND id < :before
@@ -96,7 +93,7 @@ def listing(
     return sorted(found, key=lambda row: int(row["id"]), reverse=True)[:limit]
 
 
-def stuck_refunds(connection: sqlite3.Connection, game_id: int, limit: int) -> list[sqlite3.Row]:
+def stuck_refunds(connection: Connection, game_id: int, limit: int) -> list[Row]:
     """Payments whose refund is quarantined."""
     return connection.execute(
         """SELECT * FROM payments WHERE game_id = :game_id AND refund_state = 'quarantined' ORDER BY id LIMIT :limit""",
@@ -104,7 +101,7 @@ def stuck_refunds(connection: sqlite3.Connection, game_id: int, limit: int) -> l
     ).fetchall()
 
 
-def conflicts(connection: sqlite3.Connection, game_id: int, limit: int) -> list[sqlite3.Row]:
+def conflicts(connection: Connection, game_id: int, limit: int) -> list[Row]:
     """Contents that came under a known id, newest first, each with its payment's ``transaction_id``."""
     return connection.execute(
         """SELECT c.*, p.transaction_id FROM payment_conflicts c CROSS JOIN payments p ON p.id = c.payment_id
@@ -113,7 +110,7 @@ def conflicts(connection: sqlite3.Connection, game_id: int, limit: int) -> list[
     ).fetchall()
 
 
-def conflicts_of(connection: sqlite3.Connection, payment_id: int, limit: int) -> list[sqlite3.Row]:
+def conflicts_of(connection: Connection, payment_id: int, limit: int) -> list[Row]:
     """Other contents that came under a payment's id, the newest first."""
     return connection.execute(
         "SELECT * FROM payment_conflicts WHERE payment_id = :id ORDER BY id DESC LIMIT :limit",
@@ -121,7 +118,7 @@ def conflicts_of(connection: sqlite3.Connection, payment_id: int, limit: int) ->
     ).fetchall()
 
 
-def counts(connection: sqlite3.Connection, game_id: int) -> dict[str, int]:
+def counts(connection: Connection, game_id: int) -> dict[str, int]:
     """How many wait, are parked, are quarantined, and have a refund that is: what somebody should look at.
 
     The others are not counted: they are all the rest, and there is no end of them.
@@ -144,7 +141,7 @@ def counts(connection: sqlite3.Connection, game_id: int) -> dict[str, int]:
     return found
 
 
-def count_waiting_since(connection: sqlite3.Connection, game_id: int, since_at: str) -> int:
+def count_waiting_since(connection: Connection, game_id: int, since_at: str) -> int:
     """How many payments and refunds wait to be sent since before then, among the first of them."""
     (count,) = connection.execute(
         """SELECT (SELECT count(*) FROM (SELECT coalesce(waits_since, created_at) AS since FROM payments
@@ -158,7 +155,7 @@ def count_waiting_since(connection: sqlite3.Connection, game_id: int, since_at: 
     return int(count)
 
 
-def capped_counts(connection: sqlite3.Connection, game_id: int | None = None) -> dict[int, dict[str, int]]:
+def capped_counts(connection: Connection, game_id: int | None = None) -> dict[int, dict[str, int]]:
     """Game -> how many payments are in each state, and how many refunds are ``refund-refused``; of one game, or all.
 
     A count ends at :data:`COUNTED_TO` and one.

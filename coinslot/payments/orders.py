@@ -1,16 +1,15 @@
 """Payments that are orders of a partner's, and their refunds."""
 
-import sqlite3
-
 from coinslot.base import clock
 from coinslot.ledger.refunds import REFUNDED_AT
 from coinslot.payments.store import find, mark_refunded
+from coinslot.store.db import Connection, Row
 
 LOOKED_AT = 2000  # of the latest payments, for what is reported twice
 WON_SECONDS = 30 * 86400.0  # how long it is told that a refund was sent and the dispute has been won since
 
 
-def newest(connection: sqlite3.Connection) -> tuple[int, int]:
+def newest(connection: Connection) -> tuple[int, int]:
     """The highest ids of transactions and refunds."""
     row = connection.execute(
         "SELECT (SELECT max(id) FROM transactions) AS transaction_id, (SELECT max(id) FROM refunds) AS refund_id"
@@ -18,9 +17,7 @@ def newest(connection: sqlite3.Connection) -> tuple[int, int]:
     return row["transaction_id"] or 0, row["refund_id"] or 0
 
 
-def orders(
-    connection: sqlite3.Connection, game_id: int, partner: str, after: int, through: int, limit: int
-) -> list[sqlite3.Row]:
+def orders(connection: Connection, game_id: int, partner: str, after: int, through: int, limit: int) -> list[Row]:
     """Paid, live purchases of a partner with ids above ``after`` and up to ``through``, in order.
 
     ``refunded_at`` is when the money went back, None where it did not; ``sku`` is one of the items bought.
@@ -40,7 +37,7 @@ def orders(
 
 
 def refunded_orders(
-    connection: sqlite3.Connection, game_id: int, partner: str, after: int, through: int
+    connection: Connection, game_id: int, partner: str, after: int, through: int
 ) -> list[tuple[str, str | None]]:
     """Purchases with refunds, or won disputes, of ids above ``after`` and up to ``through``: reference, and since when.
 
@@ -60,7 +57,7 @@ def refunded_orders(
     return [(str(row["reference"]), row["refunded_at"]) for row in rows]
 
 
-def refund_known(tx: sqlite3.Connection, game_id: int, transaction_id: str, refunded_at: str) -> bool:
+def refund_known(tx: Connection, game_id: int, transaction_id: str, refunded_at: str) -> bool:
     """A payment is refunded; returns whether it is known and was not refunded before."""
     row = find(tx, game_id, transaction_id)
     if row is None or row["refunded_at"] is not None:
@@ -69,7 +66,7 @@ def refund_known(tx: sqlite3.Connection, game_id: int, transaction_id: str, refu
     return True
 
 
-def withdraw_refund(tx: sqlite3.Connection, game_id: int, transaction_id: str) -> None:
+def withdraw_refund(tx: Connection, game_id: int, transaction_id: str) -> None:
     """A payment stands again: its refund is not sent. One sent already stays ``done`` (:func:`refunded_though_won`)."""
     tx.execute(
         """UPDATE payments SET refunded_at = NULL, refund_state = CASE WHEN refund_state = 'done' THEN 'done' END,
@@ -81,7 +78,7 @@ def withdraw_refund(tx: sqlite3.Connection, game_id: int, transaction_id: str) -
     )
 
 
-def refunded_though_won(connection: sqlite3.Connection, game_id: int, partner: str, prefix: str) -> list[str]:
+def refunded_though_won(connection: Connection, game_id: int, partner: str, prefix: str) -> list[str]:
     """References of a partner's purchases whose refund was sent before their dispute was won, within a month of it.
 
     ``prefix`` and a reference are the payment's id.
@@ -103,7 +100,7 @@ def refunded_though_won(connection: sqlite3.Connection, game_id: int, partner: s
     return [str(row["reference"]) for row in rows]
 
 
-def reported_by_game(connection: sqlite3.Connection, game_id: int, partner: str) -> list[str]:
+def reported_by_game(connection: Connection, game_id: int, partner: str) -> list[str]:
     """References of a partner's purchases that the game reports too, by itself; among the latest payments."""
     rows = connection.execute(
         """SELECT t.reference FROM

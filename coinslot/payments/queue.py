@@ -1,11 +1,11 @@
 """Payments and refunds on their way to the partner: claim, register, refuse, postpone."""
 
 import json
-import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from coinslot.base import clock
 from coinslot.payments.report import LONGEST_REASON
+from coinslot.store.db import Connection, Row
 
 LEASE_SECONDS = 120.0
 MOST_TRIES = 5  # of one payment or refund that is refused by itself; then it waits for a person
@@ -15,7 +15,7 @@ SENT = "it was sent, with no answer yet"
 FROM_SANDBOX = "it was reported in the sandbox"
 
 
-def claim_due(tx: sqlite3.Connection, game_id: int, limit: int, *, is_sandbox: bool) -> list[sqlite3.Row]:
+def claim_due(tx: Connection, game_id: int, limit: int, *, is_sandbox: bool) -> list[Row]:
     """Take payments that are due to be registered, longest due first; each has what is sent of it, and its ``reason``.
 
     Those of the sandbox are for the sandbox alone: outside of it they are set aside. In it, the others wait. So there
@@ -48,7 +48,7 @@ def claim_due(tx: sqlite3.Connection, game_id: int, limit: int, *, is_sandbox: b
     return sorted((row for row in rows if row["is_test"] == is_sandbox), key=lambda row: int(row["id"]))
 
 
-def registered(tx: sqlite3.Connection, payment_ids: Iterable[int], *, is_sandbox: bool) -> None:
+def registered(tx: Connection, payment_ids: Iterable[int], *, is_sandbox: bool) -> None:
     """These are registered, or were known there before; a refund that waited for it is due.
 
     One that has begun anew outside of the sandbox, while it was sent there, is not: the sandbox alone has it.
@@ -64,7 +64,7 @@ def registered(tx: sqlite3.Connection, payment_ids: Iterable[int], *, is_sandbox
 
 
 def refused(
-    tx: sqlite3.Connection,
+    tx: Connection,
     reasons: Mapping[int, str],
     delays_seconds: Sequence[float],
     uncertain: Collection[int] = (),
@@ -103,7 +103,7 @@ def refused(
     return count
 
 
-def quarantine(tx: sqlite3.Connection, reasons: Mapping[int, str]) -> None:
+def quarantine(tx: Connection, reasons: Mapping[int, str]) -> None:
     """These are not sent again before a person says so."""
     tx.executemany(
         """UPDATE payments SET state = 'quarantined', is_sent = is_told, reason = :reason, tries = tries + 1,
@@ -113,7 +113,7 @@ def quarantine(tx: sqlite3.Connection, reasons: Mapping[int, str]) -> None:
     )
 
 
-def postpone(tx: sqlite3.Connection, payment_ids: Iterable[int], seconds: float, reason: str | None = None) -> None:
+def postpone(tx: Connection, payment_ids: Iterable[int], seconds: float, reason: str | None = None) -> None:
     """Nobody took these, through no fault of theirs: due again in ``seconds``, with no try counted."""
     now = clock.now()
     values = {
@@ -128,7 +128,7 @@ def postpone(tx: sqlite3.Connection, payment_ids: Iterable[int], seconds: float,
     )
 
 
-def next_due(connection: sqlite3.Connection, game_id: int) -> str | None:
+def next_due(connection: Connection, game_id: int) -> str | None:
     """When the next payment or refund is due, as a stamp; None when none waits."""
     row = connection.execute(
         """SELECT (SELECT min(next_try_at) FROM payments WHERE game_id = :game_id AND state = 'waiting') AS payment,
@@ -139,7 +139,7 @@ def next_due(connection: sqlite3.Connection, game_id: int) -> str | None:
     return min((each for each in (row["payment"], row["refund"]) if each is not None), default=None)
 
 
-def claim_refunds(tx: sqlite3.Connection, game_id: int, limit: int, *, is_sandbox: bool) -> list[sqlite3.Row]:
+def claim_refunds(tx: Connection, game_id: int, limit: int, *, is_sandbox: bool) -> list[Row]:
     """Take refunds that are due, of payments that are registered; each has every column of its payment.
 
     Those of the other environment wait for it to come back, as in :func:`claim_due`.
@@ -160,7 +160,7 @@ def claim_refunds(tx: sqlite3.Connection, game_id: int, limit: int, *, is_sandbo
     return sorted((row for row in rows if row["is_test"] == is_sandbox), key=lambda row: int(row["id"]))
 
 
-def refund_done(tx: sqlite3.Connection, payment_id: int, *, is_sandbox: bool) -> None:
+def refund_done(tx: Connection, payment_id: int, *, is_sandbox: bool) -> None:
     """It was sent; written down even where :func:`withdraw_refund` came in between, so that the owner hears of it.
 
     Not of one that has begun anew outside of the sandbox meanwhile, as in :func:`registered`.
@@ -174,7 +174,7 @@ def refund_done(tx: sqlite3.Connection, payment_id: int, *, is_sandbox: bool) ->
     )
 
 
-def refund_refused(tx: sqlite3.Connection, payment_id: int, reason: str, delays_seconds: Sequence[float]) -> bool:
+def refund_refused(tx: Connection, payment_id: int, reason: str, delays_seconds: Sequence[float]) -> bool:
     """It is tried again after the delays; returns whether it was the last try, and the refund is quarantined now."""
     row = tx.execute(
         "SELECT refund_tries FROM payments WHERE id = :id AND refund_state = 'waiting'", {"id": payment_id}
@@ -199,7 +199,7 @@ def refund_refused(tx: sqlite3.Connection, payment_id: int, reason: str, delays_
     return is_over
 
 
-def postpone_refund(tx: sqlite3.Connection, payment_id: int, seconds: float, reason: str | None = None) -> None:
+def postpone_refund(tx: Connection, payment_id: int, seconds: float, reason: str | None = None) -> None:
     """Through no fault of the refund's own: due again in ``seconds``, with no try counted."""
     now = clock.now()
     tx.execute(
@@ -214,7 +214,7 @@ def postpone_refund(tx: sqlite3.Connection, payment_id: int, seconds: float, rea
     )
 
 
-def register_again(tx: sqlite3.Connection, payment_id: int) -> None:
+def register_again(tx: Connection, payment_id: int) -> None:
     """It is not known where it was registered: that is done first, and its refund waits for it."""
     tx.execute(
         """UPDATE payments SET state = 'waiting', next_try_at = :now, registered_at = NULL,
@@ -225,7 +225,7 @@ def register_again(tx: sqlite3.Connection, payment_id: int) -> None:
     )
 
 
-def redrive(tx: sqlite3.Connection, game_id: int, transaction_id: str) -> bool:
+def redrive(tx: Connection, game_id: int, transaction_id: str) -> bool:
     """A person has a quarantined payment, or its quarantined refund, tried anew; returns whether there was one."""
     key = {"game_id": game_id, "transaction_id": transaction_id, "now": clock.stamp()}
     payment = tx.execute(
@@ -244,7 +244,7 @@ def redrive(tx: sqlite3.Connection, game_id: int, transaction_id: str) -> bool:
     return payment + refund > 0
 
 
-def redrive_all(tx: sqlite3.Connection, game_id: int, limit: int) -> int:
+def redrive_all(tx: Connection, game_id: int, limit: int) -> int:
     """:func:`redrive` of every quarantined payment and refund, up to ``limit`` of each; returns how many those were."""
     rows = tx.execute(
         """SELECT transaction_id FROM (SELECT transaction_id FROM payments
@@ -257,7 +257,7 @@ def redrive_all(tx: sqlite3.Connection, game_id: int, limit: int) -> int:
     return sum(redrive(tx, game_id, row["transaction_id"]) for row in rows)
 
 
-def _set_aside(tx: sqlite3.Connection, payment_ids: Iterable[int]) -> None:
+def _set_aside(tx: Connection, payment_ids: Iterable[int]) -> None:
     """What was to be registered with the sandbox, and is not any more."""
     tx.executemany(
         """UPDATE payments SET state = 'kept', reason = :reason, next_try_at = NULL, refund_state = NULL,

@@ -21,7 +21,6 @@ anew. What names a reserved id is a test too, and is registered nowhere.
 """
 
 import json
-import sqlite3
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from decimal import Decimal
@@ -31,6 +30,7 @@ from coinslot.base import clock
 from coinslot.games.registry import RESERVED_ID
 from coinslot.payments.report import LEAST_AMOUNT, TOO_CHEAP, Payment, unknown_market
 from coinslot.store import audit
+from coinslot.store.db import Connection, Row
 
 TOLERATED_SECONDS = 1  # between two reports of one payment
 
@@ -39,7 +39,7 @@ STATES = ("parked", "waiting", "registered", "quarantined", "kept")
 
 
 def store_many(
-    tx: sqlite3.Connection,
+    tx: Connection,
     game_id: int,
     payments: Iterable[Payment],
     *,
@@ -64,14 +64,14 @@ def store_many(
     return outcomes
 
 
-def store(tx: sqlite3.Connection, game_id: int, payment: Payment, *, is_registering: bool) -> str:
+def store(tx: Connection, game_id: int, payment: Payment, *, is_registering: bool) -> str:
     """:func:`store_many` of one."""
     return store_many(tx, game_id, [payment], is_registering=is_registering)[0]
 
 
-def find(connection: sqlite3.Connection, game_id: int, transaction_id: str) -> sqlite3.Row | None:
+def find(connection: Connection, game_id: int, transaction_id: str) -> Row | None:
     """The payment with this id, with every column; None when there is none."""
-    row: sqlite3.Row | None = connection.execute(
+    row: Row | None = connection.execute(
         "SELECT * FROM payments WHERE game_id = :game_id AND transaction_id = :transaction_id",
         {"game_id": game_id, "transaction_id": transaction_id},
     ).fetchone()
@@ -87,9 +87,7 @@ def find(connection: sqlite3.Connection, game_id: int, transaction_id: str) -> s
 # What waits for a person
 
 
-def parked(
-    connection: sqlite3.Connection, game_id: int, after: int, limit: int, through: int | None = None
-) -> list[sqlite3.Row]:
+def parked(connection: Connection, game_id: int, after: int, limit: int, through: int | None = None) -> list[Row]:
     """Parked payments with an id above ``after``, in order; each has every column."""
     return connection.execute(
         """SELECT * FROM payments
@@ -99,9 +97,7 @@ def parked(
     ).fetchall()
 
 
-def replace_parked(
-    tx: sqlite3.Connection, game_id: int, payment_id: int, payment: Payment, *, is_registering: bool
-) -> str:
+def replace_parked(tx: Connection, game_id: int, payment_id: int, payment: Payment, *, is_registering: bool) -> str:
     """What a parked row tells when it is read again: ``new`` when it is mended, else ``known``.
 
     A row that had no id and has one now may turn out to be a payment stored since; then it is what storing that says.
@@ -118,7 +114,7 @@ def replace_parked(
     return _store_known(tx, row, payment, is_registering, clock.stamp())
 
 
-def oldest_polled(connection: sqlite3.Connection, game_id: int, from_at: str, to_at: str) -> str | None:
+def oldest_polled(connection: Connection, game_id: int, from_at: str, to_at: str) -> str | None:
     """When the first payment of [from_at, to_at) was paid that came out of the game's own API; None: there is none."""
     row = connection.execute(
         """SELECT purchased_at FROM payments
@@ -129,7 +125,7 @@ def oldest_polled(connection: sqlite3.Connection, game_id: int, from_at: str, to
     return None if row is None else str(row["purchased_at"])
 
 
-def newest_polled(connection: sqlite3.Connection, game_id: int, to_at: str) -> str | None:
+def newest_polled(connection: Connection, game_id: int, to_at: str) -> str | None:
     """When the last payment before ``to_at`` was paid that came out of the game's own API; None: there is none."""
     row = connection.execute(
         """SELECT purchased_at FROM payments
@@ -140,7 +136,7 @@ def newest_polled(connection: sqlite3.Connection, game_id: int, to_at: str) -> s
     return None if row is None else str(row["purchased_at"])
 
 
-def known(connection: sqlite3.Connection, game_id: int, found: Iterable[Payment]) -> list[Payment]:
+def known(connection: Connection, game_id: int, found: Iterable[Payment]) -> list[Payment]:
     """Those of them that are stored already, under their transaction id."""
     return [each for each in found if find(connection, game_id, each.transaction_id) is not None]
 
@@ -149,7 +145,7 @@ def known(connection: sqlite3.Connection, game_id: int, found: Iterable[Payment]
 
 
 def paid_between(
-    connection: sqlite3.Connection,
+    connection: Connection,
     game_id: int,
     from_at: str,
     to_at: str,
@@ -157,7 +153,7 @@ def paid_between(
     limit: int,
     *,
     is_sandbox: bool,
-) -> list[sqlite3.Row]:
+) -> list[Row]:
     """Payments that were not polled, paid from ``from_at`` on and before ``to_at``, in the order of time and id.
 
     ``after`` are the ``purchased_at`` and ``id`` of the last one read. Left out is what lacks a field, what names a
@@ -184,7 +180,7 @@ def paid_between(
     ).fetchall()
 
 
-def told(tx: sqlite3.Connection, payment_ids: Iterable[int]) -> None:
+def told(tx: Connection, payment_ids: Iterable[int]) -> None:
     """The query answers with these as they are in this write; they stay so, whatever becomes of them."""
     tx.execute(
         "UPDATE payments SET is_sent = 1, is_told = 1 WHERE id IN (SELECT value FROM json_each(:ids)) AND is_told = 0",
@@ -195,9 +191,7 @@ def told(tx: sqlite3.Connection, payment_ids: Iterable[int]) -> None:
 # Months
 
 
-def made_between(
-    connection: sqlite3.Connection, game_id: int, after: tuple[str, int], to_at: str, limit: int
-) -> list[sqlite3.Row]:
+def made_between(connection: Connection, game_id: int, after: tuple[str, int], to_at: str, limit: int) -> list[Row]:
     """Payments that are no tests, in the order of time and id, after those of the last one read; before ``to_at``."""
     return connection.execute(
         """SELECT id, transaction_id, purchased_at FROM payments
@@ -208,7 +202,7 @@ def made_between(
     ).fetchall()
 
 
-def count_between(connection: sqlite3.Connection, game_id: int, from_at: str, to_at: str) -> int:
+def count_between(connection: Connection, game_id: int, from_at: str, to_at: str) -> int:
     """How many there are, tests included; for a progress bar."""
     (count,) = connection.execute(
         """SELECT count(*) FROM payments
@@ -221,7 +215,7 @@ def count_between(connection: sqlite3.Connection, game_id: int, from_at: str, to
 # Payments out of our own ledger
 
 
-def attributed(tx: sqlite3.Connection, game_id: int, transaction_id: str) -> None:
+def attributed(tx: Connection, game_id: int, transaction_id: str) -> None:
     """PlayCamp has told whose purchase a payment is: a closed month that holds it has to learn of that."""
     tx.execute(
         "UPDATE payments SET updated_at = :now WHERE game_id = :game_id AND transaction_id = :transaction_id",
@@ -229,7 +223,7 @@ def attributed(tx: sqlite3.Connection, game_id: int, transaction_id: str) -> Non
     )
 
 
-def kept_orders(connection: sqlite3.Connection, game_id: int, source: str, since_at: str, limit: int) -> list[int]:
+def kept_orders(connection: Connection, game_id: int, source: str, since_at: str, limit: int) -> list[int]:
     """Ids of payments of a source that are only kept to be asked for, those paid from ``since_at`` on, oldest first."""
     rows = connection.execute(
         """SELECT id FROM payments
@@ -241,7 +235,7 @@ def kept_orders(connection: sqlite3.Connection, game_id: int, source: str, since
     return [row["id"] for row in rows]
 
 
-def kept_pushes(connection: sqlite3.Connection, game_id: int, limit: int) -> list[int]:
+def kept_pushes(connection: Connection, game_id: int, limit: int) -> list[int]:
     """The same of what the game has pushed, from whatever time."""
     rows = connection.execute(
         """SELECT id FROM payments
@@ -252,7 +246,7 @@ def kept_pushes(connection: sqlite3.Connection, game_id: int, limit: int) -> lis
     return [row["id"] for row in rows]
 
 
-def release(tx: sqlite3.Connection, payment_ids: Iterable[int]) -> None:
+def release(tx: Connection, payment_ids: Iterable[int]) -> None:
     """Have payments that were only kept to be asked for registered too, and refunded after that where they are."""
     tx.execute(
         """UPDATE payments SET state = 'waiting', next_try_at = :now, waits_since = :now, updated_at = :now,
@@ -266,9 +260,7 @@ def release(tx: sqlite3.Connection, payment_ids: Iterable[int]) -> None:
 # How
 
 
-def _store(
-    tx: sqlite3.Connection, game_id: int, payment: Payment, is_registering: bool, now: str, *, is_repeated: bool
-) -> str:
+def _store(tx: Connection, game_id: int, payment: Payment, is_registering: bool, now: str, *, is_repeated: bool) -> str:
     is_new = tx.execute(
         """INSERT INTO payments (game_id, transaction_id, source, player_id, product_id, product_name, amount, currency,
                                  market, platform, distribution_type, purchased_at, row, fingerprint, is_test,
@@ -288,8 +280,8 @@ def _store(
 
 
 def _store_known(
-    tx: sqlite3.Connection,
-    known: sqlite3.Row,
+    tx: Connection,
+    known: Row,
     payment: Payment,
     is_registering: bool,
     now: str,
@@ -318,9 +310,7 @@ def _store_known(
     return "known"
 
 
-def _replace(
-    tx: sqlite3.Connection, known: sqlite3.Row, payment: Payment, is_registering: bool, now: str, *, is_sent: bool
-) -> str:
+def _replace(tx: Connection, known: Row, payment: Payment, is_registering: bool, now: str, *, is_sent: bool) -> str:
     """What was never sent takes the better content; refunded stays refunded."""
     values = _values(payment, is_registering, now, refunded_at=payment.refunded_at or known["refunded_at"])
     same = payment.problem is not None and all(
@@ -347,7 +337,7 @@ def _replace(
     return "known" if payment.problem is not None else "new"
 
 
-def _note_move(tx: sqlite3.Connection, known: sqlite3.Row, purchased_at: str | None) -> None:
+def _note_move(tx: Connection, known: Row, purchased_at: str | None) -> None:
     """A payment leaves the time it was counted at: a closed month that held it has to learn of that."""
     if known["purchased_at"] is not None and known["purchased_at"] != purchased_at:
         subject = f"{known['purchased_at']} to {purchased_at or '-'}: {known['transaction_id']}"
@@ -391,7 +381,7 @@ def _values(payment: Payment, is_registering: bool, now: str, refunded_at: str |
     }
 
 
-def _agrees(known: sqlite3.Row, payment: Payment) -> bool:
+def _agrees(known: Row, payment: Payment) -> bool:
     """Whether both tell of the same payment; what a refund leaves out is no contradiction."""
     is_same_place = (payment.market is not None and known["market"] == payment.market) or all(
         told in (None, stored)
@@ -403,14 +393,14 @@ def _agrees(known: sqlite3.Row, payment: Payment) -> bool:
     return is_same_place and _tells_same(known, payment)
 
 
-def _is_understood(known: sqlite3.Row, payment: Payment) -> bool:
+def _is_understood(known: Row, payment: Payment) -> bool:
     """Whether nothing in the report is unreadable. Its market may be one that is configured no more."""
     if payment.problem in (None, unknown_market(known["market"])):
         return True
     return payment.is_incomplete and payment.refunded_at is not None
 
 
-def _tells_same(known: sqlite3.Row, payment: Payment) -> bool:
+def _tells_same(known: Row, payment: Payment) -> bool:
     """Whether both agree in every field that both have, but for the place; one rounds times, the other cuts them."""
     told = (payment.player_id, payment.product_id, payment.amount, payment.currency)
     stored = (known["player_id"], known["product_id"], known["amount"], known["currency"])
@@ -422,14 +412,14 @@ def _tells_same(known: sqlite3.Row, payment: Payment) -> bool:
     return abs(apart) <= TOLERATED_SECONDS
 
 
-def _is_correction(known: sqlite3.Row, payment: Payment) -> bool:
+def _is_correction(known: Row, payment: Payment) -> bool:
     """Whether other content is to take the place of what nobody has, of the same source and environment."""
     if payment.problem is not None or known["source"] != payment.source or known["is_test"] != payment.is_test:
         return False
     return not known["is_sent"]
 
 
-def _with_known_amount(known: sqlite3.Row, payment: Payment) -> Payment:
+def _with_known_amount(known: Row, payment: Payment) -> Payment:
     """A refund may say that nothing is paid any more: its amount of 0 is none."""
     if payment.refunded_at is None or payment.amount is None or known["amount"] is None or Decimal(payment.amount):
         return payment
@@ -438,7 +428,7 @@ def _with_known_amount(known: sqlite3.Row, payment: Payment) -> Payment:
     return replace(payment, amount=known["amount"], kept_because=kept_because)
 
 
-def mark_refunded(tx: sqlite3.Connection, known: sqlite3.Row, refunded_at: str, now: str) -> None:
+def mark_refunded(tx: Connection, known: Row, refunded_at: str, now: str) -> None:
     is_done = known["refund_state"] == "done"  # before a dispute was won that is lost now
     is_due = known["state"] in ("waiting", "registered") and not is_done
     tx.execute(
@@ -456,7 +446,7 @@ def mark_refunded(tx: sqlite3.Connection, known: sqlite3.Row, refunded_at: str, 
     )
 
 
-def _keep_conflict(tx: sqlite3.Connection, payment_id: int, payment: Payment, now: str) -> None:
+def _keep_conflict(tx: Connection, payment_id: int, payment: Payment, now: str) -> None:
     tx.execute(
         """INSERT INTO payment_conflicts (payment_id, fingerprint, reason, row, seen, first_at, last_at)
            VALUES (:payment_id, :fingerprint, :reason, :row, 1, :now, :now)

@@ -4,18 +4,17 @@ Leases of deliveries are not looked at here: a claim passes over one that is lon
 (``coinslot/outbox/deliveries.py``), which needs no search through everything that waits.
 """
 
-import sqlite3
-
 from coinslot.base import clock
 from coinslot.outbox import destinations
 from coinslot.relay import jobs
+from coinslot.store.db import Connection
 
 MENDED_AT_ONCE = 500
 # Of jobs, payments, refunds of payments and probes: none of their delays is longer than a day.
 LONGEST_DELAY_SECONDS = 86400 + 3600.0
 
 
-def mend(tx: sqlite3.Connection) -> bool:
+def mend(tx: Connection) -> bool:
     """Make such times due now, some of each kind; returns whether there may be more.
 
     A job that seems to be in hand for longer than a lease lasts is free again too.

@@ -9,12 +9,12 @@ A :class:`Standing` job needs nobody to ask: it runs once a relay sees the game,
 configuration, which ends a pause too.
 """
 
-import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coinslot.base import clock
+from coinslot.store.db import Connection, Row
 
 if TYPE_CHECKING:
     pass
@@ -63,7 +63,7 @@ class Due:
     failures: int
 
 
-def at(tx: sqlite3.Connection, game_id: int, name: str, seconds: float) -> None:
+def at(tx: Connection, game_id: int, name: str, seconds: float) -> None:
     """Have a job run ``seconds`` from now; one that is to run earlier, or pauses after a failure, keeps its time."""
     tx.execute(
         """INSERT INTO schedules (game_id, name, due_at, asked) VALUES (:game_id, :name, :due_at, 1)
@@ -76,7 +76,7 @@ def at(tx: sqlite3.Connection, game_id: int, name: str, seconds: float) -> None:
     )
 
 
-def begin(tx: sqlite3.Connection, game_id: int, name: str) -> None:
+def begin(tx: Connection, game_id: int, name: str) -> None:
     """Have a job run now unless it has a time already, be that a pause."""
     tx.execute(
         """INSERT INTO schedules (game_id, name, due_at, asked) VALUES (:game_id, :name, :now, 1)
@@ -85,7 +85,7 @@ def begin(tx: sqlite3.Connection, game_id: int, name: str) -> None:
     )
 
 
-def wake(tx: sqlite3.Connection, game_id: int, name: str) -> None:
+def wake(tx: Connection, game_id: int, name: str) -> None:
     """Have a job run now, or once more should it be running: what it stands on has changed. A pause ends."""
     tx.execute(
         """INSERT INTO schedules (game_id, name, due_at, asked) VALUES (:game_id, :name, :now, 1)
@@ -94,7 +94,7 @@ def wake(tx: sqlite3.Connection, game_id: int, name: str) -> None:
     )
 
 
-def last_errors(connection: sqlite3.Connection, game_id: int) -> dict[str, str]:
+def last_errors(connection: Connection, game_id: int) -> dict[str, str]:
     """Why jobs failed in their last run, by their names; a job that did not is absent."""
     rows = connection.execute(
         "SELECT name, last_error FROM schedules WHERE game_id = :game_id AND failures > 0 AND last_error IS NOT NULL",
@@ -103,7 +103,7 @@ def last_errors(connection: sqlite3.Connection, game_id: int) -> dict[str, str]:
     return {row["name"]: row["last_error"] for row in rows}
 
 
-def cursor(connection: sqlite3.Connection, game_id: int, name: str) -> str | None:
+def cursor(connection: Connection, game_id: int, name: str) -> str | None:
     """How far a job has come, in its own words; None when it has not begun."""
     row = connection.execute(
         "SELECT cursor FROM schedules WHERE game_id = :game_id AND name = :name", {"game_id": game_id, "name": name}
@@ -111,7 +111,7 @@ def cursor(connection: sqlite3.Connection, game_id: int, name: str) -> str | Non
     return None if row is None else row["cursor"]
 
 
-def put_cursor(tx: sqlite3.Connection, game_id: int, name: str, text: str | None) -> None:
+def put_cursor(tx: Connection, game_id: int, name: str, text: str | None) -> None:
     """Note how far a job has come, in the write that stores what it came by."""
     tx.execute(
         """INSERT INTO schedules (game_id, name, asked, cursor) VALUES (:game_id, :name, 0, :cursor)
@@ -120,7 +120,7 @@ def put_cursor(tx: sqlite3.Connection, game_id: int, name: str, text: str | None
     )
 
 
-def warn(tx: sqlite3.Connection, game_id: int, name: str, warning: str | None) -> None:
+def warn(tx: Connection, game_id: int, name: str, warning: str | None) -> None:
     """What a job wants the owner to know though it did not fail; None: nothing any more."""
     tx.execute(
         """INSERT INTO schedules (game_id, name, asked, warning) VALUES (:game_id, :name, 0, :warning)
@@ -129,7 +129,7 @@ def warn(tx: sqlite3.Connection, game_id: int, name: str, warning: str | None) -
     )
 
 
-def warnings(connection: sqlite3.Connection, game_id: int) -> dict[str, str]:
+def warnings(connection: Connection, game_id: int) -> dict[str, str]:
     """What the jobs of a game want its owner to know, by their names."""
     rows = connection.execute(
         "SELECT name, warning FROM schedules WHERE game_id = :game_id AND warning IS NOT NULL ORDER BY name",
@@ -138,7 +138,7 @@ def warnings(connection: sqlite3.Connection, game_id: int) -> dict[str, str]:
     return {row["name"]: row["warning"] for row in rows}
 
 
-def listing(connection: sqlite3.Connection, game_id: int | None = None) -> list[sqlite3.Row]:
+def listing(connection: Connection, game_id: int | None = None) -> list[Row]:
     """The jobs of a game, or of all: when each last ran, when it runs next, and how it failed."""
     return connection.execute(
         """SELECT * FROM schedules WHERE :game_id IS NULL OR game_id = :game_id ORDER BY game_id, name""",
@@ -146,7 +146,7 @@ def listing(connection: sqlite3.Connection, game_id: int | None = None) -> list[
     ).fetchall()
 
 
-def next_due(connection: sqlite3.Connection, names: Collection[str]) -> str | None:
+def next_due(connection: Connection, names: Collection[str]) -> str | None:
     """When the next of these jobs may be claimed, as a stamp; None when none is to run."""
     moments = [
         max(row["due_at"], row["leased_until"] or "")
@@ -156,7 +156,7 @@ def next_due(connection: sqlite3.Connection, names: Collection[str]) -> str | No
     return min(moments, default=None)
 
 
-def claim_due(tx: sqlite3.Connection, owner: str, names: Collection[str], most: int) -> list[Due]:
+def claim_due(tx: Connection, owner: str, names: Collection[str], most: int) -> list[Due]:
     """Take up to ``most`` of these jobs that are due and that nobody has in hand, longest due first."""
     now = clock.now()
     rows = tx.execute(
@@ -179,7 +179,7 @@ def claim_due(tx: sqlite3.Connection, owner: str, names: Collection[str], most: 
     return claims
 
 
-def take(tx: sqlite3.Connection, owner: str, game_id: int, name: str) -> Due | None:
+def take(tx: Connection, owner: str, game_id: int, name: str) -> Due | None:
     """Claim one job for somebody who does it by hand, due or not; None while another has it in hand."""
     now = clock.now()
     row = tx.execute(
@@ -204,7 +204,7 @@ def take(tx: sqlite3.Connection, owner: str, game_id: int, name: str) -> Due | N
     return Due(game_id, row["slug"], name, owner, clock.stamp(now + LEASE_SECONDS), row["asked"], row["failures"])
 
 
-def give_back(tx: sqlite3.Connection, due: Due) -> None:
+def give_back(tx: Connection, due: Due) -> None:
     """End a claim with nothing done: the job is due again at once."""
     tx.execute(
         """UPDATE schedules SET due_at = :now, leased_until = NULL, lease_owner = NULL
@@ -220,7 +220,7 @@ def give_back(tx: sqlite3.Connection, due: Due) -> None:
 
 
 def finished(
-    tx: sqlite3.Connection,
+    tx: Connection,
     due: Due,
     again_in_seconds: float | None,
     error: JobError | str | None = None,

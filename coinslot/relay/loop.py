@@ -8,7 +8,6 @@ them gets it. The network is outside every transaction. A relay sees what any pr
 import logging
 import os
 import secrets
-import sqlite3
 import threading
 import time
 from collections import Counter
@@ -23,7 +22,7 @@ from coinslot.outbox.deliveries import Claim, Result
 from coinslot.relay import due_times, webhooks
 from coinslot.relay import jobs as schedules
 from coinslot.relay.jobs import Due, JobError
-from coinslot.store.db import Database, DatabaseError
+from coinslot.store.db import Connection, Database, DatabaseError, EngineError
 
 LOOK_SECONDS = 0.05
 LONGEST_WAIT_SECONDS = 1.0
@@ -80,7 +79,7 @@ class Relay:
                 if time.monotonic() >= next_prune:
                     next_prune = time.monotonic() + (PRUNE_PAUSE_SECONDS if self._prune() else PRUNE_SECONDS)
                 self._turn(min(next_beat, time.monotonic() + LONGEST_WAIT_SECONDS))
-            except (DatabaseError, sqlite3.Error, OSError) as error:
+            except (DatabaseError, EngineError, OSError) as error:
                 log.error("the relay waits: %s", error)
                 self._pause()
             except Exception:
@@ -112,7 +111,7 @@ class Relay:
         self._is_stopping = True
 
     def _beat(self) -> None:
-        def beat(tx: sqlite3.Connection) -> bool:
+        def beat(tx: Connection) -> bool:
             deliveries.beat(tx)
             has_more = deliveries.go_on(tx)
             return due_times.mend(tx) or has_more
@@ -158,7 +157,7 @@ class Relay:
             self._pool.submit(self._run_job, due)
         return len(claims)
 
-    def _next_job(self, connection: sqlite3.Connection, version: int) -> str | None:
+    def _next_job(self, connection: Connection, version: int) -> str | None:
         """When the next job may be claimed; None while there is none, or no room for one.
 
         Asked for only when somebody has committed since: whatever moves a job is a commit.
@@ -171,7 +170,7 @@ class Relay:
         with self._mutex:
             return self._jobs_seen[1] if self._jobs_in_hand < JOBS_AT_ONCE else None
 
-    def _ask_for_standing(self, connection: sqlite3.Connection) -> None:
+    def _ask_for_standing(self, connection: Connection) -> None:
         if not self._standing:
             return
         rows = connection.execute("SELECT id, revision FROM games").fetchall()
@@ -179,7 +178,7 @@ class Relay:
         if not changed:
             return
 
-        def ask(tx: sqlite3.Connection) -> None:
+        def ask(tx: Connection) -> None:
             for game_id in changed:
                 ask_for = schedules.wake if game_id in self._revisions else schedules.begin
                 for name in self._standing:
@@ -200,7 +199,7 @@ class Relay:
                     free -= most
         return room
 
-    def _wait(self, connection: sqlite3.Connection, version: int, due: str | None, until: float) -> None:
+    def _wait(self, connection: Connection, version: int, due: str | None, until: float) -> None:
         """Until another connection has committed, something in hand has ended, something is due, or it is ``until``."""
         while not self._is_stopping and time.monotonic() < until:
             if self._something_ended.wait(LOOK_SECONDS):
@@ -234,7 +233,7 @@ class Relay:
                 log.error("delivery %d to %s is dead: %s", claim.id, name, result.failure)
             elif result.failure is not None:
                 log.warning("delivery %d to %s failed: %s", claim.id, name, result.failure)
-        except (DatabaseError, sqlite3.Error) as error:
+        except (DatabaseError, EngineError) as error:
             # Not recorded: the lease runs out and the delivery is attempted again, under the same id.
             log.error("delivery %d to %s was not recorded: %s", claim.id, name, error)
         except Exception:
@@ -257,7 +256,7 @@ class Relay:
             return judged(
                 destination, self._outbound.post(destination.url, headers, content, destination.timeout_seconds)
             )
-        except (DatabaseError, sqlite3.Error):
+        except (DatabaseError, EngineError):
             raise
         except VaultError as error:
             log.error("delivery %d to %s cannot be signed: %s", claim.id, destination.name, error)
@@ -275,7 +274,7 @@ class Relay:
                 return
             again_in_seconds, error = self._outcome(due, what)
             self._database.write(lambda tx: schedules.finished(tx, due, again_in_seconds, error))
-        except (DatabaseError, sqlite3.Error) as trouble:
+        except (DatabaseError, EngineError) as trouble:
             log.error("job %s was not recorded: %s", what, trouble)
         except Exception:
             log.exception("job %s was not recorded", what)
@@ -288,7 +287,7 @@ class Relay:
         """In how many seconds the job wants to run again, and what went wrong."""
         try:
             return self._jobs[due.name](due.game_slug), None
-        except (JobError, DatabaseError, VaultError, sqlite3.Error) as error:
+        except (JobError, DatabaseError, VaultError, EngineError) as error:
             log.warning("job %s failed: %s", what, schedules.in_a_line(str(error)))
             return None, error if isinstance(error, JobError) else JobError(str(error))
         except Exception as error:

@@ -10,7 +10,6 @@ import binascii
 import hashlib
 import hmac
 import json
-import sqlite3
 from collections.abc import Iterable
 
 from coinslot.access.keyring import SecretValue
@@ -19,11 +18,12 @@ from coinslot.ledger import events, grants
 from coinslot.outbox import conversions
 from coinslot.outbox.deliveries import Claim
 from coinslot.outbox.destinations import CONVERTED
+from coinslot.store.db import Connection
 
 USER_AGENT = "Coinslot"
 
 
-def body(connection: sqlite3.Connection, claim: Claim) -> bytes:
+def body(connection: Connection, claim: Claim) -> bytes:
     """``{"type", "timestamp", "data"}``, or what was converted; the same bytes for every attempt.
 
     Raises LookupError where a conversion is wanted and there is none.

@@ -6,14 +6,13 @@ ten may stand for. They are marked, so that nobody takes them for a purchase tha
 """
 
 import re
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
 from itertools import groupby
 
 from coinslot.base import clock
 from coinslot.settlement.judging import ID_ALTERED, MISSING_HERE, MISSING_THERE, RESTORE_IDS
-from coinslot.store.db import Database
+from coinslot.store.db import Connection, Database, Row
 
 PAIRS_AT_ONCE = 2000
 MOST_POWERS = 10_000
@@ -48,7 +47,7 @@ def mark(database: Database, run_id: int) -> None:
         _write(database, portion)
 
 
-def _pairs(connection: sqlite3.Connection, run_id: int) -> Iterator[list[Mapping[str, object]]]:
+def _pairs(connection: Connection, run_id: int) -> Iterator[list[Mapping[str, object]]]:
     """One that is missing here, with one that is missing there, as they are to be marked."""
     ours = groupby(_missing(connection, run_id, MISSING_THERE), key=_sum)
     waiting = next(ours, None)
@@ -57,7 +56,7 @@ def _pairs(connection: sqlite3.Connection, run_id: int) -> Iterator[list[Mapping
             waiting = next(ours, None)
         if waiting is None or waiting[0] != key:
             continue
-        by_form: dict[str, list[sqlite3.Row]] = {}
+        by_form: dict[str, list[Row]] = {}
         for row in waiting[1]:
             for form in _forms(row["reference"]):
                 by_form.setdefault(form, []).append(row)
@@ -70,7 +69,7 @@ def _pairs(connection: sqlite3.Connection, run_id: int) -> Iterator[list[Mapping
                 yield [_marked(row["id"], other["reference"]), _marked(other["id"], row["reference"])]
 
 
-def _missing(connection: sqlite3.Connection, run_id: int, result: str) -> Iterator[sqlite3.Row]:
+def _missing(connection: Connection, run_id: int, result: str) -> Iterator[Row]:
     """By amount and currency; where the amount is not known there is nothing to go by."""
     return iter(
         connection.execute(
@@ -82,11 +81,11 @@ def _missing(connection: sqlite3.Connection, run_id: int, result: str) -> Iterat
     )
 
 
-def _sum(row: sqlite3.Row) -> tuple[str, str]:
+def _sum(row: Row) -> tuple[str, str]:
     return row["currency"], row["stake_minor"]
 
 
-def _is_near(one: sqlite3.Row, other: sqlite3.Row) -> bool:
+def _is_near(one: Row, other: Row) -> bool:
     """Whether they may be of one day; a report need not tell when."""
     if one["occurred_at"] is None or other["occurred_at"] is None:
         return True
@@ -102,7 +101,7 @@ def _forms(reference: str) -> set[str]:
     return forms
 
 
-def _powers(connection: sqlite3.Connection, run_id: int) -> dict[str, tuple[int, str]]:
+def _powers(connection: Connection, run_id: int) -> dict[str, tuple[int, str]]:
     """Of the ids that are powers of ten: what they round to -> the difference's id, and the id as it is there."""
     rows = connection.execute(
         """SELECT id, reference FROM reconciliation

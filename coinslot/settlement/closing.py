@@ -16,7 +16,6 @@ months together are always what the rows say, and nothing is counted twice.
 A month goes through its states one after the other. One is passed over only with a note, and the record says so.
 """
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -29,7 +28,7 @@ from coinslot.settlement.calendar import Month
 from coinslot.settlement.statement import IN_TOTALS, Line, plus
 from coinslot.settlement.terms import ZONE, Terms
 from coinslot.store import audit
-from coinslot.store.db import Database, DatabaseError
+from coinslot.store.db import Connection, Database, DatabaseError, Row
 
 OPEN = "open"
 CLOSED, RECONCILED, CONFIRMED, SETTLED = STATES = ("closed", "reconciled", "payment_confirmed", "creators_settled")
@@ -137,7 +136,7 @@ def close(
             lines = preview(connection, game.id, month, terms)
 
         def freeze(
-            tx: sqlite3.Connection,
+            tx: Connection,
             month: Month = month,
             moved: int = moved,
             known_at: str = known_at,
@@ -153,7 +152,7 @@ def close(
     raise DatabaseError(f"months of {game.slug} are being closed and reopened all the time; please try again")
 
 
-def preview(connection: sqlite3.Connection, game_id: int, month: Month, terms: Terms) -> list[Line]:
+def preview(connection: Connection, game_id: int, month: Month, terms: Terms) -> list[Line]:
     """The lines a month would be closed with now, adjustments included. Reads all of its rows.
 
     Raises :class:`SettlementError` where a sum of them is too large to be kept.
@@ -166,7 +165,7 @@ def preview(connection: sqlite3.Connection, game_id: int, month: Month, terms: T
     return sorted(found, key=lambda line: line.order)
 
 
-def reopen(tx: sqlite3.Connection, game_id: int, name: str, actor: str, note: str) -> None:
+def reopen(tx: Connection, game_id: int, name: str, actor: str, note: str) -> None:
     """Have a closed month open again; its lines count no more, and are kept. Nor do its reconciliations.
 
     Raises :class:`SettlementError` where its payment is confirmed, or a later month holds adjustments of it.
@@ -189,7 +188,7 @@ def reopen(tx: sqlite3.Connection, game_id: int, name: str, actor: str, note: st
 
 
 def advance(
-    tx: sqlite3.Connection, game_id: int, name: str, state: str, actor: str, note: str = "", *, skipping: bool = False
+    tx: Connection, game_id: int, name: str, state: str, actor: str, note: str = "", *, skipping: bool = False
 ) -> list[str]:
     """Bring a closed month to a state, and return those it came through, ``state`` the last; none when it is there.
 
@@ -210,7 +209,7 @@ def advance(
     return [*passed, state]
 
 
-def back_to_closed(tx: sqlite3.Connection, game_id: int, name: str, actor: str, note: str) -> None:
+def back_to_closed(tx: Connection, game_id: int, name: str, actor: str, note: str) -> None:
     """A reconciled month is not so any more; one that has come further stays where it is."""
     settlement = _standing(tx, game_id, name)
     if settlement.state == RECONCILED:
@@ -220,7 +219,7 @@ def back_to_closed(tx: sqlite3.Connection, game_id: int, name: str, actor: str, 
 # Reading
 
 
-def standing(connection: sqlite3.Connection, game_id: int, name: str) -> Settlement | None:
+def standing(connection: Connection, game_id: int, name: str) -> Settlement | None:
     """The month as it is closed; None while it is open."""
     row = connection.execute(
         "SELECT * FROM settlements WHERE game_id = :game_id AND month = :month AND state <> 'reopened'",
@@ -229,12 +228,12 @@ def standing(connection: sqlite3.Connection, game_id: int, name: str) -> Settlem
     return None if row is None else _settlement(row)
 
 
-def month_of(connection: sqlite3.Connection, game: Game, name: str) -> Month:
+def month_of(connection: Connection, game: Game, name: str) -> Month:
     """A month from where it begins to where it ends. Raises :class:`GameError` for what is none."""
     return _bounds(name, game.settings[ZONE], _closed_months(connection, game.id))
 
 
-def month_list(connection: sqlite3.Connection, game: Game) -> list[MonthState]:
+def month_list(connection: Connection, game: Game) -> list[MonthState]:
     """Every month from the first with a purchase, or closed, to the present one; the newest first."""
     zone = game.settings[ZONE]
     closed = _closed_months(connection, game.id)
@@ -252,7 +251,7 @@ def month_list(connection: sqlite3.Connection, game: Game) -> list[MonthState]:
     return found
 
 
-def zone_changes(connection: sqlite3.Connection, game: Game) -> list[ZoneChange]:
+def zone_changes(connection: Connection, game: Game) -> list[ZoneChange]:
     """Where closed months are of another time zone than the one before, or than what is set now; the oldest first."""
     found: list[ZoneChange] = []
     last: Settlement | None = None
@@ -266,7 +265,7 @@ def zone_changes(connection: sqlite3.Connection, game: Game) -> list[ZoneChange]
     return found
 
 
-def lines(connection: sqlite3.Connection, settlement_id: int) -> list[Line]:
+def lines(connection: Connection, settlement_id: int) -> list[Line]:
     """The frozen lines, in the order of the documents."""
     rows = connection.execute(
         "SELECT * FROM settlement_lines WHERE settlement_id = :id ORDER BY number", {"id": settlement_id}
@@ -288,7 +287,7 @@ def totals(found: Iterable[Line]) -> list[Total]:
     return [Total(*key, **summed) for key, summed in sorted(sums.items())]
 
 
-def steps(connection: sqlite3.Connection, game_id: int, name: str) -> list[Step]:
+def steps(connection: Connection, game_id: int, name: str) -> list[Step]:
     """All that was done with a month, the oldest first, reopened versions included."""
     rows = connection.execute(
         """SELECT t.* FROM settlement_steps t JOIN settlements s ON s.id = t.settlement_id
@@ -298,7 +297,7 @@ def steps(connection: sqlite3.Connection, game_id: int, name: str) -> list[Step]
     return [Step(row["state"], bool(row["is_skipped"]), row["actor"], row["note"], row["created_at"]) for row in rows]
 
 
-def gross_by_month(connection: sqlite3.Connection, game_id: int, most: int = 12) -> list[sqlite3.Row]:
+def gross_by_month(connection: Connection, game_id: int, most: int = 12) -> list[Row]:
     """``month``, ``partner``, ``currency`` and ``gross_minor`` of what counts in the newest closed months.
 
     The figure is for charts: a floating-point number, which cannot overflow.
@@ -313,7 +312,7 @@ def gross_by_month(connection: sqlite3.Connection, game_id: int, most: int = 12)
     ).fetchall()
 
 
-def due_to_close(connection: sqlite3.Connection, game: Game, days: int) -> tuple[Month | None, float]:
+def due_to_close(connection: Connection, game: Game, days: int) -> tuple[Month | None, float]:
     """The oldest month that has been over for so many days and is open, and seconds until there may be another."""
     zone = game.settings[ZONE]
     before = clock.stamp(clock.now() - days * 86400)
@@ -349,11 +348,11 @@ def _month_at(stamp: str, zone: str, closed: Mapping[str, Settlement]) -> str:
     )
 
 
-def _closed_months(connection: sqlite3.Connection, game_id: int) -> dict[str, Settlement]:
+def _closed_months(connection: Connection, game_id: int) -> dict[str, Settlement]:
     return {each.month.name: each for each in _all_standing(connection, game_id)}
 
 
-def _adjustments(connection: sqlite3.Connection, game_id: int, month: Month) -> list[Line]:
+def _adjustments(connection: Connection, game_id: int, month: Month) -> list[Line]:
     """What became known of earlier closed months since all that was frozen of them."""
     all_closed = _all_standing(connection, game_id)
     earlier = [each for each in all_closed if each.month.name < month.name]
@@ -365,7 +364,7 @@ def _adjustments(connection: sqlite3.Connection, game_id: int, month: Month) -> 
 
 
 def _touched(
-    connection: sqlite3.Connection, game_id: int, earlier: Sequence[Settlement], all_closed: Sequence[Settlement]
+    connection: Connection, game_id: int, earlier: Sequence[Settlement], all_closed: Sequence[Settlement]
 ) -> list[Settlement]:
     """Those months that are to be reckoned again. A few too many do no harm.
 
@@ -412,7 +411,7 @@ _CHANGES = (
 )
 
 
-def _frozen_of(connection: sqlite3.Connection, game_id: int, name: str) -> list[Line]:
+def _frozen_of(connection: Connection, game_id: int, name: str) -> list[Line]:
     """All that standing months hold of one month: its own lines and its adjustments."""
     rows = connection.execute(
         """SELECT l.* FROM settlement_lines l JOIN settlements s ON s.id = l.settlement_id
@@ -423,7 +422,7 @@ def _frozen_of(connection: sqlite3.Connection, game_id: int, name: str) -> list[
 
 
 def _freeze(
-    tx: sqlite3.Connection,
+    tx: Connection,
     game_id: int,
     month: Month,
     terms: Terms,
@@ -464,7 +463,7 @@ def _freeze(
 
 
 def _take_step(
-    tx: sqlite3.Connection, settlement: Settlement, state: str, actor: str, note: str, *, is_skipped: bool = False
+    tx: Connection, settlement: Settlement, state: str, actor: str, note: str, *, is_skipped: bool = False
 ) -> None:
     tx.execute(
         """INSERT INTO settlement_steps (game_id, settlement_id, state, is_skipped, actor, note, created_at)
@@ -484,14 +483,14 @@ def _take_step(
     audit.record(tx, settlement.game_id, actor, word, f"{settlement.month.name}: {state}")
 
 
-def _standing(connection: sqlite3.Connection, game_id: int, name: str) -> Settlement:
+def _standing(connection: Connection, game_id: int, name: str) -> Settlement:
     found = standing(connection, game_id, name)
     if found is None:
         raise SettlementError(f"{name} is open: close it first")
     return found
 
 
-def _all_standing(connection: sqlite3.Connection, game_id: int) -> list[Settlement]:
+def _all_standing(connection: Connection, game_id: int) -> list[Settlement]:
     rows = connection.execute(
         "SELECT * FROM settlements WHERE game_id = :game_id AND state <> 'reopened' ORDER BY month",
         {"game_id": game_id},
@@ -499,14 +498,14 @@ def _all_standing(connection: sqlite3.Connection, game_id: int) -> list[Settleme
     return [_settlement(row) for row in rows]
 
 
-def _newest_step(connection: sqlite3.Connection, game_id: int) -> int:
+def _newest_step(connection: Connection, game_id: int) -> int:
     (found,) = connection.execute(
         "SELECT coalesce(max(id), 0) FROM settlement_steps WHERE game_id = :game_id", {"game_id": game_id}
     ).fetchone()
     return int(found)
 
 
-def _first_purchase(connection: sqlite3.Connection, game_id: int) -> str | None:
+def _first_purchase(connection: Connection, game_id: int) -> str | None:
     row = connection.execute(
         """SELECT (SELECT min(purchased_at) FROM payments WHERE game_id = :game_id) AS payment,
                   (SELECT coalesce(occurred_at, received_at) FROM transactions WHERE game_id = :game_id
@@ -523,7 +522,7 @@ def _checked(note: str) -> str:
         raise SettlementError(f"the note: {error}") from None
 
 
-def _settlement(row: sqlite3.Row) -> Settlement:
+def _settlement(row: Row) -> Settlement:
     return Settlement(
         id=row["id"],
         game_id=row["game_id"],
@@ -536,7 +535,7 @@ def _settlement(row: sqlite3.Row) -> Settlement:
     )
 
 
-def _line(row: sqlite3.Row) -> Line:
+def _line(row: Row) -> Line:
     values: dict[str, Any] = {each.name: row[each.name] for each in fields(Line)}
     if values["is_registered"] is not None:
         values["is_registered"] = bool(values["is_registered"])

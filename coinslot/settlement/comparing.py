@@ -1,7 +1,6 @@
 """The steps in which the two sides of a month are held against each other (``reconciliation.py`` keeps the run)."""
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from coinslot.settlement.judging import (
 )
 from coinslot.settlement.reconciliation import Run
 from coinslot.settlement.statement import PAYMENTS_PARTNER
-from coinslot.store.db import Database
+from coinslot.store.db import Connection, Database
 
 HOURS_APART = 26  # at most, between the beginnings of one month in two time zones
 
@@ -142,7 +141,7 @@ def _covered(run: Run) -> tuple[str, str]:
     return covered_from, covered_until
 
 
-def _reported_beside(connection: sqlite3.Connection, run: Run, ids: Sequence[str]) -> set[str]:
+def _reported_beside(connection: Connection, run: Run, ids: Sequence[str]) -> set[str]:
     """Which of these purchases the partner has in its reports of the months before and after."""
     if not ids:
         return set()
@@ -184,7 +183,7 @@ _OUR_ORDERS = """
     ORDER BY coalesce(t.occurred_at, t.received_at), t.id LIMIT :limit"""
 
 
-def _theirs(connection: sqlite3.Connection, run: Run, ids: Sequence[str]) -> Iterator[PartnerRow]:
+def _theirs(connection: Connection, run: Run, ids: Sequence[str]) -> Iterator[PartnerRow]:
     rows = connection.cursor()
     rows.row_factory = None
     rows.execute(
@@ -195,7 +194,7 @@ def _theirs(connection: sqlite3.Connection, run: Run, ids: Sequence[str]) -> Ite
     return map(PartnerRow._make, rows)
 
 
-def _ours(connection: sqlite3.Connection, run: Run, ids: Sequence[str]) -> dict[str, Own]:
+def _ours(connection: Connection, run: Run, ids: Sequence[str]) -> dict[str, Own]:
     """What we have of the purchases with these ids, tests left out."""
     values = {"game_id": run.game_id, "partner": run.partner, "ids": json.dumps(ids)}
     if run.partner == PAYMENTS_PARTNER:
@@ -253,7 +252,7 @@ class _Found:
     detail: str | None
 
 
-def _mended(connection: sqlite3.Connection, run: Run, scope: Scope, found: Sequence[_Found]) -> list[Mapping[str, Any]]:
+def _mended(connection: Connection, run: Run, scope: Scope, found: Sequence[_Found]) -> list[Mapping[str, Any]]:
     """What is left of these once what was done about them is known, each with the word for what mends it."""
     if run.partner == PAYMENTS_PARTNER:
         pairs = [(each, judging.mend_payment(each.verdict.result, each.own, scope)) for each in found]
@@ -274,7 +273,7 @@ def _mended(connection: sqlite3.Connection, run: Run, scope: Scope, found: Seque
     return [_difference(run, each, action) for each, action in pairs if action is not None]
 
 
-def _being_refunded(connection: sqlite3.Connection, run: Run, ids: Sequence[str]) -> set[str]:
+def _being_refunded(connection: Connection, run: Run, ids: Sequence[str]) -> set[str]:
     """Which of these orders the partner was asked from here to give back, and did not refuse."""
     if not ids:
         return set()
@@ -329,7 +328,7 @@ def _move(
     matched: int,
     state: str,
 ) -> None:
-    def write(tx: sqlite3.Connection) -> None:
+    def write(tx: Connection) -> None:
         moved = tx.execute(
             """UPDATE reconciliations SET cursor = :cursor, rows_compared = rows_compared + :compared,
                       matched = matched + :matched, state = :state
@@ -374,7 +373,7 @@ def finish(database: Database, run_id: int) -> None:
     )
 
 
-def _summed_up(connection: sqlite3.Connection, run_id: int) -> list[list[Any]]:
+def _summed_up(connection: Connection, run_id: int) -> list[list[Any]]:
     counts: Counter[tuple[str, str | None]] = Counter()
     stakes: dict[tuple[str, str | None], Decimal] = {}
     rows = connection.execute(

@@ -10,7 +10,6 @@ import csv
 import hashlib
 import io
 import re
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 
 from coinslot.base import money
@@ -18,6 +17,7 @@ from coinslot.settlement import closing
 from coinslot.settlement.closing import Settlement
 from coinslot.settlement.statement import COUNTED, IN_TOTALS, PAYMENTS_PARTNER, USD, Line, added
 from coinslot.settlement.terms import DEFAULT_FEES
+from coinslot.store.db import Connection
 
 COLUMNS = tuple(
     "month,partner,currency,distribution_type,creator,count,gross,refunds,fee,net,creator_share,without_figures".split(
@@ -33,7 +33,7 @@ _KINDS = {name: name.title().replace("_", "") for name in DEFAULT_FEES}  # MOBIL
 _IN_ACCOUNTS = re.compile(r"[^A-Za-z0-9-]+")
 
 
-def statement_csv(connection: sqlite3.Connection, found: Settlement, *, is_whole: bool = False) -> Iterator[str]:
+def statement_csv(connection: Connection, found: Settlement, *, is_whole: bool = False) -> Iterator[str]:
     """The month as CSV, line by line; ``is_whole``: with what stands apart, and every column."""
     yield _csv(ALL_COLUMNS if is_whole else COLUMNS)
     for line in closing.lines(connection, found.id):
@@ -43,7 +43,7 @@ def statement_csv(connection: sqlite3.Connection, found: Settlement, *, is_whole
             yield _csv([*cells, *_more(found, line)] if is_whole else cells)
 
 
-def creator_csv(connection: sqlite3.Connection, found: Settlement, creator: str | None = None) -> Iterator[str]:
+def creator_csv(connection: Connection, found: Settlement, creator: str | None = None) -> Iterator[str]:
     """What each creator brought and is owed, or one of them; those that brought nothing have no row."""
     yield _csv(CREATOR_COLUMNS)
     for line in closing.lines(connection, found.id):
@@ -52,7 +52,7 @@ def creator_csv(connection: sqlite3.Connection, found: Settlement, creator: str 
             yield _csv([month, name, partner, currency, kind, *figures])
 
 
-def creators(connection: sqlite3.Connection, found: Settlement) -> list[Line]:
+def creators(connection: Connection, found: Settlement) -> list[Line]:
     """One line per creator and currency, adjustments included: what they are owed is ``share_minor``."""
     sums: dict[tuple[str, str], Line] = {}
     with money.exactly():
@@ -63,7 +63,7 @@ def creators(connection: sqlite3.Connection, found: Settlement) -> list[Line]:
     return [sums[key] for key in sorted(sums)]
 
 
-def beancount(connection: sqlite3.Connection, found: Settlement, game_name: str) -> Iterator[str]:
+def beancount(connection: Connection, found: Settlement, game_name: str) -> Iterator[str]:
     """The month in double entry, as beancount reads it: one transaction for each line that moves money.
 
     Files of several months may be put together: accounts are opened by the plugin. Sales are in the currency that was

@@ -1,16 +1,15 @@
 """The purchases that a month's lines are made of, page by page, as the rows are now."""
 
-import sqlite3
-
 from coinslot.ledger.refunds import REFUNDED_AT
 from coinslot.settlement.calendar import Month
 from coinslot.settlement.statement import PAYMENTS_PARTNER
+from coinslot.store.db import Connection, Row
 
 PURCHASES_AT_ONCE = 500
 
 
 def of_month(
-    connection: sqlite3.Connection,
+    connection: Connection,
     game_id: int,
     month: Month,
     partner: str,
@@ -20,7 +19,7 @@ def of_month(
     currency: str | None = None,
     distribution_type: str | None = None,
     most: int = 2000,
-) -> tuple[list[sqlite3.Row], tuple[str, int] | None]:
+) -> tuple[list[Row], tuple[str, int] | None]:
     """What the lines of a partner are made of, as the rows are now, and where to go on; None at the end of the month.
 
     By time and id, after the one that is named. No more than ``most`` are looked at: where few are wanted among many,
@@ -31,7 +30,7 @@ def of_month(
     ``gross_minor`` (transactions, which also have ``public_id``), ``state``, ``is_test``, ``is_refunded``,
     ``is_undated``; of PlayCamp's also ``distribution_type``.
     """
-    found: list[sqlite3.Row] = []
+    found: list[Row] = []
     for _ in range(0, most, PURCHASES_AT_ONCE):
         at, last_id = after or (month.starts_at, 0)
         rows = connection.execute(

@@ -12,7 +12,6 @@ sides (a refund of what was never granted) is no difference.
 """
 
 import json
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from coinslot.settlement.calendar import Month
 from coinslot.settlement.judging import MISSING_HERE, RESULTS, UNREADABLE, PartnerRow
 from coinslot.settlement.statement import PAYMENTS_PARTNER
 from coinslot.store import audit
-from coinslot.store.db import Database
+from coinslot.store.db import Connection, Database, Row
 
 ROWS_AT_ONCE = 5000  # a few tens of milliseconds of writing
 CLEARED_AT_ONCE = 5000
@@ -98,9 +97,7 @@ class Summed:
 # A run
 
 
-def start(
-    tx: sqlite3.Connection, game_id: int, month: Month, partner: str, source: str, fingerprint: str, actor: str
-) -> int:
+def start(tx: Connection, game_id: int, month: Month, partner: str, source: str, fingerprint: str, actor: str) -> int:
     """Begin a run and return its id; one of the same source that has not ended goes on. The partner's last is replaced.
 
     ``fingerprint`` tells one file, and how it is read, from another.
@@ -167,7 +164,7 @@ def add_rows(
         values.append((run.id, own, row_id, *row[2:6], sample))
     values.sort(key=lambda row: row[1:3])
 
-    def keep(tx: sqlite3.Connection) -> bool:
+    def keep(tx: Connection) -> bool:
         moved = tx.execute(
             """UPDATE reconciliations SET cursor = :cursor, rows_read = rows_read + :count, rows_odd = rows_odd + :odd,
                       rows_expected = coalesce(:expected, rows_expected), state = :state,
@@ -199,7 +196,7 @@ def add_rows(
     return database.write(keep)
 
 
-def replace_all(tx: sqlite3.Connection, game_id: int, month: str) -> None:
+def replace_all(tx: Connection, game_id: int, month: str) -> None:
     """What a month was held against counts no more: it is another one when it is closed again."""
     tx.execute(
         """UPDATE reconciliations SET state = 'replaced'
@@ -208,7 +205,7 @@ def replace_all(tx: sqlite3.Connection, game_id: int, month: str) -> None:
     )
 
 
-def clear(tx: sqlite3.Connection, game_id: int) -> bool:
+def clear(tx: Connection, game_id: int) -> bool:
     """Delete some of what replaced runs have left; returns whether there may be more."""
     row = tx.execute(
         "SELECT id FROM reconciliations WHERE game_id = :game_id AND state = 'replaced' ORDER BY id LIMIT 1",
@@ -236,12 +233,12 @@ def clear(tx: sqlite3.Connection, game_id: int) -> bool:
 # Reading
 
 
-def run_by_id(connection: sqlite3.Connection, run_id: int) -> Run | None:
+def run_by_id(connection: Connection, run_id: int) -> Run | None:
     row = connection.execute("SELECT * FROM reconciliations WHERE id = :id", {"id": run_id}).fetchone()
     return None if row is None else _run(row)
 
 
-def runs(connection: sqlite3.Connection, game_id: int, month: str | None = None) -> list[Run]:
+def runs(connection: Connection, game_id: int, month: str | None = None) -> list[Run]:
     """The standing run of each partner, of one month or of all; the newest month first."""
     rows = connection.execute(
         """SELECT * FROM reconciliations
@@ -253,14 +250,14 @@ def runs(connection: sqlite3.Connection, game_id: int, month: str | None = None)
 
 
 def differences(
-    connection: sqlite3.Connection,
+    connection: Connection,
     run_id: int,
     *,
     result: str | None = None,
     reference: str | None = None,
     after: int = 0,
     limit: int = 100,
-) -> list[sqlite3.Row]:
+) -> list[Row]:
     """What does not agree, in the order of ids above ``after``; of one result, or of one purchase, or all.
 
     Each has the columns of ``reconciliation``; amounts are exact text in minor units of their currencies.
@@ -305,7 +302,7 @@ def charged_but_not_granted(found: Iterable[Run]) -> list[Summed]:
 # How
 
 
-def _own_references(connection: sqlite3.Connection, run: Run, rows: Sequence[PartnerRow]) -> Mapping[PartnerRow, str]:
+def _own_references(connection: Connection, run: Run, rows: Sequence[PartnerRow]) -> Mapping[PartnerRow, str]:
     """Our own ids of those orders that came under another id than the report gives.
 
     They are known by our public id, where the report has it, or by the alias that a later call has left.
@@ -336,7 +333,7 @@ def _own_references(connection: sqlite3.Connection, run: Run, rows: Sequence[Par
     return {row: reference for row, reference in pairs if reference is not None}
 
 
-def _run(row: sqlite3.Row) -> Run:
+def _run(row: Row) -> Run:
     return Run(
         id=row["id"],
         game_id=row["game_id"],

@@ -5,7 +5,6 @@ lines; what is shown of it says of when it is. What came late for closed months 
 """
 
 import json
-import sqlite3
 import time
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from coinslot.settlement import closing, statement
 from coinslot.settlement.calendar import Month
 from coinslot.settlement.statement import Line
 from coinslot.settlement.terms import Terms
-from coinslot.store.db import Database
+from coinslot.store.db import Connection, Database
 
 MOST_AT_ONCE = 2000  # rows that are reckoned while a page is made
 MOST_MONTHS = 2  # large ones that are kept, the newest
@@ -31,7 +30,7 @@ class SoFar:
     known_at: str | None
 
 
-def of(connection: sqlite3.Connection, game: Game, month: Month) -> SoFar:
+def of(connection: Connection, game: Game, month: Month) -> SoFar:
     """An open month. The connection holds one state of the database."""
     if not _is_large(connection, game.id, month):
         return SoFar(statement.lines(connection, game.id, month, Terms.of(game)), clock.stamp())
@@ -58,7 +57,7 @@ def reckon(database: Database, game: Game) -> float:
             "SELECT count(*) FROM months_so_far WHERE game_id = :game_id", {"game_id": game.id}
         ).fetchone()
 
-    def keep(tx: sqlite3.Connection) -> None:
+    def keep(tx: Connection) -> None:
         tx.execute("DELETE FROM months_so_far WHERE game_id = :game_id", {"game_id": game.id})
         tx.executemany(
             "INSERT INTO months_so_far (game_id, month, lines, known_at) VALUES (:game_id, :month, :lines, :known_at)",
@@ -72,7 +71,7 @@ def reckon(database: Database, game: Game) -> float:
     return min(max((time.monotonic() - began) * SHARE_OF_TIME, LEAST_WAIT_SECONDS), LONGEST_WAIT_SECONDS)
 
 
-def _is_large(connection: sqlite3.Connection, game_id: int, month: Month) -> bool:
+def _is_large(connection: Connection, game_id: int, month: Month) -> bool:
     """Whether it has many rows to read; who supports whom is read from the first boost on."""
     (is_large,) = connection.execute(
         """SELECT EXISTS (

@@ -14,7 +14,6 @@ supported at the time of the purchase, the newest support where there were sever
 """
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
@@ -25,6 +24,7 @@ from coinslot.base import money
 from coinslot.ledger.refunds import REFUNDED_AT
 from coinslot.settlement.calendar import Month
 from coinslot.settlement.terms import Rates, Terms
+from coinslot.store.db import Connection
 
 PAYMENTS_PARTNER = "playcamp"  # whose months in-game payments are
 USD = "USD"
@@ -97,7 +97,7 @@ class Line:
 FIGURES = tuple(each.name for each in fields(Line))[7:-1]  # what lines are added and subtracted by
 
 
-def lines(connection: sqlite3.Connection, game_id: int, month: Month, terms: Terms) -> list[Line]:
+def lines(connection: Connection, game_id: int, month: Month, terms: Terms) -> list[Line]:
     """The lines of a month, in the order of the documents. The connection holds one state of the database."""
     with money.exactly():
         found = [
@@ -153,7 +153,7 @@ class _Sum:
     refunds: Decimal = Decimal(0)
 
 
-def _payment_lines(connection: sqlite3.Connection, game_id: int, month: Month, terms: Terms) -> Iterator[Line]:
+def _payment_lines(connection: Connection, game_id: int, month: Month, terms: Terms) -> Iterator[Line]:
     sums: dict[tuple[Any, ...], _Sum] = {}
     counts: dict[tuple[str, str], int] = {}  # of what is apart: section and currency
     fees: dict[str, Rates | None] = {}
@@ -257,7 +257,7 @@ def _rounded(line: Line, sums: list[_Sum], terms: Terms) -> Line:
     )
 
 
-def _payments(connection: sqlite3.Connection, game_id: int, month: Month) -> Iterator[tuple[Any, ...]]:
+def _payments(connection: Connection, game_id: int, month: Month) -> Iterator[tuple[Any, ...]]:
     cursor = connection.cursor()
     cursor.row_factory = None  # plain tuples: there may be millions
     cursor.execute(
@@ -288,7 +288,7 @@ def _told(data: str) -> tuple[str | None, str | None]:
 class _Supporters:
     """Who supported whom at a time that only moves forward. One entry per player that supports anybody."""
 
-    def __init__(self, connection: sqlite3.Connection, game_id: int) -> None:
+    def __init__(self, connection: Connection, game_id: int) -> None:
         cursor = connection.cursor()
         cursor.row_factory = None
         cursor.execute(
@@ -347,7 +347,7 @@ class _Orders:
     undated: int = 0
 
 
-def _transaction_lines(connection: sqlite3.Connection, game_id: int, month: Month) -> Iterator[Line]:
+def _transaction_lines(connection: Connection, game_id: int, month: Month) -> Iterator[Line]:
     sums: dict[tuple[str, str, str], _Orders] = {}
     for (
         partner,
@@ -433,7 +433,7 @@ def _transaction_lines(connection: sqlite3.Connection, game_id: int, month: Mont
         )
 
 
-def _transactions(connection: sqlite3.Connection, game_id: int, month: Month) -> Iterator[tuple[Any, ...]]:
+def _transactions(connection: Connection, game_id: int, month: Month) -> Iterator[tuple[Any, ...]]:
     cursor = connection.cursor()
     cursor.row_factory = None
     cursor.execute(

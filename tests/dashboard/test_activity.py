@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from coinslot.base.paging import LAST_ID
 from coinslot.store import audit
 from coinslot.store.audit import Wanted
+from coinslot.store.paging import LAST_ID
 from tests.pages import HOSTILE
 
 

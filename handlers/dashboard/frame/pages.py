@@ -27,8 +27,8 @@ from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot.access import owner
-from coinslot.base.paging import LAST_ID
 from coinslot.games.games import Game
+from coinslot.store.paging import LAST_ID
 from handlers.dashboard.frame import words
 from handlers.kit.receive import installation, plain_error
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from flask import Response, request
 
-from coinslot.base.paging import every
 from coinslot.ledger import search
+from coinslot.store.paging import every
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import below, bp, page, the_game
 from handlers.dashboard.frame.timeline import OUTCOMES, REASONS

@@ -9,7 +9,6 @@ from flask import Response, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot.base import clock
-from coinslot.base.paging import LAST_ID, Listed, every
 from coinslot.games.games import Game
 from coinslot.outbox import deliveries as outbox
 from coinslot.outbox import destinations, lists
@@ -18,6 +17,7 @@ from coinslot.outbox.destinations import CONVERTED, DestinationError
 from coinslot.relay import webhooks
 from coinslot.store import audit
 from coinslot.store.db import Connection, Row
+from coinslot.store.paging import LAST_ID, Listed, every
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, below, bp, page, see_other, the_game, whole
 from handlers.kit.receive import installation

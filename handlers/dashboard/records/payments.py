@@ -7,12 +7,12 @@ from flask import Response, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot.base import clock
-from coinslot.base.paging import Listed, every
 from coinslot.games.games import Game
 from coinslot.payments import lists, queue, store
 from coinslot.relay import jobs as schedules
 from coinslot.store import audit
 from coinslot.store.db import Connection, Row
+from coinslot.store.paging import Listed, every
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, below, bp, page, see_other, survives_in_path, the_game, whole
 from handlers.kit.receive import installation
