@@ -14,8 +14,8 @@ from bench.orders import GAME, prepare_home
 from bench.size import COPIED, copy_statement, credit_one
 from coinslot.games import games
 from coinslot.installation import Installation
-from coinslot.settlement import closing, jobs, reconciliation
-from coinslot.settlement.report import Layout
+from coinslot.settlement import closing, jobs, outcomes
+from coinslot.settlement.columns import Layout
 from handlers.kit import reconciling
 
 MONTH = "2026-07"
@@ -193,7 +193,7 @@ def _do(home: str, what: str, kind: str, report: str) -> None:
         run_id = reconciling.begin(house, game, MONTH, partner, "bench", file, is_background=False)
         jobs.take_file(house.database, run_id, *file)
         jobs.carry_on(house.database, run_id, reconciling.reader(house, game, partner.report), float("inf"))
-        run = reconciliation.run_by_id(house.database.read(), run_id)
+        run = outcomes.run_by_id(house.database.read(), run_id)
         assert run is not None
         found = ", ".join(f"{each.count} {each.result} {each.currency}" for each in run.summary)
         print(f"          matched {run.matched:,}; {found}", file=sys.stderr)

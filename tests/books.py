@@ -11,9 +11,9 @@ from coinslot.ledger.refunds import Policy
 from coinslot.payments import orders, queue, report
 from coinslot.payments import store as payments
 from coinslot.payments.report import Rules
-from coinslot.settlement import closing
-from coinslot.settlement.closing import Settlement
-from coinslot.settlement.statement import Line
+from coinslot.settlement import closing, months
+from coinslot.settlement.figures import Line
+from coinslot.settlement.months import Settlement
 
 RULES = Rules(
     ("iOS", "Android", "Web", "Roblox", "Other"),
@@ -140,9 +140,9 @@ class Books:
 
     def lines(self, month: str = "2026-07") -> list[Line]:
         connection = self.house.database.read()
-        found = closing.standing(connection, self.game.id, month)
+        found = months.standing(connection, self.game.id, month)
         assert found is not None, f"{month} is open"
-        return closing.lines(connection, found.id)
+        return months.lines(connection, found.id)
 
     def figures(self, month: str = "2026-07") -> list[tuple[Any, ...]]:
         """Of each line that counts: what it is about, and count, gross, refunds, fee, net, share in minor units."""

@@ -102,9 +102,14 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "settlement": (
         (
             "coinslot/settlement/closing.py",
+            "coinslot/settlement/months.py",
+            "coinslot/settlement/adjustments.py",
             "coinslot/settlement/statement.py",
+            "coinslot/settlement/figures.py",
+            "coinslot/settlement/orders.py",
             "coinslot/settlement/calendar.py",
             "coinslot/settlement/reconciliation.py",
+            "coinslot/settlement/outcomes.py",
         ),
         ("tests/settlement/test_closing.py", "tests/settlement/test_reconciliation.py"),
     ),

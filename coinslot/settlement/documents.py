@@ -13,9 +13,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from coinslot.base import money
-from coinslot.settlement import closing
-from coinslot.settlement.closing import Settlement
-from coinslot.settlement.statement import COUNTED, IN_TOTALS, PAYMENTS_PARTNER, USD, Line, added
+from coinslot.settlement import months
+from coinslot.settlement.figures import COUNTED, IN_TOTALS, Line, added
+from coinslot.settlement.months import Settlement
+from coinslot.settlement.orders import USD
+from coinslot.settlement.statement import PAYMENTS_PARTNER
 from coinslot.settlement.terms import DEFAULT_FEES
 from coinslot.store.db import Connection
 
@@ -36,7 +38,7 @@ _IN_ACCOUNTS = re.compile(r"[^A-Za-z0-9-]+")
 def statement_csv(connection: Connection, found: Settlement, *, is_whole: bool = False) -> Iterator[str]:
     """The month as CSV, line by line; ``is_whole``: with what stands apart, and every column."""
     yield _csv(ALL_COLUMNS if is_whole else COLUMNS)
-    for line in closing.lines(connection, found.id):
+    for line in months.lines(connection, found.id):
         if not is_whole and line.section not in IN_TOTALS:
             continue
         for cells in _rows(line):
@@ -46,7 +48,7 @@ def statement_csv(connection: Connection, found: Settlement, *, is_whole: bool =
 def creator_csv(connection: Connection, found: Settlement, creator: str | None = None) -> Iterator[str]:
     """What each creator brought and is owed, or one of them; those that brought nothing have no row."""
     yield _csv(CREATOR_COLUMNS)
-    for line in closing.lines(connection, found.id):
+    for line in months.lines(connection, found.id):
         if line.section in IN_TOTALS and line.creator is not None and creator in (None, line.creator):
             month, partner, currency, kind, name, *figures, _ = _rows(line)[0]
             yield _csv([month, name, partner, currency, kind, *figures])
@@ -56,7 +58,7 @@ def creators(connection: Connection, found: Settlement) -> list[Line]:
     """One line per creator and currency, adjustments included: what they are owed is ``share_minor``."""
     sums: dict[tuple[str, str], Line] = {}
     with money.exactly():
-        for line in closing.lines(connection, found.id):
+        for line in months.lines(connection, found.id):
             if line.section in IN_TOTALS and line.creator is not None:
                 key = (line.creator, line.currency)
                 sums[key] = line if key not in sums else added(sums[key], line)
@@ -74,7 +76,7 @@ def beancount(connection: Connection, found: Settlement, game_name: str) -> Iter
     yield "; Made by Coinslot out of a closed month. To correct it, close the next month; do not edit it here.\n"
     yield f'option "title" "{_quoted(f"{game_name}: settlements")}"\n'
     yield 'plugin "beancount.plugins.auto_accounts"\n'
-    for line in closing.lines(connection, found.id):
+    for line in months.lines(connection, found.id):
         postings = [each for each in _postings(line) if each[1]]
         if not postings:
             continue

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from coinslot.games.games import Game
 from coinslot.relay import jobs
-from coinslot.settlement import closing, comparing, reconciliation, report
-from coinslot.settlement.closing import CLOSED, RECONCILED
-from coinslot.settlement.reconciliation import ReconciliationError, Run
-from coinslot.settlement.report import Layout, Seen
-from coinslot.settlement.statement import IN_TOTALS
+from coinslot.settlement import closing, comparing, months, outcomes, reconciliation, report, sorting
+from coinslot.settlement.columns import Layout
+from coinslot.settlement.figures import IN_TOTALS
+from coinslot.settlement.months import CLOSED, RECONCILED
+from coinslot.settlement.outcomes import ReconciliationError, Run
+from coinslot.settlement.report import Seen
 from coinslot.store.db import Connection, Database
 
 CLOSE_JOB = "settlement.close"
@@ -43,7 +44,7 @@ def close_due(database: Database, game: Game) -> float | None:
     days = game.settings["settlement.close_after_days"]
     if not days:
         return None
-    month, again_in_seconds = closing.due_to_close(database.read(), game, int(days))
+    month, again_in_seconds = months.due_to_close(database.read(), game, int(days))
     if month is None:
         return min(max(again_in_seconds, 1.0), LONGEST_WAIT_SECONDS)
     closing.close(database, game, month.name, "job", f"{days} days after its end")
@@ -53,7 +54,7 @@ def close_due(database: Database, game: Game) -> float | None:
 def reconcile_open(database: Database, game: Game, readers: Mapping[str, Reader]) -> float | None:
     """Carry on what is not done, for a while, and clear away what was replaced. Raises JobError."""
     deadline = time.monotonic() + SLICE_SECONDS
-    for run in reconciliation.runs(database.read(), game.id):
+    for run in outcomes.runs(database.read(), game.id):
         reader = readers.get(run.partner)
         if run.finished_at is not None or reader is None or (run.source == FILE and run.state == "reading"):
             continue  # of a file only whoever has it can read on
@@ -71,7 +72,7 @@ def zone_notes(connection: Connection, game: Game, month: str | None = None) -> 
         f"The time zone of the months was changed from {each.zone_before} to {each.zone}: that holds from {each.month} "
         f"on. {each.month} begins {each.starts_at[:16].replace('T', ' ')} UTC, where the closed month before it ended, "
         "so that no purchase counts twice and none is left out."
-        for each in closing.zone_changes(connection, game)
+        for each in months.zone_changes(connection, game)
         if month in (None, each.month)
     ]
 
@@ -90,7 +91,7 @@ def begin(
 
     In the background the relay carries it on; a file is read by :func:`take_file` first. Raises ReconciliationError.
     """
-    found = closing.standing(database.read(), game.id, name)
+    found = months.standing(database.read(), game.id, name)
     if found is None:
         raise ReconciliationError(f"{name} is open: close it first")
     source = API if file is None else FILE
@@ -127,7 +128,7 @@ def take_file(
     run = _run(database, run_id)
     seen = seen or look_through(path, layout)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        count, odd, rows = report.in_order(report.read(file, layout, seen))
+        count, odd, rows = sorting.in_order(report.read(file, layout, seen))
         at = int(run.cursor or 0)
         for _ in islice(rows, at):
             pass
@@ -180,7 +181,7 @@ def accept(database: Database, game: Game, name: str, actor: str, note: str) -> 
     The note is kept, with the partners that nothing was held against. Raises SettlementError.
     """
     if not note.strip():
-        raise closing.SettlementError("say in a note why that is good enough")
+        raise months.SettlementError("say in a note why that is good enough")
     missing, _ = unreconciled(database.read(), game.id, name)
     if missing:
         note = f"{note} (not reconciled: {', '.join(missing)})"
@@ -206,7 +207,7 @@ def bring_to(
     def go_on(tx: Connection) -> list[str]:
         names = disagreeing(tx, game.id, name)
         if names and not (is_accepting and note.strip()):
-            raise closing.SettlementError(
+            raise months.SettlementError(
                 f"{name} does not agree with the newest report of {', '.join(names)}, or is still compared with it: "
                 "look at its differences; "
                 "to go on all the same, accept them (--accept) and say in a note why"
@@ -221,11 +222,11 @@ def disagreeing(connection: Connection, game_id: int, name: str) -> list[str]:
     """Partners whose newest report does not agree with a closed month, or is not compared to its end, where nobody has
     accepted that since; none once the payment of the month is confirmed.
     """
-    found = closing.standing(connection, game_id, name)
+    found = months.standing(connection, game_id, name)
     if found is None or found.state not in (CLOSED, RECONCILED):
         return []
-    accepted_at = closing.steps(connection, game_id, name)[-1].at if found.state == RECONCILED else ""
-    runs = reconciliation.runs(connection, game_id, name)
+    accepted_at = months.steps(connection, game_id, name)[-1].at if found.state == RECONCILED else ""
+    runs = outcomes.runs(connection, game_id, name)
     return sorted(
         run.partner for run in runs if not run.is_done or (not run.agrees and (run.finished_at or "") > accepted_at)
     )
@@ -236,11 +237,11 @@ def unreconciled(connection: Connection, game_id: int, name: str) -> tuple[list[
 
     What of a partner's figures could not be read does not agree either: nobody knows what it says.
     """
-    found = closing.standing(connection, game_id, name)
+    found = months.standing(connection, game_id, name)
     if found is None:
         return [], []
-    partners = {line.partner for line in closing.lines(connection, found.id) if line.section in IN_TOTALS}
-    done = {run.partner: run for run in reconciliation.runs(connection, game_id, name) if run.is_done}
+    partners = {line.partner for line in months.lines(connection, found.id) if line.section in IN_TOTALS}
+    done = {run.partner: run for run in outcomes.runs(connection, game_id, name) if run.is_done}
     return sorted(partners - set(done)), sorted(name for name, run in done.items() if not run.agrees)
 
 
@@ -249,7 +250,7 @@ def _note_outcome(database: Database, run: Run) -> None:
     name = run.month.name
 
     def note(tx: Connection) -> None:
-        found = closing.standing(tx, run.game_id, name)
+        found = months.standing(tx, run.game_id, name)
         if found is None:
             return
         if found.state == CLOSED and not any(unreconciled(tx, run.game_id, name)):
@@ -263,7 +264,7 @@ def _note_outcome(database: Database, run: Run) -> None:
 
 
 def _run(database: Database, run_id: int) -> Run:
-    run = reconciliation.run_by_id(database.read(), run_id)
+    run = outcomes.run_by_id(database.read(), run_id)
     if run is None:
         raise ReconciliationError("this reconciliation was replaced by another one")
     return run

@@ -1,4 +1,4 @@
-"""A partner's report as a CSV file: which of its columns is what, how it is written, and its rows one after the other.
+"""A partner's report as a CSV file: how it is written, and its rows one after the other.
 
 A file is looked through before it is read: what separates its cells, what its decimal sign is, whether its amounts are
 whole units, and whether it ends with a line of totals. What that does not tell is asked for, never guessed.
@@ -6,11 +6,7 @@ whole units, and whether it ends with a line of totals. What that does not tell 
 
 import csv
 import hashlib
-import heapq
-import json
-import marshal
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,119 +14,26 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 from itertools import chain
-from pathlib import Path
 from typing import IO
 
-from coinslot.base import csv_separator, exact, money, spellings
+from coinslot.base import csv_separator, exact, money
 from coinslot.base.spellings import shown
 from coinslot.games.registry import LONGEST_ID
 from coinslot.settlement.amounts import COMMA, POINT, written
-from coinslot.settlement.judging import PAID, REFUNDED, REINSTATED, UNREADABLE, PartnerRow
-from coinslot.settlement.reconciliation import ReconciliationError
+from coinslot.settlement.columns import Layout, bare, currency_of, is_found, kind_of, known_places, places_of
+from coinslot.settlement.judging import PAID, REFUNDED, UNREADABLE, PartnerRow
+from coinslot.settlement.outcomes import ReconciliationError
 
-FIELDS = ("reference", "row_id", "kind", "amount", "currency", "at", "ours")
-NEEDED = ("reference", "amount")
-DECIMALS = {"point": POINT, "comma": COMMA}
 LONGEST_LINE = 64 * 1024
 LONGEST_SAMPLE = 120
 MOST_SAMPLES = 5
-DIGEST_BYTES = 1024 * 1024
-SORTED_AT_ONCE = 50_000  # rows: some 20 MiB
-READ_AT_ONCE = 500
 
-# What columns are called, best name first, in letters and digits alone.
-COMMON_COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "reference": (
-        *("orderid", "transactionid", "paymentid", "purchaseid", "ordernumber", "orderno", "order", "reference"),
-        *("transaction", "payment", "purchase", "acorderid", "id"),
-    ),
-    "row_id": ("rowid", "lineid", "movementid", "entryid"),
-    "kind": ("type", "transactiontype", "status", "state", "kind", "event", "eventtype", "paymentstatus"),
-    "amount": (
-        *("amount", "grossamount", "gross", "totalamount", "total", "price", "amountminor", "amountcents"),
-        *("priceincents", "priceminor", "grossminor", "value"),
-    ),
-    "currency": ("currency", "currencycode", "ccy", "cur", "currencyiso"),
-    "at": (
-        *("timestamp", "purchasedat", "paidat", "createdat", "created", "datetime", "date", "time", "occurredat"),
-        *("transactiondate", "paymentdate", "purchasedate"),
-    ),
-    "ours": ("ourtransactionid", "publishertransactionid", "publisherpurchaseid"),
-}
-# What a row tells, in letters alone; a partner's own words come before these. Empty: it moves no money.
-COMMON_KINDS: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("paid", "payment", "purchase", "sale", "charge", "charged", "order", "completed", "complete"), PAID
-    ),
-    **dict.fromkeys(("captured", "settled", "succeeded", "success", "successful", "paymentsucceed"), PAID),
-    **dict.fromkeys(("chargesucceed", "chargepending", "chargefailed"), PAID),  # of an order's award: the money is paid
-    **dict.fromkeys(("refund", "refunded", "chargeback", "chargedback", "paymentrefunded", "disputelost"), REFUNDED),
-    **dict.fromkeys(("reinstated", "chargebackreversed", "chargebackreversal"), REINSTATED),
-    **dict.fromkeys(("pending", "cancelled", "canceled", "failed", "declined", "expired", "paymentfailed"), ""),
-}
 _TOTAL = re.compile(
     r"\W*(?:grand |sub-?)?(?:totals?|totale|sum|summe|gesamt|gesamtsumme|合計|합계)(?:\W*|[\s:(].*)", re.IGNORECASE
 )
 _ID = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{LONGEST_ID}}}")
-_CODED = re.compile(r"(.+?)[ _(\[]+([A-Z]{3})[)\]]?")
 _FORMULA = re.compile(r'="([^"]*)"')  # as a spreadsheet keeps text that looks like a number
 _UNSEEN = re.compile("[\u200b-\u200f\u2060\ufeff]")
-
-
-@dataclass(frozen=True)
-class ReportFormat:
-    """What a partner's report is like.
-
-    ``columns``: our name of a field -> the partner's; ``kinds``: its words for what a row says -> ours,
-    empty for what moves no money; ``unit``: that of its amounts, ``major`` or ``minor``.
-    """
-
-    columns: Mapping[str, str]
-    kinds: Mapping[str, str]
-    unit: str
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What is said of a file. ``columns``: our name of a field -> the file's; those ``named`` have to be there.
-
-    ``finds``: of fields whose column is not there, common names are looked for. ``currency`` is that of every row where
-    no column tells it. ``unit`` is ``major`` or ``minor`` and ``decimal`` the sign; None: the file shows it.
-    """
-
-    columns: Mapping[str, str]
-    unit: str | None
-    report: ReportFormat
-    currency: str | None = None
-    decimal: str | None = None
-    named: frozenset[str] = frozenset()
-    finds: bool = True
-
-    @classmethod
-    def of(
-        cls,
-        report: ReportFormat,
-        columns: Mapping[str, str],
-        unit: str | None = None,
-        currency: str | None = None,
-        decimal: str | None = None,
-    ) -> "Layout":
-        """The partner's own, with what the owner says otherwise. Raises ReconciliationError."""
-        for name in columns:
-            if name not in FIELDS:
-                raise ReconciliationError(f"there is no field {name}; use some of {', '.join(FIELDS)}")
-        if currency is not None and money.exponent(currency) is None:
-            raise ReconciliationError(f"nobody knows how many decimals {currency} has")
-        return cls({**report.columns, **columns}, unit, report, currency, decimal, frozenset(columns))
-
-    def fingerprint(self, path: Path) -> str:
-        """Of the file's content and how it is read."""
-        told = [dict(self.columns), self.unit, self.currency, self.decimal, self.finds]
-        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
-        with path.open("rb") as file:
-            while block := file.read(DIGEST_BYTES):
-                digest.update(block)
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -149,8 +52,8 @@ def look_through(file: IO[str], layout: Layout) -> Seen:
     """How a file is to be read. Raises ReconciliationError where that cannot be seen, or nothing can be read."""
     records = _records(file)
     head = next(records, (0, []))[1]
-    places = _places(head, layout)
-    currency = _currency(head, places, layout)
+    places = places_of(head, layout)
+    currency = currency_of(head, places, layout)
     amounts = _Amounts(layout, places, currency)
     totals: list[tuple[int, list[str]]] = []
     lost: list[str] = []
@@ -171,9 +74,7 @@ def look_through(file: IO[str], layout: Layout) -> Seen:
         }
         notes.append(f"amounts were read as {words[unit]}")
     found = [
-        f"{field} from {head[place].strip()}"
-        for field, place in places.items()
-        if _is_found(field, place, head, layout)
+        f"{field} from {head[place].strip()}" for field, place in places.items() if is_found(field, place, head, layout)
     ]
     if found:
         notes.append("columns were recognised: " + ", ".join(found))
@@ -184,10 +85,10 @@ def guessed(file: IO[str], layout: Layout) -> tuple[Mapping[str, int], str, str 
     """The columns that are known by their names, and unit and currency of the amounts, of a file that may lack some."""
     records = _records(file)
     head = next(records, (0, []))[1]
-    places = _known_places(head, layout)
+    places = known_places(head, layout)
     if "amount" not in places:
         return places, layout.report.unit, None
-    currency = _currency(head, places, layout)
+    currency = currency_of(head, places, layout)
     amounts = _Amounts(layout, places, currency)
     for line, cells in records:
         amounts.add(line, cells)
@@ -234,50 +135,6 @@ def _in_words(line: Callable[[], int]) -> Iterator[None]:
         raise ReconciliationError(f"the file is not UTF-8, after line {line()}") from None
 
 
-def _known_places(head: list[str], layout: Layout) -> dict[str, int]:
-    names = [plain(name) for name in head]
-    places = {field: names.index(plain(column)) for field, column in layout.columns.items() if plain(column) in names}
-    for field in FIELDS:
-        if field in places or field in layout.named or not layout.finds:
-            continue
-        bare = ["" if place in places.values() else _bare(name) for place, name in enumerate(names)]
-        known = (_bare(layout.columns.get(field, "")), *COMMON_COLUMNS[field])
-        found = next((name for name in known if name and name in bare), None)
-        if found is not None:
-            places[field] = bare.index(found)
-        elif field == "amount":
-            for place, name in enumerate(head):
-                coded = _CODED.fullmatch(name.strip())
-                if coded is not None and _bare(coded[1]) in COMMON_COLUMNS[field]:
-                    places[field] = place
-    return places
-
-
-def _currency(head: list[str], places: Mapping[str, int], layout: Layout) -> str | None:
-    """The one of every row that does not tell its own; the amount's column may name it (``Amount (USD)``)."""
-    coded = _CODED.fullmatch(head[places["amount"]].strip())
-    named = coded[2] if coded and money.exponent(coded[2]) is not None else None
-    return layout.currency or (None if "currency" in places else named)
-
-
-def _places(head: list[str], layout: Layout) -> dict[str, int]:
-    places = _known_places(head, layout)
-    for field in FIELDS:
-        if field not in places and (field in NEEDED or field in layout.named):
-            raise ReconciliationError(
-                f"the file has no column {layout.columns.get(field, field)} ({field}); name another one: {field}=..."
-            )
-    if "currency" not in places and _currency(head, places, layout) is None:
-        raise ReconciliationError(
-            f"the file has no column {layout.columns.get('currency', 'currency')}; say which currency it is"
-        )
-    return places
-
-
-def _is_found(field: str, place: int, head: list[str], layout: Layout) -> bool:
-    return plain(layout.columns.get(field, "")) != plain(head[place])
-
-
 class _Amounts:
     """What the amounts of a file tell of how they are written, all of them together."""
 
@@ -322,7 +179,7 @@ class _Amounts:
     def unit(self, head: list[str]) -> str:
         if self._layout.unit is not None:
             return self._layout.unit
-        name = _bare(head[self._places["amount"]])
+        name = bare(head[self._places["amount"]])
         if "minor" in name or "cents" in name:
             return "minor"
         return "major" if self._has_fractions else self._layout.report.unit
@@ -364,57 +221,6 @@ def _sample(cells: list[str], places: Mapping[str, int] | None = None) -> str:
     return shown(", ".join(cell.strip() for cell in kept if cell.strip() and "@" not in cell), LONGEST_SAMPLE)
 
 
-def plain(name: str) -> str:
-    """A column's name as it is compared."""
-    return name.strip().removeprefix("\ufeff").strip().lower()
-
-
-def _bare(name: str) -> str:
-    return "".join(each for each in spellings.normal("NFKC", name).casefold() if each.isalnum())
-
-
-def in_order(lines: Iterable[list[PartnerRow] | None]) -> tuple[int, int, Iterator[PartnerRow]]:
-    """How many rows there are, how many lines could not be read, and the rows in the order of their purchases' ids.
-
-    A million rows that go into the database in that order cost a tenth of what they cost in any other. They are sorted
-    in parts, in files that nobody else can open and that are gone with them.
-    """
-    parts: list[Iterator[PartnerRow]] = []
-    part: list[PartnerRow] = []
-    count = odd = 0
-    for rows in lines:
-        if rows is None:
-            odd += 1
-            continue
-        count += len(rows)
-        part += rows
-        if len(part) >= SORTED_AT_ONCE:
-            part.sort(key=_key)
-            parts.append(_set_aside(part))
-            part = []
-    part.sort(key=_key)
-    return count, odd, heapq.merge(*parts, part, key=_key)
-
-
-def _key(row: PartnerRow) -> tuple[str, str]:
-    return row[:2]
-
-
-def _set_aside(part: list[PartnerRow]) -> Iterator[PartnerRow]:
-    file = tempfile.TemporaryFile()  # noqa: SIM115 closed by whoever has read it to the end, or forgets it
-    for start in range(0, len(part), READ_AT_ONCE):
-        marshal.dump([tuple(row) for row in part[start : start + READ_AT_ONCE]], file)
-    marshal.dump([], file)
-    file.seek(0)
-    return _read_back(file)
-
-
-def _read_back(file: IO[bytes]) -> Iterator[PartnerRow]:
-    with file:
-        while block := marshal.load(file):  # noqa: S302 (written by this process a moment ago)
-            yield from map(PartnerRow._make, block)
-
-
 def _rows(cells: list[str], seen: Seen, layout: Layout) -> list[PartnerRow] | None:
     places = seen.places
     reference = _reference(cells, places)
@@ -436,12 +242,6 @@ def _rows(cells: list[str], seen: Seen, layout: Layout) -> list[PartnerRow] | No
         sample = _sample(cells, places)
         return [PartnerRow(reference, f"{row_id}:{UNREADABLE}", UNREADABLE, None, code, at, ours, sample)]
     return [PartnerRow(reference, f"{row_id}:{kind}", kind, format(abs(amount), "f"), currency, at, ours)]
-
-
-def kind_of(word: str, kinds: Mapping[str, str]) -> str | None:
-    """What a row tells, by its partner's words and by common ones; empty for no money, None where nobody knows."""
-    own = kinds.get(word.lower())
-    return own if own is not None else COMMON_KINDS.get(_bare(word))
 
 
 @lru_cache(maxsize=8192)  # of a million purchases few have a price of their own

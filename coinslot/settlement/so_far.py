@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from coinslot.base import clock
 from coinslot.games.games import Game
-from coinslot.settlement import closing, statement
+from coinslot.settlement import months, statement
 from coinslot.settlement.calendar import Month
-from coinslot.settlement.statement import Line
+from coinslot.settlement.figures import Line
 from coinslot.settlement.terms import Terms
 from coinslot.store.db import Connection, Database
 
@@ -48,8 +48,8 @@ def reckon(database: Database, game: Game) -> float:
     began = time.monotonic()
     found: list[tuple[str, str, str]] = []
     with database.snapshot() as connection:
-        for each in closing.month_list(connection, game):
-            if each.state == closing.OPEN and len(found) < MOST_MONTHS and _is_large(connection, game.id, each.month):
+        for each in months.month_list(connection, game):
+            if each.state == months.OPEN and len(found) < MOST_MONTHS and _is_large(connection, game.id, each.month):
                 known_at = clock.stamp()
                 lines = statement.lines(connection, game.id, each.month, Terms.of(game))
                 found.append((each.month.name, json.dumps([vars(line) for line in lines]), known_at))

@@ -1,8 +1,7 @@
 """What a month consists of: its purchases reckoned up into lines, exactly, from the rows as they are now.
 
 Two kinds of purchases make a month. In-game payments (``payments``) are what PlayCamp settles: the store fee is by
-distribution type, the share by creator. A partner's own orders (``transactions``) bring the partner's own tax, fee and
-net, in US cents beside the local minor units; no fee table is applied to them.
+distribution type, the share by creator. Partners' own orders (``transactions``) are in ``orders.py``.
 
 Rows are read as a stream, and what is kept of them is one sum per line. Sums are exact; fee, net and share are rounded
 once, in each line, so that lines always sum to totals. The partner's own figures are rounded there too, to whole cents:
@@ -14,87 +13,34 @@ supported at the time of the purchase, the newest support where there were sever
 """
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import groupby
 from typing import Any
 
 from coinslot.base import money
-from coinslot.ledger.refunds import REFUNDED_AT
 from coinslot.settlement.calendar import Month
+from coinslot.settlement.figures import (
+    COUNTED,
+    FREE,
+    IN_TOTALS,
+    INCOMPLETE,
+    LARGEST_AMOUNT,
+    ORDERS,
+    ROWS_AT_ONCE,
+    SHORT,
+    TEST,
+    TOO_LARGE,
+    Line,
+    added,
+    negative,
+)
+from coinslot.settlement.orders import lines_of_orders
 from coinslot.settlement.terms import Rates, Terms
 from coinslot.store.db import Connection
 
 PAYMENTS_PARTNER = "playcamp"  # whose months in-game payments are
-USD = "USD"
-ROWS_AT_ONCE = 1000
-
-# Minor units, or cents of a partner's own figures. A purchase above that stands apart, by its id: no price is as high,
-# and sums of it would not stay within what the database holds.
-LARGEST_AMOUNT = 10**14
-SHORT = 10  # characters: a number written with fewer is below that in every currency
-
-COUNTED, ORDERS, FREE, TEST, INCOMPLETE = "counted", "orders", "free", "test", "incomplete"
-TOO_LARGE = "too_large"
-SECTIONS = (COUNTED, ORDERS, FREE, TEST, INCOMPLETE, TOO_LARGE)  # in this order in every document
-IN_TOTALS = (COUNTED, ORDERS)
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of ``settlement_lines``; None where that has NULL."""
-
-    month: str
-    section: str
-    partner: str
-    currency: str
-    distribution_type: str
-    creator: str | None
-    is_registered: bool | None
-    count: int = 0
-    refund_count: int = 0
-    gross_minor: int = 0
-    refunds_minor: int = 0
-    tax_minor: int | None = None
-    fee_minor: int | None = None
-    net_minor: int | None = None
-    share_minor: int = 0
-    usd_gross: int | None = None
-    usd_tax: int | None = None
-    usd_fee: int | None = None
-    usd_net: int | None = None
-    unsaid: int = 0
-    unsaid_minor: int = 0
-    undated: int = 0
-    reference: str = ""
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What it is about, whether it was registered or not: that may change without any money moving."""
-        about = (self.month, self.section, self.partner, self.currency, self.distribution_type, self.creator)
-        return (*about, self.reference)
-
-    @property
-    def order(self) -> tuple[Any, ...]:
-        return (
-            SECTIONS.index(self.section),
-            self.month,
-            self.partner,
-            self.currency,
-            self.distribution_type,
-            self.creator or "",
-            self.creator is not None,
-            self.is_registered is False,
-            self.reference,
-        )
-
-    @property
-    def is_nothing(self) -> bool:
-        return not any(getattr(self, name) for name in FIGURES)
-
-
-FIGURES = tuple(each.name for each in fields(Line))[7:-1]  # what lines are added and subtracted by
 
 
 def lines(connection: Connection, game_id: int, month: Month, terms: Terms) -> list[Line]:
@@ -102,43 +48,9 @@ def lines(connection: Connection, game_id: int, month: Month, terms: Terms) -> l
     with money.exactly():
         found = [
             *_payment_lines(connection, game_id, month, terms),
-            *_transaction_lines(connection, game_id, month),
+            *lines_of_orders(connection, game_id, month),
         ]
     return sorted(found, key=lambda line: line.order)
-
-
-def difference(now: Iterable[Line], before: Iterable[Line]) -> list[Line]:
-    """What has to be added to the lines before to have those of now; lines that add nothing are left out."""
-    with money.exactly():
-        summed = summed_up([*now, *(_negative(line) for line in before)])
-    return sorted((line for line in summed if not line.is_nothing), key=lambda line: line.order)
-
-
-def summed_up(found: Iterable[Line]) -> list[Line]:
-    """One line for each :attr:`Line.key`."""
-    sums: dict[tuple[Any, ...], Line] = {}
-    with money.exactly():
-        for line in found:
-            known = sums.get(line.key)
-            sums[line.key] = replace(line, is_registered=None) if known is None else added(known, line)
-    return list(sums.values())
-
-
-def added(one: Line, other: Line) -> Line:
-    """The first line with the figures of both; what neither was told stays untold."""
-    return replace(one, **{name: plus(getattr(one, name), getattr(other, name)) for name in FIGURES})
-
-
-def plus(one: Any, other: Any) -> Any:
-    return other if one is None else one if other is None else one + other
-
-
-def _negative(line: Line) -> Line:
-    changed: dict[str, Any] = {name: None if getattr(line, name) is None else -getattr(line, name) for name in FIGURES}
-    return replace(line, **changed)
-
-
-# In-game payments
 
 
 @dataclass(slots=True)
@@ -226,7 +138,7 @@ def _registered_or_not(
     if unregistered.count:
         yield unregistered
     if whole.count > unregistered.count:
-        yield added(whole, _negative(unregistered))
+        yield added(whole, negative(unregistered))
 
 
 def _rounded(line: Line, sums: list[_Sum], terms: Terms) -> Line:
@@ -324,144 +236,3 @@ class _Supporters:
             del boosts[campaign]
         if not boosts:
             del self._boosts[player_id]
-
-
-# Partners' own orders
-
-
-@dataclass(slots=True)
-class _Orders:
-    """Orders of one partner and currency. Figures in exact US cents are of what stands; None until one is told."""
-
-    count: int = 0
-    refund_count: int = 0
-    gross: int = 0
-    refunds: int = 0
-    tax: int | None = None
-    usd_gross: Decimal | None = None
-    usd_tax: Decimal | None = None
-    usd_fee: Decimal | None = None
-    usd_net: Decimal | None = None
-    unsaid: int = 0
-    unsaid_minor: int = 0
-    undated: int = 0
-
-
-def _transaction_lines(connection: Connection, game_id: int, month: Month) -> Iterator[Line]:
-    sums: dict[tuple[str, str, str], _Orders] = {}
-    for (
-        partner,
-        kind,
-        currency,
-        gross,
-        tax,
-        usd_gross,
-        usd_tax,
-        usd_fee,
-        usd_net,
-        unit,
-        is_test,
-        is_refunded,
-        is_undated,
-        reference,
-    ) in _transactions(connection, game_id, month):
-        currency = currency or ""
-        if is_test:
-            section = TEST
-        elif kind != "purchase" or gross == 0:
-            section = FREE
-        elif gross is None or money.exponent(currency) is None:
-            section = INCOMPLETE
-        elif max(gross, tax or 0) > LARGEST_AMOUNT or _is_too_large((usd_gross, usd_tax, usd_fee, usd_net), unit):
-            yield Line(
-                *(month.name, TOO_LARGE, partner, currency, "", None, None),
-                count=1,
-                undated=is_undated,
-                reference=reference,
-            )
-            continue
-        else:
-            section = COUNTED
-        key = (section, partner, currency)
-        summed = sums.get(key)
-        if summed is None:
-            summed = sums[key] = _Orders()
-        summed.count += 1
-        summed.undated += is_undated
-        if section != COUNTED:
-            continue
-        summed.gross += gross
-        if is_refunded:
-            summed.refund_count += 1
-            summed.refunds += gross
-            continue
-        summed.tax = plus(summed.tax, tax)
-        if usd_fee is None or usd_net is None:
-            summed.unsaid += 1
-            summed.unsaid_minor += gross
-        summed.usd_gross = plus(summed.usd_gross, _cents(usd_gross, unit))
-        summed.usd_tax = plus(summed.usd_tax, _cents(usd_tax, unit))
-        summed.usd_fee = plus(summed.usd_fee, _cents(usd_fee, unit))
-        summed.usd_net = plus(summed.usd_net, _cents(usd_net, unit))
-    for (section, partner, currency), each in sums.items():
-        usd_gross, usd_tax, usd_fee, usd_net = (
-            None if cents is None else money.rounded(cents)
-            for cents in (each.usd_gross, each.usd_tax, each.usd_fee, each.usd_net)
-        )
-        yield Line(
-            month.name,
-            section,
-            partner,
-            currency,
-            "",
-            None,
-            None,
-            count=each.count,
-            refund_count=each.refund_count,
-            gross_minor=each.gross,
-            refunds_minor=each.refunds,
-            tax_minor=each.tax,
-            fee_minor=_in_own_currency(usd_fee, currency, each.unsaid),
-            net_minor=_in_own_currency(usd_net, currency, each.unsaid),
-            usd_gross=usd_gross,
-            usd_tax=usd_tax,
-            usd_fee=usd_fee,
-            usd_net=usd_net,
-            unsaid=each.unsaid,
-            unsaid_minor=each.unsaid_minor,
-            undated=each.undated,
-        )
-
-
-def _transactions(connection: Connection, game_id: int, month: Month) -> Iterator[tuple[Any, ...]]:
-    cursor = connection.cursor()
-    cursor.row_factory = None
-    cursor.execute(
-        f"""SELECT t.partner, t.kind, t.currency, t.gross_minor, t.tax_minor, t.usd_gross, t.usd_tax, t.usd_fee,
-                  t.usd_net, t.usd_unit, t.is_test, {REFUNDED_AT} IS NOT NULL, t.occurred_at IS NULL,
-                  t.reference
-           FROM transactions t
-           WHERE t.game_id = :game_id AND coalesce(t.occurred_at, t.received_at) >= :starts_at
-             AND coalesce(t.occurred_at, t.received_at) < :ends_at AND t.kind <> 'adjustment'""",  # noqa: S608 (ours)
-        {"game_id": game_id, "starts_at": month.starts_at, "ends_at": month.ends_at},
-    )
-    while rows := cursor.fetchmany(ROWS_AT_ONCE):
-        yield from rows
-
-
-def _is_too_large(figures: Iterable[str | None], unit: str | None) -> bool:
-    cents = (_cents(each, unit) for each in figures if each is not None and len(each) > SHORT)
-    return any(each is not None and abs(each) > LARGEST_AMOUNT for each in cents)
-
-
-def _in_own_currency(cents: int | None, currency: str, unsaid: int) -> int | None:
-    """A partner tells fee and net in US cents alone: known where that is the order's own currency."""
-    if currency != USD or (cents is None and unsaid):
-        return None
-    return cents or 0  # nothing is told where nothing stands
-
-
-def _cents(told: str | None, unit: str | None) -> Decimal | None:
-    if told is None:
-        return None
-    return Decimal(told) * 100 if unit == "dollars" else Decimal(told)

@@ -13,12 +13,12 @@ from coinslot.base import money
 from coinslot.base.spellings import shown
 from coinslot.games.games import Game, GameError
 from coinslot.relay.jobs import JobError
-from coinslot.settlement import closing, documents, jobs, reconciliation
-from coinslot.settlement.closing import CONFIRMED, SETTLED, SettlementError
+from coinslot.settlement import closing, documents, jobs, months, outcomes
+from coinslot.settlement.columns import DECIMALS, Layout
+from coinslot.settlement.figures import IN_TOTALS, Line
 from coinslot.settlement.judging import MISSING_HERE, RESULTS
-from coinslot.settlement.reconciliation import ReconciliationError, Run
-from coinslot.settlement.report import DECIMALS, Layout
-from coinslot.settlement.statement import IN_TOTALS, Line
+from coinslot.settlement.months import CONFIRMED, SETTLED, SettlementError
+from coinslot.settlement.outcomes import ReconciliationError, Run
 from coinslot.settlement.terms import Terms
 from coinslot.store.db import Row
 from handlers.kit import reconciling
@@ -47,7 +47,7 @@ def list_months(game: str) -> None:
     """The months of GAME and their states, the newest first."""
     opened = _game(game)
     connection = installation().database.read()
-    rows = [(each.month.name, _words(each.state)) for each in closing.month_list(connection, opened)]
+    rows = [(each.month.name, _words(each.state)) for each in months.month_list(connection, opened)]
     click.echo(table([("month", "state"), *rows]) if rows else "Nothing was bought yet.")
     _print_zone_notes(opened, None)
 
@@ -66,7 +66,7 @@ def close(game: str, month: str, note: str, early: bool) -> None:
     found, is_new = closing.close(house.database, opened, month, "command", note, may_be_early=early)
     click.echo(f"{month} of {game} " + ("is closed." if is_new else f"was closed {found.closed_at[:16]} UTC."))
     _print_zone_notes(opened, month)
-    _print(month, closing.lines(house.database.read(), found.id))
+    _print(month, months.lines(house.database.read(), found.id))
 
 
 @group.command("reopen")
@@ -92,24 +92,24 @@ def show(game: str, month: str, has_steps: bool) -> None:
     """What MONTH comes to: as it was closed, or as it would be closed now."""
     opened = _game(game)
     connection = installation().database.read()
-    found = closing.standing(connection, opened.id, month)
+    found = months.standing(connection, opened.id, month)
     if found is not None:
         click.echo(f"{month} of {game}: {_words(found.state)}, closed {found.closed_at[:16]} UTC")
-        _print(month, closing.lines(connection, found.id))
+        _print(month, months.lines(connection, found.id))
     else:
         terms = Terms.of(opened)
         with installation().database.snapshot() as snapshot:
-            wanted = closing.month_of(snapshot, opened, month)
+            wanted = months.month_of(snapshot, opened, month)
             lines = closing.preview(snapshot, opened.id, wanted, terms)
         click.echo(f"{month} of {game}: open; this is what it would be closed with now")
         _print(month, lines)
     _print_zone_notes(opened, month)
-    for run in reconciliation.runs(connection, opened.id, month):
+    for run in outcomes.runs(connection, opened.id, month):
         _print_run(opened, run)
     if has_steps:
         rows = [
             (each.at[:19], _words(each.state) + (" (passed over)" if each.is_skipped else ""), each.actor, each.note)
-            for each in closing.steps(connection, opened.id, month)
+            for each in months.steps(connection, opened.id, month)
         ]
         click.echo(table([("when", "state", "who", "note"), *rows]) if rows else "Nothing was done with it yet.")
 
@@ -174,7 +174,7 @@ def reconcile(
                 )
             except JobError as error:
                 raise click.ClickException(f"{error}\nThe same command goes on where it stopped.") from None
-        run = reconciliation.run_by_id(house.database.read(), run_id)
+        run = outcomes.run_by_id(house.database.read(), run_id)
         if run is not None:
             _print_run(opened, run)
 
@@ -193,9 +193,9 @@ def differences(game: str, month: str, result: str | None) -> None:
     amounts = (("stake_minor", "currency"), ("ours_minor", "ours_currency"), ("theirs_minor", "theirs_currency"))
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["partner", *names])
-    for run in reconciliation.runs(connection, opened.id, month):
+    for run in outcomes.runs(connection, opened.id, month):
         after = 0
-        while rows := reconciliation.differences(connection, run.id, result=result, after=after, limit=1000):
+        while rows := outcomes.differences(connection, run.id, result=result, after=after, limit=1000):
             for row in rows:
                 cells = [_amount(row[minor], row[code]) for minor, code in amounts]
                 remedy = _remedy(opened, run.partner, row)
@@ -241,7 +241,7 @@ def export(game: str, month: str, form: str, creator: str | None) -> None:
     """
     opened = _game(game)
     connection = installation().database.read()
-    found = closing.standing(connection, opened.id, month)
+    found = months.standing(connection, opened.id, month)
     if found is None:
         raise SettlementError(f"{month} is open: close it first")
     if creator is not None or form == "creators":
@@ -287,10 +287,10 @@ def _partners(game: Game, month: str, name: str | None, has_file: bool) -> list[
     if has_file:
         raise click.UsageError("--file: say whose it is with --partner")
     connection = installation().database.read()
-    found = closing.standing(connection, game.id, month)
+    found = months.standing(connection, game.id, month)
     if found is None:
         raise SettlementError(f"{month} is open: close it first")
-    theirs = {line.partner for line in closing.lines(connection, found.id) if line.section in IN_TOTALS}
+    theirs = {line.partner for line in months.lines(connection, found.id) if line.section in IN_TOTALS}
     askable = [
         partner
         for partner in known.values()
@@ -317,7 +317,7 @@ def _print(month: str, lines: list[Line]) -> None:
         rows = [head, *(_cells(line, month) for line in counted)]
         click.echo(table(rows))
         totals = [("total", "cur", "count", "gross", "refunds", "tax", "fee", "net", "share")]
-        for each in closing.totals(lines):
+        for each in months.totals(lines):
             figures = (each.gross_minor, each.refunds_minor, each.tax_minor, each.fee_minor, each.net_minor)
             told = (*figures, each.share_minor)
             cells = ("-" if minor is None else money.in_major(minor, each.currency) for minor in told)
@@ -376,7 +376,7 @@ def _print_run(game: Game, run: Run) -> None:
         click.echo(note[:1].upper() + note[1:] + ".")
     if not run.is_done:
         return
-    is_granted_here = bool(reconciliation.charged_but_not_granted([run]))
+    is_granted_here = bool(outcomes.charged_but_not_granted([run]))
     headline = "CHARGED BUT NOT GRANTED" if is_granted_here else "COUNTED THERE AND NOT REPORTED HERE"
     for each in run.summary:
         if each.result == MISSING_HERE:
@@ -391,7 +391,7 @@ def _print_run(game: Game, run: Run) -> None:
     click.echo(table([("difference", "count", "at stake", ""), *rows]))
     connection = installation().database.read()
     for result in dict.fromkeys(each.result for each in run.summary):
-        for row in reconciliation.differences(connection, run.id, result=result, limit=SHOWN_AT_ONCE):
+        for row in outcomes.differences(connection, run.id, result=result, limit=SHOWN_AT_ONCE):
             remedy = _remedy(game, run.partner, row)
             stake = _amount(row["stake_minor"], row["currency"])
             what = f"{_words(row['result'])}  {shown(row['reference'], 60)}"

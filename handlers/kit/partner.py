@@ -15,8 +15,8 @@ from marshmallow import Schema
 from coinslot.games.games import Game, Setting, one_of
 from coinslot.installation import Installation, Job
 from coinslot.operations.refusals import Refused
-from coinslot.settlement.reconciliation import Run
-from coinslot.settlement.report import ReportFormat
+from coinslot.settlement.columns import ReportFormat
+from coinslot.settlement.outcomes import Run
 from coinslot.store.db import Connection
 from handlers.kit.explain import Finding, Known
 from handlers.kit.trials import Formula, Window

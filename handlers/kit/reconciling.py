@@ -12,9 +12,9 @@ from coinslot.installation import Installation, Job, Standing
 from coinslot.settlement import jobs as settling
 from coinslot.settlement import report as report_file
 from coinslot.settlement import so_far
+from coinslot.settlement.columns import Layout
 from coinslot.settlement.jobs import CLOSE_JOB, RECONCILE_JOB, SO_FAR_JOB, Reader
-from coinslot.settlement.reconciliation import ReconciliationError
-from coinslot.settlement.report import Layout
+from coinslot.settlement.outcomes import ReconciliationError
 from coinslot.store.db import Row
 from handlers.kit.partner import Partner, Report
 

@@ -9,7 +9,7 @@ import pytest
 
 from coinslot.base import clock as clocks
 from coinslot.relay import jobs as schedules
-from coinslot.settlement import calendar, closing, jobs
+from coinslot.settlement import calendar, jobs, months
 from handlers.kit import reconciling
 from tests.books import Books
 from tests.conftest import appcharge_headers, order
@@ -243,20 +243,20 @@ class TestJobs:
         clock.move_to("2026-08-03T14:59:59Z")
 
         house.new_relay().drain()
-        states = {each.month.name: each.state for each in closing.month_list(house.database.read(), books.game)}
+        states = {each.month.name: each.state for each in months.month_list(house.database.read(), books.game)}
         assert states == {"2026-06": "closed", "2026-07": "open", "2026-08": "open"}
 
         clock.move_to("2026-08-03T15:00:01Z")
         house.new_relay().drain()
-        states = {each.month.name: each.state for each in closing.month_list(house.database.read(), books.game)}
+        states = {each.month.name: each.state for each in months.month_list(house.database.read(), books.game)}
         assert states == {"2026-06": "closed", "2026-07": "closed", "2026-08": "open"}
-        (step,) = closing.steps(house.database.read(), 1, "2026-07")
+        (step,) = months.steps(house.database.read(), 1, "2026-07")
         assert (step.actor, step.note) == ("job", "3 days after its end")
 
     def test_without_the_setting_nothing_closes(self, house, books):
         books.pay("GP-1")
         house.new_relay().drain()
-        assert {each.state for each in closing.month_list(house.database.read(), books.game)} == {"open"}
+        assert {each.state for each in months.month_list(house.database.read(), books.game)} == {"open"}
 
     def test_trouble_with_a_partner_is_waited_out(self, app, house, books, appcharge, studio):
         books.order("o-1")

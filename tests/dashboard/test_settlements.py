@@ -8,8 +8,8 @@ import re
 import pytest
 
 from coinslot.operations import uploads
-from coinslot.settlement import judging, purchases, reconciliation
-from coinslot.settlement.reconciliation import ReconciliationError
+from coinslot.settlement import judging, outcomes, purchases, reconciliation
+from coinslot.settlement.outcomes import ReconciliationError
 from handlers.dashboard.frame import pages
 from handlers.dashboard.settlement import differences, statements
 from tests.books import Books
@@ -499,7 +499,7 @@ def test_the_months_have_a_chart_of_one_currency(browser, books, july):
 
 def test_a_list_of_differences_reads_no_more_than_it_shows(house, books):
     plan = house.database.read().execute(
-        f"EXPLAIN QUERY PLAN {reconciliation._OF_EACH_RESULT}", {"id": 1, "after": 0, "limit": 10, "result": None}
+        f"EXPLAIN QUERY PLAN {outcomes._OF_EACH_RESULT}", {"id": 1, "after": 0, "limit": 10, "result": None}
     )
     words = " ".join(row["detail"] for row in plan)
     assert words.count("SEARCH reconciliation USING INDEX reconciliation_by_result") == len(judging.RESULTS)

@@ -20,7 +20,7 @@ from coinslot.base import addresses, exact, spellings
 from coinslot.base.expressions import Expression, ExpressionError
 from coinslot.operations import forgetting
 from coinslot.payments import report as payment_report
-from coinslot.settlement import amounts, report
+from coinslot.settlement import amounts, columns, report
 from handlers.appcharge import events, orders, shapes, signature
 from handlers.appcharge.logins import social
 from handlers.dashboard.frame import masking
@@ -128,7 +128,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "a login name": spellings.login_names_alike,
     "a code": spellings.code,
     "a payment's id": lambda text: payment_report.canonical_id(4 * text),
-    "a report's column": lambda text: report._bare(4 * text),
+    "a report's column": lambda text: columns.bare(4 * text),
     "a report's amount": amounts.written,
     "a report's id": lambda text: report._reference([text], {"reference": 0}),
     "the words of a call that is forgotten": forgetting._of_text,

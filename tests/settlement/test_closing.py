@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from coinslot.base import clock as clocks
 from coinslot.ledger import events
 from coinslot.payments import report, store
-from coinslot.settlement import calendar, purchases, statement
+from coinslot.settlement import adjustments, calendar, months, purchases
 from coinslot.settlement import closing as settlement
-from coinslot.settlement.closing import SettlementError
+from coinslot.settlement.figures import summed_up
+from coinslot.settlement.months import SettlementError
 from coinslot.settlement.terms import Terms, rates, rates_text
 from tests.books import RULES, Books
 from tests.conftest import Studio
@@ -134,7 +135,7 @@ class TestWorkedFigures:
             books.close(month)
 
         every = [line for month in ("2026-07", "2026-08", "2026-09", "2026-10") for line in books.lines(month)]
-        (total,) = settlement.totals(every)
+        (total,) = months.totals(every)
         assert (total.gross_minor, total.refunds_minor) == (300, 300)
         assert (total.usd_gross, total.usd_tax, total.usd_fee, total.usd_net) == (0, 0, 0, 0)
         assert (total.fee_minor or 0, total.net_minor or 0) == (0, 0)
@@ -171,7 +172,7 @@ class TestWhatStandsApart:
             ("test", "appcharge", 1),
             ("test", "playcamp", 1),
         }
-        assert settlement.totals(books.lines()) == []
+        assert months.totals(books.lines()) == []
 
     def test_a_payment_of_an_unknown_market_waits_apart_and_counts_later_once_it_is_known(self, books):
         books.pay("GP-1", market="bazaar", is_registered=False)
@@ -195,7 +196,7 @@ class TestWhatStandsApart:
             (True, 1, 999),
             (False, 1, 999),
         ]
-        (total,) = settlement.totals(lines)
+        (total,) = months.totals(lines)
         assert (total.count, total.gross_minor, total.fee_minor, total.net_minor) == (2, 1998, 599, 1399)
 
     def test_registering_one_later_moves_no_money(self, books, clock):
@@ -458,19 +459,19 @@ class TestZoneChanges:
         books.close("2026-07")
         studio.config("settlement.zone", self.NEW_YORK)
 
-        found = settlement.month_list(books.house.database.read(), books.game)
+        found = months.month_list(books.house.database.read(), books.game)
 
         assert [(each.month.name, each.state) for each in found] == [("2026-08", "open"), ("2026-07", "closed")]
         assert found[0].month.starts_at[:16] == "2026-08-01T00:00"
 
     def test_it_is_said_from_which_month_it_holds(self, books, studio):
         books.close("2026-06")
-        assert settlement.zone_changes(books.house.database.read(), books.game) == []
+        assert months.zone_changes(books.house.database.read(), books.game) == []
         studio.config("settlement.zone", self.SEOUL)
         books.close("2026-07")
         studio.config("settlement.zone", self.NEW_YORK)
 
-        found = settlement.zone_changes(books.house.database.read(), books.game)
+        found = months.zone_changes(books.house.database.read(), books.game)
 
         assert [(each.month, each.zone, each.zone_before) for each in found] == [
             ("2026-07", self.SEOUL, "UTC"),
@@ -539,7 +540,7 @@ class TestLateFacts:
 
         assert books.lines("2026-09") == []
         every = [line for month in ("2026-06", "2026-07", "2026-08") for line in books.lines(month)]
-        stands = {(line.month, line.section): line for line in statement.summed_up(every) if not line.is_nothing}
+        stands = {(line.month, line.section): line for line in summed_up(every) if not line.is_nothing}
         if moved_at == "no time":  # nothing takes the place of what can be registered, but for what can be too
             assert set(stands) == {("2026-07", "counted")}
         else:
@@ -606,11 +607,11 @@ class TestLateFacts:
         clock.shift(3600)
 
         with books.house.database.snapshot() as connection:
-            closed = settlement._all_standing(connection, books.game.id)
-            assert settlement._touched(connection, books.game.id, closed, closed) == []
+            closed = months.all_standing(connection, books.game.id)
+            assert adjustments._touched(connection, books.game.id, closed, closed) == []
         books.pay("GP-2")
         with books.house.database.snapshot() as connection:
-            assert settlement._touched(connection, books.game.id, closed, closed) == closed
+            assert adjustments._touched(connection, books.game.id, closed, closed) == closed
 
 
 class TestReopening:
@@ -622,12 +623,12 @@ class TestReopening:
         books.house.database.write_here(
             lambda tx: settlement.reopen(tx, books.game.id, "2026-07", "test", "a late report")
         )
-        assert settlement.standing(books.house.database.read(), books.game.id, "2026-07") is None
+        assert months.standing(books.house.database.read(), books.game.id, "2026-07") is None
         again = books.close()
 
         assert again.version == 2
         assert [line.gross_minor for line in books.lines()] == [2000]
-        steps = settlement.steps(books.house.database.read(), books.game.id, "2026-07")
+        steps = months.steps(books.house.database.read(), books.game.id, "2026-07")
         assert [(each.state, each.note) for each in steps] == [
             ("closed", ""),
             ("reopened", "a late report"),
@@ -692,8 +693,8 @@ class TestStates:
         assert self.advance(books, "creators_settled") == ["creators_settled"]
         assert self.advance(books, "reconciled") == []
 
-        steps = settlement.steps(books.house.database.read(), books.game.id, "2026-07")
-        assert [each.state for each in steps] == list(settlement.STATES)
+        steps = months.steps(books.house.database.read(), books.game.id, "2026-07")
+        assert [each.state for each in steps] == list(months.STATES)
 
     def test_none_is_skipped_silently(self, books):
         books.close()
@@ -704,7 +705,7 @@ class TestStates:
 
         self.advance(books, "payment_confirmed", skipping=True, note="no report to be had")
 
-        steps = settlement.steps(books.house.database.read(), books.game.id, "2026-07")
+        steps = months.steps(books.house.database.read(), books.game.id, "2026-07")
         assert [(each.state, each.is_skipped) for each in steps] == [
             ("closed", False),
             ("reconciled", True),
@@ -723,7 +724,7 @@ class TestStates:
         books.pay("GP-1", at="2026-09-10T00:00:00Z")
         books.close("2026-09")
 
-        found = settlement.month_list(books.house.database.read(), books.game)
+        found = months.month_list(books.house.database.read(), books.game)
 
         assert [(each.month.name, each.state) for each in found] == [
             ("2026-11", "open"),
@@ -867,7 +868,7 @@ def test_a_statement_is_what_a_slow_sum_over_the_rows_says_and_adjustments_lose_
             stated = {key: tuple(summed) for key, summed in sums.items() if any(summed)}
             assert stated == {key: each for key, each in slow_sum(books, db, month).items() if any(each)}
 
-        for total in settlement.totals(every):
+        for total in months.totals(every):
             mine = [line for line in every if line.section == "counted"
                     and (line.partner, line.currency) == (total.partner, total.currency)]  # fmt: skip
             for name in ("count", "gross_minor", "refunds_minor", "share_minor"):
@@ -888,7 +889,7 @@ def test_a_preview_is_what_closing_freezes(books):
     books.close()
 
     assert books.lines() == shown
-    assert statement.summed_up(shown)
+    assert summed_up(shown)
 
 
 def test_each_line_leads_to_its_purchases_page_by_page(books):

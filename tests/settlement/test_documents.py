@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from coinslot.base import money
 from coinslot.ledger import events
-from coinslot.settlement import closing, documents
+from coinslot.settlement import documents
+from coinslot.settlement.months import totals
 from tests.books import Books
 
 BEAN_CHECK = Path(sys.executable).with_name("bean-check")
@@ -191,7 +192,7 @@ class TestDoubleEntry:
         months.append(books.close("2026-08"))
         for found in months:
             lines = books.lines(found.month.name)
-            stated = {(each.partner, each.currency): each.gross_minor for each in closing.totals(lines)}
+            stated = {(each.partner, each.currency): each.gross_minor for each in totals(lines)}
             orders = sum(line.gross_minor for line in lines if line.section == "orders")
             for is_whole in (False, True):
                 content = text(documents.statement_csv(books.house.database.read(), found, is_whole=is_whole))

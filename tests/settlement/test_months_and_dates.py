@@ -5,7 +5,7 @@ import json
 import pytest
 
 from coinslot.base import money
-from coinslot.settlement import closing
+from coinslot.settlement import months
 from tests.books import Books
 from tests.conftest import appcharge_headers
 from tests.fakes.playcamp import signed
@@ -63,7 +63,7 @@ def test_any_date_of_an_order_a_refund_or_a_payment_leaves_every_page_working(
         assert browser.get(page).status_code == 200, page
     for row in db("SELECT public_id FROM transactions"):
         assert browser.get(f"/games/demo/transactions/{row['public_id']}").status_code == 200
-    found = closing.month_list(books.house.database.read(), books.game)
+    found = months.month_list(books.house.database.read(), books.game)
     assert found[0].month.name == "2026-08"
     assert len(found) <= 200
 

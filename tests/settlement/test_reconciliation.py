@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from coinslot.ledger.refunds import REFUNDED_AT
-from coinslot.settlement import closing, comparing, jobs, judging, reconciliation
+from coinslot.settlement import closing, comparing, jobs, judging, months, outcomes, reconciliation, sides, sorting
 from coinslot.settlement import report as report_file
+from coinslot.settlement.columns import Layout
 from coinslot.settlement.judging import PartnerRow, Side, Verdict, judge
-from coinslot.settlement.reconciliation import ReconciliationError, Run
-from coinslot.settlement.report import Layout
+from coinslot.settlement.outcomes import ReconciliationError, Run
 from handlers.appcharge.api.report import row_of
 from tests.books import Books
 from tests.fakes import appcharge as fake_appcharge
@@ -167,7 +167,7 @@ class TestAppcharge:
         assert room.differences(run) == expected
         assert run.matched == 4, "agrees, given-back, won, late"
         assert run.progress == 1
-        (headline,) = reconciliation.charged_but_not_granted([run])
+        (headline,) = outcomes.charged_but_not_granted([run])
         assert (headline.count, headline.stake_minor, headline.currency) == (2, Decimal("1011.5"), "USD")
         assert {(each.result, each.count) for each in run.summary} == {
             ("missing_here", 2),
@@ -191,7 +191,7 @@ class TestAppcharge:
         books.refund_order("there")
         third = room.by_api("appcharge")
         assert set(room.differences(third)) == {"not-there", "amount", "here", "fraction"}
-        assert [run.id for run in reconciliation.runs(books.house.database.read(), books.game.id)] == [third.id]
+        assert [run.id for run in outcomes.runs(books.house.database.read(), books.game.id)] == [third.id]
 
     def test_what_was_replaced_is_cleared_away_by_the_job(self, room, books, appcharge, db):
         seed_every_difference(books, appcharge)
@@ -276,7 +276,7 @@ class TestAppcharge:
 
         room.by_api("appcharge")
 
-        found = closing.standing(books.house.database.read(), books.game.id, "2026-07")
+        found = months.standing(books.house.database.read(), books.game.id, "2026-07")
         assert found is not None
         assert found.state == "reconciled"
 
@@ -288,7 +288,7 @@ class TestAppcharge:
 
         room.by_api("appcharge")
 
-        found = closing.standing(books.house.database.read(), books.game.id, "2026-07")
+        found = months.standing(books.house.database.read(), books.game.id, "2026-07")
         assert found is not None
         assert found.state == "closed"
         assert jobs.unreconciled(books.house.database.read(), books.game.id, "2026-07") == (["playcamp"], [])
@@ -315,7 +315,7 @@ class TestAppcharge:
         names = {"o-1"} if row != {"orderId": ""} else set()
         assert {name: found[0] for name, found in room.differences(run).items()} == dict.fromkeys(names, "unreadable")
         assert jobs.unreconciled(books.house.database.read(), books.game.id, "2026-07") == ([], ["appcharge"])
-        found = closing.standing(books.house.database.read(), books.game.id, "2026-07")
+        found = months.standing(books.house.database.read(), books.game.id, "2026-07")
         assert found is not None
         assert found.state == "closed"
 
@@ -479,14 +479,14 @@ def test_what_is_refunded_is_the_same_here_as_in_the_months_lines(room, books):
     run = room.run(room.begin("appcharge", file=(Path(__file__), Layout.of(room.partners["appcharge"].report, {}))))
     rows = connection.execute(f"SELECT reference, {REFUNDED_AT} AS at FROM transactions t WHERE kind = 'purchase'")
     in_lines = {row["reference"]: row["at"] is not None for row in rows}
-    ours = comparing._ours(connection, run, list(in_lines))
+    ours = sides.ours_of(connection, run, list(in_lines))
     assert {name: judging.is_refunded(own.facts) for name, own in ours.items()} == in_lines
     assert 10 < sum(in_lines.values()) < 50
 
 
 class TestANewerReport:
     def state(self, books: Books) -> str:
-        found = closing.standing(books.house.database.read(), books.game.id, "2026-07")
+        found = months.standing(books.house.database.read(), books.game.id, "2026-07")
         assert found is not None
         return found.state
 
@@ -500,7 +500,7 @@ class TestANewerReport:
         told(appcharge, "o-2")
         room.by_api("appcharge")
         assert self.state(books) == "closed"
-        newest = closing.steps(books.house.database.read(), books.game.id, "2026-07")[-1]
+        newest = months.steps(books.house.database.read(), books.game.id, "2026-07")[-1]
         assert (newest.state, newest.note) == ("closed", "a newer report of appcharge does not agree")
 
         appcharge.transactions.pop()
@@ -697,25 +697,25 @@ def test_pages_of_differences_miss_and_repeat_nothing(room, books, appcharge):
     connection = books.house.database.read()
 
     seen, after = [], 0
-    while rows := reconciliation.differences(connection, run.id, after=after, limit=7):
+    while rows := outcomes.differences(connection, run.id, after=after, limit=7):
         seen += [row["reference"] for row in rows]
         after = rows[-1]["id"]
 
     assert len(seen) == 50
     assert len(set(seen)) == 50
-    (row,) = reconciliation.differences(connection, run.id, reference="x-03")
+    (row,) = outcomes.differences(connection, run.id, reference="x-03")
     assert (row["result"], row["theirs_minor"], row["ours_minor"]) == ("missing_here", "999", None)
-    assert reconciliation.differences(connection, run.id, result="refunded_here") == []
+    assert outcomes.differences(connection, run.id, result="refunded_here") == []
 
 
 def test_a_large_file_is_sorted_in_parts_and_loses_nothing(room, monkeypatch):
-    monkeypatch.setattr(report_file, "SORTED_AT_ONCE", 7)
-    monkeypatch.setattr(report_file, "READ_AT_ONCE", 3)
+    monkeypatch.setattr(sorting, "SORTED_AT_ONCE", 7)
+    monkeypatch.setattr(sorting, "READ_AT_ONCE", 3)
     numbers = [n * 37 % 100 for n in range(100)]
     text = "transactionId,amount,currency\n" + "".join(f"GP-{n:03d},{n + 1},USD\n" for n in numbers) + ",5,USD\n"
     layout = Layout.of(room.partners["playcamp"].report, {})
 
-    count, odd, rows = report_file.in_order(report_file.read(io.StringIO(text), layout))
+    count, odd, rows = sorting.in_order(report_file.read(io.StringIO(text), layout))
 
     assert (count, odd) == (100, 1)
     assert [row.reference for row in rows] == [f"GP-{n:03d}" for n in range(100)]

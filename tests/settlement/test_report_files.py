@@ -9,9 +9,9 @@ import pytest
 
 from coinslot.settlement import report as report_file
 from coinslot.settlement.amounts import written
+from coinslot.settlement.columns import Layout
 from coinslot.settlement.judging import PartnerRow
-from coinslot.settlement.reconciliation import ReconciliationError
-from coinslot.settlement.report import Layout
+from coinslot.settlement.outcomes import ReconciliationError
 from tests.books import Books
 from tests.rooms import Room
 

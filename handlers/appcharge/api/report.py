@@ -19,7 +19,8 @@ from coinslot.games.registry import checked_id
 from coinslot.installation import Installation
 from coinslot.relay.jobs import JobError
 from coinslot.settlement.judging import PAID, REFUNDED, REINSTATED, UNREADABLE, PartnerRow
-from coinslot.settlement.reconciliation import Run, add_rows
+from coinslot.settlement.outcomes import Run
+from coinslot.settlement.reconciliation import add_rows
 from handlers.appcharge.api.client import ApiError, Client
 from handlers.appcharge.shapes import moment
 from handlers.kit.partner import Report

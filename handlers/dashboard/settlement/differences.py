@@ -18,12 +18,13 @@ from coinslot.games.games import Game, GameError
 from coinslot.games.registry import LONGEST_ID
 from coinslot.operations import uploads
 from coinslot.relay import jobs as schedules
-from coinslot.settlement import jobs, reconciliation
+from coinslot.settlement import jobs, outcomes
 from coinslot.settlement import report as report_file
-from coinslot.settlement.closing import CLOSED
+from coinslot.settlement.columns import DECIMALS, FIELDS, NEEDED, Layout, plain
 from coinslot.settlement.judging import MISSING_HERE, RESULTS, UNREADABLE
-from coinslot.settlement.reconciliation import ReconciliationError, Run
-from coinslot.settlement.report import DECIMALS, FIELDS, LONGEST_LINE, NEEDED, Layout, plain
+from coinslot.settlement.months import CLOSED
+from coinslot.settlement.outcomes import ReconciliationError, Run
+from coinslot.settlement.report import LONGEST_LINE
 from coinslot.settlement.statement import PAYMENTS_PARTNER
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import csv_file
@@ -81,7 +82,7 @@ def differences_csv(slug: str, name: str) -> Response:
     """Everything that the same filters list."""
     game = the_game(slug)
     connection, _ = closed_month(game, name)
-    runs = _wanted_runs(reconciliation.runs(connection, game.id, name))
+    runs = _wanted_runs(outcomes.runs(connection, game.id, name))
     wanted = _wanted()
     titles = {partner.name: partner.title for partner in partners()}
 
@@ -169,7 +170,7 @@ def accept_differences(slug: str, name: str) -> AnyResponse:
 
 def _page(game: Game, name: str, status: int = 200, problem: str | None = None) -> Response:
     connection, closed = closed_month(game, name)
-    runs = reconciliation.runs(connection, game.id, name)
+    runs = outcomes.runs(connection, game.id, name)
     wanted, titles = _wanted(), {partner.name: partner.title for partner in partners()}
     found = _found(connection, _wanted_runs(runs), wanted, whole(request.args.get("after")) or 0, PER_PAGE + 1)
     listed = found[:PER_PAGE]
@@ -182,7 +183,7 @@ def _page(game: Game, name: str, status: int = 200, problem: str | None = None) 
         closed=closed,
         problem=problem,
         runs=runs,
-        headline=reconciliation.charged_but_not_granted(runs),
+        headline=outcomes.charged_but_not_granted(runs),
         is_done=bool(runs) and all(run.finished_at for run in runs),
         error=schedules.last_errors(connection, game.id).get(jobs.RECONCILE_JOB),
         titles=titles,
@@ -253,7 +254,7 @@ def _found(
     found = [
         (run, row)
         for run in runs
-        for row in reconciliation.differences(connection, run.id, after=after, limit=limit, **wanted)
+        for row in outcomes.differences(connection, run.id, after=after, limit=limit, **wanted)
     ]
     return sorted(found, key=lambda each: int(each[1]["id"]))[:limit]
 

@@ -10,9 +10,9 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot.base import money
 from coinslot.games.games import Game, GameError
-from coinslot.settlement import closing, jobs, reconciliation, so_far
+from coinslot.settlement import closing, jobs, months, outcomes, so_far
 from coinslot.settlement.calendar import Month
-from coinslot.settlement.closing import Settlement, Total
+from coinslot.settlement.months import Settlement, Total
 from coinslot.settlement.terms import ZONE
 from coinslot.store.db import Row
 from handlers.dashboard.frame import charts
@@ -46,7 +46,7 @@ MEANING = {
 def settlements(slug: str) -> Response:
     game = the_game(slug)
     connection = installation().database.read()
-    found = closing.month_list(connection, game)
+    found = months.month_list(connection, game)
     return page(
         "settlements.html",
         game=game,
@@ -54,7 +54,7 @@ def settlements(slug: str) -> Response:
         zone=game.settings[ZONE],
         zone_notes=jobs.zone_notes(connection, game),
         meaning=MEANING,
-        **_gross(closing.gross_by_month(connection, game.id, CHARTED_MONTHS), request.args.get("currency")),
+        **_gross(months.gross_by_month(connection, game.id, CHARTED_MONTHS), request.args.get("currency")),
     )
 
 
@@ -82,7 +82,7 @@ def advance_month(slug: str, name: str) -> AnyResponse:
     named_month(game, name)
     state, note = request.form.get("state", ""), request.form.get("note", "").strip()
     is_skipping = request.form.get("skipping") == "on"
-    if state not in closing.STATES:
+    if state not in months.STATES:
         raise PageError(400, "There is no such state")
     try:
         jobs.bring_to(
@@ -110,23 +110,23 @@ def reopen_month(slug: str, name: str) -> AnyResponse:
 def named_month(game: Game, name: str) -> Month:
     """The month in an address; 404 for what is none."""
     try:
-        return closing.month_of(installation().database.read(), game, name)
+        return months.month_of(installation().database.read(), game, name)
     except GameError as error:
         raise PageError(404, str(error)) from None
 
 
 def _page(game: Game, named: Month, status: int = 200, problem: str | None = None) -> Response:
     connection = installation().database.read()
-    closed = closing.standing(connection, game.id, named.name)
+    closed = months.standing(connection, game.id, named.name)
     as_of: str | None
     if closed is not None:
-        lines, as_of = closing.lines(connection, closed.id), closed.known_at
+        lines, as_of = months.lines(connection, closed.id), closed.known_at
     else:
         with installation().database.snapshot() as snapshot:
             found = so_far.of(snapshot, game, named)
         lines, as_of = found.lines or [], found.known_at
-    totals = closing.totals(lines)
-    runs = reconciliation.runs(connection, game.id, named.name)
+    totals = months.totals(lines)
+    runs = outcomes.runs(connection, game.id, named.name)
     return page(
         "settlement.html",
         status,
@@ -134,27 +134,27 @@ def _page(game: Game, named: Month, status: int = 200, problem: str | None = Non
         month=named if closed is None else closed.month,
         closed=closed,
         zone_notes=jobs.zone_notes(connection, game, named.name),
-        state=closing.OPEN if closed is None else closed.state,
+        state=months.OPEN if closed is None else closed.state,
         meaning=MEANING,
-        states=closing.STATES,
+        states=months.STATES,
         next_states=_next_states(closed),
         lines=lines[:MOST_LINES],
         more_lines=len(lines) - MOST_LINES,
         totals=totals,
         charts=[(total, _waterfall(total)) for total in totals],
-        steps=closing.steps(connection, game.id, named.name),
+        steps=months.steps(connection, game.id, named.name),
         as_of=as_of,
         problem=problem,
         sections=SECTIONS,
         titles={partner.name: partner.title for partner in partners()},
         runs=runs,
         disagreeing=jobs.disagreeing(connection, game.id, named.name),
-        headline=reconciliation.charged_but_not_granted(runs),
+        headline=outcomes.charged_but_not_granted(runs),
     )
 
 
 def _next_states(closed: Settlement | None) -> Sequence[str]:
-    return () if closed is None else closing.STATES[closing.STATES.index(closed.state) + 1 :]
+    return () if closed is None else months.STATES[months.STATES.index(closed.state) + 1 :]
 
 
 def _waterfall(total: Total) -> Markup:

@@ -7,9 +7,10 @@ from flask import Response, request, url_for
 
 from coinslot.base import clock
 from coinslot.games.games import Game
-from coinslot.settlement import closing, documents, purchases
-from coinslot.settlement.closing import Settlement
-from coinslot.settlement.statement import IN_TOTALS, PAYMENTS_PARTNER, Line
+from coinslot.settlement import documents, months, purchases
+from coinslot.settlement.figures import IN_TOTALS, Line
+from coinslot.settlement.months import Settlement
+from coinslot.settlement.statement import PAYMENTS_PARTNER
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import BYTE_ORDER_MARK
 from handlers.dashboard.frame.pages import PageError, bp, download, page, the_game
@@ -68,7 +69,7 @@ def month_print(slug: str, name: str) -> Response:
     """The month's statement, as it may be handed to somebody."""
     game = the_game(slug)
     connection, found = closed_month(game, name)
-    lines = closing.lines(connection, found.id)
+    lines = months.lines(connection, found.id)
     counted = [line for line in lines if line.section in IN_TOTALS]
     return page(
         "settlement_print.html",
@@ -78,8 +79,8 @@ def month_print(slug: str, name: str) -> Response:
         more_lines=len(counted) - MOST_PRINTED,
         apart=[line for line in lines if line.section not in IN_TOTALS],
         sections=SECTIONS,
-        totals=closing.totals(lines),
-        steps=closing.steps(connection, game.id, name),
+        totals=months.totals(lines),
+        steps=months.steps(connection, game.id, name),
         titles=titles(),
         printed_at=clock.stamp(),
     )
@@ -98,7 +99,7 @@ def month_creators(slug: str, name: str) -> Response:
         if not sums:
             raise PageError(404, "This month has nothing of that creator")
         lines = [
-            line for line in closing.lines(connection, found.id) if line.section in IN_TOTALS and line.creator == wanted
+            line for line in months.lines(connection, found.id) if line.section in IN_TOTALS and line.creator == wanted
         ]
     return page(
         "settlement_creators.html",
@@ -121,7 +122,7 @@ def month_purchases(slug: str, name: str) -> Response:
     partner = request.args.get("partner", "")
     if partner not in titles():
         raise PageError(404, "There is no such partner")
-    closed = closing.standing(connection, game.id, name)
+    closed = months.standing(connection, game.id, name)
     month = named_month(game, name) if closed is None else closed.month
     currency, kind = request.args.get("currency"), request.args.get("distribution_type")
     rows, following = purchases.of_month(
@@ -156,7 +157,7 @@ def closed_month(game: Game, name: str) -> tuple[Connection, Settlement]:
     """404 for a month that is open: it has nothing to show on paper."""
     named_month(game, name)
     connection = installation().database.read()
-    found = closing.standing(connection, game.id, name)
+    found = months.standing(connection, game.id, name)
     if found is None:
         raise PageError(404, f"{name} is open: close it first")
     return connection, found

@@ -18,7 +18,8 @@ from coinslot.installation import Installation
 from coinslot.payments import store
 from coinslot.relay.jobs import JobError
 from coinslot.settlement.judging import PAID, REFUNDED, UNREADABLE, PartnerRow
-from coinslot.settlement.reconciliation import Run, add_rows
+from coinslot.settlement.outcomes import Run
+from coinslot.settlement.reconciliation import add_rows
 from handlers.kit.partner import Report
 from handlers.playcamp.api.client import ApiError, Client, UnsentError
 from handlers.playcamp.events.payload import moment
