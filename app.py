@@ -21,6 +21,7 @@ from coinslot.base import literals
 from coinslot.base.settings import Settings
 from coinslot.games.games import COMMON_SECRETS, COMMON_SETTINGS
 from coinslot.installation import Installation
+from coinslot.outbox.formats import FORMATS
 from coinslot.settlement.terms import SETTINGS as SETTLEMENT_SETTINGS
 from coinslot.store.db import BusyError
 from handlers import appcharge, commands, dashboard, game, health, playcamp, playtem
@@ -92,6 +93,7 @@ def new_installation(settings: Settings) -> Installation:
         | {key: setting for partner in PARTNERS for key, setting in partner.settings.items()},
         secret_names=COMMON_SECRETS | {name: about for partner in PARTNERS for name, about in partner.secrets.items()},
         jobs={name: job for partner in PARTNERS for name, job in partner.jobs.items()} | reconciling.jobs(PARTNERS),
+        formats={**FORMATS, **{each.name: each for partner in PARTNERS for each in partner.formats}},
     )
 
 

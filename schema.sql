@@ -515,9 +515,11 @@ CREATE TABLE destinations (
     name                TEXT NOT NULL,         -- its signing secret is the game's secret destination.<name>
     url                 TEXT NOT NULL,
     events              TEXT NOT NULL DEFAULT '*',  -- pattern such as grant.*
-    format              TEXT NOT NULL DEFAULT 'standard' CHECK (format IN ('standard', 'playcamp')),
+    format              TEXT NOT NULL DEFAULT 'standard',  -- or one that a partner brings; what that one is like:
+    is_converted        INTEGER NOT NULL DEFAULT 0 CHECK (is_converted IN (0, 1)),  -- gets what was converted alone
+    keeps_order         INTEGER NOT NULL DEFAULT 0 CHECK (keeps_order IN (0, 1)),   -- of each player's deliveries
     timeout_seconds     INTEGER NOT NULL DEFAULT 10,
-    retry_seconds       TEXT,                  -- comma list of delays; NULL = the format's own table
+    retry_seconds       TEXT,                  -- comma list of delays; NULL = those of the standard format
     success             TEXT NOT NULL DEFAULT '2xx' CHECK (success IN ('2xx', '200', 'expression')),
     success_expression  TEXT,                  -- JMESPath on the answer, for 'expression' (which wants a 200 as well)
     state               TEXT NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'paused', 'removed')),

@@ -14,6 +14,7 @@ from coinslot.base.settings import Settings
 from coinslot.games.games import Game, Games, Setting
 from coinslot.operations import forgetting
 from coinslot.operations.observations import Observations
+from coinslot.outbox.formats import FORMATS, Format
 from coinslot.relay.loop import Relay
 from coinslot.store.db import Database
 
@@ -38,11 +39,13 @@ class Installation:
         catalogue: Mapping[str, Setting],
         secret_names: Mapping[str, str],
         jobs: Mapping[str, Job] | None = None,
+        formats: Mapping[str, Format] = FORMATS,
     ) -> None:
         self.settings = settings
         self.catalogue = catalogue
         self.secret_names = secret_names
         self.jobs = jobs or {}
+        self.formats = formats
         self.database = Database(settings.home)
         self.vault = Vault(settings.home, settings.master_key)
         self.games = Games(self.database, self.vault, catalogue)
@@ -61,7 +64,7 @@ class Installation:
         """A relay of this process's own, not yet running."""
         jobs = {name: partial(self._run, job) for name, job in self.jobs.items()}
         standing = [name for name, job in self.jobs.items() if isinstance(job, Standing)]
-        return Relay(self.database, self.vault, self.outbound, jobs, standing)
+        return Relay(self.database, self.vault, self.outbound, jobs, standing, self.formats)
 
     def new_setup_link(self, base: str | None = None) -> str | None:
         """The link on which the owner sets the first password; None once there is one. ``base``: not the public URL."""

@@ -36,7 +36,12 @@ class Owed:
     def destination(self, name: str = "game", url: str = NOWHERE, **options: Any) -> str:
         """Returns the signing secret."""
         return self.write(
-            lambda tx: destinations.add(tx, self.house.vault, self.studio.slug, name, url, actor="test", **options)
+            lambda tx: destinations.add(
+                *(tx, self.house.vault, self.studio.slug, name, url),
+                actor="test",
+                formats=self.house.formats,
+                **options,
+            )
         )
 
     def state(self, name: str = "game") -> sqlite3.Row:

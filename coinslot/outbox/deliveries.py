@@ -31,7 +31,6 @@ PROBED_IN_TURN = 100
 OLDEST_BEAT_SECONDS = 30  # a relay says every five that it runs
 
 STATES = ("waiting", "dead", "delivered")
-PLAYER_ORDER = ("playcamp",)  # formats whose deliveries keep their order per player
 
 # What a person may put back: the dead, and what would be sent later only.
 _REDRIVEN = """(state = 'dead'
@@ -44,14 +43,14 @@ _CHOSEN = """(:state IS NULL OR state = :state)
     AND (:event_type IS NULL OR event_type = :event_type)
     AND (:since IS NULL OR created_at >= :since) AND (:until IS NULL OR created_at < :until)"""
 # What of it may not be, since a later one of its player has arrived or is on its way: the condition of `_revive`.
-_OVERTAKEN = f"""(state = 'dead'
-    AND destination_id IN (SELECT id FROM destinations WHERE format IN ('{"', '".join(PLAYER_ORDER)}'))
+_OVERTAKEN = """(state = 'dead'
+    AND destination_id IN (SELECT id FROM destinations WHERE keeps_order = 1)
     AND EXISTS (
         SELECT 1 FROM deliveries l
         WHERE l.destination_id = deliveries.destination_id AND l.player_id = deliveries.player_id
           AND l.id > deliveries.id
           AND (l.state = 'delivered' AND l.finished_at >= deliveries.finished_at
-               OR l.state = 'waiting' AND l.leased_until > :now AND l.leased_until <= :longest)))"""  # noqa: S608  our own words only
+               OR l.state = 'waiting' AND l.leased_until > :now AND l.leased_until <= :longest)))"""
 
 
 class DeliveryError(Exception):
@@ -497,7 +496,7 @@ def _claimable(connection: Connection, destination: Row, until: str, limit: int)
            ORDER BY next_attempt_at, id LIMIT :limit""",
         {
             "destination_id": destination["id"],
-            "is_ordered": int(destination["format"] in PLAYER_ORDER),
+            "is_ordered": destination["keeps_order"],
             "until": until,
             **_lease_bounds(clock.now()),
             "limit": limit,
@@ -642,7 +641,7 @@ def _revive(tx: Connection, destination: Row) -> bool:
         {
             "id": destination["id"],
             "since": destination["reviving_since"],
-            "is_ordered": int(destination["format"] in PLAYER_ORDER),
+            "is_ordered": destination["keeps_order"],
             "most": REDRIVEN_AT_ONCE,
             **_lease_bounds(clock.now()),
         },

@@ -8,7 +8,7 @@ import base64
 import json
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
@@ -19,16 +19,10 @@ from coinslot.access.vault import Vault
 from coinslot.base import clock
 from coinslot.base.expressions import Expression, ExpressionError
 from coinslot.games.games import find, web_address
+from coinslot.outbox.formats import FORMATS, STANDARD, Format
 from coinslot.store import audit
 from coinslot.store.db import Connection, Row
 
-# Delays after the first attempt, in seconds; surface of the product, in README.
-RETRY_SECONDS = {
-    "standard": (5, 60, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
-    "playcamp": (10, 60, 300, 1800, 7200),
-}
-SUCCESS_OF_FORMAT = {"standard": "2xx", "playcamp": "200"}
-CONVERTED = ("playcamp",)  # formats that get nothing but what was converted for them (coinslot/outbox/conversions.py)
 LONGEST_RETRY_SECONDS = 30 * 86400
 LONGEST_RETRY_AFTER_SECONDS = 86400  # what a destination asks for beyond that is not heard
 JITTER = 0.1  # of each delay
@@ -65,6 +59,7 @@ class Destination:
     retry_seconds: tuple[int, ...]
     success: str
     success_expression: str | None
+    is_converted: bool
     is_open: bool
 
     @property
@@ -90,45 +85,50 @@ def add(
     *,
     actor: str,
     events: str = "*",
-    format: str = "standard",
+    format: str = STANDARD.name,
+    formats: Mapping[str, Format] = FORMATS,
     retry: str | None = None,
     timeout_seconds: int = 10,
     success: str | None = None,
 ) -> str:
     """Add a destination and return its signing secret. Raises :class:`DestinationError` or GameError.
 
-    ``events`` is a comma list of patterns, ``retry`` one of seconds; ``success`` is ``2xx``, ``200``, or a JMESPath
-    expression on the JSON of a 200 that must come out as true.
+    ``events`` is a comma list of patterns, ``format`` the name of one of ``formats``, ``retry`` a comma list of
+    seconds; ``success`` is ``2xx``, ``200``, or a JMESPath expression on the JSON of a 200 that must come out as true.
     """
     game = find(tx, slug)
     if not NAME.fullmatch(name):
         raise DestinationError(f"{name!r} is no name: use up to 63 of a-z, 0-9 and -, not at the ends")
     events = ",".join(checked_events(events))
-    if format not in RETRY_SECONDS:
-        raise DestinationError(f"there is no format {format}: use {' or '.join(RETRY_SECONDS)}")
+    made = formats.get(format)
+    if made is None:
+        raise DestinationError(f"there is no format {format}: use {' or '.join(formats)}")
     if not 1 <= timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
         raise DestinationError(f"timeout: use 1 to {LONGEST_TIMEOUT_SECONDS} seconds")
-    rule, expression = _checked_success(success or SUCCESS_OF_FORMAT[format])
+    rule, expression = _checked_success(success or made.success)
     values = {
         "game_id": game["id"],
         "name": name,
         "url": _checked_url(url),
         "events": events,
         "format": format,
+        "is_converted": int(made.is_converted),
+        "keeps_order": int(made.keeps_order),
         "timeout_seconds": timeout_seconds,
-        "retry_seconds": None if retry is None else ",".join(map(str, checked_retry(retry))),
+        "retry_seconds": ",".join(map(str, made.retry_seconds if retry is None else checked_retry(retry))),
         "success": rule,
         "success_expression": expression,
         "now": clock.stamp(),
     }
     # A name that was removed may be used again; its old deliveries stay what they were.
     row = tx.execute(
-        """INSERT INTO destinations (game_id, name, url, events, format, timeout_seconds, retry_seconds, success,
-                                     success_expression, created_at, updated_at)
-           VALUES (:game_id, :name, :url, :events, :format, :timeout_seconds, :retry_seconds, :success,
-                   :success_expression, :now, :now)
+        """INSERT INTO destinations (game_id, name, url, events, format, is_converted, keeps_order, timeout_seconds,
+                                     retry_seconds, success, success_expression, created_at, updated_at)
+           VALUES (:game_id, :name, :url, :events, :format, :is_converted, :keeps_order, :timeout_seconds,
+                   :retry_seconds, :success, :success_expression, :now, :now)
            ON CONFLICT (game_id, name) DO UPDATE SET
                url = excluded.url, events = excluded.events, format = excluded.format,
+               is_converted = excluded.is_converted, keeps_order = excluded.keeps_order,
                timeout_seconds = excluded.timeout_seconds, retry_seconds = excluded.retry_seconds,
                success = excluded.success, success_expression = excluded.success_expression, state = 'active',
                state_reason = NULL, failures_in_row = 0, failing_deliveries = '', down_since = NULL,
@@ -241,9 +241,10 @@ def opened(row: Row) -> Destination:
         url=row["url"],
         format=row["format"],
         timeout_seconds=row["timeout_seconds"],
-        retry_seconds=RETRY_SECONDS[row["format"]] if delays is None else checked_retry(delays),
+        retry_seconds=STANDARD.retry_seconds if delays is None else checked_retry(delays),
         success=row["success"],
         success_expression=row["success_expression"],
+        is_converted=bool(row["is_converted"]),
         is_open=row["circuit_open_since"] is not None,
     )
 
@@ -253,25 +254,22 @@ def wanting(
 ) -> list[int]:
     """The destinations that want one of these types: as it is, or converted into the game's own format."""
     rows = connection.execute(
-        "SELECT id, events, format FROM destinations WHERE game_id = :game_id AND state <> 'removed'",
-        {"game_id": game_id},
+        """SELECT id, events FROM destinations
+           WHERE game_id = :game_id AND state <> 'removed' AND is_converted = :is_converted""",
+        {"game_id": game_id, "is_converted": int(is_converted)},
     ).fetchall()
-    return [
-        row["id"]
-        for row in rows
-        if (row["format"] in CONVERTED) == is_converted and any(wants(row["events"], each) for each in event_types)
-    ]
+    return [row["id"] for row in rows if any(wants(row["events"], each) for each in event_types)]
 
 
 def is_down(connection: Connection, game_id: int, event_type: str) -> bool:
     """Whether a destination that gets this type as it is has its circuit open or was paused by its own answer."""
     rows = connection.execute(
-        """SELECT events, format FROM destinations
-           WHERE game_id = :game_id AND state <> 'removed'
+        """SELECT events FROM destinations
+           WHERE game_id = :game_id AND state <> 'removed' AND is_converted = 0
              AND (circuit_open_since IS NOT NULL OR (state = 'paused' AND state_reason IS NOT NULL))""",
         {"game_id": game_id},
     )
-    return any(row["format"] not in CONVERTED and wants(row["events"], event_type) for row in rows)
+    return any(wants(row["events"], event_type) for row in rows)
 
 
 def wants(events: str, event_type: str) -> bool:

@@ -25,6 +25,7 @@ from coinslot.base.outbound import Answer, Outbound
 from coinslot.games.registry import RESERVED_ID
 from coinslot.outbox import destinations
 from coinslot.outbox.destinations import Destination
+from coinslot.outbox.formats import Format
 from coinslot.relay import webhooks
 
 STALE_SECONDS = 3600
@@ -32,16 +33,6 @@ TRICKLE_SECONDS = 2.0
 TRICKLE_PIECES = 20
 LARGE_BYTES = 100_000
 NOT_NOW = (408, 425, 429, 503)  # refusals that ask for another attempt
-
-# Headers of each format: id, time, signature.
-HEADERS = {
-    "standard": ("webhook-id", "webhook-timestamp", "webhook-signature"),
-    "playcamp": ("X-Gateway-Delivery", "X-Gateway-Timestamp", "X-Gateway-Signature"),
-}
-RECIPES = {
-    "standard": "HMAC-SHA256 over <webhook-id>.<webhook-timestamp>.<body>, keyed with what follows whsec_, decoded",
-    "playcamp": "hexadecimal HMAC-SHA256 over <X-Gateway-Timestamp>.<body>, keyed with the secret as it is written",
-}
 
 UNSEEN = (
     "Not to be seen from outside: whether a repeated grant is applied once, whether success is answered only after the "
@@ -81,20 +72,30 @@ def grade(findings: Sequence[Finding]) -> str:
 
 
 class Grader:
-    """Grades one destination. ``keys`` are its signing secrets, current first; there is at least one."""
+    """Grades one destination. ``keys`` are its signing secrets, current first; there is at least one.
+
+    ``format`` is the destination's. ``partner`` is the one that the grants say they come from.
+    """
 
     def __init__(
-        self, outbound: Outbound, destination: Destination, keys: tuple[SecretValue, ...], may_call_private: bool
+        self,
+        outbound: Outbound,
+        destination: Destination,
+        format: Format,
+        keys: tuple[SecretValue, ...],
+        partner: str,
+        may_call_private: bool,
     ) -> None:
         self._outbound = outbound
         self._destination = destination
+        self._format = format
         self._keys = keys
+        self._partner = partner
         self._may_call_private = may_call_private
-        self._id_header, self._time_header, self._signature_header = HEADERS[destination.format]
 
     def findings(self) -> Iterator[Finding]:
         """One after the other, as they are found; only the first when a good grant is not accepted."""
-        first = self._signed(_grant(), at=clock.now() - 1)
+        first = self._signed(self._grant(), at=clock.now() - 1)
         good = self._good(self._post(first))
         yield good
         if good.is_ok:
@@ -131,7 +132,7 @@ class Grader:
             return (
                 f"answered {status} to a properly signed grant: check that your game has this destination's secret, "
                 f"that its clock is right, and that it takes the signature over the raw body "
-                f"({RECIPES[self._destination.format]})"
+                f"({self._format.recipe})"
             )
         if status >= 500:
             return f"answered {status}: your endpoint failed; its own log says why"
@@ -147,11 +148,11 @@ class Grader:
         )
         note = "; whether it was applied once is not to be seen from here"
         yield self._accepted("the same again, byte for byte", self._post(first), advice, note)
-        anew = self._sign(first.headers[self._id_header], first.body, self._keys, clock.now())
+        anew = self._sign(first.headers[self._format.id_header], first.body, self._keys, clock.now())
         yield self._accepted("the same again, signed anew", self._post(anew), advice, note)
 
     def _reordered(self) -> Iterator[Finding]:
-        grant = _grant()
+        grant = self._grant()
         line = {"sku": RESERVED_ID, "quantity": -1}
         reversal = {**grant, "kind": "reversal", "items": [line], "reverses": grant["id"], "policy": "revoke"}
         advice = (
@@ -162,13 +163,13 @@ class Grader:
         yield self._accepted("the grant after its reversal", self._post(self._signed(grant)), advice)
 
     def _forged(self) -> Iterator[Finding]:
-        signature = self._signature_header
+        signature = self._format.signature_header
         yield self._refused(
             "signed with another key",
-            self._post(self._signed(_grant(), keys=(_strange_key(),))),
+            self._post(self._signed(self._grant(), keys=(_strange_key(),))),
             f"anybody could give items; verify {signature} over the raw body before parsing",
         )
-        genuine = self._signed(_grant())
+        genuine = self._signed(self._grant())
         changed = genuine.body.replace(b'"quantity":1}', b'"quantity":9}')
         yield self._refused(
             "changed after it was signed",
@@ -177,37 +178,37 @@ class Grader:
         )
         yield self._refused(
             "signed an hour ago",
-            self._post(self._signed(_grant(), at=clock.now() - STALE_SECONDS)),
-            f"what was overheard once can be sent for ever; refuse it when {self._time_header} is more than five "
-            "minutes from your clock",
+            self._post(self._signed(self._grant(), at=clock.now() - STALE_SECONDS)),
+            f"what was overheard once can be sent for ever; refuse it when {self._format.time_header} is more than "
+            "five minutes from your clock",
         )
         plain = {name: value for name, value in genuine.headers.items() if name in ("Content-Type", "User-Agent")}
         yield self._refused(
             "not signed at all",
-            self._post(Delivery(plain, self._signed(_grant()).body)),
+            self._post(Delivery(plain, self._signed(self._grant()).body)),
             f"anybody could give items; refuse what comes without {signature}",
         )
 
     def _unusual(self) -> Iterator[Finding]:
-        if self._destination.format == "standard":
+        if self._format.has_several_signatures:
             yield self._accepted(
                 "several signatures, the first a stranger's",
-                self._post(self._signed(_grant(), keys=(_strange_key(), *self._keys))),
-                f"{self._signature_header} holds several, separated by blanks, while the secret is being changed; one "
-                "that is right is enough",
+                self._post(self._signed(self._grant(), keys=(_strange_key(), *self._keys))),
+                f"{self._format.signature_header} holds several, separated by blanks, while the secret is being "
+                "changed; one that is right is enough",
             )
         yield self._accepted(
             "an unknown event type",
-            self._post(self._signed(_grant(), event_type="coinslot.test")),
+            self._post(self._signed(self._grant(), event_type="coinslot.test")),
             "new types come without asking you; answer those you do not know with success and do nothing, or they come "
             "again for days and make your endpoint look down",
         )
         yield self._accepted(
             f"{LARGE_BYTES // 1000} KB large",
-            self._post(self._signed(_grant(lines=LARGE_BYTES // 30))),
+            self._post(self._signed(self._grant(lines=LARGE_BYTES // 30))),
             "take bodies of up to 1 MiB, in your endpoint and in the proxy before it, and in time",
         )
-        trickled = _trickle(self._destination, self._signed(_grant()), self._may_call_private)
+        trickled = _trickle(self._destination, self._signed(self._grant()), self._may_call_private)
         title = f"arriving slowly, over {TRICKLE_SECONDS:.0f} s"
         if trickled.status in NOT_NOW:
             yield Finding(title, True, f"answered {trickled.status}, so it would be sent again")
@@ -266,27 +267,26 @@ class Grader:
         return self._sign(webhook_id, body, keys or self._keys, clock.now() if at is None else at)
 
     def _sign(self, webhook_id: str, body: bytes, keys: tuple[SecretValue, ...], at: float) -> Delivery:
-        return Delivery(webhooks.signed(self._destination.format, webhook_id, 1, body, keys, at), body)
+        return Delivery(webhooks.signed(self._format, webhook_id, 1, body, keys, at), body)
+
+    def _grant(self, lines: int = 1) -> dict[str, Any]:
+        return {
+            "id": 0,  # below every real one: a game that mistakes it for the feed's cursor skips nothing
+            "transaction_id": str(uuid.uuid4()),
+            "partner": self._partner,
+            "external_id": f"{RESERVED_ID}-{secrets.token_hex(6)}",
+            "kind": "purchase",
+            "player_id": RESERVED_ID,
+            "items": [{"sku": RESERVED_ID, "quantity": 1}] * lines,
+            "reverses": None,
+            "policy": None,
+            "is_test": True,
+            "created_at": clock.stamp(),
+        }
 
 
 def _strange_key() -> SecretValue:
     return SecretValue("strange", "current", destinations.new_secret().encode())
-
-
-def _grant(lines: int = 1) -> dict[str, Any]:
-    return {
-        "id": 0,  # below every real one: a game that mistakes it for the feed's cursor skips nothing
-        "transaction_id": str(uuid.uuid4()),
-        "partner": "appcharge",
-        "external_id": f"{RESERVED_ID}-{secrets.token_hex(6)}",
-        "kind": "purchase",
-        "player_id": RESERVED_ID,
-        "items": [{"sku": RESERVED_ID, "quantity": 1}] * lines,
-        "reverses": None,
-        "policy": None,
-        "is_test": True,
-        "created_at": clock.stamp(),
-    }
 
 
 def _trickle(destination: Destination, delivery: Delivery, may_call_private: bool) -> Answer:

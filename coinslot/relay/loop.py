@@ -19,6 +19,7 @@ from coinslot.base import clock
 from coinslot.base.outbound import Answer, Outbound
 from coinslot.outbox import deliveries, destinations
 from coinslot.outbox.deliveries import Claim, Result
+from coinslot.outbox.formats import FORMATS, Format
 from coinslot.relay import due_times, webhooks
 from coinslot.relay import jobs as schedules
 from coinslot.relay.jobs import Due, JobError
@@ -52,12 +53,14 @@ class Relay:
         outbound: Outbound,
         jobs: Mapping[str, Callable[[str], float | None]] | None = None,
         standing: Collection[str] = (),
+        formats: Mapping[str, Format] = FORMATS,
     ) -> None:
         self._database = database
         self._vault = vault
         self._outbound = outbound
         self._jobs = jobs or {}
         self._standing = standing
+        self._formats = formats
         self._revisions: dict[int, str] = {}  # of games, as of when their standing jobs were last asked for
         self.owner = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._is_stopping = False
@@ -252,7 +255,7 @@ class Relay:
             keys = destinations.signing_secrets(connection, self._vault, destination.id)
             if not keys:
                 return Result("rejected", detail="it has no signing secret")
-            headers = webhooks.headers(claim, content, keys)
+            headers = webhooks.signed(self._formats[destination.format], claim.webhook_id, claim.number, content, keys)
             return judged(
                 destination, self._outbound.post(destination.url, headers, content, destination.timeout_seconds)
             )

@@ -70,12 +70,13 @@ def add(
             actor="command",
             events=",".join(events),
             format=format_name,
+            formats=house.formats,
             retry=retry,
             timeout_seconds=timeout,
             success=success,
         )
     )
-    what = "what is converted" if format_name in destinations.CONVERTED else "what is granted"
+    what = "what is converted" if house.formats[format_name].is_converted else "what is granted"
     click.echo(f"{name} of {game} is added; {what} from now on goes there.")
     _print_secret(game, name, secret)
 

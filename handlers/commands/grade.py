@@ -8,6 +8,7 @@ from coinslot.games import games
 from coinslot.outbox import destinations
 from coinslot.relay import grader
 from handlers.kit.errors import in_words
+from handlers.kit.grading import new_grader
 from handlers.kit.receive import installation
 
 
@@ -37,7 +38,7 @@ def grade(context: click.Context, game: str, name: str) -> None:
     if not destinations.wants(row["events"], "grant.created"):
         click.echo(f"({name} gets only {row['events']}; it is tested with grants all the same.)")
     findings = []
-    for finding in grader.Grader(house.outbound, destination, keys, house.settings.may_call_private).findings():
+    for finding in new_grader(destination, keys).findings():
         findings.append(finding)
         click.echo(f"{'ok' if finding.is_ok else 'PROBLEM':<8} {finding.title}: {finding.words}")
     click.echo(grader.UNSEEN)

@@ -15,6 +15,7 @@ from marshmallow import Schema
 from coinslot.games.games import Game, Setting, one_of
 from coinslot.installation import Installation, Job
 from coinslot.operations.refusals import Refused
+from coinslot.outbox.formats import Format
 from coinslot.settlement.columns import ReportFormat
 from coinslot.settlement.outcomes import Run
 from coinslot.store.db import Connection
@@ -165,7 +166,7 @@ class Partner:
     ``diagnose`` finds out, for the owner alone, why one of its calls was refused. ``formulas`` are settings that hold
     expressions and may be tried on a page; ``try_window`` asks the game's payment API for one window of some days and
     stores nothing. ``report``: where it has figures of its own. ``send_again`` is how the owner has it report an order
-    again.
+    again. ``formats`` are those in which destinations may get what it brings, beside the standard one.
     """
 
     name: str
@@ -188,6 +189,7 @@ class Partner:
     jobs: Mapping[str, Job] = field(default_factory=dict)
     profiles_pushed: Callable[[Connection, Game, Sequence[str]], None] = lambda tx, game, player_ids: None
     diagnose: Callable[[Refused, Known], Finding] = lambda call, known: Finding("Nobody knows why.", is_sure=False)
+    formats: tuple[Format, ...] = ()
     formulas: tuple[Formula, ...] = ()
     try_window: Callable[[Installation, Game, int], Window] | None = None
     agreed: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ from handlers.playcamp import commands, explain, settings, simulation
 from handlers.playcamp.entries import entry
 from handlers.playcamp.entries import game_call as entry_call
 from handlers.playcamp.events import conversion, coupons, sponsors, webhooks
+from handlers.playcamp.format import FORMAT
 from handlers.playcamp.payments import game_call, own_orders, polling, query, rechecking, registration, trying
 from handlers.playcamp.payments.report import REPORT
 
@@ -117,6 +118,7 @@ partner = Partner(
     },
     game_calls=(*entry_call.GAME_CALLS, *coupons.GAME_CALLS, *sponsors.GAME_CALLS, *game_call.GAME_CALLS),
     diagnose=explain.diagnose,
+    formats=(FORMAT,),
     formulas=trying.FORMULAS,
     try_window=trying.try_window,
 )

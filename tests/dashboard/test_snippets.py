@@ -14,6 +14,7 @@ import pytest
 
 from coinslot.access.keyring import SecretValue
 from coinslot.outbox.destinations import new_secret
+from coinslot.outbox.formats import STANDARD
 from coinslot.relay import webhooks
 from handlers.dashboard.integration.snippets import LANGUAGES
 from handlers.playcamp.recipe import Recipe, verify
@@ -160,7 +161,7 @@ def test_a_delivery_is_verified_and_a_forged_one_refused(browser, studio, tmp_pa
 
     def signed(*secrets, at=None):
         keys = [SecretValue("destination.main", "current", each.encode()) for each in secrets]
-        return webhooks.signed("standard", "evt_1", 1, body, keys, at)
+        return webhooks.signed(STANDARD, "evt_1", 1, body, keys, at)
 
     good = [(signed(secret), body), (signed(other, secret), body), (signed(secret, at=time.time() - 290), body)]
     bad = [

@@ -12,7 +12,6 @@ from coinslot.games import registry
 from coinslot.ledger import credit as ledger
 from coinslot.ledger import events, grants, refunds
 from coinslot.ledger.refunds import Policy
-from coinslot.outbox import deliveries
 from tests.owed import Owed
 
 REVOKE = Policy.always("revoke")
@@ -678,7 +677,7 @@ def test_the_game_is_told_of_each_once_and_in_an_order_that_can_be_applied(house
     ]
     assert {row["player_id"] for row in rows} == {"alice"}
     assert {claim.grant_id for claim in owed.claim()} == {1, 3}
-    assert deliveries.PLAYER_ORDER  # formats with an order see to the rest
+    assert house.formats["playcamp"].keeps_order  # formats with an order see to the rest
 
 
 def test_the_check_of_the_ledger_sees_a_reversal_that_was_changed(desk):

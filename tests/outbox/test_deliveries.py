@@ -5,7 +5,7 @@ import pytest
 from coinslot.base import clock as coinslot_clock
 from coinslot.outbox import deliveries, destinations, lists
 from coinslot.outbox.deliveries import DeliveryError, Result
-from coinslot.outbox.destinations import RETRY_SECONDS, DestinationError
+from coinslot.outbox.destinations import DestinationError
 from tests.owed import Owed
 
 
@@ -278,7 +278,7 @@ def test_the_whole_schedule_then_dead_with_the_reason(owed, clock, format):
             assert owed.claim() == []
             clock.shift(0.6)
 
-    table = RETRY_SECONDS[format]
+    table = owed.house.formats[format].retry_seconds
     assert len(delays) == len(table) == {"standard": 10, "playcamp": 5}[format]
     for delay, expected in zip(delays, table, strict=True):
         assert expected * 0.9 <= delay <= expected * 1.1
@@ -288,11 +288,11 @@ def test_the_whole_schedule_then_dead_with_the_reason(owed, clock, format):
     assert delivery["attempts_made"] == len(owed.attempts()) == len(table) + 1
 
 
-def test_the_tables_are_those_promised():
-    assert RETRY_SECONDS["standard"] == (
+def test_the_tables_are_those_promised(house):
+    assert house.formats["standard"].retry_seconds == (
         5, 60, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600,
     )  # fmt: skip
-    assert RETRY_SECONDS["playcamp"] == (10, 60, 5 * 60, 30 * 60, 2 * 3600)
+    assert house.formats["playcamp"].retry_seconds == (10, 60, 5 * 60, 30 * 60, 2 * 3600)
 
 
 def test_jitter_spreads_the_delays(owed):

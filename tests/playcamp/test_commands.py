@@ -402,7 +402,15 @@ class TestWebhooks:
             url = "https://game.example/boosts"
             house.database.write_here(
                 lambda tx: destinations.add(
-                    tx, house.vault, studio.slug, name, url, actor="test", events="sponsor.*", format=format
+                    tx,
+                    house.vault,
+                    studio.slug,
+                    name,
+                    url,
+                    actor="test",
+                    events="sponsor.*",
+                    format=format,
+                    formats=house.formats,
                 )
             )
 
@@ -708,6 +716,7 @@ class TestSimulate:
                     actor="test",
                     events="sponsor.*",
                     format="playcamp",
+                    formats=house.formats,
                 )
             )
             yield receiver

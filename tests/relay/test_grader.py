@@ -14,8 +14,10 @@ from coinslot.access import keyring
 from coinslot.access.keyring import SecretValue
 from coinslot.installation import Installation
 from coinslot.outbox import destinations
+from coinslot.outbox.formats import STANDARD
 from coinslot.relay import grader, webhooks
 from handlers.commands.grade import grade
+from handlers.playcamp.format import FORMAT
 from tests.conftest import Studio
 from tests.receivers import Handler, Receiver, Request, certificate, closed_port, huge, reset, silence, status
 from tests.server.test_example import ExampleGame
@@ -45,6 +47,7 @@ class Grading:
                 url,
                 actor="test",
                 timeout_seconds=timeout_seconds,
+                formats=self.house.formats,
                 **options,
             )
         )
@@ -175,7 +178,7 @@ class TestGood:
         def endpoint_of_playcamp(handler: Handler) -> None:
             sent = last(handler)
             at, signature = sent.headers.get("x-gateway-timestamp"), sent.headers.get("x-gateway-signature")
-            wanted = webhooks.signed("playcamp", "", 1, sent.body, (secret_value(grading.secret),), float(at or 0))
+            wanted = webhooks.signed(FORMAT, "", 1, sent.body, (secret_value(grading.secret),), float(at or 0))
             is_fresh = abs(sent.at - float(at or 0)) < 300
             is_good = is_fresh and signature == wanted["X-Gateway-Signature"]
             status(200, b'{"result": "ok"}' if is_good else b'{"result": "no"}')(handler)
@@ -215,7 +218,7 @@ class TestBad:
             sent = last(handler)
             body, headers = sent.body, sent.headers
             expected = webhooks.signed(
-                "standard",
+                STANDARD,
                 headers.get("webhook-id", ""),
                 1,
                 body,
@@ -440,7 +443,9 @@ class TestCommand:
             destination = destinations.opened(destinations.listing(connection, grading.studio.row["id"])[0])
             keys = (secret_value(grading.secret),)
 
-            strict = grader.Grader(grading.house.outbound, destination, keys, may_call_private=False)
+            strict = grader.Grader(
+                grading.house.outbound, destination, STANDARD, keys, "appcharge", may_call_private=False
+            )
             finding = list(strict.findings())[-1]
 
             assert not finding.is_ok

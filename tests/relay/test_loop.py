@@ -24,6 +24,7 @@ from coinslot.access import keyring
 from coinslot.base import clock as coinslot_clock
 from coinslot.base.outbound import Outbound
 from coinslot.outbox import deliveries, destinations
+from coinslot.outbox.formats import Format
 from coinslot.relay.loop import KEPT_DELIVERED_DAYS, Relay
 from tests.owed import Owed
 from tests.receivers import (
@@ -310,6 +311,32 @@ def test_the_playcamp_format_has_its_own_headers_and_wants_200(owed, clock):
         assert request.headers["x-gateway-signature"] == expected
         assert request.headers["x-gateway-attempt"] == str(number)
     assert [row["failure"] for row in owed.attempts()] == ["status", None]
+
+
+def test_a_format_that_a_partner_brings_is_signed_ordered_and_tried_again_as_it_says(owed, house, clock):
+    made = Format(
+        name="numbered",
+        retry_seconds=(7,),
+        success="200",
+        sign=lambda webhook_id, number, at, content, secrets: {"X-Proof": f"{number} at {at} of {len(content)}"},
+        id_header="X-Id",
+        time_header="X-Time",
+        signature_header="X-Proof",
+        recipe="its number",
+        keeps_order=True,
+    )
+    house.formats = {**house.formats, made.name: made}
+    with Receiver(status(204), status(200), status(200)) as receiver:
+        owed.destination(url=receiver.url, format="numbered")
+        owed.credit(2)
+        assert owed.drain() == 1, "the second of a player waits for the first"
+        clock.shift(8)
+        assert owed.drain() == 2
+
+    first, again, second = receiver.requests
+    assert again.body == first.body != second.body
+    assert [each.headers["x-proof"].split(" at ")[0] for each in receiver.requests] == ["1", "2", "1"]
+    assert [row["failure"] for row in owed.attempts()] == ["status", None, None]
 
 
 def test_an_expression_decides_what_success_is(owed, clock):

@@ -16,8 +16,10 @@ from coinslot.access import keyring
 from coinslot.access.keyring import SecretValue
 from coinslot.base import clock as coinslot_clock
 from coinslot.ledger import events
-from coinslot.outbox import deliveries, destinations
+from coinslot.outbox import deliveries, destinations, formats
+from coinslot.outbox.formats import STANDARD
 from coinslot.relay import webhooks
+from handlers.playcamp.format import FORMAT
 from tests.owed import Owed
 
 
@@ -34,7 +36,7 @@ def test_a_standard_delivery_is_believed_by_the_public_package(clock):
     secret = destinations.new_secret()
     body = webhooks.envelope("grant.created", "2026-01-31T23:59:59.123456Z", {"id": 1})
 
-    headers = webhooks.signed("standard", "msg_1", 1, body, values(secret))
+    headers = webhooks.signed(STANDARD, "msg_1", 1, body, values(secret))
 
     payload = Webhook(secret).verify(body, headers)
     assert payload == {"type": "grant.created", "timestamp": "2026-01-31T23:59:59.123456Z", "data": {"id": 1}}
@@ -45,7 +47,7 @@ def test_a_standard_delivery_is_believed_by_the_public_package(clock):
 def test_any_change_is_noticed(clock, part):
     secret = destinations.new_secret()
     body = b'{"type":"grant.created"}'
-    headers = webhooks.signed("standard", "msg_1", 1, body, values(secret))
+    headers = webhooks.signed(STANDARD, "msg_1", 1, body, values(secret))
 
     if part == "body":
         body += b" "
@@ -67,7 +69,7 @@ def test_a_rotation_carries_both_signatures_and_its_end_one(owed):
     def signed():
         connection = owed.house.database.read()
         found = destinations.signing_secrets(connection, owed.house.vault, owed.state()["id"])
-        return webhooks.signed("standard", "msg_1", 1, b"{}", found)
+        return webhooks.signed(STANDARD, "msg_1", 1, b"{}", found)
 
     def is_believed(secret, headers):
         try:
@@ -102,7 +104,7 @@ def test_a_secret_is_of_the_shape_and_strength_the_specification_asks_for():
 def test_every_body_and_key_signs_as_the_public_package_does(body, key, at):
     secret = f"whsec_{base64.b64encode(key).decode()}"
     with time_machine.travel(at, tick=False):
-        headers = webhooks.signed("standard", "msg_1", 1, body, values(secret))
+        headers = webhooks.signed(STANDARD, "msg_1", 1, body, values(secret))
     # The package signs text; the specification signs bytes.
     message = b"msg_1." + str(at).encode() + b"." + body
     expected = base64.b64encode(hmac.new(key, message, hashlib.sha256).digest()).decode()
@@ -111,14 +113,14 @@ def test_every_body_and_key_signs_as_the_public_package_does(body, key, at):
 
 @pytest.mark.parametrize("secret", [b"whsec_not base64!", b"plain", b"whsec_"])
 def test_a_secret_of_another_shape_is_its_own_key_and_never_an_empty_one(secret):
-    assert webhooks.signing_key(secret) == secret
+    assert formats.signing_key(secret) == secret
 
 
 def test_playcamp_headers_by_hand(clock):
     body = b'{"a":1}'
     secret = secrets.token_hex(16)
 
-    headers = webhooks.signed("playcamp", "msg_1", 3, body, values(secret, "previous"))
+    headers = webhooks.signed(FORMAT, "msg_1", 3, body, values(secret, "previous"))
 
     timestamp = str(int(coinslot_clock.now()))
     expected = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()

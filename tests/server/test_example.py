@@ -20,6 +20,7 @@ from standardwebhooks import Webhook
 from coinslot.access.keyring import SecretValue
 from coinslot.installation import Installation
 from coinslot.outbox import destinations
+from coinslot.outbox.formats import STANDARD
 from coinslot.relay import webhooks
 from tests.conftest import Studio
 from tests.receivers import closed_port
@@ -110,7 +111,7 @@ class ExampleGame:
     def deliver(self, grant: dict[str, Any], event_type: str = "grant.created", secret: str = SECRET) -> int:
         """Send a grant as Coinslot does; returns the status."""
         body = webhooks.envelope(event_type, grant["created_at"], grant)
-        headers = webhooks.signed("standard", f"msg_{uuid.uuid4().hex}", 1, body, [key(secret)])
+        headers = webhooks.signed(STANDARD, f"msg_{uuid.uuid4().hex}", 1, body, [key(secret)])
         return self.call("POST", "/coinslot", body, headers).status
 
 
@@ -263,9 +264,9 @@ class TestProof:
         other = destinations.new_secret()
 
         for secrets in ([other, SECRET], [SECRET, other]):
-            headers = webhooks.signed("standard", "msg_1", 1, body, map(key, secrets))
+            headers = webhooks.signed(STANDARD, "msg_1", 1, body, map(key, secrets))
             assert game.call("POST", "/coinslot", body, headers).status == 200
-        headers = webhooks.signed("standard", "msg_1", 1, body, [key(other), key(destinations.new_secret())])
+        headers = webhooks.signed(STANDARD, "msg_1", 1, body, [key(other), key(destinations.new_secret())])
         assert game.call("POST", "/coinslot", body, headers).status == 401
 
     @pytest.mark.parametrize(
@@ -288,7 +289,7 @@ class TestProof:
     )
     def test_a_changed_header_is_refused(self, game, changed):
         body = webhooks.envelope("grant.created", "now", made_grant())
-        headers = {**webhooks.signed("standard", "msg_1", 1, body, [key(SECRET)]), **changed}
+        headers = {**webhooks.signed(STANDARD, "msg_1", 1, body, [key(SECRET)]), **changed}
 
         answer = game.call("POST", "/coinslot", body, {name: value for name, value in headers.items() if value})
 
@@ -297,7 +298,7 @@ class TestProof:
 
     def test_one_changed_byte_and_another_version_are_refused(self, game):
         body = webhooks.envelope("grant.created", "now", made_grant())
-        headers = webhooks.signed("standard", "msg_1", 1, body, [key(SECRET)])
+        headers = webhooks.signed(STANDARD, "msg_1", 1, body, [key(SECRET)])
         second = headers | {"webhook-signature": headers["webhook-signature"].replace("v1,", "v2,")}
 
         assert game.call("POST", "/coinslot", body.replace(b"1000", b"9000"), headers).status == 401

@@ -12,8 +12,8 @@ from coinslot.base import clock
 from coinslot.games.games import Game
 from coinslot.outbox import deliveries as outbox
 from coinslot.outbox import destinations, lists
-from coinslot.outbox.deliveries import PLAYER_ORDER, STATES, DeliveryError
-from coinslot.outbox.destinations import CONVERTED, DestinationError
+from coinslot.outbox.deliveries import STATES, DeliveryError
+from coinslot.outbox.destinations import DestinationError
 from coinslot.relay import webhooks
 from coinslot.store import audit
 from coinslot.store.db import Connection, Row
@@ -92,7 +92,7 @@ def deliveries(slug: str) -> Response:
         queue=lists.queues(connection).get(game.id, {}),
         is_relaying=beat is not None and clock.now() - beat <= outbox.OLDEST_BEAT_SECONDS,
         common_types=COMMON_TYPES,
-        keeps_order=any(row["format"] in PLAYER_ORDER for row in goals),
+        keeps_order=any(row["keeps_order"] for row in goals),
         put_back=whole(request.args.get("back")),
         stayed=whole(request.args.get("stayed")),
         failures=FAILURES,
@@ -169,7 +169,7 @@ def delivery(slug: str, delivery_id: int) -> Response:
         failures=FAILURES,
         request_sent=_request_of(connection, row, destination_row),
         next_in_words=_next(row, destination_row),
-        keeps_order=destination_row["format"] in PLAYER_ORDER,
+        keeps_order=bool(destination_row["keeps_order"]),
         most_attempts=MOST_ATTEMPTS,
         longest_body=LONGEST_BODY,
     )
@@ -293,7 +293,7 @@ def _next(row: Row, destination: Row) -> str:
         return f"It waits for delivery {row['waits_for']}, the grant it reverses, to arrive first."
     if destination["circuit_open_since"] is not None:
         return f"The destination rests. One delivery tries it {until(destination['next_probe_at'])}; this one follows."
-    order = " Earlier ones of the same player go first." if destination["format"] in PLAYER_ORDER else ""
+    order = " Earlier ones of the same player go first." if destination["keeps_order"] else ""
     return f"The next attempt is due {until(row['next_attempt_at'])}.{order}"
 
 
@@ -315,10 +315,10 @@ def _request_of(connection: Connection, row: Row, destination: Row) -> dict[str,
     except LookupError:
         return {"problem": "There is no body yet: what it is made of was not converted."}
     return {
-        "headers": webhooks.shown_headers(claim, body),
+        "headers": webhooks.shown_headers(claim, body, installation().formats[claim.destination.format]),
         "body": body.decode("utf-8", "replace"),
         "size": len(body),
-        "pretty": None if destination["format"] in CONVERTED else _pretty(body),
+        "pretty": None if destination["is_converted"] else _pretty(body),
     }
 
 

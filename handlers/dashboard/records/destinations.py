@@ -13,9 +13,11 @@ from coinslot.games import games
 from coinslot.games.games import Game
 from coinslot.outbox import destinations
 from coinslot.outbox.destinations import DestinationError
+from coinslot.outbox.formats import STANDARD
 from coinslot.relay import grader
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game, whole
+from handlers.kit.grading import new_grader
 from handlers.kit.receive import installation
 
 # A grading holds one of the threads that all callers share: one at a time, and not for long.
@@ -48,7 +50,8 @@ def add_destination(slug: str) -> Response:
             form["url"],
             actor="owner",
             events=form["events"] or "*",
-            format=form["format"] or "standard",
+            format=form["format"] or STANDARD.name,
+            formats=house.formats,
             retry=form["retry"] or None,
             timeout_seconds=10 if not form["timeout"] else 0 if timeout is None else timeout,
             success=form["success"] or None,
@@ -116,7 +119,7 @@ def grade_destination(slug: str, name: str) -> Response:
         tried = replace(destination, timeout_seconds=min(destination.timeout_seconds, LONGEST_TRY_SECONDS))
         findings, is_cut = [], False
         began = time.monotonic()
-        for finding in grader.Grader(house.outbound, tried, keys, house.settings.may_call_private).findings():
+        for finding in new_grader(tried, keys).findings():
             findings.append(finding)
             if time.monotonic() - began > GRADING_SECONDS:
                 is_cut = True
@@ -157,7 +160,7 @@ def _destinations(game: Game, status: int = 200, problem: str | None = None) -> 
         destinations=destinations.listing(connection, game.id),
         secrets=secrets,
         secret_prefix=destinations.SECRET_PREFIX,
-        formats=destinations.RETRY_SECONDS,
+        formats=house.formats,
         problem=problem,
         at=word if colon and word in FIELDS else "",
         form=request.form,
