@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import IO
 
 from coinslot.base import csv_separator
@@ -20,6 +21,9 @@ BEGIN_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
 COMMENTS = ("#", "//")
 MARKS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
+WINDOWS = "cp1252"
+
+_BLOCK_BYTES = 1024 * 1024
 _AS_TEXT = re.compile('="([^"]*)"')  # how some programs keep Excel from changing digits
 _ROUNDED = re.compile(r"[0-9][.,][0-9]+E\+[0-9]+", re.IGNORECASE)
 
@@ -57,6 +61,38 @@ def _is_number(text: str) -> bool:
     digits = text.removeprefix("-")
     whole, point, fraction = digits.partition(".")
     return text.isascii() and whole.isdigit() and (fraction.isdigit() if point else True)
+
+
+def opened(path: Path) -> IO[str]:
+    """A file that nobody here can write again, to be read: in UTF-8, in UTF-16, or else in Windows-1252.
+
+    The ``encoding`` of what is returned says which. Raises :class:`UnreadableError` for what is none of these.
+    """
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start.startswith(MARKS_16):
+        encodings: tuple[str, ...] = ("utf-16",)
+    elif start[1::2] == b"\0\0":
+        encodings = ("utf-16-le",)
+    else:
+        encodings = ("utf-8-sig", WINDOWS)
+    for encoding in encodings:
+        if _is_written_in(path, encoding):
+            return path.open(encoding=encoding, newline="")
+    raise UnreadableError(1, "it is not UTF-8, UTF-16 or Windows-1252")
+
+
+def _is_written_in(path: Path, encoding: str) -> bool:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    with path.open("rb") as file:
+        try:
+            while block := file.read(_BLOCK_BYTES):
+                if "\0" in decoder.decode(block) and encoding == WINDOWS:
+                    return False
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def begin(
 
 def look_through(path: Path, layout: Layout) -> Seen:
     """How a report is to be read. Raises ReconciliationError for one that cannot be: then no run is begun for it."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with report.opened(path) as file:
         return report.look_through(file, layout)
 
 
@@ -127,7 +127,7 @@ def take_file(
     """
     run = _run(database, run_id)
     seen = seen or look_through(path, layout)
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with report.opened(path) as file:
         count, odd, rows = sorting.in_order(report.read(file, layout, seen))
         at = int(run.cursor or 0)
         for _ in islice(rows, at):

@@ -7,26 +7,28 @@ whole units, and whether it ends with a line of totals. What that does not tell 
 import csv
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
+from pathlib import Path
 from typing import IO
 
-from coinslot.base import csv_separator, exact, money
+from coinslot.base import csv_separator, csv_text, exact, money
 from coinslot.base.spellings import shown
 from coinslot.games.registry import LONGEST_ID
 from coinslot.settlement.amounts import COMMA, POINT, written
-from coinslot.settlement.columns import Layout, bare, currency_of, is_found, kind_of, known_places, places_of
+from coinslot.settlement.columns import NEEDED, Layout, bare, currency_of, is_found, kind_of, known_places, places_of
 from coinslot.settlement.judging import PAID, REFUNDED, UNREADABLE, PartnerRow
 from coinslot.settlement.outcomes import ReconciliationError
 
 LONGEST_LINE = 64 * 1024
 LONGEST_SAMPLE = 120
 MOST_SAMPLES = 5
+MOST_ABOVE = 30  # lines among which the header is looked for
 
 _TOTAL = re.compile(
     r"\W*(?:grand |sub-?)?(?:totals?|totale|sum|summe|gesamt|gesamtsumme|合計|합계)(?:\W*|[\s:(].*)", re.IGNORECASE
@@ -48,24 +50,38 @@ class Seen:
     notes: tuple[str, ...]
 
 
+def opened(path: Path) -> IO[str]:
+    """A report, to be looked through and read. Raises ReconciliationError for what is no text."""
+    try:
+        return csv_text.opened(path)
+    except csv_text.UnreadableError as error:
+        raise ReconciliationError(str(error)) from None
+
+
 def look_through(file: IO[str], layout: Layout) -> Seen:
     """How a file is to be read. Raises ReconciliationError where that cannot be seen, or nothing can be read."""
-    records = _records(file)
+    begins = _begins(file, layout)
+    records = _records(begins)
     head = next(records, (0, []))[1]
     places = places_of(head, layout)
     currency = currency_of(head, places, layout)
     amounts = _Amounts(layout, places, currency)
-    totals: list[tuple[int, list[str]]] = []
+    closing: list[tuple[int, list[str], str]] = []
     lost: list[str] = []
     for line, cells in records:
-        if _is_total(cells, places, amounts):
-            totals.append((line, cells))
+        if what := _closing(cells, places, amounts):
+            closing.append((line, cells, what))
             continue
-        totals.clear()  # only what the file ends with is a line of totals
+        closing.clear()  # only what the file ends with is no row
         amounts.add(line, cells)
         if not 0 < len(_cell(cells, places, "reference")) <= LONGEST_ID and len(lost) < MOST_SAMPLES:
             lost.append(f"line {line} has no id that can be read: {_sample(cells, places)}")
-    notes = [f"line {line} was left out as a line of totals: {_sample(cells)}" for line, cells in totals[:MOST_SAMPLES]]
+    notes = [f"line {line} was left out as a line of {what}: {_sample(cells)}" for line, cells, what in closing]
+    notes = notes[:MOST_SAMPLES]
+    if begins.titles:
+        notes.append(f"line {begins.line} was read as the header, and what stands above it was left out")
+    if getattr(file, "encoding", None) == csv_text.WINDOWS:
+        notes.append("the file was read as Windows-1252, since it is not UTF-8")
     unit, decimal = amounts.unit(head), amounts.decimal()
     if unit != layout.report.unit and layout.unit is None:
         words = {
@@ -78,12 +94,12 @@ def look_through(file: IO[str], layout: Layout) -> Seen:
     ]
     if found:
         notes.append("columns were recognised: " + ", ".join(found))
-    return Seen(places, currency, unit, decimal, frozenset(line for line, _ in totals), (*notes, *lost))
+    return Seen(places, currency, unit, decimal, frozenset(line for line, *_ in closing), (*notes, *lost))
 
 
 def guessed(file: IO[str], layout: Layout) -> tuple[Mapping[str, int], str, str | None]:
     """The columns that are known by their names, and unit and currency of the amounts, of a file that may lack some."""
-    records = _records(file)
+    records = _records(_begins(file, layout))
     head = next(records, (0, []))[1]
     places = known_places(head, layout)
     if "amount" not in places:
@@ -102,27 +118,62 @@ def read(file: IO[str], layout: Layout, seen: Seen | None = None) -> Iterator[li
     """
     seen = seen or look_through(file, layout)
     file.seek(0)
-    records = _records(file)
+    records = _records(_begins(file, layout))
     next(records, None)
     for line, cells in records:
         if line not in seen.left_out:
             yield _rows(cells, seen, layout)
 
 
-def _records(file: IO[str]) -> Iterator[tuple[int, list[str]]]:
-    """The lines of a CSV file that are not blank, each with its number; the header is the first."""
+def head_and_rows(file: IO[str], layout: Layout, most: int) -> tuple[list[str], list[list[str]]]:
+    """The names of the columns, and the first rows as they stand there. Raises ReconciliationError."""
+    found = [cells for _, cells in islice(_records(_begins(file, layout)), most + 1)]
+    return (found[0], found[1:]) if found else ([], [])
+
+
+@dataclass(frozen=True)
+class _Begins:
+    """A file from its header on, which is on that line; ``titles`` says whether there is text above it."""
+
+    line: int
+    separator: str
+    lines: Iterator[str]
+    titles: bool
+
+
+def _begins(file: IO[str], layout: Layout) -> _Begins:
+    """The header is the first line that names both an id and an amount; else the first of several cells.
+
+    Programs write a title, an account or a period above it.
+    """
     lines = _bounded(file)
-    declared, first, number = None, "", 0
-    with _in_words(lambda: number + 1):
-        for number, first in enumerate(lines, 1):  # noqa: B007 (both are used below)
-            declared = declared or csv_separator.declared(first)
-            if first.strip() and csv_separator.declared(first) is None:
-                break
-    reader = csv.reader(chain([first], lines), delimiter=declared or csv_separator.of(first))
-    with _in_words(lambda: number - 1 + reader.line_num):
+    taken: list[str] = []
+    with _in_words(lambda: len(taken) + 1):
+        taken += islice(lines, MOST_ABOVE)
+    declared = next(filter(None, map(csv_separator.declared, taken)), None)
+    texts = [n for n, text in enumerate(taken) if text.strip() and csv_separator.declared(text) is None]
+    heads = {number: _cells(taken[number], declared) for number in texts}
+    named = (number for number, cells in heads.items() if known_places(cells, layout).keys() >= set(NEEDED))
+    several = (number for number, cells in heads.items() if sum(bool(cell.strip()) for cell in cells) > 1)
+    at = next(chain(named, several, texts), 0)
+    separator = declared or csv_separator.of(taken[at] if taken else "")
+    return _Begins(at + 1, separator, chain(taken[at:], lines), any(number < at for number in texts))
+
+
+def _cells(line: str, declared: str | None) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=declared or csv_separator.of(line)), [])
+    except csv.Error:
+        return []
+
+
+def _records(begins: _Begins) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a CSV file that are not blank, each with its number; the header is the first."""
+    reader = csv.reader(begins.lines, delimiter=begins.separator)
+    with _in_words(lambda: begins.line - 1 + reader.line_num):
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                yield number - 1 + reader.line_num, cells
+                yield begins.line - 1 + reader.line_num, cells
 
 
 @contextmanager
@@ -132,7 +183,7 @@ def _in_words(line: Callable[[], int]) -> Iterator[None]:
     except csv.Error as error:
         raise ReconciliationError(f"line {line()} of the file is no CSV: {error}") from None
     except UnicodeDecodeError:
-        raise ReconciliationError(f"the file is not UTF-8, after line {line()}") from None
+        raise ReconciliationError(f"the file is no text, after line {line()}") from None
 
 
 class _Amounts:
@@ -188,15 +239,21 @@ class _Amounts:
         return money.exponent(_cell(cells, self._places, "currency").upper() or self._currency or "")
 
 
-def _is_total(cells: list[str], places: Mapping[str, int], amounts: _Amounts) -> bool:
-    """Whether a line may be one of totals: without an id, and called so, or with what the lines before come to."""
+def _closing(cells: list[str], places: Mapping[str, int], amounts: _Amounts) -> str | None:
+    """What a line may be that is no row: one of words alone; or one of totals, without an id, and called so or with
+    what the lines before come to.
+    """
+    told = [cell.strip() for cell in cells if cell.strip()]
+    if len(told) == 1 and " " in told[0]:
+        return "words"
     reference = _cell(cells, places, "reference")
     if reference and not _TOTAL.fullmatch(reference):
-        return False
+        return None
     amount = _cell(cells, places, "amount")
     if written(amount) is None:
-        return False
-    return any(_TOTAL.fullmatch(cell) for cell in cells) or (not reference and amounts.is_sum(amount))
+        return None
+    is_total = any(_TOTAL.fullmatch(cell) for cell in cells) or (not reference and amounts.is_sum(amount))
+    return "totals" if is_total else None
 
 
 def _cell(cells: list[str], places: Mapping[str, int], field: str) -> str:
@@ -267,8 +324,8 @@ def _moment(text: str) -> str | None:
         return None
 
 
-def _bounded(lines: Iterable[str]) -> Iterator[str]:
-    for line in lines:
+def _bounded(file: IO[str]) -> Iterator[str]:
+    while line := file.readline(LONGEST_LINE + 1):
         if len(line) > LONGEST_LINE:
             raise csv.Error("it is too long")
         yield line

@@ -18,20 +18,20 @@ from coinslot.settlement.outcomes import ReconciliationError
 from coinslot.store.db import Row
 from handlers.kit.partner import Partner, Report
 
-# What mends a difference, for a person to do. {id} is the purchase's, as a command takes it; {partner} is its title;
-# {detail} is what is known beside.
+# What mends a difference, for a person to do. {id} is the purchase's, as a command takes it, and {id_last} that of one
+# that looks like an option; {partner} is its title; {detail} is what is known beside.
 REMEDIES: Mapping[str, str] = {
     "request_award": "charged but not granted: have {partner} send the award of {reference} again (Retry Award)",
     "report_payment": "{partner} counts {reference} and the game has not reported it: have the game report it",
     "register_payment": "it waits to be registered: it is sent by itself",
-    "redrive": "{partner} refused it: `flask playcamp redrive {game} {id}`",
+    "redrive": "{partner} refused it: `flask playcamp redrive {game}{id}{id_last}`",
     "mend_payment": "it lacks what {partner} needs: have the game report {reference} whole",
     "record_refund": "given back at {partner}: "
-    "`flask refund reverse {game} {id}{at} --reason 'given back at {partner}'`",
+    "`flask refund reverse {game}{id}{at} --reason 'given back at {partner}'{id_last}`",
     "report_refund": "given back at {partner}: have the game report {reference} as refunded",
     "send_refund": "given back here: it is sent by itself",
     "refund_order": "taken back here, and {partner} has not given the money back: "
-    "`flask appcharge refund {game} {id} --user owner`",
+    "`flask appcharge refund {game}{id} --user owner{id_last}`",
     "ask_partner": "ask {partner} about {reference}",
     "read_line": "reported, unreadable: {detail}; put that line right, or ask {partner}",
     "other_month": "at the edge of the month, and {partner} may count it in {detail}: "
@@ -44,11 +44,14 @@ LONGEST_SHOWN = 60
 def remedy(game: str, title: str, difference: Row) -> str:
     """What mends a difference, in words; a command in it stands between backticks, and can be run as it stands."""
     reference, detail = difference["reference"], difference["detail"]
+    named = detail if difference["action"] == "refund_order" and detail else reference
+    looks_like_option = named.startswith("-")
     return REMEDIES[difference["action"]].format(
         game=game,
         partner=title,
         reference=shown(reference, LONGEST_SHOWN),
-        id=shlex.quote(detail if difference["action"] == "refund_order" and detail else reference),
+        id="" if looks_like_option else f" {shlex.quote(named)}",
+        id_last=f" -- {shlex.quote(named)}" if looks_like_option else "",
         at=f" --at {detail}" if detail and detail <= clock.stamp() else "",
         detail=shown(detail or "", report_file.LONGEST_SAMPLE),
         other=f", with {shown(detail, LONGEST_SHOWN)} on the other side" if detail else "",

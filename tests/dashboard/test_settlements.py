@@ -328,6 +328,22 @@ class TestReports:
         b"GP-1,9.99,usd,COMPLETED\nGP-2,9.99,USD,REFUNDED\nGP-9,19.99,USD,COMPLETED\n?,,,\n,,,\n"
     )
 
+    def test_columns_below_a_title_are_shown_whatever_the_files_encoding(self, browser, books, july, db, house):
+        books.pay("GP-1", "9.99", "USD")
+        books.close()
+        text = "Sales of July;;\r\n\r\nNr;Betrag;Währung\r\nGP-1;9,99;USD\r\n"
+        for encoding in ("utf-16", "cp1252"):
+            uploaded = upload(browser, text.encode(encoding))
+            form = browser.get(uploaded.location).text
+            assert ("Betrag" in form, "Währung" in form, "9,99" in form, "Sales of July" in form) == (True,) * 3 + (
+                False,
+            )
+            begun = browser.post(uploaded.location, reference="0", amount="1", currency="2", unit="major")
+            assert begun.status_code == 303
+            drain(house)
+            assert db("SELECT * FROM reconciliation") == []
+            assert "every purchase agrees" in browser.get(DIFFERENCES).text.lower()
+
     def test_a_file_is_uploaded_its_columns_chosen_and_compared(self, browser, books, july, db, house):
         books.pay("GP-1", "9.99", "USD")
         books.pay("GP-2", "9.99", "USD")

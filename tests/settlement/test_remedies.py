@@ -75,7 +75,7 @@ def test_every_remedy_has_words():
 
 
 class TestOrders:
-    @pytest.mark.parametrize("order_id", ["o-1", "o 'one' (a)", "o" * 200])
+    @pytest.mark.parametrize("order_id", ["o-1", "o 'one' (a)", "o" * 200, "-1", "--policy"])
     @pytest.mark.parametrize("refunded", ["2026-07-20T10:00:00Z", "2026-08-03T10:00:00Z", ""])
     def test_given_back_there(self, room, books, run_printed, order_id, refunded, db):
         books.order(order_id)
@@ -91,21 +91,22 @@ class TestOrders:
         (row,) = db("SELECT occurred_at FROM refunds")
         assert row["occurred_at"].startswith(refunded[:10])
 
-    def test_taken_back_here_and_not_there(self, room, books, run_printed, appcharge):
-        books.order("o-1")
+    @pytest.mark.parametrize("order_id", ["o-1", "-o1"])
+    def test_taken_back_here_and_not_there(self, room, books, run_printed, appcharge, order_id):
+        books.order(order_id)
         books.close()
-        take_back(books, "o-1", "2026-07-20T00:00:00.000000Z")
-        appcharge.orders.append({"acOrderId": "o-1"})
+        take_back(books, order_id, "2026-07-20T00:00:00.000000Z")
+        appcharge.orders.append({"acOrderId": order_id})
         appcharge.transactions.append(
-            fake_appcharge.transaction("t-1", "2026-07-10T00:00:00.000Z", type="paid") | {"orderId": "o-1"}
+            fake_appcharge.transaction("t-1", "2026-07-10T00:00:00.000Z", type="paid") | {"orderId": order_id}
         )
-        report = f"{ORDERS}o-1,paid,999,USD,2026-07-10T00:00:00Z\n"
+        report = f"{ORDERS}{order_id},paid,999,USD,2026-07-10T00:00:00Z\n"
         before = room.by_text("appcharge", report)
-        assert room.results(before) == {"o-1": "refunded_here"} == room.results(room.by_api("appcharge"))
+        assert room.results(before) == {order_id: "refunded_here"} == room.results(room.by_api("appcharge"))
 
-        run_printed(room.remedies(before)["o-1"])
+        run_printed(room.remedies(before)[order_id])
 
-        assert appcharge.refunded == [("o-1", "owner")]
+        assert appcharge.refunded == [(order_id, "owner")]
         assert room.results(room.by_text("appcharge", report)) == {} == room.results(room.by_api("appcharge"))
 
     def test_an_order_that_has_another_id_there_is_given_back_by_that(self, room, books, run_printed, appcharge, db):
@@ -183,14 +184,15 @@ class TestPayments:
 
         assert room.results(room.by_text("playcamp", report)) == {} == room.results(room.by_api("playcamp"))
 
-    def test_what_was_refused_is_sent_again(self, room, books, playcamp, run_printed):
-        books.pay("GP 'one'", "9.99", "USD", is_registered=False)
+    @pytest.mark.parametrize("payment", ["GP 'one'", "-GP"])
+    def test_what_was_refused_is_sent_again(self, room, books, playcamp, run_printed, payment):
+        books.pay(payment, "9.99", "USD", is_registered=False)
         books.house.database.write_here(lambda tx: queue.quarantine(tx, {1: "refused"}))
         books.close()
         report = f"{PAYMENTS}GP-9,1.00,USD,PENDING,\n"
         before = room.by_text("playcamp", report)
 
-        run_printed(room.remedies(before)["GP 'one'"])
+        run_printed(room.remedies(before)[payment])
         books.house.new_relay().drain()
 
         assert room.results(room.by_text("playcamp", report)) == {} == room.results(room.by_api("playcamp"))

@@ -213,6 +213,57 @@ class TestFiles:
         (row,) = read(room, text)
         assert (row.reference, row.amount_minor, row.currency) == ("a", "999", "USD")
 
+    TEXT = "Order Number;Date;Who;Amount;Currency;Kind\na;2026-07-10;Müller;1.234,50;EUR;Zahlung\n"
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+    @pytest.mark.parametrize("separator", [";", "\t"])
+    def test_files_are_read_in_the_encodings_that_spreadsheets_write(self, room, books, encoding, separator, tmp_path):
+        books.order("a", 123450, "EUR")
+        books.close()
+        path = tmp_path / "report.csv"
+        text = self.TEXT.replace("Zahlung", "Payment").replace(";", separator)
+        path.write_bytes(text.replace("\n", "\r\n").encode(encoding))
+        run = room.by_file("appcharge", path)
+        assert (room.results(run), run.matched, run.rows_odd) == ({}, 1, 0)
+        assert any("Windows-1252" in note for note in run.notes) == (encoding == "cp1252")
+
+    @pytest.mark.parametrize("content", [b"\x00\x01\x02\xff" * 40, b"PK\x03\x04\x14\x00\x81\x8d", b"\xff\xfea"])
+    def test_what_is_no_text_is_refused(self, room, tmp_path, content):
+        path = tmp_path / "report.xlsx"
+        path.write_bytes(content)
+        with pytest.raises(ReconciliationError, match="not UTF-8, UTF-16 or Windows-1252"):
+            report_file.opened(path)
+
+    @pytest.mark.parametrize(
+        "above",
+        [
+            "Transactions of July 2026\n",
+            "Account;Demo Games\nPeriod;2026-07-01;2026-07-31\n\n",
+            "sep=;\nTransactions\n",
+            '"Transactions, all";;;;\n;;;;\n',
+        ],
+    )
+    def test_the_header_is_found_below_a_title(self, room, above):
+        text = above + "Transaction ID;Type;Amount;Currency\na;Payment;9,99;USD\nb;Refund;-1,50;USD\n"
+        assert [(row.reference, row.kind, row.amount_minor) for row in read(room, text)] == [
+            ("a", "paid", "999"),
+            ("b", "refunded", "150"),
+        ]
+        number = text[: text.index("Transaction ID")].count("\n") + 1
+        assert f"line {number} was read as the header, and what stands above it was left out" in notes(room, text)
+
+    def test_below_a_title_a_header_of_other_names_is_found_by_its_cells_or_by_what_is_named(self, room):
+        text = "Transactions\n\nNr,Betrag,Currency\na,9.99,USD\n"
+        with pytest.raises(ReconciliationError, match="no column transactionId"):
+            read(room, text)
+        (row,) = read(room, text, columns={"reference": "Nr", "amount": "Betrag"})
+        assert (row.reference, row.amount_minor) == ("a", "999")
+
+    def test_closing_words_are_left_out_and_said(self, room):
+        text = "transactionId,amount,currency\na,9.00,USD\n\nMade at 2026-08-01\n2 rows,,\n"
+        assert [row.reference for row in read(room, text)] == ["a"]
+        assert "line 4 was left out as a line of words: Made at 2026-08-01" in notes(room, text)
+
     def test_columns_that_were_found_by_common_names_are_said(self, room):
         assert "reference from Payment ID" in notes(room, "Payment ID,amount,currency\na,1,USD\n")
         assert notes(room, "transactionId,amount,currency\na,1,USD\n") == ""

@@ -1,19 +1,16 @@
 """A month held against its partners' figures: how far that is, what does not agree, and what mends it."""
 
-import csv
 import dataclasses
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from itertools import islice
 from pathlib import Path
 
 from flask import Response, request, url_for
 from markupsafe import Markup, escape
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot.base import csv_separator, money
+from coinslot.base import money
 from coinslot.games.games import Game, GameError
 from coinslot.games.registry import LONGEST_ID
 from coinslot.operations import uploads
@@ -24,7 +21,6 @@ from coinslot.settlement.columns import DECIMALS, FIELDS, NEEDED, Layout, plain
 from coinslot.settlement.judging import MISSING_HERE, RESULTS, UNREADABLE
 from coinslot.settlement.months import CLOSED
 from coinslot.settlement.outcomes import ReconciliationError, Run
-from coinslot.settlement.report import LONGEST_LINE
 from coinslot.settlement.statement import PAYMENTS_PARTNER
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import csv_file
@@ -115,14 +111,14 @@ def upload_report(slug: str, name: str) -> AnyResponse:
     """Take a partner's report; nothing is done with it before its columns are chosen."""
     game = the_game(slug)
     closed_month(game, name)
-    partner, _ = _reporting(request.form.get("partner", ""))
+    partner, report = _reporting(request.form.get("partner", ""))
     upload = request.files.get("file")
     if upload is None or not upload.filename:
         return _page(game, name, 400, "Please choose a file.")
     upload_id = uploads.keep(installation().settings.home, _purpose(game, name, partner.name), upload.stream)
     kept = _uploaded(game, name, partner.name, upload_id)
     try:
-        _head(kept)
+        _head(kept, report)
     except ReconciliationError as error:
         uploads.forget(kept)
         return _page(game, name, 400, f"{shown(upload.filename, 60)} cannot be read: {error}.")
@@ -145,7 +141,7 @@ def hold_against_report(slug: str, name: str, partner: str, upload_id: str) -> A
     asked, report = _reporting(partner)
     path = _uploaded(game, name, partner, upload_id)
     try:
-        layout = _layout(report, _head(path)[0])
+        layout = _layout(report, _head(path, report)[0])
         _check(path, layout)
         # In this thread, which has the file: the rest is left to the job.
         run_id = reconciling.begin(installation(), game, name, asked, "owner", (path, layout), is_background=True)
@@ -209,7 +205,7 @@ def _columns_page(
 ) -> Response:
     partner, report = _reporting(partner_name)
     path = _uploaded(game, name, partner_name, upload_id)
-    columns, rows = _head(path)
+    columns, rows = _head(path, report)
     guessed, unit, currency = _guessed(path, Layout.of(report, {}))
     chosen = {field: whole(request.form.get(field)) if problem else guessed[field] for field in FIELDS}
     return page(
@@ -316,30 +312,18 @@ def _uploaded(game: Game, name: str, partner: str, upload_id: str) -> Path:
     return found
 
 
-def _head(path: Path) -> tuple[list[str], list[list[str]]]:
+def _head(path: Path, report: Report) -> tuple[list[str], list[list[str]]]:
     """The names of a file's columns, and its first rows. Raises ReconciliationError."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            # A line is never read further than this, whatever the file is.
-            lines = list(islice(iter(lambda: file.readline(LONGEST_LINE + 1), ""), ROWS_SHOWN + 2))
-    except UnicodeDecodeError:
-        raise ReconciliationError("it is not UTF-8") from None
-    declared = csv_separator.declared(lines[0]) if lines else None
-    lines = lines[1:] if declared else lines[: ROWS_SHOWN + 1]
-    separator = declared or csv_separator.of(lines[0] if lines else "")
-    try:
-        text = io.StringIO("".join(lines), newline="")
-        rows = [row[:MOST_COLUMNS] for row in csv.reader(text, delimiter=separator)]
-    except csv.Error as error:
-        raise ReconciliationError(f"it is no CSV: {error}") from None
-    if not rows or not any(cell.strip() for cell in rows[0]):
-        raise ReconciliationError("its first line has no names of columns")
-    return rows[0], rows[1:]
+    with report_file.opened(path) as file:
+        head, rows = report_file.head_and_rows(file, Layout.of(report, {}), ROWS_SHOWN)
+    if not any(cell.strip() for cell in head):
+        raise ReconciliationError("it has no names of columns")
+    return head[:MOST_COLUMNS], [row[:MOST_COLUMNS] for row in rows]
 
 
 def _guessed(path: Path, layout: Layout) -> tuple[dict[str, int | None], str, str | None]:
     """The columns of a file as far as they are known by their names, and unit and currency of its amounts."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with report_file.opened(path) as file:
         places, unit, currency = report_file.guessed(file, layout)
     return {field: places.get(field) for field in FIELDS}, unit, currency
 
@@ -376,7 +360,7 @@ def _layout(report: Report, columns: list[str]) -> Layout:
 
 def _check(path: Path, layout: Layout) -> None:
     """Raises ReconciliationError for a file of which nothing can be read."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with report_file.opened(path) as file:
         is_readable = any(row.kind != UNREADABLE for rows in report_file.read(file, layout) for row in rows or [])
     if not is_readable:
         raise ReconciliationError("no row of it can be read like that: look at the columns, the unit and the currency")
