@@ -9,80 +9,16 @@ import pytest
 
 from coinslot.base import clock as coinslot_clock
 from coinslot.payments import queue
-from coinslot.payments import report as payment_report
-from coinslot.payments import store as payments
 from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
 from handlers.playcamp.payments import registration
-from handlers.playcamp.payments.rules import rules
 from tests.fakes.game_payments import GamePayments
-from tests.fakes.playcamp import PlayCamp, answers, broken, garbage, too_many
+from tests.fakes.playcamp import answers, broken, garbage, too_many
+from tests.playcamp.conftest import NOW
 from tests.receivers import reset, silence
 from tests.servers import until
 
-NOW = 1_767_323_045  # 2026-01-02T03:04:05Z
 BULK = "/v1/server/payments/bulk"
-
-
-@pytest.fixture
-def now(clock):
-    clock.move_to(NOW)
-    return clock
-
-
-@pytest.fixture
-def playcamp(studio, now):
-    with PlayCamp() as playcamp:
-        playcamp.set_up(studio)
-        yield playcamp
-
-
-@pytest.fixture
-def register(house):
-    return lambda: registration.run(house, house.games.by_slug("demo"))
-
-
-@pytest.fixture
-def report(house, studio):
-    """Payments as a game reports them, in the order of their ids."""
-
-    def store(*transaction_ids, is_test=False, **changed):
-        game = house.games.by_slug(studio.slug)
-        found = [
-            payment_report.check(
-                {
-                    "transactionId": transaction_id,
-                    "userId": "100001",
-                    "productId": "gem_100",
-                    "amount": "9900",
-                    "currency": "KRW",
-                    "market": "google",
-                    "purchasedAt": NOW - 600,
-                    **changed,
-                },
-                rules(game),
-                "push",
-                is_test=is_test,
-            )
-            for transaction_id in transaction_ids
-        ]
-        return house.database.write_here(lambda tx: payments.store_many(tx, game.id, found, is_registering=True))
-
-    return store
-
-
-@pytest.fixture
-def row(db):
-    def find(transaction_id):
-        (found,) = db("SELECT * FROM payments WHERE transaction_id = :id", id=transaction_id)
-        return found
-
-    return find
-
-
-@pytest.fixture
-def states(db):
-    return lambda: {row["transaction_id"]: row["state"] for row in db("SELECT * FROM payments")}
 
 
 def sent(playcamp):
