@@ -16,9 +16,9 @@ from coinslot.base import clock
 from coinslot.games import games
 from coinslot.installation import Installation
 from coinslot.operations import contacts
-from coinslot.outbox import deliveries, destinations
+from coinslot.outbox import attempts, deliveries, destinations
 from coinslot.outbox import lists as delivery_lists
-from coinslot.outbox.deliveries import COUNTED_AS
+from coinslot.outbox.attempts import COUNTED_AS
 from coinslot.payments import lists
 from coinslot.relay import jobs
 from coinslot.store import counters
@@ -109,7 +109,7 @@ def _relay_state(house: Installation) -> str:
     beat = deliveries.last_beat(connection)
     if beat is not None and clock.now() - beat <= deliveries.OLDEST_BEAT_SECONDS:
         return "ok"
-    return "not running" if deliveries.active_destinations(connection) else "not needed"
+    return "not running" if attempts.active_destinations(connection) else "not needed"
 
 
 class Figures(Collector):
@@ -194,7 +194,7 @@ def _durations(took: dict[str, dict[str, int]]) -> Metric:
     for slug, counted in took.items():
         total = 0
         buckets: list[tuple[str, float]] = []
-        for limit in deliveries.TOOK_MS:
+        for limit in attempts.TOOK_MS:
             total += counted.get(str(limit), 0)
             buckets.append((f"{limit / 1000}", total))
         durations.add_metric((slug,), [*buckets, ("+Inf", total + counted.get("more", 0))], sum_value=None)

@@ -38,7 +38,15 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("tests/ledger/test_credit.py", "tests/ledger/test_refunds.py", "tests/appcharge/test_orders.py"),
     ),
     "outbox": (
-        ("coinslot/outbox/deliveries.py", "coinslot/outbox/destinations.py", "coinslot/outbox/conversions.py"),
+        (
+            "coinslot/outbox/deliveries.py",
+            "coinslot/outbox/attempts.py",
+            "coinslot/outbox/redrives.py",
+            "coinslot/outbox/destinations.py",
+            "coinslot/outbox/checks.py",
+            "coinslot/outbox/circuit.py",
+            "coinslot/outbox/conversions.py",
+        ),
         ("tests/outbox/test_deliveries.py", "tests/playcamp/test_conversion.py"),
     ),
     "relay": (

@@ -10,9 +10,8 @@ from coinslot.base import clock
 from coinslot.installation import Installation
 from coinslot.ledger import credit as ledger
 from coinslot.ledger import events, refunds
-from coinslot.outbox import conversions, destinations
-from coinslot.outbox import deliveries as outbox
-from coinslot.outbox.deliveries import Claim, Result
+from coinslot.outbox import conversions, destinations, redrives
+from coinslot.outbox.attempts import Claim, Result, claim_due, record
 
 T = TypeVar("T")
 NOWHERE = "http://127.0.0.1:9/hook"  # of destinations that nothing is sent to
@@ -112,11 +111,11 @@ class Owed:
 
     def claim(self, room: int = 8, owner: str = "me", name: str = "game") -> list[Claim]:
         destination_id = self.state(name)["id"]
-        return self.write(lambda tx: outbox.claim_due(tx, owner, {destination_id: room}))
+        return self.write(lambda tx: claim_due(tx, owner, {destination_id: room}))
 
     def record(self, claim: Claim, failure: str | None = None, status: int | None = None, **rest: Any) -> str:
         """Returns the delivery's state; ``failure`` None is a success."""
-        return self.write(lambda tx: outbox.record(tx, claim, Result(failure, status, **rest)))
+        return self.write(lambda tx: record(tx, claim, Result(failure, status, **rest)))
 
     def fail(self, claim: Claim) -> str:
         return self.record(claim, "status", 500)
@@ -125,10 +124,10 @@ class Owed:
         """Put back one delivery, or all that are chosen; returns how many."""
         game_id = self.studio.row["id"]
         if delivery_id is not None:
-            self.write(lambda tx: outbox.redrive_one(tx, game_id, delivery_id))
+            self.write(lambda tx: redrives.redrive_one(tx, game_id, delivery_id))
             return 1
-        found = outbox.redrivable(self.house.database.read(), game_id, **which)
-        return self.write(lambda tx: outbox.redrive(tx, game_id, found))
+        found = redrives.redrivable(self.house.database.read(), game_id, **which)
+        return self.write(lambda tx: redrives.redrive(tx, game_id, found))
 
     def drain(self) -> int:
         return self.house.new_relay().drain()

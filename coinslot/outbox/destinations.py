@@ -1,49 +1,36 @@
-"""Destinations: where a game's deliveries go, how, and whether they are up.
-
-The circuit: after :data:`FAILURES_TO_OPEN` failures in a row over :data:`DELIVERIES_TO_OPEN` deliveries or more, a
-destination rests. While it rests no delivery spends an attempt; one at a time probes, and the first success closes it.
-"""
+"""Destinations: where a game's deliveries go, and how (``circuit.py``: whether they are up)."""
 
 import base64
-import json
-import re
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from urllib.parse import urlsplit
 
 from coinslot.access import keyring
 from coinslot.access.keyring import SecretValue
 from coinslot.access.vault import Vault
 from coinslot.base import clock
-from coinslot.base.expressions import Expression, ExpressionError
-from coinslot.games.games import find, web_address
+from coinslot.games.games import find
+from coinslot.outbox.checks import (
+    NAME,
+    DestinationError,
+    checked_events,
+    checked_retry,
+    checked_success,
+    checked_url,
+    says_yes,
+)
 from coinslot.outbox.formats import FORMATS, STANDARD, Format
 from coinslot.store import audit
 from coinslot.store.db import Connection, Row
 
-LONGEST_RETRY_SECONDS = 30 * 86400
 LONGEST_RETRY_AFTER_SECONDS = 86400  # what a destination asks for beyond that is not heard
 JITTER = 0.1  # of each delay
 LONGEST_TIMEOUT_SECONDS = 60
-MOST_RETRIES = 50
 BURIED_AT_ONCE = 500
-MOST_PATTERNS = 50
 
-FAILURES_TO_OPEN = 10
-DELIVERIES_TO_OPEN = 3
-FIRST_REST_SECONDS = 30
-LONGEST_REST_SECONDS = 600
 
 SECRET_PREFIX = keyring.SIGNING_PREFIX
-
-NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-PATTERN = re.compile(r"[A-Za-z0-9_*.?-]{1,100}")
-
-
-class DestinationError(Exception):
-    """What was asked for a destination cannot be done; the message is for the person who asked."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +92,11 @@ def add(
         raise DestinationError(f"there is no format {format}: use {' or '.join(formats)}")
     if not 1 <= timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
         raise DestinationError(f"timeout: use 1 to {LONGEST_TIMEOUT_SECONDS} seconds")
-    rule, expression = _checked_success(success or made.success)
+    rule, expression = checked_success(success or made.success)
     values = {
         "game_id": game["id"],
         "name": name,
-        "url": _checked_url(url),
+        "url": checked_url(url),
         "events": events,
         "format": format,
         "is_converted": int(made.is_converted),
@@ -180,27 +167,12 @@ def set_success(tx: Connection, slug: str, name: str, success: str, actor: str) 
 
     Raises :class:`DestinationError` or GameError.
     """
-    rule, expression = _checked_success(success)
+    rule, expression = checked_success(success)
     tx.execute(
         "UPDATE destinations SET success = :rule, success_expression = :expression, updated_at = :now WHERE id = :id",
         {"id": find_id(tx, slug, name), "rule": rule, "expression": expression, "now": clock.stamp()},
     )
     audit.record(tx, find(tx, slug)["id"], actor, "destination.success", f"{name} {success}")
-
-
-def last_answer(connection: Connection, destination_id: int) -> bytes | None:
-    """The beginning of the last answer of a destination to a delivery that has ended; None where there is none."""
-    row = connection.execute(
-        """SELECT a.answer FROM attempts a WHERE a.answer IS NOT NULL AND a.delivery_id IN (
-               SELECT id FROM (SELECT id FROM deliveries WHERE destination_id = :id AND state = 'delivered'
-                               ORDER BY finished_at DESC LIMIT 3)
-               UNION ALL
-               SELECT id FROM (SELECT id FROM deliveries WHERE destination_id = :id AND state = 'dead'
-                               ORDER BY finished_at DESC LIMIT 3))
-           ORDER BY a.id DESC LIMIT 1""",
-        {"id": destination_id},
-    ).fetchone()
-    return None if row is None else bytes(row["answer"])
 
 
 def find_id(connection: Connection, slug: str, name: str) -> int:
@@ -277,71 +249,6 @@ def wants(events: str, event_type: str) -> bool:
     return any(fnmatchcase(event_type, pattern) for pattern in events.split(","))
 
 
-def failed(tx: Connection, destination_id: int, delivery_id: int, retry_after_seconds: float | None = None) -> bool:
-    """Count an attempt that failed, and open the circuit when it is one too many. Returns whether it was open before.
-
-    The rest grows with the time the circuit has been open, and is never shorter than the destination asked for.
-    """
-    row = tx.execute("SELECT * FROM destinations WHERE id = :id", {"id": destination_id}).fetchone()
-    now = clock.now()
-    several = [each for each in row["failing_deliveries"].split(",") if each]
-    if str(delivery_id) not in several and len(several) < DELIVERIES_TO_OPEN:
-        several.append(str(delivery_id))
-    failures = row["failures_in_row"] + 1
-    was_open = row["circuit_open_since"] is not None
-    open_since = clock.seconds(row["circuit_open_since"]) if was_open else now
-    next_probe_at = None
-    if was_open or (failures >= FAILURES_TO_OPEN and len(several) >= DELIVERIES_TO_OPEN):
-        rest = min(max(now - open_since, FIRST_REST_SECONDS), LONGEST_REST_SECONDS)
-        next_probe_at = clock.stamp(now + max(rest, retry_after_seconds or 0))
-    tx.execute(
-        """UPDATE destinations SET failures_in_row = :failures, failing_deliveries = :several,
-               down_since = coalesce(down_since, :now), circuit_open_since = :open_since,
-               next_probe_at = :next_probe_at
-           WHERE id = :id""",
-        {
-            "id": destination_id,
-            "failures": failures,
-            "several": ",".join(several),
-            "now": clock.stamp(now),
-            "open_since": None if next_probe_at is None else clock.stamp(open_since),
-            "next_probe_at": next_probe_at,
-        },
-    )
-    return was_open
-
-
-def succeeded(tx: Connection, destination_id: int) -> str | None:
-    """Forget the failures and close the circuit; returns since when it had been down, if it was.
-
-    A single failure is no sign of that: it may be the delivery's own fault.
-    """
-    row = tx.execute(
-        "SELECT down_since, failures_in_row FROM destinations WHERE id = :id", {"id": destination_id}
-    ).fetchone()
-    if row["down_since"] is None:
-        return None
-    close(tx, destination_id)
-    return str(row["down_since"]) if row["failures_in_row"] > 1 else None
-
-
-def close(tx: Connection, destination_id: int) -> None:
-    tx.execute(
-        """UPDATE destinations SET failures_in_row = 0, failing_deliveries = '', down_since = NULL,
-               circuit_open_since = NULL, next_probe_at = NULL WHERE id = :id""",
-        {"id": destination_id},
-    )
-
-
-def pause(tx: Connection, destination_id: int, reason: str) -> None:
-    """What a destination does to itself, by answering 410."""
-    tx.execute(
-        """UPDATE destinations SET state = 'paused', state_reason = :reason, updated_at = :now
-           WHERE id = :id AND state = 'active'""",
-        {"id": destination_id, "reason": reason, "now": clock.stamp()},
-    )
-
-
 def signing_secrets(connection: Connection, vault: Vault, destination_id: int) -> tuple[SecretValue, ...]:
     """The secret deliveries are signed with, current value first, and during a rotation the previous one."""
     row = connection.execute(
@@ -358,55 +265,3 @@ def secret_name(name: str) -> str:
 def new_secret() -> str:
     """A Standard Webhooks secret: ``whsec_`` and the Base64 of 32 random bytes."""
     return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode('ascii')}"
-
-
-def checked_events(text: str) -> tuple[str, ...]:
-    """Patterns of event types out of a comma list, each once. Raises :class:`DestinationError`."""
-    patterns = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
-    for pattern in patterns:
-        if not PATTERN.fullmatch(pattern):
-            raise DestinationError(
-                f"events: {pattern!r} is no pattern: use something like grant.* or *, or several with commas between"
-            )
-    if len(patterns) > MOST_PATTERNS:
-        raise DestinationError(f"events: use up to {MOST_PATTERNS} patterns")
-    return patterns
-
-
-def checked_retry(text: str) -> tuple[int, ...]:
-    """Delays in seconds out of a comma list. Raises :class:`DestinationError`."""
-    words = [word.strip() for word in text.split(",")]
-    if not all(re.fullmatch(r"[0-9]{1,8}", word) for word in words) or len(words) > MOST_RETRIES:
-        raise DestinationError(f"retry: use up to {MOST_RETRIES} delays in seconds, such as 10,60,300")
-    delays = tuple(int(word) for word in words)
-    if max(delays) > LONGEST_RETRY_SECONDS:
-        raise DestinationError(f"retry: no delay above {LONGEST_RETRY_SECONDS} seconds")
-    return delays
-
-
-def says_yes(expression: str, answer: bytes) -> bool:
-    """Whether a JMESPath expression on a JSON answer comes out as true; an answer that is no JSON says no."""
-    try:
-        return Expression.parse(expression).apply(json.loads(answer)) is True
-    except (ValueError, RecursionError, ExpressionError):
-        return False
-
-
-def _checked_success(rule: str) -> tuple[str, str | None]:
-    if rule in ("2xx", "200"):
-        return rule, None
-    try:
-        Expression.parse(rule)
-    except ExpressionError as error:
-        raise DestinationError(f"success: use 2xx, 200, or a JMESPath expression ({error})") from None
-    return "expression", rule
-
-
-def _checked_url(url: str) -> str:
-    try:
-        parts = urlsplit(web_address(url))
-        if parts.port == 0:
-            raise ValueError("port 0 is nobody's")
-    except ValueError as error:
-        raise DestinationError(f"url: {error}") from None
-    return url

@@ -6,7 +6,8 @@ Nothing here changes any.
 from collections.abc import Sequence
 
 from coinslot.base import clock
-from coinslot.outbox.deliveries import STATES, Claim
+from coinslot.outbox.attempts import Claim
+from coinslot.outbox.deliveries import STATES
 from coinslot.outbox.destinations import Destination
 from coinslot.store.db import Connection, Row
 from coinslot.store.paging import LAST_ID, Listed, cut
@@ -154,3 +155,18 @@ def of_event(connection: Connection, game_id: int, event_id: int) -> list[Row]:
            WHERE d.event_id = :event_id AND d.game_id = :game_id ORDER BY d.id""",
         {"game_id": game_id, "event_id": event_id},
     ).fetchall()
+
+
+def last_answer(connection: Connection, destination_id: int) -> bytes | None:
+    """The beginning of the last answer of a destination to a delivery that has ended; None where there is none."""
+    row = connection.execute(
+        """SELECT a.answer FROM attempts a WHERE a.answer IS NOT NULL AND a.delivery_id IN (
+               SELECT id FROM (SELECT id FROM deliveries WHERE destination_id = :id AND state = 'delivered'
+                               ORDER BY finished_at DESC LIMIT 3)
+               UNION ALL
+               SELECT id FROM (SELECT id FROM deliveries WHERE destination_id = :id AND state = 'dead'
+                               ORDER BY finished_at DESC LIMIT 3))
+           ORDER BY a.id DESC LIMIT 1""",
+        {"id": destination_id},
+    ).fetchone()
+    return None if row is None else bytes(row["answer"])

@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from coinslot.access.vault import Vault, VaultError
 from coinslot.base import clock
 from coinslot.base.outbound import Answer, Outbound
-from coinslot.outbox import deliveries, destinations
-from coinslot.outbox.deliveries import Claim, Result
+from coinslot.outbox import attempts, deliveries, destinations, redrives
+from coinslot.outbox.attempts import Claim, Result
 from coinslot.outbox.formats import FORMATS, Format
 from coinslot.relay import due_times, webhooks
 from coinslot.relay import jobs as schedules
@@ -116,7 +116,7 @@ class Relay:
     def _beat(self) -> None:
         def beat(tx: Connection) -> bool:
             deliveries.beat(tx)
-            has_more = deliveries.go_on(tx)
+            has_more = redrives.go_on(tx)
             return due_times.mend(tx) or has_more
 
         while self._database.write(beat) and not self._is_stopping:
@@ -130,7 +130,7 @@ class Relay:
         connection = self._database.read()
         # Before looking: what is committed between the two is then noticed as a change.
         (version,) = connection.execute("PRAGMA data_version").fetchone()
-        moments = deliveries.next_due(connection)
+        moments = attempts.next_due(connection)
         job_moment = self._next_job(connection, version)
         room = self._room(moments)
         due = {each: free for each, free in room.items() if moments[each] <= clock.stamp()}
@@ -143,7 +143,7 @@ class Relay:
         return (self._claim_deliveries(due) if due else 0), ran
 
     def _claim_deliveries(self, due: Mapping[int, int]) -> int:
-        claims = self._database.write(lambda tx: deliveries.claim_due(tx, self.owner, due))
+        claims = self._database.write(lambda tx: attempts.claim_due(tx, self.owner, due))
         for claim in claims:
             with self._mutex:
                 self._in_flight[claim.destination.id] += 1
@@ -226,10 +226,10 @@ class Relay:
         name = claim.destination.name
         try:
             if self._is_stopping or not claim.is_long_enough():
-                self._database.write(lambda tx: deliveries.give_back(tx, claim))
+                self._database.write(lambda tx: attempts.give_back(tx, claim))
                 return
             result = self._attempt(claim)
-            state = self._database.write(lambda tx: deliveries.record(tx, claim, result))
+            state = self._database.write(lambda tx: attempts.record(tx, claim, result))
             if state == "gone":
                 log.info("delivery %d to %s was overtaken by a restore; how it went is not recorded", claim.id, name)
             elif state == "dead":

@@ -7,7 +7,7 @@ from coinslot.access.keyring import SecretValue
 from coinslot.base import clock
 from coinslot.ledger import events, grants
 from coinslot.outbox import conversions
-from coinslot.outbox.deliveries import Claim
+from coinslot.outbox.attempts import Claim
 from coinslot.outbox.formats import Format
 from coinslot.store.db import Connection
 

@@ -13,7 +13,7 @@ from coinslot.access import keyring
 from coinslot.base import clock
 from coinslot.base.spellings import shown
 from coinslot.games import games
-from coinslot.outbox import deliveries, destinations, lists
+from coinslot.outbox import destinations, lists, redrives
 from coinslot.store.db import Connection, Row
 from handlers.commands.grade import grade
 from handlers.kit.console import table
@@ -217,14 +217,14 @@ def redrive(game: str, delivery_id: int | None, is_all: bool, since: str | None,
     database = installation().database
     game_id = games.find(database.read(), game)["id"]
     if delivery_id is not None:
-        database.write_here(lambda tx: deliveries.redrive_one(tx, game_id, delivery_id))
+        database.write_here(lambda tx: redrives.redrive_one(tx, game_id, delivery_id))
         click.echo("1 put back.")
         return
     count = after = 0
-    while found := deliveries.redrivable(database.read(), game_id, after=after, since=first, until=last):
-        count += database.write_here(partial(deliveries.redrive, game_id=game_id, delivery_ids=found))
+    while found := redrives.redrivable(database.read(), game_id, after=after, since=first, until=last):
+        count += database.write_here(partial(redrives.redrive, game_id=game_id, delivery_ids=found))
         after = found[-1]
-    overtaken = deliveries.count_overtaken(database.read(), game_id, since=first, until=last)
+    overtaken = redrives.count_overtaken(database.read(), game_id, since=first, until=last)
     click.echo(f"{count} put back.")
     if overtaken:
         click.echo(f"{overtaken} stay dead: a later one of the same player has overtaken each.")

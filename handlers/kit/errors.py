@@ -11,8 +11,8 @@ from coinslot.access.owner import OwnerError
 from coinslot.access.vault import VaultError
 from coinslot.games.games import GameError
 from coinslot.games.registry import RegistryError
-from coinslot.outbox.deliveries import DeliveryError
-from coinslot.outbox.destinations import DestinationError
+from coinslot.outbox.checks import DestinationError
+from coinslot.outbox.redrives import DeliveryError
 from coinslot.store.db import DatabaseError, EngineError
 
 TROUBLE = (

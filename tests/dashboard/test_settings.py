@@ -7,7 +7,7 @@ import re
 import pytest
 
 from coinslot.games import games, registry
-from coinslot.outbox import destinations
+from coinslot.outbox import circuit, destinations
 from tests.conftest import Studio
 from tests.pages import HOSTILE
 from tests.receivers import Receiver, closed_port
@@ -291,7 +291,7 @@ class TestDestinations:
     def test_one_that_is_down_says_so(self, browser, house):
         self.add(browser)
         for number in range(12):
-            house.database.write_here(lambda tx, number=number: destinations.failed(tx, 1, number))
+            house.database.write_here(lambda tx, number=number: circuit.failed(tx, 1, number))
         page = browser.get(self.PAGE).text
         assert ">down<" in page
         assert "12 times in a row" in page

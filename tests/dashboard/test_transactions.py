@@ -14,7 +14,7 @@ import pytest
 from coinslot.games import games, registry
 from coinslot.ledger import credit as ledger
 from coinslot.ledger import search
-from coinslot.outbox import deliveries, destinations
+from coinslot.outbox import attempts, destinations
 from handlers.appcharge.signature import sign
 from handlers.dashboard.records.transactions import parse_amount, read_form
 from tests.conftest import MAIN_KEY, appcharge_headers
@@ -435,11 +435,11 @@ class TestOne:
 
         def attempt(tx, result):
             tx.execute("UPDATE deliveries SET next_attempt_at = '2000' WHERE state = 'waiting'")
-            (claim,) = deliveries.claim_due(tx, "test", {1: 1})
-            deliveries.record(tx, claim, result)
+            (claim,) = attempts.claim_due(tx, "test", {1: 1})
+            attempts.record(tx, claim, result)
 
-        hostile = deliveries.Result("status", 500, HOSTILE, HOSTILE.encode(), 12)
-        for result in (*[hostile] * 7, deliveries.Result(None, 204)):
+        hostile = attempts.Result("status", 500, HOSTILE, HOSTILE.encode(), 12)
+        for result in (*[hostile] * 7, attempts.Result(None, 204)):
             house.database.write_here(lambda tx, result=result: attempt(tx, result))
 
         text = browser.get(address).text

@@ -30,7 +30,7 @@ from coinslot.installation import Installation
 from coinslot.ledger import credit
 from coinslot.operations import backup
 from coinslot.operations.observations import Refusal
-from coinslot.outbox import deliveries, destinations
+from coinslot.outbox import attempts, destinations
 from coinslot.store import db
 from handlers.appcharge.signature import sign
 from handlers.commands import operate
@@ -440,8 +440,8 @@ def test_deliveries_and_attempts_get_ids_that_nothing_had_before_the_restore(pla
     place.order("first")
     place.backup(tmp_path / "copy.db")
 
-    def claim() -> deliveries.Claim:
-        return house.database.write_here(lambda tx: deliveries.claim_due(tx, "relay", {1: 9}))[-1]
+    def claim() -> attempts.Claim:
+        return house.database.write_here(lambda tx: attempts.claim_due(tx, "relay", {1: 9}))[-1]
 
     place.order("lost")
     former = claim()
@@ -456,7 +456,7 @@ def test_deliveries_and_attempts_get_ids_that_nothing_had_before_the_restore(pla
         ids = [getattr(each, name) for each in (former, *found)]
         assert ids[0] + 1_000_000_000 < ids[1], name
         assert ids[1] + 1_000_000_000 < ids[2] < 2**53 / 100, name
-    assert house.database.write_here(lambda tx: deliveries.record(tx, former, deliveries.Result(None, 200))) == "gone"
+    assert house.database.write_here(lambda tx: attempts.record(tx, former, attempts.Result(None, 200))) == "gone"
 
 
 def test_feed_ids_are_new_even_when_every_later_database_was_lost(

@@ -3,9 +3,10 @@
 import pytest
 
 from coinslot.base import clock as coinslot_clock
-from coinslot.outbox import deliveries, destinations, lists
-from coinslot.outbox.deliveries import DeliveryError, Result
-from coinslot.outbox.destinations import DestinationError
+from coinslot.outbox import attempts, deliveries, destinations, lists, redrives
+from coinslot.outbox.attempts import Result
+from coinslot.outbox.checks import DestinationError
+from coinslot.outbox.redrives import DeliveryError
 from tests.owed import Owed
 
 
@@ -109,7 +110,7 @@ def test_a_claim_given_back_is_free_at_once_and_was_no_attempt(owed):
     owed.credit()
     (claim,) = owed.claim()
 
-    owed.write(lambda tx: deliveries.give_back(tx, claim))
+    owed.write(lambda tx: attempts.give_back(tx, claim))
 
     assert owed.attempts() == []
     assert len(owed.claim()) == 1
@@ -122,7 +123,7 @@ def test_a_claim_given_back_too_late_takes_nothing_from_the_next(owed, clock):
     clock.shift(16)
     (claim,) = owed.claim(owner="same")
 
-    owed.write(lambda tx: deliveries.give_back(tx, late))
+    owed.write(lambda tx: attempts.give_back(tx, late))
 
     assert owed.deliveries()[0]["lease_owner"] == "same"
     assert len(owed.attempts()) == 2
@@ -147,7 +148,7 @@ def test_an_attempt_from_before_a_restore_says_nothing_of_the_delivery_that_has_
     before = [dict(row) for row in (*owed.deliveries(), *owed.attempts(), owed.state())]
 
     said = owed.record(stale, failure, 200 if failure is None else 410)
-    owed.write(lambda tx: deliveries.give_back(tx, stale))
+    owed.write(lambda tx: attempts.give_back(tx, stale))
 
     assert said == "gone"
     assert [dict(row) for row in (*owed.deliveries(), *owed.attempts(), owed.state())] == before
@@ -162,7 +163,7 @@ def test_an_attempt_whose_delivery_is_gone_says_nothing_of_anybody(owed, failure
     begin_again(owed)
 
     assert owed.record(stale, failure, 410) == "gone"
-    owed.write(lambda tx: deliveries.give_back(tx, stale))
+    owed.write(lambda tx: attempts.give_back(tx, stale))
 
     assert owed.deliveries() == []
     assert (owed.state()["state"], owed.state()["failures_in_row"]) == ("active", 0)
@@ -182,7 +183,7 @@ def test_an_attempt_whose_id_is_another_deliverys_now_is_not_written_into_it(owe
     before = [dict(row) for row in (*owed.deliveries(), *owed.attempts(), owed.state())]
 
     said = owed.record(stale, failure, 200 if failure is None else 500)
-    owed.write(lambda tx: deliveries.give_back(tx, stale))
+    owed.write(lambda tx: attempts.give_back(tx, stale))
 
     assert said == "gone"
     assert [dict(row) for row in (*owed.deliveries(), *owed.attempts(), owed.state())] == before
@@ -200,7 +201,7 @@ def test_an_attempt_whose_id_is_a_later_one_of_its_delivery_is_not_written_into_
     assert claim.attempt_id == stale.attempt_id
 
     assert owed.fail(stale) == "gone"
-    owed.write(lambda tx: deliveries.give_back(tx, stale))
+    owed.write(lambda tx: attempts.give_back(tx, stale))
 
     (attempt,) = owed.attempts()
     assert (attempt["failure"], attempt["duration_ms"]) == (None, None)
@@ -218,7 +219,7 @@ def test_success_is_recorded_with_all_its_figures(owed):
     assert (delivery["state"], delivery["attempts_made"]) == ("delivered", 1)
     assert delivery["finished_at"] == coinslot_clock.stamp()
     assert (attempt["status"], attempt["failure"], attempt["duration_ms"]) == (204, None, 12)
-    assert attempt["answer"] == b"x" * deliveries.KEPT_ANSWER_BYTES
+    assert attempt["answer"] == b"x" * attempts.KEPT_ANSWER_BYTES
     assert owed.claim() == []
 
 
@@ -797,7 +798,7 @@ def test_in_a_format_with_an_order_what_was_overtaken_stays_dead_even_for_a_pers
 
     with pytest.raises(DeliveryError, match="stays dead: a later one of its player"):
         owed.redrive(delivery_id=first["id"])
-    assert owed.write(lambda tx: deliveries.count_overtaken(tx, game_id)) == 1
+    assert owed.write(lambda tx: redrives.count_overtaken(tx, game_id)) == 1
     assert owed.redrive() == 0
 
     assert [row["event_id"] for row in owed.deliveries("dead")] == [overtaken]
@@ -915,7 +916,7 @@ def test_pruning_leaves_an_original_whose_reversal_is_there(owed, clock):
 
 def test_next_due_foresees_what_can_be_claimed(owed, clock, house):
     def moments():
-        return {each: coinslot_clock.seconds(at) for each, at in deliveries.next_due(house.database.read()).items()}
+        return {each: coinslot_clock.seconds(at) for each, at in attempts.next_due(house.database.read()).items()}
 
     owed.destination()
     destination_id = owed.state()["id"]
@@ -944,7 +945,7 @@ def test_whatever_is_foreseen_as_due_can_be_claimed(owed, clock, house, format):
         owed.happen(4, player="alice")
         owed.happen(2, player="bob")
     for step in range(40):
-        due = [at for at in deliveries.next_due(house.database.read()).values() if at <= coinslot_clock.stamp()]
+        due = [at for at in attempts.next_due(house.database.read()).values() if at <= coinslot_clock.stamp()]
         claims = owed.claim(room=2)
         assert bool(due) == bool(claims)
         for number, claim in enumerate(claims):
@@ -1020,10 +1021,10 @@ def test_what_the_relay_asks_all_the_time_has_an_index(owed, clock, house, forma
 
     def everything(tx):
         tx.set_trace_callback(asked.append)
-        deliveries.next_due(tx)
+        attempts.next_due(tx)
         for _ in range(3):
-            for number, claim in enumerate(deliveries.claim_due(tx, "me", {destination_id: 8})):
-                deliveries.record(tx, claim, Result("status" if number % 2 else None))
+            for number, claim in enumerate(attempts.claim_due(tx, "me", {destination_id: 8})):
+                attempts.record(tx, claim, Result("status" if number % 2 else None))
         deliveries.has_prunable(tx, coinslot_clock.stamp())
         deliveries.prune(tx, coinslot_clock.stamp())
         tx.set_trace_callback(None)

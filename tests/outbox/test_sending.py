@@ -16,7 +16,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from app import create_app
-from coinslot.outbox import deliveries, destinations
+from coinslot.outbox import deliveries, destinations, redrives
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, TOKEN, Studio, appcharge_headers, order
 from tests.servers import ROOT, Server, until
 
@@ -150,7 +150,7 @@ def test_what_a_command_commits_leaves_too(shop, receiver, tmp_path):
         )
         receiver.status = 200
         began = time.time()
-        shop.house.database.write_here(lambda tx: deliveries.redrive(tx, shop.row["id"], [1]))
+        shop.house.database.write_here(lambda tx: redrives.redrive(tx, shop.row["id"], [1]))
         until(lambda: states(shop) == {"delivered": 1}, "the redriven one arrives", 5)
         assert receiver.received[-1][0] - began < 2
 

@@ -9,7 +9,7 @@ import pytest
 
 from app import new_installation, read_settings
 from coinslot.operations import forgetting
-from coinslot.outbox import deliveries, destinations
+from coinslot.outbox import destinations, redrives
 from coinslot.store import portions
 from coinslot.store.db import BusyError
 from tests.conftest import Studio, appcharge_headers, order
@@ -176,7 +176,7 @@ def test_what_a_removed_destination_was_owed_dies_a_portion_at_a_time(house, stu
 
 
 def test_what_died_while_a_destination_was_down_comes_back_a_portion_at_a_time(house, studio, monkeypatch):
-    monkeypatch.setattr(deliveries, "REDRIVEN_AT_ONCE", 2)
+    monkeypatch.setattr(redrives, "REDRIVEN_AT_ONCE", 2)
     owed = Owed(house, studio)
     owed.destination(retry="0")
     owed.credit(5)
@@ -189,7 +189,7 @@ def test_what_died_while_a_destination_was_down_comes_back_a_portion_at_a_time(h
     (claim,) = owed.claim()
     owed.record(claim)
     assert len(owed.deliveries("dead")) == 3
-    while owed.write(deliveries.go_on):
+    while owed.write(redrives.go_on):
         pass
     assert owed.deliveries("dead") == []
     assert owed.state()["reviving_since"] is None

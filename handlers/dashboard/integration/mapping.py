@@ -13,8 +13,8 @@ from coinslot.base import exact
 from coinslot.base.expressions import LONGEST_EXPRESSION, Expression, ExpressionError
 from coinslot.games import games
 from coinslot.games.games import Game, GameError, Setting
-from coinslot.outbox import destinations
-from coinslot.outbox.destinations import DestinationError
+from coinslot.outbox import destinations, lists
+from coinslot.outbox.checks import DestinationError
 from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
 from handlers.kit.receive import installation, partners
@@ -197,7 +197,7 @@ def _answers(destination_id: int) -> list[Sample]:
         Sample("yes", "Sample: an answer that says yes", {"result": True, "code": 0}),
         Sample("no", "Sample: an answer that says no", {"result": False, "code": 17, "message": "try again"}),
     ]
-    answer = destinations.last_answer(installation().database.read(), destination_id)
+    answer = lists.last_answer(installation().database.read(), destination_id)
     if answer is not None:
         with suppress(ValueError, RecursionError):
             found.append(Sample("last", "The last answer that came", json.loads(answer), True))

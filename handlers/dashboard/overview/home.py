@@ -11,7 +11,7 @@ from coinslot.base import clock, money
 from coinslot.games import games
 from coinslot.games.games import Game
 from coinslot.operations import contacts
-from coinslot.outbox import deliveries, lists
+from coinslot.outbox import attempts, deliveries, lists
 from coinslot.relay import jobs as schedules
 from coinslot.store import counters
 from coinslot.store.db import Connection, DatabaseError, EngineError, Row
@@ -32,8 +32,8 @@ CHARTS_OPEN = 3  # games whose charts are there to be seen at once
 ROWS_AT_ONCE = 1000
 
 # What an attempt took, as it is counted, and how that is said.
-TOOK = {str(limit): f"up to {limit / 1000:g} s" for limit in deliveries.TOOK_MS} | {
-    "more": f"longer than {deliveries.TOOK_MS[-1] / 1000:g} s"
+TOOK = {str(limit): f"up to {limit / 1000:g} s" for limit in attempts.TOOK_MS} | {
+    "more": f"longer than {attempts.TOOK_MS[-1] / 1000:g} s"
 }
 
 T = TypeVar("T")
@@ -152,7 +152,7 @@ def _figures(figures: Figures, days: Sequence[str]) -> dict[str, object]:
     def both(*names: str, partner: str | None = None) -> tuple[int, int]:
         return tuple(sum(figures.total(name, span, partner) for name in names) for span in (days[-1:], days))  # type: ignore[return-value]
 
-    relay = deliveries.COUNTED_AS
+    relay = attempts.COUNTED_AS
     pairs = dict.fromkeys((*figures.endings(counters.GROSS), *figures.endings(counters.REFUNDED)))
     money = []
     for currency, partner in sorted(pairs, key=lambda pair: (pair[1], pair[0])):
@@ -201,7 +201,7 @@ def _charts(game: Game, figures: Figures, days: Sequence[str]) -> dict[str, obje
                 ],
             }
         )
-    relay = deliveries.COUNTED_AS
+    relay = attempts.COUNTED_AS
     outcomes = {
         "delivered": figures.per_day("delivered", days, relay),
         "failed attempts": figures.per_day("failed.", days, relay),

@@ -11,9 +11,10 @@ from werkzeug.wrappers import Response as AnyResponse
 from coinslot.base import clock
 from coinslot.games.games import Game
 from coinslot.outbox import deliveries as outbox
-from coinslot.outbox import destinations, lists
-from coinslot.outbox.deliveries import STATES, DeliveryError
-from coinslot.outbox.destinations import DestinationError
+from coinslot.outbox import destinations, lists, redrives
+from coinslot.outbox.checks import DestinationError
+from coinslot.outbox.deliveries import STATES
+from coinslot.outbox.redrives import DeliveryError
 from coinslot.relay import webhooks
 from coinslot.store import audit
 from coinslot.store.db import Connection, Row
@@ -133,7 +134,7 @@ def redrive_deliveries(slug: str) -> AnyResponse:
 
     def put_back(portion: list[int]) -> int:
         def store(tx: Connection) -> int:
-            count = outbox.redrive(tx, game.id, portion)
+            count = redrives.redrive(tx, game.id, portion)
             if count:
                 audit.record(tx, game.id, "owner", "delivery.redrive", f"{shown(subject)} ({count}){reason}")
             return count
@@ -142,13 +143,13 @@ def redrive_deliveries(slug: str) -> AnyResponse:
 
     if is_all:
         count = after = 0
-        while found := outbox.redrivable(database.read(), game.id, after=after, state=wanted.state, **which):
+        while found := redrives.redrivable(database.read(), game.id, after=after, state=wanted.state, **which):
             count += put_back(found)
             after = found[-1]
-        stayed = 0 if wanted.state == "waiting" else outbox.count_overtaken(database.read(), game.id, **which)
+        stayed = 0 if wanted.state == "waiting" else redrives.count_overtaken(database.read(), game.id, **which)
     else:
         count = put_back(list(dict.fromkeys(ids)))
-        stayed = sum(outbox.count_overtaken(database.read(), game.id, delivery_id=each) for each in set(ids))
+        stayed = sum(redrives.count_overtaken(database.read(), game.id, delivery_id=each) for each in set(ids))
     said = "put-back" if count else "nothing"
     return see_other("deliveries", said, slug=game.slug, back=count, stayed=stayed, **wanted.query)
 
@@ -182,7 +183,7 @@ def redrive_delivery(slug: str, delivery_id: int) -> AnyResponse:
     reason = _reason()
 
     def put_back(tx: Connection) -> None:
-        outbox.redrive_one(tx, game.id, delivery_id)
+        redrives.redrive_one(tx, game.id, delivery_id)
         audit.record(tx, game.id, "owner", "delivery.redrive", f"{delivery_id}{reason}")
 
     try:

@@ -12,7 +12,7 @@ from coinslot.access.keyring import SecretError
 from coinslot.games import games
 from coinslot.games.games import Game
 from coinslot.outbox import destinations
-from coinslot.outbox.destinations import DestinationError
+from coinslot.outbox.checks import DestinationError
 from coinslot.outbox.formats import STANDARD
 from coinslot.relay import grader
 from coinslot.store.db import Connection, Row

@@ -17,7 +17,7 @@ from coinslot.ledger import dossier, refunds, search
 from coinslot.ledger.dossier import Dossier
 from coinslot.ledger.refunds import BY_STRENGTH, Policy
 from coinslot.ledger.search import Filters
-from coinslot.outbox import deliveries
+from coinslot.outbox import redrives
 from coinslot.store import audit
 from coinslot.store.db import Connection
 from handlers.dashboard.frame import masking
@@ -168,7 +168,7 @@ def redeliver_transaction(slug: str, public_id: str) -> AnyResponse:
         return _show(game, found, 400, problem=wrong)
 
     def owe(tx: Connection) -> int:
-        owed, redriven = deliveries.deliver_again(tx, game.id, found.transaction["id"])
+        owed, redriven = redrives.deliver_again(tx, game.id, found.transaction["id"])
         if owed:
             what = f"{public_id} ({owed} deliveries, {redriven} of them redriven): {reason}"
             audit.record(tx, game.id, "owner", "transaction.redeliver", what)
@@ -176,7 +176,7 @@ def redeliver_transaction(slug: str, public_id: str) -> AnyResponse:
 
     try:
         owed = installation().database.write(owe)
-    except deliveries.DeliveryError as error:
+    except redrives.DeliveryError as error:
         return _show(game, found, 400, problem=f"It cannot be delivered again: {error}.")
     if not owed:
         return _show(

@@ -1,0 +1,282 @@
+"""Deliveries in hand: claimed by a lease, attempted, and recorded as done, due again or dead.
+
+A process that dies with deliveries in hand gives them back by doing nothing.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from coinslot.base import clock
+from coinslot.outbox import circuit, destinations
+from coinslot.outbox.deliveries import LEASE_SPARE_SECONDS, floor_of, lease_bounds
+from coinslot.outbox.destinations import JITTER, Destination
+from coinslot.outbox.redrives import begin_reviving
+from coinslot.store import counters
+from coinslot.store.db import Connection, Row
+
+COUNTED_AS = "relay"  # in place of a partner, among the counters
+TOOK_MS = (100, 300, 1000, 3000, 10000)  # attempts are counted by how long they took: up to these, or longer
+KEPT_ANSWER_BYTES = 2048
+PROBED_IN_TURN = 100
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One delivery in hand: to be sent to ``destination`` before ``leased_until``, and then recorded."""
+
+    id: int
+    destination: Destination
+    webhook_id: str
+    event_type: str
+    grant_id: int | None
+    event_id: int | None
+    attempt_id: int
+    started_at: str
+    number: int
+    owner: str
+    leased_until: float
+
+    def is_long_enough(self) -> bool:
+        """Whether an attempt begun now ends, and is recorded, within the lease."""
+        return self.leased_until - clock.now() >= self.destination.timeout_seconds + 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """How an attempt went. ``failure`` is one of the words of ``attempts.failure``, or None when it arrived."""
+
+    failure: str | None
+    status: int | None = None
+    detail: str | None = None
+    answer: bytes = b""
+    duration_ms: int = 0
+    retry_after_seconds: float | None = None
+
+
+def claim_due(tx: Connection, owner: str, room: Mapping[int, int]) -> list[Claim]:
+    """Take due deliveries, at most ``room[destination id]`` of each destination; each becomes an attempt in progress.
+
+    One conditional update per delivery makes the lease: whoever changes the row has it. A destination whose circuit
+    is open gives one, once per rest.
+    """
+    now = clock.now()
+    claims: list[Claim] = []
+    for destination_id, free in room.items():
+        row = tx.execute(
+            "SELECT * FROM destinations WHERE id = :id AND state = 'active'", {"id": destination_id}
+        ).fetchone()
+        if row is None:
+            continue
+        destination = destinations.opened(row)
+        leased_until = now + destination.timeout_seconds + LEASE_SPARE_SECONDS
+        if not destination.is_open:
+            due = [each["id"] for each in _claimable(tx, row, clock.stamp(now), free)]
+        elif row["next_probe_at"] <= clock.stamp(now):
+            due = _probe(tx, row, leased_until)
+        else:
+            due = []
+        for delivery_id in due:
+            claim = _lease(tx, destination, delivery_id, owner, now, leased_until)
+            if claim is not None:
+                claims.append(claim)
+    return claims
+
+
+def record(tx: Connection, claim: Claim, result: Result) -> str:
+    """Write down how an attempt went; returns the delivery's state after it.
+
+    A success counts even if the lease had run out. A failure then changes nothing but the attempt's row, since
+    somebody else has the delivery in hand. ``gone``: a restore has put another state in place of the one it was
+    claimed in, and nothing is changed; what its ids name now may be something else.
+    """
+    row = tx.execute(
+        """SELECT d.state, d.lease_owner, d.leased_until FROM deliveries d JOIN attempts a ON a.delivery_id = d.id
+           WHERE d.id = :id AND d.webhook_id = :webhook_id AND a.id = :attempt_id AND a.started_at = :started_at""",
+        {
+            "id": claim.id,
+            "webhook_id": claim.webhook_id,
+            "attempt_id": claim.attempt_id,
+            "started_at": claim.started_at,
+        },
+    ).fetchone()
+    if row is None:
+        return "gone"
+    tx.execute(
+        """UPDATE attempts SET duration_ms = :duration_ms, status = :status, failure = :failure, detail = :detail,
+               answer = :answer WHERE id = :id""",
+        {
+            "id": claim.attempt_id,
+            "duration_ms": result.duration_ms,
+            "status": result.status,
+            "failure": result.failure,
+            "detail": result.detail,
+            "answer": result.answer[:KEPT_ANSWER_BYTES],
+        },
+    )
+    _count(tx, claim, result)
+    if row["state"] == "delivered":
+        return "delivered"
+    if result.failure is None:
+        _finish(tx, claim.id, "delivered", None)
+        down_since = circuit.succeeded(tx, claim.destination.id)
+        if down_since is not None:
+            begin_reviving(tx, claim.destination.id, down_since)
+        return "delivered"
+    if (row["lease_owner"], row["leased_until"]) != (claim.owner, clock.stamp(claim.leased_until)):
+        return str(row["state"])
+
+    was_resting = circuit.failed(tx, claim.destination.id, claim.id, result.retry_after_seconds)
+    if result.status == 410:
+        circuit.pause(tx, claim.destination.id, "it answered 410 Gone")
+    if was_resting or result.status == 410:  # that told us about the destination, and costs the delivery nothing
+        _end_lease(tx, claim)
+        return "waiting"
+    return _retry(tx, claim, result)
+
+
+def give_back(tx: Connection, claim: Claim) -> None:
+    """End a claim that was not used: there was no attempt. One that a restore has overtaken is left alone likewise."""
+    if _end_lease(tx, claim):
+        tx.execute(
+            "DELETE FROM attempts WHERE id = :id AND delivery_id = :delivery_id AND started_at = :started_at",
+            {"id": claim.attempt_id, "delivery_id": claim.id, "started_at": claim.started_at},
+        )
+
+
+def next_due(connection: Connection) -> dict[int, str]:
+    """When each active destination will next have something to claim, as a stamp; absent: nothing free waits.
+
+    Leases that run out are not foreseen: whoever waits for this looks again every now and then.
+    """
+    now = clock.stamp()
+    moments = {}
+    for row in connection.execute("SELECT * FROM destinations WHERE state = 'active'").fetchall():
+        if row["next_probe_at"] is not None and row["next_probe_at"] > now:
+            moments[row["id"]] = str(row["next_probe_at"])  # until then its backlog, which may be long, is left alone
+            continue
+        for delivery in _claimable(connection, row, "9999", 1):
+            moments[row["id"]] = str(row["next_probe_at"] or delivery["next_attempt_at"])
+    return moments
+
+
+def active_destinations(connection: Connection) -> list[int]:
+    return [row["id"] for row in connection.execute("SELECT id FROM destinations WHERE state = 'active'")]
+
+
+def _claimable(connection: Connection, destination: Row, until: str, limit: int) -> list[Row]:
+    """Deliveries that nobody has in hand and that wait for no other, due by ``until``, longest due first."""
+    return connection.execute(
+        """SELECT id, next_attempt_at FROM deliveries d
+           WHERE destination_id = :destination_id AND state = 'waiting' AND next_attempt_at <= :until
+             AND (leased_until IS NULL OR leased_until <= :now OR leased_until > :longest)
+             AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.id = d.waits_for AND o.state = 'waiting')
+             AND (:is_ordered = 0 OR NOT EXISTS (
+                 SELECT 1 FROM deliveries p
+                 WHERE p.destination_id = d.destination_id AND p.player_id = d.player_id AND p.state = 'waiting'
+                   AND (p.id < d.id OR p.id > d.id AND p.leased_until > :now AND p.leased_until <= :longest)))
+           ORDER BY next_attempt_at, id LIMIT :limit""",
+        {
+            "destination_id": destination["id"],
+            "is_ordered": destination["keeps_order"],
+            "until": until,
+            **lease_bounds(clock.now()),
+            "limit": limit,
+        },
+    ).fetchall()
+
+
+def _probe(tx: Connection, destination: Row, next_probe_at: float) -> list[int]:
+    """The one delivery to try a resting destination with, due or not; then it rests until ``next_probe_at``.
+
+    They take turns: one that is never accepted must not keep the circuit open.
+    """
+    candidates = sorted(row["id"] for row in _claimable(tx, destination, "9999", PROBED_IN_TURN))
+    if not candidates:
+        return []
+    chosen = next((each for each in candidates if each > destination["last_probed"]), candidates[0])
+    tx.execute(
+        "UPDATE destinations SET next_probe_at = :at, last_probed = :chosen WHERE id = :id",
+        {"id": destination["id"], "at": clock.stamp(next_probe_at), "chosen": chosen},
+    )
+    return [chosen]
+
+
+def _lease(
+    tx: Connection, destination: Destination, delivery_id: int, owner: str, now: float, until: float
+) -> Claim | None:
+    row = tx.execute(
+        """UPDATE deliveries SET leased_until = :until, lease_owner = :owner
+           WHERE id = :id AND state = 'waiting'
+             AND (leased_until IS NULL OR leased_until <= :now OR leased_until > :longest)
+           RETURNING webhook_id, event_type, grant_id, event_id, attempts_made""",
+        {"id": delivery_id, "owner": owner, "until": clock.stamp(until), **lease_bounds(now)},
+    ).fetchone()
+    if row is None:
+        return None
+    (attempt_id,) = tx.execute(
+        """INSERT INTO attempts (id, delivery_id, started_at)
+           VALUES ((SELECT max(coalesce((SELECT max(id) FROM attempts), 0), :floor) + 1), :id, :now) RETURNING id""",
+        {"floor": floor_of(tx, "attempts"), "id": delivery_id, "now": clock.stamp(now)},
+    ).fetchone()
+    return Claim(
+        id=delivery_id,
+        destination=destination,
+        webhook_id=row["webhook_id"],
+        event_type=row["event_type"],
+        grant_id=row["grant_id"],
+        event_id=row["event_id"],
+        attempt_id=attempt_id,
+        started_at=clock.stamp(now),
+        number=row["attempts_made"] + 1,
+        owner=owner,
+        leased_until=until,
+    )
+
+
+def _retry(tx: Connection, claim: Claim, result: Result) -> str:
+    """Schedule the next attempt, or bury the delivery when the table has no more."""
+    delays = claim.destination.retry_seconds
+    if claim.number > len(delays):
+        words = [result.failure or "", f"status {result.status}" if result.status else "", result.detail or ""]
+        counters.add(tx, claim.destination.game_id, COUNTED_AS, "dead")
+        _finish(tx, claim.id, "dead", f"{claim.number} attempts; the last: {', '.join(filter(None, words))}")
+        return "dead"
+    delay = delays[claim.number - 1] * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  spreads load, hides nothing
+    delay = max(delay, result.retry_after_seconds or 0)
+    tx.execute(
+        """UPDATE deliveries SET attempts_made = :number, next_attempt_at = :at, leased_until = NULL, lease_owner = NULL
+           WHERE id = :id""",
+        {"id": claim.id, "number": claim.number, "at": clock.stamp(clock.now() + delay)},
+    )
+    return "waiting"
+
+
+def _count(tx: Connection, claim: Claim, result: Result) -> None:
+    took = next((str(limit) for limit in TOOK_MS if result.duration_ms <= limit), "more")
+    outcome = "delivered" if result.failure is None else f"failed.{result.failure}"
+    counters.add_each(tx, claim.destination.game_id, COUNTED_AS, {outcome: 1, f"took.{took}": 1})
+
+
+def _finish(tx: Connection, delivery_id: int, state: str, reason: str | None) -> None:
+    tx.execute(
+        """UPDATE deliveries SET state = :state, dead_reason = :reason, attempts_made = attempts_made + 1,
+               next_attempt_at = NULL, leased_until = NULL, lease_owner = NULL, finished_at = :now
+           WHERE id = :id""",
+        {"id": delivery_id, "state": state, "reason": reason, "now": clock.stamp()},
+    )
+
+
+def _end_lease(tx: Connection, claim: Claim) -> bool:
+    """Returns False when it had run out and somebody else has the delivery, or the delivery is no more."""
+    ended = tx.execute(
+        """UPDATE deliveries SET leased_until = NULL, lease_owner = NULL
+           WHERE id = :id AND webhook_id = :webhook_id AND lease_owner = :owner AND leased_until = :until""",
+        {
+            "id": claim.id,
+            "webhook_id": claim.webhook_id,
+            "owner": claim.owner,
+            "until": clock.stamp(claim.leased_until),
+        },
+    )
+    return ended.rowcount == 1
