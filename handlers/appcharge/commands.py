@@ -24,7 +24,8 @@ from coinslot.games.registry import RegistryError
 from coinslot.store import audit
 from handlers.appcharge.api import catalogue
 from handlers.appcharge.api.catalogue import CatalogueError, Changed, Offer, UncertainError, dollars
-from handlers.appcharge.api.client import ApiError, Client, as_json
+from handlers.appcharge.api.client import Client, as_json
+from handlers.kit.api import ApiError
 from handlers.kit.console import table
 from handlers.kit.errors import in_words
 from handlers.kit.receive import installation

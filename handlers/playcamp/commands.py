@@ -29,11 +29,12 @@ from coinslot.payments import lists, queue, store
 from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
 from coinslot.store import audit
+from handlers.kit.api import ApiError
 from handlers.kit.console import table
 from handlers.kit.errors import in_words
 from handlers.kit.receive import installation
 from handlers.playcamp.api.answers import Webhook
-from handlers.playcamp.api.client import ApiError, Client, base_url
+from handlers.playcamp.api.client import Client, base_url
 from handlers.playcamp.events.coupons import UNGRANTED
 from handlers.playcamp.events.payload import SPONSOR, UNREADABLE
 from handlers.playcamp.events.webhooks import COUPON_REDEEMED, PARTNER
@@ -163,8 +164,7 @@ def verify(game: str, creator: str, campaign: str | None) -> None:
     payment = registration.sample_payment()
 
     def sponsor() -> str:
-        found = client.put_sponsor(RESERVED_ID, creator, campaign, is_test=True)
-        return f"supports {found.creator_key or creator}"
+        return f"supports {client.put_sponsor(RESERVED_ID, creator, campaign, is_test=True) or creator}"
 
     def coupon() -> str:
         found = client.validate_coupon(RESERVED_ID, RESERVED_ID, is_test=True)

@@ -23,9 +23,10 @@ from coinslot.ledger import events
 from coinslot.outbox import conversions, destinations
 from coinslot.outbox import lists as delivery_lists
 from coinslot.relay import jobs
+from handlers.kit.api import ApiError
 from handlers.kit.partner import Call, Check
 from handlers.kit.receive import installation
-from handlers.playcamp.api.client import ApiError, Client, base_url
+from handlers.playcamp.api.client import Client, base_url
 from handlers.playcamp.entries.entry import ENDPOINT as ENTRY
 from handlers.playcamp.entries.entry import allowed_campaigns, recipe_of
 from handlers.playcamp.events import payload

@@ -13,8 +13,9 @@ from coinslot.base.outbound import Outbound
 from coinslot.games.games import Game
 from handlers.appcharge.api import catalogue, client
 from handlers.appcharge.api.catalogue import CatalogueError, Line, UncertainError
-from handlers.appcharge.api.client import ApiError, Client, NotConfiguredError, UnsentError, error_text
+from handlers.appcharge.api.client import Client
 from handlers.appcharge.settings import SETTINGS
+from handlers.kit.api import ApiError, NotConfiguredError, UnsentError
 from tests.conftest import MAIN_KEY, TOKEN
 from tests.fakes.appcharge import FakeAppcharge, report_order, transaction
 from tests.receivers import (
@@ -309,17 +310,22 @@ def test_a_session_without_token_or_address_is_none(api, fake, body):
         (b'{"message": "", "errorMessage": null, "error": "last"}', "last"),
         (b'{"message": {"a": 1}, "error": 7}', '{"message": {"a": 1}, "error": 7}'),
         (b"<html>\n<b>Bad  Gateway</b>", "<html> <b>Bad Gateway</b>"),
-        (b"", "without a word"),
+        (b"", "HTTP 400"),
         (b"[]", "[]"),
-        (b"x" * 5000, "x" * 200),
-        ("é".encode() * 5000, "é" * 100),
+        (b"x" * 5000, "x" * 199 + "…"),
+        ("é".encode() * 5000, "é" * 199 + "…"),
         (b'{"message": "' + b"y" * 5000 + b'"}', "y" * 499 + "…"),
         (b'{"message": "\\u001b[31mred\\u0000 \\ud800"}', "·[31mred· ·"),
         (b"\xff\xfe", "\N{REPLACEMENT CHARACTER}" * 2),
     ],
 )
-def test_every_shape_of_an_error_is_told_in_its_words(body, text):
-    assert error_text(body) == text
+def test_every_shape_of_an_error_is_told_in_its_words(api, fake, body, text):
+    fake.script = [status(400, body)]
+
+    with pytest.raises(ApiError) as raised:
+        api.offers()
+
+    assert raised.value.text == text
 
 
 def test_an_error_never_repeats_a_secret_our_body_or_an_address(api, fake):

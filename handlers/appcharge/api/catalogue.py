@@ -18,7 +18,8 @@ from coinslot.base import clock, exact
 from coinslot.base.spellings import shown
 from coinslot.games import registry
 from coinslot.store.db import Connection
-from handlers.appcharge.api.client import ApiError, Client
+from handlers.appcharge.api.client import Client
+from handlers.kit.api import ApiError
 
 QUANTITY_DIGITS = 30
 PRICE_DIGITS = 9

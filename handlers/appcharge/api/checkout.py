@@ -13,7 +13,8 @@ from marshmallow import ValidationError, fields, validate
 
 from coinslot.games import registry
 from coinslot.games.games import Game
-from handlers.appcharge.api.client import ApiError, Client, NotConfiguredError
+from handlers.appcharge.api.client import Client
+from handlers.kit.api import ApiError, NotConfiguredError
 from handlers.kit.fields import Identifier, Scalar, Strict, WholeNumber
 from handlers.kit.partner import GameCall
 from handlers.kit.problems import ProblemError, caller, read_body, unprocessable

@@ -2,82 +2,54 @@
 
 The publisher token proves us; a signature goes along only where the owner asks for it (``appcharge.sign_calls``).
 No call has an idempotency key, so a POST is repeated only after a 429, which says that nothing was done; GET, PUT and
-DELETE also after network failures and 5xx. What comes back is a stranger's: it is checked, numbers stay exact, and of
-an error only bounded, printable words are told, never our token or what we sent. (Documentation checked 2026-11.)
+DELETE also after network failures and 5xx. How a call is made is in :mod:`handlers.kit.api`. (Documentation checked
+2026-11.)
 """
 
-import ipaddress
 import json
-import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
 
 from coinslot.base import clock, exact
 from coinslot.base.outbound import Answer, Outbound
-from coinslot.base.paths import path_segment
 from coinslot.base.spellings import shown
 from coinslot.games.games import Game, web_address
 from handlers.appcharge.signature import sign
+from handlers.kit import api
+from handlers.kit.api import (
+    AnswerError,
+    ApiError,
+    Caller,
+    NotConfiguredError,
+    Refusal,
+    UnsentError,
+    in_path,
+    is_header,
+    message,
+    read_json,
+)
 
 BASE_URLS = {"live": "https://api.appcharge.com", "sandbox": "https://api-sandbox.appcharge.com"}
+SECRETS = ("appcharge.publisher_token", "appcharge.main_key", "appcharge.secondary_key")
 
-TIMEOUT_SECONDS = 10.0  # one attempt
 REPORT_TIMEOUT_SECONDS = 30.0
-PATIENCE_SECONDS = 60.0  # all attempts of one call, pauses included
-TRIES = 4
-PAUSES_SECONDS = (0.5, 1.5, 4.0)  # after the first attempt, the second, ...; 50 % more or less
-LARGEST_ANSWER = 1024 * 1024
 LARGEST_REPORT = 32 * 1024 * 1024
 
 IDS_PER_CALL = 50
 PLAYERS_PER_REFRESH = 500
 ROWS_PER_PAGE = 1000
-MOST_LEVELS = 64  # of nesting in an answer
 
-LONGEST_TEXT = 500  # characters told of an error
-EXCERPT_BYTES = 200  # of an answer that has no words we know
-HIDDEN = "[hidden]"
+LONGEST_EXCERPT = 200  # characters of an answer that has no words we know
 
-_TRANSIENT = ("timeout", "refused", "dns")
-_IN_HEADERS = re.compile(r"[!-~]+")
+_REASONS = ("message", "errorMessage", "error")
 
-
-class ApiError(Exception):
-    """A call did not succeed. ``status`` is None where there was no proper answer; ``text`` says why, and no secret."""
-
-    def __init__(self, status: int | None, text: str) -> None:
-        super().__init__(
-            f"Appcharge did not answer: {text}" if status is None else f"Appcharge answered {status}: {text}"
-        )
-        self.status = status
-        self.text = text
-
-    @property
-    def is_uncertain(self) -> bool:
-        """Whether what was asked for may have been done all the same."""
-        return self.status is None or self.status >= 500 or 200 <= self.status < 300
-
-
-class UnsentError(ApiError):
-    """Nothing was sent, and ``text`` says why."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(None, text)
-        self.args = (text,)
-
-    @property
-    def is_uncertain(self) -> bool:
-        return False
-
-
-class NotConfiguredError(UnsentError):
-    """The game lacks what every call needs."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -110,37 +82,41 @@ class Session:
     purchase_id: str | None
 
 
-class Client:
-    """Appcharge's API for one game. Raises :class:`NotConfiguredError` at once where the game cannot call it.
+class Client(Caller):
+    """Appcharge's API for one game. Raises :class:`NotConfiguredError` at once where the game cannot call it."""
 
-    Every call raises :class:`ApiError` unless it succeeded. ``patience_seconds`` bounds each of them, all attempts and
-    pauses included.
-    """
+    partner = "Appcharge"
+    timeout_seconds = 10.0
+    largest_answer = 1024 * 1024
+    repeated = ("GET", "PUT", "DELETE")
+    repeated_when_limited = (*repeated, "POST")
 
     def __init__(
         self,
         game: Game,
         outbound: Outbound,
         sleep: Callable[[float], None] = time.sleep,
-        patience_seconds: float = PATIENCE_SECONDS,
-        tries: int = TRIES,
+        patience_seconds: float = api.PATIENCE_SECONDS,
+        tries: int = api.TRIES,
     ) -> None:
-        self._base_url = _base_url(game)
+        url = game.settings["appcharge.base_url"] or BASE_URLS[game.settings["appcharge.environment"]]
+        secrets = [key.value.decode() for name in SECRETS for key in game.keys(name)]
+        super().__init__(
+            api.base_url("appcharge.base_url", url, "publisher token"),
+            secrets,
+            outbound,
+            sleep,
+            patience_seconds,
+            tries,
+        )
         self._token = _token(game)
         self._signing_key = _signing_key(game)
-        self._outbound = outbound
-        self._sleep = sleep
-        self._patience_seconds = patience_seconds
-        self._tries = tries
-        names = ("appcharge.publisher_token", "appcharge.main_key", "appcharge.secondary_key")
-        self._secrets = [key.value.decode() for name in names for key in game.keys(name)]
 
     # Offers
 
     def offers(self) -> Listed:
         """Every offer Appcharge lists, of all kinds."""
-        answered = self._read("GET", "/v2/offer", largest=LARGEST_REPORT)
-        return Listed(_documents(answered, "offers"), _total(answered))
+        return self._read_large(_listed, "GET", "/v2/offer")
 
     def some_offers(self, offer_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Those of the offers with our ids that exist. An id with a comma cannot be asked for and is left out."""
@@ -148,8 +124,7 @@ class Client:
         found = []
         for start in range(0, len(askable), IDS_PER_CALL):
             query = urlencode({"publisherOfferIds": ",".join(askable[start : start + IDS_PER_CALL])}, safe=",")
-            answered = self._read("GET", f"/v2/offer?{query}", largest=LARGEST_REPORT)
-            found += _documents(answered, "offers")
+            found += self._read_large(_listed, "GET", f"/v2/offer?{query}").documents
         return found
 
     def offer(self, offer_id: str) -> dict[str, Any] | None:
@@ -164,15 +139,15 @@ class Client:
         return next((each for each in found if each.get("publisherOfferId") == offer_id), None)
 
     def create_offer(self, document: Mapping[str, Any]) -> None:
-        self._call("POST", "/v2/offer", document)
+        self._do("POST", "/v2/offer", document)
 
     def update_offer(self, offer_id: str, document: Mapping[str, Any]) -> None:
-        self._call("PUT", f"/v2/offer/{_in_path(offer_id)}", document)
+        self._do("PUT", f"/v2/offer/{in_path(offer_id)}", document)
 
     def delete_offer(self, offer_id: str) -> None:
         """Afterwards there is no such offer; one that was not there is as good."""
         try:
-            self._call("DELETE", f"/v2/offer/{_in_path(offer_id)}")
+            self._do("DELETE", f"/v2/offer/{in_path(offer_id)}")
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -180,49 +155,43 @@ class Client:
     # Products and price points
 
     def products(self) -> list[dict[str, Any]]:
-        answered = self._read("GET", "/components/v1/product", largest=LARGEST_REPORT)
-        return _documents(answered, "getAllProductResponse", "products")
+        return self._read_large(
+            lambda answer: _objects(read_json(answer), "getAllProductResponse", "products"),
+            "GET",
+            "/components/v1/product",
+        )
 
     def price_points(self) -> list[dict[str, Any]]:
-        return _documents(self._read("GET", "/v1/price-points", largest=LARGEST_REPORT), "pricePoints")
+        return self._read_large(lambda answer: _objects(read_json(answer), "pricePoints"), "GET", "/v1/price-points")
 
     def price_point(self, price_usd_cents: int) -> dict[str, Any]:
         """One price with its local prices, in major units of each currency."""
-        return _document(self._read("GET", f"/v1/price-points/{price_usd_cents}"))
+        return self.ask(_object, "GET", f"/v1/price-points/{price_usd_cents}")
 
     def local_prices(self, prices_usd_cents: Sequence[int], country: str) -> dict[str, Any]:
         """What up to 50 prices are in a country, in minor units of its currency."""
         wanted = {"pricesInUsdCents": list(prices_usd_cents), "countryCode2": country}
-        return _document(self._read("POST", "/v1/price-points/localized/lookup", wanted))
+        return self.ask(_object, "POST", "/v1/price-points/localized/lookup", _body(wanted))
 
     # Checkout
 
     def create_session(self, document: Mapping[str, Any]) -> Session:
         """Begin a checkout. Never repeated blindly: each call that arrives makes a session of its own."""
-        answered = _document(self._read("POST", "/checkout/v1/session", document))
-        url, token = answered.get("parsedUrl"), answered.get("checkoutSessionToken")
-        purchase_id = answered.get("purchaseId")
-        try:
-            is_usable = isinstance(url, str) and isinstance(token, str) and bool(token) and bool(web_address(url))
-        except ValueError:
-            is_usable = False
-        if not is_usable:
-            raise ApiError(201, "the answer holds no checkout session")
-        return Session(str(url), str(token), purchase_id if isinstance(purchase_id, str) else None)
+        return self.ask(_session, "POST", "/checkout/v1/session", _body(document))
 
     def cancel_session(self, token: str) -> bool:
         """Whether the session takes no payments any more."""
-        if not _IN_HEADERS.fullmatch(token):
+        if not is_header(token):
             raise UnsentError("the session token has characters that no header can carry")
         headers = {"Authorization": f"Bearer {token}"}
-        answered = _document(self._read("POST", "/checkout/v3/cancel", headers=headers, secret=token))
+        answered = self.ask(_object, "POST", "/checkout/v3/cancel", headers=headers, untold=[token])
         return answered.get("isOrderCancelled") is True
 
     def refund_order(self, order_id: str, user: str) -> None:
         """Begin a refund: the whole order, irreversibly. What comes of it is an event later on."""
-        if not _IN_HEADERS.fullmatch(user):
+        if not is_header(user):
             raise UnsentError("who refunds: use printable ASCII characters without blanks")
-        self._call("POST", f"/checkout/api/v1/order/{_in_path(order_id)}/refund", headers={"x-user-id": user})
+        self._do("POST", f"/checkout/api/v1/order/{in_path(order_id)}/refund", headers={"x-user-id": user})
 
     # Reports
 
@@ -253,7 +222,7 @@ class Client:
             if query is None:
                 break
         if received < total:
-            raise ApiError(200, f"the report is incomplete: {received} of {total} transactions came")
+            raise ApiError(self.partner, 200, f"the report is incomplete: {received} of {total} transactions came")
 
     def transactions_page(self, start: datetime, end: datetime, query: str | None = None) -> "TransactionsPage":
         """One page of them, as Appcharge gives it: the first, or the one whose query the page before told."""
@@ -261,9 +230,13 @@ class Client:
             {"startDate": _iso(start), "endDate": _iso(end), "limit": ROWS_PER_PAGE, "sortDirection": "asc"}
         )
         path = f"/reporting/financial-data/transactions{query or f'?{own}'}"
-        page = _document(self._read("GET", path, largest=LARGEST_REPORT))
-        rows = _documents(page, "results")
-        return TransactionsPage(rows, _next_query(page, own) if rows else None, _total(page))
+
+        def read(answer: Answer) -> TransactionsPage:
+            page = _object(answer)
+            rows = _objects(page, "results")
+            return TransactionsPage(rows, _next_query(page, own) if rows else None, _total(page))
+
+        return self._read_large(read, "GET", path)
 
     def orders(
         self, start: datetime, end: datetime, statuses: Sequence[str] = (), is_free: bool = False
@@ -276,29 +249,32 @@ class Client:
         offset = 0
         before: list[dict[str, Any]] = []
         while True:
-            page = _document(
-                self._read("POST", "/reporting/reports/orders", {**wanted, "offset": offset}, largest=LARGEST_REPORT)
+            page = self._read_large(
+                lambda answer: _listed(answer, "results"),
+                "POST",
+                "/reporting/reports/orders",
+                _body(wanted | {"offset": offset}),
             )
-            rows = _documents(page, "results")
+            rows = page.documents
             if rows and rows == before:
-                raise ApiError(200, "the report repeats a page for ever")
+                raise ApiError(self.partner, 200, "the report repeats a page")
             for row in rows:
                 if _is_before(row.get("createdAt"), end):
                     yield row
             offset += len(rows)
-            total = _total(page)
+            total = page.total
             if not rows or (total is not None and offset >= total):
                 break
             before = rows
         if total is not None and offset < total:
-            raise ApiError(200, f"the report is incomplete: {offset} of {total} orders came")
+            raise ApiError(self.partner, 200, f"the report is incomplete: {offset} of {total} orders came")
 
     # Personalisation
 
     def refresh(self, player_ids: Sequence[str]) -> None:
         """Have the open stores of these players load them anew; nothing happens for the others, or for nobody."""
         for start in range(0, len(player_ids), PLAYERS_PER_REFRESH):
-            self._call(
+            self._do(
                 "POST",
                 "/store/v1/personalization/refresh-specific-active-players",
                 {"playerIds": list(player_ids[start : start + PLAYERS_PER_REFRESH])},
@@ -306,106 +282,48 @@ class Client:
 
     def refresh_everyone(self) -> None:
         """Have every open store load its player anew."""
-        self._call("POST", "/store/v1/personalization/refresh-active-players")
+        self._do("POST", "/store/v1/personalization/refresh-active-players")
 
     # How
 
-    def _read(
-        self,
-        method: str,
-        path: str,
-        content: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        largest: int = LARGEST_ANSWER,
-        secret: str | None = None,
-    ) -> Any:
-        """The answer's JSON."""
-        answer = self._call(method, path, content, headers, largest, secret)
-        try:
-            document = exact.parse_json(answer.body, allow_half_pairs=True)  # a name cut within an emoji spoils no list
-        except ValueError:
-            raise ApiError(answer.status, "the answer is not JSON") from None
-        if exact.is_deeper(document, MOST_LEVELS):
-            raise ApiError(answer.status, "the answer is nested too deeply")
-        return document
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        content: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        largest: int = LARGEST_ANSWER,
-        secret: str | None = None,
-    ) -> Answer:
-        """The answer, with a 2xx."""
-        # As UTF-8 and not escaped: their verifiers print the JSON again before they hash it. Of half a pair that is
-        # left where a name was cut, the escape is all there is.
-        body = None if content is None else as_json(content, is_ascii=False).encode("utf-8", "backslashreplace")
-        timeout = TIMEOUT_SECONDS if largest == LARGEST_ANSWER else REPORT_TIMEOUT_SECONDS
-        deadline = time.monotonic() + self._patience_seconds
-        attempt = 1
-        while True:
-            left = max(0.1, deadline - time.monotonic())
-            answer = self._outbound.call(
-                method,
-                self._base_url + path,
-                {**self._headers(body), **(headers or {})},
-                body,
-                min(timeout, left),
-                largest,
-            )
-            if answer.failure is None and answer.status is not None and 200 <= answer.status < 300:
-                return answer
-            pause = _pause(answer, attempt)
-            is_last = attempt >= self._tries or time.monotonic() + pause >= deadline
-            if is_last or not _is_worth_repeating(method, answer):
-                raise self._error(answer, body, secret)
-            self._sleep(pause)
-            attempt += 1
-
-    def _headers(self, body: bytes | None) -> dict[str, str]:
-        headers = {"Accept": "application/json", "User-Agent": "Coinslot", "x-publisher-token": self._token}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
+    def proof(self, body: bytes | None) -> dict[str, str]:
+        headers = {"x-publisher-token": self._token}
         if self._signing_key is not None:
             headers["signature"] = sign(body or b"", self._signing_key, str(int(clock.now() * 1000)))
         return headers
 
-    def _error(self, answer: Answer, body: bytes | None, secret: str | None) -> ApiError:
-        if answer.is_turned_away:
-            return UnsentError("Appcharge was not asked: enough calls to it are waiting already")
-        if answer.failure in ("redirect", "too_large"):
-            return ApiError(answer.status, answer.detail or answer.failure)
-        if answer.failure is not None:
-            return ApiError(None, answer.detail or answer.failure)
-        hidden = [*self._secrets, secret or "", "" if body is None else body.decode()]
-        return ApiError(answer.status, error_text(answer.body, hidden))
+    def read_refusal(self, answer: Answer, blot: Callable[[str], str]) -> Refusal:
+        """``message``, ``errorMessage`` or ``error``, else the beginning of the answer."""
+        try:
+            document = exact.parse_json(answer.body, allow_half_pairs=True)
+        except ValueError:
+            document = None
+        words = ""
+        if isinstance(document, dict):
+            found = (message(document.get(name), ("error", "message", "errorMessage")) for name in _REASONS)
+            words = next((each for each in found if each), "")
+        if words:
+            return Refusal(blot(words))
+        beginning = answer.body[: api.LONGEST_READ].decode("utf-8", errors="replace")
+        return Refusal(shown(blot(beginning), LONGEST_EXCERPT))
+
+    def _do(
+        self,
+        method: str,
+        path: str,
+        content: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.ask(lambda answer: None, method, path, None if content is None else _body(content), headers=headers)
+
+    def _read_large(self, read: Callable[[Answer], T], method: str, path: str, body: bytes | None = None) -> T:
+        return self.ask(read, method, path, body, timeout_seconds=REPORT_TIMEOUT_SECONDS, largest_answer=LARGEST_REPORT)
 
 
-def error_text(body: bytes, hidden: Sequence[str] = ()) -> str:
-    """Why, in Appcharge's words: ``message``, ``errorMessage`` or ``error``, else the beginning of the answer.
-
-    Printable and bounded. Each of ``hidden`` is blotted out, and so is whatever looks like an e-mail address.
-    """
-    try:
-        document = exact.parse_json(body, allow_half_pairs=True)
-    except ValueError:
-        document = None
-    words = ""
-    if isinstance(document, dict):
-        found = (_words(document.get(name)) for name in ("message", "errorMessage", "error"))
-        words = next((each for each in found if each), "")
-    longest = LONGEST_TEXT
-    if not words:
-        words, longest = body[: 64 * 1024].decode("utf-8", errors="replace"), EXCERPT_BYTES
-    for each in sorted(hidden, key=len, reverse=True):
-        if len(each) >= 4:  # anything shorter is in every text
-            words = words.replace(each, HIDDEN)
-    words = re.sub(r"[^\s@\"'<>]{1,64}@[^\s@\"'<>]{1,255}", HIDDEN, words)
-    if longest == EXCERPT_BYTES:
-        words = words.encode("utf-8", errors="replace")[:EXCERPT_BYTES].decode("utf-8", errors="ignore")
-    return shown(" ".join(words.split()), longest) or "without a word"
+def _body(content: Mapping[str, Any]) -> bytes:
+    # As UTF-8 and not escaped: their verifiers print the JSON again before they hash it. Of half a pair that is left
+    # where a name was cut, the escape is all there is.
+    return as_json(content, is_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def as_json(content: Any, indent: int | None = None, *, is_ascii: bool = True) -> str:
@@ -414,29 +332,12 @@ def as_json(content: Any, indent: int | None = None, *, is_ascii: bool = True) -
     return json.dumps(content, separators=separators, indent=indent, default=_number, ensure_ascii=is_ascii)
 
 
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _base_url(game: Game) -> str:
-    url = game.settings["appcharge.base_url"] or BASE_URLS[game.settings["appcharge.environment"]]
-    parts = urlsplit(url)
-    if parts.query or parts.fragment or "?" in url or "#" in url:
-        raise NotConfiguredError("appcharge.base_url: leave out everything from the ? or # on")
-    if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
-        raise NotConfiguredError("appcharge.base_url: use https, since the publisher token goes there")
-    return url.rstrip("/")
-
-
 def _token(game: Game) -> str:
     keys = game.keys("appcharge.publisher_token")
     if not keys:
         raise NotConfiguredError("appcharge.publisher_token is not set, and every call to Appcharge needs it")
     token = keys[0].value.decode()
-    if not _IN_HEADERS.fullmatch(token):
+    if not is_header(token):
         raise NotConfiguredError("appcharge.publisher_token has characters that no header can carry")
     return token
 
@@ -448,31 +349,6 @@ def _signing_key(game: Game) -> bytes | None:
     if not keys:
         raise NotConfiguredError("appcharge.sign_calls is on, and appcharge.main_key is not set")
     return keys[0].value
-
-
-def _is_worth_repeating(method: str, answer: Answer) -> bool:
-    if answer.is_turned_away:
-        return False
-    if answer.status == 429:
-        return True
-    is_server_error = answer.failure is None and answer.status is not None and answer.status >= 500
-    return method != "POST" and (is_server_error or answer.failure in _TRANSIENT)
-
-
-def _pause(answer: Answer, attempt: int) -> float:
-    """Seconds until the next attempt: as many as Appcharge asks for, else growing and never quite the same."""
-    asked = answer.retry_after_seconds
-    if asked is not None:
-        return asked
-    return PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS)) - 1] * random.uniform(0.5, 1.5)  # noqa: S311 no secret
-
-
-def _in_path(own_id: str) -> str:
-    """An id as one segment of a path. Raises UnsentError."""
-    try:
-        return path_segment(own_id)
-    except ValueError as error:
-        raise UnsentError(str(error)) from None
 
 
 def _next_query(page: Mapping[str, Any], own: str) -> str | None:
@@ -487,19 +363,37 @@ def _next_query(page: Mapping[str, Any], own: str) -> str | None:
     return None
 
 
-def _document(answered: Any) -> dict[str, Any]:
-    if not isinstance(answered, dict):
-        raise ApiError(200, "the answer is not a JSON object")
-    return answered
+def _object(answer: Answer) -> dict[str, Any]:
+    document = read_json(answer)
+    if not isinstance(document, dict):
+        raise AnswerError("the answer is not a JSON object")
+    return document
 
 
-def _documents(answered: Any, *names: str) -> list[dict[str, Any]]:
-    """The list in an answer, bare or under one of these names; what in it is no object is passed over."""
-    if isinstance(answered, dict):
-        answered = next((answered[name] for name in names if isinstance(answered.get(name), list)), None)
-    if not isinstance(answered, list):
-        raise ApiError(200, f"the answer has no list of {names[-1]}")
-    return [each for each in answered if isinstance(each, dict)]
+def _objects(document: Any, *names: str) -> list[dict[str, Any]]:
+    """The list in an answer, bare or under one of these names; what in it is no object is left out."""
+    if isinstance(document, dict):
+        document = next((document[name] for name in names if isinstance(document.get(name), list)), None)
+    if not isinstance(document, list):
+        raise AnswerError(f"the answer has no list of {names[-1]}")
+    return [each for each in document if isinstance(each, dict)]
+
+
+def _listed(answer: Answer, name: str = "offers") -> Listed:
+    document = read_json(answer)
+    return Listed(_objects(document, name), _total(document))
+
+
+def _session(answer: Answer) -> Session:
+    document = _object(answer)
+    url, token, purchase_id = (document.get(name) for name in ("parsedUrl", "checkoutSessionToken", "purchaseId"))
+    try:
+        is_usable = isinstance(url, str) and isinstance(token, str) and bool(token) and bool(web_address(url))
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        raise AnswerError("the answer holds no checkout session")
+    return Session(str(url), str(token), purchase_id if isinstance(purchase_id, str) else None)
 
 
 def _total(answered: Any) -> int | None:
@@ -507,18 +401,6 @@ def _total(answered: Any) -> int | None:
         return exact.whole(answered.get("totalCount"), 9) if isinstance(answered, dict) else None
     except ValueError:
         return None
-
-
-def _words(value: Any, levels: int = 4) -> str:
-    """Text of a message: text itself, a list of texts, or objects that have it under ``error`` or ``message``."""
-    if isinstance(value, str):
-        return value.strip()
-    if levels and isinstance(value, list):
-        return "; ".join(words for words in (_words(each, levels - 1) for each in value[:20]) if words)
-    if levels and isinstance(value, dict):
-        found = (_words(value.get(name), levels - 1) for name in ("error", "message", "errorMessage"))
-        return next((words for words in found if words), "")
-    return ""
 
 
 def _iso(moment: datetime) -> str:

@@ -19,8 +19,9 @@ from coinslot.installation import Installation
 from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
 from coinslot.store.db import Connection
-from handlers.appcharge.api.client import ApiError, Client
+from handlers.appcharge.api.client import Client
 from handlers.appcharge.receive import PARTNER
+from handlers.kit.api import ApiError
 
 JOB = "appcharge.refresh"
 PLAYERS_AT_ONCE = 500  # in one run of the job

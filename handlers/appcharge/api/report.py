@@ -21,8 +21,9 @@ from coinslot.relay.jobs import JobError
 from coinslot.settlement.judging import PAID, REFUNDED, REINSTATED, UNREADABLE, PartnerRow
 from coinslot.settlement.outcomes import Run
 from coinslot.settlement.reconciliation import add_rows
-from handlers.appcharge.api.client import ApiError, Client
+from handlers.appcharge.api.client import Client
 from handlers.appcharge.shapes import moment
+from handlers.kit.api import ApiError
 from handlers.kit.partner import Report
 
 LONGEST_SAMPLE = 120

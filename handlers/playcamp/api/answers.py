@@ -1,8 +1,8 @@
 """What PlayCamp's SDK API answers, read into our own terms; ``client.py`` asks for it.
 
 An answer is a stranger's: each is bounded and checked, a field of another type counts as left out, and what nothing can
-be done without raises :class:`AnswerError`. Amounts arrive as the exact decimal numbers they are. Words for people are
-told by a function the reader is given, which takes out what must not be seen.
+be done without raises :class:`AnswerError`. Amounts arrive as the exact decimal numbers they are. Words for people go
+through a function the reader is given, which takes out what must not be seen.
 
 Quirks: a list or object may stand in ``data`` or by itself; 200 may say ``valid: false``; ids are numbers or text;
 errors have their text in ``message`` or ``error``, their code in ``code`` or ``errorCode``; a token's end is
@@ -18,10 +18,10 @@ from typing import Any
 from coinslot.base import clock, exact
 from coinslot.base.outbound import Answer
 from coinslot.base.spellings import shown
+from handlers.kit.api import AnswerError, Detail, Refusal, message, read_json
 
 OTT_LIFE_SECONDS = 60
 LONGEST_OTT = 4096
-MOST_LEVELS = 64  # of nesting in an answer
 LONGEST_CODE = 64
 MOST_DETAILS = 100
 
@@ -30,47 +30,12 @@ COUPON_ERROR = re.compile(r"COUPON_[A-Z_]{1,50}|[A-Z_]{1,50}_LIMIT")
 _REGISTERED = ("SUCCESS", "SKIPPED")
 
 
-class AnswerError(ValueError):
-    """An answer cannot be taken for what was asked for. Its text says why, and nothing of what is in it."""
-
-
-@dataclass(frozen=True)
-class Detail:
-    """What PlayCamp has against one field."""
-
-    path: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """What PlayCamp says where it refuses. ``text`` is empty and ``code`` None where it says neither."""
-
-    text: str
-    code: str | None
-    details: tuple[Detail, ...]
-
-
 @dataclass(frozen=True)
 class Ott:
     """A one-time token for the WebView. Whoever has it opens the WebView as that player, once."""
 
     token: str = field(repr=False)
     expires_at: float  # Unix seconds
-
-
-@dataclass(frozen=True)
-class Page:
-    """One page of a list. ``total`` and ``total_pages`` are None where PlayCamp did not say."""
-
-    documents: list[dict[str, Any]]
-    page: int
-    total: int | None
-    total_pages: int | None
-
-    @property
-    def has_more(self) -> bool:
-        return self.total_pages is not None and self.page < self.total_pages
 
 
 @dataclass(frozen=True)
@@ -89,18 +54,6 @@ class Registration:
     @property
     def is_registered(self) -> bool:
         return self.status in _REGISTERED
-
-
-@dataclass(frozen=True)
-class Sponsor:
-    """A player supports a creator in a campaign, or did."""
-
-    player_id: str
-    campaign_id: str
-    creator_key: str
-    is_active: bool
-    sponsored_at: str | None
-    ended_at: str | None
 
 
 @dataclass(frozen=True)
@@ -146,15 +99,6 @@ class Webhook:
     secret: str | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True)
-class WebhookTest:
-    """How the address answered a sample event."""
-
-    is_success: bool
-    status: int | None
-    error: str | None
-
-
 # One for each thing we ask for
 
 
@@ -166,15 +110,7 @@ def read_ott(answer: Answer) -> Ott:
     return Ott(token, _expires_at(answered))
 
 
-def read_page(answer: Answer, page: int) -> Page:
-    """The page of this number."""
-    document = _document(answer)
-    told = document.get("pagination") if isinstance(document, dict) else None
-    told = told if isinstance(told, dict) else {}
-    return Page(read_objects(answer), page, _whole(told.get("total")), _whole(told.get("totalPages")))
-
-
-def read_registrations(answer: Answer, wanted: set[str], told: Callable[[str], str]) -> dict[str, Registration]:
+def read_registrations(answer: Answer, wanted: set[str], blot: Callable[[str], str]) -> dict[str, Registration]:
     """What became of each of the payments with the ids ``wanted``; every one of them is there, and no other."""
     results = read_object(answer).get("results")
     if not isinstance(results, list):
@@ -188,9 +124,9 @@ def read_registrations(answer: Answer, wanted: set[str], told: Callable[[str], s
         status = word.upper() if word.upper() in (*_REGISTERED, "FAILED") else "UNKNOWN"
         error = None
         if status == "FAILED":
-            error = told(_words(each.get("error")) or _words(each.get("message"))) or "no reason was given"
+            error = blot(_message(each.get("error")) or _message(each.get("message"))) or "no reason was given"
         elif status == "UNKNOWN" and word:
-            error = f"its status is {shown(told(word), LONGEST_CODE)!r}"
+            error = f"its status is {shown(blot(word), LONGEST_CODE)!r}"
         before = found.get(transaction_id)
         if before is not None and before.is_registered != (status in _REGISTERED):
             status, error = "UNKNOWN", "it has two results that differ"
@@ -201,15 +137,12 @@ def read_registrations(answer: Answer, wanted: set[str], told: Callable[[str], s
     return {each: found.get(each) or Registration(each, "UNKNOWN") for each in wanted}
 
 
-def read_sponsor(answer: Answer, user_id: str) -> Sponsor:
-    return _sponsor(read_object(answer), user_id)
+def read_creator_key(answer: Answer) -> str:
+    """The key of the creator that the player supports now; empty where PlayCamp does not say."""
+    return _text(read_object(answer).get("creatorKey")) or ""
 
 
-def read_sponsors(answer: Answer, user_id: str) -> list[Sponsor]:
-    return [_sponsor(each, user_id) for each in read_objects(answer)]
-
-
-def read_coupon(answer: Answer, coupon_code: str, told: Callable[[str], str]) -> Coupon:
+def read_coupon(answer: Answer, coupon_code: str, blot: Callable[[str], str]) -> Coupon:
     """The coupon, accepted or not."""
     answered = read_object(answer)
     verdicts = [answered[name] for name in ("valid", "success", "redeemed") if isinstance(answered.get(name), bool)]
@@ -217,10 +150,10 @@ def read_coupon(answer: Answer, coupon_code: str, told: Callable[[str], str]) ->
     if not verdicts and usage_id is None:
         raise AnswerError("the answer does not say what became of the coupon")
     if not all(verdicts):
-        error_code = _code(answered, ("errorCode", "code"), told) or "UNKNOWN"
-        found = (_words(answered.get(name)) for name in ("errorMessage", "message", "error"))
+        error_code = _code(answered, ("errorCode", "code"), blot) or "UNKNOWN"
+        found = (_message(answered.get(name)) for name in ("errorMessage", "message", "error"))
         words = next((each for each in found if each), "")
-        return Coupon(coupon_code, error_code, told(words) or None)
+        return Coupon(coupon_code, error_code, blot(words) or None)
     return Coupon(
         coupon_code,
         None,
@@ -250,13 +183,6 @@ def read_webhooks(answer: Answer) -> list[Webhook]:
     return [_webhook(each) for each in read_objects(answer)]
 
 
-def read_webhook_test(answer: Answer, told: Callable[[str], str]) -> WebhookTest:
-    answered = read_object(answer)
-    status = _whole(answered.get("responseStatus", answered.get("statusCode")))
-    error = _words(answered.get("error"))
-    return WebhookTest(answered.get("success") is True, status, told(error) if error else None)
-
-
 def read_object(answer: Answer) -> dict[str, Any]:
     answered = _unwrapped(answer)
     if not isinstance(answered, dict):
@@ -272,24 +198,24 @@ def read_objects(answer: Answer) -> list[dict[str, Any]]:
     return [each for each in answered if isinstance(each, dict)]
 
 
-def read_refusal(answer: Answer, told: Callable[[str], str]) -> Refusal:
+def read_refusal(answer: Answer, blot: Callable[[str], str]) -> Refusal:
     """What an answer other than a 2xx says, as far as it says anything."""
     try:
         document = _document(answer)
     except AnswerError:
         document = None
     document = document if isinstance(document, dict) else {}
-    words = _words(document.get("message")) or _words(document.get("error"))
+    words = _message(document.get("message")) or _message(document.get("error"))
     # A coupon's own code says more than the BAD_REQUEST beside it.
-    code = _code(document, ("errorCode", "code"), told) or None
+    code = _code(document, ("errorCode", "code"), blot) or None
     if not COUPON_ERROR.fullmatch(code or ""):
-        code = _code(document, ("code", "errorCode"), told) or None
+        code = _code(document, ("code", "errorCode"), blot) or None
     details = document.get("details")
     return Refusal(
-        told(words),
+        blot(words),
         code,
         tuple(
-            Detail(*(told(text) for text in (_path(each.get("path")), _words(each.get("message")))))
+            Detail(*(blot(text) for text in (_path(each.get("path")), _message(each.get("message")))))
             for each in (details if isinstance(details, list) else [])[:MOST_DETAILS]
             if isinstance(each, dict)
         ),
@@ -303,12 +229,7 @@ def _document(answer: Answer) -> Any:
     """The answer's JSON, numbers exact; text that was cut within a character has U+FFFD there, and can be kept."""
     if exact.is_crowded(answer.body):
         raise AnswerError("the answer has too many parts")
-    try:
-        document = exact.parse_json(answer.body, allow_half_pairs=True)
-    except ValueError:
-        raise AnswerError("the answer is not JSON") from None
-    if exact.is_deeper(document, MOST_LEVELS):
-        raise AnswerError("the answer is nested too deeply")
+    document = read_json(answer)
     return _mended(document) if exact.may_have_half_pairs(answer.body) else document
 
 
@@ -335,24 +256,6 @@ def _expires_at(answered: Mapping[str, Any]) -> float:
         pass
     seconds = _whole(answered.get("expiresIn"))
     return clock.now() + (OTT_LIFE_SECONDS if seconds is None else seconds)
-
-
-def _sponsor(document: Mapping[str, Any], user_id: str) -> Sponsor:
-    ended_at = _text(document.get("endedAt"))
-    if isinstance(document.get("isActive"), bool):
-        is_active = document["isActive"]
-    elif "status" in document:
-        is_active = document["status"] == "ACTIVE"
-    else:
-        is_active = ended_at is None
-    return Sponsor(
-        _text(document.get("userId")) or user_id,
-        _text(document.get("campaignId")) or "",
-        _text(document.get("creatorKey")) or "",
-        is_active,
-        _text(document.get("sponsoredAt")),
-        ended_at,
-    )
 
 
 def _rewards(listed: Any) -> tuple[Reward, ...] | None:
@@ -392,10 +295,10 @@ def _webhook(document: Mapping[str, Any], secret: str | None = None) -> Webhook:
     )
 
 
-def _code(document: Mapping[str, Any], names: Sequence[str], told: Callable[[str], str]) -> str:
+def _code(document: Mapping[str, Any], names: Sequence[str], blot: Callable[[str], str]) -> str:
     """The first of these that is text; a coupon's error codes as they are, though its code may be part of one."""
     code = next((document[name] for name in names if isinstance(document.get(name), str) and document[name]), "")
-    return code if COUPON_ERROR.fullmatch(code) else shown(told(code), LONGEST_CODE)
+    return code if COUPON_ERROR.fullmatch(code) else shown(blot(code), LONGEST_CODE)
 
 
 def _text(value: Any) -> str | None:
@@ -421,12 +324,5 @@ def _path(value: Any) -> str:
     return _text(value) or ""
 
 
-def _words(value: Any, levels: int = 4) -> str:
-    """Text of a message: text itself, a list of texts, or an object that has it under ``message`` or ``error``."""
-    if isinstance(value, str):
-        return value.strip()
-    if levels and isinstance(value, list):
-        return "; ".join(words for words in (_words(each, levels - 1) for each in value[:20]) if words)
-    if levels and isinstance(value, dict):
-        return _words(value.get("message"), levels - 1) or _words(value.get("error"), levels - 1)
-    return ""
+def _message(value: Any) -> str:
+    return message(value, ("message", "error"))

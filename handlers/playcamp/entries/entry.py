@@ -16,8 +16,9 @@ from coinslot.access import used_entries
 from coinslot.base import clock
 from coinslot.games import registry
 from coinslot.games.games import Game
+from handlers.kit.api import ApiError, NotConfiguredError
 from handlers.kit.receive import installation, note_call, note_refusal
-from handlers.playcamp.api.client import ApiError, Client, NotConfiguredError, webview_url
+from handlers.playcamp.api.client import Client, webview_url
 from handlers.playcamp.entries import pages
 from handlers.playcamp.recipe import Proof, Recipe, SignatureError, verify
 

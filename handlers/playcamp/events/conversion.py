@@ -25,8 +25,9 @@ from coinslot.outbox import conversions, destinations
 from coinslot.outbox.conversions import Open
 from coinslot.relay import jobs
 from coinslot.store.db import Connection
+from handlers.kit.api import ApiError
 from handlers.kit.receive import installation
-from handlers.playcamp.api.client import CREATOR_KEY, ApiError, Client, base_url
+from handlers.playcamp.api.client import CREATOR_KEY, Client, base_url
 from handlers.playcamp.events.webhooks import HELD, HELD_SECONDS
 from handlers.playcamp.settings import is_sandbox
 

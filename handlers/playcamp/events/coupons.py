@@ -16,12 +16,13 @@ from coinslot.games.games import Game
 from coinslot.ledger import credit, events
 from coinslot.store import counters
 from coinslot.store.db import Connection, DatabaseError
+from handlers.kit.api import ApiError, NotConfiguredError
 from handlers.kit.fields import Identifier, Strict
 from handlers.kit.partner import GameCall
 from handlers.kit.problems import ProblemError, caller, read_body
 from handlers.kit.receive import installation
 from handlers.playcamp.api.answers import Coupon
-from handlers.playcamp.api.client import ApiError, Client, NotConfiguredError
+from handlers.playcamp.api.client import Client
 from handlers.playcamp.events.payload import Redeemed, as_items, lines, moment
 
 PARTNER = "playcamp"

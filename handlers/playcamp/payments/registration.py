@@ -24,7 +24,8 @@ from coinslot.installation import Installation
 from coinslot.payments import queue
 from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
-from handlers.playcamp.api.client import PAYMENTS_PER_CALL, ApiError, Client, NotConfiguredError, UnsentError
+from handlers.kit.api import ApiError, NotConfiguredError, UnsentError
+from handlers.playcamp.api.client import PAYMENTS_PER_CALL, Client, item_reasons
 from handlers.playcamp.settings import is_sandbox
 
 JOB = "playcamp.register"
@@ -309,7 +310,7 @@ class _Work:
 
         Whoever is to blame, by name or because it was alone, is written down.
         """
-        blamed = {part[at]["id"]: f"PlayCamp: {why}" for at, why in error.item_reasons.items() if at < len(part)}
+        blamed = {part[at]["id"]: f"PlayCamp: {why}" for at, why in item_reasons(error).items() if at < len(part)}
         if len(part) == 1:
             if error.status == 409:  # PlayCamp knows it
                 known = [part[0]["id"]]

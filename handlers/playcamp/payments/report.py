@@ -20,8 +20,9 @@ from coinslot.relay.jobs import JobError
 from coinslot.settlement.judging import PAID, REFUNDED, UNREADABLE, PartnerRow
 from coinslot.settlement.outcomes import Run
 from coinslot.settlement.reconciliation import add_rows
+from handlers.kit.api import ApiError, UnsentError
 from handlers.kit.partner import Report
-from handlers.playcamp.api.client import ApiError, Client, UnsentError
+from handlers.playcamp.api.client import Client
 from handlers.playcamp.events.payload import moment
 
 PAYMENTS_AT_ONCE = 50  # calls between two commits
