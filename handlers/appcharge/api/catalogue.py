@@ -10,11 +10,11 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from coinslot.base import clock, exact
+from coinslot.base import exact
 from coinslot.base.spellings import shown
 from coinslot.games import registry
 from coinslot.store.db import Connection
@@ -24,7 +24,6 @@ from handlers.kit.api import ApiError
 QUANTITY_DIGITS = 30
 PRICE_DIGITS = 9
 LOWEST_PRICE_USD_CENTS = 80
-SHORTEST_NAME = 3
 
 # What Appcharge tells about an offer and does not take back.
 READ_ONLY = ("offerId", "publisherId", "offerUi", "createdAt", "updatedAt", "deeplinkUrl", "subtype")
@@ -209,11 +208,15 @@ def fill_items(tx: Connection, game_id: int, catalogue: Catalogue) -> list[str]:
 def create_offer(client: Client, document: Mapping[str, Any]) -> Changed:
     """Create an offer, switched off whatever the document says, and read it back.
 
-    Raises CatalogueError when the document cannot be right or there is such an offer already. An answer that got lost
-    is looked up; it is not asked for twice.
+    Raises CatalogueError when it has no id of ours, a product that Appcharge does not have, or the id of another offer.
+    An answer that got lost is looked up; it is not asked for twice.
     """
-    _refuse_if_wrong([*_problems(document, is_new=True), *_unknown_products(client, document)])
-    offer_id = str(document["publisherOfferId"])
+    offer_id = document.get("publisherOfferId")
+    try:
+        offer_id = registry.checked_id(offer_id if isinstance(offer_id, str) else "")
+    except ValueError as error:
+        raise CatalogueError(f"nothing was sent\npublisherOfferId: {error}") from None
+    _refuse_if_wrong(_unknown_products(client, document))
     if client.offer(offer_id) is not None:
         raise CatalogueError(f"there is an offer {offer_id} already")
     wanted = {**document, "active": False}
@@ -240,7 +243,7 @@ def change_offer(client: Client, offer_id: str, changes: Mapping[str, Any]) -> C
         raise CatalogueError(f"there is no offer {offer_id}")
     if "offerId" in changes:
         changes = as_request(changes)
-    _refuse_if_wrong(_problems(changes, is_new=False, before=before))
+    _refuse_if_wrong(_problems_of_changes(changes, before))
     if "productsSequence" in changes:
         _refuse_if_wrong(_unknown_products(client, changes))
     request = {"type": before.get("type")}
@@ -312,122 +315,15 @@ def _extras(document: Mapping[str, Any]) -> dict[str, Any]:
     return extras
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """What is particular about a kind of offer. ``price`` is ``always free``, ``never free``, or either."""
-
-    entries: range = range(1, 1000)
-    is_multiple_of: int = 1
-    price: str = "either"
-    needs: tuple[str, ...] = ()
-    needs_segments: bool = True
-
-
-_KINDS: Mapping[tuple[str, str], _Kind] = {
-    ("Bundle", ""): _Kind(),
-    ("SpecialOffer", ""): _Kind(entries=range(1, 2)),
-    ("RollingOffer", ""): _Kind(entries=range(2, 51), needs_segments=False),
-    ("ProgressBar", ""): _Kind(entries=range(1, 51), price="always free"),
-    ("CheckoutLink", ""): _Kind(entries=range(1, 2), price="never free"),
-    ("PopUp", "DailyBonus"): _Kind(entries=range(1, 32), price="always free", needs=("priority",)),
-    ("PopUp", "RewardCalendar"): _Kind(
-        entries=range(7, 71),
-        is_multiple_of=7,
-        price="always free",
-        needs=("priority", "rewardCalendar"),
-        needs_segments=False,
-    ),
-    ("PopUp", "PostPurchase"): _Kind(entries=range(1, 2), needs=("priority",)),
-    ("PopUp", "StoreRefresh"): _Kind(needs=("priority", "displayRule")),
-}
-
-
-def _problems(document: Mapping[str, Any], is_new: bool, before: Mapping[str, Any] | None = None) -> Iterator[str]:
-    """What cannot be right about an offer to create, or about changes of one."""
-    whole = {**(before or {}), **document}
-    key = (_text(whole.get("type")) or "", _sub_kind(whole) or "")
-    kind = _KINDS.get(key, _Kind())
-    if is_new:
-        yield from _problems_of_a_new_one(document, key, kind)
-    else:
-        stored = {**(before or {}), "subType": _sub_kind(before or {})}
-        for name in FIXED:
-            if name in document and document[name] != stored.get(name):
-                yield f"{name}: cannot be changed"
+def _problems_of_changes(changes: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]:
+    """What a change would be left out of without a word. All else Appcharge refuses itself, and says why."""
+    stored = {**before, "subType": _sub_kind(before)}
+    for name in FIXED:
+        if name in changes and changes[name] != stored.get(name):
+            yield f"{name}: cannot be changed"
     for name in READ_ONLY:
-        if name in document:
+        if name in changes:
             yield f"{name}: Appcharge tells this and does not take it"
-    if "name" in document and len(_text(document["name"]) or "") < SHORTEST_NAME:
-        yield f"name: use at least {SHORTEST_NAME} characters"
-    if "active" in document and not isinstance(document["active"], bool):
-        yield "active: use true or false"
-    if "segments" in document and not _is_list_of(document["segments"], str):
-        yield "segments: use a list of names"
-    if "productsSequence" in document:
-        yield from _problems_of_entries(document["productsSequence"], kind)
-    if document.get("schedule") is not None:
-        yield from _problems_of_schedule(document["schedule"])
-
-
-def _problems_of_a_new_one(document: Mapping[str, Any], key: tuple[str, str], kind: _Kind) -> Iterator[str]:
-    try:
-        offer_id = document.get("publisherOfferId")
-        registry.checked_id(offer_id if isinstance(offer_id, str) else "")
-    except ValueError as error:
-        yield f"publisherOfferId: {error}"
-    if key not in _KINDS:
-        known = ", ".join("/".join(filter(None, each)) for each in _KINDS)
-        yield f"type, subType: use one of {known}"
-    needed = ["name", "productsSequence", *kind.needs, *(["segments"] if kind.needs_segments else [])]
-    for name in needed:
-        if document.get(name) is None:
-            yield f"{name}: is missing"
-
-
-def _problems_of_entries(entries: Any, kind: _Kind) -> Iterator[str]:
-    if not _is_list_of(entries, dict):
-        yield "productsSequence: use a list of objects"
-        return
-    if len(entries) not in kind.entries or len(entries) % kind.is_multiple_of:
-        least, most = kind.entries[0], kind.entries[-1]
-        number = str(least) if least == most else f"{least} to {most}"
-        multiple = f", a multiple of {kind.is_multiple_of}" if kind.is_multiple_of > 1 else ""
-        yield f"productsSequence: use {number} entries{multiple}"
-    for place, entry in enumerate(entries, 1):
-        where = f"productsSequence.{place - 1}"
-        if type(entry.get("index")) is not int or entry["index"] != place:
-            yield f"{where}.index: use {place}; they count from 1 without a gap"
-        price = entry.get("priceInUsdCents")
-        if type(price) is not int or not (price == 0 or LOWEST_PRICE_USD_CENTS <= price < 10**PRICE_DIGITS):
-            yield f"{where}.priceInUsdCents: use 0 or a whole number from {LOWEST_PRICE_USD_CENTS} on"
-        elif (kind.price == "always free" and price > 0) or (kind.price == "never free" and price == 0):
-            yield f"{where}.priceInUsdCents: an offer of this kind is {kind.price}"
-        if not _is_list_of(entry.get("products"), dict) or not entry["products"]:
-            yield f"{where}.products: use a list of objects"
-            continue
-        for at, product in enumerate(entry["products"]):
-            if not _text(product.get("publisherProductId")):
-                yield f"{where}.products.{at}.publisherProductId: is missing"
-            quantity = product.get("quantity")
-            if type(quantity) is not int or not 0 <= quantity < 10**QUANTITY_DIGITS:
-                yield f"{where}.products.{at}.quantity: use a whole number of up to {QUANTITY_DIGITS} digits"
-
-
-def _problems_of_schedule(schedule: Any) -> Iterator[str]:
-    frames = schedule.get("timeFrames") if isinstance(schedule, dict) else None
-    if not isinstance(schedule, dict) or not (frames is None or _is_list_of(frames, dict)):
-        yield "schedule: use an object with a list of timeFrames"
-        return
-    now = datetime.fromtimestamp(clock.now(), UTC)
-    for number, frame in enumerate(frames or []):
-        where = f"schedule.timeFrames.{number}"
-        start, end = (_moment(frame.get(name)) for name in ("startTime", "endTime"))
-        if start is None or end is None:
-            yield f"{where}: use times with a zone, such as 2026-05-02T00:00:00.000Z"
-        elif end <= start:
-            yield f"{where}: ends before it begins"
-        elif end <= now:
-            yield f"{where}: is over already"
 
 
 def _unknown_products(client: Client, document: Mapping[str, Any]) -> Iterator[str]:
@@ -587,10 +483,6 @@ def _moment(value: Any) -> datetime | None:
     except ValueError:
         return None
     return moment if moment.tzinfo else None
-
-
-def _is_list_of(value: Any, kind: type) -> bool:
-    return isinstance(value, list) and all(isinstance(each, kind) for each in value)
 
 
 def price_warnings(entries: Any, price_points: Iterable[Mapping[str, Any]]) -> Iterator[str]:
