@@ -65,7 +65,7 @@ def look_through(file: IO[str], layout: Layout) -> Seen:
     head = next(records, (0, []))[1]
     places = places_of(head, layout)
     currency = currency_of(head, places, layout)
-    amounts = _Amounts(layout, places, currency)
+    amounts = _Amounts(layout, head, places, currency)
     closing: list[tuple[int, list[str], str]] = []
     lost: list[str] = []
     for line, cells in records:
@@ -82,7 +82,7 @@ def look_through(file: IO[str], layout: Layout) -> Seen:
         notes.append(f"line {begins.line} was read as the header, and what stands above it was left out")
     if getattr(file, "encoding", None) == csv_text.WINDOWS:
         notes.append("the file was read as Windows-1252, since it is not UTF-8")
-    unit, decimal = amounts.unit(head), amounts.decimal()
+    unit, decimal = amounts.unit(), amounts.decimal()
     if unit != layout.report.unit and layout.unit is None:
         words = {
             "major": "whole units, since they have fractions",
@@ -105,10 +105,10 @@ def guessed(file: IO[str], layout: Layout) -> tuple[Mapping[str, int], str, str 
     if "amount" not in places:
         return places, layout.report.unit, None
     currency = currency_of(head, places, layout)
-    amounts = _Amounts(layout, places, currency)
+    amounts = _Amounts(layout, head, places, currency)
     for line, cells in records:
         amounts.add(line, cells)
-    return places, amounts.unit(head), currency
+    return places, amounts.unit(), currency
 
 
 def read(file: IO[str], layout: Layout, seen: Seen | None = None) -> Iterator[list[PartnerRow] | None]:
@@ -189,8 +189,10 @@ def _in_words(line: Callable[[], int]) -> Iterator[None]:
 class _Amounts:
     """What the amounts of a file tell of how they are written, all of them together."""
 
-    def __init__(self, layout: Layout, places: Mapping[str, int], currency: str | None) -> None:
+    def __init__(self, layout: Layout, head: list[str], places: Mapping[str, int], currency: str | None) -> None:
         self._layout, self._places, self._currency = layout, places, currency
+        name = bare(head[places["amount"]])
+        self._told_unit = layout.unit or ("minor" if "minor" in name or "cents" in name else None)
         self._signs: set[str] = set()
         self._has_fractions = False
         self._open: tuple[int, str] | None = None
@@ -206,8 +208,8 @@ class _Amounts:
             self._has_fractions = self._has_fractions or found.has_fraction
             self._count += 1
             self._sum += found.exact
-        elif COMMA in found.number and self._digits(cells) == 0:
-            self._signs.add(POINT)  # a currency without decimals: the comma stands for thousands
+        elif COMMA in found.number and (self._told_unit == "minor" or self._digits(cells) == 0):
+            self._signs.add(POINT)  # the smallest unit, or a currency without decimals: the comma stands for thousands
         else:
             self._open = self._open or (line, cell)
 
@@ -227,12 +229,9 @@ class _Amounts:
             )
         return next(iter(self._signs)) if len(self._signs) == 1 else None
 
-    def unit(self, head: list[str]) -> str:
-        if self._layout.unit is not None:
-            return self._layout.unit
-        name = bare(head[self._places["amount"]])
-        if "minor" in name or "cents" in name:
-            return "minor"
+    def unit(self) -> str:
+        if self._told_unit is not None:
+            return self._told_unit
         return "major" if self._has_fractions else self._layout.report.unit
 
     def _digits(self, cells: list[str]) -> int | None:

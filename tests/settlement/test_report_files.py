@@ -101,6 +101,14 @@ class TestAmounts:
         assert Decimal(row.amount_minor or "") == 100
         assert [row.amount_minor for row in read(room, head + "a;9,900;KRW\nb;14,800;KRW\n")] == ["9900", "14800"]
 
+    def test_commas_in_the_smallest_unit_stand_for_thousands(self, room):
+        text = 'order_id,amount_minor,currency,type\na,"1,234",USD,paid\nb,999,USD,paid\nc,"12,345,678",USD,paid\n'
+        assert [row.amount_minor for row in read(room, text, "appcharge")] == ["1234", "999", "12345678"]
+        text = text.replace("amount_minor", "amount")
+        assert [row.amount_minor for row in read(room, text, "appcharge", unit="minor")] == ["1234", "999", "12345678"]
+        (row, _) = read(room, 'order_id,amount_minor,currency,type\na,"1,234",USD,paid\nb,85.5,USD,paid\n', "appcharge")
+        assert row.amount_minor == "1234"
+
     @pytest.mark.parametrize("cells", [["1.000"], ["1,000", "2,500"], ["1.000", "9.99", "9,99"]])
     def test_a_file_whose_separators_are_open_is_asked_about(self, room, cells):
         text = "transactionId;amount;currency\n" + "".join(f"{n};{cell};USD\n" for n, cell in enumerate(cells))
