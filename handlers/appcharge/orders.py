@@ -23,7 +23,7 @@ from typing import Any
 from flask import Response, current_app
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
-from coinslot.base import exact
+from coinslot.base import clock, exact
 from coinslot.base.money import in_major
 from coinslot.base.spellings import shown
 from coinslot.games import lookup, registry
@@ -40,6 +40,7 @@ from handlers.kit.receive import installation, must_wait
 MOST_PRODUCTS = 500
 LONGEST_WORD = 64  # of a status, and of a figure that is none, as they are kept
 
+DATE = "purchaseDateAndTimeUtc"
 # Money figures Appcharge sends; all are kept, exactly, under these names.
 FIGURES = (
     "priceInCents subTotal tax priceInDollar priceTotalInDollar taxInDollar originalPriceInDollar paymentPriceInDollar "
@@ -162,6 +163,9 @@ def to_credit(order: dict[str, Any], game: Game, call: Entered) -> ledger.Credit
         bool(known) and unreadable <= {"currency"} and not any(map(Decimal, known.values()))
     )
     known_by = tuple((kind, value) for kind, value in (("payment", payment), ("external", external)) if value)
+    occurred_at = moment(document.get(DATE))
+    if clock.plausible(occurred_at) is None and (told := _text(document.get(DATE) or "")):
+        figures = {**figures, DATE: told}  # else nothing but the body has it, and that may be emptied
     keys = known_by if order["purchaseId"] is None else (("purchase", order["purchaseId"]), *known_by)
     return ledger.Credit(
         game_id=game.id,
@@ -199,7 +203,7 @@ def to_credit(order: dict[str, Any], game: Game, call: Entered) -> ledger.Credit
             usd_unit="cents" if game.is_on("appcharge.dollar_fields_are_cents") else "dollars",
             figures={name: figure[:LONGEST_WORD] for name, figure in figures.items()},
         ),
-        occurred_at=moment(document.get("purchaseDateAndTimeUtc")),
+        occurred_at=occurred_at,
         session_metadata=_session_metadata(document.get("sessionMetadata")),
         keys=keys,
         known_by=known_by,

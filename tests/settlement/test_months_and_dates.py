@@ -113,7 +113,10 @@ def test_an_order_whose_date_cannot_be_is_of_the_month_in_which_it_was_received_
     (line,) = books.lines("2026-08")
     assert (line.count, line.gross_minor, line.undated) == (1, 999, 1)
     (row,) = db("SELECT public_id FROM transactions")
-    assert "undated" in browser.get(f"/games/demo/transactions/{row['public_id']}").text
+    page = browser.get(f"/games/demo/transactions/{row['public_id']}").text
+    assert "undated" in page
+    facts = page[page.index("As the partner wrote it") :]
+    assert (f"<dd>{date}</dd>" in facts) == bool(date)
     assert "1 undated" in browser.get("/games/demo/settlements/2026-08").text
     assert "1 undated" in browser.get("/games/demo/settlements/2026-08/print").text
     assert "undated" in browser.get("/games/demo/settlements/2026-08/purchases?partner=appcharge").text
