@@ -809,7 +809,7 @@ CREATE TABLE refusals (
     nonce           BLOB NOT NULL UNIQUE,
     key_id          TEXT NOT NULL,
     created_at      TEXT NOT NULL,
-    is_simulated    INTEGER NOT NULL DEFAULT 0 CHECK (is_simulated IN (0, 1))  -- by its own word one of our own calls:
+    is_simulated    INTEGER NOT NULL DEFAULT 0 CHECK (is_simulated IN (0, 1))  -- proved to be one of our own calls:
                                                -- it says nothing of a partner, and troubles nobody
 ) STRICT;
 CREATE INDEX refusals_by_partner ON refusals (partner, game_id, id);

@@ -21,6 +21,7 @@ from coinslot.access import keyring, owner
 from coinslot.games import games, registry
 from coinslot.installation import Installation
 from handlers.appcharge.signature import sign
+from handlers.kit import receive
 
 MAIN_KEY = "test-main-key-0123456789"
 TOKEN = "test-publisher-token"
@@ -123,6 +124,13 @@ def studio(house: Installation) -> Studio:
     studio.player("alice", "bob")
     studio.item("coins", "gems")
     return studio
+
+
+@pytest.fixture
+def simulated(app: Flask, house: Installation) -> dict[str, str]:
+    """The header of a simulated call of ours."""
+    with app.app_context():
+        return receive.simulated()
 
 
 class Browser:

@@ -32,7 +32,7 @@ class Refused:
     body_size: int
     created_at: str
     is_opened: bool
-    is_simulated: bool  # by its own word one of our own calls, which are counted in no figure
+    is_simulated: bool  # proved to be one of our own calls, which are counted in no figure
     request: Mapping[str, Any] = field(repr=False)
 
     @cached_property

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from flask import Response, current_app, jsonify, request
 
 from coinslot.access.keyring import SecretValue
+from coinslot.base import clock, signing
 from coinslot.base.addresses import is_allowed
 from coinslot.games.games import Game
 from coinslot.installation import Installation
@@ -20,7 +21,8 @@ PROOFS = ("signature", "X-Webhook-Signature", "X-Gateway-Signature", "X-Fingerpr
 # What a refused call is looked at for: headers whose names speak of a proof are kept with their values, a few.
 TELLING = re.compile(r"sign|token|finger|timestamp|project|hmac|^x-forwarded-for$|^user-agent$|^content-encoding$")
 MOST_HEADERS = 24
-SIMULATED = "coinslot-simulate"  # User-Agent of our own simulated calls, which say nothing of the partner's set-up
+SIMULATED = "X-Coinslot-Simulated"  # header of our own simulated calls, which say nothing of the partner's set-up
+SIMULATED_SECONDS = 300  # how long such a header proves anything
 
 
 def installation() -> Installation:
@@ -49,9 +51,27 @@ def note_call(game: Game, partner: str, endpoint: str, *keys: SecretValue) -> No
         installation().observations.called(game.id, partner, endpoint, ((key.name, key.slot) for key in keys))
 
 
+def simulated() -> dict[str, str]:
+    """The header by which this installation knows a call of its own again, for a few minutes."""
+    at = str(int(clock.now()))
+    return {SIMULATED: f"{at}.{_simulation_proof(at)}"}
+
+
 def is_simulated() -> bool:
-    """Whether this call is one of our own: those say nothing of what the partner has been given."""
-    return request.headers.get("User-Agent") == SIMULATED
+    """Whether this call is one of our own: those say nothing of what the partner has been given.
+
+    It has to prove so. Else a stranger's forged calls would stay out of the figures by their own word.
+    """
+    at, _, proof = request.headers.get(SIMULATED, "").partition(".")
+    if not (proof and re.fullmatch("[0-9]{1,12}", at)):
+        return False
+    return signing.is_equal(_simulation_proof(at), proof) and signing.is_fresh(float(at), SIMULATED_SECONDS)
+
+
+def _simulation_proof(at: str) -> str:
+    house = installation()
+    key = house.vault.current(house.database.read()).derive("simulated calls")
+    return signing.hmac_hex("sha256", key, at.encode())
 
 
 def note_refusal(

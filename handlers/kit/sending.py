@@ -16,7 +16,7 @@ import urllib3
 from coinslot.base import connections
 from coinslot.games.games import Game
 from handlers.kit.partner import Call
-from handlers.kit.receive import SIMULATED
+from handlers.kit.receive import simulated
 
 LARGEST_ANSWER = 64 * 1024
 HIDDEN = "[hidden]"
@@ -45,7 +45,7 @@ def send(base: str, call: Call, timeout_seconds: float) -> Answered:
             response = pool.request(
                 call.method,
                 base + call.path,
-                headers={"User-Agent": SIMULATED, **call.headers},
+                headers={"User-Agent": "Coinslot", **call.headers, **simulated()},
                 body=call.body,
                 redirect=False,
                 timeout=timeout_seconds,

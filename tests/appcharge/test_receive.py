@@ -18,7 +18,6 @@ from coinslot.base import clock as coinslot_clock
 from coinslot.store import counters
 from handlers.appcharge import encryption
 from handlers.appcharge.signature import SignatureError
-from handlers.kit.receive import SIMULATED
 from tests.appcharge_calls import ENDPOINTS, body, is_accepted, path
 from tests.conftest import MAIN_KEY, TOKEN, appcharge_headers
 
@@ -375,13 +374,13 @@ class TestSignedCalls:
         assert answer.status_code == 405
         assert "error" in answer.json
 
-    def test_proved_calls_are_counted_and_no_others(self, store, post, endpoint, house):
+    def test_proved_calls_are_counted_and_no_others(self, store, post, endpoint, house, simulated):
         def called():
             house.observations.flush()
             return counters.called(house.database.read(), store.row["id"], "appcharge")
 
         post(endpoint, key="another")
-        post(endpoint, **{"User-Agent": SIMULATED})
+        post(endpoint, **simulated)
         assert called() == set()
 
         post(endpoint, 2)

@@ -2,11 +2,13 @@
 
 import json
 
+import pytest
+
 from coinslot.access import keyring
 from coinslot.access.vault import Sealed
 from coinslot.operations import contacts, observations
 from coinslot.operations.observations import Refusal
-from handlers.kit.receive import SIMULATED
+from handlers.kit.receive import SIMULATED, SIMULATED_SECONDS
 from tests.conftest import appcharge_headers
 
 
@@ -100,8 +102,8 @@ def test_of_each_address_the_first_and_the_last_call_are_known(house, studio, cl
     assert (row["refused_reason"], row["copied_at"]) == ("signature", None)
 
 
-def test_our_own_simulated_calls_say_nothing_of_the_partner_and_its_keys(client, studio, house, db, browser):
-    ours = {"User-Agent": SIMULATED}
+def test_our_own_simulated_calls_say_nothing_of_the_partner_and_its_keys(client, studio, house, db, browser, simulated):
+    ours = simulated
     body = json.dumps({"playerId": "alice"}).encode()
     client.post("/appcharge/demo/players", data=body, headers=appcharge_headers(body) | ours)
     client.post("/appcharge/demo/players", data=body, headers=ours)
@@ -123,3 +125,31 @@ def test_our_own_simulated_calls_say_nothing_of_the_partner_and_its_keys(client,
     assert db("SELECT value FROM counters WHERE name LIKE 'refused.%'") == [{"value": 1}]
     assert len(contacts.of_game(house.database.read(), studio.row["id"])) == 1
     assert len(db("SELECT name FROM secrets WHERE last_used_at IS NOT NULL")) == 2
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        lambda ours: {"User-Agent": "coinslot-simulate"},
+        lambda ours: {SIMULATED: "on"},
+        lambda ours: {SIMULATED: "1."},
+        lambda ours: {SIMULATED: ours.partition(".")[0] + "." + "0" * 64},
+        lambda ours: {SIMULATED: f"1.{ours.partition('.')[2]}"},
+        lambda ours: {SIMULATED: "\u0661" + ours},
+    ],
+)
+def test_a_call_that_only_says_that_it_is_simulated_counts(client, studio, house, db, simulated, claim):
+    body = json.dumps({"playerId": "alice"}).encode()
+    client.post("/appcharge/demo/players", data=body, headers=claim(simulated[SIMULATED]))
+    house.observations.flush()
+
+    assert db("SELECT is_simulated FROM refusals") == [{"is_simulated": 0}]
+    assert db("SELECT value FROM counters WHERE name LIKE 'refused.%'") == [{"value": 1}]
+
+
+def test_the_proof_of_a_simulated_call_ends(client, studio, house, db, simulated, clock):
+    clock.shift(SIMULATED_SECONDS + 2)
+    client.post("/appcharge/demo/players", data=b"{}", headers=simulated)
+    house.observations.flush()
+
+    assert db("SELECT is_simulated FROM refusals") == [{"is_simulated": 0}]
