@@ -732,3 +732,25 @@ def test_nothing_secret_is_logged_whatever_happens(google, apple, facebook, outb
     assert facebook.app_secret not in logged
     assert "PRIVATE KEY" not in logged
     assert "alice@example.com" not in logged
+
+
+HALF = "name cut in \ud83d"
+
+
+def test_half_of_a_surrogate_pair_in_what_is_not_read_keeps_nobody_out(google, facebook, apple, outbound):
+    assert subject(google, outbound, google.access_token(name=HALF)) == GOOGLE_USER
+    assert subject(google, outbound, google.id_token(name=HALF)) == GOOGLE_USER
+    assert subject(facebook, outbound, facebook.access_token(application=HALF)) == FACEBOOK_USER
+    published = apple.published()["keys"]
+    apple.published = lambda: {"note": HALF, "keys": [{**published[0], "kid": HALF}, *published]}
+    assert subject(apple, outbound, apple.id_token()) == GOOGLE_USER
+
+
+def test_half_of_a_surrogate_pair_in_what_is_read_is_refused_in_words(google, facebook, apple, outbound):
+    assert refusal(google, outbound, google.access_token(sub=HALF)) == "account"
+    assert refusal(facebook, outbound, facebook.access_token(user_id=HALF)) == "account"
+    apple.id_token = lambda **_: HALF
+    assert "answered 200 to a code" in trouble(apple, outbound, apple.code())
+    public = google.published()["keys"][0]
+    google.published = lambda: {"keys": [{**public, "n": HALF, "kid": "odd"}]}
+    trouble(google, outbound, google.id_token(header={"kid": "odd"}))

@@ -74,7 +74,7 @@ class PublishedKeys(PyJWKClient):
         if answer.failure is not None or answer.status != 200:
             raise PyJWKClientError(f"the published keys were not given: {answer.failure or answer.status}")
         try:
-            document = exact.parse_json(answer.body)
+            document = exact.parse_json(answer.body, allow_half_pairs=True)
         except ValueError:
             document = None
         keys = document.get("keys") if isinstance(document, dict) else None
@@ -124,8 +124,8 @@ _kept = lru_cache(maxsize=64)(PublishedKeys)
 
 
 def _plain(key: dict[str, Any]) -> dict[str, str]:
-    """The members that make a public RSA key, where they are text: whatever else is published, PyJWT never sees it."""
-    return {name: key[name] for name in _MEMBERS if isinstance(key.get(name), str)}
+    """The members that make a public RSA key, where they are ASCII: whatever else is published, PyJWT never sees it."""
+    return {name: key[name] for name in _MEMBERS if isinstance(key.get(name), str) and key[name].isascii()}
 
 
 def _is_within(since: float, seconds: float) -> bool:

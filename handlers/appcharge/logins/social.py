@@ -148,7 +148,7 @@ def _facebook_code(login: _Login, code: str) -> str:
     # https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow
     form = {"client_id": login.client_id, "client_secret": _secret(login), "code": code}
     token = _ask_facebook(login, "/oauth/access_token", form | _redirect_uri(login)).get("access_token")
-    if not isinstance(token, str):
+    if not isinstance(token, str) or not token.isascii():
         raise ProviderError("Facebook gave no access token for a code")
     return _facebook_access_token(login, token)
 
@@ -196,9 +196,10 @@ def _exchange(login: _Login, url: str, client_secret: str, code: str) -> str:
         raise LoginRefusedError("code")
     if error == "invalid_client":
         raise ProviderError(f"{title} does not accept our client: look at the id and appcharge.{login.provider}_secret")
-    if status != 200 or not isinstance(told.get("id_token"), str):
+    made = told.get("id_token")
+    if status != 200 or not isinstance(made, str) or not made.isascii():
         raise ProviderError(f"{title} answered {status} to a code{f', {error}' if error in _OAUTH_ERRORS else ''}")
-    return _verified(login, told["id_token"], [login.client_id])
+    return _verified(login, made, [login.client_id])
 
 
 def _apple_client_secret(login: _Login) -> str:
@@ -271,7 +272,7 @@ def _read(login: _Login, answer: Answer) -> tuple[int, dict[str, Any]]:
     if answer.status >= 500 or answer.status in (408, 429):
         raise ProviderError(f"{title} answered {answer.status}")
     try:
-        told = exact.parse_json(answer.body)
+        told = exact.parse_json(answer.body, allow_half_pairs=True)  # a name cut within an emoji is not ours to read
     except ValueError:
         told = None
     if not isinstance(told, dict):
