@@ -67,8 +67,8 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
     def tell(error: Exception) -> Response:
         refuse = dialects.get(request.path.split("/")[1], plain_error)
         if isinstance(error, HTTPException):
-            if error.code == 404 and request.url_rule is None:
-                wrong_addresses.note()
+            if error.code == 405 or (error.code == 404 and request.url_rule is None):
+                wrong_addresses.note(error.code)
             response = refuse(error.code or 500, error.name)
             for name, value in error.get_headers():
                 if name in ("Allow", "Location", "Retry-After"):

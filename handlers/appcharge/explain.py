@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from coinslot.base import exact, signing
+from coinslot.base.spellings import shown
 from coinslot.games.games import Game
 from coinslot.operations.refusals import Refused
 from handlers.appcharge import encryption as payload
@@ -513,6 +514,15 @@ def misplaced(looked: Looked) -> Finding | None:
     )
 
 
+def misplaced_event(looked: Looked) -> Finding | None:
+    address = looked.call.text("path").rpartition("/")[0] + "/events"
+    return Finding(
+        "It is an event, and this address takes none. Nothing was kept of it.",
+        f"Paste the address of events, {shown(address, 200)}, into Appcharge's dashboard.",
+        "integration",
+    )
+
+
 def deep_link(looked: Looked) -> Finding | None:
     if not looked.setting("deep_link"):
         return Finding(
@@ -574,6 +584,7 @@ HYPOTHESES: Mapping[str, tuple[explain.Hypothesis[Looked], ...]] = {
     "deep_link": (deep_link,),
     "unknown_status": (status,),
     "misplaced": (misplaced,),
+    "misplaced_event": (misplaced_event,),
     "conflict": (common,),
     "game_down": (common,),
 }

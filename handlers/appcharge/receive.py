@@ -70,7 +70,8 @@ class Entered:
 def enter(game_slug: str, endpoint: str) -> Entered:
     """The proved call. Raises :class:`RefusedError`, which is noted for the owner.
 
-    An order is refused at any address but that of orders: answered 200 there, it would be lost.
+    An order is refused at any address but that of orders, and an event at any but that of events: answered 200 there,
+    it would be lost.
     """
     game = installation().games.by_slug(game_slug)
     if game is None or not is_configured(game):
@@ -83,8 +84,7 @@ def enter(game_slug: str, endpoint: str) -> Entered:
     except SignatureError as error:
         raise refused(endpoint, game, error.reason) from None
     note_call(game, PARTNER, endpoint, *entered.keys)
-    if endpoint != "orders":
-        _refuse_order(entered, endpoint)
+    _refuse_misplaced(entered, endpoint)
     return entered
 
 
@@ -124,21 +124,26 @@ def answer(status: int, content: Mapping[str, object]) -> Response:
     return Response(json.dumps(content), status, mimetype="application/json")
 
 
-def _refuse_order(call: Entered, endpoint: str) -> None:
-    """Raises :class:`RefusedError` for an order, once the owner can see which."""
-    if b"products" not in call.body:
+def _refuse_misplaced(call: Entered, endpoint: str) -> None:
+    """Raises :class:`RefusedError` for an event at an address that takes none, and for an order, once the owner can
+    see which.
+    """
+    if not ((endpoint != "orders" and b'"products"' in call.body) or (endpoint != "events" and b'"event' in call.body)):
         return
     try:
         document = exact.parse_json(call.body, allow_half_pairs=True, keeps_odd_numbers=True)
     except ValueError:
         return
-    if not isinstance(document, dict) or not isinstance(document.get("products"), list):
+    if not isinstance(document, dict):
         return
+    is_order = isinstance(document.get("products"), list)
     if any(isinstance(document.get(name), str) and document[name].strip() for name in ("event", "eventName")):
+        if endpoint != "events" and not (endpoint == "orders" and is_order):
+            raise refused(endpoint, call.game, "misplaced_event", 400, "This address takes no events")
         return
     named = [document.get(name) for name in ORDER_IDS]
     order_id = next((str(each) for each in named if each and isinstance(each, str | int)), None)
-    if order_id is None:
+    if endpoint == "orders" or not is_order or order_id is None:
         return
     if document.get("playerId") != registry.RESERVED_ID:
         installation().database.write(

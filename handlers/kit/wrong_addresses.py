@@ -1,4 +1,5 @@
-"""Calls under a partner's root to an address that does not exist: kept for the owner, answered like any other 404.
+"""Calls under a partner's root to an address that does not exist, or with another method than it takes: kept for the
+owner, answered like any other 404 or 405.
 
 Kept is what names a game of ours, or comes close to one of the partner's addresses: a word short or long, another case,
 a slash or a blank too many. A stranger's guesses are not.
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from urllib.parse import unquote
 
-from flask import request
+from flask import current_app, request
 from werkzeug.exceptions import HTTPException
 
 from coinslot.access.vault import VaultError
@@ -31,7 +32,8 @@ class Near:
     """What was called, and what was probably meant.
 
     ``path`` is what was called, each word that is none of ours replaced by ``*``: it may be anybody's id. ``meant`` is
-    empty where nothing is close, and has ``{game}`` where the call named no game of ours.
+    empty where nothing is close, and has ``{game}`` where the call named no game of ours. Where only the method was
+    wrong, both begin with one.
     """
 
     partner: Partner
@@ -41,14 +43,15 @@ class Near:
     slug: str | None
 
 
-def note() -> None:
-    """Keep the current request, for which there is no address. The caller learns nothing of it."""
+def note(status: int) -> None:
+    """Keep the current request, which no address takes. The caller learns nothing of it but ``status``."""
     if len(request.path) > LONGEST_PATH or not _named(request.path, partners()):
         return
     # What cannot be kept must not change the answer: a body that is too large, a database that does not answer.
     with suppress(HTTPException, DatabaseError, EngineError, VaultError):
         house = installation()
-        near = nearest(request.path, partners(), [row["slug"] for row in games.every(house.database.read())])
+        called = request.path if status == 404 else f"{request.method} {request.path}"
+        near = nearest(called, partners(), [row["slug"] for row in games.every(house.database.read())])
         if near is not None:
             game = None if near.slug is None else house.games.by_slug(near.slug)
             note_refusal(
@@ -56,7 +59,7 @@ def note() -> None:
                 near.endpoint,
                 game,
                 REASON,
-                404,
+                status,
                 keeps_body=False,
                 keeps_query=False,
                 found={"meant": near.meant},
@@ -64,8 +67,9 @@ def note() -> None:
             )
 
 
-def nearest(path: str, known: Sequence[Partner], slugs: Iterable[str]) -> Near | None:
-    """What a path was probably meant to be; None for a stranger's guess."""
+def nearest(called: str, known: Sequence[Partner], slugs: Iterable[str]) -> Near | None:
+    """What a path was probably meant to be; None for a stranger's guess. A method may stand before the path."""
+    method, _, path = ("", "", called) if called.startswith("/") else called.partition(" ")
     words = _words(path)
     partner = _named(path, known)
     if partner is None or len(words) > MOST_WORDS:
@@ -81,10 +85,15 @@ def nearest(path: str, known: Sequence[Partner], slugs: Iterable[str]) -> Near |
     if not is_near and slug is None:
         return None
     ours = {words[0], slug, near_word if is_near else None}
-    called = "/".join(part if part.strip().lower() in ours or not part else "*" for part in unquote(path).split("/"))
+    shown = "/".join(part if part.strip().lower() in ours or not part else "*" for part in unquote(path).split("/"))
+    shown = f"{method} {shown}" if method else shown
     if not is_near or address is None:
-        return Near(partner, OTHER, called, "", slug)
-    return Near(partner, address.endpoint, called, address.path.replace("{game}", slug or "{game}"), slug)
+        return Near(partner, OTHER, shown, "", slug)
+    meant = address.path.replace("{game}", slug or "{game}")
+    if method:
+        taken = set(current_app.url_map.bind("").allowed_methods(meant)) - {"HEAD", "OPTIONS"}
+        meant = f"{' or '.join(sorted(taken))} {meant}"
+    return Near(partner, address.endpoint, shown, meant, slug)
 
 
 def _likeness(word: str, other: str) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import Response, current_app, request
+from werkzeug.exceptions import MethodNotAllowed
 
 from coinslot.access.keyring import SecretValue
 from coinslot.games import games, lookup, registry
@@ -21,8 +22,8 @@ ANY_OTHER_ERROR, UNKNOWN_ITEM, BAD_PAYLOAD, UNKNOWN_USER = 400, 402, 407, 408
 
 def credit_to_game(game_slug: str) -> Response:
     """Credit the items of one purchase, all or none."""
-    if request.method != "GET":
-        return method_not_allowed()
+    if request.method != "GET":  # Flask runs a GET's view for HEAD too, and a HEAD must not credit
+        raise MethodNotAllowed(["GET"])
     game = installation().games.by_slug(game_slug)
     if game is None or not is_configured(game):
         note_refusal(PARTNER, "credit", None, "unknown_game", 404)
@@ -32,8 +33,8 @@ def credit_to_game(game_slug: str) -> Response:
 
 def credit_by_app_id() -> Response:
     """The same, for a studio with several games: ``playtem.app_id`` says whose call it is."""
-    if request.method != "GET":
-        return method_not_allowed()
+    if request.method != "GET":  # Flask runs a GET's view for HEAD too, and a HEAD must not credit
+        raise MethodNotAllowed(["GET"])
     try:
         order = decode(_payload("payload"))
     except PayloadError as error:
@@ -146,13 +147,8 @@ def refuse_http(status: int, message: str) -> Response:
     if status == 404:
         return not_found()
     if status == 405:
-        return method_not_allowed()
+        return Response(status=405, mimetype="text/plain")
     return refuse(ANY_OTHER_ERROR, message)
-
-
-def method_not_allowed() -> Response:
-    """Flask runs a GET's view for HEAD too, and a HEAD must not credit."""
-    return Response(status=405, headers={"Allow": "GET"}, mimetype="text/plain")
 
 
 def not_found() -> Response:

@@ -291,6 +291,30 @@ class TestOrdersAtOtherAddresses:
         assert not named("misplaced_order")
 
 
+class TestEventsAtOtherAddresses:
+    EVENT = {"eventName": "order.refunded", "eventId": "e-1", "orderId": "o-1", "playerId": "alice"}
+
+    @pytest.mark.parametrize("endpoint", ["orders", "players", "auth", "otp"])
+    @pytest.mark.parametrize("changed", [{}, {"eventName": ..., "event": "order_refunded"}, {"playerId": ...}])
+    def test_an_event_is_refused_there_with_the_right_address(
+        self, post, studio, house, browser, db, endpoint, changed
+    ):
+        document = {name: value for name, value in (self.EVENT | changed).items() if value is not ...}
+        answer = post(endpoint, document)
+        assert (answer.status_code, answer.json["error"]) == (400, "This address takes no events")
+
+        house.observations.flush()
+        (row,) = db("SELECT id, reason FROM refusals")
+        assert row["reason"] == "misplaced_event"
+        page = text_of(browser.get(f"/games/demo/refusals/{row['id']}"))
+        assert "It is an event, and this address takes none" in page
+        assert "/appcharge/demo/events" in page
+
+    def test_an_order_with_a_field_of_that_name_is_an_order(self, post_order, studio, feed):
+        assert post_order(event="order_created").status_code == 200
+        assert len(feed()) == 1
+
+
 class TestUnnamedEvents:
     BODY = {"timestamp": 1632345000, "appChargePaymentId": "pay-1", "appChargeOrderId": "o-1", "playerId": "alice"}
 

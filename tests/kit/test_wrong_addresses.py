@@ -76,7 +76,38 @@ def test_a_body_that_is_too_large_or_a_database_that_is_gone_changes_no_answer(c
     assert client.post("/appcharge/demo/order").status_code == 404
 
 
-def test_our_own_simulated_calls_trouble_nobody(client, studio, house, browser):
-    client.post("/appcharge/demo/order", headers={"User-Agent": "coinslot-simulate"})
+def test_our_own_simulated_calls_trouble_nobody(client, studio, house, browser, simulated):
+    client.post("/appcharge/demo/order", headers=simulated)
     house.observations.flush()
     assert "no such address" not in text_of(browser.get("/"))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "meant"),
+    [
+        ("GET", "/appcharge/demo/orders", "POST /appcharge/demo/orders"),
+        ("PUT", "/appcharge/demo/events", "POST /appcharge/demo/events"),
+        ("HEAD", "/appcharge/demo/players", "POST /appcharge/demo/players"),
+        ("OPTIONS", "/playcamp/demo/webhook", "POST /playcamp/demo/webhook"),
+        ("POST", "/playtem/demo/credit", "GET /playtem/demo/credit"),
+        ("HEAD", "/playtem/demo/credit", "GET /playtem/demo/credit"),
+        ("POST", "/api/demo/sponsor", "GET /api/demo/sponsor"),
+    ],
+)
+def test_a_wrong_method_is_named_with_the_right_one(client, studio, house, browser, doctor, db, method, path, meant):
+    assert client.open(path, method=method, data=b"o-secret").status_code == 405
+    house.observations.flush()
+
+    for said in (text_of(browser.get("/")), doctor()):
+        assert f"1 call went to {method} {path}, and there is no such address. Did you mean {meant}?" in said
+    (row,) = db("SELECT * FROM refusals")
+    assert (row["reason"], row["status"]) == ("no_address", 405)
+    found = text_of(browser.get(f"/games/demo/refusals/{row['id']}"))
+    assert f"There is no such address as {method} {path}; did you mean {meant}?" in found
+
+
+def test_a_wrong_method_at_an_address_of_no_partner_leaves_nothing(client, studio, house, db):
+    assert client.post("/game/v1/grants").status_code == 405
+    assert client.delete("/healthz").status_code == 405
+    house.observations.flush()
+    assert db("SELECT * FROM refusals") == []

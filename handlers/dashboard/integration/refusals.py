@@ -49,6 +49,7 @@ REASONS = {
     "no_address": "no such address",
     "unknown_status": "unknown status",
     "misplaced": "an order at another address",
+    "misplaced_event": "an event at another address",
 }
 
 # Kinds of pages that mend something -> their function, and what the link says.
@@ -198,7 +199,8 @@ def _diagnosed(room: Partner, call: Refused, known: Known) -> Finding:
     if call.reason != wrong_addresses.REASON:
         return room.diagnose(call, known)
     meant = call.found.get("meant")
-    sentence = f"There is no such address as {shown(call.text('path'), 200)}"
+    called = call.text("path") if call.status == 404 else f"{call.text('method')} {call.text('path')}"
+    sentence = f"There is no such address as {shown(called, 200)}"
     return Finding(
         f"{sentence}; did you mean {meant}?" if meant else f"{sentence}.",
         f"Correct it in {room.title}'s dashboard.",

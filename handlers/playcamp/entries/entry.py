@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
 from flask import Response, after_this_request, current_app, request
+from werkzeug.exceptions import MethodNotAllowed
 
 from coinslot.access import used_entries
 from coinslot.base import clock
@@ -62,7 +63,7 @@ def enter(game_slug: str) -> Response:
     """Prove the player's entry and lead to the WebView with a fresh token, which is good for one opening."""
     after_this_request(_keep_private)
     if request.method != "GET":  # Flask runs a GET's view for HEAD too, and a HEAD must use nothing up
-        return Response(status=405, headers={"Allow": "GET"}, mimetype="text/plain")
+        raise MethodNotAllowed(["GET"])
     game = installation().games.by_slug(game_slug)
     try:
         if game is None or not is_configured(game):
