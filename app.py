@@ -92,6 +92,7 @@ def new_installation(settings: Settings) -> Installation:
         | SETTLEMENT_SETTINGS
         | {key: setting for partner in PARTNERS for key, setting in partner.settings.items()},
         secret_names=COMMON_SECRETS | {name: about for partner in PARTNERS for name, about in partner.secrets.items()},
+        in_game=next(partner.in_game for partner in PARTNERS if partner.in_game is not None),
         jobs={name: job for partner in PARTNERS for name, job in partner.jobs.items()} | reconciling.jobs(PARTNERS),
         formats={**FORMATS, **{each.name: each for partner in PARTNERS for each in partner.formats}},
     )

@@ -448,7 +448,7 @@ CREATE TABLE payments (
     id                 INTEGER PRIMARY KEY,
     game_id            INTEGER NOT NULL REFERENCES games (id),
     transaction_id     TEXT NOT NULL,
-    source             TEXT NOT NULL CHECK (source IN ('poll', 'push', 'appcharge')),
+    source             TEXT NOT NULL,          -- poll or push: the game told it; else the web store whose order it is
     player_id          TEXT,                   -- this and the next eight are NULL in a parked row that lacks them
     product_id         TEXT,
     product_name       TEXT,
@@ -724,6 +724,7 @@ CREATE TABLE reconciliations (
     game_id         INTEGER NOT NULL REFERENCES games (id),
     month           TEXT NOT NULL,
     partner         TEXT NOT NULL,
+    is_of_payments  INTEGER NOT NULL DEFAULT 0 CHECK (is_of_payments IN (0, 1)),  -- in-game ones; else of its own orders
     source          TEXT NOT NULL CHECK (source IN ('api', 'file')),
     fingerprint     TEXT NOT NULL,             -- of the file and how it is read: the same goes on where it stopped
     starts_at       TEXT NOT NULL,

@@ -185,7 +185,7 @@ def _do(home: str, what: str, kind: str, report: str) -> None:
     before = _memory_mib("VmRSS")
     began, busy = time.perf_counter(), time.process_time()
     if what == "close":
-        closing.close(house.database, game, MONTH, "bench")
+        closing.close(house.database, game, house.in_game, MONTH, "bench")
     else:
         partner = {each.name: each for each in app.extensions["coinslot.partners"]}[PARTNERS[kind]]
         layout = Layout.of(partner.report, COLUMNS, "major")

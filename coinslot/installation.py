@@ -16,6 +16,7 @@ from coinslot.operations import forgetting
 from coinslot.operations.observations import Observations
 from coinslot.outbox.formats import FORMATS, Format
 from coinslot.relay.loop import Relay
+from coinslot.settlement.terms import InGame
 from coinslot.store.db import Database
 
 # What a job does; returns in how many seconds it wants to run again, or None for "when somebody asks for it".
@@ -38,12 +39,14 @@ class Installation:
         settings: Settings,
         catalogue: Mapping[str, Setting],
         secret_names: Mapping[str, str],
+        in_game: InGame,
         jobs: Mapping[str, Job] | None = None,
         formats: Mapping[str, Format] = FORMATS,
     ) -> None:
         self.settings = settings
         self.catalogue = catalogue
         self.secret_names = secret_names
+        self.in_game = in_game
         self.jobs = jobs or {}
         self.formats = formats
         self.database = Database(settings.home)

@@ -135,7 +135,7 @@ class Books:
         )
 
     def close(self, month: str = "2026-07", **options: Any) -> Settlement:
-        found, _ = closing.close(self.house.database, self.game, month, "test", **options)
+        found, _ = closing.close(self.house.database, self.game, self.house.in_game, month, "test", **options)
         return found
 
     def lines(self, month: str = "2026-07") -> list[Line]:

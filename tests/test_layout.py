@@ -92,6 +92,20 @@ def test_coinslot_holds_nothing_but_folders_and_the_installation():
     assert {path.name for path in ROOT.glob("coinslot/*/")} - {"__pycache__"} == set(CORE) - {"installation"}
 
 
+def test_the_core_names_no_partner():
+    partners = {path.parent.name for path in ROOT.glob("handlers/*/explain.py")} - {"kit"}
+    assert {"appcharge", "playcamp", "playtem"} <= partners
+
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in sorted(ROOT.glob("coinslot/**/*.py"))
+        for number, line in enumerate([path.stem, *path.read_text(encoding="utf-8").splitlines()])
+        if any(name in line.lower() for name in partners)
+    ]
+
+    assert found == [], "a partner's card says that instead (handlers/kit/partner.py)"
+
+
 def test_every_folder_says_what_it_promises():
     silent = [
         path

@@ -258,7 +258,7 @@ def set_setting(tx: Connection, catalogue: Mapping[str, Setting], slug: str, key
 
 
 def in_family(catalogue: Mapping[str, T], stored: Mapping[str, str], family: str) -> dict[str, str]:
-    """What is set of a family, such as ``playcamp.creator.*``: what stands in place of ``*`` -> value, in order."""
+    """What is set of a family, such as ``settlement.fee.*``: what stands in place of ``*`` -> value, in order."""
     prefix = family.removesuffix("*")
     return {
         key.removeprefix(prefix): stored[key]

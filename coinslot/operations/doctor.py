@@ -321,8 +321,8 @@ def keys(connection: Connection, game: Game) -> Iterator[Finding]:
         )
 
 
-def waiting_work(connection: Connection, game: Game) -> Iterator[Finding]:
-    """What waits for a person, or for a destination that does not answer."""
+def waiting_work(connection: Connection, game: Game, payments_go_to: str) -> Iterator[Finding]:
+    """What waits for a person, or for another server. ``payments_go_to`` is the title of who takes in-game payments."""
     (conflicts,) = connection.execute(
         "SELECT count(*) FROM conflicts WHERE game_id = :game_id AND player_id <> :simulated",
         {"game_id": game.id, "simulated": RESERVED_ID},
@@ -360,7 +360,8 @@ def waiting_work(connection: Connection, game: Game) -> Iterator[Finding]:
     if waiting:
         yield Finding(
             WARNING,
-            f"game {game.slug}: {waiting} payment(s) or refund(s) have waited for over a day to be taken by PlayCamp; "
+            f"game {game.slug}: {waiting} payment(s) or refund(s) have waited for over a day to be taken by "
+            f"{payments_go_to}; "
             f"the page /games/{game.slug}/payments?state=waiting",
         )
     for name, warning in jobs.warnings(connection, game.id).items():

@@ -108,7 +108,7 @@ def reported_by_game(connection: Connection, game_id: int, partner: str) -> list
                 ORDER BY purchased_at DESC LIMIT :looked_at) p
                JOIN transactions t
                ON t.game_id = :game_id AND t.partner = :partner AND t.external_id = p.transaction_id
-           WHERE p.source <> 'appcharge'""",
+           WHERE p.source IN ('poll', 'push')""",
         {"game_id": game_id, "partner": partner, "looked_at": LOOKED_AT},
     )
     return [str(row["reference"]) for row in rows]

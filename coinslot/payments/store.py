@@ -216,7 +216,7 @@ def count_between(connection: Connection, game_id: int, from_at: str, to_at: str
 
 
 def attributed(tx: Connection, game_id: int, transaction_id: str) -> None:
-    """PlayCamp has told whose purchase a payment is: a closed month that holds it has to learn of that."""
+    """The partner has told whose purchase a payment is: a closed month that holds it has to learn of that."""
     tx.execute(
         "UPDATE payments SET updated_at = :now WHERE game_id = :game_id AND transaction_id = :transaction_id",
         {"game_id": game_id, "transaction_id": transaction_id, "now": clock.stamp()},

@@ -16,18 +16,19 @@ from coinslot.settlement.months import (
     all_standing,
     line_of,
 )
+from coinslot.settlement.terms import InGame
 from coinslot.store.db import Connection
 
 OVERLAP_SECONDS = 600.0  # a row may be committed some time after the time that is written in it
 
 
-def adjustments(connection: Connection, game_id: int, month: Month) -> list[Line]:
+def adjustments(connection: Connection, game_id: int, month: Month, in_game: InGame) -> list[Line]:
     """What became known of earlier closed months since all that was frozen of them."""
     all_closed = all_standing(connection, game_id)
     earlier = [each for each in all_closed if each.month.name < month.name]
     found: list[Line] = []
     for settlement in _touched(connection, game_id, earlier, all_closed):
-        now = statement.lines(connection, game_id, settlement.month, settlement.terms)
+        now = statement.lines(connection, game_id, settlement.month, settlement.terms, in_game)
         found += figures.difference(now, _frozen_of(connection, game_id, settlement.month.name))
     return found
 

@@ -31,7 +31,7 @@ from coinslot.settlement.months import (
     settlement_of,
     standing,
 )
-from coinslot.settlement.terms import Terms
+from coinslot.settlement.terms import InGame, Terms
 from coinslot.store import audit
 from coinslot.store.db import Connection, Database, DatabaseError
 
@@ -41,14 +41,21 @@ LARGEST_SUM = 2**63 - 1  # the database holds none above it
 
 
 def close(
-    database: Database, game: Game, name: str, actor: str, note: str = "", *, may_be_early: bool = False
+    database: Database,
+    game: Game,
+    in_game: InGame,
+    name: str,
+    actor: str,
+    note: str = "",
+    *,
+    may_be_early: bool = False,
 ) -> tuple[Settlement, bool]:
     """Close a month and return it, and whether this call did; one that is closed stays as it is.
 
     Raises :class:`SettlementError` for a month that is not over, unless it ``may_be_early``.
     """
     note = _checked(note)
-    terms = Terms.of(game)
+    terms = Terms.of(game, in_game)
     for _ in range(TRIES):
         with database.snapshot() as connection:
             month = month_of(connection, game, name)
@@ -59,7 +66,7 @@ def close(
                 raise SettlementError(f"{name} is not over before {month.ends_at[:16]} UTC")
             moved = _newest_step(connection, game.id)
             known_at = clock.stamp()
-            lines = preview(connection, game.id, month, terms)
+            lines = preview(connection, game.id, month, terms, in_game)
 
         def freeze(
             tx: Connection,
@@ -78,12 +85,13 @@ def close(
     raise DatabaseError(f"months of {game.slug} are being closed and reopened all the time; please try again")
 
 
-def preview(connection: Connection, game_id: int, month: Month, terms: Terms) -> list[Line]:
+def preview(connection: Connection, game_id: int, month: Month, terms: Terms, in_game: InGame) -> list[Line]:
     """The lines a month would be closed with now, adjustments included. Reads all of its rows.
 
     Raises :class:`SettlementError` where a sum of them is too large to be kept.
     """
-    found = statement.lines(connection, game_id, month, terms) + adjustments(connection, game_id, month)
+    found = statement.lines(connection, game_id, month, terms, in_game)
+    found += adjustments(connection, game_id, month, in_game)
     for line in found:
         found_figures = (getattr(line, name) for name in figures.FIGURES)
         if any(isinstance(each, int) and abs(each) > LARGEST_SUM for each in found_figures):

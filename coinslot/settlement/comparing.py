@@ -22,7 +22,6 @@ from coinslot.settlement.judging import (
 )
 from coinslot.settlement.outcomes import Run
 from coinslot.settlement.sides import OUR_ORDERS, OUR_PAYMENTS, ours_of, reported_beside, theirs_of
-from coinslot.settlement.statement import PAYMENTS_PARTNER
 from coinslot.store.db import Connection, Database
 
 HOURS_APART = 26  # at most, between the beginnings of one month in two time zones
@@ -82,7 +81,7 @@ def _search(database: Database, run: Run, scope: Scope) -> None:
     at, last_id = json.loads(run.cursor) if run.cursor else (run.month.starts_at, 0)
     with database.snapshot() as connection:
         rows = connection.execute(
-            OUR_PAYMENTS if run.partner == PAYMENTS_PARTNER else OUR_ORDERS,
+            OUR_PAYMENTS if run.is_of_payments else OUR_ORDERS,
             {
                 "id": run.id,
                 "game_id": run.game_id,
@@ -153,7 +152,7 @@ class _Found:
 
 def _mended(connection: Connection, run: Run, scope: Scope, found: Sequence[_Found]) -> list[Mapping[str, Any]]:
     """What is left of these once what was done about them is known, each with the word for what mends it."""
-    if run.partner == PAYMENTS_PARTNER:
+    if run.is_of_payments:
         pairs = [(each, judging.mend_payment(each.verdict.result, each.own, scope)) for each in found]
     else:
         named = {

@@ -17,7 +17,6 @@ from coinslot.settlement import months
 from coinslot.settlement.figures import COUNTED, IN_TOTALS, Line, added
 from coinslot.settlement.months import Settlement
 from coinslot.settlement.orders import USD
-from coinslot.settlement.statement import PAYMENTS_PARTNER
 from coinslot.settlement.terms import DEFAULT_FEES
 from coinslot.store.db import Connection
 
@@ -102,7 +101,7 @@ def _postings(line: Line) -> Sequence[tuple[str, int, str]]:
         return []
     if line.section != COUNTED:
         return share  # the money itself is in the web store's own lines
-    if line.partner == PAYMENTS_PARTNER:
+    if line.distribution_type:
         kind = _KINDS.get(line.distribution_type) or _account(line.distribution_type)
         return [
             (f"Income:{partner}:Sales:{kind}", -line.gross_minor, own),

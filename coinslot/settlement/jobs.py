@@ -17,6 +17,7 @@ from coinslot.settlement.figures import IN_TOTALS
 from coinslot.settlement.months import CLOSED, RECONCILED
 from coinslot.settlement.outcomes import ReconciliationError, Run
 from coinslot.settlement.report import Seen
+from coinslot.settlement.terms import InGame
 from coinslot.store.db import Connection, Database
 
 CLOSE_JOB = "settlement.close"
@@ -39,7 +40,7 @@ class Reader:
     are_movements: bool
 
 
-def close_due(database: Database, game: Game) -> float | None:
+def close_due(database: Database, game: Game, in_game: InGame) -> float | None:
     """Close the oldest month that is due, where the owner wants that; one in each run."""
     days = game.settings["settlement.close_after_days"]
     if not days:
@@ -47,7 +48,7 @@ def close_due(database: Database, game: Game) -> float | None:
     month, again_in_seconds = months.due_to_close(database.read(), game, int(days))
     if month is None:
         return min(max(again_in_seconds, 1.0), LONGEST_WAIT_SECONDS)
-    closing.close(database, game, month.name, "job", f"{days} days after its end")
+    closing.close(database, game, in_game, month.name, "job", f"{days} days after its end")
     return 0.0
 
 
@@ -85,10 +86,12 @@ def begin(
     actor: str,
     file: tuple[Path, Layout] | None = None,
     *,
+    is_of_payments: bool,
     is_background: bool = True,
 ) -> int:
     """Start a run for a closed month, or find the one that has not ended; by the partner's API where there is no file.
 
+    ``is_of_payments``: the partner's months are those of in-game payments.
     In the background the relay carries it on; a file is read by :func:`take_file` first. Raises ReconciliationError.
     """
     found = months.standing(database.read(), game.id, name)
@@ -99,7 +102,9 @@ def begin(
     month = found.month
 
     def start(tx: Connection) -> int:
-        run_id = reconciliation.start(tx, game.id, month, partner, source, fingerprint, actor)
+        run_id = reconciliation.start(
+            tx, game.id, month, partner, source, fingerprint, actor, is_of_payments=is_of_payments
+        )
         if is_background:
             jobs.wake(tx, game.id, RECONCILE_JOB)
         return run_id

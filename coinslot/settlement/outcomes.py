@@ -10,7 +10,6 @@ from coinslot.base import clock, money
 from coinslot.games.games import GameError
 from coinslot.settlement.calendar import Month
 from coinslot.settlement.judging import MISSING_HERE, RESULTS
-from coinslot.settlement.statement import PAYMENTS_PARTNER
 from coinslot.store.db import Connection, Row
 
 
@@ -26,6 +25,7 @@ class Run:
     game_id: int
     month: Month
     partner: str
+    is_of_payments: bool
     source: str
     state: str
     cursor: str
@@ -136,7 +136,7 @@ def charged_but_not_granted(found: Iterable[Run]) -> list[Summed]:
     with money.exactly():
         for run in found:
             for each in run.summary:
-                if each.result == MISSING_HERE and run.partner != PAYMENTS_PARTNER:
+                if each.result == MISSING_HERE and not run.is_of_payments:
                     counts[each.currency] += each.count
                     stakes[each.currency] += each.stake_minor or 0
     return [Summed(MISSING_HERE, currency, counts[currency], stakes[currency]) for currency in sorted(counts, key=str)]
@@ -148,6 +148,7 @@ def run_of(row: Row) -> Run:
         game_id=row["game_id"],
         month=Month(row["month"], row["starts_at"], row["ends_at"]),
         partner=row["partner"],
+        is_of_payments=bool(row["is_of_payments"]),
         source=row["source"],
         state=row["state"],
         cursor=row["cursor"],

@@ -2,7 +2,6 @@
 
 from coinslot.ledger.refunds import REFUNDED_AT
 from coinslot.settlement.calendar import Month
-from coinslot.settlement.statement import PAYMENTS_PARTNER
 from coinslot.store.db import Connection, Row
 
 PURCHASES_AT_ONCE = 500
@@ -16,11 +15,14 @@ def of_month(
     after: tuple[str, int] | None = None,
     limit: int = 100,
     *,
+    is_of_payments: bool = False,
     currency: str | None = None,
     distribution_type: str | None = None,
     most: int = 2000,
 ) -> tuple[list[Row], tuple[str, int] | None]:
     """What the lines of a partner are made of, as the rows are now, and where to go on; None at the end of the month.
+
+    ``is_of_payments``: those are in-game payments.
 
     By time and id, after the one that is named. No more than ``most`` are looked at: where few are wanted among many,
     there may be less than ``limit`` of them, and yet others further on. An empty currency or type is that of purchases
@@ -28,14 +30,21 @@ def of_month(
 
     Each has ``at``, ``id``, ``reference``, ``player_id``, ``currency``, ``amount`` (payments; text in major units) or
     ``gross_minor`` (transactions, which also have ``public_id``), ``state``, ``is_test``, ``is_refunded``,
-    ``is_undated``; of PlayCamp's also ``distribution_type``.
+    ``is_undated``; of payments also ``distribution_type``.
     """
     found: list[Row] = []
     for _ in range(0, most, PURCHASES_AT_ONCE):
         at, last_id = after or (month.starts_at, 0)
         rows = connection.execute(
-            _PAYMENTS_OF_MONTH if partner == PAYMENTS_PARTNER else _ORDERS_OF_MONTH,
-            {"game_id": game_id, "ends_at": month.ends_at, "at": at, "last_id": last_id, "limit": PURCHASES_AT_ONCE},
+            _PAYMENTS_OF_MONTH if is_of_payments else _ORDERS_OF_MONTH,
+            {
+                "game_id": game_id,
+                "partner": partner,
+                "ends_at": month.ends_at,
+                "at": at,
+                "last_id": last_id,
+                "limit": PURCHASES_AT_ONCE,
+            },
         ).fetchall()
         for row in rows:
             after = (row["at"], row["id"])
@@ -53,7 +62,7 @@ def of_month(
 
 
 _PAYMENTS_OF_MONTH = """
-    SELECT 'playcamp' AS partner, purchased_at AS at, id, transaction_id AS reference, player_id, currency, amount,
+    SELECT :partner AS partner, purchased_at AS at, id, transaction_id AS reference, player_id, currency, amount,
            NULL AS gross_minor, distribution_type, NULL AS public_id, state, is_test,
            refunded_at IS NOT NULL AS is_refunded, 0 AS is_undated
     FROM payments

@@ -20,7 +20,6 @@ from coinslot.settlement import judging
 from coinslot.settlement.calendar import Month
 from coinslot.settlement.judging import UNREADABLE, PartnerRow
 from coinslot.settlement.outcomes import Run
-from coinslot.settlement.statement import PAYMENTS_PARTNER
 from coinslot.store import audit
 from coinslot.store.db import Connection, Database
 
@@ -32,7 +31,17 @@ MOST_NOTES = 20
 # A run
 
 
-def start(tx: Connection, game_id: int, month: Month, partner: str, source: str, fingerprint: str, actor: str) -> int:
+def start(
+    tx: Connection,
+    game_id: int,
+    month: Month,
+    partner: str,
+    source: str,
+    fingerprint: str,
+    actor: str,
+    *,
+    is_of_payments: bool,
+) -> int:
     """Begin a run and return its id; one of the same source that has not ended goes on. The partner's last is replaced.
 
     ``fingerprint`` tells one file, and how it is read, from another.
@@ -50,14 +59,16 @@ def start(tx: Connection, game_id: int, month: Month, partner: str, source: str,
             held_at = known["held_at"]
         tx.execute("UPDATE reconciliations SET state = 'replaced' WHERE id = :id", {"id": known["id"]})
     row = tx.execute(
-        """INSERT INTO reconciliations (game_id, month, partner, source, fingerprint, starts_at, ends_at, state,
-                                        started_at, held_at)
-           VALUES (:game_id, :month, :partner, :source, :fingerprint, :starts_at, :ends_at, 'reading', :now, :held_at)
+        """INSERT INTO reconciliations (game_id, month, partner, is_of_payments, source, fingerprint, starts_at,
+                                        ends_at, state, started_at, held_at)
+           VALUES (:game_id, :month, :partner, :is_of_payments, :source, :fingerprint, :starts_at, :ends_at,
+                   'reading', :now, :held_at)
            RETURNING id""",
         {
             "game_id": game_id,
             "month": month.name,
             "partner": partner,
+            "is_of_payments": int(is_of_payments),
             "source": source,
             "fingerprint": fingerprint,
             "starts_at": month.starts_at,
@@ -173,7 +184,7 @@ def _own_references(connection: Connection, run: Run, rows: Sequence[PartnerRow]
 
     They are known by our public id, where the report has it, or by the alias that a later call has left.
     """
-    if run.partner == PAYMENTS_PARTNER:
+    if run.is_of_payments:
         return {}
     values = {
         "public_ids": json.dumps(sorted({row.ours for row in rows if row.ours})),

@@ -13,7 +13,6 @@ from coinslot.settlement.judging import (
     PartnerRow,
 )
 from coinslot.settlement.outcomes import Run
-from coinslot.settlement.statement import PAYMENTS_PARTNER
 from coinslot.store.db import Connection
 
 
@@ -39,7 +38,7 @@ def reported_beside(connection: Connection, run: Run, ids: Sequence[str]) -> set
 
 OUR_PAYMENTS = """
     SELECT p.purchased_at AS at, p.id, p.transaction_id AS reference,
-           p.is_test = 0 AND p.amount <> '0' AND NOT (p.source = 'appcharge' AND p.state = 'kept')
+           p.is_test = 0 AND p.amount <> '0' AND NOT (p.source NOT IN ('poll', 'push') AND p.state = 'kept')
                AND p.distribution_type IS NOT NULL AS counts,
            EXISTS (SELECT 1 FROM partner_rows r
                    WHERE r.reconciliation_id = :id AND r.reference = p.transaction_id) AS is_there
@@ -73,7 +72,7 @@ def theirs_of(connection: Connection, run: Run, ids: Sequence[str]) -> Iterator[
 def ours_of(connection: Connection, run: Run, ids: Sequence[str]) -> dict[str, Own]:
     """What we have of the purchases with these ids, tests left out."""
     values = {"game_id": run.game_id, "partner": run.partner, "ids": json.dumps(ids)}
-    if run.partner == PAYMENTS_PARTNER:
+    if run.is_of_payments:
         return {
             row["transaction_id"]: Own(
                 _in_minor(row["amount"], row["currency"]),

@@ -13,7 +13,7 @@ from coinslot.games.games import Game
 from coinslot.settlement import months, statement
 from coinslot.settlement.calendar import Month
 from coinslot.settlement.figures import Line
-from coinslot.settlement.terms import Terms
+from coinslot.settlement.terms import InGame, Terms
 from coinslot.store.db import Connection, Database
 
 MOST_AT_ONCE = 2000  # rows that are reckoned while a page is made
@@ -30,10 +30,10 @@ class SoFar:
     known_at: str | None
 
 
-def of(connection: Connection, game: Game, month: Month) -> SoFar:
+def of(connection: Connection, game: Game, month: Month, in_game: InGame) -> SoFar:
     """An open month. The connection holds one state of the database."""
     if not _is_large(connection, game.id, month):
-        return SoFar(statement.lines(connection, game.id, month, Terms.of(game)), clock.stamp())
+        return SoFar(statement.lines(connection, game.id, month, Terms.of(game, in_game), in_game), clock.stamp())
     row = connection.execute(
         "SELECT lines, known_at FROM months_so_far WHERE game_id = :game_id AND month = :month",
         {"game_id": game.id, "month": month.name},
@@ -43,7 +43,7 @@ def of(connection: Connection, game: Game, month: Month) -> SoFar:
     return SoFar([Line(**each) for each in json.loads(row["lines"])], row["known_at"])
 
 
-def reckon(database: Database, game: Game) -> float:
+def reckon(database: Database, game: Game, in_game: InGame) -> float:
     """Reckon the newest large months that are open and keep them; returns seconds until that is to be done again."""
     began = time.monotonic()
     found: list[tuple[str, str, str]] = []
@@ -51,7 +51,7 @@ def reckon(database: Database, game: Game) -> float:
         for each in months.month_list(connection, game):
             if each.state == months.OPEN and len(found) < MOST_MONTHS and _is_large(connection, game.id, each.month):
                 known_at = clock.stamp()
-                lines = statement.lines(connection, game.id, each.month, Terms.of(game))
+                lines = statement.lines(connection, game.id, each.month, Terms.of(game, in_game), in_game)
                 found.append((each.month.name, json.dumps([vars(line) for line in lines]), known_at))
         (kept,) = connection.execute(
             "SELECT count(*) FROM months_so_far WHERE game_id = :game_id", {"game_id": game.id}

@@ -1,6 +1,6 @@
 """What a month consists of: its purchases reckoned up into lines, exactly, from the rows as they are now.
 
-Two kinds of purchases make a month. In-game payments (``payments``) are what PlayCamp settles: the store fee is by
+Two kinds of purchases make a month. In-game payments (``payments``) are what one partner settles: the store fee is by
 distribution type, the share by creator. Partners' own orders (``transactions``) are in ``orders.py``.
 
 Rows are read as a stream, and what is kept of them is one sum per line. Sums are exact; fee, net and share are rounded
@@ -8,8 +8,8 @@ once, in each line, so that lines always sum to totals. The partner's own figure
 an adjustment is the difference of two rounded sums, and nothing is left behind when all is given back. A purchase that
 was given back counts in gross and in refunds, and leaves no fee, net or share.
 
-Who a payment is attributed to is PlayCamp's word where it has told (``payment.created``), else whoever the player
-supported at the time of the purchase, the newest support where there were several.
+Who a payment is attributed to is that partner's word where it has told, else whoever the player supported at the time
+of the purchase, the newest support where there were several.
 """
 
 import json
@@ -37,17 +37,17 @@ from coinslot.settlement.figures import (
     negative,
 )
 from coinslot.settlement.orders import lines_of_orders
-from coinslot.settlement.terms import Rates, Terms
+from coinslot.settlement.terms import InGame, Rates, Terms
 from coinslot.store.db import Connection
 
-PAYMENTS_PARTNER = "playcamp"  # whose months in-game payments are
+GAMES_OWN = ("poll", "push")  # sources of what the game itself told; of any other, it is the order of a web store
 
 
-def lines(connection: Connection, game_id: int, month: Month, terms: Terms) -> list[Line]:
+def lines(connection: Connection, game_id: int, month: Month, terms: Terms, in_game: InGame) -> list[Line]:
     """The lines of a month, in the order of the documents. The connection holds one state of the database."""
     with money.exactly():
         found = [
-            *_payment_lines(connection, game_id, month, terms),
+            *_payment_lines(connection, game_id, month, terms, in_game),
             *lines_of_orders(connection, game_id, month),
         ]
     return sorted(found, key=lambda line: line.order)
@@ -65,7 +65,8 @@ class _Sum:
     refunds: Decimal = Decimal(0)
 
 
-def _payment_lines(connection: Connection, game_id: int, month: Month, terms: Terms) -> Iterator[Line]:
+def _payment_lines(connection: Connection, game_id: int, month: Month, terms: Terms, in_game: InGame) -> Iterator[Line]:
+    partner = in_game.partner
     sums: dict[tuple[Any, ...], _Sum] = {}
     counts: dict[tuple[str, str], int] = {}  # of what is apart: section and currency
     fees: dict[str, Rates | None] = {}
@@ -74,10 +75,11 @@ def _payment_lines(connection: Connection, game_id: int, month: Month, terms: Te
     amounts: dict[str, Decimal] = {}
     supporters = _Supporters(connection, game_id)
     for at, player_id, amount, currency, kind, source, state, is_test, is_refunded, reference, told in _payments(
-        connection, game_id, month
+        connection, game_id, month, in_game
     ):
-        if source == "appcharge" and state == "kept" and not terms.counts_kept:
-            continue  # an order that PlayCamp was not told of, and will not be
+        is_order = source not in GAMES_OWN
+        if is_order and state == "kept" and not terms.counts_kept:
+            continue  # an order that the partner was not told of, and will not be
         if kind not in fees:
             fees[kind] = None if kind is None else terms.fee_rates(kind)
         if currency not in known:
@@ -90,10 +92,10 @@ def _payment_lines(connection: Connection, game_id: int, month: Month, terms: Te
         elif amount == "0":
             section = FREE
         elif len(amount) > SHORT and (money.in_minor(Decimal(amount), currency) or 0) > LARGEST_AMOUNT:
-            yield Line(month.name, TOO_LARGE, PAYMENTS_PARTNER, currency, "", None, None, count=1, reference=reference)
+            yield Line(month.name, TOO_LARGE, partner, currency, "", None, None, count=1, reference=reference)
             continue
         else:
-            section = ORDERS if source == "appcharge" else COUNTED
+            section = ORDERS if is_order else COUNTED
         if section not in IN_TOTALS:
             apart = (section, currency or "")
             counts[apart] = counts.get(apart, 0) + 1
@@ -121,17 +123,16 @@ def _payment_lines(connection: Connection, game_id: int, month: Month, terms: Te
             summed.refund_count += 1
             summed.refunds += exact
     for (section, currency), count in counts.items():
-        yield Line(month.name, section, PAYMENTS_PARTNER, currency, "", None, None, count=count)
+        yield Line(month.name, section, partner, currency, "", None, None, count=count)
     grouped = sorted(sums.items(), key=lambda item: (item[0][0], item[0][1], item[0][2], item[0][3] or "", item[0][4]))
     for (section, currency, kind, creator), group in groupby(grouped, key=lambda item: item[0][:4]):
-        yield from _registered_or_not(month, section, currency, kind, creator, list(group), terms)
+        yield from _registered_or_not((month.name, section, partner, currency, kind, creator), list(group), terms)
 
 
 def _registered_or_not(
-    month: Month, section: str, currency: str, kind: str, creator: str | None, group: list[Any], terms: Terms
+    name: tuple[str, str, str, str, str, str | None], group: list[Any], terms: Terms
 ) -> Iterator[Line]:
     """A line for what is registered and one for what is not. Their sum does not depend on which is which."""
-    name = (month.name, section, PAYMENTS_PARTNER, currency, kind, creator)
     waiting = [summed for key, summed in group if not key[4]]
     whole = _rounded(Line(*name, True), [summed for _, summed in group], terms)
     unregistered = _rounded(Line(*name, False), waiting, terms)
@@ -169,7 +170,7 @@ def _rounded(line: Line, sums: list[_Sum], terms: Terms) -> Line:
     )
 
 
-def _payments(connection: Connection, game_id: int, month: Month) -> Iterator[tuple[Any, ...]]:
+def _payments(connection: Connection, game_id: int, month: Month, in_game: InGame) -> Iterator[tuple[Any, ...]]:
     cursor = connection.cursor()
     cursor.row_factory = None  # plain tuples: there may be millions
     cursor.execute(
@@ -177,13 +178,14 @@ def _payments(connection: Connection, game_id: int, month: Month) -> Iterator[tu
                   p.refunded_at IS NOT NULL, p.transaction_id,
                   (SELECT e.data FROM events e
                    WHERE e.game_id = p.game_id AND e.partner = :partner AND e.external_id = p.transaction_id
-                     AND e.type = 'playcamp.payment.created' AND e.is_test = 0 ORDER BY e.id DESC LIMIT 1)
+                     AND e.type = :attribution AND e.is_test = 0 ORDER BY e.id DESC LIMIT 1)
            FROM payments p
            WHERE p.game_id = :game_id AND p.purchased_at >= :starts_at AND p.purchased_at < :ends_at
            ORDER BY p.purchased_at, p.id""",
         {
             "game_id": game_id,
-            "partner": PAYMENTS_PARTNER,
+            "partner": in_game.partner,
+            "attribution": in_game.attribution,
             "starts_at": month.starts_at,
             "ends_at": month.ends_at,
         },

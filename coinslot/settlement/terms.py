@@ -7,7 +7,7 @@ are frozen with it, so that a change holds for the days it names in months that 
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -35,10 +35,23 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class InGame:
+    """The partner whose months in-game payments are.
+
+    ``attribution`` is the type of its events that say whose purchase a payment is (``creator_key`` and ``campaign_id``
+    of their data). ``counts_kept``: whether it asks a game for payments that are only kept, so that they count.
+    """
+
+    partner: str
+    attribution: str
+    counts_kept: Callable[[Game], bool]
+
+
+@dataclass(frozen=True)
 class Terms:
     """As the settings say it: of each family the text of each member's rates.
 
-    ``share_of`` is ``net`` or ``gross``. ``counts_kept``: payments that are only kept are asked for by PlayCamp.
+    ``share_of`` is ``net`` or ``gross``. ``counts_kept``: payments that are only kept count, since they are asked for.
     """
 
     zone: str = "UTC"
@@ -50,7 +63,7 @@ class Terms:
     counts_kept: bool = False
 
     @classmethod
-    def of(cls, game: Game) -> "Terms":
+    def of(cls, game: Game, in_game: InGame) -> "Terms":
         return cls(
             zone=game.settings[ZONE],
             fees={**DEFAULT_FEES, **_members(game, "settlement.fee.")},
@@ -58,7 +71,7 @@ class Terms:
             shares_by_creator=_members(game, "settlement.share.creator."),
             shares_by_campaign=_members(game, "settlement.share.campaign."),
             share_of=game.settings["settlement.share_of"],
-            counts_kept=bool(game.keys("playcamp.payments_key")),
+            counts_kept=in_game.counts_kept(game),
         )
 
     @classmethod

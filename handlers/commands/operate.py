@@ -134,7 +134,11 @@ def _examine_game(connection: Connection, slug: str) -> Iterator[Finding]:
     yield from doctor.game_setup(connection, game)
     yield from doctor.keys(connection, game)
     yield from _examine_partners(game)
-    yield from doctor.waiting_work(connection, game)
+    yield from doctor.waiting_work(connection, game, _payments_go_to())
+
+
+def _payments_go_to() -> str:
+    return next(partner.title for partner in partners() if partner.in_game is not None)
 
 
 def _examine_partners(game: Game) -> Iterator[Finding]:

@@ -63,7 +63,7 @@ def close(game: str, month: str, note: str, early: bool) -> None:
     """Freeze MONTH (such as 2026-07) of GAME. A month that is closed stays as it is."""
     opened = _game(game)
     house = installation()
-    found, is_new = closing.close(house.database, opened, month, "command", note, may_be_early=early)
+    found, is_new = closing.close(house.database, opened, house.in_game, month, "command", note, may_be_early=early)
     click.echo(f"{month} of {game} " + ("is closed." if is_new else f"was closed {found.closed_at[:16]} UTC."))
     _print_zone_notes(opened, month)
     _print(month, months.lines(house.database.read(), found.id))
@@ -97,10 +97,11 @@ def show(game: str, month: str, has_steps: bool) -> None:
         click.echo(f"{month} of {game}: {_words(found.state)}, closed {found.closed_at[:16]} UTC")
         _print(month, months.lines(connection, found.id))
     else:
-        terms = Terms.of(opened)
+        in_game = installation().in_game
+        terms = Terms.of(opened, in_game)
         with installation().database.snapshot() as snapshot:
             wanted = months.month_of(snapshot, opened, month)
-            lines = closing.preview(snapshot, opened.id, wanted, terms)
+            lines = closing.preview(snapshot, opened.id, wanted, terms, in_game)
         click.echo(f"{month} of {game}: open; this is what it would be closed with now")
         _print(month, lines)
     _print_zone_notes(opened, month)

@@ -18,6 +18,7 @@ from coinslot.operations.refusals import Refused
 from coinslot.outbox.formats import Format
 from coinslot.settlement.columns import ReportFormat
 from coinslot.settlement.outcomes import Run
+from coinslot.settlement.terms import InGame
 from coinslot.store.db import Connection
 from handlers.kit.explain import Finding, Known
 from handlers.kit.trials import Formula, Window
@@ -166,7 +167,8 @@ class Partner:
     ``diagnose`` finds out, for the owner alone, why one of its calls was refused. ``formulas`` are settings that hold
     expressions and may be tried on a page; ``try_window`` asks the game's payment API for one window of some days and
     stores nothing. ``report``: where it has figures of its own. ``send_again`` is how the owner has it report an order
-    again. ``formats`` are those in which destinations may get what it brings, beside the standard one.
+    again. ``formats`` are those in which destinations may get what it brings, beside the standard one. ``in_game``: of
+    the one partner whose months in-game payments are.
     """
 
     name: str
@@ -190,6 +192,7 @@ class Partner:
     profiles_pushed: Callable[[Connection, Game, Sequence[str]], None] = lambda tx, game, player_ids: None
     diagnose: Callable[[Refused, Known], Finding] = lambda call, known: Finding("Nobody knows why.", is_sure=False)
     formats: tuple[Format, ...] = ()
+    in_game: InGame | None = None
     formulas: tuple[Formula, ...] = ()
     try_window: Callable[[Installation, Game, int], Window] | None = None
     agreed: tuple[str, ...] = ()

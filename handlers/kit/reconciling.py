@@ -61,8 +61,8 @@ def remedy(game: str, title: str, difference: Row) -> str:
 def jobs(partners: Iterable[Partner]) -> dict[str, Job]:
     reports = {partner.name: partner.report for partner in partners if partner.report is not None}
     return {
-        CLOSE_JOB: Standing(lambda house, game: settling.close_due(house.database, game)),
-        SO_FAR_JOB: Standing(lambda house, game: so_far.reckon(house.database, game)),
+        CLOSE_JOB: Standing(lambda house, game: settling.close_due(house.database, game, house.in_game)),
+        SO_FAR_JOB: Standing(lambda house, game: so_far.reckon(house.database, game, house.in_game)),
         RECONCILE_JOB: lambda house, game: settling.reconcile_open(
             house.database, game, {name: reader(house, game, report) for name, report in reports.items()}
         ),
@@ -84,7 +84,11 @@ def begin(
         raise ReconciliationError(f"{partner.title} has no figures to hold a month against")
     if file is None and not partner.report.is_askable(game):
         raise ReconciliationError(f"{partner.title} cannot be asked, its key is not set: give its report as a file")
-    return settling.begin(house.database, game, month, partner.name, actor, file, is_background=is_background)
+    return settling.begin(
+        *(house.database, game, month, partner.name, actor, file),
+        is_of_payments=partner.in_game is not None,
+        is_background=is_background,
+    )
 
 
 def reader(house: Installation, game: Game, report: Report) -> Reader:

@@ -10,6 +10,7 @@ from flask import Blueprint
 from coinslot.games.games import Game
 from coinslot.installation import Standing
 from coinslot.relay import jobs
+from coinslot.settlement.terms import InGame
 from handlers.kit.partner import Address, Partner
 from handlers.kit.receive import installation, plain_error
 from handlers.playcamp import commands, explain, settings, simulation
@@ -119,6 +120,9 @@ partner = Partner(
     game_calls=(*entry_call.GAME_CALLS, *coupons.GAME_CALLS, *sponsors.GAME_CALLS, *game_call.GAME_CALLS),
     diagnose=explain.diagnose,
     formats=(FORMAT,),
+    in_game=InGame(
+        "playcamp", "playcamp.payment.created", counts_kept=lambda game: bool(game.keys("playcamp.payments_key"))
+    ),
     formulas=trying.FORMULAS,
     try_window=trying.try_window,
 )

@@ -163,7 +163,8 @@ class TestGood:
     def test_it_speaks_tls_slowly_too(self, grading, tmp_path, monkeypatch):
         pem = certificate(tmp_path, "127.0.0.1")
         monkeypatch.setenv("SSL_CERT_FILE", str(pem))
-        house = Installation(grading.house.settings, grading.house.catalogue, grading.house.secret_names)
+        shared = grading.house
+        house = Installation(shared.settings, shared.catalogue, shared.secret_names, shared.in_game)
         grading.app.extensions["coinslot"] = house
         with Receiver(proving(lambda: grading.secret), certificate=pem) as endpoint:
             grading.aim(endpoint.url)

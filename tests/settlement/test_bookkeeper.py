@@ -137,7 +137,12 @@ class RandomStudio:
         months = [self.random.choice(MONTHS) for _ in "12"]
         game = self.books.game
         together(
-            *(lambda month=month: settlement.close(self.books.house.database, game, month, "test") for month in months)
+            *(
+                lambda month=month: settlement.close(
+                    self.books.house.database, game, self.books.house.in_game, month, "test"
+                )
+                for month in months
+            )
         )
         for month in months:
             self.keeper.close(month, self.agreed)

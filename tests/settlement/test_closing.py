@@ -319,11 +319,11 @@ class TestTerms:
 class TestClosing:
     def test_twice_changes_nothing(self, books, db):
         books.pay("GP-1")
-        first, is_first = settlement.close(books.house.database, books.game, "2026-07", "test")
+        first, is_first = settlement.close(books.house.database, books.game, books.house.in_game, "2026-07", "test")
         before = db("SELECT * FROM settlement_lines"), db("SELECT * FROM settlement_steps")
 
         books.pay("GP-2")
-        again, is_again = settlement.close(books.house.database, books.game, "2026-07", "test")
+        again, is_again = settlement.close(books.house.database, books.game, books.house.in_game, "2026-07", "test")
 
         assert (is_first, is_again) == (True, False)
         assert again == first
@@ -361,7 +361,12 @@ class TestClosing:
         books.pay("GP-1")
         game = books.game
 
-        found = together(*(lambda: settlement.close(books.house.database, game, "2026-07", "test") for _ in range(6)))
+        found = together(
+            *(
+                lambda: settlement.close(books.house.database, game, books.house.in_game, "2026-07", "test")
+                for _ in range(6)
+            )
+        )
 
         assert sorted(is_new for _, is_new in found) == [False] * 5 + [True]
         assert len(db("SELECT * FROM settlements")) == 1
@@ -375,7 +380,7 @@ class TestClosing:
 
         together(
             *(
-                lambda month=month: settlement.close(books.house.database, game, month, "test")
+                lambda month=month: settlement.close(books.house.database, game, books.house.in_game, month, "test")
                 for month in ("2026-08", "2026-09", "2026-10")
             )
         )
@@ -882,9 +887,10 @@ def test_a_statement_is_what_a_slow_sum_over_the_rows_says_and_adjustments_lose_
 def test_a_preview_is_what_closing_freezes(books):
     books.pay("GP-1")
     books.order("o-1")
-    terms = Terms.of(books.game)
+    in_game = books.house.in_game
+    terms = Terms.of(books.game, in_game)
     with books.house.database.snapshot() as connection:
-        shown = settlement.preview(connection, books.game.id, calendar.month("2026-07", "UTC"), terms)
+        shown = settlement.preview(connection, books.game.id, calendar.month("2026-07", "UTC"), terms, in_game)
 
     books.close()
 
@@ -905,7 +911,9 @@ def test_each_line_leads_to_its_purchases_page_by_page(books):
         after: Any = None
         while True:
             rows, after = purchases.of_month(
-                books.house.database.read(), books.game.id, month, partner, after, 3, **wanted
+                *(books.house.database.read(), books.game.id, month, partner, after, 3),
+                is_of_payments=partner == "playcamp",
+                **wanted,
             )
             found += [row["reference"] for row in rows]
             if after is None:

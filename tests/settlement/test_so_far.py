@@ -79,12 +79,12 @@ def test_a_month_that_was_closed_is_kept_no_more(books, house, clock, db, monkey
     monkeypatch.setattr(so_far, "MOST_AT_ONCE", 3)
     for number in range(5):
         books.order(f"o-{number}")
-    so_far.reckon(house.database, books.game)
+    so_far.reckon(house.database, books.game, house.in_game)
     assert [row["month"] for row in db("SELECT * FROM months_so_far")] == ["2026-07"]
     clock.move_to("2026-08-02T00:00:00Z")
     books.close()
 
-    so_far.reckon(house.database, books.game)
+    so_far.reckon(house.database, books.game, house.in_game)
 
     assert db("SELECT * FROM months_so_far") == []
 

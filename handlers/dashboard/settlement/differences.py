@@ -21,7 +21,6 @@ from coinslot.settlement.columns import DECIMALS, FIELDS, NEEDED, Layout, plain
 from coinslot.settlement.judging import MISSING_HERE, RESULTS, UNREADABLE
 from coinslot.settlement.months import CLOSED
 from coinslot.settlement.outcomes import ReconciliationError, Run
-from coinslot.settlement.statement import PAYMENTS_PARTNER
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import UPLOADS, PageError, bp, page, see_other, the_game, whole
@@ -184,9 +183,7 @@ def _page(game: Game, name: str, status: int = 200, problem: str | None = None) 
         error=schedules.last_errors(connection, game.id).get(jobs.RECONCILE_JOB),
         titles=titles,
         reporting=[(partner, partner.report.is_askable(game)) for partner in reporting if partner.report],
-        rows=[
-            (run, row, _remedy(game, titles[run.partner], row), _address(game, run.partner, row)) for run, row in listed
-        ],
+        rows=[(run, row, _remedy(game, titles[run.partner], row), _address(game, run, row)) for run, row in listed],
         following=listed[-1][1]["id"] if len(found) > PER_PAGE else None,
         filters={"partner": request.args.get("partner", ""), **wanted},
         query={key: value for key, value in request.args.items() if key in ("partner", "result", "reference")},
@@ -195,7 +192,6 @@ def _page(game: Game, name: str, status: int = 200, problem: str | None = None) 
         amount=_amount,
         may_accept=closed.state == CLOSED,
         missing_here=MISSING_HERE,
-        is_of_payments=lambda run: run.partner == PAYMENTS_PARTNER,
         largest_mib=UPLOADS["dashboard.upload_report"] // 1024**2,
     )
 
@@ -261,9 +257,9 @@ def _remedy(game: Game, title: str, row: Row) -> Markup:
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text[:1].upper() + text[1:]))))  # noqa: S704  escaped
 
 
-def _address(game: Game, partner: str, row: Row) -> str:
+def _address(game: Game, run: Run, row: Row) -> str:
     """Where it is looked up here, whether there is anything of it or not."""
-    room = "payments" if partner == PAYMENTS_PARTNER else "transactions"
+    room = "payments" if run.is_of_payments else "transactions"
     return url_for(f"dashboard.{room}", slug=game.slug, q=row["reference"])
 
 

@@ -66,10 +66,10 @@ def month(slug: str, name: str) -> Response:
 
 @bp.post("/games/<slug>/settlements/<name>/close")
 def close_month(slug: str, name: str) -> AnyResponse:
-    game = the_game(slug)
+    game, house = the_game(slug), installation()
     named_month(game, name)
     try:
-        closing.close(installation().database, game, name, "owner", request.form.get("note", "").strip())
+        closing.close(house.database, game, house.in_game, name, "owner", request.form.get("note", "").strip())
     except GameError as error:
         return _page(game, named_month(game, name), 400, str(error))
     return see_other("month", said="saved", slug=slug, name=name)
@@ -123,7 +123,7 @@ def _page(game: Game, named: Month, status: int = 200, problem: str | None = Non
         lines, as_of = months.lines(connection, closed.id), closed.known_at
     else:
         with installation().database.snapshot() as snapshot:
-            found = so_far.of(snapshot, game, named)
+            found = so_far.of(snapshot, game, named, installation().in_game)
         lines, as_of = found.lines or [], found.known_at
     totals = months.totals(lines)
     runs = outcomes.runs(connection, game.id, named.name)

@@ -10,7 +10,6 @@ from coinslot.games.games import Game
 from coinslot.settlement import documents, months, purchases
 from coinslot.settlement.figures import IN_TOTALS, Line
 from coinslot.settlement.months import Settlement
-from coinslot.settlement.statement import PAYMENTS_PARTNER
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import BYTE_ORDER_MARK
 from handlers.dashboard.frame.pages import PageError, bp, download, page, the_game
@@ -125,6 +124,7 @@ def month_purchases(slug: str, name: str) -> Response:
     closed = months.standing(connection, game.id, name)
     month = named_month(game, name) if closed is None else closed.month
     currency, kind = request.args.get("currency"), request.args.get("distribution_type")
+    is_payments = partner == installation().in_game.partner
     rows, following = purchases.of_month(
         connection,
         game.id,
@@ -132,6 +132,7 @@ def month_purchases(slug: str, name: str) -> Response:
         partner,
         _after(month.starts_at),
         PER_PAGE,
+        is_of_payments=is_payments,
         currency=currency,
         distribution_type=kind,
         most=MOST_READ,
@@ -144,9 +145,9 @@ def month_purchases(slug: str, name: str) -> Response:
         partner=titles()[partner],
         currency=currency,
         distribution_type=kind,
-        is_payments=partner == PAYMENTS_PARTNER,
+        is_payments=is_payments,
         rows=rows,
-        addresses=[_address(slug, row, partner) for row in rows],
+        addresses=[_address(slug, row, is_payments) for row in rows],
         next_page=None if following is None else with_query(after=f"{following[0]}~{following[1]}"),
         first_page=with_query(after=None) if "after" in request.args else None,
         searched_to=following[0] if following and len(rows) < PER_PAGE else None,
@@ -167,8 +168,8 @@ def titles() -> dict[str, str]:
     return {partner.name: partner.title for partner in partners()}
 
 
-def _address(slug: str, row: Row, partner: str) -> str:
-    if partner == PAYMENTS_PARTNER:
+def _address(slug: str, row: Row, is_payments: bool) -> str:
+    if is_payments:
         return url_for("dashboard.payments", slug=slug, q=row["reference"])
     return url_for("dashboard.transaction", slug=slug, public_id=row["public_id"])
 
