@@ -16,7 +16,7 @@ from coinslot.access import owner
 from coinslot.base import clock
 from coinslot.games import games
 from coinslot.installation import Installation
-from coinslot.ledger import refunds
+from coinslot.ledger import policies, refunds
 from coinslot.outbox import destinations
 from coinslot.store.db import Connection
 
@@ -130,7 +130,7 @@ def happen(home: Path) -> None:
             {"now": now},
         )
         for row in tx.execute(f"SELECT * FROM transactions t {every} ORDER BY id").fetchall():
-            refunds.reverse(tx, row, refunds.Policy.always("revoke"), "bench")
+            refunds.reverse(tx, row, policies.Policy.always("revoke"), "bench")
         tx.execute(
             """INSERT INTO deliveries (game_id, destination_id, webhook_id, event_type, grant_id, state,
                                        attempts_made, dead_reason, created_at, finished_at)

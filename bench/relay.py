@@ -15,6 +15,7 @@ from coinslot.access.vault import Vault
 from coinslot.base.outbound import Outbound
 from coinslot.games import games
 from coinslot.ledger import credit as ledger
+from coinslot.ledger import reports
 from coinslot.outbox import destinations
 from coinslot.relay.loop import Relay
 from coinslot.store.db import Database
@@ -95,7 +96,7 @@ def _owe(database: Database, vault: Vault, slug: str, url: str, count: int) -> N
         return games.find(tx, slug)["id"]
 
     game_id = database.write_here(add)
-    sample = ledger.Credit(
+    sample = reports.Credit(
         game_id=game_id,
         game_slug=slug,
         partner="appcharge",
@@ -111,7 +112,7 @@ def _owe(database: Database, vault: Vault, slug: str, url: str, count: int) -> N
         answer_status=200,
         answer_body="{}",
     )
-    rules = ledger.Rules(unknown_player="accept", unknown_item="accept")
+    rules = reports.Rules(unknown_player="accept", unknown_item="accept")
 
     def credit(tx) -> None:
         for number in range(count):

@@ -7,7 +7,7 @@ is handed an answer at once, and the disk never hears of it. Never to be served 
 from typing import Any
 
 from app import create_app
-from coinslot.ledger.credit import Credited
+from coinslot.ledger.reports import Credited
 
 CREDITED = Credited("stubbed", 200, '{"publisherPurchaseId": "00000000-0000-5000-8000-000000000000"}', is_new=True)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from coinslot.games.games import Game
 from coinslot.installation import Installation
-from coinslot.ledger import credit, refunds
-from coinslot.ledger.refunds import Policy
+from coinslot.ledger import credit, refunds, reports
+from coinslot.ledger.policies import Policy
 from coinslot.payments import orders, queue, report
 from coinslot.payments import store as payments
 from coinslot.payments.report import Rules
@@ -94,7 +94,7 @@ class Books:
         known_by: tuple[tuple[str, str], ...] = (),
         **figures: Any,
     ) -> None:
-        wanted = credit.Credit(
+        wanted = reports.Credit(
             game_id=self.game.id,
             game_slug=self.studio.slug,
             partner=partner,
@@ -110,12 +110,12 @@ class Books:
             answer_status=200,
             answer_body="{}",
             environment=environment,
-            money=dataclasses.replace(credit.Money(currency, gross, usd_unit="cents"), **figures),
+            money=dataclasses.replace(reports.Money(currency, gross, usd_unit="cents"), **figures),
             occurred_at=at,
             keys=keys,
             known_by=known_by,
         )
-        self.house.database.write_here(lambda tx: credit.credit(tx, wanted, credit.Rules("accept", "accept")))
+        self.house.database.write_here(lambda tx: credit.credit(tx, wanted, reports.Rules("accept", "accept")))
 
     def refund_order(self, order_id: str, reason: str = "refund", at: str = "2026-07-20T00:00:00.000000Z") -> None:
         self.house.database.write_here(

@@ -31,9 +31,12 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ledger": (
         (
             "coinslot/ledger/credit.py",
+            "coinslot/ledger/reports.py",
             "coinslot/ledger/chain.py",
             "coinslot/ledger/grants.py",
             "coinslot/ledger/refunds.py",
+            "coinslot/ledger/policies.py",
+            "coinslot/ledger/reversals.py",
         ),
         ("tests/ledger/test_credit.py", "tests/ledger/test_refunds.py", "tests/appcharge/test_orders.py"),
     ),

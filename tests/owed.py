@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from coinslot.base import clock
 from coinslot.installation import Installation
 from coinslot.ledger import credit as ledger
-from coinslot.ledger import events, refunds
+from coinslot.ledger import events, policies, refunds, reports
 from coinslot.outbox import conversions, destinations, redrives
 from coinslot.outbox.attempts import Claim, Result, claim_due, record
 
@@ -59,7 +59,7 @@ class Owed:
                 wanted = dataclasses.replace(
                     self._sample(), external_id=f"e-{self.credited}", reference=f"e-{self.credited}", player_id=player
                 )
-                ledger.credit(tx, wanted, ledger.Rules(unknown_player="accept"))
+                ledger.credit(tx, wanted, reports.Rules(unknown_player="accept"))
             rows = tx.execute("SELECT id FROM grants ORDER BY id DESC LIMIT :count", {"count": count}).fetchall()
             return sorted(row["id"] for row in rows)
 
@@ -103,7 +103,7 @@ class Owed:
                 "SELECT t.* FROM transactions t JOIN grants g ON g.transaction_id = t.id WHERE g.id = :id",
                 {"id": grant_id},
             ).fetchone()
-            new_id = refunds.reverse(tx, transaction, refunds.Policy.always("flag"), "a test asked for it")
+            new_id = refunds.reverse(tx, transaction, policies.Policy.always("flag"), "a test asked for it")
             assert new_id is not None
             return new_id
 
@@ -146,8 +146,8 @@ class Owed:
         (row,) = self.rows("SELECT next_attempt_at FROM deliveries WHERE id = :id", id=delivery_id)
         return clock.seconds(row["next_attempt_at"]) - clock.now()
 
-    def _sample(self) -> ledger.Credit:
-        return ledger.Credit(
+    def _sample(self) -> reports.Credit:
+        return reports.Credit(
             game_id=self.studio.row["id"],
             game_slug=self.studio.slug,
             partner="somebody",

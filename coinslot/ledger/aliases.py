@@ -11,13 +11,10 @@ A report goes by its proper id, or by a fallback where it lacks that. What an id
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from coinslot.ledger import grants, notices
+from coinslot.ledger.reports import Credit
 from coinslot.store.db import Connection, Row
-
-if TYPE_CHECKING:
-    from coinslot.ledger.credit import Credit
 
 PROPER, FALLBACK = "alias", "fallback"
 TWIN = (
@@ -25,7 +22,7 @@ TWIN = (
 )
 
 
-def find(connection: Connection, wanted: "Credit") -> Row | None:
+def find(connection: Connection, wanted: Credit) -> Row | None:
     """The transaction that a report is of; None when there is none yet."""
     known = by_external_id(connection, wanted)
     if known is None and not wanted.is_fallback:
@@ -38,7 +35,7 @@ def find(connection: Connection, wanted: "Credit") -> Row | None:
     return min(found, key=lambda row: bool(row["fingerprint"] != wanted.fingerprint), default=None)
 
 
-def by_external_id(connection: Connection, wanted: "Credit") -> Row | None:
+def by_external_id(connection: Connection, wanted: Credit) -> Row | None:
     row: Row | None = connection.execute(
         """SELECT id, public_id, external_id, fingerprint, answer_status, answer_body FROM transactions
            WHERE game_id = :game_id AND partner = :partner AND external_id = :external_id""",
@@ -47,7 +44,7 @@ def by_external_id(connection: Connection, wanted: "Credit") -> Row | None:
     return row
 
 
-def names(wanted: "Credit", known: Row) -> list[tuple[str, str]]:
+def names(wanted: Credit, known: Row) -> list[tuple[str, str]]:
     """The keys a repeat adds to the transaction it is of: whatever ids it brought lead there from now on."""
     keys = [(kind, value) for kind, value in wanted.keys if kind != "signature"]
     if known["external_id"] != wanted.external_id:
@@ -55,7 +52,7 @@ def names(wanted: "Credit", known: Row) -> list[tuple[str, str]]:
     return keys
 
 
-def note_twins(tx: Connection, wanted: "Credit", known: Row) -> None:
+def note_twins(tx: Connection, wanted: Credit, known: Row) -> None:
     """Have a person look at each other transaction of this purchase, which was credited twice then.
 
     That is one stored by a fallback id that the report names beside its own, and that no other proper id has claimed.
@@ -92,7 +89,7 @@ def note_twins(tx: Connection, wanted: "Credit", known: Row) -> None:
         )
 
 
-def insert_keys(tx: Connection, wanted: "Credit", keys: Iterable[tuple[str, str]], transaction_id: int) -> None:
+def insert_keys(tx: Connection, wanted: Credit, keys: Iterable[tuple[str, str]], transaction_id: int) -> None:
     tx.executemany(
         """INSERT INTO transaction_keys (game_id, partner, kind, value, transaction_id)
            VALUES (:game_id, :partner, :kind, :value, :id)
@@ -115,7 +112,7 @@ def _granted_twice(tx: Connection, transaction_id: int) -> str:
     return ", ".join(f"{quantity} {sku}" for sku, quantity in lines.items()) or "nothing"
 
 
-def _by_key(connection: Connection, wanted: "Credit", kind: str, value: str, unclaimed: bool = False) -> Row | None:
+def _by_key(connection: Connection, wanted: Credit, kind: str, value: str, unclaimed: bool = False) -> Row | None:
     """The transaction with this key; among several the one with the same content, else the oldest.
 
     ``unclaimed``: only one that was stored by a fallback id and that no proper id has as an alias.

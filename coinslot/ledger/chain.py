@@ -6,11 +6,13 @@ Nothing here decides whether a transaction should be. That is asked of ``coinslo
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 from coinslot.base import clock
+from coinslot.ledger import chain
 from coinslot.store.db import Connection, Row
 
 # UUIDv5 namespace (RFC 9562, section 5.5) of every transaction id Coinslot gives out. Never to be changed: the ids
@@ -86,3 +88,57 @@ def grant_hash(previous: str, grant: Mapping[str, Any] | Row, lines: Iterable[tu
 
 def digest(parts: list[object]) -> str:
     return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
+
+
+def verify(connection: Connection, newest: int | None = None) -> Iterator[str]:
+    """Check every hash, or those of the ``newest`` transactions and grants; yields one sentence per wrong thing."""
+    yield from _verify_transactions(connection, newest)
+    yield from _verify_grants(connection, newest)
+
+
+def _verify_transactions(connection: Connection, newest: int | None) -> Iterator[str]:
+    (last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM transactions").fetchone()
+    first_id = 0 if newest is None else last_id - newest
+    previous_hash: str | None = chain.NO_HASH if first_id <= 0 else None
+    rows = connection.execute(
+        """SELECT t.*, EXISTS (SELECT 1 FROM grants WHERE transaction_id = t.id AND kind = t.kind) AS has_grant
+           FROM transactions t WHERE id > :first ORDER BY id""",
+        {"first": first_id},
+    )
+    for row in rows:
+        what = f"transaction {row['public_id']}"
+        if previous_hash is not None and row["previous_hash"] != previous_hash:
+            yield f"{what} does not follow the row before it"
+        if row["row_hash"] != chain.row_hash(row):
+            yield f"{what} was changed"
+        # A body that was emptied is a player's who was forgotten.
+        elif row["raw_body"] is not None and chain.body_hash(row["raw_body"]) != row["body_sha256"]:
+            yield f"the kept body of {what} was changed"
+        if not row["has_grant"]:
+            yield f"the grant of {what} was removed"
+        previous_hash = row["row_hash"]
+
+
+def _verify_grants(connection: Connection, newest: int | None) -> Iterator[str]:
+    (last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM grants").fetchone()
+    first_id = 0 if newest is None else last_id - newest
+    before = connection.execute(
+        "SELECT grant_hash FROM grants WHERE id <= :first ORDER BY id DESC LIMIT 1", {"first": first_id}
+    ).fetchone()
+    rows = connection.execute(
+        """SELECT g.*, t.public_id, e.sku, e.quantity, e.policy AS line_policy
+           FROM grants g LEFT JOIN transactions t ON t.id = g.transaction_id
+           LEFT JOIN entries e ON e.grant_id = g.id WHERE g.id > :first ORDER BY g.id""",
+        {"first": first_id},
+    )
+    previous_hash = chain.NO_HASH if before is None else before["grant_hash"]
+    for _, group in groupby(rows, lambda row: row["id"]):
+        lines = list(group)
+        row = lines[0]
+        entries = [(line["sku"], line["quantity"], line["line_policy"]) for line in lines if line["sku"] is not None]
+        if row["grant_hash"] != chain.grant_hash(previous_hash, row, entries):
+            yield (
+                f"grant {row['id']} ({row['kind']} of transaction {row['public_id']}) was changed or added, "
+                "or one before it was removed"
+            )
+        previous_hash = row["grant_hash"]

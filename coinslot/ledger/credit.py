@@ -7,142 +7,26 @@ before its purchase is applied in that write too.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import groupby
+from collections.abc import Iterable
 from typing import Any
 
 from coinslot.base import clock
-from coinslot.base.exact import QUANTITY_DIGITS
 from coinslot.games import registry
 from coinslot.ledger import aliases, chain, grants, refunds
 from coinslot.ledger.chain import public_id as public_id  # said here by whoever answers a partner
+from coinslot.ledger.reports import (
+    ConflictError,
+    Credit,
+    Credited,
+    EmptyCreditError,
+    Rules,
+    UnknownItemError,
+    UnknownPlayerError,
+    merged,
+)
 from coinslot.outbox import deliveries
 from coinslot.store import counters
 from coinslot.store.db import Connection, Row
-
-
-class LedgerError(Exception):
-    """A credit that cannot be made. Nothing of it is stored."""
-
-
-class UnknownPlayerError(LedgerError):
-    """The player is not registered with the game."""
-
-
-class UnknownItemError(LedgerError):
-    """An item is not registered with the game; ``sku`` is the first such."""
-
-    def __init__(self, sku: str) -> None:
-        super().__init__("an item is not registered")
-        self.sku = sku
-
-
-class EmptyCreditError(LedgerError):
-    """There is nothing to credit, and the partner's contract does not allow that."""
-
-
-class QuantityError(LedgerError):
-    """A quantity is larger than the feed promises to carry."""
-
-
-class ConflictError(LedgerError):
-    """The transaction is known with other content. ``transaction_id`` is the row that was credited."""
-
-    def __init__(self, transaction_id: int) -> None:
-        super().__init__("the transaction is known with other content")
-        self.transaction_id = transaction_id
-
-
-@dataclass(frozen=True)
-class Money:
-    """What the partner said about money. None is "not said"; ``figures`` holds every figure under its own name."""
-
-    currency: str | None = None
-    gross_minor: int | None = None
-    subtotal_minor: int | None = None
-    tax_minor: int | None = None
-    usd_gross: str | None = None
-    usd_tax: str | None = None
-    usd_fee: str | None = None
-    usd_net: str | None = None
-    usd_unit: str | None = None
-    figures: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Credit:
-    """A verified report of a partner, in our words: goods for one player.
-
-    ``external_id`` is the unique key, ``reference`` the same as the partner writes it; where the two differ, the report
-    came without its proper id and goes by a fallback. ``keys`` are other ids to find the transaction by; one of kind
-    ``signature`` may credit only once. ``known_by`` are those keys under which another report of the same purchase,
-    by another id, may stand.
-    """
-
-    game_id: int
-    game_slug: str
-    partner: str
-    external_id: str
-    reference: str
-    kind: str
-    player_id: str
-    lines: tuple[tuple[str, int], ...]
-    fingerprint: str
-    raw_body: bytes = field(repr=False)
-    signature: str = field(repr=False)
-    signed_with: str
-    answer_status: int
-    answer_body: str
-    environment: str = "live"
-    money: Money = Money()
-    occurred_at: str | None = None
-    session_metadata: str | None = None
-    keys: tuple[tuple[str, str], ...] = ()
-    known_by: tuple[tuple[str, str], ...] = ()
-
-    @cached_property
-    def is_test(self) -> bool:
-        """Whether this never counts: it comes from a sandbox, or names the reserved player or item."""
-        return self.environment == "sandbox" or self.is_simulated
-
-    @cached_property
-    def is_simulated(self) -> bool:
-        """Whether it names the reserved player or item, as our own simulated calls do: it is in no figure."""
-        return registry.RESERVED_ID in (self.player_id, *(sku for sku, _ in self.lines))
-
-    @property
-    def is_fallback(self) -> bool:
-        return self.external_id != self.reference
-
-    @cached_property
-    def public_id(self) -> str:
-        return public_id(self.game_slug, self.partner, self.external_id)
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What becomes of an unknown player (``reject``, ``create``, ``accept``) or item (``reject``, ``accept``)."""
-
-    unknown_player: str = "reject"
-    unknown_item: str = "reject"
-    may_be_empty: bool = True
-
-
-@dataclass(frozen=True)
-class Credited:
-    """The transaction as it stands, and the answer its partner was given first."""
-
-    public_id: str
-    answer_status: int
-    answer_body: str
-    is_new: bool
-
-
-def fingerprint(*parts: object, lines: Iterable[tuple[str, int]]) -> str:
-    """What tells a retry from a conflict: some facts and the multiset of (sku, amount), in any order."""
-    return chain.digest([*parts, sorted((sku, str(amount)) for sku, amount in lines)])
 
 
 def credit(tx: Connection, wanted: Credit, rules: Rules) -> Credited:
@@ -152,7 +36,7 @@ def credit(tx: Connection, wanted: Credit, rules: Rules) -> Credited:
     :class:`EmptyCreditError`, the first that applies in this order; the caller's write is rolled back, and the
     same report may succeed later.
     """
-    lines = _merged(wanted.lines)
+    lines = merged(wanted.lines)
     standing = _standing(tx, wanted)
     if standing["may_be_known"]:
         known = aliases.find(tx, wanted)
@@ -225,60 +109,6 @@ def record_conflict(tx: Connection, refused: Credit, transaction_id: int) -> Non
     )
     if not refused.is_simulated:
         counters.add(tx, refused.game_id, refused.partner, "conflict")
-
-
-def verify(connection: Connection, newest: int | None = None) -> Iterator[str]:
-    """Check every hash, or those of the ``newest`` transactions and grants; yields one sentence per wrong thing."""
-    yield from _verify_transactions(connection, newest)
-    yield from _verify_grants(connection, newest)
-
-
-def _verify_transactions(connection: Connection, newest: int | None) -> Iterator[str]:
-    (last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM transactions").fetchone()
-    first_id = 0 if newest is None else last_id - newest
-    previous_hash: str | None = chain.NO_HASH if first_id <= 0 else None
-    rows = connection.execute(
-        """SELECT t.*, EXISTS (SELECT 1 FROM grants WHERE transaction_id = t.id AND kind = t.kind) AS has_grant
-           FROM transactions t WHERE id > :first ORDER BY id""",
-        {"first": first_id},
-    )
-    for row in rows:
-        what = f"transaction {row['public_id']}"
-        if previous_hash is not None and row["previous_hash"] != previous_hash:
-            yield f"{what} does not follow the row before it"
-        if row["row_hash"] != chain.row_hash(row):
-            yield f"{what} was changed"
-        # A body that was emptied is a player's who was forgotten.
-        elif row["raw_body"] is not None and chain.body_hash(row["raw_body"]) != row["body_sha256"]:
-            yield f"the kept body of {what} was changed"
-        if not row["has_grant"]:
-            yield f"the grant of {what} was removed"
-        previous_hash = row["row_hash"]
-
-
-def _verify_grants(connection: Connection, newest: int | None) -> Iterator[str]:
-    (last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM grants").fetchone()
-    first_id = 0 if newest is None else last_id - newest
-    before = connection.execute(
-        "SELECT grant_hash FROM grants WHERE id <= :first ORDER BY id DESC LIMIT 1", {"first": first_id}
-    ).fetchone()
-    rows = connection.execute(
-        """SELECT g.*, t.public_id, e.sku, e.quantity, e.policy AS line_policy
-           FROM grants g LEFT JOIN transactions t ON t.id = g.transaction_id
-           LEFT JOIN entries e ON e.grant_id = g.id WHERE g.id > :first ORDER BY g.id""",
-        {"first": first_id},
-    )
-    previous_hash = chain.NO_HASH if before is None else before["grant_hash"]
-    for _, group in groupby(rows, lambda row: row["id"]):
-        lines = list(group)
-        row = lines[0]
-        entries = [(line["sku"], line["quantity"], line["line_policy"]) for line in lines if line["sku"] is not None]
-        if row["grant_hash"] != chain.grant_hash(previous_hash, row, entries):
-            yield (
-                f"grant {row['id']} ({row['kind']} of transaction {row['public_id']}) was changed or added, "
-                "or one before it was removed"
-            )
-        previous_hash = row["grant_hash"]
 
 
 def _counted(wanted: Credit, lines: list[tuple[str, int]]) -> dict[str, int]:
@@ -395,13 +225,3 @@ def _insert_keys(tx: Connection, wanted: Credit, keys: Iterable[tuple[str, str]]
             if taken is not None:  # the partial unique index would refuse it too, without saying whose it is
                 raise ConflictError(taken["transaction_id"])
     aliases.insert_keys(tx, wanted, pairs, transaction_id)
-
-
-def _merged(lines: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
-    """One line per item, so that a game may read them into a mapping. Raises QuantityError above 40 digits."""
-    sums: dict[str, int] = {}
-    for sku, quantity in lines:
-        sums[sku] = sums.get(sku, 0) + quantity
-    if any(abs(quantity) >= 10**QUANTITY_DIGITS for quantity in sums.values()):
-        raise QuantityError(f"a quantity has more than {QUANTITY_DIGITS} digits")
-    return list(sums.items())

@@ -4,13 +4,13 @@ from coinslot.base.outbound import Outbound
 from coinslot.games import registry
 from coinslot.games.games import Game
 from coinslot.games.lookup import player
-from coinslot.ledger import credit
+from coinslot.ledger import credit, reports
 from coinslot.store.db import Database
 
 
 def rules(
-    database: Database, outbound: Outbound, game: Game, wanted: credit.Credit, may_be_empty: bool = True
-) -> credit.Rules:
+    database: Database, outbound: Outbound, game: Game, wanted: reports.Credit, may_be_empty: bool = True
+) -> reports.Rules:
     """What the game does about unknown players and items, for this credit.
 
     Asks the game's server only where nothing else decides. Raises :class:`LookupFailedError`.
@@ -23,4 +23,4 @@ def rules(
         )
         is_there = not is_settled and player(outbound, game, wanted.player_id) is not None
         unknown_player = "accept" if is_there else "reject"
-    return credit.Rules(unknown_player, game.settings["items.unknown"], may_be_empty)
+    return reports.Rules(unknown_player, game.settings["items.unknown"], may_be_empty)

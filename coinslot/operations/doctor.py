@@ -22,7 +22,7 @@ from coinslot.base.settings import Settings
 from coinslot.games import games
 from coinslot.games.games import Game
 from coinslot.games.registry import RESERVED_ID
-from coinslot.ledger import credit, refunds
+from coinslot.ledger import chain, refunds
 from coinslot.operations import forgetting, observations
 from coinslot.outbox import deliveries as outbox
 from coinslot.outbox.destinations import SECRET_PREFIX
@@ -180,7 +180,7 @@ def database_file(connection: Connection) -> Iterator[Finding]:
 
 def hash_chain(connection: Connection) -> Iterator[Finding]:
     wrong = 0
-    for sentence in credit.verify(connection, newest=CHAIN_ROWS):
+    for sentence in chain.verify(connection, newest=CHAIN_ROWS):
         wrong += 1
         if wrong <= SENTENCES:
             yield Finding(WRONG, sentence)

@@ -24,7 +24,7 @@ from flask import Response, current_app
 
 from coinslot.base import clock, exact, signing
 from coinslot.games import registry
-from coinslot.ledger import events, notices, refunds
+from coinslot.ledger import events, notices, policies, refunds
 from coinslot.store import counters
 from coinslot.store.db import Connection
 from handlers.appcharge.receive import PARTNER, answer, enter, refused
@@ -88,7 +88,7 @@ def receive(game_slug: str) -> Response:
     named = order_ids(payload)
     is_test = environment == "sandbox" or player_id == registry.RESERVED_ID
     occurred_at = moment(payload.get("timestamp"))
-    policy = refunds.Policy.of(game.settings)
+    policy = policies.Policy.of(game.settings)
 
     def keep(tx: Connection) -> str | None:
         event_id = events.record(

@@ -29,7 +29,7 @@ from coinslot.base.spellings import shown
 from coinslot.games import lookup, registry
 from coinslot.games.games import Game
 from coinslot.ledger import credit as ledger
-from coinslot.ledger import events, notices, statuses
+from coinslot.ledger import events, notices, reports, statuses
 from coinslot.ledger import rules as ledger_rules
 from coinslot.store import counters
 from coinslot.store.db import Connection
@@ -77,16 +77,16 @@ def report_order(game_slug: str) -> Response:
     try:
         rules = ledger_rules.rules(house.database, house.outbound.for_callers, game, wanted)
         credited = house.database.write(lambda tx: credit(tx, wanted, rules))
-    except ledger.ConflictError as error:
+    except reports.ConflictError as error:
         known = error.transaction_id
         house.database.write(lambda tx: ledger.record_conflict(tx, wanted, known))
         message = "This order was reported before with other content"
         raise refused("orders", game, "conflict", 400, message) from None
-    except ledger.UnknownPlayerError:
+    except reports.UnknownPlayerError:
         raise refused("orders", game, "unknown_player", 400, "Unknown player") from None
-    except ledger.UnknownItemError as error:
+    except reports.UnknownItemError as error:
         raise refused("orders", game, "unknown_item", 400, f"Unknown product {error.sku}") from None
-    except ledger.QuantityError as error:
+    except reports.QuantityError as error:
         raise refused("orders", game, "malformed", 400, f"The order cannot be read: products: {error}") from None
     except lookup.LookupFailedError as error:
         current_app.logger.error("appcharge %s: an order could not be credited: %s", game.slug, error)
@@ -149,7 +149,7 @@ def parse_order(body: bytes) -> dict[str, Any]:
     return order
 
 
-def to_credit(order: dict[str, Any], game: Game, call: Entered) -> ledger.Credit:
+def to_credit(order: dict[str, Any], game: Game, call: Entered) -> reports.Credit:
     """An order in the ledger's words."""
     payment, external = order["appChargePaymentId"], order["externalTransactionId"]
     if order["orderId"]:
@@ -167,7 +167,7 @@ def to_credit(order: dict[str, Any], game: Game, call: Entered) -> ledger.Credit
     if clock.plausible(occurred_at) is None and (told := _text(document.get(DATE) or "")):
         figures = {**figures, DATE: told}  # else nothing but the body has it, and that may be emptied
     keys = known_by if order["purchaseId"] is None else (("purchase", order["purchaseId"]), *known_by)
-    return ledger.Credit(
+    return reports.Credit(
         game_id=game.id,
         game_slug=game.slug,
         partner=PARTNER,
@@ -176,7 +176,7 @@ def to_credit(order: dict[str, Any], game: Game, call: Entered) -> ledger.Credit
         kind="bonus" if is_free else "purchase",
         player_id=order["playerId"],
         lines=order["lines"],
-        fingerprint=ledger.fingerprint(
+        fingerprint=reports.fingerprint(
             order["playerId"],
             # What cannot be read stands for itself, so that retries match.
             *(
@@ -191,7 +191,7 @@ def to_credit(order: dict[str, Any], game: Game, call: Entered) -> ledger.Credit
         answer_status=200,
         answer_body=json.dumps({"publisherPurchaseId": ledger.public_id(game.slug, PARTNER, external_id)}),
         environment=game.settings["appcharge.environment"],
-        money=ledger.Money(
+        money=reports.Money(
             currency=order["currency"],
             gross_minor=order["gross_minor"],
             subtotal_minor=_minor_if_whole(known.get("subTotal")),
@@ -210,7 +210,7 @@ def to_credit(order: dict[str, Any], game: Game, call: Entered) -> ledger.Credit
     )
 
 
-def credit(tx: Connection, wanted: ledger.Credit, rules: ledger.Rules) -> ledger.Credited:
+def credit(tx: Connection, wanted: reports.Credit, rules: reports.Rules) -> reports.Credited:
     """Credit once, and note what a person has to look at; see :func:`coinslot.ledger.credit.credit`."""
     credited = ledger.credit(tx, wanted, rules)
     if credited.is_new and wanted.player_id != registry.RESERVED_ID:
@@ -225,7 +225,7 @@ def credit(tx: Connection, wanted: ledger.Credit, rules: ledger.Rules) -> ledger
     return credited
 
 
-def note_if_replayed(tx: Connection, wanted: ledger.Credit) -> None:
+def note_if_replayed(tx: Connection, wanted: reports.Credit) -> None:
     """Have a person look at an order from before a restore that may have been credited under another id then."""
     restored_at = notices.restored_at(tx)
     if restored_at is None or (wanted.occurred_at is not None and wanted.occurred_at >= restored_at):
@@ -239,7 +239,7 @@ def note_if_replayed(tx: Connection, wanted: ledger.Credit) -> None:
     notices.note(tx, wanted.game_id, PARTNER, "replayed", wanted.reference, perhaps)
 
 
-def record_uncompleted(tx: Any, wanted: ledger.Credit, status: str) -> None:
+def record_uncompleted(tx: Any, wanted: reports.Credit, status: str) -> None:
     """An order that failed is kept once and credits nothing; a later ``completed`` for it credits."""
     event_id = events.record(
         tx,

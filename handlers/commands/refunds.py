@@ -11,7 +11,7 @@ from coinslot.games import games
 from coinslot.games.games import GameError
 from coinslot.games.registry import checked_text
 from coinslot.ledger import refunds
-from coinslot.ledger.refunds import BY_STRENGTH, Policy
+from coinslot.ledger.policies import BY_STRENGTH, Policy
 from coinslot.store import audit
 from coinslot.store.db import Connection, Row
 from handlers.kit.console import table

@@ -11,7 +11,8 @@ from coinslot.base import clock, signing
 from coinslot.base.addresses import is_allowed
 from coinslot.games.games import Game
 from coinslot.installation import Installation
-from coinslot.ledger.credit import Credit, is_credited
+from coinslot.ledger.credit import is_credited
+from coinslot.ledger.reports import Credit
 from coinslot.operations.observations import Refusal
 from coinslot.outbox.destinations import is_down
 from handlers.kit.partner import Partner

@@ -10,7 +10,7 @@ from werkzeug.exceptions import MethodNotAllowed
 from coinslot.access.keyring import SecretValue
 from coinslot.games import games, lookup, registry
 from coinslot.games.games import Game, Setting
-from coinslot.ledger import credit
+from coinslot.ledger import credit, reports
 from coinslot.ledger import rules as ledger_rules
 from handlers.kit.receive import installation, is_address_allowed, must_wait, note_call, note_refusal
 from handlers.playtem.payload import Order, PayloadError, decode, verify
@@ -68,15 +68,15 @@ def _credit(game: Game, parameter: str) -> Response:
     try:
         rules = ledger_rules.rules(house.database, house.outbound.for_callers, game, wanted, may_be_empty=False)
         credited = house.database.write(lambda tx: credit_and_learn(tx, wanted, rules, game, order, house.catalogue))
-    except credit.ConflictError as error:
+    except reports.ConflictError as error:
         known = error.transaction_id
         house.database.write(lambda tx: credit.record_conflict(tx, wanted, known))
         return _refuse(ANY_OTHER_ERROR, "This transaction was credited before with other content", "conflict", game)
-    except credit.UnknownPlayerError:
+    except reports.UnknownPlayerError:
         return _refuse(UNKNOWN_USER, f"User #{order.user_id} doesn't exist", "unknown_player", game)
-    except credit.UnknownItemError as error:
+    except reports.UnknownItemError as error:
         return _refuse(UNKNOWN_ITEM, f"Item #{error.sku} doesn't exist", "unknown_item", game)
-    except credit.EmptyCreditError:
+    except reports.EmptyCreditError:
         return _refuse(ANY_OTHER_ERROR, "There are no items to credit", "malformed", game)
     except lookup.LookupFailedError as error:
         current_app.logger.error("playtem %s: a purchase could not be credited: %s", game.slug, error)
@@ -100,11 +100,11 @@ def _payload(parameter: str) -> str:
     return values[0]
 
 
-def to_credit(order: Order, game: Game, signer: SecretValue, matched_format: str) -> credit.Credit:
+def to_credit(order: Order, game: Game, signer: SecretValue, matched_format: str) -> reports.Credit:
     """An order in the ledger's words. Items are ids without a quantity: one id twice is two of it."""
     player_id = _player_id(order.user_id, game)
     lines = tuple((item, 1) for item in order.items)
-    return credit.Credit(
+    return reports.Credit(
         game_id=game.id,
         game_slug=game.slug,
         partner=PARTNER,
@@ -113,7 +113,7 @@ def to_credit(order: Order, game: Game, signer: SecretValue, matched_format: str
         kind="reward",
         player_id=player_id,
         lines=lines,
-        fingerprint=credit.fingerprint(order.user_id, lines=lines),
+        fingerprint=reports.fingerprint(order.user_id, lines=lines),
         raw_body=request.query_string,
         signature=order.signature,
         signed_with=f"{signer.label} {matched_format}",
@@ -124,8 +124,8 @@ def to_credit(order: Order, game: Game, signer: SecretValue, matched_format: str
 
 
 def credit_and_learn(
-    tx: Any, wanted: credit.Credit, rules: credit.Rules, game: Game, order: Order, catalogue: Mapping[str, Setting]
-) -> credit.Credited:
+    tx: Any, wanted: reports.Credit, rules: reports.Rules, game: Game, order: Order, catalogue: Mapping[str, Setting]
+) -> reports.Credited:
     """Credit; and where nobody has set the game's AppId, let its first real, verified call set it."""
     credited = credit.credit(tx, wanted, rules)
     if not wanted.is_test and not games.stored_settings(tx, game.id).get("playtem.app_id"):

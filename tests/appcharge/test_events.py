@@ -9,7 +9,7 @@ import time
 import pytest
 
 from coinslot.base import clock as coinslot_clock
-from coinslot.ledger import credit
+from coinslot.ledger import chain
 from handlers.appcharge.events import moment, refund_reason, without_personal_data
 from tests.conftest import MAIN_KEY, appcharge_headers, order
 from tests.owed import Owed
@@ -493,7 +493,7 @@ class TestDisputes:
             ("adjustment", ORDER["orderId"], 2),
             ("reversal", ORDER["orderId"], 3),
         ]
-        assert list(credit.verify(house.database.read())) == []
+        assert list(chain.verify(house.database.read())) == []
 
     def test_won_before_lost_takes_nothing(self, post, post_order, granted, take_back):
         post_order()

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from coinslot.games import games, registry
-from coinslot.ledger import boosts, events
+from coinslot.ledger import boosts, events, reports
 from coinslot.ledger import credit as ledger
 from handlers.dashboard.records.transactions import player_address
 from tests.pages import HOSTILE, next_of
@@ -151,8 +151,8 @@ class TestOne:
             values = {"game_id": studio.row["id"], "game_slug": "demo", "partner": "appcharge", "kind": "purchase"}
             values |= {"external_id": f"{number}", "reference": f"{number}", "player_id": "alice", "fingerprint": "x"}
             values |= {"lines": (("coins", quantity),), "raw_body": b"", "signature": "", "signed_with": "key"}
-            credit = ledger.Credit(**values, answer_status=200, answer_body="", environment=environment)
-            house.database.write_here(lambda tx: ledger.credit(tx, credit, ledger.Rules()))
+            credit = reports.Credit(**values, answer_status=200, answer_body="", environment=environment)
+            house.database.write_here(lambda tx: ledger.credit(tx, credit, reports.Rules()))
 
         credit(1, 10**40 - 1, "live")
         credit(2, 1, "live")

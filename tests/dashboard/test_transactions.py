@@ -13,7 +13,8 @@ import pytest
 
 from coinslot.games import games, registry
 from coinslot.ledger import credit as ledger
-from coinslot.ledger import search
+from coinslot.ledger import reports, search
+from coinslot.ledger.paths import Filters
 from coinslot.outbox import attempts, destinations
 from handlers.appcharge.signature import sign
 from handlers.dashboard.records.transactions import parse_amount, read_form
@@ -50,8 +51,8 @@ def credit(house, studio):
             "answer_status": 200,
             "answer_body": "{}",
         } | changed
-        rules = ledger.Rules("accept", "accept")
-        credit = ledger.Credit(**values)
+        rules = reports.Rules("accept", "accept")
+        credit = reports.Credit(**values)
         house.database.write_here(lambda tx: ledger.credit(tx, credit, rules))
         return credit.public_id
 
@@ -74,7 +75,7 @@ def references(answer):
 
 
 def money(currency, minor):
-    return ledger.Money(currency=currency, gross_minor=minor)
+    return reports.Money(currency=currency, gross_minor=minor)
 
 
 class TestList:
@@ -139,7 +140,7 @@ class TestList:
     def test_every_filter_on_every_path_agrees_with_going_through_all(self, browser, house, studio, post_event):
         connection, game_id = house.database.read(), studio.row["id"]
         names = {"partner": "playtem", "state": "credited", "player_id": "alice", "sku": "coins"}
-        everything = [row["reference"] for row in search.every_transaction(connection, game_id, search.Filters())]
+        everything = [row["reference"] for row in search.every_transaction(connection, game_id, Filters())]
         kept = {
             "partner": ["o-3"],
             "state": ["o-5", "o-3", "o-2", "o-1"],
@@ -148,7 +149,7 @@ class TestList:
         }
         for bits in range(16):
             chosen = [name for at, name in enumerate(names) if bits >> at & 1]
-            filters = search.Filters(**{name: names[name] for name in chosen}, since="2020-01-01")
+            filters = Filters(**{name: names[name] for name in chosen}, since="2020-01-01")
             expected = [each for each in everything if all(each in kept[name] for name in chosen)]
             for at_once in (1, 2, 500):
                 rows = search.every_transaction(connection, game_id, filters, at_once)
@@ -156,7 +157,7 @@ class TestList:
 
     def test_pages_follow_one_another_whatever_comes_in_between(self, browser, credit, house, studio):
         connection, game_id = house.database.read(), studio.row["id"]
-        for filters in (search.Filters(), search.Filters(sku="coins"), search.Filters(player_id="alice")):
+        for filters in (Filters(), Filters(sku="coins"), Filters(player_id="alice")):
             whole = [row["id"] for row in search.every_transaction(connection, game_id, filters)]
             page = search.transactions(connection, game_id, filters, limit=2)
             seen = list(page.rows)
@@ -168,7 +169,7 @@ class TestList:
 
     def test_a_search_that_looks_at_too_much_says_how_far_it_came_and_goes_on(self, house, studio):
         connection, game_id = house.database.read(), studio.row["id"]
-        filters = search.Filters(partner="appcharge", state="test")
+        filters = Filters(partner="appcharge", state="test")
         found, steps, after = [], 0, None
         while True:
             page = search.transactions(connection, game_id, filters, after, looked_at=1)
@@ -178,7 +179,7 @@ class TestList:
                 break
             assert page.searched_to
         assert found == ["o-4"]
-        currency = search.Filters(partner="appcharge", currency="USD")
+        currency = Filters(partner="appcharge", currency="USD")
         page = search.transactions(connection, game_id, currency, looked_at=2)
         assert [row["reference"] for row in page.rows] == ["o-5"]
         assert page.searched_to
@@ -216,7 +217,7 @@ class TestList:
         ]
 
     def test_an_export_holds_no_old_state_of_the_database_while_it_is_read(self, credit, house, studio, db):
-        rows = search.every_transaction(house.database.read(), studio.row["id"], search.Filters(), at_once=2)
+        rows = search.every_transaction(house.database.read(), studio.row["id"], Filters(), at_once=2)
         first = next(rows)
         credit("meanwhile")
         ((busy, *_),) = [tuple(row.values()) for row in db("PRAGMA wal_checkpoint(TRUNCATE)")]
@@ -479,7 +480,7 @@ class TestOne:
             raw_body=body,
             session_metadata=json.dumps({"a": HOSTILE}),
             answer_body=HOSTILE,
-            money=ledger.Money(figures={HOSTILE: hostile}),
+            money=reports.Money(figures={HOSTILE: hostile}),
         )
         for path in (f"{LIST}/{public_id}", LIST):
             answer = browser.get(path)

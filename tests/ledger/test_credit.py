@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coinslot.ledger import chain, reports
 from coinslot.ledger import credit as ledger
 
 
 def credit(studio, **changed):
-    wanted = ledger.Credit(
+    wanted = reports.Credit(
         game_id=studio.row["id"],
         game_slug=studio.slug,
         partner="somebody",
@@ -34,7 +35,7 @@ def credit(studio, **changed):
 
 
 def make(house, wanted, rules=None):
-    return house.database.write_here(lambda tx: ledger.credit(tx, wanted, rules or ledger.Rules()))
+    return house.database.write_here(lambda tx: ledger.credit(tx, wanted, rules or reports.Rules()))
 
 
 def test_a_repeat_hears_the_first_answer_even_when_today_it_would_be_another(house, studio):
@@ -55,8 +56,8 @@ def test_no_statement_of_a_credit_is_prepared_anew(house, studio, is_fallback):
             keys = (("payment", f"p-{number}"), ("purchase", f"q-{number}"))
             reference = f"p-{number}" if is_fallback else f"e-{number}"
             wanted = credit(studio, external_id=f"e-{number}", reference=reference, keys=keys, known_by=keys)
-            ledger.credit(tx, wanted, ledger.Rules())
-            assert not ledger.credit(tx, wanted, ledger.Rules()).is_new
+            ledger.credit(tx, wanted, reports.Rules())
+            assert not ledger.credit(tx, wanted, reports.Rules()).is_new
         tx.set_authorizer(None)
 
     house.database.write_here(credit_some)
@@ -100,10 +101,10 @@ def test_public_ids_are_version_5_and_differ_wherever_the_parts_do(studio):
 def test_a_fingerprint_knows_the_lines_but_not_their_order(lines, seed):
     shuffled = list(lines)
     seed.shuffle(shuffled)
-    made = ledger.fingerprint("p", 1, None, lines=lines)
-    assert ledger.fingerprint("p", 1, None, lines=shuffled) == made
-    assert ledger.fingerprint("p", "1", None, lines=lines) != made
-    assert ledger.fingerprint("p", 1, None, lines=[*lines, ("x", 1)]) != made
+    made = reports.fingerprint("p", 1, None, lines=lines)
+    assert reports.fingerprint("p", 1, None, lines=shuffled) == made
+    assert reports.fingerprint("p", "1", None, lines=lines) != made
+    assert reports.fingerprint("p", 1, None, lines=[*lines, ("x", 1)]) != made
 
 
 TRANSACTION = "transaction {public_id}"
@@ -144,8 +145,8 @@ def test_whatever_is_changed_of_the_ledger_is_found_and_named(house, studio, sta
     for number in range(5):
         make(house, credit(studio, external_id=f"e-{number}", lines=(("coins", 5),) if number % 2 == 0 else ()))
     connection = house.database.read()
-    assert list(ledger.verify(connection)) == []
-    assert list(ledger.verify(connection, newest=2)) == []
+    assert list(chain.verify(connection)) == []
+    assert list(chain.verify(connection, newest=2)) == []
     (public_id,) = connection.execute("SELECT public_id FROM transactions WHERE id = 3").fetchone()
     found = []
 
@@ -156,7 +157,7 @@ def test_whatever_is_changed_of_the_ledger_is_found_and_named(house, studio, sta
         tx.execute("DROP TRIGGER transactions_are_emptied_not_rewritten")
         tx.execute("PRAGMA defer_foreign_keys = ON")
         tx.execute(statement)
-        found.extend(ledger.verify(tx))
+        found.extend(chain.verify(tx))
         raise KeyboardInterrupt  # roll everything back
 
     with pytest.raises(KeyboardInterrupt):
@@ -176,7 +177,7 @@ def test_forgetting_a_player_keeps_the_chain_whole(house, studio, db, client):
         "signature": None,
         "body_sha256": hashlib.sha256(b"alice@example.com").hexdigest(),
     }
-    assert list(ledger.verify(house.database.read())) == []
+    assert list(chain.verify(house.database.read())) == []
     house.database.close()
     # secure_delete is not promised for freed pages; what is promised is that no row holds it any more.
 
@@ -200,14 +201,14 @@ def test_deliveries_are_owed_in_the_same_commit(house, studio, db):
     ]
     assert len({row["webhook_id"] for row in rows}) == 2
 
-    with pytest.raises(ledger.UnknownPlayerError):
+    with pytest.raises(reports.UnknownPlayerError):
         make(house, credit(studio, external_id="e-2", player_id="mallory"))
     assert len(db("SELECT * FROM deliveries")) == 2
 
 
 def test_feed_ids_have_no_gaps_after_refusals(house, studio, feed):
     make(house, credit(studio))
-    with pytest.raises(ledger.UnknownItemError) as error:
+    with pytest.raises(reports.UnknownItemError) as error:
         make(house, credit(studio, external_id="e-2", lines=(("coins", 1), ("swords", 1), ("axes", 1))))
     assert error.value.sku == "swords"
     make(house, credit(studio, external_id="e-3"))
@@ -227,10 +228,10 @@ def test_counters_are_rolled_up_with_the_credit(house, studio, db):
 def test_money_is_counted_per_currency_and_a_sum_too_large_fails_no_credit(house, studio, db):
     largest = 10**18 - 1
     for number in range(12):
-        money = ledger.Money(currency="JPY", gross_minor=largest)
+        money = reports.Money(currency="JPY", gross_minor=largest)
         make(house, credit(studio, external_id=f"e-{number}", money=money))
-    make(house, credit(studio, external_id="usd", money=ledger.Money(currency="USD", gross_minor=999)))
-    make(house, credit(studio, external_id="free", money=ledger.Money(currency="USD", gross_minor=0)))
+    make(house, credit(studio, external_id="usd", money=reports.Money(currency="USD", gross_minor=999)))
+    make(house, credit(studio, external_id="free", money=reports.Money(currency="USD", gross_minor=0)))
 
     counted = {row["name"]: row["value"] for row in db("SELECT name, value FROM counters")}
     assert (counted["gross.JPY"], counted["gross.USD"], counted["credited"]) == (2**63 - 1, 999, 14)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from coinslot.base import clock
 from coinslot.games import registry
+from coinslot.ledger import chain, events, grants, policies, refunds, reports
 from coinslot.ledger import credit as ledger
-from coinslot.ledger import events, grants, refunds
-from coinslot.ledger.refunds import Policy
+from coinslot.ledger.policies import Policy
 from tests.owed import Owed
 
 REVOKE = Policy.always("revoke")
@@ -30,7 +30,7 @@ class Desk:
         return self.house.database.write_here(function)
 
     def wanted(self, **changed):
-        report = ledger.Credit(
+        report = reports.Credit(
             game_id=self.game_id,
             game_slug=self.studio.slug,
             partner="somebody",
@@ -51,7 +51,7 @@ class Desk:
         return dataclasses.replace(report, **changed)
 
     def credit(self, **changed):
-        return self.write(lambda tx: ledger.credit(tx, self.wanted(**changed), ledger.Rules()))
+        return self.write(lambda tx: ledger.credit(tx, self.wanted(**changed), reports.Rules()))
 
     def fact(self, reason, *named, **how):
         return self.write(lambda tx: self.fact_in(tx, reason, *named, **how))
@@ -102,7 +102,7 @@ class Desk:
         return [(row["reason"], row["outcome"]) for row in rows]
 
     def is_whole(self):
-        return list(ledger.verify(self.house.database.read())) == []
+        return list(chain.verify(self.house.database.read())) == []
 
 
 @pytest.fixture
@@ -151,10 +151,10 @@ def test_a_refund_reverses_its_purchase_once(desk, db):
 )
 @pytest.mark.parametrize("policy", ["on", "off"])
 def test_money_that_went_back_is_counted_once(desk, db, facts, counted, policy):
-    desk.credit(money=ledger.Money(currency="USD", gross_minor=999))
+    desk.credit(money=reports.Money(currency="USD", gross_minor=999))
 
     for fact in facts:
-        desk.fact(fact, policy=REVOKE if policy == "on" else refunds.Policy.of({}))
+        desk.fact(fact, policy=REVOKE if policy == "on" else policies.Policy.of({}))
 
     found = {row["name"]: row["value"] for row in db("SELECT name, value FROM counters")}
     money = {name: value for name, value in found.items() if name.startswith(("refunded.", "returned."))}
@@ -384,7 +384,7 @@ class TestMatching:
     def test_a_credit_that_is_refused_leaves_the_refund_waiting(self, desk, studio):
         studio.config("refunds.revoke", "on")
         desk.fact("refund")
-        with pytest.raises(ledger.UnknownPlayerError):
+        with pytest.raises(reports.UnknownPlayerError):
             desk.credit(player_id="mallory")
         assert desk.outcomes() == [("refund", "waiting")]
 
@@ -412,7 +412,7 @@ class TestMatching:
             def make(tx):
                 tx.set_trace_callback(seen.append)
                 wanted = desk.wanted(external_id=external_id, reference=external_id, keys=(), known_by=())
-                ledger.credit(tx, wanted, ledger.Rules())
+                ledger.credit(tx, wanted, reports.Rules())
                 tx.set_trace_callback(None)
 
             desk.write(make)
@@ -453,7 +453,7 @@ class TestTestTraffic:
 
 class TestDisputes:
     def test_won_after_lost_gives_back_what_was_taken(self, desk, db):
-        desk.credit(money=ledger.Money("USD", 999), session_metadata='{"shard": 3}')
+        desk.credit(money=reports.Money("USD", 999), session_metadata='{"shard": 3}')
         desk.fact("chargeback", at=100)
 
         assert desk.fact("reinstated", at=200) == "restored"
@@ -687,7 +687,7 @@ def test_the_check_of_the_ledger_sees_a_reversal_that_was_changed(desk):
     def tamper(tx):
         tx.execute("DROP TRIGGER entries_are_never_changed")
         tx.execute("UPDATE entries SET quantity = '-999' WHERE grant_id = 2 AND sku = 'coins'")
-        found.extend(ledger.verify(tx))
+        found.extend(chain.verify(tx))
         raise KeyboardInterrupt  # roll everything back
 
     found = []
@@ -715,13 +715,13 @@ def test_the_order_of_reports_makes_no_difference(house, studio, desk, steps):
         )
         for step in steps:
             if step == "report":
-                ledger.credit(tx, desk.wanted(), ledger.Rules())
+                ledger.credit(tx, desk.wanted(), reports.Rules())
             else:
                 desk.fact_in(tx, step, ("payment", "pay-1"), at=AT[step])
             sums = grants.granted(tx, desk.game_id, "alice")
             assert sums.get("coins", 0) in (0, 1000)
         found["granted"] = sums
-        found["wrong"] = list(ledger.verify(tx))
+        found["wrong"] = list(chain.verify(tx))
         found["waiting"] = tx.execute("SELECT count(*) FROM refund_keys").fetchone()[0]
         raise KeyboardInterrupt  # roll everything back for the next example
 

@@ -27,7 +27,7 @@ from coinslot.access import keyring
 from coinslot.access.vault import MasterKey
 from coinslot.games import games
 from coinslot.installation import Installation
-from coinslot.ledger import credit
+from coinslot.ledger import chain
 from coinslot.operations import backup
 from coinslot.operations.observations import Refusal
 from coinslot.outbox import attempts, destinations
@@ -672,7 +672,7 @@ def test_copy_with_other_pages_goes_into_a_running_database(place: Place, tmp_pa
 
     assert orders_in(place.path) == ["first"]
     assert rows(place.path, "PRAGMA page_size") == [(4096,)]
-    assert list(credit.verify(db.connect(place.path))) == []
+    assert list(chain.verify(db.connect(place.path))) == []
 
 
 def test_copy_made_by_hand_with_its_wal_can_be_restored(place: Place, tmp_path: Path) -> None:
@@ -921,7 +921,7 @@ def test_restore_under_load_loses_nothing_that_is_reported_again(tmp_path: Path)
     print(f"\nrestore took {took:.3f} s; answers {dict(statuses)}; slowest {slowest[0]:.3f} s; lost {len(lost)}")
     assert set(statuses) <= {200, 503}
     connection = db.connect(place.path)
-    assert list(credit.verify(connection)) == []
+    assert list(chain.verify(connection)) == []
     assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
     connection.close()
     place.close()

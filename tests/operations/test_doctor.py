@@ -18,6 +18,7 @@ from coinslot.base import clock
 from coinslot.games import games, registry
 from coinslot.installation import Installation
 from coinslot.ledger import credit as ledger
+from coinslot.ledger import reports
 from coinslot.operations import backup, doctor
 from coinslot.operations.observations import Refusal
 from coinslot.outbox import destinations
@@ -91,7 +92,7 @@ def patient(tmp_path: Path) -> Iterator[Patient]:
 
 
 def credit(patient: Patient, order_id: str) -> None:
-    wanted = ledger.Credit(
+    wanted = reports.Credit(
         game_id=1,
         game_slug="demo",
         partner="appcharge",
@@ -107,7 +108,7 @@ def credit(patient: Patient, order_id: str) -> None:
         answer_status=200,
         answer_body="",
     )
-    patient.write(lambda tx: ledger.credit(tx, wanted, ledger.Rules()))
+    patient.write(lambda tx: ledger.credit(tx, wanted, reports.Rules()))
 
 
 def test_healthy_installation_exits_0(patient: Patient) -> None:

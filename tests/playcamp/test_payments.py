@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from coinslot.base import clock as time_of
-from coinslot.ledger import refunds
+from coinslot.ledger import policies, refunds
 from coinslot.operations import doctor
 from coinslot.payments import lists, queue
 from coinslot.payments import report as payment_report
@@ -764,7 +764,7 @@ def test_an_order_that_is_refunded_is_a_payment_that_is_refunded(post_order, stu
                 player_id=None,
                 is_test=is_test,
                 occurred_at=time_of.stamp(NOW - 50),
-                policy=refunds.Policy.always("ignore"),
+                policy=policies.Policy.always("ignore"),
             ),
         )
 
@@ -802,7 +802,7 @@ def dispute(house, studio):
                 player_id=None,
                 is_test=False,
                 occurred_at=time_of.stamp(at),
-                policy=refunds.Policy.always(word),
+                policy=policies.Policy.always(word),
             ),
         )
 

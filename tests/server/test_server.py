@@ -35,6 +35,7 @@ from coinslot.access import keyring
 from coinslot.access.vault import MasterKey
 from coinslot.games import games
 from coinslot.installation import Installation
+from coinslot.ledger import chain
 from coinslot.ledger import credit as ledger
 from coinslot.operations import troubles
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, Studio, appcharge_headers, order
@@ -113,7 +114,7 @@ def assert_ledger_is_sound(house: Installation) -> None:
     connection = sqlite3.connect(house.database.path)
     connection.row_factory = sqlite3.Row
     try:
-        assert list(ledger.verify(connection)) == []
+        assert list(chain.verify(connection)) == []
         assert [row[0] for row in connection.execute("PRAGMA integrity_check")] == ["ok"]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
     finally:

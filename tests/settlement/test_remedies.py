@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coinslot.ledger import refunds
-from coinslot.ledger.refunds import Policy
+from coinslot.ledger.policies import Policy
 from coinslot.payments import queue
 from coinslot.settlement import judging
 from handlers.kit import reconciling

@@ -9,6 +9,7 @@ from coinslot.games import registry
 from coinslot.games.games import Game
 from coinslot.games.registry import LONGEST_ID
 from coinslot.ledger import boosts, dossier, grants, search
+from coinslot.ledger.paths import CursorError, Filters
 from handlers.dashboard.frame import masking
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
@@ -108,11 +109,11 @@ def _show_entry(game: Game, player_id: str, status: int, problem: str | None) ->
         listed = search.transactions(
             connection,
             game.id,
-            search.Filters(player_id=player_id),
+            Filters(player_id=player_id),
             request.args.get("after"),
             TRANSACTIONS_SHOWN,
         )
-    except search.CursorError:
+    except CursorError:
         raise PageError(404, "There is no such page of this list") from None
     events = dossier.events_of_player(connection, game.id, player_id, EVENTS_SHOWN)
     if entry is None and not listed.rows and not events and player_id != registry.RESERVED_ID:

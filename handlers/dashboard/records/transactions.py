@@ -13,10 +13,10 @@ from werkzeug.wrappers import Response as AnyResponse
 from coinslot.base import money as exponents
 from coinslot.games.games import Game
 from coinslot.games.registry import LONGEST_ID, checked_text
-from coinslot.ledger import dossier, refunds, search
+from coinslot.ledger import dossier, paths, refunds, search
 from coinslot.ledger.dossier import Dossier
-from coinslot.ledger.refunds import BY_STRENGTH, Policy
-from coinslot.ledger.search import Filters
+from coinslot.ledger.paths import Filters
+from coinslot.ledger.policies import BY_STRENGTH, Policy
 from coinslot.outbox import redrives
 from coinslot.store import audit
 from coinslot.store.db import Connection
@@ -86,7 +86,7 @@ def transactions(slug: str) -> AnyResponse:
     elif not form.problems:
         try:
             listed = search.transactions(connection, game.id, form.filters, request.args.get("after"))
-        except search.CursorError:
+        except paths.CursorError:
             raise PageError(404, "There is no such page of this list") from None
         rows, after, searched_to = list(listed.rows), listed.after, listed.searched_to
     return page(

@@ -13,7 +13,7 @@ from marshmallow import ValidationError, fields
 
 from coinslot.games import registry
 from coinslot.games.games import Game
-from coinslot.ledger import credit, events
+from coinslot.ledger import credit, events, reports
 from coinslot.store import counters
 from coinslot.store.db import Connection, DatabaseError
 from handlers.kit.api import ApiError, NotConfiguredError
@@ -31,7 +31,7 @@ UNGRANTED = "playcamp.coupon.ungranted"
 REFUSED_STATUSES = (400, 404, 422)  # PlayCamp's words for what it cannot use of a call
 
 # Creators' rewards are set up at PlayCamp: a player and items that we were never told of are no reason to keep them.
-RULES = credit.Rules(unknown_player="accept", unknown_item="accept", may_be_empty=False)
+RULES = reports.Rules(unknown_player="accept", unknown_item="accept", may_be_empty=False)
 
 
 class Flag(fields.Field[bool]):
@@ -155,14 +155,14 @@ def to_credit(
     raw_body: bytes,
     signature: str,
     signed_with: str,
-) -> credit.Credit:
+) -> reports.Credit:
     """A redeemed coupon in the ledger's words, which are the same whoever told of it.
 
     The sandbox and PlayCamp's mock answers count their usages by themselves, so a test's id is none of a real coupon's.
     """
     usage_id = str(redeemed.usage_id)
     is_test = _is_test(game, player_id, is_marked, redeemed.lines)
-    return credit.Credit(
+    return reports.Credit(
         game_id=game.id,
         game_slug=game.slug,
         partner=PARTNER,
@@ -171,7 +171,7 @@ def to_credit(
         kind="coupon",
         player_id=player_id,
         lines=redeemed.lines,
-        fingerprint=credit.fingerprint(usage_id, player_id, lines=redeemed.lines),
+        fingerprint=reports.fingerprint(usage_id, player_id, lines=redeemed.lines),
         raw_body=raw_body,
         signature=signature,
         signed_with=signed_with,
@@ -182,11 +182,11 @@ def to_credit(
     )
 
 
-def grant(tx: Connection, wanted: credit.Credit) -> credit.Credited | None:
+def grant(tx: Connection, wanted: reports.Credit) -> reports.Credited | None:
     """Grant a coupon once. None when it was granted with other content before, which is kept for a person."""
     try:
         return credit.credit(tx, wanted, RULES)
-    except credit.ConflictError as error:
+    except reports.ConflictError as error:
         # It is raised before anything is written, so that the write it is part of may go on.
         credit.record_conflict(tx, wanted, error.transaction_id)
         return None

@@ -1,0 +1,237 @@
+"""The paths that a search for transactions may follow, an index each in an order of its own, and the choice of one."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from coinslot.store.db import Connection
+
+MOST_IN_RANGE = 20_000  # transactions with an amount between two others that are put in order
+_CURSOR = re.compile(r"([a-z]+)-([0-9]{1,18})")
+
+
+class CursorError(ValueError):
+    """A page's address names a place that this search does not have."""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What a transaction must be to be listed; None is "whatever". Amounts are in minor units of ``currency``."""
+
+    partner: str | None = None
+    state: str | None = None
+    player_id: str | None = None
+    sku: str | None = None
+    since: str | None = None  # stamps: from the first on, and before the second
+    until: str | None = None
+    currency: str | None = None
+    least: int | None = None
+    most: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return self == Filters()
+
+
+@dataclass(frozen=True)
+class Path:
+    """``scanned`` and ``rows`` are the same places: without, and with, the transactions ``t`` they lead to."""
+
+    name: str
+    place: str
+    scanned: str
+    rows: str
+    at: str  # the moment of a place, for `searched_to`
+
+
+# One bound at each end: of two at the same end SQLite seeks to one and walks to the other.
+_BETWEEN = "{0} < :after AND {0} >= :first"
+_OF_TRANSACTION = "SELECT received_at FROM transactions WHERE id = :place"
+
+
+def _by_index(name: str, index: str, wanted: str) -> Path:
+    source = f"transactions t INDEXED BY {index} WHERE t.game_id = :game_id AND {wanted} AND {_BETWEEN.format('t.id')}"
+    return Path(name, "t.id", source, source, _OF_TRANSACTION)
+
+
+_BY_PLAYER = _by_index("player", "transactions_by_player", "t.player_id = :player_id")
+_BY_AMOUNT = _by_index("amount", "transactions_by_amount", "t.gross_minor = :least")
+_TESTS = _by_index("test", "transactions_tests", "t.is_test = 1")
+_BY_PARTNER = _by_index("partner", "transactions_by_partner", "t.partner = :partner")
+# Few enough to be put in order; `_is_narrow` has counted them.
+_IN_RANGE = _by_index("range", "transactions_by_amount", "t.gross_minor BETWEEN :least AND :most")
+_OF_ITEM = f"e.sku = :sku AND {_BETWEEN.format('e.grant_id')}"
+_BY_ITEM = Path(
+    "item",
+    "e.grant_id",
+    f"entries e INDEXED BY entries_by_sku WHERE {_OF_ITEM}",
+    f"""entries e INDEXED BY entries_by_sku
+       CROSS JOIN grants g ON g.id = e.grant_id CROSS JOIN transactions t ON t.id = g.transaction_id
+       WHERE {_OF_ITEM} AND g.game_id = :game_id AND g.kind <> 'reversal'""",
+    "SELECT created_at FROM grants WHERE id = :place",
+)
+_REVERSED = Path(
+    "reversed",
+    "g.id",
+    """grants g INDEXED BY grants_reversals
+       WHERE g.game_id = :game_id AND g.kind = 'reversal' AND g.id < :after AND g.id >= :first""",
+    """grants g INDEXED BY grants_reversals CROSS JOIN transactions t ON t.id = g.transaction_id
+       WHERE g.game_id = :game_id AND g.kind = 'reversal' AND g.id < :after AND g.id >= :first""",
+    "SELECT created_at FROM grants WHERE id = :place",
+)
+_CONFLICTS = Path(
+    "conflict",
+    "c.id",
+    "conflicts c INDEXED BY conflicts_by_game WHERE c.game_id = :game_id AND c.id < :after AND c.id >= :first",
+    """conflicts c INDEXED BY conflicts_by_game CROSS JOIN transactions t ON t.id = c.transaction_id
+       WHERE c.game_id = :game_id AND c.id < :after AND c.id >= :first
+         AND NOT EXISTS (SELECT 1 FROM conflicts n WHERE n.transaction_id = c.transaction_id AND n.id > c.id)""",
+    "SELECT first_at FROM conflicts WHERE id = :place",
+)
+# In the order of time, with the ids behind it: of several games this one's alone.
+_BY_TIME = Path(
+    "time",
+    "t.id",
+    """transactions t INDEXED BY transactions_by_time
+       WHERE t.game_id = :game_id AND (t.received_at, t.id) < (:after_at, :after)
+         AND t.received_at >= :first_at AND (t.received_at > :first_at OR t.id >= :first)""",
+    """transactions t INDEXED BY transactions_by_time
+       WHERE t.game_id = :game_id AND (t.received_at, t.id) < (:after_at, :after)
+         AND t.received_at >= :first_at AND (t.received_at > :first_at OR t.id >= :first)""",
+    _OF_TRANSACTION,
+)
+# The filters that a path keeps to by itself.
+_WHOLE = {
+    _BY_TIME: ("since", "until"),
+    _BY_PLAYER: ("player_id",),
+    _BY_PARTNER: ("partner",),
+}
+_PATHS = {
+    path.name: path
+    for path in (_BY_PLAYER, _BY_AMOUNT, _IN_RANGE, _BY_ITEM, _REVERSED, _CONFLICTS, _TESTS, _BY_PARTNER, _BY_TIME)
+}
+LAST = 2**62  # above every id
+
+
+def place_of(after: str | None) -> tuple[str | None, int]:
+    if after is None:
+        return None, LAST
+    matched = _CURSOR.fullmatch(after)
+    if matched is None:
+        raise CursorError("there is no such page")
+    return matched[1], int(matched[2])
+
+
+def usable(filters: Filters) -> list[str]:
+    """The paths that lead to all that these filters ask for, likely the shortest first."""
+    is_one_amount = filters.least is not None and filters.least == filters.most
+    wanted = (
+        ("player", filters.player_id is not None),
+        ("amount", is_one_amount),
+        ("range", filters.least is not None and filters.most is not None and not is_one_amount),
+        ("conflict", filters.state == "conflict"),
+        ("reversed", filters.state == "reversed"),
+        ("test", filters.state == "test"),
+        ("item", filters.sku is not None),
+        ("partner", filters.partner is not None),
+        ("time", True),
+    )
+    return [name for name, is_usable in wanted if is_usable]
+
+
+def chosen(
+    connection: Connection, filters: Filters, name: str | None, place: int, given: dict[str, Any]
+) -> tuple[Path, dict[str, Any], bool]:
+    """The path to follow, its two ends, and whether it goes on behind them.
+
+    That is the first path short enough to be walked to its end, else the first of all. A cursor stays on its path.
+    """
+    ids = _ids_between(connection, filters, given)
+    walked = [_PATHS[each] for each in (usable(filters) if name is None else [name])]
+    is_dated = filters.since is not None or filters.until is not None
+    best: tuple[Path, dict[str, Any], bool] | None = None
+    for path in walked:
+        if path is _IN_RANGE and name is None and not _is_narrow(connection, given):
+            continue
+        if path is _BY_TIME and best is not None and not is_dated:
+            break  # all there is: longer than any other
+        ends = _ends(connection, path, filters, ids, place if name is not None else None, given)
+        if path in _WHOLE and filters == Filters(**{name: getattr(filters, name) for name in _WHOLE[path]}):
+            return path, ends, False  # each row of it is wanted, so the page will be full soon enough
+        cut = connection.execute(
+            f"""SELECT {path.place} AS first FROM {path.scanned} ORDER BY {order(path)}
+                LIMIT 1 OFFSET :scan""",  # noqa: S608  our own words only
+            {**given, **ends},
+        ).fetchone()
+        if cut is None:
+            return path, ends, False
+        best = best or (path, ends | {"first": cut["first"]}, True)
+    assert best is not None, "time leads everywhere"
+    path, ends, _ = best
+    if path is _BY_TIME:
+        ends["first_at"] = connection.execute(path.at, {"place": ends["first"]}).fetchone()["received_at"]
+    return best
+
+
+def _ends(
+    connection: Connection,
+    path: Path,
+    filters: Filters,
+    ids: tuple[int, int],
+    place: int | None,
+    given: dict[str, Any],
+) -> dict[str, Any]:
+    """``after`` and ``first``, between which the search goes along a path."""
+    if path is _BY_TIME:
+        if place is None:
+            return {"after_at": filters.until or "9999", "after": 0, "first_at": filters.since or "", "first": 0}
+        row = connection.execute(path.at, {"place": place}).fetchone()
+        if row is None:
+            raise CursorError("there is no such page")
+        return {"after_at": row["received_at"], "after": place, "first_at": filters.since or "", "first": 0}
+    first, last = ids
+    if path is _BY_ITEM and ids != (0, LAST):
+        row = connection.execute(
+            """SELECT coalesce((SELECT min(id) FROM grants WHERE transaction_id = :first), 0) AS first,
+                      coalesce((SELECT max(id) FROM grants WHERE transaction_id = :last AND kind <> 'reversal'), :last)
+                          AS last""",
+            {"first": first, "last": last},
+        ).fetchone()
+        first, last = row["first"], row["last"]
+    elif path in (_REVERSED, _CONFLICTS):
+        first, last = 0, LAST  # their places are of another time than the transactions
+    return {"after": min(LAST if place is None else place, last + 1), "first": first}
+
+
+def _is_narrow(connection: Connection, given: dict[str, Any]) -> bool:
+    (count,) = connection.execute(
+        """SELECT count(*) FROM (
+               SELECT 1 FROM transactions INDEXED BY transactions_by_amount
+               WHERE game_id = :game_id AND gross_minor BETWEEN :least AND :most LIMIT :most_rows)""",
+        {**given, "most_rows": MOST_IN_RANGE + 1},
+    ).fetchone()
+    return int(count) <= MOST_IN_RANGE
+
+
+def order(path: Path) -> str:
+    return "t.received_at DESC, t.id DESC" if path is _BY_TIME else f"{path.place} DESC"
+
+
+def _ids_between(connection: Connection, filters: Filters, given: dict[str, Any]) -> tuple[int, int]:
+    """The first and the last id within the moments of a search, both included."""
+    first, last = 0, LAST
+    if filters.since is not None:
+        row = connection.execute(
+            """SELECT id FROM transactions WHERE game_id = :game_id AND received_at >= :since
+               ORDER BY received_at, id LIMIT 1""",
+            given,
+        ).fetchone()
+        first = LAST if row is None else row["id"]
+    if filters.until is not None:
+        row = connection.execute(
+            """SELECT id FROM transactions WHERE game_id = :game_id AND received_at < :until
+               ORDER BY received_at DESC, id DESC LIMIT 1""",
+            given,
+        ).fetchone()
+        last = 0 if row is None else row["id"]
+    return first, last
