@@ -52,7 +52,7 @@ def remedy(game: str, title: str, difference: Row) -> str:
         reference=shown(reference, LONGEST_SHOWN),
         id="" if looks_like_option else f" {shlex.quote(named)}",
         id_last=f" -- {shlex.quote(named)}" if looks_like_option else "",
-        at=f" --at {detail}" if detail and detail <= clock.stamp() else "",
+        at=f" --at {detail}" if clock.plausible(detail) and detail <= clock.stamp() else "",
         detail=shown(detail or "", report_file.LONGEST_SAMPLE),
         other=f", with {shown(detail, LONGEST_SHOWN)} on the other side" if detail else "",
     )

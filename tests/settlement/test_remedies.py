@@ -91,6 +91,16 @@ class TestOrders:
         (row,) = db("SELECT occurred_at FROM refunds")
         assert row["occurred_at"].startswith(refunded[:10])
 
+    @pytest.mark.parametrize(
+        "refunded", ["1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "2999-01-01T00:00:00Z", "20/07"]
+    )
+    def test_given_back_there_at_a_time_that_cannot_be(self, room, books, run_printed, refunded):
+        books.order("o-1")
+        books.close()
+        report = f"{ORDERS}o-1,paid,999,USD,2026-07-10T00:00:00Z\no-1,refund,-999,USD,{refunded}\n"
+        run_printed(room.remedies(room.by_text("appcharge", report))["o-1"])
+        assert room.results(room.by_text("appcharge", report)) == {}
+
     @pytest.mark.parametrize("order_id", ["o-1", "-o1"])
     def test_taken_back_here_and_not_there(self, room, books, run_printed, appcharge, order_id):
         books.order(order_id)
