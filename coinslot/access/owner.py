@@ -106,7 +106,9 @@ def end_session(tx: Connection, token_hash: str) -> bool:
 
 def end_sessions(tx: Connection, but: str | None = None) -> int:
     """Sign every browser out, but the one with this hash; returns how many those were."""
-    return tx.execute("DELETE FROM owner_sessions WHERE :but IS NULL OR token_hash <> :but", {"but": but}).rowcount
+    return tx.execute(
+        "DELETE FROM owner_sessions WHERE CAST(:but AS TEXT) IS NULL OR token_hash <> :but", {"but": but}
+    ).rowcount
 
 
 def sessions(connection: Connection) -> list[Row]:

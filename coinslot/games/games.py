@@ -224,7 +224,8 @@ def acknowledge(tx: Connection, game_id: int, through: int) -> int:
     if through > last_id:
         raise GameError(f"no grant has an id above {last_id} yet")
     row = tx.execute(
-        """UPDATE games SET acked_through = max(acked_through, :through), acked_at = :now WHERE id = :id
+        """UPDATE games SET acked_through = CASE WHEN acked_through < :through THEN :through ELSE acked_through END,
+                  acked_at = :now WHERE id = :id
            RETURNING acked_through""",
         {"through": through, "now": clock.stamp(), "id": game_id},
     ).fetchone()

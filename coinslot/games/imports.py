@@ -75,7 +75,7 @@ def portion(staged: Connection) -> int:
     staged.execute(
         """INSERT INTO portions (number, entries)
            SELECT place / 500, json_group_array(json_array(id, name, profile_image, country, login_name, login_key))
-           FROM (SELECT *, row_number() OVER (ORDER BY id) AS place FROM staged) GROUP BY place / 500"""
+           FROM (SELECT *, row_number() OVER (ORDER BY id) AS place FROM staged) s GROUP BY place / 500"""
     )
     (count,) = staged.execute("SELECT count(*) FROM staged").fetchone()
     return int(count)
@@ -118,10 +118,14 @@ def import_players(tx: Connection, game_id: int, staged: Connection, number: int
                    login_name = coalesce(excluded.login_name, players.login_name),
                    login_key = coalesce(excluded.login_key, players.login_key),
                    updated_at = excluded.updated_at
-               WHERE coalesce(excluded.name, players.name) IS NOT players.name
-                  OR coalesce(excluded.profile_image, players.profile_image) IS NOT players.profile_image
-                  OR coalesce(excluded.country, players.country) IS NOT players.country
-                  OR coalesce(excluded.login_name, players.login_name) IS NOT players.login_name""",
+               WHERE excluded.name <> players.name
+                  OR excluded.profile_image <> players.profile_image
+                  OR excluded.country <> players.country
+                  OR excluded.login_name <> players.login_name
+                  OR (excluded.name IS NOT NULL AND players.name IS NULL)
+                  OR (excluded.profile_image IS NOT NULL AND players.profile_image IS NULL)
+                  OR (excluded.country IS NOT NULL AND players.country IS NULL)
+                  OR (excluded.login_name IS NOT NULL AND players.login_name IS NULL)""",
             values,
         )
     except engine.IntegrityError:
@@ -142,7 +146,7 @@ def import_items(tx: Connection, game_id: int, staged: Connection, number: int) 
            SELECT :game_id, json_extract(value, '$[0]'), json_extract(value, '$[1]'), :now, :now
            FROM json_each(:entries) WHERE true
            ON CONFLICT (game_id, sku) DO UPDATE SET name = excluded.name, updated_at = excluded.updated_at
-           WHERE excluded.name IS NOT NULL AND excluded.name IS NOT items.name""",
+           WHERE excluded.name <> items.name OR (excluded.name IS NOT NULL AND items.name IS NULL)""",
         values,
     )
     return int(new)

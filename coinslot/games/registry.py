@@ -196,7 +196,7 @@ def forget_player(tx: Connection, game_id: int, player_id: str) -> bool:
                SELECT r.event_id FROM transactions t JOIN refunds r ON r.transaction_id = t.id
                WHERE t.game_id = :game_id AND t.player_id = :player_id
                UNION
-               SELECT e.id FROM transactions t CROSS JOIN events e
+               SELECT e.id FROM transactions t CROSS JOIN /* hint */ events e
                    ON e.game_id = t.game_id AND e.partner = t.partner AND e.external_id IN (t.external_id, t.reference)
                WHERE t.game_id = :game_id AND t.player_id = :player_id)""",
         # A game may repeat in its answer whatever it was sent, and more.
@@ -235,7 +235,7 @@ def register_item(tx: Connection, game_id: int, sku: str, name: str | None = Non
         """INSERT INTO items (game_id, sku, name, created_at, updated_at)
            VALUES (:game_id, :sku, :name, :now, :now)
            ON CONFLICT (game_id, sku) DO UPDATE SET name = excluded.name, updated_at = excluded.updated_at
-           WHERE excluded.name IS NOT NULL AND excluded.name IS NOT items.name""",
+           WHERE excluded.name <> items.name OR (excluded.name IS NOT NULL AND items.name IS NULL)""",
         {"game_id": game_id, "sku": sku, "name": name, "now": clock.stamp()},
     )
     return is_new

@@ -120,7 +120,7 @@ def _by_key(connection: Connection, wanted: Credit, kind: str, value: str, uncla
     row: Row | None = connection.execute(
         """SELECT t.id, t.public_id, t.external_id, t.fingerprint, t.answer_status, t.answer_body
            FROM transaction_keys k JOIN transactions t ON t.id = k.transaction_id
-           WHERE k.game_id = :game_id AND k.partner = :partner AND k.kind = +:kind AND k.value = :value
+           WHERE k.game_id = :game_id AND k.partner = :partner AND k.kind = +:kind /* hint */ AND k.value = :value
              AND (:unclaimed = 0 OR (t.external_id <> t.reference AND NOT EXISTS (
                   SELECT 1 FROM transaction_keys a WHERE a.game_id = :game_id AND a.partner = :partner
                   AND a.kind IN ('alias', 'twin') AND a.transaction_id = t.id)))

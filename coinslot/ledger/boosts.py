@@ -88,7 +88,7 @@ def _overtaken(tx: Connection, boost: Boost) -> tuple[str | None, bool]:
     rows = tx.execute(
         """SELECT type, data, occurred_at FROM (
                SELECT type, is_test, data, occurred_at FROM events
-               WHERE game_id = :game_id AND player_id = :player_id ORDER BY id DESC LIMIT :most)
+               WHERE game_id = :game_id AND player_id = :player_id ORDER BY id DESC LIMIT :most) latest
            WHERE type IN ('sponsor.created', 'sponsor.ended') AND is_test = :is_test AND occurred_at > :changed_at
            ORDER BY occurred_at DESC""",
         {**vars(boost), "most": LATEST_EVENTS},

@@ -95,7 +95,7 @@ def record_conflict(tx: Connection, refused: Credit, transaction_id: int) -> Non
            VALUES (:game_id, :partner, :transaction_id, :external_id, :player_id, :fingerprint, :raw_body,
                    1, :now, :now)
            ON CONFLICT (transaction_id, external_id, fingerprint)
-           DO UPDATE SET seen = seen + 1, last_at = excluded.last_at""",
+           DO UPDATE SET seen = conflicts.seen + 1, last_at = excluded.last_at""",
         {
             "game_id": refused.game_id,
             "partner": refused.partner,
@@ -140,9 +140,11 @@ def _standing(tx: Connection, wanted: Credit) -> Row:
                EXISTS (SELECT 1 FROM transaction_keys
                        WHERE game_id = :game_id AND partner = :partner AND kind = 'alias' AND value = :external_id)
                OR EXISTS (SELECT 1 FROM transaction_keys
-                          WHERE game_id = :game_id AND partner = :partner AND kind = +:kind_1 AND value = :value_1)
+                          WHERE game_id = :game_id AND partner = :partner AND kind = +:kind_1 /* hint */
+                            AND value = :value_1)
                OR EXISTS (SELECT 1 FROM transaction_keys
-                          WHERE game_id = :game_id AND partner = :partner AND kind = +:kind_2 AND value = :value_2)
+                          WHERE game_id = :game_id AND partner = :partner AND kind = +:kind_2 /* hint */
+                            AND value = :value_2)
                    AS may_be_known""",
         {
             "game_id": wanted.game_id,

@@ -80,7 +80,7 @@ def of_transaction(connection: Connection, game_id: int, public_id: str) -> Doss
         """SELECT e.id, e.type, e.external_id, e.player_id, e.data, e.is_test, e.occurred_at, e.received_at,
                   e.raw_body IS NOT NULL AS has_body
            FROM events e WHERE e.id IN (
-               SELECT x.id FROM json_each(:ids) i CROSS JOIN events x
+               SELECT x.id FROM json_each(:ids) i CROSS JOIN /* hint */ events x
                    ON x.game_id = :game_id AND x.partner = :partner AND x.external_id = i.value
                UNION SELECT event_id FROM refunds WHERE transaction_id = :id AND event_id IS NOT NULL)
            ORDER BY e.id LIMIT :most""",
@@ -122,7 +122,7 @@ def of_player(connection: Connection, game_id: int, player_id: str, limit: int =
         connection,
         """SELECT t.id, t.public_id, t.partner, t.reference, t.kind, t.player_id, t.currency, t.gross_minor, t.is_test,
                   t.signed_with, t.received_at, t.occurred_at, g.acked_through, g.acked_at
-           FROM transactions t INDEXED BY transactions_by_player JOIN games g ON g.id = t.game_id
+           FROM transactions t INDEXED BY transactions_by_player /* hint */ JOIN games g ON g.id = t.game_id
            WHERE t.game_id = :game_id AND t.player_id = :player_id ORDER BY t.id DESC LIMIT :limit""",
         {"game_id": game_id, "player_id": player_id, "limit": limit},
     )
@@ -144,7 +144,7 @@ def events_of_player(connection: Connection, game_id: int, player_id: str, limit
     return _dicts(
         connection,
         """SELECT id, partner, type, external_id, player_id, data, is_test, occurred_at, received_at
-           FROM events INDEXED BY events_by_player
+           FROM events INDEXED BY events_by_player /* hint */
            WHERE game_id = :game_id AND player_id = :player_id ORDER BY id DESC LIMIT :limit""",
         {"game_id": game_id, "player_id": player_id, "limit": limit},
     )
@@ -160,7 +160,7 @@ def _keys(connection: Connection, transaction: dict[str, Any]) -> list[tuple[str
     values = [str(each) for each in body.values() if isinstance(each, str | int)] if isinstance(body, dict) else []
     rows = connection.execute(
         """SELECT k.kind, k.value FROM json_each(:kinds) c CROSS JOIN json_each(:values) v
-           CROSS JOIN transaction_keys k
+           CROSS JOIN /* hint */ transaction_keys k
                ON k.game_id = :game_id AND k.partner = :partner AND k.kind = c.value AND k.value = v.value
                AND k.transaction_id = :id""",
         {
@@ -181,7 +181,8 @@ def _grants(connection: Connection, transaction_ids: str) -> Rows:
            FROM grants g JOIN transactions t ON t.id = g.transaction_id LEFT JOIN entries e ON e.grant_id = g.id
            WHERE g.transaction_id IN (
                SELECT value FROM json_each(:ids)
-               UNION SELECT x.transaction_id FROM json_each(:ids) i CROSS JOIN refunds r ON r.transaction_id = i.value
+               UNION SELECT x.transaction_id
+               FROM json_each(:ids) i CROSS JOIN /* hint */ refunds r ON r.transaction_id = i.value
                JOIN grants x ON x.id = r.grant_id)
            ORDER BY g.id, e.sku LIMIT :most""",
         {"ids": transaction_ids, "most": MOST_LINES},
@@ -200,7 +201,7 @@ def _refunds(connection: Connection, transaction_ids: str) -> Rows:
     return _dicts(
         connection,
         """SELECT r.*, e.type AS event_type, e.received_at AS event_at
-           FROM json_each(:ids) i CROSS JOIN refunds r ON r.transaction_id = i.value
+           FROM json_each(:ids) i CROSS JOIN /* hint */ refunds r ON r.transaction_id = i.value
            LEFT JOIN events e ON e.id = r.event_id ORDER BY r.id LIMIT :most""",
         {"ids": transaction_ids, "most": MOST_ROWS},
     )
@@ -209,7 +210,7 @@ def _refunds(connection: Connection, transaction_ids: str) -> Rows:
 def _conflicts(connection: Connection, transaction_ids: str) -> Rows:
     return _dicts(
         connection,
-        """SELECT c.* FROM json_each(:ids) i CROSS JOIN conflicts c ON c.transaction_id = i.value
+        """SELECT c.* FROM json_each(:ids) i CROSS JOIN /* hint */ conflicts c ON c.transaction_id = i.value
            ORDER BY c.id LIMIT :most""",
         {"ids": transaction_ids, "most": MOST_ROWS},
     )
@@ -220,7 +221,7 @@ def _deliveries(connection: Connection, grants: Rows) -> Rows:
         """SELECT d.id, d.webhook_id, d.event_type, d.grant_id, d.state, d.attempts_made, d.next_attempt_at,
                   d.dead_reason, d.created_at, d.finished_at, s.name AS destination, a.id AS attempt_id,
                   a.started_at, a.duration_ms, a.status, a.failure, a.detail, a.answer
-           FROM json_each(:ids) i CROSS JOIN deliveries d ON d.grant_id = i.value
+           FROM json_each(:ids) i CROSS JOIN /* hint */ deliveries d ON d.grant_id = i.value
            JOIN destinations s ON s.id = d.destination_id LEFT JOIN attempts a ON a.delivery_id = d.id
            ORDER BY d.id, a.id LIMIT :most""",
         {"ids": json.dumps([grant["id"] for grant in grants]), "most": MOST_ATTEMPTS},

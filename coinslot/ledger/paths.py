@@ -50,7 +50,10 @@ _OF_TRANSACTION = "SELECT received_at FROM transactions WHERE id = :place"
 
 
 def _by_index(name: str, index: str, wanted: str) -> Path:
-    source = f"transactions t INDEXED BY {index} WHERE t.game_id = :game_id AND {wanted} AND {_BETWEEN.format('t.id')}"
+    source = (
+        f"transactions t INDEXED BY {index} /* hint */ "
+        f"WHERE t.game_id = :game_id AND {wanted} AND {_BETWEEN.format('t.id')}"
+    )
     return Path(name, "t.id", source, source, _OF_TRANSACTION)
 
 
@@ -64,26 +67,29 @@ _OF_ITEM = f"e.sku = :sku AND {_BETWEEN.format('e.grant_id')}"
 _BY_ITEM = Path(
     "item",
     "e.grant_id",
-    f"entries e INDEXED BY entries_by_sku WHERE {_OF_ITEM}",
-    f"""entries e INDEXED BY entries_by_sku
-       CROSS JOIN grants g ON g.id = e.grant_id CROSS JOIN transactions t ON t.id = g.transaction_id
+    f"entries e INDEXED BY entries_by_sku /* hint */ WHERE {_OF_ITEM}",
+    f"""entries e INDEXED BY entries_by_sku /* hint */
+       CROSS JOIN /* hint */ grants g ON g.id = e.grant_id
+       CROSS JOIN /* hint */ transactions t ON t.id = g.transaction_id
        WHERE {_OF_ITEM} AND g.game_id = :game_id AND g.kind <> 'reversal'""",
     "SELECT created_at FROM grants WHERE id = :place",
 )
 _REVERSED = Path(
     "reversed",
     "g.id",
-    """grants g INDEXED BY grants_reversals
+    """grants g INDEXED BY grants_reversals /* hint */
        WHERE g.game_id = :game_id AND g.kind = 'reversal' AND g.id < :after AND g.id >= :first""",
-    """grants g INDEXED BY grants_reversals CROSS JOIN transactions t ON t.id = g.transaction_id
+    """grants g INDEXED BY grants_reversals /* hint */ CROSS JOIN /* hint */ transactions t ON t.id = g.transaction_id
        WHERE g.game_id = :game_id AND g.kind = 'reversal' AND g.id < :after AND g.id >= :first""",
     "SELECT created_at FROM grants WHERE id = :place",
 )
 _CONFLICTS = Path(
     "conflict",
     "c.id",
-    "conflicts c INDEXED BY conflicts_by_game WHERE c.game_id = :game_id AND c.id < :after AND c.id >= :first",
-    """conflicts c INDEXED BY conflicts_by_game CROSS JOIN transactions t ON t.id = c.transaction_id
+    """conflicts c INDEXED BY conflicts_by_game /* hint */
+       WHERE c.game_id = :game_id AND c.id < :after AND c.id >= :first""",
+    """conflicts c INDEXED BY conflicts_by_game /* hint */
+       CROSS JOIN /* hint */ transactions t ON t.id = c.transaction_id
        WHERE c.game_id = :game_id AND c.id < :after AND c.id >= :first
          AND NOT EXISTS (SELECT 1 FROM conflicts n WHERE n.transaction_id = c.transaction_id AND n.id > c.id)""",
     "SELECT first_at FROM conflicts WHERE id = :place",
@@ -92,10 +98,10 @@ _CONFLICTS = Path(
 _BY_TIME = Path(
     "time",
     "t.id",
-    """transactions t INDEXED BY transactions_by_time
+    """transactions t INDEXED BY transactions_by_time /* hint */
        WHERE t.game_id = :game_id AND (t.received_at, t.id) < (:after_at, :after)
          AND t.received_at >= :first_at AND (t.received_at > :first_at OR t.id >= :first)""",
-    """transactions t INDEXED BY transactions_by_time
+    """transactions t INDEXED BY transactions_by_time /* hint */
        WHERE t.game_id = :game_id AND (t.received_at, t.id) < (:after_at, :after)
          AND t.received_at >= :first_at AND (t.received_at > :first_at OR t.id >= :first)""",
     _OF_TRANSACTION,
@@ -206,8 +212,8 @@ def _ends(
 def _is_narrow(connection: Connection, given: dict[str, Any]) -> bool:
     (count,) = connection.execute(
         """SELECT count(*) FROM (
-               SELECT 1 FROM transactions INDEXED BY transactions_by_amount
-               WHERE game_id = :game_id AND gross_minor BETWEEN :least AND :most LIMIT :most_rows)""",
+               SELECT 1 FROM transactions INDEXED BY transactions_by_amount /* hint */
+               WHERE game_id = :game_id AND gross_minor BETWEEN :least AND :most LIMIT :most_rows) found""",
         {**given, "most_rows": MOST_IN_RANGE + 1},
     ).fetchone()
     return int(count) <= MOST_IN_RANGE

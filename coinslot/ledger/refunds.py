@@ -121,8 +121,8 @@ def listing(connection: Connection, game_id: int, is_all: bool, limit: int) -> l
 def unsettled(connection: Connection, game_id: int, waiting_since: str) -> tuple[int, int]:
     """How many refunds are for a person to settle, and how many have waited for their purchase since before a time."""
     row = connection.execute(
-        """SELECT coalesce(sum(outcome = 'ambiguous'), 0) AS ambiguous,
-                  coalesce(sum(outcome = 'waiting' AND created_at < :since), 0) AS waiting
+        """SELECT count(CASE WHEN outcome = 'ambiguous' THEN 1 END) AS ambiguous,
+                  count(CASE WHEN outcome = 'waiting' AND created_at < :since THEN 1 END) AS waiting
            FROM refunds WHERE game_id = :game_id AND is_test = 0 AND outcome IN ('ambiguous', 'waiting')""",
         {"game_id": game_id, "since": waiting_since},
     ).fetchone()
@@ -227,7 +227,8 @@ def _find(
                SELECT t.id, t.public_id, t.game_id, t.partner, t.external_id, t.reference, t.kind, t.player_id,
                       t.environment, t.is_test
                FROM transaction_keys k JOIN transactions t ON t.id = k.transaction_id
-               WHERE k.game_id = :game_id AND k.partner = :partner AND k.kind = +:key AND k.value = :value""",
+               WHERE k.game_id = :game_id AND k.partner = :partner AND k.kind = +:key /* hint */
+                 AND k.value = :value""",
             {
                 "game_id": game_id,
                 "partner": partner,

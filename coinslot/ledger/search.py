@@ -40,30 +40,33 @@ class Page:
     searched_to: str | None = None
 
 
-_MATCHES = """(:partner IS NULL OR t.partner = :partner)
-    AND (:player_id IS NULL OR t.player_id = :player_id)
-    AND (:since IS NULL OR t.received_at >= :since) AND (:until IS NULL OR t.received_at < :until)
-    AND (:currency IS NULL OR t.currency = :currency)
-    AND (:least IS NULL OR t.gross_minor >= :least) AND (:most IS NULL OR t.gross_minor <= :most)
-    AND (:sku IS NULL OR EXISTS (SELECT 1 FROM grants x CROSS JOIN entries l ON l.grant_id = x.id AND l.sku = :sku
-                                 WHERE x.transaction_id = t.id AND x.kind <> 'reversal'))
+_MATCHES = """(CAST(:partner AS TEXT) IS NULL OR t.partner = :partner)
+    AND (CAST(:player_id AS TEXT) IS NULL OR t.player_id = :player_id)
+    AND (CAST(:since AS TEXT) IS NULL OR t.received_at >= :since)
+    AND (CAST(:until AS TEXT) IS NULL OR t.received_at < :until)
+    AND (CAST(:currency AS TEXT) IS NULL OR t.currency = :currency)
+    AND (CAST(:least AS INTEGER) IS NULL OR t.gross_minor >= :least)
+    AND (CAST(:most AS INTEGER) IS NULL OR t.gross_minor <= :most)
+    AND (CAST(:sku AS TEXT) IS NULL OR EXISTS (
+        SELECT 1 FROM grants x CROSS JOIN /* hint */ entries l ON l.grant_id = x.id AND l.sku = :sku
+        WHERE x.transaction_id = t.id AND x.kind <> 'reversal'))
     AND CASE :state
         WHEN 'test' THEN t.is_test = 1
         WHEN 'reversed' THEN EXISTS (SELECT 1 FROM grants x WHERE x.transaction_id = t.id AND x.kind = 'reversal')
         WHEN 'conflict' THEN EXISTS (SELECT 1 FROM conflicts x WHERE x.transaction_id = t.id)
         WHEN 'credited' THEN t.is_test = 0 AND NOT EXISTS (
             SELECT 1 FROM grants x WHERE x.transaction_id = t.id AND x.kind = 'reversal')
-        ELSE 1 END"""
+        ELSE true END"""
 
 _COLUMNS = """t.id, t.public_id, t.partner, t.reference, t.external_id, t.kind, t.player_id, t.currency, t.gross_minor,
     t.is_test, t.environment, t.received_at, t.occurred_at, t.subtotal_minor, t.tax_minor,
     EXISTS (SELECT 1 FROM grants x WHERE x.transaction_id = t.id AND x.kind = 'reversal') AS is_reversed,
-    (SELECT x.outcome = 'restored' FROM refunds x WHERE x.transaction_id = t.id
+    (SELECT CASE x.outcome WHEN 'restored' THEN 1 ELSE 0 END FROM refunds x WHERE x.transaction_id = t.id
      AND x.outcome IN ('reversed', 'restored') ORDER BY x.id DESC LIMIT 1) AS is_restored,
     EXISTS (SELECT 1 FROM conflicts x WHERE x.transaction_id = t.id) AS has_conflict,
     (SELECT json_group_array(json_array(sku, quantity)) FROM (
-        SELECT l.sku, l.quantity FROM grants x CROSS JOIN entries l ON l.grant_id = x.id
-        WHERE x.transaction_id = t.id AND x.kind = t.kind LIMIT :items)) AS items"""
+        SELECT l.sku, l.quantity FROM grants x CROSS JOIN /* hint */ entries l ON l.grant_id = x.id
+        WHERE x.transaction_id = t.id AND x.kind = t.kind LIMIT :items) held) AS items"""
 
 
 def transactions(
@@ -139,13 +142,13 @@ def by_any_id(connection: Connection, game_id: int, text: str) -> list[str]:
         """SELECT t.id, t.public_id FROM transactions t WHERE t.public_id = :text AND t.game_id = :game_id
            UNION
            SELECT t.id, t.public_id FROM json_each(:partners) p CROSS JOIN json_each(:ids) i
-           CROSS JOIN transactions t
+           CROSS JOIN /* hint */ transactions t
                ON t.game_id = :game_id AND t.partner = p.value AND t.external_id = i.value
            UNION
            SELECT t.id, t.public_id FROM json_each(:partners) p CROSS JOIN json_each(:kinds) k
-           CROSS JOIN transaction_keys x
+           CROSS JOIN /* hint */ transaction_keys x
                ON x.game_id = :game_id AND x.partner = p.value AND x.kind = k.value AND x.value = :text
-           CROSS JOIN transactions t ON t.id = x.transaction_id
+           CROSS JOIN /* hint */ transactions t ON t.id = x.transaction_id
            ORDER BY 1 DESC LIMIT :most""",
         {
             "game_id": game_id,
@@ -173,7 +176,8 @@ def by_any_id(connection: Connection, game_id: int, text: str) -> list[str]:
 def by_public_ids(connection: Connection, game_id: int, public_ids: Sequence[str]) -> list[Row]:
     """These transactions as they are listed, the newest first."""
     return connection.execute(
-        f"""SELECT t.id AS place, {_COLUMNS} FROM json_each(:ids) i CROSS JOIN transactions t ON t.public_id = i.value
+        f"""SELECT t.id AS place, {_COLUMNS}
+            FROM json_each(:ids) i CROSS JOIN /* hint */ transactions t ON t.public_id = i.value
             WHERE t.game_id = :game_id ORDER BY t.id DESC LIMIT :most""",  # noqa: S608  our own words only
         {"game_id": game_id, "ids": json.dumps(list(public_ids)), "most": MOST_FOUND, "items": ITEMS_SHOWN},
     ).fetchall()
@@ -205,7 +209,7 @@ def players(
 def players_by_name(connection: Connection, game_id: int, beginning: str, limit: int = PAGE_ROWS) -> list[Row]:
     """The first registered players whose name begins so, in the order of their names."""
     return connection.execute(
-        """SELECT player_id, name, country, created_at, updated_at FROM players INDEXED BY players_by_name
+        """SELECT player_id, name, country, created_at, updated_at FROM players INDEXED BY players_by_name /* hint */
            WHERE game_id = :game_id AND name >= :beginning AND name < :end ORDER BY name LIMIT :limit""",
         {"game_id": game_id, "beginning": beginning, "end": _end_of(beginning), "limit": limit},
     ).fetchall()
@@ -216,7 +220,7 @@ def conflicts(connection: Connection, game_id: int, before: int = LAST_ID, limit
     rows = connection.execute(
         """SELECT c.id, c.partner, c.external_id, c.player_id, c.seen, c.first_at, c.last_at,
                   t.public_id, t.reference, t.player_id AS credited_player, t.received_at
-           FROM conflicts c INDEXED BY conflicts_by_game JOIN transactions t ON t.id = c.transaction_id
+           FROM conflicts c INDEXED BY conflicts_by_game /* hint */ JOIN transactions t ON t.id = c.transaction_id
            WHERE c.game_id = :game_id AND c.id < :before ORDER BY c.id DESC LIMIT :limit""",
         {"game_id": game_id, "before": before, "limit": limit + 1},
     ).fetchall()
@@ -238,7 +242,7 @@ def refunds(
         ("refunds_unsettled", "r.outcome IN ('ambiguous', 'waiting')") if is_open else ("refunds_by_game", "1")
     )
     rows = connection.execute(
-        f"""SELECT {columns} FROM refunds r INDEXED BY {index}
+        f"""SELECT {columns} FROM refunds r INDEXED BY {index} /* hint */
             LEFT JOIN events e ON e.id = r.event_id LEFT JOIN transactions t ON t.id = r.transaction_id
             WHERE r.game_id = :game_id AND {wanted} AND r.id < :before
             ORDER BY r.id DESC LIMIT :limit""",  # noqa: S608  our own words only

@@ -16,7 +16,7 @@ def proved(tx: Connection, game_id: int, partner: str, endpoint: str) -> None:
         """INSERT INTO contacts (game_id, partner, endpoint, first_at, proved_at)
            VALUES (:game_id, :partner, :endpoint, :now, :now)
            ON CONFLICT (game_id, partner, endpoint)
-           DO UPDATE SET first_at = coalesce(first_at, excluded.first_at), proved_at = excluded.proved_at""",
+           DO UPDATE SET first_at = coalesce(contacts.first_at, excluded.first_at), proved_at = excluded.proved_at""",
         {"game_id": game_id, "partner": partner, "endpoint": endpoint, "now": clock.stamp()},
     )
 

@@ -449,7 +449,8 @@ def _refused(connection: Connection) -> list[Row]:
     """
     return connection.execute(
         """SELECT g.slug, r.partner, r.endpoint, r.reason, count(*) AS calls,
-                  (SELECT count(*) FROM refusals k WHERE k.partner = r.partner AND k.game_id IS r.game_id
+                  (SELECT count(*) FROM refusals k WHERE k.partner = r.partner
+                   AND (k.game_id = r.game_id OR (k.game_id IS NULL AND r.game_id IS NULL))
                    AND k.created_at > :since) >= :kept AS has_more
            FROM refusals r LEFT JOIN games g ON g.id = r.game_id
            WHERE r.created_at > :since AND r.is_simulated = 0 GROUP BY r.game_id, r.partner, r.endpoint, r.reason

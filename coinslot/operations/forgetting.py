@@ -226,17 +226,18 @@ def _is_order(connection: Connection, game_id: int, player_id: str, known: list[
     ids = (word for field, word in words if len(word) <= registry.LONGEST_ID and _ID_FIELD.search(field))
     values = list(dict.fromkeys(ids))[:MOST_WORDS]
     row = connection.execute(
-        """SELECT 1 FROM json_each(:values) v CROSS JOIN transactions t ON t.public_id = v.value
+        """SELECT 1 FROM json_each(:values) v CROSS JOIN /* hint */ transactions t ON t.public_id = v.value
            WHERE t.game_id = :game_id AND t.player_id = :player_id
            UNION ALL
-           SELECT 1 FROM json_each(:partners) p CROSS JOIN json_each(:external_ids) v CROSS JOIN transactions t
+           SELECT 1 FROM json_each(:partners) p CROSS JOIN json_each(:external_ids) v
+           CROSS JOIN /* hint */ transactions t
                ON t.game_id = :game_id AND t.partner = p.value AND t.external_id = v.value
            WHERE t.player_id = :player_id
            UNION ALL
            SELECT 1 FROM json_each(:partners) p CROSS JOIN json_each(:kinds) k CROSS JOIN json_each(:values) v
-           CROSS JOIN transaction_keys x
+           CROSS JOIN /* hint */ transaction_keys x
                ON x.game_id = :game_id AND x.partner = p.value AND x.kind = k.value AND x.value = v.value
-           CROSS JOIN transactions t ON t.id = x.transaction_id
+           CROSS JOIN /* hint */ transactions t ON t.id = x.transaction_id
            WHERE t.player_id = :player_id LIMIT 1""",
         {
             "game_id": game_id,

@@ -19,6 +19,7 @@ from coinslot.access.vault import Vault
 from coinslot.base import clock
 from coinslot.operations import contacts
 from coinslot.store import counters, portions
+from coinslot.store.conditions import equals
 from coinslot.store.db import Connection, Database
 
 FLUSH_SECONDS = 1.0
@@ -158,13 +159,14 @@ class Observations:
 
 def _prune(tx: Connection, game_id: int | None, partner: str) -> None:
     tx.execute("DELETE FROM refusals WHERE created_at < :since", {"since": clock.stamp(clock.now() - KEPT_SECONDS)})
+    of_game = equals("game_id", game_id)
     oldest_kept = tx.execute(
-        """SELECT id FROM refusals WHERE partner = :partner AND game_id IS :game_id
-           ORDER BY id DESC LIMIT 1 OFFSET :kept""",
+        f"""SELECT id FROM refusals WHERE partner = :partner AND {of_game}
+           ORDER BY id DESC LIMIT 1 OFFSET :kept""",  # noqa: S608  our own words only
         {"partner": partner, "game_id": game_id, "kept": KEPT_PER_PARTNER - 1},
     ).fetchone()
     if oldest_kept is not None:
         tx.execute(
-            "DELETE FROM refusals WHERE partner = :partner AND game_id IS :game_id AND id < :oldest",
+            f"DELETE FROM refusals WHERE partner = :partner AND {of_game} AND id < :oldest",  # noqa: S608  likewise
             {"partner": partner, "game_id": game_id, "oldest": oldest_kept["id"]},
         )

@@ -12,6 +12,7 @@ from typing import Any
 from coinslot.access import keyring
 from coinslot.access.vault import MasterKey, Sealed, VaultError
 from coinslot.base import clock
+from coinslot.store.conditions import equals
 from coinslot.store.db import Connection, Row
 from coinslot.store.paging import LAST_ID
 
@@ -84,8 +85,8 @@ def newest(
     rows: list[Row] = []
     for partner in partners:  # each by the index of its ring, which is short
         rows += connection.execute(
-            """SELECT * FROM refusals WHERE partner = :partner AND game_id IS :game_id AND id < :before
-               AND (:reason = '' OR reason = :reason) ORDER BY id DESC LIMIT :limit""",
+            f"""SELECT * FROM refusals WHERE partner = :partner AND {equals("game_id", game_id)} AND id < :before
+                AND (:reason = '' OR reason = :reason) ORDER BY id DESC LIMIT :limit""",  # noqa: S608  our own words
             {
                 "partner": partner,
                 "game_id": game_id,
@@ -100,7 +101,8 @@ def newest(
 def find(connection: Connection, key: MasterKey, game_id: int | None, refusal_id: int) -> Refused | None:
     """One of them, opened; None where this game has no such call, or no longer."""
     row = connection.execute(
-        "SELECT * FROM refusals WHERE id = :id AND game_id IS :game_id", {"id": refusal_id, "game_id": game_id}
+        f"SELECT * FROM refusals WHERE id = :id AND {equals('game_id', game_id)}",  # noqa: S608  our own words
+        {"id": refusal_id, "game_id": game_id},
     ).fetchone()
     return None if row is None else opened(key, row)
 
@@ -111,8 +113,8 @@ def of_the_day(
     """Calls that were refused for the same reason within a day of that moment, the nearest ids last; at most 50."""
     moment = clock.seconds(around)
     rows = connection.execute(
-        """SELECT * FROM refusals WHERE partner = :partner AND game_id IS :game_id AND reason = :reason
-           AND created_at BETWEEN :since AND :until ORDER BY id DESC LIMIT 50""",
+        f"""SELECT * FROM refusals WHERE partner = :partner AND {equals("game_id", game_id)} AND reason = :reason
+            AND created_at BETWEEN :since AND :until ORDER BY id DESC LIMIT 50""",  # noqa: S608  our own words
         {
             "partner": partner,
             "game_id": game_id,

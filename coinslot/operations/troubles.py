@@ -89,7 +89,7 @@ def _is_listed(word: str, completed: str | None, failed: str | None) -> bool:
 
 # What is told one by one: tables of a few rows each.
 _ONE_BY_ONE = """
-    SELECT 'no_password' AS kind, NULL AS game, NULL AS count, NULL AS detail, NULL AS subject
+    SELECT 'no_password' AS kind, NULL AS game, CAST(NULL AS INTEGER) AS count, NULL AS detail, NULL AS subject
     WHERE NOT EXISTS (SELECT 1 FROM installation WHERE name = 'owner.password_hash')
     UNION ALL
     SELECT 'no_relay', NULL, NULL, (SELECT beat_at FROM heartbeats WHERE name = 'relay'), NULL
@@ -99,39 +99,39 @@ _ONE_BY_ONE = """
     SELECT * FROM (
         SELECT 'down', g.slug, NULL, d.down_since, d.name
         FROM destinations d JOIN games g ON g.id = d.game_id
-        WHERE d.state = 'active' AND d.circuit_open_since IS NOT NULL ORDER BY g.slug, d.name LIMIT :listed)
+        WHERE d.state = 'active' AND d.circuit_open_since IS NOT NULL ORDER BY g.slug, d.name LIMIT :listed) down
     UNION ALL
     SELECT * FROM (
         SELECT 'paused', g.slug, NULL, d.state_reason, d.name
         FROM destinations d JOIN games g ON g.id = d.game_id
-        WHERE d.state = 'paused' AND d.state_reason IS NOT NULL ORDER BY g.slug, d.name LIMIT :listed)
+        WHERE d.state = 'paused' AND d.state_reason IS NOT NULL ORDER BY g.slug, d.name LIMIT :listed) paused
     UNION ALL
     SELECT * FROM (
         SELECT CASE WHEN s.failures > 0 THEN 'job' ELSE 'late_job' END, g.slug, s.failures, s.last_error, s.name
         FROM schedules s JOIN games g ON g.id = s.game_id
-        WHERE s.failures > 0 OR s.due_at < :hour_ago ORDER BY g.slug, s.name LIMIT :listed)
+        WHERE s.failures > 0 OR s.due_at < :hour_ago ORDER BY g.slug, s.name LIMIT :listed) jobs
     UNION ALL
     SELECT * FROM (
         SELECT 'job_warning', g.slug, NULL, s.warning, s.name
         FROM schedules s JOIN games g ON g.id = s.game_id
-        WHERE s.warning IS NOT NULL ORDER BY g.slug, s.name LIMIT :listed)
+        WHERE s.warning IS NOT NULL ORDER BY g.slug, s.name LIMIT :listed) warnings
     UNION ALL
     SELECT * FROM (
         SELECT 'rotation', g.slug, NULL, c.created_at, c.name
         FROM secrets c JOIN secrets p ON p.game_id = c.game_id AND p.name = c.name AND p.slot = 'previous'
         JOIN games g ON g.id = c.game_id
-        WHERE c.slot = 'current' AND c.created_at < :rotation_began ORDER BY g.slug, c.name LIMIT :listed)
+        WHERE c.slot = 'current' AND c.created_at < :rotation_began ORDER BY g.slug, c.name LIMIT :listed) rotations
     UNION ALL
     SELECT * FROM (
         SELECT 'old_token', g.slug, NULL, max(r.replaced_at), NULL
         FROM replaced_tokens r JOIN games g ON g.id = r.game_id
-        GROUP BY g.slug HAVING max(r.replaced_at) < :rotation_began ORDER BY g.slug LIMIT :listed)
+        GROUP BY g.slug HAVING max(r.replaced_at) < :rotation_began ORDER BY g.slug LIMIT :listed) tokens
     UNION ALL
     SELECT * FROM (
         SELECT 'refused', g.slug, count(*), r.reason, r.partner
         FROM refusals r JOIN games g ON g.id = r.game_id
         WHERE r.created_at > :day_ago AND r.is_simulated = 0 AND r.reason IN ('signature', 'timestamp')
-        GROUP BY g.slug, r.partner, r.reason ORDER BY g.slug, r.partner, r.reason LIMIT :listed)
+        GROUP BY g.slug, r.partner, r.reason ORDER BY g.slug, r.partner, r.reason LIMIT :listed) refused
     UNION ALL
     SELECT 'no_players', g.slug, NULL, NULL, NULL FROM games g
     WHERE NOT EXISTS (SELECT 1 FROM players WHERE game_id = g.id)
@@ -148,7 +148,7 @@ _COUNTED = """
         SELECT 'dead' AS kind, g.slug AS game,
                (SELECT count(*) FROM (
                     SELECT 1 FROM destinations t JOIN deliveries d ON d.destination_id = t.id AND d.state = 'dead'
-                    WHERE t.game_id = g.id AND t.state <> 'removed' LIMIT :most)) AS count,
+                    WHERE t.game_id = g.id AND t.state <> 'removed' LIMIT :most) found) AS count,
                NULL AS detail, NULL AS subject
         FROM games g
         UNION ALL
@@ -158,65 +158,67 @@ _COUNTED = """
                     ON d.destination_id = t.id AND d.state = 'waiting' AND d.next_attempt_at < :hour_ago
                     WHERE t.game_id = g.id AND t.state = 'active' AND t.circuit_open_since IS NULL
                       AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.id = d.waits_for AND o.state = 'waiting')
-                    LIMIT :most)), NULL, NULL
+                    LIMIT :most) found), NULL, NULL
         FROM games g
         UNION ALL
         SELECT 'conflicts', g.slug,
                (SELECT count(*) FROM (
-                    SELECT player_id, last_at FROM conflicts WHERE game_id = g.id ORDER BY id DESC LIMIT :looked_at)
+                    SELECT player_id, last_at FROM conflicts WHERE game_id = g.id ORDER BY id DESC
+                    LIMIT :looked_at) found
                 WHERE last_at >= :recently AND player_id <> :reserved), NULL, NULL
         FROM games g
         UNION ALL
         SELECT 'payment_conflicts', g.slug, count(*), NULL, NULL
         FROM (SELECT payment_id, last_at FROM payment_conflicts ORDER BY id DESC LIMIT :looked_at) c
-        CROSS JOIN payments p ON p.id = c.payment_id CROSS JOIN games g ON g.id = p.game_id
+        CROSS JOIN /* hint */ payments p ON p.id = c.payment_id CROSS JOIN /* hint */ games g ON g.id = p.game_id
         WHERE c.last_at >= :recently GROUP BY g.slug
         UNION ALL
         SELECT 'refunds_ambiguous', g.slug,
                (SELECT count(*) FROM (
                     SELECT 1 FROM refunds
                     WHERE game_id = g.id AND outcome IN ('ambiguous', 'waiting') AND outcome = 'ambiguous'
-                      AND is_test = 0 LIMIT :most)), NULL, NULL
+                      AND is_test = 0 LIMIT :most) found), NULL, NULL
         FROM games g
         UNION ALL
         SELECT 'refunds_waiting', g.slug,
                (SELECT count(*) FROM (
                     SELECT 1 FROM refunds
                     WHERE game_id = g.id AND outcome IN ('ambiguous', 'waiting') AND outcome = 'waiting'
-                      AND is_test = 0 AND created_at < :day_ago LIMIT :most)), NULL, NULL
+                      AND is_test = 0 AND created_at < :day_ago LIMIT :most) found), NULL, NULL
         FROM games g
         UNION ALL
         SELECT 'payments_parked', g.slug,
                (SELECT count(*) FROM (
-                    SELECT 1 FROM payments WHERE game_id = g.id AND state = 'parked' LIMIT :most)), NULL, NULL
+                    SELECT 1 FROM payments WHERE game_id = g.id AND state = 'parked' LIMIT :most) found), NULL, NULL
         FROM games g
         UNION ALL
         SELECT 'payments_waiting', g.slug,
                (SELECT count(*) FROM (
                     SELECT coalesce(waits_since, created_at) AS since FROM payments
-                    WHERE game_id = g.id AND state = 'waiting' ORDER BY id LIMIT :most) WHERE since < :day_ago)
+                    WHERE game_id = g.id AND state = 'waiting' ORDER BY id LIMIT :most) found WHERE since < :day_ago)
                + (SELECT count(*) FROM (
                     SELECT coalesce(waits_since, refunded_at) AS since FROM payments
                     WHERE game_id = g.id AND refund_state = 'waiting' AND state = 'registered'
-                    ORDER BY refund_next_at LIMIT :most) WHERE since < :day_ago), NULL, NULL
+                    ORDER BY refund_next_at LIMIT :most) found WHERE since < :day_ago), NULL, NULL
         FROM games g
         UNION ALL
         SELECT 'payments_quarantined', g.slug,
                (SELECT count(*) FROM (
-                    SELECT 1 FROM payments WHERE game_id = g.id AND state = 'quarantined' LIMIT :most)), NULL, NULL
+                    SELECT 1 FROM payments WHERE game_id = g.id AND state = 'quarantined' LIMIT :most) found),
+               NULL, NULL
         FROM games g
         UNION ALL
         SELECT 'payment_refunds', g.slug,
                (SELECT count(*) FROM (
-                    SELECT 1 FROM payments WHERE game_id = g.id AND refund_state = 'quarantined' LIMIT :most)),
+                    SELECT 1 FROM payments WHERE game_id = g.id AND refund_state = 'quarantined' LIMIT :most) found),
                NULL, NULL
         FROM games g
         UNION ALL
         SELECT 'conversions', g.slug,
                (SELECT count(*) FROM (
                     SELECT state FROM conversions WHERE game_id = g.id AND state <> 'converted'
-                    ORDER BY id LIMIT :most) WHERE state = 'parked'), NULL, NULL
-        FROM games g)
+                    ORDER BY id LIMIT :most) found WHERE state = 'parked'), NULL, NULL
+        FROM games g) counted
     WHERE count > 0
 """
 

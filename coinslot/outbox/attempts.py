@@ -216,7 +216,8 @@ def _lease(
         return None
     (attempt_id,) = tx.execute(
         """INSERT INTO attempts (id, delivery_id, started_at)
-           VALUES ((SELECT max(coalesce((SELECT max(id) FROM attempts), 0), :floor) + 1), :id, :now) RETURNING id""",
+           VALUES ((SELECT CASE WHEN last_id > :floor THEN last_id ELSE :floor END + 1
+                    FROM (SELECT coalesce((SELECT max(id) FROM attempts), 0) AS last_id) a), :id, :now) RETURNING id""",
         {"floor": floor_of(tx, "attempts"), "id": delivery_id, "now": clock.stamp(now)},
     ).fetchone()
     return Claim(

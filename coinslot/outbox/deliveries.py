@@ -135,8 +135,10 @@ def owe(
     tx.execute(
         """INSERT INTO deliveries (id, game_id, destination_id, webhook_id, event_type, grant_id, event_id, waits_for,
                                    player_id, next_attempt_at, created_at)
-           VALUES ((SELECT max(coalesce((SELECT max(id) FROM deliveries), 0), :floor) + 1), :game_id, :destination_id,
-                   :webhook_id, :event_type, :grant_id, :event_id, :waits_for, :player_id, :now, :now)""",
+           VALUES ((SELECT CASE WHEN last_id > :floor THEN last_id ELSE :floor END + 1
+                    FROM (SELECT coalesce((SELECT max(id) FROM deliveries), 0) AS last_id) d),
+                   :game_id, :destination_id, :webhook_id, :event_type, :grant_id, :event_id, :waits_for,
+                   :player_id, :now, :now)""",
         {
             "floor": floor_of(tx, "deliveries"),
             "game_id": game_id,

@@ -19,13 +19,13 @@ LOOKED_THROUGH = 2000  # deliveries of a state, for those a filter leaves over: 
 _LOOKED_THROUGH = """looked_through AS (
     SELECT * FROM (SELECT id, state, destination_id, event_type FROM deliveries
                    WHERE game_id = :game_id AND state = 'waiting' AND id < :before
-                   ORDER BY id DESC LIMIT CASE :waiting WHEN 1 THEN :looked_through ELSE 0 END) UNION ALL
+                   ORDER BY id DESC LIMIT CASE :waiting WHEN 1 THEN :looked_through ELSE 0 END) of_waiting UNION ALL
     SELECT * FROM (SELECT id, state, destination_id, event_type FROM deliveries
                    WHERE game_id = :game_id AND state = 'dead' AND id < :before
-                   ORDER BY id DESC LIMIT CASE :dead WHEN 1 THEN :looked_through ELSE 0 END) UNION ALL
+                   ORDER BY id DESC LIMIT CASE :dead WHEN 1 THEN :looked_through ELSE 0 END) of_dead UNION ALL
     SELECT * FROM (SELECT id, state, destination_id, event_type FROM deliveries
                    WHERE game_id = :game_id AND state = 'delivered' AND id < :before
-                   ORDER BY id DESC LIMIT CASE :delivered WHEN 1 THEN :looked_through ELSE 0 END))"""
+                   ORDER BY id DESC LIMIT CASE :delivered WHEN 1 THEN :looked_through ELSE 0 END) of_delivered)"""
 
 
 def page(
@@ -54,7 +54,8 @@ def page(
     } | {state: int(state in states) for state in STATES}
     (seen_to,) = connection.execute(
         f"""WITH {_LOOKED_THROUGH}
-            SELECT max(lowest) FROM (SELECT min(id) AS lowest, count(*) AS found FROM looked_through GROUP BY state)
+            SELECT max(lowest)
+            FROM (SELECT min(id) AS lowest, count(*) AS found FROM looked_through GROUP BY state) ends
             WHERE found = :looked_through""",  # noqa: S608  our own words only
         values,
     ).fetchone()
@@ -67,8 +68,8 @@ def page(
                    (SELECT coalesce(a.failure, 'ok') FROM attempts a
                     WHERE a.delivery_id = d.id AND a.duration_ms IS NOT NULL ORDER BY a.id DESC LIMIT 1) AS last_attempt
             FROM (SELECT l.id FROM looked_through l JOIN destinations t ON t.id = l.destination_id
-                  WHERE l.id >= :seen_to AND (:destination IS NULL OR t.name = :destination)
-                    AND (:event_type IS NULL OR l.event_type = :event_type)
+                  WHERE l.id >= :seen_to AND (CAST(:destination AS TEXT) IS NULL OR t.name = :destination)
+                    AND (CAST(:event_type AS TEXT) IS NULL OR l.event_type = :event_type)
                   ORDER BY l.id DESC LIMIT :limit) wanted
             JOIN deliveries d ON d.id = wanted.id JOIN destinations t ON t.id = d.destination_id
             LEFT JOIN grants g ON g.id = d.grant_id LEFT JOIN transactions x ON x.id = g.transaction_id
@@ -122,9 +123,9 @@ def queues(connection: Connection) -> dict[int, dict[str, int]]:
     rows = connection.execute(
         """SELECT g.id,
                   (SELECT count(*) FROM (SELECT 1 FROM deliveries
-                                         WHERE game_id = g.id AND state = 'waiting' LIMIT :most)) AS waiting,
+                                         WHERE game_id = g.id AND state = 'waiting' LIMIT :most) w) AS waiting,
                   (SELECT count(*) FROM (SELECT 1 FROM deliveries
-                                         WHERE game_id = g.id AND state = 'dead' LIMIT :most)) AS dead
+                                         WHERE game_id = g.id AND state = 'dead' LIMIT :most) d) AS dead
            FROM games g""",
         {"most": COUNTED_TO + 1},
     )
@@ -140,7 +141,8 @@ def listing(connection: Connection, game_id: int, state: str | None = None, limi
                   (SELECT coalesce(a.failure, 'ok') FROM attempts a
                    WHERE a.delivery_id = d.id AND a.duration_ms IS NOT NULL ORDER BY a.id DESC LIMIT 1) AS last_attempt
            FROM deliveries d JOIN destinations t ON t.id = d.destination_id
-           WHERE d.game_id = :game_id AND (:state IS NULL OR d.state = :state) ORDER BY d.id DESC LIMIT :limit""",
+           WHERE d.game_id = :game_id AND (CAST(:state AS TEXT) IS NULL OR d.state = :state)
+           ORDER BY d.id DESC LIMIT :limit""",
         {"game_id": game_id, "state": state, "limit": limit},
     ).fetchall()
 
@@ -162,10 +164,10 @@ def last_answer(connection: Connection, destination_id: int) -> bytes | None:
     row = connection.execute(
         """SELECT a.answer FROM attempts a WHERE a.answer IS NOT NULL AND a.delivery_id IN (
                SELECT id FROM (SELECT id FROM deliveries WHERE destination_id = :id AND state = 'delivered'
-                               ORDER BY finished_at DESC LIMIT 3)
+                               ORDER BY finished_at DESC LIMIT 3) delivered
                UNION ALL
                SELECT id FROM (SELECT id FROM deliveries WHERE destination_id = :id AND state = 'dead'
-                               ORDER BY finished_at DESC LIMIT 3))
+                               ORDER BY finished_at DESC LIMIT 3) dead)
            ORDER BY a.id DESC LIMIT 1""",
         {"id": destination_id},
     ).fetchone()

@@ -17,10 +17,11 @@ _REDRIVEN = """(state = 'dead'
             AND (next_attempt_at > :now
                  OR destination_id IN (SELECT id FROM destinations WHERE circuit_open_since IS NOT NULL)))
     AND destination_id IN (SELECT id FROM destinations WHERE state <> 'removed')"""
-_CHOSEN = """(:state IS NULL OR state = :state)
-    AND (:destination_id IS NULL OR destination_id = :destination_id)
-    AND (:event_type IS NULL OR event_type = :event_type)
-    AND (:since IS NULL OR created_at >= :since) AND (:until IS NULL OR created_at < :until)"""
+_CHOSEN = """(CAST(:state AS TEXT) IS NULL OR state = :state)
+    AND (CAST(:destination_id AS INTEGER) IS NULL OR destination_id = :destination_id)
+    AND (CAST(:event_type AS TEXT) IS NULL OR event_type = :event_type)
+    AND (CAST(:since AS TEXT) IS NULL OR created_at >= :since)
+    AND (CAST(:until AS TEXT) IS NULL OR created_at < :until)"""
 # What of it may not be, since a later one of its player has arrived or is on its way: the condition of `_revive`.
 _OVERTAKEN = """(state = 'dead'
     AND destination_id IN (SELECT id FROM destinations WHERE keeps_order = 1)
@@ -163,7 +164,7 @@ def count_overtaken(
     }
     (count,) = connection.execute(
         f"""SELECT count(*) FROM deliveries
-            WHERE game_id = :game_id AND (:delivery_id IS NULL OR id = :delivery_id)
+            WHERE game_id = :game_id AND (CAST(:delivery_id AS INTEGER) IS NULL OR id = :delivery_id)
               AND {_REDRIVEN} AND {_CHOSEN} AND {_OVERTAKEN}""",  # noqa: S608  our own words only
         which,
     ).fetchone()

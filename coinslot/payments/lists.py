@@ -14,7 +14,7 @@ LOOKED_THROUGH = 2000  # of a state, for the refunded ones among them: what one 
 _NEWEST = " UNION ALL ".join(
     f"""SELECT * FROM (SELECT id, state, refunded_at FROM payments
                        WHERE game_id = :game_id AND state = '{state}' AND id < :before
-                       ORDER BY id DESC LIMIT CASE :{state} WHEN 1 THEN :looked_through ELSE 0 END)"""  # noqa: S608
+                       ORDER BY id DESC LIMIT CASE :{state} WHEN 1 THEN :looked_through ELSE 0 END) of_{state}"""  # noqa: S608
     for state in STATES
 )
 
@@ -41,13 +41,15 @@ def page(
         "looked_through": LOOKED_THROUGH if is_refunded else limit + 1,
     } | {each: int(state in (None, each)) for each in STATES}
     (seen_to,) = connection.execute(
-        f"""SELECT max(lowest) FROM (SELECT min(id) AS lowest, count(*) AS found FROM ({_NEWEST}) GROUP BY state)
+        f"""SELECT max(lowest)
+            FROM (SELECT min(id) AS lowest, count(*) AS found FROM ({_NEWEST}) newest GROUP BY state) ends
             WHERE found = :looked_through""",  # noqa: S608  our own words only
         values,
     ).fetchone()
     rows = connection.execute(
         f"""SELECT * FROM payments WHERE id IN (
-                SELECT id FROM ({_NEWEST}) WHERE id >= :seen_to AND (:is_refunded = 0 OR refunded_at IS NOT NULL)
+                SELECT id FROM ({_NEWEST}) newest
+                WHERE id >= :seen_to AND (:is_refunded = 0 OR refunded_at IS NOT NULL)
                 ORDER BY id DESC LIMIT :limit)
             ORDER BY id DESC""",  # noqa: S608  our own words only
         {**values, "seen_to": seen_to or 0},
@@ -63,7 +65,7 @@ def search(connection: Connection, game_id: int, text: str, before: int, limit: 
                SELECT id FROM payments WHERE game_id = :game_id AND transaction_id = :text AND id < :before
                UNION SELECT id FROM (SELECT id FROM payments
                                      WHERE game_id = :game_id AND player_id = :text AND id < :before
-                                     ORDER BY id DESC LIMIT :limit))
+                                     ORDER BY id DESC LIMIT :limit) of_player)
            ORDER BY id DESC LIMIT :limit""",
         {"game_id": game_id, "text": text, "before": before, "limit": limit + 1},
     ).fetchall()
@@ -86,7 +88,7 @@ def listing(connection: Connection, game_id: int, state: str | None, before: int
     found: list[Row] = []
     for each in STATES if state is None else (state,):
         found += connection.execute(
-            """SELECT * FROM payments WHERE game_id = :game_id AND state = +:state AND id < :before
+            """SELECT * FROM payments WHERE game_id = :game_id AND state = +:state /* hint */ AND id < :before
                ORDER BY id DESC LIMIT :limit""",
             {"game_id": game_id, "state": each, "before": before, "limit": limit},
         )
@@ -104,7 +106,7 @@ def stuck_refunds(connection: Connection, game_id: int, limit: int) -> list[Row]
 def conflicts(connection: Connection, game_id: int, limit: int) -> list[Row]:
     """Contents that came under a known id, newest first, each with its payment's ``transaction_id``."""
     return connection.execute(
-        """SELECT c.*, p.transaction_id FROM payment_conflicts c CROSS JOIN payments p ON p.id = c.payment_id
+        """SELECT c.*, p.transaction_id FROM payment_conflicts c CROSS JOIN /* hint */ payments p ON p.id = c.payment_id
            WHERE p.game_id = :game_id ORDER BY c.id DESC LIMIT :limit""",  # CROSS: from the few to the many
         {"game_id": game_id, "limit": limit},
     ).fetchall()
@@ -126,7 +128,7 @@ def counts(connection: Connection, game_id: int) -> dict[str, int]:
     found = {}
     for state in ("waiting", "parked", "quarantined"):
         (found[state],) = connection.execute(
-            "SELECT count(*) FROM payments WHERE game_id = :game_id AND state = +:state",
+            "SELECT count(*) FROM payments WHERE game_id = :game_id AND state = +:state /* hint */",
             {"game_id": game_id, "state": state},
         ).fetchone()
     (found["refunds_quarantined"],) = connection.execute(
@@ -146,10 +148,10 @@ def count_waiting_since(connection: Connection, game_id: int, since_at: str) -> 
     (count,) = connection.execute(
         """SELECT (SELECT count(*) FROM (SELECT coalesce(waits_since, created_at) AS since FROM payments
                                          WHERE game_id = :game_id AND state = 'waiting'
-                                         ORDER BY id LIMIT :most) WHERE since < :since_at)
+                                         ORDER BY id LIMIT :most) p WHERE since < :since_at)
                 + (SELECT count(*) FROM (SELECT coalesce(waits_since, refunded_at) AS since FROM payments
                                          WHERE game_id = :game_id AND refund_state = 'waiting' AND state = 'registered'
-                                         ORDER BY refund_next_at LIMIT :most) WHERE since < :since_at)""",
+                                         ORDER BY refund_next_at LIMIT :most) r WHERE since < :since_at)""",
         {"game_id": game_id, "since_at": since_at, "most": COUNTED_TO},
     ).fetchone()
     return int(count)
@@ -163,15 +165,15 @@ def capped_counts(connection: Connection, game_id: int | None = None) -> dict[in
     rows = connection.execute(
         """SELECT g.id, s.state, (SELECT count(*) FROM (
                                       SELECT 1 FROM payments
-                                      WHERE game_id = g.id AND state = s.state LIMIT :most)) AS count
+                                      WHERE game_id = g.id AND state = s.state LIMIT :most) c) AS count
            FROM games g CROSS JOIN (SELECT 'parked' AS state UNION ALL SELECT 'waiting' UNION ALL SELECT 'registered'
                                     UNION ALL SELECT 'quarantined' UNION ALL SELECT 'kept') s
-           WHERE :game_id IS NULL OR g.id = :game_id
+           WHERE CAST(:game_id AS INTEGER) IS NULL OR g.id = :game_id
            UNION ALL
            SELECT g.id, 'refund-refused', (SELECT count(*) FROM (
                                                SELECT 1 FROM payments
-                                               WHERE game_id = g.id AND refund_state = 'quarantined' LIMIT :most))
-           FROM games g WHERE :game_id IS NULL OR g.id = :game_id""",
+                                               WHERE game_id = g.id AND refund_state = 'quarantined' LIMIT :most) c)
+           FROM games g WHERE CAST(:game_id AS INTEGER) IS NULL OR g.id = :game_id""",
         {"game_id": game_id, "most": COUNTED_TO + 1},
     )
     found: dict[int, dict[str, int]] = {}

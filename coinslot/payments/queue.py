@@ -218,7 +218,7 @@ def register_again(tx: Connection, payment_id: int) -> None:
     """It is not known where it was registered: that is done first, and its refund waits for it."""
     tx.execute(
         """UPDATE payments SET state = 'waiting', next_try_at = :now, registered_at = NULL,
-                  refund_tries = refund_tries + coalesce(refund_state = 'waiting', 0),
+                  refund_tries = refund_tries + CASE WHEN refund_state = 'waiting' THEN 1 ELSE 0 END,
                   waits_since = coalesce(waits_since, :now), updated_at = :now
            WHERE id = :id AND state = 'registered'""",
         {"id": payment_id, "now": clock.stamp()},
@@ -248,10 +248,10 @@ def redrive_all(tx: Connection, game_id: int, limit: int) -> int:
     """:func:`redrive` of every quarantined payment and refund, up to ``limit`` of each; returns how many those were."""
     rows = tx.execute(
         """SELECT transaction_id FROM (SELECT transaction_id FROM payments
-                                       WHERE game_id = :game_id AND state = 'quarantined' ORDER BY id LIMIT :limit)
+                                       WHERE game_id = :game_id AND state = 'quarantined' ORDER BY id LIMIT :limit) p
            UNION SELECT transaction_id FROM (SELECT transaction_id FROM payments
                                              WHERE game_id = :game_id AND refund_state = 'quarantined'
-                                             ORDER BY id LIMIT :limit)""",
+                                             ORDER BY id LIMIT :limit) r""",
         {"game_id": game_id, "limit": limit},
     ).fetchall()
     return sum(redrive(tx, game_id, row["transaction_id"]) for row in rows)

@@ -91,7 +91,8 @@ def parked(connection: Connection, game_id: int, after: int, limit: int, through
     """Parked payments with an id above ``after``, in order; each has every column."""
     return connection.execute(
         """SELECT * FROM payments
-           WHERE game_id = :game_id AND state = 'parked' AND id > :after AND (:through IS NULL OR id <= :through)
+           WHERE game_id = :game_id AND state = 'parked' AND id > :after
+             AND (CAST(:through AS INTEGER) IS NULL OR id <= :through)
            ORDER BY id LIMIT :limit""",
         {"game_id": game_id, "after": after, "limit": limit, "through": through},
     ).fetchall()
@@ -433,7 +434,8 @@ def mark_refunded(tx: Connection, known: Row, refunded_at: str, now: str) -> Non
     is_due = known["state"] in ("waiting", "registered") and not is_done
     tx.execute(
         """UPDATE payments SET refunded_at = :refunded_at, refund_state = :state, refund_next_at = :next_at,
-                  waits_since = CASE WHEN :next_at IS NULL THEN waits_since ELSE coalesce(waits_since, :now) END,
+                  waits_since = CASE WHEN CAST(:next_at AS TEXT) IS NULL THEN waits_since
+                                     ELSE coalesce(waits_since, :now) END,
                   updated_at = :now
            WHERE id = :id""",
         {
@@ -451,7 +453,7 @@ def _keep_conflict(tx: Connection, payment_id: int, payment: Payment, now: str) 
         """INSERT INTO payment_conflicts (payment_id, fingerprint, reason, row, seen, first_at, last_at)
            VALUES (:payment_id, :fingerprint, :reason, :row, 1, :now, :now)
            ON CONFLICT (payment_id, fingerprint) DO UPDATE SET
-               row = excluded.row, seen = seen + 1, last_at = excluded.last_at""",
+               row = excluded.row, seen = payment_conflicts.seen + 1, last_at = excluded.last_at""",
         {
             "payment_id": payment_id,
             "fingerprint": payment.fingerprint,

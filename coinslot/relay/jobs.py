@@ -67,11 +67,11 @@ def at(tx: Connection, game_id: int, name: str, seconds: float) -> None:
     """Have a job run ``seconds`` from now; one that is to run earlier, or pauses after a failure, keeps its time."""
     tx.execute(
         """INSERT INTO schedules (game_id, name, due_at, asked) VALUES (:game_id, :name, :due_at, 1)
-           ON CONFLICT (game_id, name) DO UPDATE SET asked = asked + 1,
-               due_at = CASE WHEN due_at IS NULL THEN excluded.due_at
-                             WHEN failures > 0 AND lease_owner IS NULL THEN due_at
-                             WHEN due_at > excluded.due_at THEN excluded.due_at
-                             ELSE due_at END""",
+           ON CONFLICT (game_id, name) DO UPDATE SET asked = schedules.asked + 1,
+               due_at = CASE WHEN schedules.due_at IS NULL THEN excluded.due_at
+                             WHEN schedules.failures > 0 AND schedules.lease_owner IS NULL THEN schedules.due_at
+                             WHEN schedules.due_at > excluded.due_at THEN excluded.due_at
+                             ELSE schedules.due_at END""",
         {"game_id": game_id, "name": name, "due_at": clock.stamp(clock.now() + seconds)},
     )
 
@@ -80,7 +80,8 @@ def begin(tx: Connection, game_id: int, name: str) -> None:
     """Have a job run now unless it has a time already, be that a pause."""
     tx.execute(
         """INSERT INTO schedules (game_id, name, due_at, asked) VALUES (:game_id, :name, :now, 1)
-           ON CONFLICT (game_id, name) DO UPDATE SET asked = asked + 1, due_at = :now WHERE due_at IS NULL""",
+           ON CONFLICT (game_id, name) DO UPDATE SET asked = schedules.asked + 1, due_at = :now
+           WHERE schedules.due_at IS NULL""",
         {"game_id": game_id, "name": name, "now": clock.stamp()},
     )
 
@@ -89,7 +90,7 @@ def wake(tx: Connection, game_id: int, name: str) -> None:
     """Have a job run now, or once more should it be running: what it stands on has changed. A pause ends."""
     tx.execute(
         """INSERT INTO schedules (game_id, name, due_at, asked) VALUES (:game_id, :name, :now, 1)
-           ON CONFLICT (game_id, name) DO UPDATE SET asked = asked + 1, due_at = :now""",
+           ON CONFLICT (game_id, name) DO UPDATE SET asked = schedules.asked + 1, due_at = :now""",
         {"game_id": game_id, "name": name, "now": clock.stamp()},
     )
 
@@ -141,7 +142,8 @@ def warnings(connection: Connection, game_id: int) -> dict[str, str]:
 def listing(connection: Connection, game_id: int | None = None) -> list[Row]:
     """The jobs of a game, or of all: when each last ran, when it runs next, and how it failed."""
     return connection.execute(
-        """SELECT * FROM schedules WHERE :game_id IS NULL OR game_id = :game_id ORDER BY game_id, name""",
+        """SELECT * FROM schedules WHERE CAST(:game_id AS INTEGER) IS NULL OR game_id = :game_id
+           ORDER BY game_id, name""",
         {"game_id": game_id},
     ).fetchall()
 
@@ -186,9 +188,10 @@ def take(tx: Connection, owner: str, game_id: int, name: str) -> Due | None:
         """INSERT INTO schedules (game_id, name, due_at, asked, leased_until, lease_owner)
            VALUES (:game_id, :name, NULL, 0, :until, :owner)
            ON CONFLICT (game_id, name) DO UPDATE
-               SET due_at = CASE WHEN due_at IS NOT NULL THEN :until END,
+               SET due_at = CASE WHEN schedules.due_at IS NOT NULL THEN :until END,
                    leased_until = excluded.leased_until, lease_owner = excluded.lease_owner
-               WHERE leased_until IS NULL OR leased_until <= :now OR leased_until > :longest
+               WHERE schedules.leased_until IS NULL OR schedules.leased_until <= :now
+                  OR schedules.leased_until > :longest
            RETURNING asked, failures, (SELECT slug FROM games WHERE id = :game_id) AS slug""",
         {
             "game_id": game_id,
@@ -238,7 +241,8 @@ def finished(
     tx.execute(
         """UPDATE schedules SET leased_until = NULL, lease_owner = NULL, failures = :failures, last_error = :error,
                last_ran_at = :now,
-               due_at = CASE WHEN :error IS NULL AND asked <> :asked AND (:due_at IS NULL OR due_at < :due_at)
+               due_at = CASE WHEN CAST(:error AS TEXT) IS NULL AND asked <> :asked
+                                  AND (CAST(:due_at AS TEXT) IS NULL OR due_at < :due_at)
                              THEN due_at ELSE :due_at END
            WHERE game_id = :game_id AND name = :name AND lease_owner = :owner AND leased_until = :leased_until""",
         {

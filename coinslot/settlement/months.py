@@ -181,10 +181,10 @@ def gross_by_month(connection: Connection, game_id: int, most: int = 12) -> list
     The figure is for charts: a floating-point number, which cannot overflow.
     """
     return connection.execute(
-        """SELECT s.month, l.partner, l.currency, total(l.gross_minor) AS gross_minor
+        """SELECT s.month, l.partner, l.currency, sum(CAST(l.gross_minor AS DOUBLE PRECISION)) AS gross_minor
            FROM (SELECT id, month FROM settlements WHERE game_id = :game_id AND state <> 'reopened'
                  ORDER BY month DESC LIMIT :most) s
-           CROSS JOIN settlement_lines l ON l.settlement_id = s.id AND l.section = 'counted'
+           CROSS JOIN /* hint */ settlement_lines l ON l.settlement_id = s.id AND l.section = 'counted'
            GROUP BY s.month, l.partner, l.currency ORDER BY s.month, l.partner, l.currency""",
         {"game_id": game_id, "most": most},
     ).fetchall()

@@ -85,7 +85,7 @@ def runs(connection: Connection, game_id: int, month: str | None = None) -> list
     """The standing run of each partner, of one month or of all; the newest month first."""
     rows = connection.execute(
         """SELECT * FROM reconciliations
-           WHERE game_id = :game_id AND state <> 'replaced' AND (:month IS NULL OR month = :month)
+           WHERE game_id = :game_id AND state <> 'replaced' AND (CAST(:month AS TEXT) IS NULL OR month = :month)
            ORDER BY month DESC, partner""",
         {"game_id": game_id, "month": month},
     )
@@ -109,7 +109,7 @@ def differences(
         return connection.execute(
             """SELECT * FROM reconciliation
                WHERE reconciliation_id = :id AND reference = :reference AND id > :after
-                 AND (:result IS NULL OR result = :result)""",
+                 AND (CAST(:result AS TEXT) IS NULL OR result = :result)""",
             {"id": run_id, "reference": reference, "after": after, "result": result},
         ).fetchall()
     return connection.execute(

@@ -194,13 +194,13 @@ def _own_references(connection: Connection, run: Run, rows: Sequence[PartnerRow]
     }
     found = connection.execute(
         """SELECT 1 AS is_public, t.public_id AS told, t.external_id
-           FROM json_each(:public_ids) j CROSS JOIN transactions t ON t.public_id = j.value
+           FROM json_each(:public_ids) j CROSS JOIN /* hint */ transactions t ON t.public_id = j.value
            WHERE t.game_id = :game_id AND t.partner = :partner
            UNION ALL
            SELECT 0, k.value, t.external_id
-           FROM json_each(:references) j CROSS JOIN transaction_keys k
+           FROM json_each(:references) j CROSS JOIN /* hint */ transaction_keys k
            ON k.game_id = :game_id AND k.partner = :partner AND k.kind = 'alias' AND k.value = j.value
-           CROSS JOIN transactions t ON t.id = k.transaction_id""",
+           CROSS JOIN /* hint */ transactions t ON t.id = k.transaction_id""",
         values,
     )
     own = {(bool(each["is_public"]), each["told"]): str(each["external_id"]) for each in found}

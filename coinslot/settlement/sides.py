@@ -22,7 +22,7 @@ def reported_beside(connection: Connection, run: Run, ids: Sequence[str]) -> set
         return set()
     rows = connection.execute(
         """SELECT r.reference
-           FROM reconciliations n CROSS JOIN json_each(:ids) j CROSS JOIN partner_rows r
+           FROM reconciliations n CROSS JOIN json_each(:ids) j CROSS JOIN /* hint */ partner_rows r
            ON r.reconciliation_id = n.id AND r.reference = j.value
            WHERE n.game_id = :game_id AND n.partner = :partner AND n.month IN (:before, :after) AND n.state = 'done'""",
         {
@@ -84,7 +84,8 @@ def ours_of(connection: Connection, run: Run, ids: Sequence[str]) -> dict[str, O
             for row in connection.execute(
                 """SELECT p.transaction_id, p.amount, p.currency, p.purchased_at, p.refunded_at, p.state,
                           p.refund_state, p.source, p.registered_at, p.updated_at
-                   FROM json_each(:ids) j CROSS JOIN payments p ON p.game_id = :game_id AND p.transaction_id = j.value
+                   FROM json_each(:ids) j
+                   CROSS JOIN /* hint */ payments p ON p.game_id = :game_id AND p.transaction_id = j.value
                    WHERE p.is_test = 0""",
                 values,
             )
@@ -93,7 +94,7 @@ def ours_of(connection: Connection, run: Run, ids: Sequence[str]) -> dict[str, O
     for row in connection.execute(
         """SELECT t.external_id, t.gross_minor, t.currency, coalesce(t.occurred_at, t.received_at) AS at,
                   r.id AS refund_id, r.reason, r.occurred_at, r.created_at, r.event_id IS NOT NULL AS is_theirs
-           FROM json_each(:ids) j CROSS JOIN transactions t
+           FROM json_each(:ids) j CROSS JOIN /* hint */ transactions t
            ON t.game_id = :game_id AND t.partner = :partner AND t.external_id = j.value
            LEFT JOIN refunds r ON r.transaction_id = t.id AND r.is_test = 0
                AND r.outcome NOT IN ('waiting', 'ambiguous', 'test')

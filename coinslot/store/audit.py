@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from coinslot.base import clock
+from coinslot.store.conditions import equals
 from coinslot.store.paging import LAST_ID, Listed, cut, every
 
 MOST_LOOKED_AT = 10_000  # rows a page reads at most to find those that are wanted
@@ -36,6 +37,7 @@ def entries(connection: sqlite3.Connection, wanted: Wanted, before: int = LAST_I
     Where few are wanted among many, a page may hold fewer than ``limit`` and yet be followed by others.
     """
     is_all = wanted.game_id is None and not wanted.is_installation
+    of_game = "true" if is_all else equals("game_id", wanted.game_id)
     values = {
         "game_id": wanted.game_id,
         "actor": wanted.actor,
@@ -44,11 +46,22 @@ def entries(connection: sqlite3.Connection, wanted: Wanted, before: int = LAST_I
         "most": MOST_LOOKED_AT,
         "limit": limit + 1,
     }
-    stretch = connection.execute(_STRETCH_OF_ALL if is_all else _STRETCH_OF_GAME, values).fetchone()
+    stretch = connection.execute(
+        f"""SELECT count(*) AS count, min(id) AS lowest
+            FROM (SELECT id FROM audit WHERE {of_game} AND id < :before ORDER BY id DESC LIMIT :most) stretch""",  # noqa: S608
+        values,
+    ).fetchone()
     if stretch["count"] == 0:
         return [], None
     values["from"] = stretch["lowest"]
-    rows = connection.execute(_ENTRIES_OF_ALL if is_all else _ENTRIES_OF_GAME, values).fetchall()
+    rows = connection.execute(
+        f"""SELECT * FROM audit
+            WHERE {of_game} AND id >= :from AND id < :before
+              AND (CAST(:actor AS TEXT) IS NULL OR actor = :actor)
+              AND (CAST(:word AS TEXT) IS NULL OR instr(action, :word) > 0)
+            ORDER BY id DESC LIMIT :limit""",  # noqa: S608  our own words only
+        values,
+    ).fetchall()
     rows, following = cut(rows, limit)
     return rows, following or (int(stretch["lowest"]) if stretch["count"] == MOST_LOOKED_AT else None)
 
@@ -61,26 +74,8 @@ def every_entry(connection: sqlite3.Connection, wanted: Wanted) -> Iterator[sqli
 def last_done(connection: sqlite3.Connection, game_id: int | None, actions: Collection[str]) -> dict[str, str]:
     """When each of these was last done to what: subject -> time. Looks at the last 500 changes alone."""
     rows = connection.execute(
-        """SELECT action, subject, created_at FROM audit WHERE game_id IS :game_id ORDER BY id DESC LIMIT 500""",
+        f"""SELECT action, subject, created_at FROM audit WHERE {equals("game_id", game_id)}
+            ORDER BY id DESC LIMIT 500""",  # noqa: S608  our own words only
         {"game_id": game_id},
     ).fetchall()
     return {row["subject"]: row["created_at"] for row in reversed(rows) if row["action"] in actions}
-
-
-# A stretch of entries, whatever they are; and those of it that are wanted.
-_STRETCH_OF_ALL = """
-    SELECT count(*) AS count, min(id) AS lowest
-    FROM (SELECT id FROM audit WHERE id < :before ORDER BY id DESC LIMIT :most)"""
-_STRETCH_OF_GAME = """
-    SELECT count(*) AS count, min(id) AS lowest
-    FROM (SELECT id FROM audit WHERE game_id IS :game_id AND id < :before ORDER BY id DESC LIMIT :most)"""
-_ENTRIES_OF_ALL = """
-    SELECT * FROM audit
-    WHERE id >= :from AND id < :before
-      AND (:actor IS NULL OR actor = :actor) AND (:word IS NULL OR instr(action, :word) > 0)
-    ORDER BY id DESC LIMIT :limit"""
-_ENTRIES_OF_GAME = """
-    SELECT * FROM audit
-    WHERE game_id IS :game_id AND id >= :from AND id < :before
-      AND (:actor IS NULL OR actor = :actor) AND (:word IS NULL OR instr(action, :word) > 0)
-    ORDER BY id DESC LIMIT :limit"""

@@ -17,7 +17,8 @@ ITEM = "item."  # a sku: grants that hold it
 # The figures ``c`` whose keys are ``k``, which an index holds: those of items, which may be many, are never fetched.
 # The sign after the point is the slash, so what lies between the two are items.
 _WITHOUT_ITEMS = """
-    CROSS JOIN counters c ON c.game_id = k.game_id AND c.partner = k.partner AND c.name = k.name AND c.day = k.day
+    CROSS JOIN /* hint */ counters c
+        ON c.game_id = k.game_id AND c.partner = k.partner AND c.name = k.name AND c.day = k.day
     WHERE (k.name < 'item.' OR k.name >= 'item/')"""
 
 
@@ -31,7 +32,9 @@ def add_each(tx: sqlite3.Connection, game_id: int, partner: str, amounts: Mappin
     tx.executemany(
         """INSERT INTO counters (game_id, partner, name, day, value) VALUES (:game_id, :partner, :name, :day, :amount)
            ON CONFLICT (game_id, partner, name, day)
-           DO UPDATE SET value = min(value, 9223372036854775807 - excluded.value) + excluded.value""",
+           DO UPDATE SET value = CASE
+               WHEN excluded.value > 0 AND counters.value > 9223372036854775807 - excluded.value
+               THEN 9223372036854775807 ELSE counters.value + excluded.value END""",
         [
             {"game_id": game_id, "partner": partner, "name": name, "day": day, "amount": amount}
             for name, amount in amounts.items()
@@ -56,7 +59,8 @@ def of_all(connection: sqlite3.Connection, first_day: str) -> list[sqlite3.Row]:
     """Every figure of every game since a UTC day, but for those of single items (:func:`top_items`)."""
     return connection.execute(
         f"""SELECT c.game_id, c.partner, c.name, c.day, c.value
-            FROM games g CROSS JOIN counters k ON k.game_id = g.id AND k.day >= :first_day {_WITHOUT_ITEMS}""",  # noqa: S608
+            FROM games g CROSS JOIN /* hint */ counters k ON k.game_id = g.id AND k.day >= :first_day
+            {_WITHOUT_ITEMS}""",  # noqa: S608
         {"first_day": first_day},
     ).fetchall()
 
@@ -65,7 +69,7 @@ def of_day(connection: sqlite3.Connection, day: str) -> list[sqlite3.Row]:
     """Every figure of every game on one UTC day, but for those of single items; with the game's ``slug``."""
     return connection.execute(
         f"""SELECT g.slug, c.partner, c.name, c.value
-            FROM games g CROSS JOIN counters k ON k.game_id = g.id AND k.day = :day {_WITHOUT_ITEMS}
+            FROM games g CROSS JOIN /* hint */ counters k ON k.game_id = g.id AND k.day = :day {_WITHOUT_ITEMS}
             ORDER BY g.slug, c.partner, c.name""",  # noqa: S608  our own words only
         {"day": day},
     ).fetchall()
@@ -77,11 +81,13 @@ def top_items(connection: sqlite3.Connection, first_day: str, limit: int) -> dic
         """SELECT game_id, sku, grants FROM (
                SELECT game_id, sku, grants,
                       row_number() OVER (PARTITION BY game_id ORDER BY grants DESC, sku) AS place
-               FROM (SELECT game_id, substr(name, 6) AS sku, sum(min(value, 1000000000)) AS grants
+               FROM (SELECT game_id, substr(name, 6) AS sku,
+                            sum(CASE WHEN value < 1000000000 THEN value ELSE 1000000000 END) AS grants
                      FROM (SELECT c.game_id, c.name, c.value
-                           FROM games g CROSS JOIN counters c INDEXED BY counters_by_day
+                           FROM games g CROSS JOIN /* hint */ counters c INDEXED BY counters_by_day /* hint */
                            ON c.game_id = g.id AND c.day >= :first_day
-                           WHERE c.name >= 'item.' AND c.name < 'item/' LIMIT :looked_at) GROUP BY game_id, name))
+                           WHERE c.name >= 'item.' AND c.name < 'item/' LIMIT :looked_at) found
+                     GROUP BY game_id, name) summed) ranked
            WHERE place <= :limit ORDER BY game_id, place""",
         {"first_day": first_day, "limit": limit, "looked_at": ITEMS_LOOKED_AT},
     )
