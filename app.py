@@ -58,7 +58,7 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
     app.register_blueprint(health.bp)
     commands.register(app, PARTNERS)
 
-    # Who knocked decides how an error is told: by the first word of the path.
+    # The first word of the path says who calls, and so in which form an error is answered.
     dialects = {root: partner.refuse for partner in PARTNERS for root in (partner.name, *partner.roots)}
     dialects["game"] = game.refuse
     dialects |= dict.fromkeys(dashboard.ROOTS, dashboard.refuse)
@@ -85,7 +85,7 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
 
 
 def new_installation(settings: Settings) -> Installation:
-    """What stands below the doors, with what each partner brings to it."""
+    """The core that handlers use, with what each partner brings to it."""
     return Installation(
         settings,
         catalogue=COMMON_SETTINGS

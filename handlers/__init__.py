@@ -1,1 +1,4 @@
-"""Who calls, one folder each; none imports another but the kit."""
+"""Who calls, one folder each: partners, the game's server, the owner's browser and the owner's commands.
+
+Each imports coinslot and handlers.kit; none imports another.
+"""

@@ -1,7 +1,7 @@
-"""Appcharge, the web store. Every call comes in through one door (``door.py``), signed (``signature.py``).
+"""Appcharge, the web store. Every call is checked in one place (``receive.py``), its signature in ``signature.py``.
 
-It reports orders (``orders.py``) and what becomes of them (``events.py``), asks who logs in (``auth.py``, ``otp.py``)
-and what to show a player (``players.py``); we call it with ``client.py``.
+It reports orders (``orders.py``) and what becomes of them (``events.py``), asks who logs in (``logins/``) and what to
+show a player (``players.py``); our calls to it are in ``api/``.
 
 Documentation: docs.appcharge.com and, before 2025, developers.appcharge.com (checked 2026-11). The paths are our own
 choice; the owner pastes them into Appcharge's Integration page.

@@ -1,7 +1,8 @@
 """The owner's pages: what came in, what was credited, what is stuck and why, with the button that mends it.
 
 Rendered on the server from the same tables as everything else; nothing is computed twice, and every page works without
-JavaScript. ``pages.py`` is the guard and the frame; each other module here is a page or a few that belong together.
+JavaScript. ``frame/pages.py`` checks who is signed in and lays out every page; each other folder has the pages of a
+subject.
 """
 
 from handlers.dashboard.account import activity, login, security, setup

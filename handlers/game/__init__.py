@@ -2,7 +2,7 @@
 
 ``Authorization: Bearer <api token>`` names the game. Errors are problem documents (RFC 9457). What each call takes and
 answers is said once, in the table below and in the schemas of the bodies (``schemas.py``); the OpenAPI document is made
-of both. Partners' rooms add calls of their own.
+of both. Partners add calls of their own.
 """
 
 from collections.abc import Callable, Iterable

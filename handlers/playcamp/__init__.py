@@ -1,5 +1,5 @@
-"""PlayCamp, creator sponsorship: players enter (``entry.py``), its webhooks come in (``webhooks.py``), become the
-game's own format (``conversion.py``), and the game's payments go out (``polling.py``, ``registration.py``).
+"""PlayCamp, creator sponsorship: players enter (``entries/``), its webhooks come in and become the game's own format
+(``events/``), and the game's payments go out (``payments/``); our calls to it are in ``api/``.
 
 Documentation: playcamp.io/docs, the guide "Partner Gateway" and its neighbours (checked 2026-11). What the guide leaves
 to be agreed per game is configuration here.

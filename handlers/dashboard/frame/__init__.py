@@ -1,4 +1,4 @@
-"""What every page stands in: addresses, words, charts, exports, masking.
+"""What all pages share: who is signed in, addresses, words, charts, exports, masking.
 
 It imports handlers.kit and coinslot.
 """
