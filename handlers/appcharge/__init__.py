@@ -9,7 +9,7 @@ choice; the owner pastes them into Appcharge's Integration page.
 
 from flask import Blueprint, Response
 
-from handlers.appcharge import addresses, commands, events, explain, orders, players, receive, settings
+from handlers.appcharge import addresses, commands, events, explain, explain_words, orders, players, receive, settings
 from handlers.appcharge.api import checkout, refresh
 from handlers.appcharge.api.report import REPORT
 from handlers.appcharge.logins import auth, game_calls, otp
@@ -50,5 +50,6 @@ partner = Partner(
     report=REPORT,
     game_calls=(*game_calls.GAME_CALLS, *checkout.GAME_CALLS),
     diagnose=explain.diagnose,
+    secret_names=explain_words.SECRETS,
     send_again="press Retry Award for it in Appcharge's dashboard",
 )

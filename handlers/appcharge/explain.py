@@ -1,590 +1,314 @@
-"""Why Appcharge's calls are refused: the signature doctor's hypotheses, in the order they are tried.
-
-Each is a function of the refused call that returns the sentence, or None where it does not fit.
-"""
+"""Why Appcharge's calls are refused: its sentences, and the hypotheses in the order they are tried."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cached_property
 
 from coinslot.base import exact, signing
 from coinslot.base.spellings import shown
 from coinslot.games.games import Game
 from coinslot.operations.refusals import Refused
-from handlers.appcharge import encryption as payload
-from handlers.appcharge import orders, receive
+from handlers.appcharge import encryption, orders, receive
+from handlers.appcharge.explain_words import FINDINGS
 from handlers.appcharge.signature import SignatureError, parse
-from handlers.kit import explain
-from handlers.kit.explain import Attempts, Finding, Key, Known, spelled
+from handlers.kit import explain, explain_bodies, explain_time
+from handlers.kit.explain import Finding, Hypothesis, Known, spelled
+from handlers.kit.explain_bodies import SignedBody
+from handlers.kit.explain_keys import Key, as_hex
 
-# An order is sent again by itself within half a minute only, which is over when this is read.
-PASSES = "Calls that come from now on pass. For an order, press Retry Award in Appcharge's dashboard."
-
+MAIN, SECONDARY, TOKEN = "appcharge.main_key", "appcharge.secondary_key", "appcharge.publisher_token"
 _HEX = re.compile(rb"\s*(?:[0-9A-Fa-f]{2})+\s*")
+_OTHER_UNITS = {16: "microseconds", 19: "nanoseconds"}  # by digits; a time counts seconds or milliseconds
 
 
 def diagnose(call: Refused, known: Known) -> Finding:
     """Why this call was refused, as far as trying can tell."""
-    game = known.game(call.game_id)
-    looked = Looked(call, known, game)
-    for each in HYPOTHESES.get(call.reason, ()):
-        found = each(looked)
-        if found is not None:
-            return found
-    return Finding("Nothing here knows why.", is_sure=False)
+    return explain.diagnosed(Case(call, known), HYPOTHESES)
 
 
-@dataclass(frozen=True)
-class Looked:
-    """A refused call, and what its header says."""
+class Case(SignedBody):
+    """A refused call of Appcharge's, and what its header says."""
 
-    call: Refused
-    known: Known
-    game: Game | None
-    attempts: Attempts = field(default_factory=Attempts)
+    partner = "appcharge"
+    service = "Appcharge"
+    findings = FINDINGS
 
     @property
     def header(self) -> str:
         return self.call.headers.get("signature", self.call.text("signature"))
 
-    def setting(self, name: str) -> str:
-        return "" if self.game is None else self.game.settings[f"appcharge.{name}"]
+    @cached_property
+    def parsed(self) -> tuple[str, str]:
+        """Time and signature; both empty where the header cannot be read."""
+        try:
+            return parse(self.header)
+        except SignatureError:
+            return "", ""
+
+    @property
+    def digest(self) -> str:
+        return self.parsed[1]
+
+    @property
+    def signed_at(self) -> float | None:
+        timestamp = self.parsed[0]
+        return signing.unix_seconds(timestamp) if timestamp else None
+
+    def message(self, body: bytes) -> bytes:
+        return self.parsed[0].encode() + b"." + body
+
+    def other_messages(self) -> Iterator[tuple[bytes, str]]:
+        timestamp, body = self.parsed[0], self.call.body
+        yield body, "over the body alone, without the time"
+        yield timestamp.encode() + body, "without the full stop between time and body"
+        yield body + b"." + timestamp.encode(), "over body and time in the wrong order"
+        yield body + timestamp.encode(), "over body and time in the wrong order"
+        if len(timestamp) > 3 and timestamp.endswith("000"):
+            yield timestamp[:-3].encode() + b"." + body, "with its time in seconds and sent with milliseconds"
+        yield f"{timestamp}000.".encode() + body, "with its time in milliseconds and sent with seconds"
+        if timestamp != str(int(timestamp)):
+            yield f"{int(timestamp)}.".encode() + body, "with the time printed anew, without its noughts"
+
+    def is_usual(self, key: Key) -> bool:
+        return self.is_own(key) and key.secret.name == MAIN
+
+    def is_right(self, key: Key) -> bool:
+        names = [MAIN]
+        names += [SECONDARY] if self.setting("secondary_role") == "backup" else []
+        names += ["appcharge.events_secret"] if self.call.endpoint == "events" else []
+        return self.is_own(key) and not key.how and key.secret.name in names
+
+    def is_configured(self, game: Game) -> bool:
+        return receive.is_configured(game)
+
+    def about_key(self, key: Key) -> Finding:
+        if self.is_own(key) and key.secret.name == SECONDARY and not key.how and not self.is_right(key):
+            return self.say("secondary_key", key=self.name(key))
+        return super().about_key(key)
+
+    def own(self, name: str) -> Sequence[bytes]:
+        """The values of a secret of this game."""
+        return [] if self.game is None else [secret.value for secret in self.game.keys(name)]
 
     @cached_property
-    def stored(self) -> list[Key]:
-        """Every secret there is, the likeliest first."""
-        return explain.keys(self.known, self.game, "appcharge.")
-
-    def valid(self) -> list[Key]:
-        """The keys that may sign here, by what is configured now."""
-        names = ["appcharge.main_key"]
-        names += ["appcharge.secondary_key"] if self.setting("secondary_role") == "backup" else []
-        names += ["appcharge.events_secret"] if self.call.endpoint == "events" else []
-        return [key for key in self.stored if key.game is self.game and not key.how and key.secret.name in names]
-
-    def signed(self, key: Key, message: bytes, v1: str) -> bool:
-        return self.attempts.allow(len(message)) and explain.hmac_hex(key.value, message) == v1
-
-    def name(self, key: Key) -> str:
-        return explain.name_of(key, self.game)
+    def plain(self) -> bytes:
+        """The JSON of a call that has proved itself."""
+        if self.setting("payload") == "aes" and self.game is not None:
+            with suppress(SignatureError):
+                return encryption.decrypt(self.call.body, self.game.keys(MAIN), self.game.keys(SECONDARY))[0]
+        return self.call.body
 
 
 # The signature
 
 
-def no_header(looked: Looked) -> Finding | None:
-    if looked.header:
+def encrypted(case: Case) -> Finding | None:
+    """No signature, as the encrypted payloads of 2023 have none."""
+    if case.header or not _HEX.fullmatch(case.call.body):
         return None
-    call, body = looked.call, looked.call.body
-    if _HEX.fullmatch(body):
-        opened = _opening(looked, body)
-        if opened is not None:
-            return Finding(
-                f"The body is encrypted as in 2023, and opens with {looked.name(opened[0])} and "
-                f"{looked.name(opened[1])}; appcharge.payload is json.",
-                "Set appcharge.payload to aes.",
-                "settings",
-            )
-        return Finding(
-            "The body looks encrypted as in 2023 and there is no signature, while appcharge.payload is json.",
-            "If the store still encrypts, set appcharge.payload to aes, and both keys.",
-            "settings",
-            is_sure=False,
-        )
-    for name, value in call.headers.items():
-        if "sign" in name and explain.as_hex(value.rpartition("v1=")[2]):
-            return Finding(
-                f"The signature came in the header {spelled(name)}; Appcharge sends it in the header signature.",
-                "A proxy that renames it has to let it be.",
-            )
-    return Finding(
-        "The call carries no signature.",
-        "Either it does not come from Appcharge, or a proxy on the way drops the header signature.",
-    )
+    opened = _opening(case)
+    if opened is None:
+        return case.say("looks_encrypted")
+    return case.say("encrypted", key=case.name(opened[0]), vector=case.name(opened[1]))
 
 
-def header_of_another_form(looked: Looked) -> Finding | None:
+def header_of_another_form(case: Case) -> Finding | None:
     """One that cannot be read; what it signs is tried all the same."""
-    try:
-        parse(looked.header)
-    except SignatureError:
-        pass
-    else:
+    if case.digest:
         return None
-    parts = [part.strip().partition("=") for part in looked.header.split(",")]
+    parts = [part.strip().partition("=") for part in case.header.split(",")]
     times = [value.strip() for name, _, value in parts if name.strip() == "t"]
     given = [value.strip() for name, _, value in parts if name.strip() == "v1"]
     if len(times) > 1 or len(given) > 1:
-        return Finding(
-            "The header signature names its time or its v1 more than once.",
-            "Something on the way joins two headers, or signs a second time.",
-        )
-    digest = explain.as_hex(given[0] if given else looked.header)
+        return case.say("named_twice")
+    digest = as_hex(given[0] if given else case.header)
     if not times:
-        return _without_time(looked, digest)
+        return _signed(case, "body_alone", case.call.body, digest) or case.say("no_time")
     if not times[0].isdigit():
-        return Finding("The time in the header signature (t=) is no number.", "Appcharge sends Unix milliseconds.")
+        return case.say("time_no_number")
     if not given:
-        return Finding("The header signature has a time and no v1.", "It was cut, or somebody else wrote it.")
-    if digest:
-        for key in looked.stored:
-            if looked.signed(key, f"{times[0]}.".encode() + looked.call.body, digest):
-                return Finding(
-                    f"It is signed with {looked.name(key)}, and the v1 is written in Base64 in place of hexadecimal.",
-                    "Appcharge writes 64 hexadecimal digits; whoever signs here is somebody else.",
-                )
-    return Finding(
-        f"The v1 in the header signature has {len(given[0])} characters, and not 64 hexadecimal digits.",
-        "It was cut on the way, or somebody else wrote it.",
-    )
+        return case.say("no_v1")
+    base64_v1 = _signed(case, "base64", f"{times[0]}.".encode() + case.call.body, digest)
+    return base64_v1 or case.say("no_digest", length=len(given[0]))
 
 
-def _without_time(looked: Looked, digest: str) -> Finding:
-    if digest and looked.call.is_whole:
-        for key in looked.stored:
-            if looked.signed(key, looked.call.body, digest):
-                return Finding(
-                    f"It is signed with {looked.name(key)} over the body alone: the header lacks its time (t=).",
-                    "That would stay good for ever, so it is refused. Appcharge signs t, a full stop and the body.",
-                )
-    return Finding(
-        "The header signature lacks its time (t=).",
-        "Appcharge writes t=<time>,v1=<signature>; it was cut, or not theirs.",
-    )
+def _signed(case: Case, row: str, message: bytes, digest: str) -> Finding | None:
+    found = case.search(explain.every(case.stored, [(message, None)]), digest) if digest else None
+    return found and case.say(row, key=case.name(found[0]))
 
 
-def untried(looked: Looked) -> Finding | None:
-    return explain.untried(looked.call)
-
-
-def right_by_now(looked: Looked) -> Finding | None:
-    timestamp, v1 = parse(looked.header)
-    message = timestamp.encode() + b"." + looked.call.body
-    for key in looked.valid():
-        if looked.signed(key, message, v1):
-            return Finding(
-                f"It is signed with {looked.name(key)}, which was set, or let in, after this call came.",
-                PASSES,
-            )
-    return None
-
-
-def another_key(looked: Looked) -> Finding | None:
-    timestamp, v1 = parse(looked.header)
-    message = timestamp.encode() + b"." + looked.call.body
-    for key in looked.stored:
-        if looked.signed(key, message, v1):
-            return _signed_with(looked, key)
-    return None
-
-
-def _signed_with(looked: Looked, key: Key) -> Finding:
-    name = looked.name(key)
-    if key.how:
-        return Finding(
-            f"It is signed with {name}, {key.how}.",
-            "Set the key here again, exactly as the partner's dashboard shows it.",
-            "integration",
-        )
-    if looked.game is None or key.game.id != looked.game.id:
-        return Finding(
-            f"It is signed with {name}.",
-            f"The address of this game is pasted where {key.game.slug}'s belongs, or its key was set "
-            "at the wrong game.",
-            "integration",
-        )
-    if key.secret.name == "appcharge.secondary_key":
-        return Finding(
-            f"It is signed with {name}, while appcharge.secondary_role is iv.",
-            "Set appcharge.secondary_role to backup, or have Appcharge sign with the main key.",
-            "settings",
-        )
-    return Finding(
-        f"It is signed with {name} in place of the main key.",
-        "One of the two was set in the other's place, here or in Appcharge's dashboard.",
-        "integration",
-    )
-
-
-def another_time(looked: Looked) -> Finding | None:
-    """The header's time counts another unit than the one that was signed, or is not signed as it should be."""
-    timestamp, v1 = parse(looked.header)
-    body = looked.call.body
-    messages = [
-        (body, "over the body alone, without the time"),
-        (timestamp.encode() + body, "without the full stop between time and body"),
-        (body + b"." + timestamp.encode(), "over body and time in the wrong order"),
-        (body + timestamp.encode(), "over body and time in the wrong order"),
-    ]
-    if len(timestamp) > 3 and timestamp.endswith("000"):
-        messages.append((timestamp[:-3].encode() + b"." + body, "with its time in seconds and sent with milliseconds"))
-    messages.append((f"{timestamp}000.".encode() + body, "with its time in milliseconds and sent with seconds"))
-    if timestamp != str(int(timestamp)):
-        messages.append((f"{int(timestamp)}.".encode() + body, "with the time printed anew, without its noughts"))
-    for key in looked.stored:
-        if key.is_likely:
-            for message, how in messages:
-                if looked.signed(key, message, v1):
-                    return Finding(
-                        f"It is signed with {looked.name(key)}, but {how}.",
-                        "Appcharge signs the time exactly as the header has it, a full stop, and the body.",
-                    )
-    return None
-
-
-def another_body(looked: Looked) -> Finding | None:
-    timestamp, v1 = parse(looked.header)
-    for key, reading in explain.by_reading(looked.stored, looked.game, looked.call.body, looked.attempts):
-        if looked.signed(key, timestamp.encode() + b"." + reading.value, v1):
-            own = looked.game is not None and key.game.id == looked.game.id
-            with_key = (
-                "" if own and key.secret.name == "appcharge.main_key" else f" It is signed with {looked.name(key)}."
-            )
-            return Finding(
-                f"A proxy or middleware {reading.how} after it was signed.{with_key}",
-                "What stands in front of Coinslot has to pass the body on byte for byte.",
-            )
-    return None
-
-
-def in_vain(looked: Looked) -> Finding | None:
-    return explain.in_vain(looked.call, looked.known, looked.attempts)
-
-
-# The time
-
-
-def stale(looked: Looked) -> Finding | None:
-    try:
-        timestamp, _ = parse(looked.header)
-    except SignatureError:
-        return None
-    unit = explain.wrong_unit(timestamp)
+def stale(case: Case) -> Finding | None:
+    unit = _OTHER_UNITS.get(len(case.parsed[0]))
     if unit:
-        return Finding(
-            f"Its time counts {unit}, in place of milliseconds or seconds.",
-            "The signature is right; the sender is not.",
-        )
-    name = "events_tolerance_seconds" if looked.call.endpoint == "events" else "tolerance_seconds"
-    tolerance = float(looked.setting(name) or 300)
-    return explain.about_time(looked.call, looked.known, signing.unix_seconds(timestamp), tolerance, _signed_at)
-
-
-def _signed_at(call: Refused) -> float | None:
-    try:
-        return signing.unix_seconds(parse(call.headers.get("signature", call.text("signature")))[0])
-    except SignatureError:
-        return None
+        return case.say("other_unit", unit=unit)
+    name = "events_tolerance_seconds" if case.call.endpoint == "events" else "tolerance_seconds"
+    return explain_time.timed(case, float(case.setting(name) or 300))
 
 
 # The publisher token, and the project
 
 
-def token(looked: Looked) -> Finding | None:
-    given = looked.call.headers.get("x-publisher-token", looked.call.text("token"))
-    proved = "" if looked.setting("payload") == "aes" else "The signature is right, but "
+def token(case: Case) -> Finding | None:
+    given = case.call.headers.get("x-publisher-token", case.call.text("token"))
+    proved = "The call is encrypted, but" if case.setting("payload") == "aes" else "The signature is right, but"
     if not given:
-        others = [name for name in looked.call.headers if "token" in name]
-        also = f" A header {spelled(others[0])} is there." if others else ""
-        return Finding(
-            f"{_begin(proved)}the header x-publisher-token is missing.{also}",
-            "A proxy on the way may drop it. For events alone appcharge.events_without_token lets it be.",
-            "settings",
-        )
-    for key in looked.stored:
+        others = [name for name in case.call.headers if "token" in name]
+        return case.say("no_token", proved=proved, also=f" A header {spelled(others[0])} is there." if others else "")
+    ours = [value.decode("utf-8", "replace") for value in case.own(TOKEN)]
+    if given in ours:
+        return case.say("token_set_since")
+    for key in case.stored:
         if key.value.decode("utf-8", "replace") == given:
-            is_own = looked.game is not None and key.game.id == looked.game.id
-            if is_own and key.secret.name == "appcharge.publisher_token" and not key.how:
-                return Finding("The publisher token that it carries was set after this call came.", PASSES)
-            return Finding(
-                f"{_begin(proved)}it carries {looked.name(key)}{f', {key.how},' if key.how else ''} as its publisher "
-                "token.",
-                "Set the publisher token here again, as Appcharge's dashboard shows it.",
-                "integration",
-            )
-    mine = [] if looked.game is None else looked.game.keys("appcharge.publisher_token")
-    for secret in mine:
-        ours = secret.value.decode("utf-8", "replace")
-        if ours.strip().lower() == given.strip().lower():
-            return Finding(
-                f"{_begin(proved)}its publisher token differs from the one that is set here in blanks or capitals "
-                "alone.",
-                "Set it here again, exactly as Appcharge's dashboard shows it.",
-                "integration",
-            )
-        if len(given) >= 8 and (ours.startswith(given) or given.startswith(ours)):
-            return Finding(
-                f"{_begin(proved)}its publisher token and the one that is set here begin alike: one of them was cut.",
-                "Set it here again, all of it.",
-                "integration",
-            )
-    return Finding(
-        f"{_begin(proved)}its publisher token is not one that is stored here.",
-        "Copy the publisher token from Appcharge's dashboard again: it may have been made anew there.",
-        "integration",
-    )
+            how = f", {key.how}," if key.how else ""
+            return case.say("token_is_a_key", proved=proved, key=case.name(key), how=how)
+    for each in ours:
+        if each.strip().lower() == given.strip().lower():
+            return case.say("token_nearly", proved=proved)
+        if len(given) >= 8 and (each.startswith(given) or given.startswith(each)):
+            return case.say("token_cut", proved=proved)
+    return case.say("token_unknown", proved=proved)
 
 
-def _begin(proved: str) -> str:
-    return proved or "The call is encrypted, but "
-
-
-def project(looked: Looked) -> Finding | None:
-    given, wanted = looked.call.headers.get("x-project-id", ""), looked.setting("project_id")
+def project(case: Case) -> Finding | None:
+    given = case.call.headers.get("x-project-id", "")
     if not given:
         return None
-    others = [game.slug for game in looked.known.games if game.settings["appcharge.project_id"] == given]
-    whose = f", which is that of the game {others[0]}" if others else ""
-    return Finding(
-        f"It comes from the Appcharge project {spelled(given)}{whose}; appcharge.project_id is "
-        f"{spelled(wanted) or 'empty by now'}.",
-        "Correct appcharge.project_id, or the address in that project.",
-        "settings",
+    others = [game.slug for game in case.known.games if game.settings["appcharge.project_id"] == given]
+    return case.say(
+        "project",
+        given=spelled(given),
+        whose=f", which is that of the game {others[0]}" if others else "",
+        ours=spelled(case.setting("project_id")) or "empty by now",
     )
 
 
 # The encrypted payloads of 2023
 
 
-def encryption(looked: Looked) -> Finding | None:
-    body = looked.call.body
-    if looked.call.body_size > payload.LARGEST_BODY:
-        return Finding(
-            f"The body has {looked.call.body_size:,} bytes; encrypted, no more than {payload.LARGEST_BODY:,}."
-        )
-    if untried(looked) is not None:
-        return untried(looked)
-    if not _HEX.fullmatch(body):
-        return _not_encrypted(looked)
-    pair = _opening(looked, body)
+def too_large_to_open(case: Case) -> Finding | None:
+    size, most = case.call.body_size, encryption.LARGEST_BODY
+    return case.say("too_large_to_open", size=size, most=most) if size > most else None
+
+
+def not_encrypted(case: Case) -> Finding | None:
+    body = case.call.body
+    if _HEX.fullmatch(body):
+        return None
+    if body.lstrip()[:1] != b"{":
+        return case.say("neither" if body else "empty")
+    return _signed(case, "signed_and_plain", case.message(body), case.digest) or case.say("plain")
+
+
+def other_keys(case: Case) -> Finding | None:
+    pair = _opening(case)
     if pair is None:
         sizes = [
-            f"the {name} has {len(secret.value)} characters and needs {size}"
-            for name, size in (("main_key", payload.KEY_BYTES), ("secondary_key", payload.VECTOR_BYTES))
-            for secret in ([] if looked.game is None else looked.game.keys(f"appcharge.{name}"))
-            if len(secret.value) != size
+            f"the {name} has {len(value)} characters and needs {size}"
+            for name, secret, size in (
+                ("main key", MAIN, encryption.KEY_BYTES),
+                ("secondary key", SECONDARY, encryption.VECTOR_BYTES),
+            )
+            for value in case.own(secret)
+            if len(value) != size
         ]
-        if sizes:
-            return Finding(
-                f"It cannot be opened: {' and '.join(sizes)}.".replace("_key", " key"),
-                "Copy both keys from Appcharge's dashboard again.",
-                "integration",
-            )
-        return Finding(
-            "It was encrypted with keys that are not stored here, or changed on the way.",
-            "Compare both keys with those in Appcharge's dashboard.",
-            "integration",
-        )
+        return case.say("key_sizes", sizes=" and ".join(sizes)) if sizes else case.say("not_opened")
     key, vector = pair
-    if (key.secret.name, vector.secret.name) == ("appcharge.secondary_key", "appcharge.main_key"):
-        return Finding(
-            "Main key and secondary key are swapped: it opens when each is taken for the other.",
-            "Set the one of 32 characters as the main key and the one of 16 as the secondary key.",
-            "integration",
-        )
-    if looked.game is None or key.game.id != looked.game.id:
-        return Finding(
-            f"It opens with {looked.name(key)} and {looked.name(vector)}.",
-            f"The address of this game is pasted where {key.game.slug}'s belongs.",
-            "integration",
-        )
-    return _inside(looked, key, vector)
+    if (key.secret.name, vector.secret.name) == (SECONDARY, MAIN):
+        return case.say("swapped")
+    if not case.is_own(key):
+        return case.say("opened_by_another", key=case.name(key), vector=case.name(vector), slug=key.game.slug)
+    return _inside(case, key, vector)
 
 
-def _not_encrypted(looked: Looked) -> Finding:
-    is_json = looked.call.body.lstrip()[:1] == b"{"
-    if is_json and looked.header:
-        try:
-            timestamp, v1 = parse(looked.header)
-        except SignatureError:
-            timestamp, v1 = "", ""
-        for key in looked.stored:
-            if looked.signed(key, timestamp.encode() + b"." + looked.call.body, v1):
-                return Finding(
-                    f"It is not encrypted but signed, with {looked.name(key)}, while appcharge.payload is aes.",
-                    "Set appcharge.payload to json: the store has left the encrypted payloads behind.",
-                    "settings",
-                )
-    if is_json:
-        return Finding(
-            "The body is plain JSON, while appcharge.payload is aes.",
-            "Set appcharge.payload to json if the store signs its calls.",
-            "settings",
-        )
-    if not looked.call.body:
-        return Finding("The body is empty.", "Nothing of Appcharge's is: somebody else called, or a proxy dropped it.")
-    return Finding(
-        "The body is neither hexadecimal digits nor JSON.", "Appcharge wrote encrypted bodies as hexadecimal digits."
-    )
-
-
-def _inside(looked: Looked, key: Key, vector: Key) -> Finding:
+def _inside(case: Case, key: Key, vector: Key) -> Finding:
     """It opens with this game's own keys: then the token inside was wrong, or the keys were set since."""
-    _, document, _ = payload.decrypt(looked.call.body, [key.secret], [vector.secret])
-    if looked.call.headers.get("x-publisher-token") is None:
-        inside = document.get("publisherToken")
-        tokens = [] if looked.game is None else [each.value for each in looked.game.keys("appcharge.publisher_token")]
-        if not isinstance(inside, str) or inside.encode() not in tokens:
-            what = "carries no publisherToken" if inside is None else "carries another publisherToken than is set here"
-            return Finding(
-                f"It opens with this game's keys, and {what}.",
-                "Set the publisher token as the store has it.",
-                "integration",
-            )
-    return Finding(f"It opens with {looked.name(key)}, which was set after this call came.", PASSES)
+    _, document, _ = encryption.decrypt(case.call.body, [key.secret], [vector.secret])
+    inside = document.get("publisherToken")
+    if case.call.headers.get("x-publisher-token") is None:
+        if inside is None:
+            return case.say("no_token_inside")
+        if not isinstance(inside, str) or inside.encode() not in case.own(TOKEN):
+            return case.say("other_token_inside")
+    return case.say("opened_since", key=case.name(key))
 
 
-def _opening(looked: Looked, body: bytes) -> tuple[Key, Key] | None:
+def _opening(case: Case) -> tuple[Key, Key] | None:
     """The key and the vector that open an encrypted body."""
-    stored = [key for key in looked.stored if not key.how]
-    for key in (each for each in stored if len(each.value) == payload.KEY_BYTES):
-        for vector in (each for each in stored if len(each.value) == payload.VECTOR_BYTES):
-            if key.game is vector.game and looked.attempts.allow(len(body)):
-                try:
-                    payload.decrypt(body, [key.secret], [vector.secret])
-                except SignatureError:
-                    continue
-                return key, vector
+    stored = [key for key in case.stored if not key.how]
+    for key in (each for each in stored if len(each.value) == encryption.KEY_BYTES):
+        for vector in (each for each in stored if len(each.value) == encryption.VECTOR_BYTES):
+            if key.game is vector.game and case.attempts.allow(len(case.call.body)):
+                with suppress(SignatureError):
+                    encryption.decrypt(case.call.body, [key.secret], [vector.secret])
+                    return key, vector
     return None
 
 
 # What is no matter of proofs
 
 
-def address(looked: Looked) -> Finding | None:
-    return explain.about_address(looked.call, looked.game, "appcharge")
-
-
-def no_game(looked: Looked) -> Finding | None:
-    slug = looked.call.text("path").strip("/").split("/")[1:2]
-    return explain.about_no_game(looked.call, looked.known, "Appcharge", (slug or [""])[0], receive.is_configured)
-
-
-def malformed(looked: Looked) -> Finding | None:
-    if looked.call.endpoint == "auth":
-        return Finding(
-            "The login lacks something that it needs, or is no JSON; bodies of logins are not kept.",
-            "Have the store send one again and look at its own log.",
-            is_sure=False,
-        )
+def malformed(case: Case) -> Finding | None:
+    if case.call.endpoint == "auth":
+        return case.say("login_malformed")
     try:
-        if looked.call.endpoint == "orders":
-            orders.parse_order(_plain(looked))
-        elif not isinstance(exact.parse_json(_plain(looked), allow_half_pairs=True), dict):
+        if case.call.endpoint == "orders":
+            orders.parse_order(case.plain)
+        elif not isinstance(exact.parse_json(case.plain, allow_half_pairs=True), dict):
             raise ValueError("it is not a JSON object")
     except ValueError as error:
-        return Finding(
-            f"The call proved itself, but its body cannot be read: {spelled(error)}.",
-            "Sending it again does not help. If Appcharge sends such bodies now, Coinslot has to learn it.",
-        )
-    return Finding(
-        "The call proved itself, but something in its body is not as it has to be.",
-        "Look at the body below.",
-        is_sure=False,
-    )
+        return case.say("unreadable", error=spelled(error))
+    return case.say("malformed")
 
 
-def player(looked: Looked) -> Finding | None:
-    return explain.about_player(str(_document(looked).get("playerId") or ""), looked.game)
-
-
-def item(looked: Looked) -> Finding | None:
+def player(case: Case) -> Finding | None:
     try:
-        skus = [sku for sku, _ in orders.parse_order(_plain(looked))["lines"]]
+        document = exact.parse_json(case.plain, allow_half_pairs=True)
     except ValueError:
-        skus = []
-    return explain.about_item(list(dict.fromkeys(skus)))
+        document = None
+    return explain.player(case, str(document.get("playerId") or "") if isinstance(document, dict) else "")
 
 
-def status(looked: Looked) -> Finding | None:
-    return Finding(
-        "The order's actionStatus was in neither appcharge.completed_statuses nor appcharge.failed_statuses.",
-        "Add it to one of the two; for an order that was paid, then press Retry Award in Appcharge's dashboard.",
-        "settings",
-    )
-
-
-def misplaced(looked: Looked) -> Finding | None:
-    return Finding(
-        "It is an order, and this address takes none. Nothing was credited.",
-        "Paste the address of orders into Appcharge's dashboard; then press Retry Award there for this order.",
-        "integration",
-    )
-
-
-def misplaced_event(looked: Looked) -> Finding | None:
-    address = looked.call.text("path").rpartition("/")[0] + "/events"
-    return Finding(
-        "It is an event, and this address takes none. Nothing was kept of it.",
-        f"Paste the address of events, {shown(address, 200)}, into Appcharge's dashboard.",
-        "integration",
-    )
-
-
-def deep_link(looked: Looked) -> Finding | None:
-    if not looked.setting("deep_link"):
-        return Finding(
-            "The store wants to open the game for a login, and appcharge.deep_link is not set.",
-            "Set appcharge.deep_link, or leave the address for it empty in Appcharge's dashboard.",
-            "settings",
-        )
-    return Finding("appcharge.deep_link was not set when this call came; now it is.")
-
-
-def common(looked: Looked) -> Finding | None:
-    return explain.COMMON.get(looked.call.reason)
-
-
-def _plain(looked: Looked) -> bytes:
-    """The JSON of a call that has proved itself."""
-    body = looked.call.body
-    if looked.setting("payload") == "aes" and looked.game is not None:
-        with suppress(SignatureError):
-            body, _, _ = payload.decrypt(
-                body, looked.game.keys("appcharge.main_key"), looked.game.keys("appcharge.secondary_key")
-            )
-    return body
-
-
-def _document(looked: Looked) -> dict[str, object]:
+def item(case: Case) -> Finding | None:
     try:
-        found = exact.parse_json(_plain(looked), allow_half_pairs=True)
+        return explain.item(case, [sku for sku, _ in orders.parse_order(case.plain)["lines"]])
     except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        return explain.item(case, [])
 
 
-def unopened(looked: Looked) -> Finding | None:
-    return explain.unopened(looked.call)
+def misplaced_event(case: Case) -> Finding | None:
+    return case.say("misplaced_event", address=shown(case.call.text("path").rpartition("/")[0] + "/events", 200))
 
 
-HYPOTHESES: Mapping[str, tuple[explain.Hypothesis[Looked], ...]] = {
+def deep_link(case: Case) -> Finding | None:
+    return case.say("deep_link_set_since" if case.setting("deep_link") else "deep_link")
+
+
+HYPOTHESES: Mapping[str, tuple[Hypothesis[Case], ...]] = {
     "signature": (
-        unopened,
-        no_header,
+        explain.unopened,
+        encrypted,
+        explain_bodies.no_header,
         header_of_another_form,
-        untried,
-        right_by_now,
-        another_key,
-        another_time,
-        another_body,
-        in_vain,
+        explain.untried,
+        explain_bodies.another_key,
+        explain_bodies.another_message,
+        explain_bodies.another_body,
+        explain.in_vain,
     ),
-    "timestamp": (unopened, stale),
-    "token": (unopened, token),
-    "project": (unopened, project),
-    "encryption": (unopened, encryption),
-    "address": (address,),
-    "unknown_game": (unopened, no_game),
-    "malformed": (unopened, malformed),
-    "unknown_player": (unopened, player),
-    "unknown_item": (unopened, item),
+    "timestamp": (explain.unopened, stale),
+    "token": (explain.unopened, token),
+    "project": (explain.unopened, project),
+    "encryption": (explain.unopened, too_large_to_open, explain.untried, not_encrypted, other_keys),
+    "address": (explain.address,),
+    "unknown_game": (explain.unopened, explain.no_game),
+    "malformed": (explain.unopened, malformed),
+    "unknown_player": (explain.unopened, player),
+    "unknown_item": (explain.unopened, item),
     "deep_link": (deep_link,),
-    "unknown_status": (status,),
-    "misplaced": (misplaced,),
+    "unknown_status": (explain.named_by_its_reason,),
+    "misplaced": (explain.named_by_its_reason,),
     "misplaced_event": (misplaced_event,),
-    "conflict": (common,),
-    "game_down": (common,),
+    "conflict": (explain.named_by_its_reason,),
+    "game_down": (explain.named_by_its_reason,),
 }

@@ -1,47 +1,29 @@
-"""Why a call was refused, in one sentence, found by trying: what the partners' rooms share of it.
+"""Why a call was refused, in one sentence, found by trying: what every partner's explanations share.
 
-Only the owner reads this, after the refusal. A room gives its hypotheses in an order, the likeliest first; the first
-that fits is the sentence. A signature fits or does not, so that a sentence about one is no guess; what cannot be tried
-is said to be so. Trying is bounded: :class:`Attempts` counts what was hashed and ends it.
+Only the owner reads this, after the refusal. A partner brings a table of its sentences, a :class:`Case` that reads its
+calls, and for each reason the hypotheses in an order, the likeliest first; the first that fits is the sentence. A
+signature fits or does not, so that a sentence about one is no guess; what cannot be tried is said to be so. Trying is
+bounded: :class:`Attempts` counts what was hashed and ends it.
 """
 
-import base64
-import binascii
-import hashlib
-import hmac
-import json
 import re
-import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from itertools import product
-from typing import Any, TypeAlias, TypeVar
+from functools import cached_property
+from typing import ClassVar, TypeAlias, TypeVar
 
-from coinslot.access.keyring import SecretValue
 from coinslot.base import addresses
 from coinslot.games.games import Game
 from coinslot.operations.refusals import Refused
+from handlers.kit import explain_keys
+from handlers.kit.explain_keys import Attempts, Key, hmac_hex
 
-MOST_ATTEMPTS = 2500  # digests per call
-MOST_BYTES = 14 * 1024 * 1024  # hashed per call
 LONGEST_SHOWN = 80  # of a stranger's text in a sentence
-ALIKE_SECONDS = 90.0  # two clocks that differ by the same
-ZONE_SECONDS = 120.0  # off a whole number of half hours: a local time taken for UTC
 
-# Secrets in words; of one that is not here its own name is used.
-NAMES: Mapping[str, str] = {
-    "appcharge.main_key": "main key",
-    "appcharge.secondary_key": "secondary key",
-    "appcharge.events_secret": "events secret",
-    "appcharge.publisher_token": "publisher token",
-    "appcharge.checkout_public_key": "checkout public key",
-    "playtem.secret": "Playtem secret",
-    "playcamp.api_key": "PlayCamp API key",
-    "playcamp.webhook_secret": "PlayCamp webhook secret",
-    "playcamp.shared_key": "PlayCamp shared key",
-    "playcamp.payments_key": "PlayCamp payments key",
-}
+Tried = TypeVar("Tried")
+
+_ROW = re.compile(r"(\w+(?:, \w+)*)(?: \((\w+)\))?(\?)?: (.+)")
 
 
 @dataclass(frozen=True)
@@ -62,6 +44,7 @@ class Known:
     alike: Callable[[Refused], Sequence[Refused]] = lambda call: ()  # refused for the same reason on the same day
     proved_at: Callable[[Refused], float | None] = lambda call: None  # when a call last proved itself there
     changed: Callable[[Refused], Mapping[str, str]] = lambda call: {}  # secret -> since when its old value is no more
+    names: Mapping[str, str] = field(default_factory=dict)  # secret -> what its partner calls it
 
     def game(self, game_id: int | None) -> Game | None:
         return next((game for game in self.games if game.id == game_id), None)
@@ -70,305 +53,29 @@ class Known:
         return next((game for game in self.games if game.slug == slug), None)
 
 
-Looked = TypeVar("Looked")
-Hypothesis: TypeAlias = Callable[[Looked], Finding | None]  # of what a room has in hand of a call
+# Sentences
 
 
-class Attempts:
-    """The digests that may still be made for one call."""
+def table(text: str) -> dict[str, Finding]:
+    """A partner's sentences by name, over those that all share.
 
-    def __init__(self) -> None:
-        self._left, self._bytes = MOST_ATTEMPTS, MOST_BYTES
-        self.is_spent = False
-
-    def allow(self, size: int) -> bool:
-        self._left -= 1
-        self._bytes -= size + 64
-        if self._left < 0 or self._bytes < 0:
-            self.is_spent = True
-        return not self.is_spent
-
-
-@dataclass(frozen=True)
-class Key:
-    """A stored secret that may have signed, as it is or as somebody may have read it: ``how`` says which way."""
-
-    game: Game
-    secret: SecretValue
-    value: bytes = field(repr=False)
-    how: str = ""
-    is_likely: bool = False  # of this partner, as it is stored: worth trying with what may have been changed as well
-
-
-@dataclass(frozen=True)
-class Text:
-    """Bytes that may have been signed in place of those that came; ``how`` says what was done to them."""
-
-    value: bytes = field(repr=False)
-    how: str = ""
-
-
-# Keys
-
-
-def keys(known: Known, own: Game | None, prefix: str) -> list[Key]:
-    """Every stored secret of every game, with the ways of misreading one; the likeliest first.
-
-    First this game's of this partner, then that partner's of other games, then all the others.
+    A row is ``name (link)?: sentence`` and, indented in the line below, the hint. One sentence may have several names;
+    the link, the hint, and the ``?`` that marks a guess may be left out. A ``{place}`` is filled by :meth:`Case.say`.
     """
-    found: list[tuple[int, Key]] = []
-    for game in known.games:
-        for name, values in game.secrets.items():
-            rank = (0 if name.startswith(prefix) else 2) + (0 if game is own else 1)
-            for secret in values:
-                found += [
-                    (rank, Key(game, secret, value, how, is_likely=rank < 2 and not how))
-                    for value, how in _readings(secret.value, rank)
-                ]
-    return [key for _, key in sorted(found, key=lambda each: (each[0], each[1].how != ""))]
+    return {**_COMMON, **_rows(text)}
 
 
-def _readings(value: bytes, rank: int) -> Iterator[tuple[bytes, str]]:
-    yield value, ""
-    if rank > 1:
-        return
-    if value.strip() != value:
-        yield value.strip(), "without the blank or line break at its end that is stored here"
-    else:
-        yield value + b"\n", "with a line break at its end"
-    if value.startswith(b"whsec_"):
-        yield value[6:], "without its whsec_"
-        with_bytes = _base64(value[6:])
-        if with_bytes:
-            yield with_bytes, "as the bytes that its Base64 behind whsec_ stands for"
-    else:
-        yield b"whsec_" + value, "with whsec_ in front of it"
-        if re.fullmatch(rb"(?:[0-9A-Fa-f]{2}){8,}", value):
-            yield bytes.fromhex(value.decode()), "as the bytes that its hexadecimal digits stand for"
-        with_bytes = _base64(value) if len(value) >= 16 else b""
-        if with_bytes:
-            yield with_bytes, "as the bytes that its Base64 stands for"
-
-
-def _base64(value: bytes) -> bytes:
-    try:
-        return base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        return b""
-
-
-def name_of(key: Key, own: Game | None) -> str:
-    """A secret in words: ``the main key of this game``, ``the previous main key of Space Miner (sandbox)``."""
-    name = NAMES.get(key.secret.name, f"secret {key.secret.name}")
-    previous = "previous " if key.secret.slot == "previous" else ""
-    if own is not None and key.game.id == own.id:
-        return f"the {previous}{name} of this game"
-    partner = key.secret.name.partition(".")[0]
-    environment = key.game.settings.get(f"{partner}.environment", "live")
-    of = own and own.settings.get(f"{partner}.environment", "live")
-    mark = f" ({environment})" if own is None or environment != of else ""
-    return f"the {previous}{name} of the game {key.game.slug}{mark}"
-
-
-# Bodies
-
-
-def body_readings(body: bytes) -> Iterator[Text]:
-    """The bodies that may have been signed before something on the way changed them to this one."""
-    for ending, words in ((b"\n", "a line break"), (b"\r\n", "a line break"), (b" ", "a blank")):
-        if body.endswith(ending):
-            yield Text(body[: -len(ending)], f"added {words} at the end of the body")
-    if body.strip() != body:
-        yield Text(body.strip(), "added blanks or line breaks around the body")
-    if body.startswith(b"\xef\xbb\xbf"):
-        yield Text(body[3:], "put a byte order mark in front of the body")
-    for ending in (b"\n", b"\r\n"):
-        yield Text(body + ending, "cut the line break off the end of the body")
-    yield Text(b"\xef\xbb\xbf" + body, "cut the byte order mark off the front of the body")
-    if b"\r\n" in body:
-        yield Text(body.replace(b"\r\n", b"\n"), "changed the line breaks in the body")
-    elif b"\n" in body:
-        yield Text(body.replace(b"\n", b"\r\n"), "changed the line breaks in the body")
-    yield from (Text(each, "re-formatted the body") for each in reprinted(body))
-
-
-def by_reading(stored: Sequence[Key], own: Game | None, body: bytes, attempts: Attempts) -> Iterator[tuple[Key, Text]]:
-    """Each likely key with each other reading of a body, this game's first, until the attempts are spent."""
-    likely = [key for key in stored if key.is_likely]
-    mine = [key for key in likely if own is not None and key.game.id == own.id]
-    for some in (mine, [key for key in likely if key not in mine]):
-        for reading in body_readings(body) if some else ():
-            for key in some:
-                if attempts.is_spent:
-                    return
-                yield key, reading
-
-
-def reprinted(body: bytes) -> Iterator[bytes]:
-    """The same JSON as other programs print it: spacing, order of names, what is escaped, how fractions are spelled.
-
-    Nothing where it is no JSON, or as it came.
-    """
-    fractions: list[str] = []
-    mark = secrets.token_hex(8)  # which nobody can have put into the body
-
-    def fraction(text: str) -> str:
-        fractions.append(text)
-        return f"{mark}{len(fractions) - 1};"
-
-    try:
-        document = json.loads(body.decode("utf-8-sig"), parse_float=fraction)
-    except (ValueError, RecursionError):
-        return
-    if not isinstance(document, dict | list):
-        return
-    marked = re.compile(f'"{mark}([0-9]+);"')
-    spelled_so = (fractions, map(_as_javascript, fractions), (repr(float(each)) for each in fractions))
-    spellings = list(dict.fromkeys(tuple(each) for each in spelled_so))
-    seen = {body}
-    layouts: tuple[dict[str, Any], ...] = (
-        {"separators": (",", ":")},
-        {"separators": (", ", ": ")},
-        {"indent": 2},
-        {"indent": 4},
-    )
-    for layout, is_sorted, is_ascii in product(layouts, (False, True), (False, True)):
-        try:
-            text = json.dumps(document, sort_keys=is_sorted, ensure_ascii=is_ascii, **layout)
-        except (ValueError, RecursionError):
-            return
-        for spelled in spellings:
-            plain = marked.sub(lambda found, spelled=spelled: spelled[int(found[1])], text)  # type: ignore[misc]
-            for printed in dict.fromkeys((plain, plain.replace("/", "\\/"))):
-                made = printed.encode("utf-8", "surrogatepass")
-                if made not in seen:
-                    seen.add(made)
-                    yield made
-
-
-def _as_javascript(text: str) -> str:
-    """A fraction as JSON.stringify prints it."""
-    number = float(text)
-    if number.is_integer() and abs(number) < 1e21:
-        return str(int(number))
-    if 1e-6 <= abs(number) < 1e-4:
-        return _without_exponent(repr(number))
-    return re.sub(r"e([+-])0*([0-9])", r"e\1\2", repr(number))
-
-
-def _without_exponent(text: str) -> str:
-    digits, _, exponent = text.partition("e")
-    if not exponent:
-        return text
-    sign, digits = ("-", digits[1:]) if digits.startswith("-") else ("", digits)
-    return f"{sign}0.{'0' * (-int(exponent) - 1)}{digits.replace('.', '')}"
-
-
-# Proofs
-
-
-def hmac_hex(key: bytes, message: bytes, algorithm: str = "sha256") -> str:
-    return hmac.digest(key, message, algorithm).hex()
-
-
-def digest_hex(message: bytes, algorithm: str = "sha256") -> str:
-    return hashlib.new(algorithm, message).hexdigest()
-
-
-def as_hex(digest: str, size: int = 32) -> str:
-    """A digest in hexadecimal, however it is spelled: upper case, Base64, ``sha256=`` in front; "" where it is none."""
-    text = re.sub(r"^(?:sha256|sha1|v1|hmac)\s*=\s*", "", digest.strip(), flags=re.IGNORECASE)
-    if re.fullmatch(rf"[0-9A-Fa-f]{{{2 * size}}}", text):
-        return text.lower()
-    found = _base64(text.replace("-", "+").replace("_", "/").rstrip("=").encode("ascii", "replace"))
-    return found.hex() if len(found) == size else ""
-
-
-# Time
-
-
-def in_words(seconds: float) -> str:
-    """How long: 7 minutes, 3 hours, 2 days."""
-    seconds = abs(seconds)
-    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= 2 * size or (seconds >= size and seconds % size < size / 10):
-            count = round(seconds / size)
-            return f"{count:,} {unit}{'' if count == 1 else 's'}"
-    if seconds >= 3600:
-        return f"{round(seconds / 60):,} minutes"
-    return f"{round(seconds):,} seconds"
-
-
-def about_time(
-    call: Refused,
-    known: Known,
-    signed_at: float,
-    tolerance_seconds: float,
-    signed_when: Callable[[Refused], float | None],
-) -> Finding:
-    """Whose clock is wrong, or whether an old call was sent again: judged by the other calls of that day.
-
-    The call's signature is right. ``signed_when`` is when another refused call says that it was signed.
-    """
-    lag = call.received - signed_at
-    others = [each for each in known.alike(call) if each.id != call.id]
-    lags = [each.received - moment for each in others if (moment := signed_when(each)) is not None]
-    again = any(signed_when(each) == signed_at and each.text("signature") == call.text("signature") for each in others)
-    proved_at = known.proved_at(call)
-    is_clock_right = proved_at is not None and abs(proved_at - call.received) < 86400
-    allowed = f"{in_words(tolerance_seconds)} are allowed"
-    half_hours = round(lag / 1800)
-    is_zone = 2 <= abs(half_hours) <= 28 and abs(lag - half_hours * 1800) < ZONE_SECONDS
-    alike = sum(abs(each - lag) < ALIKE_SECONDS for each in lags)
-    away = in_words(lag)
-    if again and lag > 0:
-        return Finding(
-            f"An old call was sent again: it was signed {away} before it came, and came more than once ({allowed}).",
-            "If it still matters, have the partner send it anew with a new signature.",
-        )
-    if is_zone and (is_clock_right or not alike):
-        return Finding(
-            f"Its time is off by {in_words(half_hours * 1800)}, to the minute: whoever signed it took local time for "
-            "UTC.",
-            "The signature is right. The sender has to sign the time in UTC.",
-        )
-    if is_clock_right and lag > 0:
-        return Finding(
-            f"An old call was sent again: it was signed {away} before it came ({allowed}), while others of that day "
-            "came on time.",
-            "Nothing is wrong with the key or with the clock here.",
-        )
-    if is_clock_right:
-        return Finding(
-            f"The sender's clock is {away} ahead: others of that day came with the right time ({allowed}).",
-            "Nothing is wrong with the key or with the clock here.",
-        )
-    if lag < 0:
-        return Finding(
-            f"This machine's clock is {away} behind: the call was signed that much later than it came here "
-            f"({allowed}).",
-            "Set the clock, and have it kept right by NTP (timedatectl set-ntp true).",
-            is_sure=alike > 0,
-        )
-    if alike:
-        return Finding(
-            f"This machine's clock is {away} ahead: {alike + 1} calls of that day were that much too old ({allowed}).",
-            "Set the clock, and have it kept right by NTP (timedatectl set-ntp true).",
-        )
-    return Finding(
-        f"It was signed {away} before it came ({allowed}): an old call was sent again, or this machine's clock is "
-        "ahead.",
-        "The signature is right. Compare this machine's clock with another one.",
-        is_sure=False,
-    )
-
-
-def wrong_unit(digits: str) -> str:
-    """What a time of so many digits counts, where that is neither seconds nor milliseconds."""
-    return {16: "microseconds", 19: "nanoseconds"}.get(len(digits), "") if digits.isdigit() else ""
-
-
-# What every room says alike
+def _rows(text: str) -> dict[str, Finding]:
+    found: dict[str, Finding] = {}
+    for row in re.split(r"\n+(?=\S)", text.strip()):
+        first, _, hint = row.partition("\n")
+        match = _ROW.fullmatch(first)
+        if match is None:
+            raise ValueError(f"no row of a table: {first}")
+        names, link, guess, sentence = match.groups()
+        finding = Finding(" ".join(sentence.split()), " ".join(hint.split()), link or "", is_sure=not guess)
+        found |= dict.fromkeys(names.split(", "), finding)
+    return found
 
 
 def spelled(value: object) -> str:
@@ -377,126 +84,241 @@ def spelled(value: object) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
-def unopened(call: Refused) -> Finding | None:
-    if call.is_opened:
+_COMMON = _rows("""
+unknown?: Nothing here knows why.
+unopened?: What was kept of this call cannot be opened with the master key that is in use.
+too_large?: The body of this call ({size:,} bytes) is larger than what is kept of one, so its signature cannot be tried.
+    Look at a smaller call that was refused for the same reason.
+not_kept?: Bodies of logins may hold passwords and are not kept, so the signature of this call cannot be tried.
+    Look at a call to another address that was refused for the same reason: the key is the same.
+
+set_since: It is signed with {key}, which was set after this call came.
+    The next one will pass.
+another_body: A proxy or middleware {how} after it was signed.{with_key}
+    What stands in front of Coinslot has to pass the body on byte for byte.
+in_vain (integration): It was signed with a key that is not stored here, or the {what} was changed on the way.
+    {hint}
+
+sent_twice: An old call was sent again: it was signed {away} before it came, and came more than once ({allowed}).
+    If it still matters, have the partner send it anew with a new signature.
+local_time: Its time is off by {zone}, to the minute: whoever signed it took local time for UTC.
+    The signature is right. The sender has to sign the time in UTC.
+sent_late: An old call was sent again: it was signed {away} before it came ({allowed}), while others of that day came \
+    on time.
+    Nothing is wrong with the key or with the clock here.
+sender_ahead: The sender's clock is {away} ahead: others of that day came with the right time ({allowed}).
+    Nothing is wrong with the key or with the clock here.
+behind: This machine's clock is {away} behind: the call was signed that much later than it came here ({allowed}).
+    Set the clock, and have it kept right by NTP (timedatectl set-ntp true).
+maybe_behind?: This machine's clock is {away} behind: the call was signed that much later than it came here ({allowed}).
+    Set the clock, and have it kept right by NTP (timedatectl set-ntp true).
+ahead: This machine's clock is {away} ahead: {count} calls of that day were that much too old ({allowed}).
+    Set the clock, and have it kept right by NTP (timedatectl set-ntp true).
+late_or_ahead?: It was signed {away} before it came ({allowed}): an old call was sent again, or this machine's clock \
+    is ahead.
+    The signature is right. Compare this machine's clock with another one.
+
+no_address (settings): X-Forwarded-For says {forwarded}, in which there is no address where the trusted proxies write \
+    one; so nobody knows where it came from.
+    COINSLOT_TRUSTED_PROXIES has to say how many proxies stand in front of Coinslot, and each has to add an address \
+    to X-Forwarded-For.
+by_a_proxy (settings): It came from {address}, which is not on {setting}; it says that a proxy brought it for \
+    {forwarded}.
+    If that proxy is yours, COINSLOT_TRUSTED_PROXIES has to say how many stand in front of Coinslot.
+address (settings): It came from {address}, which is not on {setting}{allowed}.
+    If the partner calls from there, add that address.
+game_set_up_since (integration): The game {slug} was not set up for {service} when this call came; now it is.
+game_not_set_up (integration): The game {slug} is not set up for {service}: a key that proves its calls is missing.
+    Set the partner's keys; until then its addresses answer 404.
+no_game: There is no game {slug!r} here.
+no_game_named?: There is no game {slug!r} here.
+game_nearly_named: There is no game {slug!r} here; there is {near}.
+    Look at the address that is pasted into the partner's dashboard.
+not_looked_up (players): {player} is unknown to the game: players.lookup_url said that there is nobody.
+player (players): {player} was not registered when this call came.
+    Register the player, or set players.unknown to create or lookup; then have the partner report it again.
+item (items): {item} was not registered when this call came.
+    Register the item, or set items.unknown to accept; then have the partner report it again.
+conflict (conflicts): The same transaction was credited before with other content, so nobody was credited this time.
+    Look at both and decide: the first one stands.
+game_down (deliveries): The game could not be reached, and the owner has chosen to refuse new credits then.
+    Once a destination of the game takes deliveries again, have the partner report it again.
+""")
+
+
+# Cases
+
+
+@dataclass(frozen=True)
+class Case:
+    """A refused call, and what is tried of it. A partner's own reads what proves its calls.
+
+    ``service`` is what a game is set up for at the address that was called, and ``what`` is what its calls sign.
+    """
+
+    partner: ClassVar[str]
+    service: ClassVar[str]
+    what: ClassVar[str] = "body"
+    findings: ClassVar[Mapping[str, Finding]]
+
+    call: Refused
+    known: Known
+    attempts: Attempts = field(default_factory=Attempts)
+
+    @cached_property
+    def game(self) -> Game | None:
+        return self.known.game(self.call.game_id)
+
+    @property
+    def slug(self) -> str:
+        """The game that the path names."""
+        return (self.call.text("path").strip("/").split("/")[1:2] or [""])[0]
+
+    @property
+    def signed_at(self) -> float | None:
+        """When the call says that it was signed, in Unix seconds."""
         return None
-    return Finding("What was kept of this call cannot be opened with the master key that is in use.", is_sure=False)
+
+    def is_configured(self, game: Game) -> bool:
+        """Whether the address that was called answers for this game."""
+        raise NotImplementedError
+
+    def is_right(self, key: Key) -> bool:
+        """Whether a call like this one passes with this key, by what is configured now."""
+        raise NotImplementedError
+
+    def setting(self, name: str, default: str = "") -> str:
+        return default if self.game is None else self.game.settings[f"{self.partner}.{name}"]
+
+    @cached_property
+    def stored(self) -> list[Key]:
+        """Every secret there is: those that are right now, then the likeliest."""
+        found = explain_keys.keys(self.known.games, self.game, self.partner)
+        return sorted(found, key=lambda key: not self.is_right(key))
+
+    @property
+    def likely(self) -> list[Key]:
+        return [key for key in self.stored if key.is_likely]
+
+    def is_own(self, key: Key) -> bool:
+        return self.game is not None and key.game.id == self.game.id
+
+    def name(self, key: Key) -> str:
+        return explain_keys.name_of(key, self.game, self.known.names)
+
+    def say(self, row: str, /, **words: object) -> Finding:
+        """The sentence of this name with its places filled."""
+        found = self.findings[row]
+        return replace(found, sentence=found.sentence.format(**words), hint=found.hint.format(**words))
+
+    def about_key(self, key: Key) -> Finding:
+        """Why a call that this key has signed did not pass."""
+        row = "another_secret" if self.is_own(key) else "another_game"
+        row = "misread" if key.how else "set_since" if self.is_right(key) else row
+        return self.say(row, key=self.name(key), how=key.how, slug=key.game.slug)
+
+    def search(
+        self,
+        tries: Iterable[tuple[Key, bytes, Tried]],
+        given: str,
+        made: Callable[[bytes, bytes], str] = hmac_hex,
+    ) -> tuple[Key, Tried] | None:
+        """The first key and message of which ``made`` makes what was given, with what the message was tried as."""
+        for key, message, tried in tries:
+            if not self.attempts.allow(len(message)):
+                return None
+            if made(key.value, message) == given:
+                return key, tried
+        return None
 
 
-def about_address(call: Refused, game: Game | None, partner: str) -> Finding:
-    allowed = "" if game is None else game.settings[f"allowlist.{partner}"]
-    forwarded = call.headers.get("x-forwarded-for", "")
-    address = spelled(call.remote_address) or "an unknown address"
-    if forwarded and call.remote_address == addresses.UNKNOWN:
-        return Finding(
-            f"X-Forwarded-For says {spelled(forwarded)}, in which there is no address where the trusted proxies write "
-            "one; so nobody knows where it came from.",
-            "COINSLOT_TRUSTED_PROXIES has to say how many proxies stand in front of Coinslot, and each has to add an "
-            "address to X-Forwarded-For.",
-            "settings",
-        )
-    if forwarded and call.remote_address != addresses.forwarded(forwarded, 1):
-        return Finding(
-            f"It came from {address}, which is not on allowlist.{partner}; it says that a proxy brought it for "
-            f"{spelled(forwarded)}.",
-            "If that proxy is yours, COINSLOT_TRUSTED_PROXIES has to say how many stand in front of Coinslot.",
-            "settings",
-        )
-    return Finding(
-        f"It came from {address}, which is not on allowlist.{partner}"
-        f"{f' ({spelled(allowed)})' if allowed else ', which is empty by now'}.",
-        "If the partner calls from there, add that address.",
-        "settings",
-    )
+AnyCase = TypeVar("AnyCase", bound=Case)
+Hypothesis: TypeAlias = Callable[[AnyCase], Finding | None]
 
 
-def about_no_game(
-    call: Refused, known: Known, partner: str, slug: str, is_configured: Callable[[Game], bool]
-) -> Finding:
-    game = known.named(slug)
-    if game is not None and is_configured(game):
-        return Finding(
-            f"The game {slug} was not set up for {partner} when this call came; now it is.", link="integration"
-        )
-    if game is not None:
-        return Finding(
-            f"The game {slug} is not set up for {partner}: a key that proves its calls is missing.",
-            "Set the partner's keys; until then its addresses answer 404.",
-            "integration",
-        )
-    near = get_close_matches(slug.lower(), [each.slug for each in known.games], 1, 0.6)
-    return Finding(
-        f"There is no game {spelled(slug)!r} here{f'; there is {near[0]}' if near else ''}.",
-        "Look at the address that is pasted into the partner's dashboard." if near else "",
-        is_sure=bool(slug),
-    )
+def diagnosed(case: AnyCase, hypotheses: Mapping[str, Sequence[Hypothesis[AnyCase]]]) -> Finding:
+    """The finding of the first hypothesis that fits, of those for the reason of the refusal."""
+    for each in hypotheses.get(case.call.reason, ()):
+        found = each(case)
+        if found is not None:
+            return found
+    return case.say("unknown")
 
 
-COMMON: Mapping[str, Finding] = {
-    "conflict": Finding(
-        "The same transaction was credited before with other content, so nobody was credited this time.",
-        "Look at both and decide: the first one stands.",
-        "conflicts",
-    ),
-    "game_down": Finding(
-        "The game could not be reached, and the owner has chosen to refuse new credits then.",
-        "Once a destination of the game takes deliveries again, have the partner report it again.",
-        "deliveries",
-    ),
-}
+def every(keys: Iterable[Key], messages: Sequence[tuple[bytes, Tried]]) -> Iterator[tuple[Key, bytes, Tried]]:
+    return ((key, message, tried) for key in keys for message, tried in messages)
 
 
-def about_player(player_id: str, game: Game | None) -> Finding:
-    rule = "reject" if game is None else game.settings["players.unknown"]
-    named = f"The player {spelled(player_id)}" if player_id else "The player"
-    if rule == "lookup":
-        return Finding(f"{named} is unknown to the game: players.lookup_url said that there is nobody.", "", "players")
-    return Finding(
-        f"{named} was not registered when this call came.",
-        "Register the player, or set players.unknown to create or lookup; then have the partner report it again.",
-        "players",
-    )
+# What any call may be refused for
 
 
-def about_item(skus: Sequence[str]) -> Finding:
-    named = f"The item {spelled(skus[0])}" if len(skus) == 1 else "An item"
-    return Finding(
-        f"{named} was not registered when this call came.",
-        "Register the item, or set items.unknown to accept; then have the partner report it again.",
-        "items",
-    )
+def unopened(case: Case) -> Finding | None:
+    return None if case.call.is_opened else case.say("unopened")
 
 
-def in_vain(call: Refused, known: Known, attempts: Attempts, what: str = "body") -> Finding:
+def untried(case: Case) -> Finding | None:
+    """Why a signature over the body cannot be tried, where that is so."""
+    if case.call.is_whole:
+        return None
+    return case.say("too_large" if case.call.text("body") else "not_kept", size=case.call.body_size)
+
+
+def in_vain(case: Case) -> Finding:
     """Nothing that was tried fits."""
-    changed = {name: since for name, since in known.changed(call).items() if name.startswith(f"{call.partner}.")}
+    changed = {
+        name: since for name, since in case.known.changed(case.call).items() if name.startswith(f"{case.partner}.")
+    }
     hint = "Compare the key in the partner's dashboard with the one that is set here, character by character."
     if changed:
         name, since = max(changed.items(), key=lambda each: each[1])
         hint = (
-            f"An older value of the {NAMES.get(name, name)} was given up on {since[:10]}: if the partner still signs "
-            "with that one, set the new one there."
+            f"An older value of the {case.known.names.get(name, name)} was given up on {since[:10]}: if the partner "
+            "still signs with that one, set the new one there."
         )
-    if attempts.is_spent:
+    if case.attempts.is_spent:
         hint += " It is large, so that not everything was tried."
-    return Finding(
-        f"It was signed with a key that is not stored here, or the {what} was changed on the way.", hint, "integration"
+    return case.say("in_vain", what=case.what, hint=hint)
+
+
+def address(case: Case) -> Finding:
+    setting = f"allowlist.{case.partner}"
+    allowed = "" if case.game is None else case.game.settings[setting]
+    forwarded = case.call.headers.get("x-forwarded-for", "")
+    row = "address"
+    if forwarded and case.call.remote_address == addresses.UNKNOWN:
+        row = "no_address"
+    elif forwarded and case.call.remote_address != addresses.forwarded(forwarded, 1):
+        row = "by_a_proxy"
+    return case.say(
+        row,
+        address=spelled(case.call.remote_address) or "an unknown address",
+        forwarded=spelled(forwarded),
+        setting=setting,
+        allowed=f" ({spelled(allowed)})" if allowed else ", which is empty by now",
     )
 
 
-def untried(call: Refused) -> Finding | None:
-    """Why a signature over the body cannot be tried, where that is so."""
-    if call.is_whole:
-        return None
-    if call.text("body"):
-        return Finding(
-            f"The body of this call ({call.body_size:,} bytes) is larger than what is kept of one, so its signature "
-            "cannot be tried.",
-            "Look at a smaller call that was refused for the same reason.",
-            is_sure=False,
-        )
-    return Finding(
-        "Bodies of logins may hold passwords and are not kept, so the signature of this call cannot be tried.",
-        "Look at a call to another address that was refused for the same reason: the key is the same.",
-        is_sure=False,
-    )
+def no_game(case: Case) -> Finding:
+    game = case.known.named(case.slug)
+    if game is not None:
+        row = "game_set_up_since" if case.is_configured(game) else "game_not_set_up"
+        return case.say(row, slug=case.slug, service=case.service)
+    near = get_close_matches(case.slug.lower(), [each.slug for each in case.known.games], 1, 0.6)
+    row = "game_nearly_named" if near else "no_game" if case.slug else "no_game_named"
+    return case.say(row, slug=spelled(case.slug), near="".join(near))
+
+
+def player(case: Case, player_id: str) -> Finding:
+    rule = "reject" if case.game is None else case.game.settings["players.unknown"]
+    named = f"The player {spelled(player_id)}" if player_id else "The player"
+    return case.say("not_looked_up" if rule == "lookup" else "player", player=named)
+
+
+def item(case: Case, skus: Sequence[str]) -> Finding:
+    different = list(dict.fromkeys(skus))
+    return case.say("item", item=f"The item {spelled(different[0])}" if len(different) == 1 else "An item")
+
+
+def named_by_its_reason(case: Case) -> Finding:
+    """The sentence that has the name of the reason: there is nothing to try."""
+    return case.say(case.call.reason)

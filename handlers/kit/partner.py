@@ -164,7 +164,8 @@ class Partner:
     ``jobs`` run in the background when they are due (``coinslot/relay/jobs.py``): name -> function of the installation
     and the game. ``profiles_pushed`` is told, inside of the write, which players' profiles the game has just changed.
     ``roots`` are first words of its paths beside its name. ``entry`` is how the game signs entries, where it does.
-    ``diagnose`` finds out, for the owner alone, why one of its calls was refused. ``formulas`` are settings that hold
+    ``diagnose`` finds out, for the owner alone, why one of its calls was refused; ``secret_names`` are what a sentence
+    calls its secrets. ``formulas`` are settings that hold
     expressions and may be tried on a page; ``try_window`` asks the game's payment API for one window of some days and
     stores nothing. ``report``: where it has figures of its own. ``send_again`` is how the owner has it report an order
     again. ``formats`` are those in which destinations may get what it brings, beside the standard one. ``in_game``: of
@@ -193,6 +194,7 @@ class Partner:
     diagnose: Callable[[Refused, Known], Finding] = lambda call, known: Finding("Nobody knows why.", is_sure=False)
     formats: tuple[Format, ...] = ()
     in_game: InGame | None = None
+    secret_names: Mapping[str, str] = field(default_factory=dict)
     formulas: tuple[Formula, ...] = ()
     try_window: Callable[[Installation, Game, int], Window] | None = None
     agreed: tuple[str, ...] = ()

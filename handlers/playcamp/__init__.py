@@ -13,7 +13,7 @@ from coinslot.relay import jobs
 from coinslot.settlement.terms import InGame
 from handlers.kit.partner import Address, Partner
 from handlers.kit.receive import installation, plain_error
-from handlers.playcamp import commands, explain, settings, simulation
+from handlers.playcamp import commands, explain, explain_words, settings, simulation
 from handlers.playcamp.entries import entry
 from handlers.playcamp.entries import game_call as entry_call
 from handlers.playcamp.events import conversion, coupons, sponsors, webhooks
@@ -123,6 +123,7 @@ partner = Partner(
     in_game=InGame(
         "playcamp", "playcamp.payment.created", counts_kept=lambda game: bool(game.keys("playcamp.payments_key"))
     ),
+    secret_names=explain_words.SECRETS,
     formulas=trying.FORMULAS,
     try_window=trying.try_window,
 )

@@ -18,7 +18,7 @@ what is accepted because of that:
 from flask import Blueprint
 
 from handlers.kit.partner import STEPS, Address, Partner
-from handlers.playtem import credit, explain
+from handlers.playtem import credit, explain, explain_words
 from handlers.playtem.settings import KEYS, SETTINGS, missing
 from handlers.playtem.simulation import simulate
 
@@ -51,4 +51,5 @@ partner = Partner(
     simulate=simulate,
     refuse=credit.refuse_http,
     diagnose=explain.diagnose,
+    secret_names=explain_words.SECRETS,
 )

@@ -1,52 +1,45 @@
-"""Why Playtem's calls are refused: the signature doctor's hypotheses, in the order they are tried."""
+"""Why Playtem's calls are refused: the hypotheses in the order they are tried."""
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from itertools import permutations, product
+from itertools import permutations
 from urllib.parse import parse_qsl
 
 from coinslot.base import literals
 from coinslot.games.games import Game
 from coinslot.operations.refusals import Refused
 from handlers.kit import explain
-from handlers.kit.explain import Attempts, Finding, Key, Known, spelled
+from handlers.kit.explain import Finding, Hypothesis, Known, Tried, every, spelled
+from handlers.kit.explain_keys import Key, digest_hex, hmac_hex
 from handlers.playtem import credit, payload
+from handlers.playtem.explain_words import FINDINGS
 from handlers.playtem.payload import FORMATS, Order, PayloadError
 
 # What may stand between the items, and between the four parts. The guide says nothing of either.
 BETWEEN_ITEMS = ("", ",", ", ", "|", ";", " ", "-", "_", "&", "\n")
 BETWEEN_PARTS = ("", "|", ",", ";", ":", "-", "_", "&", "+", ".", " ", "\n", ", ")
 FIELDS = ("AppId", "UserId", "Items", "TransactionId")
+KEY = "playtem.secret"
 
 
 def diagnose(call: Refused, known: Known) -> Finding:
     """Why this call was refused, as far as trying can tell."""
-    looked = Looked(call, known, known.game(call.game_id))
-    for each in HYPOTHESES.get(call.reason, ()):
-        found = each(looked)
-        if found is not None:
-            return found
-    return Finding("Nothing here knows why.", is_sure=False)
+    return explain.diagnosed(Case(call, known), HYPOTHESES)
 
 
-@dataclass(frozen=True)
-class Looked:
-    """A refused call, and what its query brings."""
+class Case(explain.Case):
+    """A refused call of Playtem's, and what its query brings."""
 
-    call: Refused
-    known: Known
-    game: Game | None
-    attempts: Attempts = field(default_factory=Attempts)
+    partner = "playtem"
+    service = "Playtem"
+    what = "call"
+    findings = FINDINGS
 
     @cached_property
     def given(self) -> list[tuple[str, str]]:
         return parse_qsl(self.call.text("query"), keep_blank_values=True, encoding="utf-8", errors="replace")
-
-    def setting(self, name: str, default: str = "") -> str:
-        return default if self.game is None else self.game.settings[f"playtem.{name}"]
 
     @cached_property
     def values(self) -> list[str]:
@@ -55,266 +48,176 @@ class Looked:
 
     @cached_property
     def order(self) -> Order | None:
-        try:
-            return payload.decode(self.values[0])
-        except (PayloadError, IndexError):
-            return None
+        return _order(self.values[0]) if self.values else None
 
-    @cached_property
-    def stored(self) -> list[Key]:
-        """Every secret there is, the likeliest first."""
-        return explain.keys(self.known, self.game, "playtem.")
+    @property
+    def text(self) -> str:
+        """What the payload is the Base64 of. Raises ValueError where it is none."""
+        return literals.decoded(payload.decode_base64(self.values[0]))[0]
 
-    def signed(self, key: Key, text: str, order: Order) -> bool:
-        return (
-            self.attempts.allow(len(text)) and payload.signature_of(key.value, text, order.encoding) == order.signature
-        )
+    @property
+    def most_likely(self) -> list[Key]:
+        """Playtem's secrets as they are, this game's first: more keys times more texts would be too much."""
+        return [key for key in self.likely if key.secret.name == KEY][:4]
 
-    def name(self, key: Key) -> str:
-        return explain.name_of(key, self.game)
+    def is_right(self, key: Key) -> bool:
+        return self.is_own(key) and not key.how and key.secret.name == KEY
+
+    def is_configured(self, game: Game) -> bool:
+        return credit.is_configured(game)
 
 
 # What cannot be decoded
 
 
-def parameter(looked: Looked) -> Finding | None:
-    name = looked.setting("parameter", "payload")
-    if len(looked.values) == 1:
+def parameter(case: Case) -> Finding | None:
+    name = case.setting("parameter", "payload")
+    if len(case.values) == 1:
         return None
-    if looked.values:
-        return Finding(f"The parameter {name} is there {len(looked.values)} times.", "Playtem sends it once.")
-    readable = [key for key, value in looked.given if _is_order(value)]
+    if case.values:
+        return case.say("parameter_repeated", name=name, count=len(case.values))
+    readable = [key for key, value in case.given if _order(value)]
     if readable:
-        return Finding(
-            f"The payload came in the parameter {spelled(readable[0])}; {name} is expected.",
-            f"Set playtem.parameter to {spelled(readable[0])}.",
-            "settings",
-        )
-    others = ", ".join(dict.fromkeys(key for key, _ in looked.given))
-    return Finding(
-        f"The parameter {name} is missing{f'; there are: {spelled(others)}' if others else ': the query is empty'}.",
-        "If Playtem names it otherwise, set playtem.parameter.",
-        "settings",
-    )
+        return case.say("other_parameter", there=spelled(readable[0]), name=name)
+    others = ", ".join(dict.fromkeys(key for key, _ in case.given))
+    there = f"; there are: {spelled(others)}" if others else ": the query is empty"
+    return case.say("parameter_missing", name=name, there=there)
 
 
-def undecodable(looked: Looked) -> Finding | None:
-    value = looked.values[0]
+def no_items(case: Case) -> Finding | None:
+    return case.say("no_items") if case.order is not None and not case.order.items else None
+
+
+def undecodable(case: Case) -> Finding | None:
+    value = case.values[0]
     if len(value) > payload.LONGEST_PAYLOAD:
-        return Finding(
-            f"The payload has {len(value):,} characters; more than {payload.LONGEST_PAYLOAD:,} are not read."
-        )
+        return case.say("too_long", length=len(value), most=payload.LONGEST_PAYLOAD)
     if not value:
-        return Finding("The payload is empty.", "Playtem's calls carry one; somebody may have tried the address.")
+        return case.say("empty")
     if value.lstrip()[:1] in ("{", "["):
-        return Finding("The payload is JSON as it is, and not Base64 of it.", "Playtem sends Base64.")
+        return case.say("plain_json")
     try:
         raw = payload.decode_base64(value)
-    except (ValueError, UnicodeError):
-        return Finding(
-            "The payload is not Base64, or was cut on the way.", "Compare its length with what Playtem sent."
-        )
+    except ValueError:
+        return case.say("no_base64")
     text, encoding = literals.decoded(raw)
-    if encoding != "utf-8" and looked.order is None:
-        return Finding(
-            "The payload is Base64 of something that is no text: it may be encrypted.",
-            "That is how Playtem links accounts; this address is for credits.",
-        )
-    if _is_order(text):
-        return Finding("The payload was put into Base64 twice.", "Somebody between Playtem and here encodes it again.")
-    return None
+    if encoding != "utf-8" and case.order is None:
+        return case.say("no_text")
+    return case.say("base64_twice") if _order(text) else None
 
 
-def not_json(looked: Looked) -> Finding | None:
-    text, _ = literals.decoded(payload.decode_base64(looked.values[0]))
-    if looked.order is not None:
-        if looked.order.items_text is not None or looked.setting("accept_single_quotes") == "on":
-            return None
-        return Finding(
-            "The payload is in the guide's notation with single quotes, which playtem.accept_single_quotes leaves out.",
-            "Set playtem.accept_single_quotes to on.",
-            "settings",
-        )
+def not_json(case: Case) -> Finding | None:
+    if case.order is not None:
+        is_readable = case.order.items_text is not None or case.setting("accept_single_quotes") == "on"
+        return None if is_readable else case.say("single_quotes")
     try:
-        document = json.loads(text)
+        document = json.loads(case.text)
     except (ValueError, RecursionError) as error:
         where = f", character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else ""
-        return Finding(
-            f"The payload is Base64 of something that is no JSON{where}.", "It was cut, or somebody made it up."
-        )
+        return case.say("no_json", where=where)
     if not isinstance(document, dict):
-        return Finding(
-            "The payload's JSON is no object.", "Playtem sends AppId, UserId, Items, TransactionId, Signature."
-        )
-    lower = {str(name).lower() for name in document}
-    lacking = [name for name in (*FIELDS, "Signature") if name.lower() not in lower]
+        return case.say("no_object")
+    values = {str(name).lower(): value for name, value in reversed(document.items())}
+    lacking = [name for name in (*FIELDS, "Signature") if name.lower() not in values]
     if lacking:
-        return Finding(
-            f"The payload lacks {' and '.join(lacking)}.", "Playtem sends all five; somebody else made this one."
-        )
-    signature = next(value for name, value in document.items() if str(name).lower() == "signature")
+        return case.say("lacking", names=" and ".join(lacking))
+    signature = values["signature"]
     if isinstance(signature, str) and len(signature) == 64:
-        return Finding(
-            "The Signature has 64 digits, as of HMAC-SHA256; Playtem's guide says HMAC-SHA1, which has 40.",
-            "Ask Playtem which one it is.",
-        )
+        return case.say("sha256")
     if not isinstance(signature, str) or not re.fullmatch(r"[0-9A-Fa-f]{40}", signature):
-        return Finding("The Signature is not 40 hexadecimal digits.", "It was cut, or somebody made it up.")
-    return Finding("A field of the payload holds what can be no id.", "Look at the call below.", is_sure=False)
+        return case.say("no_signature")
+    return case.say("no_id")
 
 
-def no_items(looked: Looked) -> Finding | None:
-    if looked.order is not None and not looked.order.items:
-        return Finding(
-            "The call proved itself, and there are no items in it to credit.", "Ask Playtem what it stands for."
-        )
-    return None
-
-
-def readable_by_now(looked: Looked) -> Finding | None:
-    return Finding("By what is set now, the payload can be read: a setting was changed after this call came.")
+def readable_by_now(case: Case) -> Finding | None:
+    return case.say("readable_by_now")
 
 
 # The signature
 
 
-def wrong_app(looked: Looked) -> Finding | None:
-    order, wanted = looked.order, looked.setting("app_id")
-    if order is None:
+def wrong_app(case: Case) -> Finding | None:
+    if case.order is None:
         return None
-    others = [game.slug for game in looked.known.games if game.settings["playtem.app_id"] == order.app_id]
+    app_id, wanted = case.order.app_id, case.setting("app_id")
+    if app_id == wanted:
+        return case.say("app_id_set_since")
+    others = _games_of(case, app_id)
     whose = f", which is the game {others[0]}" if others else ""
-    if order.app_id == wanted:
-        return Finding("playtem.app_id was another one when this call came; now it is that of the call.")
-    return Finding(
-        f"It names the AppId {spelled(order.app_id)}{whose}; playtem.app_id of this game is "
-        f"{spelled(wanted) or 'not set'}.",
-        "Correct playtem.app_id, or the address that Playtem has for that game.",
-        "settings",
-    )
+    return case.say("app_id", app_id=spelled(app_id), whose=whose, ours=spelled(wanted) or "not set")
 
 
-def another_key(looked: Looked) -> Finding | None:
-    order = looked.order
-    if order is None:
+def another_key(case: Case) -> Finding | None:
+    settings = {f"playtem.{name}": case.setting(name) for name in ("items_separator", "field_separator")}
+    texts = [(payload.signed_text(case.order, name, settings), name) for name in FORMATS if case.order is not None]
+    found = _signed(case, case.stored, [(text, name) for text, name in texts if text is not None])
+    if found is None:
         return None
-    for key in looked.stored:
-        for name in FORMATS:
-            text = payload.signed_text(order, name, _settings(looked))
-            if text is not None and looked.signed(key, text, order):
-                return _signed_with(looked, key, name)
-    return None
+    key, name = found
+    if case.is_right(key) and name not in case.setting("formats").split(","):
+        return case.say("another_format", format=name)
+    return case.about_key(key)
 
 
-def _signed_with(looked: Looked, key: Key, name: str) -> Finding:
-    is_own = looked.game is not None and key.game.id == looked.game.id
-    if key.how:
-        return Finding(
-            f"It is signed with {looked.name(key)}, {key.how}.",
-            "Set the secret here again, exactly as agreed.",
-            "integration",
-        )
-    if not is_own:
-        return Finding(
-            f"It is signed with {looked.name(key)}.",
-            f"Playtem has the address of this game where {key.game.slug}'s belongs, or the secret was set at the "
-            "wrong one.",
-            "integration",
-        )
-    if key.secret.name != "playtem.secret":
-        return Finding(f"It is signed with {looked.name(key)} in place of the Playtem secret.", "", "integration")
-    allowed = looked.setting("formats").split(",")
-    if name not in allowed:
-        return Finding(
-            f"The secret is right, but Items are signed in the format {name}, which playtem.formats leaves out.",
-            f"Add {name} to playtem.formats.",
-            "settings",
-        )
-    return Finding(
-        f"It is signed with {looked.name(key)}, which was set after this call came.", "The next one will pass."
-    )
-
-
-def another_separator(looked: Looked) -> Finding | None:
-    order = looked.order
-    if order is None:
+def another_separator(case: Case) -> Finding | None:
+    texts = [
+        (between.join(parts.values()), (between, parts["Items"], between_items))
+        for parts, between_items in _written(case.order)
+        for between in BETWEEN_PARTS
+    ]
+    found = _signed(case, case.most_likely, texts)
+    if found is None:
         return None
-    for key in _likely(looked):
-        for words, between in product(_written(order), BETWEEN_PARTS):
-            text = between.join((order.app_id, order.user_id, words[0], order.transaction_id))
-            if looked.signed(key, text, order):
-                settings = (
-                    [f"playtem.field_separator to {between!r}"] if between != looked.setting("field_separator") else []
-                )
-                settings += [f"playtem.items_separator to {words[1]!r}"] if words[1] is not None else []
-                return Finding(
-                    "The secret is right, but what is signed has other separators: "
-                    f"{between!r} between its parts, {spelled(words[0])!r} for its items.",
-                    f"Set {' and '.join(settings)}." if settings else "",
-                    "settings",
-                )
-    return None
+    between, items, between_items = found[1]
+    settings = [f"playtem.field_separator to {between!r}"] if between != case.setting("field_separator") else []
+    settings += [f"playtem.items_separator to {between_items!r}"] if between_items is not None else []
+    to_set = f"Set {' and '.join(settings)}." if settings else ""
+    return case.say("another_separator", between=between, items=spelled(items), to_set=to_set)
 
 
-def another_order(looked: Looked) -> Finding | None:
-    """The four parts in another order, or some of them alone, or with the application's name."""
-    order = looked.order
-    if order is None:
-        return None
-    for key in _likely(looked)[:2]:
-        for items, _ in _written(order)[:4]:
-            parts = dict(zip(FIELDS, (order.app_id, order.user_id, items, order.transaction_id), strict=True))
-            for count in (4, 3):
-                for names in permutations(FIELDS, count):
-                    for between in ("", looked.setting("field_separator")):
-                        if looked.signed(key, between.join(parts[name] for name in names), order):
-                            return Finding(
-                                f"The secret is right, but it signs {' + '.join(names)}; the guide says "
-                                f"{' + '.join(FIELDS)}.",
-                                "Ask Playtem which it is: no setting here takes another order.",
-                            )
-    return None
-
-
-def plain_digest(looked: Looked) -> Finding | None:
+def plain_digest(case: Case) -> Finding | None:
     """SHA-1 over secret and text, where the guide says HMAC."""
-    order = looked.order
-    if order is None:
+    texts = [("".join(parts.values()), None) for parts, _ in _written(case.order)]
+    is_plain = any(
+        _signed(case, case.most_likely, texts, made)
+        for made in (lambda key, text: digest_hex(key + text, "sha1"), lambda key, text: digest_hex(text + key, "sha1"))
+    )
+    return case.say("plain_digest") if is_plain else None
+
+
+def another_order(case: Case) -> Finding | None:
+    """The four parts in another order, or three of them."""
+    texts = [
+        (between.join(parts[name] for name in names), names)
+        for parts, _ in _written(case.order)[:4]
+        for names in (*permutations(FIELDS, 4), *permutations(FIELDS, 3))
+        for between in ("", case.setting("field_separator"))
+    ]
+    found = _signed(case, case.most_likely[:2], texts)
+    return found and case.say("another_order", signed=" + ".join(found[1]), guide=" + ".join(FIELDS))
+
+
+def _hmac_sha1(key: bytes, message: bytes) -> str:
+    return hmac_hex(key, message, "sha1")
+
+
+def _signed(
+    case: Case,
+    keys: list[Key],
+    texts: list[tuple[str, Tried]],
+    made: Callable[[bytes, bytes], str] = _hmac_sha1,
+) -> tuple[Key, Tried] | None:
+    """The key and the text that make the order's signature."""
+    if case.order is None:
         return None
-    for key in _likely(looked):
-        for items, _ in _written(order):
-            text = "".join((order.app_id, order.user_id, items, order.transaction_id)).encode()
-            for message in (key.value + text, text + key.value):
-                if (
-                    looked.attempts.allow(len(message))
-                    and explain.digest_hex(message, "sha1").upper() == order.signature
-                ):
-                    return Finding(
-                        "The secret is right, but it is signed by SHA-1 over the secret and the text, and not by "
-                        "HMAC-SHA1.",
-                        "Ask Playtem for the HMAC that its guide describes: the other can be extended by a stranger.",
-                    )
-    return None
+    messages = [(text.encode(case.order.encoding, "backslashreplace"), tried) for text, tried in texts]
+    return case.search(every(keys, messages), case.order.signature.lower(), made)
 
 
-def in_vain(looked: Looked) -> Finding | None:
-    return explain.in_vain(looked.call, looked.known, looked.attempts, "call")
-
-
-def _settings(looked: Looked) -> dict[str, str]:
-    return {
-        "playtem.items_separator": looked.setting("items_separator"),
-        "playtem.field_separator": looked.setting("field_separator"),
-    }
-
-
-def _likely(looked: Looked) -> list[Key]:
-    """Playtem's secrets as they are, this game's first: more keys times more texts would be too much."""
-    return [key for key in looked.stored if key.secret.name == "playtem.secret" and not key.how][:4]
-
-
-def _written(order: Order) -> list[tuple[str, str | None]]:
-    """The items as text, and the separator where a setting could have them so."""
+def _written(order: Order | None) -> list[tuple[dict[str, str], str | None]]:
+    """The four parts, for every way to write the items, and the separator where a setting could have them so."""
+    if order is None:
+        return []
     plain = [(between.join(order.items), between) for between in BETWEEN_ITEMS]
     quoted = [
         each if not is_quoted else json.dumps(each, ensure_ascii=False)
@@ -325,77 +228,61 @@ def _written(order: Order) -> list[tuple[str, str | None]]:
     found: dict[str, str | None] = {}
     for text, between in [*plain, *((each, None) for each in lists)]:
         found.setdefault(text, between)
-    return list(found.items())
+    return [
+        (dict(zip(FIELDS, (order.app_id, order.user_id, items, order.transaction_id), strict=True)), between)
+        for items, between in found.items()
+    ]
 
 
-def _is_order(value: str) -> bool:
+def _order(value: str) -> Order | None:
     try:
-        payload.decode(value)
+        return payload.decode(value)
     except PayloadError:
-        return False
-    return True
+        return None
 
 
 # What is no matter of proofs
 
 
-def address(looked: Looked) -> Finding | None:
-    return explain.about_address(looked.call, looked.game, "playtem")
-
-
-def no_game(looked: Looked) -> Finding | None:
-    parts = looked.call.text("path").strip("/").split("/")
-    if len(parts) == 3:
-        return explain.about_no_game(looked.call, looked.known, "Playtem", parts[1], credit.is_configured)
-    order = looked.order
-    if order is None:
+def no_game(case: Case) -> Finding | None:
+    if case.call.text("path").strip("/").count("/") == 2:
+        return explain.no_game(case)
+    if case.order is None:
         return None
-    same = [game.slug for game in looked.known.games if game.settings["playtem.app_id"] == order.app_id]
-    if len(same) > 1:
-        return Finding(
-            f"It names the AppId {spelled(order.app_id)}, which {' and '.join(same)} both have.",
-            "Correct playtem.app_id of one of them.",
-        )
-    if same:
-        return Finding(f"It names the AppId {spelled(order.app_id)}; the game {same[0]} was not set up for it then.")
-    return Finding(
-        f"It names the AppId {spelled(order.app_id)}, which no game here has as its playtem.app_id.",
-        "Set playtem.app_id, or give Playtem the address that names the game.",
-    )
+    app_id, same = spelled(case.order.app_id), _games_of(case, case.order.app_id)
+    row = "app_id_of_none" if not same else "app_id_of_one" if len(same) == 1 else "app_id_of_several"
+    return case.say(row, app_id=app_id, games=" and ".join(same))
 
 
-def player(looked: Looked) -> Finding | None:
-    order = looked.order
-    if order is not None and looked.setting("user_id") != "player":
-        return Finding(
-            f"No player is linked to the Facebook id {spelled(order.user_id)} (playtem.user_id is "
-            f"{looked.setting('user_id')}).",
-            "Have the game push the player's identities, or set playtem.user_id to player.",
-            "players",
-        )
-    return explain.about_player("" if order is None else order.user_id, looked.game)
+def _games_of(case: Case, app_id: str) -> list[str]:
+    return [game.slug for game in case.known.games if game.settings["playtem.app_id"] == app_id]
 
 
-def item(looked: Looked) -> Finding | None:
-    return explain.about_item([] if looked.order is None else list(dict.fromkeys(looked.order.items)))
+def player(case: Case) -> Finding | None:
+    if case.order is not None and case.setting("user_id") != "player":
+        return case.say("facebook_id", user_id=spelled(case.order.user_id), setting=case.setting("user_id"))
+    return explain.player(case, "" if case.order is None else case.order.user_id)
 
 
-def common(looked: Looked) -> Finding | None:
-    return explain.COMMON.get(looked.call.reason)
+def item(case: Case) -> Finding | None:
+    return explain.item(case, () if case.order is None else case.order.items)
 
 
-def unopened(looked: Looked) -> Finding | None:
-    return explain.unopened(looked.call)
-
-
-HYPOTHESES: Mapping[str, tuple[explain.Hypothesis[Looked], ...]] = {
-    "malformed": (unopened, parameter, no_items, undecodable, not_json, readable_by_now),
-    "app_id": (unopened, wrong_app),
-    "signature": (unopened, another_key, another_separator, plain_digest, another_order, in_vain),
-    "address": (address,),
-    "unknown_game": (unopened, no_game),
-    "unknown_player": (unopened, player),
-    "unknown_item": (unopened, item),
-    "conflict": (common,),
-    "game_down": (common,),
+HYPOTHESES: Mapping[str, tuple[Hypothesis[Case], ...]] = {
+    "malformed": (explain.unopened, parameter, no_items, undecodable, not_json, readable_by_now),
+    "app_id": (explain.unopened, wrong_app),
+    "signature": (
+        explain.unopened,
+        another_key,
+        another_separator,
+        plain_digest,
+        another_order,
+        explain.in_vain,
+    ),
+    "address": (explain.address,),
+    "unknown_game": (explain.unopened, no_game),
+    "unknown_player": (explain.unopened, player),
+    "unknown_item": (explain.unopened, item),
+    "conflict": (explain.named_by_its_reason,),
+    "game_down": (explain.named_by_its_reason,),
 }

@@ -219,7 +219,8 @@ def _room_of(call: Refused) -> Partner | None:
 
 def _known(game: Game | None) -> Known:
     asked = _Asked(None if game is None else game.id)
-    return Known(installation().games.opened(), asked.alike, asked.proved_at, asked.changed)
+    names = {secret: name for partner in partners() for secret, name in partner.secret_names.items()}
+    return Known(installation().games.opened(), asked.alike, asked.proved_at, asked.changed, names)
 
 
 class _Asked:

@@ -1,0 +1,94 @@
+"""Why payment queries are refused, which sign their address."""
+
+from collections.abc import Iterator, Mapping
+from urllib.parse import unquote_plus
+
+from coinslot.base import signing
+from coinslot.games.games import Game
+from coinslot.operations.refusals import Refused
+from handlers.kit import explain, explain_time
+from handlers.kit.explain import Finding, Hypothesis, Known, every
+from handlers.kit.explain_keys import Key, digest_hex
+from handlers.playcamp.explain_words import QUERIES
+
+PAYMENTS_KEY = "playcamp.payments_key"
+
+
+def diagnose(call: Refused, known: Known) -> Finding:
+    return explain.diagnosed(Case(call, known), HYPOTHESES)
+
+
+class Case(explain.Case):
+    """A payment query that was refused."""
+
+    partner = "playcamp"
+    service = "PlayCamp's payment queries"
+    what = "address"
+    findings = QUERIES
+
+    @property
+    def signed_at(self) -> float | None:
+        try:
+            return signing.unix_seconds(self.call.headers.get("x-timestamp", ""))
+        except ValueError:
+            return None
+
+    def is_right(self, key: Key) -> bool:
+        return self.is_own(key) and not key.how and key.secret.name == PAYMENTS_KEY
+
+    def is_configured(self, game: Game) -> bool:
+        return bool(game.keys(PAYMENTS_KEY))
+
+
+def no_fingerprint(case: Case) -> Finding | None:
+    lacking = [name for name in ("X-Fingerprint", "X-Timestamp") if name.lower() not in case.call.headers]
+    return case.say("no_fingerprint", names=" and ".join(lacking)) if lacking else None
+
+
+def another_fingerprint(case: Case) -> Finding | None:
+    given = case.call.headers["x-fingerprint"].lower()
+    tries = [("\n".join(lines).encode("utf-8", "surrogateescape"), how) for lines, how in _lines(case)]
+    found = case.search(every(case.stored, tries), given, lambda key, lines: digest_hex(lines + b"\n" + key))
+    if found is not None:
+        key, how = found
+        return case.say("another_fingerprint", key=case.name(key), how=how) if how else case.about_key(key)
+    found = case.search(every(case.stored, tries), given)
+    if found is None:
+        return None
+    key, how = found
+    how += f"{' and ' if how else ''}as an HMAC in place of a digest"
+    return case.say("another_fingerprint", key=case.name(key), how=how)
+
+
+def _lines(case: Case) -> Iterator[tuple[list[str], str]]:
+    """The lines that may have been signed, without the key."""
+    call, timestamp = case.call, case.call.headers["x-timestamp"]
+    method, path, words = call.text("method"), call.text("path"), call.text("query")
+    in_order = "&".join(sorted(words.split("&")))
+    decoded = "&".join(sorted(unquote_plus(each) for each in words.split("&")))
+    for query_line, how in (
+        (in_order, ""),
+        (words, "over the query as it is sent, its parameters not in order"),
+        (decoded, "over the decoded query, without its percent signs"),
+        (f"?{in_order}", "with the question mark in front of the query"),
+        ("", "without the query"),
+    ):
+        yield [method, path, query_line, timestamp], how
+    yield [method.lower(), path, in_order, timestamp], "with its method in small letters"
+    yield [path, in_order, timestamp], "without the method"
+    yield [method, path.rstrip("/") + "/", in_order, timestamp], "over another path"
+    if timestamp.isdigit():
+        yield [method, path, in_order, f"{timestamp}000"], "with its time in milliseconds and sent with seconds"
+
+
+def stale(case: Case) -> Finding | None:
+    tolerance = float(case.setting("tolerance_seconds", "300"))
+    return explain_time.timed(case, tolerance) or case.say("time_no_number")
+
+
+HYPOTHESES: Mapping[str, tuple[Hypothesis[Case], ...]] = {
+    "signature": (explain.unopened, no_fingerprint, another_fingerprint, explain.in_vain),
+    "timestamp": (explain.unopened, stale),
+    "address": (explain.address,),
+    "unknown_game": (explain.unopened, explain.no_game),
+}
