@@ -428,7 +428,8 @@ CREATE TABLE conversions (
     batch        TEXT NOT NULL,                -- events of one batch and player that go out in one body share it
     state        TEXT NOT NULL CHECK (state IN ('waiting', 'parked', 'converted')),
     reason       TEXT,                         -- why it is parked
-    body         BLOB,                         -- once converted; on the first event of its batch only
+    body         BLOB,                         -- once converted; on the first event of its batch only;
+                                               -- NULL again once the player is forgotten and nothing waits for it
     created_at   TEXT NOT NULL,
     updated_at   TEXT NOT NULL
 ) STRICT;

@@ -167,11 +167,30 @@ def link_identity(tx: Connection, game_id: int, player_id: str, provider: str, s
         raise RegistryError(f"the {provider} identity belongs to another player, or the player has another one")
 
 
+# A converted body, which still waits for no destination; a dead letter of it is never sent again.
+FORGOTTEN = "its player was forgotten"
+_IS_CONVERTED = """SELECT c.event_id FROM events e JOIN conversions c ON c.event_id = e.id
+                   WHERE {which} AND c.body IS NOT NULL AND NOT EXISTS (
+                       SELECT 1 FROM deliveries w JOIN destinations t ON t.id = w.destination_id
+                       WHERE w.event_id = e.id AND w.state = 'waiting' AND t.is_converted = 1)"""
+_EMPTY_CONVERTED = (
+    f"""UPDATE deliveries SET dead_reason = '{FORGOTTEN}'
+        WHERE state = 'dead' AND event_id IN ({_IS_CONVERTED})
+          AND destination_id IN (SELECT id FROM destinations WHERE is_converted = 1)""",  # noqa: S608  our own words
+    f"UPDATE conversions SET body = NULL WHERE event_id IN ({_IS_CONVERTED})",  # noqa: S608  our own words
+)
+EMPTY_CONVERTED_OF_PLAYER = tuple(
+    each.format(which="e.game_id = :game_id AND e.player_id = :player_id") for each in _EMPTY_CONVERTED
+)
+EMPTY_CONVERTED_OF_EVENT = tuple(each.format(which="e.id = :id") for each in _EMPTY_CONVERTED)
+
+
 def forget_player(tx: Connection, game_id: int, player_id: str) -> bool:
     """Delete the person and keep the sums; returns whether there was anything to forget.
 
     Gone afterwards: the registry entry, the identities, logins under way, boosts, every kept body and signature of the
-    player's transactions, conflicts and events, since those hold addresses, and what the game answered to deliveries.
+    player's transactions, conflicts and events, since those hold addresses, what was converted of the events, but for
+    what still waits to be sent, and what the game answered to deliveries.
     Left: ids, quantities and money. What names the player in no column is for ``coinslot/operations/forgetting.py``.
     """
     key = {"game_id": game_id, "player_id": player_id}
@@ -208,6 +227,7 @@ def forget_player(tx: Connection, game_id: int, player_id: str) -> bool:
                UNION
                SELECT d.id FROM events e JOIN deliveries d ON d.event_id = e.id
                WHERE e.game_id = :game_id AND e.player_id = :player_id)""",
+        *EMPTY_CONVERTED_OF_PLAYER,
         "DELETE FROM logins WHERE game_id = :game_id AND player_id = :player_id",
         "DELETE FROM refreshes WHERE game_id = :game_id AND player_id = :player_id",
         "DELETE FROM boosts WHERE game_id = :game_id AND player_id = :player_id",

@@ -21,7 +21,7 @@ from coinslot.base import clock
 from coinslot.base.settings import Settings
 from coinslot.games import games
 from coinslot.games.games import Game
-from coinslot.games.registry import RESERVED_ID
+from coinslot.games.registry import FORGOTTEN, RESERVED_ID
 from coinslot.ledger import chain, refunds
 from coinslot.operations import forgetting, observations
 from coinslot.outbox import deliveries as outbox
@@ -398,8 +398,10 @@ def deliveries(connection: Connection) -> Iterator[Finding]:
     is_fresh = beat is not None and clock.now() - beat <= outbox.OLDEST_BEAT_SECONDS
     rows = connection.execute(
         """SELECT d.*, g.slug,
-                  (SELECT count(*) FROM deliveries v WHERE v.destination_id = d.id AND v.state = 'dead') AS dead
-           FROM destinations d JOIN games g ON g.id = d.game_id WHERE d.state <> 'removed' ORDER BY g.slug, d.name"""
+                  (SELECT count(*) FROM deliveries v WHERE v.destination_id = d.id AND v.state = 'dead'
+                     AND (v.dead_reason IS NULL OR v.dead_reason <> :forgotten)) AS dead
+           FROM destinations d JOIN games g ON g.id = d.game_id WHERE d.state <> 'removed' ORDER BY g.slug, d.name""",
+        {"forgotten": FORGOTTEN},
     ).fetchall()
     if is_fresh:
         yield Finding(OK, "a relay is running")

@@ -108,6 +108,7 @@ _MUCH = {
         "UPDATE events SET raw_body = NULL WHERE id = :id AND raw_body IS NOT NULL",
         """UPDATE attempts SET answer = NULL, detail = NULL WHERE delivery_id IN (
                SELECT id FROM deliveries WHERE event_id = :id)""",
+        *registry.EMPTY_CONVERTED_OF_EVENT,
     ),
 }
 

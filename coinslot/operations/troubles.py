@@ -6,7 +6,7 @@ Counts end at :data:`MOST`: one more says "more than that". The words, and the l
 from dataclasses import dataclass
 
 from coinslot.base import clock
-from coinslot.games.registry import RESERVED_ID
+from coinslot.games.registry import FORGOTTEN, RESERVED_ID
 from coinslot.ledger import statuses
 from coinslot.outbox import deliveries
 from coinslot.store.db import Connection
@@ -47,6 +47,7 @@ def find(connection: Connection) -> list[Trouble]:
         "listed": LISTED,
         "looked_at": LOOKED_AT,
         "reserved": RESERVED_ID,
+        "forgotten": FORGOTTEN,
         "now": clock.stamp(now),
         "hour_ago": clock.stamp(now - HOUR_SECONDS),
         "day_ago": clock.stamp(now - DAY_SECONDS),
@@ -148,7 +149,8 @@ _COUNTED = """
         SELECT 'dead' AS kind, g.slug AS game,
                (SELECT count(*) FROM (
                     SELECT 1 FROM destinations t JOIN deliveries d ON d.destination_id = t.id AND d.state = 'dead'
-                    WHERE t.game_id = g.id AND t.state <> 'removed' LIMIT :most) found) AS count,
+                    WHERE t.game_id = g.id AND t.state <> 'removed'
+                      AND (d.dead_reason IS NULL OR d.dead_reason <> :forgotten) LIMIT :most) found) AS count,
                NULL AS detail, NULL AS subject
         FROM games g
         UNION ALL

@@ -6,6 +6,7 @@ In formats with an order, a dead letter stays dead when a later one of its playe
 from collections.abc import Iterable
 
 from coinslot.base import clock
+from coinslot.games.registry import FORGOTTEN
 from coinslot.outbox import circuit, destinations
 from coinslot.outbox.deliveries import delivery_of, lease_bounds, owe
 from coinslot.store.db import Connection, Row
@@ -16,7 +17,8 @@ _REDRIVEN = """(state = 'dead'
          OR state = 'waiting' AND (leased_until IS NULL OR leased_until <= :now OR leased_until > :longest)
             AND (next_attempt_at > :now
                  OR destination_id IN (SELECT id FROM destinations WHERE circuit_open_since IS NOT NULL)))
-    AND destination_id IN (SELECT id FROM destinations WHERE state <> 'removed')"""
+    AND destination_id IN (SELECT id FROM destinations WHERE state <> 'removed')
+    AND (dead_reason IS NULL OR dead_reason <> :forgotten)"""
 _CHOSEN = """(CAST(:state AS TEXT) IS NULL OR state = :state)
     AND (CAST(:destination_id AS INTEGER) IS NULL OR destination_id = :destination_id)
     AND (CAST(:event_type AS TEXT) IS NULL OR event_type = :event_type)
@@ -65,6 +67,7 @@ def redrivable(
             "event_type": event_type,
             "since": since,
             "until": until,
+            "forgotten": FORGOTTEN,
             **lease_bounds(clock.now()),
         },
     )
@@ -86,7 +89,7 @@ def redrive(tx: Connection, game_id: int, delivery_ids: Iterable[int]) -> int:
                    finished_at = NULL, self_redriven = 0, leased_until = NULL, lease_owner = NULL
                WHERE game_id = :game_id AND id = :id AND {_REDRIVEN} AND NOT {_OVERTAKEN}
                RETURNING destination_id""",  # noqa: S608  our own words only
-            {"game_id": game_id, "id": delivery_id, **bounds},
+            {"game_id": game_id, "id": delivery_id, "forgotten": FORGOTTEN, **bounds},
         ).fetchone()
         if row is not None:
             goals.append(row["destination_id"])
@@ -101,10 +104,13 @@ def redrive_one(tx: Connection, game_id: int, delivery_id: int) -> None:
         return
     if count_overtaken(tx, game_id, delivery_id=delivery_id):
         raise DeliveryError(f"delivery {delivery_id} stays dead: a later one of its player has overtaken it")
-    waits = tx.execute(
-        "SELECT 1 FROM deliveries WHERE id = :id AND game_id = :game_id AND state = 'waiting'",
+    row = tx.execute(
+        "SELECT state, dead_reason FROM deliveries WHERE id = :id AND game_id = :game_id",
         {"id": delivery_id, "game_id": game_id},
     ).fetchone()
+    if row is not None and row["dead_reason"] == FORGOTTEN:
+        raise DeliveryError(f"delivery {delivery_id} stays dead: {FORGOTTEN}, and its content with the player")
+    waits = row is not None and row["state"] == "waiting"
     raise DeliveryError(f"there is no dead delivery {delivery_id}{'. It is due, or being sent' if waits else ''}")
 
 
@@ -160,6 +166,7 @@ def count_overtaken(
         "event_type": event_type,
         "since": since,
         "until": until,
+        "forgotten": FORGOTTEN,
         **lease_bounds(clock.now()),
     }
     (count,) = connection.execute(
@@ -203,6 +210,7 @@ def _revive(tx: Connection, destination: Row) -> bool:
            WHERE id IN (
                SELECT id FROM deliveries d
                WHERE destination_id = :id AND state = 'dead' AND finished_at >= :since AND self_redriven = 0
+                 AND (dead_reason IS NULL OR dead_reason <> :forgotten)
                  AND (:is_ordered = 0 OR NOT EXISTS (
                      SELECT 1 FROM deliveries l
                      WHERE l.destination_id = :id AND l.player_id = d.player_id AND l.id > d.id
@@ -214,6 +222,7 @@ def _revive(tx: Connection, destination: Row) -> bool:
             "since": destination["reviving_since"],
             "is_ordered": destination["keeps_order"],
             "most": REDRIVEN_AT_ONCE,
+            "forgotten": FORGOTTEN,
             **lease_bounds(clock.now()),
         },
     ).rowcount

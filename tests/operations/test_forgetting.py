@@ -13,11 +13,13 @@ import pytest
 
 from app import create_app
 from coinslot.installation import Installation
-from coinslot.operations import forgetting, refusals, uploads
+from coinslot.operations import forgetting, refusals, troubles, uploads
 from coinslot.operations.backup import backup, restore
+from coinslot.outbox.attempts import Claim
 from coinslot.payments import report, store
 from tests.conftest import Studio, appcharge_headers, order
 from tests.owed import Owed
+from tests.pages import text_of
 
 EMAIL = "alice.liddell@wonderland.example"  # of the player, in whatever is kept of her
 BOBS = "bob@builder.example"
@@ -315,3 +317,60 @@ class TestRestore:
 
         rows = desk.db("SELECT g.slug FROM players p JOIN games g ON g.id = p.game_id WHERE p.player_id = 'alice'")
         assert rows == [{"slug": "other"}]
+
+
+class TestWhatWasConverted:
+    """A game's own format holds whatever its expression puts there."""
+
+    @pytest.fixture
+    def owed(self, house, studio) -> Owed:
+        owed = Owed(house, studio)
+        owed.destination("theirs", format="playcamp")
+        return owed
+
+    def bodies(self, owed: Owed) -> list[bool]:
+        return [row["body"] is not None for row in owed.rows("SELECT body FROM conversions ORDER BY id")]
+
+    def die(self, owed: Owed) -> Claim:
+        owed.write(lambda tx: tx.execute("UPDATE deliveries SET attempts_made = 99 WHERE state = 'waiting'"))
+        (claim,) = owed.claim(name="theirs")
+        assert owed.fail(claim) == "dead"
+        return claim
+
+    @pytest.mark.parametrize("count", [1, forgetting.EMPTIED_WITH_THE_PLAYER + 1])
+    def test_goes_once_it_is_delivered_or_dead(self, desk, owed, app, browser, count):
+        owed.happen(count)
+        (delivered,) = owed.claim(name="theirs")
+        owed.record(delivered)
+        if count > 1:
+            self.die(owed)
+        owed.happen(player="bob")
+
+        assert desk.forget() == 204
+
+        done = min(count, 2)
+        assert self.bodies(owed) == [False] * done + [True] * (count + 1 - done)
+
+    def test_a_dead_letter_of_it_says_so_when_it_is_put_back(self, desk, owed, app, browser):
+        owed.happen()
+        claim = self.die(owed)
+        assert "dead" in {each.kind for each in troubles.find(owed.house.database.read())}
+        assert desk.forget() == 204
+
+        assert self.bodies(owed) == [False]
+        run = app.test_cli_runner().invoke
+        told = run(args=["delivery", "redrive", "demo", str(claim.id)])
+        assert told.exit_code == 1
+        assert f"delivery {claim.id} stays dead: its player was forgotten" in told.output
+        assert "0 put back" in run(args=["delivery", "redrive", "demo", "--all"]).output
+        assert [row["state"] for row in owed.deliveries()] == ["dead"]
+        page = text_of(browser.get(f"/games/demo/deliveries/{claim.id}"))
+        assert "its player was forgotten" in page
+        assert "There is no body any more" in page
+        assert "dead" not in {each.kind for each in troubles.find(owed.house.database.read())}
+        assert "dead delivery" not in run(args=["doctor"]).output
+
+    def test_stays_while_it_waits(self, desk, owed):
+        owed.happen()
+        assert desk.forget() == 204
+        assert self.bodies(owed) == [True]

@@ -314,7 +314,9 @@ def _request_of(connection: Connection, row: Row, destination: Row) -> dict[str,
     try:
         body = webhooks.body(connection, claim)
     except LookupError:
-        return {"problem": "There is no body yet: what it is made of was not converted."}
+        if row["state"] == "waiting":
+            return {"problem": "There is no body yet: what it is made of was not converted."}
+        return {"problem": "There is no body any more: its player was forgotten."}
     return {
         "headers": webhooks.shown_headers(claim, body, installation().formats[claim.destination.format]),
         "body": body.decode("utf-8", "replace"),
