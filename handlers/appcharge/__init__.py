@@ -9,7 +9,7 @@ choice; the owner pastes them into Appcharge's Integration page.
 
 from flask import Blueprint, Response
 
-from handlers.appcharge import addresses, commands, events, explain, explain_words, orders, players, receive, settings
+from handlers.appcharge import addresses, events, explain, explain_words, orders, players, receive, settings
 from handlers.appcharge.api import checkout, refresh
 from handlers.appcharge.api.report import REPORT
 from handlers.appcharge.logins import auth, game_calls, otp
@@ -46,7 +46,7 @@ partner = Partner(
     refuse=receive.refuse,
     jobs={refresh.JOB: refresh.run},
     profiles_pushed=refresh.profiles_pushed,
-    commands=commands.COMMANDS,
+    commands={"appcharge": "handlers.appcharge.commands"},
     report=REPORT,
     game_calls=(*game_calls.GAME_CALLS, *checkout.GAME_CALLS),
     diagnose=explain.diagnose,

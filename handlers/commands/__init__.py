@@ -1,17 +1,51 @@
 """What the owner types: ``flask <command>``. Registering touches no disk, so that help and repair always work."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 
+import click
 from flask import Flask
 
-from handlers.commands import deliveries, games, keys, operate, owner, refunds, registry, settlement, simulate
 from handlers.kit.partner import Partner
+
+# Each is imported when somebody types it (or asks for the help on all): a server never does.
+MODULES = {
+    "admin": "handlers.commands.owner",
+    "backup": "handlers.commands.operate",
+    "config": "handlers.commands.games",
+    "delivery": "handlers.commands.deliveries",
+    "destination": "handlers.commands.deliveries",
+    "doctor": "handlers.commands.operate",
+    "game": "handlers.commands.games",
+    "item": "handlers.commands.registry",
+    "key": "handlers.commands.keys",
+    "player": "handlers.commands.registry",
+    "refund": "handlers.commands.refunds",
+    "relay": "handlers.commands.deliveries",
+    "restore": "handlers.commands.operate",
+    "secret": "handlers.commands.keys",
+    "settlement": "handlers.commands.settlement",
+    "simulate": "handlers.commands.simulate",
+}
+
+
+class Commands(Mapping[str, click.Command]):
+    """Name -> command, out of the module that has it."""
+
+    def __init__(self, modules: Mapping[str, str]) -> None:
+        self._modules = modules
+
+    def __getitem__(self, name: str) -> click.Command:
+        found: tuple[click.Command, ...] = import_module(self._modules[name]).COMMANDS
+        return next(command for command in found if command.name == name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
 
 
 def register(app: Flask, partners: Iterable[Partner]) -> None:
-    for room in (games, keys, registry, owner, deliveries, refunds, settlement, simulate, operate):
-        for command in room.COMMANDS:
-            app.cli.add_command(command)
-    for partner in partners:
-        for command in partner.commands:
-            app.cli.add_command(command)
+    modules = MODULES | {name: module for partner in partners for name, module in partner.commands.items()}
+    app.cli.commands = Commands(modules)  # type: ignore[assignment]  # nothing is added to it

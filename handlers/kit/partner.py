@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import click
 from flask import Blueprint, Response
 from marshmallow import Schema
 
@@ -161,6 +160,7 @@ class Partner:
     ``lacking`` is that part of ``missing`` without which calls fail, told from the configuration alone. ``simulate``
     plays the partner against a running server.
 
+    ``commands``: name -> the module that has it, imported when somebody types it.
     ``jobs`` run in the background when they are due (``coinslot/relay/jobs.py``): name -> function of the installation
     and the game. ``profiles_pushed`` is told, inside of the write, which players' profiles the game has just changed.
     ``roots`` are first words of its paths beside its name. ``entry`` is how the game signs entries, where it does.
@@ -187,7 +187,7 @@ class Partner:
     wrong: Callable[[Game], list[str]] = lambda game: []
     unset: Callable[[Game], list[str]] = lambda game: []
     lacking: Callable[[Game], list[str]] = lambda game: []
-    commands: tuple[click.Command, ...] = ()
+    commands: Mapping[str, str] = field(default_factory=dict)
     game_calls: tuple[GameCall, ...] = ()
     jobs: Mapping[str, Job] = field(default_factory=dict)
     profiles_pushed: Callable[[Connection, Game, Sequence[str]], None] = lambda tx, game, player_ids: None

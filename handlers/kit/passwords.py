@@ -1,5 +1,7 @@
 """Passwords of players and of the owner: how they are hashed and compared, in whichever Unicode form they come."""
 
+from functools import cache
+
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from coinslot.base import spellings
@@ -12,3 +14,9 @@ def hash_of(password: str) -> str:
 
 def is_right(password_hash: str, password: str) -> bool:
     return check_password_hash(password_hash, spellings.composed(password))
+
+
+@cache
+def nobodys_hash() -> str:
+    """What a password is compared with when there is none, so that saying no takes as long. Made on first use."""
+    return hash_of("nobody's password")

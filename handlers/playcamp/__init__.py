@@ -13,7 +13,7 @@ from coinslot.relay import jobs
 from coinslot.settlement.terms import InGame
 from handlers.kit.partner import Address, Partner
 from handlers.kit.receive import installation, plain_error
-from handlers.playcamp import commands, explain, explain_words, settings, simulation
+from handlers.playcamp import explain, explain_words, parked, settings, simulation
 from handlers.playcamp.entries import entry
 from handlers.playcamp.entries import game_call as entry_call
 from handlers.playcamp.events import conversion, coupons, sponsors, webhooks
@@ -40,7 +40,7 @@ def missing(game: Game) -> list[str]:
     found = lacking(game)
     if not game.settings["playcamp.campaigns"] and game.keys("playcamp.shared_key"):
         found.append("playcamp.campaigns is empty: a player may enter any campaign")
-    return found + own_orders.warnings(game) + conversion.warnings(game) + commands.warnings(game)
+    return found + own_orders.warnings(game) + conversion.warnings(game) + parked.warnings(game)
 
 
 def lacking(game: Game) -> list[str]:
@@ -107,7 +107,7 @@ partner = Partner(
     simulate=simulation.simulate,
     refuse=plain_error,
     roots=("api",),
-    commands=commands.COMMANDS,
+    commands={"playcamp": "handlers.playcamp.commands"},
     report=REPORT,
     jobs={
         conversion.JOB: Standing(conversion.run),

@@ -35,9 +35,9 @@ from handlers.kit.errors import in_words
 from handlers.kit.receive import installation
 from handlers.playcamp.api.answers import Webhook
 from handlers.playcamp.api.client import Client, base_url
-from handlers.playcamp.events.coupons import UNGRANTED
 from handlers.playcamp.events.payload import SPONSOR, UNREADABLE
-from handlers.playcamp.events.webhooks import COUPON_REDEEMED, PARTNER
+from handlers.playcamp.events.webhooks import PARTNER
+from handlers.playcamp.parked import COUPONS
 from handlers.playcamp.payments import polling, registration, trying
 from handlers.playcamp.payments.source import SourceError, is_configured
 from handlers.playcamp.simulation import LOOPBACK
@@ -56,8 +56,6 @@ UNDOCUMENTED = ("sponsor.changed", "payment.refunded")
 TEST_CREATOR = "TEST1"  # PlayCamp's own, for test calls
 MOST_LISTED = 1000
 LONGEST_CELL = 100
-UNSETTLED_DAYS = 30  # for which the doctor names what nobody has dealt with
-COUPONS = (COUPON_REDEEMED, UNGRANTED)
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 P = ParamSpec("P")
@@ -388,22 +386,6 @@ def redrive(game: str, transaction_ids: tuple[str, ...]) -> None:
 
 
 COMMANDS: tuple[click.Command, ...] = (playcamp,)
-
-
-def warnings(game: Game) -> list[str]:
-    """A sentence for the owner about what came of late and led to nothing, which :func:`parked` lists."""
-    connection = installation().database.read()
-    since = clock.stamp(clock.now() - UNSETTLED_DAYS * 86_400)
-    counts = (
-        (
-            unsettled.count_events_without_grant(connection, game.id, PARTNER, COUPONS, since),
-            "redeemed coupon(s) not granted",
-        ),
-        (unsettled.count_events_without_grant(connection, game.id, PARTNER, (UNREADABLE,), since), "event(s) not read"),
-        (unsettled.count_conflicts(connection, game.id, PARTNER, since), "coupon(s) reported with other content"),
-    )
-    found = ", ".join(f"{count} {what}" for count, what in counts if count)
-    return [f"in {UNSETTLED_DAYS} days: {found} (`flask playcamp parked {game.slug}`)"] if found else []
 
 
 _TRIED = (

@@ -4,7 +4,7 @@ from flask import request
 
 from coinslot.access import owner, second_factor, throttle
 from coinslot.store.db import Connection
-from handlers.dashboard.account.login import NOBODY, later
+from handlers.dashboard.account.login import later
 from handlers.kit import passwords
 from handlers.kit.receive import installation
 
@@ -31,7 +31,7 @@ def confirm(field: str = "current", *, or_code: bool = False) -> None:
     except throttle.ThrottledError as error:
         raise UnconfirmedError(429, later(error)) from None
     stored = owner.password_hash(house.database.read())
-    is_right = passwords.is_right(stored or NOBODY, given) and stored is not None
+    is_right = passwords.is_right(stored or passwords.nobodys_hash(), given) and stored is not None
 
     def settle(tx: Connection) -> bool:
         is_confirmed = is_right or (or_code and second_factor.accept(tx, house.vault, given))

@@ -20,9 +20,6 @@ from handlers.dashboard.frame.pages import SESSION_COOKIE, bp, page, see_other, 
 from handlers.kit import passwords
 from handlers.kit.receive import installation
 
-# What a password is compared with when there is none: an installation without an owner takes as long to say no.
-NOBODY = passwords.hash_of("nobody's password")
-
 PROOF_COOKIE = "coinslot_proof"
 PROOF_SECONDS = 300
 LONGEST_NEXT = 1000
@@ -47,7 +44,7 @@ def sign_in() -> AnyResponse:
     except throttle.ThrottledError as error:
         return _later(_form(429, later(error)), error)
     stored = owner.password_hash(database.read())
-    is_right = passwords.is_right(stored or NOBODY, request.form.get("password", ""))
+    is_right = passwords.is_right(stored or passwords.nobodys_hash(), request.form.get("password", ""))
     if not is_right or stored is None:
         return _form(403, "That is not the password.")
     address, agent = request.remote_addr or "", request.headers.get("User-Agent", "")
