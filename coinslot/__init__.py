@@ -3,3 +3,5 @@
 Each folder imports only what stands below it: base, store, access, games, outbox, ledger, payments, relay, operations,
 settlement; ``installation.py`` puts the parts together.
 """
+
+__version__ = "0.9.0"

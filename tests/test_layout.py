@@ -20,7 +20,10 @@ CORE = (
     "settlement",
     "installation",
 )
-LEVELS = {f"coinslot.{name}": level for level, name in enumerate(CORE)} | {"handlers.kit": len(CORE)}
+LEVELS = {f"coinslot.{name}": level for level, name in enumerate(CORE)} | {
+    "handlers.kit": len(CORE),
+    "coinslot.__version__": -1,
+}
 HANDLERS_LEVEL, APP_LEVEL, WSGI_LEVEL = len(CORE) + 1, len(CORE) + 2, len(CORE) + 3
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
+from coinslot import __version__
 from coinslot.access import keyring, owner, rotation
 from coinslot.access.vault import Vault, VaultError, database_key_id
 from coinslot.base import clock
@@ -123,6 +124,10 @@ def master_key(vault: Vault, connection: Connection | None) -> Iterator[Finding]
         )
     if vault.is_from_environment and vault.path.exists():
         yield Finding(WARNING, f"{vault.path} is not used while COINSLOT_MASTER_KEY is set")
+
+
+def release() -> Iterator[Finding]:
+    yield Finding(OK, f"Coinslot {__version__}")
 
 
 def engine() -> Iterator[Finding]:

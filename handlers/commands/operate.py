@@ -93,6 +93,7 @@ COMMANDS: tuple[click.Command, ...] = (backup_command, restore_command, doctor_c
 
 def _examine() -> Iterator[Finding]:
     house = installation()
+    yield from doctor.release()
     yield from guarded(doctor.folder, house.settings, house.database, house.vault)
     yield from doctor.engine()
     connection, found = doctor.open_database(house.database)

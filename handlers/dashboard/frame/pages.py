@@ -26,6 +26,7 @@ from flask.globals import request_ctx
 from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
+from coinslot import __version__
 from coinslot.access import owner
 from coinslot.games.games import Game
 from coinslot.store.paging import LAST_ID
@@ -218,6 +219,7 @@ def _frame(game: Game | None) -> dict[str, object]:
         "game": game,
         "game_pages": GAME_PAGES,
         "is_signed_in": g.session is not None,
+        "release": __version__,
         "token_field": lambda: Markup('<input type="hidden" name="{}" value="{}">').format(TOKEN_FIELD, form_token()),
         "view_functions": current_app.view_functions,
     }
