@@ -13,7 +13,11 @@ def main() -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, room, about in (
         ("credits", credits, "the credit path: durable, with storage stubbed out, and a sample that does nothing"),
-        ("memory", memory, "memory of all processes after many orders, and start to first answer"),
+        (
+            "memory",
+            memory,
+            "memory of all processes after many orders, start to first answer, and what importing takes",
+        ),
         ("size", size, "the credit path with many transactions stored, against an empty database"),
         ("relay", relay, "deliveries per second: alone, and beside a destination that is dead and one that is slow"),
         ("payments", payments, "a game's payments per second: polled, converted, stored and registered"),

@@ -1,4 +1,4 @@
-"""Memory of all processes together after many orders, and how soon a started server answers."""
+"""Memory of all processes together after many orders, how soon a started server answers, and what importing takes."""
 
 import argparse
 import shutil
@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
+from bench import imports
 from bench.credits import check_stored
 from bench.load import drive
 from bench.orders import MOST_PER_SECOND, prepare_home, write_orders
@@ -23,6 +24,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> list[str]:
     """Measure and print; returns the budgets missed, as sentences."""
+    libraries, whole = imports.measure()
+    times = whole / libraries
+    print(
+        f"import wsgi: {whole:.2f} s, {times:.2f} times its libraries alone ({libraries:.2f} s), medians of "
+        f"{imports.RUNS}  (budget <= {imports.MOST_TIMES})",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory(prefix="coinslot-bench-") as folder:
         template, home = Path(folder, "template"), Path(folder, "home")
         prepare_home(template)
@@ -56,4 +64,6 @@ def run(arguments: argparse.Namespace) -> list[str]:
         missed.append(f"{rss:.0f} MiB, more than {MOST_MEBIBYTES}")
     if start > MOST_START_SECONDS:
         missed.append(f"the first answer took {start:.2f} s, more than {MOST_START_SECONDS}")
+    if times > imports.MOST_TIMES:
+        missed.append(f"import wsgi takes {times:.2f} times what its libraries take, more than {imports.MOST_TIMES}")
     return missed
