@@ -1,7 +1,7 @@
 """Why Appcharge's calls are refused: its sentences, and the hypotheses in the order they are tried."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 
@@ -10,12 +10,13 @@ from coinslot.base.spellings import shown
 from coinslot.games.games import Game
 from coinslot.operations.refusals import Refused
 from handlers.appcharge import encryption, orders, receive
-from handlers.appcharge.explain_words import FINDINGS
+from handlers.appcharge.explain_words import FINDINGS, RECIPES
 from handlers.appcharge.signature import SignatureError, parse
-from handlers.kit import explain, explain_bodies, explain_time
-from handlers.kit.explain import Finding, Hypothesis, Known, spelled
+from handlers.kit import explain, explain_bodies
+from handlers.kit.explain import Hypothesis, Known, spelled
 from handlers.kit.explain_bodies import SignedBody
 from handlers.kit.explain_keys import Key, as_hex
+from handlers.kit.explain_words import Finding
 
 MAIN, SECONDARY, TOKEN = "appcharge.main_key", "appcharge.secondary_key", "appcharge.publisher_token"
 _HEX = re.compile(rb"\s*(?:[0-9A-Fa-f]{2})+\s*")
@@ -32,46 +33,28 @@ class Case(SignedBody):
 
     partner = "appcharge"
     service = "Appcharge"
+    signed_by = MAIN
     findings = FINDINGS
+    recipes = RECIPES
 
     @property
     def header(self) -> str:
         return self.call.headers.get("signature", self.call.text("signature"))
 
     @cached_property
-    def parsed(self) -> tuple[str, str]:
-        """Time and signature; both empty where the header cannot be read."""
+    def parts(self) -> tuple[str, str]:
         try:
             return parse(self.header)
         except SignatureError:
             return "", ""
 
     @property
-    def digest(self) -> str:
-        return self.parsed[1]
-
-    @property
     def signed_at(self) -> float | None:
-        timestamp = self.parsed[0]
+        timestamp = self.parts[0]
         return signing.unix_seconds(timestamp) if timestamp else None
 
     def message(self, body: bytes) -> bytes:
-        return self.parsed[0].encode() + b"." + body
-
-    def other_messages(self) -> Iterator[tuple[bytes, str]]:
-        timestamp, body = self.parsed[0], self.call.body
-        yield body, "over the body alone, without the time"
-        yield timestamp.encode() + body, "without the full stop between time and body"
-        yield body + b"." + timestamp.encode(), "over body and time in the wrong order"
-        yield body + timestamp.encode(), "over body and time in the wrong order"
-        if len(timestamp) > 3 and timestamp.endswith("000"):
-            yield timestamp[:-3].encode() + b"." + body, "with its time in seconds and sent with milliseconds"
-        yield f"{timestamp}000.".encode() + body, "with its time in milliseconds and sent with seconds"
-        if timestamp != str(int(timestamp)):
-            yield f"{int(timestamp)}.".encode() + body, "with the time printed anew, without its noughts"
-
-    def is_usual(self, key: Key) -> bool:
-        return self.is_own(key) and key.secret.name == MAIN
+        return self.parts[0].encode() + b"." + body
 
     def is_right(self, key: Key) -> bool:
         names = [MAIN]
@@ -115,11 +98,9 @@ def encrypted(case: Case) -> Finding | None:
 
 def header_of_another_form(case: Case) -> Finding | None:
     """One that cannot be read; what it signs is tried all the same."""
-    if case.digest:
+    if case.parts[1]:
         return None
-    parts = [part.strip().partition("=") for part in case.header.split(",")]
-    times = [value.strip() for name, _, value in parts if name.strip() == "t"]
-    given = [value.strip() for name, _, value in parts if name.strip() == "v1"]
+    times, given = explain_bodies.parts_of(case.header)
     if len(times) > 1 or len(given) > 1:
         return case.say("named_twice")
     digest = as_hex(given[0] if given else case.header)
@@ -139,11 +120,11 @@ def _signed(case: Case, row: str, message: bytes, digest: str) -> Finding | None
 
 
 def stale(case: Case) -> Finding | None:
-    unit = _OTHER_UNITS.get(len(case.parsed[0]))
+    unit = _OTHER_UNITS.get(len(case.parts[0]))
     if unit:
         return case.say("other_unit", unit=unit)
     name = "events_tolerance_seconds" if case.call.endpoint == "events" else "tolerance_seconds"
-    return explain_time.timed(case, float(case.setting(name) or 300))
+    return explain.timed(case, float(case.setting(name) or 300))
 
 
 # The publisher token, and the project
@@ -197,7 +178,7 @@ def not_encrypted(case: Case) -> Finding | None:
         return None
     if body.lstrip()[:1] != b"{":
         return case.say("neither" if body else "empty")
-    return _signed(case, "signed_and_plain", case.message(body), case.digest) or case.say("plain")
+    return _signed(case, "signed_and_plain", case.message(body), case.parts[1]) or case.say("plain")
 
 
 def other_keys(case: Case) -> Finding | None:
@@ -290,25 +271,19 @@ HYPOTHESES: Mapping[str, tuple[Hypothesis[Case], ...]] = {
         encrypted,
         explain_bodies.no_header,
         header_of_another_form,
-        explain.untried,
-        explain_bodies.another_key,
-        explain_bodies.another_message,
-        explain_bodies.another_body,
-        explain.in_vain,
+        *explain_bodies.OVER_BODY,
     ),
     "timestamp": (explain.unopened, stale),
     "token": (explain.unopened, token),
     "project": (explain.unopened, project),
     "encryption": (explain.unopened, too_large_to_open, explain.untried, not_encrypted, other_keys),
-    "address": (explain.address,),
-    "unknown_game": (explain.unopened, explain.no_game),
     "malformed": (explain.unopened, malformed),
     "unknown_player": (explain.unopened, player),
     "unknown_item": (explain.unopened, item),
     "deep_link": (deep_link,),
+    "misplaced_event": (misplaced_event,),
     "unknown_status": (explain.named_by_its_reason,),
     "misplaced": (explain.named_by_its_reason,),
-    "misplaced_event": (misplaced_event,),
     "conflict": (explain.named_by_its_reason,),
     "game_down": (explain.named_by_its_reason,),
 }

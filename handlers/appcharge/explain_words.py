@@ -1,6 +1,6 @@
 """What the owner reads of Appcharge's refused calls (``explain.py``), and Appcharge's words for its secrets."""
 
-from handlers.kit import explain
+from handlers.kit.explain_words import table
 
 SECRETS = {
     "appcharge.main_key": "main key",
@@ -10,8 +10,18 @@ SECRETS = {
     "appcharge.checkout_public_key": "checkout public key",
 }
 
+RECIPES = {
+    "{body}": "over the body alone, without the time",
+    "{time}{body}": "without the full stop between time and body",
+    "{body}.{time}": "over body and time in the wrong order",
+    "{body}{time}": "over body and time in the wrong order",
+    "{seconds}.{body}": "with its time in seconds and sent with milliseconds",
+    "{time}000.{body}": "with its time in milliseconds and sent with seconds",
+    "{number}.{body}": "with the time printed anew, without its noughts",
+}
+
 # An order is sent again by itself within half a minute only, which is over when this is read.
-FINDINGS = explain.table("""
+FINDINGS = table("""
 encrypted (settings): The body is encrypted as in 2023, and opens with {key} and {vector}; appcharge.payload is json.
     Set appcharge.payload to aes.
 looks_encrypted (settings)?: The body looks encrypted as in 2023 and there is no signature, while appcharge.payload \

@@ -6,7 +6,6 @@ signature fits or does not, so that a sentence about one is no guess; what canno
 bounded: :class:`Attempts` counts what was hashed and ends it.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -18,22 +17,13 @@ from coinslot.games.games import Game
 from coinslot.operations.refusals import Refused
 from handlers.kit import explain_keys
 from handlers.kit.explain_keys import Attempts, Key, hmac_hex
+from handlers.kit.explain_words import Finding
 
+ALIKE_SECONDS = 90.0  # two clocks that differ by the same
+ZONE_SECONDS = 120.0  # off a whole number of half hours: a local time taken for UTC
 LONGEST_SHOWN = 80  # of a stranger's text in a sentence
 
 Tried = TypeVar("Tried")
-
-_ROW = re.compile(r"(\w+(?:, \w+)*)(?: \((\w+)\))?(\?)?: (.+)")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One sentence, and what to do. ``link`` is a kind of page that mends it; ``is_sure`` is False for a guess."""
-
-    sentence: str
-    hint: str = ""
-    link: str = ""
-    is_sure: bool = True
 
 
 @dataclass(frozen=True)
@@ -53,99 +43,6 @@ class Known:
         return next((game for game in self.games if game.slug == slug), None)
 
 
-# Sentences
-
-
-def table(text: str) -> dict[str, Finding]:
-    """A partner's sentences by name, over those that all share.
-
-    A row is ``name (link)?: sentence`` and, indented in the line below, the hint. One sentence may have several names;
-    the link, the hint, and the ``?`` that marks a guess may be left out. A ``{place}`` is filled by :meth:`Case.say`.
-    """
-    return {**_COMMON, **_rows(text)}
-
-
-def _rows(text: str) -> dict[str, Finding]:
-    found: dict[str, Finding] = {}
-    for row in re.split(r"\n+(?=\S)", text.strip()):
-        first, _, hint = row.partition("\n")
-        match = _ROW.fullmatch(first)
-        if match is None:
-            raise ValueError(f"no row of a table: {first}")
-        names, link, guess, sentence = match.groups()
-        finding = Finding(" ".join(sentence.split()), " ".join(hint.split()), link or "", is_sure=not guess)
-        found |= dict.fromkeys(names.split(", "), finding)
-    return found
-
-
-def spelled(value: object) -> str:
-    """A stranger's text inside of a sentence: short. (Pages make visible what cannot be seen in it.)"""
-    text = str(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
-
-
-_COMMON = _rows("""
-unknown?: Nothing here knows why.
-unopened?: What was kept of this call cannot be opened with the master key that is in use.
-too_large?: The body of this call ({size:,} bytes) is larger than what is kept of one, so its signature cannot be tried.
-    Look at a smaller call that was refused for the same reason.
-not_kept?: Bodies of logins may hold passwords and are not kept, so the signature of this call cannot be tried.
-    Look at a call to another address that was refused for the same reason: the key is the same.
-
-set_since: It is signed with {key}, which was set after this call came.
-    The next one will pass.
-another_body: A proxy or middleware {how} after it was signed.{with_key}
-    What stands in front of Coinslot has to pass the body on byte for byte.
-in_vain (integration): It was signed with a key that is not stored here, or the {what} was changed on the way.
-    {hint}
-
-sent_twice: An old call was sent again: it was signed {away} before it came, and came more than once ({allowed}).
-    If it still matters, have the partner send it anew with a new signature.
-local_time: Its time is off by {zone}, to the minute: whoever signed it took local time for UTC.
-    The signature is right. The sender has to sign the time in UTC.
-sent_late: An old call was sent again: it was signed {away} before it came ({allowed}), while others of that day came \
-    on time.
-    Nothing is wrong with the key or with the clock here.
-sender_ahead: The sender's clock is {away} ahead: others of that day came with the right time ({allowed}).
-    Nothing is wrong with the key or with the clock here.
-behind: This machine's clock is {away} behind: the call was signed that much later than it came here ({allowed}).
-    Set the clock, and have it kept right by NTP (timedatectl set-ntp true).
-maybe_behind?: This machine's clock is {away} behind: the call was signed that much later than it came here ({allowed}).
-    Set the clock, and have it kept right by NTP (timedatectl set-ntp true).
-ahead: This machine's clock is {away} ahead: {count} calls of that day were that much too old ({allowed}).
-    Set the clock, and have it kept right by NTP (timedatectl set-ntp true).
-late_or_ahead?: It was signed {away} before it came ({allowed}): an old call was sent again, or this machine's clock \
-    is ahead.
-    The signature is right. Compare this machine's clock with another one.
-
-no_address (settings): X-Forwarded-For says {forwarded}, in which there is no address where the trusted proxies write \
-    one; so nobody knows where it came from.
-    COINSLOT_TRUSTED_PROXIES has to say how many proxies stand in front of Coinslot, and each has to add an address \
-    to X-Forwarded-For.
-by_a_proxy (settings): It came from {address}, which is not on {setting}; it says that a proxy brought it for \
-    {forwarded}.
-    If that proxy is yours, COINSLOT_TRUSTED_PROXIES has to say how many stand in front of Coinslot.
-address (settings): It came from {address}, which is not on {setting}{allowed}.
-    If the partner calls from there, add that address.
-game_set_up_since (integration): The game {slug} was not set up for {service} when this call came; now it is.
-game_not_set_up (integration): The game {slug} is not set up for {service}: a key that proves its calls is missing.
-    Set the partner's keys; until then its addresses answer 404.
-no_game: There is no game {slug!r} here.
-no_game_named?: There is no game {slug!r} here.
-game_nearly_named: There is no game {slug!r} here; there is {near}.
-    Look at the address that is pasted into the partner's dashboard.
-not_looked_up (players): {player} is unknown to the game: players.lookup_url said that there is nobody.
-player (players): {player} was not registered when this call came.
-    Register the player, or set players.unknown to create or lookup; then have the partner report it again.
-item (items): {item} was not registered when this call came.
-    Register the item, or set items.unknown to accept; then have the partner report it again.
-conflict (conflicts): The same transaction was credited before with other content, so nobody was credited this time.
-    Look at both and decide: the first one stands.
-game_down (deliveries): The game could not be reached, and the owner has chosen to refuse new credits then.
-    Once a destination of the game takes deliveries again, have the partner report it again.
-""")
-
-
 # Cases
 
 
@@ -153,12 +50,14 @@ game_down (deliveries): The game could not be reached, and the owner has chosen 
 class Case:
     """A refused call, and what is tried of it. A partner's own reads what proves its calls.
 
-    ``service`` is what a game is set up for at the address that was called, and ``what`` is what its calls sign.
+    ``service`` is what a game is set up for at the address that was called, ``what`` is what its calls sign, and
+    ``signed_by`` is the secret that they sign with.
     """
 
     partner: ClassVar[str]
     service: ClassVar[str]
     what: ClassVar[str] = "body"
+    signed_by: ClassVar[str]
     findings: ClassVar[Mapping[str, Finding]]
 
     call: Refused
@@ -181,11 +80,15 @@ class Case:
 
     def is_configured(self, game: Game) -> bool:
         """Whether the address that was called answers for this game."""
-        raise NotImplementedError
+        return bool(game.keys(self.signed_by))
 
     def is_right(self, key: Key) -> bool:
         """Whether a call like this one passes with this key, by what is configured now."""
-        raise NotImplementedError
+        return self.is_own(key) and not key.how and key.secret.name == self.signed_by
+
+    def made(self, key: bytes, message: bytes) -> str:
+        """The proof that a key makes of a message, in lower case."""
+        return hmac_hex(key, message)
 
     def setting(self, name: str, default: str = "") -> str:
         return default if self.game is None else self.game.settings[f"{self.partner}.{name}"]
@@ -221,9 +124,10 @@ class Case:
         self,
         tries: Iterable[tuple[Key, bytes, Tried]],
         given: str,
-        made: Callable[[bytes, bytes], str] = hmac_hex,
+        made: Callable[[bytes, bytes], str] | None = None,
     ) -> tuple[Key, Tried] | None:
-        """The first key and message of which ``made`` makes what was given, with what the message was tried as."""
+        """The first key and message that make what was given, with what the message was tried as."""
+        made = made or self.made
         for key, message, tried in tries:
             if not self.attempts.allow(len(message)):
                 return None
@@ -238,11 +142,8 @@ Hypothesis: TypeAlias = Callable[[AnyCase], Finding | None]
 
 def diagnosed(case: AnyCase, hypotheses: Mapping[str, Sequence[Hypothesis[AnyCase]]]) -> Finding:
     """The finding of the first hypothesis that fits, of those for the reason of the refusal."""
-    for each in hypotheses.get(case.call.reason, ()):
-        found = each(case)
-        if found is not None:
-            return found
-    return case.say("unknown")
+    tried = (each(case) for each in hypotheses.get(case.call.reason) or _ANY.get(case.call.reason, ()))
+    return next((found for found in tried if found is not None), None) or case.say("unknown")
 
 
 def every(keys: Iterable[Key], messages: Sequence[tuple[bytes, Tried]]) -> Iterator[tuple[Key, bytes, Tried]]:
@@ -278,6 +179,44 @@ def in_vain(case: Case) -> Finding:
     if case.attempts.is_spent:
         hint += " It is large, so that not everything was tried."
     return case.say("in_vain", what=case.what, hint=hint)
+
+
+def timed(case: Case, tolerance_seconds: float) -> Finding | None:
+    """Whose clock is wrong, or whether an old call was sent again: judged by the other calls of that day.
+
+    The call's signature is right. None where it does not say when it was signed.
+    """
+    if case.signed_at is None:
+        return None
+    lag, received = case.call.received - case.signed_at, case.call.received
+    others = [replace(case, call=each) for each in case.known.alike(case.call) if each.id != case.call.id]
+    lags = [each.call.received - each.signed_at for each in others if each.signed_at is not None]
+    is_repeated = any(
+        each.signed_at == case.signed_at and each.call.text("signature") == case.call.text("signature")
+        for each in others
+    )
+    proved_at = case.known.proved_at(case.call)
+    is_clock_right = proved_at is not None and abs(proved_at - received) < 86400
+    half_hours = round(lag / 1800)
+    is_zone = 2 <= abs(half_hours) <= 28 and abs(lag - half_hours * 1800) < ZONE_SECONDS
+    alike = sum(abs(each - lag) < ALIKE_SECONDS for each in lags)
+    if is_repeated and lag > 0:
+        row = "sent_twice"
+    elif is_zone and (is_clock_right or not alike):
+        row = "local_time"
+    elif is_clock_right:
+        row = "sent_late" if lag > 0 else "sender_ahead"
+    elif lag < 0:
+        row = "behind" if alike else "maybe_behind"
+    else:
+        row = "ahead" if alike else "late_or_ahead"
+    return case.say(
+        row,
+        away=in_words(lag),
+        allowed=f"{in_words(tolerance_seconds)} are allowed",
+        zone=in_words(half_hours * 1800),
+        count=alike + 1,
+    )
 
 
 def address(case: Case) -> Finding:
@@ -322,3 +261,27 @@ def item(case: Case, skus: Sequence[str]) -> Finding:
 def named_by_its_reason(case: Case) -> Finding:
     """The sentence that has the name of the reason: there is nothing to try."""
     return case.say(case.call.reason)
+
+
+# Words of a sentence
+
+
+def spelled(value: object) -> str:
+    """A stranger's text inside of a sentence: short. (Pages make visible what cannot be seen in it.)"""
+    text = str(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def in_words(seconds: float) -> str:
+    """How long: 7 minutes, 3 hours, 2 days."""
+    seconds = abs(seconds)
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= 2 * size or (seconds >= size and seconds % size < size / 10):
+            count = round(seconds / size)
+            return f"{count:,} {unit}{'' if count == 1 else 's'}"
+    if seconds >= 3600:
+        return f"{round(seconds / 60):,} minutes"
+    return f"{round(seconds):,} seconds"
+
+
+_ANY: Mapping[str, Sequence[Hypothesis[Case]]] = {"address": (address,), "unknown_game": (unopened, no_game)}

@@ -3,16 +3,21 @@
 import json
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
-from handlers.kit.explain import Case, Finding, every, spelled
+from handlers.kit.explain import Case, every, in_vain, spelled, untried
 from handlers.kit.explain_keys import Key, as_hex
+from handlers.kit.explain_words import Finding
 
 
 class SignedBody(Case):
     """A call that is proved by a signature over its body, in a header."""
+
+    # What may have been signed in place of the right message -> how to say so. Places: {body}, the {time} as it came,
+    # that in {seconds} where it came in milliseconds, and that as a {number} where it was written otherwise.
+    recipes: ClassVar[Mapping[str, str]]
 
     @property
     def header(self) -> str:
@@ -20,8 +25,8 @@ class SignedBody(Case):
         raise NotImplementedError
 
     @property
-    def digest(self) -> str:
-        """The signature in it, in hexadecimal; empty where there is none."""
+    def parts(self) -> tuple[str, str]:
+        """The time in the header, and the signature in hexadecimal; each empty where it is not there."""
         raise NotImplementedError
 
     def message(self, body: bytes) -> bytes:
@@ -29,12 +34,31 @@ class SignedBody(Case):
         raise NotImplementedError
 
     def other_messages(self) -> Iterator[tuple[bytes, str]]:
-        """What may have been signed in place of that, and how to say so."""
-        raise NotImplementedError
+        """What the recipes make of the body, and how to say so."""
+        time = self.parts[0]
+        number = str(int(time)) if re.fullmatch("[0-9]{1,20}", time) else time
+        places = {
+            "{time}": time,
+            "{seconds}": time[:-3] if time[1:].endswith("000") else "",
+            "{number}": "" if number == time else number,
+        }
+        for recipe, how in self.recipes.items():
+            before, _, after = recipe.partition("{body}")
+            if all(places[place] for place in re.findall("{[a-z]+}", before + after)) and time:
+                for place, value in places.items():
+                    before, after = before.replace(place, value), after.replace(place, value)
+                yield before.encode() + self.call.body + after.encode(), how
 
     def is_usual(self, key: Key) -> bool:
         """Whether this key is the one that anybody would expect, so that a sentence need not name it."""
-        raise NotImplementedError
+        return self.is_own(key) and key.secret.name.startswith(self.signed_by)
+
+
+def parts_of(header: str) -> tuple[list[str], list[str]]:
+    """The times and the signatures in ``t=<time>,v1=<signature>``, each as it stands there."""
+    pairs = [part.strip().partition("=") for part in header.split(",")]
+    times, given = ([value.strip() for name, _, value in pairs if name.strip() == wanted] for wanted in ("t", "v1"))
+    return times, given
 
 
 def no_header(case: SignedBody) -> Finding | None:
@@ -47,13 +71,13 @@ def no_header(case: SignedBody) -> Finding | None:
 
 
 def another_key(case: SignedBody) -> Finding | None:
-    found = case.search(every(case.stored, [(case.message(case.call.body), None)]), case.digest)
+    found = case.search(every(case.stored, [(case.message(case.call.body), None)]), case.parts[1])
     return found and case.about_key(found[0])
 
 
 def another_message(case: SignedBody) -> Finding | None:
     """The header's time counts another unit than the one that was signed, or is not signed as it should be."""
-    found = case.search(every(case.likely, list(case.other_messages())), case.digest)
+    found = case.search(every(case.likely, list(case.other_messages())), case.parts[1])
     return found and case.say("another_message", key=case.name(found[0]), how=found[1])
 
 
@@ -66,12 +90,15 @@ def another_body(case: SignedBody) -> Finding | None:
         for body, how in (readings(case.call.body) if keys else ())
         for key in keys
     )
-    found = case.search(tries, case.digest)
+    found = case.search(tries, case.parts[1])
     if found is None:
         return None
     key, how = found
     with_key = "" if case.is_usual(key) else f" It is signed with {case.name(key)}."
     return case.say("another_body", how=how, with_key=with_key)
+
+
+OVER_BODY = (untried, another_key, another_message, another_body, in_vain)
 
 
 def readings(body: bytes) -> Iterator[tuple[bytes, str]]:

@@ -19,7 +19,8 @@ from coinslot.settlement.columns import ReportFormat
 from coinslot.settlement.outcomes import Run
 from coinslot.settlement.terms import InGame
 from coinslot.store.db import Connection
-from handlers.kit.explain import Finding, Known
+from handlers.kit.explain import Known
+from handlers.kit.explain_words import Finding
 from handlers.kit.trials import Formula, Window
 
 

@@ -11,15 +11,16 @@ from functools import cached_property
 from coinslot.base import signing
 from coinslot.games.games import Game
 from coinslot.operations.refusals import Refused
-from handlers.kit import explain, explain_bodies, explain_time
-from handlers.kit.explain import Finding, Hypothesis, Known, every, spelled
+from handlers.kit import explain, explain_bodies
+from handlers.kit.explain import Hypothesis, Known, every, spelled
 from handlers.kit.explain_bodies import SignedBody
 from handlers.kit.explain_keys import Key, as_hex
+from handlers.kit.explain_words import Finding
 from handlers.playcamp import explain_entries, explain_queries
 from handlers.playcamp.entries import entry
 from handlers.playcamp.events import payload, webhooks
 from handlers.playcamp.events.signature import AHEAD_SECONDS
-from handlers.playcamp.explain_words import WEBHOOKS
+from handlers.playcamp.explain_words import RECIPES, WEBHOOKS
 from handlers.playcamp.payments import query
 
 HOOK_KEY = "playcamp.webhook_secret"
@@ -39,7 +40,9 @@ class Case(SignedBody):
 
     partner = "playcamp"
     service = "PlayCamp's webhooks"
+    signed_by = HOOK_KEY
     findings = WEBHOOKS
+    recipes = RECIPES
 
     @property
     def header(self) -> str:
@@ -54,17 +57,10 @@ class Case(SignedBody):
 
     @cached_property
     def parts(self) -> tuple[str, str]:
-        """The time and the signature in the header, in hexadecimal; each empty where it is not there."""
         if self.is_converted:
             return self.call.headers.get("x-gateway-timestamp", ""), as_hex(self.header)
-        pairs = [part.strip().partition("=") for part in self.header.split(",")]
-        times = [value.strip() for name, _, value in pairs if name == "t"]
-        given = [value.strip() for name, _, value in pairs if name == "v1"]
+        times, given = explain_bodies.parts_of(self.header)
         return (times or [""])[-1], as_hex((given or [self.header])[-1])
-
-    @property
-    def digest(self) -> str:
-        return self.parts[1]
 
     @property
     def signed_at(self) -> float | None:
@@ -88,19 +84,10 @@ class Case(SignedBody):
         return timestamp.encode() + b"." + body
 
     def other_messages(self) -> Iterator[tuple[bytes, str]]:
-        timestamp, body = self.parts[0], self.call.body
-        if timestamp:
-            yield body, "over the body alone: the time in the header is not signed"
-            yield timestamp.encode() + body, "without the full stop between time and body"
-            yield f"{timestamp}000.".encode() + body, "with its time in milliseconds and sent with seconds"
-            if timestamp.endswith("000"):
-                yield timestamp[:-3].encode() + b"." + body, "with its time in seconds and sent with milliseconds"
+        yield from super().other_messages()
         for name, value in self.call.headers.items():
-            if "timestamp" in name and value.isdigit() and value != timestamp:
-                yield value.encode() + b"." + body, f"with the time of the header {spelled(name)}"
-
-    def is_usual(self, key: Key) -> bool:
-        return self.is_own(key) and key.secret.name.startswith(HOOK_KEY)
+            if "timestamp" in name and value.isdigit() and value != self.parts[0]:
+                yield value.encode() + b"." + self.call.body, f"with the time of the header {spelled(name)}"
 
     def is_right(self, key: Key) -> bool:
         return self.is_usual(key) and not key.how and self.hook in (None, _hook_of(key))
@@ -145,7 +132,7 @@ def stale(case: Case) -> Finding | None:
         return case.say("milliseconds")
     is_late = case.call.received > case.signed_at
     allowed = float(case.setting("tolerance_seconds", "300")) if is_late or case.is_converted else AHEAD_SECONDS
-    return explain_time.timed(case, allowed)
+    return explain.timed(case, allowed)
 
 
 def malformed(case: Case) -> Finding | None:
@@ -176,14 +163,9 @@ HYPOTHESES: Mapping[str, tuple[Hypothesis[Case], ...]] = {
         gateway_without_time,
         explain_bodies.no_header,
         header_of_another_form,
-        explain.untried,
-        explain_bodies.another_key,
-        explain_bodies.another_message,
-        explain_bodies.another_body,
-        explain.in_vain,
+        *explain_bodies.OVER_BODY,
     ),
     "timestamp": (explain.unopened, stale),
     "malformed": (explain.unopened, malformed),
-    "address": (explain.address,),
     "unknown_game": (explain.unopened, no_hook, explain.no_game),
 }

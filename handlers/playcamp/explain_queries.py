@@ -4,14 +4,12 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import unquote_plus
 
 from coinslot.base import signing
-from coinslot.games.games import Game
 from coinslot.operations.refusals import Refused
-from handlers.kit import explain, explain_time
-from handlers.kit.explain import Finding, Hypothesis, Known, every
-from handlers.kit.explain_keys import Key, digest_hex
+from handlers.kit import explain
+from handlers.kit.explain import Hypothesis, Known, every
+from handlers.kit.explain_keys import digest_hex, hmac_hex
+from handlers.kit.explain_words import Finding
 from handlers.playcamp.explain_words import QUERIES
-
-PAYMENTS_KEY = "playcamp.payments_key"
 
 
 def diagnose(call: Refused, known: Known) -> Finding:
@@ -24,6 +22,7 @@ class Case(explain.Case):
     partner = "playcamp"
     service = "PlayCamp's payment queries"
     what = "address"
+    signed_by = "playcamp.payments_key"
     findings = QUERIES
 
     @property
@@ -33,11 +32,8 @@ class Case(explain.Case):
         except ValueError:
             return None
 
-    def is_right(self, key: Key) -> bool:
-        return self.is_own(key) and not key.how and key.secret.name == PAYMENTS_KEY
-
-    def is_configured(self, game: Game) -> bool:
-        return bool(game.keys(PAYMENTS_KEY))
+    def made(self, key: bytes, message: bytes) -> str:
+        return digest_hex(message + b"\n" + key)
 
 
 def no_fingerprint(case: Case) -> Finding | None:
@@ -48,11 +44,11 @@ def no_fingerprint(case: Case) -> Finding | None:
 def another_fingerprint(case: Case) -> Finding | None:
     given = case.call.headers["x-fingerprint"].lower()
     tries = [("\n".join(lines).encode("utf-8", "surrogateescape"), how) for lines, how in _lines(case)]
-    found = case.search(every(case.stored, tries), given, lambda key, lines: digest_hex(lines + b"\n" + key))
+    found = case.search(every(case.stored, tries), given)
     if found is not None:
         key, how = found
         return case.say("another_fingerprint", key=case.name(key), how=how) if how else case.about_key(key)
-    found = case.search(every(case.stored, tries), given)
+    found = case.search(every(case.stored, tries), given, hmac_hex)
     if found is None:
         return None
     key, how = found
@@ -83,12 +79,10 @@ def _lines(case: Case) -> Iterator[tuple[list[str], str]]:
 
 def stale(case: Case) -> Finding | None:
     tolerance = float(case.setting("tolerance_seconds", "300"))
-    return explain_time.timed(case, tolerance) or case.say("time_no_number")
+    return explain.timed(case, tolerance) or case.say("time_no_number")
 
 
 HYPOTHESES: Mapping[str, tuple[Hypothesis[Case], ...]] = {
     "signature": (explain.unopened, no_fingerprint, another_fingerprint, explain.in_vain),
     "timestamp": (explain.unopened, stale),
-    "address": (explain.address,),
-    "unknown_game": (explain.unopened, explain.no_game),
 }

@@ -1,6 +1,6 @@
 """What the owner reads of refused calls of PlayCamp's and of players' entries, and the words for its secrets."""
 
-from handlers.kit import explain
+from handlers.kit.explain_words import table
 
 SECRETS = {
     "playcamp.api_key": "PlayCamp API key",
@@ -9,7 +9,14 @@ SECRETS = {
     "playcamp.payments_key": "PlayCamp payments key",
 }
 
-WEBHOOKS = explain.table("""
+RECIPES = {
+    "{body}": "over the body alone: the time in the header is not signed",
+    "{time}{body}": "without the full stop between time and body",
+    "{time}000.{body}": "with its time in milliseconds and sent with seconds",
+    "{seconds}.{body}": "with its time in seconds and sent with milliseconds",
+}
+
+WEBHOOKS = table("""
 no_gateway_time: It has X-Gateway-Signature and lacks X-Gateway-Timestamp.
     A gateway of PlayCamp's sends both; one was dropped.
 renamed_header: The signature came in the header {name}; PlayCamp sends X-Webhook-Signature.
@@ -41,7 +48,7 @@ no_hook (integration): The webhook {hook} of the game {game} has no secret here.
     Set playcamp.webhook_secret.{hook}, or correct the address at PlayCamp.
 """)
 
-ENTRIES = explain.table("""
+ENTRIES = table("""
 other_names (settings): The entry is signed rightly, but its parameters have other names: {meanings}.
     Set {settings}.
 lacking (settings): The parameter {names} is missing{there}.
@@ -79,7 +86,7 @@ malformed?: The entry proved itself, but its player's id or its code_challenge c
     Look at what the game's client puts into the address.
 """)
 
-QUERIES = explain.table("""
+QUERIES = table("""
 no_fingerprint: The query lacks the header {names}.
     Either it does not come from PlayCamp's gateway, or a proxy on the way drops the header.
 another_fingerprint: The fingerprint is made with {key}, but {how}.

@@ -8,12 +8,12 @@ from itertools import permutations
 from urllib.parse import parse_qsl
 
 from coinslot.base import literals
-from coinslot.games.games import Game
 from coinslot.operations.refusals import Refused
 from handlers.kit import explain
-from handlers.kit.explain import Finding, Hypothesis, Known, Tried, every, spelled
+from handlers.kit.explain import Hypothesis, Known, Tried, every, spelled
 from handlers.kit.explain_keys import Key, digest_hex, hmac_hex
-from handlers.playtem import credit, payload
+from handlers.kit.explain_words import Finding
+from handlers.playtem import payload
 from handlers.playtem.explain_words import FINDINGS
 from handlers.playtem.payload import FORMATS, Order, PayloadError
 
@@ -21,7 +21,6 @@ from handlers.playtem.payload import FORMATS, Order, PayloadError
 BETWEEN_ITEMS = ("", ",", ", ", "|", ";", " ", "-", "_", "&", "\n")
 BETWEEN_PARTS = ("", "|", ",", ";", ":", "-", "_", "&", "+", ".", " ", "\n", ", ")
 FIELDS = ("AppId", "UserId", "Items", "TransactionId")
-KEY = "playtem.secret"
 
 
 def diagnose(call: Refused, known: Known) -> Finding:
@@ -35,6 +34,7 @@ class Case(explain.Case):
     partner = "playtem"
     service = "Playtem"
     what = "call"
+    signed_by = "playtem.secret"
     findings = FINDINGS
 
     @cached_property
@@ -58,13 +58,10 @@ class Case(explain.Case):
     @property
     def most_likely(self) -> list[Key]:
         """Playtem's secrets as they are, this game's first: more keys times more texts would be too much."""
-        return [key for key in self.likely if key.secret.name == KEY][:4]
+        return [key for key in self.likely if key.secret.name == self.signed_by][:4]
 
-    def is_right(self, key: Key) -> bool:
-        return self.is_own(key) and not key.how and key.secret.name == KEY
-
-    def is_configured(self, game: Game) -> bool:
-        return credit.is_configured(game)
+    def made(self, key: bytes, message: bytes) -> str:
+        return hmac_hex(key, message, "sha1")
 
 
 # What cannot be decoded
@@ -197,15 +194,11 @@ def another_order(case: Case) -> Finding | None:
     return found and case.say("another_order", signed=" + ".join(found[1]), guide=" + ".join(FIELDS))
 
 
-def _hmac_sha1(key: bytes, message: bytes) -> str:
-    return hmac_hex(key, message, "sha1")
-
-
 def _signed(
     case: Case,
     keys: list[Key],
     texts: list[tuple[str, Tried]],
-    made: Callable[[bytes, bytes], str] = _hmac_sha1,
+    made: Callable[[bytes, bytes], str] | None = None,
 ) -> tuple[Key, Tried] | None:
     """The key and the text that make the order's signature."""
     if case.order is None:
@@ -279,7 +272,6 @@ HYPOTHESES: Mapping[str, tuple[Hypothesis[Case], ...]] = {
         another_order,
         explain.in_vain,
     ),
-    "address": (explain.address,),
     "unknown_game": (explain.unopened, no_game),
     "unknown_player": (explain.unopened, player),
     "unknown_item": (explain.unopened, item),

@@ -1,10 +1,10 @@
 """What the owner reads of Playtem's refused calls (``explain.py``), and the word for its secret."""
 
-from handlers.kit import explain
+from handlers.kit.explain_words import table
 
 SECRETS = {"playtem.secret": "Playtem secret"}
 
-FINDINGS = explain.table("""
+FINDINGS = table("""
 parameter_repeated: The parameter {name} is there {count} times.
     Playtem sends it once.
 other_parameter (settings): The payload came in the parameter {there}; {name} is expected.

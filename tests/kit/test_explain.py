@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from handlers.appcharge import explain as appcharge
-from handlers.kit import explain
+from handlers.kit import explain_words
 from handlers.kit.explain_bodies import SignedBody
 from handlers.playcamp import explain as webhooks
 from handlers.playcamp import explain_entries as entries
@@ -16,7 +16,7 @@ from handlers.playtem import explain as playtem
 ROOT = Path(__file__).parents[2] / "handlers"
 CASES = [each.Case for each in (appcharge, playtem, webhooks, entries, queries)]
 MODULES = {each.Case: each for each in (appcharge, playtem, webhooks, entries, queries)}
-COMMON = explain.table("unknown?: Nothing here knows why.")
+COMMON = explain_words.table("unknown?: Nothing here knows why.")
 
 
 def words(*paths):
@@ -41,7 +41,7 @@ def is_text(node):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.service)
 def test_whatever_is_said_has_a_row(case):
-    shared = {ROOT / "kit/explain.py", ROOT / "kit/explain_time.py"}
+    shared = {ROOT / "kit/explain.py"}
     shared |= {ROOT / "kit/explain_bodies.py"} if issubclass(case, SignedBody) else set()
     assert said(Path(MODULES[case].__file__), *shared) - set(case.findings) == set()
 
@@ -54,12 +54,12 @@ def test_each_row_can_be_said(case):
 
 
 def test_a_row_is_a_sentence_a_hint_a_link_and_whether_it_is_a_guess():
-    table = explain.table("one, two (settings)?: It is {this}.\n    Do\n    that.\n\nthree: It is.")
-    assert table["one"] == table["two"] == explain.Finding("It is {this}.", "Do that.", "settings", is_sure=False)
-    assert table["three"] == explain.Finding("It is.")
+    table = explain_words.table("one, two (settings)?: It is {this}.\n    Do\n    that.\n\nthree: It is.")
+    assert table["one"] == table["two"] == explain_words.Finding("It is {this}.", "Do that.", "settings", is_sure=False)
+    assert table["three"] == explain_words.Finding("It is.")
 
 
 @pytest.mark.parametrize("text", ["no sentence", "A name: It is.", "one (x y): It is.", "one:It is."])
 def test_what_is_no_row_is_refused(text):
     with pytest.raises(ValueError, match="no row of a table"):
-        explain.table(text)
+        explain_words.table(text)

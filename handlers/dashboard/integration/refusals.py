@@ -18,7 +18,8 @@ from coinslot.store import audit
 from coinslot.store.db import Row
 from handlers.dashboard.frame.pages import PageError, below, bp, page, the_game, whole
 from handlers.kit import wrong_addresses
-from handlers.kit.explain import Finding, Known
+from handlers.kit.explain import Known
+from handlers.kit.explain_words import Finding
 from handlers.kit.partner import Partner
 from handlers.kit.receive import installation, partners
 from handlers.kit.wording import shown
