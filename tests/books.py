@@ -10,7 +10,7 @@ from coinslot.ledger import credit, refunds, reports
 from coinslot.ledger.policies import Policy
 from coinslot.payments import orders, queue, report
 from coinslot.payments import store as payments
-from coinslot.payments.report import Rules
+from coinslot.payments.fields import Rules
 from coinslot.settlement import closing, months
 from coinslot.settlement.figures import Line
 from coinslot.settlement.months import Settlement

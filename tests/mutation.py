@@ -99,7 +99,10 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "payments": (
         (
             "coinslot/payments/store.py",
+            "coinslot/payments/agreement.py",
+            "coinslot/payments/queries.py",
             "coinslot/payments/report.py",
+            "coinslot/payments/fields.py",
             "coinslot/base/exact.py",
             "coinslot/base/expressions.py",
         ),

@@ -2,7 +2,8 @@
 
 from coinslot.base import clock
 from coinslot.ledger.refunds import REFUNDED_AT
-from coinslot.payments.store import find, mark_refunded
+from coinslot.payments.queries import find
+from coinslot.payments.store import mark_refunded
 from coinslot.store.db import Connection, Row
 
 LOOKED_AT = 2000  # of the latest payments, for what is reported twice

@@ -22,17 +22,14 @@ anew. What names a reserved id is a test too, and is registered nowhere.
 
 import json
 from collections.abc import Collection, Iterable
-from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
 from coinslot.base import clock
-from coinslot.games.registry import RESERVED_ID
-from coinslot.payments.report import LEAST_AMOUNT, TOO_CHEAP, Payment, unknown_market
+from coinslot.payments.agreement import agrees, is_correction, is_understood, tells_same, with_known_amount
+from coinslot.payments.queries import find
+from coinslot.payments.report import Payment
 from coinslot.store import audit
 from coinslot.store.db import Connection, Row
-
-TOLERATED_SECONDS = 1  # between two reports of one payment
 
 MOVED = "payment.move"  # in the audit; an index holds it
 STATES = ("parked", "waiting", "registered", "quarantined", "kept")
@@ -69,33 +66,7 @@ def store(tx: Connection, game_id: int, payment: Payment, *, is_registering: boo
     return store_many(tx, game_id, [payment], is_registering=is_registering)[0]
 
 
-def find(connection: Connection, game_id: int, transaction_id: str) -> Row | None:
-    """The payment with this id, with every column; None when there is none."""
-    row: Row | None = connection.execute(
-        "SELECT * FROM payments WHERE game_id = :game_id AND transaction_id = :transaction_id",
-        {"game_id": game_id, "transaction_id": transaction_id},
-    ).fetchone()
-    return row
-
-
-# Registering
-
-
-# Refunding
-
-
 # What waits for a person
-
-
-def parked(connection: Connection, game_id: int, after: int, limit: int, through: int | None = None) -> list[Row]:
-    """Parked payments with an id above ``after``, in order; each has every column."""
-    return connection.execute(
-        """SELECT * FROM payments
-           WHERE game_id = :game_id AND state = 'parked' AND id > :after
-             AND (CAST(:through AS INTEGER) IS NULL OR id <= :through)
-           ORDER BY id LIMIT :limit""",
-        {"game_id": game_id, "after": after, "limit": limit, "through": through},
-    ).fetchall()
 
 
 def replace_parked(tx: Connection, game_id: int, payment_id: int, payment: Payment, *, is_registering: bool) -> str:
@@ -115,70 +86,7 @@ def replace_parked(tx: Connection, game_id: int, payment_id: int, payment: Payme
     return _store_known(tx, row, payment, is_registering, clock.stamp())
 
 
-def oldest_polled(connection: Connection, game_id: int, from_at: str, to_at: str) -> str | None:
-    """When the first payment of [from_at, to_at) was paid that came out of the game's own API; None: there is none."""
-    row = connection.execute(
-        """SELECT purchased_at FROM payments
-           WHERE game_id = :game_id AND purchased_at >= :from_at AND purchased_at < :to_at AND source = 'poll'
-           ORDER BY purchased_at LIMIT 1""",
-        {"game_id": game_id, "from_at": from_at, "to_at": to_at},
-    ).fetchone()
-    return None if row is None else str(row["purchased_at"])
-
-
-def newest_polled(connection: Connection, game_id: int, to_at: str) -> str | None:
-    """When the last payment before ``to_at`` was paid that came out of the game's own API; None: there is none."""
-    row = connection.execute(
-        """SELECT purchased_at FROM payments
-           WHERE game_id = :game_id AND purchased_at < :to_at AND source = 'poll'
-           ORDER BY purchased_at DESC LIMIT 1""",
-        {"game_id": game_id, "to_at": to_at},
-    ).fetchone()
-    return None if row is None else str(row["purchased_at"])
-
-
-def known(connection: Connection, game_id: int, found: Iterable[Payment]) -> list[Payment]:
-    """Those of them that are stored already, under their transaction id."""
-    return [each for each in found if find(connection, game_id, each.transaction_id) is not None]
-
-
 # Being asked for
-
-
-def paid_between(
-    connection: Connection,
-    game_id: int,
-    from_at: str,
-    to_at: str,
-    after: tuple[str, int] | None,
-    limit: int,
-    *,
-    is_sandbox: bool,
-) -> list[Row]:
-    """Payments that were not polled, paid from ``from_at`` on and before ``to_at``, in the order of time and id.
-
-    ``after`` are the ``purchased_at`` and ``id`` of the last one read. Left out is what lacks a field, what names a
-    reserved id, and but for ``is_sandbox`` what is of a sandbox. One that is parked only because its market is not
-    known here is there.
-    """
-    at, last_id = after or (from_at, 0)
-    return connection.execute(
-        """SELECT * FROM payments
-           WHERE game_id = :game_id AND purchased_at >= :at AND purchased_at < :to_at
-             AND (purchased_at > :at OR id > :last_id)
-             AND source <> 'poll' AND is_test <= :is_sandbox AND player_id <> :reserved AND product_id <> :reserved
-             AND amount IS NOT NULL AND currency IS NOT NULL
-           ORDER BY purchased_at, id LIMIT :limit""",
-        {
-            "game_id": game_id,
-            "at": max(at, from_at),
-            "to_at": to_at,
-            "last_id": last_id if at >= from_at else 0,
-            "is_sandbox": int(is_sandbox),
-            "reserved": RESERVED_ID,
-            "limit": limit,
-        },
-    ).fetchall()
 
 
 def told(tx: Connection, payment_ids: Iterable[int]) -> None:
@@ -189,62 +97,12 @@ def told(tx: Connection, payment_ids: Iterable[int]) -> None:
     )
 
 
-# Months
-
-
-def made_between(connection: Connection, game_id: int, after: tuple[str, int], to_at: str, limit: int) -> list[Row]:
-    """Payments that are no tests, in the order of time and id, after those of the last one read; before ``to_at``."""
-    return connection.execute(
-        """SELECT id, transaction_id, purchased_at FROM payments
-           WHERE game_id = :game_id AND purchased_at >= :at AND purchased_at < :to_at
-             AND (purchased_at > :at OR id > :last_id) AND is_test = 0
-           ORDER BY purchased_at, id LIMIT :limit""",
-        {"game_id": game_id, "at": after[0], "last_id": after[1], "to_at": to_at, "limit": limit},
-    ).fetchall()
-
-
-def count_between(connection: Connection, game_id: int, from_at: str, to_at: str) -> int:
-    """How many there are, tests included; for a progress bar."""
-    (count,) = connection.execute(
-        """SELECT count(*) FROM payments
-           WHERE game_id = :game_id AND purchased_at >= :from_at AND purchased_at < :to_at""",
-        {"game_id": game_id, "from_at": from_at, "to_at": to_at},
-    ).fetchone()
-    return int(count)
-
-
-# Payments out of our own ledger
-
-
 def attributed(tx: Connection, game_id: int, transaction_id: str) -> None:
     """The partner has told whose purchase a payment is: a closed month that holds it has to learn of that."""
     tx.execute(
         "UPDATE payments SET updated_at = :now WHERE game_id = :game_id AND transaction_id = :transaction_id",
         {"game_id": game_id, "transaction_id": transaction_id, "now": clock.stamp()},
     )
-
-
-def kept_orders(connection: Connection, game_id: int, source: str, since_at: str, limit: int) -> list[int]:
-    """Ids of payments of a source that are only kept to be asked for, those paid from ``since_at`` on, oldest first."""
-    rows = connection.execute(
-        """SELECT id FROM payments
-           WHERE game_id = :game_id AND purchased_at >= :since_at AND state = 'kept' AND reason IS NULL
-             AND source = :source
-           ORDER BY purchased_at, id LIMIT :limit""",
-        {"game_id": game_id, "source": source, "since_at": since_at, "limit": limit},
-    )
-    return [row["id"] for row in rows]
-
-
-def kept_pushes(connection: Connection, game_id: int, limit: int) -> list[int]:
-    """The same of what the game has pushed, from whatever time."""
-    rows = connection.execute(
-        """SELECT id FROM payments
-           WHERE game_id = :game_id AND state = 'kept' AND reason IS NULL AND source = 'push'
-           ORDER BY id LIMIT :limit""",
-        {"game_id": game_id, "limit": limit},
-    )
-    return [row["id"] for row in rows]
 
 
 def release(tx: Connection, payment_ids: Iterable[int]) -> None:
@@ -289,15 +147,15 @@ def _store_known(
     *,
     is_repeated: bool = False,
 ) -> str:
-    payment = _with_known_amount(known, payment)
+    payment = with_known_amount(known, payment)
     begins_anew = bool(known["is_test"]) and not payment.is_test and payment.problem is None
     is_correctable = payment.source == known["source"] and not known["is_sent"] and not is_repeated
-    if begins_anew or (known["state"] == "parked" and (is_correctable or _tells_same(known, payment))):
+    if begins_anew or (known["state"] == "parked" and (is_correctable or tells_same(known, payment))):
         return _replace(tx, known, payment, is_registering, now, is_sent=not begins_anew and bool(known["is_sent"]))
-    is_agreed = _agrees(known, payment)
-    is_conflict = not (is_agreed and _is_understood(known, payment))
+    is_agreed = agrees(known, payment)
+    is_conflict = not (is_agreed and is_understood(known, payment))
     if is_conflict:
-        if not is_repeated and _is_correction(known, payment):
+        if not is_repeated and is_correction(known, payment):
             was_registering = known["state"] in ("waiting", "quarantined")
             return _replace(tx, known, payment, is_registering or was_registering, now, is_sent=False)
         _keep_conflict(tx, known["id"], payment, now)
@@ -380,53 +238,6 @@ def _values(payment: Payment, is_registering: bool, now: str, refunded_at: str |
         "refund_next_at": now if is_refund_due else None,
         "now": now,
     }
-
-
-def _agrees(known: Row, payment: Payment) -> bool:
-    """Whether both tell of the same payment; what a refund leaves out is no contradiction."""
-    is_same_place = (payment.market is not None and known["market"] == payment.market) or all(
-        told in (None, stored)
-        for told, stored in (
-            (payment.platform, known["platform"]),
-            (payment.distribution_type, known["distribution_type"]),
-        )
-    )
-    return is_same_place and _tells_same(known, payment)
-
-
-def _is_understood(known: Row, payment: Payment) -> bool:
-    """Whether nothing in the report is unreadable. Its market may be one that is configured no more."""
-    if payment.problem in (None, unknown_market(known["market"])):
-        return True
-    return payment.is_incomplete and payment.refunded_at is not None
-
-
-def _tells_same(known: Row, payment: Payment) -> bool:
-    """Whether both agree in every field that both have, but for the place; one rounds times, the other cuts them."""
-    told = (payment.player_id, payment.product_id, payment.amount, payment.currency)
-    stored = (known["player_id"], known["product_id"], known["amount"], known["currency"])
-    if not all(each is None or other in (None, each) for each, other in zip(told, stored, strict=True)):
-        return False
-    if payment.purchased_at is None or known["purchased_at"] is None:
-        return True
-    apart = clock.seconds(payment.purchased_at) // 1 - clock.seconds(known["purchased_at"]) // 1
-    return abs(apart) <= TOLERATED_SECONDS
-
-
-def _is_correction(known: Row, payment: Payment) -> bool:
-    """Whether other content is to take the place of what nobody has, of the same source and environment."""
-    if payment.problem is not None or known["source"] != payment.source or known["is_test"] != payment.is_test:
-        return False
-    return not known["is_sent"]
-
-
-def _with_known_amount(known: Row, payment: Payment) -> Payment:
-    """A refund may say that nothing is paid any more: its amount of 0 is none."""
-    if payment.refunded_at is None or payment.amount is None or known["amount"] is None or Decimal(payment.amount):
-        return payment
-    is_too_cheap = payment.kept_because == TOO_CHEAP and Decimal(known["amount"]) < LEAST_AMOUNT
-    kept_because = payment.kept_because if is_too_cheap or payment.kept_because != TOO_CHEAP else None
-    return replace(payment, amount=known["amount"], kept_because=kept_because)
 
 
 def mark_refunded(tx: Connection, known: Row, refunded_at: str, now: str) -> None:

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from coinslot.operations import doctor
-from coinslot.payments import lists, queue
+from coinslot.payments import lists, queries, queue
 from coinslot.payments import store as payments
 from coinslot.payments.report import Payment
 from coinslot.relay import jobs
@@ -38,7 +38,7 @@ def keep(house, studio):
                     "purchased_at": "2026-07-21T14:17:27.329000Z",
                 } | changed
                 payments.store(tx, studio.row["id"], Payment(**values), is_registering=is_registering)
-                row = payments.find(tx, studio.row["id"], values["transaction_id"])
+                row = queries.find(tx, studio.row["id"], values["transaction_id"])
                 if state == "registered":
                     queue.registered(tx, [row["id"]], is_sandbox=False)
                 elif state == "quarantined":

@@ -19,7 +19,7 @@ from coinslot.access.keyring import SecretValue
 from coinslot.base import addresses, exact, spellings
 from coinslot.base.expressions import Expression, ExpressionError
 from coinslot.operations import forgetting
-from coinslot.payments import report as payment_report
+from coinslot.payments import fields
 from coinslot.settlement import amounts, columns, report
 from handlers.appcharge import events, orders, shapes, signature
 from handlers.appcharge.logins import social
@@ -127,7 +127,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "a password": lambda text: spellings.composed(4 * text),
     "a login name": spellings.login_names_alike,
     "a code": spellings.code,
-    "a payment's id": lambda text: payment_report.canonical_id(4 * text),
+    "a payment's id": lambda text: fields.canonical_id(4 * text),
     "a report's column": lambda text: columns.bare(4 * text),
     "a report's amount": amounts.written,
     "a report's id": lambda text: report._reference([text], {"reference": 0}),

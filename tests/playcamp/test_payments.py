@@ -10,10 +10,10 @@ import pytest
 from coinslot.base import clock as time_of
 from coinslot.ledger import policies, refunds
 from coinslot.operations import doctor
-from coinslot.payments import lists, queue
+from coinslot.payments import lists, queries, queue
 from coinslot.payments import report as payment_report
 from coinslot.payments import store as payments
-from coinslot.payments.report import Rules
+from coinslot.payments.fields import Rules
 from coinslot.relay import jobs
 from handlers.playcamp.payments import own_orders, query, rechecking
 from handlers.playcamp.settings import DISTRIBUTION_TYPES, MARKETS, PLATFORMS
@@ -1191,7 +1191,7 @@ def test_the_query_reads_by_an_index(house, studio, guarded):
     seen = []
     connection = house.database.read()
     connection.set_trace_callback(seen.append)
-    payments.paid_between(connection, studio.row["id"], "2026", "2027", None, 10, is_sandbox=False)
+    queries.paid_between(connection, studio.row["id"], "2026", "2027", None, 10, is_sandbox=False)
     connection.set_trace_callback(None)
 
     plan = [row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {seen[-1]}")]

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from coinslot.payments import queue
+from coinslot.payments import queries, queue
 from coinslot.payments import report as payment_report
 from coinslot.payments import store as payments
 from handlers.playcamp.payments import query
@@ -60,7 +60,7 @@ PATH = "/playcamp/demo/payments"
 def test_a_correction_between_the_reading_and_the_marking_is_told_or_refused(ask, report, monkeypatch, name):
     """Another worker corrects it once the query has read it."""
     report("GP-1")
-    read, outcomes = payments.paid_between, []
+    read, outcomes = queries.paid_between, []
 
     def slow(*args, **kwargs):
         rows = read(*args, **kwargs)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from coinslot.base import clock as clocks
 from coinslot.ledger import events
-from coinslot.payments import report, store
+from coinslot.payments import queries, report, store
 from coinslot.settlement import adjustments, calendar, months, purchases
 from coinslot.settlement import closing as settlement
 from coinslot.settlement.figures import summed_up
@@ -582,7 +582,7 @@ class TestLateFacts:
         books.close()
         clock.move_to("2026-08-10T00:00:00Z")
 
-        row = store.find(books.house.database.read(), books.game.id, "x")
+        row = queries.find(books.house.database.read(), books.game.id, "x")
         told = {
             "transactionId": "GP-1",
             "userId": "alice",

@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot.base import clock
 from coinslot.games.games import Game
-from coinslot.payments import lists, queue, store
+from coinslot.payments import lists, queries, queue, store
 from coinslot.relay import jobs as schedules
 from coinslot.store import audit
 from coinslot.store.db import Connection, Row
@@ -102,7 +102,7 @@ def payments_csv(slug: str) -> Response:
 def payment(slug: str, transaction_id: str) -> Response:
     game = the_game(slug)
     connection = installation().database.read()
-    row = store.find(connection, game.id, transaction_id)
+    row = queries.find(connection, game.id, transaction_id)
     if row is None:
         raise PageError(404, "There is no such payment")
     return page(
@@ -128,7 +128,7 @@ def redrive_payments(slug: str) -> AnyResponse:
     house = installation()
     transaction_id = request.form.get("transaction_id", "")
     is_all = request.form.get("which") == "all"
-    if not is_all and store.find(house.database.read(), game.id, transaction_id) is None:
+    if not is_all and queries.find(house.database.read(), game.id, transaction_id) is None:
         raise PageError(404, "There is no such payment")
 
     def put_back(tx: Connection) -> int:

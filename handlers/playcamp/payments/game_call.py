@@ -13,6 +13,7 @@ from flask import Response, jsonify
 from marshmallow import ValidationError, fields, validate
 
 from coinslot.games.games import Game
+from coinslot.payments import fields as payment_fields
 from coinslot.payments import report
 from coinslot.payments import store as payments
 from coinslot.payments.report import Payment
@@ -29,7 +30,7 @@ from handlers.playcamp.settings import DISTRIBUTION_TYPES, PLATFORMS, is_sandbox
 
 MOST_PAYMENTS = 1000
 PAYMENTS_AT_ONCE = 20
-LARGEST_AMOUNT = 10**report.AMOUNT_DIGITS - 1
+LARGEST_AMOUNT = 10**payment_fields.AMOUNT_DIGITS - 1
 
 
 class Amount(fields.Field[Any]):
@@ -87,14 +88,14 @@ class PushedPayment(Strict):
     transactionId = Identifier(required=True, metadata={"description": "Once and for all: a repeat is no new payment"})
     userId = Identifier(required=True)
     productId = Identifier(required=True)
-    productName = Text(report.LONGEST_NAME)
+    productName = Text(payment_fields.LONGEST_NAME)
     amount = Amount(required=True, metadata={"description": "Major units: 9.99 USD, 9900 KRW. Below 0.01: only kept"})
     currency = fields.String(
         required=True,
         validate=validate.Regexp(r"[A-Za-z]{3}\Z", error="use three letters (ISO 4217)"),
         metadata={"pattern": "^[A-Za-z]{3}$"},
     )
-    market = Text(report.LONGEST_MARKET)
+    market = Text(payment_fields.LONGEST_MARKET)
     platform = Word(PLATFORMS, allow_none=True)
     distributionType = Word(
         DISTRIBUTION_TYPES,

@@ -14,9 +14,10 @@ from coinslot.base.spellings import shown
 from coinslot.games.games import Game
 from coinslot.installation import Installation
 from coinslot.payments import orders as payment_orders
-from coinslot.payments import report
+from coinslot.payments import queries, report
 from coinslot.payments import store as payments
-from coinslot.payments.report import Payment, Rules
+from coinslot.payments.fields import Rules
+from coinslot.payments.report import Payment
 from coinslot.relay import jobs
 from coinslot.store.db import Connection, Row
 from handlers.kit.receive import installation
@@ -76,7 +77,7 @@ def take(house: Installation, game: Game) -> bool:
     def store(tx: Connection) -> bool:
         has_more = False
         if is_turned_on and since is not None:
-            kept = payments.kept_orders(tx, game.id, PARTNER, since, ORDERS_PER_STEP)
+            kept = queries.kept_orders(tx, game.id, PARTNER, since, ORDERS_PER_STEP)
             payments.release(tx, kept)
             has_more = len(kept) == ORDERS_PER_STEP
             after["since"] = None if has_more else since

@@ -18,9 +18,10 @@ from typing import Any
 from coinslot.base import clock
 from coinslot.games.games import Game
 from coinslot.installation import Installation
-from coinslot.payments import report
+from coinslot.payments import queries, report
 from coinslot.payments import store as payments
-from coinslot.payments.report import Payment, Rules
+from coinslot.payments.fields import Rules
+from coinslot.payments.report import Payment
 from coinslot.relay import jobs
 from coinslot.relay.jobs import Due, JobError
 from coinslot.store.db import Connection
@@ -125,7 +126,7 @@ def _of_a_right_clock(house: Installation, game: Game, progress: Progress) -> Pr
     now = clock.now()
     if progress.reached <= now + TOLERATED_AHEAD_SECONDS:
         return progress
-    newest = payments.newest_polled(house.database.read(), game.id, clock.stamp(now))
+    newest = queries.newest_polled(house.database.read(), game.id, clock.stamp(now))
     back = math.floor(min(now - FIRST_SECONDS, now if newest is None else clock.seconds(newest)))
     return Progress(min(progress.since, back), through=back, gap=progress.gap)
 
@@ -170,7 +171,7 @@ def _oldest(house: Installation, game: Game, since: int, began: int) -> int:
     """
     if since >= began:
         return since
-    found = payments.oldest_polled(house.database.read(), game.id, clock.stamp(since), clock.stamp(began))
+    found = queries.oldest_polled(house.database.read(), game.id, clock.stamp(since), clock.stamp(began))
     return began if found is None else math.floor(clock.seconds(found))
 
 
@@ -315,7 +316,7 @@ def _since(house: Installation, game: Game, found: list[Payment], began: int) ->
         if (each.purchased_at is None or each.purchased_at < began_at)
         and not each.transaction_id.startswith(report.UNREADABLE)
     ]
-    kept = {each.transaction_id for each in payments.known(house.database.read(), game.id, earlier)}
+    kept = {each.transaction_id for each in queries.known(house.database.read(), game.id, earlier)}
     left_out = {each.transaction_id for each in earlier} - kept
     return [each for each in found if each.transaction_id not in left_out]
 

@@ -16,7 +16,7 @@ from flask import Response, jsonify, request
 from coinslot.access.keyring import SecretValue
 from coinslot.base import clock, signing
 from coinslot.games.games import Game
-from coinslot.payments import store
+from coinslot.payments import queries, store
 from coinslot.store.db import Connection, Row
 from handlers.kit.receive import installation, is_address_allowed, note_call, note_refusal, plain_error
 from handlers.playcamp.payments import own_orders
@@ -63,7 +63,7 @@ def payments_between(game_slug: str) -> Response:
         return plain_error(503, "Busy; please try again")
 
     def read(connection: Connection) -> list[Row]:
-        return store.paid_between(
+        return queries.paid_between(
             connection,
             game.id,
             clock.stamp(begins),

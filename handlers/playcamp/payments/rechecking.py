@@ -12,7 +12,7 @@ from typing import Any
 from coinslot.base import clock
 from coinslot.games.games import Game
 from coinslot.installation import Installation
-from coinslot.payments import report
+from coinslot.payments import queries, report
 from coinslot.payments import store as payments
 from coinslot.payments.report import Payment
 from coinslot.relay import jobs
@@ -45,7 +45,7 @@ def run(house: Installation, game: Game) -> float | None:
             if time.monotonic() >= ends:
                 return 0.0
     while after is not None and time.monotonic() < ends:
-        rows = payments.parked(house.database.read(), game.id, after, ROWS_AT_ONCE)
+        rows = queries.parked(house.database.read(), game.id, after, ROWS_AT_ONCE)
         again = [(row["id"], found) for row in rows if (found := _read(game, source, row)) is not None]
         after = rows[-1]["id"] if len(rows) == ROWS_AT_ONCE else None
         _store(house, game, again, json.dumps({"configured": digest, "after": after}))
@@ -53,7 +53,7 @@ def run(house: Installation, game: Game) -> float | None:
 
 
 def _release(house: Installation, game: Game) -> int:
-    kept = payments.kept_pushes(house.database.read(), game.id, ROWS_AT_ONCE)
+    kept = queries.kept_pushes(house.database.read(), game.id, ROWS_AT_ONCE)
 
     def release(tx: Connection) -> None:
         payments.release(tx, kept)

@@ -15,7 +15,7 @@ from coinslot.base import exact, money
 from coinslot.base.spellings import shown
 from coinslot.games.games import Game
 from coinslot.installation import Installation
-from coinslot.payments import store
+from coinslot.payments import queries
 from coinslot.relay.jobs import JobError
 from coinslot.settlement.judging import PAID, REFUNDED, UNREADABLE, PartnerRow
 from coinslot.settlement.outcomes import Run
@@ -43,12 +43,12 @@ def read(house: Installation, game: Game, run: Run, deadline: float) -> bool:
     except ApiError as error:
         raise JobError(str(error)) from None
     cursor = run.cursor
-    expected = run.rows_expected or store.count_between(
+    expected = run.rows_expected or queries.count_between(
         house.database.read(), game.id, run.month.starts_at, run.month.ends_at
     )
     while True:
         after = tuple(json.loads(cursor)) if cursor else (run.month.starts_at, 0)
-        rows = store.made_between(house.database.read(), game.id, after, run.month.ends_at, PAYMENTS_AT_ONCE)
+        rows = queries.made_between(house.database.read(), game.id, after, run.month.ends_at, PAYMENTS_AT_ONCE)
         try:
             told = _asked(client, [each["transaction_id"] for each in rows])
         except ApiError as error:

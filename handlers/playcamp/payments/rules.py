@@ -1,7 +1,7 @@
 """What a payment of a game's must be like before PlayCamp is told of it, as its owner has configured it."""
 
 from coinslot.games.games import Game
-from coinslot.payments.report import Rules
+from coinslot.payments.fields import Rules
 from handlers.playcamp.settings import DISTRIBUTION_TYPES, MARKETS, PLATFORMS
 
 
