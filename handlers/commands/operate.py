@@ -14,9 +14,10 @@ from flask.cli import with_appcontext
 
 from coinslot.games import games
 from coinslot.games.games import Game
-from coinslot.operations import doctor
-from coinslot.operations.backup import backup, restore
-from coinslot.operations.doctor import NOTE, OK, WARNING, WRONG, Finding, guarded
+from coinslot.operations import checks, doctor
+from coinslot.operations.backup import backup
+from coinslot.operations.findings import NOTE, OK, WARNING, WRONG, Finding, guarded
+from coinslot.operations.restore import restore
 from coinslot.store.db import Connection
 from handlers.kit import troubled
 from handlers.kit.errors import in_words
@@ -108,8 +109,8 @@ def _examine() -> Iterator[Finding]:
     if connection is not None:
         yield from guarded(doctor.owner_password, connection)
         yield from guarded(_examine_games, connection)
-        yield from guarded(doctor.deliveries, connection)
-        yield from guarded(doctor.refusals, connection)
+        yield from guarded(checks.deliveries, connection)
+        yield from guarded(checks.refusals, connection)
         yield from guarded(_examine_troubles, connection)
         connection.close()
 
@@ -132,10 +133,10 @@ def _examine_game(connection: Connection, slug: str) -> Iterator[Finding]:
     if game is None:
         return  # removed just now
     yield Finding(OK, f"game {slug}: every secret opens")
-    yield from doctor.game_setup(connection, game)
-    yield from doctor.keys(connection, game)
+    yield from checks.game_setup(connection, game)
+    yield from checks.keys(connection, game)
     yield from _examine_partners(game)
-    yield from doctor.waiting_work(connection, game, _payments_go_to())
+    yield from checks.waiting_work(connection, game, _payments_go_to())
 
 
 def _payments_go_to() -> str:

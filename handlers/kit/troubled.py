@@ -12,7 +12,7 @@ from coinslot.access.vault import VaultError
 from coinslot.games.games import Game
 from coinslot.installation import Installation
 from coinslot.operations import troubles
-from coinslot.operations.doctor import WARNING, WRONG, Finding
+from coinslot.operations.findings import WARNING, WRONG, Finding
 from coinslot.operations.troubles import Trouble
 from coinslot.store.db import Connection, DatabaseError, EngineError
 from handlers.kit import noticed, wrong_addresses

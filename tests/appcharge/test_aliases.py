@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coinslot.operations import troubles
-from coinslot.operations.backup import backup, restore
+from coinslot.operations.backup import backup
+from coinslot.operations.restore import restore
 from handlers.commands import operate
 from tests.pages import text_of
 

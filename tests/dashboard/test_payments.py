@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from coinslot.operations import doctor
+from coinslot.operations import checks
 from coinslot.payments import lists, queries, queue
 from coinslot.payments import store as payments
 from coinslot.payments.report import Payment
@@ -112,7 +112,7 @@ class TestList:
         keep(1, 2, state="quarantined")
         keep(1, 3)
         keep(1, 3, amount="1.00", source="appcharge")
-        told = doctor.waiting_work(house.database.read(), house.games.by_slug("demo"))
+        told = checks.waiting_work(house.database.read(), house.games.by_slug("demo"))
         pages = [re.search(r"page (/games/\S+)", finding.text)[1] for finding in told]
         assert [listed(browser.get(address)) for address in pages] == [["T-1"], ["T-2"], ["T-3"]]
 

@@ -30,6 +30,7 @@ from coinslot.installation import Installation
 from coinslot.ledger import chain
 from coinslot.operations import backup
 from coinslot.operations.observations import Refusal
+from coinslot.operations.restore import _only_restore
 from coinslot.outbox import attempts, destinations
 from coinslot.store import db
 from handlers.appcharge.signature import sign
@@ -284,7 +285,7 @@ def test_credits_go_on_during_a_copy(place: Place, tmp_path: Path, monkeypatch: 
 
         source.backup(target, pages=20, progress=after_each_step)
 
-    monkeypatch.setattr(backup, "_copy_pages", credit_between_steps)
+    monkeypatch.setattr(backup, "copy_pages", credit_between_steps)
     place.backup(tmp_path / "copy.db")
 
     assert credited
@@ -798,7 +799,7 @@ def test_what_root_restores_belongs_to_the_folders_owner(place: Place, tmp_path:
 def test_second_restore_at_the_same_time_is_refused(place: Place, tmp_path: Path) -> None:
     place.backup(tmp_path / "copy.db")
 
-    with backup._only_restore(place.home):
+    with _only_restore(place.home):
         assert "another restore" in place.is_refused(tmp_path / "copy.db")
 
 

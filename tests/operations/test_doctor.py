@@ -19,7 +19,7 @@ from coinslot.games import games, registry
 from coinslot.installation import Installation
 from coinslot.ledger import credit as ledger
 from coinslot.ledger import reports
-from coinslot.operations import backup, doctor
+from coinslot.operations import backup, doctor, restore
 from coinslot.operations.observations import Refusal
 from coinslot.outbox import destinations
 from coinslot.relay import jobs
@@ -457,7 +457,7 @@ def test_looking_changes_nothing(patient: Patient) -> None:
 def test_restored_installation_is_healthy(patient: Patient, tmp_path: Path) -> None:
     credit(patient, "first")
     backup.backup(patient.house.database, tmp_path / "copy.db")
-    backup.restore(patient.house.database, patient.house.vault, tmp_path / "copy.db")
+    restore.restore(patient.house.database, patient.house.vault, tmp_path / "copy.db")
 
     assert patient.examine()[1] == 0
 

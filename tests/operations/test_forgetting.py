@@ -14,7 +14,8 @@ import pytest
 from app import create_app
 from coinslot.installation import Installation
 from coinslot.operations import forgetting, refusals, troubles, uploads
-from coinslot.operations.backup import backup, restore
+from coinslot.operations.backup import backup
+from coinslot.operations.restore import restore
 from coinslot.outbox.attempts import Claim
 from coinslot.payments import report, store
 from tests.conftest import Studio, appcharge_headers, order

@@ -9,7 +9,7 @@ import pytest
 
 from coinslot.base import clock as time_of
 from coinslot.ledger import policies, refunds
-from coinslot.operations import doctor
+from coinslot.operations import checks
 from coinslot.payments import lists, queries, queue
 from coinslot.payments import report as payment_report
 from coinslot.payments import store as payments
@@ -672,7 +672,7 @@ def test_what_waits_for_a_person_is_listed_and_told_by_doctor(push, claim, house
     connection = house.database.read()
     write(house, lambda tx: queue.quarantine(tx, {3: "PlayCamp: no"}))
 
-    told = [finding.text for finding in doctor.waiting_work(connection, game(), "PlayCamp")]
+    told = [finding.text for finding in checks.waiting_work(connection, game(), "PlayCamp")]
 
     assert told == [
         "game demo: for a person to judge: 1 payment(s) are parked: they cannot be sent as they are; "

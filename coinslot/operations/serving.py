@@ -1,0 +1,161 @@
+"""The database that is served: what state it is in, and another one put in its place.
+
+What is served is the old database or the new one, entirely, whenever the machine stops; and what was served before is
+kept beside it.
+"""
+
+import fcntl
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from coinslot.access.vault import database_key_id
+from coinslot.base import clock
+from coinslot.operations.backup import BackupError, copy_pages, remove, side_files, sync, write_copy
+from coinslot.outbox import deliveries
+from coinslot.store.db import (
+    SCHEMA_VERSION,
+    Connection,
+    Database,
+    DatabaseError,
+    EngineError,
+    connect,
+    file_version,
+    hand_over,
+)
+
+# Where SQLite keeps its locks: every connection to a database in WAL mode holds some of these bytes while it is open.
+LOCK_BYTES_START, LOCK_BYTES = 0x40000000, 512
+
+
+@dataclass(frozen=True)
+class Live:
+    """What is being served. ``state`` is ``healthy``, ``missing``, ``damaged`` or ``newer`` than this code."""
+
+    state: str
+    trouble: str = ""
+    key_id: str | None = None
+    page_size: int | None = None
+    last_ids: Mapping[str, int] = field(default_factory=dict)  # of the feeds, of deliveries and attempts
+    has_game: bool = False
+
+
+def look_at(path: Path) -> Live:
+    """The state of the database at hand, and of its facts those that can be read."""
+    if not path.exists():
+        return Live("missing")
+    try:
+        connection = connect(path)
+    except (EngineError, ValueError) as error:
+        return Live("damaged", str(error))
+    key, page_size = None, None
+    last_ids: dict[str, int] = {}
+    has_game = False
+    try:
+        with suppress(EngineError, ValueError):
+            last_ids = {row["name"]: row["last_id"] for row in connection.execute("SELECT * FROM sequences")}
+            key = database_key_id(connection)
+            has_game = holds_game(connection)
+            last_ids |= deliveries.last_ids(connection)
+        version = file_version(connection)
+        (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+        if version > SCHEMA_VERSION:
+            return Live("newer", f"schema version {version}", key, page_size, last_ids, has_game)
+        (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        return Live("healthy" if answer == "ok" else "damaged", answer, key, page_size, last_ids, has_game)
+    except (EngineError, DatabaseError, ValueError) as error:
+        return Live("damaged", str(error), key, page_size, last_ids, has_game)
+    finally:
+        connection.close()
+
+
+def holds_game(connection: Connection) -> bool:
+    return connection.execute("SELECT 1 FROM games LIMIT 1").fetchone() is not None
+
+
+def replace_content(database: Database, prepared: Path, live: Live) -> Path:
+    """Keep what the live file holds, then give it the prepared content. The caller holds the write lock."""
+    kept = _beside(database, "before-restore")
+    target = connect(database.path)
+    try:
+        file_version(target)
+        if database_key_id(target) != live.key_id:
+            raise BackupError("the master key was rotated just now; try again")
+        if target.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+            raise BackupError("the database is not in WAL mode and cannot be brought there while it is in use")
+        write_copy(target, kept, prepared.with_name(f"{prepared.name}-kept"))
+        hand_over(kept)
+        source = connect(prepared)
+        try:
+            copy_pages(source, target)
+        except BaseException:
+            remove(kept)
+            raise
+        finally:
+            source.close()
+        # The whole database has gone through the WAL: give its disk back, unless that means waiting for a reader.
+        with suppress(EngineError):  # the restore is committed, and a later checkpoint will do
+            target.execute("PRAGMA busy_timeout = 0")
+            target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        target.close()
+    return kept
+
+
+def put_in_place(database: Database, prepared: Path, live: Live) -> Path | None:
+    """Rename the prepared file to the live one's name, which is then new, or free. The caller holds the write lock.
+
+    A file that cannot be served may still be open in a server that was started before. It would go on with the file
+    moved aside, and what it commits would be lost: hence the look at SQLite's own locks, which each connection holds
+    some of, on the file; held until the end, they also keep everyone from opening it. A file that was deleted can be
+    asked for no lock; where there is a /proc, it knows who has it open.
+    """
+    aside = _beside(database, "damaged")
+    if live.state == "missing":
+        if database.path.exists():
+            raise BackupError("a database was made just now; try again")
+        _check_nobody_has_it_open(database.path)
+        left = _move_side_files(database.path, aside)
+        os.replace(prepared, database.path)
+        sync(database.home)
+        return aside if left else None
+
+    descriptor = os.open(database.path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, LOCK_BYTES, LOCK_BYTES_START)
+        except OSError:
+            raise BackupError(
+                f"the database at hand cannot be used ({live.state}: {live.trouble}) and must be moved aside, but a "
+                "process has it open; stop the server and try again"
+            ) from None
+        os.link(database.path, aside)  # two names until the rename: no moment without a file
+        _move_side_files(database.path, aside)  # an old WAL beside the new file would be taken for its own
+        os.replace(prepared, database.path)
+        sync(database.home)
+    finally:
+        os.close(descriptor)
+    return aside
+
+
+def _move_side_files(path: Path, aside: Path) -> bool:
+    """Give -wal and -shm the new name of the file they belong to; returns whether there were any."""
+    found = [side_file for side_file in side_files(path) if side_file.exists()]
+    for side_file in found:
+        os.replace(side_file, f"{aside}{side_file.name.removeprefix(path.name)}")
+    return bool(found)
+
+
+def _check_nobody_has_it_open(path: Path) -> None:
+    """Raises :class:`BackupError` when a process still has the missing database, or its WAL, open as far as we see."""
+    names = {str(each) for each in (path.resolve(), *side_files(path.resolve()))}
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # the process ended, or is not ours to look at
+            if os.readlink(link).removesuffix(" (deleted)") in names:
+                raise BackupError(f"process {link.parts[2]} still has the missing database open; stop the server first")
+
+
+def _beside(database: Database, word: str) -> Path:
+    return database.path.with_name(f"{database.path.name}.{word}-{clock.stamp().replace(':', '')}")
