@@ -105,6 +105,9 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "coinslot/payments/fields.py",
             "coinslot/base/exact.py",
             "coinslot/base/expressions.py",
+            "coinslot/base/functions.py",
+            "coinslot/base/limits.py",
+            "coinslot/base/steps.py",
         ),
         (
             "tests/base/test_exact.py",

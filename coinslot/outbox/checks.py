@@ -4,7 +4,8 @@ import json
 import re
 from urllib.parse import urlsplit
 
-from coinslot.base.expressions import Expression, ExpressionError
+from coinslot.base.expressions import Expression
+from coinslot.base.limits import ExpressionError
 from coinslot.games.games import web_address
 
 LONGEST_RETRY_SECONDS = 30 * 86400

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from coinslot.base import expressions, moments
+from coinslot.base import expressions, limits, moments
 from coinslot.games.games import Game, Setting, networks, one_of, text, web_address, whole_number
 from handlers.kit.partner import Key
 from handlers.playcamp.recipe import Recipe
@@ -110,7 +110,7 @@ def delays(value: str) -> str:
 def expression(value: str) -> str:
     try:
         expressions.Expression.parse(value)
-    except expressions.ExpressionError as error:
+    except limits.ExpressionError as error:
         raise ValueError(str(error)) from None
     return value
 

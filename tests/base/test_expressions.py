@@ -14,7 +14,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from coinslot.base import exact, expressions
-from coinslot.base.expressions import Expression, ExpressionError, exact_text, plain
+from coinslot.base.expressions import Expression, exact_text, plain
+from coinslot.base.functions import ExpressionFunctions
+from coinslot.base.limits import ExpressionError
 
 SEOUL = "Asia/Seoul"
 NEW_YORK = "America/New_York"
@@ -787,7 +789,7 @@ _documents = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_keys, inner, max_size=4),
     max_leaves=12,
 )
-_names = st.sampled_from(sorted(expressions._Functions.FUNCTION_TABLE))
+_names = st.sampled_from(sorted(ExpressionFunctions.FUNCTION_TABLE))
 _leaves = st.one_of(
     st.sampled_from(["@", "a", "b", "c", '"d e"', "*", "[]", "[0]", "[-1]", "[:]", "[::-1]", "a.b", "a[*].b", "@.*"]),
     _documents.map(lambda value: f"`{json.dumps(value).replace('`', '')}`"),

@@ -17,7 +17,8 @@ from werkzeug.http import parse_cookie
 from app import PARTNERS
 from coinslot.access.keyring import SecretValue
 from coinslot.base import addresses, exact, spellings
-from coinslot.base.expressions import Expression, ExpressionError
+from coinslot.base.expressions import Expression
+from coinslot.base.limits import ExpressionError
 from coinslot.operations import forgetting
 from coinslot.payments import fields
 from coinslot.settlement import amounts, columns, report

@@ -10,7 +10,8 @@ from flask import Response, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot.base import exact
-from coinslot.base.expressions import LONGEST_EXPRESSION, Expression, ExpressionError
+from coinslot.base.expressions import LONGEST_EXPRESSION, Expression
+from coinslot.base.limits import ExpressionError
 from coinslot.games import games
 from coinslot.games.games import Game, GameError, Setting
 from coinslot.outbox import destinations, lists

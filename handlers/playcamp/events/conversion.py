@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from coinslot.base import clock, exact
-from coinslot.base.expressions import Expression, ExpressionError
+from coinslot.base.expressions import Expression
+from coinslot.base.limits import ExpressionError
 from coinslot.games.games import Game
 from coinslot.installation import Installation
 from coinslot.outbox import conversions, destinations

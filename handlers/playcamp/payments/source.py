@@ -35,7 +35,8 @@ from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from coinslot.base import clock, exact, moments
-from coinslot.base.expressions import Expression, ExpressionError
+from coinslot.base.expressions import Expression
+from coinslot.base.limits import ExpressionError
 from coinslot.base.outbound import Answer, Outbound
 from coinslot.games.games import Game
 

@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from coinslot.base import clock
-from coinslot.base.expressions import Expression, ExpressionError
+from coinslot.base.expressions import Expression
+from coinslot.base.limits import ExpressionError
 from coinslot.games.games import Game
 from coinslot.installation import Installation
 from coinslot.ledger import events
