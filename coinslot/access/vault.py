@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from coinslot.base import clock
-from coinslot.store.db import Connection, Database, hand_over
+from coinslot.store.db import Connection, Database
+from coinslot.store.lock import hand_over
 
 KEY_BYTES = 32
 NONCE_BYTES = 12

@@ -26,7 +26,8 @@ from coinslot.games.games import Game
 from coinslot.ledger.search import FALLBACKS, KEY_KINDS, partners
 from coinslot.operations import refusals, uploads
 from coinslot.store import audit, portions
-from coinslot.store.db import Connection, Database, hand_over
+from coinslot.store.db import Connection, Database
+from coinslot.store.lock import hand_over
 
 FILE = "forgotten"
 EMPTIED_WITH_THE_PLAYER = 200  # orders or events; of a player with more they are emptied before, in portions

@@ -25,16 +25,8 @@ from coinslot.operations.backup import BackupError, check_integrity, create, in_
 from coinslot.operations.serving import Live, holds_game, look_at, put_in_place, replace_content
 from coinslot.outbox import deliveries
 from coinslot.store import audit, revision
-from coinslot.store.db import (
-    SCHEMA_VERSION,
-    Connection,
-    Database,
-    EngineError,
-    connect,
-    file_version,
-    hand_over,
-    migrate,
-)
+from coinslot.store.db import SCHEMA_VERSION, Connection, Database, EngineError, connect, file_version, migrate
+from coinslot.store.lock import hand_over
 
 # A restore moves the feeds' ids by this much, and never below what this rate would have reached since 1970. The rate
 # is above what Coinslot can credit: ids stay new even when the database in between is lost without a trace and the

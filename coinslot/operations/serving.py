@@ -15,16 +15,8 @@ from coinslot.access.vault import database_key_id
 from coinslot.base import clock
 from coinslot.operations.backup import BackupError, copy_pages, remove, side_files, sync, write_copy
 from coinslot.outbox import deliveries
-from coinslot.store.db import (
-    SCHEMA_VERSION,
-    Connection,
-    Database,
-    DatabaseError,
-    EngineError,
-    connect,
-    file_version,
-    hand_over,
-)
+from coinslot.store.db import SCHEMA_VERSION, Connection, Database, DatabaseError, EngineError, connect, file_version
+from coinslot.store.lock import hand_over
 
 # Where SQLite keeps its locks: every connection to a database in WAL mode holds some of these bytes while it is open.
 LOCK_BYTES_START, LOCK_BYTES = 0x40000000, 512

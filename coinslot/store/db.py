@@ -10,7 +10,6 @@ What holds for everyone who goes through here:
 * Reads never take the lock.
 """
 
-import fcntl
 import os
 import sqlite3
 import threading
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from coinslot.store import commits
+from coinslot.store.lock import WriteLock, hand_over
 from coinslot.store.migrations import MIGRATIONS
 
 SCHEMA_VERSION = 7
@@ -208,58 +208,6 @@ class Database:
         return connection
 
 
-class WriteLock:
-    """The lock around every commit, between threads and between processes.
-
-    Threads that share a descriptor all "hold" its flock, and so does a forked child: hence a thread lock first, and
-    a descriptor opened by the process that uses it.
-
-    Its holder may mark it. A mark is a lock on the file's first byte, which other processes see and which ends with
-    the process: it needs no room on a full disk, and no restart meets an old one.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._threads = threading.Lock()
-        self._descriptor = -1
-        self._pid = 0
-        self._is_marked_here = False
-
-    def __enter__(self) -> None:
-        self._threads.acquire()
-        try:
-            if self._pid != os.getpid():
-                self._descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-                hand_over(self._path)
-                self._pid = os.getpid()
-                self._is_marked_here = False
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        except BaseException:
-            self._threads.release()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        self._threads.release()
-
-    def mark(self, is_marked: bool) -> None:
-        """To be called by the holder, as is :meth:`is_marked`."""
-        self._is_marked_here = is_marked
-        with suppress(OSError):  # no lock to be had: then this process alone knows, and no commit fails for it
-            fcntl.lockf(self._descriptor, fcntl.LOCK_SH if is_marked else fcntl.LOCK_UN, 1)
-
-    def is_marked(self) -> bool:
-        """Whether this or another process has marked it."""
-        if self._is_marked_here:
-            return True
-        try:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
-        except OSError:
-            return True
-        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1)
-        return False
-
-
 class _Write:
     """One function waiting for the writer. ``state`` changes only under the writer's mutex."""
 
@@ -442,13 +390,6 @@ def _readable() -> Iterator[None]:
         raise
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise SchemaError(f"the file cannot be read as a database: {type(error).__name__}") from error
-
-
-def hand_over(path: Path) -> None:
-    """What root makes, running a command, belongs to whose folder it is: the user the server runs as."""
-    if os.geteuid() == 0:
-        owner = path.parent.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def file_version(connection: sqlite3.Connection) -> int:

@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from coinslot.store import db as database_module
-from coinslot.store.db import SCHEMA_VERSION, BusyError, Database, DatabaseError, SchemaError, WriteLock
+from coinslot.store.db import SCHEMA_VERSION, BusyError, Database, DatabaseError, SchemaError
+from coinslot.store.lock import WriteLock
 
 
 @pytest.fixture
