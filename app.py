@@ -3,6 +3,7 @@
 Follow an order through it: Appcharge calls ``report_order`` in ``handlers/appcharge/orders.py``; ``enter`` in
 ``handlers/appcharge/receive.py`` has the caller prove itself; ``coinslot/ledger/credit.py`` credits, inside one write
 of ``coinslot/store/db.py``. Playtem is ``handlers/playtem/credit.py``; the game reads at ``handlers/game``.
+``docs/architecture.md`` goes on from here, step by step, and draws the folders.
 """
 
 import logging
