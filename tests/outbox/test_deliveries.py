@@ -7,6 +7,7 @@ from coinslot.outbox import attempts, deliveries, destinations, lists, redrives
 from coinslot.outbox.attempts import Result
 from coinslot.outbox.checks import DestinationError
 from coinslot.outbox.redrives import DeliveryError
+from handlers.commands.deliveries import destination
 from tests.owed import Owed
 
 
@@ -287,6 +288,12 @@ def test_the_whole_schedule_then_dead_with_the_reason(owed, clock, format):
     assert delivery["state"] == "dead"
     assert delivery["dead_reason"] == f"{len(table) + 1} attempts; the last: status, status 503, busy"
     assert delivery["attempts_made"] == len(owed.attempts()) == len(table) + 1
+
+
+def test_the_command_offers_every_format_that_a_partner_brings(house):
+    (option,) = (each for each in destination.commands["add"].params if each.name == "format_name")
+
+    assert list(option.type.choices) == list(house.formats)
 
 
 def test_the_tables_are_those_promised(house):

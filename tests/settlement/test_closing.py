@@ -20,7 +20,7 @@ from coinslot.settlement import adjustments, calendar, months, purchases
 from coinslot.settlement import closing as settlement
 from coinslot.settlement.figures import summed_up
 from coinslot.settlement.months import SettlementError
-from coinslot.settlement.terms import Terms, rates, rates_text
+from coinslot.settlement.terms import InGame, Terms, rates, rates_text
 from tests.books import RULES, Books
 from tests.conftest import Studio
 from tests.servers import together
@@ -896,6 +896,17 @@ def test_a_preview_is_what_closing_freezes(books):
 
     assert books.lines() == shown
     assert summed_up(shown)
+
+
+def test_in_game_payments_are_of_whichever_partner_says_so(books):
+    books.pay("GP-1")
+    books.order("o-1")
+    other = InGame("other", "other.payment", counts_kept=lambda game: False)
+    with books.house.database.snapshot() as connection:
+        month = calendar.month("2026-07", "UTC")
+        shown = settlement.preview(connection, books.game.id, month, Terms.of(books.game, other), other)
+
+    assert sorted(line.partner for line in shown) == ["appcharge", "other"]
 
 
 def test_each_line_leads_to_its_purchases_page_by_page(books):
