@@ -112,7 +112,7 @@ class TestList:
         keep(1, 2, state="quarantined")
         keep(1, 3)
         keep(1, 3, amount="1.00", source="appcharge")
-        told = checks.waiting_work(house.database.read(), house.games.by_slug("demo"))
+        told = checks.waiting_work(house.database.read(), house.games.by_slug("demo"), "PlayCamp")
         pages = [re.search(r"page (/games/\S+)", finding.text)[1] for finding in told]
         assert [listed(browser.get(address)) for address in pages] == [["T-1"], ["T-2"], ["T-3"]]
 
