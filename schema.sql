@@ -1,10 +1,11 @@
--- Coinslot's one database file. Read from top to bottom: who is served, what is kept secret, what partners
--- told us, what was credited because of it, and what must be delivered because of that.
+-- Coinslot's one database file, in order from cause to effect: who is served, what partners reported, what was
+-- credited because of it, what must be delivered because of that, how months are settled, and what the owner looks at.
 --
 -- Conventions
 --   * STRICT tables; foreign keys are on for every connection (coinslot/store/db.py).
 --   * Times are UTC text of one fixed width, 2026-01-31T23:59:59.123456Z, so that text order is time order.
 --   * Booleans are named is_... and hold 0 or 1.
+--   * Text holds no NUL character: other engines cannot store one.
 --   * Quantities are exact integers of up to 40 digits and therefore TEXT; they are summed in Python, never here.
 --   * Money: *_minor is an integer in the minor unit of `currency` (cents, yen); usd_* is exact decimal text whose
 --     unit is in usd_unit. NULL means "the partner did not say", never 0.
@@ -108,17 +109,17 @@ CREATE TABLE secrets (
 CREATE TABLE players (
     game_id        INTEGER NOT NULL REFERENCES games (id),
     player_id      TEXT NOT NULL,
-    name           TEXT,                       -- these five are NULL until the game tells
+    name           TEXT,                       -- these five are NULL until the game sends them
     profile_image  TEXT,
     country        TEXT,                       -- ISO 3166-1 alpha-2
     login_name     TEXT,
     login_key      TEXT,                       -- login_name as it is looked up (coinslot/base/spellings.py)
     password_hash  TEXT,                       -- scrypt; NULL = has no password here
     profile        TEXT NOT NULL DEFAULT '{}', -- JSON: segments, balances, offers, ... as the game pushed them
+    is_profile_checked INTEGER NOT NULL DEFAULT 0 CHECK (is_profile_checked IN (0, 1)),  -- 0: stored as it came; what
+                                               -- is shown of it is checked when it is shown
     created_at     TEXT NOT NULL,
     updated_at     TEXT NOT NULL,
-    is_profile_checked INTEGER NOT NULL DEFAULT 0 CHECK (is_profile_checked IN (0, 1)),  -- 0: as it came, so what is
-                                               -- shown of it is checked then
     PRIMARY KEY (game_id, player_id)
 ) STRICT;
 CREATE UNIQUE INDEX players_by_login_key ON players (game_id, login_key) WHERE login_key IS NOT NULL;
@@ -142,7 +143,7 @@ CREATE TABLE identities (
 CREATE UNIQUE INDEX identities_by_player ON identities (game_id, player_id, provider);
 
 -- Logins under way that end with a code the game hands to its player. The access token is known to us as a hash alone,
--- and the code as a keyed hash under the token, so that nobody can log in with a copy of this table.
+-- and the code as a keyed hash under the token, so that a copy of this table is no login.
 CREATE TABLE logins (
     id           INTEGER PRIMARY KEY,
     game_id      INTEGER NOT NULL REFERENCES games (id),
@@ -159,6 +160,15 @@ CREATE TABLE logins (
 ) STRICT;
 CREATE INDEX logins_by_expiry ON logins (expires_at);            -- pruning
 CREATE INDEX logins_by_player ON logins (game_id, player_id) WHERE player_id IS NOT NULL;  -- forgetting a player
+
+-- Signed entries that were used, where the game wants each to be good for one opening.
+CREATE TABLE used_entries (
+    game_id     INTEGER NOT NULL REFERENCES games (id),
+    hash        TEXT NOT NULL,
+    expires_at  TEXT NOT NULL,
+    PRIMARY KEY (game_id, hash)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX used_entries_by_expiry ON used_entries (expires_at);  -- pruning
 
 -- Wrong passwords and the like, counted in a row per whoever is to be slowed down; the key is a hash.
 CREATE TABLE throttles (
@@ -180,7 +190,7 @@ CREATE TABLE items (
 ) STRICT;
 
 
--- What partners told us, and what was credited because of it ------------------------------------------------------
+-- What partners reported, and what was credited because of it -----------------------------------------------------
 
 -- One row per partner transaction that was credited. UNIQUE (game_id, partner, external_id) is the exactly-once
 -- promise: whoever inserts first credits, everyone else is a duplicate or a conflict. Rows are never changed
@@ -207,17 +217,18 @@ CREATE TABLE transactions (
     figures          TEXT NOT NULL DEFAULT '{}', -- JSON object: every money figure under the partner's name for it,
                                                -- its exact decimal digits as text
     session_metadata TEXT,                     -- JSON the game attached to the store session; NULL once forgotten
-    fingerprint      TEXT NOT NULL,            -- tells a retry (same) from a conflict (other content)
+    fingerprint      TEXT NOT NULL,            -- the same for a retry; another for a conflict
     raw_body         BLOB,                     -- what was signed, byte for byte; NULL once the player is forgotten
     body_sha256      TEXT NOT NULL,            -- stays, so that a kept copy can still be proved
     signature        TEXT,                     -- accepted signature as received; NULL once the player is forgotten
     signed_with      TEXT NOT NULL,            -- secret and slot that matched, e.g. appcharge.main_key/previous
-    answer_status    INTEGER NOT NULL,         -- what the partner was told first, and is told again for ever
+    answer_status    INTEGER NOT NULL,         -- the first answer to the partner; repeats get the same
     answer_body      TEXT NOT NULL,
     environment      TEXT NOT NULL CHECK (environment IN ('live', 'sandbox')),  -- the partner's
     is_test          INTEGER NOT NULL CHECK (is_test IN (0, 1)),  -- sandbox, or names a reserved id
     occurred_at      TEXT,                     -- the partner's own time of the purchase
     received_at      TEXT NOT NULL,
+    moment           TEXT NOT NULL GENERATED ALWAYS AS (coalesce(occurred_at, received_at)) VIRTUAL,  -- months go by it
     previous_hash    TEXT NOT NULL,            -- row_hash of the row before; 64 zeros for the first
     row_hash         TEXT NOT NULL,            -- SHA-256 over previous_hash and this row
     UNIQUE (game_id, partner, external_id)
@@ -228,8 +239,8 @@ CREATE INDEX transactions_by_partner ON transactions (game_id, partner, id);
 CREATE INDEX transactions_by_time ON transactions (game_id, received_at);      -- where a day begins among the ids
 CREATE INDEX transactions_by_amount ON transactions (game_id, gross_minor, id) WHERE gross_minor IS NOT NULL;
 CREATE INDEX transactions_tests ON transactions (game_id, id) WHERE is_test = 1;
--- When it was bought: months. The second column tells which of them came late.
-CREATE INDEX transactions_by_moment ON transactions (game_id, coalesce(occurred_at, received_at), received_at);
+-- Months, by when it was bought. The last column finds what came late.
+CREATE INDEX transactions_by_moment ON transactions (game_id, moment, received_at);
 
 -- raw_body, signature and session_metadata are left out of the list on purpose: forgetting a player empties them.
 CREATE TRIGGER transactions_are_never_changed BEFORE UPDATE OF
@@ -244,7 +255,7 @@ CREATE TRIGGER transactions_are_emptied_not_rewritten BEFORE UPDATE OF raw_body,
 CREATE TRIGGER transactions_are_never_deleted BEFORE DELETE ON transactions
     BEGIN SELECT RAISE(ABORT, 'transactions are never deleted'); END;
 
--- Other ids under which a transaction is known: look-ups, not promises - but for Playtem's signature, which may
+-- Other ids under which a transaction is known. They are for look-ups and promise nothing, except for Playtem's signature, which may
 -- credit once whatever else the call says.
 CREATE TABLE transaction_keys (
     game_id         INTEGER NOT NULL REFERENCES games (id),
@@ -255,8 +266,8 @@ CREATE TABLE transaction_keys (
     transaction_id  INTEGER NOT NULL REFERENCES transactions (id),
     PRIMARY KEY (game_id, partner, kind, value, transaction_id)
 ) STRICT, WITHOUT ROWID;
--- A query that compares kind with a parameter says +:kind. SQLite would else look at the value, to see whether this index
--- will do, and prepare the statement anew for each other value. So it is with every index that has a WHERE of this kind.
+-- A query that compares kind with a parameter writes +:kind /* hint */. Without +, SQLite re-prepares the query for each
+-- value, to see whether this partial index applies. The same holds for every index with such a WHERE.
 CREATE UNIQUE INDEX transaction_keys_signature ON transaction_keys (game_id, partner, value) WHERE kind = 'signature';
 
 -- What the game reads: one row per credit or reversal. The id is the feed's cursor and rises in commit order.
@@ -267,11 +278,11 @@ CREATE TABLE grants (
     kind            TEXT NOT NULL CHECK (kind IN ('purchase', 'bonus', 'reward', 'coupon', 'reversal', 'adjustment')),
     player_id       TEXT NOT NULL,
     reverses        INTEGER REFERENCES grants (id),  -- reversals only
+    restores        INTEGER REFERENCES grants (id),  -- the reversal that an adjustment undoes; NULL otherwise
     policy          TEXT CHECK (policy IN ('revoke', 'revoke_negative', 'flag')),  -- of a reversal, and of what undoes it
     reason          TEXT,                      -- why, where a person or an event gave one
     is_test         INTEGER NOT NULL CHECK (is_test IN (0, 1)),
     created_at      TEXT NOT NULL,
-    restores        INTEGER REFERENCES grants (id),  -- the reversal that an adjustment undoes; NULL otherwise
     grant_hash      TEXT NOT NULL DEFAULT '',  -- SHA-256 over that of the grant before, this row and its lines. Empty:
                                                -- not written by this code, and the ledger's check says so
     UNIQUE (transaction_id, kind),             -- what a game deduplicates on
@@ -306,7 +317,7 @@ CREATE TABLE events (
     partner      TEXT NOT NULL,
     type         TEXT NOT NULL,                -- e.g. appcharge.order.failed
     dedupe_key   TEXT NOT NULL,                -- the partner's event id, or what stands in for one
-    external_id  TEXT,                         -- transaction it speaks of; NULL when it speaks of none
+    external_id  TEXT,                         -- the transaction it is about; NULL: none
     player_id    TEXT,                         -- likewise
     data         TEXT NOT NULL,                -- JSON in our words
     raw_body     BLOB,                         -- NULL for a login, which may hold a password, and once the player is
@@ -413,7 +424,7 @@ CREATE TABLE boosts (
     player_id    TEXT NOT NULL,
     campaign_id  TEXT NOT NULL,                -- empty when the event named none
     is_test      INTEGER NOT NULL CHECK (is_test IN (0, 1)),
-    creator_key  TEXT,                         -- NULL: ended
+    creator_key  TEXT,                         -- NULL: the support ended
     changed_at   TEXT NOT NULL,                -- the event's own time; an older event changes nothing
     PRIMARY KEY (game_id, player_id, campaign_id, is_test)
 ) STRICT, WITHOUT ROWID;
@@ -435,21 +446,12 @@ CREATE TABLE conversions (
 ) STRICT;
 CREATE INDEX conversions_open ON conversions (game_id, id) WHERE state <> 'converted';
 
--- Signed entries that were used, where the game wants each to be good for one opening.
-CREATE TABLE used_entries (
-    game_id     INTEGER NOT NULL REFERENCES games (id),
-    hash        TEXT NOT NULL,
-    expires_at  TEXT NOT NULL,
-    PRIMARY KEY (game_id, hash)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX used_entries_by_expiry ON used_entries (expires_at);  -- pruning
-
 -- In-game payments on their way to PlayCamp, once per transaction id, however often and from where they are reported.
 CREATE TABLE payments (
     id                 INTEGER PRIMARY KEY,
     game_id            INTEGER NOT NULL REFERENCES games (id),
     transaction_id     TEXT NOT NULL,
-    source             TEXT NOT NULL,          -- poll or push: the game told it; else the web store whose order it is
+    source             TEXT NOT NULL,          -- poll or push: the game reported it; else the web store whose order it is
     player_id          TEXT,                   -- this and the next eight are NULL in a parked row that lacks them
     product_id         TEXT,
     product_name       TEXT,
@@ -459,8 +461,8 @@ CREATE TABLE payments (
     platform           TEXT,
     distribution_type  TEXT,
     purchased_at       TEXT,
-    row                TEXT NOT NULL,          -- JSON: what was reported, converted by the game's expression
-    fingerprint        TEXT NOT NULL,          -- tells a repeat (same) from a conflict (other content)
+    reported           TEXT NOT NULL,          -- JSON: what was reported, converted by the game's expression
+    fingerprint        TEXT NOT NULL,          -- the same for a repeat; another for a conflict
     is_test            INTEGER NOT NULL CHECK (is_test IN (0, 1)),
     refunded_at        TEXT,                   -- NULL: it stands
     state              TEXT NOT NULL CHECK (state IN
@@ -473,18 +475,18 @@ CREATE TABLE payments (
     tries              INTEGER NOT NULL DEFAULT 0,
     next_try_at        TEXT,                   -- NULL unless waiting
     registered_at      TEXT,
+    is_sent            INTEGER NOT NULL DEFAULT 0 CHECK (is_sent IN (0, 1)),  -- 1: it may have left this database; its
+                                               -- content is frozen
+    is_told            INTEGER NOT NULL DEFAULT 0 CHECK (is_told IN (0, 1)),  -- 1: the query API has served it
     refund_state       TEXT CHECK (refund_state IN ('waiting', 'done', 'quarantined')),  -- NULL: no refund
     refund_tries       INTEGER NOT NULL DEFAULT 0,
     refund_next_at     TEXT,                   -- NULL unless the refund waits
+    waits_since        TEXT,                   -- since when it, or its refund, is to be sent; NULL: neither is
     created_at         TEXT NOT NULL,
     updated_at         TEXT NOT NULL,
-    is_sent            INTEGER NOT NULL DEFAULT 0 CHECK (is_sent IN (0, 1)),  -- 1: somebody may have it as it is here,
-                                               -- so its content stays
-    is_told            INTEGER NOT NULL DEFAULT 0 CHECK (is_told IN (0, 1)),  -- 1: the payment query has answered with it
-    waits_since        TEXT,                   -- since when it, or its refund, is to be sent; NULL: neither is
     UNIQUE (game_id, transaction_id),
     CHECK ((state = 'waiting') = (next_try_at IS NOT NULL)),
-    CHECK (coalesce(refund_state = 'waiting', 0) = (refund_next_at IS NOT NULL))
+    CHECK ((coalesce(refund_state, '') = 'waiting') = (refund_next_at IS NOT NULL))
 ) STRICT;
 CREATE INDEX payments_due ON payments (game_id, next_try_at) WHERE state = 'waiting';
 CREATE INDEX payments_refunds_due ON payments (game_id, refund_next_at) WHERE refund_state = 'waiting';
@@ -500,7 +502,7 @@ CREATE TABLE payment_conflicts (
     payment_id   INTEGER NOT NULL REFERENCES payments (id),
     fingerprint  TEXT NOT NULL,
     reason       TEXT,                         -- why the report cannot be read; NULL: it can, and says otherwise
-    row          TEXT NOT NULL,
+    reported     TEXT NOT NULL,                -- as in payments
     seen         INTEGER NOT NULL,
     first_at     TEXT NOT NULL,
     last_at      TEXT NOT NULL,
@@ -551,7 +553,7 @@ CREATE TABLE deliveries (
     waits_for         INTEGER REFERENCES deliveries (id),  -- of a reversal: its original, while that one waits
     player_id         TEXT,                    -- where the format wants order: nothing of theirs overtakes
     state             TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'delivered', 'dead')),
-    attempts_made     INTEGER NOT NULL DEFAULT 0,  -- of the retry table; a redrive starts it anew
+    attempts_made     INTEGER NOT NULL DEFAULT 0,  -- of the retry table; a redrive starts at 0 again
     next_attempt_at   TEXT,                    -- NULL unless waiting
     leased_until      TEXT,                    -- a claim; past = free again
     lease_owner       TEXT,
@@ -577,7 +579,7 @@ CREATE TABLE attempts (
     id            INTEGER PRIMARY KEY,
     delivery_id   INTEGER NOT NULL REFERENCES deliveries (id),
     started_at    TEXT NOT NULL,
-    duration_ms   INTEGER,                     -- NULL while under way, and for ever if the process died then
+    duration_ms   INTEGER,                     -- NULL while under way, and afterwards if the process died then
     status        INTEGER,                     -- HTTP status, when there was an answer
     failure       TEXT CHECK (failure IN
                   ('dns', 'refused', 'timeout', 'tls', 'redirect', 'too_large', 'status', 'rejected')),
@@ -597,8 +599,8 @@ CREATE TABLE heartbeats (
 CREATE TABLE schedules (
     game_id       INTEGER NOT NULL REFERENCES games (id),
     name          TEXT NOT NULL,               -- e.g. appcharge.refresh
-    due_at        TEXT,                        -- NULL: not before somebody asks for it
-    asked         INTEGER NOT NULL,            -- how often somebody has
+    due_at        TEXT,                        -- NULL: not until it is asked for
+    asked         INTEGER NOT NULL,            -- how often it was asked for
     leased_until  TEXT,                        -- a claim; past = free again
     lease_owner   TEXT,
     failures      INTEGER NOT NULL DEFAULT 0,  -- in a row
@@ -610,7 +612,7 @@ CREATE TABLE schedules (
     CHECK ((leased_until IS NULL) = (lease_owner IS NULL))
 ) STRICT;
 
--- Players whose profile has changed and whose open store a partner is to be told to load anew.
+-- Players whose profile has changed, and whose open store a partner must be asked to reload.
 CREATE TABLE refreshes (
     game_id    INTEGER NOT NULL REFERENCES games (id),
     partner    TEXT NOT NULL,
@@ -631,7 +633,7 @@ CREATE TABLE settlements (
     version     INTEGER NOT NULL,              -- 1, and one more each time it was reopened and closed again
     starts_at   TEXT NOT NULL,                 -- the month's bounds in the game's time zone, the second not part of it
     ends_at     TEXT NOT NULL,
-    terms       TEXT NOT NULL,                 -- JSON: zone, store fees and creators' shares it was reckoned with
+    terms       TEXT NOT NULL,                 -- JSON: zone, store fees and creators' shares it was computed with
     known_at    TEXT NOT NULL,                 -- when its facts were read; what came later goes into a later month
     state       TEXT NOT NULL CHECK (state IN
                 ('closed', 'reconciled', 'payment_confirmed', 'creators_settled',
@@ -674,7 +676,7 @@ CREATE TABLE settlement_lines (
     month              TEXT NOT NULL,          -- the one its facts are of
     section            TEXT NOT NULL CHECK (section IN
                        ('counted',
-                        'orders',              -- a web store's orders that were told to PlayCamp for its creators; their
+                        'orders',              -- a web store's orders that were reported to PlayCamp for creators; their
                                                -- money is in the lines of the web store
                         'free', 'test',        -- apart: in no total
                         'incomplete',          -- apart: no amount, currency or distribution type is known yet
@@ -682,7 +684,7 @@ CREATE TABLE settlement_lines (
     partner            TEXT NOT NULL,
     currency           TEXT NOT NULL,          -- ISO 4217; empty where there is none
     distribution_type  TEXT NOT NULL,          -- empty where the partner has none
-    creator            TEXT,                   -- NULL: attributed to nobody
+    creator            TEXT,                   -- NULL: no creator
     is_registered      INTEGER CHECK (is_registered IN (0, 1)),  -- with PlayCamp, when the month was closed; NULL for
                                                -- other partners, and for adjustments
     count              INTEGER NOT NULL,       -- of purchases; below 0 in adjustments only, like all that follows
@@ -710,7 +712,7 @@ CREATE TRIGGER settlement_lines_are_never_changed BEFORE UPDATE ON settlement_li
 CREATE TRIGGER settlement_lines_are_never_deleted BEFORE DELETE ON settlement_lines
     BEGIN SELECT RAISE(ABORT, 'a closed month is never deleted'); END;
 
--- What large open months come to so far, reckoned now and then for the page. A copy: it may be deleted at any time.
+-- What large open months come to so far, computed now and then for the page. A copy: it may be deleted at any time.
 CREATE TABLE months_so_far (
     game_id   INTEGER NOT NULL REFERENCES games (id),
     month     TEXT NOT NULL,
@@ -736,7 +738,7 @@ CREATE TABLE reconciliations (
                      'searching',              -- ours that they do not have
                      'done', 'replaced')),
     cursor          TEXT NOT NULL DEFAULT '',  -- how far that has come, in its own words
-    rows_expected   INTEGER,                   -- NULL: nobody knows
+    rows_expected   INTEGER,                   -- NULL: unknown
     rows_read       INTEGER NOT NULL DEFAULT 0,
     rows_odd        INTEGER NOT NULL DEFAULT 0,  -- of those, which could not be read
     rows_compared   INTEGER NOT NULL DEFAULT 0,
@@ -768,21 +770,21 @@ CREATE TABLE partner_rows (
 ) STRICT, WITHOUT ROWID;
 
 -- What does not agree, one row per purchase.
-CREATE TABLE reconciliation (
+CREATE TABLE differences (
     id                 INTEGER PRIMARY KEY,
     reconciliation_id  INTEGER NOT NULL REFERENCES reconciliations (id),
     reference          TEXT NOT NULL,
     result             TEXT NOT NULL CHECK (result IN
                        ('missing_here',        -- charged by the partner, and nothing was granted or counted here
                         'missing_there', 'amount_differs',
-                        'refunded_there', 'refunded_here',    -- and not on the other side
-                        'unreadable',          -- the partner tells something of it that cannot be read
+                        'refunded_there', 'refunded_here',    -- on one side only
+                        'unreadable',          -- the partner reports it in a way that cannot be read
                         'at_edge',             -- not there, in the hours by which the two months may differ
                         'id_altered')),        -- missing on one side, and on the other under an id that was altered
     action             TEXT NOT NULL,          -- the word for what mends it
     currency           TEXT,                   -- of the sum at stake
     stake_minor        TEXT,                   -- exact; NULL where no amount is known
-    ours_minor         TEXT,                   -- NULL: we have none, or none that can be told
+    ours_minor         TEXT,                   -- NULL: we have none, or it is not known
     ours_currency      TEXT,
     theirs_minor       TEXT,
     theirs_currency    TEXT,
@@ -790,7 +792,7 @@ CREATE TABLE reconciliation (
     detail             TEXT,                   -- what the remedy has to say: the line, the time, the month, the other id
     UNIQUE (reconciliation_id, reference)
 ) STRICT;
-CREATE INDEX reconciliation_by_result ON reconciliation (reconciliation_id, result, id);  -- lists
+CREATE INDEX differences_by_result ON differences (reconciliation_id, result, id);  -- lists
 
 
 -- What the owner looks at -------------------------------------------------------------------------------------
@@ -804,15 +806,15 @@ CREATE TABLE refusals (
     endpoint        TEXT NOT NULL,
     path            TEXT NOT NULL DEFAULT '',  -- as it was called, where there is no such address; empty otherwise
     reason          TEXT NOT NULL,             -- signature, timestamp, token, address, malformed, unknown_player, ...
-    status          INTEGER NOT NULL,          -- what the caller was told
+    status          INTEGER NOT NULL,          -- HTTP status of the answer
+    is_simulated    INTEGER NOT NULL DEFAULT 0 CHECK (is_simulated IN (0, 1)),  -- proved to be one of our own calls:
+                                               -- it counts as no trouble of the partner
     remote_address  TEXT NOT NULL,
     body_size       INTEGER NOT NULL,
     ciphertext      BLOB NOT NULL,             -- JSON: request line, headers that matter, body (cut at 64 KiB)
     nonce           BLOB NOT NULL UNIQUE,
     key_id          TEXT NOT NULL,
-    created_at      TEXT NOT NULL,
-    is_simulated    INTEGER NOT NULL DEFAULT 0 CHECK (is_simulated IN (0, 1))  -- proved to be one of our own calls:
-                                               -- it says nothing of a partner, and troubles nobody
+    created_at      TEXT NOT NULL
 ) STRICT;
 CREATE INDEX refusals_by_partner ON refusals (partner, game_id, id);
 CREATE INDEX refusals_by_time ON refusals (created_at);

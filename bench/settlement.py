@@ -94,8 +94,8 @@ _AT = "strftime('%Y-%m-%dT%H:%M:%S.000000Z', 1782864000 + n * 2671200 / (:rows +
 _PAYMENTS = f"""
     WITH RECURSIVE numbers (n) AS (SELECT :least UNION ALL SELECT n + 1 FROM numbers WHERE n < :most)
     INSERT INTO payments (game_id, transaction_id, source, player_id, product_id, amount, currency, market, platform,
-                          distribution_type, purchased_at, row, fingerprint, is_test, refunded_at, state, registered_at,
-                          created_at, updated_at)
+                          distribution_type, purchased_at, reported, fingerprint, is_test, refunded_at, state,
+                          registered_at, created_at, updated_at)
     SELECT 1, 'GP-' || (n * 7919 % 1000003) || '-' || n, 'push', printf('player-%05d', n % :players),
            'gems_' || (n % 20), (1 + n % 100) || '.99', CASE n % 3 WHEN 0 THEN 'EUR' ELSE 'USD' END, 'google',
            'Android', 'MOBILE_STORE', {_AT},

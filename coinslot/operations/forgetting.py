@@ -140,8 +140,8 @@ def _empty(tx: Connection, game_id: int, player_id: str, found: _Found) -> bool:
     for statement, ids in (
         ("DELETE FROM refusals WHERE id = :id", found.refusals),
         ("UPDATE events SET raw_body = NULL WHERE id = :id", found.events),
-        ("UPDATE payments SET row = :emptied WHERE id = :id", found.payments),
-        ("UPDATE payment_conflicts SET row = :emptied WHERE id = :id", found.payment_conflicts),
+        ("UPDATE payments SET reported = :emptied WHERE id = :id", found.payments),
+        ("UPDATE payment_conflicts SET reported = :emptied WHERE id = :id", found.payment_conflicts),
     ):
         tx.executemany(statement, [{"id": each, "emptied": _EMPTIED_ROW} for each in ids])
     return is_known or bool(found)
@@ -203,16 +203,18 @@ def _find(connection: Connection, key: MasterKey, game_id: int, player_id: str) 
     events = [row["id"] for row in rows if is_named(_of_body(row["raw_body"]))]
     # Of a payment that could be read only the fields of its columns are kept.
     rows = connection.execute(
-        """SELECT id, player_id, row FROM payments
-           WHERE game_id = :game_id AND player_id = :player_id AND row LIKE :unmapped
-           UNION ALL SELECT id, player_id, row FROM payments
-           WHERE game_id = :game_id AND state = 'parked' AND player_id IS NULL AND row LIKE :unmapped""",
+        """SELECT id, player_id, reported FROM payments
+           WHERE game_id = :game_id AND player_id = :player_id AND reported LIKE :unmapped
+           UNION ALL SELECT id, player_id, reported FROM payments
+           WHERE game_id = :game_id AND state = 'parked' AND player_id IS NULL AND reported LIKE :unmapped""",
         values,
     )
-    payments = [row["id"] for row in rows if row["player_id"] is not None or is_named(_of_body(row["row"].encode()))]
+    payments = [
+        row["id"] for row in rows if row["player_id"] is not None or is_named(_of_body(row["reported"].encode()))
+    ]
     rows = connection.execute(
         """SELECT c.id FROM payments p JOIN payment_conflicts c ON c.payment_id = p.id
-           WHERE p.game_id = :game_id AND p.player_id = :player_id AND c.row LIKE :unmapped""",
+           WHERE p.game_id = :game_id AND p.player_id = :player_id AND c.reported LIKE :unmapped""",
         values,
     )
     return _Found(refused, events, payments, [row["id"] for row in rows])

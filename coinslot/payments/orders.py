@@ -25,7 +25,7 @@ def orders(connection: Connection, game_id: int, partner: str, after: int, throu
     """
     return connection.execute(
         f"""SELECT t.id, t.reference, t.player_id, t.currency, t.gross_minor, t.raw_body,
-                  coalesce(t.occurred_at, t.received_at) AS purchased_at,
+                  t.moment AS purchased_at,
                   (SELECT min(e.sku) FROM grants g JOIN entries e ON e.grant_id = g.id
                    WHERE g.transaction_id = t.id AND g.kind = t.kind) AS sku,
                   {REFUNDED_AT} AS refunded_at

@@ -36,7 +36,7 @@ LONGEST_REASON = 500
 
 UNADDRESSABLE = (".", "..")  # as ids: no address can name them, since they stand for another path
 UNREADABLE = "unreadable:"  # and a digest: stands for the id of a row that has none
-UNMAPPED = "unmapped"  # in ``payments.row``: the game's own row, of which nothing could be made that can be sent
+UNMAPPED = "unmapped"  # in ``payments.reported``: the game's own row, of which nothing could be made that can be sent
 
 TOO_CHEAP = f"the amount is below {LEAST_AMOUNT}"
 A_TEST = f"it names {RESERVED_ID}"

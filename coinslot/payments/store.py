@@ -122,12 +122,13 @@ def release(tx: Connection, payment_ids: Iterable[int]) -> None:
 def _store(tx: Connection, game_id: int, payment: Payment, is_registering: bool, now: str, *, is_repeated: bool) -> str:
     is_new = tx.execute(
         """INSERT INTO payments (game_id, transaction_id, source, player_id, product_id, product_name, amount, currency,
-                                 market, platform, distribution_type, purchased_at, row, fingerprint, is_test,
+                                 market, platform, distribution_type, purchased_at, reported, fingerprint, is_test,
                                  refunded_at, state, reason, next_try_at, refund_state, refund_next_at, waits_since,
                                  created_at, updated_at)
            VALUES (:game_id, :transaction_id, :source, :player_id, :product_id, :product_name, :amount, :currency,
-                   :market, :platform, :distribution_type, :purchased_at, :row, :fingerprint, :is_test, :refunded_at,
-                   :state, :reason, :next_try_at, :refund_state, :refund_next_at, :waits_since, :now, :now)
+                   :market, :platform, :distribution_type, :purchased_at, :reported, :fingerprint, :is_test,
+                   :refunded_at, :state, :reason, :next_try_at, :refund_state, :refund_next_at,
+                   :waits_since, :now, :now)
            ON CONFLICT (game_id, transaction_id) DO NOTHING""",
         {"game_id": game_id, **_values(payment, is_registering, now)},
     ).rowcount
@@ -173,7 +174,8 @@ def _replace(tx: Connection, known: Row, payment: Payment, is_registering: bool,
     """What was never sent takes the better content; refunded stays refunded."""
     values = _values(payment, is_registering, now, refunded_at=payment.refunded_at or known["refunded_at"])
     same = payment.problem is not None and all(
-        known[name] == values[name] for name in ("fingerprint", "reason", "row", "refunded_at", "is_test", "market")
+        known[name] == values[name]
+        for name in ("fingerprint", "reason", "reported", "refunded_at", "is_test", "market")
     )
     if not same:
         _note_move(tx, known, payment.purchased_at)
@@ -181,7 +183,7 @@ def _replace(tx: Connection, known: Row, payment: Payment, is_registering: bool,
             """UPDATE payments SET source = :source, player_id = :player_id, product_id = :product_id,
                       product_name = :product_name, amount = :amount, currency = :currency, market = :market,
                       platform = :platform, distribution_type = :distribution_type, purchased_at = :purchased_at,
-                      row = :row, fingerprint = :fingerprint, is_test = :is_test, refunded_at = :refunded_at,
+                      reported = :reported, fingerprint = :fingerprint, is_test = :is_test, refunded_at = :refunded_at,
                       state = :state, reason = :reason, tries = 0, next_try_at = :next_try_at, registered_at = NULL,
                       refund_state = :refund_state, refund_tries = 0, refund_next_at = :refund_next_at,
                       waits_since = :waits_since, is_sent = :is_sent,
@@ -226,7 +228,7 @@ def _values(payment: Payment, is_registering: bool, now: str, refunded_at: str |
         "platform": payment.platform,
         "distribution_type": payment.distribution_type,
         "purchased_at": payment.purchased_at,
-        "row": payment.row,
+        "reported": payment.row,
         "fingerprint": payment.fingerprint,
         "is_test": int(payment.is_test),
         "refunded_at": refunded_at,
@@ -261,15 +263,15 @@ def mark_refunded(tx: Connection, known: Row, refunded_at: str, now: str) -> Non
 
 def _keep_conflict(tx: Connection, payment_id: int, payment: Payment, now: str) -> None:
     tx.execute(
-        """INSERT INTO payment_conflicts (payment_id, fingerprint, reason, row, seen, first_at, last_at)
-           VALUES (:payment_id, :fingerprint, :reason, :row, 1, :now, :now)
+        """INSERT INTO payment_conflicts (payment_id, fingerprint, reason, reported, seen, first_at, last_at)
+           VALUES (:payment_id, :fingerprint, :reason, :reported, 1, :now, :now)
            ON CONFLICT (payment_id, fingerprint) DO UPDATE SET
-               row = excluded.row, seen = payment_conflicts.seen + 1, last_at = excluded.last_at""",
+               reported = excluded.reported, seen = payment_conflicts.seen + 1, last_at = excluded.last_at""",
         {
             "payment_id": payment_id,
             "fingerprint": payment.fingerprint,
             "reason": payment.problem,
-            "row": payment.row,
+            "reported": payment.row,
             "now": now,
         },
     )

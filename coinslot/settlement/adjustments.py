@@ -65,11 +65,11 @@ _CHANGES = (
        WHERE game_id = :game_id AND action = 'payment.move' AND created_at >= :since
          AND subject >= :starts_at AND subject < :ends_at LIMIT 1""",
     """SELECT 1 FROM transactions
-       WHERE game_id = :game_id AND coalesce(occurred_at, received_at) >= :starts_at
-         AND coalesce(occurred_at, received_at) < :ends_at AND received_at >= :since LIMIT 1""",
+       WHERE game_id = :game_id AND moment >= :starts_at
+         AND moment < :ends_at AND received_at >= :since LIMIT 1""",
     """SELECT 1 FROM refunds r JOIN transactions t ON t.id = r.transaction_id
        WHERE r.game_id = :game_id AND (r.created_at >= :since OR r.settled_at >= :since)
-         AND coalesce(t.occurred_at, t.received_at) >= :starts_at AND coalesce(t.occurred_at, t.received_at) < :ends_at
+         AND t.moment >= :starts_at AND t.moment < :ends_at
        LIMIT 1""",
     # Who is supported holds until another event says otherwise.
     """SELECT 1 FROM events

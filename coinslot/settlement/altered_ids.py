@@ -73,7 +73,7 @@ def _missing(connection: Connection, run_id: int, result: str) -> Iterator[Row]:
     """By amount and currency; where the amount is not known there is nothing to go by."""
     return iter(
         connection.execute(
-            """SELECT id, reference, stake_minor, currency, occurred_at FROM reconciliation
+            """SELECT id, reference, stake_minor, currency, occurred_at FROM differences
                WHERE reconciliation_id = :id AND result = :result AND stake_minor IS NOT NULL AND currency IS NOT NULL
                ORDER BY currency, stake_minor, id""",
             {"id": run_id, "result": result},
@@ -104,7 +104,7 @@ def _forms(reference: str) -> set[str]:
 def _powers(connection: Connection, run_id: int) -> dict[str, tuple[int, str]]:
     """Of the ids that are powers of ten: what they round to -> the difference's id, and the id as it is there."""
     rows = connection.execute(
-        """SELECT id, reference FROM reconciliation
+        """SELECT id, reference FROM differences
            WHERE reconciliation_id = :id AND result = :result AND lower(reference) LIKE '%e+%'
            ORDER BY id LIMIT :most""",
         {"id": run_id, "result": MISSING_HERE, "most": MOST_POWERS},
@@ -139,7 +139,7 @@ def _marked(number: int, other: str | None) -> Mapping[str, object]:
 def _write(database: Database, portion: Sequence[Mapping[str, object]]) -> None:
     database.write(
         lambda tx: tx.executemany(
-            """UPDATE reconciliation SET result = :result, action = :action, detail = coalesce(:detail, detail)
+            """UPDATE differences SET result = :result, action = :action, detail = coalesce(:detail, detail)
                WHERE id = :id AND result <> :result""",
             portion,
         )

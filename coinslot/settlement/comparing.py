@@ -239,7 +239,7 @@ def _move(
         if not moved:
             return  # somebody else has done this step
         tx.executemany(
-            """INSERT INTO reconciliation (reconciliation_id, reference, result, action, currency, stake_minor,
+            """INSERT INTO differences (reconciliation_id, reference, result, action, currency, stake_minor,
                                            ours_minor, ours_currency, theirs_minor, theirs_currency, occurred_at,
                                            detail)
                VALUES (:id, :reference, :result, :action, :currency, :stake_minor,
@@ -270,7 +270,7 @@ def _summed_up(connection: Connection, run_id: int) -> list[list[Any]]:
     counts: Counter[tuple[str, str | None]] = Counter()
     stakes: dict[tuple[str, str | None], Decimal] = {}
     rows = connection.execute(
-        "SELECT result, currency, stake_minor FROM reconciliation WHERE reconciliation_id = :id", {"id": run_id}
+        "SELECT result, currency, stake_minor FROM differences WHERE reconciliation_id = :id", {"id": run_id}
     )
     with money.exactly():
         for row in rows:

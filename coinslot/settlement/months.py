@@ -245,8 +245,8 @@ def all_standing(connection: Connection, game_id: int) -> list[Settlement]:
 def _first_purchase(connection: Connection, game_id: int) -> str | None:
     row = connection.execute(
         """SELECT (SELECT min(purchased_at) FROM payments WHERE game_id = :game_id) AS payment,
-                  (SELECT coalesce(occurred_at, received_at) FROM transactions WHERE game_id = :game_id
-                   ORDER BY coalesce(occurred_at, received_at) LIMIT 1) AS ordered""",
+                  (SELECT moment FROM transactions WHERE game_id = :game_id
+                   ORDER BY moment LIMIT 1) AS ordered""",
         {"game_id": game_id},
     ).fetchone()
     return min((each for each in (row["payment"], row["ordered"]) if each is not None), default=None)

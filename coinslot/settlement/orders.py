@@ -141,8 +141,8 @@ def _transactions(connection: Connection, game_id: int, month: Month) -> Iterato
                   t.usd_net, t.usd_unit, t.is_test, {REFUNDED_AT} IS NOT NULL, t.occurred_at IS NULL,
                   t.reference
            FROM transactions t
-           WHERE t.game_id = :game_id AND coalesce(t.occurred_at, t.received_at) >= :starts_at
-             AND coalesce(t.occurred_at, t.received_at) < :ends_at AND t.kind <> 'adjustment'""",  # noqa: S608 (ours)
+           WHERE t.game_id = :game_id AND t.moment >= :starts_at
+             AND t.moment < :ends_at AND t.kind <> 'adjustment'""",  # noqa: S608 (ours)
         {"game_id": game_id, "starts_at": month.starts_at, "ends_at": month.ends_at},
     )
     while rows := cursor.fetchmany(ROWS_AT_ONCE):

@@ -103,11 +103,11 @@ def differences(
 ) -> list[Row]:
     """What does not agree, in the order of ids above ``after``; of one result, or of one purchase, or all.
 
-    Each has the columns of ``reconciliation``; amounts are exact text in minor units of their currencies.
+    Each has the columns of ``differences``; amounts are exact text in minor units of their currencies.
     """
     if reference is not None:
         return connection.execute(
-            """SELECT * FROM reconciliation
+            """SELECT * FROM differences
                WHERE reconciliation_id = :id AND reference = :reference AND id > :after
                  AND (CAST(:result AS TEXT) IS NULL OR result = :result)""",
             {"id": run_id, "reference": reference, "after": after, "result": result},
@@ -118,7 +118,7 @@ def differences(
     ).fetchall()
 
 
-_OF_ONE_RESULT = "SELECT * FROM reconciliation WHERE reconciliation_id = :id AND result = :result AND id > :after"
+_OF_ONE_RESULT = "SELECT * FROM differences WHERE reconciliation_id = :id AND result = :result AND id > :after"
 # Each part comes out of the index in the order of ids, and the parts are merged: no more is read than is wanted.
 _OF_EACH_RESULT = (
     " UNION ALL ".join(_OF_ONE_RESULT.replace(":result", f"'{result}'") for result in RESULTS)

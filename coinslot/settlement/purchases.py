@@ -71,11 +71,11 @@ _PAYMENTS_OF_MONTH = """
     ORDER BY purchased_at, id LIMIT :limit"""
 # Of every partner: no index has the moments of one of them, and one with few orders must not make the page slow.
 _ORDERS_OF_MONTH = f"""
-    SELECT t.partner, coalesce(t.occurred_at, t.received_at) AS at, t.id, t.reference, t.player_id, t.currency,
+    SELECT t.partner, t.moment AS at, t.id, t.reference, t.player_id, t.currency,
            NULL AS amount, t.gross_minor, '' AS distribution_type, t.public_id,
            t.kind AS state, t.is_test, {REFUNDED_AT} IS NOT NULL AS is_refunded, t.occurred_at IS NULL AS is_undated
     FROM transactions t
     WHERE t.game_id = :game_id AND t.kind <> 'adjustment'
-      AND coalesce(t.occurred_at, t.received_at) >= :at AND coalesce(t.occurred_at, t.received_at) < :ends_at
-      AND (coalesce(t.occurred_at, t.received_at) > :at OR t.id > :last_id)
-    ORDER BY coalesce(t.occurred_at, t.received_at), t.id LIMIT :limit"""  # noqa: S608 (a constant of ours)
+      AND t.moment >= :at AND t.moment < :ends_at
+      AND (t.moment > :at OR t.id > :last_id)
+    ORDER BY t.moment, t.id LIMIT :limit"""  # noqa: S608 (a constant of ours)

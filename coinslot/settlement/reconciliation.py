@@ -167,8 +167,8 @@ def clear(tx: Connection, game_id: int) -> bool:
         values,
     ).rowcount
     left += tx.execute(
-        """DELETE FROM reconciliation WHERE id IN
-               (SELECT id FROM reconciliation WHERE reconciliation_id = :id LIMIT :limit)""",
+        """DELETE FROM differences WHERE id IN
+               (SELECT id FROM differences WHERE reconciliation_id = :id LIMIT :limit)""",
         values,
     ).rowcount
     if not left:

@@ -47,15 +47,15 @@ OUR_PAYMENTS = """
       AND (p.purchased_at > :at OR p.id > :last_id)
     ORDER BY p.purchased_at, p.id LIMIT :limit"""
 OUR_ORDERS = """
-    SELECT coalesce(t.occurred_at, t.received_at) AS at, t.id, t.external_id AS reference,
+    SELECT t.moment AS at, t.id, t.external_id AS reference,
            t.is_test = 0 AND t.kind = 'purchase' AND coalesce(t.gross_minor, 1) > 0 AND t.partner = :partner AS counts,
            EXISTS (SELECT 1 FROM partner_rows r
                    WHERE r.reconciliation_id = :id AND r.reference = t.external_id) AS is_there
     FROM transactions t
-    WHERE t.game_id = :game_id AND coalesce(t.occurred_at, t.received_at) >= :at
-      AND coalesce(t.occurred_at, t.received_at) < :ends_at
-      AND (coalesce(t.occurred_at, t.received_at) > :at OR t.id > :last_id)
-    ORDER BY coalesce(t.occurred_at, t.received_at), t.id LIMIT :limit"""
+    WHERE t.game_id = :game_id AND t.moment >= :at
+      AND t.moment < :ends_at
+      AND (t.moment > :at OR t.id > :last_id)
+    ORDER BY t.moment, t.id LIMIT :limit"""
 
 
 def theirs_of(connection: Connection, run: Run, ids: Sequence[str]) -> Iterator[PartnerRow]:
@@ -92,7 +92,7 @@ def ours_of(connection: Connection, run: Run, ids: Sequence[str]) -> dict[str, O
         }
     found: dict[str, Own] = {}
     for row in connection.execute(
-        """SELECT t.external_id, t.gross_minor, t.currency, coalesce(t.occurred_at, t.received_at) AS at,
+        """SELECT t.external_id, t.gross_minor, t.currency, t.moment AS at,
                   r.id AS refund_id, r.reason, r.occurred_at, r.created_at, r.event_id IS NOT NULL AS is_theirs
            FROM json_each(:ids) j CROSS JOIN /* hint */ transactions t
            ON t.game_id = :game_id AND t.partner = :partner AND t.external_id = j.value

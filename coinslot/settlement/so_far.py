@@ -80,8 +80,8 @@ def _is_large(connection: Connection, game_id: int, month: Month) -> bool:
                LIMIT 1 OFFSET :most)
            OR EXISTS (
                SELECT 1 FROM transactions
-               WHERE game_id = :game_id AND coalesce(occurred_at, received_at) >= :starts_at
-                 AND coalesce(occurred_at, received_at) < :ends_at
+               WHERE game_id = :game_id AND moment >= :starts_at
+                 AND moment < :ends_at
                LIMIT 1 OFFSET :most)
            OR EXISTS (
                SELECT 1 FROM events

@@ -341,7 +341,7 @@ class TestReports:
             begun = browser.post(uploaded.location, reference="0", amount="1", currency="2", unit="major")
             assert begun.status_code == 303
             drain(house)
-            assert db("SELECT * FROM reconciliation") == []
+            assert db("SELECT * FROM differences") == []
             assert "every purchase agrees" in browser.get(DIFFERENCES).text.lower()
 
     def test_a_file_is_uploaded_its_columns_chosen_and_compared(self, browser, books, july, db, house):
@@ -363,7 +363,7 @@ class TestReports:
         assert begun.status_code == 303
         assert ("Counted there, not reported here" in page, "19.99 USD" in page, "by a file" in page) == (True,) * 3
         assert "Reported, unreadable" in page
-        assert {row["reference"]: row["result"] for row in db("SELECT * FROM reconciliation")} == {
+        assert {row["reference"]: row["result"] for row in db("SELECT * FROM differences")} == {
             "GP-2": "refunded_there",
             "GP-9": "missing_here",
             "?": "unreadable",
@@ -518,7 +518,7 @@ def test_a_list_of_differences_reads_no_more_than_it_shows(house, books):
         f"EXPLAIN QUERY PLAN {outcomes._OF_EACH_RESULT}", {"id": 1, "after": 0, "limit": 10, "result": None}
     )
     words = " ".join(row["detail"] for row in plan)
-    assert words.count("SEARCH reconciliation USING INDEX reconciliation_by_result") == len(judging.RESULTS)
+    assert words.count("SEARCH differences USING INDEX differences_by_result") == len(judging.RESULTS)
     assert "TEMP B-TREE" not in words
 
 
@@ -555,4 +555,4 @@ def test_on_the_page_too_an_open_separator_is_asked_for(browser, books, july, ho
     assert (asked.status_code, "1.000 on line 3 may be thousands or a fraction" in asked.text) == (400, True)
     assert browser.post(where, **chosen, decimal="comma").status_code == 303
     drain(house)
-    assert db("SELECT * FROM reconciliation") == []
+    assert db("SELECT * FROM differences") == []

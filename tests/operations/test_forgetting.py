@@ -203,7 +203,7 @@ def test_a_payment_that_could_not_be_read_loses_what_the_game_wrote(desk, studio
     desk.write(park)
     assert desk.forget() == 204
 
-    kept = [json.loads(each["row"]) for each in desk.db("SELECT row FROM payments ORDER BY id")]
+    kept = [json.loads(each["reported"]) for each in desk.db("SELECT reported FROM payments ORDER BY id")]
     assert kept == [{"unmapped": None}, {"unmapped": row(1, "bob", BOBS)}]
 
 

@@ -289,7 +289,9 @@ def test_what_was_never_sent_takes_newer_content_of_its_own_source(report, store
     assert report(amount="9900", is_registering=is_registering) == "new"
 
     assert (stored()["GP-1"]["amount"], stored()["GP-1"]["state"]) == ("9900", state)
-    assert "9900" not in [json.loads(row["row"]).get("amount") for row in db("SELECT row FROM payment_conflicts")]
+    assert "9900" not in [
+        json.loads(row["reported"]).get("amount") for row in db("SELECT reported FROM payment_conflicts")
+    ]
 
 
 @pytest.mark.parametrize("seconds", [0, 600])
@@ -689,7 +691,7 @@ def test_what_waits_for_a_person_is_listed_and_told_by_doctor(push, claim, house
 
     assert ids(None) == ["GP-3", "GP-2", "GP-1"]
     assert ids(None, before=3, limit=1) == ids("parked") == ["GP-2"]
-    assert [json.loads(row["row"])["amount"] for row in lists.conflicts(connection, game_id, 10)] == ["2", "1"]
+    assert [json.loads(row["reported"])["amount"] for row in lists.conflicts(connection, game_id, 10)] == ["2", "1"]
 
 
 # Our own orders

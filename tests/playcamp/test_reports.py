@@ -108,7 +108,7 @@ class TestKnownAndUnreadable:
 
         (conflict,) = conflicts()
         assert reason in conflict["reason"]
-        assert (conflict["seen"], json.loads(conflict["row"])["unmapped"]["order_id"]) == (2, "GP-1")
+        assert (conflict["seen"], json.loads(conflict["reported"])["unmapped"]["order_id"]) == (2, "GP-1")
         assert stored() == {"GP-1": before}
         assert "payment_conflicts" in kinds(house)
         assert "1 payment conflict(s)" in doctor()

@@ -123,8 +123,8 @@ def test_payments_and_refunds_put_off_into_the_wrong_future_are_due(house, studi
     def put(tx):
         for number, (next_at, refund_at) in enumerate([(far, None), (None, far), (day, None)]):
             tx.execute(
-                """INSERT INTO payments (game_id, transaction_id, source, row, fingerprint, is_test, state, next_try_at,
-                                         refund_state, refund_next_at, created_at, updated_at)
+                """INSERT INTO payments (game_id, transaction_id, source, reported, fingerprint, is_test, state,
+                                         next_try_at, refund_state, refund_next_at, created_at, updated_at)
                    VALUES (:game_id, :number, 'poll', '{}', 'x', 0, :state, :next_at, :refund, :refund_at, :far,
                            :far)""",
                 {

@@ -203,7 +203,7 @@ class TestAppcharge:
 
         assert {row["id"] for row in db("SELECT * FROM reconciliations")} == {last.id}
         assert {row["reconciliation_id"] for row in db("SELECT * FROM partner_rows")} == {last.id}
-        assert {row["reconciliation_id"] for row in db("SELECT * FROM reconciliation")} == {last.id}
+        assert {row["reconciliation_id"] for row in db("SELECT * FROM differences")} == {last.id}
 
     def test_a_run_goes_on_where_it_stopped(self, room, books, appcharge):
         expected = seed_every_difference(books, appcharge)

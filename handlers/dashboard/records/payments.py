@@ -111,10 +111,10 @@ def payment(slug: str, transaction_id: str) -> Response:
         row=row,
         means=MEANS,
         source=SOURCES[row["source"]],
-        reported=_laid_out(row["row"]),
+        reported=_laid_out(row["reported"]),
         refund=_refund_in_words(row),
         conflicts=[
-            (each, _laid_out(each["row"])) for each in lists.conflicts_of(connection, row["id"], MOST_CONFLICTS)
+            (each, _laid_out(each["reported"])) for each in lists.conflicts_of(connection, row["id"], MOST_CONFLICTS)
         ],
         longest_row=LONGEST_ROW,
         can_be_redriven=row["state"] == "quarantined" or row["refund_state"] == "quarantined",

@@ -79,7 +79,7 @@ def _store(house: Installation, game: Game, again: list[tuple[int, Payment]], cu
 def _read(game: Game, source: Source | None, row: Row) -> Payment | None:
     """What a stored row tells now; None for one that no configuration could mend."""
     at, is_test = clock.seconds(row["created_at"]), bool(row["is_test"])
-    document: Any = json.loads(row["row"])
+    document: Any = json.loads(row["reported"])
     if row["source"] == "appcharge":
         return None
     if report.UNMAPPED not in document:

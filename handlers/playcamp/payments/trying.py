@@ -143,7 +143,7 @@ def row_samples(game: Game) -> list[Sample]:
     found = [Sample("row", "Sample: a row of a game's", _ROW)]
     rows = lists.listing(installation().database.read(), game.id, "parked", None, ROWS_SHOWN)
     for number, row in enumerate(rows, 1):
-        document = json.loads(row["row"]).get(report.UNMAPPED)
+        document = json.loads(row["reported"]).get(report.UNMAPPED)
         if document is not None:
             found.append(
                 Sample(f"parked:{number}", f"A row that is parked, of {row['created_at'][:16]}", document, True)
