@@ -23,8 +23,9 @@ from coinslot.games.games import Game, GameError
 from coinslot.games.registry import RegistryError
 from coinslot.store import audit
 from handlers.appcharge.api import catalogue
-from handlers.appcharge.api.catalogue import CatalogueError, Changed, Offer, UncertainError, dollars
+from handlers.appcharge.api.catalogue import CatalogueError, Offer, dollars
 from handlers.appcharge.api.client import Client, as_json
+from handlers.appcharge.api.offers import Changed, UncertainError, as_new, change_offer, create_offer
 from handlers.kit.api import ApiError
 from handlers.kit.console import table
 from handlers.kit.errors import in_words
@@ -95,7 +96,7 @@ def offers(
         _change(opened, client, offer_id, {"active": activate is not None})
     elif create is not None:
         document = _read_file(create)
-        _create(opened, client, catalogue.as_new(document) if "offerId" in document else document)
+        _create(opened, client, as_new(document) if "offerId" in document else document)
     elif update is not None:
         _change(opened, client, _checked(update[0]), _read_file(update[1]), has_to_show_before=True)
     elif delete is not None:
@@ -400,7 +401,7 @@ def _contents(offer: Offer) -> str:
 
 def _create(game: Game, client: Client, document: Mapping[str, Any]) -> None:
     with _audited(game, "appcharge.offer.create", str(document.get("publisherOfferId"))[: registry.LONGEST_ID]):
-        changed = catalogue.create_offer(client, document)
+        changed = create_offer(client, document)
     offer_id = str(document["publisherOfferId"])
     _warn_about_prices(client, document)
     _tell_unexpected(changed)
@@ -412,7 +413,7 @@ def _change(
 ) -> None:
     try:
         with _audited(game, "appcharge.offer.update", offer_id):
-            changed = catalogue.change_offer(client, offer_id, changes)
+            changed = change_offer(client, offer_id, changes)
     except UncertainError as error:
         _show_before(error.before)
         raise

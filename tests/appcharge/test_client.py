@@ -11,9 +11,10 @@ from coinslot.access.keyring import SecretValue
 from coinslot.base import signing
 from coinslot.base.outbound import Outbound
 from coinslot.games.games import Game
-from handlers.appcharge.api import catalogue, client
-from handlers.appcharge.api.catalogue import CatalogueError, Line, UncertainError
+from handlers.appcharge.api import catalogue, client, offers
+from handlers.appcharge.api.catalogue import CatalogueError, Line
 from handlers.appcharge.api.client import Client
+from handlers.appcharge.api.offers import UncertainError
 from handlers.appcharge.settings import SETTINGS
 from handlers.kit.api import ApiError, NotConfiguredError, UnsentError
 from tests.conftest import MAIN_KEY, TOKEN
@@ -678,7 +679,7 @@ NEW = {
 def test_a_new_offer_is_created_switched_off_and_read_back(api, fake):
     fake.product("coins")
 
-    changed = catalogue.create_offer(api, NEW)
+    changed = offers.create_offer(api, NEW)
 
     assert changed.unexpected == ()
     assert fake.offers["bundle-1"]["active"] is False
@@ -694,18 +695,18 @@ def test_a_create_without_an_answer_is_looked_up_and_not_repeated(api, fake):
 
     quiet = status(200, json.dumps(fake.products).encode()), status(200, b'{"offers": []}')
     fake.script = [*quiet, creates_and_breaks]
-    assert catalogue.create_offer(api, NEW).unexpected == ()
+    assert offers.create_offer(api, NEW).unexpected == ()
     assert fake.routes.count("POST /v2/offer") == 1
 
     fake.offers.clear()
     fake.script = [*quiet, reset]
     with pytest.raises(ApiError, match="did not answer"):
-        catalogue.create_offer(api, NEW)
+        offers.create_offer(api, NEW)
     assert fake.routes.count("POST /v2/offer") == 2
 
-    catalogue.create_offer(api, NEW)
+    offers.create_offer(api, NEW)
     with pytest.raises(CatalogueError, match="there is an offer bundle-1 already"):
-        catalogue.create_offer(api, NEW)
+        offers.create_offer(api, NEW)
 
 
 def test_an_offer_that_came_out_otherwise_is_told(api, fake):
@@ -725,7 +726,7 @@ def test_an_offer_that_came_out_otherwise_is_told(api, fake):
     quiet = status(200, json.dumps(fake.products).encode()), status(200, b'{"offers": []}')
     fake.script = [*quiet, twists]
 
-    changed = catalogue.create_offer(api, NEW)
+    changed = offers.create_offer(api, NEW)
 
     names = {each.split(" ")[0] for each in changed.unexpected}
     assert names == {"active", "segments", "offerExternalUiId", "schedule", "productsSequence"}
@@ -746,7 +747,7 @@ def test_an_offer_that_could_not_be_found_again_or_credited_is_not_sent(api, fak
     fake.product("coins")
 
     with pytest.raises(CatalogueError) as raised:
-        catalogue.create_offer(api, {**NEW, **changed})
+        offers.create_offer(api, {**NEW, **changed})
 
     assert str(raised.value).startswith("nothing was sent\n")
     assert problem in str(raised.value)
@@ -762,13 +763,13 @@ def test_what_an_offer_must_be_like_is_appcharges_to_say(api, fake, changed):
     fake.script = [*products, status(200, b'{"offers": []}'), status(400, b'{"message": ["not like this"]}')]
 
     with pytest.raises(ApiError, match="Appcharge answered 400: not like this"):
-        catalogue.create_offer(api, {**NEW, **changed})
+        offers.create_offer(api, {**NEW, **changed})
 
 
 def test_a_change_sends_the_type_and_what_changes_and_nothing_else(api, fake):
     fake.offer("o1")
 
-    changed = catalogue.change_offer(api, "o1", {"active": True})
+    changed = offers.change_offer(api, "o1", {"active": True})
 
     put = next(request for request in fake.requests if request.method == "PUT")
     assert put.json == {"type": "Bundle", "active": True}
@@ -787,8 +788,8 @@ def test_a_change_of_a_popup_names_its_kind_and_of_a_rolling_offer_all_it_needs(
                 "badges": badges} for n in (1, 2)]  # fmt: skip
     fake.offer("r1", type="RollingOffer", productsSequence=entries)
 
-    catalogue.change_offer(api, "p1", {"active": True})
-    changed = catalogue.change_offer(api, "r1", {"active": True})
+    offers.change_offer(api, "p1", {"active": True})
+    changed = offers.change_offer(api, "r1", {"active": True})
 
     puts = [request.json for request in fake.requests if request.method == "PUT"]
     assert puts[0] == {"type": "PopUp", "subType": "StoreRefresh", "active": True}
@@ -811,7 +812,7 @@ def test_a_rolling_offer_that_is_not_wholly_told_is_not_changed(api, fake, lacks
     fake.offer("r1", type="RollingOffer", productsSequence=[{**entry, **lacks}])
 
     with pytest.raises(CatalogueError, match="does not tell price and quantities of entry 1"):
-        catalogue.change_offer(api, "r1", {"active": True})
+        offers.change_offer(api, "r1", {"active": True})
 
     assert "PUT /v2/offer/r1" not in fake.routes
 
@@ -820,7 +821,7 @@ def test_a_put_that_drops_what_it_does_not_name_is_noticed(api, fake):
     fake.offer("o1", segments=["whales"], displayName="Shown")
     fake.put_replaces = True
 
-    changed = catalogue.change_offer(api, "o1", {"active": True})
+    changed = offers.change_offer(api, "o1", {"active": True})
 
     told = {each.split(" ")[0] for each in changed.unexpected}
     assert {"segments", "displayName", "productsSequence", "offerUi"} <= told
@@ -831,7 +832,7 @@ def test_a_change_that_was_not_made_is_noticed(api, fake):
     fake.offer("o1")
     fake.script = [status(200, json.dumps({"offers": [fake.offers["o1"]]}).encode()), status(200, b"{}")]
 
-    assert catalogue.change_offer(api, "o1", {"active": True}).unexpected == ("active is not what was sent",)
+    assert offers.change_offer(api, "o1", {"active": True}).unexpected == ("active is not what was sent",)
 
 
 def test_a_change_whose_answer_got_lost_keeps_the_way_back(fake):
@@ -842,12 +843,12 @@ def test_a_change_whose_answer_got_lost_keeps_the_way_back(fake):
     for script in ([before, reset], [before, status(500)], [before, status(200, b"{}"), reset]):
         fake.script = script
         with pytest.raises(UncertainError, match="may have changed") as raised:
-            catalogue.change_offer(api, "o1", {"active": True})
+            offers.change_offer(api, "o1", {"active": True})
         assert raised.value.before["publisherOfferId"] == "o1"
 
     fake.script = [before, status(400, b'{"message": "no"}')]
     with pytest.raises(ApiError, match="400: no"):
-        catalogue.change_offer(api, "o1", {"active": True})
+        offers.change_offer(api, "o1", {"active": True})
 
 
 @pytest.mark.parametrize(
@@ -857,7 +858,7 @@ def test_what_an_offer_is_cannot_be_changed(api, fake, changes):
     fake.offer("o1")
 
     with pytest.raises(CatalogueError, match="nothing was sent"):
-        catalogue.change_offer(api, "o1", changes)
+        offers.change_offer(api, "o1", changes)
 
     assert fake.routes == ["GET /v2/offer"]
 
@@ -865,9 +866,9 @@ def test_what_an_offer_is_cannot_be_changed(api, fake, changes):
 def test_an_offer_as_it_was_told_leads_back_to_it(api, fake):
     fake.product("coins")
     before = dict(fake.offer("o1", displayName="Shown", badges=[{"publisherBadgeId": "hot", "name": "Hot"}]))
-    catalogue.change_offer(api, "o1", {"displayName": "Other", "active": True})
+    offers.change_offer(api, "o1", {"displayName": "Other", "active": True})
 
-    changed = catalogue.change_offer(api, "o1", before)
+    changed = offers.change_offer(api, "o1", before)
 
     put = fake.requests[-2].json
     assert (put["displayName"], put["active"], put["badges"]) == ("Shown", False, [{"publisherBadgeId": "hot"}])

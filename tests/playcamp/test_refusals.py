@@ -1,5 +1,4 @@
 """What PlayCamp refuses or leaves open of one payment or refund holds up that one, and is said until it is settled."""
-# ruff: noqa: F811
 
 import posixpath
 from contextlib import suppress
@@ -17,16 +16,7 @@ from handlers.playcamp.payments import registration
 from handlers.playcamp.payments import report as monthly
 from tests.fakes.playcamp import answers
 from tests.pages import text_of
-from tests.playcamp.test_registration import (  # noqa: F401  fixtures
-    BULK,
-    now,
-    playcamp,
-    poisoned,
-    register,
-    report,
-    row,
-    states,
-)
+from tests.playcamp.test_registration import BULK, poisoned
 from tests.receivers import status
 
 REFUND = "/v1/server/payments/{}/refund"

@@ -1,16 +1,13 @@
-"""What the store sells, read out of Appcharge's catalogue; changed with care; and our registry filled from it.
+"""What the store sells, read out of Appcharge's catalogue, and our registry filled from it.
 
-Nothing says whether a PUT keeps the fields it leaves out, nor what a list leaves out. So a change is read back and
-compared with what was there before, and a list is taken for partial unless it says how many there are.
+Nothing says what a list leaves out, so it is taken for partial unless it says how many there are.
 
 Money and quantities here are the store's offer to everybody: what a player is granted, the order alone says.
 """
 
-import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -25,31 +22,9 @@ QUANTITY_DIGITS = 30
 PRICE_DIGITS = 9
 LOWEST_PRICE_USD_CENTS = 80
 
-# What Appcharge tells about an offer and does not take back.
-READ_ONLY = ("offerId", "publisherId", "offerUi", "createdAt", "updatedAt", "deeplinkUrl", "subtype")
-FIXED = ("publisherOfferId", "type", "subType")  # once an offer is there
-# Of an entry, what it takes beside index, price and products.
-_ENTRY_EXTRAS = (
-    "playerAvailability",
-    "hidePlayerAvailability",
-    "progressBarPoints",
-    "barSize",
-    "badges",
-    "productSale",
-    "priceDiscount",
-)
-
 
 class CatalogueError(Exception):
     """Something about the catalogue cannot be done; the message is for the person who asked."""
-
-
-class UncertainError(CatalogueError):
-    """Nobody knows whether a change was made. ``before`` is the offer as it was."""
-
-    def __init__(self, message: str, before: dict[str, Any]) -> None:
-        super().__init__(message)
-        self.before = before
 
 
 @dataclass(frozen=True)
@@ -103,16 +78,6 @@ class Catalogue:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Changed:
-    """A change that was made. ``before`` is the offer as it was, None for a new one; ``unexpected`` says what is not
-    as it should be now, and is empty when all is well."""
-
-    before: dict[str, Any] | None
-    after: dict[str, Any]
-    unexpected: tuple[str, ...]
-
-
 # Reading
 
 
@@ -142,19 +107,19 @@ def read_offers(client: Client, known_offer_ids: Sequence[str] = ()) -> tuple[li
             raise
         documents, is_partial = [], True
     if is_partial and known_offer_ids:
-        seen = {_text(each.get("publisherOfferId")) for each in documents}
+        seen = {text_of(each.get("publisherOfferId")) for each in documents}
         missing = [each for each in known_offer_ids if each not in seen]
         documents = documents + client.some_offers(missing)
     return documents, is_partial
 
 
 def parse_product(document: Mapping[str, Any], product_id: str) -> Product:
-    images = (_text(document.get(name)) for name in ("productImageUrl", "productImageExternalUrl"))
+    images = (text_of(document.get(name)) for name in ("productImageUrl", "productImageExternalUrl"))
     return Product(
         id=product_id,
         name=_name(document),
-        kind=(_text(document.get("type")) or "").lower(),
-        appcharge_id=_text(document.get("id")),
+        kind=(text_of(document.get("type")) or "").lower(),
+        appcharge_id=text_of(document.get("id")),
         image_url=next((each for each in images if each), None),
     )
 
@@ -166,13 +131,15 @@ def parse_offer(document: Mapping[str, Any], offer_id: str) -> Offer:
     return Offer(
         id=offer_id,
         name=_name(document),
-        kind=_text(document.get("type")) or "",
-        sub_kind=_sub_kind(document) or "",
+        kind=text_of(document.get("type")) or "",
+        sub_kind=sub_kind(document) or "",
         is_active=is_active if isinstance(is_active, bool) else None,
         segments=tuple(each for each in segments if isinstance(each, str)) if isinstance(segments, list) else (),
-        entries=tuple(_entry(each) for each in entries if isinstance(each, dict)) if isinstance(entries, list) else (),
-        appcharge_id=_text(document.get("offerId")),
-        updated_at=_text(document.get("updatedAt")),
+        entries=tuple(entry_of(each) for each in entries if isinstance(each, dict))
+        if isinstance(entries, list)
+        else (),
+        appcharge_id=text_of(document.get("offerId")),
+        updated_at=text_of(document.get("updatedAt")),
     )
 
 
@@ -193,216 +160,10 @@ def oddities(products: Sequence[Product], offers: Sequence[Offer]) -> Iterator[s
                 yield f"offer {offer.id} costs {entry.price_usd_cents} US cents; Appcharge sells nothing below 80"
 
 
-# Filling our registry
-
-
 def fill_items(tx: Connection, game_id: int, catalogue: Catalogue) -> list[str]:
     """Register the products that are missing; returns their skus. A name that the studio gave stays, and so does
     every item that the catalogue does not have: orders and refunds for it may still come."""
     return registry.add_items(tx, game_id, {product.id: product.name for product in catalogue.products})
-
-
-# Changing an offer
-
-
-def create_offer(client: Client, document: Mapping[str, Any]) -> Changed:
-    """Create an offer, switched off whatever the document says, and read it back.
-
-    Raises CatalogueError when it has no id of ours, a product that Appcharge does not have, or the id of another offer.
-    An answer that got lost is looked up; it is not asked for twice.
-    """
-    offer_id = document.get("publisherOfferId")
-    try:
-        offer_id = registry.checked_id(offer_id if isinstance(offer_id, str) else "")
-    except ValueError as error:
-        raise CatalogueError(f"nothing was sent\npublisherOfferId: {error}") from None
-    _refuse_if_wrong(_unknown_products(client, document))
-    if client.offer(offer_id) is not None:
-        raise CatalogueError(f"there is an offer {offer_id} already")
-    wanted = {**document, "active": False}
-    try:
-        client.create_offer(wanted)
-    except ApiError as error:
-        if not error.is_uncertain or client.offer(offer_id) is None:
-            raise
-    after = client.offer(offer_id)
-    if after is None:
-        raise CatalogueError(f"Appcharge took offer {offer_id}, and does not know it when asked")
-    return Changed(None, after, tuple(_not_as_sent(wanted, after)))
-
-
-def change_offer(client: Client, offer_id: str, changes: Mapping[str, Any]) -> Changed:
-    """Change fields of an offer and read it back, so that it shows when Appcharge changed more than that.
-
-    ``changes`` may be a whole offer as Appcharge told it, to go back to it.
-    Raises CatalogueError when there is no such offer or the changes cannot be right, and UncertainError when the
-    answer got lost.
-    """
-    before = client.offer(offer_id)
-    if before is None:
-        raise CatalogueError(f"there is no offer {offer_id}")
-    if "offerId" in changes:
-        changes = as_request(changes)
-    _refuse_if_wrong(_problems_of_changes(changes, before))
-    if "productsSequence" in changes:
-        _refuse_if_wrong(_unknown_products(client, changes))
-    request = {"type": before.get("type")}
-    if request["type"] == "PopUp":
-        request["subType"] = _sub_kind(before)
-    if request["type"] == "RollingOffer":
-        request |= {name: before.get(name) for name in ("name", "active")}
-        if "productsSequence" not in changes:
-            request["productsSequence"] = to_request(before.get("productsSequence"), has_priorities=False)
-    request |= {name: value for name, value in changes.items() if name not in FIXED}
-    is_sent = False
-    try:
-        client.update_offer(offer_id, request)
-        is_sent = True
-        after = client.offer(offer_id)
-    except ApiError as error:
-        if not is_sent and not error.is_uncertain:
-            raise
-        raise UncertainError(f"{error}\nThe offer may have changed; look at it before you try again.", before) from None
-    if after is None:
-        return Changed(before, {}, (f"the offer {offer_id} is gone",))
-    return Changed(before, after, (*_not_as_sent(changes, after), *_changed_besides(before, after, changes)))
-
-
-def as_request(told: Mapping[str, Any]) -> dict[str, Any]:
-    """An offer as Appcharge told it, as changes that lead back to it. Raises CatalogueError as :func:`to_request`."""
-    has_priorities = told.get("type") != "RollingOffer"
-    made = {name: value for name, value in told.items() if name not in (*READ_ONLY, *FIXED) and value is not None}
-    if "productsSequence" in made:
-        made["productsSequence"] = to_request(made["productsSequence"], has_priorities)
-    return made | _extras(made)
-
-
-def as_new(told: Mapping[str, Any]) -> dict[str, Any]:
-    """An offer as Appcharge told it, as one to create after it was deleted. Raises CatalogueError likewise."""
-    fixed = {name: told.get(name) for name in FIXED} | {"subType": _sub_kind(told)}
-    return {name: value for name, value in fixed.items() if value is not None} | as_request(told)
-
-
-def to_request(entries: Any, has_priorities: bool = True) -> list[dict[str, Any]]:
-    """The entries of an offer as a request wants them. Raises CatalogueError where a price or quantity is unknown."""
-    made = []
-    for place, document in enumerate(entries if isinstance(entries, list) else [], 1):
-        entry = _entry(document if isinstance(document, dict) else {})
-        if entry.price_usd_cents is None or any(line.quantity is None or not line.product_id for line in entry.lines):
-            raise CatalogueError(f"Appcharge does not tell price and quantities of entry {place}; send the entries too")
-        products: list[dict[str, Any]] = []
-        for line, item in zip(entry.lines, _items(document), strict=True):
-            product: dict[str, Any] = {"publisherProductId": line.product_id, "quantity": line.quantity}
-            if has_priorities and (priority := _of_item(item, "priority")) is not None:
-                product["priority"] = priority
-            products.append(product)
-        extras = _extras(document)
-        index = place if entry.index is None else entry.index
-        made.append({"index": index, "priceInUsdCents": entry.price_usd_cents, "products": products, **extras})
-    return made
-
-
-def _extras(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What an entry, or an offer, has beside its products, as a request wants it."""
-    extras = {name: document[name] for name in _ENTRY_EXTRAS if document.get(name) is not None}
-    if isinstance(extras.get("badges"), list):
-        badges = [each for each in extras["badges"] if isinstance(each, dict)]
-        extras["badges"] = [{"publisherBadgeId": each.get("publisherBadgeId")} for each in badges]
-    if isinstance(extras.get("priceDiscount"), dict):
-        kept = dict(extras["priceDiscount"])
-        kept.pop("priceBeforeDiscount", None)  # nobody knows in what unit
-        extras["priceDiscount"] = kept
-    return extras
-
-
-def _problems_of_changes(changes: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]:
-    """What a change would be left out of without a word. All else Appcharge refuses itself, and says why."""
-    stored = {**before, "subType": _sub_kind(before)}
-    for name in FIXED:
-        if name in changes and changes[name] != stored.get(name):
-            yield f"{name}: cannot be changed"
-    for name in READ_ONLY:
-        if name in changes:
-            yield f"{name}: Appcharge tells this and does not take it"
-
-
-def _unknown_products(client: Client, document: Mapping[str, Any]) -> Iterator[str]:
-    entries = document.get("productsSequence")
-    wanted = [
-        line.product_id
-        for entry in (entries if isinstance(entries, list) else [])
-        if isinstance(entry, dict)
-        for line in _entry(entry).lines
-        if line.product_id is not None
-    ]
-    if not wanted:
-        return
-    known = {_text(each.get("publisherProductId")) for each in client.products()}
-    for product_id in dict.fromkeys(wanted):
-        if product_id not in known:
-            yield f"{shown(product_id, 80)} is no product at Appcharge"
-
-
-def _refuse_if_wrong(problems: Iterable[str]) -> None:
-    found = list(problems)
-    if found:
-        more = [f"and {len(found) - 20} more"] if len(found) > 20 else []
-        raise CatalogueError("\n".join(["nothing was sent", *found[:20], *more]))
-
-
-def _not_as_sent(sent: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    """What came back otherwise than it was sent. What Appcharge does not tell back at all cannot be compared."""
-    for name, value in sent.items():
-        if name == "productsSequence":
-            if _essence(value) != _essence(after.get(name)):
-                yield f"{name} is not what was sent"
-        elif name in ("offerUiId", "offerExternalUiId"):
-            design = after.get("offerUi")
-            names = ("id",) if name == "offerUiId" else ("externalId", "offerExternalUiId")
-            told = [design[each] for each in names if design.get(each)] if isinstance(design, dict) else []
-            if told and value not in told:
-                yield f"{name} is not what was sent"
-        elif name == "subType":
-            if _sub_kind(after) not in (None, value):
-                yield f"{name} is not what was sent"
-        elif (name in after or name in ("name", "type", "active")) and not _is_same(value, after.get(name)):
-            yield f"{name} is not what was sent"
-
-
-def _changed_besides(before: Mapping[str, Any], after: Mapping[str, Any], changes: Collection[str]) -> Iterator[str]:
-    """What else is different now. Entries get new ids of Appcharge's with every change, so of those the rest counts."""
-    touched = {*changes, "updatedAt"}
-    if {"offerUiId", "offerExternalUiId"} & touched:
-        touched |= {"offerUi", "offerUiId", "offerExternalUiId"}
-    for name in sorted({*before, *after} - touched):
-        if name == "productsSequence":
-            if _essence(before.get(name)) != _essence(after.get(name)):
-                yield f"{name} has changed too"
-        elif before.get(name) != after.get(name):
-            yield f"{shown(name, 60)} has changed too"
-
-
-def _essence(entries: Any) -> list[Any]:
-    """What counts of a sequence of entries, comparable in whatever shape it comes."""
-    if not isinstance(entries, list):
-        return []
-    made = []
-    for document in entries:
-        if isinstance(document, dict):
-            extras = {name: value for name, value in _extras(document).items() if value not in ([], {})}
-            made.append((_entry(document), extras))
-    return sorted(made, key=lambda each: each[0].index or 0)
-
-
-def _is_same(sent: Any, told: Any) -> bool:
-    """Whether what was told is what was sent: times as moments, numbers by value, objects by the fields sent."""
-    if isinstance(sent, dict):
-        return isinstance(told, dict) and all(_is_same(value, told.get(name)) for name, value in sent.items())
-    if isinstance(sent, list):
-        return isinstance(told, list) and len(sent) == len(told) and all(map(_is_same, sent, told))
-    if isinstance(sent, str) and isinstance(told, str) and _moment(sent) is not None:
-        return _moment(sent) == _moment(told)
-    return bool(sent == told) and isinstance(sent, bool) == isinstance(told, bool)
 
 
 # Quirks of what Appcharge tells
@@ -413,7 +174,7 @@ def _each(
 ) -> Iterator[Any]:
     """Every document whose id we can keep; a warning for each of the others."""
     for document in documents:
-        own_id = _text(document.get(id_name))
+        own_id = text_of(document.get(id_name))
         try:
             checked = registry.checked_id(own_id or "")
         except ValueError as error:
@@ -423,33 +184,33 @@ def _each(
         yield parse(document, checked)
 
 
-def _entry(document: Mapping[str, Any]) -> Entry:
+def entry_of(document: Mapping[str, Any]) -> Entry:
     lines = tuple(
-        Line(_text(_of_item(item, "publisherProductId")), _whole(_of_item(item, "quantity"), QUANTITY_DIGITS))
-        for item in _items(document)
+        Line(text_of(of_item(item, "publisherProductId")), _whole(of_item(item, "quantity"), QUANTITY_DIGITS))
+        for item in items_of(document)
     )
     return Entry(_whole(document.get("index"), 6), _whole(document.get("priceInUsdCents"), PRICE_DIGITS), lines)
 
 
-def _items(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+def items_of(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     items = entry.get("products")
     return [each for each in items if isinstance(each, dict)] if isinstance(items, list) else []
 
 
-def _of_item(item: Mapping[str, Any], name: str) -> Any:
+def of_item(item: Mapping[str, Any], name: str) -> Any:
     """A field of an item, else of the product inside of it."""
     inner = item.get("product")
     value = item.get(name)
     return inner.get(name) if value is None and isinstance(inner, dict) else value
 
 
-def _sub_kind(document: Mapping[str, Any]) -> str | None:
-    return _text(document.get("subType")) or _text(document.get("subtype"))
+def sub_kind(document: Mapping[str, Any]) -> str | None:
+    return text_of(document.get("subType")) or text_of(document.get("subtype"))
 
 
 def _name(document: Mapping[str, Any]) -> str | None:
     """The name players see, else the internal one, as our registry can keep it."""
-    found = (_text(document.get(name)) for name in ("displayName", "name"))
+    found = (text_of(document.get(name)) for name in ("displayName", "name"))
     name = next((each.strip() for each in found if each and each.strip()), None)
     if name is None:
         return None
@@ -459,7 +220,7 @@ def _name(document: Mapping[str, Any]) -> str | None:
         return shown(name, registry.LONGEST_ID)
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
     """Text, or an integer's digits, which is how some senders write ids; None for nothing and for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -474,22 +235,11 @@ def _whole(value: Any, digits: int) -> int | None:
     return number if number >= 0 else None
 
 
-def _moment(value: Any) -> datetime | None:
-    """An ISO 8601 time with a zone; None for anything else."""
-    if not isinstance(value, str) or not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T", value):
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else None
-
-
 def price_warnings(entries: Any, price_points: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Prices of an offer that are no price point: allowed as far as anybody knows, and odd."""
     known = {_whole(each.get("priceInUsdCents"), PRICE_DIGITS) for each in price_points}
     documents = [each for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
-    for price in dict.fromkeys(_entry(each).price_usd_cents for each in documents):
+    for price in dict.fromkeys(entry_of(each).price_usd_cents for each in documents):
         if price and price not in known:
             yield f"{dollars(price)} USD is no price point of this account"
 

@@ -7,23 +7,31 @@ DELETE also after network failures and 5xx. How a call is made is in :mod:`handl
 """
 
 import json
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from coinslot.base import clock, exact
 from coinslot.base.outbound import Answer, Outbound
 from coinslot.base.spellings import shown
-from coinslot.games.games import Game, web_address
+from coinslot.games.games import Game
+from handlers.appcharge.api.answers import (
+    Listed,
+    Session,
+    TransactionsPage,
+    is_before,
+    objects_in,
+    read_list,
+    read_object,
+    read_session,
+    read_transactions,
+)
 from handlers.appcharge.signature import sign
 from handlers.kit import api
 from handlers.kit.api import (
-    AnswerError,
     ApiError,
     Caller,
     NotConfiguredError,
@@ -50,36 +58,6 @@ LONGEST_EXCERPT = 200  # characters of an answer that has no words we know
 _REASONS = ("message", "errorMessage", "error")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A list as Appcharge gave it. ``total`` is None where it did not say of how many."""
-
-    documents: list[dict[str, Any]]
-    total: int | None
-
-    @property
-    def is_partial(self) -> bool:
-        return self.total is None or self.total > len(self.documents)
-
-
-@dataclass(frozen=True)
-class TransactionsPage:
-    """``next_query`` is None on the last page, ``total`` where Appcharge does not say how many there are in all."""
-
-    rows: list[dict[str, Any]]
-    next_query: str | None
-    total: int | None
-
-
-@dataclass(frozen=True)
-class Session:
-    """A checkout session. Whoever has its address or token may pay in it."""
-
-    url: str = field(repr=False)
-    token: str = field(repr=False)
-    purchase_id: str | None
 
 
 class Client(Caller):
@@ -116,7 +94,7 @@ class Client(Caller):
 
     def offers(self) -> Listed:
         """Every offer Appcharge lists, of all kinds."""
-        return self._read_large(_listed, "GET", "/v2/offer")
+        return self._read_large(read_list, "GET", "/v2/offer")
 
     def some_offers(self, offer_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Those of the offers with our ids that exist. An id with a comma cannot be asked for and is left out."""
@@ -124,7 +102,7 @@ class Client(Caller):
         found = []
         for start in range(0, len(askable), IDS_PER_CALL):
             query = urlencode({"publisherOfferIds": ",".join(askable[start : start + IDS_PER_CALL])}, safe=",")
-            found += self._read_large(_listed, "GET", f"/v2/offer?{query}").documents
+            found += self._read_large(read_list, "GET", f"/v2/offer?{query}").documents
         return found
 
     def offer(self, offer_id: str) -> dict[str, Any] | None:
@@ -156,35 +134,35 @@ class Client(Caller):
 
     def products(self) -> list[dict[str, Any]]:
         return self._read_large(
-            lambda answer: _objects(read_json(answer), "getAllProductResponse", "products"),
+            lambda answer: objects_in(read_json(answer), "getAllProductResponse", "products"),
             "GET",
             "/components/v1/product",
         )
 
     def price_points(self) -> list[dict[str, Any]]:
-        return self._read_large(lambda answer: _objects(read_json(answer), "pricePoints"), "GET", "/v1/price-points")
+        return self._read_large(lambda answer: objects_in(read_json(answer), "pricePoints"), "GET", "/v1/price-points")
 
     def price_point(self, price_usd_cents: int) -> dict[str, Any]:
         """One price with its local prices, in major units of each currency."""
-        return self.ask(_object, "GET", f"/v1/price-points/{price_usd_cents}")
+        return self.ask(read_object, "GET", f"/v1/price-points/{price_usd_cents}")
 
     def local_prices(self, prices_usd_cents: Sequence[int], country: str) -> dict[str, Any]:
         """What up to 50 prices are in a country, in minor units of its currency."""
         wanted = {"pricesInUsdCents": list(prices_usd_cents), "countryCode2": country}
-        return self.ask(_object, "POST", "/v1/price-points/localized/lookup", _body(wanted))
+        return self.ask(read_object, "POST", "/v1/price-points/localized/lookup", _body(wanted))
 
     # Checkout
 
     def create_session(self, document: Mapping[str, Any]) -> Session:
         """Begin a checkout. Never repeated blindly: each call that arrives makes a session of its own."""
-        return self.ask(_session, "POST", "/checkout/v1/session", _body(document))
+        return self.ask(read_session, "POST", "/checkout/v1/session", _body(document))
 
     def cancel_session(self, token: str) -> bool:
         """Whether the session takes no payments any more."""
         if not is_header(token):
             raise UnsentError("the session token has characters that no header can carry")
         headers = {"Authorization": f"Bearer {token}"}
-        answered = self.ask(_object, "POST", "/checkout/v3/cancel", headers=headers, untold=[token])
+        answered = self.ask(read_object, "POST", "/checkout/v3/cancel", headers=headers, untold=[token])
         return answered.get("isOrderCancelled") is True
 
     def refund_order(self, order_id: str, user: str) -> None:
@@ -215,7 +193,7 @@ class Client(Caller):
                         continue
                     seen.add(transaction_id)
                 received += 1
-                if _is_before(row.get("timestamp"), end):
+                if is_before(row.get("timestamp"), end):
                     yield row
             total = max(total, page.total or 0)
             query = page.next_query
@@ -230,13 +208,7 @@ class Client(Caller):
             {"startDate": _iso(start), "endDate": _iso(end), "limit": ROWS_PER_PAGE, "sortDirection": "asc"}
         )
         path = f"/reporting/financial-data/transactions{query or f'?{own}'}"
-
-        def read(answer: Answer) -> TransactionsPage:
-            page = _object(answer)
-            rows = _objects(page, "results")
-            return TransactionsPage(rows, _next_query(page, own) if rows else None, _total(page))
-
-        return self._read_large(read, "GET", path)
+        return self._read_large(lambda answer: read_transactions(answer, own), "GET", path)
 
     def orders(
         self, start: datetime, end: datetime, statuses: Sequence[str] = (), is_free: bool = False
@@ -250,7 +222,7 @@ class Client(Caller):
         before: list[dict[str, Any]] = []
         while True:
             page = self._read_large(
-                lambda answer: _listed(answer, "results"),
+                lambda answer: read_list(answer, "results"),
                 "POST",
                 "/reporting/reports/orders",
                 _body(wanted | {"offset": offset}),
@@ -259,7 +231,7 @@ class Client(Caller):
             if rows and rows == before:
                 raise ApiError(self.partner, 200, "the report repeats a page")
             for row in rows:
-                if _is_before(row.get("createdAt"), end):
+                if is_before(row.get("createdAt"), end):
                     yield row
             offset += len(rows)
             total = page.total
@@ -351,69 +323,8 @@ def _signing_key(game: Game) -> bytes | None:
     return keys[0].value
 
 
-def _next_query(page: Mapping[str, Any], own: str) -> str | None:
-    """The query of the next page; None when this was the last."""
-    cursor, query = page.get("nextCursor"), page.get("nextPageQuery")
-    if "nextCursor" in page and not cursor:
-        return None
-    if isinstance(query, str) and re.fullmatch(r"\?[!-~]{1,8000}", query) and "#" not in query:
-        return query
-    if isinstance(cursor, str):
-        return f"?{own}&cursor={quote(cursor, safe='', errors='replace')}"
-    return None
-
-
-def _object(answer: Answer) -> dict[str, Any]:
-    document = read_json(answer)
-    if not isinstance(document, dict):
-        raise AnswerError("the answer is not a JSON object")
-    return document
-
-
-def _objects(document: Any, *names: str) -> list[dict[str, Any]]:
-    """The list in an answer, bare or under one of these names; what in it is no object is left out."""
-    if isinstance(document, dict):
-        document = next((document[name] for name in names if isinstance(document.get(name), list)), None)
-    if not isinstance(document, list):
-        raise AnswerError(f"the answer has no list of {names[-1]}")
-    return [each for each in document if isinstance(each, dict)]
-
-
-def _listed(answer: Answer, name: str = "offers") -> Listed:
-    document = read_json(answer)
-    return Listed(_objects(document, name), _total(document))
-
-
-def _session(answer: Answer) -> Session:
-    document = _object(answer)
-    url, token, purchase_id = (document.get(name) for name in ("parsedUrl", "checkoutSessionToken", "purchaseId"))
-    try:
-        is_usable = isinstance(url, str) and isinstance(token, str) and bool(token) and bool(web_address(url))
-    except ValueError:
-        is_usable = False
-    if not is_usable:
-        raise AnswerError("the answer holds no checkout session")
-    return Session(str(url), str(token), purchase_id if isinstance(purchase_id, str) else None)
-
-
-def _total(answered: Any) -> int | None:
-    try:
-        return exact.whole(answered.get("totalCount"), 9) if isinstance(answered, dict) else None
-    except ValueError:
-        return None
-
-
 def _iso(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _is_before(stamped: Any, end: datetime) -> bool:
-    """Whether a time is before ``end``, which Appcharge may or may not count in. What cannot be read is kept."""
-    try:
-        moment = datetime.fromisoformat(stamped)
-        return moment < end
-    except (TypeError, ValueError):
-        return True
 
 
 def _number(value: object) -> Any:
