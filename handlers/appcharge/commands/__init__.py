@@ -1,0 +1,24 @@
+"""``flask appcharge``: what the store sells, what was paid, refunds, and having open stores load players anew."""
+
+import click
+
+from handlers.appcharge.commands import catalogue, purchases, reports
+
+
+@click.group("appcharge")
+def appcharge() -> None:
+    """Appcharge's own API: the store's catalogue, its reports, refunds."""
+
+
+for each in (
+    catalogue.offers,
+    catalogue.items,
+    catalogue.price_points,
+    reports.transactions,
+    reports.orders,
+    purchases.refund,
+    purchases.refresh,
+):
+    appcharge.add_command(each)
+
+COMMANDS: tuple[click.Command, ...] = (appcharge,)

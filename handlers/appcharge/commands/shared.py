@@ -1,0 +1,82 @@
+"""What the commands about Appcharge share."""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+from coinslot.base import exact
+from coinslot.base.spellings import shown
+from coinslot.games import registry
+from coinslot.games.games import Game, GameError
+from coinslot.games.registry import RegistryError
+from coinslot.store import audit
+from handlers.appcharge.api.catalogue import CatalogueError
+from handlers.appcharge.api.client import Client
+from handlers.kit.api import ApiError
+from handlers.kit.errors import in_words
+from handlers.kit.receive import installation
+
+LONGEST_CELL = 255
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def told(command: Callable[P, R]) -> Callable[P, R]:
+    """For every command here: what Appcharge refuses, and what cannot be done, in words like all other trouble."""
+
+    @functools.wraps(command)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (ApiError, CatalogueError) as error:
+            raise click.ClickException(str(error)) from None
+
+    return in_words(inner)
+
+
+def opened_game(slug: str) -> tuple[Game, Client]:
+    house = installation()
+    game = house.games.by_slug(slug)
+    if game is None:
+        raise GameError(f"there is no game {slug}")
+    return game, Client(game, house.outbound)
+
+
+def checked(value: str | None) -> str:
+    try:
+        return registry.checked_id(value or "")
+    except ValueError as error:
+        raise RegistryError(f"an id: {error}") from None
+
+
+@contextmanager
+def audited(game: Game, action: str, subject: str) -> Iterator[None]:
+    """Note who does what before it is done, since afterwards may never come; and when it was refused, that too."""
+
+    def note(word: str) -> None:
+        installation().database.write_here(lambda tx: audit.record(tx, game.id, "command", word, subject))
+
+    note(action)
+    try:
+        yield
+    except (ApiError, CatalogueError):
+        note(f"{action}.failed")
+        raise
+
+
+def cell(value: Any, nothing: str = "-") -> str:
+    """A value of Appcharge's on one line, numbers exactly as they came."""
+    if value is None or isinstance(value, dict | list):
+        return nothing
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | Decimal):
+        try:
+            return exact.figure(value)
+        except ValueError:
+            return nothing
+    return shown(str(value), LONGEST_CELL) or nothing
