@@ -16,7 +16,7 @@ from coinslot.payments import store as payments
 from coinslot.relay import jobs
 from handlers.kit.receive import partners
 from handlers.playcamp import simulation
-from handlers.playcamp.commands import EVENT_TYPES
+from handlers.playcamp.commands.setup import EVENT_TYPES
 from handlers.playcamp.events import conversion
 from handlers.playcamp.payments import polling, registration
 from handlers.playcamp.payments.rules import rules

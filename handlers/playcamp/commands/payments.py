@@ -1,0 +1,247 @@
+"""The game's payments: their history, one window tried, what became of each, and putting them back."""
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from typing import Any
+
+import click
+from flask.cli import with_appcontext
+
+from coinslot.base import clock, moments
+from coinslot.base.spellings import shown
+from coinslot.games.games import Game
+from coinslot.payments import lists, queue, store
+from coinslot.relay import jobs
+from coinslot.relay.jobs import JobError
+from coinslot.store import audit
+from handlers.kit.console import table
+from handlers.kit.receive import installation
+from handlers.playcamp.commands.shared import LONGEST_CELL, MOST_LISTED, note, opened_game, print_section, told
+from handlers.playcamp.payments import polling, registration, trying
+from handlers.playcamp.payments.source import SourceError, is_configured
+
+DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+@click.command("backfill")
+@click.argument("game")
+@click.option("--from", "since", metavar="DATE", required=True, help="First day, or a time such as 2026-01-31T12:00.")
+@click.option("--to", "until", metavar="DATE", required=True, help="Last day, itself included, or a time before which.")
+@with_appcontext
+@told
+def backfill(game: str, since: str, until: str) -> None:
+    """Read a range of GAME's own payment history and register it, beside the polls.
+
+    Days are those of playcamp.payments.zone. What is stored already is not stored again. An interrupted backfill goes
+    on where it was when the same command is given again.
+    """
+    opened = opened_game(game)
+    if not is_configured(opened):
+        raise click.ClickException("playcamp.payments needs .url, .rows and .map before payments can be read")
+    start, end = _moment(opened, "--from", since), _moment(opened, "--to", until, is_end=True)
+    if start >= end:
+        raise click.UsageError("--to has to be after --from")
+    house = installation()
+    note(opened, "playcamp.backfill", f"{since} to {until}")
+    count = 0
+    with click.progressbar(length=end - start, label="Reading payments") as bar:
+
+        def tell(progress: polling.Progress, rows: int) -> None:
+            nonlocal count
+            count += rows
+            bar.update(progress.reached - start - bar.pos)
+
+        try:
+            warning = polling.backfill(house, opened, _owner(), start, end, tell)
+        except SourceError as error:
+            raise click.ClickException(
+                f"{error}\nWhat was read is stored; the same command goes on from there."
+            ) from None
+    click.echo(f"{count} rows read.")
+    if warning is not None:
+        click.echo(f"Warning: {warning}.")
+    _register(opened)
+
+
+@click.command("try")
+@click.argument("game")
+@click.option("--from", "since", metavar="DATE", help="Where the window begins; left out: the one that ends now.")
+@with_appcontext
+@told
+def try_payments(game: str, since: str | None) -> None:
+    """Read one window of GAME's own payments as a poll would, store nothing, and show what comes of it.
+
+    Exit status 1 when nothing can be read, no row of it be sent, or the answer may be the first page of several.
+    """
+    opened = opened_game(game)
+    start = None if since is None else _moment(opened, "--from", since)
+    found = trying.try_window(installation(), opened, start=start, most_pages=trying.MOST_PAGES)
+    span = f"{found.start[:19]}Z to {found.end[:19]}Z"
+    more = "" if found.next is None else ", and there are more"
+    click.echo(f"Payments from {span}: {found.count} row(s) on {found.pages} page(s){more}. Nothing was stored.")
+    if found.first is not None:
+        click.echo("The first that can be sent:")
+        rows = [(name, str(getattr(found.first, name) or "-")) for name in _TRIED]
+        click.echo(table([(name, shown(value, LONGEST_CELL)) for name, value in rows], indent="  "))
+    problems = [(str(count), shown(reason, 300)) for reason, count in found.parked.items()]
+    print_section(f"{found.parked_count} row(s) cannot be sent", ("rows", "why"), problems)
+    if found.wrong is not None:
+        raise click.ClickException(found.wrong)
+
+
+@click.command("payments")
+@click.argument("game")
+@click.option("--state", type=click.Choice(store.STATES), help="Only those in this state.")
+@click.option("--limit", type=click.IntRange(1, MOST_LISTED), default=100, show_default=True)
+@click.option("--json", "is_json", is_flag=True, help="One JSON document per line.")
+@with_appcontext
+@told
+def list_payments(game: str, state: str | None, limit: int, is_json: bool) -> None:
+    """GAME's in-game payments, newest first."""
+    opened = opened_game(game)
+    rows = lists.listing(installation().database.read(), opened.id, state, None, limit)
+    if is_json:
+        for row in rows:
+            click.echo(json.dumps({name: row[name] for name in _TOLD}))
+        return
+    if not rows:
+        click.echo("There are none.")
+        return
+    cells = [("transaction", "player", "amount", "market", "paid", "state", "refund", "why")]
+    for row in rows:
+        amount = f"{row['amount']} {row['currency']}" if row["amount"] and row["currency"] else "-"
+        market = row["market"] or row["distribution_type"]
+        paid = (row["purchased_at"] or "-")[:19]
+        refund = row["refund_state"] or ("yes" if row["refunded_at"] else "-")
+        told_of = (row["transaction_id"], row["player_id"], amount, market, paid, row["state"], refund, row["reason"])
+        cells.append(tuple(shown(each or "-", LONGEST_CELL) for each in told_of))  # type: ignore[arg-type]
+    click.echo(table(cells))
+
+
+@click.command("redrive")
+@click.argument("game")
+@click.argument("transaction_ids", metavar="TRANSACTION...", nargs=-1, required=True)
+@with_appcontext
+@told
+def redrive(game: str, transaction_ids: tuple[str, ...]) -> None:
+    """Have quarantined payments of GAME, or their refunds, tried anew."""
+    opened = opened_game(game)
+    missing = []
+
+    def put_back(tx: Any) -> None:
+        for transaction_id in transaction_ids:
+            if queue.redrive(tx, opened.id, transaction_id):
+                audit.record(tx, opened.id, "command", "playcamp.redrive", transaction_id)
+            else:
+                missing.append(transaction_id)
+        jobs.wake(tx, opened.id, registration.JOB)
+
+    installation().database.write_here(put_back)
+    click.echo(f"{len(transaction_ids) - len(missing)} put back.")
+    if missing:
+        raise click.ClickException(f"not quarantined: {', '.join(shown(each, LONGEST_CELL) for each in missing)}")
+
+
+_TRIED = (
+    "transaction_id",
+    "player_id",
+    "product_id",
+    "product_name",
+    "amount",
+    "currency",
+    "market",
+    "platform",
+    "distribution_type",
+    "purchased_at",
+    "refunded_at",
+    "kept_because",
+)
+_TOLD = (
+    "transaction_id",
+    "source",
+    "player_id",
+    "product_id",
+    "amount",
+    "currency",
+    "market",
+    "platform",
+    "distribution_type",
+    "purchased_at",
+    "refunded_at",
+    "is_test",
+    "state",
+    "reason",
+    "tries",
+    "next_try_at",
+    "registered_at",
+    "refund_state",
+)
+
+
+def _owner() -> str:
+    return f"command-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _moment(game: Game, option: str, text: str, is_end: bool = False) -> int:
+    """Unix seconds of a day or time of the game's; of a last day the first moment after it."""
+    zone = game.settings["playcamp.payments.zone"]
+    try:
+        if is_end and DAY.fullmatch(text):
+            text = (date.fromisoformat(text) + timedelta(days=1)).isoformat()
+        found = moments.milliseconds(text, zone) // 1000
+        if found < 0:
+            raise ValueError("before 1970")
+    except (ValueError, OverflowError):
+        raise click.UsageError(f"{option}: use a day such as 2026-01-31") from None
+    return found
+
+
+def _register(game: Game) -> None:
+    """Register what is due, as the relay does, and say how that went."""
+    house = installation()
+    if not game.keys("playcamp.api_key"):
+        click.echo("playcamp.api_key is not set: nothing is registered before it is.")
+        return
+    waiting = lists.counts(house.database.read(), game.id)["waiting"]
+    with click.progressbar(length=max(1, waiting), label="Registering") as bar:
+        again: float | None = 0.0
+        while again == 0.0:
+            with _taken(game) as is_ours:
+                if not is_ours:
+                    break
+                again = registration.run(house, game)
+            left = lists.counts(house.database.read(), game.id)["waiting"]
+            bar.update(max(0, waiting - left - bar.pos))
+    if again == 0.0:
+        click.echo("The server is registering them already.")
+    found = lists.counts(house.database.read(), game.id)
+    click.echo(
+        f"{found['waiting']} wait to be registered, {found['parked']} are parked, {found['quarantined']} quarantined"
+        f"{'; see `flask playcamp parked`' if found['parked'] or found['quarantined'] else ''}."
+    )
+
+
+@contextmanager
+def _taken(game: Game) -> Iterator[bool]:
+    """The registration, in this command's hand, unless a relay has it."""
+    database = installation().database
+    due = database.write_here(lambda tx: jobs.take(tx, _owner(), game.id, registration.JOB))
+    if due is None:
+        yield False
+        return
+    error: JobError | None = None
+    try:
+        yield True
+    except JobError as trouble:
+        error = trouble
+        raise
+    finally:
+        # Nothing is left to ask the job's own row when it is due: what waits is due by the time it runs.
+        again = queue.next_due(database.read(), game.id)
+        in_seconds = None if again is None else max(0.0, clock.seconds(again) - clock.now())
+        database.write_here(lambda tx: jobs.finished(tx, due, in_seconds, error))
