@@ -31,8 +31,8 @@ from handlers.game import paths
 from handlers.kit import wrong_addresses
 from handlers.kit.headers import ReadHeaders
 from handlers.playcamp import recipe as entry_signature
-from handlers.playcamp.events import payload as playcamp_payload
 from handlers.playcamp.events import signature as webhook_signature
+from handlers.playcamp.events import values
 from handlers.playtem import payload
 from handlers.playtem.payload import PayloadError
 from tests.conftest import appcharge_headers, order
@@ -120,7 +120,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "a whole number": lambda text: exact.whole(text, 40),
     "an order's time": shapes.moment,
     "an event's time": events.moment,
-    "a boost's time": playcamp_payload.moment,
+    "a boost's time": values.moment,
     "an event's words": lambda text: events.without_personal_data({"text": f"@{text}"}),
     "an order": lambda text: orders.parse_order(
         json.dumps({"orderId": "o", "playerId": "p", "products": [], "currency": text, "actionStatus": text}).encode()

@@ -9,7 +9,6 @@ import uuid
 from typing import Any
 
 from flask import Response, current_app, jsonify
-from marshmallow import ValidationError, fields
 
 from coinslot.games import registry
 from coinslot.games.games import Game
@@ -17,13 +16,14 @@ from coinslot.ledger import credit, events, reports
 from coinslot.store import counters
 from coinslot.store.db import Connection, DatabaseError
 from handlers.kit.api import ApiError, NotConfiguredError
-from handlers.kit.fields import Identifier, Strict
 from handlers.kit.partner import GameCall
 from handlers.kit.problems import ProblemError, caller, read_body
 from handlers.kit.receive import installation
 from handlers.playcamp.api.answers import Coupon
 from handlers.playcamp.api.client import Client
-from handlers.playcamp.events.payload import Redeemed, as_items, lines, moment
+from handlers.playcamp.events.coupon_fields import CouponRedeemed, CouponToRedeem, CouponToValidate, CouponValidity
+from handlers.playcamp.events.payload import Redeemed
+from handlers.playcamp.events.values import as_items, lines, moment
 
 PARTNER = "playcamp"
 PATIENCE_SECONDS = 10.0  # a player waits, and one of our threads with him
@@ -32,66 +32,6 @@ REFUSED_STATUSES = (400, 404, 422)  # PlayCamp's words for what it cannot use of
 
 # Creators' rewards are set up at PlayCamp: a player and items that we were never told of are no reason to keep them.
 RULES = reports.Rules(unknown_player="accept", unknown_item="accept", may_be_empty=False)
-
-
-class Flag(fields.Field[bool]):
-    """true or false; 1 and "yes" are neither."""
-
-    openapi = {"type": "boolean"}
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
-        if not isinstance(value, bool):
-            raise ValidationError("not true or false")
-        return value
-
-
-class CouponToValidate(Strict):
-    player_id = Identifier(required=True)
-    coupon_code = Identifier(required=True)
-    is_test = Flag(metadata={"description": "Have PlayCamp check everything and use up nothing"})
-
-
-class CouponToRedeem(CouponToValidate):
-    game_user_uuid = fields.UUID(metadata={"description": "PlayCamp's `gameUserUuid`"})
-
-
-class CouponLine(Strict):
-    sku = fields.String(required=True)
-    quantity = fields.Integer(required=True)
-
-
-class CouponValidity(Strict):
-    valid = fields.Boolean(required=True)
-    error_code = fields.String(required=True, allow_none=True, metadata={"description": "Such as COUPON_EXPIRED"})
-    message = fields.String(required=True, allow_none=True)
-    items = fields.List(
-        fields.Nested(CouponLine),
-        required=True,
-        allow_none=True,
-        metadata={"description": "null where PlayCamp did not list them so that they can be granted"},
-    )
-    package_name = fields.Dict(
-        keys=fields.String(),
-        values=fields.String(),
-        required=True,
-        metadata={"description": "By language; under the empty name where it has none"},
-    )
-    creator_key = fields.String(required=True, allow_none=True)
-    campaign_id = fields.String(required=True, allow_none=True)
-
-
-class CouponRedeemed(Strict):
-    usage_id = fields.Integer(required=True, allow_none=True, metadata={"description": "`external_id` of the grant"})
-    transaction_id = fields.UUID(
-        required=True,
-        allow_none=True,
-        metadata={"description": "Of the grant in the feed; null: PlayCamp has not said what to grant, or not yet"},
-    )
-    items = fields.List(fields.Nested(CouponLine), required=True, allow_none=True)
-    package_name = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
-    creator_key = fields.String(required=True, allow_none=True)
-    campaign_id = fields.String(required=True, allow_none=True)
-    is_test = fields.Boolean(required=True)
 
 
 _to_validate, _to_redeem = CouponToValidate(), CouponToRedeem()

@@ -14,22 +14,32 @@ A gateway of PlayCamp's sends ``{"custom_data", "usn", "creator_usn", "event", "
 words agreed for the game.
 """
 
-import hashlib
 import json
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from coinslot.base import clock, exact, signing
+from coinslot.base import exact
 from coinslot.games import registry
 from coinslot.games.games import Game
+from handlers.playcamp.events.values import (
+    as_items,
+    as_json,
+    digest_of,
+    figure_of,
+    for_the_game,
+    id_of,
+    ids_of,
+    kept_copy,
+    lines,
+    moment,
+    text_of,
+    whole_number,
+)
 
 MOST_EVENTS = 10_000  # of a batch; a body has room for about half as many that say something
 LONGEST_NAME = 100
-LONGEST_TIME = 64
 DEEPEST = 64  # levels of an event
 UNREADABLE = "playcamp.unreadable"
 SPONSOR = ("sponsor.created", "sponsor.ended")
@@ -50,9 +60,6 @@ COUNTS = {
     "skipped": "skipped",
 }
 DOCUMENTED = ("coupon.redeemed", "payment.created", "payment.bulk_created", "payment.refunded")
-
-# Names of fields that the game is not told from an event nobody has documented yet.
-_UNTOLD = re.compile(r"mail|phone|passw|secret|token|address|couponcode|^(?:ott|ip|(?:user|first|last|full)?name)$")
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,7 @@ def parse(body: bytes) -> list[Any]:
 
 def read(game: Game, event: Any) -> list[Fact]:
     """What an event says: one fact, or two for a change. Of what cannot be read, the fact that it cannot."""
-    kept = _kept(event, DEEPEST)
+    kept = kept_copy(event, DEEPEST)
     try:
         if not isinstance(event, dict):
             raise ValueError("it is not a JSON object")
@@ -123,42 +130,6 @@ def read(game: Game, event: Any) -> list[Fact]:
         return [_fact(game, half, kept) for half in _halves(event)]
     except ValueError as error:
         return [_unreadable(event, kept, str(error))]
-
-
-def lines(rewards: Iterable[tuple[Any, Any]]) -> tuple[tuple[str, int], ...] | None:
-    """Items and quantities, each item once; None unless there is something and all of it can be granted."""
-    sums: dict[str, int] = {}
-    for item_id, quantity in rewards:
-        sku = _id(item_id)
-        amount = _whole(quantity, exact.QUANTITY_DIGITS)
-        if sku is None or not amount:
-            return None
-        sums[sku] = sums.get(sku, 0) + amount
-    is_grantable = sums and all(amount < 10**exact.QUANTITY_DIGITS for amount in sums.values())
-    return tuple(sums.items()) if is_grantable else None
-
-
-def as_items(granted: tuple[tuple[str, int], ...]) -> list[dict[str, Any]]:
-    return [{"sku": sku, "quantity": quantity} for sku, quantity in granted]
-
-
-def moment(value: Any) -> str | None:
-    """A time in our format, from ISO 8601 (without a zone: UTC) or from seconds or milliseconds; None for others."""
-    try:
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-        elif isinstance(value, Decimal):
-            value = str(int(value)) if 0 <= value.adjusted() < LONGEST_TIME else ""
-        if not isinstance(value, str) or len(value) > LONGEST_TIME:
-            return None
-        text = value.strip()
-        if re.fullmatch("[0-9]+", text):
-            seconds = signing.unix_seconds(text)
-            return clock.stamp(seconds) if seconds > 0 else None
-        found = datetime.fromisoformat(text)
-        return clock.stamp((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 def _halves(event: dict[str, Any]) -> list[dict[str, Any]]:
@@ -178,26 +149,26 @@ def _fact(game: Game, event: dict[str, Any], kept: Any) -> Fact:
     if name in SPONSOR:
         return _boost(game, name, event, kept)
     data = event["data"] if isinstance(event.get("data"), dict) else {}
-    told = {ours: found for theirs, ours in IDS.items() if (found := _id(data.get(theirs))) is not None}
+    told = {ours: found for theirs, ours in IDS.items() if (found := id_of(data.get(theirs))) is not None}
     player_id, occurred_at = told.get("player_id"), moment(event.get("timestamp"))
     coupon = _coupon(data) if name == "coupon.redeemed" and player_id is not None else None
-    usage_id = _whole(data.get("usageId"))
+    usage_id = whole_number(data.get("usageId"))
     about: dict[str, Any] = {}
     if name == "coupon.redeemed":  # without the code, since whoever reads that may redeem it too
         about = {"usage_id": usage_id, "items": None if coupon is None else as_items(coupon.lines)}
     elif name == "payment.bulk_created":
-        about = {ours: _whole(data.get(theirs)) for theirs, ours in COUNTS.items()}
-        about["transaction_ids"] = _ids(data.get("transactionIds"))
+        about = {ours: whole_number(data.get(theirs)) for theirs, ours in COUNTS.items()}
+        about["transaction_ids"] = ids_of(data.get("transactionIds"))
     elif name == "payment.created":
-        about = {"amount": _figure(data.get("amount"))}
+        about = {"amount": figure_of(data.get("amount"))}
     elif name not in DOCUMENTED:
-        about = {"data": _told(_kept(data, DEEPEST))}
+        about = {"data": for_the_game(kept_copy(data, DEEPEST))}
     return Fact(
         name=name,
         type=f"playcamp.{name}",
         dedupe_key=_dedupe_key(game, event),
-        data={**told, **about, "custom_data": _text(event.get("callbackId")), "occurred_at": occurred_at},
-        raw=_json(kept),
+        data={**told, **about, "custom_data": text_of(event.get("callbackId")), "occurred_at": occurred_at},
+        raw=as_json(kept),
         is_marked=_is_marked(event, player_id) or (coupon is not None and registry.RESERVED_ID in dict(coupon.lines)),
         player_id=player_id,
         external_id=told.get("transaction_id") if usage_id is None else str(usage_id),
@@ -219,10 +190,10 @@ def _boost(game: Game, name: str, event: dict[str, Any], kept: Any) -> Fact:
             "player_id": player_id,
             "campaign_id": campaign_id,
             "creator_key": creator_key,
-            "custom_data": _text(event.get("callbackId")),
+            "custom_data": text_of(event.get("callbackId")),
             "occurred_at": occurred_at,
         },
-        raw=_json(kept),
+        raw=as_json(kept),
         is_marked=_is_marked(event, player_id),
         player_id=player_id,
         occurred_at=occurred_at,
@@ -243,12 +214,12 @@ def _converted(game: Game, event: dict[str, Any], kept: Any) -> Fact:
     occurred_at = _needed_moment(event) if is_boost else moment(event.get("timestamp"))
     named = [key for key, usn in game.family("playcamp.creator.").items() if usn == str(creator_usn)]
     creator_key = named[0] if len(named) == 1 else None
-    custom_data = _text(event.get("custom_data"))
+    custom_data = text_of(event.get("custom_data"))
     opposite = next((two[1 - two.index(word)] for two in (agreed, SPONSOR) if word in two), None)
 
     def key(of_word: str) -> str:
         said = [event.get("usn"), event.get("creator_usn"), of_word, event.get("timestamp"), custom_data]
-        return f"converted:{_digest(said)}"
+        return f"converted:{digest_of(said)}"
 
     return Fact(
         name=name,
@@ -262,7 +233,7 @@ def _converted(game: Game, event: dict[str, Any], kept: Any) -> Fact:
             "custom_data": custom_data,
             "occurred_at": occurred_at,
         },
-        raw=_json(kept),
+        raw=as_json(kept),
         is_marked=_is_marked(event, player_id),
         player_id=player_id,
         occurred_at=occurred_at,
@@ -274,14 +245,14 @@ def _converted(game: Game, event: dict[str, Any], kept: Any) -> Fact:
 def _unreadable(event: Any, kept: Any, reason: str) -> Fact:
     known = event if isinstance(event, dict) else {}
     data = known["data"] if isinstance(known.get("data"), dict) else known
-    player_id = _id(data.get("userId", data.get("usn")))
+    player_id = id_of(data.get("userId", data.get("usn")))
     name = known.get("event")
     return Fact(
         name="unreadable",
         type=UNREADABLE,
-        dedupe_key=f"unreadable:{_digest(kept)}",
+        dedupe_key=f"unreadable:{digest_of(kept)}",
         data={"reason": reason, "event": name if _is_name(name) else None, "player_id": player_id},
-        raw=_json(kept),
+        raw=as_json(kept),
         is_marked=_is_marked(known, player_id),
         player_id=player_id,
         occurred_at=moment(known.get("timestamp")),
@@ -294,12 +265,12 @@ def _dedupe_key(game: Game, event: Mapping[str, Any]) -> str:
     has_id = isinstance(data, dict) and any(data.get(each) is not None for each in ("usageId", "transactionId"))
     if has_id and name in DOCUMENTED:
         is_test = game.settings["playcamp.environment"] == "sandbox" or _is_marked(event, None)
-        return f"about:{_digest([name, is_test, data])}"
-    return f"event:{_digest([name, event.get('timestamp'), event.get('callbackId'), data])}"
+        return f"about:{digest_of([name, is_test, data])}"
+    return f"event:{digest_of([name, event.get('timestamp'), event.get('callbackId'), data])}"
 
 
 def _coupon(data: Mapping[str, Any]) -> Redeemed | None:
-    usage_id, reward = _whole(data.get("usageId")), data.get("reward")
+    usage_id, reward = whole_number(data.get("usageId")), data.get("reward")
     if usage_id is None or not isinstance(reward, list) or not all(isinstance(each, dict) for each in reward):
         return None
     granted = lines((each.get("itemId"), each.get("itemQuantity")) for each in reward)
@@ -329,7 +300,7 @@ def _data(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _needed(data: Mapping[str, Any], name: str) -> str:
-    found = _id(data.get(name))
+    found = id_of(data.get(name))
     if found is None:
         raise ValueError(f"{name}: {'missing' if data.get(name) is None else 'not an id'}")
     return found
@@ -340,73 +311,6 @@ def _needed_moment(event: Mapping[str, Any]) -> str:
     if found is None:
         raise ValueError("timestamp: not a time")
     return found
-
-
-def _id(value: Any) -> str | None:
-    """An id as text; None for what is none."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    try:
-        return registry.checked_id(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-
-
-def _ids(value: Any) -> list[str] | None:
-    return [found for each in value if (found := _id(each)) is not None] if isinstance(value, list) else None
-
-
-def _whole(value: Any, digits: int = exact.MINOR_DIGITS) -> int | None:
-    """A whole number from 0 on; None for anything else."""
-    try:
-        number = exact.whole(value, digits)
-    except ValueError:
-        return None
-    return number if number >= 0 else None
-
-
-def _figure(value: Any) -> str | None:
-    try:
-        return exact.figure(value)
-    except ValueError:
-        return None
-
-
-def _text(value: Any) -> str | None:
-    """Text any database and any JSON reader takes; a whole number is text too."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return exact.whole_text(value) if isinstance(value, str) else None
-
-
-def _kept(value: Any, deeper: int) -> Any:
-    """A copy that can be kept: half a pair of a surrogate becomes the usual mark, what stands too deep null."""
-    if isinstance(value, str):
-        return exact.whole_text(value)
-    if not isinstance(value, dict | list):
-        return value
-    if deeper == 0:
-        return None
-    if isinstance(value, list):
-        return [_kept(each, deeper - 1) for each in value]
-    return {exact.whole_text(name): _kept(each, deeper - 1) for name, each in value.items()}
-
-
-def _told(value: Any) -> Any:
-    """What the game is told of an event that nobody has documented, numbers with a fraction as text."""
-    if isinstance(value, dict):
-        return {name: _told(each) for name, each in value.items() if not _UNTOLD.search(name.lower().replace("_", ""))}
-    if isinstance(value, list):
-        return [_told(each) for each in value]
-    return str(value) if isinstance(value, Decimal) else value
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), sort_keys=True, default=str).encode()
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(_json(value)).hexdigest()
 
 
 def _decimal(text: str) -> Any:

@@ -7,7 +7,6 @@ converted already.
 """
 
 import hashlib
-import json
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +16,6 @@ from dataclasses import dataclass, field
 from flask import Response, current_app, jsonify, request
 
 from coinslot.access.keyring import SecretValue
-from coinslot.base import clock
 from coinslot.games import registry
 from coinslot.games.games import Game
 from coinslot.ledger import boosts, events
@@ -25,9 +23,10 @@ from coinslot.outbox import conversions
 from coinslot.payments import store
 from coinslot.relay import jobs
 from coinslot.store import counters, portions
-from coinslot.store.db import Connection, Row
+from coinslot.store.db import Connection
 from handlers.kit.receive import installation, is_address_allowed, note_call, note_refusal, plain_error
 from handlers.playcamp.events import coupons, payload
+from handlers.playcamp.events.halves import batch_of_half, in_time, is_overtaken, other_half
 from handlers.playcamp.events.payload import Fact
 from handlers.playcamp.events.signature import SignatureError, verify, verify_converted
 
@@ -38,12 +37,6 @@ COUPON_REDEEMED = "playcamp.coupon.redeemed"
 PAYMENT_CREATED = "playcamp.payment.created"
 FACTS_AT_ONCE = 30
 LARGEST_SMALL_BODY = 64 * 1024  # larger ones are read one at a time
-
-# Batches of half a change. One that is held waits for its other half, which comes in a call of its own where each event
-# type has its own address.
-HELD = "held:"
-HALF = "half:"
-HELD_SECONDS = 3.0  # that one waits, and that the times the halves say may be apart
 
 
 @dataclass(frozen=True)
@@ -109,7 +102,7 @@ def receive(game_slug: str, hook: str | None = None) -> Response:
             boosted={(fact.player_id, fact.type) for fact in facts if fact.is_boost},
         )
         made = portions.write_each(
-            installation().database.write, _cut(_in_time(facts)), lambda tx, some: keep(tx, call, some)
+            installation().database.write, _cut(in_time(facts)), lambda tx, some: keep(tx, call, some)
         )
     _log(game, made)
     return jsonify(received=True)
@@ -170,8 +163,8 @@ def keep(tx: Connection, call: Call, facts: Sequence[Fact]) -> Kept:
             store.attributed(tx, game.id, fact.external_id)
         ungranted += fact.type == COUPON_REDEEMED and fact.coupon is None
         is_wanted = is_forwarded(game, fact)
-        is_half = fact.is_boost and (fact.player_id, _other_half(fact)) not in call.boosted
-        of_batch = _batch_of_half(tx, game, fact, is_test, batch) if is_wanted and is_half else batch
+        is_half = fact.is_boost and (fact.player_id, other_half(fact)) not in call.boosted
+        of_batch = batch_of_half(tx, game, fact, is_test, batch) if is_wanted and is_half else batch
         _apply_boost(tx, game, fact, is_test)
         if fact.coupon is not None and fact.player_id is not None:
             wanted = coupons.to_credit(
@@ -188,7 +181,7 @@ def keep(tx: Connection, call: Call, facts: Sequence[Fact]) -> Kept:
             conflicting += credited is None
             if credited is not None and credited.is_new:
                 granted.append(wanted.reference)
-        is_dropped = game.settings["playcamp.events.overtaken"] == "drop" and _is_overtaken(
+        is_dropped = game.settings["playcamp.events.overtaken"] == "drop" and is_overtaken(
             tx, game, fact, is_test, of_batch
         )
         if is_wanted and not is_dropped:
@@ -225,89 +218,6 @@ def is_forwarded(game: Game, fact: Fact) -> bool:
         return True
     wish = game.settings["playcamp.forward_test_events"]
     return wish == "on" or (wish == "auto" and game.settings["playcamp.environment"] == "sandbox")
-
-
-def _batch_of_half(tx: Connection, game: Game, fact: Fact, is_test: bool, batch: str) -> str:
-    """The batch of one half of a change, or of what may be one: that of its other half, while that is still here.
-
-    Else one of its own, which is held where the player has supported somebody until now: for a moment there may be
-    more to come. To be asked before the boost is applied.
-    """
-    if fact.creator_key is None:
-        return batch
-    rows = [row for row in conversions.open_of(tx, game.id, fact.player_id or "") if _is_beside(row, fact, is_test)]
-    joined = _batch_of_other_half(rows, fact)
-    if joined is not None:
-        return joined
-    if any(row["batch"].startswith((HELD, HALF)) and row["occurred_at"] == fact.occurred_at for row in rows):
-        return batch  # the moment has had its half, or two of them
-    supported = _supported(tx, game, fact, is_test)
-    is_ended = supported == fact.creator_key
-    is_held = supported is not None and is_ended == (fact.type == "sponsor.ended")
-    return (HELD if is_held else HALF) + uuid.uuid4().hex
-
-
-def _batch_of_other_half(rows: Sequence[Row], fact: Fact) -> str | None:
-    """Among open events of a boost, the batch of the other half of the same change; of several the nearest in time.
-
-    What is held may say another time, a little before or after. A batch is told where it began: an end may be added
-    there, since it goes before the beginning, but no beginning that would go before what came since.
-    """
-    of_batch = Counter(row["batch"] for row in rows)
-    found: list[tuple[float, str]] = []
-    for row in rows if fact.type == "sponsor.ended" else rows[-1:]:
-        name, creator_key = row["batch"], json.loads(row["data"])["creator_key"]
-        if of_batch[name] > 1 or row["type"] != _other_half(fact) or creator_key == fact.creator_key:
-            continue
-        apart = abs(clock.seconds(row["occurred_at"]) - clock.seconds(fact.occurred_at or ""))
-        if (name.startswith(HELD) and apart <= HELD_SECONDS) or (name.startswith(HALF) and apart == 0):
-            found.append((apart, name))
-    return min(found, key=lambda each: each[0])[1] if found else None
-
-
-def _in_time(facts: Sequence[Fact]) -> list[Fact]:
-    """The facts of a call, those about boosts in the order of their time: so the game is told of them.
-
-    Nothing is overtaken by what comes in the same call then. Other facts stay where they are.
-    """
-    in_time = iter(sorted((fact for fact in facts if fact.is_boost), key=lambda fact: fact.occurred_at or ""))
-    return [next(in_time) if fact.is_boost else fact for fact in facts]
-
-
-def _is_overtaken(tx: Connection, game: Game, fact: Fact, is_test: bool, batch: str) -> bool:
-    """Whether what a fact says of a boost was over when it came, as later events had said. Asked once it is applied.
-
-    Told after those it would be believed, by a game that does not look at its time. An end that joins the other half of
-    its change is told before them.
-    """
-    if not fact.is_boost or fact.creator_key is None or fact.player_id is None or fact.occurred_at is None:
-        return False
-    is_supported = _supported(tx, game, fact, is_test) == fact.creator_key
-    if fact.type == "sponsor.created":
-        return not is_supported
-    is_joining = batch.startswith((HELD, HALF)) and any(
-        row["batch"] == batch for row in conversions.open_of(tx, game.id, fact.player_id)
-    )
-    return is_supported and not is_joining
-
-
-def _is_beside(row: Row, fact: Fact, is_test: bool) -> bool:
-    """Whether an event is about the same boost as a fact: the campaign's, and a test's or none."""
-    is_boost = row["type"] in payload.SPONSOR and row["is_test"] == is_test
-    return is_boost and json.loads(row["data"])["campaign_id"] == fact.data["campaign_id"]
-
-
-def _supported(tx: Connection, game: Game, fact: Fact, is_test: bool) -> str | None:
-    """The creator whom a fact's player supports now, in its campaign."""
-    where = (fact.data["campaign_id"], is_test)
-    for boost in boosts.current(tx, game.id, fact.player_id or ""):
-        if (boost["campaign_id"], boost["is_test"]) == where:
-            return str(boost["creator_key"])
-    return None
-
-
-def _other_half(fact: Fact) -> str:
-    return "sponsor.ended" if fact.type == "sponsor.created" else "sponsor.created"
 
 
 def _prove(game: Game, body: bytes, keys: Sequence[SecretValue]) -> SecretValue:

@@ -23,7 +23,7 @@ from coinslot.settlement.reconciliation import add_rows
 from handlers.kit.api import ApiError, UnsentError
 from handlers.kit.partner import Report
 from handlers.playcamp.api.client import Client
-from handlers.playcamp.events.payload import moment
+from handlers.playcamp.events.values import moment
 
 PAYMENTS_AT_ONCE = 50  # calls between two commits
 LONGEST_SAMPLE = 120

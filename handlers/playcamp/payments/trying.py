@@ -21,8 +21,8 @@ from coinslot.payments import lists, report
 from coinslot.payments.report import Payment
 from handlers.kit.receive import installation
 from handlers.kit.trials import Formula, Made, Sample, TriedRow, Window
-from handlers.playcamp.events import conversion
-from handlers.playcamp.events.conversion import ConversionError, Usn
+from handlers.playcamp.events import conversion, creators
+from handlers.playcamp.events.creators import ConversionError, Usn
 from handlers.playcamp.payments import polling
 from handlers.playcamp.payments import source as game_payments
 from handlers.playcamp.payments.rules import rules
@@ -98,7 +98,7 @@ def _events(game: Game, one: Open) -> dict[str, Any]:
 def _usn(game: Game, creator_key: str) -> Usn:
     """The game's number of a creator where the owner has set one; nobody is asked for another."""
     known = game.settings.get(f"playcamp.creator.{creator_key}", "").strip()
-    return conversion.number_of(known) if known else 17324966
+    return creators.number_of(known) if known else 17324966
 
 
 def apply_to_events(game: Game, expression: str, document: Any) -> Made:

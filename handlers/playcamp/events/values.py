@@ -1,0 +1,123 @@
+"""Single values of PlayCamp's events, each in its one form here; None for what is no such value."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from coinslot.base import clock, exact, signing
+from coinslot.games import registry
+
+LONGEST_TIME = 64
+# Names of fields that the game is not told from an event nobody has documented yet.
+_UNTOLD = re.compile(r"mail|phone|passw|secret|token|address|couponcode|^(?:ott|ip|(?:user|first|last|full)?name)$")
+
+
+def lines(rewards: Iterable[tuple[Any, Any]]) -> tuple[tuple[str, int], ...] | None:
+    """Items and quantities, each item once; None unless there is something and all of it can be granted."""
+    sums: dict[str, int] = {}
+    for item_id, quantity in rewards:
+        sku = id_of(item_id)
+        amount = whole_number(quantity, exact.QUANTITY_DIGITS)
+        if sku is None or not amount:
+            return None
+        sums[sku] = sums.get(sku, 0) + amount
+    is_grantable = sums and all(amount < 10**exact.QUANTITY_DIGITS for amount in sums.values())
+    return tuple(sums.items()) if is_grantable else None
+
+
+def as_items(granted: tuple[tuple[str, int], ...]) -> list[dict[str, Any]]:
+    return [{"sku": sku, "quantity": quantity} for sku, quantity in granted]
+
+
+def moment(value: Any) -> str | None:
+    """A time in our format, from ISO 8601 (without a zone: UTC) or from seconds or milliseconds; None for others."""
+    try:
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        elif isinstance(value, Decimal):
+            value = str(int(value)) if 0 <= value.adjusted() < LONGEST_TIME else ""
+        if not isinstance(value, str) or len(value) > LONGEST_TIME:
+            return None
+        text = value.strip()
+        if re.fullmatch("[0-9]+", text):
+            seconds = signing.unix_seconds(text)
+            return clock.stamp(seconds) if seconds > 0 else None
+        found = datetime.fromisoformat(text)
+        return clock.stamp((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def id_of(value: Any) -> str | None:
+    """An id as text; None for what is none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    try:
+        return registry.checked_id(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def ids_of(value: Any) -> list[str] | None:
+    return [found for each in value if (found := id_of(each)) is not None] if isinstance(value, list) else None
+
+
+def whole_number(value: Any, digits: int = exact.MINOR_DIGITS) -> int | None:
+    """A whole number from 0 on; None for anything else."""
+    try:
+        number = exact.whole(value, digits)
+    except ValueError:
+        return None
+    return number if number >= 0 else None
+
+
+def figure_of(value: Any) -> str | None:
+    try:
+        return exact.figure(value)
+    except ValueError:
+        return None
+
+
+def text_of(value: Any) -> str | None:
+    """Text any database and any JSON reader takes; a whole number is text too."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return exact.whole_text(value) if isinstance(value, str) else None
+
+
+def kept_copy(value: Any, deeper: int) -> Any:
+    """A copy that can be kept: half a pair of a surrogate becomes the usual mark, what stands too deep null."""
+    if isinstance(value, str):
+        return exact.whole_text(value)
+    if not isinstance(value, dict | list):
+        return value
+    if deeper == 0:
+        return None
+    if isinstance(value, list):
+        return [kept_copy(each, deeper - 1) for each in value]
+    return {exact.whole_text(name): kept_copy(each, deeper - 1) for name, each in value.items()}
+
+
+def for_the_game(value: Any) -> Any:
+    """What the game is told of an event that nobody has documented, numbers with a fraction as text."""
+    if isinstance(value, dict):
+        return {
+            name: for_the_game(each)
+            for name, each in value.items()
+            if not _UNTOLD.search(name.lower().replace("_", ""))
+        }
+    if isinstance(value, list):
+        return [for_the_game(each) for each in value]
+    return str(value) if isinstance(value, Decimal) else value
+
+
+def as_json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, default=str).encode()
+
+
+def digest_of(value: Any) -> str:
+    return hashlib.sha256(as_json(value)).hexdigest()
