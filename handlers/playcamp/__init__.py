@@ -18,7 +18,17 @@ from handlers.playcamp.entries import entry
 from handlers.playcamp.entries import game_call as entry_call
 from handlers.playcamp.events import conversion, coupons, sponsors, webhooks
 from handlers.playcamp.format import FORMAT
-from handlers.playcamp.payments import game_call, own_orders, polling, query, rechecking, registration, trying
+from handlers.playcamp.payments import (
+    game_call,
+    own_orders,
+    polling,
+    query,
+    rechecking,
+    registration,
+    sends,
+    trying,
+    window_trial,
+)
 from handlers.playcamp.payments.report import REPORT
 
 bp = Blueprint("playcamp", __name__)
@@ -113,7 +123,7 @@ partner = Partner(
         conversion.JOB: Standing(conversion.run),
         polling.JOB: Standing(polling.run),
         polling.REFUNDS: Standing(polling.run_refunds),
-        registration.JOB: Standing(registration.run),
+        sends.JOB: Standing(registration.run),
         own_orders.JOB: Standing(own_orders.run),
         rechecking.JOB: Standing(rechecking.run),
     },
@@ -125,5 +135,5 @@ partner = Partner(
     ),
     secret_names=explain_words.SECRETS,
     formulas=trying.FORMULAS,
-    try_window=trying.try_window,
+    try_window=window_trial.try_window,
 )

@@ -36,7 +36,7 @@ from handlers.playcamp.payments.query import ENDPOINT as PAYMENTS
 from handlers.playcamp.payments.query import fingerprint
 from handlers.playcamp.payments.registration import sample_payment
 from handlers.playcamp.payments.source import is_configured
-from handlers.playcamp.payments.trying import MOST_PAGES, try_window
+from handlers.playcamp.payments.window_trial import MOST_PAGES, try_window
 from handlers.playcamp.recipe import sign
 
 Expect = Callable[[int, bytes], str | None]

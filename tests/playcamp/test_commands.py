@@ -18,7 +18,7 @@ from handlers.kit.receive import partners
 from handlers.playcamp import simulation
 from handlers.playcamp.commands.setup import EVENT_TYPES
 from handlers.playcamp.events import conversion
-from handlers.playcamp.payments import polling, registration
+from handlers.playcamp.payments import polling, registration, sends
 from handlers.playcamp.payments.rules import rules
 from tests.fakes.game_payments import GamePayments
 from tests.fakes.playcamp import API_KEY, PlayCamp, answers, broken, signed
@@ -71,7 +71,7 @@ def report(house, studio):
 
         def write(tx):
             payments.store(tx, game.id, found, is_registering=True)
-            jobs.at(tx, game.id, registration.JOB, 0)
+            jobs.at(tx, game.id, sends.JOB, 0)
 
         house.database.write_here(write)
 
@@ -167,12 +167,12 @@ class TestBackfill:
         result = flask("playcamp", "backfill", "demo", *DAYS, exit_code=1)
 
         assert "PlayCamp answered 500" in result.output
-        (job,) = db("SELECT * FROM schedules WHERE name = :name", name=registration.JOB)
+        (job,) = db("SELECT * FROM schedules WHERE name = :name", name=sends.JOB)
         assert (job["failures"], job["due_at"] is None, job["leased_until"]) == (1, False, None)
 
     def test_what_a_relay_has_in_hand_is_left_to_it(self, flask, house, game, playcamp, studio, now):
         game.pay("GP-1", NOW - 600)
-        taken = house.database.write_here(lambda tx: jobs.take(tx, "me", studio.row["id"], registration.JOB))
+        taken = house.database.write_here(lambda tx: jobs.take(tx, "me", studio.row["id"], sends.JOB))
 
         result = flask("playcamp", "backfill", "demo", *DAYS)
 

@@ -11,8 +11,9 @@ from coinslot import installation
 from coinslot.base import clock as coinslot_clock
 from coinslot.payments import queue, report
 from coinslot.relay.jobs import JobError
-from handlers.playcamp.payments import polling, registration, trying
+from handlers.playcamp.payments import polling, sends, trying
 from handlers.playcamp.payments import source as game_payments
+from handlers.playcamp.payments.progress import Progress, Window, progress_text
 from handlers.playcamp.payments.source import Source
 from tests.fakes.game_payments import GamePayments
 from tests.receivers import certificate, closed_port, reset, silence, slow_body, status
@@ -730,7 +731,7 @@ class TestRows:
 
         poll()
 
-        (row,) = db("SELECT due_at FROM schedules WHERE name = :name", name=registration.JOB)
+        (row,) = db("SELECT due_at FROM schedules WHERE name = :name", name=sends.JOB)
         assert row["due_at"] == coinslot_clock.stamp(NOW)
 
 
@@ -836,9 +837,9 @@ class TestPin:
 
 
 def test_progress_survives_being_written_down():
-    window = polling.Window(1, 2, "mark", 3, "next")
-    progress = polling.Progress(1, 5, 2, window)
+    window = Window(1, 2, "mark", 3, "next")
+    progress = Progress(1, 5, 2, window)
 
-    assert polling.Progress.parse(polling._text(progress)) == progress
-    assert polling.Progress.parse(None) is None
+    assert Progress.parse(progress_text(progress)) == progress
+    assert Progress.parse(None) is None
     assert installation.Standing(polling.run).run is polling.run

@@ -12,8 +12,8 @@ from coinslot.operations import troubles
 from coinslot.payments import queue
 from coinslot.relay.jobs import JobError
 from handlers.playcamp.api.client import Client
-from handlers.playcamp.payments import registration
 from handlers.playcamp.payments import report as monthly
+from handlers.playcamp.payments import sends
 from tests.fakes.playcamp import answers
 from tests.pages import text_of
 from tests.playcamp.test_registration import BULK, poisoned
@@ -38,7 +38,7 @@ def doctor(app):
 @pytest.fixture
 def job(db):
     def find():
-        (found,) = db("SELECT * FROM schedules WHERE name = :name", name=registration.JOB)
+        (found,) = db("SELECT * FROM schedules WHERE name = :name", name=sends.JOB)
         return found
 
     return find
@@ -239,7 +239,7 @@ class TestResults:
     ):
         report(*(f"GP-{number}" for number in range(4)))
         playcamp.trouble("POST", BULK, poisoned(playcamp, "GP-2", answers(200, b"<html>")), times=1000)
-        for _ in range(registration.BREAKS + 1):
+        for _ in range(sends.BREAKS + 1):
             with suppress(JobError):
                 register()
             now.shift(3600)

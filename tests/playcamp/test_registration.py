@@ -11,7 +11,7 @@ from coinslot.base import clock as coinslot_clock
 from coinslot.payments import queue
 from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
-from handlers.playcamp.payments import registration
+from handlers.playcamp.payments import registration, sends
 from tests.fakes.game_payments import GamePayments
 from tests.fakes.playcamp import answers, broken, garbage, too_many
 from tests.playcamp.conftest import NOW
@@ -241,7 +241,7 @@ class TestRefused:
         assert row("GP-old")["refund_state"] == "done"
 
     def test_many_bad_ones_in_front_do_not_hold_up_the_others(self, register, report, playcamp, states, now):
-        bad = [f"GP-bad-{number}" for number in range(registration.LONE_REFUSALS)]
+        bad = [f"GP-bad-{number}" for number in range(sends.LONE_REFUSALS)]
         report(*bad, "GP-1", "GP-2")
         playcamp.has_item_paths = False
         playcamp.trouble("POST", BULK, poisoned(playcamp, "GP-bad-", answers(400, {"error": "No"})), times=1000)
@@ -297,7 +297,7 @@ class TestTrouble:
         waits = []
         for _ in range(3):
             house.new_relay().drain()
-            (job,) = db("SELECT * FROM schedules WHERE name = :name", name=registration.JOB)
+            (job,) = db("SELECT * FROM schedules WHERE name = :name", name=sends.JOB)
             waits.append(due_in(job, "due_at"))
             now.shift(waits[-1])
 
@@ -341,7 +341,7 @@ class TestTrouble:
         found = []
         for _ in range(5):
             house.new_relay().drain()
-            (job,) = db("SELECT * FROM schedules WHERE name = :name", name=registration.JOB)
+            (job,) = db("SELECT * FROM schedules WHERE name = :name", name=sends.JOB)
             found.append((job["failures"], due_in(job, "due_at")))
             now.shift(found[-1][1])
 
@@ -350,14 +350,14 @@ class TestTrouble:
     def test_a_payment_playcamp_breaks_at_is_found_and_holds_up_no_other(self, register, report, playcamp, row, states):
         report(*(f"GP-{number}" for number in range(8)))
         playcamp.trouble("POST", BULK, poisoned(playcamp, "GP-5", broken()), times=1000)
-        for _ in range(registration.BREAKS):
+        for _ in range(sends.BREAKS):
             with pytest.raises(JobError):
                 register()
         before = sent(playcamp)
 
         register()
 
-        assert [len(each) for each in before] == [8] * registration.BREAKS
+        assert [len(each) for each in before] == [8] * sends.BREAKS
         assert {each for each, state in states().items() if state == "waiting"} == {"GP-5"}
         assert (row("GP-5")["tries"], "500" in row("GP-5")["reason"]) == (1, True)
 

@@ -22,8 +22,10 @@ from coinslot.store import audit
 from handlers.kit.console import table
 from handlers.kit.receive import installation
 from handlers.playcamp.commands.shared import LONGEST_CELL, MOST_LISTED, note, opened_game, print_section, told
-from handlers.playcamp.payments import polling, registration, trying
-from handlers.playcamp.payments.source import SourceError, is_configured
+from handlers.playcamp.payments import polling, registration, sends, window_trial
+from handlers.playcamp.payments.game_answer import SourceError
+from handlers.playcamp.payments.progress import Progress
+from handlers.playcamp.payments.source import is_configured
 
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -51,7 +53,7 @@ def backfill(game: str, since: str, until: str) -> None:
     count = 0
     with click.progressbar(length=end - start, label="Reading payments") as bar:
 
-        def tell(progress: polling.Progress, rows: int) -> None:
+        def tell(progress: Progress, rows: int) -> None:
             nonlocal count
             count += rows
             bar.update(progress.reached - start - bar.pos)
@@ -80,7 +82,7 @@ def try_payments(game: str, since: str | None) -> None:
     """
     opened = opened_game(game)
     start = None if since is None else _moment(opened, "--from", since)
-    found = trying.try_window(installation(), opened, start=start, most_pages=trying.MOST_PAGES)
+    found = window_trial.try_window(installation(), opened, start=start, most_pages=window_trial.MOST_PAGES)
     span = f"{found.start[:19]}Z to {found.end[:19]}Z"
     more = "" if found.next is None else ", and there are more"
     click.echo(f"Payments from {span}: {found.count} row(s) on {found.pages} page(s){more}. Nothing was stored.")
@@ -139,7 +141,7 @@ def redrive(game: str, transaction_ids: tuple[str, ...]) -> None:
                 audit.record(tx, opened.id, "command", "playcamp.redrive", transaction_id)
             else:
                 missing.append(transaction_id)
-        jobs.wake(tx, opened.id, registration.JOB)
+        jobs.wake(tx, opened.id, sends.JOB)
 
     installation().database.write_here(put_back)
     click.echo(f"{len(transaction_ids) - len(missing)} put back.")
@@ -230,7 +232,7 @@ def _register(game: Game) -> None:
 def _taken(game: Game) -> Iterator[bool]:
     """The registration, in this command's hand, unless a relay has it."""
     database = installation().database
-    due = database.write_here(lambda tx: jobs.take(tx, _owner(), game.id, registration.JOB))
+    due = database.write_here(lambda tx: jobs.take(tx, _owner(), game.id, sends.JOB))
     if due is None:
         yield False
         return

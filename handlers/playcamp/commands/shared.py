@@ -14,7 +14,7 @@ from handlers.kit.api import ApiError
 from handlers.kit.console import table
 from handlers.kit.errors import in_words
 from handlers.kit.receive import installation
-from handlers.playcamp.payments.source import SourceError
+from handlers.playcamp.payments.game_answer import SourceError
 
 MOST_LISTED = 1000
 LONGEST_CELL = 100

@@ -24,7 +24,7 @@ from handlers.kit.fields import Identifier, Strict, Text
 from handlers.kit.partner import GameCall
 from handlers.kit.problems import LARGEST_BULK_BODY, caller, read_body
 from handlers.kit.receive import installation
-from handlers.playcamp.payments import registration
+from handlers.playcamp.payments import sends
 from handlers.playcamp.payments.rules import is_registering, rules
 from handlers.playcamp.settings import DISTRIBUTION_TYPES, PLATFORMS, is_sandbox
 
@@ -166,7 +166,7 @@ def _store(game: Game, pushed: list[dict[str, Any]]) -> list[tuple[Payment, str]
         outcomes = payments.store_many(tx, game.id, some, is_registering=is_registering(game), earlier=stored)
         stored.update(each.transaction_id for each in some)
         if has_key and not {"new", "refunded"}.isdisjoint(outcomes):
-            jobs.at(tx, game.id, registration.JOB, 0)
+            jobs.at(tx, game.id, sends.JOB, 0)
         return outcomes
 
     made = portions.write_each(installation().database.write, portions.ready_made(found, PAYMENTS_AT_ONCE), store)

@@ -21,7 +21,7 @@ from coinslot.payments.report import Payment
 from coinslot.relay import jobs
 from coinslot.store.db import Connection, Row
 from handlers.kit.receive import installation
-from handlers.playcamp.payments import registration
+from handlers.playcamp.payments import sends
 from handlers.playcamp.payments.rules import rules
 from handlers.playcamp.settings import is_sandbox
 
@@ -90,7 +90,7 @@ def take(house: Installation, game: Game) -> bool:
                 payment_orders.refund_known(tx, game.id, PREFIX + reference, refunded_at)
         jobs.put_cursor(tx, game.id, JOB, json.dumps(after))
         if since is not None and game.keys("playcamp.api_key"):
-            jobs.at(tx, game.id, registration.JOB, 0)
+            jobs.at(tx, game.id, sends.JOB, 0)
         return has_more
 
     has_more = house.database.write(store)

@@ -8,11 +8,10 @@ Money goes back much later than that, so that a job of its own reads the last we
 before the polls began only payments that a backfill has brought.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from coinslot.base import clock
@@ -25,9 +24,11 @@ from coinslot.payments.report import Payment
 from coinslot.relay import jobs
 from coinslot.relay.jobs import Due, JobError
 from coinslot.store.db import Connection
-from handlers.playcamp.payments import registration
+from handlers.playcamp.payments import registration, sends
+from handlers.playcamp.payments.game_answer import KEY_REFUSED, SourceError
+from handlers.playcamp.payments.progress import Gap, Progress, Window, progress_text, steps_made
 from handlers.playcamp.payments.rules import rules
-from handlers.playcamp.payments.source import KEY_REFUSED, RowError, Source, SourceError, is_configured
+from handlers.playcamp.payments.source import RowError, Source, is_configured
 from handlers.playcamp.settings import is_sandbox
 
 JOB = "playcamp.poll"
@@ -40,61 +41,6 @@ TOLERATED_AHEAD_SECONDS = DAY_SECONDS  # of the time read up to; a clock set bac
 FIRST_SECONDS = DAY_SECONDS  # how far back the first poll goes
 MOST_PAGES = 10_000  # of one window
 ROWS_AT_ONCE = 300  # in one write
-
-
-@dataclass(frozen=True)
-class Window:
-    """A range of time, [start, end) in Unix seconds, of which ``pages`` pages are stored and ``next`` comes next.
-
-    ``mark`` tells how it was asked for: another configuration begins it anew. ``failures`` counts those of the next
-    page that may mean that it cannot be had any more.
-    """
-
-    start: int
-    end: int
-    mark: str
-    pages: int = 0
-    next: str | None = None
-    failures: int = 0
-
-
-@dataclass(frozen=True)
-class Gap:
-    """The first range of which there may be more than was read, in Unix seconds, and how it was asked for."""
-
-    start: int
-    mark: str
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a history is read that begins at ``since``: nothing before ``through`` is missing, in Unix seconds.
-
-    ``until`` is where a backfill ends, or one reading for refunds; ``window`` is the one it is in the middle of.
-    ``gap`` is read again as soon as the game's API is asked in another way.
-    """
-
-    since: int
-    until: int | None = None
-    through: int | None = None
-    window: Window | None = None
-    gap: Gap | None = None
-
-    @classmethod
-    def parse(cls, text: str | None) -> "Progress | None":
-        if text is None:
-            return None
-        told = json.loads(text)
-        window, gap = told.pop("window"), told.pop("gap", None)
-        return cls(
-            **told,
-            window=None if window is None else Window(**window),
-            gap=None if gap is None else Gap(**gap),
-        )
-
-    @property
-    def reached(self) -> int:
-        return self.since if self.through is None else self.through
 
 
 Told = Callable[[Progress, int], None]  # of progress, and of how many rows came with it
@@ -232,19 +178,15 @@ def read_row(source: Source, row: Any, made: Rules, is_test: bool) -> Payment:
 def _job_error(house: Installation, game: Game, name: str, before: Progress | None, error: SourceError) -> JobError:
     """What a run ends with that began at ``before``; one that got further has its pauses begin anew."""
     after = Progress.parse(jobs.cursor(house.database.read(), game.id, name))
-    is_anew = before is not None and after is not None and _steps(after) > _steps(before)
+    is_anew = before is not None and after is not None and steps_made(after) > steps_made(before)
     return JobError(str(error), registration.pauses(game), error.retry_after_seconds, is_anew=is_anew)
-
-
-def _steps(progress: Progress) -> tuple[int, int]:
-    return progress.reached, 0 if progress.window is None else progress.window.pages
 
 
 def _begin(house: Installation, game: Game, source: Source) -> Progress:
     """Where the first poll starts, noted at once: should it fail, the next one is not to start any later."""
     since = game.settings["playcamp.payments.since"]
     progress = Progress(source.moment(since) if since else math.floor(clock.now()) - FIRST_SECONDS)
-    house.database.write(lambda tx: jobs.put_cursor(tx, game.id, JOB, _text(progress)))
+    house.database.write(lambda tx: jobs.put_cursor(tx, game.id, JOB, progress_text(progress)))
     return progress
 
 
@@ -339,23 +281,23 @@ def _store(
         def store(tx: Connection, batch: list[Payment] = batch, is_last: bool = is_last) -> None:
             outcomes = payments.store_many(tx, game.id, batch, is_registering=True, earlier=earlier)
             if "new" in outcomes or "refunded" in outcomes:
-                jobs.at(tx, game.id, registration.JOB, 0)
+                jobs.at(tx, game.id, sends.JOB, 0)
             if is_last:
-                jobs.put_cursor(tx, game.id, name, _text(progress))
+                jobs.put_cursor(tx, game.id, name, progress_text(progress))
                 if warning is not None:
                     jobs.warn(tx, game.id, name, warning)
 
         house.database.write(store)
         earlier.update(each.transaction_id for each in batch)
     if not rows:
-        house.database.write(lambda tx: jobs.put_cursor(tx, game.id, name, _text(progress)))
+        house.database.write(lambda tx: jobs.put_cursor(tx, game.id, name, progress_text(progress)))
 
 
 def _note(house: Installation, game: Game, name: str, progress: Progress, *warning: str | None) -> None:
     """Note a progress without payments, and the job's warning where one is given."""
 
     def note(tx: Connection) -> None:
-        jobs.put_cursor(tx, game.id, name, _text(progress))
+        jobs.put_cursor(tx, game.id, name, progress_text(progress))
         for each in warning:
             jobs.warn(tx, game.id, name, each)
 
@@ -376,7 +318,3 @@ def _incomplete(doubt: str, start: int, name: str) -> str:
 
 def _ending(due: Due) -> Callable[[Any], None]:
     return lambda tx: jobs.finished(tx, due, None)
-
-
-def _text(progress: Progress) -> str:
-    return json.dumps(asdict(progress))

@@ -18,9 +18,10 @@ from coinslot.payments.report import Payment
 from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
 from coinslot.store.db import Connection, Row
-from handlers.playcamp.payments import registration
+from handlers.playcamp.payments import sends
+from handlers.playcamp.payments.game_answer import SourceError
 from handlers.playcamp.payments.rules import is_registering, rules
-from handlers.playcamp.payments.source import RowError, Source, SourceError, is_configured
+from handlers.playcamp.payments.source import RowError, Source, is_configured
 
 JOB = "playcamp.recheck"
 ROWS_AT_ONCE = 500
@@ -57,7 +58,7 @@ def _release(house: Installation, game: Game) -> int:
 
     def release(tx: Connection) -> None:
         payments.release(tx, kept)
-        jobs.at(tx, game.id, registration.JOB, 0)
+        jobs.at(tx, game.id, sends.JOB, 0)
 
     if kept:
         house.database.write(release)
@@ -70,7 +71,7 @@ def _store(house: Installation, game: Game, again: list[tuple[int, Payment]], cu
             is_ours = payment.source == "poll" or is_registering(game)
             payments.replace_parked(tx, game.id, payment_id, payment, is_registering=is_ours)
         if again:
-            jobs.at(tx, game.id, registration.JOB, 0)
+            jobs.at(tx, game.id, sends.JOB, 0)
         jobs.put_cursor(tx, game.id, JOB, cursor)
 
     house.database.write(store)

@@ -18,42 +18,42 @@ What comes back is a stranger's. Errors are told in our words, since theirs may 
 """
 
 import base64
-import codecs
 import hashlib
 import hmac
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-from coinslot.base import clock, exact, moments
+from coinslot.base import clock, moments
 from coinslot.base.expressions import Expression
 from coinslot.base.limits import ExpressionError
-from coinslot.base.outbound import Answer, Outbound
+from coinslot.base.outbound import Outbound
 from coinslot.games.games import Game
+from handlers.playcamp.payments.game_answer import (
+    LEVELS_OF_FIGURES,
+    MOST_ROWS,
+    SourceError,
+    document_of,
+    figures,
+    kind_of,
+    natural,
+)
 
 TIMEOUT_SECONDS = 25.0  # one page
 LARGEST_ANSWER = 16 * 1024 * 1024
-MOST_ROWS = 200_000  # of a page: as many as real ones fit into its bytes
 LONGEST_NEXT = 4096
-DOUBTFUL_TRIES = 3  # of an answer that makes no sense: a page of errors, or of maintenance, that will be over
 
-KEY_REFUSED = "playcamp.payments_key is refused"  # how an error begins that only another proof can end
 
 _PLACE = re.compile(r"{([a-z_]+)}")
 _LINK = re.compile(r"https?://", re.IGNORECASE)
 _HEADER_VALUE = re.compile(r"[!-~]+(?: [!-~]+)*")
-_LONG = re.compile(r"-?(?=.{16,62}\Z)[0-9]+\.[0-9]+")  # with more digits than every float keeps
-_TRANSIENT = (408, 425, 429)
-_REFUSED_KEY = (401, 403)
 # How answers say that they have more than one page, without punctuation and in lower case.
 _TOTALS = (
     *("total", "totalcount", "totalrows", "totalresults", "totalitems", "totalelements", "totalrecords"),
@@ -71,22 +71,7 @@ _FOLLOWING = (
     "nexttoken",
     "nextpagetoken",
 )
-_LEVELS_OF_FIGURES = 3
-_MOST_MEMBERS = 50  # of an object that says something of the answer: a larger one holds rows
 _CONFIGURED = ("url", "rows", "map")
-
-
-class SourceError(Exception):
-    """A page could not be had. The message is for the owner and holds nothing of what was sent or came back.
-
-    ``tries``: how often in a row a page may fail so before its range is begun anew, since it may be that nothing can
-    be asked for by its place any more; None: as often as it does.
-    """
-
-    def __init__(self, message: str, tries: int | None = DOUBTFUL_TRIES, retry_after_seconds: float = 0.0) -> None:
-        super().__init__(message)
-        self.tries = tries
-        self.retry_after_seconds = retry_after_seconds
 
 
 class RowError(Exception):
@@ -148,10 +133,10 @@ class Source:
         pin = self._settings["pin"] or None
         patience = TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
         answer = self._outbound.call(method, url, headers, body, patience, LARGEST_ANSWER, pin)
-        document = _document(answer)
+        document = document_of(answer)
         rows = self._applied("rows", self._rows, document)
         if not isinstance(rows, list):
-            raise SourceError(f"playcamp.payments.rows found no list in the answer, but {_kind(rows)}")
+            raise SourceError(f"playcamp.payments.rows found no list in the answer, but {kind_of(rows)}")
         if len(rows) > MOST_ROWS:
             raise SourceError(f"the game's payment API answered with more than {MOST_ROWS:,} rows in one page")
         following = self._next_of(document, url)
@@ -165,7 +150,7 @@ class Source:
         except ExpressionError as error:
             raise RowError(f"playcamp.payments.map: {error}") from None
         if not isinstance(made, dict):
-            raise RowError(f"playcamp.payments.map makes no object of this row, but {_kind(made)}")
+            raise RowError(f"playcamp.payments.map makes no object of this row, but {kind_of(made)}")
         return made
 
     def moment(self, text: str) -> int:
@@ -266,8 +251,8 @@ class Source:
 
     def _doubt(self, document: Any, count: int) -> str | None:
         """Why an answer of ``count`` rows, with nothing that leads on, may be the first page of several."""
-        said = list(_figures(document, _LEVELS_OF_FIGURES))
-        total = max((_natural(value) for name, value in said if name in _TOTALS), default=0)
+        said = list(figures(document, LEVELS_OF_FIGURES))
+        total = max((natural(value) for name, value in said if name in _TOTALS), default=0)
         if total > count:
             return f"an answer of {count:,} rows says that there are {total:,}"
         if self._next is not None:
@@ -276,7 +261,7 @@ class Source:
             return f"a page holds exactly {count:,} rows, as many as playcamp.payments.limit"
         for name, value in said:
             is_one = name in _FOLLOWING and isinstance(value, str | int) and value not in (False, "", 0)
-            if is_one or (name in _PAGES and _natural(value) > 1):
+            if is_one or (name in _PAGES and natural(value) > 1):
                 return "an answer says that another page follows"
         return None
 
@@ -289,7 +274,7 @@ class Source:
         if isinstance(found, float) and found.is_integer():
             found = int(found)
         if isinstance(found, bool) or not isinstance(found, str | int):
-            raise SourceError(f"playcamp.payments.next found no cursor, page or link, but {_kind(found)}")
+            raise SourceError(f"playcamp.payments.next found no cursor, page or link, but {kind_of(found)}")
         text = str(found)
         if len(text) > LONGEST_NEXT or not text.isprintable():
             raise SourceError("playcamp.payments.next found what no cursor, page or link looks like")
@@ -307,22 +292,6 @@ class Source:
         return parts._replace(fragment=None).url
 
 
-def _figures(document: Any, levels: int) -> Iterator[tuple[str, Any]]:
-    """What the objects of an answer hold besides its lists, by names that are compared."""
-    for name, value in document.items() if isinstance(document, dict) and len(document) <= _MOST_MEMBERS else ():
-        yield re.sub("[^a-z]", "", name.lower()), value
-        if levels:
-            yield from _figures(value, levels - 1)
-
-
-def _natural(value: Any) -> int:
-    """A count; 0 for anything else."""
-    try:
-        return max(0, exact.whole(value, exact.MINOR_DIGITS))
-    except ValueError:
-        return 0
-
-
 def _signed_lines(method: str, url: str) -> list[str]:
     parts = urlsplit(url)
     return [method, parts.path or "/", "&".join(sorted(parts.query.split("&")))]
@@ -330,49 +299,3 @@ def _signed_lines(method: str, url: str) -> list[str]:
 
 def _port(parts: Any) -> int | None:
     return parts.port or {"http": 80, "https": 443}.get(parts.scheme or "")
-
-
-def _document(answer: Answer) -> Any:
-    """The JSON of an answer, as :func:`coinslot.base.expressions.plain` would have it. Raises :class:`SourceError`."""
-    if answer.failure is not None:
-        tries = DOUBTFUL_TRIES if answer.failure in ("redirect", "too_large") else None
-        raise SourceError(f"the game's payment API: {answer.detail or answer.failure}", tries)
-    if answer.status != 200:
-        is_key_refused = answer.status in _REFUSED_KEY
-        is_refused = answer.status is not None and 400 <= answer.status < 500 and answer.status not in _TRANSIENT
-        tries = DOUBTFUL_TRIES if is_key_refused else 1 if is_refused else None
-        refused = f"{KEY_REFUSED}: " if is_key_refused else ""
-        raise SourceError(
-            f"{refused}the game's payment API answered {answer.status}", tries, answer.retry_after_seconds or 0.0
-        )
-    if exact.is_crowded(answer.body):
-        raise SourceError(f"the game's payment API answered with more than {exact.MOST_PARTS:,} objects and lists")
-    try:
-        return parse(answer.body)
-    except ValueError:
-        raise SourceError("the game's payment API answered with something that is not JSON in UTF-8") from None
-
-
-def parse(body: bytes) -> Any:
-    """A page as expressions take it. Raises ValueError for what is not JSON in UTF-8.
-
-    A number that is none in JSON stays text, as does one that no float reaches: only its row suffers. So does one with
-    more digits than a float keeps: an amount loses none of them.
-    """
-    body = body.removeprefix(codecs.BOM_UTF8)
-    return exact.parse_json(body, parse_float=number, parse_constant=str, allow_half_pairs=True)
-
-
-def number(text: str) -> int | float | str:
-    """A number for expressions; one that a float would change stays text."""
-    value = float(text)
-    if math.isinf(value) or (_LONG.fullmatch(text) and Decimal(repr(value)) != Decimal(text)):
-        return text
-    return int(value) if value.is_integer() and abs(value) < 2**53 else value
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    words = {bool: "a boolean", str: "a text", list: "a list", dict: "an object"}
-    return words.get(type(value), "a number")
