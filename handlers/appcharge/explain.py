@@ -9,7 +9,7 @@ from coinslot.base import exact, signing
 from coinslot.base.spellings import shown
 from coinslot.games.games import Game
 from coinslot.operations.refusals import Refused
-from handlers.appcharge import encryption, orders, receive
+from handlers.appcharge import encryption, order_body, receive
 from handlers.appcharge.explain_words import FINDINGS, RECIPES
 from handlers.appcharge.signature import SignatureError, parse
 from handlers.kit import explain, explain_bodies
@@ -234,7 +234,7 @@ def malformed(case: Case) -> Finding | None:
         return case.say("login_malformed")
     try:
         if case.call.endpoint == "orders":
-            orders.parse_order(case.plain)
+            order_body.parse_order(case.plain)
         elif not isinstance(exact.parse_json(case.plain, allow_half_pairs=True), dict):
             raise ValueError("it is not a JSON object")
     except ValueError as error:
@@ -252,7 +252,7 @@ def player(case: Case) -> Finding | None:
 
 def item(case: Case) -> Finding | None:
     try:
-        return explain.item(case, [sku for sku, _ in orders.parse_order(case.plain)["lines"]])
+        return explain.item(case, [sku for sku, _ in order_body.parse_order(case.plain)["lines"]])
     except ValueError:
         return explain.item(case, [])
 

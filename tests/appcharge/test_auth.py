@@ -16,6 +16,7 @@ from werkzeug.security import generate_password_hash
 
 from coinslot.games import registry
 from handlers.appcharge.logins import auth
+from handlers.appcharge.logins import methods as login_methods
 from handlers.appcharge.logins.game_calls import login_url
 from tests.conftest import appcharge_headers
 from tests.fakes.social import Facebook, Google
@@ -192,7 +193,7 @@ def assert_invalid(answer: dict[str, Any], message: str | None = None) -> None:
     }
     assert (answer["status"], answer["publisherErrorMessageType"]) == ("invalid", "plainText")
     assert answer["publisherErrorMessageTitle"] == "Login failed"
-    assert answer["publisherErrorMessage"] == (auth.FAILED if message is None else message)
+    assert answer["publisherErrorMessage"] == (login_methods.FAILED if message is None else message)
 
 
 class TestAnswers:
@@ -543,9 +544,9 @@ class TestPassword:
             assert_invalid(store.log_in_with(user_name))
 
     def test_more_than_can_be_hashed_at_once_is_our_trouble_and_counts_for_nobody(self, store, db, monkeypatch):
-        monkeypatch.setattr(auth, "HASH_WAIT_SECONDS", 0.01)
+        monkeypatch.setattr(login_methods, "HASH_WAIT_SECONDS", 0.01)
         body = json.dumps({**LOGIN, "authMethod": "userPassword", "userName": "al", "password": PASSWORD}).encode()
-        with auth._hashing, auth._hashing:
+        with login_methods.hashing, login_methods.hashing:
             answer = store.knock("auth", body)
 
         assert (answer.status_code, answer.json["status"]) == (503, "invalid")
@@ -633,7 +634,7 @@ class TestThrottle:
             store.log_in_with("carol", "wrong")
         assert len(game_server.asked) == 10
 
-        with auth._hashing, auth._hashing:
+        with login_methods.hashing, login_methods.hashing:
             answer = store.log_in_with("carol")
 
         assert "Too many attempts" in answer["publisherErrorMessage"]

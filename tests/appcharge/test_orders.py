@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from coinslot.access.keyring import SecretValue
 from coinslot.base import signing
-from handlers.appcharge.orders import parse_order
+from handlers.appcharge.order_body import parse_order
 from handlers.appcharge.signature import SignatureError, parse, sign, verify
 from tests.conftest import MAIN_KEY, TOKEN, appcharge_headers, order
 from tests.partner_cases import PartnerCases

@@ -22,7 +22,7 @@ from coinslot.base.limits import ExpressionError
 from coinslot.operations import forgetting
 from coinslot.payments import fields
 from coinslot.settlement import amounts, columns, report
-from handlers.appcharge import events, orders, shapes, signature
+from handlers.appcharge import events, order_body, shapes, signature
 from handlers.appcharge.logins import social
 from handlers.dashboard.frame import masking
 from handlers.dashboard.frame.pages import LARGEST_OF_STRANGERS
@@ -122,7 +122,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "an event's time": events.moment,
     "a boost's time": values.moment,
     "an event's words": lambda text: events.without_personal_data({"text": f"@{text}"}),
-    "an order": lambda text: orders.parse_order(
+    "an order": lambda text: order_body.parse_order(
         json.dumps({"orderId": "o", "playerId": "p", "products": [], "currency": text, "actionStatus": text}).encode()
     ),
     "a password": lambda text: spellings.composed(4 * text),

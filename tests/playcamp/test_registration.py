@@ -276,7 +276,7 @@ class TestTrouble:
         self, register, report, playcamp, states, trouble, is_stored, monkeypatch
     ):
         if trouble is silence:
-            monkeypatch.setattr(registration, "PATIENCE_SECONDS", 3.0)
+            monkeypatch.setattr(sends, "PATIENCE_SECONDS", 3.0)
         report("GP-1", "GP-2")
         playcamp.trouble("POST", BULK, trouble, is_stored=is_stored)
 

@@ -191,6 +191,3 @@ FORMULAS = (
         apply_to_row,
     ),
 )
-
-
-# One window of payments
