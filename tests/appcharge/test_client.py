@@ -129,6 +129,12 @@ def test_the_environment_names_the_server_unless_the_owner_does(environment, bas
         ({"main_key": []}, {"sign_calls": "on"}, "appcharge.sign_calls is on, and appcharge.main_key is not set"),
         ({}, {"base_url": "http://appcharge.example.com"}, "appcharge.base_url: use https"),
         ({}, {"base_url": "http://localhost.example.com"}, "appcharge.base_url: use https"),
+        ({}, {"base_url": "http://127.0.0.2"}, "appcharge.base_url: use https"),
+        (
+            {},
+            {"base_url": "https://user:pass@api.appcharge.com"},
+            "appcharge.base_url: use an https:// address without",
+        ),
         ({}, {"base_url": "https://api.appcharge.com/?a=b"}, "appcharge.base_url: leave out"),
         ({}, {"base_url": "https://api.appcharge.com/#"}, "appcharge.base_url: leave out"),
     ],
@@ -176,6 +182,15 @@ def test_a_post_is_not_repeated_since_it_may_have_been_done(api, fake, pauses, t
 
     assert raised.value.is_uncertain
     assert (len(fake.requests), pauses) == (1, [])
+
+
+def test_a_call_that_took_the_server_too_long_may_have_been_done(api, fake):
+    fake.script = [status(408)]
+
+    with pytest.raises(ApiError, match=r"^Appcharge answered 408: HTTP 408$") as raised:
+        api.create_session({})
+
+    assert raised.value.is_uncertain
 
 
 @by_kind(READ, PUT, DELETE, POST)
@@ -341,6 +356,11 @@ def test_an_error_never_repeats_a_secret_our_body_or_an_address(api, fake):
         api.create_session(wanted)
 
     assert raised.value.text == "bad [hidden] [hidden] [hidden] [hidden]"
+    beginning = json.dumps(wanted, separators=(",", ":"))[:40]
+    fake.script = [status(400, json.dumps({"message": f"cannot read {beginning}"}).encode())]
+    with pytest.raises(ApiError) as raised:
+        api.create_session(wanted)
+    assert raised.value.text == "cannot read [hidden]"
     fake.script = [status(400, f"{'x' * 190}{TOKEN}".encode())]
     with pytest.raises(ApiError) as raised:
         api.offers()
