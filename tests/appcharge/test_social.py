@@ -12,8 +12,8 @@ import pytest
 from coinslot.access.keyring import SecretValue
 from coinslot.base.outbound import Outbound
 from coinslot.games.games import Game
-from handlers.appcharge.logins import jwks, social
-from handlers.appcharge.logins.social import LoginRefusedError, ProviderError
+from handlers.appcharge.logins import jwks, providers, social
+from handlers.appcharge.logins.providers import LoginRefusedError, ProviderError
 from handlers.appcharge.settings import SETTINGS
 from tests.fakes.social import Apple, Facebook, Google, apple_private_key, base64url, pem, public_pem, rsa_key
 from tests.receivers import closed_port, huge, nonsense, reset, silence, slow_body, status
@@ -386,7 +386,7 @@ def test_without_the_providers_keys_nobody_gets_in(apple, outbound, behaviour):
 @pytest.mark.parametrize("behaviour", [silence, slow_body])
 def test_a_slow_provider_costs_no_more_than_the_time_limit(google, outbound, monkeypatch, behaviour):
     monkeypatch.setattr(jwks, "TIMEOUT_SECONDS", 0.2)
-    monkeypatch.setattr(social, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(providers, "TIMEOUT_SECONDS", 0.2)
     google.trouble = {google.keys_path: behaviour, "/tokeninfo": behaviour}
     began = time.monotonic()
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from handlers.appcharge.api.client import Client as Appcharge
-from handlers.appcharge.logins import social
+from handlers.appcharge.logins import providers, social
 from handlers.playcamp.api.client import Client as PlayCamp
 from tests.conftest import appcharge_headers, order
 from tests.fakes.social import Google
@@ -116,7 +116,7 @@ def test_keys_that_could_not_be_asked_for_are_asked_for_as_soon_as_they_can_be(h
         google.trouble["/token"] = silence
         game = house.games.by_slug("demo")
         with crowded(house, f"{google.url}/token", lambda: google.paths().count("/token")):
-            with pytest.raises(social.ProviderError, match="enough calls wait already"):
+            with pytest.raises(providers.ProviderError, match="enough calls wait already"):
                 social.subject(game, house.outbound.for_callers, "google", google.id_token())
             google.is_closing.set()
 

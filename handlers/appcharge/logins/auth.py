@@ -25,7 +25,7 @@ from coinslot.games import lookup, registry
 from coinslot.games.games import Game
 from coinslot.ledger import events
 from coinslot.store.db import Connection
-from handlers.appcharge.logins import social
+from handlers.appcharge.logins import providers, social
 from handlers.appcharge.logins.methods import (
     FAILED,
     Judge,
@@ -86,7 +86,7 @@ def authenticate(game_slug: str) -> Response:
 
     try:
         judge = _examine(game, attempt)
-    except (lookup.LookupFailedError, social.ProviderError, OverloadError) as error:
+    except (lookup.LookupFailedError, providers.ProviderError, OverloadError) as error:
         current_app.logger.error("appcharge %s: a login could not be checked: %s", game.slug, error)
         house.database.write(lambda tx: _record(tx, game, attempt, Judged(reason="unavailable")))
         return refuse(503, "Your login could not be checked; please try again")

@@ -14,7 +14,7 @@ from coinslot.base import spellings
 from coinslot.games import lookup, registry
 from coinslot.games.games import Game
 from coinslot.store.db import Connection
-from handlers.appcharge.logins import social
+from handlers.appcharge.logins import providers, social
 from handlers.kit import passwords
 from handlers.kit.receive import installation
 
@@ -157,7 +157,7 @@ def by_account(game: Game, provider: str, token: str | None, app_id: str | None)
         return fails("token")
     try:
         subject = social.subject(game, house.outbound.for_callers, provider, token, app_id)
-    except social.LoginRefusedError as error:
+    except providers.LoginRefusedError as error:
         return fails(error.reason, message=FAILED)
     if game.settings["appcharge.social_ids"] == "subject":
         linked = registry.player_by_identity(house.database.read(), game.id, provider, subject)
