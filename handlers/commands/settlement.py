@@ -11,7 +11,7 @@ from flask.cli import with_appcontext
 
 from coinslot.base import money
 from coinslot.base.spellings import shown
-from coinslot.games.games import Game, GameError
+from coinslot.games.games import Game
 from coinslot.relay.jobs import JobError
 from coinslot.settlement import closing, documents, jobs, months, outcomes
 from coinslot.settlement.columns import DECIMALS, Layout
@@ -22,7 +22,7 @@ from coinslot.settlement.outcomes import ReconciliationError, Run
 from coinslot.settlement.terms import Terms
 from coinslot.store.db import Row
 from handlers.kit import reconciling
-from handlers.kit.console import table
+from handlers.kit.console import opened_game, table
 from handlers.kit.errors import in_words
 from handlers.kit.partner import Partner
 from handlers.kit.receive import installation, partners
@@ -45,7 +45,7 @@ def group() -> None:
 @in_words
 def list_months(game: str) -> None:
     """The months of GAME and their states, the newest first."""
-    opened = _game(game)
+    opened = opened_game(game)
     connection = installation().database.read()
     rows = [(each.month.name, _words(each.state)) for each in months.month_list(connection, opened)]
     click.echo(table([("month", "state"), *rows]) if rows else "Nothing was bought yet.")
@@ -61,7 +61,7 @@ def list_months(game: str) -> None:
 @in_words
 def close(game: str, month: str, note: str, early: bool) -> None:
     """Freeze MONTH (such as 2026-07) of GAME. A month that is closed stays as it is."""
-    opened = _game(game)
+    opened = opened_game(game)
     house = installation()
     found, is_new = closing.close(house.database, opened, house.in_game, month, "command", note, may_be_early=early)
     click.echo(f"{month} of {game} " + ("is closed." if is_new else f"was closed {found.closed_at[:16]} UTC."))
@@ -77,7 +77,7 @@ def close(game: str, month: str, note: str, early: bool) -> None:
 @in_words
 def reopen(game: str, month: str, note: str) -> None:
     """Open a closed MONTH again; what it was closed with is kept, and counts no more."""
-    opened = _game(game)
+    opened = opened_game(game)
     installation().database.write_here(lambda tx: closing.reopen(tx, opened.id, month, "command", note))
     click.echo(f"{month} of {game} is open again.")
 
@@ -90,7 +90,7 @@ def reopen(game: str, month: str, note: str) -> None:
 @in_words
 def show(game: str, month: str, has_steps: bool) -> None:
     """What MONTH comes to: as it was closed, or as it would be closed now."""
-    opened = _game(game)
+    opened = opened_game(game)
     connection = installation().database.read()
     found = months.standing(connection, opened.id, month)
     if found is not None:
@@ -149,7 +149,7 @@ def reconcile(
     FIELD is one of reference (the purchase's id), amount, currency, kind (paid, refunded, ...), at, row_id, ours. What
     was broken off goes on where it stopped.
     """
-    opened = _game(game)
+    opened = opened_game(game)
     if accept:
         _accept(opened, month, note)
         return
@@ -188,7 +188,7 @@ def reconcile(
 @in_words
 def differences(game: str, month: str, result: str | None) -> None:
     """Every purchase on which MONTH and a partner do not agree, as CSV, with what mends it."""
-    opened = _game(game)
+    opened = opened_game(game)
     connection = installation().database.read()
     names = "reference,result,currency,stake,ours,theirs,occurred_at,action".split(",")
     amounts = (("stake_minor", "currency"), ("ours_minor", "ours_currency"), ("theirs_minor", "theirs_currency"))
@@ -216,7 +216,7 @@ def differences(game: str, month: str, result: str | None) -> None:
 @in_words
 def confirm(game: str, month: str, is_of_creators: bool, is_skipping: bool, is_accepting: bool, note: str) -> None:
     """The payment of a reconciled MONTH has come; with --creators, the creators have their share."""
-    opened = _game(game)
+    opened = opened_game(game)
     state = SETTLED if is_of_creators else CONFIRMED
 
     came_to = jobs.bring_to(
@@ -240,7 +240,7 @@ def export(game: str, month: str, form: str, creator: str | None) -> None:
     csv: what counts. all: what stands apart too, and every column. creators: what each brought and is owed. beancount:
     double entry, as that program reads it.
     """
-    opened = _game(game)
+    opened = opened_game(game)
     connection = installation().database.read()
     found = months.standing(connection, opened.id, month)
     if found is None:
@@ -269,13 +269,6 @@ class _Told:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + PROGRESS_SECONDS
             click.echo(f"{self._title}: {run.state}, {run.progress:.0%}", err=True)
-
-
-def _game(slug: str) -> Game:
-    found = installation().games.by_slug(slug)
-    if found is None:
-        raise GameError(f"there is no game {slug}")
-    return found
 
 
 def _partners(game: Game, month: str, name: str | None, has_file: bool) -> list[Partner]:

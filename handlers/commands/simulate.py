@@ -9,9 +9,9 @@ import click
 from flask.cli import with_appcontext
 
 from coinslot.base.spellings import shown
-from coinslot.games.games import Game, GameError, web_address
+from coinslot.games.games import Game, web_address
 from handlers.kit import sending
-from handlers.kit.console import table
+from handlers.kit.console import opened_game, table
 from handlers.kit.errors import in_words
 from handlers.kit.partner import Call, Check, Partner
 from handlers.kit.receive import installation, partners
@@ -34,9 +34,7 @@ def simulate(game: str, url: str | None) -> None:
     counts, and it may be run again and again.
     """
     house = installation()
-    opened = house.games.by_slug(game)
-    if opened is None:
-        raise GameError(f"there is no game {game}")
+    opened = opened_game(game)
     base = _checked_url(url or house.settings.public_url)
     configured = [partner for partner in partners() if partner.is_configured(opened)]
     skipped = [partner.title for partner in partners() if not partner.is_configured(opened)]

@@ -54,6 +54,22 @@ def in_words(command: Callable[P, R]) -> Callable[P, R]:
     return told
 
 
+def also_in_words(*kinds: type[Exception]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The same for commands that meet these errors too."""
+
+    def wrapped(command: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(command)
+        def inner(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return command(*args, **kwargs)
+            except kinds as error:
+                raise click.ClickException(str(error)) from None
+
+        return in_words(inner)
+
+    return wrapped
+
+
 def _is_undecodable(value: object) -> bool:
     """Whether an argument, or one of several, holds bytes that are no text: each comes as half of a surrogate pair."""
     if isinstance(value, tuple | list):

@@ -16,7 +16,7 @@ from handlers.appcharge.api import catalogue
 from handlers.appcharge.api.catalogue import CatalogueError, Offer, dollars
 from handlers.appcharge.api.client import Client, as_json
 from handlers.appcharge.api.offers import Changed, UncertainError, as_new, change_offer, create_offer
-from handlers.appcharge.commands.shared import audited, cell, checked, opened_game, told
+from handlers.appcharge.commands.shared import audited, cell, checked, game_and_client, told
 from handlers.kit.api import ApiError
 from handlers.kit.console import table
 from handlers.kit.receive import installation
@@ -55,7 +55,7 @@ def offers(
     """
     if [activate, deactivate, create, update, delete].count(None) < 4:
         raise click.UsageError("make one change at a time")
-    opened, client = opened_game(game)
+    opened, client = game_and_client(game)
     if activate is not None or deactivate is not None:
         offer_id = checked(activate if activate is not None else deactivate)
         _change(opened, client, offer_id, {"active": activate is not None})
@@ -78,7 +78,7 @@ def offers(
 @told
 def items(game: str, dry_run: bool, offer_ids: tuple[str, ...]) -> None:
     """Register the products of GAME's store that are no items yet. Nothing is renamed or removed."""
-    opened, client = opened_game(game)
+    opened, client = game_and_client(game)
     found = catalogue.read(client, [checked(each) for each in offer_ids])
     database = installation().database
     before = {row["sku"]: row["name"] for row in registry.items(database.read(), opened.id)}
@@ -113,7 +113,7 @@ def price_points(game: str, prices: tuple[int, ...], country: str | None) -> Non
         raise click.UsageError("--country: use two letters (ISO 3166-1)")
     if country is not None and not 1 <= len(prices) <= 50:
         raise click.UsageError("--country: name 1 to 50 prices in US cents")
-    _, client = opened_game(game)
+    _, client = game_and_client(game)
     if country is not None:
         _print_local_prices(client.local_prices(prices, country.upper()), prices)
         return

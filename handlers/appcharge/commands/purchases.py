@@ -4,7 +4,7 @@ import click
 from flask.cli import with_appcontext
 
 from coinslot.base.spellings import shown
-from handlers.appcharge.commands.shared import audited, checked, opened_game, told
+from handlers.appcharge.commands.shared import audited, checked, game_and_client, told
 from handlers.kit.api import ApiError
 
 
@@ -18,7 +18,7 @@ from handlers.kit.api import ApiError
 def refund(game: str, order_id: str, user: str, is_sure: bool) -> None:
     """Give the money of an ORDER back: all of it, and irreversibly."""
     order_id = checked(order_id)
-    opened, client = opened_game(game)
+    opened, client = game_and_client(game)
     if not is_sure:
         click.confirm(f"Refund order {shown(order_id, 80)} of {game} in full? This cannot be undone", abort=True)
     try:
@@ -41,7 +41,7 @@ def refund(game: str, order_id: str, user: str, is_sure: bool) -> None:
 def refresh(game: str, player_ids: tuple[str, ...]) -> None:
     """Have the open stores of these players load them anew, or all open stores where none is named."""
     ids = [checked(each) for each in player_ids]
-    opened, client = opened_game(game)
+    opened, client = game_and_client(game)
     subject = f"{len(ids)} players" if ids else "everyone"
     with audited(opened, "appcharge.refresh", subject):
         if ids:

@@ -16,11 +16,11 @@ from flask.cli import with_appcontext
 
 from coinslot.base import exact
 from handlers.appcharge.api.client import as_json
-from handlers.appcharge.commands.shared import P, R, cell, checked, opened_game, told
+from handlers.appcharge.commands.shared import cell, checked, game_and_client, told
 from handlers.kit.api import ApiError
 
 
-def _period(command: Callable[P, R]) -> Callable[P, R]:
+def _period(command: Callable[..., None]) -> Callable[..., None]:
     """The options of a report: its days and its format."""
     day = click.DateTime(["%Y-%m-%d"])
     for option in (
@@ -88,7 +88,7 @@ WIDTHS_READ = (24, 16, 12, 9, 8, 24, 0)  # of the columns that people read; file
 def transactions(game: str, since: datetime, until: datetime, is_csv: bool, is_json: bool) -> None:
     """What was paid, refunded and disputed in GAME's store. Amounts are in the currency's lowest unit."""
     start, end = _days(since, until)
-    _, client = opened_game(game)
+    _, client = game_and_client(game)
     odd = 0
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -121,7 +121,7 @@ def orders(
 ) -> None:
     """Orders of GAME's store and their states: charge_... is about the award, payment_... about the money."""
     start, end = _days(since, until)
-    _, client = opened_game(game)
+    _, client = game_and_client(game)
     found = client.orders(start, end, [checked(each) for each in statuses], is_free)
     _print_report((_row(document, ORDER_COLUMNS) for document in found), ORDER_COLUMNS, is_csv, is_json)
 

@@ -1,49 +1,31 @@
 """What the commands about Appcharge share."""
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import Any, ParamSpec, TypeVar
-
-import click
+from typing import Any
 
 from coinslot.base import exact
 from coinslot.base.spellings import shown
 from coinslot.games import registry
-from coinslot.games.games import Game, GameError
+from coinslot.games.games import Game
 from coinslot.games.registry import RegistryError
 from coinslot.store import audit
 from handlers.appcharge.api.catalogue import CatalogueError
 from handlers.appcharge.api.client import Client
 from handlers.kit.api import ApiError
-from handlers.kit.errors import in_words
+from handlers.kit.console import opened_game
+from handlers.kit.errors import also_in_words
 from handlers.kit.receive import installation
 
 LONGEST_CELL = 255
-P = ParamSpec("P")
-R = TypeVar("R")
+
+told = also_in_words(ApiError, CatalogueError)
 
 
-def told(command: Callable[P, R]) -> Callable[P, R]:
-    """For every command here: what Appcharge refuses, and what cannot be done, in words like all other trouble."""
-
-    @functools.wraps(command)
-    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except (ApiError, CatalogueError) as error:
-            raise click.ClickException(str(error)) from None
-
-    return in_words(inner)
-
-
-def opened_game(slug: str) -> tuple[Game, Client]:
-    house = installation()
-    game = house.games.by_slug(slug)
-    if game is None:
-        raise GameError(f"there is no game {slug}")
-    return game, Client(game, house.outbound)
+def game_and_client(slug: str) -> tuple[Game, Client]:
+    game = opened_game(slug)
+    return game, Client(game, installation().outbound)
 
 
 def checked(value: str | None) -> str:

@@ -8,8 +8,9 @@ from flask.cli import with_appcontext
 from coinslot.operations import unsettled
 from coinslot.outbox import conversions
 from coinslot.payments import lists
+from handlers.kit.console import opened_game
 from handlers.kit.receive import installation
-from handlers.playcamp.commands.shared import MOST_LISTED, opened_game, print_section, told
+from handlers.playcamp.commands.shared import MOST_LISTED, print_section, told
 from handlers.playcamp.events.payload import UNREADABLE
 from handlers.playcamp.events.webhooks import PARTNER
 from handlers.playcamp.parked import COUPONS

@@ -19,9 +19,9 @@ from coinslot.payments import lists, queue, store
 from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
 from coinslot.store import audit
-from handlers.kit.console import table
+from handlers.kit.console import opened_game, table
 from handlers.kit.receive import installation
-from handlers.playcamp.commands.shared import LONGEST_CELL, MOST_LISTED, note, opened_game, print_section, told
+from handlers.playcamp.commands.shared import LONGEST_CELL, MOST_LISTED, note, print_section, told
 from handlers.playcamp.payments import polling, registration, sends, window_trial
 from handlers.playcamp.payments.game_answer import SourceError
 from handlers.playcamp.payments.progress import Progress

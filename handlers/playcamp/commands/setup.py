@@ -13,11 +13,11 @@ from coinslot.games.games import Game
 from coinslot.games.registry import RESERVED_ID
 from coinslot.outbox import destinations
 from handlers.kit.api import ApiError
-from handlers.kit.console import table
+from handlers.kit.console import opened_game, table
 from handlers.kit.receive import installation
 from handlers.playcamp.api.answers import Webhook
 from handlers.playcamp.api.client import Client, base_url
-from handlers.playcamp.commands.shared import LONGEST_CELL, note, opened_game, told
+from handlers.playcamp.commands.shared import LONGEST_CELL, note, told
 from handlers.playcamp.events.payload import SPONSOR
 from handlers.playcamp.payments import registration
 from handlers.playcamp.simulation import LOOPBACK
