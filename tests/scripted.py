@@ -33,6 +33,7 @@ class Scripted:
         self._is_over = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._sockets: list[socket.socket] = []
 
     def __enter__(self) -> "Scripted":
         self._threads[0].start()
@@ -43,6 +44,9 @@ class Scripted:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        for sock in self._sockets:  # a caller that keeps its connections would be waited for
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(5)
 
@@ -65,6 +69,7 @@ class Scripted:
         with suppress(OSError):
             if self._context is not None:
                 sock = self._context.wrap_socket(sock, server_side=True)
+            self._sockets.append(sock)
             with sock, sock.makefile("rb") as reader:
                 sock.settimeout(10)
                 while request := reader.readline().decode():
