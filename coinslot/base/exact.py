@@ -18,12 +18,16 @@ MINOR_DIGITS = 18  # what fits the database's 64-bit integers
 FIGURE_DIGITS = 30
 LONGEST_INTEGER = 4000
 MOST_PARTS = 1_000_000  # objects and lists of one document: each takes a hundred times the room of its two braces
+DEEPEST_LEVEL = 32  # of a document that is nested too deep to parse, and is cut
 SMALL = 10**MINOR_DIGITS  # an int below is spared what longer numbers are looked at for
 
 _KINDS = (int, Decimal, str)
 _INSIDES = (dict, list)
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # as JSON escapes one; alone in a text it is half of a pair
+_STRUCTURE = re.compile(
+    rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL
+)  # text is passed over; without an end, up to the end
 _NUMBER = re.compile(r"-?[0-9]{1,60}(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,3})?")
 
 
@@ -39,27 +43,31 @@ def parse_json(
     parse_float: Callable[[str], Any] | None = None,
     parse_constant: Callable[[str], Any] | None = None,
     allow_half_pairs: bool = False,
-    keeps_odd_numbers: bool = False,
+    is_lenient: bool = False,
 ) -> Any:
     """JSON from UTF-8 bytes, numbers as ``int`` and ``Decimal``. Raises ValueError for anything else.
 
     Refused besides bad JSON: NaN and Infinity (but for ``parse_constant``), nesting too deep to parse, integers too
     long to parse, and text with half of a surrogate pair, which no database column could keep. Who looks at each text
-    kept may let that pass, and who looks at each number may have those that cannot be parsed as :class:`OddNumber`.
+    kept may let that pass. Who looks at each value may read leniently: numbers that cannot be parsed are then
+    :class:`OddNumber`, and in what is nested too deep to parse None stands for whatever is too deep.
     """
+    number = parse_float or _decimal
     try:
         text = raw.decode("utf-8")
         document = json.loads(
             text,
-            parse_float=parse_float or (_odd_or(_decimal) if keeps_odd_numbers else _decimal),
-            parse_int=_odd_or(_integer) if keeps_odd_numbers else _integer,
-            parse_constant=parse_constant or (OddNumber if keeps_odd_numbers else _no_constant),
+            parse_float=_odd_or(number) if is_lenient else number,
+            parse_int=_odd_or(_integer) if is_lenient else _integer,
+            parse_constant=parse_constant or (OddNumber if is_lenient else _no_constant),
         )
     except UnicodeDecodeError:  # Python's own words quote bytes
         raise ValueError("it is not UTF-8") from None
     except json.JSONDecodeError:
         raise ValueError("it is not JSON") from None
     except RecursionError:
+        if is_lenient and (cut := _cut(raw)) != raw:
+            return parse_json(cut, parse_float, parse_constant, allow_half_pairs, is_lenient)
         raise ValueError("nested too deeply") from None
     if not allow_half_pairs and may_have_half_pairs(raw):
         _refuse_half_surrogates(document)
@@ -145,6 +153,21 @@ def _number(value: object) -> Decimal:
     if not number.is_finite():
         raise ValueError("not a number")
     return number
+
+
+def _cut(raw: bytes) -> bytes:
+    """JSON with ``null`` for each object and list that stands deeper than :data:`DEEPEST_LEVEL`."""
+    kept, level, begin = [], 0, 0
+    for found in _STRUCTURE.finditer(raw):
+        if found[0] in (b"[", b"{"):
+            level += 1
+            if level == DEEPEST_LEVEL + 1:
+                kept += [raw[begin : found.start()], b"null"]
+        elif found[0] in (b"]", b"}"):
+            if level == DEEPEST_LEVEL + 1:
+                begin = found.end()
+            level -= 1
+    return b"".join([*kept, raw[begin:]]) if level == 0 else raw
 
 
 def _odd_or(parse: Callable[[str], Any]) -> Callable[[str], Any]:

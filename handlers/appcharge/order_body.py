@@ -46,7 +46,7 @@ def parse_order(body: bytes) -> dict[str, Any]:
     Added: ``lines`` (sku, amount), ``status``, ``figures`` (all that was said of money, as text), ``unreadable`` (the
     names of those that are no figures), and ``document``, everything as it came.
     """
-    document = exact.parse_json(body, allow_half_pairs=True, keeps_odd_numbers=True)
+    document = exact.parse_json(body, allow_half_pairs=True, is_lenient=True)
     if not isinstance(document, dict):
         raise ValueError("it is not a JSON object")
     try:

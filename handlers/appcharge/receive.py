@@ -131,7 +131,7 @@ def _refuse_misplaced(call: Entered, endpoint: str) -> None:
     if not ((endpoint != "orders" and b'"products"' in call.body) or (endpoint != "events" and b'"event' in call.body)):
         return
     try:
-        document = exact.parse_json(call.body, allow_half_pairs=True, keeps_odd_numbers=True)
+        document = exact.parse_json(call.body, allow_half_pairs=True, is_lenient=True)
     except ValueError:
         return
     if not isinstance(document, dict):

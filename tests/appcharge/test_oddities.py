@@ -406,3 +406,21 @@ def test_no_sentence_promises_that_appcharge_sends_an_order_again_by_itself(post
         page = text_of(browser.get(f"/games/demo/refusals/{row['id']}"))
         assert "next try" not in page
         assert "next one" not in page
+
+
+class TestDeepAndOddOrders:
+    """Whatever a body holds beside what decides about it."""
+
+    DEEP = "[" * 50_000 + "]" * 50_000
+    ODD = [
+        f'"sessionMetadata":{DEEP}',
+        '"pricePointMetadata":' + '{"a":' * 50_000 + "1" + "}" * 50_000,
+        '"note":{"a":"[[[\\"{{{"},"x":' + DEEP,
+        '"note":1e400,"x":-Infinity,"y":NaN,"z":' + "9" * 5000,
+    ]
+
+    @pytest.mark.parametrize("more", ODD)
+    def test_are_credited(self, post_order, studio, feed, more):
+        body = json.dumps(order())[:-1].encode() + f",{more}}}".encode()
+        assert [post_order(body).status_code for _ in range(2)] == [200, 200]
+        assert len(feed()) == 1

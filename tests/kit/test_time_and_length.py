@@ -116,6 +116,7 @@ READERS: dict[str, Callable[[str], object]] = {
     ),
     "JSON": lambda text: exact.parse_json(text.encode()),
     "JSON's text": lambda text: exact.parse_json(json.dumps([text, {text: text}]).encode()),
+    "JSON that is nested deeply": lambda text: exact.parse_json(b"[" * 2000 + text.encode(), is_lenient=True),
     "a number": exact.figure,
     "a whole number": lambda text: exact.whole(text, 40),
     "an order's time": shapes.moment,
