@@ -172,8 +172,8 @@ class Caller:
         """The headers that say who calls."""
         raise NotImplementedError
 
-    def read_refusal(self, answer: Answer, blot: Callable[[str], str]) -> Refusal:
-        """What the partner says in an answer that is not a 2xx; each text of it has gone through ``blot``."""
+    def read_refusal(self, answer: Answer, clean: Callable[[str], str]) -> Refusal:
+        """What the partner says in an answer that is not a 2xx; each text of it has gone through ``clean``."""
         raise NotImplementedError
 
     def ask(
@@ -184,18 +184,18 @@ class Caller:
         body: bytes | None = None,
         *,
         headers: Mapping[str, str] | None = None,
-        untold: Sequence[str | None] = (),
+        hidden: Sequence[str | None] = (),
         timeout_seconds: float | None = None,
         largest_answer: int | None = None,
     ) -> T:
-        """What ``read`` makes of the answer. Of ``untold`` nothing shows in an error, as of our secrets."""
-        answer = self._call(method, path, body, headers or {}, untold, timeout_seconds, largest_answer)
+        """What ``read`` makes of the answer. Of ``hidden`` nothing shows in an error, as of our secrets."""
+        answer = self._call(method, path, body, headers or {}, hidden, timeout_seconds, largest_answer)
         try:
             return read(answer)
         except AnswerError as error:
             raise ApiError(self.partner, answer.status, str(error)) from None
 
-    def blotted(self, words: str, body: bytes | None = None, untold: Sequence[str | None] = ()) -> str:
+    def without_secrets(self, words: str, body: bytes | None = None, hidden: Sequence[str | None] = ()) -> str:
         """A stranger's words on one line, bounded, without secrets, e-mail addresses and our body.
 
         Where our body begins in the words and is not there as a whole, the words end: it may be cut anywhere.
@@ -206,7 +206,7 @@ class Caller:
         beginning = sent[:BODY_BEGINNING] if sent.startswith("{") else ""
         if len(beginning) > len("{}") and beginning in words:
             words = words[: words.index(beginning)] + HIDDEN
-        for each in sorted([*self._secrets, *(each for each in untold if each)], key=len, reverse=True):
+        for each in sorted([*self._secrets, *(each for each in hidden if each)], key=len, reverse=True):
             if len(each) >= SHORTEST_SECRET:
                 words = words.replace(each, HIDDEN)
         return shown(" ".join(_EMAIL.sub(HIDDEN, words[:LONGEST_READ]).split()), LONGEST_TEXT)
@@ -217,7 +217,7 @@ class Caller:
         path: str,
         body: bytes | None,
         headers: Mapping[str, str],
-        untold: Sequence[str | None],
+        hidden: Sequence[str | None],
         timeout_seconds: float | None,
         largest_answer: int | None,
     ) -> Answer:
@@ -240,7 +240,7 @@ class Caller:
             pause = _pause(answer, attempt)
             is_last = attempt >= self._tries or time.monotonic() + pause >= deadline
             if is_last or not self._may_repeat(method, answer):
-                raise self._error(answer, body, untold)
+                raise self._error(answer, body, hidden)
             self._sleep(pause)
             attempt += 1
 
@@ -256,13 +256,13 @@ class Caller:
         is_server_error = answer.failure is None and answer.status is not None and answer.status >= 500
         return method in self.repeated and (is_server_error or answer.failure in _TRANSIENT)
 
-    def _error(self, answer: Answer, body: bytes | None, untold: Sequence[str | None]) -> ApiError:
+    def _error(self, answer: Answer, body: bytes | None, hidden: Sequence[str | None]) -> ApiError:
         if answer.is_turned_away:
             return TurnedAwayError(f"{self.partner} was not asked: enough calls to it are waiting already")
         if answer.failure is not None:
             status = answer.status if answer.failure in ("redirect", "too_large") else None
             return ApiError(self.partner, status, answer.detail or answer.failure, failure=answer.failure)
-        refusal = self.read_refusal(answer, lambda words: self.blotted(words, body, untold))
+        refusal = self.read_refusal(answer, lambda words: self.without_secrets(words, body, hidden))
         return ApiError(
             self.partner,
             answer.status,

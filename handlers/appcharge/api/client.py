@@ -162,7 +162,7 @@ class Client(Caller):
         if not is_header(token):
             raise UnsentError("the session token has characters that no header can carry")
         headers = {"Authorization": f"Bearer {token}"}
-        answered = self.ask(read_object, "POST", "/checkout/v3/cancel", headers=headers, untold=[token])
+        answered = self.ask(read_object, "POST", "/checkout/v3/cancel", headers=headers, hidden=[token])
         return answered.get("isOrderCancelled") is True
 
     def refund_order(self, order_id: str, user: str) -> None:
@@ -264,7 +264,7 @@ class Client(Caller):
             headers["signature"] = sign(body or b"", self._signing_key, str(int(clock.now() * 1000)))
         return headers
 
-    def read_refusal(self, answer: Answer, blot: Callable[[str], str]) -> Refusal:
+    def read_refusal(self, answer: Answer, clean: Callable[[str], str]) -> Refusal:
         """``message``, ``errorMessage`` or ``error``, else the beginning of the answer."""
         try:
             document = exact.parse_json(answer.body, allow_half_pairs=True)
@@ -275,9 +275,9 @@ class Client(Caller):
             found = (message(document.get(name), ("error", "message", "errorMessage")) for name in _REASONS)
             words = next((each for each in found if each), "")
         if words:
-            return Refusal(blot(words))
+            return Refusal(clean(words))
         beginning = answer.body[: api.LONGEST_READ].decode("utf-8", errors="replace")
-        return Refusal(shown(blot(beginning), LONGEST_EXCERPT))
+        return Refusal(shown(clean(beginning), LONGEST_EXCERPT))
 
     def _do(
         self,

@@ -16,7 +16,7 @@ from handlers.appcharge.api import catalogue
 from handlers.appcharge.api.catalogue import CatalogueError, Offer, dollars
 from handlers.appcharge.api.client import Client, as_json
 from handlers.appcharge.api.offers import Changed, UncertainError, as_new, change_offer, create_offer
-from handlers.appcharge.commands.shared import audited, cell, checked, game_and_client, told
+from handlers.appcharge.commands.shared import audited, cell, checked, errors_in_words, game_and_client
 from handlers.kit.api import ApiError
 from handlers.kit.console import table
 from handlers.kit.receive import installation
@@ -36,7 +36,7 @@ WARNINGS_TOLD = 50
 @click.option("--delete", metavar="ID", help="Delete an offer; asks first.")
 @click.option("--yes", "is_sure", is_flag=True, help="Do not ask.")
 @with_appcontext
-@told
+@errors_in_words
 def offers(
     game: str,
     offer_ids: tuple[str, ...],
@@ -75,7 +75,7 @@ def offers(
 @click.option("--dry-run", is_flag=True, help="Say what would be registered, and register nothing.")
 @click.option("--offer", "offer_ids", multiple=True, help="Id of an offer to look at should the list be partial.")
 @with_appcontext
-@told
+@errors_in_words
 def items(game: str, dry_run: bool, offer_ids: tuple[str, ...]) -> None:
     """Register the products of GAME's store that are no items yet. Nothing is renamed or removed."""
     opened, client = game_and_client(game)
@@ -106,7 +106,7 @@ def items(game: str, dry_run: bool, offer_ids: tuple[str, ...]) -> None:
 @click.argument("prices", metavar="[CENTS]...", type=click.IntRange(1, 10**9), nargs=-1)
 @click.option("--country", help="Two letters: what the prices are there.")
 @with_appcontext
-@told
+@errors_in_words
 def price_points(game: str, prices: tuple[int, ...], country: str | None) -> None:
     """The price points of GAME's account; with CENTS (US), what each of these prices is in other countries."""
     if country is not None and not re.fullmatch("[A-Za-z]{2}", country):

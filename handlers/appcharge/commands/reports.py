@@ -16,7 +16,7 @@ from flask.cli import with_appcontext
 
 from coinslot.base import exact
 from handlers.appcharge.api.client import as_json
-from handlers.appcharge.commands.shared import cell, checked, game_and_client, told
+from handlers.appcharge.commands.shared import cell, checked, errors_in_words, game_and_client
 from handlers.kit.api import ApiError
 
 
@@ -84,7 +84,7 @@ WIDTHS_READ = (24, 16, 12, 9, 8, 24, 0)  # of the columns that people read; file
 @click.argument("game")
 @_period
 @with_appcontext
-@told
+@errors_in_words
 def transactions(game: str, since: datetime, until: datetime, is_csv: bool, is_json: bool) -> None:
     """What was paid, refunded and disputed in GAME's store. Amounts are in the currency's lowest unit."""
     start, end = _days(since, until)
@@ -109,7 +109,7 @@ def transactions(game: str, since: datetime, until: datetime, is_csv: bool, is_j
 @click.option("--status", "statuses", multiple=True, help="Such as payment_refunded or charge_failed; may repeat.")
 @click.option("--free", "is_free", is_flag=True, help="The free orders instead of the paid ones.")
 @with_appcontext
-@told
+@errors_in_words
 def orders(
     game: str,
     since: datetime,

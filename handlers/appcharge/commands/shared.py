@@ -20,7 +20,7 @@ from handlers.kit.receive import installation
 
 LONGEST_CELL = 255
 
-told = also_in_words(ApiError, CatalogueError)
+errors_in_words = also_in_words(ApiError, CatalogueError)
 
 
 def game_and_client(slug: str) -> tuple[Game, Client]:

@@ -110,7 +110,7 @@ def read_ott(answer: Answer) -> Ott:
     return Ott(token, _expires_at(answered))
 
 
-def read_registrations(answer: Answer, wanted: set[str], blot: Callable[[str], str]) -> dict[str, Registration]:
+def read_registrations(answer: Answer, wanted: set[str], clean: Callable[[str], str]) -> dict[str, Registration]:
     """What became of each of the payments with the ids ``wanted``; every one of them is there, and no other."""
     results = read_object(answer).get("results")
     if not isinstance(results, list):
@@ -124,9 +124,9 @@ def read_registrations(answer: Answer, wanted: set[str], blot: Callable[[str], s
         status = word.upper() if word.upper() in (*_REGISTERED, "FAILED") else "UNKNOWN"
         error = None
         if status == "FAILED":
-            error = blot(_message(each.get("error")) or _message(each.get("message"))) or "no reason was given"
+            error = clean(_message(each.get("error")) or _message(each.get("message"))) or "no reason was given"
         elif status == "UNKNOWN" and word:
-            error = f"its status is {shown(blot(word), LONGEST_CODE)!r}"
+            error = f"its status is {shown(clean(word), LONGEST_CODE)!r}"
         before = found.get(transaction_id)
         if before is not None and before.is_registered != (status in _REGISTERED):
             status, error = "UNKNOWN", "it has two results that differ"
@@ -142,7 +142,7 @@ def read_creator_key(answer: Answer) -> str:
     return _text(read_object(answer).get("creatorKey")) or ""
 
 
-def read_coupon(answer: Answer, coupon_code: str, blot: Callable[[str], str]) -> Coupon:
+def read_coupon(answer: Answer, coupon_code: str, clean: Callable[[str], str]) -> Coupon:
     """The coupon, accepted or not."""
     answered = read_object(answer)
     verdicts = [answered[name] for name in ("valid", "success", "redeemed") if isinstance(answered.get(name), bool)]
@@ -150,10 +150,10 @@ def read_coupon(answer: Answer, coupon_code: str, blot: Callable[[str], str]) ->
     if not verdicts and usage_id is None:
         raise AnswerError("the answer does not say what became of the coupon")
     if not all(verdicts):
-        error_code = _code(answered, ("errorCode", "code"), blot) or "UNKNOWN"
+        error_code = _code(answered, ("errorCode", "code"), clean) or "UNKNOWN"
         found = (_message(answered.get(name)) for name in ("errorMessage", "message", "error"))
         words = next((each for each in found if each), "")
-        return Coupon(coupon_code, error_code, blot(words) or None)
+        return Coupon(coupon_code, error_code, clean(words) or None)
     return Coupon(
         coupon_code,
         None,
@@ -198,7 +198,7 @@ def read_objects(answer: Answer) -> list[dict[str, Any]]:
     return [each for each in answered if isinstance(each, dict)]
 
 
-def read_refusal(answer: Answer, blot: Callable[[str], str]) -> Refusal:
+def read_refusal(answer: Answer, clean: Callable[[str], str]) -> Refusal:
     """What an answer other than a 2xx says, as far as it says anything."""
     try:
         document = _document(answer)
@@ -207,15 +207,15 @@ def read_refusal(answer: Answer, blot: Callable[[str], str]) -> Refusal:
     document = document if isinstance(document, dict) else {}
     words = _message(document.get("message")) or _message(document.get("error"))
     # A coupon's own code says more than the BAD_REQUEST beside it.
-    code = _code(document, ("errorCode", "code"), blot) or None
+    code = _code(document, ("errorCode", "code"), clean) or None
     if not COUPON_ERROR.fullmatch(code or ""):
-        code = _code(document, ("code", "errorCode"), blot) or None
+        code = _code(document, ("code", "errorCode"), clean) or None
     details = document.get("details")
     return Refusal(
-        blot(words),
+        clean(words),
         code,
         tuple(
-            Detail(*(blot(text) for text in (_path(each.get("path")), _message(each.get("message")))))
+            Detail(*(clean(text) for text in (_path(each.get("path")), _message(each.get("message")))))
             for each in (details if isinstance(details, list) else [])[:MOST_DETAILS]
             if isinstance(each, dict)
         ),
@@ -295,10 +295,10 @@ def _webhook(document: Mapping[str, Any], secret: str | None = None) -> Webhook:
     )
 
 
-def _code(document: Mapping[str, Any], names: Sequence[str], blot: Callable[[str], str]) -> str:
+def _code(document: Mapping[str, Any], names: Sequence[str], clean: Callable[[str], str]) -> str:
     """The first of these that is text; a coupon's error codes as they are, though its code may be part of one."""
     code = next((document[name] for name in names if isinstance(document.get(name), str) and document[name]), "")
-    return code if COUPON_ERROR.fullmatch(code) else shown(blot(code), LONGEST_CODE)
+    return code if COUPON_ERROR.fullmatch(code) else shown(clean(code), LONGEST_CODE)
 
 
 def _text(value: Any) -> str | None:

@@ -89,9 +89,9 @@ class Client(Caller):
 
         def issued() -> Ott:
             left = max(0.1, deadline - time.monotonic())
-            untold = (callback_id, code_challenge)
+            hidden = (callback_id, code_challenge)
             return self.ask(
-                answers.read_ott, "POST", "/webview/ott", _body(wanted), untold=untold, timeout_seconds=left
+                answers.read_ott, "POST", "/webview/ott", _body(wanted), hidden=hidden, timeout_seconds=left
             )
 
         try:
@@ -122,7 +122,7 @@ class Client(Caller):
             raise UnsentError("two of the payments have the same transactionId")
         test = ',"isTest":true' if is_test else ""
         return self.ask(
-            lambda answer: answers.read_registrations(answer, wanted, self.blotted),
+            lambda answer: answers.read_registrations(answer, wanted, self.without_secrets),
             "POST",
             "/payments/bulk",
             _encoded(f'{{"payments":[{",".join(written)}]{test}}}'),
@@ -209,8 +209,8 @@ class Client(Caller):
     def proof(self, body: bytes | None) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._key}"}
 
-    def read_refusal(self, answer: Answer, blot: Callable[[str], str]) -> Refusal:
-        return answers.read_refusal(answer, blot)
+    def read_refusal(self, answer: Answer, clean: Callable[[str], str]) -> Refusal:
+        return answers.read_refusal(answer, clean)
 
     def _find(self, path: str) -> dict[str, Any] | None:
         try:
@@ -221,16 +221,16 @@ class Client(Caller):
             raise
 
     def _coupon(self, path: str, wanted: Mapping[str, Any], coupon_code: str, callback_id: str | None = None) -> Coupon:
-        body, untold = _body(wanted), (coupon_code, callback_id)
+        body, hidden = _body(wanted), (coupon_code, callback_id)
         try:
             return self.ask(
                 lambda answer: answers.read_coupon(
-                    answer, coupon_code, lambda words: self.blotted(words, body, untold)
+                    answer, coupon_code, lambda words: self.without_secrets(words, body, hidden)
                 ),
                 "POST",
                 path,
                 body,
-                untold=untold,
+                hidden=hidden,
             )
         except ApiError as error:
             is_refused = error.is_permanent and error.status is not None and not error.is_key_refused

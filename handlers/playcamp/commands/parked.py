@@ -10,7 +10,7 @@ from coinslot.outbox import conversions
 from coinslot.payments import lists
 from handlers.kit.console import opened_game
 from handlers.kit.receive import installation
-from handlers.playcamp.commands.shared import MOST_LISTED, print_section, told
+from handlers.playcamp.commands.shared import MOST_LISTED, errors_in_words, print_section
 from handlers.playcamp.events.payload import UNREADABLE
 from handlers.playcamp.events.webhooks import PARTNER
 from handlers.playcamp.parked import COUPONS
@@ -20,7 +20,7 @@ from handlers.playcamp.parked import COUPONS
 @click.argument("game")
 @click.option("--limit", type=click.IntRange(1, MOST_LISTED), default=100, show_default=True, help="Rows of each kind.")
 @with_appcontext
-@told
+@errors_in_words
 def parked(game: str, limit: int) -> None:
     """What of GAME's cannot go on by itself, and why: events, coupons, payments, refunds, conflicts.
 

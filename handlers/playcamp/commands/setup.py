@@ -17,7 +17,7 @@ from handlers.kit.console import opened_game, table
 from handlers.kit.receive import installation
 from handlers.playcamp.api.answers import Webhook
 from handlers.playcamp.api.client import Client, base_url
-from handlers.playcamp.commands.shared import LONGEST_CELL, note, told
+from handlers.playcamp.commands.shared import LONGEST_CELL, errors_in_words, note
 from handlers.playcamp.events.payload import SPONSOR
 from handlers.playcamp.payments import registration
 from handlers.playcamp.simulation import LOOPBACK
@@ -41,7 +41,7 @@ TEST_CREATOR = "TEST1"  # PlayCamp's own, for test calls
 @click.option("--creator", default=TEST_CREATOR, show_default=True, help="Key of a creator.")
 @click.option("--campaign", help="Id of the campaign; left out: the one that is running.")
 @with_appcontext
-@told
+@errors_in_words
 def verify(game: str, creator: str, campaign: str | None) -> None:
     """Make the three calls PlayCamp wants to have seen before GAME's campaign may be published.
 
@@ -82,7 +82,7 @@ def verify(game: str, creator: str, campaign: str | None) -> None:
 @click.argument("game")
 @click.option("--replace", is_flag=True, help="Move registrations of this address at another host here.")
 @with_appcontext
-@told
+@errors_in_words
 def webhooks(game: str, replace: bool) -> None:
     """Have PlayCamp send GAME's events here: registers every event type and keeps each signing secret.
 

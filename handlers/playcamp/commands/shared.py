@@ -17,7 +17,7 @@ from handlers.playcamp.payments.game_answer import SourceError
 MOST_LISTED = 1000
 LONGEST_CELL = 100
 
-told = also_in_words(ApiError, JobError, SourceError)
+errors_in_words = also_in_words(ApiError, JobError, SourceError)
 
 
 def note(game: Game, action: str, subject: str) -> None:
