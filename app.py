@@ -22,7 +22,7 @@ from werkzeug.routing import Rule
 
 from coinslot.base import literals
 from coinslot.base.settings import Settings
-from coinslot.games.games import COMMON_SECRETS, COMMON_SETTINGS
+from coinslot.games.options import COMMON_SECRETS, COMMON_SETTINGS
 from coinslot.installation import Installation
 from coinslot.outbox.formats import FORMATS
 from coinslot.settlement.terms import SETTINGS as SETTLEMENT_SETTINGS

@@ -11,7 +11,8 @@ from coinslot.access import owner
 from coinslot.access.vault import Vault
 from coinslot.base.outbound import Outbound
 from coinslot.base.settings import Settings
-from coinslot.games.games import Game, Games, Setting
+from coinslot.games.games import Game, Games
+from coinslot.games.options import Setting
 from coinslot.operations import forgetting
 from coinslot.operations.observations import Observations
 from coinslot.outbox.formats import FORMATS, Format

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from coinslot.base import csv_separator, csv_text
 from coinslot.games import imports, registry
-from coinslot.games.games import web_address
+from coinslot.games.options import web_address
 from coinslot.games.registry import RegistryError, checked_id, checked_text
 from coinslot.store import audit, portions
 from coinslot.store.db import Connection, Database

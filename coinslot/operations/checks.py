@@ -6,8 +6,9 @@ from typing import Any
 from coinslot.access import keyring, rotation
 from coinslot.base import clock
 from coinslot.games import games
+from coinslot.games.erasure import FORGOTTEN
 from coinslot.games.games import Game
-from coinslot.games.registry import FORGOTTEN, RESERVED_ID
+from coinslot.games.registry import RESERVED_ID
 from coinslot.ledger import refunds
 from coinslot.operations import observations
 from coinslot.operations.findings import NOTE, OK, WARNING, WRONG, Finding

@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl, unquote
 
 from coinslot.access.vault import MasterKey, Vault
 from coinslot.base import clock, exact
-from coinslot.games import registry
+from coinslot.games import erasure, registry
 from coinslot.games.games import Game
 from coinslot.ledger.search import FALLBACKS, KEY_KINDS, partners
 from coinslot.operations import refusals, uploads
@@ -109,7 +109,7 @@ _MUCH = {
         "UPDATE events SET raw_body = NULL WHERE id = :id AND raw_body IS NOT NULL",
         """UPDATE attempts SET answer = NULL, detail = NULL WHERE delivery_id IN (
                SELECT id FROM deliveries WHERE event_id = :id)""",
-        *registry.EMPTY_CONVERTED_OF_EVENT,
+        *erasure.EMPTY_CONVERTED_OF_EVENT,
     ),
 }
 
@@ -136,7 +136,7 @@ _REMEMBER = """INSERT INTO forgotten (hash, forgotten_at) VALUES (:hash, :at)
 
 
 def _empty(tx: Connection, game_id: int, player_id: str, found: _Found) -> bool:
-    is_known = registry.forget_player(tx, game_id, player_id)
+    is_known = erasure.forget_player(tx, game_id, player_id)
     for statement, ids in (
         ("DELETE FROM refusals WHERE id = :id", found.refusals),
         ("UPDATE events SET raw_body = NULL WHERE id = :id", found.events),

@@ -6,7 +6,8 @@ Counts end at :data:`MOST`: one more says "more than that". The words, and the l
 from dataclasses import dataclass
 
 from coinslot.base import clock
-from coinslot.games.registry import FORGOTTEN, RESERVED_ID
+from coinslot.games.erasure import FORGOTTEN
+from coinslot.games.registry import RESERVED_ID
 from coinslot.ledger import statuses
 from coinslot.outbox import deliveries
 from coinslot.store.db import Connection

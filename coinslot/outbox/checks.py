@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from coinslot.base.expressions import Expression
 from coinslot.base.limits import ExpressionError
-from coinslot.games.games import web_address
+from coinslot.games.options import web_address
 
 LONGEST_RETRY_SECONDS = 30 * 86400
 MOST_RETRIES = 50

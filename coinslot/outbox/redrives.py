@@ -6,7 +6,7 @@ In formats with an order, a dead letter stays dead when a later one of its playe
 from collections.abc import Iterable
 
 from coinslot.base import clock
-from coinslot.games.registry import FORGOTTEN
+from coinslot.games.erasure import FORGOTTEN
 from coinslot.outbox import circuit, destinations
 from coinslot.outbox.deliveries import delivery_of, lease_bounds, owe
 from coinslot.store.db import Connection, Row

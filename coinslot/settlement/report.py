@@ -20,13 +20,13 @@ from typing import IO
 from coinslot.base import csv_separator, csv_text, exact, money
 from coinslot.base.spellings import shown
 from coinslot.games.registry import LONGEST_ID
-from coinslot.settlement.amounts import COMMA, POINT, written
-from coinslot.settlement.columns import NEEDED, Layout, bare, currency_of, is_found, kind_of, known_places, places_of
+from coinslot.settlement.amounts import written
+from coinslot.settlement.columns import NEEDED, Layout, currency_of, is_found, kind_of, known_places, places_of
 from coinslot.settlement.judging import PAID, REFUNDED, UNREADABLE, PartnerRow
 from coinslot.settlement.outcomes import ReconciliationError
+from coinslot.settlement.writing import LONGEST_SAMPLE, Amounts, cell_of
 
 LONGEST_LINE = 64 * 1024
-LONGEST_SAMPLE = 120
 MOST_SAMPLES = 5
 MOST_ABOVE = 30  # lines among which the header is looked for
 
@@ -65,7 +65,7 @@ def look_through(file: IO[str], layout: Layout) -> Seen:
     head = next(records, (0, []))[1]
     places = places_of(head, layout)
     currency = currency_of(head, places, layout)
-    amounts = _Amounts(layout, head, places, currency)
+    amounts = Amounts(layout, head, places, currency)
     closing: list[tuple[int, list[str], str]] = []
     lost: list[str] = []
     for line, cells in records:
@@ -74,7 +74,7 @@ def look_through(file: IO[str], layout: Layout) -> Seen:
             continue
         closing.clear()  # only what the file ends with is no row
         amounts.add(line, cells)
-        if not 0 < len(_cell(cells, places, "reference")) <= LONGEST_ID and len(lost) < MOST_SAMPLES:
+        if not 0 < len(cell_of(cells, places, "reference")) <= LONGEST_ID and len(lost) < MOST_SAMPLES:
             lost.append(f"line {line} has no id that can be read: {_sample(cells, places)}")
     notes = [f"line {line} was left out as a line of {what}: {_sample(cells)}" for line, cells, what in closing]
     notes = notes[:MOST_SAMPLES]
@@ -105,7 +105,7 @@ def guessed(file: IO[str], layout: Layout) -> tuple[Mapping[str, int], str, str 
     if "amount" not in places:
         return places, layout.report.unit, None
     currency = currency_of(head, places, layout)
-    amounts = _Amounts(layout, head, places, currency)
+    amounts = Amounts(layout, head, places, currency)
     for line, cells in records:
         amounts.add(line, cells)
     return places, amounts.unit(), currency
@@ -186,83 +186,26 @@ def _in_words(line: Callable[[], int]) -> Iterator[None]:
         raise ReconciliationError(f"the file is no text, after line {line()}") from None
 
 
-class _Amounts:
-    """What the amounts of a file tell of how they are written, all of them together."""
-
-    def __init__(self, layout: Layout, head: list[str], places: Mapping[str, int], currency: str | None) -> None:
-        self._layout, self._places, self._currency = layout, places, currency
-        name = bare(head[places["amount"]])
-        self._told_unit = layout.unit or ("minor" if "minor" in name or "cents" in name else None)
-        self._signs: set[str] = set()
-        self._has_fractions = False
-        self._open: tuple[int, str] | None = None
-        self._sum, self._count = Decimal(0), 0
-
-    def add(self, line: int, cells: list[str]) -> None:
-        cell = _cell(cells, self._places, "amount")
-        found = written(cell)
-        if found is None:
-            return
-        if found.exact is not None:
-            self._signs.update(found.decimal or "")
-            self._has_fractions = self._has_fractions or found.has_fraction
-            self._count += 1
-            self._sum += found.exact
-        elif COMMA in found.number and (self._told_unit == "minor" or self._digits(cells) == 0):
-            self._signs.add(POINT)  # the smallest unit, or a currency without decimals: the comma stands for thousands
-        else:
-            self._open = self._open or (line, cell)
-
-    def is_sum(self, cell: str) -> bool:
-        """Whether it is what the amounts so far come to."""
-        found = written(cell)
-        return self._count > 1 and found is not None and found.exact == self._sum
-
-    def decimal(self) -> str | None:
-        if self._layout.decimal is not None:
-            return self._layout.decimal
-        if self._open is not None and len(self._signs) != 1:
-            line, cell = self._open
-            raise ReconciliationError(
-                f"{shown(cell, LONGEST_SAMPLE)} on line {line} may be thousands or a fraction, and no other amount of "
-                "the file shows which; say what its decimal sign is, a point or a comma"
-            )
-        return next(iter(self._signs)) if len(self._signs) == 1 else None
-
-    def unit(self) -> str:
-        if self._told_unit is not None:
-            return self._told_unit
-        return "major" if self._has_fractions else self._layout.report.unit
-
-    def _digits(self, cells: list[str]) -> int | None:
-        return money.exponent(_cell(cells, self._places, "currency").upper() or self._currency or "")
-
-
-def _closing(cells: list[str], places: Mapping[str, int], amounts: _Amounts) -> str | None:
+def _closing(cells: list[str], places: Mapping[str, int], amounts: Amounts) -> str | None:
     """What a line may be that is no row: one of words alone; or one of totals, without an id, and called so or with
     what the lines before come to.
     """
     told = [cell.strip() for cell in cells if cell.strip()]
     if len(told) == 1 and " " in told[0]:
         return "words"
-    reference = _cell(cells, places, "reference")
+    reference = cell_of(cells, places, "reference")
     if reference and not _TOTAL.fullmatch(reference):
         return None
-    amount = _cell(cells, places, "amount")
+    amount = cell_of(cells, places, "amount")
     if written(amount) is None:
         return None
     is_total = any(_TOTAL.fullmatch(cell) for cell in cells) or (not reference and amounts.is_sum(amount))
     return "totals" if is_total else None
 
 
-def _cell(cells: list[str], places: Mapping[str, int], field: str) -> str:
-    place = places.get(field)
-    return cells[place].strip() if place is not None and place < len(cells) else ""
-
-
 def _reference(cells: list[str], places: Mapping[str, int], field: str = "reference") -> str:
     """An id without what a spreadsheet wraps it in; empty where there is none that can be read."""
-    text = _cell(cells, places, field)
+    text = cell_of(cells, places, field)
     if text[:1] in ("=", "'"):
         formula = _FORMULA.fullmatch(text)
         text = (formula[1] if formula else text.removeprefix("'")).strip()
@@ -283,14 +226,14 @@ def _rows(cells: list[str], seen: Seen, layout: Layout) -> list[PartnerRow] | No
     if not reference:
         return None
     row_id = _reference(cells, places, "row_id")
-    kind = kind_of(_cell(cells, places, "kind"), layout.report.kinds)
+    kind = kind_of(cell_of(cells, places, "kind"), layout.report.kinds)
     if kind == "":
         return []
-    currency = _cell(cells, places, "currency").upper() or seen.currency or ""
-    amount = _minor(_cell(cells, places, "amount"), currency, seen.unit, seen.decimal)
-    if kind is None and amount is not None and not _cell(cells, places, "kind"):
+    currency = cell_of(cells, places, "currency").upper() or seen.currency or ""
+    amount = _minor(cell_of(cells, places, "amount"), currency, seen.unit, seen.decimal)
+    if kind is None and amount is not None and not cell_of(cells, places, "kind"):
         kind = REFUNDED if amount < 0 else PAID
-    at, ours = _moment(_cell(cells, places, "at")), _cell(cells, places, "ours") or None
+    at, ours = _moment(cell_of(cells, places, "at")), cell_of(cells, places, "ours") or None
     # Without an id of its own a row is told from others by all that it says: only the same line twice is one row.
     row_id = row_id or hashlib.blake2b("\0".join(cells).encode(), digest_size=8).hexdigest()
     if kind is None or amount is None or (amount < 0 and kind != REFUNDED):

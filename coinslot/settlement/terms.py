@@ -13,7 +13,8 @@ from datetime import date
 from decimal import Decimal
 
 from coinslot.base import moments
-from coinslot.games.games import Game, Setting, one_of, whole_number
+from coinslot.games.games import Game
+from coinslot.games.options import Setting, one_of, whole_number
 from coinslot.settlement import calendar
 
 ZONE = "settlement.zone"

@@ -15,7 +15,8 @@ from marshmallow import EXCLUDE, Schema, ValidationError
 
 from coinslot.base import exact
 from coinslot.games import lookup, registry
-from coinslot.games.games import Game, web_address
+from coinslot.games.games import Game
+from coinslot.games.options import web_address
 from handlers.appcharge.receive import answer, enter, refuse, refused
 from handlers.appcharge.shapes import Id, first_message
 from handlers.kit import profile

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from marshmallow import ValidationError
 
-from coinslot.games.games import Setting, networks, one_of, text, web_address, whole_number
+from coinslot.games.options import Setting, networks, one_of, text, web_address, whole_number
 from coinslot.ledger import statuses
 from handlers.appcharge.shapes import first_message
 from handlers.kit import profile

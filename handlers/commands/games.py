@@ -6,7 +6,7 @@ import textwrap
 import click
 from flask.cli import with_appcontext
 
-from coinslot.games import games
+from coinslot.games import games, options
 from coinslot.games.registry import checked_text
 from coinslot.settlement import jobs
 from coinslot.settlement.terms import ZONE
@@ -124,7 +124,7 @@ def show(game: str) -> None:
         margin = " " * (width + 2)
         click.echo(textwrap.fill(setting.about, TEXT_WIDTH, initial_indent=margin, subsequent_indent=margin))
     for key in sorted(stored.keys() - house.catalogue.keys()):
-        is_known = games.declared(house.catalogue, key) is not None
+        is_known = options.declared(house.catalogue, key) is not None
         click.echo(f"{key:<{width}}  {_readable(stored[key])}{'' if is_known else '  (no longer a setting)'}")
 
 

@@ -7,7 +7,7 @@ from coinslot.access import keyring
 from coinslot.access.keyring import SecretError, SecretRow
 from coinslot.access.vault import MasterKey, VaultError
 from coinslot.base.spellings import shown
-from coinslot.games import games
+from coinslot.games import games, options
 from coinslot.outbox import destinations
 from coinslot.outbox.destinations import SECRET_PREFIX
 from handlers.kit.console import read_value, table
@@ -139,7 +139,7 @@ def _check_names(game: str, name: str) -> None:
     games.find(house.database.read(), game)
     if name.startswith(SECRET_PREFIX):
         destinations.find_id(house.database.read(), game, name.removeprefix(SECRET_PREFIX))
-    elif games.declared(house.secret_names, name) is None:
+    elif options.declared(house.secret_names, name) is None:
         raise SecretError(f"there is no secret {name}; there are: {', '.join(sorted(house.secret_names))}")
 
 

@@ -3,34 +3,28 @@
 import csv
 import sys
 import time
-from decimal import Decimal
 from pathlib import Path
 
 import click
 from flask.cli import with_appcontext
 
-from coinslot.base import money
-from coinslot.base.spellings import shown
 from coinslot.games.games import Game
 from coinslot.relay.jobs import JobError
 from coinslot.settlement import closing, documents, jobs, months, outcomes
 from coinslot.settlement.columns import DECIMALS, Layout
-from coinslot.settlement.figures import IN_TOTALS, Line
-from coinslot.settlement.judging import MISSING_HERE, RESULTS
+from coinslot.settlement.figures import IN_TOTALS
+from coinslot.settlement.judging import RESULTS
 from coinslot.settlement.months import CONFIRMED, SETTLED, SettlementError
 from coinslot.settlement.outcomes import ReconciliationError, Run
 from coinslot.settlement.terms import Terms
-from coinslot.store.db import Row
+from handlers.commands.printing import amount_of, print_lines, print_run, print_zone_notes, remedy_of, words_of
 from handlers.kit import reconciling
 from handlers.kit.console import opened_game, table
 from handlers.kit.errors import in_words
 from handlers.kit.partner import Partner
 from handlers.kit.receive import installation, partners
 
-LONGEST_CREATOR = 40
-SHOWN_AT_ONCE = 20  # differences of each kind; a file has them all
 PROGRESS_SECONDS = 1.0
-IN_WORDS = {"unreadable": "reported, unreadable", "at_edge": "at the edge", "id_altered": "id looks altered"}
 FORMATS = ("csv", "all", "creators", "beancount")
 
 
@@ -47,9 +41,9 @@ def list_months(game: str) -> None:
     """The months of GAME and their states, the newest first."""
     opened = opened_game(game)
     connection = installation().database.read()
-    rows = [(each.month.name, _words(each.state)) for each in months.month_list(connection, opened)]
+    rows = [(each.month.name, words_of(each.state)) for each in months.month_list(connection, opened)]
     click.echo(table([("month", "state"), *rows]) if rows else "Nothing was bought yet.")
-    _print_zone_notes(opened, None)
+    print_zone_notes(opened, None)
 
 
 @group.command("close")
@@ -65,8 +59,8 @@ def close(game: str, month: str, note: str, early: bool) -> None:
     house = installation()
     found, is_new = closing.close(house.database, opened, house.in_game, month, "command", note, may_be_early=early)
     click.echo(f"{month} of {game} " + ("is closed." if is_new else f"was closed {found.closed_at[:16]} UTC."))
-    _print_zone_notes(opened, month)
-    _print(month, months.lines(house.database.read(), found.id))
+    print_zone_notes(opened, month)
+    print_lines(month, months.lines(house.database.read(), found.id))
 
 
 @group.command("reopen")
@@ -94,8 +88,8 @@ def show(game: str, month: str, has_steps: bool) -> None:
     connection = installation().database.read()
     found = months.standing(connection, opened.id, month)
     if found is not None:
-        click.echo(f"{month} of {game}: {_words(found.state)}, closed {found.closed_at[:16]} UTC")
-        _print(month, months.lines(connection, found.id))
+        click.echo(f"{month} of {game}: {words_of(found.state)}, closed {found.closed_at[:16]} UTC")
+        print_lines(month, months.lines(connection, found.id))
     else:
         in_game = installation().in_game
         terms = Terms.of(opened, in_game)
@@ -103,13 +97,13 @@ def show(game: str, month: str, has_steps: bool) -> None:
             wanted = months.month_of(snapshot, opened, month)
             lines = closing.preview(snapshot, opened.id, wanted, terms, in_game)
         click.echo(f"{month} of {game}: open; this is what it would be closed with now")
-        _print(month, lines)
-    _print_zone_notes(opened, month)
+        print_lines(month, lines)
+    print_zone_notes(opened, month)
     for run in outcomes.runs(connection, opened.id, month):
-        _print_run(opened, run)
+        print_run(opened, run)
     if has_steps:
         rows = [
-            (each.at[:19], _words(each.state) + (" (passed over)" if each.is_skipped else ""), each.actor, each.note)
+            (each.at[:19], words_of(each.state) + (" (passed over)" if each.is_skipped else ""), each.actor, each.note)
             for each in months.steps(connection, opened.id, month)
         ]
         click.echo(table([("when", "state", "who", "note"), *rows]) if rows else "Nothing was done with it yet.")
@@ -177,7 +171,7 @@ def reconcile(
                 raise click.ClickException(f"{error}\nThe same command goes on where it stopped.") from None
         run = outcomes.run_by_id(house.database.read(), run_id)
         if run is not None:
-            _print_run(opened, run)
+            print_run(opened, run)
 
 
 @group.command("differences")
@@ -198,8 +192,8 @@ def differences(game: str, month: str, result: str | None) -> None:
         after = 0
         while rows := outcomes.differences(connection, run.id, result=result, after=after, limit=1000):
             for row in rows:
-                cells = [_amount(row[minor], row[code]) for minor, code in amounts]
-                remedy = _remedy(opened, run.partner, row)
+                cells = [amount_of(row[minor], row[code]) for minor, code in amounts]
+                remedy = remedy_of(opened, run.partner, row)
                 named = (run.partner, row["reference"], row["result"], row["currency"] or "")
                 writer.writerow([*named, *cells, row["occurred_at"] or "", remedy])
             after = rows[-1]["id"]
@@ -224,7 +218,7 @@ def confirm(game: str, month: str, is_of_creators: bool, is_skipping: bool, is_a
         is_skipping=is_skipping,
         is_accepting=is_accepting,
     )
-    click.echo(f"{month} of {game}: {_words(state)}{'' if came_to else ', as before'}.")
+    click.echo(f"{month} of {game}: {words_of(state)}{'' if came_to else ', as before'}.")
 
 
 @group.command("export")
@@ -300,107 +294,3 @@ def _accept(game: Game, month: str, note: str) -> None:
         raise click.UsageError("--accept: say in a --note why that is good enough")
     came_to = jobs.accept(installation().database, game, month, "command", note)
     click.echo(f"{month} of {game.slug}: reconciled{'' if came_to else ', as before'}.")
-
-
-def _print(month: str, lines: list[Line]) -> None:
-    counted = [line for line in lines if line.section in IN_TOTALS]
-    if not counted:
-        click.echo("Nothing counts in it.")
-    else:
-        head = ("month", "partner", "cur", "type", "creator", "count", "gross", "refunds", "fee", "net", "share", "")
-        rows = [head, *(_cells(line, month) for line in counted)]
-        click.echo(table(rows))
-        totals = [("total", "cur", "count", "gross", "refunds", "tax", "fee", "net", "share")]
-        for each in months.totals(lines):
-            figures = (each.gross_minor, each.refunds_minor, each.tax_minor, each.fee_minor, each.net_minor)
-            told = (*figures, each.share_minor)
-            cells = ("-" if minor is None else money.in_major(minor, each.currency) for minor in told)
-            totals.append((each.partner, each.currency, str(each.count), *cells))  # type: ignore[arg-type]
-        click.echo(table(totals))
-    for line in lines:
-        if line.section not in IN_TOTALS:
-            what = _APART[line.section].format(reference=shown(line.reference, 60))
-            click.echo(f"apart: {line.count} {what} ({line.partner} {line.currency}".rstrip() + ")")
-
-
-_APART = {
-    "free": "free",
-    "test": "tests",
-    "incomplete": "with no amount, currency or type known yet",
-    "too_large": "too large to be summed: {reference}",
-}
-
-
-def _print_zone_notes(game: Game, month: str | None) -> None:
-    for note in jobs.zone_notes(installation().database.read(), game, month):
-        click.echo(note)
-
-
-def _cells(line: Line, own_month: str) -> tuple[str, ...]:
-    marks = []
-    if line.month != own_month:
-        marks.append("adjustment")
-    if line.is_registered is False:
-        marks.append("not registered yet")
-    if line.section == "orders":
-        marks.append("orders of the web store")
-    if line.unsaid:
-        marks.append(f"{line.unsaid} without the partner's figures ({money.written(line.unsaid_minor, line.currency)})")
-    if line.undated:
-        marks.append(f"{line.undated} undated")
-    figures = (line.gross_minor, line.refunds_minor, line.fee_minor, line.net_minor, line.share_minor)
-    return (
-        line.month,
-        line.partner,
-        line.currency,
-        line.distribution_type or "-",
-        shown(line.creator or "-", LONGEST_CREATOR),
-        str(line.count),
-        *("-" if each is None else money.in_major(each, line.currency) for each in figures),
-        ", ".join(marks),
-    )
-
-
-def _print_run(game: Game, run: Run) -> None:
-    click.echo(
-        f"{run.partner}, by {run.source}: {run.state}, {run.progress:.0%}; {run.rows_read} rows read, "
-        f"{run.rows_odd} of them unreadable, {run.matched} purchases agree"
-    )
-    for note in run.notes:
-        click.echo(note[:1].upper() + note[1:] + ".")
-    if not run.is_done:
-        return
-    is_granted_here = bool(outcomes.charged_but_not_granted([run]))
-    headline = "CHARGED BUT NOT GRANTED" if is_granted_here else "COUNTED THERE AND NOT REPORTED HERE"
-    for each in run.summary:
-        if each.result == MISSING_HERE:
-            click.echo(f"{headline}: {each.count} ({_amount(each.stake_minor, each.currency)} {each.currency or ''})")
-    if not run.summary:
-        click.echo("Every purchase that could be read agrees." if run.rows_odd else "Every purchase agrees.")
-        return
-    rows = [
-        (_words(each.result), str(each.count), _amount(each.stake_minor, each.currency), each.currency or "-")
-        for each in run.summary
-    ]
-    click.echo(table([("difference", "count", "at stake", ""), *rows]))
-    connection = installation().database.read()
-    for result in dict.fromkeys(each.result for each in run.summary):
-        for row in outcomes.differences(connection, run.id, result=result, limit=SHOWN_AT_ONCE):
-            remedy = _remedy(game, run.partner, row)
-            stake = _amount(row["stake_minor"], row["currency"])
-            what = f"{_words(row['result'])}  {shown(row['reference'], 60)}"
-            click.echo(f"{what}  {stake} {row['currency'] or ''}  {remedy}")
-    click.echo(f"All of them: flask settlement differences {game.slug} {run.month.name}")
-
-
-def _remedy(game: Game, partner: str, row: Row) -> str:
-    titles = {each.name: each.title for each in partners()}
-    return reconciling.remedy(game.slug, titles.get(partner, partner), row)
-
-
-def _amount(minor: object, currency: str | None) -> str:
-    return "-" if minor is None else money.in_major(Decimal(str(minor)), currency or "")
-
-
-def _words(state: str) -> str:
-    return IN_WORDS.get(state) or state.replace("_", " ")

@@ -9,7 +9,8 @@ import click
 from flask.cli import with_appcontext
 
 from coinslot.base.spellings import shown
-from coinslot.games.games import Game, web_address
+from coinslot.games.games import Game
+from coinslot.games.options import web_address
 from handlers.kit import sending
 from handlers.kit.console import opened_game, table
 from handlers.kit.errors import in_words

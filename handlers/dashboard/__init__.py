@@ -7,11 +7,11 @@ subject.
 
 from handlers.dashboard.account import activity, login, security, setup
 from handlers.dashboard.frame.pages import bp, refuse
-from handlers.dashboard.integration import addresses, mapping, refusals, snippets
+from handlers.dashboard.integration import addresses, mapping, refusals, snippets, trial
 from handlers.dashboard.overview import home
 from handlers.dashboard.records import conflicts, deliveries, destinations, payments, players, transactions
 from handlers.dashboard.settings import game, registry
-from handlers.dashboard.settlement import differences, settlements, statements
+from handlers.dashboard.settlement import differences, settlements, statements, uploads
 
 __all__ = ["ROOTS", "bp", "refuse"]
 
@@ -36,6 +36,8 @@ ROOMS = (
     setup,
     snippets,
     statements,
+    trial,
+    uploads,
     transactions,
 )
 ROOTS = (

@@ -5,7 +5,8 @@ from typing import Any
 from marshmallow import INCLUDE, Schema, fields, validate
 
 from handlers.kit.fields import Identifier, Scalar, Strict, Text, WebAddress, WholeNumber
-from handlers.kit.profile import Attributes, FocusPatch, PlayerLevelPatch, Profile, StoreThemePatch
+from handlers.kit.profile import FocusPatch, PlayerLevelPatch, Profile, StoreThemePatch
+from handlers.kit.values import Attributes
 
 MOST_PLAYERS = 1000
 MOST_PASSWORDS = 20  # in one bulk call: each costs the better part of a tenth of a second to hash

@@ -16,7 +16,7 @@ from coinslot.base import exact
 from coinslot.base.outbound import Answer, Outbound
 from coinslot.base.paths import path_segment
 from coinslot.base.spellings import shown
-from coinslot.games.games import web_address
+from coinslot.games.options import web_address
 
 PATIENCE_SECONDS = 60.0  # all attempts of one call, pauses included
 TRIES = 4

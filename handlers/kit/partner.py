@@ -11,7 +11,8 @@ from typing import Any
 from flask import Blueprint, Response
 from marshmallow import Schema
 
-from coinslot.games.games import Game, Setting, one_of
+from coinslot.games.games import Game
+from coinslot.games.options import Setting, one_of
 from coinslot.installation import Installation, Job
 from coinslot.operations.refusals import Refused
 from coinslot.outbox.formats import Format

@@ -10,8 +10,7 @@ from coinslot.base.spellings import shown
 from coinslot.games.games import Game
 from coinslot.installation import Installation, Job, Standing
 from coinslot.settlement import jobs as settling
-from coinslot.settlement import report as report_file
-from coinslot.settlement import so_far
+from coinslot.settlement import so_far, writing
 from coinslot.settlement.columns import Layout
 from coinslot.settlement.jobs import CLOSE_JOB, RECONCILE_JOB, SO_FAR_JOB, Reader
 from coinslot.settlement.outcomes import ReconciliationError
@@ -53,7 +52,7 @@ def remedy(game: str, title: str, difference: Row) -> str:
         id="" if looks_like_option else f" {shlex.quote(named)}",
         id_last=f" -- {shlex.quote(named)}" if looks_like_option else "",
         at=f" --at {detail}" if clock.plausible(detail) and detail <= clock.stamp() else "",
-        detail=shown(detail or "", report_file.LONGEST_SAMPLE),
+        detail=shown(detail or "", writing.LONGEST_SAMPLE),
         other=f", with {shown(detail, LONGEST_SHOWN)} on the other side" if detail else "",
     )
 

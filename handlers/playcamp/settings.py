@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 
 from coinslot.base import expressions, limits, moments
-from coinslot.games.games import Game, Setting, networks, one_of, text, web_address, whole_number
+from coinslot.games.games import Game
+from coinslot.games.options import Setting, networks, one_of, text, web_address, whole_number
 from handlers.kit.partner import Key
 from handlers.playcamp.recipe import Recipe
 

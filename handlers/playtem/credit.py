@@ -9,7 +9,8 @@ from werkzeug.exceptions import MethodNotAllowed
 
 from coinslot.access.keyring import SecretValue
 from coinslot.games import games, lookup, registry
-from coinslot.games.games import Game, Setting
+from coinslot.games.games import Game
+from coinslot.games.options import Setting
 from coinslot.ledger import credit, reports
 from coinslot.ledger import rules as ledger_rules
 from handlers.kit.receive import installation, is_address_allowed, must_wait, note_call, note_refusal

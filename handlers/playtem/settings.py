@@ -1,6 +1,7 @@
 """What the owner sets for Playtem: the key, the settings, and what is still missing."""
 
-from coinslot.games.games import Game, Setting, networks, one_of, text
+from coinslot.games.games import Game
+from coinslot.games.options import Setting, networks, one_of, text
 from coinslot.games.registry import checked_id
 from handlers.kit.partner import WHEN_GAME_DOWN, Key
 from handlers.playtem import credit

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from coinslot.games import refreshes, registry
+from coinslot.games import erasure, refreshes
 from handlers.appcharge.api import refresh
 from tests.conftest import MAIN_KEY, TOKEN, Studio
 from tests.receivers import Receiver, status
@@ -291,7 +291,7 @@ def test_a_player_pushed_again_during_the_call_is_told_again(appcharge, push, dr
 
 def test_a_forgotten_player_is_not_told_of(appcharge, house, studio, push, drain, clock, db):
     push("alice", "bob")
-    house.database.write(lambda tx: registry.forget_player(tx, studio.row["id"], "alice"))
+    house.database.write(lambda tx: erasure.forget_player(tx, studio.row["id"], "alice"))
     assert [row["player_id"] for row in db("SELECT player_id FROM refreshes")] == ["bob"]
     clock.shift(5)
 
@@ -302,7 +302,7 @@ def test_a_forgotten_player_is_not_told_of(appcharge, house, studio, push, drain
 
 def test_when_the_last_one_is_forgotten_nothing_is_sent(appcharge, house, studio, push, drain, clock, db):
     push("alice")
-    house.database.write(lambda tx: registry.forget_player(tx, studio.row["id"], "alice"))
+    house.database.write(lambda tx: erasure.forget_player(tx, studio.row["id"], "alice"))
     clock.shift(5)
 
     drain()

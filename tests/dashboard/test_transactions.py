@@ -11,13 +11,13 @@ from urllib.parse import quote
 
 import pytest
 
-from coinslot.games import games, registry
+from coinslot.games import erasure, games, registry
 from coinslot.ledger import credit as ledger
 from coinslot.ledger import reports, search
 from coinslot.ledger.paths import Filters
 from coinslot.outbox import attempts, destinations
 from handlers.appcharge.signature import sign
-from handlers.dashboard.records.transactions import parse_amount, read_form
+from handlers.dashboard.records.form import parse_amount, read_form
 from tests.conftest import MAIN_KEY, appcharge_headers
 from tests.pages import HOSTILE, next_of
 from tests.playtem.test_credit import encode, payload
@@ -555,7 +555,7 @@ class TestDisputePack:
 
     def test_it_says_what_is_missing_when_the_player_was_forgotten(self, pack, post_order, house, studio):
         post_order()
-        house.database.write_here(lambda tx: registry.forget_player(tx, studio.row["id"], "alice"))
+        house.database.write_here(lambda tx: erasure.forget_player(tx, studio.row["id"], "alice"))
         parts = pack()
         assert "request/body.bin" not in parts
         assert b"the player asked to be forgotten" in parts["README.txt"]

@@ -8,7 +8,7 @@ import pytest
 
 from coinslot.access import logins, throttle
 from coinslot.base import clock as our_clock
-from coinslot.games import registry
+from coinslot.games import erasure
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ class TestKeeping:
             )
         )
 
-        assert write(registry.forget_player, game_id, "alice")
+        assert write(erasure.forget_player, game_id, "alice")
 
         assert [row["player_id"] for row in db("SELECT player_id FROM logins")] == ["bob"]
         assert db("SELECT * FROM refreshes") == []

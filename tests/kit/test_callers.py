@@ -7,7 +7,7 @@ from werkzeug.security import generate_password_hash
 
 from coinslot.access import owner
 from coinslot.base import addresses
-from coinslot.games.games import networks
+from coinslot.games.options import networks
 from handlers.kit.headers import LONGEST_HEADER, MOST_HEADERS, ReadHeaders
 from tests.conftest import appcharge_headers, order
 

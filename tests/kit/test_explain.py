@@ -12,7 +12,8 @@ import pytest
 from app import PARTNERS
 from coinslot.access.keyring import SecretValue
 from coinslot.base import clock
-from coinslot.games.games import COMMON_SETTINGS, Game
+from coinslot.games.games import Game
+from coinslot.games.options import COMMON_SETTINGS
 from coinslot.operations.refusals import Refused
 from handlers.appcharge import encryption
 from handlers.appcharge import explain as appcharge

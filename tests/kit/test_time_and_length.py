@@ -26,7 +26,7 @@ from handlers.appcharge import events, order_body, shapes, signature
 from handlers.appcharge.logins import social
 from handlers.dashboard.frame import masking
 from handlers.dashboard.frame.pages import LARGEST_OF_STRANGERS
-from handlers.dashboard.records import transactions
+from handlers.dashboard.records.form import parse_amount
 from handlers.game import paths
 from handlers.kit import wrong_addresses
 from handlers.kit.headers import ReadHeaders
@@ -140,7 +140,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "a body that is shown": lambda text: masking.masked(text.encode()),
     "a text that is shown": lambda text: masking.masked(json.dumps({"note": text}).encode()),
     "a query that is shown": lambda text: masking.masked(f"payload={text}".encode()),
-    "an amount that is looked for": transactions.parse_amount,
+    "an amount that is looked for": parse_amount,
     "a time in an expression": expression_of("iso(x)"),
     "a written time in an expression": expression_of("time(x, '%Y-%m-%d %H:%M:%S')"),
     "a number in an expression": expression_of("to_number(x)"),

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coinslot.base import clock
-from coinslot.games import registry
+from coinslot.games import erasure
 from coinslot.ledger import chain, events, grants, policies, refunds, reports
 from coinslot.ledger import credit as ledger
 from coinslot.ledger.policies import Policy
@@ -644,7 +644,7 @@ class TestByHand:
 
 def test_a_forgotten_player_s_purchase_is_reversed_and_restored_all_the_same(desk, db):
     desk.credit()
-    desk.write(lambda tx: registry.forget_player(tx, desk.game_id, "alice"))
+    desk.write(lambda tx: erasure.forget_player(tx, desk.game_id, "alice"))
 
     assert desk.fact("chargeback", raw_body=None) == "reversed"
     assert desk.fact("reinstated", raw_body=None) == "restored"
@@ -653,7 +653,7 @@ def test_a_forgotten_player_s_purchase_is_reversed_and_restored_all_the_same(des
 
     desk.fact("chargeback", raw_body=b"alice@example.com")
     desk.fact("reinstated", raw_body=b"alice@example.com")
-    desk.write(lambda tx: registry.forget_player(tx, desk.game_id, "alice"))
+    desk.write(lambda tx: erasure.forget_player(tx, desk.game_id, "alice"))
     assert {row["raw_body"] for row in db("SELECT raw_body FROM transactions")} == {None}
     assert {row["raw_body"] for row in db("SELECT raw_body FROM events")} == {None}  # those that named no player too
     assert desk.is_whole()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from app import create_app
 from coinslot.access.keyring import SecretValue
+from coinslot.games import erasure
 from handlers.dashboard.frame import masking
 from handlers.playtem.payload import FORMATS, PayloadError, decode, decode_base64, signature_of, verify
 from tests.conftest import PLAYTEM_SECRET
@@ -407,7 +408,7 @@ class TestPrecedence:
         from coinslot.games import registry
 
         get(payload())
-        house.database.write_here(lambda tx: registry.forget_player(tx, studio.row["id"], "alice"))
+        house.database.write_here(lambda tx: erasure.forget_player(tx, studio.row["id"], "alice"))
         house.database.write_here(lambda tx: registry.delete_item(tx, studio.row["id"], "coins"))
         assert is_blank(get(payload()))
         assert len(feed()) == 1

@@ -15,7 +15,7 @@ from coinslot.access.keyring import SecretValue
 from coinslot.installation import Installation
 from coinslot.outbox import destinations
 from coinslot.outbox.formats import STANDARD
-from coinslot.relay import grader, webhooks
+from coinslot.relay import grader, trickle, webhooks
 from handlers.commands.grade import grade
 from handlers.playcamp.format import FORMAT
 from tests.conftest import Studio
@@ -79,6 +79,7 @@ class Grading:
 @pytest.fixture
 def grading(app: Flask, house: Installation, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Grading:
     monkeypatch.setattr(grader, "TRICKLE_SECONDS", 0.2)
+    monkeypatch.setattr(trickle, "TRICKLE_SECONDS", 0.2)
     return Grading(app, house, studio)
 
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from coinslot.base import exact
 from coinslot.base.outbound import Answer
-from coinslot.games.games import web_address
+from coinslot.games.options import web_address
 from handlers.kit.api import AnswerError, read_json
 
 

@@ -4,11 +4,9 @@ The twin of a partner's own integration page. What is said of a partner stands o
 (``handlers/kit/partner.py``).
 """
 
-import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from flask import Response, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -17,20 +15,17 @@ from coinslot.access import keyring, rotation
 from coinslot.access.keyring import SIGNING_PREFIX, SecretError, SecretRow
 from coinslot.access.rotation import Advice
 from coinslot.base import clock
-from coinslot.games import games
-from coinslot.games.games import COMMON_SECRETS, Game
+from coinslot.games import games, options
+from coinslot.games.games import Game
+from coinslot.games.options import COMMON_SECRETS
 from coinslot.operations import contacts
-from coinslot.store import audit
 from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
 from handlers.dashboard.integration.checklist import Facts, Light, Step, checklist, light
-from handlers.kit import sending
-from handlers.kit.partner import Address, Call, Key, Partner
+from handlers.kit.partner import Address, Key, Partner
 from handlers.kit.receive import installation, partners
 
-TEST_SECONDS = 5.0
 LONGEST_KEY = 16 * 1024
-SHOWN_HEADERS = ("Content-Type", "Location", "Retry-After", "Allow", "Server", "Via")
 GAME_KEYS = tuple(Key(name, "Lookup key", what_for, is_proof=False) for name, what_for in COMMON_SECRETS.items())
 
 
@@ -86,67 +81,13 @@ def integration(slug: str) -> Response:
 @bp.get("/games/<slug>/integration/<partner>")
 def integration_partner(slug: str, partner: str) -> Response:
     """Everything that is pasted from here into a partner's dashboard, and from there into this page."""
-    return _partner_page(the_game(slug), _partner(partner))
-
-
-@bp.post("/games/<slug>/integration/<partner>/copied")
-def note_copied(slug: str, partner: str) -> AnyResponse:
-    """The owner says that an address is pasted at the partner's, or takes that back."""
-    game, its = the_game(slug), _partner(partner)
-    address = _address(its)
-    is_copied = request.form.get("is_copied") == "1"
-
-    def note(tx: Connection) -> None:
-        (contacts.copied if is_copied else contacts.not_copied)(tx, game.id, its.name, address.endpoint)
-        what = "address.copied" if is_copied else "address.not_copied"
-        audit.record(tx, game.id, "owner", what, f"{its.name}/{address.endpoint}")
-
-    installation().database.write(note)
-    return see_other("integration_partner", said="saved", slug=slug, partner=partner)
-
-
-@bp.post("/games/<slug>/integration/<partner>/test")
-def send_test(slug: str, partner: str) -> Response:
-    """Send a signed sample of the reserved player's through the real address, and show the real answer."""
-    game, its = the_game(slug), _partner(partner)
-    address = _address(its)
-    house = installation()
-    lacking = address.lacks(game)
-    if lacking:
-        raise PageError(409, f"Nothing can be signed yet: {' and '.join(lacking)} must be set first.")
-    call = its.sample(game, address.endpoint)
-    if call is None:
-        raise PageError(409, address.unsent or "There is no sample for this address as it is set up now.")
-    here = _here()
-    base = here if request.form.get("where") == "here" and here else house.settings.public_url
-    subject = f"{its.name}/{address.endpoint}"
-    house.database.write(lambda tx: audit.record(tx, game.id, "owner", "address.test", subject))
-    try:
-        answer, trouble = sending.send(base, call, TEST_SECONDS), None
-    except sending.UnreachableError as error:
-        answer, trouble = None, str(error)
-    return page(
-        "integration_test.html",
-        game=game,
-        partner=its,
-        address=address,
-        base=base,
-        sent=_sent(game, base, call),
-        call=call,
-        answer=answer,
-        answer_headers=[] if answer is None else _headers(answer, game, call),
-        body="" if answer is None else _text(answer.body, game, call),
-        surprise=None if answer is None else call.expect(answer.status, answer.body),
-        trouble=trouble,
-        here=here if base != here else None,
-        refusals=_refusals(game, its),
-    )
+    return _partner_page(the_game(slug), partner_of(partner))
 
 
 @bp.post("/games/<slug>/integration/<partner>/settings")
 def set_agreed(slug: str, partner: str) -> AnyResponse:
     """Change one of the settings that are agreed with the partner."""
-    game, its = the_game(slug), _partner(partner)
+    game, its = the_game(slug), partner_of(partner)
     key, value = request.form.get("key", ""), request.form.get("value", "").strip()
     if key not in its.agreed:
         raise PageError(404, "There is no such setting on this page")
@@ -236,7 +177,7 @@ def _partner_page(
         settings=settings,
         troubles=[*partner.wrong(game), *partner.missing(game)],
         problem=problem,
-        refusals=_refusals(game, partner),
+        refusals=refusals_of(game, partner),
     )
 
 
@@ -319,7 +260,7 @@ def _named_key(name: str, suffix: str) -> tuple[Key, str]:
     known = {key.secret: key for key in (*(key for partner in partners() for key in partner.keys), *GAME_KEYS)}
     if name.endswith(".*") and name in known:
         full = name[:-1] + suffix
-        if games.declared(installation().secret_names, full) is None:
+        if options.declared(installation().secret_names, full) is None:
             raise PageError(400, "Give the webhook a name: letters, digits and the like.")
         return known[name], full
     if name in known:
@@ -327,7 +268,7 @@ def _named_key(name: str, suffix: str) -> tuple[Key, str]:
     family = next(
         (key for secret, key in known.items() if secret.endswith(".*") and name.startswith(secret[:-1])), None
     )
-    if family is None or games.declared(installation().secret_names, name) is None:
+    if family is None or options.declared(installation().secret_names, name) is None:
         raise PageError(404, "There is no such key")
     return family, name
 
@@ -342,14 +283,14 @@ def _checked_value(name: str, value: str) -> str:
     return value
 
 
-def _partner(name: str) -> Partner:
+def partner_of(name: str) -> Partner:
     found = next((partner for partner in partners() if partner.name == name), None)
     if found is None:
         raise PageError(404, "There is no such partner")
     return found
 
 
-def _address(partner: Partner) -> Address:
+def address_of(partner: Partner) -> Address:
     wanted = request.form.get("endpoint", "")
     found = next((address for address in partner.addresses if address.endpoint == wanted), None)
     if found is None:
@@ -357,49 +298,6 @@ def _address(partner: Partner) -> Address:
     return found
 
 
-def _here() -> str | None:
-    """Where this server listens on its own machine, past every proxy: the socket the request came in by."""
-    name, port = request.environ.get("SERVER_NAME", ""), str(request.environ.get("SERVER_PORT", ""))
-    if name == "localhost":
-        name = "127.0.0.1"
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return None
-    if address.is_unspecified:
-        address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
-    if not (address.is_loopback or address.is_private) or not port.isdigit():
-        return None
-    return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"
-
-
-def _sent(game: Game, base: str, call: Call) -> dict[str, object]:
-    return {
-        "line": f"{call.method} {sending.without_proofs(base + call.path, game, call)}",
-        "headers": sorted(call.headers),
-        "body": "" if call.body is None else _text(call.body, game, call),
-    }
-
-
-def _headers(answer: sending.Answered, game: Game, call: Call) -> list[tuple[str, str]]:
-    given = {name.lower(): value for name, value in answer.headers.items()}
-    found = [(name, given[name.lower()]) for name in SHOWN_HEADERS if name.lower() in given]
-    return [
-        (name, sending.without_proofs(_without_query(value) if name == "Location" else value, game, call))
-        for name, value in found
-    ]
-
-
-def _without_query(address: str) -> str:
-    """What opens something for whoever has it stands in the query."""
-    parts = urlsplit(address)
-    return parts._replace(query=sending.HIDDEN if parts.query else "", fragment="").geturl()
-
-
-def _text(content: bytes, game: Game, call: Call) -> str:
-    return sending.without_proofs(content.decode("utf-8", errors="replace"), game, call)
-
-
-def _refusals(game: Game, partner: Partner) -> str:
+def refusals_of(game: Game, partner: Partner) -> str:
     """The page of its refused calls."""
     return url_for("dashboard.refusals", slug=game.slug, partner=partner.name)

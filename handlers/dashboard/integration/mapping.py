@@ -13,7 +13,8 @@ from coinslot.base import exact
 from coinslot.base.expressions import LONGEST_EXPRESSION, Expression
 from coinslot.base.limits import ExpressionError
 from coinslot.games import games
-from coinslot.games.games import Game, GameError, Setting
+from coinslot.games.games import Game, GameError
+from coinslot.games.options import Setting
 from coinslot.outbox import destinations, lists
 from coinslot.outbox.checks import DestinationError
 from coinslot.store.db import Connection

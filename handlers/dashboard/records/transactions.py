@@ -1,10 +1,6 @@
 """Transactions: the list and its search, one with everything that is known of it, and what may be done about it."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import date, timedelta
-from decimal import Decimal
 from typing import Any
 
 from flask import Response, redirect, request, url_for
@@ -12,10 +8,9 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot.base import money as exponents
 from coinslot.games.games import Game
-from coinslot.games.registry import LONGEST_ID, checked_text
+from coinslot.games.registry import checked_text
 from coinslot.ledger import dossier, paths, refunds, search
 from coinslot.ledger.dossier import Dossier
-from coinslot.ledger.paths import Filters
 from coinslot.ledger.policies import BY_STRENGTH, Policy
 from coinslot.outbox import redrives
 from coinslot.store import audit
@@ -25,12 +20,11 @@ from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, bp, download, page, see_other, survives_in_path, the_game
 from handlers.dashboard.frame.timeline import OUTCOMES, POLICIES, as_text, items_in_words, timeline
 from handlers.dashboard.records import dispute
+from handlers.dashboard.records.form import read_form
 from handlers.kit.receive import installation
 
 LONGEST_REASON = 255
 LONGEST_SEARCH = 400
-SIGNS = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY", "₩": "KRW"}
-FIELDS = ("partner", "state", "player", "item", "from", "to", "amount", "amount_to")
 STATE_WORDS = {
     "credited": "Credited",
     "reversed": "Reversed",
@@ -44,28 +38,11 @@ KINDS = {
     "coupon": "redeemed a coupon for",
     "adjustment": "was given back",
 }
-_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,4})?")
-_GROUPED = re.compile(r"[0-9]{1,3}(?:[,' ][0-9]{3}){1,4}(?:\.[0-9]{1,4})?")
-_DECIMAL_COMMA = re.compile(r"[0-9]{1,15},(?:[0-9]{1,2}|[0-9]{4})")
 
 CSV_HEADER = (
     "received_at occurred_at transaction_id partner reference external_id kind player_id currency gross subtotal tax "
     "state is_test environment items"
 ).split()
-
-
-@dataclass
-class Form:
-    """The filters as they were typed, as they were understood, and what could not be."""
-
-    typed: Mapping[str, str]
-    filters: Filters
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def typed_of_filters(self) -> dict[str, str]:
-        """What a link has to carry on to have the same filters."""
-        return {name: self.typed[name] for name in FIELDS if self.typed.get(name)}
 
 
 @bp.get("/games/<slug>/transactions")
@@ -205,84 +182,11 @@ def player_address(slug: str, player_id: str) -> str:
     return url_for("dashboard.players", slug=slug, id=player_id)
 
 
-def read_form(typed: Mapping[str, str]) -> Form:
-    """Filters out of what people type."""
-    form = Form(typed, Filters())
-    values: dict[str, object] = {
-        "partner": _given(typed, "partner"),
-        "player_id": _given(typed, "player"),
-        "sku": _given(typed, "item"),
-        "state": typed.get("state") if typed.get("state") in search.STATES else None,
-    }
-    try:
-        since, until = parse_day(typed.get("from", "")), parse_day(typed.get("to", ""))
-        values["since"] = None if since is None else since.isoformat()
-        values["until"] = None if until is None else (until + timedelta(days=1)).isoformat()
-    except (ValueError, OverflowError):
-        form.problems.append("Write a day as year-month-day, such as 2026-01-31.")
-    try:
-        values |= _amounts(typed.get("amount", "").strip(), typed.get("amount_to", "").strip())
-    except ValueError as error:
-        form.problems.append(str(error))
-    form.filters = Filters(**values)  # type: ignore[arg-type]
-    return form
-
-
-def parse_day(text: str) -> date | None:
-    """Raises ValueError."""
-    return date.fromisoformat(text.strip()) if text.strip() else None
-
-
-def parse_amount(text: str) -> tuple[Decimal, str | None]:
-    """An amount as people write it, in major units, and its currency where they name one. Raises ValueError.
-
-    ``9.99 USD``, ``USD 9.99``, ``$9.99``, ``1,200 JPY``, ``9,99 EUR``.
-    """
-    rest, currency = text.strip(), None
-    for sign, code in SIGNS.items():
-        if sign in rest:
-            rest, currency = rest.replace(sign, " ", 1).strip(), code
-    named = re.fullmatch(r"([A-Za-z]{3})\s*(\S.*)|(.*\S)\s*([A-Za-z]{3})", rest)
-    if named is not None:
-        currency, rest = (named[1] or named[4]).upper(), (named[2] or named[3]).strip()
-    if _GROUPED.fullmatch(rest):
-        rest = re.sub(r"[,' ]", "", rest)
-    elif _DECIMAL_COMMA.fullmatch(rest):
-        rest = rest.replace(",", ".")
-    if not _NUMBER.fullmatch(rest):
-        raise ValueError("Write an amount with its currency, such as 9.99 USD.")
-    return Decimal(rest), currency
-
-
-def _amounts(first: str, last: str) -> dict[str, object]:
-    """The filters of an exact amount, or of a range. Raises ValueError."""
-    if not first and not last:
-        return {}
-    least, currency = parse_amount(first) if first else (Decimal(0), None)
-    most, other = parse_amount(last) if last else (least, currency)
-    if currency and other and currency != other:
-        raise ValueError("Both amounts must be in the same currency.")
-    currency = currency or other
-    if currency is None:
-        raise ValueError("Write an amount with its currency, such as 9.99 USD.")
-    digits = exponents.exponent(currency)
-    if digits is None:
-        raise ValueError(f"{currency} is no currency we know.")
-    minor = [amount.scaleb(digits) for amount in (least, most)]
-    if any(each != each.to_integral_value() for each in minor):
-        raise ValueError(f"An amount in {currency} has no more than {digits} decimals.")
-    return {"currency": currency, "least": int(minor[0]), "most": int(minor[1])}
-
-
 def major(minor: object, currency: object) -> str | None:
     """An exact decimal number, for a file."""
     if not isinstance(minor, int):
         return None
     return exponents.in_major(minor, currency if isinstance(currency, str) else "")
-
-
-def _given(typed: Mapping[str, str], name: str) -> str | None:
-    return typed.get(name, "").strip()[:LONGEST_ID] or None
 
 
 def _found(game: Game, public_id: str) -> Dossier:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from flask import Response, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot.games import games
-from coinslot.games.games import LONGEST_KEY, Game, GameError, OneOf, Setting
+from coinslot.games import games, options
+from coinslot.games.games import Game, GameError
+from coinslot.games.options import LONGEST_KEY, OneOf, Setting
 from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
 from handlers.kit.receive import installation, partners
@@ -110,7 +111,7 @@ def add_to_family(slug: str) -> AnyResponse:
     family = _family_named(request.form.get("family", ""))
     name, value = request.form.get("name", "").strip(), request.form.get("value", "").strip()
     key = family.removesuffix("*") + name
-    if not name or games.declared(house.catalogue, key) is None:
+    if not name or options.declared(house.catalogue, key) is None:
         return _family_page(game, family, 400, "name", f"Please use up to {LONGEST_KEY - len(family)} characters.")
     try:
         if not value:
@@ -127,7 +128,7 @@ def remove_from_family(slug: str) -> AnyResponse:
     family = _family_named(request.form.get("family", ""))
     name = request.form.get("name", "")
     key = family.removesuffix("*") + name
-    if name not in games.in_family(house.catalogue, games.stored_settings(house.database.read(), game.id), family):
+    if name not in options.in_family(house.catalogue, games.stored_settings(house.database.read(), game.id), family):
         return _back_to_family(slug, family, "nothing")
     house.database.write(lambda tx: games.set_setting(tx, house.catalogue, slug, key, "", actor="owner"))
     return _back_to_family(slug, family, "removed")
@@ -251,7 +252,7 @@ def _family_named(name: str) -> str:
 
 def _family(name: str, stored: Mapping[str, str], limit: int, after: str = "") -> Family:
     catalogue = installation().catalogue
-    everything = games.in_family(catalogue, stored, name)
+    everything = options.in_family(catalogue, stored, name)
     names = [each for each in everything if each > after]
     return Family(
         name=name,

@@ -1,10 +1,8 @@
 """A month held against its partners' figures: how far that is, what does not agree, and what mends it."""
 
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from pathlib import Path
 
 from flask import Response, request, url_for
 from markupsafe import Markup, escape
@@ -13,14 +11,11 @@ from werkzeug.wrappers import Response as AnyResponse
 from coinslot.base import money
 from coinslot.games.games import Game, GameError
 from coinslot.games.registry import LONGEST_ID
-from coinslot.operations import uploads
 from coinslot.relay import jobs as schedules
 from coinslot.settlement import jobs, outcomes
-from coinslot.settlement import report as report_file
-from coinslot.settlement.columns import DECIMALS, FIELDS, NEEDED, Layout, plain
-from coinslot.settlement.judging import MISSING_HERE, RESULTS, UNREADABLE
+from coinslot.settlement.judging import MISSING_HERE, RESULTS
 from coinslot.settlement.months import CLOSED
-from coinslot.settlement.outcomes import ReconciliationError, Run
+from coinslot.settlement.outcomes import Run
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import UPLOADS, PageError, bp, page, see_other, the_game, whole
@@ -28,12 +23,9 @@ from handlers.dashboard.settlement.statements import closed_month
 from handlers.kit import reconciling, wording
 from handlers.kit.partner import Partner, Report
 from handlers.kit.receive import installation, partners
-from handlers.kit.wording import shown
 
 PER_PAGE = 50
 EXPORTED_AT_ONCE = 1000
-MOST_COLUMNS = 100
-ROWS_SHOWN = 5
 
 RESULT_WORDS = {
     "missing_here": "Missing here",
@@ -51,15 +43,6 @@ STATE_WORDS = {
     "searching": "looking for what they lack",
     "done": "done",
 }
-FIELD_WORDS = {
-    "reference": ("The purchase's id", "the partner's order or transaction id, as it is known here"),
-    "amount": ("Amount", ""),
-    "currency": ("Currency", "or say below which one it is for all rows"),
-    "kind": ("What happened", "such as paid or refunded; without it every row is a payment"),
-    "at": ("When", ""),
-    "row_id": ("Id of the row", "where one purchase has several rows"),
-    "ours": ("Our own id", "where the report repeats it"),
-}
 CSV_HEADER = (
     "partner reference difference currency at_stake ours ours_currency theirs theirs_currency occurred_at remedy"
 ).split()
@@ -69,7 +52,7 @@ _CODE = re.compile(r"`([^`]+)`")
 
 @bp.get("/games/<slug>/settlements/<name>/differences")
 def differences(slug: str, name: str) -> Response:
-    return _page(the_game(slug), name)
+    return page_of(the_game(slug), name)
 
 
 @bp.get("/games/<slug>/settlements/<name>/differences.csv")
@@ -97,57 +80,11 @@ def ask_partner(slug: str, name: str) -> AnyResponse:
     """Hold the month against what the partner itself answers, in the background."""
     game = the_game(slug)
     closed_month(game, name)
-    partner, _ = _reporting(request.form.get("partner", ""))
+    partner, _ = reporting_partner(request.form.get("partner", ""))
     try:
         reconciling.begin(installation(), game, name, partner, "owner", is_background=True)
     except GameError as error:
-        return _page(game, name, 400, str(error))
-    return see_other("differences", said="reconciling", slug=slug, name=name)
-
-
-@bp.post("/games/<slug>/settlements/<name>/differences/upload")
-def upload_report(slug: str, name: str) -> AnyResponse:
-    """Take a partner's report; nothing is done with it before its columns are chosen."""
-    game = the_game(slug)
-    closed_month(game, name)
-    partner, report = _reporting(request.form.get("partner", ""))
-    upload = request.files.get("file")
-    if upload is None or not upload.filename:
-        return _page(game, name, 400, "Please choose a file.")
-    upload_id = uploads.keep(installation().settings.home, _purpose(game, name, partner.name), upload.stream)
-    kept = _uploaded(game, name, partner.name, upload_id)
-    try:
-        _head(kept, report)
-    except ReconciliationError as error:
-        uploads.forget(kept)
-        return _page(game, name, 400, f"{shown(upload.filename, 60)} cannot be read: {error}.")
-    return see_other("report_columns", slug=slug, name=name, partner=partner.name, upload_id=upload_id)
-
-
-@bp.get("/games/<slug>/settlements/<name>/differences/<partner>/<upload_id>")
-def report_columns(slug: str, name: str, partner: str, upload_id: str) -> Response:
-    """What is in the file, and which of its columns is what."""
-    game = the_game(slug)
-    closed_month(game, name)
-    return _columns_page(game, name, partner, upload_id)
-
-
-@bp.post("/games/<slug>/settlements/<name>/differences/<partner>/<upload_id>")
-def hold_against_report(slug: str, name: str, partner: str, upload_id: str) -> AnyResponse:
-    """Read the file as the form says and begin; a file that cannot be read begins nothing."""
-    game = the_game(slug)
-    closed_month(game, name)
-    asked, report = _reporting(partner)
-    path = _uploaded(game, name, partner, upload_id)
-    try:
-        layout = _layout(report, _head(path, report)[0])
-        _check(path, layout)
-        # In this thread, which has the file: the rest is left to the job.
-        run_id = reconciling.begin(installation(), game, name, asked, "owner", (path, layout), is_background=True)
-        jobs.take_file(installation().database, run_id, path, layout)
-    except GameError as error:
-        return _columns_page(game, name, partner, upload_id, 400, str(error))
-    uploads.forget(path)
+        return page_of(game, name, 400, str(error))
     return see_other("differences", said="reconciling", slug=slug, name=name)
 
 
@@ -159,11 +96,11 @@ def accept_differences(slug: str, name: str) -> AnyResponse:
     try:
         jobs.accept(installation().database, game, name, "owner", request.form.get("note", ""))
     except GameError as error:
-        return _page(game, name, 400, str(error))
+        return page_of(game, name, 400, str(error))
     return see_other("differences", said="accepted", slug=slug, name=name)
 
 
-def _page(game: Game, name: str, status: int = 200, problem: str | None = None) -> Response:
+def page_of(game: Game, name: str, status: int = 200, problem: str | None = None) -> Response:
     connection, closed = closed_month(game, name)
     runs = outcomes.runs(connection, game.id, name)
     wanted, titles = _wanted(), {partner.name: partner.title for partner in partners()}
@@ -193,36 +130,6 @@ def _page(game: Game, name: str, status: int = 200, problem: str | None = None) 
         may_accept=closed.state == CLOSED,
         missing_here=MISSING_HERE,
         largest_mib=UPLOADS["dashboard.upload_report"] // 1024**2,
-    )
-
-
-def _columns_page(
-    game: Game, name: str, partner_name: str, upload_id: str, status: int = 200, problem: str | None = None
-) -> Response:
-    partner, report = _reporting(partner_name)
-    path = _uploaded(game, name, partner_name, upload_id)
-    columns, rows = _head(path, report)
-    guessed, unit, currency = _guessed(path, Layout.of(report, {}))
-    chosen = {field: whole(request.form.get(field)) if problem else guessed[field] for field in FIELDS}
-    return page(
-        "report_columns.html",
-        status,
-        game=game,
-        name=name,
-        partner=partner,
-        upload_id=upload_id,
-        problem=problem,
-        columns=columns,
-        choices=_choices(columns),
-        rows=rows,
-        fields=FIELD_WORDS,
-        needed=NEEDED,
-        chosen=chosen,
-        kinds=", ".join(report.kinds),
-        unit=request.form.get("unit") or unit,
-        decimals=DECIMALS,
-        decimal=request.form.get("decimal", ""),
-        currency=request.form.get("all_currency", currency or ""),
     )
 
 
@@ -290,73 +197,8 @@ def _csv_row(game: Game, run: Run, row: Row, title: str) -> Sequence[object]:
 # The file
 
 
-def _reporting(name: str) -> tuple[Partner, Report]:
+def reporting_partner(name: str) -> tuple[Partner, Report]:
     for partner in partners():
         if partner.name == name and partner.report is not None:
             return partner, partner.report
     raise PageError(404, "There is no partner of that name that a month can be held against")
-
-
-def _purpose(game: Game, name: str, partner: str) -> str:
-    return f"report-{game.id}-{name}-{partner}"
-
-
-def _uploaded(game: Game, name: str, partner: str, upload_id: str) -> Path:
-    found = uploads.find(installation().settings.home, _purpose(game, name, partner), upload_id)
-    if found is None:
-        raise PageError(404, "That file is not here any more. Please upload it again.")
-    return found
-
-
-def _head(path: Path, report: Report) -> tuple[list[str], list[list[str]]]:
-    """The names of a file's columns, and its first rows. Raises ReconciliationError."""
-    with report_file.opened(path) as file:
-        head, rows = report_file.head_and_rows(file, Layout.of(report, {}), ROWS_SHOWN)
-    if not any(cell.strip() for cell in head):
-        raise ReconciliationError("it has no names of columns")
-    return head[:MOST_COLUMNS], [row[:MOST_COLUMNS] for row in rows]
-
-
-def _guessed(path: Path, layout: Layout) -> tuple[dict[str, int | None], str, str | None]:
-    """The columns of a file as far as they are known by their names, and unit and currency of its amounts."""
-    with report_file.opened(path) as file:
-        places, unit, currency = report_file.guessed(file, layout)
-    return {field: places.get(field) for field in FIELDS}, unit, currency
-
-
-def _choices(columns: list[str]) -> list[tuple[int, str]]:
-    """The columns one can choose: of several with one name the first is read."""
-    known = [plain(each) for each in columns]
-    return [
-        (place, f"{shown(name, 60)}" if name.strip() else f"column {place + 1}, without a name")
-        for place, name in enumerate(columns)
-        if known.index(plain(name)) == place
-    ]
-
-
-def _layout(report: Report, columns: list[str]) -> Layout:
-    """What the form says of the file. Raises ReconciliationError."""
-    places = {field: whole(request.form.get(field), MOST_COLUMNS) for field in FIELDS}
-    named = {field: columns[place] for field, place in places.items() if place is not None and place < len(columns)}
-    for field in NEEDED:
-        if field not in named:
-            raise ReconciliationError(f"choose the column of: {FIELD_WORDS[field][0].lower()}")
-    unit = request.form.get("unit", "")
-    currency = request.form.get("all_currency", "").strip().upper() or None
-    if unit not in ("major", "minor"):
-        raise ReconciliationError("say whether amounts are whole units or the smallest ones")
-    if currency is not None and not re.fullmatch("[A-Z]{3}", currency):
-        raise ReconciliationError("write a currency with three letters, such as USD")
-    if "currency" not in named and currency is None:
-        raise ReconciliationError("choose the column of the currency, or say which one it is for all rows")
-    # Only the columns that were chosen: what was left out is not read, though the file may have it.
-    layout = Layout.of(report, {}, unit, currency, DECIMALS.get(request.form.get("decimal", "")))
-    return dataclasses.replace(layout, columns=named, finds=False)
-
-
-def _check(path: Path, layout: Layout) -> None:
-    """Raises ReconciliationError for a file of which nothing can be read."""
-    with report_file.opened(path) as file:
-        is_readable = any(row.kind != UNREADABLE for rows in report_file.read(file, layout) for row in rows or [])
-    if not is_readable:
-        raise ReconciliationError("no row of it can be read like that: look at the columns, the unit and the currency")

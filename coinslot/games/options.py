@@ -1,0 +1,125 @@
+"""The settings and secrets of a game that are the same whoever its partners are, and what a value may look like."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from coinslot.base import addresses
+
+T = TypeVar("T")
+LONGEST_KEY = 320  # of a setting in a family: an id has up to 255 characters
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One configuration key: what it means, what it holds when nobody set it, and how a value is checked.
+
+    A key of the catalogue that ends in ``.*`` stands for a family: any key that begins so. ``check`` returns the value
+    as it is stored, or raises ValueError with a message for the owner.
+    """
+
+    about: str
+    check: Callable[[str], str]
+    default: str = ""
+
+
+def in_family(catalogue: Mapping[str, T], stored: Mapping[str, str], family: str) -> dict[str, str]:
+    """What is set of a family, such as ``settlement.fee.*``: what stands in place of ``*`` -> value, in order."""
+    prefix = family.removesuffix("*")
+    return {
+        key.removeprefix(prefix): stored[key]
+        for key in sorted(stored)
+        if key.startswith(prefix) and key != prefix and key not in catalogue
+    }
+
+
+def declared(catalogue: Mapping[str, T], key: str) -> T | None:
+    """What a catalogue says of a key, by itself or as one of a family; None when it knows no such key."""
+    if key in catalogue:
+        return None if key.endswith(".*") else catalogue[key]
+    if not key.isprintable() or len(key) > LONGEST_KEY or key != key.strip():
+        return None
+    families = (each for each in catalogue if each.endswith(".*") and key.startswith(each[:-1]) and key != each[:-1])
+    return next((catalogue[each] for each in families), None)
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of these words, which a page can offer for choice."""
+
+    words: tuple[str, ...]
+
+    def __call__(self, value: str) -> str:
+        if value not in self.words:
+            raise ValueError(f"use one of: {', '.join(self.words)}")
+        return value
+
+
+def one_of(*words: str) -> OneOf:
+    return OneOf(words)
+
+
+def whole_number(lowest: int, highest: int) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if not re.fullmatch(r"[0-9]{1,10}", value) or not lowest <= int(value) <= highest:
+            raise ValueError(f"use a whole number from {lowest} to {highest}")
+        return str(int(value))
+
+    return check
+
+
+def text(longest: int) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if len(value) > longest or not value.isprintable():
+            raise ValueError(f"use up to {longest} printable characters")
+        return value
+
+    return check
+
+
+def web_address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not value.isprintable() or " " in value:
+        raise ValueError("use an http:// or https:// address")
+    if "@" in parts.netloc:  # it would lie in the database as it is, and show on pages
+        raise ValueError("leave out the user name and password: addresses are not kept secret")
+    return value
+
+
+def networks(value: str) -> str:
+    """Addresses and CIDR blocks, separated by commas or spaces; empty lets everyone through."""
+    blocks = []
+    for word in re.split(r"[,\s]+", value.strip()):
+        if word:
+            try:
+                blocks.append(str(addresses.network(word)))
+            except ValueError as error:
+                raise ValueError(str(error)) from None
+    return ",".join(blocks)
+
+
+_policy = one_of("revoke", "revoke_negative", "flag", "ignore")
+COMMON_SETTINGS: dict[str, Setting] = {
+    "players.unknown": Setting(
+        "a credit for a player who is not registered: refuse it, register the player, or ask players.lookup_url",
+        one_of("reject", "create", "lookup"),
+        "reject",
+    ),
+    "players.lookup_url": Setting("the game's own answer to 'does this player exist?'", web_address),
+    "items.unknown": Setting(
+        "a credit with an item that is not registered: refuse it or let it pass", one_of("reject", "accept"), "reject"
+    ),
+    "players.login_url": Setting("the game's own check of a login name and password", web_address),
+    "refunds.revoke": Setting(
+        "the default row of the refund policy: on asks the game to take the items back, off does nothing",
+        one_of("on", "off"),
+        "off",
+    ),
+    "refunds.refund": Setting("policy when money is refunded; empty: the default row", _policy),
+    "refunds.chargeback": Setting("policy when a dispute is lost; empty: the default row", _policy),
+    "refunds.refund.*": Setting("policy for one item (its sku in place of *) when money is refunded", _policy),
+    "refunds.chargeback.*": Setting("policy for one item (its sku in place of *) when a dispute is lost", _policy),
+}
+COMMON_SECRETS: dict[str, str] = {"game.lookup_key": "bearer token we send to players.lookup_url and players.login_url"}
