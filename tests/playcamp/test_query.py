@@ -68,7 +68,7 @@ def test_a_correction_between_the_reading_and_the_marking_is_told_or_refused(ask
             outcomes.extend(report("GP-1", **{name: "2" if name == "amount" else NOW - 60}))
         return rows
 
-    monkeypatch.setattr(query.store, "paid_between", slow)
+    monkeypatch.setattr(query.queries, "paid_between", slow)
     first = ask(NOW - 700, NOW - 500)
     monkeypatch.undo()
     again, later = ask(NOW - 700, NOW - 500), ask(NOW - 100, NOW)
