@@ -117,3 +117,10 @@ def test_every_folder_says_what_it_promises():
     ]
 
     assert silent == []
+
+
+def test_files_are_short_enough_to_read():
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in sources()}
+
+    assert {path.name: length for path, length in lengths.items() if length > 450} == {}
+    assert sum(length <= 300 for length in lengths.values()) >= 0.9 * len(lengths)
