@@ -24,7 +24,8 @@ SMALL = 10**MINOR_DIGITS  # an int below is spared what longer numbers are looke
 _KINDS = (int, Decimal, str)
 _INSIDES = (dict, list)
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # as JSON escapes one; alone in a text it is half of a pair
+_UNKEPT = re.compile("[\0\ud800-\udfff]")  # what a database or UTF-8 cannot keep in a text
+_ESCAPED = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")  # as JSON escapes them; a surrogate alone is half of a pair
 _STRUCTURE = re.compile(
     rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL
 )  # text is passed over; without an end, up to the end
@@ -69,7 +70,7 @@ def parse_json(
         if is_lenient and (cut := _cut(raw)) != raw:
             return parse_json(cut, parse_float, parse_constant, allow_half_pairs, is_lenient)
         raise ValueError("nested too deeply") from None
-    if not allow_half_pairs and may_have_half_pairs(raw):
+    if not allow_half_pairs and may_be_unkept(raw):
         _refuse_half_surrogates(document)
     return document
 
@@ -83,16 +84,16 @@ def json_text(value: Any, *, is_sorted: bool = False) -> str:
 
 
 def whole_text(text: str) -> str:
-    """Text that a database, UTF-8 and any JSON reader take: half of a surrogate pair becomes U+FFFD.
+    """Text that any database, UTF-8 and any JSON reader take: NUL and half of a surrogate pair become U+FFFD.
 
     For text that is kept or told, such as a name cut within an emoji. Ids are refused instead: two would become one.
     """
-    return text if text.isascii() else _HALF_PAIR.sub("\ufffd", text)
+    return text if text.isascii() and "\0" not in text else _UNKEPT.sub("\ufffd", text)
 
 
-def may_have_half_pairs(raw: bytes) -> bool:
-    """Whether text of this JSON may hold half of a surrogate pair; most JSON that escapes other letters does not."""
-    return _SURROGATE.search(raw) is not None
+def may_be_unkept(raw: bytes) -> bool:
+    """Whether text of this JSON may hold NUL or half of a surrogate pair; most JSON that escapes letters does not."""
+    return _ESCAPED.search(raw) is not None
 
 
 def is_crowded(raw: bytes) -> bool:

@@ -225,7 +225,7 @@ def set_setting(tx: Connection, catalogue: Mapping[str, Setting], slug: str, key
     if setting is None:
         raise GameError(f"there is no setting {key}; `flask config show {slug}` lists them")
     try:
-        stored = setting.check(value) if value else setting.default
+        stored = setting.checked(value) if value else setting.default
     except ValueError as error:
         raise GameError(f"{key}: {error}") from None
     if value:

@@ -24,6 +24,12 @@ class Setting:
     check: Callable[[str], str]
     default: str = ""
 
+    def checked(self, value: str) -> str:
+        """The value as it is stored. Raises ValueError, also for NUL, which no database column could keep."""
+        if "\0" in value:
+            raise ValueError("use no NUL character")
+        return self.check(value)
+
 
 def in_family(catalogue: Mapping[str, T], stored: Mapping[str, str], family: str) -> dict[str, str]:
     """What is set of a family, such as ``settlement.fee.*``: what stands in place of ``*`` -> value, in order."""

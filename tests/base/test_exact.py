@@ -141,10 +141,16 @@ def test_json_keeps_numbers_exact():
     [
         (b'{"a": "\\ud800"}', True),
         (b'{"a": "\\uDFFF"}', True),
+        (b'{"a": "\\u0000"}', True),
         (b'{"a": "\\ud83d\\ude00"}', True),  # a whole pair, which nobody can tell without reading it
         (b'{"a": "\\ubcf4\\uc11d \\ud7a3"}', False),
         ("보석 😀".encode(), False),
     ],
 )
-def test_what_may_hold_half_of_a_surrogate_pair(raw, is_so):
-    assert exact.may_have_half_pairs(raw) == is_so
+def test_what_may_hold_nul_or_half_of_a_surrogate_pair(raw, is_so):
+    assert exact.may_be_unkept(raw) == is_so
+
+
+def test_text_with_nul_is_mended():
+    assert exact.whole_text("x\0y") == "x\ufffdy"
+    assert exact.whole_text("é\0") == "é\ufffd"

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
+from coinslot.store.db import Connection
 from tests.appcharge_calls import document, path
 from tests.conftest import appcharge_headers, order
 from tests.fakes.playcamp import signed, sponsor_event
@@ -137,9 +138,25 @@ def all_spoilt(*contents: Any) -> Iterator[Any]:
             yield from spoilt(content, text)
 
 
+def holding_nul(connection: Connection) -> list[str]:
+    """Every column of text that holds a NUL in some row."""
+    tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+    return [
+        f"{table['name']}.{column['name']}: {found[0]!r}"[:200]
+        for table in tables.fetchall()
+        for column in connection.execute(f"PRAGMA table_info({table['name']})").fetchall()
+        if column["type"] == "TEXT"
+        for found in connection.execute(
+            f"SELECT {column['name']} FROM {table['name']} WHERE instr({column['name']}, char(0)) > 0 LIMIT 1"
+        )
+    ]
+
+
 @pytest.fixture
-def told(client, studio, browser):
-    """Notes an answer, and what it was to. In the end none was our trouble, and game and owner read what was kept."""
+def told(client, house, studio, browser):
+    """Notes an answer, and what it was to. In the end none was our trouble, no text that was kept holds a NUL, and game
+    and owner read it.
+    """
     troubled = set()
 
     def tell(answer, what):
@@ -148,7 +165,9 @@ def told(client, studio, browser):
             troubled.add(f"{answer.status_code} {what}"[:300])
 
     yield tell
+    house.observations.flush()
     assert troubled == set()
+    assert holding_nul(house.database.read()) == []
     for address in ("grants?limit=1000", "events?limit=1000", "items", "players/alice"):
         answer = client.get(f"/game/v1/{address}", headers={"Authorization": f"Bearer {studio.token}"})
         assert answer.status_code == 200, address

@@ -213,7 +213,7 @@ def _problem(setting: Setting, value: str) -> str | None:
     """Why this value cannot be; an empty one goes back to the default."""
     try:
         if value:
-            setting.check(value)
+            setting.checked(value)
     except ValueError as error:
         return str(error)
     return None

@@ -230,7 +230,7 @@ def _document(answer: Answer) -> Any:
     if exact.is_crowded(answer.body):
         raise AnswerError("the answer has too many parts")
     document = read_json(answer)
-    return _mended(document) if exact.may_have_half_pairs(answer.body) else document
+    return _mended(document) if exact.may_be_unkept(answer.body) else document
 
 
 def _mended(value: Any) -> Any:
