@@ -216,6 +216,8 @@ def _bare_row(record: csv_text.Record, table: csv_text.Table, columns: Columns) 
         raise ValueError("columns are separated by another sign than a comma; add a header row")
     if record.text.startswith(csv_text.COMMENTS):
         raise ValueError("looks like a comment; leave it out, or add a header row")
+    if record.text.lstrip().startswith(("[", "{", "<")):
+        raise ValueError("looks like JSON or HTML; add a header row if it is an id")
     if len(cells) > 2:
         raise ValueError(f"{len(cells)} columns; without a header row there are an id and a name")
     return _row(record, ["id", "name"][: len(cells)], columns)
