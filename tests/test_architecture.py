@@ -11,6 +11,7 @@ import pytest
 
 from tests.test_layout import CORE, ROOT, module_of
 
+DOCS = sorted((ROOT / "docs").glob("*.md"))
 DOCUMENT = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 WAYS = re.split(r"^## ", DOCUMENT, flags=re.MULTILINE)[1:]
 NAMED = re.compile(r"`((?:[\w-]+/)*[\w.-]+\.py): ([\w.]+)`")
@@ -81,6 +82,14 @@ def test_the_five_ways_are_there():
 @pytest.mark.parametrize("page", ["README.md", "app.py"])
 def test_every_way_is_two_steps_from_where_reading_starts(page):
     assert "docs/architecture.md" in (ROOT / page).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", ["README.md", "app.py", "gunicorn.conf.py", *(f"docs/{path.name}" for path in DOCS)])
+def test_every_file_of_ours_that_a_page_names_is_there(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(?:coinslot|handlers|tests|bench)/[\w/.-]+\.py\b", text))
+
+    assert {name for name in named if not (ROOT / name).is_file()} == set()
 
 
 def test_every_function_that_is_named_is_there():
