@@ -13,6 +13,7 @@ from coinslot.access.keyring import SecretValue
 from coinslot.base import signing
 from coinslot.relay.webhooks import signed as signed_by_us
 from handlers.playcamp.events.signature import SignatureError, verify
+from handlers.playcamp.format import FORMAT
 from tests.fakes.playcamp import DOCUMENTED_EVENT_TYPES, PlayCamp, signed, sponsor_event
 from tests.owed import Owed
 from tests.receivers import Receiver
@@ -845,7 +846,7 @@ class TestConverted:
         studio.secret("playcamp.webhook_secret.gateway", secret.value.decode())
         body = json.dumps({"events": [CONVERTED]}).encode()
 
-        headers = signed_by_us("playcamp", "msg_1", 1, body, [secret])
+        headers = signed_by_us(FORMAT, "msg_1", 1, body, [secret])
         del headers["Content-Type"]
 
         assert post(body, **headers).status_code == 200
