@@ -26,9 +26,10 @@ class Setting:
 
     def checked(self, value: str) -> str:
         """The value as it is stored. Raises ValueError, also for NUL, which no database column could keep."""
-        if "\0" in value:
+        stored = self.check(value)
+        if "\0" in stored:
             raise ValueError("use no NUL character")
-        return self.check(value)
+        return stored
 
 
 def in_family(catalogue: Mapping[str, T], stored: Mapping[str, str], family: str) -> dict[str, str]:
