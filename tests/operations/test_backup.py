@@ -947,9 +947,9 @@ def test_restore_that_is_killed_leaves_the_old_database_or_the_new_one(tmp_path:
     fill("old")
     place.close()
     script = (
-        "import sys; from pathlib import Path; from app import create_app; from coinslot.operations import backup\n"
+        "import sys; from pathlib import Path; from app import create_app; from coinslot.operations import restore\n"
         "house = create_app().extensions['coinslot']; print('begins', flush=True)\n"
-        "backup.restore(house.database, house.vault, Path(sys.argv[1])); print('ends', flush=True)"
+        "restore.restore(house.database, house.vault, Path(sys.argv[1])); print('ends', flush=True)"
     )
 
     def begin() -> subprocess.Popen[str]:

@@ -202,7 +202,7 @@ class TestBody:
         assert empty["events"][0]["custom_data"] == ""
 
     def test_custom_data_comes_back_as_it_was(self, gateway):
-        custom_data = '100001|1700000000|"ä\\💎\u0000\t</script>'
+        custom_data = '100001|1700000000|"ä\\💎\u0001\t</script>'
 
         (body,) = gateway.convert(event("created", "AAA11", callback=custom_data))
 
