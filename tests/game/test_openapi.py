@@ -142,6 +142,7 @@ def test_calls_as_described_are_accepted_and_answered_as_described(calls, method
     assert answered <= {200, 201, 204, 404, 409}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("method", "path"), [each for each in OPERATIONS if each[1] not in TAKES_NOTHING])
 def test_calls_not_as_described_are_refused_as_described(calls, method, path):
     answered = set()

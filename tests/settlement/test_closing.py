@@ -835,6 +835,7 @@ def slow_sum(books: Books, db: Any, month: str) -> dict[tuple[Any, ...], tuple[i
     return reckoned
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=st.lists(STEP, max_size=40))
 def test_a_statement_is_what_a_slow_sum_over_the_rows_says_and_adjustments_lose_nothing(steps, tmp_path_factory):
