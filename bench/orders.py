@@ -37,23 +37,23 @@ class Orders:
 
 def prepare_home(home: Path) -> None:
     """A folder ready to serve: one game with Appcharge's keys, players and items, and an owner's absence."""
-    house: Installation = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
-    house.prepare()
+    installation: Installation = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
+    installation.prepare()
 
     def set_up(tx) -> None:
         games.add(tx, GAME, "Bench", "bench")
         for name, value in KEYS.items():
-            keyring.put(tx, house.vault, games.find(tx, GAME), name, value, "bench")
+            keyring.put(tx, installation.vault, games.find(tx, GAME), name, value, "bench")
         # Signing happens before the run, and a run may take longer than the five minutes a signature is good for.
-        games.set_setting(tx, house.catalogue, GAME, "appcharge.tolerance_seconds", "86400", "bench")
+        games.set_setting(tx, installation.catalogue, GAME, "appcharge.tolerance_seconds", "86400", "bench")
         game_id = games.find(tx, GAME)["id"]
         for number in range(PLAYERS):
             registry.register_player(tx, game_id, player_id(number))
         for sku in ITEMS:
             registry.put_item(tx, game_id, sku, None)
 
-    house.database.write_here(set_up)
-    house.database.close()
+    installation.database.write_here(set_up)
+    installation.database.close()
 
 
 def write_orders(path: Path, count: int, run: str) -> Orders:

@@ -114,12 +114,12 @@ def run(arguments: argparse.Namespace) -> list[str]:
 def happen(home: Path) -> None:
     """What befalls some of the orders: reversals, conflicts, deliveries."""
     app = create_app({"COINSLOT_HOME": str(home)})
-    house: Installation = app.extensions["coinslot"]
+    installation: Installation = app.extensions["coinslot"]
     now = clock.stamp()
 
     def write(tx: Connection) -> None:
         game_id = games.find(tx, GAME)["id"]
-        destinations.add(tx, house.vault, GAME, "main", "http://127.0.0.1:9/", actor="bench")
+        destinations.add(tx, installation.vault, GAME, "main", "http://127.0.0.1:9/", actor="bench")
         (last,) = tx.execute("SELECT max(id) FROM transactions").fetchone()
         every = f"WHERE t.id % {max(last // 20_000, 2)} = 0"
         tx.execute(
@@ -143,24 +143,24 @@ def happen(home: Path) -> None:
                SELECT id, created_at, 20, 'refused' FROM deliveries WHERE state = 'dead'"""
         )
 
-    house.database.write_here(write)
-    house.database.close()
+    installation.database.write_here(write)
+    installation.database.close()
 
 
 def measure_all(home: Path, times: int) -> list[str]:
     app = create_app({"COINSLOT_HOME": str(home)})
-    house: Installation = app.extensions["coinslot"]
-    house.database.prepare()
+    installation: Installation = app.extensions["coinslot"]
+    installation.database.prepare()
     client = app.test_client()
     client.set_cookie(
-        "coinslot_session", house.database.write(lambda tx: owner.begin_session(tx, "127.0.0.1", "bench"))
+        "coinslot_session", installation.database.write(lambda tx: owner.begin_session(tx, "127.0.0.1", "bench"))
     )
     missed = []
-    found = named(house)
+    found = named(installation)
     print(f"{'median ms':>10} {'worst':>8} {'of CPU':>8} {'queries':>8}  page")
     for page in PAGES:
         address = page.format_map(found)
-        figures = measure(house, client, address, times)
+        figures = measure(installation, client, address, times)
         if figures is None:
             continue
         middle, worst, processor, queries = figures
@@ -169,12 +169,12 @@ def measure_all(home: Path, times: int) -> list[str]:
             missed.append(f"{address} takes {middle:.0f} ms, not {BUDGET_MS}")
         if queries > BUDGET_QUERIES:
             missed.append(f"{address} asks {queries} questions, not {BUDGET_QUERIES}")
-    house.database.close()
+    installation.database.close()
     return missed
 
 
 def measure(
-    house: Installation, client: FlaskClient, address: str, times: int
+    installation: Installation, client: FlaskClient, address: str, times: int
 ) -> tuple[float, float, float, int] | None:
     """Milliseconds, median and worst, those of the processor alone (which tell a slow page from a busy machine), and
     the queries of one; None when there is no such page."""
@@ -182,12 +182,12 @@ def measure(
     statements: list[str] = []
     for _ in range(times):
         statements.clear()
-        house.database.read().set_trace_callback(statements.append)
+        installation.database.read().set_trace_callback(statements.append)
         began, cpu = time.perf_counter(), time.thread_time()
         answer = client.get(address)
         worked.append((time.thread_time() - cpu) * 1000)
         taken.append((time.perf_counter() - began) * 1000)
-        house.database.read().set_trace_callback(None)
+        installation.database.read().set_trace_callback(None)
         if answer.status_code == 404:
             return None
         if answer.status_code not in (200, 303):
@@ -196,9 +196,9 @@ def measure(
     return median(taken), max(taken), median(worked), len(reads)
 
 
-def named(house: Installation) -> dict[str, str]:
+def named(installation: Installation) -> dict[str, str]:
     """What the addresses above speak of: some transaction in the middle, one that was reversed, a player."""
-    connection = house.database.read()
+    connection = installation.database.read()
     (middle,) = connection.execute("SELECT max(id) / 2 FROM transactions").fetchone()
     row = connection.execute("SELECT * FROM transactions WHERE id = :id", {"id": middle}).fetchone()
     (payment,) = connection.execute("SELECT value FROM transaction_keys WHERE kind = 'payment' LIMIT 1").fetchone()

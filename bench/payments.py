@@ -62,45 +62,45 @@ def _round(rows: int, settings: dict[str, str]) -> tuple[float, float, float]:
     """
     with tempfile.TemporaryDirectory(prefix="coinslot-bench-") as folder:
         app = create_app({"COINSLOT_HOME": folder})
-        house: Installation = app.extensions["coinslot"]
-        house.prepare()
+        installation: Installation = app.extensions["coinslot"]
+        installation.prepare()
 
         def add(tx) -> None:
             games.add(tx, "bench", "Bench", "bench")
             for key, value in settings.items():
                 if key != "playcamp.api_key":
-                    games.set_setting(tx, house.catalogue, "bench", key, value, "bench")
+                    games.set_setting(tx, installation.catalogue, "bench", key, value, "bench")
             row = games.find(tx, "bench")
-            keyring.put(tx, house.vault, row, "playcamp.api_key", settings["playcamp.api_key"], "bench")
+            keyring.put(tx, installation.vault, row, "playcamp.api_key", settings["playcamp.api_key"], "bench")
 
-        house.database.write_here(add)
-        relay = house.new_relay()
+        installation.database.write_here(add)
+        relay = installation.new_relay()
         gc.freeze()  # as `flask relay` does
         thread = threading.Thread(target=relay.run)
         began, began_cpu = time.perf_counter(), _cpu_seconds()
         early = 0.0
         thread.start()
         try:
-            while (done := _settled(house)) < rows:
+            while (done := _settled(installation)) < rows:
                 if time.perf_counter() - began > DEADLINE_SECONDS:
                     raise RuntimeError(f"only {done} of {rows} are registered")
                 if early == 0.0 and done > rows // 4:
                     early = _memory_mib()
                 time.sleep(0.05)
             seconds, cpu_seconds = time.perf_counter() - began, _cpu_seconds() - began_cpu
-            if (done := _registered(house)) != rows:
+            if (done := _registered(installation)) != rows:
                 raise RuntimeError(f"only {done} of {rows} are registered, and no more are to be")
         finally:
             relay.stop()
             thread.join()
-            house.database.close()
+            installation.database.close()
         return rows / seconds, _memory_mib() - (early or _memory_mib()), cpu_seconds / rows * 1e6
 
 
-def _settled(house: Installation) -> int:
+def _settled(installation: Installation) -> int:
     """How many no longer wait: those that do are few, and counting the others takes a tenth of what is measured."""
     (count,) = (
-        house.database.read()
+        installation.database.read()
         .execute(
             """SELECT (SELECT coalesce(max(id), 0) FROM payments)
                       - (SELECT count(*) FROM payments WHERE game_id = 1 AND state = 'waiting')"""
@@ -110,8 +110,10 @@ def _settled(house: Installation) -> int:
     return int(count)
 
 
-def _registered(house: Installation) -> int:
-    (count,) = house.database.read().execute("SELECT count(*) FROM payments WHERE state = 'registered'").fetchone()
+def _registered(installation: Installation) -> int:
+    (count,) = (
+        installation.database.read().execute("SELECT count(*) FROM payments WHERE state = 'registered'").fetchone()
+    )
     return int(count)
 
 

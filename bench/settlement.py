@@ -64,9 +64,9 @@ def run(arguments: argparse.Namespace) -> list[str]:
 def fill(home: Path, kind: str, rows: int) -> None:
     """A month of purchases, of 1,000 players; each tenth of them supports one of ten creators."""
     prepare_home(home)
-    house: Installation = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
-    house.database.write_here(
-        lambda tx: games.set_setting(tx, house.catalogue, GAME, "settlement.share", "10", "bench")
+    installation: Installation = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
+    installation.database.write_here(
+        lambda tx: games.set_setting(tx, installation.catalogue, GAME, "settlement.share", "10", "bench")
     )
     if kind == "orders":
         credit_one(home)
@@ -152,7 +152,7 @@ def write_report(home: Path, kind: str, report: Path) -> None:
 
 def _measured(home: Path, what: str, kind: str, report: Path) -> tuple[float, float, float, float]:
     """Seconds, those of computing, and growth of memory in a process of its own; the longest write of this one."""
-    house: Installation = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
+    installation: Installation = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
     waits = []
     command = [sys.executable, "-m", "bench.settlement", str(home), what, kind, str(report)]
     root = Path(__file__).resolve().parent.parent
@@ -162,7 +162,7 @@ def _measured(home: Path, what: str, kind: str, report: Path) -> tuple[float, fl
     def write() -> None:
         while not ended.wait(0.02):
             began = time.perf_counter()
-            house.database.write(lambda tx: tx.execute("UPDATE games SET acked_at = 'x' WHERE slug = 'nobody'"))
+            installation.database.write(lambda tx: tx.execute("UPDATE games SET acked_at = 'x' WHERE slug = 'nobody'"))
             waits.append(time.perf_counter() - began)
 
     thread = threading.Thread(target=write)
@@ -170,7 +170,7 @@ def _measured(home: Path, what: str, kind: str, report: Path) -> tuple[float, fl
     told, _ = process.communicate()
     ended.set()
     thread.join()
-    house.database.close()
+    installation.database.close()
     if process.returncode:
         raise RuntimeError(f"{what} failed")
     seconds, busy, growth = (float(word) for word in told.split())
@@ -179,27 +179,29 @@ def _measured(home: Path, what: str, kind: str, report: Path) -> tuple[float, fl
 
 def _do(home: str, what: str, kind: str, report: str) -> None:
     app = create_app({"COINSLOT_HOME": home})
-    house: Installation = app.extensions["coinslot"]
-    game = house.games.by_slug(GAME)
+    installation: Installation = app.extensions["coinslot"]
+    game = installation.games.by_slug(GAME)
     assert game is not None
     before = _memory_mib("VmRSS")
     began, busy = time.perf_counter(), time.process_time()
     if what == "close":
-        closing.close(house.database, game, house.in_game, MONTH, "bench")
+        closing.close(installation.database, game, installation.in_game, MONTH, "bench")
     else:
         partner = {each.name: each for each in app.extensions["coinslot.partners"]}[PARTNERS[kind]]
         layout = Layout.of(partner.report, COLUMNS, "major")
         file = (Path(report), layout)
-        run_id = reconciling.begin(house, game, MONTH, partner, "bench", file, is_background=False)
-        jobs.take_file(house.database, run_id, *file)
-        jobs.carry_on(house.database, run_id, reconciling.reader(house, game, partner.report), float("inf"))
-        run = outcomes.run_by_id(house.database.read(), run_id)
+        run_id = reconciling.begin(installation, game, MONTH, partner, "bench", file, is_background=False)
+        jobs.take_file(installation.database, run_id, *file)
+        jobs.carry_on(
+            installation.database, run_id, reconciling.reader(installation, game, partner.report), float("inf")
+        )
+        run = outcomes.run_by_id(installation.database.read(), run_id)
         assert run is not None
         found = ", ".join(f"{each.count} {each.result} {each.currency}" for each in run.summary)
         print(f"          matched {run.matched:,}; {found}", file=sys.stderr)
     seconds, busy = time.perf_counter() - began, time.process_time() - busy
     print(seconds, busy, _memory_mib("VmHWM") - before)
-    house.database.close()
+    installation.database.close()
 
 
 def _memory_mib(name: str) -> float:

@@ -109,5 +109,5 @@ class Standing:
 
     run: Job
 
-    def __call__(self, house: "Installation", game: "Game") -> float | None:
-        return self.run(house, game)
+    def __call__(self, installation: "Installation", game: "Game") -> float | None:
+        return self.run(installation, game)

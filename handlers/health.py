@@ -23,7 +23,7 @@ from coinslot.payments import lists
 from coinslot.relay import jobs
 from coinslot.store import counters
 from coinslot.store.db import Connection, DatabaseError, EngineError
-from handlers.kit.receive import installation, plain_error
+from handlers.kit.receive import current_installation, plain_error
 
 # A counter's name -> the metric, and what it means. Names with a point at the end have a label for what follows.
 OF_PARTNERS = {
@@ -57,26 +57,26 @@ def healthz() -> Response:
 @bp.get("/readyz")
 def readyz() -> Response:
     """A credit could be made now: the writer gets its lock, key, disk and relay are there. 503 if not."""
-    house = installation()
+    installation = current_installation()
     checks = {"database": "ok", "key": "ok", "disk": "ok", "relay": "ok"}
     try:
-        if house.database.is_refusing():
+        if installation.database.is_refusing():
             checks["database"] = "not writable"
     except (DatabaseError, EngineError, OSError) as error:
         current_app.logger.error("not ready: %s", error)
         checks["database"] = "not writable"
     try:
-        house.vault.current(house.database.read())
+        installation.vault.current(installation.database.read())
     except (VaultError, DatabaseError, EngineError, OSError) as error:
         current_app.logger.error("not ready: %s", error)
         checks["key"] = "missing or wrong"
     try:
-        if shutil.disk_usage(house.settings.home).free < LEAST_FREE_BYTES:
+        if shutil.disk_usage(installation.settings.home).free < LEAST_FREE_BYTES:
             checks["disk"] = "nearly full"
     except OSError:
         checks["disk"] = "unknown"
     try:
-        checks["relay"] = _relay_state(house)
+        checks["relay"] = _relay_state(installation)
     except (DatabaseError, EngineError, OSError):
         checks["relay"] = "unknown"
     is_ready = all(state in ("ok", "not needed") for state in checks.values())
@@ -88,8 +88,8 @@ def readyz() -> Response:
 @bp.get("/metrics")
 def metrics() -> Response:
     """What has been counted, for Prometheus; there only where a token is set, and for whoever brings it."""
-    house = installation()
-    token = house.settings.metrics_token
+    installation = current_installation()
+    token = installation.settings.metrics_token
     if token is None:
         return plain_error(404, "Not Found")
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
@@ -100,12 +100,12 @@ def metrics() -> Response:
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Figures(house))
+    registry.register(Figures(installation))
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
-def _relay_state(house: Installation) -> str:
-    connection = house.database.read()
+def _relay_state(installation: Installation) -> str:
+    connection = installation.database.read()
     beat = deliveries.last_beat(connection)
     if beat is not None and clock.now() - beat <= deliveries.OLDEST_BEAT_SECONDS:
         return "ok"
@@ -115,8 +115,8 @@ def _relay_state(house: Installation) -> str:
 class Figures(Collector):
     """One scrape's worth of figures."""
 
-    def __init__(self, house: Installation) -> None:
-        self._house = house
+    def __init__(self, installation: Installation) -> None:
+        self._house = installation
 
     def collect(self) -> Iterator[Metric]:
         connection = self._house.database.read()

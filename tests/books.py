@@ -25,13 +25,13 @@ RULES = Rules(
 class Books:
     """``studio`` is the fixture of conftest.py."""
 
-    def __init__(self, house: Installation, studio: Any) -> None:
-        self.house = house
+    def __init__(self, installation: Installation, studio: Any) -> None:
+        self.installation = installation
         self.studio = studio
 
     @property
     def game(self) -> Game:
-        found = self.house.games.by_slug(self.studio.slug)
+        found = self.installation.games.by_slug(self.studio.slug)
         assert found is not None
         return found
 
@@ -72,10 +72,10 @@ class Books:
                 due = queue.claim_due(tx, self.game.id, 1, is_sandbox=is_test)
                 queue.registered(tx, [row["id"] for row in due], is_sandbox=is_test)
 
-        self.house.database.write_here(store)
+        self.installation.database.write_here(store)
 
     def refund_payment(self, transaction_id: str, at: str = "2026-08-02T00:00:00.000000Z") -> None:
-        self.house.database.write_here(lambda tx: orders.refund_known(tx, self.game.id, transaction_id, at))
+        self.installation.database.write_here(lambda tx: orders.refund_known(tx, self.game.id, transaction_id, at))
 
     def order(
         self,
@@ -115,10 +115,10 @@ class Books:
             keys=keys,
             known_by=known_by,
         )
-        self.house.database.write_here(lambda tx: credit.credit(tx, wanted, reports.Rules("accept", "accept")))
+        self.installation.database.write_here(lambda tx: credit.credit(tx, wanted, reports.Rules("accept", "accept")))
 
     def refund_order(self, order_id: str, reason: str = "refund", at: str = "2026-07-20T00:00:00.000000Z") -> None:
-        self.house.database.write_here(
+        self.installation.database.write_here(
             lambda tx: refunds.note(
                 tx,
                 self.game.id,
@@ -135,11 +135,13 @@ class Books:
         )
 
     def close(self, month: str = "2026-07", **options: Any) -> Settlement:
-        found, _ = closing.close(self.house.database, self.game, self.house.in_game, month, "test", **options)
+        found, _ = closing.close(
+            self.installation.database, self.game, self.installation.in_game, month, "test", **options
+        )
         return found
 
     def lines(self, month: str = "2026-07") -> list[Line]:
-        connection = self.house.database.read()
+        connection = self.installation.database.read()
         found = months.standing(connection, self.game.id, month)
         assert found is not None, f"{month} is open"
         return months.lines(connection, found.id)

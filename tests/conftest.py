@@ -29,7 +29,7 @@ PLAYTEM_SECRET = "test-playtem-secret"
 
 
 @pytest.fixture(scope="session")
-def doors() -> Flask:
+def shared_app() -> Flask:
     """The application, made once: what it stands on is another installation in each test."""
     app = create_app({"COINSLOT_HOME": "/nonexistent"})
     app.testing = False  # errors are answered in their dialect, as they are in production
@@ -37,17 +37,20 @@ def doors() -> Flask:
 
 
 @pytest.fixture
-def app(doors: Flask, tmp_path: Path) -> Iterator[Flask]:
-    house = new_installation(read_settings({"COINSLOT_HOME": str(tmp_path / "home")}))
-    doors.extensions |= {"coinslot": house, "coinslot.partners": PARTNERS}  # whatever a test before has put there
-    house.prepare()
-    yield doors
-    house.observations.flush()
-    house.database.close()
+def app(shared_app: Flask, tmp_path: Path) -> Iterator[Flask]:
+    installation = new_installation(read_settings({"COINSLOT_HOME": str(tmp_path / "home")}))
+    shared_app.extensions |= {
+        "coinslot": installation,
+        "coinslot.partners": PARTNERS,
+    }  # whatever a test before has put there
+    installation.prepare()
+    yield shared_app
+    installation.observations.flush()
+    installation.database.close()
 
 
 @pytest.fixture
-def house(app: Flask) -> Installation:
+def installation(app: Flask) -> Installation:
     found: Installation = app.extensions["coinslot"]
     return found
 
@@ -58,11 +61,11 @@ def client(app: Flask) -> FlaskClient:
 
 
 @pytest.fixture
-def db(house: Installation) -> Callable[..., list[dict[str, Any]]]:
+def db(installation: Installation) -> Callable[..., list[dict[str, Any]]]:
     """Rows of a query, from a connection of the test's own."""
 
     def rows(sql: str, **values: Any) -> list[dict[str, Any]]:
-        connection = sqlite3.connect(house.database.path)
+        connection = sqlite3.connect(installation.database.path)
         connection.row_factory = sqlite3.Row
         try:
             return [dict(row) for row in connection.execute(sql, values)]
@@ -82,42 +85,48 @@ def clock() -> Iterator[Any]:
 class Studio:
     """A game as its owner has set it up, and the means to change that."""
 
-    def __init__(self, house: Installation, slug: str) -> None:
-        self.house = house
+    def __init__(self, installation: Installation, slug: str) -> None:
+        self.installation = installation
         self.slug = slug
-        self.token = house.database.write_here(lambda tx: games.add(tx, slug, slug.title(), "test"))
+        self.token = installation.database.write_here(lambda tx: games.add(tx, slug, slug.title(), "test"))
 
     @property
     def row(self) -> sqlite3.Row:
-        return games.find(self.house.database.read(), self.slug)
+        return games.find(self.installation.database.read(), self.slug)
 
     def secret(self, name: str, value: str) -> None:
-        self.house.database.write_here(lambda tx: keyring.put(tx, self.house.vault, self.row, name, value, "test"))
+        self.installation.database.write_here(
+            lambda tx: keyring.put(tx, self.installation.vault, self.row, name, value, "test")
+        )
 
     def rotate(self, name: str, value: str) -> None:
-        self.house.database.write_here(lambda tx: keyring.rotate(tx, self.house.vault, self.row, name, value, "test"))
+        self.installation.database.write_here(
+            lambda tx: keyring.rotate(tx, self.installation.vault, self.row, name, value, "test")
+        )
 
     def retire(self, name: str) -> None:
-        self.house.database.write_here(lambda tx: keyring.retire(tx, self.row, name, "test"))
+        self.installation.database.write_here(lambda tx: keyring.retire(tx, self.row, name, "test"))
 
     def config(self, key: str, value: str) -> None:
-        catalogue = self.house.catalogue
-        self.house.database.write_here(lambda tx: games.set_setting(tx, catalogue, self.slug, key, value, "test"))
+        catalogue = self.installation.catalogue
+        self.installation.database.write_here(
+            lambda tx: games.set_setting(tx, catalogue, self.slug, key, value, "test")
+        )
 
     def player(self, *player_ids: str) -> None:
         for player_id in player_ids:
-            self.house.database.write_here(
+            self.installation.database.write_here(
                 lambda tx, player_id=player_id: registry.put_player(tx, self.row["id"], player_id, {})
             )
 
     def item(self, *skus: str) -> None:
         for sku in skus:
-            self.house.database.write_here(lambda tx, sku=sku: registry.put_item(tx, self.row["id"], sku, None))
+            self.installation.database.write_here(lambda tx, sku=sku: registry.put_item(tx, self.row["id"], sku, None))
 
 
 @pytest.fixture
-def studio(house: Installation) -> Studio:
-    studio = Studio(house, "demo")
+def studio(installation: Installation) -> Studio:
+    studio = Studio(installation, "demo")
     studio.secret("appcharge.main_key", MAIN_KEY)
     studio.secret("appcharge.publisher_token", TOKEN)
     studio.secret("playtem.secret", PLAYTEM_SECRET)
@@ -127,7 +136,7 @@ def studio(house: Installation) -> Studio:
 
 
 @pytest.fixture
-def simulated(app: Flask, house: Installation) -> dict[str, str]:
+def simulated(app: Flask, installation: Installation) -> dict[str, str]:
     """The header of a simulated call of ours."""
     with app.app_context():
         return receive.simulated()
@@ -136,10 +145,10 @@ def simulated(app: Flask, house: Installation) -> dict[str, str]:
 class Browser:
     """A signed-in owner: pages are got, forms are posted with the token that every form of theirs carries."""
 
-    def __init__(self, client: FlaskClient, house: Installation) -> None:
+    def __init__(self, client: FlaskClient, installation: Installation) -> None:
         self.client = client
-        self.house = house
-        token = house.database.write_here(lambda tx: owner.begin_session(tx, "127.0.0.1", "test"))
+        self.installation = installation
+        token = installation.database.write_here(lambda tx: owner.begin_session(tx, "127.0.0.1", "test"))
         client.set_cookie("coinslot_session", token)
 
     def get(self, path: str, **kwargs: Any) -> Any:
@@ -154,7 +163,7 @@ class Browser:
     def queries(self, path: str, **kwargs: Any) -> tuple[Any, list[str]]:
         """The answer of a page, and every statement it had the database run to read."""
         statements: list[str] = []
-        connection = self.house.database.read()
+        connection = self.installation.database.read()
         connection.set_trace_callback(statements.append)
         try:
             answer = self.client.get(path, **kwargs)
@@ -164,8 +173,8 @@ class Browser:
 
 
 @pytest.fixture
-def browser(app: Flask, house: Installation) -> Browser:
-    return Browser(app.test_client(), house)
+def browser(app: Flask, installation: Installation) -> Browser:
+    return Browser(app.test_client(), installation)
 
 
 def order(**changed: Any) -> dict[str, Any]:

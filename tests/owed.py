@@ -20,25 +20,25 @@ NOWHERE = "http://127.0.0.1:9/hook"  # of destinations that nothing is sent to
 class Owed:
     """A game's destinations and deliveries. ``studio`` is the fixture of conftest.py."""
 
-    def __init__(self, house: Installation, studio: Any) -> None:
-        self.house = house
+    def __init__(self, installation: Installation, studio: Any) -> None:
+        self.installation = installation
         self.studio = studio
         self.credited = 0
         self.happened = 0
 
     def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        return self.house.database.write_here(function)
+        return self.installation.database.write_here(function)
 
     def rows(self, sql: str, **values: Any) -> list[sqlite3.Row]:
-        return self.house.database.read().execute(sql, values).fetchall()
+        return self.installation.database.read().execute(sql, values).fetchall()
 
     def destination(self, name: str = "game", url: str = NOWHERE, **options: Any) -> str:
         """Returns the signing secret."""
         return self.write(
             lambda tx: destinations.add(
-                *(tx, self.house.vault, self.studio.slug, name, url),
+                *(tx, self.installation.vault, self.studio.slug, name, url),
                 actor="test",
-                formats=self.house.formats,
+                formats=self.installation.formats,
                 **options,
             )
         )
@@ -126,11 +126,11 @@ class Owed:
         if delivery_id is not None:
             self.write(lambda tx: redrives.redrive_one(tx, game_id, delivery_id))
             return 1
-        found = redrives.redrivable(self.house.database.read(), game_id, **which)
+        found = redrives.redrivable(self.installation.database.read(), game_id, **which)
         return self.write(lambda tx: redrives.redrive(tx, game_id, found))
 
     def drain(self) -> int:
-        return self.house.new_relay().drain()
+        return self.installation.new_relay().drain()
 
     def deliveries(self, state: str | None = None) -> list[sqlite3.Row]:
         return self.rows("SELECT * FROM deliveries WHERE :state IS NULL OR state = :state ORDER BY id", state=state)

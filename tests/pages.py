@@ -39,8 +39,8 @@ def every_page(browser: Any, address: str | None) -> Iterator[Any]:
 
 
 @contextmanager
-def serving(app: Any, house: Any = None) -> Iterator[Any]:
-    """The app itself on a port of its own, which is the public address of ``house``."""
+def serving(app: Any, installation: Any = None) -> Iterator[Any]:
+    """The app itself on a port of its own, which is the public address of ``installation``."""
 
     def bounded(environ: Any, start_response: Any) -> Any:
         """As gunicorn has it: a body ends."""
@@ -50,8 +50,8 @@ def serving(app: Any, house: Any = None) -> Iterator[Any]:
     server = make_server("127.0.0.1", 0, bounded, threaded=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    if house is not None:
-        house.settings = replace(house.settings, public_url=f"http://127.0.0.1:{server.server_port}")
+    if installation is not None:
+        installation.settings = replace(installation.settings, public_url=f"http://127.0.0.1:{server.server_port}")
     try:
         yield server
     finally:

@@ -79,8 +79,8 @@ class PartnerCases:
         assert [row["seen"] for row in db("SELECT seen FROM conflicts")] == [2]
         assert self.is_accepted(self.send(client, studio))  # the genuine report is still answered as before
 
-    def test_a_failure_halfway_leaves_nothing_and_the_retry_credits(self, client, studio, feed, db, house):
-        house.database.write_here(
+    def test_a_failure_halfway_leaves_nothing_and_the_retry_credits(self, client, studio, feed, db, installation):
+        installation.database.write_here(
             lambda tx: tx.execute(
                 "CREATE TRIGGER broken BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, 'disk on fire'); END"
             )
@@ -92,7 +92,7 @@ class PartnerCases:
             assert db(f"SELECT * FROM {table}") == []
         assert db("SELECT * FROM counters WHERE name NOT LIKE 'called.%'") == []
 
-        house.database.write_here(lambda tx: tx.execute("DROP TRIGGER broken"))
+        installation.database.write_here(lambda tx: tx.execute("DROP TRIGGER broken"))
         assert self.is_accepted(self.send(client, studio))
         assert len(feed()) == 1
 
@@ -106,18 +106,18 @@ class PartnerCases:
         assert self.is_accepted(self.send(client, studio, player="mallory", items=["swords"]))
         assert len(feed()) == 1
 
-    def test_a_refusal_is_kept_for_the_owner_sealed_and_bounded(self, client, studio, house, db):
+    def test_a_refusal_is_kept_for_the_owner_sealed_and_bounded(self, client, studio, installation, db):
         for _ in range(3):
             self.send(client, studio, key="another-key")
-        house.observations.flush()
+        installation.observations.flush()
 
         rows = db("SELECT * FROM refusals")
         assert [row["reason"] for row in rows] == ["signature"] * 3
         assert all(b"coins" not in row["ciphertext"] for row in rows)
         assert db("SELECT * FROM transactions") == []
 
-    def test_an_unknown_game_and_one_without_keys_look_alike(self, client, studio, house):
-        bare = type(studio)(house, "bare")
+    def test_an_unknown_game_and_one_without_keys_look_alike(self, client, studio, installation):
+        bare = type(studio)(installation, "bare")
         unknown = self.send(client, studio, game="nowhere")
         unconfigured = self.send(client, studio, game=bare.slug)
 
@@ -141,10 +141,10 @@ class PartnerCases:
         assert self.is_accepted(self.send(client, studio, **changed))
         assert len(feed()) == 1
 
-    def test_no_secret_and_no_signature_reaches_the_log(self, client, studio, house, capfd, caplog):
+    def test_no_secret_and_no_signature_reaches_the_log(self, client, studio, installation, capfd, caplog):
         self.send(client, studio)
         self.send(client, studio, key="another-key", id="x")
-        house.observations.flush()
+        installation.observations.flush()
 
         logged = capfd.readouterr().err + caplog.text
         assert logged

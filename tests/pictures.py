@@ -67,27 +67,27 @@ def live_a_month(home: Path, game: Receiver) -> str:
     now = time.time()
     with time_machine.travel(now - DAYS * 86400):
         app = create_app({"COINSLOT_HOME": str(home)})
-        house = app.extensions["coinslot"]
-        house.prepare()
+        installation = app.extensions["coinslot"]
+        installation.prepare()
         digest = generate_password_hash(PASSWORD)
-        house.database.write_here(lambda tx: owner.set_password(tx, digest, "command"))
-        house.database.write_here(lambda tx: games.add(tx, "demo", "Space Miner", "owner"))
-        row = games.find(house.database.read(), "demo")
+        installation.database.write_here(lambda tx: owner.set_password(tx, digest, "command"))
+        installation.database.write_here(lambda tx: games.add(tx, "demo", "Space Miner", "owner"))
+        row = games.find(installation.database.read(), "demo")
         for name, value in SECRETS.items():
-            house.database.write_here(
-                lambda tx, name=name, value=value: keyring.put(tx, house.vault, row, name, value, "owner")
+            installation.database.write_here(
+                lambda tx, name=name, value=value: keyring.put(tx, installation.vault, row, name, value, "owner")
             )
         for player in ("alice", "bob", "carol"):
-            house.database.write_here(
+            installation.database.write_here(
                 lambda tx, player=player: registry.put_player(tx, row["id"], player, {"name": player.title()})
             )
         for sku in ("coins", "gems", "sword"):
-            house.database.write_here(lambda tx, sku=sku: registry.put_item(tx, row["id"], sku, None))
-        house.database.write_here(
-            lambda tx: games.set_setting(tx, house.catalogue, "demo", "refunds.revoke", "on", "owner")
+            installation.database.write_here(lambda tx, sku=sku: registry.put_item(tx, row["id"], sku, None))
+        installation.database.write_here(
+            lambda tx: games.set_setting(tx, installation.catalogue, "demo", "refunds.revoke", "on", "owner")
         )
-        house.database.write_here(
-            lambda tx: destinations.add(tx, house.vault, "demo", "main", game.url, actor="owner", retry="1")
+        installation.database.write_here(
+            lambda tx: destinations.add(tx, installation.vault, "demo", "main", game.url, actor="owner", retry="1")
         )
     client = app.test_client()
     for day in range(DAYS):
@@ -97,24 +97,24 @@ def live_a_month(home: Path, game: Receiver) -> str:
             if day % 6 == 5:
                 refund = {"eventName": "order.refunded", "eventId": f"e-{day}", "timestamp": int(time.time() * 1000)}
                 post(client, "events", refund | {"order": {"orderId": f"68e25e{day:02}00cdb1278"}, "result": "success"})
-            reward = next(simulate_playtem(house.games.by_slug("demo")))
+            reward = next(simulate_playtem(installation.games.by_slug("demo")))
             client.get(reward.path)
-            relay = house.new_relay()
+            relay = installation.new_relay()
             relay.drain()
-            house.observations.flush()
+            installation.observations.flush()
     with time_machine.travel(now - 600):
         body = json.dumps(order("68e25eff00cdb1278")).encode()
         client.post("/appcharge/demo/orders", data=body, headers=appcharge_headers(body, at=time.time() - 900))
         pretty = json.dumps(json.loads(body), indent=2).encode()
         client.post("/appcharge/demo/orders", data=pretty, headers=appcharge_headers(body))
         post(client, "orders", order("68e25eff01cdb1278", playerId="dave"))
-        house.observations.flush()
+        installation.observations.flush()
     (public_id,) = (
-        house.database.read()
+        installation.database.read()
         .execute("SELECT public_id FROM transactions WHERE is_test = 0 ORDER BY id DESC LIMIT 1")
         .fetchone()
     )
-    house.database.close()
+    installation.database.close()
     return str(public_id)
 
 

@@ -31,12 +31,12 @@ class Pausing(Outbound):
 
 
 def main(home: str, where: str = "", seconds: str = "0") -> None:
-    house = create_app({"COINSLOT_HOME": str(Path(home))}).extensions["coinslot"]
-    relay = Relay(house.database, house.vault, Pausing(where, float(seconds)))
+    installation = create_app({"COINSLOT_HOME": str(Path(home))}).extensions["coinslot"]
+    relay = Relay(installation.database, installation.vault, Pausing(where, float(seconds)))
     signal.signal(signal.SIGTERM, lambda *_: relay.stop())
     print("ready", flush=True)
     relay.run()
-    house.database.close()
+    installation.database.close()
 
 
 if __name__ == "__main__":

@@ -16,17 +16,17 @@ class Room:
 
     def __init__(self, app: Any, books: Books) -> None:
         self.books = books
-        self.house = books.house
+        self.installation = books.installation
         self.partners = {partner.name: partner for partner in app.extensions["coinslot.partners"]}
 
     def begin(self, partner: str, month: str = "2026-07", file: Any = None) -> int:
-        return reconciling.begin(self.house, self.books.game, month, self.partners[partner], "test", file)
+        return reconciling.begin(self.installation, self.books.game, month, self.partners[partner], "test", file)
 
     def carry_on(self, run_id: int, partner: str, deadline: float = FOREVER) -> bool:
         return jobs.carry_on(
-            self.house.database,
+            self.installation.database,
             run_id,
-            reconciling.reader(self.house, self.books.game, self.partners[partner].report),
+            reconciling.reader(self.installation, self.books.game, self.partners[partner].report),
             deadline,
         )
 
@@ -38,13 +38,13 @@ class Room:
     def by_file(self, partner: str, path: Any, month: str = "2026-07", **columns: str) -> Run:
         layout = Layout.of(self.partners[partner].report, columns)
         run_id = self.begin(partner, month, file=(path, layout))
-        jobs.take_file(self.house.database, run_id, path, layout)
+        jobs.take_file(self.installation.database, run_id, path, layout)
         self.carry_on(run_id, partner)
         return self.run(run_id)
 
     def by_text(self, partner: str, text: str, month: str = "2026-07") -> Run:
         """By a report of this content."""
-        path = self.house.settings.home / "report.csv"
+        path = self.installation.settings.home / "report.csv"
         path.write_text(text)
         try:
             return self.by_file(partner, path, month)
@@ -52,13 +52,13 @@ class Room:
             path.unlink()
 
     def run(self, run_id: int) -> Run:
-        found = outcomes.run_by_id(self.house.database.read(), run_id)
+        found = outcomes.run_by_id(self.installation.database.read(), run_id)
         assert found is not None
         return found
 
     def differences(self, run: Run) -> dict[str, tuple[Any, ...]]:
         """Of each purchase: the result, the sum at stake and what mends it."""
-        rows = outcomes.differences(self.house.database.read(), run.id)
+        rows = outcomes.differences(self.installation.database.read(), run.id)
         return {row["reference"]: (row["result"], row["stake_minor"], row["currency"], row["action"]) for row in rows}
 
     def results(self, run: Run) -> dict[str, str]:
@@ -67,5 +67,5 @@ class Room:
     def remedies(self, run: Run) -> dict[str, str]:
         """Of each purchase: what mends it, in the words of commands and pages."""
         title = self.partners[run.partner].title
-        rows = outcomes.differences(self.house.database.read(), run.id)
+        rows = outcomes.differences(self.installation.database.read(), run.id)
         return {row["reference"]: reconciling.remedy(self.books.studio.slug, title, row) for row in rows}

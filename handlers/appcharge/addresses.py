@@ -11,7 +11,7 @@ from handlers.appcharge.encryption import KEY_BYTES, VECTOR_BYTES
 from handlers.appcharge.receive import PARTNER
 from handlers.appcharge.settings import PAGE_KEYS
 from handlers.kit.partner import STEPS, Address
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 BEGUN = ("appcharge.main_key", "appcharge.publisher_token")  # with neither, the game has nothing to do with Appcharge
 
@@ -131,8 +131,8 @@ def unset(game: Game) -> list[str]:
     """A sentence for each field of the Integration page that is still empty, as far as that can be told from here."""
     if not any(game.keys(name) for name in BEGUN):
         return []
-    house = installation()
-    connection = house.database.read()
+    installation = current_installation()
+    connection = installation.database.read()
     called = counters.called(connection, game.id, PARTNER)
     called |= {
         endpoint
@@ -140,7 +140,7 @@ def unset(game: Game) -> list[str]:
         if counters.has_counted(connection, game.id, PARTNER, names)
     }
     sentences = [
-        f"{address.name}: no call has come to {house.settings.public_url}{address.path.format(game=game.slug)} yet; "
+        f"{address.name}: no call has come to {installation.settings.public_url}{address.path.format(game=game.slug)} yet; "
         f"{address.what_for}"
         for address in ADDRESSES
         if address.endpoint not in called

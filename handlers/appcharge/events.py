@@ -28,7 +28,7 @@ from coinslot.ledger import events, notices, policies, refunds
 from coinslot.store import counters
 from coinslot.store.db import Connection
 from handlers.appcharge.receive import PARTNER, answer, enter, refused
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 LONGEST_NAME = 100
 UNNAMED = "unnamed"
@@ -128,7 +128,7 @@ def receive(game_slug: str) -> Response:
             amount=refunded_amount(payload) if reason == "refund" else None,
         )
 
-    outcome = installation().database.write(keep)
+    outcome = current_installation().database.write(keep)
     log = current_app.logger
     if outcome == "ambiguous":
         log.warning(

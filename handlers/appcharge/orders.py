@@ -34,14 +34,14 @@ from coinslot.store.db import Connection
 from handlers.appcharge.order_body import LONGEST_WORD, minor_if_whole, parse_order, session_metadata, text_of
 from handlers.appcharge.receive import PARTNER, Entered, enter, refuse, refused
 from handlers.appcharge.shapes import moment
-from handlers.kit.receive import installation, must_wait
+from handlers.kit.receive import current_installation, must_wait
 
 DATE = "purchaseDateAndTimeUtc"
 
 
 def report_order(game_slug: str) -> Response:
     """Credit an order once and answer with our id for it."""
-    house = installation()
+    installation = current_installation()
     call = enter(game_slug, "orders")
     game = call.game
 
@@ -56,21 +56,21 @@ def report_order(game_slug: str) -> Response:
         status, game.settings["appcharge.completed_statuses"], game.settings["appcharge.failed_statuses"]
     )
     if meaning == statuses.FAILED:
-        house.database.write(lambda tx: record_uncompleted(tx, wanted, status))
+        installation.database.write(lambda tx: record_uncompleted(tx, wanted, status))
         return _answer(wanted.answer_status, wanted.answer_body)
-    if meaning is None and not ledger.is_credited(house.database.read(), wanted):
+    if meaning is None and not ledger.is_credited(installation.database.read(), wanted):
         if wanted.player_id != registry.RESERVED_ID:
-            house.database.write(lambda tx: notices.note(tx, game.id, PARTNER, "unknown_status", status))
+            installation.database.write(lambda tx: notices.note(tx, game.id, PARTNER, "unknown_status", status))
         raise refused("orders", game, "unknown_status", 400, f"Unknown actionStatus: {shown(status, LONGEST_WORD)}")
 
     if must_wait(game, PARTNER, wanted):
         raise refused("orders", game, "game_down", 503, "The game is down; please try again")
     try:
-        rules = ledger_rules.rules(house.database, house.outbound.for_callers, game, wanted)
-        credited = house.database.write(lambda tx: credit(tx, wanted, rules))
+        rules = ledger_rules.rules(installation.database, installation.outbound.for_callers, game, wanted)
+        credited = installation.database.write(lambda tx: credit(tx, wanted, rules))
     except reports.ConflictError as error:
         known = error.transaction_id
-        house.database.write(lambda tx: ledger.record_conflict(tx, wanted, known))
+        installation.database.write(lambda tx: ledger.record_conflict(tx, wanted, known))
         message = "This order was reported before with other content"
         raise refused("orders", game, "conflict", 400, message) from None
     except reports.UnknownPlayerError:

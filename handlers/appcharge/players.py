@@ -20,7 +20,7 @@ from coinslot.games.options import web_address
 from handlers.appcharge.receive import answer, enter, refuse, refused
 from handlers.appcharge.shapes import Id, first_message
 from handlers.kit import profile
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 # The profile's parts under Appcharge's names. ``sessionMetadata`` is sent in any case.
 PARTS = {
@@ -91,9 +91,9 @@ def find(game: Game, player_id: str) -> dict[str, Any] | None:
 
     Registers nobody: the store asks for whoever it likes. Raises LookupFailedError where the game's server must say.
     """
-    house = installation()
+    installation = current_installation()
     defaults = _parsed(game.settings["appcharge.player_defaults"])
-    row = registry.profile(house.database.read(), game.id, player_id)
+    row = registry.profile(installation.database.read(), game.id, player_id)
     if row is not None:
         parts, image = json.loads(row["profile"]), row["profile_image"]
         if not row["is_profile_checked"]:
@@ -104,7 +104,7 @@ def find(game: Game, player_id: str) -> dict[str, Any] | None:
         return dict(defaults)
     if game.settings["players.unknown"] == "reject":
         return None
-    told = lookup.player(house.outbound.for_callers, game, player_id)
+    told = lookup.player(installation.outbound.for_callers, game, player_id)
     if told is None:
         return None
     parts, wrong = profile.valid_parts(told.document)

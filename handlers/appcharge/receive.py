@@ -18,7 +18,7 @@ from coinslot.games.games import Game
 from coinslot.ledger import notices
 from handlers.appcharge import encryption
 from handlers.appcharge.signature import SignatureError, verify
-from handlers.kit.receive import installation, is_address_allowed, note_call, note_refusal
+from handlers.kit.receive import current_installation, is_address_allowed, note_call, note_refusal
 
 PARTNER = "appcharge"
 
@@ -73,7 +73,7 @@ def enter(game_slug: str, endpoint: str) -> Entered:
     An order is refused at any address but that of orders, and an event at any but that of events: answered 200 there,
     it would be lost.
     """
-    game = installation().games.by_slug(game_slug)
+    game = current_installation().games.by_slug(game_slug)
     if game is None or not is_configured(game):
         raise refused(endpoint, game, "unknown_game")
     if not is_address_allowed(game, PARTNER):
@@ -146,7 +146,7 @@ def _refuse_misplaced(call: Entered, endpoint: str) -> None:
     if endpoint == "orders" or not is_order or order_id is None:
         return
     if document.get("playerId") != registry.RESERVED_ID:
-        installation().database.write(
+        current_installation().database.write(
             lambda tx: notices.note(tx, call.game.id, PARTNER, "misplaced_order", order_id, f"sent to /{endpoint}")
         )
     raise refused(endpoint, call.game, "misplaced", 400, "This address takes no orders")

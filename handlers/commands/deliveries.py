@@ -18,7 +18,7 @@ from coinslot.store.db import Connection, Row
 from handlers.commands.grade import grade
 from handlers.kit.console import table
 from handlers.kit.errors import in_words
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 STATES = ("waiting", "delivered", "dead")
 
@@ -58,25 +58,25 @@ def add(
     success: str | None,
 ) -> None:
     """Add a destination NAME at URL to GAME and print its signing secret, this once."""
-    house = installation()
-    house.prepare()
-    secret = house.database.write_here(
+    installation = current_installation()
+    installation.prepare()
+    secret = installation.database.write_here(
         lambda tx: destinations.add(
             tx,
-            house.vault,
+            installation.vault,
             game,
             name,
             url,
             actor="command",
             events=",".join(events),
             format=format_name,
-            formats=house.formats,
+            formats=installation.formats,
             retry=retry,
             timeout_seconds=timeout,
             success=success,
         )
     )
-    what = "what is converted" if house.formats[format_name].is_converted else "what is granted"
+    what = "what is converted" if installation.formats[format_name].is_converted else "what is granted"
     click.echo(f"{name} of {game} is added; {what} from now on goes there.")
     _print_secret(game, name, secret)
 
@@ -87,7 +87,7 @@ def add(
 @in_words
 def list_destinations(game: str) -> None:
     """Destinations of GAME, and whether they are up."""
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     rows = destinations.listing(connection, games.find(connection, game)["id"])
     if not rows:
         click.echo(f"{game} has no destination; its grants wait in the feed. `flask destination add` adds one.")
@@ -104,20 +104,24 @@ def list_destinations(game: str) -> None:
 @in_words
 def rotate(game: str, name: str) -> None:
     """Make a new signing secret for NAME and print it; deliveries carry both signatures until the old is retired."""
-    house = installation()
+    installation = current_installation()
     secret = destinations.new_secret()
 
     def change(tx: Connection) -> None:
         destinations.find_id(tx, game, name)
-        keyring.rotate(tx, house.vault, games.find(tx, game), destinations.secret_name(name), secret, actor="command")
+        keyring.rotate(
+            tx, installation.vault, games.find(tx, game), destinations.secret_name(name), secret, actor="command"
+        )
 
-    house.database.write_here(change)
+    installation.database.write_here(change)
     _print_secret(game, name, secret)
     click.echo(f"Once your game has it: flask secret retire {game} {destinations.secret_name(name)}")
 
 
 def _set_state(game: str, name: str, state: str) -> None:
-    installation().database.write_here(lambda tx: destinations.set_state(tx, game, name, state, actor="command"))
+    current_installation().database.write_here(
+        lambda tx: destinations.set_state(tx, game, name, state, actor="command")
+    )
 
 
 @destination.command("pause")
@@ -170,7 +174,7 @@ def delivery() -> None:
 @in_words
 def list_deliveries(game: str, state: str | None, limit: int, is_json: bool) -> None:
     """The newest deliveries of GAME."""
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     rows = lists.listing(connection, games.find(connection, game)["id"], state, limit)
     if is_json:
         for row in rows:
@@ -214,7 +218,7 @@ def redrive(game: str, delivery_id: int | None, is_all: bool, since: str | None,
         raise click.UsageError("say which: an id, --all, or --from and --to")
     first, last = _moment(since, "--from"), _moment(until, "--to")
 
-    database = installation().database
+    database = current_installation().database
     game_id = games.find(database.read(), game)["id"]
     if delivery_id is not None:
         database.write_here(lambda tx: redrives.redrive_one(tx, game_id, delivery_id))
@@ -239,11 +243,11 @@ def relay(once: bool) -> None:
 
     SIGTERM ends it tidily from its first line of output on: what is in hand is finished.
     """
-    house = installation()
-    running = house.new_relay()
+    installation = current_installation()
+    running = installation.new_relay()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: running.stop())
-    house.prepare()
+    installation.prepare()
     gc.freeze()  # what the application is made of stays; thousands of payments a second need not look through it again
     try:
         if once:
@@ -252,7 +256,7 @@ def relay(once: bool) -> None:
             click.echo("The relay runs.")
             running.run()
     finally:
-        house.database.close()
+        installation.database.close()
 
 
 def _print_secret(game: str, name: str, secret: str) -> None:

@@ -12,7 +12,7 @@ from coinslot.settlement import jobs
 from coinslot.settlement.terms import ZONE
 from handlers.kit.console import table
 from handlers.kit.errors import in_words
-from handlers.kit.receive import installation, partners
+from handlers.kit.receive import current_installation, partners
 
 LONGEST_NAME = 255
 TEXT_WIDTH = 100  # columns of a terminal that `config show` fills with prose
@@ -31,10 +31,10 @@ def game() -> None:
 @in_words
 def add(slug: str, name: str | None, is_json: bool) -> None:
     """Add a game and print its API token, this once. Makes the home folder and the master key where missing."""
-    house = installation()
+    installation = current_installation()
     chosen = _checked_name(name) if name else slug
-    house.prepare()
-    token = house.database.write_here(lambda tx: games.add(tx, slug, chosen, actor="command"))
+    installation.prepare()
+    token = installation.database.write_here(lambda tx: games.add(tx, slug, chosen, actor="command"))
     if is_json:
         _print_token_as_json(slug, token)
         return
@@ -49,7 +49,7 @@ def add(slug: str, name: str | None, is_json: bool) -> None:
 @in_words
 def list_games() -> None:
     """Every game with the URLs its partners call."""
-    rows = games.every(installation().database.read())
+    rows = games.every(current_installation().database.read())
     if not rows:
         click.echo("There is no game yet; `flask game add SLUG` adds one.")
     for row in rows:
@@ -65,7 +65,7 @@ def list_games() -> None:
 @in_words
 def token(slug: str, is_retiring: bool, is_json: bool) -> None:
     """Make a new API token for a game and print it, this once. The one before stays valid until --retire."""
-    database = installation().database
+    database = current_installation().database
     if is_retiring:
         count = database.write_here(lambda tx: games.retire_tokens(tx, slug, actor="command"))
         if is_json:
@@ -95,14 +95,14 @@ def config() -> None:
 @in_words
 def set_setting(game: str, key: str, value: str) -> None:
     """Set KEY of GAME to VALUE; it holds from the next request."""
-    house = installation()
-    stored = house.database.write_here(
-        lambda tx: games.set_setting(tx, house.catalogue, game, key, value, actor="command")
+    installation = current_installation()
+    stored = installation.database.write_here(
+        lambda tx: games.set_setting(tx, installation.catalogue, game, key, value, actor="command")
     )
     click.echo(f"{key} = {_readable(stored)}")
-    changed = house.games.by_slug(game)
+    changed = installation.games.by_slug(game)
     if key == ZONE and changed is not None:
-        for note in jobs.zone_notes(house.database.read(), changed):
+        for note in jobs.zone_notes(installation.database.read(), changed):
             click.echo(note)
 
 
@@ -112,19 +112,19 @@ def set_setting(game: str, key: str, value: str) -> None:
 @in_words
 def show(game: str) -> None:
     """Every setting there is, with its value for GAME and what it means."""
-    house = installation()
-    connection = house.database.read()
+    installation = current_installation()
+    connection = installation.database.read()
     stored = games.stored_settings(connection, games.find(connection, game)["id"])
-    width = max(len(key) for key in {*house.catalogue, *stored})
-    for key, setting in sorted(house.catalogue.items()):
+    width = max(len(key) for key in {*installation.catalogue, *stored})
+    for key, setting in sorted(installation.catalogue.items()):
         is_default = key not in stored
         value = _readable(setting.default if is_default else stored[key])
         note = "  (a family: any name in place of *)" if key.endswith(".*") else "  (default)" if is_default else ""
         click.echo(f"{key:<{width}}  {value}{note}")
         margin = " " * (width + 2)
         click.echo(textwrap.fill(setting.about, TEXT_WIDTH, initial_indent=margin, subsequent_indent=margin))
-    for key in sorted(stored.keys() - house.catalogue.keys()):
-        is_known = options.declared(house.catalogue, key) is not None
+    for key in sorted(stored.keys() - installation.catalogue.keys()):
+        is_known = options.declared(installation.catalogue, key) is not None
         click.echo(f"{key:<{width}}  {_readable(stored[key])}{'' if is_known else '  (no longer a setting)'}")
 
 
@@ -144,7 +144,7 @@ def _print_token_as_json(slug: str, token: str) -> None:
 
 
 def _urls(slug: str) -> list[tuple[str, str, str]]:
-    public_url = installation().settings.public_url
+    public_url = current_installation().settings.public_url
     return [
         (partner.title, title, public_url + path.format(game=slug))
         for partner in partners()

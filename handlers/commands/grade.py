@@ -9,7 +9,7 @@ from coinslot.outbox import destinations
 from coinslot.relay import grader
 from handlers.kit.errors import in_words
 from handlers.kit.grading import new_grader
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 
 @click.command("grade")
@@ -24,12 +24,12 @@ def grade(context: click.Context, game: str, name: str) -> None:
     Sends test grants of the reserved player: good, repeated, out of order, forged, stale, large, slow. Exit status 1
     when there is a PROBLEM. Deliveries go on meanwhile, and nothing is written here.
     """
-    house = installation()
-    connection = house.database.read()
+    installation = current_installation()
+    connection = installation.database.read()
     destination_id = destinations.find_id(connection, game, name)
     listed = destinations.listing(connection, games.find(connection, game)["id"])
     row = next(row for row in listed if row["id"] == destination_id)
-    keys = destinations.signing_secrets(connection, house.vault, destination_id)
+    keys = destinations.signing_secrets(connection, installation.vault, destination_id)
     if not keys:
         raise click.ClickException(f"{name} of {game} has no signing secret")
     destination = destinations.opened(row)

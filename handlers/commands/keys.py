@@ -12,7 +12,7 @@ from coinslot.outbox import destinations
 from coinslot.outbox.destinations import SECRET_PREFIX
 from handlers.kit.console import read_value, table
 from handlers.kit.errors import in_words
-from handlers.kit.receive import installation, partners
+from handlers.kit.receive import current_installation, partners
 
 
 @click.group("secret")
@@ -28,12 +28,12 @@ def secret() -> None:
 @in_words
 def set_secret(game: str, name: str, rest: tuple[str, ...]) -> None:
     """Set secret NAME of GAME to a value from standard input or a hidden prompt."""
-    house = installation()
+    installation = current_installation()
     _refuse_values(rest)
     _check_names(game, name)
     value = read_value(name)
-    house.database.write_here(
-        lambda tx: keyring.put(tx, house.vault, games.find(tx, game), name, value, actor="command")
+    installation.database.write_here(
+        lambda tx: keyring.put(tx, installation.vault, games.find(tx, game), name, value, actor="command")
     )
     click.echo(f"{name} of {game} is set.")
     _doubt(name, value)
@@ -50,12 +50,12 @@ def rotate(game: str, name: str, rest: tuple[str, ...]) -> None:
 
     Rotated again before the new value was used, as after a mistake in typing it, the previous one stays as it is.
     """
-    house = installation()
+    installation = current_installation()
     _refuse_values(rest)
     _check_names(game, name)
     value = read_value(name)
-    was_mistyped = house.database.write_here(
-        lambda tx: keyring.rotate(tx, house.vault, games.find(tx, game), name, value, actor="command")
+    was_mistyped = installation.database.write_here(
+        lambda tx: keyring.rotate(tx, installation.vault, games.find(tx, game), name, value, actor="command")
     )
     old = "the value before was never used and is gone; the one before that" if was_mistyped else "the old one"
     click.echo(f"{name} of {game} has a new value; {old} stays valid until `flask secret retire {game} {name}`.")
@@ -70,7 +70,9 @@ def rotate(game: str, name: str, rest: tuple[str, ...]) -> None:
 def retire(game: str, name: str) -> None:
     """End the previous value of secret NAME of GAME."""
     _check_names(game, name)
-    installation().database.write_here(lambda tx: keyring.retire(tx, games.find(tx, game), name, actor="command"))
+    current_installation().database.write_here(
+        lambda tx: keyring.retire(tx, games.find(tx, game), name, actor="command")
+    )
     click.echo(f"The previous value of {name} of {game} is no longer valid.")
 
 
@@ -80,13 +82,15 @@ def retire(game: str, name: str) -> None:
 @in_words
 def list_secrets(game: str) -> None:
     """Names, dates and last characters of GAME's secrets; never a value."""
-    house = installation()
-    connection = house.database.read()
-    rows = keyring.listing(connection, house.vault, games.find(connection, game))
+    installation = current_installation()
+    connection = installation.database.read()
+    rows = keyring.listing(connection, installation.vault, games.find(connection, game))
     if rows:
         head = ("name", "slot", "set", "last used", "ends with")
         click.echo(table([head, *(_cells(row) for row in rows)]))
-    lacking = sorted(name for name in house.secret_names.keys() - {row.name for row in rows} if not name.endswith(".*"))
+    lacking = sorted(
+        name for name in installation.secret_names.keys() - {row.name for row in rows} if not name.endswith(".*")
+    )
     if lacking:
         click.echo(f"Not set: {', '.join(lacking)}")
 
@@ -105,16 +109,16 @@ def rotate_key() -> None:
     With a key file the new key is made here and the old file is kept aside. With COINSLOT_MASTER_KEY the new key,
     the Base64 of 32 bytes, is read from standard input or a hidden prompt.
     """
-    house = installation()
-    vault = house.vault
-    old = vault.current(house.database.read())
+    installation = current_installation()
+    vault = installation.vault
+    old = vault.current(installation.database.read())
     if vault.is_from_environment:
         new = MasterKey.parse(read_value("new master key"), "the value given")
         if new.id == old.id:
             raise VaultError("that is the master key already")
     else:
         new = MasterKey.generate()
-    count = keyring.rotate_master_key(house.database, vault, new, actor="command")
+    count = keyring.rotate_master_key(installation.database, vault, new, actor="command")
     click.echo(f"Everything sealed ({count} values) is under master key {new.id} now.")
     if vault.is_from_environment:
         click.echo(
@@ -135,12 +139,12 @@ def _refuse_values(rest: tuple[str, ...]) -> None:
 
 def _check_names(game: str, name: str) -> None:
     """Before anybody is asked to type: the game exists, and the secret is one that Coinslot would use."""
-    house = installation()
-    games.find(house.database.read(), game)
+    installation = current_installation()
+    games.find(installation.database.read(), game)
     if name.startswith(SECRET_PREFIX):
-        destinations.find_id(house.database.read(), game, name.removeprefix(SECRET_PREFIX))
-    elif options.declared(house.secret_names, name) is None:
-        raise SecretError(f"there is no secret {name}; there are: {', '.join(sorted(house.secret_names))}")
+        destinations.find_id(installation.database.read(), game, name.removeprefix(SECRET_PREFIX))
+    elif options.declared(installation.secret_names, name) is None:
+        raise SecretError(f"there is no secret {name}; there are: {', '.join(sorted(installation.secret_names))}")
 
 
 def _doubt(name: str, value: str) -> None:

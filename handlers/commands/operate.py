@@ -21,7 +21,7 @@ from coinslot.operations.restore import restore
 from coinslot.store.db import Connection
 from handlers.kit import troubled
 from handlers.kit.errors import in_words
-from handlers.kit.receive import installation, partners
+from handlers.kit.receive import current_installation, partners
 
 
 @click.command("backup")
@@ -33,11 +33,13 @@ def backup_command(file: Path) -> None:
 
     An earlier copy in FILE is replaced once the new one is complete. The master key is NOT in the copy.
     """
-    house = installation()
+    installation = current_installation()
     with _stopped_tidily():
-        copy = backup(house.database, file)
+        copy = backup(installation.database, file)
     click.echo(f"Wrote {click.format_filename(copy.path)} ({copy.size_bytes:,} bytes), checked and on the disk.")
-    source = "the variable COINSLOT_MASTER_KEY" if house.vault.is_from_environment else str(house.vault.path)
+    source = (
+        "the variable COINSLOT_MASTER_KEY" if installation.vault.is_from_environment else str(installation.vault.path)
+    )
     click.echo(
         f"The master key is NOT in it. Keep {source} (key id {copy.key_id or 'none yet'}) in another place: "
         "without it the copy cannot be restored, with it the copy gives away every secret."
@@ -54,10 +56,10 @@ def restore_command(file: Path) -> None:
     What was served before is kept beside the database. What was credited after the copy was taken comes back when
     its partner sends it again, under the same transaction id.
     """
-    house = installation()
+    installation = current_installation()
     with _stopped_tidily():
-        done = restore(house.database, house.vault, file)
-    click.echo(f"Restored {file} to {house.database.path}; running servers see it from their next request.")
+        done = restore(installation.database, installation.vault, file)
+    click.echo(f"Restored {file} to {installation.database.path}; running servers see it from their next request.")
     if done.kept is not None:
         click.echo(f"What was served before is kept: `flask restore {done.kept}` undoes this restore.")
     if done.aside is not None:
@@ -93,19 +95,19 @@ COMMANDS: tuple[click.Command, ...] = (backup_command, restore_command, doctor_c
 
 
 def _examine() -> Iterator[Finding]:
-    house = installation()
+    installation = current_installation()
     yield from doctor.release()
-    yield from guarded(doctor.folder, house.settings, house.database, house.vault)
+    yield from guarded(doctor.folder, installation.settings, installation.database, installation.vault)
     yield from doctor.engine()
-    connection, found = doctor.open_database(house.database)
+    connection, found = doctor.open_database(installation.database)
     yield found
-    yield from guarded(doctor.master_key, house.vault, connection)
+    yield from guarded(doctor.master_key, installation.vault, connection)
     if connection is not None:
         yield from guarded(doctor.database_file, connection)
         yield from guarded(doctor.hash_chain, connection)
-    yield from guarded(doctor.disk_space, house.database)
+    yield from guarded(doctor.disk_space, installation.database)
     yield from guarded(doctor.system_clock, connection)
-    yield from guarded(doctor.public_url, house.settings)
+    yield from guarded(doctor.public_url, installation.settings)
     if connection is not None:
         yield from guarded(doctor.owner_password, connection)
         yield from guarded(_examine_games, connection)
@@ -125,11 +127,11 @@ def _examine_games(connection: Connection) -> Iterator[Finding]:
 
 def _examine_troubles(connection: Connection) -> Iterator[Finding]:
     """What the overview says and no check above does."""
-    yield from troubled.findings(connection, games.outlines(connection, installation().catalogue))
+    yield from troubled.findings(connection, games.outlines(connection, current_installation().catalogue))
 
 
 def _examine_game(connection: Connection, slug: str) -> Iterator[Finding]:
-    game = installation().games.by_slug(slug)
+    game = current_installation().games.by_slug(slug)
     if game is None:
         return  # removed just now
     yield Finding(OK, f"game {slug}: every secret opens")

@@ -7,7 +7,7 @@ from coinslot.access import owner, second_factor
 from handlers.kit import passwords
 from handlers.kit.console import read_value
 from handlers.kit.errors import in_words
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 
 @click.group("admin")
@@ -21,7 +21,7 @@ def admin() -> None:
 def password() -> None:
     """Set the owner's password, from standard input or a hidden prompt. A setup link ends with it."""
     chosen = passwords.hash_of(owner.checked_password(read_value("password")))
-    installation().database.write_here(lambda tx: owner.set_password(tx, chosen, actor="command"))
+    current_installation().database.write_here(lambda tx: owner.set_password(tx, chosen, actor="command"))
     click.echo("The owner's password is set.")
 
 
@@ -35,7 +35,7 @@ def second_factor_group() -> None:
 @in_words
 def second_factor_off() -> None:
     """Ask for the password alone from now on: for a lost phone. Recovery codes end with it."""
-    was_on = installation().database.write_here(lambda tx: second_factor.turn_off(tx, actor="command"))
+    was_on = current_installation().database.write_here(lambda tx: second_factor.turn_off(tx, actor="command"))
     click.echo("The second factor is off." if was_on else "There is no second factor; nothing was changed.")
 
 

@@ -14,7 +14,7 @@ from coinslot.settlement.outcomes import Run
 from coinslot.store.db import Row
 from handlers.kit import reconciling
 from handlers.kit.console import table
-from handlers.kit.receive import installation, partners
+from handlers.kit.receive import current_installation, partners
 
 LONGEST_CREATOR = 40
 SHOWN_AT_ONCE = 20  # differences of each kind; a file has them all
@@ -51,7 +51,7 @@ _APART = {
 
 
 def print_zone_notes(game: Game, month: str | None) -> None:
-    for note in jobs.zone_notes(installation().database.read(), game, month):
+    for note in jobs.zone_notes(current_installation().database.read(), game, month):
         click.echo(note)
 
 
@@ -102,7 +102,7 @@ def print_run(game: Game, run: Run) -> None:
         for each in run.summary
     ]
     click.echo(table([("difference", "count", "at stake", ""), *rows]))
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     for result in dict.fromkeys(each.result for each in run.summary):
         for row in outcomes.differences(connection, run.id, result=result, limit=SHOWN_AT_ONCE):
             remedy = remedy_of(game, run.partner, row)

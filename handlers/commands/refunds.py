@@ -16,7 +16,7 @@ from coinslot.store import audit
 from coinslot.store.db import Connection, Row
 from handlers.kit.console import table
 from handlers.kit.errors import in_words
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 LONGEST_REASON = 255
 EARLIEST = "2010"
@@ -35,7 +35,7 @@ def refund() -> None:
 @in_words
 def list_refunds(game: str, is_all: bool, limit: int) -> None:
     """Refunds that wait for their order, or name no one order; the newest first."""
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     rows = refunds.listing(connection, games.find(connection, game)["id"], is_all, limit)
     if not rows:
         click.echo("None." if is_all else "None waits for its order or for a person.")
@@ -69,7 +69,7 @@ def reverse(game: str, order: str, partner: str, policy: str, at: str | None, re
         audit.record(tx, game_id, "command", "order.reverse", f"{partner} {order}: {policy}")
         return grant_id
 
-    grant_id = installation().database.write_here(take_back)
+    grant_id = current_installation().database.write_here(take_back)
     click.echo(f"Order {order} is taken back: grant {grant_id}, policy {policy}.")
 
 

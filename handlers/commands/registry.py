@@ -14,7 +14,7 @@ from coinslot.games.registry import RegistryError, checked_id, checked_text
 from coinslot.store import audit
 from coinslot.store.db import Connection
 from handlers.kit.errors import in_words
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 
 @click.group("player")
@@ -39,7 +39,7 @@ def add_player(game: str, player_id: str, name: str | None) -> None:
         audit.record(tx, game_id, "command", "player.add", player_id)
         return is_new
 
-    is_new = installation().database.write_here(add)
+    is_new = current_installation().database.write_here(add)
     click.echo(f"{player_id} is registered." if is_new else f"{player_id} was registered already.")
 
 
@@ -56,7 +56,7 @@ def import_players(game: str, file: IO[bytes]) -> None:
     it. A player who is there already keeps what the file does not have; an empty cell counts as not there. A line that
     could be meant in two ways is refused.
     """
-    database = installation().database
+    database = current_installation().database
     game_id = games.find(database.read(), game)["id"]
     with _watched(file) as watch:
         done = csv_files.import_players(database, database.write_here, game_id, file, "command", watch)
@@ -84,7 +84,7 @@ def add_item(game: str, sku: str, name: str | None) -> None:
         audit.record(tx, game_id, "command", "item.add", sku)
         return is_new
 
-    is_new = installation().database.write_here(add)
+    is_new = current_installation().database.write_here(add)
     click.echo(f"{sku} is registered." if is_new else f"{sku} was registered already.")
 
 
@@ -99,7 +99,7 @@ def import_items(game: str, file: IO[bytes]) -> None:
     Columns: sku, name, in any order under a header row, in this order without one. An empty name leaves the name
     that is there. The file may be written as for players.
     """
-    database = installation().database
+    database = current_installation().database
     game_id = games.find(database.read(), game)["id"]
     with _watched(file) as watch:
         done = csv_files.import_items(database.write_here, game_id, file, "command", watch)

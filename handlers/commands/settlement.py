@@ -22,7 +22,7 @@ from handlers.kit import reconciling
 from handlers.kit.console import opened_game, table
 from handlers.kit.errors import in_words
 from handlers.kit.partner import Partner
-from handlers.kit.receive import installation, partners
+from handlers.kit.receive import current_installation, partners
 
 PROGRESS_SECONDS = 1.0
 FORMATS = ("csv", "all", "creators", "beancount")
@@ -40,7 +40,7 @@ def group() -> None:
 def list_months(game: str) -> None:
     """The months of GAME and their states, the newest first."""
     opened = opened_game(game)
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     rows = [(each.month.name, words_of(each.state)) for each in months.month_list(connection, opened)]
     click.echo(table([("month", "state"), *rows]) if rows else "Nothing was bought yet.")
     print_zone_notes(opened, None)
@@ -56,11 +56,13 @@ def list_months(game: str) -> None:
 def close(game: str, month: str, note: str, early: bool) -> None:
     """Freeze MONTH (such as 2026-07) of GAME. A month that is closed stays as it is."""
     opened = opened_game(game)
-    house = installation()
-    found, is_new = closing.close(house.database, opened, house.in_game, month, "command", note, may_be_early=early)
+    installation = current_installation()
+    found, is_new = closing.close(
+        installation.database, opened, installation.in_game, month, "command", note, may_be_early=early
+    )
     click.echo(f"{month} of {game} " + ("is closed." if is_new else f"was closed {found.closed_at[:16]} UTC."))
     print_zone_notes(opened, month)
-    print_lines(month, months.lines(house.database.read(), found.id))
+    print_lines(month, months.lines(installation.database.read(), found.id))
 
 
 @group.command("reopen")
@@ -72,7 +74,7 @@ def close(game: str, month: str, note: str, early: bool) -> None:
 def reopen(game: str, month: str, note: str) -> None:
     """Open a closed MONTH again; what it was closed with is kept, and counts no more."""
     opened = opened_game(game)
-    installation().database.write_here(lambda tx: closing.reopen(tx, opened.id, month, "command", note))
+    current_installation().database.write_here(lambda tx: closing.reopen(tx, opened.id, month, "command", note))
     click.echo(f"{month} of {game} is open again.")
 
 
@@ -85,15 +87,15 @@ def reopen(game: str, month: str, note: str) -> None:
 def show(game: str, month: str, has_steps: bool) -> None:
     """What MONTH comes to: as it was closed, or as it would be closed now."""
     opened = opened_game(game)
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     found = months.standing(connection, opened.id, month)
     if found is not None:
         click.echo(f"{month} of {game}: {words_of(found.state)}, closed {found.closed_at[:16]} UTC")
         print_lines(month, months.lines(connection, found.id))
     else:
-        in_game = installation().in_game
+        in_game = current_installation().in_game
         terms = Terms.of(opened, in_game)
-        with installation().database.snapshot() as snapshot:
+        with current_installation().database.snapshot() as snapshot:
             wanted = months.month_of(snapshot, opened, month)
             lines = closing.preview(snapshot, opened.id, wanted, terms, in_game)
         click.echo(f"{month} of {game}: open; this is what it would be closed with now")
@@ -149,7 +151,7 @@ def reconcile(
         return
     wanted = _partners(opened, month, name, path is not None)
     columns = dict(each.partition("=")[::2] for each in mapped)
-    house = installation()
+    installation = current_installation()
     for partner in wanted:
         assert partner.report is not None
         file = (
@@ -158,18 +160,22 @@ def reconcile(
             else (path, Layout.of(partner.report, columns, unit, currency, DECIMALS.get(decimal or "")))
         )
         seen = None if file is None else jobs.look_through(*file)
-        run_id = reconciling.begin(house, opened, month, partner, "command", file, is_background=background)
+        run_id = reconciling.begin(installation, opened, month, partner, "command", file, is_background=background)
         told = _Told(partner.title)
         if file is not None:
-            jobs.take_file(house.database, run_id, *file, told, seen)
+            jobs.take_file(installation.database, run_id, *file, told, seen)
         if not background:
             try:
                 jobs.carry_on(
-                    house.database, run_id, reconciling.reader(house, opened, partner.report), float("inf"), told
+                    installation.database,
+                    run_id,
+                    reconciling.reader(installation, opened, partner.report),
+                    float("inf"),
+                    told,
                 )
             except JobError as error:
                 raise click.ClickException(f"{error}\nThe same command goes on where it stopped.") from None
-        run = outcomes.run_by_id(house.database.read(), run_id)
+        run = outcomes.run_by_id(installation.database.read(), run_id)
         if run is not None:
             print_run(opened, run)
 
@@ -183,7 +189,7 @@ def reconcile(
 def differences(game: str, month: str, result: str | None) -> None:
     """Every purchase on which MONTH and a partner do not agree, as CSV, with what mends it."""
     opened = opened_game(game)
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     names = "reference,result,currency,stake,ours,theirs,occurred_at,action".split(",")
     amounts = (("stake_minor", "currency"), ("ours_minor", "ours_currency"), ("theirs_minor", "theirs_currency"))
     writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -214,7 +220,7 @@ def confirm(game: str, month: str, is_of_creators: bool, is_skipping: bool, is_a
     state = SETTLED if is_of_creators else CONFIRMED
 
     came_to = jobs.bring_to(
-        *(installation().database, opened, month, state, "command", note),
+        *(current_installation().database, opened, month, state, "command", note),
         is_skipping=is_skipping,
         is_accepting=is_accepting,
     )
@@ -235,7 +241,7 @@ def export(game: str, month: str, form: str, creator: str | None) -> None:
     double entry, as that program reads it.
     """
     opened = opened_game(game)
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     found = months.standing(connection, opened.id, month)
     if found is None:
         raise SettlementError(f"{month} is open: close it first")
@@ -274,7 +280,7 @@ def _partners(game: Game, month: str, name: str | None, has_file: bool) -> list[
         return [known[name]]
     if has_file:
         raise click.UsageError("--file: say whose it is with --partner")
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     found = months.standing(connection, game.id, month)
     if found is None:
         raise SettlementError(f"{month} is open: close it first")
@@ -292,5 +298,5 @@ def _partners(game: Game, month: str, name: str | None, has_file: bool) -> list[
 def _accept(game: Game, month: str, note: str) -> None:
     if not note.strip():
         raise click.UsageError("--accept: say in a --note why that is good enough")
-    came_to = jobs.accept(installation().database, game, month, "command", note)
+    came_to = jobs.accept(current_installation().database, game, month, "command", note)
     click.echo(f"{month} of {game.slug}: reconciled{'' if came_to else ', as before'}.")

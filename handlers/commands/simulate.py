@@ -15,7 +15,7 @@ from handlers.kit import sending
 from handlers.kit.console import opened_game, table
 from handlers.kit.errors import in_words
 from handlers.kit.partner import Call, Check, Partner
-from handlers.kit.receive import installation, partners
+from handlers.kit.receive import current_installation, partners
 
 TIMEOUT_SECONDS = 15
 EXCERPT = 48  # characters of an answer's body
@@ -34,9 +34,9 @@ def simulate(game: str, url: str | None) -> None:
     1 when an answer is a surprise or there is none. Only the reserved test player and item are named, so nothing of it
     counts, and it may be run again and again.
     """
-    house = installation()
+    installation = current_installation()
     opened = opened_game(game)
-    base = _checked_url(url or house.settings.public_url)
+    base = _checked_url(url or installation.settings.public_url)
     configured = [partner for partner in partners() if partner.is_configured(opened)]
     skipped = [partner.title for partner in partners() if not partner.is_configured(opened)]
     if skipped:

@@ -5,7 +5,7 @@ from flask import Response, jsonify
 from coinslot.ledger import events
 from handlers.game.grants import LARGEST_ID
 from handlers.kit.problems import caller, whole_argument
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 MOST_EVENTS = 1000
 
@@ -15,5 +15,5 @@ def feed() -> Response:
     game = caller()
     after = whole_argument("after", 0, 0, LARGEST_ID)
     limit = whole_argument("limit", 100, 1, MOST_EVENTS)
-    found, has_more = events.feed(installation().database.read(), game.id, after, limit)
+    found, has_more = events.feed(current_installation().database.read(), game.id, after, limit)
     return jsonify(events=found, next_after=found[-1]["id"] if found else after, has_more=has_more)

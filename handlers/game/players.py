@@ -25,7 +25,7 @@ from handlers.kit.problems import (
     read_body,
     unprocessable,
 )
-from handlers.kit.receive import installation, partners
+from handlers.kit.receive import current_installation, partners
 
 PLAYERS_AT_ONCE = 20
 
@@ -35,7 +35,7 @@ _parts = profile.Profile().fields.keys()
 
 def show(player_id: str) -> Response:
     game = caller()
-    entry = registry.player(installation().database.read(), game.id, checked(player_id, "player_id"))
+    entry = registry.player(current_installation().database.read(), game.id, checked(player_id, "player_id"))
     if entry is None:
         raise ProblemError(404, "There is no such player")
     return jsonify(_shown(entry))
@@ -121,7 +121,7 @@ def _replace_many(game: Game) -> tuple[int, int]:
 
     some = portions.ready_made(list(entries.items()), PLAYERS_AT_ONCE)
     try:
-        return sum(portions.write_each(installation().database.write, some, store)), len(entries)
+        return sum(portions.write_each(current_installation().database.write, some, store)), len(entries)
     except RegistryError as error:
         raise conflict(error) from None
 
@@ -130,7 +130,7 @@ def forget(player_id: str) -> Response:
     """Forget the person and keep the sums."""
     game = caller()
     player_id = checked(player_id, "player_id")
-    if not installation().forget_player(game, player_id, "game"):
+    if not current_installation().forget_player(game, player_id, "game"):
         raise ProblemError(404, "There is no such player")
     return nothing()
 
@@ -156,7 +156,7 @@ def _is_changed(entry: Mapping[str, Any], known: Mapping[str, Any] | None) -> bo
 
 def _write(store: Any) -> Any:
     try:
-        return installation().database.write(store)
+        return current_installation().database.write(store)
     except RegistryError as error:
         raise conflict(error) from None
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import click
 
 from coinslot.games.games import Game, GameError
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 LONGEST_VALUE = 64 * 1024  # bytes; keys and passwords are far shorter, a wrong file on standard input may be huge
 
 
 def opened_game(slug: str) -> Game:
     """The game as requests see it. Raises :class:`GameError` when there is none."""
-    found = installation().games.by_slug(slug)
+    found = current_installation().games.by_slug(slug)
     if found is None:
         raise GameError(f"there is no game {slug}")
     return found

@@ -3,17 +3,17 @@
 from coinslot.access.keyring import SecretValue
 from coinslot.outbox.destinations import Destination
 from coinslot.relay.grader import Grader
-from handlers.kit.receive import installation, partners
+from handlers.kit.receive import current_installation, partners
 
 
 def new_grader(destination: Destination, keys: tuple[SecretValue, ...]) -> Grader:
     """``keys`` are the destination's signing secrets, current first; there is at least one."""
-    house = installation()
+    installation = current_installation()
     return Grader(
-        house.outbound,
+        installation.outbound,
         destination,
-        house.formats[destination.format],
+        installation.formats[destination.format],
         keys,
         partners()[0].name,
-        house.settings.may_call_private,
+        installation.settings.may_call_private,
     )

@@ -1,6 +1,6 @@
 """Who knocks: one room per caller. Rooms do not import each other; what they share stands in ``coinslot``.
 
-This page holds what every room needs of the house: the installation, the card on which a partner's room says what it
+This page holds what every room needs of the installation: the installation, the card on which a partner's room says what it
 brings, the check at the door, and the note about a call that was refused.
 """
 
@@ -154,7 +154,7 @@ class Report(ReportFormat):
 
 @dataclass(frozen=True)
 class Partner:
-    """What a partner's room brings to the house; ``app.py`` lists them.
+    """What a partner's room brings to the installation; ``app.py`` lists them.
 
     ``addresses`` are to be pasted into the partner's dashboard. ``keys`` and ``settings`` are what the owner may set;
     of the settings, ``agreed`` follow from what the partner was told or says. ``missing`` says in sentences what a game

@@ -9,7 +9,7 @@ from marshmallow import Schema, ValidationError
 from coinslot.base import exact
 from coinslot.games.games import Game
 from coinslot.games.registry import RegistryError, checked_id
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 LARGEST_BULK_BODY = 16 * 1024 * 1024
 MOST_ERRORS_TOLD = 20
@@ -58,7 +58,9 @@ def nothing() -> Response:
 def caller() -> Game:
     """The game whose token the request carries. Raises a 401."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    game = installation().games.by_token(token.strip()) if scheme.lower() == "bearer" and token.strip() else None
+    game = (
+        current_installation().games.by_token(token.strip()) if scheme.lower() == "bearer" and token.strip() else None
+    )
     if game is None:
         raise ProblemError(401, "Send the game's API token as Authorization: Bearer <token>")
     return game

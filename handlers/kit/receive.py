@@ -26,7 +26,7 @@ SIMULATED = "X-Coinslot-Simulated"  # header of our own simulated calls, which s
 SIMULATED_SECONDS = 300  # how long such a header proves anything
 
 
-def installation() -> Installation:
+def current_installation() -> Installation:
     found: Installation = current_app.extensions["coinslot"]
     return found
 
@@ -49,7 +49,7 @@ def note_call(game: Game, partner: str, endpoint: str, *keys: SecretValue) -> No
     ``keys`` are those it has proved itself with: the owner can see when an old one is no longer used.
     """
     if not is_simulated():
-        installation().observations.called(game.id, partner, endpoint, ((key.name, key.slot) for key in keys))
+        current_installation().observations.called(game.id, partner, endpoint, ((key.name, key.slot) for key in keys))
 
 
 def simulated() -> dict[str, str]:
@@ -70,8 +70,8 @@ def is_simulated() -> bool:
 
 
 def _simulation_proof(at: str) -> str:
-    house = installation()
-    key = house.vault.current(house.database.read()).derive("simulated calls")
+    installation = current_installation()
+    key = installation.vault.current(installation.database.read()).derive("simulated calls")
     return signing.hmac_hex("sha256", key, at.encode())
 
 
@@ -93,7 +93,7 @@ def note_refusal(
     where there is no address of that path.
     """
     body = request.get_data(cache=True)
-    installation().observations.refused(
+    current_installation().observations.refused(
         Refusal(
             game_id=None if game is None else game.id,
             game_slug="" if game is None else game.slug,
@@ -133,7 +133,7 @@ def must_wait(game: Game, partner: str, wanted: Credit) -> bool:
     """
     if game.settings[f"{partner}.when_game_down"] == "accept":
         return False
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     return is_down(connection, game.id, "grant.created") and not is_credited(connection, wanted)
 
 

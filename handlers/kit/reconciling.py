@@ -60,16 +60,20 @@ def remedy(game: str, title: str, difference: Row) -> str:
 def jobs(partners: Iterable[Partner]) -> dict[str, Job]:
     reports = {partner.name: partner.report for partner in partners if partner.report is not None}
     return {
-        CLOSE_JOB: Standing(lambda house, game: settling.close_due(house.database, game, house.in_game)),
-        SO_FAR_JOB: Standing(lambda house, game: so_far.reckon(house.database, game, house.in_game)),
-        RECONCILE_JOB: lambda house, game: settling.reconcile_open(
-            house.database, game, {name: reader(house, game, report) for name, report in reports.items()}
+        CLOSE_JOB: Standing(
+            lambda installation, game: settling.close_due(installation.database, game, installation.in_game)
+        ),
+        SO_FAR_JOB: Standing(
+            lambda installation, game: so_far.reckon(installation.database, game, installation.in_game)
+        ),
+        RECONCILE_JOB: lambda installation, game: settling.reconcile_open(
+            installation.database, game, {name: reader(installation, game, report) for name, report in reports.items()}
         ),
     }
 
 
 def begin(
-    house: Installation,
+    installation: Installation,
     game: Game,
     month: str,
     partner: Partner,
@@ -84,12 +88,12 @@ def begin(
     if file is None and not partner.report.is_askable(game):
         raise ReconciliationError(f"{partner.title} cannot be asked, its key is not set: give its report as a file")
     return settling.begin(
-        *(house.database, game, month, partner.name, actor, file),
+        *(installation.database, game, month, partner.name, actor, file),
         is_of_payments=partner.in_game is not None,
         is_background=is_background,
     )
 
 
-def reader(house: Installation, game: Game, report: Report) -> Reader:
+def reader(installation: Installation, game: Game, report: Report) -> Reader:
     """How a game asks the partner of a report for its figures."""
-    return Reader(partial(report.read, house, game), report.are_movements)
+    return Reader(partial(report.read, installation, game), report.are_movements)

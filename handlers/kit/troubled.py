@@ -47,9 +47,9 @@ UNREADABLE = Told(
 )
 
 
-def told(house: Installation, connection: Connection, outlines: Sequence[Game]) -> list[Told]:
+def told(installation: Installation, connection: Connection, outlines: Sequence[Game]) -> list[Told]:
     """Everything that is wrong, the worst first; what could not be looked at is told too."""
-    found: list[Told] = [*_machine(house, connection)]
+    found: list[Told] = [*_machine(installation, connection)]
     try:
         known = troubles.find(connection)
     except (EngineError, DatabaseError) as error:
@@ -87,15 +87,15 @@ def findings(connection: Connection, outlines: Sequence[Game]) -> Iterator[Findi
             yield Finding(WRONG if said.is_bad else WARNING, f"{whose}{said.text}{where}")
 
 
-def _machine(house: Installation, connection: Connection) -> list[Told]:
+def _machine(installation: Installation, connection: Connection) -> list[Told]:
     found = []
     try:
-        house.vault.current(connection)
+        installation.vault.current(connection)
     except (VaultError, EngineError, DatabaseError, OSError):
         text = "The master key is missing or is not the one the secrets are under: every call is refused for now."
         found.append(Told("key", f"{text} Put the right key back; flask doctor says which that is."))
     try:
-        free = shutil.disk_usage(house.settings.home).free
+        free = shutil.disk_usage(installation.settings.home).free
     except OSError:
         return [*found, Told("disk", "How much room the disk has left is unknown.", is_bad=False)]
     if free < LITTLE_FREE_BYTES:

@@ -18,7 +18,7 @@ from coinslot.access.vault import VaultError
 from coinslot.games import games
 from coinslot.store.db import DatabaseError, EngineError
 from handlers.kit.partner import Partner
-from handlers.kit.receive import installation, note_refusal, partners
+from handlers.kit.receive import current_installation, note_refusal, partners
 
 REASON = "no_address"
 LONGEST_PATH = 200  # characters; a longer one comes close to nothing
@@ -49,11 +49,11 @@ def note(status: int) -> None:
         return
     # What cannot be kept must not change the answer: a body that is too large, a database that does not answer.
     with suppress(HTTPException, DatabaseError, EngineError, VaultError):
-        house = installation()
+        installation = current_installation()
         called = request.path if status == 404 else f"{request.method} {request.path}"
-        near = nearest(called, partners(), [row["slug"] for row in games.every(house.database.read())])
+        near = nearest(called, partners(), [row["slug"] for row in games.every(installation.database.read())])
         if near is not None:
-            game = None if near.slug is None else house.games.by_slug(near.slug)
+            game = None if near.slug is None else installation.games.by_slug(near.slug)
             note_refusal(
                 near.partner.name,
                 near.endpoint,

@@ -12,7 +12,7 @@ from coinslot.installation import Standing
 from coinslot.relay import jobs
 from coinslot.settlement.terms import InGame
 from handlers.kit.partner import Address, Partner
-from handlers.kit.receive import installation, plain_error
+from handlers.kit.receive import current_installation, plain_error
 from handlers.playcamp import explain, explain_words, parked, settings, simulation
 from handlers.playcamp.entries import entry
 from handlers.playcamp.entries import game_call as entry_call
@@ -66,7 +66,7 @@ def lacking(game: Game) -> list[str]:
 
 def wrong(game: Game) -> list[str]:
     """Sentences for the owner about keys that the other side does not take."""
-    errors = jobs.last_errors(installation().database.read(), game.id)
+    errors = jobs.last_errors(current_installation().database.read(), game.id)
     return registration.wrong(game, errors) + polling.wrong(game, errors)
 
 

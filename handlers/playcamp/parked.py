@@ -3,7 +3,7 @@
 from coinslot.base import clock
 from coinslot.games.games import Game
 from coinslot.operations import unsettled
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 from handlers.playcamp.events.coupons import UNGRANTED
 from handlers.playcamp.events.payload import UNREADABLE
 from handlers.playcamp.events.webhooks import COUPON_REDEEMED, PARTNER
@@ -14,7 +14,7 @@ COUPONS = (COUPON_REDEEMED, UNGRANTED)
 
 def warnings(game: Game) -> list[str]:
     """A sentence for the owner about what came of late and led to nothing, which ``flask playcamp parked`` lists."""
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     since = clock.stamp(clock.now() - UNSETTLED_DAYS * 86_400)
     counts = (
         (

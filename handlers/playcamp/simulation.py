@@ -25,7 +25,7 @@ from coinslot.outbox import lists as delivery_lists
 from coinslot.relay import jobs
 from handlers.kit.api import ApiError
 from handlers.kit.partner import Call, Check
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 from handlers.playcamp.api.client import Client, base_url
 from handlers.playcamp.entries.entry import ENDPOINT as ENTRY
 from handlers.playcamp.entries.entry import allowed_campaigns, recipe_of
@@ -128,7 +128,7 @@ def _webhooks(game: Game) -> Iterator[Call | Check]:
     body = _batch()
     yield _webhook("a batch without events", path, body, _signed(body, key), 200)
     (fact,) = payload.read(game, created)
-    is_wanted = destinations.wanting(installation().database.read(), game.id, [fact.type], is_converted=True)
+    is_wanted = destinations.wanting(current_installation().database.read(), game.id, [fact.type], is_converted=True)
     if is_wanted and is_forwarded(game, fact):
         yield Check("the webhook in the game's format", "taken by the game", partial(_converted, game, fact.dedupe_key))
     for name in sorted(game.secrets):
@@ -151,7 +151,7 @@ def _converted(game: Game, dedupe_key: str) -> tuple[str, str | None]:
 
     One that is parked waits for its owner, and says why; so does one behind such an event of the same player.
     """
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     event_id = events.find(connection, game.id, PARTNER, dedupe_key)
     if event_id is None:
         return "not in this database", "must be in the database here; is --url its server?"
@@ -188,12 +188,12 @@ def _is_through(game: Game) -> bool:
         and row["lease_owner"] is None
         and not row["failures"]
         and (row["due_at"] is None or row["due_at"] > now)
-        for row in jobs.listing(installation().database.read(), game.id)
+        for row in jobs.listing(current_installation().database.read(), game.id)
     )
 
 
 def _polled(game: Game) -> tuple[str, str | None]:
-    found = try_window(installation(), game, most_pages=MOST_PAGES)
+    found = try_window(current_installation(), game, most_pages=MOST_PAGES)
     told = f"{found.count} row(s)" + (f", {found.parked_count} cannot be sent" if found.parked_count else "")
     return told, found.wrong
 
@@ -217,7 +217,7 @@ def _validated(game: Game) -> tuple[str, str | None]:
 
 
 def _client(game: Game) -> Client:
-    return Client(game, installation().outbound, patience_seconds=CALL_SECONDS, tries=1)
+    return Client(game, current_installation().outbound, patience_seconds=CALL_SECONDS, tries=1)
 
 
 def _queries(game: Game) -> Iterator[Call]:

@@ -13,7 +13,7 @@ from coinslot.games.games import Game
 from coinslot.games.options import Setting
 from coinslot.ledger import credit, reports
 from coinslot.ledger import rules as ledger_rules
-from handlers.kit.receive import installation, is_address_allowed, must_wait, note_call, note_refusal
+from handlers.kit.receive import current_installation, is_address_allowed, must_wait, note_call, note_refusal
 from handlers.playtem.payload import Order, PayloadError, decode, verify
 
 PARTNER = "playtem"
@@ -25,7 +25,7 @@ def credit_to_game(game_slug: str) -> Response:
     """Credit the items of one purchase, all or none."""
     if request.method != "GET":  # Flask runs a GET's view for HEAD too, and a HEAD must not credit
         raise MethodNotAllowed(["GET"])
-    game = installation().games.by_slug(game_slug)
+    game = current_installation().games.by_slug(game_slug)
     if game is None or not is_configured(game):
         note_refusal(PARTNER, "credit", None, "unknown_game", 404)
         return not_found()
@@ -41,7 +41,7 @@ def credit_by_app_id() -> Response:
     except PayloadError as error:
         note_refusal(PARTNER, "credit", None, error.reason, 500)
         return refuse(BAD_PAYLOAD, "The payload cannot be decoded")
-    game = installation().games.by_setting("playtem.app_id", order.app_id)
+    game = current_installation().games.by_setting("playtem.app_id", order.app_id)
     if game is None or not is_configured(game):
         note_refusal(PARTNER, "credit", None, "unknown_game", 500)
         return refuse(BAD_PAYLOAD, "The signature does not match")
@@ -49,7 +49,7 @@ def credit_by_app_id() -> Response:
 
 
 def _credit(game: Game, parameter: str) -> Response:
-    house = installation()
+    installation = current_installation()
     if not is_address_allowed(game, PARTNER):
         note_refusal(PARTNER, "credit", game, "address", 403)
         return Response("Forbidden\n", 403, mimetype="text/plain")
@@ -67,11 +67,15 @@ def _credit(game: Game, parameter: str) -> Response:
     if must_wait(game, PARTNER, wanted):
         return _refuse(ANY_OTHER_ERROR, "The game is down; please try again", "game_down", game)
     try:
-        rules = ledger_rules.rules(house.database, house.outbound.for_callers, game, wanted, may_be_empty=False)
-        credited = house.database.write(lambda tx: credit_and_learn(tx, wanted, rules, game, order, house.catalogue))
+        rules = ledger_rules.rules(
+            installation.database, installation.outbound.for_callers, game, wanted, may_be_empty=False
+        )
+        credited = installation.database.write(
+            lambda tx: credit_and_learn(tx, wanted, rules, game, order, installation.catalogue)
+        )
     except reports.ConflictError as error:
         known = error.transaction_id
-        house.database.write(lambda tx: credit.record_conflict(tx, wanted, known))
+        installation.database.write(lambda tx: credit.record_conflict(tx, wanted, known))
         return _refuse(ANY_OTHER_ERROR, "This transaction was credited before with other content", "conflict", game)
     except reports.UnknownPlayerError:
         return _refuse(UNKNOWN_USER, f"User #{order.user_id} doesn't exist", "unknown_player", game)
@@ -166,7 +170,7 @@ def _player_id(user_id: str, game: Game) -> str:
     meaning = game.settings["playtem.user_id"]
     if meaning == "player" or user_id == registry.RESERVED_ID:
         return user_id
-    linked = registry.player_by_identity(installation().database.read(), game.id, "facebook", user_id)
+    linked = registry.player_by_identity(current_installation().database.read(), game.id, "facebook", user_id)
     if linked is None and meaning == "facebook":
         return f"facebook:{user_id}"  # nobody's id, so the rule for unknown players decides
     return linked or user_id

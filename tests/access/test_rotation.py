@@ -89,11 +89,11 @@ def test_the_secret_of_events_changes_likewise(store, is_taken):
     assert [is_taken("events", key) for key in ("old-secret-of-events", "new-secret-of-events")] == [False, True]
 
 
-def test_what_proved_each_call_is_recorded(store, is_taken, house, db):
+def test_what_proved_each_call_is_recorded(store, is_taken, installation, db):
     store.rotate("appcharge.main_key", NEW_KEY)
     for key in (MAIN_KEY, NEW_KEY, SECONDARY):
         is_taken("orders", key)
-    house.observations.flush()
+    installation.observations.flush()
 
     assert [row["signed_with"] for row in db("SELECT signed_with FROM transactions ORDER BY id")] == [
         "appcharge.main_key/previous",
@@ -184,15 +184,15 @@ def flask(home, *words, value=""):
 
 def test_a_server_under_load_refuses_no_call_while_its_owner_changes_the_keys(tmp_path):
     home = tmp_path / "home"
-    house = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
-    house.prepare()
-    studio = Studio(house, "demo")
+    installation = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
+    installation.prepare()
+    studio = Studio(installation, "demo")
     studio.secret("appcharge.main_key", MAIN_KEY)
     studio.secret("appcharge.publisher_token", TOKEN)
     studio.config("appcharge.deep_link", DEEP_LINK)
     studio.player("alice")
     studio.item("coins", "gems")
-    house.database.close()
+    installation.database.close()
 
     with Server(home, WEB_CONCURRENCY="2") as server, Appcharge(server) as appcharge:
         appcharge.go_on()

@@ -13,38 +13,38 @@ from coinslot.access.vault import MasterKey, Sealed, Vault, VaultError
 from coinslot.games import games
 
 
-def test_a_fresh_installation_gets_a_key_of_its_own(house, db):
-    key = house.vault.path
+def test_a_fresh_installation_gets_a_key_of_its_own(installation, db):
+    key = installation.vault.path
     assert key.stat().st_mode & 0o777 == 0o600
     assert len(base64.b64decode(key.read_text())) == 32
     assert db("SELECT value FROM installation WHERE name = 'vault.key_id'") == [
-        {"value": house.vault.current(house.database.read()).id}
+        {"value": installation.vault.current(installation.database.read()).id}
     ]
 
 
-def test_no_plaintext_in_the_files_the_reprs_or_the_errors(house, studio):
+def test_no_plaintext_in_the_files_the_reprs_or_the_errors(installation, studio):
     secret = "a-very-secret-value-0123456789"
     studio.secret("appcharge.main_key", secret)
-    game = house.games.by_slug("demo")
+    game = installation.games.by_slug("demo")
 
     assert game.keys("appcharge.main_key")[0].value == secret.encode()
     assert secret not in repr(game)
     assert secret not in repr(game.keys("appcharge.main_key"))
-    house.database.close()
-    for path in house.settings.home.iterdir():
+    installation.database.close()
+    for path in installation.settings.home.iterdir():
         assert secret.encode() not in path.read_bytes(), path
 
 
-def test_a_sealed_value_opens_only_in_its_place(house, studio):
-    house.database.write_here(
+def test_a_sealed_value_opens_only_in_its_place(installation, studio):
+    installation.database.write_here(
         lambda tx: tx.execute(
             """UPDATE secrets SET ciphertext = (SELECT ciphertext FROM secrets WHERE name = 'playtem.secret'),
                    nonce = x'000000000000000000000000' WHERE name = 'appcharge.main_key'"""
         )
     )
-    house.database.write_here(lambda tx: games.revision.touch(tx, studio.row["id"]))
+    installation.database.write_here(lambda tx: games.revision.touch(tx, studio.row["id"]))
     with pytest.raises(VaultError, match="changed"):
-        house.games.by_slug("demo")
+        installation.games.by_slug("demo")
 
 
 @given(plaintext=st.binary(max_size=100), flip=st.integers(0, 10_000), other=st.text(max_size=10))
@@ -63,7 +63,7 @@ def test_any_changed_bit_and_any_other_purpose_is_refused(plaintext, flip, other
             key.unseal(other, sealed)
 
 
-def test_nonces_never_repeat(house, studio, db):
+def test_nonces_never_repeat(installation, studio, db):
     for number in range(50):
         studio.secret("game.lookup_key", f"value-{number}")
     key = MasterKey.generate()
@@ -83,88 +83,91 @@ def test_a_malformed_master_key_is_refused_by_name_and_not_shown(tmp_path, text)
 def test_the_environments_key_is_used_instead_of_the_file(tmp_path):
     text = base64.b64encode(os.urandom(32)).decode()
     environment = {"COINSLOT_HOME": str(tmp_path / "home"), "COINSLOT_MASTER_KEY": text}
-    house = create_app(environment).extensions["coinslot"]
-    house.prepare()
-    assert not house.vault.path.exists()
-    assert text not in repr(house.settings)
-    assert text not in repr(vars(house.vault)["_keys"])
+    installation = create_app(environment).extensions["coinslot"]
+    installation.prepare()
+    assert not installation.vault.path.exists()
+    assert text not in repr(installation.settings)
+    assert text not in repr(vars(installation.vault)["_keys"])
 
     other = create_app({"COINSLOT_HOME": str(tmp_path / "home")}).extensions["coinslot"]
     with pytest.raises(VaultError, match="no master key"):
         other.prepare()
 
 
-def test_a_database_under_another_key_is_not_served(house, studio):
-    house.vault.path.write_text(MasterKey.generate().text())
-    other = create_app({"COINSLOT_HOME": str(house.settings.home)}).extensions["coinslot"]
+def test_a_database_under_another_key_is_not_served(installation, studio):
+    installation.vault.path.write_text(MasterKey.generate().text())
+    other = create_app({"COINSLOT_HOME": str(installation.settings.home)}).extensions["coinslot"]
     with pytest.raises(VaultError, match="does not hold"):
         other.prepare()
 
 
 class TestRotation:
-    def rotate(self, house):
+    def rotate(self, installation):
         new = MasterKey.generate()
-        return house.vault.rotate(house.database, keyring.reseal, new), new
+        return installation.vault.rotate(installation.database, keyring.reseal, new), new
 
-    def opened(self, house):
-        return {name: [value.value for value in values] for name, values in house.games.by_slug("demo").secrets.items()}
+    def opened(self, installation):
+        return {
+            name: [value.value for value in values]
+            for name, values in installation.games.by_slug("demo").secrets.items()
+        }
 
-    def test_everything_is_under_the_new_key_and_the_old_file_is_kept(self, house, studio, db, post_order):
+    def test_everything_is_under_the_new_key_and_the_old_file_is_kept(self, installation, studio, db, post_order):
         studio.rotate("appcharge.main_key", "next-key-0123456789")
         post_order(b"{}")
         post_order(b"{}", headers={"signature": "x"})
-        house.observations.flush()
-        before = self.opened(house)
-        old = house.vault.current(house.database.read())
+        installation.observations.flush()
+        before = self.opened(installation)
+        old = installation.vault.current(installation.database.read())
 
-        count, new = self.rotate(house)
+        count, new = self.rotate(installation)
 
         assert count == 4 + 2  # one of the secrets has a previous value; one call was no order, one was not signed
         assert {row["key_id"] for row in db("SELECT key_id FROM secrets UNION SELECT key_id FROM refusals")} == {new.id}
-        assert [key.id for key in house.vault.put_aside()] == [old.id]
-        fresh = create_app({"COINSLOT_HOME": str(house.settings.home)}).extensions["coinslot"]
+        assert [key.id for key in installation.vault.put_aside()] == [old.id]
+        fresh = create_app({"COINSLOT_HOME": str(installation.settings.home)}).extensions["coinslot"]
         fresh.prepare()
         assert self.opened(fresh) == before
-        assert house.vault.path.stat().st_mode & 0o777 == 0o600
+        assert installation.vault.path.stat().st_mode & 0o777 == 0o600
 
-    def test_a_running_process_follows_without_a_restart(self, house, studio, post_order):
-        other = create_app({"COINSLOT_HOME": str(house.settings.home)}).extensions["coinslot"]
+    def test_a_running_process_follows_without_a_restart(self, installation, studio, post_order):
+        other = create_app({"COINSLOT_HOME": str(installation.settings.home)}).extensions["coinslot"]
         assert self.opened(other)
-        self.rotate(house)
+        self.rotate(installation)
         studio.rotate("appcharge.main_key", "next-key-0123456789")
         assert self.opened(other)["appcharge.main_key"][0] == b"next-key-0123456789"
         sealed = other.vault.seal(other.database.read(), "p", b"x")
-        assert sealed.key_id == house.vault.current(house.database.read()).id
+        assert sealed.key_id == installation.vault.current(installation.database.read()).id
 
-    def test_a_crash_before_the_commit_leaves_the_old_key_in_force(self, house, studio):
-        before = self.opened(house)
+    def test_a_crash_before_the_commit_leaves_the_old_key_in_force(self, installation, studio):
+        before = self.opened(installation)
 
         def crash(tx, old, new):
             keyring.reseal(tx, old, new)
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            house.vault.rotate(house.database, crash, MasterKey.generate())
-        assert house.vault.next_path.exists()
-        fresh = create_app({"COINSLOT_HOME": str(house.settings.home)}).extensions["coinslot"]
+            installation.vault.rotate(installation.database, crash, MasterKey.generate())
+        assert installation.vault.next_path.exists()
+        fresh = create_app({"COINSLOT_HOME": str(installation.settings.home)}).extensions["coinslot"]
         fresh.prepare()
         assert self.opened(fresh) == before
         self.rotate(fresh)
         assert not fresh.vault.next_path.exists()
 
-    def test_a_crash_after_the_commit_leaves_the_new_key_readable(self, house, studio, monkeypatch):
-        before = self.opened(house)
+    def test_a_crash_after_the_commit_leaves_the_new_key_readable(self, installation, studio, monkeypatch):
+        before = self.opened(installation)
         with monkeypatch.context() as patch:
             # The process ends between the commit and the renaming.
             patch.setattr(Vault, "_tidy_key_files", lambda *_: None)
-            self.rotate(house)
-        assert house.vault.next_path.exists()
+            self.rotate(installation)
+        assert installation.vault.next_path.exists()
 
-        fresh = create_app({"COINSLOT_HOME": str(house.settings.home)}).extensions["coinslot"]
+        fresh = create_app({"COINSLOT_HOME": str(installation.settings.home)}).extensions["coinslot"]
         fresh.prepare()
         assert self.opened(fresh) == before
         self.rotate(fresh)
         assert not fresh.vault.next_path.exists()
-        again = create_app({"COINSLOT_HOME": str(house.settings.home)}).extensions["coinslot"]
+        again = create_app({"COINSLOT_HOME": str(installation.settings.home)}).extensions["coinslot"]
         again.prepare()
         assert self.opened(again) == before

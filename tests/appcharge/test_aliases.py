@@ -35,9 +35,9 @@ def report(post_order, studio):
 
 
 @pytest.fixture
-def twice(house):
+def twice(installation):
     def find():
-        found = [each for each in troubles.find(house.database.read()) if each.kind == "credited_twice"]
+        found = [each for each in troubles.find(installation.database.read()) if each.kind == "credited_twice"]
         return dict(found[0].named) if found else {}
 
     return find
@@ -156,15 +156,15 @@ class TestAfterARestore:
     """``transaction_id`` follows from the id that an order was first credited by; see docs/appcharge.md."""
 
     @pytest.fixture
-    def replayed(self, house, tmp_path):
+    def replayed(self, installation, tmp_path):
         copy = tmp_path / "copy.db"
-        backup(house.database, copy)
+        backup(installation.database, copy)
 
         def go_back():
-            restore(house.database, house.vault, copy)
+            restore(installation.database, installation.vault, copy)
 
         def named():
-            found = [each for each in troubles.find(house.database.read()) if each.kind == "replayed"]
+            found = [each for each in troubles.find(installation.database.read()) if each.kind == "replayed"]
             return dict(found[0].named) if found else {}
 
         return go_back, named

@@ -102,7 +102,7 @@ class Studio:
 
     def entry(self, player_id: str, **entry: Any) -> None:
         game_id = self.studio.row["id"]
-        self.studio.house.database.write_here(lambda tx: registry.put_player(tx, game_id, player_id, entry))
+        self.studio.installation.database.write_here(lambda tx: registry.put_player(tx, game_id, player_id, entry))
 
     def events(self) -> list[tuple[Any, ...]]:
         """Of every attempt: method, result, reason and player."""
@@ -229,7 +229,7 @@ class TestAnswers:
     def test_an_attempt_is_an_event_of_the_feed_and_owed_to_the_game(self, store, db):
         with Receiver(status(200)) as receiver:
             now = "2026-01-01T00:00:00.000000Z"
-            store.studio.house.database.write_here(
+            store.studio.installation.database.write_here(
                 lambda tx: (
                     tx.execute(
                         """INSERT INTO destinations (game_id, name, url, events, created_at, updated_at)
@@ -316,7 +316,7 @@ class TestRefusals:
             assert answer.json == {"error": "Unauthorized", "status": "invalid"}
         assert store.events() == []
 
-    def test_what_cannot_be_read_is_refused_and_noted(self, store, house, db):
+    def test_what_cannot_be_read_is_refused_and_noted(self, store, installation, db):
         bodies = (
             b"",
             b"{",
@@ -340,7 +340,7 @@ class TestRefusals:
             error = answer.json["error"]
             assert error.startswith("The login cannot be read: ")
             assert answer.json == {"error": error, "status": "invalid"}
-        house.observations.flush()
+        installation.observations.flush()
         refusals = db("SELECT endpoint, reason, status FROM refusals")
         assert refusals == [{"endpoint": "auth", "reason": "malformed", "status": 400}] * len(bodies)
         assert store.events() == []
@@ -365,8 +365,8 @@ class TestRefusals:
         for provider in ("google", "apple", "facebook"):
             assert_invalid(store.log_in(authMethod=provider), auth.FAILED_BECAUSE["method_off"])
 
-    def test_our_own_trouble_is_503_in_the_dialect(self, store, house):
-        house.database.write_here(
+    def test_our_own_trouble_is_503_in_the_dialect(self, store, installation):
+        installation.database.write_here(
             lambda tx: (
                 tx.execute(
                     "CREATE TRIGGER broken BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no'); END"
@@ -1096,10 +1096,10 @@ class TestByTheGame:
         assert confirm()[0] == 200
         assert confirm(player_id="bob") == (409, problem)
 
-    def test_another_game_cannot_confirm_it(self, store, house, token):
+    def test_another_game_cannot_confirm_it(self, store, installation, token):
         from tests.conftest import Studio as Owner
 
-        other = Owner(house, "other")
+        other = Owner(installation, "other")
         other.player("alice")
         answer = store.client.post(
             "/game/v1/logins/confirm",
@@ -1191,7 +1191,7 @@ class TestByLink:
 
 
 class TestSecrecy:
-    def test_no_password_code_token_or_name_is_logged_or_kept(self, store, house, google, caplog, db):
+    def test_no_password_code_token_or_name_is_logged_or_kept(self, store, installation, google, caplog, db):
         caplog.set_level(logging.DEBUG)
         store.config("appcharge.deep_link", DEEP_LINK)
         store.config("appcharge.store_url", STORE)
@@ -1212,7 +1212,7 @@ class TestSecrecy:
         store.knock("auth", body.encode())
         store.knock("auth", b'{"password": "y-password", "otp": {"playerCode": "7654321"}')
         store.knock("auth", body.encode(), signature="t=1,v1=00")
-        house.observations.flush()
+        installation.observations.flush()
 
         assert len(db("SELECT id FROM refusals")) == 2
         kept = re.sub(r"name-of-alice", "", store.everything(), count=2)  # the registry's own: the name and its key
@@ -1233,10 +1233,10 @@ class TestSecrecy:
         assert SUBJECT not in kept
         assert not re.search(rf"\b{code}\b", caplog.text)
 
-    def test_a_refused_login_keeps_no_body_at_all(self, store, house):
+    def test_a_refused_login_keeps_no_body_at_all(self, store, installation):
         kept = []
-        refused = house.observations.refused
-        house.observations.refused = lambda refusal: kept.append(refusal) or refused(refusal)
+        refused = installation.observations.refused
+        installation.observations.refused = lambda refusal: kept.append(refusal) or refused(refusal)
 
         store.knock("auth", json.dumps({**LOGIN, "password": "hidden"}).encode(), signature="t=1,v1=00")
 

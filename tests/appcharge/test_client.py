@@ -655,15 +655,17 @@ def test_a_partial_list_is_completed_by_the_ids_that_are_known(api, fake, settin
     assert "there may be more" in read.warnings[-1]
 
 
-def test_filling_registers_what_is_missing_and_keeps_every_name(api, fake, studio, house, db):
-    house.database.write_here(lambda tx: tx.execute("UPDATE items SET name = 'Studio coins' WHERE sku = 'coins'"))
+def test_filling_registers_what_is_missing_and_keeps_every_name(api, fake, studio, installation, db):
+    installation.database.write_here(
+        lambda tx: tx.execute("UPDATE items SET name = 'Studio coins' WHERE sku = 'coins'")
+    )
     fake.product("coins", displayName="Other")
     fake.product("gems", displayName="Gems")
     fake.product("keys", displayName="", name="Key \x07 ring")
     fake.product("odd", name=["no", "text"])
 
     read = catalogue.read(api)
-    new = house.database.write_here(lambda tx: catalogue.fill_items(tx, studio.row["id"], read))
+    new = installation.database.write_here(lambda tx: catalogue.fill_items(tx, studio.row["id"], read))
 
     assert new == ["keys", "odd"]
     assert db("SELECT sku, name FROM items ORDER BY sku") == [
@@ -1087,7 +1089,7 @@ def test_a_checkout_ends_before_the_caller_gives_up(shop, fake):
 
 
 def test_a_game_without_appcharge_is_told_what_is_missing(shop, studio, fake):
-    studio.house.database.write_here(lambda tx: tx.execute("DELETE FROM secrets WHERE name LIKE '%token'"))
+    studio.installation.database.write_here(lambda tx: tx.execute("DELETE FROM secrets WHERE name LIKE '%token'"))
     studio.config("appcharge.environment", "sandbox")  # and so a new revision
 
     for path, document in (("checkout", WANTED), ("checkout/cancel", {"session_token": "t"})):

@@ -232,7 +232,7 @@ class TestKeeping:
         b'{"a":' + b"[" * 90 + b"]" * 90 + b"}",
     )
 
-    def test_what_cannot_be_read_is_refused(self, post, db, house):
+    def test_what_cannot_be_read_is_refused(self, post, db, installation):
         for raw in self.UNREADABLE:
             answer = post(raw)
             assert answer.status_code == 400, raw[:20]
@@ -240,19 +240,21 @@ class TestKeeping:
             assert answer.json["error"].startswith("The event cannot be read: ")
 
         assert db("SELECT * FROM events") == []
-        house.observations.flush()
+        installation.observations.flush()
         rows = db("SELECT endpoint, reason FROM refusals")
         assert rows == [{"endpoint": "events", "reason": "malformed"}] * len(self.UNREADABLE)
 
-    def test_a_failed_write_is_our_trouble_and_the_event_may_come_again(self, post, post_order, db, house, take_back):
+    def test_a_failed_write_is_our_trouble_and_the_event_may_come_again(
+        self, post, post_order, db, installation, take_back
+    ):
         post_order()
-        house.database.write_here(
+        installation.database.write_here(
             lambda tx: tx.execute("CREATE TRIGGER broken BEFORE INSERT ON refunds BEGIN SELECT RAISE(ABORT, 'no'); END")
         )
         assert post(V1).status_code >= 500
         assert db("SELECT * FROM events") == []
 
-        house.database.write_here(lambda tx: tx.execute("DROP TRIGGER broken"))
+        installation.database.write_here(lambda tx: tx.execute("DROP TRIGGER broken"))
         assert is_taken(post(V1))
         assert [row["outcome"] for row in db("SELECT outcome FROM refunds")] == ["reversed"]
 
@@ -300,8 +302,8 @@ class TestDoor:
         assert post(v1(reason="x"), token="").status_code == 401
         assert len(db("SELECT * FROM events")) == 1
 
-    def test_a_game_that_is_unknown_or_without_keys_is_not_found(self, post, studio, house):
-        type(studio)(house, "bare")
+    def test_a_game_that_is_unknown_or_without_keys_is_not_found(self, post, studio, installation):
+        type(studio)(installation, "bare")
         for game in ("nowhere", "bare"):
             answer = post(V1, game=game)
             assert (answer.status_code, answer.json) == (404, {"error": "Not Found"})
@@ -453,8 +455,10 @@ class TestRefunds:
 
         assert [(grant["kind"], grant["is_test"]) for grant in feed()] == [("purchase", True), ("reversal", True)]
 
-    def test_event_and_reversal_are_owed_to_whoever_wants_them(self, post, post_order, house, studio, take_back, db):
-        owed = Owed(house, studio)
+    def test_event_and_reversal_are_owed_to_whoever_wants_them(
+        self, post, post_order, installation, studio, take_back, db
+    ):
+        owed = Owed(installation, studio)
         owed.destination("refunds", events="appcharge.order.refunded")
         owed.destination("grants", events="grant.*")
         post_order()
@@ -478,7 +482,7 @@ LOST, WON, OPEN = "order_dispute_lost", "order_dispute_won", "order_dispute_open
 
 class TestDisputes:
     def test_lost_takes_won_gives_back_and_a_refund_takes_again(
-        self, post, post_order, feed, granted, take_back, house
+        self, post, post_order, feed, granted, take_back, installation
     ):
         post_order()
         seen = []
@@ -493,7 +497,7 @@ class TestDisputes:
             ("adjustment", ORDER["orderId"], 2),
             ("reversal", ORDER["orderId"], 3),
         ]
-        assert list(chain.verify(house.database.read())) == []
+        assert list(chain.verify(installation.database.read())) == []
 
     def test_won_before_lost_takes_nothing(self, post, post_order, granted, take_back):
         post_order()
@@ -626,13 +630,13 @@ class TestPersonalData:
         empty = {"customer": {}, "customerDetails": [{}]}
         assert left == {**empty, "a": [{"b": empty}], "offer": {"name": "Pack"}, "sku": "coins"}
 
-    def test_none_of_it_reaches_the_log(self, post, post_order, house, take_back, capfd, caplog):
+    def test_none_of_it_reaches_the_log(self, post, post_order, installation, take_back, capfd, caplog):
         post_order()
         for body in (V1, V2, v1(event=LOST), v2(eventId="e", eventName="order.dispute.resolved")):
             post(body)
         signature = appcharge_headers(json.dumps(V1).encode())["signature"].split("v1=")[1]
         post(V1, key="another-key")
-        house.observations.flush()
+        installation.observations.flush()
 
         logged = capfd.readouterr().err + caplog.text
         assert "reversed" in logged

@@ -13,11 +13,11 @@ from tests.pages import text_of
 
 
 @pytest.fixture
-def named(house):
+def named(installation):
     """What a kind of trouble names: subject -> what is said about it; empty where there is no such trouble."""
 
     def find(kind):
-        found = [each for each in troubles.find(house.database.read()) if each.kind == kind]
+        found = [each for each in troubles.find(installation.database.read()) if each.kind == kind]
         assert len(found) <= 1
         return dict(found[0].named) if found else {}
 
@@ -192,7 +192,7 @@ class TestUnreadableMoney:
         assert feed()[0]["kind"] == "bonus"
 
 
-def test_many_notices_that_only_want_a_look_hide_none_that_is_open(house, post_order, studio, named, browser):
+def test_many_notices_that_only_want_a_look_hide_none_that_is_open(installation, post_order, studio, named, browser):
     post_order(actionStatus="succeeded")
     game_id = studio.row["id"]
 
@@ -200,7 +200,7 @@ def test_many_notices_that_only_want_a_look_hide_none_that_is_open(house, post_o
         for number in range(NOTICES + 500):
             notices.note(tx, game_id, "appcharge", "replayed", f"o-{number}")
 
-    house.database.write_here(many)
+    installation.database.write_here(many)
 
     assert named("unknown_status")
     assert "1,000+ orders of Appcharge from before a restore" in text_of(browser.get("/"))
@@ -279,9 +279,9 @@ class TestOrdersAtOtherAddresses:
         assert post("events", order(**changed)).status_code == 200
         assert not named("misplaced_order")
 
-    def test_the_refused_call_says_what_to_do(self, post, studio, house, browser, db):
+    def test_the_refused_call_says_what_to_do(self, post, studio, installation, browser, db):
         post("events", order())
-        house.observations.flush()
+        installation.observations.flush()
         (row,) = db("SELECT id, reason FROM refusals")
         assert row["reason"] == "misplaced"
         assert "this address takes none" in text_of(browser.get(f"/games/demo/refusals/{row['id']}"))
@@ -297,13 +297,13 @@ class TestEventsAtOtherAddresses:
     @pytest.mark.parametrize("endpoint", ["orders", "players", "auth", "otp"])
     @pytest.mark.parametrize("changed", [{}, {"eventName": ..., "event": "order_refunded"}, {"playerId": ...}])
     def test_an_event_is_refused_there_with_the_right_address(
-        self, post, studio, house, browser, db, endpoint, changed
+        self, post, studio, installation, browser, db, endpoint, changed
     ):
         document = {name: value for name, value in (self.EVENT | changed).items() if value is not ...}
         answer = post(endpoint, document)
         assert (answer.status_code, answer.json["error"]) == (400, "This address takes no events")
 
-        house.observations.flush()
+        installation.observations.flush()
         (row,) = db("SELECT id, reason FROM refusals")
         assert row["reason"] == "misplaced_event"
         page = text_of(browser.get(f"/games/demo/refusals/{row['id']}"))
@@ -396,12 +396,14 @@ class TestPartialRefunds:
         assert line.startswith("warning")
 
 
-def test_no_sentence_promises_that_appcharge_sends_an_order_again_by_itself(post_order, studio, house, browser, db):
+def test_no_sentence_promises_that_appcharge_sends_an_order_again_by_itself(
+    post_order, studio, installation, browser, db
+):
     studio.config("items.unknown", "reject")
     post_order(playerId="mallory")
     post_order(products=[{"sku": "rubies", "amount": 1}])
     post_order(headers=appcharge_headers(b"", key="another"))
-    house.observations.flush()
+    installation.observations.flush()
     for row in db("SELECT id FROM refusals"):
         page = text_of(browser.get(f"/games/demo/refusals/{row['id']}"))
         assert "next try" not in page

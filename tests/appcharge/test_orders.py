@@ -193,8 +193,8 @@ class TestWhoMayCall:
         studio.config("appcharge.secondary_role", "iv")
         assert post_order(body, headers=appcharge_headers(body, "secondary-key-0123")).status_code == 401
 
-    def test_no_partner_without_both_proofs(self, house, studio, client):
-        half = type(studio)(house, "half")
+    def test_no_partner_without_both_proofs(self, installation, studio, client):
+        half = type(studio)(installation, "half")
         half.secret("appcharge.main_key", MAIN_KEY)
         body = json.dumps(order()).encode()
         answer = client.post("/appcharge/half/orders", data=body, headers=appcharge_headers(body, token=""))
@@ -207,10 +207,10 @@ class TestWhoMayCall:
         assert post_order(body, headers={**appcharge_headers(body), "x-project-id": "1234"}).status_code == 200
         assert post_order(body, headers={**appcharge_headers(body), "x-project-id": "9"}).status_code == 401
 
-    def test_when_a_key_was_last_used(self, post_order, studio, house, db):
+    def test_when_a_key_was_last_used(self, post_order, studio, installation, db):
         assert db("SELECT last_used_at FROM secrets WHERE last_used_at IS NOT NULL") == []
         post_order()
-        house.observations.flush()
+        installation.observations.flush()
         used = db("SELECT name FROM secrets WHERE last_used_at IS NOT NULL ORDER BY name")
         assert [row["name"] for row in used] == ["appcharge.main_key", "appcharge.publisher_token"]
 
@@ -565,8 +565,8 @@ class TestAliases:
         assert post_order(orderId="o-1", appChargePaymentId="pay-1", playerId="bob").status_code == 400
         assert len(feed()) == 1
 
-    def test_the_same_ids_in_two_games_are_two_orders(self, post_order, studio, house, feed):
-        other = type(studio)(house, "other")
+    def test_the_same_ids_in_two_games_are_two_orders(self, post_order, studio, installation, feed):
+        other = type(studio)(installation, "other")
         other.secret("appcharge.main_key", MAIN_KEY)
         other.secret("appcharge.publisher_token", TOKEN)
         other.player("alice")

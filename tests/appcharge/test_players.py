@@ -209,8 +209,8 @@ class TestVersion2:
         push(None, "DELETE")
         assert ask().json == INVALID
 
-    def test_games_do_not_see_each_others_players(self, push, ask, studio, house):
-        other = type(studio)(house, "other")
+    def test_games_do_not_see_each_others_players(self, push, ask, studio, installation):
+        other = type(studio)(installation, "other")
         other.secret("appcharge.main_key", MAIN_KEY)
         other.secret("appcharge.publisher_token", TOKEN)
         push(PROFILE)
@@ -238,9 +238,9 @@ class TestProfilesFromBeforeTheyWereChecked:
     OLD = {"offers": [{"x": 1}], "focus": [], "segments": ["vip"], "store_theme": "dark", "hacks": 1, "balances": None}
 
     @pytest.fixture
-    def upgraded(self, house, studio):
+    def upgraded(self, installation, studio):
         def store(profile, image="javascript:alert(1)"):
-            house.database.write_here(
+            installation.database.write_here(
                 lambda tx: tx.execute(
                     """UPDATE players SET profile = :profile, profile_image = :image, is_profile_checked = 0
                        WHERE player_id = 'alice'""",
@@ -331,13 +331,13 @@ NO_PLAYER = [
 
 
 class TestCalls:
-    def test_what_names_no_player_is_a_400_that_is_kept_for_the_owner(self, ask, house, db):
+    def test_what_names_no_player_is_a_400_that_is_kept_for_the_owner(self, ask, installation, db):
         for raw, word in NO_PLAYER:
             answer = ask(raw=raw)
 
             assert (answer.status_code, list(answer.json)) == (400, ["error"]), raw[:40]
             assert word in answer.json["error"], raw[:40]
-        house.observations.flush()
+        installation.observations.flush()
         noted = db("SELECT endpoint, reason FROM refusals")
         assert noted == [{"endpoint": "players", "reason": "malformed"}] * len(NO_PLAYER)
 
@@ -661,8 +661,8 @@ class TestVersion1:
 
         assert (told["playerName"], told["balances"]) == ("Mal", [{"publisherProductId": "g", "balance": 1}])
 
-    def test_a_profile_stored_before_profiles_were_checked_is_told_as_far_as_it_can_be(self, ask, house):
-        house.database.write_here(
+    def test_a_profile_stored_before_profiles_were_checked_is_told_as_far_as_it_can_be(self, ask, installation):
+        installation.database.write_here(
             lambda tx: tx.execute(
                 "UPDATE players SET profile = :profile WHERE player_id = 'alice'",
                 {"profile": '{"offers":[{"x":1}],"focus":[],"segments":["vip"]}'},

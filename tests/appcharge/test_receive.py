@@ -85,15 +85,15 @@ def post(client):
 
 
 @pytest.fixture
-def refusals(house, db):
+def refusals(installation, db):
     """The calls refused so far: reason, status, and the request as it was kept."""
 
     def kept():
-        house.observations.flush()
+        installation.observations.flush()
         found = []
         for row in db("SELECT * FROM refusals ORDER BY id"):
             sealed = Sealed(row["ciphertext"], row["nonce"], row["key_id"])
-            opened = house.vault.unseal(house.database.read(), keyring.REFUSAL_PURPOSE, sealed)
+            opened = installation.vault.unseal(installation.database.read(), keyring.REFUSAL_PURPOSE, sealed)
             found.append((row["reason"], row["status"], json.loads(opened)))
         return found
 
@@ -286,11 +286,11 @@ def test_what_was_encrypted_is_credited_as_it_was_written(aes, send, feed, db):
     assert (row["signature"], row["signed_with"]) == ("", "appcharge.main_key/current")
 
 
-def test_nothing_of_an_encrypted_call_reaches_the_log(aes, send, house, caplog, capfd):
+def test_nothing_of_an_encrypted_call_reaches_the_log(aes, send, installation, caplog, capfd):
     send("auth", encrypted(body("auth", publisherToken=TOKEN, password="hunter2")))
     send("auth", encrypted(body("auth", publisherToken="wrong-token", password="hunter2")))
     send("auth", b"zz", "wrong-token")
-    house.observations.flush()
+    installation.observations.flush()
 
     logged = caplog.text + capfd.readouterr().err
     assert "encryption" in logged
@@ -356,8 +356,8 @@ class TestSignedCalls:
 
         assert (answer.status_code, answer.json["error"]) == (403, "Forbidden")
 
-    def test_a_game_that_is_not_there_and_one_without_keys_look_alike(self, store, house, client, endpoint):
-        type(store)(house, "bare")
+    def test_a_game_that_is_not_there_and_one_without_keys_look_alike(self, store, installation, client, endpoint):
+        type(store)(installation, "bare")
         content = body(endpoint)
 
         answers = [
@@ -374,10 +374,10 @@ class TestSignedCalls:
         assert answer.status_code == 405
         assert "error" in answer.json
 
-    def test_proved_calls_are_counted_and_no_others(self, store, post, endpoint, house, simulated):
+    def test_proved_calls_are_counted_and_no_others(self, store, post, endpoint, installation, simulated):
         def called():
-            house.observations.flush()
-            return counters.called(house.database.read(), store.row["id"], "appcharge")
+            installation.observations.flush()
+            return counters.called(installation.database.read(), store.row["id"], "appcharge")
 
         post(endpoint, key="another")
         post(endpoint, **simulated)

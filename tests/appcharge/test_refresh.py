@@ -23,19 +23,19 @@ def appcharge(studio):
 
 
 @pytest.fixture
-def push(house, studio):
+def push(installation, studio):
     """What the game API does with the profiles it has stored."""
 
     def pushed(*player_ids, slug="demo"):
-        game = house.games.by_slug(slug)
-        house.database.write(lambda tx: refresh.profiles_pushed(tx, game, player_ids))
+        game = installation.games.by_slug(slug)
+        installation.database.write(lambda tx: refresh.profiles_pushed(tx, game, player_ids))
 
     return pushed
 
 
 @pytest.fixture
-def drain(house):
-    return lambda: house.new_relay().drain()
+def drain(installation):
+    return lambda: installation.new_relay().drain()
 
 
 def told(appcharge):
@@ -91,8 +91,8 @@ def test_nobody_is_told_unless_the_owner_wants_it(appcharge, studio, push, drain
     assert (db("SELECT * FROM refreshes"), db("SELECT * FROM schedules")) == ([], [])
 
 
-def test_a_game_without_a_publisher_token_tells_nobody(appcharge, house, push, clock, db):
-    bare = Studio(house, "bare")
+def test_a_game_without_a_publisher_token_tells_nobody(appcharge, installation, push, clock, db):
+    bare = Studio(installation, "bare")
     bare.config("appcharge.refresh", "on")
 
     push("alice", slug="bare")
@@ -289,9 +289,9 @@ def test_a_player_pushed_again_during_the_call_is_told_again(appcharge, push, dr
     assert db("SELECT * FROM refreshes") == []
 
 
-def test_a_forgotten_player_is_not_told_of(appcharge, house, studio, push, drain, clock, db):
+def test_a_forgotten_player_is_not_told_of(appcharge, installation, studio, push, drain, clock, db):
     push("alice", "bob")
-    house.database.write(lambda tx: erasure.forget_player(tx, studio.row["id"], "alice"))
+    installation.database.write(lambda tx: erasure.forget_player(tx, studio.row["id"], "alice"))
     assert [row["player_id"] for row in db("SELECT player_id FROM refreshes")] == ["bob"]
     clock.shift(5)
 
@@ -300,9 +300,9 @@ def test_a_forgotten_player_is_not_told_of(appcharge, house, studio, push, drain
     assert told(appcharge) == [["bob"]]
 
 
-def test_when_the_last_one_is_forgotten_nothing_is_sent(appcharge, house, studio, push, drain, clock, db):
+def test_when_the_last_one_is_forgotten_nothing_is_sent(appcharge, installation, studio, push, drain, clock, db):
     push("alice")
-    house.database.write(lambda tx: erasure.forget_player(tx, studio.row["id"], "alice"))
+    installation.database.write(lambda tx: erasure.forget_player(tx, studio.row["id"], "alice"))
     clock.shift(5)
 
     drain()
@@ -311,8 +311,8 @@ def test_when_the_last_one_is_forgotten_nothing_is_sent(appcharge, house, studio
     assert job(db)["due_at"] is None
 
 
-def test_games_are_told_of_their_own_players(appcharge, house, studio, push, drain, clock):
-    other = Studio(house, "other")
+def test_games_are_told_of_their_own_players(appcharge, installation, studio, push, drain, clock):
+    other = Studio(installation, "other")
     other.secret("appcharge.publisher_token", "token-of-the-other-game")
     other.config("appcharge.refresh", "on")
     with Receiver(status(200)) as theirs:
@@ -327,15 +327,15 @@ def test_games_are_told_of_their_own_players(appcharge, house, studio, push, dra
         assert theirs.requests[0].headers["x-publisher-token"] == "token-of-the-other-game"
 
 
-def test_a_push_that_is_rolled_back_asks_for_nothing(appcharge, house, db):
-    game = house.games.by_slug("demo")
+def test_a_push_that_is_rolled_back_asks_for_nothing(appcharge, installation, db):
+    game = installation.games.by_slug("demo")
 
     def spoilt(tx):
         refresh.profiles_pushed(tx, game, ["alice"])
         raise RuntimeError("the profile was not stored")
 
     with pytest.raises(RuntimeError):
-        house.database.write(spoilt)
+        installation.database.write(spoilt)
 
     assert (db("SELECT * FROM refreshes"), db("SELECT * FROM schedules")) == ([], [])
 
@@ -351,26 +351,29 @@ def test_a_profile_pushed_through_the_game_api_reaches_an_open_store(appcharge, 
     assert told(appcharge) == [["alice", "bob"]]
 
 
-def test_told_leaves_what_has_been_asked_for_since(house, studio, clock):
+def test_told_leaves_what_has_been_asked_for_since(installation, studio, clock):
     game_id = studio.row["id"]
-    house.database.write(lambda tx: refreshes.ask(tx, game_id, "appcharge", ["alice", "bob"]))
-    waiting = refreshes.waiting(house.database.read(), game_id, "appcharge", 10)
+    installation.database.write(lambda tx: refreshes.ask(tx, game_id, "appcharge", ["alice", "bob"]))
+    waiting = refreshes.waiting(installation.database.read(), game_id, "appcharge", 10)
     clock.shift(1)
-    house.database.write(lambda tx: refreshes.ask(tx, game_id, "appcharge", ["bob"]))
+    installation.database.write(lambda tx: refreshes.ask(tx, game_id, "appcharge", ["bob"]))
 
-    house.database.write(lambda tx: refreshes.told(tx, game_id, "appcharge", waiting))
+    installation.database.write(lambda tx: refreshes.told(tx, game_id, "appcharge", waiting))
 
-    assert list(refreshes.waiting(house.database.read(), game_id, "appcharge", 10)) == ["bob"]
+    assert list(refreshes.waiting(installation.database.read(), game_id, "appcharge", 10)) == ["bob"]
 
 
-def test_the_workers_of_a_server_tell_by_themselves(appcharge, house, studio):
+def test_the_workers_of_a_server_tell_by_themselves(appcharge, installation, studio):
     studio.config("appcharge.refresh_seconds", "1")
     bearer = {"Authorization": f"Bearer {studio.token}", "Content-Type": "application/json"}
-    with Server(house.settings.home) as server:
+    with Server(installation.settings.home) as server:
         for segment in (b"new", b"whale"):
             content = b'{"segments":["' + segment + b'"]}'
             assert server.call("PUT", "/game/v1/players/alice", content, bearer).status == 200
         until(lambda: appcharge.requests, "Appcharge is told")
-        until(lambda: not house.database.read().execute("SELECT * FROM refreshes").fetchall(), "and that is recorded")
+        until(
+            lambda: not installation.database.read().execute("SELECT * FROM refreshes").fetchall(),
+            "and that is recorded",
+        )
 
     assert told(appcharge) == [["alice"]]

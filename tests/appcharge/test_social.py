@@ -697,12 +697,12 @@ def test_another_provider_is_none_of_ours(google, outbound):
         social.subject(game_for(google), outbound, "myspace", google.id_token())
 
 
-def test_the_owner_sets_a_provider_up_by_its_settings_and_secrets(provider, studio, house):
+def test_the_owner_sets_a_provider_up_by_its_settings_and_secrets(provider, studio, installation):
     provider.set_up(studio, **{f"{name_of(provider)}_token": "code"})
-    game = house.games.by_slug(studio.slug)
+    game = installation.games.by_slug(studio.slug)
 
     assert social.is_configured(game, name_of(provider))
-    assert social.subject(game, house.outbound, name_of(provider), provider.code("account-1")) == "account-1"
+    assert social.subject(game, installation.outbound, name_of(provider), provider.code("account-1")) == "account-1"
 
 
 def test_nothing_secret_is_logged_whatever_happens(google, apple, facebook, outbound, caplog):

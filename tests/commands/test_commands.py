@@ -49,7 +49,7 @@ class Place:
     def app(self) -> Flask:
         return create_app(self.environment)
 
-    def house(self) -> Installation:
+    def installation(self) -> Installation:
         found: Installation = self.app().extensions["coinslot"]
         return found
 
@@ -93,7 +93,7 @@ class Place:
         return b"".join(path.read_bytes() for path in self.home.iterdir())
 
     def opened(self, name: str) -> dict[str, str]:
-        game = self.house().games.by_slug("demo")
+        game = self.installation().games.by_slug("demo")
         assert game is not None
         return {value.slot: value.value.decode() for value in game.keys(name)}
 
@@ -143,7 +143,7 @@ def test_game_add_on_a_machine_where_nothing_was_started(fresh: Place) -> None:
 
     token = re.findall(r"coinslot_\S+", told)
     assert len(token) == 1
-    assert fresh.house().games.by_token(token[0]).slug == "demo"  # type: ignore[union-attr]
+    assert fresh.installation().games.by_token(token[0]).slug == "demo"  # type: ignore[union-attr]
     assert "https://pay.example/appcharge/demo/orders" in told
     assert "https://pay.example/playtem/demo/credit" in told
     assert {path.name for path in fresh.home.iterdir()} >= {"coinslot.db", "master.key", "write.lock"}
@@ -160,7 +160,7 @@ def test_game_add_json_ends_in_one_line_for_scripts(fresh: Place) -> None:
     assert done.returncode == 0
     assert last.keys() == {"game", "api_token"}
     assert last["game"] == "demo"
-    assert fresh.house().games.by_token(last["api_token"]) is not None
+    assert fresh.installation().games.by_token(last["api_token"]) is not None
 
 
 @pytest.mark.parametrize("slug", ["", "Demo", "a b", "-x", "x" * 64, "d/e", "dé"])
@@ -193,7 +193,7 @@ def test_game_token_keeps_the_one_before_until_it_is_retired(fresh: Place) -> No
     first = json.loads(fresh.ok("game", "add", "demo", "--json"))["api_token"]
     second = json.loads(fresh.ok("game", "token", "demo", "--json"))["api_token"]
     third = re.findall(r"coinslot_\S+", fresh.ok("game", "token", "demo"))[0]
-    by_token = fresh.house().games.by_token
+    by_token = fresh.installation().games.by_token
 
     assert all(by_token(token).slug == "demo" for token in (first, second, third))  # type: ignore[union-attr]
     assert "coinslot_" not in fresh.ok("game", "token", "demo", "--retire")
@@ -214,7 +214,7 @@ def test_retiring_leaves_the_tokens_of_other_games(place: Place) -> None:
 
     assert json.loads(place.ok("game", "token", "demo", "--retire", "--json")) == {"game": "demo", "retired": 1}
 
-    assert place.house().games.by_token(other) is not None
+    assert place.installation().games.by_token(other) is not None
 
 
 # config
@@ -230,7 +230,7 @@ def test_config_set_and_show(place: Place) -> None:
     assert re.search(r"^playtem\.field_separator +-\|$", told, re.M)
     assert re.search(r"^items\.unknown +reject  \(default\)$", told, re.M)
     assert re.search(r"^appcharge\.project_id +\(empty\)  \(default\)$", told, re.M)
-    for key in place.house().catalogue:
+    for key in place.installation().catalogue:
         assert re.search(rf"^{re.escape(key)} ", told, re.M)
     assert max(len(line) for line in told.splitlines()) <= 120
     assert ("command", "players.unknown = create") in place.rows("SELECT actor, subject FROM audit")
@@ -365,7 +365,7 @@ def test_a_secret_is_never_taken_from_the_command_line(place: Place) -> None:
     ],
 )
 def test_no_secret_takes_a_character_that_cannot_be_seen(place: Place, spoiled: str) -> None:
-    names = [name.replace("*", "second") for name in place.house().secret_names]
+    names = [name.replace("*", "second") for name in place.installation().secret_names]
     assert len(names) > 10
     for name in names:
         assert "cannot be seen" in place.refused("secret", "set", "demo", name, stdin=spoiled)
@@ -430,7 +430,7 @@ def test_a_second_rotation_replaces_the_previous_value_once_the_current_one_was_
     name = "appcharge.main_key"
     place.ok("secret", "set", "demo", name, stdin=VALUE)
     place.ok("secret", "rotate", "demo", name, stdin="the second one")
-    place.house().database.write_here(lambda tx: keyring.used(tx, 1, name, "current", clock.stamp()))
+    place.installation().database.write_here(lambda tx: keyring.used(tx, 1, name, "current", clock.stamp()))
 
     told = place.ok("secret", "rotate", "demo", name, stdin=NEXT_VALUE)
 
@@ -450,7 +450,7 @@ def test_what_a_destination_is_signed_with_is_kept_whether_or_not_it_was_used(pl
 
 
 def test_a_secret_holds_from_the_next_request_of_a_running_process(place: Place) -> None:
-    running = place.house()
+    running = place.installation()
     assert running.games.by_slug("demo").keys("playtem.secret") == ()  # type: ignore[union-attr]
 
     place.ok("secret", "set", "demo", "playtem.secret", stdin=VALUE)
@@ -545,7 +545,7 @@ def _read_until(terminal: int, wanted: bytes) -> bytes:
 def test_key_rotate_puts_everything_under_a_new_key(place: Place) -> None:
     place.ok("secret", "set", "demo", "appcharge.main_key", stdin=VALUE)
     place.ok("secret", "rotate", "demo", "appcharge.main_key", stdin=NEXT_VALUE)
-    running = place.house()
+    running = place.installation()
     old_key = (place.home / "master.key").read_text()
 
     told = place.ok("key", "rotate")
@@ -570,13 +570,13 @@ class Crashed(BaseException):
 
 def test_key_rotate_after_a_crash_before_the_commit(place: Place) -> None:
     place.ok("secret", "set", "demo", "appcharge.main_key", stdin=VALUE)
-    house = place.house()
+    installation = place.installation()
 
     def crash(*_: object) -> int:
         raise Crashed
 
     with pytest.raises(Crashed):
-        house.vault.rotate(house.database, crash, MasterKey.generate())
+        installation.vault.rotate(installation.database, crash, MasterKey.generate())
     assert (place.home / "master.key.next").exists()
     assert place.opened("appcharge.main_key") == {"current": VALUE}
 
@@ -589,16 +589,16 @@ def test_key_rotate_after_a_crash_before_the_commit(place: Place) -> None:
 
 def test_key_rotate_after_a_crash_after_the_commit(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.ok("secret", "set", "demo", "appcharge.main_key", stdin=VALUE)
-    house = place.house()
-    write_here = house.database.write_here
+    installation = place.installation()
+    write_here = installation.database.write_here
 
     def commit_and_crash(function: Callable[[sqlite3.Connection], Any]) -> None:
         write_here(function)
         raise Crashed
 
-    monkeypatch.setattr(house.database, "write_here", commit_and_crash)
+    monkeypatch.setattr(installation.database, "write_here", commit_and_crash)
     with pytest.raises(Crashed):
-        house.vault.rotate(house.database, keyring.reseal, MasterKey.generate())
+        installation.vault.rotate(installation.database, keyring.reseal, MasterKey.generate())
     committed = (place.home / "master.key.next").read_text()
     assert place.opened("appcharge.main_key") == {"current": VALUE}
     place.ok("secret", "set", "demo", "playtem.secret", stdin=VALUE)
@@ -722,7 +722,7 @@ def test_player_import_from_standard_input_in_a_process(place: Place) -> None:
 
 
 def test_player_import_sets_only_what_the_file_has(place: Place) -> None:
-    database = place.house().database
+    database = place.installation().database
     entry = {
         "name": "Alice",
         "country": "DE",
@@ -805,7 +805,7 @@ def test_import_says_how_many_are_new_and_may_be_repeated(place: Place) -> None:
 def test_player_import_is_all_or_nothing_and_names_the_lines(
     place: Place, text: str | bytes, messages: list[str]
 ) -> None:
-    place.house().database.write_here(lambda tx: registry.put_player(tx, 1, "owner-of", {"login_name": "taken"}))
+    place.installation().database.write_here(lambda tx: registry.put_player(tx, 1, "owner-of", {"login_name": "taken"}))
     audited = place.rows("SELECT * FROM audit")
 
     told = place.refused("player", "import", "demo", "-", stdin=text)
@@ -825,7 +825,7 @@ def test_import_tells_twenty_errors_and_counts_the_others(place: Place) -> None:
 
 
 def test_a_login_name_lost_while_the_file_was_read_leaves_nothing(place: Place) -> None:
-    database = place.house().database
+    database = place.installation().database
     staged = imports.staging()
     imports.stage(staged, 1, {"id": "aaa"})
     imports.stage(staged, 2, {"id": "bob", "login_name": "taken"})

@@ -19,8 +19,8 @@ from tests.settlement.test_documents import bean_check
 
 
 @pytest.fixture
-def books(house, studio):
-    return Books(house, studio)
+def books(installation, studio):
+    return Books(installation, studio)
 
 
 @pytest.fixture
@@ -150,14 +150,14 @@ def test_a_month_that_a_report_does_not_agree_with_is_confirmed_only_if_that_is_
     assert steps.count("o-2 is in hand") == 2, "reconciled and confirmed"
 
 
-def test_a_report_that_is_still_being_compared_is_not_passed_over(app, flask, house, books, appcharge):
+def test_a_report_that_is_still_being_compared_is_not_passed_over(app, flask, installation, books, appcharge):
     books.order("o-1")
     appcharge.transactions.append(fake_appcharge.transaction("t", "2026-07-10T10:00:00.000Z") | {"orderId": "o-1"})
     flask("close", "demo", "2026-07")
     flask("reconcile", "demo", "2026-07")
     flask("reconcile", "demo", "2026-07", "--background")
     assert "does not agree" in flask("confirm", "demo", "2026-07", exit_code=1)
-    house.new_relay().drain()
+    installation.new_relay().drain()
     assert "payment confirmed." in flask("confirm", "demo", "2026-07")
 
 
@@ -236,43 +236,45 @@ def test_an_open_month_shows_what_came_late_and_names_what_is_too_large(flask, b
 
 
 class TestJobs:
-    def test_months_close_by_themselves_in_the_games_zone_some_days_after_their_end(self, house, books, studio, clock):
+    def test_months_close_by_themselves_in_the_games_zone_some_days_after_their_end(
+        self, installation, books, studio, clock
+    ):
         books.pay("GP-1", at="2026-06-10T00:00:00Z")
         studio.config("settlement.zone", "Asia/Seoul")
         studio.config("settlement.close_after_days", "3")
         clock.move_to("2026-08-03T14:59:59Z")
 
-        house.new_relay().drain()
-        states = {each.month.name: each.state for each in months.month_list(house.database.read(), books.game)}
+        installation.new_relay().drain()
+        states = {each.month.name: each.state for each in months.month_list(installation.database.read(), books.game)}
         assert states == {"2026-06": "closed", "2026-07": "open", "2026-08": "open"}
 
         clock.move_to("2026-08-03T15:00:01Z")
-        house.new_relay().drain()
-        states = {each.month.name: each.state for each in months.month_list(house.database.read(), books.game)}
+        installation.new_relay().drain()
+        states = {each.month.name: each.state for each in months.month_list(installation.database.read(), books.game)}
         assert states == {"2026-06": "closed", "2026-07": "closed", "2026-08": "open"}
-        (step,) = months.steps(house.database.read(), 1, "2026-07")
+        (step,) = months.steps(installation.database.read(), 1, "2026-07")
         assert (step.actor, step.note) == ("job", "3 days after its end")
 
-    def test_without_the_setting_nothing_closes(self, house, books):
+    def test_without_the_setting_nothing_closes(self, installation, books):
         books.pay("GP-1")
-        house.new_relay().drain()
-        assert {each.state for each in months.month_list(house.database.read(), books.game)} == {"open"}
+        installation.new_relay().drain()
+        assert {each.state for each in months.month_list(installation.database.read(), books.game)} == {"open"}
 
-    def test_trouble_with_a_partner_is_waited_out(self, app, house, books, appcharge, studio):
+    def test_trouble_with_a_partner_is_waited_out(self, app, installation, books, appcharge, studio):
         books.order("o-1")
         books.close()
         appcharge_partner = next(each for each in app.extensions["coinslot.partners"] if each.name == "appcharge")
-        reconciling.begin(house, books.game, "2026-07", appcharge_partner, "test")
+        reconciling.begin(installation, books.game, "2026-07", appcharge_partner, "test")
         studio.secret("appcharge.publisher_token", "wrong")
 
-        house.new_relay().drain()
+        installation.new_relay().drain()
 
-        (row,) = house.database.read().execute(
+        (row,) = installation.database.read().execute(
             "SELECT * FROM schedules WHERE name = :name", {"name": jobs.RECONCILE_JOB}
         )
         assert "401" in row["last_error"]
         assert row["due_at"] is not None
-        assert schedules.next_due(house.database.read(), [jobs.RECONCILE_JOB]) is not None
+        assert schedules.next_due(installation.database.read(), [jobs.RECONCILE_JOB]) is not None
 
 
 def test_nothing_here_writes_a_secret_or_a_body(flask, books, appcharge, caplog):

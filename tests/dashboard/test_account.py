@@ -17,18 +17,18 @@ PASSWORD = "correct horse battery"
 
 
 @pytest.fixture(autouse=True)
-def password(house):
+def password(installation):
     digest = generate_password_hash(PASSWORD, method="scrypt:1024:8:1")
-    house.database.write_here(lambda tx: owner.set_password(tx, digest, "command"))
+    installation.database.write_here(lambda tx: owner.set_password(tx, digest, "command"))
 
 
 @pytest.fixture
-def browser(app, house, password):
-    return Browser(app.test_client(), house)  # after the password, which ends sessions
+def browser(app, installation, password):
+    return Browser(app.test_client(), installation)  # after the password, which ends sessions
 
 
 @pytest.fixture
-def secret(browser, house, clock):
+def secret(browser, installation, clock):
     """A second factor that was switched on by way of the pages, two steps ago."""
     assert browser.post("/account/second-factor/offer", current=PASSWORD).location == "/account/second-factor"
     page = browser.get("/account/second-factor").text
@@ -54,8 +54,8 @@ def give_code(client, code):
 
 
 class TestPassword:
-    def test_it_is_changed_and_only_this_browser_stays_signed_in(self, app, house, browser, db):
-        other = Browser(app.test_client(), house)
+    def test_it_is_changed_and_only_this_browser_stays_signed_in(self, app, installation, browser, db):
+        other = Browser(app.test_client(), installation)
         answer = browser.post("/account/password", current=PASSWORD, password="another long one")
         assert answer.status_code == 303
         assert browser.get("/account").status_code == 200
@@ -125,7 +125,7 @@ class TestSecondFactor:
         assert client.get("/").status_code == 303
 
     def test_the_proof_of_the_password_is_for_one_browser_for_five_minutes_and_for_one_password(
-        self, app, house, secret, clock
+        self, app, installation, secret, clock
     ):
         mine, other = app.test_client(), app.test_client()
         sign_in(mine)
@@ -143,7 +143,7 @@ class TestSecondFactor:
         sign_in(mine)
         assert mine.get("/login/code").status_code == 200
         digest = generate_password_hash("a new password", method="scrypt:1024:8:1")
-        house.database.write_here(lambda tx: owner.set_password(tx, digest, "command"))
+        installation.database.write_here(lambda tx: owner.set_password(tx, digest, "command"))
         assert mine.get("/login/code").location == "/login"
 
     def test_guessing_codes_ends_after_ten_whatever_the_address(self, app, secret, clock):
@@ -196,9 +196,9 @@ class TestSecondFactor:
 
 
 class TestBrowsers:
-    def test_they_are_listed_with_this_one_marked_and_hostile_names_are_text(self, app, house, browser):
+    def test_they_are_listed_with_this_one_marked_and_hostile_names_are_text(self, app, installation, browser):
         for agent in (HOSTILE, "x" * 10_000):
-            house.database.write_here(lambda tx, agent=agent: owner.begin_session(tx, "192.0.2.7", agent))
+            installation.database.write_here(lambda tx, agent=agent: owner.begin_session(tx, "192.0.2.7", agent))
         page = browser.get("/account").text
         assert page.count("this one") == 1
         assert "192.0.2.7" in page
@@ -206,8 +206,8 @@ class TestBrowsers:
         assert "\u202e" not in page
         assert "x" * 500 not in page
 
-    def test_one_is_ended_then_the_others_then_all(self, app, house, browser, db):
-        first, second = Browser(app.test_client(), house), Browser(app.test_client(), house)
+    def test_one_is_ended_then_the_others_then_all(self, app, installation, browser, db):
+        first, second = Browser(app.test_client(), installation), Browser(app.test_client(), installation)
         token = first.client.get_cookie("coinslot_session").value
         browser.post("/account/browsers/end", browser=owner.session_hash(token))
         assert first.get("/").status_code == 303
@@ -244,31 +244,31 @@ class TestGames:
 
 
 class TestMasterKey:
-    def test_it_is_rotated_after_the_password_and_everything_still_opens(self, browser, house, studio, db):
-        before = house.vault.current(house.database.read()).id
+    def test_it_is_rotated_after_the_password_and_everything_still_opens(self, browser, installation, studio, db):
+        before = installation.vault.current(installation.database.read()).id
         assert browser.post("/account/master-key", current="wrong").status_code == 403
         done = browser.post("/account/master-key", current=PASSWORD)
-        after = house.vault.current(house.database.read()).id
+        after = installation.vault.current(installation.database.read()).id
         assert after != before
         assert after in done.text
-        assert house.games.by_slug("demo").keys("playtem.secret")
-        assert house.vault.file_put_aside(before).name in done.text
+        assert installation.games.by_slug("demo").keys("playtem.secret")
+        assert installation.vault.file_put_aside(before).name in done.text
         assert db("SELECT actor FROM audit WHERE action = 'key.rotate'") == [{"actor": "owner"}]
 
     def test_one_from_the_environment_is_explained_and_left_alone(self, tmp_path):
         key = "A" * 43 + "="
         app = create_app({"COINSLOT_HOME": str(tmp_path / "other"), "COINSLOT_MASTER_KEY": key})
-        house = app.extensions["coinslot"]
-        house.prepare()
-        browser = Browser(app.test_client(), house)
+        installation = app.extensions["coinslot"]
+        installation.prepare()
+        browser = Browser(app.test_client(), installation)
         assert "flask key rotate" in browser.get("/account").text
         assert key not in browser.get("/account").text
         assert browser.post("/account/master-key", current=PASSWORD).status_code == 400
-        house.database.close()
+        installation.database.close()
 
 
 class TestBackup:
-    def test_it_is_a_whole_copy_and_no_file_stays_behind(self, browser, house, studio, tmp_path, db):
+    def test_it_is_a_whole_copy_and_no_file_stays_behind(self, browser, installation, studio, tmp_path, db):
         assert browser.post("/account/backup", current="wrong").status_code == 403
         answer = browser.post("/account/backup", current=PASSWORD)
         assert answer.status_code == 200
@@ -279,19 +279,19 @@ class TestBackup:
         assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert copy.execute("SELECT slug FROM games").fetchall() == [("demo",)]
         copy.close()
-        assert [path.name for path in house.settings.home.glob(".*")] == []
+        assert [path.name for path in installation.settings.home.glob(".*")] == []
         assert "backup.download" in actions(db)
 
-    def test_one_that_breaks_off_or_is_never_read_leaves_nothing_either(self, browser, house):
+    def test_one_that_breaks_off_or_is_never_read_leaves_nothing_either(self, browser, installation):
         answer = browser.client.post(
             "/account/backup", data={"form_token": browser.form_token(), "current": PASSWORD}, buffered=False
         )
         next(iter(answer.response))
         answer.close()
-        assert list(house.settings.home.glob(".*")) == []
+        assert list(installation.settings.home.glob(".*")) == []
 
-    def test_what_a_killed_one_left_is_removed_by_the_next(self, browser, house, clock):
-        leftover = house.settings.home / ".download-killed"
+    def test_what_a_killed_one_left_is_removed_by_the_next(self, browser, installation, clock):
+        leftover = installation.settings.home / ".download-killed"
         leftover.mkdir()
         (leftover / "copy.db").write_bytes(b"half")
         browser.post("/account/backup", current=PASSWORD)
@@ -307,8 +307,8 @@ def test_the_page_asks_little_of_the_database(browser, studio, secret):
     assert len(queries) <= 12, queries
 
 
-def test_nothing_secret_is_on_the_page(browser, house, studio, secret):
+def test_nothing_secret_is_on_the_page(browser, installation, studio, secret):
     page = html.unescape(browser.get("/account").text)
-    for value in (secret, studio.token, house.vault.current(house.database.read()).text(), "scrypt"):
+    for value in (secret, studio.token, installation.vault.current(installation.database.read()).text(), "scrypt"):
         assert value not in page
-    assert second_factor.is_on(house.database.read())
+    assert second_factor.is_on(installation.database.read())

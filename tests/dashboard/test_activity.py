@@ -13,18 +13,18 @@ from tests.pages import HOSTILE
 
 
 @pytest.fixture
-def other(house, studio):
+def other(installation, studio):
     from tests.conftest import Studio
 
-    return Studio(house, "other")
+    return Studio(installation, "other")
 
 
-def record(house, *rows):
+def record(installation, *rows):
     def write(tx):
         for game_id, actor, action, subject in rows:
             audit.record(tx, game_id, actor, action, subject)
 
-    house.database.write_here(write)
+    installation.database.write_here(write)
 
 
 def rows_of(answer):
@@ -39,12 +39,12 @@ def test_it_shows_who_did_what_to_which_game(browser, studio):
     assert "signed in, from" in page
 
 
-def test_it_filters_by_game_actor_and_word(browser, house, studio, other, db):
+def test_it_filters_by_game_actor_and_word(browser, installation, studio, other, db):
     def subjects(query):
         return [row["subject"] for row in rows_of(browser.get(f"/activity.csv?{query}"))]
 
     record(
-        house,
+        installation,
         (studio.row["id"], "owner", "secret.set", "one"),
         (studio.row["id"], "command", "secret.rotate", "two"),
         (other.row["id"], "owner", "secret.set", "three"),
@@ -61,11 +61,11 @@ def test_it_filters_by_game_actor_and_word(browser, house, studio, other, db):
     assert browser.get("/activity.csv?game=nobody").status_code == 404
 
 
-def test_pages_follow_one_another_without_a_gap(browser, house, studio, db):
-    record(house, *((None, "owner", "config.set", f"<{number}>") for number in range(120)))
+def test_pages_follow_one_another_without_a_gap(browser, installation, studio, db):
+    record(installation, *((None, "owner", "config.set", f"<{number}>") for number in range(120)))
     seen, below = [], LAST_ID
     for _ in range(10):
-        rows, below = audit.entries(house.database.read(), Wanted(), below)
+        rows, below = audit.entries(installation.database.read(), Wanted(), below)
         seen += [row["id"] for row in rows]
         if below is None:
             break
@@ -77,18 +77,20 @@ def test_pages_follow_one_another_without_a_gap(browser, house, studio, db):
     assert "Newest" in browser.get("/activity?after=5").text
 
 
-def test_few_among_many_are_found_a_stretch_at_a_time(house, studio, monkeypatch):
+def test_few_among_many_are_found_a_stretch_at_a_time(installation, studio, monkeypatch):
     monkeypatch.setattr(audit, "MOST_LOOKED_AT", 100)
-    record(house, (None, "owner", "rare.thing", "found"), *((None, "owner", "config.set", "x") for _ in range(350)))
-    assert [row["subject"] for row in audit.every_entry(house.database.read(), Wanted(word="rare"))] == ["found"]
-    rows, below = audit.entries(house.database.read(), Wanted(word="rare", is_installation=True))
+    record(
+        installation, (None, "owner", "rare.thing", "found"), *((None, "owner", "config.set", "x") for _ in range(350))
+    )
+    assert [row["subject"] for row in audit.every_entry(installation.database.read(), Wanted(word="rare"))] == ["found"]
+    rows, below = audit.entries(installation.database.read(), Wanted(word="rare", is_installation=True))
     assert rows == []
     assert below is not None
 
 
-def test_anything_is_shown_as_text_and_no_cell_is_a_formula(browser, house, studio):
+def test_anything_is_shown_as_text_and_no_cell_is_a_formula(browser, installation, studio):
     record(
-        house,
+        installation,
         (studio.row["id"], "game", "player.forget", HOSTILE),
         (None, HOSTILE, HOSTILE, "x" * 10_000),
         (None, "owner", "config.set", "=HYPERLINK(1)"),
@@ -105,8 +107,8 @@ def test_anything_is_shown_as_text_and_no_cell_is_a_formula(browser, house, stud
     assert "<script>alert" not in browser.get("/activity?action=%3Cscript%3Ealert(1)").text
 
 
-def test_the_export_is_streamed_and_whole(browser, house, studio):
-    record(house, *((None, "owner", "config.set", str(number)) for number in range(2500)))
+def test_the_export_is_streamed_and_whole(browser, installation, studio):
+    record(installation, *((None, "owner", "config.set", str(number)) for number in range(2500)))
     answer = browser.get("/activity.csv?action=config.set")
     assert answer.mimetype == "text/csv"
     assert answer.is_streamed
@@ -114,11 +116,11 @@ def test_the_export_is_streamed_and_whole(browser, house, studio):
 
 
 @pytest.mark.parametrize("query", ["", "?game=demo", "?game=-&actor=command&action=zzz"])
-def test_it_asks_little_of_the_database_and_only_by_index(browser, house, studio, query):
+def test_it_asks_little_of_the_database_and_only_by_index(browser, installation, studio, query):
     answer, queries = browser.queries(f"/activity{query}")
     assert answer.status_code == 200
     assert len(queries) <= 12
-    connection = house.database.read()
+    connection = installation.database.read()
     for each in queries:
         if "FROM audit" in each:
             plan = [row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {each}")]
@@ -128,8 +130,8 @@ def test_it_asks_little_of_the_database_and_only_by_index(browser, house, studio
 
 
 @pytest.mark.long
-def test_a_million_entries_are_no_slower(browser, house, studio):
-    house.database.write_here(
+def test_a_million_entries_are_no_slower(browser, installation, studio):
+    installation.database.write_here(
         lambda tx: tx.execute(
             """WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000)
                INSERT INTO audit (game_id, actor, action, subject, created_at)

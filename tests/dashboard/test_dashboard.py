@@ -16,15 +16,15 @@ PASSWORD = "correct horse battery"
 
 
 @pytest.fixture
-def token(house):
-    return parse_qs(urlsplit(house.new_setup_link()).query)["token"][0]
+def token(installation):
+    return parse_qs(urlsplit(installation.new_setup_link()).query)["token"][0]
 
 
 def form(token, **changed):
     return {"token": token, "password": PASSWORD, "slug": "space-miner", "name": "Space Miner"} | changed
 
 
-def test_setup_sets_the_password_adds_the_game_and_shows_its_token_once(client, house, token, db):
+def test_setup_sets_the_password_adds_the_game_and_shows_its_token_once(client, installation, token, db):
     assert client.get(f"/setup?token={token}").status_code == 200
     done = client.post("/setup", data=form(token))
 
@@ -38,35 +38,35 @@ def test_setup_sets_the_password_adds_the_game_and_shows_its_token_once(client, 
     assert check_password_hash(row["value"], PASSWORD)
     assert db("SELECT slug, name FROM games") == [{"slug": "space-miner", "name": "Space Miner"}]
     assert [each["action"] for each in db("SELECT action FROM audit")] == ["owner.setup", "game.add", "owner.login"]
-    for path in house.settings.home.iterdir():
+    for path in installation.settings.home.iterdir():
         assert api_token.encode() not in path.read_bytes()
 
 
-def test_following_the_link_uses_nothing_up_and_posting_it_does(client, house, token):
+def test_following_the_link_uses_nothing_up_and_posting_it_does(client, installation, token):
     for _ in range(3):
         assert client.get(f"/setup?token={token}").status_code == 200
     assert client.post("/setup", data=form(token)).status_code == 200
 
     assert client.get(f"/setup?token={token}").status_code == 410
     assert client.post("/setup", data=form(token, slug="other")).status_code == 410
-    assert house.new_setup_link() is None
+    assert installation.new_setup_link() is None
 
 
-def test_a_newer_link_a_password_and_time_end_a_link(client, house, token, clock):
-    newer = parse_qs(urlsplit(house.new_setup_link()).query)["token"][0]
+def test_a_newer_link_a_password_and_time_end_a_link(client, installation, token, clock):
+    newer = parse_qs(urlsplit(installation.new_setup_link()).query)["token"][0]
     assert client.get(f"/setup?token={token}").status_code == 410
     clock.shift(owner.SETUP_LINK_SECONDS - 1)
     assert client.get(f"/setup?token={newer}").status_code == 200
     clock.shift(2)
     assert client.get(f"/setup?token={newer}").status_code == 410
 
-    latest = parse_qs(urlsplit(house.new_setup_link()).query)["token"][0]
-    house.database.write_here(lambda tx: owner.set_password(tx, "hash", "command"))
+    latest = parse_qs(urlsplit(installation.new_setup_link()).query)["token"][0]
+    installation.database.write_here(lambda tx: owner.set_password(tx, "hash", "command"))
     assert client.post("/setup", data=form(latest)).status_code == 410
 
 
 @pytest.mark.parametrize("spoiled", ["", "x", "InRva2VuIg.aaaa.bbbb"])
-def test_a_forged_link_is_403(client, house, token, spoiled):
+def test_a_forged_link_is_403(client, installation, token, spoiled):
     assert client.get(f"/setup?token={spoiled}").status_code == 403
     assert client.get("/setup").status_code == 403
     assert client.post("/setup", data=form(spoiled or token[:-1])).status_code == 403
@@ -129,17 +129,17 @@ def test_every_page_forbids_scripts_frames_caches_and_referrers(client, token):
 
 
 @pytest.mark.parametrize(("chosen", "typed"), [("\u00eb" * 10, "e\u0308" * 10), ("e\u0308" * 10, "\u00eb" * 10)])
-def test_the_owners_password_is_the_same_in_either_unicode_form(client, house, chosen, typed):
-    house.database.write_here(lambda tx: owner.set_password(tx, passwords.hash_of(chosen), "test"))
+def test_the_owners_password_is_the_same_in_either_unicode_form(client, installation, chosen, typed):
+    installation.database.write_here(lambda tx: owner.set_password(tx, passwords.hash_of(chosen), "test"))
     token = re.search(r'name="form_token" value="([^"]+)"', client.get("/login").text)[1]
 
     assert client.post("/login", data={"form_token": token, "password": typed}).status_code == 303
 
 
-def test_a_stranger_learns_nothing_from_the_login_page(client, studio, house):
+def test_a_stranger_learns_nothing_from_the_login_page(client, studio, installation):
     before = client.get("/login").text
     assert "no owner yet" in before
-    house.database.write_here(lambda tx: owner.set_password(tx, "hash", "command"))
+    installation.database.write_here(lambda tx: owner.set_password(tx, "hash", "command"))
     after = client.get("/login").text
     assert "no owner yet" not in after
     assert "demo" not in before + after
@@ -184,10 +184,10 @@ class TestGuard:
         assert db("SELECT * FROM audit") == before
         assert browser.get("/").status_code == 200
 
-    def test_a_form_of_another_site_or_another_browser_is_refused(self, app, browser, house):
+    def test_a_form_of_another_site_or_another_browser_is_refused(self, app, browser, installation):
         token = browser.form_token()
         elsewhere = browser.client.post("/logout", data={"form_token": token}, headers={"Sec-Fetch-Site": "cross-site"})
-        other = Browser(app.test_client(), house)
+        other = Browser(app.test_client(), installation)
         assert elsewhere.status_code == 403
         assert other.client.post("/logout", data={"form_token": token}).status_code == 403
         assert browser.post("/logout").status_code == 303
@@ -206,9 +206,9 @@ class TestLogin:
         return client.post("/login", data={"form_token": token, "password": password, **form})
 
     @pytest.fixture(autouse=True)
-    def password(self, house):
+    def password(self, installation):
         digest = generate_password_hash(PASSWORD)
-        house.database.write_here(lambda tx: owner.set_password(tx, digest, "command"))
+        installation.database.write_here(lambda tx: owner.set_password(tx, digest, "command"))
 
     def test_the_password_signs_in_and_the_cookie_is_safe(self, client, db):
         answer = self.sign_in(client)
@@ -247,7 +247,7 @@ class TestLogin:
         client.environ_base["REMOTE_ADDR"] = "2001:db8:1:3::1"
         assert self.sign_in(client).status_code == 303
 
-    def test_a_session_ends_by_signing_out_by_time_and_by_a_new_password(self, client, house, clock):
+    def test_a_session_ends_by_signing_out_by_time_and_by_a_new_password(self, client, installation, clock):
         for end in ("time", "password"):
             assert self.sign_in(client).status_code == 303
             assert client.get("/").status_code == 200
@@ -255,7 +255,7 @@ class TestLogin:
                 clock.shift(owner.SESSION_SECONDS + 1)
             else:
                 digest = generate_password_hash(PASSWORD)
-                house.database.write_here(lambda tx, digest=digest: owner.set_password(tx, digest, "command"))
+                installation.database.write_here(lambda tx, digest=digest: owner.set_password(tx, digest, "command"))
             assert client.get("/").status_code == 303
 
     def test_visits_keep_it_alive(self, client, clock):
@@ -282,13 +282,13 @@ class TestLogin:
 
 
 class TestHealth:
-    def test_up_and_ready(self, client, house):
+    def test_up_and_ready(self, client, installation):
         assert client.get("/healthz").json == {"status": "ok"}
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json["status"]) == (200, "ready")
 
-    def test_not_ready_with_the_wrong_key(self, client, house, db):
-        house.database.write_here(lambda tx: tx.execute("UPDATE installation SET value = 'other'"))
+    def test_not_ready_with_the_wrong_key(self, client, installation, db):
+        installation.database.write_here(lambda tx: tx.execute("UPDATE installation SET value = 'other'"))
         answer = client.get("/readyz")
         assert answer.status_code == 503
         assert answer.json["checks"] == {
@@ -298,11 +298,11 @@ class TestHealth:
             "relay": "not needed",
         }
 
-    def test_not_ready_without_a_writable_database(self, client, house):
+    def test_not_ready_without_a_writable_database(self, client, installation):
         assert client.get("/readyz").status_code == 200
-        house.database.close()
-        house.database.path.rename(house.database.path.with_suffix(".gone"))
-        house.database.path.write_bytes(b"not a database, but long enough to be looked at" * 100)
+        installation.database.close()
+        installation.database.path.rename(installation.database.path.with_suffix(".gone"))
+        installation.database.path.write_bytes(b"not a database, but long enough to be looked at" * 100)
         answer = client.get("/readyz")
         assert answer.status_code == 503
         assert answer.json["checks"]["database"] == "not writable"

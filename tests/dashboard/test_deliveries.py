@@ -16,8 +16,8 @@ LIST = "/games/demo/deliveries"
 
 
 @pytest.fixture
-def owed(house, studio):
-    return Owed(house, studio)
+def owed(installation, studio):
+    return Owed(installation, studio)
 
 
 def listed(answer):
@@ -77,12 +77,12 @@ class TestList:
         assert len(pages) > 2
         assert listed(browser.get(f"{LIST}?type=grant.reversed")) == []
 
-    def test_a_type_is_filtered_and_another_game_is_not_shown(self, browser, house, owed):
+    def test_a_type_is_filtered_and_another_game_is_not_shown(self, browser, installation, owed):
         owed.destination()
         (grant,) = owed.credit()
         reversal = owed.reverse(grant)
         assert listed(browser.get(f"{LIST}?type=grant.reversed")) == [owed.delivery(reversal)["id"]]
-        Studio(house, "other")
+        Studio(installation, "other")
         assert listed(browser.get("/games/other/deliveries")) == []
         assert browser.get("/games/other/deliveries/1").status_code == 404
         assert browser.post("/games/other/deliveries/1/redrive").status_code == 404
@@ -108,9 +108,9 @@ class TestList:
             ("owner", "destination.active"),
         ]
 
-    def test_a_destination_of_another_game_is_not_there(self, browser, house, owed):
+    def test_a_destination_of_another_game_is_not_there(self, browser, installation, owed):
         owed.destination()
-        Studio(house, "other")
+        Studio(installation, "other")
         assert browser.post("/games/other/deliveries/destinations/game/pause").status_code == 404
         assert owed.state()["state"] == "active"
         assert browser.post(f"{LIST}/destinations/game/remove").status_code == 404
@@ -133,7 +133,7 @@ class TestList:
 
 
 class TestRedrive:
-    def test_one_from_death_to_arrival(self, browser, house, owed, db):
+    def test_one_from_death_to_arrival(self, browser, installation, owed, db):
         with Receiver(status(500, b"no room"), status(200, b"ok")) as receiver:
             owed.destination(url=receiver.url, retry="0")
             owed.write(lambda tx: tx.execute("UPDATE destinations SET retry_seconds = '0'"))
@@ -234,7 +234,7 @@ class TestRedrive:
 
 
 class TestOne:
-    def test_the_request_is_shown_as_it_is_sent_without_its_signature(self, browser, house, owed):
+    def test_the_request_is_shown_as_it_is_sent_without_its_signature(self, browser, installation, owed):
         with Receiver() as receiver:
             secret = owed.destination(url=receiver.url)
             owed.credit()

@@ -91,8 +91,8 @@ def test_the_card_names_what_is_pasted_and_what_is_secret(app):
         assert set(card.secrets) == {key.secret for key in card.keys}
 
 
-def test_a_light_goes_from_not_set_up_to_seen_and_failing(browser, house, client, db):
-    studio = Studio(house, "demo")
+def test_a_light_goes_from_not_set_up_to_seen_and_failing(browser, installation, client, db):
+    studio = Studio(installation, "demo")
     studio.player("alice")
     studio.item("coins", "gems")
     assert "not set up" in section(browser.get(f"{BASE}/appcharge").text, "orders")
@@ -100,7 +100,7 @@ def test_a_light_goes_from_not_set_up_to_seen_and_failing(browser, house, client
     studio.secret("appcharge.publisher_token", TOKEN)
     assert ">configured<" in section(browser.get(f"{BASE}/appcharge").text, "orders")
 
-    observed = house.observations
+    observed = installation.observations
     observed.called(studio.row["id"], "appcharge", "orders")
     observed.flush()
     assert ">seen<" in section(browser.get(f"{BASE}/appcharge").text, "orders")
@@ -113,9 +113,9 @@ def test_a_light_goes_from_not_set_up_to_seen_and_failing(browser, house, client
     assert ">failing<" in browser.get(BASE).text
 
 
-def test_the_list_fills_itself_with_a_real_order(browser, studio, house, post_order, client, feed):
+def test_the_list_fills_itself_with_a_real_order(browser, studio, installation, post_order, client, feed):
     assert post_order().status_code == 200
-    house.observations.flush()
+    installation.observations.flush()
     told = section(browser.get(f"{BASE}/appcharge").text, "orders")
     for title in ("First call seen", "Signature right", "Player known", "Credited"):
         assert re.search(rf">done</span> <strong>{title}", told), title
@@ -128,7 +128,7 @@ def test_the_list_fills_itself_with_a_real_order(browser, studio, house, post_or
     assert re.search(r">done</span> <strong>Read by the game", told)
 
 
-def test_the_owner_says_what_is_pasted_and_may_take_it_back(browser, studio, house, db):
+def test_the_owner_says_what_is_pasted_and_may_take_it_back(browser, studio, installation, db):
     done = browser.post(f"{BASE}/appcharge/copied", endpoint="orders", is_copied="1")
     assert (done.status_code, done.location) == (303, f"{BASE}/appcharge?said=saved")
     assert re.search(r">done</span> <strong>Copied", section(browser.get(f"{BASE}/appcharge").text, "orders"))
@@ -158,26 +158,26 @@ def test_the_owner_says_what_is_pasted_and_may_take_it_back(browser, studio, hou
     ],
 )
 def test_a_test_goes_through_the_real_address_and_shows_the_real_answer(
-    browser, app, house, playcamp, db, partner, endpoint
+    browser, app, installation, playcamp, db, partner, endpoint
 ):
     playcamp.config("appcharge.deep_link", "mygame://login?token={token}")
-    with serving(app, house):
+    with serving(app, installation):
         told = browser.post(f"{BASE}/{partner}/test", endpoint=endpoint)
-    house.observations.flush()
+    installation.observations.flush()
 
     assert told.status_code == 200
     assert "As it should be." in told.text, told.text
     assert "<dt>Status</dt><dd>200</dd>" in told.text
     for secret in (MAIN_KEY, TOKEN, PLAYTEM_SECRET, "playcamp-", "v1="):
         assert secret not in told.text
-    assert contacts.of_game(house.database.read(), playcamp.row["id"]) == {}
+    assert contacts.of_game(installation.database.read(), playcamp.row["id"]) == {}
     assert db("SELECT name FROM secrets WHERE last_used_at IS NOT NULL") == []
     assert db("SELECT subject FROM audit WHERE action = 'address.test'") == [{"subject": f"{partner}/{endpoint}"}]
     assert db("SELECT 1 FROM transactions WHERE is_test = 0") == []
 
 
-def test_the_answer_to_an_order_names_our_id(browser, app, house, studio, db):
-    with serving(app, house):
+def test_the_answer_to_an_order_names_our_id(browser, app, installation, studio, db):
+    with serving(app, installation):
         told = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
     (row,) = db("SELECT public_id, player_id FROM transactions")
     assert row["player_id"] == "coinslot-test"
@@ -196,9 +196,9 @@ def test_what_is_not_set_up_cannot_be_tested(browser, studio):
     assert "playcamp.webhook_secret must be set first" in told.text
 
 
-def test_where_the_public_address_does_not_answer_the_local_one_is_offered(browser, app, house, studio):
-    with serving(app, house) as server:
-        house.settings = replace(house.settings, public_url="http://127.0.0.1:9")
+def test_where_the_public_address_does_not_answer_the_local_one_is_offered(browser, app, installation, studio):
+    with serving(app, installation) as server:
+        installation.settings = replace(installation.settings, public_url="http://127.0.0.1:9")
         here = {"SERVER_NAME": "0.0.0.0", "SERVER_PORT": str(server.server_port)}
         form = {"form_token": browser.form_token(), "endpoint": "orders"}
         path = f"{BASE}/appcharge/test"
@@ -211,7 +211,7 @@ def test_where_the_public_address_does_not_answer_the_local_one_is_offered(brows
         assert "As it should be." in told
 
 
-def test_somebody_elses_answer_is_shown_as_text_without_what_it_echoes(browser, house, studio):
+def test_somebody_elses_answer_is_shown_as_text_without_what_it_echoes(browser, installation, studio):
     def behave(handler):
         body = f"<script>alert(1)</script>\u202e {handler.headers['signature']} {TOKEN} {'x' * 10_000}".encode()
         handler.send_response(302)
@@ -221,7 +221,7 @@ def test_somebody_elses_answer_is_shown_as_text_without_what_it_echoes(browser, 
         handler.wfile.write(body)
 
     with answering(behave) as url:
-        house.settings = replace(house.settings, public_url=url)
+        installation.settings = replace(installation.settings, public_url=url)
         told = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
 
     assert "Not as it should be: an order must get 200" in told
@@ -235,9 +235,9 @@ def test_somebody_elses_answer_is_shown_as_text_without_what_it_echoes(browser, 
     assert "characters)" in told
 
 
-def test_a_key_that_no_header_may_hold_is_not_quoted(browser, house, studio, caplog):
+def test_a_key_that_no_header_may_hold_is_not_quoted(browser, installation, studio, caplog):
     """As a preview may have stored one; none is taken any more."""
-    keep_as_it_is(house, "appcharge.publisher_token", "token\nof-old-0123456789")
+    keep_as_it_is(installation, "appcharge.publisher_token", "token\nof-old-0123456789")
     told = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
 
     assert "a header cannot be sent" in told
@@ -245,7 +245,7 @@ def test_a_key_that_no_header_may_hold_is_not_quoted(browser, house, studio, cap
 
 
 @pytest.mark.parametrize("is_begun", [False, True])
-def test_who_does_not_answer_in_time_is_said_so(browser, house, studio, monkeypatch, is_begun):
+def test_who_does_not_answer_in_time_is_said_so(browser, installation, studio, monkeypatch, is_begun):
     monkeypatch.setattr("handlers.dashboard.integration.trial.TEST_SECONDS", 0.3)
     over = threading.Event()
 
@@ -258,7 +258,7 @@ def test_who_does_not_answer_in_time_is_said_so(browser, house, studio, monkeypa
         over.wait(10)
 
     with answering(behave) as url:
-        house.settings = replace(house.settings, public_url=url)
+        installation.settings = replace(installation.settings, public_url=url)
         told = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
         over.set()
     assert "no answer within 0.3 seconds" in told
@@ -267,26 +267,26 @@ def test_who_does_not_answer_in_time_is_said_so(browser, house, studio, monkeypa
 # Keys
 
 
-def keep_as_it_is(house, name, value):
+def keep_as_it_is(installation, name, value):
     """A secret that would be refused today."""
-    house.database.write_here(
-        lambda tx: keyring._store_current(tx, house.vault, games.find(tx, "demo"), name, value.encode())
+    installation.database.write_here(
+        lambda tx: keyring._store_current(tx, installation.vault, games.find(tx, "demo"), name, value.encode())
     )
 
 
-def values(house, name):
-    return [key.value.decode() for key in house.games.by_slug("demo").keys(name)]
+def values(installation, name):
+    return [key.value.decode() for key in installation.games.by_slug("demo").keys(name)]
 
 
-def test_a_key_is_set_rotated_and_retired_and_never_shown(browser, studio, house, db):
+def test_a_key_is_set_rotated_and_retired_and_never_shown(browser, studio, installation, db):
     done = browser.post(f"{BASE}/keys/set", name="appcharge.secondary_key", value="  secondary-0123456789\r\n")
     assert done.location == f"{BASE}/keys?said=key-set"
     done = browser.post(
         f"{BASE}/keys/set", name="appcharge.main_key", value="newer-main-key-0123456789", back="appcharge"
     )
     assert done.location == f"{BASE}/appcharge?said=key-rotated"
-    assert values(house, "appcharge.secondary_key") == ["secondary-0123456789"]
-    assert values(house, "appcharge.main_key") == ["newer-main-key-0123456789", MAIN_KEY]
+    assert values(installation, "appcharge.secondary_key") == ["secondary-0123456789"]
+    assert values(installation, "appcharge.main_key") == ["newer-main-key-0123456789", MAIN_KEY]
 
     told = browser.get(f"{BASE}/keys").text
     assert "Previous value" in told
@@ -298,7 +298,7 @@ def test_a_key_is_set_rotated_and_retired_and_never_shown(browser, studio, house
 
     done = browser.post(f"{BASE}/keys/retire", name="appcharge.main_key")
     assert done.location == f"{BASE}/keys?said=key-retired"
-    assert values(house, "appcharge.main_key") == ["newer-main-key-0123456789"]
+    assert values(installation, "appcharge.main_key") == ["newer-main-key-0123456789"]
     assert [(row["action"], row["subject"]) for row in db(OWNERS)] == [
         ("secret.set", "appcharge.secondary_key"),
         ("secret.rotate", "appcharge.main_key"),
@@ -306,70 +306,72 @@ def test_a_key_is_set_rotated_and_retired_and_never_shown(browser, studio, house
     ]
 
 
-def test_a_key_somebody_else_knows_ends_at_once(browser, studio, house):
+def test_a_key_somebody_else_knows_ends_at_once(browser, studio, installation):
     browser.post(f"{BASE}/keys/set", name="appcharge.main_key", value="second-main-key-0123456789")
     browser.post(f"{BASE}/keys/set", name="appcharge.main_key", value="third-main-key-0123456789", is_leaked="1")
-    assert values(house, "appcharge.main_key") == ["third-main-key-0123456789"]
+    assert values(installation, "appcharge.main_key") == ["third-main-key-0123456789"]
 
 
-def test_a_key_of_another_form_is_set_and_its_card_says_what_is_wrong(browser, studio, house):
+def test_a_key_of_another_form_is_set_and_its_card_says_what_is_wrong(browser, studio, installation):
     words = "not of the form keyId:secret"
     for value, is_wrong in (("no-colon-0123456789", True), ("id:0123456789:more", False)):
         browser.post(f"{BASE}/keys/set", name="playcamp.api_key", value=value, back="playcamp")
 
-        assert values(house, "playcamp.api_key") == [value]
+        assert values(installation, "playcamp.api_key") == [value]
         for path in ("keys", "playcamp"):
             assert (words in browser.get(f"{BASE}/{path}").text) is is_wrong
 
 
-def test_a_mistyped_key_is_replaced_and_the_one_before_stays(browser, studio, house):
+def test_a_mistyped_key_is_replaced_and_the_one_before_stays(browser, studio, installation):
     browser.post(f"{BASE}/keys/set", name="appcharge.main_key", value="mistyped-main-key-0123456789")
     done = browser.post(f"{BASE}/keys/set", name="appcharge.main_key", value="right-main-key-0123456789")
     assert done.location.endswith("said=key-mistyped")
-    assert values(house, "appcharge.main_key") == ["right-main-key-0123456789", MAIN_KEY]
+    assert values(installation, "appcharge.main_key") == ["right-main-key-0123456789", MAIN_KEY]
 
 
-def test_what_only_we_send_has_no_previous_value(browser, studio, house):
+def test_what_only_we_send_has_no_previous_value(browser, studio, installation):
     studio.secret("appcharge.facebook_secret", "facebook-secret-0123456789")
     browser.post(f"{BASE}/keys/set", name="appcharge.facebook_secret", value="other-facebook-0123456789")
-    assert values(house, "appcharge.facebook_secret") == ["other-facebook-0123456789"]
+    assert values(installation, "appcharge.facebook_secret") == ["other-facebook-0123456789"]
 
 
 @pytest.mark.parametrize("spoiled", ["inside\nof it", "inside\x00of it", "inside\x7fof it", "inside\u200bof it"])
-def test_a_character_that_cannot_be_seen_is_refused_first_and_at_a_rotation(browser, studio, house, spoiled):
+def test_a_character_that_cannot_be_seen_is_refused_first_and_at_a_rotation(browser, studio, installation, spoiled):
     for name in ("game.lookup_key", "playtem.secret", "appcharge.facebook_secret", "playcamp.shared_key"):
-        before = values(house, name)
+        before = values(installation, name)
         for _ in range(2):
             refused = browser.post(f"{BASE}/keys/set", name=name, value=spoiled)
             assert refused.status_code == 400
             assert "cannot be seen" in refused.text
-            assert values(house, name) == before
+            assert values(installation, name) == before
             browser.post(f"{BASE}/keys/set", name=name, value="a-good-value-0123456789")
-            before = values(house, name)
+            before = values(installation, name)
 
 
-def test_a_private_key_keeps_its_lines(browser, studio, house):
+def test_a_private_key_keeps_its_lines(browser, studio, installation):
     pem = "-----BEGIN PRIVATE KEY-----\r\nAAAA\r\n-----END PRIVATE KEY-----\r\n"
     browser.post(f"{BASE}/keys/set", name="appcharge.apple_secret", value=pem)
-    assert values(house, "appcharge.apple_secret") == ["-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"]
+    assert values(installation, "appcharge.apple_secret") == [
+        "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"
+    ]
 
 
-def test_one_of_a_family_is_named_by_the_owner(browser, studio, house):
+def test_one_of_a_family_is_named_by_the_owner(browser, studio, installation):
     browser.post(f"{BASE}/keys/set", name="playcamp.webhook_secret.*", suffix="second", value="hook-secret-0123456789")
-    assert values(house, "playcamp.webhook_secret.second") == ["hook-secret-0123456789"]
+    assert values(installation, "playcamp.webhook_secret.second") == ["hook-secret-0123456789"]
     browser.post(f"{BASE}/keys/set", name="playcamp.webhook_secret.second", value="hook-secret-9876543210")
-    assert len(values(house, "playcamp.webhook_secret.second")) == 2
+    assert len(values(installation, "playcamp.webhook_secret.second")) == 2
     assert browser.post(f"{BASE}/keys/set", name="playcamp.webhook_secret.*", suffix="", value="x").status_code == 400
 
 
 @pytest.mark.parametrize("value", ["", "   ", "a\x00b", "two\nlines", "x" * 20_000, "zero\u200bwidth", MAIN_KEY])
-def test_what_cannot_be_a_key_is_refused_in_words(browser, studio, house, value):
+def test_what_cannot_be_a_key_is_refused_in_words(browser, studio, installation, value):
     for back in ("", "appcharge"):
         told = browser.post(f"{BASE}/keys/set", name="appcharge.main_key", value=value, back=back)
         assert told.status_code == 400
         assert 'class="problem"' in told.text
         assert MAIN_KEY not in told.text
-    assert values(house, "appcharge.main_key") == [MAIN_KEY]
+    assert values(installation, "appcharge.main_key") == [MAIN_KEY]
 
 
 @pytest.mark.parametrize("name", ["", "nothing", "destination.main", "appcharge.*", "playcamp.webhook_secret.", "\x00"])
@@ -386,20 +388,20 @@ def test_there_is_nothing_to_retire_without_a_previous_value(browser, studio):
     assert "has no previous value" in told.text
 
 
-def test_the_planner_says_when_a_previous_value_may_go(browser, studio, house):
+def test_the_planner_says_when_a_previous_value_may_go(browser, studio, installation):
     studio.rotate("appcharge.main_key", "newer-main-key-0123456789")
 
     def later(tx):
         keyring.used(tx, studio.row["id"], "appcharge.main_key", "current", clock.stamp())
         tx.execute("UPDATE secrets SET created_at = :ago", {"ago": clock.stamp(clock.now() - 8 * 86400)})
 
-    house.database.write_here(later)
+    installation.database.write_here(later)
     told = browser.get(f"{BASE}/keys").text
     assert "It was rotated 8 days ago, the new value is in use and the previous one has not been used for 7" in told
     assert "appcharge.main_key" in browser.get(BASE).text
 
 
-def test_a_destinations_secret_is_planned_for_and_not_typed(browser, studio, house):
+def test_a_destinations_secret_is_planned_for_and_not_typed(browser, studio, installation):
     studio.secret("destination.main", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     told = browser.get(f"{BASE}/keys").text
     assert "destination.main" in told
@@ -409,17 +411,17 @@ def test_a_destinations_secret_is_planned_for_and_not_typed(browser, studio, hou
 # Settings
 
 
-def test_what_is_agreed_is_changed_in_place(browser, studio, house, db):
+def test_what_is_agreed_is_changed_in_place(browser, studio, installation, db):
     done = browser.post(f"{BASE}/playcamp/settings", key="playcamp.param.user", value=" uid ")
     assert done.location == f"{BASE}/playcamp?said=saved"
-    assert house.games.by_slug("demo").settings["playcamp.param.user"] == "uid"
+    assert installation.games.by_slug("demo").settings["playcamp.param.user"] == "uid"
     told = browser.post(f"{BASE}/playcamp/settings", key="playcamp.param.user", value="<b>")
     assert told.status_code == 400
     assert "use a name such as usn" in told.text
     assert 'value="&lt;b&gt;"' in told.text
     assert browser.post(f"{BASE}/playcamp/settings", key="appcharge.payload", value="aes").status_code == 404
     assert browser.post(f"{BASE}/playcamp/settings", key="playcamp.param.user", value="").status_code == 303
-    assert house.games.by_slug("demo").settings["playcamp.param.user"] == "usn"
+    assert installation.games.by_slug("demo").settings["playcamp.param.user"] == "usn"
     assert len(db("SELECT 1 FROM audit WHERE actor = 'owner' AND action = 'config.set'")) == 2
 
 
@@ -427,16 +429,16 @@ def test_what_is_agreed_is_changed_in_place(browser, studio, house, db):
 
 
 @pytest.mark.parametrize("path", ["", *(f"/{partner}" for partner in PARTNERS), "/keys", "/snippets"])
-def test_no_page_asks_more_than_twelve_times(browser, playcamp, post_order, house, path):
+def test_no_page_asks_more_than_twelve_times(browser, playcamp, post_order, installation, path):
     post_order()
-    house.observations.flush()
+    installation.observations.flush()
     told, queries = browser.queries(f"{BASE}{path}")
     assert told.status_code == 200
     assert len(queries) <= 12, queries
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_is_shown_as_text(browser, studio, house, text):
+def test_hostile_text_is_shown_as_text(browser, studio, installation, text):
     def spoil(tx):
         tx.execute("UPDATE games SET name = :text, revision = 'x'", {"text": text})
         for key in ("playcamp.campaigns", "appcharge.project_id", "playtem.field_separator"):
@@ -446,8 +448,8 @@ def test_hostile_text_is_shown_as_text(browser, studio, house, text):
             {"at": "2026-01-01T00:00:00.000000Z", "text": text},
         )
 
-    house.database.write_here(spoil)
-    keep_as_it_is(house, f"playcamp.webhook_secret.{text}", f"{text}-0123456789{text}")
+    installation.database.write_here(spoil)
+    keep_as_it_is(installation, f"playcamp.webhook_secret.{text}", f"{text}-0123456789{text}")
     for path in ("", *(f"/{partner}" for partner in PARTNERS), "/keys", "/snippets"):
         told = browser.get(f"{BASE}{path}")
         assert told.status_code == 200
@@ -456,8 +458,8 @@ def test_hostile_text_is_shown_as_text(browser, studio, house, text):
             assert bad not in re.sub(r'value="[^"]*"', "", told.text), (path, bad)
 
 
-def test_another_games_pages_and_partners_are_404(browser, studio, house):
-    house.database.write_here(lambda tx: games.add(tx, "other", "Other", "test"))
+def test_another_games_pages_and_partners_are_404(browser, studio, installation):
+    installation.database.write_here(lambda tx: games.add(tx, "other", "Other", "test"))
     assert browser.get("/games/nope/integration").status_code == 404
     assert browser.get("/games/nope/integration/keys").status_code == 404
     assert browser.get("/games/nope/integration/snippets").status_code == 404
@@ -467,7 +469,7 @@ def test_another_games_pages_and_partners_are_404(browser, studio, house):
     assert browser.post("/games/other/integration/keys/retire", name="appcharge.main_key").status_code == 404
 
 
-def test_the_newest_credit_is_found_by_an_index(house, studio):
+def test_the_newest_credit_is_found_by_an_index(installation, studio):
     class Planned:
         def __init__(self, connection):
             self.connection = connection
@@ -482,24 +484,24 @@ def test_the_newest_credit_is_found_by_an_index(house, studio):
             seen.extend(row["detail"] for row in super().execute(sql, values))
             return self.connection.execute(sql, values)
 
-    contacts.newest_credit(Told(house.database.read()), 1, "appcharge")
+    contacts.newest_credit(Told(installation.database.read()), 1, "appcharge")
     assert any("transactions_by_partner" in line for line in seen), seen
     assert not [line for line in seen if re.match(r"SCAN (?!t\b|\(subquery)", line)], seen
 
 
-def test_encrypted_payloads_are_tested_as_they_are_set_up(browser, app, house, studio):
+def test_encrypted_payloads_are_tested_as_they_are_set_up(browser, app, installation, studio):
     studio.secret("appcharge.main_key", "0123456789abcdef0123456789abcdef")
     studio.secret("appcharge.secondary_key", "fedcba9876543210")
     studio.config("appcharge.payload", "aes")
-    with serving(app, house):
+    with serving(app, installation):
         told = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
     assert "As it should be." in told
     assert "0123456789abcdef" not in told
     assert "fedcba9876543210" not in told
 
 
-def test_an_entry_is_tried_where_playcamp_is_no_live_one_and_its_token_is_not_shown(browser, app, house, studio):
-    with PlayCamp() as playcamp, serving(app, house):
+def test_an_entry_is_tried_where_playcamp_is_no_live_one_and_its_token_is_not_shown(browser, app, installation, studio):
+    with PlayCamp() as playcamp, serving(app, installation):
         playcamp.set_up(studio)
         studio.secret("playcamp.shared_key", "shared-key-0123456789")
         told = browser.post(f"{BASE}/playcamp/test", endpoint="sponsor").text

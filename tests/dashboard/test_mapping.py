@@ -41,13 +41,19 @@ def tried(browser, studio):
 
 
 @pytest.fixture
-def destination(house, studio):
+def destination(installation, studio):
     def add(tx):
         destinations.add(
-            tx, house.vault, "demo", "server", "http://127.0.0.1:9/hook", actor="test", success="result == `true`"
+            tx,
+            installation.vault,
+            "demo",
+            "server",
+            "http://127.0.0.1:9/hook",
+            actor="test",
+            success="result == `true`",
         )
 
-    house.database.write_here(add)
+    installation.database.write_here(add)
     return "destination.server"
 
 
@@ -122,10 +128,12 @@ class TestPreview:
         assert "The status of the answer alone decides." in tried(destination, "2xx")
         assert "would be tried again" in tried(destination, "result", "pasted", '{"result": 1}')
 
-    def test_what_does_not_exist_is_404(self, browser, studio, house):
-        other = Studio(house, "other")
-        house.database.write_here(
-            lambda tx: destinations.add(tx, house.vault, other.slug, "theirs", "http://127.0.0.1:9/", actor="test")
+    def test_what_does_not_exist_is_404(self, browser, studio, installation):
+        other = Studio(installation, "other")
+        installation.database.write_here(
+            lambda tx: destinations.add(
+                tx, installation.vault, other.slug, "theirs", "http://127.0.0.1:9/", actor="test"
+            )
         )
         for what in ("playcamp.api_key", "destination.theirs", "nonsense"):
             assert browser.get(f"{PAGE}?what={what}").status_code == 404
@@ -157,17 +165,17 @@ class TestPreview:
 
 
 class TestSaving:
-    def test_nothing_counts_before_it_is_saved(self, browser, tried, house, db):
+    def test_nothing_counts_before_it_is_saved(self, browser, tried, installation, db):
         tried(ROWS, "data")
         assert db("SELECT * FROM settings") == []
         answer = browser.post(PAGE, what=ROWS, expression=" data.rows \r\n", do="save")
         assert (answer.status_code, "said=saved" in answer.location, ROWS in answer.location) == (303, True, True)
-        assert house.games.by_slug("demo").settings[ROWS] == "data.rows"
+        assert installation.games.by_slug("demo").settings[ROWS] == "data.rows"
         assert db("SELECT actor, action, subject FROM audit WHERE action = 'config.set'") == [
             {"actor": "owner", "action": "config.set", "subject": f"{ROWS} = data.rows"}
         ]
         browser.post(PAGE, what=ROWS, expression="", do="save")
-        assert house.games.by_slug("demo").settings[ROWS] == ""
+        assert installation.games.by_slug("demo").settings[ROWS] == ""
 
     def test_what_cannot_be_read_is_not_saved(self, browser, studio, db):
         answer = browser.post(PAGE, what=ROWS, expression="data[", do="save")
@@ -237,9 +245,9 @@ class TestWindow:
         form = {name: html.unescape(value) for name, value in fields.items() if name != "form_token"}
         assert "It would be registered" in browser.post(PAGE, **form).text
 
-    def test_no_secret_of_an_address_is_shown(self, studio, house):
+    def test_no_secret_of_an_address_is_shown(self, studio, installation):
         studio.secret("playcamp.payments_key", "a key/1")
-        game = house.games.by_slug("demo")
+        game = installation.games.by_slug("demo")
         assert masked("https://x.example/p?api_key=abc&from=1&Token=&q=a%20key%2F1", game) == (
             "https://x.example/p?api_key=…&from=1&Token=&q=…"
         )

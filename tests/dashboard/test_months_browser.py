@@ -15,18 +15,18 @@ pytestmark = pytest.mark.long
 
 
 @pytest.fixture
-def url(house, studio):
+def url(installation, studio):
     digest = generate_password_hash(PASSWORD, method="scrypt:1024:8:1")
-    house.database.write_here(lambda tx: owner.set_password(tx, digest, "command"))
+    installation.database.write_here(lambda tx: owner.set_password(tx, digest, "command"))
     studio.config("settlement.share", "10")
-    books = Books(house, studio)
+    books = Books(installation, studio)
     boost(books, "created", "alice", "LUNA", "2026-05-01T00:00:00.000000Z")
     for number in range(8):
         books.pay(f"GP-{number}", "9.99", "USD", "google" if number % 2 else "pc")
         books.order(f"o-{number}", currency="EUR", usd_gross="1099", usd_fee="86", usd_net="864")
     books.order("o-free", gross=0)
     books.close(may_be_early=True)
-    with Server(house.settings.home) as server:
+    with Server(installation.settings.home) as server:
         yield server.url
 
 

@@ -18,17 +18,17 @@ from tests.pages import HOSTILE, text_of
 
 
 @pytest.fixture
-def owed(house, studio):
-    return Owed(house, studio)
+def owed(installation, studio):
+    return Owed(installation, studio)
 
 
-def count(house, studio, partner, **amounts):
+def count(installation, studio, partner, **amounts):
     names = {name.replace("__", "."): value for name, value in amounts.items()}
-    house.database.write_here(lambda tx: counters.add_each(tx, studio.row["id"], partner, names))
+    installation.database.write_here(lambda tx: counters.add_each(tx, studio.row["id"], partner, names))
 
 
-def kinds(house):
-    return {trouble.kind for trouble in troubles.find(house.database.read())}
+def kinds(installation):
+    return {trouble.kind for trouble in troubles.find(installation.database.read())}
 
 
 class TestFigures:
@@ -40,31 +40,33 @@ class TestFigures:
         assert "Duplicates stopped 1 1 in 30 days" in page
         assert "Appcharge 9.99 USD 0.00 USD 9.99 USD 0.00 USD" in page
 
-    def test_yesterday_is_not_today_and_what_is_older_than_30_days_is_left_out(self, browser, house, studio, clock):
-        count(house, studio, "appcharge", credited=5, gross__JPY=700)
+    def test_yesterday_is_not_today_and_what_is_older_than_30_days_is_left_out(
+        self, browser, installation, studio, clock
+    ):
+        count(installation, studio, "appcharge", credited=5, gross__JPY=700)
         clock.shift(86400)
-        count(house, studio, "appcharge", credited=2)
+        count(installation, studio, "appcharge", credited=2)
         page = text_of(browser.get("/"))
         assert "Grants today 2 7 in 30 days" in page
         assert "Appcharge 0 JPY 0 JPY 700 JPY 0 JPY" in page
         clock.shift(29 * 86400)
-        token = house.database.write_here(lambda tx: owner.begin_session(tx, "a", "b"))
+        token = installation.database.write_here(lambda tx: owner.begin_session(tx, "a", "b"))
         browser.client.set_cookie("coinslot_session", token)
         assert "Grants today 0 2 in 30 days" in text_of(browser.get("/"))
 
-    def test_what_a_dispute_brought_back_is_not_refunded(self, browser, house, studio):
-        count(house, studio, "appcharge", gross__USD=1000, refunded__USD=500, returned__USD=200)
+    def test_what_a_dispute_brought_back_is_not_refunded(self, browser, installation, studio):
+        count(installation, studio, "appcharge", gross__USD=1000, refunded__USD=500, returned__USD=200)
         assert "Appcharge 10.00 USD 3.00 USD 10.00 USD 3.00 USD" in text_of(browser.get("/"))
 
-    def test_what_cannot_be_read_is_unknown_and_the_rest_is_there(self, browser, house, studio):
-        house.database.write_here(lambda tx: tx.execute("DROP TABLE counters"))
+    def test_what_cannot_be_read_is_unknown_and_the_rest_is_there(self, browser, installation, studio):
+        installation.database.write_here(lambda tx: tx.execute("DROP TABLE counters"))
         page = text_of(browser.get("/"))
         assert "Grants today unknown" in page
         assert "those figures are unknown" in page
         assert "Waiting now 0" in page
 
-    def test_troubles_that_cannot_be_looked_for_are_no_sign_that_all_is_well(self, browser, house, studio):
-        house.database.write_here(lambda tx: tx.execute("DROP TABLE refusals"))
+    def test_troubles_that_cannot_be_looked_for_are_no_sign_that_all_is_well(self, browser, installation, studio):
+        installation.database.write_here(lambda tx: tx.execute("DROP TABLE refusals"))
         page = text_of(browser.get("/"))
         assert "nobody knows what else is wrong" in page
         assert "All is well" not in page
@@ -73,20 +75,20 @@ class TestFigures:
         monkeypatch.setattr(lists, "COUNTED_TO", 2)
         owed.destination()
         owed.credit(5)
-        assert lists.queues(owed.house.database.read())[owed.studio.row["id"]] == {"waiting": 3, "dead": 0}
+        assert lists.queues(owed.installation.database.read())[owed.studio.row["id"]] == {"waiting": 3, "dead": 0}
 
-    def test_the_last_contact_of_each_partner_is_told(self, browser, house, studio, post_order):
+    def test_the_last_contact_of_each_partner_is_told(self, browser, installation, studio, post_order):
         assert "no call has proved itself yet" in text_of(browser.get("/"))
         post_order()
         post_order(headers={"signature": "t=1,v1=00"})
-        house.observations.flush()
+        installation.observations.flush()
         page = text_of(browser.get("/"))
         assert "seen just now" in page
         assert "last refused just now" in page
 
-    def test_charts_have_the_same_figures_in_a_table(self, browser, house, studio):
-        count(house, studio, "appcharge", gross__USD=123456, item__coins=7)
-        count(house, studio, "relay", delivered=3, failed__timeout=1, took__300=4)
+    def test_charts_have_the_same_figures_in_a_table(self, browser, installation, studio):
+        count(installation, studio, "appcharge", gross__USD=123456, item__coins=7)
+        count(installation, studio, "relay", delivered=3, failed__timeout=1, took__300=4)
         page = browser.get("/").text
         assert "Appcharge: 1,234.56" in page  # shown when one points at the bar
         assert '<td class="number">1,234.56 USD</td>' in page
@@ -94,12 +96,12 @@ class TestFigures:
         assert "up to 0.3 s" in page
         assert "coins: 7" in page
 
-    def test_figures_of_every_day_are_exported(self, browser, house, studio, clock):
-        count(house, studio, "appcharge", gross__USD=123456, gross__JPY=700, credited=2)
-        count(house, studio, "appcharge", **{f"item__{HOSTILE[:40]}": 1, "item__=cmd": 3})
+    def test_figures_of_every_day_are_exported(self, browser, installation, studio, clock):
+        count(installation, studio, "appcharge", gross__USD=123456, gross__JPY=700, credited=2)
+        count(installation, studio, "appcharge", **{f"item__{HOSTILE[:40]}": 1, "item__=cmd": 3})
         clock.shift(400 * 86400)
-        count(house, studio, "relay", failed__timeout=4)
-        token = house.database.write_here(lambda tx: owner.begin_session(tx, "a", "b"))
+        count(installation, studio, "relay", failed__timeout=4)
+        token = installation.database.write_here(lambda tx: owner.begin_session(tx, "a", "b"))
         browser.client.set_cookie("coinslot_session", token)
         answer = browser.get("/games/demo/figures.csv")
         assert answer.headers["Content-Disposition"] == 'attachment; filename="demo-figures.csv"'
@@ -113,30 +115,30 @@ class TestFigures:
 
 
 class TestTroubles:
-    def test_a_game_in_order_has_none(self, house, studio):
-        assert kinds(house) == {"no_password"}
+    def test_a_game_in_order_has_none(self, installation, studio):
+        assert kinds(installation) == {"no_password"}
 
     def test_without_a_game_the_page_says_what_to_do_first(self, browser):
         page = text_of(browser.get("/"))
         assert "What to do first" in page
         assert "flask game add" in page
 
-    def test_a_new_game_is_led_to_its_integration_page(self, browser, house):
-        Studio(house, "fresh")
+    def test_a_new_game_is_led_to_its_integration_page(self, browser, installation):
+        Studio(installation, "fresh")
         page = browser.get("/").text
         assert "No partner is set up yet" in page
         assert '<a href="/games/fresh/integration">' in page
         assert "No player is registered" not in page
 
-    def test_destinations_without_a_relay(self, browser, house, owed, clock):
+    def test_destinations_without_a_relay(self, browser, installation, owed, clock):
         owed.destination()
         assert "none has been seen yet" in text_of(browser.get("/"))
-        house.database.write_here(deliveries.beat)
-        assert "no_relay" not in kinds(house)
+        installation.database.write_here(deliveries.beat)
+        assert "no_relay" not in kinds(installation)
         clock.shift(deliveries.OLDEST_BEAT_SECONDS + 61)
         assert "the last one was seen 1 minute ago" in text_of(browser.get("/"))
 
-    def test_dead_letters_lead_to_their_list(self, browser, house, owed):
+    def test_dead_letters_lead_to_their_list(self, browser, installation, owed):
         owed.destination(retry="1")
         owed.credit(2)
         for _ in range(2):
@@ -147,9 +149,9 @@ class TestTroubles:
         assert "2 deliveries are dead letters" in text_of(page)
         assert 'href="/games/demo/deliveries?state=dead"' in page.text
         owed.set_state("game", "removed")
-        assert "dead" not in kinds(house)  # nobody could redrive them
+        assert "dead" not in kinds(installation)  # nobody could redrive them
 
-    def test_a_destination_that_is_down_or_paused_itself(self, browser, house, owed):
+    def test_a_destination_that_is_down_or_paused_itself(self, browser, installation, owed):
         owed.destination()
         owed.credit(12)
         for claim in owed.claim(12):
@@ -160,62 +162,62 @@ class TestTroubles:
         owed.record(owed.claim(1)[0], "status", 410)
         assert "it answered 410 Gone" in text_of(browser.get("/"))
         owed.set_state("game", "paused")  # the owner's own doing is no trouble
-        assert not kinds(house) & {"down", "paused"}
+        assert not kinds(installation) & {"down", "paused"}
 
-    def test_what_is_overdue_and_not_held_up_by_its_original(self, house, owed, clock):
+    def test_what_is_overdue_and_not_held_up_by_its_original(self, installation, owed, clock):
         owed.destination()
         (grant,) = owed.credit()
         owed.reverse(grant)
-        assert "overdue" not in kinds(house)
+        assert "overdue" not in kinds(installation)
         clock.shift(3601)
-        assert [each.count for each in troubles.find(house.database.read()) if each.kind == "overdue"] == [1]
+        assert [each.count for each in troubles.find(installation.database.read()) if each.kind == "overdue"] == [1]
 
-    def test_conflicts_for_a_week(self, browser, house, studio, post_order, clock):
+    def test_conflicts_for_a_week(self, browser, installation, studio, post_order, clock):
         post_order()
         post_order(priceInCents=1)
         page = browser.get("/")
         assert "1 call named a known transaction with other content" in text_of(page)
         assert 'href="/games/demo/conflicts"' in page.text
         clock.shift(8 * 86400)
-        assert "conflicts" not in kinds(house)
+        assert "conflicts" not in kinds(installation)
 
-    def test_calls_refused_for_their_signature(self, browser, house, studio, post_order, clock):
+    def test_calls_refused_for_their_signature(self, browser, installation, studio, post_order, clock):
         post_order(headers={"signature": "t=1,v1=00", "x-publisher-token": "test-publisher-token"})
-        house.observations.flush()
+        installation.observations.flush()
         page = browser.get("/")
         assert "1 call of Appcharge was refused in 24 hours" in text_of(page)
         assert 'href="/games/demo/refusals?partner=appcharge"' in page.text
         clock.shift(86401)
-        assert "refused" not in kinds(house)
+        assert "refused" not in kinds(installation)
 
-    def test_a_rotation_that_is_not_finished(self, browser, house, studio, clock):
+    def test_a_rotation_that_is_not_finished(self, browser, installation, studio, clock):
         studio.rotate("appcharge.main_key", "another-main-key-000")
-        assert "rotation" not in kinds(house)
+        assert "rotation" not in kinds(installation)
         clock.shift(7 * 86400 + 1)
         page = browser.get("/")
         assert "The rotation of appcharge.main_key began 7 days ago" in text_of(page)
         assert 'href="/games/demo/integration/appcharge"' in page.text
 
-    def test_a_replaced_token_that_is_still_valid(self, browser, house, studio, clock):
-        house.database.write_here(lambda tx: games.replace_token(tx, "demo", "test"))
-        assert "old_token" not in kinds(house)
+    def test_a_replaced_token_that_is_still_valid(self, browser, installation, studio, clock):
+        installation.database.write_here(lambda tx: games.replace_token(tx, "demo", "test"))
+        assert "old_token" not in kinds(installation)
         clock.shift(7 * 86400 + 1)
         page = browser.get("/")
         assert "The API token was replaced 7 days ago" in text_of(page)
         assert 'href="/games/demo/settings#token"' in page.text
 
-    def test_a_partner_begun_with_a_key_missing(self, browser, house):
-        studio = Studio(house, "half")
+    def test_a_partner_begun_with_a_key_missing(self, browser, installation):
+        studio = Studio(installation, "half")
         studio.secret("appcharge.main_key", "some-main-key-00000")
         page = browser.get("/")
         assert "appcharge.publisher_token is not set" in text_of(page)
         assert "No player is registered" in text_of(page)
         studio.config("players.unknown", "create")
         studio.config("items.unknown", "accept")
-        assert not kinds(house) & {"no_players", "no_items"}
+        assert not kinds(installation) & {"no_players", "no_items"}
 
-    def test_a_job_that_fails(self, browser, house, studio):
-        house.database.write_here(
+    def test_a_job_that_fails(self, browser, installation, studio):
+        installation.database.write_here(
             lambda tx: tx.execute(
                 """INSERT INTO schedules (game_id, name, due_at, asked, failures, last_error)
                    VALUES (:id, 'playcamp.poll', '2100-01-01T00:00:00.000000Z', 1, 3, :error)""",
@@ -228,14 +230,14 @@ class TestTroubles:
         assert "<script>alert" not in page.text
         assert "\u202e" not in page.text
 
-    def test_the_wrong_master_key(self, browser, house, studio):
-        house.database.write_here(
+    def test_the_wrong_master_key(self, browser, installation, studio):
+        installation.database.write_here(
             lambda tx: tx.execute("UPDATE installation SET value = 'other' WHERE name = 'vault.key_id'")
         )
         assert "The master key is missing or is not the one" in text_of(browser.get("/"))
 
-    def test_every_search_uses_an_index(self, house, studio):
-        connection = house.database.read()
+    def test_every_search_uses_an_index(self, installation, studio):
+        connection = installation.database.read()
         values = dict.fromkeys(
             (
                 "most listed looked_at reserved now hour_ago day_ago recently rotation_began oldest_beat newest_beat"
@@ -255,21 +257,23 @@ class TestTroubles:
                 ), row["detail"]
 
 
-def test_the_overview_asks_the_database_no_more_with_more_games(browser, house, studio):
+def test_the_overview_asks_the_database_no_more_with_more_games(browser, installation, studio):
     few = len(browser.queries("/")[1])
     for number in range(20):
-        Studio(house, f"game-{number}").secret("appcharge.main_key", f"some-main-key-0000{number}")
+        Studio(installation, f"game-{number}").secret("appcharge.main_key", f"some-main-key-0000{number}")
     answer, statements = browser.queries("/")
     assert answer.status_code == 200
     assert len(statements) == few <= 12
 
 
-def test_hostile_text_shows_as_text(browser, house, studio, post_order):
+def test_hostile_text_shows_as_text(browser, installation, studio, post_order):
     studio.config("items.unknown", "accept")
-    house.database.write_here(lambda tx: tx.execute("UPDATE games SET name = :name", {"name": HOSTILE + "x" * 10_000}))
+    installation.database.write_here(
+        lambda tx: tx.execute("UPDATE games SET name = :name", {"name": HOSTILE + "x" * 10_000})
+    )
     sku = "<b>\u202e=1+1😀" + "y" * 200
-    count(house, studio, "<i>", credited=1, gross__USD=5)
-    count(house, studio, "appcharge", **{f"item__{sku}": 1})
+    count(installation, studio, "<i>", credited=1, gross__USD=5)
+    count(installation, studio, "appcharge", **{f"item__{sku}": 1})
     page = browser.get("/").text
     for bad in ("<script>alert", "<b>", "<i>", "\u202e", "\x00"):
         assert bad not in page

@@ -13,11 +13,11 @@ pytestmark = pytest.mark.long
 
 
 @pytest.fixture
-def url(house, studio):
+def url(installation, studio):
     digest = generate_password_hash(PASSWORD, method="scrypt:1024:8:1")
-    house.database.write_here(lambda tx: owner.set_password(tx, digest, "command"))
+    installation.database.write_here(lambda tx: owner.set_password(tx, digest, "command"))
     studio.config("playcamp.creator.luna", "1")
-    with Server(house.settings.home) as server:
+    with Server(installation.settings.home) as server:
         yield server.url
 
 

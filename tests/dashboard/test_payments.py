@@ -20,7 +20,7 @@ LIST = "/games/demo/payments"
 
 
 @pytest.fixture
-def keep(house, studio):
+def keep(installation, studio):
     """Store payments as the game reports them; ``state`` is where they have got to since."""
 
     def store(count=1, first=1, *, state=None, is_registering=True, **changed):
@@ -44,7 +44,7 @@ def keep(house, studio):
                 elif state == "quarantined":
                     queue.quarantine(tx, {row["id"]: "PlayCamp answered 422: no such product"})
 
-        house.database.write_here(write)
+        installation.database.write_here(write)
 
     return store
 
@@ -96,39 +96,39 @@ class TestList:
         seen = [each for page in every_page(browser, f"{LIST}?state=refunded") for each in listed(page)]
         assert seen == ["T-40", "T-3", "T-2", "T-1"]
 
-    def test_search_by_transaction_and_by_player(self, browser, house, keep):
+    def test_search_by_transaction_and_by_player(self, browser, installation, keep):
         keep(3, 1)
         keep(2, 10, player_id="bob")
         assert listed(browser.get(f"{LIST}?q=T-2")) == ["T-2"]
         assert listed(browser.get(f"{LIST}?q=bob")) == ["T-11", "T-10"]
         assert listed(browser.get(f"{LIST}?q=nobody")) == []
-        Studio(house, "other")
+        Studio(installation, "other")
         assert "There is none like that" in browser.get("/games/other/payments?q=T-1").text
         assert browser.get("/games/other/payments/T-1").status_code == 404
         assert browser.post("/games/other/payments/redrive", transaction_id="T-1").status_code == 404
 
-    def test_the_doctor_names_the_page_that_shows_what_it_counts(self, browser, house, keep):
+    def test_the_doctor_names_the_page_that_shows_what_it_counts(self, browser, installation, keep):
         keep(1, 1, problem="it has no market")
         keep(1, 2, state="quarantined")
         keep(1, 3)
         keep(1, 3, amount="1.00", source="appcharge")
-        told = checks.waiting_work(house.database.read(), house.games.by_slug("demo"), "PlayCamp")
+        told = checks.waiting_work(installation.database.read(), installation.games.by_slug("demo"), "PlayCamp")
         pages = [re.search(r"page (/games/\S+)", finding.text)[1] for finding in told]
         assert [listed(browser.get(address)) for address in pages] == [["T-1"], ["T-2"], ["T-3"]]
 
-    def test_polls_say_how_far_they_have_come_and_why_not_further(self, browser, house, studio):
+    def test_polls_say_how_far_they_have_come_and_why_not_further(self, browser, installation, studio):
         for name, value in (("url", "http://127.0.0.1:9/{from}"), ("rows", "rows"), ("map", "@")):
             studio.config(f"playcamp.payments.{name}", value)
         cursor = json.dumps({"since": 0, "until": None, "through": 1_790_000_000, "window": None})
-        house.database.write_here(lambda tx: jobs.put_cursor(tx, studio.row["id"], "playcamp.poll", cursor))
-        house.database.write_here(
+        installation.database.write_here(lambda tx: jobs.put_cursor(tx, studio.row["id"], "playcamp.poll", cursor))
+        installation.database.write_here(
             lambda tx: tx.execute("UPDATE schedules SET failures = 2, last_error = :why", {"why": HOSTILE})
         )
         page = browser.get(LIST)
         assert "read up to 2026-09-21 14:13:20" in text_of(page)
         assert "failing 2 in a row" in text_of(page)
         assert "<script>alert" not in page.text
-        house.database.write_here(lambda tx: jobs.put_cursor(tx, studio.row["id"], "playcamp.poll", "[nonsense"))
+        installation.database.write_here(lambda tx: jobs.put_cursor(tx, studio.row["id"], "playcamp.poll", "[nonsense"))
         assert "the first answer has not come yet" in text_of(browser.get(LIST))
 
     def test_no_page_asks_much_of_the_database(self, browser, keep):
@@ -139,14 +139,14 @@ class TestList:
             assert answer.status_code == 200
             assert len(statements) <= 8, path
 
-    def test_lists_are_read_by_their_index(self, house):
+    def test_lists_are_read_by_their_index(self, installation):
         values = {"game_id": 1, "before": 5, "looked_through": 5} | dict.fromkeys(payments.STATES, 1)
-        plan = house.database.read().execute(f"EXPLAIN QUERY PLAN {lists._NEWEST}", values).fetchall()
+        plan = installation.database.read().execute(f"EXPLAIN QUERY PLAN {lists._NEWEST}", values).fetchall()
         assert not [row["detail"] for row in plan if "SCAN payments" in row["detail"] or "B-TREE" in row["detail"]]
 
 
 class TestRedrive:
-    def test_one_that_was_refused_is_tried_again(self, browser, house, keep, db):
+    def test_one_that_was_refused_is_tried_again(self, browser, installation, keep, db):
         keep(state="quarantined")
         page = browser.get(f"{LIST}/T-1")
         assert "no such product" in page.text
@@ -165,10 +165,10 @@ class TestRedrive:
         assert db("SELECT * FROM audit WHERE action = 'payment.redrive'") == []
         assert browser.post(f"{LIST}/redrive", transaction_id="T-9").status_code == 404
 
-    def test_all_of_them_and_their_refunds(self, browser, house, keep, db):
+    def test_all_of_them_and_their_refunds(self, browser, installation, keep, db):
         keep(3, state="quarantined")
         keep(1, 10, state="registered", refunded_at="2026-07-22T00:00:00.000000Z")
-        house.database.write_here(
+        installation.database.write_here(
             lambda tx: tx.execute(
                 """UPDATE payments SET refund_state = 'quarantined', refund_next_at = NULL
                    WHERE transaction_id = 'T-10'"""
@@ -182,7 +182,7 @@ class TestRedrive:
         assert db("SELECT * FROM payments WHERE refund_state = 'quarantined'") == []
 
 
-def test_a_payment_shows_what_was_reported_and_its_conflicts(browser, house, keep):
+def test_a_payment_shows_what_was_reported_and_its_conflicts(browser, installation, keep):
     keep(state="registered")
     keep(amount="1.00", row=json.dumps({"transactionId": "T-1", "amount": "1.00"}))
     page = browser.get(f"{LIST}/T-1")
@@ -202,7 +202,7 @@ def test_the_list_as_csv(browser, keep):
     assert len(browser.get(f"{LIST}.csv?state=registered").text.splitlines()) == 1
 
 
-def test_hostile_text_shows_as_text(browser, house, keep):
+def test_hostile_text_shows_as_text(browser, installation, keep):
     text = HOSTILE + "x" * 10_000
     keep(
         transaction_id=HOSTILE,

@@ -49,20 +49,20 @@ def game(studio):
 
 
 @pytest.fixture
-def put(house, studio):
+def put(installation, studio):
     def put_player(player_id, **entry):
         game_id = studio.row["id"]
-        house.database.write_here(lambda tx: registry.put_player(tx, game_id, player_id, entry))
+        installation.database.write_here(lambda tx: registry.put_player(tx, game_id, player_id, entry))
 
     return put_player
 
 
 @pytest.fixture
-def event(house, studio):
+def event(installation, studio):
     def record(kind, player_id="alice", **data):
         values = {"game_id": studio.row["id"], "partner": "playcamp", "type": kind, "dedupe_key": f"{kind}{data}"}
         values |= {"data": data, "raw_body": None, "environment": "live", "is_test": False, "player_id": player_id}
-        house.database.write_here(lambda tx: events.record(tx, **values))
+        installation.database.write_here(lambda tx: events.record(tx, **values))
 
     return record
 
@@ -82,14 +82,14 @@ class TestList:
         assert "No player&#39;s id or name" in browser.get(f"{LIST}?q=nobody").text.replace("'", "&#39;")
         assert listed(browser.get(f"{LIST}?q=%25")) == []
 
-    def test_pages(self, browser, house, studio):
+    def test_pages(self, browser, installation, studio):
         game_id = studio.row["id"]
 
         def add(tx):
             for number in range(120):
                 registry.register_player(tx, game_id, f"p-{number:03}")
 
-        house.database.write_here(add)
+        installation.database.write_here(add)
         seen, address = [], LIST
         while address:
             answer, queries = browser.queries(address)
@@ -146,13 +146,13 @@ class TestOne:
         for hidden in ("carol@example.com", "very-secret", "117777777777777777777", "<script>alert", "\u202e"):
             assert hidden not in text
 
-    def test_sums_are_exact_and_tests_stand_apart(self, browser, house, studio):
+    def test_sums_are_exact_and_tests_stand_apart(self, browser, installation, studio):
         def credit(number, quantity, environment):
             values = {"game_id": studio.row["id"], "game_slug": "demo", "partner": "appcharge", "kind": "purchase"}
             values |= {"external_id": f"{number}", "reference": f"{number}", "player_id": "alice", "fingerprint": "x"}
             values |= {"lines": (("coins", quantity),), "raw_body": b"", "signature": "", "signed_with": "key"}
             credit = reports.Credit(**values, answer_status=200, answer_body="", environment=environment)
-            house.database.write_here(lambda tx: ledger.credit(tx, credit, reports.Rules()))
+            installation.database.write_here(lambda tx: ledger.credit(tx, credit, reports.Rules()))
 
         credit(1, 10**40 - 1, "live")
         credit(2, 1, "live")
@@ -163,9 +163,9 @@ class TestOne:
         assert "77" in answer.text.partition("From test traffic")[2].partition("</table>")[0]
         assert len(queries) <= 12, queries
 
-    def test_boosts_and_logins_are_shown(self, browser, house, studio, event):
+    def test_boosts_and_logins_are_shown(self, browser, installation, studio, event):
         boost = boosts.Boost(studio.row["id"], "alice", "summer", "creator-7", False, "2026-01-01T00:00:00.000000Z")
-        house.database.write_here(lambda tx: boosts.begin(tx, boost))
+        installation.database.write_here(lambda tx: boosts.begin(tx, boost))
         event("player.login", method="password")
         event("sponsor.created", creator_key=HOSTILE)
         text = browser.get(f"{LIST}/alice").text
@@ -191,8 +191,8 @@ class TestOne:
             assert words in answer.text
         assert len(queries) <= 12
 
-    def test_nobody_of_that_name_and_another_games(self, browser, house):
-        house.database.write_here(lambda tx: games.add(tx, "other", "Other", "test"))
+    def test_nobody_of_that_name_and_another_games(self, browser, installation):
+        installation.database.write_here(lambda tx: games.add(tx, "other", "Other", "test"))
         for address in (
             f"{LIST}/nobody",
             f"{LIST}?id=nobody&show=timeline",
@@ -230,8 +230,8 @@ class TestForgetting:
         assert answer.location.endswith("said=nothing")
         assert not db("SELECT 1 FROM audit WHERE action = 'player.forget'")
 
-    def test_of_this_game_alone(self, browser, house, db):
-        house.database.write_here(lambda tx: games.add(tx, "other", "Other", "test"))
+    def test_of_this_game_alone(self, browser, installation, db):
+        installation.database.write_here(lambda tx: games.add(tx, "other", "Other", "test"))
         browser.post("/games/other/forgotten-players", player_id="alice", confirmation="alice")
         assert db("SELECT 1 FROM players WHERE player_id = 'alice'")
 

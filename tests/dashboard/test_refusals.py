@@ -44,8 +44,8 @@ def patience(monkeypatch):
 
 
 @pytest.fixture
-def other(house, studio):
-    other = Studio(house, "space-miner")
+def other(installation, studio):
+    other = Studio(installation, "space-miner")
     other.secret("appcharge.main_key", OTHER_KEY)
     other.secret("appcharge.publisher_token", OTHER_TOKEN)
     other.secret("playtem.secret", "the-other-playtem-secret")
@@ -55,11 +55,11 @@ def other(house, studio):
 
 
 @pytest.fixture
-def sentence(browser, house):
+def sentence(browser, installation):
     """What the list says of the newest call of a game, and that its own page says the same."""
 
     def read(slug="demo"):
-        house.observations.flush()
+        installation.observations.flush()
         listed = browser.get(f"/games/{slug}/refusals")
         assert listed.status_code == 200
         first = re.search(rf'href="(/games/{slug}/refusals/\d+)".*?<td class="wide">(.*?)</td>', listed.text, re.DOTALL)
@@ -314,7 +314,7 @@ class TestAppcharge:
         self.post(client, body=encrypted.encrypt(RAW, b"k" * 32, b"v" * 16), signature=...)
         assert sentence() == "It cannot be opened: the main key has 9 characters and needs 32."
 
-    def test_what_is_no_matter_of_proofs(self, client, studio, sentence, browser, house):
+    def test_what_is_no_matter_of_proofs(self, client, studio, sentence, browser, installation):
         self.post(client, body=json.dumps(order(playerId="mallory")).encode())
         assert sentence() == "The player mallory was not registered when this call came."
         self.post(client, body=json.dumps(order(products=[{"amount": 1, "sku": "swords"}])).encode())
@@ -515,11 +515,11 @@ class TestPlaytem:
         client.get(f"/playtem/demo/credit?{vector['query']}")
         assert sentence() == "It is signed with the Playtem secret of the game space-miner."
 
-    def test_a_call_that_names_no_game(self, client, studio, other, browser, house):
+    def test_a_call_that_names_no_game(self, client, studio, other, browser, installation):
         other.config("playtem.app_id", "7")
         self.get(client, playtem_payload(AppId=9), path="/playtem/credit")
         self.get(client, playtem_payload(), path="/playtem/demmo/credit")
-        house.observations.flush()
+        installation.observations.flush()
         listed = html.unescape(browser.get("/refusals").text)
         assert "It names the AppId 9, which no game here has as its playtem.app_id." in listed
         assert "There is no game 'demmo' here; there is demo." in listed
@@ -836,20 +836,20 @@ class TestCallers:
 
 
 class TestPages:
-    def refuse(self, client, house, count=1, game="demo", **headers):
+    def refuse(self, client, installation, count=1, game="demo", **headers):
         for number in range(count):
             body = json.dumps(order(orderId=f"o-{number}")).encode()
             client.post(f"/appcharge/{game}/orders", data=body, headers=appcharge_headers(body, key="x") | headers)
-        house.observations.flush()
+        installation.observations.flush()
 
     def test_an_empty_list_says_what_will_be_there(self, browser, studio):
         assert "No call was refused here in the last week." in browser.get("/games/demo/refusals").text
         assert "No call was refused here in the last week." in browser.get("/refusals").text
 
-    def test_the_list_is_paged_and_filtered(self, browser, client, studio, house):
-        self.refuse(client, house, 23)
+    def test_the_list_is_paged_and_filtered(self, browser, client, studio, installation):
+        self.refuse(client, installation, 23)
         client.get("/playtem/demo/credit")
-        house.observations.flush()
+        installation.observations.flush()
         first = browser.get("/games/demo/refusals")
         ids = re.findall(r'href="/games/demo/refusals/(\d+)"', first.text)
         assert (len(ids), ids) == (20, sorted(ids, key=int, reverse=True))
@@ -864,8 +864,8 @@ class TestPages:
         assert "for this reason" in browser.get("/games/demo/refusals?reason=token").text
         assert browser.get("/games/demo/refusals?partner=x&reason=y&after=-1").status_code == 200
 
-    def test_the_body_is_shown_when_it_is_asked_for_and_that_is_noted(self, browser, client, studio, house, db):
-        self.refuse(client, house)
+    def test_the_body_is_shown_when_it_is_asked_for_and_that_is_noted(self, browser, client, studio, installation, db):
+        self.refuse(client, installation)
         (address,) = re.findall(r'href="(/games/demo/refusals/\d+)"', browser.get("/games/demo/refusals").text)
         assert "starterpack" not in browser.get(address).text
         shown = browser.post(address)
@@ -874,8 +874,8 @@ class TestPages:
             address.rpartition("/")[2]
         ]
 
-    def test_another_games_call_is_not_here(self, browser, client, studio, other, house):
-        self.refuse(client, house)
+    def test_another_games_call_is_not_here(self, browser, client, studio, other, installation):
+        self.refuse(client, installation)
         (address,) = re.findall(r'href="(/games/demo/refusals/\d+)"', browser.get("/games/demo/refusals").text)
         number = address.rpartition("/")[2]
         for elsewhere in (
@@ -887,9 +887,9 @@ class TestPages:
             assert browser.post(elsewhere).status_code == 404
         assert browser.get(f"/games/demo/refusals/{10**30}").status_code == 404
 
-    def test_no_secret_and_no_whole_proof_is_shown(self, browser, client, studio, house):
+    def test_no_secret_and_no_whole_proof_is_shown(self, browser, client, studio, installation):
         headers = appcharge_headers(RAW, key="x")
-        self.refuse(client, house, **{"x-publisher-token": "a-token-nobody-should-see"})
+        self.refuse(client, installation, **{"x-publisher-token": "a-token-nobody-should-see"})
         (address,) = re.findall(r'href="(/games/demo/refusals/\d+)"', browser.get("/games/demo/refusals").text)
         text = browser.get(address).text
         assert "a-token-nobody" not in text
@@ -899,7 +899,7 @@ class TestPages:
     @pytest.mark.parametrize(
         "hostile", ["<script>alert(1)</script>", "\u202eabc\u2066", "😀" * 200, "a" * 10_000, "a\0b", "=1+1"]
     )
-    def test_hostile_text_shows_as_text(self, browser, client, studio, house, hostile):
+    def test_hostile_text_shows_as_text(self, browser, client, studio, installation, hostile):
         body = json.dumps(order(playerId=hostile[:255], bundleName=hostile)).encode()
         client.post("/appcharge/demo/orders", data=body, headers=appcharge_headers(body))
         client.post(
@@ -909,7 +909,7 @@ class TestPages:
         )
         client.get(f"/playtem/demo/credit?{quote(hostile)}={quote(hostile)}")
         client.get(f"/playtem/{quote(hostile[:300], safe='')}/credit")
-        house.observations.flush()
+        installation.observations.flush()
         seen = 0
         for listed in ("/games/demo/refusals", "/refusals"):
             page = browser.get(listed)
@@ -923,50 +923,52 @@ class TestPages:
                 assert "a" * 5000 not in text
         assert seen > 4
 
-    def test_it_asks_the_database_little(self, browser, client, studio, other, house):
-        self.refuse(client, house, 25)
+    def test_it_asks_the_database_little(self, browser, client, studio, other, installation):
+        self.refuse(client, installation, 25)
         late = appcharge_headers(RAW, at=time.time() - 1000)
         client.post("/appcharge/demo/orders", data=RAW, headers=late)
-        house.observations.flush()
+        installation.observations.flush()
         browser.get("/games/demo/refusals")
         answer, statements = browser.queries("/games/demo/refusals")
         assert (answer.status_code, len(statements) <= 12) == (200, True), statements
         address = re.findall(r'href="(/games/demo/refusals/\d+)"', answer.text)[0]
         assert len(browser.queries(address)[1]) <= 12
 
-    def test_what_is_tried_of_one_call_is_bounded_and_said_to_be_so(self, browser, client, studio, house):
+    def test_what_is_tried_of_one_call_is_bounded_and_said_to_be_so(self, browser, client, studio, installation):
         for number in range(12):
-            game = Studio(house, f"game-{number}")
+            game = Studio(installation, f"game-{number}")
             for name in ("appcharge.main_key", "appcharge.secondary_key", "playtem.secret"):
                 game.secret(name, f"{name}-{number}-0123456789")
         body = json.dumps({"a": [1.5, "x/é"] * 2400}).encode()
         client.post("/appcharge/demo/orders", data=body, headers=appcharge_headers(body, key="x"))
-        house.observations.flush()
+        installation.observations.flush()
         (address,) = re.findall(r'href="(/games/demo/refusals/\d+)"', browser.get("/games/demo/refusals").text)
         text = browser.get(address).text
         assert "It was signed with a key that is not stored here" in text
         assert "It is large, so that not everything was tried." in text
 
-    def test_a_list_tries_for_a_moment_only_and_leads_to_the_rest(self, browser, client, studio, house, monkeypatch):
+    def test_a_list_tries_for_a_moment_only_and_leads_to_the_rest(
+        self, browser, client, studio, installation, monkeypatch
+    ):
         monkeypatch.setattr(room, "LIST_SECONDS", 0)
-        self.refuse(client, house, 3)
+        self.refuse(client, installation, 3)
         text = browser.get("/games/demo/refusals").text
         assert text.count("Find out why") == 3
         browser.get(re.search(r'href="(/games/demo/refusals/\d+)"', text)[1])
         assert browser.get("/games/demo/refusals").text.count("Find out why") == 2
 
-    def test_a_call_that_cannot_be_opened_says_so(self, browser, client, studio, house):
-        self.refuse(client, house)
-        house.database.write_here(lambda tx: tx.execute("UPDATE refusals SET ciphertext = x'00'"))
+    def test_a_call_that_cannot_be_opened_says_so(self, browser, client, studio, installation):
+        self.refuse(client, installation)
+        installation.database.write_here(lambda tx: tx.execute("UPDATE refusals SET ciphertext = x'00'"))
         assert "cannot be opened with the master key" in browser.get("/games/demo/refusals").text
 
 
 @pytest.mark.parametrize(
     "body", [b'{"a":"\\u000099\\u0000"}', b'{"a":"\\u0000' + b"9" * 5000 + b'\\u0000", "b": 1.50}']
 )
-def test_what_a_stranger_sends_keeps_the_owner_from_nothing(client, browser, house, studio, body):
+def test_what_a_stranger_sends_keeps_the_owner_from_nothing(client, browser, installation, studio, body):
     assert client.post("/appcharge/demo/orders", data=body, headers=appcharge_headers(body, "other")).status_code == 401
-    house.observations.flush()
+    installation.observations.flush()
     assert browser.get("/games/demo/refusals").status_code == 200
     for address in re.findall(r'href="(/games/demo/refusals/[0-9]+)"', browser.get("/games/demo/refusals").text):
         assert browser.get(address).status_code == 200

@@ -21,8 +21,8 @@ def game(studio):
 
 
 @pytest.fixture
-def stored(house):
-    return lambda: games.stored_settings(house.database.read(), 1)
+def stored(installation):
+    return lambda: games.stored_settings(installation.database.read(), 1)
 
 
 def audit_of(db, action):
@@ -44,9 +44,9 @@ def groups(page):
 
 
 class TestConfiguration:
-    def test_every_key_is_there_once_with_its_meaning_and_every_family(self, browser, house):
+    def test_every_key_is_there_once_with_its_meaning_and_every_family(self, browser, installation):
         page = browser.get(SETTINGS).text
-        for key, setting in house.catalogue.items():
+        for key, setting in installation.catalogue.items():
             if key.endswith(".*"):
                 assert f"<h3><code>{key}</code></h3>" in page
             else:
@@ -71,15 +71,17 @@ class TestConfiguration:
         assert stored() == before
         assert len(db("SELECT * FROM audit")) == audited
 
-    def test_only_what_was_changed_is_saved_and_holds_from_the_next_request(self, browser, house, stored, db):
+    def test_only_what_was_changed_is_saved_and_holds_from_the_next_request(self, browser, installation, stored, db):
         form = group_form(browser.get(SETTINGS).text, "players")
-        house.database.write_here(
-            lambda tx: games.set_setting(tx, house.catalogue, "demo", "players.lookup_url", "https://x.example", "test")
+        installation.database.write_here(
+            lambda tx: games.set_setting(
+                tx, installation.catalogue, "demo", "players.lookup_url", "https://x.example", "test"
+            )
         )
         answer = browser.post(SETTINGS, **form | {"value:players.unknown": "create"})
         assert answer.status_code == 303
         assert stored() == {"players.unknown": "create", "players.lookup_url": "https://x.example"}
-        assert house.games.by_slug("demo").settings["players.unknown"] == "create"
+        assert installation.games.by_slug("demo").settings["players.unknown"] == "create"
         assert audit_of(db, "config.set")[-1] == ("owner", "players.unknown = create")
 
     def test_a_default_or_nothing_goes_back_to_the_default(self, browser, studio, stored):
@@ -163,12 +165,12 @@ class TestFamily:
             assert browser.post(self.FAMILY, family=family, name="a", value="b").status_code == 404
             assert browser.post(f"{self.FAMILY}/remove", family=family, name="a").status_code == 404
 
-    def test_many_are_shown_a_page_at_a_time(self, browser, house):
+    def test_many_are_shown_a_page_at_a_time(self, browser, installation):
         def fill(tx):
             for number in range(450):
-                games.set_setting(tx, house.catalogue, "demo", f"lookup.table.{number:04d}", "x", "test")
+                games.set_setting(tx, installation.catalogue, "demo", f"lookup.table.{number:04d}", "x", "test")
 
-        house.database.write_here(fill)
+        installation.database.write_here(fill)
         assert "All 450" in browser.get(SETTINGS).text
         seen, path = [], f"{self.FAMILY}?family=lookup.*"
         while path:
@@ -218,7 +220,7 @@ class TestDestinations:
         form = {"name": "main", "url": "https://game.example.com/hook", "events": "*", "format": "standard"} | changed
         return browser.post(self.PAGE, **form)
 
-    def test_one_is_added_with_its_secret_shown_once(self, browser, house, db):
+    def test_one_is_added_with_its_secret_shown_once(self, browser, installation, db):
         done = self.add(browser, retry="10,60", timeout="5", success="200")
         (secret,) = re.findall(r"<code>(whsec_[\w+/=]+)</code>", done.text)
         page = browser.get(self.PAGE).text
@@ -226,7 +228,7 @@ class TestDestinations:
         assert html.escape(secret[-4:]) in page
         (row,) = db("SELECT * FROM destinations")
         assert (row["retry_seconds"], row["timeout_seconds"], row["success"]) == ("10,60", 5, "200")
-        (key,) = destinations.signing_secrets(house.database.read(), house.vault, row["id"])
+        (key,) = destinations.signing_secrets(installation.database.read(), installation.vault, row["id"])
         assert key.value.decode() == html.unescape(secret)
         assert audit_of(db, "destination.add") == [("owner", "main *")]
 
@@ -269,29 +271,29 @@ class TestDestinations:
         assert browser.post(f"{self.PAGE}/main/state", state="active").status_code == 404
         assert browser.post(f"{self.PAGE}/main/state", state="odd").status_code == 404
 
-    def test_its_secret_is_rotated_and_the_old_one_retired(self, browser, house, db):
+    def test_its_secret_is_rotated_and_the_old_one_retired(self, browser, installation, db):
         self.add(browser)
         done = browser.post(f"{self.PAGE}/main/secret")
         (new,) = re.findall(r"<code>(whsec_[\w+/=]+)</code>", done.text)
-        keys = destinations.signing_secrets(house.database.read(), house.vault, 1)
+        keys = destinations.signing_secrets(installation.database.read(), installation.vault, 1)
         assert [key.slot for key in keys] == ["current", "previous"]
         assert keys[0].value.decode() == html.unescape(new)
         assert "said=retired" in browser.post(f"{self.PAGE}/main/secret/retire").location
         assert "said=nothing" in browser.post(f"{self.PAGE}/main/secret/retire").location
         assert audit_of(db, "secret.rotate") == audit_of(db, "secret.retire") == [("owner", "destination.main")]
 
-    def test_another_games_destination_is_not_there(self, browser, house, db):
-        other = Studio(house, "other")
+    def test_another_games_destination_is_not_there(self, browser, installation, db):
+        other = Studio(installation, "other")
         self.add(browser)
         for path in ("state", "secret", "secret/retire", "grade"):
             answer = browser.post(f"/games/{other.slug}/settings/destinations/main/{path}", state="removed", sure="yes")
             assert answer.status_code == 404, path
         assert db("SELECT state FROM destinations") == [{"state": "active"}]
 
-    def test_one_that_is_down_says_so(self, browser, house):
+    def test_one_that_is_down_says_so(self, browser, installation):
         self.add(browser)
         for number in range(12):
-            house.database.write_here(lambda tx, number=number: circuit.failed(tx, 1, number))
+            installation.database.write_here(lambda tx, number=number: circuit.failed(tx, 1, number))
         page = browser.get(self.PAGE).text
         assert ">down<" in page
         assert "12 times in a row" in page
@@ -384,16 +386,16 @@ class TestRegistry:
         assert "1 players imported, 1 of them new" in self.upload(browser, "players", content).text
         assert db("SELECT name FROM players WHERE player_id = 'carol'") == [{"name": "Carol"}]
 
-    def test_an_exported_list_is_imported_again(self, browser, house, studio, db):
+    def test_an_exported_list_is_imported_again(self, browser, installation, studio, db):
         names = {"#7": "x", "a;b": "=1", "auth0|7": "'=x", "-5": "-1", 'a"b,c': "Zo\u00eb", "@x": "# y"}
         for player_id, name in names.items():
             entry = {"name": name, "country": "DE"}
-            house.database.write_here(
+            installation.database.write_here(
                 lambda tx, each=player_id, entry=entry: registry.put_player(tx, studio.row["id"], each, entry)
             )
         before = db("SELECT player_id, name, country FROM players ORDER BY player_id")
         exported = browser.get("/games/demo/players.csv").data
-        house.database.write_here(lambda tx: tx.execute("DELETE FROM players"))
+        installation.database.write_here(lambda tx: tx.execute("DELETE FROM players"))
 
         assert (
             f"{len(before)} players imported, {len(before)} of them new"

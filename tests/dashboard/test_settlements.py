@@ -21,8 +21,8 @@ HOSTILE = '"><script>alert(1)</script>\u202e\x00😀' + "x" * 10_000
 
 
 @pytest.fixture
-def books(house, studio):
-    return Books(house, studio)
+def books(installation, studio):
+    return Books(installation, studio)
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def upload(browser, content, partner="playcamp", name="report.csv"):
     )
 
 
-def drain(house):
-    house.new_relay().drain()
+def drain(installation):
+    installation.new_relay().drain()
 
 
 def test_without_a_purchase_the_page_says_so(browser, studio):
@@ -121,8 +121,8 @@ def test_the_pages_ask_the_database_little(browser, books, july):
     assert len(browser.queries("/games/demo/settlements/2026-07")[1]) <= 12
 
 
-def test_months_of_a_game_are_its_own(browser, house, books, july, studio):
-    type(studio)(house, "other")
+def test_months_of_a_game_are_its_own(browser, installation, books, july, studio):
+    type(studio)(installation, "other")
     books.order("o-1")
     books.close()
     assert "9.99 USD" not in browser.get("/games/other/settlements/2026-07").text
@@ -165,7 +165,7 @@ class TestDocuments:
         for told in ("Asia/Seoul", "9,900 KRW", "2,970 KRW", "6,930 KRW", "MOBILE_STORE", "30 %", "all in", "1 free"):
             assert told in page, told
 
-    def test_a_creator_has_a_statement_of_their_own(self, browser, books, july, studio, house):
+    def test_a_creator_has_a_statement_of_their_own(self, browser, books, july, studio, installation):
         studio.config("settlement.share", "10")
         creator = '=1+1"><script>alert(1)</script>\u202e'
         boost(books, "created", "alice", creator, "2026-07-01T00:00:00.000000Z")
@@ -237,7 +237,7 @@ class TestDifferences:
 
         begun = browser.post(f"{DIFFERENCES}/ask", partner="appcharge")
         waiting = browser.get(begun.location).text
-        drain(books.house)
+        drain(books.installation)
         page = browser.get(DIFFERENCES).text
 
         assert begun.status_code == 303
@@ -257,7 +257,7 @@ class TestDifferences:
         expected = seed_every_difference(books, appcharge)
         books.close()
         browser.post(f"{DIFFERENCES}/ask", partner="appcharge")
-        drain(books.house)
+        drain(books.installation)
 
         def listed(address):
             return re.findall(r'data-label="Purchase"><span><a href="[^"]+">([^<]+)</a>', browser.get(address).text)
@@ -294,7 +294,7 @@ class TestDifferences:
         books.close()
         appcharge.script.extend([lambda handler: answer_with(handler, 500)] * 5)
         browser.post(f"{DIFFERENCES}/ask", partner="appcharge")
-        drain(books.house)
+        drain(books.installation)
         assert "The last try to compare ended with" in browser.get(DIFFERENCES).text
 
     def test_what_is_left_is_accepted_with_a_note(self, browser, books, july, db):
@@ -309,13 +309,13 @@ class TestDifferences:
         assert (step["actor"], step["note"]) == ("owner", "they are sending it again (not reconciled: playcamp)")
         assert ("owner", "2026-07: reconciled") in [(row["actor"], row["subject"]) for row in db("SELECT * FROM audit")]
 
-    def test_differences_of_a_game_are_its_own(self, browser, books, july, appcharge, house, studio):
-        other = Books(house, type(studio)(house, "other"))
+    def test_differences_of_a_game_are_its_own(self, browser, books, july, appcharge, installation, studio):
+        other = Books(installation, type(studio)(installation, "other"))
         other.close()
         seed_every_difference(books, appcharge)
         books.close()
         browser.post(f"{DIFFERENCES}/ask", partner="appcharge")
-        drain(house)
+        drain(installation)
         page = browser.get("/games/other/settlements/2026-07/differences").text
         assert "not-granted" not in page
         assert "Nothing was held against" in page
@@ -328,7 +328,7 @@ class TestReports:
         b"GP-1,9.99,usd,COMPLETED\nGP-2,9.99,USD,REFUNDED\nGP-9,19.99,USD,COMPLETED\n?,,,\n,,,\n"
     )
 
-    def test_columns_below_a_title_are_shown_whatever_the_files_encoding(self, browser, books, july, db, house):
+    def test_columns_below_a_title_are_shown_whatever_the_files_encoding(self, browser, books, july, db, installation):
         books.pay("GP-1", "9.99", "USD")
         books.close()
         text = "Sales of July;;\r\n\r\nNr;Betrag;Währung\r\nGP-1;9,99;USD\r\n"
@@ -340,11 +340,11 @@ class TestReports:
             )
             begun = browser.post(uploaded.location, reference="0", amount="1", currency="2", unit="major")
             assert begun.status_code == 303
-            drain(house)
+            drain(installation)
             assert db("SELECT * FROM differences") == []
             assert "every purchase agrees" in browser.get(DIFFERENCES).text.lower()
 
-    def test_a_file_is_uploaded_its_columns_chosen_and_compared(self, browser, books, july, db, house):
+    def test_a_file_is_uploaded_its_columns_chosen_and_compared(self, browser, books, july, db, installation):
         books.pay("GP-1", "9.99", "USD")
         books.pay("GP-2", "9.99", "USD")
         books.close()
@@ -356,7 +356,7 @@ class TestReports:
         assert db("SELECT * FROM reconciliations") == []
         assert '<option value="0" selected>Payment' in begun.text
         begun = browser.post(uploaded.location, reference="0", amount="1", kind="3", unit="major", all_currency="usd")
-        drain(house)
+        drain(installation)
         page = browser.get(DIFFERENCES).text
 
         assert ("Payment" in form, "GP-2" in form, '<option value="2" selected>Currency' in form) == (True, True, True)
@@ -382,12 +382,12 @@ class TestReports:
             (b"\n\n", "no names of columns"),
         ],
     )
-    def test_what_is_no_report_is_refused_in_words(self, browser, books, july, content, words, house):
+    def test_what_is_no_report_is_refused_in_words(self, browser, books, july, content, words, installation):
         books.close()
         answer = upload(browser, content, name="<script>alert(1)</script>.csv")
         assert (answer.status_code, words in answer.text) == (400, True)
         assert "<script>alert" not in answer.text
-        assert list((house.settings.home / "uploads").iterdir()) == []
+        assert list((installation.settings.home / "uploads").iterdir()) == []
 
     def test_a_file_that_tells_nothing_begins_nothing(self, browser, books, july, db):
         books.close()
@@ -398,7 +398,7 @@ class TestReports:
             assert browser.post(where, **(form | wrong)).status_code == 400
         assert db("SELECT * FROM reconciliations") == []
 
-    def test_hostile_columns_and_ids_show_as_text_and_run_in_no_spreadsheet(self, browser, books, july, house):
+    def test_hostile_columns_and_ids_show_as_text_and_run_in_no_spreadsheet(self, browser, books, july, installation):
         books.close()
         file = io.StringIO()
         csv.writer(file).writerows(
@@ -417,7 +417,7 @@ class TestReports:
         assert form.count("&lt;b&gt;AMOUNT") == 1, "of two columns with one name only the first can be chosen"
 
         begun = browser.post(where, reference="0", amount="1", currency="2", unit="major")
-        drain(house)
+        drain(installation)
         page = browser.get(DIFFERENCES).text
         exported = browser.get(f"{DIFFERENCES}.csv").text
 
@@ -427,10 +427,10 @@ class TestReports:
         assert "'=HYPERLINK" in exported
         assert "\n=HYPERLINK" not in exported
 
-    def test_a_file_is_found_by_its_own_game_month_and_partner_alone(self, browser, books, july, house, studio):
-        type(studio)(house, "other")
+    def test_a_file_is_found_by_its_own_game_month_and_partner_alone(self, browser, books, july, installation, studio):
+        type(studio)(installation, "other")
         books.close()
-        Books(house, type("Other", (), {"slug": "other"})).close()
+        Books(installation, type("Other", (), {"slug": "other"})).close()
         where = upload(browser, self.REPORT).location
         assert browser.get(where).status_code == 200
         assert browser.get(where.replace("/demo/", "/other/")).status_code == 404
@@ -440,18 +440,22 @@ class TestReports:
         assert browser.get(where.rpartition("/")[0] + "/" + "0" * 32).status_code == 404
         assert browser.get(f"{DIFFERENCES}/playcamp/..%2f..%2fmaster.key").status_code == 404
 
-    def test_a_file_that_is_too_large_is_refused_and_old_ones_make_room(self, browser, books, july, house, monkeypatch):
+    def test_a_file_that_is_too_large_is_refused_and_old_ones_make_room(
+        self, browser, books, july, installation, monkeypatch
+    ):
         books.close()
         monkeypatch.setitem(pages.UPLOADS, "dashboard.upload_report", 100_000)
         assert upload(browser, b"x" * 200_000).status_code == 413
         monkeypatch.setattr(uploads, "MOST_KEPT", 3)
         for _ in range(5):
             assert upload(browser, self.REPORT).status_code == 303
-        kept = list((house.settings.home / "uploads").iterdir())
+        kept = list((installation.settings.home / "uploads").iterdir())
         assert len(kept) == 3
         assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
 
-    def test_the_same_file_goes_on_where_its_reading_was_broken_off(self, browser, books, july, house, monkeypatch, db):
+    def test_the_same_file_goes_on_where_its_reading_was_broken_off(
+        self, browser, books, july, installation, monkeypatch, db
+    ):
         monkeypatch.setattr(reconciliation, "ROWS_AT_ONCE", 2)
         books.close()
         form = {"reference": "0", "amount": "1", "currency": "2", "unit": "major"}
@@ -468,12 +472,12 @@ class TestReports:
             assert browser.post(upload(browser, content).location, **form).status_code == 400
         assert "upload the same file again" in browser.get(DIFFERENCES).text
         assert browser.post(upload(browser, content).location, **form).status_code == 303
-        drain(house)
+        drain(installation)
         (run,) = db("SELECT * FROM reconciliations")
         assert (run["state"], run["rows_read"]) == ("done", 5)
 
 
-def test_the_pages_of_a_month_ask_the_database_little(browser, books, july, appcharge, house):
+def test_the_pages_of_a_month_ask_the_database_little(browser, books, july, appcharge, installation):
     seed_every_difference(books, appcharge)
     for number in range(60):
         books.pay(f"GP-{number}", "9.99", "USD")
@@ -482,7 +486,7 @@ def test_the_pages_of_a_month_ask_the_database_little(browser, books, july, appc
     where = upload(browser, b"transactionId,amount,currency\nGP-1,9.99,USD\n").location
     waiting = browser.queries(DIFFERENCES)[1]
     browser.post(where, reference="0", amount="1", currency="2", unit="major")
-    drain(house)
+    drain(installation)
     assert len(waiting) <= 12
     for path in (
         DIFFERENCES,
@@ -513,8 +517,8 @@ def test_the_months_have_a_chart_of_one_currency(browser, books, july):
     assert browser.get("/games/demo/settlements?currency=%3Cscript%3E").status_code == 200
 
 
-def test_a_list_of_differences_reads_no_more_than_it_shows(house, books):
-    plan = house.database.read().execute(
+def test_a_list_of_differences_reads_no_more_than_it_shows(installation, books):
+    plan = installation.database.read().execute(
         f"EXPLAIN QUERY PLAN {outcomes._OF_EACH_RESULT}", {"id": 1, "after": 0, "limit": 10, "result": None}
     )
     words = " ".join(row["detail"] for row in plan)
@@ -528,11 +532,13 @@ def answer_with(handler, status):
     handler.end_headers()
 
 
-def test_on_the_page_too_a_report_that_does_not_agree_has_to_be_accepted(browser, books, july, appcharge, house, db):
+def test_on_the_page_too_a_report_that_does_not_agree_has_to_be_accepted(
+    browser, books, july, appcharge, installation, db
+):
     books.order("o-1")
     books.close()
     browser.post(f"{DIFFERENCES}/ask", partner="appcharge")
-    drain(house)
+    drain(installation)
     assert "newest report of appcharge does not agree" in browser.get(MONTH).text
     for state in ("reconciled", "payment_confirmed"):
         for form in ({"note": "why"}, {"note": "why", "skipping": "on"}, {"accepting": "on"}):
@@ -544,7 +550,7 @@ def test_on_the_page_too_a_report_that_does_not_agree_has_to_be_accepted(browser
     assert states == ["closed", "reconciled", "payment_confirmed"]
 
 
-def test_on_the_page_too_an_open_separator_is_asked_for(browser, books, july, house, db):
+def test_on_the_page_too_an_open_separator_is_asked_for(browser, books, july, installation, db):
     books.pay("GP-1", "1000", "USD")
     books.close()
     where = upload(browser, b"sep=;\r\nPayment ID;Total;Currency\r\nGP-1;1.000;USD\r\n").location
@@ -554,5 +560,5 @@ def test_on_the_page_too_an_open_separator_is_asked_for(browser, books, july, ho
     asked = browser.post(where, **chosen)
     assert (asked.status_code, "1.000 on line 3 may be thousands or a fraction" in asked.text) == (400, True)
     assert browser.post(where, **chosen, decimal="comma").status_code == 303
-    drain(house)
+    drain(installation)
     assert db("SELECT * FROM differences") == []

@@ -88,14 +88,14 @@ NODE_FEED = """(async () => {
 
 @pytest.mark.parametrize("language", RUNNABLE)
 def test_the_feed_is_read_once_exactly_and_acknowledged(
-    browser, app, house, studio, post_order, feed, db, tmp_path, language
+    browser, app, installation, studio, post_order, feed, db, tmp_path, language
 ):
     huge = 10**39 + 7
     for number, amount in enumerate((1000, huge, 3)):
         post_order(orderId=f"order-{number}", products=[{"amount": amount, "sku": "coins"}])
     post_order(orderId="simulated", playerId="coinslot-test")
     grants = feed()
-    with serving(app, house):
+    with serving(app, installation):
         source = code(browser, language, "feed")
         call = PYTHON_FEED if language == "python" else NODE_FEED
         given = run(language, source, call, tmp_path, COINSLOT_TOKEN=studio.token)
@@ -205,7 +205,7 @@ def test_a_delivery_is_verified_and_a_forged_one_refused(browser, studio, tmp_pa
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("language", RUNNABLE)
-def test_a_signed_entry_is_taken_by_the_real_address(browser, studio, house, client, tmp_path, language, recipe):
+def test_a_signed_entry_is_taken_by_the_real_address(browser, studio, installation, client, tmp_path, language, recipe):
     studio.secret("playcamp.shared_key", SHARED_KEY)
     studio.config("playcamp.signature", recipe)
     studio.config("playcamp.param.user", "uid")
@@ -224,7 +224,7 @@ def test_a_signed_entry_is_taken_by_the_real_address(browser, studio, house, cli
         assert query.get("camp_code", "") == campaign
         proof = verify(
             Recipe.parse(recipe),
-            house.games.by_slug("demo").keys("playcamp.shared_key"),
+            installation.games.by_slug("demo").keys("playcamp.shared_key"),
             query["custom_data"],
             user,
             campaign,
@@ -261,7 +261,7 @@ def test_what_the_recipe_cannot_tell_apart_is_not_signed(browser, studio, tmp_pa
 
 @pytest.mark.parametrize("language", [language.name for language in LANGUAGES])
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_every_language_has_the_games_values_and_no_secret(browser, studio, house, language, recipe):
+def test_every_language_has_the_games_values_and_no_secret(browser, studio, installation, language, recipe):
     studio.secret("playcamp.shared_key", "shared-0123456789abcdef")
     studio.config("playcamp.signature", recipe)
     studio.config("playcamp.param.auth", "proof.of.entry")

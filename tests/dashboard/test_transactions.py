@@ -31,7 +31,7 @@ def game(studio):
 
 
 @pytest.fixture
-def credit(house, studio):
+def credit(installation, studio):
     """Credit what no partner would send."""
 
     def make(external_id, **changed):
@@ -53,7 +53,7 @@ def credit(house, studio):
         } | changed
         rules = reports.Rules("accept", "accept")
         credit = reports.Credit(**values)
-        house.database.write_here(lambda tx: ledger.credit(tx, credit, rules))
+        installation.database.write_here(lambda tx: ledger.credit(tx, credit, rules))
         return credit.public_id
 
     return make
@@ -137,8 +137,8 @@ class TestList:
         assert 'role="alert"' in answer.text
         assert browser.get(f"/games/demo/transactions.csv?{query}").status_code == 400
 
-    def test_every_filter_on_every_path_agrees_with_going_through_all(self, browser, house, studio, post_event):
-        connection, game_id = house.database.read(), studio.row["id"]
+    def test_every_filter_on_every_path_agrees_with_going_through_all(self, browser, installation, studio, post_event):
+        connection, game_id = installation.database.read(), studio.row["id"]
         names = {"partner": "playtem", "state": "credited", "player_id": "alice", "sku": "coins"}
         everything = [row["reference"] for row in search.every_transaction(connection, game_id, Filters())]
         kept = {
@@ -155,8 +155,8 @@ class TestList:
                 rows = search.every_transaction(connection, game_id, filters, at_once)
                 assert [row["reference"] for row in rows] == expected, (chosen, at_once)
 
-    def test_pages_follow_one_another_whatever_comes_in_between(self, browser, credit, house, studio):
-        connection, game_id = house.database.read(), studio.row["id"]
+    def test_pages_follow_one_another_whatever_comes_in_between(self, browser, credit, installation, studio):
+        connection, game_id = installation.database.read(), studio.row["id"]
         for filters in (Filters(), Filters(sku="coins"), Filters(player_id="alice")):
             whole = [row["id"] for row in search.every_transaction(connection, game_id, filters)]
             page = search.transactions(connection, game_id, filters, limit=2)
@@ -167,8 +167,8 @@ class TestList:
                 seen += page.rows
             assert [row["id"] for row in seen] == whole
 
-    def test_a_search_that_looks_at_too_much_says_how_far_it_came_and_goes_on(self, house, studio):
-        connection, game_id = house.database.read(), studio.row["id"]
+    def test_a_search_that_looks_at_too_much_says_how_far_it_came_and_goes_on(self, installation, studio):
+        connection, game_id = installation.database.read(), studio.row["id"]
         filters = Filters(partner="appcharge", state="test")
         found, steps, after = [], 0, None
         while True:
@@ -188,13 +188,13 @@ class TestList:
     def test_an_address_nobody_gave_is_404(self, browser, after):
         assert browser.get(f"{LIST}?after={after}").status_code == 404
 
-    def test_another_games_are_not_listed(self, browser, house):
-        house.database.write_here(lambda tx: games.add(tx, "other", "Other", "test"))
+    def test_another_games_are_not_listed(self, browser, installation):
+        installation.database.write_here(lambda tx: games.add(tx, "other", "Other", "test"))
         answer = browser.get("/games/other/transactions")
         assert references(answer) == []
         assert "Nothing has been credited yet" in answer.text
 
-    def test_reversed_and_conflicting_ones_are_found(self, browser, post_order, house, db):
+    def test_reversed_and_conflicting_ones_are_found(self, browser, post_order, installation, db):
         post_order(orderId="r-1")
         post_order(orderId="c-1")
         post_order(orderId="c-1", playerId="bob")
@@ -216,8 +216,8 @@ class TestList:
             ("o-1", "9.99", "5 coins"),
         ]
 
-    def test_an_export_holds_no_old_state_of_the_database_while_it_is_read(self, credit, house, studio, db):
-        rows = search.every_transaction(house.database.read(), studio.row["id"], Filters(), at_once=2)
+    def test_an_export_holds_no_old_state_of_the_database_while_it_is_read(self, credit, installation, studio, db):
+        rows = search.every_transaction(installation.database.read(), studio.row["id"], Filters(), at_once=2)
         first = next(rows)
         credit("meanwhile")
         ((busy, *_),) = [tuple(row.values()) for row in db("PRAGMA wal_checkpoint(TRUNCATE)")]
@@ -257,9 +257,9 @@ class TestSearch:
         assert "No transaction of this game is known by that id" in answer.text
         assert "<script>alert" not in answer.text
 
-    def test_another_games_ids_find_nothing(self, browser, post_order, house, db):
+    def test_another_games_ids_find_nothing(self, browser, post_order, installation, db):
         post_order()
-        house.database.write_here(lambda tx: games.add(tx, "other", "Other", "test"))
+        installation.database.write_here(lambda tx: games.add(tx, "other", "Other", "test"))
         (row,) = db("SELECT public_id FROM transactions")
         for wanted in (row["public_id"], "68e25eebdcb1278", "pr_750b85591e16", "1", "alice"):
             assert browser.get(f"/games/other/transactions?q={wanted}").status_code == 200
@@ -356,12 +356,14 @@ class TestOne:
         assert browser.post(f"{address}/reversal", policy="flag", reason="again").status_code == 400
         assert len(feed()) == 2
 
-    def test_delivering_again_owes_it_to_who_wants_it_with_the_same_grant(self, browser, address, house, studio, db):
+    def test_delivering_again_owes_it_to_who_wants_it_with_the_same_grant(
+        self, browser, address, installation, studio, db
+    ):
         assert browser.post(f"{address}/redelivery", reason="lost").status_code == 400  # nobody wants it
         for name, events in (("all", "*"), ("logins", "player.login")):
-            house.database.write_here(
+            installation.database.write_here(
                 lambda tx, name=name, events=events: destinations.add(
-                    tx, house.vault, "demo", name, "http://127.0.0.1:9/", actor="test", events=events
+                    tx, installation.vault, "demo", name, "http://127.0.0.1:9/", actor="test", events=events
                 )
             )
         assert browser.post(f"{address}/redelivery", reason="").status_code == 400
@@ -370,7 +372,7 @@ class TestOne:
         assert [(row["grant_id"], row["state"]) for row in db("SELECT * FROM deliveries")] == [(1, "waiting")]
         assert browser.post(f"{address}/redelivery", reason="again").status_code == 400  # waits already
 
-        house.database.write_here(
+        installation.database.write_here(
             lambda tx: tx.execute(
                 """UPDATE deliveries SET state = 'dead', next_attempt_at = NULL, finished_at = created_at,
                    dead_reason = 'x'"""
@@ -378,7 +380,7 @@ class TestOne:
         )
         assert browser.post(f"{address}/redelivery", reason="mended").status_code == 303
         assert [row["state"] for row in db("SELECT * FROM deliveries")] == ["waiting"]
-        house.database.write_here(
+        installation.database.write_here(
             lambda tx: tx.execute(
                 "UPDATE deliveries SET state = 'delivered', next_attempt_at = NULL, finished_at = created_at"
             )
@@ -389,12 +391,12 @@ class TestOne:
         assert len({row["webhook_id"] for row in rows}) == 2
         assert len(db("SELECT 1 FROM audit WHERE action = 'transaction.redeliver'")) == 3
 
-    def test_a_reversal_that_is_delivered_again_waits_for_its_original(self, browser, address, house, db):
-        house.database.write_here(
-            lambda tx: destinations.add(tx, house.vault, "demo", "all", "http://127.0.0.1:9/", actor="test")
+    def test_a_reversal_that_is_delivered_again_waits_for_its_original(self, browser, address, installation, db):
+        installation.database.write_here(
+            lambda tx: destinations.add(tx, installation.vault, "demo", "all", "http://127.0.0.1:9/", actor="test")
         )
         browser.post(f"{address}/reversal", policy="flag", reason="x")
-        house.database.write_here(lambda tx: tx.execute("DELETE FROM deliveries"))
+        installation.database.write_here(lambda tx: tx.execute("DELETE FROM deliveries"))
         browser.post(f"{address}/redelivery", reason="lost")
         first, second = db("SELECT * FROM deliveries ORDER BY id")
         assert (first["event_type"], second["event_type"]) == ("grant.created", "grant.reversed")
@@ -428,9 +430,9 @@ class TestOne:
         assert places[:5] == sorted(places[:5])
         assert min(places[5:]) > places[4]
 
-    def test_deliveries_are_told_with_their_attempts(self, browser, address, house, db):
-        house.database.write_here(
-            lambda tx: destinations.add(tx, house.vault, "demo", "main", "http://127.0.0.1:9/", actor="test")
+    def test_deliveries_are_told_with_their_attempts(self, browser, address, installation, db):
+        installation.database.write_here(
+            lambda tx: destinations.add(tx, installation.vault, "demo", "main", "http://127.0.0.1:9/", actor="test")
         )
         browser.post(f"{address}/redelivery", reason="lost")
 
@@ -441,7 +443,7 @@ class TestOne:
 
         hostile = attempts.Result("status", 500, HOSTILE, HOSTILE.encode(), 12)
         for result in (*[hostile] * 7, attempts.Result(None, 204)):
-            house.database.write_here(lambda tx, result=result: attempt(tx, result))
+            installation.database.write_here(lambda tx, result=result: attempt(tx, result))
 
         text = browser.get(address).text
         assert text.count("Grant 1 could not be delivered to main: it answered with an error (500).") == 5
@@ -553,9 +555,9 @@ class TestDisputePack:
         assert MAIN_KEY.encode() not in b"".join(parts.values())
         assert len(db("SELECT 1 FROM audit WHERE action = 'transaction.dispute_pack'")) == 1
 
-    def test_it_says_what_is_missing_when_the_player_was_forgotten(self, pack, post_order, house, studio):
+    def test_it_says_what_is_missing_when_the_player_was_forgotten(self, pack, post_order, installation, studio):
         post_order()
-        house.database.write_here(lambda tx: erasure.forget_player(tx, studio.row["id"], "alice"))
+        installation.database.write_here(lambda tx: erasure.forget_player(tx, studio.row["id"], "alice"))
         parts = pack()
         assert "request/body.bin" not in parts
         assert b"the player asked to be forgotten" in parts["README.txt"]
@@ -606,7 +608,7 @@ class TestConflictsAndRefunds:
         assert references(browser.get(next_of(first))) == ["o-1", "o-0"]
 
 
-def test_every_question_of_these_pages_is_answered_by_an_index(browser, post_order, house, db, post_event):
+def test_every_question_of_these_pages_is_answered_by_an_index(browser, post_order, installation, db, post_event):
     post_order()
     post_order(playerId="bob")
     post_event(orderId="68e25eebdcb1278")
@@ -629,7 +631,7 @@ def test_every_question_of_these_pages_is_answered_by_an_index(browser, post_ord
         answer, queries = browser.queries(address)
         assert answer.status_code in (200, 303), address
         asked.update(dict.fromkeys(queries, address))
-    connection = house.database.read()
+    connection = installation.database.read()
     for query, address in asked.items():
         for step in connection.execute(f"EXPLAIN QUERY PLAN {query}"):
             walks = re.match(rf"SCAN ({large})(?! (VIRTUAL|.*VIRTUAL))\b", step["detail"])

@@ -132,9 +132,9 @@ class GamePayments:
 
         def store(tx: Any) -> None:
             for key, value in settings.items():
-                games.set_setting(tx, studio.house.catalogue, studio.slug, key, value, "test")
+                games.set_setting(tx, studio.installation.catalogue, studio.slug, key, value, "test")
 
-        studio.house.database.write_here(store)
+        studio.installation.database.write_here(store)
         if self.key is not None:
             studio.secret("playcamp.payments_key", self.key)
 

@@ -55,9 +55,9 @@ def api(client, studio):
 
 
 @pytest.fixture
-def other(client, studio, house):
+def other(client, studio, installation):
     """Another game on the same installation, with a player and an item of the same names."""
-    other = type(studio)(house, "other")
+    other = type(studio)(installation, "other")
     other.secret("appcharge.main_key", MAIN_KEY)
     other.secret("appcharge.publisher_token", TOKEN)
     other.player("alice")
@@ -75,9 +75,9 @@ def assert_problem(answer: Any, status: int, *words: str) -> None:
         assert word in answer.json["detail"]
 
 
-def break_table(house: Any, statement: str) -> None:
+def break_table(installation: Any, statement: str) -> None:
     """Let the database fail at one kind of write, in words that must not get out."""
-    house.database.write_here(
+    installation.database.write_here(
         lambda tx: tx.execute(
             f"CREATE TRIGGER broken BEFORE {statement} BEGIN SELECT RAISE(ABORT, 'disk on fire'); END"
         )
@@ -105,13 +105,13 @@ class TestToken:
         answer = client.get("/game/v1/items", headers={"Authorization": header.format(token=studio.token)})
         assert answer.status_code == 200
 
-    def test_a_replaced_token_stays_valid_until_it_is_retired(self, client, studio, house, api):
-        new = house.database.write_here(lambda tx: games.replace_token(tx, "demo", "test"))
+    def test_a_replaced_token_stays_valid_until_it_is_retired(self, client, studio, installation, api):
+        new = installation.database.write_here(lambda tx: games.replace_token(tx, "demo", "test"))
 
         assert api("GET", "items").status_code == 200
         assert Api(client, new)("GET", "items").status_code == 200
 
-        house.database.write_here(lambda tx: games.retire_tokens(tx, "demo", "test"))
+        installation.database.write_here(lambda tx: games.retire_tokens(tx, "demo", "test"))
 
         assert_problem(api("GET", "items"), 401)
         assert Api(client, new)("GET", "items").status_code == 200
@@ -382,7 +382,7 @@ class TestPatch:
 
 
 class TestPassword:
-    def test_it_is_stored_as_a_scrypt_hash_and_shown_to_nobody(self, api, house, db, caplog, capfd):
+    def test_it_is_stored_as_a_scrypt_hash_and_shown_to_nobody(self, api, installation, db, caplog, capfd):
         caplog.set_level(logging.DEBUG)
         answers = [
             api("PUT", "players/alice", {"password": "correct horse"}),
@@ -401,7 +401,7 @@ class TestPassword:
         for answer in answers:
             assert "correct horse" not in answer.text
             assert "scrypt" not in answer.text
-        for file in house.database.home.iterdir():
+        for file in installation.database.home.iterdir():
             assert b"correct horse" not in file.read_bytes()
         assert "correct horse" not in caplog.text + capfd.readouterr().err
 
@@ -510,8 +510,8 @@ class TestBulk:
         assert_problem(api("POST", "players", {"players": wanted}), 422, "password")
         assert len(db("SELECT * FROM players")) == 2
 
-    def test_a_failure_halfway_leaves_nothing(self, api, house, db):
-        break_table(house, "INSERT ON identities")
+    def test_a_failure_halfway_leaves_nothing(self, api, installation, db):
+        break_table(installation, "INSERT ON identities")
         wanted = [{"player_id": "carol"}, {"player_id": "dave", "identities": {"google": "g"}}]
         assert_problem(api("POST", "players", {"players": wanted}), 503)
         assert len(db("SELECT * FROM players")) == 2
@@ -783,9 +783,9 @@ class TestFeed:
         post_order(orderId="o-3")
         assert [grant["is_test"] for grant in api("GET", "grants").json["grants"]] == [True, True, False]
 
-    def test_a_reversal_is_a_grant_of_its_own_and_takes_away(self, api, post_order, house):
+    def test_a_reversal_is_a_grant_of_its_own_and_takes_away(self, api, post_order, installation):
         post_order(products=[{"amount": 7, "sku": "coins"}])
-        house.database.write_here(
+        installation.database.write_here(
             lambda tx: tx.executescript(
                 """BEGIN;
                 INSERT INTO grants (id, game_id, transaction_id, kind, player_id, reverses, policy, is_test, created_at)
@@ -914,9 +914,9 @@ class TestForgetting:
         assert (entry["has_password"], entry["identities"], entry["name"]) == (False, {}, None)
         assert api.granted() == {"coins": 1000, "gems": 5}
 
-    def test_a_failure_halfway_forgets_nothing(self, api, post_order, house, db):
+    def test_a_failure_halfway_forgets_nothing(self, api, post_order, installation, db):
         post_order()
-        break_table(house, "INSERT ON audit")
+        break_table(installation, "INSERT ON audit")
         assert_problem(api("DELETE", "players/alice"), 503)
         assert api.player()["player_id"] == "alice"
         assert db("SELECT raw_body IS NULL AS gone FROM transactions") == [{"gone": 0}]
@@ -963,26 +963,26 @@ class TestErrors:
             ("UPDATE ON games", "POST", "grants/ack", {"through": 0}),
         ],
     )
-    def test_our_own_trouble_is_a_503_that_tells_nothing(self, api, house, statement, method, path, body):
-        break_table(house, statement)
+    def test_our_own_trouble_is_a_503_that_tells_nothing(self, api, installation, statement, method, path, body):
+        break_table(installation, statement)
 
         answer = api(method, path, body)
 
         assert_problem(answer, 503)
         for inside in ("disk on fire", "sqlite", "Traceback", "trigger", "coinslot", ".py"):
             assert inside not in answer.text
-        house.database.write_here(lambda tx: tx.execute("DROP TRIGGER broken"))
+        installation.database.write_here(lambda tx: tx.execute("DROP TRIGGER broken"))
         assert api(method, path, body).status_code in (200, 201, 204)
 
     @pytest.mark.parametrize(
         ("table", "path"), [("players", "players/alice"), ("entries", "players/alice/granted"), ("grants", "grants")]
     )
-    def test_a_read_that_fails_is_a_503_too_and_the_next_one_works(self, api, house, table, path):
-        house.database.write_here(lambda tx: tx.execute(f"ALTER TABLE {table} RENAME TO gone"))
+    def test_a_read_that_fails_is_a_503_too_and_the_next_one_works(self, api, installation, table, path):
+        installation.database.write_here(lambda tx: tx.execute(f"ALTER TABLE {table} RENAME TO gone"))
         answer = api("GET", path)
         assert_problem(answer, 503)
         assert "no such table" not in answer.text
-        house.database.write_here(lambda tx: tx.execute(f"ALTER TABLE gone RENAME TO {table}"))
+        installation.database.write_here(lambda tx: tx.execute(f"ALTER TABLE gone RENAME TO {table}"))
         assert api("GET", path).status_code == 200
 
     def test_nothing_is_ever_html(self, api, client):

@@ -17,9 +17,9 @@ def game_id(studio) -> int:
 
 
 @pytest.fixture
-def write(house) -> Callable[..., Any]:
+def write(installation) -> Callable[..., Any]:
     """``write(function, ...)`` calls it with a transaction in front of its arguments."""
-    return lambda function, *arguments: house.database.write(lambda tx: function(tx, *arguments))
+    return lambda function, *arguments: installation.database.write(lambda tx: function(tx, *arguments))
 
 
 @pytest.fixture
@@ -214,10 +214,10 @@ class TestKeeping:
 
         assert len(db("SELECT id FROM logins")) == 6 + 2 - 4
 
-    def test_forgetting_a_player_ends_their_logins_and_nobody_elses(self, write, house, game_id, begun, db):
+    def test_forgetting_a_player_ends_their_logins_and_nobody_elses(self, write, installation, game_id, begun, db):
         write(logins.confirm, game_id, begun, "alice", 6)
         write(logins.link, game_id, "appcharge", "bob", 6, 600)
-        house.database.write(
+        installation.database.write(
             lambda tx: (
                 tx.execute(
                     """INSERT INTO refreshes (game_id, partner, player_id, asked_at)

@@ -42,16 +42,16 @@ def store(studio):
 
 
 @pytest.fixture
-def calls(app, studio, house, post_order, store):
+def calls(app, studio, installation, post_order, store):
     """A function that makes the strategy of one operation's calls, against a game where there is something to find."""
     post_order(products=[{"amount": 10**39, "sku": "coins"}])
     # As after a restore; and so every id that the document allows may be acknowledged.
-    house.database.write_here(lambda tx: tx.execute("UPDATE sequences SET last_id = 1000000000000000000"))
+    installation.database.write_here(lambda tx: tx.execute("UPDATE sequences SET last_id = 1000000000000000000"))
     studio.secret("playcamp.shared_key", "test-shared-key-0123456789")
     studio.config("players.unknown", "create")
     studio.config("items.unknown", "accept")
     studio.config("appcharge.store_url", "https://store.example.com")
-    login = house.database.write(lambda tx: logins.begin(tx, studio.row["id"], "appcharge", 600))
+    login = installation.database.write(lambda tx: logins.begin(tx, studio.row["id"], "appcharge", 600))
     document = schemathesis.openapi.from_wsgi("/game/v1/openapi.json", app)
 
     def with_login(case: Any) -> Any:

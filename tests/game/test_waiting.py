@@ -35,8 +35,8 @@ def order_again_and_again(server):
     return max(seconds)
 
 
-def test_orders_are_credited_while_the_games_login_server_hangs(house, studio, feed):
-    with Receiver(silence) as mute, Server(house.settings.home, "--workers", "1") as server:
+def test_orders_are_credited_while_the_games_login_server_hangs(installation, studio, feed):
+    with Receiver(silence) as mute, Server(installation.settings.home, "--workers", "1") as server:
         studio.config("players.login_url", mute.url)
         logins = log_in_at_once(
             server,
@@ -57,8 +57,8 @@ def test_orders_are_credited_while_the_games_login_server_hangs(house, studio, f
     assert len(feed()) == 5
 
 
-def test_orders_are_credited_while_a_providers_published_keys_hang(house, studio, feed):
-    with Google() as google, Server(house.settings.home, "--workers", "1") as server:
+def test_orders_are_credited_while_a_providers_published_keys_hang(installation, studio, feed):
+    with Google() as google, Server(installation.settings.home, "--workers", "1") as server:
         google.set_up(studio)
         google.trouble[google.keys_path] = silence
         token = google.id_token()
@@ -74,9 +74,9 @@ def test_orders_are_credited_while_a_providers_published_keys_hang(house, studio
 
 
 @contextmanager
-def crowded(house, url, count):
+def crowded(installation, url, count):
     """As many calls as may be wait for a server that hangs; ``count`` says how many have come there."""
-    calls = Underway(*[lambda: house.outbound.for_callers.post(url, {}, b"{}", 20)] * 3)
+    calls = Underway(*[lambda: installation.outbound.for_callers.post(url, {}, b"{}", 20)] * 3)
     try:
         until(lambda: count() == 3, "no more may wait")
         yield
@@ -94,13 +94,13 @@ def crowded(house, url, count):
         (PlayCamp, lambda client: client.issue_ott("alice")),
     ],
 )
-def test_a_call_that_was_turned_away_is_not_repeated_and_nothing_came_of_it(house, studio, partner, call):
+def test_a_call_that_was_turned_away_is_not_repeated_and_nothing_came_of_it(installation, studio, partner, call):
     studio.secret("playcamp.api_key", "key-id:key-secret")
     with Receiver(silence) as mute:
         for name in ("appcharge", "playcamp"):
             studio.config(f"{name}.base_url", mute.url)
-        client = partner(house.games.by_slug("demo"), house.outbound.for_callers, sleep=pytest.fail)
-        with crowded(house, mute.url, lambda: len(mute.requests)):
+        client = partner(installation.games.by_slug("demo"), installation.outbound.for_callers, sleep=pytest.fail)
+        with crowded(installation, mute.url, lambda: len(mute.requests)):
             with pytest.raises(Exception, match="enough calls to it are waiting already") as caught:
                 call(client)
 
@@ -110,15 +110,15 @@ def test_a_call_that_was_turned_away_is_not_repeated_and_nothing_came_of_it(hous
             mute.is_closing.set()
 
 
-def test_keys_that_could_not_be_asked_for_are_asked_for_as_soon_as_they_can_be(house, studio):
+def test_keys_that_could_not_be_asked_for_are_asked_for_as_soon_as_they_can_be(installation, studio):
     with Google() as google:
         google.set_up(studio)
         google.trouble["/token"] = silence
-        game = house.games.by_slug("demo")
-        with crowded(house, f"{google.url}/token", lambda: google.paths().count("/token")):
+        game = installation.games.by_slug("demo")
+        with crowded(installation, f"{google.url}/token", lambda: google.paths().count("/token")):
             with pytest.raises(providers.ProviderError, match="enough calls wait already"):
-                social.subject(game, house.outbound.for_callers, "google", google.id_token())
+                social.subject(game, installation.outbound.for_callers, "google", google.id_token())
             google.is_closing.set()
 
-        assert social.subject(game, house.outbound.for_callers, "google", google.id_token(sub="g-1")) == "g-1"
+        assert social.subject(game, installation.outbound.for_callers, "google", google.id_token(sub="g-1")) == "g-1"
         assert google.paths().count(google.keys_path) == 1

@@ -140,9 +140,11 @@ def test_a_caller_without_an_address_is_let_in_where_there_is_no_allowlist(post)
         '"203.0.113.9:{}',
     ],
 )
-def test_one_caller_has_one_throttle_however_the_proxy_writes_the_address(client, house, behind_a_proxy, spelled):
+def test_one_caller_has_one_throttle_however_the_proxy_writes_the_address(
+    client, installation, behind_a_proxy, spelled
+):
     digest = generate_password_hash("the owner's own password")
-    house.database.write_here(lambda tx: owner.set_password(tx, digest, "command"))
+    installation.database.write_here(lambda tx: owner.set_password(tx, digest, "command"))
 
     def status(number):
         forwarded = spelled.replace("{}", str(number))
@@ -153,10 +155,10 @@ def test_one_caller_has_one_throttle_however_the_proxy_writes_the_address(client
     assert [status(number) for number in range(1, 12)] == [403] * 10 + [429]
 
 
-def test_the_owner_reads_that_nobody_knows_where_a_call_came_from(post, studio, browser, house):
+def test_the_owner_reads_that_nobody_knows_where_a_call_came_from(post, studio, browser, installation):
     studio.config("allowlist.appcharge", "192.0.2.0/24")
     post('192.0.2.7, "192.0.2.7')
-    house.observations.flush()
+    installation.observations.flush()
 
     assert (
         "in which there is no address where the trusted proxies write one" in browser.get("/games/demo/refusals").text

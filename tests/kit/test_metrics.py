@@ -16,11 +16,11 @@ TOKEN = "test-metrics-token"
 def app(tmp_path):
     app = create_app({"COINSLOT_HOME": str(tmp_path / "home"), "COINSLOT_METRICS_TOKEN": TOKEN})
     app.testing = False
-    house = app.extensions["coinslot"]
-    house.prepare()
+    installation = app.extensions["coinslot"]
+    installation.prepare()
     yield app
-    house.observations.flush()
-    house.database.close()
+    installation.observations.flush()
+    installation.database.close()
 
 
 @pytest.fixture
@@ -63,11 +63,11 @@ def test_the_token_shows_nowhere(app):
     assert TOKEN not in repr(app.extensions["coinslot"].settings)
 
 
-def test_orders_show_as_they_were_counted(scrape, house, studio, post_order):
+def test_orders_show_as_they_were_counted(scrape, installation, studio, post_order):
     post_order()
     post_order()
     post_order(priceInCents=1)
-    house.observations.flush()
+    installation.observations.flush()
     figures = scrape()
     where = {"game": "demo", "partner": "appcharge"}
     assert of(figures, "coinslot_credits_total", **where) == 1
@@ -79,20 +79,20 @@ def test_orders_show_as_they_were_counted(scrape, house, studio, post_order):
     assert not any("coins" in str(labels) for _, labels in figures)  # a catalogue makes too many series
 
 
-def test_deliveries_jobs_and_the_relay(scrape, house, studio):
-    owed = Owed(house, studio)
+def test_deliveries_jobs_and_the_relay(scrape, installation, studio):
+    owed = Owed(installation, studio)
     owed.destination()
     owed.credit(3)
     owed.record(owed.claim(1)[0], duration_ms=20)
     owed.record(owed.claim(1)[0], "timeout", duration_ms=20_000)
-    house.database.write_here(
+    installation.database.write_here(
         lambda tx: tx.execute(
             "INSERT INTO schedules (game_id, name, asked, failures) VALUES (:id, 'playcamp.poll', 1, 4)",
             {"id": studio.row["id"]},
         )
     )
     assert of(scrape(), "coinslot_relay_heartbeat_timestamp_seconds") is None
-    house.database.write_here(deliveries.beat)
+    installation.database.write_here(deliveries.beat)
     figures = scrape()
     assert of(figures, "coinslot_delivered_total", game="demo") == 1
     assert of(figures, "coinslot_failed_attempts_total", game="demo", failure="timeout") == 1
@@ -107,39 +107,39 @@ def test_deliveries_jobs_and_the_relay(scrape, house, studio):
     assert of(figures, "coinslot_relay_heartbeat_timestamp_seconds") > 0
 
 
-def test_counters_begin_anew_with_the_day(scrape, house, studio, clock):
-    house.database.write_here(lambda tx: counters.add(tx, studio.row["id"], "appcharge", "credited", 5))
+def test_counters_begin_anew_with_the_day(scrape, installation, studio, clock):
+    installation.database.write_here(lambda tx: counters.add(tx, studio.row["id"], "appcharge", "credited", 5))
     assert of(scrape(), "coinslot_credits_total", game="demo", partner="appcharge") == 5
     clock.shift(86400)
     assert of(scrape(), "coinslot_credits_total", game="demo", partner="appcharge") is None
 
 
-def test_what_cannot_be_read_is_left_out_and_not_0(scrape, house, studio):
-    house.database.write_here(lambda tx: tx.execute("DROP TABLE heartbeats"))
-    house.database.write_here(lambda tx: tx.execute("DROP TABLE contacts"))
+def test_what_cannot_be_read_is_left_out_and_not_0(scrape, installation, studio):
+    installation.database.write_here(lambda tx: tx.execute("DROP TABLE heartbeats"))
+    installation.database.write_here(lambda tx: tx.execute("DROP TABLE contacts"))
     figures = scrape()
     assert of(figures, "coinslot_unread") == 2
     assert of(figures, "coinslot_deliveries", game="demo", state="dead") == 0
     assert not [name for name, _ in figures if name.startswith(("coinslot_last_", "coinslot_relay"))]
 
 
-def test_hostile_words_do_not_break_the_format(scrape, house, studio):
+def test_hostile_words_do_not_break_the_format(scrape, installation, studio):
     word = 'a"b\\c\nd 1\ncoinslot_credits_total 5 \u202e😀'
-    house.database.write_here(lambda tx: counters.add(tx, studio.row["id"], "appcharge", f"refused.{word}"))
+    installation.database.write_here(lambda tx: counters.add(tx, studio.row["id"], "appcharge", f"refused.{word}"))
     figures = scrape()
     assert of(figures, "coinslot_refused_calls_total", game="demo", partner="appcharge", reason=word) == 1
     assert not [name for name, labels in figures if name == "coinslot_credits_total" and not labels]
 
 
-def test_a_scrape_asks_no_more_with_more_games(client, house, studio):
+def test_a_scrape_asks_no_more_with_more_games(client, installation, studio):
     def statements():
         seen = []
-        house.database.read().set_trace_callback(seen.append)
+        installation.database.read().set_trace_callback(seen.append)
         client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
-        house.database.read().set_trace_callback(None)
+        installation.database.read().set_trace_callback(None)
         return len(seen)
 
     few = statements()
     for number in range(10):
-        Studio(house, f"game-{number}")
+        Studio(installation, f"game-{number}")
     assert statements() == few <= 10

@@ -153,7 +153,7 @@ def holding_nul(connection: Connection) -> list[str]:
 
 
 @pytest.fixture
-def told(client, house, studio, browser):
+def told(client, installation, studio, browser):
     """Notes an answer, and what it was to. In the end none was our trouble, no text that was kept holds a NUL, and game
     and owner read it.
     """
@@ -165,9 +165,9 @@ def told(client, house, studio, browser):
             troubled.add(f"{answer.status_code} {what}"[:300])
 
     yield tell
-    house.observations.flush()
+    installation.observations.flush()
     assert troubled == set()
-    assert holding_nul(house.database.read()) == []
+    assert holding_nul(installation.database.read()) == []
     for address in ("grants?limit=1000", "events?limit=1000", "items", "players/alice"):
         answer = client.get(f"/game/v1/{address}", headers={"Authorization": f"Bearer {studio.token}"})
         assert answer.status_code == 200, address

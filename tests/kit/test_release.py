@@ -14,7 +14,7 @@ def test_the_doctor_the_pages_and_the_docs_say_which_version_runs(app, browser, 
     assert f"version {__version__}" in (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 
 
-def test_open_addresses_do_not_say_it(client, studio, house):
+def test_open_addresses_do_not_say_it(client, studio, installation):
     for path in (
         "/",
         "/login",

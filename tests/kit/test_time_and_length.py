@@ -175,7 +175,7 @@ def test_a_form_of_somebody_who_is_not_signed_in_is_short(client, browser, studi
     assert browser.client.post("/login", data=form).status_code == 403  # signed in, without the form's token
 
 
-def test_four_requests_of_a_stranger_keep_no_honest_order_waiting(house, studio):
+def test_four_requests_of_a_stranger_keep_no_honest_order_waiting(installation, studio):
     line = f"signature: t=1,v1={' ' * 8000}x y\r\n"
     hostile = f"POST /appcharge/demo/orders HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n{line * 40}\r\n{{}}"
 
@@ -183,7 +183,7 @@ def test_four_requests_of_a_stranger_keep_no_honest_order_waiting(house, studio)
         body = json.dumps(order(orderId=order_id, purchaseId=order_id, appChargePaymentId=...)).encode()
         return server.post("/appcharge/demo/orders", body, appcharge_headers(body))
 
-    with Server(house.settings.home) as server, ExitStack() as connections:
+    with Server(installation.settings.home) as server, ExitStack() as connections:
         assert honest(server, "alone").status == 200
         strangers = [connections.enter_context(server.connected()) for _ in range(4)]
         together(*(lambda each=each: each.sendall(hostile.encode()) for each in strangers))

@@ -35,10 +35,12 @@ def doctor(app):
         ("/appcharge/demo", ""),
     ],
 )
-def test_a_nearly_right_address_is_named_with_the_right_one(client, studio, house, browser, doctor, db, path, meant):
+def test_a_nearly_right_address_is_named_with_the_right_one(
+    client, studio, installation, browser, doctor, db, path, meant
+):
     body = b'{"orderId":"o-secret","playerId":"alice"}'
     answers = [client.post(path, data=body, headers=appcharge_headers(body)) for _ in range(2)]
-    house.observations.flush()
+    installation.observations.flush()
 
     assert [answer.status_code for answer in answers] == [404, 404]
     assert all("mean" not in answer.text and "orders" not in answer.text for answer in answers)
@@ -56,29 +58,29 @@ def test_a_nearly_right_address_is_named_with_the_right_one(client, studio, hous
 
 @pytest.mark.parametrize("path", ["/api/v1/users", "/api/", "/appcharge/x/wp-login.php", "/appcharge/" + "x" * 5000,
                                   "/game/v1/nothing", "/x/orders"])  # fmt: skip
-def test_a_strangers_guesses_leave_nothing(client, studio, house, db, path):
+def test_a_strangers_guesses_leave_nothing(client, studio, installation, db, path):
     assert client.post(path).status_code == 404
-    house.observations.flush()
+    installation.observations.flush()
     assert db("SELECT * FROM refusals") == []
 
 
-def test_words_that_may_be_an_id_are_not_shown(client, studio, house, browser):
+def test_words_that_may_be_an_id_are_not_shown(client, studio, installation, browser):
     client.post("/appcharge/demo/orders/alice")
-    house.observations.flush()
+    installation.observations.flush()
     page = text_of(browser.get("/"))
     assert "/appcharge/demo/orders/*" in page
     assert "alice" not in page
 
 
-def test_a_body_that_is_too_large_or_a_database_that_is_gone_changes_no_answer(client, studio, house):
+def test_a_body_that_is_too_large_or_a_database_that_is_gone_changes_no_answer(client, studio, installation):
     assert client.post("/appcharge/demo/order", data=b"x" * (1024 * 1024 + 1)).status_code == 404
-    house.database.write_here(lambda tx: tx.execute("ALTER TABLE games RENAME TO gone"))
+    installation.database.write_here(lambda tx: tx.execute("ALTER TABLE games RENAME TO gone"))
     assert client.post("/appcharge/demo/order").status_code == 404
 
 
-def test_our_own_simulated_calls_trouble_nobody(client, studio, house, browser, simulated):
+def test_our_own_simulated_calls_trouble_nobody(client, studio, installation, browser, simulated):
     client.post("/appcharge/demo/order", headers=simulated)
-    house.observations.flush()
+    installation.observations.flush()
     assert "no such address" not in text_of(browser.get("/"))
 
 
@@ -94,9 +96,11 @@ def test_our_own_simulated_calls_trouble_nobody(client, studio, house, browser, 
         ("POST", "/api/demo/sponsor", "GET /api/demo/sponsor"),
     ],
 )
-def test_a_wrong_method_is_named_with_the_right_one(client, studio, house, browser, doctor, db, method, path, meant):
+def test_a_wrong_method_is_named_with_the_right_one(
+    client, studio, installation, browser, doctor, db, method, path, meant
+):
     assert client.open(path, method=method, data=b"o-secret").status_code == 405
-    house.observations.flush()
+    installation.observations.flush()
 
     for said in (text_of(browser.get("/")), doctor()):
         assert f"1 call went to {method} {path}, and there is no such address. Did you mean {meant}?" in said
@@ -106,8 +110,8 @@ def test_a_wrong_method_is_named_with_the_right_one(client, studio, house, brows
     assert f"There is no such address as {method} {path}; did you mean {meant}?" in found
 
 
-def test_a_wrong_method_at_an_address_of_no_partner_leaves_nothing(client, studio, house, db):
+def test_a_wrong_method_at_an_address_of_no_partner_leaves_nothing(client, studio, installation, db):
     assert client.post("/game/v1/grants").status_code == 405
     assert client.delete("/healthz").status_code == 405
-    house.observations.flush()
+    installation.observations.flush()
     assert db("SELECT * FROM refusals") == []

@@ -34,18 +34,18 @@ def credit(studio, **changed):
     return dataclasses.replace(wanted, **changed)
 
 
-def make(house, wanted, rules=None):
-    return house.database.write_here(lambda tx: ledger.credit(tx, wanted, rules or reports.Rules()))
+def make(installation, wanted, rules=None):
+    return installation.database.write_here(lambda tx: ledger.credit(tx, wanted, rules or reports.Rules()))
 
 
-def test_a_repeat_hears_the_first_answer_even_when_today_it_would_be_another(house, studio):
-    assert make(house, credit(studio)).is_new
-    again = make(house, credit(studio, answer_status=201, answer_body="later"))
+def test_a_repeat_hears_the_first_answer_even_when_today_it_would_be_another(installation, studio):
+    assert make(installation, credit(studio)).is_new
+    again = make(installation, credit(studio, answer_status=201, answer_body="later"))
     assert (again.is_new, again.answer_status, again.answer_body) == (False, 200, "first")
 
 
 @pytest.mark.parametrize("is_fallback", [False, True])
-def test_no_statement_of_a_credit_is_prepared_anew(house, studio, is_fallback):
+def test_no_statement_of_a_credit_is_prepared_anew(installation, studio, is_fallback):
     prepared = []
 
     def credit_some(tx):
@@ -60,19 +60,19 @@ def test_no_statement_of_a_credit_is_prepared_anew(house, studio, is_fallback):
             assert not ledger.credit(tx, wanted, reports.Rules()).is_new
         tx.set_authorizer(None)
 
-    house.database.write_here(credit_some)
+    installation.database.write_here(credit_some)
 
     assert prepared == []
 
 
-def test_the_unique_key_is_game_partner_and_external_id(house, studio, db):
-    other = type(studio)(house, "other")
+def test_the_unique_key_is_game_partner_and_external_id(installation, studio, db):
+    other = type(studio)(installation, "other")
     other.player("alice")
     other.item("coins")
     for wanted in (credit(studio), credit(other), credit(studio, partner="another"), credit(studio, external_id="e-2")):
-        assert make(house, wanted).is_new
+        assert make(installation, wanted).is_new
     with pytest.raises(sqlite3.IntegrityError):
-        house.database.write_here(
+        installation.database.write_here(
             lambda tx: tx.execute(
                 """INSERT INTO transactions (public_id, game_id, partner, external_id, reference, kind, player_id,
                        fingerprint, body_sha256, signed_with, answer_status, answer_body, environment, is_test,
@@ -141,10 +141,10 @@ ADDED = """INSERT INTO grants (id, game_id, transaction_id, kind, player_id, is_
         ),
     ],
 )
-def test_whatever_is_changed_of_the_ledger_is_found_and_named(house, studio, statement, named):
+def test_whatever_is_changed_of_the_ledger_is_found_and_named(installation, studio, statement, named):
     for number in range(5):
-        make(house, credit(studio, external_id=f"e-{number}", lines=(("coins", 5),) if number % 2 == 0 else ()))
-    connection = house.database.read()
+        make(installation, credit(studio, external_id=f"e-{number}", lines=(("coins", 5),) if number % 2 == 0 else ()))
+    connection = installation.database.read()
     assert list(chain.verify(connection)) == []
     assert list(chain.verify(connection, newest=2)) == []
     (public_id,) = connection.execute("SELECT public_id FROM transactions WHERE id = 3").fetchone()
@@ -161,14 +161,14 @@ def test_whatever_is_changed_of_the_ledger_is_found_and_named(house, studio, sta
         raise KeyboardInterrupt  # roll everything back
 
     with pytest.raises(KeyboardInterrupt):
-        house.database.write_here(tamper)
+        installation.database.write_here(tamper)
     assert len(found) == len(named), found
     for sentence, part in zip(found, named, strict=True):
         assert part.format(public_id=public_id).replace("of " + public_id, "of transaction " + public_id) in sentence
 
 
-def test_forgetting_a_player_keeps_the_chain_whole(house, studio, db, client):
-    make(house, credit(studio, raw_body=b"alice@example.com"))
+def test_forgetting_a_player_keeps_the_chain_whole(installation, studio, db, client):
+    make(installation, credit(studio, raw_body=b"alice@example.com"))
     client.delete("/game/v1/players/alice", headers={"Authorization": f"Bearer {studio.token}"})
 
     (row,) = db("SELECT raw_body, signature, body_sha256 FROM transactions")
@@ -177,12 +177,12 @@ def test_forgetting_a_player_keeps_the_chain_whole(house, studio, db, client):
         "signature": None,
         "body_sha256": hashlib.sha256(b"alice@example.com").hexdigest(),
     }
-    assert list(chain.verify(house.database.read())) == []
-    house.database.close()
+    assert list(chain.verify(installation.database.read())) == []
+    installation.database.close()
     # secure_delete is not promised for freed pages; what is promised is that no row holds it any more.
 
 
-def test_deliveries_are_owed_in_the_same_commit(house, studio, db):
+def test_deliveries_are_owed_in_the_same_commit(installation, studio, db):
     def destination(tx, name, events):
         tx.execute(
             """INSERT INTO destinations (game_id, name, url, events, created_at, updated_at)
@@ -191,9 +191,9 @@ def test_deliveries_are_owed_in_the_same_commit(house, studio, db):
         )
 
     for name, events in (("all", "*"), ("grants", "grant.*"), ("logins", "player.*")):
-        house.database.write_here(lambda tx, name=name, events=events: destination(tx, name, events))
-    make(house, credit(studio))
-    make(house, credit(studio))
+        installation.database.write_here(lambda tx, name=name, events=events: destination(tx, name, events))
+    make(installation, credit(studio))
+    make(installation, credit(studio))
     rows = db("SELECT d.name, o.* FROM deliveries o JOIN destinations d ON d.id = o.destination_id ORDER BY d.name")
     assert [(row["name"], row["state"], row["grant_id"], row["event_type"]) for row in rows] == [
         ("all", "waiting", 1, "grant.created"),
@@ -202,36 +202,36 @@ def test_deliveries_are_owed_in_the_same_commit(house, studio, db):
     assert len({row["webhook_id"] for row in rows}) == 2
 
     with pytest.raises(reports.UnknownPlayerError):
-        make(house, credit(studio, external_id="e-2", player_id="mallory"))
+        make(installation, credit(studio, external_id="e-2", player_id="mallory"))
     assert len(db("SELECT * FROM deliveries")) == 2
 
 
-def test_feed_ids_have_no_gaps_after_refusals(house, studio, feed):
-    make(house, credit(studio))
+def test_feed_ids_have_no_gaps_after_refusals(installation, studio, feed):
+    make(installation, credit(studio))
     with pytest.raises(reports.UnknownItemError) as error:
-        make(house, credit(studio, external_id="e-2", lines=(("coins", 1), ("swords", 1), ("axes", 1))))
+        make(installation, credit(studio, external_id="e-2", lines=(("coins", 1), ("swords", 1), ("axes", 1))))
     assert error.value.sku == "swords"
-    make(house, credit(studio, external_id="e-3"))
+    make(installation, credit(studio, external_id="e-3"))
     assert [grant["id"] for grant in feed()] == [1, 2]
 
 
-def test_counters_are_rolled_up_with_the_credit(house, studio, db):
-    make(house, credit(studio))
-    make(house, credit(studio))
-    make(house, credit(studio, external_id="e-2", environment="sandbox"))
+def test_counters_are_rolled_up_with_the_credit(installation, studio, db):
+    make(installation, credit(studio))
+    make(installation, credit(studio))
+    make(installation, credit(studio, external_id="e-2", environment="sandbox"))
     for _ in range(2):
-        make(house, credit(studio, external_id="e-3", player_id="coinslot-test"))
+        make(installation, credit(studio, external_id="e-3", player_id="coinslot-test"))
     counted = {row["name"]: row["value"] for row in db("SELECT name, value FROM counters")}
     assert counted == {"credited": 1, "credited.test": 1, "duplicate": 1, "item.coins": 1}
 
 
-def test_money_is_counted_per_currency_and_a_sum_too_large_fails_no_credit(house, studio, db):
+def test_money_is_counted_per_currency_and_a_sum_too_large_fails_no_credit(installation, studio, db):
     largest = 10**18 - 1
     for number in range(12):
         money = reports.Money(currency="JPY", gross_minor=largest)
-        make(house, credit(studio, external_id=f"e-{number}", money=money))
-    make(house, credit(studio, external_id="usd", money=reports.Money(currency="USD", gross_minor=999)))
-    make(house, credit(studio, external_id="free", money=reports.Money(currency="USD", gross_minor=0)))
+        make(installation, credit(studio, external_id=f"e-{number}", money=money))
+    make(installation, credit(studio, external_id="usd", money=reports.Money(currency="USD", gross_minor=999)))
+    make(installation, credit(studio, external_id="free", money=reports.Money(currency="USD", gross_minor=0)))
 
     counted = {row["name"]: row["value"] for row in db("SELECT name, value FROM counters")}
     assert (counted["gross.JPY"], counted["gross.USD"], counted["credited"]) == (2**63 - 1, 999, 14)

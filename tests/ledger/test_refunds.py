@@ -20,14 +20,14 @@ REVOKE = Policy.always("revoke")
 class Desk:
     """Reports and facts as a partner sends them, written one by one."""
 
-    def __init__(self, house, studio):
-        self.house = house
+    def __init__(self, installation, studio):
+        self.installation = installation
         self.studio = studio
         self.game_id = studio.row["id"]
         self.numbers = itertools.count(1)
 
     def write(self, function):
-        return self.house.database.write_here(function)
+        return self.installation.database.write_here(function)
 
     def wanted(self, **changed):
         report = reports.Credit(
@@ -91,23 +91,23 @@ class Desk:
         return self.write(make)
 
     def granted(self, player="alice"):
-        sums = grants.granted(self.house.database.read(), self.game_id, player)
+        sums = grants.granted(self.installation.database.read(), self.game_id, player)
         return {sku: quantity for sku, quantity in sums.items() if quantity}
 
     def feed(self):
-        return grants.feed(self.house.database.read(), self.game_id, 0, 1000)[0]
+        return grants.feed(self.installation.database.read(), self.game_id, 0, 1000)[0]
 
     def outcomes(self):
-        rows = self.house.database.read().execute("SELECT reason, outcome FROM refunds ORDER BY id")
+        rows = self.installation.database.read().execute("SELECT reason, outcome FROM refunds ORDER BY id")
         return [(row["reason"], row["outcome"]) for row in rows]
 
     def is_whole(self):
-        return list(chain.verify(self.house.database.read())) == []
+        return list(chain.verify(self.installation.database.read())) == []
 
 
 @pytest.fixture
-def desk(house, studio):
-    return Desk(house, studio)
+def desk(installation, studio):
+    return Desk(installation, studio)
 
 
 def test_a_refund_reverses_its_purchase_once(desk, db):
@@ -372,9 +372,9 @@ class TestMatching:
         assert [row["transaction_id"] for row in db("SELECT transaction_id FROM refunds")] == [None]
         assert db("SELECT * FROM refund_keys") == []
 
-    def test_other_games_and_partners_are_other_purchases(self, desk, house, studio):
+    def test_other_games_and_partners_are_other_purchases(self, desk, installation, studio):
         desk.credit(partner="another")
-        other = type(studio)(house, "other")
+        other = type(studio)(installation, "other")
         other.player("alice")
         other.item("coins", "gems")
         desk.credit(game_id=other.row["id"], game_slug="other")
@@ -659,8 +659,8 @@ def test_a_forgotten_player_s_purchase_is_reversed_and_restored_all_the_same(des
     assert desk.is_whole()
 
 
-def test_the_game_is_told_of_each_once_and_in_an_order_that_can_be_applied(house, studio, desk, db):
-    owed = Owed(house, studio)
+def test_the_game_is_told_of_each_once_and_in_an_order_that_can_be_applied(installation, studio, desk, db):
+    owed = Owed(installation, studio)
     owed.destination(events="grant.*")
     owed.destination("logins", events="player.*")
     desk.credit()
@@ -677,7 +677,7 @@ def test_the_game_is_told_of_each_once_and_in_an_order_that_can_be_applied(house
     ]
     assert {row["player_id"] for row in rows} == {"alice"}
     assert {claim.grant_id for claim in owed.claim()} == {1, 3}
-    assert house.formats["playcamp"].keeps_order  # formats with an order see to the rest
+    assert installation.formats["playcamp"].keeps_order  # formats with an order see to the rest
 
 
 def test_the_check_of_the_ledger_sees_a_reversal_that_was_changed(desk):
@@ -703,7 +703,7 @@ AT = {"refund": 50, "chargeback": 100, "reinstated": 200}
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(STEPS), max_size=9).map(lambda steps: ["report", *steps]).flatmap(st.permutations))
-def test_the_order_of_reports_makes_no_difference(house, studio, desk, steps):
+def test_the_order_of_reports_makes_no_difference(installation, studio, desk, steps):
     """A refund is for good; a lost dispute counts until it is won; a report credits once."""
     found = {}
 

@@ -50,22 +50,22 @@ class Place:
         self.home = home
         self.environment = environment
         self.app: Flask = create_app({"COINSLOT_HOME": str(home), **environment})
-        self.house: Installation = self.app.extensions["coinslot"]
-        self.path = self.house.database.path
+        self.installation: Installation = self.app.extensions["coinslot"]
+        self.path = self.installation.database.path
 
     def set_up(self) -> str:
         """Prepare it and add the game; returns the game's API token."""
-        house = self.house
-        house.prepare()
-        token = house.database.write_here(lambda tx: games.add(tx, "demo", "Demo", "test"))
+        installation = self.installation
+        installation.prepare()
+        token = installation.database.write_here(lambda tx: games.add(tx, "demo", "Demo", "test"))
 
         def configure(tx: sqlite3.Connection) -> None:
-            games.set_setting(tx, house.catalogue, "demo", "players.unknown", "create", "test")
-            games.set_setting(tx, house.catalogue, "demo", "items.unknown", "accept", "test")
-            keyring.put(tx, house.vault, games.find(tx, "demo"), "appcharge.main_key", KEY, "test")
-            keyring.put(tx, house.vault, games.find(tx, "demo"), "appcharge.publisher_token", TOKEN, "test")
+            games.set_setting(tx, installation.catalogue, "demo", "players.unknown", "create", "test")
+            games.set_setting(tx, installation.catalogue, "demo", "items.unknown", "accept", "test")
+            keyring.put(tx, installation.vault, games.find(tx, "demo"), "appcharge.main_key", KEY, "test")
+            keyring.put(tx, installation.vault, games.find(tx, "demo"), "appcharge.publisher_token", TOKEN, "test")
 
-        house.database.write_here(configure)
+        installation.database.write_here(configure)
         return token
 
     def order(self, order_id: str) -> str:
@@ -76,13 +76,13 @@ class Place:
         return str(answer.json["publisherPurchaseId"])
 
     def refuse_a_call(self) -> None:
-        observations = self.house.observations
+        observations = self.installation.observations
         observations.refused(Refusal(None, "", "appcharge", "orders", "token", 401, "::1", 1, {"token": "hidden"}))
         observations.flush()
 
     def rotate_key(self) -> MasterKey:
         new = MasterKey.generate()
-        self.house.vault.rotate(self.house.database, keyring.reseal, new)
+        self.installation.vault.rotate(self.installation.database, keyring.reseal, new)
         return new
 
     def run(self, command: Any, *args: object) -> Result:
@@ -100,7 +100,7 @@ class Place:
 
     def is_refused(self, file: Path) -> str:
         """Restoring ``file`` is refused in words and changes nothing; returns the words."""
-        self.house.observations.flush()  # or the thread that does would write something meanwhile
+        self.installation.observations.flush()  # or the thread that does would write something meanwhile
         before = content(self.path) if self.path.exists() else None
         result = self.run(operate.restore_command, file)
         assert result.exit_code == 1
@@ -112,8 +112,8 @@ class Place:
         return result.output
 
     def close(self) -> None:
-        self.house.observations.flush()
-        self.house.database.close()
+        self.installation.observations.flush()
+        self.installation.database.close()
 
 
 def signed_order(order_id: str) -> tuple[bytes, dict[str, str]]:
@@ -223,9 +223,9 @@ def test_copy_is_one_private_file_that_holds_what_was_acknowledged(place: Place,
     assert str(file) in result.output
     assert f"{file.stat().st_size:,} bytes" in result.output
     assert "master key is NOT in it" in result.output
-    assert str(place.house.vault.path) in result.output
-    assert place.house.vault.candidates()[0].id in result.output
-    assert place.house.vault.candidates()[0].text() not in result.output
+    assert str(place.installation.vault.path) in result.output
+    assert place.installation.vault.candidates()[0].id in result.output
+    assert place.installation.vault.candidates()[0].text() not in result.output
 
 
 def test_copy_names_the_variable_where_the_key_comes_from_it(tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_copy_that_is_told_to_stop_leaves_nothing(place: Place, tmp_path: Path) 
         for number in range(60):
             tx.execute(LARGE_ITEM, {"sku": f"large {number}"})
 
-    place.house.database.write_here(fill)
+    place.installation.database.write_here(fill)
     folder = tmp_path / "copies"
     folder.mkdir()
     process = subprocess.Popen(
@@ -434,15 +434,15 @@ def test_feed_ids_start_far_above_every_id_ever_handed_out(place: Place, tmp_pat
 
 
 def test_deliveries_and_attempts_get_ids_that_nothing_had_before_the_restore(place: Place, tmp_path: Path) -> None:
-    house = place.house
-    house.database.write_here(
-        lambda tx: destinations.add(tx, house.vault, "demo", "game", "http://127.0.0.1:9/hook", actor="test")
+    installation = place.installation
+    installation.database.write_here(
+        lambda tx: destinations.add(tx, installation.vault, "demo", "game", "http://127.0.0.1:9/hook", actor="test")
     )
     place.order("first")
     place.backup(tmp_path / "copy.db")
 
     def claim() -> attempts.Claim:
-        return house.database.write_here(lambda tx: attempts.claim_due(tx, "relay", {1: 9}))[-1]
+        return installation.database.write_here(lambda tx: attempts.claim_due(tx, "relay", {1: 9}))[-1]
 
     place.order("lost")
     former = claim()
@@ -457,7 +457,9 @@ def test_deliveries_and_attempts_get_ids_that_nothing_had_before_the_restore(pla
         ids = [getattr(each, name) for each in (former, *found)]
         assert ids[0] + 1_000_000_000 < ids[1], name
         assert ids[1] + 1_000_000_000 < ids[2] < 2**53 / 100, name
-    assert house.database.write_here(lambda tx: attempts.record(tx, former, attempts.Result(None, 200))) == "gone"
+    assert (
+        installation.database.write_here(lambda tx: attempts.record(tx, former, attempts.Result(None, 200))) == "gone"
+    )
 
 
 def test_feed_ids_are_new_even_when_every_later_database_was_lost(
@@ -492,7 +494,7 @@ def test_fresh_machine_with_only_the_key_file(place: Place, other: Place, tmp_pa
 
     assert rows(other.path, "PRAGMA journal_mode") == [("wal",)]
     assert other.path.stat().st_mode & 0o777 == 0o600
-    other.house.prepare()
+    other.installation.prepare()
     assert other.order("first") == first
 
 
@@ -525,7 +527,7 @@ def test_under_another_key_a_restore_is_refused_by_the_keys_name(place: Place, o
 
     said = other.is_refused(tmp_path / "copy.db")
 
-    assert place.house.vault.candidates()[0].id in said
+    assert place.installation.vault.candidates()[0].id in said
     shutil.copy(place.home / "master.key", other.home / "master.key.old-restore")  # as the message says
     other.restore(tmp_path / "copy.db")
     other.order("first")
@@ -534,7 +536,7 @@ def test_under_another_key_a_restore_is_refused_by_the_keys_name(place: Place, o
 def test_copy_from_before_a_key_rotation_is_sealed_again(place: Place, tmp_path: Path) -> None:
     place.refuse_a_call()
     place.backup(tmp_path / "copy.db")
-    old = place.house.vault.candidates()[0]
+    old = place.installation.vault.candidates()[0]
     new = place.rotate_key()
 
     result = place.restore(tmp_path / "copy.db")
@@ -689,7 +691,7 @@ def test_copy_made_by_hand_with_its_wal_can_be_restored(place: Place, tmp_path: 
 
 def test_copy_made_by_hand_without_its_wal_does_not_take_the_games_away(tmp_path: Path) -> None:
     place = Place(tmp_path / "home")
-    place.house.prepare()
+    place.installation.prepare()
     rows(place.path, "PRAGMA wal_checkpoint(TRUNCATE)")
     place.set_up()
     place.order("in the WAL")
@@ -705,7 +707,7 @@ def test_copy_made_by_hand_without_its_wal_does_not_take_the_games_away(tmp_path
 
 
 def test_copy_without_a_game_may_replace_a_database_without_one(other: Place, tmp_path: Path) -> None:
-    other.house.prepare()
+    other.installation.prepare()
     other.backup(tmp_path / "copy.db")
 
     other.restore(tmp_path / "copy.db")
@@ -717,12 +719,12 @@ def test_reader_in_the_middle_of_its_snapshot_keeps_it(place: Place, tmp_path: P
     place.backup(tmp_path / "copy.db")
     place.order("seen")
 
-    with place.house.database.snapshot() as reader:
+    with place.installation.database.snapshot() as reader:
         assert len(reader.execute("SELECT * FROM transactions").fetchall()) == 1
         place.restore(tmp_path / "copy.db")
         assert len(reader.execute("SELECT * FROM transactions").fetchall()) == 1
 
-    assert place.house.database.read().execute("SELECT * FROM transactions").fetchall() == []
+    assert place.installation.database.read().execute("SELECT * FROM transactions").fetchall() == []
 
 
 def test_damaged_database_is_moved_aside(place: Place, tmp_path: Path) -> None:
@@ -940,7 +942,7 @@ def test_restore_that_is_killed_leaves_the_old_database_or_the_new_one(tmp_path:
             for number in range(60):
                 tx.execute(LARGE_ITEM, {"sku": f"{name} {number}"})
 
-        place.house.database.write_here(write)
+        place.installation.database.write_here(write)
 
     fill("new")
     place.backup(tmp_path / "copy.db")
@@ -948,8 +950,8 @@ def test_restore_that_is_killed_leaves_the_old_database_or_the_new_one(tmp_path:
     place.close()
     script = (
         "import sys; from pathlib import Path; from app import create_app; from coinslot.operations import restore\n"
-        "house = create_app().extensions['coinslot']; print('begins', flush=True)\n"
-        "restore.restore(house.database, house.vault, Path(sys.argv[1])); print('ends', flush=True)"
+        "installation = create_app().extensions['coinslot']; print('begins', flush=True)\n"
+        "restore.restore(installation.database, installation.vault, Path(sys.argv[1])); print('ends', flush=True)"
     )
 
     def begin() -> subprocess.Popen[str]:

@@ -35,25 +35,25 @@ class Patient:
     def __init__(self, home: Path, **environment: str) -> None:
         self.home = home
         self.app = create_app({"COINSLOT_HOME": str(home), "COINSLOT_PUBLIC_URL": "http://127.0.0.1:1", **environment})
-        self.house: Installation = self.app.extensions["coinslot"]
+        self.installation: Installation = self.app.extensions["coinslot"]
 
     def write(self, function) -> None:
-        self.house.database.write_here(function)
+        self.installation.database.write_here(function)
 
     def game(self) -> sqlite3.Row:
-        return games.find(self.house.database.read(), "demo")
+        return games.find(self.installation.database.read(), "demo")
 
     def config(self, key: str, value: str) -> None:
-        self.write(lambda tx: games.set_setting(tx, self.house.catalogue, "demo", key, value, "test"))
+        self.write(lambda tx: games.set_setting(tx, self.installation.catalogue, "demo", key, value, "test"))
 
     def secret(self, name: str) -> None:
-        self.write(lambda tx: keyring.put(tx, self.house.vault, self.game(), name, SECRET, "test"))
+        self.write(lambda tx: keyring.put(tx, self.installation.vault, self.game(), name, SECRET, "test"))
 
     def refuse(self, reason: str, game_id: int | None = 1, endpoint: str = "orders", at: float | None = None) -> None:
         stamp = clock.stamp(time.time() if at is None else at)
         refusal = Refusal(game_id, "demo", "appcharge", endpoint, reason, 401, "::1", 1, {}, stamp)
-        self.house.observations.refused(refusal)
-        self.house.observations.flush()
+        self.installation.observations.refused(refusal)
+        self.installation.observations.flush()
 
     def examine(self) -> tuple[list[str], int]:
         """The lines, and the exit code; no traceback and no secret among them."""
@@ -76,7 +76,7 @@ class Patient:
 def patient(tmp_path: Path) -> Iterator[Patient]:
     """A healthy one: a password, a game with Appcharge and Playtem, a player and an item."""
     patient = Patient(tmp_path / "home")
-    patient.house.prepare()
+    patient.installation.prepare()
     patient.write(lambda tx: games.add(tx, "demo", "Demo", "test"))
     patient.write(lambda tx: owner.set_password(tx, "hash", "test"))
     patient.write(lambda tx: registry.put_player(tx, 1, "alice", {}))
@@ -87,8 +87,8 @@ def patient(tmp_path: Path) -> Iterator[Patient]:
     for partner in ("appcharge", "playtem"):
         patient.config(f"allowlist.{partner}", "10.0.0.0/8")
     yield patient
-    patient.house.observations.flush()
-    patient.house.database.close()
+    patient.installation.observations.flush()
+    patient.installation.database.close()
 
 
 def credit(patient: Patient, order_id: str) -> None:
@@ -137,18 +137,18 @@ def test_nothing_is_made_where_nothing_is(tmp_path: Path) -> None:
 
 
 def test_missing_database_beside_its_key(patient: Patient) -> None:
-    patient.house.database.close()
-    patient.house.database.path.unlink()
+    patient.installation.database.close()
+    patient.installation.database.path.unlink()
 
     assert patient.says("WRONG", "there is no database")
     assert patient.says("ok", "master key")
-    assert not patient.house.database.path.exists()
+    assert not patient.installation.database.path.exists()
 
 
 @pytest.mark.parametrize("head", [b"", b"spoilt" * 1000])
 def test_file_that_is_no_database(patient: Patient, head: bytes) -> None:
-    patient.house.database.close()
-    patient.house.database.path.write_bytes(head)
+    patient.installation.database.close()
+    patient.installation.database.path.write_bytes(head)
 
     assert patient.says("WRONG", "coinslot.db")
 
@@ -156,19 +156,19 @@ def test_file_that_is_no_database(patient: Patient, head: bytes) -> None:
 def test_damaged_pages(patient: Patient) -> None:
     for number in range(100):
         credit(patient, f"order {number}")
-    patient.house.database.close()
-    raw = patient.house.database.path.read_bytes()
+    patient.installation.database.close()
+    raw = patient.installation.database.path.read_bytes()
     for page in range(8, len(raw) // 4096, 3):
         raw = raw[: page * 4096] + os.urandom(4096) + raw[(page + 1) * 4096 :]
-    patient.house.database.path.write_bytes(raw)
+    patient.installation.database.path.write_bytes(raw)
 
     assert patient.says("WRONG", "damaged")
 
 
 @pytest.mark.parametrize(("version", "words"), [(999, "newer"), (0, "older")])
 def test_other_schema_version(patient: Patient, version: int, words: str) -> None:
-    patient.house.database.close()
-    connection = sqlite3.connect(patient.house.database.path, isolation_level=None)
+    patient.installation.database.close()
+    connection = sqlite3.connect(patient.installation.database.path, isolation_level=None)
     connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
 
@@ -194,7 +194,7 @@ def test_wrong_key(patient: Patient) -> None:
     wrong = MasterKey.generate()
     told = Patient(patient.home, COINSLOT_MASTER_KEY=wrong.text())
 
-    needed = patient.house.vault.candidates()[0].id
+    needed = patient.installation.vault.candidates()[0].id
     assert told.says("WRONG", f"the database is under master key {needed}, but COINSLOT_MASTER_KEY holds {wrong.id}")
     assert not told.says("", wrong.text())
 
@@ -324,11 +324,11 @@ def test_a_ring_that_reaches_back_further_than_a_day_has_counted_all_of_it(
 
 def test_no_password_and_no_game(tmp_path: Path) -> None:
     patient = Patient(tmp_path / "home")
-    patient.house.prepare()
+    patient.installation.prepare()
 
     assert patient.says("warning", "no owner's password")
     assert patient.says("warning", "there is no game")
-    patient.house.database.close()
+    patient.installation.database.close()
 
 
 def test_public_address_without_tls(patient: Patient) -> None:
@@ -447,17 +447,17 @@ def test_deliveries_that_are_stuck(patient: Patient, monkeypatch: pytest.MonkeyP
 
 def test_looking_changes_nothing(patient: Patient) -> None:
     credit(patient, "first")
-    before = list(db.connect(patient.house.database.path).iterdump())
+    before = list(db.connect(patient.installation.database.path).iterdump())
 
     patient.examine()
 
-    assert list(db.connect(patient.house.database.path).iterdump()) == before
+    assert list(db.connect(patient.installation.database.path).iterdump()) == before
 
 
 def test_restored_installation_is_healthy(patient: Patient, tmp_path: Path) -> None:
     credit(patient, "first")
-    backup.backup(patient.house.database, tmp_path / "copy.db")
-    restore.restore(patient.house.database, patient.house.vault, tmp_path / "copy.db")
+    backup.backup(patient.installation.database, tmp_path / "copy.db")
+    restore.restore(patient.installation.database, patient.installation.vault, tmp_path / "copy.db")
 
     assert patient.examine()[1] == 0
 
@@ -480,7 +480,9 @@ class TestKeys:
 
     def rotate(self, patient: Patient, days_ago: float) -> None:
         patient.write(
-            lambda tx: keyring.rotate(tx, patient.house.vault, patient.game(), "appcharge.main_key", "newer", "test")
+            lambda tx: keyring.rotate(
+                tx, patient.installation.vault, patient.game(), "appcharge.main_key", "newer", "test"
+            )
         )
         self.set_ago(patient, "current", days_ago)
 
@@ -501,7 +503,9 @@ class TestKeys:
 
     def test_a_destinations_secret_has_a_command_of_its_own(self, patient: Patient) -> None:
         patient.write(
-            lambda tx: destinations.add(tx, patient.house.vault, "demo", "main", "http://127.0.0.1:9/", actor="test")
+            lambda tx: destinations.add(
+                tx, patient.installation.vault, "demo", "main", "http://127.0.0.1:9/", actor="test"
+            )
         )
         self.set_ago(patient, "current", 366, "destination.main")
 
@@ -572,9 +576,9 @@ class TestAppchargesIntegrationPage:
 
     def test_an_address_that_was_called_is_not_noted(self, patient: Patient) -> None:
         for endpoint in ("orders", "events"):
-            patient.house.observations.called(1, "appcharge", endpoint)
-        patient.house.observations.called(1, "playtem", "auth")
-        patient.house.observations.flush()
+            patient.installation.observations.called(1, "appcharge", endpoint)
+        patient.installation.observations.called(1, "playtem", "auth")
+        patient.installation.observations.flush()
 
         notes = patient.lines("note")
 
@@ -585,10 +589,10 @@ class TestAppchargesIntegrationPage:
     def test_an_address_that_was_called_before_calls_were_counted_is_not_noted(
         self, patient: Patient, counter: str
     ) -> None:
-        patient.house.database.write_here(lambda tx: counters.add(tx, 1, "playtem", counter))
+        patient.installation.database.write_here(lambda tx: counters.add(tx, 1, "playtem", counter))
         assert any("Order Reporting" in line for line in patient.lines("note"))
 
-        patient.house.database.write_here(lambda tx: counters.add(tx, 1, "appcharge", counter))
+        patient.installation.database.write_here(lambda tx: counters.add(tx, 1, "appcharge", counter))
 
         notes = patient.lines("note")
         unset = [field for field in self.FIELDS if any(field in line for line in notes)]
@@ -666,13 +670,13 @@ class TestAppchargesIntegrationPage:
         assert not patient.says("WRONG", "appcharge.main_key")
 
     def put(self, patient: Patient, name: str, value: str) -> None:
-        patient.write(lambda tx: keyring.put(tx, patient.house.vault, patient.game(), name, value, "test"))
+        patient.write(lambda tx: keyring.put(tx, patient.installation.vault, patient.game(), name, value, "test"))
 
 
 def test_a_job_that_fails_says_why(patient: Patient) -> None:
     patient.write(lambda tx: jobs.at(tx, 1, "appcharge.refresh", 0))
     assert not patient.says("warning", "job")
-    (due,) = patient.house.database.write(lambda tx: jobs.claim_due(tx, "me", ["appcharge.refresh"], 1))
+    (due,) = patient.installation.database.write(lambda tx: jobs.claim_due(tx, "me", ["appcharge.refresh"], 1))
 
     patient.write(lambda tx: jobs.finished(tx, due, None, "Appcharge answered 401: no such publisher"))
 

@@ -31,9 +31,9 @@ class Desk:
     """One installation, as its game, its partner and its owner use it."""
 
     def __init__(
-        self, client: Any, house: Installation, studio: Studio, db: Callable[..., list[dict[str, Any]]]
+        self, client: Any, installation: Installation, studio: Studio, db: Callable[..., list[dict[str, Any]]]
     ) -> None:
-        self.client, self.house, self.studio, self.db = client, house, studio, db
+        self.client, self.installation, self.studio, self.db = client, installation, studio, db
 
     def order(self, **changed: Any) -> int:
         body = json.dumps(order(**{"playerEmail": EMAIL, **changed})).encode()
@@ -53,9 +53,9 @@ class Desk:
 
     def refused_calls(self) -> list[str]:
         """Whose address each refused call that is kept says."""
-        self.house.observations.flush()
-        connection = self.house.database.read()
-        key = self.house.vault.current(connection)
+        self.installation.observations.flush()
+        connection = self.installation.database.read()
+        key = self.installation.vault.current(connection)
         found = []
         for row in connection.execute("SELECT * FROM refusals ORDER BY id"):
             call = refusals.opened(key, row)
@@ -64,12 +64,12 @@ class Desk:
         return found
 
     def write(self, function: Callable[[sqlite3.Connection], Any]) -> Any:
-        return self.house.database.write_here(function)
+        return self.installation.database.write_here(function)
 
 
 @pytest.fixture
-def desk(client, house, studio, db) -> Desk:
-    return Desk(client, house, studio, db)
+def desk(client, installation, studio, db) -> Desk:
+    return Desk(client, installation, studio, db)
 
 
 def files_with(home: Path, *texts: str) -> list[str]:
@@ -83,7 +83,7 @@ def files_with(home: Path, *texts: str) -> list[str]:
     ]
 
 
-def test_no_file_of_the_home_folder_holds_the_person_and_the_sums_stay(desk, house, client):
+def test_no_file_of_the_home_folder_holds_the_person_and_the_sums_stay(desk, installation, client):
     entry = {"name": "Alice Liddell", "login_name": EMAIL, "identities": {"google": "11016948447"}}
     headers = {"Authorization": f"Bearer {desk.studio.token}"}
     assert client.put("/game/v1/players/alice", json=entry, headers=headers).status_code == 200
@@ -96,13 +96,13 @@ def test_no_file_of_the_home_folder_holds_the_person_and_the_sums_stay(desk, hou
     assert desk.event(customer={"id": "c-55", "email": EMAIL}, orderId=order()["orderId"]) == 200
     assert desk.event(transactions=[{"purchaseId": order()["purchaseId"]}]) == 200
     assert desk.send("events", b'{"orderId": "%s", "mail": "%s"' % (order()["orderId"].encode(), EMAIL.encode())) == 400
-    uploads.keep(house.settings.home, "report", io.BytesIO(f"{order()['orderId']},{EMAIL}".encode()))
+    uploads.keep(installation.settings.home, "report", io.BytesIO(f"{order()['orderId']},{EMAIL}".encode()))
     assert len(desk.db("SELECT id FROM events WHERE raw_body IS NOT NULL")) == 5
-    assert files_with(house.settings.home, EMAIL, "Alice Liddell", "11016948447") != []
+    assert files_with(installation.settings.home, EMAIL, "Alice Liddell", "11016948447") != []
 
     assert desk.forget() == 204
 
-    assert files_with(house.settings.home, EMAIL, "Alice Liddell", "11016948447") == []
+    assert files_with(installation.settings.home, EMAIL, "Alice Liddell", "11016948447") == []
     assert desk.refused_calls() == []
     answer = client.get("/game/v1/players/alice/granted", headers=headers)
     assert answer.json["granted"] == {"coins": 1000, "gems": 5}
@@ -173,8 +173,8 @@ def test_whoever_is_known_from_refused_calls_alone_can_be_forgotten(desk):
     assert desk.forget("mallory") == 404
 
 
-def test_what_the_game_answered_goes_with_the_player(desk, house, studio):
-    Owed(house, studio).destination()
+def test_what_the_game_answered_goes_with_the_player(desk, installation, studio):
+    Owed(installation, studio).destination()
     for player_id, mail in (("alice", EMAIL), ("bob", BOBS)):
         assert desk.order(orderId=f"of-{player_id}", purchaseId=player_id, playerId=player_id) == 200
         desk.write(
@@ -207,22 +207,22 @@ def test_a_payment_that_could_not_be_read_loses_what_the_game_wrote(desk, studio
     assert kept == [{"unmapped": None}, {"unmapped": row(1, "bob", BOBS)}]
 
 
-def test_deleted_content_leaves_the_pages_of_every_connection(house):
-    for connection in (house.database.read(), house.database._open()):
+def test_deleted_content_leaves_the_pages_of_every_connection(installation):
+    for connection in (installation.database.read(), installation.database._open()):
         assert connection.execute("PRAGMA secure_delete").fetchone()[0] == 1
 
 
-def test_the_wal_is_cut_once_its_readers_let_go(house, studio):
-    wal = Path(f"{house.database.path}-wal")
-    reader = sqlite3.connect(house.database.path, isolation_level=None)
+def test_the_wal_is_cut_once_its_readers_let_go(installation, studio):
+    wal = Path(f"{installation.database.path}-wal")
+    reader = sqlite3.connect(installation.database.path, isolation_level=None)
     try:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM players").fetchone()
         studio.player("carol")
-        assert not house.database.truncate_wal()
+        assert not installation.database.truncate_wal()
         assert wal.stat().st_size > 0
         reader.execute("COMMIT")
-        assert house.database.truncate_wal()
+        assert installation.database.truncate_wal()
         assert wal.stat().st_size == 0
     finally:
         reader.close()
@@ -230,7 +230,7 @@ def test_the_wal_is_cut_once_its_readers_let_go(house, studio):
 
 class TestRestore:
     @pytest.fixture
-    def copy(self, desk, house, tmp_path) -> Path:
+    def copy(self, desk, installation, tmp_path) -> Path:
         """A backup of before anybody was forgotten."""
         assert desk.order() == 200
         assert desk.event(appChargePaymentId=order()["appChargePaymentId"]) == 200
@@ -239,46 +239,46 @@ class TestRestore:
             == 200
         )
         assert desk.order(orderId="odd", products=[{"sku": "nothing", "amount": 1}]) == 400
-        house.observations.flush()
+        installation.observations.flush()
         file = tmp_path / "copy.db"
-        backup(house.database, file)
+        backup(installation.database, file)
         return file
 
-    def test_whoever_was_forgotten_since_is_forgotten_again(self, desk, house, copy):
+    def test_whoever_was_forgotten_since_is_forgotten_again(self, desk, installation, copy):
         assert EMAIL.encode() in copy.read_bytes()
         assert desk.forget() == 204
 
-        done = restore(house.database, house.vault, copy)
+        done = restore(installation.database, installation.vault, copy)
 
         assert done.forgotten == 1
-        assert files_with(house.settings.home, EMAIL) == []
+        assert files_with(installation.settings.home, EMAIL) == []
         assert desk.refused_calls() == []
-        assert files_with(house.settings.home, BOBS) != []
+        assert files_with(installation.settings.home, BOBS) != []
         assert desk.db("SELECT player_id FROM players ORDER BY 1") == [{"player_id": "bob"}]
         assert len(desk.db("SELECT id FROM grants")) == 2
-        assert restore(house.database, house.vault, copy).forgotten == 1  # as often as it is done
-        assert files_with(house.settings.home, EMAIL) == []
+        assert restore(installation.database, installation.vault, copy).forgotten == 1  # as often as it is done
+        assert files_with(installation.settings.home, EMAIL) == []
 
-    def test_a_copy_that_knows_it_forgets_nobody_who_came_back(self, desk, house, copy, tmp_path):
+    def test_a_copy_that_knows_it_forgets_nobody_who_came_back(self, desk, installation, copy, tmp_path):
         assert desk.forget() == 204
         desk.studio.player("alice")
         assert desk.order(orderId="after", purchaseId="x", appChargePaymentId="y") == 200
         later = tmp_path / "later.db"
-        backup(house.database, later)
+        backup(installation.database, later)
 
-        assert restore(house.database, house.vault, later).forgotten == 0
+        assert restore(installation.database, installation.vault, later).forgotten == 0
 
         assert {"player_id": "alice"} in desk.db("SELECT player_id FROM players")
-        assert files_with(house.settings.home, EMAIL) != []
+        assert files_with(installation.settings.home, EMAIL) != []
         assert desk.forget() == 204
-        assert restore(house.database, house.vault, later).forgotten == 1
-        assert files_with(house.settings.home, EMAIL) == []
+        assert restore(installation.database, installation.vault, later).forgotten == 1
+        assert files_with(installation.settings.home, EMAIL) == []
 
     @pytest.mark.parametrize("content", [None, b"not a database"])
-    def test_a_database_that_is_lost_or_damaged_takes_nobody_out_of_the_list(self, desk, house, copy, content):
+    def test_a_database_that_is_lost_or_damaged_takes_nobody_out_of_the_list(self, desk, installation, copy, content):
         assert desk.forget() == 204
-        home = house.settings.home
-        house.database.close()
+        home = installation.settings.home
+        installation.database.close()
         for path in home.glob("coinslot.db*"):
             path.unlink()
         if content is not None:
@@ -289,32 +289,32 @@ class TestRestore:
 
         assert files_with(home, EMAIL) == []
 
-    def test_the_list_names_nobody(self, desk, house, copy):
+    def test_the_list_names_nobody(self, desk, installation, copy):
         desk.studio.player("a-telling-id")
         assert desk.forget("a-telling-id") == 204
         assert desk.forget() == 204
 
-        listed = (house.settings.home / forgetting.FILE).read_text()
+        listed = (installation.settings.home / forgetting.FILE).read_text()
 
         assert len(listed.splitlines()) == 2
         assert not [name for name in ("telling", "alice") if name in listed]
-        assert (house.settings.home / forgetting.FILE).stat().st_mode & 0o777 == 0o600
+        assert (installation.settings.home / forgetting.FILE).stat().st_mode & 0o777 == 0o600
 
-    def test_a_line_that_broke_off_hinders_nothing(self, desk, house, copy):
+    def test_a_line_that_broke_off_hinders_nothing(self, desk, installation, copy):
         assert desk.forget() == 204
-        with (house.settings.home / forgetting.FILE).open("ab") as file:
+        with (installation.settings.home / forgetting.FILE).open("ab") as file:
             file.write(b"\xff0123")
 
-        assert restore(house.database, house.vault, copy).forgotten == 1
+        assert restore(installation.database, installation.vault, copy).forgotten == 1
 
-    def test_the_same_id_in_another_game_is_somebody_else(self, desk, house, client, tmp_path):
-        other = Studio(house, "other")
+    def test_the_same_id_in_another_game_is_somebody_else(self, desk, installation, client, tmp_path):
+        other = Studio(installation, "other")
         other.player("alice")
         file = tmp_path / "copy.db"
-        backup(house.database, file)
+        backup(installation.database, file)
         assert desk.forget() == 204
 
-        assert restore(house.database, house.vault, file).forgotten == 1
+        assert restore(installation.database, installation.vault, file).forgotten == 1
 
         rows = desk.db("SELECT g.slug FROM players p JOIN games g ON g.id = p.game_id WHERE p.player_id = 'alice'")
         assert rows == [{"slug": "other"}]
@@ -324,8 +324,8 @@ class TestWhatWasConverted:
     """A game's own format holds whatever its expression puts there."""
 
     @pytest.fixture
-    def owed(self, house, studio) -> Owed:
-        owed = Owed(house, studio)
+    def owed(self, installation, studio) -> Owed:
+        owed = Owed(installation, studio)
         owed.destination("theirs", format="playcamp")
         return owed
 
@@ -355,7 +355,7 @@ class TestWhatWasConverted:
     def test_a_dead_letter_of_it_says_so_when_it_is_put_back(self, desk, owed, app, browser):
         owed.happen()
         claim = self.die(owed)
-        assert "dead" in {each.kind for each in troubles.find(owed.house.database.read())}
+        assert "dead" in {each.kind for each in troubles.find(owed.installation.database.read())}
         assert desk.forget() == 204
 
         assert self.bodies(owed) == [False]
@@ -368,7 +368,7 @@ class TestWhatWasConverted:
         page = text_of(browser.get(f"/games/demo/deliveries/{claim.id}"))
         assert "its player was forgotten" in page
         assert "There is no body any more" in page
-        assert "dead" not in {each.kind for each in troubles.find(owed.house.database.read())}
+        assert "dead" not in {each.kind for each in troubles.find(owed.installation.database.read())}
         assert "dead delivery" not in run(args=["doctor"]).output
 
     def test_stays_while_it_waits(self, desk, owed):

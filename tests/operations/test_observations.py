@@ -26,90 +26,92 @@ def refusal(studio, number=0, body="x"):
     )
 
 
-def opened(house, row):
+def opened(installation, row):
     sealed = Sealed(row["ciphertext"], row["nonce"], row["key_id"])
-    return json.loads(house.vault.unseal(house.database.read(), keyring.REFUSAL_PURPOSE, sealed))
+    return json.loads(installation.vault.unseal(installation.database.read(), keyring.REFUSAL_PURPOSE, sealed))
 
 
-def test_a_refusal_costs_the_request_no_commit(house, studio, db, monkeypatch):
+def test_a_refusal_costs_the_request_no_commit(installation, studio, db, monkeypatch):
     monkeypatch.setattr(observations, "FLUSH_SECONDS", 3600)
-    version = house.database.read().execute("PRAGMA data_version").fetchone()[0]
-    house.observations.refused(refusal(studio))
-    assert house.database.read().execute("PRAGMA data_version").fetchone()[0] == version
-    house.observations.flush()
+    version = installation.database.read().execute("PRAGMA data_version").fetchone()[0]
+    installation.observations.refused(refusal(studio))
+    assert installation.database.read().execute("PRAGMA data_version").fetchone()[0] == version
+    installation.observations.flush()
     (row,) = db("SELECT * FROM refusals")
-    assert opened(house, row) == {"body": "x", "number": "0"}
+    assert opened(installation, row) == {"body": "x", "number": "0"}
 
 
-def test_the_ring_is_bounded_and_keeps_the_newest(house, studio, db, monkeypatch):
+def test_the_ring_is_bounded_and_keeps_the_newest(installation, studio, db, monkeypatch):
     monkeypatch.setattr(observations, "KEPT_PER_PARTNER", 10)
     for number in range(25):
-        house.observations.refused(refusal(studio, number))
+        installation.observations.refused(refusal(studio, number))
         if number % 7 == 0:
-            house.observations.flush()
-    house.observations.flush()
+            installation.observations.flush()
+    installation.observations.flush()
     rows = db("SELECT * FROM refusals ORDER BY id")
-    assert [opened(house, row)["number"] for row in rows] == [str(number) for number in range(15, 25)]
+    assert [opened(installation, row)["number"] for row in rows] == [str(number) for number in range(15, 25)]
     assert db("SELECT name, value FROM counters") == [{"name": "refused.signature", "value": 25}]
 
 
-def test_a_flood_is_counted_but_not_all_kept(house, studio, db, monkeypatch):
+def test_a_flood_is_counted_but_not_all_kept(installation, studio, db, monkeypatch):
     monkeypatch.setattr(observations, "FLUSH_SECONDS", 3600)
     for number in range(1000):
-        house.observations.refused(refusal(studio, number))
-    house.observations.flush()
+        installation.observations.refused(refusal(studio, number))
+    installation.observations.flush()
     assert len(db("SELECT 1 FROM refusals")) == observations.HELD_AT_MOST
     assert db("SELECT value FROM counters") == [{"value": 1000}]
 
 
-def test_what_is_older_than_a_week_goes(house, studio, db, clock):
-    house.observations.refused(refusal(studio))
-    house.observations.flush()
+def test_what_is_older_than_a_week_goes(installation, studio, db, clock):
+    installation.observations.refused(refusal(studio))
+    installation.observations.flush()
     clock.shift(8 * 24 * 3600)
-    house.observations.refused(refusal(studio, 1))
-    house.observations.flush()
-    assert [opened(house, row)["number"] for row in db("SELECT * FROM refusals")] == ["1"]
+    installation.observations.refused(refusal(studio, 1))
+    installation.observations.flush()
+    assert [opened(installation, row)["number"] for row in db("SELECT * FROM refusals")] == ["1"]
 
 
-def test_a_body_is_cut_at_64_kib(client, studio, house, db):
+def test_a_body_is_cut_at_64_kib(client, studio, installation, db):
     client.post("/appcharge/demo/orders", data=b"a" * 900_000, headers={"signature": "t=1,v1=00"})
-    house.observations.flush()
+    installation.observations.flush()
     (row,) = db("SELECT * FROM refusals")
     assert row["body_size"] == 900_000
-    assert 60_000 < len(opened(house, row)["body"]) <= 65_536
+    assert 60_000 < len(opened(installation, row)["body"]) <= 65_536
 
 
-def test_trouble_with_the_database_is_logged_and_over(house, studio, caplog):
-    house.database.write_here(lambda tx: tx.execute("DROP TABLE refusals"))
-    house.observations.refused(refusal(studio))
-    house.observations.flush()
+def test_trouble_with_the_database_is_logged_and_over(installation, studio, caplog):
+    installation.database.write_here(lambda tx: tx.execute("DROP TABLE refusals"))
+    installation.observations.refused(refusal(studio))
+    installation.observations.flush()
     assert "observations were not written" in caplog.text
-    house.observations.flush()
+    installation.observations.flush()
 
 
-def test_of_each_address_the_first_and_the_last_call_are_known(house, studio, clock):
+def test_of_each_address_the_first_and_the_last_call_are_known(installation, studio, clock):
     game_id = studio.row["id"]
-    house.observations.called(game_id, "appcharge", "orders")
-    house.observations.flush()
-    first = contacts.of_game(house.database.read(), game_id)[("appcharge", "orders")]
+    installation.observations.called(game_id, "appcharge", "orders")
+    installation.observations.flush()
+    first = contacts.of_game(installation.database.read(), game_id)[("appcharge", "orders")]
     clock.shift(60)
-    house.observations.called(game_id, "appcharge", "orders")
-    house.observations.refused(refusal(studio))
-    house.observations.flush()
+    installation.observations.called(game_id, "appcharge", "orders")
+    installation.observations.refused(refusal(studio))
+    installation.observations.flush()
 
-    row = contacts.of_game(house.database.read(), game_id)[("appcharge", "orders")]
+    row = contacts.of_game(installation.database.read(), game_id)[("appcharge", "orders")]
     assert first["first_at"] == first["proved_at"] == row["first_at"] < row["proved_at"]
     assert (row["refused_reason"], row["copied_at"]) == ("signature", None)
 
 
-def test_our_own_simulated_calls_say_nothing_of_the_partner_and_its_keys(client, studio, house, db, browser, simulated):
+def test_our_own_simulated_calls_say_nothing_of_the_partner_and_its_keys(
+    client, studio, installation, db, browser, simulated
+):
     ours = simulated
     body = json.dumps({"playerId": "alice"}).encode()
     client.post("/appcharge/demo/players", data=body, headers=appcharge_headers(body) | ours)
     client.post("/appcharge/demo/players", data=body, headers=ours)
-    house.observations.flush()
+    installation.observations.flush()
 
-    assert contacts.of_game(house.database.read(), studio.row["id"]) == {}
+    assert contacts.of_game(installation.database.read(), studio.row["id"]) == {}
     assert db("SELECT name FROM secrets WHERE last_used_at IS NOT NULL") == []
     assert db("SELECT reason FROM refusals") == [{"reason": "signature"}]  # that one the owner may look into
     assert db("SELECT * FROM counters") == []
@@ -118,12 +120,12 @@ def test_our_own_simulated_calls_say_nothing_of_the_partner_and_its_keys(client,
     assert "Simulated" in browser.get("/games/demo/refusals/1").text
 
     client.post("/appcharge/demo/players", data=body, headers=appcharge_headers(body))
-    house.observations.flush()
+    installation.observations.flush()
     client.post("/appcharge/demo/players", data=body)
-    house.observations.flush()
+    installation.observations.flush()
     assert browser.get("/games/demo/refusals").text.count("(simulated)") == 1
     assert db("SELECT value FROM counters WHERE name LIKE 'refused.%'") == [{"value": 1}]
-    assert len(contacts.of_game(house.database.read(), studio.row["id"])) == 1
+    assert len(contacts.of_game(installation.database.read(), studio.row["id"])) == 1
     assert len(db("SELECT name FROM secrets WHERE last_used_at IS NOT NULL")) == 2
 
 
@@ -138,18 +140,18 @@ def test_our_own_simulated_calls_say_nothing_of_the_partner_and_its_keys(client,
         lambda ours: {SIMULATED: "\u0661" + ours},
     ],
 )
-def test_a_call_that_only_says_that_it_is_simulated_counts(client, studio, house, db, simulated, claim):
+def test_a_call_that_only_says_that_it_is_simulated_counts(client, studio, installation, db, simulated, claim):
     body = json.dumps({"playerId": "alice"}).encode()
     client.post("/appcharge/demo/players", data=body, headers=claim(simulated[SIMULATED]))
-    house.observations.flush()
+    installation.observations.flush()
 
     assert db("SELECT is_simulated FROM refusals") == [{"is_simulated": 0}]
     assert db("SELECT value FROM counters WHERE name LIKE 'refused.%'") == [{"value": 1}]
 
 
-def test_the_proof_of_a_simulated_call_ends(client, studio, house, db, simulated, clock):
+def test_the_proof_of_a_simulated_call_ends(client, studio, installation, db, simulated, clock):
     clock.shift(SIMULATED_SECONDS + 2)
     client.post("/appcharge/demo/players", data=b"{}", headers=simulated)
-    house.observations.flush()
+    installation.observations.flush()
 
     assert db("SELECT is_simulated FROM refusals") == [{"is_simulated": 0}]

@@ -12,8 +12,8 @@ from tests.owed import Owed
 
 
 @pytest.fixture
-def owed(house, studio, clock):
-    return Owed(house, studio)
+def owed(installation, studio, clock):
+    return Owed(installation, studio)
 
 
 def open_circuit(owed, name="game"):
@@ -280,7 +280,7 @@ def test_the_whole_schedule_then_dead_with_the_reason(owed, clock, format):
             assert owed.claim() == []
             clock.shift(0.6)
 
-    table = owed.house.formats[format].retry_seconds
+    table = owed.installation.formats[format].retry_seconds
     assert len(delays) == len(table) == {"standard": 10, "playcamp": 5}[format]
     for delay, expected in zip(delays, table, strict=True):
         assert expected * 0.9 <= delay <= expected * 1.1
@@ -290,17 +290,17 @@ def test_the_whole_schedule_then_dead_with_the_reason(owed, clock, format):
     assert delivery["attempts_made"] == len(owed.attempts()) == len(table) + 1
 
 
-def test_the_command_offers_every_format_that_a_partner_brings(house):
+def test_the_command_offers_every_format_that_a_partner_brings(installation):
     (option,) = (each for each in destination.commands["add"].params if each.name == "format_name")
 
-    assert list(option.type.choices) == list(house.formats)
+    assert list(option.type.choices) == list(installation.formats)
 
 
-def test_the_tables_are_those_promised(house):
-    assert house.formats["standard"].retry_seconds == (
+def test_the_tables_are_those_promised(installation):
+    assert installation.formats["standard"].retry_seconds == (
         5, 60, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600,
     )  # fmt: skip
-    assert house.formats["playcamp"].retry_seconds == (10, 60, 5 * 60, 30 * 60, 2 * 3600)
+    assert installation.formats["playcamp"].retry_seconds == (10, 60, 5 * 60, 30 * 60, 2 * 3600)
 
 
 def test_jitter_spreads_the_delays(owed):
@@ -389,7 +389,7 @@ def test_the_schedule_is_on_the_disk(owed, clock):
     (claim,) = owed.claim(owner="before")
     owed.fail(claim)
     due = owed.deliveries()[0]["next_attempt_at"]
-    owed.house.database.close()
+    owed.installation.database.close()
 
     assert owed.claim(owner="after") == []
     clock.shift(6)
@@ -631,10 +631,10 @@ def test_what_was_in_hand_when_the_circuit_opened_costs_nothing(owed):
     assert [row["attempts_made"] for row in owed.deliveries()] == [1] * 10 + [0] * 2
 
 
-def test_is_down_says_whether_somebody_who_wants_this_is_down(owed, house):
+def test_is_down_says_whether_somebody_who_wants_this_is_down(owed, installation):
     owed.destination(events="grant.*")
     game_id = owed.studio.row["id"]
-    connection = house.database.read()
+    connection = installation.database.read()
     assert not destinations.is_down(connection, game_id, "grant.created")
     open_circuit(owed)
     assert destinations.is_down(connection, game_id, "grant.created")
@@ -643,7 +643,7 @@ def test_is_down_says_whether_somebody_who_wants_this_is_down(owed, house):
     assert not destinations.is_down(connection, game_id, "grant.created")
 
 
-def test_what_is_sent_as_it_is_does_not_wait_for_a_destination_that_gets_conversions(owed, house):
+def test_what_is_sent_as_it_is_does_not_wait_for_a_destination_that_gets_conversions(owed, installation):
     owed.destination(format="playcamp")
     owed.happen()
     (claim,) = owed.claim()
@@ -651,10 +651,10 @@ def test_what_is_sent_as_it_is_does_not_wait_for_a_destination_that_gets_convers
     owed.record(claim, "status", 410)
 
     assert owed.state()["state"] == "paused"
-    assert not destinations.is_down(house.database.read(), owed.studio.row["id"], "grant.created")
+    assert not destinations.is_down(installation.database.read(), owed.studio.row["id"], "grant.created")
 
 
-def test_410_pauses_the_destination_and_costs_the_delivery_nothing(owed, house):
+def test_410_pauses_the_destination_and_costs_the_delivery_nothing(owed, installation):
     owed.destination()
     owed.credit(2)
     claim, other = owed.claim()
@@ -664,7 +664,7 @@ def test_410_pauses_the_destination_and_costs_the_delivery_nothing(owed, house):
     state = owed.state()
     assert (state["state"], state["state_reason"]) == ("paused", "it answered 410 Gone")
     assert owed.deliveries()[0]["attempts_made"] == 0
-    assert destinations.is_down(house.database.read(), owed.studio.row["id"], "grant.created")
+    assert destinations.is_down(installation.database.read(), owed.studio.row["id"], "grant.created")
     assert owed.record(other) == "delivered"
     assert owed.claim() == []
     owed.set_state("game", "active")
@@ -733,8 +733,8 @@ def test_a_redrive_of_all_or_of_a_time_range(owed, clock):
     assert [claim.id for claim in owed.claim()] == [ids[1], ids[0], ids[2]]
 
 
-def test_a_redrive_is_of_one_game(owed, house):
-    other = Owed(house, type(owed.studio)(house, "other"))
+def test_a_redrive_is_of_one_game(owed, installation):
+    other = Owed(installation, type(owed.studio)(installation, "other"))
     for each in (owed, other):
         each.destination(each.studio.slug, retry="0")
         each.studio.item("coins")
@@ -896,10 +896,10 @@ def test_pruning_takes_what_arrived_long_ago_in_batches(owed, clock, monkeypatch
     owed.record(next(each for each in owed.claim() if each.grant_id == recent[0]))
     before = coinslot_clock.stamp(coinslot_clock.now() - 3600)
 
-    assert deliveries.has_prunable(owed.house.database.read(), before)
+    assert deliveries.has_prunable(owed.installation.database.read(), before)
     assert [owed.write(lambda tx: deliveries.prune(tx, before)) for _ in range(4)] == [3, 3, 1, 0]
 
-    assert not deliveries.has_prunable(owed.house.database.read(), before)
+    assert not deliveries.has_prunable(owed.installation.database.read(), before)
     assert sorted(row["state"] for row in owed.deliveries()) == ["dead", "delivered", "waiting"]
     assert owed.delivery(waiting[0])["state"] == "waiting"
     left = {row["delivery_id"] for row in owed.attempts()}
@@ -921,9 +921,11 @@ def test_pruning_leaves_an_original_whose_reversal_is_there(owed, clock):
     assert [owed.write(lambda tx: deliveries.prune(tx, now)) for _ in range(3)] == [1, 1, 0]
 
 
-def test_next_due_foresees_what_can_be_claimed(owed, clock, house):
+def test_next_due_foresees_what_can_be_claimed(owed, clock, installation):
     def moments():
-        return {each: coinslot_clock.seconds(at) for each, at in attempts.next_due(house.database.read()).items()}
+        return {
+            each: coinslot_clock.seconds(at) for each, at in attempts.next_due(installation.database.read()).items()
+        }
 
     owed.destination()
     destination_id = owed.state()["id"]
@@ -942,7 +944,7 @@ def test_next_due_foresees_what_can_be_claimed(owed, clock, house):
 
 
 @pytest.mark.parametrize("format", ["standard", "playcamp"])
-def test_whatever_is_foreseen_as_due_can_be_claimed(owed, clock, house, format):
+def test_whatever_is_foreseen_as_due_can_be_claimed(owed, clock, installation, format):
     """Or a relay would look again and again without a pause."""
     owed.destination(format=format, retry="0,1,0")
     if format == "standard":
@@ -952,7 +954,7 @@ def test_whatever_is_foreseen_as_due_can_be_claimed(owed, clock, house, format):
         owed.happen(4, player="alice")
         owed.happen(2, player="bob")
     for step in range(40):
-        due = [at for at in attempts.next_due(house.database.read()).values() if at <= coinslot_clock.stamp()]
+        due = [at for at in attempts.next_due(installation.database.read()).values() if at <= coinslot_clock.stamp()]
         claims = owed.claim(room=2)
         assert bool(due) == bool(claims)
         for number, claim in enumerate(claims):
@@ -963,26 +965,26 @@ def test_whatever_is_foreseen_as_due_can_be_claimed(owed, clock, house, format):
     assert owed.deliveries("waiting") == []
 
 
-def test_listing_tells_where_and_how_it_went(owed, house):
+def test_listing_tells_where_and_how_it_went(owed, installation):
     owed.destination(retry="0")
     owed.credit(2)
     first, second = owed.claim()
     owed.record(first)
     owed.record(second, "timeout")
 
-    newest, oldest = lists.listing(house.database.read(), owed.studio.row["id"])
+    newest, oldest = lists.listing(installation.database.read(), owed.studio.row["id"])
     assert (oldest["destination"], oldest["last_attempt"], oldest["state"]) == ("game", "ok", "delivered")
     assert (newest["last_attempt"], newest["state"]) == ("timeout", "waiting")
-    only = lists.listing(house.database.read(), owed.studio.row["id"], state="waiting", limit=1)
+    only = lists.listing(installation.database.read(), owed.studio.row["id"], state="waiting", limit=1)
     assert [row["id"] for row in only] == [newest["id"]]
 
 
-def test_the_heartbeat_says_when(owed, house, clock):
-    assert deliveries.last_beat(house.database.read()) is None
+def test_the_heartbeat_says_when(owed, installation, clock):
+    assert deliveries.last_beat(installation.database.read()) is None
     owed.write(deliveries.beat)
     clock.shift(7)
     owed.write(deliveries.beat)
-    assert deliveries.last_beat(house.database.read()) == pytest.approx(coinslot_clock.now(), abs=0.001)
+    assert deliveries.last_beat(installation.database.read()) == pytest.approx(coinslot_clock.now(), abs=0.001)
 
 
 @pytest.mark.parametrize(
@@ -1007,7 +1009,7 @@ def test_the_heartbeat_says_when(owed, house, clock):
         ("n == `1`", 200, b'{"n": ' + b"1" * 5000 + b"}", False),
     ],
 )
-def test_success_rules(owed, house, rule, status, answer, is_accepted):
+def test_success_rules(owed, installation, rule, status, answer, is_accepted):
     owed.destination(success=rule)
     assert destinations.opened(owed.state()).accepts(status, answer) is is_accepted
 
@@ -1018,7 +1020,7 @@ def test_the_playcamp_format_wants_exactly_200_unless_told_otherwise(owed):
 
 
 @pytest.mark.parametrize("format", ["standard", "playcamp"])
-def test_what_the_relay_asks_all_the_time_has_an_index(owed, clock, house, format):
+def test_what_the_relay_asks_all_the_time_has_an_index(owed, clock, installation, format):
     owed.destination(format=format, retry="0")
     grants = owed.credit(3)
     owed.reverse(grants[0])

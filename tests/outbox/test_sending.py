@@ -1,4 +1,4 @@
-"""Deliveries through the whole house: a signed order in, a verified webhook out, by whichever process sends it."""
+"""Deliveries through the whole installation: a signed order in, a verified webhook out, by whichever process sends it."""
 
 import json
 import os
@@ -80,19 +80,21 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def shop(tmp_path, receiver):
     """A home with a game, its keys, its cast and one destination."""
-    house = create_app({"COINSLOT_HOME": str(tmp_path / "home")}).extensions["coinslot"]
-    house.prepare()
-    studio = Studio(house, "demo")
+    installation = create_app({"COINSLOT_HOME": str(tmp_path / "home")}).extensions["coinslot"]
+    installation.prepare()
+    studio = Studio(installation, "demo")
     studio.secret("appcharge.main_key", MAIN_KEY)
     studio.secret("appcharge.publisher_token", TOKEN)
     studio.secret("playtem.secret", PLAYTEM_SECRET)
     studio.player("alice", "bob")
     studio.item("coins", "gems")
-    receiver.secret = house.database.write_here(
-        lambda tx: destinations.add(tx, house.vault, "demo", "main", receiver.url, actor="test", events="grant.*")
+    receiver.secret = installation.database.write_here(
+        lambda tx: destinations.add(
+            tx, installation.vault, "demo", "main", receiver.url, actor="test", events="grant.*"
+        )
     )
     yield studio
-    house.database.close()
+    installation.database.close()
 
 
 def post(server: Server, order_id: str, **changed) -> int:
@@ -102,7 +104,7 @@ def post(server: Server, order_id: str, **changed) -> int:
 
 
 def states(studio: Studio) -> dict[str, int]:
-    rows = studio.house.database.read().execute("SELECT state, count(*) FROM deliveries GROUP BY state")
+    rows = studio.installation.database.read().execute("SELECT state, count(*) FROM deliveries GROUP BY state")
     return {row[0]: row[1] for row in rows}
 
 
@@ -142,7 +144,7 @@ def test_what_a_command_commits_leaves_too(shop, receiver, tmp_path):
         receiver.status = 500
         post(server, "o-1")
         until(lambda: receiver.received, "the first attempt")
-        shop.house.database.write_here(
+        shop.installation.database.write_here(
             lambda tx: tx.execute(
                 """UPDATE deliveries SET state = 'dead', next_attempt_at = NULL, finished_at = 'now',
                        leased_until = NULL, lease_owner = NULL"""
@@ -150,7 +152,7 @@ def test_what_a_command_commits_leaves_too(shop, receiver, tmp_path):
         )
         receiver.status = 200
         began = time.time()
-        shop.house.database.write_here(lambda tx: redrives.redrive(tx, shop.row["id"], [1]))
+        shop.installation.database.write_here(lambda tx: redrives.redrive(tx, shop.row["id"], [1]))
         until(lambda: states(shop) == {"delivered": 1}, "the redriven one arrives", 5)
         assert receiver.received[-1][0] - began < 2
 
@@ -192,7 +194,7 @@ def test_two_workers_and_a_relay_process_never_send_one_delivery_twice(shop, rec
 @pytest.mark.long
 def test_kill_9_of_everything_loses_no_delivery_and_invents_none(shop, receiver, tmp_path):
     receiver.delay = 0.02
-    shop.house.database.write_here(lambda tx: tx.execute("UPDATE destinations SET timeout_seconds = 1"))
+    shop.installation.database.write_here(lambda tx: tx.execute("UPDATE destinations SET timeout_seconds = 1"))
     home = tmp_path / "home"
     accepted = []
     for life in range(3):
@@ -205,7 +207,7 @@ def test_kill_9_of_everything_loses_no_delivery_and_invents_none(shop, receiver,
     with Server(home):
         until(lambda: set(accepted) <= set(receiver.order_ids()), "every acknowledged order arrives", 30)
         until(lambda: set(states(shop)) == {"delivered"}, "nothing is stuck after its lease", 30)
-    stored = {row[0] for row in shop.house.database.read().execute("SELECT reference FROM transactions")}
+    stored = {row[0] for row in shop.installation.database.read().execute("SELECT reference FROM transactions")}
     assert set(receiver.order_ids()) <= stored
     assert receiver.overlaps == 0 or len(receiver.received) >= len(stored)
 
@@ -217,35 +219,39 @@ def test_sigterm_finishes_what_is_in_hand(shop, receiver, tmp_path):
             post(server, f"o-{number}")
         until(lambda: receiver._in_hand, "one is in hand")
         server.stop()
-    in_hand = shop.house.database.read().execute("SELECT count(*) FROM deliveries WHERE leased_until IS NOT NULL")
+    in_hand = shop.installation.database.read().execute(
+        "SELECT count(*) FROM deliveries WHERE leased_until IS NOT NULL"
+    )
     assert in_hand.fetchone()[0] == 0
     assert len(set(receiver.order_ids())) == len(receiver.order_ids()) == states(shop)["delivered"]
 
 
 class TestWhenTheGameIsDown:
     def open_circuit(self, studio):
-        studio.house.database.write_here(
+        studio.installation.database.write_here(
             lambda tx: tx.execute(
                 """UPDATE destinations SET circuit_open_since = '2026-01-01T00:00:00.000000Z', down_since =
                        '2026-01-01T00:00:00.000000Z', next_probe_at = '2999-01-01T00:00:00.000000Z'"""
             )
         )
 
-    def destination(self, house):
-        house.database.write_here(
-            lambda tx: destinations.add(tx, house.vault, "demo", "main", "http://127.0.0.1:9/", actor="test")
+    def destination(self, installation):
+        installation.database.write_here(
+            lambda tx: destinations.add(tx, installation.vault, "demo", "main", "http://127.0.0.1:9/", actor="test")
         )
 
-    def test_credits_are_accepted_and_delivered_later(self, house, studio, post_order, feed):
-        self.destination(house)
+    def test_credits_are_accepted_and_delivered_later(self, installation, studio, post_order, feed):
+        self.destination(installation)
         self.open_circuit(studio)
         assert post_order().status_code == 200
         assert len(feed()) == 1
 
-    def test_or_refused_where_the_owner_says_so_but_never_a_repeat(self, house, studio, post_order, client, feed):
+    def test_or_refused_where_the_owner_says_so_but_never_a_repeat(
+        self, installation, studio, post_order, client, feed
+    ):
         from tests.playtem.test_credit import encode, payload
 
-        self.destination(house)
+        self.destination(installation)
         first = post_order()
         client.get(f"/playtem/demo/credit?payload={encode(payload())}")
         studio.config("appcharge.when_game_down", "refuse")
@@ -268,7 +274,7 @@ class TestCommands:
         assert result.exit_code == code, result.output
         return result.output
 
-    def test_a_destinations_life(self, app, house, studio, post_order, db):
+    def test_a_destinations_life(self, app, installation, studio, post_order, db):
         url = "https://game.example.com/hook?key=hidden"
         output = self.run(app, "destination", "add", "demo", "main", url, "--events", "grant.*", "--retry", "1,2")
         (secret,) = re.findall(r"whsec_[A-Za-z0-9+/]{43}=", output)
@@ -276,7 +282,7 @@ class TestCommands:
         assert db("SELECT timeout_seconds, retry_seconds, format, success FROM destinations") == [
             {"timeout_seconds": 10, "retry_seconds": "1,2", "format": "standard", "success": "2xx"}
         ]
-        for path in house.settings.home.iterdir():
+        for path in installation.settings.home.iterdir():
             assert secret.encode() not in path.read_bytes()
         post_order()
         listed = self.run(app, "delivery", "list", "demo", "--json")
@@ -284,7 +290,7 @@ class TestCommands:
         assert (row["state"], row["destination"], row["event_type"]) == ("waiting", "main", "grant.created")
 
         (newer,) = re.findall(r"whsec_[A-Za-z0-9+/]{43}=", self.run(app, "destination", "rotate", "demo", "main"))
-        opened = destinations.signing_secrets(house.database.read(), house.vault, 1)
+        opened = destinations.signing_secrets(installation.database.read(), installation.vault, 1)
         assert [each.value.decode() for each in opened] == [newer, secret]
         self.run(app, "secret", "retire", "demo", "destination.main")
         self.run(app, "destination", "pause", "demo", "main")
@@ -329,12 +335,12 @@ class TestCommands:
             ("--events", "appcharge.*", "--events", "player.login"),
         ],
     )
-    def test_several_patterns_are_all_of_them_wanted(self, app, house, studio, db, options):
+    def test_several_patterns_are_all_of_them_wanted(self, app, installation, studio, db, options):
         self.run(app, "destination", "add", "demo", "main", "http://x/", *options)
 
         assert db("SELECT events FROM destinations") == [{"events": "appcharge.*,player.login"}]
         assert "appcharge.*,player.login" in self.run(app, "destination", "list", "demo")
-        connection = house.database.read()
+        connection = installation.database.read()
         for event_type, is_wanted in (
             ("appcharge.order.failed", True),
             ("player.login", True),
@@ -352,11 +358,11 @@ class TestCommands:
         self.run(app, "destination", "add", "demo", "main", "http://x/")
         assert "already" in self.run(app, "destination", "add", "demo", "main", "http://y/", code=1)
 
-    def test_redrive(self, app, house, studio, post_order, db):
+    def test_redrive(self, app, installation, studio, post_order, db):
         self.run(app, "destination", "add", "demo", "main", "http://127.0.0.1:9/")
         for number in range(3):
             post_order(orderId=f"o-{number}", appChargePaymentId=f"p-{number}")
-        house.database.write_here(
+        installation.database.write_here(
             lambda tx: tx.execute(
                 """UPDATE deliveries SET state = 'dead', next_attempt_at = NULL, dead_reason = 'x',
                        finished_at = '2026-01-01T00:00:00.000000Z'"""
@@ -369,7 +375,7 @@ class TestCommands:
         assert {row["state"] for row in db("SELECT state FROM deliveries")} == {"waiting"}
         assert "0 put back" in self.run(app, "delivery", "redrive", "demo", "--all")
         later = "UPDATE deliveries SET attempts_made = 3, next_attempt_at = '2999-01-01T00:00:00.000000Z'"
-        house.database.write_here(lambda tx: tx.execute(later))
+        installation.database.write_here(lambda tx: tx.execute(later))
         assert "1 put back" in self.run(app, "delivery", "redrive", "demo", "2")
         assert "2 put back" in self.run(app, "delivery", "redrive", "demo", "--all")
         assert {row["attempts_made"] for row in db("SELECT attempts_made FROM deliveries")} == {0}
@@ -378,13 +384,13 @@ class TestCommands:
         self.run(app, "delivery", "redrive", "demo", "--from", "yesterday", code=2)
 
 
-def test_readyz_wants_a_relay_where_there_is_something_to_send(client, house, studio, clock):
+def test_readyz_wants_a_relay_where_there_is_something_to_send(client, installation, studio, clock):
     assert client.get("/readyz").json["checks"]["relay"] == "not needed"
-    house.database.write_here(
-        lambda tx: destinations.add(tx, house.vault, "demo", "main", "http://127.0.0.1:9/", actor="test")
+    installation.database.write_here(
+        lambda tx: destinations.add(tx, installation.vault, "demo", "main", "http://127.0.0.1:9/", actor="test")
     )
     assert client.get("/readyz").status_code == 503
-    house.database.write_here(deliveries.beat)
+    installation.database.write_here(deliveries.beat)
     assert client.get("/readyz").status_code == 200
     clock.shift(60)
     assert client.get("/readyz").status_code == 503

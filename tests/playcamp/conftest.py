@@ -25,16 +25,16 @@ def playcamp(studio, now):
 
 
 @pytest.fixture
-def register(house):
-    return lambda: registration.run(house, house.games.by_slug("demo"))
+def register(installation):
+    return lambda: registration.run(installation, installation.games.by_slug("demo"))
 
 
 @pytest.fixture
-def report(house, studio):
+def report(installation, studio):
     """Payments as a game reports them, in the order of their ids."""
 
     def store(*transaction_ids, is_test=False, **changed):
-        game = house.games.by_slug(studio.slug)
+        game = installation.games.by_slug(studio.slug)
         found = [
             payment_report.check(
                 {
@@ -53,7 +53,7 @@ def report(house, studio):
             )
             for transaction_id in transaction_ids
         ]
-        return house.database.write_here(lambda tx: payments.store_many(tx, game.id, found, is_registering=True))
+        return installation.database.write_here(lambda tx: payments.store_many(tx, game.id, found, is_registering=True))
 
     return store
 

@@ -53,11 +53,11 @@ def game(studio):
 
 
 @pytest.fixture
-def report(house, studio):
+def report(installation, studio):
     """A payment as a game pushes it."""
 
     def store(transaction_id):
-        game = house.games.by_slug(studio.slug)
+        game = installation.games.by_slug(studio.slug)
         row = {
             "transactionId": transaction_id,
             "userId": "100001",
@@ -73,13 +73,13 @@ def report(house, studio):
             payments.store(tx, game.id, found, is_registering=True)
             jobs.at(tx, game.id, sends.JOB, 0)
 
-        house.database.write_here(write)
+        installation.database.write_here(write)
 
     return store
 
 
 @pytest.fixture
-def flask(app, studio, caplog, house):
+def flask(app, studio, caplog, installation):
     """Run a command; no output of it ever holds a secret."""
 
     def run(*words, exit_code=0):
@@ -87,7 +87,7 @@ def flask(app, studio, caplog, house):
         assert result.exit_code == exit_code, result.output
         if exit_code == 1:
             assert isinstance(result.exception, SystemExit), "a traceback instead of words"
-        stored = [key.value.decode() for keys in house.games.by_slug("demo").secrets.values() for key in keys]
+        stored = [key.value.decode() for keys in installation.games.by_slug("demo").secrets.values() for key in keys]
         for secret in (API_KEY, *stored):
             assert secret not in result.output + caplog.text
         return result
@@ -143,14 +143,14 @@ class TestBackfill:
         assert [each.query["after"] for each in game.requests[first:]] == ["2", "3", ""]
         assert len(playcamp.payments) == 4
 
-    def test_the_polls_go_on_where_they_were(self, flask, house, game, playcamp, now):
-        opened = house.games.by_slug("demo")
-        polling.run(house, opened)
-        before = polling.watermark(house, opened)
+    def test_the_polls_go_on_where_they_were(self, flask, installation, game, playcamp, now):
+        opened = installation.games.by_slug("demo")
+        polling.run(installation, opened)
+        before = polling.watermark(installation, opened)
 
         flask("playcamp", "backfill", "demo", *DAYS)
 
-        assert polling.watermark(house, opened) == before
+        assert polling.watermark(installation, opened) == before
 
     def test_without_an_api_key_it_stores_and_says_so(self, flask, game, db, now):
         game.pay("GP-1", NOW - 600)
@@ -170,17 +170,17 @@ class TestBackfill:
         (job,) = db("SELECT * FROM schedules WHERE name = :name", name=sends.JOB)
         assert (job["failures"], job["due_at"] is None, job["leased_until"]) == (1, False, None)
 
-    def test_what_a_relay_has_in_hand_is_left_to_it(self, flask, house, game, playcamp, studio, now):
+    def test_what_a_relay_has_in_hand_is_left_to_it(self, flask, installation, game, playcamp, studio, now):
         game.pay("GP-1", NOW - 600)
-        taken = house.database.write_here(lambda tx: jobs.take(tx, "me", studio.row["id"], sends.JOB))
+        taken = installation.database.write_here(lambda tx: jobs.take(tx, "me", studio.row["id"], sends.JOB))
 
         result = flask("playcamp", "backfill", "demo", *DAYS)
 
         assert "The server is registering them already." in result.output
         assert (taken is not None, playcamp.payments) == (True, {})
 
-    def test_one_at_a_time(self, flask, house, game, studio, now):
-        house.database.write_here(lambda tx: jobs.take(tx, "me", studio.row["id"], polling.BACKFILL))
+    def test_one_at_a_time(self, flask, installation, game, studio, now):
+        installation.database.write_here(lambda tx: jobs.take(tx, "me", studio.row["id"], polling.BACKFILL))
 
         assert "another backfill" in flask("playcamp", "backfill", "demo", *DAYS, exit_code=1).output
 
@@ -226,26 +226,26 @@ class TestVerify:
 
 
 @pytest.mark.parametrize("value", ["no-colon-in-it", ":only-the-secret", "only-the-id:"])
-def test_an_api_key_of_another_form_is_set_and_told_of(app, studio, house, value):
+def test_an_api_key_of_another_form_is_set_and_told_of(app, studio, installation, value):
     def run(word, value):
         return app.test_cli_runner().invoke(args=["secret", word, "demo", "playcamp.api_key"], input=value)
 
     told = run("set", value)
     assert told.exit_code == 0
     assert "is set.\nWARNING: playcamp.api_key: it is not of the form keyId:secret" in told.output
-    assert house.games.by_slug("demo").keys("playcamp.api_key")[0].value.decode() == value
+    assert installation.games.by_slug("demo").keys("playcamp.api_key")[0].value.decode() == value
     assert "WARNING" not in run("rotate", API_KEY).output
     assert "WARNING: playcamp.api_key" in run("rotate", value).output
     assert "WARNING" not in run("set", API_KEY).output
 
 
 class TestWebhooks:
-    def test_every_event_type_is_registered_and_its_secret_kept(self, flask, playcamp, house):
+    def test_every_event_type_is_registered_and_its_secret_kept(self, flask, playcamp, installation):
         result = flask("playcamp", "webhooks", "demo")
 
         hooks = {hook["eventType"]: hook for hook in playcamp.hooks.values()}
         assert set(hooks) == set(EVENT_TYPES) - {"payment.refunded"}
-        opened = house.games.by_slug("demo")
+        opened = installation.games.by_slug("demo")
         for event_type, hook in hooks.items():
             assert hook["url"] == f"http://127.0.0.1:8000/playcamp/demo/webhook/{event_type}"
             (key,) = opened.keys(f"playcamp.webhook_secret.{event_type}")
@@ -291,16 +291,16 @@ class TestWebhooks:
         assert [each.status for each in delivered] == [200]
         assert [row["type"] for row in db("SELECT type FROM events")] == ["sponsor.created"]
 
-    def test_running_it_again_changes_nothing(self, flask, playcamp, house):
+    def test_running_it_again_changes_nothing(self, flask, playcamp, installation):
         flask("playcamp", "webhooks", "demo")
-        before, keys = dict(playcamp.hooks), dict(house.games.by_slug("demo").secrets)
+        before, keys = dict(playcamp.hooks), dict(installation.games.by_slug("demo").secrets)
 
         result = flask("playcamp", "webhooks", "demo")
 
-        assert (playcamp.hooks, dict(house.games.by_slug("demo").secrets)) == (before, keys)
+        assert (playcamp.hooks, dict(installation.games.by_slug("demo").secrets)) == (before, keys)
         assert len(re.findall(r" kept ", result.output)) == len(before)
 
-    def test_a_lost_secret_has_the_registration_made_anew(self, flask, playcamp, house):
+    def test_a_lost_secret_has_the_registration_made_anew(self, flask, playcamp, installation):
         url = "http://127.0.0.1:8000/playcamp/demo/webhook/sponsor.created"
         old = playcamp.hook("sponsor.created", url)
 
@@ -308,10 +308,10 @@ class TestWebhooks:
 
         assert re.search(r"sponsor.created +registered anew", result.output)
         (made,) = [hook for hook in playcamp.hooks.values() if hook["url"] == url]
-        (key,) = house.games.by_slug("demo").keys("playcamp.webhook_secret.sponsor.created")
+        (key,) = installation.games.by_slug("demo").keys("playcamp.webhook_secret.sponsor.created")
         assert (key.value.decode() == made["secret"], made["id"] == old["id"]) == (True, False)
 
-    def test_those_without_a_secret_here_stay_while_no_new_one_can_be_made(self, flask, playcamp, house):
+    def test_those_without_a_secret_here_stay_while_no_new_one_can_be_made(self, flask, playcamp, installation):
         url = "http://127.0.0.1:8000/playcamp/demo/webhook/sponsor.created"
         old = [playcamp.hook("sponsor.created", url)["id"] for _ in range(2)]
         playcamp.trouble("POST", "/v1/server/webhooks", broken())
@@ -320,11 +320,11 @@ class TestWebhooks:
 
         assert re.search(r"sponsor.created +FAILED .*\n +left alone +2 older registration", told)
         assert [hook["id"] for hook in playcamp.hooks.values() if hook["url"] == url] == old
-        assert house.games.by_slug("demo").keys("playcamp.webhook_secret.sponsor.created") == ()
+        assert installation.games.by_slug("demo").keys("playcamp.webhook_secret.sponsor.created") == ()
 
         assert re.search(r"sponsor.created +registered anew", flask("playcamp", "webhooks", "demo").output)
         (made,) = [hook for hook in playcamp.hooks.values() if hook["url"] == url]
-        (key,) = house.games.by_slug("demo").keys("playcamp.webhook_secret.sponsor.created")
+        (key,) = installation.games.by_slug("demo").keys("playcamp.webhook_secret.sponsor.created")
         assert key.value.decode() == made["secret"]
 
     def test_an_undocumented_type_that_is_there_and_cannot_be_made_anew_is_a_failure(self, flask, playcamp):
@@ -333,7 +333,7 @@ class TestWebhooks:
         assert re.search(r"payment.refunded +FAILED", flask("playcamp", "webhooks", "demo", exit_code=1).output)
 
     def test_an_older_one_that_cannot_be_deleted_is_told_of_and_the_new_one_stands(
-        self, flask, playcamp, house, client, db
+        self, flask, playcamp, installation, client, db
     ):
         url = "http://127.0.0.1:8000/playcamp/demo/webhook/sponsor.created"
         old = playcamp.hook("sponsor.created", url)
@@ -380,37 +380,37 @@ class TestWebhooks:
         assert re.search(r"sponsor.created +switched on", result.output)
         assert "1 more registration(s) of this project send elsewhere" in result.output
 
-    def test_a_failure_in_the_middle_leaves_the_rest_to_be_done_again(self, flask, playcamp, house):
+    def test_a_failure_in_the_middle_leaves_the_rest_to_be_done_again(self, flask, playcamp, installation):
         playcamp.trouble("POST", "/v1/server/webhooks", broken(), is_stored=True)
         result = flask("playcamp", "webhooks", "demo", exit_code=1)
         assert re.search(r"sponsor.created +FAILED", result.output)
 
         flask("playcamp", "webhooks", "demo")
 
-        stored = house.games.by_slug("demo").secrets
+        stored = installation.games.by_slug("demo").secrets
         for hook in playcamp.hooks.values():
             (key,) = stored[f"playcamp.webhook_secret.{hook['eventType']}"]
             assert key.value.decode() == hook["secret"]
         assert len(playcamp.hooks) == len(EVENT_TYPES) - 1
 
     def test_without_a_destination_in_the_games_format_it_says_that_nothing_is_sent(
-        self, flask, playcamp, house, studio
+        self, flask, playcamp, installation, studio
     ):
         words = "Nothing is sent to the game in its own format before `flask destination add demo NAME URL"
 
         def add(name, format):
             url = "https://game.example/boosts"
-            house.database.write_here(
+            installation.database.write_here(
                 lambda tx: destinations.add(
                     tx,
-                    house.vault,
+                    installation.vault,
                     studio.slug,
                     name,
                     url,
                     actor="test",
                     events="sponsor.*",
                     format=format,
-                    formats=house.formats,
+                    formats=installation.formats,
                 )
             )
 
@@ -430,11 +430,11 @@ class TestWebhooks:
 
 class TestLists:
     @pytest.fixture
-    def stored(self, game, house, studio, now):
+    def stored(self, game, installation, studio, now):
         game.pay("GP-1", NOW - 600)
         game.pay("GP-2", NOW - 500, market="corner shop")
         game.pay("GP-3", NOW - 400, refunded_at=NOW - 300.0)
-        polling.run(house, house.games.by_slug("demo"))
+        polling.run(installation, installation.games.by_slug("demo"))
 
     def test_payments_are_listed_by_state(self, flask, stored):
         everything = flask("playcamp", "payments", "demo").output
@@ -450,12 +450,12 @@ class TestLists:
 
         assert [json.loads(line)["transaction_id"] for line in lines] == ["GP-3", "GP-2"]
 
-    def test_what_waits_for_a_person_is_shown_with_its_reason(self, flask, stored, db, playcamp, house, now):
+    def test_what_waits_for_a_person_is_shown_with_its_reason(self, flask, stored, db, playcamp, installation, now):
         playcamp.failing["GP-1"] = "no such player"
         refusal = answers(400, {"error": "The month is closed", "code": "BAD_REQUEST"})
         playcamp.trouble("POST", "/v1/server/payments/GP-3/refund", refusal, times=100)
         for _ in range(6):
-            registration.run(house, house.games.by_slug("demo"))
+            registration.run(installation, installation.games.by_slug("demo"))
             now.shift(3600)
 
         told = flask("playcamp", "parked", "demo").output
@@ -492,15 +492,15 @@ class TestLists:
             "1 redeemed coupon(s) not granted, 1 event(s) not read, 1 coupon(s) reported with other content" in doctor
         )
 
-    def test_a_quarantined_payment_is_tried_anew(self, flask, stored, playcamp, house, now, db, audited):
+    def test_a_quarantined_payment_is_tried_anew(self, flask, stored, playcamp, installation, now, db, audited):
         playcamp.failing["GP-1"] = "no such player"
         for _ in range(6):
-            registration.run(house, house.games.by_slug("demo"))
+            registration.run(installation, installation.games.by_slug("demo"))
             now.shift(3600)
         playcamp.failing.clear()
 
         flask("playcamp", "redrive", "demo", "GP-1")
-        house.new_relay().drain()
+        installation.new_relay().drain()
 
         assert "GP-1" in playcamp.payments
         assert audited() == [("playcamp.redrive", "GP-1")]
@@ -511,11 +511,13 @@ class TestDoctor:
     """Keys that the other side refuses are told as what they are: wrong, and the owner's to set."""
 
     @pytest.mark.parametrize("code", [401, 403])
-    def test_a_refused_api_key_is_wrong_until_another_is_taken(self, flask, house, studio, playcamp, report, now, code):
+    def test_a_refused_api_key_is_wrong_until_another_is_taken(
+        self, flask, installation, studio, playcamp, report, now, code
+    ):
         for number in range(3):
             report(f"GP-{number}")
         playcamp.trouble("POST", "/v1/server/payments/bulk", broken(code), times=100)
-        house.new_relay().drain()
+        installation.new_relay().drain()
 
         told = flask("doctor", exit_code=1).output
 
@@ -524,26 +526,26 @@ class TestDoctor:
 
         playcamp.end_troubles()
         studio.secret("playcamp.api_key", f"{API_KEY}")
-        house.new_relay().drain()
+        installation.new_relay().drain()
         now.shift(3601)
-        house.new_relay().drain()
+        installation.new_relay().drain()
 
         assert "playcamp.api_key is refused" not in flask("doctor").output
 
     @pytest.mark.parametrize("code", [401, 403])
-    def test_a_payment_api_that_believes_no_call_is_wrong_too(self, flask, house, game, now, code):
+    def test_a_payment_api_that_believes_no_call_is_wrong_too(self, flask, installation, game, now, code):
         game.trouble(status(code))
-        house.new_relay().drain()
+        installation.new_relay().drain()
 
         told = flask("doctor", exit_code=1).output
 
         assert f"playcamp.payments_key is refused: the game's payment API answered {code}" in told
         assert "`flask secret set demo playcamp.payments_key` has the key it wants" in told
 
-    def test_other_trouble_is_a_warning_as_ever(self, flask, house, playcamp, report, now):
+    def test_other_trouble_is_a_warning_as_ever(self, flask, installation, playcamp, report, now):
         report("GP-1")
         playcamp.trouble("POST", "/v1/server/payments/bulk", broken(500))
-        house.new_relay().drain()
+        installation.new_relay().drain()
 
         told = flask("doctor").output
 
@@ -551,7 +553,7 @@ class TestDoctor:
 
 
 class TestTry:
-    def test_a_window_is_read_and_the_first_payment_shown_and_nothing_stored(self, flask, game, house, db, now):
+    def test_a_window_is_read_and_the_first_payment_shown_and_nothing_stored(self, flask, game, installation, db, now):
         game.limit = 2
         for number in range(5):
             game.pay(f"GP-{number}", NOW - 600 + number, amount="12.34", currency="usd")
@@ -566,7 +568,7 @@ class TestTry:
         assert "1 row(s) cannot be sent:" in told
         assert re.search(r"^  1 +market is missing|^  1 +it has neither a market", told, re.M)
         assert db("SELECT * FROM payments") == db("SELECT * FROM schedules") == []
-        assert polling.watermark(house, house.games.by_slug("demo")) is None
+        assert polling.watermark(installation, installation.games.by_slug("demo")) is None
 
     def test_another_window_may_be_asked_for_and_is_as_long_as_one_of_a_poll(self, flask, game, studio, now):
         studio.config("playcamp.payments.span_seconds", "3600")
@@ -627,12 +629,12 @@ class TestTry:
 
         assert words in flask("playcamp", "try", "demo", exit_code=1).output
 
-    def test_it_is_on_the_partners_card_for_other_pages(self, app, house, game, now):
+    def test_it_is_on_the_partners_card_for_other_pages(self, app, installation, game, now):
         game.pay("GP-1", NOW - 600)
         with app.app_context():
             (try_window,) = (each.try_window for each in partners() if each.try_window is not None)
 
-            found = try_window(house, house.games.by_slug("demo"), 1)
+            found = try_window(installation, installation.games.by_slug("demo"), 1)
 
         assert (found.count, found.first.transaction_id, found.wrong) == (1, "GP-1", None)
         assert clock.seconds(found.end) - clock.seconds(found.start) == 86400
@@ -645,9 +647,9 @@ class TestSimulate:
             yield f"http://127.0.0.1:{server.server_port}"
 
     @pytest.fixture
-    def alone(self, studio, house):
+    def alone(self, studio, installation):
         """PlayCamp without the other partners."""
-        house.database.write_here(lambda tx: tx.execute("DELETE FROM secrets"))
+        installation.database.write_here(lambda tx: tx.execute("DELETE FROM secrets"))
         studio.secret("playcamp.shared_key", SHARED_KEY)
         studio.secret("playcamp.webhook_secret", "whsec_that_no_log_may_hold")
         studio.secret("playcamp.webhook_secret.sponsor.created", "whsec_of_a_hook_of_its_own")
@@ -689,12 +691,12 @@ class TestSimulate:
         assert "to the WebView" not in told
         assert "entry: signed with another key" in told
 
-    def test_only_what_has_a_secret_is_played(self, house, studio):
-        assert list(simulation.simulate(house.games.by_slug("demo"))) == []
+    def test_only_what_has_a_secret_is_played(self, installation, studio):
+        assert list(simulation.simulate(installation.games.by_slug("demo"))) == []
 
     @pytest.fixture
-    def relay(self, house):
-        relay = house.new_relay()
+    def relay(self, installation):
+        relay = installation.new_relay()
         thread = threading.Thread(target=relay.run)
         thread.start()
         yield relay
@@ -702,21 +704,21 @@ class TestSimulate:
         thread.join(30)
 
     @pytest.fixture
-    def boosts(self, house, studio):
+    def boosts(self, installation, studio):
         """The game's own receiver of converted events, in the sandbox."""
         studio.config("playcamp.environment", "sandbox")
         with Receiver(status(200)) as receiver:
-            house.database.write_here(
+            installation.database.write_here(
                 lambda tx: destinations.add(
                     tx,
-                    house.vault,
+                    installation.vault,
                     studio.slug,
                     "boosts",
                     receiver.url,
                     actor="test",
                     events="sponsor.*",
                     format="playcamp",
-                    formats=house.formats,
+                    formats=installation.formats,
                 )
             )
             yield receiver
@@ -758,11 +760,11 @@ class TestSimulate:
         assert re.search(r"in the game's format .* delivered to boosts +ok$", told, re.M)
 
     def test_what_nobody_converts_is_a_surprise_behind_a_parked_one_too(
-        self, flask, alone, server, playcamp, boosts, house, monkeypatch
+        self, flask, alone, server, playcamp, boosts, installation, monkeypatch
     ):
         monkeypatch.setattr(simulation, "CONVERSION_SECONDS", 0.2)
         flask("simulate", "demo", "--url", server, exit_code=1)
-        conversion.run(house, house.games.by_slug("demo"))
+        conversion.run(installation, installation.games.by_slug("demo"))
 
         assert "is a relay running?" in flask("simulate", "demo", "--url", server, exit_code=1).output
 
@@ -824,7 +826,7 @@ class TestSimulate:
         assert (grant["player_id"], grant["is_test"]) == ("coinslot-test", 1)
 
     def test_one_window_of_the_games_payments_is_read_and_not_stored(
-        self, flask, alone, server, playcamp, game, house, db
+        self, flask, alone, server, playcamp, game, installation, db
     ):
         game.pay("GP-1", time.time() - 600)
 
@@ -832,7 +834,7 @@ class TestSimulate:
 
         assert re.search(r"the game's own payments, one window +rows .* 1 row\(s\) +ok", told)
         assert db("SELECT * FROM payments") == []
-        assert polling.watermark(house, house.games.by_slug("demo")) is None
+        assert polling.watermark(installation, installation.games.by_slug("demo")) is None
 
     def test_a_payment_api_that_fails_is_a_surprise(self, flask, alone, server, playcamp, game):
         game.trouble(status(500))
@@ -841,13 +843,15 @@ class TestSimulate:
 
         assert "SURPRISE: the game's payment API answered 500" in told
 
-    def test_a_wrong_key_is_a_surprise(self, flask, alone, server, playcamp, house, monkeypatch):
+    def test_a_wrong_key_is_a_surprise(self, flask, alone, server, playcamp, installation, monkeypatch):
         monkeypatch.setattr(simulation, "_signed", lambda body, key: "0" * 64)
 
         assert "were a surprise" in flask("simulate", "demo", "--url", server, exit_code=1).output
 
 
-def test_after_a_whole_round_no_secret_is_on_the_disk_in_clear(flask, game, playcamp, house, studio, report, now):
+def test_after_a_whole_round_no_secret_is_on_the_disk_in_clear(
+    flask, game, playcamp, installation, studio, report, now
+):
     """Entries, webhooks, polls, registration, with every kind of secret that PlayCamp has here."""
     own = {
         "playcamp.api_key": API_KEY,
@@ -861,12 +865,12 @@ def test_after_a_whole_round_no_secret_is_on_the_disk_in_clear(flask, game, play
     studio.rotate("playcamp.shared_key", "the-next-shared-key-of-them")
     game.pay("GP-1", NOW - 600)
     report("GP-2")
-    house.new_relay().drain()
+    installation.new_relay().drain()
     flask("playcamp", "webhooks", "demo")
 
     assert set(playcamp.payments) == {"GP-1", "GP-2"}
-    on_disk = b"".join(path.read_bytes() for path in house.database.home.iterdir() if path.name != "master.key")
-    dumped = "\n".join(sqlite3.connect(house.database.path).iterdump())
+    on_disk = b"".join(path.read_bytes() for path in installation.database.home.iterdir() if path.name != "master.key")
+    dumped = "\n".join(sqlite3.connect(installation.database.path).iterdump())
     made = [hook["secret"] for hook in playcamp.hooks.values()]
     assert len(made) > 3
     for value in [*own.values(), "the-next-shared-key-of-them", API_KEY.partition(":")[2], *made]:
@@ -875,11 +879,11 @@ def test_after_a_whole_round_no_secret_is_on_the_disk_in_clear(flask, game, play
             assert spelled not in dumped
 
 
-def test_a_local_time_reaches_playcamp_as_that_moment_in_utc(house, game, playcamp, now):
+def test_a_local_time_reaches_playcamp_as_that_moment_in_utc(installation, game, playcamp, now):
     """Polled as Seoul's ``2026/01/02 11:54:05``; a zone misread could be another day, and another month's."""
     game.pay("GP-1", NOW - 600)
 
-    house.new_relay().drain()
+    installation.new_relay().drain()
 
     (bulk,) = playcamp.asked("/v1/server/payments/bulk")
     assert bulk.json["payments"][0]["purchasedAt"] == "2026-01-02T02:54:05.000Z"

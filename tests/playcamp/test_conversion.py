@@ -45,9 +45,9 @@ def at(seconds):
 class Gateway:
     """A game that wants its own format: PlayCamp's calls come in, and what is owed to the game can be seen."""
 
-    def __init__(self, house, studio, client, db):
-        self.house, self.studio, self.client, self.db = house, studio, client, db
-        self.owed = Owed(house, studio)
+    def __init__(self, installation, studio, client, db):
+        self.installation, self.studio, self.client, self.db = installation, studio, client, db
+        self.owed = Owed(installation, studio)
         studio.secret("playcamp.webhook_secret", SECRET)
 
     def send(self, *events, body=None):
@@ -63,7 +63,7 @@ class Gateway:
 
     def run(self):
         """The job, once; returns in how many seconds it wants to run again."""
-        return conversion.run(self.house, self.house.games.by_slug(self.studio.slug))
+        return conversion.run(self.installation, self.installation.games.by_slug(self.studio.slug))
 
     def convert(self, *events, **rest):
         """What the game is owed for these, a list of bodies."""
@@ -92,12 +92,12 @@ class Gateway:
         return [row["state"] for row in self.db("SELECT state FROM conversions ORDER BY id")]
 
     def reasons(self):
-        return [row["reason"] for row in conversions.parked(self.house.database.read(), self.studio.row["id"])]
+        return [row["reason"] for row in conversions.parked(self.installation.database.read(), self.studio.row["id"])]
 
 
 @pytest.fixture
-def gateway(house, studio, client, db):
-    made = Gateway(house, studio, client, db)
+def gateway(installation, studio, client, db):
+    made = Gateway(installation, studio, client, db)
     made.owed.destination(format="playcamp", url=NOWHERE)
     made.know(AAA11="11", BBB22="22")
     return made
@@ -714,11 +714,11 @@ class TestParked:
 
     def test_it_is_told_once_and_dated_from_then(self, gateway, clock, caplog):
         gateway.convert(event("created", "CCC33"))
-        (before,) = conversions.parked(gateway.house.database.read(), gateway.studio.row["id"])
+        (before,) = conversions.parked(gateway.installation.database.read(), gateway.studio.row["id"])
         clock.shift(3600)
         gateway.run()
 
-        (now,) = conversions.parked(gateway.house.database.read(), gateway.studio.row["id"])
+        (now,) = conversions.parked(gateway.installation.database.read(), gateway.studio.row["id"])
         assert dict(now) == dict(before)
         assert (now["event_type"], now["player_id"]) == ("sponsor.created", "100001")
         assert caplog.text.count("is parked") == 1
@@ -752,8 +752,8 @@ class TestParked:
         (request,) = receiver.requests
         assert json.loads(request.body)["events"][0]["creator_usn"] == 33
 
-    def test_what_nobody_wants_is_not_parked(self, house, studio, client, db):
-        gateway = Gateway(house, studio, client, db)
+    def test_what_nobody_wants_is_not_parked(self, installation, studio, client, db):
+        gateway = Gateway(installation, studio, client, db)
         gateway.owed.destination("standard")
         gateway.owed.destination("coupons", format="playcamp", events="playcamp.coupon.*")
         gateway.send(event("created", "CCC33"))
@@ -764,8 +764,8 @@ class TestParked:
         assert [row["event_type"] for row in gateway.owed.deliveries()] == ["sponsor.created"]
         assert len(db("SELECT * FROM events")) == 1
 
-    def test_games_do_not_meet(self, gateway, house, client, db):
-        other = Gateway(house, Studio(house, "other"), client, db)
+    def test_games_do_not_meet(self, gateway, installation, client, db):
+        other = Gateway(installation, Studio(installation, "other"), client, db)
         other.owed.destination("theirs", format="playcamp")
         gateway.send(event("created", "AAA11"))
         other.send(event("created", "AAA11"))
@@ -856,8 +856,8 @@ class TestLookup:
         assert self.asked(playcamp) == ["AAA11", "AAA11", "CCC33"]
 
     def test_without_the_api_key_the_reason_says_so(self, gateway, playcamp, clock):
-        house, row = gateway.house, gateway.studio.row
-        house.database.write_here(lambda tx: keyring.delete(tx, row, "playcamp.api_key"))
+        installation, row = gateway.installation, gateway.studio.row
+        installation.database.write_here(lambda tx: keyring.delete(tx, row, "playcamp.api_key"))
 
         assert gateway.convert(event("created", "AAA11")) == []
         assert "playcamp.api_key is not set" in gateway.reasons()[0]
@@ -883,7 +883,7 @@ class TestOnce:
     def test_whoever_comes_second_owes_nothing(self, gateway):
         gateway.send(body=CHANGED)
         game_id = gateway.studio.row["id"]
-        (group,) = conversions.open_groups(gateway.house.database.read(), game_id)
+        (group,) = conversions.open_groups(gateway.installation.database.read(), game_id)
 
         counts = [gateway.owed.write(lambda tx: conversions.convert(tx, game_id, group, b"{}")) for _ in range(2)]
         gateway.owed.write(lambda tx: conversions.put_off(tx, group[0], "late"))

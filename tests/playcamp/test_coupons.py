@@ -285,15 +285,15 @@ class TestRedeeming:
         assert [row["external_id"] for row in db("SELECT external_id FROM conflicts")] == ["5678"]
 
     def test_when_nothing_can_be_stored_the_game_is_told_that_it_was_redeemed(
-        self, ask, announce, house, playcamp, feed, caplog
+        self, ask, announce, installation, playcamp, feed, caplog
     ):
-        house.database.write_here(
+        installation.database.write_here(
             lambda tx: tx.execute(
                 "CREATE TRIGGER trouble BEFORE INSERT ON grants BEGIN SELECT RAISE(ROLLBACK, 'trouble'); END"
             )
         )
         answer = ask("redeem")
-        house.database.write_here(lambda tx: tx.execute("DROP TRIGGER trouble"))
+        installation.database.write_here(lambda tx: tx.execute("DROP TRIGGER trouble"))
         announce()
 
         assert (answer.status_code, "was redeemed" in answer.json["detail"]) == (503, True)
@@ -328,9 +328,9 @@ class TestRedeeming:
 
 class TestWebhook:
     def test_a_coupon_redeemed_in_the_webview_is_granted_to_a_player_and_with_items_nobody_registered(
-        self, announce, feed, house, studio, db
+        self, announce, feed, installation, studio, db
     ):
-        Owed(house, studio).destination(events="grant.*")
+        Owed(installation, studio).destination(events="grant.*")
         reward = [{"itemId": "new-item", "itemQuantity": 10**39}, {"itemId": 7, "itemQuantity": "2"}]
 
         announce(redeemed(user="nobody", reward=reward))

@@ -36,8 +36,8 @@ pytestmark = pytest.mark.long
 class Locked:
     """Holds the lock of all writes as another process would, from ``take`` on until the end."""
 
-    def __init__(self, house):
-        self._house = house
+    def __init__(self, installation):
+        self._house = installation
         self._is_held = threading.Event()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._hold)
@@ -62,12 +62,12 @@ class Locked:
 class Round:
     """A game with payments, a PlayCamp, and what has to be true of both whatever happened in between."""
 
-    def __init__(self, house, studio, db, game, playcamp):
-        self.house = house
+    def __init__(self, installation, studio, db, game, playcamp):
+        self.installation = installation
         self.db = db
         self.game = game
         self.playcamp = playcamp
-        self.lock = Locked(house)
+        self.lock = Locked(installation)
         self.is_reached = threading.Event()
         self.slug = studio.slug
 
@@ -80,7 +80,7 @@ class Round:
         return {row["transaction_id"]: row for row in self.db("SELECT * FROM payments")}
 
     def watermark(self):
-        return polling.watermark(self.house, self.house.games.by_slug(self.slug))
+        return polling.watermark(self.installation, self.installation.games.by_slug(self.slug))
 
     def lost(self):
         """Rows that nobody will ask for again, and that are not here."""
@@ -140,26 +140,26 @@ class Round:
 
 
 @pytest.fixture
-def round_(house, studio, db):
+def round_(installation, studio, db):
     with GamePayments("numbered") as game, PlayCamp() as playcamp:
         game.limit = PAGE
         game.set_up(studio)
         playcamp.set_up(studio)
         studio.config("playcamp.payments.every_seconds", "10")
-        made = Round(house, studio, db, game, playcamp)
+        made = Round(installation, studio, db, game, playcamp)
         yield made
         made.lock.end()
 
 
 @contextmanager
-def relay(house, *options, later_seconds=0.0):
+def relay(installation, *options, later_seconds=0.0):
     """``flask relay`` as a process; killed at the end, whatever it is at then."""
     how = ["-m", "tests.flask_later", str(later_seconds)] if later_seconds else ["-m", "flask"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COINSLOT_")}
     process = subprocess.Popen(
         [sys.executable, *how, "relay", *options],
         cwd=ROOT,
-        env=environment | {"COINSLOT_HOME": str(house.database.home)},
+        env=environment | {"COINSLOT_HOME": str(installation.database.home)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
@@ -170,9 +170,9 @@ def relay(house, *options, later_seconds=0.0):
         process.communicate()
 
 
-def go_on(house, later_seconds):
+def go_on(installation, later_seconds):
     """All that is due by then, done by another process."""
-    with relay(house, "--once", later_seconds=later_seconds) as process:
+    with relay(installation, "--once", later_seconds=later_seconds) as process:
         said, _ = process.communicate(timeout=120)
     assert process.returncode == 0, said.decode()
 
@@ -226,13 +226,13 @@ def refund_answered(round_):
         refund_answered,
     ],
 )
-def test_kill_9_at_each_step_loses_no_row_and_sends_none_in_two_ways(round_, house, step):
+def test_kill_9_at_each_step_loses_no_row_and_sends_none_in_two_ways(round_, installation, step):
     round_.pay(ROWS, time.time() - 600)
     for each in REFUNDED:
         round_.game.rows[int(each[3:])]["refunded_at"] = time.time() - 100
     step(round_)
 
-    with relay(house) as process:
+    with relay(installation) as process:
         until(round_.is_reached.is_set, "the step is reached", 60)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -256,23 +256,23 @@ def test_kill_9_at_each_step_loses_no_row_and_sends_none_in_two_ways(round_, hou
         assert stored[REFUNDED[0]]["refund_state"] == "waiting"
         assert known[REFUNDED[0]]["status"] == "REFUNDED"
 
-    go_on(house, LEASE_SECONDS)
+    go_on(installation, LEASE_SECONDS)
 
     round_.check_all_is_done()
 
 
 @pytest.mark.parametrize("step", [payments_claimed, bulk_stored])
-def test_what_may_have_been_sent_before_the_kill_is_sent_again_as_it_was(round_, house, step):
+def test_what_may_have_been_sent_before_the_kill_is_sent_again_as_it_was(round_, installation, step):
     """Though the game tells of it otherwise by then: of one that was not answered nobody knows whether it arrived."""
     round_.pay(5, time.time() - 600)
     step(round_)
 
-    with relay(house) as process:
+    with relay(installation) as process:
         until(round_.is_reached.is_set, "the step is reached", 60)
         process.send_signal(signal.SIGKILL)
         process.wait()
     round_.game.rows[2]["amount"] = "1.23"
-    go_on(house, LEASE_SECONDS)
+    go_on(installation, LEASE_SECONDS)
 
     assert {len(each) for each in round_.contents().values()} == {1}
     assert str(round_.playcamp.payments["GP-2"]["amount"]) == round_.stored()["GP-2"]["amount"] == "2.99"
@@ -280,7 +280,7 @@ def test_what_may_have_been_sent_before_the_kill_is_sent_again_as_it_was(round_,
     assert len(round_.db("SELECT * FROM payment_conflicts")) == 1  # for a person
 
 
-def test_kill_9_at_moments_that_chance_chooses_loses_nothing_either(round_, house, studio):
+def test_kill_9_at_moments_that_chance_chooses_loses_nothing_either(round_, installation, studio):
     """Each time with new payments, some given back, a game that breaks off, and a PlayCamp in trouble."""
     chance = random.Random(20)
     later = 0.0
@@ -291,7 +291,7 @@ def test_kill_9_at_moments_that_chance_chooses_loses_nothing_either(round_, hous
         chance.choice(round_.game.rows)["refunded_at"] = time.time() + later - 50
         round_.game.trouble(*[None] * chance.randrange(4), chance.choice((None, reset, status(500), status(429))))
         round_.playcamp.trouble("POST", BULK, chance.choice((reset, status(500))), is_stored=number % 2 == 0)
-        with relay(house, later_seconds=later) as process:
+        with relay(installation, later_seconds=later) as process:
             before = len(round_.game.requests)
             until(lambda n=before: len(round_.game.requests) > n, "the relay is at it", 60)
             time.sleep(chance.uniform(0, 0.6))
@@ -303,7 +303,7 @@ def test_kill_9_at_moments_that_chance_chooses_loses_nothing_either(round_, hous
     round_.game.end_troubles()
     round_.playcamp.end_troubles()
     for _ in range(3):
-        go_on(house, later)
+        go_on(installation, later)
         later += LEASE_SECONDS + 3600
 
     round_.check_all_is_done()

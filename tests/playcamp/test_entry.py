@@ -98,13 +98,13 @@ def issued(playcamp):
 
 
 @pytest.fixture
-def refusals(house, db):
+def refusals(installation, db):
     def read():
-        house.observations.flush()
+        installation.observations.flush()
         found = []
         for row in db("SELECT * FROM refusals ORDER BY id"):
             sealed = Sealed(row["ciphertext"], row["nonce"], row["key_id"])
-            opened = house.vault.unseal(house.database.read(), keyring.REFUSAL_PURPOSE, sealed)
+            opened = installation.vault.unseal(installation.database.read(), keyring.REFUSAL_PURPOSE, sealed)
             found.append(row | {"request": json.loads(opened)})
         return found
 
@@ -389,7 +389,7 @@ class TestEntering:
         clock.shift(3)
         assert enter(custom_data=custom_data).status_code == 401
 
-    def test_the_shared_key_is_replaced_without_a_refused_entry(self, enter, game, house, db):
+    def test_the_shared_key_is_replaced_without_a_refused_entry(self, enter, game, installation, db):
         game.rotate("playcamp.shared_key", "another_shared_key_02")
 
         assert enter(custom_data=pipe(key=SHARED_KEY)).status_code == 302
@@ -397,7 +397,7 @@ class TestEntering:
         game.retire("playcamp.shared_key")
         assert enter(custom_data=pipe(key=SHARED_KEY)).status_code == 401
 
-        house.observations.flush()
+        installation.observations.flush()
         used = db("SELECT slot, last_used_at FROM secrets WHERE name = 'playcamp.shared_key'")
         assert [(row["slot"], row["last_used_at"] is not None) for row in used] == [("current", True)]
 
@@ -530,10 +530,10 @@ class TestEntering:
         assert enter(method="HEAD").status_code == 405
         assert enter().status_code == 302
 
-    def test_games_that_are_not_there_or_not_set_up_are_404(self, enter, studio, house, playcamp):
+    def test_games_that_are_not_there_or_not_set_up_are_404(self, enter, studio, installation, playcamp):
         from tests.conftest import Studio
 
-        other = Studio(house, "other")
+        other = Studio(installation, "other")
         assert enter(slug="other").status_code == enter(slug="nobody").status_code == 404
         other.secret("playcamp.shared_key", SHARED_KEY)
         assert enter(slug="other").status_code == 502
@@ -600,17 +600,17 @@ class TestOnce:
 
         assert len(db("SELECT * FROM used_entries")) == 1
 
-    def test_games_do_not_use_up_each_others(self, studio, house):
+    def test_games_do_not_use_up_each_others(self, studio, installation):
         from tests.conftest import Studio
 
-        first, second = studio.row["id"], Studio(house, "other").row["id"]
+        first, second = studio.row["id"], Studio(installation, "other").row["id"]
 
         def use(game_id):
-            return house.database.write(lambda tx: used_entries.use(tx, game_id, "ab", time.time() + 60))
+            return installation.database.write(lambda tx: used_entries.use(tx, game_id, "ab", time.time() + 60))
 
         assert [use(first), use(first), use(second)] == [True, False, True]
-        assert used_entries.is_used(house.database.read(), first, "ab")
-        assert not used_entries.is_used(house.database.read(), first, "abc")
+        assert used_entries.is_used(installation.database.read(), first, "ab")
+        assert not used_entries.is_used(installation.database.read(), first, "abc")
 
     def test_the_signature_is_kept_as_a_hash(self, once, enter, db):
         enter()
@@ -720,9 +720,9 @@ class TestTrouble:
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
         assert f"style-src 'sha256-{digest}'" in answer.headers["Content-Security-Policy"]
 
-    def test_our_own_trouble_is_kept_private_too(self, enter, game, house):
+    def test_our_own_trouble_is_kept_private_too(self, enter, game, installation):
         game.config("playcamp.entry_once", "on")
-        house.database.write_here(lambda tx: tx.execute("DROP TABLE used_entries"))
+        installation.database.write_here(lambda tx: tx.execute("DROP TABLE used_entries"))
 
         assert enter().status_code == 503
 
@@ -772,11 +772,11 @@ class TestWhatIsKept:
         assert noted[0]["request"]["path"] == "/api/demo/sponsor"
         assert {(each["partner"], each["endpoint"]) for each in noted} == {("playcamp", "sponsor")}
 
-    def test_proved_entries_are_counted(self, enter, house, db):
+    def test_proved_entries_are_counted(self, enter, installation, db):
         enter()
         enter(custom_data="x")
 
-        house.observations.flush()
+        installation.observations.flush()
         assert db("SELECT value FROM counters WHERE name = 'called.sponsor'") == [{"value": 1}]
 
     def test_proofs_keep_to_themselves(self):
@@ -808,7 +808,7 @@ class TestEntryCall:
 
                 assert client.get(f"{url.path}?{url.query}").status_code == 302
 
-    def test_it_signs_for_the_gateway_that_playcamp_runs(self, ask, game, house):
+    def test_it_signs_for_the_gateway_that_playcamp_runs(self, ask, game, installation):
         game.config("playcamp.entry_url", "https://gateway.example.com/api/studio/sponsor?v=1#top")
         game.config("playcamp.param.user", "member")
         game.config("playcamp.signature", "pipe-hmac-sha256")
@@ -824,10 +824,10 @@ class TestEntryCall:
             f"&custom_data={quote(custom_data, safe='')}"
         )
 
-    def test_without_the_shared_key_there_is_nothing_to_sign_with(self, client, house):
+    def test_without_the_shared_key_there_is_nothing_to_sign_with(self, client, installation):
         from tests.conftest import Studio
 
-        other = Studio(house, "other")
+        other = Studio(installation, "other")
         answer = client.post(
             "/game/v1/playcamp/entry", json={"player_id": "1"}, headers={"Authorization": f"Bearer {other.token}"}
         )

@@ -51,15 +51,15 @@ def stored(db):
 
 
 @pytest.fixture
-def game(house, studio):
+def game(installation, studio):
     """The game as it is configured by now, each time it is asked for."""
-    return lambda: house.games.by_slug("demo")
+    return lambda: installation.games.by_slug("demo")
 
 
 @pytest.fixture
-def take(house, game):
+def take(installation, game):
     """What the job does about our own orders."""
-    return lambda: own_orders.run(house, game())
+    return lambda: own_orders.run(installation, game())
 
 
 @pytest.fixture
@@ -108,8 +108,8 @@ def counted(answer):
     return {name: value for name, value in answer.json.items() if value}
 
 
-def write(house, function):
-    return house.database.write(function)
+def write(installation, function):
+    return installation.database.write(function)
 
 
 # Pushed
@@ -221,11 +221,11 @@ def test_two_pushes_at_once_store_a_payment_once(app, studio, db):
 
 
 @pytest.mark.parametrize("amount", [0, "0", "0.001", "0.00"])
-def test_what_costs_nothing_is_kept_and_never_registered(push, house, studio, stored, amount):
+def test_what_costs_nothing_is_kept_and_never_registered(push, installation, studio, stored, amount):
     assert counted(push(paid(amount=amount))) == {"stored": 1}
 
     assert (stored()["GP-1"]["state"], stored()["GP-1"]["reason"]) == ("kept", "the amount is below 0.01")
-    claimed = write(house, lambda tx: queue.claim_due(tx, studio.row["id"], 10, is_sandbox=False))
+    claimed = write(installation, lambda tx: queue.claim_due(tx, studio.row["id"], 10, is_sandbox=False))
     assert claimed == []
 
 
@@ -236,7 +236,9 @@ def test_words_are_written_as_playcamp_spells_them(push, stored):
     assert (stored()["GP-2"]["platform"], stored()["GP-2"]["distribution_type"]) == ("Other", "PC_STORE")
 
 
-def test_an_unknown_market_is_parked_and_registered_once_the_owner_says_what_it_is(push, studio, house, stored, db):
+def test_an_unknown_market_is_parked_and_registered_once_the_owner_says_what_it_is(
+    push, studio, installation, stored, db
+):
     answer = push(paid(market="MyShop"), paid("GP-2", market=...))
 
     assert counted(answer)["parked"] == [
@@ -244,11 +246,11 @@ def test_an_unknown_market_is_parked_and_registered_once_the_owner_says_what_it_
         {"transaction_id": "GP-2", "reason": "it has neither a market nor both platform and distributionType"},
     ]
     assert {row["state"] for row in stored().values()} == {"parked"}
-    house.new_relay().drain()
+    installation.new_relay().drain()
     assert stored()["GP-1"]["state"] == "parked"
 
     studio.config("playcamp.market.myshop", "Web,PC_SELF_STORE")
-    house.new_relay().drain()
+    installation.new_relay().drain()
 
     row = stored()["GP-1"]
     assert (row["state"], row["reason"], row["platform"]) == ("waiting", None, "Web")
@@ -269,12 +271,14 @@ def test_a_parked_payment_is_mended_by_a_better_report(push, stored):
 
 
 @pytest.fixture
-def report(house, studio):
+def report(installation, studio):
     """Store what a source says of a payment; returns the outcome."""
 
     def store(source="poll", is_registering=True, **changed):
         found = payment_report.check(paid(**changed), RULES, source)
-        return write(house, lambda tx: payments.store(tx, studio.row["id"], found, is_registering=is_registering))
+        return write(
+            installation, lambda tx: payments.store(tx, studio.row["id"], found, is_registering=is_registering)
+        )
 
     return store
 
@@ -295,25 +299,25 @@ def test_what_was_never_sent_takes_newer_content_of_its_own_source(report, store
 
 
 @pytest.mark.parametrize("seconds", [0, 600])
-def test_what_was_sent_keeps_its_content_even_if_nobody_answered(report, house, claim, stored, now, seconds):
+def test_what_was_sent_keeps_its_content_even_if_nobody_answered(report, installation, claim, stored, now, seconds):
     report()
     (row,) = claim()
     now.shift(1)
 
     assert report(amount="1") == "conflict"
-    write(house, lambda tx: queue.postpone(tx, [row["id"]], seconds))
+    write(installation, lambda tx: queue.postpone(tx, [row["id"]], seconds))
     assert report(amount="1") == "conflict"
     now.shift(3600)
     assert report(amount="1") == "conflict"
 
-    write(house, lambda tx: queue.registered(tx, [row["id"]], is_sandbox=False))
+    write(installation, lambda tx: queue.registered(tx, [row["id"]], is_sandbox=False))
     assert (stored()["GP-1"]["amount"], stored()["GP-1"]["reason"]) == ("9900", None)
 
 
-def test_a_quarantined_payment_waits_again_once_it_is_corrected(report, house, claim, stored):
+def test_a_quarantined_payment_waits_again_once_it_is_corrected(report, installation, claim, stored):
     report(userId="bad")
     (row,) = claim()
-    write(house, lambda tx: queue.quarantine(tx, {row["id"]: "PlayCamp: user not found"}))
+    write(installation, lambda tx: queue.quarantine(tx, {row["id"]: "PlayCamp: user not found"}))
 
     assert report(userId="bad") == "known"
     assert report("push", userId="good") == "conflict"
@@ -354,17 +358,17 @@ def test_what_names_the_reserved_player_is_a_test_and_is_only_kept(push, stored)
     assert (row["is_test"], row["state"], row["reason"]) == (1, "kept", "it names coinslot-test")
 
 
-def test_a_payment_of_the_sandbox_begins_anew_when_it_is_reported_live(push, studio, house, stored):
+def test_a_payment_of_the_sandbox_begins_anew_when_it_is_reported_live(push, studio, installation, stored):
     studio.config("playcamp.environment", "sandbox")
     push(paid(), paid("GP-2"))
     game_id = studio.row["id"]
-    claimed = write(house, lambda tx: queue.claim_due(tx, game_id, 1, is_sandbox=True))
-    write(house, lambda tx: queue.registered(tx, [row["id"] for row in claimed], is_sandbox=True))
+    claimed = write(installation, lambda tx: queue.claim_due(tx, game_id, 1, is_sandbox=True))
+    write(installation, lambda tx: queue.registered(tx, [row["id"] for row in claimed], is_sandbox=True))
     assert (stored()["GP-1"]["is_test"], stored()["GP-1"]["state"]) == (1, "registered")
 
     studio.config("playcamp.environment", "live")
 
-    assert write(house, lambda tx: queue.claim_due(tx, game_id, 10, is_sandbox=False)) == []
+    assert write(installation, lambda tx: queue.claim_due(tx, game_id, 10, is_sandbox=False)) == []
     assert stored()["GP-2"]["state"] == "kept"
     assert counted(push(paid())) == {"stored": 1}
     row = stored()["GP-1"]
@@ -523,23 +527,23 @@ def test_whatever_stands_in_a_row_it_is_a_payment_or_has_a_reason(changed, probl
 
 
 @pytest.mark.parametrize("row", [None, [], "x", 5, {}, {"transactionId": {}}, {"transactionId": "\ud800"}])
-def test_a_row_without_an_id_is_parked_under_one_that_stays_the_same(house, studio, row, stored):
+def test_a_row_without_an_id_is_parked_under_one_that_stays_the_same(installation, studio, row, stored):
     for _ in range(2):
         found = payment_report.check(row, RULES, "poll", raw={"id": None, "row": row})
-        write(house, lambda tx, found=found: payments.store(tx, studio.row["id"], found, is_registering=True))
+        write(installation, lambda tx, found=found: payments.store(tx, studio.row["id"], found, is_registering=True))
 
     ((transaction_id, kept),) = stored().items()
     assert transaction_id.startswith("unreadable:")
     assert (kept["state"], bool(kept["reason"])) == ("parked", True)
 
 
-def test_polled_rows_that_were_parked_are_read_again_by_the_new_expression(house, studio, game, stored):
+def test_polled_rows_that_were_parked_are_read_again_by_the_new_expression(installation, studio, game, stored):
     for name, value in (("url", "http://127.0.0.1:9/p"), ("rows", "rows"), ("map", "{userId: usn}")):
         studio.config(f"playcamp.payments.{name}", value)
     raw = {"id": "P-1", "usn": 7, "price": 990, "at": NOW - 60}
     found = payment_report.check({"userId": 7}, RULES, "poll", raw=raw)
-    write(house, lambda tx: payments.store(tx, studio.row["id"], found, is_registering=True))
-    assert rechecking.run(house, game()) is None
+    write(installation, lambda tx: payments.store(tx, studio.row["id"], found, is_registering=True))
+    assert rechecking.run(installation, game()) is None
     assert list(stored()) == [found.transaction_id]
 
     studio.config(
@@ -547,29 +551,29 @@ def test_polled_rows_that_were_parked_are_read_again_by_the_new_expression(house
         "{transactionId: id, userId: usn, productId: 'gem', amount: scale(price, `-2`), currency: 'USD', "
         "market: 'google', purchasedAt: at}",
     )
-    assert rechecking.run(house, game()) is None
+    assert rechecking.run(installation, game()) is None
 
     assert {name: (row["state"], row["amount"], row["player_id"]) for name, row in stored().items()} == {
         "P-1": ("waiting", "9.9", "7")
     }
 
 
-def test_a_time_in_the_future_stays_suspect_when_that_time_has_come(house, studio, game, push, stored, now):
+def test_a_time_in_the_future_stays_suspect_when_that_time_has_come(installation, studio, game, push, stored, now):
     push(paid(purchasedAt=NOW + 9 * 3600))
     now.shift(10 * 3600)
     studio.config("playcamp.market.other", "Web,PC_SELF_STORE")
 
-    rechecking.run(house, game())
+    rechecking.run(installation, game())
 
     assert stored()["GP-1"]["state"] == "parked"
 
 
-def test_a_refund_that_leaves_out_what_is_known_is_a_refund_and_no_conflict(house, studio, push, stored):
+def test_a_refund_that_leaves_out_what_is_known_is_a_refund_and_no_conflict(installation, studio, push, stored):
     push(paid())
     row = {"transactionId": "GP-1", "status": "refunded", "refunded_at": NOW - 1}
 
     outcome = write(
-        house,
+        installation,
         lambda tx: payments.store(tx, studio.row["id"], payment_report.check(row, RULES, "poll"), is_registering=True),
     )
 
@@ -580,13 +584,15 @@ def test_a_refund_that_leaves_out_what_is_known_is_a_refund_and_no_conflict(hous
 
 
 @pytest.fixture
-def claim(house, studio):
-    return lambda limit=10: write(house, lambda tx: queue.claim_due(tx, studio.row["id"], limit, is_sandbox=False))
+def claim(installation, studio):
+    return lambda limit=10: write(
+        installation, lambda tx: queue.claim_due(tx, studio.row["id"], limit, is_sandbox=False)
+    )
 
 
 @pytest.fixture
-def claim_refunds(house, studio):
-    return lambda: write(house, lambda tx: queue.claim_refunds(tx, studio.row["id"], 10, is_sandbox=False))
+def claim_refunds(installation, studio):
+    return lambda: write(installation, lambda tx: queue.claim_refunds(tx, studio.row["id"], 10, is_sandbox=False))
 
 
 def test_a_claim_is_nobody_elses_until_its_lease_ends(push, claim, now):
@@ -600,65 +606,69 @@ def test_a_claim_is_nobody_elses_until_its_lease_ends(push, claim, now):
     assert len(claim()) == 3
 
 
-def test_a_refund_is_due_only_after_its_payment_is_registered(push, house, claim, claim_refunds, stored, studio):
+def test_a_refund_is_due_only_after_its_payment_is_registered(push, installation, claim, claim_refunds, stored, studio):
     push(paid(status="refunded"))
     (row,) = claim()
     assert claim_refunds() == []
 
-    write(house, lambda tx: queue.registered(tx, [row["id"]], is_sandbox=False))
+    write(installation, lambda tx: queue.registered(tx, [row["id"]], is_sandbox=False))
     (refund,) = claim_refunds()
     assert claim_refunds() == []
-    write(house, lambda tx: queue.refund_done(tx, refund["id"], is_sandbox=False))
+    write(installation, lambda tx: queue.refund_done(tx, refund["id"], is_sandbox=False))
 
     assert (stored()["GP-1"]["state"], stored()["GP-1"]["refund_state"]) == ("registered", "done")
-    assert queue.next_due(house.database.read(), studio.row["id"]) is None
+    assert queue.next_due(installation.database.read(), studio.row["id"]) is None
 
 
-def test_what_is_refused_again_and_again_waits_for_a_person_who_may_redrive_it(push, house, claim, studio, stored, now):
+def test_what_is_refused_again_and_again_waits_for_a_person_who_may_redrive_it(
+    push, installation, claim, studio, stored, now
+):
     push(paid(status="refunded"))
     game_id = studio.row["id"]
     for seconds in (5, 30, 30, 3600):
         (row,) = claim()
-        write(house, lambda tx, row=row: queue.refused(tx, {row["id"]: "no\nreason"}, [5, 30, 30]))
+        write(installation, lambda tx, row=row: queue.refused(tx, {row["id"]: "no\nreason"}, [5, 30, 30]))
         assert stored()["GP-1"]["next_try_at"] == time_of.stamp(time_of.now() + seconds)
         now.shift(seconds)
     (row,) = claim()
 
-    assert write(house, lambda tx: queue.refused(tx, {row["id"]: "no\nreason"}, [5, 30, 30])) == 1
+    assert write(installation, lambda tx: queue.refused(tx, {row["id"]: "no\nreason"}, [5, 30, 30])) == 1
 
     kept = stored()["GP-1"]
     assert (kept["state"], kept["reason"], kept["refund_state"]) == ("quarantined", "no reason", None)
-    assert lists.counts(house.database.read(), game_id)["quarantined"] == 1
-    assert write(house, lambda tx: queue.redrive(tx, game_id, "GP-1"))
-    assert not write(house, lambda tx: queue.redrive(tx, game_id, "GP-1"))
+    assert lists.counts(installation.database.read(), game_id)["quarantined"] == 1
+    assert write(installation, lambda tx: queue.redrive(tx, game_id, "GP-1"))
+    assert not write(installation, lambda tx: queue.redrive(tx, game_id, "GP-1"))
     assert len(claim()) == 1
     assert (stored()["GP-1"]["tries"], stored()["GP-1"]["refund_state"]) == (0, "waiting")
 
 
-def test_a_refund_that_is_refused_five_times_waits_for_a_person(push, house, claim, claim_refunds, studio, stored, now):
+def test_a_refund_that_is_refused_five_times_waits_for_a_person(
+    push, installation, claim, claim_refunds, studio, stored, now
+):
     push(paid(status="refunded"))
-    write(house, lambda tx: queue.registered(tx, [claim_id], is_sandbox=False) if (claim_id := 1) else None)
+    write(installation, lambda tx: queue.registered(tx, [claim_id], is_sandbox=False) if (claim_id := 1) else None)
     assert claim() == []
     for _ in range(4):
         (row,) = claim_refunds()
-        assert not write(house, lambda tx, row=row: queue.refund_refused(tx, row["id"], "no", [5]))
+        assert not write(installation, lambda tx, row=row: queue.refund_refused(tx, row["id"], "no", [5]))
         now.shift(3600)
     (row,) = claim_refunds()
 
-    assert write(house, lambda tx: queue.refund_refused(tx, row["id"], "no", [5]))
+    assert write(installation, lambda tx: queue.refund_refused(tx, row["id"], "no", [5]))
 
-    assert [row["transaction_id"] for row in lists.stuck_refunds(house.database.read(), studio.row["id"], 5)] == [
-        "GP-1"
-    ]
-    assert write(house, lambda tx: queue.redrive(tx, studio.row["id"], "GP-1"))
+    assert [
+        row["transaction_id"] for row in lists.stuck_refunds(installation.database.read(), studio.row["id"], 5)
+    ] == ["GP-1"]
+    assert write(installation, lambda tx: queue.redrive(tx, studio.row["id"], "GP-1"))
     assert len(claim_refunds()) == 1
 
 
-def test_what_nobody_took_is_due_later_with_no_try_counted(push, house, claim, stored, now):
+def test_what_nobody_took_is_due_later_with_no_try_counted(push, installation, claim, stored, now):
     push(paid())
     (row,) = claim()
 
-    write(house, lambda tx: queue.postpone(tx, [row["id"]], 600, "PlayCamp did not answer"))
+    write(installation, lambda tx: queue.postpone(tx, [row["id"]], 600, "PlayCamp did not answer"))
 
     assert (stored()["GP-1"]["tries"], stored()["GP-1"]["reason"]) == (0, "PlayCamp did not answer")
     now.shift(599)
@@ -667,12 +677,12 @@ def test_what_nobody_took_is_due_later_with_no_try_counted(push, house, claim, s
     assert len(claim()) == 1
 
 
-def test_what_waits_for_a_person_is_listed_and_told_by_doctor(push, claim, house, studio, game):
+def test_what_waits_for_a_person_is_listed_and_told_by_doctor(push, claim, installation, studio, game):
     push(paid(), paid("GP-2", market="nowhere"), paid("GP-3"))
     claim()
     push(paid(amount="1"), paid(amount="2"))
-    connection = house.database.read()
-    write(house, lambda tx: queue.quarantine(tx, {3: "PlayCamp: no"}))
+    connection = installation.database.read()
+    write(installation, lambda tx: queue.quarantine(tx, {3: "PlayCamp: no"}))
 
     told = [finding.text for finding in checks.waiting_work(connection, game(), "PlayCamp")]
 
@@ -747,14 +757,16 @@ def test_an_order_in_a_currency_nobody_knows_is_parked(post_order, studio, take,
 
 
 @pytest.mark.parametrize("is_before", [True, False])
-def test_an_order_that_is_refunded_is_a_payment_that_is_refunded(post_order, studio, house, take, stored, is_before):
+def test_an_order_that_is_refunded_is_a_payment_that_is_refunded(
+    post_order, studio, installation, take, stored, is_before
+):
     studio.config("playcamp.register_appcharge", "on")
     post_order(orderId="o1", purchaseDateAndTimeUtc=iso(NOW - 100))
     post_order(orderId="o2", purchaseDateAndTimeUtc=iso(NOW - 100))
 
     def refund(reference, is_test=False):
         write(
-            house,
+            installation,
             lambda tx: refunds.note(
                 tx,
                 studio.row["id"],
@@ -787,12 +799,12 @@ def test_an_order_that_is_refunded_is_a_payment_that_is_refunded(post_order, stu
 
 
 @pytest.fixture
-def dispute(house, studio):
+def dispute(installation, studio):
     """Note what became of the money of order o1; returns the outcome."""
 
     def note(reason, at, word="revoke"):
         return write(
-            house,
+            installation,
             lambda tx: refunds.note(
                 tx,
                 studio.row["id"],
@@ -848,7 +860,7 @@ def test_a_refund_stays_one_whoever_wins_a_dispute(post_order, studio, take, dis
 
 @pytest.mark.parametrize("is_in_flight", [True, False])
 def test_the_owner_is_told_of_a_refund_that_was_sent_before_the_dispute_was_won(
-    app, post_order, studio, house, game, take, dispute, stored, claim, claim_refunds, is_in_flight
+    app, post_order, studio, installation, game, take, dispute, stored, claim, claim_refunds, is_in_flight
 ):
     studio.secret("playcamp.api_key", API_KEY)
     studio.config("playcamp.register_appcharge", "on")
@@ -856,11 +868,11 @@ def test_the_owner_is_told_of_a_refund_that_was_sent_before_the_dispute_was_won(
     dispute("chargeback", NOW - 50)
     take()
     claimed = claim()
-    write(house, lambda tx: queue.registered(tx, [row["id"] for row in claimed], is_sandbox=False))
+    write(installation, lambda tx: queue.registered(tx, [row["id"] for row in claimed], is_sandbox=False))
     (refund,) = claim_refunds()
 
     def done():
-        write(house, lambda tx: queue.refund_done(tx, refund["id"], is_sandbox=False))
+        write(installation, lambda tx: queue.refund_done(tx, refund["id"], is_sandbox=False))
 
     def win():
         dispute("reinstated", NOW - 20)
@@ -928,12 +940,12 @@ def test_orders_told_to_a_sandbox_are_told_anew_once_it_is_live(post_order, stud
 
 
 def test_many_orders_are_taken_step_by_step_and_another_games_are_left_alone(
-    post_order, studio, house, take, stored, monkeypatch
+    post_order, studio, installation, take, stored, monkeypatch
 ):
     monkeypatch.setattr(own_orders, "ORDERS_PER_STEP", 2)
     monkeypatch.setattr(own_orders, "IDS_PER_STEP", 3)
     monkeypatch.setattr(own_orders, "STEPS_PER_RUN", 1)
-    other = Studio(house, "other")
+    other = Studio(installation, "other")
     other.config("playcamp.register_appcharge", "on")
     studio.config("playcamp.register_appcharge", "on")
     for number in range(7):
@@ -945,7 +957,7 @@ def test_many_orders_are_taken_step_by_step_and_another_games_are_left_alone(
 
     assert sorted(stored()) == [f"appcharge:o{number}" for number in range(7)]
     assert runs == 3
-    assert own_orders.run(house, house.games.by_slug("other")) in (0, own_orders.EVERY_SECONDS)
+    assert own_orders.run(installation, installation.games.by_slug("other")) in (0, own_orders.EVERY_SECONDS)
     assert {row["game_id"] for row in stored().values()} == {studio.row["id"]}
 
 
@@ -979,7 +991,7 @@ def guarded(studio):
     studio.secret("playcamp.payments_key", KEY)
 
 
-def test_a_gateway_reads_pushed_payments_and_orders_of_a_range(ask, guarded, push, post_order, house, studio):
+def test_a_gateway_reads_pushed_payments_and_orders_of_a_range(ask, guarded, push, post_order, installation, studio):
     push(
         paid(amount="9.90", currency="USD"),
         paid("GP-2", purchasedAt=NOW - 50, status="refunded", refunded_at=NOW - 40, userId="alice", productName=None),
@@ -989,7 +1001,7 @@ def test_a_gateway_reads_pushed_payments_and_orders_of_a_range(ask, guarded, pus
         paid("GP-6", purchasedAt=0),
     )
     polled = payment_report.check(paid("GP-7"), RULES, "poll")
-    write(house, lambda tx: payments.store(tx, studio.row["id"], polled, is_registering=True))
+    write(installation, lambda tx: payments.store(tx, studio.row["id"], polled, is_registering=True))
     post_order(orderId="o1", purchaseDateAndTimeUtc=iso(NOW - 20))
 
     answer = ask(from_=NOW - 3600, to=NOW)
@@ -1083,14 +1095,16 @@ def test_a_day_may_be_asked_for_at_once(ask, guarded):
         ({"path": "/playcamp/nobody/payments"}, 404, "unknown_game"),
     ],
 )
-def test_a_call_that_does_not_prove_itself_learns_nothing(ask, guarded, push, db, house, changed, status, reason):
+def test_a_call_that_does_not_prove_itself_learns_nothing(
+    ask, guarded, push, db, installation, changed, status, reason
+):
     push(paid())
 
     answer = ask(from_=NOW - 3600, to=NOW, **changed)
 
     assert answer.status_code == status
     assert answer.json.keys() == {"error"}
-    house.observations.flush()
+    installation.observations.flush()
     assert db("SELECT partner, endpoint, reason, status FROM refusals") == [
         {"partner": "playcamp", "endpoint": "payments", "reason": reason, "status": status}
     ]
@@ -1144,14 +1158,16 @@ def test_two_contents_of_one_id_in_one_call_are_a_conflict_and_no_correction(pus
     assert counted(push(paid(amount="100"))) == {"stored": 1}  # in a call of its own it is one
 
 
-def test_what_was_pushed_before_there_was_a_key_to_register_it_is_registered_then(push, stored, studio, house, game):
+def test_what_was_pushed_before_there_was_a_key_to_register_it_is_registered_then(
+    push, stored, studio, installation, game
+):
     studio.secret("playcamp.payments_key", KEY)
     push(paid(), paid("GP-2", amount="0"), paid("GP-3", status="refunded"))
-    rechecking.run(house, game())
+    rechecking.run(installation, game())
     assert {row["state"] for row in stored().values()} == {"kept"}
 
     studio.secret("playcamp.api_key", API_KEY)
-    rechecking.run(house, game())
+    rechecking.run(installation, game())
 
     assert {name: row["state"] for name, row in stored().items()} == {
         "GP-1": "waiting",
@@ -1189,9 +1205,9 @@ def test_a_payment_that_was_told_before_its_market_was_known_is_mended_and_still
     assert push(paid(market="corner", amount="1")).json["conflicts"] == ["GP-1"]
 
 
-def test_the_query_reads_by_an_index(house, studio, guarded):
+def test_the_query_reads_by_an_index(installation, studio, guarded):
     seen = []
-    connection = house.database.read()
+    connection = installation.database.read()
     connection.set_trace_callback(seen.append)
     queries.paid_between(connection, studio.row["id"], "2026", "2027", None, 10, is_sandbox=False)
     connection.set_trace_callback(None)
@@ -1211,45 +1227,47 @@ def test_a_payment_of_the_sandbox_is_told_in_the_sandbox_alone(ask, guarded, stu
     assert ask(from_=NOW - 3600, to=NOW).json["payments"] == []
 
 
-def test_the_jobs_run_by_themselves_once_they_are_wanted(post_order, studio, house, stored, db):
+def test_the_jobs_run_by_themselves_once_they_are_wanted(post_order, studio, installation, stored, db):
     post_order(purchaseDateAndTimeUtc=iso(NOW))
     studio.config("playcamp.register_appcharge", "on")
 
-    house.new_relay().drain()
+    installation.new_relay().drain()
 
     assert list(stored()) == ["appcharge:68e25eebdcb1278"]
-    assert jobs.cursor(house.database.read(), studio.row["id"], own_orders.JOB)
+    assert jobs.cursor(installation.database.read(), studio.row["id"], own_orders.JOB)
 
 
 def test_what_is_for_the_other_environment_is_neither_sent_nor_due_all_the_time(
-    push, studio, house, claim, claim_refunds, stored
+    push, studio, installation, claim, claim_refunds, stored
 ):
     game_id = studio.row["id"]
     push(paid(), paid("GP-2", status="refunded"))
-    write(house, lambda tx: queue.registered(tx, [2], is_sandbox=False))
+    write(installation, lambda tx: queue.registered(tx, [2], is_sandbox=False))
     studio.config("playcamp.environment", "sandbox")
     push(*(paid(f"S-{number}") for number in range(3)))
 
-    sandbox = write(house, lambda tx: queue.claim_due(tx, game_id, 2, is_sandbox=True))
-    refunded = write(house, lambda tx: queue.claim_refunds(tx, game_id, 2, is_sandbox=True))
+    sandbox = write(installation, lambda tx: queue.claim_due(tx, game_id, 2, is_sandbox=True))
+    refunded = write(installation, lambda tx: queue.claim_refunds(tx, game_id, 2, is_sandbox=True))
 
     assert ([row["transaction_id"] for row in sandbox], refunded) == (["S-0"], [])
     assert stored()["GP-1"]["next_try_at"] == stored()["GP-2"]["refund_next_at"] == time_of.stamp(NOW + 3600)
-    write(house, lambda tx: queue.registered(tx, [row["id"] for row in sandbox], is_sandbox=True))
+    write(installation, lambda tx: queue.registered(tx, [row["id"] for row in sandbox], is_sandbox=True))
     assert claim() == []
     assert {stored()[name]["state"] for name in ("S-1", "S-2")} == {"kept"}
-    assert queue.next_due(house.database.read(), game_id) == time_of.stamp(NOW + 3600)
+    assert queue.next_due(installation.database.read(), game_id) == time_of.stamp(NOW + 3600)
 
 
-def test_pushed_payments_and_orders_reach_playcamp_and_are_refunded_there(push, post_order, studio, house, now, stored):
+def test_pushed_payments_and_orders_reach_playcamp_and_are_refunded_there(
+    push, post_order, studio, installation, now, stored
+):
     with PlayCamp() as playcamp:
         playcamp.set_up(studio)
         studio.config("playcamp.register_appcharge", "on")
         post_order(orderId="o1", purchaseDateAndTimeUtc=iso(NOW))
         push(paid(status="refunded"), paid("a/b?c"))
 
-        house.new_relay().drain()
-        house.new_relay().drain()
+        installation.new_relay().drain()
+        installation.new_relay().drain()
 
         registered = {name: (str(each["amount"]), each["status"]) for name, each in playcamp.payments.items()}
     assert registered == {

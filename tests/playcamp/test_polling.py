@@ -7,7 +7,7 @@ import ssl
 
 import pytest
 
-from coinslot import installation
+from coinslot.installation import Standing
 from coinslot.base import clock as coinslot_clock
 from coinslot.payments import queue, report
 from coinslot.relay.jobs import JobError
@@ -42,14 +42,14 @@ def game():
 
 
 @pytest.fixture
-def poll(house, studio):
-    return lambda: polling.run(house, house.games.by_slug(studio.slug))
+def poll(installation, studio):
+    return lambda: polling.run(installation, installation.games.by_slug(studio.slug))
 
 
 @pytest.fixture
-def watermark(house, studio):
+def watermark(installation, studio):
     """What the polls have noted of how far they have come."""
-    return lambda: polling.watermark(house, house.games.by_slug(studio.slug))
+    return lambda: polling.watermark(installation, installation.games.by_slug(studio.slug))
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ class TestShapes:
 
         assert db("SELECT purchased_at FROM payments")[0]["purchased_at"] == "2026-01-02T02:54:05.000000Z"
 
-    def test_places_are_filled_in_percent_encoded_and_in_the_zone(self, house, studio, now, game):
+    def test_places_are_filled_in_percent_encoded_and_in_the_zone(self, installation, studio, now, game):
         game.set_up(
             studio,
             zone="Asia/Seoul",
@@ -130,7 +130,7 @@ class TestShapes:
             next="`null`",
         )
         game.trouble(answer({}), answer({}))
-        source = Source(house.games.by_slug("demo"), house.outbound)
+        source = Source(installation.games.by_slug("demo"), installation.outbound)
 
         source.page(NOW - 12 * 3600, NOW, None)
         source.page(NOW - 12 * 3600, NOW, "a/b c&d=é")
@@ -142,11 +142,11 @@ class TestShapes:
         )
         assert second.endswith("&f=a%2Fb%20c%26d%3D%C3%A9&g=50")
 
-    def test_a_form_is_posted_where_the_body_is_no_json(self, house, studio, now, game):
+    def test_a_form_is_posted_where_the_body_is_no_json(self, installation, studio, now, game):
         game.set_up(studio, method="POST", body="from={from_iso}&after={cursor}", rows="`[]`", next="`null`")
         game.trouble(answer({}))
 
-        Source(house.games.by_slug("demo"), house.outbound).page(NOW, NOW + 60, "a&b")
+        Source(installation.games.by_slug("demo"), installation.outbound).page(NOW, NOW + 60, "a&b")
 
         assert game.requests[0].body == b"from=2026-01-02T03%3A04%3A05Z&after=a%26b"
         assert game.requests[0].headers["content-type"] == "application/x-www-form-urlencoded"
@@ -323,8 +323,8 @@ class TestTrouble:
 
         assert [each.query["page"] for each in game.requests][3] == "1"
 
-    def test_a_write_that_fails_leaves_the_page_to_be_asked_for_again(self, poll, game, house, ids, watermark):
-        write, count = house.database.write, 0
+    def test_a_write_that_fails_leaves_the_page_to_be_asked_for_again(self, poll, game, installation, ids, watermark):
+        write, count = installation.database.write, 0
 
         def dies(function):
             nonlocal count
@@ -333,10 +333,10 @@ class TestTrouble:
                 raise OSError("the disk is gone")
             return write(function)
 
-        house.database.write = dies
+        installation.database.write = dies
         with pytest.raises(OSError, match="disk"):
             poll()
-        house.database.write = write
+        installation.database.write = write
 
         poll()
 
@@ -441,36 +441,38 @@ class TestTrouble:
 
 
 class TestSchedule:
-    def test_a_configured_game_is_polled_without_anybody_asking(self, house, studio, now, game, ids):
+    def test_a_configured_game_is_polled_without_anybody_asking(self, installation, studio, now, game, ids):
         game.set_up(studio)
         game.pay("GP-1", NOW - 600)
 
-        house.new_relay().drain()
+        installation.new_relay().drain()
 
         assert ids() == ["GP-1"]
 
-    def test_failures_are_recorded_and_retried_by_the_owners_table_and_then_hourly(self, house, studio, db, now, game):
+    def test_failures_are_recorded_and_retried_by_the_owners_table_and_then_hourly(
+        self, installation, studio, db, now, game
+    ):
         game.set_up(studio, retry="7,70")
         game.trouble(*[status(500)] * 4)
         waits = []
         for _ in range(4):
-            house.new_relay().drain()
+            installation.new_relay().drain()
             (row,) = db("SELECT * FROM schedules WHERE name = 'playcamp.poll'")
             waits.append(round(coinslot_clock.seconds(row["due_at"]) - coinslot_clock.now()))
             assert (row["failures"], row["last_error"]) == (len(waits), "the game's payment API answered 500")
             now.shift(waits[-1])
 
-        house.new_relay().drain()
+        installation.new_relay().drain()
 
         assert waits == [7, 70, 3600, 3600]
         (row,) = db("SELECT * FROM schedules WHERE name = 'playcamp.poll'")
         assert (row["failures"], row["last_error"]) == (0, None)
 
-    def test_an_api_that_asks_for_time_gets_it(self, house, studio, db, now, game):
+    def test_an_api_that_asks_for_time_gets_it(self, installation, studio, db, now, game):
         game.set_up(studio)
         game.trouble(status(429, Retry_After="900"))
 
-        house.new_relay().drain()
+        installation.new_relay().drain()
 
         (row,) = db("SELECT * FROM schedules WHERE name = 'playcamp.poll'")
         assert round(coinslot_clock.seconds(row["due_at"]) - coinslot_clock.now()) == 900
@@ -487,7 +489,7 @@ class TestSchedule:
         assert (waits, len(ids())) == ([0.0, 0.0, 300.0], 3)
         assert [each.query["page"] for each in game.requests] == ["1", "2", "3"]
 
-    def test_a_poll_that_got_ahead_has_the_pauses_begin_anew(self, house, studio, db, now, game):
+    def test_a_poll_that_got_ahead_has_the_pauses_begin_anew(self, installation, studio, db, now, game):
         game.set_up(studio)
         game.limit = 1
         for number in range(4):
@@ -495,7 +497,7 @@ class TestSchedule:
         game.trouble(status(500), status(500), None, status(500), status(500))
         failures = []
         for _ in range(4):
-            house.new_relay().drain()
+            installation.new_relay().drain()
             (row,) = db("SELECT * FROM schedules WHERE name = 'playcamp.poll'")
             failures.append(row["failures"])
             now.move_to(coinslot_clock.seconds(row["due_at"]))
@@ -505,18 +507,18 @@ class TestSchedule:
 
 class TestLateRefunds:
     @pytest.fixture
-    def refunds(self, house, studio):
-        return lambda: polling.run_refunds(house, house.games.by_slug(studio.slug))
+    def refunds(self, installation, studio):
+        return lambda: polling.run_refunds(installation, installation.games.by_slug(studio.slug))
 
-    def test_a_refund_of_days_later_is_found_once_a_day(self, house, studio, db, now, game, watermark):
+    def test_a_refund_of_days_later_is_found_once_a_day(self, installation, studio, db, now, game, watermark):
         game.set_up(studio)
         paid = game.pay("GP-1", NOW - 600)
-        house.new_relay().drain()
+        installation.new_relay().drain()
         before = db("SELECT refund_state FROM payments")
         for day in range(1, 21):
             now.move_to(NOW + day * DAY + 60)
             paid["refunded_at"] = float(NOW + 15 * DAY) if day >= 15 else None
-            house.new_relay().drain()
+            installation.new_relay().drain()
             if day == 14:
                 before += db("SELECT refund_state FROM payments")
 
@@ -557,7 +559,7 @@ class TestLateRefunds:
         assert (min(start for start, _ in ranges(game)), ids()) == (NOW - DAY, [])
 
     def test_of_what_was_paid_before_only_what_a_backfill_brought_is_read(
-        self, house, poll, refunds, studio, now, game, ids, db
+        self, installation, poll, refunds, studio, now, game, ids, db
     ):
         game.set_up(studio)
         game.pay("GP-unasked", NOW - 6 * DAY - 5)
@@ -566,8 +568,8 @@ class TestLateRefunds:
         game.pay("GP-unreadable", NOW - 2 * DAY, market="nowhere", user="")
         poll()
         refunds()
-        opened = house.games.by_slug("demo")
-        polling.backfill(house, opened, "test", NOW - 6 * DAY, NOW - 4 * DAY, lambda progress, rows: None)
+        opened = installation.games.by_slug("demo")
+        polling.backfill(installation, opened, "test", NOW - 6 * DAY, NOW - 4 * DAY, lambda progress, rows: None)
         brought["refunded_at"] = NOW - 3600.0
         game.pay("GP-polled", NOW - 30)
         now.shift(DAY)
@@ -583,14 +585,14 @@ class TestLateRefunds:
         assert db("SELECT * FROM payment_conflicts") == []
 
     def test_what_a_backfill_brought_of_longer_ago_is_left_to_the_next_one(
-        self, house, poll, refunds, studio, now, game
+        self, installation, poll, refunds, studio, now, game
     ):
         game.set_up(studio, refund_days="3")
         game.pay("GP-brought", NOW - 5 * DAY)
         poll()
         refunds()
-        opened = house.games.by_slug("demo")
-        polling.backfill(house, opened, "test", NOW - 6 * DAY, NOW - 4 * DAY, lambda progress, rows: None)
+        opened = installation.games.by_slug("demo")
+        polling.backfill(installation, opened, "test", NOW - 6 * DAY, NOW - 4 * DAY, lambda progress, rows: None)
         now.shift(DAY)
         poll()
         game.requests.clear()
@@ -702,11 +704,11 @@ class TestRows:
         rows = db("SELECT * FROM payments ORDER BY id")
         assert [(row["transaction_id"], row["refund_state"]) for row in rows] == [("GP-1", None), ("GP-2", "waiting")]
 
-    def test_other_content_of_what_may_have_been_sent_is_kept_for_a_person(self, house, poll, game, db, now):
+    def test_other_content_of_what_may_have_been_sent_is_kept_for_a_person(self, installation, poll, game, db, now):
         game.trouble(answer({"payments": [plain_row("GP-1")]}), answer({"payments": [plain_row("GP-1", price="1")]}))
         poll()
         game_id = db("SELECT game_id FROM payments")[0]["game_id"]
-        house.database.write_here(lambda tx: queue.claim_due(tx, game_id, 10, is_sandbox=False))
+        installation.database.write_here(lambda tx: queue.claim_due(tx, game_id, 10, is_sandbox=False))
         now.shift(300)
 
         poll()
@@ -842,4 +844,4 @@ def test_progress_survives_being_written_down():
 
     assert Progress.parse(progress_text(progress)) == progress
     assert Progress.parse(None) is None
-    assert installation.Standing(polling.run).run is polling.run
+    assert Standing(polling.run).run is polling.run

@@ -24,11 +24,11 @@ def now(clock):
 
 
 @pytest.fixture
-def report(house, studio, now):
+def report(installation, studio, now):
     """Payments as the game reports them now, with the outcome of each."""
 
     def store(*transaction_ids, is_registering=False, **changed):
-        game = house.games.by_slug(studio.slug)
+        game = installation.games.by_slug(studio.slug)
         document = {"userId": "100001", "productId": "gem", "amount": "1", "currency": "USD", "market": "google"}
         found = [
             payment_report.check(
@@ -36,7 +36,9 @@ def report(house, studio, now):
             )
             for each in transaction_ids
         ]
-        return house.database.write(lambda tx: payments.store_many(tx, game.id, found, is_registering=is_registering))
+        return installation.database.write(
+            lambda tx: payments.store_many(tx, game.id, found, is_registering=is_registering)
+        )
 
     return store
 
@@ -113,20 +115,20 @@ def test_no_payment_is_told_twice_differently_under_parallel_corrections(ask, re
     assert {name for name, contents in told.items() if len(contents) > 1} == set()
 
 
-def test_what_was_told_keeps_its_content_though_playcamp_refuses_it_for_good(ask, report, house, db, now):
+def test_what_was_told_keeps_its_content_though_playcamp_refuses_it_for_good(ask, report, installation, db, now):
     report("GP-1", is_registering=True)
     ask(NOW - 700, NOW)
     for _ in range(queue.MOST_TRIES):
         now.shift(3600)
-        house.database.write(lambda tx: queue.claim_due(tx, 1, 10, is_sandbox=False))
-        house.database.write(lambda tx: queue.refused(tx, {1: "no such product"}, [5]))
+        installation.database.write(lambda tx: queue.claim_due(tx, 1, 10, is_sandbox=False))
+        installation.database.write(lambda tx: queue.refused(tx, {1: "no such product"}, [5]))
 
     assert db("SELECT state FROM payments") == [{"state": "quarantined"}]
     assert report("GP-1", amount="2") == ["conflict"]
 
 
 @pytest.mark.long
-def test_two_workers_tell_each_payment_once_under_parallel_corrections(house, studio):
+def test_two_workers_tell_each_payment_once_under_parallel_corrections(installation, studio):
     """What the game corrects through one worker is never told with two contents by another."""
     studio.secret("playcamp.payments_key", KEY)
     began = int(time.time())
@@ -151,7 +153,7 @@ def test_two_workers_tell_each_payment_once_under_parallel_corrections(house, st
                 for row in server.get(f"{PATH}?{words}", proof).json["payments"]:
                     told.setdefault(row["order_id"], set()).add(json.dumps(row, sort_keys=True))
 
-    with Server(house.settings.home, WEB_CONCURRENCY="2") as server:
+    with Server(installation.settings.home, WEB_CONCURRENCY="2") as server:
         together(*[lambda: correct(server)] * 2, *[lambda: listen(server)] * 3)
 
     assert set(pushed) == {200}

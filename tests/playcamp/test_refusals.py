@@ -89,7 +89,7 @@ class TestOneRefund:
 
     @pytest.mark.parametrize("code", [401, 403])
     def test_a_key_that_is_refused_for_each_refund_is_said_and_costs_none_a_try(
-        self, house, register, report, playcamp, db, doctor, code, job
+        self, installation, register, report, playcamp, db, doctor, code, job
     ):
         names = [f"GP-{number}" for number in range(5)]
         report(*names)
@@ -97,7 +97,7 @@ class TestOneRefund:
         report(*names, status="refunded")
         for each in names:
             playcamp.trouble("POST", REFUND.format(each), answers(code, {"error": "no"}), times=100)
-        house.new_relay().drain()
+        installation.new_relay().drain()
 
         assert "playcamp.api_key is refused" in doctor()
         assert job()["failures"] == 1
@@ -106,12 +106,14 @@ class TestOneRefund:
         }
         assert len([path for path in playcamp.paths() if path.endswith("/refund")]) == 3
 
-    def test_a_wrong_key_is_said_of_a_single_refund_too(self, house, studio, register, report, playcamp, row, doctor):
+    def test_a_wrong_key_is_said_of_a_single_refund_too(
+        self, installation, studio, register, report, playcamp, row, doctor
+    ):
         report("GP-x")
         register()
         report("GP-x", status="refunded")
         studio.secret("playcamp.api_key", "ak_server_other:wrong-secret")
-        house.new_relay().drain()
+        installation.new_relay().drain()
 
         assert "playcamp.api_key is refused" in doctor()
         assert (row("GP-x")["refund_state"], row("GP-x")["refund_tries"]) == ("waiting", 0)
@@ -175,11 +177,11 @@ class TestOnePayment:
 
     @pytest.mark.parametrize("count", [1, 3, 40])
     def test_a_wrong_key_is_said_after_two_calls_and_costs_no_payment_a_try(
-        self, house, studio, report, playcamp, db, doctor, count
+        self, installation, studio, report, playcamp, db, doctor, count
     ):
         report(*(f"GP-{number}" for number in range(count)))
         studio.secret("playcamp.api_key", "ak_server_other:wrong-secret")
-        house.new_relay().drain()
+        installation.new_relay().drain()
 
         assert "playcamp.api_key is refused" in doctor()
         assert len(playcamp.requests) == 2
@@ -248,15 +250,15 @@ class TestResults:
 
 
 class TestWaiting:
-    def is_said(self, house, browser, doctor):
-        found = [each for each in troubles.find(house.database.read()) if each.kind == "payments_waiting"]
+    def is_said(self, installation, browser, doctor):
+        found = [each for each in troubles.find(installation.database.read()) if each.kind == "payments_waiting"]
         is_on_page = "waited for over a day" in text_of(browser.get("/"))
         assert bool(found) == is_on_page == ("have waited for over a day" in doctor())
         return found[0].count if found else 0
 
     @pytest.mark.parametrize("cause", ["down", "no key", "sandbox", "refund"])
     def test_what_waits_for_over_a_day_is_a_trouble_whatever_the_cause(
-        self, register, report, playcamp, studio, house, browser, doctor, now, cause
+        self, register, report, playcamp, studio, installation, browser, doctor, now, cause
     ):
         if cause == "refund":
             report("GP-1", "GP-2")
@@ -265,19 +267,21 @@ class TestWaiting:
         if cause == "sandbox":
             studio.config("playcamp.environment", "sandbox")
         if cause == "no key":
-            house.database.write_here(lambda tx: tx.execute("DELETE FROM secrets WHERE name = 'playcamp.api_key'"))
+            installation.database.write_here(
+                lambda tx: tx.execute("DELETE FROM secrets WHERE name = 'playcamp.api_key'")
+            )
         for path in (BULK, REFUND.format("GP-1"), REFUND.format("GP-2")):
             playcamp.trouble("POST", path, answers(503, b"down"), times=100)
         for _ in range(24):
             with suppress(JobError):
                 register()
             now.shift(3600)
-        before = self.is_said(house, browser, doctor)
+        before = self.is_said(installation, browser, doctor)
         now.shift(60)
 
-        assert (before, self.is_said(house, browser, doctor)) == (0, 2)
+        assert (before, self.is_said(installation, browser, doctor)) == (0, 2)
 
-    def test_what_is_put_back_waits_anew(self, register, report, playcamp, house, now, db):
+    def test_what_is_put_back_waits_anew(self, register, report, playcamp, installation, now, db):
         report("GP-1")
         playcamp.failing["GP-1"] = "no"
         for _ in range(5):
@@ -285,10 +289,10 @@ class TestWaiting:
             now.shift(3600)
         assert db("SELECT waits_since FROM payments") == [{"waits_since": None}]
         now.shift(86400)
-        house.database.write_here(lambda tx: queue.redrive(tx, 1, "GP-1"))
+        installation.database.write_here(lambda tx: queue.redrive(tx, 1, "GP-1"))
 
         assert db("SELECT waits_since FROM payments") == [{"waits_since": coinslot_clock.stamp()}]
-        assert "payments_waiting" not in {each.kind for each in troubles.find(house.database.read())}
+        assert "payments_waiting" not in {each.kind for each in troubles.find(installation.database.read())}
 
 
 class TestPaths:
@@ -314,10 +318,10 @@ class TestPaths:
             path_segment(own_id)
 
 
-def test_the_reading_of_a_month_passes_over_what_playcamp_refuses_of_one_payment(house, studio, playcamp, now):
+def test_the_reading_of_a_month_passes_over_what_playcamp_refuses_of_one_payment(installation, studio, playcamp, now):
     playcamp.payments["GP-1"] = {"transactionId": "GP-1", "status": "COMPLETED", "amount": 1, "currency": "USD"}
     playcamp.trouble("GET", "/v1/server/payments/GP-x", refusing(414))
 
-    found = monthly._asked(Client(house.games.by_slug("demo"), house.outbound), ["GP-x", "..", "GP-1"])
+    found = monthly._asked(Client(installation.games.by_slug("demo"), installation.outbound), ["GP-x", "..", "GP-1"])
 
     assert [each.reference for each in found] == ["GP-1"]

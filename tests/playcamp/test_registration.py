@@ -291,27 +291,27 @@ class TestTrouble:
         assert first.body == second.body
         assert list(playcamp.payments) == ["GP-1", "GP-2"]
 
-    def test_failures_pause_by_the_owners_table_and_a_limit_is_respected(self, house, report, playcamp, db, now):
+    def test_failures_pause_by_the_owners_table_and_a_limit_is_respected(self, installation, report, playcamp, db, now):
         report("GP-1")
         playcamp.trouble("POST", BULK, broken(), broken(), too_many(900))
         waits = []
         for _ in range(3):
-            house.new_relay().drain()
+            installation.new_relay().drain()
             (job,) = db("SELECT * FROM schedules WHERE name = :name", name=sends.JOB)
             waits.append(due_in(job, "due_at"))
             now.shift(waits[-1])
 
-        house.new_relay().drain()
+        installation.new_relay().drain()
 
         assert waits == [5, 30, 900]
         assert list(playcamp.payments) == ["GP-1"]
 
     def test_a_refused_key_is_told_and_looked_at_hourly_and_a_new_one_at_once(
-        self, house, report, studio, playcamp, db, now
+        self, installation, report, studio, playcamp, db, now
     ):
         report("GP-1")
         studio.secret("playcamp.api_key", "ak_server_other:wrong-secret")
-        relay = house.new_relay()
+        relay = installation.new_relay()
         thread = threading.Thread(target=relay.run)
         thread.start()
         try:
@@ -335,12 +335,12 @@ class TestTrouble:
         assert caught.value.is_anew
         assert list(states().values()).count("registered") == 1000
 
-    def test_a_run_that_got_ahead_has_the_pauses_begin_anew(self, house, report, playcamp, db, now):
+    def test_a_run_that_got_ahead_has_the_pauses_begin_anew(self, installation, report, playcamp, db, now):
         playcamp.trouble("POST", BULK, too_many(), too_many(), too_many(), as_always(playcamp), too_many(), too_many())
         report(*(f"GP-{number}" for number in range(1001)))
         found = []
         for _ in range(5):
-            house.new_relay().drain()
+            installation.new_relay().drain()
             (job,) = db("SELECT * FROM schedules WHERE name = :name", name=sends.JOB)
             found.append((job["failures"], due_in(job, "due_at")))
             now.shift(found[-1][1])
@@ -362,7 +362,7 @@ class TestTrouble:
         assert (row("GP-5")["tries"], "500" in row("GP-5")["reason"]) == (1, True)
 
     def test_a_payment_that_may_have_arrived_keeps_its_content_whatever_comes_after(
-        self, register, report, playcamp, row, now, house
+        self, register, report, playcamp, row, now, installation
     ):
         report("GP-1")
 
@@ -382,8 +382,8 @@ class TestTrouble:
         assert row("GP-1")["state"] == "quarantined"
 
         assert report("GP-1", amount="99000") == ["conflict"]
-        game_id = house.games.by_slug("demo").id
-        house.database.write_here(lambda tx: queue.redrive(tx, game_id, "GP-1"))
+        game_id = installation.games.by_slug("demo").id
+        installation.database.write_here(lambda tx: queue.redrive(tx, game_id, "GP-1"))
         assert report("GP-1", amount="99000") == ["conflict"]
         playcamp.end_troubles()
         register()
@@ -493,12 +493,12 @@ class TestRefunds:
         assert playcamp.payments["GP-1"]["status"] == "REFUNDED"
 
     def test_a_payment_that_was_registered_once_keeps_its_content_while_it_is_registered_again(
-        self, register, report, playcamp, row, house
+        self, register, report, playcamp, row, installation
     ):
         report("GP-1")
         register()
 
-        house.database.write_here(lambda tx: queue.register_again(tx, row("GP-1")["id"]))
+        installation.database.write_here(lambda tx: queue.register_again(tx, row("GP-1")["id"]))
 
         assert report("GP-1", amount="1") == ["conflict"]
         assert (row("GP-1")["state"], row("GP-1")["amount"]) == ("waiting", "9900")
@@ -610,7 +610,7 @@ class TestRefunds:
         assert found == ["waiting"] * 3 + ["done"] * 2
 
 
-def test_the_whole_round_with_everything_going_wrong(house, studio, playcamp, db, now):
+def test_the_whole_round_with_everything_going_wrong(installation, studio, playcamp, db, now):
     """The game's API dies in mid-window, PlayCamp fails, limits, forgets and times out after it has stored."""
     with GamePayments("nested") as game:
         game.set_up(studio)
@@ -623,11 +623,11 @@ def test_the_whole_round_with_everything_going_wrong(house, studio, playcamp, db
         playcamp.trouble("POST", BULK, broken(), too_many(), garbage)
         playcamp.trouble("POST", BULK, reset, is_stored=True)
         for _ in range(12):
-            house.new_relay().drain()
+            installation.new_relay().drain()
             now.shift(60)
         playcamp.forgotten.clear()
         now.shift(600)
-        house.new_relay().drain()
+        installation.new_relay().drain()
 
     stored = {row["transaction_id"]: row for row in db("SELECT * FROM payments")}
     assert len(stored) == 40
@@ -643,4 +643,4 @@ def test_the_whole_round_with_everything_going_wrong(house, studio, playcamp, db
     assert [key for key, each in playcamp.payments.items() if each["status"] == "REFUNDED"] == ["GP-4"]
     (job,) = db("SELECT * FROM schedules WHERE name = 'playcamp.poll'")
     assert (job["failures"], json.loads(job["cursor"])["window"]) == (0, None)
-    assert jobs.cursor(house.database.read(), studio.row["id"], "playcamp.poll") == job["cursor"]
+    assert jobs.cursor(installation.database.read(), studio.row["id"], "playcamp.poll") == job["cursor"]

@@ -36,14 +36,14 @@ def game(studio, now):
 
 
 @pytest.fixture
-def poll(house, studio, game, now):
+def poll(installation, studio, game, now):
     """One poll that gets these rows on its first page, and nothing on others; a minute later than the one before."""
 
     def read(*rows, **document):
         now.shift(60)
         game.end_troubles()
         game.trouble(answer({"payments": list(rows), **document}), *[answer({"payments": []})] * 3)
-        return polling.run(house, house.games.by_slug(studio.slug))
+        return polling.run(installation, installation.games.by_slug(studio.slug))
 
     return read
 
@@ -72,17 +72,17 @@ def paid(order_id="GP-1", **changed):
     return row | {"market": "google", "paid_at": NOW - 600, "status": "paid"} | changed
 
 
-def kinds(house):
-    return {trouble.kind for trouble in troubles.find(house.database.read())}
+def kinds(installation):
+    return {trouble.kind for trouble in troubles.find(installation.database.read())}
 
 
 class TestKnownAndUnreadable:
     @pytest.fixture
-    def registered(self, poll, house):
+    def registered(self, poll, installation):
         """A payment that PlayCamp has."""
         poll(paid())
-        house.database.write_here(lambda tx: queue.claim_due(tx, 1, 10, is_sandbox=False))
-        house.database.write_here(lambda tx: queue.registered(tx, [1], is_sandbox=False))
+        installation.database.write_here(lambda tx: queue.claim_due(tx, 1, 10, is_sandbox=False))
+        installation.database.write_here(lambda tx: queue.registered(tx, [1], is_sandbox=False))
 
     @pytest.mark.parametrize(
         ("changed", "reason"),
@@ -99,7 +99,7 @@ class TestKnownAndUnreadable:
         ],
     )
     def test_a_known_payment_that_turns_unreadable_is_a_conflict_with_its_reason(
-        self, poll, registered, stored, conflicts, house, app, doctor, changed, reason
+        self, poll, registered, stored, conflicts, installation, app, doctor, changed, reason
     ):
         before = stored()["GP-1"]
 
@@ -110,7 +110,7 @@ class TestKnownAndUnreadable:
         assert reason in conflict["reason"]
         assert (conflict["seen"], json.loads(conflict["reported"])["unmapped"]["order_id"]) == (2, "GP-1")
         assert stored() == {"GP-1": before}
-        assert "payment_conflicts" in kinds(house)
+        assert "payment_conflicts" in kinds(installation)
         assert "1 payment conflict(s)" in doctor()
         listed = app.test_cli_runner().invoke(args=["playcamp", "parked", "demo"]).output
         assert reason in listed
@@ -137,11 +137,13 @@ class TestKnownAndUnreadable:
 
         assert (stored()["GP-1"]["refund_state"], conflicts()) == ("waiting", [])
 
-    def test_a_market_that_is_configured_no_more_is_no_conflict(self, poll, studio, house, conflicts, stored):
+    def test_a_market_that_is_configured_no_more_is_no_conflict(self, poll, studio, installation, conflicts, stored):
         studio.config("playcamp.market.shop", "Web,MOBILE_SELF_STORE")
         poll(paid(market="shop"))
-        house.database.write_here(lambda tx: queue.claim_due(tx, 1, 10, is_sandbox=False))
-        house.database.write_here(lambda tx: tx.execute("DELETE FROM settings WHERE key = 'playcamp.market.shop'"))
+        installation.database.write_here(lambda tx: queue.claim_due(tx, 1, 10, is_sandbox=False))
+        installation.database.write_here(
+            lambda tx: tx.execute("DELETE FROM settings WHERE key = 'playcamp.market.shop'")
+        )
         studio.config("playcamp.payments.limit", "999")
         poll(paid(market="shop"))
 
@@ -155,15 +157,15 @@ class TestKnownAndUnreadable:
 
     @pytest.mark.parametrize("is_mapped", [True, False])
     def test_the_daily_reading_for_refunds_says_it_too(
-        self, poll, game, house, studio, conflicts, stored, now, is_mapped
+        self, poll, game, installation, studio, conflicts, stored, now, is_mapped
     ):
         early = paid(paid_at=NOW - 3 * DAY)
         poll()
-        opened = house.games.by_slug(studio.slug)
+        opened = installation.games.by_slug(studio.slug)
         game.end_troubles()
         game.trouble(answer({"payments": [early]}), *[answer({"payments": []})] * 3)
-        polling.backfill(house, opened, "test", NOW - 4 * DAY, NOW - 2 * DAY, lambda progress, rows: None)
-        polling.run_refunds(house, opened)
+        polling.backfill(installation, opened, "test", NOW - 4 * DAY, NOW - 2 * DAY, lambda progress, rows: None)
+        polling.run_refunds(installation, opened)
         now.shift(DAY + 60)
         poll()
         if not is_mapped:
@@ -171,7 +173,7 @@ class TestKnownAndUnreadable:
         game.end_troubles()
         game.trouble(*[answer({"payments": [early | {"price": "abc"}]})] * 5)
 
-        polling.run_refunds(house, house.games.by_slug(studio.slug))
+        polling.run_refunds(installation, installation.games.by_slug(studio.slug))
 
         found = [each["reason"] for each in conflicts()] + [
             row["reason"] for row in stored().values() if row["state"] == "parked"
@@ -195,11 +197,11 @@ class TestOnePage:
             poll(paid("GP-1"), paid("GP-2"), paid("GP-3"))
         assert stored() == {}
 
-    def test_a_page_of_millions_of_tiny_rows_is_refused_before_it_is_parsed(self, game, house, studio):
+    def test_a_page_of_millions_of_tiny_rows_is_refused_before_it_is_parsed(self, game, installation, studio):
         game.trouble(answer(b'{"payments": [' + b"{}," * 1_100_000 + b"{}]}"))
 
         with pytest.raises(JobError, match="objects and lists"):
-            polling.run(house, house.games.by_slug(studio.slug))
+            polling.run(installation, installation.games.by_slug(studio.slug))
 
     def test_payments_are_built_portion_by_portion(self, poll, monkeypatch):
         monkeypatch.setattr(polling, "ROWS_AT_ONCE", 2)
@@ -233,12 +235,12 @@ class TestPagesThatAreNotAskedFor:
         ],
     )
     def test_what_may_be_the_first_of_several_pages_is_a_trouble(
-        self, poll, house, doctor, browser, stored, app, game, rows, document
+        self, poll, installation, doctor, browser, stored, app, game, rows, document
     ):
         poll(*rows, **document)
 
         assert len(stored()) == len(rows)
-        assert "job_warning" in kinds(house)
+        assert "job_warning" in kinds(installation)
         assert "payments from 2026-01-01T03:05:05Z on may be missing" in doctor()
         assert "playcamp.payments.next" in text_of(browser.get("/"))
         game.end_troubles()
@@ -249,20 +251,20 @@ class TestPagesThatAreNotAskedFor:
     @pytest.mark.parametrize(
         "document", [{}, {"total": 2}, {"has_more": False, "next": None, "pages": 1}, {"total": "9,99"}]
     )
-    def test_a_page_that_says_nothing_of_more_is_none(self, poll, house, app, game, document):
+    def test_a_page_that_says_nothing_of_more_is_none(self, poll, installation, app, game, document):
         poll(*self.FULL[:2], **document)
 
-        assert "job_warning" not in kinds(house)
+        assert "job_warning" not in kinds(installation)
         game.end_troubles()
         game.trouble(answer({"payments": self.FULL[:2], **document}))
         assert app.test_cli_runner().invoke(args=["playcamp", "try", "demo"]).exit_code == 0
 
     def test_it_stays_until_another_way_to_ask_is_set_and_then_the_range_is_read_again(
-        self, poll, house, studio, game, stored
+        self, poll, installation, studio, game, stored
     ):
         poll(*self.FULL)
         poll(paid("GP-4", paid_at=NOW))
-        assert "job_warning" in kinds(house)
+        assert "job_warning" in kinds(installation)
         studio.config("playcamp.payments.next", "next_cursor")
         game.requests.clear()
 
@@ -270,14 +272,14 @@ class TestPagesThatAreNotAskedFor:
 
         assert int(game.requests[0].query["from"]) == NOW + 60 - DAY
         assert "GP-lost" in stored()
-        assert "job_warning" not in kinds(house)
+        assert "job_warning" not in kinds(installation)
 
-    def test_a_next_that_finds_nothing_is_said_where_a_total_is_larger(self, poll, house, studio):
+    def test_a_next_that_finds_nothing_is_said_where_a_total_is_larger(self, poll, installation, studio):
         studio.config("playcamp.payments.next", "no.such.place")
 
         poll(*self.FULL[:2], total=250)
 
-        assert "job_warning" in kinds(house)
+        assert "job_warning" in kinds(installation)
 
     def test_a_backfill_says_it(self, game, app, studio):
         game.trouble(*[answer({"payments": list(self.FULL)})] * 3)
@@ -325,7 +327,7 @@ class TestIds:
 
 class TestRetryAfter:
     @pytest.mark.parametrize("asked", ["999999999", "Fri, 31 Dec 2100 23:59:59 GMT"])
-    def test_a_pause_of_years_is_an_hour_and_is_said(self, house, game, now, db, doctor, asked):
+    def test_a_pause_of_years_is_an_hour_and_is_said(self, installation, game, now, db, doctor, asked):
         def limited(handler):
             handler.send_response(429)
             handler.send_header("Retry-After", asked)
@@ -333,7 +335,7 @@ class TestRetryAfter:
             handler.end_headers()
 
         game.trouble(limited)
-        house.new_relay().drain()
+        installation.new_relay().drain()
 
         (job,) = db("SELECT * FROM schedules WHERE name = 'playcamp.poll'")
         assert round(jobs.clock.seconds(job["due_at"]) - NOW) == 3600

@@ -159,8 +159,8 @@ def names(found):
     return [(each["type"], each["data"].get("creator_key")) for each in found]
 
 
-def refusals(house, db):
-    house.observations.flush()
+def refusals(installation, db):
+    installation.observations.flush()
     return [(row["reason"], row["status"]) for row in db("SELECT reason, status FROM refusals ORDER BY id")]
 
 
@@ -243,23 +243,25 @@ class TestProof:
         with pytest.raises(SignatureError):
             verify(CHANGED, CHANGED_SIMPLE, [], 300)
 
-    def test_a_call_that_proves_nothing_is_refused_and_kept_for_the_owner(self, post, house, db):
+    def test_a_call_that_proves_nothing_is_refused_and_kept_for_the_owner(self, post, installation, db):
         for signature in (None, "", CHANGED_SIMPLE[:-1], CHANGED_SIMPLE + ",", "t=1,v1=\xff"):
             answer = post(CHANGED, signature)
 
             assert (answer.status_code, answer.json) == (401, {"error": "Unauthorized"})
 
         assert db("SELECT * FROM events") == []
-        assert refusals(house, db) == [("signature", 401)] * 5
+        assert refusals(installation, db) == [("signature", 401)] * 5
 
-    def test_the_age_of_a_timestamped_call_is_bounded_and_that_of_a_simple_one_cannot_be(self, post, clock, house, db):
+    def test_the_age_of_a_timestamped_call_is_bounded_and_that_of_a_simple_one_cannot_be(
+        self, post, clock, installation, db
+    ):
         for late, status in [(299, 200), (300, 200), (300.9, 200), (301, 401), (-4, 200), (-5, 200), (-6, 401)]:
             clock.move_to(CHANGED_AT + late)
 
             assert post(CHANGED, f"t={CHANGED_AT},v1={CHANGED_TIMESTAMPED}").status_code == status, late
             assert post(CHANGED, CHANGED_SIMPLE).status_code == 200
 
-        assert refusals(house, db) == [("timestamp", 401)] * 2
+        assert refusals(installation, db) == [("timestamp", 401)] * 2
 
     def test_the_accepted_age_is_a_setting(self, post, clock, studio):
         studio.config("playcamp.tolerance_seconds", "900")
@@ -279,7 +281,7 @@ class TestProof:
         assert post(body, signed(body, SECRET)).status_code == 401
         assert post(body, signed(body, "the-next-secret")).status_code == 200
 
-    def test_at_a_hooks_own_address_only_its_secret_is_good(self, post, studio, send, db, house):
+    def test_at_a_hooks_own_address_only_its_secret_is_good(self, post, studio, send, db, installation):
         studio.secret("playcamp.webhook_secret.coupons", "a-secret-of-its-own")
         body = json.dumps({"events": []}).encode()
         path = "/playcamp/demo/webhook/coupons"
@@ -288,7 +290,7 @@ class TestProof:
 
         assert post(body, signed(body, SECRET), path=path).status_code == 401
         assert post(body, signed(body, SECRET), path=f"{path}-none").status_code == 404
-        house.observations.flush()
+        installation.observations.flush()
         used = db("SELECT name FROM secrets WHERE last_used_at IS NOT NULL")
         assert used == [{"name": "playcamp.webhook_secret.coupons"}]
         assert db("SELECT value FROM counters WHERE name = 'called.webhook'") == [{"value": 1}]
@@ -297,7 +299,9 @@ class TestProof:
         studio.secret("playcamp.api_key", "ak_server:x")
 
         assert post(CHANGED, CHANGED_SIMPLE, path="/playcamp/nothing/webhook").status_code == 404
-        studio.house.database.write_here(lambda tx: tx.execute("DELETE FROM secrets WHERE name LIKE '%webhook%'"))
+        studio.installation.database.write_here(
+            lambda tx: tx.execute("DELETE FROM secrets WHERE name LIKE '%webhook%'")
+        )
         studio.config("playcamp.tabs", "sponsor")  # so that the change is noticed
         assert post(CHANGED, CHANGED_SIMPLE).status_code == 404
         assert client.get("/playcamp/demo/webhook").status_code == 405
@@ -312,7 +316,7 @@ class TestProof:
         assert post(b"", signed(b"", SECRET)).status_code == 400
         assert post(b"").status_code == 400
 
-    def test_a_signed_body_that_is_no_batch_is_a_bad_request(self, post, house, db):
+    def test_a_signed_body_that_is_no_batch_is_a_bad_request(self, post, installation, db):
         bodies = [
             b" ",
             b"{",
@@ -334,7 +338,7 @@ class TestProof:
             assert post(body, signed(body, SECRET)).status_code == 400, body[:40]
 
         assert db("SELECT * FROM events") == []
-        assert refusals(house, db) == [("malformed", 400)] * len(bodies)
+        assert refusals(installation, db) == [("malformed", 400)] * len(bodies)
 
     def test_a_body_that_is_too_large_is_refused(self, post):
         body = b'{"events": [' + b" " * (1024 * 1024) + b"]}"
@@ -596,9 +600,9 @@ class TestKeeping:
         assert [each["is_test"] for each in events()] == [True]
         assert [each["is_test"] for each in sponsors("coinslot-test")] == [True]
 
-    def test_nothing_is_acknowledged_that_is_not_on_the_disk(self, post, house, db):
+    def test_nothing_is_acknowledged_that_is_not_on_the_disk(self, post, installation, db):
         body = json.dumps({"events": [event(), event("sponsor.ended", at=1)]}).encode()
-        house.database.write_here(
+        installation.database.write_here(
             lambda tx: tx.execute(
                 """CREATE TRIGGER trouble BEFORE INSERT ON events WHEN new.type = 'sponsor.ended'
                    BEGIN SELECT RAISE(ABORT, 'trouble'); END"""
@@ -608,13 +612,13 @@ class TestKeeping:
         assert post(body, signed(body, SECRET)).status_code == 503
         assert db("SELECT * FROM events") == []
         assert db("SELECT * FROM boosts") == []
-        house.database.write_here(lambda tx: tx.execute("DROP TRIGGER trouble"))
+        installation.database.write_here(lambda tx: tx.execute("DROP TRIGGER trouble"))
         assert post(body, signed(body, SECRET)).status_code == 200
         assert len(db("SELECT * FROM events")) == 2
 
-    def test_standard_destinations_are_owed_it_at_once(self, send, house, studio, db):
+    def test_standard_destinations_are_owed_it_at_once(self, send, installation, studio, db):
         with Receiver() as receiver:
-            Owed(house, studio).destination(url=receiver.url, events="sponsor.*")
+            Owed(installation, studio).destination(url=receiver.url, events="sponsor.*")
             send(event(), any_event("payment.bulk_created"))
 
         assert [row["event_type"] for row in db("SELECT event_type FROM deliveries")] == ["sponsor.created"]
@@ -840,9 +844,9 @@ class TestConverted:
         }
         assert [row["player_id"] for row in db("SELECT player_id FROM conversions")] == ["100001", "100001"]
 
-    def test_our_own_deliveries_in_that_format_are_believed(self, post, house, studio, events):
-        Owed(house, studio).destination(format="playcamp")
-        (secret,) = house.games.by_slug("demo").keys("destination.game")
+    def test_our_own_deliveries_in_that_format_are_believed(self, post, installation, studio, events):
+        Owed(installation, studio).destination(format="playcamp")
+        (secret,) = installation.games.by_slug("demo").keys("destination.game")
         studio.secret("playcamp.webhook_secret.gateway", secret.value.decode())
         body = json.dumps({"events": [CONVERTED]}).encode()
 

@@ -404,12 +404,12 @@ class TestPrecedence:
         answer = get(payload(Items=["coins", "4242", "axes"]))
         assert answer.json == {"ErrorCode": 402, "ErrorMessage": "Item #4242 doesn't exist"}
 
-    def test_a_credited_purchase_is_answered_again_whatever_became_of_the_player(self, get, studio, feed, house):
+    def test_a_credited_purchase_is_answered_again_whatever_became_of_the_player(self, get, studio, feed, installation):
         from coinslot.games import registry
 
         get(payload())
-        house.database.write_here(lambda tx: erasure.forget_player(tx, studio.row["id"], "alice"))
-        house.database.write_here(lambda tx: registry.delete_item(tx, studio.row["id"], "coins"))
+        installation.database.write_here(lambda tx: erasure.forget_player(tx, studio.row["id"], "alice"))
+        installation.database.write_here(lambda tx: registry.delete_item(tx, studio.row["id"], "coins"))
         assert is_blank(get(payload()))
         assert len(feed()) == 1
 
@@ -481,10 +481,10 @@ class TestWhoseCall:
         assert db("SELECT key, value FROM settings") == [{"key": "playtem.app_id", "value": "3"}]
         assert code(get(payload(AppId=4, TransactionId="b"))) == 407
 
-    def test_facebook_ids(self, get, studio, house, feed):
+    def test_facebook_ids(self, get, studio, installation, feed):
         from coinslot.games import registry
 
-        house.database.write_here(
+        installation.database.write_here(
             lambda tx: registry.put_player(tx, studio.row["id"], "bob", {"identities": {"facebook": "859"}})
         )
         studio.config("playtem.user_id", "facebook")

@@ -16,8 +16,8 @@ YEAR = 365 * 86400
 
 
 @pytest.fixture
-def owed(house, studio):
-    return Owed(house, studio)
+def owed(installation, studio):
+    return Owed(installation, studio)
 
 
 @pytest.fixture
@@ -90,13 +90,13 @@ def test_a_destination_that_rests_until_the_wrong_future_is_probed(owed, receive
     assert owed.state()["circuit_open_since"] is None
 
 
-def test_a_job_that_failed_or_was_in_hand_in_the_wrong_future_runs(house, studio, clock):
+def test_a_job_that_failed_or_was_in_hand_in_the_wrong_future_runs(installation, studio, clock):
     ran = []
-    house.jobs = {name: lambda house, game, name=name: ran.append(name) for name in ("failed", "in-hand")}
+    installation.jobs = {name: lambda installation, game, name=name: ran.append(name) for name in ("failed", "in-hand")}
     game_id = studio.row["id"]
-    write = house.database.write_here
+    write = installation.database.write_here
     clock.shift(YEAR)
-    for name in house.jobs:
+    for name in installation.jobs:
         write(lambda tx, name=name: jobs.at(tx, game_id, name, 0))
     (due,) = write(lambda tx: jobs.claim_due(tx, "dies", ["failed"], 1))
     write(lambda tx: jobs.finished(tx, due, None, JobError("no luck")))
@@ -104,19 +104,19 @@ def test_a_job_that_failed_or_was_in_hand_in_the_wrong_future_runs(house, studio
 
     clock.shift(-YEAR)
 
-    house.new_relay().drain()
+    installation.new_relay().drain()
     assert sorted(ran) == ["failed", "in-hand"]
 
 
-def test_a_job_of_the_wrong_future_can_be_done_by_hand(house, studio, clock):
+def test_a_job_of_the_wrong_future_can_be_done_by_hand(installation, studio, clock):
     game_id = studio.row["id"]
     clock.shift(YEAR)
-    assert house.database.write_here(lambda tx: jobs.take(tx, "dies", game_id, "job"))
+    assert installation.database.write_here(lambda tx: jobs.take(tx, "dies", game_id, "job"))
     clock.shift(-YEAR)
-    assert house.database.write_here(lambda tx: jobs.take(tx, "me", game_id, "job"))
+    assert installation.database.write_here(lambda tx: jobs.take(tx, "me", game_id, "job"))
 
 
-def test_payments_and_refunds_put_off_into_the_wrong_future_are_due(house, studio, clock):
+def test_payments_and_refunds_put_off_into_the_wrong_future_are_due(installation, studio, clock):
     game_id = studio.row["id"]
     far, day = (coinslot_clock.stamp(time.time() + seconds) for seconds in (YEAR, 80000))
 
@@ -138,13 +138,13 @@ def test_payments_and_refunds_put_off_into_the_wrong_future_are_due(house, studi
                 },
             )
 
-    house.database.write_here(put)
-    house.database.write_here(due_times.mend)
+    installation.database.write_here(put)
+    installation.database.write_here(due_times.mend)
 
     now = coinslot_clock.stamp()
-    assert queue.next_due(house.database.read(), game_id) == now
-    claimed = house.database.write_here(lambda tx: queue.claim_due(tx, game_id, 9, is_sandbox=False))
-    refunds = house.database.write_here(lambda tx: queue.claim_refunds(tx, game_id, 9, is_sandbox=False))
+    assert queue.next_due(installation.database.read(), game_id) == now
+    claimed = installation.database.write_here(lambda tx: queue.claim_due(tx, game_id, 9, is_sandbox=False))
+    refunds = installation.database.write_here(lambda tx: queue.claim_refunds(tx, game_id, 9, is_sandbox=False))
     assert [row["transaction_id"] for row in (*claimed, *refunds)] == ["T-0", "T-1"]
 
 
@@ -157,12 +157,12 @@ def test_many_are_mended_a_portion_at_a_time(owed, clock, monkeypatch):
     assert len(owed.claim()) == 5
 
 
-def test_a_heartbeat_of_the_wrong_future_says_nothing(house, studio, clock, client):
-    house.database.write_here(
-        lambda tx: destinations.add(tx, house.vault, "demo", "main", "http://127.0.0.1:9/", actor="test")
+def test_a_heartbeat_of_the_wrong_future_says_nothing(installation, studio, clock, client):
+    installation.database.write_here(
+        lambda tx: destinations.add(tx, installation.vault, "demo", "main", "http://127.0.0.1:9/", actor="test")
     )
     clock.shift(YEAR)
-    house.database.write_here(deliveries.beat)
+    installation.database.write_here(deliveries.beat)
     clock.shift(-YEAR)
     assert client.get("/readyz").json["checks"]["relay"] != "ok"
-    assert deliveries.last_beat(house.database.read()) is None
+    assert deliveries.last_beat(installation.database.read()) is None

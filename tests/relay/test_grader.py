@@ -30,24 +30,24 @@ Endpoint = Callable[[Handler], None]
 class Grading:
     """A destination of the game ``demo``, and the command run on it."""
 
-    def __init__(self, app: Flask, house: Installation, studio: Studio) -> None:
+    def __init__(self, app: Flask, installation: Installation, studio: Studio) -> None:
         self.app = app
-        self.house = house
+        self.installation = installation
         self.studio = studio
         self.secret = ""
 
     def aim(self, url: str, timeout_seconds: int = 2, **options: Any) -> str:
         """Returns the signing secret."""
-        self.secret = self.house.database.write_here(
+        self.secret = self.installation.database.write_here(
             lambda tx: destinations.add(
                 tx,
-                self.house.vault,
+                self.installation.vault,
                 "demo",
                 "main",
                 url,
                 actor="test",
                 timeout_seconds=timeout_seconds,
-                formats=self.house.formats,
+                formats=self.installation.formats,
                 **options,
             )
         )
@@ -77,10 +77,10 @@ class Grading:
 
 
 @pytest.fixture
-def grading(app: Flask, house: Installation, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Grading:
+def grading(app: Flask, installation: Installation, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Grading:
     monkeypatch.setattr(grader, "TRICKLE_SECONDS", 0.2)
     monkeypatch.setattr(trickle, "TRICKLE_SECONDS", 0.2)
-    return Grading(app, house, studio)
+    return Grading(app, installation, studio)
 
 
 def last(handler: Handler) -> Request:
@@ -102,8 +102,8 @@ def proving(get_secret: Callable[[], str], behaviour: Endpoint | None = None) ->
 
 
 class TestGood:
-    def test_the_example_game_gets_full_marks(self, app, house, studio, tmp_path):
-        grading = Grading(app, house, studio)  # trickling as long as it does for owners
+    def test_the_example_game_gets_full_marks(self, app, installation, studio, tmp_path):
+        grading = Grading(app, installation, studio)  # trickling as long as it does for owners
         with ExampleGame(tmp_path, COINSLOT_WEBHOOK_SECRET=destinations.new_secret()) as game:
             game.kill()
             game.environment["COINSLOT_WEBHOOK_SECRET"] = grading.aim(game.url, 10)
@@ -148,7 +148,7 @@ class TestGood:
     def test_it_writes_nothing_into_the_database(self, grading, db):
         with Receiver(proving(lambda: grading.secret)) as endpoint:
             grading.aim(endpoint.url)
-            with sqlite3.connect(grading.house.database.path) as connection:
+            with sqlite3.connect(grading.installation.database.path) as connection:
                 before = list(connection.iterdump())
                 grading.run()
                 assert list(connection.iterdump()) == before
@@ -164,9 +164,9 @@ class TestGood:
     def test_it_speaks_tls_slowly_too(self, grading, tmp_path, monkeypatch):
         pem = certificate(tmp_path, "127.0.0.1")
         monkeypatch.setenv("SSL_CERT_FILE", str(pem))
-        shared = grading.house
-        house = Installation(shared.settings, shared.catalogue, shared.secret_names, shared.in_game)
-        grading.app.extensions["coinslot"] = house
+        shared = grading.installation
+        installation = Installation(shared.settings, shared.catalogue, shared.secret_names, shared.in_game)
+        grading.app.extensions["coinslot"] = installation
         with Receiver(proving(lambda: grading.secret), certificate=pem) as endpoint:
             grading.aim(endpoint.url)
 
@@ -174,7 +174,7 @@ class TestGood:
 
             assert len(marks) == LINES
             assert {mark for mark, _ in marks.values()} == {"ok"}
-        house.database.close()
+        installation.database.close()
 
     def test_the_format_playcamp_is_graded_in_its_own_way(self, grading):
         def endpoint_of_playcamp(handler: Handler) -> None:
@@ -401,7 +401,7 @@ class TestUngradable:
             assert self.only(grading).startswith(f"answered 202, and success is {rule} here")
 
     def test_one_on_an_address_that_is_not_called(self, tmp_path, grading):
-        grading.app.extensions["coinslot"].outbound = type(grading.house.outbound)(may_call_private=False)
+        grading.app.extensions["coinslot"].outbound = type(grading.installation.outbound)(may_call_private=False)
         with Receiver(status(200)) as endpoint:
             grading.aim(endpoint.url)
 
@@ -435,18 +435,18 @@ class TestCommand:
         assert grading.run("nogame", "main").stderr == "Error: there is no game nogame\n"
         assert grading.run("demo", "main").stderr == "Error: demo has no destination main\n"
         grading.aim("http://127.0.0.1:1/")
-        grading.house.database.write_here(lambda tx: keyring.delete(tx, grading.studio.row, "destination.main"))
+        grading.installation.database.write_here(lambda tx: keyring.delete(tx, grading.studio.row, "destination.main"))
         assert grading.run("demo", "main").stderr == "Error: main of demo has no signing secret\n"
 
     def test_the_slow_one_too_goes_to_allowed_addresses_only(self, grading):
         with Receiver(status(200)) as endpoint:
             grading.aim(endpoint.url)
-            connection = grading.house.database.read()
+            connection = grading.installation.database.read()
             destination = destinations.opened(destinations.listing(connection, grading.studio.row["id"])[0])
             keys = (secret_value(grading.secret),)
 
             strict = grader.Grader(
-                grading.house.outbound, destination, STANDARD, keys, "appcharge", may_call_private=False
+                grading.installation.outbound, destination, STANDARD, keys, "appcharge", may_call_private=False
             )
             finding = list(strict.findings())[-1]
 

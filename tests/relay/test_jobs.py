@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from coinslot import installation
+from coinslot.installation import Standing
 from coinslot.base import clock as coinslot_clock
 from coinslot.outbox import deliveries
 from coinslot.relay import jobs as schedules
@@ -26,19 +26,19 @@ SECRET = "a-secret-that-no-log-may-hold"
 class Jobs:
     """The jobs of an installation, and what they are told to do."""
 
-    def __init__(self, house, studio):
-        self.house = house
+    def __init__(self, installation, studio):
+        self.installation = installation
         self.game_id = studio.row["id"]
         self.ran = []
-        self.does = lambda house, game: None
-        house.jobs = {JOB: self._run}
+        self.does = lambda installation, game: None
+        installation.jobs = {JOB: self._run}
 
-    def _run(self, house, game):
+    def _run(self, installation, game):
         self.ran.append(game.slug)
-        return self.does(house, game)
+        return self.does(installation, game)
 
     def write(self, function):
-        return self.house.database.write_here(function)
+        return self.installation.database.write_here(function)
 
     def at(self, seconds=0.0, game_id=None, name=JOB):
         self.write(lambda tx: schedules.at(tx, game_id or self.game_id, name, seconds))
@@ -50,11 +50,11 @@ class Jobs:
         self.write(lambda tx: schedules.finished(tx, due, again, error))
 
     def drain(self):
-        return self.house.new_relay().drain()
+        return self.installation.new_relay().drain()
 
     def row(self, name=JOB):
         (row,) = (
-            self.house.database.read()
+            self.installation.database.read()
             .execute("SELECT * FROM schedules WHERE name = :name AND game_id = :id", {"name": name, "id": self.game_id})
             .fetchall()
         )
@@ -66,13 +66,13 @@ class Jobs:
 
 
 @pytest.fixture
-def jobs(house, studio):
-    return Jobs(house, studio)
+def jobs(installation, studio):
+    return Jobs(installation, studio)
 
 
 @contextmanager
-def running(house):
-    relay = house.new_relay()
+def running(installation):
+    relay = installation.new_relay()
     thread = threading.Thread(target=relay.run)
     thread.start()
     try:
@@ -84,7 +84,7 @@ def running(house):
 
 
 def fails(error):
-    def job(house, game):
+    def job(installation, game):
         raise error
 
     return job
@@ -138,7 +138,7 @@ class TestTheRow:
         jobs.at(name="of.another.version")
 
         assert jobs.claim() == []
-        assert schedules.next_due(jobs.house.database.read(), [JOB]) is None
+        assert schedules.next_due(jobs.installation.database.read(), [JOB]) is None
 
     def test_what_was_asked_for_while_it_ran_is_not_forgotten(self, jobs, clock):
         jobs.at()
@@ -215,7 +215,7 @@ class TestARelay:
 
     def test_a_job_that_wants_to_runs_again(self, jobs, clock):
         answers = [0.0, 0.0, 30.0]
-        jobs.does = lambda house, game: answers.pop(0)
+        jobs.does = lambda installation, game: answers.pop(0)
         jobs.at()
 
         jobs.drain()
@@ -257,26 +257,28 @@ class TestARelay:
         assert not any(each.exc_info for each in caplog.records)
 
     def test_a_job_runs_outside_of_every_transaction(self, jobs, clock):
-        jobs.does = lambda house, game: house.database.write(lambda tx: schedules.at(tx, game.id, JOB, 60))
+        jobs.does = lambda installation, game: installation.database.write(
+            lambda tx: schedules.at(tx, game.id, JOB, 60)
+        )
         jobs.at()
 
         jobs.drain()
 
         assert jobs.due_in() == 60
 
-    def test_deliveries_go_on_while_every_place_for_jobs_is_taken(self, jobs, house, studio):
-        owed = Owed(house, studio)
+    def test_deliveries_go_on_while_every_place_for_jobs_is_taken(self, jobs, installation, studio):
+        owed = Owed(installation, studio)
         everybody_in, release = threading.Semaphore(0), threading.Event()
 
-        def hang(house, game):
+        def hang(installation, game):
             everybody_in.release()
             release.wait(30)
 
         jobs.does = hang
-        house.jobs = {f"job.{number}": jobs.does for number in range(JOBS_AT_ONCE + 3)}
-        for name in house.jobs:
+        installation.jobs = {f"job.{number}": jobs.does for number in range(JOBS_AT_ONCE + 3)}
+        for name in installation.jobs:
             jobs.at(name=name)
-        with Receiver(status(200)) as receiver, running(house):
+        with Receiver(status(200)) as receiver, running(installation):
             for _ in range(JOBS_AT_ONCE):
                 assert everybody_in.acquire(timeout=10)
             owed.destination(url=receiver.url)
@@ -287,34 +289,34 @@ class TestARelay:
             for _ in range(3):
                 assert everybody_in.acquire(timeout=10)
 
-    def test_jobs_go_on_beside_a_destination_that_hangs(self, jobs, house, studio):
-        owed = Owed(house, studio)
+    def test_jobs_go_on_beside_a_destination_that_hangs(self, jobs, installation, studio):
+        owed = Owed(installation, studio)
         with Receiver(silence) as receiver:
             owed.destination(url=receiver.url, timeout_seconds=1)
             owed.credit(9)
-            with running(house):
+            with running(installation):
                 until(lambda: receiver.requests, "it hangs")
                 jobs.at()
                 until(lambda: jobs.ran, "the job ran")
 
-    def test_a_running_relay_notices_a_job_of_another_process(self, jobs, house):
-        with running(house):
-            until(lambda: deliveries.last_beat(house.database.read()), "it runs")
+    def test_a_running_relay_notices_a_job_of_another_process(self, jobs, installation):
+        with running(installation):
+            until(lambda: deliveries.last_beat(installation.database.read()), "it runs")
             subprocess.run(
-                [sys.executable, "-c", ASKS, str(house.settings.home), str(jobs.game_id)], cwd=ROOT, check=True
+                [sys.executable, "-c", ASKS, str(installation.settings.home), str(jobs.game_id)], cwd=ROOT, check=True
             )
             until(lambda: jobs.ran, "the job ran", 2)
 
-    def test_what_is_in_hand_is_finished_and_what_was_not_begun_given_back(self, jobs, house):
+    def test_what_is_in_hand_is_finished_and_what_was_not_begun_given_back(self, jobs, installation):
         begun, release = threading.Event(), threading.Event()
 
-        def slow(house, game):
+        def slow(installation, game):
             begun.set()
             release.wait(30)
 
         jobs.does = slow
         jobs.at()
-        with running(house) as relay:
+        with running(installation) as relay:
             assert begun.wait(10)
             relay.stop()
             (late,) = jobs.write(lambda tx: self._claim_another(tx, jobs))
@@ -331,8 +333,8 @@ class TestARelay:
         schedules.at(tx, jobs.game_id, "late", -1)
         return schedules.claim_due(tx, "me", ["late"], 1)
 
-    def test_two_relays_run_a_job_once(self, jobs, house):
-        with running(house), running(house):
+    def test_two_relays_run_a_job_once(self, jobs, installation):
+        with running(installation), running(installation):
             for number in range(1, 11):
                 jobs.at()
                 until(lambda number=number: len(jobs.ran) >= number, "it ran")
@@ -340,9 +342,9 @@ class TestARelay:
 
         assert len(jobs.ran) == 10
 
-    def test_schedules_are_looked_up_only_after_a_commit(self, jobs, house):
-        relay = house.new_relay()
-        connection = house.database.read()
+    def test_schedules_are_looked_up_only_after_a_commit(self, jobs, installation):
+        relay = installation.new_relay()
+        connection = installation.database.read()
         statements = []
         connection.set_trace_callback(statements.append)
 
@@ -368,8 +370,8 @@ database.write_here(lambda tx: jobs.at(tx, int(sys.argv[2]), "test.job", 0))
 
 class TestStandingJobs:
     @pytest.fixture
-    def standing(self, jobs, house):
-        house.jobs = {JOB: installation.Standing(jobs._run)}
+    def standing(self, jobs, installation):
+        installation.jobs = {JOB: Standing(jobs._run)}
         return jobs
 
     def test_they_run_once_a_relay_sees_the_game_and_not_again_by_themselves(self, standing, clock):
@@ -386,21 +388,21 @@ class TestStandingJobs:
 
         assert (standing.ran, standing.due_in()) == ([], 60)
 
-    def test_a_changed_configuration_has_them_run_again_and_ends_a_pause(self, standing, house, studio):
+    def test_a_changed_configuration_has_them_run_again_and_ends_a_pause(self, standing, installation, studio):
         standing.does = fails(JobError("not now", pauses=[3600]))
-        with running(house):
+        with running(installation):
             until(lambda: standing.ran, "the first run")
             until(lambda: standing.row()["failures"] == 1, "it failed")
-            standing.does = lambda house, game: None
+            standing.does = lambda installation, game: None
             studio.config("appcharge.tolerance_seconds", "400")
             until(lambda: standing.row()["failures"] == 0, "the second run")
 
         assert standing.ran == ["demo", "demo"]
 
-    def test_a_game_added_later_is_seen(self, standing, house, studio):
-        with running(house):
+    def test_a_game_added_later_is_seen(self, standing, installation, studio):
+        with running(installation):
             until(lambda: standing.ran, "the first game")
-            type(studio)(house, "second")
+            type(studio)(installation, "second")
             until(lambda: len(standing.ran) == 2, "the second")
 
         assert standing.ran == ["demo", "second"]
@@ -467,24 +469,26 @@ class TestByHand:
         assert jobs.due_in() == 0
 
 
-def test_a_cursor_is_kept_with_the_job_and_survives_its_runs(jobs, house, clock):
-    jobs.does = lambda house, game: house.database.write(lambda tx: schedules.put_cursor(tx, game.id, JOB, "page 7"))
+def test_a_cursor_is_kept_with_the_job_and_survives_its_runs(jobs, installation, clock):
+    jobs.does = lambda installation, game: installation.database.write(
+        lambda tx: schedules.put_cursor(tx, game.id, JOB, "page 7")
+    )
     jobs.at()
-    assert schedules.cursor(house.database.read(), jobs.game_id, JOB) is None
+    assert schedules.cursor(installation.database.read(), jobs.game_id, JOB) is None
 
     jobs.drain()
 
-    assert schedules.cursor(house.database.read(), jobs.game_id, JOB) == "page 7"
+    assert schedules.cursor(installation.database.read(), jobs.game_id, JOB) == "page 7"
     jobs.write(lambda tx: schedules.put_cursor(tx, jobs.game_id, JOB, None))
-    assert schedules.cursor(house.database.read(), jobs.game_id, JOB) is None
-    assert schedules.cursor(house.database.read(), jobs.game_id, "unknown") is None
+    assert schedules.cursor(installation.database.read(), jobs.game_id, JOB) is None
+    assert schedules.cursor(installation.database.read(), jobs.game_id, "unknown") is None
 
 
 class TestTheCommand:
     def test_relay_once_runs_what_is_due_and_waits_for_it(self, jobs, app):
         done = []
 
-        def slow(house, game):
+        def slow(installation, game):
             threading.Event().wait(0.1)
             done.append(game.slug)
 
@@ -496,11 +500,11 @@ class TestTheCommand:
         assert (result.exit_code, result.output) == (0, "0 attempts made.\n")
         assert done == ["demo"]
 
-    def test_sigterm_after_the_first_line_ends_the_relay_tidily(self, house):
+    def test_sigterm_after_the_first_line_ends_the_relay_tidily(self, installation):
         process = subprocess.Popen(
             [sys.executable, "-m", "flask", "relay"],
             cwd=ROOT,
-            env={"COINSLOT_HOME": str(house.settings.home), "PATH": "/usr/bin:/bin"},
+            env={"COINSLOT_HOME": str(installation.settings.home), "PATH": "/usr/bin:/bin"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

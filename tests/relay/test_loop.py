@@ -45,14 +45,14 @@ from tests.servers import ROOT, until
 
 
 @pytest.fixture
-def owed(house, studio):
-    return Owed(house, studio)
+def owed(installation, studio):
+    return Owed(installation, studio)
 
 
 @contextmanager
-def running(house, relays=1):
+def running(installation, relays=1):
     """Relays that run in threads of this process."""
-    made = [house.new_relay() for _ in range(relays)]
+    made = [installation.new_relay() for _ in range(relays)]
     threads = [threading.Thread(target=each.run) for each in made]
     for thread in threads:
         thread.start()
@@ -67,9 +67,9 @@ def running(house, relays=1):
 
 
 @contextmanager
-def relay_process(house, *options):
+def relay_process(installation, *options):
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.relay_process", str(house.database.home), *options],
+        [sys.executable, "-m", "tests.relay_process", str(installation.database.home), *options],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -116,7 +116,7 @@ def test_a_retry_has_the_same_id_and_bytes_and_a_time_of_its_own(owed, clock):
     assert [row["status"] for row in owed.attempts()] == [500, 503, 200]
 
 
-def test_an_attempt_under_way_during_a_restore_says_nothing_of_what_came_after_it(owed, house, caplog):
+def test_an_attempt_under_way_during_a_restore_says_nothing_of_what_came_after_it(owed, installation, caplog):
     caplog.set_level(logging.INFO, "coinslot")
 
     def restore(handler):
@@ -198,11 +198,11 @@ def test_refused_dns_and_tls_have_their_words(owed, clock, tmp_path):
     assert not receiver.requests
 
 
-def test_private_targets_may_be_switched_off(owed, clock, house):
+def test_private_targets_may_be_switched_off(owed, clock, installation):
     with Receiver() as receiver:
         owed.destination(url=receiver.url)
         owed.credit()
-        Relay(house.database, house.vault, Outbound(may_call_private=False)).drain()
+        Relay(installation.database, installation.vault, Outbound(may_call_private=False)).drain()
 
     assert receiver.connections == 0
     (attempt,) = owed.attempts()
@@ -282,7 +282,7 @@ def test_a_rotation_is_signed_twice_and_the_retired_secret_is_gone(owed, clock):
         old = owed.destination(url=receiver.url)
         new = destinations.new_secret()
         name = destinations.secret_name("game")
-        owed.write(lambda tx: keyring.rotate(tx, owed.house.vault, owed.studio.row, name, new, "test"))
+        owed.write(lambda tx: keyring.rotate(tx, owed.installation.vault, owed.studio.row, name, new, "test"))
         owed.credit()
         owed.drain()
         owed.studio.retire(name)
@@ -313,7 +313,7 @@ def test_the_playcamp_format_has_its_own_headers_and_wants_200(owed, clock):
     assert [row["failure"] for row in owed.attempts()] == ["status", None]
 
 
-def test_a_format_that_a_partner_brings_is_signed_ordered_and_tried_again_as_it_says(owed, house, clock):
+def test_a_format_that_a_partner_brings_is_signed_ordered_and_tried_again_as_it_says(owed, installation, clock):
     made = Format(
         name="numbered",
         retry_seconds=(7,),
@@ -325,7 +325,7 @@ def test_a_format_that_a_partner_brings_is_signed_ordered_and_tried_again_as_it_
         recipe="its number",
         keeps_order=True,
     )
-    house.formats = {**house.formats, made.name: made}
+    installation.formats = {**installation.formats, made.name: made}
     with Receiver(status(204), status(200), status(200)) as receiver:
         owed.destination(url=receiver.url, format="numbered")
         owed.credit(2)
@@ -420,7 +420,7 @@ def test_one_slow_destination_leaves_the_others_their_speed(owed):
         owed.destination("slow", slow.url)
         owed.destination("fast", fast.url)
         owed.credit(40)
-        with running(owed.house):
+        with running(owed.installation):
             until(lambda: len(fast.requests) == 40, "the fast one has everything", 2)
             assert len(slow.requests) <= 8
             slow.is_closing.set()
@@ -433,10 +433,10 @@ import dataclasses, sys
 from app import create_app
 from tests.conftest import Studio
 from tests.owed import Owed
-house = create_app({"COINSLOT_HOME": sys.argv[1]}).extensions["coinslot"]
+installation = create_app({"COINSLOT_HOME": sys.argv[1]}).extensions["coinslot"]
 class Demo(Studio):
-    def __init__(self): self.house, self.slug = house, "demo"
-owed = Owed(house, Demo())
+    def __init__(self): self.installation, self.slug = installation, "demo"
+owed = Owed(installation, Demo())
 import time
 for line in sys.stdin:
     owed.credited = int(line)
@@ -446,9 +446,9 @@ for line in sys.stdin:
     delays = []
     with Receiver() as receiver:
         owed.destination(url=receiver.url)
-        with running(owed.house):
+        with running(owed.installation):
             other = subprocess.Popen(
-                [sys.executable, "-c", owed_by_another, str(owed.house.database.home)],
+                [sys.executable, "-c", owed_by_another, str(owed.installation.database.home)],
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -474,7 +474,7 @@ def test_stop_finishes_what_is_in_hand_and_claims_nothing_more(owed):
     with Receiver(after(0.5, status(200))) as receiver:
         owed.destination(url=receiver.url)
         owed.credit(20)
-        with running(owed.house) as relay:
+        with running(owed.installation) as relay:
             until(lambda: len(receiver.requests) >= 8, "eight are in hand")
             relay.stop()
 
@@ -484,11 +484,11 @@ def test_stop_finishes_what_is_in_hand_and_claims_nothing_more(owed):
     assert all(row["duration_ms"] is not None for row in owed.attempts())
 
 
-def test_claims_that_were_not_begun_are_given_back(owed, house):
+def test_claims_that_were_not_begun_are_given_back(owed, installation):
     """As when the relay is stopped between the claim and the send."""
     owed.destination()
     owed.credit()
-    relay = house.new_relay()
+    relay = installation.new_relay()
     (claim,) = owed.claim(owner=relay.owner)
     relay.stop()
     relay._in_flight[claim.destination.id] += 1
@@ -500,11 +500,11 @@ def test_claims_that_were_not_begun_are_given_back(owed, house):
     assert owed.attempts() == []
 
 
-def test_a_claim_whose_turn_came_too_late_is_not_sent(owed, house, clock):
+def test_a_claim_whose_turn_came_too_late_is_not_sent(owed, installation, clock):
     with Receiver() as receiver:
         owed.destination(url=receiver.url)
         owed.credit()
-        relay = house.new_relay()
+        relay = installation.new_relay()
         (claim,) = owed.claim(owner=relay.owner)
         clock.shift(5)
         relay._in_flight[claim.destination.id] += 1
@@ -514,9 +514,9 @@ def test_a_claim_whose_turn_came_too_late_is_not_sent(owed, house, clock):
     assert owed.deliveries()[0]["leased_until"] is None
 
 
-def test_trouble_with_the_database_is_waited_out(owed, house, caplog):
-    with Receiver() as receiver, running(house):
-        path = house.database.path
+def test_trouble_with_the_database_is_waited_out(owed, installation, caplog):
+    with Receiver() as receiver, running(installation):
+        path = installation.database.path
         owed.destination(url=receiver.url)
         owed.credit()
         until(lambda: owed.deliveries("delivered"), "the first arrives")
@@ -529,13 +529,13 @@ def test_trouble_with_the_database_is_waited_out(owed, house, caplog):
         until(lambda: len(receiver.requests) == 2, "the second arrives")
 
 
-def test_a_row_that_makes_no_sense_does_not_end_the_loop(owed, house, caplog):
+def test_a_row_that_makes_no_sense_does_not_end_the_loop(owed, installation, caplog):
     with Receiver() as receiver:
         owed.destination(url=receiver.url)
         owed.destination("odd", receiver.url)
         owed.write(lambda tx: tx.execute("UPDATE destinations SET retry_seconds = 'soon' WHERE name = 'odd'"))
         owed.credit()
-        with running(house) as relay:
+        with running(installation) as relay:
             until(lambda: "the relay waits" in caplog.text, "the relay notices")
             owed.write(lambda tx: tx.execute("UPDATE destinations SET retry_seconds = NULL"))
             until(lambda: len(receiver.requests) == 2, "both arrive")
@@ -586,21 +586,21 @@ def test_a_secret_that_does_not_open_sends_nothing_and_says_so(owed, clock, capl
     assert "cannot be signed" in caplog.text
 
 
-def test_old_deliveries_are_pruned_by_the_loop(owed, house):
+def test_old_deliveries_are_pruned_by_the_loop(owed, installation):
     with Receiver() as receiver:
         owed.destination(url=receiver.url)
         with time_machine.travel(time.time() - (KEPT_DELIVERED_DAYS + 1) * 86400, tick=True):
             owed.credit(3)
             owed.drain()
         owed.credit()
-        with running(house):
+        with running(installation):
             until(lambda: len(owed.deliveries()) == 1, "the old ones are gone")
             until(lambda: owed.deliveries("delivered"), "the new one is there")
 
 
-def test_the_loop_beats(owed, house):
-    with running(house):
-        until(lambda: deliveries.last_beat(house.database.read()), "a heartbeat")
+def test_the_loop_beats(owed, installation):
+    with running(installation):
+        until(lambda: deliveries.last_beat(installation.database.read()), "a heartbeat")
 
 
 def test_no_secret_signature_or_body_reaches_the_log(owed, clock, caplog):
@@ -632,10 +632,10 @@ def test_one_secret_does_not_tell_in_a_repr(owed, clock):
 
 
 @pytest.mark.long
-def test_relays_of_many_threads_and_processes_attempt_nothing_twice_at_once(owed, house):
+def test_relays_of_many_threads_and_processes_attempt_nothing_twice_at_once(owed, installation):
     with Receiver(after(0.01, status(200))) as receiver:
         owed.destination(url=receiver.url)
-        with relay_process(house), relay_process(house), running(house, relays=3):
+        with relay_process(installation), relay_process(installation), running(installation, relays=3):
             for _ in range(6):
                 owed.credit(50)
             until(lambda: len(owed.deliveries("delivered")) == 300, "everything has arrived", 30)
@@ -649,11 +649,11 @@ def test_relays_of_many_threads_and_processes_attempt_nothing_twice_at_once(owed
 
 
 @pytest.mark.long
-def test_failing_deliveries_are_not_attempted_twice_at_once_either(owed, house):
+def test_failing_deliveries_are_not_attempted_twice_at_once_either(owed, installation):
     with Receiver(after(0.01, status(500))) as receiver:
         owed.destination(url=receiver.url, retry="0,0,0,0")
         owed.credit(2)  # too few to open a circuit
-        with relay_process(house), running(house, relays=3):
+        with relay_process(installation), running(installation, relays=3):
             until(lambda: len(owed.deliveries("dead")) == 2, "both are dead", 20)
 
     assert receiver.overlaps == 0
@@ -662,7 +662,7 @@ def test_failing_deliveries_are_not_attempted_twice_at_once_either(owed, house):
 
 @pytest.mark.long
 @pytest.mark.parametrize("where", ["send", "record", "anywhere"])
-def test_kill_9_loses_nothing_and_leaves_nothing_stuck(owed, house, where):
+def test_kill_9_loses_nothing_and_leaves_nothing_stuck(owed, installation, where):
     """Killed between claim and send, between send and record, and at moments that chance chooses."""
     with Receiver(after(0.02, status(200))) as receiver:
         owed.destination(url=receiver.url, timeout_seconds=1)
@@ -673,7 +673,7 @@ def test_kill_9_loses_nothing_and_leaves_nothing_stuck(owed, house, where):
                 owed.write(lambda tx: _credit_and_fail(tx, owed))
             before = len(receiver.requests)
             options = () if where == "anywhere" else (where, "5")
-            with relay_process(house, *options) as process:
+            with relay_process(installation, *options) as process:
                 if where == "send":
                     until(
                         lambda: owed.rows(
@@ -711,11 +711,11 @@ def _credit_and_fail(tx, owed):
 
 
 @pytest.mark.long
-def test_sigterm_ends_a_relay_process_tidily(owed, house):
+def test_sigterm_ends_a_relay_process_tidily(owed, installation):
     with Receiver(after(0.5, status(200))) as receiver:
         owed.destination(url=receiver.url)
         owed.credit(20)
-        with relay_process(house) as process:
+        with relay_process(installation) as process:
             until(lambda: len(receiver.requests) >= 8, "eight are in hand")
             process.send_signal(signal.SIGTERM)
             assert process.wait(10) == 0

@@ -24,8 +24,8 @@ from tests.owed import Owed
 
 
 @pytest.fixture
-def owed(house, studio, clock):
-    return Owed(house, studio)
+def owed(installation, studio, clock):
+    return Owed(installation, studio)
 
 
 def values(*texts):
@@ -67,8 +67,8 @@ def test_a_rotation_carries_both_signatures_and_its_end_one(owed):
     new = destinations.new_secret()
 
     def signed():
-        connection = owed.house.database.read()
-        found = destinations.signing_secrets(connection, owed.house.vault, owed.state()["id"])
+        connection = owed.installation.database.read()
+        found = destinations.signing_secrets(connection, owed.installation.vault, owed.state()["id"])
         return webhooks.signed(STANDARD, "msg_1", 1, b"{}", found)
 
     def is_believed(secret, headers):
@@ -79,7 +79,7 @@ def test_a_rotation_carries_both_signatures_and_its_end_one(owed):
         return True
 
     assert is_believed(old, signed())
-    owed.write(lambda tx: keyring.rotate(tx, owed.house.vault, owed.studio.row, name, new, "test"))
+    owed.write(lambda tx: keyring.rotate(tx, owed.installation.vault, owed.studio.row, name, new, "test"))
     during = signed()
     assert len(during["webhook-signature"].split(" ")) == 2
     assert is_believed(old, during)
@@ -136,7 +136,7 @@ def test_a_grant_is_delivered_as_the_feed_shows_it(owed, feed):
     by_type = {}
     for _ in range(2):
         (claim,) = owed.claim()
-        by_type[claim.event_type] = json.loads(webhooks.body(owed.house.database.read(), claim))
+        by_type[claim.event_type] = json.loads(webhooks.body(owed.installation.database.read(), claim))
         owed.record(claim)
 
     first, second = feed()
@@ -150,7 +150,7 @@ def test_the_body_is_the_same_bytes_every_time(owed, clock):
     bodies = set()
     for _ in range(3):
         (claim,) = owed.claim()
-        bodies.add(webhooks.body(owed.house.database.read(), claim))
+        bodies.add(webhooks.body(owed.installation.database.read(), claim))
         owed.fail(claim)
         clock.shift(400)
     assert len(bodies) == 1
@@ -163,7 +163,7 @@ def test_the_playcamp_format_is_the_stored_conversion_byte_for_byte(owed, clock)
 
     for _ in range(3):
         (claim,) = owed.claim()
-        bodies.add(webhooks.body(owed.house.database.read(), claim))
+        bodies.add(webhooks.body(owed.installation.database.read(), claim))
         owed.fail(claim)
         clock.shift(400)
 
@@ -178,7 +178,7 @@ def test_the_playcamp_format_never_sends_what_was_not_converted(owed):
     (claim,) = owed.claim()
 
     with pytest.raises(LookupError, match="not converted"):
-        webhooks.body(owed.house.database.read(), claim)
+        webhooks.body(owed.installation.database.read(), claim)
 
 
 def test_an_event_is_delivered_as_the_feed_shows_it(owed):
@@ -195,7 +195,7 @@ def test_an_event_is_delivered_as_the_feed_shows_it(owed):
 
     assert owed.write(happen) == 1
     (claim,) = owed.claim()
-    connection = owed.house.database.read()
+    connection = owed.installation.database.read()
     document = json.loads(webhooks.body(connection, claim))
     assert document["type"] == "player.login"
     assert document["data"] == events.event(connection, 1)

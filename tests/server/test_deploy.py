@@ -84,21 +84,23 @@ class Home:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.house = create_app({"COINSLOT_HOME": str(path)}).extensions["coinslot"]
-        self.house.prepare()
-        self.house.database.write_here(self._set_up)
+        self.installation = create_app({"COINSLOT_HOME": str(path)}).extensions["coinslot"]
+        self.installation.prepare()
+        self.installation.database.write_here(self._set_up)
 
     def _set_up(self, tx: sqlite3.Connection) -> None:
         self.api_token = games.add(tx, "demo", "Demo", "test")
         for name, value in (("appcharge.main_key", MAIN_KEY), ("appcharge.publisher_token", TOKEN)):
-            keyring.put(tx, self.house.vault, games.find(tx, "demo"), name, value, "test")
+            keyring.put(tx, self.installation.vault, games.find(tx, "demo"), name, value, "test")
         game_id = games.find(tx, "demo")["id"]
         registry.register_player(tx, game_id, "alice")
         registry.put_item(tx, game_id, "coins", None)
 
     def allow(self, networks: str) -> None:
-        self.house.database.write_here(
-            lambda tx: games.set_setting(tx, self.house.catalogue, "demo", "allowlist.appcharge", networks, "test")
+        self.installation.database.write_here(
+            lambda tx: games.set_setting(
+                tx, self.installation.catalogue, "demo", "allowlist.appcharge", networks, "test"
+            )
         )
 
     def credited(self, order_id: str) -> int:
@@ -195,7 +197,7 @@ def free_port() -> int:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     home = Home(tmp_path_factory.mktemp("deploy") / "home")
     yield home
-    home.house.database.close()
+    home.installation.database.close()
 
 
 @pytest.fixture(scope="module")

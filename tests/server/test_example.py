@@ -150,15 +150,15 @@ def game(tmp_path: Path) -> Iterator[ExampleGame]:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, Studio, Server]]:
     """One Coinslot for the tests of this file; each has a player of its own."""
-    house, studio = furnished(tmp_path_factory.mktemp("shop") / "home")
-    with Server(house.settings.home) as server:
-        yield house, studio, server
-    house.database.close()
+    installation, studio = furnished(tmp_path_factory.mktemp("shop") / "home")
+    with Server(installation.settings.home) as server:
+        yield installation, studio, server
+    installation.database.close()
 
 
 class TestWithCoinslot:
     def test_an_order_reaches_the_inventory_through_the_feed_and_is_acknowledged(self, shop, tmp_path):
-        house, studio, server = shop
+        installation, studio, server = shop
         with ExampleGame(tmp_path, COINSLOT_URL=server.url, COINSLOT_TOKEN=studio.token) as game:
             assert post_order(server, "by-feed").status == 200
 
@@ -167,7 +167,10 @@ class TestWithCoinslot:
             assert game.items() == {"coins": 1000, "gems": 5}
             assert game.items("bob") == {}
             newest = read_feed(server, studio.token)[-1]["id"]
-            until(lambda: rows(house, "SELECT acked_through FROM games")[0]["acked_through"] >= newest, "it is acked")
+            until(
+                lambda: rows(installation, "SELECT acked_through FROM games")[0]["acked_through"] >= newest,
+                "it is acked",
+            )
 
     def test_the_same_grant_by_feed_and_by_webhook_is_applied_once(self, shop, tmp_path):
         _, studio, server = shop
@@ -197,27 +200,34 @@ class TestWithCoinslot:
             until(lambda: len(game.states("webhook-first")) == 2, "the feed has brought the other one")
             assert game.items("webhook-first") == {"coins": 2000, "gems": 10}
 
-    def test_the_feed_is_read_on_after_coinslot_was_away(self, house, studio, tmp_path):
-        with Server(house.settings.home) as server:
+    def test_the_feed_is_read_on_after_coinslot_was_away(self, installation, studio, tmp_path):
+        with Server(installation.settings.home) as server:
             assert post_order(server, "before").status == 200
             with ExampleGame(tmp_path, COINSLOT_URL=server.url, COINSLOT_TOKEN=studio.token) as game:
                 until(game.items, "the first is there")
                 port = server.port
                 server.stop()
                 until(lambda: "feed: " in game.log, "the game has noticed")
-                with Server(house.settings.home, listen=("-b", f"127.0.0.1:{port}")) as again:
+                with Server(installation.settings.home, listen=("-b", f"127.0.0.1:{port}")) as again:
                     assert post_order(again, "after").status == 200
                     until(lambda: game.items()["coins"] == 2000, "the second is there")
 
     def test_kill_9_again_and_again_loses_and_doubles_nothing(self, shop, tmp_path):
-        house, studio, server = shop
+        installation, studio, server = shop
         studio.player("survivor")
         game = ExampleGame(tmp_path, COINSLOT_URL=server.url, COINSLOT_TOKEN=studio.token)
         # The relay needs the address before there is a game at it.
         game.port = closed_port()
-        game.environment["COINSLOT_WEBHOOK_SECRET"] = house.database.write_here(
+        game.environment["COINSLOT_WEBHOOK_SECRET"] = installation.database.write_here(
             lambda tx: destinations.add(
-                tx, house.vault, "demo", "example", game.url, actor="test", events="grant.*", retry="1," * 40 + "1"
+                tx,
+                installation.vault,
+                "demo",
+                "example",
+                game.url,
+                actor="test",
+                events="grant.*",
+                retry="1," * 40 + "1",
             )
         )
         with game:
@@ -231,12 +241,14 @@ class TestWithCoinslot:
                 game.start()
 
             undelivered = "SELECT count(*) AS n FROM deliveries WHERE state <> 'delivered'"
-            until(lambda: rows(house, undelivered)[0]["n"] == 0, "all are delivered", 60)
+            until(lambda: rows(installation, undelivered)[0]["n"] == 0, "all are delivered", 60)
             until(lambda: len(game.states("survivor")) == 40, "all are there")
 
             assert game.items("survivor") == {"coins": 40_000, "gems": 200}
             assert set(game.states("survivor")) == {("purchase", "applied")}
-            house.database.write_here(lambda tx: destinations.set_state(tx, "demo", "example", "removed", actor="test"))
+            installation.database.write_here(
+                lambda tx: destinations.set_state(tx, "demo", "example", "removed", actor="test")
+            )
 
     def test_simulated_orders_are_noted_and_not_applied(self, shop, tmp_path):
         _, studio, server = shop

@@ -19,14 +19,14 @@ POLLS = 24  # over both workers, whoever is asked
 @pytest.fixture
 def home(tmp_path):
     home = tmp_path / "home"
-    house = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
-    house.prepare()
-    studio = Studio(house, "demo")
+    installation = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
+    installation.prepare()
+    studio = Studio(installation, "demo")
     studio.secret("appcharge.main_key", MAIN_KEY)
     studio.secret("appcharge.publisher_token", TOKEN)
     studio.player("alice")
     studio.item("coins", "gems")
-    house.database.close()
+    installation.database.close()
     return home
 
 
@@ -76,8 +76,8 @@ def test_no_worker_is_ready_while_a_page_is_damaged(home):
         assert polls(server) == [503] * POLLS, server.log
 
 
-def test_a_smaller_commit_does_not_end_it_and_one_as_large_does(house, studio):
-    database = house.database
+def test_a_smaller_commit_does_not_end_it_and_one_as_large_does(installation, studio):
+    database = installation.database
     database.write(lambda tx: tx.execute("CREATE TABLE scratch (n INTEGER PRIMARY KEY, text TEXT)"))
 
     def add(rows, error=None):
@@ -123,12 +123,12 @@ def _full():
         connection.close()
 
 
-def test_other_errors_of_a_write_are_none_of_the_disks(house, studio):
+def test_other_errors_of_a_write_are_none_of_the_disks(installation, studio):
     with pytest.raises(sqlite3.IntegrityError):
-        house.database.write(lambda tx: tx.execute("INSERT INTO games (slug) VALUES (NULL)"))
+        installation.database.write(lambda tx: tx.execute("INSERT INTO games (slug) VALUES (NULL)"))
     with pytest.raises(sqlite3.OperationalError):
-        house.database.write(lambda tx: tx.execute("SELECT nothing FROM nowhere"))
-    assert not house.database.is_refusing()
+        installation.database.write(lambda tx: tx.execute("SELECT nothing FROM nowhere"))
+    assert not installation.database.is_refusing()
 
 
 def fill(database, rows=3000):
@@ -140,29 +140,29 @@ def fill(database, rows=3000):
     database.write(add)
 
 
-def test_a_large_wal_is_cut_when_nobody_writes(house, studio, monkeypatch):
+def test_a_large_wal_is_cut_when_nobody_writes(installation, studio, monkeypatch):
     monkeypatch.setattr(database_module, "QUIET_SECONDS", 0.05)
-    wal = Path(f"{house.database.path}-wal")
+    wal = Path(f"{installation.database.path}-wal")
 
-    with house.database.snapshot() as reader:  # nothing can be cut while it reads
+    with installation.database.snapshot() as reader:  # nothing can be cut while it reads
         reader.execute("SELECT count(*) FROM games").fetchone()
-        fill(house.database)
+        fill(installation.database)
         assert wal.stat().st_size > LARGE_WAL_BYTES
 
     until(lambda: wal.stat().st_size == 0, "the WAL is cut")
-    assert house.database.write(lambda tx: tx.execute("SELECT count(*) FROM scratch").fetchone()[0]) == 3000
+    assert installation.database.write(lambda tx: tx.execute("SELECT count(*) FROM scratch").fetchone()[0]) == 3000
 
 
-def test_doctor_names_a_large_wal_and_a_commit_that_failed(house, studio, app, monkeypatch):
+def test_doctor_names_a_large_wal_and_a_commit_that_failed(installation, studio, app, monkeypatch):
     monkeypatch.setattr(database_module, "QUIET_SECONDS", 60.0)
-    fill(house.database)
+    fill(installation.database)
     said = app.test_cli_runner().invoke(args=["doctor"]).output
     assert "coinslot.db-wal" in said
     assert "a commit of the running server failed" not in said
 
-    with house.database.lock:
-        house.database.lock.mark(True)
+    with installation.database.lock:
+        installation.database.lock.mark(True)
     said = app.test_cli_runner().invoke(args=["doctor"]).output
     assert "a commit of the running server failed" in said
-    assert house.database.truncate_wal()
+    assert installation.database.truncate_wal()
     assert "coinslot.db-wal" not in app.test_cli_runner().invoke(args=["doctor"]).output

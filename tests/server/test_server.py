@@ -46,8 +46,8 @@ from tests.servers import Answer, Server, Underway, path_and_query, together, un
 BROKEN_CALL = (OSError, http.client.HTTPException)  # what a caller sees of a server that dies
 
 
-def rows(house: Installation, sql: str, **values: Any) -> list[dict[str, Any]]:
-    connection = sqlite3.connect(house.database.path)
+def rows(installation: Installation, sql: str, **values: Any) -> list[dict[str, Any]]:
+    connection = sqlite3.connect(installation.database.path)
     connection.row_factory = sqlite3.Row
     try:
         return [dict(row) for row in connection.execute(sql, values)]
@@ -55,18 +55,18 @@ def rows(house: Installation, sql: str, **values: Any) -> list[dict[str, Any]]:
         connection.close()
 
 
-def counted(house: Installation, partner: str = "appcharge") -> dict[str, int]:
+def counted(installation: Installation, partner: str = "appcharge") -> dict[str, int]:
     """Counters of all days by name, but for money, items, and the calls, which are counted a moment later."""
     sql = """SELECT name, sum(value) AS value FROM counters
              WHERE partner = :partner AND name NOT LIKE 'called.%'
                AND name NOT LIKE 'gross.%' AND name NOT LIKE 'item.%' GROUP BY name"""
-    return {row["name"]: row["value"] for row in rows(house, sql, partner=partner)}
+    return {row["name"]: row["value"] for row in rows(installation, sql, partner=partner)}
 
 
-def credited(house: Installation, reference: str) -> int:
+def credited(installation: Installation, reference: str) -> int:
     """How many grants an order or purchase has."""
     sql = "SELECT count(*) AS n FROM grants g JOIN transactions t ON t.id = g.transaction_id WHERE t.reference = :id"
-    return int(rows(house, sql, id=reference)[0]["n"])
+    return int(rows(installation, sql, id=reference)[0]["n"])
 
 
 def signed_order(order_id: str, key: str = MAIN_KEY, **changed: Any) -> tuple[bytes, dict[str, str]]:
@@ -110,8 +110,8 @@ def is_playtems_own_trouble(answer: Answer) -> bool:
     return answer.status == 500 and answer.json["ErrorCode"] == 400
 
 
-def assert_ledger_is_sound(house: Installation) -> None:
-    connection = sqlite3.connect(house.database.path)
+def assert_ledger_is_sound(installation: Installation) -> None:
+    connection = sqlite3.connect(installation.database.path)
     connection.row_factory = sqlite3.Row
     try:
         assert list(chain.verify(connection)) == []
@@ -163,7 +163,7 @@ def held(what: str, home: Path) -> Iterator[None]:
 
 @dataclass
 class Shop:
-    house: Installation
+    installation: Installation
     studio: Studio
     server: Server
 
@@ -173,29 +173,29 @@ class Shop:
 
 
 def furnished(home: Path) -> tuple[Installation, Studio]:
-    house: Installation = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
-    house.prepare()
-    studio = Studio(house, "demo")
+    installation: Installation = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
+    installation.prepare()
+    studio = Studio(installation, "demo")
     studio.secret("appcharge.main_key", MAIN_KEY)
     studio.secret("appcharge.publisher_token", "test-publisher-token")
     studio.secret("playtem.secret", PLAYTEM_SECRET)
     studio.player("alice", "bob")
     studio.item("coins", "gems")
-    return house, studio
+    return installation, studio
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """One server for the tests that leave it as it was; each uses order ids and settings of its own."""
-    house, studio = furnished(tmp_path_factory.mktemp("shop") / "home")
-    with Server(house.settings.home) as server:
+    installation, studio = furnished(tmp_path_factory.mktemp("shop") / "home")
+    with Server(installation.settings.home) as server:
         # Both workers have opened the game before anything about it is changed.
         for number in range(1000):
             assert post_order(server, f"warm-{number}").status == 200
             if len(pids_that_credited(server)) == 2:
                 break
-        yield Shop(house, studio, server)
-    house.database.close()
+        yield Shop(installation, studio, server)
+    installation.database.close()
 
 
 def pids_that_credited(server: Server) -> set[str]:
@@ -203,9 +203,9 @@ def pids_that_credited(server: Server) -> set[str]:
 
 
 @pytest.fixture
-def two_servers(house: Installation, studio: Studio) -> Iterator[list[Server]]:
+def two_servers(installation: Installation, studio: Studio) -> Iterator[list[Server]]:
     """Two masters with two workers each, on one home."""
-    with Server(house.settings.home) as one, Server(house.settings.home) as other:
+    with Server(installation.settings.home) as one, Server(installation.settings.home) as other:
         yield [one, other]
 
 
@@ -214,7 +214,7 @@ class TestNothingVanishes:
 
     @staticmethod
     def named(shop: Shop, kind: str, word: str) -> bool:
-        found = [each for each in troubles.find(shop.house.database.read()) if each.kind == kind]
+        found = [each for each in troubles.find(shop.installation.database.read()) if each.kind == kind]
         return any(word in str((each.detail, each.named)) for each in found)
 
     @pytest.mark.parametrize(
@@ -265,11 +265,11 @@ class TestNothingVanishes:
 
         answers = together(*(functools.partial(report, number) for number in range(12)))
         assert [len(set(answers[number::3])) for number in range(3)] == [1, 1, 1]
-        assert [credited(shop.house, f"odd-{number}") for number in range(3)] == [1, 1, 1]
+        assert [credited(shop.installation, f"odd-{number}") for number in range(3)] == [1, 1, 1]
 
 
 class TestRaces:
-    def test_32_callers_with_one_order_at_two_servers_credit_once(self, two_servers, house, studio):
+    def test_32_callers_with_one_order_at_two_servers_credit_once(self, two_servers, installation, studio):
         body, headers = signed_order("race-1")
         start = threading.Barrier(32)
 
@@ -284,13 +284,13 @@ class TestRaces:
 
         assert {(answer.status, answer.body) for answer in answers} == {(200, answers[0].body)}
         assert answers[0].json["publisherPurchaseId"] == ledger.public_id("demo", "appcharge", "race-1")
-        assert len(rows(house, "SELECT * FROM transactions")) == 1
-        assert counted(house) == {"credited": 1, "duplicate": 31}
+        assert len(rows(installation, "SELECT * FROM transactions")) == 1
+        assert counted(installation) == {"credited": 1, "duplicate": 31}
         for server in two_servers:
             assert [grant["external_id"] for grant in read_feed(server, studio.token)] == ["race-1"]
-        assert_ledger_is_sound(house)
+        assert_ledger_is_sound(installation)
 
-    def test_20_identical_playtem_calls_credit_once(self, two_servers, house, studio):
+    def test_20_identical_playtem_calls_credit_once(self, two_servers, installation, studio):
         path = credit_path("race-tx")
         start = threading.Barrier(20)
 
@@ -302,13 +302,13 @@ class TestRaces:
         )
 
         assert {(answer.status, answer.body) for answer in answers} == {(200, b"")}
-        assert counted(house, "playtem") == {"credited": 1, "duplicate": 19}
+        assert counted(installation, "playtem") == {"credited": 1, "duplicate": 19}
         assert [grant["items"] for grant in read_feed(two_servers[0], studio.token)] == [
             [{"sku": "coins", "quantity": 1}]
         ]
-        assert_ledger_is_sound(house)
+        assert_ledger_is_sound(installation)
 
-    def test_two_contents_of_one_order_race_and_exactly_one_is_credited(self, two_servers, house, studio):
+    def test_two_contents_of_one_order_race_and_exactly_one_is_credited(self, two_servers, installation, studio):
         contents = [signed_order("race-2", priceInCents=price) for price in (999, 1)]
         start = threading.Barrier(32)
 
@@ -321,23 +321,23 @@ class TestRaces:
             )
         )
 
-        (transaction,) = rows(house, "SELECT raw_body FROM transactions")
+        (transaction,) = rows(installation, "SELECT raw_body FROM transactions")
         winner = [content[0] for content in contents].index(transaction["raw_body"])
         assert [answer.status for answer in answers] == [
             200 if number // 2 % 2 == winner else 400 for number in range(32)
         ]
         assert all(answer.json["publisherErrorMessage"] for answer in answers if answer.status == 400)
-        assert [(row["seen"], row["raw_body"]) for row in rows(house, "SELECT * FROM conflicts")] == [
+        assert [(row["seen"], row["raw_body"]) for row in rows(installation, "SELECT * FROM conflicts")] == [
             (16, contents[1 - winner][0])
         ]
-        assert counted(house) | {"refused.conflict": 0} == {
+        assert counted(installation) | {"refused.conflict": 0} == {
             "credited": 1,
             "duplicate": 15,
             "conflict": 16,
             "refused.conflict": 0,
         }
         assert len(read_feed(two_servers[0], studio.token)) == 1
-        assert_ledger_is_sound(house)
+        assert_ledger_is_sound(installation)
 
 
 class Load:
@@ -423,8 +423,8 @@ class TestSuddenDeath:
             pytest.param([*["worker"] * 6, "all"] * 3, marks=pytest.mark.long, id="long"),
         ],
     )
-    def test_kill_9_loses_nothing_acknowledged_and_credits_nothing_twice(self, house, studio, deaths):
-        with Server(house.settings.home) as server:
+    def test_kill_9_loses_nothing_acknowledged_and_credits_nothing_twice(self, installation, studio, deaths):
+        with Server(installation.settings.home) as server:
             reader = Reader(server, studio.token)
             reader.start()
             try:
@@ -451,7 +451,7 @@ class TestSuddenDeath:
             for order_id in acknowledged
         }
         assert all({body} == acknowledged[order_id] for order_id, body in repeated.items())
-        stored = [row["external_id"] for row in rows(house, "SELECT external_id FROM transactions ORDER BY id")]
+        stored = [row["external_id"] for row in rows(installation, "SELECT external_id FROM transactions ORDER BY id")]
         assert sorted(stored) == sorted(acknowledged)
         ids = [grant["id"] for grant in feed]
         assert ids == sorted(set(ids))
@@ -460,12 +460,12 @@ class TestSuddenDeath:
         assert all(
             grant["items"] == [{"sku": "coins", "quantity": 1000}, {"sku": "gems", "quantity": 5}] for grant in feed
         )
-        assert counted(house)["credited"] == len(acknowledged)
-        assert_ledger_is_sound(house)
+        assert counted(installation)["credited"] == len(acknowledged)
+        assert_ledger_is_sound(installation)
 
-    def test_every_200_before_a_sigterm_is_stored_and_requests_in_hand_are_finished(self, house, studio):
-        with Server(house.settings.home) as server:
-            with held("lock", house.settings.home):
+    def test_every_200_before_a_sigterm_is_stored_and_requests_in_hand_are_finished(self, installation, studio):
+        with Server(installation.settings.home) as server:
+            with held("lock", installation.settings.home):
                 calls = Underway(*(lambda number=number: post_order(server, f"last-{number}") for number in range(12)))
                 until(lambda: server.connections_in_hand() == 12, "the workers have twelve orders in hand", 4)
                 server.terminate()
@@ -475,12 +475,12 @@ class TestSuddenDeath:
             assert server.wait() == 0
 
         assert [answer.status for answer in answers] == [200] * 12
-        assert {row["external_id"] for row in rows(house, "SELECT external_id FROM transactions")} == {
+        assert {row["external_id"] for row in rows(installation, "SELECT external_id FROM transactions")} == {
             f"last-{number}" for number in range(12)
         }
-        assert_ledger_is_sound(house)
+        assert_ledger_is_sound(installation)
 
-    def test_sigterm_under_load_acknowledges_nothing_that_is_not_stored(self, house, studio):
+    def test_sigterm_under_load_acknowledges_nothing_that_is_not_stored(self, installation, studio):
         acknowledged: set[str] = set()
         others: list[Answer] = []
 
@@ -495,7 +495,7 @@ class TestSuddenDeath:
                     return
                 acknowledged.add(f"{thread}-{number}")
 
-        with Server(house.settings.home) as server:
+        with Server(installation.settings.home) as server:
             callers = [threading.Thread(target=report, args=(thread,)) for thread in range(8)]
             for caller in callers:
                 caller.start()
@@ -505,8 +505,10 @@ class TestSuddenDeath:
                 caller.join()
 
         assert others == []
-        assert acknowledged <= {row["external_id"] for row in rows(house, "SELECT external_id FROM transactions")}
-        assert_ledger_is_sound(house)
+        assert acknowledged <= {
+            row["external_id"] for row in rows(installation, "SELECT external_id FROM transactions")
+        }
+        assert_ledger_is_sound(installation)
 
 
 class TestDatabaseTrouble:
@@ -514,7 +516,7 @@ class TestDatabaseTrouble:
     def test_a_short_wait_is_waited_out(self, shop, what):
         ids = [f"short-{what}-{number}" for number in range(4)]
 
-        with held(what, shop.house.settings.home):
+        with held(what, shop.installation.settings.home):
             calls = Underway(
                 *(lambda id=id: post_order(shop.server, id) for id in ids),
                 lambda: shop.server.get(credit_path(f"short-{what}")),
@@ -525,12 +527,12 @@ class TestDatabaseTrouble:
         answers = calls.results()
 
         assert [answer.status for answer in answers] == [200] * 5
-        assert [credited(shop.house, id) for id in (*ids, f"short-{what}")] == [1] * 5
+        assert [credited(shop.installation, id) for id in (*ids, f"short-{what}")] == [1] * 5
 
     @pytest.mark.long  # the wait we promise is five seconds
     @pytest.mark.parametrize("what", HOLDERS)
-    def test_a_long_wait_is_our_own_trouble_and_the_retry_credits_once(self, house, studio, what):
-        home = house.settings.home
+    def test_a_long_wait_is_our_own_trouble_and_the_retry_credits_once(self, installation, studio, what):
+        home = installation.settings.home
         # Eight calls in all: a worker's ninth would first wait for a thread, and then five seconds of its own.
         orders = [signed_order(f"long-{number}") for number in range(3)]
         paths = [credit_path(f"long-tx-{number}") for number in range(2)]
@@ -555,7 +557,7 @@ class TestDatabaseTrouble:
 
             # The writers of both workers have gone on by now, and nothing that was given up was done after all.
             until(lambda: all(server.get("/readyz").status == 200 for _ in range(8)), "the server is ready")
-            assert rows(house, "SELECT * FROM transactions") == []
+            assert rows(installation, "SELECT * FROM transactions") == []
 
             appcharge, playtem = report()
             assert [answer.status for answer in (*appcharge, *playtem)] == [200] * 8
@@ -563,8 +565,8 @@ class TestDatabaseTrouble:
                 *(f"long-{number}" for number in range(3)),
                 *(f"long-tx-{number}" for number in range(2)),
             ]
-        assert counted(house) == {"credited": 3, "duplicate": 3}
-        assert_ledger_is_sound(house)
+        assert counted(installation) == {"credited": 3, "duplicate": 3}
+        assert_ledger_is_sound(installation)
 
 
 def refused_start(home: Path, **environment: str) -> str:
@@ -592,11 +594,11 @@ OTHER_KEY = base64.b64encode(bytes(range(32))).decode()
 
 
 class TestStart:
-    def test_a_newer_schema_is_refused(self, house, studio):
-        with contextlib.closing(sqlite3.connect(house.database.path)) as connection:
+    def test_a_newer_schema_is_refused(self, installation, studio):
+        with contextlib.closing(sqlite3.connect(installation.database.path)) as connection:
             connection.execute("PRAGMA user_version = 999")
 
-        assert "schema version 999, newer than this code's" in sentence(refused_start(house.settings.home))
+        assert "schema version 999, newer than this code's" in sentence(refused_start(installation.settings.home))
 
     def test_a_file_that_is_no_database_is_refused_and_left_alone(self, tmp_path):
         path = tmp_path / "home/coinslot.db"
@@ -623,20 +625,20 @@ class TestStart:
         assert "COINSLOT_MASTER_KEY does not hold the Base64 of 32 bytes" in said
         assert not key or key not in said
 
-    def test_another_master_key_is_refused(self, house, studio):
-        said = sentence(refused_start(house.settings.home, COINSLOT_MASTER_KEY=OTHER_KEY))
+    def test_another_master_key_is_refused(self, installation, studio):
+        said = sentence(refused_start(installation.settings.home, COINSLOT_MASTER_KEY=OTHER_KEY))
         assert "COINSLOT_MASTER_KEY does not hold" in said
         assert OTHER_KEY not in said
 
-        key_file = house.settings.home / "master.key"
+        key_file = installation.settings.home / "master.key"
         key_file.write_text(OTHER_KEY)
-        assert f"{key_file} does not hold" in sentence(refused_start(house.settings.home))
+        assert f"{key_file} does not hold" in sentence(refused_start(installation.settings.home))
 
-    def test_a_missing_key_file_is_refused_and_not_made_anew(self, house, studio):
-        key_file = house.settings.home / "master.key"
+    def test_a_missing_key_file_is_refused_and_not_made_anew(self, installation, studio):
+        key_file = installation.settings.home / "master.key"
         key_file.unlink()
 
-        assert f"{key_file} is missing" in sentence(refused_start(house.settings.home))
+        assert f"{key_file} is missing" in sentence(refused_start(installation.settings.home))
         assert not key_file.exists()
 
     def test_a_malformed_setting_is_refused_by_name(self, tmp_path):
@@ -660,10 +662,10 @@ class TestStart:
             assert server.log.count("Booting worker") == 1
 
     @pytest.mark.long
-    def test_a_start_while_another_process_writes_for_long_says_so_or_comes_up(self, house, studio):
-        server = Server(house.settings.home)
+    def test_a_start_while_another_process_writes_for_long_says_so_or_comes_up(self, installation, studio):
+        server = Server(installation.settings.home)
         try:
-            with held("database", house.settings.home):
+            with held("database", installation.settings.home):
                 process = server.launch()
                 until(
                     lambda: process.poll() is not None or "Booting worker" in server.log,
@@ -753,9 +755,9 @@ class TestFirstStart:
             assert link.startswith(f"http://{host}:{first.rpartition(':')[2]}/setup?token=")
             assert urlsplit(link).port != 0
 
-    def test_an_expired_link_is_gone_and_a_forged_one_forbidden(self, client, house, clock):
-        link = path_and_query(house.new_setup_link())
-        key = house.vault.current(house.database.read()).derive("setup link")
+    def test_an_expired_link_is_gone_and_a_forged_one_forbidden(self, client, installation, clock):
+        link = path_and_query(installation.new_setup_link())
+        key = installation.vault.current(installation.database.read()).derive("setup link")
 
         def signed(key: bytes, salt: str = "setup", nonce: str = "another nonce") -> str:
             return f"/setup?token={URLSafeTimedSerializer(key, salt=salt).dumps(nonce)}"
@@ -824,11 +826,11 @@ class TestChangesByAnotherProcess:
 
         old = shop.studio.token
         for _ in range(3):
-            new = shop.house.database.write_here(lambda tx: games.replace_token(tx, "demo", "test"))
+            new = shop.installation.database.write_here(lambda tx: games.replace_token(tx, "demo", "test"))
             shop.studio.token = new
             assert self.twenty(read_by(old)) == {200: 20}
             assert self.twenty(read_by(new)) == {200: 20}
-            shop.house.database.write_here(lambda tx: games.retire_tokens(tx, "demo", "test"))
+            shop.installation.database.write_here(lambda tx: games.retire_tokens(tx, "demo", "test"))
             assert self.twenty(read_by(old)) == {401: 20}
             assert self.twenty(read_by(new)) == {200: 20}
             old = new
@@ -838,7 +840,7 @@ class TestChangesByAnotherProcess:
             return post_order(shop.server, f"g-{number}", game="late", playerId="zoe")
 
         assert self.twenty(call) == {404: 20}
-        late = Studio(shop.house, "late")
+        late = Studio(shop.installation, "late")
         late.item("coins", "gems")
         late.secret("appcharge.main_key", MAIN_KEY)
         assert self.twenty(call) == {404: 20}  # half its proofs are no configuration
@@ -847,11 +849,11 @@ class TestChangesByAnotherProcess:
         late.player("zoe")
         assert self.twenty(call) == {200: 20}
 
-    def test_a_rotated_master_key_holds_from_the_next_request(self, house, studio):
-        with Server(house.settings.home) as server:
+    def test_a_rotated_master_key_holds_from_the_next_request(self, installation, studio):
+        with Server(installation.settings.home) as server:
             assert self.twenty(lambda number: post_order(server, f"before-{number}")) == {200: 20}
             for turn in range(3):
-                house.vault.rotate(house.database, keyring.reseal, MasterKey.generate())
+                installation.vault.rotate(installation.database, keyring.reseal, MasterKey.generate())
                 studio.config("appcharge.tolerance_seconds", str(300 + turn))  # everything is opened anew
                 assert self.twenty(lambda number, turn=turn: post_order(server, f"{turn}-{number}")) == {200: 20}
 
@@ -891,7 +893,7 @@ class TestHttp:
         body, headers = signed_order("chunked-1")
         answer = shop.server.post("/appcharge/demo/orders", iter([body[:7], body[7:100], body[100:]]), headers)
         assert answer.status == 200
-        assert credited(shop.house, "chunked-1") == 1
+        assert credited(shop.installation, "chunked-1") == 1
 
     def test_a_request_line_of_8_kib_reaches_playtems_room(self, shop):
         paths = (credit_path("8-kib", AppName="n" * length) for length in range(6200, 0, -1))
@@ -901,7 +903,7 @@ class TestHttp:
         answer = shop.server.get(path)
 
         assert (answer.status, answer.body) == (200, b"")
-        assert credited(shop.house, "8-kib") == 1
+        assert credited(shop.installation, "8-kib") == 1
 
     @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
     @pytest.mark.parametrize(
@@ -953,9 +955,9 @@ class TestHttp:
         for each in (path, path.replace("/demo", "")):
             answer = shop.server.call("HEAD", each)
             assert (answer.status, answer.headers["allow"], answer.body) == (405, "GET", b"")
-        assert credited(shop.house, "head-1") == 0
+        assert credited(shop.installation, "head-1") == 0
         assert shop.server.get(path).status == 200
-        assert credited(shop.house, "head-1") == 1
+        assert credited(shop.installation, "head-1") == 1
 
     def test_forwarded_headers_are_ignored_by_default(self, shop):
         shop.studio.config("allowlist.appcharge", "192.0.2.0/24")
@@ -967,11 +969,11 @@ class TestHttp:
         finally:
             shop.studio.config("allowlist.appcharge", "")
 
-    def test_behind_one_proxy_the_right_most_address_counts_and_the_access_log_has_no_query(self, house, studio):
+    def test_behind_one_proxy_the_right_most_address_counts_and_the_access_log_has_no_query(self, installation, studio):
         studio.config("allowlist.appcharge", "192.0.2.0/24")
         studio.config("allowlist.playtem", "192.0.2.0/24")
 
-        with Server(house.settings.home, "--access-logfile", "-", COINSLOT_TRUSTED_PROXIES="1") as server:
+        with Server(installation.settings.home, "--access-logfile", "-", COINSLOT_TRUSTED_PROXIES="1") as server:
 
             def status(forwarded: str, **more: str) -> int:
                 extra = {"X-Forwarded-For": forwarded, **{name.replace("_", "-"): more[name] for name in more}}
@@ -993,12 +995,12 @@ class TestHttp:
                 b"\r\n", b"\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-For: 203.0.113.9\r\n", 1
             )
             assert exchange(server, doubled).startswith(b"HTTP/1.1 403 ")
-            assert credited(house, "forwarded-2") == 0
+            assert credited(installation, "forwarded-2") == 0
 
             query = credit_path("logged-1").partition("?")[2]
             for wrong in ("", "AA"):
                 server.get(f"/playtem/demo/credit?{wrong}{query}", {"X-Forwarded-For": "192.0.2.7"})
-            assert credited(house, "logged-1") == 1
+            assert credited(installation, "logged-1") == 1
             warning = quote(base64.b64encode(b"{'a': 1if 1 else 2}").decode(), safe="")
             server.get(f"/playtem/demo/credit?payload={warning}", {"X-Forwarded-For": "192.0.2.7"})
             until(lambda: server.log.count('"GET /playtem/demo/credit HTTP/1.1"') == 3, "the access log", 5)
@@ -1020,9 +1022,9 @@ class TestHttp:
 
         # What came is well signed, but by RFC 9112, section 8, it is not the whole message.
         assert not answer.startswith(b"HTTP/1.1 200 ")
-        assert credited(shop.house, "cut-1") == 0
+        assert credited(shop.installation, "cut-1") == 0
         assert exchange(shop.server, whole).startswith(b"HTTP/1.1 200 ")
-        assert credited(shop.house, "cut-1") == 1
+        assert credited(shop.installation, "cut-1") == 1
 
     def test_a_setup_form_cut_short_sets_no_password(self, tmp_path):
         with Server(tmp_path / "home") as server:
@@ -1068,19 +1070,19 @@ class TestHttp:
                     # A reset instead of a good-bye: the server's next word meets nobody.
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         until(lambda: shop.server.connections_in_hand() == 0, "the server is done with them", 20)
-        assert credited(shop.house, "cut-2") == 0
+        assert credited(shop.installation, "cut-2") == 0
         assert exchange(shop.server, unfinished + b"0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
-        assert credited(shop.house, "cut-2") == 1
+        assert credited(shop.installation, "cut-2") == 1
         assert "Traceback" not in shop.server.log
 
     def test_a_caller_that_hangs_up_before_the_answer_is_credited_all_the_same(self, shop):
         body, headers = signed_order("hung-up")
-        with held("lock", shop.house.settings.home), shop.server.connected() as connection:
+        with held("lock", shop.installation.settings.home), shop.server.connected() as connection:
             connection.sendall(raw_request("POST", "/appcharge/demo/orders", headers, body))
             until(lambda: shop.server.connections_in_hand() >= 1, "a worker has the order in hand", 4)
-        until(lambda: credited(shop.house, "hung-up") == 1, "the order is credited", 5)
+        until(lambda: credited(shop.installation, "hung-up") == 1, "the order is credited", 5)
         assert post_order(shop.server, "hung-up").status == 200
-        assert credited(shop.house, "hung-up") == 1
+        assert credited(shop.installation, "hung-up") == 1
 
     def test_one_connection_carries_many_orders(self, shop):
         connection = http.client.HTTPConnection("127.0.0.1", shop.server.port, timeout=10)
@@ -1195,7 +1197,7 @@ def game_server() -> Iterator[GameServer]:
 @pytest.fixture(scope="module")
 def curious(shop: Shop, game_server: GameServer) -> Studio:
     """A second game of the shop, which asks its server about players it does not know."""
-    curious = Studio(shop.house, "curious")
+    curious = Studio(shop.installation, "curious")
     curious.secret("appcharge.main_key", MAIN_KEY)
     curious.secret("appcharge.publisher_token", "test-publisher-token")
     curious.secret("playtem.secret", PLAYTEM_SECRET)
@@ -1220,10 +1222,10 @@ class TestPlayerLookup:
         game_server.players["carol"] = 200
 
         assert report("l-1", "carol").status == 200
-        assert credited(shop.house, "l-1") == 1
+        assert credited(shop.installation, "l-1") == 1
         answer = report("l-2", "mallory")
         assert (answer.status, answer.json["publisherErrorMessage"]) == (400, "Unknown player")
-        assert credited(shop.house, "l-2") == 0
+        assert credited(shop.installation, "l-2") == 0
         path, headers = game_server.asked[0]
         assert path == "/players?shard=3&player_id=carol"
         assert headers["authorization"] == "Bearer the-lookup-key"
@@ -1234,12 +1236,12 @@ class TestPlayerLookup:
         def credit(transaction_id: str, player: str) -> Answer:
             return shop.server.get(credit_path(transaction_id, game="curious", UserId=player))
 
-        assert (credit("l-tx-1", "dave").status, credited(shop.house, "l-tx-1")) == (200, 1)
+        assert (credit("l-tx-1", "dave").status, credited(shop.installation, "l-tx-1")) == (200, 1)
         answer = credit("l-tx-2", "mallory")
         assert (answer.status, answer.json["ErrorCode"]) == (500, 408)
         assert is_playtems_own_trouble(credit("l-tx-3", "broken-dave"))
         game_server.players["broken-dave"] = 200
-        assert (credit("l-tx-3", "broken-dave").status, credited(shop.house, "l-tx-3")) == (200, 1)
+        assert (credit("l-tx-3", "broken-dave").status, credited(shop.installation, "l-tx-3")) == (200, 1)
 
     @pytest.mark.parametrize(
         "trouble",
@@ -1254,11 +1256,11 @@ class TestPlayerLookup:
 
         assert is_own_trouble(answer), answer
         assert answer.seconds < 5
-        assert credited(shop.house, order_id) == 0
+        assert credited(shop.installation, order_id) == 0
         assert game_server.times_asked(player) == 1  # and nobody was asked instead
         game_server.players[player] = 200
         assert report(order_id, player).status == 200
-        assert credited(shop.house, order_id) == 1
+        assert credited(shop.installation, order_id) == 1
 
     def test_a_game_server_that_is_down_is_our_own_trouble(self, shop, curious, game_server, report):
         game_server.players["erin"] = 200
@@ -1269,9 +1271,9 @@ class TestPlayerLookup:
             assert is_own_trouble(report("l-down", "erin"))
         finally:
             curious.config("players.lookup_url", game_server.url)
-        assert credited(shop.house, "l-down") == 0
+        assert credited(shop.installation, "l-down") == 0
         assert report("l-down", "erin").status == 200
-        assert credited(shop.house, "l-down") == 1
+        assert credited(shop.installation, "l-down") == 1
 
     def test_nobody_is_credited_on_the_answer_to_another_call(self, shop, curious, game_server, report):
         def answer(path, _):
@@ -1288,8 +1290,8 @@ class TestPlayerLookup:
             finally:
                 curious.config("players.lookup_url", game_server.url)
 
-        assert [credited(shop.house, f"l-known-{number}") for number in range(3)] == [1] * 3
-        assert [credited(shop.house, f"l-nobody-{number}") for number in range(3)] == [0] * 3
+        assert [credited(shop.installation, f"l-known-{number}") for number in range(3)] == [1] * 3
+        assert [credited(shop.installation, f"l-nobody-{number}") for number in range(3)] == [0] * 3
 
     def test_only_the_status_of_the_answer_matters(self, shop, game_server, report):
         game_server.players["verbose"] = game_server.endless_body
@@ -1329,7 +1331,7 @@ class TestPlayerLookup:
 
         assert {(answer.status, answer.body) for answer in answers} == {(200, first.body)}
         assert game_server.times_asked("frank") == 1
-        assert credited(shop.house, "l-dup") == 1
+        assert credited(shop.installation, "l-dup") == 1
 
     def test_a_registered_player_is_not_asked_for(self, game_server, report):
         assert report("l-alice", "alice").status == 200

@@ -112,7 +112,7 @@ class RandomStudio:
 
     def learn(self, name: str) -> None:
         """Whether a report of a known payment corrected it is the business of other tests: take what is kept."""
-        (row,) = self.books.house.database.read().execute(
+        (row,) = self.books.installation.database.read().execute(
             "SELECT * FROM payments WHERE transaction_id = :name", {"name": name}
         )
         at = datetime.fromisoformat(row["purchased_at"])
@@ -139,7 +139,7 @@ class RandomStudio:
         together(
             *(
                 lambda month=month: settlement.close(
-                    self.books.house.database, game, self.books.house.in_game, month, "test"
+                    self.books.installation.database, game, self.books.installation.in_game, month, "test"
                 )
                 for month in months
             )
@@ -150,7 +150,7 @@ class RandomStudio:
     def reopen(self) -> None:
         month = self.random.choice(MONTHS)
         with suppress(SettlementError):  # it is open, or a later month holds adjustments of it
-            self.books.house.database.write_here(
+            self.books.installation.database.write_here(
                 lambda tx: settlement.reopen(tx, self.books.game.id, month, "test", "why")
             )
             self.keeper.reopen(month)
@@ -190,7 +190,7 @@ def stamp(at: datetime) -> str:
 
 def check(studio: RandomStudio) -> None:
     books, keeper = studio.books, studio.keeper
-    connection = books.house.database.read()
+    connection = books.installation.database.read()
     plain: list[dict[str, str]] = []
     whole: list[dict[str, str]] = []
     booked: dict[tuple[str, str], Fraction] = defaultdict(Fraction)
@@ -231,12 +231,12 @@ def nonzero(sums: dict[Any, Fraction]) -> dict[Any, Fraction]:
 
 def try_one(seed: int, home: Any) -> None:
     app = create_app({"COINSLOT_HOME": str(home)})
-    house = app.extensions["coinslot"]
-    house.prepare()
-    studio = Studio(house, "demo")
+    installation = app.extensions["coinslot"]
+    installation.prepare()
+    studio = Studio(installation, "demo")
     studio.item("coins")
-    with closing(house.database), time_machine.travel("2026-12-20T12:00:00Z", tick=False) as clock:
-        found = RandomStudio(seed, Books(house, studio), clock)
+    with closing(installation.database), time_machine.travel("2026-12-20T12:00:00Z", tick=False) as clock:
+        found = RandomStudio(seed, Books(installation, studio), clock)
         found.run()
         check(found)
 

@@ -27,12 +27,12 @@ from tests.servers import together
 
 
 @pytest.fixture
-def books(house, studio):
-    return Books(house, studio)
+def books(installation, studio):
+    return Books(installation, studio)
 
 
 def boost(books: Books, kind: str, player: str, creator: str, at: str, campaign: str | None = "camp_1") -> None:
-    books.house.database.write_here(
+    books.installation.database.write_here(
         lambda tx: events.record(
             tx,
             game_id=books.game.id,
@@ -51,7 +51,7 @@ def boost(books: Books, kind: str, player: str, creator: str, at: str, campaign:
 
 def quarantine(books: Books, transaction_id: str) -> None:
     """PlayCamp has refused a payment."""
-    books.house.database.write_here(
+    books.installation.database.write_here(
         lambda tx: tx.execute(
             """UPDATE payments SET state = 'quarantined', next_try_at = NULL, reason = 'refused', tries = 3
                WHERE transaction_id = :id""",
@@ -204,7 +204,7 @@ class TestWhatStandsApart:
         books.pay("GP-2", "9.99", "USD", is_registered=False)
         books.close()
 
-        books.house.database.write_here(
+        books.installation.database.write_here(
             lambda tx: tx.execute(
                 "UPDATE payments SET state = 'registered', next_try_at = NULL, updated_at = :now",
                 {"now": clocks.stamp()},
@@ -248,7 +248,7 @@ class TestCreators:
     def test_what_playcamp_itself_says_of_a_payment_holds(self, books):
         boost(books, "created", "alice", "AAA11", "2026-07-05T00:00:00.000000Z")
         books.pay("GP-1")
-        books.house.database.write_here(
+        books.installation.database.write_here(
             lambda tx: events.record(
                 tx,
                 game_id=books.game.id,
@@ -319,11 +319,15 @@ class TestTerms:
 class TestClosing:
     def test_twice_changes_nothing(self, books, db):
         books.pay("GP-1")
-        first, is_first = settlement.close(books.house.database, books.game, books.house.in_game, "2026-07", "test")
+        first, is_first = settlement.close(
+            books.installation.database, books.game, books.installation.in_game, "2026-07", "test"
+        )
         before = db("SELECT * FROM settlement_lines"), db("SELECT * FROM settlement_steps")
 
         books.pay("GP-2")
-        again, is_again = settlement.close(books.house.database, books.game, books.house.in_game, "2026-07", "test")
+        again, is_again = settlement.close(
+            books.installation.database, books.game, books.installation.in_game, "2026-07", "test"
+        )
 
         assert (is_first, is_again) == (True, False)
         assert again == first
@@ -363,7 +367,9 @@ class TestClosing:
 
         found = together(
             *(
-                lambda: settlement.close(books.house.database, game, books.house.in_game, "2026-07", "test")
+                lambda: settlement.close(
+                    books.installation.database, game, books.installation.in_game, "2026-07", "test"
+                )
                 for _ in range(6)
             )
         )
@@ -380,7 +386,9 @@ class TestClosing:
 
         together(
             *(
-                lambda month=month: settlement.close(books.house.database, game, books.house.in_game, month, "test")
+                lambda month=month: settlement.close(
+                    books.installation.database, game, books.installation.in_game, month, "test"
+                )
                 for month in ("2026-08", "2026-09", "2026-10")
             )
         )
@@ -411,10 +419,10 @@ class TestClosing:
             "UPDATE settlement_steps SET note = 'x'",
         ):
             with pytest.raises(sqlite3.IntegrityError, match="never"):
-                books.house.database.write_here(lambda tx, statement_=statement_: tx.execute(statement_))
+                books.installation.database.write_here(lambda tx, statement_=statement_: tx.execute(statement_))
 
-    def test_one_game_has_nothing_of_another(self, books, house):
-        other = Books(house, Studio(house, "other"))
+    def test_one_game_has_nothing_of_another(self, books, installation):
+        other = Books(installation, Studio(installation, "other"))
         other.pay("GP-1")
         other.order("o-1")
 
@@ -464,19 +472,19 @@ class TestZoneChanges:
         books.close("2026-07")
         studio.config("settlement.zone", self.NEW_YORK)
 
-        found = months.month_list(books.house.database.read(), books.game)
+        found = months.month_list(books.installation.database.read(), books.game)
 
         assert [(each.month.name, each.state) for each in found] == [("2026-08", "open"), ("2026-07", "closed")]
         assert found[0].month.starts_at[:16] == "2026-08-01T00:00"
 
     def test_it_is_said_from_which_month_it_holds(self, books, studio):
         books.close("2026-06")
-        assert months.zone_changes(books.house.database.read(), books.game) == []
+        assert months.zone_changes(books.installation.database.read(), books.game) == []
         studio.config("settlement.zone", self.SEOUL)
         books.close("2026-07")
         studio.config("settlement.zone", self.NEW_YORK)
 
-        found = months.zone_changes(books.house.database.read(), books.game)
+        found = months.zone_changes(books.installation.database.read(), books.game)
 
         assert [(each.month, each.zone, each.zone_before) for each in found] == [
             ("2026-07", self.SEOUL, "UTC"),
@@ -582,7 +590,7 @@ class TestLateFacts:
         books.close()
         clock.move_to("2026-08-10T00:00:00Z")
 
-        row = queries.find(books.house.database.read(), books.game.id, "x")
+        row = queries.find(books.installation.database.read(), books.game.id, "x")
         told = {
             "transactionId": "GP-1",
             "userId": "alice",
@@ -594,7 +602,7 @@ class TestLateFacts:
             "status": "paid",
         }
         found = report.check(told, RULES, "push", is_test=False)
-        books.house.database.write_here(
+        books.installation.database.write_here(
             lambda tx: store.replace_parked(tx, books.game.id, row["id"], found, is_registering=True)
         )
         clock.move_to("2026-09-02T00:00:00Z")
@@ -611,11 +619,11 @@ class TestLateFacts:
         books.close()
         clock.shift(3600)
 
-        with books.house.database.snapshot() as connection:
+        with books.installation.database.snapshot() as connection:
             closed = months.all_standing(connection, books.game.id)
             assert adjustments._touched(connection, books.game.id, closed, closed) == []
         books.pay("GP-2")
-        with books.house.database.snapshot() as connection:
+        with books.installation.database.snapshot() as connection:
             assert adjustments._touched(connection, books.game.id, closed, closed) == closed
 
 
@@ -625,15 +633,15 @@ class TestReopening:
         books.close()
         books.pay("GP-2", "1000")
 
-        books.house.database.write_here(
+        books.installation.database.write_here(
             lambda tx: settlement.reopen(tx, books.game.id, "2026-07", "test", "a late report")
         )
-        assert months.standing(books.house.database.read(), books.game.id, "2026-07") is None
+        assert months.standing(books.installation.database.read(), books.game.id, "2026-07") is None
         again = books.close()
 
         assert again.version == 2
         assert [line.gross_minor for line in books.lines()] == [2000]
-        steps = months.steps(books.house.database.read(), books.game.id, "2026-07")
+        steps = months.steps(books.installation.database.read(), books.game.id, "2026-07")
         assert [(each.state, each.note) for each in steps] == [
             ("closed", ""),
             ("reopened", "a late report"),
@@ -646,16 +654,22 @@ class TestReopening:
     def test_takes_a_reason(self, books):
         books.close()
         with pytest.raises(SettlementError, match="why"):
-            books.house.database.write_here(lambda tx: settlement.reopen(tx, books.game.id, "2026-07", "test", " "))
+            books.installation.database.write_here(
+                lambda tx: settlement.reopen(tx, books.game.id, "2026-07", "test", " ")
+            )
 
     def test_is_refused_while_a_later_month_holds_adjustments_of_it(self, books):
         books.close()
         books.pay("GP-1")
         books.close("2026-08")
         with pytest.raises(SettlementError, match="2026-08 holds"):
-            books.house.database.write_here(lambda tx: settlement.reopen(tx, books.game.id, "2026-07", "test", "why"))
+            books.installation.database.write_here(
+                lambda tx: settlement.reopen(tx, books.game.id, "2026-07", "test", "why")
+            )
 
-        books.house.database.write_here(lambda tx: settlement.reopen(tx, books.game.id, "2026-08", "test", "why"))
+        books.installation.database.write_here(
+            lambda tx: settlement.reopen(tx, books.game.id, "2026-08", "test", "why")
+        )
         books.close("2026-09")
 
         assert [(line.month, line.gross_minor) for line in books.lines("2026-09")] == [("2026-07", 9900)]
@@ -673,7 +687,9 @@ class TestReopening:
         clock.move_to("2026-10-02T00:00:00Z")
         books.close("2026-09")
         clock.move_to(again_at)
-        books.house.database.write_here(lambda tx: settlement.reopen(tx, books.game.id, "2026-08", "test", "why"))
+        books.installation.database.write_here(
+            lambda tx: settlement.reopen(tx, books.game.id, "2026-08", "test", "why")
+        )
 
         clock.shift(3600)
         books.close("2026-08")
@@ -686,7 +702,7 @@ class TestReopening:
 
 class TestStates:
     def advance(self, books: Books, state: str, **options: Any) -> list[str]:
-        return books.house.database.write_here(
+        return books.installation.database.write_here(
             lambda tx: settlement.advance(tx, books.game.id, "2026-07", state, "test", **options)
         )
 
@@ -698,7 +714,7 @@ class TestStates:
         assert self.advance(books, "creators_settled") == ["creators_settled"]
         assert self.advance(books, "reconciled") == []
 
-        steps = months.steps(books.house.database.read(), books.game.id, "2026-07")
+        steps = months.steps(books.installation.database.read(), books.game.id, "2026-07")
         assert [each.state for each in steps] == list(months.STATES)
 
     def test_none_is_skipped_silently(self, books):
@@ -710,14 +726,16 @@ class TestStates:
 
         self.advance(books, "payment_confirmed", skipping=True, note="no report to be had")
 
-        steps = months.steps(books.house.database.read(), books.game.id, "2026-07")
+        steps = months.steps(books.installation.database.read(), books.game.id, "2026-07")
         assert [(each.state, each.is_skipped) for each in steps] == [
             ("closed", False),
             ("reconciled", True),
             ("payment_confirmed", False),
         ]
         with pytest.raises(SettlementError, match="payment of 2026-07 is confirmed"):
-            books.house.database.write_here(lambda tx: settlement.reopen(tx, books.game.id, "2026-07", "test", "why"))
+            books.installation.database.write_here(
+                lambda tx: settlement.reopen(tx, books.game.id, "2026-07", "test", "why")
+            )
 
     def test_an_open_month_has_none(self, books):
         with pytest.raises(SettlementError, match="open"):
@@ -729,7 +747,7 @@ class TestStates:
         books.pay("GP-1", at="2026-09-10T00:00:00Z")
         books.close("2026-09")
 
-        found = months.month_list(books.house.database.read(), books.game)
+        found = months.month_list(books.installation.database.read(), books.game)
 
         assert [(each.month.name, each.state) for each in found] == [
             ("2026-11", "open"),
@@ -786,7 +804,9 @@ def happen(books: Books, clock: Any, step: tuple[Any, ...]) -> None:
         books.close(told[0])
     elif kind == "reopen":
         with suppress(SettlementError):  # it is open, or a later month holds adjustments of it
-            books.house.database.write_here(lambda tx: settlement.reopen(tx, books.game.id, told[0], "test", "why"))
+            books.installation.database.write_here(
+                lambda tx: settlement.reopen(tx, books.game.id, told[0], "test", "why")
+            )
     else:
         clock.shift(3600)
 
@@ -842,17 +862,17 @@ def test_a_statement_is_what_a_slow_sum_over_the_rows_says_and_adjustments_lose_
     from app import create_app
 
     app = create_app({"COINSLOT_HOME": str(tmp_path_factory.mktemp("home"))})
-    house = app.extensions["coinslot"]
-    house.prepare()
-    studio = Studio(house, "demo")
+    installation = app.extensions["coinslot"]
+    installation.prepare()
+    studio = Studio(installation, "demo")
     studio.config("settlement.share", "15")
     studio.item("coins")
-    books = Books(house, studio)
+    books = Books(installation, studio)
 
     def db(sql: str) -> list[dict[str, Any]]:
-        return [dict(row) for row in house.database.read().execute(sql)]
+        return [dict(row) for row in installation.database.read().execute(sql)]
 
-    with closing(house.database), time_machine.travel("2026-11-28T12:00:00Z", tick=False) as clock:
+    with closing(installation.database), time_machine.travel("2026-11-28T12:00:00Z", tick=False) as clock:
         for step in steps:
             happen(books, clock, step)
         for month in ("2026-06", "2026-07", "2026-08", "2026-09"):
@@ -888,9 +908,9 @@ def test_a_statement_is_what_a_slow_sum_over_the_rows_says_and_adjustments_lose_
 def test_a_preview_is_what_closing_freezes(books):
     books.pay("GP-1")
     books.order("o-1")
-    in_game = books.house.in_game
+    in_game = books.installation.in_game
     terms = Terms.of(books.game, in_game)
-    with books.house.database.snapshot() as connection:
+    with books.installation.database.snapshot() as connection:
         shown = settlement.preview(connection, books.game.id, calendar.month("2026-07", "UTC"), terms, in_game)
 
     books.close()
@@ -903,7 +923,7 @@ def test_in_game_payments_are_of_whichever_partner_says_so(books):
     books.pay("GP-1")
     books.order("o-1")
     other = InGame("other", "other.payment", counts_kept=lambda game: False)
-    with books.house.database.snapshot() as connection:
+    with books.installation.database.snapshot() as connection:
         month = calendar.month("2026-07", "UTC")
         shown = settlement.preview(connection, books.game.id, month, Terms.of(books.game, other), other)
 
@@ -923,7 +943,7 @@ def test_each_line_leads_to_its_purchases_page_by_page(books):
         after: Any = None
         while True:
             rows, after = purchases.of_month(
-                *(books.house.database.read(), books.game.id, month, partner, after, 3),
+                *(books.installation.database.read(), books.game.id, month, partner, after, 3),
                 is_of_payments=partner == "playcamp",
                 **wanted,
             )
@@ -944,7 +964,7 @@ def test_few_purchases_among_many_are_looked_for_a_stretch_at_a_time(books, monk
         books.order(f"o-{number}")
     books.order("rare", currency="EUR")
     month = calendar.month("2026-07", "UTC")
-    connection = books.house.database.read()
+    connection = books.installation.database.read()
 
     first, after = purchases.of_month(connection, books.game.id, month, "appcharge", currency="EUR", most=4)
     assert (first, after is None) == ([], False)

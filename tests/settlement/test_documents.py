@@ -26,10 +26,10 @@ BEAN_CHECK = Path(sys.executable).with_name("bean-check")
 
 
 @pytest.fixture
-def books(house, studio):
+def books(installation, studio):
     studio.config("settlement.share", "10")
-    books = Books(house, studio)
-    house.database.write_here(
+    books = Books(installation, studio)
+    installation.database.write_here(
         lambda tx: events.record(
             tx,
             game_id=books.game.id,
@@ -76,7 +76,7 @@ class TestCsv:
         fill(books)
         found = books.close()
 
-        assert text(documents.statement_csv(books.house.database.read(), found)) == (
+        assert text(documents.statement_csv(books.installation.database.read(), found)) == (
             "month,partner,currency,distribution_type,creator,count,gross,refunds,fee,net,creator_share,without_figures\n"
             "2026-07,appcharge,EUR,,,1,9.20,0.00,,,0.00,0.00\n"
             "2026-07,appcharge,USD,of EUR,,0,,,0.86,7.65,,\n"
@@ -90,7 +90,7 @@ class TestCsv:
     def test_is_the_same_bytes_each_time_whatever_comes_later(self, books):
         fill(books)
         found = books.close()
-        connection = books.house.database.read()
+        connection = books.installation.database.read()
         forms = (
             lambda: text(documents.statement_csv(connection, found, is_whole=True)),
             lambda: text(documents.creator_csv(connection, found)),
@@ -108,7 +108,9 @@ class TestCsv:
         books.pay("GP-1")
         found = books.close("2026-08")
 
-        rows = list(csv.DictReader(io.StringIO(text(documents.statement_csv(books.house.database.read(), found)))))
+        rows = list(
+            csv.DictReader(io.StringIO(text(documents.statement_csv(books.installation.database.read(), found))))
+        )
 
         assert [(row["month"], row["gross"]) for row in rows] == [("2026-07", "9900")]
 
@@ -116,7 +118,7 @@ class TestCsv:
         fill(books)
         books.pay("GP-9", market="bazaar", is_registered=False)
         found = books.close()
-        whole = text(documents.statement_csv(books.house.database.read(), found, is_whole=True))
+        whole = text(documents.statement_csv(books.installation.database.read(), found, is_whole=True))
         rows = list(csv.DictReader(io.StringIO(whole)))
         apart = [
             (row["section"], row["partner"], row["count"])
@@ -134,23 +136,23 @@ class TestCreators:
         fill(books)
         found = books.close()
 
-        assert text(documents.creator_csv(books.house.database.read(), found, "AAA11")) == (
+        assert text(documents.creator_csv(books.installation.database.read(), found, "AAA11")) == (
             "month,creator,partner,currency,distribution_type,count,gross,refunds,fee,net,creator_share\n"
             "2026-07,AAA11,playcamp,KWD,MOBILE_STORE,1,3.125,0.000,0.938,2.187,0.219\n"
             "2026-07,AAA11,playcamp,USD,MOBILE_SELF_STORE,1,9.99,0.00,0.00,9.99,1.00\n"
         )
-        assert text(documents.creator_csv(books.house.database.read(), found, "ZZZ99")).count("\n") == 1
-        owed = documents.creators(books.house.database.read(), found)
+        assert text(documents.creator_csv(books.installation.database.read(), found, "ZZZ99")).count("\n") == 1
+        owed = documents.creators(books.installation.database.read(), found)
         assert [(line.currency, line.share_minor) for line in owed] == [("KWD", 219), ("USD", 100)]
 
 
 class TestDoubleEntry:
     def test_bean_check_accepts_a_month_and_months_put_together(self, books, tmp_path):
         fill(books)
-        july = text(documents.beancount(books.house.database.read(), books.close(), 'Demo "the" \\ game'))
+        july = text(documents.beancount(books.installation.database.read(), books.close(), 'Demo "the" \\ game'))
         books.pay("late", "100")
         books.refund_order("o-1", at="2026-08-03T00:00:00.000000Z")
-        august = text(documents.beancount(books.house.database.read(), books.close("2026-08"), "Demo"))
+        august = text(documents.beancount(books.installation.database.read(), books.close("2026-08"), "Demo"))
 
         assert bean_check(july, tmp_path / "july.beancount") == ""
         assert bean_check(august, tmp_path / "august.beancount") == ""
@@ -165,7 +167,9 @@ class TestDoubleEntry:
         fill(books)
         found = books.close()
 
-        entries, errors, _ = loader.load_string(text(documents.beancount(books.house.database.read(), found, "Demo")))
+        entries, errors, _ = loader.load_string(
+            text(documents.beancount(books.installation.database.read(), found, "Demo"))
+        )
 
         assert errors == []
         assert sum(isinstance(entry, data.Transaction) for entry in entries) == 6
@@ -195,13 +199,13 @@ class TestDoubleEntry:
             stated = {(each.partner, each.currency): each.gross_minor for each in totals(lines)}
             orders = sum(line.gross_minor for line in lines if line.section == "orders")
             for is_whole in (False, True):
-                content = text(documents.statement_csv(books.house.database.read(), found, is_whole=is_whole))
+                content = text(documents.statement_csv(books.installation.database.read(), found, is_whole=is_whole))
                 sums: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
                 for row in csv.DictReader(io.StringIO(content)):
                     sums[row["partner"], row["currency"]] += Decimal(row["gross"] or 0)
                 assert {key: money.in_minor(gross, key[1]) for key, gross in sums.items() if key in stated} == stated
             entries, errors, _ = loader.load_string(
-                text(documents.beancount(books.house.database.read(), found, "Demo"))
+                text(documents.beancount(books.installation.database.read(), found, "Demo"))
             )
             assert errors == []
             booked: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
@@ -219,7 +223,7 @@ class TestDoubleEntry:
         books.order("o-1")
         books.refund_order("o-1")
 
-        content = text(documents.beancount(books.house.database.read(), books.close(), "Demo"))
+        content = text(documents.beancount(books.installation.database.read(), books.close(), "Demo"))
 
         accounts = re.findall(r"^  ((?:Income|Assets|Expenses)\S+)", content, re.MULTILINE)
         assert accounts == ["Income:Appcharge:Sales", "Income:Appcharge:Refunds"]

@@ -35,8 +35,8 @@ PAGES = (
 
 
 @pytest.fixture
-def books(house, studio):
-    return Books(house, studio)
+def books(installation, studio):
+    return Books(installation, studio)
 
 
 @pytest.fixture
@@ -63,13 +63,15 @@ def test_any_date_of_an_order_a_refund_or_a_payment_leaves_every_page_working(
         assert browser.get(page).status_code == 200, page
     for row in db("SELECT public_id FROM transactions"):
         assert browser.get(f"/games/demo/transactions/{row['public_id']}").status_code == 200
-    found = months.month_list(books.house.database.read(), books.game)
+    found = months.month_list(books.installation.database.read(), books.game)
     assert found[0].month.name == "2026-08"
     assert len(found) <= 200
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
-def test_any_date_of_an_event_about_creators_leaves_every_page_working(client, browser, house, studio, august, zone):
+def test_any_date_of_an_event_about_creators_leaves_every_page_working(
+    client, browser, installation, studio, august, zone
+):
     studio.config("settlement.zone", zone)
     studio.secret("playcamp.webhook_secret", "whsec_demo_0001")
     dates = [*ODD_DATES, 10**10, 10**15, 253402300799, -1, 0]
@@ -94,12 +96,12 @@ def test_any_date_of_an_event_about_creators_leaves_every_page_working(client, b
             "/playcamp/demo/webhook", data=body, headers={"X-Webhook-Signature": signed(body, "whsec_demo_0001")}
         )
         assert sent.status_code in (200, 400)
-    house.new_relay().drain()
+    installation.new_relay().drain()
 
     for page in (*PAGES, "/games/demo/mapping"):
         assert browser.get(page).status_code == 200, page
     august.move_to("2026-09-02T00:00:00Z")
-    Books(house, studio).close("2026-08")
+    Books(installation, studio).close("2026-08")
 
 
 @pytest.mark.parametrize("date", ODD_DATES)

@@ -24,8 +24,8 @@ from tests.rooms import FOREVER, Room
 
 
 @pytest.fixture
-def books(house, studio):
-    return Books(house, studio)
+def books(installation, studio):
+    return Books(installation, studio)
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ class TestAppcharge:
         books.refund_order("there")
         third = room.by_api("appcharge")
         assert set(room.differences(third)) == {"not-there", "amount", "here", "fraction"}
-        assert [run.id for run in outcomes.runs(books.house.database.read(), books.game.id)] == [third.id]
+        assert [run.id for run in outcomes.runs(books.installation.database.read(), books.game.id)] == [third.id]
 
     def test_what_was_replaced_is_cleared_away_by_the_job(self, room, books, appcharge, db):
         seed_every_difference(books, appcharge)
@@ -199,7 +199,7 @@ class TestAppcharge:
         room.by_api("appcharge")
         last = room.by_api("appcharge")
 
-        books.house.new_relay().drain()
+        books.installation.new_relay().drain()
 
         assert {row["id"] for row in db("SELECT * FROM reconciliations")} == {last.id}
         assert {row["reconciliation_id"] for row in db("SELECT * FROM partner_rows")} == {last.id}
@@ -225,7 +225,7 @@ class TestAppcharge:
         books.close()
         run_id = room.begin("appcharge")
 
-        books.house.new_relay().drain()
+        books.installation.new_relay().drain()
 
         assert room.run(run_id).is_done
         assert room.differences(room.run(run_id)) == expected
@@ -276,7 +276,7 @@ class TestAppcharge:
 
         room.by_api("appcharge")
 
-        found = months.standing(books.house.database.read(), books.game.id, "2026-07")
+        found = months.standing(books.installation.database.read(), books.game.id, "2026-07")
         assert found is not None
         assert found.state == "reconciled"
 
@@ -288,10 +288,10 @@ class TestAppcharge:
 
         room.by_api("appcharge")
 
-        found = months.standing(books.house.database.read(), books.game.id, "2026-07")
+        found = months.standing(books.installation.database.read(), books.game.id, "2026-07")
         assert found is not None
         assert found.state == "closed"
-        assert jobs.unreconciled(books.house.database.read(), books.game.id, "2026-07") == (["playcamp"], [])
+        assert jobs.unreconciled(books.installation.database.read(), books.game.id, "2026-07") == (["playcamp"], [])
 
     @pytest.mark.parametrize(
         "row",
@@ -314,8 +314,8 @@ class TestAppcharge:
         assert run.rows_odd == 1
         names = {"o-1"} if row != {"orderId": ""} else set()
         assert {name: found[0] for name, found in room.differences(run).items()} == dict.fromkeys(names, "unreadable")
-        assert jobs.unreconciled(books.house.database.read(), books.game.id, "2026-07") == ([], ["appcharge"])
-        found = months.standing(books.house.database.read(), books.game.id, "2026-07")
+        assert jobs.unreconciled(books.installation.database.read(), books.game.id, "2026-07") == ([], ["appcharge"])
+        found = months.standing(books.installation.database.read(), books.game.id, "2026-07")
         assert found is not None
         assert found.state == "closed"
 
@@ -335,7 +335,7 @@ class TestAppcharge:
             with pytest.raises(Died):
                 room.carry_on(run_id, "appcharge")
         assert (room.run(run_id).state, room.run(run_id).is_done) == ("done", False)
-        assert jobs.unreconciled(books.house.database.read(), books.game.id, "2026-07") == (["appcharge"], [])
+        assert jobs.unreconciled(books.installation.database.read(), books.game.id, "2026-07") == (["appcharge"], [])
 
         room.carry_on(run_id, "appcharge")
         assert [each.result for each in room.run(run_id).summary] == ["missing_there"]
@@ -348,11 +348,11 @@ class TestAppcharge:
         before = room.begin("appcharge")
         room.carry_on(before, "appcharge", deadline)
 
-        books.house.database.write_here(lambda tx: closing.reopen(tx, books.game.id, "2026-07", "test", "why"))
+        books.installation.database.write_here(lambda tx: closing.reopen(tx, books.game.id, "2026-07", "test", "why"))
         books.order("o-9")
         books.close()
 
-        assert jobs.unreconciled(books.house.database.read(), books.game.id, "2026-07") == (["appcharge"], [])
+        assert jobs.unreconciled(books.installation.database.read(), books.game.id, "2026-07") == (["appcharge"], [])
         assert not room.carry_on(before, "appcharge")
         again = room.by_api("appcharge")
         assert again.id != before
@@ -475,7 +475,7 @@ def test_what_is_refunded_is_the_same_here_as_in_the_months_lines(room, books):
             at = f"2026-0{chance.randint(7, 8)}-{chance.randint(11, 14)}T00:00:0{chance.randint(0, 1)}.{number:06d}Z"
             books.refund_order(f"o-{number}", chance.choice(["refund", "chargeback", "chargeback", "reinstated"]), at)
     books.close()
-    connection = books.house.database.read()
+    connection = books.installation.database.read()
     run = room.run(room.begin("appcharge", file=(Path(__file__), Layout.of(room.partners["appcharge"].report, {}))))
     rows = connection.execute(f"SELECT reference, {REFUNDED_AT} AS at FROM transactions t WHERE kind = 'purchase'")
     in_lines = {row["reference"]: row["at"] is not None for row in rows}
@@ -486,7 +486,7 @@ def test_what_is_refunded_is_the_same_here_as_in_the_months_lines(room, books):
 
 class TestANewerReport:
     def state(self, books: Books) -> str:
-        found = months.standing(books.house.database.read(), books.game.id, "2026-07")
+        found = months.standing(books.installation.database.read(), books.game.id, "2026-07")
         assert found is not None
         return found.state
 
@@ -500,7 +500,7 @@ class TestANewerReport:
         told(appcharge, "o-2")
         room.by_api("appcharge")
         assert self.state(books) == "closed"
-        newest = months.steps(books.house.database.read(), books.game.id, "2026-07")[-1]
+        newest = months.steps(books.installation.database.read(), books.game.id, "2026-07")[-1]
         assert (newest.state, newest.note) == ("closed", "a newer report of appcharge does not agree")
 
         appcharge.transactions.pop()
@@ -511,10 +511,10 @@ class TestANewerReport:
         books.order("o-1")
         books.close()
         first = room.by_api("appcharge")
-        jobs.accept(books.house.database, books.game, "2026-07", "test", "it is known")
+        jobs.accept(books.installation.database, books.game, "2026-07", "test", "it is known")
         room.carry_on(first.id, "appcharge")
         assert self.state(books) == "reconciled"
-        assert jobs.disagreeing(books.house.database.read(), books.game.id, "2026-07") == []
+        assert jobs.disagreeing(books.installation.database.read(), books.game.id, "2026-07") == []
 
         room.by_api("appcharge")
         assert self.state(books) == "closed"
@@ -524,7 +524,7 @@ class TestANewerReport:
         told(appcharge, "o-1")
         books.close()
         room.by_api("appcharge")
-        jobs.bring_to(books.house.database, books.game, "2026-07", "payment_confirmed", "test", "")
+        jobs.bring_to(books.installation.database, books.game, "2026-07", "payment_confirmed", "test", "")
         told(appcharge, "o-2")
         room.by_api("appcharge")
         assert self.state(books) == "payment_confirmed"
@@ -675,10 +675,10 @@ class TestFiles:
                 raise Died
 
         with pytest.raises(Died):
-            jobs.take_file(books.house.database, run_id, path, layout, die)
+            jobs.take_file(books.installation.database, run_id, path, layout, die)
         assert room.run(run_id).state == "reading"
         assert room.begin("playcamp", file=(path, layout)) == run_id
-        jobs.take_file(books.house.database, run_id, path, layout)
+        jobs.take_file(books.installation.database, run_id, path, layout)
         room.carry_on(run_id, "playcamp")
         assert (room.run(run_id).rows_read, room.run(run_id).matched) == (5, 5)
 
@@ -694,7 +694,7 @@ def test_pages_of_differences_miss_and_repeat_nothing(room, books, appcharge):
         books.order(f"y-{number:02d}")
     books.close()
     run = room.by_api("appcharge")
-    connection = books.house.database.read()
+    connection = books.installation.database.read()
 
     seen, after = [], 0
     while rows := outcomes.differences(connection, run.id, after=after, limit=7):

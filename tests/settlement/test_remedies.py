@@ -24,8 +24,8 @@ PAYMENTS = "transactionId,amount,currency,status,purchasedAt\n"
 
 
 @pytest.fixture
-def books(house, studio):
-    return Books(house, studio)
+def books(installation, studio):
+    return Books(installation, studio)
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def take_back(books: Books, order_id: str, at: str) -> None:
         assert row is not None
         refunds.reverse(tx, row, Policy.always("revoke"), "by phone", at)
 
-    books.house.database.write_here(reverse)
+    books.installation.database.write_here(reverse)
 
 
 class TestPayments:
@@ -190,20 +190,20 @@ class TestPayments:
         assert set(room.results(room.by_api("playcamp"))) == {"GP-1"}
         before = room.by_text("playcamp", report)
 
-        books.house.new_relay().drain()
+        books.installation.new_relay().drain()
 
         assert room.results(room.by_text("playcamp", report)) == {} == room.results(room.by_api("playcamp"))
 
     @pytest.mark.parametrize("payment", ["GP 'one'", "-GP"])
     def test_what_was_refused_is_sent_again(self, room, books, playcamp, run_printed, payment):
         books.pay(payment, "9.99", "USD", is_registered=False)
-        books.house.database.write_here(lambda tx: queue.quarantine(tx, {1: "refused"}))
+        books.installation.database.write_here(lambda tx: queue.quarantine(tx, {1: "refused"}))
         books.close()
         report = f"{PAYMENTS}GP-9,1.00,USD,PENDING,\n"
         before = room.by_text("playcamp", report)
 
         run_printed(room.remedies(before)[payment])
-        books.house.new_relay().drain()
+        books.installation.new_relay().drain()
 
         assert room.results(room.by_text("playcamp", report)) == {} == room.results(room.by_api("playcamp"))
 
@@ -221,16 +221,16 @@ class TestPayments:
         report = f"{PAYMENTS}GP-1,9.99,USD,COMPLETED,\n"
         room.by_text("playcamp", report)
         push(transactionId="GP-1", amount="9.99", purchasedAt="2026-07-10T00:00:00Z")
-        books.house.new_relay().drain()
+        books.installation.new_relay().drain()
         assert room.results(room.by_text("playcamp", report)) == {} == room.results(room.by_api("playcamp"))
 
     @pytest.mark.parametrize("is_refused", [False, True])
     def test_a_refund_is_sent(self, room, books, playcamp, run_printed, is_refused):
         books.pay("GP-1", "9.99", "USD", is_registered=False)
-        books.house.new_relay().drain()
+        books.installation.new_relay().drain()
         books.refund_payment("GP-1", "2026-07-20T00:00:00.000000Z")
         if is_refused:
-            books.house.database.write_here(
+            books.installation.database.write_here(
                 lambda tx: tx.execute("UPDATE payments SET refund_state = 'quarantined', refund_next_at = NULL")
             )
         books.close()
@@ -242,7 +242,7 @@ class TestPayments:
 
         if is_refused:
             run_printed(room.remedies(before)["GP-1"])
-        books.house.new_relay().drain()
+        books.installation.new_relay().drain()
 
         assert room.results(room.by_text("playcamp", report)) == {} == room.results(room.by_api("playcamp"))
 

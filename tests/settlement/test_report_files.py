@@ -17,8 +17,8 @@ from tests.rooms import Room
 
 
 @pytest.fixture
-def books(house, studio):
-    return Books(house, studio)
+def books(installation, studio):
+    return Books(installation, studio)
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ MONTH = "/games/demo/settlements/2026-07"
 
 
 @pytest.fixture
-def books(house, studio, clock):
+def books(installation, studio, clock):
     clock.move_to("2026-07-20T00:00:00Z")
-    return Books(house, studio)
+    return Books(installation, studio)
 
 
 def fill(books: Books) -> None:
@@ -52,19 +52,21 @@ def test_what_it_shows_is_what_closing_freezes(browser, books, clock):
             assert (part in before) == (part in after)
 
 
-def test_a_large_month_is_reckoned_in_the_background_and_says_of_when_it_is(browser, books, house, clock, monkeypatch):
+def test_a_large_month_is_reckoned_in_the_background_and_says_of_when_it_is(
+    browser, books, installation, clock, monkeypatch
+):
     monkeypatch.setattr(so_far, "MOST_AT_ONCE", 3)
     for number in range(5):
         books.order(f"o-{number}", usd_fee="85.5", usd_net="764.5")
     assert "being reckoned in the background" in text_of(browser.get(MONTH))
 
-    house.new_relay().drain()
+    installation.new_relay().drain()
     first = text_of(browser.get(MONTH))
     books.order("later")
     clock.shift(1800)
     still = text_of(browser.get(MONTH))
     clock.shift(1800)
-    house.new_relay().drain()
+    installation.new_relay().drain()
     then = text_of(browser.get(MONTH))
 
     assert "49.95 USD" in first
@@ -75,22 +77,22 @@ def test_a_large_month_is_reckoned_in_the_background_and_says_of_when_it_is(brow
     assert "As of 2026-07-20 01:00:00 UTC" in then
 
 
-def test_a_month_that_was_closed_is_kept_no_more(books, house, clock, db, monkeypatch):
+def test_a_month_that_was_closed_is_kept_no_more(books, installation, clock, db, monkeypatch):
     monkeypatch.setattr(so_far, "MOST_AT_ONCE", 3)
     for number in range(5):
         books.order(f"o-{number}")
-    so_far.reckon(house.database, books.game, house.in_game)
+    so_far.reckon(installation.database, books.game, installation.in_game)
     assert [row["month"] for row in db("SELECT * FROM months_so_far")] == ["2026-07"]
     clock.move_to("2026-08-02T00:00:00Z")
     books.close()
 
-    so_far.reckon(house.database, books.game, house.in_game)
+    so_far.reckon(installation.database, books.game, installation.in_game)
 
     assert db("SELECT * FROM months_so_far") == []
 
 
 @pytest.mark.parametrize("what", ["payments", "orders", "boosts"])
-def test_a_page_reads_no_large_month(browser, books, house, monkeypatch, what):
+def test_a_page_reads_no_large_month(browser, books, installation, monkeypatch, what):
     monkeypatch.setattr(so_far, "MOST_AT_ONCE", 3)
     monkeypatch.setattr(so_far.statement, "lines", lambda *_: pytest.fail("it was reckoned while the page was made"))
     from tests.settlement.test_closing import boost

@@ -35,18 +35,18 @@ def api(client, studio):
     return call
 
 
-def fail_when(house, condition, table):
+def fail_when(installation, condition, table):
     """Have the database refuse to add such a row to a table; returns what ends that."""
-    house.database.write_here(
+    installation.database.write_here(
         lambda tx: tx.execute(
             f"""CREATE TRIGGER trouble BEFORE INSERT ON {table} WHEN {condition}
                 BEGIN SELECT RAISE(ABORT, 'trouble'); END"""
         )
     )
-    return lambda: house.database.write_here(lambda tx: tx.execute("DROP TRIGGER trouble"))
+    return lambda: installation.database.write_here(lambda tx: tx.execute("DROP TRIGGER trouble"))
 
 
-def test_results_come_in_order_and_each_portion_is_whole(house, small):
+def test_results_come_in_order_and_each_portion_is_whole(installation, small):
     def add(tx, number):
         tx.execute(
             "INSERT INTO installation (name, value, updated_at) VALUES (:name, 'x', 'now')", {"name": f"n-{number}"}
@@ -55,11 +55,11 @@ def test_results_come_in_order_and_each_portion_is_whole(house, small):
             raise ValueError
         return number * 2
 
-    assert portions.write_each(house.database.write, [1, 2], add) == [2, 4]
+    assert portions.write_each(installation.database.write, [1, 2], add) == [2, 4]
     with pytest.raises(ValueError):
-        portions.write_each(house.database.write_here, [10, 11, 3, 12], add)
+        portions.write_each(installation.database.write_here, [10, 11, 3, 12], add)
 
-    rows = house.database.read().execute("SELECT name FROM installation WHERE name LIKE 'n-%' ORDER BY name")
+    rows = installation.database.read().execute("SELECT name FROM installation WHERE name LIKE 'n-%' ORDER BY name")
     assert [row["name"] for row in rows] == ["n-1", "n-10", "n-11", "n-2"]
 
 
@@ -73,7 +73,7 @@ def batch_of(count, users=None):
 
 @pytest.mark.parametrize("users", [None, 7, 1])
 def test_a_webhook_that_was_stored_in_part_is_finished_by_its_repeat_exactly_once(
-    client, house, studio, db, small, users
+    client, installation, studio, db, small, users
 ):
     studio.secret("playcamp.webhook_secret", SECRET)
     body = batch_of(200, users)
@@ -82,7 +82,7 @@ def test_a_webhook_that_was_stored_in_part_is_finished_by_its_repeat_exactly_onc
         headers = {"X-Webhook-Signature": signed(body, SECRET, "simple")}
         return client.post("/playcamp/demo/webhook", data=body, headers=headers, content_type="application/json")
 
-    mend = fail_when(house, "(SELECT count(*) FROM events) >= 90", "events")
+    mend = fail_when(installation, "(SELECT count(*) FROM events) >= 90", "events")
     assert send().status_code >= 500
     (kept,) = db("SELECT count(*) AS events FROM events")
     assert 0 < kept["events"] <= 90
@@ -96,9 +96,9 @@ def test_a_webhook_that_was_stored_in_part_is_finished_by_its_repeat_exactly_onc
     assert db("SELECT value FROM counters WHERE name = 'event'") == [{"value": 200}]
 
 
-def test_a_bulk_call_that_was_stored_in_part_is_finished_by_its_repeat(api, house, db, small):
+def test_a_bulk_call_that_was_stored_in_part_is_finished_by_its_repeat(api, installation, db, small):
     players = {"players": [{"player_id": f"p-{number}", "name": "x"} for number in range(200)]}
-    mend = fail_when(house, "new.player_id = 'p-150'", "players")
+    mend = fail_when(installation, "new.player_id = 'p-150'", "players")
     assert api("POST", "players", players).status_code >= 500
     (kept,) = db("SELECT count(*) AS players FROM players WHERE player_id LIKE 'p-%'")
     assert 0 < kept["players"] <= 150
@@ -119,14 +119,14 @@ def test_a_conflict_in_a_bulk_call_leaves_its_own_portion_alone(api, db, studio)
     assert db("SELECT player_id FROM players WHERE player_id LIKE 'p-%'") == []
 
 
-def test_pushed_payments_are_stored_in_portions_and_once(api, house, studio, db, small):
+def test_pushed_payments_are_stored_in_portions_and_once(api, installation, studio, db, small):
     def payment(number, **changed):
         told = {"transactionId": f"T-{number}", "userId": "alice", "productId": "x", "productName": "X"}
         told |= {"amount": "1.00", "currency": "USD", "platform": "iOS", "distributionType": "MOBILE_STORE"}
         return told | {"purchasedAt": "2026-07-21T14:17:27Z"} | changed
 
     sent = {"payments": [payment(number) for number in range(100)] + [payment(0, amount="2.00")]}
-    mend = fail_when(house, "new.transaction_id = 'T-70'", "payments")
+    mend = fail_when(installation, "new.transaction_id = 'T-70'", "payments")
     assert api("POST", "payments", sent).status_code >= 500
     (kept,) = db("SELECT count(*) AS payments FROM payments")
     assert 0 < kept["payments"] <= 70
@@ -164,9 +164,9 @@ def test_bulk_calls_come_in_one_at_a_time_and_too_many_are_turned_away(monkeypat
     assert max(most) == 1
 
 
-def test_what_a_removed_destination_was_owed_dies_a_portion_at_a_time(house, studio, monkeypatch):
+def test_what_a_removed_destination_was_owed_dies_a_portion_at_a_time(installation, studio, monkeypatch):
     monkeypatch.setattr(destinations, "BURIED_AT_ONCE", 2)
-    owed = Owed(house, studio)
+    owed = Owed(installation, studio)
     owed.destination()
     owed.credit(5)
     owed.set_state("game", "removed")
@@ -175,9 +175,9 @@ def test_what_a_removed_destination_was_owed_dies_a_portion_at_a_time(house, stu
     assert len(owed.deliveries("dead")) == 5
 
 
-def test_what_died_while_a_destination_was_down_comes_back_a_portion_at_a_time(house, studio, monkeypatch):
+def test_what_died_while_a_destination_was_down_comes_back_a_portion_at_a_time(installation, studio, monkeypatch):
     monkeypatch.setattr(redrives, "REDRIVEN_AT_ONCE", 2)
-    owed = Owed(house, studio)
+    owed = Owed(installation, studio)
     owed.destination(retry="0")
     owed.credit(5)
     for _ in range(2):
@@ -196,12 +196,12 @@ def test_what_died_while_a_destination_was_down_comes_back_a_portion_at_a_time(h
 
 
 def test_a_player_with_many_orders_is_forgotten_in_portions_and_after_a_failure_by_the_next_try(
-    client, house, studio, db, small, monkeypatch
+    client, installation, studio, db, small, monkeypatch
 ):
     monkeypatch.setattr(forgetting, "EMPTIED_WITH_THE_PLAYER", 10)
-    Owed(house, studio).credit(120)
+    Owed(installation, studio).credit(120)
     bodies = "SELECT count(*) AS bodies FROM transactions WHERE raw_body IS NOT NULL"
-    house.database.write_here(
+    installation.database.write_here(
         lambda tx: tx.execute(
             """CREATE TRIGGER trouble BEFORE UPDATE ON transactions WHEN new.id = 110
                BEGIN SELECT RAISE(ABORT, 'trouble'); END"""
@@ -213,7 +213,7 @@ def test_a_player_with_many_orders_is_forgotten_in_portions_and_after_a_failure_
 
     assert forget() >= 500
     assert db(bodies) == [{"bodies": 20}]
-    house.database.write_here(lambda tx: tx.execute("DROP TRIGGER trouble"))
+    installation.database.write_here(lambda tx: tx.execute("DROP TRIGGER trouble"))
 
     assert forget() == 204
 
@@ -237,9 +237,9 @@ def slowest_order(server, until_done, name):
 @pytest.mark.long
 @pytest.mark.parametrize("what", ["players", "webhook"])
 def test_orders_are_answered_beside_bulk_calls(tmp_path, what):
-    house = new_installation(read_settings({"COINSLOT_HOME": str(tmp_path / "home")}))
-    house.prepare()
-    studio = Studio(house, "demo")
+    installation = new_installation(read_settings({"COINSLOT_HOME": str(tmp_path / "home")}))
+    installation.prepare()
+    studio = Studio(installation, "demo")
     studio.secret("appcharge.main_key", "test-main-key-0123456789")
     studio.secret("appcharge.publisher_token", "test-publisher-token")
     studio.secret("playcamp.webhook_secret", SECRET)
@@ -267,6 +267,8 @@ def test_orders_are_answered_beside_bulk_calls(tmp_path, what):
     print(f"slowest order: alone {alone:.3f} s, beside {beside:.3f} s")
     assert set(statuses) == {200}
     assert beside < max(1.0 if what == "players" else 0.5, 5 * alone)
-    (rows,) = house.database.read().execute("SELECT (SELECT count(*) FROM players), (SELECT count(*) FROM events)")
+    (rows,) = installation.database.read().execute(
+        "SELECT (SELECT count(*) FROM players), (SELECT count(*) FROM events)"
+    )
     assert tuple(rows) == ((16001, 0) if what == "players" else (1, 3000))
-    house.database.close()
+    installation.database.close()

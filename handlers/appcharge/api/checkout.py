@@ -18,7 +18,7 @@ from handlers.kit.api import ApiError, NotConfiguredError
 from handlers.kit.fields import Identifier, Scalar, Strict, WholeNumber
 from handlers.kit.partner import GameCall
 from handlers.kit.problems import ProblemError, caller, read_body, unprocessable
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 PATIENCE_SECONDS = 8.0  # a player waits, and one of our threads with him
 TRIES = 3
@@ -140,7 +140,7 @@ def create() -> tuple[Response, int]:
     wanted = read_body(_checkout)
     player_id = wanted["player_id"]
     is_strict = game.settings["players.unknown"] == "reject"
-    if is_strict and not registry.has_player(installation().database.read(), game.id, player_id):
+    if is_strict and not registry.has_player(current_installation().database.read(), game.id, player_id):
         raise ProblemError(404, "There is no such player")
     if game.settings["items.unknown"] == "reject":
         _check_items(game, wanted.get("items", []))
@@ -202,12 +202,12 @@ GAME_CALLS = (
 
 
 def _client(game: Game) -> Client:
-    return Client(game, installation().outbound.for_callers, patience_seconds=PATIENCE_SECONDS, tries=TRIES)
+    return Client(game, current_installation().outbound.for_callers, patience_seconds=PATIENCE_SECONDS, tries=TRIES)
 
 
 def _check_items(game: Game, items: Sequence[dict[str, Any]]) -> None:
     """Raises a 422 where the order would be refused once it is paid."""
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     unknown = [place for place, each in enumerate(items) if not registry.has_item(connection, game.id, each["sku"])]
     if unknown:
         raise unprocessable(

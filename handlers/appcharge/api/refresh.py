@@ -39,31 +39,31 @@ def profiles_pushed(tx: Connection, game: Game, player_ids: Sequence[str]) -> No
         jobs.at(tx, game.id, JOB, float(game.settings["appcharge.refresh_seconds"]))
 
 
-def run(house: Installation, game: Game) -> float | None:
+def run(installation: Installation, game: Game) -> float | None:
     """Tell Appcharge of the players that wait; at once again while there are more. Raises JobError."""
     if not _is_wanted(game):
-        _drop(house, game, refreshes.EVERYBODY)
+        _drop(installation, game, refreshes.EVERYBODY)
         return None
     late = clock.stamp(clock.now() - LATE_SECONDS)
-    _drop(house, game, late)
-    waiting = refreshes.waiting(house.database.read(), game.id, PARTNER, PLAYERS_AT_ONCE)
+    _drop(installation, game, late)
+    waiting = refreshes.waiting(installation.database.read(), game.id, PARTNER, PLAYERS_AT_ONCE)
     if not waiting:
         return None
     try:
-        is_done = _tell(house, game, waiting)
+        is_done = _tell(installation, game, waiting)
     except ApiError as error:
         raise JobError(str(error)) from None
     return 0.0 if len(waiting) == PLAYERS_AT_ONCE or not is_done else None
 
 
-def _drop(house: Installation, game: Game, before: str) -> None:
-    while house.database.write(lambda tx: refreshes.drop_late(tx, game.id, PARTNER, before)):
+def _drop(installation: Installation, game: Game, before: str) -> None:
+    while installation.database.write(lambda tx: refreshes.drop_late(tx, game.id, PARTNER, before)):
         pass
 
 
-def _tell(house: Installation, game: Game, waiting: dict[str, str]) -> bool:
+def _tell(installation: Installation, game: Game, waiting: dict[str, str]) -> bool:
     """Whether Appcharge has been told of all of these; False when there was no time for more. Raises ApiError."""
-    client = Client(game, house.outbound, tries=1)  # the schedule tries again
+    client = Client(game, installation.outbound, tries=1)  # the schedule tries again
     until = time.monotonic() + RUN_SECONDS
     parts, refused, is_any_taken = [list(waiting)], 0, False
     while parts:
@@ -90,7 +90,7 @@ def _tell(house: Installation, game: Game, waiting: dict[str, str]) -> bool:
                 error.status,
             )
         settled = {player_id: waiting[player_id] for player_id in part}
-        house.database.write(partial(refreshes.told, game_id=game.id, partner=PARTNER, told=settled))
+        installation.database.write(partial(refreshes.told, game_id=game.id, partner=PARTNER, told=settled))
     return True
 
 

@@ -38,13 +38,13 @@ KINDS: Mapping[str, str] = {
 }
 
 
-def read(house: Installation, game: Game, run: Run, deadline: float) -> bool:
+def read(installation: Installation, game: Game, run: Run, deadline: float) -> bool:
     """Page after page; how far that has come is the query of the next. Raises JobError."""
     start, end = (datetime.fromtimestamp(clock.seconds(at), UTC) for at in (run.month.starts_at, run.month.ends_at))
     cursor, count = run.cursor, run.rows_read
     while True:
         try:
-            page = Client(game, house.outbound).transactions_page(start, end, cursor or None)
+            page = Client(game, installation.outbound).transactions_page(start, end, cursor or None)
         except ApiError as error:
             raise JobError(str(error)) from None
         rows, odd = _read(page.rows)
@@ -53,7 +53,7 @@ def read(house: Installation, game: Game, run: Run, deadline: float) -> bool:
         if next_query is None and page.total is not None and count < page.total:
             raise JobError(f"the report is incomplete: {count} of {page.total} transactions came")
         is_kept = add_rows(
-            house.database,
+            installation.database,
             replace(run, cursor=cursor),
             rows,
             next_query or "",

@@ -19,7 +19,7 @@ from handlers.appcharge.api.offers import Changed, UncertainError, as_new, chang
 from handlers.appcharge.commands.shared import audited, cell, checked, errors_in_words, game_and_client
 from handlers.kit.api import ApiError
 from handlers.kit.console import table
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 LARGEST_FILE = 1024 * 1024
 WARNINGS_TOLD = 50
@@ -80,7 +80,7 @@ def items(game: str, dry_run: bool, offer_ids: tuple[str, ...]) -> None:
     """Register the products of GAME's store that are no items yet. Nothing is renamed or removed."""
     opened, client = game_and_client(game)
     found = catalogue.read(client, [checked(each) for each in offer_ids])
-    database = installation().database
+    database = current_installation().database
     before = {row["sku"]: row["name"] for row in registry.items(database.read(), opened.id)}
     missing = {product.id: product.name for product in found.products if product.id not in before}
     if not dry_run:

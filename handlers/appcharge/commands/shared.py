@@ -16,7 +16,7 @@ from handlers.appcharge.api.client import Client
 from handlers.kit.api import ApiError
 from handlers.kit.console import opened_game
 from handlers.kit.errors import also_in_words
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 LONGEST_CELL = 255
 
@@ -25,7 +25,7 @@ errors_in_words = also_in_words(ApiError, CatalogueError)
 
 def game_and_client(slug: str) -> tuple[Game, Client]:
     game = opened_game(slug)
-    return game, Client(game, installation().outbound)
+    return game, Client(game, current_installation().outbound)
 
 
 def checked(value: str | None) -> str:
@@ -40,7 +40,7 @@ def audited(game: Game, action: str, subject: str) -> Iterator[None]:
     """Note who does what before it is done, since afterwards may never come; and when it was refused, that too."""
 
     def note(word: str) -> None:
-        installation().database.write_here(lambda tx: audit.record(tx, game.id, "command", word, subject))
+        current_installation().database.write_here(lambda tx: audit.record(tx, game.id, "command", word, subject))
 
     note(action)
     try:

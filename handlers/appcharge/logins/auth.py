@@ -41,7 +41,7 @@ from handlers.appcharge.logins.methods import (
 from handlers.appcharge.receive import PARTNER, answer, enter, refuse, refused
 from handlers.appcharge.settings import METHODS
 from handlers.appcharge.shapes import first_message, moment
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 LONGEST_WORD = 64  # of what an event repeats
 
@@ -76,7 +76,7 @@ class Attempt:
 
 def authenticate(game_slug: str) -> Response:
     """Tell who logs in, or that nobody does."""
-    house = installation()
+    installation = current_installation()
     call = enter(game_slug, "auth")
     game = call.game
     try:
@@ -88,7 +88,7 @@ def authenticate(game_slug: str) -> Response:
         judge = _examine(game, attempt)
     except (lookup.LookupFailedError, providers.ProviderError, OverloadError) as error:
         current_app.logger.error("appcharge %s: a login could not be checked: %s", game.slug, error)
-        house.database.write(lambda tx: _record(tx, game, attempt, Judged(reason="unavailable")))
+        installation.database.write(lambda tx: _record(tx, game, attempt, Judged(reason="unavailable")))
         return refuse(503, "Your login could not be checked; please try again")
 
     def store(tx: Connection) -> Judged:
@@ -96,7 +96,7 @@ def authenticate(game_slug: str) -> Response:
         _record(tx, game, attempt, judged)
         return judged
 
-    judged = house.database.write(store)
+    judged = installation.database.write(store)
     return answer(200, _failed(judged) if judged.reason else _logged_in(game, judged))
 
 
@@ -206,7 +206,7 @@ def _record(tx: Connection, game: Game, attempt: Attempt, judged: Judged) -> Non
 
 def _logged_in(game: Game, judged: Judged) -> dict[str, Any]:
     assert judged.player_id is not None, "a login that did not fail is somebody's"
-    entry = registry.player(installation().database.read(), game.id, judged.player_id) or {}
+    entry = registry.player(current_installation().database.read(), game.id, judged.player_id) or {}
     metadata = entry.get("profile", {}).get("session_metadata")
     content = {
         "status": "valid",

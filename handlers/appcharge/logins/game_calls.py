@@ -13,7 +13,7 @@ from handlers.appcharge.receive import PARTNER
 from handlers.kit.fields import Identifier, Strict
 from handlers.kit.partner import GameCall
 from handlers.kit.problems import ProblemError, caller, read_body
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 
 class Confirmation(Strict):
@@ -56,7 +56,7 @@ def confirm() -> Response:
         return code
 
     try:
-        code = installation().database.write(store)
+        code = current_installation().database.write(store)
     except logins.UnknownLoginError:
         raise ProblemError(404, "There is no login with this token that waits for a player") from None
     except logins.OtherPlayerError:
@@ -82,7 +82,7 @@ def link() -> Response:
         _expect_player(tx, game, player_id)
         return logins.link(tx, game.id, PARTNER, player_id, _digits(game), seconds)
 
-    token, code, expires_at = installation().database.write(store)
+    token, code, expires_at = current_installation().database.write(store)
     return jsonify(url=login_url(store_url, token, code), expires_at=expires_at)
 
 

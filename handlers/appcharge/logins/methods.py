@@ -16,7 +16,7 @@ from coinslot.games.games import Game
 from coinslot.store.db import Connection
 from handlers.appcharge.logins import providers, social
 from handlers.kit import passwords
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 FAILED = "We could not log you in. Please check what you entered and try again."
 
@@ -49,14 +49,14 @@ Judge = Callable[[Connection], Judged]
 
 def admit(game: Game, player_id: str | None, told: lookup.Told | None = None) -> Judge:
     """Let a player in by the rules for unknown ones; whom the game's server told us of just now, it knows."""
-    house = installation()
+    installation = current_installation()
     try:
         player_id = registry.checked_id(player_id or "")
     except ValueError:
         return fails("unknown_player")
     is_asked = game.settings["players.unknown"] == "lookup" and told is None
-    if is_asked and not registry.has_player(house.database.read(), game.id, player_id):
-        told = lookup.player(house.outbound.for_callers, game, player_id)
+    if is_asked and not registry.has_player(installation.database.read(), game.id, player_id):
+        told = lookup.player(installation.outbound.for_callers, game, player_id)
         if told is None:
             return fails("unknown_player")
 
@@ -75,10 +75,10 @@ def _admitted(tx: Connection, game: Game, player_id: str, profile: Mapping[str, 
 
 def by_password(game: Game, user_name: str | None, password: str | None) -> Judge:
     """Wrong and right passwords, known and unknown names: counted alike, and judged in the same time."""
-    house = installation()
+    installation = current_installation()
     if not _is_usable(user_name, registry.LONGEST_ID) or not _is_usable(password, LONGEST_PASSWORD):
         return fails("wrong_password")
-    known = registry.player_by_login_name(house.database.read(), game.id, user_name)
+    known = registry.player_by_login_name(installation.database.read(), game.id, user_name)
     player_id = known["player_id"] if known else None
     keys = throttle.password_keys(user_name, player_id)
 
@@ -91,7 +91,7 @@ def by_password(game: Game, user_name: str | None, password: str | None) -> Judg
             throttle.take_back(tx, game.id, key)
 
     try:
-        house.database.write(count)
+        installation.database.write(count)
     except throttle.ThrottledError as error:
         return fails("throttled", player_id, _too_many(error))
 
@@ -102,10 +102,10 @@ def by_password(game: Game, user_name: str | None, password: str | None) -> Judg
             told = lookup.Told(player_id) if is_right and player_id is not None else None
         else:
             told = lookup.player_by_password(
-                house.outbound.for_callers, game, spellings.composed(user_name), spellings.composed(password)
+                installation.outbound.for_callers, game, spellings.composed(user_name), spellings.composed(password)
             )
     except (lookup.LookupFailedError, OverloadError):
-        house.database.write(take_back)
+        installation.database.write(take_back)
         raise
     if told is None:
         return fails("wrong_password", player_id)
@@ -152,15 +152,15 @@ def by_code(game: Game, access_token: str | None, code: str | None) -> Judge:
 
 def by_account(game: Game, provider: str, token: str | None, app_id: str | None) -> Judge:
     """An account at Google, Apple or Facebook: the player it is linked to, or what the owner wants of the others."""
-    house = installation()
+    installation = current_installation()
     if not token:
         return fails("token")
     try:
-        subject = social.subject(game, house.outbound.for_callers, provider, token, app_id)
+        subject = social.subject(game, installation.outbound.for_callers, provider, token, app_id)
     except providers.LoginRefusedError as error:
         return fails(error.reason, message=FAILED)
     if game.settings["appcharge.social_ids"] == "subject":
-        linked = registry.player_by_identity(house.database.read(), game.id, provider, subject)
+        linked = registry.player_by_identity(installation.database.read(), game.id, provider, subject)
         return _unless_linked_otherwise(game, provider, subject, admit(game, linked or subject))
 
     def judge(tx: Connection) -> Judged:

@@ -13,7 +13,7 @@ from flask import Response
 from coinslot.access import logins
 from coinslot.base import exact
 from handlers.appcharge.receive import PARTNER, answer, enter, refused
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 
 def initiate(game_slug: str) -> Response:
@@ -27,7 +27,7 @@ def initiate(game_slug: str) -> Response:
         raise refused("otp", game, "malformed", 403, "Parameters not correct")
 
     seconds = float(game.settings["appcharge.redirect_seconds"])
-    token = installation().database.write(lambda tx: logins.begin(tx, game.id, PARTNER, seconds))
+    token = current_installation().database.write(lambda tx: logins.begin(tx, game.id, PARTNER, seconds))
     return answer(
         200,
         {

@@ -8,7 +8,7 @@ from coinslot.store.audit import Wanted
 from coinslot.store.db import Row
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, below, bp, page
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 ACTORS = {"owner": "the owner, on these pages", "command": "a command on the server", "game": "the game's server"}
 INSTALLATION = "-"  # in place of a game's short name, which cannot look so
@@ -49,7 +49,7 @@ MEANINGS = {
 
 @bp.get("/activity")
 def activity() -> Response:
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     every = games.every(connection)
     wanted = _wanted(every)
     entries, following = audit.entries(connection, wanted, below())
@@ -70,7 +70,7 @@ def activity() -> Response:
 @bp.get("/activity.csv")
 def activity_csv() -> Response:
     """Every entry that the filters let through, not only a page of them."""
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     every = games.every(connection)
     slugs = {row["id"]: row["slug"] for row in every}
     rows = (

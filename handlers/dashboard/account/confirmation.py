@@ -6,7 +6,7 @@ from coinslot.access import owner, second_factor, throttle
 from coinslot.store.db import Connection
 from handlers.dashboard.account.login import later
 from handlers.kit import passwords
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 KEY = throttle.key("confirmation", "owner")  # whatever the address: all of them are signed in
 
@@ -24,21 +24,21 @@ def confirm(field: str = "current", *, or_code: bool = False) -> None:
 
     ``or_code``: a code of the second factor, or a recovery code, is as good.
     """
-    house = installation()
+    installation = current_installation()
     given = request.form.get(field, "")
     try:
-        house.database.write(lambda tx: throttle.begin(tx, throttle.OWNER, KEY))
+        installation.database.write(lambda tx: throttle.begin(tx, throttle.OWNER, KEY))
     except throttle.ThrottledError as error:
         raise UnconfirmedError(429, later(error)) from None
-    stored = owner.password_hash(house.database.read())
+    stored = owner.password_hash(installation.database.read())
     is_right = passwords.is_right(stored or passwords.nobodys_hash(), given) and stored is not None
 
     def settle(tx: Connection) -> bool:
-        is_confirmed = is_right or (or_code and second_factor.accept(tx, house.vault, given))
+        is_confirmed = is_right or (or_code and second_factor.accept(tx, installation.vault, given))
         if is_confirmed:
             throttle.clear(tx, throttle.OWNER, KEY)
         return is_confirmed
 
-    if not house.database.write(settle):
+    if not installation.database.write(settle):
         what = "the password, nor a code that is good now" if or_code else "the password"
         raise UnconfirmedError(403, f"That is not {what}.")

@@ -18,7 +18,7 @@ from coinslot.base import addresses
 from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import SESSION_COOKIE, bp, page, see_other, set_cookie
 from handlers.kit import passwords
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 PROOF_COOKIE = "coinslot_proof"
 PROOF_SECONDS = 300
@@ -37,7 +37,7 @@ def login() -> AnyResponse:
 @bp.post("/login")
 def sign_in() -> AnyResponse:
     """Sign this browser in. Every attempt is counted before it is judged; success clears the count."""
-    database = installation().database
+    database = current_installation().database
     key = throttle.key("address", _neighbourhood(request.remote_addr or ""))
     try:
         database.write(lambda tx: throttle.begin(tx, throttle.OWNER, key))
@@ -73,7 +73,7 @@ def login_code() -> AnyResponse:
 @bp.post("/login/code")
 def sign_in_with_code() -> AnyResponse:
     """The second half of signing in, for a browser whose password was right a moment ago."""
-    house = installation()
+    installation = current_installation()
     wanted = _proved()
     if wanted is None:
         return see_other("login", said="too-late")
@@ -85,13 +85,13 @@ def sign_in_with_code() -> AnyResponse:
 
     def enter(tx: Connection) -> str | None:
         throttle.begin(tx, throttle.OWNER, CODE_KEY)
-        if not second_factor.accept(tx, house.vault, code):
+        if not second_factor.accept(tx, installation.vault, code):
             return None
         throttle.clear(tx, throttle.OWNER, CODE_KEY)
         return owner.begin_session(tx, address, agent)
 
     try:
-        session = house.database.write(enter)
+        session = installation.database.write(enter)
     except throttle.ThrottledError as error:
         return _later(_code_form(429, later(error)), error)
     if session is None:
@@ -105,14 +105,14 @@ def sign_in_with_code() -> AnyResponse:
 @bp.post("/logout")
 def sign_out() -> AnyResponse:
     session = g.session
-    installation().database.write(lambda tx: owner.end_session(tx, session))
+    current_installation().database.write(lambda tx: owner.end_session(tx, session))
     response = see_other("login", said="signed-out")
     response.delete_cookie(SESSION_COOKIE)
     return response
 
 
 def _form(status: int, problem: str | None) -> Response:
-    has_owner = owner.has_password(installation().database.read())
+    has_owner = owner.has_password(current_installation().database.read())
     return page("login.html", status, problem=problem, has_owner=has_owner, next=request.values.get("next", ""))
 
 
@@ -155,13 +155,13 @@ def _proved() -> str | None:
 
 def _whose() -> str:
     """This browser and the password of today, so that a proof is good nowhere else and no longer than those."""
-    stored = owner.password_hash(installation().database.read())
+    stored = owner.password_hash(current_installation().database.read())
     return hashlib.sha256(f"{g.browser}\n{stored}".encode()).hexdigest()
 
 
 def _proofs() -> URLSafeTimedSerializer:
-    house = installation()
-    key = house.vault.current(house.database.read()).derive("second factor")
+    installation = current_installation()
+    key = installation.vault.current(installation.database.read()).derive("second factor")
     return URLSafeTimedSerializer(key, salt="password was right")
 
 

@@ -17,7 +17,7 @@ from coinslot.store.db import Connection
 from handlers.dashboard.account.confirmation import UnconfirmedError, confirm
 from handlers.dashboard.frame.pages import bp, download, page, see_other
 from handlers.kit import passwords
-from handlers.kit.receive import installation, partners
+from handlers.kit.receive import current_installation, partners
 
 LONGEST_NAME = 255
 CHUNK_BYTES = 256 * 1024
@@ -40,7 +40,7 @@ def change_password() -> AnyResponse:
     except owner.OwnerError as error:
         return _account(400, "password", f"Please {error}.")
     digest = passwords.hash_of(chosen)
-    installation().database.write(lambda tx: owner.set_password(tx, digest, "owner", keep=this))
+    current_installation().database.write(lambda tx: owner.set_password(tx, digest, "owner", keep=this))
     return see_other("account", said="password")
 
 
@@ -58,7 +58,7 @@ def end_browser() -> AnyResponse:
             audit.record(tx, None, "owner", "session.end", f"{count} browser{'' if count == 1 else 's'}")
         return count
 
-    count = installation().database.write(end)
+    count = current_installation().database.write(end)
     if which == "all" or which == this:
         return see_other("login", said="signed-out")
     return see_other("account", said=("ended" if which == "others" else "session-ended") if count else "nothing")
@@ -66,14 +66,14 @@ def end_browser() -> AnyResponse:
 
 @bp.post("/account/second-factor/offer")
 def offer_second_factor() -> AnyResponse:
-    house = installation()
+    installation = current_installation()
     try:
         confirm()
     except UnconfirmedError as error:
         return _account(error.status, "second-factor", error)
-    if second_factor.is_on(house.database.read()):
+    if second_factor.is_on(installation.database.read()):
         return see_other("account", said="nothing")
-    house.database.write(lambda tx: second_factor.offer(tx, house.vault))
+    installation.database.write(lambda tx: second_factor.offer(tx, installation.vault))
     return see_other("new_second_factor")
 
 
@@ -85,9 +85,9 @@ def new_second_factor() -> AnyResponse:
 
 @bp.post("/account/second-factor")
 def switch_second_factor_on() -> AnyResponse:
-    house = installation()
+    installation = current_installation()
     code = request.form.get("code", "")
-    codes = house.database.write(lambda tx: second_factor.confirm(tx, house.vault, code, "owner"))
+    codes = installation.database.write(lambda tx: second_factor.confirm(tx, installation.vault, code, "owner"))
     if codes is None:
         return _offer(400, "That is not the code your app shows now. Is your phone's clock right?")
     return page("recovery_codes.html", codes=codes, is_first=True)
@@ -99,13 +99,13 @@ def switch_second_factor_off() -> AnyResponse:
         confirm(or_code=True)
     except UnconfirmedError as error:
         return _account(error.status, "second-factor-off", error)
-    was_on = installation().database.write(lambda tx: second_factor.turn_off(tx, "owner"))
+    was_on = current_installation().database.write(lambda tx: second_factor.turn_off(tx, "owner"))
     return see_other("account", said="second-factor-off" if was_on else "nothing")
 
 
 @bp.post("/account/recovery-codes")
 def new_recovery_codes() -> AnyResponse:
-    database = installation().database
+    database = current_installation().database
     try:
         confirm()
     except UnconfirmedError as error:
@@ -119,44 +119,44 @@ def new_recovery_codes() -> AnyResponse:
 @bp.post("/account/games")
 def add_game() -> Response:
     """Add a game; its API token is on this answer only."""
-    house = installation()
+    installation = current_installation()
     slug, name = request.form.get("slug", "").strip(), request.form.get("name", "").strip()
     try:
         chosen = registry.checked_text(name or slug, LONGEST_NAME)
-        token = house.database.write(lambda tx: games.add(tx, slug, chosen, actor="owner"))
+        token = installation.database.write(lambda tx: games.add(tx, slug, chosen, actor="owner"))
     except games.GameError as error:
         return _account(400, "slug", error)
     except ValueError as error:
         return _account(400, "name", f"Please {error}.")
     urls = [
-        (partner.title, title, house.settings.public_url + path.format(game=slug))
+        (partner.title, title, installation.settings.public_url + path.format(game=slug))
         for partner in partners()
         for title, path in partner.urls.items()
     ]
-    return page("game_added.html", game=house.games.by_slug(slug), api_token=token, urls=urls)
+    return page("game_added.html", game=installation.games.by_slug(slug), api_token=token, urls=urls)
 
 
 @bp.post("/account/master-key")
 def rotate_master_key() -> Response:
     """A new master key, made here and kept in its file. One from the environment is the environment's to change."""
-    house = installation()
-    if house.vault.is_from_environment:
+    installation = current_installation()
+    if installation.vault.is_from_environment:
         return _account(400, "master-key", "This key comes from COINSLOT_MASTER_KEY and is changed there.")
     try:
         confirm()
     except UnconfirmedError as error:
         return _account(error.status, "master-key", error)
-    old = house.vault.current(house.database.read())
+    old = installation.vault.current(installation.database.read())
     new = MasterKey.generate()
-    count = keyring.rotate_master_key(house.database, house.vault, new, "owner")
-    kept = house.vault.file_put_aside(old.id)
+    count = keyring.rotate_master_key(installation.database, installation.vault, new, "owner")
+    kept = installation.vault.file_put_aside(old.id)
     return page("key_rotated.html", count=count, old_id=old.id, new_id=new.id, kept=kept)
 
 
 @bp.post("/account/backup")
 def download_backup() -> Response:
     """A consistent copy, streamed. The file it is made in has no name by then, and is gone once this answer ends."""
-    database, caller = installation().database, request.remote_addr or ""
+    database, caller = current_installation().database, request.remote_addr or ""
     try:
         confirm()
     except UnconfirmedError as error:
@@ -175,8 +175,8 @@ def download_backup() -> Response:
 
 def _account(status: int = 200, at: str = "", problem: object = None) -> Response:
     """The page; ``problem`` is said beside the form ``at``."""
-    house = installation()
-    connection = house.database.read()
+    installation = current_installation()
+    connection = installation.database.read()
     return page(
         "account.html",
         status,
@@ -186,19 +186,19 @@ def _account(status: int = 200, at: str = "", problem: object = None) -> Respons
         has_second_factor=second_factor.is_on(connection),
         codes_left=second_factor.recovery_codes_left(connection),
         games=games.every(connection),
-        key_id=house.vault.current(connection).id,
-        key_path=None if house.vault.is_from_environment else house.vault.path,
+        key_id=installation.vault.current(connection).id,
+        key_path=None if installation.vault.is_from_environment else installation.vault.path,
         form=request.form,
         shortest=owner.SHORTEST_PASSWORD,
     )
 
 
 def _offer(status: int, problem: str | None) -> AnyResponse:
-    house = installation()
-    secret = second_factor.offered(house.database.read(), house.vault)
+    installation = current_installation()
+    secret = second_factor.offered(installation.database.read(), installation.vault)
     if secret is None:
         return see_other("account", said="too-late")
-    name = urlsplit(house.settings.public_url).hostname or "owner"
+    name = urlsplit(installation.settings.public_url).hostname or "owner"
     code = segno.make(second_factor.address(secret, name), error="m", micro=False)
     # Attributes alone, no style: the page's policy allows none.
     drawing = Markup(code.svg_inline(omitsize=True, border=4, svgclass="qr", lineclass=None))  # noqa: S704

@@ -8,17 +8,17 @@ from coinslot.installation import LinkError
 from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import SESSION_COOKIE, bp, page, set_cookie
 from handlers.kit import passwords
-from handlers.kit.receive import installation, partners
+from handlers.kit.receive import current_installation, partners
 
 
 @bp.get("/setup")
 def setup() -> Response:
     """Following the link uses nothing up; posting the form does."""
     try:
-        installation().check_setup_token(request.args.get("token", ""))
+        current_installation().check_setup_token(request.args.get("token", ""))
     except LinkError as error:
         return _spent(error)
-    has_game = bool(games.every(installation().database.read()))
+    has_game = bool(games.every(current_installation().database.read()))
     return page("setup.html", token=request.args["token"], has_game=has_game, problem=None, form={})
 
 
@@ -28,13 +28,13 @@ def complete_setup() -> Response:
 
     Whoever holds the link is the owner, so the browser is signed in with it.
     """
-    house = installation()
+    installation = current_installation()
     token = request.form.get("token", "")
     try:
-        house.check_setup_token(token)
+        installation.check_setup_token(token)
     except LinkError as error:
         return _spent(error)
-    has_game = bool(games.every(house.database.read()))
+    has_game = bool(games.every(installation.database.read()))
     slug, name = request.form.get("slug", "").strip(), request.form.get("name", "").strip()
     address, agent = request.remote_addr or "", request.headers.get("User-Agent", "")
 
@@ -46,14 +46,14 @@ def complete_setup() -> Response:
 
     try:
         password_hash = passwords.hash_of(owner.checked_password(request.form.get("password", "")))
-        api_token, session = house.database.write(set_up)
+        api_token, session = installation.database.write(set_up)
     except (owner.OwnerError, games.GameError) as error:
         form = {"slug": slug, "name": name}
         return page("setup.html", 400, token=token, has_game=has_game, problem=str(error), form=form)
     except LinkError as error:  # somebody was first, in the moment between the check and the write
         return _spent(error)
     urls = [
-        (partner.title, title, house.settings.public_url + path.format(game=slug))
+        (partner.title, title, installation.settings.public_url + path.format(game=slug))
         for partner in partners()
         for title, path in partner.urls.items()
     ]

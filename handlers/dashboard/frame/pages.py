@@ -31,7 +31,7 @@ from coinslot.access import owner
 from coinslot.games.games import Game
 from coinslot.store.paging import LAST_ID
 from handlers.dashboard.frame import words
-from handlers.kit.receive import installation, plain_error
+from handlers.kit.receive import current_installation, plain_error
 
 SESSION_COOKIE = "coinslot_session"
 VISITOR_COOKIE = "coinslot_visitor"  # of a browser that is not signed in: what its form token hangs on
@@ -95,7 +95,7 @@ def guard() -> AnyResponse | None:
     if request.endpoint == "dashboard.static":
         return None
     token = request.cookies.get(SESSION_COOKIE, "")
-    row = owner.session(installation().database.read(), token) if token else None
+    row = owner.session(current_installation().database.read(), token) if token else None
     g.session = None if row is None else row["token_hash"]
     g.browser = token if row is not None else request.cookies.get(VISITOR_COOKIE) or secrets.token_urlsafe(32)
     if row is None and request.endpoint not in OPEN:
@@ -111,7 +111,7 @@ def guard() -> AnyResponse | None:
         if not hmac.compare_digest(given.encode(), form_token().encode()):
             raise PageError(403, "This form is too old, or not ours. Go back, load the page anew and try again.")
     if row is not None and owner.is_due(row):
-        installation().database.write(lambda tx: owner.seen(tx, row["token_hash"]))
+        current_installation().database.write(lambda tx: owner.seen(tx, row["token_hash"]))
     return None
 
 
@@ -149,12 +149,12 @@ def set_cookie(
         path=path,
         httponly=True,
         samesite="Lax",  # Strict would ask for the password again after every link from a mail
-        secure=installation().settings.public_url.startswith("https://") or request.is_secure,
+        secure=current_installation().settings.public_url.startswith("https://") or request.is_secure,
     )
 
 
 def page(template: str, status: int = 200, *, game: Game | None = None, **values: object) -> Response:
-    """A page inside of the house's frame; ``game`` is whose pages the navigation leads to."""
+    """A page inside of the installation's frame; ``game`` is whose pages the navigation leads to."""
     # Half a surrogate pair, which JSON can spell and UTF-8 cannot, is shown as it was spelled.
     html = render_template(template, **_frame(game), **values).encode("utf-8", "backslashreplace")
     response = make_response(html)
@@ -180,7 +180,7 @@ def see_other(endpoint: str, said: str = "", **values: Any) -> AnyResponse:
 
 def the_game(slug: str) -> Game:
     """The game in an address; 404 when there is none. Ids of rows are looked for within this one only."""
-    game = installation().games.by_slug(slug)
+    game = current_installation().games.by_slug(slug)
     if game is None:
         raise PageError(404, "There is no such game")
     return game

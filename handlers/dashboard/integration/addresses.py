@@ -23,7 +23,7 @@ from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
 from handlers.dashboard.integration.checklist import Facts, Light, Step, checklist, light
 from handlers.kit.partner import Address, Key, Partner
-from handlers.kit.receive import installation, partners
+from handlers.kit.receive import current_installation, partners
 
 LONGEST_KEY = 16 * 1024
 GAME_KEYS = tuple(Key(name, "Lookup key", what_for, is_proof=False) for name, what_for in COMMON_SECRETS.items())
@@ -68,8 +68,8 @@ class SettingField:
 def integration(slug: str) -> Response:
     """The partners at a glance."""
     game = the_game(slug)
-    house = installation()
-    connection = house.database.read()
+    installation = current_installation()
+    connection = installation.database.read()
     rows = contacts.of_game(connection, game.id)
     told = rotation.advice(keyring.listing_of(connection, game.id, game.secrets), clock.now())
     summaries = [_summary(game, partner, rows) for partner in partners()]
@@ -91,9 +91,11 @@ def set_agreed(slug: str, partner: str) -> AnyResponse:
     key, value = request.form.get("key", ""), request.form.get("value", "").strip()
     if key not in its.agreed:
         raise PageError(404, "There is no such setting on this page")
-    house = installation()
+    installation = current_installation()
     try:
-        house.database.write(lambda tx: games.set_setting(tx, house.catalogue, slug, key, value, actor="owner"))
+        installation.database.write(
+            lambda tx: games.set_setting(tx, installation.catalogue, slug, key, value, actor="owner")
+        )
     except games.GameError as error:
         return _partner_page(game, its, 400, str(error), {key: value})
     return see_other("integration_partner", said="saved", slug=slug, partner=partner)
@@ -109,7 +111,7 @@ def keys(slug: str) -> Response:
 def set_key(slug: str) -> AnyResponse:
     """Give a key its first or a new value; the old one stays valid as previous where callers may still use it."""
     game = the_game(slug)
-    house = installation()
+    installation = current_installation()
     key, name = _named_key(request.form.get("name", ""), request.form.get("suffix", "").strip())
     is_new = not game.keys(name)
     is_leaked = request.form.get("is_leaked") == "1"
@@ -119,14 +121,14 @@ def set_key(slug: str) -> AnyResponse:
         def store(tx: Connection) -> str:
             row = games.find(tx, slug)
             if is_new or is_leaked or not key.is_proof:
-                keyring.put(tx, house.vault, row, name, value, actor="owner")
+                keyring.put(tx, installation.vault, row, name, value, actor="owner")
                 if is_leaked and len(game.keys(name)) > 1:
                     keyring.retire(tx, row, name, actor="owner")
                 return "key-set" if is_new else "key-replaced"
-            was_mistyped = keyring.rotate(tx, house.vault, row, name, value, actor="owner")
+            was_mistyped = keyring.rotate(tx, installation.vault, row, name, value, actor="owner")
             return "key-mistyped" if was_mistyped else "key-rotated"
 
-        said = house.database.write(store)
+        said = installation.database.write(store)
     except SecretError as error:
         return _back(game, 400, str(error))
     return _back(game, said=said)
@@ -140,7 +142,7 @@ def retire_key(slug: str) -> AnyResponse:
     if not game.keys(name):
         raise PageError(404, "There is no such key")
     try:
-        installation().database.write(lambda tx: keyring.retire(tx, games.find(tx, slug), name, actor="owner"))
+        current_installation().database.write(lambda tx: keyring.retire(tx, games.find(tx, slug), name, actor="owner"))
     except SecretError as error:
         return _back(game, 400, str(error))
     return _back(game, said="key-retired")
@@ -149,8 +151,8 @@ def retire_key(slug: str) -> AnyResponse:
 def _partner_page(
     game: Game, partner: Partner, status: int = 200, problem: str = "", entered: Mapping[str, str] | None = None
 ) -> Response:
-    house = installation()
-    connection = house.database.read()
+    installation = current_installation()
+    connection = installation.database.read()
     rows = contacts.of_game(connection, game.id)
     acked = contacts.acknowledged(connection, game.id)
     facts = Facts(
@@ -162,7 +164,7 @@ def _partner_page(
     )
     key_rows = keyring.listing_of(connection, game.id, game.secrets)
     settings = [
-        SettingField(key, house.catalogue[key].about, (entered or {}).get(key, game.settings[key]))
+        SettingField(key, installation.catalogue[key].about, (entered or {}).get(key, game.settings[key]))
         for key in partner.agreed
     ]
     return page(
@@ -182,7 +184,7 @@ def _partner_page(
 
 
 def _keys_page(game: Game, status: int = 200, problem: str = "") -> Response:
-    rows = keyring.listing_of(installation().database.read(), game.id, game.secrets)
+    rows = keyring.listing_of(current_installation().database.read(), game.id, game.secrets)
     owned: list[tuple[str, Partner | None, Sequence[tuple[str, Key | None]]]] = [
         *((partner.title, partner, _named(game, partner.keys)) for partner in partners()),
         ("The game's own addresses", None, _named(game, GAME_KEYS)),
@@ -222,7 +224,7 @@ def _address_field(game: Game, partner: Partner, address: Address, facts: Facts)
     contact = facts.contacts.get(address.endpoint)
     return AddressField(
         address,
-        installation().settings.public_url + address.path.format(game=game.slug),
+        current_installation().settings.public_url + address.path.format(game=game.slug),
         light(lacking, contact),
         checklist(address, lacking, facts),
         contact is not None and contact["copied_at"] is not None,
@@ -260,7 +262,7 @@ def _named_key(name: str, suffix: str) -> tuple[Key, str]:
     known = {key.secret: key for key in (*(key for partner in partners() for key in partner.keys), *GAME_KEYS)}
     if name.endswith(".*") and name in known:
         full = name[:-1] + suffix
-        if options.declared(installation().secret_names, full) is None:
+        if options.declared(current_installation().secret_names, full) is None:
             raise PageError(400, "Give the webhook a name: letters, digits and the like.")
         return known[name], full
     if name in known:
@@ -268,7 +270,7 @@ def _named_key(name: str, suffix: str) -> tuple[Key, str]:
     family = next(
         (key for secret, key in known.items() if secret.endswith(".*") and name.startswith(secret[:-1])), None
     )
-    if family is None or options.declared(installation().secret_names, name) is None:
+    if family is None or options.declared(current_installation().secret_names, name) is None:
         raise PageError(404, "There is no such key")
     return family, name
 

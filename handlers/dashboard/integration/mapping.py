@@ -19,7 +19,7 @@ from coinslot.outbox import destinations, lists
 from coinslot.outbox.checks import DestinationError
 from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
-from handlers.kit.receive import installation, partners
+from handlers.kit.receive import current_installation, partners
 from handlers.kit.trials import Formula, Made, Sample
 
 LARGEST_PASTED = 64 * 1024
@@ -50,8 +50,8 @@ def preview_mapping(slug: str) -> AnyResponse:
     if request.form.get("do") != "save":
         return _page(game, formulas, formula, expression, data, pasted)
     try:
-        catalogue = installation().catalogue
-        installation().database.write(lambda tx: _save(tx, catalogue, game, formula, expression))
+        catalogue = current_installation().catalogue
+        current_installation().database.write(lambda tx: _save(tx, catalogue, game, formula, expression))
     except (GameError, DestinationError) as error:
         return _page(game, formulas, formula, expression, data, pasted, 400, str(error))
     return see_other("mapping", said="saved", slug=slug, what=formula.key)
@@ -64,7 +64,7 @@ def try_window(slug: str) -> Response:
     tries = [partner.try_window for partner in partners() if partner.try_window is not None]
     wished = request.form.get("days", "")
     days = int(wished) if wished in map(str, TRIED_DAYS) else TRIED_DAYS[0]
-    trial = tries[0](installation(), game, days)
+    trial = tries[0](current_installation(), game, days)
     first = [json.dumps(row.raw, indent=2, default=str) for row in trial.rows[:1]]
     return page(
         "window.html",
@@ -177,7 +177,7 @@ def _chosen(formulas: Sequence[Formula], key: str | None) -> Formula:
 
 def _formulas(game: Game) -> list[Formula]:
     """Those of the partners, and the success rule of each destination."""
-    rows = destinations.listing(installation().database.read(), game.id)
+    rows = destinations.listing(current_installation().database.read(), game.id)
     found = [formula for partner in partners() for formula in partner.formulas]
     return found + [_of_destination(row["name"], row["id"]) for row in rows]
 
@@ -199,7 +199,7 @@ def _answers(destination_id: int) -> list[Sample]:
         Sample("yes", "Sample: an answer that says yes", {"result": True, "code": 0}),
         Sample("no", "Sample: an answer that says no", {"result": False, "code": 17, "message": "try again"}),
     ]
-    answer = lists.last_answer(installation().database.read(), destination_id)
+    answer = lists.last_answer(current_installation().database.read(), destination_id)
     if answer is not None:
         with suppress(ValueError, RecursionError):
             found.append(Sample("last", "The last answer that came", json.loads(answer), True))
@@ -218,7 +218,7 @@ def _apply_success(game: Game, expression: str, document: Any) -> Made:
 def _current(game: Game, formula: Formula) -> str:
     if not formula.key.startswith(DESTINATION):
         return game.settings[formula.key]
-    rows = destinations.listing(installation().database.read(), game.id)
+    rows = destinations.listing(current_installation().database.read(), game.id)
     row = next(each for each in rows if f"{DESTINATION}{each['name']}" == formula.key)
     return str(row["success_expression"] or row["success"])
 

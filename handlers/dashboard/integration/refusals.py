@@ -21,7 +21,7 @@ from handlers.kit import wrong_addresses
 from handlers.kit.explain import Known
 from handlers.kit.explain_words import Finding
 from handlers.kit.partner import Partner
-from handlers.kit.receive import installation, partners
+from handlers.kit.receive import current_installation, partners
 from handlers.kit.wording import shown
 
 SHOWN = 20
@@ -108,13 +108,13 @@ def show_stray_body(refusal_id: int) -> AnyResponse:
 
 
 def _list(game: Game | None) -> Response:
-    house = installation()
-    connection = house.database.read()
+    installation = current_installation()
+    connection = installation.database.read()
     names = [partner.name for partner in partners()]
     partner, reason = request.args.get("partner", ""), request.args.get("reason", "")
     found = ring.newest(
         connection,
-        house.vault.current(connection),
+        installation.vault.current(connection),
         None if game is None else game.id,
         [partner] if partner in names else names,
         reason=reason if reason in REASONS else "",
@@ -153,17 +153,17 @@ def _detail(game: Game | None, call: Refused, body: str | None = None) -> Respon
 
 def _with_body(game: Game | None, call: Refused) -> AnyResponse:
     game_id = None if game is None else game.id
-    installation().database.write(lambda tx: audit.record(tx, game_id, "owner", "refusal.body", str(call.id)))
+    current_installation().database.write(lambda tx: audit.record(tx, game_id, "owner", "refusal.body", str(call.id)))
     return _detail(game, call, call.body[:BODY_SHOWN].decode("utf-8", "replace"))
 
 
 def _find(game: Game | None, refusal_id: int) -> Refused:
-    house = installation()
-    connection = house.database.read()
+    installation = current_installation()
+    connection = installation.database.read()
     game_id = None if game is None else game.id
     found = None
     if whole(str(refusal_id)) is not None:
-        found = ring.find(connection, house.vault.current(connection), game_id, refusal_id)
+        found = ring.find(connection, installation.vault.current(connection), game_id, refusal_id)
     if found is None:
         raise PageError(404, "There is no such refused call. They are kept for a week.")
     return found
@@ -175,7 +175,7 @@ def finding(call: Refused, known: Known, until: float | None = None) -> Finding 
     Of a time, others that come later may tell more, so that is not kept. None for a call that nobody has looked at
     yet, once it is later than ``until``: that of a list, where each is a link to the whole.
     """
-    key = (installation().database.path, call.id, call.created_at)
+    key = (current_installation().database.path, call.id, call.created_at)
     with _mutex:
         kept = _findings.get(key)
     if kept is not None and len(kept[0]) == len(known.games) and all(map(_is_same, kept[0], known.games)):
@@ -221,7 +221,7 @@ def _room_of(call: Refused) -> Partner | None:
 def _known(game: Game | None) -> Known:
     asked = _Asked(None if game is None else game.id)
     names = {secret: name for partner in partners() for secret, name in partner.secret_names.items()}
-    return Known(installation().games.opened(), asked.alike, asked.proved_at, asked.changed, names)
+    return Known(current_installation().games.opened(), asked.alike, asked.proved_at, asked.changed, names)
 
 
 class _Asked:
@@ -234,10 +234,15 @@ class _Asked:
     def alike(self, call: Refused) -> Sequence[Refused]:
         key = (call.partner, call.reason, call.created_at[:10])
         if key not in self._alike:
-            house = installation()
-            connection = house.database.read()
+            installation = current_installation()
+            connection = installation.database.read()
             self._alike[key] = ring.of_the_day(
-                connection, house.vault.current(connection), self._game_id, call.partner, call.created_at, call.reason
+                connection,
+                installation.vault.current(connection),
+                self._game_id,
+                call.partner,
+                call.created_at,
+                call.reason,
             )
         return self._alike[key]
 
@@ -251,11 +256,11 @@ class _Asked:
 
     @cached_property
     def _contacts(self) -> Mapping[tuple[str, str], Row]:
-        return {} if self._game_id is None else contacts.of_game(installation().database.read(), self._game_id)
+        return {} if self._game_id is None else contacts.of_game(current_installation().database.read(), self._game_id)
 
     @cached_property
     def _changed(self) -> Mapping[str, str]:
-        return audit.last_done(installation().database.read(), self._game_id, ("secret.retire",))
+        return audit.last_done(current_installation().database.read(), self._game_id, ("secret.retire",))
 
 
 def _masked(name: str, value: str) -> str:

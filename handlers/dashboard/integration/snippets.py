@@ -17,7 +17,7 @@ from flask import Response, request
 from coinslot.games.games import Game
 from handlers.dashboard.frame.pages import bp, page, the_game
 from handlers.kit.partner import EntryRecipe
-from handlers.kit.receive import installation, partners
+from handlers.kit.receive import current_installation, partners
 
 FOLDER = Path(__file__).parents[1] / "snippets"
 WRITTEN_IN_MESSAGE = ("user", "campaign", "nonce")  # values of any length: what ends them must not be in them
@@ -118,7 +118,7 @@ def entry(game: Game, language: Language, recipe: EntryRecipe) -> str:
 
 
 def _common(game: Game, language: Language) -> dict[str, str]:
-    return {"SLUG": game.slug, "URL": language.literal(installation().settings.public_url)}
+    return {"SLUG": game.slug, "URL": language.literal(current_installation().settings.public_url)}
 
 
 def _joined(parts: tuple[str, ...], language: Language) -> str:

@@ -14,7 +14,7 @@ from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_g
 from handlers.dashboard.integration.addresses import address_of, partner_of, refusals_of
 from handlers.kit import sending
 from handlers.kit.partner import Call
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 TEST_SECONDS = 5.0
 SHOWN_HEADERS = ("Content-Type", "Location", "Retry-After", "Allow", "Server", "Via")
@@ -32,7 +32,7 @@ def note_copied(slug: str, partner: str) -> AnyResponse:
         what = "address.copied" if is_copied else "address.not_copied"
         audit.record(tx, game.id, "owner", what, f"{its.name}/{address.endpoint}")
 
-    installation().database.write(note)
+    current_installation().database.write(note)
     return see_other("integration_partner", said="saved", slug=slug, partner=partner)
 
 
@@ -41,7 +41,7 @@ def send_test(slug: str, partner: str) -> Response:
     """Send a signed sample of the reserved player's through the real address, and show the real answer."""
     game, its = the_game(slug), partner_of(partner)
     address = address_of(its)
-    house = installation()
+    installation = current_installation()
     lacking = address.lacks(game)
     if lacking:
         raise PageError(409, f"Nothing can be signed yet: {' and '.join(lacking)} must be set first.")
@@ -49,9 +49,9 @@ def send_test(slug: str, partner: str) -> Response:
     if call is None:
         raise PageError(409, address.unsent or "There is no sample for this address as it is set up now.")
     here = _here()
-    base = here if request.form.get("where") == "here" and here else house.settings.public_url
+    base = here if request.form.get("where") == "here" and here else installation.settings.public_url
     subject = f"{its.name}/{address.endpoint}"
-    house.database.write(lambda tx: audit.record(tx, game.id, "owner", "address.test", subject))
+    installation.database.write(lambda tx: audit.record(tx, game.id, "owner", "address.test", subject))
     try:
         answer, trouble = sending.send(base, call, TEST_SECONDS), None
     except sending.UnreachableError as error:

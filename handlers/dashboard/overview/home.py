@@ -21,7 +21,7 @@ from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import bp, page, the_game
 from handlers.dashboard.frame.words import days_back
 from handlers.kit import troubled
-from handlers.kit.receive import installation, partners
+from handlers.kit.receive import current_installation, partners
 from handlers.kit.wording import shown as readable
 
 DAYS = 30
@@ -69,10 +69,10 @@ class Figures:
 
 @bp.get("/")
 def overview() -> Response:
-    house = installation()
-    connection = house.database.read()
+    installation = current_installation()
+    connection = installation.database.read()
     days = days_back(DAYS)
-    outlines = _tried(lambda: games.outlines(connection, house.catalogue), "games")
+    outlines = _tried(lambda: games.outlines(connection, installation.catalogue), "games")
     if outlines is None:
         return page("overview.html", troubles=[troubled.UNREADABLE], games=None, relay=None)
     counted = _tried(lambda: _counted(counters.of_all(connection, days[0])), "counters")
@@ -96,7 +96,7 @@ def overview() -> Response:
     ]
     return page(
         "overview.html",
-        troubles=troubled.told(house, connection, outlines),
+        troubles=troubled.told(installation, connection, outlines),
         games=shown,
         relay=_tried(lambda: _relay(connection), "heartbeat"),
         legend=charts.legend,
@@ -107,7 +107,7 @@ def overview() -> Response:
 def figures_csv(slug: str) -> Response:
     """Every figure of the game per day, from the first on; money in major units."""
     game = the_game(slug)
-    database = installation().database
+    database = current_installation().database
 
     def rows() -> Iterator[tuple[object, ...]]:
         after = ("", "", "")

@@ -10,7 +10,7 @@ from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import below, bp, page, the_game
 from handlers.dashboard.frame.timeline import OUTCOMES, REASONS
 from handlers.dashboard.records.transactions import major, player_address
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 ROWS_AT_ONCE = 500
 ADVICE = {
@@ -35,7 +35,7 @@ REFUND_HEADER = (
 @bp.get("/games/<slug>/conflicts")
 def conflicts(slug: str) -> Response:
     game = the_game(slug)
-    rows, following = search.conflicts(installation().database.read(), game.id, below())
+    rows, following = search.conflicts(current_installation().database.read(), game.id, below())
     return page(
         "conflicts.html",
         game=game,
@@ -49,7 +49,7 @@ def conflicts(slug: str) -> Response:
 @bp.get("/games/<slug>/conflicts.csv")
 def conflicts_csv(slug: str) -> Response:
     game = the_game(slug)
-    connection = installation().database.read()
+    connection = current_installation().database.read()
 
     found = every(lambda before: search.conflicts(connection, game.id, before, ROWS_AT_ONCE))
     rows = ([row["public_id" if name == "transaction_id" else name] for name in CONFLICT_HEADER] for row in found)
@@ -60,7 +60,7 @@ def conflicts_csv(slug: str) -> Response:
 def refunds(slug: str) -> Response:
     game = the_game(slug)
     is_open = request.args.get("show") == "open"
-    rows, following = search.refunds(installation().database.read(), game.id, is_open, below())
+    rows, following = search.refunds(current_installation().database.read(), game.id, is_open, below())
     return page(
         "refunds.html",
         game=game,
@@ -78,7 +78,7 @@ def refunds(slug: str) -> Response:
 @bp.get("/games/<slug>/refunds.csv")
 def refunds_csv(slug: str) -> Response:
     game = the_game(slug)
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     is_open = request.args.get("show") == "open"
 
     def rows() -> Iterator[tuple[object, ...]]:

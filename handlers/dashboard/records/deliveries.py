@@ -21,7 +21,7 @@ from coinslot.store.db import Connection, Row
 from coinslot.store.paging import LAST_ID, Listed, every
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, below, bp, page, see_other, the_game, whole
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 from handlers.kit.wording import shown, until
 
 PER_PAGE = 50
@@ -76,7 +76,7 @@ class Filter:
 @bp.get("/games/<slug>/deliveries")
 def deliveries(slug: str) -> Response:
     game = the_game(slug)
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     wanted = Filter.of(request.args)
     rows, following = _page(connection, game, wanted, below(), PER_PAGE)
     beat = outbox.last_beat(connection)
@@ -106,7 +106,7 @@ def deliveries_csv(slug: str) -> Response:
     """The deliveries that a filter leaves over, newest first."""
     game = the_game(slug)
     wanted = Filter.of(request.args)
-    database = installation().database
+    database = current_installation().database
 
     rows = every(lambda before: _page(database.read(), game, wanted, before, EXPORTED_AT_ONCE))
     return csv_file(f"{game.slug}-deliveries", _EXPORTED, ([row[name] for name in _EXPORTED] for row in rows))
@@ -124,7 +124,7 @@ def redrive_deliveries(slug: str) -> AnyResponse:
         raise PageError(400, "Tick the deliveries to put back first, or choose to put all of them back.")
 
     which: dict[str, Any] = {"event_type": wanted.event_type}
-    database = installation().database
+    database = current_installation().database
     if is_all:
         subject = ", ".join(["all", *(f"{name} {value}" for name, value in wanted.query.items() if name != "state")])
         if wanted.destination is not None:
@@ -157,7 +157,7 @@ def redrive_deliveries(slug: str) -> AnyResponse:
 @bp.get("/games/<slug>/deliveries/<int:delivery_id>")
 def delivery(slug: str, delivery_id: int) -> Response:
     game = the_game(slug)
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     row = _found(connection, game, delivery_id)
     destination_row = destinations.row_of(connection, row["destination_id"])
     return page(
@@ -179,7 +179,7 @@ def delivery(slug: str, delivery_id: int) -> Response:
 @bp.post("/games/<slug>/deliveries/<int:delivery_id>/redrive")
 def redrive_delivery(slug: str, delivery_id: int) -> AnyResponse:
     game = the_game(slug)
-    _found(installation().database.read(), game, delivery_id)
+    _found(current_installation().database.read(), game, delivery_id)
     reason = _reason()
 
     def put_back(tx: Connection) -> None:
@@ -187,7 +187,7 @@ def redrive_delivery(slug: str, delivery_id: int) -> AnyResponse:
         audit.record(tx, game.id, "owner", "delivery.redrive", f"{delivery_id}{reason}")
 
     try:
-        installation().database.write(put_back)
+        current_installation().database.write(put_back)
     except DeliveryError as error:
         raise PageError(409, f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
     return see_other("delivery", "redriven", slug=game.slug, delivery_id=delivery_id)
@@ -201,7 +201,9 @@ def switch_destination(slug: str, name: str, verb: str) -> AnyResponse:
         raise PageError(404, "There is no such page")
     state = "paused" if verb == "pause" else "active"
     try:
-        installation().database.write(lambda tx: destinations.set_state(tx, game.slug, name, state, actor="owner"))
+        current_installation().database.write(
+            lambda tx: destinations.set_state(tx, game.slug, name, state, actor="owner")
+        )
     except DestinationError:
         raise PageError(404, "There is no such destination") from None
     return see_other("deliveries", f"{verb}d", slug=game.slug)
@@ -318,7 +320,7 @@ def _request_of(connection: Connection, row: Row, destination: Row) -> dict[str,
             return {"problem": "There is no body yet: what it is made of was not converted."}
         return {"problem": "There is no body any more: its player was forgotten."}
     return {
-        "headers": webhooks.shown_headers(claim, body, installation().formats[claim.destination.format]),
+        "headers": webhooks.shown_headers(claim, body, current_installation().formats[claim.destination.format]),
         "body": body.decode("utf-8", "replace"),
         "size": len(body),
         "pretty": None if destination["is_converted"] else _pretty(body),

@@ -18,7 +18,7 @@ from coinslot.relay import grader
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game, whole
 from handlers.kit.grading import new_grader
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 # A grading holds one of the threads that all callers share: one at a time, and not for long.
 GRADING_SECONDS = 30.0
@@ -37,28 +37,28 @@ def destination_list(slug: str) -> Response:
 @bp.post("/games/<slug>/settings/destinations")
 def add_destination(slug: str) -> Response:
     """Add one; its signing secret is on this answer only."""
-    game, house = the_game(slug), installation()
+    game, installation = the_game(slug), current_installation()
     form = {name: request.form.get(name, "").strip() for name in FIELDS}
     timeout = whole(form["timeout"], 3600)
 
     def add(tx: Connection) -> str:
         return destinations.add(
             tx,
-            house.vault,
+            installation.vault,
             slug,
             form["name"],
             form["url"],
             actor="owner",
             events=form["events"] or "*",
             format=form["format"] or STANDARD.name,
-            formats=house.formats,
+            formats=installation.formats,
             retry=form["retry"] or None,
             timeout_seconds=10 if not form["timeout"] else 0 if timeout is None else timeout,
             success=form["success"] or None,
         )
 
     try:
-        secret = house.database.write(add)
+        secret = installation.database.write(add)
     except DestinationError as error:
         return _destinations(game, 400, str(error))
     return page("destination_secret.html", game=game, name=form["name"], secret=secret, is_new=True)
@@ -73,19 +73,19 @@ def change_destination(slug: str, name: str) -> AnyResponse:
         raise PageError(400, "There is no such state of a destination")
     if state == "removed" and request.form.get("sure") != "yes":
         return _destinations(game, 400, f"Tick the box to remove {name}.")
-    installation().database.write(lambda tx: destinations.set_state(tx, slug, name, state, actor="owner"))
+    current_installation().database.write(lambda tx: destinations.set_state(tx, slug, name, state, actor="owner"))
     return see_other("destination_list", said=CHANGES[state], slug=slug)
 
 
 @bp.post("/games/<slug>/settings/destinations/<name>/secret")
 def rotate_destination(slug: str, name: str) -> Response:
     """A new signing secret, on this answer only; deliveries carry both signatures until the old one is retired."""
-    game, house = the_game(slug), installation()
+    game, installation = the_game(slug), current_installation()
     _row(game, name)
     secret = destinations.new_secret()
-    house.database.write(
+    installation.database.write(
         lambda tx: keyring.rotate(
-            tx, house.vault, games.find(tx, slug), destinations.secret_name(name), secret, actor="owner"
+            tx, installation.vault, games.find(tx, slug), destinations.secret_name(name), secret, actor="owner"
         )
     )
     return page("destination_secret.html", game=game, name=name, secret=secret, is_new=False)
@@ -96,7 +96,7 @@ def retire_destination_secret(slug: str, name: str) -> AnyResponse:
     game = the_game(slug)
     _row(game, name)
     try:
-        installation().database.write(
+        current_installation().database.write(
             lambda tx: keyring.retire(tx, games.find(tx, slug), destinations.secret_name(name), actor="owner")
         )
     except SecretError:
@@ -107,9 +107,9 @@ def retire_destination_secret(slug: str, name: str) -> AnyResponse:
 @bp.post("/games/<slug>/settings/destinations/<name>/grade")
 def grade_destination(slug: str, name: str) -> Response:
     """Test the endpoint with grants that count for nothing, and say what to change. Nothing is written here."""
-    game, house = the_game(slug), installation()
+    game, installation = the_game(slug), current_installation()
     row = _row(game, name)
-    keys = destinations.signing_secrets(house.database.read(), house.vault, row["id"])
+    keys = destinations.signing_secrets(installation.database.read(), installation.vault, row["id"])
     if not keys:
         return _destinations(game, 400, f"{name} has no signing secret. Make it a new one first.")
     if not _grading.acquire(blocking=False):
@@ -139,7 +139,7 @@ def grade_destination(slug: str, name: str) -> Response:
 
 
 def _row(game: Game, name: str) -> Row:
-    rows = destinations.listing(installation().database.read(), game.id)
+    rows = destinations.listing(current_installation().database.read(), game.id)
     found = next((row for row in rows if row["name"] == name), None)
     if found is None:
         raise PageError(404, "There is no such destination")
@@ -147,8 +147,8 @@ def _row(game: Game, name: str) -> Row:
 
 
 def _destinations(game: Game, status: int = 200, problem: str | None = None) -> Response:
-    house = installation()
-    connection = house.database.read()
+    installation = current_installation()
+    connection = installation.database.read()
     secrets: dict[str, list[keyring.SecretRow]] = {}
     for secret in keyring.listing_of(connection, game.id, game.secrets):
         secrets.setdefault(secret.name, []).append(secret)
@@ -160,7 +160,7 @@ def _destinations(game: Game, status: int = 200, problem: str | None = None) -> 
         destinations=destinations.listing(connection, game.id),
         secrets=secrets,
         secret_prefix=destinations.SECRET_PREFIX,
-        formats=house.formats,
+        formats=installation.formats,
         problem=problem,
         at=word if colon and word in FIELDS else "",
         form=request.form,

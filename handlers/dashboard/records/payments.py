@@ -15,7 +15,7 @@ from coinslot.store.db import Connection, Row
 from coinslot.store.paging import Listed, every
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, below, bp, page, see_other, survives_in_path, the_game, whole
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 from handlers.kit.wording import shown
 
 PER_PAGE = 50
@@ -52,7 +52,7 @@ def list_payments(slug: str) -> Response:
     if "id" in request.args:
         return payment(slug, request.args["id"])
     game = the_game(slug)
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     state, search = _wanted()
     is_conflicts = state == "conflicts" and not search
     jobs = schedules.listing(connection, game.id)
@@ -92,7 +92,7 @@ def payments_csv(slug: str) -> Response:
     """The payments that the filter leaves over, newest first."""
     game = the_game(slug)
     state, search = _wanted()
-    database = installation().database
+    database = current_installation().database
 
     rows = every(lambda before: _page(database.read(), game, state, search, before, EXPORTED_AT_ONCE))
     return csv_file(f"{game.slug}-payments", _EXPORTED, ([row[name] for name in _EXPORTED] for row in rows))
@@ -101,7 +101,7 @@ def payments_csv(slug: str) -> Response:
 @bp.get("/games/<slug>/payments/<path:transaction_id>")
 def payment(slug: str, transaction_id: str) -> Response:
     game = the_game(slug)
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     row = queries.find(connection, game.id, transaction_id)
     if row is None:
         raise PageError(404, "There is no such payment")
@@ -125,10 +125,10 @@ def payment(slug: str, transaction_id: str) -> Response:
 def redrive_payments(slug: str) -> AnyResponse:
     """Have quarantined payments, or their refunds, tried anew: the one that is named, or all."""
     game = the_game(slug)
-    house = installation()
+    installation = current_installation()
     transaction_id = request.form.get("transaction_id", "")
     is_all = request.form.get("which") == "all"
-    if not is_all and queries.find(house.database.read(), game.id, transaction_id) is None:
+    if not is_all and queries.find(installation.database.read(), game.id, transaction_id) is None:
         raise PageError(404, "There is no such payment")
 
     def put_back(tx: Connection) -> int:
@@ -139,11 +139,11 @@ def redrive_payments(slug: str) -> AnyResponse:
         if count:
             subject = f"all ({count})" if is_all else transaction_id
             audit.record(tx, game.id, "owner", "payment.redrive", subject)
-            if REGISTERING in house.jobs:
+            if REGISTERING in installation.jobs:
                 schedules.wake(tx, game.id, REGISTERING)
         return count
 
-    count = house.database.write(put_back)
+    count = installation.database.write(put_back)
     said = "put-back" if count else "nothing"
     if is_all:
         return see_other("payments", said, slug=game.slug, state="quarantined", back=count)

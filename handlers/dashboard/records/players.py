@@ -15,7 +15,7 @@ from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
 from handlers.dashboard.frame.timeline import timeline
 from handlers.dashboard.records.transactions import player_address
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 ROWS_AT_ONCE = 500
 TRANSACTIONS_SHOWN = 25
@@ -29,7 +29,7 @@ def players(slug: str) -> AnyResponse:
     game = the_game(slug)
     if "id" in request.args:
         return _show(game, request.args["id"])
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     wanted = request.args.get("q", "").strip()[:LONGEST_ID]
     after = request.args.get("after", "")[:LONGEST_ID]
     rows = search.players(connection, game.id, wanted, after, search.PAGE_ROWS + 1)
@@ -54,7 +54,7 @@ def players(slug: str) -> AnyResponse:
 @bp.get("/games/<slug>/players.csv")
 def players_csv(slug: str) -> Response:
     game = the_game(slug)
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     wanted = request.args.get("q", "").strip()[:LONGEST_ID]
 
     def rows() -> Iterator[tuple[object, ...]]:
@@ -79,12 +79,12 @@ def forget_player(slug: str) -> AnyResponse:
     player_id = request.form.get("player_id", "")
     if request.form.get("confirmation", "").strip() != player_id.strip():
         return _show(game, player_id, 400, problem="That is not the id of this player, so nobody was forgotten.")
-    is_known = installation().forget_player(game, player_id, "owner")
+    is_known = current_installation().forget_player(game, player_id, "owner")
     return see_other("players", said="forgotten" if is_known else "nothing", slug=slug)
 
 
 def _show(game: Game, player_id: str, status: int = 200, problem: str | None = None) -> Response:
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     is_timeline = request.args.get("show") == "timeline"
     if not is_timeline:
         return _show_entry(game, player_id, status, problem)
@@ -103,7 +103,7 @@ def _show(game: Game, player_id: str, status: int = 200, problem: str | None = N
 
 
 def _show_entry(game: Game, player_id: str, status: int, problem: str | None) -> Response:
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     entry = registry.player(connection, game.id, player_id)
     try:
         listed = search.transactions(

@@ -21,7 +21,7 @@ from handlers.dashboard.frame.pages import PageError, bp, download, page, see_ot
 from handlers.dashboard.frame.timeline import OUTCOMES, POLICIES, as_text, items_in_words, timeline
 from handlers.dashboard.records import dispute
 from handlers.dashboard.records.form import read_form
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 LONGEST_REASON = 255
 LONGEST_SEARCH = 400
@@ -48,7 +48,7 @@ CSV_HEADER = (
 @bp.get("/games/<slug>/transactions")
 def transactions(slug: str) -> AnyResponse:
     game = the_game(slug)
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     wanted = request.args.get("q", "").strip()[:LONGEST_SEARCH]
     form = read_form(request.args)
     rows: list[object] = []
@@ -89,7 +89,7 @@ def transactions_csv(slug: str) -> Response:
     form = read_form(request.args)
     if form.problems:
         raise PageError(400, form.problems[0])
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     rows = (_csv_row(dict(row)) for row in search.every_transaction(connection, game.id, form.filters))
     return csv_file(f"{game.slug}-transactions", CSV_HEADER, rows)
 
@@ -130,7 +130,7 @@ def reverse_transaction(slug: str, public_id: str) -> AnyResponse:
             audit.record(tx, game.id, "owner", "transaction.reverse", f"{public_id} ({policy}): {reason}")
         return grant_id
 
-    if installation().database.write(take_back) is None:
+    if current_installation().database.write(take_back) is None:
         return _show(game, found, 400, problem="There is nothing left to reverse: it was taken back already.")
     return see_other("transaction", said="reversed", slug=slug, public_id=public_id)
 
@@ -152,7 +152,7 @@ def redeliver_transaction(slug: str, public_id: str) -> AnyResponse:
         return owed
 
     try:
-        owed = installation().database.write(owe)
+        owed = current_installation().database.write(owe)
     except redrives.DeliveryError as error:
         return _show(game, found, 400, problem=f"It cannot be delivered again: {error}.")
     if not owed:
@@ -190,7 +190,7 @@ def major(minor: object, currency: object) -> str | None:
 
 
 def _found(game: Game, public_id: str) -> Dossier:
-    found = dossier.of_transaction(installation().database.read(), game.id, public_id)
+    found = dossier.of_transaction(current_installation().database.read(), game.id, public_id)
     if found is None:
         raise PageError(404, "This game has no such transaction")
     return found
@@ -252,7 +252,7 @@ def _reason() -> tuple[str, str | None]:
 
 
 def _audit(game: Game, action: str, subject: str) -> None:
-    installation().database.write(lambda tx: audit.record(tx, game.id, "owner", action, subject))
+    current_installation().database.write(lambda tx: audit.record(tx, game.id, "owner", action, subject))
 
 
 def _csv_row(row: dict[str, Any]) -> tuple[object, ...]:

@@ -13,7 +13,7 @@ from coinslot.games.games import Game, GameError
 from coinslot.games.options import LONGEST_KEY, OneOf, Setting
 from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
-from handlers.kit.receive import installation, partners
+from handlers.kit.receive import current_installation, partners
 
 FEWEST_FOR_A_GROUP = 3  # keys with the same second word
 SMALL_GROUP = 12  # keys: so many need no division
@@ -70,9 +70,9 @@ def settings(slug: str) -> Response:
 @bp.post("/games/<slug>/settings")
 def save_settings(slug: str) -> AnyResponse:
     """Save what was changed in one group: all of it, or nothing where one value cannot be."""
-    game, house = the_game(slug), installation()
+    game, installation = the_game(slug), current_installation()
     group = request.form.get("group", "")
-    keys = [key for key, its_group in _groups(house.catalogue).items() if its_group == group]
+    keys = [key for key, its_group in _groups(installation.catalogue).items() if its_group == group]
     if not keys:
         raise PageError(400, "There is no such group of settings")
     typed = {key: request.form[f"value:{key}"].replace("\r\n", "\n") for key in keys if f"value:{key}" in request.form}
@@ -81,18 +81,18 @@ def save_settings(slug: str) -> AnyResponse:
         for key, value in typed.items()
         if value != request.form.get(f"was:{key}", game.settings[key]).replace("\r\n", "\n")
     }
-    problems = {key: told for key, value in changed.items() if (told := _problem(house.catalogue[key], value))}
+    problems = {key: told for key, value in changed.items() if (told := _problem(installation.catalogue[key], value))}
     if problems:
         return _settings(game, 400, group, typed, problems)
 
     def save(tx: Connection) -> None:
         for key, value in changed.items():
             # What is the default anyway is not pinned down.
-            chosen = "" if value == house.catalogue[key].default else value
-            games.set_setting(tx, house.catalogue, slug, key, chosen, actor="owner")
+            chosen = "" if value == installation.catalogue[key].default else value
+            games.set_setting(tx, installation.catalogue, slug, key, chosen, actor="owner")
 
     if changed:
-        house.database.write(save)
+        installation.database.write(save)
     said = "saved" if changed else "nothing"
     return see_other("settings", said=said, slug=slug, open=group, _anchor=group)
 
@@ -107,16 +107,18 @@ def setting_family(slug: str) -> Response:
 @bp.post("/games/<slug>/settings/family")
 def add_to_family(slug: str) -> AnyResponse:
     """Set one of a family; a name that is there takes the new value."""
-    game, house = the_game(slug), installation()
+    game, installation = the_game(slug), current_installation()
     family = _family_named(request.form.get("family", ""))
     name, value = request.form.get("name", "").strip(), request.form.get("value", "").strip()
     key = family.removesuffix("*") + name
-    if not name or options.declared(house.catalogue, key) is None:
+    if not name or options.declared(installation.catalogue, key) is None:
         return _family_page(game, family, 400, "name", f"Please use up to {LONGEST_KEY - len(family)} characters.")
     try:
         if not value:
             raise games.GameError(f"{key}: give it a value")
-        house.database.write(lambda tx: games.set_setting(tx, house.catalogue, slug, key, value, actor="owner"))
+        installation.database.write(
+            lambda tx: games.set_setting(tx, installation.catalogue, slug, key, value, actor="owner")
+        )
     except games.GameError as error:
         return _family_page(game, family, 400, "value", str(error))
     return _back_to_family(slug, family, "saved")
@@ -124,32 +126,34 @@ def add_to_family(slug: str) -> AnyResponse:
 
 @bp.post("/games/<slug>/settings/family/remove")
 def remove_from_family(slug: str) -> AnyResponse:
-    game, house = the_game(slug), installation()
+    game, installation = the_game(slug), current_installation()
     family = _family_named(request.form.get("family", ""))
     name = request.form.get("name", "")
     key = family.removesuffix("*") + name
-    if name not in options.in_family(house.catalogue, games.stored_settings(house.database.read(), game.id), family):
+    if name not in options.in_family(
+        installation.catalogue, games.stored_settings(installation.database.read(), game.id), family
+    ):
         return _back_to_family(slug, family, "nothing")
-    house.database.write(lambda tx: games.set_setting(tx, house.catalogue, slug, key, "", actor="owner"))
+    installation.database.write(lambda tx: games.set_setting(tx, installation.catalogue, slug, key, "", actor="owner"))
     return _back_to_family(slug, family, "removed")
 
 
 @bp.post("/games/<slug>/settings/token")
 def replace_token(slug: str) -> Response:
     """A new API token, on this answer only; the one before stays valid until it is retired."""
-    game, house = the_game(slug), installation()
-    token = house.database.write(lambda tx: games.replace_token(tx, slug, actor="owner"))
+    game, installation = the_game(slug), current_installation()
+    token = installation.database.write(lambda tx: games.replace_token(tx, slug, actor="owner"))
     return page("token.html", game=game, api_token=token)
 
 
 @bp.post("/games/<slug>/settings/token/retire")
 def retire_tokens(slug: str) -> AnyResponse:
     """End every API token but the newest."""
-    game, house = the_game(slug), installation()
+    game, installation = the_game(slug), current_installation()
     if request.form.get("sure") != "yes":
         return _settings(game, 400, "token")
     try:
-        house.database.write(lambda tx: games.retire_tokens(tx, slug, actor="owner"))
+        installation.database.write(lambda tx: games.retire_tokens(tx, slug, actor="owner"))
     except GameError:  # another tab has retired it
         return see_other("settings", said="nothing", slug=slug)
     return see_other("settings", said="retired", slug=slug)
@@ -162,15 +166,15 @@ def _settings(
     typed: Mapping[str, str] | None = None,
     problems: Mapping[str, str] | None = None,
 ) -> Response:
-    house = installation()
-    stored = games.stored_settings(house.database.read(), game.id)
+    installation = current_installation()
+    stored = games.stored_settings(installation.database.read(), game.id)
     groups: dict[str, Group] = {}
-    for key, name in _groups(house.catalogue).items():
+    for key, name in _groups(installation.catalogue).items():
         group = groups.setdefault(name, Group(name, _title(name), []))
         group.fields.append(
-            _field(key, house.catalogue[key], stored, (typed or {}).get(key), (problems or {}).get(key))
+            _field(key, installation.catalogue[key], stored, (typed or {}).get(key), (problems or {}).get(key))
         )
-    families = [_family(name, stored, SHOWN_OF_FAMILY) for name in house.catalogue if name.endswith(".*")]
+    families = [_family(name, stored, SHOWN_OF_FAMILY) for name in installation.catalogue if name.endswith(".*")]
     prefixes = tuple(family.name.removesuffix("*") for family in families)
     first_words = list(dict.fromkeys(name.partition(".")[0] for name in groups))
     return page(
@@ -180,9 +184,9 @@ def _settings(
         groups=sorted(groups.values(), key=lambda group: first_words.index(group.name.partition(".")[0])),
         families=families,
         opened=opened or request.args.get("open", ""),
-        token_replaced_at=games.token_replaced_at(house.database.read(), game.id),
+        token_replaced_at=games.token_replaced_at(installation.database.read(), game.id),
         has_problem=bool(problems),
-        unknown=sorted(key for key in stored.keys() - house.catalogue.keys() if not key.startswith(prefixes)),
+        unknown=sorted(key for key in stored.keys() - installation.catalogue.keys() if not key.startswith(prefixes)),
     )
 
 
@@ -245,13 +249,13 @@ def _title(group: str) -> str:
 
 
 def _family_named(name: str) -> str:
-    if not name.endswith(".*") or name not in installation().catalogue:
+    if not name.endswith(".*") or name not in current_installation().catalogue:
         raise PageError(404, "There is no such family of settings")
     return name
 
 
 def _family(name: str, stored: Mapping[str, str], limit: int, after: str = "") -> Family:
-    catalogue = installation().catalogue
+    catalogue = current_installation().catalogue
     everything = options.in_family(catalogue, stored, name)
     names = [each for each in everything if each > after]
     return Family(
@@ -265,7 +269,7 @@ def _family(name: str, stored: Mapping[str, str], limit: int, after: str = "") -
 
 
 def _family_page(game: Game, name: str, status: int = 200, at: str = "", problem: str | None = None) -> Response:
-    stored = games.stored_settings(installation().database.read(), game.id)
+    stored = games.stored_settings(current_installation().database.read(), game.id)
     return page(
         "setting_family.html",
         status,

@@ -9,7 +9,7 @@ from coinslot.games.registry import RegistryError, checked_id, checked_text
 from coinslot.store import audit
 from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import UPLOADS, PageError, bp, page, see_other, the_game
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 
 @bp.get("/games/<slug>/settings/registry")
@@ -34,14 +34,14 @@ def add_item(slug: str) -> AnyResponse:
         registry.register_item(tx, game.id, sku, name or None)
         audit.record(tx, game.id, "owner", "item.add", sku)
 
-    installation().database.write(add)
+    current_installation().database.write(add)
     return see_other("registry_page", said="added", slug=slug)
 
 
 @bp.post("/games/<slug>/settings/registry/import")
 def import_registry(slug: str) -> Response:
     """Register the players or items of a file. Every line is checked before the first is stored."""
-    game, database = the_game(slug), installation().database
+    game, database = the_game(slug), current_installation().database
     kind, upload = request.form.get("kind", ""), request.files.get("file")
     if kind not in ("players", "items"):
         raise PageError(400, "Say whether these are players or items")

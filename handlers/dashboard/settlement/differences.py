@@ -22,7 +22,7 @@ from handlers.dashboard.frame.pages import UPLOADS, PageError, bp, page, see_oth
 from handlers.dashboard.settlement.statements import closed_month
 from handlers.kit import reconciling, wording
 from handlers.kit.partner import Partner, Report
-from handlers.kit.receive import installation, partners
+from handlers.kit.receive import current_installation, partners
 
 PER_PAGE = 50
 EXPORTED_AT_ONCE = 1000
@@ -82,7 +82,7 @@ def ask_partner(slug: str, name: str) -> AnyResponse:
     closed_month(game, name)
     partner, _ = reporting_partner(request.form.get("partner", ""))
     try:
-        reconciling.begin(installation(), game, name, partner, "owner", is_background=True)
+        reconciling.begin(current_installation(), game, name, partner, "owner", is_background=True)
     except GameError as error:
         return page_of(game, name, 400, str(error))
     return see_other("differences", said="reconciling", slug=slug, name=name)
@@ -94,7 +94,7 @@ def accept_differences(slug: str, name: str) -> AnyResponse:
     game = the_game(slug)
     closed_month(game, name)
     try:
-        jobs.accept(installation().database, game, name, "owner", request.form.get("note", ""))
+        jobs.accept(current_installation().database, game, name, "owner", request.form.get("note", ""))
     except GameError as error:
         return page_of(game, name, 400, str(error))
     return see_other("differences", said="accepted", slug=slug, name=name)

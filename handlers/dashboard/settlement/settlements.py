@@ -18,7 +18,7 @@ from coinslot.store.db import Row
 from handlers.dashboard.frame import charts
 from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
 from handlers.kit import wording
-from handlers.kit.receive import installation, partners
+from handlers.kit.receive import current_installation, partners
 
 MOST_LINES = 500  # on the page; the documents hold all of them
 CHARTED_MONTHS = 12
@@ -45,7 +45,7 @@ MEANING = {
 @bp.get("/games/<slug>/settlements")
 def settlements(slug: str) -> Response:
     game = the_game(slug)
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     found = months.month_list(connection, game)
     return page(
         "settlements.html",
@@ -66,10 +66,12 @@ def month(slug: str, name: str) -> Response:
 
 @bp.post("/games/<slug>/settlements/<name>/close")
 def close_month(slug: str, name: str) -> AnyResponse:
-    game, house = the_game(slug), installation()
+    game, installation = the_game(slug), current_installation()
     named_month(game, name)
     try:
-        closing.close(house.database, game, house.in_game, name, "owner", request.form.get("note", "").strip())
+        closing.close(
+            installation.database, game, installation.in_game, name, "owner", request.form.get("note", "").strip()
+        )
     except GameError as error:
         return _page(game, named_month(game, name), 400, str(error))
     return see_other("month", said="saved", slug=slug, name=name)
@@ -86,7 +88,7 @@ def advance_month(slug: str, name: str) -> AnyResponse:
         raise PageError(400, "There is no such state")
     try:
         jobs.bring_to(
-            *(installation().database, game, name, state, "owner", note),
+            *(current_installation().database, game, name, state, "owner", note),
             is_skipping=is_skipping,
             is_accepting=request.form.get("accepting") == "on",
         )
@@ -101,7 +103,7 @@ def reopen_month(slug: str, name: str) -> AnyResponse:
     named_month(game, name)
     note = request.form.get("note", "").strip()
     try:
-        installation().database.write(lambda tx: closing.reopen(tx, game.id, name, "owner", note))
+        current_installation().database.write(lambda tx: closing.reopen(tx, game.id, name, "owner", note))
     except GameError as error:
         return _page(game, named_month(game, name), 400, str(error))
     return see_other("month", said="saved", slug=slug, name=name)
@@ -110,20 +112,20 @@ def reopen_month(slug: str, name: str) -> AnyResponse:
 def named_month(game: Game, name: str) -> Month:
     """The month in an address; 404 for what is none."""
     try:
-        return months.month_of(installation().database.read(), game, name)
+        return months.month_of(current_installation().database.read(), game, name)
     except GameError as error:
         raise PageError(404, str(error)) from None
 
 
 def _page(game: Game, named: Month, status: int = 200, problem: str | None = None) -> Response:
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     closed = months.standing(connection, game.id, named.name)
     as_of: str | None
     if closed is not None:
         lines, as_of = months.lines(connection, closed.id), closed.known_at
     else:
-        with installation().database.snapshot() as snapshot:
-            found = so_far.of(snapshot, game, named, installation().in_game)
+        with current_installation().database.snapshot() as snapshot:
+            found = so_far.of(snapshot, game, named, current_installation().in_game)
         lines, as_of = found.lines or [], found.known_at
     totals = months.totals(lines)
     runs = outcomes.runs(connection, game.id, named.name)

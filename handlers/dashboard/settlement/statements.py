@@ -15,7 +15,7 @@ from handlers.dashboard.frame.export import BYTE_ORDER_MARK
 from handlers.dashboard.frame.pages import PageError, bp, download, page, the_game
 from handlers.dashboard.frame.words import with_query
 from handlers.dashboard.settlement.settlements import SECTIONS, named_month
-from handlers.kit.receive import installation, partners
+from handlers.kit.receive import current_installation, partners
 
 MOST_PRINTED = 2000  # lines; the files hold all of them
 PER_PAGE = 50
@@ -117,14 +117,14 @@ def month_creators(slug: str, name: str) -> Response:
 def month_purchases(slug: str, name: str) -> Response:
     """What a line is made of, as the rows are now; the newest come last, as in the month."""
     game = the_game(slug)
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     partner = request.args.get("partner", "")
     if partner not in titles():
         raise PageError(404, "There is no such partner")
     closed = months.standing(connection, game.id, name)
     month = named_month(game, name) if closed is None else closed.month
     currency, kind = request.args.get("currency"), request.args.get("distribution_type")
-    is_payments = partner == installation().in_game.partner
+    is_payments = partner == current_installation().in_game.partner
     rows, following = purchases.of_month(
         connection,
         game.id,
@@ -157,7 +157,7 @@ def month_purchases(slug: str, name: str) -> Response:
 def closed_month(game: Game, name: str) -> tuple[Connection, Settlement]:
     """404 for a month that is open: it has nothing to show on paper."""
     named_month(game, name)
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     found = months.standing(connection, game.id, name)
     if found is None:
         raise PageError(404, f"{name} is open: close it first")

@@ -19,7 +19,7 @@ from handlers.dashboard.settlement.differences import page_of, reporting_partner
 from handlers.dashboard.settlement.statements import closed_month
 from handlers.kit import reconciling
 from handlers.kit.partner import Report
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 from handlers.kit.wording import shown
 
 MOST_COLUMNS = 100
@@ -44,7 +44,7 @@ def upload_report(slug: str, name: str) -> AnyResponse:
     upload = request.files.get("file")
     if upload is None or not upload.filename:
         return page_of(game, name, 400, "Please choose a file.")
-    upload_id = uploads.keep(installation().settings.home, _purpose(game, name, partner.name), upload.stream)
+    upload_id = uploads.keep(current_installation().settings.home, _purpose(game, name, partner.name), upload.stream)
     kept = _uploaded(game, name, partner.name, upload_id)
     try:
         _head(kept, report)
@@ -73,8 +73,10 @@ def hold_against_report(slug: str, name: str, partner: str, upload_id: str) -> A
         layout = _layout(report, _head(path, report)[0])
         _check(path, layout)
         # In this thread, which has the file: the rest is left to the job.
-        run_id = reconciling.begin(installation(), game, name, asked, "owner", (path, layout), is_background=True)
-        jobs.take_file(installation().database, run_id, path, layout)
+        run_id = reconciling.begin(
+            current_installation(), game, name, asked, "owner", (path, layout), is_background=True
+        )
+        jobs.take_file(current_installation().database, run_id, path, layout)
     except GameError as error:
         return _columns_page(game, name, partner, upload_id, 400, str(error))
     uploads.forget(path)
@@ -116,7 +118,7 @@ def _purpose(game: Game, name: str, partner: str) -> str:
 
 
 def _uploaded(game: Game, name: str, partner: str, upload_id: str) -> Path:
-    found = uploads.find(installation().settings.home, _purpose(game, name, partner), upload_id)
+    found = uploads.find(current_installation().settings.home, _purpose(game, name, partner), upload_id)
     if found is None:
         raise PageError(404, "That file is not here any more. Please upload it again.")
     return found

@@ -9,7 +9,7 @@ from coinslot.operations import unsettled
 from coinslot.outbox import conversions
 from coinslot.payments import lists
 from handlers.kit.console import opened_game
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 from handlers.playcamp.commands.shared import MOST_LISTED, errors_in_words, print_section
 from handlers.playcamp.events.payload import UNREADABLE
 from handlers.playcamp.events.webhooks import PARTNER
@@ -28,7 +28,7 @@ def parked(game: str, limit: int) -> None:
     payment after `flask playcamp redrive`.
     """
     opened = opened_game(game)
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     events = [
         (str(row["event_id"]), row["event_type"], row["player_id"], row["parked_at"][:19], row["reason"] or "")
         for row in conversions.parked(connection, opened.id, limit)

@@ -20,7 +20,7 @@ from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
 from coinslot.store import audit
 from handlers.kit.console import opened_game, table
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 from handlers.playcamp.commands.shared import LONGEST_CELL, MOST_LISTED, errors_in_words, note, print_section
 from handlers.playcamp.payments import polling, registration, sends, window_trial
 from handlers.playcamp.payments.game_answer import SourceError
@@ -48,7 +48,7 @@ def backfill(game: str, since: str, until: str) -> None:
     start, end = _moment(opened, "--from", since), _moment(opened, "--to", until, is_end=True)
     if start >= end:
         raise click.UsageError("--to has to be after --from")
-    house = installation()
+    installation = current_installation()
     note(opened, "playcamp.backfill", f"{since} to {until}")
     count = 0
     with click.progressbar(length=end - start, label="Reading payments") as bar:
@@ -59,7 +59,7 @@ def backfill(game: str, since: str, until: str) -> None:
             bar.update(progress.reached - start - bar.pos)
 
         try:
-            warning = polling.backfill(house, opened, _owner(), start, end, tell)
+            warning = polling.backfill(installation, opened, _owner(), start, end, tell)
         except SourceError as error:
             raise click.ClickException(
                 f"{error}\nWhat was read is stored; the same command goes on from there."
@@ -82,7 +82,7 @@ def try_payments(game: str, since: str | None) -> None:
     """
     opened = opened_game(game)
     start = None if since is None else _moment(opened, "--from", since)
-    found = window_trial.try_window(installation(), opened, start=start, most_pages=window_trial.MOST_PAGES)
+    found = window_trial.try_window(current_installation(), opened, start=start, most_pages=window_trial.MOST_PAGES)
     span = f"{found.start[:19]}Z to {found.end[:19]}Z"
     more = "" if found.next is None else ", and there are more"
     click.echo(f"Payments from {span}: {found.count} row(s) on {found.pages} page(s){more}. Nothing was stored.")
@@ -106,7 +106,7 @@ def try_payments(game: str, since: str | None) -> None:
 def list_payments(game: str, state: str | None, limit: int, is_json: bool) -> None:
     """GAME's in-game payments, newest first."""
     opened = opened_game(game)
-    rows = lists.listing(installation().database.read(), opened.id, state, None, limit)
+    rows = lists.listing(current_installation().database.read(), opened.id, state, None, limit)
     if is_json:
         for row in rows:
             click.echo(json.dumps({name: row[name] for name in _TOLD}))
@@ -143,7 +143,7 @@ def redrive(game: str, transaction_ids: tuple[str, ...]) -> None:
                 missing.append(transaction_id)
         jobs.wake(tx, opened.id, sends.JOB)
 
-    installation().database.write_here(put_back)
+    current_installation().database.write_here(put_back)
     click.echo(f"{len(transaction_ids) - len(missing)} put back.")
     if missing:
         raise click.ClickException(f"not quarantined: {', '.join(shown(each, LONGEST_CELL) for each in missing)}")
@@ -205,23 +205,23 @@ def _moment(game: Game, option: str, text: str, is_end: bool = False) -> int:
 
 def _register(game: Game) -> None:
     """Register what is due, as the relay does, and say how that went."""
-    house = installation()
+    installation = current_installation()
     if not game.keys("playcamp.api_key"):
         click.echo("playcamp.api_key is not set: nothing is registered before it is.")
         return
-    waiting = lists.counts(house.database.read(), game.id)["waiting"]
+    waiting = lists.counts(installation.database.read(), game.id)["waiting"]
     with click.progressbar(length=max(1, waiting), label="Registering") as bar:
         again: float | None = 0.0
         while again == 0.0:
             with _taken(game) as is_ours:
                 if not is_ours:
                     break
-                again = registration.run(house, game)
-            left = lists.counts(house.database.read(), game.id)["waiting"]
+                again = registration.run(installation, game)
+            left = lists.counts(installation.database.read(), game.id)["waiting"]
             bar.update(max(0, waiting - left - bar.pos))
     if again == 0.0:
         click.echo("The server is registering them already.")
-    found = lists.counts(house.database.read(), game.id)
+    found = lists.counts(installation.database.read(), game.id)
     click.echo(
         f"{found['waiting']} wait to be registered, {found['parked']} are parked, {found['quarantined']} quarantined"
         f"{'; see `flask playcamp parked`' if found['parked'] or found['quarantined'] else ''}."
@@ -231,7 +231,7 @@ def _register(game: Game) -> None:
 @contextmanager
 def _taken(game: Game) -> Iterator[bool]:
     """The registration, in this command's hand, unless a relay has it."""
-    database = installation().database
+    database = current_installation().database
     due = database.write_here(lambda tx: jobs.take(tx, _owner(), game.id, sends.JOB))
     if due is None:
         yield False

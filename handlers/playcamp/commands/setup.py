@@ -14,7 +14,7 @@ from coinslot.games.registry import RESERVED_ID
 from coinslot.outbox import destinations
 from handlers.kit.api import ApiError
 from handlers.kit.console import opened_game, table
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 from handlers.playcamp.api.answers import Webhook
 from handlers.playcamp.api.client import Client, base_url
 from handlers.playcamp.commands.shared import LONGEST_CELL, errors_in_words, note
@@ -48,7 +48,7 @@ def verify(game: str, creator: str, campaign: str | None) -> None:
     They are tests: PlayCamp checks them and stores nothing. A coupon that is not valid is an answer as good as any.
     """
     opened = opened_game(game)
-    client = Client(opened, installation().outbound)
+    client = Client(opened, current_installation().outbound)
     payment = registration.sample_payment()
 
     def sponsor() -> str:
@@ -92,8 +92,8 @@ def webhooks(game: str, replace: bool) -> None:
     is given.
     """
     opened = opened_game(game)
-    client = Client(opened, installation().outbound)
-    public_url = installation().settings.public_url
+    client = Client(opened, current_installation().outbound)
+    public_url = current_installation().settings.public_url
     if not public_url.startswith("https://") and urlsplit(base_url(opened)).hostname not in LOOPBACK:
         raise click.ClickException(
             f"COINSLOT_PUBLIC_URL is {public_url}: PlayCamp reaches https addresses on the internet only"
@@ -143,7 +143,7 @@ def webhooks(game: str, replace: bool) -> None:
     elsewhere = [each for each in registered if f"/playcamp/{opened.slug}/webhook" not in each.url and each.is_active]
     if elsewhere:
         click.echo(f"{len(elsewhere)} more registration(s) of this project send elsewhere, and were left alone.")
-    if not destinations.wanting(installation().database.read(), opened.id, SPONSOR, is_converted=True):
+    if not destinations.wanting(current_installation().database.read(), opened.id, SPONSOR, is_converted=True):
         click.echo(
             f"Boosts are stored and answered by GET /game/v1/players/<id>/sponsors and GET /game/v1/events. Nothing is "
             f"sent to the game in its own format before `flask destination add {opened.slug} NAME URL --format "
@@ -169,10 +169,12 @@ def _registered(
             return "switched on", []
         return "kept", []
     made = client.create_webhook(event_type, url)
-    house = installation()
+    installation = current_installation()
     try:
-        house.database.write_here(
-            lambda tx: keyring.put(tx, house.vault, games.find(tx, game.slug), name, made.secret or "", "command")
+        installation.database.write_here(
+            lambda tx: keyring.put(
+                tx, installation.vault, games.find(tx, game.slug), name, made.secret or "", "command"
+            )
         )
     except BaseException:
         client.delete_webhook(made.id)

@@ -11,7 +11,7 @@ from coinslot.store import audit
 from handlers.kit.api import ApiError
 from handlers.kit.console import table
 from handlers.kit.errors import also_in_words
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 from handlers.playcamp.payments.game_answer import SourceError
 
 MOST_LISTED = 1000
@@ -21,7 +21,7 @@ errors_in_words = also_in_words(ApiError, JobError, SourceError)
 
 
 def note(game: Game, action: str, subject: str) -> None:
-    installation().database.write_here(lambda tx: audit.record(tx, game.id, "command", action, subject))
+    current_installation().database.write_here(lambda tx: audit.record(tx, game.id, "command", action, subject))
 
 
 def print_section(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -18,7 +18,7 @@ from coinslot.base import clock
 from coinslot.games import registry
 from coinslot.games.games import Game
 from handlers.kit.api import ApiError, NotConfiguredError
-from handlers.kit.receive import installation, note_call, note_refusal
+from handlers.kit.receive import current_installation, note_call, note_refusal
 from handlers.playcamp.api.client import Client, webview_url
 from handlers.playcamp.entries import pages
 from handlers.playcamp.recipe import Proof, Recipe, SignatureError, verify
@@ -64,7 +64,7 @@ def enter(game_slug: str) -> Response:
     after_this_request(_keep_private)
     if request.method != "GET":  # Flask runs a GET's view for HEAD too, and a HEAD must use nothing up
         raise MethodNotAllowed(["GET"])
-    game = installation().games.by_slug(game_slug)
+    game = current_installation().games.by_slug(game_slug)
     try:
         if game is None or not is_configured(game):
             raise RefusedError("unknown_game", 404, "Not Found\n")
@@ -109,7 +109,7 @@ def _wanted(game: Game) -> Wanted:
     except SignatureError as error:
         raise RefusedError(error.reason, 401, UNPROVED, error.found) from None
     is_once = game.is_on("playcamp.entry_once")
-    if is_once and used_entries.is_used(installation().database.read(), game.id, proof.signature):
+    if is_once and used_entries.is_used(current_installation().database.read(), game.id, proof.signature):
         raise RefusedError("used", 401, UNPROVED)
     note_call(game, PARTNER, ENDPOINT, proof.key)
 
@@ -129,9 +129,9 @@ def _wanted(game: Game) -> Wanted:
 
 def _open(game: Game, wanted: Wanted) -> Response:
     """The way to the WebView, or a page that says why not. Raises :class:`RefusedError` where somebody was first."""
-    house, proof = installation(), wanted.proof
+    installation, proof = current_installation(), wanted.proof
     try:
-        client = Client(game, house.outbound.for_callers)
+        client = Client(game, installation.outbound.for_callers)
         ott = client.issue_ott(
             proof.user,
             wanted.campaign_id,
@@ -145,7 +145,7 @@ def _open(game: Game, wanted: Wanted) -> Response:
     # Used up only now: a player whom PlayCamp let down may come again with the same link.
     if game.is_on("playcamp.entry_once"):
         expires_at = proof.signed_at + float(game.settings["playcamp.tolerance_seconds"])
-        if not house.database.write(lambda tx: used_entries.use(tx, game.id, proof.signature, expires_at)):
+        if not installation.database.write(lambda tx: used_entries.use(tx, game.id, proof.signature, expires_at)):
             raise RefusedError("used", 401, UNPROVED)
     tabs = game.settings["playcamp.tabs"]
     location = webview_url(

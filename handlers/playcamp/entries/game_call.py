@@ -10,7 +10,7 @@ from coinslot.games.games import Game
 from handlers.kit.fields import Identifier, Strict
 from handlers.kit.partner import EntryRecipe, GameCall
 from handlers.kit.problems import ProblemError, caller, read_body
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 from handlers.playcamp.entries.entry import allowed_campaigns, recipe_of
 from handlers.playcamp.recipe import sign
 
@@ -66,7 +66,9 @@ def recipe(game: Game) -> EntryRecipe:
 
 
 def _base(game: Game) -> str:
-    base = game.settings["playcamp.entry_url"] or f"{installation().settings.public_url}/api/{game.slug}/sponsor"
+    base = (
+        game.settings["playcamp.entry_url"] or f"{current_installation().settings.public_url}/api/{game.slug}/sponsor"
+    )
     return base.partition("#")[0]
 
 

@@ -23,7 +23,7 @@ from coinslot.outbox import conversions, destinations
 from coinslot.outbox.conversions import Open
 from coinslot.relay import jobs
 from coinslot.store.db import Connection
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 from handlers.playcamp.events.creators import ConversionError, Creators, Usn, number_of
 from handlers.playcamp.events.halves import HELD, HELD_SECONDS
 from handlers.playcamp.settings import is_sandbox
@@ -45,14 +45,14 @@ Change: TypeAlias = Callable[[Connection], Any]  # of a write
 log = logging.getLogger("coinslot")
 
 
-def run(house: Installation, game: Game) -> float | None:
+def run(installation: Installation, game: Game) -> float | None:
     """Convert what can be, and park the rest; again in a minute while anything is parked.
 
     Half a change waits a moment for the other half, and what comes of its player waits with it.
     """
     until = time.monotonic() + RUN_SECONDS
-    connection = house.database.read()
-    creators = Creators(house, game, until)
+    connection = installation.database.read()
+    creators = Creators(installation, game, until)
     held: set[str] = set()  # players of whom something is parked; empty: events of no player are
     # The usual body has no place to say that something is a test: what the sandbox has left behind stays there.
     are_tests_told = is_sandbox(game) or game.settings["playcamp.forward_test_events"] == "on"
@@ -60,7 +60,7 @@ def run(house: Installation, game: Game) -> float | None:
     again: float | None = None
     for group in conversions.open_groups(connection, game.id):
         if time.monotonic() >= until:
-            _write(house, changes)
+            _write(installation, changes)
             return 0.0
         player_id = group[0].player_id
         untold = [] if are_tests_told else [one for one in group if one.is_test]
@@ -88,14 +88,14 @@ def run(house: Installation, game: Game) -> float | None:
             else:
                 changes.append(partial(conversions.convert, game_id=game.id, group=group, body=content))
         if len(changes) >= CHANGES_AT_ONCE:
-            _write(house, changes)
-    _write(house, changes)
+            _write(installation, changes)
+    _write(installation, changes)
     return again
 
 
 def warnings(game: Game) -> list[str]:
     """A sentence for the owner about what is parked."""
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     oldest = conversions.parked(connection, game.id, limit=1)
     if not oldest:
         return []
@@ -226,7 +226,7 @@ def _put_off(game: Game, group: Sequence[Open], reasons: Mapping[int, str]) -> I
             yield partial(conversions.put_off, one=one, reason=reason)
 
 
-def _write(house: Installation, changes: list[Change]) -> None:
+def _write(installation: Installation, changes: list[Change]) -> None:
     """All of the changes in one write; afterwards the list is empty."""
 
     def write(tx: Connection) -> None:
@@ -234,5 +234,5 @@ def _write(house: Installation, changes: list[Change]) -> None:
             change(tx)
 
     if changes:
-        house.database.write(write)
+        installation.database.write(write)
         changes.clear()

@@ -18,7 +18,7 @@ from coinslot.store.db import Connection, DatabaseError
 from handlers.kit.api import ApiError, NotConfiguredError
 from handlers.kit.partner import GameCall
 from handlers.kit.problems import ProblemError, caller, read_body
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 from handlers.playcamp.api.answers import Coupon
 from handlers.playcamp.api.client import Client
 from handlers.playcamp.events.coupon_fields import CouponRedeemed, CouponToRedeem, CouponToValidate, CouponValidity
@@ -140,7 +140,7 @@ def _keep(game: Game, coupon: Coupon, player_id: str, is_marked: bool) -> str | 
     granted, occurred_at = _lines(coupon), moment(coupon.redeemed_at)
     try:
         if coupon.usage_id is None or granted is None:
-            installation().database.write(lambda tx: _record_ungranted(tx, game, coupon, player_id, is_marked))
+            current_installation().database.write(lambda tx: _record_ungranted(tx, game, coupon, player_id, is_marked))
             current_app.logger.error("playcamp %s: a redeemed coupon cannot be granted from the answer", game.slug)
             return None
         wanted = to_credit(
@@ -153,7 +153,7 @@ def _keep(game: Game, coupon: Coupon, player_id: str, is_marked: bool) -> str | 
             signature="",  # the answer to our own call is proved by the connection it came over
             signed_with=game.keys("playcamp.api_key")[0].label,
         )
-        credited = installation().database.write(lambda tx: grant(tx, wanted))
+        credited = current_installation().database.write(lambda tx: grant(tx, wanted))
     except DatabaseError as error:
         current_app.logger.error(
             "playcamp %s: coupon usage %s was not stored: %s", game.slug, coupon.usage_id, type(error).__name__
@@ -200,7 +200,7 @@ def _record_ungranted(tx: Connection, game: Game, coupon: Coupon, player_id: str
 
 def _client(game: Game) -> Client:
     try:
-        return Client(game, installation().outbound.for_callers, patience_seconds=PATIENCE_SECONDS)
+        return Client(game, current_installation().outbound.for_callers, patience_seconds=PATIENCE_SECONDS)
     except NotConfiguredError as error:
         raise ProblemError(409, str(error)) from None
 

@@ -34,8 +34,8 @@ def number_of(digits: str) -> Usn:
 class Creators:
     """The game's numbers of creators, for one run. PlayCamp is asked until it fails to answer, or until time is out."""
 
-    def __init__(self, house: Installation, game: Game, until: float) -> None:
-        self._house = house
+    def __init__(self, installation: Installation, game: Game, until: float) -> None:
+        self._house = installation
         self._game = game
         self._until = until
         self._client: Client | None = None

@@ -7,7 +7,7 @@ from coinslot.ledger import boosts
 from handlers.kit.fields import Strict
 from handlers.kit.partner import GameCall
 from handlers.kit.problems import caller, checked
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 
 
 class Sponsor(Strict):
@@ -28,7 +28,9 @@ def show(player_id: str) -> Response:
     """The player's boosts, one per campaign; of anybody, since PlayCamp's players need not be registered."""
     game = caller()
     player_id = checked(player_id, "player_id")
-    return jsonify(player_id=player_id, sponsors=boosts.current(installation().database.read(), game.id, player_id))
+    return jsonify(
+        player_id=player_id, sponsors=boosts.current(current_installation().database.read(), game.id, player_id)
+    )
 
 
 GAME_CALLS = (

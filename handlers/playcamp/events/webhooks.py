@@ -24,7 +24,7 @@ from coinslot.payments import store
 from coinslot.relay import jobs
 from coinslot.store import counters, portions
 from coinslot.store.db import Connection
-from handlers.kit.receive import installation, is_address_allowed, note_call, note_refusal, plain_error
+from handlers.kit.receive import current_installation, is_address_allowed, note_call, note_refusal, plain_error
 from handlers.playcamp.events import coupons, payload
 from handlers.playcamp.events.halves import batch_of_half, in_time, is_overtaken, other_half
 from handlers.playcamp.events.payload import Fact
@@ -73,7 +73,7 @@ def receive(game_slug: str, hook: str | None = None) -> Response:
 
     The 200 says that all of it is kept. A call that was cut short is finished by the next try of the same.
     """
-    game = installation().games.by_slug(game_slug)
+    game = current_installation().games.by_slug(game_slug)
     keys = () if game is None else secrets_of(game, hook)
     if game is None or not keys:
         return _refuse(game, "unknown_game", 404, "Not Found")
@@ -102,7 +102,7 @@ def receive(game_slug: str, hook: str | None = None) -> Response:
             boosted={(fact.player_id, fact.type) for fact in facts if fact.is_boost},
         )
         made = portions.write_each(
-            installation().database.write, _cut(in_time(facts)), lambda tx, some: keep(tx, call, some)
+            current_installation().database.write, _cut(in_time(facts)), lambda tx, some: keep(tx, call, some)
         )
     _log(game, made)
     return jsonify(received=True)

@@ -23,7 +23,7 @@ from coinslot.store.db import Connection
 from handlers.kit.fields import Identifier, Strict, Text
 from handlers.kit.partner import GameCall
 from handlers.kit.problems import LARGEST_BULK_BODY, caller, read_body
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 from handlers.playcamp.payments import sends
 from handlers.playcamp.payments.rules import is_registering, rules
 from handlers.playcamp.settings import DISTRIBUTION_TYPES, PLATFORMS, is_sandbox
@@ -169,7 +169,9 @@ def _store(game: Game, pushed: list[dict[str, Any]]) -> list[tuple[Payment, str]
             jobs.at(tx, game.id, sends.JOB, 0)
         return outcomes
 
-    made = portions.write_each(installation().database.write, portions.ready_made(found, PAYMENTS_AT_ONCE), store)
+    made = portions.write_each(
+        current_installation().database.write, portions.ready_made(found, PAYMENTS_AT_ONCE), store
+    )
     return list(zip(found, [outcome for some in made for outcome in some], strict=True))
 
 

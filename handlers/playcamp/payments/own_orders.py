@@ -20,7 +20,7 @@ from coinslot.payments.fields import Rules
 from coinslot.payments.report import Payment
 from coinslot.relay import jobs
 from coinslot.store.db import Connection, Row
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 from handlers.playcamp.payments import sends
 from handlers.playcamp.payments.rules import rules
 from handlers.playcamp.settings import is_sandbox
@@ -38,22 +38,22 @@ ORDERS_PER_STEP = 500
 FIRST_SECONDS = 86400.0  # how far back the first run registers, as the first poll does
 
 
-def run(house: Installation, game: Game) -> float | None:
+def run(installation: Installation, game: Game) -> float | None:
     """Take what has come since the last run; every half a minute as long as anybody wants it."""
     if not _is_wanted(game):
         return None
     for _ in range(STEPS_PER_RUN):
-        if not take(house, game):
+        if not take(installation, game):
             return EVERY_SECONDS
     return 0.0
 
 
-def take(house: Installation, game: Game) -> bool:
+def take(installation: Installation, game: Game) -> bool:
     """Store the next few orders and refunds as payments; returns whether there may be more.
 
     May be done by several at once, and again: a payment is stored once.
     """
-    with house.database.snapshot() as connection:
+    with installation.database.snapshot() as connection:
         noted = jobs.cursor(connection, game.id, JOB)
         before = _cursor(game, noted)
         last_order, last_refund = payment_orders.newest(connection)
@@ -93,18 +93,18 @@ def take(house: Installation, game: Game) -> bool:
             jobs.at(tx, game.id, sends.JOB, 0)
         return has_more
 
-    has_more = house.database.write(store)
+    has_more = installation.database.write(store)
     return has_more or through < last_order or refunds_through < last_refund
 
 
-def catch_up(house: Installation, game: Game) -> bool:
+def catch_up(installation: Installation, game: Game) -> bool:
     """Store every order there is, a bounded number of them; returns whether those were all."""
-    return any(not take(house, game) for _ in range(STEPS_PER_RUN))
+    return any(not take(installation, game) for _ in range(STEPS_PER_RUN))
 
 
 def warnings(game: Game) -> list[str]:
     """Sentences for the owner: orders that would be counted twice, and refunds that cannot be taken back."""
-    connection = installation().database.read()
+    connection = current_installation().database.read()
     told = []
     won = payment_orders.refunded_though_won(connection, game.id, PARTNER, PREFIX)
     if won:

@@ -46,38 +46,38 @@ ROWS_AT_ONCE = 300  # in one write
 Told = Callable[[Progress, int], None]  # of progress, and of how many rows came with it
 
 
-def run(house: Installation, game: Game) -> float | None:
+def run(installation: Installation, game: Game) -> float | None:
     """Read on, for a while. Raises JobError, and then nothing that was not stored counts as read."""
     if not is_configured(game):
         return None
     every_seconds = float(game.settings["playcamp.payments.every_seconds"])
     overlap = int(game.settings["playcamp.payments.overlap_seconds"])
     end = math.floor(clock.now()) - int(game.settings["playcamp.payments.lag_seconds"])
-    before = watermark(house, game)
+    before = watermark(installation, game)
     try:
-        source = Source(game, house.outbound)
-        progress = _of_a_right_clock(house, game, before or _begin(house, game, source))
+        source = Source(game, installation.outbound)
+        progress = _of_a_right_clock(installation, game, before or _begin(installation, game, source))
         if progress.gap is not None and progress.gap.mark != source.mark:
             progress = replace(progress, through=progress.gap.start, window=None, gap=None)
-            _note(house, game, JOB, progress, None)
-        return every_seconds if _read(house, game, source, JOB, progress, end, overlap) else 0.0
+            _note(installation, game, JOB, progress, None)
+        return every_seconds if _read(installation, game, source, JOB, progress, end, overlap) else 0.0
     except SourceError as error:
-        raise _job_error(house, game, JOB, before, error) from None
+        raise _job_error(installation, game, JOB, before, error) from None
 
 
-def _of_a_right_clock(house: Installation, game: Game, progress: Progress) -> Progress:
+def _of_a_right_clock(installation: Installation, game: Game, progress: Progress) -> Progress:
     """Where to go on from. A clock that ran ahead has passed over time in which payments could still come: that is read
     again, from the newest payment known by now, and a day at least.
     """
     now = clock.now()
     if progress.reached <= now + TOLERATED_AHEAD_SECONDS:
         return progress
-    newest = queries.newest_polled(house.database.read(), game.id, clock.stamp(now))
+    newest = queries.newest_polled(installation.database.read(), game.id, clock.stamp(now))
     back = math.floor(min(now - FIRST_SECONDS, now if newest is None else clock.seconds(newest)))
     return Progress(min(progress.since, back), through=back, gap=progress.gap)
 
 
-def run_refunds(house: Installation, game: Game) -> float | None:
+def run_refunds(installation: Installation, game: Game) -> float | None:
     """Once a day, read the last days again as far as the polls have come, for what was given back since.
 
     It may begin before the polls did, where a backfill has brought payments. Others of that time stay where they are:
@@ -88,65 +88,67 @@ def run_refunds(house: Installation, game: Game) -> float | None:
     days = int(game.settings["playcamp.payments.refund_days"])
     if not is_configured(game) or not days:
         return None
-    polled = watermark(house, game)
+    polled = watermark(installation, game)
     if polled is None or polled.through is None:
         return float(game.settings["playcamp.payments.every_seconds"])
-    before = progress = Progress.parse(jobs.cursor(house.database.read(), game.id, REFUNDS))
+    before = progress = Progress.parse(jobs.cursor(installation.database.read(), game.id, REFUNDS))
     now = math.floor(clock.now())
     if progress is None:  # the polls have only just read all this
         progress = Progress(polled.through, until=now, through=now)
-        _note(house, game, REFUNDS, progress, None)
+        _note(installation, game, REFUNDS, progress, None)
     if progress.until is None or progress.reached >= progress.until:
         wait = (progress.until or 0) + DAY_SECONDS - now
         if 0 < wait <= DAY_SECONDS:  # more: the clock ran ahead when it was last read
             return float(wait)
-        since = _oldest(house, game, now - days * DAY_SECONDS, polled.since)
+        since = _oldest(installation, game, now - days * DAY_SECONDS, polled.since)
         progress = Progress(since, until=max(since, min(now, polled.through)))
-        _note(house, game, REFUNDS, progress, None)
+        _note(installation, game, REFUNDS, progress, None)
     until = progress.until or progress.reached
     try:
-        is_done = _read(house, game, Source(game, house.outbound), REFUNDS, progress, until, 0, began=polled.since)
+        is_done = _read(
+            installation, game, Source(game, installation.outbound), REFUNDS, progress, until, 0, began=polled.since
+        )
     except SourceError as error:
-        raise _job_error(house, game, REFUNDS, before, error) from None
+        raise _job_error(installation, game, REFUNDS, before, error) from None
     return float(DAY_SECONDS) if is_done else 0.0
 
 
-def _oldest(house: Installation, game: Game, since: int, began: int) -> int:
+def _oldest(installation: Installation, game: Game, since: int, began: int) -> int:
     """From when on refunds are looked for, ``since`` at the earliest: since the polls began, or since a payment that
     was paid earlier and is known.
     """
     if since >= began:
         return since
-    found = queries.oldest_polled(house.database.read(), game.id, clock.stamp(since), clock.stamp(began))
+    found = queries.oldest_polled(installation.database.read(), game.id, clock.stamp(since), clock.stamp(began))
     return began if found is None else math.floor(clock.seconds(found))
 
 
-def backfill(house: Installation, game: Game, owner: str, since: int, until: int, tell: Told) -> str | None:
+def backfill(installation: Installation, game: Game, owner: str, since: int, until: int, tell: Told) -> str | None:
     """Read the payments of [since, until), going on where an interrupted backfill of the same range has come to.
 
     ``tell`` hears of the progress as it is found, and of each step after that. What is not over yet is left to the
     polls. Returns why there may be more than was read, None where nothing says so. Raises SourceError, and JobError
     while another backfill of this game is running; what is stored stays.
     """
-    source = Source(game, house.outbound)
+    source = Source(game, installation.outbound)
     end = min(until, math.floor(clock.now()) - int(game.settings["playcamp.payments.lag_seconds"]))
     is_done = False
     while not is_done:
-        due = house.database.write_here(lambda tx: jobs.take(tx, owner, game.id, BACKFILL))
+        due = installation.database.write_here(lambda tx: jobs.take(tx, owner, game.id, BACKFILL))
         if due is None:
             raise JobError("another backfill of this game is running, or was interrupted less than two minutes ago")
         try:
-            progress = Progress.parse(jobs.cursor(house.database.read(), game.id, BACKFILL))
+            progress = Progress.parse(jobs.cursor(installation.database.read(), game.id, BACKFILL))
             if progress is None or (progress.since, progress.until) != (since, until):
                 progress = Progress(since, until)
-                _note(house, game, BACKFILL, progress, None)
+                _note(installation, game, BACKFILL, progress, None)
             tell(progress, 0)
-            is_done = _read(house, game, source, BACKFILL, progress, end, 0, tell)
+            is_done = _read(installation, game, source, BACKFILL, progress, end, 0, tell)
             if is_done:
-                house.database.write_here(lambda tx: jobs.put_cursor(tx, game.id, BACKFILL, None))
+                installation.database.write_here(lambda tx: jobs.put_cursor(tx, game.id, BACKFILL, None))
         finally:
-            house.database.write_here(_ending(due))
-    return jobs.warnings(house.database.read(), game.id).get(BACKFILL)
+            installation.database.write_here(_ending(due))
+    return jobs.warnings(installation.database.read(), game.id).get(BACKFILL)
 
 
 def wrong(game: Game, errors: Mapping[str, str]) -> list[str]:
@@ -161,9 +163,9 @@ def wrong(game: Game, errors: Mapping[str, str]) -> list[str]:
     ]
 
 
-def watermark(house: Installation, game: Game) -> Progress | None:
+def watermark(installation: Installation, game: Game) -> Progress | None:
     """How far the polls have come; None before the first."""
-    return Progress.parse(jobs.cursor(house.database.read(), game.id, JOB))
+    return Progress.parse(jobs.cursor(installation.database.read(), game.id, JOB))
 
 
 def read_row(source: Source, row: Any, made: Rules, is_test: bool) -> Payment:
@@ -175,23 +177,25 @@ def read_row(source: Source, row: Any, made: Rules, is_test: bool) -> Payment:
     return report.check(found, made, "poll", raw=row, is_test=is_test)
 
 
-def _job_error(house: Installation, game: Game, name: str, before: Progress | None, error: SourceError) -> JobError:
+def _job_error(
+    installation: Installation, game: Game, name: str, before: Progress | None, error: SourceError
+) -> JobError:
     """What a run ends with that began at ``before``; one that got further has its pauses begin anew."""
-    after = Progress.parse(jobs.cursor(house.database.read(), game.id, name))
+    after = Progress.parse(jobs.cursor(installation.database.read(), game.id, name))
     is_anew = before is not None and after is not None and steps_made(after) > steps_made(before)
     return JobError(str(error), registration.pauses(game), error.retry_after_seconds, is_anew=is_anew)
 
 
-def _begin(house: Installation, game: Game, source: Source) -> Progress:
+def _begin(installation: Installation, game: Game, source: Source) -> Progress:
     """Where the first poll starts, noted at once: should it fail, the next one is not to start any later."""
     since = game.settings["playcamp.payments.since"]
     progress = Progress(source.moment(since) if since else math.floor(clock.now()) - FIRST_SECONDS)
-    house.database.write(lambda tx: jobs.put_cursor(tx, game.id, JOB, progress_text(progress)))
+    installation.database.write(lambda tx: jobs.put_cursor(tx, game.id, JOB, progress_text(progress)))
     return progress
 
 
 def _read(
-    house: Installation,
+    installation: Installation,
     game: Game,
     source: Source,
     name: str,
@@ -226,7 +230,7 @@ def _read(
             if error.tries is not None and window.pages:
                 failures = window.failures + 1
                 left = None if failures >= error.tries else replace(window, failures=failures)
-                _note(house, game, name, replace(progress, window=left))
+                _note(installation, game, name, replace(progress, window=left))
             raise
         warning = None
         if page.next is None:
@@ -240,16 +244,16 @@ def _read(
 
         def build(rows: list[Any], start: int = window.start) -> list[Payment]:
             found = [read_row(source, row, made, is_test) for row in rows]
-            return _since(house, game, found, began) if start < began else found
+            return _since(installation, game, found, began) if start < began else found
 
-        _store(house, game, name, page.rows, build, progress, warning)
+        _store(installation, game, name, page.rows, build, progress, warning)
         tell(progress, len(page.rows))
         if time.monotonic() >= deadline:
             return progress.window is None and progress.reached >= end
     return True
 
 
-def _since(house: Installation, game: Game, found: list[Payment], began: int) -> list[Payment]:
+def _since(installation: Installation, game: Game, found: list[Payment], began: int) -> list[Payment]:
     """Without what was paid before ``began`` and is not known. A row whose id nobody can read may be a known one."""
     began_at = clock.stamp(began)
     earlier = [
@@ -258,13 +262,13 @@ def _since(house: Installation, game: Game, found: list[Payment], began: int) ->
         if (each.purchased_at is None or each.purchased_at < began_at)
         and not each.transaction_id.startswith(report.UNREADABLE)
     ]
-    kept = {each.transaction_id for each in queries.known(house.database.read(), game.id, earlier)}
+    kept = {each.transaction_id for each in queries.known(installation.database.read(), game.id, earlier)}
     left_out = {each.transaction_id for each in earlier} - kept
     return [each for each in found if each.transaction_id not in left_out]
 
 
 def _store(
-    house: Installation,
+    installation: Installation,
     game: Game,
     name: str,
     rows: list[Any],
@@ -287,13 +291,13 @@ def _store(
                 if warning is not None:
                     jobs.warn(tx, game.id, name, warning)
 
-        house.database.write(store)
+        installation.database.write(store)
         earlier.update(each.transaction_id for each in batch)
     if not rows:
-        house.database.write(lambda tx: jobs.put_cursor(tx, game.id, name, progress_text(progress)))
+        installation.database.write(lambda tx: jobs.put_cursor(tx, game.id, name, progress_text(progress)))
 
 
-def _note(house: Installation, game: Game, name: str, progress: Progress, *warning: str | None) -> None:
+def _note(installation: Installation, game: Game, name: str, progress: Progress, *warning: str | None) -> None:
     """Note a progress without payments, and the job's warning where one is given."""
 
     def note(tx: Connection) -> None:
@@ -301,7 +305,7 @@ def _note(house: Installation, game: Game, name: str, progress: Progress, *warni
         for each in warning:
             jobs.warn(tx, game.id, name, each)
 
-    house.database.write(note)
+    installation.database.write(note)
 
 
 def _incomplete(doubt: str, start: int, name: str) -> str:

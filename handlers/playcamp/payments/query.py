@@ -18,7 +18,7 @@ from coinslot.base import clock, signing
 from coinslot.games.games import Game
 from coinslot.payments import queries, store
 from coinslot.store.db import Connection, Row
-from handlers.kit.receive import installation, is_address_allowed, note_call, note_refusal, plain_error
+from handlers.kit.receive import current_installation, is_address_allowed, note_call, note_refusal, plain_error
 from handlers.playcamp.payments import own_orders
 from handlers.playcamp.payments.rules import rules
 from handlers.playcamp.recipe import SignatureError
@@ -39,8 +39,8 @@ class QueryError(Exception):
 
 def payments_between(game_slug: str) -> Response:
     """Payments completed from ``from`` on and before ``to``, in the order of that time; never twice on two pages."""
-    house = installation()
-    game = house.games.by_slug(game_slug)
+    installation = current_installation()
+    game = installation.games.by_slug(game_slug)
     keys = () if game is None else game.keys("playcamp.payments_key")
     if game is None or not keys:
         return _refused(game, "unknown_game", 404, "Not Found")
@@ -59,7 +59,7 @@ def payments_between(game_slug: str) -> Response:
             raise QueryError(f"to: use a time from {begins} on, at most {LONGEST_SPAN_SECONDS} seconds later")
     except QueryError as error:
         return plain_error(400, str(error))
-    if not own_orders.catch_up(house, game):
+    if not own_orders.catch_up(installation, game):
         return plain_error(503, "Busy; please try again")
 
     def read(connection: Connection) -> list[Row]:
@@ -78,10 +78,10 @@ def payments_between(game_slug: str) -> Response:
         store.told(tx, [row["id"] for row in found[:limit]])
         return found
 
-    rows = read(house.database.read())
+    rows = read(installation.database.read())
     if not all(row["is_told"] for row in rows[:limit]):
         # A payment is told with one content, ever: a correction may have come since it was read.
-        rows = house.database.write(tell)
+        rows = installation.database.write(tell)
     page = rows[:limit]
     answer = jsonify(
         payments=[_as_told(game, row) for row in page], next_cursor=_cursor_of(page[-1]) if len(rows) > limit else None

@@ -30,42 +30,42 @@ SLICE_SECONDS = 45.0  # of work in one run, so that it ends well before its leas
 _DECIDING = ("playcamp.market.", "lookup.", "playcamp.payments.map", "playcamp.payments.zone")
 
 
-def run(house: Installation, game: Game) -> float | None:
+def run(installation: Installation, game: Game) -> float | None:
     """Read on, for a while. Raises JobError where the configuration cannot work."""
     digest = _digest(game)
-    noted = jobs.cursor(house.database.read(), game.id, JOB)
+    noted = jobs.cursor(installation.database.read(), game.id, JOB)
     told = json.loads(noted) if noted else {}
     after: int | None = told["after"] if told.get("configured") == digest else 0
     try:
-        source = Source(game, house.outbound) if is_configured(game) else None
+        source = Source(game, installation.outbound) if is_configured(game) else None
     except SourceError as error:
         raise JobError(str(error)) from None
     ends = time.monotonic() + SLICE_SECONDS
     if told.get("configured") != digest and game.keys("playcamp.api_key"):
-        while _release(house, game) == ROWS_AT_ONCE:
+        while _release(installation, game) == ROWS_AT_ONCE:
             if time.monotonic() >= ends:
                 return 0.0
     while after is not None and time.monotonic() < ends:
-        rows = queries.parked(house.database.read(), game.id, after, ROWS_AT_ONCE)
+        rows = queries.parked(installation.database.read(), game.id, after, ROWS_AT_ONCE)
         again = [(row["id"], found) for row in rows if (found := _read(game, source, row)) is not None]
         after = rows[-1]["id"] if len(rows) == ROWS_AT_ONCE else None
-        _store(house, game, again, json.dumps({"configured": digest, "after": after}))
+        _store(installation, game, again, json.dumps({"configured": digest, "after": after}))
     return None if after is None else 0.0
 
 
-def _release(house: Installation, game: Game) -> int:
-    kept = queries.kept_pushes(house.database.read(), game.id, ROWS_AT_ONCE)
+def _release(installation: Installation, game: Game) -> int:
+    kept = queries.kept_pushes(installation.database.read(), game.id, ROWS_AT_ONCE)
 
     def release(tx: Connection) -> None:
         payments.release(tx, kept)
         jobs.at(tx, game.id, sends.JOB, 0)
 
     if kept:
-        house.database.write(release)
+        installation.database.write(release)
     return len(kept)
 
 
-def _store(house: Installation, game: Game, again: list[tuple[int, Payment]], cursor: str) -> None:
+def _store(installation: Installation, game: Game, again: list[tuple[int, Payment]], cursor: str) -> None:
     def store(tx: Connection) -> None:
         for payment_id, payment in again:
             is_ours = payment.source == "poll" or is_registering(game)
@@ -74,7 +74,7 @@ def _store(house: Installation, game: Game, again: list[tuple[int, Payment]], cu
             jobs.at(tx, game.id, sends.JOB, 0)
         jobs.put_cursor(tx, game.id, JOB, cursor)
 
-    house.database.write(store)
+    installation.database.write(store)
 
 
 def _read(game: Game, source: Source | None, row: Row) -> Payment | None:

@@ -28,12 +28,12 @@ def pauses(game: Game) -> list[float]:
     return [*delays(game), LAST_PAUSE_SECONDS]
 
 
-def run(house: Installation, game: Game) -> float | None:
+def run(installation: Installation, game: Game) -> float | None:
     """Register and refund what is due, for a while. Raises JobError; what was not settled is due again then."""
     if not game.keys("playcamp.api_key"):
         return None
     try:
-        work = Sends(house, game, time.monotonic() + SLICE_SECONDS)
+        work = Sends(installation, game, time.monotonic() + SLICE_SECONDS)
     except NotConfiguredError as error:
         raise JobError(str(error), [LAST_PAUSE_SECONDS]) from None
     try:
@@ -47,7 +47,7 @@ def run(house: Installation, game: Game) -> float | None:
         table = [LAST_PAUSE_SECONDS] if is_hopeless else pauses(game)
         trouble = f"{KEY_REFUSED}: {error}" if work.is_key_refused else str(error)
         raise JobError(trouble, table, error.retry_after or 0, is_anew=work.count > 0) from None
-    due = queue.next_due(house.database.read(), game.id)
+    due = queue.next_due(installation.database.read(), game.id)
     return None if due is None else min(max(0.0, clock.seconds(due) - clock.now()), LONGEST_WAIT_SECONDS)
 
 

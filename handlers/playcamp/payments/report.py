@@ -36,19 +36,19 @@ KINDS: Mapping[str, str] = {
 }
 
 
-def read(house: Installation, game: Game, run: Run, deadline: float) -> bool:
+def read(installation: Installation, game: Game, run: Run, deadline: float) -> bool:
     """Payment after payment, in the order they were made. Raises JobError."""
     try:
-        client = Client(game, house.outbound)
+        client = Client(game, installation.outbound)
     except ApiError as error:
         raise JobError(str(error)) from None
     cursor = run.cursor
     expected = run.rows_expected or queries.count_between(
-        house.database.read(), game.id, run.month.starts_at, run.month.ends_at
+        installation.database.read(), game.id, run.month.starts_at, run.month.ends_at
     )
     while True:
         after = tuple(json.loads(cursor)) if cursor else (run.month.starts_at, 0)
-        rows = queries.made_between(house.database.read(), game.id, after, run.month.ends_at, PAYMENTS_AT_ONCE)
+        rows = queries.made_between(installation.database.read(), game.id, after, run.month.ends_at, PAYMENTS_AT_ONCE)
         try:
             told = _asked(client, [each["transaction_id"] for each in rows])
         except ApiError as error:
@@ -56,7 +56,7 @@ def read(house: Installation, game: Game, run: Run, deadline: float) -> bool:
         is_last = len(rows) < PAYMENTS_AT_ONCE
         next_cursor = "" if is_last else json.dumps([rows[-1]["purchased_at"], rows[-1]["id"]])
         own = replace(run, cursor=cursor)
-        if not add_rows(house.database, own, told, next_cursor, expected=expected, is_last=is_last) or is_last:
+        if not add_rows(installation.database, own, told, next_cursor, expected=expected, is_last=is_last) or is_last:
             return False
         cursor = next_cursor
         if time.monotonic() >= deadline:

@@ -47,20 +47,20 @@ class Sends:
     ``is_key_refused``: it refuses whatever is sent with this key.
     """
 
-    def __init__(self, house: Installation, game: Game, deadline: float) -> None:
+    def __init__(self, installation: Installation, game: Game, deadline: float) -> None:
         self.count = 0
         self.refusal: ApiError | None = None
         self.is_key_refused = False
         self._has_accepted = False
         self._is_answering = False  # properly, in this run: what it refuses is that one
-        self._breaks = int(jobs.cursor(house.database.read(), game.id, JOB) or 0)
-        self._house = house
+        self._breaks = int(jobs.cursor(installation.database.read(), game.id, JOB) or 0)
+        self._house = installation
         self._game = game
         self._deadline = deadline
         self._delays = delays(game)
         self._is_sandbox = is_sandbox(game)
         # The schedule tries again, and it can wait longer.
-        self._client = Client(game, house.outbound, patience_seconds=PATIENCE_SECONDS, tries=1)
+        self._client = Client(game, installation.outbound, patience_seconds=PATIENCE_SECONDS, tries=1)
 
     def register(self) -> bool:
         """Whether everything due has been sent, or ``refusal`` says why not; False when there was no time for more.

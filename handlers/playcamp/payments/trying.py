@@ -10,7 +10,7 @@ from coinslot.games.games import Game
 from coinslot.ledger import events
 from coinslot.outbox.conversions import Open
 from coinslot.payments import lists, report
-from handlers.kit.receive import installation
+from handlers.kit.receive import current_installation
 from handlers.kit.trials import Formula, Made, Sample
 from handlers.playcamp.events import conversion, creators
 from handlers.playcamp.events.creators import ConversionError, Usn
@@ -42,7 +42,7 @@ def event_samples(game: Game) -> list[Sample]:
         _open("sponsor.ended", {"custom_data": None, "creator_key": "AAA11", "campaign_id": "camp_1"}),
     ]
     found = [Sample(one.event_type, f"Sample: {one.event_type}", _events(game, one)) for one in invented]
-    for row in events.latest_of_each_type(installation().database.read(), game.id, conversion.PARTNER):
+    for row in events.latest_of_each_type(current_installation().database.read(), game.id, conversion.PARTNER):
         one = Open(
             id=0,
             event_id=row["id"],
@@ -119,7 +119,7 @@ def apply_next(game: Game, expression: str, document: Any) -> Made:
 def row_samples(game: Game) -> list[Sample]:
     """A made-up row, and the last ones of the game's own that could not be made a payment."""
     found = [Sample("row", "Sample: a row of a game's", _ROW)]
-    rows = lists.listing(installation().database.read(), game.id, "parked", None, ROWS_SHOWN)
+    rows = lists.listing(current_installation().database.read(), game.id, "parked", None, ROWS_SHOWN)
     for number, row in enumerate(rows, 1):
         document = json.loads(row["reported"]).get(report.UNMAPPED)
         if document is not None:

@@ -30,7 +30,7 @@ _SECRET = re.compile(r"key|token|secret|sign|auth|pass|fingerprint|hash", re.IGN
 
 
 def try_window(
-    house: Installation, game: Game, days: int | None = None, start: int | None = None, most_pages: int = 1
+    installation: Installation, game: Game, days: int | None = None, start: int | None = None, most_pages: int = 1
 ) -> Window:
     """Ask the game's payment API as a poll would, for the first pages of one window, and store nothing.
 
@@ -54,7 +54,7 @@ def try_window(
     doubt: str | None = None
     deadline = time.monotonic() + WINDOW_SECONDS
     try:
-        source = Source(game, house.outbound.for_callers)
+        source = Source(game, installation.outbound.for_callers)
         window = replace(window, address=masked(source.address(begin, end), game))
         while pages < most_pages and (pages == 0 or after is not None) and time.monotonic() < deadline:
             seen.add(after or "")
