@@ -28,7 +28,7 @@ from coinslot.outbox.formats import FORMATS
 from coinslot.settlement.terms import SETTINGS as SETTLEMENT_SETTINGS
 from coinslot.store.db import BusyError
 from handlers import appcharge, commands, dashboard, game, health, playcamp, playtem
-from handlers.kit import reconciling, wrong_addresses
+from handlers.kit import partner_reports, wrong_addresses
 from handlers.kit.bodies import LARGEST_BODY, WholeBodies
 from handlers.kit.headers import ReadHeaders, refuse_oversized
 from handlers.kit.receive import plain_error
@@ -105,7 +105,7 @@ def new_installation(settings: Settings) -> Installation:
         | {key: setting for partner in PARTNERS for key, setting in partner.settings.items()},
         secret_names=COMMON_SECRETS | {name: about for partner in PARTNERS for name, about in partner.secrets.items()},
         in_game=next(partner.in_game for partner in PARTNERS if partner.in_game is not None),
-        jobs={name: job for partner in PARTNERS for name, job in partner.jobs.items()} | reconciling.jobs(PARTNERS),
+        jobs={name: job for partner in PARTNERS for name, job in partner.jobs.items()} | partner_reports.jobs(PARTNERS),
         formats={**FORMATS, **{each.name: each for partner in PARTNERS for each in partner.formats}},
     )
 

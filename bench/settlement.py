@@ -16,7 +16,7 @@ from coinslot.games import games
 from coinslot.installation import Installation
 from coinslot.settlement import closing, jobs, outcomes
 from coinslot.settlement.columns import Layout
-from handlers.kit import reconciling
+from handlers.kit import partner_reports
 
 MONTH = "2026-07"
 ROWS_AT_A_TIME = 100_000
@@ -190,10 +190,10 @@ def _do(home: str, what: str, kind: str, report: str) -> None:
         partner = {each.name: each for each in app.extensions["coinslot.partners"]}[PARTNERS[kind]]
         layout = Layout.of(partner.report, COLUMNS, "major")
         file = (Path(report), layout)
-        run_id = reconciling.begin(installation, game, MONTH, partner, "bench", file, is_background=False)
+        run_id = partner_reports.begin(installation, game, MONTH, partner, "bench", file, is_background=False)
         jobs.take_file(installation.database, run_id, *file)
         jobs.carry_on(
-            installation.database, run_id, reconciling.reader(installation, game, partner.report), float("inf")
+            installation.database, run_id, partner_reports.reader(installation, game, partner.report), float("inf")
         )
         run = outcomes.run_by_id(installation.database.read(), run_id)
         assert run is not None

@@ -8,7 +8,7 @@ from coinslot.games.games import Game
 from coinslot.installation import Installation
 from coinslot.ledger import credit, refunds, reports
 from coinslot.ledger.policies import Policy
-from coinslot.payments import orders, queue, report
+from coinslot.payments import orders, parsing, queue
 from coinslot.payments import store as payments
 from coinslot.payments.fields import Rules
 from coinslot.settlement import closing, months
@@ -60,7 +60,7 @@ class Books:
             "purchasedAt": at,
             "status": "refunded" if is_refunded else "paid",
         }
-        found = report.check({**row, **changed}, RULES, source, is_test=is_test)
+        found = parsing.check({**row, **changed}, RULES, source, is_test=is_test)
 
         def store(tx: Any) -> None:
             payments.store(tx, self.game.id, found, is_registering=True)

@@ -48,7 +48,7 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "coinslot/outbox/destinations.py",
             "coinslot/outbox/checks.py",
             "coinslot/outbox/circuit.py",
-            "coinslot/outbox/conversions.py",
+            "coinslot/outbox/conversion_queue.py",
         ),
         ("tests/outbox/test_deliveries.py", "tests/playcamp/test_conversion.py"),
     ),
@@ -101,7 +101,7 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "coinslot/payments/store.py",
             "coinslot/payments/agreement.py",
             "coinslot/payments/queries.py",
-            "coinslot/payments/report.py",
+            "coinslot/payments/parsing.py",
             "coinslot/payments/fields.py",
             "coinslot/base/exact.py",
             "coinslot/base/expressions.py",
@@ -124,7 +124,7 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "coinslot/settlement/statement.py",
             "coinslot/settlement/figures.py",
             "coinslot/settlement/orders.py",
-            "coinslot/settlement/calendar.py",
+            "coinslot/settlement/periods.py",
             "coinslot/settlement/reconciliation.py",
             "coinslot/settlement/outcomes.py",
         ),
@@ -253,6 +253,7 @@ def chosen(count: int, seed: int) -> list[Change]:
 
 
 def copy_tree(folder: Path) -> None:
+    folder.mkdir()
     for name in TREE:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -10,7 +10,7 @@ from coinslot.base import clock
 from coinslot.installation import Installation
 from coinslot.ledger import credit as ledger
 from coinslot.ledger import events, policies, refunds, reports
-from coinslot.outbox import conversions, destinations, redrives
+from coinslot.outbox import conversion_queue, destinations, redrives
 from coinslot.outbox.attempts import Claim, Result, claim_due, record
 
 T = TypeVar("T")
@@ -86,11 +86,11 @@ class Owed:
                     player_id=player,
                 )
                 assert event_id is not None
-                conversions.add(tx, game_id, event_id, player, f"b-{self.happened}")
+                conversion_queue.add(tx, game_id, event_id, player, f"b-{self.happened}")
                 event_ids.append(event_id)
-            for group in list(conversions.open_groups(tx, game_id)):
+            for group in list(conversion_queue.open_groups(tx, game_id)):
                 body = {"event_id": group[0].event_id, "player_id": player}
-                conversions.convert(tx, game_id, group, json.dumps(body).encode())
+                conversion_queue.convert(tx, game_id, group, json.dumps(body).encode())
             return event_ids
 
         return self.write(make)

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from coinslot.base import clock
 from coinslot.payments.fields import unknown_market
-from coinslot.payments.report import LEAST_AMOUNT, TOO_CHEAP, Payment
+from coinslot.payments.parsing import LEAST_AMOUNT, TOO_CHEAP, Payment
 from coinslot.store.db import Row
 
 TOLERATED_SECONDS = 1  # between two reports of one payment

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from coinslot.games.registry import RESERVED_ID
-from coinslot.payments.report import Payment
+from coinslot.payments.parsing import Payment
 from coinslot.store.db import Connection, Row
 
 

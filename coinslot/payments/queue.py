@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from coinslot.base import clock
-from coinslot.payments.report import LONGEST_REASON
+from coinslot.payments.parsing import LONGEST_REASON
 from coinslot.store.db import Connection, Row
 
 LEASE_SECONDS = 120.0

@@ -26,8 +26,8 @@ from typing import Any
 
 from coinslot.base import clock
 from coinslot.payments.agreement import agrees, is_correction, is_understood, tells_same, with_known_amount
+from coinslot.payments.parsing import Payment
 from coinslot.payments.queries import find
-from coinslot.payments.report import Payment
 from coinslot.store import audit
 from coinslot.store.db import Connection, Row
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from coinslot.access.keyring import SecretValue
 from coinslot.base import clock
 from coinslot.ledger import events, grants
-from coinslot.outbox import conversions
+from coinslot.outbox import conversion_queue
 from coinslot.outbox.attempts import Claim
 from coinslot.outbox.formats import Format
 from coinslot.store.db import Connection
@@ -20,7 +20,7 @@ def body(connection: Connection, claim: Claim) -> bytes:
     Raises LookupError where a conversion is wanted and there is none.
     """
     if claim.destination.is_converted:
-        return conversions.body(connection, claim.event_id)
+        return conversion_queue.body(connection, claim.event_id)
     if claim.grant_id is not None:
         data = grants.grant(connection, claim.grant_id)
         at = data["created_at"]

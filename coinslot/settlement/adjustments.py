@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 from coinslot.base import clock
 from coinslot.settlement import figures, statement
-from coinslot.settlement.calendar import Month
 from coinslot.settlement.figures import Line
 from coinslot.settlement.months import (
     Settlement,
     all_standing,
     line_of,
 )
+from coinslot.settlement.periods import Month
 from coinslot.settlement.terms import InGame
 from coinslot.store.db import Connection
 

@@ -15,7 +15,6 @@ from coinslot.games.games import Game
 from coinslot.games.registry import checked_text
 from coinslot.settlement import figures, reconciliation, statement
 from coinslot.settlement.adjustments import adjustments
-from coinslot.settlement.calendar import Month
 from coinslot.settlement.figures import Line
 from coinslot.settlement.months import (
     CLOSED,
@@ -31,6 +30,7 @@ from coinslot.settlement.months import (
     settlement_of,
     standing,
 )
+from coinslot.settlement.periods import Month
 from coinslot.settlement.terms import InGame, Terms
 from coinslot.store import audit
 from coinslot.store.db import Connection, Database, DatabaseError

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from coinslot.base import clock, money
-from coinslot.settlement import altered_ids, calendar, judging, reconciliation
+from coinslot.settlement import altered_ids, judging, periods, reconciliation
 from coinslot.settlement.judging import (
     AT_EDGE,
     REFUNDED_HERE,
@@ -105,7 +105,7 @@ def _search(database: Database, run: Run, scope: Scope) -> None:
             beside = None
             if not begins_at <= own.occurred_at < ends_at:
                 beside = (
-                    calendar.before(run.month.name) if own.occurred_at < begins_at else calendar.after(run.month.name)
+                    periods.before(run.month.name) if own.occurred_at < begins_at else periods.after(run.month.name)
                 )
                 verdict = verdict._replace(result=AT_EDGE)
             found.append(_Found(reference, verdict, own, mine, None, beside))
@@ -125,7 +125,7 @@ def _covered(run: Run) -> tuple[str, str]:
     first, last = run.first_paid_at, run.last_paid_at
     if run.source == "api":  # it is asked for our month
         return begins_at, ends_at
-    in_utc = calendar.month(run.month.name, "UTC")
+    in_utc = periods.month(run.month.name, "UTC")
     apart = HOURS_APART * 3600
     covered_from = max(begins_at, min(in_utc.starts_at, first or in_utc.starts_at))
     covered_until = min(ends_at, max(in_utc.ends_at, last or in_utc.ends_at))

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from coinslot.games.games import Game
 from coinslot.relay import jobs
-from coinslot.settlement import closing, comparing, months, outcomes, reconciliation, report, sorting
+from coinslot.settlement import closing, comparing, months, outcomes, reconciliation, report_files, sorting
 from coinslot.settlement.columns import Layout
 from coinslot.settlement.figures import IN_TOTALS
 from coinslot.settlement.months import CLOSED, RECONCILED
 from coinslot.settlement.outcomes import ReconciliationError, Run
-from coinslot.settlement.report import Seen
+from coinslot.settlement.report_files import Seen
 from coinslot.settlement.terms import InGame
 from coinslot.store.db import Connection, Database
 
@@ -114,8 +114,8 @@ def begin(
 
 def look_through(path: Path, layout: Layout) -> Seen:
     """How a report is to be read. Raises ReconciliationError for one that cannot be: then no run is begun for it."""
-    with report.opened(path) as file:
-        return report.look_through(file, layout)
+    with report_files.opened(path) as file:
+        return report_files.look_through(file, layout)
 
 
 def take_file(
@@ -132,8 +132,8 @@ def take_file(
     """
     run = _run(database, run_id)
     seen = seen or look_through(path, layout)
-    with report.opened(path) as file:
-        count, odd, rows = sorting.in_order(report.read(file, layout, seen))
+    with report_files.opened(path) as file:
+        count, odd, rows = sorting.in_order(report_files.read(file, layout, seen))
         at = int(run.cursor or 0)
         for _ in islice(rows, at):
             pass

@@ -11,9 +11,9 @@ from typing import Any
 
 from coinslot.base import clock, money
 from coinslot.games.games import Game, GameError
-from coinslot.settlement import calendar
-from coinslot.settlement.calendar import Month
+from coinslot.settlement import periods
 from coinslot.settlement.figures import IN_TOTALS, Line, plus
+from coinslot.settlement.periods import Month
 from coinslot.settlement.terms import ZONE, Terms
 from coinslot.store.db import Connection, Row
 
@@ -125,7 +125,7 @@ def month_list(connection: Connection, game: Game) -> list[MonthState]:
         settlement = closed.get(name)
         state = OPEN if settlement is None else settlement.state
         found.append(MonthState(_bounds(name, zone, closed), state, settlement))
-        name = calendar.before(name)
+        name = periods.before(name)
     return found
 
 
@@ -139,7 +139,7 @@ def zone_changes(connection: Connection, game: Game) -> list[ZoneChange]:
         last = each
     zone = game.settings[ZONE]
     if last is not None and zone != last.terms.zone:
-        found.append(ZoneChange(calendar.after(last.month.name), last.month.ends_at, zone, last.terms.zone))
+        found.append(ZoneChange(periods.after(last.month.name), last.month.ends_at, zone, last.terms.zone))
     return found
 
 
@@ -205,8 +205,8 @@ def due_to_close(connection: Connection, game: Game, days: int) -> tuple[Month |
 def _bounds(name: str, zone: str, closed: Mapping[str, Settlement]) -> Month:
     if name in closed:
         return closed[name].month
-    month = calendar.month(name, zone)
-    before, after = closed.get(calendar.before(name)), closed.get(calendar.after(name))
+    month = periods.month(name, zone)
+    before, after = closed.get(periods.before(name)), closed.get(periods.after(name))
     return Month(
         name,
         month.starts_at if before is None else before.month.ends_at,
@@ -216,11 +216,9 @@ def _bounds(name: str, zone: str, closed: Mapping[str, Settlement]) -> Month:
 
 def _month_at(stamp: str, zone: str, closed: Mapping[str, Settlement]) -> str:
     """The month that holds a moment: the calendar's, or the one beside it where a closed month reaches further."""
-    name = calendar.of(stamp, zone)
+    name = periods.of(stamp, zone)
     month = _bounds(name, zone, closed)
-    return (
-        calendar.before(name) if stamp < month.starts_at else calendar.after(name) if stamp >= month.ends_at else name
-    )
+    return periods.before(name) if stamp < month.starts_at else periods.after(name) if stamp >= month.ends_at else name
 
 
 def closed_months(connection: Connection, game_id: int) -> dict[str, Settlement]:

@@ -11,7 +11,6 @@ from typing import Any
 
 from coinslot.base import money
 from coinslot.ledger.refunds import REFUNDED_AT
-from coinslot.settlement.calendar import Month
 from coinslot.settlement.figures import (
     COUNTED,
     FREE,
@@ -24,6 +23,7 @@ from coinslot.settlement.figures import (
     Line,
     plus,
 )
+from coinslot.settlement.periods import Month
 from coinslot.store.db import Connection
 
 USD = "USD"

@@ -8,8 +8,8 @@ from decimal import Decimal
 
 from coinslot.base import clock, money
 from coinslot.games.games import GameError
-from coinslot.settlement.calendar import Month
 from coinslot.settlement.judging import MISSING_HERE, RESULTS
+from coinslot.settlement.periods import Month
 from coinslot.store.db import Connection, Row
 
 

@@ -1,7 +1,7 @@
 """The purchases that a month's lines are made of, page by page, as the rows are now."""
 
 from coinslot.ledger.refunds import REFUNDED_AT
-from coinslot.settlement.calendar import Month
+from coinslot.settlement.periods import Month
 from coinslot.store.db import Connection, Row
 
 PURCHASES_AT_ONCE = 500

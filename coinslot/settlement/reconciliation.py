@@ -17,9 +17,9 @@ from typing import Any
 
 from coinslot.base import clock
 from coinslot.settlement import judging
-from coinslot.settlement.calendar import Month
 from coinslot.settlement.judging import UNREADABLE, PartnerRow
 from coinslot.settlement.outcomes import Run
+from coinslot.settlement.periods import Month
 from coinslot.store import audit
 from coinslot.store.db import Connection, Database
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from functools import lru_cache
 
 from coinslot.base import money
-from coinslot.settlement import calendar
+from coinslot.settlement import periods
 from coinslot.settlement.judging import (
     Fact,
     Own,
@@ -29,8 +29,8 @@ def reported_beside(connection: Connection, run: Run, ids: Sequence[str]) -> set
             "ids": json.dumps(ids),
             "game_id": run.game_id,
             "partner": run.partner,
-            "before": calendar.before(run.month.name),
-            "after": calendar.after(run.month.name),
+            "before": periods.before(run.month.name),
+            "after": periods.after(run.month.name),
         },
     )
     return {row["reference"] for row in rows}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from coinslot.base import clock
 from coinslot.games.games import Game
 from coinslot.settlement import months, statement
-from coinslot.settlement.calendar import Month
 from coinslot.settlement.figures import Line
+from coinslot.settlement.periods import Month
 from coinslot.settlement.terms import InGame, Terms
 from coinslot.store.db import Connection, Database
 

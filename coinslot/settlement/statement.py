@@ -20,7 +20,6 @@ from itertools import groupby
 from typing import Any
 
 from coinslot.base import money
-from coinslot.settlement.calendar import Month
 from coinslot.settlement.figures import (
     COUNTED,
     FREE,
@@ -37,6 +36,7 @@ from coinslot.settlement.figures import (
     negative,
 )
 from coinslot.settlement.orders import lines_of_orders
+from coinslot.settlement.periods import Month
 from coinslot.settlement.terms import InGame, Rates, Terms
 from coinslot.store.db import Connection
 

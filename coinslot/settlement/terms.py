@@ -15,7 +15,7 @@ from decimal import Decimal
 from coinslot.base import moments
 from coinslot.games.games import Game
 from coinslot.games.options import Setting, one_of, whole_number
-from coinslot.settlement import calendar
+from coinslot.settlement import periods
 
 ZONE = "settlement.zone"
 LONGEST_RATES = 400
@@ -97,7 +97,7 @@ def rates(text: str, zone: str) -> Rates:
     """Raises ValueError, in words for the owner."""
     found = _parse(text)
     return Rates(
-        tuple(calendar.day_begins(day, zone) for day, _ in found[1:]),
+        tuple(periods.day_begins(day, zone) for day, _ in found[1:]),
         tuple(percent / 100 for _, percent in found),
     )
 

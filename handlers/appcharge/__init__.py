@@ -11,7 +11,7 @@ from flask import Blueprint, Response
 
 from handlers.appcharge import addresses, events, explain, explain_words, orders, players, receive, settings
 from handlers.appcharge.api import checkout, refresh
-from handlers.appcharge.api.report import REPORT
+from handlers.appcharge.api.month_report import REPORT
 from handlers.appcharge.logins import auth, game_calls, otp
 from handlers.appcharge.simulation import simulate
 from handlers.kit.partner import Partner

@@ -140,8 +140,8 @@ def unset(game: Game) -> list[str]:
         if counters.has_counted(connection, game.id, PARTNER, names)
     }
     sentences = [
-        f"{address.name}: no call has come to {installation.settings.public_url}{address.path.format(game=game.slug)} yet; "
-        f"{address.what_for}"
+        f"{address.name}: no call has come to {installation.settings.public_url}{address.path.format(game=game.slug)} "
+        f"yet; {address.what_for}"
         for address in ADDRESSES
         if address.endpoint not in called
     ]

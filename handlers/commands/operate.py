@@ -19,7 +19,7 @@ from coinslot.operations.backup import backup
 from coinslot.operations.findings import NOTE, OK, WARNING, WRONG, Finding, guarded
 from coinslot.operations.restore import restore
 from coinslot.store.db import Connection
-from handlers.kit import troubled
+from handlers.kit import trouble_sentences
 from handlers.kit.errors import in_words
 from handlers.kit.receive import current_installation, partners
 
@@ -127,7 +127,7 @@ def _examine_games(connection: Connection) -> Iterator[Finding]:
 
 def _examine_troubles(connection: Connection) -> Iterator[Finding]:
     """What the overview says and no check above does."""
-    yield from troubled.findings(connection, games.outlines(connection, current_installation().catalogue))
+    yield from trouble_sentences.findings(connection, games.outlines(connection, current_installation().catalogue))
 
 
 def _examine_game(connection: Connection, slug: str) -> Iterator[Finding]:

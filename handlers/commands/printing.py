@@ -12,7 +12,7 @@ from coinslot.settlement.figures import IN_TOTALS, Line
 from coinslot.settlement.judging import MISSING_HERE
 from coinslot.settlement.outcomes import Run
 from coinslot.store.db import Row
-from handlers.kit import reconciling
+from handlers.kit import partner_reports
 from handlers.kit.console import table
 from handlers.kit.receive import current_installation, partners
 
@@ -114,7 +114,7 @@ def print_run(game: Game, run: Run) -> None:
 
 def remedy_of(game: Game, partner: str, row: Row) -> str:
     titles = {each.name: each.title for each in partners()}
-    return reconciling.remedy(game.slug, titles.get(partner, partner), row)
+    return partner_reports.remedy(game.slug, titles.get(partner, partner), row)
 
 
 def amount_of(minor: object, currency: str | None) -> str:

@@ -18,7 +18,7 @@ from coinslot.settlement.months import CONFIRMED, SETTLED, SettlementError
 from coinslot.settlement.outcomes import ReconciliationError, Run
 from coinslot.settlement.terms import Terms
 from handlers.commands.printing import amount_of, print_lines, print_run, print_zone_notes, remedy_of, words_of
-from handlers.kit import reconciling
+from handlers.kit import partner_reports
 from handlers.kit.console import opened_game, table
 from handlers.kit.errors import in_words
 from handlers.kit.partner import Partner
@@ -160,7 +160,7 @@ def reconcile(
             else (path, Layout.of(partner.report, columns, unit, currency, DECIMALS.get(decimal or "")))
         )
         seen = None if file is None else jobs.look_through(*file)
-        run_id = reconciling.begin(installation, opened, month, partner, "command", file, is_background=background)
+        run_id = partner_reports.begin(installation, opened, month, partner, "command", file, is_background=background)
         told = _Told(partner.title)
         if file is not None:
             jobs.take_file(installation.database, run_id, *file, told, seen)
@@ -169,7 +169,7 @@ def reconcile(
                 jobs.carry_on(
                     installation.database,
                     run_id,
-                    reconciling.reader(installation, opened, partner.report),
+                    partner_reports.reader(installation, opened, partner.report),
                     float("inf"),
                     told,
                 )

@@ -7,11 +7,11 @@ subject.
 
 from handlers.dashboard.account import activity, login, security, setup
 from handlers.dashboard.frame.pages import bp, refuse
-from handlers.dashboard.integration import addresses, mapping, refusals, snippets, trial
+from handlers.dashboard.integration import addresses, mapping, refusals, send_test, snippets
 from handlers.dashboard.overview import home
 from handlers.dashboard.records import conflicts, deliveries, destinations, payments, players, transactions
-from handlers.dashboard.settings import game, registry
-from handlers.dashboard.settlement import differences, settlements, statements, uploads
+from handlers.dashboard.settings import game, players_and_items
+from handlers.dashboard.settlement import differences, documents, months, uploads
 
 __all__ = ["ROOTS", "bp", "refuse"]
 
@@ -30,13 +30,13 @@ ROOMS = (
     payments,
     players,
     refusals,
-    registry,
+    players_and_items,
     game,
-    settlements,
+    months,
     setup,
     snippets,
-    statements,
-    trial,
+    documents,
+    send_test,
     uploads,
     transactions,
 )

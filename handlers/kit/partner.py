@@ -1,7 +1,6 @@
-"""Who knocks: one room per caller. Rooms do not import each other; what they share stands in ``coinslot``.
+"""A partner's card: what one folder of ``handlers/`` brings to the application.
 
-This page holds what every room needs of the installation: the installation, the card on which a partner's room says what it
-brings, the check at the door, and the note about a call that was refused.
+Partners do not import each other; what they share stands in ``handlers/kit`` and ``coinslot``.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from coinslot.settlement.terms import InGame
 from coinslot.store.db import Connection
 from handlers.kit.explain import Known
 from handlers.kit.explain_words import Finding
-from handlers.kit.trials import Formula, Window
+from handlers.kit.previews import Formula, Window
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ class Report(ReportFormat):
 
 @dataclass(frozen=True)
 class Partner:
-    """What a partner's room brings to the installation; ``app.py`` lists them.
+    """What a partner brings to the application; ``app.py`` lists them.
 
     ``addresses`` are to be pasted into the partner's dashboard. ``keys`` and ``settings`` are what the owner may set;
     of the settings, ``agreed`` follow from what the partner was told or says. ``missing`` says in sentences what a game

@@ -19,6 +19,7 @@ from handlers.playcamp.entries import game_call as entry_call
 from handlers.playcamp.events import conversion, coupons, sponsors, webhooks
 from handlers.playcamp.format import FORMAT
 from handlers.playcamp.payments import (
+    formulas,
     game_call,
     own_orders,
     polling,
@@ -26,10 +27,9 @@ from handlers.playcamp.payments import (
     rechecking,
     registration,
     sends,
-    trying,
-    window_trial,
+    window_preview,
 )
-from handlers.playcamp.payments.report import REPORT
+from handlers.playcamp.payments.month_report import REPORT
 
 bp = Blueprint("playcamp", __name__)
 bp.get("/api/<game_slug>/sponsor")(entry.enter)
@@ -134,6 +134,6 @@ partner = Partner(
         "playcamp", "playcamp.payment.created", counts_kept=lambda game: bool(game.keys("playcamp.payments_key"))
     ),
     secret_names=explain_words.SECRETS,
-    formulas=trying.FORMULAS,
-    try_window=window_trial.try_window,
+    formulas=formulas.FORMULAS,
+    try_window=window_preview.try_window,
 )

@@ -20,7 +20,7 @@ from coinslot.base import clock
 from coinslot.games.games import Game
 from coinslot.games.registry import RESERVED_ID
 from coinslot.ledger import events
-from coinslot.outbox import conversions, destinations
+from coinslot.outbox import conversion_queue, destinations
 from coinslot.outbox import lists as delivery_lists
 from coinslot.relay import jobs
 from handlers.kit.api import ApiError
@@ -36,7 +36,7 @@ from handlers.playcamp.payments.query import ENDPOINT as PAYMENTS
 from handlers.playcamp.payments.query import fingerprint
 from handlers.playcamp.payments.registration import sample_payment
 from handlers.playcamp.payments.source import is_configured
-from handlers.playcamp.payments.window_trial import MOST_PAGES, try_window
+from handlers.playcamp.payments.window_preview import MOST_PAGES, try_window
 from handlers.playcamp.recipe import sign
 
 Expect = Callable[[int, bytes], str | None]
@@ -159,12 +159,12 @@ def _converted(game: Game, dedupe_key: str) -> tuple[str, str | None]:
     told = ""
     while True:
         is_through = _is_through(game)  # asked first: what waits even so is held back
-        found = conversions.fate(connection, event_id)
+        found = conversion_queue.fate(connection, event_id)
         if found is None:
             return "not to be converted: nobody wants it any more, or a later event has overtaken it", None
         if found["state"] == "parked":
             return f"parked: {found['reason']}", None
-        reason = conversions.held_by(connection, event_id) if is_through else None
+        reason = conversion_queue.held_by(connection, event_id) if is_through else None
         if reason is not None:
             return f"parked: {reason}", None
         if found["state"] == "converted":

@@ -9,8 +9,8 @@ import pytest
 
 from coinslot.base import clock as clocks
 from coinslot.relay import jobs as schedules
-from coinslot.settlement import calendar, jobs, months
-from handlers.kit import reconciling
+from coinslot.settlement import jobs, months, periods
+from handlers.kit import partner_reports
 from tests.books import Books
 from tests.conftest import appcharge_headers, order
 from tests.fakes import appcharge as fake_appcharge
@@ -200,7 +200,7 @@ def test_what_is_no_game_or_month_is_told_in_words(flask, words):
 
 
 def test_the_present_month_is_closed_only_if_you_insist(flask, books):
-    present = calendar.of(clocks.stamp(), "UTC")
+    present = periods.of(clocks.stamp(), "UTC")
     assert "not over" in flask("close", "demo", present, exit_code=1)
     assert "is closed" in flask("close", "demo", present, "--early")
 
@@ -264,7 +264,7 @@ class TestJobs:
         books.order("o-1")
         books.close()
         appcharge_partner = next(each for each in app.extensions["coinslot.partners"] if each.name == "appcharge")
-        reconciling.begin(installation, books.game, "2026-07", appcharge_partner, "test")
+        partner_reports.begin(installation, books.game, "2026-07", appcharge_partner, "test")
         studio.secret("appcharge.publisher_token", "wrong")
 
         installation.new_relay().drain()

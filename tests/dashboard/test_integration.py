@@ -246,7 +246,7 @@ def test_a_key_that_no_header_may_hold_is_not_quoted(browser, installation, stud
 
 @pytest.mark.parametrize("is_begun", [False, True])
 def test_who_does_not_answer_in_time_is_said_so(browser, installation, studio, monkeypatch, is_begun):
-    monkeypatch.setattr("handlers.dashboard.integration.trial.TEST_SECONDS", 0.3)
+    monkeypatch.setattr("handlers.dashboard.integration.send_test.TEST_SECONDS", 0.3)
     over = threading.Event()
 
     def behave(handler):

@@ -9,7 +9,7 @@ import pytest
 
 from coinslot.outbox import destinations
 from handlers.dashboard.integration.mapping import LARGEST_PASTED
-from handlers.playcamp.payments.window_trial import masked
+from handlers.playcamp.payments.window_preview import masked
 from tests.conftest import Studio
 from tests.fakes.game_payments import GamePayments
 from tests.fakes.playcamp import signed, sponsor_event

@@ -11,7 +11,7 @@ import pytest
 from coinslot.operations import checks
 from coinslot.payments import lists, queries, queue
 from coinslot.payments import store as payments
-from coinslot.payments.report import Payment
+from coinslot.payments.parsing import Payment
 from coinslot.relay import jobs
 from tests.conftest import Studio
 from tests.pages import HOSTILE, every_page, follow, text_of

@@ -11,7 +11,7 @@ from coinslot.operations import uploads
 from coinslot.settlement import judging, outcomes, purchases, reconciliation
 from coinslot.settlement.outcomes import ReconciliationError
 from handlers.dashboard.frame import pages
-from handlers.dashboard.settlement import differences, statements
+from handlers.dashboard.settlement import differences, documents
 from tests.books import Books
 from tests.fakes.appcharge import FakeAppcharge
 from tests.settlement.test_closing import boost
@@ -207,9 +207,9 @@ class TestPurchases:
         assert browser.get(transaction).status_code == 200
 
     def test_its_pages_miss_and_repeat_nothing(self, browser, books, july, monkeypatch):
-        monkeypatch.setattr(statements, "PER_PAGE", 3)
+        monkeypatch.setattr(documents, "PER_PAGE", 3)
         monkeypatch.setattr(purchases, "PURCHASES_AT_ONCE", 2)
-        monkeypatch.setattr(statements, "MOST_READ", 4)
+        monkeypatch.setattr(documents, "MOST_READ", 4)
         for number in range(11):
             books.pay(f"GP-{number:02d}", currency="KRW" if number % 3 else "JPY")
         address, seen = f"{MONTH}/purchases?partner=playcamp&currency=KRW", []

@@ -21,7 +21,7 @@ from coinslot.base.expressions import Expression
 from coinslot.base.limits import ExpressionError
 from coinslot.operations import forgetting
 from coinslot.payments import fields
-from coinslot.settlement import amounts, columns, report
+from coinslot.settlement import amounts, columns, report_files
 from handlers.appcharge import events, order_body, shapes, signature
 from handlers.appcharge.logins import social
 from handlers.dashboard.frame import masking
@@ -132,7 +132,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "a payment's id": lambda text: fields.canonical_id(4 * text),
     "a report's column": lambda text: columns.bare(4 * text),
     "a report's amount": amounts.written,
-    "a report's id": lambda text: report._reference([text], {"reference": 0}),
+    "a report's id": lambda text: report_files._reference([text], {"reference": 0}),
     "the words of a call that is forgotten": forgetting._of_text,
     "a path with encoded slashes": lambda text: paths._pieces(text, ""),
     "an address that nearly is ours": lambda text: wrong_addresses.nearest(f"/playtem/{text[:200]}", PARTNERS, []),

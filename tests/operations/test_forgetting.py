@@ -17,7 +17,7 @@ from coinslot.operations import forgetting, refusals, troubles, uploads
 from coinslot.operations.backup import backup
 from coinslot.operations.restore import restore
 from coinslot.outbox.attempts import Claim
-from coinslot.payments import report, store
+from coinslot.payments import parsing, store
 from tests.conftest import Studio, appcharge_headers, order
 from tests.owed import Owed
 from tests.pages import text_of
@@ -197,7 +197,7 @@ def test_a_payment_that_could_not_be_read_loses_what_the_game_wrote(desk, studio
 
     def park(tx: sqlite3.Connection) -> None:
         for number, (user, mail) in enumerate([("alice", EMAIL), ("bob", BOBS)]):
-            parked = report.unmapped(row(number, user, mail), "odd", "poll")
+            parked = parsing.unmapped(row(number, user, mail), "odd", "poll")
             store.store(tx, studio.row["id"], parked, is_registering=True)
 
     desk.write(park)

@@ -1,4 +1,4 @@
-"""Deliveries through the whole installation: a signed order in, a verified webhook out, by whichever process sends it."""
+"""Deliveries end to end: a signed order in, a verified webhook out, by whichever process sends it."""
 
 import json
 import os

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coinslot.payments import report as payment_report
+from coinslot.payments import parsing as payment_report
 from coinslot.payments import store as payments
 from handlers.playcamp.payments import registration
 from handlers.playcamp.payments.rules import rules

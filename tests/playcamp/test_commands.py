@@ -11,7 +11,7 @@ import pytest
 
 from coinslot.base import clock
 from coinslot.outbox import destinations
-from coinslot.payments import report as payment_report
+from coinslot.payments import parsing as payment_report
 from coinslot.payments import store as payments
 from coinslot.relay import jobs
 from handlers.kit.receive import partners

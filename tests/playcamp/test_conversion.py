@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coinslot.access import keyring
-from coinslot.outbox import conversions
+from coinslot.outbox import conversion_queue
 from handlers.playcamp.events import conversion
 from tests.conftest import Studio
 from tests.fakes.playcamp import PlayCamp, broken, signed, sponsor_event
@@ -92,7 +92,9 @@ class Gateway:
         return [row["state"] for row in self.db("SELECT state FROM conversions ORDER BY id")]
 
     def reasons(self):
-        return [row["reason"] for row in conversions.parked(self.installation.database.read(), self.studio.row["id"])]
+        return [
+            row["reason"] for row in conversion_queue.parked(self.installation.database.read(), self.studio.row["id"])
+        ]
 
 
 @pytest.fixture
@@ -714,11 +716,11 @@ class TestParked:
 
     def test_it_is_told_once_and_dated_from_then(self, gateway, clock, caplog):
         gateway.convert(event("created", "CCC33"))
-        (before,) = conversions.parked(gateway.installation.database.read(), gateway.studio.row["id"])
+        (before,) = conversion_queue.parked(gateway.installation.database.read(), gateway.studio.row["id"])
         clock.shift(3600)
         gateway.run()
 
-        (now,) = conversions.parked(gateway.installation.database.read(), gateway.studio.row["id"])
+        (now,) = conversion_queue.parked(gateway.installation.database.read(), gateway.studio.row["id"])
         assert dict(now) == dict(before)
         assert (now["event_type"], now["player_id"]) == ("sponsor.created", "100001")
         assert caplog.text.count("is parked") == 1
@@ -883,11 +885,11 @@ class TestOnce:
     def test_whoever_comes_second_owes_nothing(self, gateway):
         gateway.send(body=CHANGED)
         game_id = gateway.studio.row["id"]
-        (group,) = conversions.open_groups(gateway.installation.database.read(), game_id)
+        (group,) = conversion_queue.open_groups(gateway.installation.database.read(), game_id)
 
-        counts = [gateway.owed.write(lambda tx: conversions.convert(tx, game_id, group, b"{}")) for _ in range(2)]
-        gateway.owed.write(lambda tx: conversions.put_off(tx, group[0], "late"))
-        gateway.owed.write(lambda tx: conversions.drop(tx, group))
+        counts = [gateway.owed.write(lambda tx: conversion_queue.convert(tx, game_id, group, b"{}")) for _ in range(2)]
+        gateway.owed.write(lambda tx: conversion_queue.put_off(tx, group[0], "late"))
+        gateway.owed.write(lambda tx: conversion_queue.drop(tx, group))
 
         assert counts == [1, 0]
         assert len(gateway.owed.deliveries()) == 1
@@ -909,7 +911,7 @@ class TestOnce:
         assert gateway.bodies() == [{"events": [REMOVED, REGISTERED]}]
 
     def test_a_batch_is_whole_wherever_a_page_of_rows_ends(self, gateway, monkeypatch):
-        monkeypatch.setattr(conversions, "ROWS_AT_ONCE", 3)
+        monkeypatch.setattr(conversion_queue, "ROWS_AT_ONCE", 3)
         monkeypatch.setattr(conversion, "CHANGES_AT_ONCE", 2)
         for minute in range(5):
             at = f"2026-01-02T03:{minute:02}:00Z"

@@ -11,7 +11,7 @@ from coinslot.base import clock as time_of
 from coinslot.ledger import policies, refunds
 from coinslot.operations import checks
 from coinslot.payments import lists, queries, queue
-from coinslot.payments import report as payment_report
+from coinslot.payments import parsing as payment_report
 from coinslot.payments import store as payments
 from coinslot.payments.fields import Rules
 from coinslot.relay import jobs

@@ -7,11 +7,11 @@ import ssl
 
 import pytest
 
-from coinslot.installation import Standing
 from coinslot.base import clock as coinslot_clock
-from coinslot.payments import queue, report
+from coinslot.installation import Standing
+from coinslot.payments import parsing, queue
 from coinslot.relay.jobs import JobError
-from handlers.playcamp.payments import polling, sends, trying
+from handlers.playcamp.payments import formulas, polling, sends
 from handlers.playcamp.payments import source as game_payments
 from handlers.playcamp.payments.progress import Progress, Window, progress_text
 from handlers.playcamp.payments.source import Source
@@ -415,7 +415,7 @@ class TestTrouble:
             {"transaction_id": "a", "state": "waiting"},
             {"transaction_id": "b", "state": "parked"},
         ]
-        assert trying.read(b"\xef\xbb\xbf[NaN]") == ["NaN"]  # and a preview of it shows the same
+        assert formulas.read(b"\xef\xbb\xbf[NaN]") == ["NaN"]  # and a preview of it shows the same
 
     def test_an_api_that_is_not_there_is_an_error_that_quotes_nothing(self, poll, studio, caplog):
         studio.secret("playcamp.payments_key", KEY)
@@ -663,7 +663,7 @@ class TestRows:
         assert [states["GP-1"]["state"], states["GP-2"]["state"]] == ["waiting", "waiting"]
         assert reason in parked["reason"]
         assert parked["transaction_id"] == (transaction_id or parked["transaction_id"])
-        assert (transaction_id is None) == parked["transaction_id"].startswith(report.UNREADABLE)
+        assert (transaction_id is None) == parked["transaction_id"].startswith(parsing.UNREADABLE)
         assert watermark().through == NOW - 60
 
     def test_a_row_whose_expression_fails_is_parked_once_however_often_it_comes(self, poll, studio, game, db, now):

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from coinslot.payments import parsing as payment_report
 from coinslot.payments import queries, queue
-from coinslot.payments import report as payment_report
 from coinslot.payments import store as payments
 from handlers.playcamp.payments import query
 from handlers.playcamp.payments.rules import rules

@@ -12,7 +12,7 @@ from coinslot.operations import troubles
 from coinslot.payments import queue
 from coinslot.relay.jobs import JobError
 from handlers.playcamp.api.client import Client
-from handlers.playcamp.payments import report as monthly
+from handlers.playcamp.payments import month_report as monthly
 from handlers.playcamp.payments import sends
 from tests.fakes.playcamp import answers
 from tests.pages import text_of

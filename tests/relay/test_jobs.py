@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from coinslot.installation import Standing
 from coinslot.base import clock as coinslot_clock
+from coinslot.installation import Standing
 from coinslot.outbox import deliveries
 from coinslot.relay import jobs as schedules
 from coinslot.relay.jobs import LEASE_SECONDS, PAUSES_SECONDS, JobError

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from coinslot.base import clock as clocks
 from coinslot.ledger import events
-from coinslot.payments import queries, report, store
-from coinslot.settlement import adjustments, calendar, months, purchases
+from coinslot.payments import parsing, queries, store
+from coinslot.settlement import adjustments, months, periods, purchases
 from coinslot.settlement import closing as settlement
 from coinslot.settlement.figures import summed_up
 from coinslot.settlement.months import SettlementError
@@ -397,7 +397,7 @@ class TestClosing:
         assert [(line.month, line.gross_minor) for line in late] == [("2026-07", 1000)]
 
     def test_a_month_that_is_not_over_is_not_closed(self, books, clock):
-        present = calendar.of(clocks.stamp(), "UTC")
+        present = periods.of(clocks.stamp(), "UTC")
         with pytest.raises(SettlementError, match="not over"):
             books.close(present)
         assert books.close(present, may_be_early=True).state == "closed"
@@ -601,7 +601,7 @@ class TestLateFacts:
             "purchasedAt": "2026-08-01T00:00:00Z",
             "status": "paid",
         }
-        found = report.check(told, RULES, "push", is_test=False)
+        found = parsing.check(told, RULES, "push", is_test=False)
         books.installation.database.write_here(
             lambda tx: store.replace_parked(tx, books.game.id, row["id"], found, is_registering=True)
         )
@@ -911,7 +911,7 @@ def test_a_preview_is_what_closing_freezes(books):
     in_game = books.installation.in_game
     terms = Terms.of(books.game, in_game)
     with books.installation.database.snapshot() as connection:
-        shown = settlement.preview(connection, books.game.id, calendar.month("2026-07", "UTC"), terms, in_game)
+        shown = settlement.preview(connection, books.game.id, periods.month("2026-07", "UTC"), terms, in_game)
 
     books.close()
 
@@ -924,7 +924,7 @@ def test_in_game_payments_are_of_whichever_partner_says_so(books):
     books.order("o-1")
     other = InGame("other", "other.payment", counts_kept=lambda game: False)
     with books.installation.database.snapshot() as connection:
-        month = calendar.month("2026-07", "UTC")
+        month = periods.month("2026-07", "UTC")
         shown = settlement.preview(connection, books.game.id, month, Terms.of(books.game, other), other)
 
     assert sorted(line.partner for line in shown) == ["appcharge", "other"]
@@ -936,7 +936,7 @@ def test_each_line_leads_to_its_purchases_page_by_page(books):
         books.order(f"o-{number}")
     books.order("other", currency="EUR")
     books.pay("other", "9.99", "USD")
-    month = calendar.month("2026-07", "UTC")
+    month = periods.month("2026-07", "UTC")
 
     def every(partner: str, **wanted: Any) -> list[str]:
         found: list[str] = []
@@ -963,7 +963,7 @@ def test_few_purchases_among_many_are_looked_for_a_stretch_at_a_time(books, monk
     for number in range(6):
         books.order(f"o-{number}")
     books.order("rare", currency="EUR")
-    month = calendar.month("2026-07", "UTC")
+    month = periods.month("2026-07", "UTC")
     connection = books.installation.database.read()
 
     first, after = purchases.of_month(connection, books.game.id, month, "appcharge", currency="EUR", most=4)

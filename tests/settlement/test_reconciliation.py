@@ -11,16 +11,16 @@ import pytest
 
 from coinslot.ledger.refunds import REFUNDED_AT
 from coinslot.settlement import closing, comparing, jobs, judging, months, outcomes, reconciliation, sides, sorting
-from coinslot.settlement import report as report_file
+from coinslot.settlement import report_files as report_file
 from coinslot.settlement.columns import Layout
 from coinslot.settlement.judging import PartnerRow, Side, Verdict, judge
 from coinslot.settlement.outcomes import ReconciliationError, Run
-from handlers.appcharge.api.report import row_of
+from handlers.appcharge.api.month_report import row_of
 from tests.books import Books
 from tests.fakes import appcharge as fake_appcharge
 from tests.fakes.appcharge import FakeAppcharge
 from tests.fakes.playcamp import PlayCamp
-from tests.rooms import FOREVER, Room
+from tests.reconciler import FOREVER, Room
 
 
 @pytest.fixture
@@ -566,7 +566,7 @@ class TestPlayCamp:
         assert run.matched == 2
 
     def test_trouble_is_waited_out_and_nothing_asked_twice(self, room, books, playcamp, monkeypatch):
-        from handlers.playcamp.payments import report
+        from handlers.playcamp.payments import month_report as report
 
         monkeypatch.setattr(report, "PAYMENTS_AT_ONCE", 2)
         for number in range(5):

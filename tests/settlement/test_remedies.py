@@ -11,13 +11,13 @@ from coinslot.ledger import refunds
 from coinslot.ledger.policies import Policy
 from coinslot.payments import queue
 from coinslot.settlement import judging
-from handlers.kit import reconciling
+from handlers.kit import partner_reports
 from tests.books import Books
 from tests.conftest import appcharge_headers, order
 from tests.fakes import appcharge as fake_appcharge
 from tests.fakes.appcharge import FakeAppcharge
 from tests.fakes.playcamp import PlayCamp
-from tests.rooms import Room
+from tests.reconciler import Room
 
 ORDERS = "order_id,type,amount_minor,currency,timestamp\n"
 PAYMENTS = "transactionId,amount,currency,status,purchasedAt\n"
@@ -71,7 +71,7 @@ def push(client, studio):
 
 
 def test_every_remedy_has_words():
-    assert set(reconciling.REMEDIES) == set(judging.ACTIONS)
+    assert set(partner_reports.REMEDIES) == set(judging.ACTIONS)
 
 
 class TestOrders:

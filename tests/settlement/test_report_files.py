@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from coinslot.settlement import report as report_file
+from coinslot.settlement import report_files as report_file
 from coinslot.settlement.amounts import written
 from coinslot.settlement.columns import Layout
 from coinslot.settlement.judging import PartnerRow
 from coinslot.settlement.outcomes import ReconciliationError
 from tests.books import Books
-from tests.rooms import Room
+from tests.reconciler import Room
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from coinslot.outbox import destinations, lists
 from coinslot.outbox.checks import DestinationError
 from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
+from handlers.kit.previews import Formula, Made, Sample
 from handlers.kit.receive import current_installation, partners
-from handlers.kit.trials import Formula, Made, Sample
 
 LARGEST_PASTED = 64 * 1024
 LONGEST_RESULT = 16 * 1024  # characters shown

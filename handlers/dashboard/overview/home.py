@@ -20,7 +20,7 @@ from handlers.dashboard.frame.charts import Series
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import bp, page, the_game
 from handlers.dashboard.frame.words import days_back
-from handlers.kit import troubled
+from handlers.kit import trouble_sentences
 from handlers.kit.receive import current_installation, partners
 from handlers.kit.wording import shown as readable
 
@@ -74,7 +74,7 @@ def overview() -> Response:
     days = days_back(DAYS)
     outlines = _tried(lambda: games.outlines(connection, installation.catalogue), "games")
     if outlines is None:
-        return page("overview.html", troubles=[troubled.UNREADABLE], games=None, relay=None)
+        return page("overview.html", troubles=[trouble_sentences.UNREADABLE], games=None, relay=None)
     counted = _tried(lambda: _counted(counters.of_all(connection, days[0])), "counters")
     items = _tried(lambda: counters.top_items(connection, days[-ITEM_DAYS], TOP_ITEMS), "items")
     known = _tried(lambda: contacts.of_all(connection), "contacts")
@@ -83,7 +83,7 @@ def overview() -> Response:
     shown = [
         {
             "game": game,
-            "is_new": not troubled.is_begun(game),
+            "is_new": not trouble_sentences.is_begun(game),
             "figures": None if counted is None else _figures(counted.get(game.id, Figures()), days),
             "charts": None if counted is None else _charts(game, counted.get(game.id, Figures()), days),
             "items": _items(game, items),
@@ -96,7 +96,7 @@ def overview() -> Response:
     ]
     return page(
         "overview.html",
-        troubles=troubled.told(installation, connection, outlines),
+        troubles=trouble_sentences.told(installation, connection, outlines),
         games=shown,
         relay=_tried(lambda: _relay(connection), "heartbeat"),
         legend=charts.legend,

@@ -19,8 +19,8 @@ from coinslot.settlement.outcomes import Run
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import UPLOADS, PageError, bp, page, see_other, the_game, whole
-from handlers.dashboard.settlement.statements import closed_month
-from handlers.kit import reconciling, wording
+from handlers.dashboard.settlement.documents import closed_month
+from handlers.kit import partner_reports, wording
 from handlers.kit.partner import Partner, Report
 from handlers.kit.receive import current_installation, partners
 
@@ -82,7 +82,7 @@ def ask_partner(slug: str, name: str) -> AnyResponse:
     closed_month(game, name)
     partner, _ = reporting_partner(request.form.get("partner", ""))
     try:
-        reconciling.begin(current_installation(), game, name, partner, "owner", is_background=True)
+        partner_reports.begin(current_installation(), game, name, partner, "owner", is_background=True)
     except GameError as error:
         return page_of(game, name, 400, str(error))
     return see_other("differences", said="reconciling", slug=slug, name=name)
@@ -160,7 +160,7 @@ def _found(
 
 def _remedy(game: Game, title: str, row: Row) -> Markup:
     """What mends a difference, in words; a command in it stands out as one."""
-    text = reconciling.remedy(game.slug, title, row)
+    text = partner_reports.remedy(game.slug, title, row)
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text[:1].upper() + text[1:]))))  # noqa: S704  escaped
 
 

@@ -10,14 +10,14 @@ from werkzeug.wrappers import Response as AnyResponse
 from coinslot.games.games import Game, GameError
 from coinslot.operations import uploads
 from coinslot.settlement import jobs
-from coinslot.settlement import report as report_file
+from coinslot.settlement import report_files as report_file
 from coinslot.settlement.columns import DECIMALS, FIELDS, NEEDED, Layout, plain
 from coinslot.settlement.judging import UNREADABLE
 from coinslot.settlement.outcomes import ReconciliationError
 from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game, whole
 from handlers.dashboard.settlement.differences import page_of, reporting_partner
-from handlers.dashboard.settlement.statements import closed_month
-from handlers.kit import reconciling
+from handlers.dashboard.settlement.documents import closed_month
+from handlers.kit import partner_reports
 from handlers.kit.partner import Report
 from handlers.kit.receive import current_installation
 from handlers.kit.wording import shown
@@ -73,7 +73,7 @@ def hold_against_report(slug: str, name: str, partner: str, upload_id: str) -> A
         layout = _layout(report, _head(path, report)[0])
         _check(path, layout)
         # In this thread, which has the file: the rest is left to the job.
-        run_id = reconciling.begin(
+        run_id = partner_reports.begin(
             current_installation(), game, name, asked, "owner", (path, layout), is_background=True
         )
         jobs.take_file(current_installation().database, run_id, path, layout)

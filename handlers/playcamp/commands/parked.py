@@ -6,7 +6,7 @@ import click
 from flask.cli import with_appcontext
 
 from coinslot.operations import unsettled
-from coinslot.outbox import conversions
+from coinslot.outbox import conversion_queue
 from coinslot.payments import lists
 from handlers.kit.console import opened_game
 from handlers.kit.receive import current_installation
@@ -31,7 +31,7 @@ def parked(game: str, limit: int) -> None:
     connection = current_installation().database.read()
     events = [
         (str(row["event_id"]), row["event_type"], row["player_id"], row["parked_at"][:19], row["reason"] or "")
-        for row in conversions.parked(connection, opened.id, limit)
+        for row in conversion_queue.parked(connection, opened.id, limit)
     ]
     rows = [
         *lists.listing(connection, opened.id, "parked", None, limit),

@@ -22,7 +22,7 @@ from coinslot.store import audit
 from handlers.kit.console import opened_game, table
 from handlers.kit.receive import current_installation
 from handlers.playcamp.commands.shared import LONGEST_CELL, MOST_LISTED, errors_in_words, note, print_section
-from handlers.playcamp.payments import polling, registration, sends, window_trial
+from handlers.playcamp.payments import polling, registration, sends, window_preview
 from handlers.playcamp.payments.game_answer import SourceError
 from handlers.playcamp.payments.progress import Progress
 from handlers.playcamp.payments.source import is_configured
@@ -82,7 +82,7 @@ def try_payments(game: str, since: str | None) -> None:
     """
     opened = opened_game(game)
     start = None if since is None else _moment(opened, "--from", since)
-    found = window_trial.try_window(current_installation(), opened, start=start, most_pages=window_trial.MOST_PAGES)
+    found = window_preview.try_window(current_installation(), opened, start=start, most_pages=window_preview.MOST_PAGES)
     span = f"{found.start[:19]}Z to {found.end[:19]}Z"
     more = "" if found.next is None else ", and there are more"
     click.echo(f"Payments from {span}: {found.count} row(s) on {found.pages} page(s){more}. Nothing was stored.")

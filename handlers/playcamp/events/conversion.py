@@ -19,8 +19,8 @@ from coinslot.base.expressions import Expression
 from coinslot.base.limits import ExpressionError
 from coinslot.games.games import Game
 from coinslot.installation import Installation
-from coinslot.outbox import conversions, destinations
-from coinslot.outbox.conversions import Open
+from coinslot.outbox import conversion_queue, destinations
+from coinslot.outbox.conversion_queue import Open
 from coinslot.relay import jobs
 from coinslot.store.db import Connection
 from handlers.kit.receive import current_installation
@@ -58,14 +58,14 @@ def run(installation: Installation, game: Game) -> float | None:
     are_tests_told = is_sandbox(game) or game.settings["playcamp.forward_test_events"] == "on"
     changes: list[Change] = []
     again: float | None = None
-    for group in conversions.open_groups(connection, game.id):
+    for group in conversion_queue.open_groups(connection, game.id):
         if time.monotonic() >= until:
             _write(installation, changes)
             return 0.0
         player_id = group[0].player_id
         untold = [] if are_tests_told else [one for one in group if one.is_test]
         if untold:
-            changes.append(partial(conversions.drop, group=untold))
+            changes.append(partial(conversion_queue.drop, group=untold))
             group = [one for one in group if not one.is_test]
         if not group:
             continue
@@ -78,7 +78,7 @@ def run(installation: Installation, game: Game) -> float | None:
             continue
         group = in_order(group)
         if not destinations.wanting(connection, game.id, [one.event_type for one in group], is_converted=True):
-            changes.append(partial(conversions.drop, group=group))
+            changes.append(partial(conversion_queue.drop, group=group))
         else:
             content, reasons = converted(game, group, creators.usn)
             if content is None:
@@ -86,7 +86,7 @@ def run(installation: Installation, game: Game) -> float | None:
                 again = AGAIN_SECONDS if again is None else again
                 changes += _put_off(game, group, reasons)
             else:
-                changes.append(partial(conversions.convert, game_id=game.id, group=group, body=content))
+                changes.append(partial(conversion_queue.convert, game_id=game.id, group=group, body=content))
         if len(changes) >= CHANGES_AT_ONCE:
             _write(installation, changes)
     _write(installation, changes)
@@ -96,10 +96,10 @@ def run(installation: Installation, game: Game) -> float | None:
 def warnings(game: Game) -> list[str]:
     """A sentence for the owner about what is parked."""
     connection = current_installation().database.read()
-    oldest = conversions.parked(connection, game.id, limit=1)
+    oldest = conversion_queue.parked(connection, game.id, limit=1)
     if not oldest:
         return []
-    count = conversions.count_parked(connection, game.id)
+    count = conversion_queue.count_parked(connection, game.id)
     return [
         f"{count} event(s) cannot be converted for the game, and later ones of their players wait "
         f"(`flask playcamp parked {game.slug}`); the oldest: {oldest[0]['reason']}"
@@ -223,7 +223,7 @@ def _put_off(game: Game, group: Sequence[Open], reasons: Mapping[int, str]) -> I
         if reason is not None and one.reason is None:
             log.warning("playcamp %s: event %d is parked: %s", game.slug, one.event_id, reason)
         if reason != one.reason:
-            yield partial(conversions.put_off, one=one, reason=reason)
+            yield partial(conversion_queue.put_off, one=one, reason=reason)
 
 
 def _write(installation: Installation, changes: list[Change]) -> None:

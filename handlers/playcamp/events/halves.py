@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from coinslot.base import clock
 from coinslot.games.games import Game
 from coinslot.ledger import boosts
-from coinslot.outbox import conversions
+from coinslot.outbox import conversion_queue
 from coinslot.store.db import Connection, Row
 from handlers.playcamp.events import payload
 from handlers.playcamp.events.payload import Fact
@@ -28,7 +28,9 @@ def batch_of_half(tx: Connection, game: Game, fact: Fact, is_test: bool, batch: 
     """
     if fact.creator_key is None:
         return batch
-    rows = [row for row in conversions.open_of(tx, game.id, fact.player_id or "") if _is_beside(row, fact, is_test)]
+    rows = [
+        row for row in conversion_queue.open_of(tx, game.id, fact.player_id or "") if _is_beside(row, fact, is_test)
+    ]
     joined = _batch_of_other_half(rows, fact)
     if joined is not None:
         return joined
@@ -79,7 +81,7 @@ def is_overtaken(tx: Connection, game: Game, fact: Fact, is_test: bool, batch: s
     if fact.type == "sponsor.created":
         return not is_supported
     is_joining = batch.startswith((HELD, HALF)) and any(
-        row["batch"] == batch for row in conversions.open_of(tx, game.id, fact.player_id)
+        row["batch"] == batch for row in conversion_queue.open_of(tx, game.id, fact.player_id)
     )
     return is_supported and not is_joining
 

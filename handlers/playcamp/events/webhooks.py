@@ -1,8 +1,8 @@
 """PlayCamp's webhooks: ``POST /playcamp/<game>/webhook``, and ``/webhook/<hook>`` for one with a secret of its own.
 
 What happened comes in batches, again and again until we answer 200, which we do once all of it is on the disk. Sponsor
-events go to the game as they are, others as ``playcamp.<event>``; what a game wants in its own format is
-converted later (``coinslot/outbox/conversions.py``). A gateway of PlayCamp's may call here too, with events that it has
+events go to the game as they are, others as ``playcamp.<event>``; what a game wants in its own format is converted
+later (``coinslot/outbox/conversion_queue.py``). A gateway of PlayCamp's may call here too, with events that it has
 converted already.
 """
 
@@ -19,7 +19,7 @@ from coinslot.access.keyring import SecretValue
 from coinslot.games import registry
 from coinslot.games.games import Game
 from coinslot.ledger import boosts, events
-from coinslot.outbox import conversions
+from coinslot.outbox import conversion_queue
 from coinslot.payments import store
 from coinslot.relay import jobs
 from coinslot.store import counters, portions
@@ -185,7 +185,7 @@ def keep(tx: Connection, call: Call, facts: Sequence[Fact]) -> Kept:
             tx, game, fact, is_test, of_batch
         )
         if is_wanted and not is_dropped:
-            conversions.add(tx, game.id, event_id, fact.player_id or "", of_batch)
+            conversion_queue.add(tx, game.id, event_id, fact.player_id or "", of_batch)
             converted += 1
     if converted:
         jobs.at(tx, game.id, CONVERT_JOB, 0)

@@ -14,9 +14,9 @@ from marshmallow import ValidationError, fields, validate
 
 from coinslot.games.games import Game
 from coinslot.payments import fields as payment_fields
-from coinslot.payments import report
+from coinslot.payments import parsing
 from coinslot.payments import store as payments
-from coinslot.payments.report import Payment
+from coinslot.payments.parsing import Payment
 from coinslot.relay import jobs
 from coinslot.store import portions
 from coinslot.store.db import Connection
@@ -158,7 +158,7 @@ def push() -> Response:
 def _store(game: Game, pushed: list[dict[str, Any]]) -> list[tuple[Payment, str]]:
     """Each payment, and what became of it."""
     wanted = rules(game)
-    found = [report.check(each, wanted, "push", is_test=is_sandbox(game)) for each in pushed]
+    found = [parsing.check(each, wanted, "push", is_test=is_sandbox(game)) for each in pushed]
     has_key = bool(game.keys("playcamp.api_key"))
     stored: set[str] = set()
 

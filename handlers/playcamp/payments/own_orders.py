@@ -14,10 +14,10 @@ from coinslot.base.spellings import shown
 from coinslot.games.games import Game
 from coinslot.installation import Installation
 from coinslot.payments import orders as payment_orders
-from coinslot.payments import queries, report
+from coinslot.payments import parsing, queries
 from coinslot.payments import store as payments
 from coinslot.payments.fields import Rules
-from coinslot.payments.report import Payment
+from coinslot.payments.parsing import Payment
 from coinslot.relay import jobs
 from coinslot.store.db import Connection, Row
 from handlers.kit.receive import current_installation
@@ -167,8 +167,8 @@ def _payment(game: Game, wanted: Rules, row: Row) -> Payment:
         "status": "paid" if row["refunded_at"] is None else "refunded",
         "refunded_at": row["refunded_at"],
     }
-    found = report.check(document, wanted, PARTNER, is_test=is_sandbox(game))
-    if not found.transaction_id.startswith(report.UNREADABLE):
+    found = parsing.check(document, wanted, PARTNER, is_test=is_sandbox(game))
+    if not found.transaction_id.startswith(parsing.UNREADABLE):
         found = replace(found, transaction_id=PREFIX + row["reference"])  # as the ledger has it, to the letter
     return found if problem is None else replace(found, problem=problem, is_incomplete=False)
 

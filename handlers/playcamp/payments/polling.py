@@ -17,10 +17,10 @@ from typing import Any
 from coinslot.base import clock
 from coinslot.games.games import Game
 from coinslot.installation import Installation
-from coinslot.payments import queries, report
+from coinslot.payments import parsing, queries
 from coinslot.payments import store as payments
 from coinslot.payments.fields import Rules
-from coinslot.payments.report import Payment
+from coinslot.payments.parsing import Payment
 from coinslot.relay import jobs
 from coinslot.relay.jobs import Due, JobError
 from coinslot.store.db import Connection
@@ -173,8 +173,8 @@ def read_row(source: Source, row: Any, made: Rules, is_test: bool) -> Payment:
     try:
         found = source.payment(row)
     except RowError as error:
-        return report.unmapped(row, str(error), "poll", is_test=is_test)
-    return report.check(found, made, "poll", raw=row, is_test=is_test)
+        return parsing.unmapped(row, str(error), "poll", is_test=is_test)
+    return parsing.check(found, made, "poll", raw=row, is_test=is_test)
 
 
 def _job_error(
@@ -260,7 +260,7 @@ def _since(installation: Installation, game: Game, found: list[Payment], began: 
         each
         for each in found
         if (each.purchased_at is None or each.purchased_at < began_at)
-        and not each.transaction_id.startswith(report.UNREADABLE)
+        and not each.transaction_id.startswith(parsing.UNREADABLE)
     ]
     kept = {each.transaction_id for each in queries.known(installation.database.read(), game.id, earlier)}
     left_out = {each.transaction_id for each in earlier} - kept

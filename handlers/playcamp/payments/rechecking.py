@@ -12,9 +12,9 @@ from typing import Any
 from coinslot.base import clock
 from coinslot.games.games import Game
 from coinslot.installation import Installation
-from coinslot.payments import queries, report
+from coinslot.payments import parsing, queries
 from coinslot.payments import store as payments
-from coinslot.payments.report import Payment
+from coinslot.payments.parsing import Payment
 from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
 from coinslot.store.db import Connection, Row
@@ -83,16 +83,16 @@ def _read(game: Game, source: Source | None, row: Row) -> Payment | None:
     document: Any = json.loads(row["reported"])
     if row["source"] == "appcharge":
         return None
-    if report.UNMAPPED not in document:
-        return report.check(document, rules(game), row["source"], is_test=is_test, at=at)
-    raw = document[report.UNMAPPED]
+    if parsing.UNMAPPED not in document:
+        return parsing.check(document, rules(game), row["source"], is_test=is_test, at=at)
+    raw = document[parsing.UNMAPPED]
     if raw is None or source is None:
         return None
     try:
         made = source.payment(raw)
     except RowError as error:
-        return report.unmapped(raw, str(error), "poll", is_test=is_test)
-    return report.check(made, rules(game), "poll", raw=raw, is_test=is_test, at=at)
+        return parsing.unmapped(raw, str(error), "poll", is_test=is_test)
+    return parsing.check(made, rules(game), "poll", raw=raw, is_test=is_test, at=at)
 
 
 def _digest(game: Game) -> str:

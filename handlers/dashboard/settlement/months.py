@@ -11,8 +11,8 @@ from werkzeug.wrappers import Response as AnyResponse
 from coinslot.base import money
 from coinslot.games.games import Game, GameError
 from coinslot.settlement import closing, jobs, months, outcomes, so_far
-from coinslot.settlement.calendar import Month
 from coinslot.settlement.months import Settlement, Total
+from coinslot.settlement.periods import Month
 from coinslot.settlement.terms import ZONE
 from coinslot.store.db import Row
 from handlers.dashboard.frame import charts

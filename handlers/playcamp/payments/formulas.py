@@ -8,15 +8,15 @@ from coinslot.base.expressions import Expression
 from coinslot.base.limits import ExpressionError
 from coinslot.games.games import Game
 from coinslot.ledger import events
-from coinslot.outbox.conversions import Open
-from coinslot.payments import lists, report
+from coinslot.outbox.conversion_queue import Open
+from coinslot.payments import lists, parsing
+from handlers.kit.previews import Formula, Made, Sample
 from handlers.kit.receive import current_installation
-from handlers.kit.trials import Formula, Made, Sample
 from handlers.playcamp.events import conversion, creators
 from handlers.playcamp.events.creators import ConversionError, Usn
 from handlers.playcamp.payments import game_answer
 from handlers.playcamp.payments.rules import rules
-from handlers.playcamp.payments.window_trial import ROWS_SHOWN
+from handlers.playcamp.payments.window_preview import ROWS_SHOWN
 from handlers.playcamp.settings import is_sandbox
 
 _ROW = {
@@ -121,7 +121,7 @@ def row_samples(game: Game) -> list[Sample]:
     found = [Sample("row", "Sample: a row of a game's", _ROW)]
     rows = lists.listing(current_installation().database.read(), game.id, "parked", None, ROWS_SHOWN)
     for number, row in enumerate(rows, 1):
-        document = json.loads(row["reported"]).get(report.UNMAPPED)
+        document = json.loads(row["reported"]).get(parsing.UNMAPPED)
         if document is not None:
             found.append(
                 Sample(f"parked:{number}", f"A row that is parked, of {row['created_at'][:16]}", document, True)
@@ -133,7 +133,7 @@ def apply_to_row(game: Game, expression: str, document: Any) -> Made:
     value = _applied(game, expression, document)
     if not isinstance(value, dict):
         return Made(value, ["This is no object: the row would be parked."], is_good=False)
-    payment = report.check(value, rules(game), "poll", raw=document, is_test=is_sandbox(game))
+    payment = parsing.check(value, rules(game), "poll", raw=document, is_test=is_sandbox(game))
     if payment.problem is not None:
         return Made(value, [f"The row would be parked: {payment.problem}."], is_good=False)
     if payment.kept_because is not None:

@@ -14,7 +14,7 @@ from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import BYTE_ORDER_MARK
 from handlers.dashboard.frame.pages import PageError, bp, download, page, the_game
 from handlers.dashboard.frame.words import with_query
-from handlers.dashboard.settlement.settlements import SECTIONS, named_month
+from handlers.dashboard.settlement.months import SECTIONS, named_month
 from handlers.kit.receive import current_installation, partners
 
 MOST_PRINTED = 2000  # lines; the files hold all of them

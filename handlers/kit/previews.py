@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coinslot.games.games import Game
-from coinslot.payments.report import Payment
+from coinslot.payments.parsing import Payment
 
 
 @dataclass(frozen=True)

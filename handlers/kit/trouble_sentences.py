@@ -15,7 +15,7 @@ from coinslot.operations import troubles
 from coinslot.operations.findings import WARNING, WRONG, Finding
 from coinslot.operations.troubles import Trouble
 from coinslot.store.db import Connection, DatabaseError, EngineError
-from handlers.kit import noticed, wrong_addresses
+from handlers.kit import notice_sentences, wrong_addresses
 from handlers.kit.receive import partners
 from handlers.kit.wording import ago, capped, shown
 
@@ -122,8 +122,10 @@ def _in_words(trouble: Trouble, game: Game | None) -> Told:
     def say(text: str, link: str = "", label: str = "", *, is_bad: bool = True) -> Told:
         return Told(trouble.kind, text, at + link if link else "", label, name, is_bad)
 
-    if card is not None and trouble.kind in noticed.SENTENCES:
-        return say(*noticed.SENTENCES[trouble.kind](trouble, card), is_bad=trouble.kind in noticed.BAD)
+    if card is not None and trouble.kind in notice_sentences.SENTENCES:
+        return say(
+            *notice_sentences.SENTENCES[trouble.kind](trouble, card), is_bad=trouble.kind in notice_sentences.BAD
+        )
     match trouble.kind:
         case "no_password":
             return Told(trouble.kind, "No password is set for these pages.", "/account", "Set one")

@@ -5,7 +5,7 @@ from typing import Any
 from coinslot.settlement import jobs, outcomes
 from coinslot.settlement.columns import Layout
 from coinslot.settlement.outcomes import Run
-from handlers.kit import reconciling
+from handlers.kit import partner_reports
 from tests.books import Books
 
 FOREVER = float("inf")
@@ -20,13 +20,13 @@ class Room:
         self.partners = {partner.name: partner for partner in app.extensions["coinslot.partners"]}
 
     def begin(self, partner: str, month: str = "2026-07", file: Any = None) -> int:
-        return reconciling.begin(self.installation, self.books.game, month, self.partners[partner], "test", file)
+        return partner_reports.begin(self.installation, self.books.game, month, self.partners[partner], "test", file)
 
     def carry_on(self, run_id: int, partner: str, deadline: float = FOREVER) -> bool:
         return jobs.carry_on(
             self.installation.database,
             run_id,
-            reconciling.reader(self.installation, self.books.game, self.partners[partner].report),
+            partner_reports.reader(self.installation, self.books.game, self.partners[partner].report),
             deadline,
         )
 
@@ -68,4 +68,4 @@ class Room:
         """Of each purchase: what mends it, in the words of commands and pages."""
         title = self.partners[run.partner].title
         rows = outcomes.differences(self.installation.database.read(), run.id)
-        return {row["reference"]: reconciling.remedy(self.books.studio.slug, title, row) for row in rows}
+        return {row["reference"]: partner_reports.remedy(self.books.studio.slug, title, row) for row in rows}

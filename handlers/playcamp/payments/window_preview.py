@@ -11,8 +11,8 @@ from urllib.parse import quote, unquote, urlsplit
 from coinslot.base import clock
 from coinslot.games.games import Game
 from coinslot.installation import Installation
-from coinslot.payments.report import Payment
-from handlers.kit.trials import TriedRow, Window
+from coinslot.payments.parsing import Payment
+from handlers.kit.previews import TriedRow, Window
 from handlers.playcamp.payments import polling
 from handlers.playcamp.payments import source as game_payments
 from handlers.playcamp.payments.game_answer import SourceError
