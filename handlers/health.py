@@ -116,10 +116,10 @@ class Figures(Collector):
     """One scrape's worth of figures."""
 
     def __init__(self, installation: Installation) -> None:
-        self._house = installation
+        self._installation = installation
 
     def collect(self) -> Iterator[Metric]:
-        connection = self._house.database.read()
+        connection = self._installation.database.read()
         unread = 0
         try:
             slugs = {row["id"]: row["slug"] for row in games.every(connection)}

@@ -37,7 +37,7 @@ class Locked:
     """Holds the lock of all writes as another process would, from ``take`` on until the end."""
 
     def __init__(self, installation):
-        self._house = installation
+        self._installation = installation
         self._is_held = threading.Event()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._hold)
@@ -47,7 +47,7 @@ class Locked:
             self._is_held.set()
             self._is_over.wait(30)
 
-        self._house.database.write_here(hold)
+        self._installation.database.write_here(hold)
 
     def take(self):
         self._thread.start()

@@ -106,7 +106,7 @@ class TestPayments:
         assert register() is None
         assert states() == {"GP-1": "waiting"}
 
-    def test_tests_never_leave_the_house(self, register, report, playcamp, states):
+    def test_tests_never_leave_the_server(self, register, report, playcamp, states):
         report("GP-1", userId="coinslot-test")
         report("GP-2", is_test=True)
         report("GP-3")

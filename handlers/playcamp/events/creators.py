@@ -35,7 +35,7 @@ class Creators:
     """The game's numbers of creators, for one run. PlayCamp is asked until it fails to answer, or until time is out."""
 
     def __init__(self, installation: Installation, game: Game, until: float) -> None:
-        self._house = installation
+        self._installation = installation
         self._game = game
         self._until = until
         self._client: Client | None = None
@@ -60,7 +60,7 @@ class Creators:
         if not CREATOR_KEY.fullmatch(creator_key):
             return None
         try:
-            key = (self._house.database.path, self._game.id, base_url(self._game), creator_key)
+            key = (self._installation.database.path, self._game.id, base_url(self._game), creator_key)
             kept = _creators.get(key)
             if kept is not None and clock.now() < kept[0]:
                 return kept[1]
@@ -81,7 +81,7 @@ class Creators:
         if time.monotonic() >= self._until:
             raise ConversionError(f"creator {creator_key} has no creator_usn, and PlayCamp is still to be asked for it")
         if self._client is None:
-            self._client = Client(self._game, self._house.outbound, patience_seconds=LOOKUP_SECONDS, tries=1)
+            self._client = Client(self._game, self._installation.outbound, patience_seconds=LOOKUP_SECONDS, tries=1)
         return _creator_id(self._client.creator(creator_key), creator_key)
 
 

@@ -54,7 +54,7 @@ class Sends:
         self._has_accepted = False
         self._is_answering = False  # properly, in this run: what it refuses is that one
         self._breaks = int(jobs.cursor(installation.database.read(), game.id, JOB) or 0)
-        self._house = installation
+        self._installation = installation
         self._game = game
         self._deadline = deadline
         self._delays = delays(game)
@@ -68,7 +68,7 @@ class Sends:
         Raises ApiError.
         """
         while True:
-            rows = self._house.database.write(
+            rows = self._installation.database.write(
                 lambda tx: queue.claim_due(tx, self._game.id, PAYMENTS_PER_CALL, is_sandbox=self._is_sandbox)
             )
             if not rows:
@@ -87,7 +87,7 @@ class Sends:
         has_answered = False
         refused: list[tuple[Any, ApiError]] = []
         while True:
-            rows = self._house.database.write(
+            rows = self._installation.database.write(
                 lambda tx: queue.claim_refunds(tx, self._game.id, REFUNDS_AT_ONCE, is_sandbox=self._is_sandbox)
             )
             rows.sort(key=lambda row: row["reason"] is not None)  # what had trouble before comes last
@@ -196,7 +196,7 @@ class Sends:
     def _note_breaks(self, breaks: int) -> None:
         """How many runs in a row ended because PlayCamp broke at the first call of payments."""
         text = str(breaks) if breaks else None
-        self._house.database.write(lambda tx: jobs.put_cursor(tx, self._game.id, JOB, text))
+        self._installation.database.write(lambda tx: jobs.put_cursor(tx, self._game.id, JOB, text))
 
     def _settle_alone(self, errors: dict[int, ApiError], are_others_left: bool) -> None:
         """It was their fault if PlayCamp took others, or answers other calls and refuses few; if not, no try is
@@ -214,7 +214,7 @@ class Sends:
                     queue.postpone(tx, [each], seconds, reason)
 
         if reasons:
-            self._house.database.write(settle)
+            self._installation.database.write(settle)
 
     def _send(self, rows: Sequence[Any]) -> None:
         """Have PlayCamp register these, and write down what it says of each."""
@@ -235,7 +235,7 @@ class Sends:
             queue.registered(tx, done, is_sandbox=self._is_sandbox)
             queue.refused(tx, reasons, self._delays, unknown)
 
-        self._house.database.write(settle)
+        self._installation.database.write(settle)
         self.count += len(done)
         self._has_accepted |= bool(done)
         self._is_answering |= bool(done)
@@ -249,7 +249,7 @@ class Sends:
         if len(part) == 1:
             if error.status == 409:  # PlayCamp knows it
                 known = [part[0]["id"]]
-                self._house.database.write(lambda tx: queue.registered(tx, known, is_sandbox=self._is_sandbox))
+                self._installation.database.write(lambda tx: queue.registered(tx, known, is_sandbox=self._is_sandbox))
                 self.count += 1
                 return []
             blamed = {part[0]["id"]: str(error)}
@@ -257,7 +257,7 @@ class Sends:
             others = [row for row in part if row["id"] not in blamed]
             return [*([others] if others else []), *([row] for row in part if row["id"] in blamed)]
         if 0 < len(blamed) < len(part) or len(part) == 1:
-            self._house.database.write(lambda tx: queue.refused(tx, blamed, self._delays))
+            self._installation.database.write(lambda tx: queue.refused(tx, blamed, self._delays))
             rest = [row for row in part if row["id"] not in blamed]
             return [rest] if rest else []
         middle = len(part) // 2
@@ -266,7 +266,7 @@ class Sends:
     def _give_back(self, rows: Sequence[Any]) -> None:
         if rows:
             ids = [row["id"] for row in rows]
-            self._house.database.write(lambda tx: queue.postpone(tx, ids, 0))
+            self._installation.database.write(lambda tx: queue.postpone(tx, ids, 0))
 
     # Refunds
 
@@ -289,7 +289,7 @@ class Sends:
             if str(known.get("status")).upper() != "REFUNDED":
                 self._refuse_refund(row, error)
                 return
-        self._house.database.write(lambda tx: queue.refund_done(tx, row["id"], is_sandbox=self._is_sandbox))
+        self._installation.database.write(lambda tx: queue.refund_done(tx, row["id"], is_sandbox=self._is_sandbox))
         self.count += 1
 
     def _postpone_refund(self, row: Any, error: ApiError) -> None:
@@ -297,7 +297,7 @@ class Sends:
         seconds = self._delays[0] if row["reason"] is None else FAILED_REFUND_SECONDS
         seconds = max(seconds, min(error.retry_after or 0.0, LONGEST_WAIT_SECONDS))
         reason = f"its refund: {error}"
-        self._house.database.write(lambda tx: queue.postpone_refund(tx, row["id"], seconds, reason))
+        self._installation.database.write(lambda tx: queue.postpone_refund(tx, row["id"], seconds, reason))
 
     def _count_refused(self, refused: Sequence[tuple[Any, ApiError]]) -> None:
         """These were refused in words that say nothing of a refund. Raises ApiError where nothing else is taken."""
@@ -308,7 +308,7 @@ class Sends:
 
     def _refuse_refund(self, row: Any, error: ApiError) -> None:
         reason = f"its refund: {error}"
-        self._house.database.write(lambda tx: queue.refund_refused(tx, row["id"], reason, self._delays))
+        self._installation.database.write(lambda tx: queue.refund_refused(tx, row["id"], reason, self._delays))
 
     def _register_again(self, row: Any) -> None:
         """PlayCamp does not know what it is to refund. Once or twice that may be; then a person has to look."""
@@ -320,7 +320,7 @@ class Sends:
                 reason = "PlayCamp does not know the payment, however often it is registered"
                 queue.refund_refused(tx, row["id"], reason, self._delays)
 
-        self._house.database.write(settle)
+        self._installation.database.write(settle)
 
     def _give_back_refunds(self, rows: Sequence[Any]) -> None:
         def settle(tx: Any) -> None:
@@ -328,7 +328,7 @@ class Sends:
                 queue.postpone_refund(tx, row["id"], 0)
 
         if rows:
-            self._house.database.write(settle)
+            self._installation.database.write(settle)
 
     def _is_late(self) -> bool:
         return time.monotonic() >= self._deadline
