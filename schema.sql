@@ -852,13 +852,14 @@ CREATE TABLE contacts (
 CREATE TABLE counters (
     game_id  INTEGER NOT NULL REFERENCES games (id),
     partner  TEXT NOT NULL,                    -- or relay, for what is sent to the game
-    name     TEXT NOT NULL,                    -- credited, credited.test, duplicate, conflict, failed, called.<address>,
-                                               -- refused.<reason>, reversed, restored; gross.<currency>,
-                                               -- refunded.<currency>, returned.<currency> in minor units;
-                                               -- item.<sku>: grants that hold it;
-                                               -- of the relay: delivered, failed.<word>, dead, took.<milliseconds>
+    name     TEXT NOT NULL,                    -- without a label: credited, reversed, restored (each also as
+                                               -- credited.test and so on), duplicate, conflict, failed, event;
+                                               -- of the relay: delivered, dead
+    label    TEXT NOT NULL DEFAULT '',         -- called: the address; refused: the reason; item: the sku, counting
+                                               -- grants that hold it; gross, refunded, returned: the currency, in
+                                               -- minor units; of the relay: failed: the word; took: milliseconds
     day      TEXT NOT NULL,                    -- UTC date
     value    INTEGER NOT NULL,
-    PRIMARY KEY (game_id, partner, name, day)
+    PRIMARY KEY (game_id, partner, name, label, day)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX counters_by_day ON counters (game_id, day);         -- the last thirty days of everything

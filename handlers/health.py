@@ -25,7 +25,7 @@ from coinslot.store import counters
 from coinslot.store.db import Connection, DatabaseError, EngineError
 from handlers.kit.receive import current_installation, plain_error
 
-# A counter's name -> the metric, and what it means. Names with a point at the end have a label for what follows.
+# A counter's name -> the metric, and what it means; below, of a counter with a label, the metric's name for that.
 OF_PARTNERS = {
     "credited": ("coinslot_credits", "Grants made, without tests."),
     "credited.test": ("coinslot_test_credits", "Grants made that are tests."),
@@ -154,7 +154,7 @@ def _unread(count: int) -> Metric:
 
 
 def _counted(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
-    rows = counters.of_day(connection, clock.stamp()[:10])
+    rows = counters.list_day(connection, clock.stamp()[:10])
     plain = {
         name: CounterMetricFamily(metric, about, labels=("game", "partner"))
         for name, (metric, about) in OF_PARTNERS.items()
@@ -168,21 +168,20 @@ def _counted(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
     dead = CounterMetricFamily("coinslot_died", "Deliveries that became dead letters.", labels=("game",))
     took: dict[str, dict[str, int]] = {}
     for row in rows:
-        slug, partner, name, value = row["slug"], row["partner"], row["name"], row["value"]
-        first, _, rest = name.partition(".")
+        slug, partner, name, label, value = row
         if partner == COUNTED_AS:
             if name == "delivered":
                 delivered.add_metric((slug,), value)
             elif name == "dead":
                 dead.add_metric((slug,), value)
-            elif first == "failed":
-                failed.add_metric((slug, rest), value)
-            elif first == "took":
-                took.setdefault(slug, {})[rest] = value
+            elif name == "failed":
+                failed.add_metric((slug, label), value)
+            elif name == "took":
+                took.setdefault(slug, {})[label] = value
         elif name in plain:
             plain[name].add_metric((slug, partner), value)
-        elif first in labelled:
-            labelled[first].add_metric((slug, partner, rest), value)
+        elif name in labelled:
+            labelled[name].add_metric((slug, partner, label), value)
     return [*plain.values(), *labelled.values(), delivered, failed, dead, _durations(took)]
 
 

@@ -111,15 +111,15 @@ def record_conflict(tx: Connection, refused: Credit, transaction_id: int) -> Non
         counters.add(tx, refused.game_id, refused.partner, "conflict")
 
 
-def _counted(wanted: Credit, lines: list[tuple[str, int]]) -> dict[str, int]:
+def _counted(wanted: Credit, lines: list[tuple[str, int]]) -> dict[tuple[str, str], int]:
     """The figures a credit adds to. A test adds to one of its own and to nothing else, a simulated one to none."""
     if wanted.is_simulated:
         return {}
     if wanted.is_test:
-        return {"credited.test": 1}
-    amounts = {"credited": 1, **{counters.ITEM + sku: 1 for sku, _ in lines}}
+        return {("credited.test", ""): 1}
+    amounts = {("credited", ""): 1, **{(counters.ITEM, sku): 1 for sku, _ in lines}}
     if wanted.money.gross_minor and wanted.money.currency:
-        amounts[counters.GROSS + wanted.money.currency] = wanted.money.gross_minor
+        amounts[counters.GROSS, wanted.money.currency] = wanted.money.gross_minor
     return amounts
 
 

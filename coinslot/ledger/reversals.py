@@ -209,4 +209,4 @@ def _count_money(tx: Connection, transaction: Row, name: str) -> None:
     ).fetchone()
     if money is None or (name == counters.REFUNDED) == (money["away"] > money["back"]):
         return
-    counters.add(tx, transaction["game_id"], transaction["partner"], name + money["currency"], money["gross_minor"])
+    counters.add(tx, transaction["game_id"], transaction["partner"], name, money["gross_minor"], money["currency"])

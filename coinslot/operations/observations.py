@@ -101,11 +101,11 @@ class Observations:
             for (game_id, name, slot), at in used.items():
                 keyring.used(tx, game_id, name, slot, clock.stamp(at))
             for (game_id, partner, endpoint), count in called.items():
-                counters.add(tx, game_id, partner, f"{counters.CALLED}{endpoint}", count)
+                counters.add(tx, game_id, partner, counters.CALLED, count, endpoint)
                 contacts.proved(tx, game_id, partner, endpoint)
             for (refused_game, _, partner, endpoint, reason, is_simulated), count in refused.items():
                 if refused_game is not None and not is_simulated:
-                    counters.add(tx, refused_game, partner, f"{counters.REFUSED}{reason}", count)
+                    counters.add(tx, refused_game, partner, counters.REFUSED, count, reason)
                     contacts.refused(tx, refused_game, partner, endpoint, reason)
 
         rings = {(refusal.game_id, refusal.partner) for refusal in refusals}

@@ -255,8 +255,8 @@ def _retry(tx: Connection, claim: Claim, result: Result) -> str:
 
 def _count(tx: Connection, claim: Claim, result: Result) -> None:
     took = next((str(limit) for limit in TOOK_MS if result.duration_ms <= limit), "more")
-    outcome = "delivered" if result.failure is None else f"failed.{result.failure}"
-    counters.add_each(tx, claim.destination.game_id, COUNTED_AS, {outcome: 1, f"took.{took}": 1})
+    outcome = ("delivered", "") if result.failure is None else ("failed", result.failure)
+    counters.add_each(tx, claim.destination.game_id, COUNTED_AS, {outcome: 1, ("took", took): 1})
 
 
 def _finish(tx: Connection, delivery_id: int, state: str, reason: str | None) -> None:

@@ -1,95 +1,92 @@
-"""Figures rolled up as they happen, per game, partner and UTC day."""
+"""Figures counted as they happen, per game, partner, name, label and UTC day."""
 
-import sqlite3
 from collections.abc import Iterable, Mapping
 
 from coinslot.base import clock
+from coinslot.store.db import Connection, Row
 
-# Beginnings of names, and what follows them.
-CALLED = "called."  # an address: calls there that proved themselves
-REFUSED = "refused."  # a reason
-GROSS = "gross."  # a currency: what players paid, in minor units
-REFUNDED = "refunded."  # a currency: what went back to them, whether or not items were taken back
-RETURNED = "returned."  # a currency: of that, what a dispute that was won brought back
-ITEMS_LOOKED_AT = 20_000
-ITEM = "item."  # a sku: grants that hold it
+# Names with a label. All other names have the empty label.
+CALLED = "called"  # label: an address of ours; calls there whose proof was right
+REFUSED = "refused"  # label: a reason
+GROSS = "gross"  # label: a currency; what players paid, in minor units
+REFUNDED = "refunded"  # label: a currency; what went back to them, whether or not items were taken back
+RETURNED = "returned"  # label: a currency; the part of it that a won dispute brought back
+ITEM = "item"  # label: a sku; grants that hold it
+MOST_ITEM_ROWS = 20_000  # rows that one reading of top_items looks at
 
-# The figures ``c`` whose keys are ``k``, which an index holds: those of items, which may be many, are never fetched.
-# The sign after the point is the slash, so what lies between the two are items.
+# The figures ``c`` of the keys ``k``. An index holds the keys: rows of items, which may be many, are never fetched.
 _WITHOUT_ITEMS = """
     CROSS JOIN /* hint */ counters c
-        ON c.game_id = k.game_id AND c.partner = k.partner AND c.name = k.name AND c.day = k.day
-    WHERE (k.name < 'item.' OR k.name >= 'item/')"""
+        ON c.game_id = k.game_id AND c.partner = k.partner AND c.name = k.name AND c.label = k.label AND c.day = k.day
+    WHERE k.name <> 'item'"""
 
 
-def add(tx: sqlite3.Connection, game_id: int, partner: str, name: str, amount: int = 1) -> None:
-    add_each(tx, game_id, partner, {name: amount})
+def add(tx: Connection, game_id: int, partner: str, name: str, amount: int = 1, label: str = "") -> None:
+    add_each(tx, game_id, partner, {(name, label): amount})
 
 
-def add_each(tx: sqlite3.Connection, game_id: int, partner: str, amounts: Mapping[str, int]) -> None:
-    """Add to several at once. A sum that would leave 64 bits stays at their end: no credit fails for a figure."""
+def add_each(tx: Connection, game_id: int, partner: str, amounts: Mapping[tuple[str, str], int]) -> None:
+    """Add to several figures, (name, label) -> amount. A sum beyond 64 bits stays at their end: no credit fails."""
     day = clock.stamp()[:10]
     tx.executemany(
-        """INSERT INTO counters (game_id, partner, name, day, value) VALUES (:game_id, :partner, :name, :day, :amount)
-           ON CONFLICT (game_id, partner, name, day)
+        """INSERT INTO counters (game_id, partner, name, label, day, value)
+           VALUES (:game_id, :partner, :name, :label, :day, :amount)
+           ON CONFLICT (game_id, partner, name, label, day)
            DO UPDATE SET value = CASE
                WHEN excluded.value > 0 AND counters.value > 9223372036854775807 - excluded.value
                THEN 9223372036854775807 ELSE counters.value + excluded.value END""",
         [
-            {"game_id": game_id, "partner": partner, "name": name, "day": day, "amount": amount}
-            for name, amount in amounts.items()
+            {"game_id": game_id, "partner": partner, "name": name, "label": label, "day": day, "amount": amount}
+            for (name, label), amount in amounts.items()
         ],
     )
 
 
-def days_after(
-    connection: sqlite3.Connection, game_id: int, after: tuple[str, str, str], limit: int
-) -> list[sqlite3.Row]:
-    """Figures of a game in the order of day, partner and name, those that follow ``after``; ("", "", "") begins."""
-    day, partner, name = after
+def list_days(connection: Connection, game_id: int, after: tuple[str, str, str, str], limit: int) -> list[Row]:
+    """Figures of a game that follow ``after`` in the order of day, partner, name and label; empty texts begin."""
+    day, partner, name, label = after
     return connection.execute(
-        """SELECT day, partner, name, value FROM counters
-           WHERE game_id = :game_id AND day >= :day AND (day, partner, name) > (:day, :partner, :name)
-           ORDER BY day, partner, name LIMIT :limit""",
-        {"game_id": game_id, "day": day, "partner": partner, "name": name, "limit": limit},
+        """SELECT day, partner, name, label, value FROM counters
+           WHERE game_id = :game_id AND day >= :day AND (day, partner, name, label) > (:day, :partner, :name, :label)
+           ORDER BY day, partner, name, label LIMIT :limit""",
+        {"game_id": game_id, "day": day, "partner": partner, "name": name, "label": label, "limit": limit},
     ).fetchall()
 
 
-def of_all(connection: sqlite3.Connection, first_day: str) -> list[sqlite3.Row]:
-    """Every figure of every game since a UTC day, but for those of single items (:func:`top_items`)."""
+def list_since(connection: Connection, first_day: str) -> list[Row]:
+    """Every figure of every game since a UTC day, without those of single items (:func:`top_items`)."""
     return connection.execute(
-        f"""SELECT c.game_id, c.partner, c.name, c.day, c.value
+        f"""SELECT c.game_id, c.partner, c.name, c.label, c.day, c.value
             FROM games g CROSS JOIN /* hint */ counters k ON k.game_id = g.id AND k.day >= :first_day
             {_WITHOUT_ITEMS}""",  # noqa: S608
         {"first_day": first_day},
     ).fetchall()
 
 
-def of_day(connection: sqlite3.Connection, day: str) -> list[sqlite3.Row]:
-    """Every figure of every game on one UTC day, but for those of single items; with the game's ``slug``."""
+def list_day(connection: Connection, day: str) -> list[Row]:
+    """Every figure of every game on one UTC day, without those of single items; with the game's ``slug``."""
     return connection.execute(
-        f"""SELECT g.slug, c.partner, c.name, c.value
+        f"""SELECT g.slug, c.partner, c.name, c.label, c.value
             FROM games g CROSS JOIN /* hint */ counters k ON k.game_id = g.id AND k.day = :day {_WITHOUT_ITEMS}
-            ORDER BY g.slug, c.partner, c.name""",  # noqa: S608  our own words only
+            ORDER BY g.slug, c.partner, c.name, c.label""",  # noqa: S608  our own words only
         {"day": day},
     ).fetchall()
 
 
-def top_items(connection: sqlite3.Connection, first_day: str, limit: int) -> dict[int, list[tuple[str, int]]]:
-    """Game -> the items that most grants since a UTC day hold, with how many; no more than ``limit`` each."""
+def top_items(connection: Connection, first_day: str, limit: int) -> dict[int, list[tuple[str, int]]]:
+    """Game -> (sku, grants) of the items that most grants since a UTC day hold; at most ``limit`` per game."""
     rows = connection.execute(
         """SELECT game_id, sku, grants FROM (
                SELECT game_id, sku, grants,
                       row_number() OVER (PARTITION BY game_id ORDER BY grants DESC, sku) AS place
-               FROM (SELECT game_id, substr(name, 6) AS sku,
-                            sum(CASE WHEN value < 1000000000 THEN value ELSE 1000000000 END) AS grants
-                     FROM (SELECT c.game_id, c.name, c.value
+               FROM (SELECT game_id, sku, sum(CASE WHEN value < 1000000000 THEN value ELSE 1000000000 END) AS grants
+                     FROM (SELECT c.game_id, c.label AS sku, c.value
                            FROM games g CROSS JOIN /* hint */ counters c INDEXED BY counters_by_day /* hint */
                            ON c.game_id = g.id AND c.day >= :first_day
-                           WHERE c.name >= 'item.' AND c.name < 'item/' LIMIT :looked_at) found
-                     GROUP BY game_id, name) summed) ranked
+                           WHERE c.name = 'item' LIMIT :looked_at) found
+                     GROUP BY game_id, sku) summed) ranked
            WHERE place <= :limit ORDER BY game_id, place""",
-        {"first_day": first_day, "limit": limit, "looked_at": ITEMS_LOOKED_AT},
+        {"first_day": first_day, "limit": limit, "looked_at": MOST_ITEM_ROWS},
     )
     found: dict[int, list[tuple[str, int]]] = {}
     for row in rows:
@@ -97,23 +94,19 @@ def top_items(connection: sqlite3.Connection, first_day: str, limit: int) -> dic
     return found
 
 
-def has_counted(connection: sqlite3.Connection, game_id: int, partner: str, names: Iterable[str]) -> bool:
-    """Whether one of these has ever happened."""
+def has_counted(connection: Connection, game_id: int, partner: str, names: Iterable[str]) -> bool:
+    """Whether one of these figures, which have no label, was ever counted."""
+    sql = """SELECT 1 FROM counters
+             WHERE game_id = :game_id AND partner = :partner AND name = :name AND label = '' LIMIT 1"""
     return any(
-        connection.execute(
-            "SELECT 1 FROM counters WHERE game_id = :game_id AND partner = :partner AND name = :name LIMIT 1",
-            {"game_id": game_id, "partner": partner, "name": name},
-        ).fetchone()
-        is not None
-        for name in names
+        connection.execute(sql, {"game_id": game_id, "partner": partner, "name": name}).fetchone() for name in names
     )
 
 
-def called(connection: sqlite3.Connection, game_id: int, partner: str) -> set[str]:
-    """The addresses at which a call of this partner has ever proved itself."""
+def called(connection: Connection, game_id: int, partner: str) -> set[str]:
+    """The addresses of ours that this partner has ever called with a right proof."""
     rows = connection.execute(
-        """SELECT DISTINCT name FROM counters
-           WHERE game_id = :game_id AND partner = :partner AND name >= :prefix AND name < :prefix || '~'""",
-        {"game_id": game_id, "partner": partner, "prefix": CALLED},
+        "SELECT DISTINCT label FROM counters WHERE game_id = :game_id AND partner = :partner AND name = 'called'",
+        {"game_id": game_id, "partner": partner},
     )
-    return {row["name"].removeprefix(CALLED) for row in rows}
+    return {row["label"] for row in rows}

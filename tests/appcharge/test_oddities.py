@@ -219,7 +219,7 @@ class TestEmptyOrders:
         for said in (text_of(browser.get("/")), doctor()):
             assert "1 paid order of Appcharge named nothing to credit: 68e25eebdcb1278 (9.99 USD)" in said
             assert "alice" not in said
-        assert db("SELECT value FROM counters WHERE name = 'gross.USD'") == [{"value": 999}]
+        assert db("SELECT value FROM counters WHERE name = 'gross' AND label = 'USD'") == [{"value": 999}]
 
     def test_a_free_one_troubles_nobody_and_an_unreadable_price_may_have_been_paid(self, post_order, studio, named):
         post_order(products=[], priceInCents=0, subTotal=0, tax=0, action="bonus")

@@ -23,7 +23,8 @@ def owed(installation, studio):
 
 
 def count(installation, studio, partner, **amounts):
-    names = {name.replace("__", "."): value for name, value in amounts.items()}
+    """Counts ``name`` or ``name__label``."""
+    names = {name.partition("__")[::2]: value for name, value in amounts.items()}
     installation.database.write_here(lambda tx: counters.add_each(tx, studio.row["id"], partner, names))
 
 

@@ -125,7 +125,7 @@ def test_what_cannot_be_read_is_left_out_and_not_0(scrape, installation, studio)
 
 def test_hostile_words_do_not_break_the_format(scrape, installation, studio):
     word = 'a"b\\c\nd 1\ncoinslot_credits_total 5 \u202e😀'
-    installation.database.write_here(lambda tx: counters.add(tx, studio.row["id"], "appcharge", f"refused.{word}"))
+    installation.database.write_here(lambda tx: counters.add(tx, studio.row["id"], "appcharge", "refused", label=word))
     figures = scrape()
     assert of(figures, "coinslot_refused_calls_total", game="demo", partner="appcharge", reason=word) == 1
     assert not [name for name, labels in figures if name == "coinslot_credits_total" and not labels]

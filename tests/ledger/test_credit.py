@@ -221,8 +221,8 @@ def test_counters_are_rolled_up_with_the_credit(installation, studio, db):
     make(installation, credit(studio, external_id="e-2", environment="sandbox"))
     for _ in range(2):
         make(installation, credit(studio, external_id="e-3", player_id="coinslot-test"))
-    counted = {row["name"]: row["value"] for row in db("SELECT name, value FROM counters")}
-    assert counted == {"credited": 1, "credited.test": 1, "duplicate": 1, "item.coins": 1}
+    counted = {(row["name"], row["label"]): row["value"] for row in db("SELECT * FROM counters")}
+    assert counted == {("credited", ""): 1, ("credited.test", ""): 1, ("duplicate", ""): 1, ("item", "coins"): 1}
 
 
 def test_money_is_counted_per_currency_and_a_sum_too_large_fails_no_credit(installation, studio, db):
@@ -233,8 +233,8 @@ def test_money_is_counted_per_currency_and_a_sum_too_large_fails_no_credit(insta
     make(installation, credit(studio, external_id="usd", money=reports.Money(currency="USD", gross_minor=999)))
     make(installation, credit(studio, external_id="free", money=reports.Money(currency="USD", gross_minor=0)))
 
-    counted = {row["name"]: row["value"] for row in db("SELECT name, value FROM counters")}
-    assert (counted["gross.JPY"], counted["gross.USD"], counted["credited"]) == (2**63 - 1, 999, 14)
+    counted = {(row["name"], row["label"]): row["value"] for row in db("SELECT * FROM counters")}
+    assert (counted["gross", "JPY"], counted["gross", "USD"], counted["credited", ""]) == (2**63 - 1, 999, 14)
 
 
 def test_a_credit_does_not_show_bodies_or_signatures_in_its_repr(studio):

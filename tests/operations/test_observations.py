@@ -50,7 +50,7 @@ def test_the_ring_is_bounded_and_keeps_the_newest(installation, studio, db, monk
     installation.observations.flush()
     rows = db("SELECT * FROM refusals ORDER BY id")
     assert [opened(installation, row)["number"] for row in rows] == [str(number) for number in range(15, 25)]
-    assert db("SELECT name, value FROM counters") == [{"name": "refused.signature", "value": 25}]
+    assert db("SELECT name, label, value FROM counters") == [{"name": "refused", "label": "signature", "value": 25}]
 
 
 def test_a_flood_is_counted_but_not_all_kept(installation, studio, db, monkeypatch):
@@ -124,7 +124,7 @@ def test_our_own_simulated_calls_say_nothing_of_the_partner_and_its_keys(
     client.post("/appcharge/demo/players", data=body)
     installation.observations.flush()
     assert browser.get("/games/demo/refusals").text.count("(simulated)") == 1
-    assert db("SELECT value FROM counters WHERE name LIKE 'refused.%'") == [{"value": 1}]
+    assert db("SELECT value FROM counters WHERE name = 'refused'") == [{"value": 1}]
     assert len(contacts.of_game(installation.database.read(), studio.row["id"])) == 1
     assert len(db("SELECT name FROM secrets WHERE last_used_at IS NOT NULL")) == 2
 
@@ -146,7 +146,7 @@ def test_a_call_that_only_says_that_it_is_simulated_counts(client, studio, insta
     installation.observations.flush()
 
     assert db("SELECT is_simulated FROM refusals") == [{"is_simulated": 0}]
-    assert db("SELECT value FROM counters WHERE name LIKE 'refused.%'") == [{"value": 1}]
+    assert db("SELECT value FROM counters WHERE name = 'refused'") == [{"value": 1}]
 
 
 def test_the_proof_of_a_simulated_call_ends(client, studio, installation, db, simulated, clock):

@@ -777,7 +777,7 @@ class TestWhatIsKept:
         enter(custom_data="x")
 
         installation.observations.flush()
-        assert db("SELECT value FROM counters WHERE name = 'called.sponsor'") == [{"value": 1}]
+        assert db("SELECT value FROM counters WHERE name = 'called' AND label = 'sponsor'") == [{"value": 1}]
 
     def test_proofs_keep_to_themselves(self):
         recipe = Recipe.parse("pipe-sha256")

@@ -293,7 +293,7 @@ class TestProof:
         installation.observations.flush()
         used = db("SELECT name FROM secrets WHERE last_used_at IS NOT NULL")
         assert used == [{"name": "playcamp.webhook_secret.coupons"}]
-        assert db("SELECT value FROM counters WHERE name = 'called.webhook'") == [{"value": 1}]
+        assert db("SELECT value FROM counters WHERE name = 'called' AND label = 'webhook'") == [{"value": 1}]
 
     def test_a_game_that_is_not_there_or_has_no_secret_is_not_found(self, post, client, studio):
         studio.secret("playcamp.api_key", "ak_server:x")

@@ -41,30 +41,28 @@ T = TypeVar("T")
 
 @dataclass
 class Figures:
-    """What was counted of a game: (partner, name) -> day -> value."""
+    """What was counted of a game: (partner, name, label) -> day -> value."""
 
-    counted: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
+    counted: dict[tuple[str, str, str], dict[str, int]] = field(default_factory=dict)
 
-    def by_day(self, name: str, partner: str | None = None) -> dict[str, int]:
-        """Day -> a figure. A name that ends with a point stands for all that begin so."""
+    def per_day(
+        self, name: str, days: Sequence[str], partner: str | None = None, label: str | None = None
+    ) -> list[int]:
+        """A figure on each of the days. None: of all partners, of all labels."""
         found: dict[str, int] = {}
-        for (whose, named), values in self.counted.items():
-            if (named.startswith(name) if name.endswith(".") else named == name) and partner in (None, whose):
+        for (whose, named, labelled), values in self.counted.items():
+            if named == name and partner in (None, whose) and label in (None, labelled):
                 for day, value in values.items():
                     found[day] = found.get(day, 0) + value
-        return found
+        return [found.get(day, 0) for day in days]
 
-    def total(self, name: str, days: Sequence[str], partner: str | None = None) -> int:
-        by_day = self.by_day(name, partner)
-        return sum(by_day.get(day, 0) for day in days)
+    def total(self, name: str, days: Sequence[str], partner: str | None = None, label: str | None = None) -> int:
+        """The sum of :meth:`per_day`."""
+        return sum(self.per_day(name, days, partner, label))
 
-    def per_day(self, name: str, days: Sequence[str], partner: str | None = None) -> list[int]:
-        by_day = self.by_day(name, partner)
-        return [by_day.get(day, 0) for day in days]
-
-    def endings(self, prefix: str) -> list[tuple[str, str]]:
-        """(what follows ``prefix``, partner) of every figure that begins so."""
-        return sorted({(name.removeprefix(prefix), who) for who, name in self.counted if name.startswith(prefix)})
+    def labels(self, name: str) -> list[tuple[str, str]]:
+        """(label, partner) of every figure of this name."""
+        return sorted({(label, who) for who, named, label in self.counted if named == name})
 
 
 @bp.get("/")
@@ -75,7 +73,7 @@ def overview() -> Response:
     outlines = _tried(lambda: games.outlines(connection, installation.catalogue), "games")
     if outlines is None:
         return page("overview.html", troubles=[trouble_sentences.UNREADABLE], games=None, relay=None)
-    counted = _tried(lambda: _counted(counters.of_all(connection, days[0])), "counters")
+    counted = _tried(lambda: _counted(counters.list_since(connection, days[0])), "counters")
     items = _tried(lambda: counters.top_items(connection, days[-ITEM_DAYS], TOP_ITEMS), "items")
     known = _tried(lambda: contacts.of_all(connection), "contacts")
     queues = _tried(lambda: lists.queues(connection), "queues")
@@ -110,20 +108,20 @@ def figures_csv(slug: str) -> Response:
     database = current_installation().database
 
     def rows() -> Iterator[tuple[object, ...]]:
-        after = ("", "", "")
+        after = ("", "", "", "")
         while True:
-            found = counters.days_after(database.read(), game.id, after, ROWS_AT_ONCE)
+            found = counters.list_days(database.read(), game.id, after, ROWS_AT_ONCE)
             for row in found:
-                figure, point, rest = row["name"].partition(".")
-                if figure in ("gross", "refunded", "returned"):
-                    yield row["day"], row["partner"], figure, rest, money.in_major(row["value"], rest)
-                elif figure == "item":
-                    yield row["day"], row["partner"], "item", rest, row["value"]
+                day, partner, figure, label, value = row
+                if figure in (counters.GROSS, counters.REFUNDED, counters.RETURNED):
+                    yield day, partner, figure, label, money.in_major(value, label)
+                elif figure == counters.ITEM:
+                    yield day, partner, figure, label, value
                 else:
-                    yield row["day"], row["partner"], f"{figure}{point}{rest}", "", row["value"]
+                    yield day, partner, ".".join(filter(None, (figure, label))), "", value
             if len(found) < ROWS_AT_ONCE:
                 return
-            after = (found[-1]["day"], found[-1]["partner"], found[-1]["name"])
+            after = tuple(found[-1])[:4]
 
     header = ("day", "partner", "figure", "currency_or_item", "value")
     return csv_file(f"{game.slug}-figures", header, rows())
@@ -142,22 +140,23 @@ def _counted(rows: Iterable[Row]) -> dict[int, Figures]:
     found: dict[int, Figures] = {}
     for row in rows:
         by_name = found.setdefault(row["game_id"], Figures()).counted
-        by_name.setdefault((row["partner"], row["name"]), {})[row["day"]] = row["value"]
+        by_name.setdefault((row["partner"], row["name"], row["label"]), {})[row["day"]] = row["value"]
     return found
 
 
 def _figures(figures: Figures, days: Sequence[str]) -> dict[str, object]:
     """Today and all the days of each figure, and the money by partner and currency."""
 
-    def both(*names: str, partner: str | None = None) -> tuple[int, int]:
-        return tuple(sum(figures.total(name, span, partner) for name in names) for span in (days[-1:], days))  # type: ignore[return-value]
+    def both(name: str, partner: str | None = None, label: str | None = None) -> tuple[int, int]:
+        return figures.total(name, days[-1:], partner, label), figures.total(name, days, partner, label)
 
     relay = attempts.COUNTED_AS
-    pairs = dict.fromkeys((*figures.endings(counters.GROSS), *figures.endings(counters.REFUNDED)))
+    pairs = dict.fromkeys((*figures.labels(counters.GROSS), *figures.labels(counters.REFUNDED)))
     money = []
     for currency, partner in sorted(pairs, key=lambda pair: (pair[1], pair[0])):
-        gross = both(counters.GROSS + currency, partner=partner)
-        away, back = (both(each + currency, partner=partner) for each in (counters.REFUNDED, counters.RETURNED))
+        gross, away, back = (
+            both(each, partner, currency) for each in (counters.GROSS, counters.REFUNDED, counters.RETURNED)
+        )
         refunded = tuple(one - other for one, other in zip(away, back, strict=True))
         money.append({"partner": _title(partner), "currency": currency, "gross": gross, "refunded": refunded})
     return {
@@ -166,8 +165,8 @@ def _figures(figures: Figures, days: Sequence[str]) -> dict[str, object]:
         "duplicates": both("duplicate"),
         "conflicts": both("conflict"),
         "refusals": both(counters.REFUSED),
-        "delivered": both("delivered", partner=relay),
-        "failed": both("failed.", partner=relay),
+        "delivered": both("delivered", relay),
+        "failed": both("failed", relay),
     }
 
 
@@ -178,12 +177,12 @@ def _charts(game: Game, figures: Figures, days: Sequence[str]) -> dict[str, obje
     labels = {at: _short(days[at]) for at in range(0, len(days), 7)} | {len(days) - 1: "today"}
     del labels[len(days) - 2]  # too close to today
     revenue = []
-    currencies = {currency for currency, _ in figures.endings(counters.GROSS)}
-    by_size = sorted(currencies, key=lambda each: (-figures.total(counters.GROSS + each, days), each))
+    currencies = {currency for currency, _ in figures.labels(counters.GROSS)}
+    by_size = sorted(currencies, key=lambda each: (-figures.total(counters.GROSS, days, label=each), each))
     for currency in by_size[:MOST_CURRENCIES]:
         exponent = money.exponent(currency) or 0
-        whose = [who for each, who in figures.endings(counters.GROSS) if each == currency]
-        per_day = {who: figures.per_day(counters.GROSS + currency, days, who) for who in whose}
+        whose = [who for each, who in figures.labels(counters.GROSS) if each == currency]
+        per_day = {who: figures.per_day(counters.GROSS, days, who, currency) for who in whose}
         series = [
             Series(readable(_title(who), 40), [float(charts.major(value, exponent)) for value in values])
             for who, values in per_day.items()
@@ -204,10 +203,10 @@ def _charts(game: Game, figures: Figures, days: Sequence[str]) -> dict[str, obje
     relay = attempts.COUNTED_AS
     outcomes = {
         "delivered": figures.per_day("delivered", days, relay),
-        "failed attempts": figures.per_day("failed.", days, relay),
+        "failed attempts": figures.per_day("failed", days, relay),
     }
     has_deliveries = any(map(any, outcomes.values()))
-    took = [(words, figures.total(f"took.{limit}", days, relay)) for limit, words in TOOK.items()]
+    took = [(words, figures.total("took", days, relay, limit)) for limit, words in TOOK.items()]
     return {
         "revenue": revenue,
         "deliveries": charts.bars(
@@ -232,7 +231,7 @@ def _charts(game: Game, figures: Figures, days: Sequence[str]) -> dict[str, obje
         else None,
         "took_rows": took,
         "failures": sorted(
-            ((word, figures.total(f"failed.{word}", days, relay)) for word, _ in figures.endings("failed.")),
+            ((word, figures.total("failed", days, relay, word)) for word, _ in figures.labels("failed")),
             key=lambda pair: -pair[1],
         ),
     }
