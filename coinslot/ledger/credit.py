@@ -1,32 +1,90 @@
-"""The ledger: what was credited to whom, once.
+"""Crediting a partner's report, once.
 
-``UNIQUE (game_id, partner, external_id)`` decides who is first; everyone after that is a duplicate, and hears the first
-answer again, or a conflict, and is credited nothing. Transactions, grants and entries are only ever added. A credit's
-rows, its feed id and the deliveries it causes are one write: all of them are on the disk, or none. A refund that came
-before its purchase is applied in that write too.
+``UNIQUE (game_id, partner, external_id)`` decides which report is first. A later one is a duplicate, which gets the
+first answer again, or a conflict, which credits nothing. Transactions, grants and entries are only ever added. A
+credit's rows, its feed id and the deliveries it causes are one write. A refund that came before its purchase is applied
+in that write too.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from coinslot.base import clock
-from coinslot.games import registry
+from coinslot.base.outbound import Outbound
+from coinslot.games import lookup, registry
+from coinslot.games.games import Game
 from coinslot.ledger import aliases, chain, grants, refunds
-from coinslot.ledger.chain import public_id as public_id  # said here by whoever answers a partner
+from coinslot.ledger.chain import public_id as public_id
 from coinslot.ledger.reports import (
     ConflictError,
     Credit,
     Credited,
     EmptyCreditError,
+    LedgerError,
+    Outcome,
     Rules,
     UnknownItemError,
     UnknownPlayerError,
     merged,
 )
 from coinslot.outbox import deliveries
+from coinslot.outbox.destinations import is_down
 from coinslot.store import counters
-from coinslot.store.db import Connection, Row
+from coinslot.store.db import Connection, Database, Row
+
+
+def report(
+    database: Database,
+    outbound: Outbound,
+    game: Game,
+    wanted: Credit,
+    *,
+    may_be_empty: bool = True,
+    also: Callable[[Connection, Credited], None] = lambda tx, credited: None,
+) -> Outcome:
+    """Credit a report by the game's rules, or say why not; a conflict is kept for a person.
+
+    A game whose server is down may want new reports refused until it is back (``<partner>.when_game_down``). The game's
+    server is asked about an unknown player only where nothing else decides. ``also`` runs in the write that credits.
+    """
+    connection = database.read()
+    must_wait = game.settings[f"{wanted.partner}.when_game_down"] != "accept"
+    if must_wait and is_down(connection, game.id, "grant.created") and not is_credited(connection, wanted):
+        return Outcome("game_down")
+    unknown_player = game.settings["players.unknown"]
+    if unknown_player == "lookup":
+        unknown_player = "reject"
+        if not registry.has_player(connection, game.id, wanted.player_id) and not is_credited(connection, wanted):
+            try:
+                if lookup.player(outbound, game, wanted.player_id) is not None:
+                    unknown_player = "accept"
+            except lookup.LookupFailedError as error:
+                return Outcome("lookup_failed", detail=str(error))
+    rules = Rules(unknown_player, game.settings["items.unknown"], may_be_empty)
+
+    def write(tx: Connection) -> Credited:
+        credited = credit(tx, wanted, rules)
+        also(tx, credited)
+        return credited
+
+    try:
+        return _made(database.write(write))
+    except ConflictError as error:
+        known = error.transaction_id
+        database.write(lambda tx: record_conflict(tx, wanted, known))
+        return Outcome(error.reason)
+    except LedgerError as error:
+        return Outcome(error.reason, detail=str(error))
+
+
+def report_within(tx: Connection, wanted: Credit, rules: Rules) -> Outcome:
+    """The same in a write that goes on after a conflict, for reports without ``keys``; any other refusal is raised."""
+    try:
+        return _made(credit(tx, wanted, rules))
+    except ConflictError as error:  # raised before anything is written
+        record_conflict(tx, wanted, error.transaction_id)
+        return Outcome(error.reason)
 
 
 def credit(tx: Connection, wanted: Credit, rules: Rules) -> Credited:
@@ -109,6 +167,10 @@ def record_conflict(tx: Connection, refused: Credit, transaction_id: int) -> Non
     )
     if not refused.is_simulated:
         counters.add(tx, refused.game_id, refused.partner, "conflict")
+
+
+def _made(credited: Credited) -> Outcome:
+    return Outcome("credited" if credited.is_new else "duplicate", credited)
 
 
 def _counted(wanted: Credit, lines: list[tuple[str, int]]) -> dict[tuple[str, str], int]:

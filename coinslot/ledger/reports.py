@@ -1,4 +1,4 @@
-"""A partner's report of goods for a player, in our words: what it holds, and why it may be refused."""
+"""A partner's report of goods for a player: what it holds, and what may become of it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -7,35 +7,43 @@ from functools import cached_property
 from coinslot.base.exact import QUANTITY_DIGITS
 from coinslot.games import registry
 from coinslot.ledger import chain
-from coinslot.ledger.chain import public_id as public_id  # said here by whoever answers a partner
+from coinslot.ledger.chain import public_id as public_id
 
 
 class LedgerError(Exception):
-    """A credit that cannot be made. Nothing of it is stored."""
+    """A credit that cannot be made; nothing of it is stored. ``reason`` is that of the :class:`Outcome`."""
+
+    reason = ""
 
 
 class UnknownPlayerError(LedgerError):
     """The player is not registered with the game."""
 
+    reason = "unknown_player"
+
 
 class UnknownItemError(LedgerError):
-    """An item is not registered with the game; ``sku`` is the first such."""
+    """An item is not registered with the game; the text is the ``sku`` of the first one."""
 
-    def __init__(self, sku: str) -> None:
-        super().__init__("an item is not registered")
-        self.sku = sku
+    reason = "unknown_item"
 
 
 class EmptyCreditError(LedgerError):
     """There is nothing to credit, and the partner's contract does not allow that."""
 
+    reason = "empty"
+
 
 class QuantityError(LedgerError):
-    """A quantity is larger than the feed promises to carry."""
+    """A quantity is larger than the feed can carry."""
+
+    reason = "quantity"
 
 
 class ConflictError(LedgerError):
     """The transaction is known with other content. ``transaction_id`` is the row that was credited."""
+
+    reason = "conflict"
 
     def __init__(self, transaction_id: int) -> None:
         super().__init__("the transaction is known with other content")
@@ -119,12 +127,27 @@ class Rules:
 
 @dataclass(frozen=True)
 class Credited:
-    """The transaction as it stands, and the answer its partner was given first."""
+    """The transaction as it is stored, and the first answer that its partner got."""
 
     public_id: str
     answer_status: int
     answer_body: str
     is_new: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a report. ``credited`` is the transaction, None when the report was refused.
+
+    ``reason`` is ``credited`` or ``duplicate``, or why it was refused: ``conflict`` (the same id with other content,
+    which is kept for a person), ``unknown_player``, ``unknown_item`` (``detail`` is its sku), ``empty``, ``quantity``
+    (``detail`` says what is wrong), ``game_down``, or ``lookup_failed``: the game's server did not say whether it
+    knows the player. All but the first three may succeed later.
+    """
+
+    reason: str
+    credited: Credited | None = None
+    detail: str = ""
 
 
 def fingerprint(*parts: object, lines: Iterable[tuple[str, int]]) -> str:

@@ -24,19 +24,29 @@ from flask import Response, current_app
 from coinslot.base import clock
 from coinslot.base.money import in_major
 from coinslot.base.spellings import shown
-from coinslot.games import lookup, registry
+from coinslot.games import registry
 from coinslot.games.games import Game
 from coinslot.ledger import credit as ledger
 from coinslot.ledger import events, notices, reports, statuses
-from coinslot.ledger import rules as ledger_rules
 from coinslot.store import counters
 from coinslot.store.db import Connection
 from handlers.appcharge.order_body import LONGEST_WORD, minor_if_whole, parse_order, session_metadata, text_of
 from handlers.appcharge.receive import PARTNER, Entered, enter, refuse, refused
 from handlers.appcharge.shapes import moment
-from handlers.kit.receive import current_installation, must_wait
+from handlers.kit.receive import current_installation
 
 DATE = "purchaseDateAndTimeUtc"
+
+# Why the ledger refused an order -> the reason in the list of refusals (empty: our trouble, which is logged), the
+# status and the message of the answer.
+REFUSED = {
+    "conflict": ("conflict", 400, "This order was reported before with other content"),
+    "unknown_player": ("unknown_player", 400, "Unknown player"),
+    "unknown_item": ("unknown_item", 400, "Unknown product {detail}"),
+    "quantity": ("malformed", 400, "The order cannot be read: products: {detail}"),
+    "game_down": ("game_down", 503, "The game is down; please try again"),
+    "lookup_failed": ("", 503, "The game's server did not answer; please try again"),
+}
 
 
 def report_order(game_slug: str) -> Response:
@@ -63,28 +73,22 @@ def report_order(game_slug: str) -> Response:
             installation.database.write(lambda tx: notices.note(tx, game.id, PARTNER, "unknown_status", status))
         raise refused("orders", game, "unknown_status", 400, f"Unknown actionStatus: {shown(status, LONGEST_WORD)}")
 
-    if must_wait(game, PARTNER, wanted):
-        raise refused("orders", game, "game_down", 503, "The game is down; please try again")
-    try:
-        rules = ledger_rules.rules(installation.database, installation.outbound.for_callers, game, wanted)
-        credited = installation.database.write(lambda tx: credit(tx, wanted, rules))
-    except reports.ConflictError as error:
-        known = error.transaction_id
-        installation.database.write(lambda tx: ledger.record_conflict(tx, wanted, known))
-        message = "This order was reported before with other content"
-        raise refused("orders", game, "conflict", 400, message) from None
-    except reports.UnknownPlayerError:
-        raise refused("orders", game, "unknown_player", 400, "Unknown player") from None
-    except reports.UnknownItemError as error:
-        raise refused("orders", game, "unknown_item", 400, f"Unknown product {error.sku}") from None
-    except reports.QuantityError as error:
-        raise refused("orders", game, "malformed", 400, f"The order cannot be read: products: {error}") from None
-    except lookup.LookupFailedError as error:
-        current_app.logger.error("appcharge %s: an order could not be credited: %s", game.slug, error)
-        return refuse(503, "The game's server did not answer; please try again")
-    if credited.is_new:
+    outcome = ledger.report(
+        installation.database,
+        installation.outbound.for_callers,
+        game,
+        wanted,
+        also=lambda tx, credited: note_oddities(tx, wanted, credited),
+    )
+    if outcome.credited is None:
+        reason, answer_status, message = REFUSED[outcome.reason]
+        if not reason:
+            current_app.logger.error("appcharge %s: an order could not be credited: %s", game.slug, outcome.detail)
+            return refuse(answer_status, message)
+        raise refused("orders", game, reason, answer_status, message.format(detail=outcome.detail))
+    if outcome.credited.is_new:
         current_app.logger.info("appcharge %s: credited order %r", game.slug, wanted.reference)
-    return _answer(credited.answer_status, credited.answer_body)
+    return _answer(outcome.credited.answer_status, outcome.credited.answer_body)
 
 
 def to_credit(order: dict[str, Any], game: Game, call: Entered) -> reports.Credit:
@@ -148,19 +152,18 @@ def to_credit(order: dict[str, Any], game: Game, call: Entered) -> reports.Credi
     )
 
 
-def credit(tx: Connection, wanted: reports.Credit, rules: reports.Rules) -> reports.Credited:
-    """Credit once, and note what a person has to look at; see :func:`coinslot.ledger.credit.credit`."""
-    credited = ledger.credit(tx, wanted, rules)
-    if credited.is_new and wanted.player_id != registry.RESERVED_ID:
-        money = wanted.money
-        if wanted.kind == "purchase" and money.gross_minor != 0 and not any(amount for _, amount in wanted.lines):
-            paid = "amount unknown"
-            if money.gross_minor is not None and money.currency is not None:
-                paid = f"{in_major(money.gross_minor, money.currency)} {money.currency}"
-            notices.note(tx, wanted.game_id, PARTNER, "empty_order", wanted.reference, paid)
-        if wanted.known_by:
-            note_if_replayed(tx, wanted)
-    return credited
+def note_oddities(tx: Connection, wanted: reports.Credit, credited: reports.Credited) -> None:
+    """Note what a person has to look at: a paid order that grants nothing, or one that a restore may have doubled."""
+    if not credited.is_new or wanted.player_id == registry.RESERVED_ID:
+        return
+    money = wanted.money
+    if wanted.kind == "purchase" and money.gross_minor != 0 and not any(amount for _, amount in wanted.lines):
+        paid = "amount unknown"
+        if money.gross_minor is not None and money.currency is not None:
+            paid = f"{in_major(money.gross_minor, money.currency)} {money.currency}"
+        notices.note(tx, wanted.game_id, PARTNER, "empty_order", wanted.reference, paid)
+    if wanted.known_by:
+        note_if_replayed(tx, wanted)
 
 
 def note_if_replayed(tx: Connection, wanted: reports.Credit) -> None:

@@ -11,10 +11,7 @@ from coinslot.base import clock, signing
 from coinslot.base.addresses import is_allowed
 from coinslot.games.games import Game
 from coinslot.installation import Installation
-from coinslot.ledger.credit import is_credited
-from coinslot.ledger.reports import Credit
 from coinslot.operations.observations import Refusal
-from coinslot.outbox.destinations import is_down
 from handlers.kit.partner import Partner
 
 KEPT_BODY_BYTES = 48 * 1024  # of a refused call; 64 KiB once it is Base64
@@ -124,17 +121,6 @@ def _telling_headers() -> dict[str, str]:
     """Of a proof and of proxies on the way. What a stranger calls otherwise, such as cookies, is let be."""
     named = [(name.lower(), value) for name, value in request.headers if TELLING.search(name.lower())]
     return {name[:64]: value[:512] for name, value in named[:MOST_HEADERS]}
-
-
-def must_wait(game: Game, partner: str, wanted: Credit) -> bool:
-    """Whether the game is down and its owner would rather have the partner come again than deliver later.
-
-    What was credited before is answered all the same.
-    """
-    if game.settings[f"{partner}.when_game_down"] == "accept":
-        return False
-    connection = current_installation().database.read()
-    return is_down(connection, game.id, "grant.created") and not is_credited(connection, wanted)
 
 
 def is_address_allowed(game: Game, partner: str) -> bool:

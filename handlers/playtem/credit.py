@@ -2,23 +2,34 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from flask import Response, current_app, request
 from werkzeug.exceptions import MethodNotAllowed
 
 from coinslot.access.keyring import SecretValue
-from coinslot.games import games, lookup, registry
+from coinslot.games import games, registry
 from coinslot.games.games import Game
 from coinslot.games.options import Setting
-from coinslot.ledger import credit, reports
-from coinslot.ledger import rules as ledger_rules
-from handlers.kit.receive import current_installation, is_address_allowed, must_wait, note_call, note_refusal
+from coinslot.ledger import credit as ledger
+from coinslot.ledger import reports
+from coinslot.store.db import Connection
+from handlers.kit.receive import current_installation, is_address_allowed, note_call, note_refusal
 from handlers.playtem.payload import Order, PayloadError, decode, verify
 
 PARTNER = "playtem"
 
 ANY_OTHER_ERROR, UNKNOWN_ITEM, BAD_PAYLOAD, UNKNOWN_USER = 400, 402, 407, 408
+
+# Why the ledger refused a purchase -> the reason in the list of refusals (empty: our trouble, which is logged), the
+# ErrorCode and the ErrorMessage of the answer.
+REFUSED = {
+    "conflict": ("conflict", ANY_OTHER_ERROR, "This transaction was credited before with other content"),
+    "unknown_player": ("unknown_player", UNKNOWN_USER, "User #{user_id} doesn't exist"),
+    "unknown_item": ("unknown_item", UNKNOWN_ITEM, "Item #{detail} doesn't exist"),
+    "empty": ("malformed", ANY_OTHER_ERROR, "There are no items to credit"),
+    "game_down": ("game_down", ANY_OTHER_ERROR, "The game is down; please try again"),
+    "lookup_failed": ("", ANY_OTHER_ERROR, "The game's server did not answer; please try again"),
+}
 
 
 def credit_to_game(game_slug: str) -> Response:
@@ -64,33 +75,26 @@ def _credit(game: Game, parameter: str) -> Response:
     note_call(game, PARTNER, "credit", signer)
 
     wanted = to_credit(order, game, signer, matched_format)
-    if must_wait(game, PARTNER, wanted):
-        return _refuse(ANY_OTHER_ERROR, "The game is down; please try again", "game_down", game)
-    try:
-        rules = ledger_rules.rules(
-            installation.database, installation.outbound.for_callers, game, wanted, may_be_empty=False
-        )
-        credited = installation.database.write(
-            lambda tx: credit_and_learn(tx, wanted, rules, game, order, installation.catalogue)
-        )
-    except reports.ConflictError as error:
-        known = error.transaction_id
-        installation.database.write(lambda tx: credit.record_conflict(tx, wanted, known))
-        return _refuse(ANY_OTHER_ERROR, "This transaction was credited before with other content", "conflict", game)
-    except reports.UnknownPlayerError:
-        return _refuse(UNKNOWN_USER, f"User #{order.user_id} doesn't exist", "unknown_player", game)
-    except reports.UnknownItemError as error:
-        return _refuse(UNKNOWN_ITEM, f"Item #{error.sku} doesn't exist", "unknown_item", game)
-    except reports.EmptyCreditError:
-        return _refuse(ANY_OTHER_ERROR, "There are no items to credit", "malformed", game)
-    except lookup.LookupFailedError as error:
-        current_app.logger.error("playtem %s: a purchase could not be credited: %s", game.slug, error)
-        return refuse(ANY_OTHER_ERROR, "The game's server did not answer; please try again")
-    if credited.is_new:
+    outcome = ledger.report(
+        installation.database,
+        installation.outbound.for_callers,
+        game,
+        wanted,
+        may_be_empty=False,
+        also=lambda tx, credited: learn_app_id(tx, installation.catalogue, game, order, wanted),
+    )
+    if outcome.credited is None:
+        reason, code, message = REFUSED[outcome.reason]
+        if reason:
+            note_refusal(PARTNER, "credit", game, reason, 500)
+        else:
+            current_app.logger.error("playtem %s: a purchase could not be credited: %s", game.slug, outcome.detail)
+        return refuse(code, message.format(user_id=order.user_id, detail=outcome.detail))
+    if outcome.credited.is_new:
         current_app.logger.info(
             "playtem %s: credited transaction %r, signature format %s", game.slug, wanted.reference, matched_format
         )
-    return answer(credited.answer_status, credited.answer_body)
+    return answer(outcome.credited.answer_status, outcome.credited.answer_body)
 
 
 def is_configured(game: Game) -> bool:
@@ -128,14 +132,12 @@ def to_credit(order: Order, game: Game, signer: SecretValue, matched_format: str
     )
 
 
-def credit_and_learn(
-    tx: Any, wanted: reports.Credit, rules: reports.Rules, game: Game, order: Order, catalogue: Mapping[str, Setting]
-) -> reports.Credited:
-    """Credit; and where nobody has set the game's AppId, let its first real, verified call set it."""
-    credited = credit.credit(tx, wanted, rules)
+def learn_app_id(
+    tx: Connection, catalogue: Mapping[str, Setting], game: Game, order: Order, wanted: reports.Credit
+) -> None:
+    """Where nobody has set the game's AppId, the first real, verified call sets it."""
     if not wanted.is_test and not games.stored_settings(tx, game.id).get("playtem.app_id"):
         games.set_setting(tx, catalogue, game.slug, "playtem.app_id", order.app_id, actor="playtem")
-    return credited
 
 
 def answer(status: int, body: str) -> Response:
@@ -158,11 +160,6 @@ def refuse_http(status: int, message: str) -> Response:
 
 def not_found() -> Response:
     return Response("Not Found\n", 404, mimetype="text/plain")
-
-
-def _refuse(code: int, message: str, reason: str, game: Game) -> Response:
-    note_refusal(PARTNER, "credit", game, reason, 500)
-    return refuse(code, message)
 
 
 def _player_id(user_id: str, game: Game) -> str:

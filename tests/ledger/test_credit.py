@@ -210,7 +210,7 @@ def test_feed_ids_have_no_gaps_after_refusals(installation, studio, feed):
     make(installation, credit(studio))
     with pytest.raises(reports.UnknownItemError) as error:
         make(installation, credit(studio, external_id="e-2", lines=(("coins", 1), ("swords", 1), ("axes", 1))))
-    assert error.value.sku == "swords"
+    assert str(error.value) == "swords"
     make(installation, credit(studio, external_id="e-3"))
     assert [grant["id"] for grant in feed()] == [1, 2]
 

@@ -12,7 +12,8 @@ from flask import Response, current_app, jsonify
 
 from coinslot.games import registry
 from coinslot.games.games import Game
-from coinslot.ledger import credit, events, reports
+from coinslot.ledger import credit as ledger
+from coinslot.ledger import events, reports
 from coinslot.store import counters
 from coinslot.store.db import Connection, DatabaseError
 from handlers.kit.api import ApiError, NotConfiguredError
@@ -122,16 +123,6 @@ def to_credit(
     )
 
 
-def grant(tx: Connection, wanted: reports.Credit) -> reports.Credited | None:
-    """Grant a coupon once. None when it was granted with other content before, which is kept for a person."""
-    try:
-        return credit.credit(tx, wanted, RULES)
-    except reports.ConflictError as error:
-        # It is raised before anything is written, so that the write it is part of may go on.
-        credit.record_conflict(tx, wanted, error.transaction_id)
-        return None
-
-
 def _keep(game: Game, coupon: Coupon, player_id: str, is_marked: bool) -> str | None:
     """Grant what PlayCamp has just redeemed, or keep that it cannot be granted; the transaction's id in our words.
 
@@ -153,7 +144,7 @@ def _keep(game: Game, coupon: Coupon, player_id: str, is_marked: bool) -> str | 
             signature="",  # the answer to our own call is proved by the connection it came over
             signed_with=game.keys("playcamp.api_key")[0].label,
         )
-        credited = current_installation().database.write(lambda tx: grant(tx, wanted))
+        outcome = current_installation().database.write(lambda tx: ledger.report_within(tx, wanted, RULES))
     except DatabaseError as error:
         current_app.logger.error(
             "playcamp %s: coupon usage %s was not stored: %s", game.slug, coupon.usage_id, type(error).__name__
@@ -161,14 +152,14 @@ def _keep(game: Game, coupon: Coupon, player_id: str, is_marked: bool) -> str | 
         raise ProblemError(
             503, "The coupon was redeemed, and what it gives could not be stored; PlayCamp's webhook brings the grant"
         ) from None
-    if credited is None:
+    if outcome.credited is None:
         current_app.logger.error(
             "playcamp %s: coupon usage %s was granted before with other content", game.slug, coupon.usage_id
         )
         raise ProblemError(409, "The coupon was redeemed, and its usage had been granted before with other content")
-    if credited.is_new:
+    if outcome.credited.is_new:
         current_app.logger.info("playcamp %s: granted coupon usage %s", game.slug, coupon.usage_id)
-    return credited.public_id
+    return outcome.credited.public_id
 
 
 def _record_ungranted(tx: Connection, game: Game, coupon: Coupon, player_id: str, is_marked: bool) -> None:

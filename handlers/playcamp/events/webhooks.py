@@ -18,7 +18,7 @@ from flask import Response, current_app, jsonify, request
 from coinslot.access.keyring import SecretValue
 from coinslot.games import registry
 from coinslot.games.games import Game
-from coinslot.ledger import boosts, events
+from coinslot.ledger import boosts, credit, events
 from coinslot.outbox import conversion_queue
 from coinslot.payments import store
 from coinslot.relay import jobs
@@ -177,9 +177,9 @@ def keep(tx: Connection, call: Call, facts: Sequence[Fact]) -> Kept:
                 signature=call.header,
                 signed_with=call.signer.label,
             )
-            credited = coupons.grant(tx, wanted)
-            conflicting += credited is None
-            if credited is not None and credited.is_new:
+            reason = credit.report_within(tx, wanted, coupons.RULES).reason
+            conflicting += reason == "conflict"
+            if reason == "credited":
                 granted.append(wanted.reference)
         is_dropped = game.settings["playcamp.events.overtaken"] == "drop" and is_overtaken(
             tx, game, fact, is_test, of_batch
