@@ -1,7 +1,11 @@
 """Setup in a browser, and pages that tell a stranger nothing."""
 
+import ast
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -9,6 +13,7 @@ from werkzeug.security import check_password_hash, generate_password_hash
 
 from app import create_app
 from coinslot.access import owner
+from handlers import dashboard
 from handlers.kit import passwords
 from tests.conftest import Browser
 
@@ -307,3 +312,15 @@ class TestHealth:
         assert answer.status_code == 503
         assert answer.json["checks"]["database"] == "not writable"
         assert client.get("/healthz").status_code == 200
+
+
+def test_every_address_leads_to_a_function_that_is_there():
+    for _, _, place in dashboard.PAGES:
+        module, _, name = place.partition(":")
+        assert callable(getattr(import_module(f"handlers.dashboard.{module}"), name)), place
+
+
+def test_no_page_is_imported_before_it_is_asked_for():
+    code = "import sys, wsgi; print([name for name in sys.modules if name.startswith('handlers.dashboard.')])"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    assert {name.split(".")[2] for name in ast.literal_eval(done.stdout)} == {"frame"}

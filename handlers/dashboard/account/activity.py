@@ -7,7 +7,7 @@ from coinslot.store import audit
 from coinslot.store.audit import Wanted
 from coinslot.store.db import Row
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, below, bp, page
+from handlers.dashboard.frame.pages import PageError, below, page
 from handlers.kit.receive import current_installation
 
 ACTORS = {"owner": "the owner, on these pages", "command": "a command on the server", "game": "the game's server"}
@@ -47,7 +47,6 @@ MEANINGS = {
 }
 
 
-@bp.get("/activity")
 def activity() -> Response:
     connection = current_installation().database.read()
     every = games.every(connection)
@@ -67,7 +66,6 @@ def activity() -> Response:
     )
 
 
-@bp.get("/activity.csv")
 def activity_csv() -> Response:
     """Every entry that the filters let through, not only a page of them."""
     connection = current_installation().database.read()

@@ -16,7 +16,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from coinslot.access import owner, second_factor, throttle
 from coinslot.base import addresses
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import SESSION_COOKIE, bp, page, see_other, set_cookie
+from handlers.dashboard.frame.pages import SESSION_COOKIE, page, see_other, set_cookie
 from handlers.kit import passwords
 from handlers.kit.receive import current_installation
 
@@ -27,14 +27,12 @@ LONGEST_NEXT = 1000
 CODE_KEY = throttle.key("second-factor", "owner")
 
 
-@bp.get("/login")
 def login() -> AnyResponse:
     if g.session is not None:
         return redirect("/", 303)
     return _form(200, None)
 
 
-@bp.post("/login")
 def sign_in() -> AnyResponse:
     """Sign this browser in. Every attempt is counted before it is judged; success clears the count."""
     database = current_installation().database
@@ -63,14 +61,12 @@ def sign_in() -> AnyResponse:
     return response
 
 
-@bp.get("/login/code")
 def login_code() -> AnyResponse:
     if g.session is not None:
         return redirect("/", 303)
     return see_other("login") if _proved() is None else _code_form(200, None)
 
 
-@bp.post("/login/code")
 def sign_in_with_code() -> AnyResponse:
     """The second half of signing in, for a browser whose password was right a moment ago."""
     installation = current_installation()
@@ -102,7 +98,6 @@ def sign_in_with_code() -> AnyResponse:
     return response
 
 
-@bp.post("/logout")
 def sign_out() -> AnyResponse:
     session = g.session
     current_installation().database.write(lambda tx: owner.end_session(tx, session))

@@ -15,7 +15,7 @@ from coinslot.operations import backup
 from coinslot.store import audit
 from coinslot.store.db import Connection
 from handlers.dashboard.account.confirmation import UnconfirmedError, confirm
-from handlers.dashboard.frame.pages import bp, download, page, see_other
+from handlers.dashboard.frame.pages import download, page, see_other
 from handlers.kit import passwords
 from handlers.kit.receive import current_installation, partners
 
@@ -23,12 +23,10 @@ LONGEST_NAME = 255
 CHUNK_BYTES = 256 * 1024
 
 
-@bp.get("/account")
 def account() -> Response:
     return _account()
 
 
-@bp.post("/account/password")
 def change_password() -> AnyResponse:
     """The other browsers are signed out: whoever had the old password has nothing any more."""
     this = g.session
@@ -44,7 +42,6 @@ def change_password() -> AnyResponse:
     return see_other("account", said="password")
 
 
-@bp.post("/account/browsers/end")
 def end_browser() -> AnyResponse:
     """Sign one browser out, all others, or all of them, this one too."""
     this, which = g.session, request.form.get("browser", "")
@@ -64,7 +61,6 @@ def end_browser() -> AnyResponse:
     return see_other("account", said=("ended" if which == "others" else "session-ended") if count else "nothing")
 
 
-@bp.post("/account/second-factor/offer")
 def offer_second_factor() -> AnyResponse:
     installation = current_installation()
     try:
@@ -77,13 +73,11 @@ def offer_second_factor() -> AnyResponse:
     return see_other("new_second_factor")
 
 
-@bp.get("/account/second-factor")
 def new_second_factor() -> AnyResponse:
     """The offer, as a QR code and as text, until its first code has been shown."""
     return _offer(200, None)
 
 
-@bp.post("/account/second-factor")
 def switch_second_factor_on() -> AnyResponse:
     installation = current_installation()
     code = request.form.get("code", "")
@@ -93,7 +87,6 @@ def switch_second_factor_on() -> AnyResponse:
     return page("recovery_codes.html", codes=codes, is_first=True)
 
 
-@bp.post("/account/second-factor/off")
 def switch_second_factor_off() -> AnyResponse:
     try:
         confirm(or_code=True)
@@ -103,7 +96,6 @@ def switch_second_factor_off() -> AnyResponse:
     return see_other("account", said="second-factor-off" if was_on else "nothing")
 
 
-@bp.post("/account/recovery-codes")
 def new_recovery_codes() -> AnyResponse:
     database = current_installation().database
     try:
@@ -116,7 +108,6 @@ def new_recovery_codes() -> AnyResponse:
     return page("recovery_codes.html", codes=codes, is_first=False)
 
 
-@bp.post("/account/games")
 def add_game() -> Response:
     """Add a game; its API token is on this answer only."""
     installation = current_installation()
@@ -136,7 +127,6 @@ def add_game() -> Response:
     return page("game_added.html", game=installation.games.by_slug(slug), api_token=token, urls=urls)
 
 
-@bp.post("/account/master-key")
 def rotate_master_key() -> Response:
     """A new master key, made here and kept in its file. One from the environment is the environment's to change."""
     installation = current_installation()
@@ -153,7 +143,6 @@ def rotate_master_key() -> Response:
     return page("key_rotated.html", count=count, old_id=old.id, new_id=new.id, kept=kept)
 
 
-@bp.post("/account/backup")
 def download_backup() -> Response:
     """A consistent copy, streamed. The file it is made in has no name by then, and is gone once this answer ends."""
     database, caller = current_installation().database, request.remote_addr or ""

@@ -6,12 +6,11 @@ from coinslot.access import owner
 from coinslot.games import games
 from coinslot.installation import LinkError
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import SESSION_COOKIE, bp, page, set_cookie
+from handlers.dashboard.frame.pages import SESSION_COOKIE, page, set_cookie
 from handlers.kit import passwords
 from handlers.kit.receive import current_installation, partners
 
 
-@bp.get("/setup")
 def setup() -> Response:
     """Following the link uses nothing up; posting the form does."""
     try:
@@ -22,7 +21,6 @@ def setup() -> Response:
     return page("setup.html", token=request.args["token"], has_game=has_game, problem=None, form={})
 
 
-@bp.post("/setup")
 def complete_setup() -> Response:
     """Set the owner's password and, if there is none, add the first game; its API token is on this answer only.
 

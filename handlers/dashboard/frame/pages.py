@@ -1,7 +1,7 @@
 """What every page of the owner's stands on: the blueprint, the guard in front, headers, how a page is made.
 
 The guard is deny by default: an address that is not named in :data:`OPEN` is for a signed-in owner alone, and every
-POST must carry the form token of the browser it comes from. A room adds its routes to :data:`bp` and cannot forget it.
+POST must carry the form token of the browser it comes from.
 """
 
 import hashlib
@@ -14,7 +14,6 @@ from typing import Any
 from flask import (
     Blueprint,
     Response,
-    current_app,
     g,
     make_response,
     redirect,
@@ -221,7 +220,6 @@ def _frame(game: Game | None) -> dict[str, object]:
         "is_signed_in": g.session is not None,
         "release": __version__,
         "token_field": lambda: Markup('<input type="hidden" name="{}" value="{}">').format(TOKEN_FIELD, form_token()),
-        "view_functions": current_app.view_functions,
     }
 
 

@@ -20,7 +20,7 @@ from coinslot.games.games import Game
 from coinslot.games.options import COMMON_SECRETS
 from coinslot.operations import contacts
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
+from handlers.dashboard.frame.pages import PageError, page, see_other, the_game
 from handlers.dashboard.integration.checklist import Facts, Light, Step, checklist, light
 from handlers.kit.partner import Address, Key, Partner
 from handlers.kit.receive import current_installation, partners
@@ -64,7 +64,6 @@ class SettingField:
     value: str
 
 
-@bp.get("/games/<slug>/integration")
 def integration(slug: str) -> Response:
     """The partners at a glance."""
     game = the_game(slug)
@@ -78,13 +77,11 @@ def integration(slug: str) -> Response:
     return page("integration.html", game=game, summaries=summaries, due=due, under_way=under_way)
 
 
-@bp.get("/games/<slug>/integration/<partner>")
 def integration_partner(slug: str, partner: str) -> Response:
     """Everything that is pasted from here into a partner's dashboard, and from there into this page."""
     return _partner_page(the_game(slug), partner_of(partner))
 
 
-@bp.post("/games/<slug>/integration/<partner>/settings")
 def set_agreed(slug: str, partner: str) -> AnyResponse:
     """Change one of the settings that are agreed with the partner."""
     game, its = the_game(slug), partner_of(partner)
@@ -101,13 +98,11 @@ def set_agreed(slug: str, partner: str) -> AnyResponse:
     return see_other("integration_partner", said="saved", slug=slug, partner=partner)
 
 
-@bp.get("/games/<slug>/integration/keys")
 def keys(slug: str) -> Response:
     """Every key of the game's: how old, last used, and what to do next."""
     return _keys_page(the_game(slug))
 
 
-@bp.post("/games/<slug>/integration/keys/set")
 def set_key(slug: str) -> AnyResponse:
     """Give a key its first or a new value; the old one stays valid as previous where callers may still use it."""
     game = the_game(slug)
@@ -134,7 +129,6 @@ def set_key(slug: str) -> AnyResponse:
     return _back(game, said=said)
 
 
-@bp.post("/games/<slug>/integration/keys/retire")
 def retire_key(slug: str) -> AnyResponse:
     """End the previous value of a key."""
     game = the_game(slug)

@@ -18,7 +18,7 @@ from coinslot.games.options import Setting
 from coinslot.outbox import destinations, lists
 from coinslot.outbox.checks import DestinationError
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
+from handlers.dashboard.frame.pages import PageError, page, see_other, the_game
 from handlers.kit.previews import Formula, Made, Sample
 from handlers.kit.receive import current_installation, partners
 
@@ -31,7 +31,6 @@ TRIED_DAYS = (1, 7, 30)
 RULES = ("2xx", "200")  # of success, that are no expressions
 
 
-@bp.get("/games/<slug>/mapping")
 def mapping(slug: str) -> Response:
     game = the_game(slug)
     formulas = _formulas(game)
@@ -39,7 +38,6 @@ def mapping(slug: str) -> Response:
     return _page(game, formulas, formula, _current(game, formula), request.args.get("data", ""), "")
 
 
-@bp.post("/games/<slug>/mapping")
 def preview_mapping(slug: str) -> AnyResponse:
     """What the expression in the form makes of the data in the form; or, when that was asked for, save it."""
     game = the_game(slug)
@@ -57,7 +55,6 @@ def preview_mapping(slug: str) -> AnyResponse:
     return see_other("mapping", said="saved", slug=slug, what=formula.key)
 
 
-@bp.post("/games/<slug>/mapping/window")
 def try_window(slug: str) -> Response:
     """One page of the game's payment API as it is configured: asked for now, shown, and stored nowhere."""
     game = the_game(slug)

@@ -16,7 +16,7 @@ from coinslot.operations import refusals as ring
 from coinslot.operations.refusals import Refused
 from coinslot.store import audit
 from coinslot.store.db import Row
-from handlers.dashboard.frame.pages import PageError, below, bp, page, the_game, whole
+from handlers.dashboard.frame.pages import PageError, below, page, the_game, whole
 from handlers.kit import wrong_addresses
 from handlers.kit.explain import Known
 from handlers.kit.explain_words import Finding
@@ -70,36 +70,30 @@ _mutex = threading.Lock()
 # Pages
 
 
-@bp.get("/games/<slug>/refusals")
 def refusals(slug: str) -> Response:
     return _list(the_game(slug))
 
 
-@bp.get("/games/<slug>/refusals/<int:refusal_id>")
 def refusal(slug: str, refusal_id: int) -> Response:
     game = the_game(slug)
     return _detail(game, _find(game, refusal_id))
 
 
-@bp.post("/games/<slug>/refusals/<int:refusal_id>")
 def show_refusal_body(slug: str, refusal_id: int) -> AnyResponse:
     """The page with the beginning of the body, and a note in the audit that it was looked at."""
     game = the_game(slug)
     return _with_body(game, _find(game, refusal_id))
 
 
-@bp.get("/refusals")
 def strays() -> Response:
     """Calls that named no game of ours."""
     return _list(None)
 
 
-@bp.get("/refusals/<int:refusal_id>")
 def stray(refusal_id: int) -> Response:
     return _detail(None, _find(None, refusal_id))
 
 
-@bp.post("/refusals/<int:refusal_id>")
 def show_stray_body(refusal_id: int) -> AnyResponse:
     return _with_body(None, _find(None, refusal_id))
 

@@ -10,7 +10,7 @@ from coinslot.games.games import Game
 from coinslot.operations import contacts
 from coinslot.store import audit
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
+from handlers.dashboard.frame.pages import PageError, page, see_other, the_game
 from handlers.dashboard.integration.addresses import address_of, partner_of, refusals_of
 from handlers.kit import sending
 from handlers.kit.partner import Call
@@ -20,7 +20,6 @@ TEST_SECONDS = 5.0
 SHOWN_HEADERS = ("Content-Type", "Location", "Retry-After", "Allow", "Server", "Via")
 
 
-@bp.post("/games/<slug>/integration/<partner>/copied")
 def note_copied(slug: str, partner: str) -> AnyResponse:
     """The owner says that an address is pasted at the partner's, or takes that back."""
     game, its = the_game(slug), partner_of(partner)
@@ -36,7 +35,6 @@ def note_copied(slug: str, partner: str) -> AnyResponse:
     return see_other("integration_partner", said="saved", slug=slug, partner=partner)
 
 
-@bp.post("/games/<slug>/integration/<partner>/test")
 def send_test(slug: str, partner: str) -> Response:
     """Send a signed sample of the reserved player's through the real address, and show the real answer."""
     game, its = the_game(slug), partner_of(partner)

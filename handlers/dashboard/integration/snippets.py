@@ -15,7 +15,7 @@ from pathlib import Path
 from flask import Response, request
 
 from coinslot.games.games import Game
-from handlers.dashboard.frame.pages import bp, page, the_game
+from handlers.dashboard.frame.pages import page, the_game
 from handlers.kit.partner import EntryRecipe
 from handlers.kit.receive import current_installation, partners
 
@@ -54,7 +54,6 @@ LANGUAGES = (
 )
 
 
-@bp.get("/games/<slug>/integration/snippets")
 def snippets(slug: str) -> Response:
     """Code to paste into the game server."""
     game = the_game(slug)

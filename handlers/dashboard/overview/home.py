@@ -18,7 +18,7 @@ from coinslot.store.db import Connection, DatabaseError, EngineError, Row
 from handlers.dashboard.frame import charts
 from handlers.dashboard.frame.charts import Series
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import bp, page, the_game
+from handlers.dashboard.frame.pages import page, the_game
 from handlers.dashboard.frame.words import days_back
 from handlers.kit import trouble_sentences
 from handlers.kit.receive import current_installation, partners
@@ -65,7 +65,6 @@ class Figures:
         return sorted({(label, who) for who, named, label in self.counted if named == name})
 
 
-@bp.get("/")
 def overview() -> Response:
     installation = current_installation()
     connection = installation.database.read()
@@ -101,7 +100,6 @@ def overview() -> Response:
     )
 
 
-@bp.get("/games/<slug>/figures.csv")
 def figures_csv(slug: str) -> Response:
     """Every figure of the game per day, from the first on; money in major units."""
     game = the_game(slug)

@@ -7,7 +7,7 @@ from flask import Response, request
 from coinslot.ledger import search
 from coinslot.store.paging import every
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import below, bp, page, the_game
+from handlers.dashboard.frame.pages import below, page, the_game
 from handlers.dashboard.frame.timeline import OUTCOMES, REASONS
 from handlers.dashboard.records.transactions import major, player_address
 from handlers.kit.receive import current_installation
@@ -32,7 +32,6 @@ REFUND_HEADER = (
 ).split()
 
 
-@bp.get("/games/<slug>/conflicts")
 def conflicts(slug: str) -> Response:
     game = the_game(slug)
     rows, following = search.conflicts(current_installation().database.read(), game.id, below())
@@ -46,7 +45,6 @@ def conflicts(slug: str) -> Response:
     )
 
 
-@bp.get("/games/<slug>/conflicts.csv")
 def conflicts_csv(slug: str) -> Response:
     game = the_game(slug)
     connection = current_installation().database.read()
@@ -56,7 +54,6 @@ def conflicts_csv(slug: str) -> Response:
     return csv_file(f"{game.slug}-conflicts", CONFLICT_HEADER, rows)
 
 
-@bp.get("/games/<slug>/refunds")
 def refunds(slug: str) -> Response:
     game = the_game(slug)
     is_open = request.args.get("show") == "open"
@@ -75,7 +72,6 @@ def refunds(slug: str) -> Response:
     )
 
 
-@bp.get("/games/<slug>/refunds.csv")
 def refunds_csv(slug: str) -> Response:
     game = the_game(slug)
     connection = current_installation().database.read()

@@ -20,7 +20,7 @@ from coinslot.store import audit
 from coinslot.store.db import Connection, Row
 from coinslot.store.paging import LAST_ID, Listed, every
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, below, bp, page, see_other, the_game, whole
+from handlers.dashboard.frame.pages import PageError, below, page, see_other, the_game, whole
 from handlers.kit.receive import current_installation
 from handlers.kit.wording import shown, until
 
@@ -73,7 +73,6 @@ class Filter:
         return {name: value for name, value in told.items() if value}
 
 
-@bp.get("/games/<slug>/deliveries")
 def deliveries(slug: str) -> Response:
     game = the_game(slug)
     connection = current_installation().database.read()
@@ -101,7 +100,6 @@ def deliveries(slug: str) -> Response:
     )
 
 
-@bp.get("/games/<slug>/deliveries.csv")
 def deliveries_csv(slug: str) -> Response:
     """The deliveries that a filter leaves over, newest first."""
     game = the_game(slug)
@@ -112,7 +110,6 @@ def deliveries_csv(slug: str) -> Response:
     return csv_file(f"{game.slug}-deliveries", _EXPORTED, ([row[name] for name in _EXPORTED] for row in rows))
 
 
-@bp.post("/games/<slug>/deliveries/redrive")
 def redrive_deliveries(slug: str) -> AnyResponse:
     """Put back the dead and waiting deliveries that were ticked, or all that the filter leaves over."""
     game = the_game(slug)
@@ -154,7 +151,6 @@ def redrive_deliveries(slug: str) -> AnyResponse:
     return see_other("deliveries", said, slug=game.slug, back=count, stayed=stayed, **wanted.query)
 
 
-@bp.get("/games/<slug>/deliveries/<int:delivery_id>")
 def delivery(slug: str, delivery_id: int) -> Response:
     game = the_game(slug)
     connection = current_installation().database.read()
@@ -176,7 +172,6 @@ def delivery(slug: str, delivery_id: int) -> Response:
     )
 
 
-@bp.post("/games/<slug>/deliveries/<int:delivery_id>/redrive")
 def redrive_delivery(slug: str, delivery_id: int) -> AnyResponse:
     game = the_game(slug)
     _found(current_installation().database.read(), game, delivery_id)
@@ -193,7 +188,6 @@ def redrive_delivery(slug: str, delivery_id: int) -> AnyResponse:
     return see_other("delivery", "redriven", slug=game.slug, delivery_id=delivery_id)
 
 
-@bp.post("/games/<slug>/deliveries/destinations/<name>/<verb>")
 def switch_destination(slug: str, name: str, verb: str) -> AnyResponse:
     """Pause a destination, or have it begin afresh: what it is owed waits, or goes out now."""
     game = the_game(slug)

@@ -16,7 +16,7 @@ from coinslot.outbox.checks import DestinationError
 from coinslot.outbox.formats import STANDARD
 from coinslot.relay import grader
 from coinslot.store.db import Connection, Row
-from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game, whole
+from handlers.dashboard.frame.pages import PageError, page, see_other, the_game, whole
 from handlers.kit.grading import new_grader
 from handlers.kit.receive import current_installation
 
@@ -29,12 +29,10 @@ CHANGES = {"paused": "paused", "active": "resumed", "removed": "removed"}  # sta
 FIELDS = ("name", "url", "events", "format", "retry", "timeout", "success")
 
 
-@bp.get("/games/<slug>/settings/destinations")
 def destination_list(slug: str) -> Response:
     return _destinations(the_game(slug))
 
 
-@bp.post("/games/<slug>/settings/destinations")
 def add_destination(slug: str) -> Response:
     """Add one; its signing secret is on this answer only."""
     game, installation = the_game(slug), current_installation()
@@ -64,7 +62,6 @@ def add_destination(slug: str) -> Response:
     return page("destination_secret.html", game=game, name=form["name"], secret=secret, is_new=True)
 
 
-@bp.post("/games/<slug>/settings/destinations/<name>/state")
 def change_destination(slug: str, name: str) -> AnyResponse:
     """Pause, resume or remove one; what a removed one was still owed is dead."""
     game, state = the_game(slug), request.form.get("state", "")
@@ -77,7 +74,6 @@ def change_destination(slug: str, name: str) -> AnyResponse:
     return see_other("destination_list", said=CHANGES[state], slug=slug)
 
 
-@bp.post("/games/<slug>/settings/destinations/<name>/secret")
 def rotate_destination(slug: str, name: str) -> Response:
     """A new signing secret, on this answer only; deliveries carry both signatures until the old one is retired."""
     game, installation = the_game(slug), current_installation()
@@ -91,7 +87,6 @@ def rotate_destination(slug: str, name: str) -> Response:
     return page("destination_secret.html", game=game, name=name, secret=secret, is_new=False)
 
 
-@bp.post("/games/<slug>/settings/destinations/<name>/secret/retire")
 def retire_destination_secret(slug: str, name: str) -> AnyResponse:
     game = the_game(slug)
     _row(game, name)
@@ -104,7 +99,6 @@ def retire_destination_secret(slug: str, name: str) -> AnyResponse:
     return see_other("destination_list", said="retired", slug=slug)
 
 
-@bp.post("/games/<slug>/settings/destinations/<name>/grade")
 def grade_destination(slug: str, name: str) -> Response:
     """Test the endpoint with grants that count for nothing, and say what to change. Nothing is written here."""
     game, installation = the_game(slug), current_installation()

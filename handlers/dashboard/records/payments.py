@@ -14,7 +14,7 @@ from coinslot.store import audit
 from coinslot.store.db import Connection, Row
 from coinslot.store.paging import Listed, every
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, below, bp, page, see_other, survives_in_path, the_game, whole
+from handlers.dashboard.frame.pages import PageError, below, page, see_other, survives_in_path, the_game, whole
 from handlers.kit.receive import current_installation
 from handlers.kit.wording import shown
 
@@ -47,8 +47,7 @@ JOBS = {
 }
 
 
-@bp.get("/games/<slug>/payments", endpoint="payments")
-def list_payments(slug: str) -> Response:
+def payments(slug: str) -> Response:
     if "id" in request.args:
         return payment(slug, request.args["id"])
     game = the_game(slug)
@@ -87,7 +86,6 @@ def payment_address(slug: str, transaction_id: str) -> str:
     return url_for("dashboard.payments", slug=slug, id=transaction_id)
 
 
-@bp.get("/games/<slug>/payments.csv")
 def payments_csv(slug: str) -> Response:
     """The payments that the filter leaves over, newest first."""
     game = the_game(slug)
@@ -98,7 +96,6 @@ def payments_csv(slug: str) -> Response:
     return csv_file(f"{game.slug}-payments", _EXPORTED, ([row[name] for name in _EXPORTED] for row in rows))
 
 
-@bp.get("/games/<slug>/payments/<path:transaction_id>")
 def payment(slug: str, transaction_id: str) -> Response:
     game = the_game(slug)
     connection = current_installation().database.read()
@@ -121,7 +118,6 @@ def payment(slug: str, transaction_id: str) -> Response:
     )
 
 
-@bp.post("/games/<slug>/payments/redrive")
 def redrive_payments(slug: str) -> AnyResponse:
     """Have quarantined payments, or their refunds, tried anew: the one that is named, or all."""
     game = the_game(slug)

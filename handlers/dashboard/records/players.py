@@ -12,7 +12,7 @@ from coinslot.ledger import boosts, dossier, grants, search
 from coinslot.ledger.paths import CursorError, Filters
 from handlers.dashboard.frame import masking
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
+from handlers.dashboard.frame.pages import PageError, page, see_other, the_game
 from handlers.dashboard.frame.timeline import timeline
 from handlers.dashboard.records.transactions import player_address
 from handlers.kit.receive import current_installation
@@ -23,7 +23,6 @@ EVENTS_SHOWN = 25
 CSV_HEADER = ("player_id", "name", "country", "created_at", "updated_at")
 
 
-@bp.get("/games/<slug>/players")
 def players(slug: str) -> AnyResponse:
     """The registry, by id, or by the beginning of an id or a name. ``?id=`` is a player whose id fits no path."""
     game = the_game(slug)
@@ -51,7 +50,6 @@ def players(slug: str) -> AnyResponse:
     )
 
 
-@bp.get("/games/<slug>/players.csv")
 def players_csv(slug: str) -> Response:
     game = the_game(slug)
     connection = current_installation().database.read()
@@ -67,12 +65,10 @@ def players_csv(slug: str) -> Response:
     return csv_file(f"{game.slug}-players", CSV_HEADER, rows())
 
 
-@bp.get("/games/<slug>/players/<path:player_id>")
 def player(slug: str, player_id: str) -> Response:
     return _show(the_game(slug), player_id)
 
 
-@bp.post("/games/<slug>/forgotten-players")
 def forget_player(slug: str) -> AnyResponse:
     """Delete the person and keep the sums; the id, typed once more, confirms it."""
     game = the_game(slug)

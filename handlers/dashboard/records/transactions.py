@@ -17,7 +17,7 @@ from coinslot.store import audit
 from coinslot.store.db import Connection
 from handlers.dashboard.frame import masking
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, bp, download, page, see_other, survives_in_path, the_game
+from handlers.dashboard.frame.pages import PageError, download, page, see_other, survives_in_path, the_game
 from handlers.dashboard.frame.timeline import OUTCOMES, POLICIES, as_text, items_in_words, timeline
 from handlers.dashboard.records import dispute
 from handlers.dashboard.records.form import read_form
@@ -45,7 +45,6 @@ CSV_HEADER = (
 ).split()
 
 
-@bp.get("/games/<slug>/transactions")
 def transactions(slug: str) -> AnyResponse:
     game = the_game(slug)
     connection = current_installation().database.read()
@@ -82,7 +81,6 @@ def transactions(slug: str) -> AnyResponse:
     )
 
 
-@bp.get("/games/<slug>/transactions.csv")
 def transactions_csv(slug: str) -> Response:
     """Everything that the same filters list."""
     game = the_game(slug)
@@ -94,13 +92,11 @@ def transactions_csv(slug: str) -> Response:
     return csv_file(f"{game.slug}-transactions", CSV_HEADER, rows)
 
 
-@bp.get("/games/<slug>/transactions/<public_id>")
 def transaction(slug: str, public_id: str) -> Response:
     game = the_game(slug)
     return _show(game, _found(game, public_id))
 
 
-@bp.post("/games/<slug>/transactions/<public_id>/reveal")
 def reveal_transaction(slug: str, public_id: str) -> Response:
     """The page with nothing hidden, this once: it is the answer to the form, so no address leads to it."""
     game = the_game(slug)
@@ -109,7 +105,6 @@ def reveal_transaction(slug: str, public_id: str) -> Response:
     return _show(game, found, is_revealed=True)
 
 
-@bp.post("/games/<slug>/transactions/<public_id>/reversal")
 def reverse_transaction(slug: str, public_id: str) -> AnyResponse:
     """Have the game take back what a transaction gave, for a reason that is kept."""
     game = the_game(slug)
@@ -135,7 +130,6 @@ def reverse_transaction(slug: str, public_id: str) -> AnyResponse:
     return see_other("transaction", said="reversed", slug=slug, public_id=public_id)
 
 
-@bp.post("/games/<slug>/transactions/<public_id>/redelivery")
 def redeliver_transaction(slug: str, public_id: str) -> AnyResponse:
     """Deliver what a transaction granted once more, for a reason that is kept."""
     game = the_game(slug)
@@ -165,7 +159,6 @@ def redeliver_transaction(slug: str, public_id: str) -> AnyResponse:
     return see_other("transaction", said="redelivered", slug=slug, public_id=public_id)
 
 
-@bp.get("/games/<slug>/transactions/<public_id>/dispute.zip")
 def dispute_pack(slug: str, public_id: str) -> Response:
     """Everything that shows what was bought and delivered, for a bank or a partner."""
     game = the_game(slug)

@@ -12,7 +12,7 @@ from coinslot.games import games, options
 from coinslot.games.games import Game, GameError
 from coinslot.games.options import LONGEST_KEY, OneOf, Setting
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
+from handlers.dashboard.frame.pages import PageError, page, see_other, the_game
 from handlers.kit.receive import current_installation, partners
 
 FEWEST_FOR_A_GROUP = 3  # keys with the same second word
@@ -62,12 +62,10 @@ class Family:
     next: str | None
 
 
-@bp.get("/games/<slug>/settings")
 def settings(slug: str) -> Response:
     return _settings(the_game(slug))
 
 
-@bp.post("/games/<slug>/settings")
 def save_settings(slug: str) -> AnyResponse:
     """Save what was changed in one group: all of it, or nothing where one value cannot be."""
     game, installation = the_game(slug), current_installation()
@@ -97,14 +95,12 @@ def save_settings(slug: str) -> AnyResponse:
     return see_other("settings", said=said, slug=slug, open=group, _anchor=group)
 
 
-@bp.get("/games/<slug>/settings/family")
 def setting_family(slug: str) -> Response:
     """All that is set of a family, a page at a time."""
     game = the_game(slug)
     return _family_page(game, _family_named(request.args.get("family", "")))
 
 
-@bp.post("/games/<slug>/settings/family")
 def add_to_family(slug: str) -> AnyResponse:
     """Set one of a family; a name that is there takes the new value."""
     game, installation = the_game(slug), current_installation()
@@ -124,7 +120,6 @@ def add_to_family(slug: str) -> AnyResponse:
     return _back_to_family(slug, family, "saved")
 
 
-@bp.post("/games/<slug>/settings/family/remove")
 def remove_from_family(slug: str) -> AnyResponse:
     game, installation = the_game(slug), current_installation()
     family = _family_named(request.form.get("family", ""))
@@ -138,7 +133,6 @@ def remove_from_family(slug: str) -> AnyResponse:
     return _back_to_family(slug, family, "removed")
 
 
-@bp.post("/games/<slug>/settings/token")
 def replace_token(slug: str) -> Response:
     """A new API token, on this answer only; the one before stays valid until it is retired."""
     game, installation = the_game(slug), current_installation()
@@ -146,7 +140,6 @@ def replace_token(slug: str) -> Response:
     return page("token.html", game=game, api_token=token)
 
 
-@bp.post("/games/<slug>/settings/token/retire")
 def retire_tokens(slug: str) -> AnyResponse:
     """End every API token but the newest."""
     game, installation = the_game(slug), current_installation()

@@ -8,16 +8,14 @@ from coinslot.games.games import Game
 from coinslot.games.registry import RegistryError, checked_id, checked_text
 from coinslot.store import audit
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import UPLOADS, PageError, bp, page, see_other, the_game
+from handlers.dashboard.frame.pages import UPLOADS, PageError, page, see_other, the_game
 from handlers.kit.receive import current_installation
 
 
-@bp.get("/games/<slug>/settings/registry")
 def registry_page(slug: str) -> Response:
     return _registry(the_game(slug))
 
 
-@bp.post("/games/<slug>/settings/registry/items")
 def add_item(slug: str) -> AnyResponse:
     """Register an item; one that is there takes the name."""
     game = the_game(slug)
@@ -38,7 +36,6 @@ def add_item(slug: str) -> AnyResponse:
     return see_other("registry_page", said="added", slug=slug)
 
 
-@bp.post("/games/<slug>/settings/registry/import")
 def import_registry(slug: str) -> Response:
     """Register the players or items of a file. Every line is checked before the first is stored."""
     game, database = the_game(slug), current_installation().database

@@ -18,7 +18,7 @@ from coinslot.settlement.months import CLOSED
 from coinslot.settlement.outcomes import Run
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import UPLOADS, PageError, bp, page, see_other, the_game, whole
+from handlers.dashboard.frame.pages import UPLOADS, PageError, page, see_other, the_game, whole
 from handlers.dashboard.settlement.documents import closed_month
 from handlers.kit import partner_reports, wording
 from handlers.kit.partner import Partner, Report
@@ -50,12 +50,10 @@ CSV_HEADER = (
 _CODE = re.compile(r"`([^`]+)`")
 
 
-@bp.get("/games/<slug>/settlements/<name>/differences")
 def differences(slug: str, name: str) -> Response:
     return page_of(the_game(slug), name)
 
 
-@bp.get("/games/<slug>/settlements/<name>/differences.csv")
 def differences_csv(slug: str, name: str) -> Response:
     """Everything that the same filters list."""
     game = the_game(slug)
@@ -75,7 +73,6 @@ def differences_csv(slug: str, name: str) -> Response:
     return csv_file(f"{game.slug}-{name}-differences", CSV_HEADER, rows())
 
 
-@bp.post("/games/<slug>/settlements/<name>/differences/ask")
 def ask_partner(slug: str, name: str) -> AnyResponse:
     """Hold the month against what the partner itself answers, in the background."""
     game = the_game(slug)
@@ -88,7 +85,6 @@ def ask_partner(slug: str, name: str) -> AnyResponse:
     return see_other("differences", said="reconciling", slug=slug, name=name)
 
 
-@bp.post("/games/<slug>/settlements/<name>/differences/accept")
 def accept_differences(slug: str, name: str) -> AnyResponse:
     """The month is reconciled though not everything agrees; the note says why that is good enough."""
     game = the_game(slug)

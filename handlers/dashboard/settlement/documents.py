@@ -12,7 +12,7 @@ from coinslot.settlement.figures import IN_TOTALS, Line
 from coinslot.settlement.months import Settlement
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import BYTE_ORDER_MARK
-from handlers.dashboard.frame.pages import PageError, bp, download, page, the_game
+from handlers.dashboard.frame.pages import PageError, download, page, the_game
 from handlers.dashboard.frame.words import with_query
 from handlers.dashboard.settlement.months import SECTIONS, named_month
 from handlers.kit.receive import current_installation, partners
@@ -49,7 +49,6 @@ FILES: dict[str, Callable[[Connection, Game, Settlement], Iterator[str]]] = {
 }
 
 
-@bp.get("/games/<slug>/settlements/<name>/files/<document>")
 def month_file(slug: str, name: str, document: str) -> Response:
     """The same as ``flask settlement export`` writes."""
     game = the_game(slug)
@@ -63,7 +62,6 @@ def month_file(slug: str, name: str, document: str) -> Response:
     return download(_marked(parts), f"{game.slug}-{name}-{document}", "text/csv")
 
 
-@bp.get("/games/<slug>/settlements/<name>/print")
 def month_print(slug: str, name: str) -> Response:
     """The month's statement, as it may be handed to somebody."""
     game = the_game(slug)
@@ -85,7 +83,6 @@ def month_print(slug: str, name: str) -> Response:
     )
 
 
-@bp.get("/games/<slug>/settlements/<name>/creators")
 def month_creators(slug: str, name: str) -> Response:
     """What creators brought and are owed: all of them, or the statement of the one in ``creator``."""
     game = the_game(slug)
@@ -113,7 +110,6 @@ def month_creators(slug: str, name: str) -> Response:
     )
 
 
-@bp.get("/games/<slug>/settlements/<name>/purchases")
 def month_purchases(slug: str, name: str) -> Response:
     """What a line is made of, as the rows are now; the newest come last, as in the month."""
     game = the_game(slug)

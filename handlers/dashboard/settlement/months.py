@@ -16,7 +16,7 @@ from coinslot.settlement.periods import Month
 from coinslot.settlement.terms import ZONE
 from coinslot.store.db import Row
 from handlers.dashboard.frame import charts
-from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game
+from handlers.dashboard.frame.pages import PageError, page, see_other, the_game
 from handlers.kit import wording
 from handlers.kit.receive import current_installation, partners
 
@@ -42,7 +42,6 @@ MEANING = {
 }
 
 
-@bp.get("/games/<slug>/settlements")
 def settlements(slug: str) -> Response:
     game = the_game(slug)
     connection = current_installation().database.read()
@@ -58,13 +57,11 @@ def settlements(slug: str) -> Response:
     )
 
 
-@bp.get("/games/<slug>/settlements/<name>")
 def month(slug: str, name: str) -> Response:
     game = the_game(slug)
     return _page(game, named_month(game, name))
 
 
-@bp.post("/games/<slug>/settlements/<name>/close")
 def close_month(slug: str, name: str) -> AnyResponse:
     game, installation = the_game(slug), current_installation()
     named_month(game, name)
@@ -77,7 +74,6 @@ def close_month(slug: str, name: str) -> AnyResponse:
     return see_other("month", said="saved", slug=slug, name=name)
 
 
-@bp.post("/games/<slug>/settlements/<name>/steps")
 def advance_month(slug: str, name: str) -> AnyResponse:
     """Bring a closed month to its next state, or pass over one; the note says why."""
     game = the_game(slug)
@@ -97,7 +93,6 @@ def advance_month(slug: str, name: str) -> AnyResponse:
     return see_other("month", said="saved", slug=slug, name=name)
 
 
-@bp.post("/games/<slug>/settlements/<name>/reopen")
 def reopen_month(slug: str, name: str) -> AnyResponse:
     game = the_game(slug)
     named_month(game, name)

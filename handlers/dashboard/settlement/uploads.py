@@ -14,7 +14,7 @@ from coinslot.settlement import report_files as report_file
 from coinslot.settlement.columns import DECIMALS, FIELDS, NEEDED, Layout, plain
 from coinslot.settlement.judging import UNREADABLE
 from coinslot.settlement.outcomes import ReconciliationError
-from handlers.dashboard.frame.pages import PageError, bp, page, see_other, the_game, whole
+from handlers.dashboard.frame.pages import PageError, page, see_other, the_game, whole
 from handlers.dashboard.settlement.differences import page_of, reporting_partner
 from handlers.dashboard.settlement.documents import closed_month
 from handlers.kit import partner_reports
@@ -35,7 +35,6 @@ FIELD_WORDS = {
 }
 
 
-@bp.post("/games/<slug>/settlements/<name>/differences/upload")
 def upload_report(slug: str, name: str) -> AnyResponse:
     """Take a partner's report; nothing is done with it before its columns are chosen."""
     game = the_game(slug)
@@ -54,7 +53,6 @@ def upload_report(slug: str, name: str) -> AnyResponse:
     return see_other("report_columns", slug=slug, name=name, partner=partner.name, upload_id=upload_id)
 
 
-@bp.get("/games/<slug>/settlements/<name>/differences/<partner>/<upload_id>")
 def report_columns(slug: str, name: str, partner: str, upload_id: str) -> Response:
     """What is in the file, and which of its columns is what."""
     game = the_game(slug)
@@ -62,7 +60,6 @@ def report_columns(slug: str, name: str, partner: str, upload_id: str) -> Respon
     return _columns_page(game, name, partner, upload_id)
 
 
-@bp.post("/games/<slug>/settlements/<name>/differences/<partner>/<upload_id>")
 def hold_against_report(slug: str, name: str, partner: str, upload_id: str) -> AnyResponse:
     """Read the file as the form says and begin; a file that cannot be read begins nothing."""
     game = the_game(slug)
