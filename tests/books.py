@@ -8,7 +8,7 @@ from coinslot.games.games import Game
 from coinslot.installation import Installation
 from coinslot.ledger import credit, refunds, reports
 from coinslot.ledger.policies import Policy
-from coinslot.payments import orders, parsing, queue
+from coinslot.payments import orders, parsing, payment_queue
 from coinslot.payments import store as payments
 from coinslot.payments.fields import Rules
 from coinslot.settlement import closing, months
@@ -20,6 +20,12 @@ RULES = Rules(
     ("MOBILE_STORE", "PC_STORE", "MOBILE_SELF_STORE", "PC_SELF_STORE"),
     {"google": ("Android", "MOBILE_STORE"), "pc": ("Web", "PC_SELF_STORE"), "web": ("Web", "MOBILE_SELF_STORE")},
 )
+
+
+def quarantine(tx: Any, payment_id: int, reason: str) -> None:
+    """Have a payment refused until it is quarantined."""
+    for _ in range(payment_queue.MOST_TRIES):
+        payment_queue.refuse(tx, payment_queue.REGISTER, {payment_id: reason}, [0.0])
 
 
 class Books:
@@ -69,8 +75,8 @@ class Books:
                     "UPDATE payments SET next_try_at = '2000' WHERE transaction_id = :id AND state = 'waiting'",
                     {"id": transaction_id},
                 )
-                due = queue.claim_due(tx, self.game.id, 1, is_sandbox=is_test)
-                queue.registered(tx, [row["id"] for row in due], is_sandbox=is_test)
+                due = payment_queue.claim(tx, payment_queue.REGISTER, self.game.id, 1, is_sandbox=is_test)
+                payment_queue.finish(tx, payment_queue.REGISTER, [row["id"] for row in due], is_sandbox=is_test)
 
         self.installation.database.write_here(store)
 

@@ -9,10 +9,11 @@ import re
 import pytest
 
 from coinslot.operations import checks
-from coinslot.payments import lists, queries, queue
+from coinslot.payments import lists, payment_queue, queries
 from coinslot.payments import store as payments
 from coinslot.payments.parsing import Payment
 from coinslot.relay import jobs
+from tests.books import quarantine
 from tests.conftest import Studio
 from tests.pages import HOSTILE, every_page, follow, text_of
 
@@ -40,9 +41,9 @@ def keep(installation, studio):
                 payments.store(tx, studio.row["id"], Payment(**values), is_registering=is_registering)
                 row = queries.find(tx, studio.row["id"], values["transaction_id"])
                 if state == "registered":
-                    queue.registered(tx, [row["id"]], is_sandbox=False)
+                    payment_queue.finish(tx, payment_queue.REGISTER, [row["id"]], is_sandbox=False)
                 elif state == "quarantined":
-                    queue.quarantine(tx, {row["id"]: "PlayCamp answered 422: no such product"})
+                    quarantine(tx, row["id"], "PlayCamp answered 422: no such product")
 
         installation.database.write_here(write)
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from coinslot.payments import queue
+from coinslot.payments import payment_queue as queue
 from coinslot.relay import jobs
 from handlers.playcamp.payments import polling
 from tests.fakes.game_payments import GamePayments, as_json

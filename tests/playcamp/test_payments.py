@@ -10,13 +10,15 @@ import pytest
 from coinslot.base import clock as time_of
 from coinslot.ledger import policies, refunds
 from coinslot.operations import checks
-from coinslot.payments import lists, queries, queue
+from coinslot.payments import lists, queries
 from coinslot.payments import parsing as payment_report
+from coinslot.payments import payment_queue as queue
 from coinslot.payments import store as payments
 from coinslot.payments.fields import Rules
 from coinslot.relay import jobs
 from handlers.playcamp.payments import own_orders, query, rechecking
 from handlers.playcamp.settings import DISTRIBUTION_TYPES, MARKETS, PLATFORMS
+from tests.books import quarantine
 from tests.conftest import Studio
 from tests.fakes.playcamp import PlayCamp
 
@@ -225,7 +227,7 @@ def test_what_costs_nothing_is_kept_and_never_registered(push, installation, stu
     assert counted(push(paid(amount=amount))) == {"stored": 1}
 
     assert (stored()["GP-1"]["state"], stored()["GP-1"]["reason"]) == ("kept", "the amount is below 0.01")
-    claimed = write(installation, lambda tx: queue.claim_due(tx, studio.row["id"], 10, is_sandbox=False))
+    claimed = write(installation, lambda tx: queue.claim(tx, queue.REGISTER, studio.row["id"], 10, is_sandbox=False))
     assert claimed == []
 
 
@@ -305,19 +307,19 @@ def test_what_was_sent_keeps_its_content_even_if_nobody_answered(report, install
     now.shift(1)
 
     assert report(amount="1") == "conflict"
-    write(installation, lambda tx: queue.postpone(tx, [row["id"]], seconds))
+    write(installation, lambda tx: queue.postpone(tx, queue.REGISTER, [row["id"]], seconds))
     assert report(amount="1") == "conflict"
     now.shift(3600)
     assert report(amount="1") == "conflict"
 
-    write(installation, lambda tx: queue.registered(tx, [row["id"]], is_sandbox=False))
+    write(installation, lambda tx: queue.finish(tx, queue.REGISTER, [row["id"]], is_sandbox=False))
     assert (stored()["GP-1"]["amount"], stored()["GP-1"]["reason"]) == ("9900", None)
 
 
 def test_a_quarantined_payment_waits_again_once_it_is_corrected(report, installation, claim, stored):
     report(userId="bad")
     (row,) = claim()
-    write(installation, lambda tx: queue.quarantine(tx, {row["id"]: "PlayCamp: user not found"}))
+    write(installation, lambda tx: quarantine(tx, row["id"], "PlayCamp: user not found"))
 
     assert report(userId="bad") == "known"
     assert report("push", userId="good") == "conflict"
@@ -362,13 +364,13 @@ def test_a_payment_of_the_sandbox_begins_anew_when_it_is_reported_live(push, stu
     studio.config("playcamp.environment", "sandbox")
     push(paid(), paid("GP-2"))
     game_id = studio.row["id"]
-    claimed = write(installation, lambda tx: queue.claim_due(tx, game_id, 1, is_sandbox=True))
-    write(installation, lambda tx: queue.registered(tx, [row["id"] for row in claimed], is_sandbox=True))
+    claimed = write(installation, lambda tx: queue.claim(tx, queue.REGISTER, game_id, 1, is_sandbox=True))
+    write(installation, lambda tx: queue.finish(tx, queue.REGISTER, [row["id"] for row in claimed], is_sandbox=True))
     assert (stored()["GP-1"]["is_test"], stored()["GP-1"]["state"]) == (1, "registered")
 
     studio.config("playcamp.environment", "live")
 
-    assert write(installation, lambda tx: queue.claim_due(tx, game_id, 10, is_sandbox=False)) == []
+    assert write(installation, lambda tx: queue.claim(tx, queue.REGISTER, game_id, 10, is_sandbox=False)) == []
     assert stored()["GP-2"]["state"] == "kept"
     assert counted(push(paid())) == {"stored": 1}
     row = stored()["GP-1"]
@@ -586,13 +588,13 @@ def test_a_refund_that_leaves_out_what_is_known_is_a_refund_and_no_conflict(inst
 @pytest.fixture
 def claim(installation, studio):
     return lambda limit=10: write(
-        installation, lambda tx: queue.claim_due(tx, studio.row["id"], limit, is_sandbox=False)
+        installation, lambda tx: queue.claim(tx, queue.REGISTER, studio.row["id"], limit, is_sandbox=False)
     )
 
 
 @pytest.fixture
 def claim_refunds(installation, studio):
-    return lambda: write(installation, lambda tx: queue.claim_refunds(tx, studio.row["id"], 10, is_sandbox=False))
+    return lambda: write(installation, lambda tx: queue.claim(tx, queue.REFUND, studio.row["id"], 10, is_sandbox=False))
 
 
 def test_a_claim_is_nobody_elses_until_its_lease_ends(push, claim, now):
@@ -611,10 +613,10 @@ def test_a_refund_is_due_only_after_its_payment_is_registered(push, installation
     (row,) = claim()
     assert claim_refunds() == []
 
-    write(installation, lambda tx: queue.registered(tx, [row["id"]], is_sandbox=False))
+    write(installation, lambda tx: queue.finish(tx, queue.REGISTER, [row["id"]], is_sandbox=False))
     (refund,) = claim_refunds()
     assert claim_refunds() == []
-    write(installation, lambda tx: queue.refund_done(tx, refund["id"], is_sandbox=False))
+    write(installation, lambda tx: queue.finish(tx, queue.REFUND, [refund["id"]], is_sandbox=False))
 
     assert (stored()["GP-1"]["state"], stored()["GP-1"]["refund_state"]) == ("registered", "done")
     assert queue.next_due(installation.database.read(), studio.row["id"]) is None
@@ -627,12 +629,14 @@ def test_what_is_refused_again_and_again_waits_for_a_person_who_may_redrive_it(
     game_id = studio.row["id"]
     for seconds in (5, 30, 30, 3600):
         (row,) = claim()
-        write(installation, lambda tx, row=row: queue.refused(tx, {row["id"]: "no\nreason"}, [5, 30, 30]))
+        write(
+            installation, lambda tx, row=row: queue.refuse(tx, queue.REGISTER, {row["id"]: "no\nreason"}, [5, 30, 30])
+        )
         assert stored()["GP-1"]["next_try_at"] == time_of.stamp(time_of.now() + seconds)
         now.shift(seconds)
     (row,) = claim()
 
-    assert write(installation, lambda tx: queue.refused(tx, {row["id"]: "no\nreason"}, [5, 30, 30])) == 1
+    write(installation, lambda tx: queue.refuse(tx, queue.REGISTER, {row["id"]: "no\nreason"}, [5, 30, 30]))
 
     kept = stored()["GP-1"]
     assert (kept["state"], kept["reason"], kept["refund_state"]) == ("quarantined", "no reason", None)
@@ -647,15 +651,15 @@ def test_a_refund_that_is_refused_five_times_waits_for_a_person(
     push, installation, claim, claim_refunds, studio, stored, now
 ):
     push(paid(status="refunded"))
-    write(installation, lambda tx: queue.registered(tx, [claim_id], is_sandbox=False) if (claim_id := 1) else None)
+    write(installation, lambda tx: queue.finish(tx, queue.REGISTER, [1], is_sandbox=False))
     assert claim() == []
     for _ in range(4):
         (row,) = claim_refunds()
-        assert not write(installation, lambda tx, row=row: queue.refund_refused(tx, row["id"], "no", [5]))
+        write(installation, lambda tx, row=row: queue.refuse(tx, queue.REFUND, {row["id"]: "no"}, [5]))
         now.shift(3600)
     (row,) = claim_refunds()
 
-    assert write(installation, lambda tx: queue.refund_refused(tx, row["id"], "no", [5]))
+    write(installation, lambda tx: queue.refuse(tx, queue.REFUND, {row["id"]: "no"}, [5]))
 
     assert [
         row["transaction_id"] for row in lists.stuck_refunds(installation.database.read(), studio.row["id"], 5)
@@ -668,7 +672,7 @@ def test_what_nobody_took_is_due_later_with_no_try_counted(push, installation, c
     push(paid())
     (row,) = claim()
 
-    write(installation, lambda tx: queue.postpone(tx, [row["id"]], 600, "PlayCamp did not answer"))
+    write(installation, lambda tx: queue.postpone(tx, queue.REGISTER, [row["id"]], 600, "PlayCamp did not answer"))
 
     assert (stored()["GP-1"]["tries"], stored()["GP-1"]["reason"]) == (0, "PlayCamp did not answer")
     now.shift(599)
@@ -682,7 +686,7 @@ def test_what_waits_for_a_person_is_listed_and_told_by_doctor(push, claim, insta
     claim()
     push(paid(amount="1"), paid(amount="2"))
     connection = installation.database.read()
-    write(installation, lambda tx: queue.quarantine(tx, {3: "PlayCamp: no"}))
+    write(installation, lambda tx: quarantine(tx, 3, "PlayCamp: no"))
 
     told = [finding.text for finding in checks.waiting_work(connection, game(), "PlayCamp")]
 
@@ -868,11 +872,11 @@ def test_the_owner_is_told_of_a_refund_that_was_sent_before_the_dispute_was_won(
     dispute("chargeback", NOW - 50)
     take()
     claimed = claim()
-    write(installation, lambda tx: queue.registered(tx, [row["id"] for row in claimed], is_sandbox=False))
+    write(installation, lambda tx: queue.finish(tx, queue.REGISTER, [row["id"] for row in claimed], is_sandbox=False))
     (refund,) = claim_refunds()
 
     def done():
-        write(installation, lambda tx: queue.refund_done(tx, refund["id"], is_sandbox=False))
+        write(installation, lambda tx: queue.finish(tx, queue.REFUND, [refund["id"]], is_sandbox=False))
 
     def win():
         dispute("reinstated", NOW - 20)
@@ -1242,16 +1246,16 @@ def test_what_is_for_the_other_environment_is_neither_sent_nor_due_all_the_time(
 ):
     game_id = studio.row["id"]
     push(paid(), paid("GP-2", status="refunded"))
-    write(installation, lambda tx: queue.registered(tx, [2], is_sandbox=False))
+    write(installation, lambda tx: queue.finish(tx, queue.REGISTER, [2], is_sandbox=False))
     studio.config("playcamp.environment", "sandbox")
     push(*(paid(f"S-{number}") for number in range(3)))
 
-    sandbox = write(installation, lambda tx: queue.claim_due(tx, game_id, 2, is_sandbox=True))
-    refunded = write(installation, lambda tx: queue.claim_refunds(tx, game_id, 2, is_sandbox=True))
+    sandbox = write(installation, lambda tx: queue.claim(tx, queue.REGISTER, game_id, 2, is_sandbox=True))
+    refunded = write(installation, lambda tx: queue.claim(tx, queue.REFUND, game_id, 2, is_sandbox=True))
 
     assert ([row["transaction_id"] for row in sandbox], refunded) == (["S-0"], [])
     assert stored()["GP-1"]["next_try_at"] == stored()["GP-2"]["refund_next_at"] == time_of.stamp(NOW + 3600)
-    write(installation, lambda tx: queue.registered(tx, [row["id"] for row in sandbox], is_sandbox=True))
+    write(installation, lambda tx: queue.finish(tx, queue.REGISTER, [row["id"] for row in sandbox], is_sandbox=True))
     assert claim() == []
     assert {stored()[name]["state"] for name in ("S-1", "S-2")} == {"kept"}
     assert queue.next_due(installation.database.read(), game_id) == time_of.stamp(NOW + 3600)

@@ -9,7 +9,8 @@ import pytest
 
 from coinslot.base import clock as coinslot_clock
 from coinslot.installation import Standing
-from coinslot.payments import parsing, queue
+from coinslot.payments import parsing
+from coinslot.payments import payment_queue as queue
 from coinslot.relay.jobs import JobError
 from handlers.playcamp.payments import formulas, polling, sends
 from handlers.playcamp.payments import source as game_payments
@@ -708,7 +709,7 @@ class TestRows:
         game.trouble(answer({"payments": [plain_row("GP-1")]}), answer({"payments": [plain_row("GP-1", price="1")]}))
         poll()
         game_id = db("SELECT game_id FROM payments")[0]["game_id"]
-        installation.database.write_here(lambda tx: queue.claim_due(tx, game_id, 10, is_sandbox=False))
+        installation.database.write_here(lambda tx: queue.claim(tx, queue.REGISTER, game_id, 10, is_sandbox=False))
         now.shift(300)
 
         poll()

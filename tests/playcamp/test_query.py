@@ -7,7 +7,8 @@ import time
 import pytest
 
 from coinslot.payments import parsing as payment_report
-from coinslot.payments import queries, queue
+from coinslot.payments import payment_queue as queue
+from coinslot.payments import queries
 from coinslot.payments import store as payments
 from handlers.playcamp.payments import query
 from handlers.playcamp.payments.rules import rules
@@ -120,8 +121,8 @@ def test_what_was_told_keeps_its_content_though_playcamp_refuses_it_for_good(ask
     ask(NOW - 700, NOW)
     for _ in range(queue.MOST_TRIES):
         now.shift(3600)
-        installation.database.write(lambda tx: queue.claim_due(tx, 1, 10, is_sandbox=False))
-        installation.database.write(lambda tx: queue.refused(tx, {1: "no such product"}, [5]))
+        installation.database.write(lambda tx: queue.claim(tx, queue.REGISTER, 1, 10, is_sandbox=False))
+        installation.database.write(lambda tx: queue.refuse(tx, queue.REGISTER, {1: "no such product"}, [5]))
 
     assert db("SELECT state FROM payments") == [{"state": "quarantined"}]
     assert report("GP-1", amount="2") == ["conflict"]

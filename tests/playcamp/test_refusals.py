@@ -9,7 +9,7 @@ import pytest
 from coinslot.base import clock as coinslot_clock
 from coinslot.base.paths import path_segment
 from coinslot.operations import troubles
-from coinslot.payments import queue
+from coinslot.payments import payment_queue as queue
 from coinslot.relay.jobs import JobError
 from handlers.playcamp.api.client import Client
 from handlers.playcamp.payments import month_report as monthly

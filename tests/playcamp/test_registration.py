@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from coinslot.base import clock as coinslot_clock
-from coinslot.payments import queue
+from coinslot.payments import payment_queue as queue
 from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
 from handlers.playcamp.payments import registration, sends

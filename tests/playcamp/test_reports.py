@@ -81,8 +81,8 @@ class TestKnownAndUnreadable:
     def registered(self, poll, installation):
         """A payment that PlayCamp has."""
         poll(paid())
-        installation.database.write_here(lambda tx: queue.claim_due(tx, 1, 10, is_sandbox=False))
-        installation.database.write_here(lambda tx: queue.registered(tx, [1], is_sandbox=False))
+        installation.database.write_here(lambda tx: queue.claim(tx, queue.REGISTER, 1, 10, is_sandbox=False))
+        installation.database.write_here(lambda tx: queue.finish(tx, queue.REGISTER, [1], is_sandbox=False))
 
     @pytest.mark.parametrize(
         ("changed", "reason"),
@@ -140,7 +140,7 @@ class TestKnownAndUnreadable:
     def test_a_market_that_is_configured_no_more_is_no_conflict(self, poll, studio, installation, conflicts, stored):
         studio.config("playcamp.market.shop", "Web,MOBILE_SELF_STORE")
         poll(paid(market="shop"))
-        installation.database.write_here(lambda tx: queue.claim_due(tx, 1, 10, is_sandbox=False))
+        installation.database.write_here(lambda tx: queue.claim(tx, queue.REGISTER, 1, 10, is_sandbox=False))
         installation.database.write_here(
             lambda tx: tx.execute("DELETE FROM settings WHERE key = 'playcamp.market.shop'")
         )

@@ -6,7 +6,7 @@ import pytest
 
 from coinslot.base import clock as coinslot_clock
 from coinslot.outbox import deliveries, destinations
-from coinslot.payments import queue
+from coinslot.payments import payment_queue as queue
 from coinslot.relay import due_times, jobs
 from coinslot.relay.jobs import JobError
 from tests.owed import Owed
@@ -143,8 +143,8 @@ def test_payments_and_refunds_put_off_into_the_wrong_future_are_due(installation
 
     now = coinslot_clock.stamp()
     assert queue.next_due(installation.database.read(), game_id) == now
-    claimed = installation.database.write_here(lambda tx: queue.claim_due(tx, game_id, 9, is_sandbox=False))
-    refunds = installation.database.write_here(lambda tx: queue.claim_refunds(tx, game_id, 9, is_sandbox=False))
+    claimed = installation.database.write_here(lambda tx: queue.claim(tx, queue.REGISTER, game_id, 9, is_sandbox=False))
+    refunds = installation.database.write_here(lambda tx: queue.claim(tx, queue.REFUND, game_id, 9, is_sandbox=False))
     assert [row["transaction_id"] for row in (*claimed, *refunds)] == ["T-0", "T-1"]
 
 

@@ -9,10 +9,9 @@ import pytest
 
 from coinslot.ledger import refunds
 from coinslot.ledger.policies import Policy
-from coinslot.payments import queue
 from coinslot.settlement import judging
 from handlers.kit import partner_reports
-from tests.books import Books
+from tests.books import Books, quarantine
 from tests.conftest import appcharge_headers, order
 from tests.fakes import appcharge as fake_appcharge
 from tests.fakes.appcharge import FakeAppcharge
@@ -197,7 +196,7 @@ class TestPayments:
     @pytest.mark.parametrize("payment", ["GP 'one'", "-GP"])
     def test_what_was_refused_is_sent_again(self, room, books, playcamp, run_printed, payment):
         books.pay(payment, "9.99", "USD", is_registered=False)
-        books.installation.database.write_here(lambda tx: queue.quarantine(tx, {1: "refused"}))
+        books.installation.database.write_here(lambda tx: quarantine(tx, 1, "refused"))
         books.close()
         report = f"{PAYMENTS}GP-9,1.00,USD,PENDING,\n"
         before = room.by_text("playcamp", report)

@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot.base import clock
 from coinslot.games.games import Game
-from coinslot.payments import lists, queries, queue, store
+from coinslot.payments import lists, payment_queue, queries, store
 from coinslot.relay import jobs as schedules
 from coinslot.store import audit
 from coinslot.store.db import Connection, Row
@@ -129,9 +129,9 @@ def redrive_payments(slug: str) -> AnyResponse:
 
     def put_back(tx: Connection) -> int:
         if is_all:
-            count = queue.redrive_all(tx, game.id, MOST_PUT_BACK)
+            count = payment_queue.redrive_all(tx, game.id, MOST_PUT_BACK)
         else:
-            count = int(queue.redrive(tx, game.id, transaction_id))
+            count = int(payment_queue.redrive(tx, game.id, transaction_id))
         if count:
             subject = f"all ({count})" if is_all else transaction_id
             audit.record(tx, game.id, "owner", "payment.redrive", subject)

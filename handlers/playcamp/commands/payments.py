@@ -15,7 +15,7 @@ from flask.cli import with_appcontext
 from coinslot.base import clock, moments
 from coinslot.base.spellings import shown
 from coinslot.games.games import Game
-from coinslot.payments import lists, queue, store
+from coinslot.payments import lists, payment_queue, store
 from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
 from coinslot.store import audit
@@ -137,7 +137,7 @@ def redrive(game: str, transaction_ids: tuple[str, ...]) -> None:
 
     def put_back(tx: Any) -> None:
         for transaction_id in transaction_ids:
-            if queue.redrive(tx, opened.id, transaction_id):
+            if payment_queue.redrive(tx, opened.id, transaction_id):
                 audit.record(tx, opened.id, "command", "playcamp.redrive", transaction_id)
             else:
                 missing.append(transaction_id)
@@ -244,6 +244,6 @@ def _taken(game: Game) -> Iterator[bool]:
         raise
     finally:
         # Nothing is left to ask the job's own row when it is due: what waits is due by the time it runs.
-        again = queue.next_due(database.read(), game.id)
+        again = payment_queue.next_due(database.read(), game.id)
         in_seconds = None if again is None else max(0.0, clock.seconds(again) - clock.now())
         database.write_here(lambda tx: jobs.finished(tx, due, in_seconds, error))

@@ -13,7 +13,7 @@ from coinslot.base import clock
 from coinslot.games.games import Game
 from coinslot.games.registry import RESERVED_ID
 from coinslot.installation import Installation
-from coinslot.payments import queue
+from coinslot.payments import payment_queue
 from coinslot.relay.jobs import JobError
 from handlers.kit.api import ApiError, NotConfiguredError
 from handlers.playcamp.payments.sends import JOB, LAST_PAUSE_SECONDS, LONGEST_WAIT_SECONDS, Sends, delays
@@ -33,7 +33,7 @@ def run(installation: Installation, game: Game) -> float | None:
     if not game.keys("playcamp.api_key"):
         return None
     try:
-        work = Sends(installation, game, time.monotonic() + SLICE_SECONDS)
+        work = Sends(installation.database, installation.outbound, game, time.monotonic() + SLICE_SECONDS)
     except NotConfiguredError as error:
         raise JobError(str(error), [LAST_PAUSE_SECONDS]) from None
     try:
@@ -47,7 +47,7 @@ def run(installation: Installation, game: Game) -> float | None:
         table = [LAST_PAUSE_SECONDS] if is_hopeless else pauses(game)
         trouble = f"{KEY_REFUSED}: {error}" if work.is_key_refused else str(error)
         raise JobError(trouble, table, error.retry_after or 0, is_anew=work.count > 0) from None
-    due = queue.next_due(installation.database.read(), game.id)
+    due = payment_queue.next_due(installation.database.read(), game.id)
     return None if due is None else min(max(0.0, clock.seconds(due) - clock.now()), LONGEST_WAIT_SECONDS)
 
 
