@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from coinslot.access.vault import MasterKey, Sealed, Vault, VaultError
 from coinslot.base import clock
+from coinslot.base.errors import CoinslotError
 from coinslot.store import audit, revision
 from coinslot.store.db import Connection, Database, Row
 
@@ -12,7 +13,7 @@ HINT_FROM_LENGTH = 12  # a shorter secret shows no last characters
 SIGNING_PREFIX = "destination."  # of secrets that we sign with: nobody proves himself with them
 
 
-class SecretError(Exception):
+class SecretError(CoinslotError):
     """What was asked for a secret cannot be done; the message is for the person who asked, and holds no value."""
 
 

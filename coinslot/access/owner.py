@@ -4,6 +4,7 @@ import hashlib
 import secrets
 
 from coinslot.base import clock
+from coinslot.base.errors import CoinslotError
 from coinslot.store import audit
 from coinslot.store.db import Connection, Row
 
@@ -15,7 +16,7 @@ LONGEST_AGENT = 200
 MOST_SESSIONS_SHOWN = 100
 
 
-class OwnerError(Exception):
+class OwnerError(CoinslotError):
     """What the owner asked cannot be done; the message is for the owner."""
 
 

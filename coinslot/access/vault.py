@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from coinslot.base import clock
+from coinslot.base.errors import CoinslotError
 from coinslot.store.db import Connection, Database
 from coinslot.store.lock import hand_over
 
@@ -29,7 +30,7 @@ KEY_BYTES = 32
 NONCE_BYTES = 12
 
 
-class VaultError(Exception):
+class VaultError(CoinslotError):
     """A key is missing, malformed or not the right one, or a sealed value was changed."""
 
 

@@ -14,6 +14,7 @@ from coinslot.access import keyring
 from coinslot.access.keyring import SecretValue
 from coinslot.access.vault import Vault
 from coinslot.base import clock
+from coinslot.base.errors import CoinslotError
 from coinslot.games.options import Setting, declared
 from coinslot.store import audit, revision
 from coinslot.store.db import Connection, Database, Row
@@ -21,7 +22,7 @@ from coinslot.store.db import Connection, Database, Row
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
-class GameError(Exception):
+class GameError(CoinslotError):
     """What was asked for a game cannot be done; the message is for the person who asked."""
 
 

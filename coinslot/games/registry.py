@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from coinslot.base import clock, spellings
+from coinslot.base.errors import CoinslotError
 from coinslot.store.db import Connection, Row
 
 # The player and the item that test traffic names. They always exist; what names them never counts.
@@ -18,7 +19,7 @@ COLUMNS = ("name", "profile_image", "country", "login_name", "password_hash")
 PROVIDERS = ("google", "apple", "facebook")
 
 
-class RegistryError(Exception):
+class RegistryError(CoinslotError):
     """A registry entry cannot be stored; the message says which value is in the way."""
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from urllib.parse import urlsplit
 
+from coinslot.base.errors import CoinslotError
 from coinslot.base.expressions import Expression
 from coinslot.base.limits import ExpressionError
 from coinslot.games.options import web_address
@@ -15,7 +16,7 @@ NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 PATTERN = re.compile(r"[A-Za-z0-9_*.?-]{1,100}")
 
 
-class DestinationError(Exception):
+class DestinationError(CoinslotError):
     """What was asked for a destination cannot be done; the message is for the person who asked."""
 
 

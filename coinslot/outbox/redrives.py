@@ -6,6 +6,7 @@ In formats with an order, a dead letter stays dead when a later one of its playe
 from collections.abc import Iterable
 
 from coinslot.base import clock
+from coinslot.base.errors import CoinslotError
 from coinslot.games.erasure import FORGOTTEN
 from coinslot.outbox import circuit, destinations
 from coinslot.outbox.deliveries import delivery_of, lease_bounds, owe
@@ -35,7 +36,7 @@ _OVERTAKEN = """(state = 'dead'
                OR l.state = 'waiting' AND l.leased_until > :now AND l.leased_until <= :longest)))"""
 
 
-class DeliveryError(Exception):
+class DeliveryError(CoinslotError):
     """What was asked for a delivery cannot be done; the message is for the person who asked."""
 
 

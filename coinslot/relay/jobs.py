@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coinslot.base import clock
+from coinslot.base.errors import CoinslotError
 from coinslot.store.db import Connection, Row
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ LONGEST_PAUSE_SECONDS = 3600.0  # that another side may ask for
 LONGEST_ERROR = 500
 
 
-class JobError(Exception):
+class JobError(CoinslotError):
     """A job could not be done this time. The message is for the owner, who reads it in the log and in the row.
 
     ``pauses`` are the job's own in the place of :data:`PAUSES_SECONDS`; ``at_least`` is what the other side asked for,

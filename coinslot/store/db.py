@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from coinslot.base.errors import CoinslotError
 from coinslot.store import commits
 from coinslot.store.lock import WriteLock, hand_over
 from coinslot.store.migrations import MIGRATIONS
@@ -44,7 +45,7 @@ EngineError = sqlite3.Error
 T = TypeVar("T")
 
 
-class DatabaseError(Exception):
+class DatabaseError(CoinslotError):
     """Our own trouble with the file. A partner hears 5xx and comes again."""
 
 

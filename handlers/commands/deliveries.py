@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from functools import partial
 
 import click
-from flask.cli import with_appcontext
 
 from coinslot.access import keyring
 from coinslot.base import clock
@@ -16,14 +15,13 @@ from coinslot.games import games
 from coinslot.outbox import destinations, lists, redrives
 from coinslot.store.db import Connection, Row
 from handlers.commands.grade import grade
-from handlers.kit.console import table
-from handlers.kit.errors import in_words
+from handlers.kit.console import Command, Group, table
 from handlers.kit.receive import current_installation
 
 STATES = ("waiting", "delivered", "dead")
 
 
-@click.group("destination")
+@click.group("destination", cls=Group)
 def destination() -> None:
     """Addresses of the game that deliveries go to."""
 
@@ -45,8 +43,6 @@ def destination() -> None:
 @click.option(
     "--success", help="2xx, 200, or a JMESPath expression on the answer of a 200; the format's own if left out."
 )
-@with_appcontext
-@in_words
 def add(
     game: str,
     name: str,
@@ -83,8 +79,6 @@ def add(
 
 @destination.command("list")
 @click.argument("game")
-@with_appcontext
-@in_words
 def list_destinations(game: str) -> None:
     """Destinations of GAME, and whether they are up."""
     connection = current_installation().database.read()
@@ -100,8 +94,6 @@ def list_destinations(game: str) -> None:
 @destination.command("rotate")
 @click.argument("game")
 @click.argument("name")
-@with_appcontext
-@in_words
 def rotate(game: str, name: str) -> None:
     """Make a new signing secret for NAME and print it; deliveries carry both signatures until the old is retired."""
     installation = current_installation()
@@ -127,8 +119,6 @@ def _set_state(game: str, name: str, state: str) -> None:
 @destination.command("pause")
 @click.argument("game")
 @click.argument("name")
-@with_appcontext
-@in_words
 def pause(game: str, name: str) -> None:
     """Send nothing to NAME until it is resumed; what it is owed waits."""
     _set_state(game, name, "paused")
@@ -138,8 +128,6 @@ def pause(game: str, name: str) -> None:
 @destination.command("resume")
 @click.argument("game")
 @click.argument("name")
-@with_appcontext
-@in_words
 def resume(game: str, name: str) -> None:
     """Send to NAME again, beginning with what has waited longest."""
     _set_state(game, name, "active")
@@ -149,8 +137,6 @@ def resume(game: str, name: str) -> None:
 @destination.command("remove")
 @click.argument("game")
 @click.argument("name")
-@with_appcontext
-@in_words
 def remove(game: str, name: str) -> None:
     """End NAME. What it was still owed is dead; the grants stay in the feed."""
     _set_state(game, name, "removed")
@@ -160,7 +146,7 @@ def remove(game: str, name: str) -> None:
 destination.add_command(grade)
 
 
-@click.group("delivery")
+@click.group("delivery", cls=Group)
 def delivery() -> None:
     """What is owed to destinations."""
 
@@ -170,8 +156,6 @@ def delivery() -> None:
 @click.option("--state", type=click.Choice(STATES))
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
 @click.option("--json", "is_json", is_flag=True, help="One JSON document per line.")
-@with_appcontext
-@in_words
 def list_deliveries(game: str, state: str | None, limit: int, is_json: bool) -> None:
     """The newest deliveries of GAME."""
     connection = current_installation().database.read()
@@ -206,8 +190,6 @@ def list_deliveries(game: str, state: str | None, limit: int, is_json: bool) -> 
 @click.option("--all", "is_all", is_flag=True, help="Every delivery of the game that is dead or waits.")
 @click.option("--from", "since", help="Those created from this time on (ISO 8601, UTC unless it says so).")
 @click.option("--to", "until", help="And before this time.")
-@with_appcontext
-@in_words
 def redrive(game: str, delivery_id: int | None, is_all: bool, since: str | None, until: str | None) -> None:
     """Put back deliveries that are dead or wait for a later attempt: one, those of a time range, or all.
 
@@ -234,10 +216,8 @@ def redrive(game: str, delivery_id: int | None, is_all: bool, since: str | None,
         click.echo(f"{overtaken} stay dead: a later one of the same player has overtaken each.")
 
 
-@click.command("relay")
+@click.command("relay", cls=Command)
 @click.option("--once", is_flag=True, help="Send and run what is due now and end.")
-@with_appcontext
-@in_words
 def relay(once: bool) -> None:
     """Send deliveries and run the jobs that are due, beside the web workers or in their place (COINSLOT_RELAY=off).
 

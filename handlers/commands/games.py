@@ -4,21 +4,19 @@ import json
 import textwrap
 
 import click
-from flask.cli import with_appcontext
 
 from coinslot.games import games, options
 from coinslot.games.registry import checked_text
 from coinslot.settlement import jobs
 from coinslot.settlement.terms import ZONE
-from handlers.kit.console import table
-from handlers.kit.errors import in_words
+from handlers.kit.console import Group, table
 from handlers.kit.receive import current_installation, partners
 
 LONGEST_NAME = 255
 TEXT_WIDTH = 100  # columns of a terminal that `config show` fills with prose
 
 
-@click.group("game")
+@click.group("game", cls=Group)
 def game() -> None:
     """Games and their API tokens."""
 
@@ -27,8 +25,6 @@ def game() -> None:
 @click.argument("slug")
 @click.option("--name", help="What people read; the slug when left out.")
 @click.option("--json", "is_json", is_flag=True, help="Print one line of JSON and nothing else.")
-@with_appcontext
-@in_words
 def add(slug: str, name: str | None, is_json: bool) -> None:
     """Add a game and print its API token, this once. Makes the home folder and the master key where missing."""
     installation = current_installation()
@@ -45,8 +41,6 @@ def add(slug: str, name: str | None, is_json: bool) -> None:
 
 
 @game.command("list")
-@with_appcontext
-@in_words
 def list_games() -> None:
     """Every game with the URLs its partners call."""
     rows = games.every(current_installation().database.read())
@@ -61,8 +55,6 @@ def list_games() -> None:
 @click.argument("slug")
 @click.option("--retire", "is_retiring", is_flag=True, help="Make no token; end every token but the newest.")
 @click.option("--json", "is_json", is_flag=True, help="Print one line of JSON and nothing else.")
-@with_appcontext
-@in_words
 def token(slug: str, is_retiring: bool, is_json: bool) -> None:
     """Make a new API token for a game and print it, this once. The one before stays valid until --retire."""
     database = current_installation().database
@@ -81,7 +73,7 @@ def token(slug: str, is_retiring: bool, is_json: bool) -> None:
         click.echo(f"\nThe one before stays valid. Once the game uses the new one: flask game token {slug} --retire")
 
 
-@click.group("config")
+@click.group("config", cls=Group)
 def config() -> None:
     """Plain settings of a game."""
 
@@ -91,8 +83,6 @@ def config() -> None:
 @click.argument("game")
 @click.argument("key")
 @click.argument("value")
-@with_appcontext
-@in_words
 def set_setting(game: str, key: str, value: str) -> None:
     """Set KEY of GAME to VALUE; it holds from the next request."""
     installation = current_installation()
@@ -108,8 +98,6 @@ def set_setting(game: str, key: str, value: str) -> None:
 
 @config.command("show")
 @click.argument("game")
-@with_appcontext
-@in_words
 def show(game: str) -> None:
     """Every setting there is, with its value for GAME and what it means."""
     installation = current_installation()

@@ -1,23 +1,20 @@
 """``flask destination grade``: a game's endpoint, tested with grants that count for nothing."""
 
 import click
-from flask.cli import with_appcontext
 
 from coinslot.base.spellings import shown
 from coinslot.games import games
 from coinslot.outbox import destinations
 from coinslot.relay import grader
-from handlers.kit.errors import in_words
+from handlers.kit.console import Command
 from handlers.kit.grading import new_grader
 from handlers.kit.receive import current_installation
 
 
-@click.command("grade")
+@click.command("grade", cls=Command)
 @click.argument("game")
 @click.argument("name")
-@with_appcontext
 @click.pass_context
-@in_words
 def grade(context: click.Context, game: str, name: str) -> None:
     """Test the endpoint behind destination NAME of GAME and say what to change.
 

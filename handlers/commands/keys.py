@@ -1,7 +1,6 @@
 """``flask secret`` and ``flask key``: values come from standard input or a hidden prompt, and are never shown."""
 
 import click
-from flask.cli import with_appcontext
 
 from coinslot.access import keyring
 from coinslot.access.keyring import SecretError, SecretRow
@@ -10,12 +9,11 @@ from coinslot.base.spellings import shown
 from coinslot.games import games, options
 from coinslot.outbox import destinations
 from coinslot.outbox.destinations import SECRET_PREFIX
-from handlers.kit.console import read_value, table
-from handlers.kit.errors import in_words
+from handlers.kit.console import Group, read_value, table
 from handlers.kit.receive import current_installation, partners
 
 
-@click.group("secret")
+@click.group("secret", cls=Group)
 def secret() -> None:
     """Secrets of a game, sealed under the master key."""
 
@@ -24,8 +22,6 @@ def secret() -> None:
 @click.argument("game")
 @click.argument("name")
 @click.argument("rest", nargs=-1, metavar="")
-@with_appcontext
-@in_words
 def set_secret(game: str, name: str, rest: tuple[str, ...]) -> None:
     """Set secret NAME of GAME to a value from standard input or a hidden prompt."""
     installation = current_installation()
@@ -43,8 +39,6 @@ def set_secret(game: str, name: str, rest: tuple[str, ...]) -> None:
 @click.argument("game")
 @click.argument("name")
 @click.argument("rest", nargs=-1, metavar="")
-@with_appcontext
-@in_words
 def rotate(game: str, name: str, rest: tuple[str, ...]) -> None:
     """Give secret NAME of GAME a new value; the one it has stays valid as previous until it is retired.
 
@@ -65,8 +59,6 @@ def rotate(game: str, name: str, rest: tuple[str, ...]) -> None:
 @secret.command("retire")
 @click.argument("game")
 @click.argument("name")
-@with_appcontext
-@in_words
 def retire(game: str, name: str) -> None:
     """End the previous value of secret NAME of GAME."""
     _check_names(game, name)
@@ -78,8 +70,6 @@ def retire(game: str, name: str) -> None:
 
 @secret.command("list")
 @click.argument("game")
-@with_appcontext
-@in_words
 def list_secrets(game: str) -> None:
     """Names, dates and last characters of GAME's secrets; never a value."""
     installation = current_installation()
@@ -95,14 +85,12 @@ def list_secrets(game: str) -> None:
         click.echo(f"Not set: {', '.join(lacking)}")
 
 
-@click.group("key")
+@click.group("key", cls=Group)
 def key() -> None:
     """The master key that every secret is sealed under."""
 
 
 @key.command("rotate")
-@with_appcontext
-@in_words
 def rotate_key() -> None:
     """Put everything under a new master key, in one transaction.
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from flask.cli import with_appcontext
 
 from coinslot.games import games
 from coinslot.games.games import Game
@@ -20,14 +19,12 @@ from coinslot.operations.findings import NOTE, OK, WARNING, WRONG, Finding, guar
 from coinslot.operations.restore import restore
 from coinslot.store.db import Connection
 from handlers.kit import trouble_sentences
-from handlers.kit.errors import in_words
+from handlers.kit.console import Command
 from handlers.kit.receive import current_installation, partners
 
 
-@click.command("backup")
+@click.command("backup", cls=Command)
 @click.argument("file", type=click.Path(path_type=Path))
-@with_appcontext
-@in_words
 def backup_command(file: Path) -> None:
     """Write a consistent copy of the database, which may be in use, to FILE.
 
@@ -46,10 +43,8 @@ def backup_command(file: Path) -> None:
     )
 
 
-@click.command("restore")
+@click.command("restore", cls=Command)
 @click.argument("file", type=click.Path(path_type=Path))
-@with_appcontext
-@in_words
 def restore_command(file: Path) -> None:
     """Check the copy in FILE and serve it in place of the database at hand. Servers may keep running.
 
@@ -79,8 +74,7 @@ def restore_command(file: Path) -> None:
     click.echo(f"New feed ids: {floors}. A game keeps its cursor, and reads on from where it was.")
 
 
-@click.command("doctor")
-@with_appcontext
+@click.command("doctor", cls=Command)
 @click.pass_context
 def doctor_command(context: click.Context) -> None:
     """Check settings, keys, engine, file, ledger, disk, clock, reachability and stuck work; exit 1 if one is WRONG."""

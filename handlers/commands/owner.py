@@ -1,23 +1,19 @@
 """``flask admin``: the one person who runs this installation."""
 
 import click
-from flask.cli import with_appcontext
 
 from coinslot.access import owner, second_factor
 from handlers.kit import passwords
-from handlers.kit.console import read_value
-from handlers.kit.errors import in_words
+from handlers.kit.console import Group, read_value
 from handlers.kit.receive import current_installation
 
 
-@click.group("admin")
+@click.group("admin", cls=Group)
 def admin() -> None:
     """The owner of this installation."""
 
 
 @admin.command("password")
-@with_appcontext
-@in_words
 def password() -> None:
     """Set the owner's password, from standard input or a hidden prompt. A setup link ends with it."""
     chosen = passwords.hash_of(owner.checked_password(read_value("password")))
@@ -31,8 +27,6 @@ def second_factor_group() -> None:
 
 
 @second_factor_group.command("off")
-@with_appcontext
-@in_words
 def second_factor_off() -> None:
     """Ask for the password alone from now on: for a lost phone. Recovery codes end with it."""
     was_on = current_installation().database.write_here(lambda tx: second_factor.turn_off(tx, actor="command"))

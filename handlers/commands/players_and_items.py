@@ -7,17 +7,16 @@ from contextlib import contextmanager
 from typing import IO
 
 import click
-from flask.cli import with_appcontext
 
 from coinslot.games import csv_files, games, registry
 from coinslot.games.registry import RegistryError, checked_id, checked_text
 from coinslot.store import audit
 from coinslot.store.db import Connection
-from handlers.kit.errors import in_words
+from handlers.kit.console import Group
 from handlers.kit.receive import current_installation
 
 
-@click.group("player")
+@click.group("player", cls=Group)
 def player() -> None:
     """The players partners may credit."""
 
@@ -26,8 +25,6 @@ def player() -> None:
 @click.argument("game")
 @click.argument("player_id", metavar="ID")
 @click.option("--name")
-@with_appcontext
-@in_words
 def add_player(game: str, player_id: str, name: str | None) -> None:
     """Register a player. One who is there already stays as is, but takes the name."""
     checked = _checked_entry(player_id, name)
@@ -46,8 +43,6 @@ def add_player(game: str, player_id: str, name: str | None) -> None:
 @player.command("import")
 @click.argument("game")
 @click.argument("file", type=click.File("rb"))
-@with_appcontext
-@in_words
 def import_players(game: str, file: IO[bytes]) -> None:
     """Register the players of a CSV FILE (- is standard input): every line is checked first.
 
@@ -63,7 +58,7 @@ def import_players(game: str, file: IO[bytes]) -> None:
     click.echo(f"imported {done.count} players ({done.new} new)")
 
 
-@click.group("item")
+@click.group("item", cls=Group)
 def item() -> None:
     """The items partners may credit."""
 
@@ -72,8 +67,6 @@ def item() -> None:
 @click.argument("game")
 @click.argument("sku")
 @click.option("--name")
-@with_appcontext
-@in_words
 def add_item(game: str, sku: str, name: str | None) -> None:
     """Register an item. One that is there already stays as is, but takes the name."""
     checked = _checked_entry(sku, name)
@@ -91,8 +84,6 @@ def add_item(game: str, sku: str, name: str | None) -> None:
 @item.command("import")
 @click.argument("game")
 @click.argument("file", type=click.File("rb"))
-@with_appcontext
-@in_words
 def import_items(game: str, file: IO[bytes]) -> None:
     """Register the items of a CSV FILE (- is standard input): every line is checked first.
 

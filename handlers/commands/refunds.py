@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 
 import click
-from flask.cli import with_appcontext
 
 from coinslot.base import clock
 from coinslot.base.spellings import shown
@@ -14,15 +13,14 @@ from coinslot.ledger import refunds
 from coinslot.ledger.policies import BY_STRENGTH, Policy
 from coinslot.store import audit
 from coinslot.store.db import Connection, Row
-from handlers.kit.console import table
-from handlers.kit.errors import in_words
+from handlers.kit.console import Group, table
 from handlers.kit.receive import current_installation
 
 LONGEST_REASON = 255
 EARLIEST = "2010"
 
 
-@click.group("refund")
+@click.group("refund", cls=Group)
 def refund() -> None:
     """Refunds and disputes, and what they took back."""
 
@@ -31,8 +29,6 @@ def refund() -> None:
 @click.argument("game")
 @click.option("--all", "is_all", is_flag=True, help="Those that are settled too.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
-@with_appcontext
-@in_words
 def list_refunds(game: str, is_all: bool, limit: int) -> None:
     """Refunds that wait for their order, or name no one order; the newest first."""
     connection = current_installation().database.read()
@@ -51,8 +47,6 @@ def list_refunds(game: str, is_all: bool, limit: int) -> None:
 @click.option("--policy", type=click.Choice(BY_STRENGTH), default="revoke", show_default=True)
 @click.option("--at", metavar="TIME", help="When the money went back, such as 2026-07-20T10:00:00Z; default: now.")
 @click.option("--reason", required=True, help="For the records; the game is not told.")
-@with_appcontext
-@in_words
 def reverse(game: str, order: str, partner: str, policy: str, at: str | None, reason: str) -> None:
     """Take back what ORDER gave, because you say so. The game reads a reversal, once."""
     reason = _checked(reason)

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import click
-from flask.cli import with_appcontext
 
 from coinslot.games.games import Game
 from coinslot.relay.jobs import JobError
@@ -19,8 +18,7 @@ from coinslot.settlement.outcomes import ReconciliationError, Run
 from coinslot.settlement.terms import Terms
 from handlers.commands.printing import amount_of, print_lines, print_run, print_zone_notes, remedy_of, words_of
 from handlers.kit import partner_reports
-from handlers.kit.console import opened_game, table
-from handlers.kit.errors import in_words
+from handlers.kit.console import Group, opened_game, table
 from handlers.kit.partner import Partner
 from handlers.kit.receive import current_installation, partners
 
@@ -28,15 +26,13 @@ PROGRESS_SECONDS = 1.0
 FORMATS = ("csv", "all", "creators", "beancount")
 
 
-@click.group("settlement")
+@click.group("settlement", cls=Group)
 def group() -> None:
     """Months: what they come to, and whether the partners say the same."""
 
 
 @group.command("list")
 @click.argument("game")
-@with_appcontext
-@in_words
 def list_months(game: str) -> None:
     """The months of GAME and their states, the newest first."""
     opened = opened_game(game)
@@ -51,8 +47,6 @@ def list_months(game: str) -> None:
 @click.argument("month")
 @click.option("--note", default="", help="For the records.")
 @click.option("--early", is_flag=True, help="Though the month is not over; the rest of it comes as adjustments.")
-@with_appcontext
-@in_words
 def close(game: str, month: str, note: str, early: bool) -> None:
     """Freeze MONTH (such as 2026-07) of GAME. A month that is closed stays as it is."""
     opened = opened_game(game)
@@ -69,8 +63,6 @@ def close(game: str, month: str, note: str, early: bool) -> None:
 @click.argument("game")
 @click.argument("month")
 @click.option("--note", required=True, help="Why; kept with the month.")
-@with_appcontext
-@in_words
 def reopen(game: str, month: str, note: str) -> None:
     """Open a closed MONTH again; what it was closed with is kept, and counts no more."""
     opened = opened_game(game)
@@ -82,8 +74,6 @@ def reopen(game: str, month: str, note: str) -> None:
 @click.argument("game")
 @click.argument("month")
 @click.option("--steps", "has_steps", is_flag=True, help="Who did what with the month, and when.")
-@with_appcontext
-@in_words
 def show(game: str, month: str, has_steps: bool) -> None:
     """What MONTH comes to: as it was closed, or as it would be closed now."""
     opened = opened_game(game)
@@ -125,8 +115,6 @@ def show(game: str, month: str, has_steps: bool) -> None:
 @click.option("--background", is_flag=True, help="Leave it to the server; `flask settlement show` tells how far it is.")
 @click.option("--accept", is_flag=True, help="The month is reconciled, with the differences there are; takes --note.")
 @click.option("--note", default="", help="For the records.")
-@with_appcontext
-@in_words
 def reconcile(
     game: str,
     month: str,
@@ -184,8 +172,6 @@ def reconcile(
 @click.argument("game")
 @click.argument("month")
 @click.option("--result", type=click.Choice(RESULTS), help="Of one kind alone.")
-@with_appcontext
-@in_words
 def differences(game: str, month: str, result: str | None) -> None:
     """Every purchase on which MONTH and a partner do not agree, as CSV, with what mends it."""
     opened = opened_game(game)
@@ -212,8 +198,6 @@ def differences(game: str, month: str, result: str | None) -> None:
 @click.option("--skip", "is_skipping", is_flag=True, help="Pass over the states between; takes --note.")
 @click.option("--accept", "is_accepting", is_flag=True, help="Though a report does not agree; takes --note.")
 @click.option("--note", default="", help="For the records, such as the number of a bank statement.")
-@with_appcontext
-@in_words
 def confirm(game: str, month: str, is_of_creators: bool, is_skipping: bool, is_accepting: bool, note: str) -> None:
     """The payment of a reconciled MONTH has come; with --creators, the creators have their share."""
     opened = opened_game(game)
@@ -232,8 +216,6 @@ def confirm(game: str, month: str, is_of_creators: bool, is_skipping: bool, is_a
 @click.argument("month")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="csv", show_default=True)
 @click.option("--creator", help="One creator's statement alone.")
-@with_appcontext
-@in_words
 def export(game: str, month: str, form: str, creator: str | None) -> None:
     """A closed MONTH on standard output, the same bytes each time.
 

@@ -6,14 +6,12 @@ What is printed holds no secret, signature or token, not even where a server ech
 from collections.abc import Iterator
 
 import click
-from flask.cli import with_appcontext
 
 from coinslot.base.spellings import shown
 from coinslot.games.games import Game
 from coinslot.games.options import web_address
 from handlers.kit import sending
-from handlers.kit.console import opened_game, table
-from handlers.kit.errors import in_words
+from handlers.kit.console import Command, opened_game, table
 from handlers.kit.partner import Call, Check, Partner
 from handlers.kit.receive import current_installation, partners
 
@@ -22,11 +20,9 @@ EXCERPT = 48  # characters of an answer's body
 FINDING = 120
 
 
-@click.command("simulate")
+@click.command("simulate", cls=Command)
 @click.argument("game")
 @click.option("--url", help="Where the server answers; COINSLOT_PUBLIC_URL when left out.")
-@with_appcontext
-@in_words
 def simulate(game: str, url: str | None) -> None:
     """Play every configured partner of GAME against the running server.
 

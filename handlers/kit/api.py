@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 from coinslot.base import exact
+from coinslot.base.errors import CoinslotError
 from coinslot.base.outbound import Answer, Outbound
 from coinslot.base.paths import path_segment
 from coinslot.base.spellings import shown
@@ -58,7 +59,7 @@ class Refusal:
     details: tuple[Detail, ...] = ()
 
 
-class ApiError(Exception):
+class ApiError(CoinslotError):
     """A call did not succeed. ``status`` is None where there was no proper answer; ``text`` says why, and no secret.
 
     ``code`` and ``details`` are the partner's where it gave any. ``failure`` is the word of ``coinslot.base.outbound``

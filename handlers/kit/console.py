@@ -1,14 +1,53 @@
-"""How commands talk with the person at the terminal, or with the script in that place."""
+"""Commands: how they run, what they print when something cannot be done, and what they read and print."""
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
+from flask import current_app
+from flask.cli import ScriptInfo
 
+from coinslot.base.errors import CoinslotError
 from coinslot.games.games import Game, GameError
+from coinslot.store.db import EngineError
 from handlers.kit.receive import current_installation
 
 LONGEST_VALUE = 64 * 1024  # bytes; keys and passwords are far shorter, a wrong file on standard input may be huge
+
+
+class Command(click.Command):
+    """A command that runs in the application's context.
+
+    A :class:`CoinslotError`, or an error of the machine, is printed as one sentence with exit status 1. A bug of ours
+    stays a traceback.
+    """
+
+    def invoke(self, context: click.Context) -> Any:
+        if not current_app:
+            context.with_resource(context.ensure_object(ScriptInfo).load_app().app_context())
+        try:
+            return super().invoke(context)
+        except CoinslotError as error:
+            raise click.ClickException(str(error)) from None
+        except UnicodeEncodeError:
+            if not _is_undecodable(tuple(context.params.values())):
+                raise
+            raise click.ClickException("what was typed is not UTF-8") from None
+        except EngineError as error:
+            raise click.ClickException(f"the database does not work: {error}") from None
+        except BrokenPipeError:  # the reader of our output has gone; click ends quietly
+            raise
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename is not None else ""
+            raise click.ClickException(f"{where}{error.strerror or error}") from None
+
+
+class Group(click.Group):
+    """A group of such commands and groups."""
+
+    command_class = Command
+    group_class = type  # this class
 
 
 def opened_game(slug: str) -> Game:
@@ -52,3 +91,10 @@ def table(rows: Sequence[Sequence[str]], indent: str = "") -> str:
         (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
         for row in rows
     )
+
+
+def _is_undecodable(value: object) -> bool:
+    """Whether an argument, or one of several, holds bytes that are not UTF-8: Python reads each as a lone surrogate."""
+    if isinstance(value, tuple):
+        return any(map(_is_undecodable, value))
+    return isinstance(value, str) and any("\udc80" <= character <= "\udcff" for character in value)

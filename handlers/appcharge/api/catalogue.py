@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from coinslot.base import exact
+from coinslot.base.errors import CoinslotError
 from coinslot.base.spellings import shown
 from coinslot.games import registry
 from coinslot.store.db import Connection
@@ -23,7 +24,7 @@ PRICE_DIGITS = 9
 LOWEST_PRICE_USD_CENTS = 80
 
 
-class CatalogueError(Exception):
+class CatalogueError(CoinslotError):
     """Something about the catalogue cannot be done; the message is for the person who asked."""
 
 

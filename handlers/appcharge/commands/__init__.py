@@ -3,9 +3,10 @@
 import click
 
 from handlers.appcharge.commands import catalogue, purchases, reports
+from handlers.kit.console import Group
 
 
-@click.group("appcharge")
+@click.group("appcharge", cls=Group)
 def appcharge() -> None:
     """Appcharge's own API: the store's catalogue, its reports, refunds."""
 

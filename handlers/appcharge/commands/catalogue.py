@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
 import click
-from flask.cli import with_appcontext
 
 from coinslot.base import exact
 from coinslot.base.spellings import shown
@@ -16,16 +15,16 @@ from handlers.appcharge.api import catalogue
 from handlers.appcharge.api.catalogue import CatalogueError, Offer, dollars
 from handlers.appcharge.api.client import Client, as_json
 from handlers.appcharge.api.offers import Changed, UncertainError, as_new, change_offer, create_offer
-from handlers.appcharge.commands.shared import audited, cell, checked, errors_in_words, game_and_client
+from handlers.appcharge.commands.shared import audited, cell, checked, game_and_client
 from handlers.kit.api import ApiError
-from handlers.kit.console import table
+from handlers.kit.console import Command, table
 from handlers.kit.receive import current_installation
 
 LARGEST_FILE = 1024 * 1024
 WARNINGS_TOLD = 50
 
 
-@click.command("offers")
+@click.command("offers", cls=Command)
 @click.argument("game")
 @click.option("--id", "offer_ids", multiple=True, help="List these alone; may be given again.")
 @click.option("--json", "is_json", is_flag=True, help="As Appcharge tells them, one JSON document per line.")
@@ -35,8 +34,6 @@ WARNINGS_TOLD = 50
 @click.option("--update", metavar="ID FILE", nargs=2, type=(str, click.File("rb")), help="Change the fields of a file.")
 @click.option("--delete", metavar="ID", help="Delete an offer; asks first.")
 @click.option("--yes", "is_sure", is_flag=True, help="Do not ask.")
-@with_appcontext
-@errors_in_words
 def offers(
     game: str,
     offer_ids: tuple[str, ...],
@@ -70,12 +67,10 @@ def offers(
         _list(client, [checked(each) for each in offer_ids], is_json)
 
 
-@click.command("items")
+@click.command("items", cls=Command)
 @click.argument("game")
 @click.option("--dry-run", is_flag=True, help="Say what would be registered, and register nothing.")
 @click.option("--offer", "offer_ids", multiple=True, help="Id of an offer to look at should the list be partial.")
-@with_appcontext
-@errors_in_words
 def items(game: str, dry_run: bool, offer_ids: tuple[str, ...]) -> None:
     """Register the products of GAME's store that are no items yet. Nothing is renamed or removed."""
     opened, client = game_and_client(game)
@@ -101,12 +96,10 @@ def items(game: str, dry_run: bool, offer_ids: tuple[str, ...]) -> None:
     click.echo(f"{len(listed)} products in {len(found.offers)} offers; {len(missing)} new items.")
 
 
-@click.command("price-points")
+@click.command("price-points", cls=Command)
 @click.argument("game")
 @click.argument("prices", metavar="[CENTS]...", type=click.IntRange(1, 10**9), nargs=-1)
 @click.option("--country", help="Two letters: what the prices are there.")
-@with_appcontext
-@errors_in_words
 def price_points(game: str, prices: tuple[int, ...], country: str | None) -> None:
     """The price points of GAME's account; with CENTS (US), what each of these prices is in other countries."""
     if country is not None and not re.fullmatch("[A-Za-z]{2}", country):

@@ -1,20 +1,18 @@
 """Doing something about a purchase or a player at Appcharge."""
 
 import click
-from flask.cli import with_appcontext
 
 from coinslot.base.spellings import shown
-from handlers.appcharge.commands.shared import audited, checked, errors_in_words, game_and_client
+from handlers.appcharge.commands.shared import audited, checked, game_and_client
 from handlers.kit.api import ApiError
+from handlers.kit.console import Command
 
 
-@click.command("refund")
+@click.command("refund", cls=Command)
 @click.argument("game")
 @click.argument("order_id", metavar="ORDER")
 @click.option("--user", required=True, help="Who refunds, for Appcharge's records.")
 @click.option("--yes", "is_sure", is_flag=True, help="Do not ask.")
-@with_appcontext
-@errors_in_words
 def refund(game: str, order_id: str, user: str, is_sure: bool) -> None:
     """Give the money of an ORDER back: all of it, and irreversibly."""
     order_id = checked(order_id)
@@ -33,11 +31,9 @@ def refund(game: str, order_id: str, user: str, is_sure: bool) -> None:
     click.echo("Appcharge has begun the refund; how it ends comes as an event, or in `flask appcharge orders`.")
 
 
-@click.command("refresh")
+@click.command("refresh", cls=Command)
 @click.argument("game")
 @click.argument("player_ids", metavar="[PLAYER]...", nargs=-1)
-@with_appcontext
-@errors_in_words
 def refresh(game: str, player_ids: tuple[str, ...]) -> None:
     """Have the open stores of these players load them anew, or all open stores where none is named."""
     ids = [checked(each) for each in player_ids]

@@ -12,12 +12,12 @@ from decimal import Decimal
 from typing import Any
 
 import click
-from flask.cli import with_appcontext
 
 from coinslot.base import exact
 from handlers.appcharge.api.client import as_json
-from handlers.appcharge.commands.shared import cell, checked, errors_in_words, game_and_client
+from handlers.appcharge.commands.shared import cell, checked, game_and_client
 from handlers.kit.api import ApiError
+from handlers.kit.console import Command
 
 
 def _period(command: Callable[..., None]) -> Callable[..., None]:
@@ -80,11 +80,9 @@ ORDER_COLUMNS: Mapping[str, str] = {
 WIDTHS_READ = (24, 16, 12, 9, 8, 24, 0)  # of the columns that people read; files get all columns
 
 
-@click.command("transactions")
+@click.command("transactions", cls=Command)
 @click.argument("game")
 @_period
-@with_appcontext
-@errors_in_words
 def transactions(game: str, since: datetime, until: datetime, is_csv: bool, is_json: bool) -> None:
     """What was paid, refunded and disputed in GAME's store. Amounts are in the currency's lowest unit."""
     start, end = _days(since, until)
@@ -103,13 +101,11 @@ def transactions(game: str, since: datetime, until: datetime, is_csv: bool, is_j
         click.echo(f"{odd} of them have an amount that is no whole number: ask Appcharge what unit it is in", err=True)
 
 
-@click.command("orders")
+@click.command("orders", cls=Command)
 @click.argument("game")
 @_period
 @click.option("--status", "statuses", multiple=True, help="Such as payment_refunded or charge_failed; may repeat.")
 @click.option("--free", "is_free", is_flag=True, help="The free orders instead of the paid ones.")
-@with_appcontext
-@errors_in_words
 def orders(
     game: str,
     since: datetime,

@@ -15,12 +15,9 @@ from handlers.appcharge.api.catalogue import CatalogueError
 from handlers.appcharge.api.client import Client
 from handlers.kit.api import ApiError
 from handlers.kit.console import opened_game
-from handlers.kit.errors import also_in_words
 from handlers.kit.receive import current_installation
 
 LONGEST_CELL = 255
-
-errors_in_words = also_in_words(ApiError, CatalogueError)
 
 
 def game_and_client(slug: str) -> tuple[Game, Client]:

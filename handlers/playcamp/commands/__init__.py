@@ -5,10 +5,11 @@ Players' ids and PlayCamp's own words are shown; keys, signing secrets and rows 
 
 import click
 
+from handlers.kit.console import Group
 from handlers.playcamp.commands import parked, payments, setup
 
 
-@click.group("playcamp")
+@click.group("playcamp", cls=Group)
 def playcamp() -> None:
     """PlayCamp: payment history, verification, webhooks, what waits for a person."""
 

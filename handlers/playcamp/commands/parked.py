@@ -3,24 +3,21 @@
 import json
 
 import click
-from flask.cli import with_appcontext
 
 from coinslot.operations import unsettled
 from coinslot.outbox import conversion_queue
 from coinslot.payments import lists
-from handlers.kit.console import opened_game
+from handlers.kit.console import Command, opened_game
 from handlers.kit.receive import current_installation
-from handlers.playcamp.commands.shared import MOST_LISTED, errors_in_words, print_section
+from handlers.playcamp.commands.shared import MOST_LISTED, print_section
 from handlers.playcamp.events.payload import UNREADABLE
 from handlers.playcamp.events.webhooks import PARTNER
 from handlers.playcamp.parked import COUPONS
 
 
-@click.command("parked")
+@click.command("parked", cls=Command)
 @click.argument("game")
 @click.option("--limit", type=click.IntRange(1, MOST_LISTED), default=100, show_default=True, help="Rows of each kind.")
-@with_appcontext
-@errors_in_words
 def parked(game: str, limit: int) -> None:
     """What of GAME's cannot go on by itself, and why: events, coupons, payments, refunds, conflicts.
 

@@ -10,7 +10,6 @@ from datetime import date, timedelta
 from typing import Any
 
 import click
-from flask.cli import with_appcontext
 
 from coinslot.base import clock, moments
 from coinslot.base.spellings import shown
@@ -19,9 +18,9 @@ from coinslot.payments import lists, payment_queue, store
 from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
 from coinslot.store import audit
-from handlers.kit.console import opened_game, table
+from handlers.kit.console import Command, opened_game, table
 from handlers.kit.receive import current_installation
-from handlers.playcamp.commands.shared import LONGEST_CELL, MOST_LISTED, errors_in_words, note, print_section
+from handlers.playcamp.commands.shared import LONGEST_CELL, MOST_LISTED, note, print_section
 from handlers.playcamp.payments import polling, registration, sends, window_preview
 from handlers.playcamp.payments.game_answer import SourceError
 from handlers.playcamp.payments.progress import Progress
@@ -30,12 +29,10 @@ from handlers.playcamp.payments.source import is_configured
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
-@click.command("backfill")
+@click.command("backfill", cls=Command)
 @click.argument("game")
 @click.option("--from", "since", metavar="DATE", required=True, help="First day, or a time such as 2026-01-31T12:00.")
 @click.option("--to", "until", metavar="DATE", required=True, help="Last day, itself included, or a time before which.")
-@with_appcontext
-@errors_in_words
 def backfill(game: str, since: str, until: str) -> None:
     """Read a range of GAME's own payment history and register it, beside the polls.
 
@@ -70,11 +67,9 @@ def backfill(game: str, since: str, until: str) -> None:
     _register(opened)
 
 
-@click.command("try")
+@click.command("try", cls=Command)
 @click.argument("game")
 @click.option("--from", "since", metavar="DATE", help="Where the window begins; left out: the one that ends now.")
-@with_appcontext
-@errors_in_words
 def try_payments(game: str, since: str | None) -> None:
     """Read one window of GAME's own payments as a poll would, store nothing, and show what comes of it.
 
@@ -96,13 +91,11 @@ def try_payments(game: str, since: str | None) -> None:
         raise click.ClickException(found.wrong)
 
 
-@click.command("payments")
+@click.command("payments", cls=Command)
 @click.argument("game")
 @click.option("--state", type=click.Choice(store.STATES), help="Only those in this state.")
 @click.option("--limit", type=click.IntRange(1, MOST_LISTED), default=100, show_default=True)
 @click.option("--json", "is_json", is_flag=True, help="One JSON document per line.")
-@with_appcontext
-@errors_in_words
 def list_payments(game: str, state: str | None, limit: int, is_json: bool) -> None:
     """GAME's in-game payments, newest first."""
     opened = opened_game(game)
@@ -125,11 +118,9 @@ def list_payments(game: str, state: str | None, limit: int, is_json: bool) -> No
     click.echo(table(cells))
 
 
-@click.command("redrive")
+@click.command("redrive", cls=Command)
 @click.argument("game")
 @click.argument("transaction_ids", metavar="TRANSACTION...", nargs=-1, required=True)
-@with_appcontext
-@errors_in_words
 def redrive(game: str, transaction_ids: tuple[str, ...]) -> None:
     """Have quarantined payments of GAME, or their refunds, tried anew."""
     opened = opened_game(game)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 import click
-from flask.cli import with_appcontext
 
 from coinslot.access import keyring
 from coinslot.base.spellings import shown
@@ -13,11 +12,11 @@ from coinslot.games.games import Game
 from coinslot.games.registry import RESERVED_ID
 from coinslot.outbox import destinations
 from handlers.kit.api import ApiError
-from handlers.kit.console import opened_game, table
+from handlers.kit.console import Command, opened_game, table
 from handlers.kit.receive import current_installation
 from handlers.playcamp.api.answers import Webhook
 from handlers.playcamp.api.client import Client, base_url
-from handlers.playcamp.commands.shared import LONGEST_CELL, errors_in_words, note
+from handlers.playcamp.commands.shared import LONGEST_CELL, note
 from handlers.playcamp.events.payload import SPONSOR
 from handlers.playcamp.payments import registration
 from handlers.playcamp.simulation import LOOPBACK
@@ -36,12 +35,10 @@ UNDOCUMENTED = ("sponsor.changed", "payment.refunded")
 TEST_CREATOR = "TEST1"  # PlayCamp's own, for test calls
 
 
-@click.command("verify")
+@click.command("verify", cls=Command)
 @click.argument("game")
 @click.option("--creator", default=TEST_CREATOR, show_default=True, help="Key of a creator.")
 @click.option("--campaign", help="Id of the campaign; left out: the one that is running.")
-@with_appcontext
-@errors_in_words
 def verify(game: str, creator: str, campaign: str | None) -> None:
     """Make the three calls PlayCamp wants to have seen before GAME's campaign may be published.
 
@@ -78,11 +75,9 @@ def verify(game: str, creator: str, campaign: str | None) -> None:
         click.echo("PlayCamp wants to see these calls on live before it publishes a campaign.")
 
 
-@click.command("webhooks")
+@click.command("webhooks", cls=Command)
 @click.argument("game")
 @click.option("--replace", is_flag=True, help="Move registrations of this address at another host here.")
-@with_appcontext
-@errors_in_words
 def webhooks(game: str, replace: bool) -> None:
     """Have PlayCamp send GAME's events here: registers every event type and keeps each signing secret.
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from coinslot.base import exact
+from coinslot.base.errors import CoinslotError
 from coinslot.base.outbound import Answer
 
 KEY_REFUSED = "playcamp.payments_key is refused"  # how an error begins that only another proof can end
@@ -21,7 +22,7 @@ LEVELS_OF_FIGURES = 3
 _MOST_MEMBERS = 50  # of an object that says something of the answer: a larger one holds rows
 
 
-class SourceError(Exception):
+class SourceError(CoinslotError):
     """A page could not be had. The message is for the owner and holds nothing of what was sent or came back.
 
     ``tries``: how often in a row a page may fail so before its range is begun anew, since it may be that nothing can
