@@ -30,7 +30,7 @@ from coinslot.ledger.reports import (
 )
 from coinslot.outbox import deliveries
 from coinslot.outbox.destinations import is_down
-from coinslot.store import counters
+from coinslot.store import counters, queries
 from coinslot.store.db import Connection, Database, Row
 
 
@@ -95,20 +95,19 @@ def credit(tx: Connection, wanted: Credit, rules: Rules) -> Credited:
     same report may succeed later.
     """
     lines = merged(wanted.lines)
-    standing = _standing(tx, wanted)
-    if standing["may_be_known"]:
-        known = aliases.find(tx, wanted)
-        if known is not None:
-            return _repeat(tx, wanted, known, standing)
+    state = _read_state(tx, wanted)
+    known = aliases.find(tx, wanted) if state["may_be_known"] else None
+    if known is not None:
+        return _repeat(tx, wanted, known, state)
 
-    transaction_id = _insert_transaction(tx, wanted, standing["previous_hash"] or chain.NO_HASH)
+    transaction_id = _insert_transaction(tx, wanted, state["previous_hash"] or chain.NO_HASH)
     if transaction_id is None:
         known = aliases.by_external_id(tx, wanted)
         assert known is not None, "the unique key was taken, so there is a row"
-        return _repeat(tx, wanted, known, standing)
+        return _repeat(tx, wanted, known, state)
     _insert_keys(tx, wanted, wanted.keys, transaction_id)
 
-    if not standing["has_player"] and wanted.player_id != registry.RESERVED_ID:
+    if not state["has_player"] and wanted.player_id != registry.RESERVED_ID:
         if rules.unknown_player == "reject":
             raise UnknownPlayerError("the player is not registered")
         if rules.unknown_player == "create":
@@ -120,11 +119,11 @@ def credit(tx: Connection, wanted: Credit, rules: Rules) -> Credited:
     if not lines and not rules.may_be_empty:
         raise EmptyCreditError("there is nothing to credit")
 
-    grant_id = standing["last_grant_id"] + 1
+    grant_id = state["last_grant_id"] + 1
     grants.insert(
         tx,
         grant_id,
-        standing["last_grant_hash"] or chain.NO_HASH,
+        state["last_grant_hash"] or chain.NO_HASH,
         game_id=wanted.game_id,
         transaction_id=transaction_id,
         kind=wanted.kind,
@@ -132,10 +131,10 @@ def credit(tx: Connection, wanted: Credit, rules: Rules) -> Credited:
         lines=lines,
         is_test=wanted.is_test,
     )
-    if standing["has_destinations"]:
+    if state["has_destinations"]:
         deliveries.enqueue(tx, wanted.game_id, "grant.created", grant_id=grant_id, player_id=wanted.player_id)
-    counters.add_each(tx, wanted.game_id, wanted.partner, _counted(wanted, lines))
-    if standing["has_waiting_refunds"]:
+    counters.add_each(tx, wanted.game_id, wanted.partner, _figures(wanted, lines))
+    if state["has_waiting_refunds"]:
         refunds.settle(tx, wanted.game_id, wanted.game_slug, wanted.partner, _named(wanted))
     return Credited(wanted.public_id, wanted.answer_status, wanted.answer_body, is_new=True)
 
@@ -147,23 +146,25 @@ def is_credited(connection: Connection, wanted: Credit) -> bool:
 
 def record_conflict(tx: Connection, refused: Credit, transaction_id: int) -> None:
     """Keep a conflicting report for a person, once per content however often it comes."""
-    tx.execute(
-        """INSERT INTO conflicts (game_id, partner, transaction_id, external_id, player_id, fingerprint, raw_body,
-                                  seen, first_at, last_at)
-           VALUES (:game_id, :partner, :transaction_id, :external_id, :player_id, :fingerprint, :raw_body,
-                   1, :now, :now)
-           ON CONFLICT (transaction_id, external_id, fingerprint)
+    now = clock.stamp()
+    row = {
+        "game_id": refused.game_id,
+        "partner": refused.partner,
+        "transaction_id": transaction_id,
+        "external_id": refused.external_id,
+        "player_id": refused.player_id,
+        "fingerprint": refused.fingerprint,
+        "raw_body": refused.raw_body,
+        "seen": 1,
+        "first_at": now,
+        "last_at": now,
+    }
+    queries.insert(
+        tx,
+        "conflicts",
+        row,
+        """ON CONFLICT (transaction_id, external_id, fingerprint)
            DO UPDATE SET seen = conflicts.seen + 1, last_at = excluded.last_at""",
-        {
-            "game_id": refused.game_id,
-            "partner": refused.partner,
-            "transaction_id": transaction_id,
-            "external_id": refused.external_id,
-            "player_id": refused.player_id,
-            "fingerprint": refused.fingerprint,
-            "raw_body": refused.raw_body,
-            "now": clock.stamp(),
-        },
     )
     if not refused.is_simulated:
         counters.add(tx, refused.game_id, refused.partner, "conflict")
@@ -173,8 +174,8 @@ def _made(credited: Credited) -> Outcome:
     return Outcome("credited" if credited.is_new else "duplicate", credited)
 
 
-def _counted(wanted: Credit, lines: list[tuple[str, int]]) -> dict[tuple[str, str], int]:
-    """The figures a credit adds to. A test adds to one of its own and to nothing else, a simulated one to none."""
+def _figures(wanted: Credit, lines: list[tuple[str, int]]) -> dict[tuple[str, str], int]:
+    """The counters that a credit adds to. A test adds to its own alone, a simulated credit to none."""
     if wanted.is_simulated:
         return {}
     if wanted.is_test:
@@ -185,8 +186,8 @@ def _counted(wanted: Credit, lines: list[tuple[str, int]]) -> dict[tuple[str, st
     return amounts
 
 
-def _standing(tx: Connection, wanted: Credit) -> Row:
-    """What a credit has to know of the state it is made in, in one statement: this runs while nobody else can write."""
+def _read_state(tx: Connection, wanted: Credit) -> Row:
+    """All that a credit asks the database, in one statement: nobody else can write meanwhile."""
     # Plus signs: see transaction_keys_signature in schema.sql. Without them this takes ten times as long.
     shared = dict(wanted.known_by)
     kinds = [*shared, None, None][:2]
@@ -209,10 +210,7 @@ def _standing(tx: Connection, wanted: Credit) -> Row:
                             AND value = :value_2)
                    AS may_be_known""",
         {
-            "game_id": wanted.game_id,
-            "partner": wanted.partner,
-            "player_id": wanted.player_id,
-            "external_id": wanted.external_id,
+            **vars(wanted),
             "kind_1": kinds[0],
             "value_1": shared.get(kinds[0] or ""),
             "kind_2": kinds[1],
@@ -222,53 +220,31 @@ def _standing(tx: Connection, wanted: Credit) -> Row:
     return row
 
 
-def _repeat(tx: Connection, wanted: Credit, known: Row, standing: Row) -> Credited:
+def _repeat(tx: Connection, wanted: Credit, known: Row, state: Row) -> Credited:
     if known["fingerprint"] != wanted.fingerprint:
         raise ConflictError(known["id"])
     _insert_keys(tx, wanted, aliases.names(wanted, known), known["id"])
     aliases.note_twins(tx, wanted, known)
     if not wanted.is_simulated:
         counters.add(tx, wanted.game_id, wanted.partner, "duplicate")
-    if standing["has_waiting_refunds"]:
+    if state["has_waiting_refunds"]:
         refunds.settle(tx, wanted.game_id, wanted.game_slug, wanted.partner, _named(wanted))
     return Credited(known["public_id"], known["answer_status"], known["answer_body"], is_new=False)
 
 
 def _named(wanted: Credit) -> list[tuple[str, str]]:
-    """What a refund may name the purchase by that this is a report of, in the words of ``refunds``."""
+    """The ids by which a refund may name this purchase, as :func:`refunds.note` takes them."""
     own = [] if wanted.is_fallback else [("reference", wanted.external_id)]
     return [*own, *(key for key in wanted.keys if key[0] != "signature"), *wanted.known_by]
 
 
 def _insert_transaction(tx: Connection, wanted: Credit, previous_hash: str) -> int | None:
     """Insert the row that decides; None when the unique key is taken."""
-    money = wanted.money
     row: dict[str, Any] = {
+        **vars(wanted),
+        **vars(wanted.money),
         "public_id": wanted.public_id,
-        "game_id": wanted.game_id,
-        "partner": wanted.partner,
-        "external_id": wanted.external_id,
-        "reference": wanted.reference,
-        "kind": wanted.kind,
-        "player_id": wanted.player_id,
-        "currency": money.currency,
-        "gross_minor": money.gross_minor,
-        "subtotal_minor": money.subtotal_minor,
-        "tax_minor": money.tax_minor,
-        "usd_gross": money.usd_gross,
-        "usd_tax": money.usd_tax,
-        "usd_fee": money.usd_fee,
-        "usd_net": money.usd_net,
-        "usd_unit": money.usd_unit,
-        "figures": json.dumps(dict(money.figures)),
-        "session_metadata": wanted.session_metadata,
-        "fingerprint": wanted.fingerprint,
-        "raw_body": wanted.raw_body,
-        "signature": wanted.signature,
-        "signed_with": wanted.signed_with,
-        "answer_status": wanted.answer_status,
-        "answer_body": wanted.answer_body,
-        "environment": wanted.environment,
+        "figures": json.dumps(dict(wanted.money.figures)),
         "is_test": int(wanted.is_test),
         "occurred_at": clock.plausible(wanted.occurred_at),
     }
@@ -276,16 +252,15 @@ def _insert_transaction(tx: Connection, wanted: Credit, previous_hash: str) -> i
 
 
 def _insert_keys(tx: Connection, wanted: Credit, keys: Iterable[tuple[str, str]], transaction_id: int) -> None:
-    """Raises :class:`ConflictError` when one is a signature that has credited already."""
+    """Raises :class:`ConflictError` when one is a signature that has credited before."""
     pairs = list(keys)
-    common = {"game_id": wanted.game_id, "partner": wanted.partner}
-    for kind, value in pairs:
-        if kind == "signature":
-            taken = tx.execute(
-                """SELECT transaction_id FROM transaction_keys
-                   WHERE game_id = :game_id AND partner = :partner AND kind = 'signature' AND value = :value""",
-                {**common, "value": value},
-            ).fetchone()
-            if taken is not None:  # the partial unique index would refuse it too, without saying whose it is
-                raise ConflictError(taken["transaction_id"])
+    for value in (value for kind, value in pairs if kind == "signature"):
+        credited_id = queries.value(
+            tx,
+            """SELECT transaction_id FROM transaction_keys
+               WHERE game_id = :game_id AND partner = :partner AND kind = 'signature' AND value = :value""",
+            {**vars(wanted), "value": value},
+        )
+        if credited_id is not None:  # the partial unique index would refuse it too, and not say whose it is
+            raise ConflictError(credited_id)
     aliases.insert_keys(tx, wanted, pairs, transaction_id)

@@ -1,4 +1,4 @@
-"""Facts from partners that credit nothing, kept once each and owed to the destinations that want them."""
+"""Events from partners that credit nothing. Each is kept once and owed to the destinations that want it."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,11 @@ from typing import Any
 
 from coinslot.base import clock
 from coinslot.outbox import deliveries
+from coinslot.store import queries
 from coinslot.store.db import Connection, Row
+
+MOST_LOOKED_AT = 200  # of a game's newest events
+_COLUMNS = "id, type, partner, player_id, external_id, data, is_test, occurred_at, received_at"
 
 
 def record(
@@ -24,64 +28,58 @@ def record(
     player_id: str | None = None,
     occurred_at: str | None = None,
 ) -> int | None:
-    """Store an event unless it is known by its ``dedupe_key``; returns its id, None when it is not new."""
-    key = {"game_id": game_id, "partner": partner, "dedupe_key": dedupe_key}
-    known = tx.execute(
-        "SELECT 1 FROM events WHERE game_id = :game_id AND partner = :partner AND dedupe_key = :dedupe_key", key
-    ).fetchone()
-    if known is not None:
+    """Store an event unless its ``dedupe_key`` is known; returns its id, None when it is not new."""
+    if find(tx, game_id, partner, dedupe_key) is not None:
         return None
-    # The feed's ids have no gaps from repeats: one is taken only for a row that will be there.
-    (event_id,) = tx.execute(
-        "UPDATE sequences SET last_id = last_id + 1 WHERE name = 'events' RETURNING last_id"
-    ).fetchone()
-    tx.execute(
-        """INSERT INTO events (id, game_id, partner, type, dedupe_key, external_id, player_id, data, raw_body,
-                               environment, is_test, occurred_at, received_at)
-           VALUES (:id, :game_id, :partner, :type, :dedupe_key, :external_id, :player_id, :data, :raw_body,
-                   :environment, :is_test, :occurred_at, :now)""",
-        {
-            **key,
-            "id": event_id,
-            "type": type,
-            "external_id": external_id,
-            "player_id": player_id,
-            "data": json.dumps(dict(data)),
-            "raw_body": raw_body,
-            "environment": environment,
-            "is_test": int(is_test),
-            "occurred_at": occurred_at,
-            "now": clock.stamp(),
-        },
+    # An id is taken only for a row that will be there: repeats leave no gaps in the feed.
+    event_id = queries.value(
+        tx, "UPDATE sequences SET last_id = last_id + 1 WHERE name = 'events' RETURNING last_id", {}
     )
+    row = {
+        "id": event_id,
+        "game_id": game_id,
+        "partner": partner,
+        "type": type,
+        "dedupe_key": dedupe_key,
+        "external_id": external_id,
+        "player_id": player_id,
+        "data": json.dumps(dict(data)),
+        "raw_body": raw_body,
+        "environment": environment,
+        "is_test": int(is_test),
+        "occurred_at": occurred_at,
+        "received_at": clock.stamp(),
+    }
+    queries.insert(tx, "events", row)
     deliveries.enqueue(tx, game_id, type, event_id=event_id, player_id=player_id)
     return int(event_id)
 
 
 def find(connection: Connection, game_id: int, partner: str, dedupe_key: str) -> int | None:
-    """The id of an event that is known by this key."""
-    row = connection.execute(
+    """The id of the event with this key; None when there is none."""
+    found: int | None = queries.value(
+        connection,
         "SELECT id FROM events WHERE game_id = :game_id AND partner = :partner AND dedupe_key = :dedupe_key",
         {"game_id": game_id, "partner": partner, "dedupe_key": dedupe_key},
-    ).fetchone()
-    return None if row is None else int(row["id"])
+    )
+    return found
 
 
 def last_like(connection: Connection, game_id: int, partner: str, beginning: str) -> int | None:
-    """The newest event whose ``dedupe_key`` begins so; its id, None when there is none."""
-    row = connection.execute(
-        """SELECT max(id) AS id FROM events
+    """The id of the newest event whose ``dedupe_key`` begins so; None when there is none."""
+    found: int | None = queries.value(
+        connection,
+        """SELECT max(id) FROM events
            WHERE game_id = :game_id AND partner = :partner AND dedupe_key >= :beginning AND dedupe_key < :beyond""",
         {"game_id": game_id, "partner": partner, "beginning": beginning, "beyond": f"{beginning}~"},
-    ).fetchone()
-    return None if row["id"] is None else int(row["id"])
+    )
+    return found
 
 
 def feed(connection: Connection, game_id: int, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
     """Events with an id above ``after``, in order, as the game reads them; and whether there are more."""
     rows = connection.execute(
-        """SELECT id, type, partner, player_id, external_id, data, is_test, occurred_at, received_at FROM events
-           WHERE game_id = :game_id AND id > :after ORDER BY id LIMIT :limit""",
+        f"SELECT {_COLUMNS} FROM events WHERE game_id = :game_id AND id > :after ORDER BY id LIMIT :limit",  # noqa: S608
         {"game_id": game_id, "after": after, "limit": limit + 1},
     ).fetchall()
     return [_as_read(row) for row in rows[:limit]], len(rows) > limit
@@ -89,21 +87,16 @@ def feed(connection: Connection, game_id: int, after: int, limit: int) -> tuple[
 
 def event(connection: Connection, event_id: int) -> dict[str, Any]:
     """One event as the game reads it in the feed."""
-    row = connection.execute(
-        """SELECT id, type, partner, player_id, external_id, data, is_test, occurred_at, received_at FROM events
-           WHERE id = :id""",
-        {"id": event_id},
-    ).fetchone()
+    row = connection.execute(f"SELECT {_COLUMNS} FROM events WHERE id = :id", {"id": event_id}).fetchone()  # noqa: S608
     return _as_read(row)
 
 
 def latest_of_each_type(connection: Connection, game_id: int, partner: str) -> list[Row]:
-    """The newest event of each type of a partner's, the newest first, among a game's last 200 events."""
+    """The newest event of each type of a partner, newest first, among a game's newest 200 events."""
     rows = connection.execute(
-        """SELECT id, partner, type, player_id, data, is_test, occurred_at, received_at FROM events
-           WHERE game_id = :game_id ORDER BY id DESC LIMIT 200""",
-        {"game_id": game_id},
-    ).fetchall()
+        f"SELECT {_COLUMNS} FROM events WHERE game_id = :game_id ORDER BY id DESC LIMIT :most",  # noqa: S608
+        {"game_id": game_id, "most": MOST_LOOKED_AT},
+    )
     latest: dict[str, Row] = {}
     for row in rows:
         if row["partner"] == partner:

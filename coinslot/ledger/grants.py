@@ -5,7 +5,13 @@ from typing import Any
 
 from coinslot.base import clock
 from coinslot.ledger import chain
+from coinslot.store import queries
 from coinslot.store.db import Connection, Row
+
+# NULL AS items: the lines go there.
+_READ = """SELECT g.id, t.public_id AS transaction_id, t.partner, t.reference AS external_id, g.kind, g.player_id,
+                  NULL AS items, coalesce(g.reverses, g.restores) AS reverses, g.policy, g.is_test, g.created_at
+           FROM grants g JOIN transactions t ON t.id = g.transaction_id"""
 
 
 def insert(
@@ -27,8 +33,8 @@ def insert(
 ) -> None:
     """Add a grant and its lines. ``grant_id`` and ``previous_hash`` follow the last grant (:func:`next_up`).
 
-    A reversal names the grant it ``reverses`` and its ``policy``, and so does an adjustment that ``restores`` what a
-    reversal took; ``line_policies`` are those of the items whose policy is another one.
+    A reversal names the grant it ``reverses`` and its ``policy``; so does an adjustment, which ``restores`` what a
+    reversal took. ``line_policies`` are those of the items with another policy.
     """
     tx.execute("UPDATE sequences SET last_id = :id WHERE name = 'grants'", {"id": grant_id})
     policies = line_policies or {}
@@ -46,19 +52,10 @@ def insert(
         "is_test": int(is_test),
         "created_at": clock.stamp(),
     }
-    tx.execute(
-        """INSERT INTO grants (id, game_id, transaction_id, kind, player_id, reverses, restores, policy, reason,
-                               is_test, created_at, grant_hash)
-           VALUES (:id, :game_id, :transaction_id, :kind, :player_id, :reverses, :restores, :policy, :reason,
-                   :is_test, :created_at, :grant_hash)""",
-        {**row, "grant_hash": chain.grant_hash(previous_hash, row, entries)},
-    )
+    queries.insert(tx, "grants", {**row, "grant_hash": chain.grant_hash(previous_hash, row, entries)})
     tx.executemany(
-        "INSERT INTO entries (grant_id, sku, quantity, policy) VALUES (:grant_id, :sku, :quantity, :policy)",
-        [
-            {"grant_id": grant_id, "sku": sku, "quantity": quantity, "policy": line_policy}
-            for sku, quantity, line_policy in entries
-        ],
+        "INSERT INTO entries (grant_id, sku, quantity, policy) VALUES (?, ?, ?, ?)",
+        [(grant_id, *entry) for entry in entries],
     )
 
 
@@ -80,21 +77,18 @@ def lines(connection: Connection, grant_id: int) -> dict[str, int]:
 
 
 def policies(connection: Connection, grant_id: int) -> tuple[str | None, dict[str, str]]:
-    """The policy of a grant, and those of the items whose policy is another one."""
-    row = connection.execute("SELECT policy FROM grants WHERE id = :id", {"id": grant_id}).fetchone()
-    apart = connection.execute(
+    """The policy of a grant, and item -> policy of the items with another one."""
+    policy = queries.value(connection, "SELECT policy FROM grants WHERE id = :id", {"id": grant_id})
+    others = connection.execute(
         "SELECT sku, policy FROM entries WHERE grant_id = :id AND policy IS NOT NULL", {"id": grant_id}
     )
-    return row["policy"], {entry["sku"]: entry["policy"] for entry in apart}
+    return policy, {entry["sku"]: entry["policy"] for entry in others}
 
 
 def feed(connection: Connection, game_id: int, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
     """Grants with an id above ``after``, in order, as the game reads them; and whether there are more."""
     rows = connection.execute(
-        """SELECT g.id, g.kind, g.player_id, coalesce(g.reverses, g.restores) AS reverses, g.policy, g.is_test,
-                  g.created_at, t.public_id, t.partner, t.reference
-           FROM grants g JOIN transactions t ON t.id = g.transaction_id
-           WHERE g.game_id = :game_id AND g.id > :after ORDER BY g.id LIMIT :limit""",
+        f"{_READ} WHERE g.game_id = :game_id AND g.id > :after ORDER BY g.id LIMIT :limit",
         {"game_id": game_id, "after": after, "limit": limit + 1},
     ).fetchall()
     page = rows[:limit]
@@ -112,12 +106,7 @@ def feed(connection: Connection, game_id: int, after: int, limit: int) -> tuple[
 
 def grant(connection: Connection, grant_id: int) -> dict[str, Any]:
     """One grant as the game reads it in the feed."""
-    row = connection.execute(
-        """SELECT g.id, g.kind, g.player_id, coalesce(g.reverses, g.restores) AS reverses, g.policy, g.is_test,
-                  g.created_at, t.public_id, t.partner, t.reference
-           FROM grants g JOIN transactions t ON t.id = g.transaction_id WHERE g.id = :id""",
-        {"id": grant_id},
-    ).fetchone()
+    row = connection.execute(f"{_READ} WHERE g.id = :id", {"id": grant_id}).fetchone()
     entries = connection.execute(
         "SELECT sku, quantity, policy FROM entries WHERE grant_id = :id ORDER BY sku", {"id": grant_id}
     )
@@ -125,7 +114,7 @@ def grant(connection: Connection, grant_id: int) -> dict[str, Any]:
 
 
 def granted(connection: Connection, game_id: int, player_id: str) -> dict[str, int]:
-    """The sum of a player's entries per item. Test traffic does not count."""
+    """The sum of a player's entries per item, without test traffic."""
     return granted_and_tested(connection, game_id, player_id)[0]
 
 
@@ -133,8 +122,8 @@ def granted_and_tested(connection: Connection, game_id: int, player_id: str) -> 
     """The same, and beside it the sums of the test traffic alone."""
     counted: dict[str, int] = {}
     tested: dict[str, int] = {}
-    # By way of the transactions, whose index by player there has to be anyway: one more index over every entry would
-    # cost each credit another page to write.
+    # Through the transactions, which have an index by player: another index over every entry would cost each credit
+    # one more page to write.
     rows = connection.execute(
         """SELECT e.sku, e.quantity, g.is_test FROM transactions t
            JOIN grants g ON g.transaction_id = t.id JOIN entries e ON e.grant_id = g.id
@@ -148,19 +137,7 @@ def granted_and_tested(connection: Connection, game_id: int, player_id: str) -> 
 
 
 def _as_read(row: Row, entries: Iterable[Row]) -> dict[str, Any]:
-    return {
-        "id": row["id"],
-        "transaction_id": row["public_id"],
-        "partner": row["partner"],
-        "external_id": row["reference"],
-        "kind": row["kind"],
-        "player_id": row["player_id"],
-        "items": [_line_as_read(entry) for entry in entries],
-        "reverses": row["reverses"],
-        "policy": row["policy"],
-        "is_test": bool(row["is_test"]),
-        "created_at": row["created_at"],
-    }
+    return {**dict(row), "is_test": bool(row["is_test"]), "items": [_line_as_read(entry) for entry in entries]}
 
 
 def _line_as_read(entry: Row) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from coinslot.access.vault import Vault
 from coinslot.base import clock
 from coinslot.operations import contacts
 from coinslot.store import counters, portions
-from coinslot.store.conditions import equals
 from coinslot.store.db import Connection, Database
+from coinslot.store.queries import equals
 
 FLUSH_SECONDS = 1.0
 HELD_AT_MOST = 128  # refusals in memory; more than that within a second are counted, not kept

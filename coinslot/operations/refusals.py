@@ -12,9 +12,9 @@ from typing import Any
 from coinslot.access import keyring
 from coinslot.access.vault import MasterKey, Sealed, VaultError
 from coinslot.base import clock
-from coinslot.store.conditions import equals
 from coinslot.store.db import Connection, Row
 from coinslot.store.paging import LAST_ID
+from coinslot.store.queries import equals
 
 DAY_SECONDS = 86400
 

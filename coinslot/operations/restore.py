@@ -122,7 +122,7 @@ def _prepare(prepared: Path, file: Path, vault: Vault, live: Live, home: Path) -
             revision.touch(connection, row["id"])
         owner.end_sessions(connection)  # the copy may remember one that was ended since
         forgotten = forgetting.forget_again(connection, key, home)
-        notices.restored(connection)
+        notices.set_restored(connection)
         audit.record(connection, None, "command", "restore", file.name)
         connection.execute("COMMIT")
 

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from coinslot.base import clock
-from coinslot.store.conditions import equals
 from coinslot.store.paging import LAST_ID, Listed, cut, every
+from coinslot.store.queries import equals
 
 MOST_LOOKED_AT = 10_000  # rows a page reads at most to find those that are wanted
 ROWS_AT_ONCE = 1_000

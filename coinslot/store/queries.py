@@ -1,0 +1,55 @@
+"""Statements that many modules make: read a row or a value, insert a row, keep a fact about the installation."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from coinslot.base import clock
+from coinslot.store.db import Connection, Row
+
+
+def row(connection: Connection, sql: str, values: Mapping[str, Any]) -> Row | None:
+    """The first row; None when there is none."""
+    found: Row | None = connection.execute(sql, values).fetchone()
+    return found
+
+
+def value(connection: Connection, sql: str, values: Mapping[str, Any]) -> Any:
+    """The first column of the first row; None when there is no row."""
+    found = connection.execute(sql, values).fetchone()
+    return None if found is None else found[0]
+
+
+def insert(tx: Connection, table: str, columns: Mapping[str, Any], ending: str = "") -> Row | None:
+    """Insert a row, column -> value. ``ending`` is an ON CONFLICT or RETURNING clause; returns the row it returns."""
+    found: Row | None = tx.execute(_insert_sql(table, tuple(columns), ending), columns).fetchone()
+    return found
+
+
+def equals(column: str, value: object) -> str:
+    """A condition: the column has the value of the parameter of its name; where that is None, the column is NULL.
+
+    ``=`` is never true of NULL, and other engines refuse ``IS :x``.
+    """
+    return f"{column} IS NULL" if value is None else f"{column} = :{column}"
+
+
+def fact(connection: Connection, name: str) -> str | None:
+    """What the installation knows about itself under a name (``schema.sql`` lists them); None when it is not there."""
+    found = value(connection, "SELECT value FROM installation WHERE name = :name", {"name": name})
+    return None if found is None else str(found)
+
+
+def set_fact(tx: Connection, name: str, value: str) -> None:
+    insert(
+        tx,
+        "installation",
+        {"name": name, "value": value, "updated_at": clock.stamp()},
+        "ON CONFLICT (name) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
+    )
+
+
+@lru_cache(maxsize=256)
+def _insert_sql(table: str, columns: tuple[str, ...], ending: str) -> str:
+    names, values = ", ".join(columns), ", ".join(f":{column}" for column in columns)
+    return f"INSERT INTO {table} ({names}) VALUES ({values}) {ending}"  # noqa: S608  our own words only
