@@ -106,8 +106,7 @@ def metrics() -> Response:
 
 def _relay_state(installation: Installation) -> str:
     connection = installation.database.read()
-    beat = deliveries.last_beat(connection)
-    if beat is not None and clock.now() - beat <= deliveries.OLDEST_BEAT_SECONDS:
+    if deliveries.is_relay_running(connection):
         return "ok"
     return "not running" if attempts.active_destinations(connection) else "not needed"
 

@@ -118,17 +118,6 @@ def listing(connection: Connection, game_id: int, is_all: bool, limit: int) -> l
     ).fetchall()
 
 
-def unsettled(connection: Connection, game_id: int, waiting_since: str) -> tuple[int, int]:
-    """How many refunds are for a person to settle, and how many have waited for their purchase since before a time."""
-    row = connection.execute(
-        """SELECT count(CASE WHEN outcome = 'ambiguous' THEN 1 END) AS ambiguous,
-                  count(CASE WHEN outcome = 'waiting' AND created_at < :since THEN 1 END) AS waiting
-           FROM refunds WHERE game_id = :game_id AND is_test = 0 AND outcome IN ('ambiguous', 'waiting')""",
-        {"game_id": game_id, "since": waiting_since},
-    ).fetchone()
-    return int(row["ambiguous"]), int(row["waiting"])
-
-
 def purchase(connection: Connection, game_id: int, partner: str, reference: str) -> Row | None:
     """The purchase with a partner's id, for :func:`reverse`."""
     found = _find(connection, game_id, partner, [("reference", reference)])

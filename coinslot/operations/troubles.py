@@ -144,86 +144,51 @@ _ONE_BY_ONE = """
       AND NOT EXISTS (SELECT 1 FROM settings WHERE game_id = g.id AND key = 'items.unknown' AND value <> 'reject')
 """
 
-# What is counted per game, each by an index and no further than :most.
-_COUNTED = """
+# Kind -> the rows that count for it, of one game: each by an index, and no further than :most.
+_ROWS = {
+    "dead": """SELECT 1 FROM destinations t JOIN deliveries d ON d.destination_id = t.id AND d.state = 'dead'
+        WHERE t.game_id = g.id AND t.state <> 'removed' AND (d.dead_reason IS NULL OR d.dead_reason <> :forgotten)""",
+    "overdue": """SELECT 1 FROM destinations t JOIN deliveries d
+        ON d.destination_id = t.id AND d.state = 'waiting' AND d.next_attempt_at < :hour_ago
+        WHERE t.game_id = g.id AND t.state = 'active' AND t.circuit_open_since IS NULL
+          AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.id = d.waits_for AND o.state = 'waiting')""",
+    "conflicts": """SELECT 1 FROM (
+            SELECT player_id, last_at FROM conflicts WHERE game_id = g.id ORDER BY id DESC LIMIT :looked_at) newest
+        WHERE last_at >= :recently AND player_id <> :reserved""",
+    "refunds_ambiguous": """SELECT 1 FROM refunds
+        WHERE game_id = g.id AND outcome IN ('ambiguous', 'waiting') AND outcome = 'ambiguous' AND is_test = 0""",
+    "refunds_waiting": """SELECT 1 FROM refunds
+        WHERE game_id = g.id AND outcome IN ('ambiguous', 'waiting') AND outcome = 'waiting' AND is_test = 0
+          AND created_at < :day_ago""",
+    "payments_parked": "SELECT 1 FROM payments WHERE game_id = g.id AND state = 'parked'",
+    "payments_waiting": """SELECT 1 FROM (
+            SELECT coalesce(waits_since, created_at) AS since FROM payments
+            WHERE game_id = g.id AND state = 'waiting' ORDER BY id LIMIT :most) sends WHERE since < :day_ago
+        UNION ALL SELECT 1 FROM (
+            SELECT coalesce(waits_since, refunded_at) AS since FROM payments
+            WHERE game_id = g.id AND refund_state = 'waiting' AND state = 'registered'
+            ORDER BY refund_next_at LIMIT :most) refunds WHERE since < :day_ago""",
+    "payments_quarantined": "SELECT 1 FROM payments WHERE game_id = g.id AND state = 'quarantined'",
+    "payment_refunds": "SELECT 1 FROM payments WHERE game_id = g.id AND refund_state = 'quarantined'",
+    "conversions": """SELECT 1 FROM (
+            SELECT state FROM conversions WHERE game_id = g.id AND state <> 'converted'
+            ORDER BY id LIMIT :most) unconverted WHERE state = 'parked'""",
+}
+_OF_GAMES = "\n        UNION ALL ".join(
+    f"""SELECT '{kind}' AS kind, g.slug AS game, (SELECT count(*) FROM ({rows} LIMIT :most) found) AS count,
+               NULL AS detail, NULL AS subject FROM games g"""  # noqa: S608  our own words only
+    for kind, rows in _ROWS.items()
+)
+_COUNTED = f"""
     SELECT * FROM (
-        SELECT 'dead' AS kind, g.slug AS game,
-               (SELECT count(*) FROM (
-                    SELECT 1 FROM destinations t JOIN deliveries d ON d.destination_id = t.id AND d.state = 'dead'
-                    WHERE t.game_id = g.id AND t.state <> 'removed'
-                      AND (d.dead_reason IS NULL OR d.dead_reason <> :forgotten) LIMIT :most) found) AS count,
-               NULL AS detail, NULL AS subject
-        FROM games g
-        UNION ALL
-        SELECT 'overdue', g.slug,
-               (SELECT count(*) FROM (
-                    SELECT 1 FROM destinations t JOIN deliveries d
-                    ON d.destination_id = t.id AND d.state = 'waiting' AND d.next_attempt_at < :hour_ago
-                    WHERE t.game_id = g.id AND t.state = 'active' AND t.circuit_open_since IS NULL
-                      AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.id = d.waits_for AND o.state = 'waiting')
-                    LIMIT :most) found), NULL, NULL
-        FROM games g
-        UNION ALL
-        SELECT 'conflicts', g.slug,
-               (SELECT count(*) FROM (
-                    SELECT player_id, last_at FROM conflicts WHERE game_id = g.id ORDER BY id DESC
-                    LIMIT :looked_at) found
-                WHERE last_at >= :recently AND player_id <> :reserved), NULL, NULL
-        FROM games g
+        {_OF_GAMES}
         UNION ALL
         SELECT 'payment_conflicts', g.slug, count(*), NULL, NULL
         FROM (SELECT payment_id, last_at FROM payment_conflicts ORDER BY id DESC LIMIT :looked_at) c
         CROSS JOIN /* hint */ payments p ON p.id = c.payment_id CROSS JOIN /* hint */ games g ON g.id = p.game_id
-        WHERE c.last_at >= :recently GROUP BY g.slug
-        UNION ALL
-        SELECT 'refunds_ambiguous', g.slug,
-               (SELECT count(*) FROM (
-                    SELECT 1 FROM refunds
-                    WHERE game_id = g.id AND outcome IN ('ambiguous', 'waiting') AND outcome = 'ambiguous'
-                      AND is_test = 0 LIMIT :most) found), NULL, NULL
-        FROM games g
-        UNION ALL
-        SELECT 'refunds_waiting', g.slug,
-               (SELECT count(*) FROM (
-                    SELECT 1 FROM refunds
-                    WHERE game_id = g.id AND outcome IN ('ambiguous', 'waiting') AND outcome = 'waiting'
-                      AND is_test = 0 AND created_at < :day_ago LIMIT :most) found), NULL, NULL
-        FROM games g
-        UNION ALL
-        SELECT 'payments_parked', g.slug,
-               (SELECT count(*) FROM (
-                    SELECT 1 FROM payments WHERE game_id = g.id AND state = 'parked' LIMIT :most) found), NULL, NULL
-        FROM games g
-        UNION ALL
-        SELECT 'payments_waiting', g.slug,
-               (SELECT count(*) FROM (
-                    SELECT coalesce(waits_since, created_at) AS since FROM payments
-                    WHERE game_id = g.id AND state = 'waiting' ORDER BY id LIMIT :most) found WHERE since < :day_ago)
-               + (SELECT count(*) FROM (
-                    SELECT coalesce(waits_since, refunded_at) AS since FROM payments
-                    WHERE game_id = g.id AND refund_state = 'waiting' AND state = 'registered'
-                    ORDER BY refund_next_at LIMIT :most) found WHERE since < :day_ago), NULL, NULL
-        FROM games g
-        UNION ALL
-        SELECT 'payments_quarantined', g.slug,
-               (SELECT count(*) FROM (
-                    SELECT 1 FROM payments WHERE game_id = g.id AND state = 'quarantined' LIMIT :most) found),
-               NULL, NULL
-        FROM games g
-        UNION ALL
-        SELECT 'payment_refunds', g.slug,
-               (SELECT count(*) FROM (
-                    SELECT 1 FROM payments WHERE game_id = g.id AND refund_state = 'quarantined' LIMIT :most) found),
-               NULL, NULL
-        FROM games g
-        UNION ALL
-        SELECT 'conversions', g.slug,
-               (SELECT count(*) FROM (
-                    SELECT state FROM conversions WHERE game_id = g.id AND state <> 'converted'
-                    ORDER BY id LIMIT :most) found WHERE state = 'parked'), NULL, NULL
-        FROM games g) counted
+        WHERE c.last_at >= :recently GROUP BY g.slug) counted
     WHERE count > 0
-"""
+"""  # noqa: S608  our own words only
 
 # Notices, the newest first. Those that nothing but a look settles are told for some days; the others until they are
 # settled: the word is explained, the order credited, one of the two taken back.

@@ -122,6 +122,12 @@ def last_beat(connection: Connection) -> float | None:
     return None if beat is None or beat > clock.now() + OLDEST_BEAT_SECONDS else beat
 
 
+def is_relay_running(connection: Connection) -> bool:
+    """Whether a relay has said so in the last :data:`OLDEST_BEAT_SECONDS`."""
+    beat = last_beat(connection)
+    return beat is not None and clock.now() - beat <= OLDEST_BEAT_SECONDS
+
+
 def owe(
     tx: Connection,
     game_id: int,

@@ -143,20 +143,6 @@ def counts(connection: Connection, game_id: int) -> dict[str, int]:
     return found
 
 
-def count_waiting_since(connection: Connection, game_id: int, since_at: str) -> int:
-    """How many payments and refunds wait to be sent since before then, among the first of them."""
-    (count,) = connection.execute(
-        """SELECT (SELECT count(*) FROM (SELECT coalesce(waits_since, created_at) AS since FROM payments
-                                         WHERE game_id = :game_id AND state = 'waiting'
-                                         ORDER BY id LIMIT :most) p WHERE since < :since_at)
-                + (SELECT count(*) FROM (SELECT coalesce(waits_since, refunded_at) AS since FROM payments
-                                         WHERE game_id = :game_id AND refund_state = 'waiting' AND state = 'registered'
-                                         ORDER BY refund_next_at LIMIT :most) r WHERE since < :since_at)""",
-        {"game_id": game_id, "since_at": since_at, "most": COUNTED_TO},
-    ).fetchone()
-    return int(count)
-
-
 def capped_counts(connection: Connection, game_id: int | None = None) -> dict[int, dict[str, int]]:
     """Game -> how many payments are in each state, and how many refunds are ``refund-refused``; of one game, or all.
 

@@ -1,4 +1,4 @@
-"""For whoever runs the machine: copies, restores, and a look at everything that can be wrong.
+"""``flask backup``, ``flask restore``, ``flask doctor``.
 
 All three run whatever state key, schema and file are in: they open what they need themselves.
 """
@@ -20,6 +20,7 @@ from coinslot.operations.restore import restore
 from coinslot.store.db import Connection
 from handlers.kit import trouble_sentences
 from handlers.kit.console import Command
+from handlers.kit.partner import Partner
 from handlers.kit.receive import current_installation, partners
 
 
@@ -34,9 +35,8 @@ def backup_command(file: Path) -> None:
     with _stopped_tidily():
         copy = backup(installation.database, file)
     click.echo(f"Wrote {click.format_filename(copy.path)} ({copy.size_bytes:,} bytes), checked and on the disk.")
-    source = (
-        "the variable COINSLOT_MASTER_KEY" if installation.vault.is_from_environment else str(installation.vault.path)
-    )
+    vault = installation.vault
+    source = "the variable COINSLOT_MASTER_KEY" if vault.is_from_environment else vault.path
     click.echo(
         f"The master key is NOT in it. Keep {source} (key id {copy.key_id or 'none yet'}) in another place: "
         "without it the copy cannot be restored, with it the copy gives away every secret."
@@ -58,7 +58,7 @@ def restore_command(file: Path) -> None:
     if done.kept is not None:
         click.echo(f"What was served before is kept: `flask restore {done.kept}` undoes this restore.")
     if done.aside is not None:
-        click.echo(f"The database that was there could not be used and is kept, as it was, as {done.aside}.")
+        click.echo(f"The former database could not be used. It is kept, unchanged, as {done.aside}.")
     if done.former_version is not None:
         click.echo(f"The copy had schema version {done.former_version} and was brought up to date.")
     if done.former_key_id is not None:
@@ -78,11 +78,12 @@ def restore_command(file: Path) -> None:
 @click.pass_context
 def doctor_command(context: click.Context) -> None:
     """Check settings, keys, engine, file, ledger, disk, clock, reachability and stuck work; exit 1 if one is WRONG."""
-    is_wrong = False
+    exit_status = 0
     for finding in _examine():
         click.echo(f"{finding.level:<8} {finding.text}")
-        is_wrong = is_wrong or finding.level == WRONG
-    context.exit(1 if is_wrong else 0)
+        if finding.level == WRONG:
+            exit_status = 1
+    context.exit(exit_status)
 
 
 COMMANDS: tuple[click.Command, ...] = (backup_command, restore_command, doctor_command)
@@ -90,75 +91,62 @@ COMMANDS: tuple[click.Command, ...] = (backup_command, restore_command, doctor_c
 
 def _examine() -> Iterator[Finding]:
     installation = current_installation()
+    database, settings = installation.database, installation.settings
     yield from doctor.release()
-    yield from guarded(doctor.folder, installation.settings, installation.database, installation.vault)
+    yield from guarded(doctor.folder, settings, database, installation.vault)
     yield from doctor.engine()
-    connection, found = doctor.open_database(installation.database)
+    connection, found = doctor.open_database(database)
     yield found
     yield from guarded(doctor.master_key, installation.vault, connection)
     if connection is not None:
         yield from guarded(doctor.database_file, connection)
         yield from guarded(doctor.hash_chain, connection)
-    yield from guarded(doctor.disk_space, installation.database)
+    yield from guarded(doctor.disk_space, database)
     yield from guarded(doctor.system_clock, connection)
-    yield from guarded(doctor.public_url, installation.settings)
+    yield from guarded(doctor.public_url, settings)
     if connection is not None:
-        yield from guarded(doctor.owner_password, connection)
-        yield from guarded(_examine_games, connection)
-        yield from guarded(checks.deliveries, connection)
-        yield from guarded(checks.refusals, connection)
-        yield from guarded(_examine_troubles, connection)
+        for check in (doctor.owner_password, _games, checks.deliveries, checks.refusals, _troubles):
+            yield from guarded(check, connection)
         connection.close()
 
 
-def _examine_games(connection: Connection) -> Iterator[Finding]:
+def _games(connection: Connection) -> Iterator[Finding]:
     slugs = [row["slug"] for row in games.every(connection)]
     for slug in slugs:
-        yield from guarded(_examine_game, connection, slug)
+        yield from guarded(_game, connection, slug)
     if not slugs:
         yield Finding(WARNING, "there is no game yet: `flask game add SLUG`")
 
 
-def _examine_troubles(connection: Connection) -> Iterator[Finding]:
-    """What the overview says and no check above does."""
+def _troubles(connection: Connection) -> Iterator[Finding]:
     yield from trouble_sentences.findings(connection, games.outlines(connection, current_installation().catalogue))
 
 
-def _examine_game(connection: Connection, slug: str) -> Iterator[Finding]:
+def _game(connection: Connection, slug: str) -> Iterator[Finding]:
     game = current_installation().games.by_slug(slug)
     if game is None:
         return  # removed just now
     yield Finding(OK, f"game {slug}: every secret opens")
     yield from checks.game_setup(connection, game)
     yield from checks.keys(connection, game)
-    yield from _examine_partners(game)
-    yield from checks.waiting_work(connection, game, _payments_go_to())
-
-
-def _payments_go_to() -> str:
-    return next(partner.title for partner in partners() if partner.in_game is not None)
-
-
-def _examine_partners(game: Game) -> Iterator[Finding]:
-    """A partner that answers may still lack something; one that was begun and does not answer is wrong."""
     for partner in partners():
-        is_configured = partner.is_configured(game)
-        missing = partner.missing(game)
-        for sentence in missing:
-            yield Finding(WARNING if is_configured else WRONG, f"game {game.slug}: {sentence}")
-        for sentence in partner.wrong(game):
-            yield Finding(WRONG, f"game {game.slug}: {sentence}")
-        if is_configured:
-            yield Finding(OK, f"game {game.slug}: {partner.title} is configured")
-            if not game.settings[f"allowlist.{partner.name}"]:
-                yield Finding(
-                    WARNING,
-                    f"game {game.slug}: allowlist.{partner.name} is empty: signed calls are taken from any address",
-                )
-        elif not missing:
-            yield Finding(OK, f"game {game.slug}: {partner.title} is not configured, its calls are answered 404")
-        for sentence in partner.unset(game):
-            yield Finding(NOTE, f"game {game.slug}: {partner.title}: {sentence}")
+        for level, sentence in _partner(partner, game):
+            yield Finding(level, f"game {slug}: {sentence}")
+
+
+def _partner(partner: Partner, game: Game) -> Iterator[tuple[str, str]]:
+    """A partner that answers may still lack something; one that was begun and does not answer is wrong."""
+    is_configured = partner.is_configured(game)
+    missing = partner.missing(game)
+    yield from ((WARNING if is_configured else WRONG, sentence) for sentence in missing)
+    yield from ((WRONG, sentence) for sentence in partner.wrong(game))
+    if is_configured:
+        yield OK, f"{partner.title} is configured"
+        if not game.settings[f"allowlist.{partner.name}"]:
+            yield WARNING, f"allowlist.{partner.name} is empty: signed calls are taken from any address"
+    elif not missing:
+        yield OK, f"{partner.title} is not configured, its calls are answered 404"
+    yield from ((NOTE, f"{partner.title}: {sentence}") for sentence in partner.unset(game))
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import re
 
 import pytest
 
-from coinslot.operations import checks
 from coinslot.payments import lists, payment_queue, queries
 from coinslot.payments import store as payments
 from coinslot.payments.parsing import Payment
@@ -108,13 +107,13 @@ class TestList:
         assert browser.get("/games/other/payments/T-1").status_code == 404
         assert browser.post("/games/other/payments/redrive", transaction_id="T-1").status_code == 404
 
-    def test_the_doctor_names_the_page_that_shows_what_it_counts(self, browser, installation, keep):
+    def test_the_doctor_names_the_page_that_shows_what_it_counts(self, browser, app, keep):
         keep(1, 1, problem="it has no market")
         keep(1, 2, state="quarantined")
         keep(1, 3)
         keep(1, 3, amount="1.00", source="appcharge")
-        told = checks.waiting_work(installation.database.read(), installation.games.by_slug("demo"), "PlayCamp")
-        pages = [re.search(r"page (/games/\S+)", finding.text)[1] for finding in told]
+        told = app.test_cli_runner().invoke(args=["doctor"]).output
+        pages = re.findall(r"See the page (/games/demo/payments\S+)\.", told)
         assert [listed(browser.get(address)) for address in pages] == [["T-1"], ["T-2"], ["T-3"]]
 
     def test_polls_say_how_far_they_have_come_and_why_not_further(self, browser, installation, studio):

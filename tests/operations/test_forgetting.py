@@ -369,7 +369,7 @@ class TestWhatWasConverted:
         assert "its player was forgotten" in page
         assert "There is no body any more" in page
         assert "dead" not in {each.kind for each in troubles.find(owed.installation.database.read())}
-        assert "dead delivery" not in run(args=["doctor"]).output
+        assert "dead letter" not in run(args=["doctor"]).output
 
     def test_stays_while_it_waits(self, desk, owed):
         owed.happen()

@@ -549,7 +549,7 @@ class TestDoctor:
 
         told = flask("doctor").output
 
-        assert re.search(r"^warning +game demo: job playcamp.register has failed 1 time", told, re.M)
+        assert re.search(r"^warning +game demo: The job playcamp.register has failed once", told, re.M)
 
 
 class TestTry:

@@ -84,7 +84,7 @@ class TestOneRefund:
             now.shift(3600)
 
         assert (row("GP-x")["refund_state"], "403" in row("GP-x")["reason"]) == ("quarantined", True)
-        assert "refund(s) of payments were refused too often" in doctor()
+        assert "The refund of 1 payment was refused too often" in doctor()
         assert len([path for path in playcamp.paths() if path.endswith("/refund")]) == 5
 
     @pytest.mark.parametrize("code", [401, 403])
@@ -223,7 +223,7 @@ class TestResults:
         assert waits == [5, 30, 120, 600, 0]
         assert (row("GP-1")["state"], row("GP-1")["tries"]) == ("quarantined", 5)
         assert reason in row("GP-1")["reason"]
-        assert "1 payment(s) were refused too often" in doctor()
+        assert "1 payment was refused too often" in doctor()
         assert report("GP-1", amount="1") == ["conflict"]  # it may have arrived
 
     @pytest.mark.parametrize("word", ["success", "Success", "skipped", " SKIPPED"])

@@ -111,7 +111,7 @@ class TestKnownAndUnreadable:
         assert (conflict["seen"], json.loads(conflict["reported"])["unmapped"]["order_id"]) == (2, "GP-1")
         assert stored() == {"GP-1": before}
         assert "payment_conflicts" in kinds(installation)
-        assert "1 payment conflict(s)" in doctor()
+        assert "1 payment was reported again with other content" in doctor()
         listed = app.test_cli_runner().invoke(args=["playcamp", "parked", "demo"]).output
         assert reason in listed
 

@@ -78,7 +78,6 @@ def deliveries(slug: str) -> Response:
     connection = current_installation().database.read()
     wanted = Filter.of(request.args)
     rows, following = _page(connection, game, wanted, below(), PER_PAGE)
-    beat = outbox.last_beat(connection)
     goals = destinations.listing(connection, game.id)
     return page(
         "deliveries.html",
@@ -90,7 +89,7 @@ def deliveries(slug: str) -> Response:
         states=STATES,
         destinations=[(row, _circuit(row)) for row in goals],
         queue=lists.queues(connection).get(game.id, {}),
-        is_relaying=beat is not None and clock.now() - beat <= outbox.OLDEST_BEAT_SECONDS,
+        is_relaying=outbox.is_relay_running(connection),
         common_types=COMMON_TYPES,
         keeps_order=any(row["keeps_order"] for row in goals),
         put_back=whole(request.args.get("back")),
