@@ -8,9 +8,10 @@ pages of one subject. A page's module is imported at its first request: commands
 from collections.abc import Callable
 from importlib import import_module
 
+from flask import g
 from flask.typing import ResponseReturnValue
 
-from handlers.dashboard.frame.pages import bp, refuse
+from handlers.dashboard.frame.pages import bp, find_game, refuse
 
 __all__ = ["PAGES", "ROOTS", "bp", "refuse"]
 
@@ -126,9 +127,12 @@ ROOTS = {rule.split("/")[1] for _, rule, _ in PAGES} | {"static"}  # the first w
 
 
 def _import_late(place: str) -> Callable[..., ResponseReturnValue]:
+    """A view that imports its function when it is called. ``<slug>`` in the rule becomes the argument ``game``."""
     module, _, name = place.partition(":")
 
     def view(**values: object) -> ResponseReturnValue:
+        if "slug" in values:
+            values["game"] = g.game = find_game(str(values.pop("slug")))
         answer: ResponseReturnValue = getattr(import_module(f"{__name__}.{module}"), name)(**values)
         return answer
 

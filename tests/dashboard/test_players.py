@@ -12,7 +12,7 @@ import pytest
 from coinslot.games import games, registry
 from coinslot.ledger import boosts, events, reports
 from coinslot.ledger import credit as ledger
-from handlers.dashboard.records.transactions import player_address
+from handlers.dashboard.frame.words import player_address
 from tests.pages import HOSTILE, next_of
 
 LIST = "/games/demo/players"
@@ -126,8 +126,8 @@ class TestOne:
         assert answer.status_code == 200
         assert "the one that is meant" in answer.text
         assert "<script>alert" not in answer.text
-        with app.test_request_context():
-            assert player_address("demo", player_id) == href
+        with app.test_request_context(LIST):
+            assert player_address(player_id) == href
         assert browser.get(f"{LIST}?show=timeline&id={quote(player_id, safe='')}").status_code == 200
 
     def test_the_entry_shows_what_the_studio_gave_and_hides_what_lets_somebody_in(self, browser, put):

@@ -56,7 +56,6 @@ def activity() -> Response:
         "activity.html",
         entries=entries,
         following=following,
-        is_first="after" not in request.args,
         games=every,
         names={row["id"]: row["name"] for row in every},
         actors=ACTORS,

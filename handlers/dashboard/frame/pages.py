@@ -6,7 +6,6 @@ POST must carry the form token of the browser it comes from.
 
 import hashlib
 import hmac
-import re
 import secrets
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from flask import (
     Blueprint,
     Response,
+    current_app,
     g,
     make_response,
     redirect,
@@ -114,6 +114,14 @@ def guard() -> AnyResponse | None:
     return None
 
 
+@bp.url_defaults
+def stay_in_game(endpoint: str, values: dict[str, Any]) -> None:
+    """Links lead to pages of the same game, unless they name another."""
+    slug = (request.view_args or {}).get("slug")
+    if slug is not None and current_app.url_map.is_endpoint_expecting(endpoint, "slug"):
+        values.setdefault("slug", slug)
+
+
 @bp.errorhandler(PageError)
 def tell(error: PageError) -> Response:
     return refuse(error.status, error.message)
@@ -152,10 +160,18 @@ def set_cookie(
     )
 
 
-def page(template: str, status: int = 200, *, game: Game | None = None, **values: object) -> Response:
-    """A page inside of the installation's frame; ``game`` is whose pages the navigation leads to."""
-    # Half a surrogate pair, which JSON can spell and UTF-8 cannot, is shown as it was spelled.
-    html = render_template(template, **_frame(game), **values).encode("utf-8", "backslashreplace")
+def page(template: str, status: int = 200, **values: object) -> Response:
+    """A page with the navigation around it. ``game`` is the one in the address, None when there is none."""
+    frame = {
+        "game": g.get("game"),
+        "game_pages": GAME_PAGES,
+        "is_signed_in": g.session is not None,
+        "is_first": "after" not in request.args,  # page of a list
+        "release": __version__,
+        "token_field": lambda: Markup('<input type="hidden" name="{}" value="{}">').format(TOKEN_FIELD, form_token()),
+    }
+    # JSON can spell half a surrogate pair and UTF-8 cannot: it is shown as it was spelled.
+    html = render_template(template, **frame | values).encode("utf-8", "backslashreplace")
     response = make_response(html)
     response.status_code = status
     return response
@@ -167,7 +183,7 @@ def refuse(status: int, message: str) -> Response:
         return plain_error(status, message)
     if "browser" not in g:
         g.session, g.browser = None, ""
-    return harden(page("error.html", status, code=status, message=message))
+    return harden(page("error.html", status, game=None, code=status, message=message))
 
 
 def see_other(endpoint: str, said: str = "", **values: Any) -> AnyResponse:
@@ -177,7 +193,7 @@ def see_other(endpoint: str, said: str = "", **values: Any) -> AnyResponse:
     return redirect(url_for(f"dashboard.{endpoint}", **values), 303)
 
 
-def the_game(slug: str) -> Game:
+def find_game(slug: str) -> Game:
     """The game in an address; 404 when there is none. Ids of rows are looked for within this one only."""
     game = current_installation().games.by_slug(slug)
     if game is None:
@@ -197,11 +213,6 @@ def below() -> int:
     return whole(request.args.get("after")) or LAST_ID
 
 
-def survives_in_path(text: str) -> bool:
-    """Whether an id may stand in a path as it is: no browser or proxy reads dots, slashes or percents out of it."""
-    return re.fullmatch(r"[A-Za-z0-9_:@~-][A-Za-z0-9_.:@~-]*", text) is not None
-
-
 def download(chunks: Iterable[str | bytes] | Iterator[str | bytes], name: str, mimetype: str) -> Response:
     """A file that is streamed as it is made; ``name`` is of our making."""
     response = Response(
@@ -211,16 +222,6 @@ def download(chunks: Iterable[str | bytes] | Iterator[str | bytes], name: str, m
     )
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
-
-
-def _frame(game: Game | None) -> dict[str, object]:
-    return {
-        "game": game,
-        "game_pages": GAME_PAGES,
-        "is_signed_in": g.session is not None,
-        "release": __version__,
-        "token_field": lambda: Markup('<input type="hidden" name="{}" value="{}">').format(TOKEN_FIELD, form_token()),
-    }
 
 
 def _here() -> str:

@@ -1,9 +1,11 @@
 """How the pages say things: money, moments, states. Filters of the templates; state words are the database's."""
 
+import re
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlencode
 
-from flask import Blueprint, request
+from flask import Blueprint, request, url_for
 
 from coinslot.base import clock
 from handlers.kit.wording import ago, capped, day, delay, moment, money, number, shown, until
@@ -91,8 +93,8 @@ TONES = {
 def register(bp: Blueprint) -> None:
     for function in (money, moment, day, ago, number, shown, delay, browser_name, tone, capped, until):
         bp.add_app_template_filter(function, function.__name__)
-    bp.add_app_template_global(said)
-    bp.add_app_template_global(with_query)
+    for maker in (said, with_query, player_address, payment_address):
+        bp.add_app_template_global(maker, maker.__name__)
 
 
 def browser_name(user_agent: str) -> str:
@@ -119,6 +121,23 @@ def with_query(**changed: object) -> str:
     query.update({name: str(value) for name, value in changed.items() if value is not None})
     kept = {name: value for name, value in query.items() if name not in changed or changed[name] is not None}
     return f"{request.path}?{urlencode(kept)}" if kept else request.path
+
+
+def player_address(player_id: str) -> str:
+    """The page of a player of this game, whatever the id is."""
+    return _address("player", "players", "player_id", player_id)
+
+
+def payment_address(transaction_id: str, **query: Any) -> str:
+    """The page of a payment of this game, whatever its id is."""
+    return _address("payment", "payments", "transaction_id", transaction_id, **query)
+
+
+def _address(endpoint: str, of_list: str, name: str, value: str, **query: Any) -> str:
+    """Browsers and proxies change dots, slashes and percents in a path: an id with such goes into the query."""
+    if re.fullmatch(r"[A-Za-z0-9_:@~-][A-Za-z0-9_.:@~-]*", value):
+        return url_for(f"dashboard.{endpoint}", **(query | {name: value}))
+    return url_for(f"dashboard.{of_list}", id=value, **query)
 
 
 def days_back(count: int) -> list[str]:

@@ -20,7 +20,7 @@ from coinslot.games.games import Game
 from coinslot.games.options import COMMON_SECRETS
 from coinslot.operations import contacts
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, page, see_other, the_game
+from handlers.dashboard.frame.pages import PageError, page, see_other
 from handlers.dashboard.integration.checklist import Facts, Light, Step, checklist, light
 from handlers.kit.partner import Address, Key, Partner
 from handlers.kit.receive import current_installation, partners
@@ -64,9 +64,8 @@ class SettingField:
     value: str
 
 
-def integration(slug: str) -> Response:
+def integration(game: Game) -> Response:
     """The partners at a glance."""
-    game = the_game(slug)
     installation = current_installation()
     connection = installation.database.read()
     rows = contacts.of_game(connection, game.id)
@@ -74,38 +73,37 @@ def integration(slug: str) -> Response:
     summaries = [_summary(game, partner, rows) for partner in partners()]
     due = [name for name, advices in told.items() if any(advice.is_due for advice in advices)]
     under_way = [name for name, advices in told.items() if any(advice.step == "retire" for advice in advices)]
-    return page("integration.html", game=game, summaries=summaries, due=due, under_way=under_way)
+    return page("integration.html", summaries=summaries, due=due, under_way=under_way)
 
 
-def integration_partner(slug: str, partner: str) -> Response:
+def integration_partner(game: Game, partner: str) -> Response:
     """Everything that is pasted from here into a partner's dashboard, and from there into this page."""
-    return _partner_page(the_game(slug), partner_of(partner))
+    return _partner_page(game, partner_of(partner))
 
 
-def set_agreed(slug: str, partner: str) -> AnyResponse:
+def set_agreed(game: Game, partner: str) -> AnyResponse:
     """Change one of the settings that are agreed with the partner."""
-    game, its = the_game(slug), partner_of(partner)
+    its = partner_of(partner)
     key, value = request.form.get("key", ""), request.form.get("value", "").strip()
     if key not in its.agreed:
         raise PageError(404, "There is no such setting on this page")
     installation = current_installation()
     try:
         installation.database.write(
-            lambda tx: games.set_setting(tx, installation.catalogue, slug, key, value, actor="owner")
+            lambda tx: games.set_setting(tx, installation.catalogue, game.slug, key, value, actor="owner")
         )
     except games.GameError as error:
         return _partner_page(game, its, 400, str(error), {key: value})
-    return see_other("integration_partner", said="saved", slug=slug, partner=partner)
+    return see_other("integration_partner", "saved", partner=partner)
 
 
-def keys(slug: str) -> Response:
+def keys(game: Game) -> Response:
     """Every key of the game's: how old, last used, and what to do next."""
-    return _keys_page(the_game(slug))
+    return _keys_page(game)
 
 
-def set_key(slug: str) -> AnyResponse:
+def set_key(game: Game) -> AnyResponse:
     """Give a key its first or a new value; the old one stays valid as previous where callers may still use it."""
-    game = the_game(slug)
     installation = current_installation()
     key, name = _named_key(request.form.get("name", ""), request.form.get("suffix", "").strip())
     is_new = not game.keys(name)
@@ -114,7 +112,7 @@ def set_key(slug: str) -> AnyResponse:
         value = _checked_value(name, request.form.get("value", ""))
 
         def store(tx: Connection) -> str:
-            row = games.find(tx, slug)
+            row = games.find(tx, game.slug)
             if is_new or is_leaked or not key.is_proof:
                 keyring.put(tx, installation.vault, row, name, value, actor="owner")
                 if is_leaked and len(game.keys(name)) > 1:
@@ -129,14 +127,15 @@ def set_key(slug: str) -> AnyResponse:
     return _back(game, said=said)
 
 
-def retire_key(slug: str) -> AnyResponse:
+def retire_key(game: Game) -> AnyResponse:
     """End the previous value of a key."""
-    game = the_game(slug)
     name = request.form.get("name", "")
     if not game.keys(name):
         raise PageError(404, "There is no such key")
     try:
-        current_installation().database.write(lambda tx: keyring.retire(tx, games.find(tx, slug), name, actor="owner"))
+        current_installation().database.write(
+            lambda tx: keyring.retire(tx, games.find(tx, game.slug), name, actor="owner")
+        )
     except SecretError as error:
         return _back(game, 400, str(error))
     return _back(game, said="key-retired")
@@ -164,7 +163,6 @@ def _partner_page(
     return page(
         "integration_partner.html",
         status,
-        game=game,
         partner=partner,
         partners=partners(),
         addresses=[_address_field(game, partner, address, facts) for address in partner.addresses],
@@ -187,16 +185,16 @@ def _keys_page(game: Game, status: int = 200, problem: str = "") -> Response:
     if signing:
         owned.append(("Deliveries to the game", None, [(name, None) for name in signing]))
     groups = [(title, partner, _key_fields(game, rows, names)) for title, partner, names in owned]
-    return page("integration_keys.html", status, game=game, groups=groups, problem=problem)
+    return page("integration_keys.html", status, groups=groups, problem=problem)
 
 
 def _back(game: Game, status: int = 303, problem: str = "", said: str = "") -> AnyResponse:
     """To the page whose form was sent: a partner's, or that of all keys."""
     its = next((partner for partner in partners() if partner.name == request.form.get("back")), None)
     if status == 303 and its is not None:
-        return see_other("integration_partner", said=said, slug=game.slug, partner=its.name)
+        return see_other("integration_partner", said=said, partner=its.name)
     if status == 303:
-        return see_other("keys", said=said, slug=game.slug)
+        return see_other("keys", said=said)
     return _keys_page(game, status, problem) if its is None else _partner_page(game, its, status, problem)
 
 
@@ -296,4 +294,4 @@ def address_of(partner: Partner) -> Address:
 
 def refusals_of(game: Game, partner: Partner) -> str:
     """The page of its refused calls."""
-    return url_for("dashboard.refusals", slug=game.slug, partner=partner.name)
+    return url_for("dashboard.refusals", partner=partner.name)

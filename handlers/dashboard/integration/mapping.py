@@ -18,7 +18,7 @@ from coinslot.games.options import Setting
 from coinslot.outbox import destinations, lists
 from coinslot.outbox.checks import DestinationError
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, page, see_other, the_game
+from handlers.dashboard.frame.pages import PageError, page, see_other
 from handlers.kit.previews import Formula, Made, Sample
 from handlers.kit.receive import current_installation, partners
 
@@ -31,16 +31,14 @@ TRIED_DAYS = (1, 7, 30)
 RULES = ("2xx", "200")  # of success, that are no expressions
 
 
-def mapping(slug: str) -> Response:
-    game = the_game(slug)
+def mapping(game: Game) -> Response:
     formulas = _formulas(game)
     formula = _chosen(formulas, request.args.get("what"))
     return _page(game, formulas, formula, _current(game, formula), request.args.get("data", ""), "")
 
 
-def preview_mapping(slug: str) -> AnyResponse:
+def preview_mapping(game: Game) -> AnyResponse:
     """What the expression in the form makes of the data in the form; or, when that was asked for, save it."""
-    game = the_game(slug)
     formulas = _formulas(game)
     formula = _chosen(formulas, request.form.get("what"))
     expression = request.form.get("expression", "").replace("\r\n", "\n").strip()
@@ -52,12 +50,11 @@ def preview_mapping(slug: str) -> AnyResponse:
         current_installation().database.write(lambda tx: _save(tx, catalogue, game, formula, expression))
     except (GameError, DestinationError) as error:
         return _page(game, formulas, formula, expression, data, pasted, 400, str(error))
-    return see_other("mapping", said="saved", slug=slug, what=formula.key)
+    return see_other("mapping", "saved", what=formula.key)
 
 
-def try_window(slug: str) -> Response:
+def try_window(game: Game) -> Response:
     """One page of the game's payment API as it is configured: asked for now, shown, and stored nowhere."""
-    game = the_game(slug)
     tries = [partner.try_window for partner in partners() if partner.try_window is not None]
     wished = request.form.get("days", "")
     days = int(wished) if wished in map(str, TRIED_DAYS) else TRIED_DAYS[0]
@@ -65,7 +62,6 @@ def try_window(slug: str) -> Response:
     first = [json.dumps(row.raw, indent=2, default=str) for row in trial.rows[:1]]
     return page(
         "window.html",
-        game=game,
         trial=trial,
         rows=[
             (_printed(row.raw, 4096)[0], None if row.payment is None else _printed(row.payment, 4096)[0], row)
@@ -96,7 +92,6 @@ def _page(
     return page(
         "mapping.html",
         status,
-        game=game,
         formulas=formulas,
         formula=formula,
         expression=expression,

@@ -16,7 +16,7 @@ from coinslot.operations import refusals as ring
 from coinslot.operations.refusals import Refused
 from coinslot.store import audit
 from coinslot.store.db import Row
-from handlers.dashboard.frame.pages import PageError, below, page, the_game, whole
+from handlers.dashboard.frame.pages import PageError, below, page, whole
 from handlers.kit import wrong_addresses
 from handlers.kit.explain import Known
 from handlers.kit.explain_words import Finding
@@ -70,18 +70,16 @@ _mutex = threading.Lock()
 # Pages
 
 
-def refusals(slug: str) -> Response:
-    return _list(the_game(slug))
+def refusals(game: Game) -> Response:
+    return _list(game)
 
 
-def refusal(slug: str, refusal_id: int) -> Response:
-    game = the_game(slug)
+def refusal(game: Game, refusal_id: int) -> Response:
     return _detail(game, _find(game, refusal_id))
 
 
-def show_refusal_body(slug: str, refusal_id: int) -> AnyResponse:
+def show_refusal_body(game: Game, refusal_id: int) -> AnyResponse:
     """The page with the beginning of the body, and a note in the audit that it was looked at."""
-    game = the_game(slug)
     return _with_body(game, _find(game, refusal_id))
 
 
@@ -119,7 +117,6 @@ def _list(game: Game | None) -> Response:
     calls = found[:SHOWN]
     return page(
         "refusals.html",
-        game=game,
         calls=[(call, finding(call, known, until)) for call in calls],
         partners={each.name: each.title for each in partners()},
         reasons=REASONS,
@@ -132,7 +129,6 @@ def _detail(game: Game | None, call: Refused, body: str | None = None) -> Respon
     found = finding(call, _known(game))
     return page(
         "refusal.html",
-        game=game,
         call=call,
         finding=found,
         link=LINKS.get(found.link) if game is not None and found is not None else None,

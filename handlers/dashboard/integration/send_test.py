@@ -10,7 +10,7 @@ from coinslot.games.games import Game
 from coinslot.operations import contacts
 from coinslot.store import audit
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, page, see_other, the_game
+from handlers.dashboard.frame.pages import PageError, page, see_other
 from handlers.dashboard.integration.addresses import address_of, partner_of, refusals_of
 from handlers.kit import sending
 from handlers.kit.partner import Call
@@ -20,9 +20,9 @@ TEST_SECONDS = 5.0
 SHOWN_HEADERS = ("Content-Type", "Location", "Retry-After", "Allow", "Server", "Via")
 
 
-def note_copied(slug: str, partner: str) -> AnyResponse:
+def note_copied(game: Game, partner: str) -> AnyResponse:
     """The owner says that an address is pasted at the partner's, or takes that back."""
-    game, its = the_game(slug), partner_of(partner)
+    its = partner_of(partner)
     address = address_of(its)
     is_copied = request.form.get("is_copied") == "1"
 
@@ -32,12 +32,12 @@ def note_copied(slug: str, partner: str) -> AnyResponse:
         audit.record(tx, game.id, "owner", what, f"{its.name}/{address.endpoint}")
 
     current_installation().database.write(note)
-    return see_other("integration_partner", said="saved", slug=slug, partner=partner)
+    return see_other("integration_partner", "saved", partner=partner)
 
 
-def send_test(slug: str, partner: str) -> Response:
+def send_test(game: Game, partner: str) -> Response:
     """Send a signed sample of the reserved player's through the real address, and show the real answer."""
-    game, its = the_game(slug), partner_of(partner)
+    its = partner_of(partner)
     address = address_of(its)
     installation = current_installation()
     lacking = address.lacks(game)
@@ -56,7 +56,6 @@ def send_test(slug: str, partner: str) -> Response:
         answer, trouble = None, str(error)
     return page(
         "integration_test.html",
-        game=game,
         partner=its,
         address=address,
         base=base,

@@ -15,7 +15,7 @@ from pathlib import Path
 from flask import Response, request
 
 from coinslot.games.games import Game
-from handlers.dashboard.frame.pages import page, the_game
+from handlers.dashboard.frame.pages import page
 from handlers.kit.partner import EntryRecipe
 from handlers.kit.receive import current_installation, partners
 
@@ -54,15 +54,13 @@ LANGUAGES = (
 )
 
 
-def snippets(slug: str) -> Response:
+def snippets(game: Game) -> Response:
     """Code to paste into the game server."""
-    game = the_game(slug)
     wanted = request.args.get("language")
     language = next((each for each in LANGUAGES if each.name == wanted), LANGUAGES[0])
     recipes = [recipe for partner in partners() if (recipe := partner.entry(game)) is not None]
     return page(
         "integration_snippets.html",
-        game=game,
         language=language,
         languages=LANGUAGES,
         feed=feed(game, language),

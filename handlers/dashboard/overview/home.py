@@ -18,7 +18,7 @@ from coinslot.store.db import Connection, DatabaseError, EngineError, Row
 from handlers.dashboard.frame import charts
 from handlers.dashboard.frame.charts import Series
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import page, the_game
+from handlers.dashboard.frame.pages import page
 from handlers.dashboard.frame.words import days_back
 from handlers.kit import trouble_sentences
 from handlers.kit.receive import current_installation, partners
@@ -100,9 +100,8 @@ def overview() -> Response:
     )
 
 
-def figures_csv(slug: str) -> Response:
+def figures_csv(game: Game) -> Response:
     """Every figure of the game per day, from the first on; money in major units."""
-    game = the_game(slug)
     database = current_installation().database
 
     def rows() -> Iterator[tuple[object, ...]]:

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 
 from flask import Response, request
 
+from coinslot.games.games import Game
 from coinslot.ledger import search
 from coinslot.store.paging import every
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import below, page, the_game
+from handlers.dashboard.frame.pages import below, page
 from handlers.dashboard.frame.timeline import OUTCOMES, REASONS
-from handlers.dashboard.records.transactions import major, player_address
+from handlers.dashboard.records.transactions import major
 from handlers.kit.receive import current_installation
 
 ROWS_AT_ONCE = 500
@@ -32,21 +33,16 @@ REFUND_HEADER = (
 ).split()
 
 
-def conflicts(slug: str) -> Response:
-    game = the_game(slug)
+def conflicts(game: Game) -> Response:
     rows, following = search.conflicts(current_installation().database.read(), game.id, below())
     return page(
         "conflicts.html",
-        game=game,
         rows=rows,
         next=following,
-        is_first="after" not in request.args,
-        player_address=player_address,
     )
 
 
-def conflicts_csv(slug: str) -> Response:
-    game = the_game(slug)
+def conflicts_csv(game: Game) -> Response:
     connection = current_installation().database.read()
 
     found = every(lambda before: search.conflicts(connection, game.id, before, ROWS_AT_ONCE))
@@ -54,26 +50,21 @@ def conflicts_csv(slug: str) -> Response:
     return csv_file(f"{game.slug}-conflicts", CONFLICT_HEADER, rows)
 
 
-def refunds(slug: str) -> Response:
-    game = the_game(slug)
+def refunds(game: Game) -> Response:
     is_open = request.args.get("show") == "open"
     rows, following = search.refunds(current_installation().database.read(), game.id, is_open, below())
     return page(
         "refunds.html",
-        game=game,
         rows=rows,
         next=following,
-        is_first="after" not in request.args,
         is_open=is_open,
         reasons=REASONS,
         outcomes=OUTCOMES,
         advice=ADVICE,
-        player_address=player_address,
     )
 
 
-def refunds_csv(slug: str) -> Response:
-    game = the_game(slug)
+def refunds_csv(game: Game) -> Response:
     connection = current_installation().database.read()
     is_open = request.args.get("show") == "open"
 

@@ -20,7 +20,7 @@ from coinslot.store import audit
 from coinslot.store.db import Connection, Row
 from coinslot.store.paging import LAST_ID, Listed, every
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, below, page, see_other, the_game, whole
+from handlers.dashboard.frame.pages import PageError, below, page, see_other, whole
 from handlers.kit.receive import current_installation
 from handlers.kit.wording import shown, until
 
@@ -73,18 +73,15 @@ class Filter:
         return {name: value for name, value in told.items() if value}
 
 
-def deliveries(slug: str) -> Response:
-    game = the_game(slug)
+def deliveries(game: Game) -> Response:
     connection = current_installation().database.read()
     wanted = Filter.of(request.args)
     rows, following = _page(connection, game, wanted, below(), PER_PAGE)
     goals = destinations.listing(connection, game.id)
     return page(
         "deliveries.html",
-        game=game,
         rows=rows,
         following=following,
-        is_first="after" not in request.args,
         wanted=wanted,
         states=STATES,
         destinations=[(row, _circuit(row)) for row in goals],
@@ -99,9 +96,8 @@ def deliveries(slug: str) -> Response:
     )
 
 
-def deliveries_csv(slug: str) -> Response:
+def deliveries_csv(game: Game) -> Response:
     """The deliveries that a filter leaves over, newest first."""
-    game = the_game(slug)
     wanted = Filter.of(request.args)
     database = current_installation().database
 
@@ -109,9 +105,8 @@ def deliveries_csv(slug: str) -> Response:
     return csv_file(f"{game.slug}-deliveries", _EXPORTED, ([row[name] for name in _EXPORTED] for row in rows))
 
 
-def redrive_deliveries(slug: str) -> AnyResponse:
+def redrive_deliveries(game: Game) -> AnyResponse:
     """Put back the dead and waiting deliveries that were ticked, or all that the filter leaves over."""
-    game = the_game(slug)
     wanted = Filter.of(request.form)
     reason = _reason()
     ids = [number for each in request.form.getlist("id")[:MOST_SELECTED] if (number := whole(each)) is not None]
@@ -147,17 +142,15 @@ def redrive_deliveries(slug: str) -> AnyResponse:
         count = put_back(list(dict.fromkeys(ids)))
         stayed = sum(redrives.count_overtaken(database.read(), game.id, delivery_id=each) for each in set(ids))
     said = "put-back" if count else "nothing"
-    return see_other("deliveries", said, slug=game.slug, back=count, stayed=stayed, **wanted.query)
+    return see_other("deliveries", said, back=count, stayed=stayed, **wanted.query)
 
 
-def delivery(slug: str, delivery_id: int) -> Response:
-    game = the_game(slug)
+def delivery(game: Game, delivery_id: int) -> Response:
     connection = current_installation().database.read()
     row = _found(connection, game, delivery_id)
     destination_row = destinations.row_of(connection, row["destination_id"])
     return page(
         "delivery.html",
-        game=game,
         row=row,
         destination=destination_row,
         circuit=_circuit(destination_row),
@@ -171,8 +164,7 @@ def delivery(slug: str, delivery_id: int) -> Response:
     )
 
 
-def redrive_delivery(slug: str, delivery_id: int) -> AnyResponse:
-    game = the_game(slug)
+def redrive_delivery(game: Game, delivery_id: int) -> AnyResponse:
     _found(current_installation().database.read(), game, delivery_id)
     reason = _reason()
 
@@ -184,12 +176,11 @@ def redrive_delivery(slug: str, delivery_id: int) -> AnyResponse:
         current_installation().database.write(put_back)
     except DeliveryError as error:
         raise PageError(409, f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
-    return see_other("delivery", "redriven", slug=game.slug, delivery_id=delivery_id)
+    return see_other("delivery", "redriven", delivery_id=delivery_id)
 
 
-def switch_destination(slug: str, name: str, verb: str) -> AnyResponse:
+def switch_destination(game: Game, name: str, verb: str) -> AnyResponse:
     """Pause a destination, or have it begin afresh: what it is owed waits, or goes out now."""
-    game = the_game(slug)
     if verb not in ("pause", "resume"):
         raise PageError(404, "There is no such page")
     state = "paused" if verb == "pause" else "active"
@@ -199,7 +190,7 @@ def switch_destination(slug: str, name: str, verb: str) -> AnyResponse:
         )
     except DestinationError:
         raise PageError(404, "There is no such destination") from None
-    return see_other("deliveries", f"{verb}d", slug=game.slug)
+    return see_other("deliveries", f"{verb}d")
 
 
 _EXPORTED = (

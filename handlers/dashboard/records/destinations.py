@@ -16,7 +16,7 @@ from coinslot.outbox.checks import DestinationError
 from coinslot.outbox.formats import STANDARD
 from coinslot.relay import grader
 from coinslot.store.db import Connection, Row
-from handlers.dashboard.frame.pages import PageError, page, see_other, the_game, whole
+from handlers.dashboard.frame.pages import PageError, page, see_other, whole
 from handlers.kit.grading import new_grader
 from handlers.kit.receive import current_installation
 
@@ -29,13 +29,13 @@ CHANGES = {"paused": "paused", "active": "resumed", "removed": "removed"}  # sta
 FIELDS = ("name", "url", "events", "format", "retry", "timeout", "success")
 
 
-def destination_list(slug: str) -> Response:
-    return _destinations(the_game(slug))
+def destination_list(game: Game) -> Response:
+    return _destinations(game)
 
 
-def add_destination(slug: str) -> Response:
+def add_destination(game: Game) -> Response:
     """Add one; its signing secret is on this answer only."""
-    game, installation = the_game(slug), current_installation()
+    installation = current_installation()
     form = {name: request.form.get(name, "").strip() for name in FIELDS}
     timeout = whole(form["timeout"], 3600)
 
@@ -43,7 +43,7 @@ def add_destination(slug: str) -> Response:
         return destinations.add(
             tx,
             installation.vault,
-            slug,
+            game.slug,
             form["name"],
             form["url"],
             actor="owner",
@@ -59,49 +59,48 @@ def add_destination(slug: str) -> Response:
         secret = installation.database.write(add)
     except DestinationError as error:
         return _destinations(game, 400, str(error))
-    return page("destination_secret.html", game=game, name=form["name"], secret=secret, is_new=True)
+    return page("destination_secret.html", name=form["name"], secret=secret, is_new=True)
 
 
-def change_destination(slug: str, name: str) -> AnyResponse:
+def change_destination(game: Game, name: str) -> AnyResponse:
     """Pause, resume or remove one; what a removed one was still owed is dead."""
-    game, state = the_game(slug), request.form.get("state", "")
+    state = request.form.get("state", "")
     _row(game, name)
     if state not in CHANGES:
         raise PageError(400, "There is no such state of a destination")
     if state == "removed" and request.form.get("sure") != "yes":
         return _destinations(game, 400, f"Tick the box to remove {name}.")
-    current_installation().database.write(lambda tx: destinations.set_state(tx, slug, name, state, actor="owner"))
-    return see_other("destination_list", said=CHANGES[state], slug=slug)
+    current_installation().database.write(lambda tx: destinations.set_state(tx, game.slug, name, state, actor="owner"))
+    return see_other("destination_list", said=CHANGES[state])
 
 
-def rotate_destination(slug: str, name: str) -> Response:
+def rotate_destination(game: Game, name: str) -> Response:
     """A new signing secret, on this answer only; deliveries carry both signatures until the old one is retired."""
-    game, installation = the_game(slug), current_installation()
+    installation = current_installation()
     _row(game, name)
     secret = destinations.new_secret()
     installation.database.write(
         lambda tx: keyring.rotate(
-            tx, installation.vault, games.find(tx, slug), destinations.secret_name(name), secret, actor="owner"
+            tx, installation.vault, games.find(tx, game.slug), destinations.secret_name(name), secret, actor="owner"
         )
     )
-    return page("destination_secret.html", game=game, name=name, secret=secret, is_new=False)
+    return page("destination_secret.html", name=name, secret=secret, is_new=False)
 
 
-def retire_destination_secret(slug: str, name: str) -> AnyResponse:
-    game = the_game(slug)
+def retire_destination_secret(game: Game, name: str) -> AnyResponse:
     _row(game, name)
     try:
         current_installation().database.write(
-            lambda tx: keyring.retire(tx, games.find(tx, slug), destinations.secret_name(name), actor="owner")
+            lambda tx: keyring.retire(tx, games.find(tx, game.slug), destinations.secret_name(name), actor="owner")
         )
     except SecretError:
-        return see_other("destination_list", said="nothing", slug=slug)
-    return see_other("destination_list", said="retired", slug=slug)
+        return see_other("destination_list", "nothing")
+    return see_other("destination_list", "retired")
 
 
-def grade_destination(slug: str, name: str) -> Response:
+def grade_destination(game: Game, name: str) -> Response:
     """Test the endpoint with grants that count for nothing, and say what to change. Nothing is written here."""
-    game, installation = the_game(slug), current_installation()
+    installation = current_installation()
     row = _row(game, name)
     keys = destinations.signing_secrets(installation.database.read(), installation.vault, row["id"])
     if not keys:
@@ -122,7 +121,6 @@ def grade_destination(slug: str, name: str) -> Response:
         _grading.release()
     return page(
         "grade.html",
-        game=game,
         name=name,
         destination=destination,
         findings=findings,
@@ -150,7 +148,6 @@ def _destinations(game: Game, status: int = 200, problem: str | None = None) -> 
     return page(
         "destinations.html",
         status,
-        game=game,
         destinations=destinations.listing(connection, game.id),
         secrets=secrets,
         secret_prefix=destinations.SECRET_PREFIX,

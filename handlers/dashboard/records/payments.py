@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from flask import Response, request, url_for
+from flask import Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot.base import clock
@@ -14,7 +14,8 @@ from coinslot.store import audit
 from coinslot.store.db import Connection, Row
 from coinslot.store.paging import Listed, every
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, below, page, see_other, survives_in_path, the_game, whole
+from handlers.dashboard.frame.pages import PageError, below, page, see_other, whole
+from handlers.dashboard.frame.words import payment_address
 from handlers.kit.receive import current_installation
 from handlers.kit.wording import shown
 
@@ -47,10 +48,9 @@ JOBS = {
 }
 
 
-def payments(slug: str) -> Response:
+def payments(game: Game) -> Response:
     if "id" in request.args:
-        return payment(slug, request.args["id"])
-    game = the_game(slug)
+        return payment(game, request.args["id"])
     connection = current_installation().database.read()
     state, search = _wanted()
     is_conflicts = state == "conflicts" and not search
@@ -58,11 +58,8 @@ def payments(slug: str) -> Response:
     rows, following = ([], None) if is_conflicts else _page(connection, game, state, search, below(), PER_PAGE)
     return page(
         "payments.html",
-        game=game,
-        payment_address=payment_address,
         rows=rows,
         following=following,
-        is_first="after" not in request.args,
         state=state,
         search=search,
         filters=FILTERS,
@@ -79,16 +76,8 @@ def payments(slug: str) -> Response:
     )
 
 
-def payment_address(slug: str, transaction_id: str) -> str:
-    """The page of a payment, whatever its id is: one that an address would not survive goes into its query."""
-    if survives_in_path(transaction_id):
-        return url_for("dashboard.payment", slug=slug, transaction_id=transaction_id)
-    return url_for("dashboard.payments", slug=slug, id=transaction_id)
-
-
-def payments_csv(slug: str) -> Response:
+def payments_csv(game: Game) -> Response:
     """The payments that the filter leaves over, newest first."""
-    game = the_game(slug)
     state, search = _wanted()
     database = current_installation().database
 
@@ -96,15 +85,13 @@ def payments_csv(slug: str) -> Response:
     return csv_file(f"{game.slug}-payments", _EXPORTED, ([row[name] for name in _EXPORTED] for row in rows))
 
 
-def payment(slug: str, transaction_id: str) -> Response:
-    game = the_game(slug)
+def payment(game: Game, transaction_id: str) -> Response:
     connection = current_installation().database.read()
     row = queries.find(connection, game.id, transaction_id)
     if row is None:
         raise PageError(404, "There is no such payment")
     return page(
         "payment.html",
-        game=game,
         row=row,
         means=MEANS,
         source=SOURCES[row["source"]],
@@ -118,9 +105,8 @@ def payment(slug: str, transaction_id: str) -> Response:
     )
 
 
-def redrive_payments(slug: str) -> AnyResponse:
+def redrive_payments(game: Game) -> AnyResponse:
     """Have quarantined payments, or their refunds, tried anew: the one that is named, or all."""
-    game = the_game(slug)
     installation = current_installation()
     transaction_id = request.form.get("transaction_id", "")
     is_all = request.form.get("which") == "all"
@@ -142,10 +128,8 @@ def redrive_payments(slug: str) -> AnyResponse:
     count = installation.database.write(put_back)
     said = "put-back" if count else "nothing"
     if is_all:
-        return see_other("payments", said, slug=game.slug, state="quarantined", back=count)
-    if survives_in_path(transaction_id):
-        return see_other("payment", said, slug=game.slug, transaction_id=transaction_id)
-    return see_other("payments", said, slug=game.slug, id=transaction_id)
+        return see_other("payments", said, state="quarantined", back=count)
+    return redirect(payment_address(transaction_id, said=said), 303)
 
 
 _EXPORTED = (

@@ -12,9 +12,9 @@ from coinslot.ledger import boosts, dossier, grants, search
 from coinslot.ledger.paths import CursorError, Filters
 from handlers.dashboard.frame import masking
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, page, see_other, the_game
+from handlers.dashboard.frame.pages import PageError, page, see_other
 from handlers.dashboard.frame.timeline import timeline
-from handlers.dashboard.records.transactions import player_address
+from handlers.dashboard.frame.words import player_address
 from handlers.kit.receive import current_installation
 
 ROWS_AT_ONCE = 500
@@ -23,9 +23,8 @@ EVENTS_SHOWN = 25
 CSV_HEADER = ("player_id", "name", "country", "created_at", "updated_at")
 
 
-def players(slug: str) -> AnyResponse:
+def players(game: Game) -> AnyResponse:
     """The registry, by id, or by the beginning of an id or a name. ``?id=`` is a player whose id fits no path."""
-    game = the_game(slug)
     if "id" in request.args:
         return _show(game, request.args["id"])
     connection = current_installation().database.read()
@@ -35,23 +34,20 @@ def players(slug: str) -> AnyResponse:
     named = search.players_by_name(connection, game.id, wanted) if wanted and not after else []
     found = {row["player_id"] for row in rows}
     if wanted and not rows and not named and search.has_player(connection, game.id, wanted):
-        return redirect(player_address(slug, wanted), 303)  # not in the registry, but in the ledger
+        return redirect(player_address(wanted), 303)  # not in the registry, but in the ledger
     has_more = len(rows) > search.PAGE_ROWS
     rows = rows[: search.PAGE_ROWS]
     return page(
         "players.html",
-        game=game,
         rows=rows,
         named=[row for row in named if row["player_id"] not in found],
         wanted=wanted,
         next=rows[-1]["player_id"] if has_more else None,
         is_first=not after,
-        player_address=player_address,
     )
 
 
-def players_csv(slug: str) -> Response:
-    game = the_game(slug)
+def players_csv(game: Game) -> Response:
     connection = current_installation().database.read()
     wanted = request.args.get("q", "").strip()[:LONGEST_ID]
 
@@ -65,18 +61,17 @@ def players_csv(slug: str) -> Response:
     return csv_file(f"{game.slug}-players", CSV_HEADER, rows())
 
 
-def player(slug: str, player_id: str) -> Response:
-    return _show(the_game(slug), player_id)
+def player(game: Game, player_id: str) -> Response:
+    return _show(game, player_id)
 
 
-def forget_player(slug: str) -> AnyResponse:
+def forget_player(game: Game) -> AnyResponse:
     """Delete the person and keep the sums; the id, typed once more, confirms it."""
-    game = the_game(slug)
     player_id = request.form.get("player_id", "")
     if request.form.get("confirmation", "").strip() != player_id.strip():
         return _show(game, player_id, 400, problem="That is not the id of this player, so nobody was forgotten.")
     is_known = current_installation().forget_player(game, player_id, "owner")
-    return see_other("players", said="forgotten" if is_known else "nothing", slug=slug)
+    return see_other("players", said="forgotten" if is_known else "nothing")
 
 
 def _show(game: Game, player_id: str, status: int = 200, problem: str | None = None) -> Response:
@@ -90,11 +85,9 @@ def _show(game: Game, player_id: str, status: int = 200, problem: str | None = N
     is_cut = max(len(history.transactions), len(history.events)) >= dossier.MOST_OF_PLAYER
     return page(
         "player_timeline.html",
-        game=game,
         player_id=player_id,
         moments=timeline(history),
         is_cut=is_cut,
-        player_address=player_address,
     )
 
 
@@ -118,7 +111,6 @@ def _show_entry(game: Game, player_id: str, status: int, problem: str | None) ->
     return page(
         "player.html",
         status,
-        game=game,
         problem=problem,
         player_id=player_id,
         entry=entry,
@@ -132,7 +124,6 @@ def _show_entry(game: Game, player_id: str, status: int, problem: str | None) ->
         items_of=search.items_of,
         events=events,
         boosts=boosts.current(connection, game.id, player_id),
-        player_address=player_address,
         is_reserved=player_id == registry.RESERVED_ID,
     )
 

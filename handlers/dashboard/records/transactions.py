@@ -17,8 +17,9 @@ from coinslot.store import audit
 from coinslot.store.db import Connection
 from handlers.dashboard.frame import masking
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, download, page, see_other, survives_in_path, the_game
+from handlers.dashboard.frame.pages import PageError, download, page, see_other
 from handlers.dashboard.frame.timeline import OUTCOMES, POLICIES, as_text, items_in_words, timeline
+from handlers.dashboard.frame.words import player_address
 from handlers.dashboard.records import dispute
 from handlers.dashboard.records.form import read_form
 from handlers.kit.receive import current_installation
@@ -45,8 +46,7 @@ CSV_HEADER = (
 ).split()
 
 
-def transactions(slug: str) -> AnyResponse:
-    game = the_game(slug)
+def transactions(game: Game) -> AnyResponse:
     connection = current_installation().database.read()
     wanted = request.args.get("q", "").strip()[:LONGEST_SEARCH]
     form = read_form(request.args)
@@ -55,9 +55,9 @@ def transactions(slug: str) -> AnyResponse:
     if wanted and "after" not in request.args:
         found = search.by_any_id(connection, game.id, wanted)
         if len(found) == 1:
-            return redirect(url_for("dashboard.transaction", slug=slug, public_id=found[0]), 303)
+            return redirect(url_for("dashboard.transaction", public_id=found[0]), 303)
         if not found and search.has_player(connection, game.id, wanted):
-            return redirect(player_address(slug, wanted), 303)
+            return redirect(player_address(wanted), 303)
         rows = list(search.by_public_ids(connection, game.id, found)) if found else []
     elif not form.problems:
         try:
@@ -68,7 +68,6 @@ def transactions(slug: str) -> AnyResponse:
     return page(
         "transactions.html",
         400 if form.problems else 200,
-        game=game,
         rows=rows,
         after=after,
         searched_to=searched_to,
@@ -77,13 +76,11 @@ def transactions(slug: str) -> AnyResponse:
         partners=search.partners(connection, game.id),
         states=STATE_WORDS,
         items_of=search.items_of,
-        player_address=player_address,
     )
 
 
-def transactions_csv(slug: str) -> Response:
+def transactions_csv(game: Game) -> Response:
     """Everything that the same filters list."""
-    game = the_game(slug)
     form = read_form(request.args)
     if form.problems:
         raise PageError(400, form.problems[0])
@@ -92,22 +89,19 @@ def transactions_csv(slug: str) -> Response:
     return csv_file(f"{game.slug}-transactions", CSV_HEADER, rows)
 
 
-def transaction(slug: str, public_id: str) -> Response:
-    game = the_game(slug)
+def transaction(game: Game, public_id: str) -> Response:
     return _show(game, _found(game, public_id))
 
 
-def reveal_transaction(slug: str, public_id: str) -> Response:
+def reveal_transaction(game: Game, public_id: str) -> Response:
     """The page with nothing hidden, this once: it is the answer to the form, so no address leads to it."""
-    game = the_game(slug)
     found = _found(game, public_id)
     _audit(game, "transaction.reveal", public_id)
     return _show(game, found, is_revealed=True)
 
 
-def reverse_transaction(slug: str, public_id: str) -> AnyResponse:
+def reverse_transaction(game: Game, public_id: str) -> AnyResponse:
     """Have the game take back what a transaction gave, for a reason that is kept."""
-    game = the_game(slug)
     found = _found(game, public_id)
     policy = request.form.get("policy", "")
     problem = None if policy in BY_STRENGTH else "Say what the game is asked to do."
@@ -127,12 +121,11 @@ def reverse_transaction(slug: str, public_id: str) -> AnyResponse:
 
     if current_installation().database.write(take_back) is None:
         return _show(game, found, 400, problem="There is nothing left to reverse: it was taken back already.")
-    return see_other("transaction", said="reversed", slug=slug, public_id=public_id)
+    return see_other("transaction", "reversed", public_id=public_id)
 
 
-def redeliver_transaction(slug: str, public_id: str) -> AnyResponse:
+def redeliver_transaction(game: Game, public_id: str) -> AnyResponse:
     """Deliver what a transaction granted once more, for a reason that is kept."""
-    game = the_game(slug)
     found = _found(game, public_id)
     reason, wrong = _reason()
     if wrong:
@@ -156,23 +149,15 @@ def redeliver_transaction(slug: str, public_id: str) -> AnyResponse:
             400,
             problem="There is nothing to deliver: no destination wants it, or its delivery is waiting already.",
         )
-    return see_other("transaction", said="redelivered", slug=slug, public_id=public_id)
+    return see_other("transaction", "redelivered", public_id=public_id)
 
 
-def dispute_pack(slug: str, public_id: str) -> Response:
+def dispute_pack(game: Game, public_id: str) -> Response:
     """Everything that shows what was bought and delivered, for a bank or a partner."""
-    game = the_game(slug)
     found = _found(game, public_id)
     _audit(game, "transaction.dispute_pack", public_id)
     packed = dispute.packed(found, as_text(timeline(found)), game.name)
     return download([packed], f"dispute-{found.transaction['public_id']}.zip", "application/zip")
-
-
-def player_address(slug: str, player_id: str) -> str:
-    """The page of a player, whatever their id is: one that an address would not survive goes into its query."""
-    if survives_in_path(player_id):
-        return url_for("dashboard.player", slug=slug, player_id=player_id)
-    return url_for("dashboard.players", slug=slug, id=player_id)
 
 
 def major(minor: object, currency: object) -> str | None:
@@ -200,7 +185,6 @@ def _show(
     return page(
         "transaction.html",
         status,
-        game=game,
         problem=problem,
         found=found,
         transaction=transaction,
@@ -217,7 +201,6 @@ def _show(
         outcomes=OUTCOMES,
         policies=POLICIES,
         typed=request.form,
-        player_address=player_address,
     )
 
 

@@ -12,7 +12,7 @@ from coinslot.games import games, options
 from coinslot.games.games import Game, GameError
 from coinslot.games.options import LONGEST_KEY, OneOf, Setting
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, page, see_other, the_game
+from handlers.dashboard.frame.pages import PageError, page, see_other
 from handlers.kit.receive import current_installation, partners
 
 FEWEST_FOR_A_GROUP = 3  # keys with the same second word
@@ -62,13 +62,13 @@ class Family:
     next: str | None
 
 
-def settings(slug: str) -> Response:
-    return _settings(the_game(slug))
+def settings(game: Game) -> Response:
+    return _settings(game)
 
 
-def save_settings(slug: str) -> AnyResponse:
+def save_settings(game: Game) -> AnyResponse:
     """Save what was changed in one group: all of it, or nothing where one value cannot be."""
-    game, installation = the_game(slug), current_installation()
+    installation = current_installation()
     group = request.form.get("group", "")
     keys = [key for key, its_group in _groups(installation.catalogue).items() if its_group == group]
     if not keys:
@@ -87,23 +87,22 @@ def save_settings(slug: str) -> AnyResponse:
         for key, value in changed.items():
             # What is the default anyway is not pinned down.
             chosen = "" if value == installation.catalogue[key].default else value
-            games.set_setting(tx, installation.catalogue, slug, key, chosen, actor="owner")
+            games.set_setting(tx, installation.catalogue, game.slug, key, chosen, actor="owner")
 
     if changed:
         installation.database.write(save)
     said = "saved" if changed else "nothing"
-    return see_other("settings", said=said, slug=slug, open=group, _anchor=group)
+    return see_other("settings", said=said, open=group, _anchor=group)
 
 
-def setting_family(slug: str) -> Response:
+def setting_family(game: Game) -> Response:
     """All that is set of a family, a page at a time."""
-    game = the_game(slug)
     return _family_page(game, _family_named(request.args.get("family", "")))
 
 
-def add_to_family(slug: str) -> AnyResponse:
+def add_to_family(game: Game) -> AnyResponse:
     """Set one of a family; a name that is there takes the new value."""
-    game, installation = the_game(slug), current_installation()
+    installation = current_installation()
     family = _family_named(request.form.get("family", ""))
     name, value = request.form.get("name", "").strip(), request.form.get("value", "").strip()
     key = family.removesuffix("*") + name
@@ -113,43 +112,45 @@ def add_to_family(slug: str) -> AnyResponse:
         if not value:
             raise games.GameError(f"{key}: give it a value")
         installation.database.write(
-            lambda tx: games.set_setting(tx, installation.catalogue, slug, key, value, actor="owner")
+            lambda tx: games.set_setting(tx, installation.catalogue, game.slug, key, value, actor="owner")
         )
     except games.GameError as error:
         return _family_page(game, family, 400, "value", str(error))
-    return _back_to_family(slug, family, "saved")
+    return _back_to_family(family, "saved")
 
 
-def remove_from_family(slug: str) -> AnyResponse:
-    game, installation = the_game(slug), current_installation()
+def remove_from_family(game: Game) -> AnyResponse:
+    installation = current_installation()
     family = _family_named(request.form.get("family", ""))
     name = request.form.get("name", "")
     key = family.removesuffix("*") + name
     if name not in options.in_family(
         installation.catalogue, games.stored_settings(installation.database.read(), game.id), family
     ):
-        return _back_to_family(slug, family, "nothing")
-    installation.database.write(lambda tx: games.set_setting(tx, installation.catalogue, slug, key, "", actor="owner"))
-    return _back_to_family(slug, family, "removed")
+        return _back_to_family(family, "nothing")
+    installation.database.write(
+        lambda tx: games.set_setting(tx, installation.catalogue, game.slug, key, "", actor="owner")
+    )
+    return _back_to_family(family, "removed")
 
 
-def replace_token(slug: str) -> Response:
+def replace_token(game: Game) -> Response:
     """A new API token, on this answer only; the one before stays valid until it is retired."""
-    game, installation = the_game(slug), current_installation()
-    token = installation.database.write(lambda tx: games.replace_token(tx, slug, actor="owner"))
-    return page("token.html", game=game, api_token=token)
+    installation = current_installation()
+    token = installation.database.write(lambda tx: games.replace_token(tx, game.slug, actor="owner"))
+    return page("token.html", api_token=token)
 
 
-def retire_tokens(slug: str) -> AnyResponse:
+def retire_tokens(game: Game) -> AnyResponse:
     """End every API token but the newest."""
-    game, installation = the_game(slug), current_installation()
+    installation = current_installation()
     if request.form.get("sure") != "yes":
         return _settings(game, 400, "token")
     try:
-        installation.database.write(lambda tx: games.retire_tokens(tx, slug, actor="owner"))
+        installation.database.write(lambda tx: games.retire_tokens(tx, game.slug, actor="owner"))
     except GameError:  # another tab has retired it
-        return see_other("settings", said="nothing", slug=slug)
-    return see_other("settings", said="retired", slug=slug)
+        return see_other("settings", "nothing")
+    return see_other("settings", "retired")
 
 
 def _settings(
@@ -173,7 +174,6 @@ def _settings(
     return page(
         "settings.html",
         status,
-        game=game,
         groups=sorted(groups.values(), key=lambda group: first_words.index(group.name.partition(".")[0])),
         families=families,
         opened=opened or request.args.get("open", ""),
@@ -266,14 +266,12 @@ def _family_page(game: Game, name: str, status: int = 200, at: str = "", problem
     return page(
         "setting_family.html",
         status,
-        game=game,
         family=_family(name, stored, FAMILY_PAGE, request.args.get("after", "")),
         problem=problem,
         at=at,
         typed=request.form,
-        is_first="after" not in request.args,
     )
 
 
-def _back_to_family(slug: str, family: str, said: str) -> AnyResponse:
-    return see_other("setting_family", said=said, slug=slug, family=family)
+def _back_to_family(family: str, said: str) -> AnyResponse:
+    return see_other("setting_family", said=said, family=family)

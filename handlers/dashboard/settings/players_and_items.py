@@ -8,17 +8,16 @@ from coinslot.games.games import Game
 from coinslot.games.registry import RegistryError, checked_id, checked_text
 from coinslot.store import audit
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import UPLOADS, PageError, page, see_other, the_game
+from handlers.dashboard.frame.pages import UPLOADS, PageError, page, see_other
 from handlers.kit.receive import current_installation
 
 
-def registry_page(slug: str) -> Response:
-    return _registry(the_game(slug))
+def registry_page(game: Game) -> Response:
+    return _registry(game)
 
 
-def add_item(slug: str) -> AnyResponse:
+def add_item(game: Game) -> AnyResponse:
     """Register an item; one that is there takes the name."""
-    game = the_game(slug)
     sku, name = request.form.get("sku", "").strip(), request.form.get("name", "").strip()
     at = "sku"
     try:
@@ -33,12 +32,12 @@ def add_item(slug: str) -> AnyResponse:
         audit.record(tx, game.id, "owner", "item.add", sku)
 
     current_installation().database.write(add)
-    return see_other("registry_page", said="added", slug=slug)
+    return see_other("registry_page", "added")
 
 
-def import_registry(slug: str) -> Response:
+def import_registry(game: Game) -> Response:
     """Register the players or items of a file. Every line is checked before the first is stored."""
-    game, database = the_game(slug), current_installation().database
+    database = current_installation().database
     kind, upload = request.form.get("kind", ""), request.files.get("file")
     if kind not in ("players", "items"):
         raise PageError(400, "Say whether these are players or items")
@@ -60,7 +59,6 @@ def _registry(game: Game, status: int = 200, at: str = "", problem: str = "", do
     return page(
         "registry.html",
         status,
-        game=game,
         problems={at: problem.splitlines()} if problem else {},
         done=done,
         form=request.form,

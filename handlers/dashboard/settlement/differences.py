@@ -18,7 +18,7 @@ from coinslot.settlement.months import CLOSED
 from coinslot.settlement.outcomes import Run
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import UPLOADS, PageError, page, see_other, the_game, whole
+from handlers.dashboard.frame.pages import UPLOADS, PageError, page, see_other, whole
 from handlers.dashboard.settlement.documents import closed_month
 from handlers.kit import partner_reports, wording
 from handlers.kit.partner import Partner, Report
@@ -50,13 +50,12 @@ CSV_HEADER = (
 _CODE = re.compile(r"`([^`]+)`")
 
 
-def differences(slug: str, name: str) -> Response:
-    return page_of(the_game(slug), name)
+def differences(game: Game, name: str) -> Response:
+    return page_of(game, name)
 
 
-def differences_csv(slug: str, name: str) -> Response:
+def differences_csv(game: Game, name: str) -> Response:
     """Everything that the same filters list."""
-    game = the_game(slug)
     connection, _ = closed_month(game, name)
     runs = _wanted_runs(outcomes.runs(connection, game.id, name))
     wanted = _wanted()
@@ -73,27 +72,25 @@ def differences_csv(slug: str, name: str) -> Response:
     return csv_file(f"{game.slug}-{name}-differences", CSV_HEADER, rows())
 
 
-def ask_partner(slug: str, name: str) -> AnyResponse:
+def ask_partner(game: Game, name: str) -> AnyResponse:
     """Hold the month against what the partner itself answers, in the background."""
-    game = the_game(slug)
     closed_month(game, name)
     partner, _ = reporting_partner(request.form.get("partner", ""))
     try:
         partner_reports.begin(current_installation(), game, name, partner, "owner", is_background=True)
     except GameError as error:
         return page_of(game, name, 400, str(error))
-    return see_other("differences", said="reconciling", slug=slug, name=name)
+    return see_other("differences", "reconciling", name=name)
 
 
-def accept_differences(slug: str, name: str) -> AnyResponse:
+def accept_differences(game: Game, name: str) -> AnyResponse:
     """The month is reconciled though not everything agrees; the note says why that is good enough."""
-    game = the_game(slug)
     closed_month(game, name)
     try:
         jobs.accept(current_installation().database, game, name, "owner", request.form.get("note", ""))
     except GameError as error:
         return page_of(game, name, 400, str(error))
-    return see_other("differences", said="accepted", slug=slug, name=name)
+    return see_other("differences", "accepted", name=name)
 
 
 def page_of(game: Game, name: str, status: int = 200, problem: str | None = None) -> Response:
@@ -106,7 +103,6 @@ def page_of(game: Game, name: str, status: int = 200, problem: str | None = None
     return page(
         "differences.html",
         status,
-        game=game,
         name=name,
         closed=closed,
         problem=problem,
@@ -163,7 +159,7 @@ def _remedy(game: Game, title: str, row: Row) -> Markup:
 def _address(game: Game, run: Run, row: Row) -> str:
     """Where it is looked up here, whether there is anything of it or not."""
     room = "payments" if run.is_of_payments else "transactions"
-    return url_for(f"dashboard.{room}", slug=game.slug, q=row["reference"])
+    return url_for(f"dashboard.{room}", q=row["reference"])
 
 
 def _amount(minor: object, currency: str | None) -> str:

@@ -12,7 +12,7 @@ from coinslot.settlement.figures import IN_TOTALS, Line
 from coinslot.settlement.months import Settlement
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import BYTE_ORDER_MARK
-from handlers.dashboard.frame.pages import PageError, download, page, the_game
+from handlers.dashboard.frame.pages import PageError, download, page
 from handlers.dashboard.frame.words import with_query
 from handlers.dashboard.settlement.months import SECTIONS, named_month
 from handlers.kit.receive import current_installation, partners
@@ -49,9 +49,8 @@ FILES: dict[str, Callable[[Connection, Game, Settlement], Iterator[str]]] = {
 }
 
 
-def month_file(slug: str, name: str, document: str) -> Response:
+def month_file(game: Game, name: str, document: str) -> Response:
     """The same as ``flask settlement export`` writes."""
-    game = the_game(slug)
     connection, found = closed_month(game, name)
     write = FILES.get(document)
     if write is None:
@@ -62,15 +61,13 @@ def month_file(slug: str, name: str, document: str) -> Response:
     return download(_marked(parts), f"{game.slug}-{name}-{document}", "text/csv")
 
 
-def month_print(slug: str, name: str) -> Response:
+def month_print(game: Game, name: str) -> Response:
     """The month's statement, as it may be handed to somebody."""
-    game = the_game(slug)
     connection, found = closed_month(game, name)
     lines = months.lines(connection, found.id)
     counted = [line for line in lines if line.section in IN_TOTALS]
     return page(
         "settlement_print.html",
-        game=game,
         closed=found,
         lines=counted[:MOST_PRINTED],
         more_lines=len(counted) - MOST_PRINTED,
@@ -83,9 +80,8 @@ def month_print(slug: str, name: str) -> Response:
     )
 
 
-def month_creators(slug: str, name: str) -> Response:
+def month_creators(game: Game, name: str) -> Response:
     """What creators brought and are owed: all of them, or the statement of the one in ``creator``."""
-    game = the_game(slug)
     connection, found = closed_month(game, name)
     wanted = request.args.get("creator")
     sums = documents.creators(connection, found)
@@ -99,7 +95,6 @@ def month_creators(slug: str, name: str) -> Response:
         ]
     return page(
         "settlement_creators.html",
-        game=game,
         closed=found,
         wanted=wanted,
         sums=sums[:MOST_PRINTED],
@@ -110,9 +105,8 @@ def month_creators(slug: str, name: str) -> Response:
     )
 
 
-def month_purchases(slug: str, name: str) -> Response:
+def month_purchases(game: Game, name: str) -> Response:
     """What a line is made of, as the rows are now; the newest come last, as in the month."""
-    game = the_game(slug)
     connection = current_installation().database.read()
     partner = request.args.get("partner", "")
     if partner not in titles():
@@ -135,7 +129,6 @@ def month_purchases(slug: str, name: str) -> Response:
     )
     return page(
         "settlement_purchases.html",
-        game=game,
         month=month,
         closed=closed,
         partner=titles()[partner],
@@ -143,7 +136,7 @@ def month_purchases(slug: str, name: str) -> Response:
         distribution_type=kind,
         is_payments=is_payments,
         rows=rows,
-        addresses=[_address(slug, row, is_payments) for row in rows],
+        addresses=[_address(row, is_payments) for row in rows],
         next_page=None if following is None else with_query(after=f"{following[0]}~{following[1]}"),
         first_page=with_query(after=None) if "after" in request.args else None,
         searched_to=following[0] if following and len(rows) < PER_PAGE else None,
@@ -164,10 +157,10 @@ def titles() -> dict[str, str]:
     return {partner.name: partner.title for partner in partners()}
 
 
-def _address(slug: str, row: Row, is_payments: bool) -> str:
+def _address(row: Row, is_payments: bool) -> str:
     if is_payments:
-        return url_for("dashboard.payments", slug=slug, q=row["reference"])
-    return url_for("dashboard.transaction", slug=slug, public_id=row["public_id"])
+        return url_for("dashboard.payments", q=row["reference"])
+    return url_for("dashboard.transaction", public_id=row["public_id"])
 
 
 def _after(starts_at: str) -> tuple[str, int] | None:

@@ -16,7 +16,7 @@ from coinslot.settlement.periods import Month
 from coinslot.settlement.terms import ZONE
 from coinslot.store.db import Row
 from handlers.dashboard.frame import charts
-from handlers.dashboard.frame.pages import PageError, page, see_other, the_game
+from handlers.dashboard.frame.pages import PageError, page, see_other
 from handlers.kit import wording
 from handlers.kit.receive import current_installation, partners
 
@@ -42,13 +42,11 @@ MEANING = {
 }
 
 
-def settlements(slug: str) -> Response:
-    game = the_game(slug)
+def settlements(game: Game) -> Response:
     connection = current_installation().database.read()
     found = months.month_list(connection, game)
     return page(
         "settlements.html",
-        game=game,
         months=found,
         zone=game.settings[ZONE],
         zone_notes=jobs.zone_notes(connection, game),
@@ -57,13 +55,12 @@ def settlements(slug: str) -> Response:
     )
 
 
-def month(slug: str, name: str) -> Response:
-    game = the_game(slug)
+def month(game: Game, name: str) -> Response:
     return _page(game, named_month(game, name))
 
 
-def close_month(slug: str, name: str) -> AnyResponse:
-    game, installation = the_game(slug), current_installation()
+def close_month(game: Game, name: str) -> AnyResponse:
+    installation = current_installation()
     named_month(game, name)
     try:
         closing.close(
@@ -71,12 +68,11 @@ def close_month(slug: str, name: str) -> AnyResponse:
         )
     except GameError as error:
         return _page(game, named_month(game, name), 400, str(error))
-    return see_other("month", said="saved", slug=slug, name=name)
+    return see_other("month", "saved", name=name)
 
 
-def advance_month(slug: str, name: str) -> AnyResponse:
+def advance_month(game: Game, name: str) -> AnyResponse:
     """Bring a closed month to its next state, or pass over one; the note says why."""
-    game = the_game(slug)
     named_month(game, name)
     state, note = request.form.get("state", ""), request.form.get("note", "").strip()
     is_skipping = request.form.get("skipping") == "on"
@@ -90,18 +86,17 @@ def advance_month(slug: str, name: str) -> AnyResponse:
         )
     except GameError as error:
         return _page(game, named_month(game, name), 400, str(error))
-    return see_other("month", said="saved", slug=slug, name=name)
+    return see_other("month", "saved", name=name)
 
 
-def reopen_month(slug: str, name: str) -> AnyResponse:
-    game = the_game(slug)
+def reopen_month(game: Game, name: str) -> AnyResponse:
     named_month(game, name)
     note = request.form.get("note", "").strip()
     try:
         current_installation().database.write(lambda tx: closing.reopen(tx, game.id, name, "owner", note))
     except GameError as error:
         return _page(game, named_month(game, name), 400, str(error))
-    return see_other("month", said="saved", slug=slug, name=name)
+    return see_other("month", "saved", name=name)
 
 
 def named_month(game: Game, name: str) -> Month:
@@ -127,7 +122,6 @@ def _page(game: Game, named: Month, status: int = 200, problem: str | None = Non
     return page(
         "settlement.html",
         status,
-        game=game,
         month=named if closed is None else closed.month,
         closed=closed,
         zone_notes=jobs.zone_notes(connection, game, named.name),

@@ -14,7 +14,7 @@ from coinslot.settlement import report_files as report_file
 from coinslot.settlement.columns import DECIMALS, FIELDS, NEEDED, Layout, plain
 from coinslot.settlement.judging import UNREADABLE
 from coinslot.settlement.outcomes import ReconciliationError
-from handlers.dashboard.frame.pages import PageError, page, see_other, the_game, whole
+from handlers.dashboard.frame.pages import PageError, page, see_other, whole
 from handlers.dashboard.settlement.differences import page_of, reporting_partner
 from handlers.dashboard.settlement.documents import closed_month
 from handlers.kit import partner_reports
@@ -35,9 +35,8 @@ FIELD_WORDS = {
 }
 
 
-def upload_report(slug: str, name: str) -> AnyResponse:
+def upload_report(game: Game, name: str) -> AnyResponse:
     """Take a partner's report; nothing is done with it before its columns are chosen."""
-    game = the_game(slug)
     closed_month(game, name)
     partner, report = reporting_partner(request.form.get("partner", ""))
     upload = request.files.get("file")
@@ -50,19 +49,17 @@ def upload_report(slug: str, name: str) -> AnyResponse:
     except ReconciliationError as error:
         uploads.forget(kept)
         return page_of(game, name, 400, f"{shown(upload.filename, 60)} cannot be read: {error}.")
-    return see_other("report_columns", slug=slug, name=name, partner=partner.name, upload_id=upload_id)
+    return see_other("report_columns", name=name, partner=partner.name, upload_id=upload_id)
 
 
-def report_columns(slug: str, name: str, partner: str, upload_id: str) -> Response:
+def report_columns(game: Game, name: str, partner: str, upload_id: str) -> Response:
     """What is in the file, and which of its columns is what."""
-    game = the_game(slug)
     closed_month(game, name)
     return _columns_page(game, name, partner, upload_id)
 
 
-def hold_against_report(slug: str, name: str, partner: str, upload_id: str) -> AnyResponse:
+def hold_against_report(game: Game, name: str, partner: str, upload_id: str) -> AnyResponse:
     """Read the file as the form says and begin; a file that cannot be read begins nothing."""
-    game = the_game(slug)
     closed_month(game, name)
     asked, report = reporting_partner(partner)
     path = _uploaded(game, name, partner, upload_id)
@@ -77,7 +74,7 @@ def hold_against_report(slug: str, name: str, partner: str, upload_id: str) -> A
     except GameError as error:
         return _columns_page(game, name, partner, upload_id, 400, str(error))
     uploads.forget(path)
-    return see_other("differences", said="reconciling", slug=slug, name=name)
+    return see_other("differences", "reconciling", name=name)
 
 
 def _columns_page(
@@ -91,7 +88,6 @@ def _columns_page(
     return page(
         "report_columns.html",
         status,
-        game=game,
         name=name,
         partner=partner,
         upload_id=upload_id,
