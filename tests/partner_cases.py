@@ -1,165 +1,210 @@
-"""What every partner that credits must pass, whatever its dialect. A partner's test file says how it signs and answers.
+"""Every address at which partners call, and how a good call to it is made.
 
-Subclass with ``send``, ``accepted`` and ``refused`` filled in; pytest collects the inherited tests there.
+A new partner's addresses join the shared tests (``tests/kit/test_partner_addresses.py``) by a row each.
 """
 
-from collections.abc import Callable
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
-import pytest
+from coinslot.base import clock
+from handlers.playtem.payload import signature_of
+from tests import appcharge_calls
+from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, appcharge_headers
+from tests.fakes.playcamp import signed, sponsor_event
+
+PLAYCAMP_SECRET = "whsec-of-the-tests"
+PAYMENTS_KEY = "payments-key-of-the-tests"
 
 
-class PartnerCases:
-    """``send`` posts one credit of 1 coin to alice under a given id and answers with Flask's response."""
+@dataclass(frozen=True)
+class Sent:
+    """A call to make: ``number`` tells calls apart, ``key`` signs, ``age`` is that of the signature in seconds.
 
-    def send(self, client: Any, studio: Any, **how: Any) -> Any:
-        """``id``, ``key``, ``player``, ``items`` (sku list), ``spoil`` (one byte), ``unsigned``, ``age`` in seconds."""
-        raise NotImplementedError
+    ``unsigned`` leaves the signature out, ``spoil`` changes one byte after signing.
+    """
+
+    key: str
+    number: int = 1
+    age: float = 0
+    player: str = "alice"
+    items: tuple[str, ...] = ("coins",)
+    unsigned: bool = False
+    spoil: bool = False
+
+
+@dataclass(frozen=True)
+class Address:
+    """An address: how a call to it is made, and what it answers to one that proves nothing.
+
+    ``make`` gives the arguments of Flask's test client for a call. ``proof`` names the header that holds the signature,
+    "" where the query does. ``refused`` is status and JSON, less the words of Playtem's message. ``stale`` are ages of
+    a signature that are refused. ``keeps`` says that a repeat of a call stores nothing. ``not_credited`` is the status
+    of a proved report that is refused, None where nothing is credited or nothing of it refused.
+    """
+
+    name: str
+    path: str
+    secret: str
+    key: str
+    make: Callable[[str, Sent], dict[str, Any]]
+    refused: tuple[int, Mapping[str, Any]]
+    proof: str = "signature"
+    stale: tuple[float, ...] = (301, -301, 3600)
+    keeps: bool = True
+    not_credited: int | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def partner(self) -> str:
+        return self.secret.partition(".")[0]
+
+    @property
+    def endpoint(self) -> str:
+        return self.name.split()[1]
+
+    def set_up(self, studio: Any) -> None:
+        """Give a studio's game what this address needs."""
+        studio.secret(self.secret, self.key)
+        for key, value in self.settings.items():
+            studio.config(key, value)
+
+    def call(self, client: Any, game: str = "demo", *, remote: str = "127.0.0.1", headers: Any = (), **how: Any) -> Any:
+        """Call as the partner does, or as :class:`Sent` says otherwise."""
+        made = self.make(self.path, Sent(**{"key": self.key, **how}))
+        if how.get("unsigned"):
+            made["headers"].pop(self.proof, None)
+        if how.get("spoil") and self.proof:
+            made = self.make(self.path, Sent(self.key, player="alicf")) | {"headers": made["headers"]}
+        made["headers"] |= dict(headers)
+        return client.open(self.path.format(game=game), environ_base={"REMOTE_ADDR": remote}, **made)
 
     def is_accepted(self, answer: Any) -> bool:
-        raise NotImplementedError
+        """Whether an answer is one to a call that proved itself and made sense."""
+        return appcharge_calls.is_accepted(answer.status_code, answer.get_json(silent=True) or {})
 
     def is_forbidden(self, answer: Any) -> bool:
-        raise NotImplementedError
+        """Whether an answer is the one to a call that proves nothing."""
+        told = {name: value for name, value in answer.json.items() if name != "ErrorMessage"}
+        return (answer.status_code, told) == self.refused
 
-    def is_refused(self, answer: Any) -> bool:
-        raise NotImplementedError
 
-    secret = ""
+def appcharge(path: str, sent: Sent) -> dict[str, Any]:
+    endpoint = path.rpartition("/")[2]
+    changed = {"playerId": sent.player, "playerEmail": "alice@example.com"}
+    if endpoint == "auth":
+        changed = {"token": sent.player}
+    if endpoint == "orders":
+        changed["products"] = [{"sku": sku, "amount": 1} for sku in sent.items]
+    body = appcharge_calls.body(endpoint, sent.number, **changed)
+    return {"method": "POST", "data": body, "headers": appcharge_headers(body, sent.key, at=clock.now() - sent.age)}
 
-    def test_a_good_signature_credits(self, client, studio, feed):
-        answer = self.send(client, studio)
 
-        assert self.is_accepted(answer)
-        assert [line for grant in feed() for line in grant["items"]] == [{"sku": "coins", "quantity": 1}]
+def playtem(path: str, sent: Sent) -> dict[str, Any]:
+    items, transaction_id = list(sent.items), f"tx-{sent.number}"
+    signature = signature_of(sent.key.encode(), f"3{sent.player}{''.join(items)}{transaction_id}")
+    order = {"AppId": 3, "UserId": sent.player, "Items": ["coinz"] if sent.spoil else items}
+    order |= {"TransactionId": transaction_id} | ({} if sent.unsigned else {"Signature": signature})
+    payload = base64.b64encode(json.dumps(order).encode()).decode()
+    return {"method": "GET", "query_string": f"payload={quote(payload, safe='')}", "headers": {}}
 
-    def test_a_wrong_key_credits_nothing(self, client, studio, feed):
-        assert self.is_forbidden(self.send(client, studio, key="another-key"))
-        assert feed() == []
 
-    def test_a_missing_signature_credits_nothing(self, client, studio, feed):
-        assert self.is_forbidden(self.send(client, studio, unsigned=True))
-        assert feed() == []
+def playcamp(path: str, sent: Sent) -> dict[str, Any]:
+    event = sponsor_event("sponsor.created", sent.player, "AAA11", callbackId=f"cb-{sent.number}")
+    body = json.dumps({"events": [event | {"timestamp": "2026-01-02T03:04:05.678Z"}]}).encode()
+    header = signed(body, sent.key, "timestamped", clock.now() - sent.age)
+    return {"method": "POST", "data": body, "headers": {"X-Webhook-Signature": header}}
 
-    def test_one_changed_byte_credits_nothing(self, client, studio, feed):
-        assert self.is_forbidden(self.send(client, studio, spoil=True))
-        assert feed() == []
 
-    @pytest.mark.parametrize("age", [301, -301, 3600])
-    def test_a_stale_signature_credits_nothing(self, client, studio, feed, clock, age):
-        assert self.is_forbidden(self.send(client, studio, age=age))
-        assert feed() == []
+def playcamp_query(path: str, sent: Sent) -> dict[str, Any]:
+    at = str(int(clock.now() - sent.age))
+    query = f"from={sent.number}&to={sent.number + 9}"
+    signed_query = query if sent.player == "alice" else f"{query}&limit=1"
+    lines = "\n".join(("GET", path.format(game="demo"), "&".join(sorted(query.split("&"))), at, sent.key))
+    fingerprint = hashlib.sha256(lines.encode()).hexdigest()
+    return {"method": "GET", "query_string": signed_query, "headers": {"X-Timestamp": at, "X-Fingerprint": fingerprint}}
 
-    def test_the_previous_secret_is_good_until_it_is_retired(self, client, studio, feed):
-        old = self.send.__self__.old_key  # type: ignore[attr-defined]
-        studio.rotate(self.secret, "the-new-key-000000")
 
-        assert self.is_accepted(self.send(client, studio, id="by-old", key=old))
-        assert self.is_accepted(self.send(client, studio, id="by-new", key="the-new-key-000000"))
-        studio.retire(self.secret)
-        assert self.is_forbidden(self.send(client, studio, id="by-old-again", key=old))
-        assert self.is_accepted(self.send(client, studio, id="by-new-again", key="the-new-key-000000"))
-        assert len(feed()) == 3
+UNAUTHORIZED: Mapping[str, Any] = {"error": "Unauthorized"}
+NO_PLAYTEM: Mapping[str, Any] = {"ErrorCode": 407}
+APPCHARGE = ("appcharge.main_key", MAIN_KEY, appcharge)
+PLAYTEM = ("playtem.secret", PLAYTEM_SECRET, playtem)
+WEBHOOK = {"proof": "X-Webhook-Signature", "stale": (301, -6, 3600)}
 
-    def test_a_duplicate_gets_the_first_answer_and_credits_once(self, client, studio, feed):
-        first = self.send(client, studio)
-        again = self.send(client, studio)
-
-        assert (again.status_code, again.data) == (first.status_code, first.data)
-        assert self.is_accepted(again)
-        assert len(feed()) == 1
-
-    @pytest.mark.parametrize("changed", [{"items": ["coins", "coins"]}, {"items": ["gems"]}, {"player": "bob"}])
-    def test_the_same_id_with_other_content_credits_nobody_and_is_kept(self, client, studio, feed, db, changed):
-        self.send(client, studio)
-
-        assert self.is_refused(self.send(client, studio, **changed))
-        assert self.is_refused(self.send(client, studio, **changed))
-        assert len(feed()) == 1
-        assert [row["seen"] for row in db("SELECT seen FROM conflicts")] == [2]
-        assert self.is_accepted(self.send(client, studio))  # the genuine report is still answered as before
-
-    def test_a_failure_halfway_leaves_nothing_and_the_retry_credits(self, client, studio, feed, db, installation):
-        installation.database.write_here(
-            lambda tx: tx.execute(
-                "CREATE TRIGGER broken BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, 'disk on fire'); END"
-            )
-        )
-        answer = self.send(client, studio)
-        assert answer.status_code >= 500
-        assert "disk on fire" not in answer.text
-        for table in ("transactions", "transaction_keys", "grants", "entries"):
-            assert db(f"SELECT * FROM {table}") == []
-        assert db("SELECT * FROM counters WHERE name <> 'called'") == []
-
-        installation.database.write_here(lambda tx: tx.execute("DROP TRIGGER broken"))
-        assert self.is_accepted(self.send(client, studio))
-        assert len(feed()) == 1
-
-    def test_a_refused_credit_can_succeed_once_the_studio_has_mended_it(self, client, studio, feed):
-        assert self.is_refused(self.send(client, studio, player="mallory"))
-        assert self.is_refused(self.send(client, studio, player="mallory", items=["swords"]))
-        studio.player("mallory")
-        assert self.is_refused(self.send(client, studio, player="mallory", items=["swords"]))
-        studio.item("swords")
-
-        assert self.is_accepted(self.send(client, studio, player="mallory", items=["swords"]))
-        assert len(feed()) == 1
-
-    def test_a_refusal_is_kept_for_the_owner_sealed_and_bounded(self, client, studio, installation, db):
-        for _ in range(3):
-            self.send(client, studio, key="another-key")
-        installation.observations.flush()
-
-        rows = db("SELECT * FROM refusals")
-        assert [row["reason"] for row in rows] == ["signature"] * 3
-        assert all(b"coins" not in row["ciphertext"] for row in rows)
-        assert db("SELECT * FROM transactions") == []
-
-    def test_an_unknown_game_and_one_without_keys_look_alike(self, client, studio, installation):
-        bare = type(studio)(installation, "bare")
-        unknown = self.send(client, studio, game="nowhere")
-        unconfigured = self.send(client, studio, game=bare.slug)
-
-        assert unknown.status_code == unconfigured.status_code == 404
-        assert unknown.data == unconfigured.data
-
-    def test_a_caller_outside_the_allowlist_is_kept_out(self, client, studio, feed):
-        studio.config(f"allowlist.{self.secret.split('.')[0]}", "192.0.2.0/24, 2001:db8::/32")
-        assert self.send(client, studio).status_code == 403
-        assert self.send(client, studio, address="192.0.2.7").status_code != 403
-        assert self.send(client, studio, address="::ffff:192.0.2.8").status_code != 403
-        assert self.send(client, studio, address="2001:db8::1").status_code != 403
-        assert self.send(client, studio, forwarded="192.0.2.7").status_code == 403
-        assert len(feed()) == 1
-
-    @pytest.mark.parametrize("way", ["players", "items"])
-    def test_unknown_ones_are_let_in_where_the_game_says_so(self, client, studio, feed, way):
-        studio.config(*{"players": ("players.unknown", "create"), "items": ("items.unknown", "accept")}[way])
-        changed = {"players": {"player": "mallory"}, "items": {"items": ["swords"]}}[way]
-
-        assert self.is_accepted(self.send(client, studio, **changed))
-        assert len(feed()) == 1
-
-    def test_no_secret_and_no_signature_reaches_the_log(self, client, studio, installation, capfd, caplog):
-        self.send(client, studio)
-        self.send(client, studio, key="another-key", id="x")
-        installation.observations.flush()
-
-        logged = capfd.readouterr().err + caplog.text
-        assert logged
-        for hidden in (self.secret_value, "another-key", studio.token, "alice@example.com"):
-            assert hidden not in logged
-        assert self.last_signature not in logged
-
-    def test_test_traffic_is_fed_marked_and_never_counts(self, client, studio, feed):
-        assert self.is_accepted(self.send(client, studio, id="t-1", player="coinslot-test"))
-        assert self.is_accepted(self.send(client, studio, id="t-2", items=["coinslot-test"]))
-
-        assert [grant["is_test"] for grant in feed()] == [True, True]
-        answer = client.get("/game/v1/players/alice/granted", headers={"Authorization": f"Bearer {studio.token}"})
-        assert answer.json == {"player_id": "alice", "granted": {}}
-
-    secret_value = ""
-    last_signature = ""
-    lookup_server: Callable[..., Any]
+ADDRESSES = (
+    Address(
+        "appcharge orders",
+        "/appcharge/{game}/orders",
+        *APPCHARGE,
+        (401, {"error": "Unauthorized", "publisherErrorMessage": "Unauthorized"}),
+        not_credited=400,
+    ),
+    # What else an answer to a login says, players would read.
+    Address(
+        "appcharge auth",
+        "/appcharge/{game}/auth",
+        *APPCHARGE,
+        (401, {"error": "Unauthorized", "status": "invalid"}),
+        keeps=False,
+    ),
+    Address(
+        "appcharge otp",
+        "/appcharge/{game}/otp",
+        *APPCHARGE,
+        (400, {"error": "Invalid signature"}),
+        keeps=False,
+        settings={"appcharge.deep_link": "demo://login?token={token}"},
+    ),
+    Address("appcharge players", "/appcharge/{game}/players", *APPCHARGE, (401, UNAUTHORIZED)),
+    Address("appcharge events", "/appcharge/{game}/events", *APPCHARGE, (401, UNAUTHORIZED), stale=(1801, -1801)),
+    Address(
+        "playtem credit",
+        "/playtem/{game}/credit",
+        *PLAYTEM,
+        (500, NO_PLAYTEM),
+        proof="",
+        stale=(),
+        not_credited=500,
+    ),
+    Address(
+        "playtem credit by AppId",
+        "/playtem/credit",
+        *PLAYTEM,
+        (500, NO_PLAYTEM),
+        proof="",
+        stale=(),
+        not_credited=500,
+        settings={"playtem.app_id": "3"},
+    ),
+    Address(
+        "playcamp webhook",
+        "/playcamp/{game}/webhook",
+        "playcamp.webhook_secret",
+        PLAYCAMP_SECRET,
+        playcamp,
+        (401, UNAUTHORIZED),
+        **WEBHOOK,
+    ),
+    Address(
+        "playcamp webhook of one hook",
+        "/playcamp/{game}/webhook/coupons",
+        "playcamp.webhook_secret.coupons",
+        PLAYCAMP_SECRET,
+        playcamp,
+        (401, UNAUTHORIZED),
+        **WEBHOOK,
+    ),
+    Address(
+        "playcamp payments",
+        "/playcamp/{game}/payments",
+        "playcamp.payments_key",
+        PAYMENTS_KEY,
+        playcamp_query,
+        (401, UNAUTHORIZED),
+        proof="X-Fingerprint",
+    ),
+)

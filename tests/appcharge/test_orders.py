@@ -17,8 +17,7 @@ from coinslot.access.keyring import SecretValue
 from coinslot.base import signing
 from handlers.appcharge.order_body import parse_order
 from handlers.appcharge.signature import SignatureError, parse, sign, verify
-from tests.conftest import MAIN_KEY, TOKEN, appcharge_headers, order
-from tests.partner_cases import PartnerCases
+from tests.conftest import MAIN_KEY, TOKEN, order
 
 NODE = json.loads((Path(__file__).parents[1] / "payloads/appcharge/signed_by_node.json").read_text())
 
@@ -29,51 +28,6 @@ def key(value: str, slot: str = "current") -> SecretValue:
 
 def at(vector: dict[str, Any]) -> time_machine.travel:
     return time_machine.travel(signing.unix_seconds(vector["t"]), tick=False)
-
-
-class TestPartnerContract(PartnerCases):
-    secret = "appcharge.main_key"
-    secret_value = MAIN_KEY
-    old_key = MAIN_KEY
-
-    def send(self, client, studio, **how):
-        document = order(
-            orderId=how.get("id", "o-1"),
-            purchaseId=f"pr-{how.get('id', 'o-1')}",
-            appChargePaymentId=f"pay-{how.get('id', 'o-1')}",
-            playerId=how.get("player", "alice"),
-            playerEmail="alice@example.com",
-            products=[{"sku": sku, "amount": 1} for sku in how.get("items", ["coins"])],
-        )
-        body = json.dumps(document).encode()
-        from coinslot.base import clock
-
-        headers = appcharge_headers(body, how.get("key", MAIN_KEY), at=clock.now() - how.get("age", 0))
-        self.last_signature = headers["signature"].split("v1=")[1]
-        if how.get("unsigned"):
-            del headers["signature"]
-        if how.get("spoil"):
-            body = body.replace(b"coins", b"coinz", 1)
-        if "forwarded" in how:
-            headers["X-Forwarded-For"] = how["forwarded"]
-        return client.post(
-            f"/appcharge/{how.get('game', 'demo')}/orders",
-            data=body,
-            headers=headers,
-            environ_base={"REMOTE_ADDR": how.get("address", "127.0.0.1")},
-        )
-
-    def is_accepted(self, answer):
-        return answer.status_code == 200 and bool(answer.json["publisherPurchaseId"])
-
-    def is_forbidden(self, answer):
-        return (answer.status_code, answer.json) == (
-            401,
-            {"error": "Unauthorized", "publisherErrorMessage": "Unauthorized"},
-        )
-
-    def is_refused(self, answer):
-        return answer.status_code == 400 and bool(answer.json["publisherErrorMessage"])
 
 
 class TestSignature:
@@ -163,67 +117,16 @@ class TestSignature:
                     verify(bytes(changed), header, [holder], 300)
 
 
-class TestWhoMayCall:
-    def test_a_wrong_and_a_missing_token_get_the_same_401_as_a_bad_signature(self, post_order, studio, feed):
-        body = json.dumps(order()).encode()
-        answers = [
-            post_order(body, headers=appcharge_headers(body, token="wrong")),
-            post_order(body, headers={**appcharge_headers(body), "x-publisher-token": ""}),
-            post_order(body, headers={**appcharge_headers(body), "x-publisher-token": "é"}),
-            post_order(body, headers=appcharge_headers(body, key="wrong")),
-        ]
+def test_a_body_over_one_mebibyte(post_order, studio):
+    answer = post_order(b'{"x":"' + b"a" * 1024 * 1024 + b'"}')
+    assert answer.status_code == 413
+    assert answer.json["publisherErrorMessage"]
 
-        assert {(answer.status_code, answer.data) for answer in answers} == {(401, answers[0].data)}
-        assert feed() == []
 
-    def test_a_rotated_token_is_good_until_retired(self, post_order, studio):
-        studio.rotate("appcharge.publisher_token", "new-token-0123456789")
-        body = json.dumps(order()).encode()
-        for token in (TOKEN, "new-token-0123456789"):
-            assert post_order(body, headers=appcharge_headers(body, token=token)).status_code == 200
-        studio.retire("appcharge.publisher_token")
-        assert post_order(body, headers=appcharge_headers(body, token=TOKEN)).status_code == 401
-
-    def test_the_secondary_key_verifies_as_backup_and_not_as_iv(self, post_order, studio, db):
-        studio.secret("appcharge.secondary_key", "secondary-key-0123")
-        body = json.dumps(order()).encode()
-        assert post_order(body, headers=appcharge_headers(body, "secondary-key-0123")).status_code == 200
-        assert db("SELECT signed_with FROM transactions") == [{"signed_with": "appcharge.secondary_key/current"}]
-
-        studio.config("appcharge.secondary_role", "iv")
-        assert post_order(body, headers=appcharge_headers(body, "secondary-key-0123")).status_code == 401
-
-    def test_no_partner_without_both_proofs(self, installation, studio, client):
-        half = type(studio)(installation, "half")
-        half.secret("appcharge.main_key", MAIN_KEY)
-        body = json.dumps(order()).encode()
-        answer = client.post("/appcharge/half/orders", data=body, headers=appcharge_headers(body, token=""))
-        assert answer.status_code == 404
-
-    def test_a_project_id_is_insisted_on_only_where_both_sides_name_one(self, post_order, studio):
-        studio.config("appcharge.project_id", "1234")
-        body = json.dumps(order()).encode()
-        assert post_order(body).status_code == 200
-        assert post_order(body, headers={**appcharge_headers(body), "x-project-id": "1234"}).status_code == 200
-        assert post_order(body, headers={**appcharge_headers(body), "x-project-id": "9"}).status_code == 401
-
-    def test_when_a_key_was_last_used(self, post_order, studio, installation, db):
-        assert db("SELECT last_used_at FROM secrets WHERE last_used_at IS NOT NULL") == []
-        post_order()
-        installation.observations.flush()
-        used = db("SELECT name FROM secrets WHERE last_used_at IS NOT NULL ORDER BY name")
-        assert [row["name"] for row in used] == ["appcharge.main_key", "appcharge.publisher_token"]
-
-    def test_a_body_over_one_mebibyte(self, post_order, studio):
-        body = b'{"x":"' + b"a" * 1024 * 1024 + b'"}'
-        answer = post_order(body)
-        assert answer.status_code == 413
+def test_other_methods_and_paths_speak_json(client, studio):
+    for answer in (client.get("/appcharge/demo/orders"), client.post("/appcharge/demo/nothing")):
+        assert answer.status_code in (404, 405)
         assert answer.json["publisherErrorMessage"]
-
-    def test_other_methods_and_paths_speak_json(self, client, studio):
-        for answer in (client.get("/appcharge/demo/orders"), client.post("/appcharge/demo/nothing")):
-            assert answer.status_code in (404, 405)
-            assert answer.json["publisherErrorMessage"]
 
 
 class TestOrders:

@@ -1,4 +1,4 @@
-"""The door to Appcharge's addresses: who is let in at all five of them, and what those hear who are not.
+"""Who may call Appcharge's five addresses, and what the others are answered; encrypted payloads.
 
 The order among the encrypted payloads was made by Node, in the file of the signed ones.
 """
@@ -15,7 +15,6 @@ from coinslot.access import keyring
 from coinslot.access.keyring import SecretValue
 from coinslot.access.vault import Sealed
 from coinslot.base import clock as coinslot_clock
-from coinslot.store import counters
 from handlers.appcharge import encryption
 from handlers.appcharge.signature import SignatureError
 from tests.appcharge_calls import ENDPOINTS, body, is_accepted, path
@@ -131,6 +130,12 @@ class TestDecrypting:
         with pytest.raises(ValueError, match="32 characters"):
             encryption.encrypt(b"{}", key.encode(), vector.encode())
 
+    def test_a_body_of_64_kb_is_the_largest(self):
+        largest = padded_to(encryption.LARGEST_BODY)
+
+        assert len(largest) == encryption.LARGEST_BODY
+        encryption.decrypt(largest, keys(KEY), keys(VECTOR))
+
     def test_a_key_that_does_not_fit_does_not_hide_one_that_does(self):
         opened = encryption.decrypt(SMALL["body_hex"].encode(), keys("short", OTHER_KEY, KEY), keys("short", VECTOR))
 
@@ -188,12 +193,6 @@ class TestEncryptedCalls:
         assert is_accepted(in_header.status_code, in_header.json), in_header.text
         assert is_accepted(inside.status_code, inside.json), inside.text
         assert in_header.mimetype == "application/json"
-
-    def test_a_body_of_64_kb_is_the_largest(self, aes, send, endpoint):
-        largest = padded_to(encryption.LARGEST_BODY)
-
-        assert len(largest) == encryption.LARGEST_BODY
-        encryption.decrypt(largest, keys(KEY), keys(VECTOR))
 
     def test_every_error_of_decryption_is_the_same_answer(self, aes, send, endpoint, refusals, db):
         contents = [*UNREADABLE.values(), *(encrypted(body(endpoint, **more)) for more in UNPROVED.values())]
@@ -266,7 +265,7 @@ class TestEncryptedCalls:
         assert not is_taken(KEY, OTHER_VECTOR, 8)
         assert not is_taken(OTHER_KEY, VECTOR, 9)
 
-    def test_without_a_secondary_key_there_is_nobody_here(self, store, send, endpoint):
+    def test_without_a_secondary_key_the_game_is_not_there(self, store, send, endpoint):
         store.secret("appcharge.main_key", KEY)
         store.config("appcharge.payload", "aes")
 
@@ -298,95 +297,61 @@ def test_nothing_of_an_encrypted_call_reaches_the_log(aes, send, installation, c
         assert hidden not in logged
 
 
-# Status and body of each refusal at the door; the rest of a body is empty.
-REFUSED = {
-    "orders": (401, {"error": "Unauthorized", "publisherErrorMessage": "Unauthorized"}),
-    "auth": (401, {"error": "Unauthorized", "status": "invalid"}),  # what else it says, players would read
-    "otp": (401, {"error": "Unauthorized"}),
-    "players": (401, {"error": "Unauthorized"}),
-    "events": (401, {"error": "Unauthorized"}),
-}
-
-
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 class TestSignedCalls:
-    def test_are_taken(self, store, post, endpoint):
-        answer = post(endpoint)
+    """Beside what holds at every partner's addresses (``tests/kit/test_partner_addresses.py``)."""
 
-        assert is_accepted(answer.status_code, answer.json), answer.text
+    @pytest.fixture
+    def refused(self, endpoint):
+        more = {"orders": {"publisherErrorMessage": "Unauthorized"}, "auth": {"status": "invalid"}}
+        return 401, {"error": "Unauthorized"} | more.get(endpoint, {})
 
-    def test_a_signature_that_proves_nothing_is_refused_without_a_hint(self, store, post, endpoint, db):
-        ways = [{"key": "another"}, {"key": ""}, {"signature": ""}, {"signature": "t=1,v1=xyz"}, {"at": 1.0}]
-
-        answers = [post(endpoint, **changed) for changed in ways]
-
-        expected = (400, {"error": "Invalid signature"}) if endpoint == "otp" else REFUSED[endpoint]
-        assert [(answer.status_code, answer.json) for answer in answers] == [expected] * len(ways)
-        for table in ("transactions", "events", "logins"):
-            assert db(f"SELECT * FROM {table}") == []
-
-    def test_a_token_that_is_not_ours_is_refused(self, store, post, endpoint, refusals):
+    def test_a_token_that_is_not_ours_is_refused(self, store, post, endpoint, refused, refusals):
         answers = [post(endpoint, token=token) for token in ("", "wrong", f"{TOKEN} x", "t\xf6ken")]
 
-        assert [(answer.status_code, answer.json) for answer in answers] == [REFUSED[endpoint]] * 4
+        assert [(answer.status_code, answer.json) for answer in answers] == [refused] * 4
         assert [reason for reason, _, _ in refusals()] == ["token"] * 4
 
-    def test_another_project_is_refused_where_ours_is_known(self, store, post, endpoint):
+    def test_a_rotated_token_is_good_until_it_is_retired(self, store, post, endpoint, db, installation):
+        store.rotate("appcharge.publisher_token", "the-next-token")
+        assert [post(endpoint, 1, token=token).status_code for token in (TOKEN, "the-next-token")] == [200, 200]
+        installation.observations.flush()
+        used = db("SELECT DISTINCT name FROM secrets WHERE last_used_at IS NOT NULL ORDER BY name")
+        assert [row["name"] for row in used] == ["appcharge.main_key", "appcharge.publisher_token"]
+
+        store.retire("appcharge.publisher_token")
+
+        assert [post(endpoint, 2, token=token).status_code for token in (TOKEN, "the-next-token")] == [401, 200]
+
+    def test_another_project_is_refused_where_ours_is_known(self, store, post, endpoint, refused):
         assert post(endpoint, 1, **{"x-project-id": "7"}).status_code == 200
         store.config("appcharge.project_id", "1234")
 
         assert post(endpoint, 2).status_code == 200
         assert post(endpoint, 3, **{"x-project-id": "1234"}).status_code == 200
         answer = post(endpoint, 4, **{"x-project-id": "7"})
-        assert (answer.status_code, answer.json) == REFUSED[endpoint]
+        assert (answer.status_code, answer.json) == refused
 
-    def test_a_secondary_key_signs_only_in_its_role_as_a_backup(self, store, post, endpoint):
+    def test_a_secondary_key_signs_only_in_its_role_as_a_backup(self, store, post, endpoint, installation, db):
         store.secret("appcharge.secondary_key", "the-secondary-key")
         assert post(endpoint, 1, key="the-secondary-key").status_code == 200
+        installation.observations.flush()
+        used = db("SELECT name FROM secrets WHERE last_used_at IS NOT NULL")
+        assert {"name": "appcharge.secondary_key"} in used
 
         store.config("appcharge.secondary_role", "iv")
 
         assert post(endpoint, 2, key="the-secondary-key").status_code in (400, 401)
         assert post(endpoint, 3).status_code == 200
 
-    def test_an_address_outside_the_allowlist_is_kept_out(self, store, post, endpoint):
-        store.config("allowlist.appcharge", "192.0.2.0/24")
-
-        answer = post(endpoint)
-
-        assert (answer.status_code, answer.json["error"]) == (403, "Forbidden")
-
-    def test_a_game_that_is_not_there_and_one_without_keys_look_alike(self, store, installation, client, endpoint):
-        type(store)(installation, "bare")
+    def test_a_game_with_one_of_the_two_proofs_is_not_there(self, store, installation, client, endpoint):
+        half = type(store)(installation, "half")
+        half.secret("appcharge.main_key", MAIN_KEY)
         content = body(endpoint)
 
-        answers = [
-            client.post(path(endpoint, game), data=content, headers=appcharge_headers(content))
-            for game in ("nowhere", "bare", "%00", "demo%20")
-        ]
+        answer = client.post(path(endpoint, "half"), data=content, headers=appcharge_headers(content, token=""))
 
-        assert {answer.status_code for answer in answers} == {404}
-        assert len({answer.data for answer in answers}) == 1
-
-    def test_other_methods_are_refused_in_the_same_words(self, store, client, endpoint):
-        answer = client.get(path(endpoint))
-
-        assert answer.status_code == 405
-        assert "error" in answer.json
-
-    def test_proved_calls_are_counted_and_no_others(self, store, post, endpoint, installation, simulated):
-        def called():
-            installation.observations.flush()
-            return counters.called(installation.database.read(), store.row["id"], "appcharge")
-
-        post(endpoint, key="another")
-        post(endpoint, **simulated)
-        assert called() == set()
-
-        post(endpoint, 2)
-        post(endpoint, 3)
-
-        assert called() == {endpoint}
+        assert answer.status_code == 404
 
 
 @pytest.mark.parametrize(("endpoint", "is_kept"), [("orders", True), ("auth", False)])

@@ -243,15 +243,6 @@ class TestProof:
         with pytest.raises(SignatureError):
             verify(CHANGED, CHANGED_SIMPLE, [], 300)
 
-    def test_a_call_that_proves_nothing_is_refused_and_kept_for_the_owner(self, post, installation, db):
-        for signature in (None, "", CHANGED_SIMPLE[:-1], CHANGED_SIMPLE + ",", "t=1,v1=\xff"):
-            answer = post(CHANGED, signature)
-
-            assert (answer.status_code, answer.json) == (401, {"error": "Unauthorized"})
-
-        assert db("SELECT * FROM events") == []
-        assert refusals(installation, db) == [("signature", 401)] * 5
-
     def test_the_age_of_a_timestamped_call_is_bounded_and_that_of_a_simple_one_cannot_be(
         self, post, clock, installation, db
     ):
@@ -305,12 +296,6 @@ class TestProof:
         studio.config("playcamp.tabs", "sponsor")  # so that the change is noticed
         assert post(CHANGED, CHANGED_SIMPLE).status_code == 404
         assert client.get("/playcamp/demo/webhook").status_code == 405
-
-    def test_calls_from_elsewhere_are_forbidden(self, post, studio, db):
-        studio.config("allowlist.playcamp", "192.0.2.0/24")
-
-        assert post(CHANGED, CHANGED_SIMPLE).status_code == 403
-        assert db("SELECT * FROM events") == []
 
     def test_an_empty_body_is_a_bad_request(self, post):
         assert post(b"", signed(b"", SECRET)).status_code == 400

@@ -17,7 +17,6 @@ from coinslot.games import erasure
 from handlers.dashboard.frame import masking
 from handlers.playtem.payload import FORMATS, PayloadError, decode, decode_base64, signature_of, verify
 from tests.conftest import PLAYTEM_SECRET
-from tests.partner_cases import PartnerCases
 
 PHP = json.loads((Path(__file__).parents[1] / "payloads/playtem/signed_by_php.json").read_text())
 DEMO_SECRET = "playtem_demo_secret"
@@ -76,41 +75,6 @@ def code(answer) -> int:
 
 def is_blank(answer) -> bool:
     return (answer.status_code, answer.data, answer.mimetype) == (200, b"", "application/json")
-
-
-class TestPartnerContract(PartnerCases):
-    secret = "playtem.secret"
-    secret_value = PLAYTEM_SECRET
-    old_key = PLAYTEM_SECRET
-    test_a_stale_signature_credits_nothing = None  # Playtem signs no time
-
-    def send(self, client, studio, **how):
-        document = payload(
-            key=how.get("key", PLAYTEM_SECRET),
-            UserId=how.get("player", "alice"),
-            Items=how.get("items", ["coins"]),
-            TransactionId=how.get("id", "tx-1"),
-        )
-        self.last_signature = document["Signature"]
-        if how.get("unsigned"):
-            del document["Signature"]
-        if how.get("spoil"):
-            document["Items"] = ["coinz"]
-        headers = {"X-Forwarded-For": how["forwarded"]} if "forwarded" in how else {}
-        return client.get(
-            f"/playtem/{how.get('game', 'demo')}/credit?payload={quote(encode(document), safe='')}",
-            headers=headers,
-            environ_base={"REMOTE_ADDR": how.get("address", "127.0.0.1")},
-        )
-
-    def is_accepted(self, answer):
-        return is_blank(answer)
-
-    def is_forbidden(self, answer):
-        return answer.status_code == 500 and answer.json["ErrorCode"] == 407
-
-    def is_refused(self, answer):
-        return answer.status_code == 500 and answer.json["ErrorCode"] in (400, 402, 408)
 
 
 class TestVectors:
