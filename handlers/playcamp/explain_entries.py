@@ -14,7 +14,7 @@ from handlers.kit.explain_keys import Key
 from handlers.kit.explain_words import Finding
 from handlers.playcamp.entries import entry
 from handlers.playcamp.explain_words import ENTRIES
-from handlers.playcamp.recipe import LONGEST_CUSTOM_DATA, NAMED, Recipe
+from handlers.playcamp.recipe import FUTURE_SECONDS, LONGEST_CUSTOM_DATA, NAMED, Recipe
 
 # Recipes that games have been seen to use, or could have read out of PlayCamp's guide, beside the named ones.
 RECIPES = (
@@ -156,7 +156,7 @@ def stale(case: Case) -> Finding | None:
     allowed = float(case.setting("tolerance_seconds", "300"))
     if case.signed_at is None:
         return case.say("stale", allowed=explain.in_words(allowed))
-    return explain.timed(case, allowed if case.call.received > case.signed_at else entry.FUTURE_SECONDS)
+    return explain.timed(case, allowed if case.call.received > case.signed_at else FUTURE_SECONDS)
 
 
 def campaign(case: Case) -> Finding | None:

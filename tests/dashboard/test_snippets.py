@@ -230,7 +230,6 @@ def test_a_signed_entry_is_taken_by_the_real_address(browser, studio, installati
             campaign,
             time.time() + 1,
             300,
-            5,
         )
         assert proof.user == user
         # PlayCamp's own key is not set, so a proved entry ends on the page that says not now.

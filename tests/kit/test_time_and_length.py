@@ -148,7 +148,7 @@ READERS: dict[str, Callable[[str], object]] = {
 }
 
 
-REFUSALS = (ValueError, ExpressionError, signature.SignatureError, webhook_signature.SignatureError, PayloadError)
+REFUSALS = (ValueError, ExpressionError, signature.SignatureError, entry_signature.SignatureError, PayloadError)
 
 
 def seconds(read: Callable[[str], object], text: str) -> float:

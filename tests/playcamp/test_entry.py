@@ -48,7 +48,7 @@ def keys(*values, name="playcamp.shared_key"):
 
 
 def proved(recipe, custom_data, user=USN, campaign=None, now=THEN, by=(SHARED_KEY,)):
-    return verify(recipe, keys(*by), custom_data, user, campaign, now, 300, 5)
+    return verify(recipe, keys(*by), custom_data, user, campaign, now, 300)
 
 
 def refusal(*args, **changed):

@@ -12,8 +12,9 @@ import pytest
 from coinslot.access.keyring import SecretValue
 from coinslot.base import signing
 from coinslot.relay.webhooks import signed as signed_by_us
-from handlers.playcamp.events.signature import SignatureError, verify
+from handlers.playcamp.events.signature import verify
 from handlers.playcamp.format import FORMAT
+from handlers.playcamp.recipe import SignatureError
 from tests.fakes.playcamp import DOCUMENTED_EVENT_TYPES, PlayCamp, signed, sponsor_event
 from tests.owed import Owed
 from tests.receivers import Receiver

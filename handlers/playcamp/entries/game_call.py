@@ -11,7 +11,7 @@ from handlers.kit.fields import Identifier, Strict
 from handlers.kit.partner import EntryRecipe, GameCall
 from handlers.kit.problems import ProblemError, caller, read_body
 from handlers.kit.receive import current_installation
-from handlers.playcamp.entries.entry import allowed_campaigns, recipe_of
+from handlers.playcamp.entries.entry import PARAMETERS, allowed_campaigns, recipe_of
 from handlers.playcamp.recipe import sign
 
 
@@ -33,7 +33,7 @@ def sign_entry() -> Response:
     game = caller()
     wanted = read_body(_request)
     player_id, campaign_id = wanted["player_id"], wanted.get("campaign_id")
-    # With the current key. That says nothing of what the other side verifies with, so its use is not noted.
+    # With the current key. Its use is not noted: that does not show which key the other side verifies with.
     keys = game.keys("playcamp.shared_key")
     if not keys:
         raise ProblemError(409, "playcamp.shared_key is not set, so there is nothing to sign with")
@@ -45,13 +45,22 @@ def sign_entry() -> Response:
         custom_data = sign(recipe_of(game), keys[0].value, player_id, campaign_id, clock.now())
     except ValueError as error:
         raise ProblemError(409, f"playcamp.signature cannot sign this: {error}") from None
-    return jsonify(url=_address(game, player_id, campaign_id, custom_data), custom_data=custom_data)
+    url = _base(game)
+    url += f"{'&' if '?' in url else '?'}{entry_query(game, player_id, campaign_id, custom_data)}"
+    return jsonify(url=url, custom_data=custom_data)
+
+
+def entry_query(game: Game, player_id: str, campaign_id: str | None, custom_data: str) -> str:
+    """The query of an entry, with the game's names of its parameters."""
+    given = zip(PARAMETERS, (player_id, campaign_id, custom_data), strict=True)
+    query = {game.settings[f"playcamp.param.{name}"]: value for name, value in given if value is not None}
+    return urlencode(query, quote_via=quote, safe="")  # a space as %20: that has one meaning
 
 
 def recipe(game: Game) -> EntryRecipe:
-    """The same for a game whose own server signs."""
+    """How a game whose own server signs makes the same address."""
     agreed = recipe_of(game)
-    user, campaign, auth = (game.settings[f"playcamp.param.{name}"] for name in ("user", "campaign", "auth"))
+    user, campaign, auth = (game.settings[f"playcamp.param.{name}"] for name in PARAMETERS)
     return EntryRecipe(
         "PlayCamp entry",
         _base(game),
@@ -66,21 +75,8 @@ def recipe(game: Game) -> EntryRecipe:
 
 
 def _base(game: Game) -> str:
-    base = (
-        game.settings["playcamp.entry_url"] or f"{current_installation().settings.public_url}/api/{game.slug}/sponsor"
-    )
-    return base.partition("#")[0]
-
-
-def _address(game: Game, player_id: str, campaign_id: str | None, custom_data: str) -> str:
-    base = _base(game)
-    given = {"user": player_id, "campaign": campaign_id, "auth": custom_data}
-    query = urlencode(
-        {game.settings[f"playcamp.param.{name}"]: value for name, value in given.items() if value is not None},
-        quote_via=quote,  # a blank as %20: that has one meaning
-        safe="",
-    )
-    return f"{base}{'&' if '?' in base else '?'}{query}"
+    ours = f"{current_installation().settings.public_url}/api/{game.slug}/sponsor"
+    return (game.settings["playcamp.entry_url"] or ours).partition("#")[0]
 
 
 GAME_CALLS = (

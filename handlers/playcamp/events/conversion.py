@@ -1,9 +1,9 @@
 """PlayCamp's events in the game's own format, for destinations of the format ``playcamp``.
 
-A job of the relay converts what webhooks have brought, per player in order. The usual body is the sample of PlayCamp's
-guide; ``playcamp.events.map`` makes any other. The guide does not say how a creator's key becomes the number the game
-knows: it is a setting per creator, or PlayCamp's own number where the owner wants that, and never guessed. Until there
-is one the event is parked, later ones of its player wait, and those of others go on.
+A background job converts the stored events, per player in order. The usual body is the sample of PlayCamp's guide;
+``playcamp.events.map`` makes any other. The guide does not say how a creator's key becomes the game's number: it is a
+setting per creator, or PlayCamp's own number where the owner wants that, and never guessed. An event without one is
+parked; later events of its player wait, and other players' events go on.
 """
 
 import json
@@ -34,63 +34,59 @@ RUN_SECONDS = 60.0  # of one run, so that it ends well before its lease
 AGAIN_SECONDS = 60.0  # while something is parked: the owner may have set what was missing
 CHANGES_AT_ONCE = 200  # in one write
 
-
-# The words of boosts, and the settings that hold the game's.
+# The types of boosts -> the settings with the game's words for them.
 WORDS = {"sponsor.created": "playcamp.event.registered", "sponsor.ended": "playcamp.event.removed"}
 USUAL = ("custom_data", "usn", "creator_usn", "event", "timestamp")  # of a boost, in the order of PlayCamp's sample
 USUAL_OTHERS = ("event", "timestamp", "player_id", "data")
 
-Change: TypeAlias = Callable[[Connection], Any]  # of a write
+Change: TypeAlias = Callable[[Connection], Any]  # one part of a write
 
 log = logging.getLogger("coinslot")
 
 
 def run(installation: Installation, game: Game) -> float | None:
-    """Convert what can be, and park the rest; again in a minute while anything is parked.
+    """Convert what can be, and park the rest. Returns in how many seconds to run again: 60 while anything is parked.
 
-    Half a change waits a moment for the other half, and what comes of its player waits with it.
+    Half a change waits a moment for the other half, and later events of its player wait with it.
     """
     until = time.monotonic() + RUN_SECONDS
     connection = installation.database.read()
     creators = Creators(installation, game, until)
-    held: set[str] = set()  # players of whom something is parked; empty: events of no player are
-    # The usual body has no place to say that something is a test: what the sandbox has left behind stays there.
-    are_tests_told = is_sandbox(game) or game.settings["playcamp.forward_test_events"] == "on"
+    held: set[str] = set()  # players with something parked; never "", which stands for events of no player
+    # The usual body cannot say that something is a test, so tests left from the sandbox are not sent later.
+    sends_tests = is_sandbox(game) or game.settings["playcamp.forward_test_events"] == "on"
     changes: list[Change] = []
-    again: float | None = None
+    waits: list[float] = []
     for group in conversion_queue.open_groups(connection, game.id):
         if time.monotonic() >= until:
             _write(installation, changes)
             return 0.0
-        player_id = group[0].player_id
-        untold = [] if are_tests_told else [one for one in group if one.is_test]
-        if untold:
-            changes.append(partial(conversion_queue.drop, group=untold))
+        tests = [] if sends_tests else [one for one in group if one.is_test]
+        if tests:
+            changes.append(partial(conversion_queue.drop, group=tests))
             group = [one for one in group if not one.is_test]
-        if not group:
+        if not group or (group[0].player_id and group[0].player_id in held):
             continue
-        if player_id and player_id in held:
-            continue
-        rest = _held_seconds(group)
-        if rest > 0:
-            held.add(player_id)
-            again = rest if again is None else min(again, rest)
+        wait = _held_seconds(group)
+        if wait > 0:
+            waits.append(wait)
+            held.add(group[0].player_id)
             continue
         group = in_order(group)
         if not destinations.wanting(connection, game.id, [one.event_type for one in group], is_converted=True):
             changes.append(partial(conversion_queue.drop, group=group))
         else:
             content, reasons = converted(game, group, creators.usn)
-            if content is None:
-                held.add(player_id)
-                again = AGAIN_SECONDS if again is None else again
-                changes += _put_off(game, group, reasons)
-            else:
+            if content is not None:
                 changes.append(partial(conversion_queue.convert, game_id=game.id, group=group, body=content))
+            else:
+                held.add(group[0].player_id)
+                waits.append(AGAIN_SECONDS)
+                changes += _put_off(game, group, reasons)
         if len(changes) >= CHANGES_AT_ONCE:
             _write(installation, changes)
     _write(installation, changes)
-    return again
+    return min(waits, default=None)
 
 
 def warnings(game: Game) -> list[str]:
@@ -107,10 +103,10 @@ def warnings(game: Game) -> list[str]:
 
 
 def in_order(group: Sequence[Open]) -> list[Open]:
-    """A player's events by their time; of those with the same the ends first, since a change is an end and a beginning.
+    """A player's events by their time; at the same time the ends first, since a change is an end and a beginning.
 
-    What begins and ends at the same time stays as it came. Of a change whose halves came in calls of their own the end
-    is first whatever their times are: those may be some milliseconds apart, either way.
+    A boost that begins and ends at the same time keeps its order. Where the halves of a change came in two calls, the
+    end is first: their times may differ by some milliseconds, either way.
     """
     if group[0].batch.startswith(HELD) and len(group) == 2:
         return sorted(group, key=lambda one: one.event_type == "sponsor.created")
@@ -151,7 +147,7 @@ def converted(game: Game, group: Sequence[Open], usn_of: Callable[[str], Usn]) -
 def item(game: Game, one: Open, usn_of: Callable[[str], Usn]) -> dict[str, Any]:
     """One event as expressions see it; ``usn_of`` gives the game's number of a creator's key.
 
-    Raises :class:`ConversionError`, as ``usn_of`` may.
+    Raises :class:`ConversionError`.
     """
     data = one.data
     timestamp = None if one.occurred_at is None else math.floor(clock.seconds(one.occurred_at))
@@ -163,7 +159,7 @@ def item(game: Game, one: Open, usn_of: Callable[[str], Usn]) -> dict[str, Any]:
     if custom_data is None and game.settings["playcamp.absent_custom_data"] == "empty":
         custom_data = ""
     creator_key, creator_usn = data.get("creator_key"), data.get("creator_usn")
-    if creator_usn is None:  # else another gateway has found it
+    if creator_usn is None:  # otherwise another gateway has found it
         if creator_key is None:
             raise ConversionError("the event names no creator")
         creator_usn = usn_of(creator_key)
@@ -201,7 +197,7 @@ def body(game: Game, items: Sequence[Mapping[str, Any]]) -> bytes:
     try:
         return json.dumps(made, separators=(",", ":"), allow_nan=False).encode()
     except ValueError:
-        raise ConversionError("playcamp.events.map: it makes a number that JSON has no digits for") from None
+        raise ConversionError("playcamp.events.map: it makes a number that JSON cannot hold") from None
 
 
 def _held_seconds(group: Sequence[Open]) -> float:
@@ -217,7 +213,7 @@ def _usual(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _put_off(game: Game, group: Sequence[Open], reasons: Mapping[int, str]) -> Iterator[Change]:
-    """What has to be written of a group that stays; nothing where that has been written before."""
+    """Record why each event of a group waits, where that is not recorded yet."""
     for one in group:
         reason = reasons.get(one.id)
         if reason is not None and one.reason is None:
@@ -227,7 +223,7 @@ def _put_off(game: Game, group: Sequence[Open], reasons: Mapping[int, str]) -> I
 
 
 def _write(installation: Installation, changes: list[Change]) -> None:
-    """All of the changes in one write; afterwards the list is empty."""
+    """Make all changes in one write, and empty the list."""
 
     def write(tx: Connection) -> None:
         for change in changes:

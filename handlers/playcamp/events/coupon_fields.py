@@ -1,4 +1,4 @@
-"""The fields of the game's calls about coupons, and of what they are answered."""
+"""The fields of the game's calls about coupons, and of their answers."""
 
 from typing import Any
 
@@ -33,10 +33,7 @@ class CouponLine(Strict):
     quantity = fields.Integer(required=True)
 
 
-class CouponValidity(Strict):
-    valid = fields.Boolean(required=True)
-    error_code = fields.String(required=True, allow_none=True, metadata={"description": "Such as COUPON_EXPIRED"})
-    message = fields.String(required=True, allow_none=True)
+class _Coupon(Strict):
     items = fields.List(
         fields.Nested(CouponLine),
         required=True,
@@ -53,15 +50,17 @@ class CouponValidity(Strict):
     campaign_id = fields.String(required=True, allow_none=True)
 
 
-class CouponRedeemed(Strict):
+class CouponValidity(_Coupon):
+    valid = fields.Boolean(required=True)
+    error_code = fields.String(required=True, allow_none=True, metadata={"description": "Such as COUPON_EXPIRED"})
+    message = fields.String(required=True, allow_none=True)
+
+
+class CouponRedeemed(_Coupon):
     usage_id = fields.Integer(required=True, allow_none=True, metadata={"description": "`external_id` of the grant"})
     transaction_id = fields.UUID(
         required=True,
         allow_none=True,
         metadata={"description": "Of the grant in the feed; null: PlayCamp has not said what to grant, or not yet"},
     )
-    items = fields.List(fields.Nested(CouponLine), required=True, allow_none=True)
-    package_name = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
-    creator_key = fields.String(required=True, allow_none=True)
-    campaign_id = fields.String(required=True, allow_none=True)
     is_test = fields.Boolean(required=True)

@@ -1,11 +1,12 @@
-"""Coupons: the game has them validated and redeemed at PlayCamp through here, and what they give is granted.
+"""Coupons: the game has them validated and redeemed at PlayCamp through here, and their rewards are granted.
 
-A redeemed coupon is granted once, whoever tells of it first: PlayCamp's answer to the game's call, or the webhook
-``coupon.redeemed``, which also comes for coupons redeemed in the WebView. ``usageId`` is what both name it by.
+A redeemed coupon is granted once, whichever comes first: PlayCamp's answer to the game's call, or the webhook
+``coupon.redeemed``, which also comes for coupons redeemed in the WebView. Both name it by ``usageId``.
 """
 
 import json
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Response, current_app, jsonify
@@ -29,11 +30,10 @@ from handlers.playcamp.events.values import as_items, lines, moment
 PARTNER = "playcamp"
 PATIENCE_SECONDS = 10.0  # a player waits, and one of our threads with him
 UNGRANTED = "playcamp.coupon.ungranted"
-REFUSED_STATUSES = (400, 404, 422)  # PlayCamp's words for what it cannot use of a call
+REFUSED_STATUSES = (400, 404, 422)  # PlayCamp found a fault in the call itself
 
-# Creators' rewards are set up at PlayCamp: a player and items that we were never told of are no reason to keep them.
+# Creators' rewards are set up at PlayCamp: the game need not have registered their players and items.
 RULES = reports.Rules(unknown_player="accept", unknown_item="accept", may_be_empty=False)
-
 
 _to_validate, _to_redeem = CouponToValidate(), CouponToRedeem()
 
@@ -45,18 +45,14 @@ def validate() -> Response:
     try:
         coupon = _client(game).validate_coupon(wanted["coupon_code"], wanted["player_id"], _asks_for_test(wanted))
     except ApiError as error:
-        raise _told(game, error) from None
+        raise _problem(game, error) from None
     return jsonify(
-        valid=coupon.is_accepted,
-        error_code=coupon.error_code,
-        message=coupon.error_text,
-        items=_items(coupon),
-        **_about(coupon),
+        valid=coupon.is_accepted, error_code=coupon.error_code, message=coupon.error_text, **_description(coupon)
     )
 
 
 def redeem() -> Response:
-    """Use a coupon up and grant what it gives. Never repeated, by us; whether it succeeded may stay unknown."""
+    """Use a coupon up and grant its reward. We never repeat the call; whether it succeeded may stay unknown."""
     game = caller()
     wanted = read_body(_to_redeem)
     player_id, is_marked = wanted["player_id"], _asks_for_test(wanted)
@@ -67,22 +63,22 @@ def redeem() -> Response:
         )
     except ApiError as error:
         if not error.is_uncertain:
-            raise _told(game, error) from None
-        current_app.logger.error("playcamp %s: a coupon may have been redeemed: %s", game.slug, _how(error))
+            raise _problem(game, error) from None
+        current_app.logger.error("playcamp %s: a coupon may have been redeemed: %s", game.slug, _status(error))
         raise ProblemError(
             502, f"{error}. The coupon may have been redeemed; if so, PlayCamp's webhook brings the grant"
         ) from None
     if not coupon.is_accepted:
-        text = f"{coupon.error_code}: {coupon.error_text}" if coupon.error_text else str(coupon.error_code)
-        raise ProblemError(409, text, [{"path": "coupon_code", "detail": str(coupon.error_code)}])
+        code = str(coupon.error_code)
+        text = f"{code}: {coupon.error_text}" if coupon.error_text else code
+        raise ProblemError(409, text, [{"path": "coupon_code", "detail": code}])
 
     transaction_id = _keep(game, coupon, player_id, is_marked)
     return jsonify(
         usage_id=coupon.usage_id,
         transaction_id=transaction_id,
-        items=_items(coupon),
-        **_about(coupon),
         is_test=_is_test(game, player_id, is_marked, _lines(coupon)),
+        **_description(coupon),
     )
 
 
@@ -97,9 +93,9 @@ def to_credit(
     signature: str,
     signed_with: str,
 ) -> reports.Credit:
-    """A redeemed coupon in the ledger's words, which are the same whoever told of it.
+    """A redeemed coupon as the ledger credits it, the same from an answer and from a webhook.
 
-    The sandbox and PlayCamp's mock answers count their usages by themselves, so a test's id is none of a real coupon's.
+    The sandbox and PlayCamp's mock answers count their usages separately, so the id of a test is made another one.
     """
     usage_id = str(redeemed.usage_id)
     is_test = _is_test(game, player_id, is_marked, redeemed.lines)
@@ -124,66 +120,59 @@ def to_credit(
 
 
 def _keep(game: Game, coupon: Coupon, player_id: str, is_marked: bool) -> str | None:
-    """Grant what PlayCamp has just redeemed, or keep that it cannot be granted; the transaction's id in our words.
+    """Grant what PlayCamp has just redeemed, or record that it cannot be granted; returns our transaction's id.
 
     Raises a 409 when the coupon was granted before with other content, and a 503 when nothing could be stored.
     """
-    granted, occurred_at = _lines(coupon), moment(coupon.redeemed_at)
+    granted, database, log = _lines(coupon), current_installation().database, current_app.logger
     try:
         if coupon.usage_id is None or granted is None:
-            current_installation().database.write(lambda tx: _record_ungranted(tx, game, coupon, player_id, is_marked))
-            current_app.logger.error("playcamp %s: a redeemed coupon cannot be granted from the answer", game.slug)
+            database.write(lambda tx: _record_ungranted(tx, game, coupon, player_id, is_marked))
+            log.error("playcamp %s: a redeemed coupon cannot be granted from the answer", game.slug)
             return None
         wanted = to_credit(
             game,
             Redeemed(coupon.usage_id, granted),
             player_id,
             is_marked,
-            occurred_at=occurred_at,
+            occurred_at=moment(coupon.redeemed_at),
             raw_body=json.dumps({"usage_id": coupon.usage_id, "items": as_items(granted)}).encode(),
-            signature="",  # the answer to our own call is proved by the connection it came over
+            signature="",  # the answer to our own call is proved by its connection
             signed_with=game.keys("playcamp.api_key")[0].label,
         )
-        outcome = current_installation().database.write(lambda tx: ledger.report_within(tx, wanted, RULES))
+        credited = database.write(lambda tx: ledger.report_within(tx, wanted, RULES)).credited
     except DatabaseError as error:
-        current_app.logger.error(
-            "playcamp %s: coupon usage %s was not stored: %s", game.slug, coupon.usage_id, type(error).__name__
-        )
+        cause = type(error).__name__
+        log.error("playcamp %s: coupon usage %s was not stored: %s", game.slug, coupon.usage_id, cause)
         raise ProblemError(
-            503, "The coupon was redeemed, and what it gives could not be stored; PlayCamp's webhook brings the grant"
+            503, "The coupon was redeemed, but its reward could not be stored; PlayCamp's webhook brings the grant"
         ) from None
-    if outcome.credited is None:
-        current_app.logger.error(
-            "playcamp %s: coupon usage %s was granted before with other content", game.slug, coupon.usage_id
-        )
+    if credited is None:
+        log.error("playcamp %s: coupon usage %s was granted before with other content", game.slug, coupon.usage_id)
         raise ProblemError(409, "The coupon was redeemed, and its usage had been granted before with other content")
-    if outcome.credited.is_new:
-        current_app.logger.info("playcamp %s: granted coupon usage %s", game.slug, coupon.usage_id)
-    return outcome.credited.public_id
+    if credited.is_new:
+        log.info("playcamp %s: granted coupon usage %s", game.slug, coupon.usage_id)
+    return credited.public_id
 
 
 def _record_ungranted(tx: Connection, game: Game, coupon: Coupon, player_id: str, is_marked: bool) -> None:
-    """Keep a redeemed coupon that cannot be granted: PlayCamp did not say which usage it was, or what it gives."""
+    """Record a redeemed coupon whose usage or reward PlayCamp did not name."""
+    about = _description(coupon)
+    about.pop("package_name")
+    occurred_at = moment(coupon.redeemed_at)
     event_id = events.record(
         tx,
         game_id=game.id,
         partner=PARTNER,
         type=UNGRANTED,
         dedupe_key=f"ungranted:{uuid.uuid4().hex}",
-        data={
-            "player_id": player_id,
-            "usage_id": coupon.usage_id,
-            "items": _items(coupon),
-            "creator_key": coupon.creator_key,
-            "campaign_id": coupon.campaign_id,
-            "occurred_at": moment(coupon.redeemed_at),
-        },
+        data={"player_id": player_id, "usage_id": coupon.usage_id, **about, "occurred_at": occurred_at},
         raw_body=None,
         environment=game.settings["playcamp.environment"],
         is_test=_is_test(game, player_id, is_marked, _lines(coupon)),
         external_id=None if coupon.usage_id is None else str(coupon.usage_id),
         player_id=player_id,
-        occurred_at=moment(coupon.redeemed_at),
+        occurred_at=occurred_at,
     )
     if event_id is not None:
         counters.add(tx, game.id, PARTNER, "event")
@@ -196,7 +185,7 @@ def _client(game: Game) -> Client:
         raise ProblemError(409, str(error)) from None
 
 
-def _asks_for_test(wanted: dict[str, Any]) -> bool:
+def _asks_for_test(wanted: Mapping[str, Any]) -> bool:
     return wanted.get("is_test") is True or wanted["player_id"] == registry.RESERVED_ID
 
 
@@ -209,50 +198,52 @@ def _lines(coupon: Coupon) -> tuple[tuple[str, int], ...] | None:
     return lines((reward.item_id, reward.quantity) for reward in coupon.rewards or ())
 
 
-def _items(coupon: Coupon) -> list[dict[str, Any]] | None:
+def _description(coupon: Coupon) -> dict[str, Any]:
     granted = _lines(coupon)
-    return None if granted is None else as_items(granted)
-
-
-def _about(coupon: Coupon) -> dict[str, Any]:
     return {
+        "items": None if granted is None else as_items(granted),
         "package_name": dict(coupon.package_name),
         "creator_key": coupon.creator_key,
         "campaign_id": coupon.campaign_id,
     }
 
 
-def _told(game: Game, error: ApiError) -> ProblemError:
-    """What the game hears. Its words are PlayCamp's; the log has only the status, since nobody knows what they say."""
+def _problem(game: Game, error: ApiError) -> ProblemError:
+    """The answer to the game, in PlayCamp's words. The log has only the status: the words may hold anything."""
     if error.is_permanent and error.status in REFUSED_STATUSES:
         return ProblemError(
             422, str(error), [{"path": each.path or "body", "detail": each.message} for each in error.details]
         )
-    current_app.logger.error("playcamp %s: a coupon was not asked for: %s", game.slug, _how(error))
+    current_app.logger.error("playcamp %s: a coupon was not asked for: %s", game.slug, _status(error))
     return ProblemError(502, str(error))
 
 
-def _how(error: ApiError) -> str:
+def _status(error: ApiError) -> str:
     return "no answer" if error.status is None else f"answer {error.status}"
 
 
-GAME_CALLS = (
+GAME_CALLS = tuple(
     GameCall(
         "POST",
-        "/playcamp/coupons/validate",
-        validate,
-        "Whether a player could redeem a creator's coupon; nothing is used up",
-        {200: CouponValidity},
-        CouponToValidate,
+        f"/playcamp/coupons/{function.__name__}",
+        function,
+        summary,
+        {200: answer},
+        body,
         errors=(400, 409, 413, 422, 502),
-    ),
-    GameCall(
-        "POST",
-        "/playcamp/coupons/redeem",
-        redeem,
-        "Redeem a creator's coupon; what it gives comes as a grant, once. After a 502 it may have been redeemed",
-        {200: CouponRedeemed},
-        CouponToRedeem,
-        errors=(400, 409, 413, 422, 502),
-    ),
+    )
+    for function, body, answer, summary in (
+        (
+            validate,
+            CouponToValidate,
+            CouponValidity,
+            "Whether a player could redeem a creator's coupon; nothing is used up",
+        ),
+        (
+            redeem,
+            CouponToRedeem,
+            CouponRedeemed,
+            "Redeem a creator's coupon; what it gives comes as a grant, once. After a 502 it may have been redeemed",
+        ),
+    )
 )

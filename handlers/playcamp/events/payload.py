@@ -2,13 +2,13 @@
 
 A call carries a batch, ``{"events": [...]}``, or one event alone. Documentation and Go SDK v0.0.8 (checked 2026-11):
 
-* Nothing has an id: an event is known again by what it says, and one that names a coupon's usage or a payment by that,
-  whenever it was sent.
+* Nothing has an id. A repeat is recognised by its content; an event that names a coupon's usage or a payment by that
+  alone, whenever it was sent.
 * A change of creator is ``sponsor.changed``, or ``sponsor.ended`` and ``sponsor.created``. The first is read as the
-  other two, so that whoever gets both spellings of one change has it once.
-* Ids are text but for ``usageId``; samples of ``coupon.redeemed`` are without it, or without the reward.
-* ``timestamp`` is ISO 8601, with or without milliseconds; in what a gateway has converted it is in seconds, so that a
-  boost that begins, ends and begins again within one of them says the same twice.
+  other two, so that a game subscribed to both spellings gets one change.
+* Ids are text but for ``usageId``; samples of ``coupon.redeemed`` lack it, or lack the reward.
+* ``timestamp`` is ISO 8601, with or without milliseconds. A gateway that has converted an event sends seconds, so a
+  boost that begins, ends and begins again within one second comes as the same event twice.
 
 A gateway of PlayCamp's sends ``{"custom_data", "usn", "creator_usn", "event", "timestamp"}`` in place of that, with the
 words agreed for the game.
@@ -16,7 +16,7 @@ words agreed for the game.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -38,13 +38,13 @@ from handlers.playcamp.events.values import (
     whole_number,
 )
 
-MOST_EVENTS = 10_000  # of a batch; a body has room for about half as many that say something
+MOST_EVENTS = 10_000  # of a batch; about half as many real ones fit into a body
 LONGEST_NAME = 100
 DEEPEST = 64  # levels of an event
 UNREADABLE = "playcamp.unreadable"
 SPONSOR = ("sponsor.created", "sponsor.ended")
 
-# PlayCamp's words for ids, and for what it counts, under ours.
+# PlayCamp's names of ids and counts -> ours.
 IDS = {
     "userId": "player_id",
     "campaignId": "campaign_id",
@@ -53,18 +53,13 @@ IDS = {
     "currency": "currency",
     "platform": "platform",
 }
-COUNTS = {
-    "totalRequested": "total_requested",
-    "successful": "successful",
-    "failed": "failed",
-    "skipped": "skipped",
-}
+COUNTS = {"totalRequested": "total_requested", "successful": "successful", "failed": "failed", "skipped": "skipped"}
 DOCUMENTED = ("coupon.redeemed", "payment.created", "payment.bulk_created", "payment.refunded")
 
 
 @dataclass(frozen=True)
 class Redeemed:
-    """A coupon that was used up: ``lines`` are what its player gets, in no order."""
+    """A coupon that was used up: ``lines`` are the items and quantities for its player, in no order."""
 
     usage_id: int
     lines: tuple[tuple[str, int], ...]
@@ -74,31 +69,40 @@ class Redeemed:
 class Fact:
     """One thing an event says. ``name`` is PlayCamp's word for it, ``type`` the game's; ``raw`` is the event as JSON.
 
-    ``creator_key`` is there for the begin or end of a boost of a known creator, ``coupon`` for a coupon whose reward
-    can be granted. ``is_marked``: it is a test, whichever environment it comes from. ``opposite_key`` is there for a
-    boost another gateway tells of: the ``dedupe_key`` of the same boost ending where this one begins, or the reverse.
+    ``is_marked``: it is a test, whichever environment it comes from. ``coupon`` is there when its reward can be
+    granted. ``opposite_key`` is there for a boost from another gateway: the ``dedupe_key`` of the same boost ending
+    where this one begins, or the reverse.
     """
 
     name: str
     type: str
     dedupe_key: str
     data: Mapping[str, Any]
-    raw: bytes = field(repr=False)
     is_marked: bool
-    player_id: str | None = None
+    occurred_at: str | None
     external_id: str | None = None
-    occurred_at: str | None = None
-    creator_key: str | None = None
     coupon: Redeemed | None = None
     opposite_key: str | None = None
+    raw: bytes = field(default=b"", repr=False)
 
     @property
     def is_boost(self) -> bool:
         return self.type in SPONSOR
 
+    @property
+    def player_id(self) -> str | None:
+        found: str | None = self.data.get("player_id")
+        return found
+
+    @property
+    def creator_key(self) -> str | None:
+        """The creator of a boost; None where PlayCamp's key is not known."""
+        found: str | None = self.data.get("creator_key") if self.is_boost else None
+        return found
+
 
 def parse(body: bytes) -> list[Any]:
-    """The events of a call, as they are. Raises ValueError when it is no batch and no event either."""
+    """The events of a call, unchecked. Raises ValueError when it is neither a batch nor an event."""
     try:
         document = json.loads(
             body.decode("utf-8"), parse_float=_decimal, parse_int=_integer, parse_constant=_no_constant
@@ -118,7 +122,7 @@ def parse(body: bytes) -> list[Any]:
 
 
 def read(game: Game, event: Any) -> list[Fact]:
-    """What an event says: one fact, or two for a change. Of what cannot be read, the fact that it cannot."""
+    """What an event says: one fact, or two for a change; for an unreadable event the fact that it is unreadable."""
     kept = kept_copy(event, DEEPEST)
     try:
         if not isinstance(event, dict):
@@ -126,14 +130,16 @@ def read(game: Game, event: Any) -> list[Fact]:
         if exact.is_deeper(event, DEEPEST):
             raise ValueError(f"it is nested deeper than {DEEPEST} levels")
         if "usn" in event and "data" not in event:
-            return [_converted(game, event, kept)]
-        return [_fact(game, half, kept) for half in _halves(event)]
+            facts = [_converted(game, event)]
+        else:
+            facts = [_fact(game, half) for half in _halves(event)]
     except ValueError as error:
-        return [_unreadable(event, kept, str(error))]
+        facts = [_unreadable(event, kept, str(error))]
+    return [replace(fact, raw=as_json(kept)) for fact in facts]
 
 
 def _halves(event: dict[str, Any]) -> list[dict[str, Any]]:
-    """An event, or the two others that a change is the same as, in their order."""
+    """The event itself, or the end and the beginning that a change is the same as."""
     if event.get("event") != "sponsor.changed":
         return [event]
     data = _data(event)
@@ -144,17 +150,16 @@ def _halves(event: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _fact(game: Game, event: dict[str, Any], kept: Any) -> Fact:
+def _fact(game: Game, event: dict[str, Any]) -> Fact:
     name = _name(event)
     if name in SPONSOR:
-        return _boost(game, name, event, kept)
+        return _boost(game, name, event)
     data = event["data"] if isinstance(event.get("data"), dict) else {}
-    told = {ours: found for theirs, ours in IDS.items() if (found := id_of(data.get(theirs))) is not None}
-    player_id, occurred_at = told.get("player_id"), moment(event.get("timestamp"))
-    coupon = _coupon(data) if name == "coupon.redeemed" and player_id is not None else None
-    usage_id = whole_number(data.get("usageId"))
+    ids = {ours: found for theirs, ours in IDS.items() if (found := id_of(data.get(theirs))) is not None}
+    usage_id, coupon = whole_number(data.get("usageId")), None
     about: dict[str, Any] = {}
-    if name == "coupon.redeemed":  # without the code, since whoever reads that may redeem it too
+    if name == "coupon.redeemed":  # without the code: a reader could redeem it
+        coupon = _coupon(data) if "player_id" in ids else None
         about = {"usage_id": usage_id, "items": None if coupon is None else as_items(coupon.lines)}
     elif name == "payment.bulk_created":
         about = {ours: whole_number(data.get(theirs)) for theirs, ours in COUNTS.items()}
@@ -163,45 +168,34 @@ def _fact(game: Game, event: dict[str, Any], kept: Any) -> Fact:
         about = {"amount": figure_of(data.get("amount"))}
     elif name not in DOCUMENTED:
         about = {"data": for_the_game(kept_copy(data, DEEPEST))}
+    occurred_at = moment(event.get("timestamp"))
+    is_reserved = coupon is not None and registry.RESERVED_ID in dict(coupon.lines)
     return Fact(
         name=name,
         type=f"playcamp.{name}",
         dedupe_key=_dedupe_key(game, event),
-        data={**told, **about, "custom_data": text_of(event.get("callbackId")), "occurred_at": occurred_at},
-        raw=as_json(kept),
-        is_marked=_is_marked(event, player_id) or (coupon is not None and registry.RESERVED_ID in dict(coupon.lines)),
-        player_id=player_id,
-        external_id=told.get("transaction_id") if usage_id is None else str(usage_id),
+        data={**ids, **about, "custom_data": text_of(event.get("callbackId")), "occurred_at": occurred_at},
+        is_marked=is_reserved or _is_marked(event, ids.get("player_id")),
         occurred_at=occurred_at,
+        external_id=ids.get("transaction_id") if usage_id is None else str(usage_id),
         coupon=coupon,
     )
 
 
-def _boost(game: Game, name: str, event: dict[str, Any], kept: Any) -> Fact:
+def _boost(game: Game, name: str, event: dict[str, Any]) -> Fact:
     data = _data(event)
-    player_id, creator_key = _needed(data, "userId"), _needed(data, "creatorKey")
-    campaign_id = None if data.get("campaignId") in (None, "") else _needed(data, "campaignId")
-    occurred_at = _needed_moment(event)
-    return Fact(
-        name=name,
-        type=name,
-        dedupe_key=_dedupe_key(game, event),
-        data={
-            "player_id": player_id,
-            "campaign_id": campaign_id,
-            "creator_key": creator_key,
-            "custom_data": text_of(event.get("callbackId")),
-            "occurred_at": occurred_at,
-        },
-        raw=as_json(kept),
-        is_marked=_is_marked(event, player_id),
-        player_id=player_id,
-        occurred_at=occurred_at,
-        creator_key=creator_key,
-    )
+    found = {
+        "player_id": _needed(data, "userId"),
+        "campaign_id": None if data.get("campaignId") in (None, "") else _needed(data, "campaignId"),
+        "creator_key": _needed(data, "creatorKey"),
+        "custom_data": text_of(event.get("callbackId")),
+        "occurred_at": _needed_moment(event),
+    }
+    is_marked = _is_marked(event, found["player_id"])
+    return Fact(name, name, _dedupe_key(game, event), found, is_marked, found["occurred_at"])
 
 
-def _converted(game: Game, event: dict[str, Any], kept: Any) -> Fact:
+def _converted(game: Game, event: dict[str, Any]) -> Fact:
     """An event of another gateway, which names creators by numbers of the game's."""
     agreed = (game.settings["playcamp.event.registered"], game.settings["playcamp.event.removed"])
     word = _name(event)
@@ -211,33 +205,28 @@ def _converted(game: Game, event: dict[str, Any], kept: Any) -> Fact:
     if is_boost or creator_usn is not None:
         found = _needed(event, "creator_usn")
         creator_usn = creator_usn if isinstance(creator_usn, int) else found
-    occurred_at = _needed_moment(event) if is_boost else moment(event.get("timestamp"))
     named = [key for key, usn in game.family("playcamp.creator.").items() if usn == str(creator_usn)]
-    creator_key = named[0] if len(named) == 1 else None
-    custom_data = text_of(event.get("custom_data"))
     opposite = next((two[1 - two.index(word)] for two in (agreed, SPONSOR) if word in two), None)
+    data: dict[str, Any] = {
+        "player_id": player_id,
+        "campaign_id": None,
+        "creator_key": named[0] if len(named) == 1 else None,
+        "creator_usn": creator_usn,
+        "custom_data": text_of(event.get("custom_data")),
+        "occurred_at": _needed_moment(event) if is_boost else moment(event.get("timestamp")),
+    }
 
     def key(of_word: str) -> str:
-        said = [event.get("usn"), event.get("creator_usn"), of_word, event.get("timestamp"), custom_data]
-        return f"converted:{digest_of(said)}"
+        values = [event.get("usn"), event.get("creator_usn"), of_word, event.get("timestamp"), data["custom_data"]]
+        return f"converted:{digest_of(values)}"
 
     return Fact(
         name=name,
         type=name if is_boost else f"playcamp.{name}",
         dedupe_key=key(word),
-        data={
-            "player_id": player_id,
-            "campaign_id": None,
-            "creator_key": creator_key,
-            "creator_usn": creator_usn,
-            "custom_data": custom_data,
-            "occurred_at": occurred_at,
-        },
-        raw=as_json(kept),
+        data=data,
         is_marked=_is_marked(event, player_id),
-        player_id=player_id,
-        occurred_at=occurred_at,
-        creator_key=creator_key if is_boost else None,
+        occurred_at=data["occurred_at"],
         opposite_key=key(opposite) if is_boost and opposite is not None else None,
     )
 
@@ -252,15 +241,13 @@ def _unreadable(event: Any, kept: Any, reason: str) -> Fact:
         type=UNREADABLE,
         dedupe_key=f"unreadable:{digest_of(kept)}",
         data={"reason": reason, "event": name if _is_name(name) else None, "player_id": player_id},
-        raw=as_json(kept),
         is_marked=_is_marked(known, player_id),
-        player_id=player_id,
         occurred_at=moment(known.get("timestamp")),
     )
 
 
 def _dedupe_key(game: Game, event: Mapping[str, Any]) -> str:
-    """A retry may come with another time, and with others in its batch, and is the same event all the same."""
+    """What a repeat is recognised by: a retry may come with another time, and with others in its batch."""
     name, data = event["event"], event.get("data")
     has_id = isinstance(data, dict) and any(data.get(each) is not None for each in ("usageId", "transactionId"))
     if has_id and name in DOCUMENTED:

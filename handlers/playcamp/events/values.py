@@ -12,8 +12,8 @@ from coinslot.base import clock, exact, signing
 from coinslot.games import registry
 
 LONGEST_TIME = 64
-# Names of fields that the game is not told from an event nobody has documented yet.
-_UNTOLD = re.compile(r"mail|phone|passw|secret|token|address|couponcode|^(?:ott|ip|(?:user|first|last|full)?name)$")
+# Fields with such names are left out of an undocumented event before the game gets it.
+_HIDDEN = re.compile(r"mail|phone|passw|secret|token|address|couponcode|^(?:ott|ip|(?:user|first|last|full)?name)$")
 
 
 def lines(rewards: Iterable[tuple[Any, Any]]) -> tuple[tuple[str, int], ...] | None:
@@ -30,19 +30,18 @@ def lines(rewards: Iterable[tuple[Any, Any]]) -> tuple[tuple[str, int], ...] | N
 
 
 def as_items(granted: tuple[tuple[str, int], ...]) -> list[dict[str, Any]]:
+    """Items and quantities as the game reads them."""
     return [{"sku": sku, "quantity": quantity} for sku, quantity in granted]
 
 
 def moment(value: Any) -> str | None:
-    """A time in our format, from ISO 8601 (without a zone: UTC) or from seconds or milliseconds; None for others."""
+    """A time in our format, from ISO 8601 (without a zone: UTC), or from seconds or milliseconds."""
+    if isinstance(value, Decimal):
+        value = str(int(value)) if 0 <= value.adjusted() < LONGEST_TIME else ""
+    text = (text_of(value) or "").strip()
     try:
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-        elif isinstance(value, Decimal):
-            value = str(int(value)) if 0 <= value.adjusted() < LONGEST_TIME else ""
-        if not isinstance(value, str) or len(value) > LONGEST_TIME:
+        if len(text) > LONGEST_TIME:
             return None
-        text = value.strip()
         if re.fullmatch("[0-9]+", text):
             seconds = signing.unix_seconds(text)
             return clock.stamp(seconds) if seconds > 0 else None
@@ -53,7 +52,7 @@ def moment(value: Any) -> str | None:
 
 
 def id_of(value: Any) -> str | None:
-    """An id as text; None for what is none."""
+    """An id as text; PlayCamp may send it as a whole number."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     try:
@@ -63,11 +62,12 @@ def id_of(value: Any) -> str | None:
 
 
 def ids_of(value: Any) -> list[str] | None:
+    """The ids in a list; what is no id is left out."""
     return [found for each in value if (found := id_of(each)) is not None] if isinstance(value, list) else None
 
 
 def whole_number(value: Any, digits: int = exact.MINOR_DIGITS) -> int | None:
-    """A whole number from 0 on; None for anything else."""
+    """A whole number from 0 on."""
     try:
         number = exact.whole(value, digits)
     except ValueError:
@@ -76,6 +76,7 @@ def whole_number(value: Any, digits: int = exact.MINOR_DIGITS) -> int | None:
 
 
 def figure_of(value: Any) -> str | None:
+    """A decimal figure as text."""
     try:
         return exact.figure(value)
     except ValueError:
@@ -83,14 +84,14 @@ def figure_of(value: Any) -> str | None:
 
 
 def text_of(value: Any) -> str | None:
-    """Text any database and any JSON reader takes; a whole number is text too."""
+    """Text that any database and any JSON reader takes; a whole number is text too."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return exact.whole_text(value) if isinstance(value, str) else None
 
 
 def kept_copy(value: Any, deeper: int) -> Any:
-    """A copy that can be kept: half a pair of a surrogate becomes the usual mark, what stands too deep null."""
+    """A copy that can be kept: half of a surrogate pair becomes U+FFFD, what is nested too deep becomes null."""
     if isinstance(value, str):
         return exact.whole_text(value)
     if not isinstance(value, dict | list):
@@ -103,21 +104,20 @@ def kept_copy(value: Any, deeper: int) -> Any:
 
 
 def for_the_game(value: Any) -> Any:
-    """What the game is told of an event that nobody has documented, numbers with a fraction as text."""
+    """What the game gets of an undocumented event: nothing personal, and numbers with a fraction as text."""
     if isinstance(value, dict):
-        return {
-            name: for_the_game(each)
-            for name, each in value.items()
-            if not _UNTOLD.search(name.lower().replace("_", ""))
-        }
+        shown = {name: each for name, each in value.items() if not _HIDDEN.search(name.lower().replace("_", ""))}
+        return {name: for_the_game(each) for name, each in shown.items()}
     if isinstance(value, list):
         return [for_the_game(each) for each in value]
     return str(value) if isinstance(value, Decimal) else value
 
 
 def as_json(value: Any) -> bytes:
+    """Compact JSON, names in order. Stored digests depend on it: its bytes must not change."""
     return json.dumps(value, separators=(",", ":"), sort_keys=True, default=str).encode()
 
 
 def digest_of(value: Any) -> str:
+    """The SHA-256 of a value's JSON."""
     return hashlib.sha256(as_json(value)).hexdigest()

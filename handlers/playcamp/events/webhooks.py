@@ -1,12 +1,13 @@
 """PlayCamp's webhooks: ``POST /playcamp/<game>/webhook``, and ``/webhook/<hook>`` for one with a secret of its own.
 
-What happened comes in batches, again and again until we answer 200, which we do once all of it is on the disk. Sponsor
-events go to the game as they are, others as ``playcamp.<event>``; what a game wants in its own format is converted
-later (``coinslot/outbox/conversion_queue.py``). A gateway of PlayCamp's may call here too, with events that it has
-converted already.
+Events come in batches, repeated until we answer 200. We answer once the whole batch is stored. Sponsor events go to the
+game as they are, others as ``playcamp.<event>``; what a game wants in its own format is converted later
+(``coinslot/outbox/conversion_queue.py``). A gateway of PlayCamp's may call here too, with events that it has already
+converted.
 """
 
 import hashlib
+import logging
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -28,7 +29,8 @@ from handlers.kit.receive import current_installation, is_address_allowed, note_
 from handlers.playcamp.events import coupons, payload
 from handlers.playcamp.events.halves import batch_of_half, in_time, is_overtaken, other_half
 from handlers.playcamp.events.payload import Fact
-from handlers.playcamp.events.signature import SignatureError, verify, verify_converted
+from handlers.playcamp.events.signature import verify, verify_converted
+from handlers.playcamp.recipe import SignatureError
 
 PARTNER = "playcamp"
 ENDPOINT = "webhook"
@@ -38,24 +40,29 @@ PAYMENT_CREATED = "playcamp.payment.created"
 FACTS_AT_ONCE = 30
 LARGEST_SMALL_BODY = 64 * 1024  # larger ones are read one at a time
 
+# What is counted while a call is stored -> how it is logged.
+PROBLEMS = {
+    "ungranted": (logging.WARNING, "%d redeemed coupon(s) could not be granted"),
+    "conflicting": (logging.ERROR, "%d coupon(s) were granted before with other content"),
+    "unreadable": (logging.WARNING, "%d event(s) of a webhook could not be read"),
+}
 
-@dataclass(frozen=True)
+
+@dataclass
 class Kept:
-    """What became of a part of a call, for the log."""
+    """What became of a part of a call, for the log: usages of granted coupons, and counts by :data:`PROBLEMS`."""
 
-    granted: tuple[str, ...]  # usages of coupons
-    ungranted: int  # coupons that do not say what is to be granted, and by which id
-    conflicting: int
-    unreadable: int
+    granted: list[str] = field(default_factory=list)
+    problems: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
 class Call:
     """A call that has proved itself, while it is stored.
 
-    ``only`` is the body of a call with one event: that is kept as it was signed. ``delivery`` is another gateway's id
-    of the call, the same each time it is tried. ``boosted`` are players with the types of what became of their boosts;
-    ``told`` counts how often the call has said the same so far.
+    ``only`` is the body of a call with one event: it is stored as it was signed. ``delivery`` is another gateway's id
+    of the call, the same for each retry. ``boosted`` has the players of the call's boosts, with the types of those
+    events. ``repeats`` counts how often each event has come in this call so far.
     """
 
     game: Game
@@ -65,13 +72,13 @@ class Call:
     delivery: str
     boosted: set[tuple[str | None, str]]
     batch: str = field(default_factory=lambda: uuid.uuid4().hex)
-    told: Counter[str] = field(default_factory=Counter)
+    repeats: Counter[str] = field(default_factory=Counter)
 
 
 def receive(game_slug: str, hook: str | None = None) -> Response:
-    """Keep what is new in a batch, a long one in portions; one event that cannot be read is kept as just that.
+    """Store what is new in a batch, a long one in portions; an unreadable event does not fail the others.
 
-    The 200 says that all of it is kept. A call that was cut short is finished by the next try of the same.
+    The 200 says that all of it is stored. The retry of a call that broke off stores the rest.
     """
     game = current_installation().games.by_slug(game_slug)
     keys = () if game is None else secrets_of(game, hook)
@@ -104,7 +111,11 @@ def receive(game_slug: str, hook: str | None = None) -> Response:
         made = portions.write_each(
             current_installation().database.write, _cut(in_time(facts)), lambda tx, some: keep(tx, call, some)
         )
-    _log(game, made)
+    for usage_id in (each for kept in made for each in kept.granted):
+        current_app.logger.info("playcamp %s: granted coupon usage %s", game.slug, usage_id)
+    for problem, (level, text) in PROBLEMS.items():
+        if count := sum(kept.problems[problem] for kept in made):
+            current_app.logger.log(level, f"playcamp %s: {text}", game.slug, count)
     return jsonify(received=True)
 
 
@@ -117,8 +128,8 @@ def secrets_of(game: Game, hook: str | None) -> tuple[SecretValue, ...]:
 
 
 def _cut(facts: Sequence[Fact]) -> list[Sequence[Fact]]:
-    """A call in parts that may be stored one after another. In a long one each player's facts stay together, in their
-    order, up to :data:`FACTS_AT_ONCE`: so what belongs together is rarely told apart.
+    """A call in parts that are stored one after another. In a long one each player's facts stay together and in order,
+    up to :data:`FACTS_AT_ONCE`, so that an end and its beginning are rarely separated.
     """
     if len(facts) <= FACTS_AT_ONCE:
         return [facts]
@@ -129,14 +140,13 @@ def _cut(facts: Sequence[Fact]) -> list[Sequence[Fact]]:
 
 
 def keep(tx: Connection, call: Call, facts: Sequence[Fact]) -> Kept:
-    """Store what is not known yet: the events, what they change of boosts and grants, and what is to be converted."""
-    game, only, batch = call.game, call.only, call.batch
+    """Store what is new: the events, their changes to boosts and grants, and what is to be converted."""
+    game, kept = call.game, Kept()
     environment = game.settings["playcamp.environment"]
-    granted: list[str] = []
-    ungranted = conflicting = unreadable = converted = 0
+    is_converting = False
     for fact in facts:
-        dedupe_key = _key(tx, game, fact, call.delivery, call.told[fact.dedupe_key])
-        call.told[fact.dedupe_key] += 1
+        dedupe_key = _key(tx, game, fact, call.delivery, call.repeats[fact.dedupe_key])
+        call.repeats[fact.dedupe_key] += 1
         if dedupe_key is None:
             continue
         is_test = fact.is_marked or environment == "sandbox"
@@ -147,7 +157,7 @@ def keep(tx: Connection, call: Call, facts: Sequence[Fact]) -> Kept:
             type=fact.type,
             dedupe_key=dedupe_key,
             data=fact.data,
-            raw_body=only or fact.raw,
+            raw_body=call.only or fact.raw,
             environment=environment,
             is_test=is_test,
             external_id=fact.external_id,
@@ -158,45 +168,50 @@ def keep(tx: Connection, call: Call, facts: Sequence[Fact]) -> Kept:
             continue
         if fact.player_id != registry.RESERVED_ID:
             counters.add(tx, game.id, PARTNER, "event")
-        unreadable += fact.type == payload.UNREADABLE
+        kept.problems["unreadable"] += fact.type == payload.UNREADABLE
         if fact.type == PAYMENT_CREATED and fact.external_id is not None and not is_test:
             store.attributed(tx, game.id, fact.external_id)
-        ungranted += fact.type == COUPON_REDEEMED and fact.coupon is None
+        kept.problems["ungranted"] += fact.type == COUPON_REDEEMED and fact.coupon is None
         is_wanted = is_forwarded(game, fact)
         is_half = fact.is_boost and (fact.player_id, other_half(fact)) not in call.boosted
-        of_batch = batch_of_half(tx, game, fact, is_test, batch) if is_wanted and is_half else batch
+        batch = batch_of_half(tx, game, fact, is_test, call.batch) if is_wanted and is_half else call.batch
         _apply_boost(tx, game, fact, is_test)
-        if fact.coupon is not None and fact.player_id is not None:
-            wanted = coupons.to_credit(
-                game,
-                fact.coupon,
-                fact.player_id,
-                fact.is_marked,
-                occurred_at=fact.occurred_at,
-                raw_body=only or fact.raw,
-                signature=call.header,
-                signed_with=call.signer.label,
-            )
-            reason = credit.report_within(tx, wanted, coupons.RULES).reason
-            conflicting += reason == "conflict"
-            if reason == "credited":
-                granted.append(wanted.reference)
-        is_dropped = game.settings["playcamp.events.overtaken"] == "drop" and is_overtaken(
-            tx, game, fact, is_test, of_batch
-        )
-        if is_wanted and not is_dropped:
-            conversion_queue.add(tx, game.id, event_id, fact.player_id or "", of_batch)
-            converted += 1
-    if converted:
+        _grant(tx, call, fact, kept)
+        if not is_wanted:
+            continue
+        drops = game.settings["playcamp.events.overtaken"] == "drop"
+        if not (drops and is_overtaken(tx, game, fact, is_test, batch)):
+            conversion_queue.add(tx, game.id, event_id, fact.player_id or "", batch)
+            is_converting = True
+    if is_converting:
         jobs.at(tx, game.id, CONVERT_JOB, 0)
-    return Kept(tuple(granted), ungranted, conflicting, unreadable)
+    return kept
+
+
+def _grant(tx: Connection, call: Call, fact: Fact, kept: Kept) -> None:
+    if fact.coupon is None or fact.player_id is None:
+        return
+    wanted = coupons.to_credit(
+        call.game,
+        fact.coupon,
+        fact.player_id,
+        fact.is_marked,
+        occurred_at=fact.occurred_at,
+        raw_body=call.only or fact.raw,
+        signature=call.header,
+        signed_with=call.signer.label,
+    )
+    reason = credit.report_within(tx, wanted, coupons.RULES).reason
+    kept.problems["conflicting"] += reason == "conflict"
+    if reason == "credited":
+        kept.granted.append(wanted.reference)
 
 
 def _key(tx: Connection, game: Game, fact: Fact, delivery: str, nth: int) -> str | None:
-    """What an event is known again by; None for one that is.
+    """What a repeat of an event is recognised by; None for a repeat.
 
-    What another gateway has converted has its time in whole seconds. Said in another call, or again in the same one, it
-    is a repeat, unless the boost was told to have turned to the opposite since: then it has turned back.
+    Another gateway sends times in whole seconds. The same boost in another call, or again in the same one, is a repeat,
+    unless the opposite of it has come since: then the boost has changed back.
     """
     key = fact.dedupe_key
     if fact.opposite_key is None:
@@ -228,7 +243,7 @@ def _prove(game: Game, body: bytes, keys: Sequence[SecretValue]) -> SecretValue:
 
 
 def _signature() -> str:
-    """As received. A gateway that has converted an event signs under a name of its own."""
+    """As received. A gateway that has converted an event uses a header of its own."""
     return request.headers.get("x-webhook-signature") or request.headers.get("x-gateway-signature", "")
 
 
@@ -249,15 +264,3 @@ def _apply_boost(tx: Connection, game: Game, fact: Fact, is_test: bool) -> None:
 def _refuse(game: Game | None, reason: str, status: int, message: str) -> Response:
     note_refusal(PARTNER, ENDPOINT, game, reason, status)
     return plain_error(status, message)
-
-
-def _log(game: Game, made: Sequence[Kept]) -> None:
-    log = current_app.logger
-    for usage_id in (each for kept in made for each in kept.granted):
-        log.info("playcamp %s: granted coupon usage %s", game.slug, usage_id)
-    if ungranted := sum(kept.ungranted for kept in made):
-        log.warning("playcamp %s: %d redeemed coupon(s) could not be granted", game.slug, ungranted)
-    if conflicting := sum(kept.conflicting for kept in made):
-        log.error("playcamp %s: %d coupon(s) were granted before with other content", game.slug, conflicting)
-    if unreadable := sum(kept.unreadable for kept in made):
-        log.warning("playcamp %s: %d event(s) of a webhook could not be read", game.slug, unreadable)
