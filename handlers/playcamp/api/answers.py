@@ -1,26 +1,24 @@
-"""What PlayCamp's SDK API answers, read into our own terms; ``client.py`` asks for it.
+"""What PlayCamp's SDK API answers, read into our own terms; ``client.py`` makes the calls.
 
-An answer is a stranger's: each is bounded and checked, a field of another type counts as left out, and what nothing can
-be done without raises :class:`AnswerError`. Amounts arrive as the exact decimal numbers they are. Words for people go
-through a function the reader is given, which takes out what must not be seen.
+Nothing in an answer is trusted: each is bounded and checked, a field of another type counts as missing, and an answer
+without what is needed raises :class:`AnswerError`. Amounts stay exact decimal numbers. Texts for people go through the
+function ``clean``, which removes secrets.
 
-Quirks: a list or object may stand in ``data`` or by itself; 200 may say ``valid: false``; ids are numbers or text;
-errors have their text in ``message`` or ``error``, their code in ``code`` or ``errorCode``; a token's end is
-``expiresIn`` or ``expiresAt``. (Documentation and Go SDK v0.0.8 checked 2026-11.)
+Quirks: a list or object may be in ``data`` or by itself; 200 may say ``valid: false``; ids are numbers or text; errors
+have their text in ``message`` or ``error``, their code in ``code`` or ``errorCode``. (Documentation and Go SDK v0.0.8
+checked 2026-11.)
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
-from coinslot.base import clock, exact
+from coinslot.base import exact
 from coinslot.base.outbound import Answer
 from coinslot.base.spellings import shown
 from handlers.kit.api import AnswerError, Detail, Refusal, message, read_json
 
-OTT_LIFE_SECONDS = 60
 LONGEST_OTT = 4096
 LONGEST_CODE = 64
 MOST_DETAILS = 100
@@ -31,25 +29,14 @@ _REGISTERED = ("SUCCESS", "SKIPPED")
 
 
 @dataclass(frozen=True)
-class Ott:
-    """A one-time token for the WebView. Whoever has it opens the WebView as that player, once."""
-
-    token: str = field(repr=False)
-    expires_at: float  # Unix seconds
-
-
-@dataclass(frozen=True)
 class Registration:
-    """What became of one payment: ``SUCCESS``, ``SKIPPED`` (known before), ``FAILED``, or ``UNKNOWN``: not told.
+    """The result of one payment: ``SUCCESS``, ``SKIPPED`` (PlayCamp had it), ``FAILED``, or ``UNKNOWN``.
 
-    ``error`` says why it failed, or what was told in place of a known word. ``payment`` is PlayCamp's object where it
-    sent one.
+    ``error`` says why it failed, or quotes an unknown status.
     """
 
-    transaction_id: str
     status: str
     error: str | None = None
-    payment: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def is_registered(self) -> bool:
@@ -58,17 +45,18 @@ class Registration:
 
 @dataclass(frozen=True)
 class Reward:
+    """An item of a coupon; ``quantity`` is exact and above 0."""
+
     item_id: str
     quantity: int
-    name: Mapping[str, str]  # language -> text
 
 
 @dataclass(frozen=True)
 class Coupon:
-    """What PlayCamp says of a coupon. ``error_code`` is None where it is valid, or was redeemed.
+    """What PlayCamp says of a coupon. ``error_code`` is None if it is valid, or was redeemed.
 
-    ``rewards`` is None where PlayCamp did not list them, or not so that they can be read; ``usage_id`` is the redeemed
-    coupon's, None where it did not tell. ``package_name`` is language -> text, under ``""`` where it has no language.
+    ``rewards`` is None if they are missing, or one cannot be read. ``usage_id`` is None unless the coupon was redeemed.
+    ``package_name`` is language -> text, under ``""`` if PlayCamp sent plain text.
     """
 
     coupon_code: str = field(repr=False)
@@ -88,30 +76,25 @@ class Coupon:
 
 @dataclass(frozen=True)
 class Webhook:
-    """A registration of one event type. ``secret`` is only there when it has just been made."""
+    """A registration of one event type. Only a new one has its ``secret``."""
 
     id: str
     event_type: str
     url: str
     is_active: bool
-    retry_count: int | None
-    timeout_ms: int | None
     secret: str | None = field(default=None, repr=False)
 
 
-# One for each thing we ask for
-
-
-def read_ott(answer: Answer) -> Ott:
-    answered = read_object(answer)
-    token = answered.get("ott")
+def read_ott(answer: Answer) -> str:
+    """A one-time token for the WebView: opaque, and secret until it is used."""
+    token = read_object(answer).get("ott")
     if not isinstance(token, str) or not 0 < len(token) <= LONGEST_OTT or not token.isprintable():
         raise AnswerError("the answer holds no token")
-    return Ott(token, _expires_at(answered))
+    return token
 
 
 def read_registrations(answer: Answer, wanted: set[str], clean: Callable[[str], str]) -> dict[str, Registration]:
-    """What became of each of the payments with the ids ``wanted``; every one of them is there, and no other."""
+    """Transaction id -> result: one for each of the ids ``wanted``, and no other."""
     results = read_object(answer).get("results")
     if not isinstance(results, list):
         raise AnswerError("the answer has no list of results")
@@ -127,23 +110,20 @@ def read_registrations(answer: Answer, wanted: set[str], clean: Callable[[str], 
             error = clean(_message(each.get("error")) or _message(each.get("message"))) or "no reason was given"
         elif status == "UNKNOWN" and word:
             error = f"its status is {shown(clean(word), LONGEST_CODE)!r}"
-        before = found.get(transaction_id)
-        if before is not None and before.is_registered != (status in _REGISTERED):
-            status, error = "UNKNOWN", "it has two results that differ"
-        stored = each.get("data")
-        found[transaction_id] = Registration(
-            transaction_id, status, error, stored if isinstance(stored, dict) else None
-        )
-    return {each: found.get(each) or Registration(each, "UNKNOWN") for each in wanted}
+        result, before = Registration(status, error), found.get(transaction_id)
+        if before is not None and before.is_registered != result.is_registered:
+            result = Registration("UNKNOWN", "it has two results that differ")
+        found[transaction_id] = result
+    return {each: found.get(each) or Registration("UNKNOWN") for each in wanted}
 
 
 def read_creator_key(answer: Answer) -> str:
-    """The key of the creator that the player supports now; empty where PlayCamp does not say."""
+    """The key of the creator that the player supports now; empty if PlayCamp does not say."""
     return _text(read_object(answer).get("creatorKey")) or ""
 
 
 def read_coupon(answer: Answer, coupon_code: str, clean: Callable[[str], str]) -> Coupon:
-    """The coupon, accepted or not."""
+    """A coupon, accepted or refused."""
     answered = read_object(answer)
     verdicts = [answered[name] for name in ("valid", "success", "redeemed") if isinstance(answered.get(name), bool)]
     usage_id = _whole(answered.get("usageId"))
@@ -167,6 +147,7 @@ def read_coupon(answer: Answer, coupon_code: str, clean: Callable[[str], str]) -
 
 
 def read_webhook(answer: Answer) -> Webhook:
+    """A registration, without its secret."""
     return _webhook(read_object(answer))
 
 
@@ -180,26 +161,23 @@ def read_new_webhook(answer: Answer) -> Webhook:
 
 
 def read_webhooks(answer: Answer) -> list[Webhook]:
-    return [_webhook(each) for each in read_objects(answer)]
+    """All registrations; elements that are no objects are left out."""
+    answered = _unwrapped(answer)
+    if not isinstance(answered, list):
+        raise AnswerError("the answer is not a list")
+    return [_webhook(each) for each in answered if isinstance(each, dict)]
 
 
 def read_object(answer: Answer) -> dict[str, Any]:
+    """The object in an answer."""
     answered = _unwrapped(answer)
     if not isinstance(answered, dict):
         raise AnswerError("the answer is not a JSON object")
     return answered
 
 
-def read_objects(answer: Answer) -> list[dict[str, Any]]:
-    """The list in an answer; what in it is no object is passed over."""
-    answered = _unwrapped(answer)
-    if not isinstance(answered, list):
-        raise AnswerError("the answer is not a list")
-    return [each for each in answered if isinstance(each, dict)]
-
-
 def read_refusal(answer: Answer, clean: Callable[[str], str]) -> Refusal:
-    """What an answer other than a 2xx says, as far as it says anything."""
+    """Text, code and details of an answer other than a 2xx; each may be empty."""
     try:
         document = _document(answer)
     except AnswerError:
@@ -222,11 +200,8 @@ def read_refusal(answer: Answer, clean: Callable[[str], str]) -> Refusal:
     )
 
 
-# How
-
-
 def _document(answer: Answer) -> Any:
-    """The answer's JSON, numbers exact; text that was cut within a character has U+FFFD there, and can be kept."""
+    """The answer's JSON, numbers exact; half of a surrogate pair becomes U+FFFD, so that the text can be stored."""
     if exact.is_crowded(answer.body):
         raise AnswerError("the answer has too many parts")
     document = read_json(answer)
@@ -246,20 +221,8 @@ def _unwrapped(answer: Answer) -> Any:
     return document["data"] if isinstance(document, dict) and "data" in document else document
 
 
-def _expires_at(answered: Mapping[str, Any]) -> float:
-    told = answered.get("expiresAt")
-    try:
-        moment = datetime.fromisoformat(told) if isinstance(told, str) else None
-        if moment is not None:
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        pass
-    seconds = _whole(answered.get("expiresIn"))
-    return clock.now() + (OTT_LIFE_SECONDS if seconds is None else seconds)
-
-
 def _rewards(listed: Any) -> tuple[Reward, ...] | None:
-    """All of the rewards, or None: half of them would be a wrong grant."""
+    """All of the rewards, or None: some of them would be a wrong grant."""
     if not isinstance(listed, list):
         return None
     rewards = []
@@ -268,7 +231,7 @@ def _rewards(listed: Any) -> tuple[Reward, ...] | None:
         quantity = _whole(each.get("itemQuantity"), exact.QUANTITY_DIGITS) if isinstance(each, dict) else None
         if not item_id or not quantity:
             return None
-        rewards.append(Reward(item_id, quantity, _names(each.get("itemName"))))
+        rewards.append(Reward(item_id, quantity))
     return tuple(rewards)
 
 
@@ -289,14 +252,12 @@ def _webhook(document: Mapping[str, Any], secret: str | None = None) -> Webhook:
         _text(document.get("eventType")) or "",
         _text(document.get("url")) or "",
         document.get("isActive") is not False,
-        _whole(document.get("retryCount")),
-        _whole(document.get("timeoutMs")),
         secret,
     )
 
 
 def _code(document: Mapping[str, Any], names: Sequence[str], clean: Callable[[str], str]) -> str:
-    """The first of these that is text; a coupon's error codes as they are, though its code may be part of one."""
+    """The first of these that is text. A coupon's error code stays as it is: the coupon's own code may be in it."""
     code = next((document[name] for name in names if isinstance(document.get(name), str) and document[name]), "")
     return code if COUPON_ERROR.fullmatch(code) else shown(clean(code), LONGEST_CODE)
 
