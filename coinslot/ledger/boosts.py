@@ -1,7 +1,7 @@
-"""Who supports whom: the boosts of a game's players, one per player and campaign, as the newest event says.
+"""Boosts: which creator a player supports, one per player and campaign, as the newest event says.
 
-Events come late and in any order. What decides is their own time: an older one changes nothing, and of those with the
-same time the later call wins, since that is how the two halves of a change come.
+Events come late and in any order. Their own time decides: an older event changes nothing, and of two with the same time
+the later call wins, since the two halves of a change come one after the other.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 from coinslot.store.db import Connection
 
-LATEST_EVENTS = 200  # of a player: among those is what has overtaken a beginning
+LATEST_EVENTS = 200  # of a player, in which to look for what came later than a beginning
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Boost:
 def begin(tx: Connection, boost: Boost) -> None:
     """The player supports this creator, and no other in the campaign.
 
-    Unless what came first is later: the end of this boost, or the beginning of another one. The end of another
-    creator's is no reason, since the halves of a change may be some milliseconds apart.
+    An event that came before may be later: then this boost has ended already, or another one has begun. The end of
+    another creator's boost does not count, since the halves of a change may be some milliseconds apart.
     """
-    ended_at, is_followed = _overtaken(tx, boost)
-    if is_followed:
+    ended_at, is_replaced = _find_later(tx, boost)
+    if is_replaced:
         return
     tx.execute(
         """INSERT INTO boosts (game_id, player_id, campaign_id, is_test, creator_key, changed_at)
@@ -40,16 +40,12 @@ def begin(tx: Connection, boost: Boost) -> None:
            ON CONFLICT (game_id, player_id, campaign_id, is_test)
            DO UPDATE SET creator_key = excluded.creator_key, changed_at = excluded.changed_at
            WHERE boosts.changed_at <= :changed_at OR boosts.creator_key IS NULL""",
-        {
-            **vars(boost),
-            "supported": boost.creator_key if ended_at is None else None,
-            "since": ended_at or boost.changed_at,
-        },
+        {**vars(boost), "supported": None if ended_at else boost.creator_key, "since": ended_at or boost.changed_at},
     )
 
 
 def end(tx: Connection, boost: Boost) -> None:
-    """The player supports this creator no more. Support for another one stays as it is."""
+    """The player no longer supports this creator. Support for another one stays as it is."""
     tx.execute(
         """INSERT INTO boosts (game_id, player_id, campaign_id, is_test, creator_key, changed_at)
            VALUES (:game_id, :player_id, :campaign_id, :is_test, NULL, :changed_at)
@@ -80,10 +76,9 @@ def current(connection: Connection, game_id: int, player_id: str) -> list[dict[s
     ]
 
 
-def _overtaken(tx: Connection, boost: Boost) -> tuple[str | None, bool]:
-    """When this boost ended, if an event has said so before its beginning came; no row could be ended by it then.
-
-    And whether another beginning in the campaign that came before this one is later.
+def _find_later(tx: Connection, boost: Boost) -> tuple[str | None, bool]:
+    """When this boost ended, if its end came before its beginning (no row was there to end); and whether another boost
+    of the campaign has begun since.
     """
     rows = tx.execute(
         """SELECT type, data, occurred_at FROM (
@@ -95,9 +90,9 @@ def _overtaken(tx: Connection, boost: Boost) -> tuple[str | None, bool]:
     )
     ended_at: str | None = None
     for row in rows:
-        told = json.loads(row["data"])
-        creator_key = told.get("creator_key")
-        if creator_key is None or (told.get("campaign_id") or "") != boost.campaign_id:
+        data = json.loads(row["data"])
+        creator_key = data.get("creator_key")
+        if creator_key is None or (data.get("campaign_id") or "") != boost.campaign_id:
             continue
         if row["type"] == "sponsor.created":
             return ended_at, True

@@ -1,7 +1,7 @@
-"""Everything that is known of one transaction, or of one player: for the owner's pages, and for a dispute.
+"""All that is known of one transaction, or of one player: for the owner's pages, and for a dispute.
 
-Nothing here is computed twice: these are the rows of the ledger, of the outbox and of what partners said, side by side.
-Each list is bounded; what is beyond the bound is left out and said to be.
+Nothing is computed here: these are rows of the ledger, of the outbox and of what partners reported, side by side. Each
+list is bounded; what is beyond the bound is left out, and the caller is told.
 """
 
 import json
@@ -10,20 +10,23 @@ from typing import Any
 
 from coinslot.games.registry import LONGEST_ID
 from coinslot.ledger.search import KEY_KINDS
+from coinslot.store import queries
 from coinslot.store.db import Connection, Row
 
-MOST_VALUES = 100  # of a body, that may be ids
+MOST_VALUES = 100  # texts of a body that are looked up as ids
 MOST_ROWS = 200  # of each list
 MOST_ATTEMPTS = 400
 MOST_LINES = 5000
 MOST_OF_PLAYER = 25  # transactions, and events, of one player at a time
+_OF_ATTEMPT = ("started_at", "duration_ms", "status", "failure", "detail", "answer")
 Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class History:
-    """Some transactions and what became of them. ``grants`` includes those of the adjustments that gave one back, each
-    with its ``items``; ``deliveries`` each with its ``attempts``."""
+    """Some transactions and what became of them: ``grants``, with those that gave one back, each with its ``items``;
+    ``deliveries``, each with its ``attempts``.
+    """
 
     transactions: Rows
     grants: Rows
@@ -35,7 +38,7 @@ class History:
 
 @dataclass(frozen=True)
 class Dossier(History):
-    """The same of one transaction; ``keys`` are other ids it is known by."""
+    """The same of one transaction. ``keys`` are its other ids; ``is_cut``: a list has reached its bound."""
 
     transaction: dict[str, Any]
     keys: list[tuple[str, str]]
@@ -55,7 +58,8 @@ class Dossier(History):
 
 def of_transaction(connection: Connection, game_id: int, public_id: str) -> Dossier | None:
     """None when the game has no such transaction."""
-    row = connection.execute(
+    row = queries.row(
+        connection,
         """SELECT t.*, g.acked_through, g.acked_at,
                   (SELECT json_object('public_id', b.public_id, 'game_id', b.game_id, 'row_hash', b.row_hash)
                    FROM transactions b WHERE b.id < t.id ORDER BY b.id DESC LIMIT 1) AS before,
@@ -64,15 +68,12 @@ def of_transaction(connection: Connection, game_id: int, public_id: str) -> Doss
            FROM transactions t JOIN games g ON g.id = t.game_id
            WHERE t.public_id = :public_id AND t.game_id = :game_id""",
         {"public_id": public_id, "game_id": game_id},
-    ).fetchone()
+    )
     if row is None:
         return None
     transaction = dict(row)
-    transaction["before"] = json.loads(row["before"]) if row["before"] else None
-    transaction["next"] = json.loads(row["next"]) if row["next"] else None
-    key = {"id": row["id"], "game_id": game_id, "partner": row["partner"], "most": MOST_ROWS}
-    ids = json.dumps([row["id"]])
-    grants, refunds, conflicts = _grants(connection, ids), _refunds(connection, ids), _conflicts(connection, ids)
+    for name in ("before", "next"):
+        transaction[name] = json.loads(row[name]) if row[name] else None
     keys = _keys(connection, transaction)
     known_by = [row["external_id"], row["reference"], *(value for kind, value in keys if kind != "signature")]
     events = _dicts(
@@ -84,31 +85,18 @@ def of_transaction(connection: Connection, game_id: int, public_id: str) -> Doss
                    ON x.game_id = :game_id AND x.partner = :partner AND x.external_id = i.value
                UNION SELECT event_id FROM refunds WHERE transaction_id = :id AND event_id IS NOT NULL)
            ORDER BY e.id LIMIT :most""",
-        {**key, "ids": json.dumps(list(dict.fromkeys(known_by)))},
+        {**transaction, "most": MOST_ROWS, "ids": json.dumps(list(dict.fromkeys(known_by)))},
     )
-    deliveries = _deliveries(connection, grants)
-    lists = (grants, refunds, events, conflicts, deliveries)
-    return Dossier(
-        transactions=[transaction],
-        grants=grants,
-        refunds=refunds,
-        events=events,
-        conflicts=conflicts,
-        deliveries=deliveries,
-        transaction=transaction,
-        keys=keys,
-        is_cut=any(len(each) >= MOST_ROWS for each in lists)
-        or sum(len(each["attempts"]) or 1 for each in deliveries) >= MOST_ATTEMPTS,
-    )
+    history = vars(_history(connection, [transaction], events))
+    attempts = sum(len(each["attempts"]) or 1 for each in history["deliveries"])
+    is_cut = attempts >= MOST_ATTEMPTS or any(len(each) >= MOST_ROWS for each in history.values())
+    return Dossier(**history, transaction=transaction, keys=keys, is_cut=is_cut)
 
 
 def row(connection: Connection, game_id: int, public_id: str) -> Row | None:
-    """The transaction alone, for whoever is about to change something about it."""
-    found: Row | None = connection.execute(
-        "SELECT * FROM transactions WHERE public_id = :public_id AND game_id = :game_id",
-        {"public_id": public_id, "game_id": game_id},
-    ).fetchone()
-    return found
+    """The row of the transaction alone; None when the game has no such transaction."""
+    sql = "SELECT * FROM transactions WHERE public_id = :public_id AND game_id = :game_id"
+    return queries.row(connection, sql, {"public_id": public_id, "game_id": game_id})
 
 
 def figures(text: str) -> dict[str, str]:
@@ -116,8 +104,8 @@ def figures(text: str) -> dict[str, str]:
     return {str(name): str(value) for name, value in json.loads(text).items()}
 
 
-def of_player(connection: Connection, game_id: int, player_id: str, limit: int = MOST_OF_PLAYER) -> "History":
-    """What happened to a player of late: the newest transactions and events, and all that became of the former."""
+def of_player(connection: Connection, game_id: int, player_id: str, limit: int = MOST_OF_PLAYER) -> History:
+    """The newest transactions and events of a player, and what became of the transactions."""
     transactions = _dicts(
         connection,
         """SELECT t.id, t.public_id, t.partner, t.reference, t.kind, t.player_id, t.currency, t.gross_minor, t.is_test,
@@ -126,21 +114,11 @@ def of_player(connection: Connection, game_id: int, player_id: str, limit: int =
            WHERE t.game_id = :game_id AND t.player_id = :player_id ORDER BY t.id DESC LIMIT :limit""",
         {"game_id": game_id, "player_id": player_id, "limit": limit},
     )
-    events = events_of_player(connection, game_id, player_id, limit)
-    ids = json.dumps([row["id"] for row in transactions])
-    grants = _grants(connection, ids)
-    return History(
-        transactions,
-        grants,
-        _refunds(connection, ids),
-        events,
-        _conflicts(connection, ids),
-        _deliveries(connection, grants),
-    )
+    return _history(connection, transactions, events_of_player(connection, game_id, player_id, limit))
 
 
 def events_of_player(connection: Connection, game_id: int, player_id: str, limit: int) -> Rows:
-    """The newest events that name a player: logins, boosts, what the store reported."""
+    """The newest events that name a player, such as logins and boosts."""
     return _dicts(
         connection,
         """SELECT id, partner, type, external_id, player_id, data, is_test, occurred_at, received_at
@@ -150,9 +128,27 @@ def events_of_player(connection: Connection, game_id: int, player_id: str, limit
     )
 
 
+def _history(connection: Connection, transactions: Rows, events: Rows) -> History:
+    values = {"ids": json.dumps([row["id"] for row in transactions]), "most": MOST_ROWS}
+    grants = _grants(connection, values["ids"])
+    refunds = _dicts(
+        connection,
+        """SELECT r.*, e.type AS event_type, e.received_at AS event_at
+           FROM json_each(:ids) i CROSS JOIN /* hint */ refunds r ON r.transaction_id = i.value
+           LEFT JOIN events e ON e.id = r.event_id ORDER BY r.id LIMIT :most""",
+        values,
+    )
+    conflicts = _dicts(
+        connection,
+        """SELECT c.* FROM json_each(:ids) i CROSS JOIN /* hint */ conflicts c ON c.transaction_id = i.value
+           ORDER BY c.id LIMIT :most""",
+        values,
+    )
+    return History(transactions, grants, refunds, events, conflicts, _deliveries(connection, grants))
+
+
 def _keys(connection: Connection, transaction: dict[str, Any]) -> list[tuple[str, str]]:
-    """The other ids a transaction is known by, as far as its own body names them: what a later report brought is found
-    by searching for it, and not from here."""
+    """The other ids of a transaction that its own body names. The search finds it by those of later reports, too."""
     try:
         body = json.loads(transaction["raw_body"] or b"")
     except (ValueError, RecursionError):
@@ -164,17 +160,15 @@ def _keys(connection: Connection, transaction: dict[str, Any]) -> list[tuple[str
                ON k.game_id = :game_id AND k.partner = :partner AND k.kind = c.value AND k.value = v.value
                AND k.transaction_id = :id""",
         {
+            **transaction,
             "kinds": json.dumps(KEY_KINDS),
             "values": json.dumps([each for each in dict.fromkeys(values) if len(each) <= LONGEST_ID][:MOST_VALUES]),
-            "game_id": transaction["game_id"],
-            "partner": transaction["partner"],
-            "id": transaction["id"],
         },
     )
     return [(row["kind"], row["value"]) for row in rows]
 
 
-def _grants(connection: Connection, transaction_ids: str) -> Rows:
+def _grants(connection: Connection, transaction_ids: Any) -> Rows:
     """The grants of transactions, and those that gave one of them back after a dispute."""
     rows = connection.execute(
         """SELECT g.*, t.public_id AS transaction_public_id, e.sku, e.quantity, e.policy AS line_policy
@@ -189,31 +183,12 @@ def _grants(connection: Connection, transaction_ids: str) -> Rows:
     )
     grants: dict[int, dict[str, Any]] = {}
     for row in rows:
-        grant = grants.setdefault(row["id"], {**dict(row), "items": []})
-        for name in ("sku", "quantity", "line_policy"):
-            grant.pop(name, None)
-        if row["sku"] is not None:
-            grant["items"].append({"sku": row["sku"], "quantity": row["quantity"], "policy": row["line_policy"]})
+        whole = dict(row)
+        line = {"sku": whole.pop("sku"), "quantity": whole.pop("quantity"), "policy": whole.pop("line_policy")}
+        grant = grants.setdefault(row["id"], {**whole, "items": []})
+        if line["sku"] is not None:
+            grant["items"].append(line)
     return list(grants.values())
-
-
-def _refunds(connection: Connection, transaction_ids: str) -> Rows:
-    return _dicts(
-        connection,
-        """SELECT r.*, e.type AS event_type, e.received_at AS event_at
-           FROM json_each(:ids) i CROSS JOIN /* hint */ refunds r ON r.transaction_id = i.value
-           LEFT JOIN events e ON e.id = r.event_id ORDER BY r.id LIMIT :most""",
-        {"ids": transaction_ids, "most": MOST_ROWS},
-    )
-
-
-def _conflicts(connection: Connection, transaction_ids: str) -> Rows:
-    return _dicts(
-        connection,
-        """SELECT c.* FROM json_each(:ids) i CROSS JOIN /* hint */ conflicts c ON c.transaction_id = i.value
-           ORDER BY c.id LIMIT :most""",
-        {"ids": transaction_ids, "most": MOST_ROWS},
-    )
 
 
 def _deliveries(connection: Connection, grants: Rows) -> Rows:
@@ -226,13 +201,13 @@ def _deliveries(connection: Connection, grants: Rows) -> Rows:
            ORDER BY d.id, a.id LIMIT :most""",
         {"ids": json.dumps([grant["id"] for grant in grants]), "most": MOST_ATTEMPTS},
     )
-    of_attempt = ("started_at", "duration_ms", "status", "failure", "detail", "answer")
     deliveries: dict[int, dict[str, Any]] = {}
     for row in rows:
-        known = {name: row[name] for name in row.keys() if name not in (*of_attempt, "attempt_id")}  # noqa: SIM118
-        delivery = deliveries.setdefault(row["id"], {**known, "attempts": []})
+        whole = dict(row)
+        attempt = {name: whole.pop(name) for name in _OF_ATTEMPT}
+        delivery = deliveries.setdefault(row["id"], {**whole, "attempts": []})
         if row["attempt_id"] is not None:
-            delivery["attempts"].append({name: row[name] for name in of_attempt})
+            delivery["attempts"].append(attempt)
     return list(deliveries.values())
 
 

@@ -1,9 +1,10 @@
-"""The paths that a search for transactions may follow, an index each in an order of its own, and the choice of one."""
+"""The paths that a search for transactions may follow: each is an index with an order of its own."""
 
 import re
 from dataclasses import dataclass
 from typing import Any
 
+from coinslot.store import queries
 from coinslot.store.db import Connection
 
 MOST_IN_RANGE = 20_000  # transactions with an amount between two others that are put in order
@@ -11,19 +12,19 @@ _CURSOR = re.compile(r"([a-z]+)-([0-9]{1,18})")
 
 
 class CursorError(ValueError):
-    """A page's address names a place that this search does not have."""
+    """The address of a page names a place that this search does not have."""
 
 
 @dataclass(frozen=True)
 class Filters:
-    """What a transaction must be to be listed; None is "whatever". Amounts are in minor units of ``currency``."""
+    """Which transactions are listed; None leaves a filter out. Amounts are in minor units of ``currency``."""
 
     partner: str | None = None
     state: str | None = None
     player_id: str | None = None
     sku: str | None = None
-    since: str | None = None  # stamps: from the first on, and before the second
-    until: str | None = None
+    since: str | None = None  # a stamp, included
+    until: str | None = None  # a stamp, not included
     currency: str | None = None
     least: int | None = None
     most: int | None = None
@@ -35,18 +36,19 @@ class Filters:
 
 @dataclass(frozen=True)
 class Path:
-    """``scanned`` and ``rows`` are the same places: without, and with, the transactions ``t`` they lead to."""
+    """An index to walk. ``place`` is the column of its ids. ``rows`` also has the transactions ``t``."""
 
     name: str
     place: str
     scanned: str
     rows: str
-    at: str  # the moment of a place, for `searched_to`
+    at: str  # the query for the moment of a place
 
 
 # One bound at each end: of two at the same end SQLite seeks to one and walks to the other.
 _BETWEEN = "{0} < :after AND {0} >= :first"
 _OF_TRANSACTION = "SELECT received_at FROM transactions WHERE id = :place"
+_OF_GRANT = "SELECT created_at FROM grants WHERE id = :place"
 
 
 def _by_index(name: str, index: str, wanted: str) -> Path:
@@ -72,46 +74,35 @@ _BY_ITEM = Path(
        CROSS JOIN /* hint */ grants g ON g.id = e.grant_id
        CROSS JOIN /* hint */ transactions t ON t.id = g.transaction_id
        WHERE {_OF_ITEM} AND g.game_id = :game_id AND g.kind <> 'reversal'""",
-    "SELECT created_at FROM grants WHERE id = :place",
+    _OF_GRANT,
 )
+_OF_REVERSAL = f"g.game_id = :game_id AND g.kind = 'reversal' AND {_BETWEEN.format('g.id')}"
 _REVERSED = Path(
     "reversed",
     "g.id",
-    """grants g INDEXED BY grants_reversals /* hint */
-       WHERE g.game_id = :game_id AND g.kind = 'reversal' AND g.id < :after AND g.id >= :first""",
-    """grants g INDEXED BY grants_reversals /* hint */ CROSS JOIN /* hint */ transactions t ON t.id = g.transaction_id
-       WHERE g.game_id = :game_id AND g.kind = 'reversal' AND g.id < :after AND g.id >= :first""",
-    "SELECT created_at FROM grants WHERE id = :place",
+    f"grants g INDEXED BY grants_reversals /* hint */ WHERE {_OF_REVERSAL}",
+    f"""grants g INDEXED BY grants_reversals /* hint */
+       CROSS JOIN /* hint */ transactions t ON t.id = g.transaction_id WHERE {_OF_REVERSAL}""",
+    _OF_GRANT,
 )
+_OF_CONFLICT = f"c.game_id = :game_id AND {_BETWEEN.format('c.id')}"
 _CONFLICTS = Path(
     "conflict",
     "c.id",
-    """conflicts c INDEXED BY conflicts_by_game /* hint */
-       WHERE c.game_id = :game_id AND c.id < :after AND c.id >= :first""",
-    """conflicts c INDEXED BY conflicts_by_game /* hint */
+    f"conflicts c INDEXED BY conflicts_by_game /* hint */ WHERE {_OF_CONFLICT}",
+    f"""conflicts c INDEXED BY conflicts_by_game /* hint */
        CROSS JOIN /* hint */ transactions t ON t.id = c.transaction_id
-       WHERE c.game_id = :game_id AND c.id < :after AND c.id >= :first
-         AND NOT EXISTS (SELECT 1 FROM conflicts n WHERE n.transaction_id = c.transaction_id AND n.id > c.id)""",
+       WHERE {_OF_CONFLICT}
+         AND NOT EXISTS (SELECT 1 FROM conflicts n WHERE n.transaction_id = c.transaction_id AND n.id > c.id)""",  # noqa: S608  our own words only
     "SELECT first_at FROM conflicts WHERE id = :place",
 )
-# In the order of time, with the ids behind it: of several games this one's alone.
-_BY_TIME = Path(
-    "time",
-    "t.id",
-    """transactions t INDEXED BY transactions_by_time /* hint */
-       WHERE t.game_id = :game_id AND (t.received_at, t.id) < (:after_at, :after)
-         AND t.received_at >= :first_at AND (t.received_at > :first_at OR t.id >= :first)""",
-    """transactions t INDEXED BY transactions_by_time /* hint */
-       WHERE t.game_id = :game_id AND (t.received_at, t.id) < (:after_at, :after)
-         AND t.received_at >= :first_at AND (t.received_at > :first_at OR t.id >= :first)""",
-    _OF_TRANSACTION,
-)
-# The filters that a path keeps to by itself.
-_WHOLE = {
-    _BY_TIME: ("since", "until"),
-    _BY_PLAYER: ("player_id",),
-    _BY_PARTNER: ("partner",),
-}
+# In the order of time, then of ids.
+_TIME = """transactions t INDEXED BY transactions_by_time /* hint */
+    WHERE t.game_id = :game_id AND (t.received_at, t.id) < (:after_at, :after)
+      AND t.received_at >= :first_at AND (t.received_at > :first_at OR t.id >= :first)"""
+_BY_TIME = Path("time", "t.id", _TIME, _TIME, _OF_TRANSACTION)
+# The filters that each row of a path fits.
+_WHOLE = {_BY_TIME: ("since", "until"), _BY_PLAYER: ("player_id",), _BY_PARTNER: ("partner",)}
 _PATHS = {
     path.name: path
     for path in (_BY_PLAYER, _BY_AMOUNT, _IN_RANGE, _BY_ITEM, _REVERSED, _CONFLICTS, _TESTS, _BY_PARTNER, _BY_TIME)
@@ -120,6 +111,7 @@ LAST = 2**62  # above every id
 
 
 def place_of(after: str | None) -> tuple[str | None, int]:
+    """The path and the place in a page's cursor. Raises :class:`CursorError`."""
     if after is None:
         return None, LAST
     matched = _CURSOR.fullmatch(after)
@@ -129,7 +121,7 @@ def place_of(after: str | None) -> tuple[str | None, int]:
 
 
 def usable(filters: Filters) -> list[str]:
-    """The paths that lead to all that these filters ask for, likely the shortest first."""
+    """The names of the paths that lead to all transactions these filters want, likely the shortest first."""
     is_one_amount = filters.least is not None and filters.least == filters.most
     wanted = (
         ("player", filters.player_id is not None),
@@ -148,9 +140,9 @@ def usable(filters: Filters) -> list[str]:
 def chosen(
     connection: Connection, filters: Filters, name: str | None, place: int, given: dict[str, Any]
 ) -> tuple[Path, dict[str, Any], bool]:
-    """The path to follow, its two ends, and whether it goes on behind them.
+    """The path to follow, its two ends, and whether it goes on after them.
 
-    That is the first path short enough to be walked to its end, else the first of all. A cursor stays on its path.
+    That is the first path that is short enough to be walked to its end, else the first of all. A cursor keeps its path.
     """
     ids = _ids_between(connection, filters, given)
     walked = [_PATHS[each] for each in (usable(filters) if name is None else [name])]
@@ -160,10 +152,10 @@ def chosen(
         if path is _IN_RANGE and name is None and not _is_narrow(connection, given):
             continue
         if path is _BY_TIME and best is not None and not is_dated:
-            break  # all there is: longer than any other
+            break  # longer than any other
         ends = _ends(connection, path, filters, ids, place if name is not None else None, given)
         if path in _WHOLE and filters == Filters(**{name: getattr(filters, name) for name in _WHOLE[path]}):
-            return path, ends, False  # each row of it is wanted, so the page will be full soon enough
+            return path, ends, False  # each row is wanted, so the page is full soon
         cut = connection.execute(
             f"""SELECT {path.place} AS first FROM {path.scanned} ORDER BY {order(path)}
                 LIMIT 1 OFFSET :scan""",  # noqa: S608  our own words only
@@ -175,7 +167,7 @@ def chosen(
     assert best is not None, "time leads everywhere"
     path, ends, _ = best
     if path is _BY_TIME:
-        ends["first_at"] = connection.execute(path.at, {"place": ends["first"]}).fetchone()["received_at"]
+        ends["first_at"] = queries.value(connection, path.at, {"place": ends["first"]})
     return best
 
 
@@ -187,14 +179,12 @@ def _ends(
     place: int | None,
     given: dict[str, Any],
 ) -> dict[str, Any]:
-    """``after`` and ``first``, between which the search goes along a path."""
+    """``after`` and ``first``, between which the search walks a path."""
     if path is _BY_TIME:
-        if place is None:
-            return {"after_at": filters.until or "9999", "after": 0, "first_at": filters.since or "", "first": 0}
-        row = connection.execute(path.at, {"place": place}).fetchone()
-        if row is None:
+        at: str | None = filters.until or "9999"
+        if place is not None and (at := queries.value(connection, path.at, {"place": place})) is None:
             raise CursorError("there is no such page")
-        return {"after_at": row["received_at"], "after": place, "first_at": filters.since or "", "first": 0}
+        return {"after_at": at, "after": place or 0, "first_at": filters.since or "", "first": 0}
     first, last = ids
     if path is _BY_ITEM and ids != (0, LAST):
         row = connection.execute(
@@ -205,39 +195,32 @@ def _ends(
         ).fetchone()
         first, last = row["first"], row["last"]
     elif path in (_REVERSED, _CONFLICTS):
-        first, last = 0, LAST  # their places are of another time than the transactions
+        first, last = 0, LAST  # a reversal or conflict may come at any time after its transaction
     return {"after": min(LAST if place is None else place, last + 1), "first": first}
 
 
 def _is_narrow(connection: Connection, given: dict[str, Any]) -> bool:
-    (count,) = connection.execute(
+    count: int = queries.value(
+        connection,
         """SELECT count(*) FROM (
                SELECT 1 FROM transactions INDEXED BY transactions_by_amount /* hint */
                WHERE game_id = :game_id AND gross_minor BETWEEN :least AND :most LIMIT :most_rows) found""",
         {**given, "most_rows": MOST_IN_RANGE + 1},
-    ).fetchone()
-    return int(count) <= MOST_IN_RANGE
+    )
+    return count <= MOST_IN_RANGE
 
 
 def order(path: Path) -> str:
+    """The ORDER BY of a path."""
     return "t.received_at DESC, t.id DESC" if path is _BY_TIME else f"{path.place} DESC"
 
 
 def _ids_between(connection: Connection, filters: Filters, given: dict[str, Any]) -> tuple[int, int]:
     """The first and the last id within the moments of a search, both included."""
-    first, last = 0, LAST
-    if filters.since is not None:
-        row = connection.execute(
-            """SELECT id FROM transactions WHERE game_id = :game_id AND received_at >= :since
-               ORDER BY received_at, id LIMIT 1""",
-            given,
-        ).fetchone()
-        first = LAST if row is None else row["id"]
-    if filters.until is not None:
-        row = connection.execute(
-            """SELECT id FROM transactions WHERE game_id = :game_id AND received_at < :until
-               ORDER BY received_at DESC, id DESC LIMIT 1""",
-            given,
-        ).fetchone()
-        last = 0 if row is None else row["id"]
-    return first, last
+    since = """SELECT id FROM transactions WHERE game_id = :game_id AND received_at >= :since
+               ORDER BY received_at, id LIMIT 1"""
+    until = """SELECT id FROM transactions WHERE game_id = :game_id AND received_at < :until
+               ORDER BY received_at DESC, id DESC LIMIT 1"""
+    first = 0 if filters.since is None else queries.value(connection, since, given)
+    last = LAST if filters.until is None else queries.value(connection, until, given)
+    return LAST if first is None else first, 0 if last is None else last

@@ -1,4 +1,4 @@
-"""What a studio asks the game to take back, per reason and item, as its settings say."""
+"""The refund policy in a studio's settings: what the game is asked to take back, per reason and item."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ BY_STRENGTH = ("flag", "revoke", "revoke_negative")  # mildest first
 
 @dataclass(frozen=True)
 class Policy:
-    """What is asked of the game for an item: ``revoke``, ``revoke_negative``, ``flag``, or ``ignore`` for nothing."""
+    """What the game is asked to do for an item: ``revoke``, ``revoke_negative``, ``flag``, or ``ignore`` (nothing)."""
 
     by_reason: Mapping[str, str]
     by_item: Mapping[tuple[str, str], str]
@@ -32,5 +32,5 @@ class Policy:
         return cls(dict.fromkeys(REASONS, word), {})
 
     def for_line(self, reason: str, sku: str | None = None) -> str:
-        """The policy for an item; without one, that of a purchase of nothing."""
+        """The policy for an item; None: for a purchase without items."""
         return self.by_item.get((reason, sku or "")) or self.by_reason[reason]

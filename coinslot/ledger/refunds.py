@@ -1,11 +1,11 @@
-"""Money that went back to a player: what the game is asked to take back because of it, once per purchase.
+"""Refunds and disputes: what the game is asked to take back, once per purchase.
 
-A refund or a lost dispute becomes a reversal: a grant of its own with the negative quantities of the one it undoes.
-What a lost dispute took, a dispute won gives back, as an adjustment. Whether anything is taken, and how, is the
-studio's policy, per item and reason; only the game knows what has been spent, so the policy travels to it.
+A refund or a lost dispute becomes a reversal: a grant with the negative quantities of the one it undoes. A won dispute
+gives back what the lost one took, as an adjustment. The studio's policy says per item and reason whether and how
+anything is taken; only the game knows what has been spent, so the game is told the policy.
 
-A fact about a purchase we do not know waits for it, and is applied in the write that credits it. Everything here
-happens inside the caller's write.
+A fact about an unknown purchase waits for it, and is applied in the write that credits it. Everything here happens
+inside the caller's write.
 """
 
 from collections import Counter
@@ -17,9 +17,10 @@ from coinslot.games import games
 from coinslot.ledger import notices
 from coinslot.ledger.policies import Policy
 from coinslot.ledger.reversals import Fact, give_back, take_back
+from coinslot.store import queries
 from coinslot.store.db import Connection, Row
 
-# When the money of a purchase ``t`` went back. A dispute that was won since is none, in whichever order that was told.
+# When the money of a purchase ``t`` went back. A dispute that was won does not count, in whatever order we heard of it.
 REFUNDED_AT = """(SELECT min(coalesce(r.occurred_at, r.created_at)) FROM refunds r
                      WHERE r.transaction_id = t.id AND r.reason IN ('refund', 'chargeback') AND r.is_test = 0
                        AND r.outcome NOT IN ('waiting', 'ambiguous', 'test')
@@ -46,12 +47,12 @@ def note(
     policy: Policy,
     amount: str | None = None,
 ) -> str:
-    """Keep a refund, a chargeback or a reinstatement, do what it asks for, and return its ``refunds.outcome``.
+    """Keep a refund, a chargeback or a reinstatement, apply it, and return its ``refunds.outcome``.
 
-    ``named`` are the ids the fact names its purchase by: ``reference`` (the order's own) before ``payment``,
+    ``named`` are the ids by which the fact names its purchase: ``reference`` (the order's own) before ``payment``,
     ``purchase`` and ``external``. A fact that names none, or several purchases, is ``ambiguous``; so is one that finds
-    its purchase by one of the latter three and names another player. ``amount`` is what it says went back; less than
-    the purchase is noted for a person, and treated like all of it.
+    its purchase by one of the latter three and names another player. ``amount`` is what went back, as the fact says:
+    less than the purchase is noted for a person, and treated like all of it.
     """
     fact = Fact(reason, event_id, is_test, occurred_at, player_id, amount)
     ids = list(dict.fromkeys(named))
@@ -59,12 +60,8 @@ def note(
     if ids and not found:
         refund_id = _insert(tx, game_id, partner, fact, "waiting")
         tx.executemany(
-            """INSERT INTO refund_keys (game_id, partner, kind, value, refund_id)
-               VALUES (:game_id, :partner, :kind, :value, :refund_id)""",
-            [
-                {"game_id": game_id, "partner": partner, "kind": kind, "value": value, "refund_id": refund_id}
-                for kind, value in ids
-            ],
+            "INSERT INTO refund_keys (game_id, partner, kind, value, refund_id) VALUES (?, ?, ?, ?, ?)",
+            [(game_id, partner, kind, value, refund_id) for kind, value in ids],
         )
         return "waiting"
     transaction = _only(found, fact)
@@ -77,7 +74,7 @@ def note(
 
 
 def settle(tx: Connection, game_id: int, game_slug: str, partner: str, ids: Iterable[tuple[str, str]]) -> None:
-    """Apply what waited for a purchase that is now known by ``ids``, in the order it came."""
+    """Apply the facts that waited for a purchase, which is known by ``ids`` now, in the order they came."""
     waiting: set[int] = set()
     for kind, value in dict.fromkeys(ids):
         rows = tx.execute(
@@ -94,10 +91,9 @@ def settle(tx: Connection, game_id: int, game_slug: str, partner: str, ids: Iter
 
 
 def reverse(tx: Connection, transaction: Row, policy: Policy, text: str, occurred_at: str | None = None) -> int | None:
-    """Reverse a purchase because a person says so; ``text`` is their reason, ``occurred_at`` when the money went back
-    (None: now).
+    """Reverse a purchase for a person; ``text`` is their reason, ``occurred_at`` when the money went back (None: now).
 
-    Returns the id of the reversal's grant, None when nothing is left to reverse or the policy asks for nothing.
+    Returns the id of the reversal's grant; None when nothing is left to reverse or the policy asks for nothing.
     """
     fact = Fact("refund", None, bool(transaction["is_test"]), occurred_at or clock.stamp())
     outcome, grant_id = take_back(tx, transaction, fact, policy, text)
@@ -107,7 +103,7 @@ def reverse(tx: Connection, transaction: Row, policy: Policy, text: str, occurre
 
 
 def listing(connection: Connection, game_id: int, is_all: bool, limit: int) -> list[Row]:
-    """The newest refunds, those that are not settled or all of them, with the ids of event and purchase."""
+    """The newest refunds, all or only those that are not settled, with the ids of event and purchase."""
     return connection.execute(
         """SELECT r.id, r.partner, r.reason, r.outcome, r.occurred_at, r.created_at, r.is_test,
                   e.external_id AS named, e.player_id, t.reference
@@ -130,16 +126,15 @@ def _settle_one(tx: Connection, game_id: int, game_slug: str, partner: str, refu
            FROM refunds r LEFT JOIN events e ON e.id = r.event_id WHERE r.id = :id""",
         {"id": refund_id},
     ).fetchone()
-    fact = Fact(
-        row["reason"], row["event_id"], bool(row["is_test"]), row["occurred_at"], row["player_id"], row["amount"]
-    )
-    # No index leads here: this is asked once, when a purchase that was waited for has come.
+    fact = Fact(**{**dict(row), "is_test": bool(row["is_test"])})
+    its_keys = {"game_id": game_id, "partner": partner, "refund_id": refund_id}
+    # There is no index for this: it happens once, when the awaited purchase has come.
     keys = tx.execute(
         """SELECT kind, value FROM refund_keys
            WHERE game_id = :game_id AND partner = :partner AND refund_id = :refund_id""",
-        {"game_id": game_id, "partner": partner, "refund_id": refund_id},
+        its_keys,
     ).fetchall()
-    found = _find(tx, game_id, partner, [(key["kind"], key["value"]) for key in keys])
+    found = _find(tx, game_id, partner, [tuple(key) for key in keys])
     if not found:
         return
     outcome, transaction_id, grant_id = "ambiguous", None, None
@@ -151,16 +146,15 @@ def _settle_one(tx: Connection, game_id: int, game_slug: str, partner: str, refu
         """UPDATE refunds SET outcome = :outcome, transaction_id = :transaction_id, grant_id = :grant_id,
                   settled_at = :now WHERE id = :id""",
         {
+            "id": refund_id,
             "outcome": outcome,
             "transaction_id": transaction_id,
             "grant_id": grant_id,
             "now": clock.stamp(),
-            "id": refund_id,
         },
     )
     tx.execute(
-        "DELETE FROM refund_keys WHERE game_id = :game_id AND partner = :partner AND refund_id = :refund_id",
-        {"game_id": game_id, "partner": partner, "refund_id": refund_id},
+        "DELETE FROM refund_keys WHERE game_id = :game_id AND partner = :partner AND refund_id = :refund_id", its_keys
     )
 
 
@@ -174,35 +168,31 @@ def _insert(
     grant_id: int | None = None,
 ) -> int:
     now = clock.stamp()
-    row = tx.execute(
-        """INSERT INTO refunds (game_id, partner, event_id, reason, amount, outcome, transaction_id, grant_id, is_test,
-                                occurred_at, created_at, settled_at)
-           VALUES (:game_id, :partner, :event_id, :reason, :amount, :outcome, :transaction_id, :grant_id, :is_test,
-                   :occurred_at, :now, :settled_at) RETURNING id""",
-        {
-            "game_id": game_id,
-            "partner": partner,
-            "event_id": fact.event_id,
-            "reason": fact.reason,
-            "amount": fact.amount,
-            "outcome": outcome,
-            "transaction_id": transaction_id,
-            "grant_id": grant_id,
-            "is_test": int(fact.is_test),
-            "occurred_at": fact.occurred_at,
-            "now": now,
-            "settled_at": None if outcome == "waiting" else now,
-        },
-    ).fetchone()
-    return int(row["id"])
+    row = {
+        "game_id": game_id,
+        "partner": partner,
+        "event_id": fact.event_id,
+        "reason": fact.reason,
+        "amount": fact.amount,
+        "outcome": outcome,
+        "transaction_id": transaction_id,
+        "grant_id": grant_id,
+        "is_test": int(fact.is_test),
+        "occurred_at": fact.occurred_at,
+        "created_at": now,
+        "settled_at": None if outcome == "waiting" else now,
+    }
+    inserted = queries.insert(tx, "refunds", row, "RETURNING id")
+    assert inserted is not None
+    return int(inserted["id"])
 
 
 def _find(
     connection: Connection, game_id: int, partner: str, named: Iterable[tuple[str, str]]
 ) -> list[tuple[Row, bool]]:
-    """The transactions these ids name, and whether by the order's own id.
+    """The transactions that these ids name, each with whether the order's own id names it.
 
-    That id decides; where nobody is known by it, whoever is named by the most of the others.
+    That id decides. Where no transaction has it, those named by the most other ids count.
     """
     rows: dict[int, Row] = {}
     own: set[int] = set()
@@ -239,17 +229,16 @@ def _find(
 
 
 def _only(found: Sequence[tuple[Row, bool]], fact: Fact) -> Row | None:
-    """The purchase that is meant; None where that is for a person to say."""
+    """The purchase that is meant; None where a person has to say which."""
     if len(found) != 1:
         return None
     transaction, is_by_own_id = found[0]
-    if not is_by_own_id and fact.player_id not in (None, transaction["player_id"]):
-        return None  # an id that purchases may share, and somebody else's refund
-    return transaction
+    is_other_player = fact.player_id not in (None, transaction["player_id"])
+    return None if is_other_player and not is_by_own_id else transaction  # purchases may share the other ids
 
 
 def _apply(tx: Connection, game_slug: str, transaction: Row, fact: Fact, policy: Policy) -> tuple[str, int | None]:
-    """The outcome, and the grant it made."""
+    """The outcome, and the id of the grant it made."""
     if fact.is_test and not transaction["is_test"]:
         return "test", None
     if fact.reason == "reinstated":
@@ -260,18 +249,20 @@ def _apply(tx: Connection, game_slug: str, transaction: Row, fact: Fact, policy:
 
 
 def _note_if_partial(tx: Connection, transaction: Row, amount: str) -> None:
-    """Have a person look at a refund of less than the purchase. Partners do not say which unit they write it in."""
-    paid = tx.execute(
-        "SELECT currency, gross_minor FROM transactions WHERE id = :id AND gross_minor IS NOT NULL",
+    """Note a refund of less than the purchase for a person. Partners do not say which unit the amount is in."""
+    paid = queries.row(
+        tx,
+        """SELECT currency, gross_minor FROM transactions
+           WHERE id = :id AND gross_minor IS NOT NULL AND currency IS NOT NULL""",
         {"id": transaction["id"]},
-    ).fetchone()
-    if paid is None or paid["currency"] is None:
+    )
+    if paid is None:
         return
-    told, in_major = Decimal(amount), money.in_major(paid["gross_minor"], paid["currency"])
-    if told in (Decimal(in_major), paid["gross_minor"]):
+    refunded, in_major = Decimal(amount), money.in_major(paid["gross_minor"], paid["currency"])
+    if refunded in (Decimal(in_major), paid["gross_minor"]):
         return
-    is_whole = told == told.to_integral_value()
-    if told < (paid["gross_minor"] if is_whole else Decimal(in_major)):
+    is_whole = refunded == refunded.to_integral_value()
+    if refunded < (paid["gross_minor"] if is_whole else Decimal(in_major)):
         notices.note(
             tx,
             transaction["game_id"],

@@ -1,12 +1,11 @@
-"""Lists and searches over the ledger for its owner: the newest first, a page at a time, and bounded.
+"""Lists and searches over the ledger for its owner: newest first, a page at a time, and bounded.
 
-A page follows one path (``paths.py``): an index that leads to what the filters ask for, in an order of its own. What
-the path cannot tell is looked up per row, and so a page looks at no more than :data:`LOOKED_AT` rows of it. Where that
-ends before the page is full, the page says how far it has come and goes on from there: no search is slow, and none
-pretends that there is nothing more.
+A page walks one path (``paths.py``), an index that leads to what some of the filters want, and looks at no more than
+:data:`LOOKED_AT` rows of it. The other filters are checked per row. Where the bound comes before the page is full, the
+page says how far back it has searched, and the next page goes on there: no search is slow, and none hides that there
+may be more.
 
-Paging is by cursor: the path's name and the place on it where the last page ended, so that rows which come in between
-move nothing.
+A page's cursor is the path's name and the place where the page ended, so rows that come in meanwhile move nothing.
 """
 
 import json
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coinslot.ledger.paths import CursorError, Filters, chosen, order, place_of, usable
+from coinslot.store import queries
 from coinslot.store.db import Connection, Row
 from coinslot.store.paging import LAST_ID, Listed, cut
 
@@ -25,14 +25,14 @@ MOST_FOUND = 20
 ITEMS_SHOWN = 4
 STATES = ("credited", "reversed", "conflict", "test")
 KEY_KINDS = ("purchase", "payment", "external", "order", "alias", "signature")
-FALLBACKS = ("payment", "external")  # kinds that stand in front of an id when an order came without its own
+FALLBACKS = ("payment", "external")  # an order without its own id is stored under such a kind and its value
 
 
 @dataclass(frozen=True)
 class Page:
-    """Rows, and where to go on: None when there is nothing more.
+    """Rows, and the cursor of the next page; None when there is nothing more.
 
-    ``searched_to`` is the moment back to which all was looked at when the page is not full for that alone.
+    ``searched_to`` is the moment back to which the search came, where the page is not full for its bound.
     """
 
     rows: Sequence[Row]
@@ -77,9 +77,9 @@ def transactions(
     limit: int = PAGE_ROWS,
     looked_at: int = LOOKED_AT,
 ) -> Page:
-    """A page of transactions that match, the newest first (with a state, by when they came into it).
+    """A page of transactions that match, newest first (with a state: by when they got that state).
 
-    Raises :class:`CursorError` for an ``after`` that no page of ours has named.
+    Raises :class:`CursorError` for an ``after`` that is no cursor of this search.
     """
     name, place = place_of(after)
     if name is not None and name not in usable(filters):
@@ -95,19 +95,16 @@ def transactions(
         return Page(rows[:limit], f"{path.name}-{rows[limit - 1]['place']}")
     if not is_cut:
         return Page(rows, None)
-    (at,) = connection.execute(path.at, {"place": ends["first"]}).fetchone()
-    return Page(rows, f"{path.name}-{ends['first']}", at)
+    return Page(rows, f"{path.name}-{ends['first']}", queries.value(connection, path.at, {"place": ends["first"]}))
 
 
 def every_transaction(connection: Connection, game_id: int, filters: Filters, at_once: int = 500) -> Iterator[Row]:
-    """Every transaction that matches, however many, without holding one state of the database for all of them."""
-    after: str | None = None
-    while True:
-        page = transactions(connection, game_id, filters, after, at_once, looked_at=20 * at_once)
+    """Every transaction that matches, however many, without one read transaction over all of them."""
+    page = transactions(connection, game_id, filters, None, at_once, looked_at=20 * at_once)
+    yield from page.rows
+    while page.after is not None:
+        page = transactions(connection, game_id, filters, page.after, at_once, looked_at=20 * at_once)
         yield from page.rows
-        if page.after is None:
-            return
-        after = page.after
 
 
 def items_of(row: Row | dict[str, Any]) -> list[tuple[str, str]]:
@@ -116,7 +113,7 @@ def items_of(row: Row | dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def partners(connection: Connection, game_id: int) -> list[str]:
-    """The partners that have ever had something credited, by a step per partner through their index."""
+    """The partners that have ever had something credited: one step through an index for each."""
     rows = connection.execute(
         """WITH RECURSIVE known (partner) AS (
                SELECT min(partner) FROM transactions WHERE game_id = :game_id
@@ -133,11 +130,9 @@ def partners(connection: Connection, game_id: int) -> list[str]:
 def by_any_id(connection: Connection, game_id: int, text: str) -> list[str]:
     """The ``public_id`` of up to :data:`MOST_FOUND` transactions that anybody knows by this id.
 
-    That is our own id, the partner's (as it is, or as one that stood in for it), any of ``transaction_keys``, the id of
-    a grant, or of a delivery. The transaction's own ids come first, and where one is found the others are not asked.
+    That is our own id, the partner's (its own or a fallback), or any of ``transaction_keys``; where no transaction has
+    it, the id of a grant or of a delivery.
     """
-    known = partners(connection, game_id)
-    ids = [text, *(f"{kind}:{text}" for kind in FALLBACKS)]
     found = connection.execute(
         """SELECT t.id, t.public_id FROM transactions t WHERE t.public_id = :text AND t.game_id = :game_id
            UNION
@@ -153,8 +148,8 @@ def by_any_id(connection: Connection, game_id: int, text: str) -> list[str]:
         {
             "game_id": game_id,
             "text": text,
-            "partners": json.dumps(known),
-            "ids": json.dumps(ids),
+            "partners": json.dumps(partners(connection, game_id)),
+            "ids": json.dumps([text, *(f"{kind}:{text}" for kind in FALLBACKS)]),
             "kinds": json.dumps(KEY_KINDS),
             "most": MOST_FOUND,
         },
@@ -174,7 +169,7 @@ def by_any_id(connection: Connection, game_id: int, text: str) -> list[str]:
 
 
 def by_public_ids(connection: Connection, game_id: int, public_ids: Sequence[str]) -> list[Row]:
-    """These transactions as they are listed, the newest first."""
+    """These transactions as they are listed, newest first."""
     return connection.execute(
         f"""SELECT t.id AS place, {_COLUMNS}
             FROM json_each(:ids) i CROSS JOIN /* hint */ transactions t ON t.public_id = i.value
@@ -185,19 +180,20 @@ def by_public_ids(connection: Connection, game_id: int, public_ids: Sequence[str
 
 def has_player(connection: Connection, game_id: int, player_id: str) -> bool:
     """Whether there is anything to show of a player: an entry in the registry, a transaction or an event."""
-    row = connection.execute(
+    row = queries.row(
+        connection,
         """SELECT 1 WHERE EXISTS (SELECT 1 FROM players WHERE game_id = :game_id AND player_id = :player_id)
                OR EXISTS (SELECT 1 FROM transactions WHERE game_id = :game_id AND player_id = :player_id)
                OR EXISTS (SELECT 1 FROM events WHERE game_id = :game_id AND player_id = :player_id)""",
         {"game_id": game_id, "player_id": player_id},
-    ).fetchone()
+    )
     return row is not None
 
 
 def players(
     connection: Connection, game_id: int, beginning: str = "", after: str = "", limit: int = PAGE_ROWS
 ) -> list[Row]:
-    """Registered players in the order of their ids, those whose id begins so."""
+    """Registered players whose id begins so, in the order of their ids."""
     return connection.execute(
         """SELECT player_id, name, country, created_at, updated_at FROM players
            WHERE game_id = :game_id AND player_id > :after AND player_id >= :beginning AND player_id < :end
@@ -216,7 +212,7 @@ def players_by_name(connection: Connection, game_id: int, beginning: str, limit:
 
 
 def conflicts(connection: Connection, game_id: int, before: int = LAST_ID, limit: int = PAGE_ROWS) -> Listed:
-    """Refused reports of known transactions, the newest first, with what was credited."""
+    """Refused reports of known transactions, newest first, with what was credited."""
     rows = connection.execute(
         """SELECT c.id, c.partner, c.external_id, c.player_id, c.seen, c.first_at, c.last_at,
                   t.public_id, t.reference, t.player_id AS credited_player, t.received_at
@@ -228,19 +224,15 @@ def conflicts(connection: Connection, game_id: int, before: int = LAST_ID, limit
 
 
 def refunds(
-    connection: Connection,
-    game_id: int,
-    is_open: bool = False,
-    before: int = LAST_ID,
-    limit: int = PAGE_ROWS,
+    connection: Connection, game_id: int, is_open: bool = False, before: int = LAST_ID, limit: int = PAGE_ROWS
 ) -> Listed:
-    """Refunds and disputes, the newest first, all or those that nobody has settled, with purchase and event."""
+    """Refunds and disputes, newest first, all or only those that are not settled, with purchase and event."""
     columns = """r.id, r.partner, r.reason, r.outcome, r.occurred_at, r.created_at, r.settled_at, r.is_test, r.grant_id,
                  r.event_id, e.external_id AS named, coalesce(t.player_id, e.player_id) AS player_id, t.public_id,
                  t.reference, t.currency, t.gross_minor"""
-    index, wanted = (
-        ("refunds_unsettled", "r.outcome IN ('ambiguous', 'waiting')") if is_open else ("refunds_by_game", "1")
-    )
+    index, wanted = "refunds_by_game", "true"
+    if is_open:
+        index, wanted = "refunds_unsettled", "r.outcome IN ('ambiguous', 'waiting')"
     rows = connection.execute(
         f"""SELECT {columns} FROM refunds r INDEXED BY {index} /* hint */
             LEFT JOIN events e ON e.id = r.event_id LEFT JOIN transactions t ON t.id = r.transaction_id
@@ -252,5 +244,5 @@ def refunds(
 
 
 def _end_of(beginning: str) -> str:
-    """What comes after every text that begins so, in the order of the database."""
+    """A text after every text that begins so, in the order of the database."""
     return beginning + "\U0010ffff" if beginning else "\U0010ffff" * 2
