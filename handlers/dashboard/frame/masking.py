@@ -1,7 +1,7 @@
-"""What partners sent, readable, with what tells who somebody is blotted out until it is asked for.
+"""Bodies as they came, readable, with a value hidden unless its field is known to tell nothing about a person.
 
-Wider than what partners document, since they add fields without notice: names of fields, and the looks of values
-wherever they stand. Nothing is lost, only hidden: the bytes are in the database as they came.
+Partners add fields without notice, so the list names what is harmless: a new field is hidden until somebody asks. What
+looks like an e-mail address, a telephone, card or IP number is hidden in every field. The database keeps all bytes.
 """
 
 import base64
@@ -17,41 +17,53 @@ from coinslot.base import literals
 
 HIDDEN = "•••"
 DEEPEST = 60
-LONGEST_PARSED = 256 * 1024  # what is longer is shown as text
+LONGEST_PARSED = 256 * 1024  # bytes; a larger body is hidden as a whole
 
-# By the name of a field, in lower case and without _ and -.
-_PERSONAL = re.compile(
-    r"e?mail|phone|mobile|telephone|address|street|^line[12]$|^addr|zip|postal|postcode|city$|^town$|birth|^dob$|^age$|gender"
-    r"|firstname|lastname|fullname|surname|givenname|familyname|middlename|playername|customername|username|cardholder"
-    r"|displayname|nickname|^name$|passw|secret|token|signature$|cardnumber|^last4$|^bin$|iban|^pan$|cvc|cvv|taxid|vatid|passport"
-    r"|ip$|ipv?[46]|ipaddr|useragent|deviceid|fingerprint|latitude|longitude|^lat$|^lng$|avatar|profileimage|picture$"
+# The value of a field is shown when each word of its name is one of these: orderId, price_in_cents, CreatedAt.
+_HARMLESS = frozenset(
+    """
+    accepted action actual adjusted amount amounts app appcharge applied at attempt attributes award awarded balance
+    base bonus bought bundle callback campaign canceled cancelled category cents charge chargeback client code
+    completed converted cost count country coupon created creator credit currency current custom customer data date day
+    decimal deliver delivered description discount display dispute distribution dollar duration ended environment error
+    estimated event events exchange expires external fee fees flow fraction free from game grant granted group gross
+    has id in index is item items key kind language level lines list local locale market max message metadata
+    method milliseconds min minor mission mode month name net new next note number of offer offers old option order
+    orders original package paid partner payload payment payments payout percent percentage period platform
+    play playcamp player playtem point points position premium price priced prices processed product products progress
+    project promo promotion provider publisher purchase purchased quantity rate reason received reference refund
+    refunded region result retry reward rewards rolling rule rules sale season seconds sequence server session
+    settlement shard shipped sku skus slot source sponsor sponsored stage start started state status step stock store
+    sub subtotal sum symbol tab tags tax test time timestamp title to total transaction transactions type types unit
+    units until updated usd used user usn utm valid value variant version web webhook webstore window year zone
+    """.split()
 )
-# A `name` is a person's where it stands in one of these, and a product's elsewhere.
+# A name that contains "name" is a person's in one of these, or when it has one of these words.
 _PERSONS = re.compile(
-    r"customer|player|user|person|buyer|billing|shipping|contact|owner|cardholder|payer|profile|account"
+    r"customer|player|user|person|buyer|billing|shipping|contact|owner|cardholder|payer|profile|account|display|client"
 )
-_THINGS = re.compile(r"^name$|displayname|nickname")
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 _LOOKS = (
     re.compile(r"[^\s@\"'<>=&]{1,64}@[^\s@\"'<>&]{1,255}\.[\w-]{2,63}"),  # e-mail
     re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])"),  # IPv4
     re.compile(r"(?<![0-9A-Fa-f:])(?:[0-9A-Fa-f]{1,4}:){3,7}(?::?[0-9A-Fa-f]{1,4}){1,4}(?![0-9A-Fa-f:])"),  # IPv6
     re.compile(r"(?<![0-9A-Za-z:])(?:[0-9A-Fa-f]{1,4}:){1,6}:(?:[0-9A-Fa-f]{1,4}:?){0,6}[0-9A-Fa-f](?![0-9A-Za-z:])"),
-    re.compile(r"(?<![\w+])\+\d[\d ()./-]{6,18}\d(?!\w)"),  # a telephone number, written internationally
+    re.compile(r"(?<![\w+])\+\d[\d ()./-]{6,18}\d(?!\w)"),  # an international telephone number
     re.compile(r"(?<![\w-])(?:\d{4}[ -]){3}\d{3,4}(?![\w-])"),  # a card number, in groups
 )
 
 
 @dataclass(frozen=True)
 class Shown:
-    """``pretty`` is None where the body could not be read, and all of it hidden then."""
+    """``pretty`` is None when the body could not be parsed: then all of it is hidden."""
 
     pretty: str | None
     is_masked: bool
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """A JSON object with its order and its repeats."""
+    """A JSON object with its order and its repeated names."""
 
 
 class _Number(str):
@@ -59,17 +71,19 @@ class _Number(str):
 
 
 def masked(body: bytes) -> Shown:
-    """A body pretty-printed, personal values replaced by :data:`HIDDEN`."""
-    return _shown(body, is_masked=True)
+    """A body pretty-printed, with :data:`HIDDEN` in place of whatever may be personal."""
+    document = _document(body)
+    return Shown(None if document is None else _sendable(_mask(document, "", False, 0)), True)
 
 
 def revealed(body: bytes) -> Shown:
-    """The same with everything in it."""
-    return _shown(body, is_masked=False)
+    """A body pretty-printed, with everything in it."""
+    document = _document(body)
+    return Shown(as_text(body) if document is None else _sendable(document), False)
 
 
 def as_text(body: bytes) -> str:
-    """The bytes as they came, for looking at: what is no UTF-8 is written as ``\\xNN``."""
+    """The bytes as they came, to look at: what is not UTF-8 is written as ``\\xNN``."""
     return body.decode("utf-8", errors="backslashreplace")
 
 
@@ -81,39 +95,37 @@ def masked_text(text: str) -> str:
 
 
 def part_of(text: str | None, kept: int = 2) -> str | None:
-    """Enough of an id or a name to know it again: its ends. None stays None."""
+    """The first and last ``kept`` characters of an id or a name, enough to recognise it. None stays None."""
     if text is None:
         return None
     return HIDDEN if len(text) <= 2 * kept else f"{text[:kept]}{HIDDEN}{text[-kept:]}"
 
 
-def in_json(value: object) -> str:
-    """A value of ours as JSON on one line, with nothing hidden."""
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+def is_harmless(name: str, is_in_person: bool) -> bool:
+    """Whether the value of a field may be shown. ``is_in_person``: the field is inside an object about a person."""
+    words = [word.lower() for word in _WORD.findall(name)]
+    if not words or not _HARMLESS.issuperset(words) or {"tax", "id"}.issubset(words):
+        return False
+    return "name" not in words or not (is_in_person or any(map(_PERSONS.search, words)))
 
 
-def _shown(body: bytes, is_masked: bool) -> Shown:
-    document = _document(body)
-    if document is None:
-        return Shown(None if is_masked else as_text(body), is_masked)
-    if is_masked:
-        document = _mask(document, "", False, 0)
-    # A half of a pair, as `\\ud83d` leaves it, cannot be sent.
-    return Shown(_printed(document, 0).encode("utf-8", "backslashreplace").decode(), is_masked)
+def _sendable(document: Any) -> str:
+    # JSON can spell half a surrogate pair; UTF-8 cannot.
+    return _printed(document, 0).encode("utf-8", "backslashreplace").decode()
 
 
 def _document(body: bytes) -> Any:
-    """The body as JSON, or as the fields of a query, in which Base64 of JSON is opened. None: neither."""
+    """The body as JSON, or as the fields of a query with Base64 of JSON decoded. None when it is neither."""
     if len(body) > LONGEST_PARSED:
         return None
-    text = body.decode("utf-8", errors="backslashreplace")
+    text = as_text(body)
     document = _json(text)
     if document is not None:
         return document
     if "=" not in text or re.search(r"\s", text.strip()):
         return None
     pairs = parse_qsl(text.strip(), keep_blank_values=True, max_num_fields=200) if text.count("&") < 200 else []
-    return _Pairs((name, _opened(value)) for name, value in pairs) or None
+    return _Pairs((name, _decoded(value)) for name, value in pairs) or None
 
 
 def _json(text: str) -> Any:
@@ -126,8 +138,8 @@ def _json(text: str) -> Any:
     return document if isinstance(document, list) else None
 
 
-def _opened(value: str) -> Any:
-    """What a field's Base64 holds, where it holds JSON or the guide's notation; else the text."""
+def _decoded(value: str) -> Any:
+    """The content of a field when it is Base64 of JSON, or of the notation in Playtem's guide; else the text."""
     text = re.sub(r"\s", "", unquote(value.replace(" ", "+"))).replace("-", "+").replace("_", "/").rstrip("=")
     try:
         inner, _ = literals.decoded(base64.b64decode(text + "=" * (-len(text) % 4), validate=True))
@@ -142,39 +154,26 @@ def _opened(value: str) -> Any:
         return value
 
 
-def _mask(value: Any, name: str, is_person: bool, depth: int) -> Any:
+def _mask(value: Any, name: str, is_in_person: bool, depth: int) -> Any:
     if depth > DEEPEST:
         return HIDDEN
     if isinstance(value, _Pairs):
-        inside = is_person or bool(_PERSONS.search(_plain(name)))
+        inside = is_in_person or bool(_PERSONS.search(name.lower()))
         return _Pairs((key, _mask(each, key, inside, depth + 1)) for key, each in value)
     if isinstance(value, list):
-        return [_mask(each, name, is_person, depth + 1) for each in value]
+        return [_mask(each, name, is_in_person, depth + 1) for each in value]
     if value is None or isinstance(value, bool) or value == "":
         return value
-    if _is_personal(name, is_person):
+    if not is_harmless(name, is_in_person):
         return HIDDEN
     if isinstance(value, _Number):
         return value
-    inner = _json(value)  # JSON within text, as session metadata comes
-    if inner is not None:
-        return _printed(_mask(inner, name, is_person, depth + 1), None)
-    return masked_text(value)
-
-
-def _is_personal(name: str, is_person: bool) -> bool:
-    plain = _plain(name)
-    if _THINGS.search(plain):
-        return is_person or plain != "name"
-    return bool(_PERSONAL.search(plain))
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[_\-\s.]", "", name).lower()
+    inner = _json(value)  # JSON in a text, as session metadata comes
+    return masked_text(value) if inner is None else _printed(_mask(inner, name, is_in_person, depth + 1), None)
 
 
 def _printed(value: Any, indent: int | None, depth: int = 0) -> str:
-    """JSON with numbers as they came; ``indent`` None is all on one line."""
+    """JSON with numbers as they came; with ``indent`` None on one line."""
     if isinstance(value, list) and depth > DEEPEST:
         return '"…"'
     inner = None if indent is None else indent + 2
@@ -192,7 +191,7 @@ def _enclosed(begin: str, end: str, members: list[str], indent: int | None) -> s
     if indent is None:
         return begin + ", ".join(members) + end
     blanks = " " * indent
-    return begin + "".join(f"\n{blanks}  {each}," for each in members)[:-1] + f"\n{blanks}" + end
+    return begin + ",".join(f"\n{blanks}  {each}" for each in members) + f"\n{blanks}{end}"
 
 
 _text: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False).encode

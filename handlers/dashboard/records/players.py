@@ -1,5 +1,6 @@
 """Players: the registry, and one player with what they have, what they bought, and whom they support."""
 
+import json
 from collections.abc import Iterator
 
 from flask import Response, redirect, request
@@ -130,4 +131,7 @@ def _show_entry(game: Game, player_id: str, status: int, problem: str | None) ->
 
 def _profile(profile: dict[str, object]) -> list[tuple[str, str]]:
     """What the game pushed of a player beside the columns, as JSON text per field."""
-    return [(name, masking.in_json(value)) for name, value in profile.items()]
+    return [
+        (name, json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode())
+        for name, value in profile.items()
+    ]
