@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 
 from flask import Flask, Response, request
@@ -27,13 +28,15 @@ from coinslot.installation import Installation
 from coinslot.outbox.formats import FORMATS
 from coinslot.settlement.terms import SETTINGS as SETTLEMENT_SETTINGS
 from coinslot.store.db import BusyError
-from handlers import appcharge, commands, dashboard, game, health, playcamp, playtem
+from handlers import commands, dashboard, game, health
 from handlers.kit import partner_reports, wrong_addresses
 from handlers.kit.bodies import LARGEST_BODY, WholeBodies
 from handlers.kit.headers import ReadHeaders, refuse_oversized
+from handlers.kit.partner import Partner
 from handlers.kit.receive import plain_error
 
-PARTNERS = (appcharge.partner, playtem.partner, playcamp.partner)  # a new partner is one name here
+NAMES = ("appcharge", "playtem", "playcamp")  # a new partner is one name here
+PARTNERS: tuple[Partner, ...] = tuple(import_module(f"handlers.{name}").partner for name in NAMES)
 
 
 class LateRule(Rule):

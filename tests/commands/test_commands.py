@@ -998,7 +998,7 @@ def test_simulate_skips_partners_without_keys(place: Place) -> None:
     result = place.run("simulate", "demo", "--url", "http://127.0.0.1:9")
 
     assert result.exit_code == 1
-    assert "Skipped, not configured: Appcharge, PlayCamp\n" in result.stdout
+    assert "Skipped, not configured: Appcharge, PlayCamp" in result.stdout
     assert "http://127.0.0.1:9: nobody answers there" in result.stderr
     assert "payload" not in result.output
 
