@@ -35,7 +35,7 @@ from handlers.kit.headers import ReadHeaders, refuse_oversized
 from handlers.kit.partner import Partner
 from handlers.kit.receive import plain_error
 
-NAMES = ("appcharge", "playtem", "playcamp")  # a new partner is one name here
+NAMES = ("appcharge", "playtem", "playcamp", "xsolla")  # a new partner is one name here
 PARTNERS: tuple[Partner, ...] = tuple(import_module(f"handlers.{name}").partner for name in NAMES)
 
 
