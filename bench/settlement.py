@@ -14,7 +14,7 @@ from bench.orders import GAME, prepare_home
 from bench.size import COPIED, copy_statement, credit_one
 from coinslot.games import games
 from coinslot.installation import Installation
-from coinslot.settlement import closing, jobs, outcomes
+from coinslot.settlement import closing, jobs, runs
 from coinslot.settlement.columns import Layout
 from handlers.kit import partner_reports
 
@@ -195,7 +195,7 @@ def _do(home: str, what: str, kind: str, report: str) -> None:
         jobs.carry_on(
             installation.database, run_id, partner_reports.reader(installation, game, partner.report), float("inf")
         )
-        run = outcomes.run_by_id(installation.database.read(), run_id)
+        run = runs.run_by_id(installation.database.read(), run_id)
         assert run is not None
         found = ", ".join(f"{each.count} {each.result} {each.currency}" for each in run.summary)
         print(f"          matched {run.matched:,}; {found}", file=sys.stderr)

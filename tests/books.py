@@ -12,7 +12,7 @@ from coinslot.payments import orders, parsing, payment_queue
 from coinslot.payments import store as payments
 from coinslot.payments.fields import Rules
 from coinslot.settlement import closing, months
-from coinslot.settlement.figures import Line
+from coinslot.settlement.lines import Line
 from coinslot.settlement.months import Settlement
 
 RULES = Rules(
@@ -148,9 +148,9 @@ class Books:
 
     def lines(self, month: str = "2026-07") -> list[Line]:
         connection = self.installation.database.read()
-        found = months.standing(connection, self.game.id, month)
+        found = months.find_closed(connection, self.game.id, month)
         assert found is not None, f"{month} is open"
-        return months.lines(connection, found.id)
+        return months.frozen_lines(connection, found.id)
 
     def figures(self, month: str = "2026-07") -> list[tuple[Any, ...]]:
         """Of each line that counts: what it is about, and count, gross, refunds, fee, net, share in minor units."""

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from coinslot.settlement import jobs, outcomes
+from coinslot.settlement import jobs, runs
 from coinslot.settlement.columns import Layout
-from coinslot.settlement.outcomes import Run
+from coinslot.settlement.runs import Run
 from handlers.kit import partner_reports
 from tests.books import Books
 
@@ -52,13 +52,13 @@ class Room:
             path.unlink()
 
     def run(self, run_id: int) -> Run:
-        found = outcomes.run_by_id(self.installation.database.read(), run_id)
+        found = runs.run_by_id(self.installation.database.read(), run_id)
         assert found is not None
         return found
 
     def differences(self, run: Run) -> dict[str, tuple[Any, ...]]:
         """Of each purchase: the result, the sum at stake and what mends it."""
-        rows = outcomes.differences(self.installation.database.read(), run.id)
+        rows = runs.find_differences(self.installation.database.read(), run.id)
         return {row["reference"]: (row["result"], row["stake_minor"], row["currency"], row["action"]) for row in rows}
 
     def results(self, run: Run) -> dict[str, str]:
@@ -67,5 +67,5 @@ class Room:
     def remedies(self, run: Run) -> dict[str, str]:
         """Of each purchase: what mends it, in the words of commands and pages."""
         title = self.partners[run.partner].title
-        rows = outcomes.differences(self.installation.database.read(), run.id)
+        rows = runs.find_differences(self.installation.database.read(), run.id)
         return {row["reference"]: partner_reports.remedy(self.books.studio.slug, title, row) for row in rows}

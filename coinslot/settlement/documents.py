@@ -1,9 +1,8 @@
-"""The documents of a closed month, out of its frozen lines alone: the same bytes each time.
+"""The documents of a closed month, made from its frozen lines alone: the same bytes each time.
 
-Amounts are in major units with the currency's decimals. In the file of a month an adjustment stands under the month
-that it is of, which is an earlier one. What a web store tells in US dollars of orders in another currency is a row of
-its own, in dollars, so that each column can be summed per currency. The gross of orders of which the store told no fee
-or no net is also in a column of its own (``without_figures``): of that part of the gross nobody knows the rest.
+Amounts are in major units with the currency's decimals. An adjustment has the earlier month that it belongs to. The
+US dollar figures of orders in another currency are a row of their own, so that each column can be summed per currency.
+The gross of orders for which the store gave no fee or no net is repeated in a column of its own, ``without_figures``.
 """
 
 import csv
@@ -14,21 +13,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from coinslot.base import money
 from coinslot.settlement import months
-from coinslot.settlement.figures import COUNTED, IN_TOTALS, Line, added
+from coinslot.settlement.lines import COUNTED, IN_TOTALS, Line
 from coinslot.settlement.months import Settlement
-from coinslot.settlement.orders import USD
+from coinslot.settlement.order_lines import USD
 from coinslot.settlement.terms import DEFAULT_FEES
 from coinslot.store.db import Connection
 
-COLUMNS = tuple(
-    "month,partner,currency,distribution_type,creator,count,gross,refunds,fee,net,creator_share,without_figures".split(
-        ","
-    )
-)
-ALL_COLUMNS = (*COLUMNS, *"statement,section,is_registered,refund_count,tax,unsaid,undated,reference".split(","))
-CREATOR_COLUMNS = tuple(
-    "month,creator,partner,currency,distribution_type,count,gross,refunds,fee,net,creator_share".split(",")
-)
+COLUMNS = "month,partner,currency,distribution_type,creator,count,gross,refunds,fee,net,creator_share,without_figures"
+ALL_COLUMNS = f"{COLUMNS},statement,section,is_registered,refund_count,tax,unsaid,undated,reference"
+CREATOR_COLUMNS = "month,creator,partner,currency,distribution_type,count,gross,refunds,fee,net,creator_share"
 
 _KINDS = {name: name.title().replace("_", "") for name in DEFAULT_FEES}  # MOBILE_STORE is MobileStore
 _IN_ACCOUNTS = re.compile(r"[^A-Za-z0-9-]+")
@@ -36,46 +29,34 @@ _IN_ACCOUNTS = re.compile(r"[^A-Za-z0-9-]+")
 
 def statement_csv(connection: Connection, found: Settlement, *, is_whole: bool = False) -> Iterator[str]:
     """The month as CSV, line by line; ``is_whole``: with what stands apart, and every column."""
-    yield _csv(ALL_COLUMNS if is_whole else COLUMNS)
-    for line in months.lines(connection, found.id):
-        if not is_whole and line.section not in IN_TOTALS:
-            continue
-        for cells in _rows(line):
-            yield _csv([*cells, *_more(found, line)] if is_whole else cells)
+    yield f"{ALL_COLUMNS if is_whole else COLUMNS}\n"
+    for line in months.frozen_lines(connection, found.id):
+        if is_whole or line.section in IN_TOTALS:
+            for cells in _rows(line):
+                yield _csv([*cells, *_more(found, line)] if is_whole else cells)
 
 
 def creator_csv(connection: Connection, found: Settlement, creator: str | None = None) -> Iterator[str]:
     """What each creator brought and is owed, or one of them; those that brought nothing have no row."""
-    yield _csv(CREATOR_COLUMNS)
-    for line in months.lines(connection, found.id):
+    yield f"{CREATOR_COLUMNS}\n"
+    for line in months.frozen_lines(connection, found.id):
         if line.section in IN_TOTALS and line.creator is not None and creator in (None, line.creator):
             month, partner, currency, kind, name, *figures, _ = _rows(line)[0]
             yield _csv([month, name, partner, currency, kind, *figures])
 
 
-def creators(connection: Connection, found: Settlement) -> list[Line]:
-    """One line per creator and currency, adjustments included: what they are owed is ``share_minor``."""
-    sums: dict[tuple[str, str], Line] = {}
-    with money.exactly():
-        for line in months.lines(connection, found.id):
-            if line.section in IN_TOTALS and line.creator is not None:
-                key = (line.creator, line.currency)
-                sums[key] = line if key not in sums else added(sums[key], line)
-    return [sums[key] for key in sorted(sums)]
-
-
 def beancount(connection: Connection, found: Settlement, game_name: str) -> Iterator[str]:
     """The month in double entry, as beancount reads it: one transaction for each line that moves money.
 
-    Files of several months may be put together: accounts are opened by the plugin. Sales are in the currency that was
-    paid. A web store tells tax, fee and net in US dollars alone: what it tells of orders in another currency goes
-    through an account for conversions. What its own figures leave between gross and their sum is named, and so is the
-    gross of orders without such figures.
+    Files of several months may be put together: the plugin opens accounts. Sales are in the currency that was paid. A
+    web store gives tax, fee and net in US dollars alone: those of orders in another currency go through an account for
+    conversions. The rest between gross and the sum of the store's figures has an account, and so has the gross of
+    orders without such figures.
     """
     yield "; Made by Coinslot out of a closed month. To correct it, close the next month; do not edit it here.\n"
     yield f'option "title" "{_quoted(f"{game_name}: settlements")}"\n'
     yield 'plugin "beancount.plugins.auto_accounts"\n'
-    for line in months.lines(connection, found.id):
+    for line in months.frozen_lines(connection, found.id):
         postings = [each for each in _postings(line) if each[1]]
         if not postings:
             continue
@@ -88,7 +69,7 @@ def beancount(connection: Connection, found: Settlement, game_name: str) -> Iter
 
 
 def _postings(line: Line) -> Sequence[tuple[str, int, str]]:
-    """Account, minor units and currency. In each currency they come to nothing."""
+    """Account, minor units and currency. In each currency they sum to 0."""
     partner, own = _account(line.partner), line.currency
     share: list[tuple[str, int, str]] = []
     if line.creator is not None:
@@ -149,32 +130,25 @@ def _quoted(text: str) -> str:
 
 
 def _rows(line: Line) -> list[list[str]]:
-    """A line's cells in the order of :data:`COLUMNS`; two rows where the partner tells part of it in dollars."""
-    rows = [
-        [
-            line.month,
-            line.partner,
-            line.currency,
-            line.distribution_type,
-            line.creator or "",
-            str(line.count),
-            *(
-                _figure(each, line.currency)
-                for each in (
-                    *(line.gross_minor, line.refunds_minor, line.fee_minor, line.net_minor, line.share_minor),
-                    line.unsaid_minor,
-                )
-            ),
-        ]
-    ]
+    """A line's cells in the order of :data:`COLUMNS`; two rows if the partner gives part of it in dollars."""
+    about = [line.month, line.partner, line.currency, line.distribution_type, line.creator or ""]
+    figures = (
+        line.gross_minor,
+        line.refunds_minor,
+        line.fee_minor,
+        line.net_minor,
+        line.share_minor,
+        line.unsaid_minor,
+    )
+    rows = [[*about, str(line.count), *(_figure(each, line.currency) for each in figures)]]
     if line.currency != USD and (line.usd_fee is not None or line.usd_net is not None):
-        name = (line.month, line.partner, USD, f"of {line.currency}", line.creator or "")
-        rows.append([*name, "0", "", "", _figure(line.usd_fee, USD), _figure(line.usd_net, USD), "", ""])
+        about[2:4] = USD, f"of {line.currency}"
+        rows.append([*about, "0", "", "", _figure(line.usd_fee, USD), _figure(line.usd_net, USD), "", ""])
     return rows
 
 
 def _figure(minor: int | None, currency: str) -> str:
-    """What stands apart may be in a currency that nobody knows; it has no figures but 0."""
+    """In major units. A line apart may be in an unknown currency; it has no figures but 0."""
     return "" if minor is None else money.in_major(minor, currency) if minor or money.exponent(currency) else "0"
 
 

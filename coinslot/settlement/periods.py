@@ -2,12 +2,12 @@
 
 import re
 from dataclasses import dataclass
-from datetime import date, datetime, tzinfo
+from datetime import date, datetime, timedelta
 
 from coinslot.base import clock, moments
 from coinslot.games.games import GameError
 
-_MONTH = re.compile(r"(2[0-9]{3})-(0[1-9]|1[0-2])")
+_MONTH = re.compile(r"2[0-9]{3}-(?:0[1-9]|1[0-2])")
 
 
 @dataclass(frozen=True)
@@ -20,33 +20,32 @@ class Month:
 
     @property
     def is_over(self) -> bool:
+        """By now."""
         return self.ends_at <= clock.stamp()
 
     @property
     def last_day(self) -> date:
-        year, number = _parts(self.name)
-        return date.fromordinal(date(*_after(year, number), 1).toordinal() - 1)
+        """By its name."""
+        return date.fromisoformat(f"{after(self.name)}-01") - timedelta(days=1)
 
 
 def month(name: str, zone: str) -> Month:
     """Raises :class:`GameError` for what is no month."""
     if not _MONTH.fullmatch(name):
         raise GameError(f"{name!r} is no month; write it as 2026-07")
-    where = moments.time_zone(zone)
-    year, number = _parts(name)
-    return Month(name, _first_instant(year, number, where), _first_instant(*_after(year, number), where))
+    return Month(name, day_begins(f"{name}-01", zone), day_begins(f"{after(name)}-01", zone))
 
 
 def before(name: str) -> str:
     """The month before this one."""
-    year, number = _parts(name)
+    year, number = int(name[:4]), int(name[5:])
     return f"{year - 1:04d}-12" if number == 1 else f"{year:04d}-{number - 1:02d}"
 
 
 def after(name: str) -> str:
     """The month after this one."""
-    year, number = _after(*_parts(name))
-    return f"{year:04d}-{number:02d}"
+    year, number = int(name[:4]), int(name[5:])
+    return f"{year + 1:04d}-01" if number == 12 else f"{year:04d}-{number + 1:02d}"
 
 
 def of(stamp: str, zone: str) -> str:
@@ -58,15 +57,3 @@ def day_begins(day: str, zone: str) -> str:
     """The stamp at which a day (``2026-07-01``) begins. Raises ValueError for what is no day."""
     found = date.fromisoformat(day)
     return clock.stamp(datetime(found.year, found.month, found.day, tzinfo=moments.time_zone(zone)).timestamp())
-
-
-def _first_instant(year: int, number: int, where: tzinfo) -> str:
-    return clock.stamp(datetime(year, number, 1, tzinfo=where).timestamp())
-
-
-def _parts(name: str) -> tuple[int, int]:
-    return int(name[:4]), int(name[5:])
-
-
-def _after(year: int, number: int) -> tuple[int, int]:
-    return (year + 1, 1) if number == 12 else (year, number + 1)

@@ -1,7 +1,15 @@
-"""The purchases that a month's lines are made of, page by page, as the rows are now."""
+"""Our own purchases of a month, as the rows are now: a page at a time for people, by id for reconciliation."""
 
+import json
+from collections.abc import Sequence
+from decimal import Decimal
+from functools import lru_cache
+
+from coinslot.base import money
 from coinslot.ledger.refunds import REFUNDED_AT
+from coinslot.settlement.differences import Own, Refund
 from coinslot.settlement.periods import Month
+from coinslot.settlement.runs import Run
 from coinslot.store.db import Connection, Row
 
 PURCHASES_AT_ONCE = 500
@@ -20,32 +28,21 @@ def of_month(
     distribution_type: str | None = None,
     most: int = 2000,
 ) -> tuple[list[Row], tuple[str, int] | None]:
-    """What the lines of a partner are made of, as the rows are now, and where to go on; None at the end of the month.
+    """A partner's purchases of a month after a time and id, sorted by these, and where to go on; None at its end.
 
-    ``is_of_payments``: those are in-game payments.
-
-    By time and id, after the one that is named. No more than ``most`` are looked at: where few are wanted among many,
-    there may be less than ``limit`` of them, and yet others further on. An empty currency or type is that of purchases
-    without one.
+    ``is_of_payments``: they are in-game payments. No more than ``most`` rows are read: where few of many match, there
+    may be less than ``limit`` of them, and more further on. An empty currency or type means: purchases without one.
 
     Each has ``at``, ``id``, ``reference``, ``player_id``, ``currency``, ``amount`` (payments; text in major units) or
     ``gross_minor`` (transactions, which also have ``public_id``), ``state``, ``is_test``, ``is_refunded``,
     ``is_undated``; of payments also ``distribution_type``.
     """
     found: list[Row] = []
+    values = {"game_id": game_id, "partner": partner, "ends_at": month.ends_at, "limit": PURCHASES_AT_ONCE}
     for _ in range(0, most, PURCHASES_AT_ONCE):
         at, last_id = after or (month.starts_at, 0)
-        rows = connection.execute(
-            _PAYMENTS_OF_MONTH if is_of_payments else _ORDERS_OF_MONTH,
-            {
-                "game_id": game_id,
-                "partner": partner,
-                "ends_at": month.ends_at,
-                "at": at,
-                "last_id": last_id,
-                "limit": PURCHASES_AT_ONCE,
-            },
-        ).fetchall()
+        query = _PAYMENTS_OF_MONTH if is_of_payments else _ORDERS_OF_MONTH
+        rows = connection.execute(query, {**values, "at": at, "last_id": last_id}).fetchall()
         for row in rows:
             after = (row["at"], row["id"])
             if (
@@ -79,3 +76,77 @@ _ORDERS_OF_MONTH = f"""
       AND t.moment >= :at AND t.moment < :ends_at
       AND (t.moment > :at OR t.id > :last_id)
     ORDER BY t.moment, t.id LIMIT :limit"""  # noqa: S608 (a constant of ours)
+
+
+def next_in_month(connection: Connection, run: Run, after: tuple[str, int], limit: int) -> list[Row]:
+    """A run's purchases after a time and id, in that order.
+
+    Each has ``at``, ``id``, ``reference``, ``counts`` (the partner should report it) and ``is_reported`` (it does).
+    """
+    query = _NEXT_PAYMENTS if run.is_of_payments else _NEXT_ORDERS
+    values = {"id": run.id, "game_id": run.game_id, "partner": run.partner, "ends_at": run.month.ends_at}
+    return connection.execute(query, {**values, "at": after[0], "last_id": after[1], "limit": limit}).fetchall()
+
+
+_NEXT_PAYMENTS = """
+    SELECT p.purchased_at AS at, p.id, p.transaction_id AS reference,
+           p.is_test = 0 AND p.amount <> '0' AND NOT (p.source NOT IN ('poll', 'push') AND p.state = 'kept')
+               AND p.distribution_type IS NOT NULL AS counts,
+           EXISTS (SELECT 1 FROM partner_rows r
+                   WHERE r.reconciliation_id = :id AND r.reference = p.transaction_id) AS is_reported
+    FROM payments p
+    WHERE p.game_id = :game_id AND p.purchased_at >= :at AND p.purchased_at < :ends_at
+      AND (p.purchased_at > :at OR p.id > :last_id)
+    ORDER BY p.purchased_at, p.id LIMIT :limit"""
+_NEXT_ORDERS = """
+    SELECT t.moment AS at, t.id, t.external_id AS reference,
+           t.is_test = 0 AND t.kind = 'purchase' AND coalesce(t.gross_minor, 1) > 0 AND t.partner = :partner AS counts,
+           EXISTS (SELECT 1 FROM partner_rows r
+                   WHERE r.reconciliation_id = :id AND r.reference = t.external_id) AS is_reported
+    FROM transactions t
+    WHERE t.game_id = :game_id AND t.moment >= :at AND t.moment < :ends_at
+      AND (t.moment > :at OR t.id > :last_id)
+    ORDER BY t.moment, t.id LIMIT :limit"""
+
+
+def by_id(connection: Connection, run: Run, ids: Sequence[str]) -> dict[str, Own]:
+    """Our purchases with these ids, in whatever month; tests are left out."""
+    values = {"game_id": run.game_id, "partner": run.partner, "ids": json.dumps(ids)}
+    found: dict[str, Own] = {}
+    if run.is_of_payments:
+        for row in connection.execute(_PAYMENTS_BY_ID, values):
+            at = row["refunded_at"]
+            refunds = () if at is None else (Refund("refund", at, at, 0, False),)
+            sending = (row[name] for name in ("state", "refund_state", "source", "registered_at", "updated_at"))
+            amount = _in_minor(row["amount"], row["currency"])
+            found[row["transaction_id"]] = Own(amount, row["currency"], row["purchased_at"], refunds, *sending)
+        return found
+    for row in connection.execute(_ORDERS_BY_ID, values):
+        amount = None if row["gross_minor"] is None else Decimal(row["gross_minor"])
+        own = found.setdefault(row["external_id"], Own(amount, row["currency"], row["at"]))
+        if row["refund_id"] is not None:
+            refund = Refund(*(row[name] for name in ("reason", "occurred_at", "created_at", "refund_id", "is_theirs")))
+            found[row["external_id"]] = own._replace(refunds=(*own.refunds, refund))
+    return found
+
+
+_PAYMENTS_BY_ID = """
+    SELECT p.transaction_id, p.amount, p.currency, p.purchased_at, p.refunded_at, p.state, p.refund_state, p.source,
+           p.registered_at, p.updated_at
+    FROM json_each(:ids) j
+    CROSS JOIN /* hint */ payments p ON p.game_id = :game_id AND p.transaction_id = j.value
+    WHERE p.is_test = 0"""
+_ORDERS_BY_ID = """
+    SELECT t.external_id, t.gross_minor, t.currency, t.moment AS at,
+           r.id AS refund_id, r.reason, r.occurred_at, r.created_at, r.event_id IS NOT NULL AS is_theirs
+    FROM json_each(:ids) j CROSS JOIN /* hint */ transactions t
+    ON t.game_id = :game_id AND t.partner = :partner AND t.external_id = j.value
+    LEFT JOIN refunds r ON r.transaction_id = t.id AND r.is_test = 0
+        AND r.outcome NOT IN ('waiting', 'ambiguous', 'test')
+        AND (r.reason <> 'reinstated' OR r.outcome IN ('restored', 'repeated'))
+    WHERE t.is_test = 0 AND t.kind <> 'adjustment'"""
+
+
+@lru_cache(maxsize=4096)  # most payments have one of few prices
+def _in_minor(amount: str | None, currency: str | None) -> Decimal | None:
+    return None if amount is None or currency is None else money.in_minor(Decimal(amount), currency)

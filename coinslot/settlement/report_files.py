@@ -1,7 +1,7 @@
 """A partner's report as a CSV file: how it is written, and its rows one after the other.
 
 A file is looked through before it is read: what separates its cells, what its decimal sign is, whether its amounts are
-whole units, and whether it ends with a line of totals. What that does not tell is asked for, never guessed.
+whole units, and whether it ends with a line of totals. What the file does not show is asked for, never guessed.
 """
 
 import csv
@@ -20,11 +20,19 @@ from typing import IO
 from coinslot.base import csv_separator, csv_text, exact, money
 from coinslot.base.spellings import shown
 from coinslot.games.registry import LONGEST_ID
-from coinslot.settlement.amounts import written
-from coinslot.settlement.columns import NEEDED, Layout, currency_of, is_found, kind_of, known_places, places_of
-from coinslot.settlement.judging import PAID, REFUNDED, UNREADABLE, PartnerRow
-from coinslot.settlement.outcomes import ReconciliationError
-from coinslot.settlement.writing import LONGEST_SAMPLE, Amounts, cell_of
+from coinslot.settlement.amounts import LONGEST_SAMPLE, AmountStyle, parse_amount
+from coinslot.settlement.columns import (
+    NEEDED,
+    Layout,
+    cell_of,
+    currency_of,
+    kind_of,
+    known_places,
+    places_of,
+    plain,
+)
+from coinslot.settlement.differences import PAID, REFUNDED, UNREADABLE, PartnerRow
+from coinslot.settlement.runs import ReconciliationError
 
 LONGEST_LINE = 64 * 1024
 MOST_SAMPLES = 5
@@ -36,11 +44,12 @@ _TOTAL = re.compile(
 _ID = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{LONGEST_ID}}}")
 _FORMULA = re.compile(r'="([^"]*)"')  # as a spreadsheet keeps text that looks like a number
 _UNSEEN = re.compile("[\u200b-\u200f\u2060\ufeff]")
+_UNIT_WORDS = {"major": "whole units, since they have fractions", "minor": "the smallest units, by their column's name"}
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A file, looked through. ``places``: field -> number of its column; ``left_out`` are lines that are no rows."""
+class Reading:
+    """How to read a file. ``places``: field -> number of its column; ``left_out``: lines that are no rows."""
 
     places: Mapping[str, int]
     currency: str | None
@@ -50,7 +59,7 @@ class Seen:
     notes: tuple[str, ...]
 
 
-def opened(path: Path) -> IO[str]:
+def open_report(path: Path) -> IO[str]:
     """A report, to be looked through and read. Raises ReconciliationError for what is no text."""
     try:
         return csv_text.opened(path)
@@ -58,97 +67,95 @@ def opened(path: Path) -> IO[str]:
         raise ReconciliationError(str(error)) from None
 
 
-def look_through(file: IO[str], layout: Layout) -> Seen:
-    """How a file is to be read. Raises ReconciliationError where that cannot be seen, or nothing can be read."""
-    begins = _begins(file, layout)
-    records = _records(begins)
+def look_through(file: IO[str], layout: Layout) -> Reading:
+    """How to read a file. Raises ReconciliationError if the file does not show it, or nothing can be read."""
+    start = _find_header(file, layout)
+    records = _records(start)
     head = next(records, (0, []))[1]
     places = places_of(head, layout)
     currency = currency_of(head, places, layout)
-    amounts = Amounts(layout, head, places, currency)
+    style = AmountStyle(layout, head, places, currency)
     closing: list[tuple[int, list[str], str]] = []
     lost: list[str] = []
     for line, cells in records:
-        if what := _closing(cells, places, amounts):
+        if what := _closing(cells, places, style):
             closing.append((line, cells, what))
             continue
-        closing.clear()  # only what the file ends with is no row
-        amounts.add(line, cells)
+        closing.clear()  # only at the end of the file is such a line no row
+        style.add(line, cells)
         if not 0 < len(cell_of(cells, places, "reference")) <= LONGEST_ID and len(lost) < MOST_SAMPLES:
             lost.append(f"line {line} has no id that can be read: {_sample(cells, places)}")
+    unit, decimal = style.unit(), style.decimal()
     notes = [f"line {line} was left out as a line of {what}: {_sample(cells)}" for line, cells, what in closing]
     notes = notes[:MOST_SAMPLES]
-    if begins.titles:
-        notes.append(f"line {begins.line} was read as the header, and what stands above it was left out")
+    if start.has_title:
+        notes.append(f"line {start.line} was read as the header, and what stands above it was left out")
     if getattr(file, "encoding", None) == csv_text.WINDOWS:
         notes.append("the file was read as Windows-1252, since it is not UTF-8")
-    unit, decimal = amounts.unit(), amounts.decimal()
     if unit != layout.report.unit and layout.unit is None:
-        words = {
-            "major": "whole units, since they have fractions",
-            "minor": "the smallest units, by their column's name",
-        }
-        notes.append(f"amounts were read as {words[unit]}")
+        notes.append(f"amounts were read as {_UNIT_WORDS[unit]}")
     found = [
-        f"{field} from {head[place].strip()}" for field, place in places.items() if is_found(field, place, head, layout)
+        f"{field} from {head[place].strip()}"
+        for field, place in places.items()
+        if plain(layout.columns.get(field, "")) != plain(head[place])
     ]
     if found:
         notes.append("columns were recognised: " + ", ".join(found))
-    return Seen(places, currency, unit, decimal, frozenset(line for line, *_ in closing), (*notes, *lost))
+    return Reading(places, currency, unit, decimal, frozenset(line for line, *_ in closing), (*notes, *lost))
 
 
-def guessed(file: IO[str], layout: Layout) -> tuple[Mapping[str, int], str, str | None]:
-    """The columns that are known by their names, and unit and currency of the amounts, of a file that may lack some."""
-    records = _records(_begins(file, layout))
+def guess(file: IO[str], layout: Layout) -> tuple[Mapping[str, int], str, str | None]:
+    """The columns whose names are known, and unit and currency of the amounts, of a file that may lack some."""
+    records = _records(_find_header(file, layout))
     head = next(records, (0, []))[1]
     places = known_places(head, layout)
     if "amount" not in places:
         return places, layout.report.unit, None
     currency = currency_of(head, places, layout)
-    amounts = Amounts(layout, head, places, currency)
+    style = AmountStyle(layout, head, places, currency)
     for line, cells in records:
-        amounts.add(line, cells)
-    return places, amounts.unit(), currency
+        style.add(line, cells)
+    return places, style.unit(), currency
 
 
-def read(file: IO[str], layout: Layout, seen: Seen | None = None) -> Iterator[list[PartnerRow] | None]:
-    """What each line tells, nothing where it moves no money; None where not even its id can be read.
+def read(file: IO[str], layout: Layout, reading: Reading | None = None) -> Iterator[list[PartnerRow] | None]:
+    """The rows of each line, none where it moves no money; None where not even its id can be read.
 
-    Raises ReconciliationError where no line could be.
+    Raises ReconciliationError for a file that cannot be read.
     """
-    seen = seen or look_through(file, layout)
+    reading = reading or look_through(file, layout)
     file.seek(0)
-    records = _records(_begins(file, layout))
+    records = _records(_find_header(file, layout))
     next(records, None)
     for line, cells in records:
-        if line not in seen.left_out:
-            yield _rows(cells, seen, layout)
+        if line not in reading.left_out:
+            yield _rows(cells, reading, layout)
 
 
 def head_and_rows(file: IO[str], layout: Layout, most: int) -> tuple[list[str], list[list[str]]]:
-    """The names of the columns, and the first rows as they stand there. Raises ReconciliationError."""
-    found = [cells for _, cells in islice(_records(_begins(file, layout)), most + 1)]
+    """The names of the columns, and the first rows as they are written. Raises ReconciliationError."""
+    found = [cells for _, cells in islice(_records(_find_header(file, layout)), most + 1)]
     return (found[0], found[1:]) if found else ([], [])
 
 
 @dataclass(frozen=True)
-class _Begins:
-    """A file from its header on, which is on that line; ``titles`` says whether there is text above it."""
+class _Start:
+    """A file from its header on, which is on that line; ``has_title``: there is text above it."""
 
     line: int
     separator: str
     lines: Iterator[str]
-    titles: bool
+    has_title: bool
 
 
-def _begins(file: IO[str], layout: Layout) -> _Begins:
+def _find_header(file: IO[str], layout: Layout) -> _Start:
     """The header is the first line that names both an id and an amount; else the first of several cells.
 
     Programs write a title, an account or a period above it.
     """
     lines = _bounded(file)
     taken: list[str] = []
-    with _in_words(lambda: len(taken) + 1):
+    with _csv_errors(lambda: len(taken) + 1):
         taken += islice(lines, MOST_ABOVE)
     declared = next(filter(None, map(csv_separator.declared, taken)), None)
     texts = [n for n, text in enumerate(taken) if text.strip() and csv_separator.declared(text) is None]
@@ -157,7 +164,7 @@ def _begins(file: IO[str], layout: Layout) -> _Begins:
     several = (number for number, cells in heads.items() if sum(bool(cell.strip()) for cell in cells) > 1)
     at = next(chain(named, several, texts), 0)
     separator = declared or csv_separator.of(taken[at] if taken else "")
-    return _Begins(at + 1, separator, chain(taken[at:], lines), any(number < at for number in texts))
+    return _Start(at + 1, separator, chain(taken[at:], lines), any(number < at for number in texts))
 
 
 def _cells(line: str, declared: str | None) -> list[str]:
@@ -167,17 +174,18 @@ def _cells(line: str, declared: str | None) -> list[str]:
         return []
 
 
-def _records(begins: _Begins) -> Iterator[tuple[int, list[str]]]:
+def _records(start: _Start) -> Iterator[tuple[int, list[str]]]:
     """The lines of a CSV file that are not blank, each with its number; the header is the first."""
-    reader = csv.reader(begins.lines, delimiter=begins.separator)
-    with _in_words(lambda: begins.line - 1 + reader.line_num):
+    reader = csv.reader(start.lines, delimiter=start.separator)
+    with _csv_errors(lambda: start.line - 1 + reader.line_num):
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                yield begins.line - 1 + reader.line_num, cells
+                yield start.line - 1 + reader.line_num, cells
 
 
 @contextmanager
-def _in_words(line: Callable[[], int]) -> Iterator[None]:
+def _csv_errors(line: Callable[[], int]) -> Iterator[None]:
+    """Turn what is no CSV, and no text, into ReconciliationError with the number of the line."""
     try:
         yield
     except csv.Error as error:
@@ -186,25 +194,33 @@ def _in_words(line: Callable[[], int]) -> Iterator[None]:
         raise ReconciliationError(f"the file is no text, after line {line()}") from None
 
 
-def _closing(cells: list[str], places: Mapping[str, int], amounts: Amounts) -> str | None:
-    """What a line may be that is no row: one of words alone; or one of totals, without an id, and called so or with
-    what the lines before come to.
+def _bounded(file: IO[str]) -> Iterator[str]:
+    while line := file.readline(LONGEST_LINE + 1):
+        if len(line) > LONGEST_LINE:
+            raise csv.Error("it is too long")
+        yield line
+
+
+def _closing(cells: list[str], places: Mapping[str, int], style: AmountStyle) -> str | None:
+    """What a line may be at the end of a file: ``words`` alone, or ``totals``.
+
+    Totals have no id, and a word for totals or the sum of the lines before.
     """
-    told = [cell.strip() for cell in cells if cell.strip()]
-    if len(told) == 1 and " " in told[0]:
+    filled = [cell.strip() for cell in cells if cell.strip()]
+    if len(filled) == 1 and " " in filled[0]:
         return "words"
     reference = cell_of(cells, places, "reference")
     if reference and not _TOTAL.fullmatch(reference):
         return None
     amount = cell_of(cells, places, "amount")
-    if written(amount) is None:
+    if parse_amount(amount) is None:
         return None
-    is_total = any(_TOTAL.fullmatch(cell) for cell in cells) or (not reference and amounts.is_sum(amount))
+    is_total = any(_TOTAL.fullmatch(cell) for cell in cells) or (not reference and style.is_sum(amount))
     return "totals" if is_total else None
 
 
 def _reference(cells: list[str], places: Mapping[str, int], field: str = "reference") -> str:
-    """An id without what a spreadsheet wraps it in; empty where there is none that can be read."""
+    """An id without what a spreadsheet adds to it; empty where there is none that can be read."""
     text = cell_of(cells, places, field)
     if text[:1] in ("=", "'"):
         formula = _FORMULA.fullmatch(text)
@@ -215,27 +231,29 @@ def _reference(cells: list[str], places: Mapping[str, int], field: str = "refere
 
 
 def _sample(cells: list[str], places: Mapping[str, int] | None = None) -> str:
-    """What a line says in the columns that are read: the others may hold who a player is."""
+    """What a line says in the columns that are read: others may hold who a player is."""
     kept = cells if places is None else [cells[each] for each in sorted(set(places.values())) if each < len(cells)]
     return shown(", ".join(cell.strip() for cell in kept if cell.strip() and "@" not in cell), LONGEST_SAMPLE)
 
 
-def _rows(cells: list[str], seen: Seen, layout: Layout) -> list[PartnerRow] | None:
-    places = seen.places
+def _rows(cells: list[str], reading: Reading, layout: Layout) -> list[PartnerRow] | None:
+    places = reading.places
     reference = _reference(cells, places)
     if not reference:
         return None
-    row_id = _reference(cells, places, "row_id")
-    kind = kind_of(cell_of(cells, places, "kind"), layout.report.kinds)
+    word = cell_of(cells, places, "kind")
+    kind = kind_of(word, layout.report.kinds)
     if kind == "":
         return []
-    currency = cell_of(cells, places, "currency").upper() or seen.currency or ""
-    amount = _minor(cell_of(cells, places, "amount"), currency, seen.unit, seen.decimal)
-    if kind is None and amount is not None and not cell_of(cells, places, "kind"):
+    currency = cell_of(cells, places, "currency").upper() or reading.currency or ""
+    amount = _minor(cell_of(cells, places, "amount"), currency, reading.unit, reading.decimal)
+    if kind is None and amount is not None and not word:
         kind = REFUNDED if amount < 0 else PAID
     at, ours = _moment(cell_of(cells, places, "at")), cell_of(cells, places, "ours") or None
-    # Without an id of its own a row is told from others by all that it says: only the same line twice is one row.
-    row_id = row_id or hashlib.blake2b("\0".join(cells).encode(), digest_size=8).hexdigest()
+    # Without an id of its own a row is identified by all that it says: only the same line twice is one row.
+    row_id = (
+        _reference(cells, places, "row_id") or hashlib.blake2b("\0".join(cells).encode(), digest_size=8).hexdigest()
+    )
     if kind is None or amount is None or (amount < 0 and kind != REFUNDED):
         code = currency if money.exponent(currency) is not None else None
         sample = _sample(cells, places)
@@ -243,10 +261,10 @@ def _rows(cells: list[str], seen: Seen, layout: Layout) -> list[PartnerRow] | No
     return [PartnerRow(reference, f"{row_id}:{kind}", kind, format(abs(amount), "f"), currency, at, ours)]
 
 
-@lru_cache(maxsize=8192)  # of a million purchases few have a price of their own
+@lru_cache(maxsize=8192)  # most purchases have one of few prices
 def _minor(cell: str, currency: str, unit: str, decimal: str | None) -> Decimal | None:
-    """Exact, in minor units; None where it is no amount of a currency."""
-    found = written(cell)
+    """Exact, in minor units; None if it is no amount of that currency."""
+    found = parse_amount(cell)
     if found is None or not (len(currency) == 3 and currency.isascii()) or found.code not in (None, currency):
         return None
     amount = found.value(decimal)
@@ -264,10 +282,3 @@ def _moment(text: str) -> str | None:
         return f"{found.isoformat(timespec='microseconds')[:26]}Z"
     except (ValueError, OverflowError, OSError):
         return None
-
-
-def _bounded(file: IO[str]) -> Iterator[str]:
-    while line := file.readline(LONGEST_LINE + 1):
-        if len(line) > LONGEST_LINE:
-            raise csv.Error("it is too long")
-        yield line

@@ -1,22 +1,25 @@
-"""A report's rows in the order of their purchases' ids, with no more of them in memory than one part."""
+"""A report's rows sorted by id, with no more of them in memory than one part."""
 
 import heapq
 import marshal
 import tempfile
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import IO
 
-from coinslot.settlement.judging import PartnerRow
+from coinslot.settlement.differences import PartnerRow
 
 SORTED_AT_ONCE = 50_000  # rows: some 20 MiB
 READ_AT_ONCE = 500
 
+_KEY = itemgetter(0, 1)  # reference and row_id
+
 
 def in_order(lines: Iterable[list[PartnerRow] | None]) -> tuple[int, int, Iterator[PartnerRow]]:
-    """How many rows there are, how many lines could not be read, and the rows in the order of their purchases' ids.
+    """The number of rows, the number of lines that could not be read, and the rows sorted by id.
 
-    A million rows that go into the database in that order cost a tenth of what they cost in any other. They are sorted
-    in parts, in files that nobody else can open and that are gone with them.
+    To insert a million rows in that order takes a tenth of the time of any other. They are sorted in parts, in
+    temporary files that no other process can open.
     """
     parts: list[Iterator[PartnerRow]] = []
     part: list[PartnerRow] = []
@@ -28,19 +31,13 @@ def in_order(lines: Iterable[list[PartnerRow] | None]) -> tuple[int, int, Iterat
         count += len(rows)
         part += rows
         if len(part) >= SORTED_AT_ONCE:
-            part.sort(key=_key)
-            parts.append(_set_aside(part))
+            parts.append(_set_aside(sorted(part, key=_KEY)))
             part = []
-    part.sort(key=_key)
-    return count, odd, heapq.merge(*parts, part, key=_key)
-
-
-def _key(row: PartnerRow) -> tuple[str, str]:
-    return row[:2]
+    return count, odd, heapq.merge(*parts, sorted(part, key=_KEY), key=_KEY)
 
 
 def _set_aside(part: list[PartnerRow]) -> Iterator[PartnerRow]:
-    file = tempfile.TemporaryFile()  # noqa: SIM115 closed by whoever has read it to the end, or forgets it
+    file = tempfile.TemporaryFile()  # noqa: SIM115 closed when it is read to the end, or garbage collected
     for start in range(0, len(part), READ_AT_ONCE):
         marshal.dump([tuple(row) for row in part[start : start + READ_AT_ONCE]], file)
     marshal.dump([], file)

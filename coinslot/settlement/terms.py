@@ -1,7 +1,7 @@
-"""What a month is reckoned with: the time zone, store fees and creators' shares, each from a day on.
+"""The terms of a month: its time zone, store fees and creators' shares.
 
-A rate is written as ``30``, in percent, and may change: ``30, 15 from 2026-07-01``. The terms a month was closed with
-are frozen with it, so that a change holds for the days it names in months that are still open, and for no others.
+A rate is written as ``30``, in percent, and may change on a day: ``30, 15 from 2026-07-01``. The terms a month was
+closed with are frozen with it; a change holds in open months, for the days it names.
 """
 
 import json
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 
 from coinslot.base import moments
 from coinslot.games.games import Game
@@ -26,21 +27,23 @@ _RATE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%?(?:\s+from\s+([0-9]{4}-[0
 
 @dataclass(frozen=True)
 class Rates:
-    """A rate by day. ``stamps`` are the beginnings of all but the first, in order; ``values`` are fractions of 1."""
+    """A rate by day. ``stamps`` are when all but the first begin, sorted; ``values`` are fractions of 1."""
 
     stamps: tuple[str, ...]
     values: tuple[Decimal, ...]
 
     def at(self, stamp: str) -> Decimal:
+        """The rate that holds then."""
         return self.values[bisect_right(self.stamps, stamp)] if self.stamps else self.values[0]
 
 
 @dataclass(frozen=True)
 class InGame:
-    """The partner whose months in-game payments are.
+    """The partner that settles in-game payments.
 
-    ``attribution`` is the type of its events that say whose purchase a payment is (``creator_key`` and ``campaign_id``
-    of their data). ``counts_kept``: whether it asks a game for payments that are only kept, so that they count.
+    ``attribution`` is the type of its events that say which creator a payment belongs to (``creator_key`` and
+    ``campaign_id`` of their data). ``counts_kept``: whether payments of a game count that are only kept here, because
+    the partner asks for them.
     """
 
     partner: str
@@ -50,10 +53,7 @@ class InGame:
 
 @dataclass(frozen=True)
 class Terms:
-    """As the settings say it: of each family the text of each member's rates.
-
-    ``share_of`` is ``net`` or ``gross``. ``counts_kept``: payments that are only kept count, since they are asked for.
-    """
+    """As the settings have them; each rate is text. ``share_of`` is ``net`` or ``gross``."""
 
     zone: str = "UTC"
     fees: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_FEES))
@@ -65,6 +65,7 @@ class Terms:
 
     @classmethod
     def of(cls, game: Game, in_game: InGame) -> "Terms":
+        """The terms of a game by its settings."""
         return cls(
             zone=game.settings[ZONE],
             fees={**DEFAULT_FEES, **_members(game, "settlement.fee.")},
@@ -77,22 +78,25 @@ class Terms:
 
     @classmethod
     def loads(cls, text: str) -> "Terms":
+        """What :meth:`dumps` wrote."""
         return cls(**json.loads(text))
 
     def dumps(self) -> str:
+        """The terms as JSON."""
         return json.dumps(asdict(self), sort_keys=True)
 
     def fee_rates(self, distribution_type: str) -> Rates | None:
-        """None for a type that is in no table."""
-        told = self.fees.get(distribution_type)
-        return None if told is None else rates(told, self.zone)
+        """None for an unknown type."""
+        text = self.fees.get(distribution_type)
+        return None if text is None else rates(text, self.zone)
 
     def share_rates(self, creator: str, campaign: str | None) -> Rates:
-        """The creator's own, else the campaign's, else the share of everybody."""
+        """The creator's own, else the campaign's, else the general share."""
         own = self.shares_by_creator.get(creator) or self.shares_by_campaign.get(campaign or "")
         return rates(own or self.share, self.zone)
 
 
+@lru_cache(maxsize=1024)
 def rates(text: str, zone: str) -> Rates:
     """Raises ValueError, in words for the owner."""
     found = _parse(text)
@@ -103,7 +107,7 @@ def rates(text: str, zone: str) -> Rates:
 
 
 def rates_text(value: str) -> str:
-    """For settings: rates as they are stored."""
+    """For settings: rates as they are stored. Raises ValueError, in words for the owner."""
     _parse(value)
     return value.strip()
 

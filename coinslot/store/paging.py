@@ -1,10 +1,13 @@
 """Lists a page at a time, newest first: each page has what is below the lowest id of the page before it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-from coinslot.store.db import Row
+from coinslot.store.db import Connection, Row
 
 LAST_ID = 2**63 - 1  # SQLite has none above it
+
+ROWS_AT_ONCE = 1000
 
 # The rows of a page, and the id that the page after is below; None on the last.
 Listed = tuple[list[Row], int | None]
@@ -20,4 +23,13 @@ def every(page_below: Callable[[int], Listed]) -> Iterator[Row]:
     before: int | None = LAST_ID
     while before is not None:
         rows, before = page_below(before)
+        yield from rows
+
+
+def plain_rows(connection: Connection, query: str, values: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """The rows of a query as tuples, a thousand read at a time: for results of millions of rows."""
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    cursor.execute(query, values)
+    while rows := cursor.fetchmany(ROWS_AT_ONCE):
         yield from rows

@@ -7,7 +7,7 @@ import click
 
 from coinslot.games import games, options
 from coinslot.games.registry import checked_text
-from coinslot.settlement import jobs
+from coinslot.settlement import months
 from coinslot.settlement.terms import ZONE
 from handlers.kit.console import Group, table
 from handlers.kit.receive import current_installation, partners
@@ -92,8 +92,8 @@ def set_setting(game: str, key: str, value: str) -> None:
     click.echo(f"{key} = {_readable(stored)}")
     changed = installation.games.by_slug(game)
     if key == ZONE and changed is not None:
-        for note in jobs.zone_notes(installation.database.read(), changed):
-            click.echo(note)
+        for each in months.zone_changes(installation.database.read(), changed):
+            click.echo(each.sentence)
 
 
 @config.command("show")

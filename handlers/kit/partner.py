@@ -16,7 +16,7 @@ from coinslot.installation import Installation, Job
 from coinslot.operations.refusals import Refused
 from coinslot.outbox.formats import Format
 from coinslot.settlement.columns import ReportFormat
-from coinslot.settlement.outcomes import Run
+from coinslot.settlement.runs import Run
 from coinslot.settlement.terms import InGame
 from coinslot.store.db import Connection
 from handlers.kit.explain import Known

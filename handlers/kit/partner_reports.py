@@ -9,11 +9,12 @@ from coinslot.base import clock
 from coinslot.base.spellings import shown
 from coinslot.games.games import Game
 from coinslot.installation import Installation, Job, Standing
-from coinslot.settlement import jobs as settling
-from coinslot.settlement import so_far, writing
+from coinslot.settlement import jobs as months_jobs
+from coinslot.settlement import open_months
+from coinslot.settlement.amounts import LONGEST_SAMPLE
 from coinslot.settlement.columns import Layout
-from coinslot.settlement.jobs import CLOSE_JOB, RECONCILE_JOB, SO_FAR_JOB, Reader
-from coinslot.settlement.outcomes import ReconciliationError
+from coinslot.settlement.jobs import CLOSE_JOB, OPEN_MONTHS_JOB, RECONCILE_JOB, Reader
+from coinslot.settlement.runs import ReconciliationError
 from coinslot.store.db import Row
 from handlers.kit.partner import Partner, Report
 
@@ -52,7 +53,7 @@ def remedy(game: str, title: str, difference: Row) -> str:
         id="" if looks_like_option else f" {shlex.quote(named)}",
         id_last=f" -- {shlex.quote(named)}" if looks_like_option else "",
         at=f" --at {detail}" if clock.plausible(detail) and detail <= clock.stamp() else "",
-        detail=shown(detail or "", writing.LONGEST_SAMPLE),
+        detail=shown(detail or "", LONGEST_SAMPLE),
         other=f", with {shown(detail, LONGEST_SHOWN)} on the other side" if detail else "",
     )
 
@@ -61,12 +62,12 @@ def jobs(partners: Iterable[Partner]) -> dict[str, Job]:
     reports = {partner.name: partner.report for partner in partners if partner.report is not None}
     return {
         CLOSE_JOB: Standing(
-            lambda installation, game: settling.close_due(installation.database, game, installation.in_game)
+            lambda installation, game: months_jobs.close_due(installation.database, game, installation.in_game)
         ),
-        SO_FAR_JOB: Standing(
-            lambda installation, game: so_far.reckon(installation.database, game, installation.in_game)
+        OPEN_MONTHS_JOB: Standing(
+            lambda installation, game: open_months.calculate_large(installation.database, game, installation.in_game)
         ),
-        RECONCILE_JOB: lambda installation, game: settling.reconcile_open(
+        RECONCILE_JOB: lambda installation, game: months_jobs.reconcile_open(
             installation.database, game, {name: reader(installation, game, report) for name, report in reports.items()}
         ),
     }
@@ -87,7 +88,7 @@ def begin(
         raise ReconciliationError(f"{partner.title} has no figures to hold a month against")
     if file is None and not partner.report.is_askable(game):
         raise ReconciliationError(f"{partner.title} cannot be asked, its key is not set: give its report as a file")
-    return settling.begin(
+    return months_jobs.begin(
         *(installation.database, game, month, partner.name, actor, file),
         is_of_payments=partner.in_game is not None,
         is_background=is_background,

@@ -8,8 +8,9 @@ import re
 import pytest
 
 from coinslot.operations import uploads
-from coinslot.settlement import judging, outcomes, purchases, reconciliation
-from coinslot.settlement.outcomes import ReconciliationError
+from coinslot.settlement import differences as purchase_differences
+from coinslot.settlement import partner_rows, purchases, runs
+from coinslot.settlement.runs import ReconciliationError
 from handlers.dashboard.frame import pages
 from handlers.dashboard.settlement import differences, documents
 from tests.books import Books
@@ -456,11 +457,11 @@ class TestReports:
     def test_the_same_file_goes_on_where_its_reading_was_broken_off(
         self, browser, books, july, installation, monkeypatch, db
     ):
-        monkeypatch.setattr(reconciliation, "ROWS_AT_ONCE", 2)
+        monkeypatch.setattr(runs, "ROWS_AT_ONCE", 2)
         books.close()
         form = {"reference": "0", "amount": "1", "currency": "2", "unit": "major"}
         content = b"id,amount,currency\n" + b"".join(b"GP-%d,1,USD\n" % number for number in range(5))
-        add_rows = reconciliation.add_rows
+        add_rows = partner_rows.add_rows
 
         def broken(database, run, rows, cursor, **more):
             if cursor != "2":
@@ -468,7 +469,7 @@ class TestReports:
             return add_rows(database, run, rows, cursor, **more)
 
         with monkeypatch.context() as patched:
-            patched.setattr(reconciliation, "add_rows", broken)
+            patched.setattr(partner_rows, "add_rows", broken)
             assert browser.post(upload(browser, content).location, **form).status_code == 400
         assert "upload the same file again" in browser.get(DIFFERENCES).text
         assert browser.post(upload(browser, content).location, **form).status_code == 303
@@ -519,10 +520,10 @@ def test_the_months_have_a_chart_of_one_currency(browser, books, july):
 
 def test_a_list_of_differences_reads_no_more_than_it_shows(installation, books):
     plan = installation.database.read().execute(
-        f"EXPLAIN QUERY PLAN {outcomes._OF_EACH_RESULT}", {"id": 1, "after": 0, "limit": 10, "result": None}
+        f"EXPLAIN QUERY PLAN {runs._OF_ANY_RESULT}", {"id": 1, "after": 0, "limit": 10, "result": None}
     )
     words = " ".join(row["detail"] for row in plan)
-    assert words.count("SEARCH differences USING INDEX differences_by_result") == len(judging.RESULTS)
+    assert words.count("SEARCH differences USING INDEX differences_by_result") == len(purchase_differences.RESULTS)
     assert "TEMP B-TREE" not in words
 
 

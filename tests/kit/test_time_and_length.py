@@ -131,7 +131,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "a code": spellings.code,
     "a payment's id": lambda text: fields.canonical_id(4 * text),
     "a report's column": lambda text: columns.bare(4 * text),
-    "a report's amount": amounts.written,
+    "a report's amount": amounts.parse_amount,
     "a report's id": lambda text: report_files._reference([text], {"reference": 0}),
     "the words of a call that is forgotten": forgetting._of_text,
     "a path with encoded slashes": lambda text: paths._pieces(text, ""),

@@ -15,7 +15,7 @@ import time_machine
 from app import create_app
 from coinslot.settlement import closing as settlement
 from coinslot.settlement import documents
-from coinslot.settlement.months import SettlementError, standing
+from coinslot.settlement.months import SettlementError, find_closed
 from tests.bookkeeper import (
     DECIMALS,
     Agreed,
@@ -196,7 +196,7 @@ def check(studio: RandomStudio) -> None:
     booked: dict[tuple[str, str], Fraction] = defaultdict(Fraction)
     owed: dict[tuple[str, str], Fraction] = defaultdict(Fraction)
     for month in (*MONTHS, "2026-12", "2027-01"):
-        found = standing(connection, books.game.id, month)
+        found = find_closed(connection, books.game.id, month)
         assert found is not None
         starts, ends, _ = keeper.closed[month]
         assert (found.month.starts_at, found.month.ends_at) == (stamp(starts), stamp(ends))

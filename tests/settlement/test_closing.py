@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from coinslot.base import clock as clocks
 from coinslot.ledger import events
 from coinslot.payments import parsing, queries, store
-from coinslot.settlement import adjustments, months, periods, purchases
+from coinslot.settlement import calculation, months, periods, purchases, states
 from coinslot.settlement import closing as settlement
-from coinslot.settlement.figures import summed_up
+from coinslot.settlement.lines import sum_by_key, totals
 from coinslot.settlement.months import SettlementError
 from coinslot.settlement.terms import InGame, Terms, rates, rates_text
 from tests.books import RULES, Books
@@ -135,7 +135,7 @@ class TestWorkedFigures:
             books.close(month)
 
         every = [line for month in ("2026-07", "2026-08", "2026-09", "2026-10") for line in books.lines(month)]
-        (total,) = months.totals(every)
+        (total,) = totals(every)
         assert (total.gross_minor, total.refunds_minor) == (300, 300)
         assert (total.usd_gross, total.usd_tax, total.usd_fee, total.usd_net) == (0, 0, 0, 0)
         assert (total.fee_minor or 0, total.net_minor or 0) == (0, 0)
@@ -172,7 +172,7 @@ class TestWhatStandsApart:
             ("test", "appcharge", 1),
             ("test", "playcamp", 1),
         }
-        assert months.totals(books.lines()) == []
+        assert totals(books.lines()) == []
 
     def test_a_payment_of_an_unknown_market_waits_apart_and_counts_later_once_it_is_known(self, books):
         books.pay("GP-1", market="bazaar", is_registered=False)
@@ -196,7 +196,7 @@ class TestWhatStandsApart:
             (True, 1, 999),
             (False, 1, 999),
         ]
-        (total,) = months.totals(lines)
+        (total,) = totals(lines)
         assert (total.count, total.gross_minor, total.fee_minor, total.net_minor) == (2, 1998, 599, 1399)
 
     def test_registering_one_later_moves_no_money(self, books, clock):
@@ -553,7 +553,7 @@ class TestLateFacts:
 
         assert books.lines("2026-09") == []
         every = [line for month in ("2026-06", "2026-07", "2026-08") for line in books.lines(month)]
-        stands = {(line.month, line.section): line for line in summed_up(every) if not line.is_nothing}
+        stands = {(line.month, line.section): line for line in sum_by_key(every) if not line.is_zero}
         if moved_at == "no time":  # nothing takes the place of what can be registered, but for what can be too
             assert set(stands) == {("2026-07", "counted")}
         else:
@@ -620,11 +620,11 @@ class TestLateFacts:
         clock.shift(3600)
 
         with books.installation.database.snapshot() as connection:
-            closed = months.all_standing(connection, books.game.id)
-            assert adjustments._touched(connection, books.game.id, closed, closed) == []
+            assert calculation.changed_months(connection, books.game.id, "2026-08") == []
         books.pay("GP-2")
         with books.installation.database.snapshot() as connection:
-            assert adjustments._touched(connection, books.game.id, closed, closed) == closed
+            (changed,) = calculation.changed_months(connection, books.game.id, "2026-08")
+        assert changed.month.name == "2026-07"
 
 
 class TestReopening:
@@ -636,7 +636,7 @@ class TestReopening:
         books.installation.database.write_here(
             lambda tx: settlement.reopen(tx, books.game.id, "2026-07", "test", "a late report")
         )
-        assert months.standing(books.installation.database.read(), books.game.id, "2026-07") is None
+        assert months.find_closed(books.installation.database.read(), books.game.id, "2026-07") is None
         again = books.close()
 
         assert again.version == 2
@@ -703,7 +703,7 @@ class TestReopening:
 class TestStates:
     def advance(self, books: Books, state: str, **options: Any) -> list[str]:
         return books.installation.database.write_here(
-            lambda tx: settlement.advance(tx, books.game.id, "2026-07", state, "test", **options)
+            lambda tx: states.advance(tx, books.game.id, "2026-07", state, "test", **options)
         )
 
     def test_come_one_after_the_other(self, books):
@@ -722,9 +722,9 @@ class TestStates:
         with pytest.raises(SettlementError, match="not reconciled"):
             self.advance(books, "payment_confirmed")
         with pytest.raises(SettlementError, match="not reconciled"):
-            self.advance(books, "payment_confirmed", skipping=True)
+            self.advance(books, "payment_confirmed", is_skipping=True)
 
-        self.advance(books, "payment_confirmed", skipping=True, note="no report to be had")
+        self.advance(books, "payment_confirmed", is_skipping=True, note="no report to be had")
 
         steps = months.steps(books.installation.database.read(), books.game.id, "2026-07")
         assert [(each.state, each.is_skipped) for each in steps] == [
@@ -894,7 +894,7 @@ def test_a_statement_is_what_a_slow_sum_over_the_rows_says_and_adjustments_lose_
             stated = {key: tuple(summed) for key, summed in sums.items() if any(summed)}
             assert stated == {key: each for key, each in slow_sum(books, db, month).items() if any(each)}
 
-        for total in months.totals(every):
+        for total in totals(every):
             mine = [line for line in every if line.section == "counted"
                     and (line.partner, line.currency) == (total.partner, total.currency)]  # fmt: skip
             for name in ("count", "gross_minor", "refunds_minor", "share_minor"):
@@ -911,12 +911,12 @@ def test_a_preview_is_what_closing_freezes(books):
     in_game = books.installation.in_game
     terms = Terms.of(books.game, in_game)
     with books.installation.database.snapshot() as connection:
-        shown = settlement.preview(connection, books.game.id, periods.month("2026-07", "UTC"), terms, in_game)
+        shown = calculation.preview(connection, books.game.id, periods.month("2026-07", "UTC"), terms, in_game)
 
     books.close()
 
     assert books.lines() == shown
-    assert summed_up(shown)
+    assert sum_by_key(shown)
 
 
 def test_in_game_payments_are_of_whichever_partner_says_so(books):
@@ -925,7 +925,7 @@ def test_in_game_payments_are_of_whichever_partner_says_so(books):
     other = InGame("other", "other.payment", counts_kept=lambda game: False)
     with books.installation.database.snapshot() as connection:
         month = periods.month("2026-07", "UTC")
-        shown = settlement.preview(connection, books.game.id, month, Terms.of(books.game, other), other)
+        shown = calculation.preview(connection, books.game.id, month, Terms.of(books.game, other), other)
 
     assert sorted(line.partner for line in shown) == ["appcharge", "other"]
 

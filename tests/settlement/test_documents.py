@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from coinslot.base import money
 from coinslot.ledger import events
 from coinslot.settlement import documents
-from coinslot.settlement.months import totals
+from coinslot.settlement.lines import totals, totals_by_creator
 from tests.books import Books
 
 BEAN_CHECK = Path(sys.executable).with_name("bean-check")
@@ -142,7 +142,7 @@ class TestCreators:
             "2026-07,AAA11,playcamp,USD,MOBILE_SELF_STORE,1,9.99,0.00,0.00,9.99,1.00\n"
         )
         assert text(documents.creator_csv(books.installation.database.read(), found, "ZZZ99")).count("\n") == 1
-        owed = documents.creators(books.installation.database.read(), found)
+        owed = totals_by_creator(books.lines())
         assert [(line.currency, line.share_minor) for line in owed] == [("KWD", 219), ("USD", 100)]
 
 

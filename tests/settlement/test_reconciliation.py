@@ -10,11 +10,21 @@ from typing import Any
 import pytest
 
 from coinslot.ledger.refunds import REFUNDED_AT
-from coinslot.settlement import closing, comparing, jobs, judging, months, outcomes, reconciliation, sides, sorting
-from coinslot.settlement import report_files as report_file
+from coinslot.settlement import (
+    closing,
+    differences,
+    jobs,
+    months,
+    purchases,
+    reconciling,
+    report_files,
+    runs,
+    sorting,
+    states,
+)
 from coinslot.settlement.columns import Layout
-from coinslot.settlement.judging import PartnerRow, Side, Verdict, judge
-from coinslot.settlement.outcomes import ReconciliationError, Run
+from coinslot.settlement.differences import Difference, PartnerRow, Side, compare
+from coinslot.settlement.runs import ReconciliationError, Run
 from handlers.appcharge.api.month_report import row_of
 from tests.books import Books
 from tests.fakes import appcharge as fake_appcharge
@@ -57,52 +67,52 @@ class TestJudging:
             (Side(Decimal(999), "USD", False, None), Side(Decimal("999.0"), "USD", False, None), None),
             (Side(Decimal(999), "USD", True, None), Side(Decimal(999), "USD", True, None), None),
             (Side(Decimal(999), "USD", True, None), Side(None, "USD", True, None), None),
-            (None, Side(Decimal(999), "USD", False, None), Verdict("missing_here", Decimal(999), "USD")),
+            (None, Side(Decimal(999), "USD", False, None), Difference("missing_here", Decimal(999), "USD")),
             (None, Side(Decimal(999), "USD", True, None), None),
             (None, Side(Decimal(0), "USD", False, None), None),
             (None, Side(None, "USD", True, None), None),
-            (None, Side(None, "USD", False, None), Verdict("missing_here", None, "USD")),
-            (Side(Decimal(999), "USD", False, None), None, Verdict("missing_there", Decimal(999), "USD")),
+            (None, Side(None, "USD", False, None), Difference("missing_here", None, "USD")),
+            (Side(Decimal(999), "USD", False, None), None, Difference("missing_there", Decimal(999), "USD")),
             (Side(Decimal(999), "USD", True, None), None, None),
             (
                 Side(Decimal(999), "USD", False, None),
                 Side(Decimal(899), "USD", False, None),
-                Verdict("amount_differs", Decimal(100), "USD"),
+                Difference("amount_differs", Decimal(100), "USD"),
             ),
             (
                 Side(Decimal(999), "USD", False, None),
                 Side(Decimal(999), "EUR", False, None),
-                Verdict("amount_differs", Decimal(999), "EUR"),
+                Difference("amount_differs", Decimal(999), "EUR"),
             ),
             (
                 Side(Decimal(999), "USD", False, None),
                 Side(Decimal(999), "USD", True, None),
-                Verdict("refunded_there", Decimal(999), "USD"),
+                Difference("refunded_there", Decimal(999), "USD"),
             ),
             (
                 Side(Decimal(999), "USD", True, None),
                 Side(Decimal(999), "USD", False, None),
-                Verdict("refunded_here", Decimal(999), "USD"),
+                Difference("refunded_here", Decimal(999), "USD"),
             ),
             (
                 Side(None, None, False, None),
                 Side(Decimal(999), "USD", False, None),
-                Verdict("amount_differs", Decimal(999), "USD"),
+                Difference("amount_differs", Decimal(999), "USD"),
             ),
             (Side(None, None, False, None), Side(Decimal(0), "USD", False, None), None),
             (Side(Decimal(0), "EUR", False, None), Side(Decimal(0), "USD", True, None), None),
         ],
     )
     def test_what_does_not_agree_has_a_name_and_a_sum(self, ours, theirs, verdict):
-        assert judge(ours, theirs) == verdict
+        assert compare(ours, theirs) == verdict
 
     def test_a_dispute_that_is_won_leaves_what_was_paid(self):
         rows = [
             PartnerRow("o-1", str(number), kind, "999", "USD", None)
             for number, kind in enumerate(("paid", "refunded", "reinstated"))
         ]
-        assert judging.together(rows) == Side(Decimal(999), "USD", False, None)
-        assert judging.together(rows[:2]).is_refunded
+        assert differences.their_side(rows) == Side(Decimal(999), "USD", False, None)
+        assert differences.their_side(rows[:2]).is_refunded
 
     def test_a_row_of_appcharges_report_is_read(self):
         assert row_of(fake_appcharge.transaction("t-1", type="dispute_funds_withdrawn", amount=-999)) == PartnerRow(
@@ -167,7 +177,7 @@ class TestAppcharge:
         assert room.differences(run) == expected
         assert run.matched == 4, "agrees, given-back, won, late"
         assert run.progress == 1
-        (headline,) = outcomes.charged_but_not_granted([run])
+        (headline,) = runs.charged_but_not_granted([run])
         assert (headline.count, headline.stake_minor, headline.currency) == (2, Decimal("1011.5"), "USD")
         assert {(each.result, each.count) for each in run.summary} == {
             ("missing_here", 2),
@@ -191,7 +201,7 @@ class TestAppcharge:
         books.refund_order("there")
         third = room.by_api("appcharge")
         assert set(room.differences(third)) == {"not-there", "amount", "here", "fraction"}
-        assert [run.id for run in outcomes.runs(books.installation.database.read(), books.game.id)] == [third.id]
+        assert [run.id for run in runs.current_runs(books.installation.database.read(), books.game.id)] == [third.id]
 
     def test_what_was_replaced_is_cleared_away_by_the_job(self, room, books, appcharge, db):
         seed_every_difference(books, appcharge)
@@ -276,7 +286,7 @@ class TestAppcharge:
 
         room.by_api("appcharge")
 
-        found = months.standing(books.installation.database.read(), books.game.id, "2026-07")
+        found = months.find_closed(books.installation.database.read(), books.game.id, "2026-07")
         assert found is not None
         assert found.state == "reconciled"
 
@@ -288,10 +298,10 @@ class TestAppcharge:
 
         room.by_api("appcharge")
 
-        found = months.standing(books.installation.database.read(), books.game.id, "2026-07")
+        found = months.find_closed(books.installation.database.read(), books.game.id, "2026-07")
         assert found is not None
         assert found.state == "closed"
-        assert jobs.unreconciled(books.installation.database.read(), books.game.id, "2026-07") == (["playcamp"], [])
+        assert states.unreconciled(books.installation.database.read(), books.game.id, "2026-07") == (["playcamp"], [])
 
     @pytest.mark.parametrize(
         "row",
@@ -314,8 +324,8 @@ class TestAppcharge:
         assert run.rows_odd == 1
         names = {"o-1"} if row != {"orderId": ""} else set()
         assert {name: found[0] for name, found in room.differences(run).items()} == dict.fromkeys(names, "unreadable")
-        assert jobs.unreconciled(books.installation.database.read(), books.game.id, "2026-07") == ([], ["appcharge"])
-        found = months.standing(books.installation.database.read(), books.game.id, "2026-07")
+        assert states.unreconciled(books.installation.database.read(), books.game.id, "2026-07") == ([], ["appcharge"])
+        found = months.find_closed(books.installation.database.read(), books.game.id, "2026-07")
         assert found is not None
         assert found.state == "closed"
 
@@ -331,11 +341,11 @@ class TestAppcharge:
             raise Died
 
         with monkeypatch.context() as patched:
-            patched.setattr(comparing, "finish", die)
+            patched.setattr(reconciling, "finish", die)
             with pytest.raises(Died):
                 room.carry_on(run_id, "appcharge")
         assert (room.run(run_id).state, room.run(run_id).is_done) == ("done", False)
-        assert jobs.unreconciled(books.installation.database.read(), books.game.id, "2026-07") == (["appcharge"], [])
+        assert states.unreconciled(books.installation.database.read(), books.game.id, "2026-07") == (["appcharge"], [])
 
         room.carry_on(run_id, "appcharge")
         assert [each.result for each in room.run(run_id).summary] == ["missing_there"]
@@ -352,14 +362,14 @@ class TestAppcharge:
         books.order("o-9")
         books.close()
 
-        assert jobs.unreconciled(books.installation.database.read(), books.game.id, "2026-07") == (["appcharge"], [])
+        assert states.unreconciled(books.installation.database.read(), books.game.id, "2026-07") == (["appcharge"], [])
         assert not room.carry_on(before, "appcharge")
         again = room.by_api("appcharge")
         assert again.id != before
         assert set(room.differences(again)) == {"o-9"}
 
     def test_an_open_month_is_closed_first(self, room, appcharge):
-        with pytest.raises(ReconciliationError, match="open"):
+        with pytest.raises(months.SettlementError, match="open"):
             room.begin("appcharge")
 
     def test_who_cannot_be_asked_gives_a_file(self, room, books, studio):
@@ -479,14 +489,14 @@ def test_what_is_refunded_is_the_same_here_as_in_the_months_lines(room, books):
     run = room.run(room.begin("appcharge", file=(Path(__file__), Layout.of(room.partners["appcharge"].report, {}))))
     rows = connection.execute(f"SELECT reference, {REFUNDED_AT} AS at FROM transactions t WHERE kind = 'purchase'")
     in_lines = {row["reference"]: row["at"] is not None for row in rows}
-    ours = sides.ours_of(connection, run, list(in_lines))
-    assert {name: judging.is_refunded(own.facts) for name, own in ours.items()} == in_lines
+    ours = purchases.by_id(connection, run, list(in_lines))
+    assert {name: differences.is_refunded(own.refunds) for name, own in ours.items()} == in_lines
     assert 10 < sum(in_lines.values()) < 50
 
 
 class TestANewerReport:
     def state(self, books: Books) -> str:
-        found = months.standing(books.installation.database.read(), books.game.id, "2026-07")
+        found = months.find_closed(books.installation.database.read(), books.game.id, "2026-07")
         assert found is not None
         return found.state
 
@@ -511,10 +521,10 @@ class TestANewerReport:
         books.order("o-1")
         books.close()
         first = room.by_api("appcharge")
-        jobs.accept(books.installation.database, books.game, "2026-07", "test", "it is known")
+        books.installation.database.write(lambda tx: states.accept(tx, books.game.id, "2026-07", "test", "it is known"))
         room.carry_on(first.id, "appcharge")
         assert self.state(books) == "reconciled"
-        assert jobs.disagreeing(books.installation.database.read(), books.game.id, "2026-07") == []
+        assert states.disagreeing(books.installation.database.read(), books.game.id, "2026-07") == []
 
         room.by_api("appcharge")
         assert self.state(books) == "closed"
@@ -524,7 +534,9 @@ class TestANewerReport:
         told(appcharge, "o-1")
         books.close()
         room.by_api("appcharge")
-        jobs.bring_to(books.installation.database, books.game, "2026-07", "payment_confirmed", "test", "")
+        books.installation.database.write(
+            lambda tx: states.advance(tx, books.game.id, "2026-07", "payment_confirmed", "test", "")
+        )
         told(appcharge, "o-2")
         room.by_api("appcharge")
         assert self.state(books) == "payment_confirmed"
@@ -615,7 +627,7 @@ class TestPlayCamp:
 class TestFiles:
     def read(self, text: str, room: Room, partner: str = "playcamp", **options: Any) -> list[PartnerRow]:
         layout = Layout.of(room.partners[partner].report, options.pop("columns", {}), **options)
-        return [row for rows in report_file.read(io.StringIO(text), layout) for row in rows or []]
+        return [row for rows in report_files.read(io.StringIO(text), layout) for row in rows or []]
 
     def test_units_and_decimals_are_the_currencys(self, room):
         rows = self.read("transactionId,amount,currency\na,1480,JPY\nb,3.125,KWD\nc,9.99,USD\n", room)
@@ -658,7 +670,7 @@ class TestFiles:
         ]
 
     def test_a_file_broken_off_goes_on_and_another_one_begins_anew(self, room, books, tmp_path, monkeypatch):
-        monkeypatch.setattr(reconciliation, "ROWS_AT_ONCE", 2)
+        monkeypatch.setattr(runs, "ROWS_AT_ONCE", 2)
         for number in range(5):
             books.pay(f"GP-{number}", "9.99", "USD")
         books.close()
@@ -697,15 +709,15 @@ def test_pages_of_differences_miss_and_repeat_nothing(room, books, appcharge):
     connection = books.installation.database.read()
 
     seen, after = [], 0
-    while rows := outcomes.differences(connection, run.id, after=after, limit=7):
+    while rows := runs.find_differences(connection, run.id, after=after, limit=7):
         seen += [row["reference"] for row in rows]
         after = rows[-1]["id"]
 
     assert len(seen) == 50
     assert len(set(seen)) == 50
-    (row,) = outcomes.differences(connection, run.id, reference="x-03")
+    (row,) = runs.find_differences(connection, run.id, reference="x-03")
     assert (row["result"], row["theirs_minor"], row["ours_minor"]) == ("missing_here", "999", None)
-    assert outcomes.differences(connection, run.id, result="refunded_here") == []
+    assert runs.find_differences(connection, run.id, result="refunded_here") == []
 
 
 def test_a_large_file_is_sorted_in_parts_and_loses_nothing(room, monkeypatch):
@@ -715,7 +727,7 @@ def test_a_large_file_is_sorted_in_parts_and_loses_nothing(room, monkeypatch):
     text = "transactionId,amount,currency\n" + "".join(f"GP-{n:03d},{n + 1},USD\n" for n in numbers) + ",5,USD\n"
     layout = Layout.of(room.partners["playcamp"].report, {})
 
-    count, odd, rows = sorting.in_order(report_file.read(io.StringIO(text), layout))
+    count, odd, rows = sorting.in_order(report_files.read(io.StringIO(text), layout))
 
     assert (count, odd) == (100, 1)
     assert [row.reference for row in rows] == [f"GP-{n:03d}" for n in range(100)]

@@ -9,7 +9,7 @@ import pytest
 
 from coinslot.ledger import refunds
 from coinslot.ledger.policies import Policy
-from coinslot.settlement import judging
+from coinslot.settlement import differences
 from handlers.kit import partner_reports
 from tests.books import Books, quarantine
 from tests.conftest import appcharge_headers, order
@@ -70,7 +70,7 @@ def push(client, studio):
 
 
 def test_every_remedy_has_words():
-    assert set(partner_reports.REMEDIES) == set(judging.ACTIONS)
+    assert set(partner_reports.REMEDIES) == set(differences.ACTIONS)
 
 
 class TestOrders:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from coinslot.settlement import report_files as report_file
-from coinslot.settlement.amounts import written
+from coinslot.settlement import report_files
+from coinslot.settlement.amounts import parse_amount
 from coinslot.settlement.columns import Layout
-from coinslot.settlement.judging import PartnerRow
-from coinslot.settlement.outcomes import ReconciliationError
+from coinslot.settlement.differences import PartnerRow
+from coinslot.settlement.runs import ReconciliationError
 from tests.books import Books
 from tests.reconciler import Room
 
@@ -28,12 +28,12 @@ def room(app, books):
 
 def read(room: Room, text: str, partner: str = "playcamp", **options: Any) -> list[PartnerRow]:
     layout = Layout.of(room.partners[partner].report, options.pop("columns", {}), **options)
-    return [row for rows in report_file.read(io.StringIO(text, newline=""), layout) for row in rows or []]
+    return [row for rows in report_files.read(io.StringIO(text, newline=""), layout) for row in rows or []]
 
 
 def notes(room: Room, text: str, partner: str = "playcamp") -> str:
     layout = Layout.of(room.partners[partner].report, {})
-    return " / ".join(report_file.look_through(io.StringIO(text, newline=""), layout).notes)
+    return " / ".join(report_files.look_through(io.StringIO(text, newline=""), layout).notes)
 
 
 class TestAmounts:
@@ -71,7 +71,7 @@ class TestAmounts:
         ],
     )
     def test_amounts_are_read_as_people_write_them(self, cell, amount):
-        found = written(cell)
+        found = parse_amount(cell)
         assert found is not None
         assert found.exact == Decimal(amount)
 
@@ -79,11 +79,11 @@ class TestAmounts:
         "cell", ["", "x", "--1", "-(1)", "1.2.3", "1,23.45", "1e5", "NaN", "1 2", "9.99.", "1" * 65]
     )
     def test_what_is_no_amount_is_none(self, cell):
-        assert written(cell) is None
+        assert parse_amount(cell) is None
 
     @pytest.mark.parametrize(("decimal", "amount"), [(None, None), (".", "1"), (",", "1000")])
     def test_one_separator_before_three_digits_is_open(self, decimal, amount):
-        found = written("1.000")
+        found = parse_amount("1.000")
         assert found is not None
         assert found.value(decimal) == (None if amount is None else Decimal(amount))
 
@@ -91,7 +91,7 @@ class TestAmounts:
         for text in ("9" * 60, "9.9," * 15, "$" * 60, "1 " * 30):
             began = time.perf_counter()
             for number in range(200):
-                written(f"{text}{number:03d}x")
+                parse_amount(f"{text}{number:03d}x")
             assert time.perf_counter() - began < 1.0
 
     def test_the_other_amounts_of_a_file_tell_what_a_separator_is(self, room):
@@ -240,7 +240,7 @@ class TestFiles:
         path = tmp_path / "report.xlsx"
         path.write_bytes(content)
         with pytest.raises(ReconciliationError, match="not UTF-8, UTF-16 or Windows-1252"):
-            report_file.opened(path)
+            report_files.open_report(path)
 
     @pytest.mark.parametrize(
         "above",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coinslot.settlement import so_far
+from coinslot.settlement import calculation, open_months
 from tests.books import Books
 from tests.pages import text_of
 
@@ -55,7 +55,7 @@ def test_what_it_shows_is_what_closing_freezes(browser, books, clock):
 def test_a_large_month_is_reckoned_in_the_background_and_says_of_when_it_is(
     browser, books, installation, clock, monkeypatch
 ):
-    monkeypatch.setattr(so_far, "MOST_AT_ONCE", 3)
+    monkeypatch.setattr(open_months, "MOST_AT_ONCE", 3)
     for number in range(5):
         books.order(f"o-{number}", usd_fee="85.5", usd_net="764.5")
     assert "being reckoned in the background" in text_of(browser.get(MONTH))
@@ -78,23 +78,23 @@ def test_a_large_month_is_reckoned_in_the_background_and_says_of_when_it_is(
 
 
 def test_a_month_that_was_closed_is_kept_no_more(books, installation, clock, db, monkeypatch):
-    monkeypatch.setattr(so_far, "MOST_AT_ONCE", 3)
+    monkeypatch.setattr(open_months, "MOST_AT_ONCE", 3)
     for number in range(5):
         books.order(f"o-{number}")
-    so_far.reckon(installation.database, books.game, installation.in_game)
+    open_months.calculate_large(installation.database, books.game, installation.in_game)
     assert [row["month"] for row in db("SELECT * FROM months_so_far")] == ["2026-07"]
     clock.move_to("2026-08-02T00:00:00Z")
     books.close()
 
-    so_far.reckon(installation.database, books.game, installation.in_game)
+    open_months.calculate_large(installation.database, books.game, installation.in_game)
 
     assert db("SELECT * FROM months_so_far") == []
 
 
 @pytest.mark.parametrize("what", ["payments", "orders", "boosts"])
 def test_a_page_reads_no_large_month(browser, books, installation, monkeypatch, what):
-    monkeypatch.setattr(so_far, "MOST_AT_ONCE", 3)
-    monkeypatch.setattr(so_far.statement, "lines", lambda *_: pytest.fail("it was reckoned while the page was made"))
+    monkeypatch.setattr(open_months, "MOST_AT_ONCE", 3)
+    monkeypatch.setattr(calculation, "month_lines", lambda *_: pytest.fail("it was reckoned while the page was made"))
     from tests.settlement.test_closing import boost
 
     for number in range(5):

@@ -18,9 +18,9 @@ from coinslot.games.games import Game
 from coinslot.games.registry import checked_id
 from coinslot.installation import Installation
 from coinslot.relay.jobs import JobError
-from coinslot.settlement.judging import PAID, REFUNDED, REINSTATED, UNREADABLE, PartnerRow
-from coinslot.settlement.outcomes import Run
-from coinslot.settlement.reconciliation import add_rows
+from coinslot.settlement.differences import PAID, REFUNDED, REINSTATED, UNREADABLE, PartnerRow
+from coinslot.settlement.partner_rows import add_rows
+from coinslot.settlement.runs import Run
 from handlers.appcharge.api.client import Client
 from handlers.appcharge.shapes import moment
 from handlers.kit.api import ApiError

@@ -12,10 +12,10 @@ from coinslot.base import money
 from coinslot.games.games import Game, GameError
 from coinslot.games.registry import LONGEST_ID
 from coinslot.relay import jobs as schedules
-from coinslot.settlement import jobs, outcomes
-from coinslot.settlement.judging import MISSING_HERE, RESULTS
+from coinslot.settlement import jobs, states
+from coinslot.settlement.differences import MISSING_HERE, RESULTS
 from coinslot.settlement.months import CLOSED
-from coinslot.settlement.outcomes import Run
+from coinslot.settlement.runs import Run, charged_but_not_granted, current_runs, find_differences
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import UPLOADS, PageError, page, see_other, whole
@@ -57,7 +57,7 @@ def differences(game: Game, name: str) -> Response:
 def differences_csv(game: Game, name: str) -> Response:
     """Everything that the same filters list."""
     connection, _ = closed_month(game, name)
-    runs = _wanted_runs(outcomes.runs(connection, game.id, name))
+    runs = _wanted_runs(current_runs(connection, game.id, name))
     wanted = _wanted()
     titles = {partner.name: partner.title for partner in partners()}
 
@@ -87,7 +87,8 @@ def accept_differences(game: Game, name: str) -> AnyResponse:
     """The month is reconciled though not everything agrees; the note says why that is good enough."""
     closed_month(game, name)
     try:
-        jobs.accept(current_installation().database, game, name, "owner", request.form.get("note", ""))
+        note = request.form.get("note", "")
+        current_installation().database.write(lambda tx: states.accept(tx, game.id, name, "owner", note))
     except GameError as error:
         return page_of(game, name, 400, str(error))
     return see_other("differences", "accepted", name=name)
@@ -95,7 +96,7 @@ def accept_differences(game: Game, name: str) -> AnyResponse:
 
 def page_of(game: Game, name: str, status: int = 200, problem: str | None = None) -> Response:
     connection, closed = closed_month(game, name)
-    runs = outcomes.runs(connection, game.id, name)
+    runs = current_runs(connection, game.id, name)
     wanted, titles = _wanted(), {partner.name: partner.title for partner in partners()}
     found = _found(connection, _wanted_runs(runs), wanted, whole(request.args.get("after")) or 0, PER_PAGE + 1)
     listed = found[:PER_PAGE]
@@ -107,7 +108,7 @@ def page_of(game: Game, name: str, status: int = 200, problem: str | None = None
         closed=closed,
         problem=problem,
         runs=runs,
-        headline=outcomes.charged_but_not_granted(runs),
+        headline=charged_but_not_granted(runs),
         is_done=bool(runs) and all(run.finished_at for run in runs),
         error=schedules.last_errors(connection, game.id).get(jobs.RECONCILE_JOB),
         titles=titles,
@@ -143,9 +144,7 @@ def _found(
 ) -> list[tuple[Run, Row]]:
     """Of all the runs, in the order of ids above ``after``."""
     found = [
-        (run, row)
-        for run in runs
-        for row in outcomes.differences(connection, run.id, after=after, limit=limit, **wanted)
+        (run, row) for run in runs for row in find_differences(connection, run.id, after=after, limit=limit, **wanted)
     ]
     return sorted(found, key=lambda each: int(each[1]["id"]))[:limit]
 

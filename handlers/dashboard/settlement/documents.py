@@ -8,7 +8,7 @@ from flask import Response, request, url_for
 from coinslot.base import clock
 from coinslot.games.games import Game
 from coinslot.settlement import documents, months, purchases
-from coinslot.settlement.figures import IN_TOTALS, Line
+from coinslot.settlement.lines import IN_TOTALS, Line, totals, totals_by_creator
 from coinslot.settlement.months import Settlement
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import BYTE_ORDER_MARK
@@ -64,7 +64,7 @@ def month_file(game: Game, name: str, document: str) -> Response:
 def month_print(game: Game, name: str) -> Response:
     """The month's statement, as it may be handed to somebody."""
     connection, found = closed_month(game, name)
-    lines = months.lines(connection, found.id)
+    lines = months.frozen_lines(connection, found.id)
     counted = [line for line in lines if line.section in IN_TOTALS]
     return page(
         "settlement_print.html",
@@ -73,7 +73,7 @@ def month_print(game: Game, name: str) -> Response:
         more_lines=len(counted) - MOST_PRINTED,
         apart=[line for line in lines if line.section not in IN_TOTALS],
         sections=SECTIONS,
-        totals=months.totals(lines),
+        totals=totals(lines),
         steps=months.steps(connection, game.id, name),
         titles=titles(),
         printed_at=clock.stamp(),
@@ -84,15 +84,11 @@ def month_creators(game: Game, name: str) -> Response:
     """What creators brought and are owed: all of them, or the statement of the one in ``creator``."""
     connection, found = closed_month(game, name)
     wanted = request.args.get("creator")
-    sums = documents.creators(connection, found)
-    lines: list[Line] = []
-    if wanted is not None:
-        sums = [each for each in sums if each.creator == wanted]
-        if not sums:
-            raise PageError(404, "This month has nothing of that creator")
-        lines = [
-            line for line in months.lines(connection, found.id) if line.section in IN_TOTALS and line.creator == wanted
-        ]
+    lines: list[Line] = months.frozen_lines(connection, found.id)
+    sums = [each for each in totals_by_creator(lines) if wanted in (None, each.creator)]
+    if wanted is not None and not sums:
+        raise PageError(404, "This month has nothing of that creator")
+    lines = [line for line in lines if line.section in IN_TOTALS and line.creator == wanted]
     return page(
         "settlement_creators.html",
         closed=found,
@@ -111,7 +107,7 @@ def month_purchases(game: Game, name: str) -> Response:
     partner = request.args.get("partner", "")
     if partner not in titles():
         raise PageError(404, "There is no such partner")
-    closed = months.standing(connection, game.id, name)
+    closed = months.find_closed(connection, game.id, name)
     month = named_month(game, name) if closed is None else closed.month
     currency, kind = request.args.get("currency"), request.args.get("distribution_type")
     is_payments = partner == current_installation().in_game.partner
@@ -147,7 +143,7 @@ def closed_month(game: Game, name: str) -> tuple[Connection, Settlement]:
     """404 for a month that is open: it has nothing to show on paper."""
     named_month(game, name)
     connection = current_installation().database.read()
-    found = months.standing(connection, game.id, name)
+    found = months.find_closed(connection, game.id, name)
     if found is None:
         raise PageError(404, f"{name} is open: close it first")
     return connection, found

@@ -10,9 +10,11 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot.base import money
 from coinslot.games.games import Game, GameError
-from coinslot.settlement import closing, jobs, months, outcomes, so_far
-from coinslot.settlement.months import Settlement, Total
+from coinslot.settlement import closing, months, open_months, states
+from coinslot.settlement.lines import Line, totals
+from coinslot.settlement.months import Settlement
 from coinslot.settlement.periods import Month
+from coinslot.settlement.runs import charged_but_not_granted, current_runs
 from coinslot.settlement.terms import ZONE
 from coinslot.store.db import Row
 from handlers.dashboard.frame import charts
@@ -49,7 +51,7 @@ def settlements(game: Game) -> Response:
         "settlements.html",
         months=found,
         zone=game.settings[ZONE],
-        zone_notes=jobs.zone_notes(connection, game),
+        zone_changes=months.zone_changes(connection, game),
         meaning=MEANING,
         **_gross(months.gross_by_month(connection, game.id, CHARTED_MONTHS), request.args.get("currency")),
     )
@@ -75,14 +77,14 @@ def advance_month(game: Game, name: str) -> AnyResponse:
     """Bring a closed month to its next state, or pass over one; the note says why."""
     named_month(game, name)
     state, note = request.form.get("state", ""), request.form.get("note", "").strip()
-    is_skipping = request.form.get("skipping") == "on"
+    is_skipping, is_accepting = (request.form.get(each) == "on" for each in ("skipping", "accepting"))
     if state not in months.STATES:
         raise PageError(400, "There is no such state")
     try:
-        jobs.bring_to(
-            *(current_installation().database, game, name, state, "owner", note),
-            is_skipping=is_skipping,
-            is_accepting=request.form.get("accepting") == "on",
+        current_installation().database.write(
+            lambda tx: states.advance(
+                *(tx, game.id, name, state, "owner", note), is_skipping=is_skipping, is_accepting=is_accepting
+            )
         )
     except GameError as error:
         return _page(game, named_month(game, name), 400, str(error))
@@ -109,38 +111,38 @@ def named_month(game: Game, name: str) -> Month:
 
 def _page(game: Game, named: Month, status: int = 200, problem: str | None = None) -> Response:
     connection = current_installation().database.read()
-    closed = months.standing(connection, game.id, named.name)
+    closed = months.find_closed(connection, game.id, named.name)
     as_of: str | None
     if closed is not None:
-        lines, as_of = months.lines(connection, closed.id), closed.known_at
+        lines, as_of = months.frozen_lines(connection, closed.id), closed.known_at
     else:
         with current_installation().database.snapshot() as snapshot:
-            found = so_far.of(snapshot, game, named, current_installation().in_game)
+            found = open_months.find(snapshot, game, named, current_installation().in_game)
         lines, as_of = found.lines or [], found.known_at
-    totals = months.totals(lines)
-    runs = outcomes.runs(connection, game.id, named.name)
+    sums = totals(lines)
+    runs = current_runs(connection, game.id, named.name)
     return page(
         "settlement.html",
         status,
         month=named if closed is None else closed.month,
         closed=closed,
-        zone_notes=jobs.zone_notes(connection, game, named.name),
+        zone_changes=months.zone_changes(connection, game, named.name),
         state=months.OPEN if closed is None else closed.state,
         meaning=MEANING,
         states=months.STATES,
         next_states=_next_states(closed),
         lines=lines[:MOST_LINES],
         more_lines=len(lines) - MOST_LINES,
-        totals=totals,
-        charts=[(total, _waterfall(total)) for total in totals],
+        totals=sums,
+        charts=[(total, _waterfall(total)) for total in sums],
         steps=months.steps(connection, game.id, named.name),
         as_of=as_of,
         problem=problem,
         sections=SECTIONS,
         titles={partner.name: partner.title for partner in partners()},
         runs=runs,
-        disagreeing=jobs.disagreeing(connection, game.id, named.name),
-        headline=outcomes.charged_but_not_granted(runs),
+        disagreeing=states.disagreeing(connection, game.id, named.name),
+        headline=charged_but_not_granted(runs),
     )
 
 
@@ -148,7 +150,7 @@ def _next_states(closed: Settlement | None) -> Sequence[str]:
     return () if closed is None else months.STATES[months.STATES.index(closed.state) + 1 :]
 
 
-def _waterfall(total: Total) -> Markup:
+def _waterfall(total: Line) -> Markup:
     """From what was paid to what is left, a bar for each step; what nobody said has none.
 
     What a partner tells of tax, fee and net need not add up: the bars show that too.

@@ -9,11 +9,11 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot.games.games import Game, GameError
 from coinslot.operations import uploads
-from coinslot.settlement import jobs
-from coinslot.settlement import report_files as report_file
-from coinslot.settlement.columns import DECIMALS, FIELDS, NEEDED, Layout, plain
-from coinslot.settlement.judging import UNREADABLE
-from coinslot.settlement.outcomes import ReconciliationError
+from coinslot.settlement import jobs, report_files
+from coinslot.settlement.amounts import DECIMALS
+from coinslot.settlement.columns import FIELDS, NEEDED, Layout, plain
+from coinslot.settlement.differences import UNREADABLE
+from coinslot.settlement.runs import ReconciliationError
 from handlers.dashboard.frame.pages import PageError, page, see_other, whole
 from handlers.dashboard.settlement.differences import page_of, reporting_partner
 from handlers.dashboard.settlement.documents import closed_month
@@ -119,8 +119,8 @@ def _uploaded(game: Game, name: str, partner: str, upload_id: str) -> Path:
 
 def _head(path: Path, report: Report) -> tuple[list[str], list[list[str]]]:
     """The names of a file's columns, and its first rows. Raises ReconciliationError."""
-    with report_file.opened(path) as file:
-        head, rows = report_file.head_and_rows(file, Layout.of(report, {}), ROWS_SHOWN)
+    with report_files.open_report(path) as file:
+        head, rows = report_files.head_and_rows(file, Layout.of(report, {}), ROWS_SHOWN)
     if not any(cell.strip() for cell in head):
         raise ReconciliationError("it has no names of columns")
     return head[:MOST_COLUMNS], [row[:MOST_COLUMNS] for row in rows]
@@ -128,8 +128,8 @@ def _head(path: Path, report: Report) -> tuple[list[str], list[list[str]]]:
 
 def _guessed(path: Path, layout: Layout) -> tuple[dict[str, int | None], str, str | None]:
     """The columns of a file as far as they are known by their names, and unit and currency of its amounts."""
-    with report_file.opened(path) as file:
-        places, unit, currency = report_file.guessed(file, layout)
+    with report_files.open_report(path) as file:
+        places, unit, currency = report_files.guess(file, layout)
     return {field: places.get(field) for field in FIELDS}, unit, currency
 
 
@@ -165,7 +165,7 @@ def _layout(report: Report, columns: list[str]) -> Layout:
 
 def _check(path: Path, layout: Layout) -> None:
     """Raises ReconciliationError for a file of which nothing can be read."""
-    with report_file.opened(path) as file:
-        is_readable = any(row.kind != UNREADABLE for rows in report_file.read(file, layout) for row in rows or [])
+    with report_files.open_report(path) as file:
+        is_readable = any(row.kind != UNREADABLE for rows in report_files.read(file, layout) for row in rows or [])
     if not is_readable:
         raise ReconciliationError("no row of it can be read like that: look at the columns, the unit and the currency")

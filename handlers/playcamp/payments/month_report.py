@@ -17,9 +17,9 @@ from coinslot.games.games import Game
 from coinslot.installation import Installation
 from coinslot.payments import queries
 from coinslot.relay.jobs import JobError
-from coinslot.settlement.judging import PAID, REFUNDED, UNREADABLE, PartnerRow
-from coinslot.settlement.outcomes import Run
-from coinslot.settlement.reconciliation import add_rows
+from coinslot.settlement.differences import PAID, REFUNDED, UNREADABLE, PartnerRow
+from coinslot.settlement.partner_rows import add_rows
+from coinslot.settlement.runs import Run
 from handlers.kit.api import ApiError, UnsentError
 from handlers.kit.partner import Report
 from handlers.playcamp.api.client import Client

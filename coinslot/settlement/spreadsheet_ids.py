@@ -1,57 +1,60 @@
 """Ids that a spreadsheet has altered: without their leading zeros, rounded, or written as powers of ten.
 
-Such a purchase is missing on both sides, each time under another id. Two that have the same amount and currency, about
-the same day, and ids of which one may come from the other, are one purchase; so is whatever an id written as a power of
-ten may stand for. They are marked, so that nobody takes them for a purchase that was charged and not granted.
+Such a purchase is missing on both sides, each time under another id. Two of the same amount and currency, on about the
+same day, are taken for one purchase if one id may come from the other; so is every id that a power of ten may stand
+for. They are marked, so that nobody takes them for a purchase that was charged and not granted.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal
-from itertools import groupby
+from itertools import groupby, islice
+from typing import Any
 
 from coinslot.base import clock
-from coinslot.settlement.judging import ID_ALTERED, MISSING_HERE, MISSING_THERE, RESTORE_IDS
+from coinslot.settlement.differences import ID_ALTERED, MISSING_HERE, MISSING_THERE, RESTORE_IDS
 from coinslot.store.db import Connection, Database, Row
 
-PAIRS_AT_ONCE = 2000
+MARKED_AT_ONCE = 4000
 MOST_POWERS = 10_000
 DAY_SECONDS = 86_400.0
 KEPT_DIGITS = 15  # of a number, in a spreadsheet
 
 _POWER = re.compile(r"([1-9](?:[.,][0-9]{1,14})?)E\+([0-9]{1,3})", re.IGNORECASE)
 _DIGITS = re.compile("[0-9]{1,255}")
-_NUMBER = re.compile("[0-9]{1,255}(?:[eE][0-9]{1,3})?")  # as a spreadsheet takes it: 68e2 is 6800
+_NUMBER = re.compile("[0-9]{1,255}(?:[eE][0-9]{1,3})?")  # as a spreadsheet reads it: 68e2 is 6800
 
 
 def mark(database: Database, run_id: int) -> None:
     """Mark the differences of a run whose ids look altered. Done again, or by two at once, it marks the same."""
     with database.snapshot() as connection:
-        powers = _powers(connection, run_id)
-        portion: list[Mapping[str, object]] = []
-        for pair in _pairs(connection, run_id):
-            portion += pair
-            if len(portion) >= 2 * PAIRS_AT_ONCE:
-                _write(database, portion)
-                portion = []
-        portion += [_marked(number, None) for number, _ in powers.values()]
-        if powers:
-            for row in _missing(connection, run_id, MISSING_THERE):
-                there = next((powers[key] for key in _roundings(row["reference"]) if key in powers), None)
-                if there is not None:
-                    portion.append(_marked(row["id"], there[1]))
-                if len(portion) >= 2 * PAIRS_AT_ONCE:
-                    _write(database, portion)
-                    portion = []
-    if portion:
-        _write(database, portion)
+        marks = _marks(connection, run_id)
+        while portion := list(islice(marks, MARKED_AT_ONCE)):
+            database.write(
+                lambda tx, portion=portion: tx.executemany(  # type: ignore[misc]
+                    """UPDATE differences SET result = :result, action = :action, detail = coalesce(:detail, detail)
+                       WHERE id = :id AND result <> :result""",
+                    portion,
+                )
+            )
 
 
-def _pairs(connection: Connection, run_id: int) -> Iterator[list[Mapping[str, object]]]:
-    """One that is missing here, with one that is missing there, as they are to be marked."""
-    ours = groupby(_missing(connection, run_id, MISSING_THERE), key=_sum)
+def _marks(connection: Connection, run_id: int) -> Iterator[Mapping[str, Any]]:
+    powers = _powers(connection, run_id)
+    yield from _pairs(connection, run_id)
+    for number, _ in powers.values():
+        yield _mark(number, None)
+    for row in _missing(connection, run_id, MISSING_THERE) if powers else ():
+        there = next((powers[key] for key in _roundings(row["reference"]) if key in powers), None)
+        if there is not None:
+            yield _mark(row["id"], there[1])
+
+
+def _pairs(connection: Connection, run_id: int) -> Iterator[Mapping[str, Any]]:
+    """A mark for each of two: one that is missing here, and one that is missing there."""
+    ours = groupby(_missing(connection, run_id, MISSING_THERE), key=_amount)
     waiting = next(ours, None)
-    for key, group in groupby(_missing(connection, run_id, MISSING_HERE), key=_sum):
+    for key, group in groupby(_missing(connection, run_id, MISSING_HERE), key=_amount):
         while waiting is not None and waiting[0] < key:
             waiting = next(ours, None)
         if waiting is None or waiting[0] != key:
@@ -66,11 +69,12 @@ def _pairs(connection: Connection, run_id: int) -> Iterator[list[Mapping[str, ob
             other = next((each for each in found if each["id"] not in taken and _is_near(row, each)), None)
             if other is not None:
                 taken.add(other["id"])
-                yield [_marked(row["id"], other["reference"]), _marked(other["id"], row["reference"])]
+                yield _mark(row["id"], other["reference"])
+                yield _mark(other["id"], row["reference"])
 
 
 def _missing(connection: Connection, run_id: int, result: str) -> Iterator[Row]:
-    """By amount and currency; where the amount is not known there is nothing to go by."""
+    """By currency and amount; without an amount two ids cannot be compared."""
     return iter(
         connection.execute(
             """SELECT id, reference, stake_minor, currency, occurred_at FROM differences
@@ -81,12 +85,12 @@ def _missing(connection: Connection, run_id: int, result: str) -> Iterator[Row]:
     )
 
 
-def _sum(row: Row) -> tuple[str, str]:
+def _amount(row: Row) -> tuple[str, str]:
     return row["currency"], row["stake_minor"]
 
 
 def _is_near(one: Row, other: Row) -> bool:
-    """Whether they may be of one day; a report need not tell when."""
+    """Whether they may be of one day; a report need not have the time."""
     if one["occurred_at"] is None or other["occurred_at"] is None:
         return True
     return abs(clock.seconds(one["occurred_at"]) - clock.seconds(other["occurred_at"])) <= DAY_SECONDS
@@ -102,7 +106,7 @@ def _forms(reference: str) -> set[str]:
 
 
 def _powers(connection: Connection, run_id: int) -> dict[str, tuple[int, str]]:
-    """Of the ids that are powers of ten: what they round to -> the difference's id, and the id as it is there."""
+    """Of ids that are powers of ten: :func:`_power` of it -> the difference's id, and the id as it is there."""
     rows = connection.execute(
         """SELECT id, reference FROM differences
            WHERE reconciliation_id = :id AND result = :result AND lower(reference) LIKE '%e+%'
@@ -132,15 +136,5 @@ def _power(mantissa: Decimal, exponent: int, length: int) -> str:
     return f"{mantissa.normalize():f}/{exponent}/{length}"
 
 
-def _marked(number: int, other: str | None) -> Mapping[str, object]:
+def _mark(number: int, other: str | None) -> Mapping[str, Any]:
     return {"id": number, "detail": other, "result": ID_ALTERED, "action": RESTORE_IDS}
-
-
-def _write(database: Database, portion: Sequence[Mapping[str, object]]) -> None:
-    database.write(
-        lambda tx: tx.executemany(
-            """UPDATE differences SET result = :result, action = :action, detail = coalesce(:detail, detail)
-               WHERE id = :id AND result <> :result""",
-            portion,
-        )
-    )
