@@ -162,13 +162,7 @@ ADDRESSES = (
     Address("appcharge players", "/appcharge/{game}/players", *APPCHARGE, (401, UNAUTHORIZED)),
     Address("appcharge events", "/appcharge/{game}/events", *APPCHARGE, (401, UNAUTHORIZED), stale=(1801, -1801)),
     Address(
-        "playtem credit",
-        "/playtem/{game}/credit",
-        *PLAYTEM,
-        (500, NO_PLAYTEM),
-        proof="",
-        stale=(),
-        not_credited=500,
+        "playtem credit", "/playtem/{game}/credit", *PLAYTEM, (500, NO_PLAYTEM), proof="", stale=(), not_credited=500
     ),
     Address(
         "playtem credit by AppId",

@@ -125,11 +125,7 @@ def _is_web_address(value: str | None) -> bool:
 
 
 def version_2(known: Mapping[str, Any] | None) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "version": 2,
-        "status": "invalid" if known is None else "valid",
-        "sessionMetadata": {},
-    }
+    told: dict[str, Any] = {"version": 2, "status": "invalid" if known is None else "valid", "sessionMetadata": {}}
     for ours, theirs in PARTS.items():
         if known is not None and ours in known:
             told[theirs] = known[ours]

@@ -105,9 +105,7 @@ SETTINGS: Mapping[str, Setting] = {
         "json",
     ),
     "appcharge.events_tolerance_seconds": Setting(
-        "accepted age of an event's signature; retries come a quarter of an hour later",
-        whole_number(1, 86400),
-        "1800",
+        "accepted age of an event's signature; retries come a quarter of an hour later", whole_number(1, 86400), "1800"
     ),
     "appcharge.events_without_token": Setting(
         "on: an event may come without x-publisher-token; a wrong one is refused all the same",

@@ -195,10 +195,7 @@ def another_order(case: Case) -> Finding | None:
 
 
 def _signed(
-    case: Case,
-    keys: list[Key],
-    texts: list[tuple[str, Tried]],
-    made: Callable[[bytes, bytes], str] | None = None,
+    case: Case, keys: list[Key], texts: list[tuple[str, Tried]], made: Callable[[bytes, bytes], str] | None = None
 ) -> tuple[Key, Tried] | None:
     """The key and the text that make the order's signature."""
     if case.order is None:
@@ -264,14 +261,7 @@ def item(case: Case) -> Finding | None:
 HYPOTHESES: Mapping[str, tuple[Hypothesis[Case], ...]] = {
     "malformed": (explain.unopened, parameter, no_items, undecodable, not_json, readable_by_now),
     "app_id": (explain.unopened, wrong_app),
-    "signature": (
-        explain.unopened,
-        another_key,
-        another_separator,
-        plain_digest,
-        another_order,
-        explain.in_vain,
-    ),
+    "signature": (explain.unopened, another_key, another_separator, plain_digest, another_order, explain.in_vain),
     "unknown_game": (explain.unopened, no_game),
     "unknown_player": (explain.unopened, player),
     "unknown_item": (explain.unopened, item),

@@ -29,9 +29,7 @@ SETTINGS = {
     "playtem.app_id": Setting("AppId of this game; empty: learned from the first real call", checked_id),
     "playtem.parameter": Setting("query parameter that carries the payload", text(32), "payload"),
     "playtem.formats": Setting(
-        "how Items may enter the signed text; narrow it to the one your log names",
-        _formats,
-        ",".join(FORMATS),
+        "how Items may enter the signed text; narrow it to the one your log names", _formats, ",".join(FORMATS)
     ),
     "playtem.items_separator": Setting("between item ids in format concat", text(8)),
     "playtem.field_separator": Setting("between the four signed parts", text(8)),

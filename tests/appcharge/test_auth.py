@@ -185,12 +185,7 @@ def google() -> Iterator[Google]:
 
 
 def assert_invalid(answer: dict[str, Any], message: str | None = None) -> None:
-    assert set(answer) == {
-        "status",
-        "publisherErrorMessageType",
-        "publisherErrorMessageTitle",
-        "publisherErrorMessage",
-    }
+    assert set(answer) == {"status", "publisherErrorMessageType", "publisherErrorMessageTitle", "publisherErrorMessage"}
     assert (answer["status"], answer["publisherErrorMessageType"]) == ("invalid", "plainText")
     assert answer["publisherErrorMessageTitle"] == "Login failed"
     assert answer["publisherErrorMessage"] == (login_methods.FAILED if message is None else message)

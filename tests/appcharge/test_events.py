@@ -4,11 +4,9 @@ Payloads are written by hand after the documentation's field tables.
 """
 
 import json
-import time
 
 import pytest
 
-from coinslot.base import clock as coinslot_clock
 from coinslot.ledger import chain
 from handlers.appcharge.events import moment, refund_reason, without_personal_data
 from tests.conftest import MAIN_KEY, appcharge_headers, order
@@ -50,16 +48,19 @@ def v2(**changed):
 
 @pytest.fixture
 def post(client, studio):
-    """Post an event; ``body`` is JSON or bytes, other keywords change how it is signed."""
+    """Post an event, as JSON or as bytes."""
 
-    def send(body, game="demo", without=(), **how):
+    def send(body):
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        headers = appcharge_headers(raw, **how)
-        for name in without:
-            del headers[name]
-        return client.post(f"/appcharge/{game}/events", data=raw, headers=headers)
+        return client.post("/appcharge/demo/events", data=raw, headers=appcharge_headers(raw))
 
     return send
+
+
+@pytest.fixture
+def outcomes(db):
+    """What became of the refunds so far."""
+    return lambda: [row["outcome"] for row in db("SELECT outcome FROM refunds ORDER BY id")]
 
 
 @pytest.fixture
@@ -124,9 +125,9 @@ class TestKeeping:
     def test_a_name_keeps_its_spelling_but_not_the_blanks_around_it(self, post, db):
         post({"eventName": " webstore.offers.popup_Closed ", "eventId": "e-1"})
 
-        assert db("SELECT type, dedupe_key FROM events") == [
-            {"type": "appcharge.webstore.offers.popup_Closed", "dedupe_key": "event:webstore.offers.popup.closed:e-1"}
-        ]
+        (row,) = db("SELECT type, dedupe_key FROM events")
+        assert row["type"] == "appcharge.webstore.offers.popup_Closed"
+        assert row["dedupe_key"] == "event:webstore.offers.popup.closed:e-1"
 
     def test_the_game_reads_it_without_personal_data(self, post, client, studio):
         post(v2(sessionMetadata={"shard": 3, "note": "caf\ud83d"}))
@@ -147,11 +148,11 @@ class TestKeeping:
     def test_the_body_is_kept_as_it_was_signed_until_the_player_is_forgotten(self, post, db, client, studio):
         raw = json.dumps(V1, indent=1).encode()
         post(raw)
-        assert [row["raw_body"] for row in db("SELECT raw_body FROM events")] == [raw]
+        assert db("SELECT raw_body FROM events") == [{"raw_body": raw}]
 
         client.delete("/game/v1/players/alice", headers={"Authorization": f"Bearer {studio.token}"})
 
-        assert [row["raw_body"] for row in db("SELECT raw_body FROM events")] == [None]
+        assert db("SELECT raw_body FROM events") == [{"raw_body": None}]
 
     def test_an_event_id_is_known_again_whatever_else_has_changed(self, post, db):
         for body in (V2, v2(timestamp=1632345000124), v2(requestId="r-2")):
@@ -218,16 +219,8 @@ class TestKeeping:
         assert [row["occurred_at"] for row in rows] == [kept for _, kept in self.TIMES]
 
     UNREADABLE = (
-        b"",
-        b"{",
-        b"[]",
-        b"null",
-        b'"order.refunded"',
-        b"\xff\xfe",
-        b'{"a": NaN}',
-        b'{"a": 1e999}',
+        *(b"", b"{", b"[]", b"null", b'"order.refunded"', b"\xff\xfe", b'{"a": NaN}', b'{"a": 1e999}', b"[" * 100_000),
         b'{"a": ' + b"9" * 5000 + b"}",
-        b"[" * 100_000,
         b'{"a":' * 400 + b"1" + b"}" * 400,
         b'{"a":' + b"[" * 90 + b"]" * 90 + b"}",
     )
@@ -245,7 +238,7 @@ class TestKeeping:
         assert rows == [{"endpoint": "events", "reason": "malformed"}] * len(self.UNREADABLE)
 
     def test_a_failed_write_is_our_trouble_and_the_event_may_come_again(
-        self, post, post_order, db, installation, take_back
+        self, post, post_order, db, installation, take_back, outcomes
     ):
         post_order()
         installation.database.write_here(
@@ -256,61 +249,13 @@ class TestKeeping:
 
         installation.database.write_here(lambda tx: tx.execute("DROP TRIGGER broken"))
         assert is_taken(post(V1))
-        assert [row["outcome"] for row in db("SELECT outcome FROM refunds")] == ["reversed"]
-
-
-class TestDoor:
-    def test_a_wrong_key_a_changed_byte_and_a_missing_signature_keep_nothing(self, post, client, db):
-        raw = json.dumps(V1).encode()
-        changed = client.post("/appcharge/demo/events", data=raw + b" ", headers=appcharge_headers(raw))
-        for answer in (post(V1, key="another-key"), post(V1, without=["signature"]), changed):
-            assert (answer.status_code, answer.json) == (401, {"error": "Unauthorized"})
-        assert db("SELECT * FROM events") == []
-
-    def test_an_event_may_be_half_an_hour_old_and_that_is_a_setting_of_its_own(self, post, studio, clock):
-        assert is_taken(post(V1, at=coinslot_clock.now() - 1799))
-        assert post(v1(reason="x"), at=coinslot_clock.now() - 1801).status_code == 401
-        assert post(v1(reason="x"), at=coinslot_clock.now() + 1801).status_code == 401
-
-        studio.config("appcharge.events_tolerance_seconds", "60")
-        assert post(v1(reason="x"), at=coinslot_clock.now() - 61).status_code == 401
-        studio.config("appcharge.tolerance_seconds", "1")
-        assert is_taken(post(v1(reason="x"), at=coinslot_clock.now() - 59))
-
-    def test_the_events_own_secret_is_good_beside_the_main_key_and_only_here(self, post, post_order, studio):
-        assert post(V2, key="events-secret-1").status_code == 401
-        studio.secret("appcharge.events_secret", "events-secret-1")
-
-        assert is_taken(post(V2, key="events-secret-1"))
-        assert is_taken(post(V1, key=MAIN_KEY))
-        body = json.dumps(order()).encode()
-        assert post_order(raw=body, headers=appcharge_headers(body, key="events-secret-1")).status_code == 401
-
-        studio.rotate("appcharge.events_secret", "events-secret-2")
-        assert is_taken(post(v2(eventId="e-3"), key="events-secret-1"))
-        studio.retire("appcharge.events_secret")
-        assert post(v2(eventId="e-4"), key="events-secret-1").status_code == 401
-        assert is_taken(post(v2(eventId="e-4"), key="events-secret-2"))
-
-    def test_a_missing_token_is_let_pass_only_where_the_owner_says_so_and_a_wrong_one_never(self, post, studio, db):
-        assert post(V1, without=["x-publisher-token"]).status_code == 401
-        assert post(V1, token="wrong").status_code == 401
-
-        studio.config("appcharge.events_without_token", "on")
-        assert is_taken(post(V1, without=["x-publisher-token"]))
-        assert post(v1(reason="x"), token="wrong").status_code == 401
-        assert post(v1(reason="x"), token="").status_code == 401
-        assert len(db("SELECT * FROM events")) == 1
-
-    def test_a_game_that_is_unknown_or_without_keys_is_not_found(self, post, studio, installation):
-        type(studio)(installation, "bare")
-        for game in ("nowhere", "bare"):
-            answer = post(V1, game=game)
-            assert (answer.status_code, answer.json) == (404, {"error": "Not Found"})
+        assert outcomes() == ["reversed"]
 
 
 class TestRefunds:
-    def test_both_versions_of_one_refund_reverse_its_order_once(self, post, post_order, feed, granted, take_back, db):
+    def test_both_versions_of_one_refund_reverse_its_order_once(
+        self, post, post_order, feed, granted, take_back, db, outcomes
+    ):
         post_order()
 
         for body in (V1, V2, V1, v2(eventId="another")):
@@ -321,11 +266,7 @@ class TestRefunds:
         assert reversal["items"] == [{"sku": "coins", "quantity": -1000}, {"sku": "gems", "quantity": -5}]
         assert (reversal["transaction_id"], reversal["external_id"]) == (purchase["transaction_id"], ORDER["orderId"])
         assert granted() == {}
-        assert [row["outcome"] for row in db("SELECT outcome FROM refunds ORDER BY id")] == [
-            "reversed",
-            "repeated",
-            "repeated",
-        ]
+        assert outcomes() == ["reversed", "repeated", "repeated"]
         assert len(db("SELECT * FROM events")) == 3
 
     NAMED = (
@@ -371,14 +312,12 @@ class TestRefunds:
         assert feed()[1]["player_id"] == "alice"
         assert (granted(), granted("bob")) == ({}, {})
 
-    def test_a_refund_of_an_order_nobody_reported_waits_and_is_acknowledged(self, post, db, feed, take_back):
+    def test_a_refund_of_an_order_nobody_reported_waits_and_is_acknowledged(self, post, feed, take_back, outcomes):
         assert is_taken(post(V1))
-
-        assert feed() == []
-        assert [row["outcome"] for row in db("SELECT outcome FROM refunds")] == ["waiting"]
+        assert (feed(), outcomes()) == ([], ["waiting"])
 
     def test_what_names_several_orders_or_none_is_left_to_a_person(
-        self, post, post_order, granted, take_back, db, caplog
+        self, post, post_order, granted, take_back, outcomes, caplog
     ):
         post_order()
         post_order(orderId="another", purchaseId="pr_another")
@@ -388,7 +327,7 @@ class TestRefunds:
             assert is_taken(post(v1(appChargeOrderId=..., appChargePaymentId=payment_id)))
 
         assert granted() == {"coins": 2000, "gems": 10}
-        assert [row["outcome"] for row in db("SELECT outcome FROM refunds")] == ["ambiguous"] * len(payment_ids)
+        assert outcomes() == ["ambiguous"] * len(payment_ids)
         assert "names no one order" in caplog.text
 
     @pytest.mark.parametrize("result", ["success", "failed", " FAILED ", None, "who knows", 7, {"x": 1}], ids=repr)
@@ -398,13 +337,10 @@ class TestRefunds:
         assert granted() == {}
         assert refund_reason("order_refunded", {"result": result}) == "refund"
 
-    def test_as_it_comes_the_policy_ignores(self, post, post_order, granted, db):
+    def test_as_it_comes_the_policy_ignores(self, post, post_order, granted, outcomes):
         post_order()
-
         assert is_taken(post(V1))
-
-        assert granted() == ALL
-        assert [row["outcome"] for row in db("SELECT outcome FROM refunds")] == ["ignored"]
+        assert (granted(), outcomes()) == (ALL, ["ignored"])
 
     def test_policies_per_item_and_reason_reach_the_game(self, post, post_order, feed, studio):
         studio.config("refunds.refund", "ignore")
@@ -440,11 +376,8 @@ class TestRefunds:
 
     def test_an_event_that_names_the_reserved_player_punishes_nobody(self, post, post_order, granted, take_back, db):
         post_order()
-
         assert is_taken(post(v1(playerId="coinslot-test")))
-
-        assert granted() == ALL
-        assert [row["is_test"] for row in db("SELECT is_test FROM events")] == [1]
+        assert (granted(), db("SELECT is_test FROM events")) == (ALL, [{"is_test": 1}])
 
     def test_a_live_refund_of_a_test_order_is_a_test(self, post, post_order, feed, studio, take_back):
         studio.config("appcharge.environment", "sandbox")
@@ -478,6 +411,7 @@ class TestRefunds:
 
 
 LOST, WON, OPEN = "order_dispute_lost", "order_dispute_won", "order_dispute_open"
+GONE, BACK = {"type": "dispute_funds_withdrawn"}, {"type": "dispute_funds_reinstated"}
 
 
 class TestDisputes:
@@ -501,10 +435,8 @@ class TestDisputes:
 
     def test_won_before_lost_takes_nothing(self, post, post_order, granted, take_back):
         post_order()
-
         post(v1(event=WON, timestamp=1632345100))
         post(v1(event=LOST, timestamp=1632345000))
-
         assert granted() == ALL
 
     @pytest.mark.parametrize("is_early", [False, True], ids=["after", "before"])
@@ -537,24 +469,16 @@ class TestDisputes:
         ({"dispute": {"result": "won"}}, "reinstated"),
         ({"dispute": {"outcome": "payment_dispute_lost"}}, "chargeback"),
         ({"order": {"disputeStatus": "dispute.won"}}, "reinstated"),
-        ({"transactions": [{"type": "paid"}, {"type": "dispute_funds_withdrawn"}]}, "chargeback"),
-        ({"transactions": [{"type": "dispute_funds_withdrawn"}, {"type": "dispute_funds_reinstated"}]}, "reinstated"),
-        (
-            {
-                "transactions": [
-                    {"type": "dispute_funds_reinstated", "timestamp": 1632349000},
-                    {"type": "dispute_funds_withdrawn", "timestamp": 1632348000},
-                    {"type": "paid", "timestamp": 1632347000},
-                ]
-            },
-            "reinstated",
-        ),
-        ({"result": "won", "transactions": [{"type": "dispute_funds_withdrawn"}]}, "reinstated"),
+        ({"transactions": [{"type": "paid"}, GONE]}, "chargeback"),
+        ({"transactions": [GONE, BACK, {"type": "paid"}]}, "reinstated"),
+        ({"transactions": [BACK | {"timestamp": 1632349000}, GONE | {"timestamp": 1632348000}]}, "reinstated"),
+        ({"transactions": [GONE | {"timestamp": 1632349000}, BACK | {"timestamp": 1632348000}]}, "chargeback"),
+        ({"result": "won", "transactions": [GONE]}, "reinstated"),
         ({"result": "won", "dispute": {"status": "lost"}}, None),
         ({"reason": "the player won"}, None),
         ({"result": "success", "dispute": "lost"}, None),
         ({"transactions": [{"type": "paid"}, {"type": 7}, None]}, None),
-        ({"result": 1, "reason": ["lost"], "transactions": {"type": "dispute_funds_withdrawn"}}, None),
+        ({"result": 1, "reason": ["lost"], "transactions": GONE}, None),
         ({}, None),
     )
 
@@ -562,6 +486,8 @@ class TestDisputes:
         for name in ("order.dispute.resolved", "order_dispute_resolved"):
             for said, reason in self.RESOLVED:
                 assert refund_reason(name, said) == reason, said
+        for spelling in ("order.dispute.lost", "ORDER.DISPUTE_LOST", "order_dispute.lost"):
+            assert refund_reason(spelling, {}) == "chargeback"
 
     def test_a_dispute_resolved_against_us_is_a_chargeback(self, post, post_order, feed, studio):
         studio.config("refunds.chargeback", "flag")
@@ -582,30 +508,20 @@ class TestDisputes:
         assert len(db("SELECT * FROM events")) == 1
         assert any(each.levelname == "WARNING" and "dispute" in each.message for each in caplog.records)
 
-    @pytest.mark.parametrize("name", ["order.dispute.lost", "ORDER.DISPUTE_LOST", "order_dispute.lost"])
-    def test_the_spellings_of_a_name_are_one(self, name):
-        assert refund_reason(name, {}) == "chargeback"
-
 
 class TestPersonalData:
-    @pytest.mark.parametrize(
-        "name",
+    HIDDEN = (
         "emailAddress contactEmail phone_number clientIp remoteIp ipV4 ip_addr ip ipAddress billingAddress zip5"
-        " postal_code firstName fullName cardNumber playerCode proofKey accessToken dateOfBirth".split(),
-    )
-    def test_what_appcharge_may_add_without_notice_is_not_told_either(self, name):
-        assert without_personal_data({name: "x", "inside": [{name: "x"}]}) == {"inside": [{}]}
+        " postal_code firstName fullName cardNumber playerCode proofKey accessToken dateOfBirth"
+    ).split()
+    TOLD = "sku offerName displayName publisherTabId tip recipe currencyCode sessionId description ship".split()
 
-    @pytest.mark.parametrize(
-        "name", "sku offerName displayName publisherTabId tip recipe currencyCode sessionId description ship".split()
-    )
-    def test_what_is_about_the_offer_is_told(self, name):
-        assert without_personal_data({name: "x"}) == {name: "x"}
-
-    def test_an_address_within_other_text_is_blotted(self):
-        assert without_personal_data({"sessionMetadata": '{"mail":"a.b@example.com"}'}) == {
-            "sessionMetadata": '{"mail":"[e-mail]"}'
-        }
+    def test_what_appcharge_may_add_without_notice_is_told_only_where_it_is_about_the_offer(self):
+        for name in self.HIDDEN:
+            assert without_personal_data({name: "x", "inside": [{name: "x"}]}) == {"inside": [{}]}, name
+        assert without_personal_data(dict.fromkeys(self.TOLD, "x")) == dict.fromkeys(self.TOLD, "x")
+        address_in_text = {"sessionMetadata": '{"mail":"a.b@example.com"}'}
+        assert without_personal_data(address_in_text) == {"sessionMetadata": '{"mail":"[e-mail]"}'}
 
     def test_nothing_personal_is_left_at_any_depth(self):
         hidden = {
@@ -634,45 +550,9 @@ class TestPersonalData:
         post_order()
         for body in (V1, V2, v1(event=LOST), v2(eventId="e", eventName="order.dispute.resolved")):
             post(body)
-        signature = appcharge_headers(json.dumps(V1).encode())["signature"].split("v1=")[1]
-        post(V1, key="another-key")
         installation.observations.flush()
 
         logged = capfd.readouterr().err + caplog.text
         assert "reversed" in logged
-        for hidden in (
-            "alice@example.com",
-            "192.0.2.1",
-            "90210",
-            "Liddell",
-            MAIN_KEY,
-            "test-publisher-token",
-            signature,
-        ):
+        for hidden in ("alice@example.com", "192.0.2.1", "90210", "Liddell", MAIN_KEY, "test-publisher-token"):
             assert hidden not in logged
-
-
-def test_the_address_is_shown_for_pasting(app):
-    (appcharge,) = (each for each in app.extensions["coinslot.partners"] if each.name == "appcharge")
-    assert appcharge.urls["Events Webhook"] == "/appcharge/{game}/events"
-
-
-def test_an_event_of_an_encrypted_account_is_kept_too(client, studio, db):
-    from cryptography.hazmat.primitives import padding
-    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
-    key, iv = "0123456789abcdef0123456789abcdef", "fedcba9876543210"
-    studio.secret("appcharge.main_key", key)
-    studio.secret("appcharge.secondary_key", iv)
-    studio.config("appcharge.payload", "aes")
-    plain = json.dumps({**V1, "publisherToken": "test-publisher-token", "sent": time.time()}).encode()
-    padder = padding.PKCS7(128).padder()
-    encryptor = Cipher(algorithms.AES(key.encode()), modes.CBC(iv.encode())).encryptor()
-    body = (encryptor.update(padder.update(plain) + padder.finalize()) + encryptor.finalize()).hex()
-
-    answer = client.post("/appcharge/demo/events", data=body, headers={"Content-Type": "text/plain"})
-
-    assert is_taken(answer)
-    (row,) = db("SELECT type, data FROM events")
-    assert row["type"] == "appcharge.order_refunded"
-    assert "test-publisher-token" not in row["data"]

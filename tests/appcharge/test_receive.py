@@ -366,11 +366,13 @@ def test_of_a_refused_login_no_body_is_kept(store, post, refusals, endpoint, is_
 
 class TestEvents:
     def test_have_a_tolerance_of_their_own(self, store, post, clock):
-        assert post("events", 1, at=coinslot_clock.now() - 1700).status_code == 200
-        assert post("events", 2, at=coinslot_clock.now() - 1900).status_code == 401
-        assert post("orders", 3, at=coinslot_clock.now() - 400).status_code == 401
+        def status(number, age, endpoint="events"):
+            return post(endpoint, number, at=coinslot_clock.now() - age).status_code
+
+        assert [status(1, 1799), status(2, 1801), status(3, -1801), status(4, 400, "orders")] == [200, 401, 401, 401]
         store.config("appcharge.events_tolerance_seconds", "60")
-        assert post("events", 4, at=coinslot_clock.now() - 100).status_code == 401
+        store.config("appcharge.tolerance_seconds", "1")
+        assert [status(5, 61), status(6, 59)] == [401, 200]
 
     def test_may_be_signed_with_a_secret_of_their_own_or_the_main_key(self, store, post):
         store.secret("appcharge.events_secret", "the-secret-of-events")
@@ -378,6 +380,12 @@ class TestEvents:
         assert post("events", 1, key="the-secret-of-events").status_code == 200
         assert post("events", 2).status_code == 200
         assert post("orders", 3, key="the-secret-of-events").status_code == 401
+
+        store.rotate("appcharge.events_secret", "the-next-secret")
+        assert post("events", 4, key="the-secret-of-events").status_code == 200
+        store.retire("appcharge.events_secret")
+        assert post("events", 5, key="the-secret-of-events").status_code == 401
+        assert post("events", 6, key="the-next-secret").status_code == 200
 
     def test_may_lack_the_token_where_the_owner_allows_it_but_never_bring_a_wrong_one(self, store, client):
         def send(number, **headers):

@@ -280,11 +280,7 @@ class Client(Caller):
         return Refusal(shown(clean(beginning), LONGEST_EXCERPT))
 
     def _do(
-        self,
-        method: str,
-        path: str,
-        content: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
+        self, method: str, path: str, content: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
         self.ask(lambda answer: None, method, path, None if content is None else _body(content), headers=headers)
 

@@ -107,13 +107,7 @@ def transactions(game: str, since: datetime, until: datetime, is_csv: bool, is_j
 @click.option("--status", "statuses", multiple=True, help="Such as payment_refunded or charge_failed; may repeat.")
 @click.option("--free", "is_free", is_flag=True, help="The free orders instead of the paid ones.")
 def orders(
-    game: str,
-    since: datetime,
-    until: datetime,
-    is_csv: bool,
-    is_json: bool,
-    statuses: tuple[str, ...],
-    is_free: bool,
+    game: str, since: datetime, until: datetime, is_csv: bool, is_json: bool, statuses: tuple[str, ...], is_free: bool
 ) -> None:
     """Orders of GAME's store and their states: charge_... is about the award, payment_... about the money."""
     start, end = _days(since, until)
