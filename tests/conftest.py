@@ -22,6 +22,7 @@ from coinslot.games import games, registry
 from coinslot.installation import Installation
 from handlers.appcharge.signature import sign
 from handlers.kit import receive
+from tests.owed import Owed
 
 MAIN_KEY = "test-main-key-0123456789"
 TOKEN = "test-publisher-token"
@@ -133,6 +134,11 @@ def studio(installation: Installation) -> Studio:
     studio.player("alice", "bob")
     studio.item("coins", "gems")
     return studio
+
+
+@pytest.fixture
+def owed(installation: Installation, studio: Studio) -> Owed:
+    return Owed(installation, studio)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What tests of the outbox need: destinations, and grants owed to them."""
 
-import dataclasses
 import json
 import sqlite3
 from collections.abc import Callable
@@ -17,6 +16,24 @@ T = TypeVar("T")
 NOWHERE = "http://127.0.0.1:9/hook"  # of destinations that nothing is sent to
 
 
+def a_credit(game_id: int, external_id: str, **changed: Any) -> reports.Credit:
+    """A purchase of 5 coins by ``alice``, as a partner's route hands it to the ledger."""
+    usual: dict[str, Any] = {
+        "game_slug": "demo",
+        "partner": "appcharge",
+        "kind": "purchase",
+        "player_id": "alice",
+        "lines": (("coins", 5),),
+        "fingerprint": "same",
+        "raw_body": b"body",
+        "signature": "signature",
+        "signed_with": "key/current",
+        "answer_status": 200,
+        "answer_body": "first",
+    }
+    return reports.Credit(game_id=game_id, external_id=external_id, reference=external_id, **usual | changed)
+
+
 class Owed:
     """A game's destinations and deliveries. ``studio`` is the fixture of conftest.py."""
 
@@ -28,6 +45,14 @@ class Owed:
 
     def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
         return self.installation.database.write_here(function)
+
+    @property
+    def game_id(self) -> int:
+        return int(self.studio.row["id"])
+
+    def change(self, sql: str, **values: Any) -> None:
+        """One statement in a write of its own."""
+        self.write(lambda tx: tx.execute(sql, values))
 
     def rows(self, sql: str, **values: Any) -> list[sqlite3.Row]:
         return self.installation.database.read().execute(sql, values).fetchall()
@@ -56,8 +81,8 @@ class Owed:
         def make(tx: sqlite3.Connection) -> list[int]:
             for _ in range(count):
                 self.credited += 1
-                wanted = dataclasses.replace(
-                    self._sample(), external_id=f"e-{self.credited}", reference=f"e-{self.credited}", player_id=player
+                wanted = a_credit(
+                    self.game_id, f"e-{self.credited}", partner="somebody", game_slug=self.studio.slug, player_id=player
                 )
                 ledger.credit(tx, wanted, reports.Rules(unknown_player="accept"))
             rows = tx.execute("SELECT id FROM grants ORDER BY id DESC LIMIT :count", {"count": count}).fetchall()
@@ -67,7 +92,7 @@ class Owed:
 
     def happen(self, count: int = 1, player: str = "alice") -> list[int]:
         """Have so many boosts begin and convert each, in one write; returns the ids of the events."""
-        game_id = self.studio.row["id"]
+        game_id = self.game_id
 
         def make(tx: sqlite3.Connection) -> list[int]:
             event_ids = []
@@ -120,14 +145,19 @@ class Owed:
     def fail(self, claim: Claim) -> str:
         return self.record(claim, "status", 500)
 
+    def fail_all(self, name: str = "game") -> None:
+        """Fail what can be claimed until nothing can: with ``retry="0"``, until all of it is dead."""
+        while claims := self.claim(name=name):
+            for claim in claims:
+                self.fail(claim)
+
     def redrive(self, delivery_id: int | None = None, **which: Any) -> int:
         """Put back one delivery, or all that are chosen; returns how many."""
-        game_id = self.studio.row["id"]
         if delivery_id is not None:
-            self.write(lambda tx: redrives.redrive_one(tx, game_id, delivery_id))
+            self.write(lambda tx: redrives.redrive_one(tx, self.game_id, delivery_id))
             return 1
-        found = redrives.redrivable(self.installation.database.read(), game_id, **which)
-        return self.write(lambda tx: redrives.redrive(tx, game_id, found))
+        found = redrives.redrivable(self.installation.database.read(), self.game_id, **which)
+        return self.write(lambda tx: redrives.redrive(tx, self.game_id, found))
 
     def drain(self) -> int:
         return self.installation.new_relay().drain()
@@ -145,21 +175,3 @@ class Owed:
     def due_in(self, delivery_id: int) -> float:
         (row,) = self.rows("SELECT next_attempt_at FROM deliveries WHERE id = :id", id=delivery_id)
         return clock.seconds(row["next_attempt_at"]) - clock.now()
-
-    def _sample(self) -> reports.Credit:
-        return reports.Credit(
-            game_id=self.studio.row["id"],
-            game_slug=self.studio.slug,
-            partner="somebody",
-            external_id="",
-            reference="",
-            kind="purchase",
-            player_id="alice",
-            lines=(("coins", 5),),
-            fingerprint="same",
-            raw_body=b"body",
-            signature="signature",
-            signed_with="key/current",
-            answer_status=200,
-            answer_body="first",
-        )
