@@ -2,7 +2,9 @@
 
 import json
 import sqlite3
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from coinslot.base import clock
@@ -11,6 +13,7 @@ from coinslot.ledger import credit as ledger
 from coinslot.ledger import events, policies, refunds, reports
 from coinslot.outbox import conversion_queue, destinations, redrives
 from coinslot.outbox.attempts import Claim, Result, claim_due, record
+from coinslot.relay.loop import Relay
 
 T = TypeVar("T")
 NOWHERE = "http://127.0.0.1:9/hook"  # of destinations that nothing is sent to
@@ -175,3 +178,20 @@ class Owed:
     def due_in(self, delivery_id: int) -> float:
         (row,) = self.rows("SELECT next_attempt_at FROM deliveries WHERE id = :id", id=delivery_id)
         return clock.seconds(row["next_attempt_at"]) - clock.now()
+
+
+@contextmanager
+def running(installation: Installation, relays: int = 1) -> Iterator[Relay]:
+    """Relays that run in threads of this process."""
+    made = [installation.new_relay() for _ in range(relays)]
+    threads = [threading.Thread(target=each.run) for each in made]
+    for thread in threads:
+        thread.start()
+    try:
+        yield made[0]
+    finally:
+        for each in made:
+            each.stop()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
