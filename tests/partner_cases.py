@@ -19,6 +19,7 @@ from tests.fakes.playcamp import signed, sponsor_event
 
 PLAYCAMP_SECRET = "whsec-of-the-tests"
 PAYMENTS_KEY = "payments-key-of-the-tests"
+XSOLLA_SECRET = "xsolla-key-of-the-tests"
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class Address:
 
     def is_accepted(self, answer: Any) -> bool:
         """Whether an answer is one to a call that proved itself and made sense."""
+        if answer.status_code == 204:
+            return answer.data == b""
         return appcharge_calls.is_accepted(answer.status_code, answer.get_json(silent=True) or {})
 
     def is_forbidden(self, answer: Any) -> bool:
@@ -127,6 +130,19 @@ def playcamp_query(path: str, sent: Sent) -> dict[str, Any]:
     lines = "\n".join(("GET", path.format(game="demo"), "&".join(sorted(query.split("&"))), at, sent.key))
     fingerprint = hashlib.sha256(lines.encode()).hexdigest()
     return {"method": "GET", "query_string": signed_query, "headers": {"X-Timestamp": at, "X-Fingerprint": fingerprint}}
+
+
+def xsolla(path: str, sent: Sent) -> dict[str, Any]:
+    order = {"currency": "USD", "amount": "9.9900", "currency_type": "real", "invoice_id": f"tx-{sent.number}"}
+    document = {
+        "notification_type": "order_paid",
+        "items": [{"sku": sku, "quantity": 1} for sku in sent.items],
+        "order": order,
+        "user": {"external_id": sent.player, "email": "alice@example.com"},
+    }
+    body = json.dumps(document).encode()
+    signature = hashlib.sha1(body + sent.key.encode()).hexdigest()
+    return {"method": "POST", "data": body, "headers": {"Authorization": f"Signature {signature}"}}
 
 
 UNAUTHORIZED: Mapping[str, Any] = {"error": "Unauthorized"}
@@ -200,5 +216,16 @@ ADDRESSES = (
         playcamp_query,
         (401, UNAUTHORIZED),
         proof="X-Fingerprint",
+    ),
+    Address(
+        "xsolla webhook",
+        "/xsolla/{game}/webhook",
+        "xsolla.secret",
+        XSOLLA_SECRET,
+        xsolla,
+        (400, {"error": {"code": "INVALID_SIGNATURE", "message": "Invalid signature"}}),
+        proof="Authorization",
+        stale=(),
+        not_credited=400,
     ),
 )

@@ -8,7 +8,8 @@ import pytest
 
 from handlers.xsolla import explain_words
 from tests.conftest import Studio
-from tests.xsolla.test_webhook import SECRET_KEY, dump, order, post, signed, studio
+from tests.partner_cases import XSOLLA_SECRET as SECRET_KEY
+from tests.xsolla.test_webhook import dump, order, post, signed, studio
 
 __all__ = ["post", "studio"]  # fixtures
 

@@ -8,9 +8,7 @@ import json
 
 import pytest
 
-from tests.partner_cases import PartnerCases
-
-SECRET_KEY = "test-xsolla-secret"
+from tests.partner_cases import XSOLLA_SECRET as SECRET_KEY
 
 
 def signed(body: bytes, key: str = SECRET_KEY) -> dict[str, str]:
@@ -96,47 +94,6 @@ def code(answer) -> str:
 
 def is_accepted(answer) -> bool:
     return (answer.status_code, answer.data) == (204, b"")
-
-
-class TestPartnerContract(PartnerCases):
-    secret = "xsolla.secret"
-    secret_value = SECRET_KEY
-    old_key = SECRET_KEY
-    test_a_stale_signature_credits_nothing = None  # Xsolla signs no time
-
-    def send(self, client, studio, **how):
-        skus = how.get("items", ["coins"])
-        body = dump(
-            order(
-                items=[{"sku": sku, "quantity": 1} for sku in skus],
-                order={**order()["order"], "id": None, "invoice_id": how.get("id", "tx-1")},
-                user={"external_id": how.get("player", "alice"), "email": "alice@example.com"},
-                billing={},
-            )
-        )
-        headers = signed(body, how.get("key", SECRET_KEY))
-        self.last_signature = headers["Authorization"].split()[1]
-        if how.get("unsigned"):
-            del headers["Authorization"]
-        if how.get("spoil"):
-            body = body.replace(b"coins", b"coinz")
-        if "forwarded" in how:
-            headers["X-Forwarded-For"] = how["forwarded"]
-        return client.post(
-            f"/xsolla/{how.get('game', 'demo')}/webhook",
-            data=body,
-            headers=headers,
-            environ_base={"REMOTE_ADDR": how.get("address", "127.0.0.1")},
-        )
-
-    def is_accepted(self, answer):
-        return is_accepted(answer)
-
-    def is_forbidden(self, answer):
-        return answer.status_code == 400 and answer.json["error"]["code"] == "INVALID_SIGNATURE"
-
-    def is_refused(self, answer):
-        return answer.status_code == 400 and answer.json["error"]["code"] in ("INVALID_USER", "INVALID_PARAMETER")
 
 
 class TestSignature:
