@@ -15,6 +15,7 @@ from coinslot.base import exact
 from coinslot.base.outbound import Answer, Outbound
 from coinslot.games import registry
 from coinslot.games.games import Game
+from coinslot.games.readers import text_of
 
 TIMEOUT_SECONDS = 2.0
 LOGIN_TIMEOUT_SECONDS = 5.0  # a password's hash takes its time
@@ -66,7 +67,7 @@ def player_by_password(outbound: Outbound, game: Game, login_name: str, password
         raise LookupFailedError(f"the game's server did not say who logs in: {_why_not(answer)}")
     document = _document(answer)
     try:
-        return Told(registry.checked_id(_id_text(document.get("player_id"))), _profile(document))
+        return Told(registry.checked_id(text_of(document.get("player_id")) or ""), _profile(document))
     except ValueError:
         raise LookupFailedError("the game's server said who logs in without a player_id") from None
 
@@ -91,12 +92,6 @@ def _document(answer: Answer) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return document if isinstance(document, dict) else {}
-
-
-def _id_text(value: object) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return value if isinstance(value, str) else ""
 
 
 def _profile(document: Mapping[str, Any]) -> dict[str, str]:

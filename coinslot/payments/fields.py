@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from coinslot.base import clock, exact, moments, spellings
+from coinslot.games.readers import text_of
 from coinslot.games.registry import checked_id, checked_text
 
 AMOUNT_DIGITS = 15  # before the point
@@ -48,15 +49,15 @@ def id_of(
     row: Mapping[str, Any], name: str, problems: list[str], spelled: Callable[[str], str] = str.strip
 ) -> str | None:
     value = row.get(name)
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
     if value is None or value == "":
         problems.append(f"{name} is missing")
         return None
+    text = text_of(value)
+    if text is None:
+        problems.append(f"{name}: not text")
+        return None
     try:
-        if not isinstance(value, str):
-            raise ValueError("not text")
-        return checked_id(spelled(value).strip())
+        return checked_id(spelled(text).strip())
     except ValueError as error:
         problems.append(f"{name}: {error}")
         return None

@@ -22,8 +22,9 @@ from typing import Any
 
 from flask import Response, current_app
 
-from coinslot.base import clock, exact, signing
+from coinslot.base import exact
 from coinslot.games import registry
+from coinslot.games.readers import at_path, id_of, moment_of
 from coinslot.ledger import events, notices, policies, refunds
 from coinslot.store import counters
 from coinslot.store.db import Connection
@@ -87,7 +88,7 @@ def receive(game_slug: str) -> Response:
     order_id = first_id(payload, REFERENCES)
     named = order_ids(payload)
     is_test = environment == "sandbox" or player_id == registry.RESERVED_ID
-    occurred_at = moment(payload.get("timestamp"))
+    occurred_at = moment_of(payload.get("timestamp"))
     policy = policies.Policy.of(game.settings)
 
     def keep(tx: Connection) -> str | None:
@@ -158,7 +159,7 @@ def event_name(payload: Mapping[str, Any]) -> str:
 
 def dedupe_key(payload: Mapping[str, Any], name: str, body: bytes) -> str:
     # With the name: should an id ever stand for more than one event, a refund is not to be the one that is dropped.
-    event_id = _id(payload.get("eventId"))
+    event_id = id_of(payload.get("eventId"))
     return f"event:{_dotted(name)}:{event_id}" if event_id else f"body:{hashlib.sha256(body).hexdigest()}"
 
 
@@ -182,35 +183,21 @@ def refunded_amount(payload: Mapping[str, Any]) -> str | None:
 
 def order_ids(payload: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Whatever ids an event names its order by, in the words of ``coinslot/ledger/refunds.py``."""
-    named = [("reference", _id(_at(payload, path))) for path in REFERENCES]
+    named = [("reference", id_of(at_path(payload, path))) for path in REFERENCES]
     for kind, paths in OTHER_IDS.items():
-        named += [(kind, _id(_at(payload, path))) for path in paths]
+        named += [(kind, id_of(at_path(payload, path))) for path in paths]
     for transaction in _transactions(payload):
         named += [
-            ("purchase", _id(transaction.get("purchaseId"))),
-            ("payment", _id(transaction.get("appChargePaymentId"))),
-            ("payment", _id(transaction.get("paymentId"))),
+            ("purchase", id_of(transaction.get("purchaseId"))),
+            ("payment", id_of(transaction.get("appChargePaymentId"))),
+            ("payment", id_of(transaction.get("paymentId"))),
         ]
     return list(dict.fromkeys((kind, value) for kind, value in named if value is not None))
 
 
 def first_id(payload: Mapping[str, Any], paths: tuple[str, ...]) -> str | None:
-    ids = (_id(_at(payload, path)) for path in paths)
+    ids = (id_of(at_path(payload, path)) for path in paths)
     return next((each for each in ids if each is not None), None)
-
-
-def moment(value: Any) -> str | None:
-    """Seconds or milliseconds, a number or text, in our format; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    found = re.fullmatch(r"([0-9]{1,20})(?:\.[0-9]+)?", str(value).strip())
-    if found is None:
-        return None
-    try:
-        seconds = signing.unix_seconds(found[1])
-        return clock.stamp(seconds) if seconds > 0 else None
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 def without_personal_data(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,7 +228,7 @@ def _is_personal(name: str, inside: str) -> bool:
 
 def _resolved(payload: Mapping[str, Any]) -> str | None:
     """How a dispute ended, wherever it is said; nothing when that is nowhere, or said both ways."""
-    said = [_at(payload, path) for path in RESULTS]
+    said = [at_path(payload, path) for path in RESULTS]
     words = [re.sub("[^a-z]+", "_", each.strip().lower()) for each in said if isinstance(each, str)]
     verdicts = {VERDICTS[found[1]] for found in map(_VERDICT.fullmatch, words) if found is not None}
     if len(verdicts) == 1:
@@ -250,8 +237,8 @@ def _resolved(payload: Mapping[str, Any]) -> str | None:
         return None
     moved = [each for each in _transactions(payload) if _moved(each) is not None]
     # The last by their own times where all have one: nobody says in which order they are listed.
-    if all(moment(each.get("timestamp")) for each in moved):
-        moved.sort(key=lambda each: moment(each.get("timestamp")) or "")
+    if all(moment_of(each.get("timestamp")) for each in moved):
+        moved.sort(key=lambda each: moment_of(each.get("timestamp")) or "")
     return _moved(moved[-1]) if moved else None
 
 
@@ -269,19 +256,3 @@ def _transactions(payload: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def _dotted(name: str) -> str:
     return name.lower().replace("_", ".")
-
-
-def _at(payload: Any, path: str) -> Any:
-    for key in path.split("."):
-        payload = payload.get(key) if isinstance(payload, dict) else None
-    return payload
-
-
-def _id(value: Any) -> str | None:
-    """An id as text; None for what is none."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    try:
-        return registry.checked_id(value) if isinstance(value, str) else None
-    except ValueError:
-        return None

@@ -1,24 +1,25 @@
 """Kinds of fields Appcharge sends, read as leniently as its documents differ and as strictly as money wants."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from marshmallow import ValidationError, fields
 
-from coinslot.base import clock, exact
+from coinslot.base import exact
 from coinslot.games import registry
+from coinslot.games.readers import text_of
 
 
 class Id(fields.Field[str | None]):
     """An id as text; a JSON integer keeps its digits. Empty counts as missing."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str | None:
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-        if not isinstance(value, str):
+        if value == "":
+            return None
+        text = text_of(value)
+        if text is None:
             raise ValidationError("not text")
         try:
-            return registry.checked_id(value) if value else None
+            return registry.checked_id(text)
         except ValueError as error:
             raise ValidationError(str(error)) from None
 
@@ -31,15 +32,6 @@ class Quantity(fields.Field[int]):
             return exact.whole(value, exact.QUANTITY_DIGITS)
         except ValueError as error:
             raise ValidationError(str(error)) from None
-
-
-def moment(text: Any) -> str | None:
-    """ISO 8601 in our format; None for anything else: a time is never a reason to refuse."""
-    try:
-        parsed = datetime.fromisoformat(text if isinstance(text, str) else "")
-        return clock.stamp((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp())
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 def first_message(messages: Any, path: str = "") -> str:

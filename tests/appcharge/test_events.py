@@ -7,8 +7,9 @@ import json
 
 import pytest
 
+from coinslot.games.readers import moment_of
 from coinslot.ledger import chain
-from handlers.appcharge.events import moment, refund_reason, without_personal_data
+from handlers.appcharge.events import refund_reason, without_personal_data
 from tests.conftest import MAIN_KEY, appcharge_headers, order
 from tests.owed import Owed
 
@@ -212,7 +213,7 @@ class TestKeeping:
 
     def test_a_time_is_seconds_or_milliseconds_and_never_a_reason_to_refuse(self, post, db):
         for given, kept in self.TIMES:
-            assert moment(given) == kept
+            assert moment_of(given) == kept
             assert is_taken(post({"event": "shop_land", "timestamp": given}))
 
         rows = db("SELECT occurred_at FROM events ORDER BY id")

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from coinslot.base import exact
 from coinslot.base.errors import CoinslotError
 from coinslot.base.spellings import shown
 from coinslot.games import registry
+from coinslot.games.readers import text_of, whole_of
 from coinslot.store.db import Connection
 from handlers.appcharge.api.client import Client
 from handlers.kit.api import ApiError
@@ -187,10 +187,10 @@ def _each(
 
 def entry_of(document: Mapping[str, Any]) -> Entry:
     lines = tuple(
-        Line(text_of(of_item(item, "publisherProductId")), _whole(of_item(item, "quantity"), QUANTITY_DIGITS))
+        Line(text_of(of_item(item, "publisherProductId")), whole_of(of_item(item, "quantity"), QUANTITY_DIGITS))
         for item in items_of(document)
     )
-    return Entry(_whole(document.get("index"), 6), _whole(document.get("priceInUsdCents"), PRICE_DIGITS), lines)
+    return Entry(whole_of(document.get("index"), 6), whole_of(document.get("priceInUsdCents"), PRICE_DIGITS), lines)
 
 
 def items_of(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -221,24 +221,9 @@ def _name(document: Mapping[str, Any]) -> str | None:
         return shown(name, registry.LONGEST_ID)
 
 
-def text_of(value: Any) -> str | None:
-    """Text, or an integer's digits, which is how some senders write ids; None for nothing and for anything else."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return value if isinstance(value, str) and value else None
-
-
-def _whole(value: Any, digits: int) -> int | None:
-    try:
-        number = exact.whole(value, digits)
-    except ValueError:
-        return None
-    return number if number >= 0 else None
-
-
 def price_warnings(entries: Any, price_points: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Prices of an offer that are no price point: allowed as far as anybody knows, and odd."""
-    known = {_whole(each.get("priceInUsdCents"), PRICE_DIGITS) for each in price_points}
+    known = {whole_of(each.get("priceInUsdCents"), PRICE_DIGITS) for each in price_points}
     documents = [each for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
     for price in dict.fromkeys(entry_of(each).price_usd_cents for each in documents):
         if price and price not in known:

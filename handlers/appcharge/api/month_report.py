@@ -15,6 +15,7 @@ from typing import Any
 from coinslot.base import clock, exact
 from coinslot.base.spellings import shown
 from coinslot.games.games import Game
+from coinslot.games.readers import figure_of, moment_of
 from coinslot.games.registry import checked_id
 from coinslot.installation import Installation
 from coinslot.relay.jobs import JobError
@@ -22,7 +23,6 @@ from coinslot.settlement.differences import PAID, REFUNDED, REINSTATED, UNREADAB
 from coinslot.settlement.partner_rows import add_rows
 from coinslot.settlement.runs import Run
 from handlers.appcharge.api.client import Client
-from handlers.appcharge.shapes import moment
 from handlers.kit.api import ApiError
 from handlers.kit.partner import Report
 
@@ -91,13 +91,14 @@ def row_of(document: Mapping[str, Any]) -> PartnerRow | None:
     if kind == "":
         return None
     currency, ours, told = details.get("currencyCode"), document.get("publisherTransactionId"), details.get("amount")
+    amount = figure_of(told)
     row = PartnerRow(
         reference,
         str(details.get("id") or ""),
         kind or UNREADABLE,
-        _amount(told),
+        None if amount is None else amount.removeprefix("-"),
         currency.upper() if isinstance(currency, str) and len(currency) == 3 else None,
-        moment(document.get("timestamp")),
+        moment_of(document.get("timestamp")),
         ours if isinstance(ours, str) and len(ours) <= 64 else None,
     )
     try:
@@ -110,13 +111,6 @@ def row_of(document: Mapping[str, Any]) -> PartnerRow | None:
     sample = shown(f"type {details.get('type')}, amount {told}, currency {currency}", LONGEST_SAMPLE)
     row_id = hashlib.blake2b(f"{row.row_id} {sample}".encode(), digest_size=8).hexdigest()
     return row._replace(row_id=row_id, kind=UNREADABLE, amount_minor=None, sample=sample)
-
-
-def _amount(value: object) -> str | None:
-    try:
-        return format(abs(Decimal(exact.figure(value))), "f")
-    except ValueError:
-        return None
 
 
 REPORT = Report(

@@ -11,7 +11,8 @@ from typing import Any
 
 from coinslot.base.spellings import shown
 from coinslot.games import registry
-from handlers.appcharge.api.catalogue import CatalogueError, entry_of, items_of, of_item, sub_kind, text_of
+from coinslot.games.readers import text_of
+from handlers.appcharge.api.catalogue import CatalogueError, entry_of, items_of, of_item, sub_kind
 from handlers.appcharge.api.client import Client
 from handlers.kit.api import ApiError
 

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from coinslot.base import exact
+from coinslot.games.readers import at_path
 from handlers.appcharge.api.client import as_json
 from handlers.appcharge.commands.shared import cell, checked, game_and_client
 from handlers.kit.api import ApiError
@@ -124,13 +125,8 @@ def _days(since: datetime, until: datetime) -> tuple[datetime, datetime]:
 
 def _row(document: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
     """A report's row under our names: text, numbers, true, false or None."""
-    return {name: _at(document, path) for name, path in columns.items()}
-
-
-def _at(document: Any, path: str) -> Any:
-    for name in path.split("."):
-        document = document.get(name) if isinstance(document, dict) else None
-    return document if isinstance(document, str | int | Decimal) else None
+    values = {name: at_path(document, path) for name, path in columns.items()}
+    return {name: value if isinstance(value, str | int | Decimal) else None for name, value in values.items()}
 
 
 def _is_whole(value: Any) -> bool:

@@ -23,6 +23,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 from coinslot.base import exact
 from coinslot.games import lookup, registry
 from coinslot.games.games import Game
+from coinslot.games.readers import moment_of
 from coinslot.ledger import events
 from coinslot.store.db import Connection
 from handlers.appcharge.logins import providers, social
@@ -40,7 +41,7 @@ from handlers.appcharge.logins.methods import (
 )
 from handlers.appcharge.receive import PARTNER, answer, enter, refuse, refused
 from handlers.appcharge.settings import METHODS
-from handlers.appcharge.shapes import first_message, moment
+from handlers.appcharge.shapes import first_message
 from handlers.kit.receive import current_installation
 
 LONGEST_WORD = 64  # of what an event repeats
@@ -153,7 +154,7 @@ def read_attempt(body: bytes) -> Attempt:
         session_id=_word(login["sessionId"]),
         os=_word(login["os"]),
         country=_word(_text(location.get("countryCode2"))),
-        occurred_at=moment(login["date"]),
+        occurred_at=moment_of(login["date"]),
     )
 
 

@@ -17,6 +17,7 @@ from coinslot.base import clock, exact
 from coinslot.base.outbound import Answer, Outbound
 from coinslot.games import registry
 from coinslot.games.games import Game
+from coinslot.games.readers import text_of
 from handlers.appcharge.logins.jwks import ALGORITHM, published_keys
 
 TIMEOUT_SECONDS = 3.0
@@ -88,7 +89,7 @@ def facebook_access_token(login: Login, token: str) -> str:
         raise ProviderError("Facebook's answer cannot be read")
     if about.get("is_valid") is not True or about.get("type", "USER") != "USER":
         raise LoginRefusedError("token")
-    if as_text(about.get("app_id")) != login.client_id:
+    if text_of(about.get("app_id")) != login.client_id:
         raise LoginRefusedError("audience")
     if about.get("expires_at") != 0:  # 0: never
         _check_expiry(login, about.get("expires_at"))
@@ -245,16 +246,9 @@ def _check_expiry(login: Login, expires_at: object) -> None:
 
 def _account(value: object) -> str:
     try:
-        return registry.checked_id(as_text(value))
+        return registry.checked_id(text_of(value) or "")
     except ValueError:
         raise LoginRefusedError("account") from None
-
-
-def as_text(value: object) -> str:
-    """Ids are text in some documents and numbers in others; empty for what is neither."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**exact.QUANTITY_DIGITS:
-        return str(value)
-    return value if isinstance(value, str) else ""
 
 
 def _secret(login: Login) -> str:

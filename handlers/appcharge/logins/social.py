@@ -18,12 +18,12 @@ from collections.abc import Callable, Mapping, Sequence
 from coinslot.base import exact
 from coinslot.base.outbound import Outbound
 from coinslot.games.games import Game
+from coinslot.games.readers import text_of
 from handlers.appcharge.logins.providers import (
     TITLES,
     Login,
     LoginRefusedError,
     apple_code,
-    as_text,
     by_id_token,
     facebook_access_token,
     facebook_code,
@@ -81,7 +81,7 @@ def _named(app_id: object, client_ids: Sequence[str]) -> str | None:
     """The client id that a call names, None when it names none. Raises :class:`LoginRefusedError` for a stranger's."""
     if app_id is None or app_id in ("", "NA"):
         return None
-    named = as_text(app_id)
+    named = text_of(app_id)
     if named not in client_ids:
         raise LoginRefusedError("app_id")
     return named

@@ -17,6 +17,7 @@ from typing import Any
 from coinslot.base import exact
 from coinslot.base.outbound import Answer
 from coinslot.base.spellings import shown
+from coinslot.games.readers import text_of, whole_of
 from handlers.kit.api import AnswerError, Detail, Refusal, message, read_json
 
 LONGEST_OTT = 4096
@@ -100,7 +101,7 @@ def read_registrations(answer: Answer, wanted: set[str], clean: Callable[[str], 
         raise AnswerError("the answer has no list of results")
     found: dict[str, Registration] = {}
     for each in results:
-        transaction_id = _text(each.get("transactionId")) if isinstance(each, dict) else None
+        transaction_id = text_of(each.get("transactionId")) if isinstance(each, dict) else None
         if transaction_id not in wanted:
             continue
         word = each["status"].strip() if isinstance(each.get("status"), str) else ""
@@ -119,14 +120,14 @@ def read_registrations(answer: Answer, wanted: set[str], clean: Callable[[str], 
 
 def read_creator_key(answer: Answer) -> str:
     """The key of the creator that the player supports now; empty if PlayCamp does not say."""
-    return _text(read_object(answer).get("creatorKey")) or ""
+    return text_of(read_object(answer).get("creatorKey")) or ""
 
 
 def read_coupon(answer: Answer, coupon_code: str, clean: Callable[[str], str]) -> Coupon:
     """A coupon, accepted or refused."""
     answered = read_object(answer)
     verdicts = [answered[name] for name in ("valid", "success", "redeemed") if isinstance(answered.get(name), bool)]
-    usage_id = _whole(answered.get("usageId"))
+    usage_id = whole_of(answered.get("usageId"))
     if not verdicts and usage_id is None:
         raise AnswerError("the answer does not say what became of the coupon")
     if not all(verdicts):
@@ -139,10 +140,10 @@ def read_coupon(answer: Answer, coupon_code: str, clean: Callable[[str], str]) -
         None,
         rewards=_rewards(answered.get("reward")),
         package_name=_names(answered.get("packageName") or answered.get("itemName")),
-        creator_key=_text(answered.get("creatorKey")),
-        campaign_id=_text(answered.get("campaignId")),
+        creator_key=text_of(answered.get("creatorKey")),
+        campaign_id=text_of(answered.get("campaignId")),
         usage_id=usage_id,
-        redeemed_at=_text(answered.get("redeemedAt")),
+        redeemed_at=text_of(answered.get("redeemedAt")),
     )
 
 
@@ -227,8 +228,8 @@ def _rewards(listed: Any) -> tuple[Reward, ...] | None:
         return None
     rewards = []
     for each in listed:
-        item_id = _text(each.get("itemId")) if isinstance(each, dict) else None
-        quantity = _whole(each.get("itemQuantity"), exact.QUANTITY_DIGITS) if isinstance(each, dict) else None
+        item_id = text_of(each.get("itemId")) if isinstance(each, dict) else None
+        quantity = whole_of(each.get("itemQuantity"), exact.QUANTITY_DIGITS) if isinstance(each, dict) else None
         if not item_id or not quantity:
             return None
         rewards.append(Reward(item_id, quantity))
@@ -244,13 +245,13 @@ def _names(value: Any) -> dict[str, str]:
 
 
 def _webhook(document: Mapping[str, Any], secret: str | None = None) -> Webhook:
-    webhook_id = _text(document.get("id"))
+    webhook_id = text_of(document.get("id"))
     if not webhook_id:
         raise AnswerError("the answer holds a webhook without an id")
     return Webhook(
         webhook_id,
-        _text(document.get("eventType")) or "",
-        _text(document.get("url")) or "",
+        text_of(document.get("eventType")) or "",
+        text_of(document.get("url")) or "",
         document.get("isActive") is not False,
         secret,
     )
@@ -262,27 +263,11 @@ def _code(document: Mapping[str, Any], names: Sequence[str], clean: Callable[[st
     return code if COUPON_ERROR.fullmatch(code) else shown(clean(code), LONGEST_CODE)
 
 
-def _text(value: Any) -> str | None:
-    """Text, or a whole number as text: ids are written both ways. None for anything else."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**exact.MINOR_DIGITS:
-        return str(value)
-    return value if isinstance(value, str) else None
-
-
-def _whole(value: Any, digits: int = exact.MINOR_DIGITS) -> int | None:
-    """A whole number from 0 on; None for anything else."""
-    try:
-        number = exact.whole(value, digits)
-    except ValueError:
-        return None
-    return number if number >= 0 else None
-
-
 def _path(value: Any) -> str:
     """The path of a field as text, however it is given: ``payments.3.amount``."""
     if isinstance(value, list):
-        return ".".join(text for text in (_text(each) for each in value) if text is not None)
-    return _text(value) or ""
+        return ".".join(text for text in (text_of(each) for each in value) if text is not None)
+    return text_of(value) or ""
 
 
 def _message(value: Any) -> str:

@@ -17,11 +17,11 @@ from coinslot.access import used_entries
 from coinslot.base import clock
 from coinslot.games import registry
 from coinslot.games.games import Game
+from coinslot.games.readers import id_of
 from handlers.kit.api import ApiError, NotConfiguredError
 from handlers.kit.receive import current_installation, note_call, note_refusal
 from handlers.playcamp.api.client import Client, webview_url
 from handlers.playcamp.entries import pages
-from handlers.playcamp.events.values import id_of
 from handlers.playcamp.recipe import Proof, Recipe, SignatureError, verify
 
 PARTNER = "playcamp"

@@ -13,6 +13,7 @@ from flask import Response, current_app, jsonify
 
 from coinslot.games import registry
 from coinslot.games.games import Game
+from coinslot.games.readers import moment_of
 from coinslot.ledger import credit as ledger
 from coinslot.ledger import events, reports
 from coinslot.store import counters
@@ -25,7 +26,7 @@ from handlers.playcamp.api.answers import Coupon
 from handlers.playcamp.api.client import Client
 from handlers.playcamp.events.coupon_fields import CouponRedeemed, CouponToRedeem, CouponToValidate, CouponValidity
 from handlers.playcamp.events.payload import Redeemed
-from handlers.playcamp.events.values import as_items, lines, moment
+from handlers.playcamp.events.values import as_items, lines
 
 PARTNER = "playcamp"
 PATIENCE_SECONDS = 10.0  # a player waits, and one of our threads with him
@@ -135,7 +136,7 @@ def _keep(game: Game, coupon: Coupon, player_id: str, is_marked: bool) -> str | 
             Redeemed(coupon.usage_id, granted),
             player_id,
             is_marked,
-            occurred_at=moment(coupon.redeemed_at),
+            occurred_at=moment_of(coupon.redeemed_at),
             raw_body=json.dumps({"usage_id": coupon.usage_id, "items": as_items(granted)}).encode(),
             signature="",  # the answer to our own call is proved by its connection
             signed_with=game.keys("playcamp.api_key")[0].label,
@@ -159,7 +160,7 @@ def _record_ungranted(tx: Connection, game: Game, coupon: Coupon, player_id: str
     """Record a redeemed coupon whose usage or reward PlayCamp did not name."""
     about = _description(coupon)
     about.pop("package_name")
-    occurred_at = moment(coupon.redeemed_at)
+    occurred_at = moment_of(coupon.redeemed_at)
     event_id = events.record(
         tx,
         game_id=game.id,

@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 from coinslot.base import clock
 from coinslot.games.games import Game
+from coinslot.games.readers import whole_of
 from coinslot.installation import Installation
 from handlers.kit.api import ApiError
 from handlers.playcamp.api.client import CREATOR_KEY, Client, base_url
-from handlers.playcamp.events.values import whole_number
 
 LOOKUP_SECONDS = 10.0  # to ask PlayCamp for one creator
 KNOWN_SECONDS = 3600.0
@@ -71,7 +71,7 @@ class Creators:
         client = Client(self._game, self._installation.outbound, patience_seconds=LOOKUP_SECONDS, tries=1)
         document = client.creator(creator_key) or {}
         is_it = document.get("creatorKey", creator_key) == creator_key
-        found = whole_number(document.get("creatorId")) if is_it else None
+        found = whole_of(document.get("creatorId")) if is_it else None
         if len(_numbers) >= KEPT_CREATORS:
             _numbers.clear()
         _numbers[key] = (clock.now() + (UNKNOWN_SECONDS if found is None else KNOWN_SECONDS), found)

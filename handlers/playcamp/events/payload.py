@@ -23,19 +23,16 @@ from typing import Any
 from coinslot.base import exact
 from coinslot.games import registry
 from coinslot.games.games import Game
+from coinslot.games.readers import figure_of, id_of, moment_of, whole_of
 from handlers.playcamp.events.values import (
     as_items,
     as_json,
     digest_of,
-    figure_of,
     for_the_game,
-    id_of,
     ids_of,
     kept_copy,
     lines,
-    moment,
     text_of,
-    whole_number,
 )
 
 MOST_EVENTS = 10_000  # of a batch; about half as many real ones fit into a body
@@ -156,19 +153,19 @@ def _fact(game: Game, event: dict[str, Any]) -> Fact:
         return _boost(game, name, event)
     data = event["data"] if isinstance(event.get("data"), dict) else {}
     ids = {ours: found for theirs, ours in IDS.items() if (found := id_of(data.get(theirs))) is not None}
-    usage_id, coupon = whole_number(data.get("usageId")), None
+    usage_id, coupon = whole_of(data.get("usageId")), None
     about: dict[str, Any] = {}
     if name == "coupon.redeemed":  # without the code: a reader could redeem it
         coupon = _coupon(data) if "player_id" in ids else None
         about = {"usage_id": usage_id, "items": None if coupon is None else as_items(coupon.lines)}
     elif name == "payment.bulk_created":
-        about = {ours: whole_number(data.get(theirs)) for theirs, ours in COUNTS.items()}
+        about = {ours: whole_of(data.get(theirs)) for theirs, ours in COUNTS.items()}
         about["transaction_ids"] = ids_of(data.get("transactionIds"))
     elif name == "payment.created":
         about = {"amount": figure_of(data.get("amount"))}
     elif name not in DOCUMENTED:
         about = {"data": for_the_game(kept_copy(data, DEEPEST))}
-    occurred_at = moment(event.get("timestamp"))
+    occurred_at = moment_of(event.get("timestamp"))
     is_reserved = coupon is not None and registry.RESERVED_ID in dict(coupon.lines)
     return Fact(
         name=name,
@@ -213,7 +210,7 @@ def _converted(game: Game, event: dict[str, Any]) -> Fact:
         "creator_key": named[0] if len(named) == 1 else None,
         "creator_usn": creator_usn,
         "custom_data": text_of(event.get("custom_data")),
-        "occurred_at": _needed_moment(event) if is_boost else moment(event.get("timestamp")),
+        "occurred_at": _needed_moment(event) if is_boost else moment_of(event.get("timestamp")),
     }
 
     def key(of_word: str) -> str:
@@ -242,7 +239,7 @@ def _unreadable(event: Any, kept: Any, reason: str) -> Fact:
         dedupe_key=f"unreadable:{digest_of(kept)}",
         data={"reason": reason, "event": name if _is_name(name) else None, "player_id": player_id},
         is_marked=_is_marked(known, player_id),
-        occurred_at=moment(known.get("timestamp")),
+        occurred_at=moment_of(known.get("timestamp")),
     )
 
 
@@ -257,7 +254,7 @@ def _dedupe_key(game: Game, event: Mapping[str, Any]) -> str:
 
 
 def _coupon(data: Mapping[str, Any]) -> Redeemed | None:
-    usage_id, reward = whole_number(data.get("usageId")), data.get("reward")
+    usage_id, reward = whole_of(data.get("usageId")), data.get("reward")
     if usage_id is None or not isinstance(reward, list) or not all(isinstance(each, dict) for each in reward):
         return None
     granted = lines((each.get("itemId"), each.get("itemQuantity")) for each in reward)
@@ -294,7 +291,7 @@ def _needed(data: Mapping[str, Any], name: str) -> str:
 
 
 def _needed_moment(event: Mapping[str, Any]) -> str:
-    found = moment(event.get("timestamp"))
+    found = moment_of(event.get("timestamp"))
     if found is None:
         raise ValueError("timestamp: not a time")
     return found

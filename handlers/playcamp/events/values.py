@@ -4,14 +4,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from coinslot.base import clock, exact, signing
-from coinslot.games import registry
+from coinslot.base import exact
+from coinslot.games.readers import id_of, whole_of
 
-LONGEST_TIME = 64
 # Fields with such names are left out of an undocumented event before the game gets it.
 _HIDDEN = re.compile(r"mail|phone|passw|secret|token|address|couponcode|^(?:ott|ip|(?:user|first|last|full)?name)$")
 
@@ -21,7 +19,7 @@ def lines(rewards: Iterable[tuple[Any, Any]]) -> tuple[tuple[str, int], ...] | N
     sums: dict[str, int] = {}
     for item_id, quantity in rewards:
         sku = id_of(item_id)
-        amount = whole_number(quantity, exact.QUANTITY_DIGITS)
+        amount = whole_of(quantity, exact.QUANTITY_DIGITS)
         if sku is None or not amount:
             return None
         sums[sku] = sums.get(sku, 0) + amount
@@ -34,53 +32,9 @@ def as_items(granted: tuple[tuple[str, int], ...]) -> list[dict[str, Any]]:
     return [{"sku": sku, "quantity": quantity} for sku, quantity in granted]
 
 
-def moment(value: Any) -> str | None:
-    """A time in our format, from ISO 8601 (without a zone: UTC), or from seconds or milliseconds."""
-    if isinstance(value, Decimal):
-        value = str(int(value)) if 0 <= value.adjusted() < LONGEST_TIME else ""
-    text = (text_of(value) or "").strip()
-    try:
-        if len(text) > LONGEST_TIME:
-            return None
-        if re.fullmatch("[0-9]+", text):
-            seconds = signing.unix_seconds(text)
-            return clock.stamp(seconds) if seconds > 0 else None
-        found = datetime.fromisoformat(text)
-        return clock.stamp((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def id_of(value: Any) -> str | None:
-    """An id as text; PlayCamp may send it as a whole number."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    try:
-        return registry.checked_id(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-
-
 def ids_of(value: Any) -> list[str] | None:
     """The ids in a list; what is no id is left out."""
     return [found for each in value if (found := id_of(each)) is not None] if isinstance(value, list) else None
-
-
-def whole_number(value: Any, digits: int = exact.MINOR_DIGITS) -> int | None:
-    """A whole number from 0 on."""
-    try:
-        number = exact.whole(value, digits)
-    except ValueError:
-        return None
-    return number if number >= 0 else None
-
-
-def figure_of(value: Any) -> str | None:
-    """A decimal figure as text."""
-    try:
-        return exact.figure(value)
-    except ValueError:
-        return None
 
 
 def text_of(value: Any) -> str | None:

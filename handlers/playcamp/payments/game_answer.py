@@ -43,14 +43,6 @@ def figures(document: Any, levels: int) -> Iterator[tuple[str, Any]]:
             yield from figures(value, levels - 1)
 
 
-def natural(value: Any) -> int:
-    """A count; 0 for anything else."""
-    try:
-        return max(0, exact.whole(value, exact.MINOR_DIGITS))
-    except ValueError:
-        return 0
-
-
 def document_of(answer: Answer) -> Any:
     """The JSON of an answer, as :func:`coinslot.base.expressions.plain` would have it. Raises :class:`SourceError`."""
     if answer.failure is not None:

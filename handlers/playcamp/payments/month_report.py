@@ -14,6 +14,7 @@ from typing import Any
 from coinslot.base import exact, money
 from coinslot.base.spellings import shown
 from coinslot.games.games import Game
+from coinslot.games.readers import moment_of
 from coinslot.installation import Installation
 from coinslot.payments import queries
 from coinslot.relay.jobs import JobError
@@ -23,7 +24,6 @@ from coinslot.settlement.runs import Run
 from handlers.kit.api import ApiError, UnsentError
 from handlers.kit.partner import Report
 from handlers.playcamp.api.client import Client
-from handlers.playcamp.events.values import moment
 
 PAYMENTS_AT_ONCE = 50  # calls between two commits
 LONGEST_SAMPLE = 120
@@ -90,7 +90,7 @@ def rows_of(transaction_id: str, document: Mapping[str, Any]) -> list[PartnerRow
     if kind == "":
         return []
     code = currency.upper() if isinstance(currency, str) and len(currency) == 3 else None
-    at, minor = moment(document.get("purchasedAt")), _minor(told, code)
+    at, minor = moment_of(document.get("purchasedAt")), _minor(told, code)
     if kind is not None and minor is not None:
         return [PartnerRow(transaction_id, kind, kind, minor, code, at)]
     sample = shown(f"status {status}, amount {told}, currency {currency}", LONGEST_SAMPLE)

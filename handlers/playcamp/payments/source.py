@@ -36,6 +36,7 @@ from coinslot.base.expressions import Expression
 from coinslot.base.limits import ExpressionError
 from coinslot.base.outbound import Outbound
 from coinslot.games.games import Game
+from coinslot.games.readers import whole_of
 from handlers.playcamp.payments.game_answer import (
     LEVELS_OF_FIGURES,
     MOST_ROWS,
@@ -43,7 +44,6 @@ from handlers.playcamp.payments.game_answer import (
     document_of,
     figures,
     kind_of,
-    natural,
 )
 
 TIMEOUT_SECONDS = 25.0  # one page
@@ -252,7 +252,7 @@ class Source:
     def _doubt(self, document: Any, count: int) -> str | None:
         """Why an answer of ``count`` rows, with nothing that leads on, may be the first page of several."""
         said = list(figures(document, LEVELS_OF_FIGURES))
-        total = max((natural(value) for name, value in said if name in _TOTALS), default=0)
+        total = max((whole_of(value) or 0 for name, value in said if name in _TOTALS), default=0)
         if total > count:
             return f"an answer of {count:,} rows says that there are {total:,}"
         if self._next is not None:
@@ -261,7 +261,7 @@ class Source:
             return f"a page holds exactly {count:,} rows, as many as playcamp.payments.limit"
         for name, value in said:
             is_one = name in _FOLLOWING and isinstance(value, str | int) and value not in (False, "", 0)
-            if is_one or (name in _PAGES and natural(value) > 1):
+            if is_one or (name in _PAGES and (whole_of(value) or 0) > 1):
                 return "an answer says that another page follows"
         return None
 
