@@ -1,7 +1,7 @@
-"""What the owner may set for PlayCamp: most of it is agreed per game, so that all of it is configuration."""
+"""What the owner may set for PlayCamp. Most of it is agreed per game, so all of it is configuration."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from coinslot.base import expressions, limits, moments
 from coinslot.games.games import Game
@@ -12,10 +12,10 @@ from handlers.playcamp.recipe import Recipe
 PLATFORMS = ("iOS", "Android", "Web", "Roblox", "Other")
 DISTRIBUTION_TYPES = ("MOBILE_STORE", "PC_STORE", "MOBILE_SELF_STORE", "PC_SELF_STORE")
 
-# What an address of the game's payments may have in braces.
+# The places in braces that an address of the game's payments may have.
 PLACES = ("from to from_ms to_ms from_iso to_iso from_date to_date cursor page limit").split()
 
-# Names of markets as games write them -> platform, distributionType. The store fee hangs on the second.
+# Games' names of markets -> platform, distributionType. The second decides the store fee.
 MARKETS: Mapping[str, tuple[str, str]] = {
     "google": ("Android", "MOBILE_STORE"),
     "googleplay": ("Android", "MOBILE_STORE"),
@@ -55,30 +55,38 @@ KEYS = (
 
 # Settings that are agreed with PlayCamp or with the game's developers.
 AGREED = (
-    "playcamp.environment",
-    "playcamp.param.user",
-    "playcamp.param.campaign",
-    "playcamp.param.auth",
-    "playcamp.signature",
-    "playcamp.signature_campaign",
-    "playcamp.tolerance_seconds",
-    "playcamp.entry_once",
-    "playcamp.campaigns",
-    "playcamp.entry_url",
-    "playcamp.user_type",
-    "playcamp.event.registered",
-    "playcamp.event.removed",
-    "playcamp.absent_custom_data",
-    "playcamp.payments.url",
-    "playcamp.payments.auth",
+    *(
+        f"playcamp.{name}"
+        for name in (
+            "environment param.user param.campaign param.auth signature signature_campaign tolerance_seconds "
+            "entry_once campaigns entry_url user_type event.registered event.removed absent_custom_data "
+            "payments.url payments.auth"
+        ).split()
+    ),
     "allowlist.playcamp",
 )
 
 
-def parameter(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", value):
-        raise ValueError("use a name such as usn")
-    return value
+def matching(pattern: str, complaint: str) -> Callable[[str], str]:
+    """A check for text of one form."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(complaint)
+        return value
+
+    return check
+
+
+parameter = matching(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", "use a name such as usn")
+
+
+def colour(value: str) -> str:
+    return matching("[0-9A-Fa-f]{3}|[0-9A-Fa-f]{6}", "use a colour such as FF6B35")(value.removeprefix("#"))
+
+
+def fingerprint(value: str) -> str:
+    return matching("[0-9a-f]{64}", "use the 64 hexadecimal digits of a SHA-256")(value.replace(":", "").lower())
 
 
 def recipe(value: str) -> str:
@@ -93,17 +101,9 @@ def market(value: str) -> str:
     return f"{platform},{kind}"
 
 
-def colour(value: str) -> str:
-    if not re.fullmatch(r"#?[0-9A-Fa-f]{3}|#?[0-9A-Fa-f]{6}", value):
-        raise ValueError("use a colour such as FF6B35")
-    return value.removeprefix("#")
-
-
 def delays(value: str) -> str:
     words = [word.strip() for word in value.split(",")]
-    if not 1 <= len(words) <= 20 or not all(
-        re.fullmatch(r"[0-9]{1,5}", word) and 1 <= int(word) <= 86400 for word in words
-    ):
+    if len(words) > 20 or not all(re.fullmatch("[0-9]{1,5}", word) and 1 <= int(word) <= 86400 for word in words):
         raise ValueError("use seconds up to a day, separated by commas")
     return ",".join(words)
 
@@ -122,7 +122,7 @@ def zone(value: str) -> str:
 
 
 def url_template(value: str) -> str:
-    """An address with places in braces; what stands in them is checked where it is filled in."""
+    """An address with places in braces; their values are checked when they are filled in."""
     unknown = set(re.findall(r"{(.*?)}", value)) - set(PLACES)
     if unknown:
         raise ValueError(f"use only the places {', '.join(f'{{{place}}}' for place in PLACES)}")
@@ -130,11 +130,8 @@ def url_template(value: str) -> str:
     return value
 
 
-def fingerprint(value: str) -> str:
-    digits = value.replace(":", "").lower()
-    if not re.fullmatch(r"[0-9a-f]{64}", digits):
-        raise ValueError("use the 64 hexadecimal digits of a SHA-256")
-    return digits
+def switch(meaning: str) -> Setting:
+    return Setting(meaning, one_of("on", "off"), "off")
 
 
 SETTINGS: Mapping[str, Setting] = {
@@ -154,24 +151,20 @@ SETTINGS: Mapping[str, Setting] = {
         recipe,
         "pipe-sha256",
     ),
-    "playcamp.signature_campaign": Setting(
-        "on: the two pipe recipes sign the campaign too, after the player", one_of("on", "off"), "off"
-    ),
+    "playcamp.signature_campaign": switch("on: the two pipe recipes sign the campaign too, after the player"),
     "playcamp.tolerance_seconds": Setting(
         "accepted age of entries and of timestamped webhooks", whole_number(1, 86400), "300"
     ),
-    "playcamp.entry_once": Setting("on: each signed entry opens once", one_of("on", "off"), "off"),
+    "playcamp.entry_once": switch("on: each signed entry opens once"),
     "playcamp.campaigns": Setting("campaigns players may enter, separated by commas; empty: any", text(4096)),
     "playcamp.entry_url": Setting("entry address of the gateway, where PlayCamp runs it; empty: ours", web_address),
-    "playcamp.webview_test": Setting("on: the WebView opens in test mode", one_of("on", "off"), "off"),
+    "playcamp.webview_test": switch("on: the WebView opens in test mode"),
     "playcamp.lang": Setting("language of the WebView; empty: the player's browser decides", one_of("ko", "en")),
     "playcamp.tabs": Setting("tabs of the WebView, separated by commas, or all", text(64), "sponsor"),
     "playcamp.primary_color": Setting("colour of the WebView, such as FF6B35", colour),
     # Events into the game's own format
     "playcamp.creator.*": Setting("creator_usn of the creator key in place of *", text(64)),
-    "playcamp.creator_lookup": Setting(
-        "on: a creator without playcamp.creator.<key> is asked for at PlayCamp", one_of("on", "off"), "off"
-    ),
+    "playcamp.creator_lookup": switch("on: a creator without playcamp.creator.<key> is asked for at PlayCamp"),
     "playcamp.user_type": Setting("usn as int, where it is all digits, or as string", one_of("int", "string"), "int"),
     "playcamp.event.registered": Setting("word for a boost that begins", text(64), "sponsor.created"),
     "playcamp.event.removed": Setting("word for a boost that ends", text(64), "sponsor.ended"),
@@ -215,9 +208,7 @@ SETTINGS: Mapping[str, Setting] = {
     "playcamp.payments.retry": Setting("delays in seconds after a failure; then hourly", delays, "5,30,120,600,3600"),
     "playcamp.market.*": Setting("platform,distributionType of the market in place of *", market),
     "lookup.*": Setting("an entry of a table for expressions: lookup.<table>.<value>", text(255)),
-    "playcamp.register_appcharge": Setting(
-        "on: Appcharge orders are registered as payments too", one_of("on", "off"), "off"
-    ),
+    "playcamp.register_appcharge": switch("on: Appcharge orders are registered as payments too"),
     "playcamp.appcharge_distribution_type": Setting(
         "distributionType of Appcharge orders",
         one_of("MOBILE_SELF_STORE", "PC_SELF_STORE"),

@@ -1,6 +1,6 @@
-"""Setting PlayCamp up: the calls it wants to have seen, and its webhooks registered."""
+"""Set PlayCamp up: make the calls it wants to have seen, and register its webhooks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 import click
@@ -21,7 +21,7 @@ from handlers.playcamp.events.payload import SPONSOR
 from handlers.playcamp.payments import registration
 from handlers.playcamp.simulation import LOOPBACK
 
-# What PlayCamp announces; its own reference does not offer the last two to be registered.
+# All that PlayCamp announces. Its reference does not list the last two as events to register.
 EVENT_TYPES = (
     "sponsor.created",
     "sponsor.ended",
@@ -31,8 +31,9 @@ EVENT_TYPES = (
     "sponsor.changed",
     "payment.refunded",
 )
-UNDOCUMENTED = ("sponsor.changed", "payment.refunded")
+UNDOCUMENTED = EVENT_TYPES[-2:]
 TEST_CREATOR = "TEST1"  # PlayCamp's own, for test calls
+LONGEST_LINE = 300  # of a cell with an address or a reason
 
 
 @click.command("verify", cls=Command)
@@ -46,6 +47,7 @@ def verify(game: str, creator: str, campaign: str | None) -> None:
     """
     opened = opened_game(game)
     client = Client(opened, current_installation().outbound)
+    environment = opened.settings["playcamp.environment"]
 
     def sponsor() -> str:
         return f"supports {client.check_sponsor(RESERVED_ID, creator, campaign) or creator}"
@@ -58,23 +60,19 @@ def verify(game: str, creator: str, campaign: str | None) -> None:
         client.check_payment(registration.sample_payment())
         return "SUCCESS"
 
-    calls: tuple[tuple[str, Callable[[], str]], ...] = (
-        ("POST /sponsors", sponsor),
-        ("POST /coupons/validate", coupon),
-        ("POST /payments", payment),
-    )
-    note(opened, "playcamp.verify", opened.settings["playcamp.environment"])
+    note(opened, "playcamp.verify", environment)
     rows = [("call", "", "answered")]
-    for title, call in calls:
+    for path, call in (("/sponsors", sponsor), ("/coupons/validate", coupon), ("/payments", payment)):
         try:
-            rows.append((title, "ok", shown(call(), LONGEST_CELL)))
+            rows.append((f"POST {path}", "ok", shown(call(), LONGEST_CELL)))
         except ApiError as error:
-            rows.append((title, "REFUSED" if error.status is not None else "FAILED", shown(str(error), 300)))
-    click.echo(f"PlayCamp {opened.settings['playcamp.environment']}, {client.base_url}, as tests:")
+            word = "REFUSED" if error.status is not None else "FAILED"
+            rows.append((f"POST {path}", word, shown(str(error), LONGEST_LINE)))
+    click.echo(f"PlayCamp {environment}, {client.base_url}, as tests:")
     click.echo(table(rows))
     if any(row[1] != "ok" for row in rows[1:]):
         raise click.ClickException("not every call was taken, and PlayCamp counts only those on live that are")
-    if opened.settings["playcamp.environment"] != "live":
+    if environment != "live":
         click.echo("PlayCamp wants to see these calls on live before it publishes a campaign.")
 
 
@@ -82,12 +80,11 @@ def verify(game: str, creator: str, campaign: str | None) -> None:
 @click.argument("game")
 @click.option("--replace", is_flag=True, help="Move registrations of this address at another host here.")
 def webhooks(game: str, replace: bool) -> None:
-    """Have PlayCamp send GAME's events here: registers every event type and keeps each signing secret.
+    """Have PlayCamp send GAME's events here: registers every event type and stores each signing secret.
 
-    May be run again and again: what is registered and whose secret is here stays as it is; where the secret is
-    missing, which is shown only once, the registration is made anew, and the older ones are deleted once it stands.
-    An event type that is sent to the same address of another host, as before a move, is left there unless --replace
-    is given.
+    May be run again and again. A registration whose secret is stored here is kept. PlayCamp shows a secret only once:
+    where it is missing, a new registration is made, and the older ones are deleted after that. An event type that is
+    registered for the same address at another host, as before a move, is left there unless --replace is given.
     """
     opened = opened_game(game)
     client = Client(opened, current_installation().outbound)
@@ -100,41 +97,42 @@ def webhooks(game: str, replace: bool) -> None:
     rows = [("event", "", "address")]
     has_failed = False
     away: list[Webhook] = []
-    older: list[tuple[Webhook, ApiError]] = []
+    undeleted: list[tuple[Webhook, ApiError]] = []
     for event_type in EVENT_TYPES:
         path = f"/playcamp/{opened.slug}/webhook/{event_type}"
         url = f"{public_url}{path}"
         of_type = [each for each in registered if each.event_type == event_type]
         ours = [each for each in of_type if each.url == url]
         others = [each for each in of_type if each.url != url and urlsplit(each.url).path.endswith(path)]
+        at_others = shown(", ".join(each.url for each in others), LONGEST_LINE)
         if others and not ours and not replace:
             away += others
-            rows.append((event_type, "at another host", shown(", ".join(each.url for each in others), 300)))
+            rows.append((event_type, "at another host", at_others))
             continue
         try:
             done, outdated = _registered(opened, client, event_type, url, ours)
         except ApiError as error:
-            # What is registered already is offered.
-            is_expected = event_type in UNDOCUMENTED and not ours and error.is_permanent and not error.is_key_refused
-            has_failed |= not is_expected
-            rows.append((event_type, "not offered" if is_expected else "FAILED", shown(str(error), 300)))
+            is_offered = event_type not in UNDOCUMENTED or bool(ours)
+            is_failure = is_offered or not error.is_permanent or error.is_key_refused
+            has_failed |= is_failure
+            rows.append((event_type, "FAILED" if is_failure else "not offered", shown(str(error), LONGEST_LINE)))
             if ours:
                 rows.append(("", "left alone", f"{len(ours)} older registration(s) of this address"))
             continue
         left = _not_deleted(client, [*outdated, *(others if replace else ())])
-        older += left
+        undeleted += left
         rows.append((event_type, "moved here" if others and replace and not left else done, url))
-        rows += [("", "NOT DELETED", shown(f"{each.id}: {why}", 300)) for each, why in left]
+        rows += [("", "NOT DELETED", shown(f"{each.id}: {why}", LONGEST_LINE)) for each, why in left]
         if others and not replace:
             away += others
-            rows.append(("", "and at", shown(", ".join(each.url for each in others), 300)))
+            rows.append(("", "and at", at_others))
     click.echo(table(rows))
-    if older:
+    if undeleted:
         click.echo(
-            f"{len(older)} older registration(s) could not be deleted and are still there. What one signs for an "
-            "address here is refused (401), since its secret is not kept, and that may be all that PlayCamp sends to "
-            "the address; nothing counts twice. What one sends to another host still arrives there. Delete them at "
-            "PlayCamp, or run it again."
+            f"{len(undeleted)} older registration(s) could not be deleted and are still there. Calls that one signs "
+            "for an address here are refused (401), since its secret is not stored, and PlayCamp may send no others to "
+            "that address; nothing counts twice. Calls to another host still arrive there. Delete the registrations "
+            "at PlayCamp, or run this command again."
         )
     if away:
         click.echo(f"{len(away)} registration(s) send to this address at another host: --replace moves them here.")
@@ -149,7 +147,7 @@ def webhooks(game: str, replace: bool) -> None:
         )
     if has_failed:
         raise click.ClickException("not every event type is registered; run it again")
-    if older:
+    if undeleted:
         raise click.ClickException("every event type is registered, and not every older registration is deleted")
 
 
@@ -158,7 +156,7 @@ def _registered(
 ) -> tuple[str, list[Webhook]]:
     """Have one registration whose secret we hold; returns what was done, and which ones are to be deleted now.
 
-    Raises ApiError, and then what was registered before is as it was.
+    Raises ApiError, and then the earlier registrations are unchanged.
     """
     name = f"playcamp.webhook_secret.{event_type}"
     if len(ours) == 1 and game.keys(name):
@@ -167,13 +165,9 @@ def _registered(
             return "switched on", []
         return "kept", []
     made = client.create_webhook(event_type, url)
-    installation = current_installation()
+    secret, database, vault = made.secret or "", current_installation().database, current_installation().vault
     try:
-        installation.database.write_here(
-            lambda tx: keyring.put(
-                tx, installation.vault, games.find(tx, game.slug), name, made.secret or "", "command"
-            )
-        )
+        database.write_here(lambda tx: keyring.put(tx, vault, games.find(tx, game.slug), name, secret, "command"))
     except BaseException:
         client.delete_webhook(made.id)
         raise
@@ -181,7 +175,7 @@ def _registered(
 
 
 def _not_deleted(client: Client, old: Sequence[Webhook]) -> list[tuple[Webhook, ApiError]]:
-    """Delete registrations; returns those that are still there, and why."""
+    """Delete registrations; returns those that could not be deleted, and why."""
     left = []
     for each in old:
         try:

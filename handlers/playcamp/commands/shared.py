@@ -15,10 +15,12 @@ LONGEST_CELL = 100
 
 
 def note(game: Game, action: str, subject: str) -> None:
+    """Record in the audit log that a command did this."""
     current_installation().database.write_here(lambda tx: audit.record(tx, game.id, "command", action, subject))
 
 
 def print_section(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table under its title; nothing where there are no rows."""
     if rows:
         click.echo(f"{title}:")
         click.echo(table([tuple(head), *(tuple(shown(cell, 300) for cell in row) for row in rows)], indent="  "))
