@@ -1,25 +1,26 @@
-"""A game's secrets: each has a current value and, while it is being rotated, a previous one that is still valid."""
+"""A game's secrets: each has a current value and, during a rotation, a previous one that is still valid."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from coinslot.access.vault import MasterKey, Sealed, Vault, VaultError
 from coinslot.base import clock
 from coinslot.base.errors import CoinslotError
-from coinslot.store import audit, revision
+from coinslot.store import audit, queries, revision
 from coinslot.store.db import Connection, Database, Row
 
 HINT_FROM_LENGTH = 12  # a shorter secret shows no last characters
-SIGNING_PREFIX = "destination."  # of secrets that we sign with: nobody proves himself with them
+SIGNING_PREFIX = "destination."  # of secrets that we sign with: no caller proves itself with them
+REFUSAL_PURPOSE = "refusal"
 
 
 class SecretError(CoinslotError):
-    """What was asked for a secret cannot be done; the message is for the person who asked, and holds no value."""
+    """A change of a secret that cannot be made; the message holds no value."""
 
 
 @dataclass(frozen=True)
 class SecretValue:
-    """An opened secret. Its repr names it and keeps the value to itself."""
+    """An opened secret. Its repr does not show the value."""
 
     name: str
     slot: str
@@ -27,13 +28,13 @@ class SecretValue:
 
     @property
     def label(self) -> str:
-        """What a transaction records of the key that proved it."""
+        """The name under which a transaction records the key that proved it."""
         return f"{self.name}/{self.slot}"
 
 
 @dataclass(frozen=True)
 class SecretRow:
-    """What a person may see of a stored secret. ``last_characters`` is None when it could not be opened."""
+    """What a person may see of a stored secret. ``last_characters`` is None when the secret did not open."""
 
     name: str
     slot: str
@@ -50,7 +51,7 @@ def open_all(connection: Connection, vault: Vault, game_id: int, slug: str) -> M
         return opened
     unseal = vault.opener(connection)
     for row in rows:
-        value = unseal(_purpose(slug, row["name"]), _sealed(row))
+        value = unseal(_purpose(slug, row["name"]), Sealed.of(row))
         opened[row["name"]] = (*opened.get(row["name"], ()), SecretValue(row["name"], row["slot"], value))
     return opened
 
@@ -58,7 +59,7 @@ def open_all(connection: Connection, vault: Vault, game_id: int, slug: str) -> M
 def open_one(connection: Connection, vault: Vault, game_id: int, slug: str, name: str) -> tuple[SecretValue, ...]:
     """The values of one secret, current first; empty when it is not set. Raises VaultError when one does not open."""
     return tuple(
-        SecretValue(name, row["slot"], vault.unseal(connection, _purpose(slug, name), _sealed(row)))
+        SecretValue(name, row["slot"], vault.unseal(connection, _purpose(slug, name), Sealed.of(row)))
         for row in _rows(connection, game_id)
         if row["name"] == name
     )
@@ -73,23 +74,17 @@ def put(tx: Connection, vault: Vault, game: Row, name: str, value: str, actor: s
 def rotate(tx: Connection, vault: Vault, game: Row, name: str, value: str, actor: str) -> bool:
     """Set a new current value; the one it replaces stays valid as previous. Raises :class:`SecretError`.
 
-    In a rotation under way, a current value that nobody has used was mistyped: that one is replaced, and the previous
-    one, which the other side still has, stays. Returns whether it was so.
+    A current value that was never used during a rotation was mistyped: it is replaced. The previous value, which the
+    other side still has, stays. Returns whether that was so.
     """
     plaintext = _checked(name, value)
-    current = tx.execute(
-        "SELECT * FROM secrets WHERE game_id = :game_id AND name = :name AND slot = 'current'",
-        {"game_id": game["id"], "name": name},
-    ).fetchone()
-    if current is None:
+    slots = {row["slot"]: row for row in _rows(tx, game["id"]) if row["name"] == name}
+    if "current" not in slots:
         raise SecretError(f"{name} has no value yet; set it first")
-    if vault.unseal(tx, _purpose(game["slug"], name), _sealed(current)) == plaintext:
+    current = slots["current"]
+    if vault.unseal(tx, _purpose(game["slug"], name), Sealed.of(current)) == plaintext:
         raise SecretError(f"that is the current value of {name} already")
-    previous = tx.execute(
-        "SELECT 1 FROM secrets WHERE game_id = :game_id AND name = :name AND slot = 'previous'",
-        {"game_id": game["id"], "name": name},
-    ).fetchone()
-    was_mistyped = previous is not None and current["last_used_at"] is None and not name.startswith(SIGNING_PREFIX)
+    was_mistyped = "previous" in slots and current["last_used_at"] is None and not name.startswith(SIGNING_PREFIX)
     if not was_mistyped:
         _delete(tx, game["id"], name, "previous")
         tx.execute(
@@ -110,7 +105,7 @@ def retire(tx: Connection, game: Row, name: str, actor: str) -> None:
 
 
 def delete(tx: Connection, game: Row, name: str) -> None:
-    """End a secret with all its values."""
+    """End all values of a secret."""
     for slot in ("current", "previous"):
         _delete(tx, game["id"], name, slot)
     revision.touch(tx, game["id"])
@@ -118,28 +113,24 @@ def delete(tx: Connection, game: Row, name: str) -> None:
 
 def listing(connection: Connection, vault: Vault, game: Row) -> list[SecretRow]:
     """What a person may see; works without the right master key too."""
-    seen = []
-    for row in _rows(connection, game["id"]):
+
+    def last_characters(row: Row) -> str | None:
         try:
-            last: str | None = _hint(vault.unseal(connection, _purpose(game["slug"], row["name"]), _sealed(row)))
+            return _hint(vault.unseal(connection, _purpose(game["slug"], row["name"]), Sealed.of(row)))
         except VaultError:
-            last = None
-        seen.append(SecretRow(row["name"], row["slot"], row["created_at"], row["last_used_at"], last))
-    return seen
+            return None
+
+    return [_secret_row(row, last_characters(row)) for row in _rows(connection, game["id"])]
 
 
 def listing_of(connection: Connection, game_id: int, opened: Mapping[str, tuple[SecretValue, ...]]) -> list[SecretRow]:
-    """The same of a game whose secrets are open already."""
+    """The same for a game whose secrets are open already."""
     hints = {(value.name, value.slot): _hint(value.value) for values in opened.values() for value in values}
-    return [
-        SecretRow(
-            row["name"], row["slot"], row["created_at"], row["last_used_at"], hints.get((row["name"], row["slot"]))
-        )
-        for row in _rows(connection, game_id)
-    ]
+    return [_secret_row(row, hints.get((row["name"], row["slot"]))) for row in _rows(connection, game_id)]
 
 
 def used(tx: Connection, game_id: int, name: str, slot: str, at: str) -> None:
+    """Note that a caller proved itself with this value at a stamp."""
     tx.execute(
         """UPDATE secrets SET last_used_at = :at
            WHERE game_id = :game_id AND name = :name AND slot = :slot
@@ -150,45 +141,36 @@ def used(tx: Connection, game_id: int, name: str, slot: str, at: str) -> None:
 
 def reseal(tx: Connection, old: MasterKey, new: MasterKey) -> int:
     """Put every sealed value of the database under another master key; returns how many there were."""
-    secrets = tx.execute("SELECT s.*, g.slug FROM secrets s JOIN games g ON g.id = s.game_id").fetchall()
-    for row in secrets:
-        purpose = _purpose(row["slug"], row["name"])
-        sealed = new.seal(purpose, old.unseal(purpose, _sealed(row)))
-        tx.execute(
-            """UPDATE secrets SET ciphertext = :ciphertext, nonce = :nonce, key_id = :key_id
-               WHERE game_id = :game_id AND name = :name AND slot = :slot""",
-            {**vars(sealed), "game_id": row["game_id"], "name": row["name"], "slot": row["slot"]},
-        )
-    refusals = tx.execute("SELECT id, ciphertext, nonce, key_id FROM refusals").fetchall()
-    for row in refusals:
-        sealed = new.seal(REFUSAL_PURPOSE, old.unseal(REFUSAL_PURPOSE, _sealed(row)))
-        tx.execute(
-            "UPDATE refusals SET ciphertext = :ciphertext, nonce = :nonce, key_id = :key_id WHERE id = :id",
-            {**vars(sealed), "id": row["id"]},
-        )
-    own = tx.execute("SELECT name, ciphertext, nonce, key_id FROM installation_secrets").fetchall()
-    for row in own:
-        sealed = new.seal(row["name"], old.unseal(row["name"], _sealed(row)))
-        tx.execute(
-            """UPDATE installation_secrets SET ciphertext = :ciphertext, nonce = :nonce, key_id = :key_id
-               WHERE name = :name""",
-            {**vars(sealed), "name": row["name"]},
-        )
-    return len(secrets) + len(refusals) + len(own)
+    slugs = {row["id"]: row["slug"] for row in tx.execute("SELECT id, slug FROM games")}
+    tables: tuple[tuple[str, tuple[str, ...], Callable[[Row], str]], ...] = (
+        ("secrets", ("game_id", "name", "slot"), lambda row: _purpose(slugs[row["game_id"]], row["name"])),
+        ("refusals", ("id",), lambda row: REFUSAL_PURPOSE),
+        ("installation_secrets", ("name",), lambda row: str(row["name"])),
+    )
+    count = 0
+    for table, key, purpose_of in tables:
+        is_row = " AND ".join(f"{column} = :{column}" for column in key)
+        update = f"UPDATE {table} SET ciphertext = :ciphertext, nonce = :nonce, key_id = :key_id WHERE {is_row}"  # noqa: S608
+        for row in tx.execute(f"SELECT * FROM {table}").fetchall():  # noqa: S608  our own words only
+            purpose = purpose_of(row)
+            sealed = new.seal(purpose, old.unseal(purpose, Sealed.of(row)))
+            tx.execute(update, {**dict(row), **vars(sealed)})
+            count += 1
+    return count
 
 
 def rotate_master_key(database: Database, vault: Vault, new: MasterKey, actor: str) -> int:
-    """Put everything sealed under a new master key, and say so in the audit; returns how many values there were."""
+    """Put all sealed values under a new master key, and note it in the audit; returns how many values there were."""
 
-    def everything(tx: Connection, old: MasterKey, new: MasterKey) -> int:
-        count = reseal(tx, old, new)
+    def reseal_and_note(tx: Connection, old: MasterKey, new: MasterKey) -> int:
         audit.record(tx, None, actor, "key.rotate", f"{old.id} to {new.id}")
-        return count
+        return reseal(tx, old, new)
 
-    return vault.rotate(database, everything, new)
+    return vault.rotate(database, reseal_and_note, new)
 
 
-REFUSAL_PURPOSE = "refusal"
+def _secret_row(row: Row, last_characters: str | None) -> SecretRow:
+    return SecretRow(row["name"], row["slot"], row["created_at"], row["last_used_at"], last_characters)
 
 
 def _hint(value: bytes) -> str:
@@ -197,23 +179,20 @@ def _hint(value: bytes) -> str:
 
 
 def _checked(name: str, value: str) -> bytes:
-    """A value that can stand in a header; a private key in PEM may have lines. Raises :class:`SecretError`."""
+    """A value that fits into a header; a private key in PEM may have several lines. Raises :class:`SecretError`."""
     if not value:
         raise SecretError(f"{name}: the value is empty")
     is_pem = value.startswith("-----BEGIN ") and value.rstrip().endswith("-----")
     if not (value.replace("\r\n", "\n").replace("\n", "") if is_pem else value).isprintable():
-        raise SecretError(f"{name}: there is a line end or another character in it that cannot be seen; copy it anew")
+        raise SecretError(f"{name}: there is a line end or another character in it that cannot be seen; copy it again")
     return value.encode()
 
 
 def _store_current(tx: Connection, vault: Vault, game: Row, name: str, value: bytes) -> None:
     _delete(tx, game["id"], name, "current")
     sealed = vault.seal(tx, _purpose(game["slug"], name), value)
-    tx.execute(
-        """INSERT INTO secrets (game_id, name, slot, ciphertext, nonce, key_id, created_at)
-           VALUES (:game_id, :name, 'current', :ciphertext, :nonce, :key_id, :now)""",
-        {**vars(sealed), "game_id": game["id"], "name": name, "now": clock.stamp()},
-    )
+    row = {"game_id": game["id"], "name": name, "slot": "current", **vars(sealed), "created_at": clock.stamp()}
+    queries.insert(tx, "secrets", row)
     revision.touch(tx, game["id"])
 
 
@@ -228,10 +207,6 @@ def _rows(connection: Connection, game_id: int) -> list[Row]:
     return connection.execute(
         "SELECT * FROM secrets WHERE game_id = :game_id ORDER BY name, slot", {"game_id": game_id}
     ).fetchall()
-
-
-def _sealed(row: Row) -> Sealed:
-    return Sealed(row["ciphertext"], row["nonce"], row["key_id"])
 
 
 def _purpose(slug: str, name: str) -> str:

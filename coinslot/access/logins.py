@@ -1,22 +1,25 @@
-"""Logging in with a code: a player who is signed in to the game shows the store who they are.
+"""Logging in with a code: a player who is signed in to the game proves to the store who they are.
 
-Two ways lead there. The store begins (kind ``redirect``): it gets a token, the game confirms which player holds it, and
-the player is shown a code. Or the game makes a link with both in it (kind ``link``). Either way the store comes back
-with token and code, once: a code is used up by the first who brings it, five wrong ones end the login, so does time.
+Either the store begins (kind ``redirect``): it gets a token, the game confirms whose it is, and the player sees a code.
+Or the game makes a link with token and code (kind ``link``). The store then sends both back. A code works once; five
+wrong ones end the login, and so does time.
 
-Tokens are random and kept as hashes. A code of a few digits could be found by trying whatever its hash, so it is keyed
+Tokens are random and kept as hashes. A code of a few digits could be guessed from any plain hash, so its hash is keyed
 with the token, which is not kept.
 """
 
 import hashlib
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from coinslot.base import clock, signing
+from coinslot.store import queries
 from coinslot.store.db import Connection, Row
 
 MOST_WRONG_CODES = 5
-KEPT_SECONDS = 86400.0  # after the end: until then a late player is told that the time has passed
+KEPT_SECONDS = 86400.0  # after the end: until then a late player hears that the time has passed
 MOST_PRUNED = 100
 
 
@@ -25,7 +28,7 @@ class LoginError(Exception):
 
 
 class UnknownLoginError(LoginError):
-    """There is no login under this token that waits for a player."""
+    """No login with this token waits for a player."""
 
 
 class ExpiredLoginError(LoginError):
@@ -42,10 +45,10 @@ class OtherPlayerError(LoginError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a code. ``reason`` is None when it was right: then ``player_id`` has logged in.
+    """The result of trying a code. ``reason`` is None when it was right: ``player_id`` has logged in.
 
-    Otherwise ``reason`` is ``wrong_code``, ``expired``, ``used`` or ``too_many_codes``, and ``player_id`` whose login
-    it was, where that is known.
+    Otherwise ``reason`` is ``wrong_code``, ``expired``, ``used`` or ``too_many_codes``, and ``player_id`` is the player
+    of the login, if known.
     """
 
     player_id: str | None
@@ -53,25 +56,14 @@ class Outcome:
 
 
 def begin(tx: Connection, game_id: int, partner: str, seconds: float) -> str:
-    """Begin a login that the game is to confirm within ``seconds``; returns its token."""
-    token, now = _new_token(), clock.now()
-    _prune(tx, now)
-    tx.execute(
-        """INSERT INTO logins (game_id, partner, kind, token_hash, created_at, expires_at)
-           VALUES (:game_id, :partner, 'redirect', :token_hash, :now, :expires_at)""",
-        {
-            "game_id": game_id,
-            "partner": partner,
-            "token_hash": _token_hash(token),
-            "now": clock.stamp(now),
-            "expires_at": clock.stamp(now + seconds),
-        },
-    )
+    """Begin a login that the game must confirm within ``seconds``; returns its token."""
+    token = _new_token()
+    _insert(tx, seconds, token, {"game_id": game_id, "partner": partner, "kind": "redirect"})
     return token
 
 
 def confirm(tx: Connection, game_id: int, token: str, player_id: str, digits: int) -> str:
-    """Name the player of a login the store began; returns the code. Confirmed again it has a new code, and no other.
+    """Name the player of a login that the store began; returns the code. A second call replaces the code.
 
     Raises :class:`UnknownLoginError`, :class:`UsedLoginError`, :class:`ExpiredLoginError` or :class:`OtherPlayerError`.
     """
@@ -95,34 +87,20 @@ def confirm(tx: Connection, game_id: int, token: str, player_id: str, digits: in
 def link(
     tx: Connection, game_id: int, partner: str, player_id: str, digits: int, seconds: float
 ) -> tuple[str, str, str]:
-    """Make a login for a player the game vouches for; returns token, code and when it ends."""
-    token, code, now = _new_token(), _new_code(digits), clock.now()
-    _prune(tx, now)
-    expires_at = clock.stamp(now + seconds)
-    tx.execute(
-        """INSERT INTO logins (game_id, partner, kind, token_hash, code_hash, player_id, created_at, expires_at)
-           VALUES (:game_id, :partner, 'link', :token_hash, :code_hash, :player_id, :now, :expires_at)""",
-        {
-            "game_id": game_id,
-            "partner": partner,
-            "token_hash": _token_hash(token),
-            "code_hash": _code_hash(token, code),
-            "player_id": player_id,
-            "now": clock.stamp(now),
-            "expires_at": expires_at,
-        },
-    )
-    return token, code, expires_at
+    """Make a login for a player whom the game has signed in; returns token, code and the stamp of its end."""
+    token, code = _new_token(), _new_code(digits)
+    row = {"game_id": game_id, "partner": partner, "kind": "link", "player_id": player_id}
+    return token, code, _insert(tx, seconds, token, {**row, "code_hash": _code_hash(token, code)})
 
 
 def player_of(connection: Connection, game_id: int, token: str) -> str | None:
-    """Whose login a token is of, where the game has said so."""
+    """The player of a login; None until the game has named one."""
     row = _by_token(connection, game_id, token)
     return None if row is None else row["player_id"]
 
 
 def use(tx: Connection, game_id: int, token: str, code: str) -> Outcome:
-    """Log in with a code, once. A wrong one is counted, so this returns what it has to say and never raises it."""
+    """Log in with a code, once. A wrong one is counted, so the result is returned and not raised."""
     row = _by_token(tx, game_id, token)
     if row is None:
         return Outcome(None, "wrong_code")
@@ -140,21 +118,23 @@ def use(tx: Connection, game_id: int, token: str, code: str) -> Outcome:
 
 
 def _by_token(connection: Connection, game_id: int, token: str) -> Row | None:
-    # Looked up by a hash: how long that takes tells nothing about a token that is near.
-    row: Row | None = connection.execute(
-        """SELECT id, kind, code_hash, player_id, wrong_codes, expires_at, used_at FROM logins
-           WHERE token_hash = :token_hash AND game_id = :game_id""",
-        {"token_hash": _token_hash(token), "game_id": game_id},
-    ).fetchone()
-    return row
+    # By its hash: the time that the look-up takes tells nothing about similar tokens.
+    sql = "SELECT * FROM logins WHERE token_hash = :token_hash AND game_id = :game_id"
+    return queries.row(connection, sql, {"token_hash": _token_hash(token), "game_id": game_id})
 
 
-def _prune(tx: Connection, now: float) -> None:
+def _insert(tx: Connection, seconds: float, token: str, columns: Mapping[str, Any]) -> str:
+    """Insert a login and delete some that ended long ago; returns the stamp of its end."""
+    now = clock.now()
+    expires_at = clock.stamp(now + seconds)
+    its_times = {"created_at": clock.stamp(now), "expires_at": expires_at}
+    queries.insert(tx, "logins", {**columns, "token_hash": _token_hash(token), **its_times})
     tx.execute(
         """DELETE FROM logins WHERE id IN
                (SELECT id FROM logins WHERE expires_at < :old ORDER BY expires_at LIMIT :most)""",
         {"old": clock.stamp(now - KEPT_SECONDS), "most": MOST_PRUNED},
     )
+    return expires_at
 
 
 def _new_token() -> str:

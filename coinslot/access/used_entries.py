@@ -1,29 +1,24 @@
-"""Signed entries that are good for one opening: who comes first has used one up, until it would have expired anyway."""
+"""Signed entries that open a page once: the first use is noted until the entry would have expired anyway."""
 
 import hashlib
 
 from coinslot.base import clock
+from coinslot.store import queries
 from coinslot.store.db import Connection
 
-MOST_PRUNED = 100  # rows at a time: whoever comes by carries a little out
+MOST_PRUNED = 100  # old rows that one use deletes
 
 
 def is_used(connection: Connection, game_id: int, signature: str) -> bool:
     """Whether the entry with this signature has been used."""
-    row = connection.execute(
-        "SELECT 1 FROM used_entries WHERE game_id = :game_id AND hash = :hash",
-        {"game_id": game_id, "hash": _hash(signature)},
-    ).fetchone()
-    return row is not None
+    sql = "SELECT 1 FROM used_entries WHERE game_id = :game_id AND hash = :hash"
+    return queries.row(connection, sql, {"game_id": game_id, "hash": _hash(signature)}) is not None
 
 
 def use(tx: Connection, game_id: int, signature: str, expires_at: float) -> bool:
-    """Use up the entry with this signature. False when somebody was first."""
-    row = tx.execute(
-        """INSERT INTO used_entries (game_id, hash, expires_at) VALUES (:game_id, :hash, :expires_at)
-           ON CONFLICT (game_id, hash) DO NOTHING RETURNING 1""",
-        {"game_id": game_id, "hash": _hash(signature), "expires_at": clock.stamp(expires_at)},
-    ).fetchone()
+    """Use the entry with this signature; returns False when it was used before. ``expires_at``: Unix seconds."""
+    entry = {"game_id": game_id, "hash": _hash(signature), "expires_at": clock.stamp(expires_at)}
+    row = queries.insert(tx, "used_entries", entry, "ON CONFLICT (game_id, hash) DO NOTHING RETURNING 1")
     tx.execute(
         """DELETE FROM used_entries WHERE (game_id, hash) IN
                (SELECT game_id, hash FROM used_entries WHERE expires_at < :now LIMIT :most)""",

@@ -3,8 +3,8 @@
 * Every value is sealed with a fresh 96-bit nonce (NIST SP 800-38D, section 8.2.2); its purpose, such as game and
   name, is bound as additional data, so a ciphertext moved to another row does not open.
 * The master key comes from ``COINSLOT_MASTER_KEY`` or from ``master.key`` in the home folder. The database knows only
-  the key's id. Its row ``vault.key_id`` names the key everything is under; a process that finds another id there
-  than it holds looks at the key files again, so a rotation needs no restart.
+  the key's id, as the fact ``vault.key_id``. A process that finds another id there than it holds reads the key
+  files again, so a rotation needs no restart.
 * Plaintext appears in no exception, log or repr.
 """
 
@@ -13,6 +13,7 @@ import binascii
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from coinslot.base import clock
 from coinslot.base.errors import CoinslotError
-from coinslot.store.db import Connection, Database
+from coinslot.store import queries
+from coinslot.store.db import Connection, Database, Row
 from coinslot.store.lock import hand_over
 
 KEY_BYTES = 32
@@ -31,7 +33,7 @@ NONCE_BYTES = 12
 
 
 class VaultError(CoinslotError):
-    """A key is missing, malformed or not the right one, or a sealed value was changed."""
+    """A key is missing, malformed or not the right one; or a sealed value was changed."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,13 @@ class Sealed:
     nonce: bytes
     key_id: str
 
+    @classmethod
+    def of(cls, row: Row) -> "Sealed":
+        return cls(row["ciphertext"], row["nonce"], row["key_id"])
+
 
 class MasterKey:
-    """32 bytes that never show."""
+    """32 bytes that no repr shows."""
 
     def __init__(self, value: bytes) -> None:
         if len(value) != KEY_BYTES:
@@ -79,7 +85,7 @@ class MasterKey:
             raise VaultError(f"the sealed value of {purpose} was changed, or is not under key {self.id}") from None
 
     def derive(self, purpose: str) -> bytes:
-        """A key of its own for one purpose (HKDF, RFC 5869)."""
+        """Another key, for one purpose (HKDF, RFC 5869)."""
         return HKDF(SHA256(), KEY_BYTES, salt=None, info=purpose.encode()).derive(self._value)
 
     def _bound(self, purpose: str) -> bytes:
@@ -87,7 +93,7 @@ class MasterKey:
 
 
 class Vault:
-    """The master key of one installation, read when it is first needed."""
+    """The master key of an installation, read when it is first needed."""
 
     def __init__(self, home: Path, environment_key: str | None) -> None:
         self.path = home / "master.key"
@@ -97,40 +103,36 @@ class Vault:
         self._keys: dict[str, MasterKey] = {}
 
     def prepare(self, database: Database) -> None:
-        """Make sure the key the database is under is at hand; a new database gets a key, made if there is none.
+        """Load the database's key. A new database takes the key that is there, or a new one.
 
-        Raises :class:`VaultError` when it is missing, malformed or another one.
+        Raises :class:`VaultError` when the key is missing, malformed or another one.
         """
 
-        def settle(tx: Connection) -> None:
+        def choose(tx: Connection) -> None:
             if database_key_id(tx) is None:
-                key = self._load_or_generate()
-                set_database_key_id(tx, key.id)
+                set_database_key_id(tx, self._load_or_generate().id)
 
         if database_key_id(database.read()) is None:
-            database.write_here(settle)
+            database.write_here(choose)
         self.current(database.read())
 
     def current(self, connection: Connection) -> MasterKey:
-        """The key everything in the database is under. Raises :class:`VaultError` when we do not have it."""
+        """The key that all values in the database are under. Raises :class:`VaultError` when we do not have it."""
         key_id = database_key_id(connection)
         if key_id is None:
             raise VaultError("the database is under no master key yet; start the server once")
-        key = self._keys.get(key_id)
-        if key is None:
-            for candidate in self.candidates():
-                self._keys[candidate.id] = candidate
-            key = self._keys.get(key_id)
-        if key is None:
+        if key_id not in self._keys:
+            self._keys.update((candidate.id, candidate) for candidate in self.candidates())
+        if key_id not in self._keys:
             source = "COINSLOT_MASTER_KEY" if self.is_from_environment else str(self.path)
             raise VaultError(f"the database is under master key {key_id}, which {source} does not hold")
-        return key
+        return self._keys[key_id]
 
     def candidates(self) -> list[MasterKey]:
-        """Keys at hand: the environment's alone, or the key file and the one a rotation has just written."""
+        """The keys there are: the environment's alone, or the key file and the one a rotation has just written."""
         if self._environment_key is not None:
             return [MasterKey.parse(self._environment_key, "COINSLOT_MASTER_KEY")]
-        # The next key first: a rotation that ends between the two readings renames it to the one read second.
+        # The next key first: a rotation that ends between the two reads renames it to the one read second.
         keys = [_read_key_file(path) for path in (self.next_path, self.path)]
         found = [key for key in reversed(keys) if key is not None]
         if not found:
@@ -138,11 +140,11 @@ class Vault:
         return found
 
     def put_aside(self) -> list[MasterKey]:
-        """Keys that rotations have kept beside the key file, newest first; unreadable ones are passed over."""
+        """Earlier keys that rotations have kept beside the key file, newest first; unreadable ones are skipped."""
         return list(self._aside().values())
 
     def file_put_aside(self, key_id: str) -> Path | None:
-        """Where a rotation has kept that key."""
+        """Where a rotation has kept that key; None when it has not."""
         return next((path for path, key in self._aside().items() if key.id == key_id), None)
 
     def seal(self, connection: Connection, purpose: str, plaintext: bytes) -> Sealed:
@@ -152,7 +154,7 @@ class Vault:
         return self.opener(connection)(purpose, sealed)
 
     def opener(self, connection: Connection) -> Callable[[str, Sealed], bytes]:
-        """:meth:`unseal` for many values, which asks only once which key they are under."""
+        """:meth:`unseal` for many values, which looks the key up once."""
         key = self.current(connection)
 
         def unseal(purpose: str, sealed: Sealed) -> bytes:
@@ -165,14 +167,14 @@ class Vault:
     def rotate(
         self, database: Database, reseal: Callable[[Connection, MasterKey, MasterKey], int], new: MasterKey
     ) -> int:
-        """Put everything under ``new`` in one transaction; ``reseal`` does the rows and returns how many.
+        """Put all values under ``new`` in one transaction; ``reseal`` changes the rows and returns how many.
 
-        With key files, the new one is on the disk before the commit and takes its place after it, so a crash at
-        any point leaves the key that the database names readable. The old file is kept beside it. All of it
-        happens under the write lock: two rotations at once follow one another.
+        With key files, the new file is on the disk before the commit and is renamed after it, so a crash at any point
+        leaves the key that the database names readable. The old file is kept beside it. All of it happens under the
+        write lock: of two rotations at once, one follows the other.
         """
 
-        def everything(tx: Connection) -> int:
+        def reseal_all(tx: Connection) -> int:
             if not self.is_from_environment:
                 self._tidy_key_files(tx)
                 _write_key_file(self.next_path, new)
@@ -180,33 +182,32 @@ class Vault:
             set_database_key_id(tx, new.id)
             return count
 
-        count = database.write_here(everything)
+        count = database.write_here(reseal_all)
         self._keys[new.id] = new
         with database.lock:
             self._tidy_key_files(database.read())
         return count
 
     def _tidy_key_files(self, connection: Connection) -> None:
-        """After a committed rotation the next key takes its place, after a failed one it is dropped. Under the lock."""
-        if self.is_from_environment or not self.next_path.exists():
+        """Rename the next key file after a committed rotation, delete it after a failed one. Under the write lock."""
+        next_key = None if self.is_from_environment else _read_key_file(self.next_path)
+        if next_key is None:
             return
-        next_key = MasterKey.parse(self.next_path.read_text(encoding="ascii", errors="replace"), str(self.next_path))
         if database_key_id(connection) != next_key.id:
             self.next_path.unlink()
             return
         if self.path.exists():
             aside = self.path.with_name(f"master.key.old-{clock.stamp().replace(':', '')}")
-            os.link(self.path, aside)  # both names until the rename below: no moment without a key file
+            os.link(self.path, aside)  # both names until the rename below: there is always a key file
         os.replace(self.next_path, self.path)
         _sync_folder(self.path.parent)
 
     def _aside(self) -> dict[Path, MasterKey]:
         keys = {}
         for path in sorted(self.path.parent.glob("master.key.old-*"), reverse=True):
-            try:
-                keys[path] = MasterKey.parse(path.read_text(encoding="ascii", errors="replace"), str(path))
-            except (OSError, VaultError):
-                continue
+            with suppress(OSError, VaultError):
+                if (key := _read_key_file(path)) is not None:
+                    keys[path] = key
         return keys
 
     def _load_or_generate(self) -> MasterKey:
@@ -218,18 +219,13 @@ class Vault:
 
 
 def database_key_id(connection: Connection) -> str | None:
-    """The id of the master key a database is under; None when it was never given one."""
-    row = connection.execute("SELECT value FROM installation WHERE name = 'vault.key_id'").fetchone()
-    return None if row is None else str(row["value"])
+    """The id of the master key that a database is under; None when it has none yet."""
+    return queries.fact(connection, "vault.key_id")
 
 
 def set_database_key_id(tx: Connection, key_id: str) -> None:
-    """To be called in the transaction that seals everything under that key."""
-    tx.execute(
-        """INSERT INTO installation (name, value, updated_at) VALUES ('vault.key_id', :key_id, :now)
-           ON CONFLICT (name) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at""",
-        {"key_id": key_id, "now": clock.stamp()},
-    )
+    """Call it in the transaction that seals all values under that key."""
+    queries.set_fact(tx, "vault.key_id", key_id)
 
 
 def _read_key_file(path: Path) -> MasterKey | None:

@@ -128,7 +128,7 @@ def of_the_day(
 
 def opened(key: MasterKey, row: Row) -> Refused:
     """A row of the ring; one that does not open under this key has an empty ``request``."""
-    sealed = Sealed(row["ciphertext"], row["nonce"], row["key_id"])
+    sealed = Sealed.of(row)
     request: Any = None
     with suppress(VaultError, ValueError):
         request = json.loads(key.unseal(keyring.REFUSAL_PURPOSE, sealed))
