@@ -174,7 +174,7 @@ def _keep(game: Game, signer: SecretValue, document: Mapping[str, Any]) -> None:
             dedupe_key=f"{kind}:{key}",
             data={"notification_type": kind, "player_id": player_id, **dict(named)},
             raw_body=body,
-            environment="sandbox" if is_test else "live",
+            environment="sandbox" if messages.is_sandbox(document) else "live",
             is_test=is_test,
             external_id=dict(named).get("reference"),
             player_id=player_id,
