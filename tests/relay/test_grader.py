@@ -34,7 +34,7 @@ class Grading:
         self.app = app
         self.installation = installation
         self.studio = studio
-        self.secret = ""
+        self.secret = self.output = ""
 
     def aim(self, url: str, timeout_seconds: int = 2, **options: Any) -> str:
         """Returns the signing secret."""
@@ -57,6 +57,7 @@ class Grading:
         result = self.app.test_cli_runner().invoke(grade, words or ["demo", "main"])
         assert result.exception is None or isinstance(result.exception, SystemExit), "a traceback instead of words"
         assert not self.secret or self.secret.removeprefix("whsec_") not in result.output
+        self.output = result.output
         return result
 
     def marks(self) -> dict[str, tuple[str, str]]:
@@ -87,14 +88,14 @@ def last(handler: Handler) -> Request:
     return handler.server.receiver.requests[-1]
 
 
-def proving(get_secret: Callable[[], str], behaviour: Endpoint | None = None) -> Endpoint:
-    """Verifies with the public package, and then behaves; success when nothing else is said."""
+def proving(grading: Grading, behaviour: Endpoint | None = None, forged: Endpoint | None = None) -> Endpoint:
+    """Verifies with the public package, and then behaves: success, and 401 for what is forged, unless told else."""
 
     def answer(handler: Handler) -> None:
         try:
-            last(handler).verify(get_secret())
+            last(handler).verify(grading.secret)
         except WebhookVerificationError:
-            status(401)(handler)
+            (forged or status(401))(handler)
         else:
             (behaviour or status(200))(handler)
 
@@ -121,12 +122,16 @@ class TestGood:
             # A good one, the reversed one and its reversal, two signatures, large, slow.
             assert len(game.states("coinslot-test")) == 6
 
-    def test_every_grant_is_marked_and_its_ids_are_fresh(self, grading):
-        with Receiver(proving(lambda: grading.secret)) as endpoint:
+    def test_every_grant_is_marked_its_ids_are_fresh_and_nothing_is_written(self, grading):
+        with Receiver(proving(grading)) as endpoint:
             grading.aim(endpoint.url)
-            grading.run()
-            first_run = len(endpoint.requests)
-            grading.run()
+            with sqlite3.connect(grading.installation.database.path) as connection:
+                before = list(connection.iterdump())
+                grading.run()
+                first_run = len(endpoint.requests)
+                grading.run()
+                assert list(connection.iterdump()) == before
+            connection.close()
 
         assert first_run == len(endpoint.requests) - first_run == LINES
         for request in endpoint.requests:
@@ -135,7 +140,8 @@ class TestGood:
             assert grant["player_id"] == "coinslot-test"
             assert {line["sku"] for line in grant["items"]} == {"coinslot-test"}
             assert request.headers.get("webhook-id", "msg_grade_").startswith("msg_grade_")
-        ids = [{json.loads(request.body)["data"]["transaction_id"] for request in run} for run in runs(endpoint)]
+        runs = endpoint.requests[:LINES], endpoint.requests[LINES:]
+        ids = [{json.loads(request.body)["data"]["transaction_id"] for request in run} for run in runs]
         assert not ids[0] & ids[1]
         assert len(ids[0]) == LINES - 3  # the good one came three times, and one grant was reversed
         good, same, anew = endpoint.requests[:3]
@@ -145,18 +151,9 @@ class TestGood:
         assert good.headers["webhook-signature"] != anew.headers["webhook-signature"]
         assert max(len(request.body) for request in endpoint.requests) > 100_000
 
-    def test_it_writes_nothing_into_the_database(self, grading, db):
-        with Receiver(proving(lambda: grading.secret)) as endpoint:
-            grading.aim(endpoint.url)
-            with sqlite3.connect(grading.installation.database.path) as connection:
-                before = list(connection.iterdump())
-                grading.run()
-                assert list(connection.iterdump()) == before
-            connection.close()
-
     def test_the_secret_being_rotated_is_no_problem(self, grading):
-        with Receiver(proving(lambda: secret)) as endpoint:
-            secret = grading.aim(endpoint.url)
+        with Receiver(proving(grading)) as endpoint:
+            grading.aim(endpoint.url)
             grading.studio.rotate("destination.main", destinations.new_secret())
 
             assert grading.problems() == {}
@@ -167,7 +164,7 @@ class TestGood:
         shared = grading.installation
         installation = Installation(shared.settings, shared.catalogue, shared.secret_names, shared.in_game)
         grading.app.extensions["coinslot"] = installation
-        with Receiver(proving(lambda: grading.secret), certificate=pem) as endpoint:
+        with Receiver(proving(grading), certificate=pem) as endpoint:
             grading.aim(endpoint.url)
 
             marks = grading.marks()
@@ -195,218 +192,162 @@ class TestGood:
         assert all(request.headers["x-gateway-attempt"] == "1" for request in endpoint.requests[:5])
 
 
-class TestBad:
-    def test_one_that_verifies_nothing(self, grading):
-        with Receiver(status(200)) as endpoint:
-            grading.aim(endpoint.url)
+def timeless(grading: Grading) -> Endpoint:
+    """Verifies the signature, and takes one of any age."""
 
-            result = grading.run()
-            problems = grading.problems()
+    def answer(handler: Handler) -> None:
+        sent = last(handler)
+        at, key = float(sent.headers.get("webhook-timestamp", 0)), (secret_value(grading.secret),)
+        expected = webhooks.signed(STANDARD, sent.headers.get("webhook-id", ""), 1, sent.body, key, at)
+        signatures = sent.headers.get("webhook-signature", "").split()
+        status(200 if expected["webhook-signature"] in signatures else 401)(handler)
 
-        assert (
-            "PROBLEM  signed with another key: your endpoint accepted it (200): anybody could give items; "
-            "verify webhook-signature over the raw body before parsing\n"
-        ) in result.stdout
-        assert "Grade: UNSAFE, for it accepts what it must refuse. 4 of 13 answers need a change.\n" in result.stdout
-        assert set(problems) == {
-            "signed with another key",
-            "changed after it was signed",
-            "signed an hour ago",
-            "not signed at all",
-        }
-
-    def test_one_that_verifies_but_lets_old_ones_in(self, grading):
-        def timeless(handler: Handler) -> None:
-            sent = last(handler)
-            body, headers = sent.body, sent.headers
-            expected = webhooks.signed(
-                STANDARD,
-                headers.get("webhook-id", ""),
-                1,
-                body,
-                (secret_value(grading.secret),),
-                float(headers.get("webhook-timestamp", 0)),
-            )["webhook-signature"]
-            status(200 if expected in headers.get("webhook-signature", "").split() else 401)(handler)
-
-        with Receiver(timeless) as endpoint:
-            grading.aim(endpoint.url)
-
-            problems = grading.problems()
-
-        assert set(problems) == {"signed an hour ago"}
-        assert "webhook-timestamp is more than five minutes from your clock" in problems["signed an hour ago"]
-
-    def test_one_that_reads_only_the_first_signature(self, grading):
-        def short_sighted(handler: Handler) -> None:
-            sent = last(handler)
-            first = dict(sent.headers) | {"webhook-signature": sent.headers.get("webhook-signature", "").split(" ")[0]}
-            try:
-                Webhook(grading.secret).verify(sent.body, first)
-            except WebhookVerificationError:
-                status(401)(handler)
-            else:
-                status(200)(handler)
-
-        with Receiver(short_sighted) as endpoint:
-            grading.aim(endpoint.url)
-
-            assert set(grading.problems()) == {"several signatures, the first a stranger's"}
-
-    def test_one_that_answers_409_to_a_repeat(self, grading):
-        seen = set()
-
-        def once(handler: Handler) -> None:
-            is_new = last(handler).webhook_id not in seen
-            seen.add(last(handler).webhook_id)
-            status(200 if is_new else 409)(handler)
-
-        with Receiver(proving(lambda: grading.secret, once)) as endpoint:
-            grading.aim(endpoint.url)
-
-            problems = grading.problems()
-
-        assert set(problems) == {"the same again, byte for byte", "the same again, signed anew"}
-        assert problems["the same again, byte for byte"].startswith("answered 409: answer a grant you have already")
-
-    def test_one_that_wants_grants_in_order(self, grading):
-        grants = set()
-
-        def orderly(handler: Handler) -> None:
-            grant = json.loads(last(handler).body)["data"]
-            if grant["kind"] != "reversal":
-                grants.add(grant["transaction_id"])
-            status(200 if grant["transaction_id"] in grants else 422)(handler)
-
-        with Receiver(proving(lambda: grading.secret, orderly)) as endpoint:
-            grading.aim(endpoint.url)
-
-            assert set(grading.problems()) == {"a reversal before its grant"}
-
-    def test_one_that_rejects_unknown_types(self, grading):
-        def known_only(handler: Handler) -> None:
-            known = json.loads(last(handler).body)["type"] in ("grant.created", "grant.reversed")
-            status(200 if known else 400)(handler)
-
-        with Receiver(proving(lambda: grading.secret, known_only)) as endpoint:
-            grading.aim(endpoint.url)
-            result = grading.run()
-
-            assert set(grading.problems()) == {"an unknown event type"}
-        assert "Grade: not ready. 1 of 13 answers need a change.\n" in result.stdout
-
-    def test_one_that_takes_small_bodies_only(self, grading):
-        def small(handler: Handler) -> None:
-            status(413 if len(last(handler).body) > 65536 else 200)(handler)
-
-        with Receiver(proving(lambda: grading.secret, small)) as endpoint:
-            grading.aim(endpoint.url)
-
-            assert set(grading.problems()) == {"100 KB large"}
-
-    def test_one_that_crashes_on_forgeries(self, grading):
-        def crash(handler: Handler) -> None:
-            try:
-                last(handler).verify(grading.secret)
-            except WebhookVerificationError:
-                status(500)(handler)
-            else:
-                status(204)(handler)
-
-        with Receiver(crash) as endpoint:
-            grading.aim(endpoint.url)
-
-            problems = grading.problems()
-
-        assert len(problems) == 4
-        assert {words.partition(":")[0] for words in problems.values()} == {"answered 500"}
-
-    @pytest.mark.parametrize(
-        ("behaviour", "words"),
-        [
-            (status(408), None),
-            (status(400), "answered 400: "),
-            (reset, "no answer ("),
-            (silence, "no answer within 1 s"),
-        ],
-    )
-    def test_one_that_does_not_wait_for_a_slow_body(self, grading, behaviour, words):
-        """The slow one is the last of the story; what comes before it is as it should be."""
-        count = 0
-
-        def impatient(handler: Handler) -> None:
-            nonlocal count
-            count += 1
-            (behaviour if count == LINES else proving(lambda: grading.secret))(handler)
-
-        with Receiver(impatient) as endpoint:
-            grading.aim(endpoint.url, 1)
-
-            mark, said = grading.marks()["arriving slowly, over 0 s"]
-
-        assert mark == ("ok" if words is None else "PROBLEM")
-        assert said.startswith(words or "answered 408, so it would be sent again")
+    return answer
 
 
-class TestUngradable:
-    """When a good grant is not accepted there is one finding, and it says why."""
+def short_sighted(grading: Grading) -> Endpoint:
+    """Reads the first signature only."""
 
-    def only(self, grading: Grading, title: str = "a good grant") -> str:
-        result = grading.run()
-        assert result.exit_code == 1
-        assert "Grade: none. Before a good grant is accepted, nothing else can be judged.\n" in result.stdout
-        (words,) = [line for line in result.stdout.splitlines() if line.startswith("PROBLEM")]
-        assert words.startswith(f"PROBLEM  {title}: ")
-        return words.partition(": ")[2]
+    def answer(handler: Handler) -> None:
+        sent = last(handler)
+        first = sent.headers.get("webhook-signature", "").split(" ")[0]
+        try:
+            Webhook(grading.secret).verify(sent.body, dict(sent.headers) | {"webhook-signature": first})
+        except WebhookVerificationError:
+            status(401)(handler)
+        else:
+            status(200)(handler)
 
-    def test_one_that_is_down(self, grading):
-        grading.aim(f"http://127.0.0.1:{closed_port()}/coinslot")
+    return answer
 
-        assert self.only(grading).startswith("your endpoint cannot be reached (Connection refused)")
 
-    def test_one_that_never_answers(self, grading):
-        with Receiver(silence) as endpoint:
-            grading.aim(endpoint.url, 1)
+def once(grading: Grading) -> Endpoint:
+    """Answers 409 to a repeat."""
+    seen: list[str] = []
 
-            assert self.only(grading).startswith("no answer within 1 s, so Coinslot takes it for failed")
+    def answer(handler: Handler) -> None:
+        seen.append(last(handler).webhook_id)
+        status(200 if seen.count(seen[-1]) == 1 else 409)(handler)
 
-    @pytest.mark.parametrize(
-        ("behaviour", "words"),
-        [
-            (
-                status(401),
-                "answered 401 to a properly signed grant: check that your game has this destination's secret",
-            ),
-            (status(404), "answered 404: check that your endpoint takes POST at this address"),
-            (status(500), "answered 500: your endpoint failed"),
-            (status(302, Location="/elsewhere"), "answered 302, and redirects are not followed"),
-            (huge, "the answer is longer than 65536 bytes"),
-            (reset, "your endpoint cannot be reached (the connection broke"),
-        ],
-    )
-    def test_one_that_refuses(self, grading, behaviour, words):
-        with Receiver(behaviour) as endpoint:
-            grading.aim(endpoint.url)
+    return proving(grading, answer)
 
-            assert self.only(grading).startswith(words)
-            assert len(endpoint.requests) == 1
 
-    @pytest.mark.parametrize(
-        ("success", "rule"), [("200", "exactly 200"), ("result == 'ok'", "200 and result == 'ok'")]
-    )
-    def test_one_whose_success_is_not_the_rule(self, grading, success, rule):
-        with Receiver(status(202)) as endpoint:
-            grading.aim(endpoint.url, success=success)
+def orderly(grading: Grading) -> Endpoint:
+    """Wants a grant before its reversal."""
+    grants = set()
 
-            assert self.only(grading).startswith(f"answered 202, and success is {rule} here")
+    def answer(handler: Handler) -> None:
+        grant = json.loads(last(handler).body)["data"]
+        if grant["kind"] != "reversal":
+            grants.add(grant["transaction_id"])
+        status(200 if grant["transaction_id"] in grants else 422)(handler)
 
-    def test_one_on_an_address_that_is_not_called(self, tmp_path, grading):
-        grading.app.extensions["coinslot"].outbound = type(grading.installation.outbound)(may_call_private=False)
-        with Receiver(status(200)) as endpoint:
-            grading.aim(endpoint.url)
+    return proving(grading, answer)
 
-            assert "is not a public one" in self.only(grading)
-            assert endpoint.connections == 0
+
+def known_types(grading: Grading) -> Endpoint:
+    def answer(handler: Handler) -> None:
+        is_known = json.loads(last(handler).body)["type"] in ("grant.created", "grant.reversed")
+        status(200 if is_known else 400)(handler)
+
+    return proving(grading, answer)
+
+
+def small_bodies(grading: Grading) -> Endpoint:
+    return proving(grading, lambda handler: status(413 if len(last(handler).body) > 65536 else 200)(handler))
+
+
+FORGED = ("signed with another key", "changed after it was signed", "signed an hour ago", "not signed at all")
+REPEATED = ("the same again, byte for byte", "the same again, signed anew")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "titles", "words", "grade"),
+    [
+        (
+            lambda grading: status(200),
+            FORGED,
+            "your endpoint accepted it (200): anybody could give items; verify webhook-signature over the raw body "
+            "before parsing",
+            "UNSAFE, for it accepts what it must refuse. 4 of 13 answers need a change.",
+        ),
+        (
+            timeless,
+            ("signed an hour ago",),
+            "your endpoint accepted it (200): what was overheard once can be sent for ever; refuse it when "
+            "webhook-timestamp is more than five minutes from your clock",
+            "UNSAFE",
+        ),
+        (short_sighted, ("several signatures, the first a stranger's",), "answered 401: ", "not ready."),
+        (once, REPEATED, "answered 409: answer a grant you have already", "not ready. 2 of 13"),
+        (orderly, ("a reversal before its grant",), "answered 422: ", "not ready."),
+        (known_types, ("an unknown event type",), "answered 400: ", "not ready. 1 of 13 answers need a change."),
+        (small_bodies, ("100 KB large",), "answered 413: ", "not ready."),
+        (lambda grading: proving(grading, forged=status(500)), FORGED, "answered 500: ", "not ready."),
+    ],
+)
+def test_one_that_does_something_wrong(grading, endpoint, titles, words, grade):
+    with Receiver(endpoint(grading)) as receiver:
+        grading.aim(receiver.url)
+        problems = grading.problems()
+
+    assert tuple(problems) == titles
+    assert problems[titles[0]].startswith(words)
+    assert f"Grade: {grade}" in grading.output
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "mark", "words"),
+    [
+        (status(408), "ok", "answered 408, so it would be sent again"),
+        (status(400), "PROBLEM", "answered 400: "),
+        (reset, "PROBLEM", "no answer ("),
+        (silence, "PROBLEM", "no answer within 1 s"),
+    ],
+)
+def test_one_that_does_not_wait_for_a_slow_body(grading, behaviour, mark, words):
+    """The slow one is the last of the story; what comes before it is as it should be."""
+
+    def impatient(handler: Handler) -> None:
+        is_last = len(handler.server.receiver.requests) == LINES
+        (behaviour if is_last else proving(grading))(handler)
+
+    with Receiver(impatient) as endpoint:
+        grading.aim(endpoint.url, 1)
+        found = grading.marks()["arriving slowly, over 0 s"]
+
+    assert (found[0], found[1].startswith(words)) == (mark, True)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "options", "words"),
+    [
+        (None, {}, "your endpoint cannot be reached (Connection refused)"),
+        (silence, {"timeout_seconds": 1}, "no answer within 1 s, so Coinslot takes it for failed"),
+        (
+            status(401),
+            {},
+            "answered 401 to a properly signed grant: check that your game has this destination's secret",
+        ),
+        (status(404), {}, "answered 404: check that your endpoint takes POST at this address"),
+        (status(500), {}, "answered 500: your endpoint failed"),
+        (status(302, Location="/elsewhere"), {}, "answered 302, and redirects are not followed"),
+        (huge, {}, "the answer is longer than 65536 bytes"),
+        (reset, {}, "your endpoint cannot be reached (the connection broke"),
+        (status(202), {"success": "200"}, "answered 202, and success is exactly 200 here"),
+        (status(202), {"success": "result == 'ok'"}, "answered 202, and success is 200 and result == 'ok' here"),
+    ],
+)
+def test_one_that_does_not_accept_a_good_grant_has_one_finding_that_says_why(grading, behaviour, options, words):
+    with Receiver(behaviour or status(200)) as endpoint:
+        url = endpoint.url if behaviour else f"http://127.0.0.1:{closed_port()}/coinslot"
+        grading.aim(url, **options)
+        problems = grading.problems()
+
+    assert list(problems) == ["a good grant"]
+    assert problems["a good grant"].startswith(words)
+    assert "Grade: none. Before a good grant is accepted, nothing else can be judged.\n" in grading.output
+    assert len(endpoint.requests) == (behaviour is not None)
 
 
 class TestCommand:
@@ -414,7 +355,7 @@ class TestCommand:
         def slow(handler: Handler) -> None:
             if len(handler.server.receiver.requests) == 1:
                 handler.server.receiver.is_closing.wait(0.6)
-            proving(lambda: grading.secret)(handler)
+            proving(grading)(handler)
 
         with Receiver(slow) as endpoint:
             grading.aim(endpoint.url, 1)
@@ -438,9 +379,14 @@ class TestCommand:
         grading.installation.database.write_here(lambda tx: keyring.delete(tx, grading.studio.row, "destination.main"))
         assert grading.run("demo", "main").stderr == "Error: main of demo has no signing secret\n"
 
-    def test_the_slow_one_too_goes_to_allowed_addresses_only(self, grading):
+    def test_it_goes_to_allowed_addresses_only_and_so_does_the_slow_one(self, grading):
         with Receiver(status(200)) as endpoint:
             grading.aim(endpoint.url)
+            allowed = grading.installation.outbound
+            grading.installation.outbound = type(allowed)(may_call_private=False)
+            assert "is not a public one" in grading.problems()["a good grant"]
+            assert endpoint.connections == 0
+            grading.installation.outbound = allowed
             connection = grading.installation.database.read()
             destination = destinations.opened(destinations.listing(connection, grading.studio.row["id"])[0])
             keys = (secret_value(grading.secret),)
@@ -455,20 +401,5 @@ class TestCommand:
             assert len(endpoint.requests) == LINES - 1
 
 
-def runs(endpoint: Receiver) -> list[list[Request]]:
-    half = len(endpoint.requests) // 2
-    return [endpoint.requests[:half], endpoint.requests[half:]]
-
-
 def secret_value(secret: str) -> SecretValue:
     return SecretValue("destination.main", "current", secret.encode())
-
-
-def test_a_grade_is_worded_after_the_worst() -> None:
-    fine, bad = grader.Finding("a", True, ""), grader.Finding("b", False, "")
-    unsafe = grader.Finding("c", False, "", is_unsafe=True)
-
-    assert grader.grade([fine, fine]).startswith("ready.")
-    assert grader.grade([fine, bad]).startswith("not ready.")
-    assert grader.grade([fine, bad, unsafe]).startswith("UNSAFE")
-    assert grader.grade([bad]).startswith("none.")
