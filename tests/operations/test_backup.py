@@ -1,20 +1,14 @@
 """Copies of a database in use, and restores: of old copies, damaged ones, under other keys, under load, cut short."""
 
-import http.client
 import json
 import os
 import random
-import re
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +29,9 @@ from coinslot.outbox import attempts, destinations
 from coinslot.store import db
 from handlers.appcharge.signature import sign
 from handlers.commands import operate
+from tests.killing import Process, flask
+from tests.servers import Server, until
 
-ROOT = Path(__file__).resolve().parents[2]
 KEY, TOKEN = "backup-main-key", "backup-publisher-token"
 ITEM_NAMES = "SELECT substr(sku, 1, 3), count(*) FROM items"
 LARGE_ITEM = """INSERT INTO items (game_id, sku, name, created_at, updated_at)
@@ -130,7 +125,8 @@ def signed_order(order_id: str) -> tuple[bytes, dict[str, str]]:
 
 
 def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
-    connection = sqlite3.connect(path)
+    """The rows of a query, or what a statement changes in a file by hand, on a connection of its own."""
+    connection = sqlite3.connect(path, isolation_level=None)
     try:
         return connection.execute(sql).fetchall()
     finally:
@@ -165,46 +161,16 @@ def other(tmp_path: Path) -> Iterator[Place]:
     place.close()
 
 
-@contextmanager
-def gunicorn(home: Path) -> Iterator[tuple[str, int]]:
-    """A real server on a free port."""
-    environment = {**os.environ, "COINSLOT_HOME": str(home)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", "wsgi:app", "-b", "127.0.0.1:0"],
-        cwd=ROOT,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    said: list[str] = []
-    try:
-        assert process.stderr is not None
-        for line in process.stderr:
-            said.append(line)
-            found = re.search(r"Listening at: http://([0-9.]+):([0-9]+)", line)
-            if found:
-                break
-        else:
-            pytest.fail("".join(said))
-        threading.Thread(target=said.extend, args=(process.stderr,), daemon=True).start()
-        yield found[1], int(found[2])
-    finally:
-        process.terminate()  # gunicorn then waits for its workers: nobody has the database open afterwards
-        try:
-            process.wait(timeout=10)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+@pytest.fixture
+def copy(place: Place, tmp_path: Path) -> Path:
+    """A copy of the place as it is set up."""
+    place.backup(tmp_path / "copy.db")
+    return tmp_path / "copy.db"
 
 
-def post(connection: http.client.HTTPConnection, order_id: str) -> tuple[int, str]:
-    body, headers = signed_order(order_id)
-    connection.request("POST", "/appcharge/demo/orders", body, headers)
-    answer = connection.getresponse()
-    text = answer.read()
-    return answer.status, json.loads(text).get("publisherPurchaseId", "")
+def post(server: Server, order_id: str) -> tuple[int, str]:
+    answer = server.post("/appcharge/demo/orders", *signed_order(order_id))
+    return answer.status, answer.json.get("publisherPurchaseId", "")
 
 
 # Copies ---------------------------------------------------------------------------------------------------------
@@ -227,6 +193,10 @@ def test_copy_is_one_private_file_that_holds_what_was_acknowledged(place: Place,
     assert place.installation.vault.candidates()[0].id in result.output
     assert place.installation.vault.candidates()[0].text() not in result.output
 
+    place.order("later")
+    place.backup(file)
+    assert orders_in(file) == ["first", "later"]
+
 
 def test_copy_names_the_variable_where_the_key_comes_from_it(tmp_path: Path) -> None:
     key = MasterKey.generate()
@@ -238,40 +208,6 @@ def test_copy_names_the_variable_where_the_key_comes_from_it(tmp_path: Path) -> 
     assert "COINSLOT_MASTER_KEY" in result.output
     assert key.text() not in result.output
     place.close()
-
-
-def test_earlier_copy_is_replaced(place: Place, tmp_path: Path) -> None:
-    file = tmp_path / "copy.db"
-    place.backup(file)
-    place.order("later")
-
-    place.backup(file)
-
-    assert orders_in(file) == ["later"]
-
-
-def test_copy_is_of_the_state_that_was_first_read(place: Place, tmp_path: Path) -> None:
-    """SQLite's backup reads from the transaction that is open already: what it was built on, so it is tested."""
-    place.order("before")
-    source = db.connect(place.path)
-    source.execute("BEGIN")
-    source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    target = sqlite3.connect(tmp_path / "copy.db", isolation_level=None)
-    seen: list[int] = []
-
-    def commit_something(_status: int, remaining: int, _total: int) -> None:
-        place.order(f"meanwhile {len(seen)}")
-        seen.append(remaining)
-
-    place.order("after")
-    source.backup(target, pages=5, progress=commit_something)
-
-    assert len(seen) > 5
-    assert seen == sorted(set(seen), reverse=True)  # it never began anew
-    assert orders_in(tmp_path / "copy.db") == ["before"]
-    assert target.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    source.close()
-    target.close()
 
 
 def test_credits_go_on_during_a_copy(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,32 +253,26 @@ def test_copy_that_fails_leaves_the_earlier_one_and_nothing_else(place: Place, t
         "backup.backup(create_app().extensions['coinslot'].database, Path(sys.argv[1]))"
     )
 
-    done = subprocess.run(
-        [sys.executable, "-c", script, folder / "copy.db"],
-        cwd=ROOT,
-        env={**os.environ, "COINSLOT_HOME": str(place.home)},
-        capture_output=True,
-        text=True,
-    )
+    with Process(place.home, "-c", script, folder / "copy.db") as process:
+        status, output = process.end()
 
-    assert done.returncode == 1
-    assert "BackupError" in done.stderr
+    assert status == 1
+    assert "BackupError" in output
     assert [path.name for path in folder.iterdir()] == ["copy.db"]
     assert (folder / "copy.db").read_bytes() == before
 
 
-def test_copy_of_a_damaged_database_is_not_kept(place: Place, tmp_path: Path) -> None:
-    place.backup(tmp_path / "copy.db")
-    before = (tmp_path / "copy.db").read_bytes()
+def test_copy_of_a_damaged_database_is_not_kept(place: Place, copy: Path) -> None:
+    before = copy.read_bytes()
     place.close()
     place.path.write_bytes(spoil_last(place.path.read_bytes()))
 
-    result = place.run(operate.backup_command, tmp_path / "copy.db")
+    result = place.run(operate.backup_command, copy)
 
     assert result.exit_code == 1
     assert f"{place.path} is damaged" in result.output
-    assert (tmp_path / "copy.db").read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.db", "home"]
+    assert copy.read_bytes() == before
+    assert sorted(path.name for path in copy.parent.iterdir()) == ["copy.db", "home"]
 
 
 def test_copy_that_is_told_to_stop_leaves_nothing(place: Place, tmp_path: Path) -> None:
@@ -353,21 +283,11 @@ def test_copy_that_is_told_to_stop_leaves_nothing(place: Place, tmp_path: Path) 
     place.installation.database.write_here(fill)
     folder = tmp_path / "copies"
     folder.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flask", "backup", folder / "copy.db"],
-        cwd=ROOT,
-        env={**os.environ, "COINSLOT_HOME": str(place.home)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    deadline = time.monotonic() + 30
-    while not list(folder.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.001)
+    with flask(place.home, "backup", folder / "copy.db") as process:
+        until(lambda: list(folder.iterdir()), "it writes")
+        status, _ = process.terminate()
 
-    process.terminate()
-    process.communicate()
-
-    assert process.returncode != 0
+    assert status != 0
     assert list(folder.iterdir()) == []
 
 
@@ -404,10 +324,9 @@ def test_restore_serves_the_copy_and_keeps_what_was_served(place: Place, tmp_pat
     assert place.order("lost") == lost
 
 
-def test_restore_can_be_undone(place: Place, tmp_path: Path) -> None:
-    place.backup(tmp_path / "copy.db")
+def test_restore_can_be_undone(place: Place, copy: Path) -> None:
     place.order("credited since")
-    place.restore(tmp_path / "copy.db")
+    place.restore(copy)
     (kept,) = place.home.glob("coinslot.db.before-restore-*")
 
     place.restore(kept)
@@ -415,25 +334,9 @@ def test_restore_can_be_undone(place: Place, tmp_path: Path) -> None:
     assert orders_in(place.path) == ["credited since"]
 
 
-def test_feed_ids_start_far_above_every_id_ever_handed_out(place: Place, tmp_path: Path) -> None:
-    place.order("first")
-    place.backup(tmp_path / "copy.db")
-    for number in range(5):
-        place.order(f"lost {number}")
-    ((highest,),) = rows(place.path, "SELECT max(id) FROM grants")
-
-    floors = []
-    for _ in range(2):
-        place.restore(tmp_path / "copy.db")
-        place.order("lost 0")
-        floors.append(rows(place.path, "SELECT max(id) FROM grants")[0][0])
-
-    assert floors[0] > highest + 1_000_000_000
-    assert floors[1] > floors[0] + 1_000_000_000
-    assert floors[1] < 2**53 / 100
-
-
-def test_deliveries_and_attempts_get_ids_that_nothing_had_before_the_restore(place: Place, tmp_path: Path) -> None:
+def test_ids_of_feeds_deliveries_and_attempts_start_far_above_every_one_ever_handed_out(
+    place: Place, tmp_path: Path
+) -> None:
     installation = place.installation
     installation.database.write_here(
         lambda tx: destinations.add(tx, installation.vault, "demo", "game", "http://127.0.0.1:9/hook", actor="test")
@@ -442,24 +345,21 @@ def test_deliveries_and_attempts_get_ids_that_nothing_had_before_the_restore(pla
     place.backup(tmp_path / "copy.db")
 
     def claim() -> attempts.Claim:
+        place.order("lost")
         return installation.database.write_here(lambda tx: attempts.claim_due(tx, "relay", {1: 9}))[-1]
 
-    place.order("lost")
-    former = claim()
-    found = []
+    claims = [claim()]
     for _ in range(2):
         place.restore(tmp_path / "copy.db")
-        place.order("lost")
-        found.append(claim())
+        claims.append(claim())
         assert rows(place.path, "SELECT count(*) FROM deliveries") == [(2,)]
 
-    for name in ("id", "attempt_id"):
-        ids = [getattr(each, name) for each in (former, *found)]
+    for name in ("grant_id", "id", "attempt_id"):
+        ids = [getattr(each, name) for each in claims]
         assert ids[0] + 1_000_000_000 < ids[1], name
         assert ids[1] + 1_000_000_000 < ids[2] < 2**53 / 100, name
-    assert (
-        installation.database.write_here(lambda tx: attempts.record(tx, former, attempts.Result(None, 200))) == "gone"
-    )
+    stale = claims[0]
+    assert installation.database.write_here(lambda tx: attempts.record(tx, stale, attempts.Result(None, 200))) == "gone"
 
 
 def test_feed_ids_are_new_even_when_every_later_database_was_lost(
@@ -484,29 +384,22 @@ def test_feed_ids_are_new_even_when_every_later_database_was_lost(
     second.close()
 
 
-def test_fresh_machine_with_only_the_key_file(place: Place, other: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["file", "variable"])
+def test_fresh_machine_with_only_the_key(place: Place, tmp_path: Path, key: str) -> None:
     first = place.order("first")
     place.backup(tmp_path / "copy.db")
-    other.home.mkdir(mode=0o700)
-    shutil.copy(place.home / "master.key", other.home)
+    text = (place.home / "master.key").read_text()
+    other = Place(tmp_path / "other", **({"COINSLOT_MASTER_KEY": text} if key == "variable" else {}))
+    if key == "file":
+        other.home.mkdir(mode=0o700)
+        shutil.copy(place.home / "master.key", other.home)
 
     other.restore(tmp_path / "copy.db")
 
     assert rows(other.path, "PRAGMA journal_mode") == [("wal",)]
-    assert other.path.stat().st_mode & 0o777 == 0o600
+    assert (other.path.stat().st_mode & 0o777, other.home.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert (other.home / "master.key").exists() == (key == "file")
     other.installation.prepare()
-    assert other.order("first") == first
-
-
-def test_fresh_machine_with_only_the_variable(place: Place, tmp_path: Path) -> None:
-    first = place.order("first")
-    place.backup(tmp_path / "copy.db")
-    other = Place(tmp_path / "other", COINSLOT_MASTER_KEY=(place.home / "master.key").read_text())
-
-    other.restore(tmp_path / "copy.db")
-
-    assert other.home.stat().st_mode & 0o777 == 0o700
-    assert not (other.home / "master.key").exists()
     assert other.order("first") == first
     other.close()
 
@@ -552,30 +445,6 @@ def test_copy_from_before_a_key_rotation_is_sealed_again(place: Place, tmp_path:
     assert Place(place.home).order("second")
 
 
-def test_copy_whose_sealed_refusal_was_changed_is_refused(place: Place, tmp_path: Path) -> None:
-    place.refuse_a_call()
-    place.backup(tmp_path / "copy.db")
-    connection = sqlite3.connect(tmp_path / "copy.db")
-    connection.execute("UPDATE refusals SET ciphertext = zeroblob(40)")
-    connection.commit()
-    connection.close()
-
-    assert "sealed value of refusal" in place.is_refused(tmp_path / "copy.db")
-
-
-def test_copy_whose_secret_was_changed_is_refused(place: Place, tmp_path: Path) -> None:
-    place.backup(tmp_path / "copy.db")
-    connection = sqlite3.connect(tmp_path / "copy.db")
-    connection.execute("UPDATE secrets SET ciphertext = zeroblob(40) WHERE name = 'appcharge.main_key'")
-    connection.commit()
-    connection.close()
-
-    said = place.is_refused(tmp_path / "copy.db")
-
-    assert "appcharge.main_key" in said
-    assert KEY not in said
-
-
 def spoil_last(raw: bytes) -> bytes:
     """The last page, which is some table's. In the middle may stand the schema, without which no file even opens."""
     return raw[:-4096] + os.urandom(4096)
@@ -596,7 +465,7 @@ def spoil_last(raw: bytes) -> bytes:
 def test_file_that_is_no_sound_copy_is_refused(
     place: Place, tmp_path: Path, spoil: Callable[[bytes], bytes], words: str
 ) -> None:
-    for number in range(50):
+    for number in range(20):
         place.order(f"order {number}")
     place.backup(tmp_path / "copy.db")
     (tmp_path / "copy.db").write_bytes(spoil((tmp_path / "copy.db").read_bytes()))
@@ -614,7 +483,7 @@ def test_every_flipped_byte_is_noticed_or_harmless(place: Place, tmp_path: Path)
     chance = random.Random(1)
 
     outcomes: Counter[str] = Counter()
-    for _ in range(40):
+    for _ in range(20):
         position = chance.randrange(len(raw))
         (tmp_path / "copy.db").write_bytes(raw[:position] + bytes([raw[position] ^ 0xFF]) + raw[position + 1 :])
         result = place.run(operate.restore_command, tmp_path / "copy.db")
@@ -625,33 +494,30 @@ def test_every_flipped_byte_is_noticed_or_harmless(place: Place, tmp_path: Path)
     assert outcomes["refused"]
 
 
-def test_copy_with_a_row_that_refers_to_nothing_is_refused(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("UPDATE refusals SET ciphertext = zeroblob(40)", "sealed value of refusal"),
+        ("UPDATE secrets SET ciphertext = zeroblob(40) WHERE name = 'appcharge.main_key'", "appcharge.main_key"),
+        ("INSERT INTO items (game_id, sku, created_at, updated_at) VALUES (77, 'coins', '', '')", "is damaged"),
+        (f"PRAGMA user_version = {db.OLDEST_VERSION - 1}", "older than the first release"),
+    ],
+)
+def test_copy_that_was_changed_is_refused(place: Place, tmp_path: Path, sql: str, words: str) -> None:
+    place.refuse_a_call()
     place.backup(tmp_path / "copy.db")
-    connection = sqlite3.connect(tmp_path / "copy.db")
-    connection.execute("INSERT INTO items (game_id, sku, created_at, updated_at) VALUES (77, 'coins', '', '')")
-    connection.commit()
-    connection.close()
+    rows(tmp_path / "copy.db", sql)
 
-    assert "is damaged" in place.is_refused(tmp_path / "copy.db")
+    said = place.is_refused(tmp_path / "copy.db")
 
-
-def test_copy_of_a_preview_is_refused_with_a_sentence(place: Place, tmp_path: Path) -> None:
-    place.backup(tmp_path / "copy.db")
-    connection = sqlite3.connect(tmp_path / "copy.db")
-    connection.execute(f"PRAGMA user_version = {db.OLDEST_VERSION - 1}")
-    connection.commit()
-    connection.close()
-
-    assert "older than the first release" in place.is_refused(tmp_path / "copy.db")
+    assert words in said
+    assert KEY not in said
 
 
 def test_older_copy_is_brought_up_to_date(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place.order("first")
     place.backup(tmp_path / "copy.db")
-    connection = sqlite3.connect(tmp_path / "copy.db")
-    connection.execute(f"PRAGMA user_version = {db.SCHEMA_VERSION - 1}")
-    connection.commit()
-    connection.close()
+    rows(tmp_path / "copy.db", f"PRAGMA user_version = {db.SCHEMA_VERSION - 1}")
     monkeypatch.setattr(db, "OLDEST_VERSION", db.SCHEMA_VERSION - 1)
     monkeypatch.setitem(db.MIGRATIONS, db.SCHEMA_VERSION, lambda tx: tx.execute("CREATE TABLE came_later (x TEXT)"))
 
@@ -715,13 +581,12 @@ def test_copy_without_a_game_may_replace_a_database_without_one(other: Place, tm
     assert rows(other.path, "SELECT * FROM games") == []
 
 
-def test_reader_in_the_middle_of_its_snapshot_keeps_it(place: Place, tmp_path: Path) -> None:
-    place.backup(tmp_path / "copy.db")
+def test_reader_in_the_middle_of_its_snapshot_keeps_it(place: Place, copy: Path) -> None:
     place.order("seen")
 
     with place.installation.database.snapshot() as reader:
         assert len(reader.execute("SELECT * FROM transactions").fetchall()) == 1
-        place.restore(tmp_path / "copy.db")
+        place.restore(copy)
         assert len(reader.execute("SELECT * FROM transactions").fetchall()) == 1
 
     assert place.installation.database.read().execute("SELECT * FROM transactions").fetchall() == []
@@ -744,8 +609,7 @@ def test_damaged_database_is_moved_aside(place: Place, tmp_path: Path) -> None:
     place.order("second")
 
 
-def test_old_wal_is_not_taken_for_the_restored_files(place: Place, tmp_path: Path) -> None:
-    place.backup(tmp_path / "copy.db")
+def test_old_wal_is_not_taken_for_the_restored_files(place: Place, copy: Path) -> None:
     place.order("only in the WAL")
     wal = Path(f"{place.path}-wal").read_bytes()
     assert wal
@@ -753,7 +617,7 @@ def test_old_wal_is_not_taken_for_the_restored_files(place: Place, tmp_path: Pat
     place.path.unlink()
     Path(f"{place.path}-wal").write_bytes(wal)
 
-    place.restore(tmp_path / "copy.db")
+    place.restore(copy)
 
     assert orders_in(place.path) == []
     assert rows(place.path, "PRAGMA integrity_check") == [("ok",)]
@@ -764,10 +628,8 @@ def test_old_wal_is_not_taken_for_the_restored_files(place: Place, tmp_path: Pat
 def test_newer_database_is_moved_aside(place: Place, tmp_path: Path) -> None:
     place.order("first")
     place.backup(tmp_path / "copy.db")
-    connection = sqlite3.connect(place.path, isolation_level=None)
-    connection.execute("PRAGMA user_version = 999")
-    connection.execute("UPDATE sequences SET last_id = 1000000000000000")
-    connection.close()
+    rows(place.path, "PRAGMA user_version = 999")
+    rows(place.path, "UPDATE sequences SET last_id = 1000000000000000")
     place.close()
 
     place.restore(tmp_path / "copy.db")
@@ -798,11 +660,10 @@ def test_what_root_restores_belongs_to_the_folders_owner(place: Place, tmp_path:
     )
 
 
-def test_second_restore_at_the_same_time_is_refused(place: Place, tmp_path: Path) -> None:
-    place.backup(tmp_path / "copy.db")
+def test_second_restore_at_the_same_time_is_refused(place: Place, copy: Path) -> None:
 
     with _only_restore(place.home):
-        assert "another restore" in place.is_refused(tmp_path / "copy.db")
+        assert "another restore" in place.is_refused(copy)
 
 
 # With a real server ---------------------------------------------------------------------------------------------
@@ -816,8 +677,8 @@ def test_file_that_cannot_be_served_is_not_replaced_under_a_running_server(
     place.backup(tmp_path / "copy.db")
     place.close()
 
-    with gunicorn(place.home) as address:
-        assert post(http.client.HTTPConnection(*address), "second")[0] == 200
+    with Server(place.home) as server:
+        assert post(server, "second")[0] == 200
         if trouble == "damaged":
             with place.path.open("r+b") as file:
                 file.write(b"spoilt")
@@ -826,6 +687,7 @@ def test_file_that_cannot_be_served_is_not_replaced_under_a_running_server(
         else:
             place.path.rename(tmp_path / "elsewhere")
         assert "stop the server" in place.run(operate.restore_command, tmp_path / "copy.db").output
+        server.stop()
 
     place.restore(tmp_path / "copy.db")
     assert orders_in(place.path) == ["first"]
@@ -838,47 +700,38 @@ def test_restore_under_load_loses_nothing_that_is_reported_again(tmp_path: Path)
     token = place.set_up()
     acknowledged: dict[str, str] = {}
     statuses: Counter[int] = Counter()
-    slowest = [0.0]
     stop = threading.Event()
     trouble: list[BaseException] = []
 
-    def report_orders(address: tuple[str, int], name: int) -> None:
-        connection = http.client.HTTPConnection(*address, timeout=30)
+    def report_orders(server: Server, name: int) -> None:
         number = 0
         try:
             while not stop.is_set():
                 number += 1
-                began = time.monotonic()
-                status, our_id = post(connection, f"order {name}-{number}")
-                slowest[0] = max(slowest[0], time.monotonic() - began)
+                status, our_id = post(server, f"order {name}-{number}")
                 statuses[status] += 1
                 if status == 200:
                     acknowledged[f"order {name}-{number}"] = our_id
         except BaseException as error:
             trouble.append(error)
 
-    def read_on(address: tuple[str, int], cursor: int) -> tuple[list[dict[str, Any]], int]:
-        connection = http.client.HTTPConnection(*address, timeout=30)
+    def read_on(server: Server, cursor: int) -> tuple[list[dict[str, Any]], int]:
         grants: list[dict[str, Any]] = []
         while True:
-            headers = {"Authorization": f"Bearer {token}"}
-            connection.request("GET", f"/game/v1/grants?after={cursor}&limit=1000", headers=headers)
-            answer = connection.getresponse()
-            page = json.loads(answer.read())
-            assert answer.status == 200, page
-            grants += page["grants"]
-            cursor = page["next_after"]
-            if not page["has_more"]:
+            answer = server.get(
+                f"/game/v1/grants?after={cursor}&limit=1000", headers={"Authorization": f"Bearer {token}"}
+            )
+            assert answer.status == 200, answer.body
+            grants += answer.json["grants"]
+            cursor = answer.json["next_after"]
+            if not answer.json["has_more"]:
                 return grants, cursor
 
     def wait_for(count: int) -> None:
-        deadline = time.monotonic() + 60
-        while len(acknowledged) < count and not trouble and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert len(acknowledged) >= count, trouble
+        until(lambda: len(acknowledged) >= count or trouble, "so many orders are acknowledged", 60)
 
-    with gunicorn(place.home) as address:
-        threads = [threading.Thread(target=report_orders, args=(address, name)) for name in range(6)]
+    with Server(place.home) as server:
+        threads = [threading.Thread(target=report_orders, args=(server, name)) for name in range(6)]
         for thread in threads:
             thread.start()
         try:
@@ -886,11 +739,9 @@ def test_restore_under_load_loses_nothing_that_is_reported_again(tmp_path: Path)
             before_copy = dict(acknowledged)
             place.backup(tmp_path / "copy.db")
             wait_for(len(acknowledged) + 200)
-            applied, cursor = read_on(address, 0)  # the game has read orders that the copy does not hold
+            applied, cursor = read_on(server, 0)  # the game has read orders that the copy does not hold
             wait_for(len(acknowledged) + 100)
-            began = time.monotonic()
             place.restore(tmp_path / "copy.db")
-            took = time.monotonic() - began
             wait_for(len(acknowledged) + 200)
         finally:
             stop.set()
@@ -900,28 +751,22 @@ def test_restore_under_load_loses_nothing_that_is_reported_again(tmp_path: Path)
 
         in_copy = set(orders_in(tmp_path / "copy.db"))
         assert set(before_copy) <= in_copy
-        after_restore = set(orders_in(place.path))
-        lost = set(acknowledged) - after_restore
-        assert len(lost) >= 300
-        connection = http.client.HTTPConnection(*address, timeout=30)
+        assert len(set(acknowledged) - set(orders_in(place.path))) >= 300
         for order_id, our_id in acknowledged.items():
-            assert post(connection, order_id) == (200, our_id)
+            assert post(server, order_id) == (200, our_id)
 
-        news, _ = read_on(address, cursor)
-        assert {acknowledged[order_id] for order_id in set(acknowledged) - in_copy} <= {
-            grant["transaction_id"] for grant in news
-        }
+        news, _ = read_on(server, cursor)
+        told = {grant["transaction_id"] for grant in news}
+        assert {acknowledged[order_id] for order_id in set(acknowledged) - in_copy} <= told
+        # The game applies each transaction once.
+        applied_once = {(grant["transaction_id"], grant["kind"]): grant for grant in applied + news}
         owned: Counter[str] = Counter()
-        seen: set[tuple[str, str]] = set()
-        for grant in applied + news:
-            if (grant["transaction_id"], grant["kind"]) not in seen:
-                seen.add((grant["transaction_id"], grant["kind"]))
-                owned[grant["player_id"]] += grant["items"][0]["quantity"]
+        for grant in applied_once.values():
+            owned[grant["player_id"]] += grant["items"][0]["quantity"]
         assert owned == {f"player of {order_id}": 5 for order_id in acknowledged}
         ids = [grant["id"] for grant in news]
         assert ids == sorted(set(ids))
 
-    print(f"\nrestore took {took:.3f} s; answers {dict(statuses)}; slowest {slowest[0]:.3f} s; lost {len(lost)}")
     assert set(statuses) <= {200, 503}
     connection = db.connect(place.path)
     assert list(chain.verify(connection)) == []
@@ -930,69 +775,58 @@ def test_restore_under_load_loses_nothing_that_is_reported_again(tmp_path: Path)
     place.close()
 
 
+RESTORE = """
+import sys
+from pathlib import Path
+from app import create_app
+from coinslot.operations import restore
+installation = create_app().extensions["coinslot"]
+print("begins", flush=True)
+restore.restore(installation.database, installation.vault, Path(sys.argv[1]))
+print("ends", flush=True)
+"""
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("live", ["healthy", "damaged"])
-def test_restore_that_is_killed_leaves_the_old_database_or_the_new_one(tmp_path: Path, live: str) -> None:
-    place = Place(tmp_path / "home")
-    place.set_up()
-
+def test_restore_that_is_killed_leaves_the_old_database_or_the_new_one(place: Place, tmp_path: Path, live: str) -> None:
     def fill(name: str) -> None:
         def write(tx: sqlite3.Connection) -> None:
             tx.execute("DELETE FROM items")
-            for number in range(60):
-                tx.execute(LARGE_ITEM, {"sku": f"{name} {number}"})
+            tx.executemany(LARGE_ITEM, [{"sku": f"{name} {number}"} for number in range(60)])
 
         place.installation.database.write_here(write)
+
+    def restore(most_seconds: float | None) -> float:
+        """Whole, or killed by then; returns how long it took."""
+        with Process(place.home, "-c", RESTORE, tmp_path / "copy.db") as process:
+            assert process.line() == "begins"
+            began = time.monotonic()
+            if most_seconds is None:
+                assert process.line() == "ends"
+            else:
+                process.kill_after(most_seconds, chance)
+            return time.monotonic() - began
 
     fill("new")
     place.backup(tmp_path / "copy.db")
     fill("old")
     place.close()
-    script = (
-        "import sys; from pathlib import Path; from app import create_app; from coinslot.operations import restore\n"
-        "installation = create_app().extensions['coinslot']; print('begins', flush=True)\n"
-        "restore.restore(installation.database, installation.vault, Path(sys.argv[1])); print('ends', flush=True)"
-    )
-
-    def begin() -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, tmp_path / "copy.db"],
-            cwd=ROOT,
-            env={**os.environ, "COINSLOT_HOME": str(place.home)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "begins\n"
-        return process
-
     old = tmp_path / "old"
     shutil.copytree(place.home, old)
-    outcomes: Counter[str] = Counter()
     chance = random.Random(7)
-    full = 0.0
-    for attempt in range(11):
+    full: float | None = None
+    for _ in range(11):
         shutil.rmtree(place.home)
         shutil.copytree(old, place.home)
         if live == "damaged":
             with place.path.open("r+b") as file:
                 file.write(b"spoilt")
-        process = begin()
-        began = time.monotonic()
-        if attempt == 0:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ends\n"
-            full = time.monotonic() - began
-        else:
-            time.sleep(chance.uniform(0, full))
-            process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        took = restore(full)
+        full = full or took
 
         if place.path.read_bytes()[:6] == b"spoilt":
             assert live == "damaged"
-            outcomes["old"] += 1
             continue
         assert rows(place.path, "PRAGMA integrity_check") == [("ok",)]
         ((name, count),) = rows(place.path, f"{ITEM_NAMES} GROUP BY 1")
@@ -1002,13 +836,7 @@ def test_restore_that_is_killed_leaves_the_old_database_or_the_new_one(tmp_path:
         if name == "new" and live == "healthy":
             (kept,) = place.home.glob("coinslot.db.before-restore-*")
             assert rows(kept, f"{ITEM_NAMES} GROUP BY 1") == [("old", 60)]
-        outcomes[name] += 1
 
-    print(f"\n{dict(outcomes)}, uninterrupted {full:.2f} s")
-    process = begin()
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ends\n"
-    process.wait()
-    process.stdout.close()
+    restore(None)
     assert rows(place.path, f"{ITEM_NAMES} GROUP BY 1") == [("new", 60)]
     assert not list(place.home.glob(".restore-*"))

@@ -1,13 +1,12 @@
 """``flask doctor``: what it calls ok, a warning and WRONG, in whatever state it finds the installation."""
 
-import http.server
 import os
 import sqlite3
-import threading
 import time
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,9 +21,10 @@ from coinslot.ledger import reports
 from coinslot.operations import backup, doctor, restore
 from coinslot.operations.observations import Refusal
 from coinslot.outbox import destinations
-from coinslot.relay import jobs
 from coinslot.store import counters, db
 from handlers.commands import operate
+from tests.owed import a_credit
+from tests.scripted import Scripted
 
 SECRET = "a-secret-of-the-doctor-tests"
 
@@ -46,8 +46,8 @@ class Patient:
     def config(self, key: str, value: str) -> None:
         self.write(lambda tx: games.set_setting(tx, self.installation.catalogue, "demo", key, value, "test"))
 
-    def secret(self, name: str) -> None:
-        self.write(lambda tx: keyring.put(tx, self.installation.vault, self.game(), name, SECRET, "test"))
+    def secret(self, name: str, value: str = SECRET) -> None:
+        self.write(lambda tx: keyring.put(tx, self.installation.vault, self.game(), name, value, "test"))
 
     def refuse(self, reason: str, game_id: int | None = 1, endpoint: str = "orders", at: float | None = None) -> None:
         stamp = clock.stamp(time.time() if at is None else at)
@@ -91,24 +91,15 @@ def patient(tmp_path: Path) -> Iterator[Patient]:
     patient.installation.database.close()
 
 
-def credit(patient: Patient, order_id: str) -> None:
-    wanted = reports.Credit(
-        game_id=1,
-        game_slug="demo",
-        partner="appcharge",
-        external_id=order_id,
-        reference=order_id,
-        kind="purchase",
-        player_id="alice",
-        lines=(("coins", 5),),
-        fingerprint="",
-        raw_body=b"",
-        signature="",
-        signed_with="",
-        answer_status=200,
-        answer_body="",
-    )
-    patient.write(lambda tx: ledger.credit(tx, wanted, reports.Rules()))
+def credit(patient: Patient, order_id: str = "first") -> None:
+    patient.write(lambda tx: ledger.credit(tx, a_credit(1, order_id), reports.Rules()))
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Moves the clock of our own code: that of the file system stays."""
+    began = time.time()
+    return lambda seconds: monkeypatch.setattr("coinslot.base.clock.now", lambda: began + seconds)
 
 
 def test_healthy_installation_exits_0(patient: Patient) -> None:
@@ -136,43 +127,40 @@ def test_nothing_is_made_where_nothing_is(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
-def test_missing_database_beside_its_key(patient: Patient) -> None:
-    patient.installation.database.close()
-    patient.installation.database.path.unlink()
-
-    assert patient.says("WRONG", "there is no database")
-    assert patient.says("ok", "master key")
-    assert not patient.installation.database.path.exists()
-
-
-@pytest.mark.parametrize("head", [b"", b"spoilt" * 1000])
-def test_file_that_is_no_database(patient: Patient, head: bytes) -> None:
-    patient.installation.database.close()
-    patient.installation.database.path.write_bytes(head)
-
-    assert patient.says("WRONG", "coinslot.db")
-
-
-def test_damaged_pages(patient: Patient) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "wrong"),
+    [
+        (lambda path: path.unlink(), "there is no database"),
+        (lambda path: path.write_bytes(b""), "coinslot.db"),
+        (lambda path: path.write_bytes(b"spoilt" * 1000), "coinslot.db"),
+        (lambda path: path.write_bytes(random_pages(path.read_bytes())), "damaged"),
+        (lambda path: execute(path, "PRAGMA user_version = 999"), "newer"),
+        (lambda path: execute(path, "PRAGMA user_version = 0"), "older"),
+    ],
+)
+def test_database_that_cannot_be_used(patient: Patient, spoil: Callable[[Path], Any], wrong: str) -> None:
     for number in range(100):
         credit(patient, f"order {number}")
     patient.installation.database.close()
-    raw = patient.installation.database.path.read_bytes()
+    path = patient.installation.database.path
+    spoil(path)
+    was_there = path.exists()
+
+    assert patient.says("WRONG", wrong)
+    assert patient.says("ok", "master key")
+    assert path.exists() == was_there
+
+
+def random_pages(raw: bytes) -> bytes:
     for page in range(8, len(raw) // 4096, 3):
         raw = raw[: page * 4096] + os.urandom(4096) + raw[(page + 1) * 4096 :]
-    patient.installation.database.path.write_bytes(raw)
-
-    assert patient.says("WRONG", "damaged")
+    return raw
 
 
-@pytest.mark.parametrize(("version", "words"), [(999, "newer"), (0, "older")])
-def test_other_schema_version(patient: Patient, version: int, words: str) -> None:
-    patient.installation.database.close()
-    connection = sqlite3.connect(patient.installation.database.path, isolation_level=None)
-    connection.execute(f"PRAGMA user_version = {version}")
+def execute(path: Path, sql: str) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(sql)
     connection.close()
-
-    assert patient.says("WRONG", words)
 
 
 @pytest.mark.parametrize("text", ["not Base64!", "c2hvcnQ=", ""])
@@ -257,23 +245,15 @@ def test_full_disk(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     assert patient.says("warning", "free on the disk")
 
 
-def test_clock_that_is_wrong(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
-    credit(patient, "first")
-    now = time.time()
-
-    monkeypatch.setattr("coinslot.base.clock.now", lambda: now - 3600)
+def test_clock_that_is_wrong(patient: Patient, later: Callable[[float], None]) -> None:
+    credit(patient)
+    later(-3600)
     assert patient.says("WRONG", "earlier than the newest transaction")
-    monkeypatch.setattr("coinslot.base.clock.now", lambda: 1000.0)
+    later(1000 - time.time())
     assert patient.says("WRONG", "1970")
 
 
-def test_calls_refused_for_their_age_hint_at_the_clock(patient: Patient) -> None:
-    patient.refuse("timestamp")
-
-    assert patient.says("warning", "refused for their age")
-
-
-def test_refusals_of_the_last_day_one_line_each(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusals_of_the_last_day_one_line_each(patient: Patient, later: Callable[[float], None]) -> None:
     for _ in range(3):
         patient.refuse("signature")
     patient.refuse("token")
@@ -286,8 +266,7 @@ def test_refusals_of_the_last_day_one_line_each(patient: Patient, monkeypatch: p
     assert "game demo: 1 call(s) of appcharge to auth refused in 24 hours, reason token" in warnings
     assert "no game of ours: 1 call(s) of appcharge to orders refused in 24 hours, reason unknown_game" in warnings
 
-    later = time.time() + 25 * 3600
-    monkeypatch.setattr("coinslot.base.clock.now", lambda: later)
+    later(25 * 3600)
     assert patient.says("ok", "no call was refused")
 
 
@@ -331,40 +310,30 @@ def test_no_password_and_no_game(tmp_path: Path) -> None:
     patient.installation.database.close()
 
 
-def test_public_address_without_tls(patient: Patient) -> None:
-    assert Patient(patient.home, COINSLOT_PUBLIC_URL="http://shop.invalid").says("WRONG", "is not https")
-
-
-def test_public_address_behind_a_proxy_nobody_believes(patient: Patient) -> None:
-    behind = {"COINSLOT_PUBLIC_URL": "https://shop.invalid"}
-
-    assert Patient(patient.home, **behind).says("warning", "COINSLOT_TRUSTED_PROXIES is 0")
-    assert not Patient(patient.home, **behind, COINSLOT_TRUSTED_PROXIES="1").says("warning", "TRUSTED_PROXIES")
-    assert Patient(patient.home, **behind).says("warning", "does not answer from here")
+@pytest.mark.parametrize(
+    ("environment", "level", "words"),
+    [
+        ({"COINSLOT_PUBLIC_URL": "http://shop.invalid"}, "WRONG", "is not https"),
+        ({"COINSLOT_PUBLIC_URL": "http://["}, "WRONG", "public url"),
+        ({"COINSLOT_PUBLIC_URL": "https://shop.invalid"}, "warning", "COINSLOT_TRUSTED_PROXIES is 0"),
+        (
+            {"COINSLOT_PUBLIC_URL": "https://shop.invalid", "COINSLOT_TRUSTED_PROXIES": "1"},
+            "warning",
+            "does not answer from here",
+        ),
+    ],
+)
+def test_public_address(patient: Patient, environment: dict[str, str], level: str, words: str) -> None:
+    told = Patient(patient.home, **environment)
+    assert told.says(level, words)
+    assert told.says("warning", "TRUSTED_PROXIES") == ("PROXIES is 0" in words)
 
 
 @pytest.mark.parametrize(("status", "level"), [(200, "ok"), (404, "warning")])
 def test_public_address_that_answers(patient: Patient, status: int, level: str) -> None:
-    class Answer(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status if self.path == "/healthz" else 500)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Silent."""
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Answer)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
-        told = Patient(patient.home, COINSLOT_PUBLIC_URL=f"http://127.0.0.1:{server.server_port}")
-        assert told.says(level, "/healthz answers")
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def test_public_address_that_cannot_be_read(patient: Patient) -> None:
-    assert Patient(patient.home, COINSLOT_PUBLIC_URL="http://[").says("WRONG", "public url")
+    answer = b"HTTP/1.1 %d Answer\r\nContent-Length: 0\r\n\r\n" % status
+    with Scripted(lambda path, _: [answer if path == "/healthz" else b""]) as server:
+        assert Patient(patient.home, COINSLOT_PUBLIC_URL=server.url).says(level, "/healthz answers")
 
 
 def test_partner_that_was_begun_and_cannot_answer(patient: Patient) -> None:
@@ -412,38 +381,48 @@ def test_nobody_and_nothing_registered(patient: Patient) -> None:
     assert not patient.says("warning", "are registered")
 
 
-def test_conflicts_wait_for_a_person(patient: Patient) -> None:
-    credit(patient, "first")
-    patient.write(
-        lambda tx: tx.execute(
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        (
             """INSERT INTO conflicts (game_id, partner, transaction_id, external_id, player_id, fingerprint, seen,
                                       first_at, last_at)
                VALUES (1, 'appcharge', 1, 'first', 'alice', 'other', 1, :now, :now)""",
-            {"now": clock.stamp()},
-        )
-    )
-
-    assert patient.says("warning", "In 7 days 1 call named a known transaction with other content.")
-    assert patient.says("warning", "See the page /games/demo/conflicts.")
-
-
-def test_deliveries_that_are_stuck(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+            "game demo: In 7 days 1 call named a known transaction with other content. The first one counts, and "
+            "nothing more was credited. See the page /games/demo/conflicts.",
+        ),
+        (
+            "UPDATE deliveries SET next_attempt_at = :long_ago",
+            "game demo: 1 delivery has been due for over an hour. See the page /games/demo/deliveries?state=waiting.",
+        ),
+        ("UPDATE destinations SET state = 'paused'", "game demo: destination server is paused"),
+        (
+            """INSERT INTO schedules (game_id, name, due_at, asked, failures, last_error)
+               VALUES (1, 'appcharge.refresh', :now, 1, 1, 'Appcharge answered 401')""",
+            "game demo: The job appcharge.refresh has failed once: Appcharge answered 401 See the page "
+            "/games/demo/integration/appcharge.",
+        ),
+        (
+            "INSERT INTO schedules (game_id, name, due_at, asked) VALUES (1, 'appcharge.refresh', :long_ago, 1)",
+            "game demo: The job appcharge.refresh has been due for over an hour. Is a relay running? See the page "
+            "/games/demo/integration/appcharge.",
+        ),
+    ],
+)
+def test_troubles_are_said_as_the_overview_says_them(patient: Patient, statement: str, words: str) -> None:
     patient.write(
         lambda tx: tx.execute(
             """INSERT INTO destinations (game_id, name, url, created_at, updated_at)
                VALUES (1, 'server', 'http://127.0.0.1:1', '', '')"""
         )
     )
-    credit(patient, "first")
-    assert not patient.says("warning", "been due")
+    credit(patient)
+    assert words not in patient.lines("warning")
 
-    later = time.time() + 3700
-    monkeypatch.setattr("coinslot.base.clock.now", lambda: later)
-    assert patient.says("warning", "1 delivery has been due for over an hour")
+    moments = {"now": clock.stamp(), "long_ago": clock.stamp(clock.now() - 3700)}
+    patient.write(lambda tx: tx.execute(statement, moments))
 
-    patient.write(lambda tx: tx.execute("UPDATE destinations SET state = 'paused'"))
-    assert not patient.says("warning", "been due")
-    assert patient.says("warning", "destination server is paused")
+    assert words in patient.lines("warning")
 
 
 def test_looking_changes_nothing(patient: Patient) -> None:
@@ -474,18 +453,6 @@ class TestKeys:
                 {"at": clock.stamp(time.time() - days * DAY), "name": name, "slot": slot},
             )
         )
-
-    def used_ago(self, patient: Patient, slot: str, days: float) -> None:
-        at = clock.stamp(time.time() - days * DAY)
-        patient.write(lambda tx: keyring.used(tx, 1, "appcharge.main_key", slot, at))
-
-    def rotate(self, patient: Patient, days_ago: float) -> None:
-        patient.write(
-            lambda tx: keyring.rotate(
-                tx, patient.installation.vault, patient.game(), "appcharge.main_key", "newer", "test"
-            )
-        )
-        self.set_ago(patient, "current", days_ago)
 
     def test_a_key_older_than_a_year_is_due_to_be_rotated(self, patient: Patient) -> None:
         self.set_ago(patient, "current", 364)
@@ -524,43 +491,35 @@ class TestKeys:
         patient.write(lambda tx: games.retire_tokens(tx, "demo", "test"))
         assert not patient.says("warning", "flask game token")
 
-    def test_a_young_rotation_is_nobodys_trouble(self, patient: Patient) -> None:
-        self.rotate(patient, 6)
+    @pytest.mark.parametrize(
+        ("days", "current_used", "previous_used", "words"),
+        [
+            (6, None, None, None),
+            (
+                *(20, 0.1, 8),
+                "main_key was rotated 20 days ago, the new value is in use and the previous one has not been used "
+                "for 7 days: it is safe to retire it, `flask secret retire demo appcharge.main_key`",
+            ),
+            (20, 0.1, 30, "it is safe to retire it"),  # it was used last before the rotation
+            (20, 0.1, 1, "its previous value was still used on"),
+            (20, None, None, "was rotated 20 days ago and its previous value is still valid"),
+        ],
+    )
+    def test_a_rotation_that_is_not_ended_says_whether_the_previous_value_is_still_used(
+        self, patient: Patient, days: float, current_used: float | None, previous_used: float | None, words: str | None
+    ) -> None:
+        vault, name = patient.installation.vault, "appcharge.main_key"
+        patient.write(lambda tx: keyring.rotate(tx, vault, patient.game(), name, "newer", "test"))
+        self.set_ago(patient, "current", days)
+        for slot, used in (("current", current_used), ("previous", previous_used)):
+            if used is not None:
+                at = clock.stamp(time.time() - used * DAY)
+                patient.write(lambda tx, slot=slot, at=at: keyring.used(tx, 1, name, slot, at))
 
-        assert not patient.says("warning", "was rotated")
+        warnings = [line for line in patient.lines("warning") if "main_key" in line]
 
-    def test_a_previous_value_nobody_uses_is_safe_to_retire(self, patient: Patient) -> None:
-        self.rotate(patient, 20)
-        self.used_ago(patient, "current", 0.1)
-        self.used_ago(patient, "previous", 8)
-
-        assert patient.says(
-            "warning",
-            "main_key was rotated 20 days ago, the new value is in use and the previous one has not been used "
-            "for 7 days: it is safe to retire it, `flask secret retire demo appcharge.main_key`",
-        )
-
-    def test_one_used_last_before_the_rotation_is_safe_to_retire_too(self, patient: Patient) -> None:
-        self.used_ago(patient, "current", 30)
-        self.rotate(patient, 20)
-        self.used_ago(patient, "current", 0.1)
-
-        assert patient.says("warning", "it is safe to retire it")
-
-    def test_a_previous_value_still_in_use_tells_of_a_forgotten_place(self, patient: Patient) -> None:
-        self.rotate(patient, 20)
-        self.used_ago(patient, "current", 0.1)
-        self.used_ago(patient, "previous", 1)
-
-        assert patient.says("warning", "its previous value was still used on")
-        assert not patient.says("warning", "safe to retire")
-
-    def test_a_new_value_that_nobody_has_used_is_told_so(self, patient: Patient) -> None:
-        self.rotate(patient, 20)
-
-        assert patient.says("warning", "was rotated 20 days ago and its previous value is still valid")
-
-        patient.write(lambda tx: keyring.retire(tx, patient.game(), "appcharge.main_key", "test"))
+        assert [words is not None and words in line for line in warnings] == [True] * (words is not None)
+        patient.write(lambda tx: keyring.retire(tx, patient.game(), name, "test"))
         assert not patient.says("warning", "was rotated")
 
 
@@ -600,30 +559,28 @@ class TestAppchargesIntegrationPage:
         assert unset == ["Authentication Webhook", "Player Info Sync URL", "Events Webhook", "OTP Generation"]
 
     @pytest.mark.parametrize(
-        "secret", ["appcharge.secondary_key", "appcharge.checkout_public_key", "appcharge.events_secret"]
-    )
-    def test_keys_one_can_do_without_are_noted_until_they_are_set(self, patient: Patient, secret: str) -> None:
-        assert patient.says("note", f"{secret} is not set (")
-
-        patient.secret(secret)
-
-        assert not patient.says("note", secret)
-
-    @pytest.mark.parametrize(
-        ("key", "value"),
+        ("name", "value"),
         [
+            ("appcharge.secondary_key", None),
+            ("appcharge.checkout_public_key", None),
+            ("appcharge.events_secret", None),
             ("appcharge.deep_link", "demo://login?token={token}"),
             ("appcharge.store_url", "https://store.example.com"),
             ("appcharge.project_id", "1234"),
             ("appcharge.google_client_id", "id"),
         ],
     )
-    def test_settings_one_can_do_without_likewise(self, patient: Patient, key: str, value: str) -> None:
-        assert patient.says("note", f"{key} is not set (")
+    def test_keys_and_settings_one_can_do_without_are_noted_until_they_are_set(
+        self, patient: Patient, name: str, value: str | None
+    ) -> None:
+        assert patient.says("note", f"{name} is not set (")
 
-        patient.config(key, value)
+        if value is None:
+            patient.secret(name)
+        else:
+            patient.config(name, value)
 
-        assert not patient.says("note", key)
+        assert not patient.says("note", name)
 
     def test_ids_of_login_methods_are_noted_only_for_the_methods_allowed(self, patient: Patient) -> None:
         assert patient.says("note", "appcharge.facebook_app_id and appcharge.facebook_secret are not set")
@@ -647,15 +604,15 @@ class TestAppchargesIntegrationPage:
         assert patient.says("WRONG", "appcharge.secondary_key is not set, so Appcharge's calls are answered 404")
         assert patient.says("WRONG", "appcharge.main_key has not the 32 characters")
 
-        self.put(patient, "appcharge.main_key", "k" * 32)
-        self.put(patient, "appcharge.secondary_key", "k" * 17)
+        patient.secret("appcharge.main_key", "k" * 32)
+        patient.secret("appcharge.secondary_key", "k" * 17)
         wrong = patient.lines("WRONG")
         assert [line for line in wrong if "appcharge" in line] == [
             "game demo: appcharge.secondary_key has not the 16 characters that encrypted payloads want, so they cannot "
             "be read"
         ]
 
-        self.put(patient, "appcharge.secondary_key", "k" * 16)
+        patient.secret("appcharge.secondary_key", "k" * 16)
         assert patient.examine()[1] == 0
         assert patient.says("warning", "has no replay protection")
         patient.config("appcharge.payload", "json")
@@ -663,31 +620,9 @@ class TestAppchargesIntegrationPage:
 
     def test_lengths_are_counted_in_bytes_of_the_current_value(self, patient: Patient) -> None:
         patient.config("appcharge.payload", "aes")
-        self.put(patient, "appcharge.secondary_key", "k" * 16)
-        self.put(patient, "appcharge.main_key", "é" * 32)
+        patient.secret("appcharge.secondary_key", "k" * 16)
+        patient.secret("appcharge.main_key", "é" * 32)
         assert patient.says("WRONG", "appcharge.main_key")
 
-        self.put(patient, "appcharge.main_key", "é" * 16)
+        patient.secret("appcharge.main_key", "é" * 16)
         assert not patient.says("WRONG", "appcharge.main_key")
-
-    def put(self, patient: Patient, name: str, value: str) -> None:
-        patient.write(lambda tx: keyring.put(tx, patient.installation.vault, patient.game(), name, value, "test"))
-
-
-def test_a_job_that_fails_says_why(patient: Patient) -> None:
-    patient.write(lambda tx: jobs.at(tx, 1, "appcharge.refresh", 0))
-    assert not patient.says("warning", "job")
-    (due,) = patient.installation.database.write(lambda tx: jobs.claim_due(tx, "me", ["appcharge.refresh"], 1))
-
-    patient.write(lambda tx: jobs.finished(tx, due, None, "Appcharge answered 401: no such publisher"))
-
-    assert patient.says(
-        "warning",
-        "The job appcharge.refresh has failed once: Appcharge answered 401: no such publisher",
-    )
-
-
-def test_a_job_nobody_runs(patient: Patient) -> None:
-    patient.write(lambda tx: jobs.at(tx, 1, "appcharge.refresh", -3700))
-
-    assert patient.says("warning", "The job appcharge.refresh has been due for over an hour. Is a relay running?")
