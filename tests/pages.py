@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from werkzeug.serving import make_server
 from werkzeug.wsgi import LimitedStream
@@ -57,3 +57,97 @@ def serving(app: Any, installation: Any = None) -> Iterator[Any]:
     finally:
         server.shutdown()
         thread.join(10)
+
+
+class Page(NamedTuple):
+    """``heading`` is on the page, ``empty`` while it has nothing to show; ``status`` once it has."""
+
+    addresses: tuple[str, ...]
+    heading: str = ""
+    empty: str = ""
+    status: int = 200
+
+
+# Endpoint -> its page. Names in braces are ids of rows that the test has made.
+PAGES = {
+    "overview": Page(("/",), "Overview"),
+    "figures_csv": Page(("{game}/figures.csv",)),
+    "transactions": Page(
+        ("{game}/transactions", "{game}/transactions?partner=appcharge&state=credited"),
+        "Transactions",
+        "Nothing has been credited yet",
+    ),
+    "transactions_csv": Page(("{game}/transactions.csv",)),
+    "transaction": Page(("{game}/transactions/{transaction}",), "Timeline"),
+    "dispute_pack": Page(("{game}/transactions/{transaction}/dispute.zip",)),
+    "conflicts": Page(("{game}/conflicts",), "Conflicts", "No conflicts."),
+    "conflicts_csv": Page(("{game}/conflicts.csv",)),
+    "refunds": Page(("{game}/refunds", "{game}/refunds?show=open"), "Refunds", "No refunds"),
+    "refunds_csv": Page(("{game}/refunds.csv",)),
+    "players": Page(
+        (
+            "{game}/players",
+            "{game}/players?q=a",
+            "{game}/players?id={player}",
+            "{game}/players?id={player}&show=timeline",
+        ),
+        "Player",
+    ),
+    "players_csv": Page(("{game}/players.csv",)),
+    "player": Page(("{game}/players/carol",), "Player"),
+    "deliveries": Page(
+        ("{game}/deliveries", "{game}/deliveries?state=waiting&destination=game&type=grant.created"),
+        "Deliveries",
+        "Nothing has been sent yet",
+    ),
+    "deliveries_csv": Page(("{game}/deliveries.csv",)),
+    "delivery": Page(("{game}/deliveries/{delivery}",), "Delivery"),
+    "destination_list": Page(("{game}/settings/destinations",), "Destinations"),
+    "payments": Page(
+        (
+            "{game}/payments",
+            *(f"{{game}}/payments?{each}" for each in ("state=refunded", "state=conflicts", "q=alice")),
+        ),
+        "Payments",
+        "No payment yet",
+    ),
+    "payments_csv": Page(("{game}/payments.csv",)),
+    "payment": Page(("{game}/payments/{payment}",), "As it was reported"),
+    "integration": Page(("{game}/integration",), "Integration"),
+    "integration_partner": Page(
+        tuple(f"{{game}}/integration/{each}" for each in ("appcharge", "playtem", "playcamp")), "Keys"
+    ),
+    "keys": Page(("{game}/integration/keys",), "Keys"),
+    "mapping": Page(
+        tuple(f"{{game}}/mapping{each}" for each in ("", "?what=playcamp.payments.map", "?what=destination.game")), ""
+    ),
+    "refusals": Page(("{game}/refusals",), "Refused calls", "No call was refused here in the last week."),
+    "refusal": Page(("{game}/refusals/{refusal}",), ""),
+    "strays": Page(("/refusals",), "Refused calls", "No call was refused here in the last week."),
+    "stray": Page(("/refusals/{stray}",), ""),
+    "snippets": Page(("{game}/integration/snippets",), "Python"),
+    "settings": Page(("{game}/settings",), "Settings"),
+    "setting_family": Page(("{game}/settings/family?family=lookup.*",), ""),
+    "registry_page": Page(("{game}/settings/registry",), ""),
+    "settlements": Page(
+        ("{game}/settlements", "{game}/settlements?currency=USD"), "Settlements", "There is no month yet"
+    ),
+    "month": Page(("{month}", "{game}/settlements/2026-08"), "2026-0"),
+    "differences": Page(
+        ("{month}/differences", "{month}/differences?result=missing_there&partner=playcamp"), "2026-07"
+    ),
+    "differences_csv": Page(("{month}/differences.csv",)),
+    "month_file": Page(
+        tuple(f"{{month}}/files/{each}" for each in ("statement.csv", "everything.csv", "creators.csv"))
+    ),
+    "month_print": Page(("{month}/print",), "2026-07"),
+    "month_creators": Page(("{month}/creators", "{month}/creators?creator={creator}"), "2026-07"),
+    "month_purchases": Page(
+        tuple(f"{{month}}/purchases?partner={each}" for each in ("playcamp&currency=USD", "appcharge")), "2026-07"
+    ),
+    "report_columns": Page(("{month}/differences/playcamp/{upload}",), ""),
+    "account": Page(("/account",), "Account"),
+    "new_second_factor": Page(("/account/second-factor",), status=303),
+    "activity": Page(("/activity", "/activity?game=demo", "/activity?game=-&actor=command&action=zzz"), "Activity"),
+    "activity_csv": Page(("/activity.csv",)),
+}

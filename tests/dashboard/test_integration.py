@@ -428,36 +428,6 @@ def test_what_is_agreed_is_changed_in_place(browser, studio, installation, db):
 # All pages
 
 
-@pytest.mark.parametrize("path", ["", *(f"/{partner}" for partner in PARTNERS), "/keys", "/snippets"])
-def test_no_page_asks_more_than_twelve_times(browser, playcamp, post_order, installation, path):
-    post_order()
-    installation.observations.flush()
-    told, queries = browser.queries(f"{BASE}{path}")
-    assert told.status_code == 200
-    assert len(queries) <= 12, queries
-
-
-@pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_is_shown_as_text(browser, studio, installation, text):
-    def spoil(tx):
-        tx.execute("UPDATE games SET name = :text, revision = 'x'", {"text": text})
-        for key in ("playcamp.campaigns", "appcharge.project_id", "playtem.field_separator"):
-            tx.execute("INSERT INTO settings VALUES (1, :key, :text, '')", {"key": key, "text": text})
-        tx.execute(
-            "INSERT INTO contacts VALUES (1, 'appcharge', 'orders', NULL, NULL, NULL, :at, :text)",
-            {"at": "2026-01-01T00:00:00.000000Z", "text": text},
-        )
-
-    installation.database.write_here(spoil)
-    keep_as_it_is(installation, f"playcamp.webhook_secret.{text}", f"{text}-0123456789{text}")
-    for path in ("", *(f"/{partner}" for partner in PARTNERS), "/keys", "/snippets"):
-        told = browser.get(f"{BASE}{path}")
-        assert told.status_code == 200
-        for bad in ("<script>alert", "<img src=x", "\u202e", "\x00", "x" * 5_000):
-            # A field of a form holds what is stored, whole and as it is.
-            assert bad not in re.sub(r'value="[^"]*"', "", told.text), (path, bad)
-
-
 def test_another_games_pages_and_partners_are_404(browser, studio, installation):
     installation.database.write_here(lambda tx: games.add(tx, "other", "Other", "test"))
     assert browser.get("/games/nope/integration").status_code == 404

@@ -158,11 +158,6 @@ class TestPreview:
             shown = re.search(r'id="preview".*?</section>', answer.text, re.DOTALL)[0]
             assert not re.search("[\x00\u202e]", shown)
 
-    def test_it_asks_the_database_little(self, browser, studio, destination):
-        browser.get(PAGE)
-        for what in (EVENTS, MAP, destination):
-            assert len(browser.queries(f"{PAGE}?what={what}")[1]) <= 12
-
 
 class TestSaving:
     def test_nothing_counts_before_it_is_saved(self, browser, tried, installation, db):

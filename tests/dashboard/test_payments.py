@@ -54,12 +54,6 @@ def listed(answer):
 
 
 class TestList:
-    def test_empty_it_says_how_payments_get_here(self, browser, studio):
-        page = text_of(browser.get(LIST))
-        assert "No payment yet" in page
-        assert "POST /game/v1/payments" in page
-        assert "playcamp.payments.url" in page
-
     def test_each_state_has_its_list_and_its_count(self, browser, keep):
         keep(2, 1, problem="market x is in no table")
         keep(3, 10)
@@ -131,14 +125,6 @@ class TestList:
         installation.database.write_here(lambda tx: jobs.put_cursor(tx, studio.row["id"], "playcamp.poll", "[nonsense"))
         assert "the first answer has not come yet" in text_of(browser.get(LIST))
 
-    def test_no_page_asks_much_of_the_database(self, browser, keep):
-        keep(3)
-        for path in (LIST, f"{LIST}?state=refunded", f"{LIST}?q=alice", f"{LIST}?state=conflicts", f"{LIST}/T-1"):
-            browser.get(path)  # the game is opened once
-            answer, statements = browser.queries(path)
-            assert answer.status_code == 200
-            assert len(statements) <= 8, path
-
     def test_lists_are_read_by_their_index(self, installation):
         values = {"game_id": 1, "before": 5, "looked_through": 5} | dict.fromkeys(payments.STATES, 1)
         plan = installation.database.read().execute(f"EXPLAIN QUERY PLAN {lists._NEWEST}", values).fetchall()
@@ -200,24 +186,6 @@ def test_the_list_as_csv(browser, keep):
     assert rows[0]["player_id"] == "'=HYPERLINK(1)"
     assert rows[0]["amount"] == "9.99"
     assert len(browser.get(f"{LIST}.csv?state=registered").text.splitlines()) == 1
-
-
-def test_hostile_text_shows_as_text(browser, installation, keep):
-    text = HOSTILE + "x" * 10_000
-    keep(
-        transaction_id=HOSTILE,
-        player_id=text,
-        product_id=text,
-        product_name=text,
-        market=text,
-        problem=text[:500],
-        row=json.dumps({"unmapped": text}),
-    )
-    for path in (LIST, f"{LIST}?q={HOSTILE}".replace("\x00", "%00"), f"{LIST}/{HOSTILE}".replace("\x00", "%00")):
-        page = browser.get(path)
-        assert page.status_code == 200
-        for bad in ("<script>alert", "\u202e", "\x00"):
-            assert bad not in re.sub(r'(value|action)="[^"]*"', "", page.text), path
 
 
 @pytest.mark.parametrize(

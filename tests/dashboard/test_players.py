@@ -191,17 +191,6 @@ class TestOne:
             assert words in answer.text
         assert len(queries) <= 12
 
-    def test_nobody_of_that_name_and_another_games(self, browser, installation):
-        installation.database.write_here(lambda tx: games.add(tx, "other", "Other", "test"))
-        for address in (
-            f"{LIST}/nobody",
-            f"{LIST}?id=nobody&show=timeline",
-            f"{LIST}?id=",
-            "/games/other/players/alice",
-        ):
-            assert browser.get(address).status_code == 404, address
-        assert listed(browser.get("/games/other/players")) == []
-
 
 class TestForgetting:
     def test_it_needs_the_id_deletes_the_person_keeps_the_sums_and_is_noted(self, browser, post_order, db, put):

@@ -1,0 +1,258 @@
+"""One contract for all pages: who may see them, what they cost, what an empty one says, and hostile text as text."""
+
+import ast
+import io
+import json
+import re
+import subprocess
+import sys
+from importlib import import_module
+from urllib.parse import quote
+
+import pytest
+
+from coinslot.access import owner
+from coinslot.games import games, registry
+from coinslot.ledger import boosts, events, reports
+from coinslot.ledger import credit as ledger
+from coinslot.operations import uploads
+from coinslot.payments import parsing
+from coinslot.payments import store as payments
+from coinslot.store import audit, counters
+from handlers import dashboard
+from tests.books import Books
+from tests.conftest import Browser, Studio, appcharge_headers
+from tests.owed import Owed
+from tests.pages import HOSTILE, PAGES, text_of
+from tests.settlement.test_closing import boost
+
+WORST = HOSTILE + "x" * 10_000
+SENDABLE = HOSTILE.replace("\x00", "")
+
+
+def addresses_of(app, method):
+    """Every address of the dashboard that takes this method, filled in."""
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint.startswith("dashboard.") and method in rule.methods:
+            words = {name: getattr(converter, "items", None) for name, converter in rule._converters.items()}
+            given = {name: min(words[name] or ["demo" if name == "slug" else "1"]) for name in words}
+            yield rule.endpoint.removeprefix("dashboard."), app.url_map.bind("").build(rule.endpoint, given, method)
+
+
+class TestAddresses:
+    def test_each_leads_to_a_function_that_is_there(self):
+        for _, _, place in dashboard.PAGES:
+            module, _, name = place.partition(":")
+            assert callable(getattr(import_module(f"handlers.dashboard.{module}"), name)), place
+
+    def test_each_page_is_in_the_table_of_these_tests(self):
+        gets = {place.partition(":")[2] for method, _, place in dashboard.PAGES if method == "GET"}
+        assert set(PAGES) == gets - {"login", "login_code", "setup"}
+
+    def test_no_page_is_imported_before_it_is_asked_for(self):
+        code = "import sys, wsgi; print([name for name in sys.modules if name.startswith('handlers.dashboard.')])"
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+        assert {name.split(".")[2] for name in ast.literal_eval(done.stdout)} == {"frame"}
+
+
+class TestGuard:
+    def test_without_a_session_every_page_leads_to_the_login_and_no_post_works(self, app, client, studio, db):
+        before, seen = db("SELECT * FROM audit"), 0
+        for method, open_ones in (
+            ("GET", ("static", "login", "setup")),
+            ("POST", ("sign_in", "sign_in_with_code", "complete_setup")),
+        ):
+            for endpoint, address in addresses_of(app, method):
+                if endpoint not in open_ones:
+                    answer = client.open(address, method=method)
+                    assert (answer.status_code, answer.location.partition("?")[0]) == (303, "/login"), address
+                    seen += 1
+        assert seen > 90
+        assert db("SELECT * FROM audit") == before
+
+    def test_with_a_session_no_post_works_without_the_form_token(self, app, browser, studio, db):
+        before = db("SELECT * FROM audit")
+        for endpoint, address in addresses_of(app, "POST"):
+            if endpoint != "complete_setup":
+                for given in ({}, {"form_token": "0" * 64}, {"form_token": "\u00e9"}):
+                    assert browser.client.post(address, data=given).status_code == 403, address
+        assert db("SELECT * FROM audit") == before
+        assert browser.get("/").status_code == 200
+
+    def test_a_form_of_another_site_or_another_browser_is_refused(self, app, browser, installation):
+        token = browser.form_token()
+        elsewhere = browser.client.post("/logout", data={"form_token": token}, headers={"Sec-Fetch-Site": "cross-site"})
+        other = Browser(app.test_client(), installation)
+        assert elsewhere.status_code == 403
+        assert other.client.post("/logout", data={"form_token": token}).status_code == 403
+        assert browser.post("/logout").status_code == 303
+        assert browser.get("/").status_code == 303
+
+    def test_no_page_of_a_game_is_there_for_a_game_that_is_not(self, browser, app, studio):
+        for method in ("GET", "POST"):
+            for endpoint, address in addresses_of(app, method):
+                if address.startswith("/games/"):
+                    nowhere = address.replace("/games/demo/", "/games/nobody/")
+                    answer = browser.post(nowhere) if method == "POST" else browser.get(nowhere)
+                    assert (answer.status_code, answer.mimetype) == (404, "text/html"), endpoint
+                    assert "Content-Security-Policy" in answer.headers
+
+
+def fill(installation, client, studio):
+    """Something on every page, with the worst text wherever a stranger, a partner or the game may write one."""
+    studio.config("items.unknown", "accept")
+    studio.config("settlement.share", "10")
+    game_id = studio.row["id"]
+    values = {"game_id": game_id, "game_slug": "demo", "partner": "appcharge", "kind": "purchase", "player_id": HOSTILE}
+    values |= {"external_id": HOSTILE, "reference": HOSTILE, "fingerprint": "f", "answer_status": 200}
+    values |= {"lines": ((HOSTILE, 10**39), ("\u202egem", 1)), "signature": "t=1,v1=0", "signed_with": "key"}
+    values |= {"raw_body": json.dumps({"sku": WORST, "half": "\ud83d", "name\u202e": "<b>"}).encode()}
+    values |= {"session_metadata": json.dumps({"item": WORST}), "answer_body": WORST}
+    credit = reports.Credit(**values, money=reports.Money(figures={HOSTILE: WORST}))
+
+    books, owed = Books(installation, studio), Owed(installation, studio)
+    owed.destination()
+    for number in range(30):
+        books.pay(f"GP-{number}", "9.99", "USD")
+        books.order(f"o-{number}")
+    studio.player("carol")
+    books.pay("GP-carol", player="carol")
+
+    def write(tx):
+        ledger.credit(tx, credit, reports.Rules("accept", "accept"))
+        registry.put_player(tx, game_id, HOSTILE, {"name": WORST[:200], "profile": {"attributes": {"a": WORST}}})
+        boosts.begin(tx, boosts.Boost(game_id, "carol", WORST[:200], SENDABLE, False, "2026-07-01T00:00:00.000000Z"))
+        given = dict.fromkeys(("transaction_id", "player_id", "product_id", "product_name", "market"), WORST)
+        given |= {"problem": WORST[:500], "row": json.dumps({"unmapped": WORST}), "transaction_id": SENDABLE}
+        for amount in ("1", "2"):
+            one = parsing.Payment(**given, source="push", amount=amount, currency="USD", purchased_at=None)
+            payments.store(tx, game_id, one, is_registering=True)
+        audit.record(tx, game_id, WORST[:100], WORST[:100], WORST)
+        owner.begin_session(tx, "192.0.2.7", WORST)
+        counters.add_each(tx, game_id, "<i>", {("credited", ""): 1, ("gross", "USD"): 5})
+        counters.add_each(tx, game_id, "appcharge", {("item", SENDABLE[:60]): 1})
+        kept = {"type": "sponsor.created", "dedupe_key": "d", "data": {"creator_key": WORST}, "raw_body": None}
+        events.record(
+            tx, game_id=game_id, partner="playcamp", environment="live", is_test=False, player_id="alice", **kept
+        )
+        tx.execute("UPDATE deliveries SET event_type = :text WHERE id = 2", {"text": HOSTILE})
+        tx.execute("UPDATE schedules SET last_error = :text", {"text": WORST})
+        for key in ("playcamp.campaigns", "appcharge.project_id", "playtem.field_separator"):
+            tx.execute("INSERT INTO settings VALUES (1, :key, :text, '')", {"key": key, "text": WORST})
+        tx.execute("UPDATE games SET name = :text, revision = 'x'", {"text": WORST})
+
+    installation.database.write_here(write)
+    owed.record(owed.claim()[0], "status", 500, detail=HOSTILE, answer=WORST.encode() + b"\xff\xfe")
+    reason = "UPDATE destinations SET state = 'paused', state_reason = :text"
+    owed.write(lambda tx: tx.execute(reason, {"text": WORST}))
+    body = json.dumps({"playerId": SENDABLE, "bundleName": WORST}).encode()
+    token = SENDABLE.encode().decode("latin-1")
+    client.post("/appcharge/demo/orders", data=body, headers=appcharge_headers(body, "x", token))
+    client.get(f"/playtem/demo/credit?{quote(WORST)}={quote(WORST)}")
+    client.get(f"/playtem/{quote(SENDABLE, safe='')}/credit")
+    installation.observations.flush()
+    boost(books, "created", "carol", SENDABLE, "2026-07-01T00:00:00.000000Z")
+    books.close("2026-07", note=SENDABLE)
+
+
+@pytest.fixture
+def world(installation, client, studio, clock, db):
+    """A full game; returns what its addresses are filled in with. Owners sign in after the clock was moved."""
+    clock.move_to(1785801600)  # 2026-08-04
+    fill(installation, client, studio)
+    file = io.BytesIO(f"{SENDABLE},amount,currency\nGP-1,9.99,USD\n".encode())
+    upload = uploads.keep(installation.settings.home, "report-1-2026-07-playcamp", file)
+
+    def newest(sql):
+        return next(iter(db(sql)[0].values()))
+
+    return {
+        "game": "/games/demo",
+        "transaction": newest("SELECT public_id FROM transactions WHERE player_id LIKE '<script>%'"),
+        "player": quote(HOSTILE, safe=""),
+        "delivery": newest("SELECT delivery_id FROM attempts"),
+        "payment": quote(SENDABLE, safe=""),
+        "refusal": newest("SELECT max(id) FROM refusals WHERE game_id = 1"),
+        "stray": newest("SELECT max(id) FROM refusals WHERE game_id IS NULL"),
+        "month": "/games/demo/settlements/2026-07",
+        "creator": quote(SENDABLE, safe=""),
+        "upload": upload,
+    }
+
+
+HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
+
+
+def faults(page, answer, queries):
+    """What is wrong with the answer of a full page."""
+    text = answer.get_data(as_text=True) if answer.mimetype.startswith("text/") else ""
+    policy = answer.headers["Content-Security-Policy"]
+    # Fields of a form keep what is stored, as it is.
+    plain = re.sub(r'(value|action|href)="[^"]*"|<textarea.*?</textarea>', "", text, flags=re.DOTALL)
+    is_page = answer.mimetype == "text/html" and answer.status_code == 200
+    yield answer.status_code != page.status, answer.status_code
+    yield len(queries) > 12, queries
+    yield not HEADERS.items() <= dict(answer.headers).items(), answer.headers
+    yield not {"default-src 'none'", "frame-ancestors 'none'"} <= set(policy.split("; ")) or "unsafe" in policy, policy
+    yield answer.mimetype == "text/csv" and re.search(r'(^|[,"\n])[=@]', text.removeprefix("\ufeff")), "a formula"
+    if is_page:
+        scripts = re.findall("<script[^>]*>", plain)
+        yield page.heading not in text_of(answer), re.findall("<h[12].*", text)
+        yield scripts != ['<script src="/static/app.js" defer>'], scripts
+        for bad in ("<img src=x", "<i>", "<b>", "\u202e", "\x00", "style="):
+            yield bad in plain, bad
+        yield "x" * 5000 in re.sub("<pre.*?</pre>", "", plain, flags=re.DOTALL), "a text that is not cut"
+
+
+def test_a_full_page_costs_little_and_shows_hostile_text_as_text(world, browser):
+    found = []
+    for name, page in PAGES.items():
+        for address in page.addresses:
+            browser.get(address.format(**world))  # opens the game, its secrets and what else is kept
+            answer, queries = browser.queries(address.format(**world))
+            found += [(name, address, what) for is_fault, what in faults(page, answer, queries) if is_fault]
+    assert not found, "\n".join(map(str, found))
+
+
+def test_ids_of_one_game_lead_to_nothing_in_another(world, app, browser, installation, db):
+    Studio(installation, "other")
+    before = db("SELECT * FROM audit")
+    owned = [(name, page) for name, page in PAGES.items() if any("{game}" in each for each in page.addresses)]
+    ids = re.compile(r"\{(transaction|player|delivery|payment|refusal|creator)\}")
+    for name, page in owned:
+        for address in filter(ids.search, page.addresses):
+            elsewhere = address.format(**world | {"game": "/games/other", "month": "/games/other/settlements/2026-07"})
+            assert browser.get(elsewhere).status_code == 404, (name, elsewhere)
+    for address, form in (
+        ("transactions/{transaction}/reveal", {}),
+        ("transactions/{transaction}/reversal", {"policy": "flag", "reason": "x"}),
+        ("transactions/{transaction}/redelivery", {"reason": "x"}),
+        ("deliveries/{delivery}/redrive", {}),
+        ("deliveries/destinations/game/pause", {}),
+        ("payments/redrive", {"transaction_id": SENDABLE}),
+        ("refusals/{refusal}", {}),
+        ("integration/keys/retire", {"name": "appcharge.main_key"}),
+        *(
+            (f"settings/destinations/game/{each}", {"state": "removed", "sure": "yes"})
+            for each in ("state", "secret", "secret/retire", "grade")
+        ),
+    ):
+        for slug, status in (("other", 404), ("demo", None)):
+            if slug == "other":
+                assert browser.post(f"/games/{slug}/{address.format(**world)}", **form).status_code == status, address
+    assert browser.get(f"/refusals/{world['refusal']}").status_code == 404
+    assert browser.get(f"/games/demo/refusals/{world['stray']}").status_code == 404
+    assert db("SELECT * FROM audit") == before
+
+
+def test_an_empty_page_says_what_it_will_show(browser, studio, installation):
+    installation.database.write_here(
+        lambda tx: games.set_setting(tx, installation.catalogue, "demo", "players.unknown", "create", "t")
+    )
+    seen = 0
+    for page in PAGES.values():
+        if page.empty:
+            answer = browser.get(page.addresses[0].format(game="/games/demo"))
+            assert (answer.status_code, page.empty in text_of(answer)) == (200, True), page
+            seen += 1
+    assert seen == 8
