@@ -1,16 +1,15 @@
-"""What an order of Appcharge's says, read and checked."""
+"""What one of Appcharge's orders says, read and checked."""
 
 from contextlib import suppress
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields
-
 from coinslot.base import exact
+from coinslot.games.readers import at_path, id_of
 from handlers.appcharge.receive import ORDER_IDS
-from handlers.appcharge.shapes import Id, Quantity, first_message
+from handlers.appcharge.shapes import read_object, required_id
 
 MOST_PRODUCTS = 500
-LONGEST_WORD = 64  # of a status, and of a figure that is none, as they are kept
+LONGEST_WORD = 64  # of a status, and of an unreadable figure, as they are kept
 # Money figures Appcharge sends; all are kept, exactly, under these names.
 FIGURES = (
     "priceInCents subTotal tax priceInDollar priceTotalInDollar taxInDollar originalPriceInDollar paymentPriceInDollar "
@@ -18,52 +17,22 @@ FIGURES = (
 ).split()
 
 
-class _Product(Schema):
-    class Meta:
-        unknown = EXCLUDE
-
-    amount = Quantity(required=True)
-    sku = Id(load_default=None, allow_none=True)
-    productId = fields.Raw(load_default=None, allow_none=True)  # {"sku", "name"} in 2023, when sku was not beside it
-
-
-class _Order(Schema):
-    class Meta:
-        unknown = EXCLUDE
-
-    orderId = Id(load_default=None, allow_none=True)
-    playerId = Id(required=True)
-    products = fields.List(fields.Nested(_Product), required=True)
-
-
-_order = _Order()
-_id = Id()
-
-
 def parse_order(body: bytes) -> dict[str, Any]:
     """What decides about an order, under Appcharge's names. Raises ValueError, which names the field and no value.
 
-    Added: ``lines`` (sku, amount), ``status``, ``figures`` (all that was said of money, as text), ``unreadable`` (the
-    names of those that are no figures), and ``document``, everything as it came.
+    Added: ``lines`` (sku, amount), ``status``, ``figures`` (all that is said of money, as text), ``unreadable`` (the
+    names of those that are not figures), and ``document``, everything as it came.
     """
-    document = exact.parse_json(body, allow_half_pairs=True, is_lenient=True)
-    if not isinstance(document, dict):
-        raise ValueError("it is not a JSON object")
-    try:
-        order: dict[str, Any] = dict(_order.load(document))
-    except ValidationError as error:
-        raise ValueError(first_message(error.messages)) from None
-
-    for name in ("purchaseId", "appChargePaymentId", "externalTransactionId"):
-        order[name] = _readable_id(document.get(name))
+    document = read_object(body, is_lenient=True)
+    order: dict[str, Any] = {name: id_of(document.get(name)) for name in ("purchaseId", *ORDER_IDS)}
+    if document.get("orderId") not in (None, ""):
+        order["orderId"] = required_id(document, "orderId")  # unreadable, it is not as good as missing
+    order["playerId"] = required_id(document, "playerId")
     if not any(order[name] for name in ORDER_IDS):
         raise ValueError("orderId is missing")
-    if order["playerId"] is None:
-        raise ValueError("playerId is missing")
-    if len(order["products"]) > MOST_PRODUCTS:
-        raise ValueError(f"products: more than {MOST_PRODUCTS}")
-    order["lines"] = tuple(_line(index, product) for index, product in enumerate(order["products"]))
-    order["status"] = "" if document.get("actionStatus") is None else text_of(document["actionStatus"])[:LONGEST_WORD]
+    order["lines"] = _lines(document.get("products"))
+    status = document.get("actionStatus")
+    order["status"] = "" if status is None else kept_text(status)[:LONGEST_WORD]
     order["figures"], order["unreadable"] = _figures(document)
     order["gross_minor"] = _minor(order["figures"].get("priceInCents"), order)
     order["currency"] = _currency(document.get("currency"), order)
@@ -71,18 +40,28 @@ def parse_order(body: bytes) -> dict[str, Any]:
     return order
 
 
-def _line(index: int, product: dict[str, Any]) -> tuple[str, int]:
-    sku = product["sku"]
-    if sku is None and isinstance(product["productId"], dict):
-        try:
-            sku = _id.deserialize(product["productId"].get("sku") or "")
-        except ValidationError as error:
-            raise ValueError(first_message(error.messages, f"products.{index}.productId.sku")) from None
-    if sku is None:
-        raise ValueError(f"products.{index}.sku is missing")
-    if product["amount"] < 0:
-        raise ValueError(f"products.{index}.amount: below 0")
-    return sku, product["amount"]
+def _lines(products: Any) -> tuple[tuple[str, int], ...]:
+    if not isinstance(products, list):
+        raise ValueError("products: not a list")
+    if len(products) > MOST_PRODUCTS:
+        raise ValueError(f"products: more than {MOST_PRODUCTS}")
+    return tuple(_line(f"products.{index}", product) for index, product in enumerate(products))
+
+
+def _line(place: str, product: Any) -> tuple[str, int]:
+    if not isinstance(product, dict):
+        raise ValueError(f"{place}: not an object")
+    sku = product.get("sku")
+    if sku in (None, ""):
+        sku = at_path(product, "productId.sku")  # in 2023, productId was an object, and sku was not beside it
+    sku = required_id({f"{place}.sku": sku}, f"{place}.sku")
+    try:
+        amount = exact.whole(product.get("amount"), exact.QUANTITY_DIGITS)
+    except ValueError as error:
+        raise ValueError(f"{place}.amount: {error}") from None
+    if amount < 0:
+        raise ValueError(f"{place}.amount: below 0")
+    return sku, amount
 
 
 def _figures(document: dict[str, Any]) -> tuple[dict[str, str], set[str]]:
@@ -95,7 +74,7 @@ def _figures(document: dict[str, Any]) -> tuple[dict[str, str], set[str]]:
         try:
             figures[name] = exact.figure(value)
         except ValueError:
-            if text := text_of(value):
+            if text := kept_text(value):
                 figures[name] = text
                 unreadable.add(name)
     return figures, unreadable
@@ -113,7 +92,7 @@ def _minor(figure: str | None, order: dict[str, Any]) -> int | None:
 
 def _currency(value: Any, order: dict[str, Any]) -> str | None:
     """A code of three letters or digits; anything else is kept among the figures, and its amount is unknown."""
-    text = "" if value is None else text_of(value).strip()
+    text = "" if value is None else kept_text(value).strip()
     code = text.upper()
     if len(code) == 3 and code.isascii() and code.isalnum() and isinstance(value, str):
         return code
@@ -123,15 +102,7 @@ def _currency(value: Any, order: dict[str, Any]) -> str | None:
     return None
 
 
-def _readable_id(value: Any) -> str | None:
-    """An id beside the order's own, which is as good as missing when it cannot be read."""
-    try:
-        return None if value is None else _id.deserialize(value)
-    except ValidationError:
-        return None
-
-
-def text_of(value: Any) -> str:
+def kept_text(value: Any) -> str:
     """Any value of a JSON document, as text that the database takes; equal values have equal texts."""
     try:
         text = value if isinstance(value, str) else exact.json_text(value, is_sorted=True)

@@ -31,7 +31,7 @@ from coinslot.ledger import credit as ledger
 from coinslot.ledger import events, notices, reports, statuses
 from coinslot.store import counters
 from coinslot.store.db import Connection
-from handlers.appcharge.order_body import LONGEST_WORD, minor_if_whole, parse_order, session_metadata, text_of
+from handlers.appcharge.order_body import LONGEST_WORD, kept_text, minor_if_whole, parse_order, session_metadata
 from handlers.appcharge.receive import PARTNER, Entered, enter, refuse, refused
 from handlers.kit.receive import current_installation
 
@@ -106,7 +106,7 @@ def to_credit(order: dict[str, Any], game: Game, call: Entered) -> reports.Credi
     )
     known_by = tuple((kind, value) for kind, value in (("payment", payment), ("external", external)) if value)
     occurred_at = moment_of(document.get(DATE))
-    if clock.plausible(occurred_at) is None and (told := text_of(document.get(DATE) or "")):
+    if clock.plausible(occurred_at) is None and (told := kept_text(document.get(DATE) or "")):
         figures = {**figures, DATE: told}  # else nothing but the body has it, and that may be emptied
     keys = known_by if order["purchaseId"] is None else (("purchase", order["purchaseId"]), *known_by)
     return reports.Credit(

@@ -6,44 +6,33 @@ is now; what a player lacks comes from the game's defaults. Version 1 is the old
 """
 
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from flask import Response, current_app
-from marshmallow import EXCLUDE, Schema, ValidationError
 
-from coinslot.base import exact
 from coinslot.games import lookup, registry
 from coinslot.games.games import Game
 from coinslot.games.options import web_address
 from handlers.appcharge.receive import answer, enter, refuse, refused
-from handlers.appcharge.shapes import Id, first_message
+from handlers.appcharge.shapes import read_object, required_id
 from handlers.kit import profile
 from handlers.kit.receive import current_installation
 
-# The profile's parts under Appcharge's names. ``sessionMetadata`` is sent in any case.
+# The profile's parts under Appcharge's names, such as ``playerLevel``. ``sessionMetadata`` is sent in any case.
 PARTS = {
-    "session_metadata": "sessionMetadata",
-    "logo": "logo",
-    "profile_frame_id": "profileFrameId",
-    "player_level_name": "playerLevelName",
-    "banner_external_id": "bannerExternalId",
-    "player_level": "playerLevel",
-    "player_level_banners": "playerLevelBanners",
-    "offers_order": "offersOrder",
-    "sections_order": "sectionsOrder",
-    "segments": "segments",
-    "focus": "focus",
-    "attributes": "attributes",
-    "store_theme": "storeTheme",
-    "balances": "balances",
-    "offers": "offers",
+    name: re.sub("_([a-z])", lambda found: found[1].upper(), name)
+    for name in (
+        "session_metadata logo profile_frame_id player_level_name banner_external_id player_level player_level_banners "
+        "offers_order sections_order segments focus attributes store_theme balances offers"
+    ).split()
 }
 
 
 def personalize(game_slug: str) -> Response:
-    """Tell the store what to show a player; of a player who is nobody, that this is so."""
+    """Answer what the store shows a player, or that the player is unknown."""
     call = enter(game_slug, "players")
     game = call.game
 
@@ -62,34 +51,15 @@ def personalize(game_slug: str) -> Response:
     return answer(200, version_2(known))
 
 
-class _Call(Schema):
-    class Meta:
-        unknown = EXCLUDE
-
-    playerId = Id(required=True)
-
-
-_call = _Call()
-
-
 def parse_player_id(body: bytes) -> str:
     """Raises ValueError, which names the field and no value."""
-    document = exact.parse_json(body, allow_half_pairs=True)  # of what is not ours to read
-    if not isinstance(document, dict):
-        raise ValueError("it is not a JSON object")
-    try:
-        player_id: str | None = _call.load(document)["playerId"]
-    except ValidationError as error:
-        raise ValueError(first_message(error.messages)) from None
-    if player_id is None:
-        raise ValueError("playerId is missing")
-    return player_id
+    return required_id(read_object(body), "playerId")
 
 
 def find(game: Game, player_id: str) -> dict[str, Any] | None:
     """The player's profile over the game's defaults, with ``name`` and ``profile_image``; None for an unknown player.
 
-    Registers nobody: the store asks for whoever it likes. Raises LookupFailedError where the game's server must say.
+    Registers nobody. Raises LookupFailedError where the game's server must be asked and does not answer.
     """
     installation = current_installation()
     defaults = _parsed(game.settings["appcharge.player_defaults"])
@@ -125,17 +95,16 @@ def _is_web_address(value: str | None) -> bool:
 
 
 def version_2(known: Mapping[str, Any] | None) -> dict[str, Any]:
-    told: dict[str, Any] = {"version": 2, "status": "invalid" if known is None else "valid", "sessionMetadata": {}}
-    for ours, theirs in PARTS.items():
-        if known is not None and ours in known:
-            told[theirs] = known[ours]
-    if known is not None:
-        told.setdefault("offers", [])  # the store expects it to be there
-    return told
+    """What the store shows of a player; ``known`` is None for an unknown one."""
+    content: dict[str, Any] = {"version": 2, "status": "invalid" if known is None else "valid", "sessionMetadata": {}}
+    if known is None:
+        return content
+    content |= {theirs: known[ours] for ours, theirs in PARTS.items() if ours in known}
+    return {**content, "offers": known.get("offers", [])}  # the store expects offers to be there
 
 
 def version_1(player_id: str, known: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The same in the words of 2023; every field is there, since their readers of then may insist."""
+    """The same in the words of 2023; every field is there, since old readers may insist on it."""
     # Profiles that were pushed before their offers were checked may hold anything.
     parts, _ = profile.valid_parts(known or {})
     focus = parts.get("focus", {})
@@ -157,42 +126,39 @@ def version_1(player_id: str, known: Mapping[str, Any] | None) -> dict[str, Any]
 
 def _offer_1(offer: Mapping[str, Any]) -> dict[str, Any]:
     sequence = offer["productsSequence"]
-    told: dict[str, Any] = {"publisherOfferId": offer["publisherOfferId"]}
-    limit = next((entry["playerAvailability"] for entry in sequence if "playerAvailability" in entry), None)
-    if limit is not None:
-        told["offerPlayerAvailability"] = limit["total"] - limit["remaining"]  # how often it was bought
-    told["productsSequence"] = [
+    made: dict[str, Any] = {"publisherOfferId": offer["publisherOfferId"]}
+    limits = [entry["playerAvailability"] for entry in sequence if "playerAvailability" in entry]
+    if limits:
+        made["offerPlayerAvailability"] = limits[0]["total"] - limits[0]["remaining"]  # how often it was bought
+    made["productsSequence"] = [
         {"index": entry["index"], "products": [_product_1(each) for each in entry["products"]]} for entry in sequence
     ]
-    if look := _dynamic_ui_1(offer):
-        told["dynamicOfferUi"] = look
-    return told
+    look = _dynamic_ui_1(offer)
+    return made | ({"dynamicOfferUi": look} if look else {})
 
 
 def _product_1(product: Mapping[str, Any]) -> dict[str, Any]:
-    told = {name: product[name] for name in ("publisherProductId", "quantity", "badgeText") if name in product}
+    made = {name: product[name] for name in ("publisherProductId", "quantity", "badgeText") if name in product}
     rarity = dict(product.get("rarityProductInfo", {}))
     tooltip = rarity.pop("tooltip", None)
     if isinstance(tooltip, dict):  # the other kind, sections of products, is version 2's own
         rarity |= tooltip
-    return told | ({"rarityProductInfo": rarity} if rarity else {})
+    return made | ({"rarityProductInfo": rarity} if rarity else {})
 
 
 def _dynamic_ui_1(offer: Mapping[str, Any]) -> dict[str, Any]:
-    """What the game gave as such, and for the rest what stands in the newer fields for it."""
-    given = offer.get("dynamicOfferUi", {})
-    sale = offer.get("productSale", {})
-    told: dict[str, Any] = {}
+    """What the game pushed as such; the rest comes from the newer fields."""
+    given, sale = offer.get("dynamicOfferUi", {}), offer.get("productSale", {})
+    made: dict[str, Any] = {}
     badges = given.get("badges", offer.get("badges"))
     if badges is not None:
-        told["badges"] = [
-            {name: badge[name] for name in ("publisherBadgeId", "position") if name in badge} for badge in badges
-        ]
+        names = ("publisherBadgeId", "position")
+        made["badges"] = [{name: badge[name] for name in names if name in badge} for badge in badges]
     if "salePercentage" in given:
-        told["salePercentage"] = given["salePercentage"]
+        made["salePercentage"] = given["salePercentage"]
     elif "sale" in sale and sale.get("type", "percentage") == "percentage":
-        told["salePercentage"] = sale["sale"]
-    return told
+        made["salePercentage"] = sale["sale"]
+    return made
 
 
 @lru_cache(maxsize=64)

@@ -8,9 +8,9 @@ from marshmallow import ValidationError
 
 from coinslot.games.options import Setting, networks, one_of, text, web_address, whole_number
 from coinslot.ledger import statuses
-from handlers.appcharge.shapes import first_message
 from handlers.kit import profile
 from handlers.kit.partner import WHEN_GAME_DOWN, Key
+from handlers.kit.problems import unprocessable
 
 METHODS = ("userToken", "userPassword", "otp", "google", "apple", "facebook")
 TOKEN_KINDS = ("auto", "access_token", "id_token", "code")
@@ -86,7 +86,7 @@ def player_defaults(value: str) -> str:
     try:
         return json.dumps(profile.read(value.encode()), separators=(",", ":"))
     except ValidationError as error:
-        raise ValueError(first_message(error.messages)) from None
+        raise ValueError(unprocessable(error).detail) from None
     except ValueError:
         raise ValueError('use a JSON object such as {"segments": ["new"]}') from None
 

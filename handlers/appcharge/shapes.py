@@ -1,42 +1,30 @@
-"""Kinds of fields Appcharge sends, read as leniently as its documents differ and as strictly as money wants."""
+"""Objects and ids that Appcharge's calls cannot do without."""
 
+from collections.abc import Mapping
 from typing import Any
-
-from marshmallow import ValidationError, fields
 
 from coinslot.base import exact
 from coinslot.games import registry
 from coinslot.games.readers import text_of
 
 
-class Id(fields.Field[str | None]):
-    """An id as text; a JSON integer keeps its digits. Empty counts as missing."""
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str | None:
-        if value == "":
-            return None
-        text = text_of(value)
-        if text is None:
-            raise ValidationError("not text")
-        try:
-            return registry.checked_id(text)
-        except ValueError as error:
-            raise ValidationError(str(error)) from None
+def read_object(body: bytes, *, is_lenient: bool = False) -> dict[str, Any]:
+    """The JSON object in a body; lenient as in :func:`exact.parse_json`. Raises ValueError for anything else."""
+    document = exact.parse_json(body, allow_half_pairs=True, is_lenient=is_lenient)
+    if not isinstance(document, dict):
+        raise ValueError("it is not a JSON object")
+    return document
 
 
-class Quantity(fields.Field[int]):
-    """A whole number, however it is written: 1000, "1000", 1e21."""
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
-        try:
-            return exact.whole(value, exact.QUANTITY_DIGITS)
-        except ValueError as error:
-            raise ValidationError(str(error)) from None
-
-
-def first_message(messages: Any, path: str = "") -> str:
-    """``products.0.amount: not a whole number`` out of marshmallow's nested messages."""
-    while isinstance(messages, dict):
-        key, messages = next(iter(messages.items()))
-        path = f"{path}.{key}" if path else str(key)
-    return f"{path}: {messages[0] if isinstance(messages, list) else messages}"
+def required_id(document: Mapping[str, Any], name: str) -> str:
+    """The id in this field. Raises ValueError, which names the field and no value."""
+    value = document.get(name)
+    if value in (None, ""):
+        raise ValueError(f"{name} is missing")
+    text = text_of(value)
+    if text is None:
+        raise ValueError(f"{name}: not text")
+    try:
+        return registry.checked_id(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None

@@ -13,17 +13,14 @@ names stand in none of them, and no answer tells whether a player exists whose p
 """
 
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from flask import Response, current_app
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
-from coinslot.base import exact
 from coinslot.games import lookup, registry
 from coinslot.games.games import Game
-from coinslot.games.readers import moment_of
+from coinslot.games.readers import at_path, moment_of, text_of
 from coinslot.ledger import events
 from coinslot.store.db import Connection
 from handlers.appcharge.logins import providers, social
@@ -41,7 +38,7 @@ from handlers.appcharge.logins.methods import (
 )
 from handlers.appcharge.receive import PARTNER, answer, enter, refuse, refused
 from handlers.appcharge.settings import METHODS
-from handlers.appcharge.shapes import first_message
+from handlers.appcharge.shapes import read_object
 from handlers.kit.receive import current_installation
 
 LONGEST_WORD = 64  # of what an event repeats
@@ -101,60 +98,24 @@ def authenticate(game_slug: str) -> Response:
     return answer(200, _failed(judged) if judged.reason else _logged_in(game, judged))
 
 
-class _Lenient(fields.Field[str | None]):
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str | None:
-        return _text(value)
-
-
-class _Inner(fields.Field[Mapping[str, Any]]):
-    """An object; anything else is an empty one."""
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Mapping[str, Any]:
-        return value if isinstance(value, dict) else {}
-
-
-class _Login(Schema):
-    class Meta:
-        unknown = EXCLUDE
-
-    authMethod = fields.String(required=True, validate=validate.Length(min=1))
-    token = _Lenient(load_default=None, allow_none=True)
-    appId = _Lenient(load_default=None, allow_none=True)
-    appID = _Lenient(load_default=None, allow_none=True)
-    userName = _Lenient(load_default=None, allow_none=True)
-    password = _Lenient(load_default=None, allow_none=True)
-    otp = _Inner(load_default=None, allow_none=True)
-    sessionId = _Lenient(load_default=None, allow_none=True)
-    os = _Lenient(load_default=None, allow_none=True)
-    playerLocation = _Inner(load_default=None, allow_none=True)
-    date = _Lenient(load_default=None, allow_none=True)
-
-
-_login = _Login()
-
-
 def read_attempt(body: bytes) -> Attempt:
     """The attempt. Raises ValueError, which names the field and no value, when it has no method."""
-    document = exact.parse_json(body, allow_half_pairs=True)
-    if not isinstance(document, dict):
-        raise ValueError("it is not a JSON object")
-    try:
-        login = _login.load(document)
-    except ValidationError as error:
-        raise ValueError(first_message(error.messages)) from None
-    otp, location = login["otp"] or {}, login["playerLocation"] or {}
+    document = read_object(body)
+    method = document.get("authMethod")
+    if not isinstance(method, str) or not method:
+        raise ValueError("authMethod is missing")
     return Attempt(
-        method=login["authMethod"],
-        token=typed(login["token"]),
-        app_id=login["appId"] or login["appID"],
-        user_name=typed(login["userName"]),
-        password=login["password"],
-        code=_text(otp.get("playerCode")),
-        access_token=typed(_text(otp.get("accessToken"))),
-        session_id=_word(login["sessionId"]),
-        os=_word(login["os"]),
-        country=_word(_text(location.get("countryCode2"))),
-        occurred_at=moment_of(login["date"]),
+        method=method,
+        token=typed(text_of(document.get("token"))),
+        app_id=text_of(document.get("appId")) or text_of(document.get("appID")),
+        user_name=typed(text_of(document.get("userName"))),
+        password=text_of(document.get("password")),
+        code=text_of(at_path(document, "otp.playerCode")),
+        access_token=typed(text_of(at_path(document, "otp.accessToken"))),
+        session_id=_word(text_of(document.get("sessionId"))),
+        os=_word(text_of(document.get("os"))),
+        country=_word(text_of(at_path(document, "playerLocation.countryCode2"))),
+        occurred_at=moment_of(document.get("date")),
     )
 
 
@@ -227,13 +188,6 @@ def _failed(judged: Judged) -> dict[str, Any]:
         "publisherErrorMessageTitle": FAILED_TITLE,
         "publisherErrorMessage": judged.message or FAILED_BECAUSE.get(judged.reason or "", FAILED),
     }
-
-
-def _text(value: object) -> str | None:
-    """Text, or a whole number's digits; anything else is nothing."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return value if isinstance(value, str) else None
 
 
 def _word(text: str | None) -> str | None:

@@ -1,9 +1,9 @@
 """Appcharge's Initiate Game Auth callback: ``POST /appcharge/<game>/otp``.
 
-Sent when a player wants to log in to the store by way of the game. We answer with a link that opens the game; the game
-tells us who plays (``game_calls.py``), and the store comes back with the code the player was given (``auth.py``). Of
-all the callbacks this one alone has its refusals laid down (docs.appcharge.com, checked 2026-11): 400 for the
-signature, 401 for the token, 403 for the parameters.
+Sent when a player logs in to the store through the game. We answer with a link that opens the game; the game says who
+is signed in (``game_calls.py``), and the store sends the code that the player was given (``auth.py``). This is the only
+callback with documented refusals (docs.appcharge.com, checked 2026-11): 400 for the signature, 401 for the token, 403
+for the parameters.
 """
 
 from urllib.parse import quote
@@ -11,8 +11,8 @@ from urllib.parse import quote
 from flask import Response
 
 from coinslot.access import logins
-from coinslot.base import exact
 from handlers.appcharge.receive import PARTNER, answer, enter, refused
+from handlers.appcharge.shapes import read_object
 from handlers.kit.receive import current_installation
 
 
@@ -41,9 +41,7 @@ def initiate(game_slug: str) -> Response:
 def _has_parameters(body: bytes) -> bool:
     """Whether ``device`` and ``date`` are there. Which device it is changes nothing; new kinds come unannounced."""
     try:
-        document = exact.parse_json(body, allow_half_pairs=True)
+        document = read_object(body)
     except ValueError:
         return False
-    return isinstance(document, dict) and all(
-        isinstance(document.get(name), str) and document[name] for name in ("device", "date")
-    )
+    return all(isinstance(document.get(name), str) and document[name] for name in ("device", "date"))
