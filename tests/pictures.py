@@ -20,7 +20,7 @@ from coinslot.outbox import destinations
 from handlers.playtem.simulation import simulate as simulate_playtem
 from tests.browsers import DESKTOP, PHONE, browsing, person
 from tests.conftest import appcharge_headers
-from tests.receivers import Receiver, closed_port, status
+from tests.fakes.http import Receiver, closed_port, status
 from tests.servers import ROOT, Server
 
 DAYS = 30

@@ -6,8 +6,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,8 +17,8 @@ from handlers.appcharge.logins import auth
 from handlers.appcharge.logins import methods as login_methods
 from handlers.appcharge.logins.game_calls import login_url
 from tests.conftest import appcharge_headers
+from tests.fakes.http import FakeServer, Receiver, Request, closed_port, status
 from tests.fakes.social import Facebook, Google
-from tests.receivers import Receiver, closed_port, status
 
 # Written by hand after the documentation's field table.
 LOGIN = {
@@ -122,50 +120,18 @@ def store(client, studio, db) -> Studio:
     return Studio(client, studio, db)
 
 
-class GameServer:
+class GameServer(FakeServer):
     """A studio's own server. ``players`` and ``passwords`` say what it answers: a status and a document, or bytes."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.players: dict[str, tuple[int, Any]] = {}
         self.passwords: dict[tuple[str, str], tuple[int, Any]] = {}
-        self.asked: list[tuple[str, str, dict[str, str], Any]] = []
-        game = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                player_id = parse_qs(urlsplit(self.path).query)["player_id"][0]
-                self.answer(None, *game.players.get(player_id, (404, {})))
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                self.answer(body, *game.passwords.get((body["login_name"], body["password"]), (401, {})))
-
-            def answer(self, body: Any, code: int, document: Any) -> None:
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                game.asked.append((self.command, self.path, headers, body))
-                content = document if isinstance(document, bytes) else json.dumps(document).encode()
-                self.send_response(code)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                with suppress(OSError):
-                    self.wfile.write(content)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-
-    def __enter__(self) -> "GameServer":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    def reply(self, request: Request) -> tuple[int, Any]:
+        if request.method == "GET":
+            return self.players.get(request.query["player_id"], (404, {}))
+        return self.passwords.get((request.json["login_name"], request.json["password"]), (401, {}))
 
 
 @pytest.fixture
@@ -427,7 +393,7 @@ class TestUserToken:
         }
         assert_invalid(store.log_in(token="mallory"))
         assert store.log_in()["publisherPlayerId"] == "alice"
-        assert [(path, headers["authorization"]) for _, path, headers, _ in game_server.asked] == [
+        assert [(request.target, request.headers["authorization"]) for request in game_server.requests] == [
             ("/players?shard=3&player_id=carol", "Bearer the-lookup-key"),
             ("/players?shard=3&player_id=mallory", "Bearer the-lookup-key"),
         ]  # who is registered needs no asking
@@ -602,7 +568,7 @@ class TestThrottle:
         for name in SPELLINGS[10:]:
             assert_invalid(store.log_in_with(name), "Too many attempts; try again in 15 minutes.")
 
-        assert len(game_server.asked) <= 10
+        assert len(game_server.requests) <= 10
 
     def test_who_is_in_by_another_spelling_has_earned_a_name_nothing(self, store, clock):
         store.entry("mallory", login_name="AL", password_hash=PASSWORD_HASH)
@@ -627,13 +593,13 @@ class TestThrottle:
     def test_neither_the_game_nor_a_hash_is_asked_while_throttled(self, store, clock, game_server):
         for _ in range(10):
             store.log_in_with("carol", "wrong")
-        assert len(game_server.asked) == 10
+        assert len(game_server.requests) == 10
 
         with login_methods.hashing, login_methods.hashing:
             answer = store.log_in_with("carol")
 
         assert "Too many attempts" in answer["publisherErrorMessage"]
-        assert len(game_server.asked) == 10
+        assert len(game_server.requests) == 10
 
     def test_unknown_names_are_throttled_like_known_ones(self, store, clock, game_server):
         for _ in range(10):
@@ -670,9 +636,10 @@ class TestPasswordsAtTheGame:
 
         assert store.log_in_with()["publisherPlayerId"] == "alice"
 
-        ((method, path, headers, body),) = game_server.asked
-        assert (method, path, body) == ("POST", "/login", {"login_name": "al", "password": PASSWORD})
-        assert (headers["authorization"], headers["content-type"]) == ("Bearer the-lookup-key", "application/json")
+        (request,) = game_server.requests
+        assert (request.route, request.json) == ("POST /login", {"login_name": "al", "password": PASSWORD})
+        assert request.headers["authorization"] == "Bearer the-lookup-key"
+        assert request.headers["content-type"] == "application/json"
 
     def test_the_game_is_asked_in_one_unicode_form(self, store, game_server):
         game_server.passwords[COMPOSED, f"{COMPOSED} horse"] = (200, {"player_id": "alice"})
@@ -686,7 +653,7 @@ class TestPasswordsAtTheGame:
         assert_invalid(store.log_in_with("al", "other"))
         assert store.log_in_with()["publisherPlayerId"] == "alice"
 
-        assert game_server.asked == []
+        assert game_server.requests == []
 
     def test_the_game_may_say_no(self, store, game_server):
         for code in (401, 403, 404):
@@ -738,7 +705,7 @@ class TestPasswordsAtTheGame:
             assert_invalid(answer)
         is_registered = bool(db("SELECT 1 FROM players WHERE player_id = 'carol'"))
         assert is_registered == (unknown == "create")
-        assert len(game_server.asked) == 1
+        assert len(game_server.requests) == 1
 
 
 class TestAccounts:

@@ -19,7 +19,7 @@ from handlers.appcharge.settings import SETTINGS
 from handlers.kit.api import ApiError, NotConfiguredError, UnsentError
 from tests.conftest import MAIN_KEY, TOKEN
 from tests.fakes.appcharge import FakeAppcharge, report_order, transaction
-from tests.receivers import (
+from tests.fakes.http import (
     bad_headers,
     closed_port,
     continues,
@@ -393,7 +393,7 @@ def test_an_id_that_may_not_be_asked_for_is_looked_for_in_the_whole_list(api, fa
     fake.script = [status(code, b'{"message": "no such offer"}')]
 
     assert api.offer("b") is None
-    assert [request.path for request in fake.requests] == ["/v2/offer?publisherOfferIds=b", "/v2/offer"]
+    assert [request.target for request in fake.requests] == ["/v2/offer?publisherOfferIds=b", "/v2/offer"]
 
 
 @pytest.mark.parametrize("own_id", ["", ".", ".."])

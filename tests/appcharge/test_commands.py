@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import MAIN_KEY, TOKEN
 from tests.fakes.appcharge import FakeAppcharge, report_order, transaction
-from tests.receivers import reset, status
+from tests.fakes.http import reset, status
 
 OFFER = {
     "publisherOfferId": "bundle-1",

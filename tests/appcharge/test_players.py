@@ -2,16 +2,14 @@
 
 import dataclasses
 import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from coinslot.games.games import GameError
 from coinslot.games.registry import RESERVED_ID
 from tests.conftest import MAIN_KEY, TOKEN, appcharge_headers
+from tests.fakes.http import FakeServer
 
 SOON = 1_790_000_000_000
 INVALID = {"version": 2, "status": "invalid", "sessionMetadata": {}}
@@ -133,28 +131,8 @@ def ask(client, studio):
 @contextmanager
 def game_server(status=200, body=b""):
     """The game's own server, which says one thing of every player; yields its address and what it was asked."""
-    asked = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append((parse_qs(urlsplit(self.path).query), self.headers.get("Authorization")))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/players", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with FakeServer(lambda _: (status, body)) as server:
+        yield f"{server.url}/players", server.requests
 
 
 def offer(**changed):
@@ -419,7 +397,9 @@ class TestUnknownPlayers:
             "segments": ["vip"],
             "offers": [OFFER],
         }
-        assert asked == [({"player_id": ["m/x"]}, "Bearer lookup-key")]
+        assert [(each.query, each.headers["authorization"]) for each in asked] == [
+            ({"player_id": "m/x"}, "Bearer lookup-key")
+        ]
         assert db("SELECT * FROM players WHERE player_id = 'm/x'") == []
 
     def test_lookup_does_not_ask_for_whom_it_knows(self, push, ask, studio):

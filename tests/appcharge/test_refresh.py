@@ -7,7 +7,7 @@ import pytest
 from coinslot.games import erasure, refreshes
 from handlers.appcharge.api import refresh
 from tests.conftest import MAIN_KEY, TOKEN, Studio
-from tests.receivers import Receiver, status
+from tests.fakes.http import Receiver, status
 from tests.servers import Server, until
 
 PATH = "/store/v1/personalization/refresh-specific-active-players"
@@ -156,7 +156,7 @@ def refusing(*refused, code=400):
     """Appcharge, as far as it refuses every call that has one of these ids."""
 
     def answer(handler):
-        ids = json.loads(handler.server.receiver.requests[-1].body)["playerIds"]
+        ids = json.loads(handler.fake.requests[-1].body)["playerIds"]
         named = [each for each in ids if each in refused]
         refusal = status(code, json.dumps({"message": f"no such player {named}"}).encode())
         (refusal if named else status(200, b"{}"))(handler)

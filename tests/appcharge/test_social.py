@@ -15,8 +15,8 @@ from coinslot.games.games import Game
 from handlers.appcharge.logins import jwks, providers, social
 from handlers.appcharge.logins.providers import LoginRefusedError, ProviderError
 from handlers.appcharge.settings import SETTINGS
+from tests.fakes.http import closed_port, huge, nonsense, reset, silence, slow_body, status
 from tests.fakes.social import Apple, Facebook, Google, apple_private_key, base64url, pem, public_pem, rsa_key
-from tests.receivers import closed_port, huge, nonsense, reset, silence, slow_body, status
 from tests.servers import Underway, together, until
 
 FAKES = {"google": Google, "apple": Apple, "facebook": Facebook}
@@ -572,7 +572,7 @@ def test_a_code_is_exchanged_for_the_account_it_stands_for(provider, outbound, r
     settings = {f"{name_of(provider)}_token": "code", "login_redirect_uri": redirect_uri}
 
     assert subject(provider, outbound, code, provider.client_id, **settings) == "account-1"
-    assert [code in str(request) for request in provider.requests].count(True) == 1
+    assert [code in (request.form | request.query).values() for request in provider.requests].count(True) == 1
 
     assert refusal(provider, outbound, code, **settings) in ("code", "token")
 

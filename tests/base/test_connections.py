@@ -7,8 +7,7 @@ import pytest
 from coinslot.base import connections
 from coinslot.base.connections import MOST_INTERIM_ANSWERS
 from coinslot.base.outbound import Outbound
-from tests.receivers import certificate
-from tests.scripted import Scripted, ok
+from tests.fakes.http import FakeServer, certificate, ok, raw
 from tests.servers import together, until
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n"
@@ -23,6 +22,10 @@ FAILED = b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"
 def kinds_of_call():
     outbound = Outbound()
     return [outbound, outbound.for_callers]
+
+
+def echo(request):
+    return raw(ok(request.path.encode()))
 
 
 def said(outbound, server, path, timeout=3.0):
@@ -42,7 +45,7 @@ def said(outbound, server, path, timeout=3.0):
     ],
 )
 def test_interim_answers_are_read_past_and_each_call_gets_its_own(outbound, before):
-    with Scripted(lambda path, _: [before, 0.02, ok(path.encode())]) as server:
+    with FakeServer(lambda request: raw(before, 0.02, ok(request.path.encode()))) as server:
         answers = [said(outbound, server, path) for path in ("/one", "/two", "/three")]
 
     assert [(answer.failure, answer.status, answer.body) for answer in answers] == [
@@ -56,7 +59,7 @@ def test_interim_answers_are_read_past_within_tls(tmp_path, monkeypatch):
     made = certificate(tmp_path, "127.0.0.1")
     monkeypatch.setenv("SSL_CERT_FILE", str(made))
     outbound = Outbound()
-    with Scripted(lambda path, _: [HINTS, 0.02, ok(path.encode())], made) as server:
+    with FakeServer(lambda request: raw(HINTS, 0.02, ok(request.path.encode())), made) as server:
         assert [said(outbound, server, path).body for path in ("/one", "/two", "/three")] == [
             b"/one",
             b"/two",
@@ -67,14 +70,14 @@ def test_interim_answers_are_read_past_within_tls(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("outbound", kinds_of_call(), ids=["kept", "own"])
 def test_interim_answers_without_an_end_are_bounded_in_number_and_in_time(outbound):
-    def answer(path, _):
-        if path == "/many":
-            return [HINTS * (MOST_INTERIM_ANSWERS + 1), ok(b"late")]
-        if path == "/slow":
-            return [part for _ in range(15) for part in (HINTS, 0.1)] + [ok(b"late")]
-        return [ok(path.encode())]
+    def answer(request):
+        if request.path == "/many":
+            return raw(HINTS * (MOST_INTERIM_ANSWERS + 1), ok(b"late"))
+        if request.path == "/slow":
+            return raw(*[HINTS, 0.1] * 15, ok(b"late"))
+        return echo(request)
 
-    with Scripted(answer) as server:
+    with FakeServer(answer) as server:
         many = said(outbound, server, "/many")
         slow = said(outbound, server, "/slow", timeout=0.4)
         after = [said(outbound, server, path).body for path in ("/a", "/b")]
@@ -89,7 +92,8 @@ def test_interim_answers_without_an_end_are_bounded_in_number_and_in_time(outbou
 @pytest.mark.parametrize("outbound", kinds_of_call(), ids=["kept", "own"])
 def test_a_switch_of_protocols_ends_the_connection(outbound):
     upgrade = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
-    with Scripted(lambda path, _: [upgrade, ok(b"not ours")] if path == "/odd" else [ok(path.encode())]) as server:
+    odd_one = raw(upgrade, ok(b"not ours"))
+    with FakeServer(lambda request: odd_one if request.path == "/odd" else echo(request)) as server:
         odd = said(outbound, server, "/odd")
         after = [said(outbound, server, path).body for path in ("/a", "/b")]
 
@@ -118,7 +122,7 @@ def test_a_switch_of_protocols_ends_the_connection(outbound):
     ],
 )
 def test_what_follows_an_answer_is_never_the_answer_to_the_next_call(outbound, first, script):
-    with Scripted(lambda path, _: script if path == "/odd" else [ok(path.encode())]) as server:
+    with FakeServer(lambda request: raw(*script) if request.path == "/odd" else echo(request)) as server:
         assert said(outbound, server, "/odd").status == first
         time.sleep(0.1)  # longer than the script's own pause: what is unasked for has come
         after = [said(outbound, server, path) for path in ("/a", "/b", "/c")]
@@ -131,14 +135,14 @@ def test_what_follows_an_answer_is_noticed_within_tls(tmp_path, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(made))
     outbound = Outbound()
     script = [ok(b"first") + ok(b"second")]
-    with Scripted(lambda path, _: script if path == "/odd" else [ok(path.encode())], made) as server:
+    with FakeServer(lambda request: raw(*script) if request.path == "/odd" else echo(request), made) as server:
         assert said(outbound, server, "/odd").body == b"first"
         assert said(outbound, server, "/a").body == b"/a"
         assert server.connections == 2
 
 
 def test_a_server_that_answers_twice_gets_a_new_connection_for_each_call_from_then_on():
-    with Scripted(lambda *_: [NO_CONTENT, 0.05, ok(b"late")]) as server:
+    with FakeServer(lambda _: raw(NO_CONTENT, 0.05, ok(b"late"))) as server:
         outbound = Outbound()
         for _ in range(2):
             assert said(outbound, server, "/").status == 204
@@ -151,7 +155,7 @@ def test_a_server_that_answers_twice_gets_a_new_connection_for_each_call_from_th
 
 def test_a_connection_is_used_again_soon_and_not_after_it_was_idle(monkeypatch):
     monkeypatch.setattr(connections, "IDLE_SECONDS", 0.2)
-    with Scripted(lambda path, _: [ok(path.encode())]) as server:
+    with FakeServer(echo) as server:
         outbound = Outbound()
         assert [said(outbound, server, f"/{number}").body for number in range(3)] == [b"/0", b"/1", b"/2"]
         assert server.connections == 1
@@ -163,16 +167,16 @@ def test_a_connection_is_used_again_soon_and_not_after_it_was_idle(monkeypatch):
 
 
 def test_a_server_that_closes_its_connections_is_still_kept_alive_afterwards():
-    with Scripted(lambda path, _: [ok(path.encode())]) as server:
+    with FakeServer(echo) as server:
         outbound = Outbound()
         assert said(outbound, server, "/a").body == b"/a"
-    with Scripted(lambda path, _: [ok(path.encode())]) as server:
+    with FakeServer(echo) as server:
         assert [said(outbound, server, "/b").body for _ in range(3)] == [b"/b"] * 3
         assert server.connections == 1
 
 
 def test_calls_on_whose_answer_somebody_waits_share_no_connection():
-    with Scripted(lambda path, _: [ok(path.encode())]) as server:
+    with FakeServer(echo) as server:
         outbound = Outbound()
         assert said(outbound, server, "/kept").body == b"/kept"
         assert [said(outbound.for_callers, server, f"/{number}").body for number in range(3)] == [b"/0", b"/1", b"/2"]
@@ -183,7 +187,7 @@ def test_calls_on_whose_answer_somebody_waits_share_no_connection():
 
 def test_an_answer_that_ends_early_is_none():
     half = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"
-    with Scripted(lambda *_: [half, None]) as server:
+    with FakeServer(lambda _: raw(half, None)) as server:
         answer = said(Outbound(), server, "/")
 
     assert answer.failure == "refused"
@@ -191,10 +195,10 @@ def test_an_answer_that_ends_early_is_none():
 
 
 def test_many_threads_each_get_their_own_answers_from_an_odd_server():
-    def answer(path, _):
-        return [HINTS, ok(path.encode()), *([TIMED_OUT] if path.endswith("7") else [])]
+    def answer(request):
+        return raw(HINTS, ok(request.path.encode()), *([TIMED_OUT] if request.path.endswith("7") else []))
 
-    with Scripted(answer) as server:
+    with FakeServer(answer) as server:
         outbound = Outbound()
         calls = [
             lambda thread=thread: [
@@ -211,7 +215,7 @@ def test_many_threads_each_get_their_own_answers_from_an_odd_server():
 
 @pytest.mark.parametrize("value", ["s3cret\nX-Injected: 1", "s3cret\r\n", "s3cr\u0435t"])
 def test_a_header_that_cannot_be_sent_is_not_quoted(value, caplog):
-    with Scripted(lambda *_: [ok()]) as server:
+    with FakeServer(lambda _: raw(ok())) as server:
         answer = Outbound().get(server.url, {"Authorization": value}, 2.0)
 
     assert (answer.failure, answer.status) == ("rejected", None)

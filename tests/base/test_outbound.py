@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from coinslot.base import clock
 from coinslot.base.connections import is_public
 from coinslot.base.outbound import ENOUGH_WAITING, LARGEST_ANSWER, Answer, Outbound
-from tests.receivers import (
+from tests.fakes.http import (
     Receiver,
     after,
     certificate,

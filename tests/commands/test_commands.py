@@ -11,10 +11,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from coinslot.base import clock, csv_text
 from coinslot.base.spellings import shown
 from coinslot.games import imports, registry
 from coinslot.installation import Installation
+from tests.fakes.http import FakeServer, Reply, Request, status
 
 ROOT = Path(__file__).resolve().parents[2]
 VALUE = "correct-horse-battery-WXYZ"
@@ -1015,27 +1014,17 @@ def test_simulate_refuses_what_is_no_address(place: Place, url: str) -> None:
 def test_simulate_shows_nothing_a_server_echoes_and_follows_no_redirect(place: Place) -> None:
     sent: list[str] = []
 
-    class Echo(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            sent.extend([self.path, self.headers.get("signature", ""), self.headers.get("x-publisher-token", "")])
-            said = sent[-2].partition("v1=")[2] + sent[-1] or self.path.partition("=")[2]
-            self.send_response(302)
-            self.send_header("Location", f"/somewhere-else?{said}")
-            self.end_headers()
-            self.wfile.write(said.encode() + body)
-
-        do_GET = do_HEAD = do_POST = answer
-
-        def log_message(self, *_: object) -> None:
-            pass
+    def echo(request: Request) -> Reply:
+        sent.extend(
+            [request.target, request.headers.get("signature", ""), request.headers.get("x-publisher-token", "")]
+        )
+        said = sent[-2].partition("v1=")[2] + sent[-1] or request.target.partition("=")[2]
+        return status(302, said.encode() + request.body, Location=f"/somewhere-else?{said}")
 
     for name in ("appcharge.main_key", "appcharge.publisher_token", "playtem.secret"):
         place.ok("secret", "set", "demo", name, stdin=f"{name}-{VALUE}")
-    with HTTPServer(("127.0.0.1", 0), Echo) as echo:
-        threading.Thread(target=echo.serve_forever, daemon=True).start()
-        result = place.run("simulate", "demo", "--url", f"http://127.0.0.1:{echo.server_port}")
-        echo.shutdown()
+    with FakeServer(echo) as server:
+        result = place.run("simulate", "demo", "--url", server.url)
 
     assert result.exit_code == 1
     assert not [path for path in sent if path.startswith("/somewhere-else")]

@@ -8,9 +8,9 @@ import pytest
 
 from coinslot.outbox import lists
 from tests.conftest import Studio
+from tests.fakes.http import Receiver, status
 from tests.owed import Owed
 from tests.pages import HOSTILE, every_page, follow, text_of
-from tests.receivers import Receiver, status
 
 LIST = "/games/demo/deliveries"
 

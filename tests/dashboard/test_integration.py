@@ -2,9 +2,7 @@
 
 import re
 import threading
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -14,6 +12,7 @@ from coinslot.games import games
 from coinslot.operations import contacts
 from handlers.kit.receive import partners
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, TOKEN, Studio
+from tests.fakes.http import FakeServer
 from tests.fakes.playcamp import PlayCamp
 from tests.pages import serving
 
@@ -36,28 +35,6 @@ def playcamp(studio):
         studio.secret(f"playcamp.{name}", f"playcamp-{name}-0123456789")
     studio.secret("playcamp.webhook_secret.second", "another-webhook-secret-0123456789")
     return studio
-
-
-@contextmanager
-def answering(behave):
-    """Somebody else's server."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self):
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            behave(self)
-
-        do_GET = do_POST = answer
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
 
 
 def section(text, endpoint):
@@ -220,8 +197,8 @@ def test_somebody_elses_answer_is_shown_as_text_without_what_it_echoes(browser, 
         handler.end_headers()
         handler.wfile.write(body)
 
-    with answering(behave) as url:
-        installation.settings = replace(installation.settings, public_url=url)
+    with FakeServer(lambda _: behave) as server:
+        installation.settings = replace(installation.settings, public_url=server.url)
         told = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
 
     assert "Not as it should be: an order must get 200" in told
@@ -257,8 +234,8 @@ def test_who_does_not_answer_in_time_is_said_so(browser, installation, studio, m
                 handler.wfile.write(b".")
         over.wait(10)
 
-    with answering(behave) as url:
-        installation.settings = replace(installation.settings, public_url=url)
+    with FakeServer(lambda _: behave) as server:
+        installation.settings = replace(installation.settings, public_url=server.url)
         told = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
         over.set()
     assert "no answer within 0.3 seconds" in told

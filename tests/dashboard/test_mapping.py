@@ -12,8 +12,8 @@ from handlers.dashboard.integration.mapping import LARGEST_PASTED
 from handlers.playcamp.payments.window_preview import masked
 from tests.conftest import Studio
 from tests.fakes.game_payments import GamePayments
+from tests.fakes.http import status
 from tests.fakes.playcamp import signed, sponsor_event
-from tests.receivers import status
 
 PAGE = "/games/demo/mapping"
 EVENTS, ROWS, NEXT, MAP = (

@@ -8,8 +8,8 @@ import pytest
 
 from coinslot.games import games, registry
 from coinslot.outbox import circuit, destinations
+from tests.fakes.http import Receiver, closed_port
 from tests.pages import HOSTILE
-from tests.receivers import Receiver, closed_port
 
 SETTINGS = "/games/demo/settings"
 

@@ -16,7 +16,7 @@ import pytest
 
 from handlers.appcharge.signature import sign
 from tests.browsers import DESKTOP, PHONE, barriers, browsing, is_too_wide, person
-from tests.receivers import Receiver, closed_port, status
+from tests.fakes.http import Receiver, closed_port, status
 from tests.servers import Server, until
 
 PASSWORD = "correct horse battery"

@@ -1,95 +1,23 @@
 """Appcharge's own API, as far as we call it: a real HTTP server on the loopback.
 
 ``requests`` holds what came. ``script`` holds answers that take the place of the ordinary ones, one for each request
-(behaviours of ``tests/receivers.py``). The rest is what Appcharge has in store, and how it tells it: its documents are
+(behaviours of ``tests/fakes/http.py``). The rest is what Appcharge has in store, and how it tells it: its documents are
 written by hand after the documentation's tables, in every shape these name.
 """
 
-import json
 import re
-import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
+
+from tests.fakes.http import FakeServer, Request
 
 FAKE_TOKEN = "test-publisher-token"
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: "_Server"
-
-    def answer(self) -> None:
-        fake = self.server.receiver
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        call = Call(self.command, self.path, headers, body)
-        with fake.mutex:
-            fake.requests.append(call)
-            behaviour = fake.script.pop(0) if fake.script else None
-        with suppress(OSError):  # the caller may have had enough
-            if behaviour is not None:
-                behaviour(self)
-                return
-            with fake.mutex:
-                status, document = fake.reply(call)
-            content = json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-    do_GET = do_POST = do_PUT = do_DELETE = answer
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@dataclass(frozen=True)
-class Call:
-    """What came."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]  # names in lower case
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def route(self) -> str:
-        return f"{self.method} {urlsplit(self.path).path}"
-
-    @property
-    def query(self) -> dict[str, str]:
-        return {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    receiver: "FakeAppcharge"
-
-    def handle_error(self, *_: object) -> None:
-        pass
-
-
-class FakeAppcharge:
-    """Use as a context manager."""
-
+class FakeAppcharge(FakeServer):
     def __init__(self) -> None:
-        self.requests: list[Call] = []
-        self.script: list[Callable[[Any], None]] = []
-        self.mutex = threading.Lock()
-        self.is_closing = threading.Event()
-
+        super().__init__()
         self.offers: dict[str, dict[str, Any]] = {}
         self.products: list[dict[str, Any]] = []
         self.price_points: list[dict[str, Any]] = []
@@ -108,28 +36,6 @@ class FakeAppcharge:
         self.page_size = 1000
         self.tells = "both"  # of the next page: cursor, query, both
         self.loops = False  # the last page points to the first
-
-        self._server = _Server(("127.0.0.1", 0), Handler)
-        self._server.receiver = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.005,), daemon=True)
-
-    def __enter__(self) -> "FakeAppcharge":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.is_closing.set()
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    @property
-    def routes(self) -> list[str]:
-        with self.mutex:
-            return [request.route for request in self.requests]
 
     def offer(self, offer_id: str, **changed: Any) -> dict[str, Any]:
         """Have an offer in store; returns it as it will be told."""
@@ -164,7 +70,7 @@ class FakeAppcharge:
 
     # What is answered
 
-    def reply(self, request: Call) -> tuple[int, Any]:
+    def reply(self, request: Request) -> tuple[int, Any]:
         if request.headers.get("x-publisher-token") != FAKE_TOKEN:
             return 401, {"statusCode": 401, "message": "Unauthorized"}
         for pattern, function in _ROUTES:
@@ -172,7 +78,7 @@ class FakeAppcharge:
                 return function(self, request, *(unquote(each) for each in found.groups()))
         return 404, {"message": f"Cannot {request.route}"}
 
-    def list_offers(self, request: Call) -> tuple[int, Any]:
+    def list_offers(self, request: Request) -> tuple[int, Any]:
         wanted = request.query.get("publisherOfferIds")
         if wanted is None and self.wants_offer_ids:
             return 400, {"errorCode": 17, "errorMessage": "publisherOfferIds is required"}
@@ -186,7 +92,7 @@ class FakeAppcharge:
             total = {"totalCount": len(self.offers)}
         return 200, {**total, "offers": found}
 
-    def create_offer(self, request: Call) -> tuple[int, Any]:
+    def create_offer(self, request: Request) -> tuple[int, Any]:
         document = request.json
         for entry in document["productsSequence"]:
             entry["id"] = "e9"
@@ -202,7 +108,7 @@ class FakeAppcharge:
         design = {"id": "ui1", "externalId": document.pop("offerExternalUiId", "other")}
         return 201, self.offer(document["publisherOfferId"], **{**document, "offerUi": design})
 
-    def update_offer(self, request: Call, offer_id: str) -> tuple[int, Any]:
+    def update_offer(self, request: Request, offer_id: str) -> tuple[int, Any]:
         if offer_id not in self.offers:
             return 404, {"message": "Offer not found"}
         known = self.offers[offer_id]
@@ -211,22 +117,22 @@ class FakeAppcharge:
         self.offers[offer_id] = {**known, **request.json, "updatedAt": "2026-02-02T00:00:00.000Z"}
         return 200, self.offers[offer_id]
 
-    def delete_offer(self, request: Call, offer_id: str) -> tuple[int, Any]:
+    def delete_offer(self, request: Request, offer_id: str) -> tuple[int, Any]:
         if offer_id not in self.offers:
             return 404, {"message": "Offer not found"}
         return 200, self.offers.pop(offer_id)
 
-    def list_products(self, request: Call) -> tuple[int, Any]:
+    def list_products(self, request: Request) -> tuple[int, Any]:
         return 200, {"getAllProductResponse": self.products} if self.wraps_products else self.products
 
-    def list_price_points(self, request: Call) -> tuple[int, Any]:
+    def list_price_points(self, request: Request) -> tuple[int, Any]:
         return 200, {"pricePoints": self.price_points}
 
-    def show_price_point(self, request: Call, price: str) -> tuple[int, Any]:
+    def show_price_point(self, request: Request, price: str) -> tuple[int, Any]:
         known = next((each for each in self.price_points if str(each["priceInUsdCents"]) == price), None)
         return (404, {"message": "Price point not found"}) if known is None else (200, known)
 
-    def local_prices(self, request: Call) -> tuple[int, Any]:
+    def local_prices(self, request: Request) -> tuple[int, Any]:
         known = {each["priceInUsdCents"] for each in self.price_points}
         points = {
             str(price): {"price": price * 9 // 10, "displayPrice": f"{price * 9 // 10 / 100} €"}
@@ -236,7 +142,7 @@ class FakeAppcharge:
         }
         return 200, {"currencyCode": "EUR", "pricePoints": points}
 
-    def create_session(self, request: Call) -> tuple[int, Any]:
+    def create_session(self, request: Request) -> tuple[int, Any]:
         player_id = request.json["customer"]["id"]
         if player_id in self.blocked_players:
             return 403, {"message": f"Blocked player: {player_id}"}
@@ -249,13 +155,13 @@ class FakeAppcharge:
             "parsedUrl": f"https://checkout.example.com/{token}",
         }
 
-    def cancel_session(self, request: Call) -> tuple[int, Any]:
+    def cancel_session(self, request: Request) -> tuple[int, Any]:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         if not token:
             return 401, {"message": "Unauthorized"}
         return 200, {"isOrderCancelled": self.sessions.pop(token, None) is not None}
 
-    def refund(self, request: Call, order_id: str) -> tuple[int, Any]:
+    def refund(self, request: Request, order_id: str) -> tuple[int, Any]:
         if order_id not in {each["acOrderId"] for each in self.orders}:
             return 404, {"message": "Order not found"}
         if any(order_id == each for each, _ in self.refunded):
@@ -263,7 +169,7 @@ class FakeAppcharge:
         self.refunded.append((order_id, request.headers.get("x-user-id", "")))
         return 201, {}
 
-    def report_transactions(self, request: Call) -> tuple[int, Any]:
+    def report_transactions(self, request: Request) -> tuple[int, Any]:
         query = request.query
         if not {"startDate", "endDate"} <= set(query):
             message = [{"validationErrorNumber": 1, "error": "startDate must be a date"}]
@@ -277,23 +183,23 @@ class FakeAppcharge:
         if self.tells != "query":
             page["nextCursor"] = cursor
         if self.tells != "cursor":
-            own = urlsplit(request.path).query.split("&cursor=")[0]
+            own = urlsplit(request.target).query.split("&cursor=")[0]
             page["nextPageQuery"] = None if cursor is None else f"?{own}&cursor={cursor}"
         return 200, page
 
-    def report_orders(self, request: Call) -> tuple[int, Any]:
+    def report_orders(self, request: Request) -> tuple[int, Any]:
         wanted = request.json
         found = [each for each in self.orders if not wanted.get("statuses") or each["state"] in wanted["statuses"]]
         size = min(self.page_size, wanted["recordLimit"])
         offset = 0 if self.loops else wanted["offset"]
         return 200, {"totalCount": len(found), "results": found[offset : offset + size]}
 
-    def refresh(self, request: Call) -> tuple[int, Any]:
+    def refresh(self, request: Request) -> tuple[int, Any]:
         if request.route.endswith("refresh-active-players"):
             self.refreshed.append(None)
             return 200, {"message": "Event triggered for publisher 64f0"}
         if not request.json["playerIds"]:
-            return 400, {"message": "playerIds must not be empty", "requestUrl": request.path, "body": request.json}
+            return 400, {"message": "playerIds must not be empty", "requestUrl": request.target, "body": request.json}
         self.refreshed.append(request.json["playerIds"])
         return 200, {"message": "Event triggered for publisher 64f0"}
 

@@ -9,82 +9,34 @@
 - ``linked``: a POST with a JSON body, links to the next page, money as text with a currency behind it.
 
 ``settings`` is the configuration that reads each. ``key`` is what calls are proved with; those that are not hear 401.
-What was asked is in ``requests``. ``trouble`` has the next calls answered by behaviours of ``tests/receivers.py``.
+What was asked is in ``requests``. ``trouble`` has the next calls answered by behaviours of ``tests/fakes/http.py``.
 """
 
 import hashlib
 import hmac
 import json
-import ssl
-import threading
-from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo
 
 from coinslot.games import games
+from tests.fakes.http import Behaviour, FakeServer, Request
 
 SEOUL = ZoneInfo("Asia/Seoul")
 MARKETS = {"google": "AOS", "apple": "IOS", "steam": "PC"}  # as the nested shape writes them
 
-Behaviour = Callable[[Any], None]
 
-
-@dataclass(frozen=True)
-class Request:
-    method: str
-    target: str  # path and query as they were sent
-    headers: Mapping[str, str]  # names in lower case
-    body: bytes
-
-    @property
-    def query(self) -> dict[str, str]:
-        return dict(parse_qsl(urlsplit(self.target).query, keep_blank_values=True))
-
-
-class GamePayments:
+class GamePayments(FakeServer):
     def __init__(self, shape: str = "nested", key: str | None = None, certificate: Path | None = None) -> None:
+        super().__init__(certificate=certificate)
         self.shape = shape
         self.key = key
         self.limit: int | None = None  # of a page, whatever is asked for
         self.rows: list[dict[str, Any]] = []
-        self.requests: list[Request] = []
-        self.is_keeping_requests = True
-        self.mutex = threading.Lock()
-        self.is_closing = threading.Event()
         self._kept: tuple[Any, list[dict[str, Any]]] = (None, [])  # of one range, for page after page
-        self._troubles: deque[Behaviour | None] = deque()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.receiver = self
-        self._scheme = "http"
-        if certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
-            self._server.socket = context.wrap_socket(
-                self._server.socket, server_side=True, do_handshake_on_connect=False
-            )
-            self._scheme = "https"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.002,), daemon=True)
-
-    def __enter__(self) -> "GamePayments":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.is_closing.set()
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     @property
     def settings(self) -> dict[str, str]:
@@ -149,14 +101,11 @@ class GamePayments:
     def trouble(self, *behaviours: Behaviour | None) -> None:
         """Have the next calls answered so; None: as always."""
         with self.mutex:
-            self._troubles.extend(behaviours)
+            self.script.extend(behaviours)
 
     def end_troubles(self) -> None:
         with self.mutex:
-            self._troubles.clear()
-
-    def next_trouble(self) -> Behaviour | None:
-        return self._troubles.popleft() if self._troubles else None
+            self.script.clear()
 
     def is_proved(self, request: Request) -> bool:
         """Whether a call carries what :attr:`key` makes of it: any of the ways a call may be proved."""
@@ -182,7 +131,8 @@ class GamePayments:
             if self.shape == "nested":
                 return self._nested(query)
             if self.shape == "numbered":
-                return self._numbered(query)
+                code, document = self._numbered(query)
+                return code, as_json(document)
             return self._linked(query, json.loads(request.body))
 
     def _found(self, start: float, end: float) -> list[dict[str, Any]]:
@@ -280,45 +230,3 @@ def as_json(document: Any) -> bytes:
         return repr(value) if isinstance(value, _Number) else json.dumps(value)
 
     return written(document).encode()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: "_Server"
-
-    def do_GET(self) -> None:
-        game = self.server.receiver
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(self.command, self.path, headers, body)
-        with game.mutex:
-            if game.is_keeping_requests:
-                game.requests.append(request)
-            trouble = game.next_trouble()
-        with suppress(OSError):  # the caller may have had enough
-            if trouble is not None:
-                trouble(self)
-                return
-            status, document = game.reply(request)
-            answer = as_json(document) if game.shape == "numbered" else json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-    do_POST = do_GET
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class _Server(ThreadingHTTPServer):
-    request_queue_size = 128
-    daemon_threads = True
-    block_on_close = False
-    receiver: GamePayments
-
-    def handle_error(self, *_: object) -> None:
-        pass  # a caller that hangs up is part of the tests

@@ -7,9 +7,10 @@
         playcamp.deliver([sponsor_event("sponsor.created", "100001", "AAA11")])
 
 What was asked is in ``requests``, what PlayCamp has in ``payments``, ``usages``, ``hooks``. A redeemed coupon leaves
-its event in ``events``. ``trouble`` has the next calls of an address answered by a behaviour of ``tests/receivers.py``,
-or after the work is done. The switches below choose where PlayCamp's sources disagree. Creators ``AAA11`` (11) and
-``BBB22`` (22), campaign ``camp_1``, one coupon for each of PlayCamp's refusals, and ``WELCOME``, which is good.
+its event in ``events``. ``trouble`` has the next calls of an address answered by a behaviour of
+``tests/fakes/http.py``, instead of the work or after it. The switches below choose where PlayCamp's sources disagree.
+Creators ``AAA11`` (11) and ``BBB22`` (22), campaign ``camp_1``, one coupon for each of PlayCamp's refusals, and
+``WELCOME``, which is good.
 """
 
 import hashlib
@@ -19,7 +20,6 @@ import itertools
 import json
 import re
 import secrets
-import threading
 import time
 import uuid
 from collections import defaultdict, deque
@@ -28,9 +28,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
+
+from tests.fakes.http import Behaviour, FakeServer, Handler, Request, status
 
 API_KEY = "ak_server_fake:s3cret:with-a-colon"
 DAY = 86400
@@ -44,21 +45,7 @@ DOCUMENTED_EVENT_TYPES = (
     "sponsor.ended",
 )
 
-Behaviour = Callable[[Any], None]
 Reply = tuple[int, Any]
-
-
-@dataclass(frozen=True)
-class Request:
-    method: str
-    path: str  # as it was sent, without its query
-    query: Mapping[str, str]
-    headers: Mapping[str, str]  # names in lower case
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body, parse_float=Decimal)
 
 
 @dataclass
@@ -109,8 +96,9 @@ class RefusedError(Exception):
         self.document = {"error": text, "code": code} | ({} if details is None else {"details": details})
 
 
-class PlayCamp:
+class PlayCamp(FakeServer):
     def __init__(self, api_key: str = API_KEY) -> None:
+        super().__init__()
         self.api_key = api_key
         # Where the sources disagree
         self.invalid_coupon = "valid"  # 200 with valid false; "status": 4xx with errorCode
@@ -122,8 +110,6 @@ class PlayCamp:
         self.forgotten: set[str] = set()  # stored, and left out of the results
         self.invalid: dict[str, tuple[str, str]] = {}  # field and message: what is wrong with it
         # What is known
-        self.requests: list[Request] = []
-        self.is_keeping_requests = True
         self.tokens: dict[str, Token] = {}
         self.sessions: list[dict[str, Any]] = []  # of the WebView: what its token was made for, and the query
         self.payments: dict[str, dict[str, Any]] = {}
@@ -134,26 +120,8 @@ class PlayCamp:
         self.campaigns = {"camp_1": _campaign("camp_1")}
         self.coupons = {coupon.code: coupon for coupon in _coupons()}
         self.post: Callable[[str, Mapping[str, str], bytes], tuple[int, bytes]] = post
-        self.mutex = threading.RLock()
-        self.is_closing = threading.Event()
         self._hook_ids = itertools.count(1)
         self._troubles: dict[tuple[str, str], deque[_Trouble]] = defaultdict(deque)
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.receiver = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.002,), daemon=True)
-
-    def __enter__(self) -> "PlayCamp":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.is_closing.set()
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     @property
     def settings(self) -> dict[str, str]:
@@ -190,10 +158,6 @@ class PlayCamp:
         if first.left <= 0:
             waiting.popleft()
         return first
-
-    def paths(self) -> list[str]:
-        with self.mutex:
-            return [f"{request.method} {request.path}" for request in self.requests]
 
     def asked(self, path: str) -> list[Request]:
         with self.mutex:
@@ -253,20 +217,28 @@ class PlayCamp:
 
     # The API
 
-    def reply(self, request: Request) -> tuple[int, bytes, str]:
-        """The answer to a request: status, body and its type."""
-        parts = [unquote(part) for part in request.path.split("/")[1:]]
-        if parts[:1] == ["webview"]:
-            with self.mutex:
-                status, page = self._webview(request)
-            return status, page.encode(), "text/html; charset=utf-8"
+    def answer(self, handler: Handler, request: Request) -> None:
         with self.mutex:
+            trouble = self.next_trouble(request.method, request.path)
+        if trouble is None:
+            self.send(handler, self.reply(request))
+        else:
+            if trouble.is_stored:
+                self.reply(request)
+            trouble.behaviour(handler)
+
+    def reply(self, request: Request) -> Any:
+        parts = [unquote(part) for part in request.path.split("/")[1:]]
+        with self.mutex:
+            if parts[:1] == ["webview"]:
+                code, page = self._webview(request)
+                return status(code, page.encode(), Content_Type="text/html; charset=utf-8")
             try:
                 self._check_caller(request, parts)
-                status, document = self._route(request, parts[2:])
+                code, document = self._route(request, parts[2:])
             except RefusedError as refused:
-                status, document = refused.status, refused.document
-            return status, b"" if document is None else as_json(document), "application/json"
+                code, document = refused.status, refused.document
+            return code, b"" if document is None else as_json(document)
 
     def _check_caller(self, request: Request, parts: list[str]) -> None:
         if parts[:2] != ["v1", "server"]:
@@ -507,17 +479,13 @@ class PlayCamp:
         raise RefusedError(404, "NOT_FOUND", "Not found")
 
 
-# What goes wrong: behaviours for PlayCamp.trouble, beside those of tests/receivers.py
+# What goes wrong: behaviours for PlayCamp.trouble, beside those of tests/fakes/http.py
 
 
-def answers(status: int, document: Any, **headers: str) -> Behaviour:
+def answers(code: int, document: Any, **headers: str) -> Behaviour:
     """Any status with any document, or with bytes; ``Retry_After="5"`` is the header ``Retry-After``."""
-
-    def answer(handler: Any) -> None:
-        body = document if isinstance(document, bytes) else as_json(document)
-        handler.answer(status, body, "application/json", headers)
-
-    return answer
+    body = document if isinstance(document, bytes) else as_json(document)
+    return status(code, body, Content_Type="application/json", **headers)
 
 
 def too_many(retry_after: float | str | None = None) -> Behaviour:
@@ -526,13 +494,12 @@ def too_many(retry_after: float | str | None = None) -> Behaviour:
     return answers(429, {"error": "Too many requests", "code": "RATE_LIMITED"}, **headers)
 
 
-def broken(status: int = 500) -> Behaviour:
-    return answers(status, {"error": "Internal server error", "code": "INTERNAL_ERROR"})
+def broken(code: int = 500) -> Behaviour:
+    return answers(code, {"error": "Internal server error", "code": "INTERNAL_ERROR"})
 
 
-def garbage(handler: Any) -> None:
-    """A 200 that is not PlayCamp's."""
-    handler.answer(200, b"<html>Welcome to nginx!</html>\xff", "text/html", {})
+# A 200 that is not PlayCamp's.
+garbage = status(200, b"<html>Welcome to nginx!</html>\xff", Content_Type="text/html")
 
 
 # Webhooks
@@ -629,56 +596,3 @@ def _coupons() -> list[Coupon]:
         Coupon("USEDPACKAGE", reward, package_id="package_2", per_package=0),
         Coupon("USEDUP", reward, in_all=0),
     ]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: "_Server"
-
-    def do_GET(self) -> None:
-        self.take()
-
-    do_POST = do_PUT = do_DELETE = do_GET
-
-    def take(self) -> None:
-        playcamp = self.server.receiver
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        parts = urlsplit(self.path)
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(self.command, parts.path, dict(parse_qsl(parts.query)), headers, body)
-        with playcamp.mutex:
-            if playcamp.is_keeping_requests:
-                playcamp.requests.append(request)
-            trouble = playcamp.next_trouble(self.command, parts.path)
-        with suppress(OSError):  # the caller may have had enough
-            if trouble is None or trouble.is_stored:
-                status, answer, kind = playcamp.reply(request)
-            if trouble is not None:
-                trouble.behaviour(self)
-            else:
-                self.answer(status, answer, kind, {})
-
-    def answer(self, status: int, body: bytes, kind: str, headers: Mapping[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        if status != 204:
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if status != 204:
-            self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class _Server(ThreadingHTTPServer):
-    request_queue_size = 128
-    daemon_threads = True
-    block_on_close = False
-    receiver: PlayCamp  # the name that the behaviours of tests/receivers.py know
-
-    def handle_error(self, *_: object) -> None:
-        pass  # a caller that hangs up is part of the tests

@@ -2,7 +2,7 @@
 
 Each is a context manager; ``settings`` and ``secrets`` are what a game needs to use it, and ``set_up`` gives them to a
 studio. Answers are written by hand after the providers' documentation. What was asked is in ``requests``; ``trouble``
-maps a path to a behaviour of ``tests/receivers.py`` in place of the answer.
+maps a path to a behaviour of ``tests/fakes/http.py`` in place of the answer.
 
     with Google() as google:
         google.set_up(studio)
@@ -12,22 +12,20 @@ maps a path to a behaviour of ``tests/receivers.py`` in place of the answer.
 import base64
 import json
 import secrets
-import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt import PyJWS
 from jwt.algorithms import RSAAlgorithm
+
+from tests.fakes.http import Behaviour, FakeServer, Handler, Request
 
 
 @cache
@@ -56,15 +54,6 @@ def base64url(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-@dataclass(frozen=True)
-class Request:
-    method: str
-    path: str
-    query: Mapping[str, str]
-    form: Mapping[str, str]
-    headers: Mapping[str, str]  # names in lower case
-
-
 @dataclass
 class Code:
     sub: str
@@ -73,37 +62,24 @@ class Code:
     is_spent: bool = False
 
 
-class Provider:
+class Provider(FakeServer):
     """What the three have in common: a server, published keys, and tokens signed with them."""
 
     issuer: str
     client_id: str
     keys_path: str
+    is_closing_connections = True
 
     def __init__(self) -> None:
+        super().__init__()
         self.base = f"/fake-{next(_numbers)}"  # a port may come again, and what is kept by address with it
-        self.requests: list[Request] = []
-        self.trouble: dict[str, Callable[[Any], None]] = {}
+        self.trouble: dict[str, Behaviour] = {}
         self.keys = {"key-1": rsa_key("first")}
         self.codes: dict[str, Code] = {}
-        self.mutex = threading.Lock()
-        self.is_closing = threading.Event()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.receiver = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.002,), daemon=True)
-
-    def __enter__(self) -> Any:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.is_closing.set()
-        self._server.shutdown()
-        self._server.server_close()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}{self.base}"
+        return f"{super().url}{self.base}"
 
     @property
     def settings(self) -> dict[str, str]:
@@ -122,7 +98,7 @@ class Provider:
 
     def paths(self) -> list[str]:
         with self.mutex:
-            return [request.path for request in self.requests]
+            return [self.path_of(request) for request in self.requests]
 
     def rotate_keys(self, kid: str = "key-2") -> None:
         """From now on another key signs, and only that one is published."""
@@ -155,8 +131,14 @@ class Provider:
             ]
         }
 
+    def path_of(self, request: Request) -> str:
+        return request.path.removeprefix(self.base)
+
+    def answer(self, handler: Handler, request: Request) -> None:
+        self.send(handler, self.trouble.get(self.path_of(request)) or self.reply(request))
+
     def reply(self, request: Request) -> tuple[int, Any]:
-        if request.path == self.keys_path:
+        if self.path_of(request) == self.keys_path:
             return 200, self.published()
         return 404, {"error": "not_found"}
 
@@ -217,10 +199,10 @@ class Google(Provider):
         return code
 
     def reply(self, request: Request) -> tuple[int, Any]:
-        if request.path == "/tokeninfo":
+        if self.path_of(request) == "/tokeninfo":
             told = self.access_tokens.get(request.query.get("access_token", ""))
             return (400, {"error_description": "Invalid Value"}) if told is None else (200, told)
-        if request.path == "/token" and request.method == "POST":
+        if self.path_of(request) == "/token" and request.method == "POST":
             if (request.form.get("client_id"), request.form.get("client_secret")) != (
                 self.client_id,
                 self.client_secret,
@@ -265,7 +247,7 @@ class Apple(Provider):
         return code
 
     def reply(self, request: Request) -> tuple[int, Any]:
-        if request.path == "/auth/token" and request.method == "POST":
+        if self.path_of(request) == "/auth/token" and request.method == "POST":
             form = request.form
             if not self.accepts(form.get("client_secret", ""), form.get("client_id", "")):
                 return 400, {"error": "invalid_client"}
@@ -342,7 +324,7 @@ class Facebook(Provider):
 
     def reply(self, request: Request) -> tuple[int, Any]:
         query = request.query
-        if request.path == "/debug_token":
+        if self.path_of(request) == "/debug_token":
             if query.get("access_token") != f"{self.client_id}|{self.app_secret}":
                 return _facebook_error(190, "Invalid OAuth access token signature.")
             about = self.access_tokens.get(query.get("input_token", ""))
@@ -352,7 +334,7 @@ class Facebook(Provider):
             if about.get("app_id") not in (self.client_id, int(self.client_id)):
                 return _facebook_error(100, "The App_id in the input_token did not match the Viewing App")
             return 200, {"data": about}
-        if request.path == "/oauth/access_token":
+        if self.path_of(request) == "/oauth/access_token":
             if (query.get("client_id"), query.get("client_secret")) != (self.client_id, self.app_secret):
                 return _facebook_error(1, "Error validating client secret.")
             code = self.redeem(query)
@@ -368,54 +350,3 @@ def _facebook_error(code: int, message: str) -> tuple[int, Any]:
 
 
 _numbers = count()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: "_Server"
-
-    def do_GET(self) -> None:
-        self.take({})
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        is_form = self.headers.get("Content-Type") == "application/x-www-form-urlencoded"
-        self.take(dict(parse_qsl(body.decode())) if is_form else {})
-
-    def take(self, form: dict[str, str]) -> None:
-        provider = self.server.receiver
-        parts = urlsplit(self.path)
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        path = parts.path.removeprefix(provider.base)
-        request = Request(self.command, path, dict(parse_qsl(parts.query)), form, headers)
-        with provider.mutex:
-            provider.requests.append(request)
-        with suppress(OSError):  # the caller may have had enough
-            if path in provider.trouble:
-                provider.trouble[path](self)
-            else:
-                self.answer(*provider.reply(request))
-
-    def answer(self, status: int, document: Any) -> None:
-        body = json.dumps(document).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def end_headers(self) -> None:
-        self.send_header("Connection", "close")
-        super().end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    receiver: Provider  # the name that the behaviours of tests/receivers.py know
-
-    def handle_error(self, *_: object) -> None:
-        pass  # a caller that hangs up is part of the tests

@@ -9,8 +9,8 @@ from handlers.appcharge.api.client import Client as Appcharge
 from handlers.appcharge.logins import providers, social
 from handlers.playcamp.api.client import Client as PlayCamp
 from tests.conftest import appcharge_headers, order
+from tests.fakes.http import Receiver, silence
 from tests.fakes.social import Google
-from tests.receivers import Receiver, silence
 from tests.servers import Server, Underway, until
 
 AT_ONCE = 40

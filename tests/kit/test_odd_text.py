@@ -17,10 +17,10 @@ import pytest
 from coinslot.store.db import Connection
 from tests.appcharge_calls import document, path
 from tests.conftest import appcharge_headers, order
+from tests.fakes.http import Receiver, status
 from tests.fakes.playcamp import signed, sponsor_event
 from tests.playtem.test_credit import encode
 from tests.playtem.test_credit import payload as playtem_order
-from tests.receivers import Receiver, status
 
 ODD = ("\ud800", "a\udc00b", "a\x00b")
 HOOK_SECRET = "whsec_demo_0001"

@@ -23,8 +23,8 @@ from coinslot.operations.observations import Refusal
 from coinslot.outbox import destinations
 from coinslot.store import counters, db
 from handlers.commands import operate
+from tests.fakes.http import FakeServer
 from tests.owed import a_credit
-from tests.scripted import Scripted
 
 SECRET = "a-secret-of-the-doctor-tests"
 
@@ -331,8 +331,7 @@ def test_public_address(patient: Patient, environment: dict[str, str], level: st
 
 @pytest.mark.parametrize(("status", "level"), [(200, "ok"), (404, "warning")])
 def test_public_address_that_answers(patient: Patient, status: int, level: str) -> None:
-    answer = b"HTTP/1.1 %d Answer\r\nContent-Length: 0\r\n\r\n" % status
-    with Scripted(lambda path, _: [answer if path == "/healthz" else b""]) as server:
+    with FakeServer(lambda request: (status if request.path == "/healthz" else 500, {})) as server:
         assert Patient(patient.home, COINSLOT_PUBLIC_URL=server.url).says(level, "/healthz answers")
 
 

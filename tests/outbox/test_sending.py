@@ -10,8 +10,8 @@ import pytest
 from app import create_app
 from coinslot.outbox import deliveries, destinations, redrives
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, TOKEN, Studio, appcharge_headers, order
+from tests.fakes.http import Receiver, after, status
 from tests.killing import flask
-from tests.receivers import Receiver, after, status
 from tests.servers import Server, until
 
 SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{43}=")

@@ -18,8 +18,8 @@ from coinslot.games.games import Game
 from handlers.kit.api import HIDDEN, ApiError, Detail, NotConfiguredError, UnsentError
 from handlers.playcamp.api.answers import Reward
 from handlers.playcamp.api.client import Client, base_url, item_reasons, webview_url
+from tests.fakes.http import after, closed_port, nonsense, reset, silence, status
 from tests.fakes.playcamp import API_KEY, PlayCamp, answers, broken, garbage, signed, too_many
-from tests.receivers import after, closed_port, nonsense, reset, silence, status
 
 CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 PROOF = "100001|1700000000|a1b2c3d4e5f6a7b8"
@@ -588,7 +588,7 @@ def test_large_and_textual_quantities_of_a_reward_are_exact(playcamp, client):
 def test_a_creator_is_found_or_not(playcamp, client):
     assert client.creator("AAA11")["creatorId"] == 11
     assert client.creator("streamer/abc") is None
-    assert playcamp.paths()[-1] == "GET /v1/server/creators/streamer%2Fabc"
+    assert playcamp.routes[-1] == "GET /v1/server/creators/streamer%2Fabc"
 
 
 @pytest.mark.parametrize("document", [b"<html>nginx</html>", b"", {"data": None}])

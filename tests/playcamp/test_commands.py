@@ -21,9 +21,9 @@ from handlers.playcamp.events import conversion
 from handlers.playcamp.payments import polling, registration, sends
 from handlers.playcamp.payments.rules import rules
 from tests.fakes.game_payments import GamePayments
+from tests.fakes.http import Receiver, reset, status
 from tests.fakes.playcamp import API_KEY, PlayCamp, answers, broken, signed
 from tests.pages import serving
-from tests.receivers import Receiver, reset, status
 
 NOW = 1_767_323_045  # 2026-01-02T03:04:05Z, noon in Seoul
 PAYMENTS_KEY = "a-payments-key-that-no-log-may-hold"
@@ -201,7 +201,7 @@ class TestVerify:
     def test_the_three_calls_are_made_as_tests(self, flask, playcamp):
         result = flask("playcamp", "verify", "demo")
 
-        assert playcamp.paths() == [f"POST /v1/server/{each}" for each in ("sponsors", "coupons/validate", "payments")]
+        assert playcamp.routes == [f"POST /v1/server/{each}" for each in ("sponsors", "coupons/validate", "payments")]
         assert {request.json["isTest"] for request in playcamp.requests} == {True}
         assert (playcamp.payments, playcamp.usages) == ({}, [])
         assert f"PlayCamp live, {playcamp.url}, as tests:" in result.output
@@ -261,7 +261,7 @@ class TestWebhooks:
         result = flask("playcamp", "webhooks", "demo", exit_code=1)
 
         assert "PlayCamp reaches https addresses on the internet only" in result.output
-        assert playcamp.paths() == []
+        assert playcamp.routes == []
 
     def test_registrations_at_another_host_are_listed_and_moved_when_asked_for(self, flask, playcamp):
         old = playcamp.hook("sponsor.created", "https://old.example/playcamp/demo/webhook/sponsor.created")

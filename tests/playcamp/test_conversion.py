@@ -16,9 +16,9 @@ from coinslot.access import keyring
 from coinslot.outbox import conversion_queue
 from handlers.playcamp.events import conversion
 from tests.conftest import Studio
+from tests.fakes.http import Receiver, after, status
 from tests.fakes.playcamp import PlayCamp, broken, signed, sponsor_event
 from tests.owed import NOWHERE, Owed
-from tests.receivers import Receiver, after, status
 
 SECRET = "whsec_demo_0001"
 SDK = json.loads((Path(__file__).parents[1] / "payloads/playcamp/signed_by_sdk.json").read_text())
@@ -782,7 +782,7 @@ class TestParked:
 
 class TestLookup:
     def asked(self, playcamp):
-        return [path.rpartition("/")[2] for path in playcamp.paths()]
+        return [path.rpartition("/")[2] for path in playcamp.routes]
 
     def test_playcamp_is_asked_once_an_hour(self, gateway, playcamp, clock):
         gateway.send(event("created", "AAA11"), event("created", "AAA11", user="7"))
@@ -803,7 +803,7 @@ class TestLookup:
         (body,) = gateway.convert(event("created", "AAA11"))
 
         assert body["events"][0]["creator_usn"] == 1
-        assert playcamp.paths() == []
+        assert playcamp.routes == []
 
     def test_a_creator_playcamp_does_not_know_is_asked_for_every_five_minutes(self, gateway, playcamp, clock):
         gateway.send(event("created", "CCC33"))
@@ -866,13 +866,13 @@ class TestLookup:
 
     def test_what_is_no_key_is_not_asked_for(self, gateway, playcamp, clock):
         assert gateway.convert(event("created", "../payments")) == []
-        assert playcamp.paths() == []
+        assert playcamp.routes == []
 
     def test_nothing_is_asked_unless_the_owner_wants_it(self, gateway, playcamp, clock):
         gateway.studio.config("playcamp.creator_lookup", "off")
 
         assert gateway.convert(event("created", "AAA11")) == []
-        assert playcamp.paths() == []
+        assert playcamp.routes == []
 
 
 class TestOnce:
@@ -1028,7 +1028,7 @@ class TestDelivery:
 
     def test_nothing_of_a_player_overtakes_and_a_dead_one_lets_the_next_go(self, gateway, deliver, clock):
         def answer(handler):
-            body = json.loads(handler.server.receiver.requests[-1].body)
+            body = json.loads(handler.fake.requests[-1].body)
             status(500 if body["events"][0]["creator_usn"] == 11 else 200)(handler)
 
         with Receiver(answer) as receiver:

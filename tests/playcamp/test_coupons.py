@@ -6,9 +6,9 @@ import uuid
 import pytest
 
 from handlers.playcamp.events import coupons
+from tests.fakes.http import reset, silence
 from tests.fakes.playcamp import Coupon, PlayCamp, answers, broken, garbage, signed
 from tests.owed import Owed
-from tests.receivers import reset, silence
 
 SECRET = "whsec_demo_0001"
 REDEEM = "/v1/server/coupons/redeem"

@@ -20,9 +20,9 @@ import pytest
 from coinslot.payments import payment_queue as queue
 from coinslot.relay import jobs
 from handlers.playcamp.payments import polling
-from tests.fakes.game_payments import GamePayments, as_json
+from tests.fakes.game_payments import GamePayments
+from tests.fakes.http import reset, silence, status
 from tests.fakes.playcamp import PlayCamp
-from tests.receivers import reset, silence, status
 from tests.servers import ROOT, until
 
 BULK = "/v1/server/payments/bulk"
@@ -98,7 +98,7 @@ class Round:
         return found
 
     def refunds(self):
-        return [each for each in self.playcamp.paths() if each.endswith("/refund")]
+        return [each for each in self.playcamp.routes if each.endswith("/refund")]
 
     def check_all_is_done(self):
         rows = {row["id"]: row for row in self.game.rows}
@@ -128,12 +128,7 @@ class Round:
     def answered_to_nobody(self, handler):
         """Answers, and whoever hears it cannot write anything down."""
         self.lock.take()
-        if isinstance(handler.server.receiver, PlayCamp):
-            code, body, kind = self.playcamp.reply(self.playcamp.requests[-1])
-            handler.answer(code, body, kind, {})
-        else:
-            code, document = self.game.reply(self.game.requests[-1])
-            status(code, as_json(document))(handler)
+        handler.fake.send(handler, handler.fake.reply(handler.fake.requests[-1]))
         handler.wfile.flush()
         time.sleep(0.2)  # for the answer to be read; should it not be, the test is another one's and as true
         self.is_reached.set()
@@ -199,7 +194,7 @@ def bulk_answered(round_):
 
 def one_call_done(round_):
     def as_always(handler):
-        handler.answer(*round_.playcamp.reply(round_.playcamp.requests[-1]), {})
+        round_.playcamp.send(handler, round_.playcamp.reply(round_.playcamp.requests[-1]))
 
     round_.playcamp.trouble("POST", BULK, as_always, round_.silent, is_stored=True)
 

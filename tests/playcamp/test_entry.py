@@ -21,8 +21,8 @@ from coinslot.access.keyring import SecretValue
 from coinslot.access.vault import Sealed
 from coinslot.base import clock as our_clock
 from handlers.playcamp.recipe import LONGEST_CUSTOM_DATA, NAMED, Recipe, SignatureError, sign, verify
+from tests.fakes.http import closed_port, nonsense, reset, silence
 from tests.fakes.playcamp import API_KEY, PlayCamp, answers, broken, garbage, sponsor_event, too_many
-from tests.receivers import closed_port, nonsense, reset, silence
 
 SHARED_KEY = "demo_shared_key_01"
 USN, THEN = "100001", 1700000000

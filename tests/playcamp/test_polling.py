@@ -17,7 +17,7 @@ from handlers.playcamp.payments import source as game_payments
 from handlers.playcamp.payments.progress import Progress, Window, progress_text
 from handlers.playcamp.payments.source import Source
 from tests.fakes.game_payments import GamePayments
-from tests.receivers import certificate, closed_port, reset, silence, slow_body, status
+from tests.fakes.http import certificate, closed_port, reset, silence, slow_body, status
 
 NOW = 1_767_323_045  # 2026-01-02T03:04:05Z
 DAY = 86400

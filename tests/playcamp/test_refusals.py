@@ -14,10 +14,10 @@ from coinslot.relay.jobs import JobError
 from handlers.playcamp.api.client import Client
 from handlers.playcamp.payments import month_report as monthly
 from handlers.playcamp.payments import sends
+from tests.fakes.http import status
 from tests.fakes.playcamp import answers
 from tests.pages import text_of
 from tests.playcamp.test_registration import BULK, poisoned
-from tests.receivers import status
 
 REFUND = "/v1/server/payments/{}/refund"
 KINDS = [301, 302, 307, 308, 401, 403, 405, 410, 414, 415, 451]
@@ -85,7 +85,7 @@ class TestOneRefund:
 
         assert (row("GP-x")["refund_state"], "403" in row("GP-x")["reason"]) == ("quarantined", True)
         assert "The refund of 1 payment was refused too often" in doctor()
-        assert len([path for path in playcamp.paths() if path.endswith("/refund")]) == 5
+        assert len([path for path in playcamp.routes if path.endswith("/refund")]) == 5
 
     @pytest.mark.parametrize("code", [401, 403])
     def test_a_key_that_is_refused_for_each_refund_is_said_and_costs_none_a_try(
@@ -104,7 +104,7 @@ class TestOneRefund:
         assert {(each["refund_state"], each["refund_tries"]) for each in db("SELECT * FROM payments")} == {
             ("waiting", 0)
         }
-        assert len([path for path in playcamp.paths() if path.endswith("/refund")]) == 3
+        assert len([path for path in playcamp.routes if path.endswith("/refund")]) == 3
 
     def test_a_wrong_key_is_said_of_a_single_refund_too(
         self, installation, studio, register, report, playcamp, row, doctor
@@ -306,7 +306,7 @@ class TestPaths:
 
         register()
 
-        asked = [path for path in playcamp.paths() if path.endswith("/refund")]
+        asked = [path for path in playcamp.routes if path.endswith("/refund")]
         assert asked == [f"POST /v1/server/payments/{segment}/refund"]
         assert (unquote(segment), "/" in segment) == (own_id, False)
         assert posixpath.normpath(f"/payments/{segment}/refund") == f"/payments/{segment}/refund"

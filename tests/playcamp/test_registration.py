@@ -13,9 +13,9 @@ from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
 from handlers.playcamp.payments import registration, sends
 from tests.fakes.game_payments import GamePayments
+from tests.fakes.http import reset, silence
 from tests.fakes.playcamp import answers, broken, garbage, too_many
 from tests.playcamp.conftest import NOW
-from tests.receivers import reset, silence
 from tests.servers import until
 
 BULK = "/v1/server/payments/bulk"
@@ -34,8 +34,7 @@ def as_always(playcamp):
     """A trouble that is none."""
 
     def reply(handler):
-        status, body, kind = playcamp.reply(playcamp.requests[-1])
-        handler.answer(status, body, kind, {})
+        playcamp.send(handler, playcamp.reply(playcamp.requests[-1]))
 
     return reply
 
@@ -443,7 +442,7 @@ class TestRefunds:
 
         register()
 
-        assert playcamp.paths() == [f"POST {BULK}", "POST /v1/server/payments/GP%2F1/refund"]
+        assert playcamp.routes == [f"POST {BULK}", "POST /v1/server/payments/GP%2F1/refund"]
         assert (row("GP/1")["state"], row("GP/1")["refund_state"]) == ("registered", "done")
         assert playcamp.payments["GP/1"]["status"] == "REFUNDED"
 
@@ -453,7 +452,7 @@ class TestRefunds:
 
         register()
 
-        assert playcamp.paths() == [f"POST {BULK}"]
+        assert playcamp.routes == [f"POST {BULK}"]
         assert row("GP-1")["refund_state"] == "waiting"
 
     @pytest.mark.parametrize("again", [200, 400, 409])
@@ -478,7 +477,7 @@ class TestRefunds:
 
         assert (row("GP-1")["state"], row("GP-1")["refund_state"]) == ("registered", "quarantined")
         assert "The month is closed" in row("GP-1")["reason"]
-        assert len([path for path in playcamp.paths() if path.endswith("/refund")]) == 5
+        assert len([path for path in playcamp.routes if path.endswith("/refund")]) == 5
 
     def test_a_payment_playcamp_has_lost_is_registered_before_its_refund(self, register, report, playcamp, row):
         report("GP-1")
@@ -601,7 +600,7 @@ class TestRefunds:
 
         with pytest.raises(JobError):
             register()
-        asked = [path for path in playcamp.paths() if path.endswith("/refund")]
+        asked = [path for path in playcamp.routes if path.endswith("/refund")]
         now.shift(5)
         register()
 

@@ -10,8 +10,8 @@ from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
 from handlers.playcamp.payments import polling, source
 from tests.fakes.game_payments import GamePayments
+from tests.fakes.http import status
 from tests.pages import text_of
-from tests.receivers import status
 
 NOW = 1_767_323_045  # 2026-01-02T03:04:05Z
 DAY = 86400

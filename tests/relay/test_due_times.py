@@ -9,7 +9,7 @@ from coinslot.outbox import deliveries
 from coinslot.payments import payment_queue as queue
 from coinslot.relay import due_times, jobs
 from coinslot.relay.jobs import JobError
-from tests.receivers import Receiver, status
+from tests.fakes.http import Receiver, status
 
 YEAR = 365 * 86400
 

@@ -19,7 +19,7 @@ from coinslot.relay import grader, trickle, webhooks
 from handlers.commands.grade import grade
 from handlers.playcamp.format import FORMAT
 from tests.conftest import Studio
-from tests.receivers import Handler, Receiver, Request, certificate, closed_port, huge, reset, silence, status
+from tests.fakes.http import Handler, Receiver, Request, certificate, closed_port, huge, reset, silence, status
 from tests.server.test_example import ExampleGame
 
 LINES = 13  # findings about an endpoint of the format `standard`
@@ -85,7 +85,7 @@ def grading(app: Flask, installation: Installation, studio: Studio, monkeypatch:
 
 
 def last(handler: Handler) -> Request:
-    return handler.server.receiver.requests[-1]
+    return handler.fake.requests[-1]
 
 
 def proving(grading: Grading, behaviour: Endpoint | None = None, forged: Endpoint | None = None) -> Endpoint:
@@ -309,7 +309,7 @@ def test_one_that_does_not_wait_for_a_slow_body(grading, behaviour, mark, words)
     """The slow one is the last of the story; what comes before it is as it should be."""
 
     def impatient(handler: Handler) -> None:
-        is_last = len(handler.server.receiver.requests) == LINES
+        is_last = len(handler.fake.requests) == LINES
         (behaviour if is_last else proving(grading))(handler)
 
     with Receiver(impatient) as endpoint:
@@ -353,8 +353,8 @@ def test_one_that_does_not_accept_a_good_grant_has_one_finding_that_says_why(gra
 class TestCommand:
     def test_slow_but_in_time_is_said(self, grading):
         def slow(handler: Handler) -> None:
-            if len(handler.server.receiver.requests) == 1:
-                handler.server.receiver.is_closing.wait(0.6)
+            if len(handler.fake.requests) == 1:
+                handler.fake.is_closing.wait(0.6)
             proving(grading)(handler)
 
         with Receiver(slow) as endpoint:

@@ -10,8 +10,8 @@ from coinslot.installation import Standing
 from coinslot.relay import jobs as schedules
 from coinslot.relay.jobs import LEASE_SECONDS, PAUSES_SECONDS, JobError
 from coinslot.relay.loop import JOBS_AT_ONCE
+from tests.fakes.http import Receiver, silence, status
 from tests.owed import running
-from tests.receivers import Receiver, silence, status
 from tests.servers import until
 
 JOB = "test.job"

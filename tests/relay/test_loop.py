@@ -19,22 +19,24 @@ from coinslot.base import clock as coinslot_clock
 from coinslot.outbox import deliveries, destinations
 from coinslot.outbox.formats import Format
 from coinslot.relay.loop import KEPT_DELIVERED_DAYS
-from tests.killing import Process, relay
-from tests.owed import running
-from tests.receivers import (
+from tests.fakes.http import (
+    FakeServer,
     Receiver,
     after,
     bad_headers,
     certificate,
     closed_port,
     huge,
+    ok,
+    raw,
     reset,
     silence,
     slow_body,
     slow_headers,
     status,
 )
-from tests.scripted import Scripted, ok
+from tests.killing import Process, relay
+from tests.owed import running
 from tests.servers import until
 
 
@@ -127,7 +129,7 @@ def test_interim_answers_leave_each_delivery_its_own_outcome(owed):
     hints = b"HTTP/1.1 103 Early Hints\r\n\r\n"
     refused = b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"
 
-    with Scripted(lambda _, body: [hints, 0.02, refused if b'"odd"' in body else ok()]) as game:
+    with FakeServer(lambda request: raw(hints, 0.02, refused if b'"odd"' in request.body else ok())) as game:
         owed.destination(url=game.url)
         players = ["even", "odd"] * 4
         for player in players:

@@ -23,7 +23,7 @@ from coinslot.outbox import destinations
 from coinslot.outbox.formats import STANDARD
 from coinslot.relay import webhooks
 from tests.conftest import Studio
-from tests.receivers import closed_port
+from tests.fakes.http import closed_port
 from tests.server.test_server import furnished, post_order, read_feed, rows
 from tests.servers import ROOT, Answer, Server, _end_with_parent, together, until
 

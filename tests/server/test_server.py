@@ -39,8 +39,8 @@ from coinslot.ledger import chain
 from coinslot.ledger import credit as ledger
 from coinslot.operations import troubles
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, Studio, appcharge_headers, order
+from tests.fakes.http import FakeServer, Handler, Reply, Request, nonsense, ok, raw, silence, status
 from tests.playtem.test_credit import encode, payload
-from tests.scripted import Scripted, ok
 from tests.servers import Answer, Server, Underway, path_and_query, together, until
 
 BROKEN_CALL = (OSError, http.client.HTTPException)  # what a caller sees of a server that dies
@@ -1105,81 +1105,33 @@ def exchange(server: Server, request: bytes) -> bytes:
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-class GameServer:
-    """A studio's own server on loopback. ``players`` says how it answers about each; everyone else is unknown."""
+class GameServer(FakeServer):
+    """A studio's own server. ``players`` says how it answers about each; everyone else is unknown."""
 
     def __init__(self) -> None:
-        self.players: dict[str, int | Callable[[http.server.BaseHTTPRequestHandler], None]] = {}
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        self.is_over = threading.Event()
-        game = self
+        super().__init__()
+        self.players: dict[str, int | Callable[[Handler], None]] = {}
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                game.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
-                player_id = parse_qs(urlsplit(self.path).query).get("player_id", [""])[0]
-                answer = game.players.get(player_id, 404)
-                if callable(answer):
-                    with contextlib.suppress(OSError):
-                        answer(self)
-                    self.close_connection = True
-                else:
-                    self.send_response(answer)
-                    self.send_header("Content-Length", "2")
-                    self.end_headers()
-                    self.wfile.write(b"{}")
+    @property
+    def url(self) -> str:
+        return f"{super().url}/players?shard=3"
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/players?shard=3"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-
-    def __enter__(self) -> "GameServer":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.is_over.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    def reply(self, request: Request) -> Reply:
+        answer = self.players.get(request.query.get("player_id", ""), 404)
+        return answer if callable(answer) else (answer, {})
 
     def times_asked(self, player_id: str) -> int:
-        return sum(parse_qs(urlsplit(path).query)["player_id"] == [player_id] for path, _ in self.asked)
+        return sum(request.query["player_id"] == player_id for request in self.requests)
 
-    # Ways to fail.
 
-    def silence(self, _: http.server.BaseHTTPRequestHandler) -> None:
-        self.is_over.wait(20)
+# Never silent for long, and done too late.
+drip = raw(b"HTTP/1.1 200 OK\r\nX-Slow: ", *[b"z", 0.25] * 24, b"\r\nContent-Length: 0\r\n\r\n", None)
 
-    def drip(self, handler: http.server.BaseHTTPRequestHandler) -> None:
-        """Never silent for long, and never done."""
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-        for _ in range(24):
-            handler.wfile.write(b"z")
-            if self.is_over.wait(0.25):
-                return
-        handler.wfile.write(b"\r\nContent-Length: 0\r\n\r\n")
 
-    def garbage(self, handler: http.server.BaseHTTPRequestHandler) -> None:
-        handler.wfile.write(b"\x00\xff this is not HTTP\r\n\r\n")
-
-    def hang_up(self, _: http.server.BaseHTTPRequestHandler) -> None:
-        pass
-
-    def redirect(self, handler: http.server.BaseHTTPRequestHandler) -> None:
-        handler.send_response(302)
-        handler.send_header("Location", "/players?player_id=known")
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
-
-    def endless_body(self, handler: http.server.BaseHTTPRequestHandler) -> None:
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{")
-        while not self.is_over.wait(0.01):
-            handler.wfile.write(b" " * 10_000)
+def endless_body(handler: Handler) -> None:
+    raw(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{")(handler)
+    while not handler.fake.is_closing.wait(0.01):
+        handler.wfile.write(b" " * 10_000)
 
 
 @pytest.fixture(scope="module")
@@ -1220,7 +1172,7 @@ class TestPlayerLookup:
         answer = report("l-2", "mallory")
         assert (answer.status, answer.json["publisherErrorMessage"]) == (400, "Unknown player")
         assert credited(shop.installation, "l-2") == 0
-        path, headers = game_server.asked[0]
+        path, headers = game_server.requests[0].target, game_server.requests[0].headers
         assert path == "/players?shard=3&player_id=carol"
         assert headers["authorization"] == "Bearer the-lookup-key"
 
@@ -1239,12 +1191,16 @@ class TestPlayerLookup:
 
     @pytest.mark.parametrize(
         "trouble",
-        [*(204, 301, 400, 401, 403, 410, 429, 500, 503), "silence", "drip", "garbage", "hang_up", "redirect"],
+        [
+            *(204, 301, 400, 401, 403, 410, 429, 500, 503),
+            *(silence, drip, nonsense, raw(None), status(302, Location="/players?player_id=known")),
+        ],
     )
     def test_anything_else_is_our_own_trouble_and_the_retry_credits(self, shop, game_server, report, trouble):
-        player, order_id = f"troubled-{trouble}", f"l-{trouble}"
+        name = trouble if isinstance(trouble, int) else f"{id(trouble):x}"
+        player, order_id = f"troubled-{name}", f"l-{name}"
         game_server.players["known"] = 200
-        game_server.players[player] = trouble if isinstance(trouble, int) else getattr(game_server, trouble)
+        game_server.players[player] = trouble
 
         answer = report(order_id, player)
 
@@ -1270,12 +1226,12 @@ class TestPlayerLookup:
         assert credited(shop.installation, "l-down") == 1
 
     def test_nobody_is_credited_on_the_answer_to_another_call(self, shop, curious, game_server, report):
-        def answer(path, _):
-            found = b"HTTP/1.1 200 OK" if "=known" in path else b"HTTP/1.1 404 Not Found"
+        def answer(request: Request) -> Reply:
+            found = b"HTTP/1.1 200 OK" if "=known" in request.target else b"HTTP/1.1 404 Not Found"
             hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"
-            return [hints, 0.02, found + b"\r\nContent-Length: 2\r\n\r\n{}", ok(b"{}")]
+            return raw(hints, 0.02, found + b"\r\nContent-Length: 2\r\n\r\n{}", ok(b"{}"))
 
-        with Scripted(answer) as odd:
+        with FakeServer(answer) as odd:
             curious.config("players.lookup_url", f"{odd.url}/players")
             try:
                 for number in range(3):
@@ -1288,7 +1244,7 @@ class TestPlayerLookup:
         assert [credited(shop.installation, f"l-nobody-{number}") for number in range(3)] == [0] * 3
 
     def test_only_the_status_of_the_answer_matters(self, shop, game_server, report):
-        game_server.players["verbose"] = game_server.endless_body
+        game_server.players["verbose"] = endless_body
 
         answer = report("l-verbose", "verbose")
 
@@ -1296,7 +1252,7 @@ class TestPlayerLookup:
         assert answer.seconds < 5
 
     def test_a_slow_answer_keeps_nobody_else_waiting(self, shop, game_server, report):
-        game_server.players["slow"] = game_server.silence
+        game_server.players["slow"] = silence
 
         # As many as one process lets wait for one server: they may all have come to the same.
         calls = Underway(*(lambda number=number: report(f"l-slow-{number}", "slow") for number in range(3)))
@@ -1312,7 +1268,7 @@ class TestPlayerLookup:
         game_server.players[player] = 200
 
         assert report(f"l-strange-{player}", player).status == 200
-        path, _ = game_server.asked[-1]
+        path = game_server.requests[-1].target
         assert path == f"/players?shard=3&player_id={quote(player, safe='')}"
         assert parse_qs(urlsplit(path).query) == {"shard": ["3"], "player_id": [player]}
 

@@ -29,6 +29,7 @@ from handlers.appcharge.api.month_report import row_of
 from tests.books import Books
 from tests.fakes import appcharge as fake_appcharge
 from tests.fakes.appcharge import FakeAppcharge
+from tests.fakes.http import status
 from tests.fakes.playcamp import PlayCamp
 from tests.reconciler import FOREVER, Room
 
@@ -271,7 +272,7 @@ class TestAppcharge:
             status, page = report(self, request)
             return status, page | {"totalCount": 7}
 
-        appcharge.script.append(lambda handler: _answer(handler, short(appcharge, appcharge.requests[-1])))
+        appcharge.script.append(lambda handler: appcharge.send(handler, short(appcharge, appcharge.requests[-1])))
         with pytest.raises(Exception, match="incomplete: 1 of 7"):
             room.carry_on(run_id, "appcharge")
         assert room.run(run_id).state == "reading"
@@ -378,17 +379,6 @@ class TestAppcharge:
             room.begin("playcamp")
         with pytest.raises(ReconciliationError, match="no figures"):
             room.begin("playtem")
-
-
-def _answer(handler: Any, reply: tuple[int, Any]) -> None:
-    import json
-
-    status, document = reply
-    content = json.dumps(document).encode()
-    handler.send_response(status)
-    handler.send_header("Content-Length", str(len(content)))
-    handler.end_headers()
-    handler.wfile.write(content)
 
 
 class TestAtTheEndOfTheMonth:
@@ -586,7 +576,7 @@ class TestPlayCamp:
             self.known_there(playcamp, f"GP-{number}", Decimal("9.99"))
         books.close()
         run_id = room.begin("playcamp")
-        playcamp.trouble("GET", "/v1/server/payments/GP-3", lambda handler: _answer(handler, (401, {"error": "no"})))
+        playcamp.trouble("GET", "/v1/server/payments/GP-3", status(401, b'{"error": "no"}'))
 
         with pytest.raises(Exception, match="401"):
             room.carry_on(run_id, "playcamp")
@@ -594,7 +584,7 @@ class TestPlayCamp:
         room.carry_on(run_id, "playcamp")
 
         assert (room.run(run_id).matched, room.differences(room.run(run_id))) == (5, {})
-        assert playcamp.paths().count("GET /v1/server/payments/GP-0") == 1
+        assert playcamp.routes.count("GET /v1/server/payments/GP-0") == 1
 
     def test_a_file_tells_what_the_game_never_reported(self, room, books, tmp_path):
         books.pay("GP-1", "9.99", "USD")
