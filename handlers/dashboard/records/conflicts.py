@@ -35,11 +35,7 @@ REFUND_HEADER = (
 
 def conflicts(game: Game) -> Response:
     rows, following = search.conflicts(current_installation().database.read(), game.id, below())
-    return page(
-        "conflicts.html",
-        rows=rows,
-        next=following,
-    )
+    return page("conflicts.html", rows=rows, next=following)
 
 
 def conflicts_csv(game: Game) -> Response:
@@ -54,13 +50,7 @@ def refunds(game: Game) -> Response:
     is_open = request.args.get("show") == "open"
     rows, following = search.refunds(current_installation().database.read(), game.id, is_open, below())
     return page(
-        "refunds.html",
-        rows=rows,
-        next=following,
-        is_open=is_open,
-        reasons=REASONS,
-        outcomes=OUTCOMES,
-        advice=ADVICE,
+        "refunds.html", rows=rows, next=following, is_open=is_open, reasons=REASONS, outcomes=OUTCOMES, advice=ADVICE
     )
 
 

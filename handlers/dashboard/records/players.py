@@ -84,12 +84,7 @@ def _show(game: Game, player_id: str, status: int = 200, problem: str | None = N
         raise PageError(404, "This game has no such player")
     history = dossier.of_player(connection, game.id, player_id)
     is_cut = max(len(history.transactions), len(history.events)) >= dossier.MOST_OF_PLAYER
-    return page(
-        "player_timeline.html",
-        player_id=player_id,
-        moments=timeline(history),
-        is_cut=is_cut,
-    )
+    return page("player_timeline.html", player_id=player_id, moments=timeline(history), is_cut=is_cut)
 
 
 def _show_entry(game: Game, player_id: str, status: int, problem: str | None) -> Response:
@@ -97,11 +92,7 @@ def _show_entry(game: Game, player_id: str, status: int, problem: str | None) ->
     entry = registry.player(connection, game.id, player_id)
     try:
         listed = search.transactions(
-            connection,
-            game.id,
-            Filters(player_id=player_id),
-            request.args.get("after"),
-            TRANSACTIONS_SHOWN,
+            connection, game.id, Filters(player_id=player_id), request.args.get("after"), TRANSACTIONS_SHOWN
         )
     except CursorError:
         raise PageError(404, "There is no such page of this list") from None

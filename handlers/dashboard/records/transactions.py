@@ -26,12 +26,7 @@ from handlers.kit.receive import current_installation
 
 LONGEST_REASON = 255
 LONGEST_SEARCH = 400
-STATE_WORDS = {
-    "credited": "Credited",
-    "reversed": "Reversed",
-    "conflict": "With a conflict",
-    "test": "Tests",
-}
+STATE_WORDS = {"credited": "Credited", "reversed": "Reversed", "conflict": "With a conflict", "test": "Tests"}
 KINDS = {
     "purchase": "bought",
     "bonus": "was given, for free,",
