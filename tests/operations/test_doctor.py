@@ -133,7 +133,7 @@ def test_nothing_is_made_where_nothing_is(tmp_path: Path) -> None:
         (lambda path: path.unlink(), "there is no database"),
         (lambda path: path.write_bytes(b""), "coinslot.db"),
         (lambda path: path.write_bytes(b"spoilt" * 1000), "coinslot.db"),
-        (lambda path: path.write_bytes(random_pages(path.read_bytes())), "damaged"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-4096] + os.urandom(4096)), "damaged"),
         (lambda path: execute(path, "PRAGMA user_version = 999"), "newer"),
         (lambda path: execute(path, "PRAGMA user_version = 0"), "older"),
     ],
@@ -149,12 +149,6 @@ def test_database_that_cannot_be_used(patient: Patient, spoil: Callable[[Path], 
     assert patient.says("WRONG", wrong)
     assert patient.says("ok", "master key")
     assert path.exists() == was_there
-
-
-def random_pages(raw: bytes) -> bytes:
-    for page in range(8, len(raw) // 4096, 3):
-        raw = raw[: page * 4096] + os.urandom(4096) + raw[(page + 1) * 4096 :]
-    return raw
 
 
 def execute(path: Path, sql: str) -> None:
