@@ -133,7 +133,7 @@ def test_nothing_is_made_where_nothing_is(tmp_path: Path) -> None:
         (lambda path: path.unlink(), "there is no database"),
         (lambda path: path.write_bytes(b""), "coinslot.db"),
         (lambda path: path.write_bytes(b"spoilt" * 1000), "coinslot.db"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-4096] + os.urandom(4096)), "damaged"),
+        (lambda path: path.write_bytes(path.read_bytes()[: -20 * 4096] + os.urandom(20 * 4096)), "damaged"),
         (lambda path: execute(path, "PRAGMA user_version = 999"), "newer"),
         (lambda path: execute(path, "PRAGMA user_version = 0"), "older"),
     ],
