@@ -135,7 +135,7 @@ def open_database(database: Database) -> tuple[Connection | None, Finding]:
 
 
 def database_file(connection: Connection) -> Iterator[Finding]:
-    answers = [row[0] for row in connection.execute(f"PRAGMA quick_check({SENTENCES:d})")]
+    answers = [" ".join(row[0].split()) for row in connection.execute(f"PRAGMA quick_check({SENTENCES:d})")]
     if answers == ["ok"]:
         yield Finding(OK, "the database file is sound (quick_check)")
     else:
