@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 
+from coinslot.access import keyring
 from handlers.playcamp.events import coupons
 from tests.fakes.http import reset, silence
 from tests.fakes.playcamp import Coupon, PlayCamp, answers, broken, garbage, signed
@@ -24,13 +25,24 @@ def playcamp(studio):
 
 
 @pytest.fixture
-def ask(client, studio, playcamp):
-    def call(what, player_id="100001", coupon_code="WELCOME", **rest):
-        body = {"player_id": player_id, "coupon_code": coupon_code} | rest
-        headers = {"Authorization": f"Bearer {studio.token}"}
-        return client.post(f"/game/v1/playcamp/coupons/{what}", json=body, headers=headers)
+def call(client, studio):
+    headers = {"Authorization": f"Bearer {studio.token}"}
+    return lambda what, body: client.post(f"/game/v1/playcamp/coupons/{what}", data=json.dumps(body), headers=headers)
 
-    return call
+
+@pytest.fixture
+def ask(call, playcamp):
+    def ask(what, player_id="100001", coupon_code="WELCOME", **rest):
+        return call(what, {"player_id": player_id, "coupon_code": coupon_code} | rest)
+
+    return ask
+
+
+@pytest.fixture
+def granted(client, studio):
+    """What a player has in all, tests apart."""
+    headers = {"Authorization": f"Bearer {studio.token}"}
+    return lambda: client.get("/game/v1/players/100001/granted", headers=headers).json["granted"]
 
 
 @pytest.fixture
@@ -55,28 +67,13 @@ def redeemed(usage_id=5678, user="100001", reward=GEMS, at="2026-01-01T00:00:00Z
 
 # None of these says all of who gets what, and by which usage.
 ODD = [
-    redeemed(usage_id=...),
-    redeemed(usage_id=None),
-    redeemed(usage_id=True),
-    redeemed(usage_id=-1),
-    redeemed(usage_id=1.5),
-    redeemed(usage_id=10**18),
-    redeemed(usage_id="u-1"),
-    redeemed(user=...),
-    redeemed(user="\ud800"),
-    redeemed(reward=...),
-    redeemed(reward=None),
-    redeemed(reward=[]),
-    redeemed(reward={"itemId": "gems", "itemQuantity": 1}),
-    redeemed(reward=[*GEMS, 7]),
+    *(redeemed(usage_id=value) for value in (..., None, True, -1, 1.5, 10**18, "u-1")),
+    *(redeemed(user=value) for value in (..., "\ud800")),
+    *(redeemed(reward=value) for value in (..., None, [], {"itemId": "gems", "itemQuantity": 1}, [*GEMS, 7])),
     redeemed(reward=[*GEMS, {"itemId": "coins"}]),
-    redeemed(reward=[*GEMS, {"itemId": "coins", "itemQuantity": 0}]),
-    redeemed(reward=[*GEMS, {"itemId": "coins", "itemQuantity": -1}]),
-    redeemed(reward=[*GEMS, {"itemId": "coins", "itemQuantity": 1.5}]),
-    redeemed(reward=[*GEMS, {"itemId": "coins", "itemQuantity": 10**40}]),
+    *(redeemed(reward=[*GEMS, {"itemId": "coins", "itemQuantity": value}]) for value in (0, -1, 1.5, 10**40)),
     redeemed(reward=[*GEMS, {"itemId": "gems", "itemQuantity": 10**40 - 1}]),
-    redeemed(reward=[*GEMS, {"itemId": "\0", "itemQuantity": 1}]),
-    redeemed(reward=[*GEMS, {"itemId": None, "itemQuantity": 1}]),
+    *(redeemed(reward=[*GEMS, {"itemId": value, "itemQuantity": 1}]) for value in ("\0", None)),
     {"event": "coupon.redeemed", "timestamp": "x", "data": None},
 ]
 
@@ -107,7 +104,7 @@ class TestValidating:
     @pytest.mark.parametrize("spelling", ["valid", "status"])
     def test_a_coupon_that_is_not_valid_is_an_answer_that_says_why(self, ask, playcamp, spelling):
         playcamp.invalid_coupon = spelling
-        codes = {
+        for coupon_code, error_code in {
             "NONE": "COUPON_NOT_FOUND",
             "INACTIVE": "COUPON_INACTIVE",
             "TOMORROW": "COUPON_NOT_YET_VALID",
@@ -115,8 +112,7 @@ class TestValidating:
             "USEDCODE": "USER_CODE_LIMIT",
             "USEDPACKAGE": "USER_PACKAGE_LIMIT",
             "USEDUP": "TOTAL_USAGE_LIMIT",
-        }
-        for coupon_code, error_code in codes.items():
+        }.items():
             answer = ask("validate", coupon_code=coupon_code)
 
             assert (answer.status_code, answer.json["valid"], answer.json["error_code"]) == (200, False, error_code)
@@ -126,12 +122,9 @@ class TestValidating:
     def test_trouble_at_playcamp_is_told_as_its_own(self, ask, playcamp, caplog):
         path = "/v1/server/coupons/validate"
         refusal = {"code": "VALIDATION_ERROR", "error": "Validation Error"}
-        playcamp.trouble(
-            "POST", path, broken(), garbage, reset, answers(401, {"error": "Invalid", "code": "UNAUTHORIZED"})
-        )
-        playcamp.trouble(
-            "POST", path, answers(400, {**refusal, "details": [{"path": "userId", "message": "too long"}]})
-        )
+        refusal["details"] = [{"path": "userId", "message": "too long"}]
+        key_refused = answers(401, {"error": "Invalid", "code": "UNAUTHORIZED"})
+        playcamp.trouble("POST", path, broken(), garbage, reset, key_refused, answers(400, refusal))
 
         assert [ask("validate").status_code for _ in range(4)] == [502] * 4
         answer = ask("validate")
@@ -144,7 +137,7 @@ class TestValidating:
 
 class TestRedeeming:
     def test_a_redeemed_coupon_is_granted_at_once_and_its_webhook_grants_nothing_more(
-        self, ask, announce, playcamp, feed, db, client, studio
+        self, ask, announce, playcamp, feed, db, granted
     ):
         game_user_uuid = str(uuid.uuid4())
 
@@ -171,8 +164,7 @@ class TestRedeeming:
         assert (event["type"], event["external_id"]) == ("playcamp.coupon.redeemed", "5678")
         assert json.loads(event["data"])["items"] == [{"sku": "gems", "quantity": 100}]
         assert "WELCOME" not in event["data"]
-        token = {"Authorization": f"Bearer {studio.token}"}
-        assert client.get("/game/v1/players/100001/granted", headers=token).json["granted"] == {"gems": 100}
+        assert granted() == {"gems": 100}
 
     def test_the_webhook_may_come_first(self, ask, announce, playcamp, feed, db):
         playcamp.usages.append({"userId": "other", "couponCode": "X", "packageId": "none"})
@@ -223,31 +215,19 @@ class TestRedeeming:
         assert (answer.status_code, "may have been" in answer.json["detail"]) == (502, False)
         assert playcamp.usages == []
 
-    def test_without_a_key_the_game_is_told_what_is_missing(self, client, studio):
-        headers = {"Authorization": f"Bearer {studio.token}"}
+    def test_a_body_that_is_not_as_described_is_refused_and_without_a_key_nothing_is_asked(
+        self, call, playcamp, studio
+    ):
+        good = {"player_id": "a", "coupon_code": "b"}
+        changes = [{"player_id": 7}, {"coupon_code": ""}, {"is_test": 1}, {"is_test": None}, {"more": 1}]
+        for body in ({}, {"player_id": "a"}, *(good | each for each in [*changes, {"game_user_uuid": "no-uuid"}])):
+            assert call("redeem", body).status_code == 422, body
+        assert call("redeem", good | {"coupon_code": "\ud800"}).status_code == 400
+
+        studio.installation.database.write_here(lambda tx: keyring.delete(tx, studio.row, "playcamp.api_key"))
         for what in ("validate", "redeem"):
-            body = {"player_id": "a", "coupon_code": "b"}
-            answer = client.post(f"/game/v1/playcamp/coupons/{what}", json=body, headers=headers)
-
+            answer = call(what, good)
             assert (answer.status_code, "playcamp.api_key" in answer.json["detail"]) == (409, True)
-
-    def test_a_body_that_is_not_as_described_is_refused(self, client, studio, playcamp):
-        headers = {"Authorization": f"Bearer {studio.token}"}
-        bodies = [
-            {},
-            {"player_id": "a"},
-            {"player_id": 7, "coupon_code": "b"},
-            {"player_id": "a", "coupon_code": ""},
-            {"player_id": "a", "coupon_code": "\ud800"},
-            {"player_id": "a", "coupon_code": "b", "is_test": 1},
-            {"player_id": "a", "coupon_code": "b", "is_test": None},
-            {"player_id": "a", "coupon_code": "b", "game_user_uuid": "no-uuid"},
-            {"player_id": "a", "coupon_code": "b", "more": 1},
-        ]
-        for body in bodies:
-            answer = client.post("/game/v1/playcamp/coupons/redeem", data=json.dumps(body), headers=headers)
-
-            assert answer.status_code == (400 if "\\ud800" in json.dumps(body) else 422), body
         assert playcamp.requests == []
 
     def test_a_reward_that_is_not_told_waits_for_the_webhook(self, ask, announce, playcamp, feed, db, caplog):
@@ -257,8 +237,8 @@ class TestRedeeming:
         answer = ask("redeem")
         announce(redeemed(usage_id=77))
 
-        assert (answer.status_code, answer.json["usage_id"]) == (200, 77)
-        assert (answer.json["transaction_id"], answer.json["items"]) == (None, None)
+        assert answer.status_code == 200
+        assert {"usage_id": 77, "transaction_id": None, "items": None}.items() <= answer.json.items()
         assert [(grant["external_id"], lines(grant)) for grant in feed()] == [("77", {"gems": 100})]
         types = [row["type"] for row in db("SELECT type FROM events ORDER BY id")]
         assert types == ["playcamp.coupon.ungranted", "playcamp.coupon.redeemed"]
@@ -300,7 +280,7 @@ class TestRedeeming:
         assert len(feed()) == 1
 
     def test_test_coupons_never_count_and_never_stand_for_real_ones(
-        self, ask, announce, playcamp, feed, client, studio
+        self, ask, announce, playcamp, feed, granted, studio
     ):
         real = playcamp.coupons["WELCOME"]
         real.per_user = 9
@@ -322,8 +302,7 @@ class TestRedeeming:
             ("5678", "100001", False),
             ("5679", "100001", True),
         ]
-        token = {"Authorization": f"Bearer {studio.token}"}
-        assert client.get("/game/v1/players/100001/granted", headers=token).json["granted"] == {"gems": 100}
+        assert granted() == {"gems": 100}
 
 
 class TestWebhook:
@@ -371,7 +350,7 @@ class TestWebhook:
         assert caplog.text.count("1 redeemed coupon(s) could not be granted") == len(ODD)
 
     @pytest.mark.parametrize("told", [{"isTest": True}, {}], ids=["marked", "sandbox"])
-    def test_a_tests_coupon_never_counts(self, announce, feed, client, studio, told):
+    def test_a_tests_coupon_never_counts(self, announce, feed, granted, studio, told):
         if not told:
             studio.config("playcamp.environment", "sandbox")
 
@@ -380,8 +359,7 @@ class TestWebhook:
         announce(redeemed(at="2026-02-01T00:00:00Z"))
 
         assert [(grant["external_id"], grant["is_test"]) for grant in feed()] == [("5678", True), ("5678", False)]
-        token = {"Authorization": f"Bearer {studio.token}"}
-        assert client.get("/game/v1/players/100001/granted", headers=token).json["granted"] == {"gems": 100}
+        assert granted() == {"gems": 100}
 
     def test_the_reserved_item_makes_a_test_of_it_whoever_tells(self, ask, announce, playcamp, feed, db):
         playcamp.coupons["TRY"] = Coupon("TRY", [{"itemId": "coinslot-test", "itemQuantity": 1}])

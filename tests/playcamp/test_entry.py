@@ -632,7 +632,7 @@ class TestWhatIsKept:
             assert secret not in logged
         assert "playcamp demo: an entry could not be opened: PlayCamp answered 400 BAD_REQUEST" in logged
 
-    def test_refused_entries_are_noted_without_a_query_that_proves_anything(self, enter, game, refusals):
+    def test_refused_entries_are_noted_without_a_query_that_proves_anything(self, enter, game, refusals, db):
         game.config("playcamp.entry_once", "on")
         enter()
         enter()
@@ -660,6 +660,8 @@ class TestWhatIsKept:
         ]
         assert noted[0]["request"]["path"] == "/api/demo/sponsor"
         assert {(each["partner"], each["endpoint"]) for each in noted} == {("playcamp", "sponsor")}
+        called = db("SELECT label, value FROM counters WHERE name = 'called'")
+        assert called == [{"label": "sponsor", "value": 2}]  # the entries that were proved, not yet used
 
     def test_proofs_keep_to_themselves(self):
         recipe = Recipe.parse("pipe-sha256")
