@@ -38,3 +38,7 @@ def test_every_command_is_in_the_module_that_is_named_for_it():
     commands = create_app({"COINSLOT_HOME": "/nonexistent"}).cli.commands
 
     assert [commands[name].name for name in commands] == list(commands)
+
+
+def test_the_collector_leaves_alone_what_the_start_has_made():
+    assert "wsgi" in loaded("import wsgi, gc\nassert gc.isenabled()\nassert gc.get_freeze_count() > 10_000")
