@@ -1,6 +1,6 @@
-"""Players and items out of a CSV file: every line is checked before the first is stored; that is done in portions.
+"""Importing players and items from a CSV file: every line is checked before any is stored.
 
-What is wrong is told by line, twenty lines of it at most.
+Faults are listed by line, twenty at most.
 """
 
 import re
@@ -9,14 +9,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import IO, Any
 
-from coinslot.base import csv_separator, csv_text
+from coinslot.base import csv_separator, csv_text, spellings
 from coinslot.games import imports, registry
 from coinslot.games.options import web_address
 from coinslot.games.registry import RegistryError, checked_id, checked_text
 from coinslot.store import audit, portions
 from coinslot.store.db import Connection, Database
 
-ERRORS_TOLD = 20
+MOST_LISTED = 20
 
 Check = Callable[[str], str]
 Watch = csv_text.Watch
@@ -37,16 +37,16 @@ SURE_COMMENTS = ("# ", "//")  # an id may begin with #, and stands in a row of i
 
 
 class Columns:
-    """What a file may call its columns. The first name of each is the one that we write."""
+    """The names that a file may give its columns. The first name of each is the one we write."""
 
     def __init__(self, **named: tuple[Check, str]) -> None:
-        """Column of the registry -> the check of its cells and its names, separated by blanks."""
+        """The registry's column -> the check of its cells, and its names separated by blanks."""
         self.checks = {column: check for column, (check, _) in named.items()}
         self.names = {column: names.split() for column, (_, names) in named.items()}
         self._by_plain_name = {_plain(name): column for column, names in self.names.items() for name in names}
 
     def named(self, cell: str) -> str | None:
-        """The registry's column that a cell names; ``Player ID``, ``playerId`` and ``player_id`` are the same."""
+        """The registry's column with this name; ``Player ID``, ``playerId`` and ``player_id`` are the same."""
         return self._by_plain_name.get(_plain(cell))
 
 
@@ -67,7 +67,7 @@ ITEMS = Columns(
     name=(_name, "name item_name product_name title"),
     ignored=(_name, "created_at updated_at"),
 )
-# A cell of these words alone is the name of a column, if of none of ours.
+# A cell of nothing but these words is the name of a column, perhaps of none of ours.
 HEADER_WORDS = frozenset(
     "id ids identifier uid uuid usn number no key name names nickname display title description player players user "
     "username login account email e mail item items sku product country code image avatar picture profile level "
@@ -87,8 +87,8 @@ def import_players(
     database: Database, write: Write, game_id: int, file: IO[bytes], actor: str, watch: Watch = lambda size: None
 ) -> Imported:
     """Columns: player_id, name, profile_image, country, login_name, in any order under a header row; without one,
-    player_id and name. A player who is there already keeps what the file does not have; an empty cell counts as not
-    there. ``watch`` hears how many bytes were read. Raises :class:`RegistryError`, and then nothing was stored.
+    player_id and name. A registered player keeps what the file does not have, or has as an empty cell. ``watch`` is
+    called with the number of bytes read. Raises :class:`RegistryError`, and then nothing was stored.
     """
     with closing(imports.staging()) as staged:
         errors = Errors()
@@ -100,8 +100,8 @@ def import_players(
 
 
 def import_items(write: Write, game_id: int, file: IO[bytes], actor: str, watch: Watch = lambda size: None) -> Imported:
-    """Columns: sku, name, in any order under a header row, in this order without one. An empty name leaves the name
-    that is there. Otherwise like :func:`import_players`.
+    """Columns: sku, name, in any order under a header row, in this order without one. An empty name changes nothing.
+    Otherwise like :func:`import_players`.
     """
     with closing(imports.staging()) as staged:
         errors = Errors()
@@ -118,7 +118,7 @@ def _store(
     actor: str,
     what: str,
 ) -> Imported:
-    """Store what is staged in portions, so that others may write in between; then the audit says so."""
+    """Store the staged rows in portions, so that others may write in between, and note it in the audit."""
     count = imports.portion(staged)
     new = sum(portions.write_each(write, imports.numbers(staged), lambda tx, each: store(tx, game_id, staged, each)))
     write(lambda tx: audit.record(tx, game_id, actor, f"{what}.import", f"{count} {what}s ({new} new)"))
@@ -126,26 +126,26 @@ def _store(
 
 
 class Errors:
-    """What is wrong with a file, by line: the first of them in words, the others counted."""
+    """The faults of a file: the first in words, the others counted."""
 
     def __init__(self) -> None:
-        self._told: list[str] = []
-        self._count = 0
+        self._first: list[str] = []
+        self._others = 0
 
     def note(self, line: int, message: str) -> None:
-        self._count += 1
-        if len(self._told) < ERRORS_TOLD:
-            self._told.append(f"line {line}: {message}")
+        if len(self._first) < MOST_LISTED:
+            self._first.append(f"line {line}: {message}")
+        else:
+            self._others += 1
 
     def refuse_if_any(self) -> None:
-        if self._count:
-            more = self._count - len(self._told)
-            told = [*self._told, f"and {more} more"] if more else self._told
-            raise RegistryError("\n".join(["nothing was imported", *told]))
+        if self._first:
+            others = [f"and {self._others} more"] if self._others else []
+            raise RegistryError("\n".join(["nothing was imported", *self._first, *others]))
 
 
 def _stage_file(staged: Connection, file: IO[bytes], columns: Columns, errors: Errors, watch: Watch) -> None:
-    """Stage every row that is good, note every one that is not."""
+    """Stage every good row, and note the fault of every other."""
     try:
         with csv_text.table(file, watch) as table:
             header: list[str] | None = None
@@ -167,7 +167,7 @@ def _header(record: csv_text.Record, columns: Columns) -> list[str]:
     """The registry's column for each cell of a header row. Raises UnreadableError."""
     cells = _without_empty_ends(record.cells, 1)
     header = [column for cell in cells if (column := columns.named(cell)) is not None]
-    if unknown := [_shown(cell) for cell in cells if columns.named(cell) is None]:
+    if unknown := [spellings.shown(cell, 40) for cell in cells if columns.named(cell) is None]:
         known = ", ".join(names[0] for column, names in columns.names.items() if column != IGNORED)
         message = f"unknown column {', '.join(unknown)}; there are {known}. If this row is no header, put one above it"
         raise csv_text.UnreadableError(record.line, message)
@@ -180,7 +180,7 @@ def _header(record: csv_text.Record, columns: Columns) -> list[str]:
 
 
 def _is_header(cells: list[str], columns: Columns) -> bool:
-    """Whether a cell of the first row is the name of a column, ours or not: a wrong no would be stored as a player."""
+    """Whether a cell of the first row is the name of a column, ours or not. A wrong no would store it as a player."""
     return any(columns.named(cell) or ((words := _words(cell)) and words <= HEADER_WORDS) for cell in cells)
 
 
@@ -207,7 +207,7 @@ def _row(record: csv_text.Record, header: list[str], columns: Columns) -> dict[s
 
 
 def _bare_row(record: csv_text.Record, table: csv_text.Table, columns: Columns) -> dict[str, str]:
-    """Id and name of a row in a file without a header row. Raises ValueError for whatever could be meant otherwise."""
+    """Id and name of a row in a file without a header row. Raises ValueError for a row that may mean something else."""
     if table.comments:
         message = "looks like a comment; leave it out, or add a header row below it"
         raise csv_text.UnreadableError(table.comments[0], message)
@@ -224,7 +224,7 @@ def _bare_row(record: csv_text.Record, table: csv_text.Table, columns: Columns) 
 
 
 def _without_empty_ends(cells: list[str], least: int) -> list[str]:
-    """Spreadsheets fill every row up to the longest."""
+    """The cells without empty ones at the end, which spreadsheets add; at least ``least`` cells."""
     count = len(cells)
     while count > least and not cells[count - 1]:
         count -= 1
@@ -234,8 +234,3 @@ def _without_empty_ends(cells: list[str], least: int) -> list[str]:
 def _words(cell: str) -> set[str]:
     """``playerId`` and ``Player ID`` are the words player and id."""
     return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W_]+", cell)}
-
-
-def _shown(cell: str, longest: int = 40) -> str:
-    line = "".join(character if character.isprintable() else "\N{MIDDLE DOT}" for character in cell[: longest + 1])
-    return line if len(line) <= longest else line[: longest - 1] + "…"

@@ -1,8 +1,8 @@
-"""A player forgotten: what is emptied, and what stays because the books need it."""
+"""Forgetting a player: what is emptied, and what stays because the books need it."""
 
 from coinslot.store.db import Connection
 
-# A converted body, which still waits for no destination; a dead letter of it is never sent again.
+# A converted body that no delivery still waits to send. Its dead letters are never sent again.
 FORGOTTEN = "its player was forgotten"
 _IS_CONVERTED = """SELECT c.event_id FROM events e JOIN conversions c ON c.event_id = e.id
                    WHERE {which} AND c.body IS NOT NULL AND NOT EXISTS (
@@ -23,10 +23,10 @@ EMPTY_CONVERTED_OF_EVENT = tuple(each.format(which="e.id = :id") for each in _EM
 def forget_player(tx: Connection, game_id: int, player_id: str) -> bool:
     """Delete the person and keep the sums; returns whether there was anything to forget.
 
-    Gone afterwards: the registry entry, the identities, logins under way, boosts, every kept body and signature of the
-    player's transactions, conflicts and events, since those hold addresses, what was converted of the events, but for
-    what still waits to be sent, and what the game answered to deliveries.
-    Left: ids, quantities and money. What names the player in no column is for ``coinslot/operations/forgetting.py``.
+    Deleted: the registry entry, identities, logins under way, boosts; the kept bodies and signatures of the player's
+    transactions, conflicts and events, since those hold addresses; what was converted of the events and no longer waits
+    to be sent; what the game answered to deliveries. Kept: ids, quantities and money. Rows that name the player in no
+    column are for ``coinslot/operations/forgetting.py``.
     """
     key = {"game_id": game_id, "player_id": player_id}
     found = tx.execute("DELETE FROM players WHERE game_id = :game_id AND player_id = :player_id", key).rowcount
@@ -38,13 +38,13 @@ def forget_player(tx: Connection, game_id: int, player_id: str) -> bool:
     for statement in (
         """UPDATE conflicts SET raw_body = NULL
            WHERE game_id = :game_id AND player_id = :player_id AND raw_body IS NOT NULL""",
-        # Whomever the second report of the player's order named.
+        # Of the player's orders, whichever player the conflicting report named.
         """UPDATE conflicts SET raw_body = NULL
            WHERE raw_body IS NOT NULL AND transaction_id IN (
                SELECT id FROM transactions WHERE game_id = :game_id AND player_id = :player_id)""",
         """UPDATE events SET raw_body = NULL
            WHERE game_id = :game_id AND player_id = :player_id AND raw_body IS NOT NULL""",
-        # An event about the player's order need not have named the player.
+        # Events about the player's orders need not name the player.
         """UPDATE events SET raw_body = NULL
            WHERE raw_body IS NOT NULL AND id IN (
                SELECT r.event_id FROM transactions t JOIN refunds r ON r.transaction_id = t.id
@@ -53,7 +53,7 @@ def forget_player(tx: Connection, game_id: int, player_id: str) -> bool:
                SELECT e.id FROM transactions t CROSS JOIN /* hint */ events e
                    ON e.game_id = t.game_id AND e.partner = t.partner AND e.external_id IN (t.external_id, t.reference)
                WHERE t.game_id = :game_id AND t.player_id = :player_id)""",
-        # A game may repeat in its answer whatever it was sent, and more.
+        # A game's answer may repeat what it was sent.
         """UPDATE attempts SET answer = NULL, detail = NULL
            WHERE (answer IS NOT NULL OR detail IS NOT NULL) AND delivery_id IN (
                SELECT d.id FROM transactions t JOIN grants g ON g.transaction_id = t.id

@@ -1,7 +1,7 @@
 """Games and their configuration.
 
-A change of settings or secrets gives the game a new ``revision``; :class:`Games` compares it on every request, so a
-change made by any process holds from the next request in all of them.
+A change of settings or secrets gives the game a new ``revision``. :class:`Games` compares it on every request, so a
+change by any process holds in all of them from the next request on.
 """
 
 import hashlib
@@ -16,19 +16,20 @@ from coinslot.access.vault import Vault
 from coinslot.base import clock
 from coinslot.base.errors import CoinslotError
 from coinslot.games.options import Setting, declared
-from coinslot.store import audit, revision
+from coinslot.store import audit, queries, revision
 from coinslot.store.db import Connection, Database, Row
 
+_READ = "SELECT g.id, g.slug, g.name, g.revision FROM games g"
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class GameError(CoinslotError):
-    """What was asked for a game cannot be done; the message is for the person who asked."""
+    """A change of a game that cannot be made."""
 
 
 @dataclass(frozen=True)
 class Game:
-    """One game as a request sees it: its configuration with defaults filled in, its secrets opened."""
+    """One game as a request sees it: its settings with defaults, its secrets opened."""
 
     id: int
     slug: str
@@ -44,7 +45,7 @@ class Game:
         return self.settings[key] == "on"
 
     def family(self, prefix: str) -> dict[str, str]:
-        """The settings of a family, ``prefix`` cut off: of ``refunds.refund.*`` what each sku is set to."""
+        """The settings that begin with ``prefix``, by the rest of their key."""
         return {key.removeprefix(prefix): value for key, value in self.settings.items() if key.startswith(prefix)}
 
 
@@ -58,70 +59,57 @@ class Games:
         self._kept: dict[int, tuple[str, Game]] = {}
 
     def by_slug(self, slug: str) -> Game | None:
-        row = self._database.read().execute(
-            "SELECT id, slug, name, revision FROM games WHERE slug = :slug", {"slug": slug}
-        )
-        return self._open(row.fetchone())
+        """The game with this slug; None when there is none."""
+        row = queries.row(self._database.read(), f"{_READ} WHERE g.slug = :slug", {"slug": slug})
+        return None if row is None else self._open(row)
 
     def opened(self) -> list[Game]:
-        """Every game, by its slug; in one query for those that have not changed."""
-        rows = self._database.read().execute("SELECT id, slug, name, revision FROM games ORDER BY slug").fetchall()
-        return [game for row in rows if (game := self._open(row)) is not None]
+        """Every game, in the order of the slugs; in one query for those that have not changed."""
+        return [self._open(row) for row in self._database.read().execute(f"{_READ} ORDER BY g.slug").fetchall()]
 
     def by_token(self, token: str) -> Game | None:
-        """The game whose API token this is, or was until it is retired. Compared as hashes, so timing tells nothing."""
-        row = self._database.read().execute(
-            """SELECT id, slug, name, revision FROM games WHERE api_token_hash = :hash
-               UNION ALL
-               SELECT g.id, g.slug, g.name, g.revision FROM replaced_tokens r JOIN games g ON g.id = r.game_id
-               WHERE r.token_hash = :hash""",
+        """The game with this API token, the newest or an earlier one that is not retired. Timing tells nothing: hashes
+        are compared.
+        """
+        row = queries.row(
+            self._database.read(),
+            f"""{_READ} WHERE g.api_token_hash = :hash
+                UNION ALL {_READ} JOIN replaced_tokens r ON r.game_id = g.id WHERE r.token_hash = :hash""",
             {"hash": token_hash(token)},
         )
-        return self._open(row.fetchone())
+        return None if row is None else self._open(row)
 
     def by_setting(self, key: str, value: str) -> Game | None:
-        """The one game that has this value; None when there is none or more than one."""
-        rows = (
-            self._database.read()
-            .execute(
-                """SELECT g.id, g.slug, g.name, g.revision FROM games g JOIN settings s ON s.game_id = g.id
-                   WHERE s.key = :key AND s.value = :value LIMIT 2""",
-                {"key": key, "value": value},
-            )
-            .fetchall()
-        )
+        """The one game with this value; None when there is none or more than one."""
+        sql = f"{_READ} JOIN settings s ON s.game_id = g.id WHERE s.key = :key AND s.value = :value LIMIT 2"
+        rows = self._database.read().execute(sql, {"key": key, "value": value}).fetchall()
         return self._open(rows[0]) if len(rows) == 1 else None
 
-    def _open(self, row: Row | None) -> Game | None:
-        if row is None:
-            return None
+    def _open(self, row: Row) -> Game:
         kept = self._kept.get(row["id"])
         if kept is not None and kept[0] == row["revision"]:
             return kept[1]
         connection = self._database.read()
-        settings = {key: setting.default for key, setting in self._catalogue.items() if not key.endswith(".*")}
-        settings.update(stored_settings(connection, row["id"]))
-        game = Game(
-            id=row["id"],
-            slug=row["slug"],
-            name=row["name"],
-            settings=settings,
-            secrets=keyring.open_all(connection, self._vault, row["id"], row["slug"]),
-        )
+        settings = _defaults(self._catalogue) | stored_settings(connection, row["id"])
+        secrets = keyring.open_all(connection, self._vault, row["id"], row["slug"])
+        game = Game(row["id"], row["slug"], row["name"], settings, secrets)
         self._kept[game.id] = (row["revision"], game)
         return game
 
 
 def add(tx: Connection, slug: str, name: str, actor: str) -> str:
-    """Add a game and return its API token, which is stored only as a hash. Raises :class:`GameError`."""
+    """Add a game; returns its API token, of which only a hash is stored. Raises :class:`GameError`."""
     if not SLUG.fullmatch(slug):
         raise GameError(f"{slug!r} is no slug: use up to 63 of a-z, 0-9 and -, not at the ends")
     token = new_token()
-    row = tx.execute(
-        """INSERT INTO games (slug, name, api_token_hash, revision, created_at)
-           VALUES (:slug, :name, :hash, :revision, :now) ON CONFLICT (slug) DO NOTHING RETURNING id""",
-        {"slug": slug, "name": name, "hash": token_hash(token), "revision": revision.new(), "now": clock.stamp()},
-    ).fetchone()
+    its_columns = {
+        "slug": slug,
+        "name": name,
+        "api_token_hash": token_hash(token),
+        "revision": revision.new(),
+        "created_at": clock.stamp(),
+    }
+    row = queries.insert(tx, "games", its_columns, "ON CONFLICT (slug) DO NOTHING RETURNING id")
     if row is None:
         raise GameError(f"there is a game {slug} already")
     audit.record(tx, row["id"], actor, "game.add", slug)
@@ -129,20 +117,18 @@ def add(tx: Connection, slug: str, name: str, actor: str) -> str:
 
 
 def replace_token(tx: Connection, slug: str, actor: str) -> str:
-    """Give a game a new API token. Every token before it stays valid until :func:`retire_tokens`."""
+    """Give a game a new API token; returns it. Earlier tokens stay valid until :func:`retire_tokens`."""
     token = new_token()
     game = find(tx, slug)
-    tx.execute(
-        "INSERT INTO replaced_tokens (token_hash, game_id, replaced_at) VALUES (:hash, :game_id, :now)",
-        {"hash": game["api_token_hash"], "game_id": game["id"], "now": clock.stamp()},
-    )
+    replaced = {"token_hash": game["api_token_hash"], "game_id": game["id"], "replaced_at": clock.stamp()}
+    queries.insert(tx, "replaced_tokens", replaced)
     tx.execute("UPDATE games SET api_token_hash = :hash WHERE id = :id", {"hash": token_hash(token), "id": game["id"]})
     audit.record(tx, game["id"], actor, "game.token", slug)
     return token
 
 
 def retire_tokens(tx: Connection, slug: str, actor: str) -> int:
-    """End every token of a game but the newest, from the next request on; returns how many ended.
+    """End every API token of a game except the newest, from the next request on; returns how many.
 
     Raises :class:`GameError` when there is none.
     """
@@ -155,29 +141,29 @@ def retire_tokens(tx: Connection, slug: str, actor: str) -> int:
 
 
 def token_replaced_at(connection: Connection, game_id: int) -> str | None:
-    """Since when the newest token has an earlier one beside it; None where it is the only valid one."""
-    row = connection.execute(
-        "SELECT max(replaced_at) AS at FROM replaced_tokens WHERE game_id = :game_id", {"game_id": game_id}
-    ).fetchone()
-    return None if row["at"] is None else str(row["at"])
+    """When the newest earlier token that is still valid was replaced; None: only one token is valid."""
+    sql = "SELECT max(replaced_at) FROM replaced_tokens WHERE game_id = :game_id"
+    found: str | None = queries.value(connection, sql, {"game_id": game_id})
+    return found
 
 
 def find(connection: Connection, slug: str) -> Row:
     """The game's row. Raises :class:`GameError` when there is none."""
-    row: Row | None = connection.execute("SELECT * FROM games WHERE slug = :slug", {"slug": slug}).fetchone()
+    row = queries.row(connection, "SELECT * FROM games WHERE slug = :slug", {"slug": slug})
     if row is None:
         raise GameError(f"there is no game {slug}")
     return row
 
 
 def every(connection: Connection) -> list[Row]:
+    """The rows of all games, in the order of the slugs."""
     return connection.execute("SELECT * FROM games ORDER BY slug").fetchall()
 
 
 def outlines(connection: Connection, catalogue: Mapping[str, Setting]) -> list[Game]:
-    """Every game with its configuration; its secrets are named and not opened, for whoever asks whether they are set.
+    """Every game with its settings; its secrets have names but empty values, since they are not opened.
 
-    Two statements however many games, and no master key.
+    It takes two statements for any number of games, and no master key.
     """
     settings: dict[int, dict[str, str]] = {}
     named: dict[int, dict[str, tuple[SecretValue, ...]]] = {}
@@ -192,7 +178,7 @@ def outlines(connection: Connection, catalogue: Mapping[str, Setting]) -> list[G
         else:
             values = named.setdefault(row["game_id"], {})
             values[name] = (*values.get(name, ()), SecretValue(name, row["slot"], b""))
-    defaults = {key: setting.default for key, setting in catalogue.items() if not key.endswith(".*")}
+    defaults = _defaults(catalogue)
     return [
         Game(row["id"], row["slug"], row["name"], defaults | settings.get(row["id"], {}), named.get(row["id"], {}))
         for row in every(connection)
@@ -200,24 +186,25 @@ def outlines(connection: Connection, catalogue: Mapping[str, Setting]) -> list[G
 
 
 def acknowledge(tx: Connection, game_id: int, through: int) -> int:
-    """The game has applied every grant up to ``through``; returns the highest id it ever said so of.
+    """Note that the game has applied every grant up to ``through``; returns the highest id it ever acknowledged.
 
-    Raises :class:`GameError` for an id that no feed has handed out yet.
+    Raises :class:`GameError` for an id that no grant has yet.
     """
-    (last_id,) = tx.execute("SELECT last_id FROM sequences WHERE name = 'grants'").fetchone()
+    last_id = queries.value(tx, "SELECT last_id FROM sequences WHERE name = 'grants'", {})
     if through > last_id:
         raise GameError(f"no grant has an id above {last_id} yet")
-    row = tx.execute(
+    acked_through = queries.value(
+        tx,
         """UPDATE games SET acked_through = CASE WHEN acked_through < :through THEN :through ELSE acked_through END,
                   acked_at = :now WHERE id = :id
            RETURNING acked_through""",
         {"through": through, "now": clock.stamp(), "id": game_id},
-    ).fetchone()
-    return int(row["acked_through"])
+    )
+    return int(acked_through)
 
 
 def set_setting(tx: Connection, catalogue: Mapping[str, Setting], slug: str, key: str, value: str, actor: str) -> str:
-    """Store a setting and return what holds from now on; an empty value goes back to the default.
+    """Store a setting; returns the value that holds now. An empty value restores the default.
 
     Raises :class:`GameError` for an unknown key or a bad value.
     """
@@ -230,10 +217,11 @@ def set_setting(tx: Connection, catalogue: Mapping[str, Setting], slug: str, key
     except ValueError as error:
         raise GameError(f"{key}: {error}") from None
     if value:
-        tx.execute(
-            """INSERT INTO settings (game_id, key, value, updated_at) VALUES (:game_id, :key, :value, :now)
-               ON CONFLICT (game_id, key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at""",
-            {"game_id": game_id, "key": key, "value": stored, "now": clock.stamp()},
+        queries.insert(
+            tx,
+            "settings",
+            {"game_id": game_id, "key": key, "value": stored, "updated_at": clock.stamp()},
+            "ON CONFLICT (game_id, key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
         )
     else:
         tx.execute("DELETE FROM settings WHERE game_id = :game_id AND key = :key", {"game_id": game_id, "key": key})
@@ -243,8 +231,9 @@ def set_setting(tx: Connection, catalogue: Mapping[str, Setting], slug: str, key
 
 
 def stored_settings(connection: Connection, game_id: int) -> dict[str, str]:
+    """The settings of a game that were set, without defaults."""
     rows = connection.execute("SELECT key, value FROM settings WHERE game_id = :id", {"id": game_id})
-    return {row["key"]: row["value"] for row in rows}
+    return dict(map(tuple, rows))
 
 
 def new_token() -> str:
@@ -252,8 +241,9 @@ def new_token() -> str:
 
 
 def token_hash(token: str) -> str:
-    # Plain SHA-256 is enough here: the token is 256 random bits, not a password somebody chose.
+    # Plain SHA-256 is enough: the token is 256 random bits, not a password that a person chose.
     return hashlib.sha256(token.encode("utf-8", errors="surrogatepass")).hexdigest()
 
 
-# What values may look like; each returns the value as stored or raises ValueError.
+def _defaults(catalogue: Mapping[str, Setting]) -> dict[str, str]:
+    return {key: setting.default for key, setting in catalogue.items() if not key.endswith(".*")}

@@ -1,19 +1,19 @@
-"""Registering many players or items at once, all of them or none.
+"""Registering many players or items at once.
 
-The rows of a file are staged in a private table while they are checked, which takes time, and then stored in one short
-write: credits are not held up by a large import.
+The rows of a file are staged in a private table while they are checked, and then stored in short portions, so that a
+large import holds up no credit.
 """
 
 from collections.abc import Iterator, Mapping
 
 from coinslot.base import clock, spellings
 from coinslot.games.registry import RegistryError
-from coinslot.store import engine
+from coinslot.store import engine, queries
 from coinslot.store.db import Connection
 
 
 def staging() -> Connection:
-    """A private table for the rows of an import, players or items; kept on the disk, so a million rows need no memory.
+    """A private table for the rows of an import, on the disk, so that a million rows need no memory.
 
     Closing the connection deletes it.
     """
@@ -24,7 +24,7 @@ def staging() -> Connection:
                                 country TEXT, login_name TEXT, login_key TEXT UNIQUE) STRICT, WITHOUT ROWID"""
     )
     connection.execute("CREATE TABLE portions (number INTEGER PRIMARY KEY, entries TEXT NOT NULL) STRICT")
-    connection.execute("BEGIN")  # never committed: nothing here is meant to last
+    connection.execute("BEGIN")  # never committed: nothing here has to last
     return connection
 
 
@@ -36,19 +36,18 @@ def stage(staged: Connection, line: int, row: Mapping[str, str]) -> None:
     values = {column: row.get(column) for column in ("id", "name", "profile_image", "country", "login_name")}
     login_name = values["login_name"]
     values["login_key"] = None if login_name is None else spellings.login_name(login_name)
-    is_stored = staged.execute(
-        """INSERT INTO staged (id, line, name, profile_image, country, login_name, login_key)
-           VALUES (:id, :line, :name, :profile_image, :country, :login_name, :login_key)
-           ON CONFLICT (id) DO NOTHING ON CONFLICT (login_key) DO NOTHING""",
+    is_stored = queries.insert(
+        staged,
+        "staged",
         {**values, "line": line},
-    ).rowcount
+        "ON CONFLICT (id) DO NOTHING ON CONFLICT (login_key) DO NOTHING RETURNING 1",
+    )
     if is_stored:
         return
-    earlier = staged.execute("SELECT line FROM staged WHERE id = :id", values).fetchone()
-    if earlier is not None:
-        raise RegistryError(f"{row['id']} is on line {earlier['line']} already")
-    earlier = staged.execute("SELECT line FROM staged WHERE login_key = :login_key", values).fetchone()
-    raise RegistryError(f"login_name {row['login_name']} is on line {earlier['line']} already")
+    if earlier := queries.value(staged, "SELECT line FROM staged WHERE id = :id", values):
+        raise RegistryError(f"{row['id']} is on line {earlier} already")
+    earlier = queries.value(staged, "SELECT line FROM staged WHERE login_key = :login_key", values)
+    raise RegistryError(f"login_name {row['login_name']} is on line {earlier} already")
 
 
 def staged_login_names_taken(connection: Connection, game_id: int, staged: Connection) -> Iterator[tuple[int, str]]:
@@ -66,43 +65,41 @@ def staged_login_names_taken(connection: Connection, game_id: int, staged: Conne
 
 
 def portion(staged: Connection) -> int:
-    """Once every row is staged, make them ready for the write; returns how many there are.
+    """Once every row is staged, make portions of them; returns how many rows there are.
 
-    A portion is the JSON of many rows: handed over like that, a million players are written in a third of the time
-    of as many statements, and all that time nobody else can write. They are in the order of the ids, which is the
-    order of the index.
+    A portion is the JSON of many rows, in the order of the index. It is written in a third of the time of as many
+    statements, in which nobody else can write.
     """
     staged.execute(
         """INSERT INTO portions (number, entries)
            SELECT place / 500, json_group_array(json_array(id, name, profile_image, country, login_name, login_key))
            FROM (SELECT *, row_number() OVER (ORDER BY id) AS place FROM staged) s GROUP BY place / 500"""
     )
-    (count,) = staged.execute("SELECT count(*) FROM staged").fetchone()
-    return int(count)
+    return int(queries.value(staged, "SELECT count(*) FROM staged", {}))
 
 
 def numbers(staged: Connection) -> list[int]:
-    """Of every :func:`portion`."""
+    """The numbers of all portions."""
     return [each["number"] for each in staged.execute("SELECT number FROM portions ORDER BY number")]
 
 
 def _entries(staged: Connection, number: int) -> str:
-    row = staged.execute("SELECT entries FROM portions WHERE number = :number", {"number": number}).fetchone()
-    return str(row["entries"])
+    return str(queries.value(staged, "SELECT entries FROM portions WHERE number = :number", {"number": number}))
 
 
 def import_players(tx: Connection, game_id: int, staged: Connection, number: int) -> int:
     """Register the players of a :func:`portion`; returns how many are new.
 
-    A player who is there already takes what the rows say and keeps everything else; where they say nothing new, the
-    entry is not written. Raises :class:`RegistryError` when a login name has another player by now.
+    A registered player takes what the row says and keeps everything else; where it says nothing new, nothing is
+    written. Raises :class:`RegistryError` when a login name has another player by now.
     """
     values = {"game_id": game_id, "now": clock.stamp(), "entries": _entries(staged, number)}
-    (new,) = tx.execute(
+    new = queries.value(
+        tx,
         """SELECT count(*) FROM json_each(:entries) e WHERE NOT EXISTS (
                SELECT 1 FROM players WHERE game_id = :game_id AND player_id = json_extract(e.value, '$[0]'))""",
         values,
-    ).fetchone()
+    )
     try:
         tx.execute(
             """INSERT INTO players (game_id, player_id, name, profile_image, country, login_name, login_key,
@@ -136,11 +133,12 @@ def import_players(tx: Connection, game_id: int, staged: Connection, number: int
 def import_items(tx: Connection, game_id: int, staged: Connection, number: int) -> int:
     """Register the items of a :func:`portion`; returns how many are new. No name leaves the name that is there."""
     values = {"game_id": game_id, "now": clock.stamp(), "entries": _entries(staged, number)}
-    (new,) = tx.execute(
+    new = queries.value(
+        tx,
         """SELECT count(*) FROM json_each(:entries) e WHERE NOT EXISTS (
                SELECT 1 FROM items WHERE game_id = :game_id AND sku = json_extract(e.value, '$[0]'))""",
         values,
-    ).fetchone()
+    )
     tx.execute(
         """INSERT INTO items (game_id, sku, name, created_at, updated_at)
            SELECT :game_id, json_extract(value, '$[0]'), json_extract(value, '$[1]'), :now, :now

@@ -1,7 +1,7 @@
-"""Asking the game's own server about its players, for games that configure it.
+"""Asking the game's own server about its players, where a game configures that.
 
-Whether a player exists (``players.unknown = lookup``), and whose a login name and password are (``players.login_url``).
-What it answers is checked like anything else that comes from outside.
+Whether a player exists (``players.unknown = lookup``), and which player a login name and password belong to
+(``players.login_url``). The answers are checked like all input.
 """
 
 import json
@@ -23,14 +23,13 @@ LARGEST_PROFILE = 1024 * 1024  # as much as the game may push
 
 
 class LookupFailedError(Exception):
-    """The game's server did not say whether the player exists. Our trouble: the partner is to come again."""
+    """The game's server did not say whether the player exists. The partner may try again later."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """A player as the game's server tells of one: ``name``, ``profile_image`` and ``country``, as far as it does.
-
-    ``document`` is the whole of its answer, unchecked; empty where that was no JSON object.
+class FoundPlayer:
+    """A player as the game's server describes one. ``profile`` has ``name``, ``profile_image`` and ``country``, where
+    valid; ``document`` is the whole answer, unchecked, and empty where that was no JSON object.
     """
 
     player_id: str
@@ -38,23 +37,23 @@ class Told:
     document: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-def player(outbound: Outbound, game: Game, player_id: str) -> Told | None:
-    """200 is yes, 404 is no (None); anything else, and two seconds of silence, is :class:`LookupFailedError`."""
+def player(outbound: Outbound, game: Game, player_id: str) -> FoundPlayer | None:
+    """200 means yes, 404 no (None). Any other answer, or none in two seconds, raises :class:`LookupFailedError`."""
     url = game.settings["players.lookup_url"]
     if not url:
         raise LookupFailedError("players.lookup_url is not set")
     address = f"{url}{'&' if '?' in url else '?'}player_id={quote(player_id, safe='')}"
     answer = outbound.call("GET", address, _headers(game), None, TIMEOUT_SECONDS, LARGEST_PROFILE)
-    if answer.status not in (200, 404):  # an answer that says one of these may be broken in every other way
+    if answer.status not in (200, 404):  # with one of these, nothing else in the answer matters
         raise LookupFailedError(f"the game's server did not say: {_why_not(answer)}")
     if answer.status == 404:
         return None
     document = _document(answer)
-    return Told(player_id, _profile(document), document)
+    return FoundPlayer(player_id, _profile(document), document)
 
 
-def player_by_password(outbound: Outbound, game: Game, login_name: str, password: str) -> Told | None:
-    """The player whose login name and password the game's server says these are; None where it says they are nobody's.
+def player_by_password(outbound: Outbound, game: Game, login_name: str, password: str) -> FoundPlayer | None:
+    """The player to whom this login name and password belong, by the game's server; None where it knows none.
 
     Raises :class:`LookupFailedError` for every answer but 200 with a ``player_id``, 401, 403 and 404.
     """
@@ -67,7 +66,7 @@ def player_by_password(outbound: Outbound, game: Game, login_name: str, password
         raise LookupFailedError(f"the game's server did not say who logs in: {_why_not(answer)}")
     document = _document(answer)
     try:
-        return Told(registry.checked_id(text_of(document.get("player_id")) or ""), _profile(document))
+        return FoundPlayer(registry.checked_id(text_of(document.get("player_id")) or ""), _profile(document))
     except ValueError:
         raise LookupFailedError("the game's server said who logs in without a player_id") from None
 
@@ -86,16 +85,14 @@ def _headers(game: Game) -> dict[str, str]:
 def _document(answer: Answer) -> Mapping[str, Any]:
     """The JSON object of an answer; an empty one where there is none."""
     try:
-        document = exact.parse_json(
-            answer.body, exact.finite, allow_half_pairs=True
-        )  # each text is looked at when used
+        document = exact.parse_json(answer.body, exact.finite, allow_half_pairs=True)  # each text is checked when used
     except ValueError:
         return {}
     return document if isinstance(document, dict) else {}
 
 
 def _profile(document: Mapping[str, Any]) -> dict[str, str]:
-    """What can be shown of a profile; the rest is let be."""
+    """The valid parts of a profile; other fields are ignored."""
     name, image, country = (document.get(key) for key in ("name", "profile_image", "country"))
     profile = {}
     if isinstance(name, str) and _is_text(name, 255):

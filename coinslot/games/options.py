@@ -1,4 +1,4 @@
-"""The settings and secrets of a game that are the same whoever its partners are, and what a value may look like."""
+"""The settings and secrets of a game that do not depend on its partners, and the checks of values."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -14,10 +14,10 @@ LONGEST_KEY = 320  # of a setting in a family: an id has up to 255 characters
 
 @dataclass(frozen=True)
 class Setting:
-    """One configuration key: what it means, what it holds when nobody set it, and how a value is checked.
+    """One configuration key: what it means, how a value is checked, and its default.
 
     A key of the catalogue that ends in ``.*`` stands for a family: any key that begins so. ``check`` returns the value
-    as it is stored, or raises ValueError with a message for the owner.
+    to store, or raises ValueError with a message for the owner.
     """
 
     about: str
@@ -25,7 +25,7 @@ class Setting:
     default: str = ""
 
     def checked(self, value: str) -> str:
-        """The value as it is stored. Raises ValueError, also for NUL, which no database column could keep."""
+        """The value to store. Raises ValueError, also for NUL, which some databases cannot store."""
         stored = self.check(value)
         if "\0" in stored:
             raise ValueError("use no NUL character")
@@ -33,7 +33,7 @@ class Setting:
 
 
 def in_family(catalogue: Mapping[str, T], stored: Mapping[str, str], family: str) -> dict[str, str]:
-    """What is set of a family, such as ``settlement.fee.*``: what stands in place of ``*`` -> value, in order."""
+    """The settings of a family such as ``settlement.fee.*``: the part in place of ``*`` -> value, in order."""
     prefix = family.removesuffix("*")
     return {
         key.removeprefix(prefix): stored[key]
@@ -43,7 +43,7 @@ def in_family(catalogue: Mapping[str, T], stored: Mapping[str, str], family: str
 
 
 def declared(catalogue: Mapping[str, T], key: str) -> T | None:
-    """What a catalogue says of a key, by itself or as one of a family; None when it knows no such key."""
+    """The catalogue's entry for a key, of its own or of its family; None when there is none."""
     if key in catalogue:
         return None if key.endswith(".*") else catalogue[key]
     if not key.isprintable() or len(key) > LONGEST_KEY or key != key.strip():
@@ -54,7 +54,7 @@ def declared(catalogue: Mapping[str, T], key: str) -> T | None:
 
 @dataclass(frozen=True)
 class OneOf:
-    """One of these words, which a page can offer for choice."""
+    """One of these words; a page offers them in a list."""
 
     words: tuple[str, ...]
 
@@ -90,21 +90,14 @@ def web_address(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or not value.isprintable() or " " in value:
         raise ValueError("use an http:// or https:// address")
-    if "@" in parts.netloc:  # it would lie in the database as it is, and show on pages
+    if "@" in parts.netloc:  # it would be stored in clear text and shown on pages
         raise ValueError("leave out the user name and password: addresses are not kept secret")
     return value
 
 
 def networks(value: str) -> str:
     """Addresses and CIDR blocks, separated by commas or spaces; empty lets everyone through."""
-    blocks = []
-    for word in re.split(r"[,\s]+", value.strip()):
-        if word:
-            try:
-                blocks.append(str(addresses.network(word)))
-            except ValueError as error:
-                raise ValueError(str(error)) from None
-    return ",".join(blocks)
+    return ",".join(str(addresses.network(word)) for word in re.split(r"[,\s]+", value) if word)
 
 
 _policy = one_of("revoke", "revoke_negative", "flag", "ignore")

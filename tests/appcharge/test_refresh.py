@@ -358,7 +358,7 @@ def test_told_leaves_what_has_been_asked_for_since(installation, studio, clock):
     clock.shift(1)
     installation.database.write(lambda tx: refreshes.ask(tx, game_id, "appcharge", ["bob"]))
 
-    installation.database.write(lambda tx: refreshes.told(tx, game_id, "appcharge", waiting))
+    installation.database.write(lambda tx: refreshes.remove(tx, game_id, "appcharge", waiting))
 
     assert list(refreshes.waiting(installation.database.read(), game_id, "appcharge", 10)) == ["bob"]
 

@@ -90,7 +90,7 @@ def _tell(installation: Installation, game: Game, waiting: dict[str, str]) -> bo
                 error.status,
             )
         settled = {player_id: waiting[player_id] for player_id in part}
-        installation.database.write(partial(refreshes.told, game_id=game.id, partner=PARTNER, told=settled))
+        installation.database.write(partial(refreshes.remove, game_id=game.id, partner=PARTNER, done=settled))
     return True
 
 

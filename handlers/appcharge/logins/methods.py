@@ -47,7 +47,7 @@ class Judged:
 Judge = Callable[[Connection], Judged]
 
 
-def admit(game: Game, player_id: str | None, told: lookup.Told | None = None) -> Judge:
+def admit(game: Game, player_id: str | None, told: lookup.FoundPlayer | None = None) -> Judge:
     """Let a player in by the rules for unknown ones; whom the game's server told us of just now, it knows."""
     installation = current_installation()
     try:
@@ -99,7 +99,7 @@ def by_password(game: Game, user_name: str | None, password: str | None) -> Judg
         has_password_here = known is not None and known["password_hash"] is not None
         if has_password_here or not game.settings["players.login_url"]:
             is_right = _is_password(known["password_hash"] if known and has_password_here else _NOBODYS_HASH, password)
-            told = lookup.Told(player_id) if is_right and player_id is not None else None
+            told = lookup.FoundPlayer(player_id) if is_right and player_id is not None else None
         else:
             told = lookup.player_by_password(
                 installation.outbound.for_callers, game, spellings.composed(user_name), spellings.composed(password)
