@@ -10,7 +10,6 @@ import time
 import pytest
 
 from coinslot.base import clock
-from coinslot.outbox import destinations
 from coinslot.payments import parsing as payment_report
 from coinslot.payments import store as payments
 from coinslot.relay import jobs
@@ -23,11 +22,14 @@ from handlers.playcamp.payments.rules import rules
 from tests.fakes.game_payments import GamePayments
 from tests.fakes.http import Receiver, reset, status
 from tests.fakes.playcamp import API_KEY, PlayCamp, answers, broken, signed
+from tests.owed import Owed
 from tests.pages import serving
 
 NOW = 1_767_323_045  # 2026-01-02T03:04:05Z, noon in Seoul
 PAYMENTS_KEY = "a-payments-key-that-no-log-may-hold"
 SHARED_KEY = "a-shared-key-that-no-log-may-hold"
+HERE = "http://127.0.0.1:8000/playcamp/demo/webhook"
+OLD_HOST = "https://old.example/playcamp/demo/webhook/sponsor.created"
 DAYS = ("--from", "2026-01-01", "--to", "2026-01-02")
 
 
@@ -198,27 +200,25 @@ class TestBackfill:
 
 
 class TestVerify:
-    def test_the_three_calls_are_made_as_tests(self, flask, playcamp):
-        result = flask("playcamp", "verify", "demo")
+    def test_the_three_calls_are_made_as_tests(self, flask, playcamp, studio):
+        told = flask("playcamp", "verify", "demo").output
 
         assert playcamp.routes == [f"POST /v1/server/{each}" for each in ("sponsors", "coupons/validate", "payments")]
         assert {request.json["isTest"] for request in playcamp.requests} == {True}
         assert (playcamp.payments, playcamp.usages) == ({}, [])
-        assert f"PlayCamp live, {playcamp.url}, as tests:" in result.output
-        assert re.search(r"POST /sponsors +ok +supports TEST1", result.output)
-        assert re.search(r"POST /coupons/validate +ok +not valid: COUPON_NOT_FOUND", result.output)
-        assert re.search(r"POST /payments +ok +SUCCESS", result.output)
+        assert f"PlayCamp live, {playcamp.url}, as tests:" in told
+        assert re.search(r"POST /sponsors +ok +supports TEST1", told)
+        assert re.search(r"POST /coupons/validate +ok +not valid: COUPON_NOT_FOUND", told)
+        assert re.search(r"POST /payments +ok +SUCCESS", told)
+
+        studio.config("playcamp.environment", "sandbox")
+        assert "on live before it publishes" in flask("playcamp", "verify", "demo").output
 
     def test_a_refused_call_is_told_and_the_others_are_made(self, flask, playcamp):
         result = flask("playcamp", "verify", "demo", "--creator", "NOONE", exit_code=1)
 
         assert re.search(r"POST /sponsors +REFUSED +PlayCamp answered 404", result.output)
         assert len(playcamp.requests) == 3
-
-    def test_the_sandbox_is_not_live(self, flask, playcamp, studio):
-        studio.config("playcamp.environment", "sandbox")
-
-        assert "on live before it publishes" in flask("playcamp", "verify", "demo").output
 
     def test_without_a_key_nothing_is_called(self, flask):
         assert "playcamp.api_key is not set" in flask("playcamp", "verify", "demo", exit_code=1).output
@@ -240,44 +240,33 @@ def test_an_api_key_of_another_form_is_set_and_told_of(app, studio, installation
 
 
 class TestWebhooks:
-    def test_every_event_type_is_registered_and_its_secret_kept(self, flask, playcamp, installation):
-        result = flask("playcamp", "webhooks", "demo")
+    @pytest.fixture
+    def register(self, flask, playcamp):
+        return lambda *options, exit_code=0: flask("playcamp", "webhooks", "demo", *options, exit_code=exit_code).output
 
-        hooks = {hook["eventType"]: hook for hook in playcamp.hooks.values()}
-        assert set(hooks) == set(EVENT_TYPES) - {"payment.refunded"}
-        opened = installation.games.by_slug("demo")
-        for event_type, hook in hooks.items():
-            assert hook["url"] == f"http://127.0.0.1:8000/playcamp/demo/webhook/{event_type}"
-            (key,) = opened.keys(f"playcamp.webhook_secret.{event_type}")
-            assert key.value.decode() == hook["secret"]
-        assert re.search(r"payment.refunded +not offered +PlayCamp answered 400", result.output)
-        assert result.exit_code == 0
+    @pytest.fixture
+    def ours(self, playcamp):
+        """The registrations of an event type for our address."""
 
-    def test_an_address_that_is_not_https_is_not_registered_at_a_playcamp_that_is_elsewhere(
-        self, flask, playcamp, studio
-    ):
-        studio.config("playcamp.base_url", "https://playcamp.example")
+        def find(event_type="sponsor.created"):
+            url = f"{HERE}/{event_type}"
+            return [hook for hook in playcamp.hooks.values() if (hook["eventType"], hook["url"]) == (event_type, url)]
 
-        result = flask("playcamp", "webhooks", "demo", exit_code=1)
+        return find
 
-        assert "PlayCamp reaches https addresses on the internet only" in result.output
-        assert playcamp.routes == []
+    @pytest.fixture
+    def secret(self, installation):
+        """Our secret of an event type; None where there is none."""
 
-    def test_registrations_at_another_host_are_listed_and_moved_when_asked_for(self, flask, playcamp):
-        old = playcamp.hook("sponsor.created", "https://old.example/playcamp/demo/webhook/sponsor.created")
+        def find(event_type="sponsor.created"):
+            keys = installation.games.by_slug("demo").keys(f"playcamp.webhook_secret.{event_type}")
+            return keys[0].value.decode() if keys else None
 
-        listed = flask("playcamp", "webhooks", "demo").output
-        assert re.search(r"sponsor.created +at another host +https://old.example", listed)
-        assert "--replace moves them here" in listed
-        assert [h["url"] for h in playcamp.hooks.values() if h["eventType"] == "sponsor.created"] == [old["url"]]
+        return find
 
-        moved = flask("playcamp", "webhooks", "demo", "--replace").output
-        assert re.search(r"sponsor.created +moved here", moved)
-        (made,) = [hook for hook in playcamp.hooks.values() if hook["eventType"] == "sponsor.created"]
-        assert made["url"] == "http://127.0.0.1:8000/playcamp/demo/webhook/sponsor.created"
-
-    def test_what_playcamp_then_sends_is_taken(self, flask, playcamp, client, db):
-        flask("playcamp", "webhooks", "demo")
+    @pytest.fixture
+    def deliver(self, playcamp, client):
+        """Have PlayCamp announce a boost; returns the statuses of its calls."""
 
         def post(url, headers, body):
             answer = client.post(url.removeprefix("http://127.0.0.1:8000"), data=body, headers=dict(headers))
@@ -286,146 +275,120 @@ class TestWebhooks:
         playcamp.post = post
         event = {"event": "sponsor.created", "timestamp": "2026-01-02T03:04:05Z"}
         event["data"] = {"userId": "100001", "campaignId": "camp_1", "creatorKey": "AAA11"}
-        delivered = playcamp.deliver([event])
+        return lambda hook_id=None: [each.status for each in playcamp.deliver([event], webhook_id=hook_id)]
 
-        assert [each.status for each in delivered] == [200]
+    def test_every_event_type_is_registered_and_its_secret_kept(self, register, playcamp, ours, secret, deliver, db):
+        told = register()
+
+        assert {hook["eventType"] for hook in playcamp.hooks.values()} == set(EVENT_TYPES) - {"payment.refunded"}
+        for event_type in set(EVENT_TYPES) - {"payment.refunded"}:
+            assert [hook["secret"] for hook in ours(event_type)] == [secret(event_type)]
+        assert re.search(r"payment.refunded +not offered +PlayCamp answered 400", told)
+        assert deliver() == [200]
         assert [row["type"] for row in db("SELECT type FROM events")] == ["sponsor.created"]
 
-    def test_running_it_again_changes_nothing(self, flask, playcamp, installation):
-        flask("playcamp", "webhooks", "demo")
-        before, keys = dict(playcamp.hooks), dict(installation.games.by_slug("demo").secrets)
+        before, keys = dict(playcamp.hooks), {each: secret(each) for each in EVENT_TYPES}
+        again = register()
+        assert (playcamp.hooks, {each: secret(each) for each in EVENT_TYPES}) == (before, keys)
+        assert len(re.findall(r" kept ", again)) == len(before)
 
-        result = flask("playcamp", "webhooks", "demo")
+    def test_an_address_that_is_not_https_is_not_registered_elsewhere_than_here(self, register, playcamp, studio):
+        studio.config("playcamp.base_url", "https://playcamp.example")
 
-        assert (playcamp.hooks, dict(installation.games.by_slug("demo").secrets)) == (before, keys)
-        assert len(re.findall(r" kept ", result.output)) == len(before)
+        assert "PlayCamp reaches https addresses on the internet only" in register(exit_code=1)
+        assert playcamp.routes == []
 
-    def test_a_lost_secret_has_the_registration_made_anew(self, flask, playcamp, installation):
-        url = "http://127.0.0.1:8000/playcamp/demo/webhook/sponsor.created"
-        old = playcamp.hook("sponsor.created", url)
+    def test_registrations_at_another_host_are_listed_and_moved_when_asked_for(self, register, playcamp, ours):
+        old = playcamp.hook("sponsor.created", OLD_HOST)
 
-        result = flask("playcamp", "webhooks", "demo")
+        listed = register()
+        assert re.search(r"sponsor.created +at another host +https://old.example", listed)
+        assert "--replace moves them here" in listed
+        assert (ours(), old in playcamp.hooks.values()) == ([], True)
 
-        assert re.search(r"sponsor.created +registered anew", result.output)
-        (made,) = [hook for hook in playcamp.hooks.values() if hook["url"] == url]
-        (key,) = installation.games.by_slug("demo").keys("playcamp.webhook_secret.sponsor.created")
-        assert (key.value.decode() == made["secret"], made["id"] == old["id"]) == (True, False)
+        playcamp.trouble("DELETE", f"/v1/server/webhooks/{old['id']}", broken())
+        undeleted = register("--replace", exit_code=1)
+        assert re.search(rf"sponsor.created +registered .*\n +NOT DELETED +{old['id']}: ", undeleted)
 
-    def test_those_without_a_secret_here_stay_while_no_new_one_can_be_made(self, flask, playcamp, installation):
-        url = "http://127.0.0.1:8000/playcamp/demo/webhook/sponsor.created"
-        old = [playcamp.hook("sponsor.created", url)["id"] for _ in range(2)]
+        assert re.search(r"sponsor.created +kept .*\n +and at +https://old.example", register())
+        assert re.search(r"sponsor.created +moved here", register("--replace"))
+        assert (len(ours()), old in playcamp.hooks.values()) == (1, False)
+
+    def test_a_lost_secret_has_the_registration_made_anew(self, register, playcamp, ours, secret):
+        old = [playcamp.hook("sponsor.created", f"{HERE}/sponsor.created") for _ in range(2)]
         playcamp.trouble("POST", "/v1/server/webhooks", broken())
 
-        told = flask("playcamp", "webhooks", "demo", exit_code=1).output
+        failed = register(exit_code=1)
 
-        assert re.search(r"sponsor.created +FAILED .*\n +left alone +2 older registration", told)
-        assert [hook["id"] for hook in playcamp.hooks.values() if hook["url"] == url] == old
-        assert installation.games.by_slug("demo").keys("playcamp.webhook_secret.sponsor.created") == ()
+        assert re.search(r"sponsor.created +FAILED .*\n +left alone +2 older registration", failed)
+        assert (ours(), secret()) == (old, None)
 
-        assert re.search(r"sponsor.created +registered anew", flask("playcamp", "webhooks", "demo").output)
-        (made,) = [hook for hook in playcamp.hooks.values() if hook["url"] == url]
-        (key,) = installation.games.by_slug("demo").keys("playcamp.webhook_secret.sponsor.created")
-        assert key.value.decode() == made["secret"]
+        assert re.search(r"sponsor.created +registered anew", register())
+        (made,) = ours()
+        assert (secret(), made["id"] in [each["id"] for each in old]) == (made["secret"], False)
 
-    def test_an_undocumented_type_that_is_there_and_cannot_be_made_anew_is_a_failure(self, flask, playcamp):
-        playcamp.hook("payment.refunded", "http://127.0.0.1:8000/playcamp/demo/webhook/payment.refunded")
-
-        assert re.search(r"payment.refunded +FAILED", flask("playcamp", "webhooks", "demo", exit_code=1).output)
-
-    def test_an_older_one_that_cannot_be_deleted_is_told_of_and_the_new_one_stands(
-        self, flask, playcamp, installation, client, db
+    def test_an_older_one_that_cannot_be_deleted_is_told_of_and_the_new_one_is_good(
+        self, register, playcamp, ours, deliver, db
     ):
-        url = "http://127.0.0.1:8000/playcamp/demo/webhook/sponsor.created"
-        old = playcamp.hook("sponsor.created", url)
+        old = playcamp.hook("sponsor.created", f"{HERE}/sponsor.created")
         playcamp.trouble("DELETE", f"/v1/server/webhooks/{old['id']}", broken())
 
-        told = flask("playcamp", "webhooks", "demo", exit_code=1).output
+        told = register(exit_code=1)
 
         assert re.search(rf"sponsor.created +registered anew .*\n +NOT DELETED +{old['id']}: ", told)
         assert "1 older registration(s) could not be deleted and are still there" in told
-        made = next(hook for hook in playcamp.hooks.values() if hook["url"] == url and hook is not old)
-
-        def post(url, headers, body):
-            answer = client.post(url.removeprefix("http://127.0.0.1:8000"), data=body, headers=dict(headers))
-            return answer.status_code, answer.data
-
-        playcamp.post = post
-        event = {"event": "sponsor.created", "timestamp": "2026-01-02T03:04:05Z"}
-        event["data"] = {"userId": "100001", "campaignId": "camp_1", "creatorKey": "AAA11"}
-        answered = [playcamp.deliver([event], webhook_id=each["id"])[0].status for each in (old, made, made)]
-        assert answered == [401, 200, 200]
-        assert [each.status for each in playcamp.deliver([event])] == [401]  # one call for both, signed by the older
+        (made,) = (hook for hook in ours() if hook is not old)
+        assert [deliver(each["id"]) for each in (old, made, made)] == [[401], [200], [200]]
+        assert deliver() == [401]  # one call for both, signed by the older
         assert len(db("SELECT type FROM events")) == 1
 
-        flask("playcamp", "webhooks", "demo")
-        assert len([hook for hook in playcamp.hooks.values() if hook["url"] == url]) == 1
+        register()
+        assert len(ours()) == 1
 
-    def test_one_at_another_host_that_cannot_be_deleted_is_told_of(self, flask, playcamp):
-        old = playcamp.hook("sponsor.created", "https://old.example/playcamp/demo/webhook/sponsor.created")
-        playcamp.trouble("DELETE", f"/v1/server/webhooks/{old['id']}", broken())
-
-        told = flask("playcamp", "webhooks", "demo", "--replace", exit_code=1).output
-
-        assert re.search(rf"sponsor.created +registered .*\n +NOT DELETED +{old['id']}: ", told)
-
-    def test_one_that_was_switched_off_is_switched_on_and_those_of_others_are_left_alone(self, flask, playcamp):
+    def test_one_that_was_switched_off_is_switched_on_and_those_of_others_are_left_alone(
+        self, register, playcamp, ours
+    ):
         playcamp.hook("sponsor.created", "https://elsewhere.example/hook")
-        flask("playcamp", "webhooks", "demo")
-        (ours,) = [each for each in playcamp.hooks.values() if each["url"].endswith("demo/webhook/sponsor.created")]
-        ours["isActive"] = False
+        register()
+        ours()[0]["isActive"] = False
 
-        result = flask("playcamp", "webhooks", "demo")
+        told = register()
 
-        assert ours["isActive"] is True
-        assert re.search(r"sponsor.created +switched on", result.output)
-        assert "1 more registration(s) of this project send elsewhere" in result.output
+        assert ours()[0]["isActive"] is True
+        assert re.search(r"sponsor.created +switched on", told)
+        assert "1 more registration(s) of this project send elsewhere" in told
 
-    def test_a_failure_in_the_middle_leaves_the_rest_to_be_done_again(self, flask, playcamp, installation):
+    def test_a_failure_in_the_middle_leaves_the_rest_to_be_done_again(self, register, playcamp, secret):
         playcamp.trouble("POST", "/v1/server/webhooks", broken(), is_stored=True)
-        result = flask("playcamp", "webhooks", "demo", exit_code=1)
-        assert re.search(r"sponsor.created +FAILED", result.output)
+        assert re.search(r"sponsor.created +FAILED", register(exit_code=1))
 
-        flask("playcamp", "webhooks", "demo")
+        register()
 
-        stored = installation.games.by_slug("demo").secrets
-        for hook in playcamp.hooks.values():
-            (key,) = stored[f"playcamp.webhook_secret.{hook['eventType']}"]
-            assert key.value.decode() == hook["secret"]
+        assert [hook["secret"] for hook in playcamp.hooks.values()] == [
+            secret(hook["eventType"]) for hook in playcamp.hooks.values()
+        ]
         assert len(playcamp.hooks) == len(EVENT_TYPES) - 1
 
     def test_without_a_destination_in_the_games_format_it_says_that_nothing_is_sent(
-        self, flask, playcamp, installation, studio
+        self, register, installation, studio
     ):
         words = "Nothing is sent to the game in its own format before `flask destination add demo NAME URL"
+        owed = Owed(installation, studio)
 
-        def add(name, format):
-            url = "https://game.example/boosts"
-            installation.database.write_here(
-                lambda tx: destinations.add(
-                    tx,
-                    installation.vault,
-                    studio.slug,
-                    name,
-                    url,
-                    actor="test",
-                    events="sponsor.*",
-                    format=format,
-                    formats=installation.formats,
-                )
-            )
+        assert words in register()
+        owed.destination("other", events="sponsor.*")
+        assert words in register()
+        owed.destination("boosts", events="sponsor.*", format="playcamp")
+        assert words not in register()
 
-        assert words in flask("playcamp", "webhooks", "demo").output
-        add("other", "standard")
-        assert words in flask("playcamp", "webhooks", "demo").output
-        add("boosts", "playcamp")
-        assert words not in flask("playcamp", "webhooks", "demo").output
-
-    def test_a_documented_type_that_is_refused_is_a_failure(self, flask, playcamp):
+    def test_a_refusal_is_a_failure_unless_the_type_is_neither_documented_nor_registered(self, register, playcamp):
         playcamp.event_types.discard("coupon.redeemed")
+        playcamp.hook("payment.refunded", f"{HERE}/payment.refunded")
 
-        assert re.search(
-            r"coupon.redeemed +FAILED +PlayCamp answered 400", flask("playcamp", "webhooks", "demo", exit_code=1).output
-        )
+        told = register(exit_code=1)
+
+        assert re.search(r"coupon.redeemed +FAILED +PlayCamp answered 400", told)
+        assert re.search(r"payment.refunded +FAILED", told)
 
 
 class TestLists:
@@ -642,11 +605,12 @@ class TestTry:
 
 class TestSimulate:
     @pytest.fixture
-    def server(self, app):
+    def play(self, app, flask):
         with serving(app) as server:
-            yield f"http://127.0.0.1:{server.server_port}"
+            url = f"http://127.0.0.1:{server.server_port}"
+            yield lambda url=url, exit_code=0: flask("simulate", "demo", "--url", url, exit_code=exit_code).output
 
-    @pytest.fixture
+    @pytest.fixture(autouse=True)
     def alone(self, studio, installation):
         """PlayCamp without the other partners."""
         installation.database.write_here(lambda tx: tx.execute("DELETE FROM secrets"))
@@ -655,18 +619,26 @@ class TestSimulate:
         studio.secret("playcamp.webhook_secret.sponsor.created", "whsec_of_a_hook_of_its_own")
         studio.secret("playcamp.payments_key", PAYMENTS_KEY)
 
-    def test_the_whole_round_is_as_expected_and_counts_nothing(self, flask, alone, server, playcamp, db):
+    def test_the_whole_round_is_as_expected_and_counts_nothing(self, play, playcamp, db):
         for _ in range(2):
-            told = flask("simulate", "demo", "--url", server).output
+            told = play()
 
             assert "SURPRISE" not in told
             assert re.search(r"^PlayCamp +entry +302, to the WebView +302 +ok$", told, re.M)
             assert re.search(r"^PlayCamp +webhook sponsor.created +200 +200 .* ok$", told, re.M)
             assert '{"received":true}' in told
             assert re.search(r"^PlayCamp +payment query +200, payments +200 .* ok$", told, re.M)
+            assert re.search(r"payments in bulk, as a test +registered +SUCCESS +ok", told)
+            assert re.search(r"a coupon, validated as a test +an answer +(valid|not valid: COUPON_NOT_FOUND) +ok", told)
         assert {row["is_test"] for row in db("SELECT is_test FROM events")} == {1}
-        assert {token.body.get("isTest") for token in playcamp.tokens.values()} == {True}
         assert {row["player_id"] for row in db("SELECT player_id FROM events")} <= {"coinslot-test", None}
+        assert {token.body.get("isTest") for token in playcamp.tokens.values()} == {True}
+        tests = [*playcamp.asked("/v1/server/payments/bulk"), *playcamp.asked("/v1/server/coupons/validate")]
+        assert [each.json["isTest"] for each in tests] == [True] * 4
+        assert tests[0].json["payments"][0]["userId"] == "coinslot-test"
+        assert (playcamp.payments, playcamp.usages, db("SELECT * FROM payments")) == ({}, [], [])
+        (grant,) = db("SELECT * FROM grants WHERE kind = 'coupon'")
+        assert (grant["player_id"], grant["is_test"]) == ("coinslot-test", 1)
 
     @pytest.mark.parametrize(
         ("key", "value"),
@@ -678,20 +650,22 @@ class TestSimulate:
             ("playcamp.param.user", "player"),
         ],
     )
-    def test_it_follows_the_configuration(self, flask, alone, server, playcamp, studio, key, value):
+    def test_it_follows_the_configuration(self, play, playcamp, studio, key, value):
         studio.config(key, value)
 
-        assert "SURPRISE" not in flask("simulate", "demo", "--url", server).output
+        assert "SURPRISE" not in play()
 
-    def test_live_playcamp_is_asked_for_no_token(self, flask, alone, server, studio):
+    def test_live_playcamp_hears_nothing_of_it(self, play, studio):
         studio.secret("playcamp.api_key", API_KEY)
 
-        told = flask("simulate", "demo", "--url", server).output
+        told = play()
 
-        assert "to the WebView" not in told
+        assert [words in told for words in ("to the WebView", "in bulk", "validated")] == [False] * 3
         assert "entry: signed with another key" in told
 
     def test_only_what_has_a_secret_is_played(self, installation, studio):
+        installation.database.write_here(lambda tx: tx.execute("DELETE FROM secrets"))
+        studio.config("playcamp.tabs", "sponsor")  # so that the change is noticed
         assert list(simulation.simulate(installation.games.by_slug("demo"))) == []
 
     @pytest.fixture
@@ -708,145 +682,65 @@ class TestSimulate:
         """The game's own receiver of converted events, in the sandbox."""
         studio.config("playcamp.environment", "sandbox")
         with Receiver(status(200)) as receiver:
-            installation.database.write_here(
-                lambda tx: destinations.add(
-                    tx,
-                    installation.vault,
-                    studio.slug,
-                    "boosts",
-                    receiver.url,
-                    actor="test",
-                    events="sponsor.*",
-                    format="playcamp",
-                    formats=installation.formats,
-                )
-            )
+            Owed(installation, studio).destination("boosts", receiver.url, events="sponsor.*", format="playcamp")
             yield receiver
 
-    def test_a_webhook_is_followed_until_the_game_has_it_in_its_own_format(
-        self, flask, alone, server, playcamp, studio, boosts, relay
+    def test_a_webhook_is_followed_until_it_is_parked_or_the_game_has_it_in_its_own_format(
+        self, play, playcamp, studio, boosts, relay
     ):
-        studio.config("playcamp.creator.TEST1", "1")
-        studio.config("playcamp.creator.TEST2", "2")
+        for creator in ("TEST1", "TEST2"):
+            began = time.monotonic()
+            parked = rf"the webhook in the game's format .* parked: creator {creator} has no creator_usn.* ok$"
+            assert re.search(parked, play(), re.M)
+            assert time.monotonic() - began < simulation.CONVERSION_SECONDS
+            studio.config(f"playcamp.creator.{creator}", creator[-1])
 
         for _ in range(2):
-            told = flask("simulate", "demo", "--url", server).output
+            told = play()
             assert re.search(r"the webhook in the game's format .* converted, delivered to boosts +ok", told)
 
         sent = [each for request in boosts.requests for each in json.loads(request.body)["events"]]
         assert {each["usn"] for each in sent} == {"coinslot-test"}
-        assert [each["creator_usn"] for each in sent[:1]] == [1]
+        assert sent[0]["creator_usn"] == 1
 
-    def test_what_is_parked_says_why_however_often_it_is_played(
-        self, flask, alone, server, playcamp, studio, boosts, relay
-    ):
-        for _ in range(3):
-            began = time.monotonic()
-            told = flask("simulate", "demo", "--url", server).output
-
-            assert re.search(
-                r"the webhook in the game's format .* parked: creator TEST1 has no creator_usn.* ok$", told, re.M
-            )
-            assert time.monotonic() - began < simulation.CONVERSION_SECONDS
-
-        studio.config("playcamp.creator.TEST1", "1")
-        told = flask("simulate", "demo", "--url", server).output
-        assert re.search(
-            r"the webhook in the game's format .* parked: creator TEST2 has no creator_usn.* ok$", told, re.M
-        )
-
-        studio.config("playcamp.creator.TEST2", "2")
-        told = flask("simulate", "demo", "--url", server).output
-        assert re.search(r"in the game's format .* delivered to boosts +ok$", told, re.M)
+        boosts.script = [status(500)]
+        assert "SURPRISE: must be taken by the game's endpoint" in play(exit_code=1)
 
     def test_what_nobody_converts_is_a_surprise_behind_a_parked_one_too(
-        self, flask, alone, server, playcamp, boosts, installation, monkeypatch
+        self, play, playcamp, boosts, installation, monkeypatch
     ):
         monkeypatch.setattr(simulation, "CONVERSION_SECONDS", 0.2)
-        flask("simulate", "demo", "--url", server, exit_code=1)
+        assert "is a relay running?" in play(exit_code=1)
         conversion.run(installation, installation.games.by_slug("demo"))
 
-        assert "is a relay running?" in flask("simulate", "demo", "--url", server, exit_code=1).output
+        assert "is a relay running?" in play(exit_code=1)
 
-    def test_a_game_that_does_not_take_it_is_a_surprise(
-        self, flask, alone, server, playcamp, studio, boosts, relay, monkeypatch
-    ):
-        studio.config("playcamp.creator.TEST1", "1")
-        studio.config("playcamp.creator.TEST2", "2")
-        boosts.script = [status(500)]
-
-        told = flask("simulate", "demo", "--url", server, exit_code=1).output
-
-        assert "SURPRISE: must be taken by the game's endpoint" in told
-
-    def test_without_a_relay_nothing_is_converted_and_that_is_a_surprise(
-        self, flask, alone, server, playcamp, boosts, monkeypatch
-    ):
-        monkeypatch.setattr(simulation, "CONVERSION_SECONDS", 0.2)
-
-        assert "is a relay running?" in flask("simulate", "demo", "--url", server, exit_code=1).output
-
-    def test_another_server_than_that_of_this_database_is_told_of(self, flask, alone, playcamp, boosts):
+    def test_another_server_than_that_of_this_database_is_told_of(self, play, playcamp, boosts):
         with Receiver(status(200, b'{"received":true}')) as other:
-            told = flask("simulate", "demo", "--url", f"http://127.0.0.1:{other.port}", exit_code=1).output
+            assert "is --url its server?" in play(f"http://127.0.0.1:{other.port}", exit_code=1)
 
-        assert "is --url its server?" in told
-
-    def test_payments_and_a_coupon_are_played_at_playcamp_as_tests(self, flask, alone, server, playcamp, db):
-        told = flask("simulate", "demo", "--url", server).output
-
-        assert re.search(r"payments in bulk, as a test +registered +SUCCESS +ok", told)
-        assert re.search(r"a coupon, validated as a test +an answer +(valid|not valid: COUPON_NOT_FOUND) +ok", told)
-        (bulk,) = playcamp.asked("/v1/server/payments/bulk")
-        (coupon,) = playcamp.asked("/v1/server/coupons/validate")
-        assert (bulk.json["isTest"], bulk.json["payments"][0]["userId"]) == (True, "coinslot-test")
-        assert coupon.json["isTest"] is True
-        assert (playcamp.payments, playcamp.usages, db("SELECT * FROM payments")) == ({}, [], [])
-
-    def test_another_playcamp_than_the_keys_is_a_surprise(self, flask, alone, server, playcamp, studio):
+    def test_another_playcamp_than_the_keys_is_a_surprise(self, play, playcamp, studio):
         studio.secret("playcamp.api_key", "ak_server_other:wrong-secret")
 
-        told = flask("simulate", "demo", "--url", server, exit_code=1).output
+        told = play(exit_code=1)
 
         assert re.search(r"payments in bulk.*401.*SURPRISE: must be registered", told)
         assert re.search(r"a coupon, validated.*401.*SURPRISE: must be answered", told)
 
-    def test_live_playcamp_hears_nothing_of_it(self, flask, alone, server, studio):
-        studio.secret("playcamp.api_key", API_KEY)
-
-        told = flask("simulate", "demo", "--url", server).output
-
-        assert ("in bulk" in told, "validated" in told) == (False, False)
-
-    def test_a_coupon_is_granted_once_however_often_it_is_played(self, flask, alone, server, playcamp, db):
-        for _ in range(2):
-            flask("simulate", "demo", "--url", server)
-
-        (grant,) = db("SELECT * FROM grants WHERE kind = 'coupon'")
-        assert (grant["player_id"], grant["is_test"]) == ("coinslot-test", 1)
-
-    def test_one_window_of_the_games_payments_is_read_and_not_stored(
-        self, flask, alone, server, playcamp, game, installation, db
-    ):
+    def test_one_window_of_the_games_payments_is_read_and_not_stored(self, play, playcamp, game, installation, db):
         game.pay("GP-1", time.time() - 600)
 
-        told = flask("simulate", "demo", "--url", server).output
-
-        assert re.search(r"the game's own payments, one window +rows .* 1 row\(s\) +ok", told)
+        assert re.search(r"the game's own payments, one window +rows .* 1 row\(s\) +ok", play())
         assert db("SELECT * FROM payments") == []
         assert polling.watermark(installation, installation.games.by_slug("demo")) is None
 
-    def test_a_payment_api_that_fails_is_a_surprise(self, flask, alone, server, playcamp, game):
         game.trouble(status(500))
+        assert "SURPRISE: the game's payment API answered 500" in play(exit_code=1)
 
-        told = flask("simulate", "demo", "--url", server, exit_code=1).output
-
-        assert "SURPRISE: the game's payment API answered 500" in told
-
-    def test_a_wrong_key_is_a_surprise(self, flask, alone, server, playcamp, installation, monkeypatch):
+    def test_a_wrong_key_is_a_surprise(self, play, playcamp, monkeypatch):
         monkeypatch.setattr(simulation, "_signed", lambda body, key: "0" * 64)
 
-        assert "were a surprise" in flask("simulate", "demo", "--url", server, exit_code=1).output
+        assert "were a surprise" in play(exit_code=1)
 
 
 def test_after_a_whole_round_no_secret_is_on_the_disk_in_clear(
