@@ -1,7 +1,7 @@
-"""A bookkeeper of its own: what months come to, reckoned slowly with fractions out of what happened.
+"""A second bookkeeper: what months come to, calculated slowly with fractions from what happened.
 
-Shares nothing with ``coinslot/``: its own calendar, table of currencies, rates and rounding. The test that asks it says
-what happened (orders, refunds, payments, boosts) and which month was closed under which terms.
+It shares nothing with ``coinslot/``: it has its own calendar, currencies, rates and rounding. A test tells it what
+happened (orders, refunds, payments, boosts) and which month was closed under which terms.
 """
 
 from collections import defaultdict
@@ -43,7 +43,7 @@ class Order:
 class Payment:
     currency: str
     amount: Fraction
-    kind: str
+    kind: str | None
     at: datetime
     player: str
     is_refunded: bool = False
@@ -79,7 +79,7 @@ class Bookkeeper:
         for key, name, amount in self._facts(starts, ends, agreed):
             sums[key][name] += amount
         for (_, currency, _, _), line in sums.items():
-            for name in ("gross", "refunds", "fee", "net", "creator_share", "without_figures"):
+            for name in KINDS[1:]:
                 line[name] = rounded(line[name], DECIMALS[currency])
         for (partner, _, _, _), line in sums.items():
             if partner == "playcamp":
@@ -104,6 +104,8 @@ class Bookkeeper:
             yield told, "net", (order.net or 0) / Fraction(100)
         for payment in self.payments.values():
             if not starts <= payment.at < ends or payment.currency not in DECIMALS or not payment.amount:
+                continue
+            if not payment.kind:
                 continue
             creator = self.supported(payment.player, payment.at)
             key = ("playcamp", payment.currency, payment.kind, creator)

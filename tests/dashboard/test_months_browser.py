@@ -7,7 +7,6 @@ from coinslot.access import owner
 from tests.books import Books
 from tests.browsers import DESKTOP, PHONE, barriers, browsing, is_too_wide, person
 from tests.servers import Server
-from tests.settlement.test_closing import boost
 
 PASSWORD = "correct horse battery"
 MONTH = "/games/demo/settlements/2026-07"
@@ -20,7 +19,7 @@ def url(installation, studio):
     installation.database.write_here(lambda tx: owner.set_password(tx, digest, "command"))
     studio.config("settlement.share", "10")
     books = Books(installation, studio)
-    boost(books, "created", "alice", "LUNA", "2026-05-01T00:00:00.000000Z")
+    books.boost("alice", "LUNA", "2026-05-01")
     for number in range(8):
         books.pay(f"GP-{number}", "9.99", "USD", "google" if number % 2 else "pc")
         books.order(f"o-{number}", currency="EUR", usd_gross="1099", usd_fee="86", usd_net="864")

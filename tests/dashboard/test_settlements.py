@@ -15,8 +15,7 @@ from handlers.dashboard.frame import pages
 from handlers.dashboard.settlement import differences, documents
 from tests.books import Books
 from tests.fakes.appcharge import FakeAppcharge
-from tests.settlement.test_closing import boost
-from tests.settlement.test_reconciliation import seed_every_difference
+from tests.reconciler import seed_every_difference
 
 HOSTILE = '"><script>alert(1)</script>\u202e\x00😀' + "x" * 10_000
 
@@ -147,8 +146,8 @@ class TestDocuments:
     def test_a_creator_has_a_statement_of_their_own(self, browser, books, july, studio, installation):
         studio.config("settlement.share", "10")
         creator = '=1+1"><script>alert(1)</script>\u202e'
-        boost(books, "created", "alice", creator, "2026-07-01T00:00:00.000000Z")
-        boost(books, "created", "bob", "LUNA", "2026-07-01T00:00:00.000000Z")
+        books.boost("alice", creator, "2026-07-01")
+        books.boost("bob", "LUNA", "2026-07-01")
         books.pay("GP-1", player="alice")
         books.pay("GP-2", player="bob")
         books.pay("GP-3", player="carol")
