@@ -1,16 +1,13 @@
-"""In-game payments as their owner looks at them: lists a page at a time, and counts.
-
-Nothing here changes any.
-"""
+"""Payments for pages and commands: lists, a page at a time, and counts. Nothing here changes any."""
 
 from coinslot.payments.store import STATES
 from coinslot.store.db import Connection, Row
 from coinslot.store.paging import LAST_ID, Listed, cut
 
-COUNTED_TO = 10_000  # of a state: further than that nobody has to know it exactly
-LOOKED_THROUGH = 2000  # of a state, for the refunded ones among them: what one page of a list may cost
+COUNTED_TO = 10_000  # of a state; nobody needs an exact number above
+LOOKED_THROUGH = 2000  # payments of a state, per page, in search of refunded ones
 
-# The newest payments of each state that is asked for, below an id. ``CASE`` has a state not asked for cost nothing.
+# The newest payments of each wanted state, below an id. Thanks to ``CASE`` the other states cost nothing.
 _NEWEST = " UNION ALL ".join(
     f"""SELECT * FROM (SELECT id, state, refunded_at FROM payments
                        WHERE game_id = :game_id AND state = '{state}' AND id < :before
@@ -28,10 +25,10 @@ def page(
     before: int = LAST_ID,
     limit: int = 50,
 ) -> Listed:
-    """Payments with an id below ``before``, newest first, and the ``before`` of the page after, None on the last.
+    """Payments with an id below ``before``, newest first, and the ``before`` of the next page, None on the last.
 
-    ``is_refunded`` leaves only refunded ones over, which are looked for among :data:`LOOKED_THROUGH` of each state: a
-    page may have few, or none, and still not be the last.
+    ``is_refunded`` selects refunded ones among :data:`LOOKED_THROUGH` of each state, so a page may have few rows, or
+    none, and not be the last.
     """
     values = {
         "game_id": game_id,
@@ -82,27 +79,6 @@ def refused_refunds(connection: Connection, game_id: int, before: int, limit: in
     return cut(rows, limit)
 
 
-def listing(connection: Connection, game_id: int, state: str | None, before: int | None, limit: int) -> list[Row]:
-    """Payments, newest first, with an id below ``before``; of one state, or of all. Each has every column."""
-    before = LAST_ID if before is None else before
-    found: list[Row] = []
-    for each in STATES if state is None else (state,):
-        found += connection.execute(
-            """SELECT * FROM payments WHERE game_id = :game_id AND state = +:state /* hint */ AND id < :before
-               ORDER BY id DESC LIMIT :limit""",
-            {"game_id": game_id, "state": each, "before": before, "limit": limit},
-        )
-    return sorted(found, key=lambda row: int(row["id"]), reverse=True)[:limit]
-
-
-def stuck_refunds(connection: Connection, game_id: int, limit: int) -> list[Row]:
-    """Payments whose refund is quarantined."""
-    return connection.execute(
-        """SELECT * FROM payments WHERE game_id = :game_id AND refund_state = 'quarantined' ORDER BY id LIMIT :limit""",
-        {"game_id": game_id, "limit": limit},
-    ).fetchall()
-
-
 def conflicts(connection: Connection, game_id: int, limit: int) -> list[Row]:
     """Contents that came under a known id, newest first, each with its payment's ``transaction_id``."""
     return connection.execute(
@@ -121,32 +97,19 @@ def conflicts_of(connection: Connection, payment_id: int, limit: int) -> list[Ro
 
 
 def counts(connection: Connection, game_id: int) -> dict[str, int]:
-    """How many wait, are parked, are quarantined, and have a refund that is: what somebody should look at.
-
-    The others are not counted: they are all the rest, and there is no end of them.
-    """
-    found = {}
-    for state in ("waiting", "parked", "quarantined"):
-        (found[state],) = connection.execute(
-            "SELECT count(*) FROM payments WHERE game_id = :game_id AND state = +:state /* hint */",
-            {"game_id": game_id, "state": state},
-        ).fetchone()
-    (found["refunds_quarantined"],) = connection.execute(
-        "SELECT count(*) FROM payments WHERE game_id = :game_id AND refund_state = 'quarantined'",
+    """How many payments wait, are parked and are quarantined. Other states are not counted: they only grow."""
+    rows = connection.execute(
+        """SELECT state, count(*) AS count FROM payments
+           WHERE game_id = :game_id AND state IN ('waiting', 'parked', 'quarantined') GROUP BY state""",
         {"game_id": game_id},
-    ).fetchone()
-    (found["conflicts"],) = connection.execute(
-        """SELECT count(*) FROM payment_conflicts c JOIN payments p ON p.id = c.payment_id
-           WHERE p.game_id = :game_id""",
-        {"game_id": game_id},
-    ).fetchone()
-    return found
+    )
+    return {"waiting": 0, "parked": 0, "quarantined": 0} | {row["state"]: row["count"] for row in rows}
 
 
 def capped_counts(connection: Connection, game_id: int | None = None) -> dict[int, dict[str, int]]:
-    """Game -> how many payments are in each state, and how many refunds are ``refund-refused``; of one game, or all.
+    """Game id -> state -> number of payments, with ``refund-refused`` for quarantined refunds; of one game, or all.
 
-    A count ends at :data:`COUNTED_TO` and one.
+    A number ends at :data:`COUNTED_TO` + 1.
     """
     rows = connection.execute(
         """SELECT g.id, s.state, (SELECT count(*) FROM (

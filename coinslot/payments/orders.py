@@ -1,4 +1,4 @@
-"""Payments that are orders of a partner's, and their refunds."""
+"""Payments that are orders of a partner, and their refunds."""
 
 from coinslot.base import clock
 from coinslot.ledger.refunds import REFUNDED_AT
@@ -6,8 +6,8 @@ from coinslot.payments.queries import find
 from coinslot.payments.store import mark_refunded
 from coinslot.store.db import Connection, Row
 
-LOOKED_AT = 2000  # of the latest payments, for what is reported twice
-WON_SECONDS = 30 * 86400.0  # how long it is told that a refund was sent and the dispute has been won since
+LOOKED_AT = 2000  # of the latest payments, in search of orders that are reported twice
+WON_SECONDS = 30 * 86400.0  # how long the owner is told that a dispute was won after its refund was sent
 
 
 def newest(connection: Connection) -> tuple[int, int]:
@@ -21,7 +21,7 @@ def newest(connection: Connection) -> tuple[int, int]:
 def orders(connection: Connection, game_id: int, partner: str, after: int, through: int, limit: int) -> list[Row]:
     """Paid, live purchases of a partner with ids above ``after`` and up to ``through``, in order.
 
-    ``refunded_at`` is when the money went back, None where it did not; ``sku`` is one of the items bought.
+    ``refunded_at`` is when the money went back, None if it did not; ``sku`` is one of the items bought.
     """
     return connection.execute(
         f"""SELECT t.id, t.reference, t.player_id, t.currency, t.gross_minor, t.raw_body,
@@ -40,11 +40,10 @@ def orders(connection: Connection, game_id: int, partner: str, after: int, throu
 def refunded_orders(
     connection: Connection, game_id: int, partner: str, after: int, through: int
 ) -> list[tuple[str, str | None]]:
-    """Purchases with refunds, or won disputes, of ids above ``after`` and up to ``through``: reference, and since when.
+    """Reference -> since when it is refunded, of purchases with refunds of ids above ``after`` and up to ``through``.
 
-    None where the money came back: every chargeback has been won, and there is no other refund.
-
-    One that waits for its purchase is not there: the purchase, once it comes, is told of as refunded.
+    None if the money came back: every chargeback has been won, and there is no other refund. A refund that waits for
+    its purchase is left out: the purchase will come as refunded.
     """
     rows = connection.execute(
         f"""SELECT t.reference, {REFUNDED_AT} AS refunded_at
@@ -58,17 +57,15 @@ def refunded_orders(
     return [(str(row["reference"]), row["refunded_at"]) for row in rows]
 
 
-def refund_known(tx: Connection, game_id: int, transaction_id: str, refunded_at: str) -> bool:
-    """A payment is refunded; returns whether it is known and was not refunded before."""
+def refund_known(tx: Connection, game_id: int, transaction_id: str, refunded_at: str) -> None:
+    """A payment is refunded. Nothing happens if it is not known, or was refunded before."""
     row = find(tx, game_id, transaction_id)
-    if row is None or row["refunded_at"] is not None:
-        return False
-    mark_refunded(tx, row, refunded_at, clock.stamp())
-    return True
+    if row is not None and row["refunded_at"] is None:
+        mark_refunded(tx, row, refunded_at, clock.stamp())
 
 
 def withdraw_refund(tx: Connection, game_id: int, transaction_id: str) -> None:
-    """A payment stands again: its refund is not sent. One sent already stays ``done`` (:func:`refunded_though_won`)."""
+    """A payment is not refunded any more, and its refund is not sent. One that was sent stays ``done``."""
     tx.execute(
         """UPDATE payments SET refunded_at = NULL, refund_state = CASE WHEN refund_state = 'done' THEN 'done' END,
                   refund_tries = 0, refund_next_at = NULL, reason = CASE WHEN state <> 'registered' THEN reason END,
@@ -80,7 +77,7 @@ def withdraw_refund(tx: Connection, game_id: int, transaction_id: str) -> None:
 
 
 def refunded_though_won(connection: Connection, game_id: int, partner: str, prefix: str) -> list[str]:
-    """References of a partner's purchases whose refund was sent before their dispute was won, within a month of it.
+    """References of purchases whose refund was sent before their dispute was won, in the last :data:`WON_SECONDS`.
 
     ``prefix`` and a reference are the payment's id.
     """
@@ -91,18 +88,13 @@ def refunded_though_won(connection: Connection, game_id: int, partner: str, pref
            WHERE r.game_id = :game_id AND r.partner = :partner AND r.reason = 'reinstated'
              AND p.refund_state = 'done' AND p.refunded_at IS NULL AND p.updated_at >= :since
            ORDER BY t.reference""",
-        {
-            "game_id": game_id,
-            "partner": partner,
-            "prefix": prefix,
-            "since": clock.stamp(clock.now() - WON_SECONDS),
-        },
+        {"game_id": game_id, "partner": partner, "prefix": prefix, "since": clock.stamp(clock.now() - WON_SECONDS)},
     )
     return [str(row["reference"]) for row in rows]
 
 
 def reported_by_game(connection: Connection, game_id: int, partner: str) -> list[str]:
-    """References of a partner's purchases that the game reports too, by itself; among the latest payments."""
+    """References of a partner's purchases that the game reports as payments too, among the latest payments."""
     rows = connection.execute(
         """SELECT t.reference FROM
                (SELECT transaction_id, source FROM payments WHERE game_id = :game_id

@@ -1,14 +1,11 @@
-"""Payments looked up, by id, by time and by state. Nothing here changes any."""
-
-from collections.abc import Iterable
+"""Payments looked up by id, by time and by state. Nothing here changes any."""
 
 from coinslot.games.registry import RESERVED_ID
-from coinslot.payments.parsing import Payment
 from coinslot.store.db import Connection, Row
 
 
 def find(connection: Connection, game_id: int, transaction_id: str) -> Row | None:
-    """The payment with this id, with every column; None when there is none."""
+    """The payment with this id, with every column; None if there is none."""
     row: Row | None = connection.execute(
         "SELECT * FROM payments WHERE game_id = :game_id AND transaction_id = :transaction_id",
         {"game_id": game_id, "transaction_id": transaction_id},
@@ -16,42 +13,33 @@ def find(connection: Connection, game_id: int, transaction_id: str) -> Row | Non
     return row
 
 
-def parked(connection: Connection, game_id: int, after: int, limit: int, through: int | None = None) -> list[Row]:
+def parked(connection: Connection, game_id: int, after: int, limit: int) -> list[Row]:
     """Parked payments with an id above ``after``, in order; each has every column."""
     return connection.execute(
-        """SELECT * FROM payments
-           WHERE game_id = :game_id AND state = 'parked' AND id > :after
-             AND (CAST(:through AS INTEGER) IS NULL OR id <= :through)
+        """SELECT * FROM payments WHERE game_id = :game_id AND state = 'parked' AND id > :after
            ORDER BY id LIMIT :limit""",
-        {"game_id": game_id, "after": after, "limit": limit, "through": through},
+        {"game_id": game_id, "after": after, "limit": limit},
     ).fetchall()
 
 
 def oldest_polled(connection: Connection, game_id: int, from_at: str, to_at: str) -> str | None:
-    """When the first payment of [from_at, to_at) was paid that came out of the game's own API; None: there is none."""
-    row = connection.execute(
-        """SELECT purchased_at FROM payments
-           WHERE game_id = :game_id AND purchased_at >= :from_at AND purchased_at < :to_at AND source = 'poll'
-           ORDER BY purchased_at LIMIT 1""",
-        {"game_id": game_id, "from_at": from_at, "to_at": to_at},
-    ).fetchone()
-    return None if row is None else str(row["purchased_at"])
+    """``purchased_at`` of the first polled payment in [from_at, to_at); None if there is none."""
+    return _polled(connection, game_id, from_at, to_at, "ASC")
 
 
 def newest_polled(connection: Connection, game_id: int, to_at: str) -> str | None:
-    """When the last payment before ``to_at`` was paid that came out of the game's own API; None: there is none."""
+    """``purchased_at`` of the last polled payment before ``to_at``; None if there is none."""
+    return _polled(connection, game_id, "", to_at, "DESC")
+
+
+def _polled(connection: Connection, game_id: int, from_at: str, to_at: str, order: str) -> str | None:
     row = connection.execute(
-        """SELECT purchased_at FROM payments
-           WHERE game_id = :game_id AND purchased_at < :to_at AND source = 'poll'
-           ORDER BY purchased_at DESC LIMIT 1""",
-        {"game_id": game_id, "to_at": to_at},
+        f"""SELECT purchased_at FROM payments
+            WHERE game_id = :game_id AND purchased_at >= :from_at AND purchased_at < :to_at AND source = 'poll'
+            ORDER BY purchased_at {order} LIMIT 1""",  # noqa: S608  our own words only
+        {"game_id": game_id, "from_at": from_at, "to_at": to_at},
     ).fetchone()
     return None if row is None else str(row["purchased_at"])
-
-
-def known(connection: Connection, game_id: int, found: Iterable[Payment]) -> list[Payment]:
-    """Those of them that are stored already, under their transaction id."""
-    return [each for each in found if find(connection, game_id, each.transaction_id) is not None]
 
 
 def paid_between(
@@ -64,11 +52,10 @@ def paid_between(
     *,
     is_sandbox: bool,
 ) -> list[Row]:
-    """Payments that were not polled, paid from ``from_at`` on and before ``to_at``, in the order of time and id.
+    """Payments that were not polled, paid in [from_at, to_at), in the order of time and id.
 
-    ``after`` are the ``purchased_at`` and ``id`` of the last one read. Left out is what lacks a field, what names a
-    reserved id, and but for ``is_sandbox`` what is of a sandbox. One that is parked only because its market is not
-    known here is there.
+    ``after`` are the ``purchased_at`` and ``id`` of the last one read. Payments that lack a field or name a reserved id
+    are left out, and those of the sandbox unless ``is_sandbox``. One that is parked only for its market is included.
     """
     at, last_id = after or (from_at, 0)
     return connection.execute(
@@ -91,7 +78,7 @@ def paid_between(
 
 
 def made_between(connection: Connection, game_id: int, after: tuple[str, int], to_at: str, limit: int) -> list[Row]:
-    """Payments that are no tests, in the order of time and id, after those of the last one read; before ``to_at``."""
+    """Payments that are no tests, in the order of time and id, after the last one read and before ``to_at``."""
     return connection.execute(
         """SELECT id, transaction_id, purchased_at FROM payments
            WHERE game_id = :game_id AND purchased_at >= :at AND purchased_at < :to_at
@@ -111,24 +98,13 @@ def count_between(connection: Connection, game_id: int, from_at: str, to_at: str
     return int(count)
 
 
-def kept_orders(connection: Connection, game_id: int, source: str, since_at: str, limit: int) -> list[int]:
-    """Ids of payments of a source that are only kept to be asked for, those paid from ``since_at`` on, oldest first."""
+def kept(connection: Connection, game_id: int, source: str, limit: int, since_at: str = "") -> list[int]:
+    """Ids of payments of a source that are only kept for the query API, and were paid from ``since_at`` on."""
     rows = connection.execute(
         """SELECT id FROM payments
-           WHERE game_id = :game_id AND purchased_at >= :since_at AND state = 'kept' AND reason IS NULL
-             AND source = :source
-           ORDER BY purchased_at, id LIMIT :limit""",
-        {"game_id": game_id, "source": source, "since_at": since_at, "limit": limit},
-    )
-    return [row["id"] for row in rows]
-
-
-def kept_pushes(connection: Connection, game_id: int, limit: int) -> list[int]:
-    """The same of what the game has pushed, from whatever time."""
-    rows = connection.execute(
-        """SELECT id FROM payments
-           WHERE game_id = :game_id AND state = 'kept' AND reason IS NULL AND source = 'push'
+           WHERE game_id = :game_id AND state = 'kept' AND reason IS NULL AND source = :source
+             AND purchased_at >= :since_at
            ORDER BY id LIMIT :limit""",
-        {"game_id": game_id, "limit": limit},
+        {"game_id": game_id, "since_at": since_at, "source": source, "limit": limit},
     )
     return [row["id"] for row in rows]

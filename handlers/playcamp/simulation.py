@@ -32,8 +32,8 @@ from handlers.playcamp.events import payload
 from handlers.playcamp.events.webhooks import CONVERT_JOB, PARTNER, is_forwarded, secrets_of
 from handlers.playcamp.events.webhooks import ENDPOINT as WEBHOOK
 from handlers.playcamp.payments.query import ENDPOINT as PAYMENTS
-from handlers.playcamp.payments.query import fingerprint
 from handlers.playcamp.payments.registration import sample_payment
+from handlers.playcamp.payments.rules import fingerprint
 from handlers.playcamp.payments.source import is_configured
 from handlers.playcamp.payments.window_preview import MOST_PAGES, try_window
 from handlers.playcamp.recipe import sign

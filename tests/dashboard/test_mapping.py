@@ -70,7 +70,7 @@ class TestPreview:
             (EVENTS, "events[0].usn", "This is neither an object nor a list: the event would be parked."),
             (ROWS, "result.orders", "2 rows."),
             (ROWS, "result", "This is no list of rows"),
-            (NEXT, "result.next", "The next page would be asked for by this."),
+            (NEXT, "result.next", "The next page would be read with this."),
             (NEXT, "result.nothing", "Nothing: this would be the last page."),
             (NEXT, "result", "This is no cursor, page or link"),
             (NEXT, "", "each window has one page"),

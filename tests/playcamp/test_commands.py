@@ -428,7 +428,7 @@ class TestLists:
         assert re.search(r"GP-3 .*The month is closed", told)
 
     def test_where_nothing_waits_it_says_so(self, flask):
-        assert flask("playcamp", "parked", "demo").output == "Nothing waits for a person.\n"
+        assert flask("playcamp", "parked", "demo").output == "Nothing needs a person.\n"
 
     def test_coupons_that_gave_nothing_and_events_nobody_could_read_are_told(self, flask, client, studio, now):
         secret = "whsec_of_these_events"
@@ -449,7 +449,7 @@ class TestLists:
 
         assert re.search(r"could not be granted:\n.*\n.* bob ", parked)
         assert re.search(r"could not be read:\n.*\n.* 7 .*timestamp: not a time", parked)
-        assert re.search(r"reported again with other content; the first grant stands:\n.*\n +5 +al ", parked)
+        assert re.search(r"reported again with other content; the first grant counts:\n.*\n +5 +al ", parked)
         assert "C-SECRET" not in parked
         assert (
             "1 redeemed coupon(s) not granted, 1 event(s) not read, 1 coupon(s) reported with other content" in doctor

@@ -16,6 +16,7 @@ from coinslot.payments import payment_queue as queue
 from coinslot.payments import store as payments
 from coinslot.payments.fields import Rules
 from coinslot.relay import jobs
+from coinslot.store.paging import LAST_ID
 from handlers.playcamp.payments import own_orders, query, rechecking
 from handlers.playcamp.settings import DISTRIBUTION_TYPES, MARKETS, PLATFORMS
 from tests.books import quarantine
@@ -662,7 +663,8 @@ def test_a_refund_that_is_refused_five_times_waits_for_a_person(
     write(installation, lambda tx: queue.refuse(tx, queue.REFUND, {row["id"]: "no"}, [5]))
 
     assert [
-        row["transaction_id"] for row in lists.stuck_refunds(installation.database.read(), studio.row["id"], 5)
+        row["transaction_id"]
+        for row in lists.refused_refunds(installation.database.read(), studio.row["id"], LAST_ID, 5)[0]
     ] == ["GP-1"]
     assert write(installation, lambda tx: queue.redrive(tx, studio.row["id"], "GP-1"))
     assert len(claim_refunds()) == 1
@@ -695,8 +697,10 @@ def test_what_waits_for_a_person_is_listed_and_is_a_trouble(push, claim, install
     }
     game_id = studio.row["id"]
 
-    def ids(state, before=None, limit=10):
-        return [row["transaction_id"] for row in lists.listing(connection, game_id, state, before, limit)]
+    def ids(state, before=LAST_ID, limit=10):
+        return [
+            row["transaction_id"] for row in lists.page(connection, game_id, state=state, before=before, limit=limit)[0]
+        ]
 
     assert ids(None) == ["GP-3", "GP-2", "GP-1"]
     assert ids(None, before=3, limit=1) == ids("parked") == ["GP-2"]

@@ -14,7 +14,7 @@ from coinslot.payments import payment_queue as queue
 from coinslot.relay.jobs import JobError
 from handlers.playcamp.payments import formulas, polling, sends
 from handlers.playcamp.payments import source as game_payments
-from handlers.playcamp.payments.progress import Progress, Window, progress_text
+from handlers.playcamp.payments.progress import Progress, Window
 from handlers.playcamp.payments.source import Source
 from tests.fakes.game_payments import GamePayments
 from tests.fakes.http import certificate, closed_port, reset, silence, slow_body, status
@@ -416,7 +416,7 @@ class TestTrouble:
             {"transaction_id": "a", "state": "waiting"},
             {"transaction_id": "b", "state": "parked"},
         ]
-        assert formulas.read(b"\xef\xbb\xbf[NaN]") == ["NaN"]  # and a preview of it shows the same
+        assert formulas.FORMULAS[1].read(b"\xef\xbb\xbf[NaN]") == ["NaN"]  # and a preview of it shows the same
 
     def test_an_api_that_is_not_there_is_an_error_that_quotes_nothing(self, poll, studio, caplog):
         studio.secret("playcamp.payments_key", KEY)
@@ -843,6 +843,6 @@ def test_progress_survives_being_written_down():
     window = Window(1, 2, "mark", 3, "next")
     progress = Progress(1, 5, 2, window)
 
-    assert Progress.parse(progress_text(progress)) == progress
+    assert Progress.parse(progress.text) == progress
     assert Progress.parse(None) is None
     assert Standing(polling.run).run is polling.run

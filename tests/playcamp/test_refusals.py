@@ -322,6 +322,6 @@ def test_the_reading_of_a_month_passes_over_what_playcamp_refuses_of_one_payment
     playcamp.payments["GP-1"] = {"transactionId": "GP-1", "status": "COMPLETED", "amount": 1, "currency": "USD"}
     playcamp.trouble("GET", "/v1/server/payments/GP-x", refusing(414))
 
-    found = monthly._asked(Client(installation.games.by_slug("demo"), installation.outbound), ["GP-x", "..", "GP-1"])
+    found = monthly._look_up(Client(installation.games.by_slug("demo"), installation.outbound), ["GP-x", "..", "GP-1"])
 
     assert [each.reference for each in found] == ["GP-1"]

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from coinslot.operations import troubles
-from coinslot.payments import queue, store
+from coinslot.payments import payment_queue as queue
+from coinslot.payments import store
 from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
 from handlers.playcamp.payments import polling, source

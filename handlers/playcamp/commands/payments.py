@@ -1,11 +1,9 @@
-"""The game's payments: their history, one window tried, what became of each, and putting them back."""
+"""Commands for the game's payments: read the history, try one window, list, and put back what is quarantined."""
 
 import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
 
@@ -16,7 +14,7 @@ from coinslot.base.spellings import shown
 from coinslot.games.games import Game
 from coinslot.payments import lists, payment_queue, store
 from coinslot.relay import jobs
-from coinslot.relay.jobs import JobError
+from coinslot.relay.jobs import Due, JobError
 from coinslot.store import audit
 from handlers.kit.console import Command, opened_game, table
 from handlers.kit.receive import current_installation
@@ -27,6 +25,14 @@ from handlers.playcamp.payments.progress import Progress
 from handlers.playcamp.payments.source import is_configured
 
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_TRIED = (
+    "transaction_id player_id product_id product_name amount currency market platform distribution_type purchased_at "
+    "refunded_at kept_because"
+).split()
+_PRINTED = (
+    "transaction_id source player_id product_id amount currency market platform distribution_type purchased_at "
+    "refunded_at is_test state reason tries next_try_at registered_at refund_state"
+).split()
 
 
 @click.command("backfill", cls=Command)
@@ -50,13 +56,13 @@ def backfill(game: str, since: str, until: str) -> None:
     count = 0
     with click.progressbar(length=end - start, label="Reading payments") as bar:
 
-        def tell(progress: Progress, rows: int) -> None:
+        def watch(progress: Progress, rows: int) -> None:
             nonlocal count
             count += rows
             bar.update(progress.reached - start - bar.pos)
 
         try:
-            warning = polling.backfill(installation, opened, _owner(), start, end, tell)
+            warning = polling.backfill(installation, opened, _owner(), start, end, watch)
         except SourceError as error:
             raise click.ClickException(
                 f"{error}\nWhat was read is stored; the same command goes on from there."
@@ -99,22 +105,22 @@ def try_payments(game: str, since: str | None) -> None:
 def list_payments(game: str, state: str | None, limit: int, is_json: bool) -> None:
     """GAME's in-game payments, newest first."""
     opened = opened_game(game)
-    rows = lists.listing(current_installation().database.read(), opened.id, state, None, limit)
+    rows, _ = lists.page(current_installation().database.read(), opened.id, state=state, limit=limit)
     if is_json:
         for row in rows:
-            click.echo(json.dumps({name: row[name] for name in _TOLD}))
+            click.echo(json.dumps({name: row[name] for name in _PRINTED}))
         return
     if not rows:
         click.echo("There are none.")
         return
-    cells = [("transaction", "player", "amount", "market", "paid", "state", "refund", "why")]
+    cells: list[tuple[str, ...]] = [("transaction", "player", "amount", "market", "paid", "state", "refund", "why")]
     for row in rows:
         amount = f"{row['amount']} {row['currency']}" if row["amount"] and row["currency"] else "-"
         market = row["market"] or row["distribution_type"]
         paid = (row["purchased_at"] or "-")[:19]
         refund = row["refund_state"] or ("yes" if row["refunded_at"] else "-")
-        told_of = (row["transaction_id"], row["player_id"], amount, market, paid, row["state"], refund, row["reason"])
-        cells.append(tuple(shown(each or "-", LONGEST_CELL) for each in told_of))  # type: ignore[arg-type]
+        values = (row["transaction_id"], row["player_id"], amount, market, paid, row["state"], refund, row["reason"])
+        cells.append(tuple(shown(value or "-", LONGEST_CELL) for value in values))
     click.echo(table(cells))
 
 
@@ -140,48 +146,8 @@ def redrive(game: str, transaction_ids: tuple[str, ...]) -> None:
         raise click.ClickException(f"not quarantined: {', '.join(shown(each, LONGEST_CELL) for each in missing)}")
 
 
-_TRIED = (
-    "transaction_id",
-    "player_id",
-    "product_id",
-    "product_name",
-    "amount",
-    "currency",
-    "market",
-    "platform",
-    "distribution_type",
-    "purchased_at",
-    "refunded_at",
-    "kept_because",
-)
-_TOLD = (
-    "transaction_id",
-    "source",
-    "player_id",
-    "product_id",
-    "amount",
-    "currency",
-    "market",
-    "platform",
-    "distribution_type",
-    "purchased_at",
-    "refunded_at",
-    "is_test",
-    "state",
-    "reason",
-    "tries",
-    "next_try_at",
-    "registered_at",
-    "refund_state",
-)
-
-
-def _owner() -> str:
-    return f"command-{os.getpid()}-{secrets.token_hex(4)}"
-
-
 def _moment(game: Game, option: str, text: str, is_end: bool = False) -> int:
-    """Unix seconds of a day or time of the game's; of a last day the first moment after it."""
+    """Unix seconds of a day or time in the game's zone; of a last day, the first moment after it."""
     zone = game.settings["playcamp.payments.zone"]
     try:
         if is_end and DAY.fullmatch(text):
@@ -195,46 +161,44 @@ def _moment(game: Game, option: str, text: str, is_end: bool = False) -> int:
 
 
 def _register(game: Game) -> None:
-    """Register what is due, as the relay does, and say how that went."""
-    installation = current_installation()
+    """Register what is due, as the relay does, and print the result."""
+    database = current_installation().database
     if not game.keys("playcamp.api_key"):
         click.echo("playcamp.api_key is not set: nothing is registered before it is.")
         return
-    waiting = lists.counts(installation.database.read(), game.id)["waiting"]
+    waiting = lists.counts(database.read(), game.id)["waiting"]
     with click.progressbar(length=max(1, waiting), label="Registering") as bar:
         again: float | None = 0.0
         while again == 0.0:
-            with _taken(game) as is_ours:
-                if not is_ours:
-                    break
-                again = registration.run(installation, game)
-            left = lists.counts(installation.database.read(), game.id)["waiting"]
-            bar.update(max(0, waiting - left - bar.pos))
+            due = database.write_here(lambda tx: jobs.take(tx, _owner(), game.id, sends.JOB))
+            if due is None:
+                break
+            again = _run(game, due)
+            bar.update(max(0, waiting - lists.counts(database.read(), game.id)["waiting"] - bar.pos))
     if again == 0.0:
         click.echo("The server is registering them already.")
-    found = lists.counts(installation.database.read(), game.id)
+    found = lists.counts(database.read(), game.id)
     click.echo(
         f"{found['waiting']} wait to be registered, {found['parked']} are parked, {found['quarantined']} quarantined"
         f"{'; see `flask playcamp parked`' if found['parked'] or found['quarantined'] else ''}."
     )
 
 
-@contextmanager
-def _taken(game: Game) -> Iterator[bool]:
-    """The registration, in this command's hand, unless a relay has it."""
+def _run(game: Game, due: Due) -> float | None:
+    """One run of the job that this command has taken from the relay. Raises JobError."""
     database = current_installation().database
-    due = database.write_here(lambda tx: jobs.take(tx, _owner(), game.id, sends.JOB))
-    if due is None:
-        yield False
-        return
     error: JobError | None = None
     try:
-        yield True
+        return registration.run(current_installation(), game)
     except JobError as trouble:
         error = trouble
         raise
     finally:
-        # Nothing is left to ask the job's own row when it is due: what waits is due by the time it runs.
-        again = payment_queue.next_due(database.read(), game.id)
-        in_seconds = None if again is None else max(0.0, clock.seconds(again) - clock.now())
+        # The job is due again when the next payment or refund is.
+        at = payment_queue.next_due(database.read(), game.id)
+        in_seconds = None if at is None else max(0.0, clock.seconds(at) - clock.now())
         database.write_here(lambda tx: jobs.finished(tx, due, in_seconds, error))
+
+
+def _owner() -> str:
+    return f"command-{os.getpid()}-{secrets.token_hex(4)}"

@@ -170,7 +170,7 @@ def keep(tx: Connection, call: Call, facts: Sequence[Fact]) -> Kept:
             counters.add(tx, game.id, PARTNER, "event")
         kept.problems["unreadable"] += fact.type == payload.UNREADABLE
         if fact.type == PAYMENT_CREATED and fact.external_id is not None and not is_test:
-            store.attributed(tx, game.id, fact.external_id)
+            store.note_attribution(tx, game.id, fact.external_id)
         kept.problems["ungranted"] += fact.type == COUPON_REDEEMED and fact.coupon is None
         is_wanted = is_forwarded(game, fact)
         is_half = fact.is_boost and (fact.player_id, other_half(fact)) not in call.boosted

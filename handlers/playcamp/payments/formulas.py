@@ -1,7 +1,8 @@
-"""The expressions of PlayCamp's settings, which the owner may try out before they count."""
+"""The expressions of PlayCamp's settings, which the owner may try on samples before they are used."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from coinslot.base.expressions import Expression
@@ -30,56 +31,48 @@ _ROW = {
     "refunded": False,
 }
 _ANSWER = {"result": {"orders": [_ROW, {**_ROW, "order_id": "GP-20260102-2"}], "next": "GP-20260102-2"}}
+_BOOST = {"creator_key": "AAA11", "campaign_id": "camp_1"}
+_EVENTS: Mapping[str, Mapping[str, Any]] = {
+    "sponsor.created": {"custom_data": "100001|1767323045|a1b2", **_BOOST},
+    "sponsor.ended": {"custom_data": None, **_BOOST},
+}
 
 
 def event_samples(game: Game) -> list[Sample]:
-    """One begin and one end of a boost as PlayCamp's guide has them, and the last event of each type that came."""
-    invented = [
-        _open(
-            "sponsor.created",
-            {"custom_data": "100001|1767323045|a1b2", "creator_key": "AAA11", "campaign_id": "camp_1"},
-        ),
-        _open("sponsor.ended", {"custom_data": None, "creator_key": "AAA11", "campaign_id": "camp_1"}),
-    ]
-    found = [Sample(one.event_type, f"Sample: {one.event_type}", _events(game, one)) for one in invented]
-    for row in events.latest_of_each_type(current_installation().database.read(), game.id, conversion.PARTNER):
-        one = Open(
-            id=0,
-            event_id=row["id"],
-            event_type=row["type"],
-            player_id=row["player_id"] or "",
-            batch="",
-            reason=None,
-            is_test=bool(row["is_test"]),
-            occurred_at=row["occurred_at"],
-            created_at=row["received_at"],
-            data_json=row["data"],
+    """The begin and the end of a boost as in PlayCamp's guide, and the last event of each type that came."""
+    found = [
+        Sample(
+            event_type,
+            f"Sample: {event_type}",
+            _events(game, event_type, "100001", False, "2026-01-02T03:04:05.678000Z", json.dumps(data)),
         )
+        for event_type, data in _EVENTS.items()
+    ]
+    for row in events.latest_of_each_type(current_installation().database.read(), game.id, conversion.PARTNER):
+        about = row["type"], row["player_id"] or "", bool(row["is_test"]), row["occurred_at"], row["data"]
         try:
-            document = _events(game, one)
+            document = _events(game, *about)
         except ConversionError:  # of an event that names no creator
             continue
-        found.append(
-            Sample(f"last:{row['type']}", f"The last {row['type']}, of {row['received_at'][:16]}", document, True)
-        )
+        title = f"The last {row['type']}, of {row['received_at'][:16]}"
+        found.append(Sample(f"last:{row['type']}", title, document, True))
     return found
 
 
-def _open(event_type: str, data: Mapping[str, Any]) -> Open:
-    return Open(0, 0, event_type, "100001", "", None, False, "2026-01-02T03:04:05.678000Z", "", json.dumps(data))
-
-
-def _events(game: Game, one: Open) -> dict[str, Any]:
+def _events(game: Game, event_type: str, player: str, is_test: bool, occurred_at: str, data: str) -> dict[str, Any]:
+    """The document that ``playcamp.events.map`` gets for one event."""
+    one = Open(0, 0, event_type, player, "", None, is_test, occurred_at, "", data)
     return {"events": [conversion.item(game, one, lambda key: _usn(game, key))]}
 
 
 def _usn(game: Game, creator_key: str) -> Usn:
-    """The game's number of a creator where the owner has set one; nobody is asked for another."""
+    """The game's number of a creator if the owner has set one, else an invented one; PlayCamp is not called."""
     known = game.settings.get(f"playcamp.creator.{creator_key}", "").strip()
     return creators.number_of(known) if known else 17324966
 
 
 def apply_to_events(game: Game, expression: str, document: Any) -> Made:
+    """The body for the game."""
     if not expression:
         items = document.get("events") if isinstance(document, dict) else None
         if not isinstance(items, list):
@@ -95,10 +88,12 @@ def apply_to_events(game: Game, expression: str, document: Any) -> Made:
 
 
 def answer_samples(game: Game) -> list[Sample]:
+    """An answer of a game's payment API."""
     return [Sample("answer", "Sample: an answer of a game's payment API", _ANSWER)]
 
 
 def apply_rows(game: Game, expression: str, document: Any) -> Made:
+    """The rows of an answer."""
     value = _applied(game, expression, document)
     if not isinstance(value, list):
         return Made(value, ["This is no list of rows: the poll would fail and try again."], is_good=False)
@@ -106,6 +101,7 @@ def apply_rows(game: Game, expression: str, document: Any) -> Made:
 
 
 def apply_next(game: Game, expression: str, document: Any) -> Made:
+    """The cursor, page or link after an answer."""
     if not expression:
         return Made(None, ["No expression is set: each window has one page."])
     value = _applied(game, expression, document)
@@ -113,23 +109,23 @@ def apply_next(game: Game, expression: str, document: Any) -> Made:
         return Made(value, ["Nothing: this would be the last page."])
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return Made(value, ["This is no cursor, page or link: the poll would fail and try again."], is_good=False)
-    return Made(value, ["The next page would be asked for by this."])
+    return Made(value, ["The next page would be read with this."])
 
 
 def row_samples(game: Game) -> list[Sample]:
-    """A made-up row, and the last ones of the game's own that could not be made a payment."""
+    """An invented row, and the game's own latest rows that could not be made payments."""
     found = [Sample("row", "Sample: a row of a game's", _ROW)]
-    rows = lists.listing(current_installation().database.read(), game.id, "parked", None, ROWS_SHOWN)
+    rows, _ = lists.page(current_installation().database.read(), game.id, state="parked", limit=ROWS_SHOWN)
     for number, row in enumerate(rows, 1):
         document = json.loads(row["reported"]).get(parsing.UNMAPPED)
         if document is not None:
-            found.append(
-                Sample(f"parked:{number}", f"A row that is parked, of {row['created_at'][:16]}", document, True)
-            )
+            title = f"A row that is parked, of {row['created_at'][:16]}"
+            found.append(Sample(f"parked:{number}", title, document, True))
     return found
 
 
 def apply_to_row(game: Game, expression: str, document: Any) -> Made:
+    """The payment of a row."""
     value = _applied(game, expression, document)
     if not isinstance(value, dict):
         return Made(value, ["This is no object: the row would be parked."], is_good=False)
@@ -138,8 +134,8 @@ def apply_to_row(game: Game, expression: str, document: Any) -> Made:
         return Made(value, [f"The row would be parked: {payment.problem}."], is_good=False)
     if payment.kept_because is not None:
         return Made(value, [f"It would be kept and not be sent: {payment.kept_because}."])
-    told = f"{payment.amount} {payment.currency} on {payment.platform}, {payment.distribution_type}"
-    return Made(value, [f"It would be registered: {told}, bought at {(payment.purchased_at or '')[:19]}."])
+    price = f"{payment.amount} {payment.currency} on {payment.platform}, {payment.distribution_type}"
+    return Made(value, [f"It would be registered: {price}, bought at {(payment.purchased_at or '')[:19]}."])
 
 
 def _applied(game: Game, expression: str, document: Any) -> Any:
@@ -151,43 +147,36 @@ def _applied(game: Game, expression: str, document: Any) -> Any:
     )
 
 
-def read(body: bytes) -> Any:
-    """A pasted document, its numbers as those of an answer."""
-    return game_answer.parse(body)
-
+_formula: Callable[..., Formula] = partial(Formula, read=game_answer.parse)  # numbers as in an answer
 
 FORMULAS = (
-    Formula(
+    _formula(
         "playcamp.events.map",
         "Events for the game",
         "Makes the body that the game gets of PlayCamp's events. Empty: the usual body of PlayCamp's guide.",
-        event_samples,
-        read,
-        apply_to_events,
+        samples=event_samples,
+        apply=apply_to_events,
     ),
-    Formula(
+    _formula(
         "playcamp.payments.rows",
         "Rows of the payment API",
         "Finds the list of rows in an answer of the game's payment API.",
-        answer_samples,
-        read,
-        apply_rows,
+        samples=answer_samples,
+        apply=apply_rows,
     ),
-    Formula(
+    _formula(
         "playcamp.payments.next",
         "Next page of the payment API",
         "Finds the next cursor, page or link in an answer; null ends. Empty: one page.",
-        answer_samples,
-        read,
-        apply_next,
+        samples=answer_samples,
+        apply=apply_next,
     ),
-    Formula(
+    _formula(
         "playcamp.payments.map",
         "One row as a payment",
         "Makes one row of the game's a payment: transactionId, userId, productId, amount, currency, market or platform "
         "and distributionType, purchasedAt.",
-        row_samples,
-        read,
-        apply_to_row,
+        samples=row_samples,
+        apply=apply_to_row,
     ),
 )

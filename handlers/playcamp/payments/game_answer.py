@@ -1,4 +1,4 @@
-"""What the game's API answers about payments: its JSON, and what it says of further pages."""
+"""The answers of the game's payment API: their JSON, and what they say of further pages."""
 
 import codecs
 import math
@@ -11,22 +11,22 @@ from coinslot.base import exact
 from coinslot.base.errors import CoinslotError
 from coinslot.base.outbound import Answer
 
-KEY_REFUSED = "playcamp.payments_key is refused"  # how an error begins that only another proof can end
+KEY_REFUSED = "playcamp.payments_key is refused"  # the start of an error that only another key or proof can end
 _TRANSIENT = (408, 425, 429)
 _REFUSED_KEY = (401, 403)
 
-MOST_ROWS = 200_000  # of a page: as many as real ones fit into its bytes
-DOUBTFUL_TRIES = 3  # of an answer that makes no sense: a page of errors, or of maintenance, that will be over
+MOST_ROWS = 200_000  # of a page: no more real rows fit into its bytes
+DOUBTFUL_TRIES = 3  # of an answer that makes no sense: it may be a page about maintenance
 _LONG = re.compile(r"-?(?=.{16,62}\Z)[0-9]+\.[0-9]+")  # with more digits than every float keeps
 LEVELS_OF_FIGURES = 3
-_MOST_MEMBERS = 50  # of an object that says something of the answer: a larger one holds rows
+_MOST_MEMBERS = 50  # of an object that describes the answer: a larger one holds rows
 
 
 class SourceError(CoinslotError):
-    """A page could not be had. The message is for the owner and holds nothing of what was sent or came back.
+    """A page could not be read. The message is for the owner and holds nothing of what was sent or received.
 
-    ``tries``: how often in a row a page may fail so before its range is begun anew, since it may be that nothing can
-    be asked for by its place any more; None: as often as it does.
+    ``tries``: how often in a row a page may fail in this way before its range is read from its start, since the place
+    of the page may no longer be valid; None: without limit.
     """
 
     def __init__(self, message: str, tries: int | None = DOUBTFUL_TRIES, retry_after_seconds: float = 0.0) -> None:
@@ -36,7 +36,7 @@ class SourceError(CoinslotError):
 
 
 def figures(document: Any, levels: int) -> Iterator[tuple[str, Any]]:
-    """What the objects of an answer hold besides its lists, by names that are compared."""
+    """The members of an answer's objects, but not of its lists; names in lower case without punctuation."""
     for name, value in document.items() if isinstance(document, dict) and len(document) <= _MOST_MEMBERS else ():
         yield re.sub("[^a-z]", "", name.lower()), value
         if levels:
@@ -44,7 +44,7 @@ def figures(document: Any, levels: int) -> Iterator[tuple[str, Any]]:
 
 
 def document_of(answer: Answer) -> Any:
-    """The JSON of an answer, as :func:`coinslot.base.expressions.plain` would have it. Raises :class:`SourceError`."""
+    """The JSON of an answer, ready for expressions. Raises :class:`SourceError`."""
     if answer.failure is not None:
         tries = DOUBTFUL_TRIES if answer.failure in ("redirect", "too_large") else None
         raise SourceError(f"the game's payment API: {answer.detail or answer.failure}", tries)
@@ -67,15 +67,15 @@ def document_of(answer: Answer) -> Any:
 def parse(body: bytes) -> Any:
     """A page as expressions take it. Raises ValueError for what is not JSON in UTF-8.
 
-    A number that is none in JSON stays text, as does one that no float reaches: only its row suffers. So does one with
-    more digits than a float keeps: an amount loses none of them.
+    NaN, a number beyond any float and one with more digits than a float keeps stay text: so only one row has a problem,
+    and no amount loses digits.
     """
     body = body.removeprefix(codecs.BOM_UTF8)
     return exact.parse_json(body, parse_float=number, parse_constant=str, allow_half_pairs=True)
 
 
 def number(text: str) -> int | float | str:
-    """A number for expressions; one that a float would change stays text."""
+    """A number for expressions; text if a float would change it."""
     value = float(text)
     if math.isinf(value) or (_LONG.fullmatch(text) and Decimal(repr(value)) != Decimal(text)):
         return text
@@ -83,6 +83,7 @@ def number(text: str) -> int | float | str:
 
 
 def kind_of(value: Any) -> str:
+    """The kind of a JSON value, with its article."""
     if value is None:
         return "null"
     words = {bool: "a boolean", str: "a text", list: "a list", dict: "an object"}

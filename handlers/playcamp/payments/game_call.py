@@ -1,6 +1,6 @@
-"""In-game payments that the game pushes, up to 1,000 at a time; they are registered with PlayCamp where that is set up.
+"""In-game payments that the game pushes, up to 1,000 at a time; they are registered with PlayCamp if that is set up.
 
-The words of a payment are PlayCamp's, as they are in its bulk call, so that a studio writes them once.
+A payment has the fields of PlayCamp's bulk call, so that a studio writes them once.
 """
 
 import re
@@ -61,7 +61,7 @@ class Instant(fields.Field[Any]):
         if isinstance(value, int | Decimal) and not isinstance(value, bool):
             return value
         try:
-            # Read here alone to know that it is one with a zone; with a blank in place of the T it is none.
+            # Only checked for a zone here; ``parsing.check`` reads it.
             if len(value) > 10 and datetime.fromisoformat(value.upper()).tzinfo is not None:
                 return value
         except (AttributeError, TypeError, ValueError):
@@ -70,7 +70,7 @@ class Instant(fields.Field[Any]):
 
 
 class Word(fields.String):
-    """One of some words, which others may write in other letters, such as ``ios``."""
+    """One of some words, in any case, such as ``ios``."""
 
     def __init__(self, words: Sequence[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -140,23 +140,23 @@ _payments = PushedPayments()
 
 
 def push() -> Response:
-    """Store payments once each. What conflicts with a stored one, or cannot be registered, stops no other."""
+    """Store payments once each. One that is a conflict, or cannot be registered, stops no other."""
     game = caller()
     with portions.one_at_a_time():
-        told = _store(game, read_body(_payments, LARGEST_BULK_BODY, keeps_digits=True)["payments"])
-    parked = {each.transaction_id: each.problem for each, outcome in told if each.problem and outcome != "conflict"}
-    sound = [outcome for each, outcome in told if each.problem is None]
+        stored = _store(game, read_body(_payments, LARGEST_BULK_BODY, keeps_digits=True)["payments"])
+    parked = {each.transaction_id: each.problem for each, outcome in stored if each.problem and outcome != "conflict"}
+    sound = [outcome for each, outcome in stored if each.problem is None]
     return jsonify(
         stored=sound.count("new"),
         known=sound.count("known"),
         refunded=sound.count("refunded"),
-        conflicts=list(dict.fromkeys(each.transaction_id for each, outcome in told if outcome == "conflict")),
+        conflicts=list(dict.fromkeys(each.transaction_id for each, outcome in stored if outcome == "conflict")),
         parked=[{"transaction_id": each, "reason": reason} for each, reason in parked.items()],
     )
 
 
 def _store(game: Game, pushed: list[dict[str, Any]]) -> list[tuple[Payment, str]]:
-    """Each payment, and what became of it."""
+    """Each payment and its outcome."""
     wanted = rules(game)
     found = [parsing.check(each, wanted, "push", is_test=is_sandbox(game)) for each in pushed]
     has_key = bool(game.keys("playcamp.api_key"))

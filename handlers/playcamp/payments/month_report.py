@@ -1,7 +1,6 @@
-"""PlayCamp's own view of a month: each payment of ours is asked for, one call each (no report of theirs is known).
+"""PlayCamp's own view of a month: each payment of ours is looked up, one call each (no report of theirs is known).
 
-So this finds what PlayCamp lacks or has otherwise, and not what it has and we do not: only a file from its dashboard
-tells that.
+So this finds what PlayCamp lacks or has otherwise. What PlayCamp has and we lack is only in a file from its dashboard.
 """
 
 import json
@@ -37,7 +36,7 @@ KINDS: Mapping[str, str] = {
 
 
 def read(installation: Installation, game: Game, run: Run, deadline: float) -> bool:
-    """Payment after payment, in the order they were made. Raises JobError."""
+    """Look up payment after payment, in the order they were made; True while there is more. Raises JobError."""
     try:
         client = Client(game, installation.outbound)
     except ApiError as error:
@@ -50,21 +49,21 @@ def read(installation: Installation, game: Game, run: Run, deadline: float) -> b
         after = tuple(json.loads(cursor)) if cursor else (run.month.starts_at, 0)
         rows = queries.made_between(installation.database.read(), game.id, after, run.month.ends_at, PAYMENTS_AT_ONCE)
         try:
-            told = _asked(client, [each["transaction_id"] for each in rows])
+            found = _look_up(client, [each["transaction_id"] for each in rows])
         except ApiError as error:
             raise JobError(str(error), at_least=error.retry_after or 0) from None
         is_last = len(rows) < PAYMENTS_AT_ONCE
         next_cursor = "" if is_last else json.dumps([rows[-1]["purchased_at"], rows[-1]["id"]])
         own = replace(run, cursor=cursor)
-        if not add_rows(installation.database, own, told, next_cursor, expected=expected, is_last=is_last) or is_last:
+        if not add_rows(installation.database, own, found, next_cursor, expected=expected, is_last=is_last) or is_last:
             return False
         cursor = next_cursor
         if time.monotonic() >= deadline:
             return True
 
 
-def _asked(client: Client, transaction_ids: Sequence[str]) -> list[PartnerRow]:
-    """What PlayCamp has of these; nothing of one that it refuses to tell. Raises ApiError where it tells of none."""
+def _look_up(client: Client, transaction_ids: Sequence[str]) -> list[PartnerRow]:
+    """What PlayCamp has of these, without those whose call it refuses. Raises ApiError if it refuses all."""
     found: list[PartnerRow] = []
     refusals: list[ApiError] = []
     for each in transaction_ids:
@@ -84,21 +83,21 @@ def _asked(client: Client, transaction_ids: Sequence[str]) -> list[PartnerRow]:
 
 
 def rows_of(transaction_id: str, document: Mapping[str, Any]) -> list[PartnerRow]:
-    """How PlayCamp says that a payment stands; nothing for one that moved no money."""
-    status, told, currency = document.get("status"), document.get("amount"), document.get("currency")
+    """What PlayCamp says of a payment; nothing for one that moved no money."""
+    status, amount, currency = document.get("status"), document.get("amount"), document.get("currency")
     kind = KINDS.get(str(status or "completed").lower())
     if kind == "":
         return []
     code = currency.upper() if isinstance(currency, str) and len(currency) == 3 else None
-    at, minor = moment_of(document.get("purchasedAt")), _minor(told, code)
+    at, minor = moment_of(document.get("purchasedAt")), _minor(amount, code)
     if kind is not None and minor is not None:
         return [PartnerRow(transaction_id, kind, kind, minor, code, at)]
-    sample = shown(f"status {status}, amount {told}, currency {currency}", LONGEST_SAMPLE)
+    sample = shown(f"status {status}, amount {amount}, currency {currency}", LONGEST_SAMPLE)
     return [PartnerRow(transaction_id, UNREADABLE, UNREADABLE, None, code, at, None, sample)]
 
 
 def _minor(value: object, currency: str | None) -> str | None:
-    """None for what is no amount, or below 0."""
+    """In minor units; None for what is no amount, or below 0."""
     try:
         amount = money.in_minor(Decimal(exact.figure(value)), currency or "")
     except ValueError:

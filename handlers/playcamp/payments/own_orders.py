@@ -1,8 +1,8 @@
 """Our own Appcharge orders as payments, so that a purchase in the web store counts for the player's creator too.
 
-Where ``playcamp.register_appcharge`` is on they are registered; where PlayCamp runs the gateway
-(``playcamp.payments_key``) they are kept for it to ask for. They have ids of their own, ``appcharge:<order id>``, so
-that a game that reports these orders itself, by whatever id, has them counted twice.
+If ``playcamp.register_appcharge`` is on, they are registered. If PlayCamp runs the gateway (``playcamp.payments_key``),
+they are kept for its query. Their ids are ``appcharge:<order id>``: if a game reports these orders itself, under any
+other id, they count twice.
 """
 
 import json
@@ -28,8 +28,6 @@ from handlers.playcamp.settings import is_sandbox
 JOB = "playcamp.orders"
 PARTNER = "appcharge"
 PREFIX = "appcharge:"
-MARKET = "web"
-PLATFORM = "Web"
 
 EVERY_SECONDS = 30.0
 STEPS_PER_RUN = 50  # of the job, so that it ends well before its lease
@@ -39,19 +37,21 @@ FIRST_SECONDS = 86400.0  # how far back the first run registers, as the first po
 
 
 def run(installation: Installation, game: Game) -> float | None:
-    """Take what has come since the last run; every half a minute as long as anybody wants it."""
-    if not _is_wanted(game):
+    """Store what has come since the last run; again in half a minute while it is configured."""
+    if not game.is_on("playcamp.register_appcharge") and not game.keys("playcamp.payments_key"):
         return None
-    for _ in range(STEPS_PER_RUN):
-        if not take(installation, game):
-            return EVERY_SECONDS
-    return 0.0
+    return EVERY_SECONDS if catch_up(installation, game) else 0.0
 
 
-def take(installation: Installation, game: Game) -> bool:
+def catch_up(installation: Installation, game: Game) -> bool:
+    """Store a bounded number of orders; returns whether those were all."""
+    return any(not _take(installation, game) for _ in range(STEPS_PER_RUN))
+
+
+def _take(installation: Installation, game: Game) -> bool:
     """Store the next few orders and refunds as payments; returns whether there may be more.
 
-    May be done by several at once, and again: a payment is stored once.
+    Several may do this at once, and again: a payment is stored once.
     """
     with installation.database.snapshot() as connection:
         noted = jobs.cursor(connection, game.id, JOB)
@@ -77,7 +77,7 @@ def take(installation: Installation, game: Game) -> bool:
     def store(tx: Connection) -> bool:
         has_more = False
         if is_turned_on and since is not None:
-            kept = queries.kept_orders(tx, game.id, PARTNER, since, ORDERS_PER_STEP)
+            kept = queries.kept(tx, game.id, PARTNER, ORDERS_PER_STEP, since)
             payments.release(tx, kept)
             has_more = len(kept) == ORDERS_PER_STEP
             after["since"] = None if has_more else since
@@ -97,40 +97,29 @@ def take(installation: Installation, game: Game) -> bool:
     return has_more or through < last_order or refunds_through < last_refund
 
 
-def catch_up(installation: Installation, game: Game) -> bool:
-    """Store every order there is, a bounded number of them; returns whether those were all."""
-    return any(not take(installation, game) for _ in range(STEPS_PER_RUN))
-
-
 def warnings(game: Game) -> list[str]:
-    """Sentences for the owner: orders that would be counted twice, and refunds that cannot be taken back."""
+    """Sentences for the owner: refunds that cannot be taken back, and orders that count twice."""
     connection = current_installation().database.read()
-    told = []
+    sentences = []
     won = payment_orders.refunded_though_won(connection, game.id, PARTNER, PREFIX)
     if won:
-        told.append(
+        sentences.append(
             f"PlayCamp was told of the refund of {len(won)} Appcharge order(s) whose dispute has been won since "
             f"(such as {shown(won[0], 60)}): ask PlayCamp to count them again"
         )
-    if not game.is_on("playcamp.register_appcharge"):
-        return told
-    twice = payment_orders.reported_by_game(connection, game.id, PARTNER)
-    if not twice:
-        return told
-    return [
-        *told,
-        "playcamp.register_appcharge is on, and the game reports Appcharge's orders itself "
-        f"({len(twice)} of its latest payments, such as {shown(twice[0], 60)}), so that they are counted twice: "
-        "switch it off, or leave them out of what the game reports",
-    ]
-
-
-def _is_wanted(game: Game) -> bool:
-    return game.is_on("playcamp.register_appcharge") or bool(game.keys("playcamp.payments_key"))
+    is_on = game.is_on("playcamp.register_appcharge")
+    twice = payment_orders.reported_by_game(connection, game.id, PARTNER) if is_on else []
+    if twice:
+        sentences.append(
+            "playcamp.register_appcharge is on, and the game reports Appcharge's orders itself "
+            f"({len(twice)} of its latest payments, such as {shown(twice[0], 60)}), so that they are counted twice: "
+            "switch it off, or leave them out of what the game reports"
+        )
+    return sentences
 
 
 def _cursor(game: Game, noted: str | None) -> dict[str, Any]:
-    """How far it has come. What was told to a sandbox is told anew once it is live, from the beginning.
+    """How far it has come. What was registered with a sandbox begins anew when the game is live.
 
     ``since``: what was paid from then on is registered; None while nothing is.
     """
@@ -151,17 +140,19 @@ def _since(game: Game) -> str:
 
 
 def _payment(game: Game, wanted: Rules, row: Row) -> Payment:
+    """The payment of an order; it lacks the amount if the currency's decimals are not known."""
     sku, name = _product(row["raw_body"])
-    amount, problem = _amount(row["gross_minor"], row["currency"])
+    currency = row["currency"]
+    is_known = money.exponent(currency or "") is not None
     document = {
         "transactionId": PREFIX + row["reference"],
         "userId": row["player_id"],
         "productId": sku or row["sku"],
         "productName": name,
-        "amount": amount,
-        "currency": row["currency"],
-        "market": MARKET,
-        "platform": PLATFORM,
+        "amount": money.in_major(row["gross_minor"], currency) if is_known else None,
+        "currency": currency,
+        "market": "web",
+        "platform": "Web",
         "distributionType": game.settings["playcamp.appcharge_distribution_type"],
         "purchasedAt": row["purchased_at"],
         "status": "paid" if row["refunded_at"] is None else "refunded",
@@ -169,21 +160,15 @@ def _payment(game: Game, wanted: Rules, row: Row) -> Payment:
     }
     found = parsing.check(document, wanted, PARTNER, is_test=is_sandbox(game))
     if not found.transaction_id.startswith(parsing.UNREADABLE):
-        found = replace(found, transaction_id=PREFIX + row["reference"])  # as the ledger has it, to the letter
-    return found if problem is None else replace(found, problem=problem, is_incomplete=False)
+        found = replace(found, transaction_id=PREFIX + row["reference"])  # exactly as in the ledger
+    problem = f"nobody knows how many decimals {currency or 'an order without a currency'} has"
+    return found if is_known else replace(found, problem=problem, is_incomplete=False)
 
 
 def _product(raw_body: bytes | None) -> tuple[str | None, str | None]:
-    """The sku and the name of what was offered; an order of a player who is forgotten has none any more."""
+    """The sku and the name of the offer; both None if the player was forgotten since, with the body."""
     try:
         order = exact.parse_json(raw_body or b"{}", allow_half_pairs=True)
         return order.get("sku") or None, order.get("bundleName")
     except (AttributeError, ValueError):
         return None, None
-
-
-def _amount(minor: int, code: str | None) -> tuple[str | None, str | None]:
-    """An amount in major units, or why it cannot be told."""
-    if money.exponent(code or "") is None:
-        return None, f"nobody knows how many decimals {code or 'an order without a currency'} has"
-    return money.in_major(minor, code or ""), None

@@ -1,4 +1,4 @@
-"""How far the game's payments are read, as it is noted between runs."""
+"""How far the game's payments have been read, as it is noted between runs."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Window:
-    """A range of time, [start, end) in Unix seconds, of which ``pages`` pages are stored and ``next`` comes next.
+    """A range of time, [start, end) in Unix seconds. ``pages`` pages of it are stored, ``next`` leads to the next one.
 
-    ``mark`` tells how it was asked for: another configuration begins it anew. ``failures`` counts those of the next
-    page that may mean that it cannot be had any more.
+    ``mark`` is that of the API's configuration: if that changes, the window is begun anew. ``failures`` counts those of
+    the next page after which it may not be readable any more.
     """
 
     start: int
@@ -22,7 +22,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Gap:
-    """The first range of which there may be more than was read, in Unix seconds, and how it was asked for."""
+    """The first range in which rows may be missing: its start in Unix seconds, and the mark it was read with."""
 
     start: int
     mark: str
@@ -32,8 +32,8 @@ class Gap:
 class Progress:
     """How far a history is read that begins at ``since``: nothing before ``through`` is missing, in Unix seconds.
 
-    ``until`` is where a backfill ends, or one reading for refunds; ``window`` is the one it is in the middle of.
-    ``gap`` is read again as soon as the game's API is asked in another way.
+    ``until`` is the end of a backfill, or of one search for refunds; ``window`` is the one that is being read. ``gap``
+    is read again as soon as the API's configuration changes.
     """
 
     since: int
@@ -44,24 +44,22 @@ class Progress:
 
     @classmethod
     def parse(cls, text: str | None) -> "Progress | None":
+        """The progress of a :attr:`text`; None for None."""
         if text is None:
             return None
-        told = json.loads(text)
-        window, gap = told.pop("window"), told.pop("gap", None)
-        return cls(
-            **told,
-            window=None if window is None else Window(**window),
-            gap=None if gap is None else Gap(**gap),
-        )
+        noted = json.loads(text)
+        window, gap = noted.pop("window"), noted.pop("gap", None)
+        return cls(**noted, window=window and Window(**window), gap=gap and Gap(**gap))
+
+    @property
+    def text(self) -> str:
+        return json.dumps(asdict(self))
 
     @property
     def reached(self) -> int:
         return self.since if self.through is None else self.through
 
-
-def steps_made(progress: Progress) -> tuple[int, int]:
-    return progress.reached, 0 if progress.window is None else progress.window.pages
-
-
-def progress_text(progress: Progress) -> str:
-    return json.dumps(asdict(progress))
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Grows with each page that is stored."""
+        return self.reached, 0 if self.window is None else self.window.pages

@@ -1,13 +1,10 @@
 """The payment query, for a gateway that PlayCamp runs: what was paid in a range of time, page after page.
 
-What the game has pushed and our own Appcharge orders are told; what we poll of the game itself is not. A call proves
-itself by ``playcamp.payments_key`` and by its address. ``X-Fingerprint`` is the hexadecimal SHA-256 of five lines: the
-method, the path, the query, ``X-Timestamp`` (Unix seconds) and the key. The query's parameters stand there as they are
-sent, percent-encoding included: cut at each ``&``, put in the order of their bytes, joined by ``&`` again.
+It serves what the game has pushed and our own Appcharge orders, and not what is polled from the game itself. A call
+proves itself by ``playcamp.payments_key`` and by its address. ``X-Fingerprint`` is made by :func:`fingerprint`.
 """
 
 import base64
-import hashlib
 import re
 from collections.abc import Sequence
 
@@ -20,7 +17,7 @@ from coinslot.payments import queries, store
 from coinslot.store.db import Connection, Row
 from handlers.kit.receive import current_installation, is_address_allowed, note_call, note_refusal, plain_error
 from handlers.playcamp.payments import own_orders
-from handlers.playcamp.payments.rules import rules
+from handlers.playcamp.payments.rules import fingerprint, rules
 from handlers.playcamp.recipe import SignatureError
 from handlers.playcamp.settings import is_sandbox
 
@@ -38,7 +35,7 @@ class QueryError(Exception):
 
 
 def payments_between(game_slug: str) -> Response:
-    """Payments completed from ``from`` on and before ``to``, in the order of that time; never twice on two pages."""
+    """Payments in [``from``, ``to``), in the order of their time; none is on two pages."""
     installation = current_installation()
     game = installation.games.by_slug(game_slug)
     keys = () if game is None else game.keys("playcamp.payments_key")
@@ -52,8 +49,8 @@ def payments_between(game_slug: str) -> Response:
         return _refused(game, error.reason, 401, "Unauthorized")
     note_call(game, PARTNER, ENDPOINT, key)
     try:
-        begins, ends = _second("from"), _second("to")
-        limit = _limit()
+        begins, ends = (_number(name, 0, LAST_SECOND, "Unix seconds") for name in ("from", "to"))
+        limit = _number("limit", 1, MOST_ROWS, f"a whole number from 1 to {MOST_ROWS}", str(MOST_ROWS))
         after = _cursor(request.args.get("cursor", ""))
         if not begins <= ends <= begins + LONGEST_SPAN_SECONDS:
             raise QueryError(f"to: use a time from {begins} on, at most {LONGEST_SPAN_SECONDS} seconds later")
@@ -63,42 +60,28 @@ def payments_between(game_slug: str) -> Response:
         return plain_error(503, "Busy; please try again")
 
     def read(connection: Connection) -> list[Row]:
-        return queries.paid_between(
-            connection,
-            game.id,
-            clock.stamp(begins),
-            clock.stamp(ends),
-            after,
-            limit + 1,
-            is_sandbox=is_sandbox(game),
-        )
+        span = clock.stamp(begins), clock.stamp(ends)
+        return queries.paid_between(connection, game.id, *span, after, limit + 1, is_sandbox=is_sandbox(game))
 
-    def tell(tx: Connection) -> list[Row]:
+    def freeze(tx: Connection) -> list[Row]:
         found = read(tx)
-        store.told(tx, [row["id"] for row in found[:limit]])
+        store.freeze(tx, [row["id"] for row in found[:limit]])
         return found
 
     rows = read(installation.database.read())
     if not all(row["is_told"] for row in rows[:limit]):
-        # A payment is told with one content, ever: a correction may have come since it was read.
-        rows = installation.database.write(tell)
+        # A payment is only ever served with one content, and it may have been corrected since it was read.
+        rows = installation.database.write(freeze)
     page = rows[:limit]
     answer = jsonify(
-        payments=[_as_told(game, row) for row in page], next_cursor=_cursor_of(page[-1]) if len(rows) > limit else None
+        payments=[_document(game, row) for row in page], next_cursor=_cursor_of(page[-1]) if len(rows) > limit else None
     )
     answer.headers["Cache-Control"] = "no-store"
     return answer
 
 
-def fingerprint(method: str, path: str, query: bytes, timestamp: str, key: bytes) -> str:
-    """What proves a call; ``query`` is what stands behind the question mark, as it is sent."""
-    words = b"&".join(sorted(query.split(b"&")))
-    lines = [method.encode(), path.encode(), words, timestamp.encode("utf-8", "surrogateescape"), key]
-    return hashlib.sha256(b"\n".join(lines)).hexdigest()
-
-
 def _prove(game: Game, keys: Sequence[SecretValue]) -> SecretValue:
-    """The key that the call is proved with. Every valid one is compared. Raises SignatureError."""
+    """The key that proves the call. Every valid one is compared. Raises SignatureError."""
     timestamp = request.headers.get("X-Timestamp", "")
     given = request.headers.get("X-Fingerprint", "").lower()
     path = f"{request.root_path}{request.path}"
@@ -123,22 +106,15 @@ def _refused(game: Game | None, reason: str, status: int, message: str) -> Respo
     return plain_error(status, message)
 
 
-def _second(name: str) -> int:
-    text = request.args.get(name, "")
-    if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) > LAST_SECOND:
-        raise QueryError(f"{name}: use Unix seconds")
-    return int(text)
-
-
-def _limit() -> int:
-    text = request.args.get("limit", str(MOST_ROWS))
-    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MOST_ROWS:
-        raise QueryError(f"limit: use a whole number from 1 to {MOST_ROWS}")
+def _number(name: str, least: int, most: int, what: str, default: str = "") -> int:
+    text = request.args.get(name, default)
+    if not re.fullmatch(r"[0-9]{1,12}", text) or not least <= int(text) <= most:
+        raise QueryError(f"{name}: use {what}")
     return int(text)
 
 
 def _cursor(text: str) -> tuple[str, int] | None:
-    """Time and id of the last payment told; None, which an empty cursor means too, begins."""
+    """Time and id of the last payment served; None, also for an empty cursor, begins."""
     if not text:
         return None
     try:
@@ -148,14 +124,14 @@ def _cursor(text: str) -> tuple[str, int] | None:
             return found[1], int(found[2])
     except (ValueError, OverflowError):
         pass
-    raise QueryError("cursor: use next_cursor as it was told")
+    raise QueryError("cursor: use next_cursor as it was answered")
 
 
 def _cursor_of(row: Row) -> str:
     return base64.urlsafe_b64encode(f"{row['purchased_at']}/{row['id']}".encode()).decode()
 
 
-def _as_told(game: Game, row: Row) -> dict[str, object]:
+def _document(game: Game, row: Row) -> dict[str, object]:
     return {
         "order_id": row["transaction_id"],
         "usn": _usn(game, row["player_id"]),
@@ -176,8 +152,8 @@ def _usn(game: Game, player_id: str) -> int | str:
 
 
 def _market(game: Game, platform: str | None, distribution_type: str | None) -> str | None:
-    """A market of that platform and type: the game's own name for it first, else the usual one, else the platform."""
-    wanted = (platform, distribution_type)
-    own = [name for name, words in game.family("playcamp.market.").items() if tuple(words.split(",")) == wanted]
-    usual = [name for name, place in rules(game).markets.items() if place == wanted]
+    """A market of that platform and type: the game's own name for it, else the usual one, else the platform."""
+    markets = rules(game).markets
+    own = [name for name in game.family("playcamp.market.") if markets[name.lower()] == (platform, distribution_type)]
+    usual = [name for name, place in markets.items() if place == (platform, distribution_type)]
     return next(iter([*own, *usual]), None if platform is None else platform.lower())

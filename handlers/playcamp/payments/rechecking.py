@@ -1,7 +1,7 @@
-"""Payments that wait for the owner are looked at again once the configuration has changed.
+"""Payments that wait for the owner are read again when the configuration has changed.
 
-What is parked is read again: a market was in no table, an expression did not fit, a time zone was another. What the
-game has pushed while we could not register it is registered as soon as there is a key for that.
+A parked payment may be mended: its market was in no table, an expression did not fit, or the time zone was another.
+What the game pushed before there was a key to register it is registered when there is one.
 """
 
 import hashlib
@@ -17,11 +17,11 @@ from coinslot.payments import store as payments
 from coinslot.payments.parsing import Payment
 from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
-from coinslot.store.db import Connection, Row
-from handlers.playcamp.payments import sends
+from coinslot.store.db import Connection, Database, Row
+from handlers.playcamp.payments import polling, sends
 from handlers.playcamp.payments.game_answer import SourceError
 from handlers.playcamp.payments.rules import is_registering, rules
-from handlers.playcamp.payments.source import RowError, Source, is_configured
+from handlers.playcamp.payments.source import Source, is_configured
 
 JOB = "playcamp.recheck"
 ROWS_AT_ONCE = 500
@@ -31,41 +31,43 @@ _DECIDING = ("playcamp.market.", "lookup.", "playcamp.payments.map", "playcamp.p
 
 
 def run(installation: Installation, game: Game) -> float | None:
-    """Read on, for a while. Raises JobError where the configuration cannot work."""
+    """Read on for a while; returns 0 while there is more. Raises JobError if the configuration cannot work."""
+    database = installation.database
     digest = _digest(game)
-    noted = jobs.cursor(installation.database.read(), game.id, JOB)
-    told = json.loads(noted) if noted else {}
-    after: int | None = told["after"] if told.get("configured") == digest else 0
+    text = jobs.cursor(database.read(), game.id, JOB)
+    noted = json.loads(text) if text else {}
+    is_changed = noted.get("configured") != digest
+    after: int | None = 0 if is_changed else noted["after"]
     try:
         source = Source(game, installation.outbound) if is_configured(game) else None
     except SourceError as error:
         raise JobError(str(error)) from None
     ends = time.monotonic() + SLICE_SECONDS
-    if told.get("configured") != digest and game.keys("playcamp.api_key"):
-        while _release(installation, game) == ROWS_AT_ONCE:
+    if is_changed and game.keys("playcamp.api_key"):
+        while _release(database, game) == ROWS_AT_ONCE:
             if time.monotonic() >= ends:
                 return 0.0
     while after is not None and time.monotonic() < ends:
-        rows = queries.parked(installation.database.read(), game.id, after, ROWS_AT_ONCE)
+        rows = queries.parked(database.read(), game.id, after, ROWS_AT_ONCE)
         again = [(row["id"], found) for row in rows if (found := _read(game, source, row)) is not None]
         after = rows[-1]["id"] if len(rows) == ROWS_AT_ONCE else None
-        _store(installation, game, again, json.dumps({"configured": digest, "after": after}))
+        _store(database, game, again, json.dumps({"configured": digest, "after": after}))
     return None if after is None else 0.0
 
 
-def _release(installation: Installation, game: Game) -> int:
-    kept = queries.kept_pushes(installation.database.read(), game.id, ROWS_AT_ONCE)
+def _release(database: Database, game: Game) -> int:
+    kept = queries.kept(database.read(), game.id, "push", ROWS_AT_ONCE)
 
     def release(tx: Connection) -> None:
         payments.release(tx, kept)
         jobs.at(tx, game.id, sends.JOB, 0)
 
     if kept:
-        installation.database.write(release)
+        database.write(release)
     return len(kept)
 
 
-def _store(installation: Installation, game: Game, again: list[tuple[int, Payment]], cursor: str) -> None:
+def _store(database: Database, game: Game, again: list[tuple[int, Payment]], cursor: str) -> None:
     def store(tx: Connection) -> None:
         for payment_id, payment in again:
             is_ours = payment.source == "poll" or is_registering(game)
@@ -74,11 +76,11 @@ def _store(installation: Installation, game: Game, again: list[tuple[int, Paymen
             jobs.at(tx, game.id, sends.JOB, 0)
         jobs.put_cursor(tx, game.id, JOB, cursor)
 
-    installation.database.write(store)
+    database.write(store)
 
 
 def _read(game: Game, source: Source | None, row: Row) -> Payment | None:
-    """What a stored row tells now; None for one that no configuration could mend."""
+    """What a parked row becomes now; None if no configuration can mend it."""
     at, is_test = clock.seconds(row["created_at"]), bool(row["is_test"])
     document: Any = json.loads(row["reported"])
     if row["source"] == "appcharge":
@@ -86,17 +88,11 @@ def _read(game: Game, source: Source | None, row: Row) -> Payment | None:
     if parsing.UNMAPPED not in document:
         return parsing.check(document, rules(game), row["source"], is_test=is_test, at=at)
     raw = document[parsing.UNMAPPED]
-    if raw is None or source is None:
-        return None
-    try:
-        made = source.payment(raw)
-    except RowError as error:
-        return parsing.unmapped(raw, str(error), "poll", is_test=is_test)
-    return parsing.check(made, rules(game), "poll", raw=raw, is_test=is_test, at=at)
+    return None if raw is None or source is None else polling.read_row(source, raw, rules(game), is_test, at)
 
 
 def _digest(game: Game) -> str:
-    """Of the configuration that rows are read by, and whether what was pushed can be registered."""
+    """Of the configuration that rows are read by, and whether there is a key to register with."""
     deciding = sorted((key, value) for key, value in game.settings.items() if key.startswith(_DECIDING))
     deciding.append(("playcamp.api_key", str(bool(game.keys("playcamp.api_key")))))
     return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()

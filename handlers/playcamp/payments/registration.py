@@ -1,7 +1,6 @@
-"""Payments are registered with PlayCamp in bulk, and those that were given back are refunded there, one by one.
+"""The job that registers payments with PlayCamp in bulk, and refunds them one by one; ``sends.py`` sends them.
 
-PlayCamp knows a payment by its transaction id, so that sending one again is always safe and always has the content it
-had before. How they are sent is in ``sends.py``.
+PlayCamp knows a payment by its transaction id, so sending one again is safe: it has the same content every time.
 """
 
 import secrets
@@ -20,16 +19,16 @@ from handlers.playcamp.payments.sends import JOB, LAST_PAUSE_SECONDS, LONGEST_WA
 
 SLICE_SECONDS = 40.0  # of work in one run; then one call more at most, so that it ends well within its lease
 
-KEY_REFUSED = "playcamp.api_key is refused"  # how a job's error begins that only another key can end
+KEY_REFUSED = "playcamp.api_key is refused"  # the start of a job's error that only another key can end
 
 
 def pauses(game: Game) -> list[float]:
-    """Between runs that failed: the owner's delays, then hourly."""
+    """Seconds between runs that failed: the owner's delays, then hourly."""
     return [*delays(game), LAST_PAUSE_SECONDS]
 
 
 def run(installation: Installation, game: Game) -> float | None:
-    """Register and refund what is due, for a while. Raises JobError; what was not settled is due again then."""
+    """Register and refund what is due, for a while; returns the seconds until more is due. Raises JobError."""
     if not game.keys("playcamp.api_key"):
         return None
     try:
@@ -42,7 +41,7 @@ def run(installation: Installation, game: Game) -> float | None:
         if work.refusal is not None:
             raise work.refusal
     except ApiError as error:
-        # Neither a refused key nor a refusal of whatever is sent is anything that more tries soon could mend.
+        # A refused key, or a refusal of everything, does not end by itself: more tries soon are useless.
         is_hopeless = work.is_key_refused or error is work.refusal
         table = [LAST_PAUSE_SECONDS] if is_hopeless else pauses(game)
         trouble = f"{KEY_REFUSED}: {error}" if work.is_key_refused else str(error)
@@ -52,10 +51,7 @@ def run(installation: Installation, game: Game) -> float | None:
 
 
 def wrong(game: Game, errors: Mapping[str, str]) -> list[str]:
-    """A sentence for the owner where PlayCamp takes no payment of theirs before they have set another key.
-
-    ``errors`` are those of the game's jobs.
-    """
+    """A sentence for the owner if PlayCamp refuses the key. ``errors``: job -> its last error."""
     trouble = errors.get(JOB)
     if trouble is None or not trouble.startswith(KEY_REFUSED):
         return []
@@ -66,7 +62,7 @@ def wrong(game: Game, errors: Mapping[str, str]) -> list[str]:
 
 
 def sample_payment() -> dict[str, Any]:
-    """A payment for calls that are marked as tests: it names the reserved ids, and is another one each time."""
+    """A payment for calls that are tests: it names the reserved ids, and has a new transaction id each time."""
     return {
         "userId": RESERVED_ID,
         "transactionId": f"{RESERVED_ID}-{secrets.token_hex(8)}",

@@ -1,25 +1,23 @@
-"""The game's own payment API, asked as its owner has configured it: one page of one range of time at a call.
+"""The game's own payment API, called as its owner has configured it: one page of one range of time in a call.
 
 The address and the body are templates. In the braces: ``from``, ``to`` (Unix seconds), ``from_ms``, ``to_ms``,
 ``from_iso``, ``to_iso`` (ISO 8601 with the zone's offset), ``from_date``, ``to_date`` (days of the zone), ``cursor``
-(empty at first), ``page`` (1 at first) and ``limit``. A range is [from, to); an API that knows days only is asked for
-those of both ends, so that it leaves out none, whichever way it takes the last.
+(empty at first), ``page`` (1 at first) and ``limit``. A range is [from, to). An API that only knows days is asked for
+the days of both ends, so that none is missed whether it includes the last or not.
 
-How a call proves itself, with ``playcamp.payments_key`` (and not at all without):
+How a call proves itself with ``playcamp.payments_key`` (without one it does not):
 
-- ``fingerprint``: ``X-Partner`` (the game's short name), ``X-Timestamp`` (Unix seconds) and ``X-Fingerprint``, the hex
-  SHA-256 of method, path, sorted query, timestamp and key, one a line. Path and query are those of the request line,
-  percent-encoded as they are sent; the query is split at ``&``, sorted and joined again.
+- ``fingerprint``: ``X-Partner`` (the game's short name), ``X-Timestamp`` and ``X-Fingerprint``, as
+  :func:`handlers.playcamp.payments.rules.fingerprint` makes it of the request line.
 - ``hmac``: ``X-Timestamp`` and ``X-Signature``, the hex HMAC-SHA256 under the key of the same lines but the key's; a
   request with a body has the body's hex SHA-256 as another line.
 - ``header``: the key in the header ``playcamp.payments.auth_header``; ``basic``: the key is ``user:password``.
 
-What comes back is a stranger's. Errors are told in our words, since theirs may hold players or a key.
+Nothing of an answer goes into an error, since it may hold players or a key.
 """
 
 import base64
 import hashlib
-import hmac
 import json
 import re
 from collections.abc import Mapping
@@ -31,7 +29,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-from coinslot.base import clock, moments
+from coinslot.base import clock, moments, signing
 from coinslot.base.expressions import Expression
 from coinslot.base.limits import ExpressionError
 from coinslot.base.outbound import Outbound
@@ -45,44 +43,34 @@ from handlers.playcamp.payments.game_answer import (
     figures,
     kind_of,
 )
+from handlers.playcamp.payments.rules import fingerprint, signed_lines
 
 TIMEOUT_SECONDS = 25.0  # one page
 LARGEST_ANSWER = 16 * 1024 * 1024
 LONGEST_NEXT = 4096
 
-
 _PLACE = re.compile(r"{([a-z_]+)}")
 _LINK = re.compile(r"https?://", re.IGNORECASE)
 _HEADER_VALUE = re.compile(r"[!-~]+(?: [!-~]+)*")
-# How answers say that they have more than one page, without punctuation and in lower case.
+# Names of members that say that there is more than one page, without punctuation and in lower case.
 _TOTALS = (
-    *("total", "totalcount", "totalrows", "totalresults", "totalitems", "totalelements", "totalrecords"),
-    *("count", "rowcount", "recordcount", "resultcount", "itemcount"),
-)
-_PAGES = ("pages", "totalpages", "pagecount", "lastpage")
-_FOLLOWING = (
-    "more",
-    "hasmore",
-    "hasnext",
-    "hasnextpage",
-    "next",
-    "nextpage",
-    "nextcursor",
-    "nexttoken",
-    "nextpagetoken",
-)
+    "total totalcount totalrows totalresults totalitems totalelements totalrecords "
+    "count rowcount recordcount resultcount itemcount"
+).split()
+_PAGES = "pages totalpages pagecount lastpage".split()
+_FOLLOWING = "more hasmore hasnext hasnextpage next nextpage nextcursor nexttoken nextpagetoken".split()
 _CONFIGURED = ("url", "rows", "map")
 
 
 class RowError(Exception):
-    """A row is no payment; the message says why, for the owner."""
+    """A row cannot be made a payment; the message says why, for the owner."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """Rows as the game wrote them; ``next`` is what the next page is asked for by, None after the last.
+    """Rows as the game wrote them; ``next`` is the cursor, number or link of the next page, None after the last.
 
-    ``doubt`` says why there may be more, though nothing leads on; None: there is no reason to think so.
+    ``doubt`` says why there may be more although there is no ``next``; None: nothing suggests it.
     """
 
     rows: list[Any]
@@ -91,11 +79,12 @@ class Page:
 
 
 def is_configured(game: Game) -> bool:
+    """Whether the game's payments can be polled."""
     return all(game.settings[f"playcamp.payments.{name}"] for name in _CONFIGURED)
 
 
 class Source:
-    """A game's payment API. Raises :class:`SourceError` at once where the configuration cannot work."""
+    """A game's payment API. Raises :class:`SourceError` if the configuration cannot work."""
 
     def __init__(self, game: Game, outbound: Outbound) -> None:
         self._game = game
@@ -112,9 +101,9 @@ class Source:
 
     @property
     def mark(self) -> str:
-        """Another one as soon as what is asked, and how, has changed: a page is then nowhere to go on from."""
-        told = [self._settings[name] for name in ("url", "method", "body", "rows", "next", "zone", "limit")]
-        return hashlib.sha256("\0".join(told).encode("utf-8", "replace")).hexdigest()[:16]
+        """A digest of the calls' configuration. When it changes, a range cannot be continued from a page."""
+        parts = [self._settings[name] for name in ("url", "method", "body", "rows", "next", "zone", "limit")]
+        return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()[:16]
 
     def page(self, start: int, end: int, next: str | None, timeout_seconds: float | None = None) -> Page:
         """One page of the payments from ``start`` up to ``end``; ``next`` is that of the page before, None at first.
@@ -144,7 +133,7 @@ class Source:
         return Page(rows, following, self._doubt(document, len(rows)) if is_first_and_last else None)
 
     def payment(self, row: Any) -> dict[str, Any]:
-        """A row of a page, as it came or as it was kept, in our words and unchecked. Raises :class:`RowError`."""
+        """A row of a page, or one that was stored, in our words and unchecked. Raises :class:`RowError`."""
         try:
             made = self._map.apply(row, zone=self.zone, lookup=self._lookup, is_parsed=True)
         except ExpressionError as error:
@@ -161,10 +150,8 @@ class Source:
             raise SourceError("playcamp.payments.since: use a date or time such as 2026-01-31") from None
 
     def address(self, start: int, end: int) -> str:
-        """What the first page of a range is asked for by, as it stands on the request line. Raises SourceError."""
+        """The address of the first page of a range, as it is sent. Raises SourceError."""
         return self._url(self._settings["url"], self._places(start, end, None))
-
-    # How
 
     def _made(self, name: str, parse: Any) -> Any:
         try:
@@ -189,7 +176,7 @@ class Source:
             try:
                 local = datetime.fromtimestamp(seconds, self._tzinfo)
             except (ValueError, OverflowError, OSError):
-                raise SourceError("the range of time is outside of the years that can be told") from None
+                raise SourceError("the range of time is outside of the years 1 to 9999") from None
             iso = local.isoformat(timespec="seconds")
             places |= {
                 name: str(seconds),
@@ -200,7 +187,7 @@ class Source:
         return places
 
     def _url(self, template: str, places: Mapping[str, str]) -> str:
-        """The address exactly as it will stand on the request line: that is what is signed."""
+        """The address exactly as it is sent: that is what is signed."""
         filled = _PLACE.sub(lambda found: quote(places.get(found[1], found[0]), safe=""), template)
         try:
             parts = parse_url(filled)
@@ -209,7 +196,7 @@ class Source:
         return parts._replace(fragment=None).url
 
     def _body(self, places: Mapping[str, str]) -> tuple[bytes, str]:
-        """The body and its type: JSON where the template begins like it, else a form."""
+        """The body and its type: JSON if the template begins like it, else a form."""
         template = self._settings["body"]
         is_json = template.lstrip()[:1] in ("{", "[")
 
@@ -241,16 +228,15 @@ class Source:
                 raise SourceError("playcamp.payments_key has characters that no header can carry")
             return {self._settings["auth_header"]: text}
         timestamp = str(int(clock.now()))
-        lines = [*_signed_lines(method, url), timestamp]
+        parts = urlsplit(url)
+        call = method, parts.path or "/", parts.query.encode(), timestamp
         if how == "hmac":
-            lines += [] if body is None else [hashlib.sha256(body).hexdigest()]
-            signature = hmac.new(key, "\n".join(lines).encode(), hashlib.sha256).hexdigest()
-            return {"X-Timestamp": timestamp, "X-Signature": signature}
-        fingerprint = hashlib.sha256("\n".join([*lines, ""]).encode() + key).hexdigest()
-        return {"X-Partner": self._game.slug, "X-Timestamp": timestamp, "X-Fingerprint": fingerprint}
+            message = signed_lines(*call) + (b"" if body is None else f"\n{hashlib.sha256(body).hexdigest()}".encode())
+            return {"X-Timestamp": timestamp, "X-Signature": signing.hmac_hex("sha256", key, message)}
+        return {"X-Partner": self._game.slug, "X-Timestamp": timestamp, "X-Fingerprint": fingerprint(*call, key)}
 
     def _doubt(self, document: Any, count: int) -> str | None:
-        """Why an answer of ``count`` rows, with nothing that leads on, may be the first page of several."""
+        """Why an answer of ``count`` rows without a next page may be the first of several."""
         said = list(figures(document, LEVELS_OF_FIGURES))
         total = max((whole_of(value) or 0 for name, value in said if name in _TOTALS), default=0)
         if total > count:
@@ -281,7 +267,7 @@ class Source:
         return text if self._is_paged_by_place and not _LINK.match(text) else self._link(text, url)
 
     def _link(self, text: str, url: str) -> str:
-        """A link, whole, as it will be sent. Raises SourceError for one that leaves the game's own server."""
+        """An absolute link, as it is sent. Raises SourceError for one to another server."""
         try:
             parts = parse_url(urljoin(url, text))
             own = parse_url(url)
@@ -290,11 +276,6 @@ class Source:
         if (parts.scheme, parts.host, _port(parts)) != (own.scheme, own.host, _port(own)) or parts.auth != own.auth:
             raise SourceError("playcamp.payments.next found a link to another server")
         return parts._replace(fragment=None).url
-
-
-def _signed_lines(method: str, url: str) -> list[str]:
-    parts = urlsplit(url)
-    return [method, parts.path or "/", "&".join(sorted(parts.query.split("&")))]
 
 
 def _port(parts: Any) -> int | None:

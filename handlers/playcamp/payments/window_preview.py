@@ -1,4 +1,4 @@
-"""One window of the game's payments, asked for and shown as it would be stored; nothing is stored."""
+"""One window of the game's payments, read and shown as it would be stored; nothing is stored."""
 
 import math
 import re
@@ -22,9 +22,9 @@ from handlers.playcamp.settings import is_sandbox
 
 ROWS_SHOWN = 5
 MOST_REASONS = 10
-MOST_PAGES = 3  # enough to see that .next leads on
-PAGE_SECONDS = 10.0  # for one answer: somebody is waiting for it
-WINDOW_SECONDS = 15.0  # then no further page is asked for
+MOST_PAGES = 3  # enough to see that .next works
+PAGE_SECONDS = 10.0  # for one answer: a person is waiting for it
+WINDOW_SECONDS = 15.0  # then no further page is read
 HIDDEN = "…"
 _SECRET = re.compile(r"key|token|secret|sign|auth|pass|fingerprint|hash", re.IGNORECASE)
 
@@ -32,10 +32,10 @@ _SECRET = re.compile(r"key|token|secret|sign|auth|pass|fingerprint|hash", re.IGN
 def try_window(
     installation: Installation, game: Game, days: int | None = None, start: int | None = None, most_pages: int = 1
 ) -> Window:
-    """Ask the game's payment API as a poll would, for the first pages of one window, and store nothing.
+    """Read the first pages of one window as a poll would, and store nothing.
 
     The window has the last ``days``, or is as long as that of a poll: from ``start`` on (Unix seconds), else up to
-    where a poll would end now. Never raises for what is configured or answered: that is the window's ``error``.
+    where a poll would end now. What goes wrong is the window's ``error``; nothing is raised.
     """
     begin, end = _range(game, days, start)
     window = Window(game.settings["playcamp.payments.method"], "", clock.stamp(begin), clock.stamp(end))
@@ -43,15 +43,14 @@ def try_window(
         return replace(window, error="playcamp.payments needs .url, .rows and .map before payments can be read")
     if begin >= end:
         return replace(window, error="that begins later than payments are asked for yet")
-    made, is_test = rules(game), is_sandbox(game)
+    wanted, is_test = rules(game), is_sandbox(game)
     count = pages = 0
     rows: list[TriedRow] = []
     first: Payment | None = None
     parked: Counter[str] = Counter()
     after: str | None = None
     seen: set[str] = set()
-    error: str | None = None
-    doubt: str | None = None
+    error = doubt = None
     deadline = time.monotonic() + WINDOW_SECONDS
     try:
         source = Source(game, installation.outbound.for_callers)
@@ -61,13 +60,13 @@ def try_window(
             page = source.page(begin, end, after, PAGE_SECONDS)
             after, pages, count, doubt = page.next, pages + 1, count + len(page.rows), page.doubt
             for row in page.rows:
-                payment = polling.read_row(source, row, made, is_test)
+                payment = polling.read_row(source, row, wanted, is_test)
                 if len(rows) < ROWS_SHOWN:
                     rows.append(_tried(row, payment))
                 if payment.problem is not None:
                     parked[payment.problem] += 1
-                elif first is None:
-                    first = payment
+                else:
+                    first = first or payment
             if after in seen:
                 raise SourceError("playcamp.payments.next never ends: it leads in a circle")
     except SourceError as trouble:
@@ -86,17 +85,8 @@ def try_window(
     )
 
 
-def _range(game: Game, days: int | None, start: int | None) -> tuple[int, int]:
-    span = int(game.settings["playcamp.payments.span_seconds"])
-    until = math.floor(clock.now()) - int(game.settings["playcamp.payments.lag_seconds"])
-    if start is not None:
-        return start, max(start, min(start + span, until))
-    length = span if days is None else min(days * polling.DAY_SECONDS, max(span, polling.DAY_SECONDS))
-    return max(0, until - length), until
-
-
 def masked(text: str, game: Game) -> str:
-    """An address without what proves us: values of telling names, and the key wherever it stands."""
+    """An address without our key, and without the values of parameters whose names suggest a secret."""
     for key in game.keys("playcamp.payments_key"):
         value = key.value.decode("utf-8", "replace")
         for written in (value, quote(value, safe="")):
@@ -111,10 +101,19 @@ def masked(text: str, game: Game) -> str:
     return parts._replace(query="&".join(words)).geturl()
 
 
+def _range(game: Game, days: int | None, start: int | None) -> tuple[int, int]:
+    span = int(game.settings["playcamp.payments.span_seconds"])
+    until = math.floor(clock.now()) - int(game.settings["playcamp.payments.lag_seconds"])
+    if start is not None:
+        return start, max(start, min(start + span, until))
+    length = span if days is None else min(days * polling.DAY_SECONDS, max(span, polling.DAY_SECONDS))
+    return max(0, until - length), until
+
+
 def _tried(raw: Any, payment: Payment) -> TriedRow:
     if payment.problem is not None:
         return TriedRow(raw, None, payment.problem)
-    told = {
+    fields = {
         "transactionId": payment.transaction_id,
         "userId": payment.player_id,
         "productId": payment.product_id,
@@ -127,4 +126,6 @@ def _tried(raw: Any, payment: Payment) -> TriedRow:
         "purchasedAt": payment.purchased_at,
         "refundedAt": payment.refunded_at,
     }
-    return TriedRow(raw, {name: value for name, value in told.items() if value is not None}, None, payment.kept_because)
+    return TriedRow(
+        raw, {name: value for name, value in fields.items() if value is not None}, None, payment.kept_because
+    )
