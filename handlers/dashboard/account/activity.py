@@ -7,8 +7,7 @@ from coinslot.store import audit
 from coinslot.store.audit import Wanted
 from coinslot.store.db import Row
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, below, page
-from handlers.kit.receive import current_installation
+from handlers.dashboard.frame.pages import PageError, below, page, read
 
 ACTORS = {"owner": "the owner, on these pages", "command": "a command on the server", "game": "the game's server"}
 INSTALLATION = "-"  # in place of a game's short name, which cannot look so
@@ -48,7 +47,7 @@ MEANINGS = {
 
 
 def activity() -> Response:
-    connection = current_installation().database.read()
+    connection = read()
     every = games.every(connection)
     wanted = _wanted(every)
     entries, following = audit.entries(connection, wanted, below())
@@ -67,7 +66,7 @@ def activity() -> Response:
 
 def activity_csv() -> Response:
     """Every entry that the filters let through, not only a page of them."""
-    connection = current_installation().database.read()
+    connection = read()
     every = games.every(connection)
     slugs = {row["id"]: row["slug"] for row in every}
     rows = (

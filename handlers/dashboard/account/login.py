@@ -16,7 +16,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from coinslot.access import owner, second_factor, throttle
 from coinslot.base import addresses
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import SESSION_COOKIE, page, see_other, set_cookie
+from handlers.dashboard.frame.pages import SESSION_COOKIE, page, read, see_other, set_cookie, write
 from handlers.kit import passwords
 from handlers.kit.receive import current_installation
 
@@ -100,14 +100,14 @@ def sign_in_with_code() -> AnyResponse:
 
 def sign_out() -> AnyResponse:
     session = g.session
-    current_installation().database.write(lambda tx: owner.end_session(tx, session))
+    write(lambda tx: owner.end_session(tx, session))
     response = see_other("login", said="signed-out")
     response.delete_cookie(SESSION_COOKIE)
     return response
 
 
 def _form(status: int, problem: str | None) -> Response:
-    has_owner = owner.has_password(current_installation().database.read())
+    has_owner = owner.has_password(read())
     return page("login.html", status, problem=problem, has_owner=has_owner, next=request.values.get("next", ""))
 
 
@@ -150,7 +150,7 @@ def _proved() -> str | None:
 
 def _whose() -> str:
     """This browser and the password of today, so that a proof is good nowhere else and no longer than those."""
-    stored = owner.password_hash(current_installation().database.read())
+    stored = owner.password_hash(read())
     return hashlib.sha256(f"{g.browser}\n{stored}".encode()).hexdigest()
 
 

@@ -15,7 +15,7 @@ from coinslot.operations import backup
 from coinslot.store import audit
 from coinslot.store.db import Connection
 from handlers.dashboard.account.confirmation import UnconfirmedError, confirm
-from handlers.dashboard.frame.pages import download, page, see_other
+from handlers.dashboard.frame.pages import download, page, see_other, write
 from handlers.kit import passwords
 from handlers.kit.receive import current_installation, partners
 
@@ -38,7 +38,7 @@ def change_password() -> AnyResponse:
     except owner.OwnerError as error:
         return _account(400, "password", f"Please {error}.")
     digest = passwords.hash_of(chosen)
-    current_installation().database.write(lambda tx: owner.set_password(tx, digest, "owner", keep=this))
+    write(lambda tx: owner.set_password(tx, digest, "owner", keep=this))
     return see_other("account", said="password")
 
 
@@ -55,7 +55,7 @@ def end_browser() -> AnyResponse:
             audit.record(tx, None, "owner", "session.end", f"{count} browser{'' if count == 1 else 's'}")
         return count
 
-    count = current_installation().database.write(end)
+    count = write(end)
     if which == "all" or which == this:
         return see_other("login", said="signed-out")
     return see_other("account", said=("ended" if which == "others" else "session-ended") if count else "nothing")
@@ -92,7 +92,7 @@ def switch_second_factor_off() -> AnyResponse:
         confirm(or_code=True)
     except UnconfirmedError as error:
         return _account(error.status, "second-factor-off", error)
-    was_on = current_installation().database.write(lambda tx: second_factor.turn_off(tx, "owner"))
+    was_on = write(lambda tx: second_factor.turn_off(tx, "owner"))
     return see_other("account", said="second-factor-off" if was_on else "nothing")
 
 

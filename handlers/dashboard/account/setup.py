@@ -6,7 +6,7 @@ from coinslot.access import owner
 from coinslot.games import games
 from coinslot.installation import LinkError
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import SESSION_COOKIE, page, set_cookie
+from handlers.dashboard.frame.pages import SESSION_COOKIE, page, read, set_cookie
 from handlers.kit import passwords
 from handlers.kit.receive import current_installation, partners
 
@@ -17,7 +17,7 @@ def setup() -> Response:
         current_installation().check_setup_token(request.args.get("token", ""))
     except LinkError as error:
         return _spent(error)
-    has_game = bool(games.every(current_installation().database.read()))
+    has_game = bool(games.every(read()))
     return page("setup.html", token=request.args["token"], has_game=has_game, problem=None, form={})
 
 

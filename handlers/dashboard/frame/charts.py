@@ -1,8 +1,7 @@
-"""Charts as SVG, made on the server: a table beside each says the same in figures.
+"""Charts as SVG, made on the server; a table beside each has the same figures.
 
-Nothing here holds a colour: the stylesheet does. Widths are percentages and heights pixels, with no viewBox, so that
-text keeps its size on any screen and only the bars grow. Series are told apart by shade and by their place in the
-legend, never by colour alone.
+The stylesheet has the colours. Widths are percentages and heights pixels, without a viewBox: text keeps its size on any
+screen and only the bars grow. Series differ by shade and by their place in the legend, never by colour alone.
 """
 
 import math
@@ -36,37 +35,39 @@ def bars(
     labels: Mapping[int, str] | None = None,
     decimals: int = 0,
 ) -> Markup:
-    """Bars of stacked series, one per place, with a scale of rounded values. ``labels`` stand under some places.
+    """Bars of stacked series, one per place, with a scale of rounded values. ``labels`` are written under some places.
 
-    The figures of a place show when one points at it, with so many ``decimals``.
+    Pointing at a place shows its figures, with ``decimals`` digits after the point.
     """
     series = series[:MOST_SERIES]
     tallest = max((sum(each.values[at] for each in series) for at in range(len(places))), default=0)
     lines = list(_grid(tallest))
     top_value = lines[-1]
-    room = HEIGHT - BOTTOM - TOP
+    inner_height = HEIGHT - BOTTOM - TOP
 
     def height(value: float) -> float:
-        return room * value / top_value
+        return inner_height * value / top_value
 
     scale = [f'<svg class="scale" width="{SCALE_WIDTH}" height="{HEIGHT}" aria-hidden="true">']
     parts = [f'<svg class="chart" width="100%" height="{HEIGHT}" aria-hidden="true">']
     for value in lines:
-        y = TOP + room - height(value)
+        y = TOP + inner_height - height(value)
         scale.append(f'<text x="{SCALE_WIDTH - 8}" y="{y + 4:.1f}" text-anchor="end">{short(value)}</text>')
         kind = "axis" if value == 0 else "gridline"
         parts.append(f'<line class="{kind}" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>')
     step = 100 / max(len(places), 1)
     for at, place in enumerate(places):
         heights = [height(each.values[at]) for each in series]
-        told = "".join(f"\n{each.name}: {each.values[at]:,.{decimals}f}" for each in series)
-        parts.append(f"<g><title>{escape(place)}{escape(told)}</title>")
-        parts.append(f'<rect class="hit" x="{at * step:.3f}%" width="{step:.3f}%" y="0" height="{TOP + room}"/>')
+        figures = "".join(f"\n{each.name}: {each.values[at]:,.{decimals}f}" for each in series)
+        parts.append(f"<g><title>{escape(place)}{escape(figures)}</title>")
+        parts.append(
+            f'<rect class="hit" x="{at * step:.3f}%" width="{step:.3f}%" y="0" height="{TOP + inner_height}"/>'
+        )
         for number, (tall, top) in enumerate(zip(heights, accumulate(heights), strict=True)):
             if tall > 0:
                 parts.append(
                     f'<rect class="series-{number}" x="{(at + 0.14) * step:.3f}%" width="{step * 0.72:.3f}%" '
-                    f'y="{TOP + room - top:.1f}" height="{max(tall, 1):.1f}"/>'
+                    f'y="{TOP + inner_height - top:.1f}" height="{max(tall, 1):.1f}"/>'
                 )
         parts.append("</g>")
     for at, label in (labels or {}).items():
@@ -78,13 +79,33 @@ def bars(
 
 
 def ranking(title: str, rows: Sequence[tuple[str, float, str]]) -> Markup:
-    """Horizontal bars: what, how much of it, and that in words."""
+    """Horizontal bars from zero: name, value, and the value as text."""
     largest = max((value for _, value, _ in rows), default=0) or 1
-    parts = [
-        f'<svg class="chart" width="100%" height="{ROW_HEIGHT * max(len(rows), 1)}" role="img" '
-        f'aria-label="{escape(title)}">'
-    ]
-    for number, (name, value, text) in enumerate(rows):
+    return _horizontal(title, [(name, text, 0, 100 * value / largest, 0) for name, value, text in rows])
+
+
+def waterfall(title: str, rows: Sequence[tuple[str, float, float, str]]) -> Markup:
+    """A bar for each step from one value to another: name, from, to, and the change as text.
+
+    A step that takes away, whose second value is the smaller one, has another shade.
+    """
+    values = [value for _, start, end, _ in rows for value in (start, end)]
+    least = min([0.0, *values])
+    span = (max([0.0, *values]) - least) or 1
+    return _horizontal(
+        title,
+        [
+            (name, text, 100 * (min(start, end) - least) / span, 100 * abs(end - start) / span, int(end < start))
+            for name, start, end, text in rows
+        ],
+    )
+
+
+def _horizontal(title: str, rows: Sequence[tuple[str, str, float, float, int]]) -> Markup:
+    """One bar per row: name, text, where it begins and how wide it is in percent, and its shade."""
+    height = ROW_HEIGHT * max(len(rows), 1)
+    parts = [f'<svg class="chart" width="100%" height="{height}" role="img" aria-label="{escape(title)}">']
+    for number, (name, text, x, width, shade) in enumerate(rows):
         top = number * ROW_HEIGHT
         cut = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
         parts.append(
@@ -92,39 +113,10 @@ def ranking(title: str, rows: Sequence[tuple[str, float, str]]) -> Markup:
             f'<text class="name" x="0" y="{top + 13}">{escape(cut)}</text>'
             f'<text x="100%" y="{top + 13}" text-anchor="end">{escape(text)}</text>'
             f'<rect class="track" x="0" y="{top + 19}" width="100%" height="6" rx="3"/>'
-            f'<rect class="series-0" x="0" y="{top + 19}" width="{max(100 * value / largest, 0.5):.2f}%" height="6" '
-            'rx="3"/></g>'
+            f'<rect class="series-{shade}" x="{min(x, 99.5):.2f}%" y="{top + 19}" width="{max(width, 0.5):.2f}%" '
+            'height="6" rx="3"/></g>'
         )
-    parts.append("</svg>")
-    return Markup("".join(parts))  # noqa: S704  numbers of ours, and text that was escaped
-
-
-def waterfall(title: str, rows: Sequence[tuple[str, float, float, str]]) -> Markup:
-    """What becomes of an amount, a bar for each step from one value to another: name, from, to, and that in words.
-
-    A step that takes away (its second value is the lesser one) has another shade than what there is.
-    """
-    values = [value for _, start, end, _ in rows for value in (start, end)]
-    least, most = min([0.0, *values]), max([0.0, *values])
-    span = (most - least) or 1
-    parts = [
-        f'<svg class="chart" width="100%" height="{ROW_HEIGHT * max(len(rows), 1)}" role="img" '
-        f'aria-label="{escape(title)}">'
-    ]
-    for number, (name, start, end, text) in enumerate(rows):
-        top = number * ROW_HEIGHT
-        left, right = sorted((start, end))
-        x, width = 100 * (left - least) / span, max(100 * (right - left) / span, 0.5)
-        parts.append(
-            f"<g><title>{escape(name)}: {escape(text)}</title>"
-            f'<text class="name" x="0" y="{top + 13}">{escape(name)}</text>'
-            f'<text x="100%" y="{top + 13}" text-anchor="end">{escape(text)}</text>'
-            f'<rect class="track" x="0" y="{top + 19}" width="100%" height="6" rx="3"/>'
-            f'<rect class="series-{1 if end < start else 0}" x="{min(x, 99.5):.2f}%" y="{top + 19}" '
-            f'width="{width:.2f}%" height="6"/></g>'
-        )
-    parts.append("</svg>")
-    return Markup("".join(parts))  # noqa: S704  numbers of ours, and text that was escaped
+    return Markup("".join([*parts, "</svg>"]))  # noqa: S704  numbers of ours, and text that was escaped
 
 
 def legend(names: Sequence[str]) -> Markup:

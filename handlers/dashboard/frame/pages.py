@@ -7,10 +7,21 @@ POST must carry the form token of the browser it comes from.
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
-from flask import Blueprint, Response, current_app, g, make_response, redirect, render_template, request, url_for
+from flask import (
+    Blueprint,
+    Response,
+    current_app,
+    g,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    stream_with_context,
+    url_for,
+)
 from flask.globals import request_ctx
 from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
@@ -18,9 +29,12 @@ from werkzeug.wrappers import Response as AnyResponse
 from coinslot import __version__
 from coinslot.access import owner
 from coinslot.games.games import Game
+from coinslot.store.db import Connection
 from coinslot.store.paging import LAST_ID
 from handlers.dashboard.frame import words
-from handlers.kit.receive import current_installation, plain_error
+from handlers.kit.receive import current_installation, partners, plain_error
+
+T = TypeVar("T")
 
 SESSION_COOKIE = "coinslot_session"
 VISITOR_COOKIE = "coinslot_visitor"  # of a browser that is not signed in: what its form token hangs on
@@ -183,6 +197,21 @@ def see_other(endpoint: str, said: str = "", **values: Any) -> AnyResponse:
     return redirect(url_for(f"dashboard.{endpoint}", **values), 303)
 
 
+def read() -> Connection:
+    """A connection to read with; see :meth:`Database.read`."""
+    return current_installation().database.read()
+
+
+def write(change: Callable[[Connection], T]) -> T:
+    """Make a change in one transaction; see :meth:`Database.write`."""
+    return current_installation().database.write(change)
+
+
+def partner_titles() -> dict[str, str]:
+    """Name -> title of each partner."""
+    return {partner.name: partner.title for partner in partners()}
+
+
 def find_game(slug: str) -> Game:
     """The game in an address; 404 when there is none. Ids of rows are looked for within this one only."""
     game = current_installation().games.by_slug(slug)
@@ -203,10 +232,10 @@ def below() -> int:
     return whole(request.args.get("after")) or LAST_ID
 
 
-def download(chunks: Iterable[str | bytes] | Iterator[str | bytes], name: str, mimetype: str) -> Response:
+def download(chunks: Iterable[str | bytes], name: str, mimetype: str) -> Response:
     """A file that is streamed as it is made; ``name`` is of our making."""
     response = Response(
-        (chunk.encode() if isinstance(chunk, str) else chunk for chunk in chunks),
+        stream_with_context(chunk.encode() if isinstance(chunk, str) else chunk for chunk in chunks),
         mimetype=mimetype,
         direct_passthrough=False,
     )

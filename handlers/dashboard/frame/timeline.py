@@ -1,4 +1,4 @@
-"""What happened, in the order of time, in sentences that may be read out to a player."""
+"""What happened, in the order of time, in sentences that support may read out to a player."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,8 +8,8 @@ from typing import Any
 from coinslot.ledger.dossier import History
 from handlers.kit import wording
 
-MOST_ATTEMPTS_TOLD = 5  # of one delivery; the rest are counted
-ITEMS_TOLD = 6
+ATTEMPTS_SHOWN = 5  # of one delivery; the rest are counted
+ITEMS_SHOWN = 6
 
 REASONS = {"refund": "refunded", "chargeback": "taken back by the player's bank", "reinstated": "paid again"}
 OUTCOMES = {
@@ -58,20 +58,15 @@ class Moment:
 def timeline(history: History) -> list[Moment]:
     """From the partner's call to the game's acknowledgement, the oldest first."""
     public_ids = {row["id"]: row["public_id"] for row in history.transactions}
-    moments: list[Moment] = []
-    for transaction in history.transactions:
-        moments += _of_transaction(transaction)
     acked = next(((row["acked_through"], row["acked_at"]) for row in history.transactions), (0, None))
+    of_refunds = {refund["event_id"] for refund in history.refunds}
+    moments = [moment for row in history.transactions for moment in _of_transaction(row)]
     for grant in history.grants:
         moments += _of_grant(grant, public_ids.get(grant["transaction_id"]), acked)
-    for conflict in history.conflicts:
-        moments += _of_conflict(conflict, public_ids[conflict["transaction_id"]])
-    for refund in history.refunds:
-        moments.append(_of_refund(refund, public_ids[refund["transaction_id"]]))
-    told = {refund["event_id"] for refund in history.refunds}
-    moments += [_of_event(event) for event in history.events if event["id"] not in told]
-    for delivery in history.deliveries:
-        moments += _of_delivery(delivery)
+    moments += [_of_conflict(row, public_ids[row["transaction_id"]]) for row in history.conflicts]
+    moments += [_of_refund(row, public_ids[row["transaction_id"]]) for row in history.refunds]
+    moments += [_of_event(event) for event in history.events if event["id"] not in of_refunds]
+    moments += [moment for delivery in history.deliveries for moment in _of_delivery(delivery)]
     return sorted(moments, key=lambda moment: moment.at)  # stable: within one instant, cause before effect
 
 
@@ -80,15 +75,15 @@ def as_text(moments: list[Moment]) -> str:
 
 
 def is_own_call(transaction: Mapping[str, Any]) -> bool:
-    """Whether this came as the answer to a call of ours, proved by its connection and not by a signature."""
+    """Whether it is the answer to a call of ours: its connection proves it, not a signature."""
     return str(transaction["signed_with"]).startswith("playcamp.api_key/")
 
 
-def items_in_words(items: list[dict[str, Any]]) -> str:
-    """1,000 coins and 5 gems; without signs, which the sentence around it says."""
-    each = [f"{abs(int(item['quantity'])):,} {wording.shown(item['sku'], 60)}" for item in items[:ITEMS_TOLD]]
-    if len(items) > ITEMS_TOLD:
-        each.append(f"{len(items) - ITEMS_TOLD} other items")
+def items_as_text(items: list[dict[str, Any]]) -> str:
+    """1,000 coins and 5 gems. The sentence around it says whether they are given or taken."""
+    each = [f"{abs(int(item['quantity'])):,} {wording.shown(item['sku'], 60)}" for item in items[:ITEMS_SHOWN]]
+    if len(items) > ITEMS_SHOWN:
+        each.append(f"{len(items) - ITEMS_SHOWN} other items")
     return " and ".join(filter(None, [", ".join(each[:-1]), each[-1]])) if each else "nothing"
 
 
@@ -103,46 +98,37 @@ def _of_transaction(row: Mapping[str, Any]) -> Iterator[Moment]:
     proof = f"Its signature was checked and is right ({wording.shown(row['signed_with'], 80)})."
     if is_own_call(row):
         proof = "It is the answer to a call of the game's own."
-    yield Moment(
-        row["received_at"], "seen", f"{partner} reported order {reference}{paid}. {proof}{test}", row["public_id"]
-    )
+    sentence = f"{partner} reported order {reference}{paid}. {proof}{test}"
+    yield Moment(row["received_at"], "seen", sentence, row["public_id"])
 
 
 def _of_grant(grant: Mapping[str, Any], public_id: str | None, acked: tuple[int, str | None]) -> Iterator[Moment]:
     public_id = public_id or grant["transaction_public_id"]
-    items, number = items_in_words(grant["items"]), grant["id"]
+    items, number = items_as_text(grant["items"]), grant["id"]
     if grant["kind"] == "reversal":
         policy = POLICIES.get(grant["policy"], grant["policy"])
         why = f" The reason given: {wording.shown(grant['reason'])}." if grant["reason"] else ""
-        sentence, word = f"{items} reversed: the game was asked to {policy} (grant {number}).{why}", "reversed"
+        word, sentence = "reversed", f"{items} reversed: the game was asked to {policy} (grant {number}).{why}"
     elif grant["restores"] is not None or grant["kind"] == "adjustment":
-        sentence, word = f"{items} given back to the player (grant {number}).", "restored"
+        word, sentence = "restored", f"{items} given back to the player (grant {number})."
     else:
-        sentence, word = (
-            f"{items} credited to player {wording.shown(grant['player_id'], 80)} (grant {number}).",
-            "credited",
-        )
+        player = wording.shown(grant["player_id"], 80)
+        word, sentence = "credited", f"{items} credited to player {player} (grant {number})."
     yield Moment(grant["created_at"], word, sentence, public_id)
     through, at = acked
     if at is not None and number <= through:
-        yield Moment(
-            max(at, grant["created_at"]),
-            "done",
-            f"The game had acknowledged grant {number} by then: it says that it has applied it.",
-            public_id,
-        )
+        sentence = f"The game had acknowledged grant {number} by then: it says that it has applied it."
+        yield Moment(max(at, grant["created_at"]), "done", sentence, public_id)
 
 
-def _of_conflict(row: Mapping[str, Any], public_id: str) -> Iterator[Moment]:
+def _of_conflict(row: Mapping[str, Any], public_id: str) -> Moment:
     times = "once" if row["seen"] == 1 else f"{row['seen']:,} times"
     last = f", the last time on {wording.moment(row['last_at'])}" if row["seen"] > 1 else ""
-    yield Moment(
-        row["first_at"],
-        "conflict",
+    sentence = (
         f"The same order was reported again with other content, {times}{last}. It was refused and nothing was credited"
-        " for it.",
-        public_id,
+        " for it."
     )
+    return Moment(row["first_at"], "conflict", sentence, public_id)
 
 
 def _of_refund(row: Mapping[str, Any], public_id: str) -> Moment:
@@ -155,56 +141,39 @@ def _of_refund(row: Mapping[str, Any], public_id: str) -> Moment:
 
 def _of_event(row: Mapping[str, Any]) -> Moment:
     sentence = EVENTS.get(row["type"], f"The partner reported {wording.shown(row['type'], 100)}.")
-    if row["type"].startswith("sponsor."):
-        creator = _told(row["data"]).get("creator_key")
-        if isinstance(creator, str):
-            sentence = f"{sentence.removesuffix('.')}: {wording.shown(creator, 80)}."
+    creator = _object(row["data"]).get("creator_key") if row["type"].startswith("sponsor.") else None
+    if isinstance(creator, str):
+        sentence = f"{sentence.removesuffix('.')}: {wording.shown(creator, 80)}."
     return Moment(row["received_at"], "note", sentence)
 
 
 def _of_delivery(row: Mapping[str, Any]) -> Iterator[Moment]:
-    where, number = wording.shown(row["destination"], 60), row["id"]
-    what = f"Grant {row['grant_id']}"
-    attempts = row["attempts"]
+    where, number, attempts = wording.shown(row["destination"], 60), row["id"], row["attempts"]
+    grant = f"Grant {row['grant_id']}"
     failed = [each for each in attempts if each["failure"] is not None]
-    for each in failed[:MOST_ATTEMPTS_TOLD]:
-        why = FAILURES.get(each["failure"], each["failure"])
-        status = f" ({each['status']})" if each["status"] else ""
-        yield Moment(
-            each["started_at"], "failing", f"{what} could not be delivered to {where}: {why}{status}.", None, number
-        )
-    if len(failed) > MOST_ATTEMPTS_TOLD:
-        more = len(failed) - MOST_ATTEMPTS_TOLD
-        yield Moment(failed[-1]["started_at"], "failing", f"{more} more attempts at {where} failed.", None, number)
+    for each in failed[:ATTEMPTS_SHOWN]:
+        why = FAILURES.get(each["failure"], each["failure"]) + (f" ({each['status']})" if each["status"] else "")
+        sentence = f"{grant} could not be delivered to {where}: {why}."
+        yield Moment(each["started_at"], "failing", sentence, delivery=number)
+    more = len(failed) - ATTEMPTS_SHOWN
+    if more > 0:
+        sentence = f"{more} more attempts at {where} failed."
+        yield Moment(failed[-1]["started_at"], "failing", sentence, delivery=number)
     if row["state"] == "delivered":
-        yield Moment(
-            row["finished_at"],
-            "delivered",
-            f"{what} was delivered to {where}, which said that it has it.",
-            None,
-            number,
-        )
+        at, word, sentence = row["finished_at"], "delivered", f"{grant} was delivered to {where}."
     elif row["state"] == "dead":
-        yield Moment(
-            row["finished_at"],
-            "dead",
-            f"The delivery of {what.lower()} to {where} was given up: {row['dead_reason']}.",
-            None,
-            number,
-        )
+        sentence = f"The delivery of {grant.lower()} to {where} was given up: {row['dead_reason']}."
+        at, word = row["finished_at"], "dead"
     else:
-        yield Moment(
-            attempts[-1]["started_at"] if attempts else row["created_at"],  # behind what has been tried
-            "waiting",
-            f"{what} is to be delivered to {where}; the next attempt is due {wording.moment(row['next_attempt_at'])}.",
-            None,
-            number,
-        )
+        due = wording.moment(row["next_attempt_at"])
+        sentence = f"{grant} is to be delivered to {where}; the next attempt is due {due}."
+        at, word = attempts[-1]["started_at"] if attempts else row["created_at"], "waiting"
+    yield Moment(at, word, sentence, delivery=number)
 
 
-def _told(data: str) -> dict[str, Any]:
+def _object(text: str) -> dict[str, Any]:
     try:
-        told = json.loads(data)
+        found = json.loads(text)
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return found if isinstance(found, dict) else {}

@@ -20,7 +20,7 @@ from coinslot.games.games import Game
 from coinslot.games.options import COMMON_SECRETS
 from coinslot.operations import contacts
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, page, see_other
+from handlers.dashboard.frame.pages import PageError, page, read, see_other, write
 from handlers.dashboard.integration.checklist import Facts, Light, Step, checklist, light
 from handlers.kit.partner import Address, Key, Partner
 from handlers.kit.receive import current_installation, partners
@@ -133,9 +133,7 @@ def retire_key(game: Game) -> AnyResponse:
     if not game.keys(name):
         raise PageError(404, "There is no such key")
     try:
-        current_installation().database.write(
-            lambda tx: keyring.retire(tx, games.find(tx, game.slug), name, actor="owner")
-        )
+        write(lambda tx: keyring.retire(tx, games.find(tx, game.slug), name, actor="owner"))
     except SecretError as error:
         return _back(game, 400, str(error))
     return _back(game, said="key-retired")
@@ -176,7 +174,7 @@ def _partner_page(
 
 
 def _keys_page(game: Game, status: int = 200, problem: str = "") -> Response:
-    rows = keyring.listing_of(current_installation().database.read(), game.id, game.secrets)
+    rows = keyring.listing_of(read(), game.id, game.secrets)
     owned: list[tuple[str, Partner | None, Sequence[tuple[str, Key | None]]]] = [
         *((partner.title, partner, _named(game, partner.keys)) for partner in partners()),
         ("The game's own addresses", None, _named(game, GAME_KEYS)),

@@ -18,7 +18,7 @@ from coinslot.games.options import Setting
 from coinslot.outbox import destinations, lists
 from coinslot.outbox.checks import DestinationError
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, page, see_other
+from handlers.dashboard.frame.pages import PageError, page, read, see_other, write
 from handlers.kit.previews import Formula, Made, Sample
 from handlers.kit.receive import current_installation, partners
 
@@ -47,7 +47,7 @@ def preview_mapping(game: Game) -> AnyResponse:
         return _page(game, formulas, formula, expression, data, pasted)
     try:
         catalogue = current_installation().catalogue
-        current_installation().database.write(lambda tx: _save(tx, catalogue, game, formula, expression))
+        write(lambda tx: _save(tx, catalogue, game, formula, expression))
     except (GameError, DestinationError) as error:
         return _page(game, formulas, formula, expression, data, pasted, 400, str(error))
     return see_other("mapping", "saved", what=formula.key)
@@ -169,7 +169,7 @@ def _chosen(formulas: Sequence[Formula], key: str | None) -> Formula:
 
 def _formulas(game: Game) -> list[Formula]:
     """Those of the partners, and the success rule of each destination."""
-    rows = destinations.listing(current_installation().database.read(), game.id)
+    rows = destinations.listing(read(), game.id)
     found = [formula for partner in partners() for formula in partner.formulas]
     return found + [_of_destination(row["name"], row["id"]) for row in rows]
 
@@ -191,7 +191,7 @@ def _answers(destination_id: int) -> list[Sample]:
         Sample("yes", "Sample: an answer that says yes", {"result": True, "code": 0}),
         Sample("no", "Sample: an answer that says no", {"result": False, "code": 17, "message": "try again"}),
     ]
-    answer = lists.last_answer(current_installation().database.read(), destination_id)
+    answer = lists.last_answer(read(), destination_id)
     if answer is not None:
         with suppress(ValueError, RecursionError):
             found.append(Sample("last", "The last answer that came", json.loads(answer), True))
@@ -210,7 +210,7 @@ def _apply_success(game: Game, expression: str, document: Any) -> Made:
 def _current(game: Game, formula: Formula) -> str:
     if not formula.key.startswith(DESTINATION):
         return game.settings[formula.key]
-    rows = destinations.listing(current_installation().database.read(), game.id)
+    rows = destinations.listing(read(), game.id)
     row = next(each for each in rows if f"{DESTINATION}{each['name']}" == formula.key)
     return str(row["success_expression"] or row["success"])
 

@@ -16,7 +16,7 @@ from coinslot.operations import refusals as ring
 from coinslot.operations.refusals import Refused
 from coinslot.store import audit
 from coinslot.store.db import Row
-from handlers.dashboard.frame.pages import PageError, below, page, whole
+from handlers.dashboard.frame.pages import PageError, below, page, partner_titles, read, whole, write
 from handlers.kit import wrong_addresses
 from handlers.kit.explain import Known
 from handlers.kit.explain_words import Finding
@@ -118,7 +118,7 @@ def _list(game: Game | None) -> Response:
     return page(
         "refusals.html",
         calls=[(call, finding(call, known, until)) for call in calls],
-        partners={each.name: each.title for each in partners()},
+        partners=partner_titles(),
         reasons=REASONS,
         chosen={"partner": partner, "reason": reason},
         next=calls[-1].id if len(found) > SHOWN else None,
@@ -143,7 +143,7 @@ def _detail(game: Game | None, call: Refused, body: str | None = None) -> Respon
 
 def _with_body(game: Game | None, call: Refused) -> AnyResponse:
     game_id = None if game is None else game.id
-    current_installation().database.write(lambda tx: audit.record(tx, game_id, "owner", "refusal.body", str(call.id)))
+    write(lambda tx: audit.record(tx, game_id, "owner", "refusal.body", str(call.id)))
     return _detail(game, call, call.body[:BODY_SHOWN].decode("utf-8", "replace"))
 
 
@@ -246,11 +246,11 @@ class _Asked:
 
     @cached_property
     def _contacts(self) -> Mapping[tuple[str, str], Row]:
-        return {} if self._game_id is None else contacts.of_game(current_installation().database.read(), self._game_id)
+        return {} if self._game_id is None else contacts.of_game(read(), self._game_id)
 
     @cached_property
     def _changed(self) -> Mapping[str, str]:
-        return audit.last_done(current_installation().database.read(), self._game_id, ("secret.retire",))
+        return audit.last_done(read(), self._game_id, ("secret.retire",))
 
 
 def _masked(name: str, value: str) -> str:

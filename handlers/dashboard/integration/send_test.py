@@ -10,7 +10,7 @@ from coinslot.games.games import Game
 from coinslot.operations import contacts
 from coinslot.store import audit
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, page, see_other
+from handlers.dashboard.frame.pages import PageError, page, see_other, write
 from handlers.dashboard.integration.addresses import address_of, partner_of, refusals_of
 from handlers.kit import sending
 from handlers.kit.partner import Call
@@ -31,7 +31,7 @@ def note_copied(game: Game, partner: str) -> AnyResponse:
         what = "address.copied" if is_copied else "address.not_copied"
         audit.record(tx, game.id, "owner", what, f"{its.name}/{address.endpoint}")
 
-    current_installation().database.write(note)
+    write(note)
     return see_other("integration_partner", "saved", partner=partner)
 
 

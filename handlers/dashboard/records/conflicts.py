@@ -8,10 +8,9 @@ from coinslot.games.games import Game
 from coinslot.ledger import search
 from coinslot.store.paging import every
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import below, page
+from handlers.dashboard.frame.pages import below, page, read
 from handlers.dashboard.frame.timeline import OUTCOMES, REASONS
 from handlers.dashboard.records.transactions import major
-from handlers.kit.receive import current_installation
 
 ROWS_AT_ONCE = 500
 ADVICE = {
@@ -34,12 +33,12 @@ REFUND_HEADER = (
 
 
 def conflicts(game: Game) -> Response:
-    rows, following = search.conflicts(current_installation().database.read(), game.id, below())
+    rows, following = search.conflicts(read(), game.id, below())
     return page("conflicts.html", rows=rows, next=following)
 
 
 def conflicts_csv(game: Game) -> Response:
-    connection = current_installation().database.read()
+    connection = read()
 
     found = every(lambda before: search.conflicts(connection, game.id, before, ROWS_AT_ONCE))
     rows = ([row["public_id" if name == "transaction_id" else name] for name in CONFLICT_HEADER] for row in found)
@@ -48,14 +47,14 @@ def conflicts_csv(game: Game) -> Response:
 
 def refunds(game: Game) -> Response:
     is_open = request.args.get("show") == "open"
-    rows, following = search.refunds(current_installation().database.read(), game.id, is_open, below())
+    rows, following = search.refunds(read(), game.id, is_open, below())
     return page(
         "refunds.html", rows=rows, next=following, is_open=is_open, reasons=REASONS, outcomes=OUTCOMES, advice=ADVICE
     )
 
 
 def refunds_csv(game: Game) -> Response:
-    connection = current_installation().database.read()
+    connection = read()
     is_open = request.args.get("show") == "open"
 
     def rows() -> Iterator[tuple[object, ...]]:

@@ -20,7 +20,7 @@ from coinslot.store import audit
 from coinslot.store.db import Connection, Row
 from coinslot.store.paging import LAST_ID, Listed, every
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, below, page, see_other, whole
+from handlers.dashboard.frame.pages import PageError, below, page, read, see_other, whole, write
 from handlers.kit.receive import current_installation
 from handlers.kit.wording import shown, until
 
@@ -32,23 +32,27 @@ LONGEST_REASON = 200
 LONGEST_FILTER = 100
 LONGEST_BODY = 64 * 1024
 
-# What an attempt came to grief over, in words.
+# Failure of an attempt -> what it means.
 FAILURES = {
     "dns": "the name of the host was not found",
-    "refused": "nobody took the connection",
+    "refused": "the connection was refused",
     "timeout": "no answer in time",
     "tls": "the certificate or the TLS connection was not right",
     "redirect": "it answered with a redirect, which is not followed",
     "too_large": "the answer was too large",
-    "status": "the answer's status says no",
+    "status": "the status of the answer says no",
     "rejected": "the answer says no, or it could not be sent",
 }
+EXPORTED = (
+    "id state destination event_type player_id grant_id public_id event_id attempts_made last_attempt next_attempt_at "
+    "dead_reason created_at finished_at webhook_id"
+).split()
 COMMON_TYPES = ("grant.created", "grant.reversed", "player.login", "sponsor.created", "sponsor.ended")
 
 
 @dataclass(frozen=True)
 class Filter:
-    """What of the deliveries is asked for; what makes no sense is left out."""
+    """Which deliveries are listed. A value that makes no sense filters nothing."""
 
     state: str | None
     destination: str | None
@@ -57,26 +61,30 @@ class Filter:
     @classmethod
     def of(cls, values: Mapping[str, str]) -> "Filter":
         state = values.get("state", "")
-        return cls(
-            state if state in STATES else None,
-            shown(values.get("destination", "").strip(), LONGEST_FILTER) or None,
-            shown(values.get("type", "").strip(), LONGEST_FILTER) or None,
-        )
-
-    @property
-    def states(self) -> tuple[str, ...]:
-        return STATES if self.state is None else (self.state,)
+        name, event_type = (shown(values.get(each, "").strip(), LONGEST_FILTER) for each in ("destination", "type"))
+        return cls(state if state in STATES else None, name or None, event_type or None)
 
     @property
     def query(self) -> dict[str, str]:
-        told = {"state": self.state, "destination": self.destination, "type": self.event_type}
-        return {name: value for name, value in told.items() if value}
+        given = {"state": self.state, "destination": self.destination, "type": self.event_type}
+        return {name: value for name, value in given.items() if value}
+
+    def page(self, game: Game, before: int, limit: int) -> Listed:
+        """The deliveries with ids below ``before``, newest first."""
+        return lists.page(
+            *(read(), game.id),
+            states=STATES if self.state is None else (self.state,),
+            destination=self.destination,
+            event_type=self.event_type,
+            before=before,
+            limit=limit,
+        )
 
 
 def deliveries(game: Game) -> Response:
-    connection = current_installation().database.read()
+    connection = read()
     wanted = Filter.of(request.args)
-    rows, following = _page(connection, game, wanted, below(), PER_PAGE)
+    rows, following = wanted.page(game, below(), PER_PAGE)
     goals = destinations.listing(connection, game.id)
     return page(
         "deliveries.html",
@@ -92,62 +100,52 @@ def deliveries(game: Game) -> Response:
         put_back=whole(request.args.get("back")),
         stayed=whole(request.args.get("stayed")),
         failures=FAILURES,
-        next_in_words=lambda row: _next_of_list(row),
+        next_in_words=_next_in_list,
     )
 
 
 def deliveries_csv(game: Game) -> Response:
-    """The deliveries that a filter leaves over, newest first."""
+    """All deliveries of a filter, newest first."""
     wanted = Filter.of(request.args)
-    database = current_installation().database
-
-    rows = every(lambda before: _page(database.read(), game, wanted, before, EXPORTED_AT_ONCE))
-    return csv_file(f"{game.slug}-deliveries", _EXPORTED, ([row[name] for name in _EXPORTED] for row in rows))
+    rows = every(lambda before: wanted.page(game, before, EXPORTED_AT_ONCE))
+    return csv_file(f"{game.slug}-deliveries", EXPORTED, ([row[name] for name in EXPORTED] for row in rows))
 
 
 def redrive_deliveries(game: Game) -> AnyResponse:
-    """Put back the dead and waiting deliveries that were ticked, or all that the filter leaves over."""
-    wanted = Filter.of(request.form)
-    reason = _reason()
+    """Put back the dead and waiting deliveries that were ticked, or all of the filter."""
+    wanted, reason = Filter.of(request.form), _reason()
     ids = [number for each in request.form.getlist("id")[:MOST_SELECTED] if (number := whole(each)) is not None]
     is_all = request.form.get("which") == "all"
     if not is_all and not ids:
         raise PageError(400, "Tick the deliveries to put back first, or choose to put all of them back.")
 
-    which: dict[str, Any] = {"event_type": wanted.event_type}
-    database = current_installation().database
-    if is_all:
-        subject = ", ".join(["all", *(f"{name} {value}" for name, value in wanted.query.items() if name != "state")])
-        if wanted.destination is not None:
-            which["destination_id"] = _destination_id(database.read(), game, wanted.destination)
-    else:
-        subject = ", ".join(map(str, ids[:20])) + (", ..." if len(ids) > 20 else "")
-
-    def put_back(portion: list[int]) -> int:
+    def put_back(portion: list[int], subject: str) -> int:
         def store(tx: Connection) -> int:
             count = redrives.redrive(tx, game.id, portion)
             if count:
                 audit.record(tx, game.id, "owner", "delivery.redrive", f"{shown(subject)} ({count}){reason}")
             return count
 
-        return database.write(store)
+        return write(store)
 
     if is_all:
+        which: dict[str, Any] = {"event_type": wanted.event_type}
+        if wanted.destination is not None:
+            which["destination_id"] = _destination_id(game, wanted.destination)
+        subject = ", ".join(["all", *(f"{name} {value}" for name, value in wanted.query.items() if name != "state")])
         count = after = 0
-        while found := redrives.redrivable(database.read(), game.id, after=after, state=wanted.state, **which):
-            count += put_back(found)
+        while found := redrives.redrivable(read(), game.id, after=after, state=wanted.state, **which):
+            count += put_back(found, subject)
             after = found[-1]
-        stayed = 0 if wanted.state == "waiting" else redrives.count_overtaken(database.read(), game.id, **which)
+        stayed = 0 if wanted.state == "waiting" else redrives.count_overtaken(read(), game.id, **which)
     else:
-        count = put_back(list(dict.fromkeys(ids)))
-        stayed = sum(redrives.count_overtaken(database.read(), game.id, delivery_id=each) for each in set(ids))
-    said = "put-back" if count else "nothing"
-    return see_other("deliveries", said, back=count, stayed=stayed, **wanted.query)
+        count = put_back(list(dict.fromkeys(ids)), ", ".join(map(str, ids[:20])) + (", ..." if len(ids) > 20 else ""))
+        stayed = sum(redrives.count_overtaken(read(), game.id, delivery_id=each) for each in set(ids))
+    return see_other("deliveries", "put-back" if count else "nothing", back=count, stayed=stayed, **wanted.query)
 
 
 def delivery(game: Game, delivery_id: int) -> Response:
-    connection = current_installation().database.read()
-    row = _found(connection, game, delivery_id)
+    connection, row = read(), _found(game, delivery_id)
     destination_row = destinations.row_of(connection, row["destination_id"])
     return page(
         "delivery.html",
@@ -165,7 +163,7 @@ def delivery(game: Game, delivery_id: int) -> Response:
 
 
 def redrive_delivery(game: Game, delivery_id: int) -> AnyResponse:
-    _found(current_installation().database.read(), game, delivery_id)
+    _found(game, delivery_id)
     reason = _reason()
 
     def put_back(tx: Connection) -> None:
@@ -173,74 +171,41 @@ def redrive_delivery(game: Game, delivery_id: int) -> AnyResponse:
         audit.record(tx, game.id, "owner", "delivery.redrive", f"{delivery_id}{reason}")
 
     try:
-        current_installation().database.write(put_back)
+        write(put_back)
     except DeliveryError as error:
         raise PageError(409, f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
     return see_other("delivery", "redriven", delivery_id=delivery_id)
 
 
 def switch_destination(game: Game, name: str, verb: str) -> AnyResponse:
-    """Pause a destination, or have it begin afresh: what it is owed waits, or goes out now."""
+    """Pause a destination, or resume it with a closed circuit."""
     if verb not in ("pause", "resume"):
         raise PageError(404, "There is no such page")
     state = "paused" if verb == "pause" else "active"
     try:
-        current_installation().database.write(
-            lambda tx: destinations.set_state(tx, game.slug, name, state, actor="owner")
-        )
+        write(lambda tx: destinations.set_state(tx, game.slug, name, state, actor="owner"))
     except DestinationError:
         raise PageError(404, "There is no such destination") from None
     return see_other("deliveries", f"{verb}d")
 
 
-_EXPORTED = (
-    "id",
-    "state",
-    "destination",
-    "event_type",
-    "player_id",
-    "grant_id",
-    "public_id",
-    "event_id",
-    "attempts_made",
-    "last_attempt",
-    "next_attempt_at",
-    "dead_reason",
-    "created_at",
-    "finished_at",
-    "webhook_id",
-)
-
-
-def _page(connection: Connection, game: Game, wanted: Filter, before: int, limit: int) -> Listed:
-    return lists.page(
-        connection,
-        game.id,
-        states=wanted.states,
-        destination=wanted.destination,
-        event_type=wanted.event_type,
-        before=before,
-        limit=limit,
-    )
-
-
-def _found(connection: Connection, game: Game, delivery_id: int) -> Row:
-    row = lists.find(connection, game.id, delivery_id) if delivery_id <= LAST_ID else None
+def _found(game: Game, delivery_id: int) -> Row:
+    row = lists.find(read(), game.id, delivery_id) if delivery_id <= LAST_ID else None
     if row is None:
         raise PageError(404, "There is no such delivery")
     return row
 
 
 def _reason() -> str:
-    """What the owner says of why, as it is kept beside the change; empty when nothing was said."""
+    """The reason in the form, as the audit keeps it; empty when there is none."""
     reason = " ".join(request.form.get("reason", "").split())
     return f": {shown(reason, LONGEST_REASON)}" if reason else ""
 
 
-def _destination_id(connection: Connection, game: Game, name: str) -> int:
-    """0 where there is none of that name: nothing is owed to it."""
+def _destination_id(game: Game, name: str) -> int:
+    """0 when there is none of that name: nothing is owed to it."""
     try:
-        return destinations.find_id(connection, game.slug, name)
+        return destinations.find_id(read(), game.slug, name)
     except DestinationError:
         return 0
 
@@ -259,11 +224,10 @@ def _circuit(row: Row) -> tuple[str, str]:
             f"It rests after {row['failures_in_row']:,} failures in a row. No delivery spends an attempt; one "
             f"at a time tries it, the next {until(row['next_probe_at'])}.{probed} Resume it once it is mended.",
         )
-    if row["failures_in_row"]:
-        return "active", f"Its last {row['failures_in_row']:,} attempts failed." if row["failures_in_row"] > 1 else (
-            "Its last attempt failed."
-        )
-    return "active", "Nothing has failed there lately."
+    count = row["failures_in_row"]
+    if count:
+        return "active", f"Its last {count:,} attempts failed." if count > 1 else "Its last attempt failed."
+    return "active", "No recent attempt failed."
 
 
 def _next(row: Row, destination: Row) -> str:
@@ -284,7 +248,7 @@ def _next(row: Row, destination: Row) -> str:
     return f"The next attempt is due {until(row['next_attempt_at'])}.{order}"
 
 
-def _next_of_list(row: Row) -> str:
+def _next_in_list(row: Row) -> str:
     if row["leased_until"] is not None and row["leased_until"] > clock.stamp():
         return "under way"
     if row["destination_state"] == "paused":

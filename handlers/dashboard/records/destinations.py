@@ -16,7 +16,7 @@ from coinslot.outbox.checks import DestinationError
 from coinslot.outbox.formats import STANDARD
 from coinslot.relay import grader
 from coinslot.store.db import Connection, Row
-from handlers.dashboard.frame.pages import PageError, page, see_other, whole
+from handlers.dashboard.frame.pages import PageError, page, read, see_other, whole, write
 from handlers.kit.grading import new_grader
 from handlers.kit.receive import current_installation
 
@@ -70,7 +70,7 @@ def change_destination(game: Game, name: str) -> AnyResponse:
         raise PageError(400, "There is no such state of a destination")
     if state == "removed" and request.form.get("sure") != "yes":
         return _destinations(game, 400, f"Tick the box to remove {name}.")
-    current_installation().database.write(lambda tx: destinations.set_state(tx, game.slug, name, state, actor="owner"))
+    write(lambda tx: destinations.set_state(tx, game.slug, name, state, actor="owner"))
     return see_other("destination_list", said=CHANGES[state])
 
 
@@ -90,9 +90,7 @@ def rotate_destination(game: Game, name: str) -> Response:
 def retire_destination_secret(game: Game, name: str) -> AnyResponse:
     _row(game, name)
     try:
-        current_installation().database.write(
-            lambda tx: keyring.retire(tx, games.find(tx, game.slug), destinations.secret_name(name), actor="owner")
-        )
+        write(lambda tx: keyring.retire(tx, games.find(tx, game.slug), destinations.secret_name(name), actor="owner"))
     except SecretError:
         return see_other("destination_list", "nothing")
     return see_other("destination_list", "retired")
@@ -131,7 +129,7 @@ def grade_destination(game: Game, name: str) -> Response:
 
 
 def _row(game: Game, name: str) -> Row:
-    rows = destinations.listing(current_installation().database.read(), game.id)
+    rows = destinations.listing(read(), game.id)
     found = next((row for row in rows if row["name"] == name), None)
     if found is None:
         raise PageError(404, "There is no such destination")

@@ -14,7 +14,7 @@ from coinslot.store import audit
 from coinslot.store.db import Connection, Row
 from coinslot.store.paging import Listed, every
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, below, page, see_other, whole
+from handlers.dashboard.frame.pages import PageError, below, page, read, see_other, whole
 from handlers.dashboard.frame.words import payment_address
 from handlers.kit.receive import current_installation
 from handlers.kit.wording import shown
@@ -47,15 +47,20 @@ JOBS = {
     "playcamp.recheck": "Reads parked payments again after a change",
 }
 
+EXPORTED = (
+    "transaction_id source player_id product_id product_name amount currency market platform distribution_type "
+    "purchased_at state reason registered_at refunded_at refund_state is_test created_at"
+).split()
+
 
 def payments(game: Game) -> Response:
     if "id" in request.args:
         return payment(game, request.args["id"])
-    connection = current_installation().database.read()
+    connection = read()
     state, search = _wanted()
     is_conflicts = state == "conflicts" and not search
     jobs = schedules.listing(connection, game.id)
-    rows, following = ([], None) if is_conflicts else _page(connection, game, state, search, below(), PER_PAGE)
+    rows, following = ([], None) if is_conflicts else _page(game, state, search, below(), PER_PAGE)
     return page(
         "payments.html",
         rows=rows,
@@ -77,16 +82,14 @@ def payments(game: Game) -> Response:
 
 
 def payments_csv(game: Game) -> Response:
-    """The payments that the filter leaves over, newest first."""
+    """All payments of the filter, newest first."""
     state, search = _wanted()
-    database = current_installation().database
-
-    rows = every(lambda before: _page(database.read(), game, state, search, before, EXPORTED_AT_ONCE))
-    return csv_file(f"{game.slug}-payments", _EXPORTED, ([row[name] for name in _EXPORTED] for row in rows))
+    rows = every(lambda before: _page(game, state, search, before, EXPORTED_AT_ONCE))
+    return csv_file(f"{game.slug}-payments", EXPORTED, ([row[name] for name in EXPORTED] for row in rows))
 
 
 def payment(game: Game, transaction_id: str) -> Response:
-    connection = current_installation().database.read()
+    connection = read()
     row = queries.find(connection, game.id, transaction_id)
     if row is None:
         raise PageError(404, "There is no such payment")
@@ -106,7 +109,7 @@ def payment(game: Game, transaction_id: str) -> Response:
 
 
 def redrive_payments(game: Game) -> AnyResponse:
-    """Have quarantined payments, or their refunds, tried anew: the one that is named, or all."""
+    """Put quarantined payments, or their refunds, back in the queue: one, or all."""
     installation = current_installation()
     transaction_id = request.form.get("transaction_id", "")
     is_all = request.form.get("which") == "all"
@@ -132,35 +135,14 @@ def redrive_payments(game: Game) -> AnyResponse:
     return redirect(payment_address(transaction_id, said=said), 303)
 
 
-_EXPORTED = (
-    "transaction_id",
-    "source",
-    "player_id",
-    "product_id",
-    "product_name",
-    "amount",
-    "currency",
-    "market",
-    "platform",
-    "distribution_type",
-    "purchased_at",
-    "state",
-    "reason",
-    "registered_at",
-    "refunded_at",
-    "refund_state",
-    "is_test",
-    "created_at",
-)
-
-
 def _wanted() -> tuple[str, str]:
     """The filter and the search in the address; what makes no sense is left out."""
     state = request.args.get("state", "")
     return state if state in FILTERS else "", request.args.get("q", "").strip()[:LONGEST_ID]
 
 
-def _page(connection: Connection, game: Game, state: str, search: str, before: int, limit: int) -> Listed:
+def _page(game: Game, state: str, search: str, before: int, limit: int) -> Listed:
+    connection = read()
     if search:
         return lists.search(connection, game.id, search, before, limit)
     if state == "refund-refused":
@@ -170,7 +152,7 @@ def _page(connection: Connection, game: Game, state: str, search: str, before: i
 
 
 def _watermark(cursor: str | None) -> str | None:
-    """Up to when nothing of the game's payments is missing, as the polls note it; None before the first."""
+    """Up to when the polls have read the game's payments; None before the first answer."""
     try:
         through: Any = json.loads(cursor or "{}").get("through")
         return None if through is None else clock.stamp(through)

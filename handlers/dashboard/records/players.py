@@ -13,7 +13,7 @@ from coinslot.ledger import boosts, dossier, grants, search
 from coinslot.ledger.paths import CursorError, Filters
 from handlers.dashboard.frame import masking
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, page, see_other
+from handlers.dashboard.frame.pages import PageError, page, read, see_other
 from handlers.dashboard.frame.timeline import timeline
 from handlers.dashboard.frame.words import player_address
 from handlers.kit.receive import current_installation
@@ -28,7 +28,7 @@ def players(game: Game) -> AnyResponse:
     """The registry, by id, or by the beginning of an id or a name. ``?id=`` is a player whose id fits no path."""
     if "id" in request.args:
         return _show(game, request.args["id"])
-    connection = current_installation().database.read()
+    connection = read()
     wanted = request.args.get("q", "").strip()[:LONGEST_ID]
     after = request.args.get("after", "")[:LONGEST_ID]
     rows = search.players(connection, game.id, wanted, after, search.PAGE_ROWS + 1)
@@ -49,7 +49,7 @@ def players(game: Game) -> AnyResponse:
 
 
 def players_csv(game: Game) -> Response:
-    connection = current_installation().database.read()
+    connection = read()
     wanted = request.args.get("q", "").strip()[:LONGEST_ID]
 
     def rows() -> Iterator[tuple[object, ...]]:
@@ -76,7 +76,7 @@ def forget_player(game: Game) -> AnyResponse:
 
 
 def _show(game: Game, player_id: str, status: int = 200, problem: str | None = None) -> Response:
-    connection = current_installation().database.read()
+    connection = read()
     is_timeline = request.args.get("show") == "timeline"
     if not is_timeline:
         return _show_entry(game, player_id, status, problem)
@@ -88,7 +88,7 @@ def _show(game: Game, player_id: str, status: int = 200, problem: str | None = N
 
 
 def _show_entry(game: Game, player_id: str, status: int, problem: str | None) -> Response:
-    connection = current_installation().database.read()
+    connection = read()
     entry = registry.player(connection, game.id, player_id)
     try:
         listed = search.transactions(

@@ -17,12 +17,11 @@ from coinslot.store import audit
 from coinslot.store.db import Connection
 from handlers.dashboard.frame import masking
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, download, page, see_other
-from handlers.dashboard.frame.timeline import OUTCOMES, POLICIES, as_text, items_in_words, timeline
+from handlers.dashboard.frame.pages import PageError, download, page, read, see_other, write
+from handlers.dashboard.frame.timeline import OUTCOMES, POLICIES, as_text, items_as_text, timeline
 from handlers.dashboard.frame.words import player_address
 from handlers.dashboard.records import dispute
 from handlers.dashboard.records.form import read_form
-from handlers.kit.receive import current_installation
 
 LONGEST_REASON = 255
 LONGEST_SEARCH = 400
@@ -42,7 +41,7 @@ CSV_HEADER = (
 
 
 def transactions(game: Game) -> AnyResponse:
-    connection = current_installation().database.read()
+    connection = read()
     wanted = request.args.get("q", "").strip()[:LONGEST_SEARCH]
     form = read_form(request.args)
     rows: list[object] = []
@@ -79,7 +78,7 @@ def transactions_csv(game: Game) -> Response:
     form = read_form(request.args)
     if form.problems:
         raise PageError(400, form.problems[0])
-    connection = current_installation().database.read()
+    connection = read()
     rows = (_csv_row(dict(row)) for row in search.every_transaction(connection, game.id, form.filters))
     return csv_file(f"{game.slug}-transactions", CSV_HEADER, rows)
 
@@ -114,7 +113,7 @@ def reverse_transaction(game: Game, public_id: str) -> AnyResponse:
             audit.record(tx, game.id, "owner", "transaction.reverse", f"{public_id} ({policy}): {reason}")
         return grant_id
 
-    if current_installation().database.write(take_back) is None:
+    if write(take_back) is None:
         return _show(game, found, 400, problem="There is nothing left to reverse: it was taken back already.")
     return see_other("transaction", "reversed", public_id=public_id)
 
@@ -134,7 +133,7 @@ def redeliver_transaction(game: Game, public_id: str) -> AnyResponse:
         return owed
 
     try:
-        owed = current_installation().database.write(owe)
+        owed = write(owe)
     except redrives.DeliveryError as error:
         return _show(game, found, 400, problem=f"It cannot be delivered again: {error}.")
     if not owed:
@@ -163,7 +162,7 @@ def major(minor: object, currency: object) -> str | None:
 
 
 def _found(game: Game, public_id: str) -> Dossier:
-    found = dossier.of_transaction(current_installation().database.read(), game.id, public_id)
+    found = dossier.of_transaction(read(), game.id, public_id)
     if found is None:
         raise PageError(404, "This game has no such transaction")
     return found
@@ -188,7 +187,7 @@ def _show(
         metadata=None if metadata is None else (masking.revealed if is_revealed else masking.masked)(metadata.encode()),
         is_revealed=is_revealed,
         signature=transaction["signature"] if is_revealed else masking.part_of(transaction["signature"], 6),
-        given=items_in_words(original["items"]) if original else "nothing",
+        given=items_as_text(original["items"]) if original else "nothing",
         verb=KINDS[transaction["kind"]],
         figures=_figures(transaction),
         is_amount_unknown=_is_amount_unknown(transaction),
@@ -223,7 +222,7 @@ def _reason() -> tuple[str, str | None]:
 
 
 def _audit(game: Game, action: str, subject: str) -> None:
-    current_installation().database.write(lambda tx: audit.record(tx, game.id, "owner", action, subject))
+    write(lambda tx: audit.record(tx, game.id, "owner", action, subject))
 
 
 def _csv_row(row: dict[str, Any]) -> tuple[object, ...]:

@@ -12,8 +12,8 @@ from coinslot.games import games, options
 from coinslot.games.games import Game, GameError
 from coinslot.games.options import LONGEST_KEY, OneOf, Setting
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, page, see_other
-from handlers.kit.receive import current_installation, partners
+from handlers.dashboard.frame.pages import PageError, page, partner_titles, read, see_other
+from handlers.kit.receive import current_installation
 
 FEWEST_FOR_A_GROUP = 3  # keys with the same second word
 SMALL_GROUP = 12  # keys: so many need no division
@@ -236,7 +236,7 @@ def _words(key: str) -> tuple[str, str]:
 
 def _title(group: str) -> str:
     first, _, second = group.partition(".")
-    titles = TITLES | {partner.name: partner.title for partner in partners()}
+    titles = TITLES | partner_titles()
     title = titles.get(first, first.capitalize())
     return f"{title}: {second.capitalize()}" if second else title
 
@@ -262,7 +262,7 @@ def _family(name: str, stored: Mapping[str, str], limit: int, after: str = "") -
 
 
 def _family_page(game: Game, name: str, status: int = 200, at: str = "", problem: str | None = None) -> Response:
-    stored = games.stored_settings(current_installation().database.read(), game.id)
+    stored = games.stored_settings(read(), game.id)
     return page(
         "setting_family.html",
         status,

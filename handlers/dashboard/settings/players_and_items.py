@@ -8,7 +8,7 @@ from coinslot.games.games import Game
 from coinslot.games.registry import RegistryError, checked_id, checked_text
 from coinslot.store import audit
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import UPLOADS, PageError, page, see_other
+from handlers.dashboard.frame.pages import UPLOADS, PageError, page, see_other, write
 from handlers.kit.receive import current_installation
 
 
@@ -31,7 +31,7 @@ def add_item(game: Game) -> AnyResponse:
         registry.register_item(tx, game.id, sku, name or None)
         audit.record(tx, game.id, "owner", "item.add", sku)
 
-    current_installation().database.write(add)
+    write(add)
     return see_other("registry_page", "added")
 
 

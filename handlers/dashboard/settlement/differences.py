@@ -18,7 +18,7 @@ from coinslot.settlement.months import CLOSED
 from coinslot.settlement.runs import Run, charged_but_not_granted, current_runs, find_differences
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import UPLOADS, PageError, page, see_other, whole
+from handlers.dashboard.frame.pages import UPLOADS, PageError, page, partner_titles, see_other, whole, write
 from handlers.dashboard.settlement.documents import closed_month
 from handlers.kit import partner_reports, wording
 from handlers.kit.partner import Partner, Report
@@ -59,7 +59,7 @@ def differences_csv(game: Game, name: str) -> Response:
     connection, _ = closed_month(game, name)
     runs = _wanted_runs(current_runs(connection, game.id, name))
     wanted = _wanted()
-    titles = {partner.name: partner.title for partner in partners()}
+    titles = partner_titles()
 
     def rows() -> Iterator[Sequence[object]]:
         for run in runs:
@@ -88,7 +88,7 @@ def accept_differences(game: Game, name: str) -> AnyResponse:
     closed_month(game, name)
     try:
         note = request.form.get("note", "")
-        current_installation().database.write(lambda tx: states.accept(tx, game.id, name, "owner", note))
+        write(lambda tx: states.accept(tx, game.id, name, "owner", note))
     except GameError as error:
         return page_of(game, name, 400, str(error))
     return see_other("differences", "accepted", name=name)
@@ -97,7 +97,7 @@ def accept_differences(game: Game, name: str) -> AnyResponse:
 def page_of(game: Game, name: str, status: int = 200, problem: str | None = None) -> Response:
     connection, closed = closed_month(game, name)
     runs = current_runs(connection, game.id, name)
-    wanted, titles = _wanted(), {partner.name: partner.title for partner in partners()}
+    wanted, titles = _wanted(), partner_titles()
     found = _found(connection, _wanted_runs(runs), wanted, whole(request.args.get("after")) or 0, PER_PAGE + 1)
     listed = found[:PER_PAGE]
     reporting = [partner for partner in partners() if partner.report is not None]

@@ -12,10 +12,10 @@ from coinslot.settlement.lines import IN_TOTALS, Line, totals, totals_by_creator
 from coinslot.settlement.months import Settlement
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import BYTE_ORDER_MARK
-from handlers.dashboard.frame.pages import PageError, download, page
+from handlers.dashboard.frame.pages import PageError, download, page, partner_titles, read
 from handlers.dashboard.frame.words import with_query
 from handlers.dashboard.settlement.months import SECTIONS, named_month
-from handlers.kit.receive import current_installation, partners
+from handlers.kit.receive import current_installation
 
 MOST_PRINTED = 2000  # lines; the files hold all of them
 PER_PAGE = 50
@@ -103,7 +103,7 @@ def month_creators(game: Game, name: str) -> Response:
 
 def month_purchases(game: Game, name: str) -> Response:
     """What a line is made of, as the rows are now; the newest come last, as in the month."""
-    connection = current_installation().database.read()
+    connection = read()
     partner = request.args.get("partner", "")
     if partner not in titles():
         raise PageError(404, "There is no such partner")
@@ -142,7 +142,7 @@ def month_purchases(game: Game, name: str) -> Response:
 def closed_month(game: Game, name: str) -> tuple[Connection, Settlement]:
     """404 for a month that is open: it has nothing to show on paper."""
     named_month(game, name)
-    connection = current_installation().database.read()
+    connection = read()
     found = months.find_closed(connection, game.id, name)
     if found is None:
         raise PageError(404, f"{name} is open: close it first")
@@ -150,7 +150,7 @@ def closed_month(game: Game, name: str) -> tuple[Connection, Settlement]:
 
 
 def titles() -> dict[str, str]:
-    return {partner.name: partner.title for partner in partners()}
+    return partner_titles()
 
 
 def _address(row: Row, is_payments: bool) -> str:

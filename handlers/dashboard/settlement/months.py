@@ -18,9 +18,9 @@ from coinslot.settlement.runs import charged_but_not_granted, current_runs
 from coinslot.settlement.terms import ZONE
 from coinslot.store.db import Row
 from handlers.dashboard.frame import charts
-from handlers.dashboard.frame.pages import PageError, page, see_other
+from handlers.dashboard.frame.pages import PageError, page, partner_titles, read, see_other, write
 from handlers.kit import wording
-from handlers.kit.receive import current_installation, partners
+from handlers.kit.receive import current_installation
 
 MOST_LINES = 500  # on the page; the documents hold all of them
 CHARTED_MONTHS = 12
@@ -45,7 +45,7 @@ MEANING = {
 
 
 def settlements(game: Game) -> Response:
-    connection = current_installation().database.read()
+    connection = read()
     found = months.month_list(connection, game)
     return page(
         "settlements.html",
@@ -81,7 +81,7 @@ def advance_month(game: Game, name: str) -> AnyResponse:
     if state not in months.STATES:
         raise PageError(400, "There is no such state")
     try:
-        current_installation().database.write(
+        write(
             lambda tx: states.advance(
                 *(tx, game.id, name, state, "owner", note), is_skipping=is_skipping, is_accepting=is_accepting
             )
@@ -95,7 +95,7 @@ def reopen_month(game: Game, name: str) -> AnyResponse:
     named_month(game, name)
     note = request.form.get("note", "").strip()
     try:
-        current_installation().database.write(lambda tx: closing.reopen(tx, game.id, name, "owner", note))
+        write(lambda tx: closing.reopen(tx, game.id, name, "owner", note))
     except GameError as error:
         return _page(game, named_month(game, name), 400, str(error))
     return see_other("month", "saved", name=name)
@@ -104,13 +104,13 @@ def reopen_month(game: Game, name: str) -> AnyResponse:
 def named_month(game: Game, name: str) -> Month:
     """The month in an address; 404 for what is none."""
     try:
-        return months.month_of(current_installation().database.read(), game, name)
+        return months.month_of(read(), game, name)
     except GameError as error:
         raise PageError(404, str(error)) from None
 
 
 def _page(game: Game, named: Month, status: int = 200, problem: str | None = None) -> Response:
-    connection = current_installation().database.read()
+    connection = read()
     closed = months.find_closed(connection, game.id, named.name)
     as_of: str | None
     if closed is not None:
@@ -139,7 +139,7 @@ def _page(game: Game, named: Month, status: int = 200, problem: str | None = Non
         as_of=as_of,
         problem=problem,
         sections=SECTIONS,
-        titles={partner.name: partner.title for partner in partners()},
+        titles=partner_titles(),
         runs=runs,
         disagreeing=states.disagreeing(connection, game.id, named.name),
         headline=charged_but_not_granted(runs),
@@ -186,7 +186,7 @@ def _gross(rows: Sequence[Row], wanted: str | None) -> dict[str, Any]:
     currency: str = max(counts, key=lambda each: (each == wanted, counts[each], each))
     exponent = money.exponent(currency) or 0
     places = sorted({row["month"] for row in rows})
-    titles = {partner.name: partner.title for partner in partners()}
+    titles = partner_titles()
     gross = {
         (row["partner"], row["month"]): max(row["gross_minor"], 0.0) / 10**exponent
         for row in rows
