@@ -1,5 +1,6 @@
 """What tests of the outbox need: destinations, and grants owed to them."""
 
+import itertools
 import json
 import sqlite3
 import threading
@@ -159,7 +160,8 @@ class Owed:
         if delivery_id is not None:
             self.write(lambda tx: redrives.redrive_one(tx, self.game_id, delivery_id))
             return 1
-        found = redrives.redrivable(self.installation.database.read(), self.game_id, **which)
+        portions = redrives.redrivable(self.installation.database.read(), self.game_id, **which)
+        found = list(itertools.chain.from_iterable(portions))
         return self.write(lambda tx: redrives.redrive(tx, self.game_id, found))
 
     def drain(self) -> int:

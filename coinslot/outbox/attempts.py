@@ -1,11 +1,12 @@
-"""Deliveries in hand: claimed by a lease, attempted, and recorded as done, due again or dead.
+"""Deliveries in hand: claimed by a lease, attempted, and recorded as delivered, due again or dead.
 
-A process that dies with deliveries in hand gives them back by doing nothing.
+The lease of a process that dies runs out, and the delivery is due again.
 """
 
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from coinslot.base import clock
 from coinslot.outbox import circuit, destinations
@@ -23,7 +24,10 @@ PROBED_IN_TURN = 100
 
 @dataclass(frozen=True)
 class Claim:
-    """One delivery in hand: to be sent to ``destination`` before ``leased_until``, and then recorded."""
+    """One delivery in hand: sent to ``destination`` before ``leased_until``, then recorded.
+
+    ``number`` is that of the attempt, ``leased_until`` in Unix seconds.
+    """
 
     id: int
     destination: Destination
@@ -37,14 +41,18 @@ class Claim:
     owner: str
     leased_until: float
 
+    def values(self) -> dict[str, object]:
+        """The parameters of statements about this claim."""
+        return vars(self) | {"until": clock.stamp(self.leased_until)}
+
     def is_long_enough(self) -> bool:
-        """Whether an attempt begun now ends, and is recorded, within the lease."""
+        """Whether an attempt that begins now ends, and is recorded, within the lease."""
         return self.leased_until - clock.now() >= self.destination.timeout_seconds + 1
 
 
 @dataclass(frozen=True)
 class Result:
-    """How an attempt went. ``failure`` is one of the words of ``attempts.failure``, or None when it arrived."""
+    """How an attempt went. ``failure`` is one of the words of ``attempts.failure``; None: it was delivered."""
 
     failure: str | None
     status: int | None = None
@@ -57,8 +65,8 @@ class Result:
 def claim_due(tx: Connection, owner: str, room: Mapping[int, int]) -> list[Claim]:
     """Take due deliveries, at most ``room[destination id]`` of each destination; each becomes an attempt in progress.
 
-    One conditional update per delivery makes the lease: whoever changes the row has it. A destination whose circuit
-    is open gives one, once per rest.
+    One conditional update per delivery makes the lease, so that one relay gets it. A destination whose circuit is open
+    gives one delivery per rest.
     """
     now = clock.now()
     claims: list[Claim] = []
@@ -76,43 +84,29 @@ def claim_due(tx: Connection, owner: str, room: Mapping[int, int]) -> list[Claim
             due = _probe(tx, row, leased_until)
         else:
             due = []
-        for delivery_id in due:
-            claim = _lease(tx, destination, delivery_id, owner, now, leased_until)
-            if claim is not None:
-                claims.append(claim)
+        claimed = (_lease(tx, destination, delivery_id, owner, now, leased_until) for delivery_id in due)
+        claims += [claim for claim in claimed if claim is not None]
     return claims
 
 
 def record(tx: Connection, claim: Claim, result: Result) -> str:
-    """Write down how an attempt went; returns the delivery's state after it.
+    """Record how an attempt went; returns the delivery's state after it.
 
-    A success counts even if the lease had run out. A failure then changes nothing but the attempt's row, since
-    somebody else has the delivery in hand. ``gone``: a restore has put another state in place of the one it was
-    claimed in, and nothing is changed; what its ids name now may be something else.
+    A success counts even if the lease has run out. If another relay has the delivery by then, a failure changes only
+    the attempt's row. ``gone``: a restore has replaced the database since the claim; its ids may name other rows now,
+    and nothing is changed.
     """
     row = tx.execute(
         """SELECT d.state, d.lease_owner, d.leased_until FROM deliveries d JOIN attempts a ON a.delivery_id = d.id
            WHERE d.id = :id AND d.webhook_id = :webhook_id AND a.id = :attempt_id AND a.started_at = :started_at""",
-        {
-            "id": claim.id,
-            "webhook_id": claim.webhook_id,
-            "attempt_id": claim.attempt_id,
-            "started_at": claim.started_at,
-        },
+        claim.values(),
     ).fetchone()
     if row is None:
         return "gone"
     tx.execute(
         """UPDATE attempts SET duration_ms = :duration_ms, status = :status, failure = :failure, detail = :detail,
-               answer = :answer WHERE id = :id""",
-        {
-            "id": claim.attempt_id,
-            "duration_ms": result.duration_ms,
-            "status": result.status,
-            "failure": result.failure,
-            "detail": result.detail,
-            "answer": result.answer[:KEPT_ANSWER_BYTES],
-        },
+               answer = :answer WHERE id = :attempt_id""",
+        vars(result) | {"attempt_id": claim.attempt_id, "answer": result.answer[:KEPT_ANSWER_BYTES]},
     )
     _count(tx, claim, result)
     if row["state"] == "delivered":
@@ -129,31 +123,31 @@ def record(tx: Connection, claim: Claim, result: Result) -> str:
     was_resting = circuit.failed(tx, claim.destination.id, claim.id, result.retry_after_seconds)
     if result.status == 410:
         circuit.pause(tx, claim.destination.id, "it answered 410 Gone")
-    if was_resting or result.status == 410:  # that told us about the destination, and costs the delivery nothing
+    if was_resting or result.status == 410:  # the destination's failure, which costs the delivery no attempt
         _end_lease(tx, claim)
         return "waiting"
     return _retry(tx, claim, result)
 
 
 def give_back(tx: Connection, claim: Claim) -> None:
-    """End a claim that was not used: there was no attempt. One that a restore has overtaken is left alone likewise."""
+    """End a claim without an attempt. It changes nothing when the claim is not valid any more."""
     if _end_lease(tx, claim):
         tx.execute(
-            "DELETE FROM attempts WHERE id = :id AND delivery_id = :delivery_id AND started_at = :started_at",
-            {"id": claim.attempt_id, "delivery_id": claim.id, "started_at": claim.started_at},
+            "DELETE FROM attempts WHERE id = :attempt_id AND delivery_id = :id AND started_at = :started_at",
+            claim.values(),
         )
 
 
 def next_due(connection: Connection) -> dict[int, str]:
-    """When each active destination will next have something to claim, as a stamp; absent: nothing free waits.
+    """Active destination -> when it will next have something to claim, as a stamp; absent: nothing free waits.
 
-    Leases that run out are not foreseen: whoever waits for this looks again every now and then.
+    Leases that run out are not foreseen: the relay looks again once in a while.
     """
     now = clock.stamp()
     moments = {}
     for row in connection.execute("SELECT * FROM destinations WHERE state = 'active'").fetchall():
         if row["next_probe_at"] is not None and row["next_probe_at"] > now:
-            moments[row["id"]] = str(row["next_probe_at"])  # until then its backlog, which may be long, is left alone
+            moments[row["id"]] = str(row["next_probe_at"])  # its backlog may be long: not searched until then
             continue
         for delivery in _claimable(connection, row, "9999", 1):
             moments[row["id"]] = str(row["next_probe_at"] or delivery["next_attempt_at"])
@@ -161,11 +155,12 @@ def next_due(connection: Connection) -> dict[int, str]:
 
 
 def active_destinations(connection: Connection) -> list[int]:
+    """The ids of the destinations that are sent to."""
     return [row["id"] for row in connection.execute("SELECT id FROM destinations WHERE state = 'active'")]
 
 
 def _claimable(connection: Connection, destination: Row, until: str, limit: int) -> list[Row]:
-    """Deliveries that nobody has in hand and that wait for no other, due by ``until``, longest due first."""
+    """Deliveries that no relay has in hand and that wait for no other, due by ``until``, longest due first."""
     return connection.execute(
         """SELECT id, next_attempt_at FROM deliveries d
            WHERE destination_id = :destination_id AND state = 'waiting' AND next_attempt_at <= :until
@@ -187,9 +182,9 @@ def _claimable(connection: Connection, destination: Row, until: str, limit: int)
 
 
 def _probe(tx: Connection, destination: Row, next_probe_at: float) -> list[int]:
-    """The one delivery to try a resting destination with, due or not; then it rests until ``next_probe_at``.
+    """The one delivery to probe a resting destination with, due or not; then it rests until ``next_probe_at``.
 
-    They take turns: one that is never accepted must not keep the circuit open.
+    Deliveries take turns: one that is never accepted must not keep the circuit open.
     """
     candidates = sorted(row["id"] for row in _claimable(tx, destination, "9999", PROBED_IN_TURN))
     if not candidates:
@@ -209,7 +204,7 @@ def _lease(
         """UPDATE deliveries SET leased_until = :until, lease_owner = :owner
            WHERE id = :id AND state = 'waiting'
              AND (leased_until IS NULL OR leased_until <= :now OR leased_until > :longest)
-           RETURNING webhook_id, event_type, grant_id, event_id, attempts_made""",
+           RETURNING id, state, webhook_id, event_type, grant_id, event_id, attempts_made""",
         {"id": delivery_id, "owner": owner, "until": clock.stamp(until), **lease_bounds(now)},
     ).fetchone()
     if row is None:
@@ -220,23 +215,20 @@ def _lease(
                     FROM (SELECT coalesce((SELECT max(id) FROM attempts), 0) AS last_id) a), :id, :now) RETURNING id""",
         {"floor": floor_of(tx, "attempts"), "id": delivery_id, "now": clock.stamp(now)},
     ).fetchone()
-    return Claim(
-        id=delivery_id,
-        destination=destination,
-        webhook_id=row["webhook_id"],
-        event_type=row["event_type"],
-        grant_id=row["grant_id"],
-        event_id=row["event_id"],
-        attempt_id=attempt_id,
-        started_at=clock.stamp(now),
-        number=row["attempts_made"] + 1,
-        owner=owner,
-        leased_until=until,
-    )
+    started_at = clock.stamp(now)
+    return claim_of(row, destination, attempt_id=attempt_id, started_at=started_at, owner=owner, leased_until=until)
+
+
+def claim_of(row: Row, destination: Destination, **lease: Any) -> Claim:
+    """The claim on a delivery; without ``lease`` one to look at, which nobody holds."""
+    nobody: dict[str, Any] = {"attempt_id": 0, "started_at": clock.stamp(), "owner": "", "leased_until": 0.0}
+    number = row["attempts_made"] + (row["state"] == "waiting")
+    columns = {name: row[name] for name in ("id", "webhook_id", "event_type", "grant_id", "event_id")}
+    return Claim(destination=destination, number=number, **columns, **nobody | lease)
 
 
 def _retry(tx: Connection, claim: Claim, result: Result) -> str:
-    """Schedule the next attempt, or bury the delivery when the table has no more."""
+    """Schedule the next attempt; without one in the table the delivery is dead."""
     delays = claim.destination.retry_seconds
     if claim.number > len(delays):
         words = [result.failure or "", f"status {result.status}" if result.status else "", result.detail or ""]
@@ -269,15 +261,10 @@ def _finish(tx: Connection, delivery_id: int, state: str, reason: str | None) ->
 
 
 def _end_lease(tx: Connection, claim: Claim) -> bool:
-    """Returns False when it had run out and somebody else has the delivery, or the delivery is no more."""
+    """Returns False when the lease is another relay's by now, or the delivery does not exist any more."""
     ended = tx.execute(
         """UPDATE deliveries SET leased_until = NULL, lease_owner = NULL
            WHERE id = :id AND webhook_id = :webhook_id AND lease_owner = :owner AND leased_until = :until""",
-        {
-            "id": claim.id,
-            "webhook_id": claim.webhook_id,
-            "owner": claim.owner,
-            "until": clock.stamp(claim.leased_until),
-        },
+        claim.values(),
     )
     return ended.rowcount == 1

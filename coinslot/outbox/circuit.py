@@ -1,7 +1,7 @@
-"""Whether a destination is up.
+"""The circuit of a destination: whether it is up.
 
-The circuit: after :data:`FAILURES_TO_OPEN` failures in a row over :data:`DELIVERIES_TO_OPEN` deliveries or more, a
-destination rests. While it rests no delivery spends an attempt; one at a time probes, and the first success closes it.
+It opens after :data:`FAILURES_TO_OPEN` failures in a row over :data:`DELIVERIES_TO_OPEN` deliveries or more. The
+destination then rests: no delivery loses an attempt, one at a time probes, and the first success closes the circuit.
 """
 
 from coinslot.base import clock
@@ -11,10 +11,12 @@ FAILURES_TO_OPEN = 10
 DELIVERIES_TO_OPEN = 3
 FIRST_REST_SECONDS = 30
 LONGEST_REST_SECONDS = 600
+CLOSED = """failures_in_row = 0, failing_deliveries = '', down_since = NULL, circuit_open_since = NULL,
+    next_probe_at = NULL"""
 
 
 def failed(tx: Connection, destination_id: int, delivery_id: int, retry_after_seconds: float | None = None) -> bool:
-    """Count an attempt that failed, and open the circuit when it is one too many. Returns whether it was open before.
+    """Count an attempt that failed, and open the circuit when there are enough. Returns whether it was open before.
 
     The rest grows with the time the circuit has been open, and is never shorter than the destination asked for.
     """
@@ -48,9 +50,9 @@ def failed(tx: Connection, destination_id: int, delivery_id: int, retry_after_se
 
 
 def succeeded(tx: Connection, destination_id: int) -> str | None:
-    """Forget the failures and close the circuit; returns since when it had been down, if it was.
+    """Forget the failures and close the circuit; returns since when the destination was down, None if it was not.
 
-    A single failure is no sign of that: it may be the delivery's own fault.
+    After a single failure it was not: that may be the delivery's own fault.
     """
     row = tx.execute(
         "SELECT down_since, failures_in_row FROM destinations WHERE id = :id", {"id": destination_id}
@@ -62,15 +64,12 @@ def succeeded(tx: Connection, destination_id: int) -> str | None:
 
 
 def close(tx: Connection, destination_id: int) -> None:
-    tx.execute(
-        """UPDATE destinations SET failures_in_row = 0, failing_deliveries = '', down_since = NULL,
-               circuit_open_since = NULL, next_probe_at = NULL WHERE id = :id""",
-        {"id": destination_id},
-    )
+    """Send to a destination again as if it had not failed."""
+    tx.execute(f"UPDATE destinations SET {CLOSED} WHERE id = :id", {"id": destination_id})  # noqa: S608  our own words
 
 
 def pause(tx: Connection, destination_id: int, reason: str) -> None:
-    """What a destination does to itself, by answering 410."""
+    """Pause a destination because of its own answer (410)."""
     tx.execute(
         """UPDATE destinations SET state = 'paused', state_reason = :reason, updated_at = :now
            WHERE id = :id AND state = 'active'""",

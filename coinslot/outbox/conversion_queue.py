@@ -1,7 +1,7 @@
-"""Events on their way into the game's own format: converted after they were acknowledged, in order per player.
+"""Events to be converted into the game's own format after they were acknowledged, in order per player.
 
-An event waits, may be parked with its reason, and is converted once: with the body that is sent, and in the same commit
-owed to the destinations that want it. What converts is the partner's room; here is what is kept of it.
+An event waits, may be parked with a reason, and is converted once: its body is stored, and owed to the destinations
+that want it, in one commit. The partner's code converts; this module stores.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any
 from coinslot.base import clock
 from coinslot.outbox import deliveries
 from coinslot.store.db import Connection, Row
+from coinslot.store.queries import insert, row, value
 
 ROWS_AT_ONCE = 500
 
@@ -43,11 +44,9 @@ def add(tx: Connection, game_id: int, event_id: int, player_id: str, batch: str)
 
     A batch is added in one write.
     """
-    tx.execute(
-        """INSERT INTO conversions (game_id, event_id, player_id, batch, state, created_at, updated_at)
-           VALUES (:game_id, :event_id, :player_id, :batch, 'waiting', :now, :now)""",
-        {"game_id": game_id, "event_id": event_id, "player_id": player_id, "batch": batch, "now": clock.stamp()},
-    )
+    now = clock.stamp()
+    columns = {"game_id": game_id, "event_id": event_id, "player_id": player_id, "batch": batch, "state": "waiting"}
+    insert(tx, "conversions", {**columns, "created_at": now, "updated_at": now})
 
 
 def open_of(connection: Connection, game_id: int, player_id: str) -> list[Row]:
@@ -64,8 +63,7 @@ def open_of(connection: Connection, game_id: int, player_id: str) -> list[Row]:
 def open_groups(connection: Connection, game_id: int) -> Iterator[list[Open]]:
     """What goes out together, in the order it came: the open events of one batch and player.
 
-    A batch that was added to later stands where it began. Read in pieces, so that whoever goes through it may write
-    meanwhile.
+    A batch that was added to later comes where it began. The caller may write between two groups.
     """
     scattered: dict[str, list[Open]] = {}
     for one in _open_ones(connection, game_id, is_scattered=True):
@@ -85,7 +83,7 @@ def open_groups(connection: Connection, game_id: int) -> Iterator[list[Open]]:
 def convert(tx: Connection, game_id: int, group: Sequence[Open], body: bytes) -> int:
     """Keep the body of a group and owe it to the destinations that want it; returns how many those are.
 
-    Changes nothing when somebody else has converted the group meanwhile.
+    Changes nothing when the group was converted meanwhile.
     """
     first = group[0]
     if not _settle(tx, first, body):
@@ -106,34 +104,32 @@ def put_off(tx: Connection, one: Open, reason: str | None) -> None:
 
 
 def drop(tx: Connection, group: Sequence[Open]) -> None:
-    """Forget that these were to be converted: nobody is to get them. The events stay."""
+    """Do not convert these events. The events themselves stay."""
     tx.executemany("DELETE FROM conversions WHERE id = :id AND state <> 'converted'", [{"id": one.id} for one in group])
 
 
 def body(connection: Connection, event_id: int | None) -> bytes:
     """What was kept when the group of this first event was converted. Raises LookupError when there is nothing."""
-    row = connection.execute(
-        "SELECT body FROM conversions WHERE event_id = :event_id", {"event_id": event_id}
-    ).fetchone()
-    if row is None or row["body"] is None:
+    found = value(connection, "SELECT body FROM conversions WHERE event_id = :event_id", {"event_id": event_id})
+    if found is None:
         raise LookupError(f"event {event_id} was not converted")
-    return bytes(row["body"])
+    return bytes(found)
 
 
 def fate(connection: Connection, event_id: int) -> Row | None:
-    """What became of an event's conversion: ``state``, ``reason``, and ``sent_as``, the event whose body it is part of.
+    """The ``state`` of an event's conversion, its ``reason``, and ``sent_as``, the event whose body it is part of.
 
     None when it is not to be converted, or is not any more.
     """
-    row: Row | None = connection.execute(
+    return row(
+        connection,
         """SELECT c.state, c.reason,
                   (SELECT f.event_id FROM conversions f
                    WHERE f.game_id = c.game_id AND f.batch = c.batch AND f.player_id = c.player_id
                      AND f.body IS NOT NULL AND f.id <= c.id ORDER BY f.id DESC LIMIT 1) AS sent_as
            FROM conversions c WHERE c.event_id = :event_id""",
         {"event_id": event_id},
-    ).fetchone()
-    return row
+    )
 
 
 def parked(connection: Connection, game_id: int, limit: int = 100) -> list[Row]:
@@ -148,12 +144,9 @@ def parked(connection: Connection, game_id: int, limit: int = 100) -> list[Row]:
 
 
 def count_parked(connection: Connection, game_id: int) -> int:
-    (count,) = connection.execute(
-        """SELECT count(*) FROM conversions
-           WHERE game_id = :game_id AND state <> 'converted' AND state = 'parked'""",
-        {"game_id": game_id},
-    ).fetchone()
-    return int(count)
+    """How many events are parked."""
+    query = "SELECT count(*) FROM conversions WHERE game_id = :game_id AND state <> 'converted' AND state = 'parked'"
+    return int(value(connection, query, {"game_id": game_id}))
 
 
 def _open_ones(connection: Connection, game_id: int, is_scattered: bool = False) -> Iterator[Open]:
@@ -161,8 +154,8 @@ def _open_ones(connection: Connection, game_id: int, is_scattered: bool = False)
     last_id = 0
     while True:
         rows = connection.execute(
-            """SELECT c.id, c.event_id, e.type, c.player_id, c.batch, c.reason, e.is_test, e.occurred_at, e.data,
-                      c.created_at
+            """SELECT c.id, c.event_id, e.type AS event_type, c.player_id, c.batch, c.reason, e.is_test, e.occurred_at,
+                      c.created_at, e.data AS data_json
                FROM conversions c JOIN events e ON e.id = c.event_id
                WHERE c.game_id = :game_id AND c.state <> 'converted' AND c.id > :last_id
                  AND (:is_scattered = 0 OR c.batch IN (
@@ -171,19 +164,8 @@ def _open_ones(connection: Connection, game_id: int, is_scattered: bool = False)
                ORDER BY c.id LIMIT :limit""",
             {"game_id": game_id, "last_id": last_id, "limit": ROWS_AT_ONCE, "is_scattered": int(is_scattered)},
         ).fetchall()
-        for row in rows:
-            yield Open(
-                id=row["id"],
-                event_id=row["event_id"],
-                event_type=row["type"],
-                player_id=row["player_id"],
-                batch=row["batch"],
-                reason=row["reason"],
-                is_test=bool(row["is_test"]),
-                occurred_at=row["occurred_at"],
-                created_at=row["created_at"],
-                data_json=row["data"],
-            )
+        for each in rows:
+            yield Open(**{**dict(each), "is_test": bool(each["is_test"])})
         if len(rows) < ROWS_AT_ONCE:
             return
         last_id = rows[-1]["id"]
@@ -200,14 +182,15 @@ def _settle(tx: Connection, one: Open, body: bytes | None) -> bool:
 
 
 def held_by(connection: Connection, event_id: int) -> str | None:
-    """Why the first parked event is so that holds this waiting one back: an earlier one of its player, or of its group.
+    """The reason of the parked event that this one waits for: an earlier one of its player, or one of its group.
 
     None when it does not wait, or for none that is parked.
     """
-    row = connection.execute(
+    found = value(
+        connection,
         """SELECT f.reason FROM conversions c JOIN conversions f ON f.game_id = c.game_id AND f.player_id = c.player_id
            WHERE c.event_id = :event_id AND c.state = 'waiting' AND f.state <> 'converted' AND f.state = 'parked'
              AND (f.batch = c.batch OR (f.id < c.id AND c.player_id <> '')) ORDER BY f.id LIMIT 1""",
         {"event_id": event_id},
-    ).fetchone()
-    return None if row is None else str(row["reason"])
+    )
+    return None if found is None else str(found)

@@ -1,10 +1,10 @@
-"""What is owed to a game's destinations: written with the fact that caused it, kept until it is done or dead.
+"""Deliveries owed to a game's destinations: written in the commit that causes them, kept until delivered or dead.
 
-Delivery is at least once: ``webhook_id`` stays the same over every attempt, and the receiver deduplicates on it.
-Nothing in this folder talks to anyone: the network is ``coinslot/relay/loop.py``'s, outside every transaction.
+Delivery is at least once: ``webhook_id`` stays the same over every attempt, and the receiver deduplicates by it.
+``coinslot/relay/loop.py`` sends, outside every transaction.
 
-A reversal waits while its original does. In formats with an order nothing of a player's overtakes, and one at a time
-is in hand. A dead letter blocks nobody.
+A reversal waits while its original does. In formats with an order, deliveries of one player go one at a time, in
+order. A dead letter blocks no other.
 """
 
 import uuid
@@ -14,6 +14,7 @@ from coinslot.base import clock
 from coinslot.outbox import destinations
 from coinslot.outbox.destinations import LONGEST_TIMEOUT_SECONDS
 from coinslot.store.db import Connection
+from coinslot.store.queries import fact, insert, set_fact, value
 
 LEASE_SPARE_SECONDS = 5  # beyond the destination's timeout
 # A lease that ends later than this was made by a clock that ran ahead and was set right since: it has run out.
@@ -34,9 +35,9 @@ def enqueue(
     player_id: str | None = None,
     reverses: int | None = None,
 ) -> int:
-    """Owe a grant or an event to every destination of the game that wants it; returns how many that were.
+    """Owe a grant or an event to every destination of the game that wants it; returns how many those are.
 
-    ``reverses`` is the grant that a reversal undoes. Formats that get only what was converted for them get none of it.
+    ``reverses`` is the grant that a reversal undoes. Formats that get only conversions get nothing of it.
     """
     wanting = destinations.wanting(tx, game_id, (event_type,))
     for destination_id in wanting:
@@ -48,9 +49,9 @@ def enqueue(
 def enqueue_converted(
     tx: Connection, game_id: int, event_types: Sequence[str], event_id: int, player_id: str | None
 ) -> int:
-    """Owe the body an event was converted into to every destination of such a format that wants it, likewise.
+    """Owe the body an event was converted into to every destination of such a format that wants it; returns how many.
 
-    A body may hold several events of a player: ``event_id`` is the first, and who wants the type of one gets all.
+    A body may hold several events of a player: ``event_id`` is the first. Who wants the type of one gets the body.
     """
     wanting = destinations.wanting(tx, game_id, event_types, is_converted=True)
     for destination_id in wanting:
@@ -59,13 +60,11 @@ def enqueue_converted(
 
 
 def has_prunable(connection: Connection, before: str) -> bool:
-    row = connection.execute(
-        """SELECT 1 FROM destinations t WHERE EXISTS (
-               SELECT 1 FROM deliveries d
-               WHERE d.destination_id = t.id AND d.state = 'delivered' AND d.finished_at < :before) LIMIT 1""",
-        {"before": before},
-    )
-    return row.fetchone() is not None
+    """Whether a delivery arrived before a time."""
+    query = """SELECT 1 FROM destinations t WHERE EXISTS (
+                   SELECT 1 FROM deliveries d
+                   WHERE d.destination_id = t.id AND d.state = 'delivered' AND d.finished_at < :before) LIMIT 1"""
+    return value(connection, query, {"before": before}) is not None
 
 
 def prune(tx: Connection, before: str) -> int:
@@ -97,28 +96,21 @@ def last_ids(connection: Connection) -> dict[str, int]:
 
 
 def begin_above(tx: Connection, ids: Mapping[str, int]) -> None:
-    """Have the ids of these tables go on above these, so that an id of before a restore names nothing new."""
+    """Continue the ids of these tables above these, so that an id from before a restore names nothing new."""
     for name, last_id in ids.items():
-        tx.execute(
-            """INSERT INTO installation (name, value, updated_at) VALUES (:name, :value, :now)
-               ON CONFLICT (name) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at""",
-            {"name": f"outbox.{name}_above", "value": str(last_id), "now": clock.stamp()},
-        )
+        set_fact(tx, f"outbox.{name}_above", str(last_id))
 
 
 def beat(tx: Connection) -> None:
     """Say that a relay is running."""
-    tx.execute(
-        """INSERT INTO heartbeats (name, beat_at) VALUES ('relay', :now)
-           ON CONFLICT (name) DO UPDATE SET beat_at = excluded.beat_at""",
-        {"now": clock.stamp()},
-    )
+    ending = "ON CONFLICT (name) DO UPDATE SET beat_at = excluded.beat_at"
+    insert(tx, "heartbeats", {"name": "relay", "beat_at": clock.stamp()}, ending)
 
 
 def last_beat(connection: Connection) -> float | None:
-    """When a relay last said so. None: never, or by a clock that ran ahead, and then nobody knows."""
-    row = connection.execute("SELECT beat_at FROM heartbeats WHERE name = 'relay'").fetchone()
-    beat = None if row is None else clock.seconds(row["beat_at"])
+    """When a relay last said so, in Unix seconds. None: never, or by a clock that ran ahead."""
+    found = value(connection, "SELECT beat_at FROM heartbeats WHERE name = 'relay'", {})
+    beat = None if found is None else clock.seconds(found)
     return None if beat is None or beat > clock.now() + OLDEST_BEAT_SECONDS else beat
 
 
@@ -138,6 +130,7 @@ def owe(
     player_id: str | None,
     waits_for: int | None,
 ) -> None:
+    """Owe one delivery: of a grant or of an event, due at once, or after ``waits_for`` has ended."""
     tx.execute(
         """INSERT INTO deliveries (id, game_id, destination_id, webhook_id, event_type, grant_id, event_id, waits_for,
                                    player_id, next_attempt_at, created_at)
@@ -161,10 +154,8 @@ def owe(
 
 
 def floor_of(connection: Connection, table: str) -> int:
-    row = connection.execute(
-        "SELECT value FROM installation WHERE name = :name", {"name": f"outbox.{table}_above"}
-    ).fetchone()
-    return 0 if row is None else int(row["value"])
+    """The id above which the ids of a table continue."""
+    return int(fact(connection, f"outbox.{table}_above") or 0)
 
 
 def lease_bounds(now: float) -> dict[str, str]:
@@ -173,8 +164,7 @@ def lease_bounds(now: float) -> dict[str, str]:
 
 
 def delivery_of(tx: Connection, destination_id: int, grant_id: int) -> int | None:
-    row = tx.execute(
-        "SELECT max(id) FROM deliveries WHERE grant_id = :grant_id AND destination_id = :destination_id",
-        {"grant_id": grant_id, "destination_id": destination_id},
-    ).fetchone()
-    return None if row[0] is None else int(row[0])
+    """The newest delivery of a grant to a destination."""
+    query = "SELECT max(id) FROM deliveries WHERE grant_id = :grant_id AND destination_id = :destination_id"
+    found = value(tx, query, {"grant_id": grant_id, "destination_id": destination_id})
+    return None if found is None else int(found)

@@ -20,16 +20,16 @@ from coinslot.outbox.checks import (
     checked_url,
     says_yes,
 )
+from coinslot.outbox.circuit import CLOSED
 from coinslot.outbox.formats import FORMATS, STANDARD, Format
 from coinslot.store import audit
 from coinslot.store.db import Connection, Row
+from coinslot.store.queries import insert
 
-LONGEST_RETRY_AFTER_SECONDS = 86400  # what a destination asks for beyond that is not heard
+LONGEST_RETRY_AFTER_SECONDS = 86400  # of a Retry-After header; a longer one counts as this
 JITTER = 0.1  # of each delay
 LONGEST_TIMEOUT_SECONDS = 60
 BURIED_AT_ONCE = 500
-
-
 SECRET_PREFIX = keyring.SIGNING_PREFIX
 
 
@@ -93,9 +93,8 @@ def add(
     if not 1 <= timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
         raise DestinationError(f"timeout: use 1 to {LONGEST_TIMEOUT_SECONDS} seconds")
     rule, expression = checked_success(success or made.success)
-    values = {
-        "game_id": game["id"],
-        "name": name,
+    now = clock.stamp()
+    changeable = {
         "url": checked_url(url),
         "events": events,
         "format": format,
@@ -105,24 +104,17 @@ def add(
         "retry_seconds": ",".join(map(str, made.retry_seconds if retry is None else checked_retry(retry))),
         "success": rule,
         "success_expression": expression,
-        "now": clock.stamp(),
+        "updated_at": now,
     }
-    # A name that was removed may be used again; its old deliveries stay what they were.
-    row = tx.execute(
-        """INSERT INTO destinations (game_id, name, url, events, format, is_converted, keeps_order, timeout_seconds,
-                                     retry_seconds, success, success_expression, created_at, updated_at)
-           VALUES (:game_id, :name, :url, :events, :format, :is_converted, :keeps_order, :timeout_seconds,
-                   :retry_seconds, :success, :success_expression, :now, :now)
-           ON CONFLICT (game_id, name) DO UPDATE SET
-               url = excluded.url, events = excluded.events, format = excluded.format,
-               is_converted = excluded.is_converted, keeps_order = excluded.keeps_order,
-               timeout_seconds = excluded.timeout_seconds, retry_seconds = excluded.retry_seconds,
-               success = excluded.success, success_expression = excluded.success_expression, state = 'active',
-               state_reason = NULL, failures_in_row = 0, failing_deliveries = '', down_since = NULL,
-               circuit_open_since = NULL, next_probe_at = NULL, updated_at = excluded.updated_at
-           WHERE destinations.state = 'removed' RETURNING id""",
-        values,
-    ).fetchone()
+    # The name of a removed destination may be used again; its old deliveries do not change.
+    row = insert(
+        tx,
+        "destinations",
+        {"game_id": game["id"], "name": name, "created_at": now, **changeable},
+        f"""ON CONFLICT (game_id, name) DO UPDATE SET {", ".join(f"{each} = excluded.{each}" for each in changeable)},
+                state = 'active', state_reason = NULL, {CLOSED}
+            WHERE destinations.state = 'removed' RETURNING id""",
+    )
     if row is None:
         raise DestinationError(f"{slug} has a destination {name} already")
     secret = new_secret()
@@ -132,13 +124,14 @@ def add(
 
 
 def set_state(tx: Connection, slug: str, name: str, state: str, actor: str) -> None:
-    """Pause, activate or remove. An active one begins afresh; what a removed one was owed is dead."""
+    """Make a destination ``active`` (with its circuit closed), ``paused`` or ``removed``.
+
+    What is owed to a removed one is dead.
+    """
     game = find(tx, slug)
     destination_id = find_id(tx, slug, name)
     tx.execute(
-        """UPDATE destinations SET state = :state, state_reason = NULL, failures_in_row = 0, failing_deliveries = '',
-               down_since = NULL, circuit_open_since = NULL, next_probe_at = NULL, updated_at = :now
-           WHERE id = :id""",
+        f"UPDATE destinations SET state = :state, state_reason = NULL, updated_at = :now, {CLOSED} WHERE id = :id",  # noqa: S608
         {"id": destination_id, "state": state, "now": clock.stamp()},
     )
     if state == "removed":
@@ -148,18 +141,16 @@ def set_state(tx: Connection, slug: str, name: str, state: str, actor: str) -> N
 
 
 def bury_removed(tx: Connection) -> bool:
-    """What removed destinations were owed is dead: some of it. Returns whether there may be more."""
-    return (
-        tx.execute(
-            """UPDATE deliveries SET state = 'dead', dead_reason = 'the destination was removed', finished_at = :now,
+    """End some deliveries that are owed to removed destinations: they are dead. Returns whether there may be more."""
+    ended = tx.execute(
+        """UPDATE deliveries SET state = 'dead', dead_reason = 'the destination was removed', finished_at = :now,
                next_attempt_at = NULL, leased_until = NULL, lease_owner = NULL
            WHERE id IN (SELECT id FROM deliveries
                         WHERE destination_id IN (SELECT id FROM destinations WHERE state = 'removed')
                           AND state = 'waiting' LIMIT :most)""",
-            {"now": clock.stamp(), "most": BURIED_AT_ONCE},
-        ).rowcount
-        >= BURIED_AT_ONCE
+        {"now": clock.stamp(), "most": BURIED_AT_ONCE},
     )
+    return ended.rowcount >= BURIED_AT_ONCE
 
 
 def set_success(tx: Connection, slug: str, name: str, success: str, actor: str) -> None:
@@ -187,6 +178,7 @@ def find_id(connection: Connection, slug: str, name: str) -> int:
 
 
 def listing(connection: Connection, game_id: int) -> list[Row]:
+    """The destinations of a game, but for removed ones."""
     return connection.execute(
         "SELECT * FROM destinations WHERE game_id = :game_id AND state <> 'removed' ORDER BY name",
         {"game_id": game_id},
@@ -199,26 +191,23 @@ def of_all(connection: Connection) -> list[Row]:
 
 
 def row_of(connection: Connection, destination_id: int) -> Row:
-    """A destination that something was owed to, be it removed since."""
+    """A destination, removed or not."""
     row: Row = connection.execute("SELECT * FROM destinations WHERE id = :id", {"id": destination_id}).fetchone()
     return row
 
 
 def opened(row: Row) -> Destination:
+    """A row of the table as the relay uses it. Raises :class:`DestinationError` where it makes no sense."""
     delays = row["retry_seconds"]
     return Destination(
-        id=row["id"],
-        game_id=row["game_id"],
-        name=row["name"],
-        url=row["url"],
-        format=row["format"],
-        timeout_seconds=row["timeout_seconds"],
+        **{name: row[name] for name in _AS_STORED},
         retry_seconds=STANDARD.retry_seconds if delays is None else checked_retry(delays),
-        success=row["success"],
-        success_expression=row["success_expression"],
         is_converted=bool(row["is_converted"]),
         is_open=row["circuit_open_since"] is not None,
     )
+
+
+_AS_STORED = ("id", "game_id", "name", "url", "format", "timeout_seconds", "success", "success_expression")
 
 
 def wanting(
@@ -234,7 +223,7 @@ def wanting(
 
 
 def is_down(connection: Connection, game_id: int, event_type: str) -> bool:
-    """Whether a destination that gets this type as it is has its circuit open or was paused by its own answer."""
+    """Whether a destination that gets this type unconverted has its circuit open or was paused by its own answer."""
     rows = connection.execute(
         """SELECT events FROM destinations
            WHERE game_id = :game_id AND state <> 'removed' AND is_converted = 0
@@ -250,7 +239,7 @@ def wants(events: str, event_type: str) -> bool:
 
 
 def signing_secrets(connection: Connection, vault: Vault, destination_id: int) -> tuple[SecretValue, ...]:
-    """The secret deliveries are signed with, current value first, and during a rotation the previous one."""
+    """The secret that deliveries are signed with: the current value, and during a rotation the previous one."""
     row = connection.execute(
         """SELECT d.name, d.game_id, g.slug FROM destinations d JOIN games g ON g.id = d.game_id WHERE d.id = :id""",
         {"id": destination_id},

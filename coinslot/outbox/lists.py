@@ -5,27 +5,26 @@ Nothing here changes any.
 
 from collections.abc import Sequence
 
-from coinslot.base import clock
-from coinslot.outbox.attempts import Claim
 from coinslot.outbox.deliveries import STATES
-from coinslot.outbox.destinations import Destination
 from coinslot.store.db import Connection, Row
 from coinslot.store.paging import LAST_ID, Listed, cut
 
 COUNTED_TO = 10_000  # of a queue: further than that nobody has to know it exactly
 LOOKED_THROUGH = 2000  # deliveries of a state, for those a filter leaves over: what one page of a list may cost
 
-# The newest deliveries of each state that is asked for, below an id. ``CASE`` has a state not asked for cost nothing.
-_LOOKED_THROUGH = """looked_through AS (
-    SELECT * FROM (SELECT id, state, destination_id, event_type FROM deliveries
-                   WHERE game_id = :game_id AND state = 'waiting' AND id < :before
-                   ORDER BY id DESC LIMIT CASE :waiting WHEN 1 THEN :looked_through ELSE 0 END) of_waiting UNION ALL
-    SELECT * FROM (SELECT id, state, destination_id, event_type FROM deliveries
-                   WHERE game_id = :game_id AND state = 'dead' AND id < :before
-                   ORDER BY id DESC LIMIT CASE :dead WHEN 1 THEN :looked_through ELSE 0 END) of_dead UNION ALL
-    SELECT * FROM (SELECT id, state, destination_id, event_type FROM deliveries
-                   WHERE game_id = :game_id AND state = 'delivered' AND id < :before
-                   ORDER BY id DESC LIMIT CASE :delivered WHEN 1 THEN :looked_through ELSE 0 END) of_delivered)"""
+# The newest deliveries of each state that is asked for, below an id. ``CASE`` makes a state not asked for cost nothing.
+_LOOKED_THROUGH = "looked_through AS ({})".format(
+    " UNION ALL ".join(
+        f"""SELECT * FROM (SELECT id, state, destination_id, event_type FROM deliveries
+                   WHERE game_id = :game_id AND state = '{state}' AND id < :before
+                   ORDER BY id DESC LIMIT CASE :{state} WHEN 1 THEN :looked_through ELSE 0 END) of_{state}"""  # noqa: S608
+        for state in STATES
+    )
+)
+# How the last attempt of a delivery ``d`` ended: ``ok``, why it failed, or NULL.
+_LAST_ATTEMPT = """(SELECT coalesce(a.failure, 'ok') FROM attempts a
+                    WHERE a.delivery_id = d.id AND a.duration_ms IS NOT NULL ORDER BY a.id DESC LIMIT 1)
+                    AS last_attempt"""
 
 
 def page(
@@ -65,8 +64,7 @@ def page(
                    d.leased_until, d.dead_reason, d.created_at, d.finished_at, d.webhook_id, d.waits_for,
                    t.name AS destination, t.state AS destination_state, t.circuit_open_since, t.next_probe_at,
                    x.public_id, coalesce(g.player_id, e.player_id) AS player_id,
-                   (SELECT coalesce(a.failure, 'ok') FROM attempts a
-                    WHERE a.delivery_id = d.id AND a.duration_ms IS NOT NULL ORDER BY a.id DESC LIMIT 1) AS last_attempt
+                   {_LAST_ATTEMPT}
             FROM (SELECT l.id FROM looked_through l JOIN destinations t ON t.id = l.destination_id
                   WHERE l.id >= :seen_to AND (CAST(:destination AS TEXT) IS NULL OR t.name = :destination)
                     AND (CAST(:event_type AS TEXT) IS NULL OR l.event_type = :event_type)
@@ -101,23 +99,6 @@ def attempts(connection: Connection, delivery_id: int, limit: int) -> list[Row]:
     ).fetchall()
 
 
-def claim_of(row: Row, destination: Destination) -> Claim:
-    """A delivery as whoever sends it next would have it in hand: to look at, nothing is claimed."""
-    return Claim(
-        id=row["id"],
-        destination=destination,
-        webhook_id=row["webhook_id"],
-        event_type=row["event_type"],
-        grant_id=row["grant_id"],
-        event_id=row["event_id"],
-        attempt_id=0,
-        started_at=clock.stamp(),
-        number=row["attempts_made"] + (row["state"] == "waiting"),
-        owner="",
-        leased_until=0.0,
-    )
-
-
 def queues(connection: Connection) -> dict[int, dict[str, int]]:
     """Game -> how many deliveries wait and are dead now; a count ends at :data:`COUNTED_TO` and one."""
     rows = connection.execute(
@@ -135,14 +116,12 @@ def queues(connection: Connection) -> dict[int, dict[str, int]]:
 def listing(connection: Connection, game_id: int, state: str | None = None, limit: int = 100) -> list[Row]:
     """The newest deliveries, with where they go and how their last attempt went."""
     return connection.execute(
-        """SELECT d.id, d.state, d.event_type, d.grant_id, d.event_id, d.attempts_made, d.next_attempt_at,
+        f"""SELECT d.id, d.state, d.event_type, d.grant_id, d.event_id, d.attempts_made, d.next_attempt_at,
                   d.dead_reason, d.created_at, d.finished_at, d.webhook_id, t.name AS destination,
-                  t.state AS destination_state, t.circuit_open_since,
-                  (SELECT coalesce(a.failure, 'ok') FROM attempts a
-                   WHERE a.delivery_id = d.id AND a.duration_ms IS NOT NULL ORDER BY a.id DESC LIMIT 1) AS last_attempt
+                  t.state AS destination_state, t.circuit_open_since, {_LAST_ATTEMPT}
            FROM deliveries d JOIN destinations t ON t.id = d.destination_id
            WHERE d.game_id = :game_id AND (CAST(:state AS TEXT) IS NULL OR d.state = :state)
-           ORDER BY d.id DESC LIMIT :limit""",
+           ORDER BY d.id DESC LIMIT :limit""",  # noqa: S608  our own words only
         {"game_id": game_id, "state": state, "limit": limit},
     ).fetchall()
 
@@ -150,11 +129,9 @@ def listing(connection: Connection, game_id: int, state: str | None = None, limi
 def of_event(connection: Connection, game_id: int, event_id: int) -> list[Row]:
     """The deliveries of an event: ``destination``, ``state`` and ``last_attempt``: ``ok``, why it failed, or None."""
     return connection.execute(
-        """SELECT t.name AS destination, d.state,
-                  (SELECT coalesce(a.failure, 'ok') FROM attempts a
-                   WHERE a.delivery_id = d.id AND a.duration_ms IS NOT NULL ORDER BY a.id DESC LIMIT 1) AS last_attempt
+        f"""SELECT t.name AS destination, d.state, {_LAST_ATTEMPT}
            FROM deliveries d JOIN destinations t ON t.id = d.destination_id
-           WHERE d.event_id = :event_id AND d.game_id = :game_id ORDER BY d.id""",
+           WHERE d.event_id = :event_id AND d.game_id = :game_id ORDER BY d.id""",  # noqa: S608  likewise
         {"game_id": game_id, "event_id": event_id},
     ).fetchall()
 

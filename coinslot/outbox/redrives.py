@@ -1,9 +1,10 @@
-"""What is put back: by a person, or once by itself after a destination was down.
+"""Redrives: dead letters put back by a person, or once by themselves after a destination was down.
 
 In formats with an order, a dead letter stays dead when a later one of its player has overtaken it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import TypedDict, Unpack
 
 from coinslot.base import clock
 from coinslot.base.errors import CoinslotError
@@ -20,12 +21,13 @@ _REDRIVEN = """(state = 'dead'
                  OR destination_id IN (SELECT id FROM destinations WHERE circuit_open_since IS NOT NULL)))
     AND destination_id IN (SELECT id FROM destinations WHERE state <> 'removed')
     AND (dead_reason IS NULL OR dead_reason <> :forgotten)"""
-_CHOSEN = """(CAST(:state AS TEXT) IS NULL OR state = :state)
+_CHOSEN = """(CAST(:delivery_id AS INTEGER) IS NULL OR id = :delivery_id)
+    AND (CAST(:state AS TEXT) IS NULL OR state = :state)
     AND (CAST(:destination_id AS INTEGER) IS NULL OR destination_id = :destination_id)
     AND (CAST(:event_type AS TEXT) IS NULL OR event_type = :event_type)
     AND (CAST(:since AS TEXT) IS NULL OR created_at >= :since)
     AND (CAST(:until AS TEXT) IS NULL OR created_at < :until)"""
-# What of it may not be, since a later one of its player has arrived or is on its way: the condition of `_revive`.
+# Dead, and a later one of its player has arrived or is in hand.
 _OVERTAKEN = """(state = 'dead'
     AND destination_id IN (SELECT id FROM destinations WHERE keeps_order = 1)
     AND EXISTS (
@@ -37,50 +39,57 @@ _OVERTAKEN = """(state = 'dead'
 
 
 class DeliveryError(CoinslotError):
-    """What was asked for a delivery cannot be done; the message is for the person who asked."""
+    """What was asked for a delivery cannot be done."""
 
 
-def redrivable(
-    connection: Connection,
-    game_id: int,
-    *,
-    after: int = 0,
-    limit: int = REDRIVEN_AT_ONCE,
-    state: str | None = None,
-    destination_id: int | None = None,
-    event_type: str | None = None,
-    since: str | None = None,
-    until: str | None = None,
-) -> list[int]:
-    """The first deliveries with an id above ``after`` that :func:`redrive` puts back, of all or those of a destination,
-    state, type or range.
-    """
-    rows = connection.execute(
-        f"""SELECT id FROM deliveries
-            WHERE game_id = :game_id AND id > :after AND {_REDRIVEN} AND {_CHOSEN} AND NOT {_OVERTAKEN}
-            ORDER BY id LIMIT :limit""",  # noqa: S608  our own words only
-        {
-            "game_id": game_id,
-            "after": after,
-            "limit": limit,
-            "state": state,
-            "destination_id": destination_id,
-            "event_type": event_type,
-            "since": since,
-            "until": until,
-            "forgotten": FORGOTTEN,
-            **lease_bounds(clock.now()),
-        },
-    )
-    return [row["id"] for row in rows]
+class Which(TypedDict, total=False):
+    """Which deliveries; a missing key or None is no condition. ``since`` and ``until`` are of when they were owed."""
+
+    delivery_id: int | None
+    state: str | None
+    destination_id: int | None
+    event_type: str | None
+    since: str | None
+    until: str | None
+
+
+def redrivable(connection: Connection, game_id: int, **which: Unpack[Which]) -> Iterator[list[int]]:
+    """The ids of the deliveries that :func:`redrive` puts back, in portions: the reader writes between them."""
+    after = 0
+    while True:
+        rows = connection.execute(
+            f"""SELECT id FROM deliveries
+                WHERE game_id = :game_id AND id > :after AND {_REDRIVEN} AND {_CHOSEN} AND NOT {_OVERTAKEN}
+                ORDER BY id LIMIT :limit""",  # noqa: S608  our own words only
+            {**_values(game_id, which), "after": after, "limit": REDRIVEN_AT_ONCE},
+        )
+        found = [row["id"] for row in rows.fetchall()]
+        if not found:
+            return
+        yield found
+        after = found[-1]
+
+
+def count_overtaken(connection: Connection, game_id: int, **which: Unpack[Which]) -> int:
+    """How many of these dead letters :func:`redrive` leaves dead, in formats with an order."""
+    (count,) = connection.execute(
+        f"""SELECT count(*) FROM deliveries
+            WHERE game_id = :game_id AND {_REDRIVEN} AND {_CHOSEN} AND {_OVERTAKEN}""",  # noqa: S608  likewise
+        _values(game_id, {**which, "state": "dead"}),
+    ).fetchone()
+    return int(count)
+
+
+def _values(game_id: int, which: Which) -> dict[str, object]:
+    no_condition = dict.fromkeys(Which.__annotations__)
+    return {**no_condition, **which, "game_id": game_id, "forgotten": FORGOTTEN, **lease_bounds(clock.now())}
 
 
 def redrive(tx: Connection, game_id: int, delivery_ids: Iterable[int]) -> int:
     """Put back deliveries that are dead, or wait for a later attempt: they are due now. Returns how many.
 
-    Their schedule starts anew, and the circuit of their destination closes: somebody says that it is mended. What is
-    due or in hand as it is stays so, and dead ones that a later one of their player has overtaken stay dead
-    (:func:`count_overtaken`).
+    Their schedule begins again, and the circuit of their destination closes. What is due or in hand does not change,
+    and overtaken dead letters stay dead (:func:`count_overtaken`).
     """
     bounds = lease_bounds(clock.now())
     goals = []
@@ -116,11 +125,10 @@ def redrive_one(tx: Connection, game_id: int, delivery_id: int) -> None:
 
 
 def deliver_again(tx: Connection, game_id: int, transaction_id: int) -> tuple[int, int]:
-    """Owe what a transaction granted to its destinations once more; returns how many deliveries, and how many of them
-    are dead ones that were put back.
+    """Owe the grants of a transaction again; returns how many deliveries, and how many of them are redriven.
 
     Each destination that wants a grant gets a new delivery of it, unless one waits already; a dead one is put back
-    instead. The grant keeps its id, and so a game that heard of it knows it again.
+    instead. The grant keeps its id, so that a game recognizes it.
     """
     rows = tx.execute(
         """SELECT id, kind, player_id, reverses FROM grants
@@ -148,41 +156,10 @@ def deliver_again(tx: Connection, game_id: int, transaction_id: int) -> tuple[in
     return owed, redriven
 
 
-def count_overtaken(
-    connection: Connection,
-    game_id: int,
-    *,
-    delivery_id: int | None = None,
-    destination_id: int | None = None,
-    event_type: str | None = None,
-    since: str | None = None,
-    until: str | None = None,
-) -> int:
-    """How many of these dead letters :func:`redrive` leaves dead, in formats with an order."""
-    which = {
-        "game_id": game_id,
-        "delivery_id": delivery_id,
-        "state": "dead",
-        "destination_id": destination_id,
-        "event_type": event_type,
-        "since": since,
-        "until": until,
-        "forgotten": FORGOTTEN,
-        **lease_bounds(clock.now()),
-    }
-    (count,) = connection.execute(
-        f"""SELECT count(*) FROM deliveries
-            WHERE game_id = :game_id AND (CAST(:delivery_id AS INTEGER) IS NULL OR id = :delivery_id)
-              AND {_REDRIVEN} AND {_CHOSEN} AND {_OVERTAKEN}""",  # noqa: S608  our own words only
-        which,
-    ).fetchone()
-    return int(count)
-
-
 def go_on(tx: Connection) -> bool:
-    """Do some more of what was begun and is long; returns whether there may be more.
+    """Continue what takes many writes; returns whether there may be more.
 
-    That is: put back what died while destinations were down, and bury what removed ones were owed.
+    That is: put back what died while a destination was down, and end what removed destinations were owed.
     """
     row = tx.execute("SELECT * FROM destinations WHERE reviving_since IS NOT NULL LIMIT 1").fetchone()
     if row is not None:
@@ -192,6 +169,7 @@ def go_on(tx: Connection) -> bool:
 
 
 def begin_reviving(tx: Connection, destination_id: int, down_since: str) -> None:
+    """Put back what died since a destination was down, in this write or the next ones (:func:`go_on`)."""
     row = tx.execute(
         "UPDATE destinations SET reviving_since = :since WHERE id = :id RETURNING *",
         {"id": destination_id, "since": down_since},
@@ -199,35 +177,23 @@ def begin_reviving(tx: Connection, destination_id: int, down_since: str) -> None
     _revive(tx, row)
 
 
-def _revive(tx: Connection, destination: Row) -> bool:
-    """What died while the destination was down is put back: once, or a delivery it never takes would live for ever.
-
-    In formats with an order it stays dead when a later one of its player has arrived, or is on its way. Returns whether
-    there may be more.
-    """
+def _revive(tx: Connection, destination: Row) -> None:
+    """Each dead letter is put back once only: one that is never accepted must end."""
     changed = tx.execute(
-        """UPDATE deliveries SET state = 'waiting', attempts_made = 0, next_attempt_at = :now, dead_reason = NULL,
+        f"""UPDATE deliveries SET state = 'waiting', attempts_made = 0, next_attempt_at = :now, dead_reason = NULL,
                finished_at = NULL, self_redriven = 1
            WHERE id IN (
-               SELECT id FROM deliveries d
+               SELECT id FROM deliveries
                WHERE destination_id = :id AND state = 'dead' AND finished_at >= :since AND self_redriven = 0
-                 AND (dead_reason IS NULL OR dead_reason <> :forgotten)
-                 AND (:is_ordered = 0 OR NOT EXISTS (
-                     SELECT 1 FROM deliveries l
-                     WHERE l.destination_id = :id AND l.player_id = d.player_id AND l.id > d.id
-                       AND (l.state = 'delivered' AND l.finished_at >= d.finished_at
-                            OR l.state = 'waiting' AND l.leased_until > :now AND l.leased_until <= :longest)))
-               LIMIT :most)""",
+                 AND (dead_reason IS NULL OR dead_reason <> :forgotten) AND NOT {_OVERTAKEN}
+               LIMIT :most)""",  # noqa: S608  our own words only
         {
             "id": destination["id"],
             "since": destination["reviving_since"],
-            "is_ordered": destination["keeps_order"],
             "most": REDRIVEN_AT_ONCE,
             "forgotten": FORGOTTEN,
             **lease_bounds(clock.now()),
         },
     ).rowcount
-    if changed >= REDRIVEN_AT_ONCE:
-        return True
-    tx.execute("UPDATE destinations SET reviving_since = NULL WHERE id = :id", {"id": destination["id"]})
-    return False
+    if changed < REDRIVEN_AT_ONCE:
+        tx.execute("UPDATE destinations SET reviving_since = NULL WHERE id = :id", {"id": destination["id"]})

@@ -5,6 +5,7 @@ import json
 import signal
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import click
 
@@ -37,42 +38,28 @@ def destination() -> None:
     show_default="*",
     help="Patterns of the event types it wants, such as grant.* or appcharge.*,player.login; may be given again.",
 )
-@click.option("--format", "format_name", type=click.Choice(["standard", "playcamp"]), default="standard")
+@click.option("--format", type=click.Choice(["standard", "playcamp"]), default="standard")
 @click.option("--retry", help="Delays of the retries in seconds, such as 10,60,300; the format's own when left out.")
-@click.option("--timeout", type=click.IntRange(1, 60), default=10, show_default=True, help="Seconds per attempt.")
+@click.option(
+    "--timeout",
+    "timeout_seconds",
+    type=click.IntRange(1, 60),
+    default=10,
+    show_default=True,
+    help="Seconds per attempt.",
+)
 @click.option(
     "--success", help="2xx, 200, or a JMESPath expression on the answer of a 200; the format's own if left out."
 )
-def add(
-    game: str,
-    name: str,
-    url: str,
-    events: tuple[str, ...],
-    format_name: str,
-    retry: str | None,
-    timeout: int,
-    success: str | None,
-) -> None:
+def add(game: str, name: str, url: str, events: tuple[str, ...], **options: Any) -> None:
     """Add a destination NAME at URL to GAME and print its signing secret, this once."""
     installation = current_installation()
     installation.prepare()
+    add_to = partial(destinations.add, vault=installation.vault, formats=installation.formats, actor="command")
     secret = installation.database.write_here(
-        lambda tx: destinations.add(
-            tx,
-            installation.vault,
-            game,
-            name,
-            url,
-            actor="command",
-            events=",".join(events),
-            format=format_name,
-            formats=installation.formats,
-            retry=retry,
-            timeout_seconds=timeout,
-            success=success,
-        )
+        lambda tx: add_to(tx, slug=game, name=name, url=url, events=",".join(events), **options)
     )
-    what = "what is converted" if installation.formats[format_name].is_converted else "what is granted"
+    what = "what is converted" if installation.formats[options["format"]].is_converted else "what is granted"
     click.echo(f"{name} of {game} is added; {what} from now on goes there.")
     _print_secret(game, name, secret)
 
@@ -99,50 +86,33 @@ def rotate(game: str, name: str) -> None:
     installation = current_installation()
     secret = destinations.new_secret()
 
+    secret_name = destinations.secret_name(name)
+
     def change(tx: Connection) -> None:
         destinations.find_id(tx, game, name)
-        keyring.rotate(
-            tx, installation.vault, games.find(tx, game), destinations.secret_name(name), secret, actor="command"
-        )
+        keyring.rotate(tx, installation.vault, games.find(tx, game), secret_name, secret, actor="command")
 
     installation.database.write_here(change)
     _print_secret(game, name, secret)
-    click.echo(f"Once your game has it: flask secret retire {game} {destinations.secret_name(name)}")
+    click.echo(f"Once your game has it: flask secret retire {game} {secret_name}")
 
 
-def _set_state(game: str, name: str, state: str) -> None:
-    current_installation().database.write_here(
-        lambda tx: destinations.set_state(tx, game, name, state, actor="command")
-    )
+def _switch(command: str, state: str, help: str) -> None:
+    """Add the command that brings a destination into a state."""
+
+    @destination.command(command, help=help)
+    @click.argument("game")
+    @click.argument("name")
+    def switch(game: str, name: str) -> None:
+        current_installation().database.write_here(
+            lambda tx: destinations.set_state(tx, game, name, state, actor="command")
+        )
+        click.echo(f"{name} of {game} is {state}.")
 
 
-@destination.command("pause")
-@click.argument("game")
-@click.argument("name")
-def pause(game: str, name: str) -> None:
-    """Send nothing to NAME until it is resumed; what it is owed waits."""
-    _set_state(game, name, "paused")
-    click.echo(f"{name} of {game} is paused.")
-
-
-@destination.command("resume")
-@click.argument("game")
-@click.argument("name")
-def resume(game: str, name: str) -> None:
-    """Send to NAME again, beginning with what has waited longest."""
-    _set_state(game, name, "active")
-    click.echo(f"{name} of {game} is active.")
-
-
-@destination.command("remove")
-@click.argument("game")
-@click.argument("name")
-def remove(game: str, name: str) -> None:
-    """End NAME. What it was still owed is dead; the grants stay in the feed."""
-    _set_state(game, name, "removed")
-    click.echo(f"{name} of {game} is removed.")
-
-
+_switch("pause", "paused", "Send nothing to NAME until it is resumed; its deliveries wait.")
+_switch("resume", "active", "Send to NAME again, beginning with what has waited longest.")
+_switch("remove", "removed", "End NAME. Its deliveries that were not sent are dead; the grants stay in the feed.")
 destination.add_command(grade)
 
 
@@ -206,10 +176,9 @@ def redrive(game: str, delivery_id: int | None, is_all: bool, since: str | None,
         database.write_here(lambda tx: redrives.redrive_one(tx, game_id, delivery_id))
         click.echo("1 put back.")
         return
-    count = after = 0
-    while found := redrives.redrivable(database.read(), game_id, after=after, since=first, until=last):
+    count = 0
+    for found in redrives.redrivable(database.read(), game_id, since=first, until=last):
         count += database.write_here(partial(redrives.redrive, game_id=game_id, delivery_ids=found))
-        after = found[-1]
     overtaken = redrives.count_overtaken(database.read(), game_id, since=first, until=last)
     click.echo(f"{count} put back.")
     if overtaken:

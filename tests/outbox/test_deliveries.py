@@ -370,7 +370,7 @@ class TestSchedule:
         assert owed.rows("SELECT * FROM destinations") == []
 
     def test_the_formats_that_partners_bring_may_be_chosen_and_have_their_own_rule(self, owed):
-        (option,) = (each for each in destination.commands["add"].params if each.name == "format_name")
+        (option,) = (each for each in destination.commands["add"].params if each.name == "format")
         assert list(option.type.choices) == list(owed.installation.formats)
 
         owed.destination(format="playcamp")

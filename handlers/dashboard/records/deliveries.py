@@ -10,8 +10,8 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot.base import clock
 from coinslot.games.games import Game
+from coinslot.outbox import attempts, destinations, lists, redrives
 from coinslot.outbox import deliveries as outbox
-from coinslot.outbox import destinations, lists, redrives
 from coinslot.outbox.checks import DestinationError
 from coinslot.outbox.deliveries import STATES
 from coinslot.outbox.redrives import DeliveryError
@@ -133,10 +133,8 @@ def redrive_deliveries(game: Game) -> AnyResponse:
         if wanted.destination is not None:
             which["destination_id"] = _destination_id(game, wanted.destination)
         subject = ", ".join(["all", *(f"{name} {value}" for name, value in wanted.query.items() if name != "state")])
-        count = after = 0
-        while found := redrives.redrivable(read(), game.id, after=after, state=wanted.state, **which):
-            count += put_back(found, subject)
-            after = found[-1]
+        portions = redrives.redrivable(read(), game.id, state=wanted.state, **which)
+        count = sum(put_back(portion, subject) for portion in portions)
         stayed = 0 if wanted.state == "waiting" else redrives.count_overtaken(read(), game.id, **which)
     else:
         count = put_back(list(dict.fromkeys(ids)), ", ".join(map(str, ids[:20])) + (", ..." if len(ids) > 20 else ""))
@@ -260,7 +258,7 @@ def _next_in_list(row: Row) -> str:
 
 def _request_of(connection: Connection, row: Row, destination: Row) -> dict[str, Any]:
     """The request as an attempt sends it: address, headers, and the very bytes of the body."""
-    claim = lists.claim_of(row, destinations.opened(destination))
+    claim = attempts.claim_of(row, destinations.opened(destination))
     try:
         body = webhooks.body(connection, claim)
     except LookupError:
