@@ -1,6 +1,6 @@
-"""What the owner still has to do for Appcharge: the fields of its Integration page, and the keys that belong to them.
+"""What the owner still has to do for Appcharge: the fields of its Integration page, and their keys.
 
-What stands in Appcharge's dashboard cannot be seen from here; that no call has ever come to an address of ours can.
+Appcharge's dashboard cannot be read from here. That no call has ever come to one of our addresses can be seen.
 """
 
 from collections.abc import Mapping
@@ -79,7 +79,7 @@ ADDRESSES = (
     ),
 )
 
-# What was counted before calls were: the first of it says as well that the address is entered there.
+# Counters older than those of calls; any of them shows that the address is entered at Appcharge.
 COUNTED_BEFORE: Mapping[str, tuple[str, ...]] = {"orders": ("credited", "credited.test", "duplicate")}
 
 OPTIONAL_SETTINGS: Mapping[str, str] = {

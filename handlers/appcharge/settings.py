@@ -41,21 +41,15 @@ LOGIN_KEYS = (
     ),
 )
 
-# Settings that follow from what stands in Appcharge's dashboard.
+# Settings that follow from Appcharge's dashboard.
 AGREED = (
-    "appcharge.environment",
-    "appcharge.project_id",
-    "appcharge.payload",
-    "appcharge.secondary_role",
-    "appcharge.logins",
-    "appcharge.store_url",
-    "appcharge.deep_link",
-    "appcharge.code_digits",
-    "appcharge.players_version",
-    "appcharge.events_without_token",
-    "appcharge.dollar_fields_are_cents",
-    "appcharge.completed_statuses",
-    "appcharge.failed_statuses",
+    *(
+        f"appcharge.{name}"
+        for name in (
+            "environment project_id payload secondary_role logins store_url deep_link code_digits players_version "
+            "events_without_token dollar_fields_are_cents completed_statuses failed_statuses"
+        ).split()
+    ),
     "allowlist.appcharge",
 )
 
@@ -91,16 +85,16 @@ def player_defaults(value: str) -> str:
         raise ValueError('use a JSON object such as {"segments": ["new"]}') from None
 
 
+ON_OFF = one_of("on", "off")
+
 SETTINGS: Mapping[str, Setting] = {
     "appcharge.environment": Setting("everything from a sandbox is a test", one_of("live", "sandbox"), "live"),
     "appcharge.tolerance_seconds": Setting("accepted age of a signature", whole_number(1, 86400), "300"),
     "appcharge.secondary_role": Setting(
-        "backup: the secondary key verifies too; iv: it does not (always so with encrypted payloads)",
-        one_of("backup", "iv"),
-        "backup",
+        "backup: the secondary key verifies too; iv: it does not", one_of("backup", "iv"), "backup"
     ),
     "appcharge.payload": Setting(
-        "json: signed; aes: the encrypted payloads of 2023, under main key (32 characters) and secondary key (16)",
+        "json: signed; aes: encrypted as in 2023, with a main key of 32 characters and a secondary key of 16",
         one_of("json", "aes"),
         "json",
     ),
@@ -108,22 +102,19 @@ SETTINGS: Mapping[str, Setting] = {
         "accepted age of an event's signature; retries come a quarter of an hour later", whole_number(1, 86400), "1800"
     ),
     "appcharge.events_without_token": Setting(
-        "on: an event may come without x-publisher-token; a wrong one is refused all the same",
-        one_of("on", "off"),
-        "off",
+        "on: an event may lack x-publisher-token; a wrong one is always refused", ON_OFF, "off"
     ),
     "appcharge.project_id": Setting("x-project-id to insist on where a call carries one", text(64)),
     "appcharge.dollar_fields_are_cents": Setting(
-        "on since 2025; off for accounts whose ...InDollar fields are dollars", one_of("on", "off"), "on"
+        "on since 2025; off for accounts whose ...InDollar fields are dollars", ON_OFF, "on"
     ),
     "appcharge.completed_statuses": Setting(
-        "values of actionStatus that credit an order, separated by commas, any case; one that is in neither list is "
-        "refused",
+        "values of actionStatus that credit an order, separated by commas; one that is in neither list is refused",
         statuses.listed,
         statuses.COMPLETED,
     ),
     "appcharge.failed_statuses": Setting(
-        "values of actionStatus that say an order came to nothing: noted, and nothing is credited",
+        "values of actionStatus of an order that failed: noted, and nothing is credited",
         statuses.listed,
         statuses.FAILED,
     ),
@@ -137,13 +128,12 @@ SETTINGS: Mapping[str, Setting] = {
     "appcharge.deep_link": Setting("link that opens the game to log in, with {token}", deep_link),
     "appcharge.code_digits": Setting("digits of a player's login code", one_of("4", "6"), "6"),
     "appcharge.desktop_auto_redirect": Setting(
-        "on: a desktop is sent to the deep link; off: it shows it as a QR code", one_of("on", "off"), "off"
+        "on: a desktop is sent to the deep link; off: it shows it as a QR code", ON_OFF, "off"
     ),
     "appcharge.redirect_seconds": Setting("life of a login the store began", whole_number(60, 3600), "600"),
     "appcharge.link_seconds": Setting("life of a login link the game made", whole_number(60, 604800), "259200"),
     "appcharge.social_ids": Setting(
-        "linked: a Google, Apple or Facebook account is the player the game linked it to; "
-        "subject: an account that is not linked is the player with the account's own id",
+        "what an account is that the game linked to no player: linked: nobody; subject: the player with its id",
         one_of("linked", "subject"),
         "linked",
     ),
@@ -152,9 +142,7 @@ SETTINGS: Mapping[str, Setting] = {
     "appcharge.google_url": Setting(
         "where Google tells about access tokens", web_address, "https://oauth2.googleapis.com/tokeninfo"
     ),
-    "appcharge.google_code_url": Setting(
-        "where Google takes codes", web_address, "https://oauth2.googleapis.com/token"
-    ),
+    "appcharge.google_code_url": Setting("Google's codes", web_address, "https://oauth2.googleapis.com/token"),
     "appcharge.google_keys_url": Setting(
         "Google's published keys", web_address, "https://www.googleapis.com/oauth2/v3/certs"
     ),
@@ -171,12 +159,12 @@ SETTINGS: Mapping[str, Setting] = {
     "appcharge.apple_url": Setting("Apple's token server and published keys", web_address, "https://appleid.apple.com"),
     "appcharge.login_redirect_uri": Setting("redirect_uri to name when a code is exchanged; empty: none", web_address),
     # The store's view of a player
-    "appcharge.players_version": Setting("version of Personalize the store speaks", one_of("1", "2"), "2"),
+    "appcharge.players_version": Setting("version of Personalize that the store uses", one_of("1", "2"), "2"),
     "appcharge.player_defaults": Setting(
-        "JSON object: what the store is told where a player's own profile lacks a part", player_defaults
+        "JSON object: what the store shows where a player's profile lacks a part", player_defaults
     ),
     "appcharge.refresh": Setting(
-        "on: when the game changes a player's profile, an open store is told to load it", one_of("on", "off"), "off"
+        "on: when the game changes a player's profile, an open store is told to load it", ON_OFF, "off"
     ),
     "appcharge.refresh_seconds": Setting(
         "how long changes of profiles are gathered before the store is told", whole_number(1, 3600), "5"
@@ -185,5 +173,5 @@ SETTINGS: Mapping[str, Setting] = {
     "appcharge.base_url": Setting(
         "Appcharge's API; empty: api.appcharge.com, or its sandbox by appcharge.environment", web_address
     ),
-    "appcharge.sign_calls": Setting("on: our calls carry a signature with the main key", one_of("on", "off"), "off"),
+    "appcharge.sign_calls": Setting("on: our calls carry a signature with the main key", ON_OFF, "off"),
 }

@@ -7,6 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from coinslot.games.games import Game
@@ -48,26 +49,25 @@ def _orders(game: Game, run: str, order_id: str) -> Iterator[Call]:
     del free["appChargePaymentId"], free["purchaseId"]
     given: dict[str, str] = {}
 
+    def credits(status: int, answered: bytes) -> str | None:
+        ours = _json(answered).get("publisherPurchaseId")
+        return None if status == 200 and ours else "an order must get 200 and a publisherPurchaseId"
+
     def credits_first(status: int, answered: bytes) -> str | None:
-        given["id"] = str(_json(answered).get("publisherPurchaseId") or "")
-        return None if status == 200 and given["id"] else "an order must get 200 and a publisherPurchaseId"
+        given["id"] = str(_json(answered).get("publisherPurchaseId"))
+        return credits(status, answered)
 
     def same_again(status: int, answered: bytes) -> str | None:
         is_same = status == 200 and _json(answered).get("publisherPurchaseId") == given.get("id")
         return None if is_same else "a repeated order must get the first answer again"
 
-    def credits(status: int, answered: bytes) -> str | None:
-        is_good = status == 200 and bool(_json(answered).get("publisherPurchaseId"))
-        return None if is_good else "an order must get 200 and a publisherPurchaseId"
+    def refuses(status: int) -> Expect:
+        return _refuses(status, "publisherErrorMessage")
 
-    def refuses(wanted: int) -> Expect:
-        return _refuses(wanted, "publisherErrorMessage")
-
+    manual, dearer = order | {"awardFlow": "manual_retry"}, order | {"priceInCents": 1999}
     yield _sample(_call(game, "orders", "order", order, "200, our id", credits_first))
     yield _call(game, "orders", "the same order again", order, "200, the same id", same_again)
-    manual = {**order, "awardFlow": "manual_retry"}
     yield _call(game, "orders", "the same order, Retry Award pressed", manual, "200, the same id", same_again)
-    dearer = {**order, "priceInCents": 1999}
     yield _call(game, "orders", "the same order at another price", dearer, "400", refuses(400))
     yield _call(game, "orders", "free order", free, "200, our id", credits)
     yield from _forgeries(game, "orders", order, refuses)
@@ -85,13 +85,13 @@ def _logins(game: Game, run: str) -> Iterator[Call]:
         yield _call(game, "auth", "login of an unknown player", nobody, "200, invalid", _says("invalid"))
     code = {"authMethod": "otp", "otp": {"playerCode": "000000", "accessToken": f"made-up-{run}"}}
     yield _call(game, "auth", "login with a code nobody gave out", code, "200, invalid", _says("invalid"))
-    yield from _forgeries(game, "auth", typed_id, lambda wanted: _refuses(wanted, "error"))
+    yield from _forgeries(game, "auth", typed_id)
 
 
 def _players(game: Game) -> Iterator[Call]:
     asked = {"playerId": RESERVED_ID}
     yield _sample(_call(game, "players", "the store asks for a player", asked, "200, valid", _says("valid")))
-    yield from _forgeries(game, "players", asked, lambda wanted: _refuses(wanted, "error"))
+    yield from _forgeries(game, "players", asked)
 
 
 def _otp(game: Game) -> Iterator[Call]:
@@ -108,7 +108,7 @@ def _otp(game: Game) -> Iterator[Call]:
 
     yield _sample(_call(game, "otp", "login through the game", begun, "200, a deep link", begins))
     yield _call(game, "otp", "the same without a device", {"date": begun["date"]}, "403", _refuses(403, "error"))
-    yield from _forgeries(game, "otp", begun, lambda wanted: _refuses(wanted, "error"), unsigned=400)
+    yield from _forgeries(game, "otp", begun, unsigned=400)
 
 
 def _events(game: Game, run: str, order_id: str) -> Iterator[Call]:
@@ -130,37 +130,37 @@ def _events(game: Game, run: str, order_id: str) -> Iterator[Call]:
     yield _call(game, "events", "an event nobody knows yet", {**displayed, "eventName": "a.new.one"}, "200", takes)
     yield _call(game, "events", "refund of the order", refunded, "200", takes)
     yield _call(game, "events", "the same refund, version 1", older, "200", takes)
-    tolerance = int(game.settings["appcharge.events_tolerance_seconds"])
-    yield from _forgeries(game, "events", displayed, lambda wanted: _refuses(wanted, "error"), tolerance)
+    yield from _forgeries(game, "events", displayed)
 
 
 def _forgeries(
     game: Game,
     endpoint: str,
     content: Mapping[str, Any],
-    refuses: Callable[[int], Expect],
-    tolerance: int | None = None,
+    refuses: Callable[[int], Expect] | None = None,
     unsigned: int = 401,
 ) -> Iterator[Call]:
-    """What must be refused at every address; ``unsigned`` is how a call that proves nothing is told there."""
-    wrong_token = _call(game, endpoint, f"{endpoint}: wrong publisher token", content, "401", refuses(401))
-    yield _with_headers(wrong_token, **{"x-publisher-token": "wrong"})
-    if game.settings["appcharge.payload"] == "aes":
-        forged = _call(game, endpoint, f"{endpoint}: encrypted with another key", content, "400", refuses(400))
-        vector = game.keys("appcharge.secondary_key")[0].value
-        yield Call(**{**vars(forged), "body": encryption.encrypt(_dump(content), FORGED_KEY, vector)})
-        open_text = _call(game, endpoint, f"{endpoint}: not encrypted", content, "400", refuses(400))
-        yield Call(**{**vars(open_text), "body": _dump(content)})
-        return
+    """What must be refused at every address; ``unsigned`` is the status for a call that proves nothing."""
+
+    def forged(what: str, status: int) -> Call:
+        expect = refuses(status) if refuses else _refuses(status, "error")
+        return _call(game, endpoint, f"{endpoint}: {what}", content, str(status), expect)
+
     body = _dump(content)
-    told = str(unsigned)
-    forged = _call(game, endpoint, f"{endpoint}: signed with another key", content, told, refuses(unsigned))
-    yield _with_headers(forged, signature=sign(body, FORGED_KEY, _milliseconds()))
-    age = (tolerance or int(game.settings["appcharge.tolerance_seconds"])) + 60
-    stale = _call(game, endpoint, f"{endpoint}: signed too long ago", content, told, refuses(unsigned))
-    yield _with_headers(stale, signature=sign(body, _main_key(game), _milliseconds(-age)))
-    changed = _call(game, endpoint, f"{endpoint}: one byte more", content, told, refuses(unsigned))
-    yield Call(**{**vars(changed), "body": body[:-1] + b" }"})
+    yield _with_headers(forged("wrong publisher token", 401), **{"x-publisher-token": "wrong"})
+    if game.settings["appcharge.payload"] == "aes":
+        vector = game.keys("appcharge.secondary_key")[0].value
+        encrypted = encryption.encrypt(body, FORGED_KEY, vector)
+        yield replace(forged("encrypted with another key", 400), body=encrypted)
+        yield replace(forged("not encrypted", 400), body=body)
+        return
+    signature = sign(body, FORGED_KEY, _milliseconds())
+    yield _with_headers(forged("signed with another key", unsigned), signature=signature)
+    name = "events_tolerance_seconds" if endpoint == "events" else "tolerance_seconds"
+    age = int(game.settings[f"appcharge.{name}"]) + 60
+    stale = sign(body, _main_key(game), _milliseconds(-age))
+    yield _with_headers(forged("signed too long ago", unsigned), signature=stale)
+    yield replace(forged("one byte more", unsigned), body=body[:-1] + b" }")
 
 
 def _call(
@@ -173,17 +173,16 @@ def _call(
         headers["Content-Type"] = "text/plain"
         body = encryption.encrypt(body, _main_key(game), game.keys("appcharge.secondary_key")[0].value)
     else:
-        headers["Content-Type"] = "application/json"
-        headers["signature"] = sign(body, _main_key(game), _milliseconds())
+        headers |= {"Content-Type": "application/json", "signature": sign(body, _main_key(game), _milliseconds())}
     return Call(title, "POST", f"/appcharge/{game.slug}/{endpoint}", headers, body, expected, expect)
 
 
 def _sample(call: Call) -> Call:
-    return Call(**{**vars(call), "sample_of": call.path.rpartition("/")[2]})
+    return replace(call, sample_of=call.path.rpartition("/")[2])
 
 
 def _with_headers(call: Call, **changed: str) -> Call:
-    return Call(**{**vars(call), "headers": {**call.headers, **changed}})
+    return replace(call, headers={**call.headers, **changed})
 
 
 def _says(status: str, *fields: str) -> Expect:

@@ -4,11 +4,12 @@ import base64
 import json
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, unquote
 
-from coinslot.games import registry
 from coinslot.games.games import Game
+from coinslot.games.registry import RESERVED_ID
 from handlers.kit.partner import Call
 from handlers.playtem.payload import Order, signature_of, signed_text
 
@@ -16,8 +17,8 @@ from handlers.playtem.payload import Order, signature_of, signed_text
 def simulate(game: Game) -> Iterator[Call]:
     """A purchase and its repeats, the boundary-shift replay, what must be refused, and a HEAD."""
     secret = game.keys("playtem.secret")[0].value
-    app_id = game.settings["playtem.app_id"] or registry.RESERVED_ID
-    transaction_id = f"{registry.RESERVED_ID}-{secrets.token_hex(6)}"
+    app_id = game.settings["playtem.app_id"] or RESERVED_ID
+    transaction_id = f"{RESERVED_ID}-{secrets.token_hex(6)}"
 
     def call(
         title: str,
@@ -29,17 +30,17 @@ def simulate(game: Game) -> Iterator[Call]:
         signature: str | None = None,
         **changed: Any,
     ) -> Call:
-        fields: dict[str, Any] = {"AppId": app_id, "UserId": registry.RESERVED_ID, "Items": [registry.RESERVED_ID]}
+        fields: dict[str, Any] = {"AppId": app_id, "UserId": RESERVED_ID, "Items": [RESERVED_ID]}
         fields |= {"TransactionId": transaction_id, **changed}
         items = tuple(fields["Items"])
         order = Order(
-            fields["AppId"],
-            fields["UserId"],
-            items,
-            fields["TransactionId"],
-            "",
-            (True,) * len(items),
-            json.dumps(items, separators=(",", ":")),
+            app_id=fields["AppId"],
+            user_id=fields["UserId"],
+            items=items,
+            transaction_id=fields["TransactionId"],
+            signature="",
+            quoted=(True,) * len(items),
+            items_text=json.dumps(items, separators=(",", ":")),
         )
         message = signed_text(order, game.settings["playtem.formats"].split(",")[0], game.settings) or ""
         signed = {**fields, "AppName": game.name, "Signature": signature or signature_of(key, message)}
@@ -65,14 +66,14 @@ def simulate(game: Game) -> Iterator[Call]:
 
     first = call("purchase", "200, empty", credits)
     yield call("HEAD before the purchase", "405", head, method="HEAD")
-    yield Call(**{**vars(first), "sample_of": "credit"})
+    yield replace(first, sample_of="credit")
     yield call("the same purchase again", "200, empty", credits)
-    yield call("the same transaction, one more item", "500/400", refuses(400), Items=[registry.RESERVED_ID] * 2)
+    yield call("the same transaction, one more item", "500/400", refuses(400), Items=[RESERVED_ID] * 2)
     genuine = json.loads(base64.b64decode(unquote(first.path.split("=", 1)[1])))["Signature"]
     # The last letter of the item moves into the transaction id: the signed text stays the same where nothing separates.
     shifted: dict[str, Any] = {
-        "Items": [registry.RESERVED_ID[:-1]],
-        "TransactionId": registry.RESERVED_ID[-1] + transaction_id,
+        "Items": [RESERVED_ID[:-1]],
+        "TransactionId": RESERVED_ID[-1] + transaction_id,
     }
     yield call("a letter moved over the boundary", "500/400 or 407", refuses(400, 407), signature=genuine, **shifted)
     yield call("signed with another secret", "500/407", refuses(407), key=b"not the secret")

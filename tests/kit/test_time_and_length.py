@@ -19,10 +19,11 @@ from coinslot.access.keyring import SecretValue
 from coinslot.base import addresses, exact, spellings
 from coinslot.base.expressions import Expression
 from coinslot.base.limits import ExpressionError
+from coinslot.games import readers
 from coinslot.operations import forgetting
 from coinslot.payments import fields
 from coinslot.settlement import amounts, columns, report_files
-from handlers.appcharge import events, order_body, shapes, signature
+from handlers.appcharge import events, order_body, signature
 from handlers.appcharge.logins import social
 from handlers.dashboard.frame import masking
 from handlers.dashboard.frame.pages import LARGEST_OF_STRANGERS
@@ -119,8 +120,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "JSON that is nested deeply": lambda text: exact.parse_json(b"[" * 2000 + text.encode(), is_lenient=True),
     "a number": exact.figure,
     "a whole number": lambda text: exact.whole(text, 40),
-    "an order's time": shapes.moment,
-    "an event's time": events.moment,
+    "a moment": readers.moment_of,
     "a boost's time": values.moment,
     "an event's words": lambda text: events.without_personal_data({"text": f"@{text}"}),
     "an order": lambda text: order_body.parse_order(
