@@ -73,7 +73,7 @@ class Credit:
     ``external_id`` is the unique key, ``reference`` the same as the partner writes it; where the two differ, the report
     came without its proper id and goes by a fallback. ``keys`` are other ids to find the transaction by; one of kind
     ``signature`` may credit only once. ``known_by`` are those keys under which another report of the same purchase,
-    by another id, may stand.
+    by another id, may be stored.
     """
 
     game_id: int

@@ -1,8 +1,7 @@
 """Appcharge's events: ``POST /appcharge/<game>/events``, version 1 and version 2 on one address.
 
-What players do in the store, what becomes of orders, refunds and disputes. Events come late, twice and in any order,
-and never credit; a refund or a lost dispute may take back what an order credited. Documentation of 2024 to 2026
-(checked 2026-11):
+They report what players do in the store, refunds and disputes. They come late, twice and in any order, and never
+credit; a refund or a lost dispute may take back what an order credited. Documentation of 2024 to 2026, checked 2026-11:
 
 * Version 1 says ``event`` and writes ``order_refunded``, version 2 ``eventName`` and ``order.refunded``. Some samples
   lack the name, some names come in both spellings.
@@ -10,8 +9,8 @@ and never credit; a refund or a lost dispute may take back what an order credite
 * ``timestamp`` is in seconds or milliseconds, a number or text.
 * Version 2 names an order by ``transactions[].purchaseId`` for certain, and perhaps by its order id.
 * The printed sample of ``order.refunded`` has the result ``success``, a reason that reads like a failure and a
-  transaction of type ``paid``: the event's name alone decides. Whether refunds of a part of an order exist is not said.
-* Nobody says how ``order.dispute.resolved`` tells won from lost, so it is looked for in several places.
+  transaction of type ``paid``: only the event's name decides. Partial refunds are undocumented.
+* Undocumented: where ``order.dispute.resolved`` says won or lost, so several places are read.
 """
 
 import hashlib
@@ -56,8 +55,8 @@ PLAYERS = ("customer.id", "customer.playerId", "playerId", "data.playerId")
 RESULTS = ("result", "reason", "dispute.status", "dispute.result", "dispute.outcome", "order.disputeStatus")
 _VERDICT = re.compile(r"(?:payment_)?(?:order_)?(?:dispute_)?(?:inquiry_)?(lost|won)")
 
-# Fields the game is not told, by what their names hold: they tell who somebody is, or let somebody in. Appcharge adds
-# fields without notice, so this is wider than what its documents name.
+# Names of fields that the game does not get: they identify a person or grant access. Appcharge adds fields without
+# notice, so this is wider than what its documents name.
 PERSONAL = re.compile(
     r"e?mail|phone|address|zip|postal|birth|firstname|lastname|fullname|surname|playername|customername|username"
     r"|passw|secret|token$|cardnumber|iban|playercode|proofkey|^otp$|^(?:client|remote|user|customer|player|created|by)*ip"
@@ -70,7 +69,7 @@ BLOTTED = "[e-mail]"
 
 
 def receive(game_slug: str) -> Response:
-    """Keep an event once, owe it to the game, and apply what it says about a refund. Answered 200 once it is kept."""
+    """Keep an event once, queue it for the game, and apply a refund. Answered 200 once it is stored."""
     call = enter(game_slug, "events")
     game = call.game
     try:
@@ -149,7 +148,7 @@ def _told(payload: Mapping[str, Any]) -> str:
 
 
 def event_name(payload: Mapping[str, Any]) -> str:
-    """The name as it was sent, or ``unnamed``: what has none is kept, and nothing guessed."""
+    """The name as it was sent, or ``unnamed``: such an event is kept, and nothing is guessed."""
     for value in (payload.get("eventName"), payload.get("event")):
         name = value.strip() if isinstance(value, str) else ""
         if name and name.isprintable() and len(name) <= LONGEST_NAME:
@@ -158,7 +157,7 @@ def event_name(payload: Mapping[str, Any]) -> str:
 
 
 def dedupe_key(payload: Mapping[str, Any], name: str, body: bytes) -> str:
-    # With the name: should an id ever stand for more than one event, a refund is not to be the one that is dropped.
+    # With the name, so that a refund is kept even if another event has the same id.
     event_id = id_of(payload.get("eventId"))
     return f"event:{_dotted(name)}:{event_id}" if event_id else f"body:{hashlib.sha256(body).hexdigest()}"
 

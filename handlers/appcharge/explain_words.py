@@ -17,7 +17,7 @@ RECIPES = {
     "{body}{time}": "over body and time in the wrong order",
     "{seconds}.{body}": "with its time in seconds and sent with milliseconds",
     "{time}000.{body}": "with its time in milliseconds and sent with seconds",
-    "{number}.{body}": "with the time printed anew, without its noughts",
+    "{number}.{body}": "with the time printed again, without leading zeros",
 }
 
 # An order is sent again by itself within half a minute only, which is over when this is read.
@@ -42,7 +42,7 @@ time_no_number: The time in the header signature (t=) is no number.
 no_v1: The header signature has a time and no v1.
     It was cut, or somebody else wrote it.
 base64: It is signed with {key}, and the v1 is written in Base64 in place of hexadecimal.
-    Appcharge writes 64 hexadecimal digits; whoever signs here is somebody else.
+    Appcharge writes 64 hexadecimal digits; another program signed this.
 no_digest: The v1 in the header signature has {length} characters, and not 64 hexadecimal digits.
     It was cut on the way, or somebody else wrote it.
 
@@ -73,7 +73,7 @@ token_nearly (integration): {proved} its publisher token differs from the one th
 token_cut (integration): {proved} its publisher token and the one that is set here begin alike: one of them was cut.
     Set it here again, all of it.
 token_unknown (integration): {proved} its publisher token is not one that is stored here.
-    Copy the publisher token from Appcharge's dashboard again: it may have been made anew there.
+    Copy the publisher token from Appcharge's dashboard again: it may have been replaced there.
 project (settings): It comes from the Appcharge project {given}{whose}; appcharge.project_id is {ours}.
     Correct appcharge.project_id, or the address in that project.
 

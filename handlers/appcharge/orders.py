@@ -120,7 +120,7 @@ def to_credit(order: dict[str, Any], game: Game, call: Entered) -> reports.Credi
         lines=order["lines"],
         fingerprint=reports.fingerprint(
             order["playerId"],
-            # What cannot be read stands for itself, so that retries match.
+            # An unreadable figure counts as it came, so that retries match.
             *(
                 figures[name] if name in unreadable else readable
                 for name, readable in (("priceInCents", order["gross_minor"]), ("currency", order["currency"]))

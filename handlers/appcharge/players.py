@@ -1,8 +1,8 @@
 """Appcharge's Personalize Web Store callback, once Player Info Sync: ``POST /appcharge/<game>/players``.
 
-Asked when a player logs in, after each purchase, every five minutes while the store is open, and when we tell the store
-to load a player anew. The answer is what the game has pushed, checked then (``handlers/kit/profile.py``) and sent as it
-is now; what a player lacks comes from the game's defaults. Version 1 is the older shape of the same, with less of it.
+The store asks when a player logs in, after each purchase, every five minutes while it is open, and when we tell it to
+reload a player. The answer is what the game pushed, which was checked then (``handlers/kit/profile.py``); what a player
+lacks comes from the game's defaults. Version 1 is the older shape, with fewer fields.
 """
 
 import json

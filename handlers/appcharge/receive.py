@@ -1,8 +1,8 @@
-"""The door to all of Appcharge's addresses: which game, from where, proved by what, and how a refusal is told.
+"""Which of Appcharge's calls are let in: game, caller's address, proof; and how a refusal is answered.
 
-Every route begins with :func:`enter`. Callbacks want a signature over the raw body and the publisher token; where the
-owner has set ``appcharge.payload`` to ``aes``, the encrypted payloads of 2023 take the place of the signature. Which of
-the two it is stands in the configuration and never depends on what a call brings or lacks.
+Every route begins with :func:`enter`. A call proves itself with a signature over the raw body and the publisher token.
+Where the owner has set ``appcharge.payload`` to ``aes``, a body encrypted as in 2023 takes the place of the signature.
+Only the configuration chooses between the two, never what a call holds or lacks.
 """
 
 import json
@@ -22,7 +22,7 @@ from handlers.kit.receive import current_installation, is_address_allowed, note_
 
 PARTNER = "appcharge"
 
-# What a refusal at the door is told as: everywhere, and where Appcharge's documents name other words.
+# Status and message of each refusal: everywhere, and at the one address with documented messages of its own.
 REFUSALS: Mapping[str, tuple[int, str]] = {
     "unknown_game": (404, "Not Found"),
     "address": (403, "Forbidden"),
@@ -52,9 +52,9 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Entered:
-    """A call that has proved itself. ``body`` is the JSON as it was signed, or as it was encrypted.
+    """A call that has proved itself. ``body`` is the JSON that was signed or encrypted.
 
-    ``keys`` are what it has proved itself with: what has signed or encrypted it comes first, then the token.
+    ``keys`` are what it proved itself with: first the key that signed or encrypted it, then the token.
     """
 
     game: Game
@@ -70,8 +70,7 @@ class Entered:
 def enter(game_slug: str, endpoint: str) -> Entered:
     """The proved call. Raises :class:`RefusedError`, which is noted for the owner.
 
-    An order is refused at any address but that of orders, and an event at any but that of events: answered 200 there,
-    it would be lost.
+    An order or an event that is sent to the wrong address is refused, since an answer of 200 would lose it.
     """
     game = current_installation().games.by_slug(game_slug)
     if game is None or not is_configured(game):
@@ -91,10 +90,10 @@ def enter(game_slug: str, endpoint: str) -> Entered:
 def refused(
     endpoint: str, game: Game | None, reason: str, status: int | None = None, message: str | None = None
 ) -> RefusedError:
-    """A refusal to be raised, noted for the owner. The words at the door are those of the table above."""
+    """Note a refusal for the owner, and return the error to raise; status and message default to the table above."""
     known = (OTP_REFUSALS if endpoint == "otp" else {}).get(reason) or REFUSALS.get(reason) or (400, "Bad Request")
     error = RefusedError(reason, status or known[0], message or known[1])
-    # A login's body may hold a password or a code: of those calls everything else is kept.
+    # The body of a login may hold a password or a code, so it is not kept.
     note_refusal(PARTNER, endpoint, game, reason, error.status, keeps_body=endpoint != "auth")
     return error
 
@@ -113,7 +112,7 @@ def refuse(status: int, message: str) -> Response:
     endpoint = request.path.rpartition("/")[2]
     if endpoint == "auth":
         content["status"] = "invalid"
-        if status == 503:  # the store shows these to players, and only "please try again" is for them
+        if status == 503:  # the store shows these fields to players
             content |= {"publisherErrorMessageType": "plainText", "publisherErrorMessage": message}
     elif endpoint not in ("otp", "players", "events"):
         content["publisherErrorMessage"] = message
@@ -125,9 +124,7 @@ def answer(status: int, content: Mapping[str, object]) -> Response:
 
 
 def _refuse_misplaced(call: Entered, endpoint: str) -> None:
-    """Raises :class:`RefusedError` for an event at an address that takes none, and for an order, once the owner can
-    see which.
-    """
+    """Raises :class:`RefusedError` for an event or order at an address that takes none; the order is noted first."""
     if not ((endpoint != "orders" and b'"products"' in call.body) or (endpoint != "events" and b'"event' in call.body)):
         return
     try:
@@ -159,7 +156,7 @@ def _enter_signed(game: Game, endpoint: str) -> Entered:
         keys += game.keys("appcharge.secondary_key")
     if endpoint == "events":
         # Version 2 of the events has had a secret of its own; version 1 comes to the same address with the main key.
-        # Their retries span a quarter of an hour, and nobody says that each is signed anew.
+        # Their retries span 15 minutes, and may carry the first signature.
         keys = game.keys("appcharge.events_secret") + keys
         tolerance = float(game.settings["appcharge.events_tolerance_seconds"])
     body = request.get_data(cache=True)
@@ -175,10 +172,9 @@ def _enter_signed(game: Game, endpoint: str) -> Entered:
 
 
 def _enter_encrypted(game: Game) -> Entered:
-    """The token may stand in the header or inside; one inside is judged only together with the decryption.
+    """The token may be in the header or inside the body.
 
-    Nothing tells a caller whether padding, JSON or the token inside was wrong: each answer but this one 400 would be a
-    padding oracle.
+    Wrong padding, wrong JSON and a wrong token inside get the same 400: different answers would be a padding oracle.
     """
     token = request.headers.get("x-publisher-token")
     token_key = None if token is None else _matching_token(game, token)
@@ -196,7 +192,7 @@ def _enter_encrypted(game: Game) -> Entered:
 
 
 def _matching_token(game: Game, token: str) -> SecretValue:
-    """Raises SignatureError. Every valid token is compared, so that timing does not tell which one is near."""
+    """Raises SignatureError. Every valid token is compared, so that timing gives none away."""
     matching: list[SecretValue] = [
         key for key in game.keys("appcharge.publisher_token") if signing.is_equal(key.value, token)
     ]

@@ -1,8 +1,8 @@
 """Who signed an Appcharge call, and when.
 
 Header ``signature: t=<timestamp>,v1=<hex>``, where v1 is HMAC-SHA256, keyed with the literal text of the main key, over
-``<t as it stands in the header>.<raw body>``. Milliseconds by the documentation, seconds from some of Appcharge's own
-agents; both come. The bytes that came are what is signed: JSON printed again differs in spacing and numbers.
+``<t as written in the header>.<raw body>``. The documentation says milliseconds, some of Appcharge's own agents send
+seconds; both are read. The bytes received are what is signed: JSON printed again differs in spacing and numbers.
 """
 
 import re
@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
 class SignatureError(Exception):
-    """The call proves nothing. ``reason`` is for the owner; the caller is told nothing of it."""
+    """The call proves nothing. ``reason`` is for the owner only."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -39,7 +39,7 @@ def verify(body: bytes, header: str, keys: Iterable[SecretValue], tolerance_seco
 
 
 def parse(header: str) -> tuple[str, str]:
-    """``t`` as text and ``v1`` in lower case; exactly one of each, blanks and further ``k=v`` parts are let be."""
+    """``t`` as text and ``v1`` in lower case; exactly one of each; blanks and other ``k=v`` parts are ignored."""
     pairs = []
     for part in header.split(","):  # no one pattern for all of it: between blanks it would try every way to share them
         name, is_pair, value = (word.strip() for word in part.partition("="))

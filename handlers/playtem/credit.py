@@ -56,7 +56,7 @@ def credit_by_app_id() -> Response:
     if game is None or not is_configured(game):
         note_refusal(PARTNER, "credit", None, "unknown_game", 500)
         return refuse(BAD_PAYLOAD, "The signature does not match")
-    return _credit(game, "payload")  # read anew, as this game's settings have it
+    return _credit(game, "payload")  # decoded again, by this game's settings
 
 
 def _credit(game: Game, parameter: str) -> Response:

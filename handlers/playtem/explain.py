@@ -17,7 +17,7 @@ from handlers.playtem import payload
 from handlers.playtem.explain_words import FINDINGS
 from handlers.playtem.payload import FORMATS, Order, PayloadError
 
-# What may stand between the items, and between the four parts. The guide says nothing of either.
+# Separators to try between the items, and between the four parts; the guide names none.
 BETWEEN_ITEMS = ("", ",", ", ", "|", ";", " ", "-", "_", "&", "\n")
 BETWEEN_PARTS = ("", "|", ",", ";", ":", "-", "_", "&", "+", ".", " ", "\n", ", ")
 FIELDS = ("AppId", "UserId", "Items", "TransactionId")
@@ -52,7 +52,7 @@ class Case(explain.Case):
 
     @property
     def text(self) -> str:
-        """What the payload is the Base64 of. Raises ValueError where it is none."""
+        """The decoded payload. Raises ValueError where it is not Base64."""
         return literals.decoded(payload.decode_base64(self.values[0]))[0]
 
     @property

@@ -12,7 +12,7 @@ other_parameter (settings): The payload came in the parameter {there}; {name} is
 parameter_missing (settings): The parameter {name} is missing{there}.
     If Playtem names it otherwise, set playtem.parameter.
 no_items: The call proved itself, and there are no items in it to credit.
-    Ask Playtem what it stands for.
+    Ask Playtem what it means.
 too_long: The payload has {length:,} characters; more than {most:,} are not read.
 empty: The payload is empty.
     Playtem's calls carry one; somebody may have tried the address.

@@ -71,7 +71,7 @@ def decode_base64(payload: str) -> bytes:
     """Bytes from any Base64 a query string can make of itself. Raises ValueError.
 
     In this order: a blank was a ``+``; ``%`` is left over from double encoding; line breaks are MIME's; ``-_`` are the
-    URL-safe alphabet; padding is made anew. Then nothing foreign may be left.
+    URL-safe alphabet; padding is added again. Other characters are refused.
     """
     if not 0 < len(payload) <= LONGEST_PAYLOAD:
         raise ValueError("length")

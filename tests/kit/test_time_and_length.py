@@ -33,7 +33,6 @@ from handlers.kit import wrong_addresses
 from handlers.kit.headers import ReadHeaders
 from handlers.playcamp import recipe as entry_signature
 from handlers.playcamp.events import signature as webhook_signature
-from handlers.playcamp.events import values
 from handlers.playtem import payload
 from handlers.playtem.payload import PayloadError
 from tests.conftest import appcharge_headers, order
@@ -121,7 +120,6 @@ READERS: dict[str, Callable[[str], object]] = {
     "a number": exact.figure,
     "a whole number": lambda text: exact.whole(text, 40),
     "a moment": readers.moment_of,
-    "a boost's time": values.moment,
     "an event's words": lambda text: events.without_personal_data({"text": f"@{text}"}),
     "an order": lambda text: order_body.parse_order(
         json.dumps({"orderId": "o", "playerId": "p", "products": [], "currency": text, "actionStatus": text}).encode()

@@ -1,20 +1,19 @@
 """What the store sells, read out of Appcharge's catalogue, and our registry filled from it.
 
-Nothing says what a list leaves out, so it is taken for partial unless it says how many there are.
-
-Money and quantities here are the store's offer to everybody: what a player is granted, the order alone says.
+A list may be partial unless it says how many there are. Money and quantities here are what the store offers to
+everybody; what a player is granted, only the order says.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from coinslot.base.errors import CoinslotError
 from coinslot.base.spellings import shown
 from coinslot.games import registry
-from coinslot.games.readers import text_of, whole_of
+from coinslot.games.readers import at_path, text_of, whole_of
 from coinslot.store.db import Connection
 from handlers.appcharge.api.client import Client
 from handlers.kit.api import ApiError
@@ -28,19 +27,12 @@ class CatalogueError(CoinslotError):
     """Something about the catalogue cannot be done; the message is for the person who asked."""
 
 
-@dataclass(frozen=True)
-class Product:
-    """``name`` is what players see, where there is such a name."""
-
+class Product(NamedTuple):
     id: str
-    name: str | None
-    kind: str
-    appcharge_id: str | None
-    image_url: str | None
+    name: str | None  # as players see it, else the internal one
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One product of an entry. ``quantity`` None: Appcharge did not say, which is not 0."""
 
     product_id: str | None
@@ -58,15 +50,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Offer:
+    """``is_active`` None: Appcharge did not say."""
+
     id: str
     name: str | None
     kind: str
     sub_kind: str
     is_active: bool | None
-    segments: tuple[str, ...]
     entries: tuple[Entry, ...]
-    appcharge_id: str | None
-    updated_at: str | None
 
 
 @dataclass(frozen=True)
@@ -90,12 +81,18 @@ def read(client: Client, known_offer_ids: Sequence[str] = ()) -> Catalogue:
     product_documents = client.products()
     offer_documents, is_partial = read_offers(client, known_offer_ids)
     warnings: list[str] = []
-    products = tuple(_each(product_documents, "publisherProductId", "product", parse_product, warnings))
-    offers = tuple(_each(offer_documents, "publisherOfferId", "offer", parse_offer, warnings))
+    products = [
+        Product(own_id, _name(document))
+        for own_id, document in _identified(product_documents, "publisherProductId", "product", warnings)
+    ]
+    offers = [
+        parse_offer(document, own_id)
+        for own_id, document in _identified(offer_documents, "publisherOfferId", "offer", warnings)
+    ]
     warnings += oddities(products, offers)
     if is_partial:
         warnings.append("Appcharge did not say that these are all offers; there may be more")
-    return Catalogue(products, offers, is_partial, tuple(warnings))
+    return Catalogue(tuple(products), tuple(offers), is_partial, tuple(warnings))
 
 
 def read_offers(client: Client, known_offer_ids: Sequence[str] = ()) -> tuple[list[dict[str, Any]], bool]:
@@ -114,20 +111,8 @@ def read_offers(client: Client, known_offer_ids: Sequence[str] = ()) -> tuple[li
     return documents, is_partial
 
 
-def parse_product(document: Mapping[str, Any], product_id: str) -> Product:
-    images = (text_of(document.get(name)) for name in ("productImageUrl", "productImageExternalUrl"))
-    return Product(
-        id=product_id,
-        name=_name(document),
-        kind=(text_of(document.get("type")) or "").lower(),
-        appcharge_id=text_of(document.get("id")),
-        image_url=next((each for each in images if each), None),
-    )
-
-
 def parse_offer(document: Mapping[str, Any], offer_id: str) -> Offer:
-    entries = document.get("productsSequence")
-    segments = document.get("segments")
+    """An offer; what is missing or unreadable of it is None or empty."""
     is_active = document.get("active")
     return Offer(
         id=offer_id,
@@ -135,12 +120,7 @@ def parse_offer(document: Mapping[str, Any], offer_id: str) -> Offer:
         kind=text_of(document.get("type")) or "",
         sub_kind=sub_kind(document) or "",
         is_active=is_active if isinstance(is_active, bool) else None,
-        segments=tuple(each for each in segments if isinstance(each, str)) if isinstance(segments, list) else (),
-        entries=tuple(entry_of(each) for each in entries if isinstance(each, dict))
-        if isinstance(entries, list)
-        else (),
-        appcharge_id=text_of(document.get("offerId")),
-        updated_at=text_of(document.get("updatedAt")),
+        entries=tuple(map(entry_of, objects_of(document, "productsSequence"))),
     )
 
 
@@ -162,47 +142,46 @@ def oddities(products: Sequence[Product], offers: Sequence[Offer]) -> Iterator[s
 
 
 def fill_items(tx: Connection, game_id: int, catalogue: Catalogue) -> list[str]:
-    """Register the products that are missing; returns their skus. A name that the studio gave stays, and so does
-    every item that the catalogue does not have: orders and refunds for it may still come."""
+    """Register the products that are missing; returns their skus. Nothing is renamed or removed: orders and refunds for
+    items that the catalogue does not have may still come."""
     return registry.add_items(tx, game_id, {product.id: product.name for product in catalogue.products})
 
 
 # Quirks of what Appcharge tells
 
 
-def _each(
-    documents: Iterable[dict[str, Any]], id_name: str, what: str, parse: Any, warnings: list[str]
-) -> Iterator[Any]:
-    """Every document whose id we can keep; a warning for each of the others."""
+def _identified(
+    documents: Iterable[dict[str, Any]], id_name: str, what: str, warnings: list[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each document with its id, where we can keep that; a warning for each of the others."""
     for document in documents:
         own_id = text_of(document.get(id_name))
         try:
-            checked = registry.checked_id(own_id or "")
+            yield registry.checked_id(own_id or ""), document
         except ValueError as error:
             name = shown(own_id, 60) if own_id else "without an id"
             warnings.append(f"{what} {name} is left out: {error}")
-            continue
-        yield parse(document, checked)
 
 
 def entry_of(document: Mapping[str, Any]) -> Entry:
+    """One step of an offer; what is missing or unreadable of it is None."""
     lines = tuple(
         Line(text_of(of_item(item, "publisherProductId")), whole_of(of_item(item, "quantity"), QUANTITY_DIGITS))
-        for item in items_of(document)
+        for item in objects_of(document, "products")
     )
     return Entry(whole_of(document.get("index"), 6), whole_of(document.get("priceInUsdCents"), PRICE_DIGITS), lines)
 
 
-def items_of(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    items = entry.get("products")
-    return [each for each in items if isinstance(each, dict)] if isinstance(items, list) else []
+def objects_of(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """The objects of a list in this field; empty where there is no list."""
+    listed = document.get(name)
+    return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
 
 
 def of_item(item: Mapping[str, Any], name: str) -> Any:
     """A field of an item, else of the product inside of it."""
-    inner = item.get("product")
     value = item.get(name)
-    return inner.get(name) if value is None and isinstance(inner, dict) else value
+    return at_path(item, f"product.{name}") if value is None else value
 
 
 def sub_kind(document: Mapping[str, Any]) -> str | None:
@@ -221,11 +200,10 @@ def _name(document: Mapping[str, Any]) -> str | None:
         return shown(name, registry.LONGEST_ID)
 
 
-def price_warnings(entries: Any, price_points: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Prices of an offer that are no price point: allowed as far as anybody knows, and odd."""
+def price_warnings(document: Mapping[str, Any], price_points: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Warnings for prices of an offer that are no price point of the account. Whether they are allowed is not known."""
     known = {whole_of(each.get("priceInUsdCents"), PRICE_DIGITS) for each in price_points}
-    documents = [each for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
-    for price in dict.fromkeys(entry_of(each).price_usd_cents for each in documents):
+    for price in dict.fromkeys(entry_of(each).price_usd_cents for each in objects_of(document, "productsSequence")):
         if price and price not in known:
             yield f"{dollars(price)} USD is no price point of this account"
 

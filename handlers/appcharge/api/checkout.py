@@ -1,6 +1,6 @@
 """The game's own checkout: a session that Appcharge takes one payment in, asked for by the game's server.
 
-The words of the bodies are ours; Appcharge's stand beside them in :func:`_to_appcharge`.
+The field names are ours; :func:`_to_appcharge` translates them.
 """
 
 import re
@@ -20,7 +20,7 @@ from handlers.kit.partner import GameCall
 from handlers.kit.problems import ProblemError, caller, read_body, unprocessable
 from handlers.kit.receive import current_installation
 
-PATIENCE_SECONDS = 8.0  # a player waits, and one of our threads with him
+PATIENCE_SECONDS = 8.0  # a player waits, and one of our threads
 TRIES = 3
 PRICE_DIGITS = 15  # what the other side's numbers hold exactly
 QUANTITY_DIGITS = 30
@@ -134,8 +134,7 @@ _checkout, _cancel = Checkout(), CheckoutCancel()
 
 
 def create() -> tuple[Response, int]:
-    """Make a checkout session. A repeated call makes a second one, in which the player could pay a second time: nothing
-    here repeats it, and whoever got no answer asks the player before he calls again."""
+    """Make a checkout session. A repeated call makes a second one, which may be paid too; it is never repeated here."""
     game = caller()
     wanted = read_body(_checkout)
     player_id = wanted["player_id"]
@@ -242,7 +241,7 @@ def _to_appcharge(wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told(game: Game, error: ApiError, what: str) -> ProblemError:
-    """What the game hears. Its words are Appcharge's; the log has only the status, since nobody knows what they say."""
+    """The problem for the game, in Appcharge's words. The log gets only the status: those words may hold anything."""
     if isinstance(error, NotConfiguredError):
         return ProblemError(409, str(error))
     if error.status == 403:

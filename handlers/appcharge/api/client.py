@@ -1,4 +1,4 @@
-"""Our calls to Appcharge's own API: catalogue, checkout sessions, refunds, reports, and "load the player anew".
+"""Our calls to Appcharge's own API: catalogue, checkout sessions, refunds, reports, and reloading players.
 
 The publisher token proves us; a signature goes along only where the owner asks for it (``appcharge.sign_calls``).
 No call has an idempotency key, so a POST is repeated only after a 429, which says that nothing was done; GET, PUT and
@@ -110,7 +110,7 @@ class Client(Caller):
         try:
             found = self.offers().documents if "," in offer_id else self.some_offers([offer_id])
         except ApiError as error:
-            # Nobody says what asking for an id that does not exist is answered with.
+            # Undocumented: the answer for an id that does not exist.
             if error.status not in (400, 404) or "," in offer_id:
                 raise
             found = self.offers().documents
@@ -123,7 +123,7 @@ class Client(Caller):
         self._do("PUT", f"/v2/offer/{in_path(offer_id)}", document)
 
     def delete_offer(self, offer_id: str) -> None:
-        """Afterwards there is no such offer; one that was not there is as good."""
+        """Delete an offer; a missing one is no error."""
         try:
             self._do("DELETE", f"/v2/offer/{in_path(offer_id)}")
         except ApiError as error:
@@ -154,7 +154,7 @@ class Client(Caller):
     # Checkout
 
     def create_session(self, document: Mapping[str, Any]) -> Session:
-        """Begin a checkout. Never repeated blindly: each call that arrives makes a session of its own."""
+        """Begin a checkout. Each call that arrives makes a session of its own."""
         return self.ask(read_session, "POST", "/checkout/v1/session", _body(document))
 
     def cancel_session(self, token: str) -> bool:
@@ -203,7 +203,7 @@ class Client(Caller):
             raise ApiError(self.partner, 200, f"the report is incomplete: {received} of {total} transactions came")
 
     def transactions_page(self, start: datetime, end: datetime, query: str | None = None) -> "TransactionsPage":
-        """One page of them, as Appcharge gives it: the first, or the one whose query the page before told."""
+        """One page of them: the first, or the one whose query the page before named."""
         own = urlencode(
             {"startDate": _iso(start), "endDate": _iso(end), "limit": ROWS_PER_PAGE, "sortDirection": "asc"}
         )
@@ -244,7 +244,7 @@ class Client(Caller):
     # Personalisation
 
     def refresh(self, player_ids: Sequence[str]) -> None:
-        """Have the open stores of these players load them anew; nothing happens for the others, or for nobody."""
+        """Make the open stores of these players reload them; an empty list does nothing."""
         for start in range(0, len(player_ids), PLAYERS_PER_REFRESH):
             self._do(
                 "POST",
@@ -253,7 +253,7 @@ class Client(Caller):
             )
 
     def refresh_everyone(self) -> None:
-        """Have every open store load its player anew."""
+        """Make every open store reload its player."""
         self._do("POST", "/store/v1/personalization/refresh-active-players")
 
     # How
@@ -289,8 +289,8 @@ class Client(Caller):
 
 
 def _body(content: Mapping[str, Any]) -> bytes:
-    # As UTF-8 and not escaped: their verifiers print the JSON again before they hash it. Of half a pair that is left
-    # where a name was cut, the escape is all there is.
+    # As UTF-8 and not escaped, since their verifiers print the JSON again before they hash it. Only half of a surrogate
+    # pair, as in a name that was cut, stays escaped.
     return as_json(content, is_ascii=False).encode("utf-8", "backslashreplace")
 
 

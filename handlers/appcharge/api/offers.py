@@ -11,8 +11,8 @@ from typing import Any
 
 from coinslot.base.spellings import shown
 from coinslot.games import registry
-from coinslot.games.readers import text_of
-from handlers.appcharge.api.catalogue import CatalogueError, entry_of, items_of, of_item, sub_kind
+from coinslot.games.readers import at_path, text_of
+from handlers.appcharge.api.catalogue import CatalogueError, entry_of, objects_of, of_item, sub_kind
 from handlers.appcharge.api.client import Client
 from handlers.kit.api import ApiError
 
@@ -21,14 +21,8 @@ READ_ONLY = ("offerId", "publisherId", "offerUi", "createdAt", "updatedAt", "dee
 FIXED = ("publisherOfferId", "type", "subType")  # once an offer is there
 # Of an entry, what it takes beside index, price and products.
 _ENTRY_EXTRAS = (
-    "playerAvailability",
-    "hidePlayerAvailability",
-    "progressBarPoints",
-    "barSize",
-    "badges",
-    "productSale",
-    "priceDiscount",
-)
+    "playerAvailability hidePlayerAvailability progressBarPoints barSize badges productSale priceDiscount"
+).split()
 
 
 class UncertainError(CatalogueError):
@@ -135,7 +129,7 @@ def to_request(entries: Any, has_priorities: bool = True) -> list[dict[str, Any]
         if entry.price_usd_cents is None or any(line.quantity is None or not line.product_id for line in entry.lines):
             raise CatalogueError(f"Appcharge does not tell price and quantities of entry {place}; send the entries too")
         products: list[dict[str, Any]] = []
-        for line, item in zip(entry.lines, items_of(document), strict=True):
+        for line, item in zip(entry.lines, objects_of(document, "products"), strict=True):
             product: dict[str, Any] = {"publisherProductId": line.product_id, "quantity": line.quantity}
             if has_priorities and (priority := of_item(item, "priority")) is not None:
                 product["priority"] = priority
@@ -171,20 +165,12 @@ def _problems_of_changes(changes: Mapping[str, Any], before: Mapping[str, Any]) 
 
 
 def _unknown_products(client: Client, document: Mapping[str, Any]) -> Iterator[str]:
-    entries = document.get("productsSequence")
-    wanted = [
-        line.product_id
-        for entry in (entries if isinstance(entries, list) else [])
-        if isinstance(entry, dict)
-        for line in entry_of(entry).lines
-        if line.product_id is not None
-    ]
+    entries = map(entry_of, objects_of(document, "productsSequence"))
+    wanted = [line.product_id for entry in entries for line in entry.lines if line.product_id is not None]
     if not wanted:
         return
     known = {text_of(each.get("publisherProductId")) for each in client.products()}
-    for product_id in dict.fromkeys(wanted):
-        if product_id not in known:
-            yield f"{shown(product_id, 80)} is no product at Appcharge"
+    yield from (f"{shown(each, 80)} is no product at Appcharge" for each in dict.fromkeys(wanted) if each not in known)
 
 
 def _refuse_if_wrong(problems: Iterable[str]) -> None:
@@ -198,18 +184,17 @@ def _not_as_sent(sent: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[
     """What came back otherwise than it was sent. What Appcharge does not tell back at all cannot be compared."""
     for name, value in sent.items():
         if name == "productsSequence":
-            if _essence(value) != _essence(after.get(name)):
-                yield f"{name} is not what was sent"
+            is_different = _essence(value) != _essence(after.get(name))
         elif name in ("offerUiId", "offerExternalUiId"):
-            design = after.get("offerUi")
             names = ("id",) if name == "offerUiId" else ("externalId", "offerExternalUiId")
-            told = [design[each] for each in names if design.get(each)] if isinstance(design, dict) else []
-            if told and value not in told:
-                yield f"{name} is not what was sent"
+            told = [at_path(after, f"offerUi.{each}") for each in names]
+            is_different = any(told) and value not in told
         elif name == "subType":
-            if sub_kind(after) not in (None, value):
-                yield f"{name} is not what was sent"
-        elif (name in after or name in ("name", "type", "active")) and not _is_same(value, after.get(name)):
+            is_different = sub_kind(after) not in (None, value)
+        else:
+            is_told = name in after or name in ("name", "type", "active")
+            is_different = is_told and not _is_same(value, after.get(name))
+        if is_different:
             yield f"{name} is not what was sent"
 
 
@@ -219,22 +204,17 @@ def _changed_besides(before: Mapping[str, Any], after: Mapping[str, Any], change
     if {"offerUiId", "offerExternalUiId"} & touched:
         touched |= {"offerUi", "offerUiId", "offerExternalUiId"}
     for name in sorted({*before, *after} - touched):
-        if name == "productsSequence":
-            if _essence(before.get(name)) != _essence(after.get(name)):
-                yield f"{name} has changed too"
-        elif before.get(name) != after.get(name):
+        essence = _essence if name == "productsSequence" else lambda value: value
+        if essence(before.get(name)) != essence(after.get(name)):
             yield f"{shown(name, 60)} has changed too"
 
 
 def _essence(entries: Any) -> list[Any]:
     """What counts of a sequence of entries, comparable in whatever shape it comes."""
-    if not isinstance(entries, list):
-        return []
     made = []
-    for document in entries:
-        if isinstance(document, dict):
-            extras = {name: value for name, value in _extras(document).items() if value not in ([], {})}
-            made.append((entry_of(document), extras))
+    for document in objects_of({"entries": entries}, "entries"):
+        extras = {name: value for name, value in _extras(document).items() if value not in ([], {})}
+        made.append((entry_of(document), extras))
     return sorted(made, key=lambda each: each[0].index or 0)
 
 

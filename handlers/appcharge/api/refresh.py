@@ -1,10 +1,10 @@
-"""Telling an open store that a player's profile has changed, so that it asks for it again at once.
+"""Telling open stores to reload players whose profiles changed.
 
-Without it a store asks every five minutes. Pushes are gathered for ``appcharge.refresh_seconds`` and told together, by
-a job of the relay: a game that pushes a profile never waits for Appcharge.
+Otherwise a store asks every five minutes. Pushed profiles are gathered for ``appcharge.refresh_seconds`` and sent
+together by a background job, so that a game never waits for Appcharge.
 
-One id that Appcharge does not take spoils the call for all of them (checked 2026-11), so a refused call is made again
-in halves, until whoever is refused alone is let go. Nobody is told of what is older than the stores' own asking.
+One bad id makes Appcharge refuse the whole call (checked 2026-11). So a refused call is made again in halves, and an id
+that is refused alone is dropped. Changes older than ten minutes are dropped too: every store has asked since.
 """
 
 import logging
@@ -25,22 +25,22 @@ from handlers.kit.api import ApiError
 
 JOB = "appcharge.refresh"
 PLAYERS_AT_ONCE = 500  # in one run of the job
-RUN_SECONDS = 20.0  # after which no call begins that need not, so that the job ends before its lease
-LATE_SECONDS = 600.0  # every store has asked by itself by then
-REFUSED_ALONE = 5  # so many, and nobody taken: it is not for their ids that they are refused
+RUN_SECONDS = 20.0  # no call begins after this, so that the job ends before its lease
+LATE_SECONDS = 600.0
+REFUSED_ALONE = 5  # this many ids refused and none taken: the ids are not the reason
 
 log = logging.getLogger("coinslot")
 
 
 def profiles_pushed(tx: Connection, game: Game, player_ids: Sequence[str]) -> None:
-    """Note, in the write that stores the profiles, that these players' stores are to be told."""
+    """Note, in the write that stores the profiles, which players' stores must reload."""
     if player_ids and _is_wanted(game):
         refreshes.ask(tx, game.id, PARTNER, player_ids)
         jobs.at(tx, game.id, JOB, float(game.settings["appcharge.refresh_seconds"]))
 
 
 def run(installation: Installation, game: Game) -> float | None:
-    """Tell Appcharge of the players that wait; at once again while there are more. Raises JobError."""
+    """Tell Appcharge of the players that wait; returns 0 while there are more. Raises JobError."""
     if not _is_wanted(game):
         _drop(installation, game, refreshes.EVERYBODY)
         return None
@@ -62,12 +62,12 @@ def _drop(installation: Installation, game: Game, before: str) -> None:
 
 
 def _tell(installation: Installation, game: Game, waiting: dict[str, str]) -> bool:
-    """Whether Appcharge has been told of all of these; False when there was no time for more. Raises ApiError."""
+    """Tell Appcharge of these players; False when time ran out before the last. Raises ApiError."""
     client = Client(game, installation.outbound, tries=1)  # the schedule tries again
     until = time.monotonic() + RUN_SECONDS
     parts, refused, is_any_taken = [list(waiting)], 0, False
     while parts:
-        # A run that settled nobody would begin the next one where this one did.
+        # A run must settle at least one id, or the next run would repeat it.
         if (refused or is_any_taken) and time.monotonic() >= until:
             return False
         part = parts.pop()

@@ -1,4 +1,4 @@
-"""``flask appcharge``: what the store sells, what was paid, refunds, and having open stores load players anew."""
+"""``flask appcharge``: what the store sells, what was paid, refunds, and reloading players in open stores."""
 
 import click
 

@@ -48,7 +48,7 @@ def offers(
     """List the offers of GAME's store, or change one.
 
     A change is read back, and compared with what was there before: exit status 1 when more has changed than was
-    asked for. Open stores show it once they load anew (`flask appcharge refresh`).
+    asked for. Open stores show it once they reload (`flask appcharge refresh`).
     """
     if [activate, deactivate, create, update, delete].count(None) < 4:
         raise click.UsageError("make one change at a time")
@@ -224,7 +224,7 @@ def _delete(game: Game, client: Client, offer_id: str, is_sure: bool) -> None:
 
 
 def _show_before(document: Mapping[str, Any], way_back: str = "--update") -> None:
-    """The way back, on the standard error; a file of it may be given to that option."""
+    """Print the offer as it was to standard error; a file of it may be given to that option."""
     click.echo(f"The offer as it was, for `{way_back}` to go back to:\n{as_json(document)}", err=True)
 
 
@@ -244,7 +244,7 @@ def _warn_about_prices(client: Client, document: Mapping[str, Any]) -> None:
         known = client.price_points()
     except ApiError:
         return  # a remark, not worth failing a change that is made
-    _warn(catalogue.price_warnings(document.get("productsSequence"), known))
+    _warn(catalogue.price_warnings(document, known))
 
 
 def _warn(warnings: Iterable[str]) -> None:

@@ -35,7 +35,7 @@ def refund(game: str, order_id: str, user: str, is_sure: bool) -> None:
 @click.argument("game")
 @click.argument("player_ids", metavar="[PLAYER]...", nargs=-1)
 def refresh(game: str, player_ids: tuple[str, ...]) -> None:
-    """Have the open stores of these players load them anew, or all open stores where none is named."""
+    """Make the open stores of these players reload them, or all open stores where none is named."""
     ids = [checked(each) for each in player_ids]
     opened, client = game_and_client(game)
     subject = f"{len(ids)} players" if ids else "everyone"
@@ -44,4 +44,4 @@ def refresh(game: str, player_ids: tuple[str, ...]) -> None:
             client.refresh(ids)
         else:
             client.refresh_everyone()
-    click.echo(f"Appcharge was told to load {subject} anew; only stores that are open now do.")
+    click.echo(f"Appcharge was told to reload {subject}; only stores that are open now do.")

@@ -34,7 +34,7 @@ def _period(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-# Column of ours -> where it stands in Appcharge's report.
+# Our column -> its path in a row of Appcharge's report.
 TRANSACTION_COLUMNS: Mapping[str, str] = {
     "timestamp": "timestamp",
     "type": "transactionDetails.type",

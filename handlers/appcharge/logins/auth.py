@@ -1,15 +1,15 @@
 """Appcharge's Authenticate Player callback: ``POST /appcharge/<game>/auth``.
 
-Sent when a player logs in to the web store, by any method; the player waits for the answer. A login that fails is
-answered with 200 and ``status: invalid`` too (checked 2026-11: the documents define the error's fields there alone,
-some of Appcharge's agents answer an empty 400). Facts that bite:
+Sent when a player logs in to the web store, by any method; the player waits for the answer. A failed login is answered
+200 with ``status: invalid`` (checked 2026-11: only that answer has documented error fields; some of Appcharge's agents
+answer an empty 400).
 
-* ``userToken`` proves nothing: the token is the player id, typed in by whoever knows it.
+* ``userToken`` proves nothing: the token is the player id, which anyone may type in.
 * ``appId`` is also written ``appID``; ``token``, ``otp`` and the names may be null; ids may be numbers.
 * A code works once, so this call is not safe to repeat, and Appcharge does not say whether it repeats it.
 
-Every attempt becomes an event for the game, in the same commit as what it changes. Passwords, codes, tokens and login
-names stand in none of them, and no answer tells whether a player exists whose password was wrong.
+Every attempt becomes an event for the game, in the same commit as what it changes. No event holds a password, code,
+token or login name. No answer shows whether a player exists whose password was wrong.
 """
 
 import uuid
@@ -57,7 +57,7 @@ FAILED_BECAUSE = {
 
 @dataclass(frozen=True)
 class Attempt:
-    """A login as Appcharge sends it. What a method has no use for, or what came in an odd type, is None."""
+    """A login as Appcharge sends it. A field that is missing or of another type is None."""
 
     method: str
     token: str | None = field(repr=False)
@@ -73,7 +73,7 @@ class Attempt:
 
 
 def authenticate(game_slug: str) -> Response:
-    """Tell who logs in, or that nobody does."""
+    """Answer who logs in, or that the login failed."""
     installation = current_installation()
     call = enter(game_slug, "auth")
     game = call.game
@@ -130,7 +130,7 @@ def allowed_methods(game: Game) -> tuple[str, ...]:
 
 
 def _examine(game: Game, attempt: Attempt) -> Judge:
-    """Everything that takes long, done before the write. Raises what is our own trouble."""
+    """Do what takes long before the write. Raises an error when we, or a server we ask, cannot check the login."""
     if attempt.method not in allowed_methods(game):
         return fails("method_off")
     if attempt.method == "userToken":
@@ -191,6 +191,6 @@ def _failed(judged: Judged) -> dict[str, Any]:
 
 
 def _word(text: str | None) -> str | None:
-    """Something of theirs that an event repeats: short, and safe to show."""
+    """Text of theirs as an event keeps it: short and printable."""
     kept = "".join(each for each in (text or "")[: 4 * LONGEST_WORD] if each.isprintable()).strip()
     return kept[:LONGEST_WORD] or None

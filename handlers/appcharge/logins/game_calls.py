@@ -62,9 +62,9 @@ def confirm() -> Response:
     except logins.OtherPlayerError:
         raise ProblemError(409, "The login was confirmed for another player") from None
     except logins.ExpiredLoginError:
-        raise ProblemError(410, "The login has expired; the player begins anew in the store") from None
+        raise ProblemError(410, "The login has expired; the player starts again in the store") from None
     except logins.UsedLoginError:
-        raise ProblemError(410, "The login was used; the player begins anew in the store") from None
+        raise ProblemError(410, "The login was used; the player starts again in the store") from None
     store_url = game.settings["appcharge.store_url"]
     return jsonify(player_code=code, return_url=login_url(store_url, token, code) if store_url else None)
 
@@ -75,7 +75,7 @@ def link() -> Response:
     player_id = read_body(_link_request)["player_id"]
     store_url = game.settings["appcharge.store_url"]
     if not store_url:
-        raise ProblemError(409, "appcharge.store_url is not set, so there is nowhere to lead to")
+        raise ProblemError(409, "appcharge.store_url is not set, and a login link leads there")
     seconds = float(game.settings["appcharge.link_seconds"])
 
     def store(tx: Connection) -> tuple[str, str, str]:
@@ -95,7 +95,7 @@ def login_url(store_url: str, token: str, code: str) -> str:
 
 
 def _expect_player(tx: Connection, game: Game, player_id: str) -> None:
-    """By the rules for unknown players; where they say to ask the game, it has just answered. Raises a 422."""
+    """Apply the rules for unknown players; the game itself has just named this one. Raises a 422."""
     if registry.has_player(tx, game.id, player_id):
         return
     if game.settings["players.unknown"] == "reject":

@@ -21,9 +21,9 @@ TIMEOUT_SECONDS = 3.0
 FRESH_SECONDS = 6 * 3600
 USABLE_SECONDS = 24 * 3600
 PAUSE_SECONDS = 60  # between two fetches
-MOST_WAITING = 2  # for somebody else's fetch; any further one gives it a moment and no more, since threads are few
+MOST_WAITING = 2  # threads that wait for another's fetch; any further one waits a moment only, since threads are few
 MOMENT_SECONDS = 0.2
-PAUSE_WITHOUT_KEYS_SECONDS = 5  # the same while there is nothing to verify with, and everybody is kept out
+PAUSE_WITHOUT_KEYS_SECONDS = 5  # the same while there are no keys, and so no login can be verified
 
 _MEMBERS = ("kty", "kid", "use", "alg", "n", "e")
 
@@ -31,14 +31,14 @@ log = logging.getLogger("coinslot")
 
 
 class _TurnedAwayError(PyJWKClientError):
-    """Nobody was asked, for want of a thread."""
+    """The provider was not asked, since no thread was free."""
 
 
 class PublishedKeys(PyJWKClient):
     """The signing keys published at one address. Safe to share between threads.
 
-    PyJWT's client reads the document; what is fetched when, and how, is decided here: its own cache counts no failed
-    fetch, forgets the keys while the provider is down, and makes everybody wait for whoever fetches.
+    PyJWT's client reads the document. This class decides when and how it is fetched, since PyJWT's own cache does not
+    count failed fetches, forgets the keys while the provider is down, and makes every thread wait for a fetch.
     """
 
     def __init__(self, outbound: Outbound, url: str) -> None:
@@ -54,7 +54,7 @@ class PublishedKeys(PyJWKClient):
         """The key of this id; None when the provider has none. Raises PyJWKClientError when that cannot be known."""
         found = self._known(kid)
         if found is None or not _is_within(self._fetched_at, FRESH_SECONDS):
-            # Who has a key at hand does not wait for somebody else's fetch.
+            # A thread with a key does not wait for another's fetch.
             if self._fetching.acquire(blocking=False) or (found is None and self._is_my_turn()):
                 try:
                     self._fetch_if_due()
@@ -85,7 +85,7 @@ class PublishedKeys(PyJWKClient):
         }
 
     def _is_my_turn(self) -> bool:
-        """Wait for somebody else's fetch to end. Where that is so, fetching is ours, to be released."""
+        """Wait for another's fetch to end. True: the lock is ours, to be released."""
         may_stay = self._waiting.acquire(blocking=False)
         try:
             return self._fetching.acquire(timeout=2 * TIMEOUT_SECONDS if may_stay else MOMENT_SECONDS)
@@ -114,7 +114,7 @@ class PublishedKeys(PyJWKClient):
 
 
 def published_keys(outbound: Outbound, url: str) -> PublishedKeys:
-    """The one of this process for an address; ``outbound`` says which addresses may be called at all."""
+    """This process's keys of an address; ``outbound`` says which addresses may be called."""
     with _making:
         return _kept(outbound, url)
 
@@ -124,7 +124,7 @@ _kept = lru_cache(maxsize=64)(PublishedKeys)
 
 
 def _plain(key: dict[str, Any]) -> dict[str, str]:
-    """The members that make a public RSA key, where they are ASCII: whatever else is published, PyJWT never sees it."""
+    """The members of a public RSA key that are ASCII. PyJWT gets nothing else of what is published."""
     return {name: key[name] for name in _MEMBERS if isinstance(key.get(name), str) and key[name].isascii()}
 
 

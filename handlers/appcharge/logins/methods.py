@@ -1,6 +1,6 @@
-"""The ways to log in: a password, a code we issued, an account elsewhere.
+"""The login methods: a password, a code we issued, an account at Google, Apple or Facebook.
 
-Each leaves what is to be done inside of the write that records the attempt.
+Each returns a function that finishes the login inside the write that records the attempt.
 """
 
 import math
@@ -25,30 +25,32 @@ LONGEST_CODE = 255  # of a token we issued, too
 HASH_WAIT_SECONDS = 1.0
 # A hash takes 32 MiB: however many log in at once, this is all the memory they get.
 hashing = threading.BoundedSemaphore(2)
-# No password has this hash, and finding that out takes as long as for any other.
+# No password has this hash, and checking it takes as long as any other.
 _NOBODYS_HASH = "scrypt$nobody$nothing"
 
 
 class OverloadError(Exception):
-    """More passwords came than can be checked. Our trouble: the player is to try again."""
+    """More passwords came than can be checked at once; the player should try again."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What came of an attempt. ``player_id`` has logged in when ``reason`` is None; else it is whom it concerned."""
+    """The result of an attempt: ``player_id`` logged in when ``reason`` is None, else it is the player concerned."""
 
     player_id: str | None = None
     reason: str | None = None
-    profile: Mapping[str, str] = field(default_factory=dict, repr=False)  # of a player the game told us of just now
+    profile: Mapping[str, str] = field(
+        default_factory=dict, repr=False
+    )  # of a player whom the game's server has just named
     message: str | None = None
 
 
-# What a method leaves to be done and said inside of the write that records the attempt.
+# Finishes a login inside the write that records it.
 Judge = Callable[[Connection], Judged]
 
 
 def admit(game: Game, player_id: str | None, told: lookup.FoundPlayer | None = None) -> Judge:
-    """Let a player in by the rules for unknown ones; whom the game's server told us of just now, it knows."""
+    """Let a player in by the rules for unknown ones. ``told``: the game's server has just named this player."""
     installation = current_installation()
     try:
         player_id = registry.checked_id(player_id or "")
@@ -74,7 +76,7 @@ def _admitted(tx: Connection, game: Game, player_id: str, profile: Mapping[str, 
 
 
 def by_password(game: Game, user_name: str | None, password: str | None) -> Judge:
-    """Wrong and right passwords, known and unknown names: counted alike, and judged in the same time."""
+    """Check a password. Known and unknown names count alike towards the throttle and take the same time."""
     installation = current_installation()
     if not _is_usable(user_name, registry.LONGEST_ID) or not _is_usable(password, LONGEST_PASSWORD):
         return fails("wrong_password")
@@ -112,7 +114,7 @@ def by_password(game: Game, user_name: str | None, password: str | None) -> Judg
     let_in = admit(game, told.player_id, told)
 
     def judge(tx: Connection) -> Judged:
-        # Several names may share a spelling key: whoever is in by one of them clears only what was all their own.
+        # Several names may share a spelling key: a login by one of them clears only failures that were all its own.
         shared, *own = keys
         is_all_own = [throttle.failures(tx, game.id, key) for key in own] == [throttle.failures(tx, game.id, shared)]
         for key in keys if is_all_own else own:
@@ -125,13 +127,13 @@ def by_password(game: Game, user_name: str | None, password: str | None) -> Judg
 
 
 def by_code(game: Game, access_token: str | None, code: str | None) -> Judge:
-    """A code alone is four digits that anybody may guess: without its token it is nothing."""
+    """Check a code we issued. It may have four digits, so it counts only together with its token."""
     if not access_token or not code or len(access_token) > LONGEST_CODE or len(code) > LONGEST_CODE:
         return fails("wrong_code")
     code = spellings.code(code)
 
     def judge(tx: Connection) -> Judged:
-        # Five tries are all a login has; whoever begins one login after the other is slowed down as well.
+        # A login has five tries; beginning one login after the other is throttled as well.
         player_id = logins.player_of(tx, game.id, access_token)
         key = throttle.key("code", player_id or "")
         try:
@@ -141,7 +143,7 @@ def by_code(game: Game, access_token: str | None, code: str | None) -> Judge:
             return Judged(player_id, "throttled", message=_too_many(error))
         outcome = logins.use(tx, game.id, access_token, code)
         if outcome.reason is not None or outcome.player_id is None:
-            if player_id is not None and outcome.reason != "wrong_code":  # nobody was guessing
+            if player_id is not None and outcome.reason != "wrong_code":  # it was no guess
                 throttle.take_back(tx, game.id, key)
             return Judged(outcome.player_id, outcome.reason)
         throttle.clear(tx, game.id, key)
@@ -151,7 +153,7 @@ def by_code(game: Game, access_token: str | None, code: str | None) -> Judge:
 
 
 def by_account(game: Game, provider: str, token: str | None, app_id: str | None) -> Judge:
-    """An account at Google, Apple or Facebook: the player it is linked to, or what the owner wants of the others."""
+    """Log in with an account elsewhere: as the player it is linked to, else as ``appcharge.social_ids`` says."""
     installation = current_installation()
     if not token:
         return fails("token")
@@ -173,7 +175,7 @@ def by_account(game: Game, provider: str, token: str | None, app_id: str | None)
 
 
 def _unless_linked_otherwise(game: Game, provider: str, subject: str, admit: Judge) -> Judge:
-    """Nobody becomes a player who is linked to another account of that provider, though the id be the same."""
+    """Refuse a player with the same id who is linked to another account of that provider."""
 
     def judge(tx: Connection) -> Judged:
         judged = admit(tx)
@@ -188,7 +190,7 @@ def _unless_linked_otherwise(game: Game, provider: str, subject: str, admit: Jud
 
 
 def _register(tx: Connection, game: Game, provider: str, subject: str) -> str | None:
-    """A player for an account that nobody has; None where that id is somebody already, with another account."""
+    """Register a player for an account; None where the id is taken by a player with another account."""
     try:
         player_id = registry.checked_id(f"{provider}:{subject}")
     except ValueError:
@@ -220,10 +222,10 @@ def _too_many(error: throttle.ThrottledError) -> str:
 
 
 def typed(text: str | None) -> str | None:
-    """What a person has typed in, without the blanks that came along."""
+    """What a person has typed, without blanks around it."""
     return text.strip() if text else None
 
 
 def _is_usable(text: str | None, longest: int) -> TypeGuard[str]:
-    """Whether it may be a name or password at all; half of a surrogate pair can neither be hashed nor sent on."""
+    """Whether it may be a name or password; half of a surrogate pair can neither be hashed nor sent on."""
     return text is not None and 0 < len(text) <= longest and not any("\ud800" <= each <= "\udfff" for each in text)

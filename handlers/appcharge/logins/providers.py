@@ -1,6 +1,6 @@
-"""What Google, Apple and Facebook say of a token.
+"""Whose account a token of Google, Apple or Facebook is.
 
-Each has keys it publishes, addresses that are asked about a token, or codes that are exchanged for one.
+It is verified with the provider's published keys, or the provider is asked about it, or a code is exchanged for one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ ISSUERS = {
 }
 APPLE_SECRET_AUDIENCE = "https://appleid.apple.com"  # noqa: S105 - an address
 APPLE_SECRET_SECONDS = 300
-FACEBOOK_INVALID_PARAMETER = 100  # what the player brought is no good; every other code is about us or Facebook
+FACEBOOK_INVALID_PARAMETER = 100  # the player's token is bad; every other code is about us or Facebook
 _REASONS: Mapping[type[Exception], str] = {
     jwt.ExpiredSignatureError: "expired",
     jwt.ImmatureSignatureError: "not_yet_valid",
@@ -48,7 +48,7 @@ class LoginRefusedError(Exception):
 
 
 class ProviderError(Exception):
-    """The provider did not answer as it should, so nothing is known of the token."""
+    """The provider did not answer as documented, so the token is neither good nor bad."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def google_code(login: Login, code: str) -> str:
 
 
 def _exchange(login: Login, url: str, client_secret: str, code: str) -> str:
-    """The account in the JWT that a code is good for, asked for once: a code works once, whatever came of it."""
+    """The account in the JWT that a code is exchanged for. Asked for once: a code works once."""
     form = {
         "client_id": login.client_id,
         "client_secret": client_secret,
@@ -205,7 +205,7 @@ def _verified(login: Login, token: str, client_ids: Sequence[str]) -> str:
     except jwt.PyJWTError as error:
         raise LoginRefusedError(_REASONS.get(type(error), "token")) from None
     audiences = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
-    if any(audience not in client_ids for audience in audiences):  # somebody else may use it too, and did
+    if any(audience not in client_ids for audience in audiences):  # another client may have passed it on
         raise LoginRefusedError("audience")
     return _account(claims["sub"])
 
@@ -217,7 +217,7 @@ def _keys_url(login: Login) -> str:
 
 
 def _read(login: Login, answer: Answer) -> tuple[int, dict[str, Any]]:
-    """Status and JSON of a provider's answer. Raises :class:`ProviderError` when it is none."""
+    """Status and JSON object of a provider's answer. Raises :class:`ProviderError` for any other answer."""
     title = TITLES[login.provider]
     if answer.failure is not None or answer.status is None:
         raise ProviderError(f"{title} did not answer: {answer.failure}")
@@ -233,7 +233,7 @@ def _read(login: Login, answer: Answer) -> tuple[int, dict[str, Any]]:
 
 
 def _check_expiry(login: Login, expires_at: object) -> None:
-    """Raises :class:`LoginRefusedError` when it is over. Missing is fine: the provider vouches for live tokens only."""
+    """Raises :class:`LoginRefusedError` when it is past. It may be missing: the provider knows live tokens only."""
     if expires_at is None:
         return
     try:

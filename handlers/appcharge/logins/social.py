@@ -7,8 +7,8 @@ read: by ``appcharge.<provider>_token``, or by what the token looks like.
 * ``access_token``: the provider is asked about it (Google's tokeninfo, Facebook's debug_token).
 * ``code``: exchanged at the provider, once; nothing here ever sends it again.
 
-Whatever comes, it must have been issued to our own configured client id. The app id in a call only has to be one of
-ours; it is never what a token is measured by. Redirects are not followed, and no text here holds a token or a secret.
+Every token must have been issued to our own configured client id. The app id in a call must be one of ours, but a token
+is never checked against it. Redirects are not followed. No error or log line holds a token or a secret.
 """
 
 import base64
@@ -78,7 +78,7 @@ def _client_ids(game: Game, provider: str) -> list[str]:
 
 
 def _named(app_id: object, client_ids: Sequence[str]) -> str | None:
-    """The client id that a call names, None when it names none. Raises :class:`LoginRefusedError` for a stranger's."""
+    """The client id that a call names; None when it names none. Raises :class:`LoginRefusedError` for any but ours."""
     if app_id is None or app_id in ("", "NA"):
         return None
     named = text_of(app_id)
