@@ -4,7 +4,7 @@ import ipaddress
 import re
 from functools import lru_cache
 
-UNKNOWN = "unknown"  # in place of an address that cannot be read: on no allowlist, and one caller to a throttle
+UNKNOWN = "unknown"  # an address that cannot be read: on no allowlist, and one caller for a throttle
 
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 # What proxies write: an address, an IPv6 address in brackets, each with or without a port.
@@ -12,9 +12,8 @@ _WRITTEN = re.compile(r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]{2,45})\]|(?P<ipv4>[0-9.
 
 
 def is_allowed(networks: str, remote_address: str) -> bool:
-    """Whether an address is in a comma list of CIDR blocks. An empty list is no restriction.
-
-    An address that cannot be read is not allowed.
+    """Whether an address is in a comma list of CIDR blocks. An empty list allows all; else an address that cannot be
+    read is not allowed.
     """
     if not networks:
         return True
@@ -26,7 +25,7 @@ def is_allowed(networks: str, remote_address: str) -> bool:
 
 
 def parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The address that a text spells. Raises ValueError, also for an IPv6 zone: that means something on one machine."""
+    """The address in a text. Raises ValueError, also for an IPv6 zone, which has a meaning on one machine only."""
     if "%" in text:
         raise ValueError("an address without a zone is needed")
     address = ipaddress.ip_address(text)
@@ -34,7 +33,7 @@ def parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """The CIDR block that a text spells. Raises ValueError."""
+    """The CIDR block in a text. Raises ValueError."""
     block = ipaddress.ip_network(text)
     if isinstance(block, ipaddress.IPv6Network) and block.subnet_of(_MAPPED):
         return ipaddress.IPv4Network((int(block.network_address) & 0xFFFF_FFFF, block.prefixlen - _MAPPED.prefixlen))
@@ -42,9 +41,9 @@ def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 
 
 def forwarded(header: str, proxies: int) -> str:
-    """The address that the first of our ``proxies`` saw, out of ``X-Forwarded-For``; :data:`UNKNOWN` where none is.
+    """The address that the first of our ``proxies`` saw, from ``X-Forwarded-For``; :data:`UNKNOWN` where there is none.
 
-    The n-th entry from the right is what our own proxies wrote; anything further left a caller may invent.
+    Our own proxies wrote the entry of that number from the right; a caller may invent all entries left of it.
     """
     entries = header.rsplit(",", proxies)
     entry = entries[-proxies].strip(" \t") if len(entries) >= proxies else ""

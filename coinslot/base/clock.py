@@ -3,12 +3,12 @@
 import time
 from datetime import UTC, datetime
 
-FIRST_YEAR = "2010"  # what says it is older is a time misread, or none
+FIRST_YEAR = "2010"  # an earlier time was misread
 DAY_SECONDS = 86400.0
 
 
 def now() -> float:
-    """Unix seconds. Every age check and every stored time starts here, so a test moves one clock."""
+    """Unix seconds. All age checks and stored times use this, so that a test moves one clock."""
     return time.time()
 
 
@@ -19,10 +19,8 @@ def stamp(seconds: float | None = None) -> str:
 
 
 def plausible(stamped: str | None) -> str | None:
-    """A time that somebody has sent; None for one before 2010 or more than a day ahead, which dates nothing."""
-    if stamped is None or not FIRST_YEAR <= stamped <= stamp(now() + DAY_SECONDS):
-        return None
-    return stamped
+    """A stamp that a partner has sent; None for one before 2010 or more than a day ahead."""
+    return stamped if stamped is not None and FIRST_YEAR <= stamped <= stamp(now() + DAY_SECONDS) else None
 
 
 def seconds(stamped: str) -> float:

@@ -1,11 +1,8 @@
-"""Conversions between our words and a game's own format: JMESPath, and a few functions of ours.
+"""Conversions between our words and a game's own format: JMESPath, with functions of ours (``functions.py``).
 
-An :class:`Expression` turns one JSON document into one JSON value, or raises :class:`ExpressionError`. Nothing else
-comes out, whatever the document holds, and neither time nor memory goes beyond what the size of the document pays for.
-
-The functions besides JMESPath's own are in ``functions.py``.
-
-JMESPath does not know Decimal: it is fed :func:`plain` documents, and money is taken out by :func:`exact_text`.
+An :class:`Expression` turns one JSON document into one JSON value, or raises :class:`ExpressionError`, whatever the
+document holds. The size of the document bounds time and memory. JMESPath does not know Decimal, so documents are made
+:func:`plain` first.
 """
 
 import math
@@ -18,12 +15,10 @@ import jmespath
 from jmespath.exceptions import IncompleteExpressionError, JMESPathError, LexerError, ParseError
 
 from coinslot.base import exact
-from coinslot.base.functions import KEPT_EXPRESSIONS, ExpressionFunctions, Lookup, spelled
+from coinslot.base.functions import KEPT_EXPRESSIONS, ExpressionFunctions, Lookup
 from coinslot.base.limits import DEEPEST, LARGEST, ExpressionError, Limits, size_of, too_deep
 from coinslot.base.moments import (
     UnfitError,
-    decimal_of,
-    kind_of,
     time_zone,
 )
 from coinslot.base.steps import Interpreter, Step, make_members, members_of, step_of
@@ -33,14 +28,14 @@ LONGEST_EXPRESSION = 8192
 
 @dataclass(frozen=True)
 class Expression:
-    """A JMESPath expression, checked; any number of threads may apply it at once."""
+    """A checked JMESPath expression. Any number of threads may apply it at once."""
 
     text: str
     _step: Step = field(repr=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> "Expression":
-        """Raises :class:`ExpressionError` saying where and what is wrong, functions and their arguments included."""
+        """Raises :class:`ExpressionError`, which says where and what is wrong, also with functions and arguments."""
         if not isinstance(text, str):
             raise ExpressionError("an expression is text")
         if len(text) > LONGEST_EXPRESSION:
@@ -56,13 +51,12 @@ class Expression:
         allow_half_pairs: bool = False,
         is_parsed: bool = False,
     ) -> Any:
-        """The JSON value this expression makes of a document; parts of it may be parts of the document.
+        """The JSON value that this expression makes of a document; parts of it may be parts of the document.
 
-        Raises :class:`ExpressionError`, naming the function and the kind of value that did not fit, never the value;
-        what ``lookup(table, key)`` raises may come through. Text with half of a surrogate pair is refused in a result,
-        unless whoever asks looks at each text that is kept. ``is_parsed``: the document comes from
-        :func:`coinslot.base.exact.parse_json` with plain numbers, or is part of what an expression made of such a one;
-        else all of it is looked at first.
+        Raises :class:`ExpressionError` with the function and the kind of value that did not fit, never the value, and
+        whatever ``lookup(table, key)`` raises. ``allow_half_pairs``: the caller checks each text that it keeps for half
+        of a surrogate pair. ``is_parsed``: the document comes from :func:`coinslot.base.exact.parse_json` with plain
+        numbers, or from an expression on such a document; any other is checked first.
         """
         if not is_parsed:
             size_of(document, None, allow_half_pairs=True)
@@ -74,30 +68,19 @@ class Expression:
         functions = ExpressionFunctions(where, lookup, limits)
         try:
             result = self._step(Interpreter(functions, limits), document)
-        except RecursionError:  # who calls us may stand deep in the stack already
+        except RecursionError:  # the caller may be deep in the stack already
             raise ExpressionError("the expression is nested too deeply") from None
         limits.size(result, allow_half_pairs=allow_half_pairs)
         return result
 
 
 def plain(document: Any) -> Any:
-    """A document of :func:`coinslot.base.exact.parse_json` with plain JSON numbers in the place of Decimals.
+    """A document of :func:`coinslot.base.exact.parse_json` with plain JSON numbers in place of Decimals.
 
     A whole number stays exact, as an int; a fraction becomes the nearest float, which keeps at least 15 digits.
     Raises :class:`ExpressionError` for a number no float reaches, and for a document nested too deeply.
     """
     return _plain(document, 1)
-
-
-def exact_text(value: Any) -> str:
-    """The decimal text of a money figure that an expression made: text as it is, a number in its shortest digits.
-
-    Raises :class:`ExpressionError` for what is no number, or has more than 30 digits.
-    """
-    try:
-        return exact.figure(value) if isinstance(value, str) else spelled(decimal_of(value))
-    except (ValueError, UnfitError):
-        raise ExpressionError(f"not a number of up to {exact.FIGURE_DIGITS} digits, but {kind_of(value)}") from None
 
 
 @lru_cache(maxsize=KEPT_EXPRESSIONS)
@@ -120,7 +103,7 @@ def _parsed(text: str) -> Expression:
     except ValueError:  # of int(), about 4,300 digits in a row
         raise ExpressionError("a number in the expression is too long") from None
     _check(tree)
-    is_object = tree["type"] == "multi_select_dict"  # as most are; the result is weighed once, at the end
+    is_object = tree["type"] == "multi_select_dict"  # as most are; the result is weighed at the end
     return Expression(text, partial(make_members, members_of(tree)) if is_object else step_of(tree))
 
 

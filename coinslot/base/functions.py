@@ -1,19 +1,19 @@
 """The functions of expressions: JMESPath's own, made exact and bounded, and ours.
 
-A moment is Unix seconds, milliseconds (from 12 digits on) or ISO 8601, as number or text; ISO text without an offset is
+A moment is Unix seconds, milliseconds (from 12 digits on) or ISO 8601, as number or text. ISO text without an offset is
 a time in the zone.
 
 - ``unix(x)``, ``unix_ms(x)``: a moment as whole seconds or milliseconds, rounded down.
 - ``iso(x)``: a moment as ``YYYY-MM-DDTHH:MM:SS.sssZ``.
 - ``time(x, format)``: a number, or ISO text with an offset, is written in the format, in the zone. Any other text is
   read by the format, in the zone, and becomes Unix seconds; numeric text that the format does not spell is written.
-- ``scale(x, n)``: x times 10 to the n as exact text, without exponent and without noughts at the end of a fraction.
+- ``scale(x, n)``: x times 10 to the n as exact text, without exponent and without trailing zeros.
 - ``int(x)``: a whole number of up to 40 digits, from number or text, exactly.
 - ``upper(x)``, ``lower(x)``: of text.
-- ``sum(x)``: as JMESPath has it, but exact; a sum with more digits than a JSON number keeps is refused.
+- ``sum(x)``: as in JMESPath, but exact; a sum with more digits than a JSON number keeps is refused.
   ``avg(x)``: the number nearest to the exact mean.
 - ``default(x, y)``: y where x is null or empty text.
-- ``lookup(table, x)``: the text a table has for a number or text; null where it has none.
+- ``lookup(table, x)``: the text that a table has for a number or text; null where it has none.
 """
 
 import math
@@ -50,14 +50,13 @@ from coinslot.base.moments import (
 )
 
 MOST_PLACES = 30  # to scale by
-FIRST_FULL_YEAR = 1000  # strftime spells earlier ones with less than four digits on some platforms
 KEPT_EXPRESSIONS = 256
 Lookup = Callable[[str, str], str | None]
-# What every platform and locale spells alike; %s, %c, %-d are not among it.
+# Directives that all platforms and locales write alike; not %s, %c, %-d.
 _FORMAT = re.compile(r"(?:[^%]|%[aAbBdfHIjmMpSyYzZ%])+")
 _DIRECTIVE = re.compile(r"%(.)", re.DOTALL)
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,59})(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,3})?")
-# JMESPath's own functions that take an expression (&x); to the others one is no value.
+# JMESPath's own functions that take an expression (&x).
 _TAKE_EXPRESSIONS = {"map", "max_by", "min_by", "sort_by"}
 
 
@@ -75,7 +74,7 @@ class ExpressionFunctions(Functions):
             if not (isinstance(argument, _Expression) and function_name in _TAKE_EXPRESSIONS):
                 self._limits.weigh(argument)
         try:
-            if function_name in _UNTYPED:  # how many arguments there are was looked at once
+            if function_name in _UNTYPED:  # the number of arguments was checked when the expression was parsed
                 result = self.FUNCTION_TABLE[function_name]["function"](self, *resolved_args)
             else:
                 result = super().call_function(function_name, resolved_args)
@@ -87,7 +86,7 @@ class ExpressionFunctions(Functions):
         except (ArithmeticError, TypeError, ValueError):
             if function_name not in Functions.FUNCTION_TABLE:
                 raise
-            # The library's functions check the kind of some of their arguments only, and no sizes.
+            # The library's functions check the kinds of some arguments only, and no sizes.
             raise ExpressionError(f"{function_name}() cannot do that with what it was given") from None
         if isinstance(result, float) and not math.isfinite(result):
             raise ExpressionError(f"{function_name}() comes out too large for a number")
@@ -96,13 +95,13 @@ class ExpressionFunctions(Functions):
 
     @signature({"types": ["string"]}, {"types": ["array-string"]})
     def _func_join(self, separator: str, array: list[str]) -> str:
-        if len(separator) * len(array) > self._limits.largest:  # before it is made: it would be their product
+        if len(separator) * len(array) > self._limits.largest:  # before the text is made
             raise UnfitError("makes too long a text")
         return separator.join(array)
 
     @signature({"types": ["array-number"]})
     def _func_sum(self, arg: list[int | float]) -> int | float:
-        """The library adds floats: 0.1 and 0.2 are 0.30000000000000004 there."""
+        """The library adds floats, so that 0.1 and 0.2 make 0.30000000000000004."""
         total = _total(arg)
         if isinstance(total, int):
             return total
@@ -122,7 +121,7 @@ class ExpressionFunctions(Functions):
 
     @signature({"types": []})
     def _func_to_number(self, arg: Any) -> int | float | None:
-        """Only what is a number in JSON; the library's own takes ``NaN``, ``1_000`` and digits of any script."""
+        """Takes JSON numbers only; the library's own also takes ``NaN``, ``1_000`` and digits of any script."""
         if are(int | float, arg):
             return arg  # type: ignore[no-any-return]
         if not isinstance(arg, str) or not _JSON_NUMBER.fullmatch(arg):
@@ -193,7 +192,7 @@ class ExpressionFunctions(Functions):
         return None if key is None else self._lookup(name, key)
 
 
-# Functions that look at the kinds of their arguments themselves.
+# Functions that check the kinds of their arguments themselves.
 _UNTYPED = {
     name
     for name, known in ExpressionFunctions.FUNCTION_TABLE.items()
@@ -209,52 +208,19 @@ def _read(text: str, format: str, zone: tzinfo) -> int | None:
         raise UnfitError("reads by a format with a year, a month and a day, each once, and without %Z")
     if not is_short(text):
         return None
-    moment = _written_out(text, format)
-    if moment is None:
-        try:
-            moment = datetime.strptime(text, format)  # noqa: DTZ007  the zone comes next
-            # strptime takes 1767323045 as March of 1767: a number has to be exactly what the format spells.
-            if is_numeric(text) and moment.strftime(format) != text:
-                return None
-        except ValueError:
-            return None
-    return since_epoch(moment if moment.tzinfo else moment.replace(tzinfo=zone)) // 1000
-
-
-def _written_out(text: str, format: str) -> datetime | None:
-    """The time of text with every digit that its format may have, as strptime reads it but in a sixth of the time.
-
-    None leaves it to strptime.
-    """
-    pattern, parts = _digits(format)
-    found = None if pattern is None else pattern.fullmatch(text)
-    if found is None:
-        return None
     try:
-        moment = datetime(*map(int, found.group(*parts)))  # type: ignore[arg-type]  # noqa: DTZ001  the zone comes next
+        moment = datetime.strptime(text, format)  # noqa: DTZ007  the zone comes next
+        # strptime takes 1767323045 as March of 1767: a number has to be exactly what the format spells.
+        if is_numeric(text) and moment.strftime(format) != text:
+            return None
     except ValueError:
         return None
-    return moment if moment.year >= FIRST_FULL_YEAR else None
+    return since_epoch(moment if moment.tzinfo else moment.replace(tzinfo=zone)) // 1000
 
 
 @lru_cache(maxsize=KEPT_EXPRESSIONS)
 def _is_format(format: str) -> bool:
     return format.isprintable() and _FORMAT.fullmatch(format) is not None
-
-
-@lru_cache(maxsize=KEPT_EXPRESSIONS)
-def _digits(format: str) -> tuple[re.Pattern[str] | None, tuple[str, ...]]:
-    """What such text looks like, and its parts from the year on; None for a format of anything but plain digits."""
-    text_and_directives = _DIRECTIVE.split(format)  # in turns
-    directives = text_and_directives[1::2]
-    parts = tuple("YmdHMS"[: len(directives)])
-    if len(parts) < len("Ymd") or set(directives) != set(parts):
-        return None, ()
-    pattern = "".join(
-        rf"(?P<{part}>[0-9]{{{4 if part == 'Y' else 2}}})" if at % 2 else re.escape(part)
-        for at, part in enumerate(text_and_directives)
-    )
-    return re.compile(pattern), parts
 
 
 @lru_cache(maxsize=KEPT_EXPRESSIONS)

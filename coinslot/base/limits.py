@@ -1,4 +1,4 @@
-"""How much an expression may do: neither time nor memory goes beyond what the size of the document pays for."""
+"""How much an expression may do: the size of the document bounds time and memory."""
 
 import math
 from typing import Any
@@ -8,14 +8,14 @@ from jmespath.visitor import _Expression
 from coinslot.base.exact import SMALL
 
 DEEPEST = 64  # levels: of an expression, a document, a result
-LARGEST = 1024 * 1024  # about the characters of its JSON: of any value made on the way, unless the document is larger
+LARGEST = 1024 * 1024  # of any value on the way, in about the characters of its JSON; a larger document allows more
 FREE_LENGTH = 64  # of a text that is not weighed
-FREE_WORK = 200_000  # steps, or eights of characters looked at; a larger document allows more
+FREE_WORK = 200_000  # a step, or 8 characters looked at, is 1; a larger document allows more
 INTEGER_BITS = 13_288  # as long as exact.LONGEST_INTEGER
 
 
 class ExpressionError(Exception):
-    """An expression cannot be read, or not applied; the message is for the owner and holds no value of a document."""
+    """An expression cannot be read or applied; the message is for the owner and holds no value of a document."""
 
 
 class TooLargeError(ExpressionError):
@@ -23,11 +23,11 @@ class TooLargeError(ExpressionError):
 
 
 class Limits:
-    """What evaluating on one document may cost. Every value made on the way is weighed, so that none can grow unseen.
+    """What one evaluation may cost. Every value made on the way is weighed, so that none grows too large.
 
-    Values share their parts (``[@,@] | [@,@] | ...`` is small in memory, and twice as long with each step once
-    written out), so weighing goes by what a value is as JSON, and stops where that is too much. The document itself
-    is weighed when more is wanted than any may have, which is seldom.
+    Values share their parts: ``[@,@] | [@,@] | ...`` is small in memory and doubles as JSON with each step. So a value
+    weighs what its JSON would, and weighing stops where that is too much. The document is weighed only when the free
+    limits do not suffice.
     """
 
     def __init__(self, document: Any) -> None:

@@ -1,14 +1,14 @@
-"""Objects as guides print them and as old programs send them: Python's literals, no braces, Latin-1, NUL behind."""
+"""Objects as guides print them and old programs send them: Python literals, no braces, Latin-1, trailing NUL."""
 
 import ast
 from typing import Any
 
-# Python says in warnings what it thinks of a text, once per text, and names this as its file. app.py has it keep quiet.
+# The file that Python's warnings about such a text name; app.py silences them.
 SOURCE = "<payload>"
 
 
 def decoded(raw: bytes) -> tuple[str, str]:
-    """The text of some bytes, and its encoding: UTF-8, or else Latin-1, which fits any bytes. NUL behind is padding."""
+    """The text of some bytes, and its encoding: UTF-8, else Latin-1, which fits all bytes. Trailing NUL is padding."""
     raw = raw.rstrip(b"\0")
     try:
         return raw.decode("utf-8-sig"), "utf-8"
@@ -17,9 +17,9 @@ def decoded(raw: bytes) -> tuple[str, str]:
 
 
 def members(text: str) -> list[tuple[Any, Any]]:
-    """Names and values of ``{'Items': [1, 2]}``, with or without the outer braces. Raises ValueError for anything else.
+    """Names and values of ``{'Items': [1, 2]}``, with or without the outer braces. Nothing is run.
 
-    Nothing but literals is understood, and nothing is run.
+    Raises ValueError for anything but literals.
     """
     text = text.strip()
     try:

@@ -28,7 +28,7 @@ _ISO = re.compile(
 
 
 class UnfitError(ValueError):
-    """What a function was given is not what it takes; the message goes behind the function's name."""
+    """A function was given what it does not take; the message continues after the function's name."""
 
 
 def time_zone(name: str) -> tzinfo:
@@ -42,9 +42,9 @@ def time_zone(name: str) -> tzinfo:
 
 
 def milliseconds(value: Any, zone: str = "UTC") -> int:
-    """The moment a value names, as whole Unix milliseconds; ISO text without an offset is a time in the zone.
+    """The moment that a value names, in whole Unix milliseconds; ISO text without an offset is a time in the zone.
 
-    Raises :class:`UnfitError` for what names none.
+    Raises :class:`UnfitError` for a value that names none.
     """
     try:
         return milliseconds_in(value, time_zone(zone))

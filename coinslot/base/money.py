@@ -1,7 +1,7 @@
-"""Amounts between major and minor units, exactly: ISO 4217 says how many decimals a currency has (iso4217).
+"""Amounts between major and minor units, exactly, by the decimals of each currency (ISO 4217).
 
-That library holds the currencies of today. An order keeps its currency for ever, so those that were withdrawn are here,
-with the decimals they had. A currency that is in neither table is never guessed: its amounts are in minor units.
+The library iso4217 has the currencies of today. Orders keep their currency for ever, so withdrawn currencies are here.
+For a currency that is in neither table nothing is guessed: its amounts stay in minor units.
 """
 
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from functools import lru_cache
 
 from iso4217 import Currency
 
-# Withdrawn codes by their decimals: what older tables of iso4217 held, back to 2014, and before that OpenJDK's currency
-# data. One that the library drops when its version is raised belongs here from then on.
+# Withdrawn codes by their decimals, from older tables of iso4217 (back to 2014) and OpenJDK's currency data. When an
+# update of the library drops a currency, add it here.
 _WITHDRAWN = {
     **dict.fromkeys("ADP BEF BYB BYR ESP GRD ITL LUF MGF PTE TPE TRL".split(), 0),
     **dict.fromkeys(
@@ -31,14 +31,14 @@ MINOR_UNITS = "minor units"
 
 @contextmanager
 def exactly() -> Iterator[None]:
-    """Sums and products of amounts lose no digit in here; what is rounded in the end is rounded half up."""
+    """In this context sums and products of amounts lose no digit, and rounding is half up."""
     with localcontext(_EXACT):
         yield
 
 
 @lru_cache(maxsize=512)
 def exponent(currency: str) -> int | None:
-    """How many decimals a currency has or had; None for one that is in no table, or has none of its own (gold)."""
+    """The decimals that a currency has or had; None for one in no table, or without decimals, such as gold."""
     try:
         found: int | None = Currency(currency).exponent
     except ValueError:
@@ -47,14 +47,14 @@ def exponent(currency: str) -> int | None:
 
 
 def rounded(amount: Decimal) -> int:
-    """To a whole number, halves away from zero. Inside of :func:`exactly`."""
+    """To a whole number, halves away from zero. Use it within :func:`exactly`."""
     return int(amount.to_integral_value(ROUND_HALF_UP))
 
 
 def in_major(minor: int | Decimal, currency: str) -> str:
-    """Decimal text in major units with just the currency's decimals: 999 of USD is ``9.99``, 999 of JPY ``999``.
+    """Decimal text in major units with the currency's decimals: 999 of USD is ``9.99``, 999 of JPY ``999``.
 
-    Of a currency that is in no table: ``999 minor units``.
+    For a currency in no table: ``999 minor units``.
     """
     number = _major(minor, currency)
     return f"{number:f}" if exponent(currency) is not None else f"{number:f} {MINOR_UNITS}"
@@ -66,7 +66,7 @@ def written(minor: int | Decimal, currency: str) -> str:
 
 
 def unit(currency: str) -> str:
-    """What amounts of a currency are in: its code, or minor units where nobody knows how many make one."""
+    """The unit of a currency's amounts: its code, or minor units for a currency in no table."""
     return currency if exponent(currency) is not None else f"{MINOR_UNITS} of {currency}" if currency else MINOR_UNITS
 
 

@@ -1,4 +1,4 @@
-"""What the environment says."""
+"""The settings in the environment."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment says, read once by ``app.py``."""
+    """Read once by ``app.py``."""
 
     home: Path
     master_key: str | None = field(repr=False)

@@ -5,7 +5,7 @@ import re
 
 from coinslot.base import clock
 
-# From this many digits on, a timestamp counts milliseconds; 12 digits of seconds would be the year 5138 and later.
+# From this many digits on, a timestamp is in milliseconds; 12 digits of seconds are the year 5138 or later.
 MILLISECOND_DIGITS = 12
 
 
@@ -27,7 +27,7 @@ def unix_seconds(timestamp: str) -> float:
 
 
 def is_fresh(signed_at: float, tolerance_seconds: float) -> bool:
-    """Whether a time is no further from now, either way, than the tolerance."""
+    """Whether a time is within the tolerance of now, before or after."""
     return abs(clock.now() - signed_at) <= tolerance_seconds
 
 

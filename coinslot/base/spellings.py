@@ -1,13 +1,13 @@
-"""What a person types in: one form for every way in which the same thing may be written.
+"""One form for all spellings of what a person types in.
 
-A keyboard, a browser and a game's server may write the same letter as one character or as two (NFC and NFD), and add
-characters that nobody sees.
+Keyboards, browsers and servers may write the same letter as one character or as two (NFC and NFD), and add invisible
+characters.
 """
 
 import unicodedata
 from typing import Literal
 
-# Of a text that is brought into one form. Longer ones stay as they are: many marks on one letter take quadratic time.
+# Longer texts are not normalized: many marks on one letter take quadratic time.
 LONGEST = 1024
 
 _UNSEEN_LETTERS = "\u115f\u1160\u3164\uffa0"  # Hangul fillers: letters by their category
@@ -32,15 +32,15 @@ def code(text: str) -> str:
 
 
 def login_name(text: str) -> str:
-    """A login name as it is looked up: by the letter and by case, without what is not seen."""
+    """A login name as it is looked up: case counts, invisible characters do not."""
     return normal("NFC", "".join(each for each in text if unicodedata.category(each) != "Cf")).strip()
 
 
 def login_names_alike(text: str) -> str:
-    """What all login names have in common that any server may take for the same.
+    """The same text for all login names that some server may take for the same.
 
-    Databases compare without case, width, accents, blanks and control characters, each in its own combination. So
-    this is coarser than :func:`login_name`: for slowing down guesses, not for telling players apart.
+    Databases ignore case, width, accents, blanks and control characters in various combinations. So this is coarser
+    than :func:`login_name`: it slows down guesses and does not tell players apart.
     """
     seen = normal("NFKD", login_name(text)).upper().casefold()
     return "".join(
@@ -51,6 +51,6 @@ def login_names_alike(text: str) -> str:
 
 
 def shown(text: str, longest: int) -> str:
-    """Text of a stranger's on one line: nothing in it moves the cursor, and it ends at ``longest`` characters."""
+    """A stranger's text on one line of at most ``longest`` characters, without control characters."""
     line = "".join(character if character.isprintable() else "\N{MIDDLE DOT}" for character in text[: longest + 1])
     return line if len(line) <= longest else line[: longest - 1] + "…"

@@ -1,4 +1,4 @@
-"""The steps of an expression: plain calls for what is common; all else is JMESPath's interpreter, bounded."""
+"""The steps of an expression: plain calls for common ones, JMESPath's interpreter with limits for all others."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -10,21 +10,19 @@ from jmespath.visitor import TreeInterpreter
 
 from coinslot.base.functions import ExpressionFunctions
 from coinslot.base.limits import Limits
-from coinslot.base.moments import (
-    are,
-)
+from coinslot.base.moments import are
 
-Step = Callable[["Interpreter", Any], Any]  # of an expression: what it makes of a value
+Step = Callable[["Interpreter", Any], Any]  # makes one value of another
 
 
 def step_of(node: Any) -> Step:
-    """What a node does, as a function made once: an expression is applied to row after row.
+    """A node as one function, since an expression is applied to row after row.
 
-    The library's interpreter takes four calls for a field. What is not here is left to it, and does the same.
+    The library's interpreter, which takes four calls for a field, does the rest with the same result.
     """
     names = _path(node)
     if names:
-        return partial(_go_down, names)
+        return partial(_read_path, names)
     match node["type"]:
         case "multi_select_dict":
             return partial(_make_object, members_of(node))
@@ -37,7 +35,7 @@ def step_of(node: Any) -> Step:
             left, right = (step_of(child) for child in node["children"])
             return partial(_both, left, right)
         case "literal" if not isinstance(node["value"], list | dict):
-            return partial(_tell, node["value"])
+            return partial(_give, node["value"])
     return lambda run, value: run.visit(node, value)
 
 
@@ -55,7 +53,7 @@ def _path(node: Any) -> tuple[str, ...]:
     return tuple(name for part in parts for name in part) if all(parts) else ()
 
 
-def _go_down(names: tuple[str, ...], run: "Interpreter", value: Any) -> Any:
+def _read_path(names: tuple[str, ...], run: "Interpreter", value: Any) -> Any:
     for name in names:
         if not isinstance(value, dict):
             return None
@@ -90,7 +88,7 @@ def _both(left: Step, right: Step, run: "Interpreter", value: Any) -> Any:
     return found if run.is_false(found) else right(run, value)
 
 
-def _tell(literal: Any, run: "Interpreter", value: Any) -> Any:
+def _give(literal: Any, run: "Interpreter", value: Any) -> Any:
     return literal
 
 
@@ -117,14 +115,14 @@ class Interpreter(TreeInterpreter):
         for side in (left, right):
             if isinstance(side, str | list | dict):
                 self.limits.weigh(side)
-        # The library raises TypeError where the specification says null: a text is neither above nor below a number.
+        # The library raises TypeError where the specification says null, as for a text and a number.
         if node["value"] not in ("eq", "ne") and not (are(str, left, right) or are(int | float, left, right)):
             return None
         return self.COMPARATOR_FUNC[node["value"]](left, right)
 
     def visit_literal(self, node: Any, value: Any) -> Any:
         literal = node["value"]
-        if isinstance(literal, list | dict):  # whoever gets the result may change it, and the expression is shared
+        if isinstance(literal, list | dict):  # the caller may change the result, and the expression is shared
             self.limits.weigh(literal)
             return deepcopy(literal)
         return literal

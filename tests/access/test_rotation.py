@@ -69,24 +69,19 @@ def test_key_and_token_may_change_at_the_same_time(store, is_taken):
     assert all(is_taken("orders", key, token) for key in (MAIN_KEY, NEW_KEY) for token in (TOKEN, NEW_TOKEN))
 
 
-def test_the_secondary_key_changes_likewise(store, is_taken):
-    store.rotate("appcharge.secondary_key", "the-next-secondary-key")
-    assert all(is_taken("orders", key) for key in (MAIN_KEY, SECONDARY, "the-next-secondary-key"))
+@pytest.mark.parametrize(
+    ("name", "endpoint"), [("appcharge.secondary_key", "orders"), ("appcharge.events_secret", "events")]
+)
+def test_other_keys_change_likewise(store, is_taken, name, endpoint):
+    old = "the-old-value-0123456789"
+    store.secret(name, old)
+    store.rotate(name, NEW_KEY)
+    assert all(is_taken(endpoint, key) for key in (MAIN_KEY, old, NEW_KEY))
+    assert is_taken("orders", old) is (endpoint == "orders")
 
-    store.retire("appcharge.secondary_key")
+    store.retire(name)
 
-    assert [is_taken("orders", key) for key in (SECONDARY, "the-next-secondary-key")] == [False, True]
-
-
-def test_the_secret_of_events_changes_likewise(store, is_taken):
-    store.secret("appcharge.events_secret", "old-secret-of-events")
-    store.rotate("appcharge.events_secret", "new-secret-of-events")
-    assert all(is_taken("events", key) for key in ("old-secret-of-events", "new-secret-of-events", MAIN_KEY))
-    assert not is_taken("orders", "old-secret-of-events")
-
-    store.retire("appcharge.events_secret")
-
-    assert [is_taken("events", key) for key in ("old-secret-of-events", "new-secret-of-events")] == [False, True]
+    assert [is_taken(endpoint, key) for key in (old, NEW_KEY)] == [False, True]
 
 
 def test_what_proved_each_call_is_recorded(store, is_taken, installation, db):

@@ -1,7 +1,7 @@
 """Conversions by expression: values, exact money, moments in zones, and limits nothing gets past."""
 
+import itertools
 import json
-import threading
 import time
 import zoneinfo
 from datetime import UTC, datetime, timedelta
@@ -10,13 +10,14 @@ from zoneinfo import ZoneInfo
 
 import jmespath
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coinslot.base import exact, expressions
-from coinslot.base.expressions import Expression, exact_text, plain
+from coinslot.base import exact
+from coinslot.base.expressions import Expression, plain
 from coinslot.base.functions import ExpressionFunctions
 from coinslot.base.limits import ExpressionError
+from tests.servers import together
 
 SEOUL = "Asia/Seoul"
 NEW_YORK = "America/New_York"
@@ -103,25 +104,17 @@ def test_whoever_changes_a_result_changes_no_expression():
 
 def test_threads_share_an_expression():
     expression = Expression.parse("{n: int(n), at: unix(at), zone: time(`0`, '%Z'), of: lookup('t', n)}")
-    wrong = []
 
-    def convert(start, zone, name):
-        for n in range(start, start + 100):
-            document = {"n": str(n), "at": "1970-01-01"}
-            made = expression.apply(document, zone=zone, lookup=lambda table, key: f"{start}:{key}")
-            if (made["n"], made["zone"], made["of"]) != (n, name, f"{start}:{n}"):
-                wrong.append(made)
+    def convert(start, zone):
+        documents = [{"n": str(n), "at": "1970-01-01"} for n in range(start, start + 100)]
+        made = [expression.apply(each, zone=zone, lookup=lambda table, key: f"{start}:{key}") for each in documents]
+        return [(each["n"], each["zone"], each["of"]) for each in made]
 
-    threads = [
-        threading.Thread(target=convert, args=(index * 1000, *(("UTC", "UTC") if index % 2 else (SEOUL, "KST"))))
-        for index in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    zones = {0: ("UTC", "UTC"), 1000: (SEOUL, "KST"), 2000: ("UTC", "UTC"), 3000: (SEOUL, "KST")}
+    made = together(*[lambda start=start: convert(start, zones[start][0]) for start in zones])
 
-    assert wrong == []
+    for (start, (_, name)), found in zip(zones.items(), made, strict=True):
+        assert found == [(n, name, f"{start}:{n}") for n in range(start, start + 100)]
 
 
 # What the owner wrote wrongly.
@@ -177,84 +170,54 @@ def test_a_chain_of_alternatives_is_as_long_as_owners_write_them():
 
 
 @pytest.mark.parametrize(
-    ("x", "milliseconds"),
+    ("milliseconds", "spellings"),
     [
-        (0, 0),
-        (THEN, THEN * 1000),
-        (THEN * 1000 + 678, THEN * 1000 + 678),
-        (1767323045.678, THEN * 1000 + 678),
-        (1767323045.9999, THEN * 1000 + 999),
-        (1.767323045e9, THEN * 1000),
-        (1767323045678.9, THEN * 1000 + 678),
-        (99999999999, 99999999999000),  # 11 digits are seconds, 12 are milliseconds
-        (100000000000, 100000000000),
-        (-1, -1000),
-        (-0.0005, -1),
-        (str(THEN), THEN * 1000),
-        (f" {THEN}678 ", THEN * 1000 + 678),
-        ("1767323045.678", THEN * 1000 + 678),
-        ("000001767323045", THEN * 1000),
-        ("20260102", 20260102000),
-        ("2026-01-02T03:04:05.678Z", THEN * 1000 + 678),
-        ("2026-01-02T03:04:05.678999999z", THEN * 1000 + 678),
-        ("2026-01-02t03:04:05,5Z", THEN * 1000 + 500),
-        ("2026-01-02 12:04:05 +09:00", THEN * 1000),
-        ("2026-01-02T12:04:05+0900", THEN * 1000),
-        ("20260102T120405+09", THEN * 1000),
-        ("2026-01-01T22:04:05-05:00", THEN * 1000),
-        ("2026-01-02T03:04:05", THEN * 1000),
-        ("2026-01-02", 1767312000000),
-        ("0001-01-01T00:00:00Z", -62135596800000),
-        ("9999-12-31T23:59:59.999Z", 253402300799999),
+        (0, [0]),
+        (THEN * 1000, [THEN, 1.767323045e9, str(THEN), "000001767323045", "2026-01-02T03:04:05"]),
+        (THEN * 1000, ["2026-01-02 12:04:05 +09:00", "2026-01-02T12:04:05+0900", "20260102T120405+09"]),
+        (THEN * 1000, ["2026-01-01T22:04:05-05:00"]),
+        (THEN * 1000 + 500, ["2026-01-02t03:04:05,5Z"]),
+        (THEN * 1000 + 678, [THEN * 1000 + 678, 1767323045.678, 1767323045678.9, f" {THEN}678 ", "1767323045.678"]),
+        (THEN * 1000 + 678, ["2026-01-02T03:04:05.678Z", "2026-01-02T03:04:05.678999999z"]),
+        (THEN * 1000 + 999, [1767323045.9999]),
+        (99999999999000, [99999999999]),  # 11 digits are seconds, 12 are milliseconds
+        (100000000000, [100000000000]),
+        (-1000, [-1]),
+        (-1, [-0.0005]),
+        (20260102000, ["20260102"]),
+        (1767312000000, ["2026-01-02"]),
+        (-62135596800000, ["0001-01-01T00:00:00Z"]),
+        (253402300799999, ["9999-12-31T23:59:59.999Z"]),
     ],
 )
-def test_moments_are_read_from_seconds_milliseconds_and_iso_text(x, milliseconds):
+def test_moments_are_read_from_seconds_milliseconds_and_iso_text(milliseconds, spellings):
     iso = (EPOCH + timedelta(milliseconds=milliseconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
-    assert call("unix_ms", x) == milliseconds
-    assert call("unix", x) == milliseconds // 1000
-    assert call("iso", x) == iso
+    for x in spellings:
+        found = (call("unix_ms", x), call("unix", x), call("iso", x))
+        assert found == (milliseconds, milliseconds // 1000, iso), x
 
 
 @pytest.mark.parametrize("function", ["unix", "unix_ms", "iso"])
 @pytest.mark.parametrize(
-    "x",
+    "values",
     [
-        None,
-        True,
-        "",
-        " ",
-        "soon",
-        [],
-        [THEN],
-        {},
-        1e300,
-        10**15,
-        10**39,
-        "9" * 31,
-        "1e999",
-        "NaN",
-        "2026-13-01",
-        "2026-02-30",
-        "2026-01-02T24:00:00Z",
-        "2026-01-02T03:04:60Z",
-        "2026-01-02+09:00",
-        "2026-01-02T03:04:05+99:00",
-        "0001-01-01T00:00:00+09:00",
-        "9999-12-31T23:59:59-09:00",
-        "2026-01-02T03:04:05Z" + " " * 60 + "x",
-        "٢٠٢٦-01-02",
-        "１７６７３２３０４５",
-        "2026-01-02\ud80003:04",
-        "x" * 100_000,
-        "9" * 100_000,
+        [None, True, [], [THEN], {}, 1e300, 10**15, 10**39],
+        ["", " ", "soon", "9" * 31, "1e999", "NaN", "x" * 100_000, "9" * 100_000],
+        ["2026-13-01", "2026-02-30", "2026-01-02T24:00:00Z", "2026-01-02T03:04:60Z", "2026-01-02+09:00"],
+        ["2026-01-02T03:04:05+99:00", "0001-01-01T00:00:00+09:00", "9999-12-31T23:59:59-09:00"],
+        ["2026-01-02T03:04:05Z" + " " * 60 + "x", "٢٠٢٦-01-02", "１７６７３２３０４５", "2026-01-02\ud80003:04"],
     ],
+    ids=["kinds", "texts", "dates", "offsets", "characters"],
 )
-def test_what_is_no_moment_is_refused(function, x):
-    with pytest.raises(ExpressionError, match=rf"^{function}\(\) takes "):
-        call(function, x)
+def test_what_is_no_moment_is_refused(function, values):
+    for x in values:
+        with pytest.raises(ExpressionError, match=rf"^{function}\(\) takes "):
+            call(function, x)
 
 
+# On the day that summer time begins there, 02:30 is on no clock: it takes the offset from before. On the day it ends,
+# 01:30 is there twice: the first counts.
 @pytest.mark.parametrize(
     ("zone", "text", "seconds"),
     [
@@ -263,31 +226,19 @@ def test_what_is_no_moment_is_refused(function, x):
         (SEOUL, "2026-01-02T03:04:05Z", THEN),
         ("Asia/Kolkata", "2026-01-02T08:34:05", THEN),
         (NEW_YORK, "2026-01-01T22:04:05", THEN),
-        (NEW_YORK, "2026-07-01T12:00:00", 1782921600),  # UTC-4 in summer, -5 in winter
+        (NEW_YORK, "2026-07-01T12:00:00", 1782921600),
         (NEW_YORK, "2026-03-08T01:59:59", 1772953199),
-        (NEW_YORK, "2026-03-08T03:00:00", 1772953200),  # one second later
-        (NEW_YORK, "2026-03-08T02:30:00", 1772955000),  # on no clock: with the offset from before
-        (NEW_YORK, "2026-11-01T01:30:00", 1793511000),  # twice on the clock: the first
+        (NEW_YORK, "2026-03-08T03:00:00", 1772953200),
+        (NEW_YORK, "2026-03-08T02:30:00", 1772955000),
+        (NEW_YORK, "2026-11-01T01:30:00", 1793511000),
         (NEW_YORK, "2026-11-01T02:00:00", 1793516400),
     ],
 )
 def test_text_without_an_offset_is_a_time_in_the_zone(zone, text, seconds):
     assert call("unix", text, zone=zone) == seconds
-
-
-@pytest.mark.parametrize(
-    ("zone", "text", "seconds"),
-    [
-        (SEOUL, "20260102 120405", THEN),
-        (NEW_YORK, "20260101 220405", THEN),
-        (NEW_YORK, "20260308 015959", 1772953199),
-        (NEW_YORK, "20260308 030000", 1772953200),
-        (NEW_YORK, "20261101 013000", 1793511000),
-        (NEW_YORK, "20261101 020000", 1793516400),
-    ],
-)
-def test_text_read_by_a_format_is_a_time_in_the_zone(zone, text, seconds):
-    assert call("time", text, "%Y%m%d %H%M%S", zone=zone) == seconds
+    if len(text) == len("2026-01-02 12:04:05"):
+        by_format = text.replace("-", "").replace(":", "").replace("T", " ")
+        assert call("time", by_format, "%Y%m%d %H%M%S", zone=zone) == seconds
 
 
 @given(
@@ -346,38 +297,31 @@ def test_time_writes_known_moments_and_reads_other_text(x, format, result):
 
 
 @pytest.mark.parametrize(
-    ("x", "format"),
+    ("values", "format"),
     [
-        (None, "%Y"),
-        (True, "%Y"),
-        ([], "%Y"),
-        ("", "%Y-%m-%d"),
-        ("soon", "%Y-%m-%d"),
-        ("2026-01-02", "%d.%m.%Y"),
-        ("2026-01-02 12:04:05.1", "%Y-%m-%d %H:%M:%S"),
-        ("12:04", "%H:%M"),  # of which day?
-        ("02.01.", "%d.%m."),
-        ("2026-01-02 KST", "%Y-%m-%d %Z"),
-        ("2026-01-02", "%Y-%m-%d%d"),
-        ("x" * 100_000, "%Y-%m-%d"),
-        (THEN, ""),
-        (THEN, None),
-        (THEN, 5),
-        (THEN, "%"),
-        (THEN, "%s"),
-        (THEN, "%c"),
-        (THEN, "%-d"),
-        (THEN, "%999999999d"),
-        (THEN, "%Y\0"),
-        (THEN, "%Y\ud800"),
-        (THEN, "%Y" * 40),
-        ("9999-12-31T23:59:59Z", "%Y"),
-        ("0001-01-01 00:00", "%Y-%m-%d %H:%M"),
+        ([None, True, [], "9999-12-31T23:59:59Z"], "%Y"),
+        (["", "soon", "x" * 100_000], "%Y-%m-%d"),
+        (["2026-01-02"], "%d.%m.%Y"),
+        (["2026-01-02 12:04:05.1"], "%Y-%m-%d %H:%M:%S"),
+        (["12:04"], "%H:%M"),  # of which day?
+        (["02.01."], "%d.%m."),
+        (["2026-01-02 KST"], "%Y-%m-%d %Z"),
+        (["2026-01-02"], "%Y-%m-%d%d"),
+        (["0001-01-01 00:00"], "%Y-%m-%d %H:%M"),
     ],
 )
-def test_what_time_can_neither_write_nor_read_is_refused(x, format):
-    with pytest.raises(ExpressionError, match=r"^time\(\) "):
-        call("time", x, format, zone=SEOUL)
+def test_what_time_can_neither_write_nor_read_is_refused(values, format):
+    for x in values:
+        with pytest.raises(ExpressionError, match=r"^time\(\) "):
+            call("time", x, format, zone=SEOUL)
+
+
+@pytest.mark.parametrize(
+    "format", ["", None, 5, "%", "%s", "%c", "%-d", "%999999999d", "%Y\0", "%Y\ud800", "%Y" * 40], ids=repr
+)
+def test_what_is_no_format_is_refused(format):
+    with pytest.raises(ExpressionError, match=r"^time\(\) takes a format"):
+        call("time", THEN, format, zone=SEOUL)
 
 
 @pytest.mark.parametrize(
@@ -400,33 +344,29 @@ def test_utc_needs_no_zone_database():
 
 
 @pytest.mark.parametrize(
-    ("x", "n", "text"),
+    ("values", "n", "text"),
     [
-        (1999, -2, "19.99"),
-        ("1999", -2, "19.99"),
-        (1000, -2, "10"),
-        ("9.90", 2, "990"),
-        (9900, 0, "9900"),
-        (9900.0, 0, "9900"),
-        ("9900.00", 0, "9900"),
-        ("9.9e3", 0, "9900"),
-        (0.1, 1, "1"),
-        (1.1, 18, "1100000000000000000"),
-        (0.07, 2, "7"),
-        (1.15, 2, "115"),
-        (4.35, 2, "435"),
-        (1e22, -22, "1"),
-        (-5, -3, "-0.005"),
-        ("-0.00", 2, "0"),
-        (0, 30, "0"),
-        (1, -30, "0." + "0" * 29 + "1"),
-        (10**29, 30, "1" + "0" * 59),
-        (123, "-1", "12.3"),
-        (123, -1.0, "12.3"),
+        ([1999, "1999"], -2, "19.99"),
+        ([1000], -2, "10"),
+        ([9900, 9900.0, "9900.00", "9.9e3"], 0, "9900"),
+        (["9.90"], 2, "990"),
+        ([0.1], 1, "1"),
+        ([1.1], 18, "1100000000000000000"),
+        ([0.07], 2, "7"),
+        ([1.15], 2, "115"),
+        ([4.35], 2, "435"),
+        ([1e22], -22, "1"),
+        ([-5], -3, "-0.005"),
+        (["-0.00"], 2, "0"),
+        ([0], 30, "0"),
+        ([1], -30, "0." + "0" * 29 + "1"),
+        ([10**29], 30, "1" + "0" * 59),
+        ([123], "-1", "12.3"),
+        ([123], -1.0, "12.3"),
     ],
 )
-def test_scale_is_exact(x, n, text):
-    assert call("scale", x, n) == text
+def test_scale_is_exact(values, n, text):
+    assert [call("scale", x, n) for x in values] == [text] * len(values)
 
 
 @given(st.decimals(-(10**15), 10**15, allow_nan=False, allow_infinity=False, places=10), st.integers(-30, 30))
@@ -444,61 +384,40 @@ def test_an_amount_of_15_digits_survives_a_json_float(digits, places):
     as_float = json.loads(f"{amount:f}")
 
     assert Decimal(call("scale", as_float, 0)) == amount
-    assert Decimal(exact_text(as_float)) == amount
-    assert Decimal(exact_text(plain(amount))) == amount
+    assert Decimal(call("scale", plain(amount), 0)) == amount
 
 
 @pytest.mark.parametrize(
-    ("x", "n"),
+    ("values", "places"),
     [
-        (None, 2),
-        (True, 2),
-        ("", 2),
-        ("1,000", 2),
-        ("0x10", 2),
-        ("1_000", 2),
-        ("١", 2),
-        ("NaN", 2),
-        ("1e999", 2),
-        ("1" * 31, 2),
-        (10**30, 2),
-        (1e300, 2),
-        (5e-324, 2),
-        ([], 2),
-        ({}, 2),
-        (1, 31),
-        (1, -31),
-        (1, 10**40),
-        (1, 0.5),
-        (1, None),
-        (1, True),
-        (1, "x"),
+        ([None, True, [], {}, 10**30, 1e300, 5e-324], [2]),
+        (["", "1,000", "0x10", "1_000", "١", "NaN", "1e999", "1" * 31], [2]),
+        ([1], [31, -31, 10**40, 0.5, None, True, "x"]),
     ],
+    ids=["kinds", "texts", "places"],
 )
-def test_what_scale_cannot_do_exactly_is_refused(x, n):
-    with pytest.raises(ExpressionError, match=r"^scale\(\) "):
-        call("scale", x, n)
+def test_what_scale_cannot_do_exactly_is_refused(values, places):
+    for x, n in itertools.product(values, places):
+        with pytest.raises(ExpressionError, match=r"^scale\(\) "):
+            call("scale", x, n)
 
 
 @pytest.mark.parametrize(
-    ("x", "number"),
+    ("number", "spellings"),
     [
-        (5, 5),
-        ("5", 5),
-        (" -5 ", -5),
-        (10.0, 10),
-        ("10.00", 10),
-        ("1e3", 1000),
-        (1e22, 10**22),
-        (10**40 - 1, 10**40 - 1),
-        ("9" * 40, 10**40 - 1),
-        (12345678901234567890, 12345678901234567890),
+        (5, [5, "5"]),
+        (-5, [" -5 "]),
+        (10, [10.0, "10.00"]),
+        (1000, ["1e3"]),
+        (10**22, [1e22]),
+        (10**40 - 1, [10**40 - 1, "9" * 40]),
+        (12345678901234567890, [12345678901234567890]),
     ],
 )
-def test_int_is_exact(x, number):
-    found = call("int", x)
-
-    assert (found, type(found)) == (number, int)
+def test_int_is_exact(number, spellings):
+    for x in spellings:
+        found = call("int", x)
+        assert (found, type(found)) == (number, int), x
 
 
 @pytest.mark.parametrize(
@@ -507,57 +426,6 @@ def test_int_is_exact(x, number):
 def test_what_is_not_whole_is_refused(x):
     with pytest.raises(ExpressionError, match=r"^int\(\) takes a whole number, was given "):
         call("int", x)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        ("9.90", "9.90"),
-        (" 9900 ", "9900"),
-        ("1e3", "1000"),
-        (9900, "9900"),
-        (9900.0, "9900"),
-        (0.1, "0.1"),
-        (9.99, "9.99"),
-        (-0.0, "0"),
-        (1e-7, "0.0000001"),
-        (1e22, "10000000000000000000000"),
-        (Decimal("9.90"), "9.9"),
-    ],
-)
-def test_money_comes_out_in_the_digits_it_was_meant_in(value, text):
-    assert exact_text(value) == text
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        None,
-        True,
-        False,
-        "",
-        "1,5",
-        "NaN",
-        "Infinity",
-        float("nan"),
-        float("inf"),
-        float("-inf"),
-        Decimal("NaN"),
-        Decimal("sNaN"),
-        Decimal("Infinity"),
-        1e300,
-        5e-324,
-        10**30,
-        "secret-value",
-        [],
-        {},
-    ],
-)
-def test_what_is_no_money_is_refused_without_repeating_it(value):
-    with pytest.raises(ExpressionError, match=r"^not a number of up to 30 digits") as refusal:
-        exact_text(value)
-
-    assert "secret" not in str(refusal.value)
 
 
 def test_a_document_becomes_plain_numbers():
@@ -712,29 +580,22 @@ def test_no_expression_grows_out_of_a_small_document(text):
     expression = Expression.parse(text)
     started = time.perf_counter()
 
-    with pytest.raises(ExpressionError, match=r"grows too large|does too much|too long a text"):
-        expression.apply("ab")
+    for is_parsed in (False, True):
+        with pytest.raises(ExpressionError, match=r"grows too large|does too much|too long a text"):
+            expression.apply("ab", is_parsed=is_parsed)
 
-    assert time.perf_counter() - started < SLOW_SECONDS
+    assert time.perf_counter() - started < 2 * SLOW_SECONDS
 
 
-def test_a_large_document_may_have_a_large_result():
+@pytest.mark.parametrize("is_parsed", [False, True])
+def test_a_large_document_may_have_a_large_result(is_parsed):
     rows = [{"id": index, "name": "x" * 500, "paid": index % 2} for index in range(4000)]
+    text = "data.rows[?paid == `1`].{id: id, name: upper(name)}"
 
-    paid = apply("data.rows[?paid == `1`].{id: id, name: upper(name)}", {"data": {"rows": rows}})
+    paid = apply(text, {"data": {"rows": rows}}, is_parsed=is_parsed)
 
     assert len(paid) == 2000
     assert paid[0] == {"id": 1, "name": "X" * 500}
-
-
-def test_a_parsed_document_is_weighed_when_more_is_wanted_than_any_may_have():
-    rows = [{"id": index, "name": "x" * 500, "paid": index % 2} for index in range(4000)]
-    expression = Expression.parse("rows[?paid == `1`].{id: id, name: upper(name)}")
-
-    assert len(expression.apply({"rows": rows}, is_parsed=True)) == 2000
-    for text in BOMBS:
-        with pytest.raises(ExpressionError, match=r"grows too large|does too much|too long a text"):
-            Expression.parse(text).apply("ab", is_parsed=True)
 
 
 @pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}])
@@ -876,28 +737,6 @@ def test_what_is_made_once_does_as_the_library_does(text, document):
     assert Expression.parse(text).apply(document) == jmespath.search(text, document)
 
 
-@settings(max_examples=300, deadline=None)
-@given(
-    st.sampled_from(
-        ["%Y-%m-%d %H:%M:%S", "%Y/%m/%d", "%Y%m%d%H%M%S", "%d.%m.%Y %H:%M", "%Y-%m-%d %%%H", "at %Y %m %d"]
-    ),
-    st.integers(-2_000_000_000, 8_000_000_000).map(lambda seconds: EPOCH + timedelta(seconds=seconds)),
-    st.integers(0, 18),
-    st.sampled_from(["", "0", "1", "9", " ", "-", "\u0664"]),
-)
-def test_a_time_of_plain_digits_is_read_as_strptime_reads_it(format, moment, at, put):
-    """Whole ones and such as have a character changed, at which strptime may still make something of them."""
-    written = moment.strftime(format)
-    text = written[:at] + put + written[at + 1 :] if put else written
-    try:
-        read = datetime.strptime(text, format).replace(tzinfo=UTC)
-    except ValueError:
-        assume(False)
-    assume(not text.isdigit() or read.strftime(format) == text)  # else it is a number, another kind of moment
-
-    assert call("time", text, format) == (read - EPOCH).total_seconds()
-
-
 @pytest.mark.parametrize(
     ("numbers", "total"),
     [
@@ -912,7 +751,7 @@ def test_a_time_of_plain_digits_is_read_as_strptime_reads_it(format, moment, at,
     ],
 )
 def test_a_sum_is_exact(numbers, total):
-    assert expressions.exact_text(apply("sum(@)", numbers)) == total
+    assert apply("scale(sum(@), `0`)", numbers) == total
 
 
 def test_a_mean_is_the_nearest_number():

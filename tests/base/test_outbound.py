@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from hypothesis import given
@@ -31,6 +32,16 @@ from tests.servers import Underway, together, until
 
 def post(url, timeout=5.0, outbound=None, body=b"{}"):
     return (outbound or Outbound()).post(url, {"X-Test": "1"}, body, timeout)
+
+
+@contextmanager
+def three_hanging(seconds):
+    """Three calls that a caller waits for hang at one server; yields it, the client, and the calls."""
+    with Receiver(silence) as mute:
+        waited_for = Outbound().for_callers
+        hanging = Underway(*[lambda: post(mute.url, seconds, waited_for).failure] * 3)
+        until(lambda: len(mute.requests) == 3, "three calls hang")
+        yield mute, waited_for, hanging
 
 
 @pytest.mark.parametrize("code", [200, 204, 404, 410, 500])
@@ -73,8 +84,8 @@ def test_a_connection_that_was_late_is_not_used_again():
 def test_a_short_limit_does_not_linger_on_a_kept_connection():
     with Receiver(status(200)) as receiver:
         outbound = Outbound()
-        assert post(receiver.url, timeout=0.2, outbound=outbound).failure is None
-        time.sleep(0.25)  # the first call's deadline is over; nothing may remember it
+        assert post(receiver.url, timeout=0.5, outbound=outbound).failure is None
+        time.sleep(0.55)  # the first call's deadline is over; nothing may remember it
         assert post(receiver.url, timeout=5, outbound=outbound, body=b"x" * 3_000_000).failure is None
         assert receiver.connections == 1
 
@@ -87,19 +98,17 @@ def test_a_redirect_is_not_followed():
     assert not elsewhere.requests
 
 
-def test_a_huge_answer_is_read_up_to_the_limit():
-    with Receiver(huge) as receiver:
-        answer = post(receiver.url)
+def test_an_answer_is_read_up_to_the_limit():
+    limit = [status(200, b"x" * LARGEST_ANSWER), status(200, b"x" * (LARGEST_ANSWER + 1)), huge]
+    with Receiver(*limit) as receiver:
+        answers = [post(receiver.url) for _ in limit]
 
-    assert (answer.failure, answer.status) == ("too_large", 200)
-    assert len(answer.body) == LARGEST_ANSWER
+    assert [(answer.failure, answer.status, len(answer.body)) for answer in answers] == [
+        (None, 200, LARGEST_ANSWER),
+        ("too_large", 200, LARGEST_ANSWER),
+        ("too_large", 200, LARGEST_ANSWER),
+    ]
     assert receiver.sent < 16_000_000  # what the kernels between us hold
-
-
-def test_an_answer_of_exactly_the_limit_is_fine():
-    with Receiver(status(200, b"x" * LARGEST_ANSWER), status(200, b"x" * (LARGEST_ANSWER + 1))) as receiver:
-        assert post(receiver.url).failure is None
-        assert post(receiver.url).failure == "too_large"
 
 
 @pytest.mark.parametrize("behaviour", [reset, nonsense])
@@ -110,32 +119,33 @@ def test_a_connection_that_breaks_is_refused(behaviour):
     assert (answer.failure, answer.status) == ("refused", None)
 
 
-def test_a_port_nobody_listens_on_is_refused():
-    assert post(f"http://127.0.0.1:{closed_port()}/").failure == "refused"
-
-
 @pytest.mark.parametrize(
-    "url",
-    ["http://no-such-host.invalid/", "http://a..b/", f"http://{'a' * 64}.invalid/", "http://[::1/", "http://h:x/"],
+    ("url", "failure"),
+    [
+        ("http://user:hunter2@127.0.0.1:CLOSED/token-hunter2", "refused"),
+        ("http://hunter2.invalid/hunter2", "dns"),
+        ("http://a..b/hunter2", "dns"),
+        (f"http://{'a' * 64}.invalid/", "dns"),
+        ("http://[::1/", "dns"),
+        ("http://hunter2:x/", "dns"),
+    ],
 )
-def test_a_name_without_an_address_is_dns(url):
-    assert post(url).failure == "dns"
+def test_an_address_that_leads_nowhere_is_told_as_such_and_not_quoted(url, failure):
+    for outbound in (Outbound(), Outbound().for_callers):
+        for _ in range(4):
+            answer = post(url.replace("CLOSED", str(closed_port())), outbound=outbound)
+            assert answer.failure == failure
+            assert "hunter2" not in answer.detail
 
 
 def test_a_connection_that_is_never_accepted_is_a_timeout():
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
+    with ExitStack() as open_sockets:
+        full = open_sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         port = full.getsockname()[1]
-        waiting = [socket.socket() for _ in range(8)]
-        try:
-            for each in waiting:
-                each.setblocking(False)
-                each.connect_ex(("127.0.0.1", port))
-            answer = post(f"http://127.0.0.1:{port}/", timeout=0.4)
-        finally:
-            for each in waiting:
-                each.close()
+        for waiting in [open_sockets.enter_context(socket.socket()) for _ in range(8)]:
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        answer = post(f"http://127.0.0.1:{port}/", timeout=0.4)
     assert answer.failure == "timeout"
     assert answer.duration_ms < 900
 
@@ -147,6 +157,8 @@ def test_a_certificate_nobody_vouches_for_is_tls(tmp_path):
     assert answer.failure == "tls"
     assert "self-signed" in answer.detail
     assert not receiver.requests
+    with Receiver() as receiver:  # plain HTTP there
+        assert post(receiver.url.replace("http:", "https:")).failure == "tls"
 
 
 @pytest.mark.parametrize(
@@ -160,11 +172,6 @@ def test_a_trusted_certificate_must_be_of_that_name_and_day(tmp_path, monkeypatc
 
     assert answer.failure == failure
     assert len(receiver.requests) == (failure is None)
-
-
-def test_plain_http_behind_https_is_tls():
-    with Receiver() as receiver:
-        assert post(receiver.url.replace("http:", "https:")).failure == "tls"
 
 
 @pytest.mark.parametrize("behaviour", [slow_headers, slow_body])
@@ -215,23 +222,32 @@ def test_many_threads_share_the_pool_and_their_limits_do_not_mix():
     assert answers == [[None] * 20] * 6 + [["timeout"] * 2] * 4
 
 
-def test_of_the_calls_that_somebody_waits_for_three_may_hang_at_one_server(monkeypatch):
+def test_of_the_calls_that_somebody_waits_for_three_may_hang_at_one_server_however_it_is_written(monkeypatch):
     monkeypatch.setattr("coinslot.base.outbound.TURN_SECONDS", 0.05)
-    with Receiver(silence) as mute, Receiver(status(200)) as fast:
-        waited_for = Outbound().for_callers
-        hanging = Underway(*[lambda: post(mute.url, 1.0, waited_for).failure] * 3)
-        until(lambda: len(mute.requests) == 3, "three calls hang")
-
-        turned_away = [post(f"{mute.url}{rest}", 5, waited_for) for rest in ("", "/b", "?c", "#d")]
-        elsewhere = [post(fast.url, 5, waited_for).status for _ in range(5)]
-
-        assert turned_away == [Answer(failure="refused", detail=ENOUGH_WAITING)] * 4
-        assert all(answer.is_turned_away for answer in turned_away)
-        assert elsewhere == [200] * 5
+    with three_hanging(1.0) as (mute, waited_for, hanging), Receiver(status(200)) as fast:
+        here = [f"{mute.url}{rest}" for rest in ("", "/b", "?c", "#d")]
+        here += [f"HTTP://127.0.0.1:{mute.port}", f"http://127.0.0.1:0{mute.port}/x", f"http://u@127.0.0.1:{mute.port}"]
+        for url in here:
+            answer = post(url, 5, waited_for)
+            assert (answer, answer.is_turned_away) == (Answer(failure="refused", detail=ENOUGH_WAITING), True), url
+        assert [post(fast.url, 5, waited_for).status for _ in range(5)] == [200] * 5
+        assert post(f"http://localhost:{closed_port()}/", 5, waited_for).detail != ENOUGH_WAITING
         assert hanging.results() == ["timeout"] * 3
         assert mute.connections == 3
         mute.script[:] = [status(200)]
         assert post(mute.url, 5, waited_for).status == 200
+
+
+def test_nobody_waits_for_a_server_that_hangs_but_those_it_hangs_up(monkeypatch):
+    monkeypatch.setattr("coinslot.base.outbound.SOON_SECONDS", 0.1)
+    began = time.monotonic()
+    with three_hanging(1.0) as (mute, waited_for, hanging):
+        for _ in range(40):
+            assert post(mute.url, 5, waited_for).is_turned_away
+
+        assert time.monotonic() - began < 0.8
+        assert hanging.are_all()
+        hanging.results()
 
 
 def test_of_the_calls_that_somebody_waits_for_five_may_hang_in_all(monkeypatch):
@@ -259,59 +275,9 @@ def test_a_server_that_answers_soon_serves_everybody_who_waits_for_it():
         assert many.results() == [200] * 12
 
 
-def test_nobody_waits_for_a_server_that_hangs_but_those_it_hangs_up(monkeypatch):
-    monkeypatch.setattr("coinslot.base.outbound.SOON_SECONDS", 0.1)
-    with Receiver(silence) as mute:
-        waited_for = Outbound().for_callers
-        began = time.monotonic()
-        hanging = Underway(*[lambda: post(mute.url, 1.0, waited_for)] * 3)
-        until(lambda: len(mute.requests) == 3, "three calls hang")
-
-        for _ in range(40):
-            assert post(mute.url, 5, waited_for).is_turned_away
-
-        assert time.monotonic() - began < 0.8
-        assert hanging.are_all()
-        hanging.results()
-
-
-def test_one_server_is_one_however_its_address_is_written(monkeypatch):
-    monkeypatch.setattr("coinslot.base.outbound.TURN_SECONDS", 0.05)
-    with Receiver(silence) as mute:
-        waited_for = Outbound().for_callers
-        hanging = Underway(*[lambda: post(mute.url, 0.5, waited_for)] * 3)
-        until(lambda: len(mute.requests) == 3, "three calls hang")
-
-        for url in (
-            f"HTTP://127.0.0.1:{mute.port}",
-            f"http://127.0.0.1:0{mute.port}/x",
-            f"http://u@127.0.0.1:{mute.port}",
-        ):
-            assert post(url, 5, waited_for).is_turned_away, url
-        assert post(f"http://localhost:{closed_port()}/", 5, waited_for).detail != ENOUGH_WAITING
-        hanging.results()
-
-
-@pytest.mark.parametrize("url", ["http://[::1/", "http://h:x/", "http://a..b/"])
-def test_what_is_no_address_is_told_as_such_to_callers_too(url):
-    waited_for = Outbound().for_callers
-
-    assert [post(url, outbound=waited_for).failure for _ in range(7)] == ["dns"] * 7
-
-
 @pytest.mark.parametrize(
     "host",
-    [
-        "127.0.0.1",
-        "localhost",
-        "[::ffff:127.0.0.1]",
-        "0.0.0.0",
-        "169.254.169.254",
-        "[fe80::1]",
-        "10.0.0.1",
-        "[::1]",
-        "2130706433",
-    ],
+    "127.0.0.1 localhost [::ffff:127.0.0.1] 0.0.0.0 169.254.169.254 [fe80::1] 10.0.0.1 [::1] 2130706433".split(),
 )
 def test_addresses_that_are_not_public_may_be_switched_off(host):
     with Receiver() as receiver:
@@ -367,17 +333,6 @@ def test_an_ipv4_address_is_the_same_in_every_disguise(address):
         assert is_public(disguise) == is_public(str(address))
 
 
-def test_no_detail_quotes_the_address():
-    for url in (
-        f"http://user:hunter2@127.0.0.1:{closed_port()}/token-hunter2",
-        "http://hunter2.invalid/hunter2",
-        "http://hunter2:x/",
-    ):
-        answer = post(url)
-        assert answer.failure is not None
-        assert "hunter2" not in answer.detail
-
-
 @pytest.mark.parametrize(
     ("told", "seconds"),
     [
@@ -385,16 +340,9 @@ def test_no_detail_quotes_the_address():
         (" 120 ", 120.0),
         ("Fri, 02 Jan 2026 03:04:15 GMT", 10.0),
         ("Fri, 02 Jan 2026 03:04:00 GMT", 0.0),  # over already
-        (None, None),
-        ("", None),
-        ("soon", None),
-        ("-1", None),
-        ("1e3", None),
-        ("٣", None),
-        ("9" * 5000, None),
+        *[(word, None) for word in (None, "", "soon", "-1", "1e3", "٣", "9" * 5000, "0 0 0 0 0")],
         ("Fri, 99 Jan 2026 03:04:05 GMT", None),
         ("Fri, 02 Jan 99999 03:04:05 GMT", None),
-        ("0 0 0 0 0", None),
     ],
 )
 def test_how_long_we_are_asked_to_wait(told, seconds, monkeypatch):

@@ -1,6 +1,5 @@
 """The ledger without HTTP: a connection is all it needs."""
 
-import dataclasses
 import hashlib
 import json
 import sqlite3
@@ -14,24 +13,28 @@ from coinslot.ledger import chain, reports
 from coinslot.ledger import credit as ledger
 
 
+def report_of(studio):
+    """The fields of a report that every test here may change."""
+    return {
+        "game_id": studio.row["id"],
+        "game_slug": studio.slug,
+        "partner": "somebody",
+        "external_id": "e-1",
+        "reference": "e-1",
+        "kind": "purchase",
+        "player_id": "alice",
+        "lines": (("coins", 5),),
+        "fingerprint": "same",
+        "raw_body": b"body",
+        "signature": "signature",
+        "signed_with": "key/current",
+        "answer_status": 200,
+        "answer_body": "first",
+    }
+
+
 def credit(studio, **changed):
-    wanted = reports.Credit(
-        game_id=studio.row["id"],
-        game_slug=studio.slug,
-        partner="somebody",
-        external_id="e-1",
-        reference="e-1",
-        kind="purchase",
-        player_id="alice",
-        lines=(("coins", 5),),
-        fingerprint="same",
-        raw_body=b"body",
-        signature="signature",
-        signed_with="key/current",
-        answer_status=200,
-        answer_body="first",
-    )
-    return dataclasses.replace(wanted, **changed)
+    return reports.Credit(**{**report_of(studio), **changed})
 
 
 def make(installation, wanted, rules=None):
@@ -135,10 +138,7 @@ ADDED = """INSERT INTO grants (id, game_id, transaction_id, kind, player_id, is_
         ("DELETE FROM entries WHERE grant_id = 3", [GRANT]),
         ("DELETE FROM grants WHERE id = 3", ["the grant of {public_id} was removed", AFTER]),
         (ADDED, ["grant 6 (bonus of transaction {public_id}) was changed or added"]),
-        (
-            ADDED.replace(", grant_hash", ""),
-            ["grant 6"],
-        ),
+        (ADDED.replace(", grant_hash", ""), ["grant 6"]),
     ],
 )
 def test_whatever_is_changed_of_the_ledger_is_found_and_named(installation, studio, statement, named):
