@@ -1,4 +1,4 @@
-"""Payments are kept once each, pushed by the game or out of our own orders, and told to a gateway that asks."""
+"""Payments are kept once each, pushed by the game or out of our own orders, and served to a gateway that asks."""
 
 import hashlib
 import json
@@ -15,9 +15,11 @@ from coinslot.payments import parsing as payment_report
 from coinslot.payments import payment_queue as queue
 from coinslot.payments import store as payments
 from coinslot.payments.fields import Rules
+from coinslot.payments.payment_queue import REFUND, REGISTER
 from coinslot.relay import jobs
 from coinslot.store.paging import LAST_ID
-from handlers.playcamp.payments import own_orders, query, rechecking
+from handlers.playcamp.payments import own_orders, rechecking
+from handlers.playcamp.payments.rules import fingerprint
 from handlers.playcamp.settings import DISTRIBUTION_TYPES, MARKETS, PLATFORMS
 from tests.books import quarantine
 from tests.conftest import Studio
@@ -27,6 +29,7 @@ KEY = "test-payments-key"
 API_KEY = "ak_server_test:secret"
 NOW = 1_790_000_000  # 2026-09-21T14:13:20Z
 RULES = Rules(PLATFORMS, DISTRIBUTION_TYPES, MARKETS)
+PATH = "/playcamp/demo/payments"
 
 
 @pytest.fixture(autouse=True)
@@ -48,15 +51,25 @@ def push(client, studio):
 
 
 @pytest.fixture
-def stored(db):
-    """The payments there are, by transaction id."""
-    return lambda: {row["transaction_id"]: row for row in db("SELECT * FROM payments")}
+def report(write, studio):
+    """Store what a source says of a payment; returns the outcome."""
+
+    def store(source="poll", is_registering=True, **changed):
+        found = payment_report.check(paid(**changed), RULES, source)
+        return write(payments.store, studio.row["id"], found, is_registering=is_registering)
+
+    return store
 
 
 @pytest.fixture
 def game(installation, studio):
-    """The game as it is configured by now, each time it is asked for."""
+    """The game as it is configured by now, each time it is called."""
     return lambda: installation.games.by_slug("demo")
+
+
+@pytest.fixture
+def recheck(installation, game):
+    return lambda: rechecking.run(installation, game())
 
 
 @pytest.fixture
@@ -66,10 +79,21 @@ def take(installation, game):
 
 
 @pytest.fixture
+def order(post_order):
+    """An order of the store, paid ``ago`` seconds ago."""
+
+    def post(order_id="o1", ago=100, **changed):
+        answer = post_order(orderId=order_id, purchaseDateAndTimeUtc=iso(NOW - ago), **changed)
+        assert answer.status_code == 200, answer.text
+
+    return post
+
+
+@pytest.fixture
 def ask(client):
     """The payment query, proved as a gateway does."""
 
-    def get(path="/playcamp/demo/payments", key=KEY, at=None, headers=None, **arguments):
+    def get(path=PATH, key=KEY, at=None, headers=None, **arguments):
         words = "&".join(f"{name.rstrip('_')}={value}" for name, value in arguments.items())
         timestamp = str(NOW if at is None else at)
         proof = {
@@ -80,6 +104,17 @@ def ask(client):
         return client.get(f"{path}?{words}" if words else path, headers=proof | (headers or {}))
 
     return get
+
+
+@pytest.fixture
+def served(ask):
+    """The payments of the last hour, as the query serves them."""
+    return lambda: ask(from_=NOW - 3600, to=NOW).json["payments"]
+
+
+@pytest.fixture
+def guarded(studio):
+    studio.secret("playcamp.payments_key", KEY)
 
 
 def made(method, path, words, timestamp, key):
@@ -111,10 +146,6 @@ def counted(answer):
     return {name: value for name, value in answer.json.items() if value}
 
 
-def write(installation, function):
-    return installation.database.write(function)
-
-
 # Pushed
 
 
@@ -122,6 +153,7 @@ def test_a_pushed_payment_is_stored_with_its_exact_amount_and_waits_to_be_regist
     studio.secret("playcamp.api_key", API_KEY)
 
     answer = push(paid(amount="0.30000000000000004"), paid("GP-2", amount=9.99, currency="usd"))
+    push(raw=json.dumps({"payments": [paid("GP-3")]}).replace('"9900"', "123456789012345.67"))
 
     assert answer.json == {"stored": 2, "known": 0, "refunded": 0, "conflicts": [], "parked": []}
     row = stored()["GP-1"]
@@ -129,15 +161,8 @@ def test_a_pushed_payment_is_stored_with_its_exact_amount_and_waits_to_be_regist
     assert (row["platform"], row["distribution_type"], row["source"]) == ("Android", "MOBILE_STORE", "push")
     assert (row["state"], row["purchased_at"]) == ("waiting", time_of.stamp(NOW - 60))
     assert (stored()["GP-2"]["amount"], stored()["GP-2"]["currency"]) == ("9.99", "USD")
+    assert stored()["GP-3"]["amount"] == "123456789012345.67"
     assert db("SELECT name, due_at FROM schedules") == [{"name": "playcamp.register", "due_at": time_of.stamp(NOW)}]
-
-
-def test_a_number_keeps_every_digit_it_was_sent_with(push, stored):
-    body = json.dumps({"payments": [paid()]}).replace('"9900"', "123456789012345.67")
-
-    push(raw=body)
-
-    assert stored()["GP-1"]["amount"] == "123456789012345.67"
 
 
 def test_a_repeat_is_known_however_it_is_written(push, stored):
@@ -160,15 +185,9 @@ def test_a_repeat_is_known_however_it_is_written(push, stored):
 
 @pytest.mark.parametrize(
     "changed",
-    [
-        {"amount": "9901"},
-        {"currency": "USD"},
-        {"userId": "100002"},
-        {"productId": "gem_200"},
-        {"purchasedAt": iso(NOW - 62)},
-        {"market": "apple"},
-    ],
-)
+    [{"amount": "9901"}, {"currency": "USD"}, {"userId": "100002"}, {"productId": "gem_200"},
+     {"purchasedAt": iso(NOW - 62)}, {"market": "apple"}],
+)  # fmt: skip
 def test_other_content_is_a_conflict_that_a_person_judges_and_stops_no_other_payment(push, claim, stored, db, changed):
     push(paid())
     claim()
@@ -191,26 +210,24 @@ def test_paid_may_become_refunded_and_never_paid_again(push, stored):
     assert (row["refunded_at"], row["state"], row["refund_state"]) == (time_of.stamp(NOW - 10), "waiting", "waiting")
 
 
-def test_a_batch_may_hold_the_same_payment_twice(push, stored):
-    answer = push(paid(), paid(), paid(status="refunded"))
-
-    assert counted(answer) == {"stored": 1, "known": 1, "refunded": 1}
+def test_a_batch_may_hold_the_same_payment_twice_but_not_with_two_contents(push, stored, db):
+    assert counted(push(paid(), paid(), paid(status="refunded"))) == {"stored": 1, "known": 1, "refunded": 1}
     assert stored()["GP-1"]["refunded_at"] == time_of.stamp(NOW)
+
+    assert counted(push(paid("GP-2"), paid("GP-2", amount="100"))) == {"stored": 1, "conflicts": ["GP-2"]}
+    assert stored()["GP-2"]["amount"] == "9900"
+    assert db("SELECT count(*) AS conflicts FROM payment_conflicts") == [{"conflicts": 1}]
+    assert counted(push(paid("GP-2", amount="100"))) == {"stored": 1}  # in a call of its own it is a correction
 
 
 def test_two_pushes_at_once_store_a_payment_once(app, studio, db):
     answers = []
     barrier = threading.Barrier(4)
+    token = {"Authorization": f"Bearer {studio.token}"}
 
     def post():
         barrier.wait()
-        answers.append(
-            app.test_client().post(
-                "/game/v1/payments",
-                json={"payments": [paid()]},
-                headers={"Authorization": f"Bearer {studio.token}"},
-            )
-        )
+        answers.append(app.test_client().post("/game/v1/payments", json={"payments": [paid()]}, headers=token))
 
     threads = [threading.Thread(target=post) for _ in range(4)]
     for each in threads:
@@ -218,39 +235,35 @@ def test_two_pushes_at_once_store_a_payment_once(app, studio, db):
     for each in threads:
         each.join()
 
-    assert sum(answer.json["stored"] for answer in answers) == 1
+    assert sorted(answer.json["stored"] for answer in answers) == [0, 0, 0, 1]
     assert sum(answer.json["known"] for answer in answers) == 3
     assert db("SELECT count(*) AS payments FROM payments") == [{"payments": 1}]
 
 
 @pytest.mark.parametrize("amount", [0, "0", "0.001", "0.00"])
-def test_what_costs_nothing_is_kept_and_never_registered(push, installation, studio, stored, amount):
+def test_what_costs_nothing_is_kept_and_never_registered(push, claim, stored, amount):
     assert counted(push(paid(amount=amount))) == {"stored": 1}
 
     assert (stored()["GP-1"]["state"], stored()["GP-1"]["reason"]) == ("kept", "the amount is below 0.01")
-    claimed = write(installation, lambda tx: queue.claim(tx, queue.REGISTER, studio.row["id"], 10, is_sandbox=False))
-    assert claimed == []
+    assert claim() == []
 
 
 def test_words_are_written_as_playcamp_spells_them(push, stored):
     push(paid(market=..., platform="ios", distributionType="Mobile_Store"), paid("GP-2", market="STEAM"))
 
-    assert (stored()["GP-1"]["platform"], stored()["GP-1"]["distribution_type"]) == ("iOS", "MOBILE_STORE")
-    assert (stored()["GP-2"]["platform"], stored()["GP-2"]["distribution_type"]) == ("Other", "PC_STORE")
+    found = {name: (row["platform"], row["distribution_type"]) for name, row in stored().items()}
+    assert found == {"GP-1": ("iOS", "MOBILE_STORE"), "GP-2": ("Other", "PC_STORE")}
 
 
-def test_an_unknown_market_is_parked_and_registered_once_the_owner_says_what_it_is(
-    push, studio, installation, stored, db
-):
+def test_an_unknown_market_is_parked_and_registered_once_the_owner_says_what_it_is(push, studio, installation, stored):
     answer = push(paid(market="MyShop"), paid("GP-2", market=...))
 
     assert counted(answer)["parked"] == [
         {"transaction_id": "GP-1", "reason": "market MyShop is in no table"},
         {"transaction_id": "GP-2", "reason": "it has neither a market nor both platform and distributionType"},
     ]
-    assert {row["state"] for row in stored().values()} == {"parked"}
     installation.new_relay().drain()
-    assert stored()["GP-1"]["state"] == "parked"
+    assert {row["state"] for row in stored().values()} == {"parked"}
 
     studio.config("playcamp.market.myshop", "Web,PC_SELF_STORE")
     installation.new_relay().drain()
@@ -263,27 +276,13 @@ def test_an_unknown_market_is_parked_and_registered_once_the_owner_says_what_it_
 def test_a_parked_payment_is_mended_by_a_better_report(push, stored):
     push(paid(market="nowhere", status="refunded", refunded_at=NOW - 5))
 
-    assert counted(push(paid(market="nowhere"))) == {
-        "parked": [{"transaction_id": "GP-1", "reason": "market nowhere is in no table"}]
-    }
+    parked = [{"transaction_id": "GP-1", "reason": "market nowhere is in no table"}]
+    assert counted(push(paid(market="nowhere"))) == {"parked": parked}
     assert counted(push(paid(amount="5000"))) == {"stored": 1}
 
     row = stored()["GP-1"]
     assert (row["state"], row["amount"], row["reason"]) == ("waiting", "5000", None)
     assert (row["refunded_at"], row["refund_state"]) == (time_of.stamp(NOW - 5), "waiting")
-
-
-@pytest.fixture
-def report(installation, studio):
-    """Store what a source says of a payment; returns the outcome."""
-
-    def store(source="poll", is_registering=True, **changed):
-        found = payment_report.check(paid(**changed), RULES, source)
-        return write(
-            installation, lambda tx: payments.store(tx, studio.row["id"], found, is_registering=is_registering)
-        )
-
-    return store
 
 
 @pytest.mark.parametrize("is_registering", [True, False])
@@ -296,31 +295,30 @@ def test_what_was_never_sent_takes_newer_content_of_its_own_source(report, store
     assert report(amount="9900", is_registering=is_registering) == "new"
 
     assert (stored()["GP-1"]["amount"], stored()["GP-1"]["state"]) == ("9900", state)
-    assert "9900" not in [
-        json.loads(row["reported"]).get("amount") for row in db("SELECT reported FROM payment_conflicts")
-    ]
+    conflicts = [json.loads(row["reported"]).get("amount") for row in db("SELECT reported FROM payment_conflicts")]
+    assert "9900" not in conflicts
 
 
 @pytest.mark.parametrize("seconds", [0, 600])
-def test_what_was_sent_keeps_its_content_even_if_nobody_answered(report, installation, claim, stored, now, seconds):
+def test_what_was_sent_keeps_its_content_even_if_nobody_answered(report, write, claim, finish, stored, now, seconds):
     report()
     (row,) = claim()
     now.shift(1)
 
     assert report(amount="1") == "conflict"
-    write(installation, lambda tx: queue.postpone(tx, queue.REGISTER, [row["id"]], seconds))
+    write(queue.postpone, REGISTER, [row["id"]], seconds)
     assert report(amount="1") == "conflict"
     now.shift(3600)
     assert report(amount="1") == "conflict"
 
-    write(installation, lambda tx: queue.finish(tx, queue.REGISTER, [row["id"]], is_sandbox=False))
+    finish(row)
     assert (stored()["GP-1"]["amount"], stored()["GP-1"]["reason"]) == ("9900", None)
 
 
-def test_a_quarantined_payment_waits_again_once_it_is_corrected(report, installation, claim, stored):
+def test_a_quarantined_payment_waits_again_once_it_is_corrected(report, write, claim, stored):
     report(userId="bad")
     (row,) = claim()
-    write(installation, lambda tx: quarantine(tx, row["id"], "PlayCamp: user not found"))
+    write(quarantine, row["id"], "PlayCamp: user not found")
 
     assert report(userId="bad") == "known"
     assert report("push", userId="good") == "conflict"
@@ -343,6 +341,14 @@ def test_a_refund_whose_amount_is_nothing_refunds_what_was_paid(report, stored, 
     assert row["refund_state"] == ("waiting" if market == "google" else None)
 
 
+def test_a_refund_that_leaves_out_what_is_known_is_a_refund_and_no_conflict(report, stored):
+    report("push")
+    missing = dict.fromkeys(("userId", "productId", "amount", "currency", "market", "purchasedAt"), ...)
+
+    assert report(status="refunded", refunded_at=NOW - 1, **missing) == "refunded"
+    assert stored()["GP-1"]["refunded_at"] == time_of.stamp(NOW - 1)
+
+
 def test_a_parked_payment_is_mended_by_another_source_only_where_both_agree(report, stored):
     report(market="nowhere")
 
@@ -350,7 +356,6 @@ def test_a_parked_payment_is_mended_by_another_source_only_where_both_agree(repo
     assert report("push", userId="somebody") == "conflict"
     assert (stored()["GP-1"]["state"], stored()["GP-1"]["amount"]) == ("parked", "9900")
     assert report("push") == "new"
-
     assert (stored()["GP-1"]["state"], stored()["GP-1"]["source"]) == ("waiting", "push")
 
 
@@ -361,18 +366,15 @@ def test_what_names_the_reserved_player_is_a_test_and_is_only_kept(push, stored)
     assert (row["is_test"], row["state"], row["reason"]) == (1, "kept", "it names coinslot-test")
 
 
-def test_a_payment_of_the_sandbox_begins_anew_when_it_is_reported_live(push, studio, installation, stored):
+def test_a_payment_of_the_sandbox_begins_anew_when_it_is_reported_live(push, studio, claim, finish, stored):
     studio.config("playcamp.environment", "sandbox")
     push(paid(), paid("GP-2"))
-    game_id = studio.row["id"]
-    claimed = write(installation, lambda tx: queue.claim(tx, queue.REGISTER, game_id, 1, is_sandbox=True))
-    write(installation, lambda tx: queue.finish(tx, queue.REGISTER, [row["id"] for row in claimed], is_sandbox=True))
+    finish(*claim(1, is_sandbox=True), is_sandbox=True)
     assert (stored()["GP-1"]["is_test"], stored()["GP-1"]["state"]) == (1, "registered")
 
     studio.config("playcamp.environment", "live")
 
-    assert write(installation, lambda tx: queue.claim(tx, queue.REGISTER, game_id, 10, is_sandbox=False)) == []
-    assert stored()["GP-2"]["state"] == "kept"
+    assert (claim(), stored()["GP-2"]["state"]) == ([], "kept")
     assert counted(push(paid())) == {"stored": 1}
     row = stored()["GP-1"]
     assert (row["is_test"], row["state"], row["registered_at"]) == (0, "waiting", None)
@@ -381,8 +383,7 @@ def test_a_payment_of_the_sandbox_begins_anew_when_it_is_reported_live(push, stu
     assert stored()["GP-1"]["is_test"] == 0
 
 
-def test_payments_are_only_kept_where_playcamp_runs_the_gateway(push, studio, stored, db):
-    studio.secret("playcamp.payments_key", KEY)
+def test_payments_are_only_kept_where_playcamp_runs_the_gateway(push, guarded, studio, stored, db):
     push(paid())
     assert (stored()["GP-1"]["state"], stored()["GP-1"]["reason"]) == ("kept", None)
     assert db("SELECT * FROM schedules") == []
@@ -393,44 +394,35 @@ def test_payments_are_only_kept_where_playcamp_runs_the_gateway(push, studio, st
     assert {row["state"] for row in stored().values()} == {"waiting"}
 
 
+def test_what_was_pushed_before_there_was_a_key_to_register_it_is_registered_then(
+    push, guarded, states, stored, studio, recheck
+):
+    push(paid(), paid("GP-2", amount="0"), paid("GP-3", status="refunded"))
+    recheck()
+    assert set(states().values()) == {"kept"}
+
+    studio.secret("playcamp.api_key", API_KEY)
+    recheck()
+
+    assert states() == {"GP-1": "waiting", "GP-2": "kept", "GP-3": "waiting"}
+    assert stored()["GP-3"]["refund_state"] == "waiting"
+
+
 BAD = (
-    ({"transactionId": ...}, "transactionId"),
-    ({"transactionId": 5}, "transactionId"),
-    ({"transactionId": "a\nb"}, "transactionId"),
-    ({"transactionId": "x" * 256}, "transactionId"),
-    ({"userId": None}, "userId"),
-    ({"productId": ""}, "productId"),
-    ({"productName": "x" * 256}, "productName"),
-    ({"amount": ...}, "amount"),
-    ({"amount": None}, "amount"),
-    ({"amount": True}, "amount"),
-    ({"amount": "9,900"}, "amount"),
-    ({"amount": "-1"}, "amount"),
-    ({"amount": -1}, "amount"),
-    ({"amount": 10**15}, "amount"),
-    ({"amount": "1e3"}, "amount"),
-    ({"currency": "KRWX"}, "currency"),
-    ({"currency": "KR\n"}, "currency"),
-    ({"platform": "Windows"}, "platform"),
-    ({"distributionType": ["PC_STORE"]}, "distributionType"),
-    ({"purchasedAt": "2026-09-21T14:00:00"}, "purchasedAt"),
-    ({"purchasedAt": "yesterday"}, "purchasedAt"),
-    ({"purchasedAt": True}, "purchasedAt"),
-    ({"status": "pending"}, "status"),
-    ({"refunded_at": "x"}, "refunded_at"),
-    ({"colour": "red"}, "colour"),
+    *(("transactionId", value) for value in (..., 5, "a\nb", "x" * 256)),
+    *(("amount", value) for value in (..., None, True, "9,900", "-1", -1, 10**15, "1e3")),
+    *(("purchasedAt", value) for value in ("2026-09-21T14:00:00", "yesterday", True)),
+    ("userId", None),
+    ("productId", ""),
+    ("productName", "x" * 256),
+    ("currency", "KRWX"),
+    ("currency", "KR\n"),
+    ("platform", "Windows"),
+    ("distributionType", ["PC_STORE"]),
+    ("status", "pending"),
+    ("refunded_at", "x"),
+    ("colour", "red"),
 )
-
-
-def test_what_is_not_as_described_is_refused_with_its_place_and_nothing_is_stored(push, stored):
-    for changed, path in BAD:
-        answer = push(paid("GP-0"), paid(**changed))
-
-        assert answer.status_code == 422, changed
-        assert [error["path"] for error in answer.json["errors"]] == [f"payments.1.{path}"]
-    assert stored() == {}
-
-
 BAD_BODIES = (
     ("[]", 422),
     ("{", 400),
@@ -444,9 +436,15 @@ BAD_BODIES = (
 )
 
 
-def test_a_body_that_is_no_list_of_payments_is_refused(push, stored):
+def test_what_is_not_as_described_is_refused_with_its_place_and_nothing_is_stored(client, push, stored):
+    for name, value in BAD:
+        answer = push(paid("GP-0"), paid(**{name: value}) if name != "transactionId" else paid(value))
+
+        assert answer.status_code == 422, (name, value)
+        assert [error["path"] for error in answer.json["errors"]] == [f"payments.1.{name}"]
     for raw, status in BAD_BODIES:
         assert push(raw=raw).status_code == status, raw[:100]
+    assert client.post("/game/v1/payments", json={"payments": [paid()]}).status_code == 401  # without a token
     assert stored() == {}
 
 
@@ -456,11 +454,6 @@ def test_a_thousand_payments_are_taken_at_once_and_one_more_is_refused(push, db)
     assert push(*rows).status_code == 422
     assert counted(push(*rows[:1000])) == {"stored": 1000}
     assert db("SELECT count(*) AS payments FROM payments") == [{"payments": 1000}]
-
-
-def test_payments_need_the_games_token(client, studio, stored):
-    assert client.post("/game/v1/payments", json={"payments": [paid()]}).status_code == 401
-    assert stored() == {}
 
 
 @pytest.mark.parametrize(
@@ -496,9 +489,7 @@ def test_a_payment_that_cannot_be_sent_is_parked_with_the_reason(push, stored, c
     ],
 )
 def test_times_are_read_in_every_form_and_in_the_games_zone(value, zone, expected):
-    wanted = Rules(PLATFORMS, DISTRIBUTION_TYPES, MARKETS, zone)
-
-    found = payment_report.check(paid(purchasedAt=value), wanted, "poll")
+    found = payment_report.check(paid(purchasedAt=value), Rules(PLATFORMS, DISTRIBUTION_TYPES, MARKETS, zone), "poll")
 
     assert (found.problem, found.purchased_at) == (None, expected)
 
@@ -522,31 +513,32 @@ def test_times_are_read_in_every_form_and_in_the_games_zone(value, zone, expecte
         ({"status": "pending"}, "status: use paid or refunded"),
         ({"status": 1}, "status: use paid or refunded"),
         ({"productName": {"ko": "보석"}}, None),
+        ({"productName": "a\x00b"}, None),
         ({"amount": ..., "currency": None}, "amount is missing; currency is missing"),
     ],
 )
-def test_whatever_stands_in_a_row_it_is_a_payment_or_has_a_reason(changed, problem):
+def test_whatever_is_in_a_row_it_is_a_payment_or_has_a_reason(changed, problem):
     assert payment_report.check(paid(**changed), RULES, "poll").problem == problem
 
 
 @pytest.mark.parametrize("row", [None, [], "x", 5, {}, {"transactionId": {}}, {"transactionId": "\ud800"}])
-def test_a_row_without_an_id_is_parked_under_one_that_stays_the_same(installation, studio, row, stored):
+def test_a_row_without_an_id_is_parked_under_one_that_stays_the_same(write, studio, row, stored):
     for _ in range(2):
         found = payment_report.check(row, RULES, "poll", raw={"id": None, "row": row})
-        write(installation, lambda tx, found=found: payments.store(tx, studio.row["id"], found, is_registering=True))
+        write(payments.store, studio.row["id"], found, is_registering=True)
 
     ((transaction_id, kept),) = stored().items()
     assert transaction_id.startswith("unreadable:")
     assert (kept["state"], bool(kept["reason"])) == ("parked", True)
 
 
-def test_polled_rows_that_were_parked_are_read_again_by_the_new_expression(installation, studio, game, stored):
+def test_polled_rows_that_were_parked_are_read_again_by_the_new_expression(write, studio, recheck, stored, states):
     for name, value in (("url", "http://127.0.0.1:9/p"), ("rows", "rows"), ("map", "{userId: usn}")):
         studio.config(f"playcamp.payments.{name}", value)
     raw = {"id": "P-1", "usn": 7, "price": 990, "at": NOW - 60}
     found = payment_report.check({"userId": 7}, RULES, "poll", raw=raw)
-    write(installation, lambda tx: payments.store(tx, studio.row["id"], found, is_registering=True))
-    assert rechecking.run(installation, game()) is None
+    write(payments.store, studio.row["id"], found, is_registering=True)
+    assert recheck() is None
     assert list(stored()) == [found.transaction_id]
 
     studio.config(
@@ -554,48 +546,23 @@ def test_polled_rows_that_were_parked_are_read_again_by_the_new_expression(insta
         "{transactionId: id, userId: usn, productId: 'gem', amount: scale(price, `-2`), currency: 'USD', "
         "market: 'google', purchasedAt: at}",
     )
-    assert rechecking.run(installation, game()) is None
+    assert recheck() is None
 
-    assert {name: (row["state"], row["amount"], row["player_id"]) for name, row in stored().items()} == {
-        "P-1": ("waiting", "9.9", "7")
-    }
+    ((transaction_id, row),) = stored().items()
+    assert (transaction_id, row["state"], row["amount"], row["player_id"]) == ("P-1", "waiting", "9.9", "7")
 
 
-def test_a_time_in_the_future_stays_suspect_when_that_time_has_come(installation, studio, game, push, stored, now):
+def test_a_time_in_the_future_stays_suspect_when_that_time_has_come(studio, recheck, push, states, now):
     push(paid(purchasedAt=NOW + 9 * 3600))
     now.shift(10 * 3600)
     studio.config("playcamp.market.other", "Web,PC_SELF_STORE")
 
-    rechecking.run(installation, game())
+    recheck()
 
-    assert stored()["GP-1"]["state"] == "parked"
-
-
-def test_a_refund_that_leaves_out_what_is_known_is_a_refund_and_no_conflict(installation, studio, push, stored):
-    push(paid())
-    row = {"transactionId": "GP-1", "status": "refunded", "refunded_at": NOW - 1}
-
-    outcome = write(
-        installation,
-        lambda tx: payments.store(tx, studio.row["id"], payment_report.check(row, RULES, "poll"), is_registering=True),
-    )
-
-    assert (outcome, stored()["GP-1"]["refunded_at"]) == ("refunded", time_of.stamp(NOW - 1))
+    assert states() == {"GP-1": "parked"}
 
 
-# Registering
-
-
-@pytest.fixture
-def claim(installation, studio):
-    return lambda limit=10: write(
-        installation, lambda tx: queue.claim(tx, queue.REGISTER, studio.row["id"], limit, is_sandbox=False)
-    )
-
-
-@pytest.fixture
-def claim_refunds(installation, studio):
-    return lambda: write(installation, lambda tx: queue.claim(tx, queue.REFUND, studio.row["id"], 10, is_sandbox=False))
+# The queue
 
 
 def test_a_claim_is_nobody_elses_until_its_lease_ends(push, claim, now):
@@ -609,72 +576,66 @@ def test_a_claim_is_nobody_elses_until_its_lease_ends(push, claim, now):
     assert len(claim()) == 3
 
 
-def test_a_refund_is_due_only_after_its_payment_is_registered(push, installation, claim, claim_refunds, stored, studio):
+def test_a_refund_is_due_only_after_its_payment_is_registered(
+    push, installation, claim, claim_refunds, finish, stored, studio
+):
     push(paid(status="refunded"))
     (row,) = claim()
     assert claim_refunds() == []
 
-    write(installation, lambda tx: queue.finish(tx, queue.REGISTER, [row["id"]], is_sandbox=False))
+    finish(row)
     (refund,) = claim_refunds()
     assert claim_refunds() == []
-    write(installation, lambda tx: queue.finish(tx, queue.REFUND, [refund["id"]], is_sandbox=False))
+    finish(refund, kind=REFUND)
 
     assert (stored()["GP-1"]["state"], stored()["GP-1"]["refund_state"]) == ("registered", "done")
     assert queue.next_due(installation.database.read(), studio.row["id"]) is None
 
 
-def test_what_is_refused_again_and_again_waits_for_a_person_who_may_redrive_it(
-    push, installation, claim, studio, stored, now
+@pytest.mark.parametrize("kind", queue.KINDS)
+def test_what_is_refused_again_and_again_is_quarantined_until_a_person_puts_it_back(
+    push, installation, claim, finish, write, studio, stored, now, kind
 ):
     push(paid(status="refunded"))
-    game_id = studio.row["id"]
+    if kind is REFUND:
+        finish(*claim())
     for seconds in (5, 30, 30, 3600):
-        (row,) = claim()
-        write(
-            installation, lambda tx, row=row: queue.refuse(tx, queue.REGISTER, {row["id"]: "no\nreason"}, [5, 30, 30])
-        )
-        assert stored()["GP-1"]["next_try_at"] == time_of.stamp(time_of.now() + seconds)
+        (row,) = claim(kind=kind)
+        write(queue.refuse, kind, {row["id"]: "no\nreason"}, [5, 30, 30])
+        assert stored()["GP-1"][kind.due] == time_of.stamp(time_of.now() + seconds)
         now.shift(seconds)
-    (row,) = claim()
+    (row,) = claim(kind=kind)
+    write(queue.refuse, kind, {row["id"]: "no\nreason"}, [5, 30, 30])
 
-    write(installation, lambda tx: queue.refuse(tx, queue.REGISTER, {row["id"]: "no\nreason"}, [5, 30, 30]))
-
-    kept = stored()["GP-1"]
-    assert (kept["state"], kept["reason"], kept["refund_state"]) == ("quarantined", "no reason", None)
-    assert lists.counts(installation.database.read(), game_id)["quarantined"] == 1
-    assert write(installation, lambda tx: queue.redrive(tx, game_id, "GP-1"))
-    assert not write(installation, lambda tx: queue.redrive(tx, game_id, "GP-1"))
-    assert len(claim()) == 1
-    assert (stored()["GP-1"]["tries"], stored()["GP-1"]["refund_state"]) == (0, "waiting")
-
-
-def test_a_refund_that_is_refused_five_times_waits_for_a_person(
-    push, installation, claim, claim_refunds, studio, stored, now
-):
-    push(paid(status="refunded"))
-    write(installation, lambda tx: queue.finish(tx, queue.REGISTER, [1], is_sandbox=False))
-    assert claim() == []
-    for _ in range(4):
-        (row,) = claim_refunds()
-        write(installation, lambda tx, row=row: queue.refuse(tx, queue.REFUND, {row["id"]: "no"}, [5]))
-        now.shift(3600)
-    (row,) = claim_refunds()
-
-    write(installation, lambda tx: queue.refuse(tx, queue.REFUND, {row["id"]: "no"}, [5]))
-
-    assert [
-        row["transaction_id"]
-        for row in lists.refused_refunds(installation.database.read(), studio.row["id"], LAST_ID, 5)[0]
-    ] == ["GP-1"]
-    assert write(installation, lambda tx: queue.redrive(tx, studio.row["id"], "GP-1"))
-    assert len(claim_refunds()) == 1
+    kept, connection, game_id = stored()["GP-1"], installation.database.read(), studio.row["id"]
+    assert (kept[kind.state], kept["reason"]) == ("quarantined", "no reason")
+    assert kept["refund_state"] == (None if kind is REGISTER else "quarantined")
+    assert lists.counts(connection, game_id)["quarantined"] == (kind is REGISTER)
+    assert len(lists.refused_refunds(connection, game_id, LAST_ID, 5)[0]) == (kind is REFUND)
+    assert write(queue.redrive, game_id, "GP-1")
+    assert not write(queue.redrive, game_id, "GP-1")
+    assert len(claim(kind=kind)) == 1
+    assert (stored()["GP-1"][kind.tries], stored()["GP-1"]["refund_state"]) == (0, "waiting")
 
 
-def test_what_nobody_took_is_due_later_with_no_try_counted(push, installation, claim, stored, now):
+def test_all_that_is_quarantined_may_be_put_back_at_once(push, write, claim, claim_refunds, finish, studio, states):
+    push(paid(), paid("GP-2"), paid("GP-3", status="refunded"))
+    first, second, third = claim()
+    finish(third)
+    write(quarantine, first["id"], "no")
+    write(quarantine, second["id"], "no")
+    for _ in range(queue.MOST_TRIES):
+        write(queue.refuse, REFUND, {third["id"]: "no"}, [5])
+
+    assert [write(queue.redrive_all, studio.row["id"], 1) for _ in range(3)] == [2, 1, 0]
+    assert (len(claim()), len(claim_refunds())) == (2, 1)
+
+
+def test_what_is_postponed_is_due_later_with_no_try_counted(push, write, claim, stored, now):
     push(paid())
     (row,) = claim()
 
-    write(installation, lambda tx: queue.postpone(tx, queue.REGISTER, [row["id"]], 600, "PlayCamp did not answer"))
+    write(queue.postpone, REGISTER, [row["id"]], 600, "PlayCamp did not answer")
 
     assert (stored()["GP-1"]["tries"], stored()["GP-1"]["reason"]) == (0, "PlayCamp did not answer")
     now.shift(599)
@@ -683,24 +644,40 @@ def test_what_nobody_took_is_due_later_with_no_try_counted(push, installation, c
     assert len(claim()) == 1
 
 
-def test_what_waits_for_a_person_is_listed_and_is_a_trouble(push, claim, installation, studio, game):
+def test_what_is_for_the_other_environment_is_neither_sent_nor_due_all_the_time(
+    push, studio, installation, claim, claim_refunds, finish, stored, states
+):
+    push(paid(), paid("GP-2", status="refunded"))
+    finish(stored()["GP-2"])
+    studio.config("playcamp.environment", "sandbox")
+    push(*(paid(f"S-{number}") for number in range(3)))
+
+    sandbox, refunded = claim(2, is_sandbox=True), claim_refunds(is_sandbox=True)
+
+    assert ([row["transaction_id"] for row in sandbox], refunded) == (["S-0"], [])
+    assert stored()["GP-1"]["next_try_at"] == stored()["GP-2"]["refund_next_at"] == time_of.stamp(NOW + 3600)
+    finish(*sandbox, is_sandbox=True)
+    assert claim() == []
+    assert (states()["S-1"], states()["S-2"]) == ("kept", "kept")
+    assert queue.next_due(installation.database.read(), studio.row["id"]) == time_of.stamp(NOW + 3600)
+
+
+def test_what_needs_a_person_is_listed_and_is_a_trouble(push, claim, installation, write, studio):
     push(paid(), paid("GP-2", market="nowhere"), paid("GP-3"))
     claim()
     push(paid(amount="1"), paid(amount="2"))
-    connection = installation.database.read()
-    write(installation, lambda tx: quarantine(tx, 3, "PlayCamp: no"))
+    connection, game_id = installation.database.read(), studio.row["id"]
+    write(quarantine, 3, "PlayCamp: no")
 
     assert {each.kind: each.count for each in troubles.find(connection) if each.kind.startswith("payment")} == {
         "payments_parked": 1,
         "payments_quarantined": 1,
         "payment_conflicts": 2,
     }
-    game_id = studio.row["id"]
 
     def ids(state, before=LAST_ID, limit=10):
-        return [
-            row["transaction_id"] for row in lists.page(connection, game_id, state=state, before=before, limit=limit)[0]
-        ]
+        rows, _ = lists.page(connection, game_id, state=state, before=before, limit=limit)
+        return [row["transaction_id"] for row in rows]
 
     assert ids(None) == ["GP-3", "GP-2", "GP-1"]
     assert ids(None, before=3, limit=1) == ids("parked") == ["GP-2"]
@@ -710,88 +687,76 @@ def test_what_waits_for_a_person_is_listed_and_is_a_trouble(push, claim, install
 # Our own orders
 
 
-def test_an_order_of_the_store_becomes_a_payment_in_major_units(post_order, studio, take, stored, db):
-    studio.secret("playcamp.api_key", API_KEY)
+@pytest.fixture
+def registering(studio):
     studio.config("playcamp.register_appcharge", "on")
-    when = iso(NOW - 100)
-    for order_id, price, currency in (("o1", 999, "USD"), ("o2", 9900, "KRW"), ("o3", 1250, "BHD")):
-        assert (
-            post_order(orderId=order_id, priceInCents=price, currency=currency, purchaseDateAndTimeUtc=when).status_code
-            == 200
-        )
 
-    assert take() == own_orders.EVERY_SECONDS
-    assert take() == own_orders.EVERY_SECONDS
 
-    assert {name: row["amount"] for name, row in stored().items()} == {
-        "appcharge:o1": "9.99",
-        "appcharge:o2": "9900",
-        "appcharge:o3": "1.25",
+def test_an_order_of_the_store_becomes_a_payment_in_major_units(order, registering, studio, take, stored, db):
+    studio.secret("playcamp.api_key", API_KEY)
+    for order_id, price, currency in (("o1", 999, "USD"), ("o2", 9900, "KRW"), ("o3", 1250, "BHD"), ("o4", 1, "XXQ")):
+        order(order_id, priceInCents=price, currency=currency)
+
+    assert take() == take() == own_orders.EVERY_SECONDS
+
+    assert {name: (row["amount"], row["state"], row["reason"]) for name, row in stored().items()} == {
+        "appcharge:o1": ("9.99", "waiting", None),
+        "appcharge:o2": ("9900", "waiting", None),
+        "appcharge:o3": ("1.25", "waiting", None),
+        "appcharge:o4": (None, "parked", "nobody knows how many decimals XXQ has"),
     }
     row = stored()["appcharge:o1"]
     assert (row["player_id"], row["product_id"], row["product_name"]) == ("alice", "starterpack", "Starter Pack")
     assert (row["platform"], row["distribution_type"], row["source"]) == ("Web", "MOBILE_SELF_STORE", "appcharge")
-    assert (row["state"], row["purchased_at"]) == ("waiting", time_of.stamp(NOW - 100))
+    assert row["purchased_at"] == time_of.stamp(NOW - 100)
     assert db("SELECT due_at FROM schedules WHERE name = 'playcamp.register'") == [{"due_at": time_of.stamp(NOW)}]
 
 
-def test_orders_that_are_tests_or_free_are_no_payments(post_order, studio, take, stored):
-    studio.config("playcamp.register_appcharge", "on")
-    when = iso(NOW)
-    post_order(orderId="o1", playerId="coinslot-test", purchaseDateAndTimeUtc=when)
-    post_order(orderId="o2", priceInCents=0, subTotal=0, tax=0, purchaseDateAndTimeUtc=when)
-    post_order(orderId="o3", action="bonus", purchaseDateAndTimeUtc=when)
+def test_orders_that_are_tests_or_free_are_no_payments(order, registering, studio, take, stored):
+    order("o1", playerId="coinslot-test")
+    order("o2", priceInCents=0, subTotal=0, tax=0)
+    order("o3", action="bonus")
     studio.config("appcharge.environment", "sandbox")
-    post_order(orderId="o4", purchaseDateAndTimeUtc=when)
+    order("o4")
 
     take()
 
     assert stored() == {}
 
 
-def test_an_order_in_a_currency_nobody_knows_is_parked(post_order, studio, take, stored):
-    studio.config("playcamp.register_appcharge", "on")
-    post_order(currency="XXQ", purchaseDateAndTimeUtc=iso(NOW))
+@pytest.fixture
+def dispute(write, studio):
+    """Note what became of the money of an order; returns the outcome."""
 
-    take()
+    def note(reason, at, word="revoke", reference="o1", is_test=False):
+        return write(
+            refunds.note,
+            studio.row["id"],
+            "demo",
+            "appcharge",
+            event_id=None,
+            reason=reason,
+            named=[("reference", reference)],
+            player_id=None,
+            is_test=is_test,
+            occurred_at=time_of.stamp(at),
+            policy=policies.Policy.always(word),
+        )
 
-    (row,) = stored().values()
-    assert (row["state"], row["amount"], row["reason"]) == ("parked", None, "nobody knows how many decimals XXQ has")
+    return note
 
 
 @pytest.mark.parametrize("is_before", [True, False])
-def test_an_order_that_is_refunded_is_a_payment_that_is_refunded(
-    post_order, studio, installation, take, stored, is_before
-):
-    studio.config("playcamp.register_appcharge", "on")
-    post_order(orderId="o1", purchaseDateAndTimeUtc=iso(NOW - 100))
-    post_order(orderId="o2", purchaseDateAndTimeUtc=iso(NOW - 100))
-
-    def refund(reference, is_test=False):
-        write(
-            installation,
-            lambda tx: refunds.note(
-                tx,
-                studio.row["id"],
-                "demo",
-                "appcharge",
-                event_id=None,
-                reason="chargeback",
-                named=[("reference", reference)],
-                player_id=None,
-                is_test=is_test,
-                occurred_at=time_of.stamp(NOW - 50),
-                policy=policies.Policy.always("ignore"),
-            ),
-        )
-
+def test_an_order_that_is_refunded_is_a_payment_that_is_refunded(order, registering, dispute, take, stored, is_before):
+    order("o1")
+    order("o2")
     if not is_before:
         take()
-    refund("o1")
-    refund("o2", is_test=True)
-    refund("o3")  # waits for its purchase
+    dispute("chargeback", NOW - 50, "ignore")
+    dispute("chargeback", NOW - 50, "ignore", "o2", is_test=True)
+    dispute("chargeback", NOW - 50, "ignore", "o3")  # waits for its purchase
     take()
-    post_order(orderId="o3", purchaseDateAndTimeUtc=iso(NOW - 100))
+    order("o3")
     take()
 
     assert {name: (row["refunded_at"], row["refund_state"]) for name, row in stored().items()} == {
@@ -801,36 +766,10 @@ def test_an_order_that_is_refunded_is_a_payment_that_is_refunded(
     }
 
 
-@pytest.fixture
-def dispute(installation, studio):
-    """Note what became of the money of order o1; returns the outcome."""
-
-    def note(reason, at, word="revoke"):
-        return write(
-            installation,
-            lambda tx: refunds.note(
-                tx,
-                studio.row["id"],
-                "demo",
-                "appcharge",
-                event_id=None,
-                reason=reason,
-                named=[("reference", "o1")],
-                player_id=None,
-                is_test=False,
-                occurred_at=time_of.stamp(at),
-                policy=policies.Policy.always(word),
-            ),
-        )
-
-    return note
-
-
 @pytest.mark.parametrize("is_taken", [True, False])
 @pytest.mark.parametrize(("word", "outcome"), [("revoke", "restored"), ("ignore", "repeated")])
-def test_a_dispute_that_was_won_is_no_refund(post_order, studio, take, dispute, stored, is_taken, word, outcome):
-    studio.config("playcamp.register_appcharge", "on")
-    post_order(orderId="o1", purchaseDateAndTimeUtc=iso(NOW - 100))
+def test_a_dispute_that_was_won_is_no_refund(order, registering, take, dispute, stored, is_taken, word, outcome):
+    order()
     if is_taken:
         take()
     dispute("chargeback", NOW - 50, word)
@@ -849,9 +788,8 @@ def test_a_dispute_that_was_won_is_no_refund(post_order, studio, take, dispute, 
     assert (row["refunded_at"], row["refund_state"]) == (time_of.stamp(NOW - 10), "waiting")
 
 
-def test_a_refund_stays_one_whoever_wins_a_dispute(post_order, studio, take, dispute, stored):
-    studio.config("playcamp.register_appcharge", "on")
-    post_order(orderId="o1", purchaseDateAndTimeUtc=iso(NOW - 100))
+def test_a_refund_stays_one_whoever_wins_a_dispute(order, registering, take, dispute, stored):
+    order()
     dispute("refund", NOW - 60)
     dispute("chargeback", NOW - 50)
 
@@ -861,78 +799,73 @@ def test_a_refund_stays_one_whoever_wins_a_dispute(post_order, studio, take, dis
     assert stored()["appcharge:o1"]["refunded_at"] == time_of.stamp(NOW - 60)
 
 
+@pytest.fixture
+def warnings(app, game):
+    def find():
+        with app.app_context():
+            return own_orders.warnings(game())
+
+    return find
+
+
 @pytest.mark.parametrize("is_in_flight", [True, False])
 def test_the_owner_is_told_of_a_refund_that_was_sent_before_the_dispute_was_won(
-    app, post_order, studio, installation, game, take, dispute, stored, claim, claim_refunds, is_in_flight
+    order, registering, studio, take, dispute, stored, claim, claim_refunds, finish, warnings, is_in_flight
 ):
     studio.secret("playcamp.api_key", API_KEY)
-    studio.config("playcamp.register_appcharge", "on")
-    post_order(orderId="o1", purchaseDateAndTimeUtc=iso(NOW - 100))
+    order()
     dispute("chargeback", NOW - 50)
     take()
-    claimed = claim()
-    write(installation, lambda tx: queue.finish(tx, queue.REGISTER, [row["id"] for row in claimed], is_sandbox=False))
+    finish(*claim())
     (refund,) = claim_refunds()
-
-    def done():
-        write(installation, lambda tx: queue.finish(tx, queue.REFUND, [refund["id"]], is_sandbox=False))
 
     def win():
         dispute("reinstated", NOW - 20)
         take()
 
-    for step in (win, done) if is_in_flight else (done, win):
-        step()
+    if is_in_flight:
+        win()
+    finish(refund, kind=REFUND)
+    if not is_in_flight:
+        win()
 
     assert (stored()["appcharge:o1"]["refunded_at"], stored()["appcharge:o1"]["refund_state"]) == (None, "done")
-    with app.app_context():
-        (sentence,) = own_orders.warnings(game())
+    (sentence,) = warnings()
     assert "such as o1" in sentence
     dispute("chargeback", NOW - 10)
     take()
-    assert stored()["appcharge:o1"]["refund_state"] == "done"
-    with app.app_context():
-        assert own_orders.warnings(game()) == []
+    assert (stored()["appcharge:o1"]["refund_state"], warnings()) == ("done", [])
 
 
-def test_orders_from_before_the_day_it_was_switched_on_are_not_registered(post_order, studio, take, stored):
-    studio.secret("playcamp.payments_key", KEY)
-    post_order(orderId="old", purchaseDateAndTimeUtc=iso(NOW - 86401))
-    post_order(orderId="new", purchaseDateAndTimeUtc=iso(NOW - 86399))
+def test_orders_from_before_the_day_it_was_switched_on_are_not_registered(order, guarded, studio, take, states):
+    order("old", ago=86401)
+    order("new", ago=86399)
     take()
-    assert {row["state"] for row in stored().values()} == {"kept"}
+    assert set(states().values()) == {"kept"}
 
     studio.config("playcamp.register_appcharge", "on")
     take()
 
-    assert {name: row["state"] for name, row in stored().items()} == {
-        "appcharge:old": "kept",
-        "appcharge:new": "waiting",
-    }
+    assert states() == {"appcharge:old": "kept", "appcharge:new": "waiting"}
     studio.config("playcamp.register_appcharge", "off")
-    post_order(orderId="newer", purchaseDateAndTimeUtc=iso(NOW))
+    order("newer", ago=0)
     take()
-    assert stored()["appcharge:newer"]["state"] == "kept"
+    assert states()["appcharge:newer"] == "kept"
 
 
-def test_the_owner_may_have_older_orders_registered_too(post_order, studio, take, stored):
+def test_the_owner_may_have_older_orders_registered_too(post_order, registering, studio, take, states):
     studio.config("playcamp.payments.since", "2026-09-01")
-    studio.config("playcamp.register_appcharge", "on")
     post_order(orderId="old", purchaseDateAndTimeUtc="2026-09-01T00:00:00Z")
     post_order(orderId="older", purchaseDateAndTimeUtc="2026-08-31T23:59:59Z")
 
     take()
 
-    assert {name: row["state"] for name, row in stored().items()} == {
-        "appcharge:old": "waiting",
-        "appcharge:older": "kept",
-    }
+    assert states() == {"appcharge:old": "waiting", "appcharge:older": "kept"}
 
 
-def test_orders_told_to_a_sandbox_are_told_anew_once_it_is_live(post_order, studio, take, stored):
-    studio.config("playcamp.register_appcharge", "on")
+def test_orders_registered_with_a_sandbox_begin_anew_when_it_is_live(order, registering, studio, take, stored):
     studio.config("playcamp.environment", "sandbox")
-    post_order(orderId="o1", purchaseDateAndTimeUtc=iso(NOW))
+    order()
     take()
     assert [row["is_test"] for row in stored().values()] == [1]
 
@@ -943,16 +876,14 @@ def test_orders_told_to_a_sandbox_are_told_anew_once_it_is_live(post_order, stud
 
 
 def test_many_orders_are_taken_step_by_step_and_another_games_are_left_alone(
-    post_order, studio, installation, take, stored, monkeypatch
+    order, registering, studio, installation, take, stored, monkeypatch
 ):
     monkeypatch.setattr(own_orders, "ORDERS_PER_STEP", 2)
     monkeypatch.setattr(own_orders, "IDS_PER_STEP", 3)
     monkeypatch.setattr(own_orders, "STEPS_PER_RUN", 1)
-    other = Studio(installation, "other")
-    other.config("playcamp.register_appcharge", "on")
-    studio.config("playcamp.register_appcharge", "on")
+    Studio(installation, "other").config("playcamp.register_appcharge", "on")
     for number in range(7):
-        post_order(orderId=f"o{number}", purchaseDateAndTimeUtc=iso(NOW))
+        order(f"o{number}", ago=0)
 
     runs = 0
     while take() == 0:
@@ -964,37 +895,53 @@ def test_many_orders_are_taken_step_by_step_and_another_games_are_left_alone(
     assert {row["game_id"] for row in stored().values()} == {studio.row["id"]}
 
 
-def test_nothing_is_taken_unless_somebody_wants_it(post_order, studio, take, stored):
-    post_order(purchaseDateAndTimeUtc=iso(NOW))
+def test_nothing_is_taken_unless_it_is_configured_and_then_by_itself(order, studio, installation, take, stored):
+    order()
+    assert (take(), stored()) == (None, {})
 
-    assert take() is None
-    assert stored() == {}
-
-
-def test_the_owner_is_warned_of_orders_that_the_game_reports_too(app, post_order, studio, push, game):
-    studio.secret("playcamp.api_key", API_KEY)
-    post_order(orderId="o1", purchaseDateAndTimeUtc=iso(NOW))
-    push(paid("o1"), paid("o2"))
-
-    def warnings():
-        with app.app_context():
-            return own_orders.warnings(game())
-
-    assert warnings() == []
     studio.config("playcamp.register_appcharge", "on")
+    installation.new_relay().drain()
+
+    assert list(stored()) == ["appcharge:o1"]
+    assert jobs.cursor(installation.database.read(), studio.row["id"], own_orders.JOB)
+
+
+def test_the_owner_is_warned_of_orders_that_the_game_reports_too(order, studio, push, warnings):
+    studio.secret("playcamp.api_key", API_KEY)
+    order()
+    push(paid("o1"), paid("o2"))
+    assert warnings() == []
+
+    studio.config("playcamp.register_appcharge", "on")
+
     (sentence,) = warnings()
     assert "such as o1" in sentence
 
 
-# Asked for by a gateway
+def test_pushed_payments_and_orders_reach_playcamp_and_are_refunded_there(push, order, studio, installation, stored):
+    with PlayCamp() as playcamp:
+        playcamp.set_up(studio)
+        studio.config("playcamp.register_appcharge", "on")
+        order(ago=0)
+        push(paid(status="refunded"), paid("a/b?c"))
+
+        installation.new_relay().drain()
+        installation.new_relay().drain()
+
+        registered = {name: (str(each["amount"]), each["status"]) for name, each in playcamp.payments.items()}
+    assert registered == {
+        "GP-1": ("9900", "REFUNDED"),
+        "a/b?c": ("9900", "COMPLETED"),
+        "appcharge:o1": ("9.99", "COMPLETED"),
+    }
+    assert {row["state"] for row in stored().values()} == {"registered"}
+    assert stored()["GP-1"]["refund_state"] == "done"
 
 
-@pytest.fixture
-def guarded(studio):
-    studio.secret("playcamp.payments_key", KEY)
+# Served to a gateway
 
 
-def test_a_gateway_reads_pushed_payments_and_orders_of_a_range(ask, guarded, push, post_order, installation, studio):
+def test_a_gateway_reads_pushed_payments_and_orders_of_a_range(ask, guarded, push, order, report):
     push(
         paid(amount="9.90", currency="USD"),
         paid("GP-2", purchasedAt=NOW - 50, status="refunded", refunded_at=NOW - 40, userId="alice", productName=None),
@@ -1003,14 +950,12 @@ def test_a_gateway_reads_pushed_payments_and_orders_of_a_range(ask, guarded, pus
         paid("GP-5", userId="coinslot-test", purchasedAt=NOW - 30),
         paid("GP-6", purchasedAt=0),
     )
-    polled = payment_report.check(paid("GP-7"), RULES, "poll")
-    write(installation, lambda tx: payments.store(tx, studio.row["id"], polled, is_registering=True))
-    post_order(orderId="o1", purchaseDateAndTimeUtc=iso(NOW - 20))
+    report(transaction_id="GP-7")  # polled
+    order(ago=20)
 
     answer = ask(from_=NOW - 3600, to=NOW)
 
-    assert answer.status_code == 200
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert (answer.status_code, answer.headers["Cache-Control"], answer.json["next_cursor"]) == (200, "no-store", None)
     rows = answer.json["payments"]
     assert rows[0] == {
         "order_id": "GP-1",
@@ -1032,7 +977,6 @@ def test_a_gateway_reads_pushed_payments_and_orders_of_a_range(ask, guarded, pus
         ("GP-4", "apple"),
         ("appcharge:o1", "web"),
     ]
-    assert answer.json["next_cursor"] is None
 
 
 def test_a_range_holds_its_beginning_and_not_its_end(ask, guarded, push):
@@ -1042,6 +986,7 @@ def test_a_range_holds_its_beginning_and_not_its_end(ask, guarded, push):
 
     assert [row["paid_at"] for row in rows] == [NOW - 30, NOW - 20]
     assert ask(from_=NOW - 10, to=NOW - 10).json["payments"] == []
+    assert ask(from_=NOW - 86400, to=NOW).status_code == 200  # a day at once
 
 
 def test_pages_follow_one_another_in_one_order_with_nothing_twice(ask, guarded, push):
@@ -1054,8 +999,8 @@ def test_pages_follow_one_another_in_one_order_with_nothing_twice(ask, guarded, 
         cursor = answer.json["next_cursor"]
 
     assert found == [f"GP-{number}" for number in range(10)]
-    assert len(ask(from_=NOW - 3600, to=NOW, limit=10).json["payments"]) == 10
-    assert ask(from_=NOW - 3600, to=NOW, limit=10).json["next_cursor"] is None
+    whole = ask(from_=NOW - 3600, to=NOW, limit=10).json
+    assert (len(whole["payments"]), whole["next_cursor"]) == (10, None)
 
 
 BAD_ARGUMENTS = (
@@ -1067,22 +1012,17 @@ BAD_ARGUMENTS = (
     {"from_": NOW - 86401, "to": NOW},
     {"from_": 999999999999, "to": 999999999999},
     {"from_": NOW, "to": "9" * 30},
-    {"from_": NOW, "to": NOW, "limit": 0},
-    {"from_": NOW, "to": NOW, "limit": 1001},
-    {"from_": NOW, "to": NOW, "limit": "x"},
-    {"from_": NOW, "to": NOW, "cursor": "x"},
-    {"from_": NOW, "to": NOW, "cursor": "%FF"},
-    {"from_": NOW, "to": NOW, "cursor": "MjAyNi0wOS0yMVQxNDoxMzoyMC4wMDAwMFovMQ=="},
+    *({"from_": NOW, "to": NOW, "limit": limit} for limit in (0, 1001, "x", "")),
+    *(
+        {"from_": NOW, "to": NOW, "cursor": cursor}
+        for cursor in ("x", "%FF", "MjAyNi0wOS0yMVQxNDoxMzoyMC4wMDAwMFovMQ==")
+    ),
 )
 
 
 def test_arguments_that_cannot_be_read_are_refused(ask, guarded):
     for arguments in BAD_ARGUMENTS:
         assert ask(**arguments).status_code == 400, arguments
-
-
-def test_a_day_may_be_asked_for_at_once(ask, guarded):
-    assert ask(from_=NOW - 86400, to=NOW).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -1105,24 +1045,18 @@ def test_a_call_that_does_not_prove_itself_learns_nothing(
 
     answer = ask(from_=NOW - 3600, to=NOW, **changed)
 
-    assert answer.status_code == status
-    assert answer.json.keys() == {"error"}
+    assert (answer.status_code, list(answer.json)) == (status, ["error"])
     installation.observations.flush()
     assert db("SELECT partner, endpoint, reason, status FROM refusals") == [
         {"partner": "playcamp", "endpoint": "payments", "reason": reason, "status": status}
     ]
 
 
-@pytest.mark.parametrize("at", [NOW - 300, NOW + 300])
-def test_a_call_may_be_five_minutes_old(ask, guarded, at):
-    assert ask(from_=NOW, to=NOW, at=at).status_code == 200
-
-
-def test_without_a_key_there_is_no_such_address(ask, studio):
+def test_a_call_needs_a_key_and_an_allowed_address_and_may_be_five_minutes_old(ask, studio):
     assert ask(from_=NOW, to=NOW).status_code == 404
+    studio.secret("playcamp.payments_key", KEY)
+    assert [ask(from_=NOW, to=NOW, at=at).status_code for at in (NOW - 300, NOW + 300)] == [200, 200]
 
-
-def test_addresses_that_are_not_allowed_are_refused_whatever_they_sign(ask, guarded, studio):
     studio.config("allowlist.playcamp", "192.0.2.0/24")
 
     assert ask(from_=NOW, to=NOW).status_code == 403
@@ -1139,67 +1073,37 @@ def test_the_previous_key_holds_until_it_is_retired(ask, guarded, studio):
 
 def test_the_fingerprint_is_over_the_query_as_it_is_sent_in_the_order_of_its_bytes(ask, guarded, client):
     assert ask(to=NOW, limit=10, from_=NOW, cursor="", note="a%20b%2Bc").status_code == 200
-    words = f"to={NOW}&from={NOW}"
-    timestamp = str(NOW)
-    unsorted = hashlib.sha256(f"GET\n/playcamp/demo/payments\n{words}\n{timestamp}\n{KEY}".encode()).hexdigest()
-    right = made("GET", "/playcamp/demo/payments", words, timestamp, KEY).upper()
+    words, timestamp = f"to={NOW}&from={NOW}", str(NOW)
+    unsorted = hashlib.sha256(f"GET\n{PATH}\n{words}\n{timestamp}\n{KEY}".encode()).hexdigest()
+    right = made("GET", PATH, words, timestamp, KEY).upper()
 
-    def answered(fingerprint):
-        headers = {"X-Timestamp": timestamp, "X-Fingerprint": fingerprint}
-        return client.get(f"/playcamp/demo/payments?{words}", headers=headers).status_code
+    def answered(given):
+        return client.get(f"{PATH}?{words}", headers={"X-Timestamp": timestamp, "X-Fingerprint": given}).status_code
 
     assert (answered(unsorted), answered(right)) == (401, 200)
-    assert query.fingerprint("GET", "/p", b"", "1", b"k") == made("GET", "/p", "", "1", "k")
-
-
-def test_two_contents_of_one_id_in_one_call_are_a_conflict_and_no_correction(push, stored, db):
-    answer = push(paid(amount="9900"), paid(amount="100"), paid("GP-2"), paid("GP-2"))
-
-    assert counted(answer) == {"stored": 2, "known": 1, "conflicts": ["GP-1"]}
-    assert stored()["GP-1"]["amount"] == "9900"
-    assert db("SELECT count(*) AS conflicts FROM payment_conflicts") == [{"conflicts": 1}]
-    assert counted(push(paid(amount="100"))) == {"stored": 1}  # in a call of its own it is one
-
-
-def test_what_was_pushed_before_there_was_a_key_to_register_it_is_registered_then(
-    push, stored, studio, installation, game
-):
-    studio.secret("playcamp.payments_key", KEY)
-    push(paid(), paid("GP-2", amount="0"), paid("GP-3", status="refunded"))
-    rechecking.run(installation, game())
-    assert {row["state"] for row in stored().values()} == {"kept"}
-
-    studio.secret("playcamp.api_key", API_KEY)
-    rechecking.run(installation, game())
-
-    assert {name: row["state"] for name, row in stored().items()} == {
-        "GP-1": "waiting",
-        "GP-2": "kept",
-        "GP-3": "waiting",
-    }
-    assert stored()["GP-3"]["refund_state"] == "waiting"
+    assert fingerprint("GET", "/p", b"", "1", b"k") == made("GET", "/p", "", "1", "k")
 
 
 @pytest.mark.parametrize("market", ["google", "a shop nobody knows"])
-def test_a_payment_that_was_told_keeps_its_content(ask, guarded, push, stored, db, studio, market):
+def test_a_payment_that_was_served_keeps_its_content(served, guarded, push, stored, db, market):
     push(paid(market=market))
     assert counted(push(paid(market=market, amount="990"))) != {}  # nobody has it yet
-    (told,) = ask(from_=NOW - 3600, to=NOW).json["payments"]
+    first = served()
 
     answer = push(paid(market=market, amount="9900"))
 
     assert answer.json["conflicts"] == ["GP-1"]
-    assert ask(from_=NOW - 3600, to=NOW).json["payments"] == [told]
+    assert (len(first), served()) == (1, first)
     assert (stored()["GP-1"]["amount"], stored()["GP-1"]["is_sent"]) == ("990", 1)
     assert db("SELECT count(*) AS conflicts FROM payment_conflicts") == [{"conflicts": 1}]
     assert push(paid(market=market, amount="990", status="refunded")).json["conflicts"] == []
 
 
-def test_a_payment_that_was_told_before_its_market_was_known_is_mended_and_still_keeps_its_content(
-    ask, guarded, push, stored, studio
+def test_a_payment_that_was_served_before_its_market_was_known_is_mended_and_still_keeps_its_content(
+    served, guarded, push, stored, studio
 ):
     push(paid(market="corner"))
-    ask(from_=NOW - 3600, to=NOW)
+    served()
 
     studio.config("playcamp.market.corner", "Web,PC_SELF_STORE")
     push(paid(market="corner"))
@@ -1220,63 +1124,11 @@ def test_the_query_reads_by_an_index(installation, studio, guarded):
     assert plan == ["SEARCH payments USING INDEX payments_by_time (game_id=? AND purchased_at>? AND purchased_at<?)"]
 
 
-def test_a_payment_of_the_sandbox_is_told_in_the_sandbox_alone(ask, guarded, studio, push):
+def test_a_payment_of_the_sandbox_is_served_in_the_sandbox_alone(served, guarded, studio, push):
     studio.config("playcamp.environment", "sandbox")
     push(paid())
-    assert len(ask(from_=NOW - 3600, to=NOW).json["payments"]) == 1
+    assert len(served()) == 1
 
     studio.config("playcamp.environment", "live")
 
-    assert ask(from_=NOW - 3600, to=NOW).json["payments"] == []
-
-
-def test_the_jobs_run_by_themselves_once_they_are_wanted(post_order, studio, installation, stored, db):
-    post_order(purchaseDateAndTimeUtc=iso(NOW))
-    studio.config("playcamp.register_appcharge", "on")
-
-    installation.new_relay().drain()
-
-    assert list(stored()) == ["appcharge:68e25eebdcb1278"]
-    assert jobs.cursor(installation.database.read(), studio.row["id"], own_orders.JOB)
-
-
-def test_what_is_for_the_other_environment_is_neither_sent_nor_due_all_the_time(
-    push, studio, installation, claim, claim_refunds, stored
-):
-    game_id = studio.row["id"]
-    push(paid(), paid("GP-2", status="refunded"))
-    write(installation, lambda tx: queue.finish(tx, queue.REGISTER, [2], is_sandbox=False))
-    studio.config("playcamp.environment", "sandbox")
-    push(*(paid(f"S-{number}") for number in range(3)))
-
-    sandbox = write(installation, lambda tx: queue.claim(tx, queue.REGISTER, game_id, 2, is_sandbox=True))
-    refunded = write(installation, lambda tx: queue.claim(tx, queue.REFUND, game_id, 2, is_sandbox=True))
-
-    assert ([row["transaction_id"] for row in sandbox], refunded) == (["S-0"], [])
-    assert stored()["GP-1"]["next_try_at"] == stored()["GP-2"]["refund_next_at"] == time_of.stamp(NOW + 3600)
-    write(installation, lambda tx: queue.finish(tx, queue.REGISTER, [row["id"] for row in sandbox], is_sandbox=True))
-    assert claim() == []
-    assert {stored()[name]["state"] for name in ("S-1", "S-2")} == {"kept"}
-    assert queue.next_due(installation.database.read(), game_id) == time_of.stamp(NOW + 3600)
-
-
-def test_pushed_payments_and_orders_reach_playcamp_and_are_refunded_there(
-    push, post_order, studio, installation, now, stored
-):
-    with PlayCamp() as playcamp:
-        playcamp.set_up(studio)
-        studio.config("playcamp.register_appcharge", "on")
-        post_order(orderId="o1", purchaseDateAndTimeUtc=iso(NOW))
-        push(paid(status="refunded"), paid("a/b?c"))
-
-        installation.new_relay().drain()
-        installation.new_relay().drain()
-
-        registered = {name: (str(each["amount"]), each["status"]) for name, each in playcamp.payments.items()}
-    assert registered == {
-        "GP-1": ("9900", "REFUNDED"),
-        "a/b?c": ("9900", "COMPLETED"),
-        "appcharge:o1": ("9.99", "COMPLETED"),
-    }
-    assert {row["state"] for row in stored().values()} == {"registered"}
-    assert stored()["GP-1"]["refund_state"] == "done"
+    assert served() == []

@@ -6,47 +6,19 @@ import time
 
 import pytest
 
-from coinslot.payments import parsing as payment_report
-from coinslot.payments import payment_queue as queue
 from coinslot.payments import queries
-from coinslot.payments import store as payments
 from handlers.playcamp.payments import query
-from handlers.playcamp.payments.rules import rules
-from tests.playcamp.test_payments import NOW, made
+from tests.books import quarantine
+from tests.playcamp.conftest import NOW
+from tests.playcamp.test_payments import PATH, made
 from tests.servers import Server, together
 
 KEY = "test-payments-key"
 
 
 @pytest.fixture
-def now(clock):
-    clock.move_to(NOW)
-    return clock
-
-
-@pytest.fixture
-def report(installation, studio, now):
-    """Payments as the game reports them now, with the outcome of each."""
-
-    def store(*transaction_ids, is_registering=False, **changed):
-        game = installation.games.by_slug(studio.slug)
-        document = {"userId": "100001", "productId": "gem", "amount": "1", "currency": "USD", "market": "google"}
-        found = [
-            payment_report.check(
-                {**document, "transactionId": each, "purchasedAt": NOW - 600, **changed}, rules(game), "push"
-            )
-            for each in transaction_ids
-        ]
-        return installation.database.write(
-            lambda tx: payments.store_many(tx, game.id, found, is_registering=is_registering)
-        )
-
-    return store
-
-
-@pytest.fixture
-def ask(app, studio):
-    studio.secret("playcamp.payments_key", KEY)
+def ask(app, studio, now):
+    studio.secret("playcamp.payments_key", KEY)  # so that what is reported is only kept
 
     def get(start, end):
         words = f"from={start}&to={end}"
@@ -54,9 +26,6 @@ def ask(app, studio):
         return app.test_client().get(f"{PATH}?{words}", headers=proof).json["payments"]
 
     return get
-
-
-PATH = "/playcamp/demo/payments"
 
 
 @pytest.mark.parametrize("name", ["amount", "purchasedAt"])
@@ -84,14 +53,14 @@ def test_a_correction_between_the_reading_and_the_marking_is_told_or_refused(ask
 
 def test_no_payment_is_told_twice_differently_under_parallel_corrections(ask, report):
     ids = [f"GP-{number}" for number in range(20)]
-    report(*ids)
+    report(*ids, is_registering=False)
     told: dict[str, set[str]] = {}
     is_over = threading.Event()
 
     def correct():
         number = 2
         while not is_over.is_set():
-            report(*ids, amount=str(number), purchasedAt=NOW - 600 + number % 500)
+            report(*ids, is_registering=False, amount=str(number), purchasedAt=NOW - 600 + number % 500)
             number += 1
 
     def listen():
@@ -107,7 +76,7 @@ def test_no_payment_is_told_twice_differently_under_parallel_corrections(ask, re
         each.start()
     for number in range(20, 120):  # new ones, so that there is always something to correct
         ids.append(f"GP-{number}")
-        report(f"GP-{number}")
+        report(f"GP-{number}", is_registering=False)
     is_over.set()
     for each in threads:
         each.join(30)
@@ -116,13 +85,10 @@ def test_no_payment_is_told_twice_differently_under_parallel_corrections(ask, re
     assert {name for name, contents in told.items() if len(contents) > 1} == set()
 
 
-def test_what_was_told_keeps_its_content_though_playcamp_refuses_it_for_good(ask, report, installation, db, now):
+def test_what_was_told_keeps_its_content_though_playcamp_refuses_it_for_good(ask, report, write, db):
     report("GP-1", is_registering=True)
     ask(NOW - 700, NOW)
-    for _ in range(queue.MOST_TRIES):
-        now.shift(3600)
-        installation.database.write(lambda tx: queue.claim(tx, queue.REGISTER, 1, 10, is_sandbox=False))
-        installation.database.write(lambda tx: queue.refuse(tx, queue.REGISTER, {1: "no such product"}, [5]))
+    write(quarantine, 1, "no such product")
 
     assert db("SELECT state FROM payments") == [{"state": "quarantined"}]
     assert report("GP-1", amount="2") == ["conflict"]

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from coinslot.operations import troubles
-from coinslot.payments import payment_queue as queue
 from coinslot.payments import store
 from coinslot.relay import jobs
 from coinslot.relay.jobs import JobError
@@ -13,19 +12,13 @@ from handlers.playcamp.payments import polling, source
 from tests.fakes.game_payments import GamePayments
 from tests.fakes.http import status
 from tests.pages import text_of
+from tests.playcamp.conftest import NOW
 
-NOW = 1_767_323_045  # 2026-01-02T03:04:05Z
 DAY = 86400
 MAP = (
     "{transactionId: order_id, userId: to_string(usn), productId: product_id, amount: price, currency: currency,"
     " market: market, purchasedAt: paid_at, status: status, refunded_at: refunded_at}"
 )
-
-
-@pytest.fixture
-def now(clock):
-    clock.move_to(NOW)
-    return clock
 
 
 @pytest.fixture
@@ -47,11 +40,6 @@ def poll(installation, studio, game, now):
         return polling.run(installation, installation.games.by_slug(studio.slug))
 
     return read
-
-
-@pytest.fixture
-def stored(db):
-    return lambda: {row["transaction_id"]: row for row in db("SELECT * FROM payments ORDER BY id")}
 
 
 @pytest.fixture
@@ -79,11 +67,10 @@ def kinds(installation):
 
 class TestKnownAndUnreadable:
     @pytest.fixture
-    def registered(self, poll, installation):
+    def registered(self, poll, claim, finish):
         """A payment that PlayCamp has."""
         poll(paid())
-        installation.database.write_here(lambda tx: queue.claim(tx, queue.REGISTER, 1, 10, is_sandbox=False))
-        installation.database.write_here(lambda tx: queue.finish(tx, queue.REGISTER, [1], is_sandbox=False))
+        finish(*claim())
 
     @pytest.mark.parametrize(
         ("changed", "reason"),
@@ -116,35 +103,31 @@ class TestKnownAndUnreadable:
         listed = app.test_cli_runner().invoke(args=["playcamp", "parked", "demo"]).output
         assert reason in listed
 
-    def test_two_things_that_cannot_be_read_are_two_conflicts(self, poll, registered, conflicts):
+    def test_each_reason_is_a_conflict_of_its_own_and_corrects_nothing(self, poll, stored, conflicts):
+        poll(paid())
         poll(paid(status="chargeback"))
         poll(paid(status="void"), paid(price="abc"))
 
         assert len({each["reason"] for each in conflicts()}) == len(conflicts()) == 2  # two words are one reason
+        assert (stored()["GP-1"]["state"], stored()["GP-1"]["amount"]) == ("waiting", "9.99")
 
-    def test_one_that_waits_is_not_corrected_by_what_cannot_be_read(self, poll, stored, conflicts):
-        poll(paid())
-        poll(paid(price="abc"))
+    @pytest.mark.parametrize(
+        ("row", "count"),
+        [
+            (paid(status="refunded", price="-9.99"), 1),
+            ({"order_id": "GP-1", "usn": 100001, "status": "refunded"}, 0),  # fields may be left out
+        ],
+    )
+    def test_a_refund_counts_whatever_else_of_it_cannot_be_read(self, poll, registered, stored, conflicts, row, count):
+        poll(row)
 
-        assert (stored()["GP-1"]["state"], stored()["GP-1"]["amount"], len(conflicts())) == ("waiting", "9.99", 1)
+        assert (stored()["GP-1"]["refund_state"], len(conflicts())) == ("waiting", count)
 
-    def test_a_refund_counts_whatever_else_of_it_cannot_be_read(self, poll, registered, stored, conflicts):
-        poll(paid(status="refunded", price="-9.99"))
-
-        assert (stored()["GP-1"]["refund_state"], len(conflicts())) == ("waiting", 1)
-
-    def test_a_refund_that_leaves_fields_out_is_no_conflict(self, poll, registered, stored, conflicts):
-        poll({"order_id": "GP-1", "usn": 100001, "status": "refunded"})
-
-        assert (stored()["GP-1"]["refund_state"], conflicts()) == ("waiting", [])
-
-    def test_a_market_that_is_configured_no_more_is_no_conflict(self, poll, studio, installation, conflicts, stored):
+    def test_a_market_that_is_configured_no_more_is_no_conflict(self, poll, studio, write, claim, conflicts, stored):
         studio.config("playcamp.market.shop", "Web,MOBILE_SELF_STORE")
         poll(paid(market="shop"))
-        installation.database.write_here(lambda tx: queue.claim(tx, queue.REGISTER, 1, 10, is_sandbox=False))
-        installation.database.write_here(
-            lambda tx: tx.execute("DELETE FROM settings WHERE key = 'playcamp.market.shop'")
-        )
+        claim()
+        write(lambda tx: tx.execute("DELETE FROM settings WHERE key = 'playcamp.market.shop'"))
         studio.config("playcamp.payments.limit", "999")
         poll(paid(market="shop"))
 
@@ -285,11 +268,8 @@ class TestPagesThatAreNotAskedFor:
     def test_a_backfill_says_it(self, game, app, studio):
         game.trouble(*[answer({"payments": list(self.FULL)})] * 3)
 
-        output = (
-            app.test_cli_runner()
-            .invoke(args=["playcamp", "backfill", "demo", "--from", "2025-12-30", "--to", "2025-12-30"])
-            .output
-        )
+        words = ["playcamp", "backfill", "demo", "--from", "2025-12-30", "--to", "2025-12-30"]
+        output = app.test_cli_runner().invoke(args=words).output
 
         assert "3 rows read" in output
         assert "payments from 2025-12-30T00:00:00Z on may be missing" in output
