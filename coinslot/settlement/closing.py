@@ -4,23 +4,14 @@ Closing reads the month from one snapshot of the database, without a lock, and w
 unique key of the month decides who is first; a second close finds it closed and changes nothing.
 """
 
+from functools import partial
+
 from coinslot.base import clock
 from coinslot.games.games import Game
-from coinslot.settlement import runs
+from coinslot.settlement import months, runs
 from coinslot.settlement.calculation import preview
 from coinslot.settlement.lines import NAMES, Line
-from coinslot.settlement.months import (
-    CLOSED,
-    CONFIRMED,
-    REOPENED,
-    SETTLED,
-    Settlement,
-    SettlementError,
-    closed_month,
-    find_closed,
-    month_of,
-    settlement_of,
-)
+from coinslot.settlement.months import Settlement, SettlementError
 from coinslot.settlement.periods import Month
 from coinslot.settlement.states import add_step, checked_note
 from coinslot.settlement.terms import InGame, Terms
@@ -47,27 +38,15 @@ def close(
     terms = Terms.of(game, in_game)
     for _ in range(TRIES):
         with database.snapshot() as connection:
-            month = month_of(connection, game, name)
-            known = find_closed(connection, game.id, name)
+            month = months.month_of(connection, game, name)
+            known = months.find_closed(connection, game.id, name)
             if known is not None:
                 return known, False
             if not month.is_over and not (may_be_early and month.starts_at <= clock.stamp()):
                 raise SettlementError(f"{name} is not over before {month.ends_at[:16]} UTC")
-            step = _newest_step(connection, game.id)
-            known_at = clock.stamp()
+            newest_step, known_at = _newest_step(connection, game.id), clock.stamp()
             lines = preview(connection, game.id, month, terms, in_game)
-
-        def freeze(
-            tx: Connection,
-            month: Month = month,
-            step: int = step,
-            known_at: str = known_at,
-            lines: list[Line] = lines,
-        ) -> Settlement | None:
-            if _newest_step(tx, game.id) != step:
-                return None  # another month was closed or reopened meanwhile: the adjustments may be other ones
-            return _freeze(tx, game.id, month, terms, known_at, lines, actor, note)
-
+        freeze = partial(_freeze, game.id, month, terms, newest_step, known_at, lines, actor, note)
         frozen = database.write(freeze)
         if frozen is not None:
             return frozen, True
@@ -81,8 +60,8 @@ def reopen(tx: Connection, game_id: int, name: str, actor: str, note: str) -> No
     """
     if not note.strip():
         raise SettlementError("say in a note why it is reopened")
-    settlement = closed_month(tx, game_id, name)
-    if settlement.state in (CONFIRMED, SETTLED):
+    settlement = months.closed_month(tx, game_id, name)
+    if settlement.state in (months.CONFIRMED, months.SETTLED):
         raise SettlementError(f"the payment of {name} is confirmed: what was wrong is put right by the next month")
     later = tx.execute(
         """SELECT s.month FROM settlement_lines l JOIN settlements s ON s.id = l.settlement_id
@@ -92,20 +71,23 @@ def reopen(tx: Connection, game_id: int, name: str, actor: str, note: str) -> No
     ).fetchone()
     if later is not None:
         raise SettlementError(f"{later['month']} holds adjustments of {name}: reopen that month first")
-    add_step(tx, settlement, REOPENED, actor, checked_note(note))
+    add_step(tx, settlement, months.REOPENED, actor, checked_note(note))
     runs.replace_all(tx, game_id, name)
 
 
 def _freeze(
-    tx: Connection,
     game_id: int,
     month: Month,
     terms: Terms,
+    newest_step: int,
     known_at: str,
     lines: list[Line],
     actor: str,
     note: str,
+    tx: Connection,
 ) -> Settlement | None:
+    if _newest_step(tx, game_id) != newest_step:
+        return None  # another month was closed or reopened meanwhile: the adjustments may be other ones
     row = tx.execute(
         """INSERT INTO settlements (game_id, month, version, starts_at, ends_at, terms, known_at, state, closed_at)
            SELECT :game_id, :name,
@@ -117,13 +99,13 @@ def _freeze(
     ).fetchone()
     if row is None:
         return None
-    settlement = settlement_of(row)
+    settlement = months.settlement_of(row)
     columns, places = ", ".join(NAMES), ", ".join(f":{name}" for name in NAMES)
     tx.executemany(
         f"INSERT INTO settlement_lines (settlement_id, number, {columns}) VALUES (:id, :number, {places})",  # noqa: S608
         ({"id": settlement.id, "number": number, **vars(line)} for number, line in enumerate(lines, 1)),
     )
-    add_step(tx, settlement, CLOSED, actor, note)
+    add_step(tx, settlement, months.CLOSED, actor, note)
     return settlement
 
 

@@ -14,17 +14,15 @@ from coinslot.relay import jobs
 from coinslot.settlement import closing, months, partner_rows, reconciling, report_files, runs, sorting, states
 from coinslot.settlement.columns import Layout
 from coinslot.settlement.report_files import Reading
-from coinslot.settlement.runs import ReconciliationError, Run
+from coinslot.settlement.runs import FILE, RECONCILE_JOB, ReconciliationError, Run
 from coinslot.settlement.terms import InGame
-from coinslot.store.db import Connection, Database
+from coinslot.store.db import Database
 
 CLOSE_JOB = "settlement.close"
 OPEN_MONTHS_JOB = "settlement.so_far"
-RECONCILE_JOB = "settlement.reconcile"
 
 SLICE_SECONDS = 45.0  # of work in one run of the job, so that it ends well before its lease
 LONGEST_WAIT_SECONDS = 6 * 3600.0
-FILE, API = "file", "api"
 
 
 @dataclass(frozen=True)
@@ -63,34 +61,6 @@ def reconcile_open(database: Database, game: Game, readers: Mapping[str, Reader]
         if time.monotonic() >= deadline:
             return 0.0
     return None
-
-
-def begin(
-    database: Database,
-    game: Game,
-    name: str,
-    partner: str,
-    actor: str,
-    file: tuple[Path, Layout] | None = None,
-    *,
-    is_of_payments: bool,
-    is_background: bool = True,
-) -> int:
-    """Start a run for a closed month, or find the one that has not ended; by the partner's API if there is no file.
-
-    ``is_of_payments``: the partner's months are those of in-game payments. In the background the relay carries it on;
-    a file must be read by :func:`take_file` first. Raises SettlementError for an open month.
-    """
-    month = months.closed_month(database.read(), game.id, name).month
-    source, fingerprint = (API, "") if file is None else (FILE, file[1].fingerprint(file[0]))
-
-    def start(tx: Connection) -> int:
-        run_id = runs.start(tx, game.id, month, partner, source, fingerprint, actor, is_of_payments=is_of_payments)
-        if is_background:
-            jobs.wake(tx, game.id, RECONCILE_JOB)
-        return run_id
-
-    return database.write(start)
 
 
 def look_through(path: Path, layout: Layout) -> Reading:

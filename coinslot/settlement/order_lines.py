@@ -11,17 +11,8 @@ from decimal import Decimal
 
 from coinslot.base import money
 from coinslot.ledger.refunds import REFUNDED_AT
-from coinslot.settlement.lines import (
-    COUNTED,
-    FREE,
-    INCOMPLETE,
-    LARGEST_AMOUNT,
-    SHORT,
-    TEST,
-    TOO_LARGE,
-    Line,
-    add_known,
-)
+from coinslot.settlement import lines
+from coinslot.settlement.lines import Line
 from coinslot.settlement.periods import Month
 from coinslot.store.db import Connection
 from coinslot.store.paging import plain_rows
@@ -52,34 +43,34 @@ def lines_of_orders(connection: Connection, game_id: int, month: Month) -> Itera
     ):
         currency = currency or ""
         if is_test:
-            section = TEST
+            section = lines.TEST
         elif kind != "purchase" or gross == 0:
-            section = FREE
+            section = lines.FREE
         elif gross is None or money.exponent(currency) is None:
-            section = INCOMPLETE
-        elif max(gross, tax or 0) > LARGEST_AMOUNT or any(_is_too_large(each, unit) for each in usd):
-            about = (month.name, TOO_LARGE, partner, currency, "", None, None)
+            section = lines.INCOMPLETE
+        elif max(gross, tax or 0) > lines.LARGEST_AMOUNT or any(_is_too_large(each, unit) for each in usd):
+            about = (month.name, lines.TOO_LARGE, partner, currency, "", None, None)
             yield Line(*about, count=1, undated=is_undated, reference=reference)
             continue
         else:
-            section = COUNTED
+            section = lines.COUNTED
         summed = sums.get((section, partner, currency))
         if summed is None:
             summed = sums[section, partner, currency] = _Sum()
         summed.count += 1
         summed.undated += is_undated
-        if section != COUNTED:
+        if section != lines.COUNTED:
             continue
         summed.gross += gross
         if is_refunded:
             summed.refund_count += 1
             summed.refunds += gross
             continue
-        summed.tax = add_known(summed.tax, tax)
+        summed.tax = lines.add_known(summed.tax, tax)
         if usd[2] is None or usd[3] is None:
             summed.unsaid += 1
             summed.unsaid_minor += gross
-        summed.cents = [add_known(one, _cents(other, unit)) for one, other in zip(summed.cents, usd, strict=True)]
+        summed.cents = [lines.add_known(one, _cents(other, unit)) for one, other in zip(summed.cents, usd, strict=True)]
     for (section, partner, currency), each in sums.items():
         usd_gross, usd_tax, usd_fee, usd_net = (None if sum_ is None else money.rounded(sum_) for sum_ in each.cents)
         yield Line(
@@ -110,7 +101,11 @@ _ORDERS = f"""
 
 
 def _is_too_large(figure: str | None, unit: str | None) -> bool:
-    return figure is not None and len(figure) > SHORT and abs(_cents(figure, unit) or Decimal(0)) > LARGEST_AMOUNT
+    return (
+        figure is not None
+        and len(figure) > lines.SHORT
+        and abs(_cents(figure, unit) or Decimal(0)) > lines.LARGEST_AMOUNT
+    )
 
 
 def _in_own_currency(cents: int | None, currency: str, unsaid: int) -> int | None:

@@ -18,20 +18,8 @@ from itertools import groupby
 from typing import Any
 
 from coinslot.base import money
-from coinslot.settlement.lines import (
-    COUNTED,
-    FREE,
-    IN_TOTALS,
-    INCOMPLETE,
-    LARGEST_AMOUNT,
-    ORDERS,
-    SHORT,
-    TEST,
-    TOO_LARGE,
-    Line,
-    add,
-    negative,
-)
+from coinslot.settlement import lines
+from coinslot.settlement.lines import Line
 from coinslot.settlement.periods import Month
 from coinslot.settlement.terms import InGame, Terms
 from coinslot.store.db import Connection
@@ -69,17 +57,17 @@ def lines_of_payments(
             continue  # an order that the partner was not told of, and will not be
         fees = None if kind is None else terms.fee_rates(kind)
         if is_test:
-            section = TEST
+            section = lines.TEST
         elif amount is None or fees is None or currency is None or money.exponent(currency) is None:
-            section = INCOMPLETE
+            section = lines.INCOMPLETE
         elif amount == "0":
-            section = FREE
-        elif len(amount) > SHORT and (money.in_minor(Decimal(amount), currency) or 0) > LARGEST_AMOUNT:
-            yield Line(month.name, TOO_LARGE, partner, currency, "", None, None, count=1, reference=reference)
+            section = lines.FREE
+        elif len(amount) > lines.SHORT and (money.in_minor(Decimal(amount), currency) or 0) > lines.LARGEST_AMOUNT:
+            yield Line(month.name, lines.TOO_LARGE, partner, currency, "", None, None, count=1, reference=reference)
             continue
         else:
-            section = ORDERS if is_order else COUNTED
-        if section not in IN_TOTALS:
+            section = lines.ORDERS if is_order else lines.COUNTED
+        if section not in lines.IN_TOTALS:
             apart[section, currency or ""] += 1
             continue
         creator, campaign = supporters.at(at, player_id) if named is None else _named(named)
@@ -112,7 +100,7 @@ def _registered_or_not(
     if unregistered.count:
         yield unregistered
     if whole.count > unregistered.count:
-        yield add(whole, negative(unregistered))
+        yield lines.add(whole, lines.negative(unregistered))
 
 
 def _rounded(line: Line, sums: Sequence[_Sum], terms: Terms) -> Line:

@@ -20,17 +20,9 @@ from typing import IO
 from coinslot.base import csv_separator, csv_text, exact, money
 from coinslot.base.spellings import shown
 from coinslot.games.registry import LONGEST_ID
+from coinslot.settlement import columns
 from coinslot.settlement.amounts import LONGEST_SAMPLE, AmountStyle, parse_amount
-from coinslot.settlement.columns import (
-    NEEDED,
-    Layout,
-    cell_of,
-    currency_of,
-    kind_of,
-    known_places,
-    places_of,
-    plain,
-)
+from coinslot.settlement.columns import NEEDED, Layout, cell_of, currency_of, known_places, places_of
 from coinslot.settlement.differences import PAID, REFUNDED, UNREADABLE, PartnerRow
 from coinslot.settlement.runs import ReconciliationError
 
@@ -69,9 +61,7 @@ def open_report(path: Path) -> IO[str]:
 
 def look_through(file: IO[str], layout: Layout) -> Reading:
     """How to read a file. Raises ReconciliationError if the file does not show it, or nothing can be read."""
-    start = _find_header(file, layout)
-    records = _records(start)
-    head = next(records, (0, []))[1]
+    start, head, records = _open(file, layout)
     places = places_of(head, layout)
     currency = currency_of(head, places, layout)
     style = AmountStyle(layout, head, places, currency)
@@ -97,7 +87,7 @@ def look_through(file: IO[str], layout: Layout) -> Reading:
     found = [
         f"{field} from {head[place].strip()}"
         for field, place in places.items()
-        if plain(layout.columns.get(field, "")) != plain(head[place])
+        if columns.plain(layout.columns.get(field, "")) != columns.plain(head[place])
     ]
     if found:
         notes.append("columns were recognised: " + ", ".join(found))
@@ -106,8 +96,7 @@ def look_through(file: IO[str], layout: Layout) -> Reading:
 
 def guess(file: IO[str], layout: Layout) -> tuple[Mapping[str, int], str, str | None]:
     """The columns whose names are known, and unit and currency of the amounts, of a file that may lack some."""
-    records = _records(_find_header(file, layout))
-    head = next(records, (0, []))[1]
+    _, head, records = _open(file, layout)
     places = known_places(head, layout)
     if "amount" not in places:
         return places, layout.report.unit, None
@@ -125,17 +114,15 @@ def read(file: IO[str], layout: Layout, reading: Reading | None = None) -> Itera
     """
     reading = reading or look_through(file, layout)
     file.seek(0)
-    records = _records(_find_header(file, layout))
-    next(records, None)
-    for line, cells in records:
+    for line, cells in _open(file, layout)[2]:
         if line not in reading.left_out:
             yield _rows(cells, reading, layout)
 
 
 def head_and_rows(file: IO[str], layout: Layout, most: int) -> tuple[list[str], list[list[str]]]:
     """The names of the columns, and the first rows as they are written. Raises ReconciliationError."""
-    found = [cells for _, cells in islice(_records(_find_header(file, layout)), most + 1)]
-    return (found[0], found[1:]) if found else ([], [])
+    _, head, records = _open(file, layout)
+    return head, [cells for _, cells in islice(records, most)]
 
 
 @dataclass(frozen=True)
@@ -146,6 +133,13 @@ class _Start:
     separator: str
     lines: Iterator[str]
     has_title: bool
+
+
+def _open(file: IO[str], layout: Layout) -> tuple[_Start, list[str], Iterator[tuple[int, list[str]]]]:
+    """Where a file begins, its header, and the lines below it that are not blank, each with its number."""
+    start = _find_header(file, layout)
+    records = _records(start)
+    return start, next(records, (0, []))[1], records
 
 
 def _find_header(file: IO[str], layout: Layout) -> _Start:
@@ -242,7 +236,7 @@ def _rows(cells: list[str], reading: Reading, layout: Layout) -> list[PartnerRow
     if not reference:
         return None
     word = cell_of(cells, places, "kind")
-    kind = kind_of(word, layout.report.kinds)
+    kind = columns.kind_of(word, layout.report.kinds)
     if kind == "":
         return []
     currency = cell_of(cells, places, "currency").upper() or reading.currency or ""

@@ -14,12 +14,16 @@ from decimal import Decimal
 from typing import Any
 
 from coinslot.base import clock, money
-from coinslot.games.games import GameError
+from coinslot.games.games import Game, GameError
+from coinslot.relay import jobs
+from coinslot.settlement import months
 from coinslot.settlement.differences import MISSING_HERE, RESULTS
 from coinslot.settlement.periods import Month
 from coinslot.store import audit
-from coinslot.store.db import Connection, Row
+from coinslot.store.db import Connection, Database, Row
 
+RECONCILE_JOB = "settlement.reconcile"
+FILE, API = "file", "api"
 ROWS_AT_ONCE = 5000  # in one step: a few tens of milliseconds of writing
 
 
@@ -147,52 +151,60 @@ def charged_but_not_granted(runs: Iterable[Run]) -> list[Summed]:
     return [Summed(MISSING_HERE, currency, *sums[currency]) for currency in sorted(sums, key=str)]
 
 
-def start(
-    tx: Connection,
-    game_id: int,
-    month: Month,
+def begin(
+    database: Database,
+    game: Game,
+    name: str,
     partner: str,
-    source: str,
-    fingerprint: str,
     actor: str,
+    fingerprint: str | None = None,
     *,
     is_of_payments: bool,
+    is_background: bool = True,
 ) -> int:
-    """Begin a run that replaces the partner's last, or go on with one of the same source; returns its id.
+    """Begin a run for a closed month that replaces the partner's last, or go on with an unfinished one; returns its id.
 
-    ``fingerprint`` distinguishes one file, and how it is read, from another.
+    ``fingerprint`` distinguishes one file, and how it is read, from another; None: the partner's API is asked.
+    ``is_of_payments``: the partner's months are those of in-game payments. In the background the relay carries it on.
+    Raises SettlementError for an open month.
     """
-    held_at = clock.stamp()
-    known = tx.execute(
-        """SELECT id, source, fingerprint, state, held_at FROM reconciliations
-           WHERE game_id = :game_id AND month = :month AND partner = :partner AND state <> 'replaced'""",
-        {"game_id": game_id, "month": month.name, "partner": partner},
-    ).fetchone()
-    if known is not None:
-        if (known["source"], known["fingerprint"]) == (source, fingerprint):
-            if known["state"] != "done":
-                return int(known["id"])
-            held_at = known["held_at"]
-        tx.execute("UPDATE reconciliations SET state = 'replaced' WHERE id = :id", {"id": known["id"]})
-    row = tx.execute(
-        """INSERT INTO reconciliations (game_id, month, partner, is_of_payments, source, fingerprint, starts_at,
-                                        ends_at, state, started_at, held_at)
-           VALUES (:game_id, :name, :partner, :is_of_payments, :source, :fingerprint, :starts_at, :ends_at,
-                   'reading', :now, :held_at)
-           RETURNING id""",
-        {
-            **vars(month),
-            "game_id": game_id,
-            "partner": partner,
-            "is_of_payments": int(is_of_payments),
-            "source": source,
-            "fingerprint": fingerprint,
-            "now": clock.stamp(),
-            "held_at": held_at,
-        },
-    ).fetchone()
-    audit.record(tx, game_id, actor, "settlement.reconcile", f"{month.name} {partner} by {source}")
-    return int(row["id"])
+    month = months.closed_month(database.read(), game.id, name).month
+    wanted = {
+        **vars(month),
+        "game_id": game.id,
+        "partner": partner,
+        "is_of_payments": int(is_of_payments),
+        "source": API if fingerprint is None else FILE,
+        "fingerprint": fingerprint or "",
+    }
+
+    def start(tx: Connection) -> int:
+        if is_background:
+            jobs.wake(tx, game.id, RECONCILE_JOB)
+        now = held_at = clock.stamp()
+        known = tx.execute(
+            """SELECT id, source, fingerprint, state, held_at FROM reconciliations
+               WHERE game_id = :game_id AND month = :name AND partner = :partner AND state <> 'replaced'""",
+            wanted,
+        ).fetchone()
+        if known is not None:
+            if (known["source"], known["fingerprint"]) == (wanted["source"], wanted["fingerprint"]):
+                if known["state"] != "done":
+                    return int(known["id"])
+                held_at = known["held_at"]
+            tx.execute("UPDATE reconciliations SET state = 'replaced' WHERE id = :id", {"id": known["id"]})
+        row = tx.execute(
+            """INSERT INTO reconciliations (game_id, month, partner, is_of_payments, source, fingerprint, starts_at,
+                                            ends_at, state, started_at, held_at)
+               VALUES (:game_id, :name, :partner, :is_of_payments, :source, :fingerprint, :starts_at, :ends_at,
+                       'reading', :now, :held_at)
+               RETURNING id""",
+            {**wanted, "now": now, "held_at": held_at},
+        ).fetchone()
+        audit.record(tx, game.id, actor, "settlement.reconcile", f"{name} {partner} by {wanted['source']}")
+        return int(row["id"])
+
+    return database.write(start)
 
 
 def replace_all(tx: Connection, game_id: int, month: str) -> None:

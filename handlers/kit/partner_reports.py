@@ -1,7 +1,7 @@
-"""Months held against what partners say: the partners' part of it, and what mends a difference, in words."""
+"""Reconciliation with partners: how their figures are asked for, and what resolves a difference, in words."""
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -9,17 +9,18 @@ from coinslot.base import clock
 from coinslot.base.spellings import shown
 from coinslot.games.games import Game
 from coinslot.installation import Installation, Job, Standing
-from coinslot.settlement import jobs as months_jobs
-from coinslot.settlement import open_months
+from coinslot.settlement import jobs as settlement_jobs
+from coinslot.settlement import open_months, runs
 from coinslot.settlement.amounts import LONGEST_SAMPLE
 from coinslot.settlement.columns import Layout
-from coinslot.settlement.jobs import CLOSE_JOB, OPEN_MONTHS_JOB, RECONCILE_JOB, Reader
-from coinslot.settlement.runs import ReconciliationError
-from coinslot.store.db import Row
+from coinslot.settlement.jobs import CLOSE_JOB, OPEN_MONTHS_JOB, Reader
+from coinslot.settlement.runs import RECONCILE_JOB, ReconciliationError
+from coinslot.settlement.terms import InGame
+from coinslot.store.db import Database, Row
 from handlers.kit.partner import Partner, Report
 
-# What mends a difference, for a person to do. {id} is the purchase's, as a command takes it, and {id_last} that of one
-# that looks like an option; {partner} is its title; {detail} is what is known beside.
+# What a person does about a difference. {id} is the purchase's, as a command takes it, or {id_last} if it looks like an
+# option; {partner} is its title; {detail} is what is known beside.
 REMEDIES: Mapping[str, str] = {
     "request_award": "charged but not granted: have {partner} send the award of {reference} again (Retry Award)",
     "report_payment": "{partner} counts {reference} and the game has not reported it: have the game report it",
@@ -42,7 +43,7 @@ LONGEST_SHOWN = 60
 
 
 def remedy(game: str, title: str, difference: Row) -> str:
-    """What mends a difference, in words; a command in it stands between backticks, and can be run as it stands."""
+    """What resolves a difference, in words; a command in it is between backticks, and can be run as it is."""
     reference, detail = difference["reference"], difference["detail"]
     named = detail if difference["action"] == "refund_order" and detail else reference
     looks_like_option = named.startswith("-")
@@ -59,17 +60,20 @@ def remedy(game: str, title: str, difference: Row) -> str:
 
 
 def jobs(partners: Iterable[Partner]) -> dict[str, Job]:
+    """The background jobs of months: closing, calculating open ones, reconciling."""
     reports = {partner.name: partner.report for partner in partners if partner.report is not None}
+
+    def of_months(work: Callable[[Database, Game, InGame], float | None]) -> Job:
+        return Standing(lambda installation, game: work(installation.database, game, installation.in_game))
+
+    def reconcile(installation: Installation, game: Game) -> float | None:
+        readers = {name: reader(installation, game, report) for name, report in reports.items()}
+        return settlement_jobs.reconcile_open(installation.database, game, readers)
+
     return {
-        CLOSE_JOB: Standing(
-            lambda installation, game: months_jobs.close_due(installation.database, game, installation.in_game)
-        ),
-        OPEN_MONTHS_JOB: Standing(
-            lambda installation, game: open_months.calculate_large(installation.database, game, installation.in_game)
-        ),
-        RECONCILE_JOB: lambda installation, game: months_jobs.reconcile_open(
-            installation.database, game, {name: reader(installation, game, report) for name, report in reports.items()}
-        ),
+        CLOSE_JOB: of_months(settlement_jobs.close_due),
+        OPEN_MONTHS_JOB: of_months(open_months.calculate_large),
+        RECONCILE_JOB: reconcile,
     }
 
 
@@ -83,13 +87,14 @@ def begin(
     *,
     is_background: bool = True,
 ) -> int:
-    """Start a run for a closed month, as :func:`coinslot.settlement.jobs.begin` does. Raises ReconciliationError."""
+    """Begin a run for a closed month, as :func:`coinslot.settlement.runs.begin`. Raises ReconciliationError."""
     if partner.report is None:
         raise ReconciliationError(f"{partner.title} has no figures to hold a month against")
     if file is None and not partner.report.is_askable(game):
         raise ReconciliationError(f"{partner.title} cannot be asked, its key is not set: give its report as a file")
-    return months_jobs.begin(
-        *(installation.database, game, month, partner.name, actor, file),
+    return runs.begin(
+        *(installation.database, game, month, partner.name, actor),
+        None if file is None else file[1].fingerprint(file[0]),
         is_of_payments=partner.in_game is not None,
         is_background=is_background,
     )

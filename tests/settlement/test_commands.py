@@ -9,7 +9,8 @@ import pytest
 
 from coinslot.base import clock as clocks
 from coinslot.relay import jobs as schedules
-from coinslot.settlement import jobs, periods
+from coinslot.settlement import periods
+from coinslot.settlement.runs import RECONCILE_JOB
 from tests.conftest import appcharge_headers, order
 from tests.reconciler import add_row
 from tests.settlement.test_documents import bean_check
@@ -224,10 +225,10 @@ class TestJobs:
         installation.new_relay().drain()
 
         query = "SELECT * FROM schedules WHERE name = :name"
-        (row,) = books.connection.execute(query, {"name": jobs.RECONCILE_JOB})
+        (row,) = books.connection.execute(query, {"name": RECONCILE_JOB})
         assert "401" in row["last_error"]
         assert row["due_at"] is not None
-        assert schedules.next_due(books.connection, [jobs.RECONCILE_JOB]) is not None
+        assert schedules.next_due(books.connection, [RECONCILE_JOB]) is not None
 
 
 def test_nothing_here_writes_a_secret_or_a_body(flask, books, appcharge, caplog):

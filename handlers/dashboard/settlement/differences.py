@@ -12,10 +12,10 @@ from coinslot.base import money
 from coinslot.games.games import Game, GameError
 from coinslot.games.registry import LONGEST_ID
 from coinslot.relay import jobs as schedules
-from coinslot.settlement import jobs, states
+from coinslot.settlement import states
 from coinslot.settlement.differences import MISSING_HERE, RESULTS
 from coinslot.settlement.months import CLOSED
-from coinslot.settlement.runs import Run, charged_but_not_granted, current_runs, find_differences
+from coinslot.settlement.runs import RECONCILE_JOB, Run, charged_but_not_granted, current_runs, find_differences
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import UPLOADS, PageError, page, partner_titles, see_other, whole, write
@@ -110,7 +110,7 @@ def page_of(game: Game, name: str, status: int = 200, problem: str | None = None
         runs=runs,
         headline=charged_but_not_granted(runs),
         is_done=bool(runs) and all(run.finished_at for run in runs),
-        error=schedules.last_errors(connection, game.id).get(jobs.RECONCILE_JOB),
+        error=schedules.last_errors(connection, game.id).get(RECONCILE_JOB),
         titles=titles,
         reporting=[(partner, partner.report.is_askable(game)) for partner in reporting if partner.report],
         rows=[(run, row, _remedy(game, titles[run.partner], row), _address(game, run, row)) for run, row in listed],
