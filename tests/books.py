@@ -188,13 +188,12 @@ class Books:
         found = [months.closed_month(self.connection, self.game.id, name) for name in names or ("2026-07",)]
         return [line for each in found for line in months.frozen_lines(self.connection, each.id)]
 
+    def columns(self, names: str, *months: str) -> list[tuple[Any, ...]]:
+        """These fields of the lines of months."""
+        return [tuple(getattr(line, name) for name in names.split()) for line in self.lines(*months)]
+
     def figures(self, month: str = "2026-07") -> list[tuple[Any, ...]]:
         """Of each line that counts: what it is about, and count, gross, refunds, fee, net, share in minor units."""
-        return [
-            (
-                *(each.partner, each.currency, each.distribution_type, each.creator, each.count),
-                *(each.gross_minor, each.refunds_minor, each.fee_minor, each.net_minor, each.share_minor),
-            )
-            for each in self.lines(month)
-            if each.section in ("counted", "orders")
-        ]
+        names = "section partner currency distribution_type creator count gross_minor refunds_minor fee_minor net_minor"
+        rows = self.columns(f"{names} share_minor", month)
+        return [tuple(row) for section, *row in rows if section in ("counted", "orders")]

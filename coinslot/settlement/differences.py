@@ -18,17 +18,19 @@ _OF_AGREEMENT = (MISSING_HERE, MISSING_THERE, AMOUNT_DIFFERS, REFUNDED_THERE, RE
 RESULTS = (*_OF_AGREEMENT, UNREADABLE, AT_EDGE, ID_ALTERED)
 TOLERATED_SECONDS = 600.0  # by which two clocks may put a refund into different months
 
-REQUEST_AWARD, REPORT_PAYMENT, REGISTER_PAYMENT = "request_award", "report_payment", "register_payment"
-RECORD_REFUND, REPORT_REFUND, SEND_REFUND = "record_refund", "report_refund", "send_refund"
-REFUND_ORDER, REDRIVE, MEND_PAYMENT, ASK_PARTNER = "refund_order", "redrive", "mend_payment", "ask_partner"
-READ_LINE, OTHER_MONTH, RESTORE_IDS = "read_line", "other_month", "restore_ids"
-ACTIONS = (
-    *(REQUEST_AWARD, REPORT_PAYMENT, REGISTER_PAYMENT, RECORD_REFUND, REPORT_REFUND, SEND_REFUND, REFUND_ORDER),
-    *(REDRIVE, MEND_PAYMENT, ASK_PARTNER, READ_LINE, OTHER_MONTH, RESTORE_IDS),
+# What resolves a difference; handlers/kit/partner_reports.py has the words.
+ACTIONS = tuple(
+    "request_award report_payment register_payment record_refund report_refund send_refund refund_order redrive "
+    "mend_payment ask_partner read_line other_month restore_ids".split()
 )
-_OF_BOTH = {AMOUNT_DIFFERS: ASK_PARTNER, UNREADABLE: READ_LINE, AT_EDGE: OTHER_MONTH, ID_ALTERED: RESTORE_IDS}
-_OF_PAYMENTS = {**_OF_BOTH, MISSING_HERE: REPORT_PAYMENT, REFUNDED_THERE: REPORT_REFUND}
-_OF_ORDERS = {**_OF_BOTH, MISSING_HERE: REQUEST_AWARD, MISSING_THERE: ASK_PARTNER, REFUNDED_THERE: RECORD_REFUND}
+_OF_BOTH = {AMOUNT_DIFFERS: "ask_partner", UNREADABLE: "read_line", AT_EDGE: "other_month"}
+_OF_PAYMENTS = {**_OF_BOTH, MISSING_HERE: "report_payment", REFUNDED_THERE: "report_refund"}
+_OF_ORDERS = {
+    **_OF_BOTH,
+    MISSING_HERE: "request_award",
+    MISSING_THERE: "ask_partner",
+    REFUNDED_THERE: "record_refund",
+}
 _BALANCE = {REFUNDED: 1, REINSTATED: -1}
 
 
@@ -246,7 +248,7 @@ def action_for_order(result: str, own: Own | None, scope: Scope, *, is_being_ref
     if is_being_refunded or any(at >= scope.before_end for at in theirs):
         return None
     # If the partner reported the refund itself, for this very month, ask about it; a second refund would be wrong.
-    return ASK_PARTNER if theirs else REFUND_ORDER
+    return "ask_partner" if theirs else "refund_order"
 
 
 def action_for_payment(result: str, own: Own | None, scope: Scope) -> str | None:
@@ -254,17 +256,17 @@ def action_for_payment(result: str, own: Own | None, scope: Scope) -> str | None
     if own is None or result not in (MISSING_THERE, REFUNDED_HERE, REFUNDED_THERE):
         return _OF_PAYMENTS[result]
     if result == REFUNDED_THERE:
-        return REPORT_REFUND if own.source in ("push", "poll") else ASK_PARTNER  # else the game does not report it
+        return "report_refund" if own.source in ("push", "poll") else "ask_partner"  # else the game does not report it
     if result == MISSING_THERE and own.state == "registered":
         return _ask_unless_since(own.registered_at, scope)
     if result == REFUNDED_HERE and own.refund_state == "done":
         return _ask_unless_since(own.updated_at, scope)
     if own.state == "quarantined" or (result == REFUNDED_HERE and own.refund_state == "quarantined"):
-        return REDRIVE
+        return "redrive"
     if own.state in ("parked", "kept"):
-        return MEND_PAYMENT if own.state == "parked" else ASK_PARTNER
-    return REGISTER_PAYMENT if result == MISSING_THERE else SEND_REFUND
+        return "mend_payment" if own.state == "parked" else "ask_partner"
+    return "register_payment" if result == MISSING_THERE else "send_refund"
 
 
 def _ask_unless_since(done_at: str | None, scope: Scope) -> str | None:
-    return None if not scope.is_live and (done_at or "") > scope.held_at else ASK_PARTNER
+    return None if not scope.is_live and (done_at or "") > scope.held_at else "ask_partner"

@@ -46,14 +46,12 @@ def step(database: Database, run: Run, *, are_movements: bool) -> None:
 
 def _compare(database: Database, run: Run, scope: Scope) -> None:
     with database.snapshot() as connection:
-        ids = [
-            row["reference"]
-            for row in connection.execute(
-                """SELECT DISTINCT reference FROM partner_rows WHERE reconciliation_id = :id AND reference > :after
-                   ORDER BY reference LIMIT :limit""",
-                {"id": run.id, "after": run.cursor, "limit": ROWS_AT_ONCE},
-            )
-        ]
+        some = connection.execute(
+            """SELECT DISTINCT reference FROM partner_rows WHERE reconciliation_id = :id AND reference > :after
+               ORDER BY reference LIMIT :limit""",
+            {"id": run.id, "after": run.cursor, "limit": ROWS_AT_ONCE},
+        )
+        ids = [row["reference"] for row in some]
         if not ids:
             _move(database, run, "searching", "")
             return
@@ -134,32 +132,21 @@ def _covered(run: Run) -> tuple[str, str]:
 
 def _reported_beside(connection: Connection, run: Run, ids: Sequence[str]) -> set[str]:
     """Which of these purchases the partner has in its reports of the months before and after."""
-    name = run.month.name
+    before, after = periods.before(run.month.name), periods.after(run.month.name)
     rows = connection.execute(
         """SELECT r.reference
            FROM reconciliations n CROSS JOIN json_each(:ids) j CROSS JOIN /* hint */ partner_rows r
            ON r.reconciliation_id = n.id AND r.reference = j.value
            WHERE n.game_id = :game_id AND n.partner = :partner AND n.month IN (:before, :after) AND n.state = 'done'""",
-        {
-            "ids": json.dumps(ids),
-            "game_id": run.game_id,
-            "partner": run.partner,
-            "before": periods.before(name),
-            "after": periods.after(name),
-        },
+        {"ids": json.dumps(ids), "game_id": run.game_id, "partner": run.partner, "before": before, "after": after},
     )
     return {row["reference"] for row in rows}
 
 
 def _unresolved(connection: Connection, run: Run, scope: Scope, found: Sequence[_Found]) -> list[Mapping[str, Any]]:
     """Rows for ``differences``, each with its action; without those that were resolved since."""
-    asked: set[str] = set()
-    if not run.is_of_payments:
-        asked = _being_refunded(
-            connection,
-            run,
-            [each.detail or each.reference for each in found if each.difference.result == REFUNDED_HERE],
-        )
+    refunded = [each.detail or each.reference for each in found if each.difference.result == REFUNDED_HERE]
+    asked = _being_refunded(connection, run, refunded) if refunded and not run.is_of_payments else set()
     rows = []
     for each in found:
         result = each.difference.result
@@ -175,20 +162,16 @@ def _unresolved(connection: Connection, run: Run, scope: Scope, found: Sequence[
 
 def _being_refunded(connection: Connection, run: Run, ids: Sequence[str]) -> set[str]:
     """Which of these orders the partner was asked from here to refund, and did not refuse to."""
+    asked = f"{run.partner}.refund"
     rows = connection.execute(
         """SELECT subject, action FROM audit
            WHERE game_id = :game_id AND action IN (:asked, :refused)
              AND subject IN (SELECT value FROM json_each(:ids))
            ORDER BY id""",
-        {
-            "ids": json.dumps(ids),
-            "game_id": run.game_id,
-            "asked": f"{run.partner}.refund",
-            "refused": f"{run.partner}.refund.failed",
-        },
+        {"ids": json.dumps(ids), "game_id": run.game_id, "asked": asked, "refused": f"{asked}.failed"},
     )
-    newest = {row["subject"]: row["action"] for row in rows} if ids else {}
-    return {subject for subject, action in newest.items() if action == f"{run.partner}.refund"}
+    newest = {row["subject"]: row["action"] for row in rows}
+    return {subject for subject, action in newest.items() if action == asked}
 
 
 def _row(run: Run, found: _Found, action: str) -> Mapping[str, Any]:

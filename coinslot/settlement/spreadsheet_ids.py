@@ -6,13 +6,14 @@ for. They are marked, so that nobody takes them for a purchase that was charged 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
+from functools import partial
 from itertools import groupby, islice
 from typing import Any
 
 from coinslot.base import clock
-from coinslot.settlement.differences import ID_ALTERED, MISSING_HERE, MISSING_THERE, RESTORE_IDS
+from coinslot.settlement.differences import ID_ALTERED, MISSING_HERE, MISSING_THERE
 from coinslot.store.db import Connection, Database, Row
 
 MARKED_AT_ONCE = 4000
@@ -30,13 +31,15 @@ def mark(database: Database, run_id: int) -> None:
     with database.snapshot() as connection:
         marks = _marks(connection, run_id)
         while portion := list(islice(marks, MARKED_AT_ONCE)):
-            database.write(
-                lambda tx, portion=portion: tx.executemany(  # type: ignore[misc]
-                    """UPDATE differences SET result = :result, action = :action, detail = coalesce(:detail, detail)
-                       WHERE id = :id AND result <> :result""",
-                    portion,
-                )
-            )
+            database.write(partial(_write, portion))
+
+
+def _write(marks: Sequence[Mapping[str, Any]], tx: Connection) -> None:
+    tx.executemany(
+        """UPDATE differences SET result = :result, action = :action, detail = coalesce(:detail, detail)
+           WHERE id = :id AND result <> :result""",
+        marks,
+    )
 
 
 def _marks(connection: Connection, run_id: int) -> Iterator[Mapping[str, Any]]:
@@ -137,4 +140,4 @@ def _power(mantissa: Decimal, exponent: int, length: int) -> str:
 
 
 def _mark(number: int, other: str | None) -> Mapping[str, Any]:
-    return {"id": number, "detail": other, "result": ID_ALTERED, "action": RESTORE_IDS}
+    return {"id": number, "detail": other, "result": ID_ALTERED, "action": "restore_ids"}

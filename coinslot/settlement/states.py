@@ -117,20 +117,13 @@ def add_step(
     tx: Connection, settlement: Settlement, state: str, actor: str, note: str, *, is_skipped: bool = False
 ) -> None:
     """Record that a month reached a state, or passed it over."""
+    values = {"game_id": settlement.game_id, "id": settlement.id, "state": state, "actor": actor, "note": note}
     tx.execute(
         """INSERT INTO settlement_steps (game_id, settlement_id, state, is_skipped, actor, note, created_at)
            VALUES (:game_id, :id, :state, :is_skipped, :actor, :note, :now)""",
-        {
-            "game_id": settlement.game_id,
-            "id": settlement.id,
-            "state": state,
-            "is_skipped": int(is_skipped),
-            "actor": actor,
-            "note": note,
-            "now": clock.stamp(),
-        },
+        {**values, "is_skipped": int(is_skipped), "now": clock.stamp()},
     )
-    tx.execute("UPDATE settlements SET state = :state WHERE id = :id", {"state": state, "id": settlement.id})
+    tx.execute("UPDATE settlements SET state = :state WHERE id = :id", values)
     word = "settlement.skip" if is_skipped else "settlement.state"
     audit.record(tx, settlement.game_id, actor, word, f"{settlement.month.name}: {state}")
 

@@ -321,11 +321,7 @@ class TestAtTheEndOfTheMonth:
             # Within a second of midnight, on either side of it.
             (["refund 2026-08-01T00:00:01"], ["refund 2026-07-31T23:59:59"], None),
             (["refund 2026-07-31T23:59:59"], [], None),
-            (
-                ["chargeback 2026-08-01T00:00:01", "reinstated 2026-08-20T00"],
-                [f"{LOST} 2026-07-31T23:59:59"],
-                None,
-            ),
+            (["chargeback 2026-08-01T00:00:01", "reinstated 2026-08-20T00"], [f"{LOST} 2026-07-31T23:59:59"], None),
             # Given back in August: not in July's report, unless that reaches so far.
             (["refund 2026-08-03T00"], [], None),
             (["refund 2026-08-03T00"], ["refund 2026-08-03T00"], None),
