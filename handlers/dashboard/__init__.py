@@ -11,6 +11,7 @@ from importlib import import_module
 from flask import g
 from flask.typing import ResponseReturnValue
 
+from coinslot.base.errors import CoinslotError
 from handlers.dashboard.frame.pages import bp, find_game, refuse
 
 __all__ = ["PAGES", "ROOTS", "bp", "refuse"]
@@ -133,7 +134,13 @@ def _import_late(place: str) -> Callable[..., ResponseReturnValue]:
     def view(**values: object) -> ResponseReturnValue:
         if "slug" in values:
             values["game"] = g.game = find_game(str(values.pop("slug")))
-        answer: ResponseReturnValue = getattr(import_module(f"{__name__}.{module}"), name)(**values)
+        answer: ResponseReturnValue
+        try:
+            answer = getattr(import_module(f"{__name__}.{module}"), name)(**values)
+        except CoinslotError as error:
+            if "form" not in g:
+                raise
+            answer = g.form(status=getattr(error, "status", 400), problem=str(error))
         return answer
 
     return view

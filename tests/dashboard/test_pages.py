@@ -24,7 +24,6 @@ from tests.books import Books
 from tests.conftest import Browser, Studio, appcharge_headers
 from tests.owed import Owed
 from tests.pages import HOSTILE, PAGES, text_of
-from tests.settlement.test_closing import boost
 
 WORST = HOSTILE + "x" * 10_000
 SENDABLE = HOSTILE.replace("\x00", "")
@@ -151,7 +150,7 @@ def fill(installation, client, studio):
     client.get(f"/playtem/demo/credit?{quote(WORST)}={quote(WORST)}")
     client.get(f"/playtem/{quote(SENDABLE, safe='')}/credit")
     installation.observations.flush()
-    boost(books, "created", "carol", SENDABLE, "2026-07-01T00:00:00.000000Z")
+    books.boost("carol", SENDABLE, "2026-07-01")
     books.close("2026-07", note=SENDABLE)
 
 

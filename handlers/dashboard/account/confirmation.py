@@ -1,18 +1,19 @@
-"""The password, asked once more: before whatever a stranger at an open browser must not be able to do."""
+"""Ask for the password once more, before what a stranger at an open browser must not be able to do."""
 
 from flask import request
 
 from coinslot.access import owner, second_factor, throttle
+from coinslot.base.errors import CoinslotError
 from coinslot.store.db import Connection
 from handlers.dashboard.account.login import later
 from handlers.kit import passwords
 from handlers.kit.receive import current_installation
 
-KEY = throttle.key("confirmation", "owner")  # whatever the address: all of them are signed in
+KEY = throttle.key("confirmation", "owner")  # one for all addresses: each is signed in
 
 
-class UnconfirmedError(Exception):
-    """It was not the owner's password; the message is for whoever typed it."""
+class UnconfirmedError(CoinslotError):
+    """What was typed is not the owner's password. ``status`` is that of the answer."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -22,7 +23,7 @@ class UnconfirmedError(Exception):
 def confirm(field: str = "current", *, or_code: bool = False) -> None:
     """Raises :class:`UnconfirmedError` unless this field of the form is the owner's password.
 
-    ``or_code``: a code of the second factor, or a recovery code, is as good.
+    With ``or_code``, a code of the second factor or a recovery code will do, too.
     """
     installation = current_installation()
     given = request.form.get(field, "")

@@ -14,10 +14,10 @@ from coinslot.games import games, registry
 from coinslot.operations import backup
 from coinslot.store import audit
 from coinslot.store.db import Connection
-from handlers.dashboard.account.confirmation import UnconfirmedError, confirm
-from handlers.dashboard.frame.pages import download, page, see_other, write
+from handlers.dashboard.account.confirmation import confirm
+from handlers.dashboard.frame.pages import download, page, partner_urls, read, see_other, show_on_error, write
 from handlers.kit import passwords
-from handlers.kit.receive import current_installation, partners
+from handlers.kit.receive import current_installation
 
 LONGEST_NAME = 255
 CHUNK_BYTES = 256 * 1024
@@ -28,18 +28,16 @@ def account() -> Response:
 
 
 def change_password() -> AnyResponse:
-    """The other browsers are signed out: whoever had the old password has nothing any more."""
+    """Change it and sign the other browsers out."""
     this = g.session
+    _confirm("password")
     try:
-        confirm()
         chosen = owner.checked_password(request.form.get("password", ""))
-    except UnconfirmedError as error:
-        return _account(error.status, "password", error)
     except owner.OwnerError as error:
-        return _account(400, "password", f"Please {error}.")
+        return _account("password", 400, f"Please {error}.")
     digest = passwords.hash_of(chosen)
     write(lambda tx: owner.set_password(tx, digest, "owner", keep=this))
-    return see_other("account", said="password")
+    return see_other("account", "password")
 
 
 def end_browser() -> AnyResponse:
@@ -62,99 +60,79 @@ def end_browser() -> AnyResponse:
 
 
 def offer_second_factor() -> AnyResponse:
+    """Make a secret for the owner's app; it counts once a code of it was given."""
     installation = current_installation()
-    try:
-        confirm()
-    except UnconfirmedError as error:
-        return _account(error.status, "second-factor", error)
-    if second_factor.is_on(installation.database.read()):
-        return see_other("account", said="nothing")
-    installation.database.write(lambda tx: second_factor.offer(tx, installation.vault))
+    _confirm("second-factor")
+    if second_factor.is_on(read()):
+        return see_other("account", "nothing")
+    write(lambda tx: second_factor.offer(tx, installation.vault))
     return see_other("new_second_factor")
 
 
 def new_second_factor() -> AnyResponse:
-    """The offer, as a QR code and as text, until its first code has been shown."""
+    """The offer as a QR code and as text."""
     return _offer(200, None)
 
 
 def switch_second_factor_on() -> AnyResponse:
+    """Check the first code of the offer; the answer has the recovery codes."""
     installation = current_installation()
     code = request.form.get("code", "")
-    codes = installation.database.write(lambda tx: second_factor.confirm(tx, installation.vault, code, "owner"))
+    codes = write(lambda tx: second_factor.confirm(tx, installation.vault, code, "owner"))
     if codes is None:
         return _offer(400, "That is not the code your app shows now. Is your phone's clock right?")
     return page("recovery_codes.html", codes=codes, is_first=True)
 
 
 def switch_second_factor_off() -> AnyResponse:
-    try:
-        confirm(or_code=True)
-    except UnconfirmedError as error:
-        return _account(error.status, "second-factor-off", error)
+    _confirm("second-factor-off", or_code=True)
     was_on = write(lambda tx: second_factor.turn_off(tx, "owner"))
-    return see_other("account", said="second-factor-off" if was_on else "nothing")
+    return see_other("account", "second-factor-off" if was_on else "nothing")
 
 
 def new_recovery_codes() -> AnyResponse:
-    database = current_installation().database
-    try:
-        confirm()
-    except UnconfirmedError as error:
-        return _account(error.status, "recovery-codes", error)
-    if not second_factor.is_on(database.read()):
-        return see_other("account", said="nothing")
-    codes = database.write(lambda tx: second_factor.replace_recovery_codes(tx, "owner"))
+    """Replace all recovery codes; the new ones are on this answer only."""
+    _confirm("recovery-codes")
+    if not second_factor.is_on(read()):
+        return see_other("account", "nothing")
+    codes = write(lambda tx: second_factor.replace_recovery_codes(tx, "owner"))
     return page("recovery_codes.html", codes=codes, is_first=False)
 
 
 def add_game() -> Response:
     """Add a game; its API token is on this answer only."""
-    installation = current_installation()
     slug, name = request.form.get("slug", "").strip(), request.form.get("name", "").strip()
+    show_on_error(_account, "slug")
     try:
         chosen = registry.checked_text(name or slug, LONGEST_NAME)
-        token = installation.database.write(lambda tx: games.add(tx, slug, chosen, actor="owner"))
-    except games.GameError as error:
-        return _account(400, "slug", error)
     except ValueError as error:
-        return _account(400, "name", f"Please {error}.")
-    urls = [
-        (partner.title, title, installation.settings.public_url + path.format(game=slug))
-        for partner in partners()
-        for title, path in partner.urls.items()
-    ]
-    return page("game_added.html", game=installation.games.by_slug(slug), api_token=token, urls=urls)
+        return _account("name", 400, f"Please {error}.")
+    token = write(lambda tx: games.add(tx, slug, chosen, actor="owner"))
+    game = current_installation().games.by_slug(slug)
+    return page("game_added.html", game=game, api_token=token, urls=partner_urls(slug))
 
 
 def rotate_master_key() -> Response:
-    """A new master key, made here and kept in its file. One from the environment is the environment's to change."""
+    """Make a new master key in its file. A key from the environment is changed there."""
     installation = current_installation()
     if installation.vault.is_from_environment:
-        return _account(400, "master-key", "This key comes from COINSLOT_MASTER_KEY and is changed there.")
-    try:
-        confirm()
-    except UnconfirmedError as error:
-        return _account(error.status, "master-key", error)
-    old = installation.vault.current(installation.database.read())
-    new = MasterKey.generate()
+        return _account("master-key", 400, "This key comes from COINSLOT_MASTER_KEY and is changed there.")
+    _confirm("master-key")
+    old, new = installation.vault.current(read()), MasterKey.generate()
     count = keyring.rotate_master_key(installation.database, installation.vault, new, "owner")
     kept = installation.vault.file_put_aside(old.id)
     return page("key_rotated.html", count=count, old_id=old.id, new_id=new.id, kept=kept)
 
 
 def download_backup() -> Response:
-    """A consistent copy, streamed. The file it is made in has no name by then, and is gone once this answer ends."""
+    """Stream a consistent copy. Its file has no name any more, so it is gone when this answer ends."""
     database, caller = current_installation().database, request.remote_addr or ""
-    try:
-        confirm()
-    except UnconfirmedError as error:
-        return _account(error.status, "backup", error)
-    database.write(lambda tx: audit.record(tx, None, "owner", "backup.download", caller))
+    _confirm("backup")
+    write(lambda tx: audit.record(tx, None, "owner", "backup.download", caller))
     try:
         copy, file = backup.copy_to_send(database)
     except backup.BackupError as error:
-        return _account(503, "backup", error)
+        return _account("backup", 503, str(error))
     name = f"coinslot-{clock.stamp()[:19].replace(':', '')}Z.db"
     response = download(iter(lambda: file.read(CHUNK_BYTES), b""), name, "application/vnd.sqlite3")
     response.content_length = copy.size_bytes
@@ -162,14 +140,20 @@ def download_backup() -> Response:
     return response
 
 
-def _account(status: int = 200, at: str = "", problem: object = None) -> Response:
-    """The page; ``problem`` is said beside the form ``at``."""
+def _confirm(at: str, *, or_code: bool = False) -> None:
+    """Ask for the password in the form ``at``; the page says what was wrong with it."""
+    show_on_error(_account, at)
+    confirm(or_code=or_code)
+
+
+def _account(at: str = "", status: int = 200, problem: str = "") -> Response:
+    """The page; ``problem`` is shown beside the form ``at``."""
     installation = current_installation()
     connection = installation.database.read()
     return page(
         "account.html",
         status,
-        problems={at: str(problem)} if problem else {},
+        problems={at: problem} if problem else {},
         browsers=owner.sessions(connection),
         this=g.session,
         has_second_factor=second_factor.is_on(connection),

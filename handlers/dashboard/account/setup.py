@@ -6,9 +6,9 @@ from coinslot.access import owner
 from coinslot.games import games
 from coinslot.installation import LinkError
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import SESSION_COOKIE, page, read, set_cookie
+from handlers.dashboard.frame.pages import SESSION_COOKIE, page, partner_urls, read, set_cookie
 from handlers.kit import passwords
-from handlers.kit.receive import current_installation, partners
+from handlers.kit.receive import current_installation
 
 
 def setup() -> Response:
@@ -50,12 +50,7 @@ def complete_setup() -> Response:
         return page("setup.html", 400, token=token, has_game=has_game, problem=str(error), form=form)
     except LinkError as error:  # somebody was first, in the moment between the check and the write
         return _spent(error)
-    urls = [
-        (partner.title, title, installation.settings.public_url + path.format(game=slug))
-        for partner in partners()
-        for title, path in partner.urls.items()
-    ]
-    done = page("done.html", slug=slug, api_token=api_token, urls=urls if api_token else [])
+    done = page("done.html", slug=slug, api_token=api_token, urls=partner_urls(slug) if api_token else [])
     set_cookie(done, SESSION_COOKIE, session)
     return done
 

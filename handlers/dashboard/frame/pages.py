@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, TypeVar
 
 from flask import (
@@ -190,6 +191,11 @@ def refuse(status: int, message: str) -> Response:
     return harden(page("error.html", status, game=None, code=status, message=message))
 
 
+def show_on_error(show: Callable[..., Response], *args: object) -> None:
+    """Answer with ``show(*args, status=..., problem=...)``, the form again, if the request fails with CoinslotError."""
+    g.form = partial(show, *args)
+
+
 def see_other(endpoint: str, said: str = "", **values: Any) -> AnyResponse:
     """After a change: another page, which says what has happened in one of :data:`words.SAID`."""
     if said:
@@ -210,6 +216,16 @@ def write(change: Callable[[Connection], T]) -> T:
 def partner_titles() -> dict[str, str]:
     """Name -> title of each partner."""
     return {partner.name: partner.title for partner in partners()}
+
+
+def partner_urls(slug: str) -> list[tuple[str, str, str]]:
+    """(partner, field, address) of what is pasted into each partner's dashboard for a game."""
+    public_url = current_installation().settings.public_url
+    return [
+        (partner.title, title, public_url + path.format(game=slug))
+        for partner in partners()
+        for title, path in partner.urls.items()
+    ]
 
 
 def find_game(slug: str) -> Game:

@@ -1,12 +1,12 @@
-"""A game and its partners: what to paste where, which keys are set, whether the calls come, and a test of each address.
+"""A game and its partners: what to paste where, which keys are set, and whether calls arrive.
 
-The twin of a partner's own integration page. What is said of a partner stands on its card, and nowhere else
-(``handlers/kit/partner.py``).
+It mirrors the integration page of the partner. Each :class:`handlers.kit.partner.Partner` has the texts.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from flask import Response, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -20,7 +20,7 @@ from coinslot.games.games import Game
 from coinslot.games.options import COMMON_SECRETS
 from coinslot.operations import contacts
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, page, read, see_other, write
+from handlers.dashboard.frame.pages import PageError, page, read, see_other, show_on_error, write
 from handlers.dashboard.integration.checklist import Facts, Light, Step, checklist, light
 from handlers.kit.partner import Address, Key, Partner
 from handlers.kit.receive import current_installation, partners
@@ -42,7 +42,7 @@ class AddressField:
 
 @dataclass(frozen=True)
 class KeyField:
-    """A secret as the page shows it. ``key`` is None of those that are no partner's: we sign deliveries with them."""
+    """A secret as the page shows it. ``key`` is None for the secrets that sign our deliveries."""
 
     name: str
     key: Key | None
@@ -66,18 +66,17 @@ class SettingField:
 
 def integration(game: Game) -> Response:
     """The partners at a glance."""
-    installation = current_installation()
-    connection = installation.database.read()
+    connection = read()
     rows = contacts.of_game(connection, game.id)
-    told = rotation.advice(keyring.listing_of(connection, game.id, game.secrets), clock.now())
+    advice = rotation.advice(keyring.listing_of(connection, game.id, game.secrets), clock.now())
     summaries = [_summary(game, partner, rows) for partner in partners()]
-    due = [name for name, advices in told.items() if any(advice.is_due for advice in advices)]
-    under_way = [name for name, advices in told.items() if any(advice.step == "retire" for advice in advices)]
+    due = [name for name, steps in advice.items() if any(each.is_due for each in steps)]
+    under_way = [name for name, steps in advice.items() if any(each.step == "retire" for each in steps)]
     return page("integration.html", summaries=summaries, due=due, under_way=under_way)
 
 
 def integration_partner(game: Game, partner: str) -> Response:
-    """Everything that is pasted from here into a partner's dashboard, and from there into this page."""
+    """All that is copied from here into a partner's dashboard, and back."""
     return _partner_page(game, partner_of(partner))
 
 
@@ -88,12 +87,8 @@ def set_agreed(game: Game, partner: str) -> AnyResponse:
     if key not in its.agreed:
         raise PageError(404, "There is no such setting on this page")
     installation = current_installation()
-    try:
-        installation.database.write(
-            lambda tx: games.set_setting(tx, installation.catalogue, game.slug, key, value, actor="owner")
-        )
-    except games.GameError as error:
-        return _partner_page(game, its, 400, str(error), {key: value})
+    show_on_error(partial(_partner_page, entered={key: value}), game, its)
+    write(lambda tx: games.set_setting(tx, installation.catalogue, game.slug, key, value, actor="owner"))
     return see_other("integration_partner", "saved", partner=partner)
 
 
@@ -103,40 +98,34 @@ def keys(game: Game) -> Response:
 
 
 def set_key(game: Game) -> AnyResponse:
-    """Give a key its first or a new value; the old one stays valid as previous where callers may still use it."""
-    installation = current_installation()
+    """Give a key a value; the one before stays valid as previous when callers may still use it."""
+    show_on_error(_form_page, game)
+    vault = current_installation().vault
     key, name = _named_key(request.form.get("name", ""), request.form.get("suffix", "").strip())
-    is_new = not game.keys(name)
-    is_leaked = request.form.get("is_leaked") == "1"
-    try:
-        value = _checked_value(name, request.form.get("value", ""))
+    value = _checked_value(name, request.form.get("value", ""))
+    is_new, is_leaked = not game.keys(name), request.form.get("is_leaked") == "1"
 
-        def store(tx: Connection) -> str:
-            row = games.find(tx, game.slug)
-            if is_new or is_leaked or not key.is_proof:
-                keyring.put(tx, installation.vault, row, name, value, actor="owner")
-                if is_leaked and len(game.keys(name)) > 1:
-                    keyring.retire(tx, row, name, actor="owner")
-                return "key-set" if is_new else "key-replaced"
-            was_mistyped = keyring.rotate(tx, installation.vault, row, name, value, actor="owner")
-            return "key-mistyped" if was_mistyped else "key-rotated"
+    def store(tx: Connection) -> str:
+        row = games.find(tx, game.slug)
+        if is_new or is_leaked or not key.is_proof:
+            keyring.put(tx, vault, row, name, value, actor="owner")
+            if is_leaked and len(game.keys(name)) > 1:
+                keyring.retire(tx, row, name, actor="owner")
+            return "key-set" if is_new else "key-replaced"
+        was_mistyped = keyring.rotate(tx, vault, row, name, value, actor="owner")
+        return "key-mistyped" if was_mistyped else "key-rotated"
 
-        said = installation.database.write(store)
-    except SecretError as error:
-        return _back(game, 400, str(error))
-    return _back(game, said=said)
+    return _back(write(store))
 
 
 def retire_key(game: Game) -> AnyResponse:
     """End the previous value of a key."""
+    show_on_error(_form_page, game)
     name = request.form.get("name", "")
     if not game.keys(name):
         raise PageError(404, "There is no such key")
-    try:
-        write(lambda tx: keyring.retire(tx, games.find(tx, game.slug), name, actor="owner"))
-    except SecretError as error:
-        return _back(game, 400, str(error))
-    return _back(game, said="key-retired")
+    write(lambda tx: keyring.retire(tx, games.find(tx, game.slug), name, actor="owner"))
+    return _back("key-retired")
 
 
 def _partner_page(
@@ -186,14 +175,21 @@ def _keys_page(game: Game, status: int = 200, problem: str = "") -> Response:
     return page("integration_keys.html", status, groups=groups, problem=problem)
 
 
-def _back(game: Game, status: int = 303, problem: str = "", said: str = "") -> AnyResponse:
-    """To the page whose form was sent: a partner's, or that of all keys."""
-    its = next((partner for partner in partners() if partner.name == request.form.get("back")), None)
-    if status == 303 and its is not None:
-        return see_other("integration_partner", said=said, partner=its.name)
-    if status == 303:
-        return see_other("keys", said=said)
-    return _keys_page(game, status, problem) if its is None else _partner_page(game, its, status, problem)
+def _form_partner() -> Partner | None:
+    """The partner whose page has the form that was sent; None for the page of all keys."""
+    return next((partner for partner in partners() if partner.name == request.form.get("back")), None)
+
+
+def _form_page(game: Game, status: int, problem: str) -> Response:
+    partner = _form_partner()
+    return _keys_page(game, status, problem) if partner is None else _partner_page(game, partner, status, problem)
+
+
+def _back(said: str) -> AnyResponse:
+    partner = _form_partner()
+    if partner is None:
+        return see_other("keys", said)
+    return see_other("integration_partner", said, partner=partner.name)
 
 
 def _summary(game: Game, partner: Partner, rows: Mapping[tuple[str, str], object]) -> dict[str, object]:
@@ -223,7 +219,7 @@ def _address_field(game: Game, partner: Partner, address: Address, facts: Facts)
 
 def _key_fields(game: Game, rows: Sequence[SecretRow], names: Sequence[tuple[str, Key | None]]) -> list[KeyField]:
     now = clock.now()
-    told = rotation.advice(rows, now)
+    advice = rotation.advice(rows, now)
     slots = {(row.name, row.slot): row for row in rows}
     fields = []
     for name, key in names:
@@ -231,7 +227,7 @@ def _key_fields(game: Game, rows: Sequence[SecretRow], names: Sequence[tuple[str
         days = 0 if current is None else rotation.age_days(current, now)
         values = game.keys(name)
         doubt = key.doubt(values[0].value.decode()) if key is not None and values else ""
-        fields.append(KeyField(name, key, current, previous, days, told.get(name, []), doubt))
+        fields.append(KeyField(name, key, current, previous, days, advice.get(name, []), doubt))
     return fields
 
 

@@ -1,4 +1,4 @@
-"""Expressions on data: a preview of what each makes before it is saved, and one window of payments on trial."""
+"""Expressions: a preview of what each makes of data before it is saved, and a preview of one payment window."""
 
 import json
 import re
@@ -13,12 +13,11 @@ from coinslot.base import exact
 from coinslot.base.expressions import LONGEST_EXPRESSION, Expression
 from coinslot.base.limits import ExpressionError
 from coinslot.games import games
-from coinslot.games.games import Game, GameError
+from coinslot.games.games import Game
 from coinslot.games.options import Setting
 from coinslot.outbox import destinations, lists
-from coinslot.outbox.checks import DestinationError
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, page, read, see_other, write
+from handlers.dashboard.frame.pages import PageError, page, read, see_other, show_on_error, write
 from handlers.kit.previews import Formula, Made, Sample
 from handlers.kit.receive import current_installation, partners
 
@@ -38,23 +37,21 @@ def mapping(game: Game) -> Response:
 
 
 def preview_mapping(game: Game) -> AnyResponse:
-    """What the expression in the form makes of the data in the form; or, when that was asked for, save it."""
+    """Show what the expression in the form makes of the data in the form, or save the expression."""
     formulas = _formulas(game)
     formula = _chosen(formulas, request.form.get("what"))
     expression = request.form.get("expression", "").replace("\r\n", "\n").strip()
     data, pasted = request.form.get("data", ""), request.form.get("pasted", "")
     if request.form.get("do") != "save":
         return _page(game, formulas, formula, expression, data, pasted)
-    try:
-        catalogue = current_installation().catalogue
-        write(lambda tx: _save(tx, catalogue, game, formula, expression))
-    except (GameError, DestinationError) as error:
-        return _page(game, formulas, formula, expression, data, pasted, 400, str(error))
+    show_on_error(_page, game, formulas, formula, expression, data, pasted)
+    catalogue = current_installation().catalogue
+    write(lambda tx: _save(tx, catalogue, game, formula, expression))
     return see_other("mapping", "saved", what=formula.key)
 
 
 def try_window(game: Game) -> Response:
-    """One page of the game's payment API as it is configured: asked for now, shown, and stored nowhere."""
+    """Ask the game's payment API for one page, show it, and store nothing."""
     tries = [partner.try_window for partner in partners() if partner.try_window is not None]
     wished = request.form.get("days", "")
     days = int(wished) if wished in map(str, TRIED_DAYS) else TRIED_DAYS[0]
@@ -71,9 +68,6 @@ def try_window(game: Game) -> Response:
         days=days,
         choices=TRIED_DAYS,
     )
-
-
-# How
 
 
 def _page(

@@ -12,11 +12,10 @@ from coinslot.access.keyring import SecretError
 from coinslot.games import games
 from coinslot.games.games import Game
 from coinslot.outbox import destinations
-from coinslot.outbox.checks import DestinationError
 from coinslot.outbox.formats import STANDARD
 from coinslot.relay import grader
 from coinslot.store.db import Connection, Row
-from handlers.dashboard.frame.pages import PageError, page, read, see_other, whole, write
+from handlers.dashboard.frame.pages import PageError, page, read, see_other, show_on_error, whole, write
 from handlers.kit.grading import new_grader
 from handlers.kit.receive import current_installation
 
@@ -55,10 +54,8 @@ def add_destination(game: Game) -> Response:
             success=form["success"] or None,
         )
 
-    try:
-        secret = installation.database.write(add)
-    except DestinationError as error:
-        return _destinations(game, 400, str(error))
+    show_on_error(_destinations, game)
+    secret = installation.database.write(add)
     return page("destination_secret.html", name=form["name"], secret=secret, is_new=True)
 
 

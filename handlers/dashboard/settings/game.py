@@ -12,7 +12,7 @@ from coinslot.games import games, options
 from coinslot.games.games import Game, GameError
 from coinslot.games.options import LONGEST_KEY, OneOf, Setting
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, page, partner_titles, read, see_other
+from handlers.dashboard.frame.pages import PageError, page, partner_titles, read, see_other, show_on_error, write
 from handlers.kit.receive import current_installation
 
 FEWEST_FOR_A_GROUP = 3  # keys with the same second word
@@ -107,15 +107,11 @@ def add_to_family(game: Game) -> AnyResponse:
     name, value = request.form.get("name", "").strip(), request.form.get("value", "").strip()
     key = family.removesuffix("*") + name
     if not name or options.declared(installation.catalogue, key) is None:
-        return _family_page(game, family, 400, "name", f"Please use up to {LONGEST_KEY - len(family)} characters.")
-    try:
-        if not value:
-            raise games.GameError(f"{key}: give it a value")
-        installation.database.write(
-            lambda tx: games.set_setting(tx, installation.catalogue, game.slug, key, value, actor="owner")
-        )
-    except games.GameError as error:
-        return _family_page(game, family, 400, "value", str(error))
+        return _family_page(game, family, "name", 400, f"Please use up to {LONGEST_KEY - len(family)} characters.")
+    show_on_error(_family_page, game, family, "value")
+    if not value:
+        raise games.GameError(f"{key}: give it a value")
+    write(lambda tx: games.set_setting(tx, installation.catalogue, game.slug, key, value, actor="owner"))
     return _back_to_family(family, "saved")
 
 
@@ -261,7 +257,7 @@ def _family(name: str, stored: Mapping[str, str], limit: int, after: str = "") -
     )
 
 
-def _family_page(game: Game, name: str, status: int = 200, at: str = "", problem: str | None = None) -> Response:
+def _family_page(game: Game, name: str, at: str = "", status: int = 200, problem: str | None = None) -> Response:
     stored = games.stored_settings(read(), game.id)
     return page(
         "setting_family.html",

@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot.base import money
-from coinslot.games.games import Game, GameError
+from coinslot.games.games import Game
 from coinslot.games.registry import LONGEST_ID
 from coinslot.relay import jobs as schedules
 from coinslot.settlement import states
@@ -18,7 +18,16 @@ from coinslot.settlement.months import CLOSED
 from coinslot.settlement.runs import RECONCILE_JOB, Run, charged_but_not_granted, current_runs, find_differences
 from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import UPLOADS, PageError, page, partner_titles, see_other, whole, write
+from handlers.dashboard.frame.pages import (
+    UPLOADS,
+    PageError,
+    page,
+    partner_titles,
+    see_other,
+    show_on_error,
+    whole,
+    write,
+)
 from handlers.dashboard.settlement.documents import closed_month
 from handlers.kit import partner_reports, wording
 from handlers.kit.partner import Partner, Report
@@ -76,21 +85,17 @@ def ask_partner(game: Game, name: str) -> AnyResponse:
     """Hold the month against what the partner itself answers, in the background."""
     closed_month(game, name)
     partner, _ = reporting_partner(request.form.get("partner", ""))
-    try:
-        partner_reports.begin(current_installation(), game, name, partner, "owner", is_background=True)
-    except GameError as error:
-        return page_of(game, name, 400, str(error))
+    show_on_error(page_of, game, name)
+    partner_reports.begin(current_installation(), game, name, partner, "owner", is_background=True)
     return see_other("differences", "reconciling", name=name)
 
 
 def accept_differences(game: Game, name: str) -> AnyResponse:
-    """The month is reconciled though not everything agrees; the note says why that is good enough."""
+    """Accept what differs: the month is reconciled, and the note says why."""
     closed_month(game, name)
-    try:
-        note = request.form.get("note", "")
-        write(lambda tx: states.accept(tx, game.id, name, "owner", note))
-    except GameError as error:
-        return page_of(game, name, 400, str(error))
+    show_on_error(page_of, game, name)
+    note = request.form.get("note", "")
+    write(lambda tx: states.accept(tx, game.id, name, "owner", note))
     return see_other("differences", "accepted", name=name)
 
 

@@ -12,13 +12,12 @@ from coinslot.base import money
 from coinslot.games.games import Game, GameError
 from coinslot.settlement import closing, months, open_months, states
 from coinslot.settlement.lines import Line, totals
-from coinslot.settlement.months import Settlement
 from coinslot.settlement.periods import Month
 from coinslot.settlement.runs import charged_but_not_granted, current_runs
 from coinslot.settlement.terms import ZONE
 from coinslot.store.db import Row
 from handlers.dashboard.frame import charts
-from handlers.dashboard.frame.pages import PageError, page, partner_titles, read, see_other, write
+from handlers.dashboard.frame.pages import PageError, page, partner_titles, read, see_other, show_on_error, write
 from handlers.kit import wording
 from handlers.kit.receive import current_installation
 
@@ -62,47 +61,35 @@ def month(game: Game, name: str) -> Response:
 
 
 def close_month(game: Game, name: str) -> AnyResponse:
-    installation = current_installation()
-    named_month(game, name)
-    try:
-        closing.close(
-            installation.database, game, installation.in_game, name, "owner", request.form.get("note", "").strip()
-        )
-    except GameError as error:
-        return _page(game, named_month(game, name), 400, str(error))
+    """Freeze the figures of a month that is over."""
+    show_on_error(_page, game, named_month(game, name))
+    installation, note = current_installation(), request.form.get("note", "").strip()
+    closing.close(installation.database, game, installation.in_game, name, "owner", note)
     return see_other("month", "saved", name=name)
 
 
 def advance_month(game: Game, name: str) -> AnyResponse:
-    """Bring a closed month to its next state, or pass over one; the note says why."""
-    named_month(game, name)
+    """Bring a closed month to a later state. The note says why a state is skipped or a difference accepted."""
+    show_on_error(_page, game, named_month(game, name))
     state, note = request.form.get("state", ""), request.form.get("note", "").strip()
     is_skipping, is_accepting = (request.form.get(each) == "on" for each in ("skipping", "accepting"))
     if state not in months.STATES:
         raise PageError(400, "There is no such state")
-    try:
-        write(
-            lambda tx: states.advance(
-                *(tx, game.id, name, state, "owner", note), is_skipping=is_skipping, is_accepting=is_accepting
-            )
-        )
-    except GameError as error:
-        return _page(game, named_month(game, name), 400, str(error))
+    how = {"is_skipping": is_skipping, "is_accepting": is_accepting}
+    write(lambda tx: states.advance(tx, game.id, name, state, "owner", note, **how))
     return see_other("month", "saved", name=name)
 
 
 def reopen_month(game: Game, name: str) -> AnyResponse:
-    named_month(game, name)
+    """Open a closed month again; the note says why."""
+    show_on_error(_page, game, named_month(game, name))
     note = request.form.get("note", "").strip()
-    try:
-        write(lambda tx: closing.reopen(tx, game.id, name, "owner", note))
-    except GameError as error:
-        return _page(game, named_month(game, name), 400, str(error))
+    write(lambda tx: closing.reopen(tx, game.id, name, "owner", note))
     return see_other("month", "saved", name=name)
 
 
 def named_month(game: Game, name: str) -> Month:
-    """The month in an address; 404 for what is none."""
+    """The month of an address; 404 when there is none."""
     try:
         return months.month_of(read(), game, name)
     except GameError as error:
@@ -130,7 +117,7 @@ def _page(game: Game, named: Month, status: int = 200, problem: str | None = Non
         state=months.OPEN if closed is None else closed.state,
         meaning=MEANING,
         states=months.STATES,
-        next_states=_next_states(closed),
+        next_states=() if closed is None else months.STATES[months.STATES.index(closed.state) + 1 :],
         lines=lines[:MOST_LINES],
         more_lines=len(lines) - MOST_LINES,
         totals=sums,
@@ -146,14 +133,10 @@ def _page(game: Game, named: Month, status: int = 200, problem: str | None = Non
     )
 
 
-def _next_states(closed: Settlement | None) -> Sequence[str]:
-    return () if closed is None else months.STATES[months.STATES.index(closed.state) + 1 :]
-
-
 def _waterfall(total: Line) -> Markup:
-    """From what was paid to what is left, a bar for each step; what nobody said has none.
+    """From gross to what is left, a bar for each step; an unknown amount has none.
 
-    What a partner tells of tax, fee and net need not add up: the bars show that too.
+    A partner's tax, fee and net need not add up: the bars show that too.
     """
     gross, refunds, net, share = total.gross_minor, total.refunds_minor, total.net_minor, total.share_minor
     steps: list[tuple[str, int, int]] = [("Gross", 0, gross)]

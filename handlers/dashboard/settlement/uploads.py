@@ -7,14 +7,14 @@ from pathlib import Path
 from flask import Response, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot.games.games import Game, GameError
+from coinslot.games.games import Game
 from coinslot.operations import uploads
 from coinslot.settlement import jobs, report_files
 from coinslot.settlement.amounts import DECIMALS
 from coinslot.settlement.columns import FIELDS, NEEDED, Layout, plain
 from coinslot.settlement.differences import UNREADABLE
 from coinslot.settlement.runs import ReconciliationError
-from handlers.dashboard.frame.pages import PageError, page, see_other, whole
+from handlers.dashboard.frame.pages import PageError, page, see_other, show_on_error, whole
 from handlers.dashboard.settlement.differences import page_of, reporting_partner
 from handlers.dashboard.settlement.documents import closed_month
 from handlers.kit import partner_reports
@@ -63,16 +63,14 @@ def hold_against_report(game: Game, name: str, partner: str, upload_id: str) -> 
     closed_month(game, name)
     asked, report = reporting_partner(partner)
     path = _uploaded(game, name, partner, upload_id)
-    try:
-        layout = _layout(report, _head(path, report)[0])
-        _check(path, layout)
-        # In this thread, which has the file: the rest is left to the job.
-        run_id = partner_reports.begin(
-            current_installation(), game, name, asked, "owner", (path, layout), is_background=True
-        )
-        jobs.take_file(current_installation().database, run_id, path, layout)
-    except GameError as error:
-        return _columns_page(game, name, partner, upload_id, 400, str(error))
+    show_on_error(_columns_page, game, name, partner, upload_id)
+    layout = _layout(report, _head(path, report)[0])
+    _check(path, layout)
+    # The file is read now; the job compares what was read.
+    run_id = partner_reports.begin(
+        current_installation(), game, name, asked, "owner", (path, layout), is_background=True
+    )
+    jobs.take_file(current_installation().database, run_id, path, layout)
     uploads.forget(path)
     return see_other("differences", "reconciling", name=name)
 
