@@ -1,9 +1,9 @@
-"""Why a call was refused, in one sentence, found by trying: what every partner's explanations share.
+"""Why a call was refused, in one sentence for the owner: what all partners' explanations share.
 
-Only the owner reads this, after the refusal. A partner brings a table of its sentences, a :class:`Case` that reads its
-calls, and for each reason the hypotheses in an order, the likeliest first; the first that fits is the sentence. A
-signature fits or does not, so that a sentence about one is no guess; what cannot be tried is said to be so. Trying is
-bounded: :class:`Attempts` counts what was hashed and ends it.
+A partner brings a table of sentences, a :class:`Case` that reads its calls, and for each reason of a refusal its
+hypotheses, the likeliest first. The first hypothesis that fits gives the sentence. A signature is tried with every key
+and message that may have been used, so a sentence about one is no guess; a sentence that could not be tried says so.
+:class:`Attempts` bounds how much is tried.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,39 +19,30 @@ from handlers.kit import explain_keys
 from handlers.kit.explain_keys import Attempts, Key, hmac_hex
 from handlers.kit.explain_words import Finding
 
-ALIKE_SECONDS = 90.0  # two clocks that differ by the same
-ZONE_SECONDS = 120.0  # off a whole number of half hours: a local time taken for UTC
-LONGEST_SHOWN = 80  # of a stranger's text in a sentence
+ALIKE_SECONDS = 90.0  # two calls whose clocks differ by about the same
+ZONE_SECONDS = 120.0  # from a whole number of half hours: a local time was taken for UTC
+LONGEST_SHOWN = 80  # characters of a caller's text in a sentence
 
 Tried = TypeVar("Tried")
 
 
 @dataclass(frozen=True)
 class Known:
-    """What a diagnosis may look at. The functions ask the database, so that only a hypothesis that needs it does."""
+    """What a hypothesis may look at. The functions read the database, only when a hypothesis calls them."""
 
     games: Sequence[Game]
     alike: Callable[[Refused], Sequence[Refused]] = lambda call: ()  # refused for the same reason on the same day
-    proved_at: Callable[[Refused], float | None] = lambda call: None  # when a call last proved itself there
-    changed: Callable[[Refused], Mapping[str, str]] = lambda call: {}  # secret -> since when its old value is no more
+    proved_at: Callable[[Refused], float | None] = lambda call: None  # when the last good call came to that address
+    changed: Callable[[Refused], Mapping[str, str]] = lambda call: {}  # secret -> when its old value stopped being used
     names: Mapping[str, str] = field(default_factory=dict)  # secret -> what its partner calls it
-
-    def game(self, game_id: int | None) -> Game | None:
-        return next((game for game in self.games if game.id == game_id), None)
-
-    def named(self, slug: str) -> Game | None:
-        return next((game for game in self.games if game.slug == slug), None)
-
-
-# Cases
 
 
 @dataclass(frozen=True)
 class Case:
-    """A refused call, and what is tried of it. A partner's own reads what proves its calls.
+    """A refused call and what may be tried. Each partner has its own, which reads the proof of its calls.
 
-    ``service`` is what a game is set up for at the address that was called, ``what`` is what its calls sign, and
-    ``signed_by`` is the secret that they sign with.
+    ``service`` names what a game is set up for at this address, ``what`` is what calls sign, and ``signed_by`` is the
+    secret that they sign with.
     """
 
     partner: ClassVar[str]
@@ -66,7 +57,7 @@ class Case:
 
     @cached_property
     def game(self) -> Game | None:
-        return self.known.game(self.call.game_id)
+        return next((game for game in self.known.games if game.id == self.call.game_id), None)
 
     @property
     def slug(self) -> str:
@@ -74,20 +65,24 @@ class Case:
         return (self.call.text("path").strip("/").split("/")[1:2] or [""])[0]
 
     @property
+    def named_game(self) -> Game | None:
+        return next((game for game in self.known.games if game.slug == self.slug), None)
+
+    @property
     def signed_at(self) -> float | None:
-        """When the call says that it was signed, in Unix seconds."""
+        """The time of the signature in Unix seconds; None where the call has none."""
         return None
 
     def is_configured(self, game: Game) -> bool:
-        """Whether the address that was called answers for this game."""
+        """Whether this address is set up for a game."""
         return bool(game.keys(self.signed_by))
 
     def is_right(self, key: Key) -> bool:
-        """Whether a call like this one passes with this key, by what is configured now."""
+        """Whether a call signed with this key would be accepted now."""
         return self.is_own(key) and not key.how and key.secret.name == self.signed_by
 
     def made(self, key: bytes, message: bytes) -> str:
-        """The proof that a key makes of a message, in lower case."""
+        """The proof of a message with a key, in small letters. HMAC-SHA256, unless the partner uses another."""
         return hmac_hex(key, message)
 
     def setting(self, name: str, default: str = "") -> str:
@@ -95,7 +90,7 @@ class Case:
 
     @cached_property
     def stored(self) -> list[Key]:
-        """Every secret there is: those that are right now, then the likeliest."""
+        """Every stored secret: the right ones first, then the likeliest."""
         found = explain_keys.keys(self.known.games, self.game, self.partner)
         return sorted(found, key=lambda key: not self.is_right(key))
 
@@ -110,12 +105,12 @@ class Case:
         return explain_keys.name_of(key, self.game, self.known.names)
 
     def say(self, row: str, /, **words: object) -> Finding:
-        """The sentence of this name with its places filled."""
+        """The sentence of a row with its places filled."""
         found = self.findings[row]
         return replace(found, sentence=found.sentence.format(**words), hint=found.hint.format(**words))
 
     def about_key(self, key: Key) -> Finding:
-        """Why a call that this key has signed did not pass."""
+        """Why a call that is signed with this key was refused."""
         row = "another_secret" if self.is_own(key) else "another_game"
         row = "misread" if key.how else "set_since" if self.is_right(key) else row
         return self.say(row, key=self.name(key), how=key.how, slug=key.game.slug)
@@ -126,7 +121,7 @@ class Case:
         given: str,
         made: Callable[[bytes, bytes], str] | None = None,
     ) -> tuple[Key, Tried] | None:
-        """The first key and message that make what was given, with what the message was tried as."""
+        """The first key and message whose proof is the ``given`` one, with what the message was tried as."""
         made = made or self.made
         for key, message, tried in tries:
             if not self.attempts.allow(len(message)):
@@ -141,24 +136,30 @@ Hypothesis: TypeAlias = Callable[[AnyCase], Finding | None]
 
 
 def diagnosed(case: AnyCase, hypotheses: Mapping[str, Sequence[Hypothesis[AnyCase]]]) -> Finding:
-    """The finding of the first hypothesis that fits, of those for the reason of the refusal."""
-    tried = (each(case) for each in hypotheses.get(case.call.reason) or _ANY.get(case.call.reason, ()))
+    """The finding of the first hypothesis that fits, of those for the reason of the refusal.
+
+    A reason without hypotheses is explained by the row of its name, where there is one: nothing needs to be tried.
+    """
+    reason = case.call.reason
+    wanted = hypotheses.get(reason) or _ANY.get(reason)
+    if wanted is None:
+        return case.say(reason if reason in case.findings else "unknown")
+    if not case.call.is_opened and reason != "address":  # the address is stored in clear
+        return case.say("unopened")
+    tried = (hypothesis(case) for hypothesis in wanted)
     return next((found for found in tried if found is not None), None) or case.say("unknown")
 
 
 def every(keys: Iterable[Key], messages: Sequence[tuple[bytes, Tried]]) -> Iterator[tuple[Key, bytes, Tried]]:
+    """Each key with each message."""
     return ((key, message, tried) for key in keys for message, tried in messages)
 
 
-# What any call may be refused for
-
-
-def unopened(case: Case) -> Finding | None:
-    return None if case.call.is_opened else case.say("unopened")
+# Hypotheses for any partner
 
 
 def untried(case: Case) -> Finding | None:
-    """Why a signature over the body cannot be tried, where that is so."""
+    """The body was not kept, or not whole, so no signature over it can be tried."""
     if case.call.is_whole:
         return None
     return case.say("too_large" if case.call.text("body") else "not_kept", size=case.call.body_size)
@@ -166,25 +167,23 @@ def untried(case: Case) -> Finding | None:
 
 def in_vain(case: Case) -> Finding:
     """Nothing that was tried fits."""
-    changed = {
-        name: since for name, since in case.known.changed(case.call).items() if name.startswith(f"{case.partner}.")
-    }
     hint = "Compare the key in the partner's dashboard with the one that is set here, character by character."
+    changed = [(since, name) for name, since in case.known.changed(case.call).items() if name.startswith(case.partner)]
     if changed:
-        name, since = max(changed.items(), key=lambda each: each[1])
+        since, name = max(changed)
         hint = (
-            f"An older value of the {case.known.names.get(name, name)} was given up on {since[:10]}: if the partner "
+            f"An older value of the {case.known.names.get(name, name)} was replaced on {since[:10]}: if the partner "
             "still signs with that one, set the new one there."
         )
     if case.attempts.is_spent:
-        hint += " It is large, so that not everything was tried."
+        hint += " The call is large, so not everything was tried."
     return case.say("in_vain", what=case.what, hint=hint)
 
 
 def timed(case: Case, tolerance_seconds: float) -> Finding | None:
-    """Whose clock is wrong, or whether an old call was sent again: judged by the other calls of that day.
+    """Whether a clock is wrong or an old call was sent again, judged by the other calls of that day.
 
-    The call's signature is right. None where it does not say when it was signed.
+    The signature is right. None where the call does not say when it was signed.
     """
     if case.signed_at is None:
         return None
@@ -212,14 +211,15 @@ def timed(case: Case, tolerance_seconds: float) -> Finding | None:
         row = "ahead" if alike else "late_or_ahead"
     return case.say(
         row,
-        away=in_words(lag),
-        allowed=f"{in_words(tolerance_seconds)} are allowed",
-        zone=in_words(half_hours * 1800),
+        away=duration(lag),
+        allowed=f"{duration(tolerance_seconds)} are allowed",
+        zone=duration(half_hours * 1800),
         count=alike + 1,
     )
 
 
 def address(case: Case) -> Finding:
+    """The caller's address is not on the allow-list, or not known."""
     setting = f"allowlist.{case.partner}"
     allowed = "" if case.game is None else case.game.settings[setting]
     forwarded = case.call.headers.get("x-forwarded-for", "")
@@ -233,14 +233,14 @@ def address(case: Case) -> Finding:
         address=spelled(case.call.remote_address) or "an unknown address",
         forwarded=spelled(forwarded),
         setting=setting,
-        allowed=f" ({spelled(allowed)})" if allowed else ", which is empty by now",
+        allowed=f" ({spelled(allowed)})" if allowed else ", which is empty now",
     )
 
 
 def no_game(case: Case) -> Finding:
-    game = case.known.named(case.slug)
-    if game is not None:
-        row = "game_set_up_since" if case.is_configured(game) else "game_not_set_up"
+    """The game of the path is not there, or not set up for this partner."""
+    if case.named_game is not None:
+        row = "game_set_up_since" if case.is_configured(case.named_game) else "game_not_set_up"
         return case.say(row, slug=case.slug, service=case.service)
     near = get_close_matches(case.slug.lower(), [each.slug for each in case.known.games], 1, 0.6)
     row = "game_nearly_named" if near else "no_game" if case.slug else "no_game_named"
@@ -248,32 +248,26 @@ def no_game(case: Case) -> Finding:
 
 
 def player(case: Case, player_id: str) -> Finding:
+    """The player is not registered."""
     rule = "reject" if case.game is None else case.game.settings["players.unknown"]
     named = f"The player {spelled(player_id)}" if player_id else "The player"
     return case.say("not_looked_up" if rule == "lookup" else "player", player=named)
 
 
 def item(case: Case, skus: Sequence[str]) -> Finding:
+    """An item is not registered; it is named where the call has only one."""
     different = list(dict.fromkeys(skus))
     return case.say("item", item=f"The item {spelled(different[0])}" if len(different) == 1 else "An item")
 
 
-def named_by_its_reason(case: Case) -> Finding:
-    """The sentence that has the name of the reason: there is nothing to try."""
-    return case.say(case.call.reason)
-
-
-# Words of a sentence
-
-
 def spelled(value: object) -> str:
-    """A stranger's text inside of a sentence: short. (Pages make visible what cannot be seen in it.)"""
+    """A caller's text for a sentence, cut to :data:`LONGEST_SHOWN`. (Pages make invisible characters visible.)"""
     text = str(value)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
-def in_words(seconds: float) -> str:
-    """How long: 7 minutes, 3 hours, 2 days."""
+def duration(seconds: float) -> str:
+    """How long: 7 minutes, 3 hours, 2 days. A time that is no whole number of a unit is told in a smaller one."""
     seconds = abs(seconds)
     for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= 2 * size or (seconds >= size and seconds % size < size / 10):
@@ -284,4 +278,4 @@ def in_words(seconds: float) -> str:
     return f"{round(seconds):,} seconds"
 
 
-_ANY: Mapping[str, Sequence[Hypothesis[Case]]] = {"address": (address,), "unknown_game": (unopened, no_game)}
+_ANY: Mapping[str, Sequence[Hypothesis[Case]]] = {"address": (address,), "unknown_game": (no_game,)}

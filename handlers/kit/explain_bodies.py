@@ -1,9 +1,10 @@
-"""Signatures over a body: the hypotheses that hold for every partner, and the bodies that may have been signed."""
+"""Signatures over a body: hypotheses for every partner, and the bodies that may have been signed."""
 
 import json
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from itertools import product
 from typing import Any, ClassVar
 
@@ -11,30 +12,32 @@ from handlers.kit.explain import Case, every, in_vain, spelled, untried
 from handlers.kit.explain_keys import Key, as_hex
 from handlers.kit.explain_words import Finding
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 
 class SignedBody(Case):
     """A call that is proved by a signature over its body, in a header."""
 
-    # What may have been signed in place of the right message -> how to say so. Places: {body}, the {time} as it came,
-    # that in {seconds} where it came in milliseconds, and that as a {number} where it was written otherwise.
-    recipes: ClassVar[Mapping[str, str]]
+    # What else may have been signed -> how to say so. Places: {body}, the {time} as it came, that in {seconds} where it
+    # came in milliseconds, and as a {number} where it has leading zeros.
+    recipes: ClassVar[Mapping[str, str]] = {}
 
     @property
     def header(self) -> str:
-        """What the header holds; empty where there is none."""
+        """The header with the signature; empty where there is none."""
         raise NotImplementedError
 
     @property
     def parts(self) -> tuple[str, str]:
-        """The time in the header, and the signature in hexadecimal; each empty where it is not there."""
+        """The time in the header, and the signature in hexadecimal; each empty where it is missing."""
         raise NotImplementedError
 
     def message(self, body: bytes) -> bytes:
-        """What is signed of this body."""
+        """What the partner signs for a body."""
         raise NotImplementedError
 
     def other_messages(self) -> Iterator[tuple[bytes, str]]:
-        """What the recipes make of the body, and how to say so."""
+        """What else may have been signed, and how to say so."""
         time = self.parts[0]
         number = str(int(time)) if re.fullmatch("[0-9]{1,20}", time) else time
         places = {
@@ -50,12 +53,12 @@ class SignedBody(Case):
                 yield before.encode() + self.call.body + after.encode(), how
 
     def is_usual(self, key: Key) -> bool:
-        """Whether this key is the one that anybody would expect, so that a sentence need not name it."""
+        """Whether this key is the expected one, so that a sentence need not name it."""
         return self.is_own(key) and key.secret.name.startswith(self.signed_by)
 
 
 def parts_of(header: str) -> tuple[list[str], list[str]]:
-    """The times and the signatures in ``t=<time>,v1=<signature>``, each as it stands there."""
+    """The times and the signatures in ``t=<time>,v1=<signature>``."""
     pairs = [part.strip().partition("=") for part in header.split(",")]
     times, given = ([value.strip() for name, _, value in pairs if name.strip() == wanted] for wanted in ("t", "v1"))
     return times, given
@@ -102,31 +105,30 @@ OVER_BODY = (untried, another_key, another_message, another_body, in_vain)
 
 
 def readings(body: bytes) -> Iterator[tuple[bytes, str]]:
-    """The bodies that may have been signed before this one came, each with what was done to it on the way."""
-    for ending, words in ((b"\n", "a line break"), (b"\r\n", "a line break"), (b" ", "a blank")):
-        if body.endswith(ending):
-            yield body[: -len(ending)], f"added {words} at the end of the body"
-    if body.strip() != body:
-        yield body.strip(), "added blanks or line breaks around the body"
-    if body.startswith(b"\xef\xbb\xbf"):
-        yield body[3:], "put a byte order mark in front of the body"
-    for ending in (b"\n", b"\r\n"):
-        yield body + ending, "cut the line break off the end of the body"
-    yield b"\xef\xbb\xbf" + body, "cut the byte order mark off the front of the body"
-    if b"\r\n" in body:
-        yield body.replace(b"\r\n", b"\n"), "changed the line breaks in the body"
-    elif b"\n" in body:
-        yield body.replace(b"\n", b"\r\n"), "changed the line breaks in the body"
+    """The bodies that may have been signed, each with what was done to it on the way here."""
+    changes = [
+        (body.removesuffix(b"\n"), "added a line break at the end of the body"),
+        (body.removesuffix(b"\r\n"), "added a line break at the end of the body"),
+        (body.removesuffix(b" "), "added a space at the end of the body"),
+        (body.strip(), "added spaces or line breaks around the body"),
+        (body.removeprefix(BYTE_ORDER_MARK), "put a byte order mark in front of the body"),
+        (body + b"\n", "removed the line break at the end of the body"),
+        (body + b"\r\n", "removed the line break at the end of the body"),
+        (BYTE_ORDER_MARK + body, "removed the byte order mark in front of the body"),
+        (body.replace(b"\r\n", b"\n"), "changed the line breaks in the body"),
+        (re.sub(rb"\r?\n", b"\r\n", body), "changed the line breaks in the body"),
+    ]
+    yield from ((changed, how) for changed, how in changes if changed != body)
     yield from ((each, "re-formatted the body") for each in reprinted(body))
 
 
 def reprinted(body: bytes) -> Iterator[bytes]:
-    """The same JSON as other programs print it: spacing, order of names, what is escaped, how fractions are spelled.
+    """The same JSON as other programs print it: spacing, order of names, escapes, spelling of fractions.
 
-    Nothing where it is no JSON, or as it came.
+    Nothing where it is not JSON, or already in that form.
     """
     fractions: list[str] = []
-    mark = secrets.token_hex(8)  # which nobody can have put into the body
+    mark = secrets.token_hex(8)  # no sender can have put it into the body
 
     def fraction(text: str) -> str:
         fractions.append(text)
@@ -139,8 +141,8 @@ def reprinted(body: bytes) -> Iterator[bytes]:
     if not isinstance(document, dict | list):
         return
     marked = re.compile(f'"{mark}([0-9]+);"')
-    spelled_so = (fractions, map(_as_javascript, fractions), (repr(float(each)) for each in fractions))
-    spellings = list(dict.fromkeys(tuple(each) for each in spelled_so))
+    ways: tuple[Callable[[str], str], ...] = (str, _as_javascript, lambda text: repr(float(text)))
+    spellings = dict.fromkeys(tuple(map(way, fractions)) for way in ways)
     seen = {body}
     layouts: tuple[dict[str, Any], ...] = (
         {"separators": (",", ":")},
@@ -155,7 +157,7 @@ def reprinted(body: bytes) -> Iterator[bytes]:
             return
         for spelling in spellings:
             plain = marked.sub(lambda found, spelling=spelling: spelling[int(found[1])], text)  # type: ignore[misc]
-            for printed in dict.fromkeys((plain, plain.replace("/", "\\/"))):
+            for printed in (plain, plain.replace("/", "\\/")):
                 made = printed.encode("utf-8", "surrogatepass")
                 if made not in seen:
                     seen.add(made)
@@ -165,16 +167,8 @@ def reprinted(body: bytes) -> Iterator[bytes]:
 def _as_javascript(text: str) -> str:
     """A fraction as JSON.stringify prints it."""
     number = float(text)
-    if number.is_integer() and abs(number) < 1e21:
-        return str(int(number))
-    if 1e-6 <= abs(number) < 1e-4:
-        return _without_exponent(repr(number))
-    return re.sub(r"e([+-])0*([0-9])", r"e\1\2", repr(number))
-
-
-def _without_exponent(text: str) -> str:
-    digits, _, exponent = text.partition("e")
-    if not exponent:
-        return text
-    sign, digits = ("-", digits[1:]) if digits.startswith("-") else ("", digits)
-    return f"{sign}0.{'0' * (-int(exponent) - 1)}{digits.replace('.', '')}"
+    if number == 0:
+        return "0"
+    if 1e-6 <= abs(number) < 1e21:
+        return format(Decimal(repr(number)), "f").removesuffix(".0")
+    return re.sub(r"e([+-])0*", r"e\1", repr(number))

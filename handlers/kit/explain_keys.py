@@ -1,4 +1,4 @@
-"""The stored secrets that may have made a proof, the ways of misreading one, and how many proofs may be tried."""
+"""The stored secrets that may have signed a call, the ways of misreading one, and a bound for what is tried."""
 
 import base64
 import binascii
@@ -16,7 +16,7 @@ MOST_BYTES = 14 * 1024 * 1024  # hashed per call
 
 
 class Attempts:
-    """The digests that may still be made for one call."""
+    """Counts the digests that may still be made for one call."""
 
     def __init__(self) -> None:
         self._left, self._bytes = MOST_ATTEMPTS, MOST_BYTES
@@ -32,19 +32,19 @@ class Attempts:
 
 @dataclass(frozen=True)
 class Key:
-    """A stored secret that may have signed, as it is or as it may have been misread: ``how`` says which way."""
+    """A stored secret that may have signed, unchanged or misread in the way that ``how`` tells."""
 
     game: Game
     secret: SecretValue
     value: bytes = field(repr=False)
     how: str = ""
-    is_likely: bool = False  # of this partner, as it is stored: worth trying with what may have been changed as well
+    is_likely: bool = False  # of this partner and unchanged: also tried with changed messages
 
 
 def keys(games: Sequence[Game], own: Game | None, partner: str) -> list[Key]:
-    """Every stored secret of every game, with the ways of misreading one; the likeliest first.
+    """Every stored secret of every game, with the ways of misreading one.
 
-    First this game's of this partner, then that partner's of other games, then all the others.
+    First this game's secrets of this partner, then other games' secrets of this partner, then all the others.
     """
     found: list[tuple[int, Key]] = []
     for game in games:
@@ -63,27 +63,23 @@ def _readings(value: bytes, rank: int) -> Iterator[tuple[bytes, str]]:
     if rank > 1:
         return
     if value.strip() != value:
-        yield value.strip(), "without the blank or line break at its end that is stored here"
+        yield value.strip(), "without the space or line break that is stored at its end"
     else:
         yield value + b"\n", "with a line break at its end"
-    if value.startswith(b"whsec_"):
-        yield value[6:], "without its whsec_"
-        with_bytes = _base64(value[6:])
-        if with_bytes:
-            yield with_bytes, "as the bytes that its Base64 behind whsec_ stands for"
-    else:
-        yield b"whsec_" + value, "with whsec_ in front of it"
-        if re.fullmatch(rb"(?:[0-9A-Fa-f]{2}){8,}", value):
-            yield bytes.fromhex(value.decode()), "as the bytes that its hexadecimal digits stand for"
-        with_bytes = _base64(value) if len(value) >= 16 else b""
-        if with_bytes:
-            yield with_bytes, "as the bytes that its Base64 stands for"
+    text = value.removeprefix(b"whsec_")
+    behind = " behind whsec_" if text != value else ""
+    yield (text, "without its whsec_") if behind else (b"whsec_" + value, "with whsec_ in front of it")
+    if not behind and re.fullmatch(rb"(?:[0-9A-Fa-f]{2}){8,}", value):
+        yield bytes.fromhex(value.decode()), "as the bytes of its hexadecimal digits"
+    decoded = _base64(text) if behind or len(value) >= 16 else b""
+    if decoded:
+        yield decoded, f"as the bytes of its Base64{behind}"
 
 
 def name_of(key: Key, own: Game | None, names: Mapping[str, str]) -> str:
-    """A secret in words: ``the main key of this game``, ``the previous main key of Space Miner (sandbox)``.
+    """A secret in a sentence: ``the main key of this game``, ``the previous main key of the game miner (sandbox)``.
 
-    ``names`` has the partners' words; a secret that is not among them is named as it is stored.
+    ``names`` has the partners' words; any other secret is called by its stored name.
     """
     name = names.get(key.secret.name, f"secret {key.secret.name}")
     previous = "previous " if key.secret.slot == "previous" else ""
@@ -97,15 +93,17 @@ def name_of(key: Key, own: Game | None, names: Mapping[str, str]) -> str:
 
 
 def hmac_hex(key: bytes, message: bytes, algorithm: str = "sha256") -> str:
+    """An HMAC in hexadecimal."""
     return hmac.digest(key, message, algorithm).hex()
 
 
 def digest_hex(message: bytes, algorithm: str = "sha256") -> str:
+    """A plain digest in hexadecimal."""
     return hashlib.new(algorithm, message).hexdigest()
 
 
 def as_hex(digest: str, size: int = 32) -> str:
-    """A digest in hexadecimal, however it is spelled: upper case, Base64, ``sha256=`` in front; "" where it is none."""
+    """A digest of ``size`` bytes in hexadecimal, from capitals, Base64 or after ``sha256=`` too; "" for all else."""
     text = re.sub(r"^(?:sha256|sha1|v1|hmac)\s*=\s*", "", digest.strip(), flags=re.IGNORECASE)
     if re.fullmatch(rf"[0-9A-Fa-f]{{{2 * size}}}", text):
         return text.lower()
@@ -114,7 +112,7 @@ def as_hex(digest: str, size: int = 32) -> str:
 
 
 def _base64(value: bytes) -> bytes:
-    """What Base64 stands for, with or without its padding; empty where it is none."""
+    """Base64 decoded, with or without padding; empty where it is not Base64."""
     try:
         return base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
     except (binascii.Error, ValueError):

@@ -1,4 +1,4 @@
-"""What the owner reads of a refused call: tables of sentences, and the rows that every partner shares."""
+"""The sentences about refused calls: how a table of them is written, and the rows that all partners share."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ _ROW = re.compile(r"(\w+(?:, \w+)*)(?: \((\w+)\))?(\?)?: (.+)")
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence, and what to do. ``link`` is a kind of page that mends it; ``is_sure`` is False for a guess."""
+    """A sentence, and what to do. ``link`` is the kind of page to do it on; ``is_sure`` is False for a guess."""
 
     sentence: str
     hint: str = ""
@@ -17,10 +17,10 @@ class Finding:
 
 
 def table(text: str) -> dict[str, Finding]:
-    """A partner's sentences by name, over those that all share.
+    """A partner's sentences by name, together with the shared ones, which it may replace.
 
-    A row is ``name (link)?: sentence`` and, indented in the line below, the hint. One sentence may have several names;
-    the link, the hint, and the ``?`` that marks a guess may be left out. A ``{place}`` is filled by :meth:`Case.say`.
+    A row is ``name (link)?: sentence``, with the hint indented in the line below. One sentence may have several names.
+    The link, the hint, and the ``?`` that marks a guess may be left out. :meth:`Case.say` fills each ``{place}``.
     """
     return {**_COMMON, **_rows(text)}
 
@@ -39,23 +39,23 @@ def _rows(text: str) -> dict[str, Finding]:
 
 
 _COMMON = _rows("""
-unknown?: Nothing here knows why.
-unopened?: What was kept of this call cannot be opened with the master key that is in use.
-too_large?: The body of this call ({size:,} bytes) is larger than what is kept of one, so its signature cannot be tried.
+unknown?: No known cause matched.
+unopened?: This call was stored with another master key than the one in use, so it cannot be read.
+too_large?: The body of this call ({size:,} bytes) is too large to be kept whole, so its signature cannot be tried.
     Look at a smaller call that was refused for the same reason.
 not_kept?: Bodies of logins may hold passwords and are not kept, so the signature of this call cannot be tried.
     Look at a call to another address that was refused for the same reason: the key is the same.
 
 set_since: It is signed with {key}, which was set after this call came.
-    The next one will pass.
+    The next call will be accepted.
 another_body: A proxy or middleware {how} after it was signed.{with_key}
-    What stands in front of Coinslot has to pass the body on byte for byte.
+    Every proxy in front of Coinslot has to pass the body on unchanged.
 in_vain (integration): It was signed with a key that is not stored here, or the {what} was changed on the way.
     {hint}
 
 sent_twice: An old call was sent again: it was signed {away} before it came, and came more than once ({allowed}).
-    If it still matters, have the partner send it anew with a new signature.
-local_time: Its time is off by {zone}, to the minute: whoever signed it took local time for UTC.
+    If it still matters, ask the partner to send it with a new signature.
+local_time: Its time is off by exactly {zone}: the sender used local time in place of UTC.
     The signature is right. The sender has to sign the time in UTC.
 sent_late: An old call was sent again: it was signed {away} before it came ({allowed}), while others of that day came \
     on time.
@@ -66,35 +66,36 @@ behind: This machine's clock is {away} behind: the call was signed that much lat
     Set the clock, and have it kept right by NTP (timedatectl set-ntp true).
 maybe_behind?: This machine's clock is {away} behind: the call was signed that much later than it came here ({allowed}).
     Set the clock, and have it kept right by NTP (timedatectl set-ntp true).
-ahead: This machine's clock is {away} ahead: {count} calls of that day were that much too old ({allowed}).
+ahead: This machine's clock is {away} ahead: {count} calls of that day were as late ({allowed}).
     Set the clock, and have it kept right by NTP (timedatectl set-ntp true).
 late_or_ahead?: It was signed {away} before it came ({allowed}): an old call was sent again, or this machine's clock \
     is ahead.
     The signature is right. Compare this machine's clock with another one.
 
-no_address (settings): X-Forwarded-For says {forwarded}, in which there is no address where the trusted proxies write \
-    one; so nobody knows where it came from.
-    COINSLOT_TRUSTED_PROXIES has to say how many proxies stand in front of Coinslot, and each has to add an address \
-    to X-Forwarded-For.
-by_a_proxy (settings): It came from {address}, which is not on {setting}; it says that a proxy brought it for \
-    {forwarded}.
-    If that proxy is yours, COINSLOT_TRUSTED_PROXIES has to say how many stand in front of Coinslot.
+no_address (settings): X-Forwarded-For is {forwarded} and has no address at the place where a trusted proxy writes it, \
+    so the caller's address is unknown.
+    Set COINSLOT_TRUSTED_PROXIES to the number of proxies in front of Coinslot; each has to add an address to \
+    X-Forwarded-For.
+by_a_proxy (settings): It came from {address}, which is not on {setting}; its X-Forwarded-For says that a proxy passed \
+    it on for {forwarded}.
+    If that proxy is yours, set COINSLOT_TRUSTED_PROXIES to the number of proxies in front of Coinslot.
 address (settings): It came from {address}, which is not on {setting}{allowed}.
     If the partner calls from there, add that address.
 game_set_up_since (integration): The game {slug} was not set up for {service} when this call came; now it is.
-game_not_set_up (integration): The game {slug} is not set up for {service}: a key that proves its calls is missing.
+game_not_set_up (integration): The game {slug} is not set up for {service}: a key that its calls are checked with is \
+    missing.
     Set the partner's keys; until then its addresses answer 404.
 no_game: There is no game {slug!r} here.
 no_game_named?: There is no game {slug!r} here.
 game_nearly_named: There is no game {slug!r} here; there is {near}.
-    Look at the address that is pasted into the partner's dashboard.
-not_looked_up (players): {player} is unknown to the game: players.lookup_url said that there is nobody.
+    Correct the address in the partner's dashboard.
+not_looked_up (players): {player} is unknown to the game: players.lookup_url said that there is no such player.
 player (players): {player} was not registered when this call came.
     Register the player, or set players.unknown to create or lookup; then have the partner report it again.
 item (items): {item} was not registered when this call came.
     Register the item, or set items.unknown to accept; then have the partner report it again.
 conflict (conflicts): The same transaction was credited before with other content, so nobody was credited this time.
-    Look at both and decide: the first one stands.
-game_down (deliveries): The game could not be reached, and the owner has chosen to refuse new credits then.
-    Once a destination of the game takes deliveries again, have the partner report it again.
+    Compare both and decide: the first one counts.
+game_down (deliveries): The game could not be reached, and its owner has chosen to refuse new credits then.
+    Once a destination of the game accepts deliveries again, have the partner report it again.
 """)

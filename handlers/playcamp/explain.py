@@ -1,6 +1,6 @@
-"""Why PlayCamp's calls are refused: those of its webhooks here, which sign their body.
+"""Why PlayCamp's calls are refused: here its webhooks, which sign their body.
 
-An entry, which signs its player, is in ``explain_entries.py``; a payment query, which signs its address, in
+Entries, which sign their player, are in ``explain_entries.py``; payment queries, which sign their address, in
 ``explain_queries.py``.
 """
 
@@ -29,9 +29,9 @@ HOOK_KEY = "playcamp.webhook_secret"
 def diagnose(call: Refused, known: Known) -> Finding:
     """Why this call was refused, as far as trying can tell."""
     if call.endpoint == entry.ENDPOINT:
-        return explain_entries.diagnose(call, known)
+        return explain.diagnosed(explain_entries.Case(call, known), explain_entries.HYPOTHESES)
     if call.endpoint == query.ENDPOINT:
-        return explain_queries.diagnose(call, known)
+        return explain.diagnosed(explain_queries.Case(call, known), explain_queries.HYPOTHESES)
     return explain.diagnosed(Case(call, known), HYPOTHESES)
 
 
@@ -77,11 +77,9 @@ class Case(SignedBody):
 
     def message(self, body: bytes) -> bytes:
         timestamp = self.parts[0]
-        if not timestamp:
-            return body
         if not self.is_converted and re.fullmatch(r"[+-]?[0-9]{1,18}", timestamp):
             timestamp = str(int(timestamp))
-        return timestamp.encode() + b"." + body
+        return timestamp.encode() + b"." + body if timestamp else body
 
     def other_messages(self) -> Iterator[tuple[bytes, str]]:
         yield from super().other_messages()
@@ -112,7 +110,7 @@ def gateway_without_time(case: Case) -> Finding | None:
 
 
 def header_of_another_form(case: Case) -> Finding | None:
-    """One that our verifier cannot read, though it may sign the body rightly."""
+    """A header that our verifier cannot read, though its signature may be right."""
     timestamp, digest = case.parts
     if not digest:
         return case.say("no_digest")
@@ -147,7 +145,7 @@ def malformed(case: Case) -> Finding | None:
 
 
 def no_hook(case: Case) -> Finding | None:
-    game = case.game or case.known.named(case.slug)
+    game = case.game or case.named_game
     if game is None or case.hook is None:
         return None
     if webhooks.secrets_of(game, case.hook):
@@ -159,13 +157,12 @@ def no_hook(case: Case) -> Finding | None:
 
 HYPOTHESES: Mapping[str, tuple[Hypothesis[Case], ...]] = {
     "signature": (
-        explain.unopened,
         gateway_without_time,
         explain_bodies.no_header,
         header_of_another_form,
         *explain_bodies.OVER_BODY,
     ),
-    "timestamp": (explain.unopened, stale),
-    "malformed": (explain.unopened, malformed),
-    "unknown_game": (explain.unopened, no_hook, explain.no_game),
+    "timestamp": (stale,),
+    "malformed": (malformed,),
+    "unknown_game": (no_hook, explain.no_game),
 }

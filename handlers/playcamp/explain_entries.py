@@ -1,4 +1,4 @@
-"""Why players' entries are refused, which sign their player: other names, other keys, other recipes are tried."""
+"""Why players' entries are refused: other names of parameters, other keys and other recipes are tried."""
 
 import re
 from collections.abc import Mapping
@@ -7,16 +7,15 @@ from functools import cache, cached_property
 from itertools import permutations, product
 from urllib.parse import unquote_plus, unquote_to_bytes
 
-from coinslot.operations.refusals import Refused
 from handlers.kit import explain
-from handlers.kit.explain import Hypothesis, Known, every, spelled
+from handlers.kit.explain import Hypothesis, every, spelled
 from handlers.kit.explain_keys import Key
 from handlers.kit.explain_words import Finding
 from handlers.playcamp.entries import entry
 from handlers.playcamp.explain_words import ENTRIES
 from handlers.playcamp.recipe import FUTURE_SECONDS, LONGEST_CUSTOM_DATA, NAMED, Recipe
 
-# Recipes that games have been seen to use, or could have read out of PlayCamp's guide, beside the named ones.
+# Recipes that games use, or may have read out of PlayCamp's guide, besides the named ones.
 RECIPES = (
     *NAMED.values(),
     *(each.replace("{user}", "{user}|{campaign}") for each in NAMED.values()),
@@ -42,12 +41,8 @@ _LIKE_SIGNED = re.compile(r"[0-9A-Fa-f]{64}|[A-Za-z0-9+/_-]{43}")
 _MEANING = {"user": "player", "auth": "signature", "campaign": "campaign"}
 
 
-def diagnose(call: Refused, known: Known) -> Finding:
-    return explain.diagnosed(Case(call, known), HYPOTHESES)
-
-
 class Case(explain.Case):
-    """An entry that was refused, and its parameters."""
+    """An entry that was refused."""
 
     partner = "playcamp"
     service = "PlayCamp's entries"
@@ -86,22 +81,20 @@ class Case(explain.Case):
 
 
 def parameters(case: Case) -> Finding | None:
-    """Names that differ from those that are configured: each way to give the parameters their meaning is tried."""
+    """The parameters have other names than the configured ones: each may be the player's, the campaign's or the
+    signature's."""
     user, auth = case.names["user"], case.names["auth"]
     lacking = [name for name in (user, auth) if name not in case.given]
     if not lacking and not (_HEX.search(case.given[user]) and not _HEX.search(case.given[auth])):
-        return None  # unless the player's looks more like a signature than the signature's: then they are swapped
+        return None  # unless only the player's looks like a signature: then the two are swapped
     names = list(case.given)[:8]
     like_signed = {name for name in names if _LIKE_SIGNED.search(case.given[name])}
     for taken in permutations([*names, ""], 3):
         if not taken[0] or taken[1] not in like_signed:
             continue
-        values = {meaning: case.given.get(name, "") for meaning, name in zip(_MEANING, taken, strict=True)}
-        differ = [
-            (meaning, name)
-            for meaning, name in zip(_MEANING, taken, strict=True)
-            if name and name != case.names[meaning]
-        ]
+        named = dict(zip(_MEANING, taken, strict=True))
+        values = {meaning: case.given.get(name, "") for meaning, name in named.items()}
+        differ = [(meaning, name) for meaning, name in named.items() if name and name != case.names[meaning]]
         if differ and any(_signer(case, recipe, values) for recipe in _recipes(case, values["auth"])[:8]):
             return case.say(
                 "other_names",
@@ -155,12 +148,12 @@ def another_player(case: Case) -> Finding | None:
 def stale(case: Case) -> Finding | None:
     allowed = float(case.setting("tolerance_seconds", "300"))
     if case.signed_at is None:
-        return case.say("stale", allowed=explain.in_words(allowed))
+        return case.say("stale", allowed=explain.duration(allowed))
     return explain.timed(case, allowed if case.call.received > case.signed_at else FUTURE_SECONDS)
 
 
 def campaign(case: Case) -> Finding | None:
-    return case.say("campaign", allowed=spelled(case.setting("campaigns")) or "it is empty by now")
+    return case.say("campaign", allowed=spelled(case.setting("campaigns")) or "it is empty now")
 
 
 def malformed(case: Case) -> Finding | None:
@@ -168,7 +161,7 @@ def malformed(case: Case) -> Finding | None:
 
 
 def _recipes(case: Case, custom_data: str) -> list[Recipe]:
-    """The configured one first, then those of the list, then every layout with every way to sign it."""
+    """The configured recipe first, then those of the list, then every layout with every algorithm."""
     found = dict.fromkeys([] if case.recipe is None else [case.recipe])
     for separator in SEPARATORS:
         if separator in custom_data:
@@ -191,7 +184,7 @@ def _recipes_with(separator: str) -> tuple[Recipe, ...]:
 
 
 def _setting_of(recipe: Recipe) -> str:
-    """What playcamp.signature would be for it."""
+    """The value of playcamp.signature for a recipe."""
     for name in NAMED:
         if Recipe.parse(name) == recipe:
             return name
@@ -206,7 +199,7 @@ def _setting_of(recipe: Recipe) -> str:
 
 
 def _signer(case: Case, recipe: Recipe, given: Mapping[str, str]) -> Key | None:
-    """The stored key by which this recipe makes of the player and the campaign what came."""
+    """The stored key with which this recipe signs this player and campaign as the entry does."""
     user, custom_data, campaign = given["user"], given["auth"], given["campaign"]
     if not custom_data or not user or "\0" in custom_data + user + campaign:
         return None
@@ -214,23 +207,21 @@ def _signer(case: Case, recipe: Recipe, given: Mapping[str, str]) -> Key | None:
     if read is None:
         return None
     values = {**read, "campaign": campaign}
-    signature = values["signature"].lower() if recipe.encoding == "hex" else values["signature"].rstrip("=")
     keys = case.stored if recipe == case.recipe else case.likely
     found = None
-    with suppress(ValueError):  # its message could be another entry's
+    with suppress(ValueError):  # another entry could have the same message
         found = case.search(
             every(keys, [(custom_data.encode(), None)]),
-            signature,
-            lambda key, _: recipe.sign(key, values).rstrip("="),
+            recipe.normal(values["signature"]),
+            lambda key, _: recipe.normal(recipe.sign(key, values)),
         )
     return found and found[0]
 
 
 HYPOTHESES: Mapping[str, tuple[Hypothesis[Case], ...]] = {
-    "signature": (explain.unopened, parameters, another_recipe, explain.in_vain),
-    "malformed": (explain.unopened, malformed, parameters, another_recipe, unlike_the_recipe),
+    "signature": (parameters, another_recipe, explain.in_vain),
+    "malformed": (malformed, parameters, another_recipe, unlike_the_recipe),
     "player": (another_player,),
-    "timestamp": (explain.unopened, stale),
+    "timestamp": (stale,),
     "campaign": (campaign,),
-    "used": (explain.named_by_its_reason,),
 }

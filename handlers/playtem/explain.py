@@ -259,12 +259,10 @@ def item(case: Case) -> Finding | None:
 
 
 HYPOTHESES: Mapping[str, tuple[Hypothesis[Case], ...]] = {
-    "malformed": (explain.unopened, parameter, no_items, undecodable, not_json, readable_by_now),
-    "app_id": (explain.unopened, wrong_app),
-    "signature": (explain.unopened, another_key, another_separator, plain_digest, another_order, explain.in_vain),
-    "unknown_game": (explain.unopened, no_game),
-    "unknown_player": (explain.unopened, player),
-    "unknown_item": (explain.unopened, item),
-    "conflict": (explain.named_by_its_reason,),
-    "game_down": (explain.named_by_its_reason,),
+    "malformed": (parameter, no_items, undecodable, not_json, readable_by_now),
+    "app_id": (wrong_app,),
+    "signature": (another_key, another_separator, plain_digest, another_order, explain.in_vain),
+    "unknown_game": (no_game,),
+    "unknown_player": (player,),
+    "unknown_item": (item,),
 }

@@ -93,7 +93,6 @@ def _document(case: Case) -> Mapping[str, object]:
 
 HYPOTHESES: Mapping[str, tuple[Hypothesis[Case], ...]] = {
     "signature": (
-        explain.unopened,
         explain_bodies.no_header,
         no_digest,
         explain.untried,
@@ -102,9 +101,7 @@ HYPOTHESES: Mapping[str, tuple[Hypothesis[Case], ...]] = {
         explain_bodies.another_body,
         explain.in_vain,
     ),
-    "malformed": (explain.unopened, unreadable),
-    "unknown_player": (explain.unopened, player),
-    "unknown_item": (explain.unopened, item),
-    "conflict": (explain.named_by_its_reason,),
-    "game_down": (explain.named_by_its_reason,),
+    "malformed": (unreadable,),
+    "unknown_player": (player,),
+    "unknown_item": (item,),
 }

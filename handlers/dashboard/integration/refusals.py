@@ -174,7 +174,7 @@ def finding(call: Refused, known: Known, until: float | None = None) -> Finding 
         return None
     room = _room_of(call)
     try:
-        found = Finding("Nothing here knows why.", is_sure=False) if room is None else _diagnosed(room, call, known)
+        found = Finding("No known cause matched.", is_sure=False) if room is None else _diagnosed(room, call, known)
     except Exception:  # what a stranger has sent must not keep the owner from the rest of the list
         current_app.logger.exception("refused call %d could not be looked into", call.id)
         found = Finding("Looking into this call failed; the log says how.", is_sure=False)
