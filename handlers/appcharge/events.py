@@ -27,7 +27,7 @@ from coinslot.games.readers import at_path, id_of, moment_of
 from coinslot.ledger import events, notices, policies, refunds
 from coinslot.store import counters
 from coinslot.store.db import Connection
-from handlers.appcharge.receive import PARTNER, answer, enter, refused
+from handlers.appcharge.receive import PARTNER, answer, read
 from handlers.kit.receive import current_installation
 
 LONGEST_NAME = 100
@@ -70,16 +70,8 @@ BLOTTED = "[e-mail]"
 
 def receive(game_slug: str) -> Response:
     """Keep an event once, queue it for the game, and apply a refund. Answered 200 once it is stored."""
-    call = enter(game_slug, "events")
+    call, (payload, data) = read(game_slug, "events", parse_event)
     game = call.game
-    try:
-        payload = exact.parse_json(call.body, parse_float=exact.finite, allow_half_pairs=True)
-        if not isinstance(payload, dict):
-            raise ValueError("it is not a JSON object")
-        data = without_personal_data(payload)
-    except ValueError as error:
-        raise refused("events", game, "malformed", 400, f"The event cannot be read: {error}") from None
-
     name = event_name(payload)
     reason = refund_reason(name, payload)
     environment = game.settings["appcharge.environment"]
@@ -132,16 +124,24 @@ def receive(game_slug: str) -> Response:
     log = current_app.logger
     if outcome == "ambiguous":
         log.warning(
-            "appcharge %s: a %s names no one order (%s); nothing was changed", game.slug, reason, _told(payload)
+            "appcharge %s: a %s names no one order (%s); nothing was changed", game.slug, reason, _named_by(payload)
         )
     elif outcome is not None:
-        log.info("appcharge %s: %s, %s: %s", game.slug, reason, _told(payload), outcome)
+        log.info("appcharge %s: %s, %s: %s", game.slug, reason, _named_by(payload), outcome)
     elif reason is None and _dotted(name) == "order.dispute.resolved":
         log.warning("appcharge %s: a dispute was resolved, but not whether won or lost: kept as an event", game.slug)
     return answer(200, {})
 
 
-def _told(payload: Mapping[str, Any]) -> str:
+def parse_event(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The event, and what the game gets of it. Raises ValueError."""
+    payload = exact.parse_json(body, parse_float=exact.finite, allow_half_pairs=True)
+    if not isinstance(payload, dict):
+        raise ValueError("it is not a JSON object")
+    return payload, without_personal_data(payload)
+
+
+def _named_by(payload: Mapping[str, Any]) -> str:
     """The ids an event brought, for the log."""
     words = [f"{'order' if kind == 'reference' else kind} {value!r}" for kind, value in order_ids(payload)]
     return ", ".join(words) or "no id at all"

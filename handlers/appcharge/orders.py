@@ -32,7 +32,7 @@ from coinslot.ledger import events, notices, reports, statuses
 from coinslot.store import counters
 from coinslot.store.db import Connection
 from handlers.appcharge.order_body import LONGEST_WORD, kept_text, minor_if_whole, parse_order, session_metadata
-from handlers.appcharge.receive import PARTNER, Entered, enter, refuse, refused
+from handlers.appcharge.receive import PARTNER, Entered, read, refuse, refused
 from handlers.kit.receive import current_installation
 
 DATE = "purchaseDateAndTimeUtc"
@@ -52,13 +52,8 @@ REFUSED = {
 def report_order(game_slug: str) -> Response:
     """Credit an order once and answer with our id for it."""
     installation = current_installation()
-    call = enter(game_slug, "orders")
+    call, order = read(game_slug, "orders", parse_order)
     game = call.game
-
-    try:
-        order = parse_order(call.body)
-    except ValueError as error:
-        raise refused("orders", game, "malformed", 400, f"The order cannot be read: {error}") from None
     wanted = to_credit(order, game, call)
     # A missing status counts as completed.
     status = statuses.plain(order["status"]) or statuses.COMPLETED

@@ -16,7 +16,7 @@ from flask import Response, current_app
 from coinslot.games import lookup, registry
 from coinslot.games.games import Game
 from coinslot.games.options import web_address
-from handlers.appcharge.receive import answer, enter, refuse, refused
+from handlers.appcharge.receive import answer, read, refuse
 from handlers.appcharge.shapes import read_object, required_id
 from handlers.kit import profile
 from handlers.kit.receive import current_installation
@@ -33,13 +33,8 @@ PARTS = {
 
 def personalize(game_slug: str) -> Response:
     """Answer what the store shows a player, or that the player is unknown."""
-    call = enter(game_slug, "players")
+    call, player_id = read(game_slug, "players", parse_player_id)
     game = call.game
-
-    try:
-        player_id = parse_player_id(call.body)
-    except ValueError as error:
-        raise refused("players", game, "malformed", 400, f"The call cannot be read: {error}") from None
     try:
         known = find(game, player_id)
     except lookup.LookupFailedError as error:

@@ -6,8 +6,9 @@ Only the configuration chooses between the two, never what a call holds or lacks
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from flask import Response, request
 
@@ -22,6 +23,8 @@ from handlers.kit.receive import current_installation, is_address_allowed, note_
 
 PARTNER = "appcharge"
 
+T = TypeVar("T")
+
 # Status and message of each refusal: everywhere, and at the one address with documented messages of its own.
 REFUSALS: Mapping[str, tuple[int, str]] = {
     "unknown_game": (404, "Not Found"),
@@ -34,6 +37,8 @@ REFUSALS: Mapping[str, tuple[int, str]] = {
 }
 # What an order may be named by, its own id first.
 ORDER_IDS = ("orderId", "appChargePaymentId", "externalTransactionId")
+# What an unreadable body is called in the refusal.
+CONTENTS = {"orders": "order", "auth": "login", "players": "call", "events": "event"}
 OTP_REFUSALS: Mapping[str, tuple[int, str]] = {
     "signature": (400, "Invalid signature"),
     "timestamp": (400, "Invalid signature"),
@@ -85,6 +90,16 @@ def enter(game_slug: str, endpoint: str) -> Entered:
     note_call(game, PARTNER, endpoint, *entered.keys)
     _refuse_misplaced(entered, endpoint)
     return entered
+
+
+def read(game_slug: str, endpoint: str, parse: Callable[[bytes], T]) -> tuple[Entered, T]:
+    """The proved call, and what ``parse`` reads in its body. Raises :class:`RefusedError`, also for its ValueErrors."""
+    entered = enter(game_slug, endpoint)
+    try:
+        return entered, parse(entered.body)
+    except ValueError as error:
+        message = f"The {CONTENTS[endpoint]} cannot be read: {error}"
+        raise refused(endpoint, entered.game, "malformed", 400, message) from None
 
 
 def refused(

@@ -14,7 +14,7 @@ from coinslot.games.games import Game
 from coinslot.games.registry import RESERVED_ID
 from handlers.appcharge import encryption
 from handlers.appcharge.signature import sign
-from handlers.kit.partner import Call
+from handlers.kit.partner import Call, answered_object
 
 Expect = Callable[[int, bytes], str | None]
 FORGED_KEY = b"not the key, but as long as one!"  # 32 bytes, so that it could encrypt
@@ -50,15 +50,15 @@ def _orders(game: Game, run: str, order_id: str) -> Iterator[Call]:
     given: dict[str, str] = {}
 
     def credits(status: int, answered: bytes) -> str | None:
-        ours = _json(answered).get("publisherPurchaseId")
+        ours = answered_object(answered).get("publisherPurchaseId")
         return None if status == 200 and ours else "an order must get 200 and a publisherPurchaseId"
 
     def credits_first(status: int, answered: bytes) -> str | None:
-        given["id"] = str(_json(answered).get("publisherPurchaseId"))
+        given["id"] = str(answered_object(answered).get("publisherPurchaseId"))
         return credits(status, answered)
 
     def same_again(status: int, answered: bytes) -> str | None:
-        is_same = status == 200 and _json(answered).get("publisherPurchaseId") == given.get("id")
+        is_same = status == 200 and answered_object(answered).get("publisherPurchaseId") == given.get("id")
         return None if is_same else "a repeated order must get the first answer again"
 
     def refuses(status: int) -> Expect:
@@ -102,7 +102,7 @@ def _otp(game: Game) -> Iterator[Call]:
         return
 
     def begins(status: int, answered: bytes) -> str | None:
-        got = _json(answered)
+        got = answered_object(answered)
         is_good = status == 200 and bool(got.get("accessToken")) and str(got.get("accessToken")) in got["deepLink"]
         return None if is_good else "must get 200, a deepLink and its accessToken"
 
@@ -187,7 +187,7 @@ def _with_headers(call: Call, **changed: str) -> Call:
 
 def _says(status: str, *fields: str) -> Expect:
     def expect(answered_status: int, answered: bytes) -> str | None:
-        got = _json(answered)
+        got = answered_object(answered)
         is_good = answered_status == 200 and got.get("status") == status and all(got.get(field) for field in fields)
         return None if is_good else f"must get 200 and the status {status}"
 
@@ -196,7 +196,7 @@ def _says(status: str, *fields: str) -> Expect:
 
 def _refuses(wanted: int, field: str) -> Expect:
     def expect(status: int, answered: bytes) -> str | None:
-        is_good = status == wanted and bool(_json(answered).get(field))
+        is_good = status == wanted and bool(answered_object(answered).get(field))
         return None if is_good else f"must be refused with {wanted} and say so in {field}"
 
     return expect
@@ -212,11 +212,3 @@ def _milliseconds(later_seconds: float = 0) -> str:
 
 def _dump(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, separators=(",", ":")).encode()
-
-
-def _json(answered: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(answered)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}

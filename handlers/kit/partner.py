@@ -3,6 +3,7 @@
 Partners do not import each other; what they share stands in ``handlers/kit`` and ``coinslot``.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +41,15 @@ class Call:
     expected: str
     expect: Callable[[int, bytes], str | None]
     sample_of: str = ""
+
+
+def answered_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in an answer to a simulated call; empty for anything else."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 # What can be told of an address after it is set up, in this order (handlers/dashboard/integration/checklist.py).

@@ -22,7 +22,7 @@ from coinslot.outbox import conversion_queue, destinations
 from coinslot.outbox import lists as delivery_lists
 from coinslot.relay import jobs
 from handlers.kit.api import ApiError
-from handlers.kit.partner import Call, Check
+from handlers.kit.partner import Call, Check, answered_object
 from handlers.kit.receive import current_installation
 from handlers.playcamp.api.client import Client, base_url
 from handlers.playcamp.entries.entry import ENDPOINT as ENTRY
@@ -256,7 +256,7 @@ def _queries(game: Game) -> Iterator[Call]:
         return {"X-Partner": game.slug, "X-Timestamp": timestamp, "X-Fingerprint": made}
 
     def lists(status: int, answered: bytes) -> str | None:
-        is_good = status == 200 and isinstance(_json(answered).get("payments"), list)
+        is_good = status == 200 and isinstance(answered_object(answered).get("payments"), list)
         return None if is_good else "must get 200 and a list of payments"
 
     asked = f"{path}?{query}"
@@ -285,12 +285,6 @@ def _leads_on(status: int, answered: bytes) -> str | None:
 
 
 def _takes(status: int, answered: bytes) -> str | None:
-    return None if status == 200 and _json(answered).get("received") is True else "must be acknowledged with 200"
-
-
-def _json(answered: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(answered)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
+    return (
+        None if status == 200 and answered_object(answered).get("received") is True else "must be acknowledged with 200"
+    )

@@ -460,10 +460,10 @@ def test_an_answer_that_tells_nothing_of_an_access_token_is_the_providers_troubl
     assert trouble(facebook, outbound, facebook.access_token()).startswith("Facebook")
 
 
-@pytest.mark.parametrize("ends", ["soon", 1.5, True, {}, "1" * 100])
-def test_an_end_that_cannot_be_read_is_the_providers_trouble(google, facebook, outbound, ends):
-    assert "cannot be read" in trouble(google, outbound, google.access_token(exp=ends))
-    assert "cannot be read" in trouble(facebook, outbound, facebook.access_token(expires_at=ends))
+def test_an_end_that_cannot_be_read_is_the_providers_trouble(google, facebook, outbound):
+    for ends in ("soon", 1.5, True, {}, "1" * 100):
+        assert "cannot be read" in trouble(google, outbound, google.access_token(exp=ends))
+        assert "cannot be read" in trouble(facebook, outbound, facebook.access_token(expires_at=ends))
 
 
 def test_a_provider_that_cannot_be_reached_is_its_own_trouble(google, outbound):
@@ -472,31 +472,24 @@ def test_a_provider_that_cannot_be_reached_is_its_own_trouble(google, outbound):
     assert "refused" in trouble(google, outbound, google.access_token(), google_url=nowhere)
 
 
-@pytest.mark.parametrize("expires_at", [0, 32503680000, ...])
-def test_facebooks_access_token_for_us_is_the_account_it_names(facebook, outbound, expires_at):
-    token = facebook.access_token(expires_at=expires_at)
-
-    assert subject(facebook, outbound, token, facebook.client_id) == FACEBOOK_USER
-    assert facebook.requests[0].query == {
-        "input_token": token,
-        "access_token": f"{facebook.client_id}|{facebook.app_secret}",
-    }
-
-
-def test_facebooks_ids_may_be_numbers(facebook, outbound):
-    token = facebook.access_token(app_id=int(facebook.client_id), user_id=int(FACEBOOK_USER))
-
-    assert subject(facebook, outbound, token) == FACEBOOK_USER
+def test_facebooks_access_token_for_us_is_the_account_it_names(facebook, outbound):
+    for expires_at in (0, 32503680000, ...):
+        token = facebook.access_token(expires_at=expires_at)
+        app_token = f"{facebook.client_id}|{facebook.app_secret}"
+        assert subject(facebook, outbound, token, facebook.client_id) == FACEBOOK_USER
+        assert facebook.requests[-1].query == {"input_token": token, "access_token": app_token}
+    numbers = facebook.access_token(app_id=int(facebook.client_id), user_id=int(FACEBOOK_USER))
+    assert subject(facebook, outbound, numbers) == FACEBOOK_USER
 
 
-@pytest.mark.parametrize("app_id", ["99", 99, None, True, ["611392880818819"], 611392880818819.0])
-def test_facebooks_access_token_of_another_app_proves_nothing(facebook, outbound, app_id):
+def test_facebooks_access_token_of_another_app_proves_nothing(facebook, outbound):
     token = facebook.access_token(app_id="99")
     assert refusal(facebook, outbound, token) == "token"  # Facebook says so
 
-    about = {"app_id": app_id, "is_valid": True, "user_id": FACEBOOK_USER, "expires_at": 0}
-    facebook.trouble["/debug_token"] = told({"data": about})
-    assert refusal(facebook, outbound, token) == "audience"  # or does not
+    for app_id in ("99", 99, None, True, ["611392880818819"], 611392880818819.0):
+        about = {"app_id": app_id, "is_valid": True, "user_id": FACEBOOK_USER, "expires_at": 0}
+        facebook.trouble["/debug_token"] = told({"data": about})
+        assert refusal(facebook, outbound, token) == "audience"  # or does not
 
 
 def test_a_wrong_secret_is_our_trouble_and_says_where_to_look(facebook, apple, google, outbound):
@@ -515,11 +508,11 @@ def test_a_wrong_secret_is_our_trouble_and_says_where_to_look(facebook, apple, g
         assert token not in str(caught.value)
 
 
-@pytest.mark.parametrize("error", [None, "x", [], {"code": "100"}, {"code": 190}, {"code": 4}, {"code": 10**50}, {}])
-def test_what_facebook_says_of_itself_is_not_held_against_the_player(facebook, outbound, error):
-    for code in (400, 200):
-        facebook.trouble["/debug_token"] = told({"error": error}, code)
-        assert "Facebook" in trouble(facebook, outbound, facebook.access_token())
+def test_what_facebook_says_of_itself_is_not_held_against_the_player(facebook, outbound):
+    for error in (None, "x", [], {"code": "100"}, {"code": 190}, {"code": 4}, {"code": 10**50}, {}):
+        for code in (400, 200):
+            facebook.trouble["/debug_token"] = told({"error": error}, code)
+            assert "Facebook" in trouble(facebook, outbound, facebook.access_token())
 
 
 # Codes
@@ -541,14 +534,11 @@ def test_apples_store_sends_codes_unless_it_sends_tokens(apple, outbound):
     assert subject(apple, outbound, apple.id_token(sub="001234.ab.0123")) == "001234.ab.0123"
     assert apple.paths() == ["/auth/token", "/auth/keys"]
 
-
-def test_apples_codes_are_not_taken_for_tokens(apple, outbound):
     apple.codes["a1.b2.c3"] = apple.codes[apple.code("account-3")]
-
     assert subject(apple, outbound, "a1.b2.c3") == "account-3"
 
 
-def test_apples_client_secret_is_made_with_the_private_key(apple, outbound):
+def test_apples_client_secret_is_made_with_the_private_key_or_elsewhere(apple, outbound):
     assert subject(apple, outbound, apple.code()) == "001234.abcdef.0123"
 
     form = apple.requests[0].form
@@ -556,11 +546,8 @@ def test_apples_client_secret_is_made_with_the_private_key(apple, outbound):
     assert "PRIVATE KEY" not in str(apple.requests)
     assert set(form) == {"client_id", "client_secret", "code", "grant_type"}
 
-
-def test_apples_client_secret_may_be_one_that_was_made_elsewhere(apple, outbound):
     apple.client_secret = "made.else.where"
     game = game_for(apple, {"appcharge.apple_secret": "made.else.where"})
-
     assert social.subject(game, outbound, "apple", apple.code()) == "001234.abcdef.0123"
 
 
@@ -612,37 +599,36 @@ def test_a_private_key_that_is_none_of_apples_is_said_to_be_so(apple, outbound, 
 # Configuration
 
 
-@pytest.mark.parametrize(
-    ("name", "secrets", "changed", "is_enough"),
-    [
-        ("google", {}, {}, True),
-        ("google", {}, {"google_client_id": ""}, False),
-        ("google", {}, {"google_client_id": " , "}, False),
-        ("google", {}, {"google_token": "code"}, False),
-        ("google", None, {"google_token": "code"}, True),
-        ("facebook", None, {}, True),
-        ("facebook", {}, {}, False),
-        ("facebook", {}, {"facebook_token": "access_token"}, False),
-        ("facebook", {}, {"facebook_token": "id_token"}, True),
-        ("facebook", None, {"facebook_app_id": ""}, False),
-        ("apple", None, {}, True),
-        ("apple", None, {"apple_team_id": ""}, False),
-        ("apple", None, {"apple_key_id": ""}, False),
-        ("apple", {"appcharge.apple_secret": "made.else.where"}, {"apple_team_id": ""}, True),
-        ("apple", {}, {}, False),
-        ("apple", {}, {"apple_token": "id_token"}, True),
-        ("apple", None, {"apple_client_id": ""}, False),
-    ],
-)
-def test_a_provider_is_configured_when_its_tokens_can_be_proved(name, secrets, changed, is_enough, outbound):
-    with FAKES[name]() as fake:
-        game = game_for(fake, secrets, **changed)
+MADE_ELSEWHERE = {"appcharge.apple_secret": "made.else.where"}
+# Provider, its secrets (None: as the fake has them), changed settings, and whether that is enough.
+CONFIGURED = [
+    ("google", {}, {}, True),
+    *(("google", {}, {"google_client_id": ids}, False) for ids in ("", " , ")),
+    ("google", {}, {"google_token": "code"}, False),
+    ("google", None, {"google_token": "code"}, True),
+    ("facebook", None, {}, True),
+    ("facebook", {}, {}, False),
+    ("facebook", {}, {"facebook_token": "access_token"}, False),
+    ("facebook", {}, {"facebook_token": "id_token"}, True),
+    ("facebook", None, {"facebook_app_id": ""}, False),
+    ("apple", None, {}, True),
+    *(("apple", None, {f"apple_{name}": ""}, False) for name in ("team_id", "key_id", "client_id")),
+    ("apple", MADE_ELSEWHERE, {"apple_team_id": ""}, True),
+    ("apple", {}, {}, False),
+    ("apple", {}, {"apple_token": "id_token"}, True),
+]
 
-        assert social.is_configured(game, name) is is_enough
+
+def test_a_provider_is_configured_when_its_tokens_can_be_proved(google, apple, facebook, outbound):
+    fakes = {"google": google, "apple": apple, "facebook": facebook}
+    for name, secrets, changed, is_enough in CONFIGURED:
+        game = game_for(fakes[name], secrets, **changed)
+
+        assert social.is_configured(game, name) is is_enough, (name, secrets, changed)
         if not is_enough:
             with pytest.raises(LoginRefusedError, match="not_configured"):
-                social.subject(game, outbound, name, fake.id_token())
-        assert fake.requests == []
+                social.subject(game, outbound, name, fakes[name].id_token())
+        assert fakes[name].requests == []
 
 
 def test_another_provider_is_none_of_ours(google, outbound):

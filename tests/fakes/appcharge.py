@@ -39,6 +39,7 @@ class FakeAppcharge(FakeServer):
 
     def offer(self, offer_id: str, **changed: Any) -> dict[str, Any]:
         """Have an offer in store; returns it as it will be told."""
+        coins = {"publisherProductId": "coins", "quantity": 1200, "priority": "Main"}
         document = {
             "publisherId": "64f0",
             "offerId": f"ac-{offer_id}",
@@ -48,14 +49,7 @@ class FakeAppcharge(FakeServer):
             "active": False,
             "segments": [],
             "offerUi": {"id": "ui1", "externalId": "bundle-default"},
-            "productsSequence": [
-                {
-                    "id": "e1",
-                    "index": 1,
-                    "priceInUsdCents": 499,
-                    "products": [{"publisherProductId": "coins", "quantity": 1200, "priority": "Main"}],
-                }
-            ],
+            "productsSequence": [{"id": "e1", "index": 1, "priceInUsdCents": 499, "products": [coins]}],
             "createdAt": "2026-01-01T00:00:00.000Z",
             "updatedAt": "2026-01-01T00:00:00.000Z",
             **changed,

@@ -7,7 +7,6 @@ DELETE also after network failures and 5xx. How a call is made is in :mod:`handl
 """
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -69,24 +68,11 @@ class Client(Caller):
     repeated = ("GET", "PUT", "DELETE")
     repeated_when_limited = (*repeated, "POST")
 
-    def __init__(
-        self,
-        game: Game,
-        outbound: Outbound,
-        sleep: Callable[[float], None] = time.sleep,
-        patience_seconds: float = api.PATIENCE_SECONDS,
-        tries: int = api.TRIES,
-    ) -> None:
+    def __init__(self, game: Game, outbound: Outbound, **how: Any) -> None:
+        """``how``: ``sleep``, ``patience_seconds`` and ``tries`` of :class:`Caller`."""
         url = game.settings["appcharge.base_url"] or BASE_URLS[game.settings["appcharge.environment"]]
         secrets = [key.value.decode() for name in SECRETS for key in game.keys(name)]
-        super().__init__(
-            api.base_url("appcharge.base_url", url, "publisher token"),
-            secrets,
-            outbound,
-            sleep,
-            patience_seconds,
-            tries,
-        )
+        super().__init__(api.base_url("appcharge.base_url", url, "publisher token"), secrets, outbound, **how)
         self._token = _token(game)
         self._signing_key = _signing_key(game)
 

@@ -36,7 +36,7 @@ from handlers.appcharge.logins.methods import (
     fails,
     typed,
 )
-from handlers.appcharge.receive import PARTNER, answer, enter, refuse, refused
+from handlers.appcharge.receive import PARTNER, answer, read, refuse
 from handlers.appcharge.settings import METHODS
 from handlers.appcharge.shapes import read_object
 from handlers.kit.receive import current_installation
@@ -75,13 +75,8 @@ class Attempt:
 def authenticate(game_slug: str) -> Response:
     """Answer who logs in, or that the login failed."""
     installation = current_installation()
-    call = enter(game_slug, "auth")
+    call, attempt = read(game_slug, "auth", read_attempt)
     game = call.game
-    try:
-        attempt = read_attempt(call.body)
-    except ValueError as error:
-        raise refused("auth", game, "malformed", 400, f"The login cannot be read: {error}") from None
-
     try:
         judge = _examine(game, attempt)
     except (lookup.LookupFailedError, providers.ProviderError, OverloadError) as error:
