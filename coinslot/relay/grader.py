@@ -1,8 +1,8 @@
-"""Grades a game's endpoint: sends it grants that count for nothing, good ones and forged ones, and says what to change.
+"""Grades a game's endpoint: sends it test grants, good ones and forged ones, and says what to change.
 
 Every grant sent is marked ``is_test``, names the reserved player and item, and has ids made for this one grading.
-Nothing is written to the database. What cannot be seen from outside is said, not guessed: an endpoint that accepts a
-repeated delivery may still have applied it twice.
+Nothing is written to the database. An endpoint that accepts a repeated delivery may still have applied it twice: what
+only the game can know is said in :data:`UNSEEN`.
 """
 
 import secrets
@@ -26,7 +26,7 @@ LARGE_BYTES = 100_000
 NOT_NOW = (408, 425, 429, 503)  # refusals that ask for another attempt
 
 UNSEEN = (
-    "Not to be seen from outside: whether a repeated grant is applied once, whether success is answered only after the "
+    "Not visible from outside: whether a repeated grant is applied once, whether success is answered only after the "
     f"commit, and whether test grants stay out of the inventory. Look into your game: {RESERVED_ID} must own nothing."
 )
 
@@ -54,27 +54,19 @@ def grade(findings: Sequence[Finding]) -> str:
     return f"not ready. {count}"
 
 
+@dataclass(frozen=True)
 class Grader:
-    """Grades one destination. ``keys`` are its signing secrets, current first; there is at least one.
+    """Grades one destination, in its ``format``. ``keys`` are its signing secrets, current first; at least one.
 
-    ``format`` is the destination's. ``partner`` is the one that the grants say they come from.
+    ``partner`` is the one that the grants say they come from.
     """
 
-    def __init__(
-        self,
-        outbound: Outbound,
-        destination: Destination,
-        format: Format,
-        keys: tuple[SecretValue, ...],
-        partner: str,
-        may_call_private: bool,
-    ) -> None:
-        self._outbound = outbound
-        self._destination = destination
-        self._format = format
-        self._keys = keys
-        self._partner = partner
-        self._may_call_private = may_call_private
+    outbound: Outbound
+    destination: Destination
+    format: Format
+    keys: tuple[SecretValue, ...]
+    partner: str
+    may_call_private: bool
 
     def findings(self) -> Iterator[Finding]:
         """One after the other, as they are found; only the first when a good grant is not accepted."""
@@ -90,48 +82,46 @@ class Grader:
     def _good(self, answer: Answer) -> Finding:
         if not self._is_accepted(answer):
             return Finding("a good grant", False, self._why_refused(answer))
-        limit = self._destination.timeout_seconds
+        limit = self.destination.timeout_seconds
         words = f"accepted ({answer.status}) after {answer.duration_ms} ms; the limit is {limit} s"
         if answer.duration_ms > limit * 500:
             words += ". That is close: commit the grant, answer, and do what is slow afterwards"
         return Finding("a good grant", True, words)
 
     def _why_refused(self, answer: Answer) -> str:
-        status = answer.status
+        status = answer.status or 0
         if answer.failure == "timeout":
-            return (
-                f"no answer within {self._destination.timeout_seconds} s, so Coinslot takes it for failed and sends it "
-                "again: commit the grant, answer, and do what is slow afterwards"
+            advice = "commit the grant, answer, and do what is slow afterwards, or it is sent again"
+        elif answer.failure == "redirect":
+            advice = "redirects are not followed; give the destination its final address"
+        elif answer.failure == "too_large":
+            advice = "answer in a few words, or in none"
+        elif not status:
+            advice = "check your endpoint's address, and that it is running"
+        elif 200 <= status < 300:
+            advice = "answer so, or add the destination again"
+        elif status in (401, 403):
+            advice = (
+                "the grant was properly signed; check that your game has this destination's secret, that its clock is "
+                f"right, and that it takes the signature over the raw body ({self.format.recipe})"
             )
-        if answer.failure == "redirect":
-            return f"answered {status}, and redirects are not followed: give the destination its final address"
-        if answer.failure == "too_large":
-            return f"the answer is longer than {outbound.LARGEST_ANSWER} bytes: answer in a few words, or in none"
-        if status is None:
-            return f"your endpoint cannot be reached ({answer.detail}): check its address, and that it is running"
-        if 200 <= status < 300:
-            return f"answered {status}, and success is {self._success()} here: answer so, or add the destination anew"
-        if status in (401, 403):
-            return (
-                f"answered {status} to a properly signed grant: check that your game has this destination's secret, "
-                f"that its clock is right, and that it takes the signature over the raw body "
-                f"({self._format.recipe})"
+        elif status >= 500:
+            advice = "your endpoint failed; its own log says why"
+        else:
+            advice = (
+                "check that your endpoint takes POST at this address, and that it notes a grant with is_test and "
+                f"answers success, without looking up {RESERVED_ID}"
             )
-        if status >= 500:
-            return f"answered {status}: your endpoint failed; its own log says why"
-        return (
-            f"answered {status}: check that your endpoint takes POST at this address, and that it notes a grant with "
-            f"is_test and answers success, without looking up {RESERVED_ID}"
-        )
+        return f"{self._said(answer)}: {advice}"
 
     def _repeated(self, first: Delivery) -> Iterator[Finding]:
         advice = (
             "answer a grant you have already with the same success as the first time, or it comes again for days and "
             "ends as a dead letter"
         )
-        note = "; whether it was applied once is not to be seen from here"
+        note = "; whether it was applied once is not visible from here"
         yield self._accepted("the same again, byte for byte", self._post(first), advice, note)
-        anew = self._sign(first.headers[self._format.id_header], first.body, self._keys, clock.now())
+        anew = self._sign(first.headers[self.format.id_header], first.body, self.keys, clock.now())
         yield self._accepted("the same again, signed anew", self._post(anew), advice, note)
 
     def _reordered(self) -> Iterator[Finding]:
@@ -139,14 +129,14 @@ class Grader:
         line = {"sku": RESERVED_ID, "quantity": -1}
         reversal = {**grant, "kind": "reversal", "items": [line], "reverses": grant["id"], "policy": "revoke"}
         advice = (
-            "deliveries may overtake one another; keep a reversal whose grant is not there yet, answer success, and "
+            "deliveries may come in another order; keep a reversal whose grant is not there yet, answer success, and "
             "apply both when the grant comes"
         )
         yield self._accepted("a reversal before its grant", self._post(self._signed(reversal)), advice)
         yield self._accepted("the grant after its reversal", self._post(self._signed(grant)), advice)
 
     def _forged(self) -> Iterator[Finding]:
-        signature = self._format.signature_header
+        signature = self.format.signature_header
         yield self._refused(
             "signed with another key",
             self._post(self._signed(self._grant(), keys=(_strange_key(),))),
@@ -162,7 +152,7 @@ class Grader:
         yield self._refused(
             "signed an hour ago",
             self._post(self._signed(self._grant(), at=clock.now() - STALE_SECONDS)),
-            f"what was overheard once can be sent for ever; refuse it when {self._format.time_header} is more than "
+            f"what was overheard once can be sent for ever; refuse it when {self.format.time_header} is more than "
             "five minutes from your clock",
         )
         plain = {name: value for name, value in genuine.headers.items() if name in ("Content-Type", "User-Agent")}
@@ -173,11 +163,11 @@ class Grader:
         )
 
     def _unusual(self) -> Iterator[Finding]:
-        if self._format.has_several_signatures:
+        if self.format.has_several_signatures:
             yield self._accepted(
                 "several signatures, the first a stranger's",
-                self._post(self._signed(self._grant(), keys=(_strange_key(), *self._keys))),
-                f"{self._format.signature_header} holds several, separated by blanks, while the secret is being "
+                self._post(self._signed(self._grant(), keys=(_strange_key(), *self.keys))),
+                f"{self.format.signature_header} holds several, separated by blanks, while the secret is being "
                 "changed; one that is right is enough",
             )
         yield self._accepted(
@@ -191,7 +181,7 @@ class Grader:
             self._post(self._signed(self._grant(lines=LARGE_BYTES // 30))),
             "take bodies of up to 1 MiB, in your endpoint and in the proxy before it, and in time",
         )
-        trickled = trickle(self._destination, self._signed(self._grant()), self._may_call_private)
+        trickled = trickle(self.destination, self._signed(self._grant()), self.may_call_private)
         title = f"arriving slowly, over {TRICKLE_SECONDS:.0f} s"
         if trickled.status in NOT_NOW:
             yield Finding(title, True, f"answered {trickled.status}, so it would be sent again")
@@ -206,7 +196,7 @@ class Grader:
     def _refused(self, title: str, answer: Answer, danger: str) -> Finding:
         status = answer.status
         # Where a destination says no in the body of a 200, that is a refusal.
-        says_no = self._destination.success == "expression" and status == 200 and not self._is_accepted(answer)
+        says_no = self.destination.success == "expression" and status == 200 and not self._is_accepted(answer)
         if says_no or (status is not None and 400 <= status < 500):
             return Finding(title, True, f"refused ({status})")
         if status is not None and 200 <= status < 300:
@@ -216,11 +206,11 @@ class Grader:
     def _is_accepted(self, answer: Answer) -> bool:
         if answer.failure is not None or answer.status is None:
             return False
-        return self._destination.accepts(answer.status, answer.body)
+        return self.destination.accepts(answer.status, answer.body)
 
     def _said(self, answer: Answer) -> str:
         if answer.failure == "timeout":
-            return f"no answer within {self._destination.timeout_seconds} s"
+            return f"no answer within {self.destination.timeout_seconds} s"
         if answer.status is None:
             return f"no answer ({answer.detail})"
         if answer.failure == "too_large":
@@ -231,11 +221,11 @@ class Grader:
 
     def _success(self) -> str:
         words = {"2xx": "any 2xx", "200": "exactly 200"}
-        return words.get(self._destination.success, f"200 and {self._destination.success_expression}")
+        return words.get(self.destination.success, f"200 and {self.destination.success_expression}")
 
     def _post(self, delivery: Delivery) -> Answer:
-        destination = self._destination
-        return self._outbound.post(destination.url, delivery.headers, delivery.body, destination.timeout_seconds)
+        destination = self.destination
+        return self.outbound.post(destination.url, delivery.headers, delivery.body, destination.timeout_seconds)
 
     def _signed(
         self,
@@ -247,16 +237,16 @@ class Grader:
         usual = "grant.reversed" if grant["kind"] == "reversal" else "grant.created"
         body = webhooks.envelope(event_type or usual, grant["created_at"], grant)
         webhook_id = f"msg_grade_{secrets.token_hex(12)}"
-        return self._sign(webhook_id, body, keys or self._keys, clock.now() if at is None else at)
+        return self._sign(webhook_id, body, keys or self.keys, clock.now() if at is None else at)
 
     def _sign(self, webhook_id: str, body: bytes, keys: tuple[SecretValue, ...], at: float) -> Delivery:
-        return Delivery(webhooks.signed(self._format, webhook_id, 1, body, keys, at), body)
+        return Delivery(webhooks.signed(self.format, webhook_id, 1, body, keys, at), body)
 
     def _grant(self, lines: int = 1) -> dict[str, Any]:
         return {
             "id": 0,  # below every real one: a game that mistakes it for the feed's cursor skips nothing
             "transaction_id": str(uuid.uuid4()),
-            "partner": self._partner,
+            "partner": self.partner,
             "external_id": f"{RESERVED_ID}-{secrets.token_hex(6)}",
             "kind": "purchase",
             "player_id": RESERVED_ID,

@@ -289,7 +289,7 @@ class TestDestinations:
 
     def test_one_that_cannot_be_reached_is_told_so_at_once(self, browser):
         self.add(browser, url=f"http://127.0.0.1:{closed_port()}/hook")
-        assert "cannot be reached" in browser.post(f"{self.PAGE}/main/grade").text
+        assert "and that it is running" in browser.post(f"{self.PAGE}/main/grade").text
 
 
 class TestRegistry:

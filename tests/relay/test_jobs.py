@@ -328,8 +328,7 @@ class TestARelay:
             relay.stop()
             jobs.at(-1, "late")
             (late,) = jobs.claim(names=["late"])
-            relay._jobs_in_hand += 1
-            relay._run_job(late)
+            relay._run_job(late, "late")
             release.set()
 
         assert jobs.row()["last_ran_at"] is not None

@@ -305,13 +305,12 @@ def test_a_claim_that_was_not_begun_is_given_back(owed, installation, clock, why
         owed.credit()
         relay = installation.new_relay()
         (claim,) = owed.claim(owner=relay.owner)
-        relay._in_flight[claim.destination.id] += 1
         if why == "the relay stops":
             relay.stop()
         else:
             clock.shift(5)
 
-        relay._deliver(claim)
+        relay._deliver(claim, "a delivery")
 
     (delivery,) = owed.deliveries()
     assert (delivery["state"], delivery["leased_until"], delivery["attempts_made"]) == ("waiting", None, 0)
