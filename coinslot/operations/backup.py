@@ -1,7 +1,7 @@
-"""Copies of a database in use.
+"""Backups: copies of a database in use.
 
-A copy is one state between two commits, in one file: everything acknowledged before it was begun is in it. The master
-key is not; without it a copy gives nobody a secret, and restores nothing.
+A copy is the state between two commits, in one file: everything acknowledged before it began is in it. The master key
+is not. Without the key, a copy reveals no secret and cannot be restored.
 """
 
 import fcntl
@@ -18,27 +18,19 @@ from typing import IO
 from coinslot.access.vault import database_key_id
 from coinslot.base import clock
 from coinslot.store import engine
-from coinslot.store.db import (
-    APPLICATION_ID,
-    Connection,
-    Database,
-    DatabaseError,
-    EngineError,
-    connect,
-    file_version,
-)
+from coinslot.store.db import APPLICATION_ID, Connection, Database, DatabaseError, EngineError, connect, file_version
 
 PAGES_PER_STEP = 2048  # of a copy; between steps a signal is heard
 SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
 class BackupError(DatabaseError):
-    """A copy that was not written, or not restored; nothing was changed. The message is for the person who asked."""
+    """A copy was not written, or not restored; nothing was changed."""
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy as it was written. ``key_id`` names the master key it needs; None: it holds nothing sealed."""
+    """A written copy. ``key_id`` names the master key it needs; None: it holds nothing sealed."""
 
     path: Path
     size_bytes: int
@@ -46,20 +38,20 @@ class Copy:
 
 
 def backup(database: Database, file: Path) -> Copy:
-    """Write a copy of the database to ``file``, while it is in use; an earlier copy there is replaced at the end.
+    """Write a copy of the database to ``file`` while it is in use; an earlier copy there is replaced at the end.
 
-    The write lock is held only until the copy's state is fixed: a transaction that has read once stays on that state
-    of the WAL, and SQLite's backup copies out of the transaction it finds open. Credits go on meanwhile, however long
-    the copy takes; only the WAL cannot start over before it is done. The state is taken under the lock so that no
-    commit of ours is under way just then, not even when opening the file has to recover it after a crash.
+    The write lock is held only until the state to copy is fixed: a transaction that has read once keeps that state of
+    the WAL, and SQLite's backup copies from the open transaction. Credits continue meanwhile; only the WAL cannot
+    start over before the copy is done. Under the lock no commit of ours is under way, even when opening the file has
+    to recover it after a crash.
 
-    Raises :class:`BackupError`, and then ``file`` is what it was.
+    Raises :class:`BackupError`; ``file`` is then unchanged.
     """
     file = file.resolve()
     if not database.path.is_file():
         raise BackupError(f"there is no database at {database.path}")
     _check_target(database, file)
-    with in_words(f"{file} was not written"):
+    with backup_errors(f"{file} was not written"):
         with database.lock:
             source = connect(database.path)
             try:
@@ -78,19 +70,18 @@ def backup(database: Database, file: Path) -> Copy:
 
 
 def copy_to_send(database: Database) -> tuple[Copy, IO[bytes]]:
-    """A copy as an open file that has no name any more: closing it frees the disk, and so does any end of the process.
+    """A copy as an open file without a name: closing it, or the end of the process, frees the disk.
 
-    It is made in the home folder, where there is room for a second database or there is none for backups either.
-    Raises :class:`BackupError`.
+    It is made in the home folder. Raises :class:`BackupError`.
     """
-    with in_words("no copy was made"), _own_folder(database.home) as folder:
+    with backup_errors("no copy was made"), _own_folder(database.home) as folder:
         file = folder / "copy.db"
         copy = backup(database, file)
         return copy, file.open("rb")
 
 
 def _check_target(database: Database, file: Path) -> None:
-    """A copy may take the place of a copy: of nothing else, and never of a file we live on."""
+    """A copy may replace a copy, and no other file."""
     if not file.parent.is_dir():
         raise BackupError(f"there is no folder {file.parent}")
     if file.exists():
@@ -99,7 +90,7 @@ def _check_target(database: Database, file: Path) -> None:
         with file.open("rb") as opened:
             head = opened.read(72)
         if head and (head[:16] != b"SQLite format 3\0" or head[68:72] != APPLICATION_ID.to_bytes(4, "big")):
-            raise BackupError(f"{file} is something else than a copy of a Coinslot database; it is left alone")
+            raise BackupError(f"{file} is not a copy of a Coinslot database; it is not replaced")
     elif file == database.path.resolve():
         raise BackupError(f"{file} cannot be replaced by a copy")
     for side_file in side_files(file):
@@ -108,16 +99,16 @@ def _check_target(database: Database, file: Path) -> None:
 
 
 def write_copy(source: Connection, file: Path, partial: Path, original: Path | None = None) -> None:
-    """Write the state ``source`` is on to ``partial`` and, once that is on the disk, rename it to ``file``.
+    """Write the state of ``source`` to ``partial`` and, once that is on the disk, rename it to ``file``.
 
-    Checked before the rename where ``original`` says whose damage it would be.
+    With ``original``, the file that is copied, the copy is checked before it is renamed.
     """
     try:
         create(partial)
         copy = connect(partial)
         try:
             copy_pages(source, copy)
-            copy.execute("PRAGMA journal_mode = DELETE")  # out of WAL mode: one file that needs none beside it
+            copy.execute("PRAGMA journal_mode = DELETE")  # leave WAL mode: one file
             if original is not None:
                 check_integrity(copy, original)
         finally:
@@ -131,6 +122,8 @@ def write_copy(source: Connection, file: Path, partial: Path, original: Path | N
 
 
 def copy_pages(source: Connection, target: Connection) -> None:
+    """Copy a database into another one. Raises :class:`BackupError` when another program keeps one locked."""
+
     def locked() -> BackupError:
         return BackupError("another program keeps the database locked")
 
@@ -139,12 +132,12 @@ def copy_pages(source: Connection, target: Connection) -> None:
 
 @contextmanager
 def _own_folder(home: Path) -> Iterator[Path]:
-    """A folder of our own that goes away; one whose maker was killed goes away with the next."""
+    """A temporary folder; one whose process was killed is removed by the next call."""
     for leftover in home.glob(".download-*"):
         with suppress(OSError):
             is_new = leftover.stat().st_mtime > clock.now() - 60  # and perhaps not held yet
             if not is_new:
-                with _held(leftover):  # not held by anybody: its maker is gone
+                with _held(leftover):  # no process holds it
                     shutil.rmtree(leftover)
     folder = Path(tempfile.mkdtemp(prefix=".download-", dir=home))
     try:
@@ -166,10 +159,10 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def in_words(what: str) -> Iterator[None]:
+def backup_errors(what: str) -> Iterator[None]:
     """A full disk, a missing permission and the like, as a :class:`BackupError`.
 
-    ValueError too: Python's sqlite3 raises it over a damaged file, when SQLite's message quotes bytes that are no text.
+    ValueError too: Python's sqlite3 raises it for a damaged file when SQLite's message quotes bytes that are not text.
     """
     try:
         yield
@@ -178,6 +171,7 @@ def in_words(what: str) -> Iterator[None]:
 
 
 def check_integrity(connection: Connection, file: Path) -> None:
+    """Raises :class:`BackupError`, which names ``file``, when the database is damaged."""
     try:
         (answer,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     except (EngineError, ValueError) as error:
@@ -187,19 +181,23 @@ def check_integrity(connection: Connection, file: Path) -> None:
 
 
 def side_files(path: Path) -> list[Path]:
+    """The files that SQLite may keep beside a database."""
     return [Path(f"{path}{suffix}") for suffix in SIDE_FILES]
 
 
 def create(path: Path) -> None:
+    """Create an empty file that only its owner may read."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def remove(path: Path) -> None:
+    """Delete a database and the files beside it, if they exist."""
     for each in (path, *side_files(path)):
         each.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

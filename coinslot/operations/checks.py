@@ -7,7 +7,7 @@ from coinslot.base import clock
 from coinslot.games import games
 from coinslot.games.games import Game
 from coinslot.operations import observations
-from coinslot.operations.findings import NOTE, OK, WARNING, WRONG, Finding
+from coinslot.operations.findings import Finding, note, ok, warning, wrong
 from coinslot.outbox.deliveries import is_relay_running
 from coinslot.outbox.destinations import SECRET_PREFIX
 from coinslot.store.db import Connection, Row
@@ -18,14 +18,14 @@ RECENT_SECONDS = 24 * 3600
 def game_setup(connection: Connection, game: Game) -> Iterator[Finding]:
     """What a game needs whoever its partners are."""
     if game.settings["players.unknown"] == "lookup" and not game.settings["players.lookup_url"]:
-        yield Finding(WRONG, f"game {game.slug}: players.unknown is lookup, but players.lookup_url is not set")
+        yield wrong(f"game {game.slug}: players.unknown is lookup, but players.lookup_url is not set")
     for what, setting, query in (
         ("players", "players.unknown", "SELECT 1 FROM players WHERE game_id = :game_id LIMIT 1"),
         ("items", "items.unknown", "SELECT 1 FROM items WHERE game_id = :game_id LIMIT 1"),
     ):
         if game.settings[setting] == "reject" and connection.execute(query, {"game_id": game.id}).fetchone() is None:
             text = f"no {what} are registered and {setting} is reject: every credit is refused"
-            yield Finding(WARNING, f"game {game.slug}: {text}")
+            yield warning(f"game {game.slug}: {text}")
 
 
 def keys(connection: Connection, game: Game) -> Iterator[Finding]:
@@ -41,12 +41,11 @@ def keys(connection: Connection, game: Game) -> Iterator[Finding]:
                 remedy = f": `flask destination rotate {game.slug} {name.removeprefix(SECRET_PREFIX)}`"
             else:
                 remedy = f": `flask secret rotate {game.slug} {name}`"
-            yield Finding(WARNING, f"game {game.slug}: {name} {advice.sentence}{remedy}")
+            yield warning(f"game {game.slug}: {name} {advice.sentence}{remedy}")
     replaced_at = games.token_replaced_at(connection, game.id)
     if replaced_at is not None:
         is_due = replaced_at < clock.stamp(clock.now() - rotation.ROTATION_DAYS * 86400)
-        yield Finding(
-            WARNING if is_due else NOTE,
+        yield (warning if is_due else note)(
             f"game {game.slug}: its API token was replaced on {replaced_at[:10]} and the one before is still valid; "
             f"once the game uses the new one: `flask game token {game.slug} --retire`",
         )
@@ -55,14 +54,14 @@ def keys(connection: Connection, game: Game) -> Iterator[Finding]:
 def deliveries(connection: Connection) -> Iterator[Finding]:
     """Whether a relay runs, and which destinations are sent to or paused by the owner. The others are troubles."""
     if is_relay_running(connection):
-        yield Finding(OK, "a relay is running")
+        yield ok("a relay is running")
     for row in connection.execute(
         """SELECT d.name, d.state, d.state_reason, d.circuit_open_since, g.slug
            FROM destinations d JOIN games g ON g.id = d.game_id WHERE d.state <> 'removed' ORDER BY g.slug, d.name"""
     ).fetchall():
         if row["state_reason"] is None and row["circuit_open_since"] is None:
-            level = OK if row["state"] == "active" else WARNING
-            yield Finding(level, f"game {row['slug']}: destination {row['name']} is {row['state']}")
+            level = ok if row["state"] == "active" else warning
+            yield level(f"game {row['slug']}: destination {row['name']} is {row['state']}")
 
 
 def refusals(connection: Connection) -> Iterator[Finding]:
@@ -71,9 +70,9 @@ def refusals(connection: Connection) -> Iterator[Finding]:
     for row in rows:
         whose = "no game of ours" if row["slug"] is None else f"game {row['slug']}"
         calls = f"{at_least([row])} call(s) of {row['partner']} to {row['endpoint']}"
-        yield Finding(WARNING, f"{whose}: {calls} refused in 24 hours, reason {row['reason']}")
+        yield warning(f"{whose}: {calls} refused in 24 hours, reason {row['reason']}")
     if not rows:
-        yield Finding(OK, "no call was refused in the last 24 hours")
+        yield ok("no call was refused in the last 24 hours")
 
 
 def refused_since(connection: Connection) -> list[Row]:

@@ -1,44 +1,39 @@
-"""What is known of each address of ours: whether its partner has it, and how the last calls there went.
+"""Contacts: for each address of ours, whether its partner has it, and when calls there were last proved or refused.
 
-The addresses are the partners' own words for them (``orders``, ``credit``, ``webhook``, ...).
+An address is named by the partner's own word for it (``orders``, ``credit``, ``webhook``, ...).
 """
 
 from coinslot.base import clock
 from coinslot.games.registry import RESERVED_ID
 from coinslot.store.db import Connection, Row
+from coinslot.store.queries import insert, row
 
-LOOKED_BACK = 500  # transactions among which the newest is looked for that is no simulation's
+LOOKED_BACK = 500  # newest transactions, among which the newest that is not simulated is looked for
 
 
 def proved(tx: Connection, game_id: int, partner: str, endpoint: str) -> None:
     """A call there has proved itself."""
-    tx.execute(
-        """INSERT INTO contacts (game_id, partner, endpoint, first_at, proved_at)
-           VALUES (:game_id, :partner, :endpoint, :now, :now)
-           ON CONFLICT (game_id, partner, endpoint)
-           DO UPDATE SET first_at = coalesce(contacts.first_at, excluded.first_at), proved_at = excluded.proved_at""",
-        {"game_id": game_id, "partner": partner, "endpoint": endpoint, "now": clock.stamp()},
+    first = "first_at = coalesce(contacts.first_at, excluded.first_at)"
+    now = clock.stamp()
+    _note(
+        tx, game_id, partner, endpoint, {"first_at": now, "proved_at": now}, f"{first}, proved_at = excluded.proved_at"
     )
 
 
 def refused(tx: Connection, game_id: int, partner: str, endpoint: str, reason: str) -> None:
     """A call there was refused, whether or not it had proved itself."""
-    tx.execute(
-        """INSERT INTO contacts (game_id, partner, endpoint, refused_at, refused_reason)
-           VALUES (:game_id, :partner, :endpoint, :now, :reason)
-           ON CONFLICT (game_id, partner, endpoint)
-           DO UPDATE SET refused_at = excluded.refused_at, refused_reason = excluded.refused_reason""",
-        {"game_id": game_id, "partner": partner, "endpoint": endpoint, "reason": reason, "now": clock.stamp()},
-    )
+    change = "refused_at = excluded.refused_at, refused_reason = excluded.refused_reason"
+    _note(tx, game_id, partner, endpoint, {"refused_at": clock.stamp(), "refused_reason": reason}, change)
 
 
 def copied(tx: Connection, game_id: int, partner: str, endpoint: str) -> None:
     """The owner says that the address is pasted into the partner's dashboard."""
-    tx.execute(
-        """INSERT INTO contacts (game_id, partner, endpoint, copied_at) VALUES (:game_id, :partner, :endpoint, :now)
-           ON CONFLICT (game_id, partner, endpoint) DO UPDATE SET copied_at = excluded.copied_at""",
-        {"game_id": game_id, "partner": partner, "endpoint": endpoint, "now": clock.stamp()},
-    )
+    _note(tx, game_id, partner, endpoint, {"copied_at": clock.stamp()}, "copied_at = excluded.copied_at")
+
+
+def _note(tx: Connection, game_id: int, partner: str, endpoint: str, columns: dict[str, str], change: str) -> None:
+    where = {"game_id": game_id, "partner": partner, "endpoint": endpoint}
+    insert(tx, "contacts", where | columns, f"ON CONFLICT (game_id, partner, endpoint) DO UPDATE SET {change}")
 
 
 def not_copied(tx: Connection, game_id: int, partner: str, endpoint: str) -> None:
@@ -53,20 +48,21 @@ def not_copied(tx: Connection, game_id: int, partner: str, endpoint: str) -> Non
 def of_game(connection: Connection, game_id: int) -> dict[tuple[str, str], Row]:
     """(partner, endpoint) -> its row; absent: nothing is known."""
     rows = connection.execute("SELECT * FROM contacts WHERE game_id = :game_id", {"game_id": game_id})
-    return {(row["partner"], row["endpoint"]): row for row in rows}
+    return {(each["partner"], each["endpoint"]): each for each in rows}
 
 
 def of_all(connection: Connection) -> list[Row]:
-    """What is known of every address of every game."""
+    """The rows of every address of every game."""
     return connection.execute("SELECT * FROM contacts ORDER BY game_id, partner, endpoint").fetchall()
 
 
 def newest_credit(connection: Connection, game_id: int, partner: str) -> Row | None:
-    """The partner's newest transaction, our own simulations left out; whether its game has it, and since when.
+    """The partner's newest transaction without our own simulations: ``public_id``, ``received_at``, ``grant_id``.
 
-    ``grant_id`` is that of the feed; ``delivered_at`` the last arrival at a destination, NULL when there was none.
+    ``delivered_at`` is when it last arrived at a destination, NULL when it has not.
     """
-    row: Row | None = connection.execute(
+    return row(
+        connection,
         """SELECT t.public_id, t.received_at, g.id AS grant_id,
                   (SELECT max(d.finished_at) FROM deliveries d WHERE d.grant_id = g.id AND d.state = 'delivered')
                   AS delivered_at
@@ -75,13 +71,11 @@ def newest_credit(connection: Connection, game_id: int, partner: str) -> Row | N
            JOIN grants g ON g.transaction_id = t.id AND g.reverses IS NULL AND g.restores IS NULL
            WHERE t.player_id <> :simulated ORDER BY t.id DESC LIMIT 1""",
         {"game_id": game_id, "partner": partner, "simulated": RESERVED_ID, "looked_back": LOOKED_BACK},
-    ).fetchone()
-    return row
+    )
 
 
 def acknowledged(connection: Connection, game_id: int) -> Row:
     """How far the game says it has come: ``acked_through`` and ``acked_at``, NULL when it never said so."""
-    row: Row = connection.execute(
-        "SELECT acked_through, acked_at FROM games WHERE id = :game_id", {"game_id": game_id}
-    ).fetchone()
-    return row
+    query = "SELECT acked_through, acked_at FROM games WHERE id = :game_id"
+    found: Row = connection.execute(query, {"game_id": game_id}).fetchone()
+    return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import ParamSpec
 
 from coinslot.access.vault import VaultError
@@ -16,16 +17,19 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True)
 class Finding:
-    """One line. WRONG: credits fail or will, or secrets lie open; warning: a person should look at it; note: what could
-    be had besides.
+    """One line. WRONG: credits fail or will, or secrets are readable by others; warning: a person should look at it;
+    note: something optional is not set up.
     """
 
     level: str
     text: str
 
 
+ok, note, warning, wrong = (partial(Finding, level) for level in (OK, NOTE, WARNING, WRONG))
+
+
 def guarded(check: Callable[P, Iterator[Finding]], *args: P.args, **kwargs: P.kwargs) -> Iterator[Finding]:
-    """The check's findings; when it stumbles over what it checks, that is the finding."""
+    """The check's findings; an error that it raises is one too."""
     try:
         yield from check(*args, **kwargs)
     except (EngineError, DatabaseError, VaultError, OSError, ValueError) as error:

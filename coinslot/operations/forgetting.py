@@ -1,11 +1,11 @@
-"""Forgetting a player: the person goes, and the sums stay. A restored copy forgets again whoever was forgotten since.
+"""Forgetting a player: personal data is deleted, sums stay. A restored copy forgets again who was forgotten since.
 
-What names the player in a column is emptied by ``registry.forget_player``. The rest has no column for it, and is found
-by what is written in it: the player's id, or any id of an order of theirs. Those are refused calls, which only the
-vault can open, events without a player, and payments that could not be read.
+``erasure.forget_player`` empties the rows that name the player in a column. The others are found by their content, the
+player's id or any id of an order of the player: refused calls, which only the vault can open, events without a player,
+and payments that could not be read.
 
-Who was forgotten is remembered twice, as hashes: in the database, for what this state of it has forgotten, and in a
-file beside it, which no restore takes back.
+Who was forgotten is stored twice, as hashes: in the database, for what this state of it has forgotten, and in a file
+beside it, which a restore does not change.
 """
 
 import base64
@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
@@ -26,25 +26,25 @@ from coinslot.games.games import Game
 from coinslot.ledger.search import FALLBACKS, KEY_KINDS, partners
 from coinslot.operations import refusals, uploads
 from coinslot.store import audit, portions
-from coinslot.store.db import Connection, Database
+from coinslot.store.db import Connection, Database, Row
 from coinslot.store.lock import hand_over
 
 FILE = "forgotten"
-EMPTIED_WITH_THE_PLAYER = 200  # orders or events; of a player with more they are emptied before, in portions
-MOST_WORDS = 300  # of one text that are looked up as ids of orders: each in every index there is
-SHORT_NUMBER = 4  # digits: so short a player's id is taken for one only where a field's name says so
+EMPTIED_WITH_THE_PLAYER = 200  # orders or events; if there are more, they are emptied before, in portions
+MOST_WORDS = 300  # of one text that are looked up as ids of orders, each in every index
+SHORT_NUMBER = 4  # digits; a player's id so short is recognized only in a field whose name says that it is an id
 
 _EMPTIED_ROW = json.dumps({"unmapped": None})  # of a payment of which nothing can be made
 _ID_FIELD = re.compile("id|key|user|player|usn|order|purchase|payment|transaction|reference|sign", re.IGNORECASE)
 _BETWEEN_WORDS = re.compile(r"[\s\"'`,;:=&?!()<>{}\[\]|\\]+")
 _HEX = re.compile("[0-9a-fA-F]{32,}")
 
-Words = list[tuple[str, str]]  # the field's name and what it holds; what stands in no field is called an id
+Words = list[tuple[str, str]]  # a field's name and its value; words outside of fields get the name "id"
 
 
 @dataclass(frozen=True)
 class _Found:
-    """Rows that name a player, or an order of theirs, in no column."""
+    """Ids of rows that name a player, or an order of the player, in no column."""
 
     refusals: list[int]
     events: list[int]
@@ -58,8 +58,8 @@ class _Found:
 def forget(database: Database, vault: Vault, game: Game, player_id: str, actor: str) -> bool:
     """Forget a player of a game now; returns whether there was anything to forget.
 
-    Afterwards neither the database nor what is beside it holds the player's data, apart from backups, and from a WAL
-    that a reader keeps in use: that one is cut later.
+    Afterwards neither the database nor the files beside it hold the player's data, except backups, and a WAL that a
+    reader keeps in use: it is cut later.
     """
     connection = database.read()
     found = _find(connection, vault.current(connection), game.id, player_id)
@@ -80,8 +80,8 @@ def forget(database: Database, vault: Vault, game: Game, player_id: str, actor: 
 
 
 def _empty_much(database: Database, game_id: int, player_id: str) -> None:
-    """Empty what there is of a player with very many orders or events, a portion at a time, so that the write that
-    forgets the player finds little to do. Of others nothing is emptied here.
+    """Empty the rows of a player with very many orders or events in portions, so that the write that forgets the player
+    is short. Of other players nothing is emptied here.
     """
     for table, statements in _MUCH.items():
         rows = database.read().execute(
@@ -115,9 +115,9 @@ _MUCH = {
 
 
 def forget_again(tx: Connection, key: MasterKey, home: Path) -> int:
-    """In a copy that is being restored: forget whoever was forgotten since it was taken; returns how many those were.
+    """In a copy that is being restored, forget the players who were forgotten since it was taken; returns how many.
 
-    Whoever came back after being forgotten, and before the copy was taken, stays.
+    A player who was forgotten and came back before the copy was taken stays.
     """
     remembered = _read(home / FILE)
     done = dict(tx.execute("SELECT hash, forgotten_at FROM forgotten").fetchall())
@@ -148,7 +148,7 @@ def _empty(tx: Connection, game_id: int, player_id: str, found: _Found) -> bool:
 
 
 def _remember(tx: Connection, home: Path, player_hash: str) -> None:
-    """In the file before the commit: after a crash between the two, a restore forgets who was to be forgotten."""
+    """Write to the file before the commit: after a crash between the two, a restore still forgets the player."""
     now = clock.stamp()
     descriptor = os.open(home / FILE, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
@@ -161,7 +161,7 @@ def _remember(tx: Connection, home: Path, player_hash: str) -> None:
 
 
 def _read(file: Path) -> dict[str, str]:
-    """Hash -> when last. A line that broke off is left out."""
+    """Hash -> when it was last forgotten. An incomplete line is left out."""
     if not file.exists():
         return {}
     lines = (line.split(" ") for line in file.read_text(encoding="ascii", errors="replace").splitlines())
@@ -173,7 +173,7 @@ def _hash(slug: str, player_id: str) -> str:
 
 
 def _players(connection: Connection, game_id: int) -> Iterator[str]:
-    """Everybody a game's rows name."""
+    """Every player whom a game's rows name."""
     rows = connection.execute(
         """SELECT player_id FROM players WHERE game_id = :id
            UNION SELECT player_id FROM transactions WHERE game_id = :id
@@ -193,31 +193,34 @@ def _find(connection: Connection, key: MasterKey, game_id: int, player_id: str) 
         return _is_player(words, player_id) or _is_order(connection, game_id, player_id, known, words)
 
     values = {"game_id": game_id, "player_id": player_id, "unmapped": '{"unmapped"%'}
-    rows = connection.execute("SELECT * FROM refusals WHERE game_id = :game_id OR game_id IS NULL", values)
-    refused = [row["id"] for row in rows if (words := _of_call(refusals.opened(key, row))) is None or is_named(words)]
-    rows = connection.execute(
-        """SELECT id, raw_body FROM events
-           WHERE game_id = :game_id AND player_id IS NULL AND raw_body IS NOT NULL ORDER BY id""",
-        values,
+
+    def ids(query: str, is_meant: Callable[[Row], bool] = lambda row: True) -> list[int]:
+        return [row["id"] for row in connection.execute(query, values) if is_meant(row)]
+
+    def may_name(row: Row) -> bool:
+        words = _of_call(refusals.opened(key, row))
+        return words is None or is_named(words)
+
+    return _Found(
+        refusals=ids("SELECT * FROM refusals WHERE game_id = :game_id OR game_id IS NULL", may_name),
+        events=ids(
+            """SELECT id, raw_body FROM events
+               WHERE game_id = :game_id AND player_id IS NULL AND raw_body IS NOT NULL ORDER BY id""",
+            lambda row: is_named(_of_body(row["raw_body"])),
+        ),
+        # Of a payment that could be read only the fields of its columns are stored.
+        payments=ids(
+            """SELECT id, player_id, reported FROM payments
+               WHERE game_id = :game_id AND player_id = :player_id AND reported LIKE :unmapped
+               UNION ALL SELECT id, player_id, reported FROM payments
+               WHERE game_id = :game_id AND state = 'parked' AND player_id IS NULL AND reported LIKE :unmapped""",
+            lambda row: row["player_id"] is not None or is_named(_of_body(row["reported"].encode())),
+        ),
+        payment_conflicts=ids(
+            """SELECT c.id FROM payments p JOIN payment_conflicts c ON c.payment_id = p.id
+               WHERE p.game_id = :game_id AND p.player_id = :player_id AND c.reported LIKE :unmapped"""
+        ),
     )
-    events = [row["id"] for row in rows if is_named(_of_body(row["raw_body"]))]
-    # Of a payment that could be read only the fields of its columns are kept.
-    rows = connection.execute(
-        """SELECT id, player_id, reported FROM payments
-           WHERE game_id = :game_id AND player_id = :player_id AND reported LIKE :unmapped
-           UNION ALL SELECT id, player_id, reported FROM payments
-           WHERE game_id = :game_id AND state = 'parked' AND player_id IS NULL AND reported LIKE :unmapped""",
-        values,
-    )
-    payments = [
-        row["id"] for row in rows if row["player_id"] is not None or is_named(_of_body(row["reported"].encode()))
-    ]
-    rows = connection.execute(
-        """SELECT c.id FROM payments p JOIN payment_conflicts c ON c.payment_id = p.id
-           WHERE p.game_id = :game_id AND p.player_id = :player_id AND c.reported LIKE :unmapped""",
-        values,
-    )
-    return _Found(refused, events, payments, [row["id"] for row in rows])
 
 
 def _is_player(words: Words, player_id: str) -> bool:
@@ -256,7 +259,7 @@ def _is_order(connection: Connection, game_id: int, player_id: str, known: list[
 
 
 def _of_call(call: refusals.Refused) -> Words | None:
-    """What a refused call says; None where nobody can read it, so that it may say anything."""
+    """The words of a refused call; None where it cannot be read, and may say anything."""
     body = call.body.strip()
     if not call.is_opened or _HEX.fullmatch(body.decode("latin-1")):
         return None

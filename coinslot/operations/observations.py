@@ -1,7 +1,7 @@
-"""What is worth keeping but no call should wait for: refused calls, proved calls' number, when a key was last used.
+"""Observations: what is worth keeping but must not delay a call: refused calls, counts of proved calls, uses of keys.
 
-Held in memory and written together about once a second, outside every request, so that a forged call never costs a
-commit. A crash loses at most that second. Both the memory and the table are bounded.
+They are held in memory and written together about once a second, outside every request: a forged call never costs a
+commit. A crash loses at most that second. The memory and the table are bounded.
 """
 
 import atexit
@@ -20,7 +20,7 @@ from coinslot.base import clock
 from coinslot.operations import contacts
 from coinslot.store import counters, portions
 from coinslot.store.db import Connection, Database
-from coinslot.store.queries import equals
+from coinslot.store.queries import equals, insert
 
 FLUSH_SECONDS = 1.0
 HELD_AT_MOST = 128  # refusals in memory; more than that within a second are counted, not kept
@@ -32,7 +32,7 @@ log = logging.getLogger("coinslot")
 
 @dataclass(frozen=True)
 class Refusal:
-    """A call we refused. ``request`` is sealed before it is stored; the other fields are shown as they are."""
+    """A call we refused. ``request`` is sealed before it is stored; the other fields are stored in plain text."""
 
     game_id: int | None
     game_slug: str
@@ -44,8 +44,8 @@ class Refusal:
     body_size: int
     request: Mapping[str, Any] = field(repr=False)
     at: str = field(default_factory=clock.stamp)
-    is_simulated: bool = False  # one of our own calls: it says nothing of the partner's
-    path: str = ""  # as it was called, where there is no such address; ``endpoint`` is then the one it comes close to
+    is_simulated: bool = False  # one of our own calls
+    path: str = ""  # what was called, where there is no such address; ``endpoint`` is then the nearest one
 
 
 class Observations:
@@ -63,14 +63,8 @@ class Observations:
         self._pid = 0
 
     def refused(self, refusal: Refusal) -> None:
-        key = (
-            refusal.game_id,
-            refusal.game_slug,
-            refusal.partner,
-            refusal.endpoint,
-            refusal.reason,
-            refusal.is_simulated,
-        )
+        call = (refusal.game_id, refusal.game_slug, refusal.partner, refusal.endpoint)
+        key = (*call, refusal.reason, refusal.is_simulated)
         with self._mutex:
             self._refusals.append(refusal)
             self._refused[key] += 1
@@ -86,7 +80,7 @@ class Observations:
         self._flush_soon()
 
     def flush(self) -> None:
-        """Write what is held. Trouble is logged and what was held is dropped: observations never block anyone."""
+        """Write what is held. An error is logged, and what was held is dropped."""
         with self._mutex:
             refusals, self._refusals = self._refusals, deque(maxlen=HELD_AT_MOST)
             refused, self._refused = self._refused, Counter()
@@ -118,24 +112,11 @@ class Observations:
 
     def _store_refusal(self, tx: Connection, refusal: Refusal) -> None:
         sealed = self._vault.seal(tx, keyring.REFUSAL_PURPOSE, json.dumps(dict(refusal.request)).encode())
-        tx.execute(
-            """INSERT INTO refusals (game_id, partner, endpoint, path, reason, status, remote_address, body_size,
-                                     ciphertext, nonce, key_id, created_at, is_simulated)
-               VALUES (:game_id, :partner, :endpoint, :path, :reason, :status, :remote_address, :body_size,
-                       :ciphertext, :nonce, :key_id, :at, :is_simulated)""",
-            {
-                **vars(sealed),
-                "game_id": refusal.game_id,
-                "partner": refusal.partner,
-                "endpoint": refusal.endpoint,
-                "path": refusal.path,
-                "reason": refusal.reason,
-                "status": refusal.status,
-                "remote_address": refusal.remote_address,
-                "body_size": refusal.body_size,
-                "at": refusal.at,
-                "is_simulated": int(refusal.is_simulated),
-            },
+        kept = {name: value for name, value in vars(refusal).items() if name not in ("game_slug", "request", "at")}
+        insert(
+            tx,
+            "refusals",
+            {**kept, **vars(sealed), "created_at": refusal.at, "is_simulated": int(refusal.is_simulated)},
         )
 
     def _flush_soon(self) -> None:

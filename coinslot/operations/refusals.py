@@ -1,4 +1,4 @@
-"""Refused calls, read for the owner: the ring that ``observations.py`` writes, opened by the vault."""
+"""Refused calls for the owner to read: ``observations.py`` writes them, the vault opens them."""
 
 import base64
 import binascii
@@ -21,7 +21,7 @@ DAY_SECONDS = 86400
 
 @dataclass(frozen=True)
 class Refused:
-    """A call we refused. ``request`` is what was kept of it, empty where that could not be opened."""
+    """A refused call. ``request`` is what was kept of it, empty where it could not be opened."""
 
     id: int
     game_id: int | None
@@ -33,7 +33,7 @@ class Refused:
     body_size: int
     created_at: str
     is_opened: bool
-    is_simulated: bool  # proved to be one of our own calls, which are counted in no figure
+    is_simulated: bool  # proved to be one of our own calls, which no figure counts
     request: Mapping[str, Any] = field(repr=False)
 
     @cached_property
@@ -60,15 +60,17 @@ class Refused:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that were kept with their values, names in lower case."""
-        found = self.request.get("headers")
-        return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+        """The headers that were kept, names in lower case."""
+        return self._texts("headers")
 
     @property
     def found(self) -> dict[str, str]:
-        """What the room that refused the call had found out by then."""
-        found = self.request.get("found")
-        return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+        """What the handler had found out when it refused the call."""
+        return self._texts("found")
+
+    def _texts(self, name: str) -> dict[str, str]:
+        found = self.request.get(name)
+        return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def newest(
@@ -87,13 +89,7 @@ def newest(
         rows += connection.execute(
             f"""SELECT * FROM refusals WHERE partner = :partner AND {equals("game_id", game_id)} AND id < :before
                 AND (:reason = '' OR reason = :reason) ORDER BY id DESC LIMIT :limit""",  # noqa: S608  our own words
-            {
-                "partner": partner,
-                "game_id": game_id,
-                "before": before,
-                "reason": reason,
-                "limit": limit,
-            },
+            {"partner": partner, "game_id": game_id, "before": before, "reason": reason, "limit": limit},
         ).fetchall()
     return [opened(key, row) for row in sorted(rows, key=lambda row: -row["id"])[:limit]]
 
@@ -132,17 +128,13 @@ def opened(key: MasterKey, row: Row) -> Refused:
     request: Any = None
     with suppress(VaultError, ValueError):
         request = json.loads(key.unseal(keyring.REFUSAL_PURPOSE, sealed))
+    is_opened = isinstance(request, dict)
     return Refused(
-        id=row["id"],
-        game_id=row["game_id"],
-        partner=row["partner"],
-        endpoint=row["endpoint"],
-        reason=row["reason"],
-        status=row["status"],
-        remote_address=row["remote_address"],
-        body_size=row["body_size"],
-        created_at=row["created_at"],
-        is_opened=isinstance(request, dict),
+        **{name: row[name] for name in _AS_STORED},
+        is_opened=is_opened,
         is_simulated=bool(row["is_simulated"]),
-        request=request if isinstance(request, dict) else {},
+        request=request if is_opened else {},
     )
+
+
+_AS_STORED = "id game_id partner endpoint reason status remote_address body_size created_at".split()

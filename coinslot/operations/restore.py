@@ -1,10 +1,10 @@
-"""A copy put back.
+"""Restores: a copy is served in place of the database at hand.
 
-* A restore is prepared and checked on a file of its own. What is served is then the old database or the new one,
-  entirely, whenever the machine stops; and what was served before is kept beside it.
-* A restore never hands out a feed id again, so a game's cursor from before it misses nothing. What was credited after
-  the copy was taken is gone from the ledger until its partner reports it again; it then has the same transaction id.
-  Ids of deliveries and attempts jump likewise: what was on its way meanwhile is taken for nothing that is sent now.
+* A restore is prepared and checked in a file of its own. Whenever the machine stops, the old database or the new one
+  is served, whole; and what was served before is kept beside it.
+* A restore uses no feed id again, so that a game's cursor misses nothing. What was credited after the copy was taken
+  is missing from the ledger until its partner reports it again; it then gets the same transaction id. Ids of
+  deliveries and attempts jump likewise: an attempt from before the restore is not taken for a new one.
 """
 
 import fcntl
@@ -21,23 +21,24 @@ from coinslot.access.vault import MasterKey, Vault, database_key_id, set_databas
 from coinslot.base import clock
 from coinslot.ledger import notices
 from coinslot.operations import forgetting
-from coinslot.operations.backup import BackupError, check_integrity, create, in_words, remove, sync
+from coinslot.operations.backup import BackupError, backup_errors, check_integrity, create, remove, sync
 from coinslot.operations.serving import Live, holds_game, look_at, put_in_place, replace_content
 from coinslot.outbox import deliveries
 from coinslot.store import audit, revision
 from coinslot.store.db import SCHEMA_VERSION, Connection, Database, EngineError, connect, file_version, migrate
 from coinslot.store.lock import hand_over
+from coinslot.store.queries import value
 
-# A restore moves the feeds' ids by this much, and never below what this rate would have reached since 1970. The rate
-# is above what Coinslot can credit: ids stay new even when the database in between is lost without a trace and the
-# same old copy is restored twice. Both stay far below 2**53, where JSON numbers end.
+# A restore raises the feeds' ids by this gap, and at least to what this rate would have reached since 1970. Coinslot
+# cannot credit at that rate: ids are new even when the database in between is lost and the same old copy is restored
+# twice. Both stay far below 2**53, the largest exact JSON number.
 ID_GAP = 1_000_000_000
 IDS_PER_SECOND = 10_000
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What a restore did. ``kept`` is the database that was served before, ``aside`` one that could not be read."""
+    """What a restore did. ``kept`` is the database served before, ``aside`` the same where it could not be read."""
 
     key_id: str
     former_key_id: str | None  # the key the copy was under, where that is not the installation's
@@ -45,7 +46,7 @@ class Restored:
     sealed_values: int
     last_ids: dict[str, int]
     transactions_until: str | None  # when the newest transaction in the copy came in
-    forgotten: int  # players who were forgotten since the copy was taken, and in it now
+    forgotten: int  # players who were forgotten since the copy was taken, and now in it too
     kept: Path | None = None
     aside: Path | None = None
 
@@ -53,24 +54,24 @@ class Restored:
 def restore(database: Database, vault: Vault, file: Path) -> Restored:
     """Check a copy, then serve it in place of the database at hand; running servers see it on their next request.
 
-    Checked: it is a sound Coinslot database, not newer than this code, not one without a game where there is one now,
-    and each sealed value in it opens with a master key at hand. Where a rotation has replaced that key, everything is
-    sealed again under the present one.
+    The copy must be a sound Coinslot database, not newer than this code, with a game if there is one now, and each
+    sealed value in it must open with a master key at hand. If a rotation has replaced that key, everything is sealed
+    again under the present one.
 
-    A database at hand that is sound keeps its file and gets the copy's content, in one commit of its own: the
-    connections of running servers stay good, and no write can end in a file that is no longer there. What it held is
-    kept beside it; both happen under one holding of the write lock, so no commit falls between. A missing file is
-    put in place; one that is damaged or newer than this code is moved aside, if no process has it open.
+    A sound database at hand keeps its file and gets the copy's content in one commit: the connections of running
+    servers stay valid. Its former content is kept beside it; the write lock is held over both, so that no commit falls
+    between. A missing file is created; one that is damaged or newer than this code is moved aside, unless a process
+    has it open.
 
-    Raises :class:`BackupError` or VaultError, and then what is served is what was served.
+    Raises :class:`BackupError` or VaultError; what is served is then unchanged.
     """
     file = file.resolve()
-    vault.candidates()  # without a key nothing can be checked: say so before anything is made
+    vault.candidates()  # raises when there is no key, before anything is made
     if not file.is_file():
         raise BackupError(f"there is no file {file}")
     if database.path.exists() and file.samefile(database.path):
         raise BackupError(f"{file} is the database itself")
-    with in_words(f"{file} was not restored"), _only_restore(database.home):
+    with backup_errors(f"{file} was not restored"), _only_restore(database.home):
         live = look_at(database.path)
         prepared = database.home / f".restore-{secrets.token_hex(4)}"
         try:
@@ -86,8 +87,8 @@ def restore(database: Database, vault: Vault, file: Path) -> Restored:
 
 
 def _prepare(prepared: Path, file: Path, vault: Vault, live: Live, home: Path) -> Restored:
-    """Copy ``file`` to ``prepared``, check that, and make of it what is to be served. Returns what to tell of it."""
-    # The bytes are copied, rather than opened where they are: a copy may be on a disk that cannot be written.
+    """Copy ``file`` to ``prepared``, check it, and turn it into what is to be served."""
+    # Not opened where it is: a copy may be on a disk that cannot be written.
     create(prepared)
     shutil.copyfile(file, prepared)
     for suffix in ("-wal", "-journal"):
@@ -114,13 +115,13 @@ def _prepare(prepared: Path, file: Path, vault: Vault, live: Live, home: Path) -
 
         copy_key, key = _choose_keys(vault, database_key_id(connection), live.key_id)
         connection.execute("BEGIN IMMEDIATE")
-        sealed_values = keyring.reseal(connection, copy_key, key)  # opens each one: this is the test
+        sealed_values = keyring.reseal(connection, copy_key, key)  # opens each one, and so tests it
         set_database_key_id(connection, key.id)
         last_ids = _move_feeds(connection, live.last_ids)
         deliveries.begin_above(connection, _far_above(deliveries.last_ids(connection), live.last_ids))
         for row in connection.execute("SELECT id FROM games").fetchall():
             revision.touch(connection, row["id"])
-        owner.end_sessions(connection)  # the copy may remember one that was ended since
+        owner.end_sessions(connection)  # the copy may hold one that was ended since
         forgotten = forgetting.forget_again(connection, key, home)
         notices.set_restored(connection)
         audit.record(connection, None, "command", "restore", file.name)
@@ -134,9 +135,7 @@ def _prepare(prepared: Path, file: Path, vault: Vault, live: Live, home: Path) -
                 connection.execute("VACUUM")
         else:
             connection.execute("PRAGMA journal_mode = WAL")
-        (until,) = connection.execute(
-            "SELECT received_at FROM transactions WHERE id = (SELECT max(id) FROM transactions)"
-        ).fetchone() or (None,)
+        until = value(connection, "SELECT received_at FROM transactions ORDER BY id DESC LIMIT 1", {})
     finally:
         connection.close()
     sync(prepared)
@@ -167,7 +166,7 @@ def _choose_keys(vault: Vault, copy_key_id: str | None, live_key_id: str | None)
 
 
 def _move_feeds(tx: Connection, live_last_ids: Mapping[str, int]) -> dict[str, int]:
-    """Move every feed's last id far past any that was ever handed out; returns them."""
+    """Raise every feed's last id far above any that was ever used; returns them."""
     rows = tx.execute("SELECT name, last_id FROM sequences ORDER BY name").fetchall()
     moved = _far_above({row["name"]: row["last_id"] for row in rows}, live_last_ids)
     for name, last_id in moved.items():
@@ -184,7 +183,7 @@ def _far_above(last_ids: Mapping[str, int], live_last_ids: Mapping[str, int]) ->
 
 @contextmanager
 def _only_restore(home: Path) -> Iterator[None]:
-    """One restore at a time; whatever an earlier one that was killed has left is removed."""
+    """One restore at a time. What a killed one has left is removed."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(home, os.O_RDONLY | os.O_CLOEXEC)
     try:

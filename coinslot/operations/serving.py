@@ -1,7 +1,6 @@
-"""The database that is served: what state it is in, and another one put in its place.
+"""The database that is served: its state, and how a restore replaces it.
 
-What is served is the old database or the new one, entirely, whenever the machine stops; and what was served before is
-kept beside it.
+Whenever the machine stops, the old database or the new one is served, whole; what was served before is kept beside it.
 """
 
 import fcntl
@@ -10,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from coinslot.access.vault import database_key_id
 from coinslot.base import clock
@@ -18,13 +18,13 @@ from coinslot.outbox import deliveries
 from coinslot.store.db import SCHEMA_VERSION, Connection, Database, DatabaseError, EngineError, connect, file_version
 from coinslot.store.lock import hand_over
 
-# Where SQLite keeps its locks: every connection to a database in WAL mode holds some of these bytes while it is open.
+# SQLite's locks: every open connection to a database in WAL mode holds a lock on some of these bytes of the file.
 LOCK_BYTES_START, LOCK_BYTES = 0x40000000, 512
 
 
 @dataclass(frozen=True)
 class Live:
-    """What is being served. ``state`` is ``healthy``, ``missing``, ``damaged`` or ``newer`` than this code."""
+    """The database at hand. ``state`` is ``healthy``, ``missing``, ``damaged`` or ``newer`` (than this code)."""
 
     state: str
     trouble: str = ""
@@ -35,40 +35,40 @@ class Live:
 
 
 def look_at(path: Path) -> Live:
-    """The state of the database at hand, and of its facts those that can be read."""
+    """The state of the database at hand, with what can be read of it."""
     if not path.exists():
         return Live("missing")
+    known: dict[str, Any] = {}
     try:
         connection = connect(path)
     except (EngineError, ValueError) as error:
         return Live("damaged", str(error))
-    key, page_size = None, None
-    last_ids: dict[str, int] = {}
-    has_game = False
     try:
         with suppress(EngineError, ValueError):
             last_ids = {row["name"]: row["last_id"] for row in connection.execute("SELECT * FROM sequences")}
-            key = database_key_id(connection)
-            has_game = holds_game(connection)
-            last_ids |= deliveries.last_ids(connection)
+            known["last_ids"] = last_ids
+            known["key_id"] = database_key_id(connection)
+            known["has_game"] = holds_game(connection)
+            known["last_ids"] = last_ids | deliveries.last_ids(connection)
         version = file_version(connection)
-        (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+        (known["page_size"],) = connection.execute("PRAGMA page_size").fetchone()
         if version > SCHEMA_VERSION:
-            return Live("newer", f"schema version {version}", key, page_size, last_ids, has_game)
+            return Live("newer", f"schema version {version}", **known)
         (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        return Live("healthy" if answer == "ok" else "damaged", answer, key, page_size, last_ids, has_game)
+        return Live("healthy" if answer == "ok" else "damaged", answer, **known)
     except (EngineError, DatabaseError, ValueError) as error:
-        return Live("damaged", str(error), key, page_size, last_ids, has_game)
+        return Live("damaged", str(error), **known)
     finally:
         connection.close()
 
 
 def holds_game(connection: Connection) -> bool:
+    """Whether a database holds a game."""
     return connection.execute("SELECT 1 FROM games LIMIT 1").fetchone() is not None
 
 
 def replace_content(database: Database, prepared: Path, live: Live) -> Path:
-    """Keep what the live file holds, then give it the prepared content. The caller holds the write lock."""
+    """Keep a copy of the live file, then give it the prepared content. The caller holds the write lock."""
     kept = _beside(database, "before-restore")
     target = connect(database.path)
     try:
@@ -87,8 +87,8 @@ def replace_content(database: Database, prepared: Path, live: Live) -> Path:
             raise
         finally:
             source.close()
-        # The whole database has gone through the WAL: give its disk back, unless that means waiting for a reader.
-        with suppress(EngineError):  # the restore is committed, and a later checkpoint will do
+        # The WAL is as large as the database now: cut it, unless a reader keeps it in use.
+        with suppress(EngineError):  # the restore is committed, and a later checkpoint cuts it too
             target.execute("PRAGMA busy_timeout = 0")
             target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
@@ -97,12 +97,12 @@ def replace_content(database: Database, prepared: Path, live: Live) -> Path:
 
 
 def put_in_place(database: Database, prepared: Path, live: Live) -> Path | None:
-    """Rename the prepared file to the live one's name, which is then new, or free. The caller holds the write lock.
+    """Give the prepared file the live one's name. The caller holds the write lock.
 
-    A file that cannot be served may still be open in a server that was started before. It would go on with the file
-    moved aside, and what it commits would be lost: hence the look at SQLite's own locks, which each connection holds
-    some of, on the file; held until the end, they also keep everyone from opening it. A file that was deleted can be
-    asked for no lock; where there is a /proc, it knows who has it open.
+    A file that cannot be served may still be open in a running server, which would continue on the file moved aside,
+    and its commits would be lost. So all of SQLite's locks on the file are taken first: it fails when a connection is
+    open, and keeps new ones out. A deleted file has no lock to take; /proc, where it exists, knows which process has
+    it open.
     """
     aside = _beside(database, "damaged")
     if live.state == "missing":
@@ -123,8 +123,8 @@ def put_in_place(database: Database, prepared: Path, live: Live) -> Path | None:
                 f"the database at hand cannot be used ({live.state}: {live.trouble}) and must be moved aside, but a "
                 "process has it open; stop the server and try again"
             ) from None
-        os.link(database.path, aside)  # two names until the rename: no moment without a file
-        _move_side_files(database.path, aside)  # an old WAL beside the new file would be taken for its own
+        os.link(database.path, aside)  # two names until the rename, so that there is always a file
+        _move_side_files(database.path, aside)  # SQLite would take an old WAL for the new file's
         os.replace(prepared, database.path)
         sync(database.home)
     finally:
@@ -133,7 +133,7 @@ def put_in_place(database: Database, prepared: Path, live: Live) -> Path | None:
 
 
 def _move_side_files(path: Path, aside: Path) -> bool:
-    """Give -wal and -shm the new name of the file they belong to; returns whether there were any."""
+    """Rename the files beside a database as it was renamed; returns whether there were any."""
     found = [side_file for side_file in side_files(path) if side_file.exists()]
     for side_file in found:
         os.replace(side_file, f"{aside}{side_file.name.removeprefix(path.name)}")
@@ -141,7 +141,7 @@ def _move_side_files(path: Path, aside: Path) -> bool:
 
 
 def _check_nobody_has_it_open(path: Path) -> None:
-    """Raises :class:`BackupError` when a process still has the missing database, or its WAL, open as far as we see."""
+    """Raises :class:`BackupError` when a process that we can see has the missing database, or its WAL, open."""
     names = {str(each) for each in (path.resolve(), *side_files(path.resolve()))}
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         with suppress(OSError):  # the process ended, or is not ours to look at

@@ -1,6 +1,6 @@
-"""What is wrong, in all games at once: each trouble with how many it is of, in one statement however many games.
+"""Troubles: what is wrong in all games, found by a fixed number of statements however many games there are.
 
-Counts end at :data:`MOST`: one more says "more than that". The words, and the link that mends it, are the pages'.
+A count ends at :data:`MOST` and one, which means "more". ``handlers/kit/trouble_sentences.py`` has the sentences.
 """
 
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ from coinslot.store.db import Connection
 MOST = 10_000
 HOUR_SECONDS = 3600
 DAY_SECONDS = 86_400
-RECENT_DAYS = 7  # conflicts are told for so long: nothing settles them but a look
+RECENT_DAYS = 7  # conflicts and the like are troubles for so long; nothing else ends them
 ROTATION_DAYS = 7  # after that a rotation should be over
 LOOKED_AT = 1000  # of the newest conflicts
-LISTED = 100  # destinations, jobs and keys that are told one by one
+LISTED = 100  # destinations, jobs and keys that are troubles one by one
 NAMED = 10  # orders, words and addresses that a trouble names
-NOTICES = 1000  # counts of them end there, and are of the newest
-WRONG_ADDRESSES = 10  # told one by one, the most called first
+NOTICES = 1000  # the newest that are counted
+WRONG_ADDRESSES = 10  # each a trouble, the most called first
 
 
 @dataclass(frozen=True)
 class Trouble:
     """One thing that is wrong. ``game`` is a slug, None where it concerns all; ``subject`` is what it is about.
 
-    ``count`` is None where there is nothing to count. ``detail`` says more, in the words of whoever failed: it may be
-    anybody's text, and so may ``named``: what was counted, up to :data:`NAMED` of it, each with what is said about it.
+    ``count`` is None where there is nothing to count. ``detail`` says more. ``named`` are the first :data:`NAMED` that
+    were counted, each with a detail. All of these texts may be anybody's.
     """
 
     kind: str
@@ -63,7 +63,7 @@ def find(connection: Connection) -> list[Trouble]:
 
 
 def _noticed(connection: Connection, recently: object) -> list[Trouble]:
-    """A trouble for each address that was called and does not exist, and for each kind of notices of a partner's."""
+    """A trouble for each called address that does not exist, and for each kind of notices of a partner."""
     rows = connection.execute(
         _NOTICED, {"recently": recently, "notices": NOTICES + 1, "wrong_addresses": WRONG_ADDRESSES}
     ).fetchall()
@@ -80,7 +80,7 @@ def _noticed(connection: Connection, recently: object) -> list[Trouble]:
 
 
 def _is_listed(word: str, completed: str | None, failed: str | None) -> bool:
-    """Whether the owner has said since what a status means; None: a setting is as it comes."""
+    """Whether the owner's lists say by now what a status means; None: a list has its default."""
     return (
         statuses.meaning(
             word, statuses.COMPLETED if completed is None else completed, statuses.FAILED if failed is None else failed
@@ -89,7 +89,7 @@ def _is_listed(word: str, completed: str | None, failed: str | None) -> bool:
     )
 
 
-# What is told one by one: tables of a few rows each.
+# One trouble per row, from tables of few rows.
 _ONE_BY_ONE = """
     SELECT 'no_password' AS kind, NULL AS game, CAST(NULL AS INTEGER) AS count, NULL AS detail, NULL AS subject
     WHERE NOT EXISTS (SELECT 1 FROM installation WHERE name = 'owner.password_hash')
@@ -190,8 +190,8 @@ _COUNTED = f"""
     WHERE count > 0
 """  # noqa: S608  our own words only
 
-# Notices, the newest first. Those that nothing but a look settles are told for some days; the others until they are
-# settled: the word is explained, the order credited, one of the two taken back.
+# Notices, the newest first. Some end by themselves: the word is in a list, the order is credited, one of the two
+# transactions is reversed. The others end after :recently.
 _NOTICED = """
     SELECT * FROM (
         SELECT 'no_address' AS kind, g.slug AS game, r.partner AS partner, '' AS subject, r.path AS detail,

@@ -1,8 +1,10 @@
-"""What a partner has told us that led to nothing and that only a person can settle. Tests are left out."""
+"""Reports of a partner that led to nothing and that a person must settle. Tests are left out."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from coinslot.store.db import Connection, Row
+from coinslot.store.queries import value
 
 _EVENTS = """FROM events e
     WHERE e.game_id = :game_id AND e.partner = :partner AND e.is_test = 0 AND e.type IN ({types})
@@ -29,15 +31,12 @@ def count_events_without_grant(
 ) -> int:
     """How many such events have come since."""
     named, values = _types(types)
-    (count,) = connection.execute(
-        f"SELECT count(*) {_EVENTS.format(types=named)}",
-        {"game_id": game_id, "partner": partner, "since": since, **values},
-    ).fetchone()
-    return int(count)
+    values |= {"game_id": game_id, "partner": partner, "since": since}
+    return int(value(connection, f"SELECT count(*) {_EVENTS.format(types=named)}", values))
 
 
 def conflicts(connection: Connection, game_id: int, partner: str, limit: int) -> list[Row]:
-    """Transactions that came again with other content, newest first; the first one stands."""
+    """Transactions that came again with other content, newest first; the first content counts."""
     return connection.execute(
         """SELECT id, external_id, player_id, last_at FROM conflicts
            WHERE game_id = :game_id AND partner = :partner ORDER BY id DESC LIMIT :limit""",
@@ -46,13 +45,11 @@ def conflicts(connection: Connection, game_id: int, partner: str, limit: int) ->
 
 
 def count_conflicts(connection: Connection, game_id: int, partner: str, since: str) -> int:
-    (count,) = connection.execute(
-        "SELECT count(*) FROM conflicts WHERE game_id = :game_id AND partner = :partner AND last_at >= :since",
-        {"game_id": game_id, "partner": partner, "since": since},
-    ).fetchone()
-    return int(count)
+    """How many such transactions came again since."""
+    query = "SELECT count(*) FROM conflicts WHERE game_id = :game_id AND partner = :partner AND last_at >= :since"
+    return int(value(connection, query, {"game_id": game_id, "partner": partner, "since": since}))
 
 
-def _types(types: Sequence[str]) -> tuple[str, dict[str, str]]:
+def _types(types: Sequence[str]) -> tuple[str, dict[str, Any]]:
     values = {f"type_{number}": each for number, each in enumerate(types)}
     return ", ".join(f":{name}" for name in values), values

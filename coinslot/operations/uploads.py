@@ -1,6 +1,6 @@
-"""Files the owner has handed in and not used yet: kept beside the database for some hours, then gone.
+"""Uploads: files that the owner has uploaded and not used yet, kept beside the database for some hours.
 
-Whoever has the id and names what it was handed in for finds it again, in any process of this installation.
+Any process of this installation finds one by its id and its purpose.
 """
 
 import os
@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +19,7 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 
 def keep(home: Path, purpose: str, file: IO[bytes]) -> str:
-    """Keep a copy and return its id. ``purpose`` is of our making, and may stand in the name of a file."""
+    """Keep a copy and return its id. ``purpose`` is a word of ours that may be part of a file's name."""
     folder = _folder(home)
     folder.mkdir(mode=0o700, exist_ok=True)
     _make_room(folder)
@@ -29,18 +30,19 @@ def keep(home: Path, purpose: str, file: IO[bytes]) -> str:
 
 
 def find(home: Path, purpose: str, upload_id: str) -> Path | None:
+    """The file of an id and its purpose; None where it does not exist, or not any more."""
     path = _folder(home) / f"{purpose}.{upload_id}"
     return path if _ID.fullmatch(upload_id) and path.is_file() else None
 
 
 def forget(path: Path) -> None:
+    """Delete an upload."""
     path.unlink(missing_ok=True)
 
 
 def clear(home: Path) -> None:
-    """Delete every file that is kept."""
-    folder = _folder(home)
-    for path in folder.iterdir() if folder.is_dir() else ():
+    """Delete every upload."""
+    for path in _folder(home).glob("*"):
         forget(path)
 
 
@@ -51,11 +53,8 @@ def _folder(home: Path) -> Path:
 def _make_room(folder: Path) -> None:
     found = []
     for path in folder.iterdir():
-        try:
+        with suppress(FileNotFoundError):  # another process deletes too
             found.append((path.stat().st_mtime, path))
-        except FileNotFoundError:
-            continue  # another process makes room too
-    newest_first = sorted(found, reverse=True)
-    for number, (at, path) in enumerate(newest_first, start=1):
+    for number, (at, path) in enumerate(sorted(found, reverse=True), start=1):
         if number >= MOST_KEPT or at < time.time() - KEPT_SECONDS:
             forget(path)

@@ -1,4 +1,4 @@
-"""What an owner may enter for a destination, checked: patterns, delays, what counts as arrived, an address."""
+"""Checks of what an owner enters for a destination: patterns, delays, the rule of success, the address."""
 
 import json
 import re
@@ -53,6 +53,7 @@ def says_yes(expression: str, answer: bytes) -> bool:
 
 
 def checked_success(rule: str) -> tuple[str, str | None]:
+    """The rule of success, and its expression if it is one. Raises :class:`DestinationError`."""
     if rule in ("2xx", "200"):
         return rule, None
     try:
@@ -63,10 +64,11 @@ def checked_success(rule: str) -> tuple[str, str | None]:
 
 
 def checked_url(url: str) -> str:
+    """The address as it is. Raises :class:`DestinationError`."""
     try:
         parts = urlsplit(web_address(url))
         if parts.port == 0:
-            raise ValueError("port 0 is nobody's")
+            raise ValueError("port 0 cannot be called")
     except ValueError as error:
         raise DestinationError(f"url: {error}") from None
     return url

@@ -23,10 +23,10 @@ Sign: TypeAlias = Callable[[str, int, str, bytes, Iterable[SecretValue]], dict[s
 class Format:
     """How deliveries to a destination are made.
 
-    ``retry_seconds`` are the delays after the first attempt and ``success`` the rule, as a destination has them where
-    its owner sets no others. ``id_header``, ``time_header`` and ``signature_header`` are among those of ``sign``;
-    ``recipe`` says in words how the signature is made. ``is_converted``: it gets nothing but what was converted for it
-    (``conversions.py``). ``keeps_order``: nothing of a player's overtakes. ``has_several_signatures``: one per secret.
+    ``retry_seconds``, the delays after the first attempt, and ``success``, the rule, are defaults of a destination.
+    ``id_header``, ``time_header`` and ``signature_header`` are among the headers of ``sign``; ``recipe`` says in words
+    how the signature is made. ``is_converted``: it gets only conversions (``conversion_queue.py``). ``keeps_order``:
+    deliveries of one player stay in order. ``has_several_signatures``: one per secret.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Due times further away than any delay: a clock that ran ahead set them. Set right, they count as due now.
+"""Due times further ahead than any delay, set by a clock that ran ahead: they count as due now.
 
-Leases of deliveries are not looked at here: a claim passes over one that is longer than a lease can be
-(``coinslot/outbox/deliveries.py``), which needs no search through everything that waits.
+Leases of deliveries need no search: a claim ignores one that is longer than a lease can be
+(``coinslot/outbox/deliveries.py``).
 """
 
 from coinslot.base import clock
@@ -17,7 +17,7 @@ LONGEST_DELAY_SECONDS = 86400 + 3600.0
 def mend(tx: Connection) -> bool:
     """Make such times due now, some of each kind; returns whether there may be more.
 
-    A job that seems to be in hand for longer than a lease lasts is free again too.
+    A job with a lease longer than any is free again too.
     """
     now = clock.now()
     values = {

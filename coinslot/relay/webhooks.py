@@ -15,7 +15,7 @@ USER_AGENT = "Coinslot"
 
 
 def body(connection: Connection, claim: Claim) -> bytes:
-    """``{"type", "timestamp", "data"}``, or what was converted; the same bytes for every attempt.
+    """``{"type", "timestamp", "data"}``, or the conversion; the same bytes for every attempt.
 
     Raises LookupError where a conversion is wanted and there is none.
     """
@@ -32,14 +32,15 @@ def body(connection: Connection, claim: Claim) -> bytes:
 
 
 def envelope(event_type: str, timestamp: str, data: dict[str, object]) -> bytes:
+    """The body of an unconverted delivery."""
     return json.dumps({"type": event_type, "timestamp": timestamp, "data": data}, separators=(",", ":")).encode()
 
 
-MASKED = "(made anew for each attempt)"
+MASKED = "(made for each attempt)"
 
 
 def shown_headers(claim: Claim, content: bytes, format: Format) -> dict[str, str]:
-    """The headers as an attempt sends them, but for what is made for that attempt alone; no key is needed."""
+    """The headers of an attempt without its time and signature, and so without a key."""
     nobody = SecretValue("nobody", "current", b"nobody")
     found = signed(format, claim.webhook_id, claim.number, content, [nobody])
     return found | dict.fromkeys((format.time_header, format.signature_header), MASKED)
