@@ -138,6 +138,10 @@ class Relay:
             awaited = [moments[each] for each in room] + ([] if job_moment is None else [job_moment])
             self._wait(connection, version, min(awaited, default=None), wait_until)
             return 0, 0
+        return self._claim(due, is_job_due)
+
+    def _claim(self, due: Mapping[int, int], is_job_due: bool) -> tuple[int, int]:
+        """Claim, each kind in one write, and begin what is claimed in threads."""
         jobs: list[Due] = []
         if is_job_due:
             free = JOBS_AT_ONCE - self._in_hand[_JOBS]
