@@ -10,7 +10,6 @@ import pytest
 from coinslot.base import clock as coinslot_clock
 from coinslot.installation import Standing
 from coinslot.payments import parsing
-from coinslot.payments import payment_queue as queue
 from coinslot.relay.jobs import JobError
 from handlers.playcamp.payments import formulas, polling, sends
 from handlers.playcamp.payments import source as game_payments
@@ -18,8 +17,8 @@ from handlers.playcamp.payments.progress import Progress, Window
 from handlers.playcamp.payments.source import Source
 from tests.fakes.game_payments import GamePayments
 from tests.fakes.http import certificate, closed_port, reset, silence, slow_body, status
+from tests.playcamp.conftest import NOW
 
-NOW = 1_767_323_045  # 2026-01-02T03:04:05Z
 DAY = 86400
 KEY = "a-payments-key-that-no-log-may-hold"
 PLAIN = {
@@ -28,12 +27,6 @@ PLAIN = {
     "map": "{transactionId: order_id, userId: to_string(usn), productId: product_id, amount: price,"
     " currency: currency, market: market, purchasedAt: paid_at, status: status}",
 }
-
-
-@pytest.fixture
-def now(clock):
-    clock.move_to(NOW)
-    return clock
 
 
 @pytest.fixture
@@ -54,8 +47,19 @@ def watermark(installation, studio):
 
 
 @pytest.fixture
-def ids(db):
-    return lambda: [row["transaction_id"] for row in db("SELECT transaction_id FROM payments ORDER BY id")]
+def ids(stored):
+    return lambda: list(stored())
+
+
+@pytest.fixture
+def job(db):
+    """The schedule of the polls, with the seconds until the next one."""
+
+    def find():
+        (row,) = db("SELECT * FROM schedules WHERE name = 'playcamp.poll'")
+        return row, round(coinslot_clock.seconds(row["due_at"]) - coinslot_clock.now())
+
+    return find
 
 
 def ranges(game):
@@ -112,15 +116,6 @@ class TestShapes:
         told = [row["amount"] for row in db("SELECT amount FROM payments ORDER BY id")]
         assert told == ["9900", "0.01", "12345678901234.5", "19.99", "0.3", "1000", "9900", "123456789012345.67"]
 
-    def test_times_without_an_offset_are_those_of_the_zone(self, poll, studio, db, now):
-        with GamePayments("nested") as game:
-            game.set_up(studio)
-            game.pay("GP-1", NOW - 600)
-
-            poll()
-
-        assert db("SELECT purchased_at FROM payments")[0]["purchased_at"] == "2026-01-02T02:54:05.000000Z"
-
     def test_places_are_filled_in_percent_encoded_and_in_the_zone(self, installation, studio, now, game):
         game.set_up(
             studio,
@@ -161,6 +156,7 @@ class TestWindows:
 
         assert ranges(game) == [(NOW - DAY, NOW - 60)]
         assert (again, watermark().through) == (300.0, NOW - 60)
+        assert (poll(), len(game.requests)) == (300.0, 1)  # nothing is new
 
     def test_later_polls_begin_ten_minutes_before_the_watermark(self, poll, studio, now, game, watermark, ids):
         game.set_up(studio)
@@ -186,12 +182,6 @@ class TestWindows:
 
         assert [start for start, _ in ranges(game)] == [cut_over, cut_over]
         assert ids() == ["GP-after"]
-
-    def test_nothing_is_asked_before_there_is_something_new_to_ask_for(self, poll, studio, now, game):
-        game.set_up(studio)
-        poll()
-
-        assert (poll(), len(game.requests)) == (300.0, 1)
 
     def test_since_is_a_time_of_the_zone_and_long_ranges_are_asked_for_day_by_day(self, poll, studio, now, game):
         game.set_up(studio, since="2025-12-31", zone="Asia/Seoul")
@@ -249,6 +239,9 @@ class TestWindows:
         assert game.requests == []
 
 
+NONSENSE = answer({"ok": False, "error": "the cursor has expired"})
+
+
 class TestTrouble:
     @pytest.fixture(autouse=True)
     def five_pages(self, studio, now, game):
@@ -272,46 +265,24 @@ class TestTrouble:
         assert (stored, through) == (["GP-0", "GP-1"], None)
         assert (ids(), watermark().through) == ([f"GP-{number}" for number in range(5)], NOW - 60)
 
-    def test_after_a_break_the_window_goes_on_where_it_was(self, poll, game):
-        game.trouble(None, None, reset)
-        with pytest.raises(JobError):
-            poll()
-
-        poll()
-
-        assert [each.query["page"] for each in game.requests] == ["1", "2", "3", "3", "4", "5"]
-
-    def test_a_page_that_is_refused_has_the_window_begin_anew(self, poll, game, ids):
-        game.trouble(None, None, status(410))
-        with pytest.raises(JobError, match="answered 410"):
-            poll()
-
-        poll()
-
-        assert [each.query["page"] for each in game.requests] == ["1", "2", "3", "1", "2", "3", "4", "5"]
-        assert len(ids()) == 5
-
-    def test_an_answer_that_makes_no_sense_does_not_lose_the_place(self, poll, game, ids):
-        """An API that refuses the third page of each run, with a 200, is read all the same."""
-        for _ in range(2):
-            game.trouble(None, None, answer({"ok": False}))
-            with pytest.raises(JobError, match="found no list"):
-                poll()
-
-        poll()
-
-        assert [each.query["page"] for each in game.requests] == ["1", "2", "3", "3", "4", "5", "5"]
-        assert len(ids()) == 5
-
-    def test_a_page_that_never_makes_sense_has_the_window_begin_anew(self, poll, game, ids):
-        game.trouble(None, None, *[answer({"error": "the cursor has expired"})] * 3)
-        for _ in range(3):
+    @pytest.mark.parametrize(
+        ("runs", "pages"),
+        [
+            ([[None, None, reset]], "1 2 3 3 4 5"),
+            ([[None, None, status(410)]], "1 2 3 1 2 3 4 5"),  # refused: the window begins anew
+            ([[None, None, NONSENSE], [None, None, NONSENSE]], "1 2 3 3 4 5 5"),  # the place is not lost
+            ([[None, None, NONSENSE], [NONSENSE], [NONSENSE]], "1 2 3 3 3 1 2 3 4 5"),  # it never makes sense
+        ],
+    )
+    def test_the_window_goes_on_where_it_was_unless_its_place_is_lost(self, poll, game, ids, runs, pages):
+        for script in runs:
+            game.trouble(*script)
             with pytest.raises(JobError):
                 poll()
 
         poll()
 
-        assert [each.query["page"] for each in game.requests] == ["1", "2", "3", "3", "3", "1", "2", "3", "4", "5"]
+        assert " ".join(each.query["page"] for each in game.requests) == pages
         assert len(ids()) == 5
 
     def test_another_configuration_has_the_window_begin_anew(self, poll, game, studio):
@@ -344,23 +315,17 @@ class TestTrouble:
         assert (len(ids()), watermark().through) == (5, NOW - 60)
         assert [each.query["page"] for each in game.requests] == ["1", "2", "2", "3", "4", "5"]
 
-    @pytest.mark.parametrize("rows", ["nothing", "items[0]", "page"])
-    def test_rows_that_are_no_list_move_no_watermark(self, poll, studio, watermark, ids, rows):
-        studio.config("playcamp.payments.rows", rows)
+    @pytest.mark.parametrize(
+        ("name", "values"),
+        [("rows", ("nothing", "items[0]", "page")), ("next", ("page", "`7`", "`true`", "items", '`"\\u0000"`'))],
+    )
+    def test_rows_that_are_no_list_and_pages_in_a_circle_move_no_watermark(self, poll, studio, watermark, name, values):
+        for value in values:
+            studio.config(f"playcamp.payments.{name}", value)
+            with pytest.raises(JobError, match=rf"playcamp\.payments\.{name}"):
+                poll()
 
-        with pytest.raises(JobError, match=r"playcamp\.payments\.rows found no list"):
-            poll()
-
-        assert (ids(), watermark().through) == ([], None)
-
-    @pytest.mark.parametrize("pages", ["page", "`7`", "`true`", "items", '`"\\u0000"`'])
-    def test_pages_in_a_circle_or_without_sense_are_an_error(self, poll, studio, watermark, pages):
-        studio.config("playcamp.payments.next", pages)
-
-        with pytest.raises(JobError, match=r"playcamp\.payments\.next"):
-            poll()
-
-        assert watermark().through is None
+            assert watermark().through is None
 
     def test_a_circle_of_links_is_noticed(self, poll, studio, game):
         studio.config("playcamp.payments.url", f"{game.url}/p?since={{from_ms}}&until={{to_ms}}&size={{limit}}")
@@ -373,14 +338,8 @@ class TestTrouble:
 
     @pytest.mark.parametrize(
         "link",
-        [
-            "http://example.com/p",
-            "https://127.0.0.1/p",
-            "//127.0.0.1:1/p",
-            "http://127.0.0.1@example.com/p",
-            "http://[/",
-            "ftp://127.0.0.1/p",
-        ],
+        "http://example.com/p https://127.0.0.1/p //127.0.0.1:1/p http://127.0.0.1@example.com/p http://[/ "
+        "ftp://127.0.0.1/p".split(),
     )
     def test_a_link_to_another_server_is_an_error(self, poll, studio, game, watermark, link):
         studio.config("playcamp.payments.url", f"{game.url}/p?since={{from_ms}}&until={{to_ms}}&size={{limit}}")
@@ -442,41 +401,24 @@ class TestTrouble:
 
 
 class TestSchedule:
-    def test_a_configured_game_is_polled_without_anybody_asking(self, installation, studio, now, game, ids):
-        game.set_up(studio)
-        game.pay("GP-1", NOW - 600)
-
-        installation.new_relay().drain()
-
-        assert ids() == ["GP-1"]
-
     def test_failures_are_recorded_and_retried_by_the_owners_table_and_then_hourly(
-        self, installation, studio, db, now, game
+        self, installation, studio, job, now, game, ids
     ):
         game.set_up(studio, retry="7,70")
-        game.trouble(*[status(500)] * 4)
+        game.pay("GP-1", NOW - 600)
+        game.trouble(status(500), status(429, Retry_After="900"), status(500), status(500))
         waits = []
-        for _ in range(4):
+        for code in (500, 429, 500, 500):
             installation.new_relay().drain()
-            (row,) = db("SELECT * FROM schedules WHERE name = 'playcamp.poll'")
-            waits.append(round(coinslot_clock.seconds(row["due_at"]) - coinslot_clock.now()))
-            assert (row["failures"], row["last_error"]) == (len(waits), "the game's payment API answered 500")
-            now.shift(waits[-1])
+            row, wait = job()
+            waits.append(wait)
+            assert (row["failures"], f"answered {code}" in row["last_error"]) == (len(waits), True)
+            now.shift(wait)
 
         installation.new_relay().drain()
 
-        assert waits == [7, 70, 3600, 3600]
-        (row,) = db("SELECT * FROM schedules WHERE name = 'playcamp.poll'")
-        assert (row["failures"], row["last_error"]) == (0, None)
-
-    def test_an_api_that_asks_for_time_gets_it(self, installation, studio, db, now, game):
-        game.set_up(studio)
-        game.trouble(status(429, Retry_After="900"))
-
-        installation.new_relay().drain()
-
-        (row,) = db("SELECT * FROM schedules WHERE name = 'playcamp.poll'")
-        assert round(coinslot_clock.seconds(row["due_at"]) - coinslot_clock.now()) == 900
+        assert waits == [7, 900, 3600, 3600]
+        assert (job()[0]["failures"], job()[0]["last_error"], ids()) == (0, None, ["GP-1"])
 
     def test_what_takes_longer_than_a_slice_goes_on_at_once(self, poll, studio, now, game, ids, monkeypatch):
         monkeypatch.setattr(polling, "SLICE_SECONDS", 0.0)
@@ -490,7 +432,7 @@ class TestSchedule:
         assert (waits, len(ids())) == ([0.0, 0.0, 300.0], 3)
         assert [each.query["page"] for each in game.requests] == ["1", "2", "3"]
 
-    def test_a_poll_that_got_ahead_has_the_pauses_begin_anew(self, installation, studio, db, now, game):
+    def test_a_poll_that_got_ahead_has_the_pauses_begin_anew(self, installation, studio, job, now, game):
         game.set_up(studio)
         game.limit = 1
         for number in range(4):
@@ -499,9 +441,8 @@ class TestSchedule:
         failures = []
         for _ in range(4):
             installation.new_relay().drain()
-            (row,) = db("SELECT * FROM schedules WHERE name = 'playcamp.poll'")
-            failures.append(row["failures"])
-            now.move_to(coinslot_clock.seconds(row["due_at"]))
+            failures.append(job()[0]["failures"])
+            now.shift(job()[1])
 
         assert failures == [1, 2, 1, 2]
 
@@ -704,12 +645,13 @@ class TestRows:
 
         rows = db("SELECT * FROM payments ORDER BY id")
         assert [(row["transaction_id"], row["refund_state"]) for row in rows] == [("GP-1", None), ("GP-2", "waiting")]
+        (job,) = db("SELECT due_at FROM schedules WHERE name = :name", name=sends.JOB)
+        assert job["due_at"] == coinslot_clock.stamp(NOW)  # since the first one came
 
-    def test_other_content_of_what_may_have_been_sent_is_kept_for_a_person(self, installation, poll, game, db, now):
+    def test_other_content_of_what_may_have_been_sent_is_kept_for_a_person(self, claim, poll, game, db, now):
         game.trouble(answer({"payments": [plain_row("GP-1")]}), answer({"payments": [plain_row("GP-1", price="1")]}))
         poll()
-        game_id = db("SELECT game_id FROM payments")[0]["game_id"]
-        installation.database.write_here(lambda tx: queue.claim(tx, queue.REGISTER, game_id, 10, is_sandbox=False))
+        claim()
         now.shift(300)
 
         poll()
@@ -728,14 +670,6 @@ class TestRows:
         poll()
 
         assert [row["state"] for row in db("SELECT state FROM payments ORDER BY id")] == ["kept"] * 3
-
-    def test_new_payments_wake_their_registration(self, poll, game, db):
-        game.trouble(answer({"payments": [plain_row("GP-1")]}))
-
-        poll()
-
-        (row,) = db("SELECT due_at FROM schedules WHERE name = :name", name=sends.JOB)
-        assert row["due_at"] == coinslot_clock.stamp(NOW)
 
 
 class TestProof:
