@@ -21,7 +21,6 @@ import json
 import re
 import secrets
 import time
-import uuid
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -37,12 +36,8 @@ API_KEY = "ak_server_fake:s3cret:with-a-colon"
 DAY = 86400
 PLATFORMS = ("iOS", "Android", "Web", "Roblox", "Other")
 DISTRIBUTION_TYPES = ("MOBILE_STORE", "PC_STORE", "MOBILE_SELF_STORE", "PC_SELF_STORE")
-DOCUMENTED_EVENT_TYPES = (
-    "coupon.redeemed",
-    "payment.created",
-    "payment.bulk_created",
-    "sponsor.created",
-    "sponsor.ended",
+DOCUMENTED_EVENT_TYPES = tuple(
+    "coupon.redeemed payment.created payment.bulk_created sponsor.created sponsor.ended".split()
 )
 
 Reply = tuple[int, Any]
@@ -73,13 +68,10 @@ class Coupon:
 
 @dataclass(frozen=True)
 class Delivered:
-    """One webhook call, and how it was answered; ``status`` is None where it was not."""
+    """One webhook call; ``status`` is None if it was not answered."""
 
-    url: str
-    headers: Mapping[str, str]
     body: bytes
     status: int | None
-    answer: bytes
 
 
 @dataclass
@@ -167,20 +159,11 @@ class PlayCamp(FakeServer):
 
     def hook(self, event_type: str, url: str, secret: str | None = None) -> dict[str, Any]:
         """A registration as if made on the dashboard; its secret is in it."""
+        hook = {"id": next(self._hook_ids), "eventType": event_type, "url": url, "isActive": True}
+        hook |= {"retryCount": 3, "timeoutMs": 5000, "secret": secret or f"whsec_{secrets.token_hex(16)}"}
         with self.mutex:
-            hook_id = next(self._hook_ids)
-            self.hooks[hook_id] = {
-                "id": hook_id,
-                "projectId": "project_1",
-                "eventType": event_type,
-                "url": url,
-                "isActive": True,
-                "retryCount": 3,
-                "timeoutMs": 5000,
-                "createdAt": stamp(),
-                "secret": secret or f"whsec_{secrets.token_hex(16)}",
-            }
-            return self.hooks[hook_id]
+            self.hooks[hook["id"]] = hook
+        return hook
 
     def deliver(self, events: Iterable[Mapping[str, Any]], webhook_id: int | None = None) -> list[Delivered]:
         """Send a batch to the registrations for its event types, once to each address.
@@ -204,16 +187,11 @@ class PlayCamp(FakeServer):
 
     def _send(self, hook: Mapping[str, Any], events: list[dict[str, Any]]) -> Delivered:
         body = as_json({"events": events})
-        headers = {
-            "Content-Type": "application/json",
-            "X-Webhook-Signature": signed(body, hook["secret"]),
-            "X-Webhook-Batch": "true",
-            "X-Webhook-Count": str(len(events)),
-        }
-        status, answer = None, b""
+        headers = {"X-Webhook-Signature": signed(body, hook["secret"]), "X-Webhook-Count": str(len(events))}
+        headers |= {"Content-Type": "application/json", "X-Webhook-Batch": "true"}
         with suppress(OSError, http.client.HTTPException):
-            status, answer = self.post(hook["url"], headers, body)
-        return Delivered(hook["url"], headers, body, status, answer)
+            return Delivered(body, self.post(hook["url"], headers, body)[0])
+        return Delivered(body, None)
 
     # The API
 
@@ -264,9 +242,11 @@ class PlayCamp(FakeServer):
             case "POST", "payments", "bulk":
                 return self._register_many(given)
             case "POST", "payments":
-                return self._register(given)
+                if problem := self._problem(given):
+                    raise _invalid(*problem)
+                return 201, {"data": self._store(given, given)}
             case "GET", "payments", transaction_id:
-                return 200, {"data": self._payment(transaction_id)}
+                return 200, {"data": _known(self.payments, transaction_id, "Payment")}
             case "POST", "payments", transaction_id, "refund":
                 return self._refund(transaction_id)
             case "POST", "sponsors":
@@ -311,14 +291,10 @@ class PlayCamp(FakeServer):
             raise _invalid("payments", "must have 1 to 1000 items")
         problems = {i: problem for i, item in enumerate(items) if (problem := self._problem(item)) is not None}
         if problems:
-            details = [
-                {
-                    "path": f"payments.{i}.{name}" if self.has_item_paths else "payments",
-                    "message": text,
-                    "target": "body",
-                }
-                for i, (name, text) in problems.items()
-            ]
+            paths = {
+                i: f"payments.{i}.{name}" if self.has_item_paths else "payments" for i, (name, _) in problems.items()
+            }
+            details = [{"path": paths[i], "message": text, "target": "body"} for i, (_, text) in problems.items()]
             raise RefusedError(400, "VALIDATION_ERROR", "Validation Error", details)
         results = []
         for item in items:
@@ -334,25 +310,13 @@ class PlayCamp(FakeServer):
                 results.append(result)
         return 201, {"data": {"results": results}}
 
-    def _register(self, given: dict[str, Any]) -> Reply:
-        problem = self._problem(given)
-        if problem is not None:
-            raise _invalid(*problem)
-        if given["transactionId"] in self.payments:
-            raise RefusedError(409, "CONFLICT", "Transaction already registered")
-        return 201, {"data": self._store(given, given)}
-
     def _refund(self, transaction_id: str) -> Reply:
-        payment = self._payment(transaction_id)
+        payment = _known(self.payments, transaction_id, "Payment")
         if payment["status"] == "REFUNDED" and self.refunded_again != 200:
             code = "CONFLICT" if self.refunded_again == 409 else "BAD_REQUEST"
             raise RefusedError(self.refunded_again, code, "Payment is already refunded")
         payment["status"] = "REFUNDED"
         return 200, {"data": payment}
-
-    def _payment(self, transaction_id: str) -> dict[str, Any]:
-        payment: dict[str, Any] = _known(self.payments, transaction_id, "Payment")
-        return payment
 
     def _problem(self, item: Any) -> tuple[str, str] | None:
         """The first wrong field of a payment, and what is wrong with it."""
@@ -363,19 +327,19 @@ class PlayCamp(FakeServer):
                 return name, "Required"
         if item["transactionId"] in self.invalid:
             return self.invalid[item["transactionId"]]
-        amount = item.get("amount")
-        if isinstance(amount, bool) or not isinstance(amount, int | Decimal) or amount < Decimal("0.01"):
-            return "amount", "must be a number of at least 0.01"
-        if not isinstance(item.get("currency"), str) or not re.fullmatch(r"[A-Z]{3}", item["currency"]):
-            return "currency", "must be an ISO 4217 code"
-        if item.get("platform") not in PLATFORMS:
-            return "platform", "Invalid enum value"
-        if item.get("distributionType") not in DISTRIBUTION_TYPES:
-            return "distributionType", "Invalid enum value"
-        moment = item.get("purchasedAt")
-        if not isinstance(moment, str) or not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", moment):
-            return "purchasedAt", "Invalid datetime"
-        return None
+        amount, moment = item.get("amount"), item.get("purchasedAt")
+        is_amount = isinstance(amount, int | Decimal) and not isinstance(amount, bool) and amount >= Decimal("0.01")
+        checks = {
+            "amount": (is_amount, "must be a number of at least 0.01"),
+            "currency": (re.fullmatch(r"[A-Z]{3}", str(item.get("currency"))), "must be an ISO 4217 code"),
+            "platform": (item.get("platform") in PLATFORMS, "Invalid enum value"),
+            "distributionType": (item.get("distributionType") in DISTRIBUTION_TYPES, "Invalid enum value"),
+            "purchasedAt": (
+                re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", str(moment)),
+                "Invalid datetime",
+            ),
+        }
+        return next(((name, text) for name, (is_right, text) in checks.items() if not is_right), None)
 
     def _store(self, item: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
         payment = {name: value for name, value in item.items() if name != "isTest"}
@@ -404,12 +368,6 @@ class PlayCamp(FakeServer):
 
     def _coupon(self, given: dict[str, Any], is_redeeming: bool) -> Reply:
         code, user_id = _text(given, "couponCode").upper(), _text(given, "userId")
-        game_user_uuid = given.get("gameUserUuid")
-        if game_user_uuid is not None:
-            try:
-                uuid.UUID(game_user_uuid)
-            except (TypeError, ValueError, AttributeError):
-                raise _invalid("gameUserUuid", "Invalid uuid") from None
         coupon = self.coupons.get(code)
         refusal = self._coupon_refusal(coupon, user_id)
         if coupon is None or refusal is not None:
@@ -418,20 +376,13 @@ class PlayCamp(FakeServer):
                 return (404 if coupon is None else 400), {"error": text, "errorCode": error_code}
             verdict = {"success" if is_redeeming else "valid": False}
             return 200, {"data": {**verdict, "couponCode": code, "errorCode": error_code, "errorMessage": text}}
-        about = {
-            "couponCode": code,
-            "reward": coupon.reward,
-            "packageName": coupon.package_name,
-            "creatorKey": coupon.creator_key,
-            "campaignId": coupon.campaign_id,
-        }
+        about = {"couponCode": code, "reward": coupon.reward, "packageName": coupon.package_name}
+        about |= {"creatorKey": coupon.creator_key, "campaignId": coupon.campaign_id}
         if not is_redeeming:
             return 200, {"data": {"valid": True, **about}}
         usage_id = 5678 + len(self.usages)
         if not given.get("isTest"):
-            names = {"packageId": coupon.package_id, "campaignId": coupon.campaign_id, "creatorKey": coupon.creator_key}
-            usage = {"id": usage_id, "userId": user_id, "couponCode": code, **names}
-            self.usages.append({**usage, "usedAt": stamp(), "rewardDelivered": False})
+            self.usages.append({"userId": user_id, "couponCode": code, "packageId": coupon.package_id})
             data = {"couponCode": code, "userId": user_id, "usageId": usage_id, "reward": coupon.reward}
             self.events.append(_event("coupon.redeemed", data, given.get("callbackId"), given.get("isTest")))
         return 200, {"data": {"success": True, "usageId": usage_id, **about, "redeemedAt": stamp()}}
@@ -439,20 +390,18 @@ class PlayCamp(FakeServer):
     def _coupon_refusal(self, coupon: Coupon | None, user_id: str) -> tuple[str, str] | None:
         if coupon is None:
             return "COUPON_NOT_FOUND", "Coupon not found"
-        if not coupon.is_active:
-            return "COUPON_INACTIVE", "Coupon is not active"
-        if time.time() < coupon.starts_at:
-            return "COUPON_NOT_YET_VALID", "Coupon is not valid yet"
-        if time.time() >= coupon.ends_at:
-            return "COUPON_EXPIRED", "Coupon has expired"
         own = [each for each in self.usages if each["userId"] == user_id]
-        if sum(each["couponCode"] == coupon.code for each in own) >= coupon.per_user:
-            return "USER_CODE_LIMIT", "Coupon was already used"
-        if sum(each["packageId"] == coupon.package_id for each in own) >= coupon.per_package:
-            return "USER_PACKAGE_LIMIT", "Package limit reached"
-        if sum(each["couponCode"] == coupon.code for each in self.usages) >= coupon.in_all:
-            return "TOTAL_USAGE_LIMIT", "Coupon is used up"
-        return None
+        of_code = [each for each in self.usages if each["couponCode"] == coupon.code]
+        of_package = [each for each in own if each["packageId"] == coupon.package_id]
+        refusals = (
+            (not coupon.is_active, "COUPON_INACTIVE", "Coupon is not active"),
+            (time.time() < coupon.starts_at, "COUPON_NOT_YET_VALID", "Coupon is not valid yet"),
+            (time.time() >= coupon.ends_at, "COUPON_EXPIRED", "Coupon has expired"),
+            (sum(each in own for each in of_code) >= coupon.per_user, "USER_CODE_LIMIT", "Coupon was already used"),
+            (len(of_package) >= coupon.per_package, "USER_PACKAGE_LIMIT", "Package limit reached"),
+            (len(of_code) >= coupon.in_all, "TOTAL_USAGE_LIMIT", "Coupon is used up"),
+        )
+        return next(((code, text) for is_refused, code, text in refusals if is_refused), None)
 
     # Webhook registrations
 
@@ -462,16 +411,11 @@ class PlayCamp(FakeServer):
                 return 200, {"data": [_without_secret(hook) for hook in self.hooks.values()]}
             if given.get("eventType") not in self.event_types:
                 raise _invalid("eventType", "Invalid enum value")
-            _check_hook(given)
-            hook = self.hook(given["eventType"], _text(given, "url"))
-            hook |= {name: given[name] for name in ("retryCount", "timeoutMs") if name in given}
-            return 201, {"data": hook}
+            return 201, {"data": self.hook(given["eventType"], _text(given, "url"))}
         hook = _known(self.hooks, int(parts[0]) if parts[0].isdecimal() else parts[0], "Webhook")
         match method, *parts[1:]:
             case ["PUT"]:
-                _check_hook(given)
-                names = ("url", "isActive", "retryCount", "timeoutMs")
-                hook |= {name: given[name] for name in names if name in given} | {"updatedAt": stamp()}
+                hook |= {name: given[name] for name in ("url", "isActive") if name in given}
                 return 200, {"data": _without_secret(hook)}
             case ["DELETE"]:
                 del self.hooks[hook["id"]]
@@ -564,12 +508,6 @@ def _text(given: Mapping[str, Any], name: str) -> str:
 def _invalid(path: str, message: str) -> RefusedError:
     details = [{"message": message, "path": path, "target": "body"}]
     return RefusedError(400, "VALIDATION_ERROR", "Validation Error", details)
-
-
-def _check_hook(given: Mapping[str, Any]) -> None:
-    for name, lowest, highest in (("retryCount", 0, 10), ("timeoutMs", 1000, 30000)):
-        if name in given and (not isinstance(given[name], int) or not lowest <= given[name] <= highest):
-            raise _invalid(name, "out of range")
 
 
 def _without_secret(hook: Mapping[str, Any]) -> dict[str, Any]:
