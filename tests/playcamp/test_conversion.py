@@ -233,6 +233,63 @@ class TestBody:
         assert [row["player_id"] for row in gateway.owed.deliveries()] == [None]
 
 
+# The setting of overtaken events, how events are sent, and what the game is told. +22@5 begins BBB22 at 5 seconds, -11
+# ends AAA11, 11>22 changes one for the other, ! marks a test and / another campaign. A string is one call; a number is
+# how many seconds pass before the job runs.
+PLAYED = {
+    "within a batch time decides, and at the same time the end goes first": (
+        "send",
+        ["-22@2 +22@0 -11@0"],
+        [["-11", "+22", "-22"]],
+    ),
+    "the other half of a test is a test": (
+        "send",
+        ["+11@-245", 10, "+11@-244!", 0, "+22@0", "-11@-0.003!", 3.1],
+        [["+11"], ["+11"], ["+22"], ["-11"]],
+    ),
+    "of two beginnings the nearer one is the other half": (
+        "send",
+        ["+11@-245", 10, "+22@0", "+33@2", "-22@1.997", "-11@-0.003"],
+        [["+11"], ["-11", "+22"], ["-22", "+33"]],
+    ),
+    "a beginning does not go before what came since": (
+        "send",
+        ["+11@-245", 10, "-11@0", "+33@1 -33@1.5", "+22@2", 3.1],
+        [["+11"], ["-11"], ["+33", "-33"], ["+22"]],
+    ),
+    "half a change waits three seconds and no more": (
+        "send",
+        ["+11@-245", 10, "+22@0", 0, 3.1],
+        [["+11"], ["+22"]],
+    ),
+    "by default everything is told as it comes": ("send", ["-11@5", 10, "+11@0", 10], [["-11"], ["+11"]]),
+    "of a late call with a change what is not over is told": (
+        "drop",
+        ["+11@0", 0, "22>11@120", 0, "11>22@60"],
+        [["+11"], ["-22", "+11"]],
+    ),
+    "a test overtakes no real event, nor does one of another campaign": (
+        "drop",
+        ["-11@60!", "-11@60/", "+11@0", "+11@1!", 10],
+        [["-11"], ["-11"], ["+11"]],
+    ),
+    "an end that joins its change is told before what has begun again": (
+        "drop",
+        ["+11@-60", 10, "+22@0", "22>11@60", "-11@-0.003"],
+        [["+11"], ["-11", "+22"], ["-22", "+11"]],
+    ),
+}
+
+
+def written(text):
+    """An event in the words of :data:`PLAYED`."""
+    what, _, when = text.rstrip("!/").partition("@")
+    name = {"+": "created", "-": "ended"}.get(what[0], "changed")
+    creators = [{"11": "AAA11", "22": "BBB22", "33": "CCC33"}[each] for each in what.lstrip("+-").split(">")]
+    told = {"isTest": True} if text.endswith("!") else {"campaign_id": "camp_2"} if text.endswith("/") else {}
+    return event(name, *creators, at=at(float(when)), **told)
+
+
 class TestOrder:
     """A change comes as an end and a beginning of one time, in any order, in one call or two."""
 
@@ -240,10 +297,22 @@ class TestOrder:
         gateway.convert(event("created", "AAA11", at="2026-01-02T03:00:00Z"))
         clock.shift(10)
 
-    def test_within_a_batch_time_decides_and_at_the_same_time_the_end_goes_first(self, gateway):
-        gateway.convert(event("ended", "BBB22", at=at(2)), event("created", "BBB22"), event("ended", "AAA11"))
+    @pytest.mark.parametrize("case", PLAYED)
+    def test_what_is_told_and_in_which_order(self, gateway, clock, case):
+        overtaken, steps, told = PLAYED[case]
+        gateway.studio.config("playcamp.events.overtaken", overtaken)
+        gateway.studio.config("playcamp.forward_test_events", "on")
+        gateway.know(CCC33="33")
 
-        assert gateway.told() == [["-11", "+22", "-22"]]
+        for step in steps:
+            if isinstance(step, str):
+                gateway.send(*map(written, step.split()))
+            else:
+                clock.shift(step)
+                gateway.run()
+        gateway.run()
+
+        assert gateway.told() == told
 
     @pytest.mark.parametrize("is_end_first", [True, False])
     @pytest.mark.parametrize("apart", [-3.0, -0.003, 0, 0.003, 3.0])
@@ -284,40 +353,6 @@ class TestOrder:
 
         assert [len(body["events"]) for body in gateway.bodies()[1:]] == [1, 1]
 
-    def test_the_other_half_of_a_test_is_a_test(self, gateway, clock):
-        gateway.studio.config("playcamp.forward_test_events", "on")
-        self.begun(gateway, clock)
-        gateway.convert(event("created", "AAA11", at="2026-01-02T03:00:01Z", isTest=True))
-        gateway.send(event("created", "BBB22", at=at(0)))
-        gateway.send(event("ended", "AAA11", at=at(-0.003), isTest=True))
-        clock.shift(3.1)
-        gateway.run()
-
-        assert gateway.told()[2:] == [["+22"], ["-11"]]
-
-    def test_of_two_beginnings_the_nearer_one_is_the_other_half(self, gateway, clock):
-        self.begun(gateway, clock)
-        gateway.know(CCC33="33")
-        gateway.send(event("created", "BBB22", at=at(0)))
-        gateway.send(event("created", "CCC33", at=at(2)))
-        gateway.send(event("ended", "BBB22", at=at(1.997)))
-        gateway.send(event("ended", "AAA11", at=at(-0.003)))
-        gateway.run()
-
-        assert gateway.told()[1:] == [["-11", "+22"], ["-22", "+33"]]
-
-    def test_a_beginning_does_not_go_before_what_came_since(self, gateway, clock):
-        self.begun(gateway, clock)
-        gateway.know(CCC33="33")
-        gateway.send(event("ended", "AAA11", at=at(0)))
-        gateway.send(event("created", "CCC33", at=at(1)), event("ended", "CCC33", at=at(1.5)))
-        gateway.send(event("created", "BBB22", at=at(2)))
-        clock.shift(3.1)
-        gateway.run()
-
-        assert gateway.told()[1:] == [["-11"], ["+33", "-33"], ["+22"]]
-        assert gateway.supported() == ["BBB22"]
-
     def test_what_comes_of_the_player_meanwhile_goes_out_after_the_change(self, gateway, clock):
         self.begun(gateway, clock)
         gateway.send(event("created", "BBB22"), event("created", "BBB22", user="7"))
@@ -329,29 +364,13 @@ class TestOrder:
         assert [[each["usn"] for each in body["events"]] for body in gateway.bodies()[1:]] == [[7], *[[100001] * 2] * 2]
         assert gateway.bodies()[2] == {"events": [REMOVED, REGISTERED]}
 
-    def test_half_a_change_waits_three_seconds_and_no_more(self, gateway, clock):
-        self.begun(gateway, clock)
-        gateway.send(event("created", "BBB22"))
-        gateway.run()
-        clock.shift(3.1)
-
-        assert gateway.run() is None
-
-        assert gateway.bodies()[1:] == [{"events": [REGISTERED]}]
-
 
 STORY = {  # in the order of time
     "begun and ended": ([("created", "AAA11"), ("ended", "AAA11")], []),
     "begun and changed": ([("created", "AAA11"), ("changed", "AAA11", "BBB22")], ["BBB22"]),
     "begun again": ([("created", "AAA11"), ("ended", "AAA11"), ("created", "AAA11")], ["AAA11"]),
-    "changed there and back": (
-        [("created", "AAA11"), ("changed", "AAA11", "BBB22"), ("changed", "BBB22", "AAA11")],
-        ["AAA11"],
-    ),
-    "changed and ended": (
-        [("created", "AAA11"), ("changed", "AAA11", "BBB22"), ("ended", "BBB22")],
-        [],
-    ),
+    "changed back": ([("created", "AAA11"), ("changed", "AAA11", "BBB22"), ("changed", "BBB22", "AAA11")], ["AAA11"]),
+    "changed and ended": ([("created", "AAA11"), ("changed", "AAA11", "BBB22"), ("ended", "BBB22")], []),
 }
 
 
@@ -398,16 +417,6 @@ class TestOvertaken:
     def drop(self, gateway):
         gateway.studio.config("playcamp.events.overtaken", "drop")
 
-    def test_by_default_everything_is_told_as_it_comes(self, gateway, clock):
-        gateway.studio.config("playcamp.events.overtaken", "send")
-        for what, when in (("ended", 5), ("created", 0)):
-            gateway.send(event(what, "AAA11", at=at(when)))
-            clock.shift(10)
-            gateway.run()
-
-        assert gateway.told() == [["-11"], ["+11"]]
-        assert gateway.supported() == []
-
     @pytest.mark.parametrize("name", STORY)
     @pytest.mark.parametrize("marks", [{}, {"isTest": True}, {"campaign_id": ""}], ids=["", "test", "no campaign"])
     def test_what_the_game_is_told_last_is_what_it_hears_when_it_asks(self, gateway, clock, name, marks):
@@ -447,36 +456,6 @@ class TestOvertaken:
         assert gateway.told() == [["-11"]]
         assert [row["type"] for row in gateway.db("SELECT type FROM events")] == ["sponsor.ended", "sponsor.created"]
         assert gateway.states() == ["converted"]
-
-    def test_a_late_call_with_a_change_is_told_of_it_what_is_not_over(self, gateway, clock):
-        gateway.convert(event("created", "AAA11", at=at(0)))
-        gateway.convert(event("changed", "BBB22", "AAA11", at=at(120)))
-        gateway.convert(event("changed", "AAA11", "BBB22", at=at(60)))
-
-        assert gateway.told() == [["+11"], ["-22", "+11"]]
-        assert gateway.supported() == ["AAA11"]
-
-    def test_a_test_overtakes_no_real_event_nor_one_of_another_campaign(self, gateway, clock):
-        gateway.studio.config("playcamp.forward_test_events", "on")
-        gateway.send(event("ended", "AAA11", at=at(60), isTest=True))
-        gateway.send(event("ended", "AAA11", at=at(60), campaign_id="camp_2"))
-        gateway.send(event("created", "AAA11", at=at(0)))
-        gateway.send(event("created", "AAA11", at=at(1), isTest=True))
-        clock.shift(10)
-        gateway.run()
-
-        assert gateway.told() == [["-11"], ["-11"], ["+11"]]
-
-    def test_an_end_that_joins_its_change_is_told_before_what_has_begun_again(self, gateway, clock):
-        gateway.convert(event("created", "AAA11", at=at(-60)))
-        clock.shift(10)
-        gateway.send(event("created", "BBB22", at=at(0)))
-        gateway.send(event("changed", "BBB22", "AAA11", at=at(60)))
-        gateway.send(event("ended", "AAA11", at=at(-0.003)))
-        gateway.run()
-
-        assert gateway.told() == [["+11"], ["-11", "+22"], ["-22", "+11"]]
-        assert gateway.supported() == ["AAA11"]
 
     @pytest.mark.parametrize("turns", range(1, 5))
     def test_of_what_another_gateway_has_converted_the_later_call_of_a_second_counts(self, gateway, clock, turns):

@@ -45,36 +45,24 @@ def job(db):
 
 
 class TestOneRefund:
-    @pytest.mark.parametrize("code", KINDS)
     @pytest.mark.parametrize("others", [0, 3])
-    def test_a_refusal_of_one_refund_postpones_that_one(
-        self, register, report, playcamp, row, now, doctor, code, others
-    ):
-        names = [f"GP-{number}" for number in range(others)]
-        report("GP-x", *names, status="refunded")
-        playcamp.trouble("POST", REFUND.format("GP-x"), refusing(code), times=100)
-
-        wait = register()
-        report("GP-new")
-        register()
-
-        assert [row(each)["refund_state"] for each in names] == ["done"] * others
-        assert (row("GP-x")["refund_state"], row("GP-x")["refund_tries"], round(wait)) == ("waiting", 1, 5)
-        assert str(code) in row("GP-x")["reason"]
-        assert row("GP-new")["state"] == "registered"
-        assert "api_key is refused" not in doctor()
-
-    @pytest.mark.parametrize("code", KINDS)
-    def test_a_playcamp_that_says_404_in_plain_words_is_answering_too(self, register, report, playcamp, row, code):
-        report("GP-x")
-        register()
-        report("GP-x", status="refunded")
-        playcamp.trouble("POST", REFUND.format("GP-x"), refusing(code), times=100)
+    def test_a_refusal_of_one_refund_postpones_that_one(self, register, report, playcamp, row, now, doctor, others):
+        """Also of a PlayCamp that answers in plain words that it knows no payment."""
         playcamp.trouble("GET", "/v1/server/payments/coinslot-test", answers(404, b"not here"), times=100)
+        for code in KINDS:
+            one, names = f"GP-x{code}", [f"GP-{number}-{code}" for number in range(others)]
+            report(one, *names, status="refunded")
+            playcamp.trouble("POST", REFUND.format(one), refusing(code), times=100)
 
-        register()
+            wait = register()
+            report(f"GP-new{code}")
+            register()
 
-        assert (row("GP-x")["refund_state"], row("GP-x")["refund_tries"]) == ("waiting", 1)
+            assert [row(each)["refund_state"] for each in names] == ["done"] * others
+            assert (row(one)["refund_state"], row(one)["refund_tries"], round(wait)) == ("waiting", 1, 5), code
+            assert str(code) in row(one)["reason"]
+            assert row(f"GP-new{code}")["state"] == "registered"
+        assert "api_key is refused" not in doctor()
 
     def test_it_ends_with_a_person_and_may_be_tried_anew(self, register, report, playcamp, row, now, doctor):
         report("GP-x", status="refunded")
@@ -139,22 +127,22 @@ class TestOneRefund:
 
 
 class TestOnePayment:
-    @pytest.mark.parametrize("code", KINDS)
     @pytest.mark.parametrize("others", [0, 1, 7])
-    def test_a_refusal_of_one_payment_postpones_that_one(
-        self, register, report, playcamp, row, states, doctor, code, others
-    ):
-        names = [f"GP-{number}" for number in range(others)]
-        report("GP-x", *names)
-        playcamp.trouble("POST", BULK, poisoned(playcamp, "GP-x", refusing(code)), times=1000)
+    def test_a_refusal_of_one_payment_postpones_that_one(self, register, report, playcamp, row, states, doctor, others):
+        expected = {}
+        for code in KINDS:
+            one, names = f"GP-x{code}", [f"GP-{number}-{code}" for number in range(others)]
+            report(one, *names)
+            playcamp.trouble("POST", BULK, poisoned(playcamp, one, refusing(code)), times=1000)
 
-        wait = register()
-        report("GP-new")
-        register()
+            wait = register()
+            report(f"GP-new{code}")
+            register()
 
-        assert round(wait) == 5
-        assert states() == {"GP-x": "waiting"} | dict.fromkeys([*names, "GP-new"], "registered")
-        assert (row("GP-x")["tries"], str(code) in row("GP-x")["reason"]) == (1, True)
+            playcamp.end_troubles()
+            expected |= {one: "waiting"} | dict.fromkeys([*names, f"GP-new{code}"], "registered")
+            assert (round(wait), states()) == (5, expected)
+            assert (row(one)["tries"], str(code) in row(one)["reason"]) == (1, True)
         assert "api_key is refused" not in doctor()
 
     def test_one_that_is_not_found_postpones_that_one_where_others_are_taken(self, register, report, playcamp, states):
