@@ -125,8 +125,8 @@ class Studio:
             self.installation.database.write_here(lambda tx, sku=sku: registry.put_item(tx, self.row["id"], sku, None))
 
 
-@pytest.fixture
-def studio(installation: Installation) -> Studio:
+def furnish(installation: Installation) -> Studio:
+    """The game ``demo`` with its keys and its cast."""
     studio = Studio(installation, "demo")
     studio.secret("appcharge.main_key", MAIN_KEY)
     studio.secret("appcharge.publisher_token", TOKEN)
@@ -134,6 +134,18 @@ def studio(installation: Installation) -> Studio:
     studio.player("alice", "bob")
     studio.item("coins", "gems")
     return studio
+
+
+def furnished(home: Path) -> tuple[Installation, Studio]:
+    """The same in a folder, for servers that are processes of their own."""
+    installation: Installation = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
+    installation.prepare()
+    return installation, furnish(installation)
+
+
+@pytest.fixture
+def studio(installation: Installation) -> Studio:
+    return furnish(installation)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from urllib.parse import unquote_plus
 
 import urllib3
@@ -41,7 +42,7 @@ def send(base: str, call: Call, timeout_seconds: float) -> Answered:
     begun = time.monotonic()
     connections.limit(timeout_seconds)
     try:
-        with connections.pools(ssl.create_default_context(), "CERT_REQUIRED", True, are_kept=False) as pool:
+        with connections.pools(_tls(), "CERT_REQUIRED", True, are_kept=False) as pool:
             response = pool.request(
                 call.method,
                 base + call.path,
@@ -66,6 +67,12 @@ def send(base: str, call: Call, timeout_seconds: float) -> Answered:
         raise UnreachableError("what came back is not an HTTP answer") from None
     except ValueError:  # http.client quotes the header, and that may be a secret
         raise UnreachableError("a header cannot be sent: it has characters that no header may have") from None
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Made once: reading the certificates of all authorities takes longer than most calls."""
+    return ssl.create_default_context()
 
 
 def without_proofs(text: str, game: Game, call: Call) -> str:

@@ -16,13 +16,7 @@ def test_the_doctor_the_pages_and_the_docs_say_which_version_runs(app, browser, 
 
 def test_open_addresses_do_not_say_it(client, studio, installation):
     for path in (
-        "/",
-        "/login",
-        "/setup?token=x",
-        "/healthz",
-        "/readyz",
-        "/metrics",
-        "/game/v1/openapi.json",
+        *("/", "/login", "/setup?token=x", "/healthz", "/readyz", "/metrics", "/game/v1/openapi.json"),
         "/appcharge/x/orders",
     ):
         for answer in (client.get(path), client.post(path)):

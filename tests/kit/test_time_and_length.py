@@ -35,8 +35,8 @@ from handlers.playcamp import recipe as entry_signature
 from handlers.playcamp.events import signature as webhook_signature
 from handlers.playtem import payload
 from handlers.playtem.payload import PayloadError
-from tests.conftest import appcharge_headers, order
-from tests.servers import Answer, Server, together
+from tests.server.test_server import post_order
+from tests.servers import Server, together
 
 LENGTH = 1000
 DOUBLINGS = 3
@@ -46,46 +46,12 @@ KEYS = (SecretValue("a.key", "current", b"k"),)
 
 # Before a run, what is repeated, and after it.
 BEFORE = (
-    "",
-    "t=",
-    "t=1,v1=",
-    "a@",
-    '"',
-    "{",
-    "{'",
-    "+1",
-    "2026-01-01T",
-    "0.",
-    "1e",
-    "[",
-    "203.0.113.9:",
-    "a=",
+    *("", "t=", "t=1,v1=", "a@", '"', "{", "{'", "+1", "2026-01-01T", "0.", "1e", "[", "203.0.113.9:", "a="),
     "sha256(",
 )
 REPEATED = (
-    " ",
-    "\t",
-    "a",
-    "0",
-    ".",
-    ",",
-    ":",
-    "-",
-    "=",
-    "@",
-    "'",
-    '"',
-    "\\",
-    "[",
-    "{",
-    "(",
-    "a ",
-    "0.",
-    "a=",
-    "a@",
-    "0:",
-    "a,",
-    "\u0301\u0316",
+    *(" ", "\t", "a", "0", ".", ",", ":", "-", "=", "@", "'", '"', "\\", "[", "{", "(", "a ", "0.", "a=", "a@"),
+    *("0:", "a,", "\u0301\u0316"),
 )
 AFTER = ("", "x y", "\x01")
 
@@ -177,15 +143,11 @@ def test_four_requests_of_a_stranger_keep_no_honest_order_waiting(installation, 
     line = f"signature: t=1,v1={' ' * 8000}x y\r\n"
     hostile = f"POST /appcharge/demo/orders HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n{line * 40}\r\n{{}}"
 
-    def honest(server: Server, order_id: str) -> Answer:
-        body = json.dumps(order(orderId=order_id, purchaseId=order_id, appChargePaymentId=...)).encode()
-        return server.post("/appcharge/demo/orders", body, appcharge_headers(body))
-
     with Server(installation.settings.home) as server, ExitStack() as connections:
-        assert honest(server, "alone").status == 200
+        assert post_order(server, "alone").status == 200
         strangers = [connections.enter_context(server.connected()) for _ in range(4)]
         together(*(lambda each=each: each.sendall(hostile.encode()) for each in strangers))
-        answers = [honest(server, f"beside-{number}") for number in range(8)]
+        answers = [post_order(server, f"beside-{number}") for number in range(8)]
         told = [each.recv(65536)[:12] for each in strangers]
 
     assert [each.status for each in answers] == [200] * len(answers)

@@ -1,16 +1,15 @@
 """What the disk refuses: /readyz says it in every process until as much can be written again; and the WAL is cut."""
 
-import json
 import resource
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from app import create_app
 from coinslot.store import db as database_module
 from coinslot.store.db import LARGE_WAL_BYTES
-from tests.conftest import MAIN_KEY, TOKEN, Studio, appcharge_headers, order
+from tests.conftest import furnished
+from tests.server.test_server import post_order
 from tests.servers import Server, until
 
 POLLS = 24  # over both workers, whoever is asked
@@ -18,21 +17,9 @@ POLLS = 24  # over both workers, whoever is asked
 
 @pytest.fixture
 def home(tmp_path):
-    home = tmp_path / "home"
-    installation = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
-    installation.prepare()
-    studio = Studio(installation, "demo")
-    studio.secret("appcharge.main_key", MAIN_KEY)
-    studio.secret("appcharge.publisher_token", TOKEN)
-    studio.player("alice")
-    studio.item("coins", "gems")
+    installation, _ = furnished(tmp_path / "home")
     installation.database.close()
-    return home
-
-
-def post_order(server, order_id):
-    body = json.dumps(order(orderId=order_id, purchaseId=order_id)).encode()
-    return server.post("/appcharge/demo/orders", body, appcharge_headers(body))
+    return tmp_path / "home"
 
 
 def polls(server):

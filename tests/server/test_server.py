@@ -12,6 +12,7 @@ import json
 import os
 import random
 import re
+import runpy
 import socket
 import sqlite3
 import stat
@@ -24,13 +25,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import pytest
 from itsdangerous import URLSafeTimedSerializer
 
-from app import create_app
 from coinslot.access import keyring
 from coinslot.access.vault import MasterKey
 from coinslot.games import games
@@ -38,10 +39,10 @@ from coinslot.installation import Installation
 from coinslot.ledger import chain
 from coinslot.ledger import credit as ledger
 from coinslot.operations import troubles
-from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, Studio, appcharge_headers, order
+from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, Studio, appcharge_headers, furnished, order
 from tests.fakes.http import FakeServer, Handler, Reply, Request, nonsense, ok, raw, silence, status
 from tests.playtem.test_credit import encode, payload
-from tests.servers import Answer, Server, Underway, path_and_query, together, until
+from tests.servers import ROOT, Answer, Server, Underway, path_and_query, together, until
 
 BROKEN_CALL = (OSError, http.client.HTTPException)  # what a caller sees of a server that dies
 
@@ -171,18 +172,6 @@ class Shop:
         return self.studio.token
 
 
-def furnished(home: Path) -> tuple[Installation, Studio]:
-    installation: Installation = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
-    installation.prepare()
-    studio = Studio(installation, "demo")
-    studio.secret("appcharge.main_key", MAIN_KEY)
-    studio.secret("appcharge.publisher_token", "test-publisher-token")
-    studio.secret("playtem.secret", PLAYTEM_SECRET)
-    studio.player("alice", "bob")
-    studio.item("coins", "gems")
-    return installation, studio
-
-
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """One server for the tests that leave it as it was; each uses order ids and settings of its own."""
@@ -251,34 +240,30 @@ class TestNothingVanishes:
             {"appChargePaymentId": "P-race"},
             {"priceInCents": 9.99, "currency": "USDT"},
         ]
-        start = threading.Barrier(12)
 
-        def report(number: int) -> bytes:
-            changed = reports[number % 3]
-            body = json.dumps(order(orderId=f"odd-{number % 3}", purchaseId=..., **changed)).encode()
-            answer = shop.server.post(
-                "/appcharge/demo/orders", body, appcharge_headers(body), before_sending=start.wait
-            )
-            assert answer.status == 200, answer.body
-            return answer.body
+        def report(number: int, **how: Any) -> Answer:
+            body = json.dumps(order(orderId=f"odd-{number % 3}", purchaseId=..., **reports[number % 3])).encode()
+            return shop.server.post("/appcharge/demo/orders", body, appcharge_headers(body), **how)
 
-        answers = together(*(functools.partial(report, number) for number in range(12)))
+        found = at_once(12, report)
+        assert {answer.status for answer in found} == {200}
+        answers = [answer.body for answer in found]
         assert [len(set(answers[number::3])) for number in range(3)] == [1, 1, 1]
         assert [credited(shop.installation, f"odd-{number}") for number in range(3)] == [1, 1, 1]
+
+
+def at_once(count: int, call: Callable[..., Answer]) -> list[Answer]:
+    """Make calls from as many connections, all open before the first byte is sent."""
+    start = threading.Barrier(count)
+    return together(*(functools.partial(call, number, before_sending=start.wait) for number in range(count)))
 
 
 class TestRaces:
     def test_32_callers_with_one_order_at_two_servers_credit_once(self, two_servers, installation, studio):
         body, headers = signed_order("race-1")
-        start = threading.Barrier(32)
 
-        answers = together(
-            *(
-                lambda server=two_servers[number % 2]: server.post(
-                    "/appcharge/demo/orders", body, headers, before_sending=start.wait
-                )
-                for number in range(32)
-            )
+        answers = at_once(
+            32, lambda number, **how: two_servers[number % 2].post("/appcharge/demo/orders", body, headers, **how)
         )
 
         assert {(answer.status, answer.body) for answer in answers} == {(200, answers[0].body)}
@@ -291,40 +276,27 @@ class TestRaces:
 
     def test_20_identical_playtem_calls_credit_once(self, two_servers, installation, studio):
         path = credit_path("race-tx")
-        start = threading.Barrier(20)
 
-        answers = together(
-            *(
-                lambda server=two_servers[number % 2]: server.get(path, before_sending=start.wait)
-                for number in range(20)
-            )
-        )
+        answers = at_once(20, lambda number, **how: two_servers[number % 2].get(path, **how))
 
         assert {(answer.status, answer.body) for answer in answers} == {(200, b"")}
         assert counted(installation, "playtem") == {"credited": 1, "duplicate": 19}
-        assert [grant["items"] for grant in read_feed(two_servers[0], studio.token)] == [
+        assert [each["items"] for each in read_feed(two_servers[0], studio.token)] == [
             [{"sku": "coins", "quantity": 1}]
         ]
         assert_ledger_is_sound(installation)
 
     def test_two_contents_of_one_order_race_and_exactly_one_is_credited(self, two_servers, installation, studio):
         contents = [signed_order("race-2", priceInCents=price) for price in (999, 1)]
-        start = threading.Barrier(32)
 
-        answers = together(
-            *(
-                lambda server=two_servers[number % 2], content=contents[number // 2 % 2]: server.post(
-                    "/appcharge/demo/orders", *content, before_sending=start.wait
-                )
-                for number in range(32)
-            )
-        )
+        def report(number: int, **how: Any) -> Answer:
+            return two_servers[number % 2].post("/appcharge/demo/orders", *contents[number // 2 % 2], **how)
+
+        answers = at_once(32, report)
 
         (transaction,) = rows(installation, "SELECT raw_body FROM transactions")
         winner = [content[0] for content in contents].index(transaction["raw_body"])
-        assert [answer.status for answer in answers] == [
-            200 if number // 2 % 2 == winner else 400 for number in range(32)
-        ]
+        assert [answer.status == 200 for answer in answers] == [number // 2 % 2 == winner for number in range(32)]
         assert all(answer.json["publisherErrorMessage"] for answer in answers if answer.status == 400)
         assert [(row["seen"], row["raw_body"]) for row in rows(installation, "SELECT * FROM conflicts")] == [
             (16, contents[1 - winner][0])
@@ -563,81 +535,88 @@ class TestDatabaseTrouble:
         assert_ledger_is_sound(installation)
 
 
-def refused_start(home: Path, **environment: str) -> str:
-    """Start a server that must not come up; what it says instead."""
-    server = Server(home, **environment)
-    try:
-        process = server.launch()
-        assert process.wait(20) not in (0, None)
-        return server.log
-    finally:
-        server.kill()
+def conf() -> dict[str, Any]:
+    """The names of gunicorn's configuration file."""
+    return runpy.run_path(str(ROOT / "gunicorn.conf.py"))
 
 
-def sentence(log: str) -> str:
-    """The one line that tells why, with nothing served and no traceback."""
-    assert "Traceback" not in log, log
-    assert "Listening at" not in log
-    assert "Booting worker" not in log
-    (line,) = [line for line in log.splitlines() if "[INFO] Starting gunicorn" not in line]
-    assert line.startswith("Coinslot does not start: ")
-    return line
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Start as gunicorn's master does, which must fail; returns what it says."""
+
+    def start(home: Path, **environment: str) -> str:
+        for name, value in {"COINSLOT_HOME": str(home), **environment}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as caught:
+            conf()["on_starting"](SimpleNamespace())
+        for name in environment:
+            monkeypatch.delenv(name)
+        return str(caught.value)
+
+    return start
 
 
 OTHER_KEY = base64.b64encode(bytes(range(32))).decode()
 
 
 class TestStart:
-    def test_a_newer_schema_is_refused(self, installation, studio):
+    def test_a_newer_schema_is_refused_in_one_line_and_nothing_is_served(self, installation, studio):
         with contextlib.closing(sqlite3.connect(installation.database.path)) as connection:
             connection.execute("PRAGMA user_version = 999")
 
-        assert "schema version 999, newer than this code's" in sentence(refused_start(installation.settings.home))
+        server = Server(installation.settings.home)
+        try:
+            assert server.launch().wait(20) not in (0, None)
+            (line,) = [line for line in server.log.splitlines() if "[INFO] Starting gunicorn" not in line]
+        finally:
+            server.kill()
+        assert line.startswith("Coinslot does not start: ")
+        assert "schema version 999, newer than this code's" in line
 
-    def test_a_file_that_is_no_database_is_refused_and_left_alone(self, tmp_path):
+    def test_a_file_that_is_no_database_is_refused_and_left_alone(self, tmp_path, refused):
         path = tmp_path / "home/coinslot.db"
         path.parent.mkdir()
         path.write_bytes(b"my shopping list\n" * 1000)
 
-        assert "database" in sentence(refused_start(path.parent))
+        assert "database" in refused(path.parent)
         assert path.read_bytes() == b"my shopping list\n" * 1000
 
-    def test_another_programs_database_is_refused_and_left_alone(self, tmp_path):
+    def test_another_programs_database_is_refused_and_left_alone(self, tmp_path, refused):
         path = tmp_path / "home/coinslot.db"
         path.parent.mkdir()
         with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("CREATE TABLE shopping (what TEXT)")
 
-        assert "not a Coinslot database" in sentence(refused_start(path.parent))
+        assert "not a Coinslot database" in refused(path.parent)
         with contextlib.closing(sqlite3.connect(path)) as connection:
             assert [name for (name,) in connection.execute("SELECT name FROM sqlite_master")] == ["shopping"]
 
     @pytest.mark.parametrize("key", ["", "not Base64!", "c2hvcnQ=", base64.b64encode(bytes(33)).decode()])
-    def test_a_malformed_master_key_is_refused(self, tmp_path, key):
-        said = sentence(refused_start(tmp_path / "home", COINSLOT_MASTER_KEY=key))
+    def test_a_malformed_master_key_is_refused(self, tmp_path, key, refused):
+        said = refused(tmp_path / "home", COINSLOT_MASTER_KEY=key)
 
         assert "COINSLOT_MASTER_KEY does not hold the Base64 of 32 bytes" in said
         assert not key or key not in said
 
-    def test_another_master_key_is_refused(self, installation, studio):
-        said = sentence(refused_start(installation.settings.home, COINSLOT_MASTER_KEY=OTHER_KEY))
+    def test_another_master_key_is_refused(self, installation, studio, refused):
+        said = refused(installation.settings.home, COINSLOT_MASTER_KEY=OTHER_KEY)
         assert "COINSLOT_MASTER_KEY does not hold" in said
         assert OTHER_KEY not in said
 
         key_file = installation.settings.home / "master.key"
         key_file.write_text(OTHER_KEY)
-        assert f"{key_file} does not hold" in sentence(refused_start(installation.settings.home))
+        assert f"{key_file} does not hold" in refused(installation.settings.home)
 
-    def test_a_missing_key_file_is_refused_and_not_made_anew(self, installation, studio):
+    def test_a_missing_key_file_is_refused_and_not_made_anew(self, installation, studio, refused):
         key_file = installation.settings.home / "master.key"
         key_file.unlink()
 
-        assert f"{key_file} is missing" in sentence(refused_start(installation.settings.home))
+        assert f"{key_file} is missing" in refused(installation.settings.home)
         assert not key_file.exists()
 
-    def test_a_malformed_setting_is_refused_by_name(self, tmp_path):
-        assert "COINSLOT_TRUSTED_PROXIES" in sentence(refused_start(tmp_path / "a", COINSLOT_TRUSTED_PROXIES="all"))
-        assert "COINSLOT_PUBLIC_URL" in sentence(refused_start(tmp_path / "b", COINSLOT_PUBLIC_URL="shop.example"))
+    def test_a_malformed_setting_is_refused_by_name(self, tmp_path, refused):
+        assert "COINSLOT_TRUSTED_PROXIES" in refused(tmp_path / "a", COINSLOT_TRUSTED_PROXIES="all")
+        assert "COINSLOT_PUBLIC_URL" in refused(tmp_path / "b", COINSLOT_PUBLIC_URL="shop.example")
         assert not (tmp_path / "a").exists()
 
     def test_the_right_key_in_the_environment_needs_no_file(self, tmp_path):
@@ -721,33 +700,30 @@ class TestFirstStart:
             assert post_form(server, form).status == 410
 
     @pytest.mark.parametrize(
-        ("listen", "environment", "host"),
+        ("addresses", "host"),
         [
-            (("-b", "127.0.0.1:0"), {}, "127.0.0.1"),
-            (("-b", "0.0.0.0:0"), {}, "127.0.0.1"),
-            (("-b", "[::1]:0"), {}, "[::1]"),
-            ((), {"COINSLOT_BIND": "127.0.0.1:0"}, "127.0.0.1"),
-            (("-b", "127.0.0.1:0"), {"COINSLOT_BIND": "127.0.0.1:1"}, "127.0.0.1"),
-            (("-b", "unix:{folder}/sock", "-b", "127.0.0.1:0", "-b", "127.0.0.1:0"), {}, "127.0.0.1"),
-            (("-b", "unix:{folder}/sock"), {}, None),
+            (["127.0.0.1"], "127.0.0.1"),
+            (["0.0.0.0"], "127.0.0.1"),
+            (["::1"], "[::1]"),
+            (["unix", "127.0.0.1", "127.0.0.1"], "127.0.0.1"),
+            (["unix"], None),
         ],
     )
-    def test_the_setup_link_names_the_port_that_is_listened_on(self, tmp_path, listen, environment, host):
-        listen = tuple(word.format(folder=tmp_path) for word in listen)
-        server = Server(tmp_path / "home", "-w", "1", listen=listen, **environment)
-        server.launch()
-        try:
-            link = only_link(server)
-            (addresses,) = re.findall(r"Listening at: (\S+)", server.log)
-        finally:
-            server.kill()
+    def test_the_setup_link_names_the_port_that_is_listened_on(self, tmp_path, addresses, host):
+        with contextlib.ExitStack() as stack:
+            listeners = []
+            for address in addresses:
+                family = {"unix": socket.AF_UNIX, "::1": socket.AF_INET6}.get(address, socket.AF_INET)
+                bound = stack.enter_context(socket.socket(family))
+                bound.bind(str(tmp_path / "sock") if address == "unix" else (address, 0))
+                listeners.append(SimpleNamespace(sock=bound))
+            base = conf()["_base"](SimpleNamespace(LISTENERS=listeners, cfg=SimpleNamespace(is_ssl=False)))
 
-        if host is None:
-            assert "the address of your proxy" in server.log
-        else:
-            first = next(address for address in addresses.split(",") if address.startswith("http://"))
-            assert link.startswith(f"http://{host}:{first.rpartition(':')[2]}/setup?token=")
-            assert urlsplit(link).port != 0
+            if host is None:
+                assert base == "(the address of your proxy)"
+            else:
+                port = listeners[addresses.index("unix") + 1 if "unix" in addresses else 0].sock.getsockname()[1]
+                assert base == f"http://{host}:{port}"
 
     def test_an_expired_link_is_gone_and_a_forged_one_forbidden(self, client, installation, clock):
         link = path_and_query(installation.new_setup_link())
