@@ -34,7 +34,7 @@ CREATE TABLE installation_secrets (
     created_at  TEXT NOT NULL
 ) STRICT;
 
--- Browsers the owner is signed in with. The cookie holds a token that is known here as a hash alone.
+-- Browsers in which the owner is signed in. The cookie holds a token, of which only a hash is stored.
 CREATE TABLE owner_sessions (
     token_hash      TEXT NOT NULL PRIMARY KEY,
     created_at      TEXT NOT NULL,
@@ -45,15 +45,14 @@ CREATE TABLE owner_sessions (
 ) STRICT;
 CREATE INDEX owner_sessions_by_expiry ON owner_sessions (expires_at);  -- pruning
 
--- Each signs in once, in place of a second factor that was lost.
+-- Each signs in once, in place of a lost second factor.
 CREATE TABLE recovery_codes (
     code_hash   TEXT NOT NULL PRIMARY KEY,
     created_at  TEXT NOT NULL,
     used_at     TEXT
 ) STRICT;
 
--- The last feed id handed out per feed. A restore moves these far ahead, so that an id the game has already
--- read can never be handed out again for something else.
+-- The last id per feed. A restore moves these far ahead, so that an id which the game has read never changes its meaning.
 CREATE TABLE sequences (
     name        TEXT NOT NULL PRIMARY KEY CHECK (name IN ('grants', 'events')),
     last_id     INTEGER NOT NULL
@@ -95,7 +94,7 @@ CREATE TABLE settings (
 -- Secrets at rest: AES-256-GCM, a fresh nonce each, game and name bound as additional data (coinslot/access/vault.py).
 CREATE TABLE secrets (
     game_id       INTEGER NOT NULL REFERENCES games (id),
-    name          TEXT NOT NULL,               -- e.g. appcharge.main_key
+    name          TEXT NOT NULL,               -- <partner>.<secret>, or destination.<name>
     slot          TEXT NOT NULL CHECK (slot IN ('current', 'previous')),
     ciphertext    BLOB NOT NULL,               -- includes the 16-byte tag
     nonce         BLOB NOT NULL UNIQUE,
@@ -125,13 +124,13 @@ CREATE TABLE players (
 CREATE UNIQUE INDEX players_by_login_key ON players (game_id, login_key) WHERE login_key IS NOT NULL;
 CREATE INDEX players_by_name ON players (game_id, name) WHERE name IS NOT NULL;  -- the owner's search
 
--- Who was forgotten, as this state of the database knows it: a restore compares it with the file that knows all of them.
+-- Players forgotten in this state of the database; a restore compares them with the file that lists all of them.
 CREATE TABLE forgotten (
     hash          TEXT NOT NULL PRIMARY KEY,   -- SHA-256 of the game's slug and the player's id
     forgotten_at  TEXT NOT NULL                -- the last time
 ) STRICT, WITHOUT ROWID;
 
--- Ids by which others know a player (a Facebook user id, a Google or Apple `sub`).
+-- A player's ids elsewhere: a Facebook user id, a Google or Apple `sub`.
 CREATE TABLE identities (
     game_id    INTEGER NOT NULL,
     provider   TEXT NOT NULL CHECK (provider IN ('google', 'apple', 'facebook')),
@@ -142,8 +141,8 @@ CREATE TABLE identities (
 ) STRICT;
 CREATE UNIQUE INDEX identities_by_player ON identities (game_id, player_id, provider);
 
--- Logins under way that end with a code the game hands to its player. The access token is known to us as a hash alone,
--- and the code as a keyed hash under the token, so that a copy of this table is no login.
+-- Logins in progress that end with a code which the game gives its player. Stored are only a hash of the access token, and
+-- a hash of the code keyed with the token, so that nobody can log in with a copy of this table.
 CREATE TABLE logins (
     id           INTEGER PRIMARY KEY,
     game_id      INTEGER NOT NULL REFERENCES games (id),
@@ -161,7 +160,7 @@ CREATE TABLE logins (
 CREATE INDEX logins_by_expiry ON logins (expires_at);            -- pruning
 CREATE INDEX logins_by_player ON logins (game_id, player_id) WHERE player_id IS NOT NULL;  -- forgetting a player
 
--- Signed entries that were used, where the game wants each to be good for one opening.
+-- Signed entries that were used, where the game lets each open the page once.
 CREATE TABLE used_entries (
     game_id     INTEGER NOT NULL REFERENCES games (id),
     hash        TEXT NOT NULL,
@@ -170,7 +169,7 @@ CREATE TABLE used_entries (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX used_entries_by_expiry ON used_entries (expires_at);  -- pruning
 
--- Wrong passwords and the like, counted in a row per whoever is to be slowed down; the key is a hash.
+-- Wrong passwords and the like, counted per key of the caller that is slowed down; the key is a hash.
 CREATE TABLE throttles (
     game_id         INTEGER NOT NULL,          -- 0: at the owner's own login
     key             TEXT NOT NULL,
@@ -193,7 +192,7 @@ CREATE TABLE items (
 -- What partners reported, and what was credited because of it -----------------------------------------------------
 
 -- One row per partner transaction that was credited. UNIQUE (game_id, partner, external_id) is the exactly-once
--- promise: whoever inserts first credits, everyone else is a duplicate or a conflict. Rows are never changed
+-- promise: the first to insert credits, all others are duplicates or conflicts. Rows are never changed
 -- (see the triggers); a later fact about the same purchase is a grant or an event of its own.
 CREATE TABLE transactions (
     id               INTEGER PRIMARY KEY,
@@ -221,7 +220,7 @@ CREATE TABLE transactions (
     raw_body         BLOB,                     -- what was signed, byte for byte; NULL once the player is forgotten
     body_sha256      TEXT NOT NULL,            -- stays, so that a kept copy can still be proved
     signature        TEXT,                     -- accepted signature as received; NULL once the player is forgotten
-    signed_with      TEXT NOT NULL,            -- secret and slot that matched, e.g. appcharge.main_key/previous
+    signed_with      TEXT NOT NULL,            -- secret and slot that matched: <secret>/current or /previous
     answer_status    INTEGER NOT NULL,         -- the first answer to the partner; repeats get the same
     answer_body      TEXT NOT NULL,
     environment      TEXT NOT NULL CHECK (environment IN ('live', 'sandbox')),  -- the partner's
@@ -255,8 +254,8 @@ CREATE TRIGGER transactions_are_emptied_not_rewritten BEFORE UPDATE OF raw_body,
 CREATE TRIGGER transactions_are_never_deleted BEFORE DELETE ON transactions
     BEGIN SELECT RAISE(ABORT, 'transactions are never deleted'); END;
 
--- Other ids under which a transaction is known. They are for look-ups and promise nothing, except for Playtem's signature, which may
--- credit once whatever else the call says.
+-- Other ids of a transaction, for look-ups. Only a signature promises something: it credits once, whatever else the call
+-- says.
 CREATE TABLE transaction_keys (
     game_id         INTEGER NOT NULL REFERENCES games (id),
     partner         TEXT NOT NULL,
@@ -315,8 +314,8 @@ CREATE TABLE events (
     id           INTEGER PRIMARY KEY,          -- from sequences
     game_id      INTEGER NOT NULL REFERENCES games (id),
     partner      TEXT NOT NULL,
-    type         TEXT NOT NULL,                -- e.g. appcharge.order.failed
-    dedupe_key   TEXT NOT NULL,                -- the partner's event id, or what stands in for one
+    type         TEXT NOT NULL,                -- <partner>.<event>
+    dedupe_key   TEXT NOT NULL,                -- the partner's event id, or a substitute
     external_id  TEXT,                         -- the transaction it is about; NULL: none
     player_id    TEXT,                         -- likewise
     data         TEXT NOT NULL,                -- JSON in our words
@@ -336,13 +335,13 @@ CREATE INDEX events_of_nobody ON events (game_id, id)
 CREATE INDEX events_of_boosts ON events (game_id, occurred_at, received_at)
     WHERE type IN ('sponsor.created', 'sponsor.ended');                        -- who supported whom when: months
 
--- Money that went back to the player, or came back from a lost dispute, and what became of it here. A fact that names a
--- purchase we do not know waits for it.
+-- Money that went back to the player, or came back after a dispute, and its outcome here. A fact about an unknown purchase
+-- waits for it.
 CREATE TABLE refunds (
     id              INTEGER PRIMARY KEY,
     game_id         INTEGER NOT NULL REFERENCES games (id),
     partner         TEXT NOT NULL,
-    event_id        INTEGER UNIQUE REFERENCES events (id),        -- NULL when a person said so
+    event_id        INTEGER UNIQUE REFERENCES events (id),        -- NULL when a person reversed it
     reason          TEXT NOT NULL CHECK (reason IN ('refund', 'chargeback', 'reinstated')),
     amount          TEXT,                      -- exact, as the partner wrote it, in whichever unit; NULL: not said
     outcome         TEXT NOT NULL CHECK (outcome IN
@@ -365,7 +364,7 @@ CREATE INDEX refunds_by_transaction ON refunds (transaction_id) WHERE transactio
 CREATE INDEX refunds_waiting ON refunds (game_id, partner) WHERE outcome = 'waiting';  -- asked for by every credit
 CREATE INDEX refunds_unsettled ON refunds (game_id, id) WHERE outcome IN ('ambiguous', 'waiting');  -- lists, doctor
 
--- The ids a waiting refund names its purchase by, in the kinds of transaction_keys and 'reference'.
+-- The ids by which a waiting refund names its purchase: the kinds of transaction_keys, and 'reference'.
 CREATE TABLE refund_keys (
     game_id    INTEGER NOT NULL REFERENCES games (id),
     partner    TEXT NOT NULL,
@@ -375,7 +374,7 @@ CREATE TABLE refund_keys (
     PRIMARY KEY (game_id, partner, kind, value, refund_id)
 ) STRICT, WITHOUT ROWID;
 
--- A known transaction reported again with other content: refused, credited to nobody, kept for a person to judge.
+-- A known transaction reported again with other content: refused, not credited, kept for a person to decide.
 CREATE TABLE conflicts (
     id              INTEGER PRIMARY KEY,
     game_id         INTEGER NOT NULL REFERENCES games (id),
@@ -385,7 +384,7 @@ CREATE TABLE conflicts (
     player_id       TEXT NOT NULL,
     fingerprint     TEXT NOT NULL,
     raw_body        BLOB,                      -- NULL once the player is forgotten
-    seen            INTEGER NOT NULL,          -- how often this very content came
+    seen            INTEGER NOT NULL,          -- how often this content came
     first_at        TEXT NOT NULL,
     last_at         TEXT NOT NULL,
     UNIQUE (transaction_id, external_id, fingerprint)
@@ -397,7 +396,7 @@ CREATE TABLE notices (
     game_id         INTEGER NOT NULL REFERENCES games (id),
     partner         TEXT NOT NULL,
     kind            TEXT NOT NULL CHECK (kind IN
-                    ('unknown_status',         -- orders are refused because of this word for what became of a payment
+                    ('unknown_status',         -- orders are refused because of this word for the state of a payment
                      'empty_order',            -- paid, and named nothing to credit
                      'misplaced_order',        -- came to an address that takes no orders, and was refused
                      'unnamed_event',          -- names an order, and not what happened to it
@@ -405,7 +404,7 @@ CREATE TABLE notices (
                      'credited_twice',         -- two transactions turned out to be one purchase
                      'replayed')),             -- credited again after a restore, perhaps under another transaction id
     subject         TEXT NOT NULL,             -- the word, or the id of the order; never a player's
-    detail          TEXT NOT NULL,             -- the rest of what is said about it; empty: nothing
+    detail          TEXT NOT NULL,             -- more about it, or empty
     transaction_id  INTEGER REFERENCES transactions (id),  -- this and the next: the transactions it is about, if any
     other_id        INTEGER REFERENCES transactions (id),
     seen            INTEGER NOT NULL,          -- how often it was noted
@@ -416,9 +415,9 @@ CREATE TABLE notices (
 CREATE INDEX notices_by_kind ON notices (kind, last_at);         -- troubles
 
 
--- Creators and payments (PlayCamp) ---------------------------------------------------------------------------------
+-- Creators and payments --------------------------------------------------------------------------------------------
 
--- Who supports whom now, per player and campaign, as the newest event says.
+-- Which creator a player supports now, per campaign, as the newest event says.
 CREATE TABLE boosts (
     game_id      INTEGER NOT NULL REFERENCES games (id),
     player_id    TEXT NOT NULL,
@@ -429,8 +428,8 @@ CREATE TABLE boosts (
     PRIMARY KEY (game_id, player_id, campaign_id, is_test)
 ) STRICT, WITHOUT ROWID;
 
--- An event on its way into the game's own format: converted after it was acknowledged, then owed to the destinations
--- that want that format. What cannot be converted yet is parked with its reason, and later ones of that player wait.
+-- An event to be converted to the game's own format, after it was acknowledged; then it is owed to the destinations with
+-- that format. One that cannot be converted yet is parked with its reason, and later ones of that player wait.
 CREATE TABLE conversions (
     id           INTEGER PRIMARY KEY,
     game_id      INTEGER NOT NULL REFERENCES games (id),
@@ -446,7 +445,7 @@ CREATE TABLE conversions (
 ) STRICT;
 CREATE INDEX conversions_open ON conversions (game_id, id) WHERE state <> 'converted';
 
--- In-game payments on their way to PlayCamp, once per transaction id, however often and from where they are reported.
+-- In-game payments to be registered for creators: one row per transaction id, from whatever source and however often.
 CREATE TABLE payments (
     id                 INTEGER PRIMARY KEY,
     game_id            INTEGER NOT NULL REFERENCES games (id),
@@ -464,7 +463,7 @@ CREATE TABLE payments (
     reported           TEXT NOT NULL,          -- JSON: what was reported, converted by the game's expression
     fingerprint        TEXT NOT NULL,          -- the same for a repeat; another for a conflict
     is_test            INTEGER NOT NULL CHECK (is_test IN (0, 1)),
-    refunded_at        TEXT,                   -- NULL: it stands
+    refunded_at        TEXT,                   -- NULL: not refunded
     state              TEXT NOT NULL CHECK (state IN
                        ('parked',              -- cannot be sent as it is; reason says why
                         'waiting',             -- to be registered
@@ -496,7 +495,7 @@ CREATE INDEX payments_by_player ON payments (game_id, player_id, id);
 CREATE INDEX payments_by_state ON payments (game_id, state, id);             -- lists
 CREATE INDEX payments_changed ON payments (game_id, updated_at, purchased_at);  -- what came late for a closed month
 
--- A known payment reported again with other content: the first one stands, a person judges.
+-- A known payment reported again with other content: the first report holds; a person decides.
 CREATE TABLE payment_conflicts (
     id           INTEGER PRIMARY KEY,
     payment_id   INTEGER NOT NULL REFERENCES payments (id),
@@ -518,8 +517,8 @@ CREATE TABLE destinations (
     name                TEXT NOT NULL,         -- its signing secret is the game's secret destination.<name>
     url                 TEXT NOT NULL,
     events              TEXT NOT NULL DEFAULT '*',  -- pattern such as grant.*
-    format              TEXT NOT NULL DEFAULT 'standard',  -- or one that a partner brings; what that one is like:
-    is_converted        INTEGER NOT NULL DEFAULT 0 CHECK (is_converted IN (0, 1)),  -- gets what was converted alone
+    format              TEXT NOT NULL DEFAULT 'standard',  -- or one of a partner, which has these properties:
+    is_converted        INTEGER NOT NULL DEFAULT 0 CHECK (is_converted IN (0, 1)),  -- gets only converted events
     keeps_order         INTEGER NOT NULL DEFAULT 0 CHECK (keeps_order IN (0, 1)),   -- of each player's deliveries
     timeout_seconds     INTEGER NOT NULL DEFAULT 10,
     retry_seconds       TEXT,                  -- comma list of delays; NULL = those of the standard format
@@ -532,9 +531,9 @@ CREATE TABLE destinations (
     failing_deliveries  TEXT NOT NULL DEFAULT '',  -- comma list of the first few deliveries those failures were of
     down_since          TEXT,                  -- the first of those failures; NULL after a success
     circuit_open_since  TEXT,
-    reviving_since      TEXT,                  -- it is back: what died since then is put back, some at a time; NULL: done
+    reviving_since      TEXT,                  -- it is back: what died since then is redriven, some at a time; NULL: done
     next_probe_at       TEXT,                  -- when the circuit is open
-    last_probed         INTEGER NOT NULL DEFAULT 0,  -- delivery the last probe was of; the next one takes the one after
+    last_probed         INTEGER NOT NULL DEFAULT 0,  -- the delivery of the last probe; the next probe takes the one after
     created_at          TEXT NOT NULL,
     updated_at          TEXT NOT NULL,
     UNIQUE (game_id, name),
@@ -551,7 +550,7 @@ CREATE TABLE deliveries (
     grant_id          INTEGER REFERENCES grants (id),  -- the fact: a grant
     event_id          INTEGER REFERENCES events (id),  -- or an event
     waits_for         INTEGER REFERENCES deliveries (id),  -- of a reversal: its original, while that one waits
-    player_id         TEXT,                    -- where the format wants order: nothing of theirs overtakes
+    player_id         TEXT,                    -- where the format keeps the order of each player's deliveries
     state             TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'delivered', 'dead')),
     attempts_made     INTEGER NOT NULL DEFAULT 0,  -- of the retry table; a redrive starts at 0 again
     next_attempt_at   TEXT,                    -- NULL unless waiting
@@ -598,7 +597,7 @@ CREATE TABLE heartbeats (
 -- Work that is due at a time, one row per game and job (coinslot/relay/jobs.py).
 CREATE TABLE schedules (
     game_id       INTEGER NOT NULL REFERENCES games (id),
-    name          TEXT NOT NULL,               -- e.g. appcharge.refresh
+    name          TEXT NOT NULL,               -- <partner>.<job>
     due_at        TEXT,                        -- NULL: not until it is asked for
     asked         INTEGER NOT NULL,            -- how often it was asked for
     leased_until  TEXT,                        -- a claim; past = free again
@@ -624,8 +623,8 @@ CREATE TABLE refreshes (
 
 -- Settlement -------------------------------------------------------------------------------------------------------
 
--- A month that was closed. Who inserts first closes it: one row per game and month is not reopened. A month that is open
--- has no row. What is frozen never changes (see the triggers); a month that was closed again is a row of its own.
+-- A closed month. The first to insert closes it: only one row per game and month is not reopened. An open month has no
+-- row. Frozen columns never change (see the triggers); a month that was closed again has a new row.
 CREATE TABLE settlements (
     id          INTEGER PRIMARY KEY,
     game_id     INTEGER NOT NULL REFERENCES games (id),
@@ -637,7 +636,7 @@ CREATE TABLE settlements (
     known_at    TEXT NOT NULL,                 -- when its facts were read; what came later goes into a later month
     state       TEXT NOT NULL CHECK (state IN
                 ('closed', 'reconciled', 'payment_confirmed', 'creators_settled',
-                 'reopened')),                 -- its lines count no more
+                 'reopened')),                 -- its lines no longer count
     closed_at   TEXT NOT NULL,
     UNIQUE (game_id, month, version)
 ) STRICT;
@@ -676,7 +675,7 @@ CREATE TABLE settlement_lines (
     month              TEXT NOT NULL,          -- the one its facts are of
     section            TEXT NOT NULL CHECK (section IN
                        ('counted',
-                        'orders',              -- a web store's orders that were reported to PlayCamp for creators; their
+                        'orders',              -- a web store's orders that were registered for creators; their
                                                -- money is in the lines of the web store
                         'free', 'test',        -- apart: in no total
                         'incomplete',          -- apart: no amount, currency or distribution type is known yet
@@ -685,7 +684,7 @@ CREATE TABLE settlement_lines (
     currency           TEXT NOT NULL,          -- ISO 4217; empty where there is none
     distribution_type  TEXT NOT NULL,          -- empty where the partner has none
     creator            TEXT,                   -- NULL: no creator
-    is_registered      INTEGER CHECK (is_registered IN (0, 1)),  -- with PlayCamp, when the month was closed; NULL for
+    is_registered      INTEGER CHECK (is_registered IN (0, 1)),  -- for creators, when the month was closed; NULL for
                                                -- other partners, and for adjustments
     count              INTEGER NOT NULL,       -- of purchases; below 0 in adjustments only, like all that follows
     refund_count       INTEGER NOT NULL,       -- how many of them were given back
@@ -695,11 +694,11 @@ CREATE TABLE settlement_lines (
     fee_minor          INTEGER,
     net_minor          INTEGER,
     share_minor        INTEGER NOT NULL,       -- of the net, the creator's
-    usd_gross          INTEGER,                -- the partner's own figures of what stands, their sum in whole US cents;
+    usd_gross          INTEGER,                -- the partner's own figures of what was not refunded, summed in whole US cents;
     usd_tax            INTEGER,                -- NULL: not said
     usd_fee            INTEGER,
     usd_net            INTEGER,
-    unsaid             INTEGER NOT NULL,       -- how many of what stands came without fee or net
+    unsaid             INTEGER NOT NULL,       -- how many that were not refunded came without fee or net
     unsaid_minor       INTEGER NOT NULL,       -- their gross
     undated            INTEGER NOT NULL,       -- how many came without a time that can be used: they are in the month in
                                                -- which they were received
@@ -712,7 +711,7 @@ CREATE TRIGGER settlement_lines_are_never_changed BEFORE UPDATE ON settlement_li
 CREATE TRIGGER settlement_lines_are_never_deleted BEFORE DELETE ON settlement_lines
     BEGIN SELECT RAISE(ABORT, 'a closed month is never deleted'); END;
 
--- What large open months come to so far, computed now and then for the page. A copy: it may be deleted at any time.
+-- Figures of large open months so far, computed now and then for the page. A cache: it may be deleted at any time.
 CREATE TABLE months_so_far (
     game_id   INTEGER NOT NULL REFERENCES games (id),
     month     TEXT NOT NULL,
@@ -721,7 +720,7 @@ CREATE TABLE months_so_far (
     PRIMARY KEY (game_id, month)
 ) STRICT, WITHOUT ROWID;
 
--- A month held against a partner's own figures. The newest of a partner counts; the older ones are cleared away.
+-- A month compared with a partner's own figures. The newest of each partner counts; older ones are deleted.
 CREATE TABLE reconciliations (
     id              INTEGER PRIMARY KEY,
     game_id         INTEGER NOT NULL REFERENCES games (id),
@@ -745,7 +744,7 @@ CREATE TABLE reconciliations (
     matched         INTEGER NOT NULL DEFAULT 0,  -- purchases on which both sides agree
     summary         TEXT,                      -- JSON: count and sum of each kind of difference; NULL until done
     notes           TEXT,                      -- JSON: sentences on how the report was read; NULL: none
-    held_at         TEXT NOT NULL,             -- when this very report was first held against the month: what was done
+    held_at         TEXT NOT NULL,             -- when this report was first compared with the month: what was done
                                                -- since is not in it
     first_paid_at   TEXT,                      -- of the partner's rows of what was paid, the first and the last time:
     last_paid_at    TEXT,                      -- its month need not be ours
@@ -759,7 +758,7 @@ CREATE INDEX reconciliations_replaced ON reconciliations (game_id, id) WHERE sta
 CREATE TABLE partner_rows (
     reconciliation_id  INTEGER NOT NULL REFERENCES reconciliations (id),
     reference          TEXT NOT NULL,
-    row_id             TEXT NOT NULL,          -- the partner's id of this row, or what stands in for one, with its amount
+    row_id             TEXT NOT NULL,          -- the partner's id of this row, or a substitute, with its amount
     kind               TEXT NOT NULL CHECK (kind IN ('paid', 'refunded', 'reinstated', 'unreadable')),
     amount_minor       TEXT,                   -- exact; not always whole. NULL: not said
     currency           TEXT,
@@ -831,24 +830,24 @@ CREATE TABLE audit (
 CREATE INDEX audit_by_game ON audit (game_id, id);
 CREATE INDEX audit_of_moves ON audit (game_id, created_at, subject) WHERE action = 'payment.move';  -- closed months
 
--- What is known of each address of ours: whether its partner has it, and how the last calls there went. Written in batches
--- outside the request (coinslot/operations/observations.py), so that it costs no call anything.
+-- Each address of ours: whether its partner has it, and the results of the last calls there. Written in batches outside
+-- the request (coinslot/operations/observations.py), so that no call gets slower.
 CREATE TABLE contacts (
     game_id         INTEGER NOT NULL REFERENCES games (id),
     partner         TEXT NOT NULL,
     endpoint        TEXT NOT NULL,
-    copied_at       TEXT,                      -- the owner says that it is pasted into the partner's dashboard
+    copied_at       TEXT,                      -- when the owner noted that it is in the partner's dashboard
     first_at        TEXT,                      -- NULL until a call has proved itself here
     proved_at       TEXT,                      -- the last one that did
-    refused_at      TEXT,                      -- the last one that was refused, whatever for
+    refused_at      TEXT,                      -- the last one that was refused, for any reason
     refused_reason  TEXT,
     PRIMARY KEY (game_id, partner, endpoint),
     CHECK ((first_at IS NULL) = (proved_at IS NULL)),
     CHECK ((refused_at IS NULL) = (refused_reason IS NULL))
 ) STRICT, WITHOUT ROWID;
 
--- Figures rolled up as they happen; no page and no scrape ever counts rows. Tests count in credited.test alone, and what
--- names the reserved player or item in none.
+-- Figures counted as they happen; no page and no scrape counts rows. Tests count only in credited.test, and credits of the
+-- reserved player or item nowhere.
 CREATE TABLE counters (
     game_id  INTEGER NOT NULL REFERENCES games (id),
     partner  TEXT NOT NULL,                    -- or relay, for what is sent to the game

@@ -1,4 +1,4 @@
-"""One installation: its settings, its folder, and the parts that stand on them."""
+"""One installation: its settings, its folder, and the parts that use them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from coinslot.relay.loop import Relay
 from coinslot.settlement.terms import InGame
 from coinslot.store.db import Database
 
-# What a job does; returns in how many seconds it wants to run again, or None for "when somebody asks for it".
+# Returns in how many seconds it wants to run again; None: only when it is asked for.
 Job: TypeAlias = "Callable[[Installation, Game], float | None]"
 
 
 class LinkError(Exception):
-    """A setup link that is not to be followed; ``is_spent`` when it once was good."""
+    """A setup link that does not work; ``is_spent``: it once did."""
 
     def __init__(self, message: str, is_spent: bool) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class LinkError(Exception):
 
 
 class Installation:
-    """Built without touching the disk; the parts open what they need when they are first used."""
+    """Made without touching the disk; the parts open what they need when they are first used."""
 
     def __init__(
         self,
@@ -57,28 +57,28 @@ class Installation:
         self.outbound = Outbound(settings.may_call_private)
 
     def prepare(self) -> None:
-        """Make ready to serve: folder, database and master key exist and belong together.
+        """Prepare to serve: make sure that folder, database and master key exist and belong together.
 
-        Raises SchemaError or VaultError, and then nothing may be served.
+        Raises SchemaError or VaultError; then nothing may be served.
         """
         self.database.prepare()
         self.vault.prepare(self.database)
 
     def new_relay(self) -> Relay:
-        """A relay of this process's own, not yet running."""
+        """A new relay of this process, not yet running."""
         jobs = {name: partial(self._run, job) for name, job in self.jobs.items()}
         standing = [name for name, job in self.jobs.items() if isinstance(job, Standing)]
         return Relay(self.database, self.vault, self.outbound, jobs, standing, self.formats)
 
     def new_setup_link(self, base: str | None = None) -> str | None:
-        """The link on which the owner sets the first password; None once there is one. ``base``: not the public URL."""
+        """The link to set the first password; None once there is a password. ``base`` replaces the public URL."""
         if owner.has_password(self.database.read()):
             return None
         token = self._setup_tokens().dumps(self.database.write_here(owner.setup_nonce))
         return f"{self.settings.public_url if base is None else base}/setup?token={token}"
 
     def check_setup_token(self, token: str) -> None:
-        """Raises :class:`LinkError` unless this is the newest link, not expired, and there is no password yet."""
+        """Raises :class:`LinkError` unless this is the newest link, has not expired, and there is no password yet."""
         try:
             nonce = self._setup_tokens().loads(token, max_age=owner.SETUP_LINK_SECONDS)
         except SignatureExpired:
@@ -91,7 +91,7 @@ class Installation:
 
     def forget_player(self, game: Game, player_id: str, actor: str) -> bool:
         """Forget a player of a game; returns whether there was anything to forget."""
-        self.observations.flush()  # what this process still holds
+        self.observations.flush()  # write what this process still holds
         return forgetting.forget(self.database, self.vault, game, player_id, actor)
 
     def _run(self, job: Job, slug: str) -> float | None:
@@ -105,7 +105,7 @@ class Installation:
 
 @dataclass(frozen=True)
 class Standing:
-    """A job that is to run wherever it is configured, and finds out for itself whether it is."""
+    """A job that runs for every game; it finds out itself whether the game has it configured."""
 
     run: Job
 

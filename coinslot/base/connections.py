@@ -1,9 +1,8 @@
-"""Connections of calls out: bounded in time, checked where they really go, and used again only when that is safe.
+"""Connections of outgoing calls: bounded in time, checked for their real address, and reused only when that is safe.
 
-A connection that still carries anything of one call would hand it to the next, as that call's answer. So a connection
-is used again only when exactly one final answer to the last request was read, nothing followed it, and it was idle for
-less than :data:`IDLE_SECONDS`. A server that was found to send more than one answer gets a new connection for each
-call from then on.
+Bytes left over from one call would be read as the answer to the next. So a connection is reused only when exactly one
+final answer to the last request was read, nothing followed it, and it was idle for less than :data:`IDLE_SECONDS`. A
+server that once sent more than one answer gets a new connection for each call.
 """
 
 import errno
@@ -21,7 +20,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 
 IDLE_SECONDS = 2.0
 MOST_INTERIM_ANSWERS = 20  # such as 103 (Early Hints), before the final answer
-# What is not the internet's, said here in full: the tables of Python's `ipaddress` differ by version.
+# In full, since the tables of Python's `ipaddress` differ by version.
 NOT_PUBLIC = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -29,7 +28,7 @@ NOT_PUBLIC = tuple(
         "10.0.0.0/8",  # private (RFC 1918)
         "100.64.0.0/10",  # behind a provider's NAT (RFC 6598)
         "127.0.0.0/8",  # loopback (RFC 1122)
-        "169.254.0.0/16",  # link-local, a cloud's metadata among it (RFC 3927)
+        "169.254.0.0/16",  # link-local, with the metadata of clouds (RFC 3927)
         "172.16.0.0/12",  # private (RFC 1918)
         "192.0.0.0/24",  # protocol assignments (RFC 6890)
         "192.0.2.0/24",  # documentation (RFC 5737)
@@ -44,20 +43,20 @@ NOT_PUBLIC = tuple(
         "3fff::/20",  # documentation (RFC 9637)
     )
 )
-UNICAST = ipaddress.ip_network("2000::/3")  # all of IPv6 that was ever given out (RFC 4291)
-NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are the IPv4 address that is called
+UNICAST = ipaddress.ip_network("2000::/3")  # all IPv6 addresses assigned so far (RFC 4291)
+NAT64 = ipaddress.ip_network("64:ff9b::/96")  # the last 32 bits are the IPv4 address that is called (RFC 6052)
 
 
 class ForbiddenAddressError(Exception):
-    """The name resolves to an address that this installation does not call."""
+    """The name has an address that this installation does not call."""
 
 
 class UnaskedAnswerError(http.client.HTTPException):
-    """The server answered what no request of ours asked for; its text is ours and may be shown."""
+    """The server sent an answer to no request of ours. The message is ours and may be shown."""
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the internet's. One that carries an IPv4 address is judged by that."""
+    """Whether an IP address is public. For one that contains an IPv4 address, that decides."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address):
         embedded = parsed.ipv4_mapped or parsed.sixtofour
@@ -74,12 +73,12 @@ _this_call = threading.local()  # .deadline, in monotonic seconds, of the call t
 
 
 def limit(seconds: float) -> None:
-    """From now on, what this thread's call may still take, on whatever connections."""
+    """From now on, this thread's call may take so many seconds on all its connections."""
     _this_call.deadline = time.monotonic() + seconds
 
 
 def pools(context: ssl.SSLContext, checks: str, may_call_private: bool, are_kept: bool) -> urllib3.PoolManager:
-    """Connections to any server. ``are_kept``: whether they are used again where that is safe."""
+    """Connections to all servers. ``are_kept``: they are reused where that is safe."""
     context.sslsocket_class = _TlsSocket
     manager = urllib3.PoolManager(num_pools=64, maxsize=16, retries=False, ssl_context=context, cert_reqs=checks)
     manager.pool_classes_by_scheme = _pool_classes(may_call_private, are_kept)
@@ -95,10 +94,10 @@ def _remaining() -> float:
 
 
 class _Bounded:
-    """A socket that gives every read and write what is left of the call, and no more."""
+    """A socket whose reads and writes time out at the end of the call."""
 
-    answered_at: float | None = None  # monotonic; None until the one final answer to the last request was read
-    has_said_more = False  # than that one answer
+    answered_at: float | None = None  # monotonic; None until the final answer to the last request was read
+    has_said_more = False  # than one answer
 
     def recv_into(self, *args: Any) -> int:
         if self.answered_at is not None:
@@ -115,7 +114,7 @@ class _Bounded:
         super().sendall(*args)  # type: ignore[misc]
 
     def is_quiet(self) -> bool:
-        """Whether the answered request is all there was: nothing has come since, and the other side has not closed."""
+        """Whether nothing has come since the answer, and the server has not closed the connection."""
         self.settimeout(0)  # type: ignore[attr-defined]
         try:
             self.has_said_more = bool(self.recv(1))  # type: ignore[attr-defined]
@@ -135,7 +134,7 @@ class _TlsSocket(_Bounded, ssl.SSLSocket):
 
 
 class FinalAnswer(http.client.HTTPResponse):
-    """The final answer to a request. Interim ones are read past; http.client does so with 100 alone."""
+    """The final answer to a request. Interim answers are skipped; http.client skips only 100."""
 
     def _read_status(self) -> tuple[str, int, str]:
         for _ in range(MOST_INTERIM_ANSWERS + 1):
@@ -149,7 +148,7 @@ class FinalAnswer(http.client.HTTPResponse):
 
 
 class _Answer(FinalAnswer):
-    """One that notes on its socket whether it was all that came."""
+    """An answer that notes on its socket whether it was all that came."""
 
     def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
         sock.answered_at = None
@@ -157,10 +156,10 @@ class _Answer(FinalAnswer):
         super().__init__(sock, *args, **options)
 
     def _close_conn(self) -> None:
-        """Called when the answer was read to its end, and when it is given up."""
+        """Called when the answer was read to its end, and when it is abandoned."""
         sock = self._answering
         if self.chunked is True or self.length == 0:
-            sock.answered_at = time.monotonic()  # from here on the reader gives what it holds, and reads no more
+            sock.answered_at = time.monotonic()  # from here on the reader gives what it has and reads no more
             if self.fp.peek(1):
                 sock.answered_at, sock.has_said_more = None, True
         super()._close_conn()  # type: ignore[misc]
@@ -168,10 +167,10 @@ class _Answer(FinalAnswer):
 
 def _pool_classes(may_call_private: bool, are_kept: bool) -> dict[str, type]:
     class Checked:
-        """Looks at the address before it connects, and at what the server has said before it is used again."""
+        """Checks the address before it connects, and the server's answers before it is reused."""
 
         sock: Any
-        is_out_of_step = False  # its server has answered more than it was asked
+        is_out_of_step = False  # its server has sent more than one answer
 
         def _new_conn(self) -> socket.socket:
             return _connect(self, may_call_private)
@@ -219,7 +218,7 @@ def _pool_classes(may_call_private: bool, are_kept: bool) -> dict[str, type]:
 
 
 def _connect(connection: Any, may_call_private: bool) -> socket.socket:
-    """A connected socket to the first of the name's addresses that takes one."""
+    """A socket that is connected to the first of the name's addresses that accepts."""
     host: str = connection._dns_host.strip("[]")
     try:
         found = socket.getaddrinfo(host, connection.port, type=socket.SOCK_STREAM)

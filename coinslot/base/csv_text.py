@@ -1,7 +1,7 @@
-"""The text of a CSV file as spreadsheets and tools write it: its encoding, its records, its cells.
+"""CSV files as spreadsheets and tools write them: encoding, records and cells.
 
-Excel writes UTF-8 with a byte order mark, or UTF-16, and may declare the separator in a line of its own. It runs what
-looks like a formula, so such a text is written with an apostrophe in front and read without it.
+Excel writes UTF-8 with a byte order mark, or UTF-16, and may declare the separator in a first line. It runs text that
+looks like a formula, so we write an apostrophe before such text, and remove it when reading.
 """
 
 import codecs
@@ -31,7 +31,7 @@ Watch = Callable[[int], None]
 
 
 class UnreadableError(Exception):
-    """From this line on the file makes no sense."""
+    """The file cannot be read from this line on."""
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
@@ -39,7 +39,7 @@ class UnreadableError(Exception):
 
 
 def written(text: str) -> str:
-    """A text as it stands in a cell: with an apostrophe where a spreadsheet would run it, or where one is there."""
+    """A text for a cell: with an apostrophe before it where a spreadsheet would run it, or where it has one."""
     return f"'{text}" if _is_formula(text.lstrip("'")) and not _is_number(text) else text
 
 
@@ -53,7 +53,7 @@ def read(cell: str) -> str:
 
 
 def _is_formula(text: str) -> bool:
-    # Some programs leave out blanks and what cannot be seen before they look at the first character.
+    # Some programs skip blanks and invisible characters before the first one.
     return text.startswith(BEGIN_FORMULAS) or text.strip(" \x00\u00a0\ufeff").startswith(BEGIN_FORMULAS)
 
 
@@ -64,9 +64,9 @@ def _is_number(text: str) -> bool:
 
 
 def opened(path: Path) -> IO[str]:
-    """A file that nobody here can write again, to be read: in UTF-8, in UTF-16, or else in Windows-1252.
+    """A partner's file, opened as UTF-8, UTF-16, or else Windows-1252; the ``encoding`` of the result says which.
 
-    The ``encoding`` of what is returned says which. Raises :class:`UnreadableError` for what is none of these.
+    Raises :class:`UnreadableError` for a file in none of these.
     """
     with path.open("rb") as file:
         start = file.read(4)
@@ -97,7 +97,7 @@ def _is_written_in(path: Path, encoding: str) -> bool:
 
 @dataclass(frozen=True)
 class Record:
-    """``line`` is the one it begins on; ``text`` all of it as it stands in the file."""
+    """``line`` is where the record begins; ``text`` is all of it as in the file."""
 
     line: int
     cells: list[str]
@@ -106,7 +106,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Table:
-    """``comments`` are the numbers of the lines above the first record that begin as a comment does."""
+    """``comments`` are the numbers of the lines above the first record that begin like a comment."""
 
     separator: str
     is_declared: bool
@@ -116,8 +116,8 @@ class Table:
 
 @contextmanager
 def table(file: IO[bytes], watch: Watch) -> Iterator[Table]:
-    """A file's records; blank lines and lines of empty cells are left out. The separator is the one that the first line
-    declares, or the first record's. Raises :class:`UnreadableError`, also while the records are read.
+    """A file's records, without blank lines and lines of empty cells. The first line declares the separator, or it is
+    guessed from the first record. Raises :class:`UnreadableError`, also while the records are read.
     """
     with closing(_lines(file, watch)) as lines:
         separator, comments, begins, first = None, [], 0, ""

@@ -1,8 +1,7 @@
-"""Exact numbers out of JSON: nothing here ever passes through a float.
+"""Exact numbers from JSON, never through a float.
 
-JSON parsed by :func:`parse_json` holds ``int``, ``Decimal`` and ``str``; the readers below turn those into whole
-numbers and decimal text, and refuse what is not exactly that. Limits come first: ``int()`` of a Decimal with a huge
-exponent takes seconds, and a number of 5,000 digits raises before we see it.
+:func:`parse_json` gives ``int``, ``Decimal`` and ``str``; the readers below make whole numbers and decimal text of
+them, and refuse the rest. Limits are checked first: ``int()`` of a Decimal with a huge exponent takes seconds.
 """
 
 import json
@@ -17,24 +16,23 @@ QUANTITY_DIGITS = 40  # what the feed promises for a quantity
 MINOR_DIGITS = 18  # what fits the database's 64-bit integers
 FIGURE_DIGITS = 30
 LONGEST_INTEGER = 4000
-MOST_PARTS = 1_000_000  # objects and lists of one document: each takes a hundred times the room of its two braces
-DEEPEST_LEVEL = 32  # of a document that is nested too deep to parse, and is cut
-SMALL = 10**MINOR_DIGITS  # an int below is spared what longer numbers are looked at for
+MOST_PARTS = 1_000_000  # objects and lists of one document; each takes a hundred times the memory of its two braces
+DEEPEST_LEVEL = 32  # to which a document that is nested too deeply to parse is cut
+SMALL = 10**MINOR_DIGITS  # a smaller int needs no check of its digits
 
 _KINDS = (int, Decimal, str)
 _INSIDES = (dict, list)
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
-_UNKEPT = re.compile("[\0\ud800-\udfff]")  # what a database or UTF-8 cannot keep in a text
+_UNKEPT = re.compile("[\0\ud800-\udfff]")  # cannot be stored in databases or UTF-8
 _ESCAPED = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")  # as JSON escapes them; a surrogate alone is half of a pair
-_STRUCTURE = re.compile(
-    rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL
-)  # text is passed over; without an end, up to the end
+# Text is skipped; unterminated text up to the end.
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _NUMBER = re.compile(r"-?[0-9]{1,60}(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,3})?")
 
 
 @dataclass(frozen=True)
 class OddNumber:
-    """A number of a JSON document that is out of any range, or ``NaN``, as it was written."""
+    """A number of a JSON document that is out of range, or ``NaN``, as it was written."""
 
     text: str
 
@@ -48,10 +46,10 @@ def parse_json(
 ) -> Any:
     """JSON from UTF-8 bytes, numbers as ``int`` and ``Decimal``. Raises ValueError for anything else.
 
-    Refused besides bad JSON: NaN and Infinity (but for ``parse_constant``), nesting too deep to parse, integers too
-    long to parse, and text with half of a surrogate pair, which no database column could keep. Who looks at each text
-    kept may let that pass. Who looks at each value may read leniently: numbers that cannot be parsed are then
-    :class:`OddNumber`, and in what is nested too deep to parse None stands for whatever is too deep.
+    It also refuses NaN and Infinity (unless ``parse_constant`` takes them), nesting or integers too large to parse, and
+    half of a surrogate pair, which databases cannot store. ``allow_half_pairs``: the caller checks each text it keeps.
+    ``is_lenient``: the caller checks each value; numbers that cannot be parsed become :class:`OddNumber`, and parts
+    that are nested too deeply None.
     """
     number = parse_float or _decimal
     try:
@@ -84,20 +82,20 @@ def json_text(value: Any, *, is_sorted: bool = False) -> str:
 
 
 def whole_text(text: str) -> str:
-    """Text that any database, UTF-8 and any JSON reader take: NUL and half of a surrogate pair become U+FFFD.
+    """Text that all databases, UTF-8 and JSON readers take: NUL and half of a surrogate pair become U+FFFD.
 
-    For text that is kept or told, such as a name cut within an emoji. Ids are refused instead: two would become one.
+    For text that is stored or sent, such as a name cut within an emoji. Refuse such ids instead: two would become one.
     """
     return text if text.isascii() and "\0" not in text else _UNKEPT.sub("\ufffd", text)
 
 
 def may_be_unkept(raw: bytes) -> bool:
-    """Whether text of this JSON may hold NUL or half of a surrogate pair; most JSON that escapes letters does not."""
+    """Whether text in this JSON may hold NUL or half of a surrogate pair; for most JSON it does not."""
     return _ESCAPED.search(raw) is not None
 
 
 def is_crowded(raw: bytes) -> bool:
-    """Whether this JSON may hold more than :data:`MOST_PARTS` objects and lists; told without parsing it."""
+    """Whether this JSON may hold more than :data:`MOST_PARTS` objects and lists, without parsing it."""
     return raw.count(b"{") + raw.count(b"[") > MOST_PARTS
 
 
@@ -110,7 +108,7 @@ def finite(text: str) -> float:
 
 
 def is_deeper(document: Any, levels: int) -> bool:
-    """Whether objects and lists stand in each other more than ``levels`` deep."""
+    """Whether objects and lists are nested more than ``levels`` deep."""
     level = [document] if isinstance(document, _INSIDES) else []
     while level and levels:
         insides = (each.values() if isinstance(each, dict) else each for each in level)
@@ -136,7 +134,7 @@ def whole(value: object, digits: int) -> int:
 
 
 def figure(value: object) -> str:
-    """The exact decimal text of a money figure, as many digits as were sent; else ValueError."""
+    """The exact decimal text of a money figure, with all digits that were sent; else ValueError."""
     if type(value) is int and -SMALL < value < SMALL:
         return str(value)
     number = _number(value)
@@ -157,7 +155,7 @@ def _number(value: object) -> Decimal:
 
 
 def _cut(raw: bytes) -> bytes:
-    """JSON with ``null`` for each object and list that stands deeper than :data:`DEEPEST_LEVEL`."""
+    """JSON with ``null`` in place of each object and list deeper than :data:`DEEPEST_LEVEL`."""
     kept, level, begin = [], 0, 0
     for found in _STRUCTURE.finditer(raw):
         if found[0] in (b"[", b"{"):

@@ -1,9 +1,8 @@
-"""Calls to addresses an owner typed in: bounded in time and size, no redirects, checked where they really go.
+"""Calls to addresses that an owner typed in: bounded in time and size, without redirects, checked for their address.
 
-The time limit is for the whole call, however slowly the other side drips its answer: urllib3's own limits are per
-read, so the sockets here give every read and write only what is left. (Looking a name up cannot be cut short; nothing
-is sent when that took too long.) The address is checked when the connection is made, so a name cannot be checked as
-one thing and then be another. What connections are used again for is in :mod:`coinslot.base.connections`.
+The time limit is for the whole call, however slowly the answer comes. (A name look-up cannot be cut short; nothing is
+sent when that took too long.) The address is checked when the connection is made, so no name can change in between.
+:mod:`coinslot.base.connections` has the sockets.
 """
 
 import logging
@@ -11,7 +10,8 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -33,20 +33,20 @@ from coinslot.base import clock, connections
 from coinslot.base.connections import ForbiddenAddressError, UnaskedAnswerError
 
 LARGEST_ANSWER = 64 * 1024
-MOST_WAITED_FOR = 5  # calls at a time on whose answer somebody waits: a process has 8 threads for all its callers
+MOST_WAITED_FOR = 5  # calls at a time for which a caller of ours waits; a process has 8 threads for all callers
 MOST_WAITED_FOR_AT_ONE_SERVER = 3
-TURN_SECONDS = 1.0  # how long one more waits for one of them to end
-SOON_SECONDS = 0.5  # and none waits for calls that have taken longer than this: their server hangs
+TURN_SECONDS = 1.0  # how long another call waits for one of them to end
+SOON_SECONDS = 0.5  # a server that takes longer hangs: no call waits for its calls to end
 ENOUGH_WAITING = "enough calls to it are waiting already"
 BROKEN = "the connection broke before there was a complete answer"
 
-# urllib3 logs whole addresses, and those may hold tokens: each call at DEBUG, odd headers in an answer at WARNING.
+# urllib3 logs whole addresses, which may hold tokens: each call at DEBUG, odd headers in an answer at WARNING.
 logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a call. ``failure`` is a word of ``attempts.failure`` where there was no proper answer."""
+    """The result of a call. ``failure`` is a word of ``attempts.failure`` where there was no proper answer."""
 
     failure: str | None
     status: int | None = None
@@ -57,12 +57,12 @@ class Answer:
 
     @property
     def is_turned_away(self) -> bool:
-        """Whether nobody was called, since as many as may be are waiting (:attr:`Outbound.for_callers`)."""
+        """Whether nothing was sent, since too many calls wait already (:attr:`Outbound.for_callers`)."""
         return self.failure == "refused" and self.detail == ENOUGH_WAITING
 
     @property
     def retry_after_seconds(self) -> float | None:
-        """How long we are asked to wait from now on, by a number or a date (RFC 9110, section 10.2.3); None if not."""
+        """The wait from now that the answer asks for, as a number or a date (RFC 9110, section 10.2.3)."""
         text = (self.retry_after or "").strip()
         if re.fullmatch(r"[0-9]{1,9}", text):
             return float(text)
@@ -76,22 +76,21 @@ class Answer:
 class Outbound:
     """A pool of connections, kept alive. Safe to share between threads; opens nothing before it is used.
 
-    ``for_callers`` is the same for calls on whose answer a caller of ours waits, who keeps one of the threads that all
-    callers share: at most 3 to one server and 5 in all are under way at a time. Any further one waits for its turn
-    while these are answered soon, a second at most, and then ends with nothing sent, so that a server that hangs keeps
-    nobody waiting who does not need it. Each of these calls has a connection of its own: their answers say who a player
-    is and what a player gets, and must never be another call's.
+    ``for_callers`` is for calls for which a caller of ours waits, in one of the threads that all callers share. At most
+    3 to one server and 5 in all run at a time. Another one waits for its turn, a second at most, while these are
+    answered soon, and then ends with nothing sent: so a server that hangs blocks no caller who does not need it. Each
+    of these calls has its own connection: the answers say who a player is, and must never be another call's.
     """
 
-    _are_kept = True
-
-    def __init__(self, may_call_private: bool = True) -> None:
+    def __init__(self, may_call_private: bool = True, turns: "_Turns | None" = None) -> None:
         self._may_call_private = may_call_private
-        self.for_callers: Outbound = _ForCallers(self)
+        self._turns = turns
+        self._are_kept = turns is None
+        self.for_callers: Outbound = Outbound(may_call_private, _Turns()) if turns is None else self
 
     @cached_property
     def _context(self) -> ssl.SSLContext:
-        # Not before it is needed: reading this machine's certificates takes as long as all the rest of a start.
+        # Only when needed: reading this machine's certificates takes as long as the rest of a start.
         return ssl.create_default_context()
 
     @cached_property
@@ -100,7 +99,7 @@ class Outbound:
 
     @cached_property
     def _pinned_pool(self) -> urllib3.PoolManager:
-        # Who issued the certificate, to whom and until when does not matter: the fingerprint names this very one.
+        # The fingerprint names one certificate; its issuer, name and dates do not matter.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         return connections.pools(context, "CERT_NONE", self._may_call_private, self._are_kept)
@@ -125,8 +124,23 @@ class Outbound:
     ) -> Answer:
         """The same with any method, and a larger answer where one is expected.
 
-        ``pin`` is the SHA-256 of a certificate in hex. Only a server that has it hears anything; it may be self-signed.
+        ``pin`` is the SHA-256 of a certificate in hex. Only a server with that is called; it may be self-signed.
         """
+        with nullcontext(True) if self._turns is None else self._turns.take(url) as has_turn:
+            if not has_turn:
+                return Answer(failure="refused", detail=ENOUGH_WAITING)
+            return self._request(method, url, headers, body, timeout_seconds, largest_answer, pin)
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout_seconds: float,
+        largest_answer: int,
+        pin: str | None,
+    ) -> Answer:
         began = time.monotonic()
         connections.limit(timeout_seconds)
         failure = status = detail = retry_after = response = None
@@ -151,7 +165,7 @@ class Outbound:
             elif 300 <= status < 400:
                 failure, detail = "redirect", "redirects are not followed"
         except (HTTPError, OSError, ForbiddenAddressError, ValueError) as error:
-            failure, detail = _in_a_word(error)
+            failure, detail = _describe(error)
         finally:
             if response is not None:
                 response.close()  # a connection whose answer was read to the end is the pool's by now, and stays open
@@ -159,59 +173,50 @@ class Outbound:
         return Answer(failure, status, content[:largest_answer], detail, retry_after, duration_ms)
 
     def _pinned(self, url: str, pin: str) -> tuple[urllib3.HTTPConnectionPool, str]:
-        """Connections to this server that end where its certificate is another one, and what to ask on them."""
+        """Connections to this server that fail with another certificate, and the target to request on them."""
         parts = urllib3.util.parse_url(url)
         if parts.scheme != "https":
             raise ForbiddenAddressError("a pinned certificate needs an https address")
         return self._pinned_pool.connection_from_url(url, {"assert_fingerprint": pin}), parts.request_uri
 
 
-class _ForCallers(Outbound):
-    _are_kept = False
+class _Turns:
+    """Which calls may run at a time; a call beyond that waits for its turn."""
 
-    def __init__(self, plain: Outbound) -> None:
-        self.for_callers = self
-        self._may_call_private = plain._may_call_private
+    def __init__(self) -> None:
         self._under_way: dict[object, tuple[str, float]] = {}  # a call -> its server, and when it began
         self._one_ended = threading.Condition()
 
-    def call(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        timeout_seconds: float,
-        largest_answer: int = LARGEST_ANSWER,
-        pin: str | None = None,
-    ) -> Answer:
+    @contextmanager
+    def take(self, url: str) -> Iterator[bool]:
+        """Run a call within this; yields False where its turn did not come."""
         server, this = _server(url), object()
         with self._one_ended:
-            if not self._gets_a_turn(server):
-                return Answer(failure="refused", detail=ENOUGH_WAITING)
-            self._under_way[this] = server, time.monotonic()
+            has_turn = self._wait(server)
+            if has_turn:
+                self._under_way[this] = server, time.monotonic()
         try:
-            return super().call(method, url, headers, body, timeout_seconds, largest_answer, pin)
+            yield has_turn
         finally:
             with self._one_ended:
-                del self._under_way[this]
+                self._under_way.pop(this, None)
                 self._one_ended.notify_all()
 
-    def _gets_a_turn(self, server: str) -> bool:
+    def _wait(self, server: str) -> bool:
         until = time.monotonic() + TURN_SECONDS
-        while in_the_way := self._in_the_way(server):
-            left = min(until, max(in_the_way) + SOON_SECONDS) - time.monotonic()
+        while blocking := self._blocking(server):
+            left = min(until, max(blocking) + SOON_SECONDS) - time.monotonic()
             if left <= 0:
                 return False
             self._one_ended.wait(left)
         return True
 
-    def _in_the_way(self, server: str) -> list[float]:
-        """When each of the calls began of which one must end first; empty where there is room."""
+    def _blocking(self, server: str) -> list[float]:
+        """When each call began, of which one must end first; empty where another call may run."""
         in_all = [began for _, began in self._under_way.values()]
-        at_it = [began for each, began in self._under_way.values() if each == server]
-        if len(at_it) >= MOST_WAITED_FOR_AT_ONE_SERVER:
-            return at_it
+        there = [began for each, began in self._under_way.values() if each == server]
+        if len(there) >= MOST_WAITED_FOR_AT_ONE_SERVER:
+            return there
         return in_all if len(in_all) >= MOST_WAITED_FOR else []
 
 
@@ -220,12 +225,12 @@ def _server(url: str) -> str:
     try:
         parts = urllib3.util.parse_url(url)
     except (LocationParseError, UnicodeError):
-        return ""  # nobody is called there, which whoever calls is told
+        return ""  # no call is made there, as the call itself says
     return f"{parts.scheme}://{parts.host}:{parts.port or {'http': 80, 'https': 443}.get(parts.scheme or '')}"
 
 
-def _in_a_word(error: Exception) -> tuple[str, str]:
-    """The failure word, and a few more of ours: what urllib3 says may quote the URL."""
+def _describe(error: Exception) -> tuple[str, str]:
+    """The failure word, and a detail in our words, since urllib3's may quote the URL."""
     if isinstance(error, ForbiddenAddressError):
         return "rejected", str(error)
     # These two before the timeouts: urllib3 calls them a kind of ConnectTimeoutError.

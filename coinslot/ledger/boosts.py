@@ -60,20 +60,12 @@ def end(tx: Connection, boost: Boost) -> None:
 def current(connection: Connection, game_id: int, player_id: str) -> list[dict[str, Any]]:
     """The player's boosts: ``campaign_id`` (None: none was named), ``creator_key``, ``since``, ``is_test``."""
     rows = connection.execute(
-        """SELECT campaign_id, creator_key, changed_at, is_test FROM boosts
+        """SELECT nullif(campaign_id, '') AS campaign_id, creator_key, changed_at AS since, is_test FROM boosts
            WHERE game_id = :game_id AND player_id = :player_id AND creator_key IS NOT NULL
-           ORDER BY campaign_id, is_test""",
+           ORDER BY boosts.campaign_id, is_test""",
         {"game_id": game_id, "player_id": player_id},
     )
-    return [
-        {
-            "campaign_id": row["campaign_id"] or None,
-            "creator_key": row["creator_key"],
-            "since": row["changed_at"],
-            "is_test": bool(row["is_test"]),
-        }
-        for row in rows
-    ]
+    return [{**dict(row), "is_test": bool(row["is_test"])} for row in rows]
 
 
 def _find_later(tx: Connection, boost: Boost) -> tuple[str | None, bool]:

@@ -1,51 +1,42 @@
-"""Who changed what: one row per change, in the transaction of the change. Never a value of a secret."""
+"""Who changed what: one row per change, in its transaction, without values of secrets."""
 
-import sqlite3
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from coinslot.base import clock
+from coinslot.store import queries
+from coinslot.store.db import Connection, Row
 from coinslot.store.paging import LAST_ID, Listed, cut, every
 from coinslot.store.queries import equals
 
-MOST_LOOKED_AT = 10_000  # rows a page reads at most to find those that are wanted
+MOST_LOOKED_AT = 10_000  # rows that a page reads at most to find the wanted ones
 ROWS_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which entries: of one game, of none (the installation itself), or of all; None leaves a filter out."""
+    """Which entries: of one game, of the installation itself, or of all; None leaves a filter out."""
 
     game_id: int | None = None
     is_installation: bool = False
     actor: str | None = None
-    word: str | None = None  # somewhere in the action
+    word: str | None = None  # anywhere in the action
 
 
-def record(tx: sqlite3.Connection, game_id: int | None, actor: str, action: str, subject: str) -> None:
-    """``actor`` is ``command``, ``owner`` or ``game``; ``action`` reads like ``secret.rotate``."""
-    tx.execute(
-        """INSERT INTO audit (game_id, actor, action, subject, created_at)
-           VALUES (:game_id, :actor, :action, :subject, :now)""",
-        {"game_id": game_id, "actor": actor, "action": action, "subject": subject, "now": clock.stamp()},
-    )
+def record(tx: Connection, game_id: int | None, actor: str, action: str, subject: str) -> None:
+    """Note a change. ``actor`` is ``command``, ``owner`` or ``game``; an ``action`` is such as ``secret.rotate``."""
+    row = {"game_id": game_id, "actor": actor, "action": action, "subject": subject, "created_at": clock.stamp()}
+    queries.insert(tx, "audit", row)
 
 
-def entries(connection: sqlite3.Connection, wanted: Wanted, before: int = LAST_ID, limit: int = 50) -> Listed:
-    """Entries below an id, newest first, and the id to go on below; None when there are no more.
+def entries(connection: Connection, wanted: Wanted, before: int = LAST_ID, limit: int = 50) -> Listed:
+    """Entries below an id, newest first, and the id below which the next page begins; None after the last page.
 
-    Where few are wanted among many, a page may hold fewer than ``limit`` and yet be followed by others.
+    Where few entries of many are wanted, a page may hold fewer than ``limit`` although others follow.
     """
     is_all = wanted.game_id is None and not wanted.is_installation
     of_game = "true" if is_all else equals("game_id", wanted.game_id)
-    values = {
-        "game_id": wanted.game_id,
-        "actor": wanted.actor,
-        "word": wanted.word,
-        "before": before,
-        "most": MOST_LOOKED_AT,
-        "limit": limit + 1,
-    }
+    values = {**vars(wanted), "before": before, "most": MOST_LOOKED_AT, "limit": limit + 1}
     stretch = connection.execute(
         f"""SELECT count(*) AS count, min(id) AS lowest
             FROM (SELECT id FROM audit WHERE {of_game} AND id < :before ORDER BY id DESC LIMIT :most) stretch""",  # noqa: S608
@@ -66,13 +57,13 @@ def entries(connection: sqlite3.Connection, wanted: Wanted, before: int = LAST_I
     return rows, following or (int(stretch["lowest"]) if stretch["count"] == MOST_LOOKED_AT else None)
 
 
-def every_entry(connection: sqlite3.Connection, wanted: Wanted) -> Iterator[sqlite3.Row]:
-    """All of them, newest first, read a portion at a time."""
+def every_entry(connection: Connection, wanted: Wanted) -> Iterator[Row]:
+    """All wanted entries, newest first, read a portion at a time."""
     return every(lambda before: entries(connection, wanted, before, ROWS_AT_ONCE))
 
 
-def last_done(connection: sqlite3.Connection, game_id: int | None, actions: Collection[str]) -> dict[str, str]:
-    """When each of these was last done to what: subject -> time. Looks at the last 500 changes alone."""
+def last_done(connection: Connection, game_id: int | None, actions: Collection[str]) -> dict[str, str]:
+    """Subject -> when one of these actions was last done to it, among the last 500 changes."""
     rows = connection.execute(
         f"""SELECT action, subject, created_at FROM audit WHERE {equals("game_id", game_id)}
             ORDER BY id DESC LIMIT 500""",  # noqa: S608  our own words only

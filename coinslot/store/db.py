@@ -1,12 +1,12 @@
 """The database file: connections, the writer, the schema's version.
 
-What holds for everyone who goes through here:
+It promises:
 
-* A write is a function of a connection. It runs in a savepoint of its own: all of it happens or nothing.
-* :meth:`Database.write` returns after COMMIT has returned, with ``synchronous=FULL``: what it says is on the disk.
-* Commits of all processes follow one another under one lock on ``write.lock``. SQLite's own waiting sleeps and is
-  unfair, and SQLite before 3.51.3 can lose committed pages when a checkpoint meets another connection's commit;
-  commits that never overlap are spared both.
+* A write is a function of a connection. It runs in its own savepoint: all of it happens or nothing.
+* :meth:`Database.write` returns after COMMIT has returned, with ``synchronous=FULL``: the write is on the disk.
+* Commits of all processes follow one another under one lock on ``write.lock``. SQLite's own waiting is unfair, and
+  before 3.51.3 it can lose committed pages when a checkpoint meets another connection's commit; commits that never
+  overlap avoid both.
 * Reads never take the lock.
 """
 
@@ -15,7 +15,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,19 +25,19 @@ from coinslot.store.lock import WriteLock, hand_over
 from coinslot.store.migrations import MIGRATIONS
 
 SCHEMA_VERSION = 7
-OLDEST_VERSION = 7  # from here on there is a step to each later version; before it were previews, never released
+OLDEST_VERSION = 7  # earlier versions were previews, never released; each later one has a migration
 APPLICATION_ID = 0x436F696E  # "Coin": tells `file` and us whose database this is
 MINIMUM_SQLITE = (3, 37, 0)  # STRICT tables
 
 WAIT_SECONDS = 5.0  # how long a caller waits for its write before it is told to come back
-BATCH_LIMIT = 64  # writes under one fsync; a bound on how long one process keeps the lock
+BATCH_LIMIT = 64  # writes under one fsync, so that no process keeps the lock for long
 
-LARGE_WAL_BYTES = 8 * 1024 * 1024  # twice what SQLite lets it grow to before it copies it into the file
-QUIET_SECONDS = 1.0  # without a write, after which a large WAL is cut
+LARGE_WAL_BYTES = 8 * 1024 * 1024  # twice the size at which SQLite copies the WAL into the file
+QUIET_SECONDS = 1.0  # without a write, after which a large WAL is truncated
 
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "schema.sql"
 
-# For the rooms above, which name these in signatures and have no other business with the engine.
+# For the folders above, which import sqlite3 nowhere.
 Connection = sqlite3.Connection
 Row = sqlite3.Row
 EngineError = sqlite3.Error
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 class DatabaseError(CoinslotError):
-    """Our own trouble with the file. A partner hears 5xx and comes again."""
+    """The file cannot be read or written. A partner gets 5xx and tries again."""
 
 
 class BusyError(DatabaseError):
@@ -54,7 +54,7 @@ class BusyError(DatabaseError):
 
 
 class SchemaError(DatabaseError):
-    """The file is not one this code may serve: newer, older, or not ours."""
+    """This code must not serve the file: it is newer, older, or not ours."""
 
 
 class Database:
@@ -70,7 +70,7 @@ class Database:
         self._writer: _Writer | None = None
 
     def prepare(self) -> None:
-        """Create the folder (0700) and the file (0600) where missing, and bring an older file up to date.
+        """Create the folder (0700) and the file (0600) where missing, and migrate an older file.
 
         Raises :class:`SchemaError` when the file is newer than the code, a preview's, or not a Coinslot database.
         """
@@ -82,26 +82,20 @@ class Database:
             if is_new:
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
                 hand_over(self.path)
-            connection = connect(self.path)
-            try:
+            with closing(connect(self.path)) as connection:
                 if is_new:
                     connection.execute("PRAGMA journal_mode = WAL")
                     connection.executescript(f"BEGIN IMMEDIATE;\n{creation_script()}\nCOMMIT;")
                 else:
                     migrate(connection)
-            finally:
-                connection.close()
 
     def version(self) -> int:
         """The schema version in the file. Raises :class:`SchemaError` when it is not a Coinslot database."""
-        connection = connect(self.path)
-        try:
+        with closing(connect(self.path)) as connection:
             return file_version(connection)
-        finally:
-            connection.close()
 
     def read(self) -> sqlite3.Connection:
-        """This thread's connection for reading. It sees what is committed and refuses to change anything."""
+        """This thread's connection for reading. It sees what is committed and cannot change anything."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None or self._local.pid != os.getpid():
             connection = self._open()
@@ -111,7 +105,7 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """This thread's reading connection, held on one state of the database for several queries."""
+        """This thread's reading connection, which sees one state of the database for several queries."""
         connection = self.read()
         connection.execute("BEGIN")
         try:
@@ -122,9 +116,9 @@ class Database:
     def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``function`` inside a transaction and return its result once that is committed and fsynced.
 
-        Whatever it raises is raised here and leaves nothing behind. Raises :class:`BusyError` after
-        :data:`WAIT_SECONDS`; a function not begun by then never runs. One already begun may still commit,
-        so a caller who is told "busy" must be able to ask again (ours can: the unique keys see to it).
+        What it raises is raised here, and nothing of it is stored. Raises :class:`BusyError` after
+        :data:`WAIT_SECONDS`: a function that was not begun by then never runs, but one that was may still commit, so
+        the caller must be able to repeat it (unique keys make that safe).
         """
         with self._starting:
             if self._writer is None or self._writer.pid != os.getpid():
@@ -132,28 +126,16 @@ class Database:
         return self._writer.run(function)
 
     def write_here(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Like :meth:`write`, in this thread: for commands, which have nobody to share a commit with."""
+        """Like :meth:`write`, in this thread: for commands, which share a commit with nobody."""
         if not self.path.exists():
             self.prepare()
-        with self.lock:
-            connection = self._open()
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                try:
-                    result = function(connection)
-                    connection.execute("COMMIT")
-                    return result
-                except BaseException:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-                    raise
-            finally:
-                connection.close()
+        with self.lock, closing(self._open()) as connection, _transaction(connection):
+            return function(connection)
 
     def is_refusing(self) -> bool:
-        """Whether a commit of any process failed on the disk, and none that writes as much has succeeded there since.
+        """Whether a commit of any process failed on the disk, and its process has committed nothing as large since.
 
-        Where it was one of this process, this tries whether as much can be written now. Waits and raises as a write.
+        For a commit of this process, it tries whether as much can be written now. Waits and raises like a write.
         """
         if rows := self.last_failure.rows_to_try:
             with suppress(DatabaseError, sqlite3.Error):
@@ -162,31 +144,27 @@ class Database:
         return self.write(lambda _: self.lock.is_marked())
 
     def wal_bytes(self) -> int:
-        """The size of the WAL: it grows while a reader holds a state of the database, and does not shrink by itself."""
+        """The size of the WAL. It grows while a reader keeps a state of the database, and does not shrink by itself."""
         try:
             return self.path.with_name(f"{self.path.name}-wal").stat().st_size
         except OSError:
             return 0
 
     def truncate_wal(self, wait_ms: int = 200) -> bool:
-        """Copy the WAL into the file and cut it to nothing; returns whether that is done.
+        """Copy the WAL into the file and empty it; returns whether that succeeded.
 
-        Nobody writes meanwhile, so it waits for readers a fifth of a second at a time, three times.
+        Nobody can write meanwhile, so it waits for readers only ``wait_ms`` at a time, three times.
         """
         for _ in range(3):
-            with self.lock:
-                connection = self._open()
-                try:
-                    connection.execute(f"PRAGMA busy_timeout = {wait_ms:d}")
-                    (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                    if not is_busy:
-                        return True
-                finally:
-                    connection.close()
+            with self.lock, closing(self._open()) as connection:
+                connection.execute(f"PRAGMA busy_timeout = {wait_ms:d}")
+                (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if not is_busy:
+                    return True
         return False
 
     def close(self) -> None:
-        """Stop this process's writer after the writes in hand, and close this thread's connection."""
+        """Stop this process's writer after the writes that wait, and close this thread's connection."""
         with self._starting:
             writer, self._writer = self._writer, None
         if writer is not None and writer.pid == os.getpid():
@@ -197,7 +175,7 @@ class Database:
         self._local = threading.local()
 
     def _open(self, cache_kib: int = 2048) -> sqlite3.Connection:
-        # Never made here: a server whose file has gone must not credit into a new and empty one.
+        # Never created here: a server whose file is gone must not credit into a new and empty one.
         if not self.path.exists():
             raise DatabaseError(f"there is no database at {self.path}; the first start of the server makes one")
         with _readable():
@@ -210,21 +188,21 @@ class Database:
 
 
 class _Write:
-    """One function waiting for the writer. ``state`` changes only under the writer's mutex."""
+    """A function that waits for the writer. ``state`` changes only under the writer's mutex."""
 
     __slots__ = ("done", "error", "function", "result", "rows", "state")
 
     def __init__(self, function: Callable[[sqlite3.Connection], Any]) -> None:
         self.function = function
         self.state = "waiting"  # waiting -> begun | withdrawn
-        self.rows = 0  # that it changed, up to where it failed
+        self.rows = 0  # that it changed, at least
         self.result: Any = None
         self.error: BaseException | None = None
         self.done = threading.Event()
 
 
 class _Writer:
-    """The one thread of this process that writes: takes what is waiting, commits it together, lets callers go."""
+    """The one thread of this process that writes. It commits all waiting writes together, then wakes their callers."""
 
     def __init__(self, database: Database) -> None:
         self.pid = os.getpid()
@@ -283,10 +261,10 @@ class _Writer:
                     except BaseException as error:
                         self._database.last_failure.failed(error, max((write.rows for write in batch), default=0))
                         raise
-            except BaseException as error:  # the thread must outlive whatever the disk does; callers hear of it
+            except BaseException as error:  # the thread must survive all disk errors; the callers get them
                 self._forget_connection()
                 trouble = error if isinstance(error, DatabaseError) else DatabaseError(f"write failed: {error}")
-                if not batch:  # opening or beginning failed: that concerns everyone who waits
+                if not batch:  # opening or beginning failed, which concerns all waiting writes
                     batch = self._take_all()
                 for write in batch:
                     write.result, write.error = None, trouble
@@ -333,13 +311,13 @@ class _Writer:
                 self._database.last_failure.succeeded(write.rows, write.function)
 
     def _tidy(self) -> bool:
-        """Nobody writes at the moment: give the disk back what the WAL took. Returns whether there is none to give."""
+        """Truncate a large WAL while nobody writes; returns whether it is small now."""
         if self._database.wal_bytes() <= LARGE_WAL_BYTES:
             return True
         try:
             return self._database.truncate_wal(wait_ms=0)
         except (DatabaseError, sqlite3.Error, OSError):
-            return False  # the next moment will do
+            return False  # try again at the next quiet moment
 
     def _take(self) -> _Write | None:
         with self._mutex:
@@ -359,7 +337,7 @@ class _Writer:
 
 
 def connect(path: Path, cache_kib: int = 2048) -> sqlite3.Connection:
-    """A connection with the settings every one of ours has. The file must exist; sqlite3's own errors come through."""
+    """A connection with our settings. The file must exist. Raises sqlite3's errors."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
     )
@@ -369,9 +347,9 @@ def connect(path: Path, cache_kib: int = 2048) -> sqlite3.Connection:
         "foreign_keys = ON",
         "synchronous = FULL",
         "mmap_size = 0",
-        f"cache_size = -{cache_kib:d}",  # every thread has a connection; only the writer gains from a large cache
+        f"cache_size = -{cache_kib:d}",  # every thread has a connection; only the writer needs a large cache
         "trusted_schema = OFF",
-        "secure_delete = ON",  # what is deleted or overwritten is gone from the file, not only from its tables
+        "secure_delete = ON",  # deleted data is overwritten in the file
     )
     try:
         for pragma in pragmas:
@@ -383,11 +361,24 @@ def connect(path: Path, cache_kib: int = 2048) -> sqlite3.Connection:
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
-    """A file that is no database, or is damaged, in our words; its pages may show in SQLite's."""
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of the block is committed, or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
     try:
         yield
-    except sqlite3.OperationalError:  # no such file, locked, no permission: that may pass
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Raise :class:`SchemaError` for a file that is no database, or damaged: SQLite's words may quote its pages."""
+    try:
+        yield
+    except sqlite3.OperationalError:  # no such file, locked, no permission: may be temporary
         raise
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise SchemaError(f"the file cannot be read as a database: {type(error).__name__}") from error
@@ -406,6 +397,7 @@ def file_version(connection: sqlite3.Connection) -> int:
 
 
 def creation_script() -> str:
+    """The statements that make a new database."""
     return (
         f"{SCHEMA_FILE.read_text(encoding='utf-8')}\n"
         f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {SCHEMA_VERSION};"
@@ -415,23 +407,17 @@ def creation_script() -> str:
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring an open file to this code's version, one transaction per step. The caller holds the write lock.
 
-    Raises :class:`SchemaError` when there is no way from the file's version to this code's.
+    Raises :class:`SchemaError` for a version that cannot be migrated.
     """
     version = file_version(connection)
     if not OLDEST_VERSION <= version <= SCHEMA_VERSION:
         raise SchemaError(version_trouble(version))
     for step in range(version + 1, SCHEMA_VERSION + 1):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with _transaction(connection):
             MIGRATIONS[step](connection)
             if connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
                 raise SchemaError(f"migration {step} would break a foreign key")
             connection.execute(f"PRAGMA user_version = {step:d}")
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
 
 
 def version_trouble(version: int) -> str:

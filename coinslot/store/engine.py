@@ -1,4 +1,4 @@
-"""What is asked of SQLite itself, beside queries: its version, a private database, and a copy of a whole one."""
+"""What only SQLite does: its version, a private database, and a copy of a whole database."""
 
 import sqlite3
 from collections.abc import Callable
@@ -10,22 +10,22 @@ IntegrityError = sqlite3.IntegrityError
 
 
 def has_race() -> bool:
-    """Whether a checkpoint that meets another connection's commit may lose pages: mended in these versions."""
+    """Whether a checkpoint during another connection's commit may lose pages, as in versions before these."""
     mended = VERSION_INFO >= (3, 51, 3) or (3, 50, 7) <= VERSION_INFO < (3, 51) or (3, 44, 6) <= VERSION_INFO < (3, 45)
     return not mended
 
 
 def private() -> Connection:
-    """A database of its own in a temporary file that nobody else sees. Closing the connection deletes it."""
+    """A private database in a temporary file. Closing the connection deletes it."""
     connection = sqlite3.connect("", isolation_level=None)
     connection.row_factory = Row
     return connection
 
 
 def copy_pages(source: Connection, target: Connection, pages: int, locked: Callable[[], Exception]) -> None:
-    """All of ``source`` in place of all of ``target``, as one transaction of the target, ``pages`` at a step.
+    """Replace all of ``target`` by all of ``source`` in one transaction, so many pages per step.
 
-    Between steps a signal is heard. Raises ``locked()`` when another program keeps a database locked.
+    Signals are handled between steps. Raises ``locked()`` when another program keeps a database locked.
     """
 
     def after_each_step(status: int, _remaining: int, _total: int) -> None:

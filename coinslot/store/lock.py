@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 class WriteLock:
-    """The lock around every commit, between threads and between processes.
+    """A flock on a file, with a thread lock before it.
 
-    Threads that share a descriptor all "hold" its flock, and so does a forked child: hence a thread lock first, and
-    a descriptor opened by the process that uses it.
+    All threads that share a descriptor hold its flock, and so does a forked child: hence the thread lock, and a
+    descriptor that each process opens itself.
 
-    Its holder may mark it. A mark is a lock on the file's first byte, which other processes see and which ends with
-    the process: it needs no room on a full disk, and no restart meets an old one.
+    The holder may mark the lock. A mark is a lock on the file's first byte, which other processes see and which ends
+    with the process: it needs no space on a full disk and does not outlive a restart.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,9 +42,9 @@ class WriteLock:
         self._threads.release()
 
     def mark(self, is_marked: bool) -> None:
-        """To be called by the holder, as is :meth:`is_marked`."""
+        """Call it as the holder, like :meth:`is_marked`."""
         self._is_marked_here = is_marked
-        with suppress(OSError):  # no lock to be had: then this process alone knows, and no commit fails for it
+        with suppress(OSError):  # without a lock only this process knows, and no commit fails for that
             fcntl.lockf(self._descriptor, fcntl.LOCK_SH if is_marked else fcntl.LOCK_UN, 1)
 
     def is_marked(self) -> bool:
@@ -60,7 +60,7 @@ class WriteLock:
 
 
 def hand_over(path: Path) -> None:
-    """What root makes, running a command, belongs to whose folder it is: the user the server runs as."""
+    """Give a file that root has made to the owner of its folder, the user the server runs as."""
     if os.geteuid() == 0:
         owner = path.parent.stat()
         os.chown(path, owner.st_uid, owner.st_gid)

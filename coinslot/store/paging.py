@@ -1,25 +1,25 @@
-"""Lists a page at a time, newest first: each page has what is below the lowest id of the page before it."""
+"""Lists a page at a time, newest first: each page continues below the lowest id of the page before."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from coinslot.store.db import Connection, Row
 
-LAST_ID = 2**63 - 1  # SQLite has none above it
+LAST_ID = 2**63 - 1  # the highest in SQLite
 
 ROWS_AT_ONCE = 1000
 
-# The rows of a page, and the id that the page after is below; None on the last.
+# The rows of a page, and the id below which the next page begins; None on the last page.
 Listed = tuple[list[Row], int | None]
 
 
 def cut(rows: list[Row], limit: int) -> Listed:
-    """A page of ``limit`` rows, out of as many and, where more follow, one more."""
+    """A page of ``limit`` rows, from ``rows``, which has one more row where more follow."""
     return (rows, None) if len(rows) <= limit else (rows[:limit], int(rows[limit - 1]["id"]))
 
 
 def every(page_below: Callable[[int], Listed]) -> Iterator[Row]:
-    """The rows of all pages, each read when the one before is used up."""
+    """The rows of all pages; each page is read when it is needed."""
     before: int | None = LAST_ID
     while before is not None:
         rows, before = page_below(before)

@@ -1,8 +1,8 @@
-"""Long work, cut so that it keeps nobody waiting: writes in portions, and bulk calls one at a time.
+"""Long work in portions, and bulk calls one at a time, so that nobody waits long.
 
-The database has one writer. A write of a thousand rows would keep it from everybody else for as long as it takes; cut
-into portions, each of them whole, it leaves room for others in between. What is cut like this must be safe to begin
-again: whoever called repeats the whole of it after a failure, and the unique keys see to it that nothing is done twice.
+The database has one writer, and a write of a thousand rows would block all others. Between portions, each with its own
+transaction, others write. Work in portions must be repeatable: after a failure the caller repeats all of it, and unique
+keys make sure that nothing happens twice.
 """
 
 import threading
@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from coinslot.store.db import BusyError, Connection
 
-PORTION_SECONDS = 0.04  # of writing; then the portion is committed
-MOST_AT_ONCE = 10  # bulk calls of a process, the one in hand included: gunicorn.conf.py has more threads than that
+PORTION_SECONDS = 0.04  # of writing, after which the portion is committed
+MOST_AT_ONCE = 10  # bulk calls in a process, waiting or running; gunicorn.conf.py has more threads
 WAIT_SECONDS = 25.0
 
 A = TypeVar("A")
@@ -27,10 +27,10 @@ def write_each(
     items: Sequence[A],
     function: Callable[[Connection, A], T],
 ) -> list[T]:
-    """Run ``function`` for each item, in as many writes as it takes, and return the results once all are committed.
+    """Run ``function`` for each item, in as many writes as it takes; returns the results once all are committed.
 
-    ``write`` is ``Database.write`` or ``write_here``. What the function raises is raised here: of that portion nothing
-    is stored then, of those before it everything. Between two portions this waits as long as the first one took.
+    ``write`` is ``Database.write`` or ``write_here``. What the function raises is raised here: then nothing of that
+    portion is stored, and everything of the portions before. After each portion this sleeps as long as it took.
     """
     results: list[T] = []
     took = 0.0
@@ -38,13 +38,13 @@ def write_each(
     def portion(tx: Connection) -> list[T]:
         nonlocal took
         began = time.monotonic()
-        made: list[T] = []
+        done: list[T] = []
         for item in islice(items, len(results), None):
-            made.append(function(tx, item))
+            done.append(function(tx, item))
             took = time.monotonic() - began
             if took >= PORTION_SECONDS:
                 break
-        return made
+        return done
 
     while len(results) < len(items):
         results += write(portion)
@@ -59,9 +59,9 @@ _places = threading.Semaphore(MOST_AT_ONCE)
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Where a bulk call is read, checked and stored, one at a time in this process; the others wait for their turn.
+    """Within this, one bulk call of the process is read, checked and stored at a time; the others wait.
 
-    Raises :class:`BusyError` when too many wait already: somebody else must find a thread free.
+    Raises :class:`BusyError` when too many wait already, since other calls need a free thread.
     """
     if not _places.acquire(blocking=False):
         raise BusyError("too many bulk calls wait already")
@@ -77,5 +77,5 @@ def one_at_a_time() -> Iterator[None]:
 
 
 def ready_made(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
-    """The items in lists of this size, for work that is done for several together."""
+    """The items in lists of this size."""
     return [items[start : start + size] for start in range(0, len(items), size)]

@@ -96,9 +96,15 @@ def test_the_environments_key_is_used_instead_of_the_file(tmp_path):
 
 def test_a_database_under_another_key_is_not_served(installation, studio):
     installation.vault.path.write_text(MasterKey.generate().text())
-    other = create_app({"COINSLOT_HOME": str(installation.settings.home)}).extensions["coinslot"]
     with pytest.raises(VaultError, match="does not hold"):
-        other.prepare()
+        fresh(installation)
+
+
+def fresh(installation):
+    """Another process on the same home."""
+    other = create_app({"COINSLOT_HOME": str(installation.settings.home)}).extensions["coinslot"]
+    other.prepare()
+    return other
 
 
 class TestRotation:
@@ -125,13 +131,11 @@ class TestRotation:
         assert count == 4 + 2  # one of the secrets has a previous value; one call was no order, one was not signed
         assert {row["key_id"] for row in db("SELECT key_id FROM secrets UNION SELECT key_id FROM refusals")} == {new.id}
         assert [key.id for key in installation.vault.put_aside()] == [old.id]
-        fresh = create_app({"COINSLOT_HOME": str(installation.settings.home)}).extensions["coinslot"]
-        fresh.prepare()
-        assert self.opened(fresh) == before
+        assert self.opened(fresh(installation)) == before
         assert installation.vault.path.stat().st_mode & 0o777 == 0o600
 
     def test_a_running_process_follows_without_a_restart(self, installation, studio, post_order):
-        other = create_app({"COINSLOT_HOME": str(installation.settings.home)}).extensions["coinslot"]
+        other = fresh(installation)
         assert self.opened(other)
         self.rotate(installation)
         studio.rotate("appcharge.main_key", "next-key-0123456789")
@@ -149,11 +153,10 @@ class TestRotation:
         with pytest.raises(KeyboardInterrupt):
             installation.vault.rotate(installation.database, crash, MasterKey.generate())
         assert installation.vault.next_path.exists()
-        fresh = create_app({"COINSLOT_HOME": str(installation.settings.home)}).extensions["coinslot"]
-        fresh.prepare()
-        assert self.opened(fresh) == before
-        self.rotate(fresh)
-        assert not fresh.vault.next_path.exists()
+        other = fresh(installation)
+        assert self.opened(other) == before
+        self.rotate(other)
+        assert not other.vault.next_path.exists()
 
     def test_a_crash_after_the_commit_leaves_the_new_key_readable(self, installation, studio, monkeypatch):
         before = self.opened(installation)
@@ -163,11 +166,8 @@ class TestRotation:
             self.rotate(installation)
         assert installation.vault.next_path.exists()
 
-        fresh = create_app({"COINSLOT_HOME": str(installation.settings.home)}).extensions["coinslot"]
-        fresh.prepare()
-        assert self.opened(fresh) == before
-        self.rotate(fresh)
-        assert not fresh.vault.next_path.exists()
-        again = create_app({"COINSLOT_HOME": str(installation.settings.home)}).extensions["coinslot"]
-        again.prepare()
-        assert self.opened(again) == before
+        other = fresh(installation)
+        assert self.opened(other) == before
+        self.rotate(other)
+        assert not other.vault.next_path.exists()
+        assert self.opened(fresh(installation)) == before

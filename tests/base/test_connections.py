@@ -19,7 +19,9 @@ TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"
 FAILED = b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"
 
 
-both_kinds = pytest.mark.parametrize("outbound", [Outbound(), Outbound().for_callers], ids=["kept", "own"])
+@pytest.fixture(params=["kept", "own"])
+def outbound(request):
+    return Outbound() if request.param == "kept" else Outbound().for_callers
 
 
 def echo(request):
@@ -34,7 +36,6 @@ def bodies(outbound, server, *paths):
     return [said(outbound, server, path).body for path in paths]
 
 
-@both_kinds
 @pytest.mark.parametrize(
     "before", [HINTS, PROCESSING, CONTINUE, ODD, CONTINUE + HINTS + PROCESSING + HINTS, HINTS * MOST_INTERIM_ANSWERS]
 )
@@ -55,7 +56,6 @@ def test_interim_answers_are_read_past_within_tls(tmp_path, monkeypatch):
         assert server.connections == 1
 
 
-@both_kinds
 def test_interim_answers_without_an_end_are_bounded_in_number_and_in_time(outbound):
     def answer(request):
         if request.path == "/many":
@@ -76,7 +76,6 @@ def test_interim_answers_without_an_end_are_bounded_in_number_and_in_time(outbou
     assert after == [b"/a", b"/b"]
 
 
-@both_kinds
 def test_a_switch_of_protocols_ends_the_connection(outbound):
     upgrade = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
     odd_one = raw(upgrade, ok(b"not ours"))
@@ -90,7 +89,6 @@ def test_a_switch_of_protocols_ends_the_connection(outbound):
     assert server.connections >= 2
 
 
-@both_kinds
 @pytest.mark.parametrize(
     ("first", "script"),
     [

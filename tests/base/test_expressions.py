@@ -121,43 +121,35 @@ def test_threads_share_an_expression():
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("message", "texts"),
     [
-        ("", "the expression is empty"),
-        ("   ", "the expression ends too early"),
-        ("a.", "character 3: Expecting"),
-        ("{a: b", "the expression ends too early"),
-        ("a ~ b", "character 3: Unknown token ~"),
-        ("'abc", "character 1: Unclosed ' delimiter"),
-        ("a b", "character 3: Unexpected token: b"),
-        ("nope(a)", "there is no function nope()"),
-        ("rows[?nope(a)].{b: c}", "there is no function nope()"),
-        ("a || map(&nope(@), b)", "there is no function nope()"),
-        ("unix()", "unix() takes 1 argument, not 0"),
-        ("scale(a)", "scale() takes 2 arguments, not 1"),
-        ("not_null()", "not_null() takes at least 1 argument, not 0"),
-        ("a[::0]", "a slice cannot go in steps of 0"),
-        ("`NaN`", "a number is not finite"),
-        ("`[1e999]`", "a number is not finite"),
-        ('`"\\ud800"`', "half of a surrogate pair"),
-        ('{"\\ud800": a}', "half of a surrogate pair"),
-        ("'\ud800'", "character 2 is half of a surrogate pair"),
-        ("a" * 8193, "at most 8192 characters"),
-        ("(" * 8000, "nested deeper than 64 levels"),
-        ("!" * 100 + "a", "nested deeper than 64 levels"),
-        (" || ".join("a" * 100), "nested deeper than 64 levels"),
-        ("`" + "[" * 4000 + "]" * 4000 + "`", "nested deeper than 64 levels"),
-        ("`" + "[" * 70 + "]" * 70 + "`", "nested deeper than 64 levels"),
-        ("a[" + "9" * 5000 + "]", "a number in the expression is too long"),
-        (None, "an expression is text"),
+        ("the expression is empty", [""]),
+        ("the expression ends too early", ["   ", "{a: b"]),
+        ("character 3: Expecting", ["a."]),
+        ("character 3: Unknown token ~", ["a ~ b"]),
+        ("character 1: Unclosed ' delimiter", ["'abc"]),
+        ("character 3: Unexpected token: b", ["a b"]),
+        ("there is no function nope()", ["nope(a)", "rows[?nope(a)].{b: c}", "a || map(&nope(@), b)"]),
+        ("unix() takes 1 argument, not 0", ["unix()"]),
+        ("scale() takes 2 arguments, not 1", ["scale(a)"]),
+        ("not_null() takes at least 1 argument, not 0", ["not_null()"]),
+        ("a slice cannot go in steps of 0", ["a[::0]"]),
+        ("a number is not finite", ["`NaN`", "`[1e999]`"]),
+        ("half of a surrogate pair", ['`"\\ud800"`', '{"\\ud800": a}']),
+        ("character 2 is half of a surrogate pair", ["'\ud800'"]),
+        ("at most 8192 characters", ["a" * 8193]),
+        ("nested deeper than 64 levels", ["(" * 8000, "!" * 100 + "a", " || ".join("a" * 100)]),
+        ("nested deeper than 64 levels", ["`" + "[" * depth + "]" * depth + "`" for depth in (70, 4000)]),
+        ("a number in the expression is too long", ["a[" + "9" * 5000 + "]"]),
+        ("an expression is text", [None]),
     ],
 )
-def test_what_cannot_be_read_is_refused_with_place_and_reason(text, message):
-    with pytest.raises(ExpressionError) as refusal:
-        Expression.parse(text)
-
-    assert message in str(refusal.value)
-    assert len(str(refusal.value)) < 250
+def test_what_cannot_be_read_is_refused_with_place_and_reason(message, texts):
+    for text in texts:
+        with pytest.raises(ExpressionError) as refusal:
+            Expression.parse(text)
+        assert message in str(refusal.value)
+        assert len(str(refusal.value)) < 250
 
 
 def test_a_chain_of_alternatives_is_as_long_as_owners_write_them():
@@ -441,14 +433,11 @@ def test_a_document_becomes_plain_numbers():
 
 
 @pytest.mark.parametrize("number", ["1e309", "-1e999999", "NaN", "sNaN", "-Infinity"])
-def test_a_number_no_float_reaches_is_refused(number):
+def test_a_number_no_float_reaches_is_refused_and_so_is_a_decimal_that_was_left(number):
     with pytest.raises(ExpressionError, match="out of range"):
         plain({"a": [Decimal(number)]})
-
-
-def test_a_decimal_that_was_forgotten_is_refused():
     with pytest.raises(ExpressionError, match="Decimal is no JSON"):
-        apply("a", {"a": Decimal("1.5")})
+        apply("a", {"a": Decimal(number)})
 
 
 @pytest.mark.parametrize("number", ["1e-999999999", "0e999999999", "1e-400"])
@@ -463,41 +452,30 @@ def test_numbers_with_huge_exponents_take_no_time(number):
 
 
 @pytest.mark.parametrize(
-    ("text", "result"),
+    ("result", "texts"),
     [
-        ("upper('krw')", "KRW"),
-        ("lower('Google Play')", "google play"),
-        ("default(a, 'x')", "x"),
-        ("default('', 'x')", "x"),
-        ("default(' ', 'x')", " "),
-        ("default(`0`, 'x')", 0),
-        ("default(`false`, 'x')", False),
-        ("default(`[]`, 'x')", []),
-        ("default(a, b)", None),
-        ("lookup('store', '3')", "google"),
-        ("lookup('store', `3`)", "google"),
-        ("lookup('store', `3.0`)", "google"),
-        ("lookup('store', `1.5`)", "odd"),
-        ("lookup('store', '4')", None),
-        ("lookup('nothing', '3')", None),
-        ("lookup('store', a)", None),
-        ("lookup('store', '')", None),
-        ("default(lookup('store', '4'), 'other')", "other"),
-        ("to_number('9.5')", 9.5),
-        ("to_number('NaN')", None),
-        ("to_number('1_000')", None),
-        ("to_number('1e999')", None),
-        ("to_number(`true`)", None),
-        ("`1` < 'a'", None),
-        ("`1` == 'a'", False),
-        ("'a' < 'b'", True),
-        ("join('-', ['a', 'b'])", "a-b"),
+        ("KRW", ["upper('krw')"]),
+        ("google play", ["lower('Google Play')"]),
+        ("x", ["default(a, 'x')", "default('', 'x')"]),
+        (" ", ["default(' ', 'x')"]),
+        (0, ["default(`0`, 'x')"]),
+        (False, ["default(`false`, 'x')", "`1` == 'a'"]),
+        ([], ["default(`[]`, 'x')"]),
+        ("google", ["lookup('store', '3')", "lookup('store', `3`)", "lookup('store', `3.0`)"]),
+        ("odd", ["lookup('store', `1.5`)"]),
+        ("other", ["default(lookup('store', '4'), 'other')"]),
+        (9.5, ["to_number('9.5')"]),
+        (True, ["'a' < 'b'"]),
+        ("a-b", ["join('-', ['a', 'b'])"]),
+        (None, ["default(a, b)", "`1` < 'a'", "lookup('store', '4')", "lookup('nothing', '3')", "lookup('store', a)"]),
+        (None, ["lookup('store', '')", "to_number('NaN')", "to_number('1_000')", "to_number('1e999')"]),
+        (None, ["to_number(`true`)"]),
     ],
 )
-def test_functions(text, result):
-    found = apply(text, lookup=stores)
+def test_functions(result, texts):
+    found = [apply(text, lookup=stores) for text in texts]
 
-    assert (found, type(found)) == (result, type(result))
+    assert [(each, type(each)) for each in found] == [(result, type(result))] * len(texts)
 
 
 @pytest.mark.parametrize(
@@ -699,17 +677,6 @@ def test_an_expression_gives_json_or_a_refusal(text, document):
 @given(st.text(alphabet="ab0.*[]{}()|&!<>=,:'\"`@?-\\ \ud800", max_size=30) | st.text(max_size=10), _documents)
 def test_any_text_is_an_expression_or_a_refusal(text, document):
     json.dumps(outcome(text, document), allow_nan=False, ensure_ascii=False).encode("utf-8")
-
-
-@settings(deadline=None)
-@given(st.sampled_from(["unix", "unix_ms", "iso", "int", "upper", "lower"]), _documents)
-def test_functions_of_one_value_give_their_kind_or_a_refusal(function, x):
-    try:
-        result = call(function, x)
-    except ExpressionError:
-        return
-
-    assert type(result) is (int if function in ("unix", "unix_ms", "int") else str)
 
 
 _steps = st.recursive(

@@ -3,12 +3,14 @@
 import multiprocessing
 import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
 from coinslot.store import db as database_module
 from coinslot.store.db import SCHEMA_VERSION, BusyError, Database, DatabaseError, SchemaError
 from coinslot.store.lock import WriteLock
+from tests.servers import Underway, together
 
 
 @pytest.fixture
@@ -28,6 +30,11 @@ def put(name, value="1"):
         return name
 
     return write
+
+
+def fail(tx):
+    put("half")(tx)
+    raise KeyError("mine")
 
 
 def names(database):
@@ -62,27 +69,22 @@ class TestFile:
     def test_another_schema_version_is_neither_read_nor_written(self, tmp_path, version):
         database = Database(tmp_path / "home")
         database.prepare()
-        connection = sqlite3.connect(database.path)
-        connection.execute(f"PRAGMA user_version = {version}")
-        connection.close()
+        with closing(sqlite3.connect(database.path)) as connection:
+            connection.execute(f"PRAGMA user_version = {version}")
         fresh = Database(tmp_path / "home")
 
-        with pytest.raises(SchemaError, match="schema version"):
-            fresh.read()
-        with pytest.raises(DatabaseError, match="schema version"):
-            fresh.write(put("a"))
-        with pytest.raises(SchemaError):
-            fresh.write_here(put("a"))
+        for refused in (fresh.read, lambda: fresh.write(put("a")), lambda: fresh.write_here(put("a"))):
+            with pytest.raises(DatabaseError, match="schema version"):
+                refused()
         with pytest.raises(SchemaError, match="newer" if version > SCHEMA_VERSION else "older than the first release"):
             fresh.prepare()
 
     def test_a_strangers_file_is_left_alone(self, tmp_path):
         home = tmp_path / "home"
         home.mkdir()
-        connection = sqlite3.connect(home / "coinslot.db")
-        connection.execute("CREATE TABLE theirs (x)")
-        connection.commit()
-        connection.close()
+        with closing(sqlite3.connect(home / "coinslot.db")) as connection:
+            connection.execute("CREATE TABLE theirs (x)")
+            connection.commit()
         with pytest.raises(SchemaError, match="not a Coinslot database"):
             Database(home).prepare()
 
@@ -105,9 +107,8 @@ class TestFile:
             database.prepare()
 
         assert database.version() == SCHEMA_VERSION + 1
-        connection = database_module.connect(database.path)
-        columns = [row["name"] for row in connection.execute("SELECT name FROM pragma_table_info('installation')")]
-        connection.close()
+        with closing(database_module.connect(database.path)) as connection:
+            columns = [row["name"] for row in connection.execute("SELECT name FROM pragma_table_info('installation')")]
         assert columns == ["name", "value", "updated_at", "extra"]
 
 
@@ -118,37 +119,26 @@ class TestWrites:
 
     def test_an_error_leaves_nothing_and_does_not_touch_its_neighbours(self, database):
         gate, begun = threading.Event(), threading.Event()
-        outcomes = {}
 
         def slow(tx):
             begun.set()
             gate.wait(5)
             return put("slow")(tx)
 
-        def failing(tx):
-            put("half")(tx)
-            raise KeyError("mine")
-
-        def run(name, function):
+        def outcome(function):
             try:
-                outcomes[name] = database.write(function)
+                return database.write(function)
             except Exception as error:
-                outcomes[name] = error
+                return type(error)
 
-        threads = [threading.Thread(target=run, args=("slow", slow))]
-        threads[0].start()
+        first = Underway(lambda: outcome(slow))
         assert begun.wait(5)
-        for name, function in {"failing": failing, "clash": put("slow"), "good": put("good")}.items():
-            threads.append(threading.Thread(target=run, args=(name, function)))
-            threads[-1].start()
+        others = Underway(
+            *[lambda function=function: outcome(function) for function in (fail, put("slow"), put("good"))]
+        )
         gate.set()
-        for thread in threads:
-            thread.join(10)
 
-        assert outcomes["slow"] == "slow"
-        assert outcomes["good"] == "good"
-        assert isinstance(outcomes["failing"], KeyError)
-        assert isinstance(outcomes["clash"], sqlite3.IntegrityError)
+        assert first.results() + others.results() == ["slow", KeyError, sqlite3.IntegrityError, "good"]
         assert names(database) == ["good", "slow"]
 
     def test_waiting_writes_share_one_commit(self, database):
@@ -160,13 +150,10 @@ class TestWrites:
             gate.wait(5)
             commits.append(connection.execute("PRAGMA data_version").fetchone()[0])
 
-        threads = [threading.Thread(target=database.write, args=(versions,))]
-        threads += [threading.Thread(target=database.write, args=(put(f"n{number}"),)) for number in range(20)]
-        for thread in threads:
-            thread.start()
+        writes = [versions, *(put(f"n{number}") for number in range(20))]
+        waiting = Underway(*[lambda write=write: database.write(write) for write in writes])
         gate.set()
-        for thread in threads:
-            thread.join(10)
+        waiting.results()
         after = connection.execute("PRAGMA data_version").fetchone()[0]
         connection.close()
 
@@ -184,12 +171,8 @@ class TestWrites:
         assert names(database) == ["after", "before"]
 
     def test_a_write_here_is_rolled_back_whole(self, database):
-        def failing(tx):
-            put("half")(tx)
-            raise KeyError("mine")
-
         with pytest.raises(KeyError):
-            database.write_here(failing)
+            database.write_here(fail)
         assert names(database) == []
 
     def test_the_writer_survives_a_transaction_that_sqlite_gave_up(self, database):
@@ -207,8 +190,7 @@ class TestWrites:
     def test_ledger_tables_refuse_changes(self, database):
         def insert(tx):
             tx.execute(
-                """INSERT INTO games (slug, name, api_token_hash, revision, created_at)
-                   VALUES ('g', 'g', 'h', 'r', 'now')"""
+                "INSERT INTO games (slug, name, api_token_hash, revision, created_at) VALUES ('g', 'g', 'h', 'r', '')"
             )
             tx.execute(
                 """INSERT INTO transactions (public_id, game_id, partner, external_id, reference, kind, player_id,
@@ -284,9 +266,6 @@ def test_threads_of_one_process_exclude_each_other(tmp_path):
                 overlaps.append(len(inside))
                 inside.pop()
 
-    threads = [threading.Thread(target=enter) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
+    together(*[enter] * 4)
+
     assert set(overlaps) == {1}

@@ -35,14 +35,11 @@ def api(client, studio):
     return call
 
 
-def fail_when(installation, condition, table):
-    """Have the database refuse to add such a row to a table; returns what ends that."""
-    installation.database.write_here(
-        lambda tx: tx.execute(
-            f"""CREATE TRIGGER trouble BEFORE INSERT ON {table} WHEN {condition}
-                BEGIN SELECT RAISE(ABORT, 'trouble'); END"""
-        )
-    )
+def fail_when(installation, condition, table, change="INSERT"):
+    """Have the database refuse such a row of a table; returns what ends that."""
+    trigger = f"""CREATE TRIGGER trouble BEFORE {change} ON {table} WHEN {condition}
+                  BEGIN SELECT RAISE(ABORT, 'trouble'); END"""
+    installation.database.write_here(lambda tx: tx.execute(trigger))
     return lambda: installation.database.write_here(lambda tx: tx.execute("DROP TRIGGER trouble"))
 
 
@@ -106,10 +103,7 @@ def test_a_bulk_call_that_was_stored_in_part_is_finished_by_its_repeat(api, inst
 
     answer = api("POST", "players", players)
 
-    assert (answer.status_code, answer.json) == (
-        200,
-        {"created": 200 - kept["players"], "replaced": kept["players"]},
-    )
+    assert (answer.status_code, answer.json) == (200, {"created": 200 - kept["players"], "replaced": kept["players"]})
 
 
 def test_a_conflict_in_a_bulk_call_leaves_its_own_portion_alone(api, db, studio):
@@ -201,19 +195,14 @@ def test_a_player_with_many_orders_is_forgotten_in_portions_and_after_a_failure_
     monkeypatch.setattr(forgetting, "EMPTIED_WITH_THE_PLAYER", 10)
     Owed(installation, studio).credit(120)
     bodies = "SELECT count(*) AS bodies FROM transactions WHERE raw_body IS NOT NULL"
-    installation.database.write_here(
-        lambda tx: tx.execute(
-            """CREATE TRIGGER trouble BEFORE UPDATE ON transactions WHEN new.id = 110
-               BEGIN SELECT RAISE(ABORT, 'trouble'); END"""
-        )
-    )
+    mend = fail_when(installation, "new.id = 110", "transactions", "UPDATE")
 
     def forget():
         return client.delete("/game/v1/players/alice", headers={"Authorization": f"Bearer {studio.token}"}).status_code
 
     assert forget() >= 500
     assert db(bodies) == [{"bodies": 20}]
-    installation.database.write_here(lambda tx: tx.execute("DROP TRIGGER trouble"))
+    mend()
 
     assert forget() == 204
 
