@@ -7,6 +7,7 @@ import pytest
 from coinslot.ledger import notices
 from coinslot.operations import troubles
 from coinslot.operations.troubles import NOTICES
+from handlers.appcharge.receive import ORDER_IDS
 from handlers.commands import operate
 from tests.conftest import appcharge_headers, order
 from tests.pages import text_of
@@ -250,35 +251,33 @@ def post(client, studio):
 
 class TestOrdersAtOtherAddresses:
     @pytest.mark.parametrize("endpoint", ["events", "players", "auth", "otp"])
-    @pytest.mark.parametrize("name", ["orderId", "appChargePaymentId", "externalTransactionId"])
     def test_an_order_is_refused_there_and_named_until_it_is_credited(
-        self, post, post_order, studio, named, browser, doctor, db, endpoint, name
+        self, post, post_order, studio, named, browser, doctor, db, endpoint
     ):
-        ids = {"orderId": ..., "appChargePaymentId": ..., "purchaseId": ..., name: "lost-1"}
-        assert post(endpoint, order(**ids)).status_code == 400
+        nameless = dict.fromkeys(("orderId", "appChargePaymentId", "purchaseId"), ...)
+        orders = [nameless | {name: f"lost-{name[:3]}"} for name in ORDER_IDS]
+        for ids in orders:
+            assert post(endpoint, order(**ids)).status_code == 400
 
-        assert named("misplaced_order") == {"lost-1": f"sent to /{endpoint}"}
+        assert named("misplaced_order") == {f"lost-{name[:3]}": f"sent to /{endpoint}" for name in ORDER_IDS}
         for said in (text_of(browser.get("/")), doctor()):
-            assert f"lost-1 (sent to /{endpoint})" in said
+            assert f"lost-ord (sent to /{endpoint})" in said
             assert "Retry Award" in said
             assert "alice" not in said
         assert db("SELECT * FROM events") == []
 
-        assert post_order(**ids).status_code == 200
+        assert [post_order(**ids).status_code for ids in orders] == [200] * 3
         assert not named("misplaced_order")
 
-    @pytest.mark.parametrize(
-        "changed",
-        [
+    def test_what_is_no_order_is_an_event(self, post, studio, named):
+        for changed in (
             {"event": "order_created"},
             {"eventName": "order.created"},
             {"products": ...},
             {"products": "coins"},
             {"orderId": ..., "appChargePaymentId": ...},
-        ],
-    )
-    def test_what_is_no_order_is_an_event(self, post, studio, named, changed):
-        assert post("events", order(**changed)).status_code == 200
+        ):
+            assert post("events", order(**changed)).status_code == 200
         assert not named("misplaced_order")
 
     def test_the_refused_call_says_what_to_do(self, post, studio, installation, browser, db):
@@ -297,18 +296,16 @@ class TestEventsAtOtherAddresses:
     EVENT = {"eventName": "order.refunded", "eventId": "e-1", "orderId": "o-1", "playerId": "alice"}
 
     @pytest.mark.parametrize("endpoint", ["orders", "players", "auth", "otp"])
-    @pytest.mark.parametrize("changed", [{}, {"eventName": ..., "event": "order_refunded"}, {"playerId": ...}])
-    def test_an_event_is_refused_there_with_the_right_address(
-        self, post, studio, installation, browser, db, endpoint, changed
-    ):
-        document = {name: value for name, value in (self.EVENT | changed).items() if value is not ...}
-        answer = post(endpoint, document)
-        assert (answer.status_code, answer.json["error"]) == (400, "This address takes no events")
+    def test_an_event_is_refused_there_with_the_right_address(self, post, studio, installation, browser, db, endpoint):
+        for changed in ({}, {"eventName": ..., "event": "order_refunded"}, {"playerId": ...}):
+            document = {name: value for name, value in (self.EVENT | changed).items() if value is not ...}
+            answer = post(endpoint, document)
+            assert (answer.status_code, answer.json["error"]) == (400, "This address takes no events")
 
         installation.observations.flush()
-        (row,) = db("SELECT id, reason FROM refusals")
-        assert row["reason"] == "misplaced_event"
-        page = text_of(browser.get(f"/games/demo/refusals/{row['id']}"))
+        first, *others = db("SELECT id, reason FROM refusals")
+        assert [row["reason"] for row in (first, *others)] == ["misplaced_event"] * 3
+        page = text_of(browser.get(f"/games/demo/refusals/{first['id']}"))
         assert "It is an event, and this address takes none" in page
         assert "/appcharge/demo/events" in page
 
@@ -331,65 +328,63 @@ class TestUnnamedEvents:
         assert len(db("SELECT * FROM events WHERE type = 'appcharge.unnamed'")) == 1
         assert db("SELECT * FROM refunds") == []
 
-    @pytest.mark.parametrize(
-        ("changed", "told"),
-        [
-            ({"appChargeOrderId": None}, {"pay-1": ""}),
-            ({"appChargeOrderId": None, "appChargePaymentId": None}, {}),
-            ({"event": "order_refunded"}, {}),
-            ({"event": "  "}, {"o-1": ""}),
-            ({"playerId": "coinslot-test"}, {}),
-        ],
-    )
-    def test_which_are_told(self, post, studio, named, changed, told):
-        assert post("events", self.BODY | changed).status_code == 200
-        assert named("unnamed_event") == told
+    def test_which_are_told(self, post, studio, named):
+        for number, (changed, told) in enumerate(
+            (
+                ({"event": "order_refunded"}, {}),
+                ({"appChargeOrderId": None, "appChargePaymentId": None}, {}),
+                ({"playerId": "coinslot-test"}, {}),
+                ({"appChargeOrderId": None}, {"pay-1": ""}),
+                ({"event": "  "}, {"pay-1": "", "o-1": ""}),
+            )
+        ):
+            assert post("events", self.BODY | {"timestamp": 1632345000 + number} | changed).status_code == 200
+            assert named("unnamed_event") == told, changed
 
 
 class TestPartialRefunds:
-    def event(self, *amounts, number=1, **changed):
-        listed = [{"type": kind, "amount": amount, "purchaseId": "pr_750b85591e16"} for kind, amount in amounts]
+    def event(self, *amounts, order_id="68e25eebdcb1278"):
         return {
             "eventName": "order.refunded",
-            "eventId": f"e-{number}",
+            "eventId": f"of-{order_id}",
             "customer": {"id": "alice"},
-            "order": {"id": "68e25eebdcb1278"},
-            "transactions": listed,
-        } | changed
+            "order": {"id": order_id},
+            "transactions": [{"type": kind, "amount": amount} for kind, amount in amounts],
+        }
 
-    @pytest.mark.parametrize(
-        ("amounts", "told"),
-        [
-            ([("refund", "4.99")], "4.99 of 9.99 USD"),
-            ([("paid", "9.99"), ("refund", "-4.99")], "4.99 of 9.99 USD"),
-            ([("refund", 499)], "499 of 9.99 USD"),
-            ([("refund", "5")], "5 of 9.99 USD"),
-            ([("paid", 4.5)], "4.5 of 9.99 USD"),
-            ([("refund", "4.99"), ("Refund", "5.00")], None),
-            ([("paid", "9.99")], None),
-            ([("refund", -999)], None),
-            ([("refund", "9.990")], None),
-            ([("refund", "all")], None),
-            ([("refund", None)], None),
-            ([], None),
-        ],
+    # What a refund of 9.99 USD lists -> what is named of its order, None for a whole refund or an unknown amount.
+    LISTED = (
+        ([("refund", "4.99")], "4.99 of 9.99 USD"),
+        ([("paid", "9.99"), ("refund", "-4.99")], "4.99 of 9.99 USD"),
+        ([("refund", 499)], "499 of 9.99 USD"),
+        ([("refund", "5")], "5 of 9.99 USD"),
+        ([("paid", 4.5)], "4.5 of 9.99 USD"),
+        ([("refund", "4.99"), ("Refund", "5.00")], None),
+        ([("paid", "9.99")], None),
+        *(([("refund", amount)], None) for amount in (-999, "9.990", "all", None)),
+        ([], None),
     )
+
     @pytest.mark.parametrize("is_early", [False, True])
     def test_less_than_the_order_is_named_besides_what_the_policy_does(
-        self, post, post_order, studio, named, feed, browser, amounts, told, is_early
+        self, post, post_order, studio, named, feed, browser, is_early
     ):
         studio.config("refunds.revoke", "on")
-        if is_early:
-            assert post("events", self.event(*amounts)).status_code == 200
-            post_order()
-        else:
-            post_order()
-            assert post("events", self.event(*amounts)).status_code == 200
+        for number, (amounts, _) in enumerate(self.LISTED):
+            ids = {"orderId": f"o-{number}", "purchaseId": f"pr-{number}", "appChargePaymentId": f"pay-{number}"}
+            steps = [lambda ids=ids: post_order(**ids)]
+            steps.insert(
+                0 if is_early else 1,
+                lambda amounts=amounts, ids=ids: post("events", self.event(*amounts, order_id=ids["orderId"])),
+            )
+            assert [step().status_code for step in steps] == [200, 200]
 
-        assert named("partial_refund") == ({} if told is None else {"68e25eebdcb1278": told})
-        assert [grant["kind"] for grant in feed()] == ["purchase", "reversal"]
+        told = {f"o-{number}": told for number, (_, told) in enumerate(self.LISTED) if told is not None}
+        assert named("partial_refund") == told
+        assert [grant["kind"] for grant in feed()] == ["purchase", "reversal"] * len(self.LISTED)
         page = text_of(browser.get("/"))
-        assert (f"68e25eebdcb1278 ({told})" in page) is (told is not None)
+        assert "o-0 (4.99 of 9.99 USD)" in page
+        assert "o-5 (" not in page
 
     def test_doctor_warns_and_does_not_fail_for_it(self, post, post_order, studio, doctor):
         post_order()

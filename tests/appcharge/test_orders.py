@@ -361,33 +361,16 @@ class TestAliases:
         assert first.json != second.json
         assert [grant["external_id"] for grant in feed()] == ["pay-1", "o-2"]
 
-    @pytest.mark.parametrize(
-        "reports",
-        [
-            ("p", "op", "o"),
-            ("op", "p"),
-            ("-e", "pe", "o-p"),
-            ("-e", "pe", "ope"),
-            ("pe", "o-e"),
-            ("op", "oq", "q"),
-            ("o", "op", "p"),
-            ("e", "pe", "p", "op", "oq", "q"),
-            ("o", "ope", "e", "p", "o"),
-        ],
-    )
+    REPORTS = "p op o, op p, -e pe o-p, -e pe ope, pe o-e, op oq q, o op p, e pe p op oq q, o ope e p o"
+
+    @pytest.mark.parametrize("reports", [words.split() for words in REPORTS.split(", ")])
     def test_ids_once_seen_together_stay_one_purchase(self, post_order, studio, feed, reports):
         """Each word is a report, each letter an id it carries: order, payment p or q, external."""
         answers = set()
         for report in reports:
-            payment = next((f"pay-{letter}" for letter in report if letter in "pq"), ...)
-            answers.add(
-                post_order(
-                    orderId="o-1" if "o" in report else ...,
-                    appChargePaymentId=payment,
-                    externalTransactionId="ext-1" if "e" in report else ...,
-                    purchaseId=...,
-                ).data
-            )
+            ids = {"orderId": "o-1" if "o" in report else ..., "purchaseId": ...}
+            ids["appChargePaymentId"] = next((f"pay-{letter}" for letter in report if letter in "pq"), ...)
+            answers.add(post_order(**ids, externalTransactionId="ext-1" if "e" in report else ...).data)
         assert len(answers) == 1
         assert len(feed()) == 1
 

@@ -168,10 +168,15 @@ class TestVersion2:
 
             assert ask().json == VALID | {THEIR_NAMES.get(name, name): part}
 
-    def test_a_player_without_a_profile_is_valid(self, push, ask):
+    def test_a_player_without_a_profile_is_valid_and_asking_writes_nothing(self, push, ask, db):
         push({"name": "Alice", "country": "DE", "login_name": "alice@example.com", "password": "correct horse"})
+        before = db("SELECT * FROM players ORDER BY player_id")
 
         assert ask().json == VALID
+        ask("mallory")
+
+        assert db("SELECT * FROM players ORDER BY player_id") == before
+        assert db("SELECT * FROM events") == []
 
     def test_whole_numbers_are_exact_in_the_very_bytes(self, push, ask):
         push(product(quantity=str(10**24 - 1)) | {"balances": [{"publisherProductId": "g", "quantity": 2**53 + 1}]})
@@ -196,15 +201,6 @@ class TestVersion2:
         push({"segments": ["vip"]}, path="players/12345678901234567890")
 
         assert ask(12345678901234567890).json["segments"] == ["vip"]
-
-    def test_asking_writes_nothing(self, ask, db):
-        before = db("SELECT * FROM players ORDER BY player_id")
-
-        ask()
-        ask("mallory")
-
-        assert db("SELECT * FROM players ORDER BY player_id") == before
-        assert db("SELECT * FROM events") == []
 
 
 class TestProfilesFromBeforeTheyWereChecked:
@@ -231,22 +227,13 @@ class TestProfilesFromBeforeTheyWereChecked:
         assert ask().json == VALID | {"segments": ["vip"]}
         assert caplog.text == ""
 
-    @pytest.mark.parametrize(
-        ("stored", "told"),
-        [
-            ("javascript:alert(1)", ""),
-            ("", ""),
-            (None, ""),
-            ("http://[", ""),
-            ("https://example.com/a.png", "https://example.com/a.png"),
-        ],
-    )
-    def test_their_images_are_addresses_or_none(self, ask, studio, upgraded, stored, told):
+    def test_their_images_are_addresses_or_none(self, ask, studio, upgraded):
         studio.config("appcharge.players_version", "1")
-        upgraded(self.OLD, stored)
-
-        answer = ask().json
-        assert (answer["playerProfileImage"], answer["segments"], answer["offers"]) == (told, ["vip"], [])
+        good = "https://example.com/a.png"
+        for stored, told in (("javascript:alert(1)", ""), ("", ""), (None, ""), ("http://[", ""), (good, good)):
+            upgraded(self.OLD, stored)
+            answer = ask().json
+            assert (answer["playerProfileImage"], answer["segments"], answer["offers"]) == (told, ["vip"], [])
 
     def test_stay_what_they_are_when_something_else_of_them_is_patched(self, ask, push, upgraded, db):
         upgraded(self.OLD)
@@ -256,58 +243,44 @@ class TestProfilesFromBeforeTheyWereChecked:
         assert ask().json == VALID | {"segments": ["vip"], "logo": "l"}
         assert db("SELECT is_profile_checked FROM players WHERE player_id = 'alice'") == [{"is_profile_checked": 0}]
 
-    @pytest.mark.parametrize("path", ["players/alice", "players"])
-    def test_are_checked_once_they_are_pushed_anew(self, ask, push, upgraded, db, path):
+    @pytest.mark.parametrize(
+        ("body", "method", "path"),
+        [
+            ({"segments": ["new"]}, "PUT", "players/alice"),
+            ({"players": [{"player_id": "alice", "segments": ["new"]}]}, "POST", "players"),
+        ],
+    )
+    def test_are_checked_once_they_are_pushed_again(self, ask, push, upgraded, db, body, method, path):
         upgraded(self.OLD)
-        entry = {"segments": ["new"]}
 
-        if path == "players":
-            answer = push({"players": [entry | {"player_id": "alice"}]}, "POST", path)
-        else:
-            answer = push(entry, path=path)
-
-        assert answer.status_code == 200
+        assert push(body, method, path).status_code == 200
         assert ask().json["segments"] == ["new"]
         assert db("SELECT is_profile_checked FROM players WHERE player_id = 'alice'") == [{"is_profile_checked": 1}]
 
 
-NO_PLAYER = [
-    (b"", "cannot be read"),
-    (b"{", "cannot be read"),
-    (b"\xff", "cannot be read"),
-    (b"[]", "object"),
-    (b"null", "object"),
-    (b'"alice"', "object"),
-    (b"{}", "playerId"),
-    (b'{"player_id":"alice"}', "playerId"),
-    (b'{"playerId":null}', "playerId"),
-    (b'{"playerId":""}', "playerId"),
-    (b'{"playerId":" alice"}', "playerId"),
-    (b'{"playerId":"a\\nb"}', "playerId"),
-    (b'{"playerId":"a\\ud800"}', "playerId"),
-    (b'{"playerId":"' + b"a" * 256 + b'"}', "playerId"),
-    (b'{"playerId":1.5}', "playerId"),
-    (b'{"playerId":1e999999}', "playerId"),
-    (b'{"playerId":' + b"9" * 300 + b"}", "playerId"),
-    (b'{"playerId":' + b"9" * 5000 + b"}", "cannot be read"),
-    (b'{"playerId":true}', "playerId"),
-    (b'{"playerId":["alice"]}', "playerId"),
-    (b'{"playerId":{"id":"alice"}}', "playerId"),
-    (b'{"playerId":NaN}', "cannot be read"),
-    (b'{"playerId":' * 40_000, "cannot be read"),
-]
+# Bodies that name no player -> a word of the error.
+NO_PLAYER = {
+    "cannot be read": (b"", b"{", b"\xff", b'{"playerId":NaN}', b'{"playerId":' * 40_000),
+    "object": (b"[]", b"null", b'"alice"'),
+    "playerId": (
+        *(b"{}", b'{"player_id":"alice"}', b'{"playerId":null}', b'{"playerId":""}', b'{"playerId":" alice"}'),
+        *(b'{"playerId":"a\\nb"}', b'{"playerId":"a\\ud800"}', b'{"playerId":"' + b"a" * 256 + b'"}'),
+        *(b'{"playerId":1.5}', b'{"playerId":1e999999}', b'{"playerId":' + b"9" * 300 + b"}", b'{"playerId":true}'),
+        *(b'{"playerId":["alice"]}', b'{"playerId":{"id":"alice"}}'),
+    ),
+}
 
 
 class TestCalls:
     def test_what_names_no_player_is_a_400_that_is_kept_for_the_owner(self, ask, installation, db):
-        for raw, word in NO_PLAYER:
+        bodies = [(raw, word) for word, bodies in NO_PLAYER.items() for raw in bodies]
+        for raw, word in bodies:
             answer = ask(raw=raw)
-
             assert (answer.status_code, list(answer.json)) == (400, ["error"]), raw[:40]
             assert word in answer.json["error"], raw[:40]
         installation.observations.flush()
         noted = db("SELECT endpoint, reason FROM refusals")
-        assert noted == [{"endpoint": "players", "reason": "malformed"}] * len(NO_PLAYER)
+        assert noted == [{"endpoint": "players", "reason": "malformed"}] * len(bodies)
 
     def test_what_else_a_call_brings_is_let_be(self, ask):
         raw = b'{"playerId":"alice","sessionMetadata":{"x":[1.5e400,"\\ud83d"]},"version":7,"publisherToken":null}'
