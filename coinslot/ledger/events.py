@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from coinslot.base import clock
+from coinslot.games import registry
 from coinslot.outbox import deliveries
-from coinslot.store import queries
+from coinslot.store import counters, queries
 from coinslot.store.db import Connection, Row
 
 MOST_LOOKED_AT = 200  # of a game's newest events
@@ -27,8 +28,12 @@ def record(
     external_id: str | None = None,
     player_id: str | None = None,
     occurred_at: str | None = None,
+    counted_as: str | None = None,
 ) -> int | None:
-    """Store an event unless its ``dedupe_key`` is known; returns its id, None when it is not new."""
+    """Store an event unless its ``dedupe_key`` is known; returns its id, None when it is not new.
+
+    A new event adds 1 to the counter ``counted_as``, unless it names the reserved player.
+    """
     if find(tx, game_id, partner, dedupe_key) is not None:
         return None
     # An id is taken only for a row that will be there: repeats leave no gaps in the feed.
@@ -52,6 +57,8 @@ def record(
     }
     queries.insert(tx, "events", row)
     deliveries.enqueue(tx, game_id, type, event_id=event_id, player_id=player_id)
+    if counted_as is not None and player_id != registry.RESERVED_ID:
+        counters.add(tx, game_id, partner, counted_as)
     return int(event_id)
 
 

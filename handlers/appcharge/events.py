@@ -25,7 +25,6 @@ from coinslot.base import exact
 from coinslot.games import registry
 from coinslot.games.readers import at_path, id_of, moment_of
 from coinslot.ledger import events, notices, policies, refunds
-from coinslot.store import counters
 from coinslot.store.db import Connection
 from handlers.appcharge.receive import PARTNER, answer, read
 from handlers.kit.receive import current_installation
@@ -96,11 +95,10 @@ def receive(game_slug: str) -> Response:
             external_id=order_id,
             player_id=player_id,
             occurred_at=occurred_at,
+            counted_as="event",
         )
         if event_id is None:
             return None
-        if player_id != registry.RESERVED_ID:
-            counters.add(tx, game.id, PARTNER, "event")
         if name == UNNAMED and named and player_id != registry.RESERVED_ID:
             notices.note(tx, game.id, PARTNER, "unnamed_event", named[0][1])
         if reason is None:

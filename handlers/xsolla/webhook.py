@@ -16,7 +16,6 @@ from coinslot.games import lookup, registry
 from coinslot.games.games import Game
 from coinslot.ledger import credit as ledger
 from coinslot.ledger import events, policies, refunds, reports
-from coinslot.store import counters
 from coinslot.store.db import Connection
 from handlers.kit.receive import current_installation, is_address_allowed, note_call, note_refusal
 from handlers.xsolla import messages
@@ -179,11 +178,10 @@ def _keep(game: Game, signer: SecretValue, document: Mapping[str, Any]) -> None:
             external_id=dict(named).get("reference"),
             player_id=player_id,
             occurred_at=messages.occurred_at(document),
+            counted_as="event",
         )
         if event_id is None:
             return None
-        if player_id != registry.RESERVED_ID:
-            counters.add(tx, game.id, PARTNER, "event")
         if kind not in messages.REFUNDS:
             return None
         return refunds.note(

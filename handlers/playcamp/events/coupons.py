@@ -16,7 +16,6 @@ from coinslot.games.games import Game
 from coinslot.games.readers import moment_of
 from coinslot.ledger import credit as ledger
 from coinslot.ledger import events, reports
-from coinslot.store import counters
 from coinslot.store.db import Connection, DatabaseError
 from handlers.kit.api import ApiError, NotConfiguredError
 from handlers.kit.partner import GameCall
@@ -161,7 +160,7 @@ def _record_ungranted(tx: Connection, game: Game, coupon: Coupon, player_id: str
     about = _description(coupon)
     about.pop("package_name")
     occurred_at = moment_of(coupon.redeemed_at)
-    event_id = events.record(
+    events.record(
         tx,
         game_id=game.id,
         partner=PARTNER,
@@ -174,9 +173,8 @@ def _record_ungranted(tx: Connection, game: Game, coupon: Coupon, player_id: str
         external_id=None if coupon.usage_id is None else str(coupon.usage_id),
         player_id=player_id,
         occurred_at=occurred_at,
+        counted_as="event",
     )
-    if event_id is not None:
-        counters.add(tx, game.id, PARTNER, "event")
 
 
 def _client(game: Game) -> Client:

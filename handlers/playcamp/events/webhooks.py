@@ -17,13 +17,12 @@ from dataclasses import dataclass, field
 from flask import Response, current_app, jsonify, request
 
 from coinslot.access.keyring import SecretValue
-from coinslot.games import registry
 from coinslot.games.games import Game
 from coinslot.ledger import boosts, credit, events
 from coinslot.outbox import conversion_queue
 from coinslot.payments import store
 from coinslot.relay import jobs
-from coinslot.store import counters, portions
+from coinslot.store import portions
 from coinslot.store.db import Connection
 from handlers.kit.receive import current_installation, is_address_allowed, note_call, note_refusal, plain_error
 from handlers.playcamp.events import coupons, payload
@@ -163,11 +162,10 @@ def keep(tx: Connection, call: Call, facts: Sequence[Fact]) -> Kept:
             external_id=fact.external_id,
             player_id=fact.player_id,
             occurred_at=fact.occurred_at,
+            counted_as="event",
         )
         if event_id is None:
             continue
-        if fact.player_id != registry.RESERVED_ID:
-            counters.add(tx, game.id, PARTNER, "event")
         kept.problems["unreadable"] += fact.type == payload.UNREADABLE
         if fact.type == PAYMENT_CREATED and fact.external_id is not None and not is_test:
             store.note_attribution(tx, game.id, fact.external_id)
