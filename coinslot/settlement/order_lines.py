@@ -6,8 +6,9 @@ is left over when everything is refunded.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from coinslot.base import money
 from coinslot.ledger.refunds import REFUNDED_AT
@@ -18,18 +19,18 @@ from coinslot.store.db import Connection
 from coinslot.store.paging import plain_rows
 
 USD = "USD"
+_CENTS = ("usd_gross", "usd_tax", "usd_fee", "usd_net")
 
 
-@dataclass(slots=True)
+@dataclass
 class _Sum:
-    """Orders of one line. ``cents``: exact US cents of gross, tax, fee, net of orders not refunded; None if unknown."""
+    """Orders of one line; the fields are those of :class:`Line`."""
 
     count: int = 0
     refund_count: int = 0
-    gross: int = 0
-    refunds: int = 0
-    tax: int | None = None
-    cents: list[Decimal | None] = field(default_factory=lambda: [None] * 4)
+    gross_minor: int = 0
+    refunds_minor: int = 0
+    tax_minor: int | None = None
     unsaid: int = 0
     unsaid_minor: int = 0
     undated: int = 0
@@ -38,6 +39,7 @@ class _Sum:
 def lines_of_orders(connection: Connection, game_id: int, month: Month) -> Iterator[Line]:
     """The lines of a month's orders, unsorted. Inside of :func:`coinslot.base.money.exactly`."""
     sums: dict[tuple[str, str, str], _Sum] = {}
+    cents: dict[tuple[str, str, str], list[Decimal | None]] = {}  # exact, in the order of _CENTS; None if unknown
     for partner, kind, currency, gross, tax, *usd, unit, is_test, is_refunded, is_undated, reference in plain_rows(
         connection, _ORDERS, {**vars(month), "game_id": game_id}
     ):
@@ -54,42 +56,31 @@ def lines_of_orders(connection: Connection, game_id: int, month: Month) -> Itera
             continue
         else:
             section = lines.COUNTED
-        summed = sums.get((section, partner, currency))
-        if summed is None:
-            summed = sums[section, partner, currency] = _Sum()
+        key = (section, partner, currency)
+        if key not in sums:
+            sums[key], cents[key] = _Sum(), [None] * len(_CENTS)
+        summed = sums[key]
         summed.count += 1
         summed.undated += is_undated
         if section != lines.COUNTED:
             continue
-        summed.gross += gross
+        summed.gross_minor += gross
         if is_refunded:
             summed.refund_count += 1
-            summed.refunds += gross
+            summed.refunds_minor += gross
             continue
-        summed.tax = lines.add_known(summed.tax, tax)
+        summed.tax_minor = lines.add_known(summed.tax_minor, tax)
         if usd[2] is None or usd[3] is None:
             summed.unsaid += 1
             summed.unsaid_minor += gross
-        summed.cents = [lines.add_known(one, _cents(other, unit)) for one, other in zip(summed.cents, usd, strict=True)]
-    for (section, partner, currency), each in sums.items():
-        usd_gross, usd_tax, usd_fee, usd_net = (None if sum_ is None else money.rounded(sum_) for sum_ in each.cents)
-        yield Line(
-            *(month.name, section, partner, currency, "", None, None),
-            count=each.count,
-            refund_count=each.refund_count,
-            gross_minor=each.gross,
-            refunds_minor=each.refunds,
-            tax_minor=each.tax,
-            fee_minor=_in_own_currency(usd_fee, currency, each.unsaid),
-            net_minor=_in_own_currency(usd_net, currency, each.unsaid),
-            usd_gross=usd_gross,
-            usd_tax=usd_tax,
-            usd_fee=usd_fee,
-            usd_net=usd_net,
-            unsaid=each.unsaid,
-            unsaid_minor=each.unsaid_minor,
-            undated=each.undated,
-        )
+        cents[key] = [lines.add_known(one, _in_cents(other, unit)) for one, other in zip(cents[key], usd, strict=True)]
+    for key, each in sums.items():
+        rounded = (None if amount is None else money.rounded(amount) for amount in cents[key])
+        figures: dict[str, Any] = dict(zip(_CENTS, rounded, strict=True))
+        section, partner, currency = key
+        fee, net = (_in_own_currency(figures[name], currency, each.unsaid) for name in ("usd_fee", "usd_net"))
+        figures |= {**vars(each), "fee_minor": fee, "net_minor": net}
+        yield Line(month.name, section, partner, currency, "", None, None, **figures)
 
 
 _ORDERS = f"""
@@ -101,11 +92,9 @@ _ORDERS = f"""
 
 
 def _is_too_large(figure: str | None, unit: str | None) -> bool:
-    return (
-        figure is not None
-        and len(figure) > lines.SHORT
-        and abs(_cents(figure, unit) or Decimal(0)) > lines.LARGEST_AMOUNT
-    )
+    if figure is None or len(figure) <= lines.SHORT:
+        return False
+    return abs(_in_cents(figure, unit) or Decimal(0)) > lines.LARGEST_AMOUNT
 
 
 def _in_own_currency(cents: int | None, currency: str, unsaid: int) -> int | None:
@@ -115,7 +104,7 @@ def _in_own_currency(cents: int | None, currency: str, unsaid: int) -> int | Non
     return cents or 0  # all orders were refunded
 
 
-def _cents(figure: str | None, unit: str | None) -> Decimal | None:
+def _in_cents(figure: str | None, unit: str | None) -> Decimal | None:
     if figure is None:
         return None
     return Decimal(figure) * 100 if unit == "dollars" else Decimal(figure)
