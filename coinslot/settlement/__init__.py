@@ -1,4 +1,4 @@
-"""A month: closed into lines that never change, held against the partners' figures, and written out.
+"""Months: closed into lines that never change, compared with the partners' figures, and written as documents.
 
 It imports coinslot.operations and what that may import.
 """

@@ -32,7 +32,7 @@ _NOTE = click.option("--note", default="", help="For the records.")
 
 @click.group("settlement", cls=Group)
 def group() -> None:
-    """Months: what they come to, and whether the partners say the same."""
+    """Months: their figures, and whether the partners have the same."""
 
 
 def _command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -61,7 +61,7 @@ def list_months(game: str) -> None:
 
 @_command("close")
 @_NOTE
-@click.option("--early", is_flag=True, help="Though the month is not over; the rest of it comes as adjustments.")
+@click.option("--early", is_flag=True, help="Close it early; later facts become adjustments.")
 def close(game: str, month: str, note: str, early: bool) -> None:
     """Freeze MONTH (such as 2026-07) of GAME. A month that is closed stays as it is."""
     opened, database = opened_game(game), _database()
@@ -113,12 +113,12 @@ def show(game: str, month: str, has_steps: bool) -> None:
 @click.option("--file", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its report as CSV.")
 @click.option("--map", "mapped", multiple=True, metavar="FIELD=COLUMN", help="A column of the file; may repeat.")
 @click.option("--unit", type=click.Choice(("major", "minor")), help="Of the file's amounts.")
-@click.option("--currency", help="Of a file that does not tell it.")
+@click.option("--currency", help="Of the file's amounts, if no column has it.")
 @click.option(
-    "--decimal", type=click.Choice(tuple(DECIMALS)), help="The sign before a fraction, where it is not clear."
+    "--decimal", type=click.Choice(tuple(DECIMALS)), help="The sign before a fraction, if the file does not show it."
 )
-@click.option("--background", is_flag=True, help="Leave it to the server; `flask settlement show` tells how far it is.")
-@click.option("--accept", is_flag=True, help="The month is reconciled, with the differences there are; takes --note.")
+@click.option("--background", is_flag=True, help="Leave it to the server; `flask settlement show` shows how far it is.")
+@click.option("--accept", is_flag=True, help="Accept the differences there are; needs --note.")
 @_NOTE
 def reconcile(
     game: str,
@@ -133,10 +133,10 @@ def reconcile(
     accept: bool,
     note: str,
 ) -> None:
-    """Hold a closed MONTH against what the partners say, and tell what does not agree.
+    """Compare a closed MONTH with the partners' figures, and list what does not agree.
 
-    FIELD is one of reference (the purchase's id), amount, currency, kind (paid, refunded, ...), at, row_id, ours. What
-    was broken off goes on where it stopped.
+    FIELD is one of reference (the purchase's id), amount, currency, kind (paid, refunded, ...), at, row_id, ours. A
+    run that stopped goes on where it stopped.
     """
     opened, database = opened_game(game), _database()
     if accept:
@@ -187,7 +187,7 @@ def _partners(connection: Connection, game: Game, month: str, name: str | None, 
     known = {partner.name: partner for partner in partners() if partner.report is not None}
     if name is not None:
         if name not in known:
-            raise ReconciliationError(f"{name} has no figures to hold a month against; use one of {', '.join(known)}")
+            raise ReconciliationError(f"{name} has no figures to compare a month with; use one of {', '.join(known)}")
         return [known[name]]
     if has_file:
         raise click.UsageError("--file: say whose it is with --partner")
@@ -202,7 +202,7 @@ def _partners(connection: Connection, game: Game, month: str, name: str | None, 
 @_command("differences")
 @click.option("--result", type=click.Choice(RESULTS), help="Of one kind alone.")
 def differences(game: str, month: str, result: str | None) -> None:
-    """Every purchase on which MONTH and a partner do not agree, as CSV, with what mends it."""
+    """Every purchase on which MONTH and a partner do not agree, as CSV, with what resolves it."""
     opened, connection = opened_game(game), _database().read()
     amounts = (("stake_minor", "currency"), ("ours_minor", "ours_currency"), ("theirs_minor", "theirs_currency"))
     writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -219,12 +219,12 @@ def differences(game: str, month: str, result: str | None) -> None:
 
 
 @_command("confirm")
-@click.option("--creators", "is_of_creators", is_flag=True, help="The creators have their share: the last state.")
-@click.option("--skip", "is_skipping", is_flag=True, help="Pass over the states between; takes --note.")
-@click.option("--accept", "is_accepting", is_flag=True, help="Though a report does not agree; takes --note.")
+@click.option("--creators", "is_of_creators", is_flag=True, help="The creators were paid: the last state.")
+@click.option("--skip", "is_skipping", is_flag=True, help="Pass over the states between; needs --note.")
+@click.option("--accept", "is_accepting", is_flag=True, help="Confirm although a report does not agree; needs --note.")
 @click.option("--note", default="", help="For the records, such as the number of a bank statement.")
 def confirm(game: str, month: str, is_of_creators: bool, note: str, **flags: bool) -> None:
-    """The payment of a reconciled MONTH has come; with --creators, the creators have their share."""
+    """The payment of a reconciled MONTH arrived; with --creators, the creators were paid."""
     opened, state = opened_game(game), SETTLED if is_of_creators else CONFIRMED
     reached = _database().write(lambda tx: states.advance(tx, opened.id, month, state, "command", note, **flags))
     click.echo(f"{month} of {game}: {words_of(state)}{'' if reached else ', as before'}.")
@@ -236,8 +236,8 @@ def confirm(game: str, month: str, is_of_creators: bool, note: str, **flags: boo
 def export(game: str, month: str, form: str, creator: str | None) -> None:
     """A closed MONTH on standard output, the same bytes each time.
 
-    csv: what counts. all: what stands apart too, and every column. creators: what each brought and is owed. beancount:
-    double entry, as that program reads it.
+    csv: what counts. all: what does not count too, and every column. creators: what each brought and is owed.
+    beancount: double entry, for that program.
     """
     opened, connection = opened_game(game), _database().read()
     found = months.closed_month(connection, opened.id, month)

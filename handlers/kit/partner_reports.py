@@ -36,7 +36,7 @@ REMEDIES: Mapping[str, str] = {
     "ask_partner": "ask {partner} about {reference}",
     "read_line": "reported, unreadable: {detail}; put that line right, or ask {partner}",
     "other_month": "at the edge of the month, and {partner} may count it in {detail}: "
-    "hold {detail} against its report, then this month again",
+    "compare {detail} with its report, then this month again",
     "restore_ids": "the ids look altered, as by a spreadsheet{other}: take the report as {partner} exports it",
 }
 LONGEST_SHOWN = 60
@@ -89,7 +89,7 @@ def begin(
 ) -> int:
     """Begin a run for a closed month, as :func:`coinslot.settlement.runs.begin`. Raises ReconciliationError."""
     if partner.report is None:
-        raise ReconciliationError(f"{partner.title} has no figures to hold a month against")
+        raise ReconciliationError(f"{partner.title} has no figures to compare a month with")
     if file is None and not partner.report.is_askable(game):
         raise ReconciliationError(f"{partner.title} cannot be asked, its key is not set: give its report as a file")
     return runs.begin(

@@ -211,7 +211,7 @@ class TestDifferences:
     def test_a_partner_is_asked_with_a_button_and_what_differs_is_listed(self, browser, books, july, appcharge, db):
         seed_every_difference(books, appcharge)
         books.close()
-        assert "Nothing was held against this month yet" in browser.get(DIFFERENCES).text
+        assert "This month was not compared with anything yet" in browser.get(DIFFERENCES).text
 
         begun = browser.post(f"{DIFFERENCES}/ask", partner="appcharge")
         waiting = browser.get(begun.location).text
@@ -296,7 +296,7 @@ class TestDifferences:
         drain(installation)
         page = browser.get("/games/other/settlements/2026-07/differences").text
         assert "not-granted" not in page
-        assert "Nothing was held against" in page
+        assert "was not compared with anything" in page
         assert "not-granted" not in browser.get("/games/other/settlements/2026-07/differences.csv").text
 
 

@@ -1,4 +1,4 @@
-"""Months held against the partners' own figures: what agrees, what does not, and what is at stake."""
+"""Months compared with the partners' own figures: what agrees, what does not, and what is at stake."""
 
 import random
 from decimal import Decimal
@@ -253,7 +253,7 @@ class TestAppcharge:
         assert [each.result for each in reconciler.run(run_id).summary] == ["missing_there"]
 
     @pytest.mark.parametrize("deadline", [0, FOREVER])
-    def test_a_month_that_was_reopened_is_held_against_anew(self, reconciler, books, appcharge, deadline):
+    def test_a_month_that_was_reopened_is_compared_anew(self, reconciler, books, appcharge, deadline):
         add_row(appcharge, "o-1")
         books.order("o-1")
         books.close()

@@ -1,4 +1,4 @@
-"""A month held against its partners' figures: how far that is, what does not agree, and what mends it."""
+"""A month compared with its partners' figures: how far that is, what does not agree, and what resolves it."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,7 +82,7 @@ def differences_csv(game: Game, name: str) -> Response:
 
 
 def ask_partner(game: Game, name: str) -> AnyResponse:
-    """Hold the month against what the partner itself answers, in the background."""
+    """Compare the month with what the partner itself answers, in the background."""
     closed_month(game, name)
     partner, _ = reporting_partner(request.form.get("partner", ""))
     show_on_error(page_of, game, name)
@@ -155,13 +155,13 @@ def _found(
 
 
 def _remedy(game: Game, title: str, row: Row) -> Markup:
-    """What mends a difference, in words; a command in it stands out as one."""
+    """What resolves a difference, in words; a command in it is marked as code."""
     text = partner_reports.remedy(game.slug, title, row)
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text[:1].upper() + text[1:]))))  # noqa: S704  escaped
 
 
 def _address(game: Game, run: Run, row: Row) -> str:
-    """Where it is looked up here, whether there is anything of it or not."""
+    """The list of our purchases with this id, which may be empty."""
     room = "payments" if run.is_of_payments else "transactions"
     return url_for(f"dashboard.{room}", q=row["reference"])
 
@@ -197,4 +197,4 @@ def reporting_partner(name: str) -> tuple[Partner, Report]:
     for partner in partners():
         if partner.name == name and partner.report is not None:
             return partner, partner.report
-    raise PageError(404, "There is no partner of that name that a month can be held against")
+    raise PageError(404, "There is no partner of that name that a month can be compared with")

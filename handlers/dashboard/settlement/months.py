@@ -37,9 +37,9 @@ SECTIONS = {
 MEANING = {
     "open": "Purchases of this month still come in.",
     "closed": "The figures are frozen. What becomes known later goes into a later month.",
-    "reconciled": "The figures were held against the partners' own.",
+    "reconciled": "The figures were compared with the partners' own.",
     "payment_confirmed": "The partners' money has arrived.",
-    "creators_settled": "The creators have their share.",
+    "creators_settled": "The creators were paid.",
 }
 
 

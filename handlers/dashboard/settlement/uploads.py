@@ -1,4 +1,4 @@
-"""A partner's report as a file: uploaded, its columns chosen, and the month held against it."""
+"""A partner's report as a file: uploaded, its columns chosen, and the month compared with it."""
 
 import dataclasses
 import re
@@ -31,7 +31,7 @@ FIELD_WORDS = {
     "kind": ("What happened", "such as paid or refunded; without it every row is a payment"),
     "at": ("When", ""),
     "row_id": ("Id of the row", "where one purchase has several rows"),
-    "ours": ("Our own id", "where the report repeats it"),
+    "ours": ("Our own id", "if the report repeats it"),
 }
 
 
