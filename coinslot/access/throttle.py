@@ -65,8 +65,7 @@ def begin(tx: Connection, game_id: int, key: str) -> None:
 
 def failures(connection: Connection, game_id: int, key: str) -> int:
     """How many attempts count against a key, old ones included."""
-    sql = "SELECT failures FROM throttles WHERE game_id = :game_id AND key = :key"
-    return queries.value(connection, sql, {"game_id": game_id, "key": key}) or 0
+    return queries.get(connection, "failures", "throttles", game_id=game_id, key=key) or 0
 
 
 def take_back(tx: Connection, game_id: int, key: str) -> None:

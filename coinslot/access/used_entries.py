@@ -11,8 +11,7 @@ MOST_PRUNED = 100  # old rows that one use deletes
 
 def is_used(connection: Connection, game_id: int, signature: str) -> bool:
     """Whether the entry with this signature has been used."""
-    sql = "SELECT 1 FROM used_entries WHERE game_id = :game_id AND hash = :hash"
-    return queries.row(connection, sql, {"game_id": game_id, "hash": _hash(signature)}) is not None
+    return queries.get(connection, "1", "used_entries", game_id=game_id, hash=_hash(signature)) is not None
 
 
 def use(tx: Connection, game_id: int, signature: str, expires_at: float) -> bool:

@@ -129,48 +129,36 @@ class Outbound:
         with nullcontext(True) if self._turns is None else self._turns.take(url) as has_turn:
             if not has_turn:
                 return Answer(failure="refused", detail=ENOUGH_WAITING)
-            return self._request(method, url, headers, body, timeout_seconds, largest_answer, pin)
-
-    def _request(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        timeout_seconds: float,
-        largest_answer: int,
-        pin: str | None,
-    ) -> Answer:
-        began = time.monotonic()
-        connections.limit(timeout_seconds)
-        failure = status = detail = retry_after = response = None
-        content = b""
-        try:
-            pool, target = (self._pool, url) if pin is None else self._pinned(url, pin)
-            response = pool.request(
-                method,
-                target,
-                headers=headers,
-                body=body,
-                redirect=False,
-                timeout=timeout_seconds,
-                preload_content=False,
-            )
-            status, retry_after = response.status, response.headers.get("Retry-After")
-            content = response.read(largest_answer + 1, decode_content=False)
-            if len(content) > largest_answer:
-                failure, detail = "too_large", f"the answer is larger than {largest_answer} bytes"
-            elif response.length_remaining:
-                failure, detail = "refused", BROKEN
-            elif 300 <= status < 400:
-                failure, detail = "redirect", "redirects are not followed"
-        except (HTTPError, OSError, ForbiddenAddressError, ValueError) as error:
-            failure, detail = _describe(error)
-        finally:
-            if response is not None:
-                response.close()  # a connection whose answer was read to the end is the pool's by now, and stays open
-        duration_ms = round((time.monotonic() - began) * 1000)
-        return Answer(failure, status, content[:largest_answer], detail, retry_after, duration_ms)
+            began = time.monotonic()
+            connections.limit(timeout_seconds)
+            failure = status = detail = retry_after = response = None
+            content = b""
+            try:
+                pool, target = (self._pool, url) if pin is None else self._pinned(url, pin)
+                response = pool.request(
+                    method,
+                    target,
+                    headers=headers,
+                    body=body,
+                    redirect=False,
+                    timeout=timeout_seconds,
+                    preload_content=False,
+                )
+                status, retry_after = response.status, response.headers.get("Retry-After")
+                content = response.read(largest_answer + 1, decode_content=False)
+                if len(content) > largest_answer:
+                    failure, detail = "too_large", f"the answer is larger than {largest_answer} bytes"
+                elif response.length_remaining:
+                    failure, detail = "refused", BROKEN
+                elif 300 <= status < 400:
+                    failure, detail = "redirect", "redirects are not followed"
+            except (HTTPError, OSError, ForbiddenAddressError, ValueError) as error:
+                failure, detail = _describe(error)
+            finally:
+                if response is not None:
+                    response.close()  # a connection whose answer was read to the end is in the pool, and stays open
+            duration_ms = round((time.monotonic() - began) * 1000)
+            return Answer(failure, status, content[:largest_answer], detail, retry_after, duration_ms)
 
     def _pinned(self, url: str, pin: str) -> tuple[urllib3.HTTPConnectionPool, str]:
         """Connections to this server that fail with another certificate, and the target to request on them."""

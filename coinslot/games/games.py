@@ -142,8 +142,7 @@ def retire_tokens(tx: Connection, slug: str, actor: str) -> int:
 
 def token_replaced_at(connection: Connection, game_id: int) -> str | None:
     """When the newest earlier token that is still valid was replaced; None: only one token is valid."""
-    sql = "SELECT max(replaced_at) FROM replaced_tokens WHERE game_id = :game_id"
-    found: str | None = queries.value(connection, sql, {"game_id": game_id})
+    found: str | None = queries.get(connection, "max(replaced_at)", "replaced_tokens", game_id=game_id)
     return found
 
 
@@ -190,7 +189,7 @@ def acknowledge(tx: Connection, game_id: int, through: int) -> int:
 
     Raises :class:`GameError` for an id that no grant has yet.
     """
-    last_id = queries.value(tx, "SELECT last_id FROM sequences WHERE name = 'grants'", {})
+    last_id = queries.get(tx, "last_id", "sequences", name="grants")
     if through > last_id:
         raise GameError(f"no grant has an id above {last_id} yet")
     acked_through = queries.value(

@@ -44,9 +44,9 @@ def stage(staged: Connection, line: int, row: Mapping[str, str]) -> None:
     )
     if is_stored:
         return
-    if earlier := queries.value(staged, "SELECT line FROM staged WHERE id = :id", values):
+    if earlier := queries.get(staged, "line", "staged", id=row["id"]):
         raise RegistryError(f"{row['id']} is on line {earlier} already")
-    earlier = queries.value(staged, "SELECT line FROM staged WHERE login_key = :login_key", values)
+    earlier = queries.get(staged, "line", "staged", login_key=values["login_key"])
     raise RegistryError(f"login_name {row['login_name']} is on line {earlier} already")
 
 
@@ -84,7 +84,7 @@ def numbers(staged: Connection) -> list[int]:
 
 
 def _entries(staged: Connection, number: int) -> str:
-    return str(queries.value(staged, "SELECT entries FROM portions WHERE number = :number", {"number": number}))
+    return str(queries.get(staged, "entries", "portions", number=number))
 
 
 def import_players(tx: Connection, game_id: int, staged: Connection, number: int) -> int:

@@ -63,21 +63,15 @@ def first_unknown_item(connection: Connection, game_id: int, skus: Iterable[str]
 
 def player_by_identity(connection: Connection, game_id: int, provider: str, subject: str) -> str | None:
     """The player who is linked to an account of a provider."""
-    found: str | None = queries.value(
-        connection,
-        "SELECT player_id FROM identities WHERE game_id = :game_id AND provider = :provider AND subject = :subject",
-        {"game_id": game_id, "provider": provider, "subject": subject},
-    )
+    key = {"game_id": game_id, "provider": provider, "subject": subject}
+    found: str | None = queries.get(connection, "player_id", "identities", **key)
     return found
 
 
 def identity(connection: Connection, game_id: int, player_id: str, provider: str) -> str | None:
     """The account of a provider that a player is linked to."""
-    found: str | None = queries.value(
-        connection,
-        "SELECT subject FROM identities WHERE game_id = :game_id AND player_id = :player_id AND provider = :provider",
-        {"game_id": game_id, "player_id": player_id, "provider": provider},
-    )
+    key = {"game_id": game_id, "player_id": player_id, "provider": provider}
+    found: str | None = queries.get(connection, "subject", "identities", **key)
     return found
 
 
@@ -219,13 +213,11 @@ def _put_item(tx: Connection, game_id: int, sku: str, name: str | None, conditio
 
 
 def _is_registered(connection: Connection, game_id: int, player_id: str) -> bool:
-    sql = "SELECT 1 FROM players WHERE game_id = :game_id AND player_id = :player_id"
-    return queries.row(connection, sql, {"game_id": game_id, "player_id": player_id}) is not None
+    return queries.get(connection, "1", "players", game_id=game_id, player_id=player_id) is not None
 
 
 def _is_in_catalogue(connection: Connection, game_id: int, sku: str) -> bool:
-    sql = "SELECT 1 FROM items WHERE game_id = :game_id AND sku = :sku"
-    return queries.row(connection, sql, {"game_id": game_id, "sku": sku}) is not None
+    return queries.get(connection, "1", "items", game_id=game_id, sku=sku) is not None
 
 
 def _put_identities(tx: Connection, game_id: int, player_id: str, identities: Mapping[str, str]) -> None:

@@ -64,11 +64,7 @@ def record(
 
 def find(connection: Connection, game_id: int, partner: str, dedupe_key: str) -> int | None:
     """The id of the event with this key; None when there is none."""
-    found: int | None = queries.value(
-        connection,
-        "SELECT id FROM events WHERE game_id = :game_id AND partner = :partner AND dedupe_key = :dedupe_key",
-        {"game_id": game_id, "partner": partner, "dedupe_key": dedupe_key},
-    )
+    found: int | None = queries.get(connection, "id", "events", game_id=game_id, partner=partner, dedupe_key=dedupe_key)
     return found
 
 

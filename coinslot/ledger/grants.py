@@ -78,7 +78,7 @@ def lines(connection: Connection, grant_id: int) -> dict[str, int]:
 
 def policies(connection: Connection, grant_id: int) -> tuple[str | None, dict[str, str]]:
     """The policy of a grant, and item -> policy of the items with another one."""
-    policy = queries.value(connection, "SELECT policy FROM grants WHERE id = :id", {"id": grant_id})
+    policy = queries.get(connection, "policy", "grants", id=grant_id)
     others = connection.execute(
         "SELECT sku, policy FROM entries WHERE grant_id = :id AND policy IS NOT NULL", {"id": grant_id}
     )

@@ -1,6 +1,7 @@
 """What a refund or a dispute does to a purchase: its reversal, and the adjustment that gives back what was taken."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from coinslot.games import registry
 from coinslot.ledger import chain, grants
@@ -39,17 +40,12 @@ def take_back(tx: Connection, transaction: Row, fact: Fact, policy: Policy, text
         return "repeated", None
     _count_money(tx, transaction, counters.REFUNDED)
     mildest = min(words, key=BY_STRENGTH.index)
-    grant_id, previous_hash = grants.next_up(tx)
-    grants.insert(
+    grant_id = _add_grant(
         tx,
-        grant_id,
-        previous_hash,
-        game_id=transaction["game_id"],
+        transaction,
         transaction_id=newest["transaction_id"],
         kind="reversal",
-        player_id=transaction["player_id"],
         lines=[(sku, -quantities[sku]) for sku, word in asked.items() if word != IGNORE],
-        is_test=bool(transaction["is_test"]),
         reverses=newest["id"],
         policy=mildest,
         reason=text,
@@ -80,17 +76,12 @@ def give_back(tx: Connection, game_slug: str, transaction: Row, fact: Fact) -> t
     policy, line_policies = grants.policies(tx, reversal_id)
     _count_money(tx, transaction, counters.RETURNED)
     transaction_id = _insert_restoring(tx, game_slug, transaction, fact, lines)
-    grant_id, previous_hash = grants.next_up(tx)
-    grants.insert(
+    grant_id = _add_grant(
         tx,
-        grant_id,
-        previous_hash,
-        game_id=transaction["game_id"],
+        transaction,
         transaction_id=transaction_id,
         kind="adjustment",
-        player_id=transaction["player_id"],
         lines=lines,
-        is_test=bool(transaction["is_test"]),
         restores=reversal_id,
         policy=policy,  # only the game knows what it took, so it hears again what it was asked to take
         line_policies=line_policies,
@@ -132,7 +123,7 @@ def _insert_restoring(
     tx: Connection, game_slug: str, transaction: Row, fact: Fact, lines: list[tuple[str, int]]
 ) -> int:
     """A transaction of its own for what is given back: a game deduplicates on (transaction, kind)."""
-    raw_body = queries.value(tx, "SELECT raw_body FROM events WHERE id = :id", {"id": fact.event_id})
+    raw_body = queries.get(tx, "raw_body", "events", id=fact.event_id)
     restored = "SELECT count(*) FROM refunds WHERE transaction_id = :id AND outcome = 'restored'"
     number = queries.value(tx, restored, {"id": transaction["id"]})
     inserted = None
@@ -156,6 +147,14 @@ def _insert_restoring(
         }
         inserted = chain.insert(tx, row, chain.last_hash(tx))
     return inserted
+
+
+def _add_grant(tx: Connection, transaction: Row, **columns: Any) -> int:
+    """Add a grant after the last one, for the player of the purchase; returns its id."""
+    grant_id, previous_hash = grants.next_up(tx)
+    game_id, player_id, is_test = transaction["game_id"], transaction["player_id"], bool(transaction["is_test"])
+    grants.insert(tx, grant_id, previous_hash, game_id=game_id, player_id=player_id, is_test=is_test, **columns)
+    return grant_id
 
 
 def _announce(

@@ -20,6 +20,11 @@ def value(connection: Connection, sql: str, values: Mapping[str, Any]) -> Any:
     return None if found is None else found[0]
 
 
+def get(connection: Connection, column: str, table: str, **key: Any) -> Any:
+    """A column of the row with this key, column = value; None when there is no such row."""
+    return value(connection, _get_sql(column, table, tuple(key)), key)
+
+
 def insert(tx: Connection, table: str, columns: Mapping[str, Any], ending: str = "") -> Row | None:
     """Insert a row, column -> value. ``ending`` is an ON CONFLICT or RETURNING clause; returns the row it returns."""
     found: Row | None = tx.execute(_insert_sql(table, tuple(columns), ending), columns).fetchone()
@@ -36,8 +41,8 @@ def equals(column: str, value: object) -> str:
 
 def fact(connection: Connection, name: str) -> str | None:
     """What the installation knows about itself under a name (``schema.sql`` lists them); None when it is not there."""
-    found = value(connection, "SELECT value FROM installation WHERE name = :name", {"name": name})
-    return None if found is None else str(found)
+    found: str | None = get(connection, "value", "installation", name=name)
+    return found
 
 
 def set_fact(tx: Connection, name: str, value: str) -> None:
@@ -47,6 +52,11 @@ def set_fact(tx: Connection, name: str, value: str) -> None:
         {"name": name, "value": value, "updated_at": clock.stamp()},
         "ON CONFLICT (name) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
     )
+
+
+@lru_cache(maxsize=256)
+def _get_sql(column: str, table: str, key: tuple[str, ...]) -> str:
+    return f"SELECT {column} FROM {table} WHERE {' AND '.join(f'{name} = :{name}' for name in key)}"  # noqa: S608
 
 
 @lru_cache(maxsize=256)
