@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+from functools import partial
 
 import click
 
@@ -9,7 +10,7 @@ from coinslot.games import games, options
 from coinslot.games.registry import checked_text
 from coinslot.settlement import months
 from coinslot.settlement.terms import ZONE
-from handlers.kit.console import Group, table
+from handlers.kit.console import Group, checked_option, table
 from handlers.kit.receive import current_installation, partners
 
 LONGEST_NAME = 255
@@ -28,7 +29,7 @@ def game() -> None:
 def add(slug: str, name: str | None, is_json: bool) -> None:
     """Add a game and print its API token, this once. Makes the home folder and the master key where missing."""
     installation = current_installation()
-    chosen = _checked_name(name) if name else slug
+    chosen = checked_option("--name", partial(checked_text, longest=LONGEST_NAME), name) if name else slug
     installation.prepare()
     token = installation.database.write_here(lambda tx: games.add(tx, slug, chosen, actor="command"))
     if is_json:
@@ -114,13 +115,6 @@ def show(game: str) -> None:
     for key in sorted(stored.keys() - installation.catalogue.keys()):
         is_known = options.declared(installation.catalogue, key) is not None
         click.echo(f"{key:<{width}}  {_readable(stored[key])}{'' if is_known else '  (no longer a setting)'}")
-
-
-def _checked_name(name: str) -> str:
-    try:
-        return checked_text(name, LONGEST_NAME)
-    except ValueError as error:
-        raise click.ClickException(f"--name: {error}") from None
 
 
 def _print_token(slug: str, token: str) -> None:

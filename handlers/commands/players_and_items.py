@@ -9,7 +9,7 @@ from typing import IO
 import click
 
 from coinslot.games import csv_files, games, registry
-from coinslot.games.registry import RegistryError, checked_id, checked_text
+from coinslot.games.registry import LONGEST_ID, RegistryError, checked_id, checked_text
 from coinslot.store import audit
 from coinslot.store.db import Connection
 from handlers.kit.console import Group
@@ -27,17 +27,7 @@ def player() -> None:
 @click.option("--name")
 def add_player(game: str, player_id: str, name: str | None) -> None:
     """Register a player. One who is there already stays as is, but takes the name."""
-    checked = _checked_entry(player_id, name)
-
-    def add(tx: Connection) -> bool:
-        game_id = games.find(tx, game)["id"]
-        is_new = registry.player(tx, game_id, player_id) is None
-        registry.register_player(tx, game_id, player_id, checked.get("name"))
-        audit.record(tx, game_id, "command", "player.add", player_id)
-        return is_new
-
-    is_new = current_installation().database.write_here(add)
-    click.echo(f"{player_id} is registered." if is_new else f"{player_id} was registered already.")
+    _add("player", _register_player, game, player_id, name)
 
 
 @player.command("import")
@@ -69,16 +59,7 @@ def item() -> None:
 @click.option("--name")
 def add_item(game: str, sku: str, name: str | None) -> None:
     """Register an item. One that is there already stays as is, but takes the name."""
-    checked = _checked_entry(sku, name)
-
-    def add(tx: Connection) -> bool:
-        game_id = games.find(tx, game)["id"]
-        is_new = registry.register_item(tx, game_id, sku, checked.get("name"))
-        audit.record(tx, game_id, "command", "item.add", sku)
-        return is_new
-
-    is_new = current_installation().database.write_here(add)
-    click.echo(f"{sku} is registered." if is_new else f"{sku} was registered already.")
+    _add("item", registry.register_item, game, sku, name)
 
 
 @item.command("import")
@@ -110,12 +91,29 @@ def _watched(file: IO[bytes]) -> Iterator[Callable[[int], None]]:
         yield bar.update
 
 
-def _checked_entry(entry_id: str, name: str | None) -> dict[str, str]:
-    """The id and, if there is one, the name, checked."""
+def _register_player(tx: Connection, game_id: int, player_id: str, name: str | None) -> bool:
+    is_new = registry.player(tx, game_id, player_id) is None
+    registry.register_player(tx, game_id, player_id, name)
+    return is_new
+
+
+def _add(
+    kind: str, register: Callable[[Connection, int, str, str | None], bool], game: str, entry_id: str, name: str | None
+) -> None:
     try:
-        return {"id": checked_id(entry_id)} | ({"name": checked_text(name, registry.LONGEST_ID)} if name else {})
+        checked_id(entry_id)
+        checked_text(name or "", LONGEST_ID)
     except ValueError as error:
         raise RegistryError(str(error)) from None
+
+    def add(tx: Connection) -> bool:
+        game_id = games.find(tx, game)["id"]
+        is_new = register(tx, game_id, entry_id, name or None)
+        audit.record(tx, game_id, "command", f"{kind}.add", entry_id)
+        return is_new
+
+    is_new = current_installation().database.write_here(add)
+    click.echo(f"{entry_id} is registered." if is_new else f"{entry_id} was registered already.")
 
 
 COMMANDS: tuple[click.Command, ...] = (player, item)

@@ -1,6 +1,6 @@
 """``flask refund``: what became of refunds and disputes, and the reversal that a person decides on."""
 
-from datetime import UTC, datetime
+from functools import partial
 
 import click
 
@@ -8,12 +8,13 @@ from coinslot.base import clock
 from coinslot.base.spellings import shown
 from coinslot.games import games
 from coinslot.games.games import GameError
+from coinslot.games.readers import moment_of
 from coinslot.games.registry import checked_text
 from coinslot.ledger import refunds
 from coinslot.ledger.policies import BY_STRENGTH, Policy
 from coinslot.store import audit
 from coinslot.store.db import Connection, Row
-from handlers.kit.console import Group, table
+from handlers.kit.console import Group, checked_option, table
 from handlers.kit.receive import current_installation
 
 LONGEST_REASON = 255
@@ -49,7 +50,7 @@ def list_refunds(game: str, is_all: bool, limit: int) -> None:
 @click.option("--reason", required=True, help="For the records; the game is not told.")
 def reverse(game: str, order: str, partner: str, policy: str, at: str | None, reason: str) -> None:
     """Take back what ORDER gave, because you say so. The game reads a reversal, once."""
-    reason = _checked(reason)
+    reason = checked_option("--reason", partial(checked_text, longest=LONGEST_REASON), reason)
     occurred_at = None if at is None else _moment(at)
 
     def take_back(tx: Connection) -> int:
@@ -79,22 +80,13 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _moment(text: str) -> str:
-    """A stamp. Raises click.ClickException for what is no time that has been."""
-    try:
-        found = datetime.fromisoformat(text)
-        at = clock.stamp((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
-    except (ValueError, OverflowError, OSError):
-        raise click.ClickException("--at: write it as 2026-07-20T10:00:00Z") from None
+    """A stamp. Raises click.ClickException for a text that is no time, or none that has been."""
+    at = moment_of(text)
+    if at is None:
+        raise click.ClickException("--at: write it as 2026-07-20T10:00:00Z")
     if not EARLIEST <= at <= clock.stamp():
         raise click.ClickException("--at: it lies in the future, or before 2010")
     return at
-
-
-def _checked(reason: str) -> str:
-    try:
-        return checked_text(reason, LONGEST_REASON)
-    except ValueError as error:
-        raise click.ClickException(f"--reason: {error}") from None
 
 
 COMMANDS: tuple[click.Command, ...] = (refund,)

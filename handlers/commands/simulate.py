@@ -11,7 +11,7 @@ from coinslot.base.spellings import shown
 from coinslot.games.games import Game
 from coinslot.games.options import web_address
 from handlers.kit import sending
-from handlers.kit.console import Command, opened_game, table
+from handlers.kit.console import Command, checked_option, opened_game, table
 from handlers.kit.partner import Call, Check, Partner
 from handlers.kit.receive import current_installation, partners
 
@@ -30,9 +30,8 @@ def simulate(game: str, url: str | None) -> None:
     1 when an answer is a surprise or there is none. Only the reserved test player and item are named, so nothing of it
     counts, and it may be run again and again.
     """
-    installation = current_installation()
     opened = opened_game(game)
-    base = _checked_url(url or installation.settings.public_url)
+    base = checked_option("--url", web_address, url or current_installation().settings.public_url).rstrip("/")
     configured = [partner for partner in partners() if partner.is_configured(opened)]
     skipped = [partner.title for partner in partners() if not partner.is_configured(opened)]
     if skipped:
@@ -70,13 +69,6 @@ def _steps(configured: list[Partner], game: Game) -> Iterator[tuple[Partner, Cal
     for partner in configured:
         for step in partner.simulate(game):
             yield partner, step
-
-
-def _checked_url(url: str) -> str:
-    try:
-        return web_address(url).rstrip("/")
-    except ValueError as error:
-        raise click.ClickException(f"--url: {error}") from None
 
 
 def _excerpt(body: bytes, game: Game, call: Call) -> str:

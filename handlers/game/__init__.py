@@ -19,97 +19,52 @@ from handlers.kit.problems import ProblemError, problem, refuse
 
 __all__ = ["EncodedSlashes", "refuse", "room"]
 
+PLAYER, ITEM = "/players/<id:player_id>", "/items/<id:sku>"
+STORED = {200: schemas.StoredPlayer}
+PUT_PLAYER = {200: schemas.StoredPlayer, 201: schemas.StoredPlayer}
+PUT_ITEM = {200: schemas.StoredItem, 201: schemas.StoredItem}
+REPLACE = "Store an entry in place of what was there"
+MERGE = "Change what is named (a merge patch, RFC 7396: null removes)"
+BULK = (
+    "Store up to 1,000 entries, each player_id once; after an error the same call stores the rest; at most "
+    f"{schemas.MOST_PASSWORDS} may carry a password"
+)
+SUMS = "What was granted, summed per item"
+GRANTS, EVENTS = "Grants after a cursor, in order", "Other facts after a cursor, in order"
+APPLIED = "The game has applied everything up to an id"
+PAGE = (openapi.AFTER, openapi.LIMIT)
+BAD_BODY = (400, 413, 422)
+TAKEN = (400, 409, 413, 422)
+
 CALLS = (
     GameCall(
         "PUT",
-        "/players/<id:player_id>",
+        PLAYER,
         players.replace,
         "Store an entry in place of what was there",
-        {200: schemas.StoredPlayer, 201: schemas.StoredPlayer},
+        PUT_PLAYER,
         schemas.Player,
-        errors=(400, 409, 413, 422),
+        (),
+        TAKEN,
     ),
-    GameCall(
-        "PATCH",
-        "/players/<id:player_id>",
-        players.merge,
-        "Change what is named (a merge patch, RFC 7396: null removes)",
-        {200: schemas.StoredPlayer},
-        schemas.PlayerPatch,
-        errors=(400, 404, 409, 413, 422),
-    ),
+    GameCall("PATCH", PLAYER, players.merge, MERGE, STORED, schemas.PlayerPatch, (), (*TAKEN, 404)),
+    GameCall("GET", PLAYER, players.show, "A registry entry", STORED, errors=(404, 422)),
+    GameCall("DELETE", PLAYER, players.forget, "Forget the person, keep the sums", {204: None}, errors=(404, 422)),
+    GameCall("POST", "/players", players.replace_many, BULK, {200: schemas.PlayersStored}, schemas.Players, (), TAKEN),
     GameCall(
         "GET",
-        "/players/<id:player_id>",
-        players.show,
-        "A registry entry",
-        {200: schemas.StoredPlayer},
-        errors=(404, 422),
-    ),
-    GameCall(
-        "DELETE",
-        "/players/<id:player_id>",
-        players.forget,
-        "Forget the person, keep the sums",
-        {204: None},
-        errors=(404, 422),
-    ),
-    GameCall(
-        "POST",
-        "/players",
-        players.replace_many,
-        "Store up to 1,000 entries, each player_id once; after an error the same call stores the rest; at most "
-        f"{schemas.MOST_PASSWORDS} may carry a password",
-        {200: schemas.PlayersStored},
-        schemas.Players,
-        errors=(400, 409, 413, 422),
-    ),
-    GameCall(
-        "GET",
-        "/players/<id:player_id>/granted",
+        f"{PLAYER}/granted",
         grants.granted,
         "What was granted, summed per item",
         {200: schemas.Granted},
         errors=(422,),
     ),
-    GameCall(
-        "PUT",
-        "/items/<id:sku>",
-        items.put,
-        "Store an item",
-        {200: schemas.StoredItem, 201: schemas.StoredItem},
-        schemas.Item,
-        errors=(400, 413, 422),
-    ),
-    GameCall("DELETE", "/items/<id:sku>", items.delete, "Remove an item", {204: None}, errors=(404, 422)),
+    GameCall("PUT", ITEM, items.put, "Store an item", PUT_ITEM, schemas.Item, errors=BAD_BODY),
+    GameCall("DELETE", ITEM, items.delete, "Remove an item", {204: None}, errors=(404, 422)),
     GameCall("GET", "/items", items.listing, "The catalogue", {200: schemas.Items}),
-    GameCall(
-        "GET",
-        "/grants",
-        grants.feed,
-        "Grants after a cursor, in order",
-        {200: schemas.Grants},
-        parameters=(openapi.AFTER, openapi.LIMIT),
-        errors=(400,),
-    ),
-    GameCall(
-        "POST",
-        "/grants/ack",
-        grants.acknowledge,
-        "The game has applied everything up to an id",
-        {200: schemas.Acked},
-        schemas.Ack,
-        errors=(400, 413, 422),
-    ),
-    GameCall(
-        "GET",
-        "/events",
-        events.feed,
-        "Other facts after a cursor, in order",
-        {200: schemas.Events},
-        parameters=(openapi.AFTER, openapi.LIMIT),
-        errors=(400,),
-    ),
+    GameCall("GET", "/grants", grants.feed, GRANTS, {200: schemas.Grants}, None, PAGE, (400,)),
+    GameCall("POST", "/grants/ack", grants.acknowledge, APPLIED, {200: schemas.Acked}, schemas.Ack, errors=BAD_BODY),
+    GameCall("GET", "/events", events.feed, EVENTS, {200: schemas.Events}, None, PAGE, (400,)),
 )
 
 

@@ -127,10 +127,13 @@ class Grant(Strict):
     created_at = fields.DateTime(required=True)
 
 
-class Grants(Strict):
-    grants = fields.List(fields.Nested(Grant), required=True)
+class Page(Strict):
     next_after = fields.Integer(required=True)
     has_more = fields.Boolean(required=True)
+
+
+class Grants(Page):
+    grants = fields.List(fields.Nested(Grant), required=True)
 
 
 class Event(Strict):
@@ -145,10 +148,8 @@ class Event(Strict):
     received_at = fields.DateTime(required=True)
 
 
-class Events(Strict):
+class Events(Page):
     events = fields.List(fields.Nested(Event), required=True)
-    next_after = fields.Integer(required=True)
-    has_more = fields.Boolean(required=True)
 
 
 class Ack(Strict):

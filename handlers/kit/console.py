@@ -1,7 +1,7 @@
 """Commands: how they run, what they print when something cannot be done, and what they read and print."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -56,6 +56,14 @@ def opened_game(slug: str) -> Game:
     if found is None:
         raise GameError(f"there is no game {slug}")
     return found
+
+
+def checked_option(option: str, check: Callable[[str], str], value: str) -> str:
+    """What ``check`` makes of an option's value; its ValueError becomes a :class:`CoinslotError` with the option."""
+    try:
+        return check(value)
+    except ValueError as error:
+        raise CoinslotError(f"{option}: {error}") from None
 
 
 def read_value(what: str) -> str:
