@@ -142,6 +142,13 @@ class Owed:
         destination_id = self.state(name)["id"]
         return self.write(lambda tx: claim_due(tx, owner, {destination_id: room}))
 
+    def claimed(self, owner: str = "me", **options: Any) -> Claim:
+        """A destination, a grant that is owed to it, and the claim on that."""
+        self.destination(**options)
+        self.credit()
+        (claim,) = self.claim(owner=owner)
+        return claim
+
     def record(self, claim: Claim, failure: str | None = None, status: int | None = None, **rest: Any) -> str:
         """Returns the delivery's state; ``failure`` None is a success."""
         return self.write(lambda tx: record(tx, claim, Result(failure, status, **rest)))

@@ -168,6 +168,14 @@ def copy(place: Place, tmp_path: Path) -> Path:
     return tmp_path / "copy.db"
 
 
+@pytest.fixture
+def copy_of_first(place: Place, tmp_path: Path) -> Path:
+    """A copy of the place with one order, ``first``."""
+    place.order("first")
+    place.backup(tmp_path / "copy.db")
+    return tmp_path / "copy.db"
+
+
 def post(server: Server, order_id: str) -> tuple[int, str]:
     answer = server.post("/appcharge/demo/orders", *signed_order(order_id))
     return answer.status, answer.json.get("publisherPurchaseId", "")
@@ -302,12 +310,11 @@ def test_copy_of_nothing_is_refused_and_makes_nothing(other: Place, tmp_path: Pa
 # Restores -------------------------------------------------------------------------------------------------------
 
 
-def test_restore_serves_the_copy_and_keeps_what_was_served(place: Place, tmp_path: Path) -> None:
+def test_restore_serves_the_copy_and_keeps_what_was_served(place: Place, copy_of_first: Path) -> None:
     first = place.order("first")
-    place.backup(tmp_path / "copy.db")
     lost = place.order("lost")
 
-    result = place.restore(tmp_path / "copy.db")
+    result = place.restore(copy_of_first)
 
     assert orders_in(place.path) == ["first"]
     (kept,) = place.home.glob("coinslot.db.before-restore-*")
@@ -385,16 +392,15 @@ def test_feed_ids_are_new_even_when_every_later_database_was_lost(
 
 
 @pytest.mark.parametrize("key", ["file", "variable"])
-def test_fresh_machine_with_only_the_key(place: Place, tmp_path: Path, key: str) -> None:
+def test_fresh_machine_with_only_the_key(place: Place, copy_of_first: Path, key: str) -> None:
     first = place.order("first")
-    place.backup(tmp_path / "copy.db")
     text = (place.home / "master.key").read_text()
-    other = Place(tmp_path / "other", **({"COINSLOT_MASTER_KEY": text} if key == "variable" else {}))
+    other = Place(place.home.parent / "other", **({"COINSLOT_MASTER_KEY": text} if key == "variable" else {}))
     if key == "file":
         other.home.mkdir(mode=0o700)
         shutil.copy(place.home / "master.key", other.home)
 
-    other.restore(tmp_path / "copy.db")
+    other.restore(copy_of_first)
 
     assert rows(other.path, "PRAGMA journal_mode") == [("wal",)]
     assert (other.path.stat().st_mode & 0o777, other.home.stat().st_mode & 0o777) == (0o600, 0o700)
@@ -514,30 +520,26 @@ def test_copy_that_was_changed_is_refused(place: Place, tmp_path: Path, sql: str
     assert KEY not in said
 
 
-def test_older_copy_is_brought_up_to_date(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place.order("first")
-    place.backup(tmp_path / "copy.db")
-    rows(tmp_path / "copy.db", f"PRAGMA user_version = {db.SCHEMA_VERSION - 1}")
+def test_older_copy_is_brought_up_to_date(place: Place, copy_of_first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows(copy_of_first, f"PRAGMA user_version = {db.SCHEMA_VERSION - 1}")
     monkeypatch.setattr(db, "OLDEST_VERSION", db.SCHEMA_VERSION - 1)
     monkeypatch.setitem(db.MIGRATIONS, db.SCHEMA_VERSION, lambda tx: tx.execute("CREATE TABLE came_later (x TEXT)"))
 
-    result = place.restore(tmp_path / "copy.db")
+    result = place.restore(copy_of_first)
 
     assert f"schema version {db.SCHEMA_VERSION - 1}" in result.output
     assert rows(place.path, "PRAGMA user_version") == [(db.SCHEMA_VERSION,)]
     assert rows(place.path, "SELECT count(*) FROM came_later") == [(0,)]
-    assert rows(tmp_path / "copy.db", "PRAGMA user_version") == [(db.SCHEMA_VERSION - 1,)]  # the copy is let be
+    assert rows(copy_of_first, "PRAGMA user_version") == [(db.SCHEMA_VERSION - 1,)]  # the copy is let be
 
 
-def test_copy_with_other_pages_goes_into_a_running_database(place: Place, tmp_path: Path) -> None:
-    place.order("first")
-    place.backup(tmp_path / "copy.db")
-    connection = sqlite3.connect(tmp_path / "copy.db", isolation_level=None)
+def test_copy_with_other_pages_goes_into_a_running_database(place: Place, copy_of_first: Path) -> None:
+    connection = sqlite3.connect(copy_of_first, isolation_level=None)
     connection.execute("PRAGMA page_size = 8192")
     connection.execute("VACUUM")
     connection.close()
 
-    place.restore(tmp_path / "copy.db")
+    place.restore(copy_of_first)
 
     assert orders_in(place.path) == ["first"]
     assert rows(place.path, "PRAGMA page_size") == [(4096,)]
@@ -592,13 +594,11 @@ def test_reader_in_the_middle_of_its_snapshot_keeps_it(place: Place, copy: Path)
     assert place.installation.database.read().execute("SELECT * FROM transactions").fetchall() == []
 
 
-def test_damaged_database_is_moved_aside(place: Place, tmp_path: Path) -> None:
-    place.order("first")
-    place.backup(tmp_path / "copy.db")
+def test_damaged_database_is_moved_aside(place: Place, copy_of_first: Path) -> None:
     place.close()
     place.path.write_bytes(b"spoilt" * 1000)
 
-    result = place.restore(tmp_path / "copy.db")
+    result = place.restore(copy_of_first)
 
     (aside,) = place.home.glob("coinslot.db.damaged-*")
     assert aside.read_bytes() == b"spoilt" * 1000
@@ -625,14 +625,12 @@ def test_old_wal_is_not_taken_for_the_restored_files(place: Place, copy: Path) -
     assert aside.read_bytes() == wal
 
 
-def test_newer_database_is_moved_aside(place: Place, tmp_path: Path) -> None:
-    place.order("first")
-    place.backup(tmp_path / "copy.db")
+def test_newer_database_is_moved_aside(place: Place, copy_of_first: Path) -> None:
     rows(place.path, "PRAGMA user_version = 999")
     rows(place.path, "UPDATE sequences SET last_id = 1000000000000000")
     place.close()
 
-    place.restore(tmp_path / "copy.db")
+    place.restore(copy_of_first)
 
     (aside,) = place.home.glob("coinslot.db.damaged-*")
     assert rows(aside, "PRAGMA user_version") == [(999,)]
@@ -671,10 +669,8 @@ def test_second_restore_at_the_same_time_is_refused(place: Place, copy: Path) ->
 
 @pytest.mark.parametrize("trouble", ["damaged", "deleted", "moved away"])
 def test_file_that_cannot_be_served_is_not_replaced_under_a_running_server(
-    place: Place, tmp_path: Path, trouble: str
+    place: Place, copy_of_first: Path, trouble: str
 ) -> None:
-    place.order("first")
-    place.backup(tmp_path / "copy.db")
     place.close()
 
     with Server(place.home) as server:
@@ -685,11 +681,11 @@ def test_file_that_cannot_be_served_is_not_replaced_under_a_running_server(
         elif trouble == "deleted":
             place.path.unlink()
         else:
-            place.path.rename(tmp_path / "elsewhere")
-        assert "stop the server" in place.run(operate.restore_command, tmp_path / "copy.db").output
+            place.path.rename(place.home.parent / "elsewhere")
+        assert "stop the server" in place.run(operate.restore_command, copy_of_first).output
         server.stop()
 
-    place.restore(tmp_path / "copy.db")
+    place.restore(copy_of_first)
     assert orders_in(place.path) == ["first"]
 
 

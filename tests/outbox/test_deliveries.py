@@ -121,9 +121,7 @@ class TestClaims:
         assert [claim.grant_id for claim in owed.claim(room=3)] == grants[3:]
 
     def test_a_claim_given_back_is_free_at_once_and_was_no_attempt(self, owed):
-        owed.destination()
-        owed.credit()
-        (claim,) = owed.claim()
+        claim = owed.claimed()
 
         owed.write(lambda tx: attempts.give_back(tx, claim))
 
@@ -131,9 +129,7 @@ class TestClaims:
         assert len(owed.claim()) == 1
 
     def test_a_claim_given_back_too_late_takes_nothing_from_the_next(self, owed, clock):
-        owed.destination()
-        owed.credit()
-        (late,) = owed.claim(owner="same")
+        late = owed.claimed(owner="same")
         clock.shift(16)
         (claim,) = owed.claim(owner="same")
 
@@ -173,9 +169,7 @@ class TestClaims:
 
     def test_the_schedule_is_on_the_disk(self, owed, clock):
         """A restart is a new connection: there is nothing else that remembers."""
-        owed.destination()
-        owed.credit()
-        (claim,) = owed.claim(owner="before")
+        claim = owed.claimed(owner="before")
         owed.fail(claim)
         owed.installation.database.close()
 
@@ -188,9 +182,7 @@ class TestClaims:
 
 class TestOutcomes:
     def test_success_is_recorded_with_all_its_figures(self, owed):
-        owed.destination()
-        owed.credit()
-        (claim,) = owed.claim()
+        claim = owed.claimed()
 
         assert owed.record(claim, status=204, answer=b"x" * 5000, duration_ms=12) == "delivered"
 
@@ -203,9 +195,7 @@ class TestOutcomes:
 
     @pytest.mark.parametrize("owner", ["other", "same"])
     def test_a_failure_recorded_after_the_lease_was_lost_changes_nothing(self, owed, clock, owner):
-        owed.destination()
-        owed.credit()
-        (late,) = owed.claim(owner="same")
+        late = owed.claimed(owner="same")
         clock.shift(16)
         (claim,) = owed.claim(owner=owner)
         before = dict(owed.deliveries()[0])
@@ -218,18 +208,14 @@ class TestOutcomes:
         assert owed.record(claim) == "delivered"
 
     def test_a_failure_after_the_lease_ran_out_counts_while_nobody_else_has_it(self, owed, clock):
-        owed.destination()
-        owed.credit()
-        (late,) = owed.claim()
+        late = owed.claimed()
         clock.shift(16)
 
         assert owed.fail(late) == "waiting"
         assert owed.deliveries()[0]["attempts_made"] == 1
 
     def test_a_success_counts_even_after_the_lease_was_lost(self, owed, clock):
-        owed.destination()
-        owed.credit()
-        (late,) = owed.claim(owner="one")
+        late = owed.claimed(owner="one")
         clock.shift(16)
         (claim,) = owed.claim(owner="two")
 
@@ -281,9 +267,7 @@ class TestOutcomes:
 
     @pytest.mark.parametrize(("state", "left"), [("removed", "dead"), ("paused", "waiting")])
     def test_410_changes_nothing_of_what_its_owner_has_done(self, owed, state, left):
-        owed.destination()
-        owed.credit()
-        (claim,) = owed.claim()
+        claim = owed.claimed()
         owed.set_state("game", state)
 
         assert owed.record(claim, "status", 410) == left

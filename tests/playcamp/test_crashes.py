@@ -6,14 +6,9 @@ its lease, so that whoever goes on is a process whose clock is ahead.
 """
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import threading
 import time
-from contextlib import contextmanager
 
 import pytest
 
@@ -23,7 +18,8 @@ from handlers.playcamp.payments import polling
 from tests.fakes.game_payments import GamePayments
 from tests.fakes.http import reset, silence, status
 from tests.fakes.playcamp import PlayCamp
-from tests.servers import ROOT, until
+from tests.killing import flask
+from tests.servers import until
 
 BULK = "/v1/server/payments/bulk"
 LEASE_SECONDS = max(jobs.LEASE_SECONDS, queue.LEASE_SECONDS) + 5
@@ -146,30 +142,15 @@ def round_(installation, studio, db):
         made.lock.end()
 
 
-@contextmanager
 def relay(installation, *options, later_seconds=0.0):
-    """``flask relay`` as a process; killed at the end, whatever it is at then."""
-    how = ["-m", "tests.flask_later", str(later_seconds)] if later_seconds else ["-m", "flask"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COINSLOT_")}
-    process = subprocess.Popen(
-        [sys.executable, *how, "relay", *options],
-        cwd=ROOT,
-        env=environment | {"COINSLOT_HOME": str(installation.database.home)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+    return flask(installation.database.home, "relay", *options, later_seconds=later_seconds)
 
 
 def go_on(installation, later_seconds):
     """All that is due by then, done by another process."""
     with relay(installation, "--once", later_seconds=later_seconds) as process:
-        said, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, said.decode()
+        status, output = process.end()
+    assert status == 0, output
 
 
 def page_fetched(round_):
@@ -228,9 +209,7 @@ def test_kill_9_at_each_step_loses_no_row_and_sends_none_in_two_ways(round_, ins
     step(round_)
 
     with relay(installation) as process:
-        until(round_.is_reached.is_set, "the step is reached", 60)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill_when(round_.is_reached.is_set, "the step is reached")
     round_.lock.end()
     stored, asked, known = round_.stored(), len(round_.playcamp.asked(BULK)), dict(round_.playcamp.payments)
 
@@ -263,9 +242,7 @@ def test_what_may_have_been_sent_before_the_kill_is_sent_again_as_it_was(round_,
     step(round_)
 
     with relay(installation) as process:
-        until(round_.is_reached.is_set, "the step is reached", 60)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill_when(round_.is_reached.is_set, "the step is reached")
     round_.game.rows[2]["amount"] = "1.23"
     go_on(installation, LEASE_SECONDS)
 
@@ -289,9 +266,7 @@ def test_kill_9_at_moments_that_chance_chooses_loses_nothing_either(round_, inst
         with relay(installation, later_seconds=later) as process:
             before = len(round_.game.requests)
             until(lambda n=before: len(round_.game.requests) > n, "the relay is at it", 60)
-            time.sleep(chance.uniform(0, 0.6))
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.kill_after(0.6, chance)
         assert round_.lost() == []
         later += LEASE_SECONDS
 
