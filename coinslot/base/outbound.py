@@ -117,7 +117,7 @@ class Outbound:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: bytes | None,
+        body: bytes | Iterator[bytes] | None,
         timeout_seconds: float,
         largest_answer: int = LARGEST_ANSWER,
         pin: str | None = None,

@@ -6,6 +6,7 @@ only the game can know is said in :data:`UNSEEN`.
 """
 
 import secrets
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,16 +20,24 @@ from coinslot.outbox import destinations
 from coinslot.outbox.destinations import Destination
 from coinslot.outbox.formats import Format
 from coinslot.relay import webhooks
-from coinslot.relay.trickle import TRICKLE_SECONDS, Delivery, trickle
 
 STALE_SECONDS = 3600
 LARGE_BYTES = 100_000
+TRICKLE_SECONDS, TRICKLE_PIECES = 2.0, 20
 NOT_NOW = (408, 425, 429, 503)  # refusals that ask for another attempt
 
 UNSEEN = (
     "Not visible from outside: whether a repeated grant is applied once, whether success is answered only after the "
     f"commit, and whether test grants stay out of the inventory. Look into your game: {RESERVED_ID} must own nothing."
 )
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Headers and body, to be sent as often as needed."""
+
+    headers: dict[str, str]
+    body: bytes
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,6 @@ class Grader:
     format: Format
     keys: tuple[SecretValue, ...]
     partner: str
-    may_call_private: bool
 
     def findings(self) -> Iterator[Finding]:
         """One after the other, as they are found; only the first when a good grant is not accepted."""
@@ -181,7 +189,7 @@ class Grader:
             self._post(self._signed(self._grant(lines=LARGE_BYTES // 30))),
             "take bodies of up to 1 MiB, in your endpoint and in the proxy before it, and in time",
         )
-        trickled = trickle(self.destination, self._signed(self._grant()), self.may_call_private)
+        trickled = self._trickle(self._signed(self._grant()))
         title = f"arriving slowly, over {TRICKLE_SECONDS:.0f} s"
         if trickled.status in NOT_NOW:
             yield Finding(title, True, f"answered {trickled.status}, so it would be sent again")
@@ -226,6 +234,19 @@ class Grader:
     def _post(self, delivery: Delivery) -> Answer:
         destination = self.destination
         return self.outbound.post(destination.url, delivery.headers, delivery.body, destination.timeout_seconds)
+
+    def _trickle(self, delivery: Delivery) -> Answer:
+        """POST the body in small pieces; the answer has the usual time after the last."""
+        size = -(-len(delivery.body) // TRICKLE_PIECES)
+
+        def pieces() -> Iterator[bytes]:
+            for start in range(0, len(delivery.body), size):
+                time.sleep(TRICKLE_SECONDS / TRICKLE_PIECES)
+                yield delivery.body[start : start + size]
+
+        headers = {**delivery.headers, "Content-Length": str(len(delivery.body))}
+        limit = TRICKLE_SECONDS + self.destination.timeout_seconds
+        return self.outbound.call("POST", self.destination.url, headers, pieces(), limit)
 
     def _signed(
         self,

@@ -15,5 +15,4 @@ def new_grader(destination: Destination, keys: tuple[SecretValue, ...]) -> Grade
         installation.formats[destination.format],
         keys,
         partners()[0].name,
-        installation.settings.may_call_private,
     )
