@@ -38,7 +38,12 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "coinslot/ledger/policies.py",
             "coinslot/ledger/reversals.py",
         ),
-        ("tests/ledger/test_credit.py", "tests/ledger/test_refunds.py", "tests/appcharge/test_orders.py"),
+        (
+            "tests/ledger/test_credit.py",
+            "tests/ledger/test_refunds.py",
+            "tests/kit/test_partner_addresses.py",
+            "tests/appcharge/test_orders.py",
+        ),
     ),
     "outbox": (
         (
@@ -81,6 +86,7 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
         (
             "tests/base/test_signing.py",
+            "tests/kit/test_partner_addresses.py",
             "tests/appcharge/test_receive.py",
             "tests/playtem/test_credit.py",
             "tests/playcamp/test_webhooks.py",
@@ -94,7 +100,12 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "handlers/playtem/credit.py",
             "handlers/kit/bodies.py",
         ),
-        ("tests/appcharge/test_orders.py", "tests/appcharge/test_receive.py", "tests/playtem/test_credit.py"),
+        (
+            "tests/kit/test_partner_addresses.py",
+            "tests/appcharge/test_orders.py",
+            "tests/appcharge/test_receive.py",
+            "tests/playtem/test_credit.py",
+        ),
     ),
     "payments": (
         (
