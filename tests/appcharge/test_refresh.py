@@ -38,6 +38,22 @@ def drain(installation):
     return lambda: installation.new_relay().drain()
 
 
+@pytest.fixture
+def after(clock, drain):
+    """Let seconds pass, and then run what is due."""
+
+    def run(seconds=5):
+        clock.shift(seconds)
+        drain()
+
+    return run
+
+
+@pytest.fixture
+def waiting(db):
+    return lambda: [row["player_id"] for row in db("SELECT player_id FROM refreshes ORDER BY player_id")]
+
+
 def told(appcharge):
     return [sorted(json.loads(request.body)["playerIds"]) for request in appcharge.requests]
 
@@ -47,33 +63,29 @@ def job(db):
     return row
 
 
-def test_one_call_per_window_tells_of_everybody(appcharge, push, drain, clock, db):
+def test_one_call_per_window_tells_of_everybody(appcharge, push, drain, after, waiting):
     for _ in range(3):
         push("alice")
         push("alice", "bob")
-        clock.shift(1)
-    drain()
+        after(1)
     assert appcharge.requests == []  # the window of five seconds is still open
-    clock.shift(2)
-
-    drain()
+    after(2)
 
     assert told(appcharge) == [["alice", "bob"]]
     (request,) = appcharge.requests
     assert request.path == PATH
     assert request.headers["x-publisher-token"] == TOKEN
     assert "signature" not in request.headers
-    assert db("SELECT * FROM refreshes") == []
+    assert waiting() == []
     drain()
     assert len(appcharge.requests) == 1
 
 
-def test_the_window_is_a_setting(appcharge, studio, push, drain, clock):
+def test_the_window_is_a_setting(appcharge, studio, push, after):
     studio.config("appcharge.refresh_seconds", "60")
     push("alice")
     for seconds, calls in ((59, []), (1, [["alice"]])):
-        clock.shift(seconds)
-        drain()
+        after(seconds)
         assert told(appcharge) == calls
 
 
@@ -88,53 +100,44 @@ def test_nobody_is_told_unless_the_owner_wants_it_and_can(appcharge, installatio
     assert (db("SELECT * FROM refreshes"), db("SELECT * FROM schedules")) == ([], [])
 
 
-def test_what_waits_is_dropped_once_the_owner_has_switched_it_off(appcharge, studio, push, drain, clock, db):
+def test_what_waits_is_dropped_once_the_owner_has_switched_it_off(appcharge, studio, push, db, after, waiting):
     push("alice")
     studio.config("appcharge.refresh", "off")
-    clock.shift(5)
-
-    drain()
+    after()
 
     assert appcharge.requests == []
-    assert db("SELECT * FROM refreshes") == []
+    assert waiting() == []
     assert job(db)["due_at"] is None
 
 
-def test_many_players_are_told_in_calls_of_a_bounded_size(appcharge, push, drain, clock, db):
+def test_many_players_are_told_in_calls_of_a_bounded_size(appcharge, push, after, waiting):
     everybody = [f"p-{number:04}" for number in range(2 * refresh.PLAYERS_AT_ONCE + 3)]
     push(*everybody)
-    clock.shift(5)
-
-    drain()
+    after()
 
     assert [len(ids) for ids in told(appcharge)] == [refresh.PLAYERS_AT_ONCE, refresh.PLAYERS_AT_ONCE, 3]
     assert sorted(player_id for ids in told(appcharge) for player_id in ids) == everybody
-    assert db("SELECT * FROM refreshes") == []
+    assert waiting() == []
 
 
-def test_a_refusal_is_recorded_and_tried_again_after_growing_pauses(appcharge, push, drain, clock, db, caplog):
+def test_a_refusal_is_recorded_and_tried_again_after_growing_pauses(appcharge, push, db, caplog, after, waiting):
     appcharge.script[:] = [status(401, b'{"message":"no such publisher"}'), status(500), status(200, b"{}")]
     push("alice")
-    clock.shift(5)
-    drain()
+    after()
     assert job(db)["failures"] == 1
     assert "no such publisher" in job(db)["last_error"]
     push("bob")
-    clock.shift(9)
-    drain()
+    after(9)
     assert len(appcharge.requests) == 1  # asking does not shorten the pause
 
-    clock.shift(1)
-    drain()
-    clock.shift(59)
-    drain()
+    after(1)
+    after(59)
     assert len(appcharge.requests) == 2
-    clock.shift(1)
-    drain()
+    after(1)
 
     assert told(appcharge) == [["alice"], ["alice", "bob"], ["alice", "bob"]]
     assert (job(db)["failures"], job(db)["last_error"], job(db)["due_at"]) == (0, None, None)
-    assert db("SELECT * FROM refreshes") == []
+    assert waiting() == []
     assert not any(each.exc_info for each in caplog.records)
     for hidden in (TOKEN, MAIN_KEY):
         assert hidden not in caplog.text + str(db("SELECT * FROM schedules"))
@@ -159,18 +162,16 @@ def taken(appcharge, *refused):
 @pytest.mark.parametrize("code", [400, 422])
 @pytest.mark.parametrize("count", [1, 2, 3, refresh.PLAYERS_AT_ONCE])
 def test_an_id_that_is_refused_is_let_go_and_all_others_are_told(
-    appcharge, push, drain, clock, db, caplog, code, count
+    appcharge, push, db, caplog, code, count, after, waiting
 ):
     appcharge.script[:] = [refusing("p-0000", code=code)]
     everybody = [f"p-{number:04}" for number in range(count)]
     push(*everybody)
-    clock.shift(5)
-
-    drain()
+    after()
 
     assert taken(appcharge, "p-0000") == everybody[1:]
     assert len(appcharge.requests) <= 2 * count.bit_length() + 1
-    assert db("SELECT * FROM refreshes") == []
+    assert waiting() == []
     assert (job(db)["failures"], job(db)["due_at"]) == (0, None)
     (warning,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
     assert "demo" in warning
@@ -178,25 +179,21 @@ def test_an_id_that_is_refused_is_let_go_and_all_others_are_told(
     assert "p-0" not in caplog.text
 
 
-def test_many_ids_that_are_refused_keep_nobody_else_waiting(appcharge, push, drain, clock, db):
+def test_many_ids_that_are_refused_keep_nobody_else_waiting(appcharge, push, after, waiting):
     everybody = [f"p-{number:04}" for number in range(16)]
     bad = everybody[::7]
     appcharge.script[:] = [refusing(*bad)]
     push(*everybody)
-    clock.shift(5)
-
-    drain()
+    after()
 
     assert taken(appcharge, *bad) == [each for each in everybody if each not in bad]
-    assert db("SELECT * FROM refreshes") == []
+    assert waiting() == []
 
 
-def test_where_everybody_is_refused_it_is_not_for_the_ids_and_the_job_pauses(appcharge, push, drain, clock, db):
+def test_where_everybody_is_refused_it_is_not_for_the_ids_and_the_job_pauses(appcharge, push, db, after):
     appcharge.script[:] = [status(400, b'{"message":"no such project"}')]
     push(*[f"p-{number:04}" for number in range(100)])
-    clock.shift(5)
-
-    drain()
+    after()
 
     assert len(appcharge.requests) < 20
     assert job(db)["failures"] == 1
@@ -204,50 +201,43 @@ def test_where_everybody_is_refused_it_is_not_for_the_ids_and_the_job_pauses(app
     assert 90 < len(db("SELECT * FROM refreshes")) < 100
 
 
-def test_what_was_taken_before_another_trouble_is_not_told_again(appcharge, push, drain, clock, db):
+def test_what_was_taken_before_another_trouble_is_not_told_again(appcharge, push, db, after, waiting):
     appcharge.script[:] = [status(400), status(200), status(500), status(200)]
     push("alice", "bob")
-    clock.shift(5)
-    drain()
-    assert [row["player_id"] for row in db("SELECT player_id FROM refreshes")] == ["bob"]
+    after()
+    assert waiting() == ["bob"]
     assert job(db)["failures"] == 1
 
-    clock.shift(10)
-    drain()
+    after(10)
 
     assert told(appcharge) == [["alice", "bob"], ["alice"], ["bob"], ["bob"]]
-    assert db("SELECT * FROM refreshes") == []
+    assert waiting() == []
 
 
-def test_a_run_that_takes_long_goes_on_in_the_next_one(appcharge, push, drain, clock, db, monkeypatch):
+def test_a_run_that_takes_long_goes_on_in_the_next_one(appcharge, push, monkeypatch, after, waiting):
     monkeypatch.setattr(refresh, "RUN_SECONDS", 0)
     appcharge.script[:] = [refusing("p-0")]
     push("p-0", "p-1", "p-2", "p-3")
-    clock.shift(5)
-
-    drain()
+    after()
 
     assert [len(ids) for ids in told(appcharge)] == [4, 2, 1, 3]
     assert taken(appcharge, "p-0") == ["p-1", "p-2", "p-3"]
-    assert db("SELECT * FROM refreshes") == []
+    assert waiting() == []
 
 
-def test_nobody_is_told_of_what_is_older_than_ten_minutes(appcharge, push, drain, clock, db):
+def test_nobody_is_told_of_what_is_older_than_ten_minutes(appcharge, push, clock, after, waiting):
     appcharge.script[:] = [status(500), status(200)]
     push("alice")
-    clock.shift(5)
-    drain()
+    after()
     clock.shift(594)
     push("bob")
-    clock.shift(2)
-
-    drain()
+    after(2)
 
     assert told(appcharge) == [["alice"], ["bob"]]
-    assert db("SELECT * FROM refreshes") == []
+    assert waiting() == []
 
 
-def test_a_player_pushed_again_during_the_call_is_told_again(appcharge, push, drain, clock, db):
+def test_a_player_pushed_again_during_the_call_is_told_again(appcharge, push, clock, after, waiting):
     def pushed_meanwhile(handler):
         clock.shift(1)
         push("alice")
@@ -255,31 +245,27 @@ def test_a_player_pushed_again_during_the_call_is_told_again(appcharge, push, dr
 
     appcharge.script[:] = [pushed_meanwhile, status(200, b"{}")]
     push("alice", "bob")
-    clock.shift(5)
-    drain()
-    assert [row["player_id"] for row in db("SELECT player_id FROM refreshes")] == ["alice"]
+    after()
+    assert waiting() == ["alice"]
 
-    clock.shift(5)
-    drain()
+    after()
 
     assert told(appcharge) == [["alice", "bob"], ["alice"]]
-    assert db("SELECT * FROM refreshes") == []
+    assert waiting() == []
 
 
 @pytest.mark.parametrize("others", [["bob"], []])
-def test_a_forgotten_player_is_not_told_of(appcharge, installation, studio, push, drain, clock, db, others):
+def test_a_forgotten_player_is_not_told_of(appcharge, installation, studio, push, db, others, after, waiting):
     push("alice", *others)
     installation.database.write(lambda tx: erasure.forget_player(tx, studio.row["id"], "alice"))
-    assert [row["player_id"] for row in db("SELECT player_id FROM refreshes")] == others
-    clock.shift(5)
-
-    drain()
+    assert waiting() == others
+    after()
 
     assert told(appcharge) == ([others] if others else [])
     assert job(db)["due_at"] is None
 
 
-def test_games_are_told_of_their_own_players(appcharge, installation, studio, push, drain, clock):
+def test_games_are_told_of_their_own_players(appcharge, installation, studio, push, after):
     other = Studio(installation, "other")
     other.secret("appcharge.publisher_token", "token-of-the-other-game")
     other.config("appcharge.refresh", "on")
@@ -287,9 +273,7 @@ def test_games_are_told_of_their_own_players(appcharge, installation, studio, pu
         other.config("appcharge.base_url", theirs.url.removesuffix("/hook"))
         push("alice")
         push("alice", "zoe", slug="other")
-        clock.shift(5)
-
-        drain()
+        after()
 
         assert (told(appcharge), told(theirs)) == ([["alice"]], [["alice", "zoe"]])
         assert theirs.requests[0].headers["x-publisher-token"] == "token-of-the-other-game"
@@ -308,13 +292,11 @@ def test_a_push_that_is_rolled_back_asks_for_nothing(appcharge, installation, db
     assert (db("SELECT * FROM refreshes"), db("SELECT * FROM schedules")) == ([], [])
 
 
-def test_a_profile_pushed_through_the_game_api_reaches_an_open_store(appcharge, client, studio, drain, clock):
+def test_a_profile_pushed_through_the_game_api_reaches_an_open_store(appcharge, client, studio, after):
     bearer = {"Authorization": f"Bearer {studio.token}"}
     client.put("/game/v1/players/alice", json={"segments": ["whale"]}, headers=bearer)
     client.patch("/game/v1/players/bob", json={"segments": ["new"]}, headers=bearer)
-    clock.shift(5)
-
-    drain()
+    after()
 
     assert told(appcharge) == [["alice", "bob"]]
 
