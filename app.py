@@ -68,19 +68,19 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
 
     for partner in PARTNERS:
         app.register_blueprint(partner.blueprint)
-    app.register_blueprint(game.room(PARTNERS))
+    app.register_blueprint(game.new_blueprint(PARTNERS))
     app.register_blueprint(dashboard.bp)
     app.register_blueprint(health.bp)
     commands.register(app, PARTNERS)
 
     # The first word of the path says who calls, and so in which form an error is answered.
-    dialects = {root: partner.refuse for partner in PARTNERS for root in (partner.name, *partner.roots)}
-    dialects["game"] = game.refuse
-    dialects |= dict.fromkeys(dashboard.ROOTS, dashboard.refuse)
+    refusals = {root: partner.refuse for partner in PARTNERS for root in (partner.name, *partner.roots)}
+    refusals["game"] = game.refuse
+    refusals |= dict.fromkeys(dashboard.ROOTS, dashboard.refuse)
 
     @app.errorhandler(Exception)
-    def tell(error: Exception) -> Response:
-        refuse = dialects.get(request.path.split("/")[1], plain_error)
+    def answer_error(error: Exception) -> Response:
+        refuse = refusals.get(request.path.split("/")[1], plain_error)
         if isinstance(error, HTTPException):
             if error.code == 405 or (error.code == 404 and request.url_rule is None):
                 wrong_addresses.note(error.code)
@@ -100,7 +100,7 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
 
 
 def new_installation(settings: Settings) -> Installation:
-    """The core that handlers use, with what each partner brings to it."""
+    """The core that handlers use, with the settings, secrets, jobs and formats of each partner."""
     return Installation(
         settings,
         catalogue=COMMON_SETTINGS

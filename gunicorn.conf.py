@@ -19,7 +19,7 @@ limit_request_fields = 64  # as handlers/kit/headers.py has it, which counts lin
 limit_request_field_size = 8190
 control_socket_disable = True  # one socket per user would be shared by every installation on the machine
 forwarded_allow_ips = ""  # gunicorn itself believes no proxy header; COINSLOT_TRUSTED_PROXIES decides, in app.py
-# For whoever switches the access log on: the path without its query, where Playtem's signature stands.
+# For an access log, which is off by default: the path without its query, which holds Playtem's signature.
 access_log_format = '%(h)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s %(M)sms'
 
 

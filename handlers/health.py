@@ -1,4 +1,4 @@
-"""For whoever watches the process: is it up, could it credit something now, and how much of what has there been."""
+"""For monitoring: whether the process is up, whether it could credit a purchase now, and figures for Prometheus."""
 
 import hmac
 import shutil
@@ -87,7 +87,7 @@ def readyz() -> Response:
 
 @bp.get("/metrics")
 def metrics() -> Response:
-    """What has been counted, for Prometheus; there only where a token is set, and for whoever brings it."""
+    """Figures for Prometheus. 404 unless a token is configured, 401 for a call without that token."""
     installation = current_installation()
     token = installation.settings.metrics_token
     if token is None:

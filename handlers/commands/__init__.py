@@ -8,7 +8,7 @@ from flask import Flask
 
 from handlers.kit.partner import Partner
 
-# Each is imported when somebody types it (or asks for the help on all): a server never does.
+# A module is imported when its command, or the list of all commands, is asked for. A server imports none.
 MODULES = {
     "admin": "handlers.commands.owner",
     "backup": "handlers.commands.operate",
@@ -30,7 +30,7 @@ MODULES = {
 
 
 class Commands(Mapping[str, click.Command]):
-    """Name -> command, out of the module that has it."""
+    """Name -> command, imported on first use."""
 
     def __init__(self, modules: Mapping[str, str]) -> None:
         self._modules = modules

@@ -126,7 +126,7 @@ def _refuse_values(rest: tuple[str, ...]) -> None:
 
 
 def _check_names(game: str, name: str) -> None:
-    """Before anybody is asked to type: the game exists, and the secret is one that Coinslot would use."""
+    """Refuse an unknown game or secret before the value is asked for."""
     installation = current_installation()
     games.find(installation.database.read(), game)
     if name.startswith(SECRET_PREFIX):
@@ -136,7 +136,7 @@ def _check_names(game: str, name: str) -> None:
 
 
 def _doubt(name: str, value: str) -> None:
-    """Say what a partner's room has against the form of a value, which is kept all the same."""
+    """Warn about a value whose form the partner does not take; it is stored all the same."""
     for key in (key for partner in partners() for key in partner.keys if key.secret == name):
         words = key.doubt(value)
         if words:

@@ -80,8 +80,8 @@ def import_items(game: str, file: IO[bytes]) -> None:
 
 @contextmanager
 def _watched(file: IO[bytes]) -> Iterator[Callable[[int], None]]:
-    """A progress bar where somebody watches; hears of every piece that was read."""
-    size = 0  # of a pipe nobody knows it, hence no bar
+    """A progress bar at a terminal; call what it yields with the number of bytes read."""
+    size = 0  # unknown for a pipe, which gets no bar
     if file.seekable():
         start = file.tell()
         size = file.seek(0, os.SEEK_END) - start

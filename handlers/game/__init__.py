@@ -1,4 +1,4 @@
-"""The studio's own game server: reads what was granted, and tells who its players are and what there is to give.
+"""The API for the game's own server, which reads grants and registers players and items.
 
 ``Authorization: Bearer <api token>`` names the game. Errors are problem documents (RFC 9457). What each call takes and
 answers is said once, in the table below and in the schemas of the bodies (``schemas.py``); the OpenAPI document is made
@@ -17,7 +17,7 @@ from handlers.game.paths import EncodedSlashes
 from handlers.kit.partner import GameCall, Partner
 from handlers.kit.problems import ProblemError, problem, refuse
 
-__all__ = ["EncodedSlashes", "refuse", "room"]
+__all__ = ["EncodedSlashes", "new_blueprint", "refuse"]
 
 PLAYER, ITEM = "/players/<id:player_id>", "/items/<id:sku>"
 STORED = {200: schemas.StoredPlayer}
@@ -82,7 +82,7 @@ class IdConverter(BaseConverter):
         return paths.decoded(value)
 
 
-def room(partners: Iterable[Partner]) -> Blueprint:
+def new_blueprint(partners: Iterable[Partner]) -> Blueprint:
     """The game API: the calls above, and those of the partners."""
     calls = [*CALLS, *(call for partner in partners for call in partner.game_calls)]
     document = cache(lambda: openapi.document(calls))
@@ -97,7 +97,7 @@ def room(partners: Iterable[Partner]) -> Blueprint:
     bp.register_error_handler(ProblemError, problem)
     bp.record(_teach_converter)
     for call in calls:
-        # Werkzeug's redirect for doubled slashes and Flask's answer to OPTIONS are HTML, and nobody here asks for them.
+        # Werkzeug's redirect for doubled slashes and Flask's answer to OPTIONS would be HTML.
         bp.add_url_rule(
             call.path,
             _endpoint(call.function),
@@ -110,7 +110,7 @@ def room(partners: Iterable[Partner]) -> Blueprint:
 
 
 def _endpoint(function: Callable[..., object]) -> str:
-    """How the log names a call: the room's module and the function."""
+    """The name of a call in the log: its module and its function."""
     return f"{function.__module__.rpartition('.')[2]}_{function.__name__}"
 
 

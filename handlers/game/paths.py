@@ -1,7 +1,7 @@
 """Paths of the game API, in which a slash that was sent as ``%2F`` belongs to an id.
 
-A server hands over the path decoded, and then the player ``a/granted`` cannot be told from the sums of ``a``. The path
-as it was sent stands beside it, under a name that no standard has: gunicorn's and Werkzeug's is ``RAW_URI``.
+A server hands over the path decoded, so that the player ``a/granted`` looks like the sums of ``a``. gunicorn and
+Werkzeug add the path as it was sent, under the name ``RAW_URI``, which is in no standard.
 """
 
 import re
@@ -18,7 +18,7 @@ ROOT = "/game/v1/"
 class EncodedSlashes:
     """Below :data:`ROOT` the path keeps ``%2F`` and ``%25`` as they are; :func:`decoded` is for the ids in it.
 
-    Where the path as it was sent is unknown, or somebody has rewritten it on the way, every slash divides.
+    Where the path as it was sent is unknown, or a proxy has rewritten it, every slash divides.
     """
 
     def __init__(self, wsgi_app: "WSGIApplication") -> None:

@@ -42,18 +42,18 @@ def show(player_id: str) -> Response:
 
 
 def replace(player_id: str) -> tuple[Response, int]:
-    """The whole entry anew; only the password, which the game cannot read back, stays unless the body names it."""
+    """Replace the whole entry. The password, which the game cannot read back, stays unless the body names it."""
     game = caller()
     player_id = checked(player_id, "player_id")
     wanted = _hashed(read_body(_player))
-    tell = _teller(game)
+    notify = _notifier(game)
 
     def store(tx: Connection) -> tuple[bool, dict[str, Any]]:
         known = registry.player(tx, game.id, player_id)
         entry = _entry(wanted, known)
         is_new = registry.put_player(tx, game.id, player_id, entry)
         _unlock(tx, game, player_id, entry, wanted)
-        tell(tx, [player_id] if _is_changed(entry, known) else [])
+        notify(tx, [player_id] if _is_changed(entry, known) else [])
         return is_new, _stored(tx, game.id, player_id)
 
     is_new, entry = _write(store)
@@ -65,7 +65,7 @@ def merge(player_id: str) -> Response:
     game = caller()
     player_id = checked(player_id, "player_id")
     patch = _hashed(read_body(_patch))
-    tell = _teller(game)
+    notify = _notifier(game)
 
     def store(tx: Connection) -> dict[str, Any]:
         known = registry.player(tx, game.id, player_id)
@@ -82,7 +82,7 @@ def merge(player_id: str) -> Response:
             raise unprocessable(error) from None
         registry.put_player(tx, game.id, player_id, entry)
         _unlock(tx, game, player_id, entry, patch)
-        tell(tx, [player_id] if _is_changed(entry, known) else [])
+        notify(tx, [player_id] if _is_changed(entry, known) else [])
         return _stored(tx, game.id, player_id)
 
     return jsonify(_shown(_write(store)))
@@ -105,7 +105,7 @@ def _replace_many(game: Game) -> tuple[int, int]:
     if len(entries) != len(wanted):
         raise ProblemError(422, "players: a player_id occurs twice")
 
-    tell = _teller(game)
+    notify = _notifier(game)
 
     def store(tx: Connection, some: Sequence[tuple[str, dict[str, Any]]]) -> int:
         created, changed = 0, []
@@ -116,7 +116,7 @@ def _replace_many(game: Game) -> tuple[int, int]:
             _unlock(tx, game, player_id, entry, sent)
             if _is_changed(entry, known):
                 changed.append(player_id)
-        tell(tx, changed)
+        notify(tx, changed)
         return created
 
     some = portions.ready_made(list(entries.items()), PLAYERS_AT_ONCE)
@@ -135,16 +135,16 @@ def forget(player_id: str) -> Response:
     return nothing()
 
 
-def _teller(game: Game) -> Callable[[Connection, Sequence[str]], None]:
-    """What tells the partners, inside of a write, whose profiles have changed. To be made outside of it."""
-    told = partners()
+def _notifier(game: Game) -> Callable[[Connection, Sequence[str]], None]:
+    """A function that tells the partners, inside a write, whose profiles have changed. Call this outside the write."""
+    listeners = partners()
 
-    def tell(tx: Connection, player_ids: Sequence[str]) -> None:
+    def notify(tx: Connection, player_ids: Sequence[str]) -> None:
         if player_ids:
-            for partner in told:
+            for partner in listeners:
                 partner.profiles_pushed(tx, game, player_ids)
 
-    return tell
+    return notify
 
 
 def _is_changed(entry: Mapping[str, Any], known: Mapping[str, Any] | None) -> bool:
@@ -162,7 +162,7 @@ def _write(store: Any) -> Any:
 
 
 def _unlock(tx: Connection, game: Game, player_id: str, entry: Mapping[str, Any], sent: Mapping[str, Any]) -> None:
-    """Wrong guesses at an old password are not held against whoever has a new one."""
+    """Forget the wrong guesses at the old password once there is a new one."""
     if "password_hash" in sent and entry["login_name"] is not None:
         for key in throttle.password_keys(entry["login_name"], player_id):
             throttle.clear(tx, game.id, key)

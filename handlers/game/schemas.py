@@ -45,7 +45,7 @@ class Player(Profile):
             super().on_bind_field(field_name, field_obj)
 
 
-# What stands in columns of its own; every other field of Player is part of the profile.
+# Fields with a column of their own; every other field of Player is part of the profile.
 COLUMN_FIELDS = ("name", "profile_image", "country", "login_name")
 
 
@@ -179,7 +179,7 @@ class Problem(Strict):
 
 
 class Document(Schema):
-    """An OpenAPI document; what stands in it is another standard's."""
+    """An OpenAPI document, as that standard describes it."""
 
     class Meta:
         unknown = INCLUDE

@@ -1,6 +1,6 @@
-"""Calls to a partner's API. A client of a partner is a list of calls; how each of them is made stands here.
+"""Calls to a partner's API: timeouts, retries, and errors. A client of a partner lists its calls and uses this.
 
-A call is repeated only where that does no harm, and all its attempts end in time. The answer is a stranger's: it is
+A call is repeated only where that does no harm, and all its attempts end in time. An answer is not trusted: it is
 bounded and checked, numbers stay exact, and an error holds only printable words, never our secrets or what we sent.
 """
 
@@ -39,12 +39,12 @@ T = TypeVar("T")
 
 
 class AnswerError(ValueError):
-    """An answer cannot be taken for what was asked for. Its text says why, and nothing of what is in it."""
+    """An answer is not what was asked for. The text says why, and repeats nothing of the answer."""
 
 
 @dataclass(frozen=True)
 class Detail:
-    """What a partner has against one field."""
+    """Why a partner refuses one field."""
 
     path: str
     message: str
@@ -52,7 +52,7 @@ class Detail:
 
 @dataclass(frozen=True)
 class Refusal:
-    """What a partner says where it refuses. ``text`` is empty and ``code`` None where it says neither."""
+    """A partner's reasons for a refusal. ``text`` is empty and ``code`` None if it gives none."""
 
     text: str
     code: str | None = None
@@ -98,17 +98,17 @@ class ApiError(CoinslotError):
 
     @property
     def is_refusal(self) -> bool:
-        """Whether this says something of what was sent, in whatever words. A redirect is one: it is not followed."""
+        """Whether the partner refused the content of the call. A redirect counts: it is not followed."""
         return self.is_permanent or self.failure == "redirect"
 
     @property
     def is_key_refused(self) -> bool:
-        """Whether the key may be at fault: it is where other calls are refused so too. A firewall says it of one."""
+        """Whether the key may be wrong. It is, if other calls are refused so too; a firewall refuses single calls."""
         return self.status in (401, 403)
 
     @property
     def is_uncertain(self) -> bool:
-        """Whether what was asked for may have been done all the same."""
+        """Whether the partner may have done what was asked, though the call failed."""
         return self.status is None or self.status >= 500 or 200 <= self.status < 300 or self.status == 408
 
 
@@ -129,7 +129,7 @@ class UnsentError(ApiError):
 
 
 class TurnedAwayError(UnsentError):
-    """As many calls as may be are waiting for the partner."""
+    """The limit of calls that wait for the partner is reached."""
 
     @property
     def is_permanent(self) -> bool:
@@ -197,9 +197,9 @@ class Caller:
             raise ApiError(self.partner, answer.status, str(error)) from None
 
     def without_secrets(self, words: str, body: bytes | None = None, hidden: Sequence[str | None] = ()) -> str:
-        """A stranger's words on one line, bounded, without secrets, e-mail addresses and our body.
+        """A partner's words on one line, bounded, without secrets, e-mail addresses and our body.
 
-        Where our body begins in the words and is not there as a whole, the words end: it may be cut anywhere.
+        Words that repeat the beginning of our body end there: the repeated body may be cut anywhere.
         """
         sent = (body or b"").decode()
         if len(sent) >= SHORTEST_SECRET:
@@ -318,7 +318,7 @@ def read_json(answer: Answer) -> Any:
 
 
 def message(value: Any, names: Sequence[str], levels: int = 4) -> str:
-    """Text of an error: text itself, a list of texts, or an object that has it under the first of ``names`` it has."""
+    """The text of an error: text, a list of texts, or an object with a text under one of ``names``."""
     if isinstance(value, str):
         return value.strip()
     if levels and isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Request bodies, before any room sees them: whole, and never left unread."""
+"""Request bodies, before a handler reads them: complete, and never left unread."""
 
 import sys
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ class WholeBodies:
             length = 1 if body is None else len(body) if len(body) <= LARGEST_BODY else sys.maxsize
             environ["CONTENT_LENGTH"] = str(length)
         answer = self._wsgi_app(environ, start_response)
-        # What nobody read is read now: closed with a body unread, a connection is reset, and the answer lost with it.
+        # Read what the handler has left. A connection closed before that is reset, and the answer lost with it.
         left = MOST_DRAINED
         while left > 0 and (piece := _read(stream, min(left, LARGEST_BODY))):
             left -= len(piece)

@@ -1,4 +1,4 @@
-"""Kinds of fields that bodies and settings are made of: each checks, and tells the OpenAPI document what it checks."""
+"""Fields of bodies and settings. Each checks its value and describes that check for the OpenAPI document."""
 
 import re
 from typing import Any
@@ -10,7 +10,7 @@ from coinslot.games.registry import LONGEST_ID, checked_id, checked_text
 
 _CONTROL = r"\u0000-\u001f\u007f-\u009f"
 
-# Beside its check, a field of ours has ``openapi``: how the document tells of that check.
+# ``openapi`` of a field is its check in JSON Schema's words.
 
 
 class Identifier(fields.String):
@@ -30,7 +30,7 @@ class Identifier(fields.String):
 
 
 class Text(fields.String):
-    """A name or the like: no control characters; null is as good as nothing."""
+    """A name or the like: no control characters; null counts as left out."""
 
     def __init__(self, longest: int) -> None:
         super().__init__(allow_none=True)
@@ -45,7 +45,7 @@ class Text(fields.String):
 
 
 class WebAddress(Text):
-    """An http:// or https:// address without a user name; "" and null are as good as nothing."""
+    """An http:// or https:// address without a user name; "" and null count as left out."""
 
     def __init__(self, longest: int) -> None:
         super().__init__(longest)
@@ -92,7 +92,7 @@ class Scalar(fields.Field[Any]):
 
 
 class Strict(Schema):
-    """The game's own words: what is not known is a mistake, and said."""
+    """A body of the game's. An unknown field is refused."""
 
     class Meta:
         unknown = RAISE

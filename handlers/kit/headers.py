@@ -21,7 +21,7 @@ _BLANKS = re.compile(r"[ \t]{2,}")
 
 
 def refuse_oversized() -> None:
-    """To be called before a request is handled: nothing that a stranger sends is read at a length of his choice."""
+    """Refuse a request with too many or too long headers, before a handler reads them."""
     headers = [value for name, value in request.environ.items() if name.startswith("HTTP_") or name == "CONTENT_TYPE"]
     if len(headers) > MOST_HEADERS or any(len(value) > LONGEST_HEADER for value in headers):
         raise RequestHeaderFieldsTooLarge

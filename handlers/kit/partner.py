@@ -1,6 +1,6 @@
 """A partner's card: what one folder of ``handlers/`` brings to the application.
 
-Partners do not import each other; what they share stands in ``handlers/kit`` and ``coinslot``.
+Partners do not import each other; what they share is in ``handlers/kit`` and ``coinslot``.
 """
 
 import json
@@ -30,7 +30,7 @@ class Call:
     """One call of a simulated partner: what is sent, and what a healthy server answers.
 
     ``expect`` gets the status and the body and says what is wrong with them, or None. ``sample_of`` is the endpoint
-    of which this is the good call that stands for all.
+    that this call is the sample of.
     """
 
     title: str
@@ -52,17 +52,17 @@ def answered_object(body: bytes) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-# What can be told of an address after it is set up, in this order (handlers/dashboard/integration/checklist.py).
+# What is known of an address after it is set up, in this order (handlers/dashboard/integration/checklist.py).
 STEPS = ("copied", "seen", "proved", "player", "credited", "accepted", "read")
 
 
 @dataclass(frozen=True)
 class Address:
-    """One of our addresses, as whoever calls it knows it.
+    """One of our addresses, as the owner sets it up at the partner.
 
     ``name`` is the field it is pasted into, in the partner's own words; in ``path``, ``{game}`` is the slug. ``lacks``
-    names the secrets and settings without which nobody is answered there. ``steps`` are those of :data:`STEPS` that
-    can be told of it; a call to one of ``followed_by`` shows that an answer given here was taken. ``unsent`` says why
+    names the secrets and settings without which calls there fail. ``steps`` are those of :data:`STEPS` that
+    apply to it; a call to one of ``followed_by`` shows that an answer given here was taken. ``unsent`` says why
     there may be no sample to send.
     """
 
@@ -80,7 +80,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Key:
-    """A secret of a game's that a partner's room knows; one whose name ends in ``.*`` stands for a family.
+    """A secret of a game that a partner uses; a name that ends in ``.*`` is a family of secrets.
 
     ``name`` is the partner's own word. ``is_proof``: callers prove themselves with it, so that a previous value has
     its use and the last use is known. ``has_lines``: may be a text of several lines. ``doubt`` says of a value why it
@@ -148,12 +148,11 @@ class GameCall:
 
 @dataclass(frozen=True)
 class Report(ReportFormat):
-    """How a partner's own figures of a month are come by, to hold ours against them (``coinslot/settlement``).
+    """How to read a partner's own figures of a month, to compare ours with them (``coinslot/settlement``).
 
     ``read`` asks the partner itself for some more, until a deadline in monotonic seconds, stores that, and returns
     whether there is more; it raises JobError. ``is_askable`` is whether the game can ask. ``are_movements``: each row
-    is one movement of money, so that a refund is in the report of its own month; else each row says how a purchase
-    stands.
+    is one movement of money, and a refund is in the report of its own month; else a row is the state of a purchase.
     """
 
     read: Callable[[Installation, Game, Run, float], bool]
@@ -163,54 +162,38 @@ class Report(ReportFormat):
 
 @dataclass(frozen=True)
 class Partner:
-    """What a partner brings to the application; ``app.py`` lists them.
-
-    ``addresses`` are to be pasted into the partner's dashboard. ``keys`` and ``settings`` are what the owner may set;
-    of the settings, ``agreed`` follow from what the partner was told or says. ``missing`` says in sentences what a game
-    still lacks for this partner, ``wrong`` what is set and cannot work, ``unset`` what it could have and does without;
-    ``lacking`` is that part of ``missing`` without which calls fail, told from the configuration alone. ``simulate``
-    plays the partner against a running server.
-
-    ``commands``: name -> the module that has it, imported when somebody types it.
-    ``jobs`` run in the background when they are due (``coinslot/relay/jobs.py``): name -> function of the installation
-    and the game. ``profiles_pushed`` is told, inside of the write, which players' profiles the game has just changed.
-    ``roots`` are first words of its paths beside its name. ``entry`` is how the game signs entries, where it does.
-    ``diagnose`` finds out, for the owner alone, why one of its calls was refused; ``secret_names`` are what a sentence
-    calls its secrets. ``formulas`` are settings that hold
-    expressions and may be tried on a page; ``try_window`` asks the game's payment API for one window of some days and
-    stores nothing. ``report``: where it has figures of its own. ``send_again`` is how the owner has it report an order
-    again. ``formats`` are those in which destinations may get what it brings, beside the standard one. ``in_game``: of
-    the one partner whose months in-game payments are.
-    """
+    """What a partner brings to the application; ``app.py`` lists them."""
 
     name: str
     title: str
     blueprint: Blueprint
-    addresses: tuple[Address, ...]
+    addresses: tuple[Address, ...]  # to be pasted into the partner's dashboard
     keys: tuple[Key, ...]
     settings: Mapping[str, Setting]
     is_configured: Callable[[Game], bool]
-    missing: Callable[[Game], list[str]]
-    simulate: Callable[[Game], Iterator[Call | Check]]
+    missing: Callable[[Game], list[str]]  # in sentences, what a game still lacks
+    simulate: Callable[[Game], Iterator[Call | Check]]  # plays the partner against a running server
     refuse: Callable[[int, str], Response] = field(repr=False)
-    roots: tuple[str, ...] = ()
-    report: Report | None = None
-    wrong: Callable[[Game], list[str]] = lambda game: []
-    unset: Callable[[Game], list[str]] = lambda game: []
-    lacking: Callable[[Game], list[str]] = lambda game: []
-    commands: Mapping[str, str] = field(default_factory=dict)
+    roots: tuple[str, ...] = ()  # first words of its paths beside its name
+    report: Report | None = None  # of a partner with figures of its own
+    wrong: Callable[[Game], list[str]] = lambda game: []  # what is set and cannot work
+    unset: Callable[[Game], list[str]] = lambda game: []  # what a game could set and does not
+    lacking: Callable[[Game], list[str]] = lambda game: []  # the part of ``missing`` without which calls fail
+    commands: Mapping[str, str] = field(default_factory=dict)  # name -> module, imported on first use
     game_calls: tuple[GameCall, ...] = ()
-    jobs: Mapping[str, Job] = field(default_factory=dict)
+    jobs: Mapping[str, Job] = field(default_factory=dict)  # name -> what runs when due (coinslot/relay/jobs.py)
+    # Called inside the write that changed the profiles of these players.
     profiles_pushed: Callable[[Connection, Game, Sequence[str]], None] = lambda tx, game, player_ids: None
+    # Why a call was refused; for the owner alone.
     diagnose: Callable[[Refused, Known], Finding] = lambda call, known: Finding("Nobody knows why.", is_sure=False)
-    formats: tuple[Format, ...] = ()
-    in_game: InGame | None = None
-    secret_names: Mapping[str, str] = field(default_factory=dict)
-    formulas: tuple[Formula, ...] = ()
-    try_window: Callable[[Installation, Game, int], Window] | None = None
-    agreed: tuple[str, ...] = ()
-    send_again: str = "ask the partner to report it again"
-    entry: Callable[[Game], EntryRecipe | None] = lambda game: None
+    formats: tuple[Format, ...] = ()  # of deliveries, beside the standard one
+    in_game: InGame | None = None  # of the one partner whose months hold the in-game payments
+    secret_names: Mapping[str, str] = field(default_factory=dict)  # what a sentence calls its secrets
+    formulas: tuple[Formula, ...] = ()  # settings with an expression that a page can try
+    try_window: Callable[[Installation, Game, int], Window] | None = None  # one window of days; stores nothing
+    agreed: tuple[str, ...] = ()  # settings that follow from the agreement with the partner
+    send_again: str = "ask the partner to report it again"  # how the owner gets an order reported again
+    entry: Callable[[Game], EntryRecipe | None] = lambda game: None  # how the game signs entries
 
     @property
     def urls(self) -> dict[str, str]:

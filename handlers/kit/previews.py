@@ -1,4 +1,4 @@
-"""What a partner's room lets its owner try out on a page: expressions on data, and one window of a payment API."""
+"""What the owner can try on a page: an expression on data, and one window of the game's payment API."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,7 +57,7 @@ class TriedRow:
 class Window:
     """The first pages of one window that was asked for, and stored nowhere. ``error``: why there is none, or no more.
 
-    ``rows`` are the first ones; ``first`` is the first payment that can be sent, wherever it stands. ``parked`` are the
+    ``rows`` are the first ones; ``first`` is the first payment that can be sent, on any page. ``parked`` are the
     reasons why ``parked_count`` rows cannot be, and of how many each; those of most rows first. ``next`` is what the
     page after is asked for by, None when that was the last.
     """

@@ -27,11 +27,11 @@ from handlers.kit.values import (
 
 MOST_OFFERS = 1000
 MOST_BALANCES = 1000
-MOST_INSIDE = 100  # of everything that stands inside of an offer or a banner
+MOST_INSIDE = 100  # of each list inside an offer or a banner
 
 
 class Part(Strict):
-    """A piece of a profile: null for what may be left out is as good as left out, and is not kept."""
+    """A part of a profile. Null for an optional field counts as left out and is not kept."""
 
     keeps_nulls = False  # as a merge patch must
 
@@ -262,7 +262,7 @@ def read(raw: bytes) -> dict[str, Any]:
 
 
 def valid_parts(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The parts of a profile that are as they should be, and the names of those that are not; the rest is let be."""
+    """The valid parts of a profile, and the names of those that are not valid; other fields are ignored."""
     known = {name: document[name] for name in _profile.fields if name in document}
     try:
         return checked(known), []

@@ -1,4 +1,4 @@
-"""What every receiving path needs: the installation, who may call, and the note about a refused call."""
+"""What every receiving address needs: the installation, who may call, and the record of a refused call."""
 
 import base64
 import re
@@ -16,7 +16,7 @@ from handlers.kit.partner import Partner
 
 KEPT_BODY_BYTES = 48 * 1024  # of a refused call; 64 KiB once it is Base64
 PROOFS = ("signature", "X-Webhook-Signature", "X-Gateway-Signature", "X-Fingerprint")  # headers, one per kind of caller
-# What a refused call is looked at for: headers whose names speak of a proof are kept with their values, a few.
+# Headers of a refused call that are kept with their values: those that may belong to a proof, or name the caller.
 TELLING = re.compile(r"sign|token|finger|timestamp|project|hmac|^x-forwarded-for$|^user-agent$|^content-encoding$")
 MOST_HEADERS = 24
 SIMULATED = "X-Coinslot-Simulated"  # header of our own simulated calls, which say nothing of the partner's set-up
@@ -34,7 +34,7 @@ def partners() -> tuple[Partner, ...]:
 
 
 def plain_error(status: int, message: str) -> Response:
-    """For callers who speak no dialect of their own."""
+    """An error for callers without a format of their own."""
     response = jsonify(error=message)
     response.status_code = status
     return response
@@ -58,7 +58,7 @@ def simulated() -> dict[str, str]:
 def is_simulated() -> bool:
     """Whether this call is one of our own: those say nothing of what the partner has been given.
 
-    It has to prove so. Else a stranger's forged calls would stay out of the figures by their own word.
+    The header holds a proof, so that nobody else can keep forged calls out of the figures.
     """
     at, _, proof = request.headers.get(SIMULATED, "").partition(".")
     if not (proof and re.fullmatch("[0-9]{1,12}", at)):
@@ -118,7 +118,7 @@ def note_refusal(
 
 
 def _telling_headers() -> dict[str, str]:
-    """Of a proof and of proxies on the way. What a stranger calls otherwise, such as cookies, is let be."""
+    """Headers of a proof and of proxies. Others, such as cookies, are left out."""
     named = [(name.lower(), value) for name, value in request.headers if TELLING.search(name.lower())]
     return {name[:64]: value[:512] for name, value in named[:MOST_HEADERS]}
 

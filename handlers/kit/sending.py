@@ -1,6 +1,6 @@
-"""Sending a simulated partner's call to a running server, and telling of it without what proves it.
+"""Sending a simulated partner's call to a running server, and showing the answer without secrets.
 
-``flask simulate`` and the dashboard's Send test both stand on it. What is shown holds no secret, signature or token,
+``flask simulate`` and the dashboard's Send test use it. What is shown holds no secret, signature or token,
 not even where a server echoes what it was sent.
 """
 
@@ -76,13 +76,13 @@ def _tls() -> ssl.SSLContext:
 
 
 def without_proofs(text: str, game: Game, call: Call) -> str:
-    """A text of the call's or of its answer's, secrets and signatures hidden."""
-    for word in _unspeakable(game, call):
+    """A text of the call or its answer, with secrets and signatures hidden."""
+    for word in _words_to_hide(game, call):
         text = text.replace(word, HIDDEN)
     return text
 
 
-def _unspeakable(game: Game, call: Call) -> list[str]:
+def _words_to_hide(game: Game, call: Call) -> list[str]:
     """Secrets, and what was signed or proved with them, longest first so that no piece of one is left."""
     query = call.path.partition("?")[2].partition("=")[2]
     words = [value.value.decode() for values in game.secrets.values() for value in values]

@@ -101,7 +101,7 @@ class Wording(fields.String):
 
 
 class WebAddress(fields.String):
-    """An address of the web that anybody may load."""
+    """A web address."""
 
     openapi = {"maxLength": LONGEST_URL, "pattern": f"^{_URL.pattern}$"}
 
@@ -129,7 +129,7 @@ class Each(fields.List[Any]):
             self.openapi["description"] = f"Each `{unique}` once"
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> list[Any]:
-        if isinstance(value, list) and not self.fewest <= len(value) <= self.most:  # before anybody looks at each
+        if isinstance(value, list) and not self.fewest <= len(value) <= self.most:  # before each is checked
             raise ValidationError(f"use {self.fewest} to {self.most} entries")
         entries: list[Any] = super()._deserialize(value, *args, **kwargs)
         if self.unique:

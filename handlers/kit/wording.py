@@ -8,13 +8,13 @@ from coinslot.base import money as amounts
 
 NOTHING = "\N{EN DASH}"
 LONGEST_CODE = 10  # of a currency
-LONGEST_SHOWN = 300  # characters of anybody's text in a list
+LONGEST_SHOWN = 300  # characters of a text in a list
 # Controls and the marks that turn the direction of text around; line breaks and tabs may stay.
 _UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 
 def money(minor: int | Decimal | None, currency: str | None) -> str:
-    """Minor units as people write them: 9.99 USD, 1,200 JPY, 1.500 KWD; 999 minor units of what nobody knows."""
+    """Minor units as people write them: 9.99 USD, 1,200 JPY, 1.500 KWD; 999 minor units of an unknown currency."""
     return NOTHING if minor is None else amounts.written(minor, shown(currency or "", LONGEST_CODE))
 
 
@@ -47,7 +47,7 @@ def number(value: int | None) -> str:
 
 
 def capped(value: int | None, most: int = 10_000) -> str:
-    """A count that was not made further than ``most`` and one."""
+    """A count that stopped at ``most`` and one."""
     return f"{most:,}+" if value is not None and value > most else number(value)
 
 
@@ -64,7 +64,7 @@ def until(stamp: str | None) -> str:
 
 
 def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
-    """Anybody's text, safe to look at: what cannot be seen is made visible, what is too long is cut. Not escaped."""
+    """Text that is safe to look at: invisible characters are replaced, long text is cut. HTML is not escaped."""
     text = _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", str(value))
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
 

@@ -31,7 +31,7 @@ OTHER = "other"  # endpoint of a call that comes close to no address
 class Near:
     """What was called, and what was probably meant.
 
-    ``path`` is what was called, each word that is none of ours replaced by ``*``: it may be anybody's id. ``meant`` is
+    ``path`` is what was called, with ``*`` for each word that is not ours, since it may be an id. ``meant`` is
     empty where nothing is close, and has ``{game}`` where the call named no game of ours. Where only the method was
     wrong, both begin with one.
     """
@@ -68,7 +68,7 @@ def note(status: int) -> None:
 
 
 def nearest(called: str, known: Sequence[Partner], slugs: Iterable[str]) -> Near | None:
-    """What a path was probably meant to be; None for a stranger's guess. A method may stand before the path."""
+    """What a path was probably meant to be; None for a random guess. ``called`` is a path, or a method and a path."""
     method, _, path = ("", "", called) if called.startswith("/") else called.partition(" ")
     words = _words(path)
     partner = _named(path, known)
