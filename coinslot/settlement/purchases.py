@@ -88,25 +88,26 @@ def next_in_month(connection: Connection, run: Run, after: tuple[str, int], limi
     return connection.execute(query, {**values, "at": after[0], "last_id": after[1], "limit": limit}).fetchall()
 
 
-_NEXT_PAYMENTS = """
-    SELECT p.purchased_at AS at, p.id, p.transaction_id AS reference,
-           p.is_test = 0 AND p.amount <> '0' AND NOT (p.source NOT IN ('poll', 'push') AND p.state = 'kept')
-               AND p.distribution_type IS NOT NULL AS counts,
-           EXISTS (SELECT 1 FROM partner_rows r
-                   WHERE r.reconciliation_id = :id AND r.reference = p.transaction_id) AS is_reported
-    FROM payments p
-    WHERE p.game_id = :game_id AND p.purchased_at >= :at AND p.purchased_at < :ends_at
-      AND (p.purchased_at > :at OR p.id > :last_id)
-    ORDER BY p.purchased_at, p.id LIMIT :limit"""
-_NEXT_ORDERS = """
-    SELECT t.moment AS at, t.id, t.external_id AS reference,
-           t.is_test = 0 AND t.kind = 'purchase' AND coalesce(t.gross_minor, 1) > 0 AND t.partner = :partner AS counts,
-           EXISTS (SELECT 1 FROM partner_rows r
-                   WHERE r.reconciliation_id = :id AND r.reference = t.external_id) AS is_reported
-    FROM transactions t
-    WHERE t.game_id = :game_id AND t.moment >= :at AND t.moment < :ends_at
-      AND (t.moment > :at OR t.id > :last_id)
-    ORDER BY t.moment, t.id LIMIT :limit"""
+def _next_purchases(table: str, at: str, reference: str, counts: str) -> str:
+    """The query of :func:`next_in_month`, of a table with these columns and this condition."""
+    return f"""
+        SELECT {at} AS at, id, {reference} AS reference, {counts} AS counts,
+               EXISTS (SELECT 1 FROM partner_rows r
+                       WHERE r.reconciliation_id = :id AND r.reference = {reference}) AS is_reported
+        FROM {table}
+        WHERE game_id = :game_id AND {at} >= :at AND {at} < :ends_at AND ({at} > :at OR id > :last_id)
+        ORDER BY {at}, id LIMIT :limit"""  # noqa: S608 (constants of ours)
+
+
+_NEXT_PAYMENTS = _next_purchases(
+    *("payments", "purchased_at", "transaction_id"),
+    """is_test = 0 AND amount <> '0' AND NOT (source NOT IN ('poll', 'push') AND state = 'kept')
+       AND distribution_type IS NOT NULL""",
+)
+_NEXT_ORDERS = _next_purchases(
+    *("transactions", "moment", "external_id"),
+    "is_test = 0 AND kind = 'purchase' AND coalesce(gross_minor, 1) > 0 AND partner = :partner",
+)
 
 
 def by_id(connection: Connection, run: Run, ids: Sequence[str]) -> dict[str, Own]:

@@ -13,7 +13,7 @@ from coinslot.settlement import calculation, closing, months, periods, purchases
 from coinslot.settlement.lines import sum_by_key, totals
 from coinslot.settlement.months import SettlementError
 from coinslot.settlement.terms import InGame, Terms, rates, rates_text
-from tests.books import RULES, Books, quarantine
+from tests.books import RULES, Books, quarantine, stamp
 from tests.conftest import Studio
 from tests.servers import together
 
@@ -338,6 +338,25 @@ class TestClosing:
             shown = calculation.preview(connection, books.game.id, JULY, Terms.of(books.game, other), other)
 
         assert sorted(line.partner for line in shown) == ["appcharge", "other"]
+
+    @pytest.mark.parametrize(
+        ("name", "before", "after", "last_day"),
+        [
+            ("2026-12", "2026-11", "2027-01", "2026-12-31"),
+            ("2026-01", "2025-12", "2026-02", "2026-01-31"),
+            ("2024-02", "2024-01", "2024-03", "2024-02-29"),
+        ],
+    )
+    def test_months_follow_each_other_without_a_gap(self, name, before, after, last_day):
+        month = periods.month(name, "UTC")
+        assert (periods.before(name), periods.after(name), str(month.last_day)) == (before, after, last_day)
+        assert (month.starts_at, month.ends_at) == (stamp(f"{name}-01"), stamp(f"{after}-01"))
+
+    def test_a_note_has_a_length(self, books):
+        with pytest.raises(SettlementError, match="the note"):
+            books.close(note="x" * 501)
+        books.close(note="x" * 500)
+        assert books.steps()[0].note == "x" * 500
 
 
 class TestZoneChanges:

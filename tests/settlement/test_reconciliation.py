@@ -212,6 +212,11 @@ class TestAppcharge:
 
         assert books.state() == state
         assert unreconciled(books) == (["playcamp"] if has_payment else [], [])
+        if has_payment:
+            with pytest.raises(months.SettlementError, match="say in a note"):
+                books.write(lambda tx: states.accept(tx, books.game.id, "2026-07", "test", " "))
+            books.write(lambda tx: states.accept(tx, books.game.id, "2026-07", "test", "no report"))
+            assert books.steps()[-1].note == "no report (not reconciled: playcamp)"
 
     @pytest.mark.parametrize(
         "row",
@@ -264,11 +269,15 @@ class TestAppcharge:
         books.order("o-9")
         books.close()
 
+        books.close("2026-08")
+        reconciler.begin("appcharge", "2026-08")
         assert unreconciled(books) == (["appcharge"], [])
         assert not reconciler.carry_on(before, "appcharge")
         again = reconciler.by_api("appcharge")
         assert again.id != before
         assert set(reconciler.differences(again)) == {"o-9"}
+        names = [run.month.name for run in runs.current_runs(books.connection, books.game.id)]
+        assert names == ["2026-08", "2026-07"]
 
     def test_an_open_month_is_closed_first_and_who_cannot_be_asked_gives_a_file(self, reconciler, books, appcharge):
         with pytest.raises(months.SettlementError, match="open"):
