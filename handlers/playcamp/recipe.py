@@ -38,12 +38,6 @@ _ALGORITHM = re.compile(
 _IN_FORM = ("user", "campaign", "time", "time_ms", "signature", "nonce")
 _IN_MESSAGE = ("user", "campaign", "time", "time_ms", "nonce", "key")
 _TIMES = ("time", "time_ms")
-_PATTERNS = {
-    "user": r"[^\0]+",
-    "time": "[0-9]{10}",  # from 2001 to 2286
-    "time_ms": "[0-9]{13}",
-    "nonce": "[A-Za-z0-9_-]{1,64}",
-}
 
 
 class SignatureError(Exception):
@@ -145,27 +139,10 @@ class Recipe:
 
         Without a ``user`` it is the one that ``custom_data`` names.
         """
-        values = {"campaign": campaign if "campaign" in self.message[1::2] else ""}
-        values |= {} if user is None else {"user": user}
-        pattern = ""
-        for i, part in enumerate(self.form):
-            if i % 2 == 0 or part in values:
-                pattern += re.escape(values[part] if i % 2 else part)
-            elif f"(?P<{part}>" in pattern:
-                pattern += f"(?P={part})"
-            else:
-                pattern += f"(?P<{part}>{self._signature_pattern if part == 'signature' else _PATTERNS[part]})"
-        match = re.fullmatch(pattern, custom_data)
-        if match is not None:
-            values |= match.groupdict()
-        return values if match is not None and "user" in values else None
-
-    @property
-    def _signature_pattern(self) -> str:
-        size = hashlib.new(self.digest).digest_size
-        if self.encoding == "hex":
-            return f"[0-9A-Fa-f]{{{2 * size}}}"
-        return f"[A-Za-z0-9{'+/' if self.encoding == 'base64' else '_-'}]{{{(size * 8 + 5) // 6}}}={{0,2}}"
+        known = {"campaign": campaign if "campaign" in self.message[1::2] else ""}
+        known |= {} if user is None else {"user": user}
+        match = _pattern(self, tuple(known)).fullmatch("\0".join([*known.values(), custom_data]))
+        return match.groupdict() if match is not None and "user" in match.groupdict() else None
 
     def normal(self, signature: str) -> str:
         """A signature in its one spelling: small letters in hexadecimal, Base64 without padding."""
@@ -240,6 +217,31 @@ def verify(
         raise SignatureError("timestamp", signed_at=repr(signed_at))
     key, signature = matching[0]
     return Proof(key, values["user"], signed_at, custom_data, signature)
+
+
+@lru_cache(maxsize=1024)
+def _pattern(recipe: Recipe, known: tuple[str, ...]) -> re.Pattern[str]:
+    """Matches the values of these places and ``custom_data``, joined by NUL. A caller's text is never compiled."""
+    size = hashlib.new(recipe.digest).digest_size
+    letters = f"{{{(size * 8 + 5) // 6}}}={{0,2}}"
+    places = {
+        "user": r"[^\0]+",
+        "time": "[0-9]{10}",  # from 2001 to 2286
+        "time_ms": "[0-9]{13}",
+        "nonce": "[A-Za-z0-9_-]{1,64}",
+        "signature": {
+            "hex": f"[0-9A-Fa-f]{{{2 * size}}}",
+            "base64": f"[A-Za-z0-9+/]{letters}",
+            "base64url": f"[A-Za-z0-9_-]{letters}",
+        }[recipe.encoding],
+    }
+    pattern = "".join(rf"(?P<{place}>[^\0]*)\0" for place in known)
+    for i, part in enumerate(recipe.form):
+        if i % 2 == 0:
+            pattern += re.escape(part)
+        else:
+            pattern += f"(?P={part})" if f"(?P<{part}>" in pattern else f"(?P<{part}>{places[part]})"
+    return re.compile(pattern)
 
 
 def _parts(text: str, places: Iterable[str], what: str) -> tuple[str, ...]:
