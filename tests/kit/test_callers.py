@@ -35,9 +35,9 @@ UNREADABLE = (
         *((written, addresses.UNKNOWN) for written in UNREADABLE),
     ],
 )
-@pytest.mark.parametrize("before", ["", "192.0.2.1, ", '"192.0.2.1, ', '"\\, ", ', ",,", "192.0.2.1:1,\t"])
-def test_the_entry_of_our_own_proxy_is_an_address_or_nobodys(written, address, before):
-    assert addresses.forwarded(f"{before}{written}", 1) == address
+def test_the_entry_of_our_own_proxy_is_an_address_or_nobodys(written, address):
+    for before in ("", "192.0.2.1, ", '"192.0.2.1, ', '"\\, ", ', ",,", "192.0.2.1:1,\t"):
+        assert addresses.forwarded(f"{before}{written}", 1) == address, before
 
 
 def test_each_trusted_proxy_counts_for_one_entry_from_the_right():
@@ -85,18 +85,18 @@ def post(client, studio, behind_a_proxy):
     return send
 
 
-@pytest.mark.parametrize("written", ["203.0.113.9:50000", "[::ffff:203.0.113.9]:4711", "[2001:db8::5]", "2001:db8::5"])
-def test_a_port_and_brackets_do_not_keep_a_partner_out(post, studio, written):
+def test_a_port_and_brackets_do_not_keep_a_partner_out(post, studio):
     studio.config("allowlist.appcharge", "::ffff:203.0.113.0/120, 2001:db8::/64")
 
-    assert post(written) == 200
+    for written in ("203.0.113.9:50000", "[::ffff:203.0.113.9]:4711", "[2001:db8::5]", "2001:db8::5"):
+        assert post(written) == 200
 
 
-@pytest.mark.parametrize("written", UNREADABLE)
-def test_what_is_no_address_is_on_no_allowlist(post, studio, written):
+def test_what_is_no_address_is_on_no_allowlist(post, studio):
     studio.config("allowlist.appcharge", "0.0.0.0/0, ::/0")
 
-    assert post(f"203.0.113.9, {written}") == 403
+    for written in UNREADABLE:
+        assert post(f"203.0.113.9, {written}") == 403, written
 
 
 def test_a_caller_without_an_address_is_let_in_where_there_is_no_allowlist(post):
@@ -134,9 +134,6 @@ def test_the_owner_reads_that_nobody_knows_where_a_call_came_from(post, studio, 
 
 
 @pytest.mark.parametrize(
-    "address", ["/appcharge/demo/orders", "/playcamp/demo/webhook", "/game/v1/grants/ack", "/login"]
-)
-@pytest.mark.parametrize(
     "headers",
     [
         {"signature": "x" * (LONGEST_HEADER + 1)},
@@ -145,8 +142,9 @@ def test_the_owner_reads_that_nobody_knows_where_a_call_came_from(post, studio, 
     ],
     ids=["long", "long type", "many"],
 )
-def test_headers_are_counted_and_measured_before_they_are_read(client, studio, address, headers):
-    assert client.post(address, data=b"{}", headers=headers).status_code == 431
+def test_headers_are_counted_and_measured_before_they_are_read(client, studio, headers):
+    for address in ("/appcharge/demo/orders", "/playcamp/demo/webhook", "/game/v1/grants/ack", "/login"):
+        assert client.post(address, data=b"{}", headers=headers).status_code == 431
 
 
 def test_playtem_is_told_of_too_long_a_header_in_its_own_dialect(client, studio):

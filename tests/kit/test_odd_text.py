@@ -171,11 +171,8 @@ def told(client, installation, studio, browser):
     for address in ("grants?limit=1000", "events?limit=1000", "items", "players/alice"):
         answer = client.get(f"/game/v1/{address}", headers={"Authorization": f"Bearer {studio.token}"})
         assert answer.status_code == 200, address
-    for page in (
-        "",
-        "activity",
-        *(f"games/demo/{name}" for name in ("transactions", "players", "refusals", "payments")),
-    ):
+    pages = [f"games/demo/{name}" for name in ("transactions", "players", "refusals", "payments")]
+    for page in ("", "activity", *pages):
         assert browser.get(f"/{page}").status_code in (200, 404), page
 
 
@@ -241,7 +238,8 @@ def test_in_addresses_and_queries(app, client, studio, browser, told):
             addresses.add(re.sub("<[^>]*>", text, rule.rule.replace("<game_slug>", "demo").replace("<slug>", "demo")))
             for address in addresses - {"/readyz"}:
                 told(browser.client.open(address, method=method, headers=bearer), (method, address))
-                told(client.open(address, method=method), (method, address))
+                if text == IN_ADDRESSES[0]:
+                    told(client.open(address, method=method), (method, address))
 
 
 @pytest.mark.parametrize("host", ["a..b", ".", "[", "a b", "é", "\x7f", f"{'a' * 64}.b", "a:b"])
@@ -318,8 +316,6 @@ def test_in_every_field_of_every_page(client, studio, browser, told):
                     continue
                 given.pop("form_token", None)
                 if "file" in given:
-                    given["file"] = (
-                        io.BytesIO(b"player_id,name\n" + text.encode() + b"\xed\xa0\x80,x\n"),
-                        f"{text}.csv",
-                    )
+                    content = b"player_id,name\n" + text.encode() + b"\xed\xa0\x80,x\n"
+                    given["file"] = (io.BytesIO(content), f"{text}.csv")
                 told(browser.post(action, **given), (action, name, text))
