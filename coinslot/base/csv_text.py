@@ -16,7 +16,7 @@ from typing import IO
 
 from coinslot.base import csv_separator
 
-LONGEST_LINE = 64 * 1024  # bytes of UTF-8, characters of UTF-16
+LONGEST_LINE = 64 * 1024  # characters
 BEGIN_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
 COMMENTS = ("#", "//")
 MARKS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -160,43 +160,28 @@ def _records(lines: Iterator[str], separator: str, begins: int) -> Iterator[Reco
 
 def _lines(file: IO[bytes], watch: Watch) -> Generator[str, None, None]:
     """The lines of a file in UTF-8, with or without a byte order mark, or in UTF-16 with one."""
-    number = 0
-    while line := file.readline(LONGEST_LINE + 1):
-        if number == 0 and line.startswith(MARKS_16):
-            yield from _lines_of_utf_16(line, file, watch)
-            return
-        number += 1
-        if len(line) > LONGEST_LINE:
-            raise UnreadableError(number, f"longer than {LONGEST_LINE} bytes")
-        if b"\0" in line:
-            raise UnreadableError(number, "holds a NUL character")
-        if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        try:
-            yield line.decode()
-        except UnicodeDecodeError:
-            raise UnreadableError(number, "not UTF-8") from None
-        watch(len(line))
-
-
-def _lines_of_utf_16(start: bytes, file: IO[bytes], watch: Watch) -> Iterator[str]:
-    decoder, number, rest, block = codecs.getincrementaldecoder("utf-16")(), 1, "", start
+    block = file.read(len(codecs.BOM_UTF16_LE))
+    name, codec = ("UTF-16", "utf-16") if block in MARKS_16 else ("UTF-8", "utf-8-sig")
+    decoder, number, rest = codecs.getincrementaldecoder(codec)(), 0, ""
     while True:
         try:
             rest += decoder.decode(block, final=not block)
-        except UnicodeDecodeError:
-            raise UnreadableError(number, "not UTF-16") from None
+        except UnicodeDecodeError as error:
+            before = error.object[: error.start].count(b"\n")
+            raise UnreadableError(number + before + 1, f"not {name}") from None
         *whole, rest = rest.split("\n")
         for line in [f"{each}\n" for each in whole] + ([] if block or not rest else [rest]):
-            if len(line) > LONGEST_LINE or "\0" in line:
-                raise UnreadableError(number, f"longer than {LONGEST_LINE} characters, or holds a NUL character")
-            yield line
             number += 1
+            if "\0" in line:
+                raise UnreadableError(number, "holds a NUL character")
+            if len(line) > LONGEST_LINE:
+                raise UnreadableError(number, f"longer than {LONGEST_LINE} characters")
+            yield line
         if len(rest) > LONGEST_LINE:
-            raise UnreadableError(number, f"longer than {LONGEST_LINE} characters")
+            raise UnreadableError(number + 1, f"longer than {LONGEST_LINE} characters")
         if not block:
             break
         watch(len(block))
         block = file.read(LONGEST_LINE)
-    if number == 1:
+    if number == 0 and codec == "utf-16":
         raise UnreadableError(1, "the file is empty")
