@@ -20,12 +20,9 @@ from coinslot.ledger.reports import (
     ConflictError,
     Credit,
     Credited,
-    EmptyCreditError,
-    LedgerError,
     Outcome,
+    RefusedError,
     Rules,
-    UnknownItemError,
-    UnknownPlayerError,
     merged,
 )
 from coinslot.outbox import deliveries
@@ -74,8 +71,8 @@ def report(
         known = error.transaction_id
         database.write(lambda tx: record_conflict(tx, wanted, known))
         return Outcome(error.reason)
-    except LedgerError as error:
-        return Outcome(error.reason, detail=str(error))
+    except RefusedError as error:
+        return Outcome(error.reason, detail=error.detail)
 
 
 def report_within(tx: Connection, wanted: Credit, rules: Rules) -> Outcome:
@@ -90,9 +87,8 @@ def report_within(tx: Connection, wanted: Credit, rules: Rules) -> Outcome:
 def credit(tx: Connection, wanted: Credit, rules: Rules) -> Credited:
     """Credit once. Returns the first answer, whether this call made it or an earlier one.
 
-    Raises :class:`ConflictError`, :class:`QuantityError`, :class:`UnknownPlayerError`, :class:`UnknownItemError` or
-    :class:`EmptyCreditError`, the first that applies in this order; the caller's write is rolled back, and the
-    same report may succeed later.
+    Raises RefusedError ``quantity``, ConflictError, or RefusedError ``unknown_player``, ``unknown_item`` or ``empty``,
+    the first that applies. The caller's write is rolled back, and the same report may succeed later.
     """
     lines = merged(wanted.lines)
     state = _read_state(tx, wanted)
@@ -109,15 +105,15 @@ def credit(tx: Connection, wanted: Credit, rules: Rules) -> Credited:
 
     if not state["has_player"] and wanted.player_id != registry.RESERVED_ID:
         if rules.unknown_player == "reject":
-            raise UnknownPlayerError("the player is not registered")
+            raise RefusedError("unknown_player")
         if rules.unknown_player == "create":
             registry.register_player(tx, wanted.game_id, wanted.player_id)
     if rules.unknown_item == "reject":
         unknown = registry.first_unknown_item(tx, wanted.game_id, (sku for sku, _ in lines))
         if unknown is not None:
-            raise UnknownItemError(unknown)
+            raise RefusedError("unknown_item", unknown)
     if not lines and not rules.may_be_empty:
-        raise EmptyCreditError("there is nothing to credit")
+        raise RefusedError("empty")
 
     grant_id = state["last_grant_id"] + 1
     grants.insert(

@@ -10,43 +10,20 @@ from coinslot.ledger import chain
 from coinslot.ledger.chain import public_id as public_id
 
 
-class LedgerError(Exception):
-    """A credit that cannot be made; nothing of it is stored. ``reason`` is that of the :class:`Outcome`."""
+class RefusedError(Exception):
+    """A credit that cannot be made; nothing of it is stored. ``reason`` and ``detail`` are as in Outcome."""
 
-    reason = ""
-
-
-class UnknownPlayerError(LedgerError):
-    """The player is not registered with the game."""
-
-    reason = "unknown_player"
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
 
 
-class UnknownItemError(LedgerError):
-    """An item is not registered with the game; the text is the ``sku`` of the first one."""
-
-    reason = "unknown_item"
-
-
-class EmptyCreditError(LedgerError):
-    """There is nothing to credit, and the partner's contract does not allow that."""
-
-    reason = "empty"
-
-
-class QuantityError(LedgerError):
-    """A quantity is larger than the feed can carry."""
-
-    reason = "quantity"
-
-
-class ConflictError(LedgerError):
+class ConflictError(RefusedError):
     """The transaction is known with other content. ``transaction_id`` is the row that was credited."""
 
-    reason = "conflict"
-
     def __init__(self, transaction_id: int) -> None:
-        super().__init__("the transaction is known with other content")
+        super().__init__("conflict")
         self.transaction_id = transaction_id
 
 
@@ -156,10 +133,10 @@ def fingerprint(*parts: object, lines: Iterable[tuple[str, int]]) -> str:
 
 
 def merged(lines: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
-    """One line per item, so that a game may read them into a mapping. Raises QuantityError above 40 digits."""
+    """One line per item, so that a game may read them into a mapping. Raises RefusedError above 40 digits."""
     sums: dict[str, int] = {}
     for sku, quantity in lines:
         sums[sku] = sums.get(sku, 0) + quantity
     if any(abs(quantity) >= 10**QUANTITY_DIGITS for quantity in sums.values()):
-        raise QuantityError(f"a quantity has more than {QUANTITY_DIGITS} digits")
+        raise RefusedError("quantity", f"a quantity has more than {QUANTITY_DIGITS} digits")
     return list(sums.items())

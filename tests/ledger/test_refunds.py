@@ -307,7 +307,7 @@ class TestMatching:
     def test_a_credit_that_is_refused_leaves_the_refund_waiting(self, desk, studio):
         studio.config("refunds.revoke", "on")
         desk.fact("refund")
-        with pytest.raises(reports.UnknownPlayerError):
+        with pytest.raises(reports.RefusedError, match="unknown_player"):
             desk.credit(player_id="mallory")
         assert desk.outcomes() == [("refund", "waiting")]
 
