@@ -297,7 +297,8 @@ class TestPut:
 class TestPatch:
     def test_what_is_named_changes_and_the_rest_stays(self, api):
         before = api("PUT", "players/carol", TestPut.FULL).json
-        answer = api("PATCH", "players/carol", {"country": "FR", "segments": ["new"]})
+        patch = {"country": "FR", "segments": ["new"]}
+        answer = api("PATCH", "players/carol", patch, content_type="application/merge-patch+json")
 
         assert answer.status_code == 200
         assert answer.json == before | {
@@ -370,10 +371,6 @@ class TestPatch:
     def test_nobody_is_made_by_a_patch(self, api):
         assert_problem(api("PATCH", "players/mallory", {"name": "M"}), 404)
         assert_problem(api("GET", "players/mallory"), 404)
-
-    def test_its_own_media_type_is_fine(self, api):
-        answer = api("PATCH", "players/alice", {"name": "A"}, content_type="application/merge-patch+json")
-        assert answer.json["name"] == "A"
 
 
 class TestPassword:
@@ -661,12 +658,8 @@ class TestFeed:
                 break
         assert read == [f"o-{number}" for number in range(7)]
         assert pages == [(3, True), (3, True), (1, False)]
-
-    def test_a_full_last_page_has_no_more(self, api, post_order):
-        for number in range(4):
-            post_order(orderId=f"o-{number}")
-        assert api("GET", "grants?after=2&limit=2").json["has_more"] is False
-        assert api("GET", "grants?after=1&limit=2").json["has_more"] is True
+        assert api("GET", "grants?after=5&limit=2").json["has_more"] is False  # a full last page
+        assert api("GET", "grants?after=4&limit=2").json["has_more"] is True
 
     @pytest.mark.parametrize("after", [0, 1, 7, 10**18 - 1])
     def test_an_empty_page_echoes_the_cursor(self, api, after):
@@ -690,7 +683,8 @@ class TestFeed:
         ],
     )
     def test_arguments_that_are_no_whole_number_in_range(self, api, query):
-        assert_problem(api("GET", f"grants?{query}"), 400, query.split("=")[0])
+        for feed in ("grants", "events"):
+            assert_problem(api("GET", f"{feed}?{query}"), 400, query.split("=")[0])
 
     def test_quantities_are_exact_integers_in_the_very_bytes(self, api, post_order):
         most = 10**40 - 1
@@ -842,9 +836,9 @@ class TestForgetting:
         assert post_order(orderId="o-new").status_code == 400  # nobody to credit any more
 
     def test_who_is_forgotten_or_unknown_cannot_be_forgotten(self, api):
-        assert api("DELETE", "players/alice").status_code == 204
-        assert_problem(api("DELETE", "players/alice"), 404, "player")
-        assert_problem(api("DELETE", "players/mallory"), 404, "player")
+        api("DELETE", "players/alice")
+        for player_id in ("alice", "mallory"):
+            assert_problem(api("DELETE", f"players/{player_id}"), 404, "player")
 
     def test_a_player_who_comes_back_starts_empty_but_with_the_sums(self, api, post_order):
         api("PUT", "players/alice", TestPut.FULL | {"password": "correct horse"})
@@ -959,7 +953,3 @@ class TestEvents:
             "next_after": rest["next_after"],
             "has_more": False,
         }
-
-    def test_arguments_out_of_range(self, api):
-        for query in ("after=-1", "after=x", "limit=0", "limit=1001"):
-            assert_problem(api("GET", f"events?{query}"), 400)

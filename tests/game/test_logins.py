@@ -1,6 +1,5 @@
 """Codes a player logs in with: single use, bound to a token, guessed at five times, and gone after a while."""
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 from coinslot.access import logins, throttle
 from coinslot.base import clock as our_clock
 from coinslot.games import erasure
+from tests.servers import together
 
 
 @pytest.fixture
@@ -103,47 +103,23 @@ class TestUsing:
         assert write(logins.use, game_id, *link) == logins.Outcome("alice", "used")
 
     def test_of_many_at_once_one_gets_in(self, write, game_id, link):
-        barrier = threading.Barrier(8)
-        outcomes = []
-
-        def come() -> None:
-            barrier.wait()
-            outcomes.append(write(logins.use, game_id, *link).reason)
-
-        threads = [threading.Thread(target=come) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        outcomes = together(*[lambda: write(logins.use, game_id, *link).reason] * 8)
 
         assert sorted(outcomes, key=str) == [None, *["used"] * 7]
 
-    def test_the_fifth_wrong_code_ends_the_login(self, write, game_id, link, db):
+    @pytest.mark.parametrize(("guesses", "reason"), [(4, None), (5, "too_many_codes")])
+    def test_the_fifth_wrong_code_ends_the_login(self, write, game_id, link, db, guesses, reason):
         token, code = link
-        reasons = [write(logins.use, game_id, token, other_than(code)).reason for _ in range(5)]
+        wrong = [write(logins.use, game_id, token, other_than(code)).reason for _ in range(guesses)]
 
-        assert reasons == ["wrong_code"] * 5
-        assert write(logins.use, game_id, token, code) == logins.Outcome("alice", "too_many_codes")
-        assert db("SELECT wrong_codes, used_at FROM logins") == [{"wrong_codes": 5, "used_at": None}]
-
-    def test_a_fourth_wrong_code_does_not(self, write, game_id, link):
-        token, code = link
-        for _ in range(4):
-            write(logins.use, game_id, token, other_than(code))
-
-        assert write(logins.use, game_id, token, code).reason is None
+        assert wrong == ["wrong_code"] * guesses
+        assert write(logins.use, game_id, token, code) == logins.Outcome("alice", reason)
+        (kept,) = db("SELECT wrong_codes, used_at FROM logins")
+        assert (kept["wrong_codes"], kept["used_at"] is None) == (guesses, reason is not None)
 
     def test_many_guesses_at_once_are_all_counted(self, write, game_id, link):
         token, code = link
-        reasons = []
-        threads = [
-            threading.Thread(target=lambda: reasons.append(write(logins.use, game_id, token, other_than(code)).reason))
-            for _ in range(8)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        reasons = together(*[lambda: write(logins.use, game_id, token, other_than(code)).reason] * 8)
 
         assert sorted(reasons) == ["too_many_codes"] * 3 + ["wrong_code"] * 5
 
@@ -236,7 +212,13 @@ class TestKeeping:
 class TestThrottle:
     @pytest.fixture
     def begin(self, write, game_id) -> Callable[..., None]:
-        return lambda key="k": write(throttle.begin, game_id, key)
+        """Begin an attempt, or several."""
+
+        def begin(key="k", times=1) -> None:
+            for _ in range(times):
+                write(throttle.begin, game_id, key)
+
+        return begin
 
     def test_the_tenth_failure_in_a_row_was_the_last_for_a_quarter_of_an_hour(self, begin, clock):
         for _ in range(10):
@@ -254,8 +236,7 @@ class TestThrottle:
         begin()  # and nine more
 
     def test_who_is_refused_does_not_wait_longer_for_it(self, begin, clock):
-        for _ in range(10):
-            begin()
+        begin(times=10)
         for _ in range(14):
             clock.shift(60)
             with pytest.raises(throttle.ThrottledError):
@@ -266,19 +247,15 @@ class TestThrottle:
         begin()
 
     def test_a_quiet_quarter_of_an_hour_starts_anew(self, begin, clock, db):
-        for _ in range(9):
-            begin()
+        begin(times=9)
         clock.shift(901)
 
-        for _ in range(10):
-            begin()
+        begin(times=10)
 
         assert db("SELECT failures FROM throttles") == [{"failures": 10}]
 
     def test_success_clears_and_an_attempt_that_was_not_judged_is_taken_back(self, begin, write, game_id, db):
-        for _ in range(9):
-            begin()
-        begin()
+        begin(times=10)
         write(throttle.take_back, game_id, "k")
         begin()
         with pytest.raises(throttle.ThrottledError):
@@ -288,14 +265,12 @@ class TestThrottle:
 
         assert db("SELECT * FROM throttles") == []
         begin()
-        write(throttle.take_back, game_id, "k")
-        write(throttle.take_back, game_id, "k")
-        write(throttle.take_back, game_id, "somebody")
+        for key in ("k", "k", "somebody"):
+            write(throttle.take_back, game_id, key)
         assert db("SELECT failures FROM throttles") == [{"failures": 0}]
 
     def test_one_key_is_slowed_down_and_no_other(self, begin):
-        for _ in range(10):
-            begin("a")
+        begin("a", times=10)
 
         begin("b")
 
@@ -303,25 +278,17 @@ class TestThrottle:
             begin("a")
 
     def test_of_many_at_once_ten_may_try(self, begin):
-        refused = []
-
-        def come() -> None:
+        def is_refused() -> bool:
             try:
                 begin()
             except throttle.ThrottledError:
-                refused.append(1)
+                return True
+            return False
 
-        threads = [threading.Thread(target=come) for _ in range(16)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-        assert len(refused) == 6
+        assert sum(together(*[is_refused] * 16)) == 6
 
     def test_a_clock_set_back_locks_nobody_out_for_long(self, begin, clock):
-        for _ in range(10):
-            begin()
+        begin(times=10)
         clock.shift(-86400)
 
         begin()

@@ -205,21 +205,10 @@ class TestNothingVanishes:
         found = [each for each in troubles.find(shop.installation.database.read()) if each.kind == kind]
         return any(word in str((each.detail, each.named)) for each in found)
 
-    @pytest.mark.parametrize(
-        ("path", "shown"),
-        [
-            ("/appcharge/demo/order", "/appcharge/demo/order"),
-            ("/appcharge/demo/orders/", "/appcharge/demo/orders/"),
-            ("/appcharge//demo/orders", "/appcharge//demo/orders"),
-            ("/appcharge/demo/orders%20", "/appcharge/demo/orders "),
-            ("/playcamp/demo/webhook/", "/playcamp/demo/webhook/"),
-            ("/playtem/demo/credit/?payload=x", "/playtem/demo/credit/"),
-        ],
-    )
-    def test_a_nearly_right_address(self, shop, path, shown):
+    def test_a_nearly_right_address(self, shop):
         body, headers = signed_order("vanished")
-        assert shop.server.post(path, body, headers).status == 404
-        until(lambda: self.named(shop, "no_address", shown), "the trouble", 2.0)
+        assert shop.server.post("/appcharge//demo/orders%20", body, headers).status == 404
+        until(lambda: self.named(shop, "no_address", "/appcharge//demo/orders "), "the trouble", 2.0)
 
     def test_an_order_at_another_address_and_one_of_an_unknown_status(self, shop):
         body, headers = signed_order("misplaced-1")
