@@ -58,6 +58,12 @@ def person(browser: Any, url: str, viewport: dict[str, int] = DESKTOP, **how: An
         context.close()
 
 
+def sign_in(page: Any, password: str) -> None:
+    page.goto("/login")
+    page.fill("#password", password)
+    page.click("main button")
+
+
 def barriers(page: Any) -> list[str]:
     """What axe-core finds serious or worse on the page as it stands, one line each."""
     # Evaluated by the debugger, which the page's own policy does not bind.

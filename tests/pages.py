@@ -3,7 +3,7 @@
 import html
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from werkzeug.wsgi import LimitedStream
 
 # Markup, the end of an attribute, text that turns round, a formula, what cannot be seen, NUL, and two units of UTF-16.
 HOSTILE = "<script>alert(1)</script>\"'><img src=x>\u202e=1+1\u200b\x00😀"
+SENDABLE = HOSTILE.replace("\x00", "")  # what a call can hold
 
 
 def text_of(answer: Any) -> str:
@@ -60,10 +61,10 @@ def serving(app: Any, installation: Any = None) -> Iterator[Any]:
 
 
 class Page(NamedTuple):
-    """``heading`` is on the page, ``empty`` while it has nothing to show; ``status`` once it has."""
+    """``heading`` is on the page, None where it is a file; ``empty`` is on it while it has nothing to show."""
 
     addresses: tuple[str, ...]
-    heading: str = ""
+    heading: str | None = None
     empty: str = ""
     status: int = 200
 
@@ -151,3 +152,10 @@ PAGES = {
     "activity": Page(("/activity", "/activity?game=demo", "/activity?game=-&actor=command&action=zzz"), "Activity"),
     "activity_csv": Page(("/activity.csv",)),
 }
+
+
+def assert_has(text: Any, *wanted: str, without: Iterable[str] = ()) -> None:
+    """Every wanted text is in it, and none of the others."""
+    missing = [each for each in wanted if each not in text]
+    extra = [each for each in without if each in text]
+    assert (missing, extra) == ([], []), text

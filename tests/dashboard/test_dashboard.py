@@ -10,6 +10,7 @@ from werkzeug.security import check_password_hash, generate_password_hash
 from app import create_app
 from coinslot.access import owner
 from handlers.kit import passwords
+from tests.pages import assert_has
 
 PASSWORD = "correct horse battery"
 
@@ -29,8 +30,11 @@ def test_setup_sets_the_password_adds_the_game_and_shows_its_token_once(client, 
 
     assert done.status_code == 200
     (api_token,) = set(re.findall(r"coinslot_[\w-]{43}", done.text))
-    assert "http://127.0.0.1:8000/appcharge/space-miner/orders" in done.text
-    assert "http://127.0.0.1:8000/playtem/space-miner/credit" in done.text
+    assert_has(
+        done.text,
+        "http://127.0.0.1:8000/appcharge/space-miner/orders",
+        "http://127.0.0.1:8000/playtem/space-miner/credit",
+    )
     assert client.get("/game/v1/items", headers={"Authorization": f"Bearer {api_token}"}).json == {"items": []}
     (row,) = db("SELECT value FROM installation WHERE name = 'owner.password_hash'")
     assert row["value"].startswith("scrypt:")
@@ -84,8 +88,7 @@ def test_a_forged_link_is_403(client, installation, token, spoiled):
 def test_a_mistake_in_the_form_changes_nothing_and_the_link_stays_good(client, token, db, changed, said):
     answer = client.post("/setup", data=form(token, **changed))
     assert answer.status_code == 400
-    assert said in answer.text
-    assert PASSWORD not in answer.text
+    assert_has(answer.text, said, without=(PASSWORD,))
     assert db("SELECT * FROM games") == []
     assert client.post("/setup", data=form(token)).status_code == 200
 
@@ -110,8 +113,7 @@ def test_only_one_of_many_gets_to_set_it_up(app, token, db):
 
 def test_what_was_typed_is_shown_as_text(client, token):
     answer = client.post("/setup", data=form(token, slug='"><script>alert(1)</script>', name="<b>\u202e😀"))
-    assert "<script>" not in answer.text
-    assert "&lt;script&gt;" in answer.text
+    assert_has(answer.text, "&lt;script&gt;", without=("<script>",))
 
 
 @pytest.mark.parametrize(("chosen", "typed"), [("\u00eb" * 10, "e\u0308" * 10), ("e\u0308" * 10, "\u00eb" * 10)])
@@ -151,8 +153,7 @@ class TestLogin:
         answer = self.sign_in(client)
         cookie = next(each for each in answer.headers.getlist("Set-Cookie") if each.startswith("coinslot_session"))
         assert answer.status_code == 303
-        assert "HttpOnly" in cookie
-        assert "SameSite=Lax" in cookie
+        assert_has(cookie, "HttpOnly", "SameSite=Lax")
         assert client.get("/").status_code == 200
         (row,) = db("SELECT * FROM owner_sessions")
         assert row["token_hash"] not in cookie

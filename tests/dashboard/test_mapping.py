@@ -14,6 +14,7 @@ from tests.conftest import Studio
 from tests.fakes.game_payments import GamePayments
 from tests.fakes.http import status
 from tests.fakes.playcamp import signed, sponsor_event
+from tests.pages import assert_has
 
 PAGE = "/games/demo/mapping"
 EVENTS, ROWS, NEXT, MAP = (
@@ -215,9 +216,12 @@ class TestWindow:
             payments.pay("GP-1", at=time.time() - 3600, market="moon")
             payments.pay("GP-2", at=time.time() - 3600)
             text = html.unescape(browser.post(f"{PAGE}/window", days="7").text)
-        assert "would be parked" in text
-        assert "it has neither a market nor both platform and distributionType" in text
-        assert '"transactionId": "GP-2"' in text
+        assert_has(
+            text,
+            "would be parked",
+            "it has neither a market nor both platform and distributionType",
+            '"transactionId": "GP-2"',
+        )
 
     def test_trouble_is_told(self, browser, studio, payments):
         payments.trouble(status(500, b"oh no"))
@@ -250,5 +254,4 @@ class TestWindow:
     def test_hostile_rows_show_as_text(self, browser, payments):
         payments.pay("<script>alert(1)</script>\u202e", at=time.time() - 3600, user="1", product="a" * 10_000)
         text = browser.post(f"{PAGE}/window").text
-        assert "<script>alert" not in text
-        assert "\u202e" not in text
+        assert_has(text, without=("<script>alert", "\u202e"))

@@ -14,7 +14,7 @@ from coinslot.store import counters
 from handlers.dashboard.frame import charts
 from tests.conftest import Studio
 from tests.owed import Owed
-from tests.pages import HOSTILE, text_of
+from tests.pages import HOSTILE, assert_has, text_of
 
 
 @pytest.fixture
@@ -37,9 +37,12 @@ class TestFigures:
         post_order()
         post_order()
         page = text_of(browser.get("/"))
-        assert "Grants today 1 1 in 30 days" in page
-        assert "Duplicates stopped 1 1 in 30 days" in page
-        assert "Appcharge 9.99 USD 0.00 USD 9.99 USD 0.00 USD" in page
+        assert_has(
+            page,
+            "Grants today 1 1 in 30 days",
+            "Duplicates stopped 1 1 in 30 days",
+            "Appcharge 9.99 USD 0.00 USD 9.99 USD 0.00 USD",
+        )
 
     def test_yesterday_is_not_today_and_what_is_older_than_30_days_is_left_out(
         self, browser, installation, studio, clock
@@ -48,8 +51,7 @@ class TestFigures:
         clock.shift(86400)
         count(installation, studio, "appcharge", credited=2)
         page = text_of(browser.get("/"))
-        assert "Grants today 2 7 in 30 days" in page
-        assert "Appcharge 0 JPY 0 JPY 700 JPY 0 JPY" in page
+        assert_has(page, "Grants today 2 7 in 30 days", "Appcharge 0 JPY 0 JPY 700 JPY 0 JPY")
         clock.shift(29 * 86400)
         token = installation.database.write_here(lambda tx: owner.begin_session(tx, "a", "b"))
         browser.client.set_cookie("coinslot_session", token)
@@ -62,15 +64,12 @@ class TestFigures:
     def test_what_cannot_be_read_is_unknown_and_the_rest_is_there(self, browser, installation, studio):
         installation.database.write_here(lambda tx: tx.execute("DROP TABLE counters"))
         page = text_of(browser.get("/"))
-        assert "Grants today unknown" in page
-        assert "those figures are unknown" in page
-        assert "Waiting now 0" in page
+        assert_has(page, "Grants today unknown", "those figures are unknown", "Waiting now 0")
 
     def test_troubles_that_cannot_be_looked_for_are_no_sign_that_all_is_well(self, browser, installation, studio):
         installation.database.write_here(lambda tx: tx.execute("DROP TABLE refusals"))
         page = text_of(browser.get("/"))
-        assert "nobody knows what else is wrong" in page
-        assert "All is well" not in page
+        assert_has(page, "nobody knows what else is wrong", without=("All is well",))
 
     def test_queues_are_counted_as_far_as_it_matters(self, browser, owed, monkeypatch):
         monkeypatch.setattr(lists, "COUNTED_TO", 2)
@@ -84,8 +83,7 @@ class TestFigures:
         post_order(headers={"signature": "t=1,v1=00"})
         installation.observations.flush()
         page = text_of(browser.get("/"))
-        assert "seen just now" in page
-        assert "last refused just now" in page
+        assert_has(page, "seen just now", "last refused just now")
 
     def test_charts_have_the_same_figures_in_a_table(self, browser, installation, studio):
         count(installation, studio, "appcharge", gross__USD=123456, item__coins=7)
@@ -121,15 +119,17 @@ class TestTroubles:
 
     def test_without_a_game_the_page_says_what_to_do_first(self, browser):
         page = text_of(browser.get("/"))
-        assert "What to do first" in page
-        assert "flask game add" in page
+        assert_has(page, "What to do first", "flask game add")
 
     def test_a_new_game_is_led_to_its_integration_page(self, browser, installation):
         Studio(installation, "fresh")
         page = browser.get("/").text
-        assert "No partner is set up yet" in page
-        assert '<a href="/games/fresh/integration">' in page
-        assert "No player is registered" not in page
+        assert_has(
+            page,
+            "No partner is set up yet",
+            '<a href="/games/fresh/integration">',
+            without=("No player is registered",),
+        )
 
     def test_destinations_without_a_relay(self, browser, installation, owed, clock):
         owed.destination()
@@ -211,8 +211,7 @@ class TestTroubles:
         studio = Studio(installation, "half")
         studio.secret("appcharge.main_key", "some-main-key-00000")
         page = browser.get("/")
-        assert "appcharge.publisher_token is not set" in text_of(page)
-        assert "No player is registered" in text_of(page)
+        assert_has(text_of(page), "appcharge.publisher_token is not set", "No player is registered")
         studio.config("players.unknown", "create")
         studio.config("items.unknown", "accept")
         assert not kinds(installation) & {"no_players", "no_items"}
@@ -227,9 +226,7 @@ class TestTroubles:
         )
         page = browser.get("/")
         assert "playcamp.poll has failed 3 times in a row" in text_of(page)
-        assert 'href="/games/demo/payments"' in page.text
-        assert "<script>alert" not in page.text
-        assert "\u202e" not in page.text
+        assert_has(page.text, 'href="/games/demo/payments"', without=("<script>alert", "\u202e"))
 
     def test_the_wrong_master_key(self, browser, installation, studio):
         installation.database.write_here(
@@ -284,5 +281,4 @@ class TestCharts:
 
     def test_charts_hold_the_largest_sums_there_can_be(self):
         drawn = charts.bars("t", ["a", "b"], [charts.Series("s", [2**63 - 1, 0])])
-        assert "NaN" not in drawn
-        assert "inf" not in drawn
+        assert_has(drawn, without=("NaN", "inf"))

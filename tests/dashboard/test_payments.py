@@ -14,7 +14,7 @@ from coinslot.payments.parsing import Payment
 from coinslot.relay import jobs
 from tests.books import quarantine
 from tests.conftest import Studio
-from tests.pages import HOSTILE, every_page, follow, text_of
+from tests.pages import HOSTILE, assert_has, every_page, follow, text_of
 
 LIST = "/games/demo/payments"
 
@@ -61,8 +61,7 @@ class TestList:
         keep(1, 30, state="quarantined")
         keep(1, 40, is_registering=False)
         page = text_of(browser.get(LIST))
-        assert "Parked 2" in page
-        assert "Waiting 3" in page
+        assert_has(page, "Parked 2", "Waiting 3")
         assert listed(browser.get(LIST)) == ["T-40", "T-30", "T-20", "T-12", "T-11", "T-10", "T-2", "T-1"]
         for state, ids in (
             ("parked", ["T-2", "T-1"]),
@@ -119,8 +118,7 @@ class TestList:
             lambda tx: tx.execute("UPDATE schedules SET failures = 2, last_error = :why", {"why": HOSTILE})
         )
         page = browser.get(LIST)
-        assert "read up to 2026-09-21 14:13:20" in text_of(page)
-        assert "failing 2 in a row" in text_of(page)
+        assert_has(text_of(page), "read up to 2026-09-21 14:13:20", "failing 2 in a row")
         assert "<script>alert" not in page.text
         installation.database.write_here(lambda tx: jobs.put_cursor(tx, studio.row["id"], "playcamp.poll", "[nonsense"))
         assert "the first answer has not come yet" in text_of(browser.get(LIST))
@@ -137,8 +135,7 @@ class TestRedrive:
         page = browser.get(f"{LIST}/T-1")
         assert "no such product" in page.text
         answer = follow(browser, browser.post(f"{LIST}/redrive", transaction_id="T-1"))
-        assert "Put back" in text_of(answer)
-        assert "to be registered" in text_of(answer)
+        assert_has(text_of(answer), "Put back", "to be registered")
         assert db("SELECT state FROM payments") == [{"state": "waiting"}]
         (row,) = db("SELECT actor, subject FROM audit WHERE action = 'payment.redrive'")
         assert row == {"actor": "owner", "subject": "T-1"}
@@ -172,10 +169,13 @@ def test_a_payment_shows_what_was_reported_and_its_conflicts(browser, installati
     keep(state="registered")
     keep(amount="1.00", row=json.dumps({"transactionId": "T-1", "amount": "1.00"}))
     page = browser.get(f"{LIST}/T-1")
-    assert "What was registered" in page.text
-    assert "&#34;amount&#34;: &#34;9.99&#34;" in page.text
-    assert "&#34;amount&#34;: &#34;1.00&#34;" in page.text
-    assert "Seen 1 time" in page.text
+    assert_has(
+        page.text,
+        "What was registered",
+        "&#34;amount&#34;: &#34;9.99&#34;",
+        "&#34;amount&#34;: &#34;1.00&#34;",
+        "Seen 1 time",
+    )
     assert "T-1" in browser.get(f"{LIST}?state=conflicts").text
 
 

@@ -16,7 +16,7 @@ from handlers.appcharge import encryption as encrypted
 from handlers.appcharge.signature import sign
 from handlers.dashboard.integration import refusals as refused_calls
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, TOKEN, Studio, appcharge_headers, order
-from tests.pages import next_of
+from tests.pages import assert_has, next_of
 
 LIST = "/games/demo/refusals"
 OTHER_KEY, OTHER_TOKEN, NEW_KEY = "another-games-main-key-01", "another-games-token", "the-new-key-0123456789"
@@ -451,8 +451,11 @@ class TestPlaytem:
         self.get(client, playtem_payload(), path="/playtem/demmo/credit")
         installation.observations.flush()
         listed = html.unescape(browser.get("/refusals").text)
-        assert "It names the AppId 9, which no game here has as its playtem.app_id." in listed
-        assert "There is no game 'demmo' here; there is demo." in listed
+        assert_has(
+            listed,
+            "It names the AppId 9, which no game here has as its playtem.app_id.",
+            "There is no game 'demmo' here; there is demo.",
+        )
 
 
 class TestPlayCampWebhooks:
@@ -757,8 +760,9 @@ class TestPages:
         installation.observations.flush()
         (address,) = self.listed(browser.get(LIST))
         text = browser.get(address).text
-        assert "It was signed with a key that is not stored here" in text
-        assert "The call is large, so not everything was tried." in text
+        assert_has(
+            text, "It was signed with a key that is not stored here", "The call is large, so not everything was tried."
+        )
 
     def test_a_list_tries_for_a_moment_only_and_leads_to_the_rest(
         self, browser, client, studio, installation, monkeypatch

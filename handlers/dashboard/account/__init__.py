@@ -1,4 +1,1 @@
-"""The owner: setup, login, second factor, sessions, what was changed.
-
-It imports the frame of the pages, handlers.kit and coinslot.
-"""
+"""The owner: setup, login, second factor, sessions, and what was changed."""

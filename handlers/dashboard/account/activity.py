@@ -10,10 +10,10 @@ from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, below, page, read
 
 ACTORS = {"owner": "the owner, on these pages", "command": "a command on the server", "game": "the game's server"}
-INSTALLATION = "-"  # in place of a game's short name, which cannot look so
+INSTALLATION = "-"  # in the filter of games; no short name looks like it
 LONGEST_WORD = 100
 
-# What an action means. One that is not here is shown as it is.
+# Action -> what it means. Any other action is shown as it is.
 MEANINGS = {
     "backup.download": "downloaded a backup",
     "config.set": "changed a setting",
@@ -65,7 +65,7 @@ def activity() -> Response:
 
 
 def activity_csv() -> Response:
-    """Every entry that the filters let through, not only a page of them."""
+    """All entries of the filters."""
     connection = read()
     every = games.every(connection)
     slugs = {row["id"]: row["slug"] for row in every}

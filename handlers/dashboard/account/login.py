@@ -1,7 +1,7 @@
-"""Signing in and out: the owner's password, then the second factor where there is one; slowed down for who guesses.
+"""Signing in and out: the owner's password, then the second factor if it is on. Guessing is slowed down.
 
-Between the two the browser holds a proof that its password was right: signed, good for five minutes, for this browser
-and this password alone.
+Between the two, the browser has a signed cookie: its password was right. It is valid for five minutes, for this browser
+and this password.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from handlers.kit.receive import current_installation
 PROOF_COOKIE = "coinslot_proof"
 PROOF_SECONDS = 300
 LONGEST_NEXT = 1000
-# One count for all addresses: only who has the password comes this far, and six digits are soon guessed from many.
+# One count for all addresses: six digits are soon guessed from many.
 CODE_KEY = throttle.key("second-factor", "owner")
 
 
@@ -36,7 +36,7 @@ def login() -> AnyResponse:
 def sign_in() -> AnyResponse:
     """Sign this browser in. Every attempt is counted before it is judged; success clears the count."""
     database = current_installation().database
-    key = throttle.key("address", _neighbourhood(request.remote_addr or ""))
+    key = throttle.key("address", _network(request.remote_addr or ""))
     try:
         database.write(lambda tx: throttle.begin(tx, throttle.OWNER, key))
     except throttle.ThrottledError as error:
@@ -45,7 +45,7 @@ def sign_in() -> AnyResponse:
     is_right = passwords.is_right(stored or passwords.nobodys_hash(), request.form.get("password", ""))
     if not is_right or stored is None:
         return _form(403, "That is not the password.")
-    address, agent = request.remote_addr or "", request.headers.get("User-Agent", "")
+    address, agent = request.remote_addr or "", _agent()
 
     def enter(tx: Connection) -> str | None:
         throttle.clear(tx, throttle.OWNER, key)
@@ -64,20 +64,16 @@ def sign_in() -> AnyResponse:
 def login_code() -> AnyResponse:
     if g.session is not None:
         return redirect("/", 303)
-    return see_other("login") if _proved() is None else _code_form(200, None)
+    return see_other("login") if _proved_next() is None else _code_form(200, None)
 
 
 def sign_in_with_code() -> AnyResponse:
-    """The second half of signing in, for a browser whose password was right a moment ago."""
+    """Check the code of a browser whose password was right a moment ago."""
     installation = current_installation()
-    wanted = _proved()
+    wanted = _proved_next()
     if wanted is None:
         return see_other("login", said="too-late")
-    code, address, agent = (
-        request.form.get("code", ""),
-        request.remote_addr or "",
-        request.headers.get("User-Agent", ""),
-    )
+    code, address, agent = request.form.get("code", ""), request.remote_addr or "", _agent()
 
     def enter(tx: Connection) -> str | None:
         throttle.begin(tx, throttle.OWNER, CODE_KEY)
@@ -111,13 +107,17 @@ def _form(status: int, problem: str | None) -> Response:
     return page("login.html", status, problem=problem, has_owner=has_owner, next=request.values.get("next", ""))
 
 
-def _neighbourhood(address: str) -> str:
-    """Whom an address belongs to: of IPv6, one has the whole half behind the network's."""
+def _network(address: str) -> str:
+    """The address; for IPv6 its network, since one person has a whole /64."""
     try:
         parsed = addresses.parsed(address)
     except ValueError:
         return address
     return address if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
+
+
+def _agent() -> str:
+    return request.headers.get("User-Agent", "")
 
 
 def later(error: throttle.ThrottledError) -> str:
@@ -139,8 +139,8 @@ def _new_proof(wanted: str) -> str:
     return _proofs().dumps({"for": _whose(), "next": wanted if len(wanted) <= LONGEST_NEXT else "/"})
 
 
-def _proved() -> str | None:
-    """Where to go once the code is right, by the proof this browser holds; None when it holds none that is good."""
+def _proved_next() -> str | None:
+    """The page to go to after the code, out of the cookie; None when the cookie is not valid."""
     try:
         proof = _proofs().loads(request.cookies.get(PROOF_COOKIE, ""), max_age=PROOF_SECONDS)
     except BadSignature:
@@ -149,7 +149,7 @@ def _proved() -> str | None:
 
 
 def _whose() -> str:
-    """This browser and the password of today, so that a proof is good nowhere else and no longer than those."""
+    """This browser and the password of now: a proof is valid for both alone."""
     stored = owner.password_hash(read())
     return hashlib.sha256(f"{g.browser}\n{stored}".encode()).hexdigest()
 
@@ -161,7 +161,7 @@ def _proofs() -> URLSafeTimedSerializer:
 
 
 def _wanted() -> str:
-    """The page that was asked for, when it is one of ours: a link must not lead an owner elsewhere."""
+    """The page that was asked for, if it is one of ours: no link may lead an owner elsewhere."""
     wanted = request.form.get("next", "")
     try:
         parts = urlsplit(wanted)

@@ -1,4 +1,1 @@
-"""What all pages share: who is signed in, addresses, words, charts, exports, masking.
-
-It imports handlers.kit and coinslot.
-"""
+"""What all pages share: the guard, words, charts, exports, masking."""

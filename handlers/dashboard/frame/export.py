@@ -1,7 +1,6 @@
-"""Lists as CSV (RFC 4180), a row at a time: a file of millions of lines is never held as one.
+"""Lists as CSV (RFC 4180), streamed: a file of millions of lines is never in memory as a whole.
 
-Spreadsheets run what looks like a formula. A text that begins like one gets an apostrophe in front, by which they know
-it as text; numbers stay numbers, however long.
+Spreadsheets run a text that begins like a formula, so it gets an apostrophe in front. Numbers stay numbers.
 """
 
 import csv
@@ -18,7 +17,7 @@ LINES_AT_ONCE = 200
 
 
 def csv_file(name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Response:
-    """The answer that is such a file; ``name`` is of our making and lacks its ending."""
+    """An answer that is such a file. ``name`` has no ending and no text of strangers."""
     return download(rows_as_csv(header, rows), f"{name}.csv", "text/csv")
 
 
@@ -36,16 +35,15 @@ def rows_as_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iter
 
 
 def cell(value: object) -> str | int | float:
-    """A value as it may stand in a cell."""
+    """A value as a cell has it."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
         return value
-    return csv_text.written(str(value)).replace(
-        "\x00", "\N{REPLACEMENT CHARACTER}"
-    )  # NUL ends the file for many readers
+    text = csv_text.written(str(value))
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}")  # many readers end the file at NUL
 
 
 def _taken(buffer: io.StringIO) -> str:

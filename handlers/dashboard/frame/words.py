@@ -1,4 +1,4 @@
-"""How the pages say things: money, moments, states. Filters of the templates; state words are the database's."""
+"""Filters and globals of the templates: money, times, states, links. State words are those of the database."""
 
 import re
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from flask import Blueprint, request, url_for
 from coinslot.base import clock
 from handlers.kit.wording import ago, capped, day, delay, moment, money, number, shown, until
 
-# What a page says after a change, by the word in its address: nobody can have it say something else by a link.
+# Word in the address -> what the page says after a change. A link of a stranger can say nothing else.
 SAID = {
     "saved": "Saved.",
     "removed": "Removed.",
@@ -42,52 +42,20 @@ SAID = {
     "accepted": "The month is reconciled, with the differences there are.",
 }
 
-# State word -> its tone, which colours it. A reader of the screen hears the word.
+# Tone -> the state words in its colour. Screen readers read the word.
 TONES = {
-    "good": (
-        "credited",
-        "delivered",
-        "registered",
-        "converted",
-        "active",
-        "ok",
-        "seen",
-        "done",
-        "restored",
-        "matched",
-        "on",
-        *("reconciled", "payment_confirmed", "creators_settled"),
-    ),
-    "bad": ("dead", "refused", "conflict", "quarantined", "failing", "wrong", "ambiguous", "missing", "missing_here"),
-    "busy": (
-        "waiting",
-        "parked",
-        "paused",
-        "down",
-        "test",
-        "unset",
-        "previous",
-        "note",
-        "warning",
-        "old",
-        "still used",
-        "not entered",
-        "safe to retire",
-        *(
-            "missing_there",
-            "amount_differs",
-            "refunded_there",
-            "refunded_here",
-            "unreadable",
-            "at_edge",
-            "id_altered",
-            "reading",
-            "comparing",
-            "searching",
-        ),
-    ),
-    "calm": ("reversed", "ignored", "repeated", "kept", "removed", "refunded"),
+    "good": """
+        credited delivered registered converted active ok seen done restored matched on reconciled payment_confirmed
+        creators_settled
+    """,
+    "bad": "dead refused conflict quarantined failing wrong ambiguous missing missing_here",
+    "busy": """
+        waiting parked paused down test unset previous note warning old missing_there amount_differs refunded_there
+        refunded_here unreadable at_edge id_altered reading comparing searching
+    """,
 }
+TONE_OF = {word: tone for tone, words in TONES.items() for word in words.split()}
+TONE_OF |= dict.fromkeys(("still used", "not entered", "safe to retire"), "busy")
 
 
 def register(bp: Blueprint) -> None:
@@ -98,7 +66,7 @@ def register(bp: Blueprint) -> None:
 
 
 def browser_name(user_agent: str) -> str:
-    """What a browser is, as far as people care. The order matters: each names its ancestors too."""
+    """Name and system of a browser. The order matters: each browser names its ancestors, too."""
     names = (("Edg", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrom", "Chrome"), ("Safari/", "Safari"))
     systems = (("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Windows", "Windows"), ("Mac", "Mac"))
     name = next((name for sign, name in names if sign in user_agent), "A browser")
@@ -107,16 +75,16 @@ def browser_name(user_agent: str) -> str:
 
 
 def tone(word: str) -> str:
-    return next((name for name, words in TONES.items() if word in words), "calm")
+    return TONE_OF.get(word, "calm")
 
 
 def said() -> str | None:
-    """What has just been done, when the address says so."""
+    """The sentence about the change before this page."""
     return SAID.get(request.args.get("said", ""))
 
 
 def with_query(**changed: object) -> str:
-    """This page's address with some of its query changed; None leaves one out."""
+    """The address of this page with parts of its query changed; None removes one."""
     query = {name: value for name, value in request.args.items() if name != "said"}
     query.update({name: str(value) for name, value in changed.items() if value is not None})
     kept = {name: value for name, value in query.items() if name not in changed or changed[name] is not None}

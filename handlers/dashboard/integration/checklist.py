@@ -1,6 +1,6 @@
-"""How far an address of ours has come, told from what is known of its calls: a light, and a list that fills itself.
+"""The state of one of our addresses, found from its calls: a light, and a checklist.
 
-Nothing here asks anybody or touches the database: :class:`Facts` in, words out.
+Nothing here reads the database: :class:`Facts` in, words out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,25 +14,25 @@ from handlers.kit.wording import moment
 REPEATS_WITHIN_SECONDS = 120  # a partner that did not take an answer has called again by then
 NOTED_WITHIN_SECONDS = 5  # calls are noted a moment after they were answered
 
-# Reason of a refusal -> why, after "the last call was refused: ".
-REASONS: Mapping[str, str] = {
-    "signature": "its signature fits none of the keys set here",
-    "timestamp": "its signature is too old, or from the future",
-    "token": "its publisher token is not the one set here",
-    "project": "it came from another project",
-    "encryption": "its payload could not be decrypted",
-    "address": "it came from an address that is not on the allowlist",
-    "unknown_game": "the keys it needs were not set",
-    "app_id": "it names another AppId",
-    "malformed": "it could not be read",
-    "player": "its signature is for another player",
-    "campaign": "it names a campaign that is not allowed",
-    "used": "the entry had been used before",
-    "deep_link": "the link that opens the game is not set",
-    "unknown_player": "its player is not registered here",
-    "unknown_item": "one of its items is not registered here",
-    "conflict": "it was credited before with other content",
-    "game_down": "the game was down",
+# Reason of a refusal -> its name in lists, and the sentence after "the last call was refused: ".
+REASONS: Mapping[str, tuple[str, str]] = {
+    "signature": ("signature", "its signature fits none of the keys set here"),
+    "timestamp": ("time of the signature", "its signature is too old, or from the future"),
+    "token": ("publisher token", "its publisher token is not the one set here"),
+    "project": ("project", "it came from another project"),
+    "encryption": ("encryption", "its payload could not be decrypted"),
+    "app_id": ("AppId", "it names another AppId"),
+    "address": ("caller's address", "it came from an address that is not on the allowlist"),
+    "unknown_game": ("no such game, or not set up", "the keys it needs were not set"),
+    "malformed": ("cannot be read", "it could not be read"),
+    "player": ("another player", "its signature is for another player"),
+    "used": ("used before", "the entry had been used before"),
+    "campaign": ("campaign", "it names a campaign that is not allowed"),
+    "unknown_player": ("unknown player", "its player is not registered here"),
+    "unknown_item": ("unknown item", "one of its items is not registered here"),
+    "conflict": ("conflict", "it was credited before with other content"),
+    "game_down": ("the game is down", "the game was down"),
+    "deep_link": ("no deep link", "the link that opens the game is not set"),
 }
 UNPROVED = ("signature", "timestamp", "token", "project", "encryption", "address", "unknown_game", "app_id", "player")
 
@@ -95,30 +95,30 @@ def light(lacking: Sequence[str], contact: Any) -> Light:
 
 
 def checklist(address: Address, lacking: Sequence[str], facts: Facts) -> list[Step]:
-    """The steps that can be told of an address, in their order."""
+    """The steps that can be checked for an address, in their order."""
     contact = facts.contacts.get(address.endpoint)
-    told = []
+    steps = []
     for name in address.steps:
-        word, sentence = _TOLD[name](address, contact, facts)
+        word, sentence = _CHECKS[name](address, contact, facts)
         if lacking and word == "failing":  # the keys come first, and the light says so
             word = "to do"
-        told.append(Step(TITLES[name], word, sentence))
-    return told
+        steps.append(Step(TITLES[name], word, sentence))
+    return steps
 
 
-Told = tuple[str, str]
+Found = tuple[str, str]  # word and sentence of a step
 
 
-def _copied(address: Address, contact: Any, facts: Facts) -> Told:
+def _copied(address: Address, contact: Any, facts: Facts) -> Found:
     copied_at = _of(contact, "copied_at")
     if copied_at is not None:
         return "done", f"You said so on {moment(copied_at)}."
     if _of(contact, "first_at") is not None:
-        return "done", "Somebody has it: calls come."
+        return "done", "The partner has it: calls arrive."
     return "to do", "Paste the address, then say so here."
 
 
-def _seen(address: Address, contact: Any, facts: Facts) -> Told:
+def _seen(address: Address, contact: Any, facts: Facts) -> Found:
     first_at, refused_at = _of(contact, "first_at"), _of(contact, "refused_at")
     if first_at is not None:
         return "done", f"The first call that proved itself came on {moment(first_at)}."
@@ -127,7 +127,7 @@ def _seen(address: Address, contact: Any, facts: Facts) -> Told:
     return "to do", "No call has come yet. One appears here within a second or two."
 
 
-def _proved(address: Address, contact: Any, facts: Facts) -> Told:
+def _proved(address: Address, contact: Any, facts: Facts) -> Found:
     proved_at, refused_at = _of(contact, "proved_at"), _of(contact, "refused_at")
     is_refused = refused_at is not None and _of(contact, "refused_reason") in UNPROVED
     if is_refused and proved_at is None:
@@ -142,7 +142,7 @@ def _proved(address: Address, contact: Any, facts: Facts) -> Told:
     return "done", f"Last on {moment(proved_at)}."
 
 
-def _player(address: Address, contact: Any, facts: Facts) -> Told:
+def _player(address: Address, contact: Any, facts: Facts) -> Found:
     refused_at = _of(contact, "refused_at")
     if _of(contact, "refused_reason") == "unknown_player" and refused_at >= _of(facts.credit, "received_at", ""):
         return "failing", (
@@ -154,7 +154,7 @@ def _player(address: Address, contact: Any, facts: Facts) -> Told:
     return "to do", "A credit shows it."
 
 
-def _credited(address: Address, contact: Any, facts: Facts) -> Told:
+def _credited(address: Address, contact: Any, facts: Facts) -> Found:
     if facts.credit is not None:
         return "done", f"The newest credit is of {moment(facts.credit['received_at'])}."
     if _of(contact, "refused_reason") in ("unknown_item", "conflict", "malformed", "game_down"):
@@ -162,12 +162,12 @@ def _credited(address: Address, contact: Any, facts: Facts) -> Told:
     return "to do", "Nothing has been credited yet, apart from tests sent from here."
 
 
-def _accepted(address: Address, contact: Any, facts: Facts) -> Told:
+def _accepted(address: Address, contact: Any, facts: Facts) -> Found:
     return _followed(address, contact, facts) if address.followed_by else _not_repeated(contact, facts)
 
 
-def _followed(address: Address, contact: Any, facts: Facts) -> Told:
-    """Who goes on to another address has taken the answer of this one."""
+def _followed(address: Address, contact: Any, facts: Facts) -> Found:
+    """A caller that goes on to another address has accepted the answer of this one."""
     first_at = _of(contact, "first_at")
     later = [_of(facts.contacts.get(endpoint), "proved_at") for endpoint in address.followed_by]
     after = [at for at in later if at is not None and first_at is not None and at >= first_at]
@@ -176,8 +176,8 @@ def _followed(address: Address, contact: Any, facts: Facts) -> Told:
     return "to do", f"A call to {_listed(address.followed_by)} after one to this address will show it."
 
 
-def _not_repeated(contact: Any, facts: Facts) -> Told:
-    """A partner repeats what it got no good answer to; the last call that came is the newest credit, or a repeat."""
+def _not_repeated(contact: Any, facts: Facts) -> Found:
+    """A partner repeats a call that got no good answer."""
     if facts.credit is None:
         return "to do", "A credit that is not sent again shows it."
     received_at = clock.seconds(facts.credit["received_at"])
@@ -192,7 +192,7 @@ def _not_repeated(contact: Any, facts: Facts) -> Told:
     return "done", f"The credit of {moment(facts.credit['received_at'])} was not sent again."
 
 
-def _read(address: Address, contact: Any, facts: Facts) -> Told:
+def _read(address: Address, contact: Any, facts: Facts) -> Found:
     if facts.credit is None:
         return "to do", "A credit shows it, once the game has read the feed or taken a delivery."
     if facts.credit["delivered_at"] is not None:
@@ -207,7 +207,7 @@ def _read(address: Address, contact: Any, facts: Facts) -> Told:
     return "to do", "The game has not yet said that it applied a grant, and no delivery has arrived."
 
 
-_TOLD: Mapping[str, Callable[[Address, Any, Facts], Told]] = {
+_CHECKS: Mapping[str, Callable[[Address, Any, Facts], Found]] = {
     "copied": _copied,
     "seen": _seen,
     "proved": _proved,
@@ -224,7 +224,7 @@ def _of(row: Any, column: str, otherwise: Any = None) -> Any:
 
 def _reason(contact: Any) -> str:
     reason = str(_of(contact, "refused_reason", ""))
-    return REASONS.get(reason, reason.replace("_", " "))
+    return REASONS[reason][1] if reason in REASONS else reason.replace("_", " ")
 
 
 def _listed(endpoints: Sequence[str]) -> str:

@@ -53,8 +53,8 @@ def preview_mapping(game: Game) -> AnyResponse:
 def try_window(game: Game) -> Response:
     """Ask the game's payment API for one page, show it, and store nothing."""
     tries = [partner.try_window for partner in partners() if partner.try_window is not None]
-    wished = request.form.get("days", "")
-    days = int(wished) if wished in map(str, TRIED_DAYS) else TRIED_DAYS[0]
+    wanted = request.form.get("days", "")
+    days = int(wanted) if wanted in map(str, TRIED_DAYS) else TRIED_DAYS[0]
     trial = tries[0](current_installation(), game, days)
     first = [json.dumps(row.raw, indent=2, default=str) for row in trial.rows[:1]]
     return page(
@@ -102,7 +102,7 @@ def _page(
 
 
 def _preview(game: Game, formula: Formula, expression: str, sample: Sample, pasted: str | None) -> dict[str, Any]:
-    """What the page shows beside the form: the document, and what becomes of it or where the expression is wrong."""
+    """The document beside the form, and the result of the expression or where it is wrong."""
     found: dict[str, Any] = {"made": None, "result": "", "is_cut": False, "error": None, "around": None, "document": ""}
     document = sample.document
     if pasted is not None:
@@ -139,7 +139,7 @@ def _read(formula: Formula, pasted: str) -> Any:
 
 
 def _around(expression: str, message: str) -> tuple[str, str, str] | None:
-    """The expression cut in three around the character that the message names."""
+    """The expression before, at and after the character that the message names."""
     found = re.match(r"character ([0-9]+):", message)
     if found is None:
         return None

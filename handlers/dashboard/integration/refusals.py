@@ -1,5 +1,6 @@
-"""Refused calls, and the signature doctor: one sentence for each that says why, found by the partner's own room."""
+"""Refused calls, each with a sentence that says why; the partner of the call finds it."""
 
+import operator
 import threading
 import time
 from collections import OrderedDict
@@ -17,10 +18,10 @@ from coinslot.operations.refusals import Refused
 from coinslot.store import audit
 from coinslot.store.db import Row
 from handlers.dashboard.frame.pages import PageError, below, page, partner_titles, read, whole, write
+from handlers.dashboard.integration import checklist
 from handlers.kit import wrong_addresses
 from handlers.kit.explain import Known
 from handlers.kit.explain_words import Finding
-from handlers.kit.partner import Partner
 from handlers.kit.receive import current_installation, partners
 from handlers.kit.wording import shown
 
@@ -30,30 +31,14 @@ KEPT_FINDINGS = 2000
 BODY_SHOWN = 4096  # of a body, once it is asked for
 
 REASONS = {
-    "signature": "signature",
-    "timestamp": "time of the signature",
-    "token": "publisher token",
-    "project": "project",
-    "encryption": "encryption",
-    "app_id": "AppId",
-    "address": "caller's address",
-    "unknown_game": "no such game, or not set up",
-    "malformed": "cannot be read",
-    "player": "another player",
-    "used": "used before",
-    "campaign": "campaign",
-    "unknown_player": "unknown player",
-    "unknown_item": "unknown item",
-    "conflict": "conflict",
-    "game_down": "the game is down",
-    "deep_link": "no deep link",
+    **{reason: name for reason, (name, _) in checklist.REASONS.items()},
     "no_address": "no such address",
     "unknown_status": "unknown status",
     "misplaced": "an order at another address",
     "misplaced_event": "an event at another address",
 }
 
-# Kinds of pages that mend something -> their function, and what the link says.
+# Page that helps -> its endpoint and the text of the link.
 LINKS = {
     "integration": ("integration", "Look at the keys and addresses"),
     "settings": ("settings", "Look at the settings"),
@@ -67,9 +52,6 @@ _findings: OrderedDict[tuple[object, ...], tuple[Sequence[Game], Finding]] = Ord
 _mutex = threading.Lock()
 
 
-# Pages
-
-
 def refusals(game: Game) -> Response:
     return _list(game)
 
@@ -78,9 +60,11 @@ def refusal(game: Game, refusal_id: int) -> Response:
     return _detail(game, _find(game, refusal_id))
 
 
-def show_refusal_body(game: Game, refusal_id: int) -> AnyResponse:
-    """The page with the beginning of the body, and a note in the audit that it was looked at."""
-    return _with_body(game, _find(game, refusal_id))
+def show_refusal_body(game: Game | None, refusal_id: int) -> AnyResponse:
+    """The page with the beginning of the body; the audit notes who looked at it."""
+    call, game_id = _find(game, refusal_id), None if game is None else game.id
+    write(lambda tx: audit.record(tx, game_id, "owner", "refusal.body", str(call.id)))
+    return _detail(game, call, call.body[:BODY_SHOWN].decode("utf-8", "replace"))
 
 
 def strays() -> Response:
@@ -93,10 +77,7 @@ def stray(refusal_id: int) -> Response:
 
 
 def show_stray_body(refusal_id: int) -> AnyResponse:
-    return _with_body(None, _find(None, refusal_id))
-
-
-# How
+    return show_refusal_body(None, refusal_id)
 
 
 def _list(game: Game | None) -> Response:
@@ -141,12 +122,6 @@ def _detail(game: Game | None, call: Refused, body: str | None = None) -> Respon
     )
 
 
-def _with_body(game: Game | None, call: Refused) -> AnyResponse:
-    game_id = None if game is None else game.id
-    write(lambda tx: audit.record(tx, game_id, "owner", "refusal.body", str(call.id)))
-    return _detail(game, call, call.body[:BODY_SHOWN].decode("utf-8", "replace"))
-
-
 def _find(game: Game | None, refusal_id: int) -> Refused:
     installation = current_installation()
     connection = installation.database.read()
@@ -160,23 +135,23 @@ def _find(game: Game | None, refusal_id: int) -> Refused:
 
 
 def finding(call: Refused, known: Known, until: float | None = None) -> Finding | None:
-    """What the partner's room finds out about a call, once per call and configuration of the games.
+    """Why the call was refused, as its partner explains it; found once per call and configuration of the games.
 
-    Of a time, others that come later may tell more, so that is not kept. None for a call that nobody has looked at
-    yet, once it is later than ``until``: that of a list, where each is a link to the whole.
+    A sentence about time depends on later calls, so it is not kept. None when the call was not explained before and
+    ``until``, of the monotonic clock, is over: a list explains what it can and links to the rest.
     """
     key = (current_installation().database.path, call.id, call.created_at)
     with _mutex:
         kept = _findings.get(key)
-    if kept is not None and len(kept[0]) == len(known.games) and all(map(_is_same, kept[0], known.games)):
+    # A game is another object after each change of it.
+    if kept is not None and len(kept[0]) == len(known.games) and all(map(operator.is_, kept[0], known.games)):
         return kept[1]
     if until is not None and time.monotonic() >= until:
         return None
-    room = _room_of(call)
     try:
-        found = Finding("No known cause matched.", is_sure=False) if room is None else _diagnosed(room, call, known)
+        found = _explained(call, known)
     except Exception:  # what a stranger has sent must not keep the owner from the rest of the list
-        current_app.logger.exception("refused call %d could not be looked into", call.id)
+        current_app.logger.exception("refused call %d could not be explained", call.id)
         found = Finding("Looking into this call failed; the log says how.", is_sure=False)
     if call.reason != "timestamp":
         with _mutex:
@@ -186,36 +161,26 @@ def finding(call: Refused, known: Known, until: float | None = None) -> Finding 
     return found
 
 
-def _diagnosed(room: Partner, call: Refused, known: Known) -> Finding:
+def _explained(call: Refused, known: Known) -> Finding:
+    partner = next((each for each in partners() if each.name == call.partner), None)
+    if partner is None:
+        return Finding("No known cause matched.", is_sure=False)
     if call.reason != wrong_addresses.REASON:
-        return room.diagnose(call, known)
+        return partner.diagnose(call, known)
     meant = call.found.get("meant")
     called = call.text("path") if call.status == 404 else f"{call.text('method')} {call.text('path')}"
-    sentence = f"There is no such address as {shown(called, 200)}"
-    return Finding(
-        f"{sentence}; did you mean {meant}?" if meant else f"{sentence}.",
-        f"Correct it in {room.title}'s dashboard.",
-        "integration",
-    )
-
-
-def _is_same(one: Game, other: Game) -> bool:
-    """A game that is opened anew, after a change, is another object."""
-    return one is other
-
-
-def _room_of(call: Refused) -> Partner | None:
-    return next((partner for partner in partners() if partner.name == call.partner), None)
+    sentence = f"There is no such address as {shown(called, 200)}" + (f"; did you mean {meant}?" if meant else ".")
+    return Finding(sentence, f"Correct it in {partner.title}'s dashboard.", "integration")
 
 
 def _known(game: Game | None) -> Known:
-    asked = _Asked(None if game is None else game.id)
+    facts = _Facts(None if game is None else game.id)
     names = {secret: name for partner in partners() for secret, name in partner.secret_names.items()}
-    return Known(current_installation().games.opened(), asked.alike, asked.proved_at, asked.changed, names)
+    return Known(current_installation().games.opened(), facts.alike, facts.proved_at, facts.changed, names)
 
 
-class _Asked:
-    """What calls of one page want to know of the database, asked for once, and only when one does."""
+class _Facts:
+    """What explaining the calls of one page needs from the database; each is read once, and only when needed."""
 
     def __init__(self, game_id: int | None) -> None:
         self._game_id = game_id
@@ -224,16 +189,10 @@ class _Asked:
     def alike(self, call: Refused) -> Sequence[Refused]:
         key = (call.partner, call.reason, call.created_at[:10])
         if key not in self._alike:
-            installation = current_installation()
-            connection = installation.database.read()
-            self._alike[key] = ring.of_the_day(
-                connection,
-                installation.vault.current(connection),
-                self._game_id,
-                call.partner,
-                call.created_at,
-                call.reason,
-            )
+            connection = read()
+            vault_key = current_installation().vault.current(connection)
+            about = (call.partner, call.created_at, call.reason)
+            self._alike[key] = ring.of_the_day(connection, vault_key, self._game_id, *about)
         return self._alike[key]
 
     def proved_at(self, call: Refused) -> float | None:
@@ -254,7 +213,7 @@ class _Asked:
 
 
 def _masked(name: str, value: str) -> str:
-    """A header as it may be shown: of a proof the beginning."""
+    """A header as it may be shown: only the beginning of a proof."""
     if any(word in name for word in ("token", "sign", "finger", "hmac")):
         return f"{value[:24]}…" if len(value) > 24 and "sign" in name else f"{value[:4]}…"
     return value

@@ -21,7 +21,7 @@ SHOWN_HEADERS = ("Content-Type", "Location", "Retry-After", "Allow", "Server", "
 
 
 def note_copied(game: Game, partner: str) -> AnyResponse:
-    """The owner says that an address is pasted at the partner's, or takes that back."""
+    """Note that the owner has pasted an address at the partner, or has not."""
     its = partner_of(partner)
     address = address_of(its)
     is_copied = request.form.get("is_copied") == "1"
@@ -36,7 +36,7 @@ def note_copied(game: Game, partner: str) -> AnyResponse:
 
 
 def send_test(game: Game, partner: str) -> Response:
-    """Send a signed sample of the reserved player's through the real address, and show the real answer."""
+    """Send a signed sample of the reserved player to the real address, and show the answer."""
     its = partner_of(partner)
     address = address_of(its)
     installation = current_installation()
@@ -72,7 +72,7 @@ def send_test(game: Game, partner: str) -> Response:
 
 
 def _here() -> str | None:
-    """Where this server listens on its own machine, past every proxy: the socket the request came in by."""
+    """Where this server listens on its own machine, behind every proxy; None when that is not known."""
     name, port = request.environ.get("SERVER_NAME", ""), str(request.environ.get("SERVER_PORT", ""))
     if name == "localhost":
         name = "127.0.0.1"
@@ -105,7 +105,7 @@ def _headers(answer: sending.Answered, game: Game, call: Call) -> list[tuple[str
 
 
 def _without_query(address: str) -> str:
-    """What opens something for whoever has it stands in the query."""
+    """An address without its query, which may hold a token."""
     parts = urlsplit(address)
     return parts._replace(query=sending.HIDDEN if parts.query else "", fragment="").geturl()
 

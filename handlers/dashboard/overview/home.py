@@ -1,11 +1,12 @@
-"""The first page: what is wrong, said first, and how the games are doing."""
+"""The first page: what is wrong, and the figures of the games."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TypeVar
 
 from flask import Response, current_app
+from markupsafe import Markup
 
 from coinslot.base import clock, money
 from coinslot.games import games
@@ -125,7 +126,7 @@ def figures_csv(game: Game) -> Response:
 
 
 def _tried(read: Callable[[], T], what: str) -> T | None:
-    """What was read, None when it could not be: the page then says unknown, and everything else."""
+    """The value, or None when it could not be read: the page then says unknown, and shows the rest."""
     try:
         return read()
     except (EngineError, DatabaseError, OSError) as error:
@@ -148,16 +149,15 @@ def _figures(figures: Figures, days: Sequence[str]) -> dict[str, object]:
         return figures.total(name, days[-1:], partner, label), figures.total(name, days, partner, label)
 
     relay = attempts.COUNTED_AS
-    pairs = dict.fromkeys((*figures.labels(counters.GROSS), *figures.labels(counters.REFUNDED)))
-    money = []
+    pairs = {*figures.labels(counters.GROSS), *figures.labels(counters.REFUNDED)}
+    sums = []
     for currency, partner in sorted(pairs, key=lambda pair: (pair[1], pair[0])):
-        gross, away, back = (
-            both(each, partner, currency) for each in (counters.GROSS, counters.REFUNDED, counters.RETURNED)
-        )
+        names = (counters.GROSS, counters.REFUNDED, counters.RETURNED)
+        gross, away, back = (both(each, partner, currency) for each in names)
         refunded = tuple(one - other for one, other in zip(away, back, strict=True))
-        money.append({"partner": _title(partner), "currency": currency, "gross": gross, "refunded": refunded})
+        sums.append({"partner": _title(partner), "currency": currency, "gross": gross, "refunded": refunded})
     return {
-        "money": money,
+        "money": sums,
         "grants": both("credited"),
         "duplicates": both("duplicate"),
         "conflicts": both("conflict"),
@@ -168,70 +168,55 @@ def _figures(figures: Figures, days: Sequence[str]) -> dict[str, object]:
 
 
 def _charts(game: Game, figures: Figures, days: Sequence[str]) -> dict[str, object]:
-    """What is drawn, each with the rows of the table beside it. Empty where there is nothing to see."""
-    name = readable(game.name, 60)
-    places = [_short(day) for day in days]
-    labels = {at: _short(days[at]) for at in range(0, len(days), 7)} | {len(days) - 1: "today"}
-    del labels[len(days) - 2]  # too close to today
-    revenue = []
-    currencies = {currency for currency, _ in figures.labels(counters.GROSS)}
-    by_size = sorted(currencies, key=lambda each: (-figures.total(counters.GROSS, days, label=each), each))
-    for currency in by_size[:MOST_CURRENCIES]:
-        exponent = money.exponent(currency) or 0
-        whose = [who for each, who in figures.labels(counters.GROSS) if each == currency]
-        per_day = {who: figures.per_day(counters.GROSS, days, who, currency) for who in whose}
-        series = [
-            Series(readable(_title(who), 40), [float(charts.major(value, exponent)) for value in values])
-            for who, values in per_day.items()
-        ]
-        title = f"Paid per day in {money.unit(currency)}, {name}, the last {DAYS} days"
-        revenue.append(
-            {
-                "currency": currency,
-                "svg": charts.bars(title, places, series, labels, exponent),
-                "names": [each.name for each in series],
-                "rows": [
-                    (day, [per_day[who][at] for who in whose])
-                    for at, day in reversed(list(enumerate(days)))
-                    if any(per_day[who][at] for who in whose)
-                ],
-            }
-        )
+    """The charts, each with the rows of the table beside it; None when there is nothing to draw."""
+    about = f"{readable(game.name, 60)}, the last {DAYS} days"
     relay = attempts.COUNTED_AS
     outcomes = {
         "delivered": figures.per_day("delivered", days, relay),
         "failed attempts": figures.per_day("failed", days, relay),
     }
-    has_deliveries = any(map(any, outcomes.values()))
     took = [(words, figures.total("took", days, relay, limit)) for limit, words in TOOK.items()]
-    return {
-        "revenue": revenue,
-        "deliveries": charts.bars(
-            f"Deliveries per day, {name}, the last {DAYS} days",
-            places,
-            [Series(each, values) for each, values in outcomes.items()],
-            labels,
+    failures = [(word, figures.total("failed", days, relay, word)) for word, _ in figures.labels("failed")]
+    drawn: dict[str, object] = {"deliveries": None, "took": None}
+    if any(map(any, outcomes.values())):
+        drawn["deliveries"] = _bars(f"Deliveries per day, {about}", days, outcomes)
+        drawn["took"] = charts.ranking(
+            f"How long attempts took, {about}", [(words, count, f"{count:,}") for words, count in took]
         )
-        if has_deliveries
-        else None,
+    currencies = {currency for currency, _ in figures.labels(counters.GROSS)}
+    by_size = sorted(currencies, key=lambda each: (-figures.total(counters.GROSS, days, label=each), each))
+    return drawn | {
+        "revenue": [_revenue(figures, days, currency, about) for currency in by_size[:MOST_CURRENCIES]],
         "outcomes": list(outcomes),
-        "delivery_rows": [
-            (day, [values[at] for values in outcomes.values()])
-            for at, day in reversed(list(enumerate(days)))
-            if any(values[at] for values in outcomes.values())
-        ],
-        "took": charts.ranking(
-            f"How long attempts took, {name}, the last {DAYS} days",
-            [(words, count, f"{count:,}") for words, count in took],
-        )
-        if has_deliveries
-        else None,
+        "delivery_rows": _rows(days, list(outcomes.values())),
         "took_rows": took,
-        "failures": sorted(
-            ((word, figures.total("failed", days, relay, word)) for word, _ in figures.labels("failed")),
-            key=lambda pair: -pair[1],
-        ),
+        "failures": sorted(failures, key=lambda pair: -pair[1]),
     }
+
+
+def _revenue(figures: Figures, days: Sequence[str], currency: str, about: str) -> dict[str, object]:
+    exponent = money.exponent(currency) or 0
+    whose = [who for each, who in figures.labels(counters.GROSS) if each == currency]
+    per_day = [figures.per_day(counters.GROSS, days, who, currency) for who in whose]
+    names = [readable(_title(who), 40) for who in whose]
+    amounts = [[float(charts.major(value, exponent)) for value in values] for values in per_day]
+    title = f"Paid per day in {money.unit(currency)}, {about}"
+    drawn = _bars(title, days, dict(zip(names, amounts, strict=True)), exponent)
+    return {"currency": currency, "svg": drawn, "names": names, "rows": _rows(days, per_day)}
+
+
+def _bars(title: str, days: Sequence[str], values: Mapping[str, Sequence[float]], decimals: int = 0) -> Markup:
+    """Bars per day, with a date under each seventh; the day before today has none, it would touch today's."""
+    labels = {at: _short(days[at]) for at in range(0, len(days), 7)} | {len(days) - 1: "today"}
+    labels.pop(len(days) - 2, None)
+    series = [Series(name, each) for name, each in values.items()]
+    return charts.bars(title, [_short(day) for day in days], series, labels, decimals)
+
+
+def _rows(days: Sequence[str], columns: Sequence[Sequence[int]]) -> list[tuple[str, list[int]]]:
+    """The days with a figure that is not 0, the newest first."""
+    rows = [(day, [column[at] for column in columns]) for at, day in enumerate(days)]
+    return [(day, values) for day, values in reversed(rows) if any(values)]
 
 
 def _items(game: Game, items: dict[int, list[tuple[str, int]]] | None) -> dict[str, object] | None:
@@ -252,15 +237,10 @@ def _contacts(game: Game, known: Sequence[Row]) -> list[dict[str, object]]:
         rows = [row for row in known if row["partner"] == partner.name]
         if rows or partner.is_configured(game):
             refused = max((row for row in rows if row["refused_at"]), key=lambda row: row["refused_at"], default=None)
-            found.append(
-                {
-                    "name": partner.name,
-                    "title": partner.title,
-                    "proved_at": max((row["proved_at"] for row in rows if row["proved_at"]), default=None),
-                    "refused": refused,
-                    "link": f"/games/{game.slug}/integration/{partner.name}",
-                }
-            )
+            proved_at = max((row["proved_at"] for row in rows if row["proved_at"]), default=None)
+            link = f"/games/{game.slug}/integration/{partner.name}"
+            about = {"name": partner.name, "title": partner.title, "link": link}
+            found.append(about | {"proved_at": proved_at, "refused": refused})
     return found
 
 

@@ -1,4 +1,1 @@
-"""Transactions, players, deliveries, destinations and payments, each with what mends it.
-
-It imports the frame of the pages, handlers.kit and coinslot.
-"""
+"""Transactions, players, deliveries, destinations and payments, each with its actions."""

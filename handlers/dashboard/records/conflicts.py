@@ -1,4 +1,4 @@
-"""What needs a person's eye: reports that contradict an earlier one, and money that went back."""
+"""What a person has to look at: reports that contradict an earlier one, and refunds."""
 
 from collections.abc import Iterator
 

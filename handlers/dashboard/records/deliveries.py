@@ -1,4 +1,4 @@
-"""What is owed to the game's destinations: the queue, the dead letters, what arrived, and each attempt."""
+"""Deliveries to the destinations of a game: waiting, dead and delivered ones, and each attempt."""
 
 import json
 from collections.abc import Mapping
@@ -209,7 +209,7 @@ def _destination_id(game: Game, name: str) -> int:
 
 
 def _circuit(row: Row) -> tuple[str, str]:
-    """How a destination is: a state word and a sentence."""
+    """The state of a destination: a word and a sentence."""
     if row["state"] == "removed":
         return "removed", "It was removed; nothing is sent there any more."
     if row["state"] == "paused":
@@ -217,11 +217,11 @@ def _circuit(row: Row) -> tuple[str, str]:
         return "paused", f"Nothing is sent until you resume it; what it is owed waits.{why}"
     if row["circuit_open_since"] is not None:
         probed = f" It was last tried with delivery {row['last_probed']}." if row["last_probed"] else ""
-        return (
-            "down",
-            f"It rests after {row['failures_in_row']:,} failures in a row. No delivery spends an attempt; one "
-            f"at a time tries it, the next {until(row['next_probe_at'])}.{probed} Resume it once it is mended.",
+        sentence = (
+            f"It is down after {row['failures_in_row']:,} failures in a row. No delivery spends an attempt; one "
+            f"at a time tries it, the next {until(row['next_probe_at'])}.{probed} Resume it once it works."
         )
+        return "down", sentence
     count = row["failures_in_row"]
     if count:
         return "active", f"Its last {count:,} attempts failed." if count > 1 else "Its last attempt failed."
@@ -229,11 +229,11 @@ def _circuit(row: Row) -> tuple[str, str]:
 
 
 def _next(row: Row, destination: Row) -> str:
-    """When this delivery is sent next, and what holds it up."""
+    """When this delivery is sent next, and what it waits for."""
     if row["state"] == "delivered":
-        return "It has arrived; nothing more is sent."
+        return "It was delivered; nothing more is sent."
     if row["state"] == "dead":
-        return "It is not tried any more, until somebody puts it back."
+        return "It is not sent any more, until somebody puts it back."
     if row["leased_until"] is not None and row["leased_until"] > clock.stamp():
         return "An attempt is under way."
     if destination["state"] == "paused":
@@ -241,7 +241,9 @@ def _next(row: Row, destination: Row) -> str:
     if row["waits_for"] is not None and row["waits_for_state"] == "waiting":
         return f"It waits for delivery {row['waits_for']}, the grant it reverses, to arrive first."
     if destination["circuit_open_since"] is not None:
-        return f"The destination rests. One delivery tries it {until(destination['next_probe_at'])}; this one follows."
+        return (
+            f"The destination is down. One delivery tries it {until(destination['next_probe_at'])}; this one follows."
+        )
     order = " Earlier ones of the same player go first." if destination["keeps_order"] else ""
     return f"The next attempt is due {until(row['next_attempt_at'])}.{order}"
 
@@ -257,7 +259,7 @@ def _next_in_list(row: Row) -> str:
 
 
 def _request_of(connection: Connection, row: Row, destination: Row) -> dict[str, Any]:
-    """The request as an attempt sends it: address, headers, and the very bytes of the body."""
+    """The request as an attempt sends it: headers and the exact bytes of the body."""
     claim = attempts.claim_of(row, destinations.opened(destination))
     try:
         body = webhooks.body(connection, claim)

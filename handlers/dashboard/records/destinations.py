@@ -1,4 +1,4 @@
-"""Where a game's deliveries go: destinations, their secrets, and a test of the endpoint behind one."""
+"""Destinations of a game, their secrets, and a test of an endpoint."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ from handlers.dashboard.frame.pages import PageError, page, read, see_other, sho
 from handlers.kit.grading import new_grader
 from handlers.kit.receive import current_installation
 
-# A grading holds one of the threads that all callers share: one at a time, and not for long.
+# A grading uses one of the threads that all callers share: one at a time, and not for long.
 GRADING_SECONDS = 30.0
 LONGEST_TRY_SECONDS = 10
 _grading = threading.Lock()
@@ -60,7 +60,7 @@ def add_destination(game: Game) -> Response:
 
 
 def change_destination(game: Game, name: str) -> AnyResponse:
-    """Pause, resume or remove one; what a removed one was still owed is dead."""
+    """Pause, resume or remove one. The waiting deliveries of a removed one are dead."""
     state = request.form.get("state", "")
     _row(game, name)
     if state not in CHANGES:
@@ -94,7 +94,7 @@ def retire_destination_secret(game: Game, name: str) -> AnyResponse:
 
 
 def grade_destination(game: Game, name: str) -> Response:
-    """Test the endpoint with grants that count for nothing, and say what to change. Nothing is written here."""
+    """Test the endpoint with grants that are not stored, and say what to change."""
     installation = current_installation()
     row = _row(game, name)
     keys = destinations.signing_secrets(installation.database.read(), installation.vault, row["id"])

@@ -1,4 +1,4 @@
-"""The dispute pack: one file with what a bank or a partner may want to see of an order, and how to check it oneself."""
+"""The dispute pack: a file with what a bank or a partner may ask about an order, and how to check it."""
 
 import io
 import json
@@ -50,8 +50,8 @@ BY_PERSON = (
 )
 
 
-def packed(found: Dossier, timeline: str, game_name: str) -> bytes:
-    """A ZIP file. The same rows give the same content, but for the moment it says that it was made."""
+def pack(found: Dossier, timeline: str, game_name: str) -> bytes:
+    """A ZIP file. Apart from the time it was made, the same rows give the same content."""
     transaction = found.transaction
     parts: dict[str, bytes | str] = {"README.txt": _readme(found, game_name), "timeline.txt": timeline}
     body = transaction["raw_body"]
@@ -120,7 +120,7 @@ def _verification(found: Dossier) -> dict[str, Any]:
 
 
 def _neighbour(row: dict[str, Any] | None, transaction: dict[str, Any]) -> dict[str, Any] | None:
-    """The hash of a row beside this one; and its id, unless it is of another game, which is nobody else's business."""
+    """The hash of a neighbouring row; and its id, unless it is of another game."""
     if row is None:
         return None
     is_ours = row["game_id"] == transaction["game_id"]

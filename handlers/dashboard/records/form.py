@@ -1,4 +1,4 @@
-"""What an owner types to find transactions, read: days, amounts, ids."""
+"""The form that finds transactions: days, amounts and ids as people write them."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _DECIMAL_COMMA = re.compile(r"[0-9]{1,15},(?:[0-9]{1,2}|[0-9]{4})")
 
 @dataclass
 class Form:
-    """The filters as they were typed, as they were understood, and what could not be."""
+    """The filters as they were typed, as they are understood, and what is wrong with them."""
 
     typed: Mapping[str, str]
     filters: Filters
@@ -28,12 +28,12 @@ class Form:
 
     @property
     def typed_of_filters(self) -> dict[str, str]:
-        """What a link has to carry on to have the same filters."""
+        """The query that repeats the same filters."""
         return {name: self.typed[name] for name in FIELDS if self.typed.get(name)}
 
 
 def read_form(typed: Mapping[str, str]) -> Form:
-    """Filters out of what people type."""
+    """Read the filters; what is not understood is in ``problems``."""
     form = Form(typed, Filters())
     values: dict[str, object] = {
         "partner": given(typed, "partner"),

@@ -1,4 +1,4 @@
-"""In-game payments on their way to PlayCamp: what was reported, what came of it, and what waits for a person."""
+"""In-game payments for PlayCamp: what was reported, whether it is registered, and what waits for a person."""
 
 import json
 from typing import Any

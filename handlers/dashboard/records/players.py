@@ -1,4 +1,4 @@
-"""Players: the registry, and one player with what they have, what they bought, and whom they support."""
+"""Players: the registry, and the page of one with balances, purchases and boosts."""
 
 import json
 from collections.abc import Iterator
@@ -67,7 +67,7 @@ def player(game: Game, player_id: str) -> Response:
 
 
 def forget_player(game: Game) -> AnyResponse:
-    """Delete the person and keep the sums; the id, typed once more, confirms it."""
+    """Forget a player; the sums stay. The id has to be typed once more."""
     player_id = request.form.get("player_id", "")
     if request.form.get("confirmation", "").strip() != player_id.strip():
         return _show(game, player_id, 400, problem="That is not the id of this player, so nobody was forgotten.")

@@ -1,4 +1,4 @@
-"""Transactions: the list and its search, one with everything that is known of it, and what may be done about it."""
+"""Transactions: the list and its search, the page of one, and its actions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -88,14 +88,14 @@ def transaction(game: Game, public_id: str) -> Response:
 
 
 def reveal_transaction(game: Game, public_id: str) -> Response:
-    """The page with nothing hidden, this once: it is the answer to the form, so no address leads to it."""
+    """The page with nothing hidden. Only this form leads to it, and the audit notes it."""
     found = _found(game, public_id)
     _audit(game, "transaction.reveal", public_id)
     return _show(game, found, is_revealed=True)
 
 
 def reverse_transaction(game: Game, public_id: str) -> AnyResponse:
-    """Have the game take back what a transaction gave, for a reason that is kept."""
+    """Reverse a transaction; the reason is kept."""
     found = _found(game, public_id)
     policy = request.form.get("policy", "")
     problem = None if policy in BY_STRENGTH else "Say what the game is asked to do."
@@ -119,7 +119,7 @@ def reverse_transaction(game: Game, public_id: str) -> AnyResponse:
 
 
 def redeliver_transaction(game: Game, public_id: str) -> AnyResponse:
-    """Deliver what a transaction granted once more, for a reason that is kept."""
+    """Deliver the grants of a transaction again; the reason is kept."""
     found = _found(game, public_id)
     reason, wrong = _reason()
     if wrong:
@@ -137,12 +137,8 @@ def redeliver_transaction(game: Game, public_id: str) -> AnyResponse:
     except redrives.DeliveryError as error:
         return _show(game, found, 400, problem=f"It cannot be delivered again: {error}.")
     if not owed:
-        return _show(
-            game,
-            found,
-            400,
-            problem="There is nothing to deliver: no destination wants it, or its delivery is waiting already.",
-        )
+        problem = "There is nothing to deliver: no destination wants it, or its delivery is waiting already."
+        return _show(game, found, 400, problem=problem)
     return see_other("transaction", "redelivered", public_id=public_id)
 
 
@@ -150,7 +146,7 @@ def dispute_pack(game: Game, public_id: str) -> Response:
     """Everything that shows what was bought and delivered, for a bank or a partner."""
     found = _found(game, public_id)
     _audit(game, "transaction.dispute_pack", public_id)
-    packed = dispute.packed(found, as_text(timeline(found)), game.name)
+    packed = dispute.pack(found, as_text(timeline(found)), game.name)
     return download([packed], f"dispute-{found.transaction['public_id']}.zip", "application/zip")
 
 
@@ -199,19 +195,19 @@ def _show(
 
 
 def _figures(transaction: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Every money figure under the partner's own name for it, as it came."""
+    """The partner's money figures under its own names, as they came."""
     figures = dossier.figures(str(transaction["figures"]))
     return list(figures.items())
 
 
 def _is_amount_unknown(transaction: Mapping[str, object]) -> bool:
-    """Whether it was bought for an amount that nobody knows: it is in no sum of a month."""
+    """Whether the amount of a purchase is unknown: then no sum of a month has it."""
     gross, currency = transaction["gross_minor"], transaction["currency"]
     return transaction["kind"] == "purchase" and (gross is None or (gross != 0 and currency is None))
 
 
 def _reason() -> tuple[str, str | None]:
-    """The reason somebody gives for a change, and what is wrong with it."""
+    """The reason in the form, and what is wrong with it."""
     reason = request.form.get("reason", "").strip()
     if not reason:
         return "", "Give a reason: it is kept with the change."

@@ -1,4 +1,1 @@
-"""A game's settings, players and items.
-
-It imports the frame of the pages, handlers.kit and coinslot.
-"""
+"""The settings, players and items of a game."""

@@ -16,8 +16,8 @@ from handlers.dashboard.frame.pages import PageError, page, partner_titles, read
 from handlers.kit.receive import current_installation
 
 FEWEST_FOR_A_GROUP = 3  # keys with the same second word
-SMALL_GROUP = 12  # keys: so many need no division
-LONG_VALUE = 70  # characters: from here on a field of several lines
+SMALL_GROUP = 12  # keys; a larger group is divided
+LONG_VALUE = 70  # characters; a longer value gets several lines
 SHOWN_OF_FAMILY = 20
 FAMILY_PAGE = 200
 
@@ -26,7 +26,7 @@ TITLES = {"allowlist": "Who may call", "lookup": "Tables for expressions"}
 
 @dataclass(frozen=True)
 class Field:
-    """One key on the page. ``value`` is what holds, or what was typed where that cannot be."""
+    """One key on the page. ``value`` is the current value, or what was typed and is not valid."""
 
     key: str
     about: str
@@ -52,7 +52,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Family:
-    """Keys that begin alike. ``rows`` are some of what is set: what stands in place of * -> value."""
+    """Keys with the same beginning. ``rows``: the rest of the name -> its value, a page of them."""
 
     name: str
     about: str
@@ -67,7 +67,7 @@ def settings(game: Game) -> Response:
 
 
 def save_settings(game: Game) -> AnyResponse:
-    """Save what was changed in one group: all of it, or nothing where one value cannot be."""
+    """Save the changes in one group: all of them, or none when a value is not valid."""
     installation = current_installation()
     group = request.form.get("group", "")
     keys = [key for key, its_group in _groups(installation.catalogue).items() if its_group == group]
@@ -79,29 +79,30 @@ def save_settings(game: Game) -> AnyResponse:
         for key, value in typed.items()
         if value != request.form.get(f"was:{key}", game.settings[key]).replace("\r\n", "\n")
     }
-    problems = {key: told for key, value in changed.items() if (told := _problem(installation.catalogue[key], value))}
+    found = {key: _problem(installation.catalogue[key], value) for key, value in changed.items()}
+    problems = {key: problem for key, problem in found.items() if problem}
     if problems:
         return _settings(game, 400, group, typed, problems)
 
     def save(tx: Connection) -> None:
         for key, value in changed.items():
-            # What is the default anyway is not pinned down.
+            # A value that equals the default is not stored: it follows the default.
             chosen = "" if value == installation.catalogue[key].default else value
             games.set_setting(tx, installation.catalogue, game.slug, key, chosen, actor="owner")
 
     if changed:
-        installation.database.write(save)
+        write(save)
     said = "saved" if changed else "nothing"
     return see_other("settings", said=said, open=group, _anchor=group)
 
 
 def setting_family(game: Game) -> Response:
-    """All that is set of a family, a page at a time."""
+    """All keys of a family that are set, a page at a time."""
     return _family_page(game, _family_named(request.args.get("family", "")))
 
 
 def add_to_family(game: Game) -> AnyResponse:
-    """Set one of a family; a name that is there takes the new value."""
+    """Set one key of a family; an existing one takes the new value."""
     installation = current_installation()
     family = _family_named(request.form.get("family", ""))
     name, value = request.form.get("name", "").strip(), request.form.get("value", "").strip()
@@ -120,30 +121,25 @@ def remove_from_family(game: Game) -> AnyResponse:
     family = _family_named(request.form.get("family", ""))
     name = request.form.get("name", "")
     key = family.removesuffix("*") + name
-    if name not in options.in_family(
-        installation.catalogue, games.stored_settings(installation.database.read(), game.id), family
-    ):
+    stored = games.stored_settings(read(), game.id)
+    if name not in options.in_family(installation.catalogue, stored, family):
         return _back_to_family(family, "nothing")
-    installation.database.write(
-        lambda tx: games.set_setting(tx, installation.catalogue, game.slug, key, "", actor="owner")
-    )
+    write(lambda tx: games.set_setting(tx, installation.catalogue, game.slug, key, "", actor="owner"))
     return _back_to_family(family, "removed")
 
 
 def replace_token(game: Game) -> Response:
     """A new API token, on this answer only; the one before stays valid until it is retired."""
-    installation = current_installation()
-    token = installation.database.write(lambda tx: games.replace_token(tx, game.slug, actor="owner"))
+    token = write(lambda tx: games.replace_token(tx, game.slug, actor="owner"))
     return page("token.html", api_token=token)
 
 
 def retire_tokens(game: Game) -> AnyResponse:
     """End every API token but the newest."""
-    installation = current_installation()
     if request.form.get("sure") != "yes":
         return _settings(game, 400, "token")
     try:
-        installation.database.write(lambda tx: games.retire_tokens(tx, game.slug, actor="owner"))
+        write(lambda tx: games.retire_tokens(tx, game.slug, actor="owner"))
     except GameError:  # another tab has retired it
         return see_other("settings", "nothing")
     return see_other("settings", "retired")
@@ -157,13 +153,12 @@ def _settings(
     problems: Mapping[str, str] | None = None,
 ) -> Response:
     installation = current_installation()
-    stored = games.stored_settings(installation.database.read(), game.id)
+    stored = games.stored_settings(read(), game.id)
     groups: dict[str, Group] = {}
     for key, name in _groups(installation.catalogue).items():
         group = groups.setdefault(name, Group(name, _title(name), []))
-        group.fields.append(
-            _field(key, installation.catalogue[key], stored, (typed or {}).get(key), (problems or {}).get(key))
-        )
+        setting, value, problem = installation.catalogue[key], (typed or {}).get(key), (problems or {}).get(key)
+        group.fields.append(_field(key, setting, stored, value, problem))
     families = [_family(name, stored, SHOWN_OF_FAMILY) for name in installation.catalogue if name.endswith(".*")]
     prefixes = tuple(family.name.removesuffix("*") for family in families)
     first_words = list(dict.fromkeys(name.partition(".")[0] for name in groups))
@@ -173,7 +168,7 @@ def _settings(
         groups=sorted(groups.values(), key=lambda group: first_words.index(group.name.partition(".")[0])),
         families=families,
         opened=opened or request.args.get("open", ""),
-        token_replaced_at=games.token_replaced_at(installation.database.read(), game.id),
+        token_replaced_at=games.token_replaced_at(read(), game.id),
         has_problem=bool(problems),
         unknown=sorted(key for key in stored.keys() - installation.catalogue.keys() if not key.startswith(prefixes)),
     )
@@ -203,7 +198,7 @@ def _choices(setting: Setting) -> tuple[str, ...]:
 
 
 def _problem(setting: Setting, value: str) -> str | None:
-    """Why this value cannot be; an empty one goes back to the default."""
+    """Why a value is not valid; an empty one, which means the default, always is."""
     try:
         if value:
             setting.checked(value)
@@ -213,9 +208,9 @@ def _problem(setting: Setting, value: str) -> str | None:
 
 
 def _groups(catalogue: Mapping[str, Setting]) -> dict[str, str]:
-    """Key -> its first word, or its first two where a partner has many keys and several of them share both."""
-    words = {key: _words(key) for key in catalogue if not key.endswith(".*")}
-    alike = Counter(words.values())
+    """Key -> its first word; or its first two, in a large group where several keys share both."""
+    words = {key: [*re.split(r"[._]", key), ""][:2] for key in catalogue if not key.endswith(".*")}
+    alike = Counter(map(tuple, words.values()))
     in_all = Counter(first for first, _ in words.values())
     return {
         key: f"{first}.{second}"
@@ -223,11 +218,6 @@ def _groups(catalogue: Mapping[str, Setting]) -> dict[str, str]:
         else first
         for key, (first, second) in words.items()
     }
-
-
-def _words(key: str) -> tuple[str, str]:
-    first, second, *_ = [*re.split(r"[._]", key), ""]
-    return first, second
 
 
 def _title(group: str) -> str:

@@ -1,4 +1,1 @@
-"""Months, statements and differences.
-
-It imports the frame of the pages, handlers.kit and coinslot.
-"""
+"""Months, statements and differences."""

@@ -1,4 +1,4 @@
-"""A month compared with its partners' figures: how far that is, what does not agree, and what resolves it."""
+"""A month compared with its partners' figures: progress, what differs, and what to do about it."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,7 +82,7 @@ def differences_csv(game: Game, name: str) -> Response:
 
 
 def ask_partner(game: Game, name: str) -> AnyResponse:
-    """Compare the month with what the partner itself answers, in the background."""
+    """Compare the month with the partner's API, in the background."""
     closed_month(game, name)
     partner, _ = reporting_partner(request.form.get("partner", ""))
     show_on_error(page_of, game, name)
@@ -131,9 +131,6 @@ def page_of(game: Game, name: str, status: int = 200, problem: str | None = None
     )
 
 
-# The list
-
-
 def _wanted_runs(runs: list[Run]) -> list[Run]:
     partner = request.args.get("partner")
     return [run for run in runs if not partner or run.partner == partner]
@@ -155,15 +152,15 @@ def _found(
 
 
 def _remedy(game: Game, title: str, row: Row) -> Markup:
-    """What resolves a difference, in words; a command in it is marked as code."""
+    """What to do about a difference; commands in it are marked as code."""
     text = partner_reports.remedy(game.slug, title, row)
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text[:1].upper() + text[1:]))))  # noqa: S704  escaped
 
 
 def _address(game: Game, run: Run, row: Row) -> str:
-    """The list of our purchases with this id, which may be empty."""
-    room = "payments" if run.is_of_payments else "transactions"
-    return url_for(f"dashboard.{room}", q=row["reference"])
+    """The page that searches for it here."""
+    page_name = "payments" if run.is_of_payments else "transactions"
+    return url_for(f"dashboard.{page_name}", q=row["reference"])
 
 
 def _amount(minor: object, currency: str | None) -> str:
@@ -188,9 +185,6 @@ def _csv_row(game: Game, run: Run, row: Row, title: str) -> Sequence[object]:
         row["occurred_at"],
         _remedy(game, title, row).striptags(),
     )
-
-
-# The file
 
 
 def reporting_partner(name: str) -> tuple[Partner, Report]:

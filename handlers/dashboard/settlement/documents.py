@@ -1,7 +1,8 @@
-"""What a month leaves on paper: its files, the pages to print, and the purchases that its lines are made of."""
+"""The documents of a closed month: files, pages to print, and the purchases of its lines."""
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from flask import Response, request, url_for
 
@@ -24,28 +25,14 @@ MOST_READ = 2000  # purchases of a month that one page looks at to find those th
 _CURSOR = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{15}Z)~([0-9]{1,18})")
 
 
-def _statement(connection: Connection, game: Game, found: Settlement) -> Iterator[str]:
-    return documents.statement_csv(connection, found)
-
-
-def _everything(connection: Connection, game: Game, found: Settlement) -> Iterator[str]:
-    return documents.statement_csv(connection, found, is_whole=True)
-
-
-def _creators(connection: Connection, game: Game, found: Settlement) -> Iterator[str]:
-    return documents.creator_csv(connection, found, request.args.get("creator"))
-
-
-def _beancount(connection: Connection, game: Game, found: Settlement) -> Iterator[str]:
-    return documents.beancount(connection, found, game.name)
-
-
 # The end of a file's address -> what writes it.
 FILES: dict[str, Callable[[Connection, Game, Settlement], Iterator[str]]] = {
-    "statement.csv": _statement,
-    "everything.csv": _everything,
-    "creators.csv": _creators,
-    "month.beancount": _beancount,
+    "statement.csv": lambda connection, game, found: documents.statement_csv(connection, found),
+    "everything.csv": lambda connection, game, found: documents.statement_csv(connection, found, is_whole=True),
+    "creators.csv": lambda connection, game, found: documents.creator_csv(
+        connection, found, request.args.get("creator")
+    ),
+    "month.beancount": lambda connection, game, found: documents.beancount(connection, found, game.name),
 }
 
 
@@ -55,10 +42,9 @@ def month_file(game: Game, name: str, document: str) -> Response:
     write = FILES.get(document)
     if write is None:
         raise PageError(404, "There is no such document")
-    if not document.endswith(".csv"):
-        return download(write(connection, game, found), f"{game.slug}-{name}-{document}", "text/plain")
-    parts = write(connection, game, found)
-    return download(_marked(parts), f"{game.slug}-{name}-{document}", "text/csv")
+    parts, is_csv = write(connection, game, found), document.endswith(".csv")
+    chunks = chain([BYTE_ORDER_MARK], parts) if is_csv else parts
+    return download(chunks, f"{game.slug}-{name}-{document}", "text/csv" if is_csv else "text/plain")
 
 
 def month_print(game: Game, name: str) -> Response:
@@ -75,7 +61,7 @@ def month_print(game: Game, name: str) -> Response:
         sections=SECTIONS,
         totals=totals(lines),
         steps=months.steps(connection, game.id, name),
-        titles=titles(),
+        titles=partner_titles(),
         printed_at=clock.stamp(),
     )
 
@@ -96,7 +82,7 @@ def month_creators(game: Game, name: str) -> Response:
         sums=sums[:MOST_PRINTED],
         more_sums=len(sums) - MOST_PRINTED,
         lines=lines[:MOST_PRINTED],
-        titles=titles(),
+        titles=partner_titles(),
         printed_at=clock.stamp(),
     )
 
@@ -105,7 +91,7 @@ def month_purchases(game: Game, name: str) -> Response:
     """What a line is made of, as the rows are now; the newest come last, as in the month."""
     connection = read()
     partner = request.args.get("partner", "")
-    if partner not in titles():
+    if partner not in partner_titles():
         raise PageError(404, "There is no such partner")
     closed = months.find_closed(connection, game.id, name)
     month = named_month(game, name) if closed is None else closed.month
@@ -127,7 +113,7 @@ def month_purchases(game: Game, name: str) -> Response:
         "settlement_purchases.html",
         month=month,
         closed=closed,
-        partner=titles()[partner],
+        partner=partner_titles()[partner],
         currency=currency,
         distribution_type=kind,
         is_payments=is_payments,
@@ -140,17 +126,13 @@ def month_purchases(game: Game, name: str) -> Response:
 
 
 def closed_month(game: Game, name: str) -> tuple[Connection, Settlement]:
-    """404 for a month that is open: it has nothing to show on paper."""
+    """The closed month of an address; 404 while the month is open."""
     named_month(game, name)
     connection = read()
     found = months.find_closed(connection, game.id, name)
     if found is None:
         raise PageError(404, f"{name} is open: close it first")
     return connection, found
-
-
-def titles() -> dict[str, str]:
-    return partner_titles()
 
 
 def _address(row: Row, is_payments: bool) -> str:
@@ -160,15 +142,10 @@ def _address(row: Row, is_payments: bool) -> str:
 
 
 def _after(starts_at: str) -> tuple[str, int] | None:
-    told = request.args.get("after")
-    if told is None:
+    given = request.args.get("after")
+    if given is None:
         return None
-    match = _CURSOR.fullmatch(told)
+    match = _CURSOR.fullmatch(given)
     if match is None or match[1] < starts_at:
         raise PageError(404, "There is no such page of this list")
     return match[1], int(match[2])
-
-
-def _marked(parts: Iterator[str]) -> Iterator[str]:
-    yield BYTE_ORDER_MARK
-    yield from parts

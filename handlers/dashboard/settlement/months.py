@@ -1,4 +1,4 @@
-"""Months: what a game should be paid and what it owes its creators, closed and brought from step to step."""
+"""Months: what a game should be paid and owes its creators; closed, and brought from state to state."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ SECTIONS = {
 MEANING = {
     "open": "Purchases of this month still come in.",
     "closed": "The figures are frozen. What becomes known later goes into a later month.",
-    "reconciled": "The figures were compared with the partners' own.",
+    "reconciled": "The figures were compared with those of the partners.",
     "payment_confirmed": "The partners' money has arrived.",
     "creators_settled": "The creators were paid.",
 }

@@ -1,4 +1,4 @@
-"""A partner's report as a file: uploaded, its columns chosen, and the month compared with it."""
+"""A partner's report as a file: upload it, choose its columns, and compare the month with it."""
 
 import dataclasses
 import re
@@ -36,7 +36,7 @@ FIELD_WORDS = {
 
 
 def upload_report(game: Game, name: str) -> AnyResponse:
-    """Take a partner's report; nothing is done with it before its columns are chosen."""
+    """Keep a partner's report until its columns are chosen."""
     closed_month(game, name)
     partner, report = reporting_partner(request.form.get("partner", ""))
     upload = request.files.get("file")
@@ -53,13 +53,13 @@ def upload_report(game: Game, name: str) -> AnyResponse:
 
 
 def report_columns(game: Game, name: str, partner: str, upload_id: str) -> Response:
-    """What is in the file, and which of its columns is what."""
+    """The first rows of the file, and a form that says what each column is."""
     closed_month(game, name)
     return _columns_page(game, name, partner, upload_id)
 
 
 def hold_against_report(game: Game, name: str, partner: str, upload_id: str) -> AnyResponse:
-    """Read the file as the form says and begin; a file that cannot be read begins nothing."""
+    """Read the file as the form says and begin to compare, unless it cannot be read."""
     closed_month(game, name)
     asked, report = reporting_partner(partner)
     path = _uploaded(game, name, partner, upload_id)
@@ -132,7 +132,7 @@ def _guessed(path: Path, layout: Layout) -> tuple[dict[str, int | None], str, st
 
 
 def _choices(columns: list[str]) -> list[tuple[int, str]]:
-    """The columns one can choose: of several with one name the first is read."""
+    """The columns to choose from; of several with one name, only the first."""
     known = [plain(each) for each in columns]
     return [
         (place, f"{shown(name, 60)}" if name.strip() else f"column {place + 1}, without a name")
