@@ -43,14 +43,17 @@ def actions(db):
     return [each["action"] for each in db("SELECT action FROM audit ORDER BY id")]
 
 
+def send(client, path, **form):
+    (token,) = re.findall(r'name="form_token" value="([^"]+)"', client.get(path).text)
+    return client.post(path, data={"form_token": token, **form})
+
+
 def sign_in(client, password=PASSWORD, **form):
-    (token,) = re.findall(r'name="form_token" value="([^"]+)"', client.get("/login").text)
-    return client.post("/login", data={"form_token": token, "password": password, **form})
+    return send(client, "/login", password=password, **form)
 
 
 def give_code(client, code):
-    (token,) = re.findall(r'name="form_token" value="([^"]+)"', client.get("/login/code").text)
-    return client.post("/login/code", data={"form_token": token, "code": code})
+    return send(client, "/login/code", code=code)
 
 
 class TestPassword:

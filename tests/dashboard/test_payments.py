@@ -26,17 +26,10 @@ def keep(installation, studio):
     def store(count=1, first=1, *, state=None, is_registering=True, **changed):
         def write(tx):
             for number in range(first, first + count):
-                values = {
-                    "transaction_id": f"T-{number}",
-                    "source": "push",
-                    "row": json.dumps({"transactionId": f"T-{number}", "amount": "9.99"}),
-                    "player_id": "alice",
-                    "product_id": "gems",
-                    "amount": "9.99",
-                    "currency": "USD",
-                    "market": "google",
-                    "purchased_at": "2026-07-21T14:17:27.329000Z",
-                } | changed
+                row = json.dumps({"transactionId": f"T-{number}", "amount": "9.99"})
+                values = {"transaction_id": f"T-{number}", "source": "push", "row": row, "player_id": "alice"}
+                values |= {"product_id": "gems", "amount": "9.99", "currency": "USD", "market": "google"}
+                values |= {"purchased_at": "2026-07-21T14:17:27.329000Z"} | changed
                 payments.store(tx, studio.row["id"], Payment(**values), is_registering=is_registering)
                 row = queries.find(tx, studio.row["id"], values["transaction_id"])
                 if state == "registered":
@@ -114,9 +107,8 @@ class TestList:
             studio.config(f"playcamp.payments.{name}", value)
         cursor = json.dumps({"since": 0, "until": None, "through": 1_790_000_000, "window": None})
         installation.database.write_here(lambda tx: jobs.put_cursor(tx, studio.row["id"], "playcamp.poll", cursor))
-        installation.database.write_here(
-            lambda tx: tx.execute("UPDATE schedules SET failures = 2, last_error = :why", {"why": HOSTILE})
-        )
+        failing = "UPDATE schedules SET failures = 2, last_error = :why"
+        installation.database.write_here(lambda tx: tx.execute(failing, {"why": HOSTILE}))
         page = browser.get(LIST)
         assert_has(text_of(page), "read up to 2026-09-21 14:13:20", "failing 2 in a row")
         assert "<script>alert" not in page.text
@@ -151,12 +143,8 @@ class TestRedrive:
     def test_all_of_them_and_their_refunds(self, browser, installation, keep, db):
         keep(3, state="quarantined")
         keep(1, 10, state="registered", refunded_at="2026-07-22T00:00:00.000000Z")
-        installation.database.write_here(
-            lambda tx: tx.execute(
-                """UPDATE payments SET refund_state = 'quarantined', refund_next_at = NULL
-                   WHERE transaction_id = 'T-10'"""
-            )
-        )
+        refused = "UPDATE payments SET refund_state = 'quarantined', refund_next_at = NULL WHERE refunded_at > ''"
+        installation.database.write_here(lambda tx: tx.execute(refused))
         assert listed(browser.get(f"{LIST}?state=refund-refused")) == ["T-10"]
         assert "refused it too often" in browser.get(f"{LIST}/T-10").text
         answer = follow(browser, browser.post(f"{LIST}/redrive", which="all"))

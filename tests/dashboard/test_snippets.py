@@ -285,12 +285,10 @@ def test_every_language_has_the_games_values_and_no_secret(browser, studio, inst
         imports = re.findall(r'^\t"(?:.*/)?(\w+)"$', head, re.M)
         assert all(re.search(rf"\b{name}\.", used) for name in imports), imports
         assert set(re.findall(r"\b(base64|hex|hmac|rand|sha256|sha512)\.", used)) <= set(imports)
-    opened = {"(": ")", "[": "]", "{": "}"}
     if "\\" not in recipe:
-        for begin, end in opened.items():
-            assert feed.count(begin) == feed.count(end)
-            assert webhook.count(begin) == webhook.count(end)
-            assert entry.count(begin) == entry.count(end)
+        for begin, end in ("()", "[]", "{}"):
+            for text in (feed, webhook, entry):
+                assert text.count(begin) == text.count(end)
 
 
 def test_an_unknown_language_is_the_first(browser, studio):

@@ -7,24 +7,50 @@ from flask import Response, g, request
 from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot.access import keyring, owner, second_factor
+from coinslot.access import keyring, owner, second_factor, throttle
 from coinslot.access.vault import MasterKey
 from coinslot.base import clock
+from coinslot.base.errors import CoinslotError
 from coinslot.games import games, registry
 from coinslot.operations import backup
 from coinslot.store import audit
 from coinslot.store.db import Connection
-from handlers.dashboard.account.confirmation import confirm
+from handlers.dashboard.account.login import later
 from handlers.dashboard.frame.pages import download, page, partner_urls, read, see_other, show_on_error, write
 from handlers.kit import passwords
 from handlers.kit.receive import current_installation
 
 LONGEST_NAME = 255
 CHUNK_BYTES = 256 * 1024
+CONFIRMATION = throttle.key("confirmation", "owner")  # one count for all addresses: each is signed in
 
 
-def account() -> Response:
-    return _account()
+class UnconfirmedError(CoinslotError):
+    """What was typed is not the owner's password. ``status`` is that of the answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def account(at: str = "", status: int = 200, problem: str = "") -> Response:
+    """The page of the account. When a form on it fails, ``problem`` is shown beside the form ``at``."""
+    installation = current_installation()
+    connection = installation.database.read()
+    return page(
+        "account.html",
+        status,
+        problems={at: problem} if problem else {},
+        browsers=owner.sessions(connection),
+        this=g.session,
+        has_second_factor=second_factor.is_on(connection),
+        codes_left=second_factor.recovery_codes_left(connection),
+        games=games.every(connection),
+        key_id=installation.vault.current(connection).id,
+        key_path=None if installation.vault.is_from_environment else installation.vault.path,
+        form=request.form,
+        shortest=owner.SHORTEST_PASSWORD,
+    )
 
 
 def change_password() -> AnyResponse:
@@ -34,7 +60,7 @@ def change_password() -> AnyResponse:
     try:
         chosen = owner.checked_password(request.form.get("password", ""))
     except owner.OwnerError as error:
-        return _account("password", 400, f"Please {error}.")
+        return account("password", 400, f"Please {error}.")
     digest = passwords.hash_of(chosen)
     write(lambda tx: owner.set_password(tx, digest, "owner", keep=this))
     return see_other("account", "password")
@@ -102,11 +128,11 @@ def new_recovery_codes() -> AnyResponse:
 def add_game() -> Response:
     """Add a game; its API token is on this answer only."""
     slug, name = request.form.get("slug", "").strip(), request.form.get("name", "").strip()
-    show_on_error(_account, "slug")
+    show_on_error(account, "slug")
     try:
         chosen = registry.checked_text(name or slug, LONGEST_NAME)
     except ValueError as error:
-        return _account("name", 400, f"Please {error}.")
+        return account("name", 400, f"Please {error}.")
     token = write(lambda tx: games.add(tx, slug, chosen, actor="owner"))
     game = current_installation().games.by_slug(slug)
     return page("game_added.html", game=game, api_token=token, urls=partner_urls(slug))
@@ -116,7 +142,7 @@ def rotate_master_key() -> Response:
     """Make a new master key in its file. A key from the environment is changed there."""
     installation = current_installation()
     if installation.vault.is_from_environment:
-        return _account("master-key", 400, "This key comes from COINSLOT_MASTER_KEY and is changed there.")
+        return account("master-key", 400, "This key comes from COINSLOT_MASTER_KEY and is changed there.")
     _confirm("master-key")
     old, new = installation.vault.current(read()), MasterKey.generate()
     count = keyring.rotate_master_key(installation.database, installation.vault, new, "owner")
@@ -132,7 +158,7 @@ def download_backup() -> Response:
     try:
         copy, file = backup.copy_to_send(database)
     except backup.BackupError as error:
-        return _account("backup", 503, str(error))
+        return account("backup", 503, str(error))
     name = f"coinslot-{clock.stamp()[:19].replace(':', '')}Z.db"
     response = download(iter(lambda: file.read(CHUNK_BYTES), b""), name, "application/vnd.sqlite3")
     response.content_length = copy.size_bytes
@@ -141,29 +167,29 @@ def download_backup() -> Response:
 
 
 def _confirm(at: str, *, or_code: bool = False) -> None:
-    """Ask for the password in the form ``at``; the page says what was wrong with it."""
-    show_on_error(_account, at)
-    confirm(or_code=or_code)
+    """Raise :class:`UnconfirmedError` unless the form ``at`` has the owner's password; the page then says so there.
 
-
-def _account(at: str = "", status: int = 200, problem: str = "") -> Response:
-    """The page; ``problem`` is shown beside the form ``at``."""
+    With ``or_code``, a code of the second factor or a recovery code will do, too.
+    """
+    show_on_error(account, at)
     installation = current_installation()
-    connection = installation.database.read()
-    return page(
-        "account.html",
-        status,
-        problems={at: problem} if problem else {},
-        browsers=owner.sessions(connection),
-        this=g.session,
-        has_second_factor=second_factor.is_on(connection),
-        codes_left=second_factor.recovery_codes_left(connection),
-        games=games.every(connection),
-        key_id=installation.vault.current(connection).id,
-        key_path=None if installation.vault.is_from_environment else installation.vault.path,
-        form=request.form,
-        shortest=owner.SHORTEST_PASSWORD,
-    )
+    given = request.form.get("current", "")
+    try:
+        installation.database.write(lambda tx: throttle.begin(tx, throttle.OWNER, CONFIRMATION))
+    except throttle.ThrottledError as error:
+        raise UnconfirmedError(429, later(error)) from None
+    stored = owner.password_hash(installation.database.read())
+    is_right = passwords.is_right(stored or passwords.nobodys_hash(), given) and stored is not None
+
+    def settle(tx: Connection) -> bool:
+        is_confirmed = is_right or (or_code and second_factor.accept(tx, installation.vault, given))
+        if is_confirmed:
+            throttle.clear(tx, throttle.OWNER, CONFIRMATION)
+        return is_confirmed
+
+    if not installation.database.write(settle):
+        what = "the password, nor a code that is good now" if or_code else "the password"
+        raise UnconfirmedError(403, f"That is not {what}.")
 
 
 def _offer(status: int, problem: str | None) -> AnyResponse:

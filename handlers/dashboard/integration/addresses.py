@@ -92,9 +92,18 @@ def set_agreed(game: Game, partner: str) -> AnyResponse:
     return see_other("integration_partner", "saved", partner=partner)
 
 
-def keys(game: Game) -> Response:
-    """Every key of the game's: how old, last used, and what to do next."""
-    return _keys_page(game)
+def keys(game: Game, status: int = 200, problem: str = "") -> Response:
+    """Every key of the game: how old, last used, and what to do next."""
+    rows = keyring.listing_of(read(), game.id, game.secrets)
+    owned: list[tuple[str, Partner | None, Sequence[tuple[str, Key | None]]]] = [
+        *((partner.title, partner, _named(game, partner.keys)) for partner in partners()),
+        ("The game's own addresses", None, _named(game, GAME_KEYS)),
+    ]
+    signing = [name for name in sorted(game.secrets) if name.startswith(SIGNING_PREFIX)]
+    if signing:
+        owned.append(("Deliveries to the game", None, [(name, None) for name in signing]))
+    groups = [(title, partner, _key_fields(game, rows, names)) for title, partner, names in owned]
+    return page("integration_keys.html", status, groups=groups, problem=problem)
 
 
 def set_key(game: Game) -> AnyResponse:
@@ -162,19 +171,6 @@ def _partner_page(
     )
 
 
-def _keys_page(game: Game, status: int = 200, problem: str = "") -> Response:
-    rows = keyring.listing_of(read(), game.id, game.secrets)
-    owned: list[tuple[str, Partner | None, Sequence[tuple[str, Key | None]]]] = [
-        *((partner.title, partner, _named(game, partner.keys)) for partner in partners()),
-        ("The game's own addresses", None, _named(game, GAME_KEYS)),
-    ]
-    signing = [name for name in sorted(game.secrets) if name.startswith(SIGNING_PREFIX)]
-    if signing:
-        owned.append(("Deliveries to the game", None, [(name, None) for name in signing]))
-    groups = [(title, partner, _key_fields(game, rows, names)) for title, partner, names in owned]
-    return page("integration_keys.html", status, groups=groups, problem=problem)
-
-
 def _form_partner() -> Partner | None:
     """The partner whose page has the form that was sent; None for the page of all keys."""
     return next((partner for partner in partners() if partner.name == request.form.get("back")), None)
@@ -182,7 +178,7 @@ def _form_partner() -> Partner | None:
 
 def _form_page(game: Game, status: int, problem: str) -> Response:
     partner = _form_partner()
-    return _keys_page(game, status, problem) if partner is None else _partner_page(game, partner, status, problem)
+    return keys(game, status, problem) if partner is None else _partner_page(game, partner, status, problem)
 
 
 def _back(said: str) -> AnyResponse:

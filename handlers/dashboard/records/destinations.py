@@ -28,8 +28,25 @@ CHANGES = {"paused": "paused", "active": "resumed", "removed": "removed"}  # sta
 FIELDS = ("name", "url", "events", "format", "retry", "timeout", "success")
 
 
-def destination_list(game: Game) -> Response:
-    return _destinations(game)
+def destination_list(game: Game, status: int = 200, problem: str | None = None) -> Response:
+    """The page of all destinations; ``problem`` is shown beside the form."""
+    installation = current_installation()
+    connection = installation.database.read()
+    secrets: dict[str, list[keyring.SecretRow]] = {}
+    for secret in keyring.listing_of(connection, game.id, game.secrets):
+        secrets.setdefault(secret.name, []).append(secret)
+    word, colon, _ = (problem or "").partition(":")
+    return page(
+        "destinations.html",
+        status,
+        destinations=destinations.listing(connection, game.id),
+        secrets=secrets,
+        secret_prefix=destinations.SECRET_PREFIX,
+        formats=installation.formats,
+        problem=problem,
+        at=word if colon and word in FIELDS else "",
+        form=request.form,
+    )
 
 
 def add_destination(game: Game) -> Response:
@@ -54,7 +71,7 @@ def add_destination(game: Game) -> Response:
             success=form["success"] or None,
         )
 
-    show_on_error(_destinations, game)
+    show_on_error(destination_list, game)
     secret = installation.database.write(add)
     return page("destination_secret.html", name=form["name"], secret=secret, is_new=True)
 
@@ -66,7 +83,7 @@ def change_destination(game: Game, name: str) -> AnyResponse:
     if state not in CHANGES:
         raise PageError(400, "There is no such state of a destination")
     if state == "removed" and request.form.get("sure") != "yes":
-        return _destinations(game, 400, f"Tick the box to remove {name}.")
+        return destination_list(game, 400, f"Tick the box to remove {name}.")
     write(lambda tx: destinations.set_state(tx, game.slug, name, state, actor="owner"))
     return see_other("destination_list", said=CHANGES[state])
 
@@ -99,7 +116,7 @@ def grade_destination(game: Game, name: str) -> Response:
     row = _row(game, name)
     keys = destinations.signing_secrets(installation.database.read(), installation.vault, row["id"])
     if not keys:
-        return _destinations(game, 400, f"{name} has no signing secret. Make it a new one first.")
+        return destination_list(game, 400, f"{name} has no signing secret. Make it a new one first.")
     if not _grading.acquire(blocking=False):
         raise PageError(409, "Another endpoint is being tested at this moment. Try again soon.")
     try:
@@ -131,23 +148,3 @@ def _row(game: Game, name: str) -> Row:
     if found is None:
         raise PageError(404, "There is no such destination")
     return found
-
-
-def _destinations(game: Game, status: int = 200, problem: str | None = None) -> Response:
-    installation = current_installation()
-    connection = installation.database.read()
-    secrets: dict[str, list[keyring.SecretRow]] = {}
-    for secret in keyring.listing_of(connection, game.id, game.secrets):
-        secrets.setdefault(secret.name, []).append(secret)
-    word, colon, _ = (problem or "").partition(":")
-    return page(
-        "destinations.html",
-        status,
-        destinations=destinations.listing(connection, game.id),
-        secrets=secrets,
-        secret_prefix=destinations.SECRET_PREFIX,
-        formats=installation.formats,
-        problem=problem,
-        at=word if colon and word in FIELDS else "",
-        form=request.form,
-    )

@@ -62,8 +62,34 @@ class Family:
     next: str | None
 
 
-def settings(game: Game) -> Response:
-    return _settings(game)
+def settings(
+    game: Game,
+    status: int = 200,
+    opened: str | None = None,
+    typed: Mapping[str, str] | None = None,
+    problems: Mapping[str, str] | None = None,
+) -> Response:
+    """The page of all settings; after a mistake with what was typed and the problem of each key."""
+    installation = current_installation()
+    stored = games.stored_settings(read(), game.id)
+    groups: dict[str, Group] = {}
+    for key, name in _groups(installation.catalogue).items():
+        group = groups.setdefault(name, Group(name, _title(name), []))
+        setting, value, problem = installation.catalogue[key], (typed or {}).get(key), (problems or {}).get(key)
+        group.fields.append(_field(key, setting, stored, value, problem))
+    families = [_family(name, stored, SHOWN_OF_FAMILY) for name in installation.catalogue if name.endswith(".*")]
+    prefixes = tuple(family.name.removesuffix("*") for family in families)
+    first_words = list(dict.fromkeys(name.partition(".")[0] for name in groups))
+    return page(
+        "settings.html",
+        status,
+        groups=sorted(groups.values(), key=lambda group: first_words.index(group.name.partition(".")[0])),
+        families=families,
+        opened=opened or request.args.get("open", ""),
+        token_replaced_at=games.token_replaced_at(read(), game.id),
+        has_problem=bool(problems),
+        unknown=sorted(key for key in stored.keys() - installation.catalogue.keys() if not key.startswith(prefixes)),
+    )
 
 
 def save_settings(game: Game) -> AnyResponse:
@@ -82,7 +108,7 @@ def save_settings(game: Game) -> AnyResponse:
     found = {key: _problem(installation.catalogue[key], value) for key, value in changed.items()}
     problems = {key: problem for key, problem in found.items() if problem}
     if problems:
-        return _settings(game, 400, group, typed, problems)
+        return settings(game, 400, group, typed, problems)
 
     def save(tx: Connection) -> None:
         for key, value in changed.items():
@@ -137,41 +163,12 @@ def replace_token(game: Game) -> Response:
 def retire_tokens(game: Game) -> AnyResponse:
     """End every API token but the newest."""
     if request.form.get("sure") != "yes":
-        return _settings(game, 400, "token")
+        return settings(game, 400, "token")
     try:
         write(lambda tx: games.retire_tokens(tx, game.slug, actor="owner"))
     except GameError:  # another tab has retired it
         return see_other("settings", "nothing")
     return see_other("settings", "retired")
-
-
-def _settings(
-    game: Game,
-    status: int = 200,
-    opened: str | None = None,
-    typed: Mapping[str, str] | None = None,
-    problems: Mapping[str, str] | None = None,
-) -> Response:
-    installation = current_installation()
-    stored = games.stored_settings(read(), game.id)
-    groups: dict[str, Group] = {}
-    for key, name in _groups(installation.catalogue).items():
-        group = groups.setdefault(name, Group(name, _title(name), []))
-        setting, value, problem = installation.catalogue[key], (typed or {}).get(key), (problems or {}).get(key)
-        group.fields.append(_field(key, setting, stored, value, problem))
-    families = [_family(name, stored, SHOWN_OF_FAMILY) for name in installation.catalogue if name.endswith(".*")]
-    prefixes = tuple(family.name.removesuffix("*") for family in families)
-    first_words = list(dict.fromkeys(name.partition(".")[0] for name in groups))
-    return page(
-        "settings.html",
-        status,
-        groups=sorted(groups.values(), key=lambda group: first_words.index(group.name.partition(".")[0])),
-        families=families,
-        opened=opened or request.args.get("open", ""),
-        token_replaced_at=games.token_replaced_at(read(), game.id),
-        has_problem=bool(problems),
-        unknown=sorted(key for key in stored.keys() - installation.catalogue.keys() if not key.startswith(prefixes)),
-    )
 
 
 def _field(key: str, setting: Setting, stored: Mapping[str, str], typed: str | None, problem: str | None) -> Field:

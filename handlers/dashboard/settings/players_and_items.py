@@ -12,8 +12,18 @@ from handlers.dashboard.frame.pages import UPLOADS, PageError, page, see_other, 
 from handlers.kit.receive import current_installation
 
 
-def registry_page(game: Game) -> Response:
-    return _registry(game)
+def registry_page(game: Game, status: int = 200, at: str = "", problem: str = "", done: str | None = None) -> Response:
+    """The page; ``problem`` is shown beside the form ``at``."""
+    return page(
+        "registry.html",
+        status,
+        problems={at: problem.splitlines()} if problem else {},
+        done=done,
+        form=request.form,
+        largest_mib=UPLOADS["dashboard.import_registry"] // 1024**2,
+        unknown_players=game.settings["players.unknown"],
+        unknown_items=game.settings["items.unknown"],
+    )
 
 
 def add_item(game: Game) -> AnyResponse:
@@ -25,7 +35,7 @@ def add_item(game: Game) -> AnyResponse:
         at = "name"
         checked_text(name, registry.LONGEST_ID)
     except ValueError as error:
-        return _registry(game, 400, at, f"Please {error}.")
+        return registry_page(game, 400, at, f"Please {error}.")
 
     def add(tx: Connection) -> None:
         registry.register_item(tx, game.id, sku, name or None)
@@ -42,7 +52,7 @@ def import_registry(game: Game) -> Response:
     if kind not in ("players", "items"):
         raise PageError(400, "Say whether these are players or items")
     if upload is None or not upload.filename:
-        return _registry(game, 400, kind, "Please choose a file.")
+        return registry_page(game, 400, kind, "Please choose a file.")
     file = upload.stream
     try:
         # In this thread, which has read the file: it is asked to wait until all is stored, however long that takes.
@@ -51,18 +61,5 @@ def import_registry(game: Game) -> Response:
         else:
             done = csv_files.import_items(database.write_here, game.id, file, "owner")
     except RegistryError as error:
-        return _registry(game, 400, kind, str(error))
-    return _registry(game, done=f"{done.count:,} {kind} imported, {done.new:,} of them new.")
-
-
-def _registry(game: Game, status: int = 200, at: str = "", problem: str = "", done: str | None = None) -> Response:
-    return page(
-        "registry.html",
-        status,
-        problems={at: problem.splitlines()} if problem else {},
-        done=done,
-        form=request.form,
-        largest_mib=UPLOADS["dashboard.import_registry"] // 1024**2,
-        unknown_players=game.settings["players.unknown"],
-        unknown_items=game.settings["items.unknown"],
-    )
+        return registry_page(game, 400, kind, str(error))
+    return registry_page(game, done=f"{done.count:,} {kind} imported, {done.new:,} of them new.")

@@ -59,47 +59,8 @@ CSV_HEADER = (
 _CODE = re.compile(r"`([^`]+)`")
 
 
-def differences(game: Game, name: str) -> Response:
-    return page_of(game, name)
-
-
-def differences_csv(game: Game, name: str) -> Response:
-    """Everything that the same filters list."""
-    connection, _ = closed_month(game, name)
-    runs = _wanted_runs(current_runs(connection, game.id, name))
-    wanted = _wanted()
-    titles = partner_titles()
-
-    def rows() -> Iterator[Sequence[object]]:
-        for run in runs:
-            after = 0
-            while found := _found(connection, [run], wanted, after, EXPORTED_AT_ONCE):
-                for _, row in found:
-                    yield _csv_row(game, run, row, titles[run.partner])
-                after = found[-1][1]["id"]
-
-    return csv_file(f"{game.slug}-{name}-differences", CSV_HEADER, rows())
-
-
-def ask_partner(game: Game, name: str) -> AnyResponse:
-    """Compare the month with the partner's API, in the background."""
-    closed_month(game, name)
-    partner, _ = reporting_partner(request.form.get("partner", ""))
-    show_on_error(page_of, game, name)
-    partner_reports.begin(current_installation(), game, name, partner, "owner", is_background=True)
-    return see_other("differences", "reconciling", name=name)
-
-
-def accept_differences(game: Game, name: str) -> AnyResponse:
-    """Accept what differs: the month is reconciled, and the note says why."""
-    closed_month(game, name)
-    show_on_error(page_of, game, name)
-    note = request.form.get("note", "")
-    write(lambda tx: states.accept(tx, game.id, name, "owner", note))
-    return see_other("differences", "accepted", name=name)
-
-
-def page_of(game: Game, name: str, status: int = 200, problem: str | None = None) -> Response:
+def differences(game: Game, name: str, status: int = 200, problem: str | None = None) -> Response:
+    """The page; ``problem`` is shown above the forms."""
     connection, closed = closed_month(game, name)
     runs = current_runs(connection, game.id, name)
     wanted, titles = _wanted(), partner_titles()
@@ -129,6 +90,42 @@ def page_of(game: Game, name: str, status: int = 200, problem: str | None = None
         missing_here=MISSING_HERE,
         largest_mib=UPLOADS["dashboard.upload_report"] // 1024**2,
     )
+
+
+def differences_csv(game: Game, name: str) -> Response:
+    """Everything that the same filters list."""
+    connection, _ = closed_month(game, name)
+    runs = _wanted_runs(current_runs(connection, game.id, name))
+    wanted = _wanted()
+    titles = partner_titles()
+
+    def rows() -> Iterator[Sequence[object]]:
+        for run in runs:
+            after = 0
+            while found := _found(connection, [run], wanted, after, EXPORTED_AT_ONCE):
+                for _, row in found:
+                    yield _csv_row(game, run, row, titles[run.partner])
+                after = found[-1][1]["id"]
+
+    return csv_file(f"{game.slug}-{name}-differences", CSV_HEADER, rows())
+
+
+def ask_partner(game: Game, name: str) -> AnyResponse:
+    """Compare the month with the partner's API, in the background."""
+    closed_month(game, name)
+    partner, _ = reporting_partner(request.form.get("partner", ""))
+    show_on_error(differences, game, name)
+    partner_reports.begin(current_installation(), game, name, partner, "owner", is_background=True)
+    return see_other("differences", "reconciling", name=name)
+
+
+def accept_differences(game: Game, name: str) -> AnyResponse:
+    """Accept what differs: the month is reconciled, and the note says why."""
+    closed_month(game, name)
+    show_on_error(differences, game, name)
+    note = request.form.get("note", "")
+    write(lambda tx: states.accept(tx, game.id, name, "owner", note))
+    return see_other("differences", "accepted", name=name)
 
 
 def _wanted_runs(runs: list[Run]) -> list[Run]:

@@ -56,48 +56,9 @@ def settlements(game: Game) -> Response:
     )
 
 
-def month(game: Game, name: str) -> Response:
-    return _page(game, named_month(game, name))
-
-
-def close_month(game: Game, name: str) -> AnyResponse:
-    """Freeze the figures of a month that is over."""
-    show_on_error(_page, game, named_month(game, name))
-    installation, note = current_installation(), request.form.get("note", "").strip()
-    closing.close(installation.database, game, installation.in_game, name, "owner", note)
-    return see_other("month", "saved", name=name)
-
-
-def advance_month(game: Game, name: str) -> AnyResponse:
-    """Bring a closed month to a later state. The note says why a state is skipped or a difference accepted."""
-    show_on_error(_page, game, named_month(game, name))
-    state, note = request.form.get("state", ""), request.form.get("note", "").strip()
-    is_skipping, is_accepting = (request.form.get(each) == "on" for each in ("skipping", "accepting"))
-    if state not in months.STATES:
-        raise PageError(400, "There is no such state")
-    how = {"is_skipping": is_skipping, "is_accepting": is_accepting}
-    write(lambda tx: states.advance(tx, game.id, name, state, "owner", note, **how))
-    return see_other("month", "saved", name=name)
-
-
-def reopen_month(game: Game, name: str) -> AnyResponse:
-    """Open a closed month again; the note says why."""
-    show_on_error(_page, game, named_month(game, name))
-    note = request.form.get("note", "").strip()
-    write(lambda tx: closing.reopen(tx, game.id, name, "owner", note))
-    return see_other("month", "saved", name=name)
-
-
-def named_month(game: Game, name: str) -> Month:
-    """The month of an address; 404 when there is none."""
-    try:
-        return months.month_of(read(), game, name)
-    except GameError as error:
-        raise PageError(404, str(error)) from None
-
-
-def _page(game: Game, named: Month, status: int = 200, problem: str | None = None) -> Response:
-    connection = read()
+def month(game: Game, name: str, status: int = 200, problem: str | None = None) -> Response:
+    """The page of a month; ``problem`` is shown beside the forms."""
+    connection, named = read(), named_month(game, name)
     closed = months.find_closed(connection, game.id, named.name)
     as_of: str | None
     if closed is not None:
@@ -131,6 +92,42 @@ def _page(game: Game, named: Month, status: int = 200, problem: str | None = Non
         disagreeing=states.disagreeing(connection, game.id, named.name),
         headline=charged_but_not_granted(runs),
     )
+
+
+def close_month(game: Game, name: str) -> AnyResponse:
+    """Freeze the figures of a month that is over."""
+    show_on_error(month, game, name)
+    installation, note = current_installation(), request.form.get("note", "").strip()
+    closing.close(installation.database, game, installation.in_game, name, "owner", note)
+    return see_other("month", "saved", name=name)
+
+
+def advance_month(game: Game, name: str) -> AnyResponse:
+    """Bring a closed month to a later state. The note says why a state is skipped or a difference accepted."""
+    show_on_error(month, game, name)
+    state, note = request.form.get("state", ""), request.form.get("note", "").strip()
+    is_skipping, is_accepting = (request.form.get(each) == "on" for each in ("skipping", "accepting"))
+    if state not in months.STATES:
+        raise PageError(400, "There is no such state")
+    how = {"is_skipping": is_skipping, "is_accepting": is_accepting}
+    write(lambda tx: states.advance(tx, game.id, name, state, "owner", note, **how))
+    return see_other("month", "saved", name=name)
+
+
+def reopen_month(game: Game, name: str) -> AnyResponse:
+    """Open a closed month again; the note says why."""
+    show_on_error(month, game, name)
+    note = request.form.get("note", "").strip()
+    write(lambda tx: closing.reopen(tx, game.id, name, "owner", note))
+    return see_other("month", "saved", name=name)
+
+
+def named_month(game: Game, name: str) -> Month:
+    """The month of an address; 404 when there is none."""
+    try:
+        return months.month_of(read(), game, name)
+    except GameError as error:
+        raise PageError(404, str(error)) from None
 
 
 def _waterfall(total: Line) -> Markup:

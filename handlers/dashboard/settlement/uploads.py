@@ -15,7 +15,7 @@ from coinslot.settlement.columns import FIELDS, NEEDED, Layout, plain
 from coinslot.settlement.differences import UNREADABLE
 from coinslot.settlement.runs import ReconciliationError
 from handlers.dashboard.frame.pages import PageError, page, see_other, show_on_error, whole
-from handlers.dashboard.settlement.differences import page_of, reporting_partner
+from handlers.dashboard.settlement.differences import differences, reporting_partner
 from handlers.dashboard.settlement.documents import closed_month
 from handlers.kit import partner_reports
 from handlers.kit.partner import Report
@@ -41,14 +41,14 @@ def upload_report(game: Game, name: str) -> AnyResponse:
     partner, report = reporting_partner(request.form.get("partner", ""))
     upload = request.files.get("file")
     if upload is None or not upload.filename:
-        return page_of(game, name, 400, "Please choose a file.")
+        return differences(game, name, 400, "Please choose a file.")
     upload_id = uploads.keep(current_installation().settings.home, _purpose(game, name, partner.name), upload.stream)
     kept = _uploaded(game, name, partner.name, upload_id)
     try:
         _head(kept, report)
     except ReconciliationError as error:
         uploads.forget(kept)
-        return page_of(game, name, 400, f"{shown(upload.filename, 60)} cannot be read: {error}.")
+        return differences(game, name, 400, f"{shown(upload.filename, 60)} cannot be read: {error}.")
     return see_other("report_columns", name=name, partner=partner.name, upload_id=upload_id)
 
 
