@@ -1,8 +1,8 @@
-"""PlayCamp, creator sponsorship: players enter (``entries/``), its webhooks come in and become the game's own format
-(``events/``), and the game's payments go out (``payments/``); our calls to it are in ``api/``.
+"""PlayCamp, creator sponsorship: players enter (``entries/``), its webhooks are converted for the game (``events/``),
+and the game's payments are registered there (``payments/``). Our calls to it are in ``api/``.
 
-Documentation: playcamp.io/docs, the guide "Partner Gateway" and its neighbours (checked 2026-11). What the guide leaves
-to be agreed per game is configuration here.
+Documentation: playcamp.io/docs, the guide "Partner Gateway" and the pages next to it (checked 2026-11). What the guide
+leaves to an agreement per game is configuration here.
 """
 
 from flask import Blueprint
@@ -39,12 +39,12 @@ bp.get("/playcamp/<game_slug>/payments")(query.payments_between)
 
 
 def is_configured(game: Game) -> bool:
-    """Whether anything of PlayCamp's is set up; each address asks for the secrets it needs by itself."""
+    """Whether any secret of PlayCamp's is set. Each address checks the secrets it needs itself."""
     return any(name.startswith("playcamp.") for name in game.secrets)
 
 
 def missing(game: Game) -> list[str]:
-    """Sentences for the owner; empty when nothing is missing or nothing was begun."""
+    """Sentences for the owner about what is missing; none where PlayCamp is not set up at all."""
     if not is_configured(game):
         return []
     found = lacking(game)
@@ -54,7 +54,7 @@ def missing(game: Game) -> list[str]:
 
 
 def lacking(game: Game) -> list[str]:
-    """A sentence for each thing begun that cannot work without another."""
+    """A sentence for each setting or secret without which another one cannot work."""
     found = []
     if game.keys("playcamp.shared_key") and not game.keys("playcamp.api_key"):
         found.append("playcamp.api_key is not set, so players' entries end on a page that says not now")
@@ -65,7 +65,7 @@ def lacking(game: Game) -> list[str]:
 
 
 def wrong(game: Game) -> list[str]:
-    """Sentences for the owner about keys that the other side does not take."""
+    """Sentences for the owner about keys that the other side refuses."""
     errors = jobs.last_errors(current_installation().database.read(), game.id)
     return registration.wrong(game, errors) + polling.wrong(game, errors)
 

@@ -1,7 +1,6 @@
 """The format ``playcamp`` of destinations: boosts in the game's own format, signed as PlayCamp's gateway signs them.
 
-The signature covers time and body, in hexadecimal, and attempts are numbered; the body is what was converted for the
-game (``events/conversion.py``).
+The body is the one that ``events/conversion.py`` made. The signature covers time and body; attempts are numbered.
 """
 
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ from coinslot.outbox.formats import Format
 def _sign(
     webhook_id: str, number: int, timestamp: str, content: bytes, secrets: Iterable[SecretValue]
 ) -> dict[str, str]:
-    secret = next(iter(secrets)).value  # the current one: this format has room for one signature
+    secret = next(iter(secrets)).value  # the current one: the format carries one signature
     return {
         "X-Gateway-Delivery": webhook_id,
         "X-Gateway-Attempt": str(number),

@@ -82,7 +82,7 @@ def verify(game: str, creator: str, campaign: str | None) -> None:
 def webhooks(game: str, replace: bool) -> None:
     """Have PlayCamp send GAME's events here: registers every event type and stores each signing secret.
 
-    May be run again and again. A registration whose secret is stored here is kept. PlayCamp shows a secret only once:
+    May be run again at any time. A registration whose secret is stored here is kept. PlayCamp shows a secret only once:
     where it is missing, a new registration is made, and the older ones are deleted after that. An event type that is
     registered for the same address at another host, as before a move, is left there unless --replace is given.
     """

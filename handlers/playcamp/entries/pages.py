@@ -1,4 +1,4 @@
-"""What a player reads in the browser where the WebView cannot be opened."""
+"""The page that a player sees when the WebView cannot be opened."""
 
 import base64
 import hashlib
@@ -48,7 +48,7 @@ PAGE = Markup(
 
 
 def trouble(status: int, language: str, query: bytes) -> Response:
-    """Say that it did not work, and lead to the same address again. ``query`` is that address's own, as it came."""
+    """A page with an apology and a link to the same address; ``query`` is that address's query as it came."""
     title, sentence, link = WORDS[language]
     page = PAGE.format(
         language=language,

@@ -1,4 +1,4 @@
-"""Whom a player supports, as the game asks for it."""
+"""The game asks which creators a player supports."""
 
 from flask import Response, jsonify
 from marshmallow import fields
@@ -25,7 +25,7 @@ class Sponsors(Strict):
 
 
 def show(player_id: str) -> Response:
-    """The player's boosts, one per campaign; of anybody, since PlayCamp's players need not be registered."""
+    """The player's boosts, one per campaign. The player need not be registered."""
     game = caller()
     player_id = checked(player_id, "player_id")
     return jsonify(
