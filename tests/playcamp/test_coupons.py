@@ -14,6 +14,12 @@ from tests.owed import Owed
 SECRET = "whsec_demo_0001"
 REDEEM = "/v1/server/coupons/redeem"
 GEMS = [{"itemId": "gems", "itemQuantity": 100, "itemName": {"ko": "보석", "en": "Gems"}}]
+GIFT = {
+    "items": [{"sku": "gems", "quantity": 100}],
+    "package_name": {"ko": "환영 선물", "en": "Welcome gift"},
+    "creator_key": "AAA11",
+    "campaign_id": "camp_1",
+}
 
 
 @pytest.fixture
@@ -86,18 +92,8 @@ class TestValidating:
     def test_a_good_coupon_is_valid_and_nothing_is_used_up(self, ask, playcamp, feed):
         answer = ask("validate")
 
-        assert (answer.status_code, answer.json) == (
-            200,
-            {
-                "valid": True,
-                "error_code": None,
-                "message": None,
-                "items": [{"sku": "gems", "quantity": 100}],
-                "package_name": {"ko": "환영 선물", "en": "Welcome gift"},
-                "creator_key": "AAA11",
-                "campaign_id": "camp_1",
-            },
-        )
+        assert answer.status_code == 200
+        assert answer.json == {"valid": True, "error_code": None, "message": None, **GIFT}
         assert playcamp.usages == []
         assert feed() == []
 
@@ -147,15 +143,8 @@ class TestRedeeming:
 
         assert answer.status_code == 200
         (grant,) = feed()
-        assert answer.json == {
-            "usage_id": 5678,
-            "transaction_id": grant["transaction_id"],
-            "items": [{"sku": "gems", "quantity": 100}],
-            "package_name": {"ko": "환영 선물", "en": "Welcome gift"},
-            "creator_key": "AAA11",
-            "campaign_id": "camp_1",
-            "is_test": False,
-        }
+        usage = {"usage_id": 5678, "transaction_id": grant["transaction_id"], "is_test": False}
+        assert answer.json == usage | GIFT
         assert (grant["partner"], grant["kind"], grant["external_id"]) == ("playcamp", "coupon", "5678")
         assert (grant["player_id"], lines(grant), grant["is_test"]) == ("100001", {"gems": 100}, False)
         assert playcamp.asked(REDEEM)[0].json["gameUserUuid"] == game_user_uuid
