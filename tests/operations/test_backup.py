@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +184,7 @@ def post(server: Server, order_id: str) -> tuple[int, str]:
 # Copies ---------------------------------------------------------------------------------------------------------
 
 
-def test_copy_is_one_private_file_that_holds_what_was_acknowledged(place: Place, tmp_path: Path) -> None:
+def test_copy_is_one_private_file_that_holds_what_was_acknowledged(place, tmp_path):
     place.order("first")
     file = tmp_path / "copy.db"
 
@@ -206,7 +206,7 @@ def test_copy_is_one_private_file_that_holds_what_was_acknowledged(place: Place,
     assert orders_in(file) == ["first", "later"]
 
 
-def test_copy_names_the_variable_where_the_key_comes_from_it(tmp_path: Path) -> None:
+def test_copy_names_the_variable_where_the_key_comes_from_it(tmp_path):
     key = MasterKey.generate()
     place = Place(tmp_path / "home", COINSLOT_MASTER_KEY=key.text())
     place.set_up()
@@ -218,7 +218,7 @@ def test_copy_names_the_variable_where_the_key_comes_from_it(tmp_path: Path) -> 
     place.close()
 
 
-def test_credits_go_on_during_a_copy(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credits_go_on_during_a_copy(place, tmp_path, monkeypatch):
     place.order("before")
     credited: list[str] = []
 
@@ -237,7 +237,7 @@ def test_credits_go_on_during_a_copy(place: Place, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("name", ["master.key", "coinslot.db", "write.lock"])
-def test_copy_never_replaces_a_file_we_live_on(place: Place, name: str) -> None:
+def test_copy_never_replaces_a_file_we_live_on(place, name):
     (place.home / "write.lock").write_text("something")
     before = (place.home / name).read_bytes()
 
@@ -247,7 +247,7 @@ def test_copy_never_replaces_a_file_we_live_on(place: Place, name: str) -> None:
     assert (place.home / name).read_bytes() == before
 
 
-def test_copy_that_fails_leaves_the_earlier_one_and_nothing_else(place: Place, tmp_path: Path) -> None:
+def test_copy_that_fails_leaves_the_earlier_one_and_nothing_else(place, tmp_path):
     """The disk is full, as the kernel tells it: no file may grow past half of what the copy needs."""
     folder = tmp_path / "copies"
     folder.mkdir()
@@ -270,7 +270,7 @@ def test_copy_that_fails_leaves_the_earlier_one_and_nothing_else(place: Place, t
     assert (folder / "copy.db").read_bytes() == before
 
 
-def test_copy_of_a_damaged_database_is_not_kept(place: Place, copy: Path) -> None:
+def test_copy_of_a_damaged_database_is_not_kept(place, copy):
     before = copy.read_bytes()
     place.close()
     place.path.write_bytes(spoil_last(place.path.read_bytes()))
@@ -283,7 +283,7 @@ def test_copy_of_a_damaged_database_is_not_kept(place: Place, copy: Path) -> Non
     assert sorted(path.name for path in copy.parent.iterdir()) == ["copy.db", "home"]
 
 
-def test_copy_that_is_told_to_stop_leaves_nothing(place: Place, tmp_path: Path) -> None:
+def test_copy_that_is_told_to_stop_leaves_nothing(place, tmp_path):
     def fill(tx: sqlite3.Connection) -> None:
         for number in range(60):
             tx.execute(LARGE_ITEM, {"sku": f"large {number}"})
@@ -299,7 +299,7 @@ def test_copy_that_is_told_to_stop_leaves_nothing(place: Place, tmp_path: Path) 
     assert list(folder.iterdir()) == []
 
 
-def test_copy_of_nothing_is_refused_and_makes_nothing(other: Place, tmp_path: Path) -> None:
+def test_copy_of_nothing_is_refused_and_makes_nothing(other, tmp_path):
     result = other.run(operate.backup_command, tmp_path / "copy.db")
 
     assert result.exit_code == 1
@@ -310,7 +310,7 @@ def test_copy_of_nothing_is_refused_and_makes_nothing(other: Place, tmp_path: Pa
 # Restores -------------------------------------------------------------------------------------------------------
 
 
-def test_restore_serves_the_copy_and_keeps_what_was_served(place: Place, copy_of_first: Path) -> None:
+def test_restore_serves_the_copy_and_keeps_what_was_served(place, copy_of_first):
     first = place.order("first")
     lost = place.order("lost")
 
@@ -331,7 +331,7 @@ def test_restore_serves_the_copy_and_keeps_what_was_served(place: Place, copy_of
     assert place.order("lost") == lost
 
 
-def test_restore_can_be_undone(place: Place, copy: Path) -> None:
+def test_restore_can_be_undone(place, copy):
     place.order("credited since")
     place.restore(copy)
     (kept,) = place.home.glob("coinslot.db.before-restore-*")
@@ -341,9 +341,7 @@ def test_restore_can_be_undone(place: Place, copy: Path) -> None:
     assert orders_in(place.path) == ["credited since"]
 
 
-def test_ids_of_feeds_deliveries_and_attempts_start_far_above_every_one_ever_handed_out(
-    place: Place, tmp_path: Path
-) -> None:
+def test_ids_of_feeds_deliveries_and_attempts_start_far_above_every_one_ever_handed_out(place, tmp_path):
     installation = place.installation
     installation.database.write_here(
         lambda tx: destinations.add(tx, installation.vault, "demo", "game", "http://127.0.0.1:9/hook", actor="test")
@@ -369,9 +367,7 @@ def test_ids_of_feeds_deliveries_and_attempts_start_far_above_every_one_ever_han
     assert installation.database.write_here(lambda tx: attempts.record(tx, stale, attempts.Result(None, 200))) == "gone"
 
 
-def test_feed_ids_are_new_even_when_every_later_database_was_lost(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_feed_ids_are_new_even_when_every_later_database_was_lost(place, tmp_path, monkeypatch):
     """The same old copy on two new machines, one after the other: the second knows nothing of the first."""
     place.backup(tmp_path / "copy.db")
     place.restore(tmp_path / "copy.db")
@@ -392,7 +388,7 @@ def test_feed_ids_are_new_even_when_every_later_database_was_lost(
 
 
 @pytest.mark.parametrize("key", ["file", "variable"])
-def test_fresh_machine_with_only_the_key(place: Place, copy_of_first: Path, key: str) -> None:
+def test_fresh_machine_with_only_the_key(place, copy_of_first, key):
     first = place.order("first")
     text = (place.home / "master.key").read_text()
     other = Place(place.home.parent / "other", **({"COINSLOT_MASTER_KEY": text} if key == "variable" else {}))
@@ -410,7 +406,7 @@ def test_fresh_machine_with_only_the_key(place: Place, copy_of_first: Path, key:
     other.close()
 
 
-def test_without_any_key_a_restore_is_refused_and_makes_nothing(place: Place, other: Place, tmp_path: Path) -> None:
+def test_without_any_key_a_restore_is_refused_and_makes_nothing(place, other, tmp_path):
     place.backup(tmp_path / "copy.db")
 
     said = other.is_refused(tmp_path / "copy.db")
@@ -419,7 +415,7 @@ def test_without_any_key_a_restore_is_refused_and_makes_nothing(place: Place, ot
     assert not other.home.exists()
 
 
-def test_under_another_key_a_restore_is_refused_by_the_keys_name(place: Place, other: Place, tmp_path: Path) -> None:
+def test_under_another_key_a_restore_is_refused_by_the_keys_name(place, other, tmp_path):
     place.backup(tmp_path / "copy.db")
     other.set_up()
     other.order("stays")
@@ -432,7 +428,7 @@ def test_under_another_key_a_restore_is_refused_by_the_keys_name(place: Place, o
     other.order("first")
 
 
-def test_copy_from_before_a_key_rotation_is_sealed_again(place: Place, tmp_path: Path) -> None:
+def test_copy_from_before_a_key_rotation_is_sealed_again(place, tmp_path):
     place.refuse_a_call()
     place.backup(tmp_path / "copy.db")
     old = place.installation.vault.candidates()[0]
@@ -468,9 +464,7 @@ def spoil_last(raw: bytes) -> bytes:
         (lambda raw: raw[:60] + (999).to_bytes(4, "big") + raw[64:], "newer"),
     ],
 )
-def test_file_that_is_no_sound_copy_is_refused(
-    place: Place, tmp_path: Path, spoil: Callable[[bytes], bytes], words: str
-) -> None:
+def test_file_that_is_no_sound_copy_is_refused(place, tmp_path, spoil, words):
     for number in range(20):
         place.order(f"order {number}")
     place.backup(tmp_path / "copy.db")
@@ -480,7 +474,7 @@ def test_file_that_is_no_sound_copy_is_refused(
     place.order("still served")
 
 
-def test_every_flipped_byte_is_noticed_or_harmless(place: Place, tmp_path: Path) -> None:
+def test_every_flipped_byte_is_noticed_or_harmless(place, tmp_path):
     """A restored copy with one byte changed either is refused, or leads to a sound database."""
     for number in range(20):
         place.order(f"order {number}")
@@ -509,7 +503,7 @@ def test_every_flipped_byte_is_noticed_or_harmless(place: Place, tmp_path: Path)
         (f"PRAGMA user_version = {db.OLDEST_VERSION - 1}", "older than the first release"),
     ],
 )
-def test_copy_that_was_changed_is_refused(place: Place, tmp_path: Path, sql: str, words: str) -> None:
+def test_copy_that_was_changed_is_refused(place, tmp_path, sql, words):
     place.refuse_a_call()
     place.backup(tmp_path / "copy.db")
     rows(tmp_path / "copy.db", sql)
@@ -520,7 +514,7 @@ def test_copy_that_was_changed_is_refused(place: Place, tmp_path: Path, sql: str
     assert KEY not in said
 
 
-def test_older_copy_is_brought_up_to_date(place: Place, copy_of_first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_copy_is_brought_up_to_date(place, copy_of_first, monkeypatch):
     rows(copy_of_first, f"PRAGMA user_version = {db.SCHEMA_VERSION - 1}")
     monkeypatch.setattr(db, "OLDEST_VERSION", db.SCHEMA_VERSION - 1)
     monkeypatch.setitem(db.MIGRATIONS, db.SCHEMA_VERSION, lambda tx: tx.execute("CREATE TABLE came_later (x TEXT)"))
@@ -533,7 +527,7 @@ def test_older_copy_is_brought_up_to_date(place: Place, copy_of_first: Path, mon
     assert rows(copy_of_first, "PRAGMA user_version") == [(db.SCHEMA_VERSION - 1,)]  # the copy is let be
 
 
-def test_copy_with_other_pages_goes_into_a_running_database(place: Place, copy_of_first: Path) -> None:
+def test_copy_with_other_pages_goes_into_a_running_database(place, copy_of_first):
     connection = sqlite3.connect(copy_of_first, isolation_level=None)
     connection.execute("PRAGMA page_size = 8192")
     connection.execute("VACUUM")
@@ -546,7 +540,7 @@ def test_copy_with_other_pages_goes_into_a_running_database(place: Place, copy_o
     assert list(chain.verify(db.connect(place.path))) == []
 
 
-def test_copy_made_by_hand_with_its_wal_can_be_restored(place: Place, tmp_path: Path) -> None:
+def test_copy_made_by_hand_with_its_wal_can_be_restored(place, tmp_path):
     place.order("in the WAL")
     for suffix in ("", "-wal"):
         shutil.copy(f"{place.path}{suffix}", tmp_path / f"copy.db{suffix}")
@@ -557,7 +551,7 @@ def test_copy_made_by_hand_with_its_wal_can_be_restored(place: Place, tmp_path: 
     assert orders_in(place.path) == ["in the WAL"]
 
 
-def test_copy_made_by_hand_without_its_wal_does_not_take_the_games_away(tmp_path: Path) -> None:
+def test_copy_made_by_hand_without_its_wal_does_not_take_the_games_away(tmp_path):
     place = Place(tmp_path / "home")
     place.installation.prepare()
     rows(place.path, "PRAGMA wal_checkpoint(TRUNCATE)")
@@ -574,7 +568,7 @@ def test_copy_made_by_hand_without_its_wal_does_not_take_the_games_away(tmp_path
     place.close()
 
 
-def test_copy_without_a_game_may_replace_a_database_without_one(other: Place, tmp_path: Path) -> None:
+def test_copy_without_a_game_may_replace_a_database_without_one(other, tmp_path):
     other.installation.prepare()
     other.backup(tmp_path / "copy.db")
 
@@ -583,7 +577,7 @@ def test_copy_without_a_game_may_replace_a_database_without_one(other: Place, tm
     assert rows(other.path, "SELECT * FROM games") == []
 
 
-def test_reader_in_the_middle_of_its_snapshot_keeps_it(place: Place, copy: Path) -> None:
+def test_reader_in_the_middle_of_its_snapshot_keeps_it(place, copy):
     place.order("seen")
 
     with place.installation.database.snapshot() as reader:
@@ -594,7 +588,7 @@ def test_reader_in_the_middle_of_its_snapshot_keeps_it(place: Place, copy: Path)
     assert place.installation.database.read().execute("SELECT * FROM transactions").fetchall() == []
 
 
-def test_damaged_database_is_moved_aside(place: Place, copy_of_first: Path) -> None:
+def test_damaged_database_is_moved_aside(place, copy_of_first):
     place.close()
     place.path.write_bytes(b"spoilt" * 1000)
 
@@ -609,7 +603,7 @@ def test_damaged_database_is_moved_aside(place: Place, copy_of_first: Path) -> N
     place.order("second")
 
 
-def test_old_wal_is_not_taken_for_the_restored_files(place: Place, copy: Path) -> None:
+def test_old_wal_is_not_taken_for_the_restored_files(place, copy):
     place.order("only in the WAL")
     wal = Path(f"{place.path}-wal").read_bytes()
     assert wal
@@ -625,7 +619,7 @@ def test_old_wal_is_not_taken_for_the_restored_files(place: Place, copy: Path) -
     assert aside.read_bytes() == wal
 
 
-def test_newer_database_is_moved_aside(place: Place, copy_of_first: Path) -> None:
+def test_newer_database_is_moved_aside(place, copy_of_first):
     rows(place.path, "PRAGMA user_version = 999")
     rows(place.path, "UPDATE sequences SET last_id = 1000000000000000")
     place.close()
@@ -640,7 +634,7 @@ def test_newer_database_is_moved_aside(place: Place, copy_of_first: Path) -> Non
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
 @pytest.mark.parametrize("state", ["healthy", "damaged", "missing"])
-def test_what_root_restores_belongs_to_the_folders_owner(place: Place, tmp_path: Path, state: str) -> None:
+def test_what_root_restores_belongs_to_the_folders_owner(place, tmp_path, state):
     place.backup(tmp_path / "copy.db")
     place.close()
     for path in (place.home, *place.home.iterdir()):
@@ -658,7 +652,7 @@ def test_what_root_restores_belongs_to_the_folders_owner(place: Place, tmp_path:
     )
 
 
-def test_second_restore_at_the_same_time_is_refused(place: Place, copy: Path) -> None:
+def test_second_restore_at_the_same_time_is_refused(place, copy):
 
     with _only_restore(place.home):
         assert "another restore" in place.is_refused(copy)
@@ -668,9 +662,7 @@ def test_second_restore_at_the_same_time_is_refused(place: Place, copy: Path) ->
 
 
 @pytest.mark.parametrize("trouble", ["damaged", "deleted", "moved away"])
-def test_file_that_cannot_be_served_is_not_replaced_under_a_running_server(
-    place: Place, copy_of_first: Path, trouble: str
-) -> None:
+def test_file_that_cannot_be_served_is_not_replaced_under_a_running_server(place, copy_of_first, trouble):
     place.close()
 
     with Server(place.home) as server:
@@ -690,7 +682,7 @@ def test_file_that_cannot_be_served_is_not_replaced_under_a_running_server(
 
 
 @pytest.mark.long
-def test_restore_under_load_loses_nothing_that_is_reported_again(tmp_path: Path) -> None:
+def test_restore_under_load_loses_nothing_that_is_reported_again(tmp_path):
     """Orders keep coming while an older copy is restored; then every one is reported again, as partners do."""
     place = Place(tmp_path / "home")
     token = place.set_up()
@@ -785,7 +777,7 @@ print("ends", flush=True)
 
 @pytest.mark.long
 @pytest.mark.parametrize("live", ["healthy", "damaged"])
-def test_restore_that_is_killed_leaves_the_old_database_or_the_new_one(place: Place, tmp_path: Path, live: str) -> None:
+def test_restore_that_is_killed_leaves_the_old_database_or_the_new_one(place, tmp_path, live):
     def fill(name: str) -> None:
         def write(tx: sqlite3.Connection) -> None:
             tx.execute("DELETE FROM items")

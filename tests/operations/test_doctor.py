@@ -6,7 +6,6 @@ import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -102,7 +101,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return lambda seconds: monkeypatch.setattr("coinslot.base.clock.now", lambda: began + seconds)
 
 
-def test_healthy_installation_exits_0(patient: Patient) -> None:
+def test_healthy_installation_exits_0(patient):
     credit(patient, "first")
 
     lines, exit_code = patient.examine()
@@ -118,7 +117,7 @@ def test_healthy_installation_exits_0(patient: Patient) -> None:
         assert f"ok       game demo: {partner} is configured" in lines
 
 
-def test_nothing_is_made_where_nothing_is(tmp_path: Path) -> None:
+def test_nothing_is_made_where_nothing_is(tmp_path):
     patient = Patient(tmp_path / "home")
 
     assert patient.says("WRONG", "does not exist")
@@ -138,7 +137,7 @@ def test_nothing_is_made_where_nothing_is(tmp_path: Path) -> None:
         (lambda path: execute(path, "PRAGMA user_version = 0"), "older"),
     ],
 )
-def test_database_that_cannot_be_used(patient: Patient, spoil: Callable[[Path], Any], wrong: str) -> None:
+def test_database_that_cannot_be_used(patient, spoil, wrong):
     for number in range(100):
         credit(patient, f"order {number}")
     patient.installation.database.close()
@@ -158,21 +157,21 @@ def execute(path: Path, sql: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["not Base64!", "c2hvcnQ=", ""])
-def test_malformed_key_file(patient: Patient, text: str) -> None:
+def test_malformed_key_file(patient, text):
     (patient.home / "master.key").write_text(text)
 
     assert patient.says("WRONG", "does not hold the Base64 of 32 bytes")
     assert patient.says("ok", "hash chain")
 
 
-def test_malformed_key_variable(patient: Patient) -> None:
+def test_malformed_key_variable(patient):
     told = Patient(patient.home, COINSLOT_MASTER_KEY="A" * 20)
 
     assert told.says("WRONG", "COINSLOT_MASTER_KEY does not hold")
     assert not told.says("WRONG", "A" * 20)
 
 
-def test_wrong_key(patient: Patient) -> None:
+def test_wrong_key(patient):
     wrong = MasterKey.generate()
     told = Patient(patient.home, COINSLOT_MASTER_KEY=wrong.text())
 
@@ -181,14 +180,14 @@ def test_wrong_key(patient: Patient) -> None:
     assert not told.says("", wrong.text())
 
 
-def test_secret_that_does_not_open(patient: Patient) -> None:
+def test_secret_that_does_not_open(patient):
     patient.write(lambda tx: tx.execute("UPDATE secrets SET ciphertext = zeroblob(40) WHERE name = 'playtem.secret'"))
     patient.config("playtem.app_id", "2")  # so that no process serves the copy it has opened
 
     assert patient.says("WRONG", "secret/demo/playtem.secret")
 
 
-def test_leftover_of_a_key_rotation(patient: Patient) -> None:
+def test_leftover_of_a_key_rotation(patient):
     path = patient.home / "master.key.next"
     path.write_text(MasterKey.generate().text())
     path.chmod(0o600)
@@ -196,7 +195,7 @@ def test_leftover_of_a_key_rotation(patient: Patient) -> None:
     assert patient.says("warning", "master.key.next")
 
 
-def test_open_permissions(patient: Patient) -> None:
+def test_open_permissions(patient):
     patient.home.chmod(0o755)
     for name in ("coinslot.db", "master.key"):
         (patient.home / name).chmod(0o644)
@@ -208,13 +207,13 @@ def test_open_permissions(patient: Patient) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
-def test_file_of_another_user(patient: Patient) -> None:
+def test_file_of_another_user(patient):
     os.chown(patient.home / "master.key", 4321, 4321)
 
     assert patient.says("WRONG", "belongs to user 4321")
 
 
-def test_changed_ledger(patient: Patient) -> None:
+def test_changed_ledger(patient):
     for number in range(8):
         credit(patient, f"order {number}")
 
@@ -230,7 +229,7 @@ def test_changed_ledger(patient: Patient) -> None:
     assert "and 3 more" in wrong[-1]
 
 
-def test_full_disk(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(patient, monkeypatch):
     usage = namedtuple("usage", "total used free")  # what the kernel would say
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage(1, 1, 1_000_000))
     assert patient.says("WRONG", "credits are about to fail")
@@ -239,7 +238,7 @@ def test_full_disk(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     assert patient.says("warning", "free on the disk")
 
 
-def test_clock_that_is_wrong(patient: Patient, later: Callable[[float], None]) -> None:
+def test_clock_that_is_wrong(patient, later):
     credit(patient)
     later(-3600)
     assert patient.says("WRONG", "earlier than the newest transaction")
@@ -247,7 +246,7 @@ def test_clock_that_is_wrong(patient: Patient, later: Callable[[float], None]) -
     assert patient.says("WRONG", "1970")
 
 
-def test_refusals_of_the_last_day_one_line_each(patient: Patient, later: Callable[[float], None]) -> None:
+def test_refusals_of_the_last_day_one_line_each(patient, later):
     for _ in range(3):
         patient.refuse("signature")
     patient.refuse("token")
@@ -264,9 +263,7 @@ def test_refusals_of_the_last_day_one_line_each(patient: Patient, later: Callabl
     assert patient.says("ok", "no call was refused")
 
 
-def test_where_only_the_newest_refusals_are_kept_the_counts_say_that_there_may_be_more(
-    patient: Patient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_only_the_newest_refusals_are_kept_the_counts_say_that_there_may_be_more(patient, monkeypatch):
     monkeypatch.setattr("coinslot.operations.observations.KEPT_PER_PARTNER", 5)
     for _ in range(4):
         patient.refuse("timestamp")
@@ -282,9 +279,7 @@ def test_where_only_the_newest_refusals_are_kept_the_counts_say_that_there_may_b
     assert patient.says("warning", "; 2 or more signed call(s) of the last 24 hours were refused for their age")
 
 
-def test_a_ring_that_reaches_back_further_than_a_day_has_counted_all_of_it(
-    patient: Patient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ring_that_reaches_back_further_than_a_day_has_counted_all_of_it(patient, monkeypatch):
     monkeypatch.setattr("coinslot.operations.observations.KEPT_PER_PARTNER", 5)
     for _ in range(3):
         patient.refuse("timestamp", at=time.time() - 25 * 3600)
@@ -295,7 +290,7 @@ def test_a_ring_that_reaches_back_further_than_a_day_has_counted_all_of_it(
     assert patient.says("warning", "; 3 signed call(s) of the last 24 hours")
 
 
-def test_no_password_and_no_game(tmp_path: Path) -> None:
+def test_no_password_and_no_game(tmp_path):
     patient = Patient(tmp_path / "home")
     patient.installation.prepare()
 
@@ -317,26 +312,26 @@ def test_no_password_and_no_game(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_public_address(patient: Patient, environment: dict[str, str], level: str, words: str) -> None:
+def test_public_address(patient, environment, level, words):
     told = Patient(patient.home, **environment)
     assert told.says(level, words)
     assert told.says("warning", "TRUSTED_PROXIES") == ("PROXIES is 0" in words)
 
 
 @pytest.mark.parametrize(("status", "level"), [(200, "ok"), (404, "warning")])
-def test_public_address_that_answers(patient: Patient, status: int, level: str) -> None:
+def test_public_address_that_answers(patient, status, level):
     with FakeServer(lambda request: (status if request.path == "/healthz" else 500, {})) as server:
         assert Patient(patient.home, COINSLOT_PUBLIC_URL=server.url).says(level, "/healthz answers")
 
 
-def test_partner_that_was_begun_and_cannot_answer(patient: Patient) -> None:
+def test_partner_that_was_begun_and_cannot_answer(patient):
     patient.write(lambda tx: tx.execute("DELETE FROM secrets WHERE name = 'appcharge.publisher_token'"))
     patient.config("appcharge.tolerance_seconds", "60")
 
     assert patient.says("WRONG", "appcharge.publisher_token is not set")
 
 
-def test_partner_that_is_not_configured(patient: Patient) -> None:
+def test_partner_that_is_not_configured(patient):
     patient.write(lambda tx: tx.execute("DELETE FROM secrets WHERE name = 'playtem.secret'"))
     patient.config("playtem.app_id", "2")
 
@@ -346,7 +341,7 @@ def test_partner_that_is_not_configured(patient: Patient) -> None:
     assert any(line.startswith("ok") and "Playtem is not configured" in line for line in lines)
 
 
-def test_partner_that_answers_and_still_lacks_something(patient: Patient) -> None:
+def test_partner_that_answers_and_still_lacks_something(patient):
     patient.write(lambda tx: tx.execute("DELETE FROM settings WHERE key = 'playtem.app_id'"))
     patient.config("allowlist.playtem", "")
 
@@ -357,13 +352,13 @@ def test_partner_that_answers_and_still_lacks_something(patient: Patient) -> Non
     assert any(line.startswith("warning") and "allowlist.playtem is empty" in line for line in lines)
 
 
-def test_lookup_without_an_address(patient: Patient) -> None:
+def test_lookup_without_an_address(patient):
     patient.config("players.unknown", "lookup")
 
     assert patient.says("WRONG", "players.lookup_url is not set")
 
 
-def test_nobody_and_nothing_registered(patient: Patient) -> None:
+def test_nobody_and_nothing_registered(patient):
     patient.write(lambda tx: tx.execute("DELETE FROM players"))
     patient.write(lambda tx: tx.execute("DELETE FROM items"))
     assert patient.says("warning", "no players are registered")
@@ -402,7 +397,7 @@ def test_nobody_and_nothing_registered(patient: Patient) -> None:
         ),
     ],
 )
-def test_troubles_are_said_as_the_overview_says_them(patient: Patient, statement: str, words: str) -> None:
+def test_troubles_are_said_as_the_overview_says_them(patient, statement, words):
     patient.write(
         lambda tx: tx.execute(
             """INSERT INTO destinations (game_id, name, url, created_at, updated_at)
@@ -418,7 +413,7 @@ def test_troubles_are_said_as_the_overview_says_them(patient: Patient, statement
     assert words in patient.lines("warning")
 
 
-def test_looking_changes_nothing(patient: Patient) -> None:
+def test_looking_changes_nothing(patient):
     credit(patient, "first")
     before = list(db.connect(patient.installation.database.path).iterdump())
 
@@ -427,7 +422,7 @@ def test_looking_changes_nothing(patient: Patient) -> None:
     assert list(db.connect(patient.installation.database.path).iterdump()) == before
 
 
-def test_restored_installation_is_healthy(patient: Patient, tmp_path: Path) -> None:
+def test_restored_installation_is_healthy(patient, tmp_path):
     credit(patient, "first")
     backup.backup(patient.installation.database, tmp_path / "copy.db")
     restore.restore(patient.installation.database, patient.installation.vault, tmp_path / "copy.db")
@@ -447,7 +442,7 @@ class TestKeys:
             )
         )
 
-    def test_a_key_older_than_a_year_is_due_to_be_rotated(self, patient: Patient) -> None:
+    def test_a_key_older_than_a_year_is_due_to_be_rotated(self, patient):
         self.set_ago(patient, "current", 364)
         assert not patient.says("warning", "days old")
 
@@ -462,7 +457,7 @@ class TestKeys:
         assert any("playtem.secret is 500 days old" in line for line in warnings)
         assert patient.examine()[1] == 0
 
-    def test_a_destinations_secret_has_a_command_of_its_own(self, patient: Patient) -> None:
+    def test_a_destinations_secret_has_a_command_of_its_own(self, patient):
         patient.write(
             lambda tx: destinations.add(
                 tx, patient.installation.vault, "demo", "main", "http://127.0.0.1:9/", actor="test"
@@ -472,7 +467,7 @@ class TestKeys:
 
         assert patient.says("warning", "`flask destination rotate demo main`")
 
-    def test_a_replaced_token_is_a_note_and_after_a_week_a_warning(self, patient: Patient) -> None:
+    def test_a_replaced_token_is_a_note_and_after_a_week_a_warning(self, patient):
         assert not patient.says("note", "flask game token")
         patient.write(lambda tx: games.replace_token(tx, "demo", "test"))
         assert patient.says("note", "`flask game token demo --retire`")
@@ -499,8 +494,8 @@ class TestKeys:
         ],
     )
     def test_a_rotation_that_is_not_ended_says_whether_the_previous_value_is_still_used(
-        self, patient: Patient, days: float, current_used: float | None, previous_used: float | None, words: str | None
-    ) -> None:
+        self, patient, days, current_used, previous_used, words
+    ):
         vault, name = patient.installation.vault, "appcharge.main_key"
         patient.write(lambda tx: keyring.rotate(tx, vault, patient.game(), name, "newer", "test"))
         self.set_ago(patient, "current", days)
@@ -519,7 +514,7 @@ class TestKeys:
 class TestAppchargesIntegrationPage:
     FIELDS = ("Order Reporting", "Authentication Webhook", "Player Info Sync URL", "Events Webhook", "OTP Generation")
 
-    def test_every_address_that_was_never_called_is_noted_with_what_it_is_for(self, patient: Patient) -> None:
+    def test_every_address_that_was_never_called_is_noted_with_what_it_is_for(self, patient):
         notes = patient.lines("note")
 
         for field, endpoint in zip(self.FIELDS, ("orders", "auth", "players", "events", "otp"), strict=True):
@@ -527,7 +522,7 @@ class TestAppchargesIntegrationPage:
             assert f"no call has come to http://127.0.0.1:1/appcharge/demo/{endpoint} yet; " in note
         assert patient.examine()[1] == 0
 
-    def test_an_address_that_was_called_is_not_noted(self, patient: Patient) -> None:
+    def test_an_address_that_was_called_is_not_noted(self, patient):
         for endpoint in ("orders", "events"):
             patient.installation.observations.called(1, "appcharge", endpoint)
         patient.installation.observations.called(1, "playtem", "auth")
@@ -539,9 +534,7 @@ class TestAppchargesIntegrationPage:
         assert unset == ["Authentication Webhook", "Player Info Sync URL", "OTP Generation"]
 
     @pytest.mark.parametrize("counter", ["credited", "credited.test", "duplicate"])
-    def test_an_address_that_was_called_before_calls_were_counted_is_not_noted(
-        self, patient: Patient, counter: str
-    ) -> None:
+    def test_an_address_that_was_called_before_calls_were_counted_is_not_noted(self, patient, counter):
         patient.installation.database.write_here(lambda tx: counters.add(tx, 1, "playtem", counter))
         assert any("Order Reporting" in line for line in patient.lines("note"))
 
@@ -563,9 +556,7 @@ class TestAppchargesIntegrationPage:
             ("appcharge.google_client_id", "id"),
         ],
     )
-    def test_keys_and_settings_one_can_do_without_are_noted_until_they_are_set(
-        self, patient: Patient, name: str, value: str | None
-    ) -> None:
+    def test_keys_and_settings_one_can_do_without_are_noted_until_they_are_set(self, patient, name, value):
         assert patient.says("note", f"{name} is not set (")
 
         if value is None:
@@ -575,7 +566,7 @@ class TestAppchargesIntegrationPage:
 
         assert not patient.says("note", name)
 
-    def test_ids_of_login_methods_are_noted_only_for_the_methods_allowed(self, patient: Patient) -> None:
+    def test_ids_of_login_methods_are_noted_only_for_the_methods_allowed(self, patient):
         assert patient.says("note", "appcharge.facebook_app_id and appcharge.facebook_secret are not set")
         patient.config("appcharge.facebook_app_id", "1")
         assert patient.says("note", "appcharge.facebook_secret is not set (needed only for logins with Facebook)")
@@ -586,13 +577,13 @@ class TestAppchargesIntegrationPage:
         assert not patient.says("note", "Google")
         assert patient.says("note", "appcharge.apple_client_id and appcharge.apple_secret are not set")
 
-    def test_a_game_without_appcharge_hears_nothing_of_it(self, patient: Patient) -> None:
+    def test_a_game_without_appcharge_hears_nothing_of_it(self, patient):
         patient.write(lambda tx: tx.execute("DELETE FROM secrets WHERE name LIKE 'appcharge.%'"))
         patient.config("appcharge.tolerance_seconds", "60")
 
         assert patient.lines("note") == []
 
-    def test_encrypted_payloads_want_keys_of_their_lengths(self, patient: Patient) -> None:
+    def test_encrypted_payloads_want_keys_of_their_lengths(self, patient):
         patient.config("appcharge.payload", "aes")
         assert patient.says("WRONG", "appcharge.secondary_key is not set, so Appcharge's calls are answered 404")
         assert patient.says("WRONG", "appcharge.main_key has not the 32 characters")
@@ -611,7 +602,7 @@ class TestAppchargesIntegrationPage:
         patient.config("appcharge.payload", "json")
         assert not patient.says("warning", "replay")
 
-    def test_lengths_are_counted_in_bytes_of_the_current_value(self, patient: Patient) -> None:
+    def test_lengths_are_counted_in_bytes_of_the_current_value(self, patient):
         patient.config("appcharge.payload", "aes")
         patient.secret("appcharge.secondary_key", "k" * 16)
         patient.secret("appcharge.main_key", "é" * 32)

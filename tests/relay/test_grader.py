@@ -354,17 +354,17 @@ class TestCommand:
     def test_slow_but_in_time_is_said(self, grading):
         def slow(handler: Handler) -> None:
             if len(handler.fake.requests) == 1:
-                handler.fake.is_closing.wait(0.6)
+                handler.fake.is_closing.wait(1.1)
             proving(grading)(handler)
 
         with Receiver(slow) as endpoint:
-            grading.aim(endpoint.url, 1)
+            grading.aim(endpoint.url)
 
             mark, words = grading.marks()["a good grant"]
 
         assert mark == "ok"
         assert words.endswith(
-            "the limit is 1 s. That is close: commit the grant, answer, and do what is slow afterwards"
+            "the limit is 2 s. That is close: commit the grant, answer, and do what is slow afterwards"
         )
 
     def test_a_destination_that_gets_no_grants_is_said_to_be_tested_with_them(self, grading):
