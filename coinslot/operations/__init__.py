@@ -1,4 +1,4 @@
 """What keeps an installation healthy: troubles, refused calls, backups, restores, forgetting a player.
 
-It imports coinslot.relay and what stands below it.
+It imports coinslot.relay and what is below it.
 """

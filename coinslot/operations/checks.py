@@ -16,7 +16,7 @@ RECENT_SECONDS = 24 * 3600
 
 
 def game_setup(connection: Connection, game: Game) -> Iterator[Finding]:
-    """What a game needs whoever its partners are."""
+    """What a game needs with any partner."""
     if game.settings["players.unknown"] == "lookup" and not game.settings["players.lookup_url"]:
         yield wrong(f"game {game.slug}: players.unknown is lookup, but players.lookup_url is not set")
     for what, setting, query in (

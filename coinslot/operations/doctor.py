@@ -170,7 +170,7 @@ def disk_space(database: Database) -> Iterator[Finding]:
     wal = database.wal_bytes()
     if wal > LARGE_WAL_BYTES:
         yield warning(
-            f"{_size(wal)} in {database.path}-wal beside {_size(size)} in the database: the server cuts it when nobody "
+            f"{_size(wal)} in {database.path}-wal beside {_size(size)} in the database: the server cuts it when nothing "
             "writes, unless a reader holds it, such as a backup under way or an open sqlite3 shell"
         )
     if database.path.exists():

@@ -4,7 +4,7 @@
   is served, whole; and what was served before is kept beside it.
 * A restore uses no feed id again, so that a game's cursor misses nothing. What was credited after the copy was taken
   is missing from the ledger until its partner reports it again; it then gets the same transaction id. Ids of
-  deliveries and attempts jump likewise: an attempt from before the restore is not taken for a new one.
+  deliveries and attempts jump too: an attempt from before the restore is not taken for a new one.
 """
 
 import fcntl

@@ -62,15 +62,15 @@ class Result:
     retry_after_seconds: float | None = None
 
 
-def claim_due(tx: Connection, owner: str, room: Mapping[int, int]) -> list[Claim]:
-    """Take due deliveries, at most ``room[destination id]`` of each destination; each becomes an attempt in progress.
+def claim_due(tx: Connection, owner: str, most: Mapping[int, int]) -> list[Claim]:
+    """Take due deliveries, at most ``most[destination id]`` of each destination; each becomes an attempt in progress.
 
     One conditional update per delivery makes the lease, so that one relay gets it. A destination whose circuit is open
     gives one delivery per rest.
     """
     now = clock.now()
     claims: list[Claim] = []
-    for destination_id, free in room.items():
+    for destination_id, free in most.items():
         row = tx.execute(
             "SELECT * FROM destinations WHERE id = :id AND state = 'active'", {"id": destination_id}
         ).fetchone()
@@ -220,11 +220,11 @@ def _lease(
 
 
 def claim_of(row: Row, destination: Destination, **lease: Any) -> Claim:
-    """The claim on a delivery; without ``lease`` one to look at, which nobody holds."""
-    nobody: dict[str, Any] = {"attempt_id": 0, "started_at": clock.stamp(), "owner": "", "leased_until": 0.0}
+    """The claim on a delivery; without ``lease`` one to look at, without an owner."""
+    unclaimed: dict[str, Any] = {"attempt_id": 0, "started_at": clock.stamp(), "owner": "", "leased_until": 0.0}
     number = row["attempts_made"] + (row["state"] == "waiting")
     columns = {name: row[name] for name in ("id", "webhook_id", "event_type", "grant_id", "event_id")}
-    return Claim(destination=destination, number=number, **columns, **nobody | lease)
+    return Claim(destination=destination, number=number, **columns, **unclaimed | lease)
 
 
 def _retry(tx: Connection, claim: Claim, result: Result) -> str:

@@ -26,7 +26,7 @@ def checked_events(text: str) -> tuple[str, ...]:
     for pattern in patterns:
         if not PATTERN.fullmatch(pattern):
             raise DestinationError(
-                f"events: {pattern!r} is no pattern: use something like grant.* or *, or several with commas between"
+                f"events: {pattern!r} is not a pattern: use something like grant.* or *, or several with commas between"
             )
     if len(patterns) > MOST_PATTERNS:
         raise DestinationError(f"events: use up to {MOST_PATTERNS} patterns")
@@ -45,7 +45,7 @@ def checked_retry(text: str) -> tuple[int, ...]:
 
 
 def says_yes(expression: str, answer: bytes) -> bool:
-    """Whether a JMESPath expression on a JSON answer comes out as true; an answer that is no JSON says no."""
+    """Whether a JMESPath expression on a JSON answer is true; False for an answer that is not JSON."""
     try:
         return Expression.parse(expression).apply(json.loads(answer)) is True
     except (ValueError, RecursionError, ExpressionError):

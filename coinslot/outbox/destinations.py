@@ -85,7 +85,7 @@ def add(
     """
     game = find(tx, slug)
     if not NAME.fullmatch(name):
-        raise DestinationError(f"{name!r} is no name: use up to 63 of a-z, 0-9 and -, not at the ends")
+        raise DestinationError(f"{name!r} is not a name: use up to 63 of a-z, 0-9 and -, not at the ends")
     events = ",".join(checked_events(events))
     made = formats.get(format)
     if made is None:

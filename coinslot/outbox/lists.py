@@ -9,7 +9,7 @@ from coinslot.outbox.deliveries import STATES
 from coinslot.store.db import Connection, Row
 from coinslot.store.paging import LAST_ID, Listed, cut
 
-COUNTED_TO = 10_000  # of a queue: further than that nobody has to know it exactly
+COUNTED_TO = 10_000  # a longer queue is counted no further
 LOOKED_THROUGH = 2000  # deliveries of a state, for those a filter leaves over: what one page of a list may cost
 
 # The newest deliveries of each state that is asked for, below an id. ``CASE`` makes a state not asked for cost nothing.

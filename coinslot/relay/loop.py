@@ -30,7 +30,7 @@ LOOK_SECONDS = 0.05
 LONGEST_WAIT_SECONDS = 1.0
 BEAT_SECONDS = 5.0
 PRUNE_SECONDS = 60.0
-PRUNE_PAUSE_SECONDS = 1.0  # between batches, for whoever else wants to write
+PRUNE_PAUSE_SECONDS = 1.0  # between batches, so that others can write
 STOP_SECONDS = 15.0
 IN_HAND_PER_DESTINATION = 8  # so that a slow one cannot take every thread
 THREADS = 64
@@ -131,11 +131,11 @@ class Relay:
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         moments = attempts.next_due(connection)
         job_moment = self._next_job(connection, version)
-        room = self._room(moments)
-        due = {each: free for each, free in room.items() if moments[each] <= clock.stamp()}
+        places = self._free_places(moments)
+        due = {each: free for each, free in places.items() if moments[each] <= clock.stamp()}
         is_job_due = job_moment is not None and job_moment <= clock.stamp()
         if not due and not is_job_due:
-            awaited = [moments[each] for each in room] + ([] if job_moment is None else [job_moment])
+            awaited = [moments[each] for each in places] + ([] if job_moment is None else [job_moment])
             self._wait(connection, version, min(awaited, default=None), wait_until)
             return 0, 0
         return self._claim(due, is_job_due)
@@ -173,7 +173,7 @@ class Relay:
             self._something_ended.set()
 
     def _next_job(self, connection: Connection, version: int) -> str | None:
-        """When the next job may be claimed; None while there is none, or no room for one.
+        """When the next job may be claimed; None while there is none, or no thread for one.
 
         The database is asked again only after a commit: every change of a job is one.
         """
@@ -201,17 +201,17 @@ class Relay:
         self._database.write(ask)
         self._revisions |= changed
 
-    def _room(self, moments: dict[int, str]) -> dict[int, int]:
+    def _free_places(self, moments: dict[int, str]) -> dict[int, int]:
         """How many more deliveries each destination may have in hand; absent: none."""
-        room = {}
+        places = {}
         with self._mutex:
             free = THREADS - (self._in_hand.total() - self._in_hand[_JOBS])
             for each in sorted(moments, key=moments.__getitem__):  # longest due first, when threads are short
                 most = min(free, IN_HAND_PER_DESTINATION - self._in_hand[each])
                 if most > 0:
-                    room[each] = most
+                    places[each] = most
                     free -= most
-        return room
+        return places
 
     def _wait(self, connection: Connection, version: int, due: str | None, until: float) -> None:
         """Wait until another connection commits, something in hand ends, something is due, or it is ``until``."""

@@ -41,8 +41,8 @@ MASKED = "(made for each attempt)"
 
 def shown_headers(claim: Claim, content: bytes, format: Format) -> dict[str, str]:
     """The headers of an attempt without its time and signature, and so without a key."""
-    nobody = SecretValue("nobody", "current", b"nobody")
-    found = signed(format, claim.webhook_id, claim.number, content, [nobody])
+    placeholder = SecretValue("none", "current", b"none")
+    found = signed(format, claim.webhook_id, claim.number, content, [placeholder])
     return found | dict.fromkeys((format.time_header, format.signature_header), MASKED)
 
 

@@ -1,7 +1,6 @@
-"""Troubles in words: one table with the sentence and the link of each kind. ``coinslot/operations/troubles.py`` finds
-them.
+"""The sentence and the link of each kind of trouble. ``coinslot/operations/troubles.py`` finds them.
 
-``{name}`` stands for a value of :func:`_values`, ``[one|many]`` for what the count decides.
+In a sentence ``{name}`` is a value of :func:`_values`; of ``[one|many]`` the count selects one.
 """
 
 import re
@@ -182,8 +181,8 @@ CHECKED_BY_DOCTOR = frozenset("no_password rotation old_token refused no_players
 
 
 @dataclass(frozen=True)
-class Told:
-    """A trouble as the page says it: whose, what, and where it is mended (no link: ``text`` says how)."""
+class Entry:
+    """A trouble as the page shows it. ``link`` leads to the page that corrects it; empty: ``text`` says how."""
 
     kind: str
     text: str
@@ -193,13 +192,13 @@ class Told:
     is_bad: bool = True  # money or grants wait for it
 
 
-UNREADABLE = Told(
+UNREADABLE = Entry(
     "unreadable", "The database could not be read, so nobody knows what else is wrong. On the server, run flask doctor."
 )
 
 
-def told(installation: Installation, connection: Connection, outlines: Sequence[Game]) -> list[Told]:
-    """Everything that is wrong, the worst first; what could not be looked at is told too."""
+def list_troubles(installation: Installation, connection: Connection, outlines: Sequence[Game]) -> list[Entry]:
+    """Everything that is wrong, the worst first, including what could not be checked."""
     found = _machine(installation, connection)
     try:
         known = troubles.find(connection)
@@ -216,7 +215,7 @@ def told(installation: Installation, connection: Connection, outlines: Sequence[
         for partner in partners():
             page = f"/games/{game.slug}/integration/{partner.name}"
             for sentence in partner.lacking(game):
-                found.append(Told("lacking", f"{partner.title}: {sentence}.", page, "Set it", game.name))
+                found.append(Entry("lacking", f"{partner.title}: {sentence}.", page, "Set it", game.name))
     return sorted(found, key=lambda each: not each.is_bad)
 
 
@@ -236,29 +235,29 @@ def is_begun(game: Game) -> bool:
     return any(name in game.secrets for partner in partners() for name in partner.secrets)
 
 
-def _machine(installation: Installation, connection: Connection) -> list[Told]:
+def _machine(installation: Installation, connection: Connection) -> list[Entry]:
     found = []
     try:
         installation.vault.current(connection)
     except (VaultError, EngineError, DatabaseError, OSError):
         text = "The master key is missing or is not the one the secrets are under: every call is refused for now."
-        found.append(Told("key", f"{text} Put the right key back; flask doctor says which that is."))
+        found.append(Entry("key", f"{text} Put the right key back; flask doctor says which that is."))
     try:
         free = shutil.disk_usage(installation.settings.home).free
     except OSError:
-        return [*found, Told("disk", "How much room the disk has left is unknown.", is_bad=False)]
+        return [*found, Entry("disk", "How much room the disk has left is unknown.", is_bad=False)]
     if free < LITTLE_FREE_BYTES:
         text = f"The disk is nearly full: {free // 2**20:,} MiB are left. Make room before credits begin to fail."
-        found.append(Told("disk", text, is_bad=free < LEAST_FREE_BYTES))
+        found.append(Entry("disk", text, is_bad=free < LEAST_FREE_BYTES))
     return found
 
 
-def _say(trouble: Trouble, game: Game | None) -> Told:
+def _say(trouble: Trouble, game: Game | None) -> Entry:
     values = _values(trouble, game)
 
     text, link, label = (_chosen(each, trouble.count).format_map(values) for each in SENTENCES[trouble.kind])
     page = f"/games/{game.slug}{link}" if game is not None and link else link
-    return Told(trouble.kind, text, page, label, "" if game is None else game.name, trouble.kind not in NOT_BAD)
+    return Entry(trouble.kind, text, page, label, "" if game is None else game.name, trouble.kind not in NOT_BAD)
 
 
 def _values(trouble: Trouble, game: Game | None) -> dict[str, str]:

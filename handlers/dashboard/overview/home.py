@@ -94,7 +94,7 @@ def overview() -> Response:
     ]
     return page(
         "overview.html",
-        troubles=trouble_sentences.told(installation, connection, outlines),
+        troubles=trouble_sentences.list_troubles(installation, connection, outlines),
         games=shown,
         relay=_tried(lambda: _relay(connection), "heartbeat"),
         legend=charts.legend,
