@@ -16,6 +16,7 @@ from coinslot.base import clock
 from coinslot.games import games
 from coinslot.installation import Installation
 from coinslot.operations import contacts
+from coinslot.operations.findings import LEAST_FREE_BYTES
 from coinslot.outbox import attempts, deliveries, destinations
 from coinslot.outbox import lists as delivery_lists
 from coinslot.outbox.attempts import COUNTED_AS
@@ -43,7 +44,6 @@ WITH_LABEL = {
     "returned": ("coinslot_returned_minor", "currency", "Of that, brought back by disputes won, in minor units."),
 }
 
-LEAST_FREE_BYTES = 64 * 1024 * 1024
 
 bp = Blueprint("health", __name__)
 

@@ -20,7 +20,7 @@ from coinslot.base.settings import Settings
 from coinslot.ledger import chain
 from coinslot.operations import forgetting
 from coinslot.operations.checks import at_least, refused_since
-from coinslot.operations.findings import Finding, ok, warning, wrong
+from coinslot.operations.findings import LEAST_FREE_BYTES, LITTLE_FREE_BYTES, Finding, ok, warning, wrong
 from coinslot.store import engine as sqlite
 from coinslot.store.db import (
     LARGE_WAL_BYTES,
@@ -38,8 +38,6 @@ from coinslot.store.queries import value
 
 CHAIN_ROWS = 100_000  # newest transactions whose hashes are checked
 SENTENCES = 5  # about one thing; the rest is counted
-LEAST_FREE_BYTES = 64 * 1024 * 1024  # below this a credit is about to fail
-ROOM_FREE_BYTES = 1024 * 1024 * 1024
 EARLIEST_YEAR, LATEST_YEAR = "2024", "2100"
 CLOCK_SLACK_SECONDS = 60
 REACH_SECONDS = 3.0
@@ -163,15 +161,15 @@ def disk_space(database: Database) -> Iterator[Finding]:
     size = database.path.stat().st_size if database.path.exists() else 0
     if free < LEAST_FREE_BYTES:
         yield wrong(f"{_size(free)} free on the disk of {folder}: credits are about to fail")
-    elif free < max(ROOM_FREE_BYTES, 3 * size):  # a restore needs the prepared file, the kept copy and the WAL
+    elif free < max(LITTLE_FREE_BYTES, 3 * size):  # a restore needs the prepared file, the kept copy and the WAL
         yield warning(f"{_size(free)} free on the disk of {folder}: little for a database of {_size(size)}")
     else:
         yield ok(f"{_size(free)} free on the disk of {folder}")
     wal = database.wal_bytes()
     if wal > LARGE_WAL_BYTES:
         yield warning(
-            f"{_size(wal)} in {database.path}-wal beside {_size(size)} in the database: the server cuts it when nothing "
-            "writes, unless a reader holds it, such as a backup under way or an open sqlite3 shell"
+            f"{_size(wal)} in {database.path}-wal beside {_size(size)} in the database: the server cuts it when "
+            "nothing writes, unless a reader holds it, such as a backup under way or an open sqlite3 shell"
         )
     if database.path.exists():
         with database.lock:

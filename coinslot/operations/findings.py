@@ -6,12 +6,11 @@ from functools import partial
 from typing import ParamSpec
 
 from coinslot.access.vault import VaultError
-from coinslot.store.db import (
-    DatabaseError,
-    EngineError,
-)
+from coinslot.store.db import DatabaseError, EngineError
 
 OK, NOTE, WARNING, WRONG = "ok", "note", "warning", "WRONG"
+LEAST_FREE_BYTES = 64 * 1024 * 1024  # on the disk; below this a credit is about to fail
+LITTLE_FREE_BYTES = 1024 * 1024 * 1024
 P = ParamSpec("P")
 
 

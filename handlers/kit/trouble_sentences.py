@@ -16,15 +16,12 @@ from coinslot.access.vault import VaultError
 from coinslot.games.games import Game
 from coinslot.installation import Installation
 from coinslot.operations import troubles
-from coinslot.operations.findings import WARNING, WRONG, Finding
+from coinslot.operations.findings import LEAST_FREE_BYTES, LITTLE_FREE_BYTES, WARNING, WRONG, Finding
 from coinslot.operations.troubles import NOTICES, Trouble
 from coinslot.store.db import Connection, DatabaseError, EngineError
 from handlers.kit import wrong_addresses
 from handlers.kit.receive import partners
 from handlers.kit.wording import ago, capped, shown
-
-LEAST_FREE_BYTES = 64 * 1024 * 1024  # below this a credit is about to fail
-LITTLE_FREE_BYTES = 1024 * 1024 * 1024
 
 _ORDERS = ("/transactions{query}", "Look at the [order|transactions]")
 _JOB = ("/{job_page}", "Look")
