@@ -19,7 +19,7 @@ from coinslot.store import queries
 from coinslot.store.db import Connection, Row
 
 MOST_WRONG_CODES = 5
-KEPT_SECONDS = 86400.0  # after the end: until then a late player hears that the time has passed
+KEPT_SECONDS = 86400.0  # after the end: until then a late player gets an answer that says so
 MOST_PRUNED = 100
 
 

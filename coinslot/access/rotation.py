@@ -15,7 +15,7 @@ ROTATION_DAYS = 7  # after which a rotation should be over
 
 
 class Dated(Protocol):
-    """What is known of one value of a secret."""
+    """The dates of one value of a secret."""
 
     @property
     def name(self) -> str: ...

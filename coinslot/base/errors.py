@@ -1,4 +1,4 @@
-"""The errors that a person is told about."""
+"""The errors whose message is for a person."""
 
 
 class CoinslotError(Exception):

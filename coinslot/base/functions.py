@@ -243,7 +243,7 @@ def _whole(value: Any) -> int:
 
 
 def _total(numbers: list[Any]) -> int | Fraction:
-    """The exact sum of JSON numbers; a float stands for the shortest digits that mean it."""
+    """The exact sum of JSON numbers; a float counts as its shortest decimal digits."""
     if are(int, *numbers):
         return int(sum(numbers))
     return sum((Fraction(repr(number)) for number in numbers), Fraction())

@@ -200,7 +200,7 @@ class _Turns:
         return True
 
     def _blocking(self, server: str) -> list[float]:
-        """When each call began, of which one must end first; empty where another call may run."""
+        """When each of the calls began that block another call; empty where it may run."""
         in_all = [began for _, began in self._under_way.values()]
         there = [began for each, began in self._under_way.values() if each == server]
         if len(there) >= MOST_WAITED_FOR_AT_ONE_SERVER:

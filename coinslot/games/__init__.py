@@ -1,4 +1,4 @@
 """Games, their settings, players and items: who may receive, and what there is to give.
 
-It imports coinslot.access and what stands below it.
+It imports coinslot.access and what that imports.
 """

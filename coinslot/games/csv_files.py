@@ -33,7 +33,7 @@ def _country(value: str) -> str:
 
 
 IGNORED = "ignored"  # in a list that was exported here
-SURE_COMMENTS = ("# ", "//")  # an id may begin with #, and stands in a row of its own then
+SURE_COMMENTS = ("# ", "//")  # an id may begin with #
 
 
 class Columns:

@@ -16,7 +16,7 @@ LONGEST_KEY = 320  # of a setting in a family: an id has up to 255 characters
 class Setting:
     """One configuration key: what it means, how a value is checked, and its default.
 
-    A key of the catalogue that ends in ``.*`` stands for a family: any key that begins so. ``check`` returns the value
+    A key of the catalogue that ends in ``.*`` is a family: any key that begins so. ``check`` returns the value
     to store, or raises ValueError with a message for the owner.
     """
 

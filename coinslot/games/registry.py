@@ -24,7 +24,7 @@ PROVIDERS = ("google", "apple", "facebook")
 
 
 class RegistryError(CoinslotError):
-    """A registry entry cannot be stored; the message says because of which value."""
+    """A registry entry cannot be stored; the message names the value."""
 
 
 def checked_id(value: str) -> str:

@@ -1,7 +1,7 @@
 """All that is known of one transaction, or of one player: for the owner's pages, and for a dispute.
 
 Nothing is computed here: these are rows of the ledger, of the outbox and of what partners reported, side by side. Each
-list is bounded; what is beyond the bound is left out, and the caller is told.
+list is bounded; rows beyond the bound are left out, and ``is_cut`` says so.
 """
 
 import json

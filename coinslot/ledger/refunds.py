@@ -2,7 +2,7 @@
 
 A refund or a lost dispute becomes a reversal: a grant with the negative quantities of the one it undoes. A won dispute
 gives back what the lost one took, as an adjustment. The studio's policy says per item and reason whether and how
-anything is taken; only the game knows what has been spent, so the game is told the policy.
+anything is taken; only the game knows what has been spent, so the reversal names the policy.
 
 A fact about an unknown purchase waits for it, and is applied in the write that credits it. Everything here happens
 inside the caller's write.

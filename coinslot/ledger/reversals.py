@@ -83,7 +83,7 @@ def give_back(tx: Connection, game_slug: str, transaction: Row, fact: Fact) -> t
         kind="adjustment",
         lines=lines,
         restores=reversal_id,
-        policy=policy,  # only the game knows what it took, so it hears again what it was asked to take
+        policy=policy,  # what the game was asked to take: only the game knows what it took
         line_policies=line_policies,
         reason=fact.reason,
     )

@@ -1,4 +1,4 @@
-"""The database: a write is committed and fsynced when its caller hears of it, and commits never overlap.
+"""The database: a write is committed and fsynced when the call returns, and commits never overlap.
 
 It imports coinslot.base only, and is the one place that imports sqlite3.
 """

@@ -29,7 +29,7 @@ OLDEST_VERSION = 7  # earlier versions were previews, never released; each later
 APPLICATION_ID = 0x436F696E  # "Coin": tells `file` and us whose database this is
 MINIMUM_SQLITE = (3, 37, 0)  # STRICT tables
 
-WAIT_SECONDS = 5.0  # how long a caller waits for its write before it is told to come back
+WAIT_SECONDS = 5.0  # how long a caller waits for its write before BusyError
 BATCH_LIMIT = 64  # writes under one fsync, so that no process keeps the lock for long
 
 LARGE_WAL_BYTES = 8 * 1024 * 1024  # twice the size at which SQLite copies the WAL into the file
@@ -126,7 +126,7 @@ class Database:
         return self._writer.run(function)
 
     def write_here(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Like :meth:`write`, in this thread: for commands, which share a commit with nobody."""
+        """Like :meth:`write`, in this thread: for commands, which have no commit to share."""
         if not self.path.exists():
             self.prepare()
         with self.lock, closing(self._open()) as connection, _transaction(connection):

@@ -1,4 +1,4 @@
-"""Long work in portions, and bulk calls one at a time, so that nobody waits long.
+"""Long work in portions, and bulk calls one at a time, so that no call waits long.
 
 The database has one writer, and a write of a thousand rows would block all others. Between portions, each with its own
 transaction, others write. Work in portions must be repeatable: after a failure the caller repeats all of it, and unique
