@@ -85,7 +85,7 @@ class Layout:
             if name not in FIELDS:
                 raise ReconciliationError(f"there is no field {name}; use some of {', '.join(FIELDS)}")
         if currency is not None and money.exponent(currency) is None:
-            raise ReconciliationError(f"nobody knows how many decimals {currency} has")
+            raise ReconciliationError(f"it is not known how many decimals {currency} has")
         return cls({**report.columns, **columns}, unit, report, currency, decimal, frozenset(columns))
 
     def fingerprint(self, path: Path) -> str:

@@ -150,7 +150,7 @@ def compare(ours: Side | None, theirs: Side | None) -> Difference | None:
 def their_side(rows: Iterable[PartnerRow], *, are_movements: bool = True) -> Side:
     """One purchase from all rows a partner has of it: what was paid, and whether that was refunded.
 
-    In a report of states, a refunded row tells what had been paid.
+    In a report of states, a refunded row has the amount that was paid.
     """
     rows = list(rows)
     if len(rows) == 1 and rows[0].kind == PAID:  # most of them

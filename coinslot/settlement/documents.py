@@ -28,7 +28,7 @@ _IN_ACCOUNTS = re.compile(r"[^A-Za-z0-9-]+")
 
 
 def statement_csv(connection: Connection, found: Settlement, *, is_whole: bool = False) -> Iterator[str]:
-    """The month as CSV, line by line; ``is_whole``: with what stands apart, and every column."""
+    """The month as CSV, line by line; ``is_whole``: with what is listed apart, and every column."""
     yield f"{ALL_COLUMNS if is_whole else COLUMNS}\n"
     for line in months.frozen_lines(connection, found.id):
         if is_whole or line.section in IN_TOTALS:

@@ -54,7 +54,7 @@ def lines_of_payments(
     ):
         is_order = source not in REPORTED_BY_GAME
         if is_order and state == "kept" and not terms.counts_kept:
-            continue  # an order that the partner was not told of, and will not be
+            continue  # an order that was not sent to the partner, and will not be
         fees = None if kind is None else terms.fee_rates(kind)
         if is_test:
             section = lines.TEST

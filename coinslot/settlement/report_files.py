@@ -79,7 +79,7 @@ def look_through(file: IO[str], layout: Layout) -> Reading:
     notes = [f"line {line} was left out as a line of {what}: {_sample(cells)}" for line, cells, what in closing]
     notes = notes[:MOST_SAMPLES]
     if start.has_title:
-        notes.append(f"line {start.line} was read as the header, and what stands above it was left out")
+        notes.append(f"line {start.line} was read as the header, and the lines above it were left out")
     if getattr(file, "encoding", None) == csv_text.WINDOWS:
         notes.append("the file was read as Windows-1252, since it is not UTF-8")
     if unit != layout.report.unit and layout.unit is None:

@@ -31,7 +31,7 @@ _APART = {
 
 
 def print_lines(month: str, lines: list[Line]) -> None:
-    """The lines of a month that count, their totals, and what stands apart."""
+    """The lines of a month that count, their totals, and those listed apart."""
     counted = [line for line in lines if line.section in IN_TOTALS]
     if not counted:
         click.echo("Nothing counts in it.")

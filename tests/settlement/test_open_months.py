@@ -56,7 +56,7 @@ def test_a_large_month_is_reckoned_in_the_background_and_says_of_when_it_is(
 ):
     for number in range(5):
         books.order(f"o-{number}", usd_fee="85.5", usd_net="764.5")
-    assert "being reckoned in the background" in text_of(browser.get(MONTH))
+    assert "That is done in the background" in text_of(browser.get(MONTH))
 
     def shows(gross: str, at: str) -> bool:
         text = text_of(browser.get(MONTH))

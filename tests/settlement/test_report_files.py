@@ -274,7 +274,7 @@ class TestFiles:
         text = above + "Transaction ID;Type;Amount;Currency\na;Payment;9,99;USD\nb;Refund;-1,50;USD\n"
         assert reports.rows(text) == [("a", "paid", "999"), ("b", "refunded", "150")]
         number = above.count("\n") + 1
-        assert f"line {number} was read as the header, and what stands above it was left out" in reports.notes(text)
+        assert f"line {number} was read as the header, and the lines above it were left out" in reports.notes(text)
 
     def test_below_a_title_a_header_of_other_names_is_found_by_what_is_named(self, reports):
         text = "Transactions\n\nNr,Betrag,Currency\na,9.99,USD\n"

@@ -162,7 +162,7 @@ def _layout(report: Report, columns: list[str]) -> Layout:
 
 
 def _check(path: Path, layout: Layout) -> None:
-    """Raises ReconciliationError for a file of which nothing can be read."""
+    """Raises ReconciliationError for a file without a readable row."""
     with report_files.open_report(path) as file:
         is_readable = any(row.kind != UNREADABLE for rows in report_files.read(file, layout) for row in rows or [])
     if not is_readable:
