@@ -1,4 +1,4 @@
-"""Fixtures every room's tests stand on: an installation in a temporary folder, a game with keys, a named cast.
+"""Fixtures of all tests: an installation in a temporary folder, a game with keys, a named cast.
 
 The cast: ``alice`` and ``bob`` are registered players, ``mallory`` is nobody. ``coins`` and ``gems`` are items.
 """
@@ -31,7 +31,7 @@ PLAYTEM_SECRET = "test-playtem-secret"
 
 @pytest.fixture(scope="session")
 def shared_app() -> Flask:
-    """The application, made once: what it stands on is another installation in each test."""
+    """The application, made once. Each test gives it an installation of its own."""
     app = create_app({"COINSLOT_HOME": "/nonexistent"})
     app.testing = False  # errors are answered in their dialect, as they are in production
     return app

@@ -570,7 +570,7 @@ class TestIds:
         "path", ["%20", "a%20", "%20a", "a%0A", "a%0Ab", "%00", "a%00", "a%7F", "a%C2%85b", "%C2%A0a", "a" * 256]
     )
     @pytest.mark.parametrize(
-        ("method", "room", "after"),
+        ("method", "kind", "after"),
         [
             ("PUT", "players", ""),
             ("PATCH", "players", ""),
@@ -581,8 +581,8 @@ class TestIds:
             ("DELETE", "items", ""),
         ],
     )
-    def test_blanks_at_the_ends_control_characters_and_length_are_refused(self, api, method, room, after, path):
-        assert_problem(api(method, f"{room}/{path}{after}", b"{}"), 422, "use")
+    def test_blanks_at_the_ends_control_characters_and_length_are_refused(self, api, method, kind, after, path):
+        assert_problem(api(method, f"{kind}/{path}{after}", b"{}"), 422, "use")
 
     def test_bytes_that_are_no_text_are_refused(self, api):
         # Otherwise two different ids would be the same player. Werkzeug's client cannot send them, others can.

@@ -16,20 +16,20 @@ from tests.servers import Server, Underway, until
 AT_ONCE = 40
 
 
-def knock(server, endpoint, document):
+def post(server, endpoint, document):
     body = json.dumps(document).encode()
     return server.post(f"/appcharge/demo/{endpoint}", body, appcharge_headers(body))
 
 
 def log_in_at_once(server, logins):
-    return Underway(*[lambda login=login: knock(server, "auth", login) for login in logins])
+    return Underway(*[lambda login=login: post(server, "auth", login) for login in logins])
 
 
 def order_again_and_again(server):
     """How long the slowest of some orders waited. Each is credited."""
     seconds = []
     for number in range(5):
-        answer = knock(server, "orders", order(orderId=f"order-{number}"))
+        answer = post(server, "orders", order(orderId=f"order-{number}"))
         assert answer.status == 200, answer.body
         seconds.append(answer.seconds)
     return max(seconds)
