@@ -187,7 +187,9 @@ def test_a_token_is_asked_for_once_more_if_the_connection_broke(playcamp, client
 
 
 def test_a_token_is_not_asked_for_a_third_time(pauses):
-    error = refusal(Client(game(f"http://127.0.0.1:{closed_port()}"), OUTBOUND, pauses.append).issue_ott, "100001")
+    error = refusal(
+        Client(game(f"http://127.0.0.1:{closed_port()}"), OUTBOUND, sleep=pauses.append).issue_ott, "100001"
+    )
 
     assert (error.status, error.failure, len(pauses)) == (None, "refused", 1)
 

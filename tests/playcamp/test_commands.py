@@ -10,33 +10,24 @@ import time
 import pytest
 
 from coinslot.base import clock
-from coinslot.payments import parsing as payment_report
-from coinslot.payments import store as payments
 from coinslot.relay import jobs
 from handlers.kit.receive import partners
 from handlers.playcamp import simulation
 from handlers.playcamp.commands.setup import EVENT_TYPES
 from handlers.playcamp.events import conversion
 from handlers.playcamp.payments import polling, registration, sends
-from handlers.playcamp.payments.rules import rules
 from tests.fakes.game_payments import GamePayments
 from tests.fakes.http import Receiver, reset, status
 from tests.fakes.playcamp import API_KEY, PlayCamp, answers, broken, signed
 from tests.owed import Owed
 from tests.pages import serving
+from tests.playcamp.conftest import NOW  # noon in Seoul
 
-NOW = 1_767_323_045  # 2026-01-02T03:04:05Z, noon in Seoul
 PAYMENTS_KEY = "a-payments-key-that-no-log-may-hold"
 SHARED_KEY = "a-shared-key-that-no-log-may-hold"
 HERE = "http://127.0.0.1:8000/playcamp/demo/webhook"
 OLD_HOST = "https://old.example/playcamp/demo/webhook/sponsor.created"
 DAYS = ("--from", "2026-01-01", "--to", "2026-01-02")
-
-
-@pytest.fixture
-def now(clock):
-    clock.move_to(NOW)
-    return clock
 
 
 @pytest.fixture
@@ -55,27 +46,12 @@ def game(studio):
 
 
 @pytest.fixture
-def report(installation, studio):
-    """A payment as a game pushes it."""
+def report(report, write, studio):
+    """Payments as a game pushes them."""
 
-    def store(transaction_id):
-        game = installation.games.by_slug(studio.slug)
-        row = {
-            "transactionId": transaction_id,
-            "userId": "100001",
-            "productId": "gem_100",
-            "amount": "9900",
-            "currency": "KRW",
-            "market": "google",
-            "purchasedAt": NOW - 600,
-        }
-        found = payment_report.check(row, rules(game), "push")
-
-        def write(tx):
-            payments.store(tx, game.id, found, is_registering=True)
-            jobs.at(tx, game.id, sends.JOB, 0)
-
-        installation.database.write_here(write)
+    def store(*transaction_ids):
+        report(*transaction_ids)
+        write(jobs.at, studio.row["id"], sends.JOB, 0)
 
     return store
 
@@ -399,21 +375,20 @@ class TestLists:
         game.pay("GP-3", NOW - 400, refunded_at=NOW - 300.0)
         polling.run(installation, installation.games.by_slug("demo"))
 
-    def test_payments_are_listed_by_state(self, flask, stored):
+    def test_payments_are_listed_by_state_and_as_json(self, flask, stored):
         everything = flask("playcamp", "payments", "demo").output
         waiting = flask("playcamp", "payments", "demo", "--state", "waiting").output
+        lines = flask("playcamp", "payments", "demo", "--json", "--limit", "2").output.splitlines()
 
         assert re.search(r"GP-1 +100001 +9900 KRW +google +2026-01-02T02:54:05 +waiting", everything)
         assert "GP-2" in everything
         assert ("GP-2" in waiting, "GP-3" in waiting) == (False, True)
         assert "There are none." in flask("playcamp", "payments", "demo", "--state", "quarantined").output
-
-    def test_payments_are_listed_as_json(self, flask, stored):
-        lines = flask("playcamp", "payments", "demo", "--json", "--limit", "2").output.splitlines()
-
         assert [json.loads(line)["transaction_id"] for line in lines] == ["GP-3", "GP-2"]
 
-    def test_what_waits_for_a_person_is_shown_with_its_reason(self, flask, stored, db, playcamp, installation, now):
+    def test_what_needs_a_person_is_shown_with_its_reason_and_may_be_put_back(
+        self, flask, stored, playcamp, installation, now, audited
+    ):
         playcamp.failing["GP-1"] = "no such player"
         refusal = answers(400, {"error": "The month is closed", "code": "BAD_REQUEST"})
         playcamp.trouble("POST", "/v1/server/payments/GP-3/refund", refusal, times=100)
@@ -421,11 +396,17 @@ class TestLists:
             registration.run(installation, installation.games.by_slug("demo"))
             now.shift(3600)
 
-        told = flask("playcamp", "parked", "demo").output
+        parked = flask("playcamp", "parked", "demo").output
+        playcamp.failing.clear()
+        flask("playcamp", "redrive", "demo", "GP-1")
+        installation.new_relay().drain()
 
-        assert re.search(r"GP-2 +parked .*market", told)
-        assert re.search(r"GP-1 +quarantined .*no such player", told)
-        assert re.search(r"GP-3 .*The month is closed", told)
+        assert re.search(r"GP-2 +parked .*market", parked)
+        assert re.search(r"GP-1 +quarantined .*no such player", parked)
+        assert re.search(r"GP-3 .*The month is closed", parked)
+        assert "GP-1" in playcamp.payments
+        assert audited() == [("playcamp.redrive", "GP-1")]
+        assert "not quarantined: GP-1" in flask("playcamp", "redrive", "demo", "GP-1", exit_code=1).output
 
     def test_where_nothing_waits_it_says_so(self, flask):
         assert flask("playcamp", "parked", "demo").output == "Nothing needs a person.\n"
@@ -454,20 +435,6 @@ class TestLists:
         assert (
             "1 redeemed coupon(s) not granted, 1 event(s) not read, 1 coupon(s) reported with other content" in doctor
         )
-
-    def test_a_quarantined_payment_is_tried_anew(self, flask, stored, playcamp, installation, now, db, audited):
-        playcamp.failing["GP-1"] = "no such player"
-        for _ in range(6):
-            registration.run(installation, installation.games.by_slug("demo"))
-            now.shift(3600)
-        playcamp.failing.clear()
-
-        flask("playcamp", "redrive", "demo", "GP-1")
-        installation.new_relay().drain()
-
-        assert "GP-1" in playcamp.payments
-        assert audited() == [("playcamp.redrive", "GP-1")]
-        assert "not quarantined: GP-1" in flask("playcamp", "redrive", "demo", "GP-1", exit_code=1).output
 
 
 class TestDoctor:

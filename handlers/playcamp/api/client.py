@@ -53,17 +53,11 @@ class Client(Caller):
     repeated = ("GET",)
     repeated_when_limited = repeated
 
-    def __init__(
-        self,
-        game: Game,
-        outbound: Outbound,
-        sleep: Callable[[float], None] = time.sleep,
-        patience_seconds: float = api.PATIENCE_SECONDS,
-        tries: int = api.TRIES,
-    ) -> None:
+    def __init__(self, game: Game, outbound: Outbound, **timing: Any) -> None:
+        """``timing``: the other options of :class:`handlers.kit.api.Caller`."""
         pairs = [key.value.decode("utf-8", errors="replace") for key in game.keys("playcamp.api_key")]
         secrets = [part for pair in pairs for part in (pair, pair.partition(":")[2])]
-        super().__init__(base_url(game), secrets, outbound, sleep, patience_seconds, tries)
+        super().__init__(base_url(game), secrets, outbound, **timing)
         self._key = _key(game)
 
     # WebView
