@@ -84,12 +84,17 @@ class Word(fields.String):
         return word
 
 
+def _about(description: str) -> dict[str, Any]:
+    """The options of a field that is required, and described in the OpenAPI document."""
+    return {"required": True, "metadata": {"description": description}}
+
+
 class PushedPayment(Strict):
-    transactionId = Identifier(required=True, metadata={"description": "Once and for all: a repeat is no new payment"})
+    transactionId = Identifier(**_about("Once and for all: a repeat is no new payment"))
     userId = Identifier(required=True)
     productId = Identifier(required=True)
     productName = Text(payment_fields.LONGEST_NAME)
-    amount = Amount(required=True, metadata={"description": "Major units: 9.99 USD, 9900 KRW. Below 0.01: only kept"})
+    amount = Amount(**_about("Major units: 9.99 USD, 9900 KRW. Below 0.01: only kept"))
     currency = fields.String(
         required=True,
         validate=validate.Regexp(r"[A-Za-z]{3}\Z", error="use three letters (ISO 4217)"),
@@ -119,21 +124,14 @@ class ParkedPayment(Strict):
 
 
 class PaymentsStored(Strict):
-    stored = fields.Integer(
-        required=True, strict=True, metadata={"description": "New, parked until now, or corrected before it was sent"}
-    )
+    stored = fields.Integer(strict=True, **_about("New, parked until now, or corrected before it was sent"))
     known = fields.Integer(required=True, strict=True)
-    refunded = fields.Integer(required=True, strict=True, metadata={"description": "Known, and refunded since now"})
+    refunded = fields.Integer(strict=True, **_about("Known, and refunded since now"))
     conflicts = fields.List(
         fields.String(),
-        required=True,
-        metadata={
-            "description": "transactionId known with other content; what was sent, or another source reported, stands"
-        },
+        **_about("transactionId known with other content; what was sent, or another source reported, stands"),
     )
-    parked = fields.List(
-        fields.Nested(ParkedPayment), required=True, metadata={"description": "Kept, and not registered as it is"}
-    )
+    parked = fields.List(fields.Nested(ParkedPayment), **_about("Kept, and not registered as it is"))
 
 
 _payments = PushedPayments()

@@ -35,7 +35,7 @@ class QueryError(Exception):
 
 
 def payments_between(game_slug: str) -> Response:
-    """Payments in [``from``, ``to``), in the order of their time; none is on two pages."""
+    """Payments in [``from``, ``to``), in the order of their time; no payment is on two pages."""
     installation = current_installation()
     game = installation.games.by_slug(game_slug)
     keys = () if game is None else game.keys("playcamp.payments_key")

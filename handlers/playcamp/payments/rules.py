@@ -19,7 +19,7 @@ def rules(game: Game) -> Rules:
 def is_registering(game: Game) -> bool:
     """Whether we register what the game pushes; else PlayCamp's own gateway asks us for it.
 
-    With neither key payments wait to be registered: nobody could ask for them.
+    With neither key payments wait to be registered: no gateway can ask for them.
     """
     return bool(game.keys("playcamp.api_key")) or not game.keys("playcamp.payments_key")
 
