@@ -99,9 +99,8 @@ def currency_of(value: object) -> str:
     return code
 
 
-def market_of(row: Mapping[str, Any]) -> str | None:
+def market_of(value: object) -> str | None:
     """The market; None if the row names none. Raises FieldError."""
-    value = row.get("market")
     if value is None or value == "":
         return None
     word = value.strip() if isinstance(value, str) else ""
@@ -110,11 +109,12 @@ def market_of(row: Mapping[str, Any]) -> str | None:
     return word
 
 
-def one_of(row: Mapping[str, Any], name: str, words: Collection[str]) -> str | None:
+def one_of(value: object, name: str, words: Collection[str]) -> str | None:
     """The word of a table, in whatever case the row writes it; None if there is none. Raises FieldError."""
-    value = row.get(name)
     if value is None or value == "":
         return None
+    if isinstance(value, str) and value in words:
+        return value
     wanted = value.strip().lower() if isinstance(value, str) else None
     found = next((word for word in words if word.lower() == wanted), None)
     if found is None:

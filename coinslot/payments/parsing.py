@@ -32,6 +32,7 @@ TOO_CHEAP = f"the amount is below {LEAST_AMOUNT}"
 A_TEST = f"it names {RESERVED_ID}"
 
 _ENCODER = json.JSONEncoder(default=str, sort_keys=True)  # json.dumps makes one for each row
+_NUMBERS = (int, float, Decimal)
 _FIELDS = frozenset(
     "transactionId userId productId productName amount currency market platform distributionType purchasedAt status "
     "refunded_at".split()
@@ -109,9 +110,12 @@ def check(
     amount = read(fields.amount_of, row.get("amount"))
     currency = read(fields.currency_of, row.get("currency"))
     before = len(problems)
-    market = read(fields.market_of, row)
-    platform = read(fields.one_of, row, "platform", rules.platforms)
-    distribution_type = read(fields.one_of, row, "distributionType", rules.distribution_types)
+    market = read(fields.market_of, row["market"]) if "market" in row else None
+    platform = distribution_type = None
+    if "platform" in row:
+        platform = read(fields.one_of, row["platform"], "platform", rules.platforms)
+    if "distributionType" in row:
+        distribution_type = read(fields.one_of, row["distributionType"], "distributionType", rules.distribution_types)
     if platform is None or distribution_type is None:
         is_unreadable = market is None and len(problems) > before
         place = None if is_unreadable else read(fields.place_of, market, rules)
@@ -158,7 +162,7 @@ def _kept_row(row: Mapping[str, Any]) -> str:
 def _is_plain(value: object) -> bool:
     if isinstance(value, str):
         return len(value) <= LONGEST_KEPT_TEXT
-    return value is None or isinstance(value, int | float | Decimal)
+    return value is None or isinstance(value, _NUMBERS)
 
 
 def _unmapped_row(raw: object) -> str:

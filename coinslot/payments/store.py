@@ -29,11 +29,10 @@ from coinslot.store.db import Connection, Row
 MOVED = "payment.move"  # in the audit; an index holds it
 STATES = ("parked", "waiting", "registered", "quarantined", "kept")
 
-_CONTENT = (
+_COLUMNS = (
     "source player_id product_id product_name amount currency market platform distribution_type purchased_at "
-    "fingerprint is_test"
+    "fingerprint is_test reported refunded_at state reason next_try_at waits_since refund_state refund_next_at"
 ).split()
-_COLUMNS = [*_CONTENT, *"reported refunded_at state reason next_try_at waits_since refund_state refund_next_at".split()]
 _INSERT = f"""
     INSERT INTO payments (game_id, transaction_id, {", ".join(_COLUMNS)}, created_at, updated_at)
     VALUES (:game_id, :transaction_id, {", ".join(f":{name}" for name in _COLUMNS)}, :now, :now)
@@ -140,7 +139,9 @@ def mark_refunded(tx: Connection, known: Row, refunded_at: str, now: str) -> Non
 
 
 def _store(tx: Connection, game_id: int, payment: Payment, is_registering: bool, now: str, *, is_repeated: bool) -> str:
-    if tx.execute(_INSERT, {"game_id": game_id, **_values(payment, is_registering, now)}).rowcount:
+    values = _values(payment, is_registering, now)
+    values["game_id"] = game_id
+    if tx.execute(_INSERT, values).rowcount:
         return "new"
     known = find(tx, game_id, payment.transaction_id)
     assert known is not None, "it was in the way a moment ago, in this write"
@@ -203,8 +204,9 @@ def _values(payment: Payment, is_registering: bool, now: str, refunded_at: str |
         state = "kept"
     is_waiting = state == "waiting"
     is_refund_due = is_waiting and refunded_at is not None
-    return {name: getattr(payment, name) for name in _CONTENT} | {
-        "transaction_id": payment.transaction_id,
+    return {
+        **vars(payment),
+        "fingerprint": payment.fingerprint,
         "is_test": int(payment.is_test),
         "reported": payment.row,
         "refunded_at": refunded_at,
