@@ -135,7 +135,7 @@ def _code_form(status: int, problem: str | None) -> Response:
 
 
 def _new_proof(wanted: str) -> str:
-    # A cookie has room for 4 KiB, and is dropped as a whole when it is longer.
+    # Browsers drop a cookie of more than 4 KiB.
     return _proofs().dumps({"for": _whose(), "next": wanted if len(wanted) <= LONGEST_NEXT else "/"})
 
 

@@ -12,7 +12,7 @@ from handlers.kit.receive import current_installation
 
 
 def setup() -> Response:
-    """Following the link uses nothing up; posting the form does."""
+    """The form of the link. Only posting it uses the link up."""
     try:
         current_installation().check_setup_token(request.args.get("token", ""))
     except LinkError as error:
@@ -24,7 +24,7 @@ def setup() -> Response:
 def complete_setup() -> Response:
     """Set the owner's password and, if there is none, add the first game; its API token is on this answer only.
 
-    Whoever holds the link is the owner, so the browser is signed in with it.
+    Only the owner has the link, so it signs the browser in.
     """
     installation = current_installation()
     token = request.form.get("token", "")

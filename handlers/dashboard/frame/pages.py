@@ -1,4 +1,4 @@
-"""What every page of the owner's stands on: the blueprint, the guard in front, headers, how a page is made.
+"""What all pages use: the blueprint, the guard before each request, headers, and how a page is made.
 
 The guard is deny by default: an address that is not named in :data:`OPEN` is for a signed-in owner alone, and every
 POST must carry the form token of the browser it comes from.
@@ -38,7 +38,7 @@ from handlers.kit.receive import current_installation, partners, plain_error
 T = TypeVar("T")
 
 SESSION_COOKIE = "coinslot_session"
-VISITOR_COOKIE = "coinslot_visitor"  # of a browser that is not signed in: what its form token hangs on
+VISITOR_COOKIE = "coinslot_visitor"  # of a browser that is not signed in; its form token is made of it
 TOKEN_FIELD = "form_token"  # noqa: S105  a field's name
 
 # What may be seen without signing in. The setup pages prove themselves by the token in their link.
@@ -95,7 +95,7 @@ words.register(bp)
 
 @bp.before_request
 def guard() -> AnyResponse | None:
-    """Nobody but the owner, and no change but from one of our own forms."""
+    """Let only the owner in, and only our own forms change something."""
     if request.endpoint == "dashboard.static":
         return None
     token = request.cookies.get(SESSION_COOKIE, "")
@@ -106,7 +106,7 @@ def guard() -> AnyResponse | None:
         return redirect(url_for("dashboard.login", next=_here()), 303)
     if row is None:
         request.max_content_length = LARGEST_OF_STRANGERS
-    elif request.endpoint in UPLOADS:  # after the question who asks: a stranger's upload is not read
+    elif request.endpoint in UPLOADS:  # only now: the upload of a stranger is not read
         request.max_content_length = UPLOADS[request.endpoint]
     if request.method not in ("GET", "HEAD") and request.endpoint not in PROVES_ITSELF:
         if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
@@ -147,7 +147,7 @@ def harden(response: Response) -> Response:
 
 
 def form_token() -> str:
-    """What a form of this browser carries: nobody who cannot read its cookie can make one."""
+    """The token in the forms of this browser: only who can read its cookie can make it."""
     return hmac.new(g.browser.encode(), b"form", hashlib.sha256).hexdigest()
 
 
@@ -183,7 +183,7 @@ def page(template: str, status: int = 200, **values: object) -> Response:
 
 
 def refuse(status: int, message: str) -> Response:
-    """Errors as pages: whoever hears of them has a browser in hand."""
+    """An error as a page."""
     if request_ctx.url_adapter is None:  # the Host header is none, and a page has addresses in it
         return plain_error(status, message)
     if "browser" not in g:
@@ -197,7 +197,7 @@ def show_on_error(show: Callable[..., Response], *args: object) -> None:
 
 
 def see_other(endpoint: str, said: str = "", **values: Any) -> AnyResponse:
-    """After a change: another page, which says what has happened in one of :data:`words.SAID`."""
+    """Redirect to a page after a change; ``said`` is the key of its sentence in :data:`words.SAID`."""
     if said:
         values["said"] = said
     return redirect(url_for(f"dashboard.{endpoint}", **values), 303)
@@ -237,19 +237,19 @@ def find_game(slug: str) -> Game:
 
 
 def whole(value: str | None, largest: int = 2**63 - 1) -> int | None:
-    """A whole number out of a query or a form, None when it is not one that could be meant."""
+    """A whole number out of a query or a form; None when it is none or too large."""
     if value is None or not value.isascii() or not value.isdigit() or len(value) > 19 or int(value) > largest:
         return None
     return int(value)
 
 
 def below() -> int:
-    """The id that the asked page of a list is below, out of ``?after=``; for the first page one that is above all."""
+    """The ids of a page of a list are below this one: ``?after=``, or the largest id for the first page."""
     return whole(request.args.get("after")) or LAST_ID
 
 
 def download(chunks: Iterable[str | bytes], name: str, mimetype: str) -> Response:
-    """A file that is streamed as it is made; ``name`` is of our making."""
+    """A file that is streamed as it is made. ``name`` has no text of strangers."""
     response = Response(
         stream_with_context(chunk.encode() if isinstance(chunk, str) else chunk for chunk in chunks),
         mimetype=mimetype,
@@ -260,5 +260,5 @@ def download(chunks: Iterable[str | bytes], name: str, mimetype: str) -> Respons
 
 
 def _here() -> str:
-    """Where to go on after signing in: this page, when it is one that can be asked for again."""
+    """The page to show after signing in: this one, if it was asked for by GET."""
     return request.full_path.rstrip("?") if request.method == "GET" else "/"

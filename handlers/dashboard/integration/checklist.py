@@ -49,7 +49,7 @@ TITLES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of one partner of a game's.
+    """The facts about one partner of a game.
 
     ``contacts`` are the rows of its addresses, ``credit`` its newest credit that was no simulation
     (``coinslot/operations/contacts.py``); ``acked_through`` and ``acked_at`` say how far the game has come.

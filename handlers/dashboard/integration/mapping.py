@@ -25,7 +25,7 @@ LARGEST_PASTED = 64 * 1024
 LONGEST_RESULT = 16 * 1024  # characters shown
 LONGEST_DOCUMENT = 8 * 1024  # likewise
 PASTED = "pasted"
-DESTINATION = "destination."  # before its name: what stands for its success rule
+DESTINATION = "destination."  # and its name: the key of its success rule
 TRIED_DAYS = (1, 7, 30)
 RULES = ("2xx", "200")  # of success, that are no expressions
 

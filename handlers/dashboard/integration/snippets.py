@@ -1,6 +1,6 @@
 """Code for the game's side, in five languages, with this game's own values: never a secret, only where it is read from.
 
-Each snippet is a text file in ``snippets/``. ``@@NAME@@`` stands for a value, text always as a whole literal of the
+Each snippet is a text file in ``snippets/``. ``@@NAME@@`` is replaced by a value, text as a whole literal of the
 language; a line that begins with ``@@word@@`` is kept where the word is true of the recipe, one with ``@@each_end@@``
 comes once for each separator.
 """

@@ -17,7 +17,7 @@ HOW_TO_VERIFY = {
     "appcharge": """Appcharge signs each call with HMAC-SHA256. The key is the main (or secondary) key of the game,
 which is not in this pack. In the header `signature: t=<timestamp>,v1=<hex>`:
 
-    v1 = HMAC-SHA256(key, "<timestamp as it stands in the header>" + "." + <bytes of body.bin>)
+    v1 = HMAC-SHA256(key, "<timestamp as in the header>" + "." + <bytes of body.bin>)
 
 In a shell:
 
@@ -151,7 +151,7 @@ def _readme(found: Dossier, game_name: str) -> str:
         "",
         "What is not:",
         "",
-        "  Keys. Whoever checks the signature has to have the key from the partner or from the game's studio.",
+        "  Keys. To check the signature, get the key from the partner or from the game's studio.",
         "  Headers of the call other than the signature: they are not kept.",
         "  How often the partner repeated the very same call: repeats are counted per day, not per order.",
         "  Deliveries that arrived long ago: they are deleted after a while, the ledger is not.",

@@ -35,7 +35,7 @@ MEANS = {
     "kept": "is not to be registered, only to be asked for",
     "refunded": "the player has the money back",
     "refund-refused": "the refund was refused too often; a person decides",
-    "conflicts": "came again with other content; the first one stands",
+    "conflicts": "came again with other content; the first one counts",
 }
 SOURCES = {"poll": "asked for at the game's interface", "push": "sent by the game", "appcharge": "an Appcharge order"}
 REGISTERING, POLLING = "playcamp.register", "playcamp.poll"
