@@ -10,6 +10,7 @@ from coinslot.installation import Standing
 from coinslot.relay import jobs as schedules
 from coinslot.relay.jobs import LEASE_SECONDS, PAUSES_SECONDS, JobError
 from coinslot.relay.loop import JOBS_AT_ONCE
+from coinslot.store.db import DatabaseError
 from tests.fakes.http import Receiver, silence, status
 from tests.owed import running
 from tests.servers import until
@@ -335,6 +336,18 @@ class TestARelay:
         given_back = jobs.row("late")
         assert (given_back["lease_owner"], given_back["last_ran_at"]) == (None, None)
         assert given_back["due_at"] is not None
+
+    @pytest.mark.parametrize("error", [DatabaseError("it is locked"), KeyError("a bug")])
+    def test_what_could_not_be_recorded_is_logged_and_is_in_hand_no_more(self, jobs, installation, caplog, error):
+        def work(what):
+            raise error
+
+        relay = installation.new_relay()
+        relay._in_hand[1] += 1
+        relay._work(1, "delivery 1", work)
+
+        assert "delivery 1 was not recorded" in caplog.text
+        assert not relay._is_busy()
 
     def test_two_relays_run_a_job_once(self, jobs, installation):
         with running(installation, relays=2):
