@@ -242,3 +242,25 @@ def test_a_credit_does_not_show_bodies_or_signatures_in_its_repr(studio):
     assert "alice@example.com" not in shown
     assert "v1=abc" not in shown
     assert json.dumps(shown)
+
+
+def test_a_report_gives_an_outcome_with_a_reason(installation, studio):
+    def report(may_be_empty=True, **changed):
+        game = installation.games.by_slug(studio.slug)
+        wanted = credit(studio, **{"partner": "playtem", **changed})
+        return ledger.report(installation.database, installation.outbound, game, wanted, may_be_empty=may_be_empty)
+
+    outcomes = [
+        report(),
+        report(),
+        report(player_id="bob", fingerprint="other"),
+        report(external_id="e-2", player_id="mallory"),
+        report(external_id="e-2", lines=(("swords", 1),)),
+        report(external_id="e-2", lines=(("coins", 10**40),)),
+        report(may_be_empty=False, external_id="e-2", lines=()),
+    ]
+
+    reasons = ["credited", "duplicate", "conflict", "unknown_player", "unknown_item", "quantity", "empty"]
+    assert [outcome.reason for outcome in outcomes] == reasons
+    assert [outcome.credited is not None for outcome in outcomes] == [True, True, *[False] * 5]
+    assert [outcome.detail for outcome in outcomes[3:]] == ["", "swords", "a quantity has more than 40 digits", ""]
