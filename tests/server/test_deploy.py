@@ -55,6 +55,13 @@ class Caller:
         finally:
             connection.close()
 
+    def is_answered(self) -> bool:
+        try:
+            self.ask("GET", "/healthz")
+        except (OSError, http.client.HTTPException):
+            return False
+        return True
+
     def report(self, order_id: str, forwarded: str | None = None) -> tuple[int, dict[str, Any]]:
         body, headers = signed_order(order_id)
         if forwarded is not None:
@@ -95,7 +102,9 @@ def caddy(folder: Path, upstream: int) -> Iterator[tuple[Caller, Path]]:
         )
     try:
         until(lambda: "certificate obtained successfully" in log.read_text(), "Caddy has started", START_SECONDS)
-        yield Caller(port, folder / "data/caddy/pki/authorities/local/root.crt"), log
+        caller = Caller(port, folder / "data/caddy/pki/authorities/local/root.crt")
+        until(caller.is_answered, "Caddy uses its certificate", START_SECONDS)
+        yield caller, log
     finally:
         process.kill()
         process.wait()
