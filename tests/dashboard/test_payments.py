@@ -192,3 +192,18 @@ def test_half_a_surrogate_pair_in_a_row_shows_as_it_was_spelled(browser, keep):
     keep(row='{"user": "\\ud800"}')
     answer = browser.get(f"{LIST}/T-1")
     assert (answer.status_code, "\\ud800" in answer.text) == (200, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("refund_state = 'done', refund_next_at = NULL", "PlayCamp was told."),
+        ("refund_state = 'done', refund_next_at = NULL, refunded_at = NULL", "ask PlayCamp to count it again"),
+        ("refund_state = 'waiting', refund_next_at = '2999-01-01T00:00:00.000000Z'", "PlayCamp is told soon."),
+        ("refund_state = NULL, refund_next_at = NULL", "Nobody has to be told: it was never registered."),
+    ],
+)
+def test_a_refund_says_what_playcamp_knows_of_it(browser, installation, keep, change, said):
+    keep(state="registered", refunded_at="2026-07-22T00:00:00.000000Z")
+    installation.database.write_here(lambda tx: tx.execute(f"UPDATE payments SET {change}"))
+    assert said in text_of(browser.get(f"{LIST}/T-1"))

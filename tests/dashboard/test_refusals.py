@@ -445,7 +445,7 @@ class TestPlaytem:
         client.get(f"/playtem/demo/credit?{vector['query']}")
         assert sentence() == f"{SIGNED}the Playtem secret of the game space-miner."
 
-    def test_a_call_that_names_no_game(self, client, studio, other, browser, installation):
+    def test_a_call_that_names_no_game(self, client, studio, other, browser, installation, db):
         other.config("playtem.app_id", "7")
         self.get(client, playtem_payload(AppId=9), path="/playtem/credit")
         self.get(client, playtem_payload(), path="/playtem/demmo/credit")
@@ -456,6 +456,12 @@ class TestPlaytem:
             "It names the AppId 9, which no game here has as its playtem.app_id.",
             "There is no game 'demmo' here; there is demo.",
         )
+        address = re.search(r'href="(/refusals/\d+)"', listed)[1]
+        shown = browser.post(address)
+        assert (shown.status_code, browser.get(address).status_code) == (200, 200)
+        assert db("SELECT game_id, subject FROM audit WHERE action = 'refusal.body'") == [
+            {"game_id": None, "subject": address.rpartition("/")[2]}
+        ]
 
 
 class TestPlayCampWebhooks:

@@ -95,6 +95,8 @@ def test_a_month_is_opened_again_with_a_reason(browser, books, july, db):
     books.close()
     reopen = "/games/demo/settlements/2026-07/reopen"
     assert browser.post(reopen, note="").status_code == 400
+    assert browser.post(reopen, note=HOSTILE).status_code == 400
+    assert browser.get("/games/demo/settlements/%3Cscript%3E").status_code == 404
     assert browser.post(reopen, note="wrong fee").status_code == 303
     assert [row["state"] for row in db("SELECT state FROM settlements")] == ["reopened"]
 
