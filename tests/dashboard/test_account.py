@@ -201,6 +201,7 @@ class TestBrowsers:
     def test_one_is_ended_then_the_others_then_all(self, app, installation, browser, db):
         first, second = Browser(app.test_client(), installation), Browser(app.test_client(), installation)
         token = first.client.get_cookie("coinslot_session").value
+        assert browser.get("/account").text.count("this one") == 1
         browser.post("/account/browsers/end", browser=owner.session_hash(token))
         assert first.get("/").status_code == 303
         assert second.get("/").status_code == 200

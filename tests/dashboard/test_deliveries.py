@@ -34,6 +34,7 @@ def bury(owed, count=1, name="game", **credited):
 
 class TestList:
     def test_the_three_states_newest_first(self, browser, owed):
+        assert "this game reads its grants from the feed" in text_of(browser.get(LIST))
         owed.destination()
         owed.credit(3)
         (claim,) = owed.claim(1)

@@ -9,7 +9,7 @@ from importlib import import_module
 from coinslot.games import games
 from handlers import dashboard
 from tests.conftest import Browser, Studio
-from tests.pages import PAGES, SENDABLE, text_of
+from tests.pages import PAGES, SENDABLE, Page, text_of
 
 
 def addresses_of(app, method):
@@ -140,9 +140,19 @@ def test_ids_of_one_game_lead_to_nothing_in_another(world, app, browser, install
         for slug, status in (("other", 404), ("demo", None)):
             if slug == "other":
                 assert browser.post(f"/games/{slug}/{address.format(**world)}", **form).status_code == status, address
+    for page in (page for page in PAGES.values() if page.empty and "{game}" in page.addresses[0]):
+        assert page.empty in text_of(browser.get(page.addresses[0].format(game="/games/other"))), page
     assert browser.get(f"/refusals/{world['refusal']}").status_code == 404
     assert browser.get(f"/games/demo/refusals/{world['stray']}").status_code == 404
     assert db("SELECT * FROM audit") == before
+
+
+def test_a_strangers_page_has_the_headers_of_all_pages(client, installation):
+    link = installation.new_setup_link().partition("http://127.0.0.1:8000")[2]
+    for address, status in (("/", 303), ("/login", 200), (link, 200), ("/setup?token=x", 403)):
+        assert [
+            what for is_fault, what in faults(Page((address,), status=status), client.get(address), []) if is_fault
+        ] == []
 
 
 def test_an_empty_page_says_what_it_will_show(browser, studio, installation):

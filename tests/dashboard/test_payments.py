@@ -48,6 +48,7 @@ def listed(answer):
 
 class TestList:
     def test_each_state_has_its_list_and_its_count(self, browser, keep):
+        assert_has(text_of(browser.get(LIST)), "POST /game/v1/payments", "playcamp.payments.url")
         keep(2, 1, problem="market x is in no table")
         keep(3, 10)
         keep(1, 20, state="registered")

@@ -77,6 +77,8 @@ class TestList:
         assert listed(browser.get(f"{LIST}?q=Car")) == ["zed"]
         assert "No player&#39;s id or name" in browser.get(f"{LIST}?q=nobody").text.replace("'", "&#39;")
         assert listed(browser.get(f"{LIST}?q=%25")) == []
+        for nobody in ("/nobody", "?id=nobody&show=timeline", "?id="):
+            assert browser.get(f"{LIST}{nobody}").status_code == 404
 
     def test_pages(self, browser, installation, studio):
         game_id = studio.row["id"]
