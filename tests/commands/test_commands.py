@@ -345,6 +345,7 @@ def test_secret_commands_refuse_unknown_names_before_anybody_types(place: Place)
         assert "appcharge.main_key" in told
         assert "no game nope" in place.refused("secret", verb, "nope", "appcharge.main_key", stdin=VALUE)
     assert "no game nope" in place.refused("secret", "list", "nope")
+    assert "nope" in place.refused("secret", "set", "demo", "destination.nope", stdin=VALUE)
 
 
 def test_a_secret_is_never_taken_from_the_command_line(place: Place) -> None:
