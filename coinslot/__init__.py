@@ -1,6 +1,6 @@
 """The core: it knows no partner and no HTTP request.
 
-Each folder imports only what stands below it: base, store, access, games, outbox, ledger, payments, relay, operations,
+Each folder imports only those below it: base, store, access, games, outbox, ledger, payments, relay, operations,
 settlement; ``installation.py`` puts the parts together.
 """
 

@@ -195,7 +195,7 @@ def _row(record: csv_text.Record, header: list[str], columns: Columns) -> dict[s
         count = "several" if is_odd else len(cells)
         raise ValueError(f"{count} columns, and {len(header)} in the header row")
     if len(cells) > 1 and all(map(columns.named, cells)):
-        raise ValueError("looks like a header row; leave out what stands above it")
+        raise ValueError("looks like a header row; leave out the lines above it")
     row = {}
     for column, cell in zip(header, cells, strict=True):
         if column != IGNORED and (cell or column == "id"):

@@ -7,7 +7,7 @@ from coinslot.payments.store import mark_refunded
 from coinslot.store.db import Connection, Row
 
 LOOKED_AT = 2000  # of the latest payments, in search of orders that are reported twice
-WON_SECONDS = 30 * 86400.0  # how long the owner is told that a dispute was won after its refund was sent
+WON_SECONDS = 30 * 86400.0  # how long the owner sees that a dispute was won after its refund was sent
 
 
 def newest(connection: Connection) -> tuple[int, int]:

@@ -11,8 +11,8 @@ arrived and may be corrected again, unless the query API has served it.
 
 ``parsing.check`` makes a :class:`Payment` of a report, :func:`store_many` stores it, and ``payment_queue`` sends it.
 
-A payment of the sandbox is a test. It is registered with the sandbox alone, and begins anew when it is reported outside
-of it. A payment that names a reserved id is a test too, and is never registered.
+A payment of the sandbox is a test. It is registered with the sandbox alone, and begins again when it is reported
+outside of it. A payment that names a reserved id is a test too, and is never registered.
 """
 
 import json

@@ -128,7 +128,7 @@ def wrong(game: Game) -> list[str]:
 
 
 def unset(game: Game) -> list[str]:
-    """A sentence for each field of the Integration page that is still empty, as far as that can be told from here."""
+    """A sentence for each field of the Integration page that is still empty, as far as that can be seen from here."""
     if not any(game.keys(name) for name in BEGUN):
         return []
     installation = current_installation()

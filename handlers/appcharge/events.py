@@ -198,7 +198,7 @@ def first_id(payload: Mapping[str, Any], paths: tuple[str, ...]) -> str | None:
 
 
 def without_personal_data(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """What the game is told of an event. Raises ValueError when it is nested too deeply to be told."""
+    """What the game gets of an event. Raises ValueError when it is nested too deeply."""
     kept: dict[str, Any] = _cleaned(payload, "", DEEPEST)
     return kept
 

@@ -40,11 +40,11 @@ body_alone: It is signed with {key} over the body alone: the header lacks its ti
 time_no_number: The time in the header signature (t=) is no number.
     Appcharge sends Unix milliseconds.
 no_v1: The header signature has a time and no v1.
-    It was cut, or somebody else wrote it.
+    It was cut, or another program wrote it.
 base64: It is signed with {key}, and the v1 is written in Base64 in place of hexadecimal.
     Appcharge writes 64 hexadecimal digits; another program signed this.
 no_digest: The v1 in the header signature has {length} characters, and not 64 hexadecimal digits.
-    It was cut on the way, or somebody else wrote it.
+    It was cut on the way, or another program wrote it.
 
 set_since: It is signed with {key}, which was set, or let in, after this call came.
     Calls that come from now on pass. For an order, press Retry Award in Appcharge's dashboard.
@@ -79,7 +79,7 @@ project (settings): It comes from the Appcharge project {given}{whose}; appcharg
 
 too_large_to_open: The body has {size:,} bytes; encrypted, no more than {most:,}.
 empty: The body is empty.
-    Nothing of Appcharge's is: somebody else called, or a proxy dropped it.
+    Nothing of Appcharge's is: another program called, or a proxy removed it.
 neither: The body is neither hexadecimal digits nor JSON.
     Appcharge wrote encrypted bodies as hexadecimal digits.
 signed_and_plain (settings): It is not encrypted but signed, with {key}, while appcharge.payload is aes.

@@ -101,8 +101,8 @@ def to_credit(order: dict[str, Any], game: Game, call: Entered) -> reports.Credi
     )
     known_by = tuple((kind, value) for kind, value in (("payment", payment), ("external", external)) if value)
     occurred_at = moment_of(document.get(DATE))
-    if clock.plausible(occurred_at) is None and (told := kept_text(document.get(DATE) or "")):
-        figures = {**figures, DATE: told}  # else nothing but the body has it, and that may be emptied
+    if clock.plausible(occurred_at) is None and (date := kept_text(document.get(DATE) or "")):
+        figures = {**figures, DATE: date}  # else nothing but the body has it, and that may be emptied
     keys = known_by if order["purchaseId"] is None else (("purchase", order["purchaseId"]), *known_by)
     return reports.Credit(
         game_id=game.id,

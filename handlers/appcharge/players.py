@@ -69,17 +69,17 @@ def find(game: Game, player_id: str) -> dict[str, Any] | None:
         return dict(defaults)
     if game.settings["players.unknown"] == "reject":
         return None
-    told = lookup.player(installation.outbound.for_callers, game, player_id)
-    if told is None:
+    found = lookup.player(installation.outbound.for_callers, game, player_id)
+    if found is None:
         return None
-    parts, wrong = profile.valid_parts(told.document)
+    parts, wrong = profile.valid_parts(found.document)
     if wrong:
         current_app.logger.warning(
             "appcharge %s: a profile from players.lookup_url is not as it should be, and was shown without: %s",
             game.slug,
             ", ".join(wrong),
         )
-    return {**defaults, **parts, **told.profile}
+    return {**defaults, **parts, **found.profile}
 
 
 def _is_web_address(value: str | None) -> bool:

@@ -164,10 +164,10 @@ SETTINGS: Mapping[str, Setting] = {
         "JSON object: what the store shows where a player's profile lacks a part", player_defaults
     ),
     "appcharge.refresh": Setting(
-        "on: when the game changes a player's profile, an open store is told to load it", ON_OFF, "off"
+        "on: when the game changes a player's profile, an open store is asked to load it", ON_OFF, "off"
     ),
     "appcharge.refresh_seconds": Setting(
-        "how long changes of profiles are gathered before the store is told", whole_number(1, 3600), "5"
+        "how long changes of profiles are gathered before the store is asked", whole_number(1, 3600), "5"
     ),
     # Calling Appcharge
     "appcharge.base_url": Setting(

@@ -28,8 +28,7 @@ class WholeBodies:
         if environ.pop("HTTP_TRANSFER_ENCODING", None) is not None:
             body = _read(stream, LARGEST_BODY + 1)
             environ["wsgi.input"] = BytesIO(body or b"")
-            # Whoever sends more than this has to say how much: it is too large for any limit. And a body that broke off
-            # is one that said more than came.
+            # A larger body is said to be too large for any limit; one that broke off, to be larger than what came.
             length = 1 if body is None else len(body) if len(body) <= LARGEST_BODY else sys.maxsize
             environ["CONTENT_LENGTH"] = str(length)
         answer = self._wsgi_app(environ, start_response)

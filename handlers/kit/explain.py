@@ -267,7 +267,7 @@ def spelled(value: object) -> str:
 
 
 def duration(seconds: float) -> str:
-    """How long: 7 minutes, 3 hours, 2 days. A time that is no whole number of a unit is told in a smaller one."""
+    """How long: 7 minutes, 3 hours, 2 days. A time that is no whole number of a unit is given in a smaller one."""
     seconds = abs(seconds)
     for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= 2 * size or (seconds >= size and seconds % size < size / 10):

@@ -131,7 +131,7 @@ class Check:
 class GameCall:
     """A call of the game API: its address under ``/game/v1``, who answers it, and what the OpenAPI document says.
 
-    ``answers`` is status -> schema, None for no body; ``errors`` are the statuses told as problem documents beside 401
+    ``answers`` is status -> schema, None for no body; ``errors`` are answered by problem documents beside 401
     and 503; ``is_open`` marks a call that needs no token.
     """
 

@@ -85,7 +85,7 @@ def note_refusal(
 ) -> None:
     """Keep the current request for the owner: outside the request, sealed, bounded. The caller learns nothing of it.
 
-    ``keeps_body``: False for bodies that may hold somebody's password; ``keeps_query`` for queries that are a proof.
+    ``keeps_body``: False for bodies that may hold a password; ``keeps_query`` for queries that are a proof.
     ``found`` is what is known of the call by now and could not be found out again from what is kept. ``path`` is set
     where there is no address of that path.
     """

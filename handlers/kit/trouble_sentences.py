@@ -171,7 +171,7 @@ NOT_BAD = frozenset(
     "conflicts payment_conflicts refunds_waiting rotation old_token no_address unnamed_event empty_order "
     "partial_refund replayed".split()
 )
-# Somebody paid and has nothing, or has it twice, or a job says what it cannot do: ``flask doctor`` calls it WRONG.
+# A player paid and has nothing, or has it twice, or a job cannot do its work: ``flask doctor`` calls it WRONG.
 WRONG_FOR_DOCTOR = frozenset(("unknown_status", "misplaced_order", "credited_twice", "job_warning"))
 # Kinds that checks of the doctor's own say with more detail.
 CHECKED_BY_DOCTOR = frozenset("no_password rotation old_token refused no_players no_items conversions".split())

@@ -160,7 +160,7 @@ class Attributes(fields.Dict):
             if not isinstance(error.messages, dict):
                 raise
             # The place of what is wrong is the name itself.
-            raise ValidationError({name: told.get("value", told) for name, told in error.messages.items()}) from None
+            raise ValidationError({name: found.get("value", found) for name, found in error.messages.items()}) from None
 
 
 class SessionMetadata(fields.Dict):

@@ -40,7 +40,7 @@ another_message: It is signed with {key}, but {how}.
 milliseconds: Its time counts milliseconds (or less); PlayCamp's webhooks count seconds.
     The signature is right, so the sender has to correct it.
 empty: The body is empty.
-    PlayCamp's webhooks have one: somebody may have tried the address.
+    PlayCamp's webhooks have one: a person may have tried the address.
 unreadable: The call proved itself, but its body cannot be read: {error}{whole}.
     Ask PlayCamp.
 hook_set_up_since: The webhook {hook} had no secret when this call came; now it has one.

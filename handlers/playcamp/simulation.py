@@ -88,7 +88,7 @@ def _entries(game: Game) -> Iterator[Call]:
         refused = {
             "entry: signed with another key": _entry(game, FORGED_KEY),
             "entry: signed too long ago": _entry(game, key, at=clock.now() - age),
-            "entry: of somebody else": _entry(game, key, user=f"{RESERVED_ID}-other"),
+            "entry: of another player": _entry(game, key, user=f"{RESERVED_ID}-other"),
             "entry: not signed": good.partition("?")[0],
         }
     except ValueError:

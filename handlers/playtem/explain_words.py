@@ -15,7 +15,7 @@ no_items: The call proved itself, and there are no items in it to credit.
     Ask Playtem what it means.
 too_long: The payload has {length:,} characters; more than {most:,} are not read.
 empty: The payload is empty.
-    Playtem's calls carry one; somebody may have tried the address.
+    Playtem's calls carry one; a person may have tried the address.
 plain_json: The payload is JSON as it is, and not Base64 of it.
     Playtem sends Base64.
 no_base64: The payload is not Base64, or was cut on the way.
@@ -23,20 +23,20 @@ no_base64: The payload is not Base64, or was cut on the way.
 no_text: The payload is Base64 of something that is no text: it may be encrypted.
     That is how Playtem links accounts; this address is for credits.
 base64_twice: The payload was put into Base64 twice.
-    Somebody between Playtem and here encodes it again.
+    A program between Playtem and Coinslot encodes it again.
 single_quotes (settings): The payload is in the guide's notation with single quotes, which \
     playtem.accept_single_quotes leaves out.
     Set playtem.accept_single_quotes to on.
 no_json: The payload is Base64 of something that is no JSON{where}.
-    It was cut, or somebody made it up.
+    It was cut, or another program made it.
 no_object: The payload's JSON is no object.
     Playtem sends AppId, UserId, Items, TransactionId, Signature.
 lacking: The payload lacks {names}.
-    Playtem sends all five; somebody else made this one.
+    Playtem sends all five; another program made this one.
 sha256: The Signature has 64 digits, as of HMAC-SHA256; Playtem's guide says HMAC-SHA1, which has 40.
     Ask Playtem which one it is.
 no_signature: The Signature is not 40 hexadecimal digits.
-    It was cut, or somebody made it up.
+    It was cut, or another program made it.
 no_id?: A field of the payload holds what can be no id.
     Look at the call below.
 readable_by_now: By what is set now, the payload can be read: a setting was changed after this call came.

@@ -130,7 +130,7 @@ class TestRedrive:
             (dead,) = owed.deliveries("dead")
             page = browser.get(f"{LIST}/{dead['id']}")
             assert "no room" in page.text
-            assert "not sent any more" in text_of(page)
+            assert "not sent again until you redrive it" in text_of(page)
             answer = browser.post(f"{LIST}/{dead['id']}/redrive", reason="server was  full")
             assert "Put back" in text_of(follow(browser, answer))
             owed.drain()

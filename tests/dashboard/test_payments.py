@@ -198,10 +198,10 @@ def test_half_a_surrogate_pair_in_a_row_shows_as_it_was_spelled(browser, keep):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("refund_state = 'done', refund_next_at = NULL", "PlayCamp was told."),
+        ("refund_state = 'done', refund_next_at = NULL", "PlayCamp has it."),
         ("refund_state = 'done', refund_next_at = NULL, refunded_at = NULL", "ask PlayCamp to count it again"),
-        ("refund_state = 'waiting', refund_next_at = '2999-01-01T00:00:00.000000Z'", "PlayCamp is told soon."),
-        ("refund_state = NULL, refund_next_at = NULL", "Nobody has to be told: it was never registered."),
+        ("refund_state = 'waiting', refund_next_at = '2999-01-01T00:00:00.000000Z'", "It is sent to PlayCamp soon."),
+        ("refund_state = NULL, refund_next_at = NULL", "Nothing to send: it was never registered."),
     ],
 )
 def test_a_refund_says_what_playcamp_knows_of_it(browser, installation, keep, change, said):

@@ -299,7 +299,7 @@ class TestWebhooks:
         assert re.search(r"sponsor.created +FAILED .*\n +left alone +2 older registration", failed)
         assert (ours(), secret()) == (old, None)
 
-        assert re.search(r"sponsor.created +registered anew", register())
+        assert re.search(r"sponsor.created +registered again", register())
         (made,) = ours()
         assert (secret(), made["id"] in [each["id"] for each in old]) == (made["secret"], False)
 
@@ -311,7 +311,7 @@ class TestWebhooks:
 
         told = register(exit_code=1)
 
-        assert re.search(rf"sponsor.created +registered anew .*\n +NOT DELETED +{old['id']}: ", told)
+        assert re.search(rf"sponsor.created +registered again .*\n +NOT DELETED +{old['id']}: ", told)
         assert "1 older registration(s) could not be deleted and are still there" in told
         (made,) = (hook for hook in ours() if hook is not old)
         assert [deliver(each["id"]) for each in (old, made, made)] == [[401], [200], [200]]

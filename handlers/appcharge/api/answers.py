@@ -36,7 +36,7 @@ class TransactionsPage:
 
 @dataclass(frozen=True)
 class Session:
-    """A checkout session. Whoever has its address or token may pay in it."""
+    """A checkout session. Anyone with its address or token can pay in it."""
 
     url: str = field(repr=False)
     token: str = field(repr=False)

@@ -76,7 +76,7 @@ class Catalogue:
 def read(client: Client, known_offer_ids: Sequence[str] = ()) -> Catalogue:
     """Products, then offers. Raises ApiError unless both could be read.
 
-    Where the list of offers is partial, or Appcharge wants to be told ids, ``known_offer_ids`` are asked for by name.
+    Where the list of offers is partial, or Appcharge wants ids, ``known_offer_ids`` are asked for by name.
     """
     product_documents = client.products()
     offer_documents, is_partial = read_offers(client, known_offer_ids)

@@ -90,8 +90,8 @@ def row_of(document: Mapping[str, Any]) -> PartnerRow | None:
     kind = KINDS.get(str(details.get("type")).lower())
     if kind == "":
         return None
-    currency, ours, told = details.get("currencyCode"), document.get("publisherTransactionId"), details.get("amount")
-    amount = figure_of(told)
+    currency, ours, stated = details.get("currencyCode"), document.get("publisherTransactionId"), details.get("amount")
+    amount = figure_of(stated)
     row = PartnerRow(
         reference,
         str(details.get("id") or ""),
@@ -103,12 +103,12 @@ def row_of(document: Mapping[str, Any]) -> PartnerRow | None:
     )
     try:
         checked_id(row.row_id)
-        is_odd = kind is None or row.amount_minor is None or (kind != REFUNDED and Decimal(exact.figure(told)) < 0)
+        is_odd = kind is None or row.amount_minor is None or (kind != REFUNDED and Decimal(exact.figure(stated)) < 0)
     except ValueError:
         is_odd = True
     if not is_odd:
         return row
-    sample = shown(f"type {details.get('type')}, amount {told}, currency {currency}", LONGEST_SAMPLE)
+    sample = shown(f"type {details.get('type')}, amount {stated}, currency {currency}", LONGEST_SAMPLE)
     row_id = hashlib.blake2b(f"{row.row_id} {sample}".encode(), digest_size=8).hexdigest()
     return row._replace(row_id=row_id, kind=UNREADABLE, amount_minor=None, sample=sample)
 

@@ -72,7 +72,7 @@ def create_offer(client: Client, document: Mapping[str, Any]) -> Changed:
 def change_offer(client: Client, offer_id: str, changes: Mapping[str, Any]) -> Changed:
     """Change fields of an offer and read it back, so that it shows when Appcharge changed more than that.
 
-    ``changes`` may be a whole offer as Appcharge told it, to go back to it.
+    ``changes`` may be a whole offer as Appcharge answered it, to go back to it.
     Raises CatalogueError when there is no such offer or the changes cannot be right, and UncertainError when the
     answer got lost.
     """
@@ -106,19 +106,19 @@ def change_offer(client: Client, offer_id: str, changes: Mapping[str, Any]) -> C
     return Changed(before, after, (*_not_as_sent(changes, after), *_changed_besides(before, after, changes)))
 
 
-def as_request(told: Mapping[str, Any]) -> dict[str, Any]:
-    """An offer as Appcharge told it, as changes that lead back to it. Raises CatalogueError as :func:`to_request`."""
-    has_priorities = told.get("type") != "RollingOffer"
-    made = {name: value for name, value in told.items() if name not in (*READ_ONLY, *FIXED) and value is not None}
+def as_request(answered: Mapping[str, Any]) -> dict[str, Any]:
+    """An answered offer, as changes that lead back to it. Raises CatalogueError as :func:`to_request`."""
+    has_priorities = answered.get("type") != "RollingOffer"
+    made = {name: value for name, value in answered.items() if name not in (*READ_ONLY, *FIXED) and value is not None}
     if "productsSequence" in made:
         made["productsSequence"] = to_request(made["productsSequence"], has_priorities)
     return made | _extras(made)
 
 
-def as_new(told: Mapping[str, Any]) -> dict[str, Any]:
-    """An offer as Appcharge told it, as one to create after it was deleted. Raises CatalogueError likewise."""
-    fixed = {name: told.get(name) for name in FIXED} | {"subType": sub_kind(told)}
-    return {name: value for name, value in fixed.items() if value is not None} | as_request(told)
+def as_new(answered: Mapping[str, Any]) -> dict[str, Any]:
+    """An offer as Appcharge answered it, as one to create after it was deleted. Raises CatalogueError likewise."""
+    fixed = {name: answered.get(name) for name in FIXED} | {"subType": sub_kind(answered)}
+    return {name: value for name, value in fixed.items() if value is not None} | as_request(answered)
 
 
 def to_request(entries: Any, has_priorities: bool = True) -> list[dict[str, Any]]:
@@ -187,8 +187,8 @@ def _not_as_sent(sent: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[
             is_different = _essence(value) != _essence(after.get(name))
         elif name in ("offerUiId", "offerExternalUiId"):
             names = ("id",) if name == "offerUiId" else ("externalId", "offerExternalUiId")
-            told = [at_path(after, f"offerUi.{each}") for each in names]
-            is_different = any(told) and value not in told
+            answered = [at_path(after, f"offerUi.{each}") for each in names]
+            is_different = any(answered) and value not in answered
         elif name == "subType":
             is_different = sub_kind(after) not in (None, value)
         else:
@@ -218,15 +218,15 @@ def _essence(entries: Any) -> list[Any]:
     return sorted(made, key=lambda each: each[0].index or 0)
 
 
-def _is_same(sent: Any, told: Any) -> bool:
-    """Whether what was told is what was sent: times as moments, numbers by value, objects by the fields sent."""
+def _is_same(sent: Any, answered: Any) -> bool:
+    """Whether the answer is what was sent: times as moments, numbers by value, objects by the fields sent."""
     if isinstance(sent, dict):
-        return isinstance(told, dict) and all(_is_same(value, told.get(name)) for name, value in sent.items())
+        return isinstance(answered, dict) and all(_is_same(value, answered.get(name)) for name, value in sent.items())
     if isinstance(sent, list):
-        return isinstance(told, list) and len(sent) == len(told) and all(map(_is_same, sent, told))
-    if isinstance(sent, str) and isinstance(told, str) and _moment(sent) is not None:
-        return _moment(sent) == _moment(told)
-    return bool(sent == told) and isinstance(sent, bool) == isinstance(told, bool)
+        return isinstance(answered, list) and len(sent) == len(answered) and all(map(_is_same, sent, answered))
+    if isinstance(sent, str) and isinstance(answered, str) and _moment(sent) is not None:
+        return _moment(sent) == _moment(answered)
+    return bool(sent == answered) and isinstance(sent, bool) == isinstance(answered, bool)
 
 
 def _moment(value: Any) -> datetime | None:

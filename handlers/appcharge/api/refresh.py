@@ -85,7 +85,7 @@ def _tell(installation: Installation, game: Game, waiting: dict[str, str]) -> bo
             if refused == REFUSED_ALONE and not is_any_taken:
                 raise
             log.warning(
-                "appcharge %s: a player's store is not told to load anew, since Appcharge refused the id with %d",
+                "appcharge %s: a player's store is not reloaded: Appcharge refused the id with %d",
                 game.slug,
                 error.status,
             )

@@ -44,4 +44,4 @@ def refresh(game: str, player_ids: tuple[str, ...]) -> None:
             client.refresh(ids)
         else:
             client.refresh_everyone()
-    click.echo(f"Appcharge was told to reload {subject}; only stores that are open now do.")
+    click.echo(f"Appcharge was asked to reload {subject}; only stores that are open now do.")

@@ -162,7 +162,7 @@ def _record(tx: Connection, game: Game, attempt: Attempt, judged: Judged) -> Non
 
 
 def _logged_in(game: Game, judged: Judged) -> dict[str, Any]:
-    assert judged.player_id is not None, "a login that did not fail is somebody's"
+    assert judged.player_id is not None, "a login that did not fail names a player"
     entry = registry.player(current_installation().database.read(), game.id, judged.player_id) or {}
     metadata = entry.get("profile", {}).get("session_metadata")
     content = {

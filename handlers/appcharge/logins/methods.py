@@ -49,20 +49,20 @@ class Judged:
 Judge = Callable[[Connection], Judged]
 
 
-def admit(game: Game, player_id: str | None, told: lookup.FoundPlayer | None = None) -> Judge:
-    """Let a player in by the rules for unknown ones. ``told``: the game's server has just named this player."""
+def admit(game: Game, player_id: str | None, found: lookup.FoundPlayer | None = None) -> Judge:
+    """Let a player in by the rules for unknown ones. ``found``: the game's server has just named this player."""
     installation = current_installation()
     try:
         player_id = registry.checked_id(player_id or "")
     except ValueError:
         return fails("unknown_player")
-    is_asked = game.settings["players.unknown"] == "lookup" and told is None
+    is_asked = game.settings["players.unknown"] == "lookup" and found is None
     if is_asked and not registry.has_player(installation.database.read(), game.id, player_id):
-        told = lookup.player(installation.outbound.for_callers, game, player_id)
-        if told is None:
+        found = lookup.player(installation.outbound.for_callers, game, player_id)
+        if found is None:
             return fails("unknown_player")
 
-    return lambda tx: _admitted(tx, game, player_id, told.profile if told else {})
+    return lambda tx: _admitted(tx, game, player_id, found.profile if found else {})
 
 
 def _admitted(tx: Connection, game: Game, player_id: str, profile: Mapping[str, str]) -> Judged:
@@ -101,17 +101,17 @@ def by_password(game: Game, user_name: str | None, password: str | None) -> Judg
         has_password_here = known is not None and known["password_hash"] is not None
         if has_password_here or not game.settings["players.login_url"]:
             is_right = _is_password(known["password_hash"] if known and has_password_here else _NOBODYS_HASH, password)
-            told = lookup.FoundPlayer(player_id) if is_right and player_id is not None else None
+            found = lookup.FoundPlayer(player_id) if is_right and player_id is not None else None
         else:
-            told = lookup.player_by_password(
+            found = lookup.player_by_password(
                 installation.outbound.for_callers, game, spellings.composed(user_name), spellings.composed(password)
             )
     except (lookup.LookupFailedError, OverloadError):
         installation.database.write(take_back)
         raise
-    if told is None:
+    if found is None:
         return fails("wrong_password", player_id)
-    let_in = admit(game, told.player_id, told)
+    let_in = admit(game, found.player_id, found)
 
     def judge(tx: Connection) -> Judged:
         # Several names may share a spelling key: a login by one of them clears only failures that were all its own.

@@ -71,20 +71,20 @@ def google_access_token(login: Login, token: str) -> str:
     answer = login.outbound.get(f"{url}{'&' if '?' in url else '?'}{query}", _JSON, TIMEOUT_SECONDS)
     if answer.failure is None and answer.status in (400, 401):
         raise LoginRefusedError("token")
-    status, told = _read(login, answer)
+    status, document = _read(login, answer)
     if status != 200:
         raise ProviderError(f"Google answered {status}")
-    if told.get("aud") not in login.client_ids:
+    if document.get("aud") not in login.client_ids:
         raise LoginRefusedError("audience")
-    _check_expiry(login, told.get("exp"))
-    return _account(told.get("sub"))
+    _check_expiry(login, document.get("exp"))
+    return _account(document.get("sub"))
 
 
 def facebook_access_token(login: Login, token: str) -> str:
     # https://developers.facebook.com/docs/graph-api/reference/debug_token
     app_token = f"{login.client_id}|{_secret(login)}"
-    told = _ask_facebook(login, "/debug_token", {"input_token": token, "access_token": app_token})
-    about = told.get("data")
+    document = _ask_facebook(login, "/debug_token", {"input_token": token, "access_token": app_token})
+    about = document.get("data")
     if not isinstance(about, dict):
         raise ProviderError("Facebook's answer cannot be read")
     if about.get("is_valid") is not True or about.get("type", "USER") != "USER":
@@ -107,10 +107,10 @@ def facebook_code(login: Login, code: str) -> str:
 
 def _ask_facebook(login: Login, path: str, parameters: Mapping[str, str]) -> dict[str, Any]:
     base = login.game.settings["appcharge.facebook_url"].rstrip("/")
-    status, told = _read(login, login.outbound.get(f"{base}{path}?{urlencode(parameters)}", _JSON, TIMEOUT_SECONDS))
-    error = told.get("error")
+    status, document = _read(login, login.outbound.get(f"{base}{path}?{urlencode(parameters)}", _JSON, TIMEOUT_SECONDS))
+    error = document.get("error")
     if status == 200 and error is None:
-        return told
+        return document
     code = error.get("code") if isinstance(error, dict) else None
     if code == FACEBOOK_INVALID_PARAMETER and 400 <= status < 500:
         raise LoginRefusedError("token")
@@ -142,13 +142,13 @@ def _exchange(login: Login, url: str, client_secret: str, code: str) -> str:
     }
     headers = {**_JSON, "Content-Type": "application/x-www-form-urlencoded"}
     body = urlencode(form | _redirect_uri(login)).encode()
-    status, told = _read(login, login.outbound.post(url, headers, body, TIMEOUT_SECONDS))
-    title, error = TITLES[login.provider], told.get("error")
+    status, document = _read(login, login.outbound.post(url, headers, body, TIMEOUT_SECONDS))
+    title, error = TITLES[login.provider], document.get("error")
     if status == 400 and error == "invalid_grant":
         raise LoginRefusedError("code")
     if error == "invalid_client":
         raise ProviderError(f"{title} does not accept our client: look at the id and appcharge.{login.provider}_secret")
-    made = told.get("id_token")
+    made = document.get("id_token")
     if status != 200 or not isinstance(made, str) or not made.isascii():
         raise ProviderError(f"{title} answered {status} to a code{f', {error}' if error in _OAUTH_ERRORS else ''}")
     return _verified(login, made, [login.client_id])
@@ -224,12 +224,14 @@ def _read(login: Login, answer: Answer) -> tuple[int, dict[str, Any]]:
     if answer.status >= 500 or answer.status in (408, 429):
         raise ProviderError(f"{title} answered {answer.status}")
     try:
-        told = exact.parse_json(answer.body, allow_half_pairs=True)  # a name cut within an emoji is not ours to read
+        document = exact.parse_json(
+            answer.body, allow_half_pairs=True
+        )  # a name cut within an emoji is not ours to read
     except ValueError:
-        told = None
-    if not isinstance(told, dict):
+        document = None
+    if not isinstance(document, dict):
         raise ProviderError(f"{title}'s answer cannot be read: status {answer.status}")
-    return answer.status, told
+    return answer.status, document
 
 
 def _check_expiry(login: Login, expires_at: object) -> None:

@@ -48,7 +48,7 @@ def complete_setup() -> Response:
     except (owner.OwnerError, games.GameError) as error:
         form = {"slug": slug, "name": name}
         return page("setup.html", 400, token=token, has_game=has_game, problem=str(error), form=form)
-    except LinkError as error:  # somebody was first, in the moment between the check and the write
+    except LinkError as error:  # another setup was first, in the moment between the check and the write
         return _spent(error)
     done = page("done.html", slug=slug, api_token=api_token, urls=partner_urls(slug) if api_token else [])
     set_cookie(done, SESSION_COOKIE, session)

@@ -1,7 +1,8 @@
 """Bodies as they came, readable, with a value hidden unless its field is known to tell nothing about a person.
 
-Partners add fields without notice, so the list names what is harmless: a new field is hidden until somebody asks. What
-looks like an e-mail address, a telephone, card or IP number is hidden in every field. The database keeps all bytes.
+Partners add fields without notice, so the list names what is harmless; a new field is hidden until the owner presses
+Show. What looks like an e-mail address, a telephone, card or IP number is hidden in every field. The database keeps
+all bytes.
 """
 
 import base64
@@ -88,7 +89,7 @@ def as_text(body: bytes) -> str:
 
 
 def masked_text(text: str) -> str:
-    """Text with what looks like somebody's address or number hidden."""
+    """Text with what looks like a person's address or number hidden."""
     for looks in _LOOKS if "@" in text else _LOOKS[1:]:
         text = looks.sub(HIDDEN, text)
     return text

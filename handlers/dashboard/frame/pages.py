@@ -110,10 +110,10 @@ def guard() -> AnyResponse | None:
         request.max_content_length = UPLOADS[request.endpoint]
     if request.method not in ("GET", "HEAD") and request.endpoint not in PROVES_ITSELF:
         if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
-            raise PageError(403, "This form is on somebody else's page.")
+            raise PageError(403, "This form comes from another website.")
         given = request.form.get(TOKEN_FIELD, "")
         if not hmac.compare_digest(given.encode(), form_token().encode()):
-            raise PageError(403, "This form is too old, or not ours. Go back, load the page anew and try again.")
+            raise PageError(403, "This form is too old, or not ours. Go back, reload the page and try again.")
     if row is not None and owner.is_due(row):
         current_installation().database.write(lambda tx: owner.seen(tx, row["token_hash"]))
     return None

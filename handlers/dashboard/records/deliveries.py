@@ -233,7 +233,7 @@ def _next(row: Row, destination: Row) -> str:
     if row["state"] == "delivered":
         return "It was delivered; nothing more is sent."
     if row["state"] == "dead":
-        return "It is not sent any more, until somebody puts it back."
+        return "It is not sent again until you redrive it."
     if row["leased_until"] is not None and row["leased_until"] > clock.stamp():
         return "An attempt is under way."
     if destination["state"] == "paused":

@@ -170,11 +170,11 @@ def _laid_out(text: str) -> str:
 def _refund_in_words(row: Row) -> str:
     if row["refund_state"] == "done":
         if row["refunded_at"] is None:
-            return "PlayCamp was told of a refund, and the dispute has been won since: ask PlayCamp to count it again."
-        return "PlayCamp was told."
+            return "PlayCamp got a refund, and the dispute has been won since: ask PlayCamp to count it again."
+        return "PlayCamp has it."
     if row["refund_state"] == "waiting":
         when = "once the payment is registered" if row["state"] != "registered" else "soon"
-        return f"PlayCamp is told {when}. {shown(row['reason'], 200) if row['reason'] else ''}".strip()
+        return f"It is sent to PlayCamp {when}. {shown(row['reason'], 200) if row['reason'] else ''}".strip()
     if row["refund_state"] == "quarantined":
-        return "PlayCamp refused it too often. It is not tried any more, until somebody puts it back."
-    return "Nobody has to be told: it was never registered." if row["refunded_at"] else ""
+        return "PlayCamp refused it too often. It is not tried again until you redrive it."
+    return "Nothing to send: it was never registered." if row["refunded_at"] else ""

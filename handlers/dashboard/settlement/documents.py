@@ -48,7 +48,7 @@ def month_file(game: Game, name: str, document: str) -> Response:
 
 
 def month_print(game: Game, name: str) -> Response:
-    """The month's statement, as it may be handed to somebody."""
+    """The month's statement, to hand out."""
     connection, found = closed_month(game, name)
     lines = months.frozen_lines(connection, found.id)
     counted = [line for line in lines if line.section in IN_TOTALS]

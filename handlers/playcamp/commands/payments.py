@@ -128,7 +128,7 @@ def list_payments(game: str, state: str | None, limit: int, is_json: bool) -> No
 @click.argument("game")
 @click.argument("transaction_ids", metavar="TRANSACTION...", nargs=-1, required=True)
 def redrive(game: str, transaction_ids: tuple[str, ...]) -> None:
-    """Have quarantined payments of GAME, or their refunds, tried anew."""
+    """Put quarantined payments of GAME, or their refunds, back in the queue."""
     opened = opened_game(game)
     missing = []
 

@@ -171,7 +171,7 @@ def _registered(
     except BaseException:
         client.delete_webhook(made.id)
         raise
-    return "registered anew" if ours else "registered", ours
+    return "registered again" if ours else "registered", ours
 
 
 def _not_deleted(client: Client, old: Sequence[Webhook]) -> list[tuple[Webhook, ApiError]]:

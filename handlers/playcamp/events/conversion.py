@@ -52,7 +52,7 @@ def run(installation: Installation, game: Game) -> float | None:
     until = time.monotonic() + RUN_SECONDS
     connection = installation.database.read()
     creators = Creators(installation, game, until)
-    held: set[str] = set()  # players with something parked; never "", which stands for events of no player
+    held: set[str] = set()  # players with something parked; never "", which means events of no player
     # The usual body cannot say that something is a test, so tests left from the sandbox are not sent later.
     sends_tests = is_sandbox(game) or game.settings["playcamp.forward_test_events"] == "on"
     changes: list[Change] = []

@@ -5,7 +5,7 @@ in one of two forms: ``<hex>`` over the raw body, which has no time, or ``t=<sec
 ``<t>.<raw body>``. The rules are those of PlayCamp's Go SDK v0.0.8 (checked 2026-11); the surprising ones:
 
 * The second form is meant wherever both ``t=`` and ``v1=`` are anywhere in the header.
-* ``t`` is read as a number and written anew before it is signed: ``t=007`` was signed as ``7``.
+* ``t`` is read as a number and written again before it is signed: ``t=007`` was signed as ``7``.
 * It may be 5 seconds ahead of us at most, however large the accepted age is.
 
 A gateway of PlayCamp's signs converted events as ours does: ``X-Gateway-Signature: <hex>`` over

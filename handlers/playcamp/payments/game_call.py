@@ -129,7 +129,7 @@ class PaymentsStored(Strict):
     refunded = fields.Integer(strict=True, **_about("Known, and refunded since now"))
     conflicts = fields.List(
         fields.String(),
-        **_about("transactionId known with other content; what was sent, or another source reported, stands"),
+        **_about("transactionId known with other content; what was sent, or what another source reported, stays"),
     )
     parked = fields.List(fields.Nested(ParkedPayment), **_about("Kept, and not registered as it is"))
 

@@ -104,7 +104,7 @@ def warnings(game: Game) -> list[str]:
     won = payment_orders.refunded_though_won(connection, game.id, PARTNER, PREFIX)
     if won:
         sentences.append(
-            f"PlayCamp was told of the refund of {len(won)} Appcharge order(s) whose dispute has been won since "
+            f"PlayCamp got the refund of {len(won)} Appcharge order(s) whose dispute has been won since "
             f"(such as {shown(won[0], 60)}): ask PlayCamp to count them again"
         )
     is_on = game.is_on("playcamp.register_appcharge")
@@ -119,7 +119,7 @@ def warnings(game: Game) -> list[str]:
 
 
 def _cursor(game: Game, noted: str | None) -> dict[str, Any]:
-    """How far it has come. What was registered with a sandbox begins anew when the game is live.
+    """How far it has come. What was registered with a sandbox begins again when the game is live.
 
     ``since``: what was paid from then on is registered; None while nothing is.
     """

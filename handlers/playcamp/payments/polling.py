@@ -292,7 +292,7 @@ def _oldest(database: Database, game: Game, since: int, began: int) -> int:
 def _job_error(
     installation: Installation, game: Game, name: str, before: Progress | None, error: SourceError
 ) -> JobError:
-    """The end of a run that began at ``before``; if it got further, its pauses begin anew."""
+    """The end of a run that began at ``before``; if it got further, its pauses begin again."""
     after = _progress(installation.database, game, name)
     is_anew = before is not None and after is not None and after.steps > before.steps
     return JobError(str(error), registration.pauses(game), error.retry_after_seconds, is_anew=is_anew)

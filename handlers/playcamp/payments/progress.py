@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 class Window:
     """A range of time, [start, end) in Unix seconds. ``pages`` pages of it are stored, ``next`` leads to the next one.
 
-    ``mark`` is that of the API's configuration: if that changes, the window is begun anew. ``failures`` counts those of
+    ``mark`` is that of the API's configuration: if that changes, the window begins again. ``failures`` counts those of
     the next page after which it may not be readable any more.
     """
 
