@@ -1,7 +1,7 @@
 """How an older file becomes a current one: one step per schema version, each in one transaction (``db.migrate``).
 
 A step makes the schema of its own version, with its own statements, and is never edited once it was released.
-``schema.sql`` describes a new file. There is no step yet, because nothing older than version 7 was released.
+``schema.sql`` describes a new file. There is no step yet, because nothing older than version 8 was released.
 """
 
 import sqlite3
