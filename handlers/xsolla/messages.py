@@ -7,14 +7,13 @@ of webhook; ``PATHS`` lists the places, the likeliest first.
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC
 from decimal import Decimal
 from typing import Any
 
 from coinslot.access.keyring import SecretValue
-from coinslot.base import clock, exact, moments, signing
+from coinslot.base import exact, signing
 from coinslot.base.money import in_minor
-from coinslot.games import registry
+from coinslot.games.readers import at_path, figure_of, id_of, moment_of
 
 VALIDATION, PAYMENT, ORDER_PAID = "user_validation", "payment", "order_paid"
 REFUND, ORDER_CANCELED, PARTIAL_REFUND = "refund", "order_canceled", "partial_refund"
@@ -98,8 +97,8 @@ def lines(document: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
     ``order_paid`` follows. Version 2 lists the contents of a bundle beside it: the bundle's own item is credited.
     """
     if document["notification_type"] == PAYMENT:
-        listed = _at(document, "purchase.virtual_items.items") or []
-        currency = _at(document, "purchase.virtual_currency")
+        listed = at_path(document, "purchase.virtual_items.items") or []
+        currency = at_path(document, "purchase.virtual_currency")
         if isinstance(currency, dict) and currency.get("quantity"):
             listed = [*_checked_list(listed), {**currency, "sku": currency.get("sku") or currency.get("name")}]
     else:
@@ -121,7 +120,7 @@ def money(document: Mapping[str, Any]) -> tuple[str | None, int | None, dict[str
         if value not in (None, ""):
             figures[name] = exact.whole_text(str(value))[:64]
     currency = figures.get("currency", "").upper()
-    if _at(document, "order.currency_type") not in (None, "real") or not re.fullmatch("[A-Z]{3}", currency):
+    if at_path(document, "order.currency_type") not in (None, "real") or not re.fullmatch("[A-Z]{3}", currency):
         return None, None, figures
     try:
         amount = in_minor(Decimal(exact.figure(figures.get("amount"))), currency)
@@ -132,24 +131,18 @@ def money(document: Mapping[str, Any]) -> tuple[str | None, int | None, dict[str
 
 def is_free(document: Mapping[str, Any]) -> bool:
     """Whether nothing was paid, or it was paid with a currency of the game's."""
-    try:
-        is_zero = not Decimal(exact.figure(_first(document, "amount")))
-    except ValueError:
-        is_zero = False
-    return is_zero or _at(document, "order.currency_type") in ("virtual", "loyalty_point")
+    amount = figure_of(_first(document, "amount"))
+    is_zero = amount is not None and not Decimal(amount)
+    return is_zero or at_path(document, "order.currency_type") in ("virtual", "loyalty_point")
 
 
 def is_sandbox(document: Mapping[str, Any]) -> bool:
-    return _at(document, "order.mode") == "sandbox" or _first(document, "dry run") in (1, "1", True)
+    return at_path(document, "order.mode") == "sandbox" or _first(document, "dry run") in (1, "1", True)
 
 
 def occurred_at(document: Mapping[str, Any]) -> str | None:
     """When it was paid or given back, as :func:`coinslot.base.clock.stamp`; None where that is not said."""
-    text = _first(document, "date")
-    moment = moments.from_iso(text) if isinstance(text, str) and len(text) <= moments.LONGEST_TIME else None
-    if moment is None:
-        return None
-    return clock.stamp((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    return moment_of(_first(document, "date"))
 
 
 def refund_reason(document: Mapping[str, Any]) -> str:
@@ -159,21 +152,18 @@ def refund_reason(document: Mapping[str, Any]) -> str:
 
 def refunded_amount(document: Mapping[str, Any]) -> str | None:
     """What a partial refund gave back, as decimal text; None where it is not said."""
-    if document["notification_type"] != PARTIAL_REFUND:
-        return None
-    try:
-        return exact.figure(_first(document, "refunded"))
-    except ValueError:
-        return None
+    return figure_of(_first(document, "refunded")) if document["notification_type"] == PARTIAL_REFUND else None
 
 
 def identifier(document: Mapping[str, Any], name: str) -> str | None:
     """The first of an id's places (:data:`PATHS`) that holds one, as text."""
-    return next((found for found in (_id(_at(document, path)) for path in PATHS[name]) if found is not None), None)
+    return next(
+        (found for found in (id_of(at_path(document, path)) for path in PATHS[name]) if found is not None), None
+    )
 
 
 def _line(index: int, item: Mapping[str, Any]) -> tuple[str, int]:
-    sku = _id(item.get("sku"))
+    sku = id_of(item.get("sku"))
     if sku is None:
         raise ValueError(f"items.{index}.sku is missing")
     given = next((item[name] for name in ("quantity", "amount") if item.get(name) is not None), 1)
@@ -194,23 +184,8 @@ def _checked_list(value: Any) -> list[dict[str, Any]]:
 
 def _payment_detail(document: Mapping[str, Any], name: str) -> Any:
     places = (f"{place}payment_details.{name}.amount" for place in ("", "billing."))
-    return next((found for found in (_at(document, place) for place in places) if found is not None), None)
+    return next((found for found in (at_path(document, place) for place in places) if found is not None), None)
 
 
 def _first(document: Mapping[str, Any], name: str) -> Any:
-    return next((found for path in PATHS[name] if (found := _at(document, path)) is not None), None)
-
-
-def _at(value: Any, path: str) -> Any:
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def _id(value: Any) -> str | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    try:
-        return registry.checked_id(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
+    return next((found for path in PATHS[name] if (found := at_path(document, path)) is not None), None)
