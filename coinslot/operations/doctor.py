@@ -100,7 +100,7 @@ def engine() -> Iterator[Finding]:
         yield ok(f"SQLite {sqlite.VERSION}")
     else:
         yield warning(
-            f"SQLite {sqlite.VERSION} has a race between a checkpoint and a commit (mended in 3.51.3, 3.50.7 "
+            f"SQLite {sqlite.VERSION} has a race between a checkpoint and a commit (fixed in 3.51.3, 3.50.7 "
             "and 3.44.6); Coinslot's write lock makes it harmless, so write to the file with nothing else"
         )
 

@@ -1,4 +1,4 @@
-"""Restores: a copy is served in place of the database at hand.
+"""Restores: a copy is served in place of the current database.
 
 * A restore is prepared and checked in a file of its own. Whenever the machine stops, the old database or the new one
   is served, whole; and what was served before is kept beside it.
@@ -52,13 +52,13 @@ class Restored:
 
 
 def restore(database: Database, vault: Vault, file: Path) -> Restored:
-    """Check a copy, then serve it in place of the database at hand; running servers see it on their next request.
+    """Check a copy, then serve it in place of the current database; running servers see it on their next request.
 
     The copy must be a sound Coinslot database, not newer than this code, with a game if there is one now, and each
-    sealed value in it must open with a master key at hand. If a rotation has replaced that key, everything is sealed
+    sealed value in it must open with a current master key. If a rotation has replaced that key, everything is sealed
     again under the present one.
 
-    A sound database at hand keeps its file and gets the copy's content in one commit: the connections of running
+    A sound current database keeps its file and gets the copy's content in one commit: the connections of running
     servers stay valid. Its former content is kept beside it; the write lock is held over both, so that no commit falls
     between. A missing file is created; one that is damaged or newer than this code is moved aside, unless a process
     has it open.
@@ -109,7 +109,7 @@ def _prepare(prepared: Path, file: Path, vault: Vault, live: Live, home: Path) -
         migrate(connection)
         if live.has_game and not holds_game(connection):
             raise BackupError(
-                f"{file} holds no game, but the database at hand does; was it copied without the -wal file beside it? "
+                f"{file} holds no game, but the current database does; was it copied without the -wal file beside it? "
                 "`flask backup` makes copies that are whole"
             )
 
@@ -160,7 +160,7 @@ def _choose_keys(vault: Vault, copy_key_id: str | None, live_key_id: str | None)
         if key.id == copy_key_id:
             return key, current
     raise BackupError(
-        f"the copy is under master key {copy_key_id}, which is not at hand; put its key file beside {vault.path} "
+        f"the copy is under master key {copy_key_id}, which is not here; put its key file beside {vault.path} "
         f"as {vault.path.name}.old-restore, and try again"
     )
 

@@ -24,7 +24,7 @@ LOCK_BYTES_START, LOCK_BYTES = 0x40000000, 512
 
 @dataclass(frozen=True)
 class Live:
-    """The database at hand. ``state`` is ``healthy``, ``missing``, ``damaged`` or ``newer`` (than this code)."""
+    """The current database. ``state`` is ``healthy``, ``missing``, ``damaged`` or ``newer`` (than this code)."""
 
     state: str
     trouble: str = ""
@@ -35,7 +35,7 @@ class Live:
 
 
 def look_at(path: Path) -> Live:
-    """The state of the database at hand, with what can be read of it."""
+    """The state of the current database, with what can be read of it."""
     if not path.exists():
         return Live("missing")
     known: dict[str, Any] = {}
@@ -120,7 +120,7 @@ def put_in_place(database: Database, prepared: Path, live: Live) -> Path | None:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, LOCK_BYTES, LOCK_BYTES_START)
         except OSError:
             raise BackupError(
-                f"the database at hand cannot be used ({live.state}: {live.trouble}) and must be moved aside, but a "
+                f"the current database cannot be used ({live.state}: {live.trouble}) and must be moved aside, but a "
                 "process has it open; stop the server and try again"
             ) from None
         os.link(database.path, aside)  # two names until the rename, so that there is always a file

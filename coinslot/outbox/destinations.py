@@ -126,7 +126,7 @@ def add(
 def set_state(tx: Connection, slug: str, name: str, state: str, actor: str) -> None:
     """Make a destination ``active`` (with its circuit closed), ``paused`` or ``removed``.
 
-    What is owed to a removed one is dead.
+    The deliveries of a removed one are dead.
     """
     game = find(tx, slug)
     destination_id = find_id(tx, slug, name)
@@ -141,7 +141,7 @@ def set_state(tx: Connection, slug: str, name: str, state: str, actor: str) -> N
 
 
 def bury_removed(tx: Connection) -> bool:
-    """End some deliveries that are owed to removed destinations: they are dead. Returns whether there may be more."""
+    """End some deliveries of removed destinations: they are dead. Returns whether there may be more."""
     ended = tx.execute(
         """UPDATE deliveries SET state = 'dead', dead_reason = 'the destination was removed', finished_at = :now,
                next_attempt_at = NULL, leased_until = NULL, lease_owner = NULL

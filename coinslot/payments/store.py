@@ -3,7 +3,7 @@
 A payment that is reported again is known; it may become refunded, and never paid again. As long as it was never sent,
 newer content of its own source replaces it, as a corrected configuration gives it. Any other content under a known id
 is a conflict: the first one counts, and a person judges. A payment that cannot be sent as it is, is parked with its
-reason, and mended by a better report or by a changed configuration (:func:`replace_parked`).
+reason, and fixed by a better report or by a changed configuration (:func:`replace_parked`).
 
 ``is_sent``: it may have left this database, so its content is frozen. It is set by the first claim, since a call
 without an answer may have arrived, and when the query API serves it. A payment that was refused for good has not
@@ -75,7 +75,7 @@ def store(tx: Connection, game_id: int, payment: Payment, *, is_registering: boo
 
 
 def replace_parked(tx: Connection, game_id: int, payment_id: int, payment: Payment, *, is_registering: bool) -> str:
-    """Store what a parked row becomes when it is read again: ``new`` when it is mended, else ``known``.
+    """Store what a parked row becomes when it is read again: ``new`` when it is fixed, else ``known``.
 
     A row that had no id and has one now may be a payment that was stored since; then it is stored as a report of that.
     """

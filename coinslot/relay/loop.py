@@ -109,7 +109,7 @@ class Relay:
         return count
 
     def stop(self) -> None:
-        """Ask the loop to end: what is in hand is finished, nothing more is claimed.
+        """Ask the loop to end: claimed work is finished, nothing more is claimed.
 
         A signal handler may call it: it takes no lock that the interrupted thread could hold.
         """

@@ -1,4 +1,4 @@
-"""What an open month has come to so far, by the rule it will be closed by.
+"""The figures of an open month so far, by the rule it will be closed by.
 
 A small month is calculated when a page asks for it. A large one takes seconds, so a job calculates it now and then and
 keeps its lines; the page says of when they are. Adjustments are not in it: they come with closing.

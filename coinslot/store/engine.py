@@ -11,8 +11,8 @@ IntegrityError = sqlite3.IntegrityError
 
 def has_race() -> bool:
     """Whether a checkpoint during another connection's commit may lose pages, as in versions before these."""
-    mended = VERSION_INFO >= (3, 51, 3) or (3, 50, 7) <= VERSION_INFO < (3, 51) or (3, 44, 6) <= VERSION_INFO < (3, 45)
-    return not mended
+    fixed = VERSION_INFO >= (3, 51, 3) or (3, 50, 7) <= VERSION_INFO < (3, 51) or (3, 44, 6) <= VERSION_INFO < (3, 45)
+    return not fixed
 
 
 def private() -> Connection:

@@ -1,4 +1,4 @@
-"""``flask destination``, ``flask delivery``, ``flask relay``: where grants are sent, what is owed, and who sends it."""
+"""``flask destination``, ``flask delivery``, ``flask relay``: where grants are sent, which wait, and who sends them."""
 
 import gc
 import json
@@ -118,7 +118,7 @@ destination.add_command(grade)
 
 @click.group("delivery", cls=Group)
 def delivery() -> None:
-    """What is owed to destinations."""
+    """Deliveries, waiting, delivered or dead."""
 
 
 @delivery.command("list")
@@ -190,7 +190,7 @@ def redrive(game: str, delivery_id: int | None, is_all: bool, since: str | None,
 def relay(once: bool) -> None:
     """Send deliveries and run the jobs that are due, beside the web workers or in their place (COINSLOT_RELAY=off).
 
-    SIGTERM ends it tidily from its first line of output on: what is in hand is finished.
+    SIGTERM ends it tidily from its first line of output on: claimed work is finished.
     """
     installation = current_installation()
     running = installation.new_relay()

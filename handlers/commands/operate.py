@@ -46,7 +46,7 @@ def backup_command(file: Path) -> None:
 @click.command("restore", cls=Command)
 @click.argument("file", type=click.Path(path_type=Path))
 def restore_command(file: Path) -> None:
-    """Check the copy in FILE and serve it in place of the database at hand. Servers may keep running.
+    """Check the copy in FILE and serve it in place of the current database. Servers may keep running.
 
     What was served before is kept beside the database. What was credited after the copy was taken comes back when
     its partner sends it again, under the same transaction id.

@@ -84,7 +84,7 @@ def reopen(game: str, month: str, note: str) -> None:
 @_command("show")
 @click.option("--steps", "has_steps", is_flag=True, help="Who did what with the month, and when.")
 def show(game: str, month: str, has_steps: bool) -> None:
-    """What MONTH comes to: as it was closed, or as it would be closed now."""
+    """The figures of MONTH: as it was closed, or as it would be closed now."""
     opened, connection = opened_game(game), _database().read()
     found = months.find_closed(connection, opened.id, month)
     if found is not None:

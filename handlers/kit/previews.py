@@ -78,7 +78,7 @@ class Window:
 
     @property
     def wrong(self) -> str | None:
-        """What the owner has to mend, in a sentence; None while payments can be read and sent."""
+        """What the owner has to fix, in a sentence; None while payments can be read and sent."""
         if self.error is None and self.count and self.parked_count == self.count:
             return f"no row can be sent: {next(iter(self.parked))}"
         if self.error is None and self.doubt is not None:

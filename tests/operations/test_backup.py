@@ -562,7 +562,7 @@ def test_copy_made_by_hand_without_its_wal_does_not_take_the_games_away(tmp_path
 
     said = place.is_refused(tmp_path / "copy.db")
 
-    assert "copy.db holds no game, but the database at hand does" in said
+    assert "copy.db holds no game, but the current database does" in said
     assert "-wal" in said
     place.order("still served")
     place.close()

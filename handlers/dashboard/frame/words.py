@@ -23,7 +23,7 @@ SAID = {
     "nothing": "There was nothing to do.",
     # deliveries and payments
     "put-back": "Put back: they will be sent again.",
-    "paused": "Paused. What is owed waits until you resume it.",
+    "paused": "Paused. Its deliveries wait until you resume it.",
     "resumed": "Resumed. What has waited longest goes first.",
     "too-late": "That took too long. Please enter your password once more.",
     "password": "Your password is changed. The other browsers are signed out.",

@@ -214,7 +214,7 @@ def _circuit(row: Row) -> tuple[str, str]:
         return "removed", "It was removed; nothing is sent there any more."
     if row["state"] == "paused":
         why = f" It paused itself: {shown(row['state_reason'], 100)}." if row["state_reason"] else ""
-        return "paused", f"Nothing is sent until you resume it; what it is owed waits.{why}"
+        return "paused", f"Nothing is sent until you resume it; its deliveries wait.{why}"
     if row["circuit_open_since"] is not None:
         probed = f" It was last tried with delivery {row['last_probed']}." if row["last_probed"] else ""
         sentence = (

@@ -1,6 +1,6 @@
 """Payments that wait for the owner are read again when the configuration has changed.
 
-A parked payment may be mended: its market was in no table, an expression did not fit, or the time zone was another.
+A parked payment may be fixed: its market was in no table, an expression did not fit, or the time zone was another.
 What the game pushed before there was a key to register it is registered when there is one.
 """
 
@@ -80,7 +80,7 @@ def _store(database: Database, game: Game, again: list[tuple[int, Payment]], cur
 
 
 def _read(game: Game, source: Source | None, row: Row) -> Payment | None:
-    """What a parked row becomes now; None if no configuration can mend it."""
+    """What a parked row becomes now; None if no configuration can fix it."""
     at, is_test = clock.seconds(row["created_at"]), bool(row["is_test"])
     document: Any = json.loads(row["reported"])
     if row["source"] == "appcharge":
