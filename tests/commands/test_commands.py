@@ -30,7 +30,7 @@ from coinslot.games import imports, registry
 from coinslot.installation import Installation
 from tests.fakes.http import FakeServer, Reply, Request, status
 from tests.pages import serving
-from tests.servers import ROOT
+from tests.servers import ROOT, until
 
 FLASK = [sys.executable, "-m", "flask"]
 VALUE = "correct-horse-battery-WXYZ"
@@ -926,6 +926,7 @@ def test_simulate_twice_against_a_running_server(place: Place, server: tuple[Fla
         assert re.search(r"^Playtem +purchase +200, empty +200 +ok$", told, re.M)
         _assert_nothing_shown(place, told)
     app.extensions["coinslot"].observations.flush()
+    until(lambda: place.rows("SELECT 1 FROM refusals"), "another thread has written what it held")
     assert {row for (row,) in place.rows("SELECT is_simulated FROM refusals")} == {1}
     assert len(place.rows("SELECT * FROM transactions")) > 0
     assert place.rows("SELECT partner, name, value FROM counters") == []
