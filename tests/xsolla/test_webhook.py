@@ -322,3 +322,13 @@ class TestOtherWebhooks:
         told = client.get("/game/v1/events", headers={"Authorization": f"Bearer {studio.token}"})
         assert "alice@example.com" not in told.text
         assert feed() == []
+
+
+def test_its_integration_page_has_its_address_and_key_and_no_empty_card(studio, browser):
+    page = browser.get("/games/demo/integration/xsolla")
+
+    assert page.status_code == 200
+    assert "/xsolla/demo/webhook" in page.text
+    assert "Secret key" in page.text
+    assert "Agreed with" not in page.text
+    assert "Agreed with Playtem" in browser.get("/games/demo/integration/playtem").text
