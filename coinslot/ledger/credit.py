@@ -16,6 +16,7 @@ from coinslot.games import lookup, registry
 from coinslot.games.games import Game
 from coinslot.ledger import aliases, chain, grants, refunds
 from coinslot.ledger.chain import public_id as public_id
+from coinslot.ledger.oddities import note_oddities
 from coinslot.ledger.reports import (
     ConflictError,
     Credit,
@@ -62,6 +63,7 @@ def report(
 
     def write(tx: Connection) -> Credited:
         credited = credit(tx, wanted, rules)
+        note_oddities(tx, wanted, credited)
         also(tx, credited)
         return credited
 

@@ -22,7 +22,6 @@ from typing import Any
 from flask import Response, current_app
 
 from coinslot.base import clock
-from coinslot.base.money import in_major
 from coinslot.base.spellings import shown
 from coinslot.games import registry
 from coinslot.games.games import Game
@@ -30,7 +29,6 @@ from coinslot.games.readers import moment_of
 from coinslot.ledger import credit as ledger
 from coinslot.ledger import events, notices, reports, statuses
 from coinslot.store import counters
-from coinslot.store.db import Connection
 from handlers.appcharge.order_body import LONGEST_WORD, kept_text, minor_if_whole, parse_order, session_metadata
 from handlers.appcharge.receive import PARTNER, Entered, read, refuse, refused
 from handlers.kit.receive import current_installation
@@ -73,7 +71,6 @@ def report_order(game_slug: str) -> Response:
         installation.outbound.for_callers,
         game,
         wanted,
-        also=lambda tx, credited: note_oddities(tx, wanted, credited),
     )
     if outcome.credited is None:
         reason, answer_status, message = REFUSED[outcome.reason]
@@ -145,34 +142,6 @@ def to_credit(order: dict[str, Any], game: Game, call: Entered) -> reports.Credi
         keys=keys,
         known_by=known_by,
     )
-
-
-def note_oddities(tx: Connection, wanted: reports.Credit, credited: reports.Credited) -> None:
-    """Note what a person has to look at: a paid order that grants nothing, or one that a restore may have doubled."""
-    if not credited.is_new or wanted.player_id == registry.RESERVED_ID:
-        return
-    money = wanted.money
-    if wanted.kind == "purchase" and money.gross_minor != 0 and not any(amount for _, amount in wanted.lines):
-        paid = "amount unknown"
-        if money.gross_minor is not None and money.currency is not None:
-            paid = f"{in_major(money.gross_minor, money.currency)} {money.currency}"
-        notices.note(tx, wanted.game_id, PARTNER, "empty_order", wanted.reference, paid)
-    if wanted.known_by:
-        note_if_replayed(tx, wanted)
-
-
-def note_if_replayed(tx: Connection, wanted: reports.Credit) -> None:
-    """Have a person look at an order from before a restore that may have been credited under another id then."""
-    restored_at = notices.restored_at(tx)
-    if restored_at is None or (wanted.occurred_at is not None and wanted.occurred_at >= restored_at):
-        return
-    others = [
-        ledger.public_id(wanted.game_slug, PARTNER, external_id)
-        for external_id in (f"{kind}:{value}" for kind, value in wanted.known_by)
-        if external_id != wanted.external_id
-    ]
-    perhaps = f"perhaps known as {' or '.join(others)}" if others else "perhaps known by its order id"
-    notices.note(tx, wanted.game_id, PARTNER, "replayed", wanted.reference, perhaps)
 
 
 def record_uncompleted(tx: Any, wanted: reports.Credit, status: str) -> None:

@@ -174,6 +174,13 @@ class TestPurchases:
         assert is_accepted(post(order()))
         assert len(feed()) == 1
 
+    @pytest.mark.parametrize(("amount", "kinds"), [("9.9900", ["empty_order"]), ("0.0000", [])])
+    def test_a_paid_order_without_items_is_for_a_person_to_look_at(self, post, db, amount, kinds):
+        for _ in range(2):
+            assert is_accepted(post(order(items=[], order={**order()["order"], "amount": amount})))
+
+        assert [row["kind"] for row in db("SELECT kind FROM notices")] == kinds
+
     def test_an_order_without_a_transaction_goes_by_its_own_id_and_is_found_by_it_later(self, post, feed):
         free = order(order={**order()["order"], "invoice_id": None}, billing={})
 

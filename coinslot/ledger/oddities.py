@@ -1,0 +1,36 @@
+"""What a new credit shows that a person has to look at, whoever reported it."""
+
+from coinslot.base.money import in_major
+from coinslot.games import registry
+from coinslot.ledger import notices
+from coinslot.ledger.chain import public_id
+from coinslot.ledger.reports import Credit, Credited
+from coinslot.store.db import Connection
+
+
+def note_oddities(tx: Connection, wanted: Credit, credited: Credited) -> None:
+    """Note what a person has to look at: a paid order that grants nothing, or one that a restore may have doubled."""
+    if not credited.is_new or wanted.player_id == registry.RESERVED_ID:
+        return
+    money = wanted.money
+    if wanted.kind == "purchase" and money.gross_minor != 0 and not any(amount for _, amount in wanted.lines):
+        paid = "amount unknown"
+        if money.gross_minor is not None and money.currency is not None:
+            paid = f"{in_major(money.gross_minor, money.currency)} {money.currency}"
+        notices.note(tx, wanted.game_id, wanted.partner, "empty_order", wanted.reference, paid)
+    if wanted.known_by:
+        note_if_replayed(tx, wanted)
+
+
+def note_if_replayed(tx: Connection, wanted: Credit) -> None:
+    """Have a person look at an order from before a restore that may have been credited under another id then."""
+    restored_at = notices.restored_at(tx)
+    if restored_at is None or (wanted.occurred_at is not None and wanted.occurred_at >= restored_at):
+        return
+    others = [
+        public_id(wanted.game_slug, wanted.partner, external_id)
+        for external_id in (f"{kind}:{value}" for kind, value in wanted.known_by)
+        if external_id != wanted.external_id
+    ]
+    perhaps = f"perhaps known as {' or '.join(others)}" if others else "perhaps known by its order id"
+    notices.note(tx, wanted.game_id, wanted.partner, "replayed", wanted.reference, perhaps)
