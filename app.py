@@ -24,7 +24,7 @@ from werkzeug.routing import Rule
 from coinslot.base import literals
 from coinslot.base.settings import Settings
 from coinslot.games.options import COMMON_SECRETS, COMMON_SETTINGS
-from coinslot.installation import Installation
+from coinslot.installation import Installation, OwnJob
 from coinslot.outbox.formats import FORMATS
 from coinslot.settlement.terms import SETTINGS as SETTLEMENT_SETTINGS
 from coinslot.store.db import BusyError
@@ -37,6 +37,7 @@ from handlers.kit.receive import plain_error
 
 NAMES = ("appcharge", "playtem", "playcamp", "xsolla")  # a new partner is one name here
 PARTNERS: tuple[Partner, ...] = tuple(import_module(f"handlers.{name}").partner for name in NAMES)
+OWN_JOBS: dict[str, OwnJob] = {}  # of the installation as a whole: name -> what runs when due
 
 
 class LateRule(Rule):
@@ -61,6 +62,7 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
 
     settings = read_settings(environment)
     app.extensions["coinslot"] = new_installation(settings)
+    app.extensions["coinslot"].job_context = app.app_context
     app.extensions["coinslot.partners"] = PARTNERS
     app.wsgi_app = game.EncodedSlashes(WholeBodies(app.wsgi_app))  # type: ignore[method-assign]
     app.wsgi_app = ReadHeaders(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
@@ -110,6 +112,7 @@ def new_installation(settings: Settings) -> Installation:
         in_game=next(partner.in_game for partner in PARTNERS if partner.in_game is not None),
         jobs={name: job for partner in PARTNERS for name, job in partner.jobs.items()} | partner_reports.jobs(PARTNERS),
         formats={**FORMATS, **{each.name: each for partner in PARTNERS for each in partner.formats}},
+        own_jobs=OWN_JOBS,
     )
 
 

@@ -596,8 +596,8 @@ CREATE TABLE heartbeats (
 
 -- Work that is due at a time, one row per game and job (coinslot/relay/jobs.py).
 CREATE TABLE schedules (
-    game_id       INTEGER NOT NULL REFERENCES games (id),
-    name          TEXT NOT NULL,               -- <partner>.<job>
+    game_id       INTEGER NOT NULL,            -- 0: a job of the installation as a whole
+    name          TEXT NOT NULL,               -- <partner>.<job>; of the installation one word
     due_at        TEXT,                        -- NULL: not until it is asked for
     asked         INTEGER NOT NULL,            -- how often it was asked for
     leased_until  TEXT,                        -- a claim; past = free again

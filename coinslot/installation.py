@@ -1,6 +1,7 @@
 """One installation: its settings, its folder, and the parts that use them."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -22,6 +23,7 @@ from coinslot.store.db import Database
 
 # Returns in how many seconds it wants to run again; None: only when it is asked for.
 Job: TypeAlias = "Callable[[Installation, Game], float | None]"
+OwnJob: TypeAlias = "Callable[[Installation], float | None]"  # of the installation as a whole; runs from the start on
 
 
 class LinkError(Exception):
@@ -43,12 +45,15 @@ class Installation:
         in_game: InGame,
         jobs: Mapping[str, Job] | None = None,
         formats: Mapping[str, Format] = FORMATS,
+        own_jobs: Mapping[str, OwnJob] | None = None,
     ) -> None:
         self.settings = settings
         self.catalogue = catalogue
         self.secret_names = secret_names
         self.in_game = in_game
         self.jobs = jobs or {}
+        self.own_jobs = own_jobs or {}
+        self.job_context: Callable[[], AbstractContextManager[object]] = nullcontext  # that own jobs run in
         self.formats = formats
         self.database = Database(settings.home)
         self.vault = Vault(settings.home, settings.master_key)
@@ -67,8 +72,9 @@ class Installation:
     def new_relay(self) -> Relay:
         """A new relay of this process, not yet running."""
         jobs = {name: partial(self._run, job) for name, job in self.jobs.items()}
+        jobs |= {name: partial(self._run_own, job) for name, job in self.own_jobs.items()}
         standing = [name for name, job in self.jobs.items() if isinstance(job, Standing)]
-        return Relay(self.database, self.vault, self.outbound, jobs, standing, self.formats)
+        return Relay(self.database, self.vault, self.outbound, jobs, standing, self.formats, self.own_jobs)
 
     def new_setup_link(self, base: str | None = None) -> str | None:
         """The link to set the first password; None once there is a password. ``base`` replaces the public URL."""
@@ -97,6 +103,10 @@ class Installation:
     def _run(self, job: Job, slug: str) -> float | None:
         game = self.games.by_slug(slug)
         return None if game is None else job(self, game)
+
+    def _run_own(self, job: OwnJob, slug: str) -> float | None:
+        with self.job_context():
+            return job(self)
 
     def _setup_tokens(self) -> URLSafeTimedSerializer:
         key = self.vault.current(self.database.read()).derive("setup link")

@@ -1,5 +1,7 @@
 """Jobs: work that is due at a time. One row per game and job, claimed by a lease like a delivery.
 
+A job of the installation as a whole has the game id :data:`INSTALLATION` and an empty slug.
+
 Who wants a job to run says when (:func:`at`); any relay that finds it due runs it. A job that fails is tried again
 after a growing pause, which asking does not shorten, and its row says why. When a process dies, the job is due again
 once its lease ends. So a job must be safe to begin again, and must end well before its lease does: one with more to do
@@ -17,6 +19,7 @@ from coinslot.base.errors import CoinslotError
 from coinslot.store.db import Connection, Row
 from coinslot.store.queries import value
 
+INSTALLATION = 0  # game id of the jobs that concern no one game
 LEASE_SECONDS = 120.0
 LONGEST_LEASE_SECONDS = LEASE_SECONDS + 60  # a longer one was made by a clock that ran ahead
 PAUSES_SECONDS = (10, 60, 300, 1800)  # after the first failure, the second, ...; then always the last
@@ -156,7 +159,8 @@ def claim_due(tx: Connection, owner: str, names: Collection[str], most: int) -> 
     """Claim up to ``most`` of these jobs that are due and that no relay has in hand, longest due first."""
     now = clock.now()
     rows = tx.execute(
-        """SELECT s.game_id, g.slug, s.name, s.asked, s.failures FROM schedules s JOIN games g ON g.id = s.game_id
+        """SELECT s.game_id, coalesce(g.slug, '') AS slug, s.name, s.asked, s.failures
+           FROM schedules s LEFT JOIN games g ON g.id = s.game_id
            WHERE s.due_at <= :now AND (s.leased_until IS NULL OR s.leased_until <= :now) ORDER BY s.due_at""",
         {"now": clock.stamp(now)},
     ).fetchall()
@@ -187,7 +191,7 @@ def take(tx: Connection, owner: str, game_id: int, name: str) -> Due | None:
                    leased_until = excluded.leased_until, lease_owner = excluded.lease_owner
                WHERE schedules.leased_until IS NULL OR schedules.leased_until <= :now
                   OR schedules.leased_until > :longest
-           RETURNING asked, failures, (SELECT slug FROM games WHERE id = :game_id) AS slug""",
+           RETURNING asked, failures, coalesce((SELECT slug FROM games WHERE id = :game_id), '') AS slug""",
         {
             "game_id": game_id,
             "name": name,

@@ -46,7 +46,7 @@ class Relay:
 
     ``jobs`` are run when they are due: name -> function of a game's slug that returns in how many seconds it wants to
     run again (``jobs.py``). The relay asks for those that are ``standing`` itself: once it sees a game, and when that
-    game's configuration has changed.
+    game's configuration has changed. For those ``of_installation`` it asks once, when it begins; they get no slug.
     """
 
     def __init__(
@@ -57,12 +57,14 @@ class Relay:
         jobs: Mapping[str, Callable[[str], float | None]] | None = None,
         standing: Collection[str] = (),
         formats: Mapping[str, Format] = FORMATS,
+        of_installation: Collection[str] = (),
     ) -> None:
         self._database = database
         self._vault = vault
         self._outbound = outbound
         self._jobs = jobs or {}
         self._standing = standing
+        self._of_installation = list(of_installation)  # those not asked for yet
         self._formats = formats
         self._revisions: dict[int, str] = {}  # of games, as of when their standing jobs were last asked for
         self.owner = f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -185,6 +187,10 @@ class Relay:
         return self._jobs_seen[1] if self._in_hand[_JOBS] < JOBS_AT_ONCE else None
 
     def _ask_for_standing(self, connection: Connection) -> None:
+        while self._of_installation:
+            name = self._of_installation[-1]
+            self._database.write(partial(schedules.begin, game_id=schedules.INSTALLATION, name=name))
+            self._of_installation.pop()
         if not self._standing:
             return
         rows = connection.execute("SELECT id, revision FROM games").fetchall()

@@ -24,8 +24,8 @@ from coinslot.store import commits
 from coinslot.store.lock import WriteLock, hand_over
 from coinslot.store.migrations import MIGRATIONS
 
-SCHEMA_VERSION = 8
-OLDEST_VERSION = 8  # earlier versions were previews, never released; each later one has a migration
+SCHEMA_VERSION = 9
+OLDEST_VERSION = 9  # earlier versions were previews, never released; each later one has a migration
 APPLICATION_ID = 0x436F696E  # "Coin": tells `file` and us whose database this is
 MINIMUM_SQLITE = (3, 37, 0)  # STRICT tables
 

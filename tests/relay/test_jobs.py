@@ -420,3 +420,20 @@ class TestTheCommand:
 
         assert (result.exit_code, result.output) == (0, "0 attempts made.\n")
         assert done == ["demo"]
+
+
+class TestJobsOfTheInstallation:
+    def test_one_runs_once_a_relay_runs_even_without_any_game_and_again_when_it_wants_to(self, installation, clock):
+        ran = []
+        installation.own_jobs = {"watch": lambda given: ran.append(given) or 60.0}
+
+        def drain():
+            installation.new_relay().drain()
+            return len(ran)
+
+        assert (drain(), drain()) == (1, 1)
+        clock.shift(61)
+        assert drain() == 2
+        assert ran == [installation, installation]
+        query = "SELECT game_id, name, failures FROM schedules"
+        assert [tuple(row) for row in installation.database.read().execute(query)] == [(0, "watch", 0)]
