@@ -15,6 +15,7 @@
 
 -- What the installation knows about itself, one fact per row:
 --   vault.key_id          id of the master key every sealed value is under
+--   vault.checked_key_id  id of the master key of which somebody has shown a copy (flask key check), and when
 --   owner.password_hash   scrypt; its presence ends the setup link
 --   owner.totp            whether a second factor is asked for: its secret is sealed in installation_secrets
 --   restored_at           when a backup was restored last; absent: never

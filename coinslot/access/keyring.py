@@ -141,20 +141,27 @@ def used(tx: Connection, game_id: int, name: str, slot: str, at: str) -> None:
 
 def reseal(tx: Connection, old: MasterKey, new: MasterKey) -> int:
     """Put every sealed value of the database under another master key; returns how many there were."""
-    slugs = {row["id"]: row["slug"] for row in tx.execute("SELECT id, slug FROM games")}
-    tables: tuple[tuple[str, tuple[str, ...], Callable[[Row], str]], ...] = (
-        ("secrets", ("game_id", "name", "slot"), lambda row: _purpose(slugs[row["game_id"]], row["name"])),
-        ("refusals", ("id",), lambda row: REFUSAL_PURPOSE),
-        ("installation_secrets", ("name",), lambda row: str(row["name"])),
-    )
     count = 0
-    for table, key, purpose_of in tables:
+    for table, key, purpose_of in _sealed_tables(tx):
         is_row = " AND ".join(f"{column} = :{column}" for column in key)
         update = f"UPDATE {table} SET ciphertext = :ciphertext, nonce = :nonce, key_id = :key_id WHERE {is_row}"  # noqa: S608
         for row in tx.execute(f"SELECT * FROM {table}").fetchall():  # noqa: S608  our own words only
             purpose = purpose_of(row)
             sealed = new.seal(purpose, old.unseal(purpose, Sealed.of(row)))
             tx.execute(update, {**dict(row), **vars(sealed)})
+            count += 1
+    return count
+
+
+def open_each(connection: Connection, key: MasterKey) -> int:
+    """Open every sealed value of the database, and keep none; returns how many there are.
+
+    Raises VaultError at the first that this key does not open.
+    """
+    count = 0
+    for table, _, purpose_of in _sealed_tables(connection):
+        for row in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608  our own words only
+            key.unseal(purpose_of(row), Sealed.of(row))
             count += 1
     return count
 
@@ -167,6 +174,16 @@ def rotate_master_key(database: Database, vault: Vault, new: MasterKey, actor: s
         return reseal(tx, old, new)
 
     return vault.rotate(database, reseal_and_note, new)
+
+
+def _sealed_tables(connection: Connection) -> tuple[tuple[str, tuple[str, ...], Callable[[Row], str]], ...]:
+    """Every table with sealed values: its name, its key, and what the value of a row is bound to."""
+    slugs = {row["id"]: row["slug"] for row in connection.execute("SELECT id, slug FROM games")}
+    return (
+        ("secrets", ("game_id", "name", "slot"), lambda row: _purpose(slugs[row["game_id"]], row["name"])),
+        ("refusals", ("id",), lambda row: REFUSAL_PURPOSE),
+        ("installation_secrets", ("name",), lambda row: str(row["name"])),
+    )
 
 
 def _secret_row(row: Row, last_characters: str | None) -> SecretRow:

@@ -2,7 +2,7 @@
 
 import click
 
-from coinslot.access import keyring
+from coinslot.access import key_copy, keyring
 from coinslot.access.keyring import SecretError, SecretRow
 from coinslot.access.vault import MasterKey, VaultError
 from coinslot.base.spellings import shown
@@ -117,6 +117,22 @@ def rotate_key() -> None:
         kept = vault.file_put_aside(old.id) or f"{vault.path}.old-..."
         click.echo(f"The old key, {old.id}, is kept as {kept}: backups made before now need it.")
         click.echo("The server needs no restart.")
+
+
+@key.command("check")
+@click.argument("rest", nargs=-1, metavar="")
+def check_key(rest: tuple[str, ...]) -> None:
+    """Say whether a copy of the master key, the Base64 of 32 bytes, opens this installation; exit 1 if not.
+
+    The copy is read from standard input or a hidden prompt, and is not kept: take it from where you keep it, not from
+    the key file of this machine.
+    """
+    _refuse_values(rest)
+    installation = current_installation()
+    copy = MasterKey.parse(read_value("copy of the master key", is_new=False), "the value given")
+    count = key_copy.check(installation.database, installation.vault, copy)
+    values = "the one sealed value" if count == 1 else f"all {count:,} sealed values"
+    click.echo(f"This copy opens the installation: it is master key {copy.id}, and {values} opened.")
 
 
 def _refuse_values(rest: tuple[str, ...]) -> None:

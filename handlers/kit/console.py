@@ -66,16 +66,18 @@ def checked_option(option: str, check: Callable[[str], str], value: str) -> str:
         raise CoinslotError(f"{option}: {error}") from None
 
 
-def read_value(what: str) -> str:
-    """A value that must not appear on a command line: typed twice and hidden at a terminal, else standard input.
+def read_value(what: str, *, is_new: bool = True) -> str:
+    """A value that must not appear on a command line: typed at a terminal, hidden, or standard input.
 
-    Of standard input exactly one line ending at the end is not part of the value. Raises ClickException, without
-    the value, when it is empty, holds a NUL or is not UTF-8.
+    A new value is typed twice. Of standard input exactly one line ending at the end is not part of the value. Raises
+    ClickException, without the value, when it is empty, holds a NUL or is not UTF-8.
     """
     if sys.stdin is None:  # started with it closed
         raise click.ClickException(f"{what}: standard input is closed")
     if sys.stdin.isatty():
-        typed = click.prompt(what, hide_input=True, confirmation_prompt=True, default="", show_default=False, err=True)
+        typed = click.prompt(
+            what, hide_input=True, confirmation_prompt=is_new, default="", show_default=False, err=True
+        )
         value = str(typed).encode("utf-8", errors="surrogateescape")
     else:
         value = sys.stdin.buffer.read(LONGEST_VALUE + 1)

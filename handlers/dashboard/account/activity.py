@@ -26,6 +26,7 @@ MEANINGS = {
     "game.token.retire": "retired the API token before",
     "item.add": "added an item",
     "item.import": "imported items",
+    "key.check": "showed a copy of the master key",
     "key.rotate": "made a new master key",
     "owner.login": "signed in, from",
     "owner.password": "set the password",

@@ -1,0 +1,123 @@
+"""``flask key check``: a copy of the master key opens the installation or it does not, and never shows."""
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from coinslot.access import key_copy, keyring
+from coinslot.access.vault import MasterKey
+from tests.servers import ROOT
+
+
+@pytest.fixture
+def check(app, installation, studio):
+    key = installation.vault.path.read_text().strip()
+
+    def run(text):
+        result = app.test_cli_runner().invoke(args=["key", "check"], input=text)
+        assert "Traceback" not in result.output
+        assert key not in result.output
+        assert text.strip() == "" or text.strip() not in result.output
+        return result
+
+    return run
+
+
+def checked_at(installation):
+    return key_copy.checked_at(installation.database.read())
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", " \n"])
+def test_the_right_copy_opens_everything_and_is_noted(check, installation, db, ending):
+    assert checked_at(installation) is None
+
+    result = check(installation.vault.path.read_text().strip() + ending)
+
+    assert result.exit_code == 0
+    assert "opens the installation" in result.output
+    assert "all 3 sealed values opened" in result.output
+    assert checked_at(installation) is not None
+    assert db("SELECT actor, subject FROM audit WHERE action = 'key.check'") == [
+        {"actor": "command", "subject": installation.vault.candidates()[0].id}
+    ]
+
+
+def test_another_key_does_not_and_an_earlier_one_is_named(check, installation):
+    earlier = installation.vault.path.read_text()
+    keyring.rotate_master_key(installation.database, installation.vault, MasterKey.generate(), "test")
+
+    for key, words in ((MasterKey.generate().text(), "this is another one"), (earlier, "this is an earlier one")):
+        result = check(key)
+        assert result.exit_code == 1
+        assert words in result.stderr
+        assert installation.vault.candidates()[0].id in result.stderr
+
+    assert checked_at(installation) is None
+
+
+@pytest.mark.parametrize("text", ["", "\n", "c2hvcnQ=\n", "no Base64 at all\n", "A" * 44, "x" * 100_000])
+def test_what_is_no_key_is_refused_in_words(check, installation, text):
+    result = check(text)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert checked_at(installation) is None
+
+
+def test_it_works_while_the_servers_own_key_is_lost(check, installation):
+    copy = installation.vault.path.read_text()
+    installation.vault.path.unlink()
+
+    assert check(copy).exit_code == 0
+
+
+def test_a_value_that_was_changed_is_told(check, installation):
+    installation.database.write_here(
+        lambda tx: tx.execute("UPDATE secrets SET ciphertext = zeroblob(40) WHERE name = 'playtem.secret'")
+    )
+
+    result = check(installation.vault.path.read_text())
+
+    assert result.exit_code == 1
+    assert "playtem.secret" in result.stderr
+    assert checked_at(installation) is None
+
+
+def test_a_rotation_asks_for_a_copy_of_the_new_key(check, installation):
+    assert check(installation.vault.path.read_text()).exit_code == 0
+
+    keyring.rotate_master_key(installation.database, installation.vault, MasterKey.generate(), "test")
+
+    assert checked_at(installation) is None
+    assert check(installation.vault.path.read_text()).exit_code == 0
+    assert checked_at(installation) is not None
+
+
+def test_on_the_command_line_it_is_refused_and_not_repeated(app, installation, studio):
+    key = installation.vault.path.read_text().strip()
+
+    result = app.test_cli_runner().invoke(args=["key", "check", key])
+
+    assert result.exit_code == 2
+    assert key not in result.output
+
+
+def test_at_a_terminal_it_is_asked_for_once_and_hidden(installation, studio):
+    key = installation.vault.path.read_text().strip()
+    terminal, theirs = pty.openpty()
+    environment = os.environ | {"COINSLOT_HOME": str(installation.settings.home)}
+    command = [sys.executable, "-m", "flask", "key", "check"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while b"copy of the master key" not in shown:
+            shown += os.read(terminal, 1024)
+        os.write(terminal, key.encode() + b"\n")
+        while b"sealed values opened" not in shown:
+            shown += os.read(terminal, 1024)
+        assert process.wait(60) == 0
+    os.close(terminal)
+    assert key.encode() not in shown
