@@ -32,7 +32,7 @@ from handlers import commands, dashboard, game, health
 from handlers.kit import partner_reports, wrong_addresses
 from handlers.kit.bodies import LARGEST_BODY, WholeBodies
 from handlers.kit.headers import ReadHeaders, refuse_oversized
-from handlers.kit.partner import Partner
+from handlers.kit.partner import Partner, silence_setting
 from handlers.kit.receive import plain_error
 
 NAMES = ("appcharge", "playtem", "playcamp", "xsolla")  # a new partner is one name here
@@ -107,7 +107,8 @@ def new_installation(settings: Settings) -> Installation:
         settings,
         catalogue=COMMON_SETTINGS
         | SETTLEMENT_SETTINGS
-        | {key: setting for partner in PARTNERS for key, setting in partner.settings.items()},
+        | {key: setting for partner in PARTNERS for key, setting in partner.settings.items()}
+        | {f"silence.{partner.name}": silence_setting(partner) for partner in PARTNERS},
         secret_names=COMMON_SECRETS | {name: about for partner in PARTNERS for name, about in partner.secrets.items()},
         in_game=next(partner.in_game for partner in PARTNERS if partner.in_game is not None),
         jobs={name: job for partner in PARTNERS for name, job in partner.jobs.items()} | partner_reports.jobs(PARTNERS),

@@ -840,11 +840,26 @@ CREATE TABLE contacts (
     copied_at       TEXT,                      -- when the owner noted that it is in the partner's dashboard
     first_at        TEXT,                      -- NULL until a call has proved itself here
     proved_at       TEXT,                      -- the last one that did
+    usual_pause_seconds INTEGER,               -- the longest that is usual between two such calls; NULL: not known yet
+    silent_from     TEXT,                      -- without another one until then, something is wrong; likewise
     refused_at      TEXT,                      -- the last one that was refused, for any reason
     refused_reason  TEXT,
     PRIMARY KEY (game_id, partner, endpoint),
     CHECK ((first_at IS NULL) = (proved_at IS NULL)),
+    CHECK ((usual_pause_seconds IS NULL) = (silent_from IS NULL)),
     CHECK ((refused_at IS NULL) = (refused_reason IS NULL))
+) STRICT, WITHOUT ROWID;
+
+-- The longest pause of each day, from which coinslot/operations/pauses.py learns what is usual: between two calls to an
+-- address that proved themselves, counted for the day of the second. Written in the same batches.
+CREATE TABLE pauses (
+    game_id          INTEGER NOT NULL REFERENCES games (id),
+    partner          TEXT NOT NULL,
+    endpoint         TEXT NOT NULL,
+    day              TEXT NOT NULL,            -- 2026-01-31, UTC
+    ended            INTEGER NOT NULL,         -- how many ended that day
+    longest_seconds  INTEGER NOT NULL,
+    PRIMARY KEY (game_id, partner, endpoint, day)
 ) STRICT, WITHOUT ROWID;
 
 -- Figures counted as they happen; no page and no scrape counts rows. Tests count only in credited.test, and credits of the

@@ -77,6 +77,28 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], str]:
     return check
 
 
+_DURATION = re.compile(r"([1-9][0-9]{0,3}) ?([mhd])")
+_UNITS_SECONDS = {"m": 60, "h": 3600, "d": 86_400}
+
+
+def duration(*words: str) -> Callable[[str], str]:
+    """A time such as ``90m``, ``6h`` or ``2d``, or one of the words."""
+
+    def check(value: str) -> str:
+        found = _DURATION.fullmatch(value)
+        if found is None and value not in words:
+            raise ValueError(f"use {', '.join(words)}, or a time such as 90m, 6h or 2d")
+        return value if found is None else "".join(found.groups())
+
+    return check
+
+
+def seconds_of(value: str) -> int | None:
+    """The seconds of a stored :func:`duration`; None for a word."""
+    found = _DURATION.fullmatch(value)
+    return None if found is None else int(found[1]) * _UNITS_SECONDS[found[2]]
+
+
 def text(longest: int) -> Callable[[str], str]:
     def check(value: str) -> str:
         if len(value) > longest or not value.isprintable():

@@ -3,21 +3,40 @@
 An address is named by the partner's own word for it (``orders``, ``credit``, ``webhook``, ...).
 """
 
+from typing import Any
+
 from coinslot.base import clock
 from coinslot.games.registry import RESERVED_ID
+from coinslot.operations import pauses, silence
 from coinslot.store.db import Connection, Row
 from coinslot.store.queries import insert, row
 
 LOOKED_BACK = 500  # newest transactions, among which the newest that is not simulated is looked for
 
 
-def proved(tx: Connection, game_id: int, partner: str, endpoint: str) -> None:
-    """A call there has proved itself."""
-    first = "first_at = coalesce(contacts.first_at, excluded.first_at)"
-    now = clock.stamp()
-    _note(
-        tx, game_id, partner, endpoint, {"first_at": now, "proved_at": now}, f"{first}, proved_at = excluded.proved_at"
+def proved(tx: Connection, game_id: int, partner: str, endpoint: str, calls: int = 1) -> None:
+    """Calls there have proved themselves; from the pause before them is learned what is usual there."""
+    now = clock.now()
+    known = row(
+        tx,
+        """SELECT proved_at, usual_pause_seconds, silent_from FROM contacts
+           WHERE game_id = :game_id AND partner = :partner AND endpoint = :endpoint""",
+        {"game_id": game_id, "partner": partner, "endpoint": endpoint},
     )
+    before = None if known is None else known["proved_at"]
+    pause = 0.0 if before is None else now - clock.seconds(before)
+    is_longer = pauses.note(tx, game_id, partner, endpoint, pause, calls)
+    if known is None or before is None or known["silent_from"] is None or is_longer:
+        limits = silence.limits(pauses.days(tx, game_id, partner, endpoint), pauses.today())
+    else:
+        limits = (known["usual_pause_seconds"], clock.seconds(known["silent_from"]) - clock.seconds(before))
+    columns: dict[str, Any] = {"first_at": clock.stamp(now), "proved_at": clock.stamp(now)} | {
+        "usual_pause_seconds": None if limits is None else round(limits[0]),
+        "silent_from": None if limits is None else clock.stamp(now + limits[1]),
+    }
+    changes = [f"{name} = excluded.{name}" for name in columns if name != "first_at"]
+    first = "first_at = coalesce(contacts.first_at, excluded.first_at)"
+    _note(tx, game_id, partner, endpoint, columns, ", ".join([first, *changes]))
 
 
 def refused(tx: Connection, game_id: int, partner: str, endpoint: str, reason: str) -> None:
@@ -31,7 +50,7 @@ def copied(tx: Connection, game_id: int, partner: str, endpoint: str) -> None:
     _note(tx, game_id, partner, endpoint, {"copied_at": clock.stamp()}, "copied_at = excluded.copied_at")
 
 
-def _note(tx: Connection, game_id: int, partner: str, endpoint: str, columns: dict[str, str], change: str) -> None:
+def _note(tx: Connection, game_id: int, partner: str, endpoint: str, columns: dict[str, Any], change: str) -> None:
     where = {"game_id": game_id, "partner": partner, "endpoint": endpoint}
     insert(tx, "contacts", where | columns, f"ON CONFLICT (game_id, partner, endpoint) DO UPDATE SET {change}")
 

@@ -96,7 +96,7 @@ class Observations:
                 keyring.used(tx, game_id, name, slot, clock.stamp(at))
             for (game_id, partner, endpoint), count in called.items():
                 counters.add(tx, game_id, partner, counters.CALLED, count, endpoint)
-                contacts.proved(tx, game_id, partner, endpoint)
+                contacts.proved(tx, game_id, partner, endpoint, count)
             for (refused_game, _, partner, endpoint, reason, is_simulated), count in refused.items():
                 if refused_game is not None and not is_simulated:
                     counters.add(tx, refused_game, partner, counters.REFUSED, count, reason)

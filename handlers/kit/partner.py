@@ -12,7 +12,7 @@ from flask import Blueprint, Response
 from marshmallow import Schema
 
 from coinslot.games.games import Game
-from coinslot.games.options import Setting, one_of
+from coinslot.games.options import Setting, duration, one_of
 from coinslot.installation import Installation, Job
 from coinslot.operations.refusals import Refused
 from coinslot.outbox.formats import Format
@@ -209,6 +209,15 @@ class Partner:
         """A good call to one of the addresses, naming the reserved player and item; None where there is none."""
         calls = (step for step in self.simulate(game) if isinstance(step, Call))
         return next((call for call in calls if call.sample_of == endpoint), None)
+
+
+def silence_setting(partner: Partner) -> Setting:
+    """``silence.<partner>``, which every partner has (coinslot/operations/silence.py)."""
+    about = (
+        f"after how long without a call of {partner.title} you are warned, at each address that it has called: learned "
+        "from its own calls (auto), never (off), or a time such as 6h or 2d"
+    )
+    return Setting(about, duration("auto", "off"), "auto")
 
 
 WHEN_GAME_DOWN = Setting(

@@ -21,7 +21,7 @@ LONG_VALUE = 70  # characters; a longer value gets several lines
 SHOWN_OF_FAMILY = 20
 FAMILY_PAGE = 200
 
-TITLES = {"allowlist": "Who may call", "lookup": "Tables for expressions"}
+TITLES = {"allowlist": "Who may call", "lookup": "Tables for expressions", "silence": "When calls stop"}
 
 
 @dataclass(frozen=True)
