@@ -25,11 +25,12 @@ from coinslot.base import literals
 from coinslot.base.settings import Settings
 from coinslot.games.options import COMMON_SECRETS, COMMON_SETTINGS
 from coinslot.installation import Installation, OwnJob
+from coinslot.operations.alerts import heartbeat, targets
 from coinslot.outbox.formats import FORMATS
 from coinslot.settlement.terms import SETTINGS as SETTLEMENT_SETTINGS
 from coinslot.store.db import BusyError
 from handlers import commands, dashboard, game, health
-from handlers.kit import partner_reports, wrong_addresses
+from handlers.kit import alerting, partner_reports, wrong_addresses
 from handlers.kit.bodies import LARGEST_BODY, WholeBodies
 from handlers.kit.headers import ReadHeaders, refuse_oversized
 from handlers.kit.partner import Partner, silence_setting
@@ -37,7 +38,8 @@ from handlers.kit.receive import plain_error
 
 NAMES = ("appcharge", "playtem", "playcamp", "xsolla")  # a new partner is one name here
 PARTNERS: tuple[Partner, ...] = tuple(import_module(f"handlers.{name}").partner for name in NAMES)
-OWN_JOBS: dict[str, OwnJob] = {}  # of the installation as a whole: name -> what runs when due
+# Of the installation as a whole: name -> what runs when due.
+OWN_JOBS: dict[str, OwnJob] = {targets.JOB: alerting.watch_and_send, heartbeat.JOB: alerting.beat}
 
 
 class LateRule(Rule):

@@ -18,6 +18,7 @@
 --   vault.checked_key_id  id of the master key of which somebody has shown a copy (flask key check), and when
 --   owner.password_hash   scrypt; its presence ends the setup link
 --   owner.totp            whether a second factor is asked for: its secret is sealed in installation_secrets
+--   heartbeat.arrived_at  when the heartbeat's URL last answered as it should; absent: not yet
 --   restored_at           when a backup was restored last; absent: never
 --   outbox...._above      where the ids of deliveries and of attempts go on after a restore
 CREATE TABLE installation (
@@ -28,7 +29,8 @@ CREATE TABLE installation (
 
 -- Secrets of the installation itself, sealed as those of games are.
 CREATE TABLE installation_secrets (
-    name        TEXT NOT NULL PRIMARY KEY,     -- owner.totp, and owner.totp_offered until it has been confirmed
+    name        TEXT NOT NULL PRIMARY KEY,     -- owner.totp, and owner.totp_offered until it has been confirmed;
+                                               -- alert.<target> and heartbeat.url: URLs, which are secrets too
     ciphertext  BLOB NOT NULL,
     nonce       BLOB NOT NULL UNIQUE,
     key_id      TEXT NOT NULL,
@@ -52,6 +54,49 @@ CREATE TABLE recovery_codes (
     created_at  TEXT NOT NULL,
     used_at     TEXT
 ) STRICT;
+
+-- Where alerts are sent (coinslot/operations/alerts). The URL of each is in installation_secrets.
+CREATE TABLE alert_targets (
+    name            TEXT NOT NULL PRIMARY KEY,
+    scheme          TEXT NOT NULL,             -- of its URL, such as mailto: all that is shown of it
+    is_new          INTEGER NOT NULL CHECK (is_new IN (0, 1)),  -- 1: it was not yet sent what stands since before it
+    failures        INTEGER NOT NULL DEFAULT 0,  -- in a row
+    last_failure    TEXT,                      -- the last one, in our words; NULL: none yet
+    last_failed_at  TEXT,
+    last_sent_at    TEXT,                      -- NULL: nothing has arrived yet
+    created_at      TEXT NOT NULL,
+    CHECK ((last_failure IS NULL) = (last_failed_at IS NULL))
+) STRICT;
+
+-- Troubles as the alerts know them, one row per key of a trouble that is wrong, from when it was first seen until a day
+-- after it was over. Empty while there is no target.
+CREATE TABLE alerts (
+    key            TEXT NOT NULL PRIMARY KEY,
+    sentence       TEXT NOT NULL,              -- as it was last sent, for the message that it is over
+    game           TEXT,                       -- slug; NULL: the installation as a whole
+    page           TEXT NOT NULL,              -- path of the page that shows it
+    is_returned    INTEGER NOT NULL CHECK (is_returned IN (0, 1)),  -- it was over less than a day before
+    first_seen_at  TEXT NOT NULL,
+    gone_at        TEXT,                       -- since when it has not been seen; NULL: it stands
+    sent_at        TEXT,                       -- the last time; NULL: not yet
+    over_at        TEXT                        -- when it was sent that it is over; NULL: not yet
+) STRICT;
+
+-- Messages to the targets: written in the commit that marks their alerts as sent, and sent from here.
+CREATE TABLE alert_messages (
+    id               INTEGER PRIMARY KEY,
+    target           TEXT NOT NULL REFERENCES alert_targets (name) ON DELETE CASCADE,
+    subject          TEXT NOT NULL,
+    body             TEXT NOT NULL,
+    state            TEXT NOT NULL CHECK (state IN ('waiting', 'sent', 'given_up')),
+    attempts         INTEGER NOT NULL DEFAULT 0,  -- begun
+    next_attempt_at  TEXT NOT NULL,            -- also the lease: an attempt sets the time of the one after it
+    created_at       TEXT NOT NULL,
+    ended_at         TEXT,
+    CHECK ((state = 'waiting') = (ended_at IS NULL))
+) STRICT;
+CREATE INDEX alert_messages_waiting ON alert_messages (target, id) WHERE state = 'waiting';  -- what is due
+CREATE INDEX alert_messages_by_end ON alert_messages (ended_at) WHERE ended_at IS NOT NULL;  -- pruning
 
 -- The last id per feed. A restore moves these far ahead, so that an id which the game has read never changes its meaning.
 CREATE TABLE sequences (

@@ -60,6 +60,7 @@ class Installation:
         self.games = Games(self.database, self.vault, catalogue)
         self.observations = Observations(self.database, self.vault)
         self.outbound = Outbound(settings.may_call_private)
+        self.outbound_anywhere = Outbound()  # to what only the owner enters and only the owner hears of
 
     def prepare(self) -> None:
         """Prepare to serve: make sure that folder, database and master key exist and belong together.

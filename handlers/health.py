@@ -1,7 +1,6 @@
 """For monitoring: whether the process is up, whether it could credit a purchase now, and figures for Prometheus."""
 
 import hmac
-import shutil
 from collections.abc import Callable, Iterator
 
 from flask import Blueprint, Response, current_app, jsonify, request
@@ -11,12 +10,10 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from coinslot.access.vault import VaultError
 from coinslot.base import clock
 from coinslot.games import games
 from coinslot.installation import Installation
-from coinslot.operations import contacts
-from coinslot.operations.findings import LEAST_FREE_BYTES
+from coinslot.operations import contacts, readiness
 from coinslot.outbox import attempts, deliveries, destinations
 from coinslot.outbox import lists as delivery_lists
 from coinslot.outbox.attempts import COUNTED_AS
@@ -58,29 +55,9 @@ def healthz() -> Response:
 def readyz() -> Response:
     """A credit could be made now: the writer gets its lock, key, disk and relay are there. 503 if not."""
     installation = current_installation()
-    checks = {"database": "ok", "key": "ok", "disk": "ok", "relay": "ok"}
-    try:
-        if installation.database.is_refusing():
-            checks["database"] = "not writable"
-    except (DatabaseError, EngineError, OSError) as error:
-        current_app.logger.error("not ready: %s", error)
-        checks["database"] = "not writable"
-    try:
-        installation.vault.current(installation.database.read())
-    except (VaultError, DatabaseError, EngineError, OSError) as error:
-        current_app.logger.error("not ready: %s", error)
-        checks["key"] = "missing or wrong"
-    try:
-        if shutil.disk_usage(installation.settings.home).free < LEAST_FREE_BYTES:
-            checks["disk"] = "nearly full"
-    except OSError:
-        checks["disk"] = "unknown"
-    try:
-        checks["relay"] = _relay_state(installation)
-    except (DatabaseError, EngineError, OSError):
-        checks["relay"] = "unknown"
-    is_ready = all(state in ("ok", "not needed") for state in checks.values())
-    response = jsonify(status="ready" if is_ready else "not ready", checks=checks)
+    found = readiness.checks(installation.database, installation.vault)
+    is_ready = readiness.is_ready(found)
+    response = jsonify(status="ready" if is_ready else "not ready", checks=found)
     response.status_code = 200 if is_ready else 503
     return response
 
@@ -102,13 +79,6 @@ def metrics() -> Response:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Figures(installation))
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
-
-
-def _relay_state(installation: Installation) -> str:
-    connection = installation.database.read()
-    if deliveries.is_relay_running(connection):
-        return "ok"
-    return "not running" if attempts.active_destinations(connection) else "not needed"
 
 
 class Figures(Collector):

@@ -9,7 +9,8 @@ import secrets
 
 import pyotp
 
-from coinslot.access.vault import Sealed, Vault
+from coinslot.access import own_secrets
+from coinslot.access.vault import Vault
 from coinslot.base import clock, signing, spellings
 from coinslot.store import audit, queries
 from coinslot.store.db import Connection
@@ -33,12 +34,12 @@ def is_on(connection: Connection) -> bool:
 
 def offer(tx: Connection, vault: Vault) -> None:
     """Make a secret for the owner's app; its codes are not asked for before :func:`confirm`."""
-    _put(tx, vault, OFFERED, pyotp.random_base32())
+    own_secrets.put(tx, vault, OFFERED, pyotp.random_base32())
 
 
 def offered(connection: Connection, vault: Vault) -> str | None:
     """The secret that waits for its first code; None when there is none or it is older than an hour."""
-    return _open(connection, vault, OFFERED, oldest=clock.stamp(clock.now() - OFFER_SECONDS))
+    return own_secrets.opened(connection, vault, OFFERED, oldest=clock.stamp(clock.now() - OFFER_SECONDS))
 
 
 def address(secret: str, name: str) -> str:
@@ -52,8 +53,8 @@ def confirm(tx: Connection, vault: Vault, code: str, actor: str) -> list[str] | 
     step = None if secret is None else _step(secret, code, after=-1)
     if secret is None or step is None:
         return None
-    _put(tx, vault, FACT, secret)
-    _delete(tx, OFFERED)
+    own_secrets.put(tx, vault, FACT, secret)
+    own_secrets.delete(tx, OFFERED)
     queries.set_fact(tx, FACT, str(step))
     audit.record(tx, None, actor, "second-factor.on", "owner")
     return _new_recovery_codes(tx)
@@ -66,7 +67,7 @@ def accept(tx: Connection, vault: Vault, code: str) -> bool:
         return False
     if len(spellings.code(code)) != DIGITS:
         return _use_recovery_code(tx, code)
-    secret = _open(tx, vault, FACT)
+    secret = own_secrets.opened(tx, vault, FACT)
     # A step further ahead than any code can be was kept before the clock was set back: it must not lock out.
     is_ahead = last > _current_step() + STEPS_APART
     step = None if secret is None else _step(secret, code, after=-1 if is_ahead else last)
@@ -81,7 +82,7 @@ def turn_off(tx: Connection, actor: str) -> bool:
     was_on = is_on(tx)
     tx.execute("DELETE FROM installation WHERE name = :name", {"name": FACT})
     for name in (FACT, OFFERED):
-        _delete(tx, name)
+        own_secrets.delete(tx, name)
     tx.execute("DELETE FROM recovery_codes")
     if was_on:
         audit.record(tx, None, actor, "second-factor.off", "owner")
@@ -143,20 +144,3 @@ def _hash(bare: str) -> str:
 def _last_step(connection: Connection) -> int | None:
     step = queries.fact(connection, FACT)
     return None if step is None else int(step)
-
-
-def _put(tx: Connection, vault: Vault, name: str, secret: str) -> None:
-    # Sealed for the row's name, by which keyring.reseal opens it.
-    sealed = vault.seal(tx, name, secret.encode())
-    _delete(tx, name)
-    queries.insert(tx, "installation_secrets", {"name": name, **vars(sealed), "created_at": clock.stamp()})
-
-
-def _open(connection: Connection, vault: Vault, name: str, oldest: str = "") -> str | None:
-    sql = "SELECT * FROM installation_secrets WHERE name = :name AND created_at > :oldest"
-    row = queries.row(connection, sql, {"name": name, "oldest": oldest})
-    return None if row is None else vault.unseal(connection, name, Sealed.of(row)).decode()
-
-
-def _delete(tx: Connection, name: str) -> None:
-    tx.execute("DELETE FROM installation_secrets WHERE name = :name", {"name": name})

@@ -21,6 +21,7 @@ from coinslot.access.vault import MasterKey, Vault, database_key_id, set_databas
 from coinslot.base import clock
 from coinslot.ledger import notices
 from coinslot.operations import forgetting
+from coinslot.operations.alerts import watch
 from coinslot.operations.backup import BackupError, backup_errors, check_integrity, create, remove, sync
 from coinslot.operations.serving import Live, holds_game, look_at, put_in_place, replace_content
 from coinslot.outbox import deliveries
@@ -123,6 +124,7 @@ def _prepare(prepared: Path, file: Path, vault: Vault, live: Live, home: Path) -
             revision.touch(connection, row["id"])
         owner.end_sessions(connection)  # the copy may hold one that was ended since
         forgotten = forgetting.forget_again(connection, key, home)
+        watch.forget(connection)  # they may have been sent since
         notices.set_restored(connection)
         audit.record(connection, None, "command", "restore", file.name)
         connection.execute("COMMIT")

@@ -11,6 +11,7 @@ from handlers.kit.partner import Partner
 # A module is imported when its command, or the list of all commands, is asked for. A server imports none.
 MODULES = {
     "admin": "handlers.commands.owner",
+    "alert": "handlers.commands.alerts",
     "backup": "handlers.commands.operate",
     "config": "handlers.commands.games",
     "delivery": "handlers.commands.deliveries",

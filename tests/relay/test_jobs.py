@@ -359,6 +359,7 @@ class TestARelay:
         assert len(jobs.ran) == 10
 
     def test_schedules_are_looked_up_only_after_a_commit(self, jobs, installation):
+        installation.own_jobs = {}
         relay = installation.new_relay()
         statements = []
         installation.database.read().set_trace_callback(statements.append)

@@ -1,0 +1,49 @@
+"""Whether a credit could be made now. ``/readyz`` says so, and the heartbeat is called only then."""
+
+import logging
+import shutil
+
+from coinslot.access.vault import Vault, VaultError
+from coinslot.operations.findings import LEAST_FREE_BYTES
+from coinslot.outbox import attempts, deliveries
+from coinslot.store.db import Database, DatabaseError, EngineError
+
+log = logging.getLogger("coinslot")
+
+
+def checks(database: Database, vault: Vault) -> dict[str, str]:
+    """What is checked -> ``ok``, ``not needed``, or what is wrong: the writer gets its lock, key, disk and relay are
+    there. Waits like a write."""
+    found = {"database": "ok", "key": "ok", "disk": "ok", "relay": "ok"}
+    try:
+        if database.is_refusing():
+            found["database"] = "not writable"
+    except (DatabaseError, EngineError, OSError) as error:
+        log.error("not ready: %s", error)
+        found["database"] = "not writable"
+    try:
+        vault.current(database.read())
+    except (VaultError, DatabaseError, EngineError, OSError) as error:
+        log.error("not ready: %s", error)
+        found["key"] = "missing or wrong"
+    try:
+        if shutil.disk_usage(database.home).free < LEAST_FREE_BYTES:
+            found["disk"] = "nearly full"
+    except OSError:
+        found["disk"] = "unknown"
+    try:
+        found["relay"] = _relay_state(database)
+    except (DatabaseError, EngineError, OSError):
+        found["relay"] = "unknown"
+    return found
+
+
+def is_ready(found: dict[str, str]) -> bool:
+    return all(state in ("ok", "not needed") for state in found.values())
+
+
+def _relay_state(database: Database) -> str:
+    connection = database.read()
+    if deliveries.is_relay_running(connection):
+        return "ok"
+    return "not running" if attempts.active_destinations(connection) else "not needed"

@@ -1,0 +1,108 @@
+"""Alerts in words, and the two jobs of the installation that send them and call the heartbeat."""
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from functools import partial
+from urllib.parse import urlsplit
+
+from coinslot.games import games
+from coinslot.installation import Installation
+from coinslot.operations import readiness
+from coinslot.operations.alerts import heartbeat, sending, targets, watch
+from coinslot.operations.alerts.watch import Alarm, News
+from handlers.kit import trouble_sentences
+from handlers.kit.wording import shown
+
+MOST_SAID = 30  # troubles in one message; the overview has the others
+LONGEST_SENTENCE = 600
+
+
+def watch_and_send(installation: Installation) -> float | None:
+    """Write the messages that are due, and send some; None while there is no target.
+
+    What waits is sent even when the troubles cannot be listed.
+    """
+    database = installation.database
+    if not targets.listing(database.read()):
+        return None
+    try:
+        wait = watch.look(database, wrong_now(installation), partial(compose, installation.settings.public_url))
+    finally:
+        is_more = sending.send_due(database, installation.settings)
+    return 0 if is_more else wait
+
+
+def beat(installation: Installation) -> float | None:
+    """Call the heartbeat's URL, if there is one and a credit could be made now."""
+    database, vault = installation.database, installation.vault
+    if not heartbeat.state(database.read()).is_on:
+        return None
+    is_ready = readiness.is_ready(readiness.checks(database, vault))
+    return heartbeat.beat(database, vault, installation.outbound_anywhere, is_ready)
+
+
+def wrong_now(installation: Installation) -> list[Alarm]:
+    """The troubles that are worth an alert."""
+    connection = installation.database.read()
+    outlines = games.outlines(connection, installation.catalogue)
+    entries = trouble_sentences.list_troubles(installation, connection, outlines)
+    return [
+        Alarm(f"{entry.kind}/{entry.game}/{entry.link}", entry.text, entry.link or "/", entry.game or None)
+        for entry in entries
+        if entry.is_bad and entry.kind != "lacking"
+    ]
+
+
+def compose(public_url: str, news: News) -> tuple[str, str]:
+    """Subject and body of one message. A paragraph for each trouble: its sentence, the money at stake, its page."""
+    standing = [*news.new, *news.still]
+    parts = []
+    if standing:
+        money = in_all(standing)
+        parts.append(counted(len(standing)) + (f", {money} at stake" if money else ""))
+    if news.over:
+        parts.append(f"{len(news.over)} over" if standing else f"over: {counted(len(news.over))}")
+    subject = f"Coinslot at {host(public_url)}: {'; '.join(parts)}"
+    said = [
+        *(_paragraph(public_url, "", alarm) for alarm in news.new),
+        *(_paragraph(public_url, "Still: ", alarm) for alarm in news.still),
+        *(_paragraph(public_url, "Over: ", alarm) for alarm in news.over),
+    ]
+    more = [f"{len(said) - MOST_SAID} more: {public_url}/"] if len(said) > MOST_SAID else []
+    return subject, "\n\n".join([*said[:MOST_SAID], *more])
+
+
+def send_test(installation: Installation, name: str) -> str | None:
+    """Send a test to a target and wait; returns why it failed, None once it arrived. Raises AlertError."""
+    targets.check_exists(installation.database.read(), name)
+    public_url = installation.settings.public_url
+    subject = f"Coinslot at {host(public_url)}: test"
+    body = f"This is a test of the alert target {name}. Troubles of this installation are sent here.\n{public_url}/"
+    return sending.send_test(installation.settings, name, subject, body)
+
+
+def in_all(alarms: Iterable[Alarm]) -> str:
+    """The money at stake in some troubles, summed by currency: 24.95 USD and 3.00 EUR; empty where there is none."""
+    sums: dict[str, Decimal] = {}
+    for alarm in alarms:
+        for currency, amount in alarm.money.items():
+            sums[currency] = sums.get(currency, Decimal(0)) + Decimal(amount)
+    return " and ".join(f"{sums[currency]:,f} {shown(currency, 10)}" for currency in sorted(sums))
+
+
+def counted(count: int) -> str:
+    return "1 trouble" if count == 1 else f"{count:,} troubles"
+
+
+def host(public_url: str) -> str:
+    return urlsplit(public_url).netloc
+
+
+def _paragraph(public_url: str, word: str, alarm: Alarm) -> str:
+    money = in_all([alarm])
+    lines: Sequence[str] = (
+        f"{word}{f'{alarm.game}: ' if alarm.game else ''}{shown(alarm.sentence, LONGEST_SENTENCE)}",
+        f"At stake: {money}" if money else "",
+        f"{public_url}{alarm.page}",
+    )
+    return "\n".join(line for line in lines if line)
