@@ -25,6 +25,7 @@ from coinslot.base import literals
 from coinslot.base.settings import Settings
 from coinslot.games.options import COMMON_SECRETS, COMMON_SETTINGS
 from coinslot.installation import Installation, OwnJob
+from coinslot.operations import feeds
 from coinslot.operations.alerts import heartbeat, targets
 from coinslot.outbox.formats import FORMATS
 from coinslot.settlement.terms import SETTINGS as SETTLEMENT_SETTINGS
@@ -39,7 +40,11 @@ from handlers.kit.receive import plain_error
 NAMES = ("appcharge", "playtem", "playcamp", "xsolla")  # a new partner is one name here
 PARTNERS: tuple[Partner, ...] = tuple(import_module(f"handlers.{name}").partner for name in NAMES)
 # Of the installation as a whole: name -> what runs when due.
-OWN_JOBS: dict[str, OwnJob] = {targets.JOB: alerting.watch_and_send, heartbeat.JOB: alerting.beat}
+OWN_JOBS: dict[str, OwnJob] = {
+    targets.JOB: alerting.watch_and_send,
+    heartbeat.JOB: alerting.beat,
+    feeds.JOB: lambda installation: feeds.watch(installation.database),
+}
 
 
 class LateRule(Rule):

@@ -896,7 +896,8 @@ CREATE TABLE contacts (
 ) STRICT, WITHOUT ROWID;
 
 -- The longest pause of each day, from which coinslot/operations/pauses.py learns what is usual: between two calls to an
--- address that proved themselves, counted for the day of the second. Written in the same batches.
+-- address that proved themselves, counted for the day of the second and written in the same batches; and, of partner
+-- game, from a grant until the game has read it.
 CREATE TABLE pauses (
     game_id          INTEGER NOT NULL REFERENCES games (id),
     partner          TEXT NOT NULL,
@@ -905,6 +906,24 @@ CREATE TABLE pauses (
     ended            INTEGER NOT NULL,         -- how many ended that day
     longest_seconds  INTEGER NOT NULL,
     PRIMARY KEY (game_id, partner, endpoint, day)
+) STRICT, WITHOUT ROWID;
+
+-- How far each game has read its feed, and what became of its grants (coinslot/operations/feeds.py).
+CREATE TABLE feeds (
+    game_id             INTEGER PRIMARY KEY REFERENCES games (id),
+    read_through        INTEGER NOT NULL DEFAULT 0,  -- it asked for what comes after this id; written in batches
+    read_at             TEXT,                  -- when it last asked, to within a minute; NULL: never
+    learned_through     INTEGER NOT NULL DEFAULT 0,  -- how long it took is known up to this id
+    usual_seconds       INTEGER,               -- from a grant until the game has read it, at most; NULL: not known
+    late_after_seconds  INTEGER,               -- a grant is late that it has not taken after this; likewise
+    judged_through      INTEGER NOT NULL DEFAULT 0   -- each grant up to this id is taken, or in untaken_grants
+) STRICT;
+
+-- Grants that no destination has got and the game has not read, as far as they are judged; some per game.
+CREATE TABLE untaken_grants (
+    game_id   INTEGER NOT NULL REFERENCES games (id),
+    grant_id  INTEGER NOT NULL REFERENCES grants (id),
+    PRIMARY KEY (game_id, grant_id)
 ) STRICT, WITHOUT ROWID;
 
 -- Figures counted as they happen; no page and no scrape counts rows. Tests count only in credited.test, and credits of the

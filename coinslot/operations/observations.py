@@ -17,7 +17,7 @@ from typing import Any
 from coinslot.access import keyring
 from coinslot.access.vault import Vault
 from coinslot.base import clock
-from coinslot.operations import contacts
+from coinslot.operations import contacts, feeds
 from coinslot.store import counters, portions
 from coinslot.store.db import Connection, Database
 from coinslot.store.queries import equals, insert
@@ -59,6 +59,8 @@ class Observations:
         self._refused: Counter[tuple[int | None, str, str, str, str, bool]] = Counter()
         self._used: dict[tuple[int, str, str], float] = {}
         self._called: Counter[tuple[int, str, str]] = Counter()
+        self._read: dict[int, tuple[int, float]] = {}
+        self._read_before: dict[int, tuple[int, float]] = {}
         self._wake = threading.Event()
         self._pid = 0
 
@@ -79,6 +81,16 @@ class Observations:
                 self._used[(game_id, name, slot)] = now
         self._flush_soon()
 
+    def read(self, game_id: int, after: int) -> None:
+        """A game has asked for the grants after an id. A repeat is noted once a minute."""
+        now = clock.now()
+        with self._mutex:
+            furthest, at = self._read_before.get(game_id, (-1, 0.0))
+            if after <= furthest and 0 <= now - at < feeds.NOTED_EVERY_SECONDS:
+                return
+            self._read[game_id] = self._read_before[game_id] = (max(after, furthest), now)
+        self._flush_soon()
+
     def flush(self) -> None:
         """Write what is held. An error is logged, and what was held is dropped."""
         with self._mutex:
@@ -86,9 +98,10 @@ class Observations:
             refused, self._refused = self._refused, Counter()
             used, self._used = self._used, {}
             called, self._called = self._called, Counter()
+            read, self._read = self._read, {}
         for (_, slug, partner, endpoint, reason, _), count in refused.items():
             log.warning("refused %d call(s): %s %s %s, reason %s", count, partner, slug or "-", endpoint, reason)
-        if not refused and not used and not called:
+        if not refused and not used and not called and not read:
             return
 
         def store(tx: Connection) -> None:
@@ -97,6 +110,8 @@ class Observations:
             for (game_id, partner, endpoint), count in called.items():
                 counters.add(tx, game_id, partner, counters.CALLED, count, endpoint)
                 contacts.proved(tx, game_id, partner, endpoint, count)
+            for game_id, (after, at) in read.items():
+                feeds.note_read(tx, game_id, after, clock.stamp(at))
             for (refused_game, _, partner, endpoint, reason, is_simulated), count in refused.items():
                 if refused_game is not None and not is_simulated:
                     counters.add(tx, refused_game, partner, counters.REFUSED, count, reason)

@@ -19,8 +19,10 @@ def feed() -> Response:
     game = caller()
     after = whole_argument("after", 0, 0, LARGEST_ID)
     limit = whole_argument("limit", 100, 1, MOST_GRANTS)
-    with current_installation().database.snapshot() as connection:
+    installation = current_installation()
+    with installation.database.snapshot() as connection:
         page, has_more = grants.feed(connection, game.id, after, limit)
+    installation.observations.read(game.id, after)
     return jsonify(grants=page, next_after=page[-1]["id"] if page else after, has_more=has_more)
 
 
