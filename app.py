@@ -25,7 +25,7 @@ from coinslot.base import literals
 from coinslot.base.settings import Settings
 from coinslot.games.options import COMMON_SECRETS, COMMON_SETTINGS
 from coinslot.installation import Installation, OwnJob
-from coinslot.operations import feeds
+from coinslot.operations import certificate, feeds
 from coinslot.operations.alerts import heartbeat, targets
 from coinslot.outbox.formats import FORMATS
 from coinslot.settlement.terms import SETTINGS as SETTLEMENT_SETTINGS
@@ -44,6 +44,7 @@ OWN_JOBS: dict[str, OwnJob] = {
     targets.JOB: alerting.watch_and_send,
     heartbeat.JOB: alerting.beat,
     feeds.JOB: lambda installation: feeds.watch(installation.database),
+    certificate.JOB: lambda installation: certificate.watch(installation.database, installation.settings.public_url),
 }
 
 

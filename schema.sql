@@ -20,6 +20,7 @@
 --   owner.totp            whether a second factor is asked for: its secret is sealed in installation_secrets
 --   heartbeat.arrived_at  when the heartbeat's URL last answered as it should; absent: not yet
 --   restored_at           when a backup was restored last; absent: never
+--   certificate           JSON: what the public URL's certificate was when it was last looked at
 --   outbox...._above      where the ids of deliveries and of attempts go on after a restore
 CREATE TABLE installation (
     name        TEXT NOT NULL PRIMARY KEY,
