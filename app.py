@@ -132,8 +132,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     public_url = environment.get("COINSLOT_PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
     if not public_url.startswith(("http://", "https://")):
         raise ValueError("COINSLOT_PUBLIC_URL: use an http:// or https:// address")
+    home = Path(environment.get("COINSLOT_HOME", "instance")).absolute()
     return Settings(
-        home=Path(environment.get("COINSLOT_HOME", "instance")).absolute(),
+        home=home,
+        backups=Path(environment.get("COINSLOT_BACKUPS") or home / "backups").absolute(),
         master_key=environment.get("COINSLOT_MASTER_KEY"),
         public_url=public_url,
         trusted_proxies=int(proxies),

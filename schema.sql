@@ -38,6 +38,22 @@ CREATE TABLE installation_secrets (
     created_at  TEXT NOT NULL
 ) STRICT;
 
+-- Proofs: each is a backup that was restored in a folder of its own and checked (coinslot/operations/proofs.py).
+CREATE TABLE proofs (
+    id          INTEGER PRIMARY KEY,
+    began_at    TEXT NOT NULL,
+    ended_at    TEXT NOT NULL,
+    took_ms     INTEGER NOT NULL,
+    faults      INTEGER NOT NULL,              -- how many things were wrong; 0: all is well
+    fault       TEXT,                          -- the first of them; NULL: none
+    file        TEXT,                          -- name of the backup in COINSLOT_BACKUPS; NULL: none was written
+    size_bytes  INTEGER,                       -- of it
+    kept        INTEGER NOT NULL,              -- how many backups there were afterwards
+    is_short    INTEGER NOT NULL CHECK (is_short IN (0, 1)),  -- 1: fewer are kept than wanted, for lack of room
+    CHECK ((faults = 0) = (fault IS NULL)),
+    CHECK ((file IS NULL) = (size_bytes IS NULL))
+) STRICT;
+
 -- Browsers in which the owner is signed in. The cookie holds a token, of which only a hash is stored.
 CREATE TABLE owner_sessions (
     token_hash      TEXT NOT NULL PRIMARY KEY,

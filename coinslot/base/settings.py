@@ -9,6 +9,7 @@ class Settings:
     """Read once by ``app.py``."""
 
     home: Path
+    backups: Path  # folder of the scheduled ones
     master_key: str | None = field(repr=False)
     public_url: str
     trusted_proxies: int

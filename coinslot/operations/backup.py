@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from coinslot.store import engine
 from coinslot.store.db import APPLICATION_ID, Connection, Database, DatabaseError, EngineError, connect, file_version
 
 PAGES_PER_STEP = 2048  # of a copy; between steps a signal is heard
+AfterStep = Callable[[int, int], None]  # pages left, of how many
 SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
@@ -37,8 +38,14 @@ class Copy:
     key_id: str | None
 
 
-def backup(database: Database, file: Path) -> Copy:
+def _go_on(left: int, total: int) -> None:
+    """Do nothing between two steps."""
+
+
+def backup(database: Database, file: Path, *, after_step: AfterStep = _go_on, is_checked: bool = True) -> Copy:
     """Write a copy of the database to ``file`` while it is in use; an earlier copy there is replaced at the end.
+
+    Whoever checks the copy afterwards says that it is not to be checked here (``is_checked``).
 
     The write lock is held only until the state to copy is fixed: a transaction that has read once keeps that state of
     the WAL, and SQLite's backup copies from the open transaction. Credits continue meanwhile; only the WAL cannot
@@ -63,7 +70,8 @@ def backup(database: Database, file: Path) -> Copy:
                 raise
         try:
             key = database_key_id(source)
-            write_copy(source, file, file.with_name(f".{file.name}.{secrets.token_hex(4)}.partial"), database.path)
+            partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}.partial")
+            write_copy(source, file, partial, database.path if is_checked else None, after_step)
         finally:
             source.close()
         return Copy(file, file.stat().st_size, key)
@@ -98,7 +106,9 @@ def _check_target(database: Database, file: Path) -> None:
             raise BackupError(f"{side_file} is in the way: SQLite would take it for a part of the copy")
 
 
-def write_copy(source: Connection, file: Path, partial: Path, original: Path | None = None) -> None:
+def write_copy(
+    source: Connection, file: Path, partial: Path, original: Path | None = None, after_step: AfterStep = _go_on
+) -> None:
     """Write the state of ``source`` to ``partial`` and, once that is on the disk, rename it to ``file``.
 
     With ``original``, the file that is copied, the copy is checked before it is renamed.
@@ -107,7 +117,7 @@ def write_copy(source: Connection, file: Path, partial: Path, original: Path | N
         create(partial)
         copy = connect(partial)
         try:
-            copy_pages(source, copy)
+            copy_pages(source, copy, after_step)
             copy.execute("PRAGMA journal_mode = DELETE")  # leave WAL mode: one file
             if original is not None:
                 check_integrity(copy, original)
@@ -121,13 +131,13 @@ def write_copy(source: Connection, file: Path, partial: Path, original: Path | N
         raise
 
 
-def copy_pages(source: Connection, target: Connection) -> None:
+def copy_pages(source: Connection, target: Connection, after_step: AfterStep = _go_on) -> None:
     """Copy a database into another one. Raises :class:`BackupError` when another program keeps one locked."""
 
     def locked() -> BackupError:
         return BackupError("another program keeps the database locked")
 
-    engine.copy_pages(source, target, PAGES_PER_STEP, locked)
+    engine.copy_pages(source, target, PAGES_PER_STEP, locked, after_step)
 
 
 @contextmanager
@@ -137,18 +147,18 @@ def _own_folder(home: Path) -> Iterator[Path]:
         with suppress(OSError):
             is_new = leftover.stat().st_mtime > clock.now() - 60  # and perhaps not held yet
             if not is_new:
-                with _held(leftover):  # no process holds it
+                with held(leftover):  # no process holds it
                     shutil.rmtree(leftover)
     folder = Path(tempfile.mkdtemp(prefix=".download-", dir=home))
     try:
-        with _held(folder):
+        with held(folder):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[None]:
     """Raises OSError when another process, or another part of this one, holds the folder."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -11,7 +11,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,7 +52,9 @@ class Restored:
     aside: Path | None = None
 
 
-def restore(database: Database, vault: Vault, file: Path) -> Restored:
+def restore(
+    database: Database, vault: Vault, file: Path, copy_file: Callable[[Path, Path], object] = shutil.copyfile
+) -> Restored:
     """Check a copy, then serve it in place of the current database; running servers see it on their next request.
 
     The copy must be a sound Coinslot database, not newer than this code, with a game if there is one now, and each
@@ -76,7 +78,7 @@ def restore(database: Database, vault: Vault, file: Path) -> Restored:
         live = look_at(database.path)
         prepared = database.home / f".restore-{secrets.token_hex(4)}"
         try:
-            restored = _prepare(prepared, file, vault, live, database.home)
+            restored = _prepare(prepared, file, vault, live, database.home, copy_file)
             hand_over(prepared)
             with database.lock:
                 hand_over(database.home / "write.lock")
@@ -87,11 +89,13 @@ def restore(database: Database, vault: Vault, file: Path) -> Restored:
             remove(prepared)
 
 
-def _prepare(prepared: Path, file: Path, vault: Vault, live: Live, home: Path) -> Restored:
+def _prepare(
+    prepared: Path, file: Path, vault: Vault, live: Live, home: Path, copy_file: Callable[[Path, Path], object]
+) -> Restored:
     """Copy ``file`` to ``prepared``, check it, and turn it into what is to be served."""
     # Not opened where it is: a copy may be on a disk that cannot be written.
     create(prepared)
-    shutil.copyfile(file, prepared)
+    copy_file(file, prepared)
     for suffix in ("-wal", "-journal"):
         if Path(f"{file}{suffix}").exists():
             create(Path(f"{prepared}{suffix}"))

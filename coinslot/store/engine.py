@@ -22,14 +22,22 @@ def private() -> Connection:
     return connection
 
 
-def copy_pages(source: Connection, target: Connection, pages: int, locked: Callable[[], Exception]) -> None:
+def copy_pages(
+    source: Connection,
+    target: Connection,
+    pages: int,
+    locked: Callable[[], Exception],
+    after_step: Callable[[int, int], None] = lambda left, total: None,
+) -> None:
     """Replace all of ``target`` by all of ``source`` in one transaction, so many pages per step.
 
-    Signals are handled between steps. Raises ``locked()`` when another program keeps a database locked.
+    Signals are handled between steps, and ``after_step`` is told how many pages are left, of how many. Raises
+    ``locked()`` when another program keeps a database locked.
     """
 
-    def after_each_step(status: int, _remaining: int, _total: int) -> None:
+    def after_each_step(status: int, left: int, total: int) -> None:
         if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):  # Python would try for ever
             raise locked()
+        after_step(left, total)
 
     source.backup(target, pages=pages, progress=after_each_step)

@@ -21,6 +21,7 @@ MODULES = {
     "item": "handlers.commands.players_and_items",
     "key": "handlers.commands.keys",
     "player": "handlers.commands.players_and_items",
+    "proof": "handlers.commands.proof",
     "refund": "handlers.commands.refunds",
     "relay": "handlers.commands.deliveries",
     "restore": "handlers.commands.operate",

@@ -3,10 +3,7 @@
 All three run whatever state key, schema and file are in: they open what they need themselves.
 """
 
-import signal
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -19,7 +16,7 @@ from coinslot.operations.findings import NOTE, OK, WARNING, WRONG, Finding, guar
 from coinslot.operations.restore import restore
 from coinslot.store.db import Connection
 from handlers.kit import trouble_sentences
-from handlers.kit.console import Command
+from handlers.kit.console import Command, stopped_tidily
 from handlers.kit.partner import Partner
 from handlers.kit.receive import current_installation, partners
 
@@ -32,7 +29,7 @@ def backup_command(file: Path) -> None:
     An earlier copy in FILE is replaced once the new one is complete. The master key is NOT in the copy.
     """
     installation = current_installation()
-    with _stopped_tidily():
+    with stopped_tidily():
         copy = backup(installation.database, file)
     click.echo(f"Wrote {click.format_filename(copy.path)} ({copy.size_bytes:,} bytes), checked and on the disk.")
     vault = installation.vault
@@ -52,7 +49,7 @@ def restore_command(file: Path) -> None:
     its partner sends it again, under the same transaction id.
     """
     installation = current_installation()
-    with _stopped_tidily():
+    with stopped_tidily():
         done = restore(installation.database, installation.vault, file)
     click.echo(f"Restored {file} to {installation.database.path}; running servers see it from their next request.")
     if done.kept is not None:
@@ -147,16 +144,3 @@ def _partner(partner: Partner, game: Game) -> Iterator[tuple[str, str]]:
     elif not missing:
         yield OK, f"{partner.title} is not configured, its calls are answered 404"
     yield from ((NOTE, f"{partner.title}: {sentence}") for sentence in partner.unset(game))
-
-
-@contextmanager
-def _stopped_tidily() -> Iterator[None]:
-    """SIGTERM ends a copy as Ctrl-C does, with nothing half-done left behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)

@@ -1,7 +1,10 @@
 """Commands: how they run, what they print when something cannot be done, and what they read and print."""
 
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -101,6 +104,19 @@ def table(rows: Sequence[Sequence[str]], indent: str = "") -> str:
         (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
         for row in rows
     )
+
+
+@contextmanager
+def stopped_tidily() -> Iterator[None]:
+    """SIGTERM ends it as Ctrl-C does, with nothing half-done left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _is_undecodable(value: object) -> bool:

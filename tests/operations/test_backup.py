@@ -222,7 +222,7 @@ def test_credits_go_on_during_a_copy(place, tmp_path, monkeypatch):
     place.order("before")
     credited: list[str] = []
 
-    def credit_between_steps(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    def credit_between_steps(source: sqlite3.Connection, target: sqlite3.Connection, _: Any) -> None:
         def after_each_step(*_: int) -> None:
             place.order(f"during {len(credited)}")  # waits for the write lock: a copy that held it would stop here
             credited.append("")
