@@ -44,6 +44,7 @@ def app(shared_app: Flask, tmp_path: Path) -> Iterator[Flask]:
         "coinslot": installation,
         "coinslot.partners": PARTNERS,
     }  # whatever a test before has put there
+    installation.job_context = shared_app.app_context
     installation.prepare()
     yield shared_app
     installation.observations.flush()

@@ -149,7 +149,8 @@ class Relay:
             free = JOBS_AT_ONCE - self._in_hand[_JOBS]
             jobs = self._database.write(lambda tx: schedules.claim_due(tx, self.owner, self._jobs, free))
         for job in jobs:
-            self._begin(_JOBS, f"job {job.name} of {job.game_slug}", partial(self._run_job, job))
+            what = f"job {job.name} of {job.game_slug}" if job.game_slug else f"job {job.name}"
+            self._begin(_JOBS, what, partial(self._run_job, job))
         claims = self._database.write(lambda tx: attempts.claim_due(tx, self.owner, due)) if due else []
         for claim in claims:
             what = f"delivery {claim.id} to {claim.destination.name}"

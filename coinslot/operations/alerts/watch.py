@@ -26,6 +26,7 @@ RETURNED_OVER_SECONDS = 3600.0
 FLICKER_SECONDS = 30.0  # how long a trouble that was not sent yet may be gone without beginning again
 GATHER_SECONDS = 30.0
 LOOK_SECONDS = 10.0
+SOONEST_SECONDS = 0.5  # a fraction of a microsecond may be left to wait
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _plan(connection: Connection, standing: Mapping[str, Alarm]) -> _Plan | None
             over.append((limit - _age(row["gone_at"], now), Alarm(key, row["sentence"], row["page"], row["game"])))
     plan.news = News(_due(new), still, _due(over))
     waits = [seconds for seconds, _ in [*new, *over] if seconds > 0]
-    plan.wait_seconds = min([LOOK_SECONDS, *waits])
+    plan.wait_seconds = max(SOONEST_SECONDS, min([LOOK_SECONDS, *waits]))
     return plan
 
 
