@@ -31,8 +31,8 @@ JUDGED_AFTER_SECONDS = 60.0  # a destination has most grants by then
 
 @dataclass(frozen=True)
 class Untaken:
-    """What a game has not taken: ``count`` stops at :data:`MOST` and one. ``money`` is currency -> minor units of
-    its purchases.
+    """What a game has not taken: of a ``count`` above :data:`MOST` there may be more. ``money`` is currency -> minor
+    units of the purchases among those counted.
 
     ``since`` is when the oldest was granted; ``read_at`` when the game last read or acknowledged, None: never.
     ``usual_seconds`` is how long it takes at most, None: not known.
@@ -83,7 +83,7 @@ def find(connection: Connection) -> list[Untaken]:
         since, late = min(row["since"] for row in rows), rows[0]["late_after_seconds"]
         if clock.seconds(since) + (FIRST_LATE_SECONDS if late is None else late) < now:
             money = {row["currency"]: int(row["paid"]) for row in rows if row["currency"] and row["paid"]}
-            count = min(sum(row["count"] for row in rows), MOST + 1)
+            count = sum(row["count"] for row in rows)
             found.append(Untaken(slug, count, since, rows[0]["taken_at"], rows[0]["usual_seconds"], money))
     return found
 
