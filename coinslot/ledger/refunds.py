@@ -14,6 +14,7 @@ from decimal import Decimal
 
 from coinslot.base import clock, money
 from coinslot.games import games
+from coinslot.games.games import Game
 from coinslot.ledger import notices
 from coinslot.ledger.policies import Policy
 from coinslot.ledger.reversals import Fact, give_back, take_back
@@ -71,6 +72,35 @@ def note(
     outcome, grant_id = _apply(tx, game_slug, transaction, fact, policy)
     _insert(tx, game_id, partner, fact, outcome, transaction["id"], grant_id)
     return outcome
+
+
+def note_event(
+    tx: Connection,
+    game: Game,
+    event_id: int,
+    *,
+    reason: str,
+    named: Iterable[tuple[str, str]],
+    amount: str | None = None,
+) -> str:
+    """Apply the refund or dispute that a stored event reports, as :func:`note` says, by the policy of ``game``.
+
+    The event says which player, when, and whether it is a test.
+    """
+    event = tx.execute(
+        "SELECT partner, player_id, is_test, occurred_at FROM events WHERE id = :id", {"id": event_id}
+    ).fetchone()
+    return note(
+        *(tx, game.id, game.slug, event["partner"]),
+        event_id=event_id,
+        reason=reason,
+        named=named,
+        player_id=event["player_id"],
+        is_test=bool(event["is_test"]),
+        occurred_at=event["occurred_at"],
+        policy=Policy.of(game.settings),
+        amount=amount,
+    )
 
 
 def settle(tx: Connection, game_id: int, game_slug: str, partner: str, ids: Iterable[tuple[str, str]]) -> None:

@@ -24,7 +24,7 @@ from flask import Response, current_app
 from coinslot.base import exact
 from coinslot.games import registry
 from coinslot.games.readers import at_path, id_of, moment_of
-from coinslot.ledger import events, notices, policies, refunds
+from coinslot.ledger import events, notices, refunds
 from coinslot.store.db import Connection
 from handlers.appcharge.receive import PARTNER, answer, read
 from handlers.kit.receive import current_installation
@@ -78,8 +78,6 @@ def receive(game_slug: str) -> Response:
     order_id = first_id(payload, REFERENCES)
     named = order_ids(payload)
     is_test = environment == "sandbox" or player_id == registry.RESERVED_ID
-    occurred_at = moment_of(payload.get("timestamp"))
-    policy = policies.Policy.of(game.settings)
 
     def keep(tx: Connection) -> str | None:
         event_id = events.record(
@@ -94,7 +92,7 @@ def receive(game_slug: str) -> Response:
             is_test=is_test,
             external_id=order_id,
             player_id=player_id,
-            occurred_at=occurred_at,
+            occurred_at=moment_of(payload.get("timestamp")),
             counted_as="event",
         )
         if event_id is None:
@@ -103,20 +101,8 @@ def receive(game_slug: str) -> Response:
             notices.note(tx, game.id, PARTNER, "unnamed_event", named[0][1])
         if reason is None:
             return None
-        return refunds.note(
-            tx,
-            game.id,
-            game.slug,
-            PARTNER,
-            event_id=event_id,
-            reason=reason,
-            named=named,
-            player_id=player_id,
-            is_test=is_test,
-            occurred_at=occurred_at,
-            policy=policy,
-            amount=refunded_amount(payload) if reason == "refund" else None,
-        )
+        amount = refunded_amount(payload) if reason == "refund" else None
+        return refunds.note_event(tx, game, event_id, reason=reason, named=named, amount=amount)
 
     outcome = current_installation().database.write(keep)
     log = current_app.logger

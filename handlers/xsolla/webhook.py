@@ -15,7 +15,7 @@ from coinslot.access.keyring import SecretValue
 from coinslot.games import lookup, registry
 from coinslot.games.games import Game
 from coinslot.ledger import credit as ledger
-from coinslot.ledger import events, policies, refunds, reports
+from coinslot.ledger import events, refunds, reports
 from coinslot.store.db import Connection
 from handlers.kit.receive import current_installation, is_address_allowed, note_call, note_refusal
 from handlers.xsolla import messages
@@ -184,20 +184,8 @@ def _keep(game: Game, signer: SecretValue, document: Mapping[str, Any]) -> None:
             return None
         if kind not in messages.REFUNDS:
             return None
-        return refunds.note(
-            tx,
-            game.id,
-            game.slug,
-            PARTNER,
-            event_id=event_id,
-            reason=reason,
-            named=named,
-            player_id=player_id,
-            is_test=is_test,
-            occurred_at=messages.occurred_at(document),
-            policy=policies.Policy.of(game.settings),
-            amount=messages.refunded_amount(document),
-        )
+        amount = messages.refunded_amount(document)
+        return refunds.note_event(tx, game, event_id, reason=reason, named=named, amount=amount)
 
     outcome = current_installation().database.write(keep)
     if outcome is not None:
