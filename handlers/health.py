@@ -1,7 +1,7 @@
 """For monitoring: whether the process is up, whether it could credit a purchase now, and figures for Prometheus."""
 
 import hmac
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from flask import Blueprint, Response, current_app, jsonify, request
 from prometheus_client import CollectorRegistry
@@ -170,26 +170,26 @@ def _durations(took: dict[str, dict[str, int]]) -> Metric:
 
 
 def _queues(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
-    family = GaugeMetricFamily(
-        "coinslot_deliveries",
-        f"Deliveries that wait or are dead now; counted up to {delivery_lists.COUNTED_TO + 1}.",
-        labels=("game", "state"),
-    )
-    for game_id, counted in delivery_lists.queues(connection).items():
-        for state, count in counted.items():
-            family.add_metric((slugs.get(game_id, ""), state), count)
-    return [family]
+    about = f"Deliveries that wait or are dead now; counted up to {delivery_lists.COUNTED_TO + 1}."
+    return _by_state("coinslot_deliveries", about, slugs, delivery_lists.queues(connection))
 
 
 def _payments(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
-    family = GaugeMetricFamily(
-        "coinslot_payments",
-        f"In-game payments by state; counted up to {lists.COUNTED_TO + 1}.",
-        labels=("game", "state"),
-    )
-    for game_id, counted in lists.capped_counts(connection).items():
-        for state in ("parked", "waiting", "quarantined", "refund-refused"):
-            family.add_metric((slugs.get(game_id, ""), state), counted[state])
+    about = f"In-game payments by state; counted up to {lists.COUNTED_TO + 1}."
+    shown = ("parked", "waiting", "quarantined", "refund-refused")
+    counts = lists.capped_counts(connection)
+    states = {game_id: {state: counted[state] for state in shown} for game_id, counted in counts.items()}
+    return _by_state("coinslot_payments", about, slugs, states)
+
+
+def _by_state(
+    metric: str, about: str, slugs: Mapping[int, str], counts: Mapping[int, Mapping[str, int]]
+) -> list[Metric]:
+    """``counts`` are game id -> state -> how many."""
+    family = GaugeMetricFamily(metric, about, labels=("game", "state"))
+    for game_id, counted in counts.items():
+        for state, count in counted.items():
+            family.add_metric((slugs.get(game_id, ""), state), count)
     return [family]
 
 
