@@ -11,6 +11,7 @@ from coinslot.games.registry import checked_text
 from coinslot.settlement import months
 from coinslot.settlement.terms import ZONE
 from handlers.kit.console import Group, checked_option, table
+from handlers.kit.partner import addresses_of
 from handlers.kit.receive import current_installation, partners
 
 LONGEST_NAME = 255
@@ -38,7 +39,7 @@ def add(slug: str, name: str | None, is_json: bool) -> None:
     click.echo(f"{slug} is added.\n")
     _print_token(slug, token)
     click.echo("\nPaste into the partners' dashboards:")
-    click.echo(table(_urls(slug), indent="  "))
+    click.echo(_table(slug, indent="  "))
 
 
 @game.command("list")
@@ -49,7 +50,7 @@ def list_games() -> None:
         click.echo("There is no game yet; `flask game add SLUG` adds one.")
     for row in rows:
         click.echo(f"{row['slug']}  {row['name']}")
-        click.echo(table(_urls(row["slug"]), indent="    "))
+        click.echo(_table(row["slug"], indent="    "))
 
 
 @game.command("token")
@@ -125,13 +126,8 @@ def _print_token_as_json(slug: str, token: str) -> None:
     click.echo(json.dumps({"game": slug, "api_token": token}))
 
 
-def _urls(slug: str) -> list[tuple[str, str, str]]:
-    public_url = current_installation().settings.public_url
-    return [
-        (partner.title, title, public_url + path.format(game=slug))
-        for partner in partners()
-        for title, path in partner.urls.items()
-    ]
+def _table(slug: str, indent: str) -> str:
+    return table(addresses_of(slug, partners(), current_installation().settings.public_url), indent=indent)
 
 
 def _readable(value: str) -> str:

@@ -220,6 +220,15 @@ def silence_setting(partner: Partner) -> Setting:
     return Setting(about, duration("auto", "off"), "auto")
 
 
+def addresses_of(game: str, partners: Sequence[Partner], public_url: str) -> list[tuple[str, str, str]]:
+    """(partner's title, address's name, URL): what is pasted into each partner's dashboard for the slug ``game``."""
+    return [
+        (partner.title, name, public_url + path.format(game=game))
+        for partner in partners
+        for name, path in partner.urls.items()
+    ]
+
+
 WHEN_GAME_DOWN = Setting(
     "a new credit while a destination of the game is down: accept and deliver later, or refuse it for now",
     one_of("accept", "refuse"),

@@ -16,9 +16,10 @@ from coinslot.operations import backup
 from coinslot.store import audit
 from coinslot.store.db import Connection
 from handlers.dashboard.account.login import later
-from handlers.dashboard.frame.pages import download, page, partner_urls, read, see_other, show_on_error, write
+from handlers.dashboard.frame.pages import download, page, read, see_other, show_on_error, write
 from handlers.kit import passwords
-from handlers.kit.receive import current_installation
+from handlers.kit.partner import addresses_of
+from handlers.kit.receive import current_installation, partners
 
 LONGEST_NAME = 255
 CHUNK_BYTES = 256 * 1024
@@ -134,8 +135,9 @@ def add_game() -> Response:
     except ValueError as error:
         return account("name", 400, f"Please {error}.")
     token = write(lambda tx: games.add(tx, slug, chosen, actor="owner"))
-    game = current_installation().games.by_slug(slug)
-    return page("game_added.html", game=game, api_token=token, urls=partner_urls(slug))
+    installation = current_installation()
+    urls = addresses_of(slug, partners(), installation.settings.public_url)
+    return page("game_added.html", game=installation.games.by_slug(slug), api_token=token, urls=urls)
 
 
 def rotate_master_key() -> Response:

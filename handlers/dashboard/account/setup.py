@@ -6,9 +6,10 @@ from coinslot.access import owner
 from coinslot.games import games
 from coinslot.installation import LinkError
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import SESSION_COOKIE, page, partner_urls, read, set_cookie
+from handlers.dashboard.frame.pages import SESSION_COOKIE, page, read, set_cookie
 from handlers.kit import passwords
-from handlers.kit.receive import current_installation
+from handlers.kit.partner import addresses_of
+from handlers.kit.receive import current_installation, partners
 
 
 def setup() -> Response:
@@ -50,7 +51,8 @@ def complete_setup() -> Response:
         return page("setup.html", 400, token=token, has_game=has_game, problem=str(error), form=form)
     except LinkError as error:  # another setup was first, in the moment between the check and the write
         return _spent(error)
-    done = page("done.html", slug=slug, api_token=api_token, urls=partner_urls(slug) if api_token else [])
+    urls = addresses_of(slug, partners(), installation.settings.public_url) if api_token else []
+    done = page("done.html", slug=slug, api_token=api_token, urls=urls)
     set_cookie(done, SESSION_COOKIE, session)
     return done
 

@@ -218,16 +218,6 @@ def partner_titles() -> dict[str, str]:
     return {partner.name: partner.title for partner in partners()}
 
 
-def partner_urls(slug: str) -> list[tuple[str, str, str]]:
-    """(partner, field, address) of what is pasted into each partner's dashboard for a game."""
-    public_url = current_installation().settings.public_url
-    return [
-        (partner.title, title, public_url + path.format(game=slug))
-        for partner in partners()
-        for title, path in partner.urls.items()
-    ]
-
-
 def find_game(slug: str) -> Game:
     """The game in an address; 404 when there is none. Ids of rows are looked for within this one only."""
     game = current_installation().games.by_slug(slug)
