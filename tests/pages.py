@@ -148,6 +148,7 @@ PAGES = {
     ),
     "report_columns": Page(("{month}/differences/playcamp/{upload}",), ""),
     "account": Page(("/account",), "Account"),
+    "alerts": Page(("/account/alerts",), "Alerts", "There is no target yet"),
     "new_second_factor": Page(("/account/second-factor",), status=303),
     "activity": Page(("/activity", "/activity?game=demo", "/activity?game=-&actor=command&action=zzz"), "Activity"),
     "activity_csv": Page(("/activity.csv",)),

@@ -121,6 +121,12 @@ PAGES = (
     ("POST", "/account/games", "account.security:add_game"),
     ("POST", "/account/master-key", "account.security:rotate_master_key"),
     ("POST", "/account/backup", "account.security:download_backup"),
+    ("GET", "/account/alerts", "account.alerts:alerts"),
+    ("POST", "/account/alerts", "account.alerts:add_alert"),
+    ("POST", "/account/alerts/<name>/test", "account.alerts:test_alert"),
+    ("POST", "/account/alerts/<name>/remove", "account.alerts:remove_alert"),
+    ("POST", "/account/heartbeat", "account.alerts:set_heartbeat"),
+    ("POST", "/account/heartbeat/off", "account.alerts:end_heartbeat"),
     ("GET", "/activity", "account.activity:activity"),
     ("GET", "/activity.csv", "account.activity:activity_csv"),
 )

@@ -165,4 +165,4 @@ def test_an_empty_page_says_what_it_will_show(browser, studio, installation):
             answer = browser.get(page.addresses[0].format(game="/games/demo"))
             assert (answer.status_code, page.empty in text_of(answer)) == (200, True), page
             seen += 1
-    assert seen == 8
+    assert seen == 9

@@ -47,7 +47,7 @@ def set_url(tx: Connection, vault: Vault, url: str, actor: str) -> None:
         raise AlertError("heartbeat: use an http:// or https:// address without user name and password") from None
     _clear(tx)
     own_secrets.put(tx, vault, SECRET, url)
-    audit.record(tx, None, actor, "heartbeat.on", "its address is kept sealed")
+    audit.record(tx, None, actor, "heartbeat.on", "")
     jobs.wake(tx, jobs.INSTALLATION, JOB)
 
 

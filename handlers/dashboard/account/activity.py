@@ -15,6 +15,8 @@ LONGEST_WORD = 100
 
 # Action -> what it means. Any other action is shown as it is.
 MEANINGS = {
+    "alert.add": "added an alert target",
+    "alert.remove": "removed an alert target",
     "backup.download": "downloaded a backup",
     "config.set": "changed a setting",
     "destination.active": "resumed a destination",
@@ -24,6 +26,8 @@ MEANINGS = {
     "game.add": "added a game",
     "game.token": "made a new API token",
     "game.token.retire": "retired the API token before",
+    "heartbeat.off": "switched the heartbeat off",
+    "heartbeat.on": "set the heartbeat's URL",
     "item.add": "added an item",
     "item.import": "imported items",
     "key.check": "showed a copy of the master key",

@@ -30,6 +30,9 @@ SAID = {
     "session-ended": "That browser is signed out.",
     "second-factor-off": "The second factor is off.",
     "added": "Added.",
+    "alert-added": "Added. Send a test, to be sure that it arrives.",
+    "test-arrived": "The service took the test. Look whether it reached you.",
+    "heartbeat-off": "The heartbeat is off.",
     "retired": "The old value is no longer valid.",
     # integration
     "key-set": "The key is set. It holds from the next call on.",
