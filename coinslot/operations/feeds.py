@@ -34,13 +34,14 @@ class Untaken:
     """What a game has not taken: of a ``count`` above :data:`MOST` there may be more. ``money`` is currency -> minor
     units of the purchases among those counted.
 
-    ``since`` is when the oldest was granted; ``read_at`` when the game last read or acknowledged, None: never.
-    ``usual_seconds`` is how long it takes at most, None: not known.
+    ``since`` and ``latest`` are when the oldest and the newest were granted; ``read_at`` when the game last read or
+    acknowledged, None: never. ``usual_seconds`` is how long it takes at most, None: not known.
     """
 
     game: str
     count: int
     since: str
+    latest: str
     read_at: str | None
     usual_seconds: int | None
     money: dict[str, int] = field(default_factory=dict)
@@ -84,7 +85,8 @@ def find(connection: Connection) -> list[Untaken]:
         if clock.seconds(since) + (FIRST_LATE_SECONDS if late is None else late) < now:
             money = {row["currency"]: int(row["paid"]) for row in rows if row["currency"] and row["paid"]}
             count = sum(row["count"] for row in rows)
-            found.append(Untaken(slug, count, since, rows[0]["taken_at"], rows[0]["usual_seconds"], money))
+            latest = max(row["latest"] for row in rows)
+            found.append(Untaken(slug, count, since, latest, rows[0]["taken_at"], rows[0]["usual_seconds"], money))
     return found
 
 
@@ -177,7 +179,8 @@ _GAMES = f"""
 _DELIVERED = "EXISTS (SELECT 1 FROM deliveries d WHERE d.grant_id = {grant_id} AND d.state = 'delivered')"
 # A grant that waits for a destination, or is a dead letter there, is another trouble.
 _UNTAKEN = f"""
-    SELECT m.slug, f.late_after_seconds, f.usual_seconds, t.currency, count(*) AS count, min(g.created_at) AS since,
+    SELECT m.slug, f.late_after_seconds, f.usual_seconds, t.currency, count(*) AS count,
+           min(g.created_at) AS since, max(g.created_at) AS latest,
            CASE WHEN f.read_at IS NULL OR f.read_at < m.acked_at THEN m.acked_at ELSE f.read_at END AS taken_at,
            sum(CASE WHEN g.kind = 'purchase' THEN t.gross_minor END) AS paid
     FROM (

@@ -3,13 +3,14 @@
 The limit is stored with each call (``contacts.silent_from``), so that asking who is silent reads no history.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from coinslot.base import clock
+from coinslot.games.games import Game
 from coinslot.games.options import seconds_of
 from coinslot.operations.pauses import Day, usual
-from coinslot.store.db import Connection
+from coinslot.store.db import Row
 
 FEWEST_CALLS = 20  # before these, on so many days, nothing is known
 FEWEST_DAYS = 3
@@ -45,28 +46,23 @@ def limits(known: Sequence[Day], number: int) -> tuple[float, float] | None:
     return pause, limit
 
 
-def find(connection: Connection) -> list[Silent]:
-    """The addresses that are silent for too long, of partners whose keys the game has, by game."""
+def find(contacts: Iterable[Row], games: Iterable[Game]) -> list[Silent]:
+    """The addresses that are silent for too long, of partners whose keys the game has.
+
+    ``contacts`` are the rows of all addresses; of the games, settings and the names of secrets are used.
+    """
     now = clock.now()
-    rows = connection.execute(_SILENT, {"now": clock.stamp(now)})
+    by_id = {game.id: game for game in games}
     found = []
-    for row in rows:
-        fixed = seconds_of(row["value"] or "")
-        if fixed is None or clock.seconds(row["proved_at"]) + fixed < now:
-            usual_seconds = row["usual_pause_seconds"] if fixed is None else None
-            limit = "" if fixed is None else row["value"]
-            found.append(Silent(row["slug"], row["partner"], row["endpoint"], row["proved_at"], usual_seconds, limit))
+    for row in contacts:
+        game, partner = by_id.get(row["game_id"]), row["partner"]
+        if game is None or row["proved_at"] is None or not any(name.startswith(f"{partner}.") for name in game.secrets):
+            continue
+        limit = game.settings.get(f"silence.{partner}", "off")
+        fixed = seconds_of(limit)
+        if fixed is not None and clock.seconds(row["proved_at"]) + fixed < now:
+            found.append(Silent(game.slug, partner, row["endpoint"], row["proved_at"], None, limit))
+        elif limit == "auto" and row["silent_from"] is not None and row["silent_from"] < clock.stamp(now):
+            usual_seconds = row["usual_pause_seconds"]
+            found.append(Silent(game.slug, partner, row["endpoint"], row["proved_at"], usual_seconds, ""))
     return found
-
-
-# A limit that the owner has fixed is compared with the time in Python.
-_SILENT = """
-    SELECT g.slug, c.partner, c.endpoint, c.proved_at, c.usual_pause_seconds, s.value
-    FROM contacts c JOIN games g ON g.id = c.game_id
-    LEFT JOIN settings s ON s.game_id = c.game_id AND s.key = 'silence.' || c.partner
-    WHERE c.proved_at IS NOT NULL
-      AND ((coalesce(s.value, 'auto') = 'auto' AND c.silent_from < :now) OR s.value NOT IN ('auto', 'off'))
-      AND EXISTS (SELECT 1 FROM secrets k
-                  WHERE k.game_id = c.game_id AND k.name > c.partner || '.' AND k.name < c.partner || '/')
-    ORDER BY g.slug, c.partner, c.endpoint
-"""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from coinslot.base import clock as clocks
+from coinslot.games import games
 from coinslot.operations import contacts, pauses, silence
 from coinslot.operations.pauses import Day
 
@@ -141,7 +142,8 @@ def test_an_outage_that_is_over_does_not_make_the_next_one_usual():
 
 
 def silent(installation) -> list[silence.Silent]:
-    return silence.find(installation.database.read())
+    connection = installation.database.read()
+    return silence.find(contacts.of_all(connection), games.outlines(connection, installation.catalogue))
 
 
 def call(installation, count: int = 1, endpoint: str = "orders") -> None:
