@@ -4,6 +4,8 @@ The service is Apprise's own ``json://`` against a real server. The clock is mov
 """
 
 import logging
+import random
+import re
 import time
 
 import pytest
@@ -41,10 +43,12 @@ class Alerts:
     def write(self, function):
         return self.installation.database.write_here(function)
 
-    def look(self):
+    def look(self, **options):
         """Look once; returns the bodies that were written since."""
         before = len(self.messages())
-        self.wait = watch.look(self.installation.database, self.wrong, lambda news: alerting.compose(PUBLIC_URL, news))
+        self.wait = watch.look(
+            self.installation.database, self.wrong, lambda news: alerting.compose(PUBLIC_URL, news), **options
+        )
         return [row["body"] for row in self.messages()[before:]]
 
     def later(self, seconds, every=10.0):
@@ -199,6 +203,41 @@ class TestWhatIsSent:
         assert alerts.look() == []
         query = "SELECT (SELECT count(*) FROM alerts) + (SELECT count(*) FROM installation_secrets)"
         assert alerts.installation.database.read().execute(query).fetchone()[0] == 0
+
+    def test_while_nobody_knows_what_is_wrong_nothing_is_over(self, alerts):
+        alerts.target()
+        alerts.wrong = [alarm()]
+        alerts.look()
+        assert len(alerts.later(150)) == 1
+        alerts.wrong = [alarm("unreadable")]
+        alerts.look(are_all=False)
+        for _ in range(30):
+            alerts.clock.shift(10)
+            alerts.look(are_all=False)
+
+        assert [row["body"].startswith("Over") for row in alerts.messages()] == [False, False]
+
+    @pytest.mark.parametrize("seed", range(6))
+    def test_of_any_story_each_is_sent_once_and_each_that_was_sent_is_over_once(self, alerts, seed):
+        chance = random.Random(seed)
+        alerts.target()
+        since, sent = {}, set()
+        for _ in range(400):
+            for key in "abcde":
+                if chance.random() < 0.05:
+                    since[key] = None if since.get(key) else time.time()
+            alerts.wrong = [alarm(key, f"({key})") for key, at in since.items() if at is not None]
+            for paragraph in "\n\n".join(alerts.look()).split("\n\n"):
+                if paragraph:
+                    word, key = re.match(r"(Over: |Still: |)\((.)\)", paragraph).groups()
+                    assert word != "Still: "
+                    assert (key in sent) == (word == "Over: ")
+                    sent ^= {key}
+            assert all(key in sent for key, at in since.items() if at is not None and time.time() - at >= 170)
+            alerts.clock.shift(10)
+        alerts.wrong = []
+        over = "".join(alerts.later(watch.RETURNED_OVER_SECONDS + 100))
+        assert sorted(re.findall(r"Over: \((.)\)", over)) == sorted(sent)
 
     def test_while_nothing_changes_nothing_is_written(self, alerts):
         alerts.target()

@@ -28,6 +28,11 @@ def test_a_server_hashes_no_password_before_it_serves():
     assert "wsgi" in loaded(code)
 
 
+def test_neither_a_server_nor_a_command_imports_apprise_which_costs_25_mb():
+    for code in ("import wsgi", "import handlers.commands.alerts, handlers.dashboard.account.alerts"):
+        assert {"apprise", "requests"} & set(loaded(code)) == set()
+
+
 def test_a_server_imports_no_command():
     assert {name for name in loaded("import wsgi") if "commands" in name and name.startswith("handlers.")} == {
         "handlers.commands"

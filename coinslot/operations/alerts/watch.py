@@ -55,16 +55,17 @@ class News:
 Compose = Callable[[News], tuple[str, str]]  # subject and body
 
 
-def look(database: Database, alarms: Iterable[Alarm], compose: Compose) -> float | None:
+def look(database: Database, alarms: Iterable[Alarm], compose: Compose, *, are_all: bool = True) -> float | None:
     """Compare what is wrong now with what was sent, and write the messages that are due.
 
-    Marking as sent and writing the messages is one commit. Returns in how many seconds to look again; None: there is
-    no target. Writes nothing while nothing changes.
+    Marking as sent and writing the messages is one commit. ``are_all``: what is not among the alarms is gone; else
+    nobody knows. Returns in how many seconds to look again; None: there is no target. Writes nothing while nothing
+    changes.
     """
     standing = {alarm.key: alarm for alarm in alarms}
-    plan = _plan(database.read(), standing)
+    plan = _plan(database.read(), standing, are_all)
     if plan is not None and plan.changes:
-        plan = database.write(lambda tx: _apply(tx, standing, compose))
+        plan = database.write(lambda tx: _apply(tx, standing, are_all, compose))
     return None if plan is None else plan.wait_seconds
 
 
@@ -95,7 +96,7 @@ class _Plan:
         return bool(self.begin or self.returned or self.gone or self.forgotten or self.news or is_any_new)
 
 
-def _plan(connection: Connection, standing: Mapping[str, Alarm]) -> _Plan | None:
+def _plan(connection: Connection, standing: Mapping[str, Alarm], are_all: bool) -> _Plan | None:
     """What to change; None without a target."""
     targets = connection.execute("SELECT name, is_new FROM alert_targets ORDER BY name").fetchall()
     if not targets:
@@ -124,6 +125,8 @@ def _plan(connection: Connection, standing: Mapping[str, Alarm]) -> _Plan | None
                 still.append(seen)
             else:
                 plan.known.append(seen)
+        elif not are_all:
+            continue
         elif row["gone_at"] is None:
             plan.gone.append(key)
         elif row["sent_at"] is None:
@@ -152,8 +155,8 @@ def _age(stamp: str, now: float) -> float:
     return math.inf if seconds < -1 else seconds
 
 
-def _apply(tx: Connection, standing: Mapping[str, Alarm], compose: Compose) -> _Plan | None:
-    plan = _plan(tx, standing)
+def _apply(tx: Connection, standing: Mapping[str, Alarm], are_all: bool, compose: Compose) -> _Plan | None:
+    plan = _plan(tx, standing, are_all)
     if plan is None:
         forget(tx)
         return None
