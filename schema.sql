@@ -19,6 +19,7 @@
 --   owner.password_hash   scrypt; its presence ends the setup link
 --   owner.totp            whether a second factor is asked for: its secret is sealed in installation_secrets
 --   heartbeat.arrived_at  when the heartbeat's URL last answered as it should; absent: not yet
+--   heartbeat.failure     why it did not, since when; absent: the last call arrived
 --   restored_at           when a backup was restored last; absent: never
 --   certificate           JSON: what the public URL's certificate was when it was last looked at
 --   outbox...._above      where the ids of deliveries and of attempts go on after a restore

@@ -4,6 +4,7 @@ The watcher sends an alert of its own when the calls end: that is how somebody h
 URL is a secret, since who knows it can pretend that all is well.
 """
 
+import logging
 from dataclasses import dataclass
 
 from coinslot.access import own_secrets
@@ -13,7 +14,6 @@ from coinslot.base.outbound import Outbound
 from coinslot.games.options import web_address
 from coinslot.operations.alerts.targets import AlertError
 from coinslot.relay import jobs
-from coinslot.relay.jobs import JobError
 from coinslot.store import audit, queries
 from coinslot.store.db import Connection, Database
 
@@ -21,7 +21,9 @@ JOB = "heartbeat"
 EVERY_SECONDS = 60.0
 TIMEOUT_SECONDS = 10.0
 SECRET = "heartbeat.url"  # noqa: S105  a name
-ARRIVED = "heartbeat.arrived_at"  # fact of the installation
+ARRIVED, FAILURE = "heartbeat.arrived_at", "heartbeat.failure"  # facts of the installation
+
+log = logging.getLogger("coinslot")
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class State:
 
 def state(connection: Connection) -> State:
     is_on = own_secrets.has(connection, SECRET)
-    failure = jobs.last_errors(connection, jobs.INSTALLATION).get(JOB) if is_on else None
-    return State(is_on, queries.fact(connection, ARRIVED) if is_on else None, failure)
+    arrived_at, failure = (queries.fact(connection, name) if is_on else None for name in (ARRIVED, FAILURE))
+    return State(is_on, arrived_at, failure)
 
 
 def set_url(tx: Connection, vault: Vault, url: str, actor: str) -> None:
@@ -57,14 +59,13 @@ def turn_off(tx: Connection, actor: str) -> bool:
     _clear(tx)
     if was_on:
         audit.record(tx, None, actor, "heartbeat.off", "")
-    jobs.wake(tx, jobs.INSTALLATION, JOB)  # a failure of before ends with it
     return was_on
 
 
 def beat(database: Database, vault: Vault, outbound: Outbound, is_ready: bool) -> float | None:
     """Call the URL if this installation is ready; returns when to run again, None while there is no URL.
 
-    Raises JobError when the URL did not answer 2xx; it is called again a minute later.
+    What it did not answer with 2xx is kept as a failure, until it does again. Raises VaultError.
     """
     url = own_secrets.opened(database.read(), vault, SECRET)
     if url is None:
@@ -72,12 +73,26 @@ def beat(database: Database, vault: Vault, outbound: Outbound, is_ready: bool) -
     if not is_ready:
         return EVERY_SECONDS
     answer = outbound.get(url, {"User-Agent": "Coinslot"}, TIMEOUT_SECONDS)
+    failure = None
     if answer.failure is not None or answer.status is None or not 200 <= answer.status < 300:
-        why = answer.detail or answer.failure or f"it answered {answer.status}"
-        raise JobError(f"the heartbeat's URL did not take the call: {why}", pauses=[EVERY_SECONDS])
-    database.write(lambda tx: queries.set_fact(tx, ARRIVED, clock.stamp()))
+        failure = answer.detail or (f"it answered {answer.status}" if answer.status else str(answer.failure))
+    is_news = database.write(lambda tx: _record(tx, failure))
+    if failure is not None and is_news:
+        log.warning("the heartbeat's URL did not take the call: %s", failure)
     return EVERY_SECONDS
 
 
+def _record(tx: Connection, failure: str | None) -> bool:
+    """Keep how a call ended; returns whether the one before ended otherwise."""
+    before = queries.fact(tx, FAILURE)
+    if failure is None:
+        tx.execute("DELETE FROM installation WHERE name = :name", {"name": FAILURE})
+        queries.set_fact(tx, ARRIVED, clock.stamp())
+    elif failure != before:  # its time is since when
+        queries.set_fact(tx, FAILURE, failure)
+    return failure != before
+
+
 def _clear(tx: Connection) -> None:
-    tx.execute("DELETE FROM installation WHERE name = :name", {"name": ARRIVED})
+    for name in (ARRIVED, FAILURE):
+        tx.execute("DELETE FROM installation WHERE name = :name", {"name": name})
