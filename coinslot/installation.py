@@ -19,7 +19,7 @@ from coinslot.operations.observations import Observations
 from coinslot.outbox.formats import FORMATS, Format
 from coinslot.relay.loop import Relay
 from coinslot.settlement.terms import InGame
-from coinslot.store.db import Database
+from coinslot.store.db import Connection, Database
 
 # Returns in how many seconds it wants to run again; None: only when it is asked for.
 Job: TypeAlias = "Callable[[Installation, Game], float | None]"
@@ -75,7 +75,8 @@ class Installation:
         jobs = {name: partial(self._run, job) for name, job in self.jobs.items()}
         jobs |= {name: partial(self._run_own, job) for name, job in self.own_jobs.items()}
         standing = [name for name, job in self.jobs.items() if isinstance(job, Standing)]
-        return Relay(self.database, self.vault, self.outbound, jobs, standing, self.formats, self.own_jobs)
+        has_work = {name: job.has_work for name, job in self.own_jobs.items() if isinstance(job, Following)}
+        return Relay(self.database, self.vault, self.outbound, jobs, standing, self.formats, self.own_jobs, has_work)
 
     def new_setup_link(self, base: str | None = None) -> str | None:
         """The link to set the first password; None once there is a password. ``base`` replaces the public URL."""
@@ -122,3 +123,14 @@ class Standing:
 
     def __call__(self, installation: "Installation", game: "Game") -> float | None:
         return self.run(installation, game)
+
+
+@dataclass(frozen=True)
+class Following:
+    """A job of the installation that follows the commits: when due, it is claimed only while ``has_work`` says so."""
+
+    run: OwnJob
+    has_work: Callable[[Connection], bool]
+
+    def __call__(self, installation: "Installation") -> float | None:
+        return self.run(installation)

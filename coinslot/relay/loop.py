@@ -46,7 +46,8 @@ class Relay:
 
     ``jobs`` are run when they are due: name -> function of a game's slug that returns in how many seconds it wants to
     run again (``jobs.py``). The relay asks for those that are ``standing`` itself: once it sees a game, and when that
-    game's configuration has changed. For those ``of_installation`` it asks once, when it begins; they get no slug.
+    game's configuration has changed. For those ``of_installation`` it asks once, when it begins; they get no slug. A
+    job that ``has_work`` names is claimed only while that is true, which is asked after each commit.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Relay:
         standing: Collection[str] = (),
         formats: Mapping[str, Format] = FORMATS,
         of_installation: Collection[str] = (),
+        has_work: Mapping[str, Callable[[Connection], bool]] | None = None,
     ) -> None:
         self._database = database
         self._vault = vault
@@ -65,6 +67,8 @@ class Relay:
         self._jobs = jobs or {}
         self._standing = standing
         self._of_installation = list(of_installation)  # those not asked for yet
+        self._has_work = has_work or {}
+        self._wanted: Collection[str] = ()  # the jobs to be claimed when they are due, as of _jobs_seen
         self._formats = formats
         self._revisions: dict[int, str] = {}  # of games, as of when their standing jobs were last asked for
         self.owner = f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -147,7 +151,7 @@ class Relay:
         jobs: list[Due] = []
         if is_job_due:
             free = JOBS_AT_ONCE - self._in_hand[_JOBS]
-            jobs = self._database.write(lambda tx: schedules.claim_due(tx, self.owner, self._jobs, free))
+            jobs = self._database.write(lambda tx: schedules.claim_due(tx, self.owner, self._wanted, free))
         for job in jobs:
             what = f"job {job.name} of {job.game_slug}" if job.game_slug else f"job {job.name}"
             self._begin(_JOBS, what, partial(self._run_job, job))
@@ -184,7 +188,10 @@ class Relay:
             return None
         if self._jobs_seen[0] != version:
             self._ask_for_standing(connection)
-            self._jobs_seen = (version, schedules.next_due(connection, self._jobs))
+            self._wanted = [
+                name for name in self._jobs if name not in self._has_work or self._has_work[name](connection)
+            ]
+            self._jobs_seen = (version, schedules.next_due(connection, self._wanted))
         return self._jobs_seen[1] if self._in_hand[_JOBS] < JOBS_AT_ONCE else None
 
     def _ask_for_standing(self, connection: Connection) -> None:

@@ -6,7 +6,8 @@ import threading
 import pytest
 
 from coinslot.base import clock as coinslot_clock
-from coinslot.installation import Standing
+from coinslot.games import games
+from coinslot.installation import Following, Standing
 from coinslot.relay import jobs as schedules
 from coinslot.relay.jobs import LEASE_SECONDS, PAUSES_SECONDS, JobError
 from coinslot.relay.loop import JOBS_AT_ONCE
@@ -28,6 +29,7 @@ class Jobs:
         self.ran = []
         self.does = lambda installation, game: None
         installation.jobs = {JOB: self._run}
+        installation.own_jobs = {}
 
     def _run(self, installation, game):
         self.ran.append(game.slug)
@@ -438,3 +440,34 @@ class TestJobsOfTheInstallation:
         assert ran == [installation, installation]
         query = "SELECT game_id, name, failures FROM schedules"
         assert [tuple(row) for row in installation.database.read().execute(query)] == [(0, "watch", 0)]
+
+    def test_one_that_follows_commits_is_claimed_only_while_it_has_work(self, installation, clock):
+        ran = []
+
+        def has_work(connection):
+            return connection.execute("SELECT count(*) FROM games").fetchone()[0] > len(ran)
+
+        installation.own_jobs = {"follow": Following(lambda given: ran.append(given) or 1.0, has_work)}
+
+        def drain():
+            installation.new_relay().drain()
+            return len(ran)
+
+        assert drain() == 0
+        installation.database.write_here(lambda tx: games.add(tx, "demo", "Demo", "test"))
+        assert (drain(), drain()) == (1, 1)
+        clock.shift(1)
+        assert drain() == 1
+        installation.database.write_here(lambda tx: games.add(tx, "other", "Other", "test"))
+        assert drain() == 2
+
+    def test_one_without_work_costs_no_commit(self, installation):
+        installation.own_jobs = {"follow": Following(lambda given: 1.0, lambda connection: False)}
+        relay = installation.new_relay()
+        relay._turn(0)  # asks for it
+
+        before = installation.database.read().execute("PRAGMA data_version").fetchone()[0]
+        turns = [relay._turn(0) for _ in range(20)]
+
+        assert installation.database.read().execute("PRAGMA data_version").fetchone()[0] == before
+        assert turns == [(0, 0)] * 20
