@@ -24,8 +24,8 @@ from werkzeug.routing import Rule
 from coinslot.base import literals
 from coinslot.base.settings import Settings
 from coinslot.games.options import COMMON_SECRETS, COMMON_SETTINGS
-from coinslot.installation import Installation, OwnJob
-from coinslot.operations import certificate, feeds
+from coinslot.installation import Following, Installation, OwnJob
+from coinslot.operations import certificate, feeds, search_job
 from coinslot.operations.alerts import heartbeat, targets
 from coinslot.outbox.formats import FORMATS
 from coinslot.settlement.terms import SETTINGS as SETTLEMENT_SETTINGS
@@ -45,6 +45,9 @@ OWN_JOBS: dict[str, OwnJob] = {
     heartbeat.JOB: alerting.beat,
     feeds.JOB: lambda installation: feeds.watch(installation.database),
     certificate.JOB: lambda installation: certificate.watch(installation.database, installation.settings.public_url),
+    search_job.NAME: Following(
+        lambda installation: search_job.fill(installation.database, installation.vault), search_job.has_work
+    ),
 }
 
 

@@ -32,7 +32,8 @@ CREATE TABLE installation (
 -- Secrets of the installation itself, sealed as those of games are.
 CREATE TABLE installation_secrets (
     name        TEXT NOT NULL PRIMARY KEY,     -- owner.totp, and owner.totp_offered until it has been confirmed;
-                                               -- alert.<target> and heartbeat.url: URLs, which are secrets too
+                                               -- alert.<target> and heartbeat.url: URLs, which are secrets too;
+                                               -- search.addresses: the key of the hashes in search_keys
     ciphertext  BLOB NOT NULL,
     nonce       BLOB NOT NULL UNIQUE,
     key_id      TEXT NOT NULL,
@@ -181,12 +182,26 @@ CREATE TABLE players (
     profile        TEXT NOT NULL DEFAULT '{}', -- JSON: segments, balances, offers, ... as the game pushed them
     is_profile_checked INTEGER NOT NULL DEFAULT 0 CHECK (is_profile_checked IN (0, 1)),  -- 0: stored as it came; what
                                                -- is shown of it is checked when it is shown
+    is_in_search   INTEGER NOT NULL DEFAULT 0 CHECK (is_in_search IN (0, 1)),  -- 0: new or changed since the job came by
     created_at     TEXT NOT NULL,
     updated_at     TEXT NOT NULL,
     PRIMARY KEY (game_id, player_id)
 ) STRICT;
 CREATE UNIQUE INDEX players_by_login_key ON players (game_id, login_key) WHERE login_key IS NOT NULL;
-CREATE INDEX players_by_name ON players (game_id, name) WHERE name IS NOT NULL;  -- the owner's search
+CREATE INDEX players_to_search ON players (game_id, player_id) WHERE is_in_search = 0;  -- the job that fills search_keys
+
+-- What leads to a player. A job fills it from players, transactions, events and payments (coinslot/operations/search_job.py),
+-- after their commits. To fill it anew: delete its rows, set is_in_search of all players to 0, and the cursor of the job
+-- `search` in schedules to NULL.
+CREATE TABLE search_keys (
+    kind       TEXT NOT NULL CHECK (kind IN ('id', 'name', 'address')),
+    key        TEXT NOT NULL,                  -- id, or name from any of its words on: folded, the first 64 characters.
+                                               -- Of an e-mail address a keyed hash, and nothing else
+    game_id    INTEGER NOT NULL REFERENCES games (id),
+    player_id  TEXT NOT NULL,                  -- registered or not
+    PRIMARY KEY (kind, key, game_id, player_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX search_keys_of_player ON search_keys (game_id, player_id) WHERE kind <> 'id';  -- new name, forgetting
 
 -- Players forgotten in this state of the database; a restore compares them with the file that lists all of them.
 CREATE TABLE forgotten (
@@ -305,6 +320,9 @@ CREATE INDEX transactions_tests ON transactions (game_id, id) WHERE is_test = 1;
 -- Months, by when it was bought. The last column finds what came late.
 CREATE INDEX transactions_by_moment ON transactions (game_id, moment, received_at);
 
+-- The owner's search in either case of letters; ids in small letters, as most are, are found by the unique keys.
+CREATE INDEX transactions_folded ON transactions (lower(reference)) WHERE reference <> lower(reference);
+
 -- raw_body, signature and session_metadata are left out of the list on purpose: forgetting a player empties them.
 CREATE TRIGGER transactions_are_never_changed BEFORE UPDATE OF
     id, public_id, game_id, partner, external_id, reference, kind, player_id, currency, gross_minor, subtotal_minor,
@@ -332,6 +350,7 @@ CREATE TABLE transaction_keys (
 -- A query that compares kind with a parameter writes +:kind /* hint */. Without +, SQLite re-prepares the query for each
 -- value, to see whether this partial index applies. The same holds for every index with such a WHERE.
 CREATE UNIQUE INDEX transaction_keys_signature ON transaction_keys (game_id, partner, value) WHERE kind = 'signature';
+CREATE INDEX transaction_keys_folded ON transaction_keys (lower(value)) WHERE value <> lower(value);  -- the owner's search
 
 -- What the game reads: one row per credit or reversal. The id is the feed's cursor and rises in commit order.
 CREATE TABLE grants (
@@ -398,6 +417,9 @@ CREATE INDEX events_of_nobody ON events (game_id, id)
     WHERE player_id IS NULL AND raw_body IS NOT NULL;                          -- forgetting a player
 CREATE INDEX events_of_boosts ON events (game_id, occurred_at, received_at)
     WHERE type IN ('sponsor.created', 'sponsor.ended');                        -- who supported whom when: months
+-- The owner's search in either case of letters.
+CREATE INDEX events_folded ON events (lower(dedupe_key)) WHERE dedupe_key <> lower(dedupe_key);
+CREATE INDEX events_by_transaction_folded ON events (lower(external_id)) WHERE external_id <> lower(external_id);
 
 -- Money that went back to the player, or came back after a dispute, and its outcome here. A fact about an unknown purchase
 -- waits for it.
@@ -557,6 +579,8 @@ CREATE INDEX payments_refunds_stuck ON payments (game_id, id) WHERE refund_state
 CREATE INDEX payments_by_time ON payments (game_id, purchased_at, id);       -- the payment query API, months
 CREATE INDEX payments_by_player ON payments (game_id, player_id, id);
 CREATE INDEX payments_by_state ON payments (game_id, state, id);             -- lists
+CREATE INDEX payments_folded ON payments (lower(transaction_id))
+    WHERE transaction_id <> lower(transaction_id);                           -- the owner's search in either case
 CREATE INDEX payments_changed ON payments (game_id, updated_at, purchased_at);  -- what came late for a closed month
 
 -- A known payment reported again with other content: the first report holds; a person decides.

@@ -73,6 +73,10 @@ class Page(NamedTuple):
 PAGES = {
     "overview": Page(("/",), "Overview"),
     "figures_csv": Page(("{game}/figures.csv",)),
+    "search_everything": Page(
+        ("/search", "/search?q=", "/search?q=o", "/search?q=1", "/search?q={player}", "/search?q=nothing-like-that"),
+        "Search",
+    ),
     "transactions": Page(
         ("{game}/transactions", "{game}/transactions?partner=appcharge&state=credited"),
         "Transactions",

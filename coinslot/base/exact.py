@@ -7,7 +7,7 @@ them, and refuse the rest. Limits are checked first: ``int()`` of a Decimal with
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -71,6 +71,19 @@ def parse_json(
     if not allow_half_pairs and may_be_unkept(raw):
         _refuse_half_surrogates(document)
     return document
+
+
+def leaves(document: Any) -> Iterator[tuple[str, Any]]:
+    """Every value of a parsed document that is no object and no list, with the name of the field that it stands in."""
+    waiting: list[tuple[str, Any]] = [("", document)]
+    while waiting:
+        field, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += value.items()
+        elif isinstance(value, list):
+            waiting += [(field, each) for each in value]
+        else:
+            yield field, value
 
 
 def json_text(value: Any, *, is_sorted: bool = False) -> str:

@@ -42,7 +42,12 @@ def login_names_alike(text: str) -> str:
     Databases ignore case, width, accents, blanks and control characters in various combinations. So this is coarser
     than :func:`login_name`: it slows down guesses and does not tell players apart.
     """
-    seen = normal("NFKD", login_name(text)).upper().casefold()
+    return searched(login_name(text))
+
+
+def searched(text: str) -> str:
+    """An id or a name as it is searched: in any case, with or without accents, blanks and invisible characters."""
+    seen = normal("NFKD", text).upper().casefold()
     return "".join(
         each
         for each in normal("NFKD", seen)

@@ -1,5 +1,6 @@
 """Forgetting a player: what is emptied, and what stays because the books need it."""
 
+from coinslot.games import search_keys
 from coinslot.store.db import Connection
 
 # A converted body that no delivery still waits to send. Its dead letters are never sent again.
@@ -23,7 +24,8 @@ EMPTY_CONVERTED_OF_EVENT = tuple(each.format(which="e.id = :id") for each in _EM
 def forget_player(tx: Connection, game_id: int, player_id: str) -> bool:
     """Delete the person and keep the sums; returns whether there was anything to forget.
 
-    Deleted: the registry entry, identities, logins under way, boosts; the kept bodies and signatures of the player's
+    Deleted: the registry entry, identities, logins under way, boosts, and what a search finds the player by; the kept
+    bodies and signatures of the player's
     transactions, conflicts and events, since those hold addresses; what was converted of the events and no longer waits
     to be sent; what the game answered to deliveries. Kept: ids, quantities and money. Rows that name the player in no
     column are for ``coinslot/operations/forgetting.py``.
@@ -68,4 +70,5 @@ def forget_player(tx: Connection, game_id: int, player_id: str) -> bool:
         "DELETE FROM boosts WHERE game_id = :game_id AND player_id = :player_id",
     ):
         emptied += tx.execute(statement, key).rowcount
+    emptied += search_keys.forget(tx, game_id, player_id)
     return found + emptied > 0

@@ -114,7 +114,7 @@ def import_players(tx: Connection, game_id: int, staged: Connection, number: int
                    country = coalesce(excluded.country, players.country),
                    login_name = coalesce(excluded.login_name, players.login_name),
                    login_key = coalesce(excluded.login_key, players.login_key),
-                   updated_at = excluded.updated_at
+                   updated_at = excluded.updated_at, is_in_search = 0
                WHERE excluded.name <> players.name
                   OR excluded.profile_image <> players.profile_image
                   OR excluded.country <> players.country

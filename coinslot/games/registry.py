@@ -136,7 +136,9 @@ def put_player(tx: Connection, game_id: int, player_id: str, entry: Mapping[str,
                name = excluded.name, profile_image = excluded.profile_image, country = excluded.country,
                login_name = excluded.login_name, login_key = excluded.login_key,
                password_hash = excluded.password_hash, profile = excluded.profile,
-               is_profile_checked = excluded.is_profile_checked, updated_at = excluded.updated_at""",
+               is_profile_checked = excluded.is_profile_checked, updated_at = excluded.updated_at,
+               is_in_search = CASE WHEN coalesce(excluded.name, '') = coalesce(players.name, '')
+                                        AND excluded.profile = players.profile THEN players.is_in_search ELSE 0 END""",
     )
     _put_identities(tx, game_id, player_id, entry.get("identities", {}))
     return is_new
@@ -147,7 +149,8 @@ def register_player(tx: Connection, game_id: int, player_id: str, name: str | No
     tx.execute(
         """INSERT INTO players (game_id, player_id, name, created_at, updated_at)
            VALUES (:game_id, :player_id, :name, :now, :now)
-           ON CONFLICT (game_id, player_id) DO UPDATE SET name = excluded.name, updated_at = excluded.updated_at
+           ON CONFLICT (game_id, player_id)
+           DO UPDATE SET name = excluded.name, updated_at = excluded.updated_at, is_in_search = 0
            WHERE excluded.name IS NOT NULL""",
         {"game_id": game_id, "player_id": player_id, "name": name, "now": clock.stamp()},
     )

@@ -9,7 +9,6 @@ A page's cursor is the path's name and the place where the page ended, so rows t
 """
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +20,9 @@ from coinslot.store.paging import LAST_ID, Listed, cut
 
 PAGE_ROWS = 50
 LOOKED_AT = 2000  # rows of a path per page
-MOST_FOUND = 20
 ITEMS_SHOWN = 4
 STATES = ("credited", "reversed", "conflict", "test")
-KEY_KINDS = ("purchase", "payment", "external", "order", "alias", "signature")
+KEY_KINDS = ("purchase", "payment", "external", "order", "alias", "twin", "signature")
 FALLBACKS = ("payment", "external")  # an order without its own id is stored under such a kind and its value
 
 
@@ -127,54 +125,13 @@ def partners(connection: Connection, game_id: int) -> list[str]:
     return [row["partner"] for row in rows]
 
 
-def by_any_id(connection: Connection, game_id: int, text: str) -> list[str]:
-    """The ``public_id`` of up to :data:`MOST_FOUND` transactions that anybody knows by this id.
-
-    That is our own id, the partner's (its own or a fallback), or any of ``transaction_keys``; where no transaction has
-    it, the id of a grant or of a delivery.
-    """
-    found = connection.execute(
-        """SELECT t.id, t.public_id FROM transactions t WHERE t.public_id = :text AND t.game_id = :game_id
-           UNION
-           SELECT t.id, t.public_id FROM json_each(:partners) p CROSS JOIN json_each(:ids) i
-           CROSS JOIN /* hint */ transactions t
-               ON t.game_id = :game_id AND t.partner = p.value AND t.external_id = i.value
-           UNION
-           SELECT t.id, t.public_id FROM json_each(:partners) p CROSS JOIN json_each(:kinds) k
-           CROSS JOIN /* hint */ transaction_keys x
-               ON x.game_id = :game_id AND x.partner = p.value AND x.kind = k.value AND x.value = :text
-           CROSS JOIN /* hint */ transactions t ON t.id = x.transaction_id
-           ORDER BY 1 DESC LIMIT :most""",
-        {
-            "game_id": game_id,
-            "text": text,
-            "partners": json.dumps(partners(connection, game_id)),
-            "ids": json.dumps([text, *(f"{kind}:{text}" for kind in FALLBACKS)]),
-            "kinds": json.dumps(KEY_KINDS),
-            "most": MOST_FOUND,
-        },
-    ).fetchall()
-    if not found:
-        grant_id = int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
-        found = connection.execute(
-            """SELECT t.id, t.public_id FROM grants g JOIN transactions t ON t.id = g.transaction_id
-               WHERE g.id = :grant_id AND g.game_id = :game_id
-               UNION
-               SELECT t.id, t.public_id FROM deliveries d JOIN grants g ON g.id = d.grant_id
-               JOIN transactions t ON t.id = g.transaction_id
-               WHERE d.webhook_id = :text AND d.game_id = :game_id""",
-            {"game_id": game_id, "grant_id": grant_id, "text": text},
-        ).fetchall()
-    return [row["public_id"] for row in found]
-
-
-def by_public_ids(connection: Connection, game_id: int, public_ids: Sequence[str]) -> list[Row]:
-    """These transactions as they are listed, newest first."""
+def by_ids(connection: Connection, ids: Sequence[int]) -> list[Row]:
+    """These transactions of any game as they are listed, with their ``game_id``, newest first."""
     return connection.execute(
-        f"""SELECT t.id AS place, {_COLUMNS}
-            FROM json_each(:ids) i CROSS JOIN /* hint */ transactions t ON t.public_id = i.value
-            WHERE t.game_id = :game_id ORDER BY t.id DESC LIMIT :most""",  # noqa: S608  our own words only
-        {"game_id": game_id, "ids": json.dumps(list(public_ids)), "most": MOST_FOUND, "items": ITEMS_SHOWN},
+        f"""SELECT t.game_id, {_COLUMNS}
+            FROM json_each(:ids) i CROSS JOIN /* hint */ transactions t ON t.id = i.value
+            ORDER BY t.id DESC""",  # noqa: S608  our own words only
+        {"ids": json.dumps(list(ids)), "items": ITEMS_SHOWN},
     ).fetchall()
 
 
@@ -199,15 +156,6 @@ def players(
            WHERE game_id = :game_id AND player_id > :after AND player_id >= :beginning AND player_id < :end
            ORDER BY player_id LIMIT :limit""",
         {"game_id": game_id, "after": after, "beginning": beginning, "end": _end_of(beginning), "limit": limit},
-    ).fetchall()
-
-
-def players_by_name(connection: Connection, game_id: int, beginning: str, limit: int = PAGE_ROWS) -> list[Row]:
-    """The first registered players whose name begins so, in the order of their names."""
-    return connection.execute(
-        """SELECT player_id, name, country, created_at, updated_at FROM players INDEXED BY players_by_name /* hint */
-           WHERE game_id = :game_id AND name >= :beginning AND name < :end ORDER BY name LIMIT :limit""",
-        {"game_id": game_id, "beginning": beginning, "end": _end_of(beginning), "limit": limit},
     ).fetchall()
 
 

@@ -276,14 +276,8 @@ def _of_body(body: bytes) -> Words:
     except ValueError:
         return _of_text(unquote(body.decode("utf-8", errors="replace")))
     words: Words = []
-    waiting: list[tuple[str, object]] = [("", document)]
-    while waiting:
-        field, value = waiting.pop()
-        if isinstance(value, dict):
-            waiting += value.items()
-        elif isinstance(value, list):
-            waiting += [(field, each) for each in value]
-        elif isinstance(value, str):
+    for field, value in exact.leaves(document):
+        if isinstance(value, str):
             words += [(field, value), *((field, word) for _, word in _of_text(value))]
         elif value is not None and not isinstance(value, bool):
             words.append((field, str(value)))

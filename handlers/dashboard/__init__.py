@@ -19,6 +19,7 @@ __all__ = ["PAGES", "ROOTS", "bp", "refuse"]
 # Method, rule, module and function. The function's name is the endpoint.
 PAGES = (
     ("GET", "/", "overview.home:overview"),
+    ("GET", "/search", "records.search:search_everything"),
     ("GET", "/games/<slug>/figures.csv", "overview.home:figures_csv"),
     ("GET", "/games/<slug>/transactions", "records.transactions:transactions"),
     ("GET", "/games/<slug>/transactions.csv", "records.transactions:transactions_csv"),

@@ -12,6 +12,7 @@ import pytest
 from coinslot.games import games, registry
 from coinslot.ledger import boosts, events, reports
 from coinslot.ledger import credit as ledger
+from coinslot.operations import search_job
 from handlers.dashboard.frame.words import player_address
 from tests.pages import HOSTILE, assert_has, next_of
 
@@ -68,13 +69,15 @@ def listed(answer):
 
 
 class TestList:
-    def test_registered_players_by_id_and_by_the_beginning_of_id_or_name(self, browser, put):
+    def test_registered_players_by_id_and_by_the_beginning_of_id_or_name(self, browser, put, installation):
         put("carol", name="Zoe")
-        put("zed", name="Carlos")
+        put("zed", name="Ann Carlos")
+        search_job.fill(installation.database, installation.vault)
         assert listed(browser.get(LIST)) == ["alice", "bob", "carol", "zed"]
         assert listed(browser.get(f"{LIST}?q=b")) == ["bob"]
-        assert listed(browser.get(f"{LIST}?q=car")) == ["carol"]
+        assert listed(browser.get(f"{LIST}?q=car")) == ["carol", "zed"]
         assert listed(browser.get(f"{LIST}?q=Car")) == ["zed"]
+        assert listed(browser.get(f"{LIST}?q=án")) == ["zed"]
         assert "No player&#39;s id or name" in browser.get(f"{LIST}?q=nobody").text.replace("'", "&#39;")
         assert listed(browser.get(f"{LIST}?q=%25")) == []
         for nobody in ("/nobody", "?id=nobody&show=timeline", "?id="):

@@ -482,9 +482,10 @@ def test_every_flipped_byte_is_noticed_or_harmless(place, tmp_path):
     raw = (tmp_path / "copy.db").read_bytes()
     chance = random.Random(1)
 
+    used = [position for position, byte in enumerate(raw) if byte]  # most of a small database's pages is empty
     outcomes: Counter[str] = Counter()
     for _ in range(20):
-        position = chance.randrange(len(raw))
+        position = chance.choice(used)
         (tmp_path / "copy.db").write_bytes(raw[:position] + bytes([raw[position] ^ 0xFF]) + raw[position + 1 :])
         result = place.run(operate.restore_command, tmp_path / "copy.db")
         outcomes["restored" if result.exit_code == 0 else "refused"] += 1

@@ -94,13 +94,13 @@ def with_query(**changed: object) -> str:
     return f"{request.path}?{urlencode(kept)}" if kept else request.path
 
 
-def player_address(player_id: str) -> str:
-    """The page of a player of this game, whatever the id is."""
-    return _address("player", "players", "player_id", player_id)
+def player_address(player_id: str, **query: Any) -> str:
+    """The page of a player of this game, or of the one that ``slug`` names, whatever the id is."""
+    return _address("player", "players", "player_id", player_id, **query)
 
 
 def payment_address(transaction_id: str, **query: Any) -> str:
-    """The page of a payment of this game, whatever its id is."""
+    """The page of a payment of this game, or of the one that ``slug`` names, whatever its id is."""
     return _address("payment", "payments", "transaction_id", transaction_id, **query)
 
 

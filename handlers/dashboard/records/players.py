@@ -11,6 +11,7 @@ from coinslot.games.games import Game
 from coinslot.games.registry import LONGEST_ID
 from coinslot.ledger import boosts, dossier, grants, search
 from coinslot.ledger.paths import CursorError, Filters
+from coinslot.operations import search_all
 from handlers.dashboard.frame import masking
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, page, read, see_other
@@ -32,7 +33,7 @@ def players(game: Game) -> AnyResponse:
     wanted = request.args.get("q", "").strip()[:LONGEST_ID]
     after = request.args.get("after", "")[:LONGEST_ID]
     rows = search.players(connection, game.id, wanted, after, search.PAGE_ROWS + 1)
-    named = search.players_by_name(connection, game.id, wanted) if wanted and not after else []
+    named = search_all.players_named(connection, game.id, wanted, search.PAGE_ROWS) if wanted and not after else []
     found = {row["player_id"] for row in rows}
     if wanted and not rows and not named and search.has_player(connection, game.id, wanted):
         return redirect(player_address(wanted), 303)  # not in the registry, but in the ledger

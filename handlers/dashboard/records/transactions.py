@@ -19,12 +19,10 @@ from handlers.dashboard.frame import masking
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, download, page, read, see_other, write
 from handlers.dashboard.frame.timeline import OUTCOMES, POLICIES, as_text, items_as_text, timeline
-from handlers.dashboard.frame.words import player_address
 from handlers.dashboard.records import dispute
 from handlers.dashboard.records.form import read_form
 
 LONGEST_REASON = 255
-LONGEST_SEARCH = 400
 STATE_WORDS = {"credited": "Credited", "reversed": "Reversed", "conflict": "With a conflict", "test": "Tests"}
 KINDS = {
     "purchase": "bought",
@@ -41,19 +39,13 @@ CSV_HEADER = (
 
 
 def transactions(game: Game) -> AnyResponse:
+    if wanted := request.args.get("q", "").strip():  # links of before there was one search for everything
+        return redirect(url_for("dashboard.search_everything", q=wanted), 303)
     connection = read()
-    wanted = request.args.get("q", "").strip()[:LONGEST_SEARCH]
     form = read_form(request.args)
     rows: list[object] = []
     after = searched_to = None
-    if wanted and "after" not in request.args:
-        found = search.by_any_id(connection, game.id, wanted)
-        if len(found) == 1:
-            return redirect(url_for("dashboard.transaction", public_id=found[0]), 303)
-        if not found and search.has_player(connection, game.id, wanted):
-            return redirect(player_address(wanted), 303)
-        rows = list(search.by_public_ids(connection, game.id, found)) if found else []
-    elif not form.problems:
+    if not form.problems:
         try:
             listed = search.transactions(connection, game.id, form.filters, request.args.get("after"))
         except paths.CursorError:
@@ -65,7 +57,6 @@ def transactions(game: Game) -> AnyResponse:
         rows=rows,
         after=after,
         searched_to=searched_to,
-        wanted=wanted,
         form=form,
         partners=search.partners(connection, game.id),
         states=STATE_WORDS,

@@ -1,0 +1,134 @@
+"""The job that fills ``search_keys``: it follows the commits, so that no credit waits for it.
+
+It reads each table on from where it stopped last time, since ids rise in the order of commits, and the players that are
+new or have changed, whose rows say so. It reads outside of a write; the write checks again that a body is still there,
+so that nobody who is forgotten meanwhile comes back.
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+
+from coinslot.access.vault import Vault
+from coinslot.games import search_keys
+from coinslot.relay import jobs
+from coinslot.store import queries
+from coinslot.store.db import Connection, Database, Row
+
+NAME = "search"
+AGAIN_SECONDS = 1.0  # after a run, if something is committed meanwhile
+ROWS_AT_ONCE = 500
+RUN_SECONDS = 5.0  # of one run; a job ends well before its lease
+PAUSE_SECONDS = 0.01  # between portions, for the threads that answer calls
+
+# Table -> what is read of it. An event need not name a player; a payment has no body with an address in it.
+_TABLES = {
+    "transactions": "SELECT id, game_id, player_id, raw_body FROM transactions",
+    "events": "SELECT id, game_id, player_id, raw_body FROM events",
+    "payments": "SELECT id, game_id, player_id, NULL AS raw_body FROM payments",
+}
+
+
+@dataclass
+class _Portion:
+    """What was read, and what it leads to. ``cursors`` is how far each table has been read."""
+
+    cursors: dict[str, int]
+    players: list[Row]
+    ids: set[tuple[int, str]] = field(default_factory=set)  # game and player
+    addresses: list[tuple[str, Row, str]] = field(default_factory=list)  # table, row, address
+
+
+def has_work(connection: Connection) -> bool:
+    """Whether something was committed that the job has not read."""
+    row = queries.row(
+        connection,
+        """SELECT (SELECT max(id) FROM transactions) AS transactions, (SELECT max(id) FROM events) AS events,
+                  (SELECT max(id) FROM payments) AS payments,
+                  (SELECT cursor FROM schedules WHERE game_id = :game_id AND name = :name) AS cursor,
+                  EXISTS (SELECT 1 FROM players WHERE is_in_search = 0) AS has_players""",
+        {"game_id": jobs.INSTALLATION, "name": NAME},
+    )
+    assert row is not None, "a SELECT without FROM has one row"
+    cursors = _parsed(row["cursor"])
+    return bool(row["has_players"]) or any((row[table] or 0) > cursors.get(table, 0) for table in _TABLES)
+
+
+def fill(database: Database, vault: Vault) -> float:
+    """Read what is new for some seconds; returns in how many the job wants to run again."""
+    until = time.monotonic() + RUN_SECONDS
+    while _fill_portion(database, vault):
+        if time.monotonic() >= until:
+            return 0.0
+        time.sleep(PAUSE_SECONDS)
+    return AGAIN_SECONDS
+
+
+def _fill_portion(database: Database, vault: Vault) -> bool:
+    """Returns whether there may be more."""
+    connection = database.read()
+    before = _parsed(jobs.cursor(connection, jobs.INSTALLATION, NAME))
+    portion = _read(connection, before)
+    if portion.cursors == before and not portion.players:
+        return False
+    secret = search_keys.secret(connection, vault)
+    if secret is None and (
+        portion.addresses or any(search_keys.addresses_in(row["profile"]) for row in portion.players)
+    ):
+        secret = database.write(lambda tx: search_keys.make_secret(tx, vault))
+    database.write(lambda tx: _store(tx, portion, secret or b""))
+    return True
+
+
+def _read(connection: Connection, before: dict[str, int]) -> _Portion:
+    players = connection.execute(
+        """SELECT game_id, player_id, name, profile, updated_at FROM players
+           WHERE is_in_search = 0 ORDER BY game_id, player_id LIMIT :most""",
+        {"most": ROWS_AT_ONCE},
+    ).fetchall()
+    portion = _Portion(dict(before), players)
+    for table, query in _TABLES.items():
+        for row in connection.execute(
+            f"{query} WHERE id > :after ORDER BY id LIMIT :most",
+            {"after": before.get(table, 0), "most": ROWS_AT_ONCE},
+        ):
+            portion.cursors[table] = row["id"]
+            if row["player_id"] is None:
+                continue
+            portion.ids.add((row["game_id"], row["player_id"]))
+            for address in search_keys.addresses_in(row["raw_body"]):
+                portion.addresses.append((table, row, address))
+    return portion
+
+
+def _store(tx: Connection, portion: _Portion, secret: bytes) -> None:
+    for game_id, player_id in sorted(portion.ids):
+        search_keys.put(tx, "id", search_keys.of_id(player_id), game_id, player_id)
+    for table, row, address in portion.addresses:
+        if queries.value(tx, f"SELECT 1 FROM {table} WHERE id = :id AND raw_body IS NOT NULL", {"id": row["id"]}):  # noqa: S608
+            key = search_keys.of_address(secret, address)
+            search_keys.put(tx, "address", key, row["game_id"], row["player_id"])
+    for row in portion.players:
+        _store_player(tx, row, secret)
+    jobs.put_cursor(tx, jobs.INSTALLATION, NAME, json.dumps(portion.cursors))
+
+
+def _store_player(tx: Connection, row: Row, secret: bytes) -> None:
+    """Nothing, if the entry was changed or deleted since it was read: then it is read again, or is gone."""
+    is_same = tx.execute(
+        """UPDATE players SET is_in_search = 1
+           WHERE game_id = :game_id AND player_id = :player_id AND updated_at = :updated_at AND is_in_search = 0""",
+        dict(row),
+    ).rowcount
+    if not is_same:
+        return
+    search_keys.put(tx, "id", search_keys.of_id(row["player_id"]), row["game_id"], row["player_id"])
+    search_keys.put_names(tx, row["game_id"], row["player_id"], row["name"])
+    for address in search_keys.addresses_in(row["profile"]):
+        key = search_keys.of_address(secret, address)
+        search_keys.put(tx, "address", key, row["game_id"], row["player_id"])
+
+
+def _parsed(cursor: str | None) -> dict[str, int]:
+    found: dict[str, int] = json.loads(cursor or "{}")
+    return found
