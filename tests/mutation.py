@@ -71,6 +71,7 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             "tests/access/test_vault.py",
             "tests/access/test_rotation_advice.py",
+            "tests/game/test_logins.py",
             "tests/commands/test_commands.py",
             "tests/appcharge/test_auth.py",
         ),
@@ -104,6 +105,7 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "tests/kit/test_partner_addresses.py",
             "tests/appcharge/test_orders.py",
             "tests/appcharge/test_receive.py",
+            "tests/appcharge/test_oddities.py",
             "tests/playtem/test_credit.py",
         ),
     ),
@@ -140,7 +142,11 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "coinslot/settlement/partner_rows.py",
             "coinslot/settlement/runs.py",
         ),
-        ("tests/settlement/test_closing.py", "tests/settlement/test_reconciliation.py"),
+        (
+            "tests/settlement/test_closing.py",
+            "tests/settlement/test_reconciliation.py",
+            "tests/settlement/test_documents.py",
+        ),
     ),
 }
 

@@ -24,6 +24,7 @@ def told(*rows):
     [
         ([row("current", 1)], [("ok", None, False)]),
         ([row("current", 364)], [("ok", None, False)]),
+        ([row("current", 364.99)], [("ok", None, False)]),
         ([row("current", 365)], [("old", "rotate", True)]),
         ([row("current", 0.5), row("previous", 300)], [("not entered", "retire", False)]),
         ([row("current", 8), row("previous", 300, 9)], [("not entered", "retire", True)]),

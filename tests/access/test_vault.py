@@ -94,6 +94,10 @@ def test_the_environments_key_is_used_instead_of_the_file(tmp_path):
         other.prepare()
 
 
+def test_a_key_is_known_by_the_same_id_for_ever():
+    assert MasterKey(bytes(range(32))).id == "510c142dc408c82e"
+
+
 def test_a_database_under_another_key_is_not_served(installation, studio):
     installation.vault.path.write_text(MasterKey.generate().text())
     with pytest.raises(VaultError, match="does not hold"):

@@ -131,10 +131,17 @@ class TestDecrypting:
             encryption.encrypt(b"{}", key.encode(), vector.encode())
 
     def test_a_body_of_64_kb_is_the_largest(self):
-        largest = padded_to(encryption.LARGEST_BODY)
+        largest = padded_to(64 * 1024)
 
-        assert len(largest) == encryption.LARGEST_BODY
+        assert len(largest) == 64 * 1024
         encryption.decrypt(largest, keys(KEY), keys(VECTOR))
+        with pytest.raises(SignatureError):
+            encryption.decrypt(padded_to(64 * 1024 + 32), keys(KEY), keys(VECTOR))
+
+    def test_half_of_a_surrogate_pair_is_read_as_in_signed_calls(self):
+        content = encrypted(b'{"playerName": "\\ud83d"}')
+
+        assert encryption.decrypt(content, keys(KEY), keys(VECTOR))[1] == {"playerName": "\ud83d"}
 
     def test_a_key_that_does_not_fit_does_not_hide_one_that_does(self):
         opened = encryption.decrypt(SMALL["body_hex"].encode(), keys("short", OTHER_KEY, KEY), keys("short", VECTOR))

@@ -101,6 +101,24 @@ def test_json_keeps_numbers_exact():
     assert document == {"a": Decimal("0.1"), "b": 12345678901234567890123, "c": "\U0001f600"}
 
 
+def test_a_document_that_is_nested_too_deeply_to_parse_may_be_read_without_its_depths():
+    def nested(levels, inside):
+        return b'{"a":' * levels + inside + b"}" * levels
+
+    raw = b'{"before": "[{", "deep": ' + nested(100_000, b"1") + b', "after": [1, {"b": 2}, ' + nested(9, b"3") + b"]}"
+
+    document = exact.parse_json(raw, is_lenient=True)
+
+    assert (document["before"], document["after"][:2]) == ("[{", [1, {"b": 2}])
+    levels, deep = 1, document["deep"]  # the document is one itself
+    while deep is not None:
+        levels, deep = levels + 1, deep["a"]
+    assert levels == exact.DEEPEST_LEVEL
+    assert document["after"][2] == exact.parse_json(nested(9, b"3"))
+    with pytest.raises(ValueError, match="nested too deeply"):
+        exact.parse_json(raw)
+
+
 def test_what_may_hold_nul_or_half_of_a_surrogate_pair():
     # The last is a whole pair, which shows only when it is read.
     assert all(map(exact.may_be_unkept, (rb'"\ud800"', rb'"\uDFFF"', rb'"\u0000"', rb'"\ud83d\ude00"')))

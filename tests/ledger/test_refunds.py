@@ -42,7 +42,17 @@ class Desk:
         return self.write(lambda tx: self.fact_in(tx, reason, *named, **how))
 
     def fact_in(
-        self, tx, reason, *names, policy=REVOKE, is_test=False, at=None, raw_body=b"event", player=None, named=None
+        self,
+        tx,
+        reason,
+        *names,
+        policy=REVOKE,
+        is_test=False,
+        at=None,
+        raw_body=b"event",
+        player=None,
+        named=None,
+        amount=None,
     ):
         event_id = events.record(
             tx,
@@ -68,6 +78,7 @@ class Desk:
             is_test=is_test,
             occurred_at=None if at is None else clock.stamp(at),
             policy=policy,
+            amount=amount,
         )
 
     def reverse(self, external_id="o-1", policy=REVOKE):
@@ -145,6 +156,28 @@ def test_money_that_went_back_is_counted_once(desk, db, facts, counted, policy):
 
     found = db("SELECT name, value FROM counters WHERE name IN ('refunded', 'returned') AND label = 'USD'")
     assert {row["name"]: row["value"] for row in found} == counted
+
+
+@pytest.mark.parametrize(
+    ("money", "amount", "noted"),
+    [
+        (("USD", 999), "9.98", "9.98 of 9.99 USD"),
+        (("USD", 999), "9.99", None),
+        (("USD", 999), "998", "998 of 9.99 USD"),  # partners do not say the unit: a whole number may be cents
+        (("USD", 999), "999", None),
+        (("USD", 999), "1000", None),
+        (("JPY", 1480), "1479", "1479 of 1480 JPY"),
+        (("USD", None), "1", None),
+        ((None, 999), "1", None),
+    ],
+)
+def test_a_refund_of_less_than_was_paid_is_noted_for_a_person(desk, db, money, amount, noted):
+    desk.credit(money=reports.Money(*money))
+
+    assert desk.fact("refund", amount=amount) == "reversed"
+
+    found = db("SELECT subject, detail FROM notices WHERE kind = 'partial_refund'")
+    assert [(row["subject"], row["detail"]) for row in found] == ([] if noted is None else [("o-1", noted)])
 
 
 def test_quantities_are_exact_and_nothing_stays_nothing(desk):

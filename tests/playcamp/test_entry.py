@@ -51,6 +51,8 @@ REFUSED = [
         (text, "playcamp.signature: use")
         for text in ("{}" * 600, "x" * 1025, "{user}\n", "pipe-sha256\n", "= (", "\ud800")
     ),
+    ("= sha256({user}{time}{key})", "use pipe-sha256"),
+    ("x= sha256({user}{time}{key})", "FORMAT must have {signature}, once"),
     ("{time}{signature} = md5({user}{time}{key})", "use one of sha256"),
     ("{time}{signature} = hmac-sha256-hex({user}{time})", "use one of sha256"),
     ("{user}{time} = sha256({user}{time}{key})", "FORMAT must have {signature}, once"),
@@ -210,8 +212,11 @@ class TestRecipes:
         assert proved(recipe, custom_data, user, campaign, seconds, by=("other", "k")).key.slot == "previous"
         assert refusal(recipe, custom_data, user, campaign, seconds, by=("other",)) == "signature"
         assert refusal(recipe, custom_data, f"{user}1", campaign, seconds, by=("k",)) in UNPROVED
-        assert refusal(recipe, custom_data, user, campaign, seconds + 301, by=("k",)) == "timestamp"
-        assert refusal(recipe, custom_data, user, campaign, seconds - 6, by=("k",)) == "timestamp"
+        for late, is_good in ((300, True), (301, False), (-5, True), (-6, False)):
+            if is_good:
+                assert proved(recipe, custom_data, user, campaign, seconds + late, by=("k",)).user == user
+            else:
+                assert refusal(recipe, custom_data, user, campaign, seconds + late, by=("k",)) == "timestamp"
 
     @pytest.mark.parametrize("recipe", RECIPES)
     @settings(max_examples=40)
@@ -242,7 +247,8 @@ class TestRecipes:
             recipe = Recipe.parse(f"{{time}}.{{signature}} = hmac-sha256-{encoding}({{user}}.{{time}})")
             bare = sign(recipe, SHARED_KEY.encode(), USN, None, THEN).rstrip("=")
 
-            assert proved(recipe, bare).signature == proved(recipe, bare + "=").signature
+            assert proved(recipe, bare).signature == proved(recipe, bare + "==").signature
+            assert refusal(recipe, bare + "===") == "malformed"
 
     def test_who_is_not_named_beside_it_is_who_the_data_names(self):
         recipe = Recipe.parse("pipe-sha256")

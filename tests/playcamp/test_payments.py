@@ -146,6 +146,37 @@ def counted(answer):
     return {name: value for name, value in answer.json.items() if value}
 
 
+def test_a_row_that_cannot_be_mapped_is_kept_as_the_game_wrote_it():
+    mapped, raw = paid(transactionId=...), {"id": 7}
+    broken = payment_report.check(None, RULES, "poll", raw=raw)
+    bare = payment_report.check(["x"], RULES, "poll")
+    nameless = [payment_report.check(mapped, RULES, "poll", raw=each) for each in (raw, {"id": 8})]
+
+    assert [json.loads(each.row) for each in (broken, bare)] == [{"unmapped": raw}, {"unmapped": ["x"]}]
+    assert {each.problem for each in (broken, bare)} == {"the mapping did not produce an object"}
+    assert len({each.transaction_id for each in (*nameless, payment_report.check(mapped, RULES, "poll"))}) == 3
+
+
+def test_queries_keep_to_their_game_and_range(report, push, write, installation, studio, stored):
+    other = Studio(installation, "other")
+    for seconds in (10, 20, 30):
+        report(transaction_id=f"GP-{seconds}", purchasedAt=NOW - seconds, is_registering=False)
+    push(paid("GP-5", purchasedAt=NOW - 5))
+    connection, game_id = installation.database.read(), studio.row["id"]
+    ids = {name: row["id"] for name, row in stored().items()}
+    before = stored()
+
+    from_at, to_at = time_of.stamp(NOW - 20), time_of.stamp(NOW - 5)
+    assert queries.count_between(connection, game_id, from_at, to_at) == 2
+    assert queries.count_between(connection, other.row["id"], from_at, to_at) == 0
+    assert queries.newest_polled(connection, game_id, time_of.stamp(NOW)) == time_of.stamp(NOW - 10)
+    assert queries.newest_polled(connection, game_id, time_of.stamp(NOW - 30)) is None
+    assert queries.kept(connection, game_id, "poll", 9, time_of.stamp(NOW - 20)) == [ids["GP-10"], ids["GP-20"]]
+    write(payments.note_attribution, game_id, "GP-20")
+    write(payments.note_attribution, other.row["id"], "GP-10")
+    assert [name for name, row in stored().items() if row != before[name]] in ([], ["GP-20"])
+
+
 # Pushed
 
 

@@ -216,6 +216,18 @@ class TestProof:
 
         assert caught.value.reason == "signature"
 
+    @pytest.mark.parametrize(
+        ("at", "reason"),
+        [(2**63 - 1, "timestamp"), (2**63, "signature"), (-(2**63), "timestamp"), (-(2**63) - 1, "signature")],
+    )
+    def test_a_time_is_a_number_of_64_bits(self, at, reason):
+        v1 = signing.hmac_hex("sha256", SECRET.encode(), f"{at}.".encode() + CHANGED)
+
+        with pytest.raises(SignatureError) as caught:
+            verify(CHANGED, f"t={at},v1={v1}", [KEY], 300)
+
+        assert caught.value.reason == reason
+
     def test_the_age_of_a_timestamped_call_is_bounded_and_that_of_a_simple_one_cannot_be(self, post, clock, studio):
         ages = [(299, 200), (300, 200), (300.9, 200), (301, 401), (-4, 200), (-5, 200), (-6, 401)]
         for late, status in ages:

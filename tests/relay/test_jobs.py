@@ -155,6 +155,29 @@ class TestTheRow:
 
         assert [each.name for each in jobs.claim("another")] == [JOB]
 
+    def test_waking_a_job_runs_it_now_though_it_pauses(self, jobs, clock):
+        jobs.at()
+        jobs.finish(jobs.claim()[0], error="no luck")
+
+        jobs.write(lambda tx: schedules.wake(tx, jobs.game_id, JOB))
+
+        assert (jobs.due_in(), jobs.row()["asked"]) == (0, 2)
+
+    def test_a_warning_stands_until_it_is_ended_and_an_error_until_the_job_succeeds(self, jobs, clock):
+        def standing():
+            connection = jobs.installation.database.read()
+            return schedules.warnings(connection, jobs.game_id), schedules.last_errors(connection, jobs.game_id)
+
+        jobs.at()
+        jobs.write(lambda tx: schedules.warn(tx, jobs.game_id, JOB, "three rows have no id"))
+        jobs.finish(jobs.claim()[0], error="no luck")
+        assert standing() == ({JOB: "three rows have no id"}, {JOB: "no luck"})
+
+        clock.shift(PAUSES_SECONDS[0])
+        jobs.write(lambda tx: schedules.warn(tx, jobs.game_id, JOB, None))
+        jobs.finish(jobs.claim()[0])
+        assert standing() == ({}, {})
+
 
 class TestByHand:
     def test_a_job_taken_is_nobody_elses_until_it_is_finished(self, jobs, clock):

@@ -46,6 +46,7 @@ def test_a_grant_arrives_signed_and_is_recorded(owed, clock):
         (grant_id,) = owed.credit()
         assert owed.drain() == 1
 
+    assert deliveries.is_relay_running(owed.installation.database.read())
     (request,) = receiver.requests
     assert request.verify(secret)["data"]["id"] == grant_id
     assert request.path == "/hook"

@@ -551,6 +551,19 @@ class TestReopening:
         ]
         assert db("SELECT * FROM audit WHERE action = 'settlement.state' AND subject = '2026-07: reopened'")
 
+    def test_versions_are_counted_for_each_month_and_charts_hold_what_counts_of_the_newest(self, books):
+        books.order("o-1", 999)
+        books.order("o-2", 500, environment="sandbox")
+        books.order("o-3", 700, at="2026-08-05")
+        books.close()
+        books.reopen()
+
+        assert [books.close("2026-07").version, books.close("2026-08").version] == [2, 1]
+
+        for most, expected in ((12, [("2026-07", 999), ("2026-08", 700)]), (1, [("2026-08", 700)])):
+            rows = months.gross_by_month(books.connection, books.game.id, most)
+            assert [(row["month"], row["gross_minor"]) for row in rows] == expected
+
     def test_takes_a_reason(self, books):
         books.close()
         with pytest.raises(SettlementError, match="why"):

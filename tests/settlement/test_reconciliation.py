@@ -1,5 +1,7 @@
 """Months compared with the partners' own figures: what agrees, what does not, and what is at stake."""
 
+import dataclasses
+import json
 import random
 from decimal import Decimal
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from coinslot.base import clock
 from coinslot.ledger.refunds import REFUNDED_AT
 from coinslot.settlement import differences, jobs, months, purchases, reconciling, runs, states
 from coinslot.settlement.differences import Difference, PartnerRow, Side, compare
@@ -200,8 +203,9 @@ class TestAppcharge:
 
     @pytest.mark.parametrize(("has_payment", "state"), [(False, "reconciled"), (True, "closed")])
     def test_a_month_is_reconciled_by_itself_once_it_agrees_with_all(
-        self, reconciler, books, appcharge, has_payment, state
+        self, reconciler, books, appcharge, db, has_payment, state
     ):
+        assert unreconciled(books) == ([], []), "an open month is compared with nobody"
         books.order("o-1")
         if has_payment:
             books.pay("GP-1")
@@ -211,6 +215,9 @@ class TestAppcharge:
         reconciler.by_api("appcharge")
 
         assert books.state() == state
+        assert db("SELECT actor, subject FROM audit WHERE action = 'settlement.reconcile'") == [
+            {"actor": "test", "subject": "2026-07 appcharge by api"}
+        ]
         assert unreconciled(books) == (["playcamp"] if has_payment else [], [])
         if has_payment:
             with pytest.raises(months.SettlementError, match="say in a note"):
@@ -256,6 +263,44 @@ class TestAppcharge:
 
         reconciler.carry_on(run_id, "appcharge")
         assert [each.result for each in reconciler.run(run_id).summary] == ["missing_there"]
+
+    def test_its_progress_is_a_guess_that_only_grows(self, reconciler, books, appcharge):
+        books.close()
+        run = reconciler.run(reconciler.begin("appcharge"))
+        middle = clock.stamp((clock.seconds(run.month.starts_at) + clock.seconds(run.month.ends_at)) / 2)
+        stages = [
+            {"state": "reading", "rows_read": 5, "rows_expected": None},
+            {"state": "reading", "rows_read": 5, "rows_expected": 10},
+            {"state": "reading", "rows_read": 20, "rows_expected": 10},
+            {"state": "comparing", "rows_compared": 5, "rows_read": 10},
+            {"state": "comparing", "rows_read": 0},
+            {"state": "searching", "cursor": ""},
+            {"state": "searching", "cursor": json.dumps([middle, 7])},
+            {"state": "searching", "cursor": json.dumps(["2026-08-02T00:00:00.000000Z", 7])},
+            {"state": "done"},
+        ]
+
+        found = [round(dataclasses.replace(run, **stage).progress, 6) for stage in stages]
+
+        assert found == [0.0, 0.3, 0.6, 0.7, 0.8, 0.8, 0.9, 1.0, 1.0]
+
+    def test_a_run_that_was_replaced_is_deleted_a_portion_at_a_time(
+        self, reconciler, books, appcharge, db, monkeypatch
+    ):
+        monkeypatch.setattr(runs, "ROWS_AT_ONCE", 2)
+        for number in range(3):
+            add_row(appcharge, f"x-{number}")
+        books.close()
+        for _ in range(2):
+            reconciler.by_api("appcharge")
+
+        calls = 1
+        while calls < 20 and books.write(lambda tx: runs.delete_replaced(tx, books.game.id)):
+            calls += 1
+
+        assert calls == 4  # two with rows, one for the run itself, one that finds nothing
+        assert [row["state"] for row in db("SELECT state FROM reconciliations")] == ["done"]
+        assert [row["n"] for row in db("SELECT count(*) AS n FROM partner_rows")] == [3]
 
     @pytest.mark.parametrize("deadline", [0, FOREVER])
     def test_a_month_that_was_reopened_is_compared_anew(self, reconciler, books, appcharge, deadline):
