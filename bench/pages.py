@@ -17,17 +17,27 @@ from coinslot.base import clock
 from coinslot.games import games
 from coinslot.installation import Installation
 from coinslot.ledger import policies, refunds
+from coinslot.operations import search_job
 from coinslot.outbox import destinations
 from coinslot.store.db import Connection
 
 BUDGET_MS = 50
 BUDGET_QUERIES = 12
+SHOPPERS = 200_000
 
 # The pages, under the names in `named` below. A page that does not exist yet is left out of the table.
 PAGES = (
     "/",
     "/activity",
     "/account",
+    "/search?q={public_id}",
+    "/search?q={external_id}",
+    "/search?q={folded}",
+    "/search?q={payment}",
+    "/search?q={player}",
+    "/search?q=shopper-777@example.com",
+    "/search?q=nothing-of-that-name",
+    *(f"/search?q={each}" for each in ("0", "1", "a", "d", "s", "12", "shopper")),
     "/games/{game}/integration",
     "/games/{game}/integration/appcharge",
     "/games/{game}/transactions",
@@ -52,10 +62,6 @@ PAGES = (
     "/games/{game}/transactions?player={player}&item=rare&state=credited",
     "/games/{game}/transactions?partner=playtem&state=reversed&item=coins",
     "/games/{game}/transactions?partner=playtem&from=2026-03-01&to=2026-03-02&amount=0.01+USD",
-    "/games/{game}/transactions?q={public_id}",
-    "/games/{game}/transactions?q={external_id}",
-    "/games/{game}/transactions?q={payment}",
-    "/games/{game}/transactions?q=nothing-of-that-name",
     "/games/{game}/transactions/{public_id}",
     "/games/{game}/transactions/{reversed}",
     "/games/{game}/players",
@@ -85,6 +91,7 @@ def varied(rows: int) -> Copied:
         "partner": "CASE WHEN n % 500 = 0 THEN 'playtem' ELSE partner END",
         "received_at": received,
         "is_test": "n % 1000 = 7",
+        "reference": "CASE n % 7 WHEN 0 THEN hex(randomblob(8)) ELSE lower(hex(randomblob(8))) END",  # for the search
         "gross_minor": "CASE n % 10 WHEN 0 THEN 499 WHEN 1 THEN n % 20000 ELSE 999 END",
     }
     more = {"transactions": changed, "grants": {"is_test": "n % 1000 = 7", "created_at": received}}
@@ -96,6 +103,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--rows", type=int, default=1_000_000, help="transactions stored before (default 1,000,000)")
     command.add_argument("--times", type=int, default=5, help="how often each page is asked for (default 5)")
     command.add_argument("--home", type=Path, help="use this filled folder again, or fill it when it is not there")
+    command.add_argument("--only", default="/", help="pages whose address begins so (default all)")
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
@@ -108,7 +116,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
             fill(home, arguments.rows, varied(arguments.rows))
             happen(home)
             print(f"{arguments.rows:,} transactions, filled in {time.perf_counter() - began:.0f} s", flush=True)
-        return measure_all(home, arguments.times)
+            fill_search(home)
+        return measure_all(home, arguments.times, arguments.only)
 
 
 def happen(home: Path) -> None:
@@ -147,7 +156,29 @@ def happen(home: Path) -> None:
     installation.database.close()
 
 
-def measure_all(home: Path, times: int) -> list[str]:
+def fill_search(home: Path) -> None:
+    """Register many players with names and e-mail addresses, and have the job read everything."""
+    installation: Installation = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
+    installation.database.write_here(
+        lambda tx: tx.execute(
+            """WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :players)
+               INSERT INTO players (game_id, player_id, name, profile, created_at, updated_at)
+               SELECT (SELECT id FROM games), printf('shopper-%d', n), printf('Shopper Smith %d', n),
+                      printf('{"email": "shopper-%d@example.com"}', n), :now, :now FROM numbers""",
+            {"players": SHOPPERS, "now": clock.stamp()},
+        )
+    )
+    began, before = time.perf_counter(), (home / "coinslot.db").stat().st_size
+    while search_job.fill(installation.database, installation.vault) == 0.0:
+        pass
+    installation.database.truncate_wal()
+    (rows,) = installation.database.read().execute("SELECT count(*) FROM search_keys").fetchone()
+    grown = ((home / "coinslot.db").stat().st_size - before) / 1e6
+    print(f"search: {rows:,} keys in {time.perf_counter() - began:.0f} s, {grown:.1f} MB", flush=True)
+    installation.database.close()
+
+
+def measure_all(home: Path, times: int, only: str) -> list[str]:
     app = create_app({"COINSLOT_HOME": str(home)})
     installation: Installation = app.extensions["coinslot"]
     installation.database.prepare()
@@ -158,7 +189,7 @@ def measure_all(home: Path, times: int) -> list[str]:
     missed = []
     found = named(installation)
     print(f"{'median ms':>10} {'worst':>8} {'of CPU':>8} {'queries':>8}  page")
-    for page in PAGES:
+    for page in (page for page in PAGES if page.startswith(only)):
         address = page.format_map(found)
         figures = measure(installation, client, address, times)
         if figures is None:
@@ -207,4 +238,14 @@ def named(installation: Installation) -> dict[str, str]:
            WHERE g.kind = 'reversal' LIMIT 1"""
     ).fetchone()
     values = {"external_id": row["external_id"], "public_id": row["public_id"], "player": row["player_id"]}
-    return {"game": GAME, "middle": str(middle), "payment": quote(payment), "reversed": undone, **values}
+    (folded,) = connection.execute(
+        "SELECT lower(reference) FROM transactions WHERE id % 7 = 1 LIMIT 1 OFFSET 1"
+    ).fetchone()
+    return {
+        "game": GAME,
+        "folded": folded,
+        "middle": str(middle),
+        "payment": quote(payment),
+        "reversed": undone,
+        **values,
+    }

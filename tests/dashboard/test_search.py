@@ -33,7 +33,7 @@ def rows(browser):
                 unescape(" ".join(re.sub("<[^>]+>", " ", each).split()))
                 for each in re.findall("<t[hd].*?</t[hd]>", row)
             ]
-            link = re.search(r'<th[^>]*><a href="([^"]+)"', row)
+            link = re.search(r'<th[^>]*><span><a href="([^"]+)"', row)
             found.append((cells, None if link is None else unescape(link[1])))
         return found
 

@@ -96,4 +96,5 @@ def _player(hit: Hit, slug: str, link: str | None) -> Shown:
     what = "player" if row["name"] is None else f"player {row['name']}"
     amount = "" if row["reference"] is None else money(row["gross_minor"], row["currency"])
     states = ["registered"] if row["is_registered"] else ["not registered"]
-    return Shown(what, row["player_id"], by, link, None, None, amount, row["received_at"] or "", states)
+    text = hit.matched or row["player_id"]
+    return Shown(what, text, by, link, row["player_id"], link, amount, row["received_at"] or "", states)
