@@ -482,9 +482,8 @@ CREATE TABLE notices (
     game_id         INTEGER NOT NULL REFERENCES games (id),
     partner         TEXT NOT NULL,
     kind            TEXT NOT NULL CHECK (kind IN
-                    ('unknown_status',         -- orders are refused because of this word for the state of a payment
-                     'empty_order',            -- paid, and named nothing to credit
-                     'misplaced_order',        -- came to an address that takes no orders, and was refused
+                    ('empty_order',            -- paid, and named nothing to credit
+                     'unreadable_money',       -- credited, and what was paid for it cannot be read
                      'unnamed_event',          -- names an order, and not what happened to it
                      'partial_refund',         -- of less than the order
                      'credited_twice',         -- two transactions turned out to be one purchase
@@ -493,6 +492,8 @@ CREATE TABLE notices (
     detail          TEXT NOT NULL,             -- more about it, or empty
     transaction_id  INTEGER REFERENCES transactions (id),  -- this and the next: the transactions it is about, if any
     other_id        INTEGER REFERENCES transactions (id),
+    currency        TEXT,                      -- of the money at stake; NULL: none, or unknown; likewise the amount
+    amount_minor    INTEGER,
     seen            INTEGER NOT NULL,          -- how often it was noted
     first_at        TEXT NOT NULL,
     last_at         TEXT NOT NULL,
@@ -884,11 +885,17 @@ CREATE INDEX differences_by_result ON differences (reconciliation_id, result, id
 
 -- What the owner looks at -------------------------------------------------------------------------------------
 
--- A bounded ring of refused calls, written in batches outside the request (coinslot/operations/observations.py). The plain
--- columns carry no secret and no signature; the call itself is sealed by the vault.
+-- Refused calls. The plain columns carry no secret and no signature; the call itself is sealed by the vault.
+-- Without a state: a bounded ring of calls that proved nothing, written in batches outside the request
+-- (coinslot/operations/observations.py). With a state: a call that had proved itself, committed before it was answered and
+-- never dropped while it is open (coinslot/ledger/refused.py).
 CREATE TABLE refusals (
     id              INTEGER PRIMARY KEY,
-    game_id         INTEGER REFERENCES games (id),  -- NULL when the call named no game of ours
+    game_id         INTEGER REFERENCES games (id),  -- NULL when the call named no game of ours, and proved nothing
+    state           TEXT CHECK (state IN
+                    ('open',                   -- nothing was credited for it
+                     'mended',                 -- its order was credited, failed or was refunded since
+                     'aside')),                -- a person set it aside
     partner         TEXT NOT NULL,
     endpoint        TEXT NOT NULL,
     path            TEXT NOT NULL DEFAULT '',  -- as it was called, where there is no such address; empty otherwise
@@ -901,10 +908,54 @@ CREATE TABLE refusals (
     ciphertext      BLOB NOT NULL,             -- JSON: request line, headers that matter, body (cut at 64 KiB)
     nonce           BLOB NOT NULL UNIQUE,
     key_id          TEXT NOT NULL,
-    created_at      TEXT NOT NULL
+    created_at      TEXT NOT NULL,
+    -- Of calls with a state:
+    name            TEXT,                      -- the id that the order goes by: one of refusal_names
+    is_question     INTEGER NOT NULL DEFAULT 0 CHECK (is_question IN (0, 1)),  -- it reported nothing, and asked
+                                               -- something: the same question is one row
+    reference       TEXT NOT NULL DEFAULT '',  -- the order's id as the partner writes it; empty: it has none
+    detail          TEXT NOT NULL DEFAULT '',  -- more about the reason: the sku, the status
+    player_id       TEXT,                      -- NULL: not said
+    currency        TEXT,                      -- NULL: not said, or unreadable; likewise the amount
+    amount_minor    INTEGER,
+    is_test         INTEGER NOT NULL DEFAULT 0 CHECK (is_test IN (0, 1)),
+    seen            INTEGER NOT NULL DEFAULT 1, -- how often it was refused
+    last_at         TEXT,                      -- the last time
+    ended_at        TEXT,                      -- mended or set aside since
+    note            TEXT,                      -- why it was set aside
+    CHECK (state IS NOT NULL OR (player_id IS NULL AND last_at IS NULL)),
+    CHECK (state IS NULL OR (game_id IS NOT NULL AND last_at IS NOT NULL)),
+    CHECK (coalesce(state, 'open') = 'open' OR ended_at IS NOT NULL)
 ) STRICT;
 CREATE INDEX refusals_by_partner ON refusals (partner, game_id, id);
-CREATE INDEX refusals_by_time ON refusals (created_at);
+CREATE INDEX refusals_by_time ON refusals (created_at) WHERE state IS NULL;
+CREATE INDEX refusals_open ON refusals (game_id, partner, id) WHERE state = 'open';  -- troubles; asked for by every credit
+CREATE INDEX refusals_ended ON refusals (ended_at) WHERE ended_at IS NOT NULL;       -- pruning
+
+-- The names of the order that such a call reported: its ids as the ledger knows them, or the hash of the body.
+CREATE TABLE refusal_names (
+    game_id     INTEGER NOT NULL REFERENCES games (id),
+    partner     TEXT NOT NULL,
+    name        TEXT NOT NULL,
+    refusal_id  INTEGER NOT NULL REFERENCES refusals (id) ON DELETE CASCADE,
+    PRIMARY KEY (game_id, partner, name, refusal_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX refusal_names_by_refusal ON refusal_names (refusal_id);            -- deleting
+
+-- From where calls of a partner have proved themselves: what is refused from there is no stranger's noise.
+CREATE TABLE callers (
+    partner         TEXT NOT NULL,
+    remote_address  TEXT NOT NULL,
+    proved_at       TEXT NOT NULL,             -- to within an hour
+    PRIMARY KEY (partner, remote_address)
+) STRICT, WITHOUT ROWID;
+
+-- Troubles that a person set aside. One is shown again when it happens again, and forgotten once it is over.
+CREATE TABLE asides (
+    trouble     TEXT NOT NULL PRIMARY KEY,     -- its key
+    note        TEXT NOT NULL,
+    created_at  TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- Who changed what, by page or command. Never holds a value of a secret.
 CREATE TABLE audit (

@@ -21,6 +21,7 @@ from coinslot.payments import lists
 from coinslot.relay import jobs
 from coinslot.store import counters
 from coinslot.store.db import Connection, DatabaseError, EngineError
+from handlers.kit import troubles
 from handlers.kit.receive import current_installation, plain_error
 
 # A counter's name -> the metric, and what it means; below, of a counter with a label, the metric's name for that.
@@ -113,6 +114,7 @@ class Figures(Collector):
                 unread += 1
                 continue
             yield from found
+        yield from _troubles(self._installation)
         yield _unread(unread)
 
 
@@ -120,6 +122,19 @@ def _unread(count: int) -> Metric:
     return GaugeMetricFamily(
         "coinslot_unread", "Groups of figures that are left out because they could not be read.", value=count
     )
+
+
+def _troubles(installation: Installation) -> list[Metric]:
+    labels = ("key", "severity", "game")
+    counts = GaugeMetricFamily("coinslot_trouble", "Troubles that stand, each with its count.", labels=labels)
+    money = GaugeMetricFamily(
+        "coinslot_trouble_money", "Money at stake in a trouble, in major units.", labels=("key", "game", "currency")
+    )
+    for each in troubles.list_troubles(installation):
+        counts.add_metric((each.key, each.severity, each.game or ""), each.count)
+        for currency, amount in each.money.items():
+            money.add_metric((each.key, each.game or "", currency), float(amount.split(" ")[0]))
+    return [counts, money]
 
 
 def _counted(connection: Connection, slugs: dict[int, str]) -> list[Metric]:

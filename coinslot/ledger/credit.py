@@ -14,7 +14,7 @@ from coinslot.base import clock
 from coinslot.base.outbound import Outbound
 from coinslot.games import lookup, registry
 from coinslot.games.games import Game
-from coinslot.ledger import aliases, chain, grants, refunds
+from coinslot.ledger import aliases, chain, grants, refunds, refused
 from coinslot.ledger.chain import public_id as public_id
 from coinslot.ledger.oddities import note_oddities
 from coinslot.ledger.reports import (
@@ -132,8 +132,7 @@ def credit(tx: Connection, wanted: Credit, rules: Rules) -> Credited:
     if state["has_destinations"]:
         deliveries.enqueue(tx, wanted.game_id, "grant.created", grant_id=grant_id, player_id=wanted.player_id)
     counters.add_each(tx, wanted.game_id, wanted.partner, _figures(wanted, lines))
-    if state["has_waiting_refunds"]:
-        refunds.settle(tx, wanted.game_id, wanted.game_slug, wanted.partner, _named(wanted))
+    _end_what_waited(tx, wanted, state)
     return Credited(wanted.public_id, wanted.answer_status, wanted.answer_body, is_new=True)
 
 
@@ -198,6 +197,8 @@ def _read_state(tx: Connection, wanted: Credit) -> Row:
                EXISTS (SELECT 1 FROM destinations WHERE game_id = :game_id AND state <> 'removed') AS has_destinations,
                EXISTS (SELECT 1 FROM refunds
                        WHERE game_id = :game_id AND partner = :partner AND outcome = 'waiting') AS has_waiting_refunds,
+               EXISTS (SELECT 1 FROM refusals
+                       WHERE game_id = :game_id AND partner = :partner AND state = 'open') AS has_open_refusals,
                EXISTS (SELECT 1 FROM transaction_keys
                        WHERE game_id = :game_id AND partner = :partner AND kind = 'alias' AND value = :external_id)
                OR EXISTS (SELECT 1 FROM transaction_keys
@@ -225,9 +226,16 @@ def _repeat(tx: Connection, wanted: Credit, known: Row, state: Row) -> Credited:
     aliases.note_twins(tx, wanted, known)
     if not wanted.is_simulated:
         counters.add(tx, wanted.game_id, wanted.partner, "duplicate")
+    _end_what_waited(tx, wanted, state)
+    return Credited(known["public_id"], known["answer_status"], known["answer_body"], is_new=False)
+
+
+def _end_what_waited(tx: Connection, wanted: Credit, state: Row) -> None:
+    """Apply the refunds that waited for this purchase, and end the troubles of its calls that were refused."""
     if state["has_waiting_refunds"]:
         refunds.settle(tx, wanted.game_id, wanted.game_slug, wanted.partner, _named(wanted))
-    return Credited(known["public_id"], known["answer_status"], known["answer_body"], is_new=False)
+    if state["has_open_refusals"]:
+        refused.mend_order(tx, wanted)
 
 
 def _named(wanted: Credit) -> list[tuple[str, str]]:

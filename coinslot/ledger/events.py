@@ -6,6 +6,7 @@ from typing import Any
 
 from coinslot.base import clock
 from coinslot.games import registry
+from coinslot.ledger import refused
 from coinslot.outbox import deliveries
 from coinslot.store import counters, queries
 from coinslot.store.db import Connection, Row
@@ -34,6 +35,8 @@ def record(
 
     A new event adds 1 to the counter ``counted_as``, unless it names the reserved player.
     """
+    if raw_body is not None:
+        refused.mend_call(tx, game_id, partner, raw_body)
     if find(tx, game_id, partner, dedupe_key) is not None:
         return None
     # An id is taken only for a row that will be there: repeats leave no gaps in the feed.

@@ -22,8 +22,13 @@ def note(
     *,
     transaction_id: int | None = None,
     other_id: int | None = None,
+    currency: str | None = None,
+    amount_minor: int | None = None,
 ) -> None:
-    """Keep a notice, once per subject however often it is noted, with the newest detail."""
+    """Keep a notice, once per subject however often it is noted, with the newest detail.
+
+    The amount, in minor units of the currency, is the money at stake; None: there is none, or it is not known.
+    """
     now = clock.stamp()
     row = {
         "game_id": game_id,
@@ -33,6 +38,8 @@ def note(
         "detail": exact.whole_text(detail[:LONGEST_DETAIL]),
         "transaction_id": transaction_id,
         "other_id": other_id,
+        "currency": currency,
+        "amount_minor": amount_minor,
         "seen": 1,
         "first_at": now,
         "last_at": now,

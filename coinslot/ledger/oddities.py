@@ -9,15 +9,22 @@ from coinslot.store.db import Connection
 
 
 def note_oddities(tx: Connection, wanted: Credit, credited: Credited) -> None:
-    """Note what a person has to look at: a paid order that grants nothing, or one that a restore may have doubled."""
+    """Note what a person has to look at: a paid order that grants nothing, or whose money cannot be read, or that a
+    restore may have doubled.
+    """
     if not credited.is_new or wanted.player_id == registry.RESERVED_ID:
         return
     money = wanted.money
+    about = (wanted.game_id, wanted.partner)
+    is_known = money.gross_minor is not None and money.currency is not None
     if wanted.kind == "purchase" and money.gross_minor != 0 and not any(amount for _, amount in wanted.lines):
         paid = "amount unknown"
         if money.gross_minor is not None and money.currency is not None:
             paid = f"{in_major(money.gross_minor, money.currency)} {money.currency}"
-        notices.note(tx, wanted.game_id, wanted.partner, "empty_order", wanted.reference, paid)
+        amount = money.gross_minor if is_known else None
+        notices.note(tx, *about, "empty_order", wanted.reference, paid, currency=money.currency, amount_minor=amount)
+    elif wanted.kind == "purchase" and not is_known and not wanted.is_test:
+        notices.note(tx, *about, "unreadable_money", wanted.reference)
     if wanted.known_by:
         note_if_replayed(tx, wanted)
 

@@ -1,7 +1,8 @@
 """Observations: what is worth keeping but must not delay a call: refused calls, counts of proved calls, uses of keys.
 
 They are held in memory and written together about once a second, outside every request: a forged call never costs a
-commit. A crash loses at most that second. The memory and the table are bounded.
+commit. A crash loses at most that second. The memory and the table are bounded. Only a refused call that had proved
+itself is committed before it is answered (:meth:`Observations.keep`): somebody may have paid.
 """
 
 import atexit
@@ -11,12 +12,14 @@ import os
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from coinslot.access import keyring
 from coinslot.access.vault import Vault
 from coinslot.base import clock
+from coinslot.ledger import refused
+from coinslot.ledger.refused import Claim
 from coinslot.operations import contacts, feeds
 from coinslot.store import counters, portions
 from coinslot.store.db import Connection, Database
@@ -26,6 +29,9 @@ FLUSH_SECONDS = 1.0
 HELD_AT_MOST = 128  # refusals in memory; more than that within a second are counted, not kept
 KEPT_PER_PARTNER = 300  # refusals per partner and game
 KEPT_SECONDS = 7 * 24 * 3600
+MOST_CALLERS = 1000  # addresses in memory
+ON_CALLER = "ON CONFLICT (partner, remote_address) DO UPDATE SET proved_at = excluded.proved_at"
+ENDED_KEPT_SECONDS = 365 * 24 * 3600  # calls that had proved themselves, after they were mended or set aside
 
 log = logging.getLogger("coinslot")
 
@@ -46,6 +52,7 @@ class Refusal:
     at: str = field(default_factory=clock.stamp)
     is_simulated: bool = False  # one of our own calls
     path: str = ""  # what was called, where there is no such address; ``endpoint`` is then the nearest one
+    detail: str = ""  # more about the reason: the sku, the status
 
 
 class Observations:
@@ -61,22 +68,48 @@ class Observations:
         self._called: Counter[tuple[int, str, str]] = Counter()
         self._read: dict[int, tuple[int, float]] = {}
         self._read_before: dict[int, tuple[int, float]] = {}
+        self._callers: dict[tuple[str, str], int] = {}  # (partner, address) -> the hour of its last proved call
+        self._new_callers: set[tuple[str, str]] = set()
         self._wake = threading.Event()
         self._pid = 0
 
-    def refused(self, refusal: Refusal) -> None:
-        call = (refusal.game_id, refusal.game_slug, refusal.partner, refusal.endpoint)
-        key = (*call, refusal.reason, refusal.is_simulated)
+    def keep(self, refusal: Refusal, claim: Claim) -> None:
+        """Commit a refused call that had proved itself as a row of its own; where its order is credited already, hold
+        it for the ring. Raises DatabaseError when it cannot be committed.
+        """
+        count = replace(refusal, game_id=claim.game_id)
+        if not self._database.write(lambda tx: refused.keep(tx, refusal.partner, claim, self._columns(tx, count))):
+            self.refused(count)
+            return
         with self._mutex:
-            self._refusals.append(refusal)
-            self._refused[key] += 1
+            self._refused[_counted(count)] += 1
         self._flush_soon()
 
-    def called(self, game_id: int, partner: str, endpoint: str, keys: Iterable[tuple[str, str]] = ()) -> None:
+    def refused(self, refusal: Refusal) -> None:
+        """Hold a refused call for the ring."""
+        with self._mutex:
+            self._refusals.append(refusal)
+            self._refused[_counted(refusal)] += 1
+        self._flush_soon()
+
+    def called(
+        self,
+        game_id: int,
+        partner: str,
+        endpoint: str,
+        keys: Iterable[tuple[str, str]] = (),
+        remote_address: str = "",
+    ) -> None:
         """A call to one of our addresses has proved itself, with these keys: name and slot of each."""
         now = clock.now()
+        caller, hour = (partner, remote_address), int(now // 3600)
         with self._mutex:
             self._called[(game_id, partner, endpoint)] += 1
+            if self._callers.get(caller) != hour:
+                if len(self._callers) >= MOST_CALLERS:
+                    self._callers.clear()
+                self._callers[caller] = hour
+                self._new_callers.add(caller)
             for name, slot in keys:
                 self._used[(game_id, name, slot)] = now
         self._flush_soon()
@@ -99,6 +132,7 @@ class Observations:
             used, self._used = self._used, {}
             called, self._called = self._called, Counter()
             read, self._read = self._read, {}
+            callers, self._new_callers = self._new_callers, set()
         for (_, slug, partner, endpoint, reason, _), count in refused.items():
             log.warning("refused %d call(s): %s %s %s, reason %s", count, partner, slug or "-", endpoint, reason)
         if not refused and not used and not called and not read:
@@ -107,6 +141,9 @@ class Observations:
         def store(tx: Connection) -> None:
             for (game_id, name, slot), at in used.items():
                 keyring.used(tx, game_id, name, slot, clock.stamp(at))
+            for partner, remote_address in callers:
+                row = {"partner": partner, "remote_address": remote_address, "proved_at": clock.stamp()}
+                insert(tx, "callers", row, ON_CALLER)
             for (game_id, partner, endpoint), count in called.items():
                 counters.add(tx, game_id, partner, counters.CALLED, count, endpoint)
                 contacts.proved(tx, game_id, partner, endpoint, count)
@@ -126,13 +163,12 @@ class Observations:
             log.error("observations were not written: %s", error)
 
     def _store_refusal(self, tx: Connection, refusal: Refusal) -> None:
+        insert(tx, "refusals", self._columns(tx, refusal) | {"created_at": refusal.at})
+
+    def _columns(self, tx: Connection, refusal: Refusal) -> dict[str, Any]:
         sealed = self._vault.seal(tx, keyring.REFUSAL_PURPOSE, json.dumps(dict(refusal.request)).encode())
         kept = {name: value for name, value in vars(refusal).items() if name not in ("game_slug", "request", "at")}
-        insert(
-            tx,
-            "refusals",
-            {**kept, **vars(sealed), "created_at": refusal.at, "is_simulated": int(refusal.is_simulated)},
-        )
+        return {**kept, **vars(sealed), "is_simulated": int(refusal.is_simulated)}
 
     def _flush_soon(self) -> None:
         if self._pid != os.getpid():
@@ -153,16 +189,31 @@ class Observations:
             self.flush()
 
 
+def _counted(refusal: Refusal) -> tuple[int | None, str, str, str, str, bool]:
+    call = (refusal.game_id, refusal.game_slug, refusal.partner, refusal.endpoint)
+    return (*call, refusal.reason, refusal.is_simulated)
+
+
 def _prune(tx: Connection, game_id: int | None, partner: str) -> None:
-    tx.execute("DELETE FROM refusals WHERE created_at < :since", {"since": clock.stamp(clock.now() - KEPT_SECONDS)})
+    now = clock.now()
+    tx.execute(
+        "DELETE FROM refusals WHERE state IS NULL AND created_at < :since", {"since": clock.stamp(now - KEPT_SECONDS)}
+    )
+    tx.execute("DELETE FROM refusals WHERE ended_at < :since", {"since": clock.stamp(now - ENDED_KEPT_SECONDS)})
+    tx.execute(
+        """DELETE FROM refusals WHERE game_id = :game_id AND partner = :partner AND state = 'open'
+                                  AND is_question = 1 AND last_at < :since""",
+        {"game_id": game_id, "partner": partner, "since": clock.stamp(now - KEPT_SECONDS)},
+    )
     of_game = equals("game_id", game_id)
     oldest_kept = tx.execute(
-        f"""SELECT id FROM refusals WHERE partner = :partner AND {of_game}
+        f"""SELECT id FROM refusals WHERE partner = :partner AND {of_game} AND state IS NULL
            ORDER BY id DESC LIMIT 1 OFFSET :kept""",  # noqa: S608  our own words only
         {"partner": partner, "game_id": game_id, "kept": KEPT_PER_PARTNER - 1},
     ).fetchone()
     if oldest_kept is not None:
         tx.execute(
-            f"DELETE FROM refusals WHERE partner = :partner AND {of_game} AND id < :oldest",  # noqa: S608  likewise
+            f"""DELETE FROM refusals
+                WHERE partner = :partner AND {of_game} AND state IS NULL AND id < :oldest""",  # noqa: S608  likewise
             {"partner": partner, "game_id": game_id, "oldest": oldest_kept["id"]},
         )

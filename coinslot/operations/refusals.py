@@ -35,6 +35,18 @@ class Refused:
     is_opened: bool
     is_simulated: bool  # proved to be one of our own calls, which no figure counts
     request: Mapping[str, Any] = field(repr=False)
+    state: str | None = (
+        None  # None: it had not proved itself; else see coinslot/ledger/refused.py, also for what follows
+    )
+    reference: str = ""
+    detail: str = ""
+    player_id: str | None = None
+    currency: str | None = None
+    amount_minor: int | None = None
+    seen: int = 1
+    last_at: str | None = None
+    ended_at: str | None = None
+    note: str | None = None
 
     @cached_property
     def body(self) -> bytes:
@@ -51,7 +63,7 @@ class Refused:
 
     @property
     def received(self) -> float:
-        return clock.seconds(self.created_at)
+        return clock.seconds(self.last_at or self.created_at)
 
     def text(self, name: str) -> str:
         """A part of what was kept; empty where there is none."""
@@ -137,4 +149,7 @@ def opened(key: MasterKey, row: Row) -> Refused:
     )
 
 
-_AS_STORED = "id game_id partner endpoint reason status remote_address body_size created_at".split()
+_AS_STORED = (
+    "id game_id partner endpoint reason status remote_address body_size created_at state reference detail player_id "
+    "currency amount_minor seen last_at ended_at note"
+).split()

@@ -1,22 +1,29 @@
-"""Troubles: what is wrong in all games, found by a fixed number of statements however many games there are.
+"""What is wrong in all games, found by a fixed number of statements however many games there are.
 
 A count ends at :data:`MOST` and one, which means "more". ``handlers/kit/trouble_sentences.py`` has the sentences.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import NamedTuple
 
+from coinslot.access.rotation import ROTATION_DAYS, advice
 from coinslot.base import clock
+from coinslot.base.money import in_minor
 from coinslot.games.erasure import FORGOTTEN
 from coinslot.games.registry import RESERVED_ID
 from coinslot.ledger import statuses
 from coinslot.outbox import deliveries
-from coinslot.store.db import Connection
+from coinslot.store.db import Connection, Row
 
 MOST = 10_000
 HOUR_SECONDS = 3600
 DAY_SECONDS = 86_400
-RECENT_DAYS = 7  # conflicts and the like are troubles for so long; nothing else ends them
-ROTATION_DAYS = 7  # after that a rotation should be over
+RECENT_DAYS = 7  # what has no money at stake is a trouble for so long; nothing else ends it
+STAKES_LOOKED_AT = 1000  # deliveries or payments whose money is summed
 LOOKED_AT = 1000  # of the newest conflicts
 LISTED = 100  # destinations, jobs and keys that are troubles one by one
 NAMED = 10  # orders, words and addresses that a trouble names
@@ -24,12 +31,22 @@ NOTICES = 1000  # the newest that are counted
 WRONG_ADDRESSES = 10  # each a trouble, the most called first
 
 
+class Dates(NamedTuple):
+    """The dates of one value of a secret."""
+
+    name: str
+    slot: str
+    created_at: str
+    last_used_at: str | None
+
+
 @dataclass(frozen=True)
-class Trouble:
-    """One thing that is wrong. ``game`` is a slug, None where it concerns all; ``subject`` is what it is about.
+class Found:
+    """Something wrong. ``game`` is a slug, None where it concerns all; ``subject`` is what it is about.
 
     ``count`` is None where there is nothing to count. ``detail`` says more. ``named`` are the first :data:`NAMED` that
-    were counted, each with a detail. All of these texts may be anybody's.
+    were counted, each with a detail. ``since`` and ``latest`` are stamps. ``stake`` is money by currency, in minor
+    units. All of these texts may be anybody's.
     """
 
     kind: str
@@ -38,10 +55,39 @@ class Trouble:
     detail: str = ""
     subject: str = ""
     named: tuple[tuple[str, str], ...] = ()
+    since: str | None = None
+    latest: str | None = None
+    stake: Mapping[str, int | Decimal] = field(default_factory=dict)
+    endpoint: str = ""  # of a refused call; ``detail`` is then the reason
+    is_test: bool = False
+
+    @property
+    def key(self) -> str:
+        """What names it as long as it lasts."""
+        if self.kind == "refused_order":
+            test = "test." if self.is_test else ""
+            return f"refused:{self.game}:{test}{self.subject}.{self.endpoint}:{self.detail}"
+        about = f"{self.subject}.{self.detail}" if self.kind in ("refused", "no_address") else self.subject
+        return ":".join(filter(None, (self.kind, self.game, "".join(about.split()))))
 
 
-def find(connection: Connection) -> list[Trouble]:
-    """Every trouble the database knows of; empty when all is well."""
+@dataclass(frozen=True)
+class State:
+    """What the database knows, found at one time.
+
+    ``facts`` are those of the installation, name -> value; ``asides`` the troubles that were set aside, key -> when;
+    ``job_errors`` what failed, game -> job -> error; ``newest`` is the stamp of the newest transaction.
+    """
+
+    found: list[Found]
+    facts: Mapping[str, str]
+    asides: Mapping[str, str]
+    job_errors: Mapping[str, Mapping[str, str]]
+    newest: str | None
+
+
+def find(connection: Connection) -> State:
+    """Every trouble the database knows of, and what the checks of the machine ask it, in three statements at most."""
     now = clock.now()
     values = {
         "most": MOST + 1,
@@ -57,175 +103,304 @@ def find(connection: Connection) -> list[Trouble]:
         "oldest_beat": clock.stamp(now - deliveries.OLDEST_BEAT_SECONDS),
         "newest_beat": clock.stamp(now + deliveries.OLDEST_BEAT_SECONDS),
     }
-    rows = connection.execute(f"{_ONE_BY_ONE} UNION ALL {_COUNTED}", values)
-    found = [Trouble(row["kind"], row["game"], row["count"], row["detail"] or "", row["subject"] or "") for row in rows]
-    return found + _noticed(connection, values["recently"])
+    by_kind: dict[str, list[Found]] = {}
+    for row in connection.execute(f"{_ONE_BY_ONE} UNION ALL {_COUNTED}", values):
+        kind, game, count, detail, subject, since, latest = row
+        if kind in COUNTED:
+            figure, since, latest = detail.split(" ")
+            count, detail = int(figure), ""
+        each = Found(kind, game, count, detail or "", subject or "", since=since or None, latest=latest or None)
+        by_kind.setdefault(kind, []).append(each)
+    (newest,), facts, aside, secrets = (by_kind.pop(kind, []) for kind in ("newest", "fact", "aside", "secret"))
+    errors: dict[str, dict[str, str]] = {}
+    for job in by_kind.get("job", []):
+        errors.setdefault(job.game or "", {})[job.subject] = job.detail
+    found = [each for group in by_kind.values() for each in group]
+    if any(kind in _STAKES for kind in by_kind):
+        found = _with_stakes(connection, found, values)
+    return State(
+        found + _keys(secrets, now) + _reported(connection, values),
+        facts={each.subject: each.detail for each in facts},
+        asides={each.subject: each.since or "" for each in aside},
+        job_errors=errors,
+        newest=newest.since,
+    )
 
 
-def _noticed(connection: Connection, recently: object) -> list[Trouble]:
-    """A trouble for each called address that does not exist, and for each kind of notices of a partner."""
-    rows = connection.execute(
-        _NOTICED, {"recently": recently, "notices": NOTICES + 1, "wrong_addresses": WRONG_ADDRESSES}
-    ).fetchall()
+def refused_ids(connection: Connection, key: str) -> list[int]:
+    """The open refused calls that are the trouble of this key."""
+    rows = connection.execute(_OPEN, {"most": MOST + 1, "recently": ""}).fetchall()
+    return [row["id"] for row in rows if _found_of("refused_order", [row]).key == key]
+
+
+def _keys(values: Iterable[Found], now: float) -> list[Found]:
+    """A trouble for each secret that is due to be replaced, and for each rotation that is due to be ended.
+
+    ``values`` are those of the secrets: ``subject`` is the name and ``latest`` the slot.
+    """
+    of_games: dict[str, list[Found]] = {}
+    for value in values:
+        of_games.setdefault(value.game or "", []).append(value)
     found = []
-    grouped: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
-    for row in rows:
-        if row["kind"] == "no_address":
-            found.append(Trouble("no_address", row["game"], row["count"], row["detail"], row["partner"]))
-        elif row["kind"] != "unknown_status" or not _is_listed(row["subject"], row["completed"], row["failed"]):
-            grouped.setdefault((row["kind"], row["game"], row["partner"]), []).append((row["subject"], row["detail"]))
-    for (kind, game, partner), named in grouped.items():
-        found.append(Trouble(kind, game, len(named), "", partner, tuple(named[:NAMED])))
+    for game, of_game in of_games.items():
+        created = {each.subject: each.since for each in of_game if each.latest == "current"}
+        dates = [Dates(each.subject, each.latest or "", each.since or "", each.detail or None) for each in of_game]
+        for name, advices in advice(dates, now).items():
+            for each in advices:
+                kind = "old_key" if each.step == "rotate" else "rotation"
+                found += [Found(kind, game, None, each.sentence, name, since=created[name])] if each.is_due else []
     return found
 
 
-def _is_listed(word: str, completed: str | None, failed: str | None) -> bool:
-    """Whether the owner's lists say by now what a status means; None: a list has its default."""
-    return (
-        statuses.meaning(
-            word, statuses.COMPLETED if completed is None else completed, statuses.FAILED if failed is None else failed
-        )
-        is not None
+def _reported(connection: Connection, values: Mapping[str, object]) -> list[Found]:
+    """A trouble for each game, address and reason of the refused calls that had proved themselves and are open, for
+    each called address that does not exist, and for each kind of notices of a partner.
+    """
+    grouped: dict[tuple[object, ...], list[Row]] = {}
+    for row in connection.execute(
+        f"{_OPEN} UNION ALL {_NOTICED}", {**values, "notices": NOTICES + 1, "wrong_addresses": WRONG_ADDRESSES}
+    ):
+        if not _is_failed(row):
+            about = (row["endpoint"], row["reason"], row["is_test"])
+            grouped.setdefault((row["kind"], row["game"], row["partner"], *about), []).append(row)
+    return [_found_of(str(key[0]), rows) for key, rows in grouped.items()]
+
+
+def _found_of(kind: str, rows: Sequence[Row]) -> Found:
+    first = rows[0]
+    stake: Counter[str] = Counter()
+    for row in rows:
+        if row["currency"] is not None and not row["is_test"]:
+            stake[row["currency"]] += row["amount_minor"] or 0
+    return Found(
+        kind=kind,
+        game=first["game"],
+        # Of a question, and of an address, each time counts; of an order it is still one order.
+        count=sum(row["seen"] for row in rows) if first["is_question"] else len(rows),
+        detail=first["reason"],
+        subject=first["partner"],
+        named=tuple((row["reference"], row["detail"]) for row in rows if row["reference"])[:NAMED],
+        since=min(row["created_at"] for row in rows),
+        latest=max(row["last_at"] for row in rows),
+        stake=stake,
+        endpoint=first["endpoint"],
+        is_test=bool(first["is_test"]),
     )
+
+
+def _is_failed(row: Row) -> bool:
+    """Whether the owner's lists say by now that an order with such a status was not paid."""
+    lists = [
+        default if named is None else named
+        for named, default in ((row["completed"], statuses.COMPLETED), (row["failed"], statuses.FAILED))
+    ]
+    return row["reason"] == "unknown_status" and statuses.meaning(row["detail"], *lists) == statuses.FAILED
+
+
+def _with_stakes(connection: Connection, found: list[Found], values: Mapping[str, object]) -> list[Found]:
+    """The same with the money of grants that were not delivered and of payments that were not registered."""
+    stakes: dict[tuple[str, str], Counter[str]] = {}
+    statement = " UNION ALL ".join(_STAKES[kind] for kind in dict.fromkeys(e.kind for e in found if e.kind in _STAKES))
+    for row in connection.execute(statement, {**values, "most": STAKES_LOOKED_AT}):
+        minor = row["minor"]
+        if minor is None:  # in-game payments have exact text in major units
+            with suppress(ValueError):
+                minor = in_minor(Decimal(row["amount"]), row["currency"])
+        if minor is not None:
+            stakes.setdefault((row["kind"], row["game"]), Counter())[row["currency"]] += minor
+    return [replace(each, stake=stakes.get((each.kind, each.game or ""), {})) for each in found]
 
 
 # One trouble per row, from tables of few rows.
 _ONE_BY_ONE = """
-    SELECT 'no_password' AS kind, NULL AS game, CAST(NULL AS INTEGER) AS count, NULL AS detail, NULL AS subject
-    WHERE NOT EXISTS (SELECT 1 FROM installation WHERE name = 'owner.password_hash')
+    SELECT 'newest' AS kind, NULL AS game, CAST(NULL AS INTEGER) AS count, NULL AS detail, NULL AS subject,
+           (SELECT received_at FROM transactions WHERE id = (SELECT max(id) FROM transactions)) AS since, NULL AS latest
     UNION ALL
-    SELECT 'no_relay', NULL, NULL, (SELECT beat_at FROM heartbeats WHERE name = 'relay'), NULL
+    SELECT 'fact', NULL, NULL, value, name, updated_at, NULL FROM installation
+    UNION ALL
+    SELECT 'aside', NULL, NULL, note, trouble, created_at, NULL FROM asides
+    UNION ALL
+    SELECT 'secret', g.slug, NULL, s.last_used_at, s.name, s.created_at, s.slot
+    FROM secrets s JOIN games g ON g.id = s.game_id
+    UNION ALL
+    SELECT 'no_game', NULL, NULL, NULL, NULL, NULL, NULL WHERE NOT EXISTS (SELECT 1 FROM games)
+    UNION ALL
+    SELECT 'no_relay', NULL, NULL, NULL, NULL, (SELECT beat_at FROM heartbeats WHERE name = 'relay'), NULL
     WHERE EXISTS (SELECT 1 FROM destinations WHERE state = 'active')
       AND NOT EXISTS (SELECT 1 FROM heartbeats WHERE name = 'relay' AND beat_at BETWEEN :oldest_beat AND :newest_beat)
     UNION ALL
     SELECT * FROM (
-        SELECT 'down', g.slug, NULL, d.down_since, d.name
+        SELECT 'down', g.slug, NULL, d.down_since, d.name, d.down_since, NULL
         FROM destinations d JOIN games g ON g.id = d.game_id
         WHERE d.state = 'active' AND d.circuit_open_since IS NOT NULL ORDER BY g.slug, d.name LIMIT :listed) down
     UNION ALL
     SELECT * FROM (
-        SELECT 'paused', g.slug, NULL, d.state_reason, d.name
+        SELECT CASE WHEN d.state_reason IS NULL THEN 'stopped' ELSE 'paused' END, g.slug, NULL, d.state_reason, d.name,
+               d.updated_at, NULL
         FROM destinations d JOIN games g ON g.id = d.game_id
-        WHERE d.state = 'paused' AND d.state_reason IS NOT NULL ORDER BY g.slug, d.name LIMIT :listed) paused
+        WHERE d.state = 'paused' ORDER BY g.slug, d.name LIMIT :listed) paused
     UNION ALL
     SELECT * FROM (
-        SELECT CASE WHEN s.failures > 0 THEN 'job' ELSE 'late_job' END, g.slug, s.failures, s.last_error, s.name
-        FROM schedules s JOIN games g ON g.id = s.game_id
+        SELECT CASE WHEN s.failures > 0 THEN 'job' ELSE 'late_job' END, g.slug, s.failures, s.last_error, s.name,
+               CASE WHEN s.failures > 0 THEN NULL ELSE s.due_at END, NULL
+        FROM schedules s LEFT JOIN games g ON g.id = s.game_id
         WHERE s.failures > 0 OR s.due_at < :hour_ago ORDER BY g.slug, s.name LIMIT :listed) jobs
     UNION ALL
     SELECT * FROM (
-        SELECT 'job_warning', g.slug, NULL, s.warning, s.name
-        FROM schedules s JOIN games g ON g.id = s.game_id
+        SELECT 'job_warning', g.slug, NULL, s.warning, s.name, NULL, NULL
+        FROM schedules s LEFT JOIN games g ON g.id = s.game_id
         WHERE s.warning IS NOT NULL ORDER BY g.slug, s.name LIMIT :listed) warnings
     UNION ALL
     SELECT * FROM (
-        SELECT 'rotation', g.slug, NULL, c.created_at, c.name
-        FROM secrets c JOIN secrets p ON p.game_id = c.game_id AND p.name = c.name AND p.slot = 'previous'
-        JOIN games g ON g.id = c.game_id
-        WHERE c.slot = 'current' AND c.created_at < :rotation_began ORDER BY g.slug, c.name LIMIT :listed) rotations
-    UNION ALL
-    SELECT * FROM (
-        SELECT 'old_token', g.slug, NULL, max(r.replaced_at), NULL
+        SELECT CASE WHEN max(r.replaced_at) < :rotation_began THEN 'old_token' ELSE 'new_token' END, g.slug, NULL, NULL,
+               NULL, max(r.replaced_at), NULL
         FROM replaced_tokens r JOIN games g ON g.id = r.game_id
-        GROUP BY g.slug HAVING max(r.replaced_at) < :rotation_began ORDER BY g.slug LIMIT :listed) tokens
+        GROUP BY g.slug ORDER BY g.slug LIMIT :listed) tokens
     UNION ALL
+    -- Calls that prove nothing and name a game, or come from where calls have proved themselves before.
     SELECT * FROM (
-        SELECT 'refused', g.slug, count(*), r.reason, r.partner
-        FROM refusals r JOIN games g ON g.id = r.game_id
-        WHERE r.created_at > :day_ago AND r.is_simulated = 0 AND r.reason IN ('signature', 'timestamp')
+        SELECT CASE WHEN max(CASE WHEN c.remote_address IS NULL THEN 0 ELSE 1 END) = 1
+                         OR max(CASE WHEN a.proved_at > r.created_at THEN 1 ELSE 0 END) = 0
+                    THEN 'refused' ELSE 'refused_some' END, g.slug, count(*), r.reason, r.partner,
+               min(r.created_at), max(r.created_at)
+        FROM refusals r LEFT JOIN games g ON g.id = r.game_id
+        LEFT JOIN callers c ON c.partner = r.partner AND c.remote_address = r.remote_address
+        LEFT JOIN contacts a ON a.game_id = r.game_id AND a.partner = r.partner AND a.endpoint = r.endpoint
+        WHERE r.state IS NULL AND r.created_at > :day_ago AND r.is_simulated = 0
+          AND r.reason IN ('signature', 'token', 'project', 'encryption', 'app_id', 'unknown_game')
+          AND (r.reason <> 'unknown_game' OR c.remote_address IS NOT NULL)
         GROUP BY g.slug, r.partner, r.reason ORDER BY g.slug, r.partner, r.reason LIMIT :listed) refused
     UNION ALL
-    SELECT 'no_players', g.slug, NULL, NULL, NULL FROM games g
+    SELECT 'no_players', g.slug, NULL, NULL, NULL, NULL, NULL FROM games g
     WHERE NOT EXISTS (SELECT 1 FROM players WHERE game_id = g.id)
       AND NOT EXISTS (SELECT 1 FROM settings WHERE game_id = g.id AND key = 'players.unknown' AND value <> 'reject')
     UNION ALL
-    SELECT 'no_items', g.slug, NULL, NULL, NULL FROM games g
+    SELECT 'no_items', g.slug, NULL, NULL, NULL, NULL, NULL FROM games g
     WHERE NOT EXISTS (SELECT 1 FROM items WHERE game_id = g.id)
       AND NOT EXISTS (SELECT 1 FROM settings WHERE game_id = g.id AND key = 'items.unknown' AND value <> 'reject')
 """
 
-# Kind -> the rows that count for it, of one game: each by an index, and no further than :most.
+# Kind -> the rows that count for it, of one game, each with its time: by an index, and no further than :most.
 _ROWS = {
-    "dead": """SELECT 1 FROM destinations t JOIN deliveries d ON d.destination_id = t.id AND d.state = 'dead'
+    "dead": """SELECT d.finished_at AS at FROM destinations t JOIN deliveries d
+        ON d.destination_id = t.id AND d.state = 'dead'
         WHERE t.game_id = g.id AND t.state <> 'removed' AND (d.dead_reason IS NULL OR d.dead_reason <> :forgotten)""",
-    "overdue": """SELECT 1 FROM destinations t JOIN deliveries d
+    "overdue": """SELECT d.next_attempt_at AS at FROM destinations t JOIN deliveries d
         ON d.destination_id = t.id AND d.state = 'waiting' AND d.next_attempt_at < :hour_ago
         WHERE t.game_id = g.id AND t.state = 'active' AND t.circuit_open_since IS NULL
           AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.id = d.waits_for AND o.state = 'waiting')""",
-    "conflicts": """SELECT 1 FROM (
+    "conflicts": """SELECT last_at AS at FROM (
             SELECT player_id, last_at FROM conflicts WHERE game_id = g.id ORDER BY id DESC LIMIT :looked_at) newest
-        WHERE last_at >= :recently AND player_id <> :reserved""",
-    "refunds_ambiguous": """SELECT 1 FROM refunds
+        WHERE player_id <> :reserved""",
+    "refunds_ambiguous": """SELECT created_at AS at FROM refunds
         WHERE game_id = g.id AND outcome IN ('ambiguous', 'waiting') AND outcome = 'ambiguous' AND is_test = 0""",
-    "refunds_waiting": """SELECT 1 FROM refunds
+    "refunds_waiting": """SELECT created_at AS at FROM refunds
         WHERE game_id = g.id AND outcome IN ('ambiguous', 'waiting') AND outcome = 'waiting' AND is_test = 0
           AND created_at < :day_ago""",
-    "payments_parked": "SELECT 1 FROM payments WHERE game_id = g.id AND state = 'parked'",
-    "payments_waiting": """SELECT 1 FROM (
+    "payments_parked": "SELECT created_at AS at FROM payments WHERE game_id = g.id AND state = 'parked'",
+    "payments_waiting": """SELECT since AS at FROM (
             SELECT coalesce(waits_since, created_at) AS since FROM payments
             WHERE game_id = g.id AND state = 'waiting' ORDER BY id LIMIT :most) sends WHERE since < :day_ago
-        UNION ALL SELECT 1 FROM (
+        UNION ALL SELECT since AS at FROM (
             SELECT coalesce(waits_since, refunded_at) AS since FROM payments
             WHERE game_id = g.id AND refund_state = 'waiting' AND state = 'registered'
             ORDER BY refund_next_at LIMIT :most) refunds WHERE since < :day_ago""",
-    "payments_quarantined": "SELECT 1 FROM payments WHERE game_id = g.id AND state = 'quarantined'",
-    "payment_refunds": "SELECT 1 FROM payments WHERE game_id = g.id AND refund_state = 'quarantined'",
-    "conversions": """SELECT 1 FROM (
-            SELECT state FROM conversions WHERE game_id = g.id AND state <> 'converted'
+    "payments_quarantined": "SELECT updated_at AS at FROM payments WHERE game_id = g.id AND state = 'quarantined'",
+    "payment_refunds": "SELECT updated_at AS at FROM payments WHERE game_id = g.id AND refund_state = 'quarantined'",
+    "conversions": """SELECT created_at AS at FROM (
+            SELECT state, created_at FROM conversions WHERE game_id = g.id AND state <> 'converted'
             ORDER BY id LIMIT :most) unconverted WHERE state = 'parked'""",
 }
+# The three figures of a kind are one text, since one subquery gives one value.
 _OF_GAMES = "\n        UNION ALL ".join(
-    f"""SELECT '{kind}' AS kind, g.slug AS game, (SELECT count(*) FROM ({rows} LIMIT :most) found) AS count,
-               NULL AS detail, NULL AS subject FROM games g"""  # noqa: S608  our own words only
+    f"""SELECT '{kind}' AS kind, g.slug AS game,
+               (SELECT CAST(count(*) AS TEXT) || ' ' || coalesce(min(at), '') || ' ' || coalesce(max(at), '')
+                FROM ({rows} LIMIT :most) found) AS figures FROM games g"""  # noqa: S608  our own words only
     for kind, rows in _ROWS.items()
 )
+COUNTED = frozenset((*_ROWS, "payment_conflicts"))
 _COUNTED = f"""
-    SELECT * FROM (
+    SELECT kind, game, NULL AS count, figures AS detail, NULL AS subject, NULL AS since, NULL AS latest FROM (
         {_OF_GAMES}
         UNION ALL
-        SELECT 'payment_conflicts', g.slug, count(*), NULL, NULL
+        SELECT 'payment_conflicts', g.slug, CAST(count(*) AS TEXT) || ' ' || min(c.last_at) || ' ' || max(c.last_at)
         FROM (SELECT payment_id, last_at FROM payment_conflicts ORDER BY id DESC LIMIT :looked_at) c
         CROSS JOIN /* hint */ payments p ON p.id = c.payment_id CROSS JOIN /* hint */ games g ON g.id = p.game_id
         WHERE c.last_at >= :recently GROUP BY g.slug) counted
-    WHERE count > 0
+    WHERE figures NOT LIKE '0 %'
 """  # noqa: S608  our own words only
 
-# Notices, the newest first. Some end by themselves: the word is in a list, the order is credited, one of the two
-# transactions is reversed. The others end after :recently.
+# Kind -> the money of the first of its rows.
+_OF_DELIVERIES = """
+    SELECT '{kind}' AS kind, s.slug AS game, t.currency AS currency, t.gross_minor AS minor, NULL AS amount FROM (
+        SELECT g.slug AS slug, d.grant_id AS grant_id FROM games g JOIN destinations t ON t.game_id = g.id
+        JOIN deliveries d ON d.destination_id = t.id AND {rows}
+        WHERE t.state <> 'removed' AND d.grant_id IS NOT NULL LIMIT :most) s
+    JOIN grants r ON r.id = s.grant_id AND r.reverses IS NULL JOIN transactions t ON t.id = r.transaction_id
+    WHERE t.is_test = 0 AND t.gross_minor IS NOT NULL AND t.currency IS NOT NULL"""
+_OF_PAYMENTS = """
+    SELECT * FROM (
+        SELECT '{kind}' AS kind, g.slug AS game, p.currency AS currency, CAST(NULL AS INTEGER) AS minor,
+               p.amount AS amount
+        FROM games g JOIN payments p ON p.game_id = g.id
+        WHERE p.state = '{state}' AND p.is_test = 0 AND p.amount IS NOT NULL AND p.currency IS NOT NULL
+        LIMIT :most) some"""
+_STAKES = {
+    "dead": _OF_DELIVERIES.format(
+        kind="dead", rows="d.state = 'dead' AND (d.dead_reason IS NULL OR d.dead_reason <> :forgotten)"
+    ),
+    "overdue": _OF_DELIVERIES.format(
+        kind="overdue", rows="d.state = 'waiting' AND d.next_attempt_at < :hour_ago AND t.circuit_open_since IS NULL"
+    ),
+    "payments_parked": _OF_PAYMENTS.format(kind="payments_parked", state="parked"),
+    "payments_quarantined": _OF_PAYMENTS.format(kind="payments_quarantined", state="quarantined"),
+}
+
+# Refused calls that had proved themselves. A call that only asked something is over once one like it was accepted.
+_OPEN = """
+    SELECT * FROM (
+        SELECT 'refused_order' AS kind, r.id AS id, g.slug AS game, r.partner AS partner, r.endpoint AS endpoint,
+               r.reason AS reason, r.reference AS reference, r.detail AS detail, r.currency AS currency,
+               r.amount_minor AS amount_minor, r.is_test AS is_test, r.seen AS seen, r.created_at AS created_at,
+               r.last_at AS last_at, r.is_question AS is_question,
+               (SELECT s.value FROM settings s
+                WHERE s.game_id = r.game_id AND s.key = r.partner || '.completed_statuses') AS completed,
+               (SELECT s.value FROM settings s
+                WHERE s.game_id = r.game_id AND s.key = r.partner || '.failed_statuses') AS failed
+        FROM refusals r JOIN games g ON g.id = r.game_id
+        WHERE r.state = 'open' AND NOT (r.is_question = 1 AND (r.last_at < :recently OR EXISTS (
+            SELECT 1 FROM contacts c WHERE c.game_id = r.game_id AND c.partner = r.partner
+              AND c.endpoint = r.endpoint AND c.proved_at > r.last_at)))
+        ORDER BY r.id LIMIT :most) refused
+"""
+
+# Called addresses that do not exist, and notices, the newest first. Notices with money at stake stand until a person
+# sets them aside, or until one of two transactions is reversed. The others end after :recently.
 _NOTICED = """
     SELECT * FROM (
-        SELECT 'no_address' AS kind, g.slug AS game, r.partner AS partner, '' AS subject, r.path AS detail,
-               count(*) AS count, NULL AS completed, NULL AS failed
+        SELECT 'no_address' AS kind, 0 AS id, g.slug AS game, r.partner AS partner, '' AS endpoint, r.path AS reason,
+               '' AS reference, '' AS detail, NULL AS currency, CAST(NULL AS INTEGER) AS amount_minor, 0 AS is_test,
+               count(*) AS seen, min(r.created_at) AS created_at, max(r.created_at) AS last_at, 1 AS is_question,
+               NULL AS completed, NULL AS failed
         FROM refusals r LEFT JOIN games g ON g.id = r.game_id
-        WHERE r.created_at > :recently AND r.is_simulated = 0 AND r.reason = 'no_address'
-        GROUP BY g.slug, r.partner, r.path ORDER BY count(*) DESC, r.path LIMIT :wrong_addresses) a
+        WHERE r.state IS NULL AND r.created_at > :recently AND r.is_simulated = 0 AND r.reason = 'no_address'
+        GROUP BY g.slug, r.partner, r.path ORDER BY count(*) DESC, r.path LIMIT :wrong_addresses) addresses
     UNION ALL
     SELECT * FROM (
-        SELECT n.kind AS kind, g.slug AS game, n.partner AS partner, n.subject AS subject, n.detail AS detail,
-               n.seen AS count,
-               (SELECT s.value FROM settings s
-                WHERE s.game_id = n.game_id AND s.key = n.partner || '.completed_statuses') AS completed,
-               (SELECT s.value FROM settings s
-                WHERE s.game_id = n.game_id AND s.key = n.partner || '.failed_statuses') AS failed
+        SELECT n.kind AS kind, 0 AS id, g.slug AS game, n.partner AS partner, '' AS endpoint, '' AS reason,
+               n.subject AS reference, n.detail AS detail, n.currency AS currency, n.amount_minor AS amount_minor,
+               0 AS is_test, n.seen AS seen, n.first_at AS created_at, n.last_at AS last_at, 0 AS is_question,
+               NULL AS completed, NULL AS failed
         FROM (SELECT * FROM (
-                  SELECT * FROM notices WHERE kind IN ('unknown_status', 'misplaced_order', 'credited_twice')
-                  ORDER BY last_at DESC LIMIT :notices) o
+                  SELECT * FROM notices WHERE kind IN ('credited_twice', 'empty_order', 'unreadable_money')
+                  ORDER BY last_at DESC LIMIT :notices) standing
               UNION ALL
               SELECT * FROM (
-                  SELECT * FROM notices WHERE kind IN ('empty_order', 'unnamed_event', 'partial_refund', 'replayed')
-                    AND last_at > :recently ORDER BY last_at DESC LIMIT :notices) l) n
+                  SELECT * FROM notices WHERE kind IN ('unnamed_event', 'partial_refund', 'replayed')
+                    AND last_at > :recently ORDER BY last_at DESC LIMIT :notices) recent) n
         JOIN games g ON g.id = n.game_id
-        WHERE n.kind = 'unknown_status'
-           OR (n.kind = 'misplaced_order' AND NOT EXISTS (
-                   SELECT 1 FROM transactions t
-                   WHERE t.game_id = n.game_id AND t.partner = n.partner
-                     AND t.external_id IN (n.subject, 'payment:' || n.subject, 'external:' || n.subject))
-               AND NOT EXISTS (
-                   SELECT 1 FROM transaction_keys k
-                   WHERE k.game_id = n.game_id AND k.partner = n.partner AND k.kind = 'alias' AND k.value = n.subject))
-           OR (n.kind = 'credited_twice' AND NOT EXISTS (
+        WHERE n.kind <> 'credited_twice' OR NOT EXISTS (
                    SELECT 1 FROM grants r
-                   WHERE r.transaction_id IN (n.transaction_id, n.other_id) AND r.kind = 'reversal'))
-           OR n.kind IN ('empty_order', 'unnamed_event', 'partial_refund', 'replayed')
-        ORDER BY n.last_at DESC) b
+                   WHERE r.transaction_id IN (n.transaction_id, n.other_id) AND r.kind = 'reversal')
+        ORDER BY n.last_at DESC) noticed
 """

@@ -143,12 +143,6 @@ def parked(connection: Connection, game_id: int, limit: int = 100) -> list[Row]:
     ).fetchall()
 
 
-def count_parked(connection: Connection, game_id: int) -> int:
-    """How many events are parked."""
-    query = "SELECT count(*) FROM conversions WHERE game_id = :game_id AND state <> 'converted' AND state = 'parked'"
-    return int(value(connection, query, {"game_id": game_id}))
-
-
 def _open_ones(connection: Connection, game_id: int, is_scattered: bool = False) -> Iterator[Open]:
     """In the order of their ids: all of them, or only those of players' batches that were added to later."""
     last_id = 0

@@ -1,6 +1,6 @@
 """Figures counted as they happen, per game, partner, name, label and UTC day."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from coinslot.base import clock
 from coinslot.store.db import Connection, Row
@@ -92,15 +92,6 @@ def top_items(connection: Connection, first_day: str, limit: int) -> dict[int, l
     for row in rows:
         found.setdefault(row["game_id"], []).append((row["sku"], row["grants"]))
     return found
-
-
-def has_counted(connection: Connection, game_id: int, partner: str, names: Iterable[str]) -> bool:
-    """Whether one of these figures, which have no label, was ever counted."""
-    sql = """SELECT 1 FROM counters
-             WHERE game_id = :game_id AND partner = :partner AND name = :name AND label = '' LIMIT 1"""
-    return any(
-        connection.execute(sql, {"game_id": game_id, "partner": partner, "name": name}).fetchone() for name in names
-    )
 
 
 def called(connection: Connection, game_id: int, partner: str) -> set[str]:

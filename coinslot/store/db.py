@@ -143,6 +143,11 @@ class Database:
                 self.write(commits.remove_trial)
         return self.write(lambda _: self.lock.is_marked())
 
+    def is_marked(self) -> bool:
+        """The same as far as it is known without a commit. Waits for the lock as a write does."""
+        with self.lock:
+            return self.lock.is_marked()
+
     def wal_bytes(self) -> int:
         """The size of the WAL. It grows while a reader keeps a state of the database, and does not shrink by itself."""
         try:

@@ -9,7 +9,7 @@ choice; the owner pastes them into Appcharge's Integration page.
 
 from flask import Blueprint, Response
 
-from handlers.appcharge import addresses, events, explain, explain_words, orders, players, receive, settings
+from handlers.appcharge import addresses, claims, events, explain, explain_words, orders, players, receive, settings
 from handlers.appcharge.api import checkout, refresh
 from handlers.appcharge.api.month_report import REPORT
 from handlers.appcharge.logins import auth, game_calls, otp
@@ -41,7 +41,6 @@ partner = Partner(
     missing=addresses.missing,
     wrong=addresses.wrong,
     unset=addresses.unset,
-    lacking=addresses.lacking,
     simulate=simulate,
     refuse=receive.refuse,
     jobs={refresh.JOB: refresh.run},
@@ -51,5 +50,6 @@ partner = Partner(
     game_calls=(*game_calls.GAME_CALLS, *checkout.GAME_CALLS),
     diagnose=explain.diagnose,
     secret_names=explain_words.SECRETS,
+    claim=claims.claim,
     send_again="press Retry Award for it in Appcharge's dashboard",
 )

@@ -6,9 +6,7 @@ Appcharge's dashboard cannot be read from here. That no call has ever come to on
 from collections.abc import Mapping
 
 from coinslot.games.games import Game
-from coinslot.store import counters
 from handlers.appcharge.encryption import KEY_BYTES, VECTOR_BYTES
-from handlers.appcharge.receive import PARTNER
 from handlers.appcharge.settings import PAGE_KEYS
 from handlers.kit.partner import STEPS, Address
 from handlers.kit.receive import current_installation
@@ -79,9 +77,6 @@ ADDRESSES = (
     ),
 )
 
-# Counters older than those of calls; any of them shows that the address is entered at Appcharge.
-COUNTED_BEFORE: Mapping[str, tuple[str, ...]] = {"orders": ("credited", "credited.test", "duplicate")}
-
 OPTIONAL_SETTINGS: Mapping[str, str] = {
     "appcharge.deep_link": "needed only for logins through the game: the link that opens it",
     "appcharge.store_url": "needed only for login links: the address of the web store",
@@ -98,8 +93,10 @@ LOGINS: Mapping[str, tuple[str, ...]] = {
 
 def missing(game: Game) -> list[str]:
     """Sentences for the owner; empty when nothing is missing or nothing was begun."""
-    lack = lacking(game)
-    if game.settings["appcharge.payload"] == "aes" and not lack and any(game.keys(name) for name in BEGUN):
+    if not any(game.keys(name) for name in BEGUN):
+        return []
+    lack = [f"{name} is not set, so Appcharge's calls are answered 404" for name in lacks(game)]
+    if game.settings["appcharge.payload"] == "aes" and not lack:
         return [
             "appcharge.payload is aes, which has no replay protection and no proof of integrity: ask Appcharge for "
             f"signed calls, then `flask config set {game.slug} appcharge.payload json`"
@@ -107,45 +104,23 @@ def missing(game: Game) -> list[str]:
     return lack
 
 
-def lacking(game: Game) -> list[str]:
-    """A sentence for each key without which its calls are refused, once one of them is set."""
-    if not any(game.keys(name) for name in BEGUN):
-        return []
-    return [f"{name} is not set, so Appcharge's calls are answered 404" for name in lacks(game)]
-
-
-def wrong(game: Game) -> list[str]:
-    """What is set and cannot work."""
-    if game.settings["appcharge.payload"] != "aes":
+def wrong(game: Game, errors: Mapping[str, str]) -> list[str]:
+    """What is set and cannot work. Raises VaultError for a key that does not open."""
+    opened = current_installation().games.by_slug(game.slug) if game.settings["appcharge.payload"] == "aes" else None
+    if opened is None:
         return []
     wanted = {"appcharge.main_key": KEY_BYTES, "appcharge.secondary_key": VECTOR_BYTES}
     return [
         f"{name} has not the {length} characters that encrypted payloads want, so they cannot be read"
         for name, length in wanted.items()
-        for key in game.keys(name)[:1]
+        for key in opened.keys(name)[:1]
         if len(key.value) != length
     ]
 
 
 def unset(game: Game) -> list[str]:
-    """A sentence for each field of the Integration page that is still empty, as far as that can be seen from here."""
-    if not any(game.keys(name) for name in BEGUN):
-        return []
-    installation = current_installation()
-    connection = installation.database.read()
-    called = counters.called(connection, game.id, PARTNER)
-    called |= {
-        endpoint
-        for endpoint, names in COUNTED_BEFORE.items()
-        if counters.has_counted(connection, game.id, PARTNER, names)
-    }
+    """A sentence for each key and setting that a store may do without."""
     sentences = [
-        f"{address.name}: no call has come to {installation.settings.public_url}{address.path.format(game=game.slug)} "
-        f"yet; {address.what_for}"
-        for address in ADDRESSES
-        if address.endpoint not in called
-    ]
-    sentences += [
         f"{key.secret} is not set ({key.name}: {key.what_for})"
         for key in PAGE_KEYS
         if not key.is_mandatory and not game.keys(key.secret)

@@ -23,27 +23,26 @@ from flask import Response, current_app
 
 from coinslot.base import clock
 from coinslot.base.spellings import shown
-from coinslot.games import registry
 from coinslot.games.games import Game
 from coinslot.games.readers import moment_of
 from coinslot.ledger import credit as ledger
-from coinslot.ledger import events, notices, reports, statuses
+from coinslot.ledger import events, reports, statuses
+from coinslot.ledger.refused import mend_order
 from coinslot.store import counters
 from handlers.appcharge.order_body import LONGEST_WORD, kept_text, minor_if_whole, parse_order, session_metadata
-from handlers.appcharge.receive import PARTNER, Entered, read, refuse, refused
+from handlers.appcharge.receive import PARTNER, Entered, read, refused
 from handlers.kit.receive import current_installation
 
 DATE = "purchaseDateAndTimeUtc"
 
-# Why the ledger refused an order -> the reason in the list of refusals (empty: our trouble, which is logged), the
-# status and the message of the answer.
+# Why the ledger refused an order -> the reason in the list of refusals, the status and the message of the answer.
 REFUSED = {
     "conflict": ("conflict", 400, "This order was reported before with other content"),
     "unknown_player": ("unknown_player", 400, "Unknown player"),
     "unknown_item": ("unknown_item", 400, "Unknown product {detail}"),
     "quantity": ("malformed", 400, "The order cannot be read: products: {detail}"),
     "game_down": ("game_down", 503, "The game is down; please try again"),
-    "lookup_failed": ("", 503, "The game's server did not answer; please try again"),
+    "lookup_failed": ("lookup_failed", 503, "The game's server did not answer; please try again"),
 }
 
 
@@ -62,9 +61,8 @@ def report_order(game_slug: str) -> Response:
         installation.database.write(lambda tx: record_uncompleted(tx, wanted, status))
         return _answer(wanted.answer_status, wanted.answer_body)
     if meaning is None and not ledger.is_credited(installation.database.read(), wanted):
-        if wanted.player_id != registry.RESERVED_ID:
-            installation.database.write(lambda tx: notices.note(tx, game.id, PARTNER, "unknown_status", status))
-        raise refused("orders", game, "unknown_status", 400, f"Unknown actionStatus: {shown(status, LONGEST_WORD)}")
+        message = f"Unknown actionStatus: {shown(status, LONGEST_WORD)}"
+        raise refused("orders", game, "unknown_status", 400, message, status)
 
     outcome = ledger.report(
         installation.database,
@@ -74,10 +72,9 @@ def report_order(game_slug: str) -> Response:
     )
     if outcome.credited is None:
         reason, answer_status, message = REFUSED[outcome.reason]
-        if not reason:
+        if outcome.reason == "lookup_failed":
             current_app.logger.error("appcharge %s: an order could not be credited: %s", game.slug, outcome.detail)
-            return refuse(answer_status, message)
-        raise refused("orders", game, reason, answer_status, message.format(detail=outcome.detail))
+        raise refused("orders", game, reason, answer_status, message.format(detail=outcome.detail), outcome.detail)
     if outcome.credited.is_new:
         current_app.logger.info("appcharge %s: credited order %r", game.slug, wanted.reference)
     return _answer(outcome.credited.answer_status, outcome.credited.answer_body)
@@ -160,6 +157,7 @@ def record_uncompleted(tx: Any, wanted: reports.Credit, status: str) -> None:
         player_id=wanted.player_id,
         occurred_at=wanted.occurred_at,
     )
+    mend_order(tx, wanted)  # nobody paid for it
     if event_id is not None and not wanted.is_simulated:
         counters.add(tx, wanted.game_id, PARTNER, "failed")
 

@@ -14,9 +14,7 @@ from flask import Response, request
 
 from coinslot.access.keyring import SecretValue
 from coinslot.base import exact, signing
-from coinslot.games import registry
 from coinslot.games.games import Game
-from coinslot.ledger import notices
 from handlers.appcharge import encryption
 from handlers.appcharge.signature import SignatureError, verify
 from handlers.kit.receive import current_installation, is_address_allowed, note_call, note_refusal
@@ -84,7 +82,7 @@ def enter(game_slug: str, endpoint: str) -> Entered:
         raise refused(endpoint, game, "address")
     try:
         is_encrypted = game.settings["appcharge.payload"] == "aes"
-        entered = _enter_encrypted(game) if is_encrypted else _enter_signed(game, endpoint)
+        entered = enter_encrypted(game) if is_encrypted else _enter_signed(game, endpoint)
     except SignatureError as error:
         raise refused(endpoint, game, error.reason) from None
     note_call(game, PARTNER, endpoint, *entered.keys)
@@ -103,13 +101,18 @@ def read(game_slug: str, endpoint: str, parse: Callable[[bytes], T]) -> tuple[En
 
 
 def refused(
-    endpoint: str, game: Game | None, reason: str, status: int | None = None, message: str | None = None
+    endpoint: str,
+    game: Game | None,
+    reason: str,
+    status: int | None = None,
+    message: str | None = None,
+    detail: str = "",
 ) -> RefusedError:
     """Note a refusal for the owner, and return the error to raise; status and message default to the table above."""
     known = (OTP_REFUSALS if endpoint == "otp" else {}).get(reason) or REFUSALS.get(reason) or (400, "Bad Request")
     error = RefusedError(reason, status or known[0], message or known[1])
     # The body of a login may hold a password or a code, so it is not kept.
-    note_refusal(PARTNER, endpoint, game, reason, error.status, keeps_body=endpoint != "auth")
+    note_refusal(PARTNER, endpoint, game, reason, error.status, keeps_body=endpoint != "auth", detail=detail)
     return error
 
 
@@ -139,7 +142,7 @@ def answer(status: int, content: Mapping[str, object]) -> Response:
 
 
 def _refuse_misplaced(call: Entered, endpoint: str) -> None:
-    """Raises :class:`RefusedError` for an event or order at an address that takes none; the order is noted first."""
+    """Raises :class:`RefusedError` for an event or order at an address that takes none."""
     if not ((endpoint != "orders" and b'"products"' in call.body) or (endpoint != "events" and b'"event' in call.body)):
         return
     try:
@@ -153,30 +156,25 @@ def _refuse_misplaced(call: Entered, endpoint: str) -> None:
         if endpoint != "events" and not (endpoint == "orders" and is_order):
             raise refused(endpoint, call.game, "misplaced_event", 400, "This address takes no events")
         return
-    named = [document.get(name) for name in ORDER_IDS]
-    order_id = next((str(each) for each in named if each and isinstance(each, str | int)), None)
-    if endpoint == "orders" or not is_order or order_id is None:
-        return
-    if document.get("playerId") != registry.RESERVED_ID:
-        current_installation().database.write(
-            lambda tx: notices.note(tx, call.game.id, PARTNER, "misplaced_order", order_id, f"sent to /{endpoint}")
-        )
-    raise refused(endpoint, call.game, "misplaced", 400, "This address takes no orders")
+    if endpoint != "orders" and is_order and any(document.get(name) for name in ORDER_IDS):
+        raise refused(endpoint, call.game, "misplaced", 400, "This address takes no orders", f"sent to /{endpoint}")
+
+
+def signing_keys(game: Game, endpoint: str) -> tuple[SecretValue, ...]:
+    """The keys that may have signed a call to this address."""
+    keys = game.keys("appcharge.main_key")
+    if game.settings["appcharge.secondary_role"] == "backup":
+        keys += game.keys("appcharge.secondary_key")
+    # Version 2 of the events has had a secret of its own; version 1 comes to the same address with the main key.
+    return game.keys("appcharge.events_secret") + keys if endpoint == "events" else keys
 
 
 def _enter_signed(game: Game, endpoint: str) -> Entered:
-    keys = game.keys("appcharge.main_key")
-    tolerance = float(game.settings["appcharge.tolerance_seconds"])
-    if game.settings["appcharge.secondary_role"] == "backup":
-        keys += game.keys("appcharge.secondary_key")
-    if endpoint == "events":
-        # Version 2 of the events has had a secret of its own; version 1 comes to the same address with the main key.
-        # Their retries span 15 minutes, and may carry the first signature.
-        keys = game.keys("appcharge.events_secret") + keys
-        tolerance = float(game.settings["appcharge.events_tolerance_seconds"])
+    # Retries of events span 15 minutes, and may carry the first signature.
+    name = "events_tolerance_seconds" if endpoint == "events" else "tolerance_seconds"
     body = request.get_data(cache=True)
     header = request.headers.get("signature", "")
-    signer = verify(body, header, keys, tolerance)
+    signer = verify(body, header, signing_keys(game, endpoint), float(game.settings[f"appcharge.{name}"]))
 
     found = [signer]
     token = request.headers.get("x-publisher-token")
@@ -186,7 +184,7 @@ def _enter_signed(game: Game, endpoint: str) -> Entered:
     return Entered(game, body, header, tuple(found))
 
 
-def _enter_encrypted(game: Game) -> Entered:
+def enter_encrypted(game: Game) -> Entered:
     """The token may be in the header or inside the body.
 
     Wrong padding, wrong JSON and a wrong token inside get the same 400: different answers would be a padding oracle.

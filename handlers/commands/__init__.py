@@ -16,7 +16,7 @@ MODULES = {
     "config": "handlers.commands.games",
     "delivery": "handlers.commands.deliveries",
     "destination": "handlers.commands.deliveries",
-    "doctor": "handlers.commands.operate",
+    "doctor": "handlers.commands.troubles",
     "game": "handlers.commands.games",
     "item": "handlers.commands.players_and_items",
     "key": "handlers.commands.keys",
@@ -28,6 +28,7 @@ MODULES = {
     "secret": "handlers.commands.keys",
     "settlement": "handlers.commands.settlement",
     "simulate": "handlers.commands.simulate",
+    "trouble": "handlers.commands.troubles",
 }
 
 

@@ -7,7 +7,7 @@ import click
 from coinslot.operations.backup import BackupError
 from coinslot.operations.backup_folder import in_bytes
 from coinslot.operations.drill import Checked
-from coinslot.operations.findings import OK, WRONG
+from coinslot.operations.findings import WRONG
 from coinslot.operations.proof_process import Running
 from handlers.kit.console import Command, stopped_tidily
 from handlers.kit.receive import current_installation
@@ -67,8 +67,8 @@ def _follow(running: Running) -> None:
 
 def _print(check: Checked) -> None:
     if not check.faults:
-        click.echo(f"{OK:<8} {check.what}")
+        click.echo(f"{'ok':<6} {check.what}")
     for fault in check.faults:
-        click.echo(f"{WRONG:<8} {check.what}: {shown(fault, 500)}")
+        click.echo(f"{WRONG:<6} {check.what}: {shown(fault, 500)}")
     if check.count > len(check.faults):
-        click.echo(f"{WRONG:<8} {check.what}: and {check.count - len(check.faults):,} more")
+        click.echo(f"{WRONG:<6} {check.what}: and {check.count - len(check.faults):,} more")

@@ -20,6 +20,7 @@ __all__ = ["PAGES", "ROOTS", "bp", "refuse"]
 PAGES = (
     ("GET", "/", "overview.home:overview"),
     ("GET", "/search", "records.search:search_everything"),
+    ("POST", "/troubles/aside", "overview.home:set_trouble_aside"),
     ("GET", "/games/<slug>/figures.csv", "overview.home:figures_csv"),
     ("GET", "/games/<slug>/transactions", "records.transactions:transactions"),
     ("GET", "/games/<slug>/transactions.csv", "records.transactions:transactions_csv"),

@@ -5,12 +5,12 @@ from decimal import Decimal
 from functools import partial
 from urllib.parse import urlsplit
 
-from coinslot.games import games
 from coinslot.installation import Installation
 from coinslot.operations import readiness
 from coinslot.operations.alerts import heartbeat, sending, targets, watch
 from coinslot.operations.alerts.watch import Alarm, News
-from handlers.kit import trouble_sentences
+from coinslot.operations.findings import WRONG
+from handlers.kit import troubles
 from handlers.kit.wording import shown
 
 MOST_SAID = 30  # troubles in one message; the overview has the others
@@ -43,13 +43,10 @@ def beat(installation: Installation) -> float | None:
 
 def wrong_now(installation: Installation) -> list[Alarm]:
     """The troubles that are worth an alert."""
-    connection = installation.database.read()
-    outlines = games.outlines(connection, installation.catalogue)
-    entries = trouble_sentences.list_troubles(installation, connection, outlines)
     return [
-        Alarm(f"{entry.kind}/{entry.game}/{entry.link}", entry.text, entry.link or "/", entry.game or None)
-        for entry in entries
-        if entry.is_bad and entry.kind != "lacking"
+        Alarm(each.key, " ".join(filter(None, (each.sentence, each.remedy))), each.link or "/", each.game, each.money)
+        for each in troubles.list_troubles(installation)
+        if each.severity == WRONG
     ]
 
 

@@ -194,6 +194,7 @@ def timed(case: Case, tolerance_seconds: float) -> Finding | None:
         each.signed_at == case.signed_at and each.call.text("signature") == case.call.text("signature")
         for each in others
     )
+    is_repeated = is_repeated or case.call.seen > 1
     proved_at = case.known.proved_at(case.call)
     is_clock_right = proved_at is not None and abs(proved_at - received) < 86400
     half_hours = round(lag / 1800)
@@ -247,6 +248,11 @@ def no_game(case: Case) -> Finding:
     return case.say(row, slug=spelled(case.slug), near="".join(near))
 
 
+def other_game(case: Case) -> Finding:
+    """A key of this game signed it, and it came to another game's address."""
+    return case.say("other_game", slug=spelled(case.slug))
+
+
 def player(case: Case, player_id: str) -> Finding:
     """The player is not registered."""
     rule = "reject" if case.game is None else case.game.settings["players.unknown"]
@@ -278,4 +284,8 @@ def duration(seconds: float) -> str:
     return f"{round(seconds):,} seconds"
 
 
-_ANY: Mapping[str, Sequence[Hypothesis[Case]]] = {"address": (address,), "unknown_game": (no_game,)}
+_ANY: Mapping[str, Sequence[Hypothesis[Case]]] = {
+    "address": (address,),
+    "unknown_game": (no_game,),
+    "other_game": (other_game,),
+}

@@ -85,6 +85,8 @@ game_set_up_since (integration): The game {slug} was not set up for {service} wh
 game_not_set_up (integration): The game {slug} is not set up for {service}: a key that its calls are checked with is \
     missing.
     Set the partner's keys; until then its addresses answer 404.
+other_game (integration): It is signed with a key of this game, and came to the address of the game {slug}.
+    Correct the address in the partner's dashboard.
 no_game: There is no game {slug!r} here.
 no_game_named?: There is no game {slug!r} here.
 game_nearly_named: There is no game {slug!r} here; there is {near}.

@@ -14,6 +14,7 @@ from marshmallow import Schema
 from coinslot.games.games import Game
 from coinslot.games.options import Setting, duration, one_of
 from coinslot.installation import Installation, Job
+from coinslot.ledger.refused import Claim
 from coinslot.operations.refusals import Refused
 from coinslot.outbox.formats import Format
 from coinslot.settlement.columns import ReportFormat
@@ -176,9 +177,9 @@ class Partner:
     refuse: Callable[[int, str], Response] = field(repr=False)
     roots: tuple[str, ...] = ()  # first words of its paths beside its name
     report: Report | None = None  # of a partner with figures of its own
-    wrong: Callable[[Game], list[str]] = lambda game: []  # what is set and cannot work
-    unset: Callable[[Game], list[str]] = lambda game: []  # what a game could set and does not
-    lacking: Callable[[Game], list[str]] = lambda game: []  # the part of ``missing`` without which calls fail
+    # What is set and cannot work; the second argument is job -> its last error, of the jobs that failed.
+    wrong: Callable[[Game, Mapping[str, str]], list[str]] = lambda game, errors: []
+    unset: Callable[[Game], list[str]] = lambda game: []  # what a configured game could set and does not
     commands: Mapping[str, str] = field(default_factory=dict)  # name -> module, imported on first use
     game_calls: tuple[GameCall, ...] = ()
     jobs: Mapping[str, Job] = field(default_factory=dict)  # name -> what runs when due (coinslot/relay/jobs.py)
@@ -193,6 +194,9 @@ class Partner:
     try_window: Callable[[Installation, Game, int], Window] | None = None  # one window of days; stores nothing
     agreed: tuple[str, ...] = ()  # settings that follow from the agreement with the partner
     send_again: str = "ask the partner to report it again"  # how the owner gets an order reported again
+    # What the current request reports, if it is signed with a key of this game, whatever else is wrong with it; None if
+    # it is not. The second argument is the endpoint.
+    claim: Callable[[Game, str], Claim | None] = lambda game, endpoint: None
     entry: Callable[[Game], EntryRecipe | None] = lambda game: None  # how the game signs entries
 
     @property

@@ -11,6 +11,7 @@ from coinslot.base import clock, signing
 from coinslot.base.addresses import is_allowed
 from coinslot.games.games import Game
 from coinslot.installation import Installation
+from coinslot.ledger.refused import Claim
 from coinslot.operations.observations import Refusal
 from handlers.kit.partner import Partner
 
@@ -19,6 +20,9 @@ PROOFS = ("signature", "X-Webhook-Signature", "X-Gateway-Signature", "X-Fingerpr
 # Headers of a refused call that are kept with their values: those that may belong to a proof, or name the caller.
 TELLING = re.compile(r"sign|token|finger|timestamp|project|hmac|^x-forwarded-for$|^user-agent$|^content-encoding$")
 MOST_HEADERS = 24
+# Reasons that say that the proof itself is wrong, and those that another list keeps.
+UNCLAIMED = ("encryption", "app_id", "conflict", "used")
+MOST_GAMES_TRIED = 50  # for a call that names no game that fits
 SIMULATED = "X-Coinslot-Simulated"  # header of our own simulated calls, which say nothing of the partner's set-up
 SIMULATED_SECONDS = 300  # how long such a header proves anything
 
@@ -46,7 +50,8 @@ def note_call(game: Game, partner: str, endpoint: str, *keys: SecretValue) -> No
     ``keys`` are those it has proved itself with: the owner can see when an old one is no longer used.
     """
     if not is_simulated():
-        current_installation().observations.called(game.id, partner, endpoint, ((key.name, key.slot) for key in keys))
+        named = ((key.name, key.slot) for key in keys)
+        current_installation().observations.called(game.id, partner, endpoint, named, request.remote_addr or "")
 
 
 def simulated() -> dict[str, str]:
@@ -82,39 +87,73 @@ def note_refusal(
     keeps_query: bool = True,
     found: Mapping[str, str] | None = None,
     path: str = "",
+    detail: str = "",
 ) -> None:
-    """Keep the current request for the owner: outside the request, sealed, bounded. The caller learns nothing of it.
+    """Keep the current request for the owner, sealed. The caller learns nothing of it.
+
+    A request that proves itself, by a key of ``game`` or of any game where it named none that fits, is committed
+    before it is answered, since somebody may have paid (coinslot/ledger/refused.py). Any other goes to the bounded
+    ring, outside the request.
 
     ``keeps_body``: False for bodies that may hold a password; ``keeps_query`` for queries that are a proof.
     ``found`` is what is known of the call by now and could not be found out again from what is kept. ``path`` is set
     where there is no address of that path.
     """
     body = request.get_data(cache=True)
-    current_installation().observations.refused(
-        Refusal(
-            game_id=None if game is None else game.id,
-            game_slug="" if game is None else game.slug,
-            partner=partner,
-            endpoint=endpoint,
-            reason=reason,
-            status=status,
-            remote_address=request.remote_addr or "",
-            body_size=len(body),
-            request={
-                "method": request.method,
-                "path": request.path[:512],
-                "query": request.query_string[: 8192 if keeps_query else 0].decode("latin-1"),
-                "signature": next((request.headers[name][:512] for name in PROOFS if name in request.headers), ""),
-                "token": request.headers.get("x-publisher-token", "")[:512],
-                "content_type": request.headers.get("content-type", "")[:128],
-                "headers": _telling_headers(),
-                "found": dict(found or {}),
-                "body": base64.b64encode(body[: KEPT_BODY_BYTES if keeps_body else 0]).decode("ascii"),
-            },
-            is_simulated=is_simulated(),
-            path=path,
-        )
+    claim = None
+    if reason not in UNCLAIMED and not is_simulated():
+        proving, claim = find_claim(partner, endpoint, game, is_elsewhere=reason == "signature")
+        if claim is not None:
+            reason = "other_game" if reason == "signature" else reason
+            game = proving
+    keeps_body = keeps_body or (claim is not None and claim.is_report)
+    refusal = Refusal(
+        game_id=None if game is None else game.id,
+        game_slug="" if game is None else game.slug,
+        partner=partner,
+        endpoint=endpoint,
+        reason=reason,
+        status=status,
+        remote_address=request.remote_addr or "",
+        body_size=len(body),
+        request={
+            "method": request.method,
+            "path": request.path[:512],
+            "query": request.query_string[: 8192 if keeps_query else 0].decode("latin-1"),
+            "signature": next((request.headers[name][:512] for name in PROOFS if name in request.headers), ""),
+            "token": request.headers.get("x-publisher-token", "")[:512],
+            "content_type": request.headers.get("content-type", "")[:128],
+            "headers": _telling_headers(),
+            "found": dict(found or {}),
+            "body": base64.b64encode(body[: KEPT_BODY_BYTES if keeps_body else 0]).decode("ascii"),
+        },
+        is_simulated=is_simulated(),
+        path=path,
+        detail=detail,
     )
+    # Whether a player exists is asked before a purchase; that one does not is no trouble.
+    is_answer = claim is not None and not claim.is_report and reason == "unknown_player"
+    if claim is None or claim.is_simulated or is_answer:
+        current_installation().observations.refused(refusal)
+    else:
+        current_installation().observations.keep(refusal, claim)
+
+
+def find_claim(
+    partner: str, endpoint: str, game: Game | None, is_elsewhere: bool = False
+) -> tuple[Game | None, Claim | None]:
+    """The game whose key proves the current request, and what that reports; None for both where there is no such game.
+
+    Looked at is ``game``, or every game where that is None, or every other game where the call ``is_elsewhere``.
+    """
+    card = next(each for each in partners() if each.name == partner)
+    candidates = [game] if game is not None and not is_elsewhere else current_installation().games.opened()
+    for each in candidates[:MOST_GAMES_TRIED]:
+        if not (is_elsewhere and game is not None and each.id == game.id):
+            claim = card.claim(each, endpoint)
+            if claim is not None:
+                return each, claim
+    return None, None
 
 
 def _telling_headers() -> dict[str, str]:

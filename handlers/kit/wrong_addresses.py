@@ -2,7 +2,7 @@
 owner, answered like any other 404 or 405.
 
 Kept is what names a game of ours, or comes close to one of the partner's addresses: a word short or long, another case,
-a slash or a blank too many. A stranger's guesses are not.
+a slash or a blank too many; and whatever a key of a game proves, wherever it went. A stranger's guesses are not.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from coinslot.access.vault import VaultError
 from coinslot.games import games
 from coinslot.store.db import DatabaseError, EngineError
 from handlers.kit.partner import Partner
-from handlers.kit.receive import current_installation, note_refusal, partners
+from handlers.kit.receive import PROOFS, current_installation, find_claim, note_refusal, partners
 
 REASON = "no_address"
 LONGEST_PATH = 200  # characters; a longer one comes close to nothing
@@ -45,13 +45,16 @@ class Near:
 
 def note(status: int) -> None:
     """Keep the current request, which no address takes. The caller learns nothing of it but ``status``."""
-    if len(request.path) > LONGEST_PATH or not _named(request.path, partners()):
+    has_proof = any(name in request.headers for name in (*PROOFS, "Authorization"))
+    if len(request.path) > LONGEST_PATH or not (has_proof or _named(request.path, partners())):
         return
     # What cannot be kept must not change the answer: a body that is too large, a database that does not answer.
     with suppress(HTTPException, DatabaseError, EngineError, VaultError):
         installation = current_installation()
         called = request.path if status == 404 else f"{request.method} {request.path}"
         near = nearest(called, partners(), [row["slug"] for row in games.every(installation.database.read())])
+        if near is None and has_proof:
+            near = _proved_elsewhere()
         if near is not None:
             game = None if near.slug is None else installation.games.by_slug(near.slug)
             note_refusal(
@@ -64,7 +67,17 @@ def note(status: int) -> None:
                 keeps_query=False,
                 found={"meant": near.meant},
                 path=near.path,
+                detail=f"{near.path}; did you mean {near.meant}?" if near.meant else near.path,
             )
+
+
+def _proved_elsewhere() -> Near | None:
+    """The current request, if a key of a game proves it though its path comes close to no address of that partner."""
+    for partner in partners():
+        for address in partner.addresses:
+            if find_claim(partner.name, address.endpoint, None)[1] is not None:
+                return Near(partner, address.endpoint, "*", "", None)
+    return None
 
 
 def nearest(called: str, known: Sequence[Partner], slugs: Iterable[str]) -> Near | None:

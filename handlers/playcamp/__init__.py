@@ -5,14 +5,15 @@ Documentation: playcamp.io/docs, the guide "Partner Gateway" and the pages next 
 leaves to an agreement per game is configuration here.
 """
 
+from collections.abc import Mapping
+
 from flask import Blueprint
 
 from coinslot.games.games import Game
 from coinslot.installation import Standing
-from coinslot.relay import jobs
 from coinslot.settlement.terms import InGame
 from handlers.kit.partner import Address, Partner
-from handlers.kit.receive import current_installation, plain_error
+from handlers.kit.receive import plain_error
 from handlers.playcamp import explain, explain_words, parked, settings, simulation
 from handlers.playcamp.entries import entry
 from handlers.playcamp.entries import game_call as entry_call
@@ -44,29 +45,26 @@ def is_configured(game: Game) -> bool:
 
 
 def missing(game: Game) -> list[str]:
-    """Sentences for the owner about what is missing; none where PlayCamp is not set up at all."""
+    """A sentence for each setting or secret without which another one cannot work, and on what was not carried out."""
     if not is_configured(game):
         return []
-    found = lacking(game)
-    if not game.settings["playcamp.campaigns"] and game.keys("playcamp.shared_key"):
-        found.append("playcamp.campaigns is empty: a player may enter any campaign")
-    return found + own_orders.warnings(game) + conversion.warnings(game) + parked.warnings(game)
-
-
-def lacking(game: Game) -> list[str]:
-    """A sentence for each setting or secret without which another one cannot work."""
     found = []
     if game.keys("playcamp.shared_key") and not game.keys("playcamp.api_key"):
         found.append("playcamp.api_key is not set, so players' entries end on a page that says not now")
     polled = [name for name in ("url", "rows", "map") if game.settings[f"playcamp.payments.{name}"]]
     if polled and len(polled) < 3:
         found.append("playcamp.payments needs .url, .rows and .map before the game's payments are polled")
-    return found
+    return found + own_orders.warnings(game) + parked.warnings(game)
 
 
-def wrong(game: Game) -> list[str]:
+def unset(game: Game) -> list[str]:
+    """A sentence for each setting that a game may do without."""
+    is_open = game.keys("playcamp.shared_key") and not game.settings["playcamp.campaigns"]
+    return ["playcamp.campaigns is empty, so a player may enter any campaign"] if is_open else []
+
+
+def wrong(game: Game, errors: Mapping[str, str]) -> list[str]:
     """Sentences for the owner about keys that the other side refuses."""
-    errors = jobs.last_errors(current_installation().database.read(), game.id)
     return registration.wrong(game, errors) + polling.wrong(game, errors)
 
 
@@ -112,7 +110,7 @@ partner = Partner(
     entry=entry_call.recipe,
     is_configured=is_configured,
     missing=missing,
-    lacking=lacking,
+    unset=unset,
     wrong=wrong,
     simulate=simulation.simulate,
     refuse=plain_error,
@@ -129,6 +127,7 @@ partner = Partner(
     },
     game_calls=(*entry_call.GAME_CALLS, *coupons.GAME_CALLS, *sponsors.GAME_CALLS, *game_call.GAME_CALLS),
     diagnose=explain.diagnose,
+    claim=webhooks.claim,
     formats=(FORMAT,),
     in_game=InGame(
         "playcamp", "playcamp.payment.created", counts_kept=lambda game: bool(game.keys("playcamp.payments_key"))

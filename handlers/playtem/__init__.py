@@ -19,7 +19,7 @@ from flask import Blueprint
 
 from handlers.kit.partner import STEPS, Address, Partner
 from handlers.playtem import credit, explain, explain_words
-from handlers.playtem.settings import KEYS, SETTINGS, missing
+from handlers.playtem.settings import KEYS, SETTINGS, unset
 from handlers.playtem.simulation import simulate
 
 bp = Blueprint("playtem", __name__, url_prefix="/playtem")
@@ -46,10 +46,12 @@ partner = Partner(
     keys=KEYS,
     settings=SETTINGS,
     is_configured=credit.is_configured,
-    missing=missing,
+    missing=lambda game: [],
+    unset=unset,
     agreed=tuple(SETTINGS),
     simulate=simulate,
     refuse=credit.refuse_http,
     diagnose=explain.diagnose,
+    claim=credit.claim,
     secret_names=explain_words.SECRETS,
 )

@@ -11,7 +11,8 @@ from coinslot.games import games, registry
 from coinslot.games.games import Game
 from coinslot.games.options import Setting
 from coinslot.ledger import credit as ledger
-from coinslot.ledger import reports
+from coinslot.ledger import refused, reports
+from coinslot.ledger.refused import Claim
 from coinslot.store.db import Connection
 from handlers.kit.receive import current_installation, is_address_allowed, note_call, note_refusal
 from handlers.playtem.payload import Order, PayloadError, decode, verify
@@ -20,15 +21,15 @@ PARTNER = "playtem"
 
 ANY_OTHER_ERROR, UNKNOWN_ITEM, BAD_PAYLOAD, UNKNOWN_USER = 400, 402, 407, 408
 
-# Why the ledger refused a purchase -> the reason in the list of refusals (empty: our trouble, which is logged), the
-# ErrorCode and the ErrorMessage of the answer.
+# Why the ledger refused a purchase -> the reason in the list of refusals, the ErrorCode and the ErrorMessage of the
+# answer.
 REFUSED = {
     "conflict": ("conflict", ANY_OTHER_ERROR, "This transaction was credited before with other content"),
     "unknown_player": ("unknown_player", UNKNOWN_USER, "User #{user_id} doesn't exist"),
     "unknown_item": ("unknown_item", UNKNOWN_ITEM, "Item #{detail} doesn't exist"),
     "empty": ("malformed", ANY_OTHER_ERROR, "There are no items to credit"),
     "game_down": ("game_down", ANY_OTHER_ERROR, "The game is down; please try again"),
-    "lookup_failed": ("", ANY_OTHER_ERROR, "The game's server did not answer; please try again"),
+    "lookup_failed": ("lookup_failed", ANY_OTHER_ERROR, "The game's server did not answer; please try again"),
 }
 
 
@@ -85,9 +86,8 @@ def _credit(game: Game, parameter: str) -> Response:
     )
     if outcome.credited is None:
         reason, code, message = REFUSED[outcome.reason]
-        if reason:
-            note_refusal(PARTNER, "credit", game, reason, 500)
-        else:
+        note_refusal(PARTNER, "credit", game, reason, 500, detail=outcome.detail)
+        if outcome.reason == "lookup_failed":
             current_app.logger.error("playtem %s: a purchase could not be credited: %s", game.slug, outcome.detail)
         return refuse(code, message.format(user_id=order.user_id, detail=outcome.detail))
     if outcome.credited.is_new:
@@ -95,6 +95,19 @@ def _credit(game: Game, parameter: str) -> Response:
             "playtem %s: credited transaction %r, signature format %s", game.slug, wanted.reference, matched_format
         )
     return answer(outcome.credited.answer_status, outcome.credited.answer_body)
+
+
+def claim(game: Game, endpoint: str) -> Claim | None:
+    """What the current request reports, if a secret of the game signed it, whatever else is wrong with it."""
+    settings = {**game.settings, "playtem.app_id": ""}
+    for parameter in dict.fromkeys((settings["playtem.parameter"], "payload")):
+        try:
+            order = decode(_payload(parameter), game.is_on("playtem.accept_single_quotes"))
+            signer, matched_format = verify(order, game.keys("playtem.secret"), settings)
+        except PayloadError:
+            continue
+        return refused.claim_of(to_credit(order, game, signer, matched_format))
+    return None
 
 
 def is_configured(game: Game) -> bool:

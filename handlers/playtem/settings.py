@@ -15,7 +15,8 @@ def _formats(value: str) -> str:
     return ",".join(dict.fromkeys(names))
 
 
-def missing(game: Game) -> list[str]:
+def unset(game: Game) -> list[str]:
+    """A sentence for each setting that a game may do without."""
     if credit.is_configured(game) and not game.settings["playtem.app_id"]:
         return ["playtem.app_id is not set; the first real call will set it"]
     return []

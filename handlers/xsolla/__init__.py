@@ -54,6 +54,7 @@ partner = Partner(
     simulate=simulate,
     refuse=webhook.refuse,
     diagnose=explain.diagnose,
+    claim=webhook.claim,
     secret_names=explain_words.SECRETS,
     send_again="ask Xsolla's support to send the webhook again",
 )

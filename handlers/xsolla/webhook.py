@@ -7,6 +7,7 @@ report one purchase; whichever lists items first credits it, and the other is a 
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from flask import Response, current_app, request
@@ -15,7 +16,8 @@ from coinslot.access.keyring import SecretValue
 from coinslot.games import lookup, registry
 from coinslot.games.games import Game
 from coinslot.ledger import credit as ledger
-from coinslot.ledger import events, refunds, reports
+from coinslot.ledger import events, refunds, refused, reports
+from coinslot.ledger.refused import Claim
 from coinslot.store.db import Connection
 from handlers.kit.receive import current_installation, is_address_allowed, note_call, note_refusal
 from handlers.xsolla import messages
@@ -64,6 +66,35 @@ def refuse(status: int, message: str, code: str = INVALID_PARAMETER) -> Response
     """An error in Xsolla's form."""
     body = json.dumps({"error": {"code": code, "message": message}})
     return Response(body, status, mimetype="application/json")
+
+
+def claim(game: Game, endpoint: str) -> Claim | None:
+    """What the current request reports, if a secret of the game signed it, whatever else is wrong with it."""
+    body = request.get_data(cache=True)
+    try:
+        signer = messages.verify(body, request.headers.get("Authorization", ""), game.keys(SIGNING_KEY))
+    except messages.SignatureError:
+        return None
+    try:
+        document = messages.parse(body)
+    except ValueError:
+        return Claim(game.id, (refused.body_name(body),))
+    kind, player_id = document["notification_type"], messages.identifier(document, "player")
+    is_reserved = player_id == registry.RESERVED_ID
+    if kind == messages.VALIDATION:
+        return Claim(game.id, (refused.body_name(body),), is_report=False, is_simulated=is_reserved)
+    with suppress(ValueError):
+        if kind in (messages.PAYMENT, messages.ORDER_PAID):
+            return refused.claim_of(to_credit(document, game, signer))
+    reference = dict(messages.purchase_ids(document)).get("reference", "")
+    return Claim(
+        game.id,
+        (refused.body_name(body),),
+        reference=reference,
+        player_id=player_id,
+        is_test=messages.is_sandbox(document),
+        is_simulated=is_reserved,
+    )
 
 
 def is_configured(game: Game) -> bool:
@@ -115,7 +146,7 @@ def _credit(game: Game, signer: SecretValue, document: Mapping[str, Any]) -> Non
             raise _unanswered(game, outcome.detail)
         code, message, status = REFUSED[outcome.reason]
         reason = "malformed" if outcome.reason == "quantity" else outcome.reason
-        raise _refused(game, reason, code, message.format(detail=outcome.detail), status)
+        raise _refused(game, reason, code, message.format(detail=outcome.detail), status, outcome.detail)
     if outcome.credited.is_new:
         current_app.logger.info("xsolla %s: credited transaction %r", game.slug, wanted.reference)
 
@@ -193,16 +224,19 @@ def _keep(game: Game, signer: SecretValue, document: Mapping[str, Any]) -> None:
         log("xsolla %s: %s of %s: %s", game.slug, reason, named, outcome)
 
 
-def _refused(game: Game | None, reason: str, code: str, message: str, status: int = 400) -> RefusedError:
+def _refused(
+    game: Game | None, reason: str, code: str, message: str, status: int = 400, detail: str = ""
+) -> RefusedError:
     """A refusal to be raised, kept for the owner with the header that the engine of explanations needs."""
     proof = {"authorization": request.headers.get("Authorization", "")[:512]}
-    note_refusal(PARTNER, ENDPOINT, game, reason, status, found=proof)
+    note_refusal(PARTNER, ENDPOINT, game, reason, status, found=proof, detail=detail)
     return RefusedError(code, message, status)
 
 
 def _unanswered(game: Game, why: str) -> RefusedError:
     current_app.logger.error("xsolla %s: a player could not be looked up: %s", game.slug, why)
-    return RefusedError(INVALID_PARAMETER, "The game's server did not answer; please try again", 503)
+    message = "The game's server did not answer; please try again"
+    return _refused(game, "lookup_failed", INVALID_PARAMETER, message, 503)
 
 
 ACTIONS: Mapping[str, Callable[[Game, SecretValue, Mapping[str, Any]], None]] = {

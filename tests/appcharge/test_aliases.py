@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from coinslot.operations import troubles
 from coinslot.operations.backup import backup
 from coinslot.operations.restore import restore
-from handlers.commands import operate
+from handlers.commands import troubles as commands_of_troubles
 from tests.pages import text_of
 
 _numbers = itertools.count()
@@ -37,7 +37,7 @@ def report(post_order, studio):
 @pytest.fixture
 def twice(installation):
     def find():
-        found = [each for each in troubles.find(installation.database.read()) if each.kind == "credited_twice"]
+        found = [each for each in troubles.find(installation.database.read()).found if each.kind == "credited_twice"]
         return dict(found[0].named) if found else {}
 
     return find
@@ -79,7 +79,7 @@ def test_two_transactions_that_prove_to_be_one_purchase_are_named(report, twice,
     report("o2p2")
 
     assert twice() == {"O2 and P2": "1000 coins, 5 gems"}
-    doctor = app.test_cli_runner().invoke(operate.doctor_command, []).output
+    doctor = app.test_cli_runner().invoke(commands_of_troubles.doctor_command, []).output
     for said in (text_of(browser.get("/")), doctor):
         assert "O2 and P2 (1000 coins, 5 gems)" in said
         assert "alice" not in said
@@ -164,7 +164,7 @@ class TestAfterARestore:
             restore(installation.database, installation.vault, copy)
 
         def named():
-            found = [each for each in troubles.find(installation.database.read()) if each.kind == "replayed"]
+            found = [each for each in troubles.find(installation.database.read()).found if each.kind == "replayed"]
             return dict(found[0].named) if found else {}
 
         return go_back, named
@@ -190,7 +190,7 @@ class TestAfterARestore:
         assert report("o2p2").data != first.data
 
         assert named() == {"O2": f"perhaps known as {first.json['publisherPurchaseId']}"}
-        doctor = app.test_cli_runner().invoke(operate.doctor_command, []).output
+        doctor = app.test_cli_runner().invoke(commands_of_troubles.doctor_command, []).output
         assert "from before a restore came again: O2" in doctor
 
     def test_a_fallback_id_alone_is_named_too(self, report, replayed):

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_doctor_the_pages_and_the_docs_say_which_version_runs(app, browser, studio):
-    assert f"ok       Coinslot {__version__}" in app.test_cli_runner().invoke(args=["doctor"]).output.splitlines()
+    assert f"ok     Coinslot {__version__}" in app.test_cli_runner().invoke(args=["doctor"]).output.splitlines()
     for path in ("/", "/account"):
         assert f"Coinslot {__version__}</footer>" in browser.get(path).text
     assert f"version {__version__}" in (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")

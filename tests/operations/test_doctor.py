@@ -20,8 +20,8 @@ from coinslot.ledger import reports
 from coinslot.operations import backup, doctor, restore
 from coinslot.operations.observations import Refusal
 from coinslot.outbox import destinations
-from coinslot.store import counters, db
-from handlers.commands import operate
+from coinslot.store import db
+from handlers.commands import troubles
 from tests.fakes.http import FakeServer
 from tests.owed import a_credit
 
@@ -56,12 +56,12 @@ class Patient:
 
     def examine(self) -> tuple[list[str], int]:
         """The lines, and the exit code; no traceback and no secret among them."""
-        result = self.app.test_cli_runner().invoke(operate.doctor_command, [])
+        result = self.app.test_cli_runner().invoke(troubles.doctor_command, [])
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
         assert SECRET not in result.output
         lines = result.output.splitlines()
-        assert all(line.startswith(("ok ", "note ", "warning ", "WRONG ")) for line in lines), lines
-        assert result.exit_code == any(line.startswith("WRONG") for line in lines)
+        assert all(line.startswith(("ok ", "note ", "look ", "wrong ")) for line in lines), lines
+        assert result.exit_code == any(line.startswith("wrong") for line in lines)
         return lines, result.exit_code
 
     def lines(self, level: str) -> list[str]:
@@ -107,32 +107,31 @@ def test_healthy_installation_exits_0(patient):
     lines, exit_code = patient.examine()
 
     assert exit_code == 0, lines
-    warnings = [line for line in lines if line.startswith("warning")]
-    assert len(warnings) == 2, warnings
-    assert "SQLite" in warnings[0] or "checkpoint" in warnings[0]
-    assert "/healthz" in warnings[1]  # no server is running
+    (look,) = [line for line in lines if line.startswith("look")]
+    assert "/healthz" in look  # no server is running
+    assert lines == sorted(lines, key=lambda line: ("wrong", "look", "note", "ok").index(line.split()[0]))
     for words in ("master key", "quick_check", "journal mode wal", "hash chain", "free on the disk", "the clock says"):
         assert any(line.startswith("ok") and words in line for line in lines), words
     for partner in ("Appcharge", "Playtem"):
-        assert f"ok       game demo: {partner} is configured" in lines
+        assert f"ok     game demo: {partner} is configured" in lines
 
 
 def test_nothing_is_made_where_nothing_is(tmp_path):
     patient = Patient(tmp_path / "home")
 
-    assert patient.says("WRONG", "does not exist")
-    assert patient.says("WRONG", "there is no database")
-    assert patient.says("WRONG", "there is no master key")
+    assert patient.says("wrong", "does not exist")
+    assert patient.says("wrong", "There is no database")
+    assert patient.says("wrong", "there is no master key")
     assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize(
     ("spoil", "wrong"),
     [
-        (lambda path: path.unlink(), "there is no database"),
+        (lambda path: path.unlink(), "There is no database"),
         (lambda path: path.write_bytes(b""), "coinslot.db"),
         (lambda path: path.write_bytes(b"spoilt" * 1000), "coinslot.db"),
-        (lambda path: path.write_bytes(path.read_bytes()[: -20 * 4096] + os.urandom(20 * 4096)), "damaged"),
+        (lambda path: path.write_bytes(path.read_bytes()[: -8 * 4096] + os.urandom(8 * 4096)), "damaged"),
         (lambda path: execute(path, "PRAGMA user_version = 999"), "newer"),
         (lambda path: execute(path, "PRAGMA user_version = 0"), "older"),
     ],
@@ -145,7 +144,7 @@ def test_database_that_cannot_be_used(patient, spoil, wrong):
     spoil(path)
     was_there = path.exists()
 
-    assert patient.says("WRONG", wrong)
+    assert patient.says("wrong", wrong)
     assert patient.says("ok", "master key")
     assert path.exists() == was_there
 
@@ -160,15 +159,15 @@ def execute(path: Path, sql: str) -> None:
 def test_malformed_key_file(patient, text):
     (patient.home / "master.key").write_text(text)
 
-    assert patient.says("WRONG", "does not hold the Base64 of 32 bytes")
+    assert patient.says("wrong", "does not hold the Base64 of 32 bytes")
     assert patient.says("ok", "hash chain")
 
 
 def test_malformed_key_variable(patient):
     told = Patient(patient.home, COINSLOT_MASTER_KEY="A" * 20)
 
-    assert told.says("WRONG", "COINSLOT_MASTER_KEY does not hold")
-    assert not told.says("WRONG", "A" * 20)
+    assert told.says("wrong", "COINSLOT_MASTER_KEY does not hold")
+    assert not told.says("wrong", "A" * 20)
 
 
 def test_wrong_key(patient):
@@ -176,7 +175,7 @@ def test_wrong_key(patient):
     told = Patient(patient.home, COINSLOT_MASTER_KEY=wrong.text())
 
     needed = patient.installation.vault.candidates()[0].id
-    assert told.says("WRONG", f"the database is under master key {needed}, but COINSLOT_MASTER_KEY holds {wrong.id}")
+    assert told.says("wrong", f"The database is under master key {needed}, but COINSLOT_MASTER_KEY holds {wrong.id}")
     assert not told.says("", wrong.text())
 
 
@@ -184,7 +183,7 @@ def test_secret_that_does_not_open(patient):
     patient.write(lambda tx: tx.execute("UPDATE secrets SET ciphertext = zeroblob(40) WHERE name = 'playtem.secret'"))
     patient.config("playtem.app_id", "2")  # so that no process serves the copy it has opened
 
-    assert patient.says("WRONG", "secret/demo/playtem.secret")
+    assert patient.says("wrong", "secret/demo/playtem.secret")
 
 
 def test_leftover_of_a_key_rotation(patient):
@@ -192,7 +191,7 @@ def test_leftover_of_a_key_rotation(patient):
     path.write_text(MasterKey.generate().text())
     path.chmod(0o600)
 
-    assert patient.says("warning", "master.key.next")
+    assert patient.says("look", "master.key.next")
 
 
 def test_open_permissions(patient):
@@ -200,7 +199,7 @@ def test_open_permissions(patient):
     for name in ("coinslot.db", "master.key"):
         (patient.home / name).chmod(0o644)
 
-    wrong = patient.lines("WRONG")
+    wrong = patient.lines("wrong")
 
     assert [line for line in wrong if "chmod 0700" in line]
     assert len([line for line in wrong if "chmod 0600" in line]) >= 2
@@ -210,7 +209,7 @@ def test_open_permissions(patient):
 def test_file_of_another_user(patient):
     os.chown(patient.home / "master.key", 4321, 4321)
 
-    assert patient.says("WRONG", "belongs to user 4321")
+    assert patient.says("wrong", "belongs to user 4321")
 
 
 def test_changed_ledger(patient):
@@ -223,91 +222,78 @@ def test_changed_ledger(patient):
 
     patient.write(tamper)
 
-    wrong = patient.lines("WRONG")
+    wrong = patient.lines("wrong")
     assert len(wrong) == doctor.SENTENCES + 1
     assert "was changed" in wrong[0]
-    assert "and 3 more" in wrong[-1]
+    assert any("And 3 more" in line for line in wrong)
 
 
 def test_full_disk(patient, monkeypatch):
     usage = namedtuple("usage", "total used free")  # what the kernel would say
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage(1, 1, 1_000_000))
-    assert patient.says("WRONG", "credits are about to fail")
+    assert patient.says("wrong", "credits are about to fail")
 
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage(1, 1, 500_000_000))
-    assert patient.says("warning", "free on the disk")
+    assert patient.says("look", "free on the disk")
 
 
 def test_clock_that_is_wrong(patient, later):
     credit(patient)
     later(-3600)
-    assert patient.says("WRONG", "earlier than the newest transaction")
+    assert patient.says("wrong", "earlier than the newest transaction")
     later(1000 - time.time())
-    assert patient.says("WRONG", "1970")
+    assert patient.says("wrong", "1970")
 
 
-def test_refusals_of_the_last_day_one_line_each(patient, later):
+def test_calls_that_prove_nothing_are_a_trouble_for_a_day_one_per_partner_and_reason(patient, later):
     for _ in range(3):
         patient.refuse("signature")
-    patient.refuse("token")
-    patient.refuse("token", endpoint="auth")
-    patient.refuse("unknown_game", game_id=None)
+    patient.refuse("encryption")
+    patient.refuse("unknown_game", game_id=None)  # a stranger's noise
 
-    warnings = patient.lines("warning")
-    assert "game demo: 3 call(s) of appcharge to orders refused in 24 hours, reason signature" in warnings
-    assert "game demo: 1 call(s) of appcharge to orders refused in 24 hours, reason token" in warnings
-    assert "game demo: 1 call(s) of appcharge to auth refused in 24 hours, reason token" in warnings
-    assert "no game of ours: 1 call(s) of appcharge to orders refused in 24 hours, reason unknown_game" in warnings
+    found = [line for line in patient.lines("wrong") if "refused in 24 hours" in line]
+    assert [line[:62] for line in found] == [
+        "game demo: 1 call of Appcharge was refused in 24 hours: it cou",
+        "game demo: 3 calls of Appcharge were refused in 24 hours: thei",
+    ]
 
+    patient.installation.observations.called(1, "appcharge", "orders", remote_address="::1")
+    patient.installation.observations.flush()
+    assert patient.says("wrong", "1 call of Appcharge was refused in 24 hours: it named no game")  # from a known caller
     later(25 * 3600)
-    assert patient.says("ok", "no call was refused")
+    assert not [line for line in patient.examine()[0] if "refused in 24 hours" in line]
 
 
-def test_where_only_the_newest_refusals_are_kept_the_counts_say_that_there_may_be_more(patient, monkeypatch):
-    monkeypatch.setattr("coinslot.operations.observations.KEPT_PER_PARTNER", 5)
-    for _ in range(4):
-        patient.refuse("timestamp")
-    patient.refuse("token", game_id=None)
-    assert patient.says("warning", "game demo: 4 call(s) of appcharge to orders refused")
+def test_calls_from_strangers_only_want_a_look_while_others_prove_themselves(patient, later):
+    patient.refuse("signature")
+    assert patient.says("wrong", "1 call of Appcharge was refused")
+    later(1)
 
-    for _ in range(3):
-        patient.refuse("token", endpoint="auth")
+    patient.installation.observations.called(1, "appcharge", "orders", remote_address="192.0.2.1")
+    patient.installation.observations.flush()
 
-    assert patient.says("warning", "game demo: 2 or more call(s) of appcharge to orders refused")
-    assert patient.says("warning", "game demo: 3 or more call(s) of appcharge to auth refused")
-    assert patient.says("warning", "no game of ours: 1 call(s) of appcharge to orders refused")
-    assert patient.says("warning", "; 2 or more signed call(s) of the last 24 hours were refused for their age")
-
-
-def test_a_ring_that_reaches_back_further_than_a_day_has_counted_all_of_it(patient, monkeypatch):
-    monkeypatch.setattr("coinslot.operations.observations.KEPT_PER_PARTNER", 5)
-    for _ in range(3):
-        patient.refuse("timestamp", at=time.time() - 25 * 3600)
-    for _ in range(3):
-        patient.refuse("timestamp")
-
-    assert patient.says("warning", "game demo: 3 call(s) of appcharge to orders refused")
-    assert patient.says("warning", "; 3 signed call(s) of the last 24 hours")
+    assert patient.says("look", "1 call of Appcharge was refused")
+    assert not patient.says("wrong", "1 call of Appcharge was refused")
 
 
 def test_no_password_and_no_game(tmp_path):
     patient = Patient(tmp_path / "home")
     patient.installation.prepare()
 
-    assert patient.says("warning", "no owner's password")
-    assert patient.says("warning", "there is no game")
+    assert patient.says("look", "No password is set")
+    assert patient.says("look", "There is no game")
     patient.installation.database.close()
 
 
 @pytest.mark.parametrize(
     ("environment", "level", "words"),
     [
-        ({"COINSLOT_PUBLIC_URL": "http://shop.invalid"}, "WRONG", "is not https"),
-        ({"COINSLOT_PUBLIC_URL": "http://["}, "WRONG", "public url"),
-        ({"COINSLOT_PUBLIC_URL": "https://shop.invalid"}, "warning", "COINSLOT_TRUSTED_PROXIES is 0"),
+        ({"COINSLOT_PUBLIC_URL": "http://shop.invalid"}, "wrong", "is not https"),
+        ({"COINSLOT_PUBLIC_URL": "http://["}, "wrong", "Public url"),
+        ({"COINSLOT_PUBLIC_URL": "https://shop.invalid"}, "look", "COINSLOT_TRUSTED_PROXIES is 0"),
         (
             {"COINSLOT_PUBLIC_URL": "https://shop.invalid", "COINSLOT_TRUSTED_PROXIES": "1"},
-            "warning",
+            "look",
             "does not answer from here",
         ),
     ],
@@ -315,10 +301,10 @@ def test_no_password_and_no_game(tmp_path):
 def test_public_address(patient, environment, level, words):
     told = Patient(patient.home, **environment)
     assert told.says(level, words)
-    assert told.says("warning", "TRUSTED_PROXIES") == ("PROXIES is 0" in words)
+    assert told.says("look", "TRUSTED_PROXIES") == ("PROXIES is 0" in words)
 
 
-@pytest.mark.parametrize(("status", "level"), [(200, "ok"), (404, "warning")])
+@pytest.mark.parametrize(("status", "level"), [(200, "ok"), (404, "look")])
 def test_public_address_that_answers(patient, status, level):
     with FakeServer(lambda request: (status if request.path == "/healthz" else 500, {})) as server:
         assert Patient(patient.home, COINSLOT_PUBLIC_URL=server.url).says(level, "/healthz answers")
@@ -328,7 +314,7 @@ def test_partner_that_was_begun_and_cannot_answer(patient):
     patient.write(lambda tx: tx.execute("DELETE FROM secrets WHERE name = 'appcharge.publisher_token'"))
     patient.config("appcharge.tolerance_seconds", "60")
 
-    assert patient.says("WRONG", "appcharge.publisher_token is not set")
+    assert patient.says("wrong", "appcharge.publisher_token is not set")
 
 
 def test_partner_that_is_not_configured(patient):
@@ -348,25 +334,25 @@ def test_partner_that_answers_and_still_lacks_something(patient):
     lines, exit_code = patient.examine()
 
     assert exit_code == 0
-    assert any(line.startswith("warning") and "playtem.app_id is not set" in line for line in lines)
-    assert any(line.startswith("warning") and "allowlist.playtem is empty" in line for line in lines)
+    assert any(line.startswith("note") and "playtem.app_id is not set" in line for line in lines)
+    assert any(line.startswith("note") and "allowlist.playtem is empty" in line for line in lines)
 
 
 def test_lookup_without_an_address(patient):
     patient.config("players.unknown", "lookup")
 
-    assert patient.says("WRONG", "players.lookup_url is not set")
+    assert patient.says("wrong", "players.lookup_url is not set")
 
 
 def test_nobody_and_nothing_registered(patient):
     patient.write(lambda tx: tx.execute("DELETE FROM players"))
     patient.write(lambda tx: tx.execute("DELETE FROM items"))
-    assert patient.says("warning", "no players are registered")
-    assert patient.says("warning", "no items are registered")
+    assert patient.says("look", "No player is registered")
+    assert patient.says("look", "No item is registered")
 
     patient.config("players.unknown", "create")
     patient.config("items.unknown", "accept")
-    assert not patient.says("warning", "are registered")
+    assert not patient.says("look", "is registered")
 
 
 @pytest.mark.parametrize(
@@ -376,24 +362,28 @@ def test_nobody_and_nothing_registered(patient):
             """INSERT INTO conflicts (game_id, partner, transaction_id, external_id, player_id, fingerprint, seen,
                                       first_at, last_at)
                VALUES (1, 'appcharge', 1, 'first', 'alice', 'other', 1, :now, :now)""",
-            "game demo: In 7 days 1 call named a known transaction with other content. The first one counts, and "
-            "nothing more was credited. See the page /games/demo/conflicts.",
+            "game demo: 1 call named a known transaction with other content. The first one counts, and nothing more "
+            "was credited. Judge: /games/demo/conflicts",
         ),
         (
             "UPDATE deliveries SET next_attempt_at = :long_ago",
-            "game demo: 1 delivery has been due for over an hour. See the page /games/demo/deliveries?state=waiting.",
+            "game demo: 1 delivery has been due for over an hour. See what they wait for: "
+            "/games/demo/deliveries?state=waiting",
         ),
-        ("UPDATE destinations SET state = 'paused'", "game demo: destination server is paused"),
+        (
+            "UPDATE destinations SET state = 'paused'",
+            "game demo: server is paused. Its deliveries wait. Resume it: /games/demo/deliveries",
+        ),
         (
             """INSERT INTO schedules (game_id, name, due_at, asked, failures, last_error)
                VALUES (1, 'appcharge.refresh', :now, 1, 1, 'Appcharge answered 401')""",
-            "game demo: The job appcharge.refresh has failed once: Appcharge answered 401 See the page "
-            "/games/demo/integration/appcharge.",
+            "game demo: The job appcharge.refresh has failed once: Appcharge answered 401 Look: "
+            "/games/demo/integration/appcharge",
         ),
         (
             "INSERT INTO schedules (game_id, name, due_at, asked) VALUES (1, 'appcharge.refresh', :long_ago, 1)",
-            "game demo: The job appcharge.refresh has been due for over an hour. Is a relay running? See the page "
-            "/games/demo/integration/appcharge.",
+            "game demo: The job appcharge.refresh has been due for over an hour. Is a relay running? Look: "
+            "/games/demo/integration/appcharge",
         ),
     ],
 )
@@ -405,12 +395,12 @@ def test_troubles_are_said_as_the_overview_says_them(patient, statement, words):
         )
     )
     credit(patient)
-    assert words not in patient.lines("warning")
+    assert words not in [*patient.lines("look"), *patient.lines("wrong"), *patient.lines("note")]
 
     moments = {"now": clock.stamp(), "long_ago": clock.stamp(clock.now() - 3700)}
     patient.write(lambda tx: tx.execute(statement, moments))
 
-    assert words in patient.lines("warning")
+    assert words in [*patient.lines("look"), *patient.lines("wrong"), *patient.lines("note")]
 
 
 def test_looking_changes_nothing(patient):
@@ -444,15 +434,15 @@ class TestKeys:
 
     def test_a_key_older_than_a_year_is_due_to_be_rotated(self, patient):
         self.set_ago(patient, "current", 364)
-        assert not patient.says("warning", "days old")
+        assert not patient.says("look", "days old")
 
         self.set_ago(patient, "current", 400)
         self.set_ago(patient, "current", 500, "playtem.secret")
 
-        warnings = patient.lines("warning")
+        warnings = patient.lines("look")
         assert (
-            "game demo: appcharge.main_key is 400 days old; keys are rotated yearly: "
-            "`flask secret rotate demo appcharge.main_key`" in warnings
+            "game demo: appcharge.main_key is 400 days old; keys are rotated yearly. "
+            "flask secret rotate demo appcharge.main_key Rotate it: /games/demo/integration/appcharge" in warnings
         )
         assert any("playtem.secret is 500 days old" in line for line in warnings)
         assert patient.examine()[1] == 0
@@ -465,19 +455,19 @@ class TestKeys:
         )
         self.set_ago(patient, "current", 366, "destination.main")
 
-        assert patient.says("warning", "`flask destination rotate demo main`")
+        assert patient.says("look", "flask destination rotate demo main")
 
     def test_a_replaced_token_is_a_note_and_after_a_week_a_warning(self, patient):
         assert not patient.says("note", "flask game token")
         patient.write(lambda tx: games.replace_token(tx, "demo", "test"))
-        assert patient.says("note", "`flask game token demo --retire`")
+        assert patient.says("note", "flask game token demo --retire")
 
         long_ago = clock.stamp(clock.now() - 8 * 86400)
         patient.write(lambda tx: tx.execute("UPDATE replaced_tokens SET replaced_at = :at", {"at": long_ago}))
-        assert patient.says("warning", "`flask game token demo --retire`")
+        assert patient.says("look", "flask game token demo --retire")
 
         patient.write(lambda tx: games.retire_tokens(tx, "demo", "test"))
-        assert not patient.says("warning", "flask game token")
+        assert not patient.says("look", "flask game token")
 
     @pytest.mark.parametrize(
         ("days", "current_used", "previous_used", "words"),
@@ -486,7 +476,7 @@ class TestKeys:
             (
                 *(20, 0.1, 8),
                 "main_key was rotated 20 days ago, the new value is in use and the previous one has not been used "
-                "for 7 days: it is safe to retire it, `flask secret retire demo appcharge.main_key`",
+                "for 7 days: it is safe to retire it. flask secret retire demo appcharge.main_key",
             ),
             (20, 0.1, 30, "it is safe to retire it"),  # it was used last before the rotation
             (20, 0.1, 1, "its previous value was still used on"),
@@ -504,22 +494,20 @@ class TestKeys:
                 at = clock.stamp(time.time() - used * DAY)
                 patient.write(lambda tx, slot=slot, at=at: keyring.used(tx, 1, name, slot, at))
 
-        warnings = [line for line in patient.lines("warning") if "main_key" in line]
+        warnings = [line for line in patient.lines("look") if "main_key" in line]
 
         assert [words is not None and words in line for line in warnings] == [True] * (words is not None)
         patient.write(lambda tx: keyring.retire(tx, patient.game(), name, "test"))
-        assert not patient.says("warning", "was rotated")
+        assert not patient.says("look", "was rotated")
 
 
 class TestAppchargesIntegrationPage:
     FIELDS = ("Order Reporting", "Authentication Webhook", "Player Info Sync URL", "Events Webhook", "OTP Generation")
 
-    def test_every_address_that_was_never_called_is_noted_with_what_it_is_for(self, patient):
-        notes = patient.lines("note")
+    def test_every_address_that_was_never_called_is_noted_in_one_line(self, patient):
+        (note,) = [line for line in patient.lines("note") if line.startswith("game demo: Appcharge")]
 
-        for field, endpoint in zip(self.FIELDS, ("orders", "auth", "players", "events", "otp"), strict=True):
-            (note,) = [line for line in notes if field in line]
-            assert f"no call has come to http://127.0.0.1:1/appcharge/demo/{endpoint} yet; " in note
+        assert all(f"no call has come to {field}" in note for field in self.FIELDS)
         assert patient.examine()[1] == 0
 
     def test_an_address_that_was_called_is_not_noted(self, patient):
@@ -532,17 +520,6 @@ class TestAppchargesIntegrationPage:
 
         unset = [field for field in self.FIELDS if any(field in line for line in notes)]
         assert unset == ["Authentication Webhook", "Player Info Sync URL", "OTP Generation"]
-
-    @pytest.mark.parametrize("counter", ["credited", "credited.test", "duplicate"])
-    def test_an_address_that_was_called_before_calls_were_counted_is_not_noted(self, patient, counter):
-        patient.installation.database.write_here(lambda tx: counters.add(tx, 1, "playtem", counter))
-        assert any("Order Reporting" in line for line in patient.lines("note"))
-
-        patient.installation.database.write_here(lambda tx: counters.add(tx, 1, "appcharge", counter))
-
-        notes = patient.lines("note")
-        unset = [field for field in self.FIELDS if any(field in line for line in notes)]
-        assert unset == ["Authentication Webhook", "Player Info Sync URL", "Events Webhook", "OTP Generation"]
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -581,32 +558,32 @@ class TestAppchargesIntegrationPage:
         patient.write(lambda tx: tx.execute("DELETE FROM secrets WHERE name LIKE 'appcharge.%'"))
         patient.config("appcharge.tolerance_seconds", "60")
 
-        assert patient.lines("note") == []
+        assert not patient.says("note", "Appcharge")
 
     def test_encrypted_payloads_want_keys_of_their_lengths(self, patient):
         patient.config("appcharge.payload", "aes")
-        assert patient.says("WRONG", "appcharge.secondary_key is not set, so Appcharge's calls are answered 404")
-        assert patient.says("WRONG", "appcharge.main_key has not the 32 characters")
+        assert patient.says("wrong", "appcharge.secondary_key is not set, so Appcharge's calls are answered 404")
+        assert patient.says("wrong", "appcharge.main_key has not the 32 characters")
 
         patient.secret("appcharge.main_key", "k" * 32)
         patient.secret("appcharge.secondary_key", "k" * 17)
-        wrong = patient.lines("WRONG")
+        wrong = patient.lines("wrong")
         assert [line for line in wrong if "appcharge" in line] == [
-            "game demo: appcharge.secondary_key has not the 16 characters that encrypted payloads want, so they cannot "
-            "be read"
+            "game demo: Appcharge: appcharge.secondary_key has not the 16 characters that encrypted payloads want, so "
+            "they cannot be read. Look: /games/demo/integration/appcharge"
         ]
 
         patient.secret("appcharge.secondary_key", "k" * 16)
         assert patient.examine()[1] == 0
-        assert patient.says("warning", "has no replay protection")
+        assert patient.says("look", "has no replay protection")
         patient.config("appcharge.payload", "json")
-        assert not patient.says("warning", "replay")
+        assert not patient.says("look", "replay")
 
     def test_lengths_are_counted_in_bytes_of_the_current_value(self, patient):
         patient.config("appcharge.payload", "aes")
         patient.secret("appcharge.secondary_key", "k" * 16)
         patient.secret("appcharge.main_key", "é" * 32)
-        assert patient.says("WRONG", "appcharge.main_key")
+        assert patient.says("wrong", "appcharge.main_key")
 
         patient.secret("appcharge.main_key", "é" * 16)
-        assert not patient.says("WRONG", "appcharge.main_key")
+        assert not patient.says("wrong", "appcharge.main_key")

@@ -355,7 +355,7 @@ class TestWhatWasConverted:
     def test_a_dead_letter_of_it_says_so_when_it_is_put_back(self, desk, owed, app, browser):
         owed.happen()
         claim = self.die(owed)
-        assert "dead" in {each.kind for each in troubles.find(owed.installation.database.read())}
+        assert "dead" in {each.kind for each in troubles.find(owed.installation.database.read()).found}
         assert desk.forget() == 204
 
         assert self.bodies(owed) == [False]
@@ -368,7 +368,7 @@ class TestWhatWasConverted:
         page = text_of(browser.get(f"/games/demo/deliveries/{claim.id}"))
         assert "its player was forgotten" in page
         assert "There is no body any more" in page
-        assert "dead" not in {each.kind for each in troubles.find(owed.installation.database.read())}
+        assert "dead" not in {each.kind for each in troubles.find(owed.installation.database.read()).found}
         assert "dead letter" not in run(args=["doctor"]).output
 
     def test_stays_while_it_waits(self, desk, owed):

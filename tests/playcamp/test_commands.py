@@ -451,7 +451,7 @@ class TestDoctor:
 
         told = flask("doctor", exit_code=1).output
 
-        assert re.search(rf"^WRONG +game demo: playcamp.api_key is refused: PlayCamp answered {code}", told, re.M)
+        assert re.search(rf"^wrong +game demo: PlayCamp: playcamp.api_key is refused: PlayCamp .* {code}", told, re.M)
         assert "`flask secret set demo playcamp.api_key` has the SERVER key (keyId:secret) of PlayCamp's live" in told
 
         playcamp.end_troubles()
@@ -479,7 +479,7 @@ class TestDoctor:
 
         told = flask("doctor").output
 
-        assert re.search(r"^warning +game demo: The job playcamp.register has failed once", told, re.M)
+        assert re.search(r"^look +game demo: The job playcamp.register has failed once", told, re.M)
 
 
 class TestTry:

@@ -620,12 +620,12 @@ class TestParked:
 
         told = app.test_cli_runner().invoke(args=["doctor"]).output
 
-        assert "2 event(s) cannot be converted for the game" in told
-        assert "flask config set demo playcamp.creator.CCC33 NUMBER" in told
+        assert "2 events do not fit the game's own format" in told
+        assert "flask playcamp parked demo" in told
 
         gateway.know(CCC33="33", DDD44="44")
         gateway.run()
-        assert "cannot be converted" not in app.test_cli_runner().invoke(args=["doctor"]).output
+        assert "do not fit" not in app.test_cli_runner().invoke(args=["doctor"]).output
 
     def test_a_key_that_is_no_key_makes_no_command_of_its_own(self, gateway):
         gateway.convert(event("created", "x; rm -rf ~"))

@@ -700,7 +700,7 @@ def test_what_needs_a_person_is_listed_and_is_a_trouble(push, claim, installatio
     connection, game_id = installation.database.read(), studio.row["id"]
     write(quarantine, 3, "PlayCamp: no")
 
-    assert {each.kind: each.count for each in troubles.find(connection) if each.kind.startswith("payment")} == {
+    assert {each.kind: each.count for each in troubles.find(connection).found if each.kind.startswith("payment")} == {
         "payments_parked": 1,
         "payments_quarantined": 1,
         "payment_conflicts": 2,

@@ -239,7 +239,7 @@ class TestResults:
 
 class TestWaiting:
     def is_said(self, installation, browser, doctor):
-        found = [each for each in troubles.find(installation.database.read()) if each.kind == "payments_waiting"]
+        found = [each for each in troubles.find(installation.database.read()).found if each.kind == "payments_waiting"]
         is_on_page = "waited for over a day" in text_of(browser.get("/"))
         assert bool(found) == is_on_page == ("have waited for over a day" in doctor())
         return found[0].count if found else 0
@@ -280,7 +280,7 @@ class TestWaiting:
         installation.database.write_here(lambda tx: queue.redrive(tx, 1, "GP-1"))
 
         assert db("SELECT waits_since FROM payments") == [{"waits_since": coinslot_clock.stamp()}]
-        assert "payments_waiting" not in {each.kind for each in troubles.find(installation.database.read())}
+        assert "payments_waiting" not in {each.kind for each in troubles.find(installation.database.read()).found}
 
 
 class TestPaths:

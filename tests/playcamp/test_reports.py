@@ -62,7 +62,7 @@ def paid(order_id="GP-1", **changed):
 
 
 def kinds(installation):
-    return {trouble.kind for trouble in troubles.find(installation.database.read())}
+    return {trouble.kind for trouble in troubles.find(installation.database.read()).found}
 
 
 class TestKnownAndUnreadable:

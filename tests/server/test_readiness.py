@@ -145,11 +145,11 @@ def test_doctor_names_a_large_wal_and_a_commit_that_failed(installation, studio,
     fill(installation.database)
     said = app.test_cli_runner().invoke(args=["doctor"]).output
     assert "coinslot.db-wal" in said
-    assert "a commit of the running server failed" not in said
+    assert "A commit failed on the disk" not in said
 
     with installation.database.lock:
         installation.database.lock.mark(True)
     said = app.test_cli_runner().invoke(args=["doctor"]).output
-    assert "a commit of the running server failed" in said
+    assert "A commit failed on the disk" in said
     assert installation.database.truncate_wal()
     assert "coinslot.db-wal" not in app.test_cli_runner().invoke(args=["doctor"]).output

@@ -22,7 +22,7 @@ CASES = {
     "renamed_header": (BODY, {"X-Signature": "0" * 64}),
     "no_digest": (BODY, {"Authorization": "Bearer abc"}),
     "misread": (BODY, signed(BODY, SECRET_KEY + "\n")),
-    "another_game": (BODY, signed(BODY, "the other game's key")),
+    "another_game": (BODY, signed(BODY, "the other game's token")),
     "another_secret": (BODY, signed(BODY, "test-playtem-secret")),
     "another_message": (BODY, {"Authorization": f"Signature {hmac.new(KEY, BODY, 'sha1').hexdigest()}"}),
     "another_body": (b" " + BODY, signed(BODY)),
@@ -38,12 +38,13 @@ CASES = {
 def test_each_refusal_is_explained_by_its_sentence(row, post, client, studio, installation, browser):
     other = Studio(installation, "other")
     other.secret("xsolla.secret", "the other game's key")
+    other.secret("playtem.secret", "the other game's token")
     body, headers = CASES[row]
 
     answer = post(body, headers=headers, game="demos" if row == "no_game" else "demo")
     assert answer.status_code in (400, 404)
     installation.observations.flush()
-    page = browser.get("/refusals/1") if row == "no_game" else browser.get("/games/demo/refusals/1")
+    page = browser.get("/games/demo/refusals/1")
 
     assert page.status_code == 200
     sentence = explain_words.FINDINGS["game_nearly_named" if row == "no_game" else row].sentence

@@ -19,6 +19,7 @@ from coinslot.games import games, options
 from coinslot.games.games import Game
 from coinslot.games.options import COMMON_SECRETS
 from coinslot.operations import contacts
+from coinslot.relay.jobs import last_errors
 from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import PageError, page, read, see_other, show_on_error, write
 from handlers.dashboard.integration.checklist import Facts, Light, Step, checklist, light
@@ -165,7 +166,7 @@ def _partner_page(
         fields=_key_fields(game, key_rows, _named(game, partner.keys)),
         families=[key for key in partner.keys if key.secret.endswith(".*")],
         settings=settings,
-        troubles=[*partner.wrong(game), *partner.missing(game)],
+        troubles=[*partner.wrong(game, last_errors(read(), game.id)), *partner.missing(game)],
         problem=problem,
         refusals=refusals_of(game, partner),
     )
@@ -197,7 +198,7 @@ def _summary(game: Game, partner: Partner, rows: Mapping[tuple[str, str], object
         "word": word,
         "lights": list(zip(partner.addresses, lights, strict=True)),
         "last": max((each.at for each in lights if each.at is not None), default=None),
-        "troubles": [*partner.wrong(game), *partner.missing(game)],
+        "troubles": [*partner.wrong(game, last_errors(read(), game.id)), *partner.missing(game)],
     }
 
 

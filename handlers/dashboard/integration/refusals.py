@@ -33,6 +33,9 @@ BODY_SHOWN = 4096  # of a body, once it is asked for
 REASONS = {
     **{reason: name for reason, (name, _) in checklist.REASONS.items()},
     "no_address": "no such address",
+    "other_game": "another game's address",
+    "lookup_failed": "the game did not answer",
+    "never_came": "never came",
     "unknown_status": "unknown status",
     "misplaced": "an order at another address",
     "misplaced_event": "an event at another address",

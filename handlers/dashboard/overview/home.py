@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TypeVar
 
-from flask import Response, current_app
+from flask import Response, current_app, redirect, request, url_for
 from markupsafe import Markup
+from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot.base import clock, money
 from coinslot.games import games
 from coinslot.games.games import Game
-from coinslot.operations import contacts
+from coinslot.operations import asides, contacts
 from coinslot.outbox import attempts, deliveries, lists
 from coinslot.relay import jobs as schedules
 from coinslot.store import counters
@@ -19,9 +20,9 @@ from coinslot.store.db import Connection, DatabaseError, EngineError, Row
 from handlers.dashboard.frame import charts
 from handlers.dashboard.frame.charts import Series
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import page
+from handlers.dashboard.frame.pages import PageError, page, write
 from handlers.dashboard.frame.words import days_back
-from handlers.kit import trouble_sentences
+from handlers.kit import troubles
 from handlers.kit.receive import current_installation, partners
 from handlers.kit.wording import shown as readable
 
@@ -72,7 +73,7 @@ def overview() -> Response:
     days = days_back(DAYS)
     outlines = _tried(lambda: games.outlines(connection, installation.catalogue), "games")
     if outlines is None:
-        return page("overview.html", troubles=[trouble_sentences.UNREADABLE], games=None, relay=None)
+        return page("overview.html", troubles=[troubles.UNREADABLE], games=None, relay=None)
     counted = _tried(lambda: _counted(counters.list_since(connection, days[0])), "counters")
     items = _tried(lambda: counters.top_items(connection, days[-ITEM_DAYS], TOP_ITEMS), "items")
     known = _tried(lambda: contacts.of_all(connection), "contacts")
@@ -81,7 +82,7 @@ def overview() -> Response:
     shown = [
         {
             "game": game,
-            "is_new": not trouble_sentences.is_begun(game),
+            "is_new": not troubles.is_begun(game),
             "figures": None if counted is None else _figures(counted.get(game.id, Figures()), days),
             "charts": None if counted is None else _charts(game, counted.get(game.id, Figures()), days),
             "items": _items(game, items),
@@ -94,11 +95,22 @@ def overview() -> Response:
     ]
     return page(
         "overview.html",
-        troubles=trouble_sentences.list_troubles(installation, connection, outlines),
+        troubles=troubles.list_troubles(installation, outlines, known),
         games=shown,
         relay=_tried(lambda: _relay(connection), "heartbeat"),
         legend=charts.legend,
     )
+
+
+def set_trouble_aside() -> AnyResponse:
+    """Set a trouble aside, with a note; it comes back when it happens again."""
+    key, note = request.form.get("key", "")[:500], request.form.get("note", "").strip()[:500]
+    if not note:
+        raise PageError(400, "The note says nothing. Say why nothing is left to do.")
+    if key not in {each.key for each in troubles.list_troubles(current_installation())}:
+        raise PageError(404, "This trouble is over, or was set aside already.")
+    write(lambda tx: asides.add(tx, key, note, "owner"))
+    return redirect(url_for("dashboard.overview"), 303)
 
 
 def figures_csv(game: Game) -> Response:

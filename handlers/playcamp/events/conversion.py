@@ -23,7 +23,6 @@ from coinslot.outbox import conversion_queue, destinations
 from coinslot.outbox.conversion_queue import Open
 from coinslot.relay import jobs
 from coinslot.store.db import Connection
-from handlers.kit.receive import current_installation
 from handlers.playcamp.events.creators import ConversionError, Creators, Usn, number_of
 from handlers.playcamp.events.halves import HELD, HELD_SECONDS
 from handlers.playcamp.settings import is_sandbox
@@ -87,19 +86,6 @@ def run(installation: Installation, game: Game) -> float | None:
             _write(installation, changes)
     _write(installation, changes)
     return min(waits, default=None)
-
-
-def warnings(game: Game) -> list[str]:
-    """A sentence for the owner about what is parked."""
-    connection = current_installation().database.read()
-    oldest = conversion_queue.parked(connection, game.id, limit=1)
-    if not oldest:
-        return []
-    count = conversion_queue.count_parked(connection, game.id)
-    return [
-        f"{count} event(s) cannot be converted for the game, and later ones of their players wait "
-        f"(`flask playcamp parked {game.slug}`); the oldest: {oldest[0]['reason']}"
-    ]
 
 
 def in_order(group: Sequence[Open]) -> list[Open]:

@@ -18,7 +18,8 @@ from flask import Response, current_app, jsonify, request
 
 from coinslot.access.keyring import SecretValue
 from coinslot.games.games import Game
-from coinslot.ledger import boosts, credit, events
+from coinslot.ledger import boosts, credit, events, refused
+from coinslot.ledger.refused import Claim
 from coinslot.outbox import conversion_queue
 from coinslot.payments import store
 from coinslot.relay import jobs
@@ -37,6 +38,7 @@ CONVERT_JOB = "playcamp.convert"
 COUPON_REDEEMED = "playcamp.coupon.redeemed"
 PAYMENT_CREATED = "playcamp.payment.created"
 FACTS_AT_ONCE = 30
+FOREVER = 10**12  # seconds
 LARGEST_SMALL_BODY = 64 * 1024  # larger ones are read one at a time
 
 # What is counted while a call is stored -> how it is logged.
@@ -79,7 +81,8 @@ def receive(game_slug: str, hook: str | None = None) -> Response:
 
     The 200 says that all of it is stored. The retry of a call that broke off stores the rest.
     """
-    game = current_installation().games.by_slug(game_slug)
+    installation = current_installation()
+    game = installation.games.by_slug(game_slug)
     keys = () if game is None else secrets_of(game, hook)
     if game is None or not keys:
         return _refuse(game, "unknown_game", 404, "Not Found")
@@ -89,7 +92,7 @@ def receive(game_slug: str, hook: str | None = None) -> Response:
     if not body:
         return _refuse(game, "malformed", 400, "The body is empty")
     try:
-        signer = _prove(game, body, keys)
+        signer = _prove(game, body, keys, int(game.settings["playcamp.tolerance_seconds"]))
     except SignatureError as error:
         return _refuse(game, error.reason, 401, "Unauthorized")
     note_call(game, PARTNER, ENDPOINT, signer)
@@ -108,14 +111,28 @@ def receive(game_slug: str, hook: str | None = None) -> Response:
             boosted={(fact.player_id, fact.type) for fact in facts if fact.is_boost},
         )
         made = portions.write_each(
-            current_installation().database.write, _cut(in_time(facts)), lambda tx, some: keep(tx, call, some)
+            installation.database.write, _cut(in_time(facts)), lambda tx, some: keep(tx, call, some)
         )
+    if refused.has_open(installation.database.read(), game.id, PARTNER):
+        installation.database.write(lambda tx: refused.mend_call(tx, game.id, PARTNER, body))
     for usage_id in (each for kept in made for each in kept.granted):
         current_app.logger.info("playcamp %s: granted coupon usage %s", game.slug, usage_id)
     for problem, (level, text) in PROBLEMS.items():
         if count := sum(kept.problems[problem] for kept in made):
             current_app.logger.log(level, f"playcamp %s: {text}", game.slug, count)
     return jsonify(received=True)
+
+
+def claim(game: Game, endpoint: str) -> Claim | None:
+    """What the current request reports, if a secret of the game signed it, whatever else is wrong with it."""
+    if endpoint != ENDPOINT:
+        return None
+    body = request.get_data(cache=True)
+    try:
+        _prove(game, body, secrets_of(game, None), FOREVER)
+    except SignatureError:
+        return None
+    return Claim(game.id, (refused.body_name(body),))
 
 
 def secrets_of(game: Game, hook: str | None) -> tuple[SecretValue, ...]:
@@ -233,8 +250,7 @@ def is_forwarded(game: Game, fact: Fact) -> bool:
     return wish == "on" or (wish == "auto" and game.settings["playcamp.environment"] == "sandbox")
 
 
-def _prove(game: Game, body: bytes, keys: Sequence[SecretValue]) -> SecretValue:
-    tolerance = int(game.settings["playcamp.tolerance_seconds"])
+def _prove(game: Game, body: bytes, keys: Sequence[SecretValue], tolerance: int) -> SecretValue:
     if "x-webhook-signature" not in request.headers and "x-gateway-signature" in request.headers:
         return verify_converted(body, request.headers.get("x-gateway-timestamp", ""), _signature(), keys, tolerance)
     return verify(body, _signature(), keys, tolerance)
