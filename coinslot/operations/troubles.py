@@ -225,6 +225,16 @@ _ONE_BY_ONE = """
     UNION ALL
     SELECT 'no_game', NULL, NULL, NULL, NULL, NULL, NULL WHERE NOT EXISTS (SELECT 1 FROM games)
     UNION ALL
+    SELECT 'alert_failed', NULL, failures, last_failure, name, NULL, last_failed_at
+    FROM alert_targets WHERE failures > 0
+    UNION ALL
+    SELECT 'no_alerts', NULL, NULL, NULL, NULL, NULL, NULL WHERE NOT EXISTS (SELECT 1 FROM alert_targets)
+    UNION ALL
+    SELECT 'heartbeat', NULL, NULL, value, NULL, updated_at, NULL FROM installation WHERE name = 'heartbeat.failure'
+    UNION ALL
+    SELECT 'no_heartbeat', NULL, NULL, NULL, NULL, NULL, NULL
+    WHERE NOT EXISTS (SELECT 1 FROM installation_secrets WHERE name = 'heartbeat.url')
+    UNION ALL
     SELECT 'no_relay', NULL, NULL, NULL, NULL, (SELECT beat_at FROM heartbeats WHERE name = 'relay'), NULL
     WHERE EXISTS (SELECT 1 FROM destinations WHERE state = 'active')
       AND NOT EXISTS (SELECT 1 FROM heartbeats WHERE name = 'relay' AND beat_at BETWEEN :oldest_beat AND :newest_beat)

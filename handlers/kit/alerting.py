@@ -9,12 +9,13 @@ from coinslot.installation import Installation
 from coinslot.operations import readiness
 from coinslot.operations.alerts import heartbeat, sending, targets, watch
 from coinslot.operations.alerts.watch import Alarm, News
-from coinslot.operations.findings import WRONG
+from coinslot.operations.findings import WRONG, Trouble
 from handlers.kit import troubles
 from handlers.kit.wording import shown
 
 MOST_SAID = 30  # troubles in one message; the overview has the others
 LONGEST_SENTENCE = 600
+NEVER_SENT = "alert_failed:"  # begins the keys of such troubles
 
 
 def watch_and_send(installation: Installation) -> float | None:
@@ -25,8 +26,10 @@ def watch_and_send(installation: Installation) -> float | None:
     database = installation.database
     if not targets.listing(database.read()):
         return None
+    say = partial(compose, installation.settings.public_url)
     try:
-        wait = watch.look(database, wrong_now(installation), partial(compose, installation.settings.public_url))
+        found = troubles.list_troubles(installation)
+        wait = watch.look(database, worth_sending(found), say, are_all=troubles.UNREADABLE not in found)
     finally:
         is_more = sending.send_due(database, installation.settings)
     return 0 if is_more else wait
@@ -41,12 +44,12 @@ def beat(installation: Installation) -> float | None:
     return heartbeat.beat(database, vault, installation.outbound_anywhere, is_ready)
 
 
-def wrong_now(installation: Installation) -> list[Alarm]:
-    """The troubles that are worth an alert."""
+def worth_sending(found: Iterable[Trouble]) -> list[Alarm]:
+    """The troubles that are wrong, but not that alerts do not arrive: no alert can say that."""
     return [
         Alarm(each.key, " ".join(filter(None, (each.sentence, each.remedy))), each.link or "/", each.game, each.money)
-        for each in troubles.list_troubles(installation)
-        if each.severity == WRONG
+        for each in found
+        if each.severity == WRONG and not each.key.startswith(NEVER_SENT)
     ]
 
 

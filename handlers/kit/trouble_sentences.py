@@ -43,6 +43,24 @@ SENTENCES: Mapping[str, Said] = {
         LOOK, "No password is set for these pages.", "flask admin password, or the link in the server's log."
     ),
     "no_game": Said(LOOK, "There is no game yet.", "flask game add SLUG"),
+    "alert_failed": Said(
+        WRONG,
+        "Alerts do not arrive at {subject}: {detail}.",
+        *("What waits is tried again for a day.", "/account/alerts", "Send a test"),
+    ),
+    "no_alerts": Said(
+        NOTE, "Nobody is written to when something is wrong: no alert target is set.", "", "/account/alerts", "Add one"
+    ),
+    "heartbeat": Said(
+        LOOK,
+        "The heartbeat's URL has not taken the calls since {since}: {detail}.",
+        *("The watcher outside may take this machine for dead.", "/account/alerts", "Look"),
+    ),
+    "no_heartbeat": Said(
+        NOTE,
+        "No watcher outside would notice that this machine is gone: no heartbeat is set.",
+        *("", "/account/alerts", "Set one"),
+    ),
     "no_relay": Said(
         WRONG,
         "Nothing is delivered: no relay is running, {last_seen}.",

@@ -115,7 +115,7 @@ class TestFigures:
 
 class TestTroubles:
     def test_a_game_in_order_has_none(self, installation, studio):
-        assert kinds(installation) == set()
+        assert kinds(installation) == {"no_alerts", "no_heartbeat"}
 
     def test_without_a_game_the_page_says_what_to_do_first(self, browser):
         page = text_of(browser.get("/"))
@@ -259,6 +259,7 @@ class TestTroubles:
             "count",
             "r",
             "installation",
+            "alert_targets",
             "asides",
         }
         for statement in (troubles._ONE_BY_ONE, troubles._COUNTED):

@@ -5,15 +5,18 @@ import time
 
 import pytest
 
-from coinslot.access import keyring
+from coinslot.access import keyring, owner
 from coinslot.access.vault import MasterKey
+from coinslot.base import clock as stamps
 from coinslot.operations.alerts import heartbeat, targets, watch
 from coinslot.operations.alerts.targets import AlertError
 from coinslot.relay import jobs as schedules
+from handlers.kit import troubles
 from tests import killing
-from tests.conftest import furnished
+from tests.conftest import appcharge_headers, furnished, order
 from tests.fakes.http import FakeServer, after, status
 from tests.owed import Owed, running
+from tests.pages import assert_has, text_of
 from tests.servers import together, until
 
 SECRET = "not-for-your-eyes"
@@ -26,12 +29,13 @@ from functools import partial
 import time_machine
 from app import create_app
 from coinslot.operations.alerts import watch
-from handlers.kit import alerting
+from handlers.kit import alerting, troubles
 
 app = create_app()
 installation = app.extensions["coinslot"]
 with app.app_context(), time_machine.travel(__import__("time").time() + float(sys.argv[1])):
-    watch.look(installation.database, alerting.wrong_now(installation), partial(alerting.compose, "http://here"))
+    found = alerting.worth_sending(troubles.list_troubles(installation))
+    watch.look(installation.database, found, partial(alerting.compose, "http://here"))
 print("composed", flush=True)
 sys.stdin.read()
 """
@@ -162,6 +166,77 @@ class TestTheJob:
             owed.change("UPDATE schedules SET due_at = '2026-01-01T00:00:00.000000Z' WHERE name = 'alerts'")
             until(lambda: owed.rows("SELECT 1 FROM alert_messages WHERE state = 'sent'"), "it is recorded", 20)
         assert len(service.requests) == 1
+
+
+class TestTheScene:
+    def test_orders_refused_for_unknown_players_are_sent_with_their_money_and_over_once_they_are_credited(
+        self, installation, studio, service, post_order, owed, clock
+    ):
+        """The orders of five players who were not registered, and one with a wrong token."""
+        installation.database.write_here(lambda tx: owner.set_first_password(tx, "hash"))
+        add_target(installation, service)
+        body = json.dumps(order(orderId="t-1")).encode()
+        headers = appcharge_headers(body, token="wrong")
+
+        def all_orders():
+            for number in range(5):
+                post_order(orderId=f"o-{number}", playerId=f"who-{number}", priceInCents=499, currency="USD")
+
+        all_orders()
+        post_order(raw=body, headers=headers)
+        self.pass_time(installation, owed, clock, 180)
+
+        (request,) = service.requests
+        assert "2 troubles, 34.94 USD at stake" in request.json["title"]
+        assert_has(
+            request.json["message"],
+            "o-0",
+            "At stake: 24.95 USD",
+            "At stake: 9.99 USD",
+            "http",
+            without=["who-", SECRET],
+        )
+
+        studio.player(*(f"who-{number}" for number in range(5)))
+        all_orders()
+        self.pass_time(installation, owed, clock, 170)
+        assert len(service.requests) == 2
+        assert "over" in service.requests[1].json["title"]
+
+        self.pass_time(installation, owed, clock, 1000)
+        assert len(service.requests) == 2
+
+    def pass_time(self, installation, owed, clock, seconds):
+        for _ in range(round(seconds / 10)):
+            installation.observations.flush()
+            owed.drain()
+            clock.shift(10)
+
+    def test_that_alerts_do_not_arrive_is_on_the_overview_and_is_never_sent(
+        self, installation, studio, service, owed, clock, browser
+    ):
+        add_target(installation, service)
+        installation.database.write_here(
+            lambda tx: targets.add(tx, installation.vault, "dead", f"json://{SECRET}@127.0.0.1:9/", "json", "test")
+        )
+        have_dead_letters(owed)
+        self.pass_time(installation, owed, clock, 600)
+
+        assert_has(text_of(browser.get("/")), "Alerts do not arrive at dead", without=[SECRET])
+        assert "do not arrive" not in str([request.json for request in service.requests])
+        installation.database.write_here(lambda tx: targets.remove(tx, "dead", "test"))
+        assert "do not arrive" not in text_of(browser.get("/"))
+
+    def test_a_heartbeat_that_fails_is_to_be_looked_at_since_its_first_failure(self, installation, app, owed, clock):
+        heart = Heart(installation, owed, "http://127.0.0.1:9/")
+        heart.on()
+        for _ in range(3):
+            owed.drain()
+            clock.shift(61)
+        with app.app_context():
+            (found,) = [each for each in troubles.list_troubles(installation) if each.key == "heartbeat"]
+        assert found.severity == "look"
+        assert time.time() - stamps.seconds(found.since) > 180
 
 
 class Heart:
