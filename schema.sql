@@ -190,8 +190,8 @@ CREATE TABLE players (
 CREATE UNIQUE INDEX players_by_login_key ON players (game_id, login_key) WHERE login_key IS NOT NULL;
 CREATE INDEX players_to_search ON players (game_id, player_id) WHERE is_in_search = 0;  -- the job that fills search_keys
 
--- What leads to a player. A job fills it from players, transactions, events and payments (coinslot/operations/search_job.py),
--- after their commits. To fill it anew: delete its rows, set is_in_search of all players to 0, and the cursor of the job
+-- What leads to a player. A job fills it from players, transactions, events, payments and refused calls, after their
+-- commits (coinslot/operations/search_job.py). To fill it anew: delete its rows, set is_in_search of all players to 0, and the cursor of the job
 -- `search` in schedules to NULL.
 CREATE TABLE search_keys (
     kind       TEXT NOT NULL CHECK (kind IN ('id', 'name', 'address')),
@@ -930,6 +930,7 @@ CREATE TABLE refusals (
 CREATE INDEX refusals_by_partner ON refusals (partner, game_id, id);
 CREATE INDEX refusals_by_time ON refusals (created_at) WHERE state IS NULL;
 CREATE INDEX refusals_open ON refusals (game_id, partner, id) WHERE state = 'open';  -- troubles; asked for by every credit
+CREATE INDEX refusals_by_player ON refusals (game_id, player_id) WHERE player_id IS NOT NULL;  -- the owner's search
 CREATE INDEX refusals_ended ON refusals (ended_at) WHERE ended_at IS NOT NULL;       -- pruning
 
 -- The names of the order that such a call reported: its ids as the ledger knows them, or the hash of the body.
@@ -941,6 +942,7 @@ CREATE TABLE refusal_names (
     PRIMARY KEY (game_id, partner, name, refusal_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX refusal_names_by_refusal ON refusal_names (refusal_id);            -- deleting
+CREATE INDEX refusal_names_folded ON refusal_names (lower(name));               -- the owner's search in either case
 
 -- From where calls of a partner have proved themselves: what is refused from there is no stranger's noise.
 CREATE TABLE callers (

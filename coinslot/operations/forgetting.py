@@ -180,7 +180,8 @@ def _players(connection: Connection, game_id: int) -> Iterator[str]:
            UNION SELECT player_id FROM events WHERE game_id = :id AND player_id IS NOT NULL
            UNION SELECT player_id FROM conflicts WHERE game_id = :id
            UNION SELECT player_id FROM boosts WHERE game_id = :id
-           UNION SELECT player_id FROM payments WHERE game_id = :id AND player_id IS NOT NULL""",
+           UNION SELECT player_id FROM payments WHERE game_id = :id AND player_id IS NOT NULL
+           UNION SELECT player_id FROM refusals WHERE game_id = :id AND player_id IS NOT NULL""",
         {"id": game_id},
     )
     return (row["player_id"] for row in rows.fetchall())

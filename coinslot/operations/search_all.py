@@ -26,14 +26,16 @@ MOST_OF_BRANCH = 25
 MOST_SHOWN = 50  # of each kind
 
 _LAST = "\U0010ffff"
+_NAME_KINDS = tuple(f"{kind}:" for kind in search.KEY_KINDS)  # before the names of a refused order
 _LONGEST_NUMBER = 18  # digits
 
 
 @dataclass(frozen=True)
 class Hit:
-    """Something that the text leads to. ``what`` is transaction, grant, event, delivery, payment or player.
+    """Something that the text leads to. ``what`` is transaction, grant, event, delivery, payment, player or call: a
+    refused one that had proved itself.
 
-    ``matched`` is the id or the name that was found; None where that was an e-mail address.
+    ``matched`` is the id or the name that was found; None where that was an e-mail address, or a call's player.
     """
 
     what: str
@@ -64,14 +66,20 @@ def find(connection: Connection, vault: Vault, text: str) -> Found:
         rows = connection.execute(_IDS, _ways(wanted, pairs, is_prefix)).fetchall()
         is_cut = is_cut or _is_cut(rows)
         for row in rows:
-            named.setdefault((row["what"], row["id"]), row["matched"])
+            matched = _bare(row["matched"], wanted) if row["what"] == "call" else row["matched"]
+            named.setdefault((row["what"], row["id"]), matched)
     rows = connection.execute(_KEYS, _keys(connection, vault, wanted)).fetchall()
     is_cut = is_cut or _is_cut(rows) or max(Counter(what for what, _ in named).values(), default=0) > MOST_SHOWN
     players: dict[tuple[int, str], str | None] = {}
     for row in rows:
         players.setdefault((row["game_id"], row["player_id"]), row["matched"])
-    hits = [*_transactions(connection, named), *_others(connection, named), *_described(connection, players)]
     folded = spellings.searched(wanted)
+    hits = [
+        *_transactions(connection, named),
+        *_others(connection, named),
+        *_described(connection, players),
+        *_calls(connection, named, players, folded),
+    ]
     hits = [hit if hit.matched is None else _judged(hit, folded) for hit in hits]
     hits.sort(key=lambda hit: hit.at, reverse=True)
     hits.sort(key=lambda hit: not hit.is_exact)
@@ -156,22 +164,32 @@ _IDS = "\nUNION ALL\n".join(
         ("delivery", "t.id, CAST(t.id AS TEXT) AS matched", "numbers", "deliveries t", _between("t.id", 0)),
         ("grant", "t.id, CAST(t.id AS TEXT) AS matched", "numbers", "grants t", _between("t.id", 0)),
         ("event", "t.id, CAST(t.id AS TEXT) AS matched", "numbers", "events t", _between("t.id", 0)),
+        ("call", "t.refusal_id AS id, t.name AS matched", "names", "refusal_names t", _between("lower(t.name)", 0)),
     )
 )  # fmt: skip
 
 
 def _ways(wanted: str, pairs: list[tuple[int, str]], is_prefix: bool) -> dict[str, object]:
     """Where to look, as JSON for each branch: the columns before, and the bounds of what is looked for."""
-    spelled = dict.fromkeys((wanted, wanted.lower()))
+    # The engine's lower() knows only ASCII.
+    lower = "".join(each.lower() if each.isascii() else each for each in wanted)
+    spelled = dict.fromkeys((wanted, lower, wanted.lower()))
     bounds = [(each, each + _LAST if is_prefix else each) for each in spelled]
     ways = {
         "texts": bounds,
         "partners": [(*pair, *each) for pair in pairs for each in bounds],
         "kinds": [(*pair, kind, *each) for pair in pairs for kind in search.KEY_KINDS for each in bounds],
         "games": [(game_id, *each) for game_id in dict.fromkeys(game_id for game_id, _ in pairs) for each in bounds],
+        "names": [(f"{kind}{low}", f"{kind}{high}") for kind in ("", *_NAME_KINDS) for low, high in bounds],
         "numbers": _number_bounds(wanted, is_prefix),
     }
     return {name: json.dumps(way) for name, way in ways.items()} | {"most": MOST_OF_BRANCH}
+
+
+def _bare(name: str, wanted: str) -> str:
+    """A name of an order without the kind of id before it, unless that was searched too."""
+    kind = next((kind for kind in _NAME_KINDS if name.startswith(kind)), "")
+    return name if wanted.lower().startswith(kind) else name.removeprefix(kind)
 
 
 def _number_bounds(wanted: str, is_prefix: bool) -> list[tuple[int, int]]:
@@ -210,6 +228,7 @@ _KEYS = """
        OR EXISTS (SELECT 1 FROM transactions WHERE game_id = games.id AND player_id = :text)
        OR EXISTS (SELECT 1 FROM events WHERE game_id = games.id AND player_id = :text)
        OR EXISTS (SELECT 1 FROM payments WHERE game_id = games.id AND player_id = :text)
+       OR EXISTS (SELECT 1 FROM refusals WHERE game_id = games.id AND player_id = :text)
     UNION ALL
     SELECT 2, ids.game_id, ids.player_id, ids.player_id FROM (
         SELECT game_id, player_id FROM search_keys WHERE kind = 'id' AND key BETWEEN :low AND :high
@@ -264,6 +283,8 @@ def _described(connection: Connection, players: dict[tuple[int, str], str | None
     some = list(players)[:MOST_SHOWN]
     for row in connection.execute(_OF_PLAYERS, {"players": json.dumps(some)}) if some else ():
         matched = players[row["game_id"], row["player_id"]]
+        if not any(row[each] for each in ("is_registered", "is_in_ledger", "is_paying", "is_refused")):
+            continue  # a refused call named the player, and is deleted
         yield Hit(
             "player", row["game_id"], matched, matched is None, row["received_at"] or row["created_at"] or "", row
         )
@@ -274,12 +295,43 @@ _OF_PLAYERS = """
            t.is_test, CASE WHEN p.player_id IS NULL THEN 0 ELSE 1 END AS is_registered,
            CASE WHEN t.id IS NULL AND NOT EXISTS (
                SELECT 1 FROM events e WHERE e.game_id = w.game_id AND e.player_id = w.player_id)
-           THEN 0 ELSE 1 END AS is_in_ledger
+           THEN 0 ELSE 1 END AS is_in_ledger,
+           EXISTS (SELECT 1 FROM payments y WHERE y.game_id = w.game_id AND y.player_id = w.player_id) AS is_paying,
+           EXISTS (SELECT 1 FROM refusals r WHERE r.game_id = w.game_id AND r.player_id = w.player_id) AS is_refused
     FROM (SELECT json_extract(value, '$[0]') AS game_id, json_extract(value, '$[1]') AS player_id
           FROM json_each(:players)) w
     LEFT JOIN players p ON p.game_id = w.game_id AND p.player_id = w.player_id
     LEFT JOIN transactions t ON t.id = (
         SELECT max(x.id) FROM transactions x WHERE x.game_id = w.game_id AND x.player_id = w.player_id)"""
+
+
+def _calls(
+    connection: Connection,
+    named: dict[tuple[str, int], str],
+    players: dict[tuple[int, str], str | None],
+    folded: str,
+) -> Iterable[Hit]:
+    """Refused calls with this order, and those that name a player who is meant exactly."""
+    exactly = [each for each, matched in players.items() if matched is None or spellings.searched(matched) == folded]
+    ids = [each for what, each in named if what == "call"]
+    if not ids and not exactly:
+        return
+    values = {"calls": json.dumps(ids[:MOST_SHOWN]), "players": json.dumps(exactly[:MOST_SHOWN]), "most": MOST_SHOWN}
+    for row in connection.execute(_OF_CALLS, values):
+        matched = named.get(("call", row["id"]))
+        yield Hit("call", row["game_id"], matched, matched is None, row["last_at"], dict(row))
+
+
+_OF_CALLS = """
+    SELECT r.id, r.game_id, r.partner, r.endpoint, r.reason, r.detail, r.reference, r.player_id, r.currency,
+           r.amount_minor, r.state, r.is_test, r.last_at
+    FROM (
+        SELECT i.value AS id FROM json_each(:calls) i
+        UNION
+        SELECT x.id FROM json_each(:players) w CROSS JOIN /* hint */ refusals x
+            ON x.game_id = json_extract(w.value, '$[0]') AND x.player_id = json_extract(w.value, '$[1]')) found
+    CROSS JOIN /* hint */ refusals r ON r.id = found.id
+    WHERE r.state IS NOT NULL ORDER BY r.id DESC LIMIT :most"""
 
 
 def _judged(hit: Hit, folded: str) -> Hit:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from coinslot.access.vault import Vault
 from coinslot.games import search_keys
+from coinslot.operations import refusals
 from coinslot.relay import jobs
 from coinslot.store import queries
 from coinslot.store.db import Connection, Database, Row
@@ -21,11 +22,12 @@ ROWS_AT_ONCE = 500
 RUN_SECONDS = 5.0  # of one run; a job ends well before its lease
 PAUSE_SECONDS = 0.01  # between portions, for the threads that answer calls
 
-# Table -> what is read of it. An event need not name a player; a payment has no body with an address in it.
+# Table -> the columns that are read, and which rows still have the body that was read. An event need not name a player.
 _TABLES = {
-    "transactions": "SELECT id, game_id, player_id, raw_body FROM transactions",
-    "events": "SELECT id, game_id, player_id, raw_body FROM events",
-    "payments": "SELECT id, game_id, player_id, NULL AS raw_body FROM payments",
+    "transactions": ("id, game_id, player_id, raw_body", "raw_body IS NOT NULL"),
+    "events": ("id, game_id, player_id, raw_body", "raw_body IS NOT NULL"),
+    "payments": ("id, game_id, player_id", "false"),
+    "refusals": ("*", "state IS NOT NULL"),  # those of the ring proved nothing, and name no player in a column
 }
 
 
@@ -44,14 +46,14 @@ def has_work(connection: Connection) -> bool:
     row = queries.row(
         connection,
         """SELECT (SELECT max(id) FROM transactions) AS transactions, (SELECT max(id) FROM events) AS events,
-                  (SELECT max(id) FROM payments) AS payments,
+                  (SELECT max(id) FROM payments) AS payments, (SELECT max(id) FROM refusals) AS refusals,
                   (SELECT cursor FROM schedules WHERE game_id = :game_id AND name = :name) AS cursor,
                   EXISTS (SELECT 1 FROM players WHERE is_in_search = 0) AS has_players""",
         {"game_id": jobs.INSTALLATION, "name": NAME},
     )
     assert row is not None, "a SELECT without FROM has one row"
     cursors = _parsed(row["cursor"])
-    return bool(row["has_players"]) or any((row[table] or 0) > cursors.get(table, 0) for table in _TABLES)
+    return bool(row["has_players"]) or any((row[table] or 0) != cursors.get(table, 0) for table in _TABLES)
 
 
 def fill(database: Database, vault: Vault) -> float:
@@ -68,7 +70,7 @@ def _fill_portion(database: Database, vault: Vault) -> bool:
     """Returns whether there may be more."""
     connection = database.read()
     before = _parsed(jobs.cursor(connection, jobs.INSTALLATION, NAME))
-    portion = _read(connection, before)
+    portion = _read(connection, vault, before)
     if portion.cursors == before and not portion.players:
         return False
     secret = search_keys.secret(connection, vault)
@@ -80,32 +82,43 @@ def _fill_portion(database: Database, vault: Vault) -> bool:
     return True
 
 
-def _read(connection: Connection, before: dict[str, int]) -> _Portion:
+def _read(connection: Connection, vault: Vault, before: dict[str, int]) -> _Portion:
     players = connection.execute(
         """SELECT game_id, player_id, name, profile, updated_at FROM players
            WHERE is_in_search = 0 ORDER BY game_id, player_id LIMIT :most""",
         {"most": ROWS_AT_ONCE},
     ).fetchall()
     portion = _Portion(dict(before), players)
-    for table, query in _TABLES.items():
-        for row in connection.execute(
-            f"{query} WHERE id > :after ORDER BY id LIMIT :most",
+    for table, (columns, _) in _TABLES.items():
+        rows = connection.execute(
+            f"SELECT {columns} FROM {table} WHERE id > :after ORDER BY id LIMIT :most",  # noqa: S608  our own words only
             {"after": before.get(table, 0), "most": ROWS_AT_ONCE},
-        ):
+        ).fetchall()
+        if not rows:  # the newest rows may be deleted, and the next ones get their ids
+            last = queries.value(connection, f"SELECT max(id) FROM {table}", {})  # noqa: S608  our own words only
+            portion.cursors[table] = last or 0
+        for row in rows:
             portion.cursors[table] = row["id"]
             if row["player_id"] is None:
                 continue
             portion.ids.add((row["game_id"], row["player_id"]))
-            for address in search_keys.addresses_in(row["raw_body"]):
+            for address in search_keys.addresses_in(_body(table, row, vault, connection)):
                 portion.addresses.append((table, row, address))
     return portion
+
+
+def _body(table: str, row: Row, vault: Vault, connection: Connection) -> bytes | None:
+    if table == "refusals":
+        return refusals.opened(vault.current(connection), row).body
+    return row["raw_body"] if table != "payments" else None
 
 
 def _store(tx: Connection, portion: _Portion, secret: bytes) -> None:
     for game_id, player_id in sorted(portion.ids):
         search_keys.put(tx, "id", search_keys.of_id(player_id), game_id, player_id)
     for table, row, address in portion.addresses:
-        if queries.value(tx, f"SELECT 1 FROM {table} WHERE id = :id AND raw_body IS NOT NULL", {"id": row["id"]}):  # noqa: S608
+        has_body = _TABLES[table][1]
+        if queries.value(tx, f"SELECT 1 FROM {table} WHERE id = :id AND {has_body}", {"id": row["id"]}):  # noqa: S608
             key = search_keys.of_address(secret, address)
             search_keys.put(tx, "address", key, row["game_id"], row["player_id"])
     for row in portion.players:

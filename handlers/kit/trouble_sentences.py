@@ -260,6 +260,16 @@ REFUSALS: Mapping[str, tuple[str, str]] = {
 }
 
 
+def say_refused(partner: str, reason: str) -> tuple[str, str]:
+    """Why one call that had proved itself was refused, in the past tense, and what mends it."""
+    why, first = REFUSALS.get(reason, REFUSALS["malformed"])
+    card = next((each for each in partners() if each.name == partner), None)
+    values = {"partner": shown(partner, 80) if card is None else card.title, "name": partner}
+    why, first = (_chosen(each, 1).format_map(values) for each in (why, first))
+    then = "" if card is None else f" Then {card.send_again}."
+    return re.sub(r"\bis\b", "was", why), f"{first}.{then}"
+
+
 def say(found: Found, game: Game | None) -> Trouble:
     """The trouble in words."""
     values = _values(found, game)

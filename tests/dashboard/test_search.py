@@ -10,7 +10,7 @@ import pytest
 from coinslot.games import registry
 from coinslot.operations import search_job
 from tests.books import Books
-from tests.conftest import Studio
+from tests.conftest import Studio, appcharge_headers
 from tests.owed import Owed
 from tests.pages import HOSTILE, assert_has, text_of
 
@@ -85,6 +85,67 @@ def test_an_address_leads_to_the_player_and_is_shown_in_the_box_alone(browser, r
     assert answer.text.count("Alice@Example.com") == 1
     assert "<title>Search" in answer.text
     assert "alice@example.com" not in caplog.text.lower()
+
+
+class TestRefusedCalls:
+    def test_a_refused_order_says_when_and_why_and_what_mends_it(self, browser, rows, post_order, clock):
+        clock.move_to(1785801600 + 17 * 3600 + 48 * 60)
+        assert post_order(playerId="Mallory").status_code == 400
+        for text in ("68E25EEBDCB1278", "68e25eebdcb1278", "PR_750b85591e16", "68e25eebd76543210"):
+            ((cells, link),) = rows(text)
+            assert cells[1].startswith("Refused at 17:48: its player was not registered"), text
+            assert "Register the player. Then press Retry Award for it in Appcharge's dashboard." in cells[1]
+            assert (cells[2], cells[3], cells[5]) == ("Mallory", "9.99 USD", "refused")
+            assert browser.get(link).status_code == 200
+        clock.shift(86400)
+        ((cells, _),) = rows("68e25eebdcb1278")
+        assert cells[1].startswith("Refused at 2026-08-04 17:48: ")
+
+    def test_its_player_leads_to_it_at_once_and_in_any_case_once_the_job_ran(
+        self, browser, rows, post_order, installation
+    ):
+        assert post_order(playerId="Mallory").status_code == 400
+        assert [cells[0] for cells, _ in rows("Mallory")] == ["68e25eebdcb1278", "Mallory"]
+        assert rows("mallory") == []
+        search_job.fill(installation.database, installation.vault)
+        assert sorted(cells[0] for cells, _ in rows("mallory")) == ["68e25eebdcb1278", "Mallory"]
+
+    def test_its_address_leads_to_it_until_the_player_is_forgotten(self, rows, post_order, installation, db):
+        assert post_order(playerId="mallory", playerEmail="m@example.com").status_code == 400
+        search_job.fill(installation.database, installation.vault)
+        assert sorted(cells[0] for cells, _ in rows("M@example.com")) == [
+            "68e25eebdcb1278",
+            "mallory by e-mail address",
+        ]
+        assert installation.forget_player(installation.games.by_slug("demo"), "mallory", "test")
+        search_job.fill(installation.database, installation.vault)
+        assert rows("m@example.com") == rows("mallory") == []
+        assert db("SELECT * FROM search_keys WHERE player_id = 'mallory'") == []
+
+    def test_once_it_is_credited_both_are_found_and_the_remedy_is_gone(self, rows, post_order, studio):
+        post_order(playerId="mallory")
+        studio.player("mallory")
+        assert post_order(playerId="mallory").status_code == 200
+        found = rows("68e25eebdcb1278")
+        assert sorted(cells[5] for cells, _ in found) == ["credited", "refused mended"]
+        assert not any("Register the player" in cells[1] for cells, _ in found)
+
+    def test_a_call_that_proved_nothing_is_not_searched(self, rows, post_order, client, installation):
+        body = json.dumps({"orderId": "forged", "playerId": "mallory"}).encode()
+        client.post("/appcharge/demo/orders", data=body, headers=appcharge_headers(body, "another key"))
+        installation.observations.flush()
+        search_job.fill(installation.database, installation.vault)
+        assert rows("forged") == rows("mallory") == []
+
+    def test_the_job_reads_a_row_that_took_the_id_of_a_deleted_one(self, rows, post_order, installation):
+        post_order(playerId="First")
+        search_job.fill(installation.database, installation.vault)
+        installation.database.write_here(lambda tx: tx.execute("DELETE FROM refusals"))
+        search_job.fill(installation.database, installation.vault)
+        assert rows("First") == rows("first") == []
+        post_order(playerId="Second")
+        search_job.fill(installation.database, installation.vault)
+        assert len(rows("second")) == 2
 
 
 @pytest.mark.parametrize("wanted", ["nobody", "'; DROP TABLE x", "\x00", "9" * 30, "%", HOSTILE])

@@ -275,7 +275,7 @@ class TestAddresses:
     def test_one_who_is_forgotten_while_the_job_reads_does_not_come_back(self, pay, installation, db, studio):
         pay()
         connection = installation.database.read()
-        portion = search_job._read(connection, {})
+        portion = search_job._read(connection, installation.vault, {})
         installation.database.write_here(lambda tx: erasure.forget_player(tx, studio.row["id"], "alice"))
         installation.database.write_here(lambda tx: search_job._store(tx, portion, b"secret"))
         assert db("SELECT * FROM search_keys WHERE player_id = 'alice' AND kind <> 'id'") == []
@@ -355,12 +355,12 @@ def test_odd_texts_find_nothing_and_break_nothing(studio, find, fill, text):
 def test_every_question_is_answered_by_an_index(installation, studio):
     connection = installation.database.read()
     values = search_all._ways("x", [(1, "somebody")], True)
-    values |= dict.fromkeys("grant event delivery payment players".split(), "[]")
+    values |= dict.fromkeys("grant event delivery payment players calls".split(), "[]")
     values |= dict.fromkeys("text low high hash".split(), "x")
-    for name in ("_IDS", "_PAIRS", "_KEYS", "_DETAILS", "_OF_PLAYERS"):
+    for name in ("_IDS", "_PAIRS", "_KEYS", "_DETAILS", "_OF_PLAYERS", "_OF_CALLS"):
         for row in connection.execute(f"EXPLAIN QUERY PLAN {getattr(search_all, name)}", values):
             scanned = re.match(r"SCAN (\w+)\b(?! VIRTUAL)", row["detail"])
-            small = {"b", "k", "h", "ids", "names", "w", "games", "known", "heard", "CONSTANT", "json_each"}
+            small = {"b", "k", "h", "ids", "names", "w", "games", "known", "heard", "CONSTANT", "json_each", "found"}
             assert scanned is None or scanned[1] in small, (name, row["detail"])
 
 

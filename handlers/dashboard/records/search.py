@@ -9,13 +9,16 @@ from dataclasses import dataclass
 
 from flask import Response, request, url_for
 
+from coinslot.base import clock
 from coinslot.games import games
+from coinslot.ledger.refused import NEVER_CAME
 from coinslot.operations import search_all
 from coinslot.operations.search_all import Hit
 from coinslot.store.db import Row
 from handlers.dashboard.frame.pages import page, read
 from handlers.dashboard.frame.words import payment_address, player_address
 from handlers.kit.receive import current_installation
+from handlers.kit.trouble_sentences import say_refused
 from handlers.kit.wording import money
 
 TOO_LONG = f"Search for at most {search_all.LONGEST} characters: the beginning of an id is enough."
@@ -34,6 +37,7 @@ class Shown:
     amount: str
     at: str
     states: Sequence[str]
+    remedy: str = ""
 
 
 def search_everything() -> Response:
@@ -64,6 +68,8 @@ def _shown(hit: Hit, game: Row) -> Shown:
     how = "" if hit.is_exact else "begins so"
     if hit.what == "player":
         return _player(hit, slug, player_link)
+    if hit.what == "call":
+        return _call(hit, slug, how)
     if hit.what == "transaction":
         link: str | None = url_for("dashboard.transaction", slug=slug, public_id=row["public_id"])
         states = [
@@ -88,10 +94,32 @@ def _shown(hit: Hit, game: Row) -> Shown:
     return Shown(what, hit.matched or "", how, link, player_id, player_link, amount, hit.at, states)
 
 
+def _call(hit: Hit, slug: str, how: str) -> Shown:
+    """A refused call. Its page has what mends it, and so has the row as long as it is open."""
+    row = hit.row
+    why, remedy = say_refused(row["partner"], row["reason"])
+    at = row["last_at"]
+    today = clock.stamp()[:10]
+    time = at[11:16] if at[:10] == today else f"{at[:10]} {at[11:16]}"
+    name = row["reference"] or f"call {row['id']}"
+    what = f"Refused at {time}: {why}"
+    if row["reason"] == NEVER_CAME:
+        what, remedy = f"{row['partner']} lists it as paid, and it never came here", remedy.lstrip(". ")
+    link = url_for("dashboard.refusal", slug=slug, refusal_id=row["id"])
+    states = ["refused"] if row["state"] == "open" else ["refused", row["state"]]
+    states += ["test"] if row["is_test"] else []
+    amount = "" if row["amount_minor"] is None else money(row["amount_minor"], row["currency"])
+    player_id = row["player_id"]
+    return Shown(
+        *(f"{what} ({row['detail']})" if row["detail"] else what, hit.matched or name, how, link, player_id, None),
+        *(amount, at, states, remedy if row["state"] == "open" else ""),
+    )
+
+
 def _player(hit: Hit, slug: str, link: str | None) -> Shown:
     row = hit.row
     if not row["is_registered"] and not row["is_in_ledger"]:
-        link = url_for("dashboard.payments", slug=slug, q=row["player_id"])
+        link = url_for("dashboard.payments", slug=slug, q=row["player_id"]) if row["is_paying"] else None
     by = "by e-mail address" if hit.matched is None else "" if hit.is_exact else "begins so"
     what = "player" if row["name"] is None else f"player {row['name']}"
     amount = "" if row["reference"] is None else money(row["gross_minor"], row["currency"])
