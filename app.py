@@ -25,7 +25,7 @@ from coinslot.base import literals
 from coinslot.base.settings import Settings
 from coinslot.games.options import COMMON_SECRETS, COMMON_SETTINGS
 from coinslot.installation import Following, Installation, OwnJob
-from coinslot.operations import certificate, feeds, search_job
+from coinslot.operations import certificate, feeds, nightly, search_job
 from coinslot.operations.alerts import heartbeat, targets
 from coinslot.outbox.formats import FORMATS
 from coinslot.settlement.terms import SETTINGS as SETTLEMENT_SETTINGS
@@ -47,6 +47,9 @@ OWN_JOBS: dict[str, OwnJob] = {
     certificate.JOB: lambda installation: certificate.watch(installation.database, installation.settings.public_url),
     search_job.NAME: Following(
         lambda installation: search_job.fill(installation.database, installation.vault), search_job.has_work
+    ),
+    nightly.JOB: lambda installation: nightly.begin_when_due(
+        installation.settings, installation.database, installation.started_at
     ),
 }
 

@@ -10,6 +10,7 @@ from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
 
 from coinslot.access import owner
 from coinslot.access.vault import Vault
+from coinslot.base import clock
 from coinslot.base.outbound import Outbound
 from coinslot.base.settings import Settings
 from coinslot.games.games import Game, Games
@@ -47,6 +48,7 @@ class Installation:
         formats: Mapping[str, Format] = FORMATS,
         own_jobs: Mapping[str, OwnJob] | None = None,
     ) -> None:
+        self.started_at = clock.now()
         self.settings = settings
         self.catalogue = catalogue
         self.secret_names = secret_names
