@@ -1,8 +1,8 @@
 """Playtem, item credit: one GET per purchase, every detail in the query string.
 
 The answer is an empty 200 or a small JSON error. ``payload`` is Base64 of a JSON object ``AppId, AppName, UserId,
-Items, TransactionId, Signature``. The guide (Playtem Integration Guide, checked 2026-11) is short and silent on much;
-what is accepted because of that:
+Items, TransactionId, Signature``. The guide (Playtem Integration Guide, checked 2026-11) leaves much open, so these are
+accepted:
 
 * Base64 in either alphabet, with or without padding, with line breaks, with ``+`` that became a blank, encoded twice.
 * JSON with double quotes, or the guide's own single quotes and no braces. Ids as numbers or text, digits as sent.
@@ -11,8 +11,8 @@ what is accepted because of that:
   the formats of ``playtem.formats`` are tried, and the log names the one that matched.
 * Nothing separates the four parts, so a genuine signature also fits the same characters cut elsewhere, under another
   transaction id. Hence a signature credits once, whatever else the call says.
-* A call carries no time: a captured URL stays good for ever, and is harmless once it has credited.
-* Every error is HTTP 500; the code that matters is in the body.
+* A call carries no time: a captured URL stays valid forever, and is harmless once it has credited.
+* Every error is HTTP 500; the body has the error's code.
 """
 
 from flask import Blueprint

@@ -34,7 +34,7 @@ REFUSED = {
 
 
 def credit_to_game(game_slug: str) -> Response:
-    """Credit the items of one purchase, all or none."""
+    """Credit the items of one purchase, all or none. Answers an empty 200, also for a repeat, or :func:`refuse`."""
     if request.method != "GET":  # Flask runs a GET's view for HEAD too, and a HEAD must not credit
         raise MethodNotAllowed(["GET"])
     game = current_installation().games.by_slug(game_slug)
@@ -123,7 +123,7 @@ def _payload(parameter: str) -> str:
 
 
 def to_credit(order: Order, game: Game, signer: SecretValue, matched_format: str) -> reports.Credit:
-    """An order in the ledger's words. Items are ids without a quantity: one id twice is two of it."""
+    """An order as the ledger takes it. Items are ids without a quantity: the same id twice means two of it."""
     player_id = _player_id(order.user_id, game)
     lines = tuple((item, 1) for item in order.items)
     return reports.Credit(
@@ -148,7 +148,7 @@ def to_credit(order: Order, game: Game, signer: SecretValue, matched_format: str
 def learn_app_id(
     tx: Connection, catalogue: Mapping[str, Setting], game: Game, order: Order, wanted: reports.Credit
 ) -> None:
-    """Where nobody has set the game's AppId, the first real, verified call sets it."""
+    """Set the game's AppId from the first verified call that is no test, if the owner has not set it."""
     if not wanted.is_test and not games.stored_settings(tx, game.id).get("playtem.app_id"):
         games.set_setting(tx, catalogue, game.slug, "playtem.app_id", order.app_id, actor="playtem")
 
@@ -158,12 +158,12 @@ def answer(status: int, body: str) -> Response:
 
 
 def refuse(code: int, message: str) -> Response:
-    """Playtem's error dialect: HTTP 500 whatever happened; the code is in the body."""
+    """Playtem's form of an error: always HTTP 500, with ``{"ErrorCode", "ErrorMessage"}`` in the body."""
     return answer(500, json.dumps({"ErrorCode": code, "ErrorMessage": message}))
 
 
 def refuse_http(status: int, message: str) -> Response:
-    """For trouble outside a conversation: what HTTP itself refuses keeps its status, our own faults are error 400."""
+    """The answer where no call was handled: 404 and 405 keep their status, any other error is ErrorCode 400."""
     if status == 404:
         return not_found()
     if status == 405:
@@ -176,11 +176,11 @@ def not_found() -> Response:
 
 
 def _player_id(user_id: str, game: Game) -> str:
-    """Whom Playtem means: its guide says the Facebook user id, its linking call the game's own."""
+    """The player Playtem means. Its guide says UserId is a Facebook id; its linking call sends the game's own id."""
     meaning = game.settings["playtem.user_id"]
     if meaning == "player" or user_id == registry.RESERVED_ID:
         return user_id
     linked = registry.player_by_identity(current_installation().database.read(), game.id, "facebook", user_id)
     if linked is None and meaning == "facebook":
-        return f"facebook:{user_id}"  # nobody's id, so the rule for unknown players decides
+        return f"facebook:{user_id}"  # no player has this id, so the rule for unknown players decides
     return linked or user_id

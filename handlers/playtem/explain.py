@@ -24,7 +24,7 @@ FIELDS = ("AppId", "UserId", "Items", "TransactionId")
 
 
 def diagnose(call: Refused, known: Known) -> Finding:
-    """Why this call was refused, as far as trying can tell."""
+    """Why this call was refused: the first of the known causes that fits."""
     return explain.diagnosed(Case(call, known), HYPOTHESES)
 
 
@@ -173,7 +173,7 @@ def another_separator(case: Case) -> Finding | None:
 
 
 def plain_digest(case: Case) -> Finding | None:
-    """SHA-1 over secret and text, where the guide says HMAC."""
+    """It is signed by plain SHA-1 over secret and text; the guide says HMAC."""
     texts = [("".join(parts.values()), None) for parts, _ in _written(case.order)]
     is_plain = any(
         _signed(case, case.most_likely, texts, made)
@@ -205,7 +205,7 @@ def _signed(
 
 
 def _written(order: Order | None) -> list[tuple[dict[str, str], str | None]]:
-    """The four parts, for every way to write the items, and the separator where a setting could have them so."""
+    """The four parts for each way to write the items, with the separator to set; None where no setting does it."""
     if order is None:
         return []
     plain = [(between.join(order.items), between) for between in BETWEEN_ITEMS]
@@ -231,7 +231,7 @@ def _order(value: str) -> Order | None:
         return None
 
 
-# What is no matter of proofs
+# Refusals that are not about the signature
 
 
 def no_game(case: Case) -> Finding | None:

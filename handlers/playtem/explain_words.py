@@ -11,7 +11,7 @@ other_parameter (settings): The payload came in the parameter {there}; {name} is
     Set playtem.parameter to {there}.
 parameter_missing (settings): The parameter {name} is missing{there}.
     If Playtem names it otherwise, set playtem.parameter.
-no_items: The call proved itself, and there are no items in it to credit.
+no_items: The signature is right, but the call has no items to credit.
     Ask Playtem what it means.
 too_long: The payload has {length:,} characters; more than {most:,} are not read.
 empty: The payload is empty.

@@ -1,6 +1,6 @@
-"""A Playtem payload: decoded from what a query string makes of it, and proved.
+"""Decode a Playtem payload, whatever the query string did to it, and verify its signature.
 
-The guide is silent on much, so every reasonable spelling is read; the package's docstring lists what is accepted.
+The guide leaves much open, so every reasonable spelling is read; the package's docstring lists them.
 """
 
 import base64
@@ -68,10 +68,10 @@ def decode(payload: str, accept_single_quotes: bool = True) -> Order:
 
 
 def decode_base64(payload: str) -> bytes:
-    """Bytes from any Base64 a query string can make of itself. Raises ValueError.
+    """The bytes of Base64 text that a query string may have changed. Raises ValueError.
 
-    In this order: a blank was a ``+``; ``%`` is left over from double encoding; line breaks are MIME's; ``-_`` are the
-    URL-safe alphabet; padding is added again. Other characters are refused.
+    In this order: a blank becomes ``+``; ``%`` is decoded, since the text was encoded twice; line breaks are removed;
+    ``-_`` are the URL-safe alphabet; padding is added again. Other characters are refused.
     """
     if not 0 < len(payload) <= LONGEST_PAYLOAD:
         raise ValueError("length")
@@ -121,12 +121,13 @@ def signed_text(order: Order, format_name: str, settings: Mapping[str, str]) -> 
 
 
 def signature_of(secret: bytes, message: str, encoding: str = "utf-8") -> str:
-    # What Latin-1 lacks came as an escape, and is signed as that by no one we know of.
+    """HMAC-SHA1 of a text in this encoding: 40 upper-case hexadecimal digits."""
+    # Characters that Latin-1 lacks can only have come as escapes; no known caller signs such a text.
     return signing.hmac_hex("sha1", secret, message.encode(encoding, "backslashreplace")).upper()
 
 
 class _Digits(str):
-    """An id that came as a number: its digits as sent, and the memory that it had no quotes."""
+    """An id that came as a number: its digits as sent. The type says that it had no quotes."""
 
 
 @dataclass(frozen=True)

@@ -405,7 +405,7 @@ class TestPlaytem:
         (playtem_payload(AppId=8), "It names the AppId 8; playtem.app_id of this game is 3."),
         (playtem_payload(UserId="mallory"), "The player mallory was not registered when this call came."),
         (playtem_payload(Items=["swords"]), "The item swords was not registered when this call came."),
-        (playtem_payload(Items=[]), "The call proved itself, and there are no items in it to credit."),
+        (playtem_payload(Items=[]), "The signature is right, but the call has no items to credit."),
         ("", "The payload is empty."),
         ("???", "The payload is not Base64, or was cut on the way."),
         (json.dumps(playtem_payload()), "The payload is JSON as it is, and not Base64 of it."),
