@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
 from coinslot.base import clock
-from coinslot.store.db import Connection, Database
-from coinslot.store.queries import fact, set_fact
+from coinslot.store.db import Database
+from coinslot.store.queries import set_fact
 
 JOB = "certificate"
 FACT = "certificate"
@@ -38,9 +38,8 @@ class Certificate:
         return self.ends_at is None or clock.seconds(self.ends_at) < clock.now() + URGENT_SECONDS
 
 
-def known(connection: Connection, url: str) -> Certificate | None:
-    """What is known of the certificate of this public URL; None: nothing, or it has none."""
-    stored = fact(connection, FACT)
+def known(stored: str | None, url: str) -> Certificate | None:
+    """What the stored fact says of the certificate of this public URL; None: nothing, or it has none."""
     found = None if stored is None else Certificate(**json.loads(stored))
     return found if found is not None and found.url == url and is_watched(url) else None
 

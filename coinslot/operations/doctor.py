@@ -18,7 +18,7 @@ from coinslot.base import clock
 from coinslot.base.settings import Settings
 from coinslot.games.games import Games
 from coinslot.ledger import chain
-from coinslot.operations import forgetting
+from coinslot.operations import certificate, forgetting
 from coinslot.operations.findings import (
     LEAST_FREE_BYTES,
     LITTLE_FREE_BYTES,
@@ -178,6 +178,26 @@ def public_url(settings: Settings) -> Iterator[Checked]:
     else:
         sentence = f"COINSLOT_PUBLIC_URL {url} is not https: keys and player data would be readable on the way."
         yield Trouble("public_url", WRONG, sentence, "Put a proxy with a certificate in front (docs/deploy.md).")
+
+
+def public_certificate(facts: Mapping[str, str], settings: Settings) -> Iterator[Checked]:
+    """The certificate of the public URL, as the job saw it last (``certificate.py``)."""
+    url = settings.public_url
+    found = certificate.known(facts.get(certificate.FACT), url)
+    if found is None:
+        return
+    remedy = (
+        "Renew it, and look why that was not done by itself: partners refuse to call an address they cannot verify."
+    )
+    severity = WRONG if found.is_urgent else LOOK
+    if found.ends_at is None:
+        yield Trouble("certificate", severity, f"The certificate of {url} cannot be verified: {found.problem}.", remedy)
+    elif found.is_ending:
+        verb = "ended" if found.ends_at < clock.stamp() else "ends"
+        sentence = f"The certificate of {url} {verb} on {found.ends_at[:10]}."
+        yield Trouble("certificate", severity, sentence, remedy)
+    else:
+        yield f"the certificate of {url} ends on {found.ends_at[:10]}"
 
 
 # Slow, for ``flask doctor`` alone

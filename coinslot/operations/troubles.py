@@ -14,8 +14,10 @@ from coinslot.access.rotation import ROTATION_DAYS, advice
 from coinslot.base import clock
 from coinslot.base.money import in_minor
 from coinslot.games.erasure import FORGOTTEN
+from coinslot.games.games import Game
 from coinslot.games.registry import RESERVED_ID
 from coinslot.ledger import statuses
+from coinslot.operations import feeds, silence
 from coinslot.outbox import deliveries
 from coinslot.store.db import Connection, Row
 
@@ -58,7 +60,8 @@ class Found:
     since: str | None = None
     latest: str | None = None
     stake: Mapping[str, int | Decimal] = field(default_factory=dict)
-    endpoint: str = ""  # of a refused call; ``detail`` is then the reason
+    endpoint: str = ""  # of a refused call, ``detail`` is then the reason; of an address without calls
+    usual_seconds: int | None = None  # of an address, or of a game's reading
     is_test: bool = False
 
     @property
@@ -68,6 +71,7 @@ class Found:
             test = "test." if self.is_test else ""
             return f"refused:{self.game}:{test}{self.subject}.{self.endpoint}:{self.detail}"
         about = f"{self.subject}.{self.detail}" if self.kind in ("refused", "no_address") else self.subject
+        about += f".{self.endpoint}" if self.kind == "silence" else ""
         return ":".join(filter(None, (self.kind, self.game, "".join(about.split()))))
 
 
@@ -87,7 +91,7 @@ class State:
 
 
 def find(connection: Connection) -> State:
-    """Every trouble the database knows of, and what the checks of the machine ask it, in three statements at most."""
+    """Every trouble the database knows of, and what the checks of the machine ask it, in four statements at most."""
     now = clock.now()
     values = {
         "most": MOST + 1,
@@ -119,12 +123,39 @@ def find(connection: Connection) -> State:
     if any(kind in _STAKES for kind in by_kind):
         found = _with_stakes(connection, found, values)
     return State(
-        found + _keys(secrets, now) + _reported(connection, values),
+        found + _keys(secrets, now) + _reported(connection, values) + _untaken(connection),
         facts={each.subject: each.detail for each in facts},
         asides={each.subject: each.since or "" for each in aside},
         job_errors=errors,
         newest=newest.since,
     )
+
+
+def find_silent(contacts: Iterable[Row], games: Iterable[Game]) -> list[Found]:
+    """The addresses that are silent for too long, as :func:`coinslot.operations.silence.find`."""
+    return [
+        Found(
+            *("silence", each.game, None, each.limit, each.partner),
+            since=each.since,
+            endpoint=each.endpoint,
+            usual_seconds=each.usual_seconds,
+        )
+        for each in silence.find(contacts, games)
+    ]
+
+
+def _untaken(connection: Connection) -> list[Found]:
+    """The games that have not taken their grants. ``detail`` is when they last read, empty: never."""
+    return [
+        Found(
+            *("unread", each.game, each.count, each.read_at or ""),
+            since=each.since,
+            latest=each.latest,
+            stake=each.money,
+            usual_seconds=each.usual_seconds,
+        )
+        for each in feeds.find(connection)
+    ]
 
 
 def refused_ids(connection: Connection, key: str) -> list[int]:

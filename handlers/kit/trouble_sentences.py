@@ -12,13 +12,13 @@ from urllib.parse import quote, urlencode
 from coinslot.access.keyring import SIGNING_PREFIX
 from coinslot.games.games import Game
 from coinslot.ledger.refused import NEVER_CAME
-from coinslot.operations import troubles
+from coinslot.operations import feeds, troubles
 from coinslot.operations.findings import LOOK, NOTE, WRONG, Trouble, summed
 from coinslot.operations.observations import KEPT_PER_PARTNER
 from coinslot.operations.troubles import NOTICES, Found
 from handlers.kit import wrong_addresses
 from handlers.kit.receive import partners
-from handlers.kit.wording import ago, capped, shown
+from handlers.kit.wording import ago, capped, lasting, moment, shown
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,20 @@ SENTENCES: Mapping[str, Said] = {
         "No item is registered, and unknown ones are refused: so is every credit.",
         *("", "/settings", "Change that"),
     ),
+    "silence": Said(
+        WRONG,
+        "No call of {partner} to {endpoint} since {since_at}: {usual}.",
+        "Look at {partner}'s dashboard: does it have this address, and what does it say of its calls? Where nothing is "
+        "wrong, silence.{name} fixes another limit or switches this off.",
+        *("/integration/{name}", "Look at the address"),
+    ),
+    "unread": Said(
+        WRONG,
+        "{count} [grant has|grants have] reached nobody: no destination has got [it|them], and {reading}.",
+        "Look at the game's server. Where it reads no feed, add a destination; grants from before are delivered from "
+        "the pages of their transactions.",
+        *("/integration", "See how a game reads"),
+    ),
     # Notices (coinslot/ledger/notices.py): a report that a person has to look at.
     "unnamed_event": Said(
         LOOK,
@@ -328,6 +342,14 @@ def _values(found: Found, game: Game | None) -> dict[str, str]:
         "reason": quote(found.detail, safe=""),
         "detail": shown(found.detail, 500 if found.kind == "job_warning" else 200),
         "since": ago(found.since),
+        "since_at": moment(found.since)[:16],
+        "endpoint": shown(found.endpoint, 80),
+        "usual": (
+            f"silence.{shown(found.subject, 80)} allows {found.detail}"
+            if found.usual_seconds is None
+            else f"its longest usual pause is {lasting(found.usual_seconds)}"
+        ),
+        "reading": _reading(found) if found.kind == "unread" else "",
         "last_seen": f"the last one was seen {ago(found.since)}" if found.since else "none has been seen yet",
         "why": WHY.get(found.detail, ""),
         "meant": _meant(found, game) if found.kind == "no_address" else "",
@@ -346,8 +368,8 @@ def _values(found: Found, game: Game | None) -> dict[str, str]:
     }
 
 
-# Of the ring no more is kept, so there may have been more.
-MOST_COUNTED = dict.fromkeys(("refused", "refused_some"), KEPT_PER_PARTNER - 1)
+# Of the ring no more is kept, so there may have been more; likewise of grants.
+MOST_COUNTED = dict.fromkeys(("refused", "refused_some"), KEPT_PER_PARTNER - 1) | {"unread": feeds.MOST}
 # Reason -> what was wrong with calls that proved nothing.
 WHY: Mapping[str, str] = {
     "signature": "[its signature was|their signatures were] wrong",
@@ -357,6 +379,14 @@ WHY: Mapping[str, str] = {
     "app_id": "[it names|they name] another AppId",
     "unknown_game": "[it|they] named no game that is set up",
 }
+
+
+def _reading(found: Found) -> str:
+    """When the game last read its feed, and how long it usually takes."""
+    if not found.detail:
+        return "the game has never read its feed"
+    usual = "" if found.usual_seconds is None else f"; it usually takes {lasting(found.usual_seconds)} at most"
+    return f"the game last read its feed {ago(found.detail)}{usual}"
 
 
 def _chosen(template: str, count: int | None) -> str:

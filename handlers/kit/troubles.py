@@ -66,6 +66,8 @@ def check_machine(installation: Installation, state: State | None) -> Iterator[C
     yield from guarded(doctor.disk_space, database)
     yield from guarded(doctor.system_clock, None if state is None else state.newest)
     yield from guarded(doctor.public_url, settings)
+    if state is not None:
+        yield from guarded(doctor.public_certificate, state.facts, settings)
 
 
 def is_begun(game: Game) -> bool:
@@ -84,6 +86,8 @@ def _of_games(state: State, outlines: Sequence[Game], called: Sequence[Row]) -> 
         if found.kind in ("no_players", "no_items") and (game is None or not is_begun(game)):
             continue  # a game nobody can credit yet has other things to do first
         yield trouble_sentences.say(found, game)
+    for found in troubles.find_silent(called, outlines):
+        yield trouble_sentences.say(found, by_slug.get(found.game or ""))
     seen = {(row["game_id"], row["partner"], row["endpoint"]) for row in called if row["first_at"]}
     for game in outlines:
         if game.settings["players.unknown"] == "lookup" and not game.settings["players.lookup_url"]:

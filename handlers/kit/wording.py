@@ -41,6 +41,15 @@ def ago(stamp: str | None) -> str:
     return "just now"
 
 
+def lasting(seconds: float) -> str:
+    """How long something takes, in words and in whole units: 7 hours, 2 days, 90 minutes."""
+    for size, unit, least in ((86400, "day", 2), (3600, "hour", 2), (60, "minute", 1)):
+        if seconds >= least * size:
+            count = round(seconds / size)
+            return f"{count:,} {unit}{'' if count == 1 else 's'}"
+    return "less than a minute"
+
+
 def number(value: int | None) -> str:
     """A figure; one that could not be read is unknown and not 0."""
     return "unknown" if value is None else f"{value:,}"

@@ -5,6 +5,7 @@ import pytest
 from coinslot.base import clock as clocks
 from coinslot.operations import certificate
 from coinslot.operations.certificate import Certificate
+from coinslot.store.queries import fact
 from tests.fakes.http import FakeServer, closed_port
 from tests.fakes.http import certificate as new_certificate
 
@@ -74,7 +75,7 @@ def test_a_fortnight_before_the_end_somebody_should_look(clock, days, is_ending,
 @pytest.mark.parametrize("url", ["http://shop.example", "https://localhost:8000", "https://127.0.0.1", "https://[::1]"])
 def test_a_url_without_a_certificate_for_partners_is_not_watched(installation, url):
     assert certificate.watch(installation.database, url) is None
-    assert certificate.known(installation.database.read(), url) is None
+    assert fact(installation.database.read(), certificate.FACT) is None
 
 
 def test_what_was_seen_is_known_for_that_url_alone(installation, served, monkeypatch):
@@ -83,9 +84,9 @@ def test_what_was_seen_is_known_for_that_url_alone(installation, served, monkeyp
 
     assert certificate.watch(installation.database, url) == certificate.SOON_SECONDS
 
-    connection = installation.database.read()
-    assert certificate.known(connection, url).is_ending
-    assert certificate.known(connection, URL) is None
+    stored = fact(installation.database.read(), certificate.FACT)
+    assert certificate.known(stored, url).is_ending
+    assert certificate.known(stored, URL) is None
 
 
 def test_a_look_that_reached_nothing_keeps_what_is_known(installation, served, monkeypatch):
@@ -93,4 +94,4 @@ def test_a_look_that_reached_nothing_keeps_what_is_known(installation, served, m
     url = f"https://localhost:{closed_port()}"
 
     assert certificate.watch(installation.database, url) == certificate.EVERY_SECONDS
-    assert certificate.known(installation.database.read(), url) is None
+    assert fact(installation.database.read(), certificate.FACT) is None
