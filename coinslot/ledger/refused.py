@@ -125,12 +125,12 @@ def keep(tx: Connection, partner: str, claim: Claim, row: Mapping[str, Any]) -> 
 
 def mend_order(tx: Connection, wanted: Credit) -> None:
     """The order was credited, or failed: end its open row, if it has one."""
-    _end(tx, _find(tx, wanted.game_id, wanted.partner, names(wanted), wanted.is_fallback))
+    end(tx, _find(tx, wanted.game_id, wanted.partner, names(wanted), wanted.is_fallback))
 
 
 def mend_call(tx: Connection, game_id: int, partner: str, body: bytes) -> None:
     """The same bytes were accepted: end the open row of that call, if it has one."""
-    _end(tx, _find(tx, game_id, partner, (body_name(body),), False))
+    end(tx, _find(tx, game_id, partner, (body_name(body),), False))
 
 
 def has_open(connection: Connection, game_id: int, partner: str) -> bool:
@@ -150,7 +150,8 @@ def set_aside(tx: Connection, ids: Collection[int], note: str) -> int:
     )
 
 
-def _end(tx: Connection, ids: Iterable[int]) -> None:
+def end(tx: Connection, ids: Iterable[int]) -> None:
+    """Nothing is left to do for these rows: end those that are open."""
     for each in ids:
         tx.execute(
             "UPDATE refusals SET state = 'mended', ended_at = :now WHERE id = :id AND state = 'open'",

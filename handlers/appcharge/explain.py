@@ -8,6 +8,7 @@ from functools import cached_property
 from coinslot.base import exact, signing
 from coinslot.base.spellings import shown
 from coinslot.games.games import Game
+from coinslot.ledger.refused import NEVER_CAME
 from coinslot.operations.refusals import Refused
 from handlers.appcharge import encryption, order_body, receive
 from handlers.appcharge.explain_words import FINDINGS, RECIPES
@@ -25,7 +26,7 @@ _OTHER_UNITS = {16: "microseconds", 19: "nanoseconds"}  # by digits; a time coun
 
 def diagnose(call: Refused, known: Known) -> Finding:
     """Why this call was refused, as far as trying can tell."""
-    return explain.diagnosed(Case(call, known), HYPOTHESES)
+    return FINDINGS["never_came"] if call.reason == NEVER_CAME else explain.diagnosed(Case(call, known), HYPOTHESES)
 
 
 class Case(SignedBody):

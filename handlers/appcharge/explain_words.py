@@ -22,6 +22,8 @@ RECIPES = {
 
 # An order is sent again by itself within half a minute only, which is over when this is read.
 FINDINGS = table("""
+never_came: Appcharge lists this order as paid, and no call of it came here.
+    Press Retry Award for it in Appcharge's dashboard. This ends by itself once the order is credited or refunded.
 encrypted (settings): The body is encrypted as in 2023, and opens with {key} and {vector}; appcharge.payload is json.
     Set appcharge.payload to aes.
 looks_encrypted (settings)?: The body looks encrypted as in 2023 and there is no signature, while appcharge.payload \

@@ -35,7 +35,7 @@ REASONS = {
     "no_address": "no such address",
     "other_game": "another game's address",
     "lookup_failed": "the game did not answer",
-    "never_came": "never came",
+    "never_came": "an order that never came",
     "unknown_status": "unknown status",
     "misplaced": "an order at another address",
     "misplaced_event": "an event at another address",
