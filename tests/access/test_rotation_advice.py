@@ -15,7 +15,7 @@ def row(slot, days_old, used_days_ago=None):
     return SecretRow("a.key", slot, clock.stamp(NOW - days_old * DAY), used, "")
 
 
-def told(*rows):
+def advice_on(*rows):
     return [(each.what, each.step, each.is_due) for each in rotation.advice(rows, NOW)["a.key"]]
 
 
@@ -37,7 +37,7 @@ def told(*rows):
     ],
 )
 def test_what_is_next(rows, expected):
-    assert told(*rows) == expected
+    assert advice_on(*rows) == expected
 
 
 def test_a_rotation_says_from_when_on_the_old_value_may_go():

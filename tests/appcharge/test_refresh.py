@@ -54,7 +54,7 @@ def waiting(db):
     return lambda: [row["player_id"] for row in db("SELECT player_id FROM refreshes ORDER BY player_id")]
 
 
-def told(appcharge):
+def refreshed(appcharge):
     return [sorted(json.loads(request.body)["playerIds"]) for request in appcharge.requests]
 
 
@@ -71,7 +71,7 @@ def test_one_call_per_window_tells_of_everybody(appcharge, push, drain, after, w
     assert appcharge.requests == []  # the window of five seconds is still open
     after(2)
 
-    assert told(appcharge) == [["alice", "bob"]]
+    assert refreshed(appcharge) == [["alice", "bob"]]
     (request,) = appcharge.requests
     assert request.path == PATH
     assert request.headers["x-publisher-token"] == TOKEN
@@ -86,7 +86,7 @@ def test_the_window_is_a_setting(appcharge, studio, push, after):
     push("alice")
     for seconds, calls in ((59, []), (1, [["alice"]])):
         after(seconds)
-        assert told(appcharge) == calls
+        assert refreshed(appcharge) == calls
 
 
 def test_nobody_is_told_unless_the_owner_wants_it_and_can(appcharge, installation, studio, push, db):
@@ -115,8 +115,8 @@ def test_many_players_are_told_in_calls_of_a_bounded_size(appcharge, push, after
     push(*everybody)
     after()
 
-    assert [len(ids) for ids in told(appcharge)] == [refresh.PLAYERS_AT_ONCE, refresh.PLAYERS_AT_ONCE, 3]
-    assert sorted(player_id for ids in told(appcharge) for player_id in ids) == everybody
+    assert [len(ids) for ids in refreshed(appcharge)] == [refresh.PLAYERS_AT_ONCE, refresh.PLAYERS_AT_ONCE, 3]
+    assert sorted(player_id for ids in refreshed(appcharge) for player_id in ids) == everybody
     assert waiting() == []
 
 
@@ -135,7 +135,7 @@ def test_a_refusal_is_recorded_and_tried_again_after_growing_pauses(appcharge, p
     assert len(appcharge.requests) == 2
     after(1)
 
-    assert told(appcharge) == [["alice"], ["alice", "bob"], ["alice", "bob"]]
+    assert refreshed(appcharge) == [["alice"], ["alice", "bob"], ["alice", "bob"]]
     assert (job(db)["failures"], job(db)["last_error"], job(db)["due_at"]) == (0, None, None)
     assert waiting() == []
     assert not any(each.exc_info for each in caplog.records)
@@ -156,7 +156,7 @@ def refusing(*refused, code=400):
 
 
 def taken(appcharge, *refused):
-    return sorted(each for ids in told(appcharge) if not set(ids) & set(refused) for each in ids)
+    return sorted(each for ids in refreshed(appcharge) if not set(ids) & set(refused) for each in ids)
 
 
 @pytest.mark.parametrize("code", [400, 422])
@@ -210,7 +210,7 @@ def test_what_was_taken_before_another_trouble_is_not_told_again(appcharge, push
 
     after(10)
 
-    assert told(appcharge) == [["alice", "bob"], ["alice"], ["bob"], ["bob"]]
+    assert refreshed(appcharge) == [["alice", "bob"], ["alice"], ["bob"], ["bob"]]
     assert waiting() == []
 
 
@@ -220,7 +220,7 @@ def test_a_run_that_takes_long_goes_on_in_the_next_one(appcharge, push, monkeypa
     push("p-0", "p-1", "p-2", "p-3")
     after()
 
-    assert [len(ids) for ids in told(appcharge)] == [4, 2, 1, 3]
+    assert [len(ids) for ids in refreshed(appcharge)] == [4, 2, 1, 3]
     assert taken(appcharge, "p-0") == ["p-1", "p-2", "p-3"]
     assert waiting() == []
 
@@ -233,7 +233,7 @@ def test_nobody_is_told_of_what_is_older_than_ten_minutes(appcharge, push, clock
     push("bob")
     after(2)
 
-    assert told(appcharge) == [["alice"], ["bob"]]
+    assert refreshed(appcharge) == [["alice"], ["bob"]]
     assert waiting() == []
 
 
@@ -250,7 +250,7 @@ def test_a_player_pushed_again_during_the_call_is_told_again(appcharge, push, cl
 
     after()
 
-    assert told(appcharge) == [["alice", "bob"], ["alice"]]
+    assert refreshed(appcharge) == [["alice", "bob"], ["alice"]]
     assert waiting() == []
 
 
@@ -261,7 +261,7 @@ def test_a_forgotten_player_is_not_told_of(appcharge, installation, studio, push
     assert waiting() == others
     after()
 
-    assert told(appcharge) == ([others] if others else [])
+    assert refreshed(appcharge) == ([others] if others else [])
     assert job(db)["due_at"] is None
 
 
@@ -275,7 +275,7 @@ def test_games_are_told_of_their_own_players(appcharge, installation, studio, pu
         push("alice", "zoe", slug="other")
         after()
 
-        assert (told(appcharge), told(theirs)) == ([["alice"]], [["alice", "zoe"]])
+        assert (refreshed(appcharge), refreshed(theirs)) == ([["alice"]], [["alice", "zoe"]])
         assert theirs.requests[0].headers["x-publisher-token"] == "token-of-the-other-game"
 
 
@@ -298,7 +298,7 @@ def test_a_profile_pushed_through_the_game_api_reaches_an_open_store(appcharge, 
     client.patch("/game/v1/players/bob", json={"segments": ["new"]}, headers=bearer)
     after()
 
-    assert told(appcharge) == [["alice", "bob"]]
+    assert refreshed(appcharge) == [["alice", "bob"]]
 
 
 def test_told_leaves_what_has_been_asked_for_since(installation, studio, clock):
@@ -326,4 +326,4 @@ def test_the_workers_of_a_server_tell_by_themselves(appcharge, installation, stu
             "and that is recorded",
         )
 
-    assert told(appcharge) == [["alice"]]
+    assert refreshed(appcharge) == [["alice"]]

@@ -50,11 +50,11 @@ def words(*args, **kwargs):
     ],
 )
 def test_a_light_is_what_the_last_call_was(lacking, row, word):
-    told = light(lacking, row)
-    assert told.word == word
-    assert told.sentence.endswith(".")
+    found = light(lacking, row)
+    assert found.word == word
+    assert found.sentence.endswith(".")
     if word in ("seen", "failing"):
-        assert told.at[:10] in told.sentence
+        assert found.at[:10] in found.sentence
 
 
 def test_what_is_missing_is_named():
@@ -62,8 +62,8 @@ def test_what_is_missing_is_named():
 
 
 def test_a_reason_nobody_has_words_for_is_told_as_it_is():
-    told = light([], contact(refused_at=at(1), refused_reason="brand_new"))
-    assert told.sentence.endswith("was refused: brand new.")
+    found = light([], contact(refused_at=at(1), refused_reason="brand_new"))
+    assert found.sentence.endswith("was refused: brand new.")
 
 
 TITLES = ["First call seen", "Signature right", "Player known", "Credited", "Answer accepted", "Read by the game"]

@@ -40,9 +40,9 @@ def test_every_address_of_every_partner_is_there_to_copy(browser, studio, app):
     for partner in cards:
         page = browser.get(f"{BASE}/{partner.name}").text
         for address in partner.addresses:
-            told = section(page, address.endpoint)
+            shown = section(page, address.endpoint)
             assert_has(
-                told,
+                shown,
                 f"http://127.0.0.1:8000{address.path.format(game='demo')}</code>",
                 "Mandatory" if address.is_mandatory else "Optional",
                 address.what_for.replace("'", "&#39;"),
@@ -79,24 +79,24 @@ def test_a_light_goes_from_not_set_up_to_seen_and_failing(browser, installation,
 
     client.post("/appcharge/demo/orders", data=b"{}", headers={"signature": "t=1,v1=00"})
     observed.flush()
-    told = section(browser.get(f"{BASE}/appcharge").text, "orders")
-    assert_has(told, ">failing<", "its signature fits none of the keys set here")
+    shown = section(browser.get(f"{BASE}/appcharge").text, "orders")
+    assert_has(shown, ">failing<", "its signature fits none of the keys set here")
     assert ">failing<" in browser.get(BASE).text
 
 
 def test_the_list_fills_itself_with_a_real_order(browser, studio, installation, post_order, client, feed):
     assert post_order().status_code == 200
     installation.observations.flush()
-    told = section(browser.get(f"{BASE}/appcharge").text, "orders")
+    shown = section(browser.get(f"{BASE}/appcharge").text, "orders")
     for title in ("First call seen", "Signature right", "Player known", "Credited"):
-        assert re.search(rf">done</span> <strong>{title}", told), title
-    assert re.search(r">to do</span> <strong>Read by the game", told)
+        assert re.search(rf">done</span> <strong>{title}", shown), title
+    assert re.search(r">to do</span> <strong>Read by the game", shown)
 
     (grant,) = feed()
     headers = {"Authorization": f"Bearer {studio.token}"}
     client.post("/game/v1/grants/ack", json={"through": grant["id"]}, headers=headers)
-    told = section(browser.get(f"{BASE}/appcharge").text, "orders")
-    assert re.search(r">done</span> <strong>Read by the game", told)
+    shown = section(browser.get(f"{BASE}/appcharge").text, "orders")
+    assert re.search(r">done</span> <strong>Read by the game", shown)
 
 
 def test_the_owner_says_what_is_pasted_and_may_take_it_back(browser, studio, installation, db):
@@ -133,14 +133,14 @@ def test_a_test_goes_through_the_real_address_and_shows_the_real_answer(
 ):
     playcamp.config("appcharge.deep_link", "mygame://login?token={token}")
     with serving(app, installation):
-        told = browser.post(f"{BASE}/{partner}/test", endpoint=endpoint)
+        shown = browser.post(f"{BASE}/{partner}/test", endpoint=endpoint)
     installation.observations.flush()
 
-    assert told.status_code == 200
-    assert "As it should be." in told.text, told.text
-    assert "<dt>Status</dt><dd>200</dd>" in told.text
+    assert shown.status_code == 200
+    assert "As it should be." in shown.text, shown.text
+    assert "<dt>Status</dt><dd>200</dd>" in shown.text
     for secret in (MAIN_KEY, TOKEN, PLAYTEM_SECRET, "playcamp-", "v1="):
-        assert secret not in told.text
+        assert secret not in shown.text
     assert contacts.of_game(installation.database.read(), playcamp.row["id"]) == {}
     assert db("SELECT name FROM secrets WHERE last_used_at IS NOT NULL") == []
     assert db("SELECT subject FROM audit WHERE action = 'address.test'") == [{"subject": f"{partner}/{endpoint}"}]
@@ -171,15 +171,15 @@ def test_where_the_public_address_does_not_answer_the_local_one_is_offered(brows
         form = {"form_token": browser.form_token(), "endpoint": "orders"}
         path = f"{BASE}/appcharge/test"
 
-        told = browser.client.post(path, data=form, environ_overrides=here).text
+        shown = browser.client.post(path, data=form, environ_overrides=here).text
         assert_has(
-            told,
+            shown,
             "http://127.0.0.1:9 did not answer from this machine: nobody answers there",
             f"Send it to http://127.0.0.1:{server.server_port}",
         )
 
-        told = browser.client.post(path, data={**form, "where": "here"}, environ_overrides=here).text
-        assert "As it should be." in told
+        shown = browser.client.post(path, data={**form, "where": "here"}, environ_overrides=here).text
+        assert "As it should be." in shown
 
 
 def test_somebody_elses_answer_is_shown_as_text_without_what_it_echoes(browser, installation, studio):
@@ -193,10 +193,10 @@ def test_somebody_elses_answer_is_shown_as_text_without_what_it_echoes(browser, 
 
     with FakeServer(lambda _: behave) as server:
         installation.settings = replace(installation.settings, public_url=server.url)
-        told = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
+        shown = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
 
     assert_has(
-        told,
+        shown,
         "Not as it should be: an order must get 200",
         "&lt;script&gt;",
         "http://elsewhere/path?[hidden]",
@@ -208,10 +208,10 @@ def test_somebody_elses_answer_is_shown_as_text_without_what_it_echoes(browser, 
 def test_a_key_that_no_header_may_hold_is_not_quoted(browser, installation, studio, caplog):
     """As a preview may have stored one; none is taken any more."""
     keep_as_it_is(installation, "appcharge.publisher_token", "token\nof-old-0123456789")
-    told = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
+    shown = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
 
-    assert "a header cannot be sent" in told
-    assert "of-old" not in told + caplog.text
+    assert "a header cannot be sent" in shown
+    assert "of-old" not in shown + caplog.text
 
 
 @pytest.mark.parametrize("is_begun", [False, True])
@@ -229,9 +229,9 @@ def test_who_does_not_answer_in_time_is_said_so(browser, installation, studio, m
 
     with FakeServer(lambda _: behave) as server:
         installation.settings = replace(installation.settings, public_url=server.url)
-        told = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
+        shown = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
         over.set()
-    assert "no answer within 0.3 seconds" in told
+    assert "no answer within 0.3 seconds" in shown
 
 
 # Keys
@@ -258,15 +258,15 @@ def test_a_key_is_set_rotated_and_retired_and_never_shown(browser, studio, insta
     assert values(installation, "appcharge.secondary_key") == ["secondary-0123456789"]
     assert values(installation, "appcharge.main_key") == ["newer-main-key-0123456789", MAIN_KEY]
 
-    told = browser.get(f"{BASE}/keys").text
+    shown = browser.get(f"{BASE}/keys").text
     assert_has(
-        told,
+        shown,
         "Previous value",
         "its previous value is still valid: once the new one is entered at the other side, retire it",
     )
     for secret in (MAIN_KEY, "newer-main-key", "secondary-012", TOKEN):
-        assert secret not in told
-    assert_has(told, "<code>…6789</code>", without=("…<code>",))
+        assert secret not in shown
+    assert_has(shown, "<code>…6789</code>", without=("…<code>",))
 
     done = browser.post(f"{BASE}/keys/retire", name="appcharge.main_key")
     assert done.location == f"{BASE}/keys?said=key-retired"
@@ -343,9 +343,9 @@ def test_one_of_a_family_is_named_by_the_owner(browser, studio, installation):
 @pytest.mark.parametrize("value", ["", "   ", "a\x00b", "two\nlines", "x" * 20_000, "zero\u200bwidth", MAIN_KEY])
 def test_what_cannot_be_a_key_is_refused_in_words(browser, studio, installation, value):
     for back in ("", "appcharge"):
-        told = browser.post(f"{BASE}/keys/set", name="appcharge.main_key", value=value, back=back)
-        assert told.status_code == 400
-        assert_has(told.text, 'class="problem"', without=(MAIN_KEY,))
+        shown = browser.post(f"{BASE}/keys/set", name="appcharge.main_key", value=value, back=back)
+        assert shown.status_code == 400
+        assert_has(shown.text, 'class="problem"', without=(MAIN_KEY,))
     assert values(installation, "appcharge.main_key") == [MAIN_KEY]
 
 
@@ -367,15 +367,15 @@ def test_the_planner_says_when_a_previous_value_may_go(browser, studio, installa
         tx.execute("UPDATE secrets SET created_at = :ago", {"ago": clock.stamp(clock.now() - 8 * 86400)})
 
     installation.database.write_here(later)
-    told = browser.get(f"{BASE}/keys").text
-    assert "It was rotated 8 days ago, the new value is in use and the previous one has not been used for 7" in told
+    shown = browser.get(f"{BASE}/keys").text
+    assert "It was rotated 8 days ago, the new value is in use and the previous one has not been used for 7" in shown
     assert "appcharge.main_key" in browser.get(BASE).text
 
 
 def test_a_destinations_secret_is_planned_for_and_not_typed(browser, studio, installation):
     studio.secret("destination.main", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-    told = browser.get(f"{BASE}/keys").text
-    assert_has(told, "destination.main", without=('name="name" value="destination.main"',))
+    shown = browser.get(f"{BASE}/keys").text
+    assert_has(shown, "destination.main", without=('name="name" value="destination.main"',))
 
 
 # Settings
@@ -385,9 +385,9 @@ def test_what_is_agreed_is_changed_in_place(browser, studio, installation, db):
     done = browser.post(f"{BASE}/playcamp/settings", key="playcamp.param.user", value=" uid ")
     assert done.location == f"{BASE}/playcamp?said=saved"
     assert installation.games.by_slug("demo").settings["playcamp.param.user"] == "uid"
-    told = browser.post(f"{BASE}/playcamp/settings", key="playcamp.param.user", value="<b>")
-    assert told.status_code == 400
-    assert_has(told.text, "use a name such as usn", 'value="&lt;b&gt;"')
+    shown = browser.post(f"{BASE}/playcamp/settings", key="playcamp.param.user", value="<b>")
+    assert shown.status_code == 400
+    assert_has(shown.text, "use a name such as usn", 'value="&lt;b&gt;"')
     assert browser.post(f"{BASE}/playcamp/settings", key="appcharge.payload", value="aes").status_code == 404
     assert browser.post(f"{BASE}/playcamp/settings", key="playcamp.param.user", value="").status_code == 303
     assert installation.games.by_slug("demo").settings["playcamp.param.user"] == "usn"
@@ -423,16 +423,16 @@ def test_encrypted_payloads_are_tested_as_they_are_set_up(browser, app, installa
     studio.secret("appcharge.secondary_key", "fedcba9876543210")
     studio.config("appcharge.payload", "aes")
     with serving(app, installation):
-        told = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
-    assert_has(told, "As it should be.", without=("0123456789abcdef", "fedcba9876543210"))
+        shown = browser.post(f"{BASE}/appcharge/test", endpoint="orders").text
+    assert_has(shown, "As it should be.", without=("0123456789abcdef", "fedcba9876543210"))
 
 
 def test_an_entry_is_tried_where_playcamp_is_no_live_one_and_its_token_is_not_shown(browser, app, installation, studio):
     with PlayCamp() as playcamp, serving(app, installation):
         playcamp.set_up(studio)
         studio.secret("playcamp.shared_key", "shared-key-0123456789")
-        told = browser.post(f"{BASE}/playcamp/test", endpoint="sponsor").text
+        shown = browser.post(f"{BASE}/playcamp/test", endpoint="sponsor").text
         tokens = list(playcamp.tokens)
-    assert_has(told, "As it should be.", "<dt>Status</dt><dd>302</dd>", "?[hidden]")
+    assert_has(shown, "As it should be.", "<dt>Status</dt><dd>302</dd>", "?[hidden]")
     assert tokens
-    assert not [token for token in tokens if token in told]
+    assert not [token for token in tokens if token in shown]

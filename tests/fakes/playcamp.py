@@ -341,10 +341,10 @@ class PlayCamp(FakeServer):
         }
         return next(((name, text) for name, (is_right, text) in checks.items() if not is_right), None)
 
-    def _store(self, item: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    def _store(self, item: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
         payment = {name: value for name, value in item.items() if name != "isTest"}
         payment |= {"id": len(self.payments) + 1, "status": "COMPLETED", "createdAt": stamp()}
-        if not told.get("isTest"):
+        if not fields.get("isTest"):
             self.payments[item["transactionId"]] = payment
         return payment
 
@@ -457,11 +457,11 @@ def signed(body: bytes, secret: str, form: str = "simple", at: float | None = No
     return f"t={t},v1={hmac.new(secret.encode(), f'{t}.'.encode() + body, hashlib.sha256).hexdigest()}"
 
 
-def sponsor_event(event: str, user_id: str, *creator_keys: str, campaign_id: str = "camp_1", **told: Any) -> Any:
+def sponsor_event(event: str, user_id: str, *creator_keys: str, campaign_id: str = "camp_1", **fields: Any) -> Any:
     """An event about a boost; ``sponsor.changed`` takes the old and the new key. ``told``: callbackId, isTest."""
     names = ("oldCreatorKey", "newCreatorKey") if event == "sponsor.changed" else ("creatorKey",)
     data = {"userId": user_id, "campaignId": campaign_id, **dict(zip(names, creator_keys, strict=True))}
-    return _event(event, data, told.get("callbackId"), told.get("isTest"))
+    return _event(event, data, fields.get("callbackId"), fields.get("isTest"))
 
 
 def post(url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
@@ -487,10 +487,10 @@ def as_json(document: Any) -> bytes:
 
 
 def _event(event: str, data: Mapping[str, Any], callback_id: Any, is_test: Any) -> dict[str, Any]:
-    told = {} if callback_id is None else {"callbackId": callback_id}
+    fields = {} if callback_id is None else {"callbackId": callback_id}
     if is_test is not None:
-        told["isTest"] = bool(is_test)
-    return {"event": event, "timestamp": stamp(), **told, "data": dict(data)}
+        fields["isTest"] = bool(is_test)
+    return {"event": event, "timestamp": stamp(), **fields, "data": dict(data)}
 
 
 def _known(found: Mapping[Any, Any], key: Any, what: str) -> Any:

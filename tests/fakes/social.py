@@ -179,7 +179,7 @@ class Google(Provider):
     def access_token(self, **changed: Any) -> str:
         """An access token, and what Google tells about it (numbers are text there)."""
         token = f"ya29.a0Af/{secrets.token_urlsafe(24)}+="
-        told = {
+        fields = {
             "azp": self.client_id,
             "aud": self.client_id,
             "sub": "110169484474386276334",
@@ -190,7 +190,7 @@ class Google(Provider):
             "email_verified": "true",
             "access_type": "online",
         }
-        self.access_tokens[token] = {name: value for name, value in (told | changed).items() if value is not ...}
+        self.access_tokens[token] = {name: value for name, value in (fields | changed).items() if value is not ...}
         return token
 
     def code(self, sub: str = "110169484474386276334", redirect_uri: str | None = None) -> str:
@@ -200,8 +200,8 @@ class Google(Provider):
 
     def reply(self, request: Request) -> tuple[int, Any]:
         if self.path_of(request) == "/tokeninfo":
-            told = self.access_tokens.get(request.query.get("access_token", ""))
-            return (400, {"error_description": "Invalid Value"}) if told is None else (200, told)
+            fields = self.access_tokens.get(request.query.get("access_token", ""))
+            return (400, {"error_description": "Invalid Value"}) if fields is None else (200, fields)
         if self.path_of(request) == "/token" and request.method == "POST":
             if (request.form.get("client_id"), request.form.get("client_secret")) != (
                 self.client_id,

@@ -153,7 +153,7 @@ def holding_nul(connection: Connection) -> list[str]:
 
 
 @pytest.fixture
-def told(client, installation, studio, browser):
+def check(client, installation, studio, browser):
     """Notes an answer, and what it was to. In the end none was our trouble, no text that was kept holds a NUL, and game
     and owner read it.
     """
@@ -177,45 +177,45 @@ def told(client, installation, studio, browser):
 
 
 @pytest.mark.parametrize("endpoint", ["orders", "auth", "otp", "players", "events"])
-def test_of_appcharge(client, studio, told, endpoint):
+def test_of_appcharge(client, studio, check, endpoint):
     studio.config("appcharge.deep_link", "demo://login?token={token}")
     studio.config("players.unknown", "create")
     studio.config("items.unknown", "accept")
     contents = {"orders": [FULL_ORDER], "auth": LOGINS, "events": [EVENT]}.get(endpoint, [document(endpoint)])
     for number, content in enumerate(all_spoilt(*contents)):
         body = json.dumps(content).replace("NUMBER", str(number)).encode()
-        told(client.post(path(endpoint), data=body, headers=appcharge_headers(body)), body)
+        check(client.post(path(endpoint), data=body, headers=appcharge_headers(body)), body)
 
 
-def test_of_playcamp(client, studio, told):
+def test_of_playcamp(client, studio, check):
     studio.secret("playcamp.webhook_secret", HOOK_SECRET)
     for content in all_spoilt(*WEBHOOKS, {"events": WEBHOOKS[:1]}):
         body = json.dumps(content).encode()
         headers = {"X-Webhook-Signature": signed(body, HOOK_SECRET)}
-        told(client.post("/playcamp/demo/webhook", data=body, headers=headers), body)
+        check(client.post("/playcamp/demo/webhook", data=body, headers=headers), body)
 
 
-def test_of_playtem(client, studio, told):
+def test_of_playtem(client, studio, check):
     studio.config("players.unknown", "create")
     studio.config("items.unknown", "accept")
     for content in all_spoilt(playtem_order()):
         for game in ("demo/", ""):
-            told(client.get(f"/playtem/{game}credit?payload={quote(encode(content), safe='')}"), content)
+            check(client.get(f"/playtem/{game}credit?payload={quote(encode(content), safe='')}"), content)
 
 
-def test_of_the_game(client, studio, told):
+def test_of_the_game(client, studio, check):
     studio.config("appcharge.store_url", "https://store.example.com")
     bearer = {"Authorization": f"Bearer {studio.token}"}
     for method, address, content in CALLS:
         for spoil in all_spoilt(content):
             answer = client.open(f"/game/v1{address}", method=method, json=spoil, headers=bearer)
-            told(answer, (address, json.dumps(spoil)))
+            check(answer, (address, json.dumps(spoil)))
     body = json.dumps({"playerId": "alice"}).encode()
-    told(client.post(path("players"), data=body, headers=appcharge_headers(body)), "shown in the store")
+    check(client.post(path("players"), data=body, headers=appcharge_headers(body)), "shown in the store")
 
 
 @pytest.mark.parametrize("text", ODD)
-def test_in_what_the_games_server_says_of_who_logs_in(client, studio, told, text):
+def test_in_what_the_games_server_says_of_who_logs_in(client, studio, check, text):
     says = json.dumps({"player_id": "alice", "name": f"Alice {text}", "profile_image": text, text: text}).encode()
     body = json.dumps(LOGINS[1]).encode()
 
@@ -223,11 +223,11 @@ def test_in_what_the_games_server_says_of_who_logs_in(client, studio, told, text
         studio.config("players.login_url", game.url)
         answer = client.post(path("auth"), data=body, headers=appcharge_headers(body))
 
-    told(answer, text)
+    check(answer, text)
     assert (answer.json["status"], answer.json["playerName"]) == ("valid", "alice")
 
 
-def test_in_addresses_and_queries(app, client, studio, browser, told):
+def test_in_addresses_and_queries(app, client, studio, browser, check):
     """In every place of every address, and in the query, of whoever is signed in or has a token, and of others."""
     bearer = {"Authorization": f"Bearer {studio.token}"}
     for rule in app.url_map.iter_rules():
@@ -237,19 +237,19 @@ def test_in_addresses_and_queries(app, client, studio, browser, told):
             addresses = {f"{re.sub('<[^>]*>', '1', rule.rule)}?{query}", re.sub("<[^>]*>", text, rule.rule)}
             addresses.add(re.sub("<[^>]*>", text, rule.rule.replace("<game_slug>", "demo").replace("<slug>", "demo")))
             for address in addresses - {"/readyz"}:
-                told(browser.client.open(address, method=method, headers=bearer), (method, address))
+                check(browser.client.open(address, method=method, headers=bearer), (method, address))
                 if text == IN_ADDRESSES[0]:
-                    told(client.open(address, method=method), (method, address))
+                    check(client.open(address, method=method), (method, address))
 
 
 @pytest.mark.parametrize("host", ["a..b", ".", "[", "a b", "é", "\x7f", f"{'a' * 64}.b", "a:b"])
-def test_in_the_host_header(app, client, browser, told, host):
+def test_in_the_host_header(app, client, browser, check, host):
     for address in (
         *("/", "/login", "/nowhere", "/static/style.css", "/game/v1/items", "/appcharge/demo/orders"),
         "/healthz",
     ):
         for each in (client, browser.client):
-            told(each.get(address, headers={"Host": host}), address)
+            check(each.get(address, headers={"Host": host}), address)
 
 
 class Page(HTMLParser):
@@ -280,19 +280,19 @@ def kind_of(address: str) -> str:
 
 
 @pytest.mark.long
-def test_in_every_field_of_every_page(client, studio, browser, told):
+def test_in_every_field_of_every_page(client, studio, browser, check):
     for number, text in enumerate(ODD):
         words = {"bundleName": text, "sessionMetadata": text, "currency": text, "tax": text}
         body = json.dumps(FULL_ORDER | words | {"orderId": f"o-{number}"}).encode()
-        told(client.post(path("orders"), data=body, headers=appcharge_headers(body)), body)
+        check(client.post(path("orders"), data=body, headers=appcharge_headers(body)), body)
         body = json.dumps(EVENT | {"reason": text, "eventId": f"e-{number}"}).encode()
-        told(client.post(path("events"), data=body, headers=appcharge_headers(body)), body)
+        check(client.post(path("events"), data=body, headers=appcharge_headers(body)), body)
 
     waiting, seen, forms = ["/"], {"/logout"}, {}
     while waiting:
         address = waiting.pop()
         answer = browser.get(address)
-        told(answer, address)
+        check(answer, address)
         if answer.mimetype != "text/html" or answer.status_code != 200:
             continue
         page = Page(answer.text)
@@ -312,10 +312,10 @@ def test_in_every_field_of_every_page(client, studio, browser, told):
             for text in ("a\x00b", "\ufeff\ufffd"):
                 given: dict[str, Any] = {**fields, name: text}
                 if method == "get":
-                    told(browser.get(action, query_string=given), (action, given))
+                    check(browser.get(action, query_string=given), (action, given))
                     continue
                 given.pop("form_token", None)
                 if "file" in given:
                     content = b"player_id,name\n" + text.encode() + b"\xed\xa0\x80,x\n"
                     given["file"] = (io.BytesIO(content), f"{text}.csv")
-                told(browser.post(action, **given), (action, name, text))
+                check(browser.post(action, **given), (action, name, text))

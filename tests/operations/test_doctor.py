@@ -164,19 +164,19 @@ def test_malformed_key_file(patient, text):
 
 
 def test_malformed_key_variable(patient):
-    told = Patient(patient.home, COINSLOT_MASTER_KEY="A" * 20)
+    other = Patient(patient.home, COINSLOT_MASTER_KEY="A" * 20)
 
-    assert told.says("wrong", "COINSLOT_MASTER_KEY does not hold")
-    assert not told.says("wrong", "A" * 20)
+    assert other.says("wrong", "COINSLOT_MASTER_KEY does not hold")
+    assert not other.says("wrong", "A" * 20)
 
 
 def test_wrong_key(patient):
     wrong = MasterKey.generate()
-    told = Patient(patient.home, COINSLOT_MASTER_KEY=wrong.text())
+    other = Patient(patient.home, COINSLOT_MASTER_KEY=wrong.text())
 
     needed = patient.installation.vault.candidates()[0].id
-    assert told.says("wrong", f"The database is under master key {needed}, but COINSLOT_MASTER_KEY holds {wrong.id}")
-    assert not told.says("", wrong.text())
+    assert other.says("wrong", f"The database is under master key {needed}, but COINSLOT_MASTER_KEY holds {wrong.id}")
+    assert not other.says("", wrong.text())
 
 
 def test_secret_that_does_not_open(patient):
@@ -299,9 +299,9 @@ def test_no_password_and_no_game(tmp_path):
     ],
 )
 def test_public_address(patient, environment, level, words):
-    told = Patient(patient.home, **environment)
-    assert told.says(level, words)
-    assert told.says("look", "TRUSTED_PROXIES") == ("PROXIES is 0" in words)
+    other = Patient(patient.home, **environment)
+    assert other.says(level, words)
+    assert other.says("look", "TRUSTED_PROXIES") == ("PROXIES is 0" in words)
 
 
 @pytest.mark.parametrize(("status", "level"), [(200, "ok"), (404, "look")])

@@ -177,15 +177,15 @@ class TestBackfill:
 
 class TestVerify:
     def test_the_three_calls_are_made_as_tests(self, flask, playcamp, studio):
-        told = flask("playcamp", "verify", "demo").output
+        output = flask("playcamp", "verify", "demo").output
 
         assert playcamp.routes == [f"POST /v1/server/{each}" for each in ("sponsors", "coupons/validate", "payments")]
         assert {request.json["isTest"] for request in playcamp.requests} == {True}
         assert (playcamp.payments, playcamp.usages) == ({}, [])
-        assert f"PlayCamp live, {playcamp.url}, as tests:" in told
-        assert re.search(r"POST /sponsors +ok +supports TEST1", told)
-        assert re.search(r"POST /coupons/validate +ok +not valid: COUPON_NOT_FOUND", told)
-        assert re.search(r"POST /payments +ok +SUCCESS", told)
+        assert f"PlayCamp live, {playcamp.url}, as tests:" in output
+        assert re.search(r"POST /sponsors +ok +supports TEST1", output)
+        assert re.search(r"POST /coupons/validate +ok +not valid: COUPON_NOT_FOUND", output)
+        assert re.search(r"POST /payments +ok +SUCCESS", output)
 
         studio.config("playcamp.environment", "sandbox")
         assert "on live before it publishes" in flask("playcamp", "verify", "demo").output
@@ -206,9 +206,9 @@ def test_an_api_key_of_another_form_is_set_and_told_of(app, studio, installation
     def run(word, value):
         return app.test_cli_runner().invoke(args=["secret", word, "demo", "playcamp.api_key"], input=value)
 
-    told = run("set", value)
-    assert told.exit_code == 0
-    assert "is set.\nWARNING: playcamp.api_key: it is not of the form keyId:secret" in told.output
+    output = run("set", value)
+    assert output.exit_code == 0
+    assert "is set.\nWARNING: playcamp.api_key: it is not of the form keyId:secret" in output.output
     assert installation.games.by_slug("demo").keys("playcamp.api_key")[0].value.decode() == value
     assert "WARNING" not in run("rotate", API_KEY).output
     assert "WARNING: playcamp.api_key" in run("rotate", value).output
@@ -254,12 +254,12 @@ class TestWebhooks:
         return lambda hook_id=None: [each.status for each in playcamp.deliver([event], webhook_id=hook_id)]
 
     def test_every_event_type_is_registered_and_its_secret_kept(self, register, playcamp, ours, secret, deliver, db):
-        told = register()
+        output = register()
 
         assert {hook["eventType"] for hook in playcamp.hooks.values()} == set(EVENT_TYPES) - {"payment.refunded"}
         for event_type in set(EVENT_TYPES) - {"payment.refunded"}:
             assert [hook["secret"] for hook in ours(event_type)] == [secret(event_type)]
-        assert re.search(r"payment.refunded +not offered +PlayCamp answered 400", told)
+        assert re.search(r"payment.refunded +not offered +PlayCamp answered 400", output)
         assert deliver() == [200]
         assert [row["type"] for row in db("SELECT type FROM events")] == ["sponsor.created"]
 
@@ -309,10 +309,10 @@ class TestWebhooks:
         old = playcamp.hook("sponsor.created", f"{HERE}/sponsor.created")
         playcamp.trouble("DELETE", f"/v1/server/webhooks/{old['id']}", broken())
 
-        told = register(exit_code=1)
+        output = register(exit_code=1)
 
-        assert re.search(rf"sponsor.created +registered again .*\n +NOT DELETED +{old['id']}: ", told)
-        assert "1 older registration(s) could not be deleted and are still there" in told
+        assert re.search(rf"sponsor.created +registered again .*\n +NOT DELETED +{old['id']}: ", output)
+        assert "1 older registration(s) could not be deleted and are still there" in output
         (made,) = (hook for hook in ours() if hook is not old)
         assert [deliver(each["id"]) for each in (old, made, made)] == [[401], [200], [200]]
         assert deliver() == [401]  # one call for both, signed by the older
@@ -328,11 +328,11 @@ class TestWebhooks:
         register()
         ours()[0]["isActive"] = False
 
-        told = register()
+        output = register()
 
         assert ours()[0]["isActive"] is True
-        assert re.search(r"sponsor.created +switched on", told)
-        assert "1 more registration(s) of this project send elsewhere" in told
+        assert re.search(r"sponsor.created +switched on", output)
+        assert "1 more registration(s) of this project send elsewhere" in output
 
     def test_a_failure_in_the_middle_leaves_the_rest_to_be_done_again(self, register, playcamp, secret):
         playcamp.trouble("POST", "/v1/server/webhooks", broken(), is_stored=True)
@@ -361,10 +361,10 @@ class TestWebhooks:
         playcamp.event_types.discard("coupon.redeemed")
         playcamp.hook("payment.refunded", f"{HERE}/payment.refunded")
 
-        told = register(exit_code=1)
+        output = register(exit_code=1)
 
-        assert re.search(r"coupon.redeemed +FAILED +PlayCamp answered 400", told)
-        assert re.search(r"payment.refunded +FAILED", told)
+        assert re.search(r"coupon.redeemed +FAILED +PlayCamp answered 400", output)
+        assert re.search(r"payment.refunded +FAILED", output)
 
 
 class TestLists:
@@ -449,10 +449,10 @@ class TestDoctor:
         playcamp.trouble("POST", "/v1/server/payments/bulk", broken(code), times=100)
         installation.new_relay().drain()
 
-        told = flask("doctor", exit_code=1).output
+        output = flask("doctor", exit_code=1).output
 
-        assert re.search(rf"^wrong +game demo: PlayCamp: playcamp.api_key is refused: PlayCamp .* {code}", told, re.M)
-        assert "`flask secret set demo playcamp.api_key` has the SERVER key (keyId:secret) of PlayCamp's live" in told
+        assert re.search(rf"^wrong +game demo: PlayCamp: playcamp.api_key is refused: PlayCamp .* {code}", output, re.M)
+        assert "`flask secret set demo playcamp.api_key` has the SERVER key (keyId:secret) of PlayCamp's live" in output
 
         playcamp.end_troubles()
         studio.secret("playcamp.api_key", f"{API_KEY}")
@@ -467,19 +467,19 @@ class TestDoctor:
         game.trouble(status(code))
         installation.new_relay().drain()
 
-        told = flask("doctor", exit_code=1).output
+        output = flask("doctor", exit_code=1).output
 
-        assert f"playcamp.payments_key is refused: the game's payment API answered {code}" in told
-        assert "`flask secret set demo playcamp.payments_key` has the key it wants" in told
+        assert f"playcamp.payments_key is refused: the game's payment API answered {code}" in output
+        assert "`flask secret set demo playcamp.payments_key` has the key it wants" in output
 
     def test_other_trouble_is_a_warning_as_ever(self, flask, installation, playcamp, report, now):
         report("GP-1")
         playcamp.trouble("POST", "/v1/server/payments/bulk", broken(500))
         installation.new_relay().drain()
 
-        told = flask("doctor").output
+        output = flask("doctor").output
 
-        assert re.search(r"^look +game demo: The job playcamp.register has failed once", told, re.M)
+        assert re.search(r"^look +game demo: The job playcamp.register has failed once", output, re.M)
 
 
 class TestTry:
@@ -489,14 +489,14 @@ class TestTry:
             game.pay(f"GP-{number}", NOW - 600 + number, amount="12.34", currency="usd")
         game.rows[0]["market"] = "nowhere"
 
-        told = flask("playcamp", "try", "demo").output
+        output = flask("playcamp", "try", "demo").output
 
-        assert "from 2026-01-01T03:03:05Z to 2026-01-02T03:03:05Z: 5 row(s) on 3 page(s). Nothing was stored." in told
-        assert re.search(r"^  transaction_id +GP-1$", told, re.M)
-        assert re.search(r"^  amount +12.34$", told, re.M)
-        assert re.search(r"^  platform +Android$", told, re.M)
-        assert "1 row(s) cannot be sent:" in told
-        assert re.search(r"^  1 +market is missing|^  1 +it has neither a market", told, re.M)
+        assert "from 2026-01-01T03:03:05Z to 2026-01-02T03:03:05Z: 5 row(s) on 3 page(s). Nothing was stored." in output
+        assert re.search(r"^  transaction_id +GP-1$", output, re.M)
+        assert re.search(r"^  amount +12.34$", output, re.M)
+        assert re.search(r"^  platform +Android$", output, re.M)
+        assert "1 row(s) cannot be sent:" in output
+        assert re.search(r"^  1 +market is missing|^  1 +it has neither a market", output, re.M)
         assert db("SELECT * FROM payments") == db("SELECT * FROM schedules") == []
         assert polling.watermark(installation, installation.games.by_slug("demo")) is None
 
@@ -504,18 +504,18 @@ class TestTry:
         studio.config("playcamp.payments.span_seconds", "3600")
         game.pay("GP-1", 1_767_193_200)  # the first moment of 2026 in Seoul
 
-        told = flask("playcamp", "try", "demo", "--from", "2026-01-01").output
+        output = flask("playcamp", "try", "demo", "--from", "2026-01-01").output
 
-        assert "from 2025-12-31T15:00:00Z to 2025-12-31T16:00:00Z: 1 row(s)" in told
+        assert "from 2025-12-31T15:00:00Z to 2025-12-31T16:00:00Z: 1 row(s)" in output
 
     def test_many_pages_are_not_all_read(self, flask, game, now):
         game.limit = 1
         for number in range(10):
             game.pay(f"GP-{number}", NOW - 600 + number)
 
-        told = flask("playcamp", "try", "demo").output
+        output = flask("playcamp", "try", "demo").output
 
-        assert "3 row(s) on 3 page(s), and there are more" in told
+        assert "3 row(s) on 3 page(s), and there are more" in output
         assert len(game.requests) == 3
 
     def test_pages_that_lead_in_a_circle_and_times_to_come_are_told(self, flask, game, studio, now):
@@ -526,10 +526,10 @@ class TestTry:
         studio.config("playcamp.payments.next", "`7`")
         game.pay("GP-1", NOW - 600)
 
-        told = flask("playcamp", "try", "demo", exit_code=1).output
+        output = flask("playcamp", "try", "demo", exit_code=1).output
 
-        assert "leads in a circle" in told
-        assert re.search(r"^  transaction_id +GP-1$", told, re.M)
+        assert "leads in a circle" in output
+        assert re.search(r"^  transaction_id +GP-1$", output, re.M)
 
     def test_an_empty_window_is_nothing_wrong(self, flask, game, now):
         assert "0 row(s) on 1 page(s). Nothing" in flask("playcamp", "try", "demo").output
@@ -538,9 +538,9 @@ class TestTry:
         studio.config("playcamp.payments.map", "{transactionId: nothing}")
         game.pay("GP-1", NOW - 600)
 
-        told = flask("playcamp", "try", "demo", exit_code=1).output
+        output = flask("playcamp", "try", "demo", exit_code=1).output
 
-        assert "no row can be sent: transactionId is missing" in told
+        assert "no row can be sent: transactionId is missing" in output
 
     @pytest.mark.parametrize(
         ("key", "value", "words"),
@@ -588,15 +588,17 @@ class TestSimulate:
 
     def test_the_whole_round_is_as_expected_and_counts_nothing(self, play, playcamp, db):
         for _ in range(2):
-            told = play()
+            output = play()
 
-            assert "SURPRISE" not in told
-            assert re.search(r"^PlayCamp +entry +302, to the WebView +302 +ok$", told, re.M)
-            assert re.search(r"^PlayCamp +webhook sponsor.created +200 +200 .* ok$", told, re.M)
-            assert '{"received":true}' in told
-            assert re.search(r"^PlayCamp +payment query +200, payments +200 .* ok$", told, re.M)
-            assert re.search(r"payments in bulk, as a test +registered +SUCCESS +ok", told)
-            assert re.search(r"a coupon, validated as a test +an answer +(valid|not valid: COUPON_NOT_FOUND) +ok", told)
+            assert "SURPRISE" not in output
+            assert re.search(r"^PlayCamp +entry +302, to the WebView +302 +ok$", output, re.M)
+            assert re.search(r"^PlayCamp +webhook sponsor.created +200 +200 .* ok$", output, re.M)
+            assert '{"received":true}' in output
+            assert re.search(r"^PlayCamp +payment query +200, payments +200 .* ok$", output, re.M)
+            assert re.search(r"payments in bulk, as a test +registered +SUCCESS +ok", output)
+            assert re.search(
+                r"a coupon, validated as a test +an answer +(valid|not valid: COUPON_NOT_FOUND) +ok", output
+            )
         assert {row["is_test"] for row in db("SELECT is_test FROM events")} == {1}
         assert {row["player_id"] for row in db("SELECT player_id FROM events")} <= {"coinslot-test", None}
         assert {token.body.get("isTest") for token in playcamp.tokens.values()} == {True}
@@ -625,10 +627,10 @@ class TestSimulate:
     def test_live_playcamp_hears_nothing_of_it(self, play, studio):
         studio.secret("playcamp.api_key", API_KEY)
 
-        told = play()
+        output = play()
 
-        assert [words in told for words in ("to the WebView", "in bulk", "validated")] == [False] * 3
-        assert "entry: signed with another key" in told
+        assert [words in output for words in ("to the WebView", "in bulk", "validated")] == [False] * 3
+        assert "entry: signed with another key" in output
 
     def test_only_what_has_a_secret_is_played(self, installation, studio):
         installation.database.write_here(lambda tx: tx.execute("DELETE FROM secrets"))
@@ -663,8 +665,8 @@ class TestSimulate:
             studio.config(f"playcamp.creator.{creator}", creator[-1])
 
         for _ in range(2):
-            told = play()
-            assert re.search(r"the webhook in the game's format .* converted, delivered to boosts +ok", told)
+            output = play()
+            assert re.search(r"the webhook in the game's format .* converted, delivered to boosts +ok", output)
 
         sent = [each for request in boosts.requests for each in json.loads(request.body)["events"]]
         assert {each["usn"] for each in sent} == {"coinslot-test"}
@@ -689,10 +691,10 @@ class TestSimulate:
     def test_another_playcamp_than_the_keys_is_a_surprise(self, play, playcamp, studio):
         studio.secret("playcamp.api_key", "ak_server_other:wrong-secret")
 
-        told = play(exit_code=1)
+        output = play(exit_code=1)
 
-        assert re.search(r"payments in bulk.*401.*SURPRISE: must be registered", told)
-        assert re.search(r"a coupon, validated.*401.*SURPRISE: must be answered", told)
+        assert re.search(r"payments in bulk.*401.*SURPRISE: must be registered", output)
+        assert re.search(r"a coupon, validated.*401.*SURPRISE: must be answered", output)
 
     def test_one_window_of_the_games_payments_is_read_and_not_stored(self, play, playcamp, game, installation, db):
         game.pay("GP-1", time.time() - 600)
@@ -753,6 +755,6 @@ def test_a_local_time_reaches_playcamp_as_that_moment_in_utc(installation, game,
 def test_a_game_server_that_answers_in_error_is_told_of(flask, game, playcamp, now):
     game.trouble(status(503, b"a page with a secret-token in it"))
 
-    told = flask("playcamp", "backfill", "demo", *DAYS, exit_code=1).output
+    output = flask("playcamp", "backfill", "demo", *DAYS, exit_code=1).output
 
-    assert ("answered 503" in told, "secret-token" in told) == (True, False)
+    assert ("answered 503" in output, "secret-token" in output) == (True, False)

@@ -54,7 +54,7 @@ def test_a_correction_between_the_reading_and_the_marking_is_told_or_refused(ask
 def test_no_payment_is_told_twice_differently_under_parallel_corrections(ask, report):
     ids = [f"GP-{number}" for number in range(20)]
     report(*ids, is_registering=False)
-    told: dict[str, set[str]] = {}
+    served: dict[str, set[str]] = {}
     is_over = threading.Event()
 
     def correct():
@@ -68,7 +68,7 @@ def test_no_payment_is_told_twice_differently_under_parallel_corrections(ask, re
             for start in (NOW - 700, NOW - 400):
                 for row in ask(start, start + 300):
                     with mutex:
-                        told.setdefault(row["order_id"], set()).add(json.dumps(row, sort_keys=True))
+                        served.setdefault(row["order_id"], set()).add(json.dumps(row, sort_keys=True))
 
     mutex = threading.Lock()
     threads = [threading.Thread(target=each) for each in (correct, listen, listen)]
@@ -81,8 +81,8 @@ def test_no_payment_is_told_twice_differently_under_parallel_corrections(ask, re
     for each in threads:
         each.join(30)
 
-    assert len(told) > 20
-    assert {name for name, contents in told.items() if len(contents) > 1} == set()
+    assert len(served) > 20
+    assert {name for name, contents in served.items() if len(contents) > 1} == set()
 
 
 def test_what_was_told_keeps_its_content_though_playcamp_refuses_it_for_good(ask, report, write, db):
@@ -100,7 +100,7 @@ def test_two_workers_tell_each_payment_once_under_parallel_corrections(installat
     studio.secret("playcamp.payments_key", KEY)
     began = int(time.time())
     token = {"Authorization": f"Bearer {studio.token}", "Content-Type": "application/json"}
-    told: dict[str, set[str]] = {}
+    served: dict[str, set[str]] = {}
     pushed: list[int] = []
 
     def push(server, ids, number):
@@ -118,11 +118,11 @@ def test_two_workers_tell_each_payment_once_under_parallel_corrections(installat
                 words, at = f"from={start}&to={start + (125 if start < began - 600 else 25)}", str(int(time.time()))
                 proof = {"X-Timestamp": at, "X-Fingerprint": made("GET", PATH, words, at, KEY)}
                 for row in server.get(f"{PATH}?{words}", proof).json["payments"]:
-                    told.setdefault(row["order_id"], set()).add(json.dumps(row, sort_keys=True))
+                    served.setdefault(row["order_id"], set()).add(json.dumps(row, sort_keys=True))
 
     with Server(installation.settings.home, WEB_CONCURRENCY="2") as server:
         together(*[lambda: correct(server)] * 2, *[lambda: listen(server)] * 3)
 
     assert set(pushed) == {200}
-    assert len(told) > 20
-    assert {name: contents for name, contents in told.items() if len(contents) > 1} == {}
+    assert len(served) > 20
+    assert {name: contents for name, contents in served.items() if len(contents) > 1} == {}

@@ -120,10 +120,10 @@ class TestPayments:
         playcamp.payments["GP-1"] = {"transactionId": "GP-1"}
 
         def reply(handler):
-            told = [each["transactionId"] for each in playcamp.requests[-1].json["payments"]]
-            if "GP-1" not in told:
+            posted = [each["transactionId"] for each in playcamp.requests[-1].json["payments"]]
+            if "GP-1" not in posted:
                 return as_always(playcamp)(handler)
-            where = {"path": f"payments.{told.index('GP-1')}.transactionId", "message": "already registered"}
+            where = {"path": f"payments.{posted.index('GP-1')}.transactionId", "message": "already registered"}
             return answers(409, {"error": "known", "code": "CONFLICT", "details": [where]})(handler)
 
         playcamp.trouble("POST", BULK, reply, times=10)
@@ -338,8 +338,8 @@ class TestTrouble:
         report("GP-1")
 
         def stored_and_broken(handler):
-            (told,) = [each for each in playcamp.requests[-1].json["payments"] if each["transactionId"] == "GP-1"]
-            playcamp.payments["GP-1"] = told
+            (posted,) = [each for each in playcamp.requests[-1].json["payments"] if each["transactionId"] == "GP-1"]
+            playcamp.payments["GP-1"] = posted
             broken()(handler)
 
         playcamp.trouble("POST", BULK, poisoned(playcamp, "GP-1", stored_and_broken), times=1000)

@@ -42,9 +42,9 @@ def test_a_month_from_its_orders_to_the_creators_money(flask, client, books, app
     assert "was closed" in flask("close", *JULY)
 
     assert "not reconciled" in flask("confirm", *JULY, exit_code=1)
-    told = flask("reconcile", *JULY)
-    assert "CHARGED BUT NOT GRANTED: 1 (9.99 USD)" in told
-    assert "have Appcharge send the award of lost-order again" in told
+    printed = flask("reconcile", *JULY)
+    assert "CHARGED BUT NOT GRANTED: 1 (9.99 USD)" in printed
+    assert "have Appcharge send the award of lost-order again" in printed
     (row,) = csv.DictReader(io.StringIO(flask("differences", *JULY)))
     names = ("partner", "reference", "result", "stake", "ours", "theirs")
     assert [row[name] for name in names] == ["appcharge", "lost-order", "missing_here", "9.99", "-", "9.99"]
@@ -82,9 +82,9 @@ def test_a_report_as_a_file_with_columns_of_its_own(flask, books, tmp_path):
     assert "no column amount" in flask(*words, "--partner", "playcamp", exit_code=1)
     report.write_text("Payment,Cents\nGP-1,999\nGP-2,500\n")
     mapped = ("--map", "reference=Payment", "--map", "amount=Cents", "--unit", "minor", "--currency", "USD")
-    told = flask(*words, "--partner", "playcamp", *mapped)
-    assert "1 purchases agree" in told
-    assert "COUNTED THERE AND NOT REPORTED HERE: 1 (5.00 USD)" in told
+    printed = flask(*words, "--partner", "playcamp", *mapped)
+    assert "1 purchases agree" in printed
+    assert "COUNTED THERE AND NOT REPORTED HERE: 1 (5.00 USD)" in printed
 
 
 def test_an_open_separator_is_asked_for_and_told(flask, books, tmp_path, db):
@@ -95,10 +95,10 @@ def test_an_open_separator_is_asked_for_and_told(flask, books, tmp_path, db):
     words = ("reconcile", *JULY, "--file", str(report), "--partner", "playcamp")
     assert "1.000 on line 2 may be thousands or a fraction" in flask(*words, exit_code=1)
     assert db("SELECT * FROM reconciliations") == [], "what cannot be read replaces nothing"
-    told = flask(*words, "--decimal", "comma")
-    assert "1 purchases agree" in told
-    assert "Line 3 was left out as a line of totals: Total, 1.000." in told
-    assert "Columns were recognised: reference from Payment ID, amount from Total." in told
+    printed = flask(*words, "--decimal", "comma")
+    assert "1 purchases agree" in printed
+    assert "Line 3 was left out as a line of totals: Total, 1.000." in printed
+    assert "Columns were recognised: reference from Payment ID, amount from Total." in printed
 
 
 def test_without_anybody_to_ask_it_says_so(flask, books, studio):
@@ -234,7 +234,7 @@ class TestJobs:
 def test_nothing_here_writes_a_secret_or_a_body(flask, books, appcharge, caplog):
     books.order("o-1")
     books.close()
-    told = flask("reconcile", *JULY)
+    printed = flask("reconcile", *JULY)
     for secret in ("test-publisher-token", "alice@example.com", "192.0.2.7"):
-        assert secret not in told + caplog.text
+        assert secret not in printed + caplog.text
     assert not Path("report.csv").exists()
