@@ -47,7 +47,7 @@ def beat(installation: Installation) -> float | None:
 def worth_sending(found: Iterable[Trouble]) -> list[Alarm]:
     """The troubles that are wrong, but not that alerts do not arrive: no alert can say that."""
     return [
-        Alarm(each.key, " ".join(filter(None, (each.sentence, each.remedy))), each.link or "/", each.game, each.money)
+        Alarm(each.key, each.sentence, each.link or "/", each.game, each.money, each.remedy)
         for each in found
         if each.severity == WRONG and not each.key.startswith(NEVER_SENT)
     ]
@@ -102,6 +102,7 @@ def _paragraph(public_url: str, word: str, alarm: Alarm) -> str:
     money = in_all([alarm])
     lines: Sequence[str] = (
         f"{word}{f'{alarm.game}: ' if alarm.game else ''}{shown(alarm.sentence, LONGEST_SENTENCE)}",
+        shown(alarm.remedy, LONGEST_SENTENCE),
         f"At stake: {money}" if money else "",
         f"{public_url}{alarm.page}",
     )

@@ -202,6 +202,8 @@ class TestTheScene:
         self.pass_time(installation, owed, clock, 170)
         assert len(service.requests) == 2
         assert "over" in service.requests[1].json["title"]
+        assert "Retry Award" in request.json["message"]
+        assert "Retry Award" not in service.requests[1].json["message"]
 
         self.pass_time(installation, owed, clock, 1000)
         assert len(service.requests) == 2

@@ -31,13 +31,17 @@ SOONEST_SECONDS = 0.5  # a fraction of a microsecond may be left to wait
 
 @dataclass(frozen=True)
 class Alarm:
-    """A trouble as an alert says it. ``money`` is currency -> exact decimal text; ``page`` the path of its page."""
+    """A trouble as an alert says it. ``money`` is currency -> exact decimal text; ``page`` the path of its page.
+
+    ``remedy`` says what to do; one that is over has none.
+    """
 
     key: str
     sentence: str
     page: str
     game: str | None = None
     money: Mapping[str, str] = field(default_factory=dict)
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
