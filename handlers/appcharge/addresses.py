@@ -21,6 +21,7 @@ def lacks(game: Game) -> list[str]:
 
 
 def lacks_for_otp(game: Game) -> list[str]:
+    """What the game lacks for logins through the game: its keys, and the link that opens it."""
     return lacks(game) + [key for key in ("appcharge.deep_link",) if not game.settings[key]]
 
 

@@ -141,7 +141,10 @@ def event_name(payload: Mapping[str, Any]) -> str:
 
 
 def dedupe_key(payload: Mapping[str, Any], name: str, body: bytes) -> str:
-    # With the name, so that a refund is kept even if another event has the same id.
+    """What a repeat is recognised by: its name and id, else its bytes.
+
+    The name is part of it, so that a refund is kept even if another event has the same id.
+    """
     event_id = id_of(payload.get("eventId"))
     return f"event:{_dotted(name)}:{event_id}" if event_id else f"body:{hashlib.sha256(body).hexdigest()}"
 
@@ -179,6 +182,7 @@ def order_ids(payload: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def first_id(payload: Mapping[str, Any], paths: tuple[str, ...]) -> str | None:
+    """The first id at one of these paths, in their order; None where none of them has one."""
     ids = (id_of(at_path(payload, path)) for path in paths)
     return next((each for each in ids if each is not None), None)
 

@@ -112,6 +112,7 @@ def kept_text(value: Any) -> str:
 
 
 def minor_if_whole(figure: str | None) -> int | None:
+    """A figure in minor units; None where it is no whole number of at most 18 digits."""
     # Payloads of 2023 have subTotal and tax in major units (0.90): kept among the figures, but no minor units.
     try:
         return None if figure is None else exact.whole(figure, exact.MINOR_DIGITS)

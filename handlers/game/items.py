@@ -11,6 +11,7 @@ _item = Item()
 
 
 def put(sku: str) -> tuple[Response, int]:
+    """Register an item, or replace its name; a missing name removes the one it has. 201 for a new one."""
     game = caller()
     sku = checked(sku, "sku")
     name = read_body(_item).get("name")

@@ -35,6 +35,7 @@ class EncodedSlashes:
 
 
 def decoded(part: str) -> str:
+    """An id as it was before :class:`EncodedSlashes` kept its slashes encoded."""
     return part.replace("%2F", "/").replace("%25", "%")
 
 

@@ -13,6 +13,7 @@ def hash_of(password: str) -> str:
 
 
 def is_right(password_hash: str, password: str) -> bool:
+    """In either Unicode form. It takes as long as :func:`hash_of`."""
     return check_password_hash(password_hash, spellings.composed(password))
 
 

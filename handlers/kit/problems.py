@@ -27,6 +27,7 @@ class ProblemError(Exception):
 
 
 def problem(error: ProblemError) -> Response:
+    """The answer for an error: ``application/problem+json`` (RFC 9457), with the places of what is wrong."""
     content: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(error.status).phrase,
@@ -116,6 +117,7 @@ def whole_argument(name: str, default: int, lowest: int, highest: int) -> int:
 
 
 def conflict(error: RegistryError) -> ProblemError:
+    """409, with the sentence of the error."""
     return ProblemError(409, str(error))
 
 

@@ -86,15 +86,18 @@ def colour(value: str) -> str:
 
 
 def fingerprint(value: str) -> str:
+    """SHA-256 of a certificate, however it is grouped."""
     return matching("[0-9a-f]{64}", "use the 64 hexadecimal digits of a SHA-256")(value.replace(":", "").lower())
 
 
 def recipe(value: str) -> str:
+    """Raises ValueError, with a sentence, for a recipe that proves nothing."""
     Recipe.parse(text(1024)(value))
     return value
 
 
 def market(value: str) -> str:
+    """``Platform,DISTRIBUTION_TYPE``, each as PlayCamp spells it."""
     platform, _, kind = (word.strip() for word in value.partition(","))
     if platform not in PLATFORMS or kind not in DISTRIBUTION_TYPES:
         raise ValueError(f"use one of {', '.join(PLATFORMS)}, a comma, one of {', '.join(DISTRIBUTION_TYPES)}")
@@ -102,6 +105,7 @@ def market(value: str) -> str:
 
 
 def delays(value: str) -> str:
+    """1 to 20 numbers of seconds, each of a day at most."""
     words = [word.strip() for word in value.split(",")]
     if len(words) > 20 or not all(re.fullmatch("[0-9]{1,5}", word) and 1 <= int(word) <= 86400 for word in words):
         raise ValueError("use seconds up to a day, separated by commas")
@@ -131,6 +135,7 @@ def url_template(value: str) -> str:
 
 
 def switch(meaning: str) -> Setting:
+    """A setting that is ``off`` unless it is switched ``on``."""
     return Setting(meaning, one_of("on", "off"), "off")
 
 

@@ -63,6 +63,7 @@ def _next_query(page: Mapping[str, Any], own: str) -> str | None:
 
 
 def read_object(answer: Answer) -> dict[str, Any]:
+    """Raises :class:`AnswerError` for an answer that is no JSON object."""
     document = read_json(answer)
     if not isinstance(document, dict):
         raise AnswerError("the answer is not a JSON object")
@@ -79,11 +80,13 @@ def objects_in(document: Any, *names: str) -> list[dict[str, Any]]:
 
 
 def read_list(answer: Answer, name: str = "offers") -> Listed:
+    """The objects of one page and how many there are in all. Raises :class:`AnswerError` where there is no list."""
     document = read_json(answer)
     return Listed(objects_in(document, name), _total(document))
 
 
 def read_session(answer: Answer) -> Session:
+    """Raises :class:`AnswerError` unless a player can open the session: it needs a token and a web address."""
     document = read_object(answer)
     url, token, purchase_id = (document.get(name) for name in ("parsedUrl", "checkoutSessionToken", "purchaseId"))
     try:

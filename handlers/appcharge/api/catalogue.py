@@ -185,6 +185,7 @@ def of_item(item: Mapping[str, Any], name: str) -> Any:
 
 
 def sub_kind(document: Mapping[str, Any]) -> str | None:
+    """The kind of a pop-up, which Appcharge spells ``subType`` or ``subtype``."""
     return text_of(document.get("subType")) or text_of(document.get("subtype"))
 
 

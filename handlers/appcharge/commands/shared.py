@@ -21,11 +21,13 @@ LONGEST_CELL = 255
 
 
 def game_and_client(slug: str) -> tuple[Game, Client]:
+    """Raises GameError for an unknown game, and NotConfiguredError where its calls to Appcharge lack a key."""
     game = opened_game(slug)
     return game, Client(game, current_installation().outbound)
 
 
 def checked(value: str | None) -> str:
+    """An id that was typed. Raises :class:`RegistryError` in words for the command."""
     try:
         return registry.checked_id(value or "")
     except ValueError as error:

@@ -204,6 +204,7 @@ def _register(tx: Connection, game: Game, provider: str, subject: str) -> str | 
 
 
 def fails(reason: str, player_id: str | None = None, message: str | None = None) -> Judge:
+    """A judge that refuses every time. ``message`` is shown to the player in place of the words for ``reason``."""
     return lambda tx: Judged(player_id, reason, message=message)
 
 

@@ -61,10 +61,16 @@ class Login:
 
 
 def by_id_token(login: Login, token: str) -> str:
+    """The account in a signed ID token that was made for one of our client ids.
+
+    This and the readers below raise :class:`LoginRefusedError` for a token that proves nothing, and
+    :class:`ProviderError` where the provider does not say.
+    """
     return _verified(login, token, login.client_ids)
 
 
 def google_access_token(login: Login, token: str) -> str:
+    """The account of an access token, as Google tells it. The token must be made for one of our client ids."""
     # https://developers.google.com/identity/sign-in/web/backend-auth: 400 for a token that is none or has ended
     url = login.game.settings["appcharge.google_url"]
     query = urlencode({"access_token": token})
@@ -81,6 +87,7 @@ def google_access_token(login: Login, token: str) -> str:
 
 
 def facebook_access_token(login: Login, token: str) -> str:
+    """The account of an access token, as Facebook tells it. The token must be made for our app."""
     # https://developers.facebook.com/docs/graph-api/reference/debug_token
     app_token = f"{login.client_id}|{_secret(login)}"
     document = _ask_facebook(login, "/debug_token", {"input_token": token, "access_token": app_token})
@@ -97,6 +104,7 @@ def facebook_access_token(login: Login, token: str) -> str:
 
 
 def facebook_code(login: Login, code: str) -> str:
+    """The account of a code, which is exchanged for an access token first."""
     # https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow
     form = {"client_id": login.client_id, "client_secret": _secret(login), "code": code}
     token = _ask_facebook(login, "/oauth/access_token", form | _redirect_uri(login)).get("access_token")
@@ -122,12 +130,14 @@ def _ask_facebook(login: Login, path: str, parameters: Mapping[str, str]) -> dic
 
 
 def apple_code(login: Login, code: str) -> str:
+    """The account in the ID token that Apple gives for a code."""
     # https://developer.apple.com/documentation/signinwithapplerestapi/generate_and_validate_tokens
     url = login.game.settings["appcharge.apple_url"].rstrip("/") + "/auth/token"
     return _exchange(login, url, _apple_client_secret(login), code)
 
 
 def google_code(login: Login, code: str) -> str:
+    """The account in the ID token that Google gives for a code."""
     # https://developers.google.com/identity/protocols/oauth2/web-server#exchange-authorization-code
     return _exchange(login, login.game.settings["appcharge.google_code_url"], _secret(login), code)
 

@@ -134,6 +134,7 @@ def tell(error: PageError) -> Response:
 
 @bp.after_request
 def harden(response: Response) -> Response:
+    """Headers of every page: nothing is cached, framed, sniffed or told to other sites."""
     if request.endpoint != "dashboard.static":
         response.headers["Cache-Control"] = "no-store"
     response.headers["Content-Security-Policy"] = POLICY
@@ -154,6 +155,7 @@ def form_token() -> str:
 def set_cookie(
     response: AnyResponse, name: str, value: str, seconds: int = owner.SESSION_SECONDS, path: str = "/"
 ) -> None:
+    """Set a cookie that no script reads, and that only HTTPS carries where we are called by it."""
     response.set_cookie(
         name,
         value,
