@@ -7,7 +7,7 @@ import json
 import re
 import zipfile
 from decimal import Decimal
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -199,8 +199,33 @@ class TestList:
         assert [first["reference"], *(row["reference"] for row in rows)] == ["o-5", "o-4", "o-3", "o-2", "o-1"]
 
 
-def test_a_link_to_the_search_of_before_leads_to_the_search_for_everything(browser, studio):
-    assert browser.get(f"{LIST}?q=o-1+").location == "/search?q=o-1"
+class TestALinkWithAnId:
+    """As other pages have: to one transaction of this game, or to the search."""
+
+    def jump(self, browser, wanted, game="demo"):
+        return browser.get(f"/games/{game}/transactions?q={quote(wanted, safe='')}").location
+
+    def test_any_id_leads_to_the_transaction(self, browser, post_order, db):
+        post_order(externalTransactionId="ext-7")
+        post_order(orderId="another", purchaseId="pr_2", appChargePaymentId="pay_2")
+        (row,) = db("SELECT * FROM transactions WHERE reference = '68e25eebdcb1278'")
+        ids = [row["public_id"], "68e25eebdcb1278", "pr_750b85591e16", "68e25eebd76543210", "EXT-7", "1", "  1 "]
+        assert {self.jump(browser, wanted) for wanted in ids} == {f"{LIST}/{row['public_id']}"}
+
+    def test_an_order_that_came_without_its_id_is_found_by_both_spellings(self, browser, post_order, db):
+        post_order(orderId=..., appChargePaymentId="pay-9")
+        (row,) = db("SELECT * FROM transactions")
+        assert {self.jump(browser, each) for each in ("pay-9", "payment:pay-9")} == {f"{LIST}/{row['public_id']}"}
+
+    def test_what_is_not_exactly_one_transaction_of_the_game_is_for_the_search(
+        self, browser, post_order, installation, studio
+    ):
+        post_order(orderId="a", purchaseId="shared")
+        post_order(orderId="b", purchaseId="shared", appChargePaymentId="x")
+        installation.database.write_here(lambda tx: games.add(tx, "other", "Other", "test"))
+        for wanted in ("shared", "bob", "nothing", "A?&", "\x00", "x" * 300):
+            assert unquote(self.jump(browser, wanted)) == f"/search?q={wanted}"
+        assert self.jump(browser, "a", "other") == "/search?q=a"
 
 
 def test_another_games_transaction_is_not_there(browser, post_order, installation, db):

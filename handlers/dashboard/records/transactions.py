@@ -12,6 +12,7 @@ from coinslot.games.registry import checked_text
 from coinslot.ledger import dossier, paths, refunds, search
 from coinslot.ledger.dossier import Dossier
 from coinslot.ledger.policies import BY_STRENGTH, Policy
+from coinslot.operations import search_all
 from coinslot.outbox import redrives
 from coinslot.store import audit
 from coinslot.store.db import Connection
@@ -21,6 +22,7 @@ from handlers.dashboard.frame.pages import PageError, download, page, read, see_
 from handlers.dashboard.frame.timeline import OUTCOMES, POLICIES, as_text, items_as_text, timeline
 from handlers.dashboard.records import dispute
 from handlers.dashboard.records.form import read_form
+from handlers.kit.receive import current_installation
 
 LONGEST_REASON = 255
 STATE_WORDS = {"credited": "Credited", "reversed": "Reversed", "conflict": "With a conflict", "test": "Tests"}
@@ -39,8 +41,8 @@ CSV_HEADER = (
 
 
 def transactions(game: Game) -> AnyResponse:
-    if wanted := request.args.get("q", "").strip():  # links of before there was one search for everything
-        return redirect(url_for("dashboard.search_everything", q=wanted), 303)
+    if wanted := request.args.get("q", "").strip():
+        return _sought(game, wanted)
     connection = read()
     form = read_form(request.args)
     rows: list[object] = []
@@ -62,6 +64,16 @@ def transactions(game: Game) -> AnyResponse:
         states=STATE_WORDS,
         items_of=search.items_of,
     )
+
+
+def _sought(game: Game, wanted: str) -> AnyResponse:
+    """Other pages link to a transaction by any of its ids; what is not exactly one is for the search."""
+    hits = search_all.find(read(), current_installation().vault, wanted).hits
+    exactly = [hit for hit in hits if hit.is_exact and hit.game_id == game.id and hit.what in ("transaction", "grant")]
+    public_ids = {hit.row["public_id"] for hit in exactly}
+    if len(public_ids) == 1:
+        return redirect(url_for("dashboard.transaction", public_id=public_ids.pop()), 303)
+    return redirect(url_for("dashboard.search_everything", q=wanted), 303)
 
 
 def transactions_csv(game: Game) -> Response:
