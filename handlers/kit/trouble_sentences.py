@@ -33,6 +33,7 @@ class Said:
 
 
 FEW_FAILURES = 3  # of a job, in a row
+_JOB_PAGE = "/{job_page}"  # jobs of the installation as a whole have none
 _ORDERS = ("/transactions{query}", "Look at the [order|transactions]")
 _CALLS = ("/refusals?partner={name}&reason={reason}", "Look at the [call|calls]")
 
@@ -129,12 +130,10 @@ SENTENCES: Mapping[str, Said] = {
         "{count} [event does|events do] not fit the game's own format, and later ones of the same players wait.",
         *("flask {in_game_name} parked {game} says why.", "/integration/{in_game_name}", "Correct the expression"),
     ),
-    "job": Said(
-        WRONG, "The job {subject} has failed [once|{count} times in a row]: {detail}", "", "/{job_page}", "Look"
-    ),
-    "job_warning": Said(WRONG, "The job {subject}: {detail}.", "", "/{job_page}", "Look"),
+    "job": Said(WRONG, "The job {subject} has failed [once|{count} times in a row]: {detail}", "", _JOB_PAGE, "Look"),
+    "job_warning": Said(WRONG, "The job {subject}: {detail}.", "", _JOB_PAGE, "Look"),
     "late_job": Said(
-        WRONG, "The job {subject} has been due for over an hour.", "Is a relay running?", "/{job_page}", "Look"
+        WRONG, "The job {subject} has been due for over an hour.", "Is a relay running?", _JOB_PAGE, "Look"
     ),
     "old_key": Said(
         LOOK,
@@ -294,6 +293,8 @@ def say(found: Found, game: Game | None) -> Trouble:
         said = SENTENCES[found.kind]
         if found.kind == "job" and (found.count or 0) < FEW_FAILURES:
             said = replace(said, severity=LOOK)  # it may well succeed the next time
+        if said.link == _JOB_PAGE and game is None:
+            said = replace(said, remedy="The server's log says more.", link="", label="")
     sentence, remedy, link, label = (
         _chosen(_chosen(each, found.count).format_map(values), found.count)
         for each in (said.sentence, said.remedy, said.link, said.label)

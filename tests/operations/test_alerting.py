@@ -240,6 +240,13 @@ class TestTheScene:
         assert found.severity == "look"
         assert time.time() - stamps.seconds(found.since) > 180
 
+    def test_a_job_of_the_installation_that_fails_leads_to_no_page_of_a_game(self, installation, app, owed, clock):
+        installation.own_jobs = {"watch": lambda given: 1 / 0}
+        owed.drain()
+        with app.app_context():
+            (found,) = [each for each in troubles.list_troubles(installation) if each.key == "job:watch"]
+        assert (found.link, found.label, found.remedy) == ("", "", "The server's log says more.")
+
 
 class Heart:
     def __init__(self, installation, owed, url):
