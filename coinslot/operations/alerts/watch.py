@@ -21,7 +21,7 @@ from coinslot.store.db import Connection, Database, Row
 
 STANDS_SECONDS = 120.0
 REPEAT_SECONDS = clock.DAY_SECONDS
-OVER_SECONDS = 120.0
+OVER_SECONDS = 20.0
 RETURNED_OVER_SECONDS = 3600.0
 FLICKER_SECONDS = 30.0  # how long a trouble that was not sent yet may be gone without beginning again
 GATHER_SECONDS = 30.0
