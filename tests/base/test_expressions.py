@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coinslot.base import exact
+from coinslot.base import exact, limits
 from coinslot.base.expressions import Expression, plain
 from coinslot.base.functions import ExpressionFunctions
 from coinslot.base.limits import ExpressionError
@@ -723,3 +723,10 @@ def test_a_sum_is_exact(numbers, total):
 
 def test_a_mean_is_the_nearest_number():
     assert [apply("avg(@)", each) for each in ([0.1, 0.2], [1e308, 1e308], [1, 2], [])] == [0.15, 1e308, 1.5, None]
+
+
+@pytest.mark.parametrize(
+    "value", [[10**39] * 20, ["abc"] * 20, [{"name": 12345, "none": None, "yes": True}] * 20, "x" * 100]
+)
+def test_the_size_of_a_value_is_about_that_of_its_json(value):
+    assert 0.6 < limits.size_of(value, None) / len(json.dumps(value, separators=(",", ":"))) < 1.2

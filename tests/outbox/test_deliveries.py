@@ -243,6 +243,21 @@ class TestOutcomes:
         owed.destination(success=rule)
         assert destinations.opened(owed.state()).accepts(status, answer) is is_accepted
 
+    def test_a_changed_rule_or_state_holds_for_that_destination_and_is_noted(self, owed):
+        owed.destination()
+        owed.destination("other")
+
+        owed.write(lambda tx: destinations.set_success(tx, "demo", "game", "200", "owner"))
+        owed.set_state("other", "paused")
+
+        rows = [owed.state(name) for name in ("game", "other")]
+        assert [(row["success"], row["state"]) for row in rows] == [("200", "active"), ("2xx", "paused")]
+        noted = owed.rows("SELECT actor, action, subject FROM audit WHERE action LIKE 'destination.%' ORDER BY id")
+        assert [tuple(row) for row in noted][2:] == [
+            ("owner", "destination.success", "game 200"),
+            ("test", "destination.paused", "other"),
+        ]
+
     def test_410_pauses_the_destination_and_costs_the_delivery_nothing(self, owed):
         owed.destination()
         owed.credit(2)

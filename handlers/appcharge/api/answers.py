@@ -80,7 +80,7 @@ def objects_in(document: Any, *names: str) -> list[dict[str, Any]]:
 
 
 def read_list(answer: Answer, name: str = "offers") -> Listed:
-    """The objects of one page and how many there are in all. Raises :class:`AnswerError` where there is no list."""
+    """One page. Raises :class:`AnswerError` where the answer has no list under ``name``."""
     document = read_json(answer)
     return Listed(objects_in(document, name), _total(document))
 
