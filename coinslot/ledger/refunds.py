@@ -15,7 +15,7 @@ from decimal import Decimal
 from coinslot.base import clock, money
 from coinslot.games import games
 from coinslot.games.games import Game
-from coinslot.ledger import notices
+from coinslot.ledger import notices, refused
 from coinslot.ledger.policies import Policy
 from coinslot.ledger.reversals import Fact, give_back, take_back
 from coinslot.store import queries
@@ -60,6 +60,8 @@ def note(
     found = _find(tx, game_id, partner, ids)
     if ids and not found:
         refund_id = _insert(tx, game_id, partner, fact, "waiting")
+        if reason != "reinstated" and not is_test:
+            refused.mend_refunded(tx, game_id, partner, ids)
         tx.executemany(
             "INSERT INTO refund_keys (game_id, partner, kind, value, refund_id) VALUES (?, ?, ?, ?, ?)",
             [(game_id, partner, kind, value, refund_id) for kind, value in ids],

@@ -79,7 +79,7 @@ def keep(tx: Connection, partner: str, claim: Claim, row: Mapping[str, Any]) -> 
     ``row`` has the columns of ``refusals`` that say what was called, the sealed call among them. A call that was
     refused before gets the newest of all that. One that was set aside is open again if the reason is another one.
     """
-    if claim.wanted is not None and aliases.find(tx, claim.wanted) is not None:
+    if _is_credited(tx, partner, claim):
         return False
     now = clock.stamp()
     columns = {
@@ -133,6 +133,12 @@ def mend_call(tx: Connection, game_id: int, partner: str, body: bytes) -> None:
     end(tx, _find(tx, game_id, partner, (body_name(body),), False))
 
 
+def mend_refunded(tx: Connection, game_id: int, partner: str, ids: Iterable[tuple[str, str]]) -> None:
+    """The money of a purchase that was never credited went back: end its open row. ``ids``: see ``refunds.note``."""
+    own = [value if kind == "reference" else f"{kind}:{value}" for kind, value in ids]
+    end(tx, _find(tx, game_id, partner, own, True))
+
+
 def has_open(connection: Connection, game_id: int, partner: str) -> bool:
     """Whether a call of the partner is open."""
     query = "SELECT 1 FROM refusals WHERE game_id = :game_id AND partner = :partner AND state = 'open' LIMIT 1"
@@ -148,6 +154,16 @@ def set_aside(tx: Connection, ids: Collection[int], note: str) -> int:
         ).rowcount
         for each in ids
     )
+
+
+def _is_credited(tx: Connection, partner: str, claim: Claim) -> bool:
+    if claim.wanted is not None:
+        return aliases.find(tx, claim.wanted) is not None
+    query = """SELECT 1 FROM transactions WHERE game_id = :game_id AND partner = :partner AND external_id = :name
+               UNION ALL SELECT 1 FROM transaction_keys
+               WHERE game_id = :game_id AND partner = :partner AND kind = 'alias' AND value = :name LIMIT 1"""
+    values = {"game_id": claim.game_id, "partner": partner}
+    return any(queries.value(tx, query, values | {"name": name}) is not None for name in claim.names)
 
 
 def end(tx: Connection, ids: Iterable[int]) -> None:
