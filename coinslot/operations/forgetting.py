@@ -144,7 +144,12 @@ def _empty(tx: Connection, game_id: int, player_id: str, found: _Found) -> bool:
         ("UPDATE payment_conflicts SET reported = :emptied WHERE id = :id", found.payment_conflicts),
     ):
         tx.executemany(statement, [{"id": each, "emptied": _EMPTIED_ROW} for each in ids])
-    return is_known or bool(found)
+    # A refused call without a body that names the player, such as one that never came, loses the id alone.
+    unnamed = tx.execute(
+        "UPDATE refusals SET player_id = NULL WHERE game_id = :game_id AND player_id = :player_id",
+        {"game_id": game_id, "player_id": player_id},
+    ).rowcount
+    return is_known or bool(found) or unnamed > 0
 
 
 def _remember(tx: Connection, home: Path, player_hash: str) -> None:

@@ -183,6 +183,17 @@ def test_what_was_given_back_or_cost_nothing_is_not_lacking(appcharge, night, la
     assert lacking() == (["order-1"] if is_lacking else [])
 
 
+def test_a_player_who_is_forgotten_leaves_the_order(appcharge, night, lacking, installation, studio, db):
+    listed(appcharge, "1")
+    night()
+    installation.forget_player(installation.games.by_slug("demo"), "alice", "test")
+
+    (row,) = db("SELECT * FROM refusals")
+    assert (row["state"], row["player_id"], row["reference"]) == ("open", None, "order-1")
+    night()
+    assert [row["player_id"] for row in db("SELECT * FROM refusals")] == [None]
+
+
 def test_a_refund_there_ends_it_whenever_it_comes(appcharge, night, lacking, clock):
     listed(appcharge, "1")
     night()
