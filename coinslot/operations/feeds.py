@@ -5,6 +5,7 @@ How long a game usually takes is learned from its own reading. All of it is done
 """
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from coinslot.base import clock
@@ -72,22 +73,29 @@ def watch(database: Database) -> float:
     return 0.0 if has_more else WATCH_SECONDS
 
 
-def find(connection: Connection) -> list[Untaken]:
-    """The games that have not taken a grant for longer than they usually need, with all that they have not taken."""
+def find(rows: Iterable[Row]) -> list[Untaken]:
+    """The games that have not taken a grant for longer than they usually need, with all that they have not taken.
+
+    ``rows`` are those of :data:`UNTAKEN`.
+    """
     now = clock.now()
-    before = clock.stamp(now - LEAST_LATE_SECONDS)
-    by_game: dict[str, list[Row]] = {}
-    for row in connection.execute(_UNTAKEN, {"before": before, "unjudged": UNJUDGED}):
-        by_game.setdefault(row["slug"], []).append(row)
+    by_game: dict[str, list[tuple[Row, list[str]]]] = {}
+    for row in rows:
+        by_game.setdefault(row["game"], []).append((row, row["detail"].split("|")))
     found = []
-    for slug, rows in by_game.items():
-        since, late = min(row["since"] for row in rows), rows[0]["late_after_seconds"]
-        if clock.seconds(since) + (FIRST_LATE_SECONDS if late is None else late) < now:
-            money = {row["currency"]: int(row["paid"]) for row in rows if row["currency"] and row["paid"]}
-            count = sum(row["count"] for row in rows)
-            latest = max(row["latest"] for row in rows)
-            found.append(Untaken(slug, count, since, latest, rows[0]["taken_at"], rows[0]["usual_seconds"], money))
+    for slug, of_game in by_game.items():
+        since, latest = min(row["since"] for row, _ in of_game), max(row["latest"] for row, _ in of_game)
+        _, _, late, usual, read_at = of_game[0][1]
+        if clock.seconds(since) + float(late or FIRST_LATE_SECONDS) < now:
+            money = {currency: int(paid) for _, (currency, paid, *_) in of_game if currency and paid}
+            count = sum(row["count"] for row, _ in of_game)
+            found.append(Untaken(slug, count, since, latest, read_at or None, int(usual) if usual else None, money))
     return found
+
+
+def bounds(now: float) -> dict[str, object]:
+    """The parameters of :data:`UNTAKEN`."""
+    return {"untaken_before": clock.stamp(now - LEAST_LATE_SECONDS), "unjudged": UNJUDGED}
 
 
 def _learn(database: Database, game: Row) -> None:
@@ -177,12 +185,17 @@ _GAMES = f"""
     FROM games m LEFT JOIN feeds f ON f.game_id = m.id ORDER BY m.id
 """  # noqa: S608  our own words only
 _DELIVERED = "EXISTS (SELECT 1 FROM deliveries d WHERE d.grant_id = {grant_id} AND d.state = 'delivered')"
-# A grant that waits for a destination, or is a dead letter there, is another trouble.
-_UNTAKEN = f"""
-    SELECT m.slug, f.late_after_seconds, f.usual_seconds, t.currency, count(*) AS count,
-           min(g.created_at) AS since, max(g.created_at) AS latest,
-           CASE WHEN f.read_at IS NULL OR f.read_at < m.acked_at THEN m.acked_at ELSE f.read_at END AS taken_at,
-           sum(CASE WHEN g.kind = 'purchase' THEN t.gross_minor END) AS paid
+# What no game has taken, by game and currency, in the columns of the list of troubles. ``detail`` is the currency, what
+# was paid, late_after_seconds, usual_seconds and when the game last read, each perhaps empty. A grant that waits for a
+# destination, or is a dead letter there, is another trouble.
+UNTAKEN = f"""
+    SELECT 'unread' AS kind, m.slug AS game, count(*) AS count,
+           coalesce(t.currency, '') || '|'
+           || coalesce(CAST(sum(CASE WHEN g.kind = 'purchase' THEN t.gross_minor END) AS TEXT), '') || '|'
+           || coalesce(CAST(f.late_after_seconds AS TEXT), '') || '|' || coalesce(CAST(f.usual_seconds AS TEXT), '')
+           || '|' || coalesce(CASE WHEN f.read_at IS NULL OR f.read_at < m.acked_at THEN m.acked_at ELSE f.read_at END,
+                              '') AS detail,
+           NULL AS subject, min(g.created_at) AS since, max(g.created_at) AS latest
     FROM (
         SELECT u.game_id, u.grant_id FROM untaken_grants u
         UNION
@@ -193,10 +206,9 @@ _UNTAKEN = f"""
         WHERE n.game_id = a.id AND n.id > a.judged AND n.id <= a.judged + :unjudged) c
     JOIN games m ON m.id = c.game_id LEFT JOIN feeds f ON f.game_id = m.id
     JOIN grants g ON g.id = c.grant_id JOIN transactions t ON t.id = g.transaction_id
-    WHERE g.created_at < :before AND g.is_test = 0 AND g.id > {_PASSED}
+    WHERE g.created_at < :untaken_before AND g.is_test = 0 AND g.id > {_PASSED}
       AND NOT EXISTS (
           SELECT 1 FROM deliveries d JOIN destinations o ON o.id = d.destination_id
           WHERE d.grant_id = g.id AND (d.state = 'delivered' OR o.state <> 'removed'))
     GROUP BY m.slug, f.late_after_seconds, f.usual_seconds, t.currency, m.acked_at, f.read_at
-    ORDER BY m.slug, t.currency
 """  # noqa: S608  our own words only

@@ -14,10 +14,9 @@ from coinslot.access.rotation import ROTATION_DAYS, advice
 from coinslot.base import clock
 from coinslot.base.money import in_minor
 from coinslot.games.erasure import FORGOTTEN
-from coinslot.games.games import Game
 from coinslot.games.registry import RESERVED_ID
 from coinslot.ledger import statuses
-from coinslot.operations import feeds, silence
+from coinslot.operations import feeds
 from coinslot.outbox import deliveries
 from coinslot.store.db import Connection, Row
 
@@ -91,7 +90,7 @@ class State:
 
 
 def find(connection: Connection) -> State:
-    """Every trouble the database knows of, and what the checks of the machine ask it, in four statements at most."""
+    """Every trouble the database knows of, and what the checks of the machine ask it, in three statements at most."""
     now = clock.now()
     values = {
         "most": MOST + 1,
@@ -106,9 +105,11 @@ def find(connection: Connection) -> State:
         "rotation_began": clock.stamp(now - ROTATION_DAYS * DAY_SECONDS),
         "oldest_beat": clock.stamp(now - deliveries.OLDEST_BEAT_SECONDS),
         "newest_beat": clock.stamp(now + deliveries.OLDEST_BEAT_SECONDS),
+        **feeds.bounds(now),
     }
-    by_kind: dict[str, list[Found]] = {}
-    for row in connection.execute(f"{_ONE_BY_ONE} UNION ALL {_COUNTED}", values):
+    rows = connection.execute(f"{_ONE_BY_ONE} UNION ALL {_COUNTED} UNION ALL {feeds.UNTAKEN}", values).fetchall()
+    by_kind = {"unread": _untaken(row for row in rows if row["kind"] == "unread")}
+    for row in (row for row in rows if row["kind"] != "unread"):
         kind, game, count, detail, subject, since, latest = row
         if kind in COUNTED:
             figure, since, latest = detail.split(" ")
@@ -123,7 +124,7 @@ def find(connection: Connection) -> State:
     if any(kind in _STAKES for kind in by_kind):
         found = _with_stakes(connection, found, values)
     return State(
-        found + _keys(secrets, now) + _reported(connection, values) + _untaken(connection),
+        found + _keys(secrets, now) + _reported(connection, values),
         facts={each.subject: each.detail for each in facts},
         asides={each.subject: each.since or "" for each in aside},
         job_errors=errors,
@@ -131,20 +132,7 @@ def find(connection: Connection) -> State:
     )
 
 
-def find_silent(contacts: Iterable[Row], games: Iterable[Game]) -> list[Found]:
-    """The addresses that are silent for too long, as :func:`coinslot.operations.silence.find`."""
-    return [
-        Found(
-            *("silence", each.game, None, each.limit, each.partner),
-            since=each.since,
-            endpoint=each.endpoint,
-            usual_seconds=each.usual_seconds,
-        )
-        for each in silence.find(contacts, games)
-    ]
-
-
-def _untaken(connection: Connection) -> list[Found]:
+def _untaken(rows: Iterable[Row]) -> list[Found]:
     """The games that have not taken their grants. ``detail`` is when they last read, empty: never."""
     return [
         Found(
@@ -154,7 +142,7 @@ def _untaken(connection: Connection) -> list[Found]:
             stake=each.money,
             usual_seconds=each.usual_seconds,
         )
-        for each in feeds.find(connection)
+        for each in feeds.find(rows)
     ]
 
 

@@ -8,7 +8,7 @@ from flask import current_app
 from coinslot.games import games
 from coinslot.games.games import Game
 from coinslot.installation import Installation
-from coinslot.operations import asides, contacts, doctor, troubles
+from coinslot.operations import asides, contacts, doctor, silence, troubles
 from coinslot.operations.findings import LOOK, NOTE, WRONG, Checked, Trouble, guarded, in_order
 from coinslot.operations.troubles import Found, State
 from coinslot.store.db import DatabaseError, EngineError, Row
@@ -86,8 +86,14 @@ def _of_games(state: State, outlines: Sequence[Game], called: Sequence[Row]) -> 
         if found.kind in ("no_players", "no_items") and (game is None or not is_begun(game)):
             continue  # a game nobody can credit yet has other things to do first
         yield trouble_sentences.say(found, game)
-    for found in troubles.find_silent(called, outlines):
-        yield trouble_sentences.say(found, by_slug.get(found.game or ""))
+    for each in silence.find(called, outlines):
+        found = Found(
+            *("silence", each.game, None, each.limit, each.partner),
+            since=each.since,
+            endpoint=each.endpoint,
+            usual_seconds=each.usual_seconds,
+        )
+        yield trouble_sentences.say(found, by_slug.get(each.game))
     seen = {(row["game_id"], row["partner"], row["endpoint"]) for row in called if row["first_at"]}
     for game in outlines:
         if game.settings["players.unknown"] == "lookup" and not game.settings["players.lookup_url"]:

@@ -20,11 +20,14 @@ def game(clock, studio):
 def untaken(installation):
     """What is found, with the job run before, and the same without it."""
 
+    def look() -> list[Untaken]:
+        return feeds.find(installation.database.read().execute(feeds.UNTAKEN, feeds.bounds(clocks.now())))
+
     def find() -> list[Untaken]:
         installation.observations.flush()
-        before = feeds.find(installation.database.read())
+        before = look()
         feeds.watch(installation.database)
-        after = feeds.find(installation.database.read())
+        after = look()
         assert before == after
         return after
 
