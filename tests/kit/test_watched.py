@@ -132,3 +132,11 @@ def test_doctor_says_the_same(app, installation, post_order, studio, clock):
     (found,) = [each for each in json.loads(done.output) if each["key"] == "unread:demo"]
     assert found["money"] == {"USD": "9.99"}
     assert done.exit_code == 1
+
+
+def test_a_failing_job_of_the_installation_has_no_page(listed, installation, clock):
+    installation.own_jobs = {"feeds": lambda installation: 1 / 0}
+    installation.new_relay().drain()
+
+    (found,) = listed("job")
+    assert (found.key, found.link, found.label) == ("job:feeds", "", "")
