@@ -963,7 +963,7 @@ CREATE TABLE asides (
 CREATE TABLE audit (
     id          INTEGER PRIMARY KEY,
     game_id     INTEGER REFERENCES games (id), -- NULL: the installation as a whole
-    actor       TEXT NOT NULL,                 -- command, owner, or game (its API token, its reports)
+    actor       TEXT NOT NULL,                 -- command, owner, game (its API token, its reports), or server (troubles)
     action      TEXT NOT NULL,                 -- e.g. secret.rotate
     subject     TEXT NOT NULL,                 -- what it was done to
     created_at  TEXT NOT NULL

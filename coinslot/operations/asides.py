@@ -1,6 +1,6 @@
 """Troubles that a person set aside, with a note that says why."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from coinslot.base import clock, exact
 from coinslot.ledger import refused
@@ -27,8 +27,7 @@ def without(aside: Mapping[str, str], found: Iterable[Trouble]) -> list[Trouble]
     return [each for each in found if each.key not in aside or (each.latest or "") > aside[each.key]]
 
 
-def end(tx: Connection, standing: Collection[str]) -> None:
-    """Forget what was set aside and is over: the keys that stand are given."""
-    for row in tx.execute("SELECT trouble FROM asides").fetchall():
-        if row["trouble"] not in standing:
-            tx.execute("DELETE FROM asides WHERE trouble = :trouble", {"trouble": row["trouble"]})
+def end(tx: Connection, keys: Iterable[str]) -> None:
+    """Forget that these were set aside: they are over, and would be new."""
+    for key in keys:
+        tx.execute("DELETE FROM asides WHERE trouble = :trouble", {"trouble": key})

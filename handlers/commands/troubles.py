@@ -75,7 +75,7 @@ def _examine() -> tuple[list[Trouble], list[str]]:
     if connection is None:
         checked += troubles.check_machine(installation, None)
     else:
-        found, well = troubles.list_checked(installation)
+        found, well, _ = troubles.list_checked(installation)
         checked += [*well, *found]
         checked += [*guarded(doctor.database_file, connection), *guarded(doctor.hash_chain, connection)]
         checked += guarded(doctor.secrets, installation.games)

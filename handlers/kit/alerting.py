@@ -6,7 +6,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from coinslot.installation import Installation
-from coinslot.operations import readiness
+from coinslot.operations import asides, readiness
 from coinslot.operations.alerts import heartbeat, sending, targets, watch
 from coinslot.operations.alerts.watch import Alarm, News
 from coinslot.operations.findings import WRONG, Trouble
@@ -18,17 +18,17 @@ LONGEST_SENTENCE = 600
 NEVER_SENT = "alert_failed:"  # begins the keys of such troubles
 
 
-def watch_and_send(installation: Installation) -> float | None:
-    """Write the messages that are due, and send some; None while there is no target.
+def watch_and_send(installation: Installation) -> float:
+    """Note which troubles are new and over, write the messages that are due, and send some.
 
     What waits is sent even when the troubles cannot be listed.
     """
     database = installation.database
-    if not targets.listing(database.read()):
-        return None
     say = partial(compose, installation.settings.public_url)
     try:
-        found = troubles.list_troubles(installation)
+        found, _, aside_over = troubles.list_checked(installation)
+        if aside_over:
+            database.write(lambda tx: asides.end(tx, aside_over))
         wait = watch.look(database, worth_sending(found), say, are_all=troubles.UNREADABLE not in found)
     finally:
         is_more = sending.send_due(database, installation.settings)

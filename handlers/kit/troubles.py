@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from flask import current_app
 
@@ -15,6 +16,15 @@ from coinslot.store.db import DatabaseError, EngineError, Row
 from handlers.kit import trouble_sentences
 from handlers.kit.partner import Partner
 from handlers.kit.receive import partners
+
+
+class Listed(NamedTuple):
+    """``well`` are sentences on what was checked; ``over`` the keys of what was set aside and is over."""
+
+    troubles: list[Trouble]
+    well: list[str]
+    over: set[str]
+
 
 UNREADABLE = Trouble(
     "unreadable",
@@ -32,12 +42,12 @@ def list_troubles(
     ``outlines`` are all games without the values of their secrets, as :func:`games.outlines` has them, and ``called``
     the rows of all addresses (:func:`contacts.of_all`); None: read here.
     """
-    return list_checked(installation, outlines, called)[0]
+    return list_checked(installation, outlines, called).troubles
 
 
 def list_checked(
     installation: Installation, outlines: Sequence[Game] | None = None, called: Sequence[Row] | None = None
-) -> tuple[list[Trouble], list[str]]:
+) -> Listed:
     """The same, and a sentence on each thing that was checked and is well."""
     checked: list[Checked] = []
     state: State | None = None
@@ -52,9 +62,11 @@ def list_checked(
         checked.append(UNREADABLE)
     checked += check_machine(installation, state)
     found = [each for each in checked if isinstance(each, Trouble)]
+    over: set[str] = set()
     if state is not None:
+        over = set(state.asides) - {each.key for each in found}
         found = asides.without(state.asides, found)
-    return in_order(found), [each for each in checked if isinstance(each, str)]
+    return Listed(in_order(found), [each for each in checked if isinstance(each, str)], over)
 
 
 def check_machine(installation: Installation, state: State | None) -> Iterator[Checked]:

@@ -186,10 +186,14 @@ class TestWhatIsSent:
         alerts.installation.database.close()
         assert alerts.later(200) == []
 
-    def test_without_a_target_nothing_is_kept_and_a_new_target_gets_what_stands(self, alerts):
+    def test_the_activity_has_each_without_a_target_too_and_a_new_target_gets_what_stands(self, alerts):
+        def noted():
+            rows = alerts.installation.database.read().execute("SELECT * FROM audit WHERE actor = 'server' ORDER BY id")
+            return [(row["action"], row["subject"]) for row in rows]
+
         alerts.wrong = [alarm()]
-        assert alerts.look() == []
-        assert alerts.wait is None
+        assert alerts.look() == alerts.later(200) == []
+        assert noted() == [("trouble.new", alarm().sentence)]
         alerts.target("first")
         assert len([*alerts.look(), *alerts.later(200)]) == 1
 
@@ -200,8 +204,10 @@ class TestWhatIsSent:
 
         for name in ("first", "second"):
             alerts.write(lambda tx, name=name: targets.remove(tx, name, "test"))
-        assert alerts.look() == []
-        query = "SELECT (SELECT count(*) FROM alerts) + (SELECT count(*) FROM installation_secrets)"
+        alerts.wrong = []
+        assert alerts.look() == alerts.later(200) == []
+        assert noted() == [("trouble.new", alarm().sentence), ("trouble.over", alarm().sentence)]
+        query = "SELECT count(*) FROM installation_secrets"
         assert alerts.installation.database.read().execute(query).fetchone()[0] == 0
 
     def test_while_nobody_knows_what_is_wrong_nothing_is_over(self, alerts):

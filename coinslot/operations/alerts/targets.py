@@ -4,7 +4,6 @@ from coinslot.access import own_secrets
 from coinslot.access.vault import Vault
 from coinslot.base import clock
 from coinslot.base.errors import CoinslotError
-from coinslot.operations.alerts import watch
 from coinslot.outbox.checks import NAME
 from coinslot.relay import jobs
 from coinslot.store import audit, queries
@@ -43,8 +42,6 @@ def remove(tx: Connection, name: str, actor: str) -> None:
     check_exists(tx, name)
     tx.execute("DELETE FROM alert_targets WHERE name = :name", {"name": name})
     own_secrets.delete(tx, _secret(name))
-    if not listing(tx):
-        watch.forget(tx)
     audit.record(tx, None, actor, "alert.remove", name)
 
 

@@ -7,7 +7,8 @@
   and goes all day makes at most two messages an hour.
 * What becomes due within :data:`GATHER_SECONDS` of each other is one message.
 
-With no target, nothing is kept: a target that is added later gets what stands then.
+The activity has each of these troubles when it would be sent and when it is over, with a target or without one. A
+target that is added later gets what stands then.
 """
 
 import math
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 
 from coinslot.base import clock
 from coinslot.operations.alerts import outbox
-from coinslot.store import queries
+from coinslot.store import audit, queries
 from coinslot.store.db import Connection, Database, Row
 
 STANDS_SECONDS = 120.0
@@ -26,6 +27,7 @@ RETURNED_OVER_SECONDS = 3600.0
 FLICKER_SECONDS = 30.0  # how long a trouble that was not sent yet may be gone without beginning again
 GATHER_SECONDS = 30.0
 LOOK_SECONDS = 10.0
+LONGEST_NOTED = 500  # of a sentence, in the activity
 SOONEST_SECONDS = 0.5  # a fraction of a microsecond may be left to wait
 
 
@@ -59,27 +61,31 @@ class News:
 Compose = Callable[[News], tuple[str, str]]  # subject and body
 
 
-def look(database: Database, alarms: Iterable[Alarm], compose: Compose, *, are_all: bool = True) -> float | None:
+def look(database: Database, alarms: Iterable[Alarm], compose: Compose, *, are_all: bool = True) -> float:
     """Compare what is wrong now with what was sent, and write the messages that are due.
 
     Marking as sent and writing the messages is one commit. ``are_all``: what is not among the alarms is gone; else
-    nobody knows. Returns in how many seconds to look again; None: there is no target. Writes nothing while nothing
-    changes.
+    nobody knows. Returns in how many seconds to look again. Writes nothing while nothing changes.
     """
     standing = {alarm.key: alarm for alarm in alarms}
     plan = _plan(database.read(), standing, are_all)
-    if plan is not None and plan.changes:
+    if plan.changes:
         plan = database.write(lambda tx: _apply(tx, standing, are_all, compose))
-    return None if plan is None else plan.wait_seconds
+    return plan.wait_seconds
 
 
 def forget(tx: Connection) -> None:
-    """Forget what was sent and drop what waits: after a restore it is that of another time, and with no target unused.
+    """Forget what was sent and drop what waits: after a restore it is that of another time.
 
     What stands is then seen for the first time.
     """
     tx.execute("DELETE FROM alerts")
     tx.execute("DELETE FROM alert_messages WHERE state = 'waiting'")
+
+
+def _note(tx: Connection, alarm: Alarm, action: str) -> None:
+    game_id = None if alarm.game is None else queries.get(tx, "id", "games", slug=alarm.game)
+    audit.record(tx, game_id, "server", action, alarm.sentence[:LONGEST_NOTED])
 
 
 @dataclass
@@ -100,11 +106,9 @@ class _Plan:
         return bool(self.begin or self.returned or self.gone or self.forgotten or self.news or is_any_new)
 
 
-def _plan(connection: Connection, standing: Mapping[str, Alarm], are_all: bool) -> _Plan | None:
-    """What to change; None without a target."""
+def _plan(connection: Connection, standing: Mapping[str, Alarm], are_all: bool) -> _Plan:
+    """What to change."""
     targets = connection.execute("SELECT name, is_new FROM alert_targets ORDER BY name").fetchall()
-    if not targets:
-        return None
     rows = {row["key"]: row for row in connection.execute("SELECT * FROM alerts ORDER BY first_seen_at, key")}
     now = clock.now()
     plan = _Plan(now, targets)
@@ -159,11 +163,8 @@ def _age(stamp: str, now: float) -> float:
     return math.inf if seconds < -1 else seconds
 
 
-def _apply(tx: Connection, standing: Mapping[str, Alarm], are_all: bool, compose: Compose) -> _Plan | None:
+def _apply(tx: Connection, standing: Mapping[str, Alarm], are_all: bool, compose: Compose) -> _Plan:
     plan = _plan(tx, standing, are_all)
-    if plan is None:
-        forget(tx)
-        return None
     now = clock.stamp(plan.now)
     for alarm in plan.begin:
         row = _columns(alarm) | {"key": alarm.key, "is_returned": 0, "first_seen_at": now}
@@ -192,7 +193,10 @@ def _apply(tx: Connection, standing: Mapping[str, Alarm], are_all: bool, compose
             "UPDATE alerts SET sent_at = :now, sentence = :sentence, game = :game, page = :page WHERE key = :key",
             _columns(alarm) | {"key": alarm.key, "now": now},
         )
+        if alarm in plan.news.new:
+            _note(tx, alarm, "trouble.new")
     for alarm in plan.news.over:
+        _note(tx, alarm, "trouble.over")
         tx.execute("UPDATE alerts SET over_at = :now WHERE key = :key", {"key": alarm.key, "now": now})
     return plan
 

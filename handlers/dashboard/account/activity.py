@@ -9,7 +9,12 @@ from coinslot.store.db import Row
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, below, page, read
 
-ACTORS = {"owner": "the owner, on these pages", "command": "a command on the server", "game": "the game's server"}
+ACTORS = {
+    "owner": "the owner, on these pages",
+    "command": "a command on the server",
+    "game": "the game's server",
+    "server": "this server",
+}
 INSTALLATION = "-"  # in the filter of games; no short name looks like it
 LONGEST_WORD = 100
 
@@ -48,6 +53,9 @@ MEANINGS = {
     "secret.rotate": "rotated a secret",
     "secret.set": "set a secret",
     "session.end": "signed out",
+    "trouble.aside": "set a trouble aside",
+    "trouble.new": "noticed",
+    "trouble.over": "found over",
 }
 
 
