@@ -83,7 +83,7 @@ def test_the_owner_reads_what_to_do(app, appcharge, night, installation):
     browser = Browser(app.test_client(), installation)  # signed in by this clock
     assert_has(browser.get("/games/demo/refusals").text, "an order that never came", "no call of it came here")
     page = browser.get("/games/demo/refusals/1").text
-    assert_has(page, "Press Retry Award", without=["HTTP 0", "<dt>From</dt>"])
+    assert_has(page, "Press Retry Award", "<code>order-1</code>", "9.99 USD", without=["HTTP 0", "<dt>From</dt>"])
 
 
 def test_the_credit_of_the_order_mends_it(appcharge, night, lacking, post_order, db):
