@@ -88,6 +88,7 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             "tests/base/test_signing.py",
             "tests/kit/test_partner_addresses.py",
+            "tests/appcharge/test_orders.py",
             "tests/appcharge/test_receive.py",
             "tests/playtem/test_credit.py",
             "tests/playcamp/test_webhooks.py",

@@ -409,6 +409,25 @@ class TestKeeping:
         assert told[5]["data"] == {"\ufffd": "\ufffd"}
         assert told[6]["custom_data"] == "12"
 
+    def test_an_event_has_64_levels_at_most(self, send, types):
+        def nested(levels):
+            inside = {}
+            for _ in range(levels - 2):  # the event and the innermost object are levels too
+                inside = {"a": inside}
+            return any_event("deep") | {"data": inside}
+
+        send(nested(64), nested(65))
+
+        assert types() == ["deep", "unreadable"]
+
+    def test_a_converted_event_that_is_no_boost_may_lack_its_creator_but_not_name_one_badly(self, send, events):
+        other = {**CONVERTED, "event": "player.left"}
+        send({name: value for name, value in other.items() if name != "creator_usn"}, {**other, "creator_usn": 1.5})
+
+        named, unreadable = events()
+        assert (named["type"], named["data"]["creator_usn"]) == ("playcamp.player.left", None)
+        assert unreadable["data"]["reason"] == "creator_usn: not an id"
+
     def test_ids_may_be_numbers_and_times_may_lack_their_zone(self, send, events):
         send(event("sponsor.created", 100001, data={"campaignId": None}, timestamp="2026-01-02T03:04:05"))
         send(event("sponsor.created", 100002, data={"campaignId": ...}, timestamp="2026-01-02T12:04:05.5+09:00"))
