@@ -5,6 +5,7 @@ The order among the encrypted payloads was made by Node, in the file of the sign
 
 import base64
 import json
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -279,6 +280,19 @@ class TestEncryptedCalls:
         answer = send(endpoint, encrypted(body(endpoint, publisherToken=TOKEN)), TOKEN)
 
         assert answer.status_code == 404
+
+
+def test_a_chunked_body_is_read_whole_and_one_that_breaks_off_is_refused(store, client):
+    class BreaksOff(BytesIO):
+        def read(self, *_):
+            raise OSError("the caller is gone")
+
+    def sent(number, stream):
+        content = body("orders", number)
+        headers = appcharge_headers(content) | {"Transfer-Encoding": "chunked"}
+        return client.post(path("orders"), input_stream=stream(content), headers=headers).status_code
+
+    assert [sent(1, BytesIO), sent(2, BreaksOff)] == [200, 400]
 
 
 def test_what_was_encrypted_is_credited_as_it_was_written(aes, send, feed, db):
