@@ -31,6 +31,7 @@ def advice_on(*rows):
         ([row("current", 3, 1), row("previous", 300, 2)], [("still used", "retire", False)]),
         ([row("current", 8, 1), row("previous", 300, 2)], [("still used", "retire", True)]),
         ([row("current", 3, 1), row("previous", 300, 4)], [("waiting", "retire", False)]),
+        ([row("current", 7, 1), row("previous", 300, 7.5)], [("safe to retire", "retire", True)]),
         ([row("current", 8, 1), row("previous", 300, 7.5)], [("safe to retire", "retire", True)]),
         ([row("current", 8, 1), row("previous", 300)], [("safe to retire", "retire", True)]),
         ([row("current", 400, 1), row("previous", 800)], [("old", "rotate", True), ("safe to retire", "retire", True)]),
