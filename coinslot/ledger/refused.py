@@ -156,6 +156,45 @@ def set_aside(tx: Connection, ids: Collection[int], note: str) -> int:
     )
 
 
+def reopen(tx: Connection, refusal_id: int) -> bool:
+    """Take back that a row was set aside; False where it was not. It is mended if its order was credited meanwhile."""
+    is_credited = transaction(tx, refusal_id) is not None
+    taken_back = tx.execute(
+        """UPDATE refusals SET state = :state, note = NULL, ended_at = :ended_at
+           WHERE id = :id AND state = 'aside'""",
+        {
+            "id": refusal_id,
+            "state": MENDED if is_credited else OPEN,
+            "ended_at": clock.stamp() if is_credited else None,
+        },
+    )
+    return taken_back.rowcount > 0
+
+
+def count_open(connection: Connection, game_id: int, most: int) -> int:
+    """How many calls to a game are open; ``most`` where there are more. One short look at an index."""
+    query = "SELECT count(*) FROM (SELECT 1 FROM refusals WHERE game_id = :game_id AND state = 'open' LIMIT :most) open"
+    return int(queries.value(connection, query, {"game_id": game_id, "most": most}) or 0)
+
+
+def transaction(connection: Connection, refusal_id: int) -> str | None:
+    """The ``public_id`` of the transaction that credits the order of such a call; None where there is none."""
+    found: str | None = queries.value(
+        connection,
+        """SELECT t.public_id FROM refusals r
+           JOIN transactions t ON t.game_id = r.game_id AND t.partner = r.partner AND t.external_id = r.name
+           WHERE r.id = :id
+           UNION ALL
+           SELECT t.public_id FROM refusals r
+           JOIN transaction_keys k
+             ON k.game_id = r.game_id AND k.partner = r.partner AND k.kind = 'alias' AND k.value = r.name
+           JOIN transactions t ON t.id = k.transaction_id
+           WHERE r.id = :id LIMIT 1""",
+        {"id": refusal_id},
+    )
+    return found
+
+
 def _is_credited(tx: Connection, partner: str, claim: Claim) -> bool:
     if claim.wanted is not None:
         return aliases.find(tx, claim.wanted) is not None

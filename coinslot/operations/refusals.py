@@ -12,6 +12,7 @@ from typing import Any
 from coinslot.access import keyring
 from coinslot.access.vault import MasterKey, Sealed, VaultError
 from coinslot.base import clock
+from coinslot.ledger import refused
 from coinslot.store.db import Connection, Row
 from coinslot.store.paging import LAST_ID
 from coinslot.store.queries import equals
@@ -85,25 +86,56 @@ class Refused:
         return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which refused calls a list has; an empty text is any.
+
+    ``state``: one of those of coinslot/ledger/refused.py, ``unproved`` for none of them, or ``ended`` for all but open.
+    ``order`` is a whole id of the order, in either case, as the partner writes it or the ledger knows it.
+    """
+
+    partner: str = ""
+    reason: str = ""
+    endpoint: str = ""
+    order: str = ""
+    player: str = ""
+    state: str = ""
+
+
+_OF_STATE = {
+    "": "",
+    "unproved": "AND state IS NULL",
+    "ended": "AND (state IS NULL OR state <> 'open')",
+    **{state: f"AND state = '{state}'" for state in (refused.OPEN, refused.MENDED, refused.ASIDE)},
+}
+_OF_ORDER = """AND (lower(reference) = lower(:order)
+                    OR id IN (SELECT refusal_id FROM refusal_names WHERE lower(name) = lower(:order)))"""
+
+
 def newest(
     connection: Connection,
     key: MasterKey,
     game_id: int | None,
     partners: Collection[str],
+    wanted: Wanted,
     *,
-    reason: str = "",
     before: int = LAST_ID,
     limit: int = 20,
 ) -> list[Refused]:
     """The newest refused calls to these partners' addresses, opened; ``game_id`` None: those that named no game."""
-    rows: list[Row] = []
-    for partner in partners:  # each by the index of its ring, which is short
-        rows += connection.execute(
-            f"""SELECT * FROM refusals WHERE partner = :partner AND {equals("game_id", game_id)} AND id < :before
-                AND (:reason = '' OR reason = :reason) ORDER BY id DESC LIMIT :limit""",  # noqa: S608  our own words
-            {"partner": partner, "game_id": game_id, "before": before, "reason": reason, "limit": limit},
-        ).fetchall()
-    return [opened(key, row) for row in sorted(rows, key=lambda row: -row["id"])[:limit]]
+    names = {f"partner{number}": name for number, name in enumerate(partners)}
+    given = [name for name in ("reason", "endpoint") if getattr(wanted, name)]
+    where = f"""{equals("game_id", game_id)} AND id < :before {_OF_STATE[wanted.state]}
+                {" ".join(f"AND {name} = :{name}" for name in given)}
+                {"AND player_id = :player" if wanted.player else ""} {_OF_ORDER if wanted.order else ""}"""
+    each = [  # by the index of each partner's
+        f"SELECT * FROM (SELECT * FROM refusals WHERE partner = :{name} AND {where} ORDER BY id DESC LIMIT :limit) f"  # noqa: S608
+        for name in names
+    ]
+    values = {**names, **vars(wanted), "game_id": game_id, "before": before, "limit": limit}
+    del values["partner"], values["state"]
+    rows = connection.execute(f"{' UNION ALL '.join(each)} ORDER BY id DESC LIMIT :limit", values).fetchall()
+    return [opened(key, row) for row in rows]
 
 
 def find(connection: Connection, key: MasterKey, game_id: int | None, refusal_id: int) -> Refused | None:

@@ -101,3 +101,13 @@ def called(connection: Connection, game_id: int, partner: str) -> set[str]:
         {"game_id": game_id, "partner": partner},
     )
     return {row["label"] for row in rows}
+
+
+def called_on(connection: Connection, game_id: int, partner: str, day: str) -> int:
+    """How many calls of a partner have proved themselves on a UTC day, at all addresses."""
+    row = connection.execute(
+        """SELECT coalesce(sum(value), 0) AS calls FROM counters
+           WHERE game_id = :game_id AND partner = :partner AND name = 'called' AND day = :day""",
+        {"game_id": game_id, "partner": partner, "day": day},
+    ).fetchone()
+    return int(row["calls"])

@@ -69,6 +69,8 @@ PAGES = (
     ("GET", "/games/<slug>/refusals", "integration.refusals:refusals"),
     ("GET", "/games/<slug>/refusals/<int:refusal_id>", "integration.refusals:refusal"),
     ("POST", "/games/<slug>/refusals/<int:refusal_id>", "integration.refusals:show_refusal_body"),
+    ("POST", "/games/<slug>/refusals/<int:refusal_id>/mend", "integration.refusals:mend_refusal"),
+    ("POST", "/games/<slug>/refusals/<int:refusal_id>/aside", "integration.refusals:set_refusal_aside"),
     ("GET", "/refusals", "integration.refusals:strays"),
     ("GET", "/refusals/<int:refusal_id>", "integration.refusals:stray"),
     ("POST", "/refusals/<int:refusal_id>", "integration.refusals:show_stray_body"),

@@ -30,6 +30,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from coinslot import __version__
 from coinslot.access import owner
 from coinslot.games.games import Game
+from coinslot.ledger import refused
 from coinslot.store.db import Connection
 from coinslot.store.paging import LAST_ID
 from handlers.dashboard.frame import words
@@ -64,6 +65,7 @@ UPLOADS = {"dashboard.import_registry": 8 * 1024 * 1024, "dashboard.upload_repor
 # What the navigation of a game leads to: the function that shows it, and its name.
 GAME_PAGES = (
     ("integration", "Integration"),
+    ("refusals", "Refused calls"),
     ("transactions", "Transactions"),
     ("players", "Players"),
     ("deliveries", "Deliveries"),
@@ -71,6 +73,8 @@ GAME_PAGES = (
     ("settlements", "Settlements"),
     ("settings", "Settings"),
 )
+
+MOST_OPEN_SHOWN = 100  # refused calls, in the navigation
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
@@ -169,8 +173,10 @@ def set_cookie(
 
 def page(template: str, status: int = 200, **values: object) -> Response:
     """A page with the navigation around it. ``game`` is the one in the address, None when there is none."""
+    game: Any = values.get("game", g.get("game"))  # an error's page has none, and reads nothing
     frame = {
-        "game": g.get("game"),
+        "game": game,
+        "open_calls": 0 if game is None or g.session is None else refused.count_open(read(), game.id, MOST_OPEN_SHOWN),
         "game_pages": GAME_PAGES,
         "is_signed_in": g.session is not None,
         "is_first": "after" not in request.args,  # page of a list

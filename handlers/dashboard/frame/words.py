@@ -40,6 +40,10 @@ SAID = {
     "key-mistyped": "The new value is set. The one before was never used and is gone; the older one stays valid.",
     "key-replaced": "The new value is set, and the old one is no longer valid.",
     "key-retired": "The previous value is no longer valid.",
+    # refused calls
+    "mended": "Done. What the call lacked is there now.",
+    "set-aside": "Set aside.",
+    "opened-again": "Open again.",
     # settlements
     "reconciling": "It is being compared now. Look again in a moment.",
     "accepted": "The month is reconciled, with the differences there are.",
@@ -49,9 +53,9 @@ SAID = {
 TONES = {
     "good": """
         credited delivered registered converted active ok seen done restored matched on reconciled payment_confirmed
-        creators_settled
+        creators_settled mended
     """,
-    "bad": "dead refused conflict quarantined failing wrong ambiguous missing missing_here",
+    "bad": "dead refused open conflict quarantined failing wrong ambiguous missing missing_here",
     "busy": """
         waiting parked paused down test unset previous note warning old missing_there amount_differs refunded_there
         refunded_here unreadable at_edge id_altered reading comparing searching

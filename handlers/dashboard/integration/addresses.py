@@ -55,7 +55,7 @@ class KeyField:
 
     @property
     def anchor(self) -> str:
-        return re.sub(r"[^a-z0-9]+", "-", self.name.lower())[:80]
+        return anchor_of(self.name)
 
 
 @dataclass(frozen=True)
@@ -266,6 +266,11 @@ def _checked_value(name: str, value: str) -> str:
     if len(value) > LONGEST_KEY:
         raise SecretError(f"{name}: that is too long for a key")
     return value
+
+
+def anchor_of(name: str) -> str:
+    """The end of the anchor of a key's form."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:80]
 
 
 def partner_of(name: str) -> Partner:

@@ -5,20 +5,31 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from flask import Response, current_app, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot.base import clock
+from coinslot.base import clock, exact
 from coinslot.games.games import Game
 from coinslot.operations import contacts
 from coinslot.operations import refusals as ring
 from coinslot.operations.refusals import Refused
 from coinslot.store import audit
 from coinslot.store.db import Row
-from handlers.dashboard.frame.pages import PageError, below, page, partner_titles, read, whole, write
-from handlers.dashboard.integration import checklist
+from coinslot.store.paging import LAST_ID
+from handlers.dashboard.frame.pages import (
+    PageError,
+    page,
+    partner_titles,
+    read,
+    see_other,
+    show_on_error,
+    whole,
+    write,
+)
+from handlers.dashboard.integration import checklist, mending
 from handlers.kit import wrong_addresses
 from handlers.kit.explain import Known
 from handlers.kit.explain_words import Finding
@@ -26,6 +37,15 @@ from handlers.kit.receive import current_installation, partners
 from handlers.kit.wording import shown
 
 SHOWN = 20
+LONGEST_FILTER = 255
+ENDED = "ended-"
+FILTERS = ("state", "partner", "endpoint", "reason", "order", "player")
+STATES = {
+    "open": "open",
+    "mended": "mended",
+    "aside": "set aside",
+    "unproved": "proved nothing",
+}
 LIST_SECONDS = 0.03  # of trying, for one list
 KEPT_FINDINGS = 2000
 BODY_SHOWN = 4096  # of a body, once it is asked for
@@ -70,6 +90,25 @@ def show_refusal_body(game: Game | None, refusal_id: int) -> AnyResponse:
     return _detail(game, call, call.body[:BODY_SHOWN].decode("utf-8", "replace"))
 
 
+def mend_refusal(game: Game, refusal_id: int) -> AnyResponse:
+    """Register the player or the item of a refused call, or add its status to a list, as the form says."""
+    call = _find(game, refusal_id)
+    show_on_error(_detail, game, call, None)
+    mending.mend(game, call, request.form.get("what", ""), request.form.get("name", "").strip())
+    return see_other("refusal", "mended", refusal_id=call.id)
+
+
+def set_refusal_aside(game: Game, refusal_id: int) -> AnyResponse:
+    """Set one call aside, with a note, or take that back, as the form says."""
+    call = _find(game, refusal_id)
+    is_back, note = request.form.get("back") == "1", request.form.get("note", "").strip()[:500]
+    if not is_back and not note:
+        return _detail(game, call, None, 400, "The note says nothing. Say why nothing is left to do.")
+    is_done = mending.reopen(game, call) if is_back else mending.set_aside(game, call, note)
+    said = "nothing" if not is_done else "opened-again" if is_back else "set-aside"
+    return see_other("refusal", said, refusal_id=call.id)
+
+
 def strays() -> Response:
     """Calls that named no game of ours."""
     return _list(None)
@@ -84,40 +123,61 @@ def show_stray_body(refusal_id: int) -> AnyResponse:
 
 
 def _list(game: Game | None) -> Response:
-    installation = current_installation()
-    connection = installation.database.read()
-    names = [partner.name for partner in partners()]
-    partner, reason = request.args.get("partner", ""), request.args.get("reason", "")
-    found = ring.newest(
-        connection,
-        installation.vault.current(connection),
-        None if game is None else game.id,
-        [partner] if partner in names else names,
-        reason=reason if reason in REASONS else "",
-        before=below(),
-        limit=SHOWN + 1,
-    )
+    """The open ones come first, then the others; each newest first."""
+    chosen = {name: request.args.get(name, "").strip()[:LONGEST_FILTER] for name in FILTERS}
+    chosen["state"] = chosen["state"] if chosen["state"] in STATES else ""
+    wanted = ring.Wanted(**{name: exact.whole_text(text) for name, text in chosen.items()})
+    calls, following = _page_of(game, wanted)
     known, until = _known(game), time.monotonic() + LIST_SECONDS
-    calls = found[:SHOWN]
     return page(
         "refusals.html",
         calls=[(call, finding(call, known, until)) for call in calls],
         partners=partner_titles(),
-        reasons=REASONS,
-        chosen={"partner": partner, "reason": reason},
-        next=calls[-1].id if len(found) > SHOWN else None,
+        reasons=REASONS if wanted.reason in ("", *REASONS) else {**REASONS, wanted.reason: wanted.reason},
+        endpoints=sorted({each.endpoint for partner in partners() for each in partner.addresses}),
+        states=STATES,
+        chosen=chosen,
+        next=following,
     )
 
 
-def _detail(game: Game | None, call: Refused, body: str | None = None) -> Response:
+def _page_of(game: Game | None, wanted: ring.Wanted) -> tuple[list[Refused], str | None]:
+    """A page of the list and the cursor of the next one: an id, which follows ``ended-`` behind the open ones."""
+    installation = current_installation()
+    connection = installation.database.read()
+    key, game_id = installation.vault.current(connection), None if game is None else game.id
+    names = [partner.name for partner in partners() if wanted.partner in ("", partner.name)]
+    after = request.args.get("after", "")
+    before, found = whole(after.removeprefix(ENDED)) or LAST_ID, list[Refused]()
+    states = [wanted.state] if wanted.state or game is None else ["open", "ended"]
+    if len(states) > 1 and after.startswith(ENDED):
+        del states[0]
+    for state in states if names else ():
+        narrowed, room = replace(wanted, state=state), SHOWN + 1 - len(found)
+        found += ring.newest(connection, key, game_id, names, narrowed, before=before, limit=room)
+        before = LAST_ID
+        if len(found) > SHOWN:
+            last = found[SHOWN - 1]
+            is_behind = not wanted.state and game is not None and last.state != "open"
+            return found[:SHOWN], f"{ENDED if is_behind else ''}{last.id}"
+    return found, None
+
+
+def _detail(
+    game: Game | None, call: Refused, body: str | None = None, status: int = 200, problem: str = ""
+) -> Response:
     found = finding(call, _known(game))
     return page(
         "refusal.html",
+        status,
+        problem=problem,
         call=call,
         finding=found,
         link=LINKS.get(found.link) if game is not None and found is not None else None,
         reason=REASONS.get(call.reason, call.reason),
         title=next((each.title for each in partners() if each.name == call.partner), call.partner),
+        mending=None if game is None or call.state is None else mending.of(game, call),
+        address=None if game is None else mending.right_address(game, call),
         headers={name: _masked(name, value) for name, value in call.headers.items()},
         body=body,
         kept=len(call.body),
@@ -133,7 +193,7 @@ def _find(game: Game | None, refusal_id: int) -> Refused:
     if whole(str(refusal_id)) is not None:
         found = ring.find(connection, installation.vault.current(connection), game_id, refusal_id)
     if found is None:
-        raise PageError(404, "There is no such refused call. They are kept for a week.")
+        raise PageError(404, "There is no such refused call. Those that are not open are kept for a week.")
     return found
 
 

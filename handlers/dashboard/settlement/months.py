@@ -89,7 +89,7 @@ def month(game: Game, name: str, status: int = 200, problem: str | None = None) 
         sections=SECTIONS,
         titles=partner_titles(),
         runs=runs,
-        disagreeing=states.disagreeing(connection, game.id, named.name),
+        disagreeing=[] if closed is None else states.disagreeing(connection, game.id, named.name),
         headline=charged_but_not_granted(runs),
     )
 
