@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from coinslot.base import clock
 from coinslot.games import games
 from coinslot.installation import Installation
-from coinslot.operations import contacts, readiness
+from coinslot.operations import contacts, proofs, readiness
 from coinslot.outbox import attempts, deliveries, destinations
 from coinslot.outbox import lists as delivery_lists
 from coinslot.outbox.attempts import COUNTED_AS
@@ -105,6 +105,7 @@ class Figures(Collector):
             _destinations,
             _jobs,
             _relay,
+            _proofs,
         )
         for read in readers:
             try:
@@ -249,3 +250,26 @@ def _relay(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
     if beat is not None:
         family.add_metric((), beat)
     return [family]
+
+
+def _proofs(connection: Connection, slugs: dict[int, str]) -> list[Metric]:
+    last, good = proofs.last(connection), proofs.last_good(connection)
+    found: list[Metric] = []
+
+    def gauge(name: str, about: str, value: float) -> None:
+        found.append(GaugeMetricFamily(f"coinslot_{name}", about, value=value))
+
+    if last is not None:
+        gauge("proof_success", "Whether the last proof of a backup found nothing wrong.", int(last.fault is None))
+        gauge("proof_timestamp_seconds", "When the last proof ended.", clock.seconds(last.ended_at))
+        gauge("proof_duration_seconds", "How long the last proof took, the backup included.", last.took_ms / 1000)
+        gauge("backup_kept", "Backups that are kept, each proved.", last.kept)
+    if good is not None:
+        gauge(
+            "proof_last_success_timestamp_seconds",
+            "When a proof last found nothing wrong.",
+            clock.seconds(good.ended_at),
+        )
+        gauge("backup_timestamp_seconds", "When the newest proved backup was begun.", clock.seconds(good.began_at))
+        gauge("backup_size_bytes", "Size of the newest proved backup.", good.size_bytes or 0)
+    return found

@@ -17,7 +17,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app import PARTNERS, create_app, new_installation, read_settings
-from coinslot.access import keyring, owner
+from coinslot.access import key_copy, keyring, owner
 from coinslot.games import games, registry
 from coinslot.installation import Installation
 from handlers.appcharge.signature import sign
@@ -134,6 +134,8 @@ def furnish(installation: Installation) -> Studio:
     studio.secret("playtem.secret", PLAYTEM_SECRET)
     studio.player("alice", "bob")
     studio.item("coins", "gems")
+    key = installation.vault.current(installation.database.read())
+    key_copy.check(installation.database, installation.vault, key)
     return studio
 
 

@@ -18,7 +18,7 @@ from coinslot.base import clock
 from coinslot.base.settings import Settings
 from coinslot.games.games import Games
 from coinslot.ledger import chain
-from coinslot.operations import certificate, forgetting
+from coinslot.operations import backup_folder, certificate, forgetting
 from coinslot.operations.findings import (
     LEAST_FREE_BYTES,
     LITTLE_FREE_BYTES,
@@ -146,6 +146,15 @@ def disk_space(database: Database) -> Iterator[Checked]:
             "Look at the server's log, the room on the disk and the limits of the process (ulimit -f); then restart it."
         )
         yield Trouble("commits", WRONG, sentence, remedy)
+
+
+def backups_disk(settings: Settings) -> Iterator[Checked]:
+    """Whether a disk that breaks takes the database and its backups."""
+    if backup_folder.is_same_disk(settings.backups, settings.home):
+        sentence = f"The backups in {settings.backups} are on the disk of the database: one that breaks takes both."
+        yield Trouble("backups_disk", NOTE, sentence, "Name a folder on another disk in COINSLOT_BACKUPS.")
+    else:
+        yield f"the backups in {settings.backups} are on another disk than the database"
 
 
 def system_clock(newest: str | None) -> Iterator[Checked]:

@@ -1,7 +1,7 @@
 """The job that has a proof made every night (``proofs.py``), in a process of its own.
 
 The first one follows soon after the first game; then one at night, and at once where a night was missed. None begins in
-the first minutes of a server. One that found something wrong, or was cut off, is made again some hours later.
+the first minute of a server. One that found something wrong, or was cut off, is made again some hours later.
 """
 
 import logging
@@ -20,7 +20,7 @@ from coinslot.store.db import Connection, Database
 JOB = "proof"
 NIGHT_SECONDS = 3 * 3600  # after midnight UTC, and up to this much later, so that machines do not all begin together:
 SPREAD_SECONDS = 1800
-AFTER_START_SECONDS = 300.0
+AFTER_START_SECONDS = 60.0  # less than a trouble stands before an alert: a server that was off tells nobody
 AFTER_GAME_SECONDS = 600.0
 AFTER_FAULT_SECONDS = 6 * 3600.0
 AFTER_CUT_OFF_SECONDS = 3600.0

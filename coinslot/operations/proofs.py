@@ -8,7 +8,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from coinslot.access.vault import Vault
@@ -43,7 +43,7 @@ class Proof:
 
     @classmethod
     def of(cls, row: Row) -> "Proof":
-        columns = {name: row[name] for name in row.keys() if name != "id"}  # noqa: SIM118  of a row, not of a dict
+        columns = {each.name: row[each.name] for each in fields(cls)}
         return cls(**columns | {"is_short": bool(row["is_short"])})
 
 
@@ -146,6 +146,15 @@ def last(connection: Connection) -> Proof | None:
     return None if row is None else Proof.of(row)
 
 
+def last_and_beat(connection: Connection) -> tuple[Proof | None, str | None]:
+    """The same, and when a relay last said that it runs, in one statement: for the page that has few of them."""
+    row = connection.execute(
+        """SELECT p.*, h.beat_at FROM (SELECT 1 AS here) o LEFT JOIN heartbeats h ON h.name = 'relay'
+           LEFT JOIN (SELECT * FROM proofs ORDER BY id DESC LIMIT 1) p ON p.id > 0"""
+    ).fetchone()
+    return None if row["id"] is None else Proof.of(row), row["beat_at"]
+
+
 def last_good(connection: Connection) -> Proof | None:
     """The newest proof that found nothing wrong."""
     row = queries.row(connection, "SELECT * FROM proofs WHERE faults = 0 ORDER BY id DESC LIMIT 1", {})
@@ -155,3 +164,22 @@ def last_good(connection: Connection) -> Proof | None:
 def _record(tx: Connection, proof: Proof) -> None:
     queries.insert(tx, "proofs", vars(proof) | {"is_short": int(proof.is_short)})
     tx.execute("DELETE FROM proofs WHERE id <= (SELECT max(id) FROM proofs) - :kept", {"kept": KEPT_ROWS})
+
+
+# Part of the statement in troubles.py. A proof that has begun may take some hours before it is missed.
+TROUBLES = """
+    SELECT 'unproved_backup', NULL, faults, fault, NULL, ended_at, NULL
+    FROM (SELECT * FROM proofs ORDER BY id DESC LIMIT 1) newest_proof WHERE fault IS NOT NULL
+    UNION ALL
+    SELECT 'old_backup', NULL, NULL, NULL, NULL, (SELECT max(ended_at) FROM proofs WHERE faults = 0), NULL
+    WHERE EXISTS (SELECT 1 FROM games WHERE created_at < :day_ago)
+      AND NOT EXISTS (SELECT 1 FROM proofs WHERE faults = 0 AND ended_at > :two_days_ago)
+      AND NOT EXISTS (SELECT 1 FROM schedules WHERE name = 'proof' AND cursor > :hours_ago)
+    UNION ALL
+    SELECT 'few_backups', NULL, kept, NULL, NULL, ended_at, NULL
+    FROM (SELECT * FROM proofs ORDER BY id DESC LIMIT 1) newest_kept WHERE is_short = 1
+    UNION ALL
+    SELECT 'unproved_key', NULL, NULL, value, NULL, updated_at, NULL FROM installation k
+    WHERE name = 'vault.key_id' AND EXISTS (SELECT 1 FROM secrets)
+      AND NOT EXISTS (SELECT 1 FROM installation c WHERE c.name = 'vault.checked_key_id' AND c.value = k.value)
+"""

@@ -16,7 +16,7 @@ from coinslot.base.money import in_minor
 from coinslot.games.erasure import FORGOTTEN
 from coinslot.games.registry import RESERVED_ID
 from coinslot.ledger import statuses
-from coinslot.operations import feeds
+from coinslot.operations import feeds, proofs
 from coinslot.outbox import deliveries
 from coinslot.store.db import Connection, Row
 
@@ -26,6 +26,7 @@ DAY_SECONDS = 86_400
 RECENT_DAYS = 7  # what has no money at stake is a trouble for so long; nothing else ends it
 STAKES_LOOKED_AT = 1000  # deliveries or payments whose money is summed
 LOOKED_AT = 1000  # of the newest conflicts
+PROOF_HOURS = 6  # that a proof which has begun may take before it is missed
 LISTED = 100  # destinations, jobs and keys that are troubles one by one
 NAMED = 10  # orders, words and addresses that a trouble names
 NOTICES = 1000  # the newest that are counted
@@ -101,13 +102,17 @@ def find(connection: Connection) -> State:
         "now": clock.stamp(now),
         "hour_ago": clock.stamp(now - HOUR_SECONDS),
         "day_ago": clock.stamp(now - DAY_SECONDS),
+        "two_days_ago": clock.stamp(now - 2 * DAY_SECONDS),
+        "hours_ago": clock.stamp(now - PROOF_HOURS * HOUR_SECONDS),
         "recently": clock.stamp(now - RECENT_DAYS * DAY_SECONDS),
         "rotation_began": clock.stamp(now - ROTATION_DAYS * DAY_SECONDS),
         "oldest_beat": clock.stamp(now - deliveries.OLDEST_BEAT_SECONDS),
         "newest_beat": clock.stamp(now + deliveries.OLDEST_BEAT_SECONDS),
         **feeds.bounds(now),
     }
-    rows = connection.execute(f"{_ONE_BY_ONE} UNION ALL {_COUNTED} UNION ALL {feeds.UNTAKEN}", values).fetchall()
+    rows = connection.execute(
+        f"{_ONE_BY_ONE} UNION ALL {proofs.TROUBLES} UNION ALL {_COUNTED} UNION ALL {feeds.UNTAKEN}", values
+    ).fetchall()
     by_kind = {"unread": _untaken(row for row in rows if row["kind"] == "unread")}
     for row in (row for row in rows if row["kind"] != "unread"):
         kind, game, count, detail, subject, since, latest = row

@@ -109,7 +109,11 @@ def beat(tx: Connection) -> None:
 
 def last_beat(connection: Connection) -> float | None:
     """When a relay last said so, in Unix seconds. None: never, or by a clock that ran ahead."""
-    found = value(connection, "SELECT beat_at FROM heartbeats WHERE name = 'relay'", {})
+    return read_beat(value(connection, "SELECT beat_at FROM heartbeats WHERE name = 'relay'", {}))
+
+
+def read_beat(found: str | None) -> float | None:
+    """A stored beat, as :func:`last_beat` has it."""
     beat = None if found is None else clock.seconds(found)
     return None if beat is None or beat > clock.now() + OLDEST_BEAT_SECONDS else beat
 

@@ -62,6 +62,26 @@ SENTENCES: Mapping[str, Said] = {
         "No watcher outside would notice that this machine is gone: no heartbeat is set.",
         *("", "/account/alerts", "Set one"),
     ),
+    "unproved_backup": Said(
+        WRONG,
+        "The last backup could not be proved, {since}: {detail}",
+        "flask proof makes another one and says all that is wrong. Backups that were proved before are kept.",
+    ),
+    "old_backup": Said(
+        WRONG,
+        "No backup was proved in the last two days; the last good one: {since}.",
+        "A relay makes one every night. Make one now, and see what it says: flask proof",
+    ),
+    "few_backups": Said(
+        LOOK,
+        "The disk of the backups is short: {count} [is|are] kept, fewer than seven daily and four weekly ones.",
+        "Make room on it, or name a folder on another disk in COINSLOT_BACKUPS.",
+    ),
+    "unproved_key": Said(
+        LOOK,
+        "No copy of the master key was ever shown. Without a copy no backup can be restored on another machine.",
+        "Keep a copy in another place, and check it from there: flask key check",
+    ),
     "no_relay": Said(
         WRONG,
         "Nothing is delivered: no relay is running, {last_seen}.",

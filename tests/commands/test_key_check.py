@@ -15,6 +15,10 @@ from tests.servers import ROOT
 @pytest.fixture
 def check(app, installation, studio):
     key = installation.vault.path.read_text().strip()
+    installation.database.write_here(
+        lambda tx: tx.execute("DELETE FROM installation WHERE name = 'vault.checked_key_id'")
+    )
+    installation.database.write_here(lambda tx: tx.execute("DELETE FROM audit"))
 
     def run(text):
         result = app.test_cli_runner().invoke(args=["key", "check"], input=text)

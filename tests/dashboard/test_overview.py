@@ -8,7 +8,7 @@ import pytest
 
 from coinslot.access import owner
 from coinslot.games import games
-from coinslot.operations import troubles
+from coinslot.operations import proofs, troubles
 from coinslot.outbox import deliveries, lists
 from coinslot.store import counters
 from handlers.dashboard.frame import charts
@@ -241,7 +241,7 @@ class TestTroubles:
         values = dict.fromkeys(
             (
                 "most listed looked_at reserved now hour_ago day_ago recently rotation_began oldest_beat newest_beat"
-                " forgotten"
+                " forgotten two_days_ago hours_ago"
             ).split(),
             1,
         )
@@ -260,9 +260,11 @@ class TestTroubles:
             "r",
             "installation",
             "alert_targets",
+            "proofs",
+            "k",
             "asides",
         }
-        for statement in (troubles._ONE_BY_ONE, troubles._COUNTED):
+        for statement in (troubles._ONE_BY_ONE, proofs.TROUBLES, troubles._COUNTED):
             named = set(re.findall(r"\) (\w+)(?=\n|\)| WHERE)", statement))  # what a subquery found, which is few
             for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values):
                 scanned = re.match(r"SCAN (\w+)", row["detail"])

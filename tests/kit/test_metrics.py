@@ -142,4 +142,4 @@ def test_a_scrape_asks_no_more_with_more_games(client, installation, studio):
     few = statements()
     for number in range(10):
         Studio(installation, f"game-{number}")
-    assert statements() == few <= 13
+    assert statements() == few <= 15

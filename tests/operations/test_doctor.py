@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app import create_app
-from coinslot.access import keyring, owner
+from coinslot.access import key_copy, keyring, owner
 from coinslot.access.vault import MasterKey
 from coinslot.base import clock
 from coinslot.games import games, registry
@@ -85,6 +85,8 @@ def patient(tmp_path: Path) -> Iterator[Patient]:
     patient.config("playtem.app_id", "1")
     for partner in ("appcharge", "playtem"):
         patient.config(f"allowlist.{partner}", "10.0.0.0/8")
+    installation = patient.installation
+    key_copy.check(installation.database, installation.vault, installation.vault.candidates()[0])
     yield patient
     patient.installation.observations.flush()
     patient.installation.database.close()

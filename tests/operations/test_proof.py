@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from coinslot.access import key_copy, keyring
 from coinslot.access.vault import MasterKey
+from coinslot.base.clock import seconds, stamp
 from coinslot.games.registry import RESERVED_ID
 from coinslot.ledger.reports import Money
 from coinslot.operations import backup_folder, proofs
@@ -21,6 +23,8 @@ from coinslot.operations.backup_folder import Keep, UnderWayError
 from coinslot.operations.drill import Newest, drill
 from coinslot.operations.proof_process import Running
 from coinslot.store.db import SCHEMA_VERSION
+from handlers import health
+from handlers.kit import troubles
 from tests.killing import Process, flask
 from tests.ledger.test_refunds import Desk
 from tests.operations.test_backup import KEY, Place, orders_in, rows, spoil_last
@@ -510,10 +514,10 @@ def test_killed_at_each_step_nothing_is_lost_and_the_next_one_tidies_up(busy, st
     enlarge(busy, 20)
     prove(busy)
     kept = names(busy)
-    script = (
-        "from app import create_app; from coinslot.operations import proofs\n"
+    script = (  # so slow that each step is seen
+        "import time; from app import create_app; from coinslot.operations import proofs\n"
         "i = create_app().extensions['coinslot']\n"
-        "proofs.prove(i.database, i.vault, i.settings.backups)"
+        "proofs.prove(i.database, i.vault, i.settings.backups, progress=lambda share: time.sleep(0.1))"
     )
     with Process(busy.home, "-c", script) as process:
         process.kill_when(at_step(busy, step), step)
@@ -585,3 +589,74 @@ def test_the_folder_holds_no_name_that_a_shell_would_trip_over(busy):
     listed = subprocess.run(["ls", folder_of(busy)], capture_output=True, text=True, check=True).stdout.split()
     assert listed == names(busy)
     assert Path(listed[0]).suffix == ".db"
+
+
+# What is said about it -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def told(app, installation, studio, clock):
+    """The keys of the troubles that concern backups and the key, with their severities."""
+    clock.move_to(NOON)
+    installation.database.write_here(lambda tx: tx.execute("UPDATE games SET created_at = :now", {"now": stamp()}))
+
+    def troubles_now():
+        with app.app_context():
+            found = troubles.list_troubles(installation)
+        ours = ("unproved_backup", "old_backup", "few_backups", "unproved_key", "backups_disk")
+        return {each.key: each.severity for each in found if each.key in ours}
+
+    return troubles_now
+
+
+def prove_in(installation, **options):
+    return proofs.prove(installation.database, installation.vault, installation.settings.backups, **options)
+
+
+def test_backups_that_fail_or_are_old_or_few_are_troubles(told, installation, clock):
+    same_disk = {"backups_disk": "note"}
+    assert told() == same_disk  # on the first day
+    clock.shift(DAY + 1)
+    assert told() == same_disk | {"old_backup": "wrong"}
+    assert prove_in(installation, keep=Keep(free_bytes=0)).faults == 0
+    assert told() == same_disk
+    clock.shift(DAY)
+    prove_in(installation, keep=Keep(free_bytes=2**60))
+    assert told() == same_disk | {"few_backups": "look"}
+    prove_in(installation, keep=Keep(least_bytes=2**60))
+    assert told() == same_disk | {"unproved_backup": "wrong"}
+    clock.shift(2 * DAY + 1)
+    assert told() == same_disk | {"unproved_backup": "wrong", "old_backup": "wrong"}
+
+
+def test_a_key_of_which_no_copy_was_shown_is_a_trouble_once_there_is_a_secret(told, installation):
+    keyring.rotate_master_key(installation.database, installation.vault, MasterKey.generate(), "test")
+    assert told()["unproved_key"] == "look"
+    key_copy.check(installation.database, installation.vault, installation.vault.candidates()[0])
+    assert "unproved_key" not in told()
+    installation.database.write_here(
+        lambda tx: tx.execute("DELETE FROM installation WHERE name = 'vault.checked_key_id'")
+    )
+    assert "unproved_key" in told()
+    installation.database.write_here(lambda tx: tx.execute("DELETE FROM secrets"))
+    assert "unproved_key" not in told()
+
+
+def test_the_overview_and_the_metrics_say_when_it_was_and_how_it_went(browser, installation, studio, clock):
+    assert "the first follows soon after the first game" in browser.get("/").text
+    assert prove_in(installation, keep=Keep(free_bytes=0)).faults == 0
+    assert f"today {stamp()[11:16]}, backup of" in browser.get("/").text
+    with browser.client.application.app_context():
+        gauges = {
+            metric.name: metric.samples[0].value
+            for metric in health.Figures(installation).collect()
+            if metric.name.startswith(("coinslot_proof", "coinslot_backup"))
+        }
+    assert gauges["coinslot_proof_success"] == gauges["coinslot_backup_kept"] == 1
+    assert gauges["coinslot_proof_last_success_timestamp_seconds"] == pytest.approx(seconds(stamp()))
+    assert gauges["coinslot_backup_size_bytes"] > 100_000
+
+    prove_in(installation, keep=Keep(least_bytes=2**60))
+    page = browser.get("/").text
+    assert "the disk of" in page
+    assert f"today {stamp()[11:16]}, backup of" not in page

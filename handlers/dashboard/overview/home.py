@@ -12,11 +12,12 @@ from werkzeug.wrappers import Response as AnyResponse
 from coinslot.base import clock, money
 from coinslot.games import games
 from coinslot.games.games import Game
-from coinslot.operations import asides, contacts
+from coinslot.operations import asides, backup_folder, contacts, proofs
+from coinslot.operations.proofs import Proof
 from coinslot.outbox import attempts, deliveries, lists
 from coinslot.relay import jobs as schedules
 from coinslot.store import counters
-from coinslot.store.db import Connection, DatabaseError, EngineError, Row
+from coinslot.store.db import DatabaseError, EngineError, Row
 from handlers.dashboard.frame import charts
 from handlers.dashboard.frame.charts import Series
 from handlers.dashboard.frame.export import csv_file
@@ -73,12 +74,13 @@ def overview() -> Response:
     days = days_back(DAYS)
     outlines = _tried(lambda: games.outlines(connection, installation.catalogue), "games")
     if outlines is None:
-        return page("overview.html", troubles=[troubles.UNREADABLE], games=None, relay=None)
+        return page("overview.html", troubles=[troubles.UNREADABLE], games=None, relay=None, proof=None)
     counted = _tried(lambda: _counted(counters.list_since(connection, days[0])), "counters")
     items = _tried(lambda: counters.top_items(connection, days[-ITEM_DAYS], TOP_ITEMS), "items")
     known = _tried(lambda: contacts.of_all(connection), "contacts")
     queues = _tried(lambda: lists.queues(connection), "queues")
     jobs = _tried(lambda: schedules.listing(connection), "schedules")
+    background = _tried(lambda: proofs.last_and_beat(connection), "proofs and heartbeat")
     shown = [
         {
             "game": game,
@@ -97,7 +99,8 @@ def overview() -> Response:
         "overview.html",
         troubles=troubles.list_troubles(installation, outlines, known),
         games=shown,
-        relay=_tried(lambda: _relay(connection), "heartbeat"),
+        relay=None if background is None else _relay(background[1]),
+        proof=None if background is None else _proof(background[0]),
         legend=charts.legend,
     )
 
@@ -256,10 +259,23 @@ def _contacts(game: Game, known: Sequence[Row]) -> list[dict[str, object]]:
     return found
 
 
-def _relay(connection: Connection) -> dict[str, object]:
-    beat = deliveries.last_beat(connection)
+def _relay(beat_at: str | None) -> dict[str, object]:
+    beat = deliveries.read_beat(beat_at)
     is_fresh = beat is not None and clock.now() - beat <= deliveries.OLDEST_BEAT_SECONDS
     return {"is_fresh": is_fresh, "beat_at": None if beat is None else clock.stamp(beat)}
+
+
+def _proof(last: Proof | None) -> dict[str, object]:
+    """The last proof of a backup, in a sentence."""
+    if last is None:
+        return {"is_good": None, "sentence": "none yet"}
+    day = "today" if last.ended_at[:10] == clock.stamp()[:10] else last.ended_at[:10]
+    when = f"{day} {last.ended_at[11:16]}"
+    if last.fault is not None:
+        return {"is_good": False, "sentence": f"{when}, {last.fault}"}
+    size, took = backup_folder.in_bytes(last.size_bytes or 0), f"{last.took_ms / 1000:,.0f}"
+    how = f"restored aside and checked in {took if last.took_ms >= 500 else 'less than 1'} s"
+    return {"is_good": True, "sentence": f"{when}, backup of {size} {how}"}
 
 
 def _title(partner: str) -> str:
