@@ -112,7 +112,9 @@ def refused(
     known = (OTP_REFUSALS if endpoint == "otp" else {}).get(reason) or REFUSALS.get(reason) or (400, "Bad Request")
     error = RefusedError(reason, status or known[0], message or known[1])
     # The body of a login may hold a password or a code, so it is not kept.
-    note_refusal(PARTNER, endpoint, game, reason, error.status, keeps_body=endpoint != "auth", detail=detail)
+    answered = refuse(error.status, error.message)
+    keeps_body = endpoint != "auth"
+    note_refusal(PARTNER, endpoint, game, reason, error.status, keeps_body, detail=detail, answer=answered)
     return error
 
 

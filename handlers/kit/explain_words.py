@@ -78,7 +78,8 @@ no_address (settings): X-Forwarded-For is {forwarded} and has no address at the 
     X-Forwarded-For.
 by_a_proxy (settings): It came from {address}, which is not on {setting}; its X-Forwarded-For says that a proxy passed \
     it on for {forwarded}.
-    If that proxy is yours, set COINSLOT_TRUSTED_PROXIES to the number of proxies in front of Coinslot.
+    If that proxy is yours, set COINSLOT_TRUSTED_PROXIES to the number of proxies in front of Coinslot. Do not put the \
+    proxy's own address on the list: that lets everybody in.
 address (settings): It came from {address}, which is not on {setting}{allowed}.
     If the partner calls from there, add that address.
 game_set_up_since (integration): The game {slug} was not set up for {service} when this call came; now it is.

@@ -20,6 +20,7 @@ PROOFS = ("signature", "X-Webhook-Signature", "X-Gateway-Signature", "X-Fingerpr
 # Headers of a refused call that are kept with their values: those that may belong to a proof, or name the caller.
 TELLING = re.compile(r"sign|token|finger|timestamp|project|hmac|^x-forwarded-for$|^user-agent$|^content-encoding$")
 MOST_HEADERS = 24
+ANSWER_KEPT = 1024  # characters of what the caller got
 # Reasons that say that the proof itself is wrong, and those that another list keeps.
 UNCLAIMED = ("encryption", "app_id", "conflict", "used")
 MOST_GAMES_TRIED = 50  # for a call that names no game that fits
@@ -88,6 +89,7 @@ def note_refusal(
     found: Mapping[str, str] | None = None,
     path: str = "",
     detail: str = "",
+    answer: Response | None = None,
 ) -> None:
     """Keep the current request for the owner, sealed. The caller learns nothing of it.
 
@@ -97,7 +99,7 @@ def note_refusal(
 
     ``keeps_body``: False for bodies that may hold a password; ``keeps_query`` for queries that are a proof.
     ``found`` is what is known of the call by now and could not be found out again from what is kept. ``path`` is set
-    where there is no address of that path.
+    where there is no address of that path. ``answer`` is what the caller gets, where the owner may read that too.
     """
     body = request.get_data(cache=True)
     claim = None
@@ -125,6 +127,7 @@ def note_refusal(
             "content_type": request.headers.get("content-type", "")[:128],
             "headers": _telling_headers(),
             "found": dict(found or {}),
+            "answer": "" if answer is None else answer.get_data(as_text=True)[:ANSWER_KEPT],
             "body": base64.b64encode(body[: KEPT_BODY_BYTES if keeps_body else 0]).decode("ascii"),
         },
         is_simulated=is_simulated(),

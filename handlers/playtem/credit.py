@@ -63,16 +63,20 @@ def credit_by_app_id() -> Response:
 def _credit(game: Game, parameter: str) -> Response:
     installation = current_installation()
     if not is_address_allowed(game, PARTNER):
-        note_refusal(PARTNER, "credit", game, "address", 403)
-        return Response("Forbidden\n", 403, mimetype="text/plain")
+        answered = Response("Forbidden\n", 403, mimetype="text/plain")
+        note_refusal(PARTNER, "credit", game, "address", 403, answer=answered)
+        return answered
 
     try:
         order = decode(_payload(parameter), game.is_on("playtem.accept_single_quotes"))
         signer, matched_format = verify(order, game.keys("playtem.secret"), game.settings)
     except PayloadError as error:
-        note_refusal(PARTNER, "credit", game, error.reason, 500)
         is_forged = error.reason in ("signature", "app_id")
-        return refuse(BAD_PAYLOAD, "The signature does not match" if is_forged else "The payload cannot be decoded")
+        answered = refuse(
+            BAD_PAYLOAD, f"The {'signature does not match' if is_forged else 'payload cannot be decoded'}"
+        )
+        note_refusal(PARTNER, "credit", game, error.reason, 500, answer=answered)
+        return answered
     note_call(game, PARTNER, "credit", signer)
 
     wanted = to_credit(order, game, signer, matched_format)
@@ -86,10 +90,11 @@ def _credit(game: Game, parameter: str) -> Response:
     )
     if outcome.credited is None:
         reason, code, message = REFUSED[outcome.reason]
-        note_refusal(PARTNER, "credit", game, reason, 500, detail=outcome.detail)
+        answered = refuse(code, message.format(user_id=order.user_id, detail=outcome.detail))
+        note_refusal(PARTNER, "credit", game, reason, 500, detail=outcome.detail, answer=answered)
         if outcome.reason == "lookup_failed":
             current_app.logger.error("playtem %s: a purchase could not be credited: %s", game.slug, outcome.detail)
-        return refuse(code, message.format(user_id=order.user_id, detail=outcome.detail))
+        return answered
     if outcome.credited.is_new:
         current_app.logger.info(
             "playtem %s: credited transaction %r, signature format %s", game.slug, wanted.reference, matched_format

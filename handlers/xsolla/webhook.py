@@ -229,7 +229,8 @@ def _refused(
 ) -> RefusedError:
     """A refusal to be raised, kept for the owner with the header that the engine of explanations needs."""
     proof = {"authorization": request.headers.get("Authorization", "")[:512]}
-    note_refusal(PARTNER, ENDPOINT, game, reason, status, found=proof, detail=detail)
+    answered = refuse(status, message, code)
+    note_refusal(PARTNER, ENDPOINT, game, reason, status, found=proof, detail=detail, answer=answered)
     return RefusedError(code, message, status)
 
 

@@ -276,5 +276,6 @@ def _apply_boost(tx: Connection, game: Game, fact: Fact, is_test: bool) -> None:
 
 
 def _refuse(game: Game | None, reason: str, status: int, message: str) -> Response:
-    note_refusal(PARTNER, ENDPOINT, game, reason, status)
-    return plain_error(status, message)
+    answered = plain_error(status, message)
+    note_refusal(PARTNER, ENDPOINT, game, reason, status, answer=answered)
+    return answered

@@ -102,8 +102,9 @@ def _prove(game: Game, keys: Sequence[SecretValue]) -> SecretValue:
 
 
 def _refused(game: Game | None, reason: str, status: int, message: str) -> Response:
-    note_refusal(PARTNER, ENDPOINT, game, reason, status)
-    return plain_error(status, message)
+    answered = plain_error(status, message)
+    note_refusal(PARTNER, ENDPOINT, game, reason, status, answer=answered)
+    return answered
 
 
 def _number(name: str, least: int, most: int, what: str, default: str = "") -> int:
