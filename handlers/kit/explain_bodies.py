@@ -119,10 +119,10 @@ def readings(body: bytes) -> Iterator[tuple[bytes, str]]:
         (re.sub(rb"\r?\n", b"\r\n", body), "changed the line breaks in the body"),
     ]
     yield from ((changed, how) for changed, how in changes if changed != body)
-    yield from ((each, "re-formatted the body") for each in reprinted(body))
+    yield from reprinted(body)
 
 
-def reprinted(body: bytes) -> Iterator[bytes]:
+def reprinted(body: bytes) -> Iterator[tuple[bytes, str]]:
     """The same JSON as other programs print it: spacing, order of names, escapes, spelling of fractions.
 
     Nothing where it is not JSON, or already in that form.
@@ -150,9 +150,14 @@ def reprinted(body: bytes) -> Iterator[bytes]:
         {"indent": 2},
         {"indent": 4},
     )
-    for layout, is_sorted, is_ascii in product(layouts, (False, True), (False, True)):
+    orders = [(document, False), (document, True)]
+    if isinstance(document, dict):
+        orders.append((dict(reversed(document.items())), False))
+    for (ordered, is_sorted), layout, is_ascii in product(orders, layouts, (False, True)):
+        is_reordered = is_sorted or ordered is not document
+        how = "changed the order of the keys in the body" if is_reordered else "re-formatted the body"
         try:
-            text = json.dumps(document, sort_keys=is_sorted, ensure_ascii=is_ascii, **layout)
+            text = json.dumps(ordered, sort_keys=is_sorted, ensure_ascii=is_ascii, **layout)
         except (ValueError, RecursionError):
             return
         for spelling in spellings:
@@ -161,7 +166,7 @@ def reprinted(body: bytes) -> Iterator[bytes]:
                 made = printed.encode("utf-8", "surrogatepass")
                 if made not in seen:
                     seen.add(made)
-                    yield made
+                    yield made, how
 
 
 def _as_javascript(text: str) -> str:

@@ -136,7 +136,8 @@ class TestAppcharge:
         (RAW, json.dumps(json.loads(BODY), separators=(",", ":")).encode(), "re-formatted"),
         (RAW, json.dumps(json.loads(BODY), ensure_ascii=False, indent=2).encode(), "re-formatted"),
         (RAW, RAW.replace(b"/", b"\\/"), "re-formatted"),
-        (json.dumps(json.loads(BODY), sort_keys=True, indent=4).encode(), RAW, "re-formatted"),
+        (json.dumps(json.loads(BODY), sort_keys=True, indent=4).encode(), RAW, "changed the order of the keys in"),
+        (RAW, json.dumps(dict(reversed(json.loads(BODY).items()))).encode(), "changed the order of the keys in"),
     )
     RIGHT = "The signature is right, but "
     TOKENS = (
