@@ -90,7 +90,7 @@ def test_from_setup_to_export(chromium, server, viewport, has_script):
         assert "coinslot-test" in page.content()
 
         page.goto("/games/demo/settings/destinations")
-        page.get_by_label("Name").fill("main")
+        page.get_by_label("Name", exact=True).fill("main")
         page.get_by_label("Address", exact=True).fill(game.url)
         page.locator("#add summary").click()
         page.get_by_label("Delays of the retries").fill("1")
