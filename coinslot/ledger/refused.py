@@ -1,4 +1,4 @@
-"""Refused calls that had proved themselves: somebody may have paid, so each is kept until it is mended.
+"""Refused calls that had proved themselves: a player may have paid, so each is kept until it is mended.
 
 Such a call is a row of ``refusals`` with a state, committed before the call is answered. ``open``: nothing was credited
 for it. ``mended``: the same order was credited, or reported as failed or refunded, later. ``aside``: a person set it
@@ -71,6 +71,11 @@ def names(wanted: Credit) -> list[str]:
 def body_name(body: bytes) -> str:
     """The name of a call that has no id of its own: the same bytes are the same call."""
     return f"body:{hashlib.sha256(body).hexdigest()}"
+
+
+def question_name(asked: str, body: bytes) -> str:
+    """The name of a call that only asks something: never that of a report with the same bytes."""
+    return f"question:{asked}:{body_name(body)}"
 
 
 def keep(tx: Connection, partner: str, claim: Claim, row: Mapping[str, Any]) -> bool:

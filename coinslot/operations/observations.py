@@ -2,7 +2,7 @@
 
 They are held in memory and written together about once a second, outside every request: a forged call never costs a
 commit. A crash loses at most that second. The memory and the table are bounded. Only a refused call that had proved
-itself is committed before it is answered (:meth:`Observations.keep`): somebody may have paid.
+itself is committed before it is answered (:meth:`Observations.keep`): a player may have paid.
 """
 
 import atexit
@@ -12,7 +12,7 @@ import os
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from coinslot.access import keyring
@@ -77,12 +77,11 @@ class Observations:
         """Commit a refused call that had proved itself as a row of its own; where its order is credited already, hold
         it for the ring. Raises DatabaseError when it cannot be committed.
         """
-        count = replace(refusal, game_id=claim.game_id)
-        if not self._database.write(lambda tx: refused.keep(tx, refusal.partner, claim, self._columns(tx, count))):
-            self.refused(count)
+        if not self._database.write(lambda tx: refused.keep(tx, refusal.partner, claim, self._columns(tx, refusal))):
+            self.refused(refusal)
             return
         with self._mutex:
-            self._refused[_counted(count)] += 1
+            self._refused[_counted(refusal)] += 1
         self._flush_soon()
 
     def refused(self, refusal: Refusal) -> None:

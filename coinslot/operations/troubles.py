@@ -31,6 +31,8 @@ LISTED = 100  # destinations, jobs and keys that are troubles one by one
 NAMED = 10  # orders, words and addresses that a trouble names
 NOTICES = 1000  # the newest that are counted
 WRONG_ADDRESSES = 10  # each a trouble, the most called first
+# Calls that proved nothing: from where calls have proved themselves before; since when none has; while others do.
+UNPROVED = ("refused_known", "refused_all", "refused_some")
 
 
 class Dates(NamedTuple):
@@ -63,6 +65,7 @@ class Found:
     endpoint: str = ""  # of a refused call, ``detail`` is then the reason; of an address without calls
     usual_seconds: int | None = None  # of an address, or of a game's reading
     is_test: bool = False
+    is_question: bool = False  # of a refused call: it reported nothing, and asked something
 
     @property
     def key(self) -> str:
@@ -70,9 +73,10 @@ class Found:
         if self.kind == "refused_order":
             test = "test." if self.is_test else ""
             return f"refused:{self.game}:{test}{self.subject}.{self.endpoint}:{self.detail}"
-        about = f"{self.subject}.{self.detail}" if self.kind in ("refused", "no_address") else self.subject
+        about = f"{self.subject}.{self.detail}" if self.kind in (*UNPROVED, "no_address") else self.subject
         about += f".{self.endpoint}" if self.kind == "silence" else ""
-        return ":".join(filter(None, (self.kind, self.game, "".join(about.split()))))
+        kind = "unproved" if self.kind in UNPROVED else self.kind
+        return ":".join(filter(None, (kind, self.game, "".join(about.split()))))
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ def _untaken(rows: Iterable[Row]) -> list[Found]:
 
 def refused_ids(connection: Connection, key: str) -> list[int]:
     """The open refused calls that are the trouble of this key."""
-    rows = connection.execute(_OPEN, {"most": MOST + 1, "recently": ""}).fetchall()
+    rows = connection.execute(_OPEN, {"most": MOST + 1, "day_ago": ""}).fetchall()
     return [row["id"] for row in rows if _found_of("refused_order", [row]).key == key]
 
 
@@ -209,6 +213,7 @@ def _found_of(kind: str, rows: Sequence[Row]) -> Found:
         stake=stake,
         endpoint=first["endpoint"],
         is_test=bool(first["is_test"]),
+        is_question=bool(first["is_question"]),
     )
 
 
@@ -232,7 +237,10 @@ def _with_stakes(connection: Connection, found: list[Found], values: Mapping[str
                 minor = in_minor(Decimal(row["amount"]), row["currency"])
         if minor is not None:
             stakes.setdefault((row["kind"], row["game"]), Counter())[row["currency"]] += minor
-    return [replace(each, stake=stakes.get((each.kind, each.game or ""), {})) for each in found]
+    return [
+        replace(each, stake=stakes.get((each.kind, each.game or ""), {})) if each.kind in _STAKES else each
+        for each in found
+    ]
 
 
 # One trouble per row, from tables of few rows.
@@ -293,9 +301,9 @@ _ONE_BY_ONE = """
     UNION ALL
     -- Calls that prove nothing and name a game, or come from where calls have proved themselves before.
     SELECT * FROM (
-        SELECT CASE WHEN max(CASE WHEN c.remote_address IS NULL THEN 0 ELSE 1 END) = 1
-                         OR max(CASE WHEN a.proved_at > r.created_at THEN 1 ELSE 0 END) = 0
-                    THEN 'refused' ELSE 'refused_some' END, g.slug, count(*), r.reason, r.partner,
+        SELECT CASE WHEN max(CASE WHEN c.remote_address IS NULL THEN 0 ELSE 1 END) = 1 THEN 'refused_known'
+                    WHEN max(CASE WHEN a.proved_at > r.created_at THEN 1 ELSE 0 END) = 0 THEN 'refused_all'
+                    ELSE 'refused_some' END, g.slug, count(*), r.reason, r.partner,
                min(r.created_at), max(r.created_at)
         FROM refusals r LEFT JOIN games g ON g.id = r.game_id
         LEFT JOIN callers c ON c.partner = r.partner AND c.remote_address = r.remote_address
@@ -390,7 +398,7 @@ _STAKES = {
     "payments_quarantined": _OF_PAYMENTS.format(kind="payments_quarantined", state="quarantined"),
 }
 
-# Refused calls that had proved themselves. A call that only asked something is over once one like it was accepted.
+# Refused calls that had proved themselves. One that only asked something is a trouble for a day.
 _OPEN = """
     SELECT * FROM (
         SELECT 'refused_order' AS kind, r.id AS id, g.slug AS game, r.partner AS partner, r.endpoint AS endpoint,
@@ -402,9 +410,7 @@ _OPEN = """
                (SELECT s.value FROM settings s
                 WHERE s.game_id = r.game_id AND s.key = r.partner || '.failed_statuses') AS failed
         FROM refusals r JOIN games g ON g.id = r.game_id
-        WHERE r.state = 'open' AND NOT (r.is_question = 1 AND (r.last_at < :recently OR EXISTS (
-            SELECT 1 FROM contacts c WHERE c.game_id = r.game_id AND c.partner = r.partner
-              AND c.endpoint = r.endpoint AND c.proved_at > r.last_at)))
+        WHERE r.state = 'open' AND (r.is_question = 0 OR r.last_at > :day_ago)
         ORDER BY r.id LIMIT :most) refused
 """
 

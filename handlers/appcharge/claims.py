@@ -58,7 +58,8 @@ def _unreadable(game: Game, endpoint: str, body: bytes) -> Claim:
     known = document if isinstance(document, dict) else {}
     is_order = "products" in known or (endpoint == "orders" and "event" not in known and "eventName" not in known)
     if endpoint in QUESTIONS and not is_order and not ("event" in known or "eventName" in known):
-        return Claim(game.id, (refused.body_name(body),), is_report=False, is_simulated=_is_reserved(known))
+        name = refused.question_name(endpoint, body)
+        return Claim(game.id, (name,), is_report=False, is_simulated=_is_reserved(known))
     ids = {name: id_of(known.get(name)) for name in ORDER_IDS}
     prefixes = ("", "payment:", "external:")
     names = [f"{prefix}{ids[name]}" for prefix, name in zip(prefixes, ORDER_IDS, strict=True) if ids[name]]

@@ -175,7 +175,13 @@ SENTENCES: Mapping[str, Said] = {
         "The API token was replaced {since}, and the one before is still valid.",
         *("flask game token {game} --retire", "/settings#token", "Retire it"),
     ),
-    "refused": Said(
+    "refused_known": Said(
+        WRONG,
+        "{count} [call|calls] of {partner} [was|were] refused in 24 hours: {why}. Calls from the same "
+        "address have proved themselves before.",
+        *("", "/refusals?partner={quoted}", "Find out why"),
+    ),
+    "refused_all": Said(
         WRONG,
         "{count} [call|calls] of {partner} [was|were] refused in 24 hours: {why}. None has proved itself since.",
         *("", "/refusals?partner={quoted}", "Find out why"),
@@ -316,8 +322,7 @@ def say(found: Found, game: Game | None) -> Trouble:
         if said.link == _JOB_PAGE and game is None:
             said = replace(said, remedy="The server's log says more.", link="", label="")
     sentence, remedy, link, label = (
-        _chosen(_chosen(each, found.count).format_map(values), found.count)
-        for each in (said.sentence, said.remedy, said.link, said.label)
+        _chosen(each, found.count).format_map(values) for each in (said.sentence, said.remedy, said.link, said.label)
     )
     return Trouble(
         key=found.key,
@@ -339,7 +344,7 @@ def _of_refused(found: Found) -> Said:
         sentence = "{count} [order|orders] that {partner} lists as paid never came here{named}."
         return Said(WRONG, sentence, "For [it|each], {send_again}.", *_CALLS)
     why, first = REFUSALS.get(found.detail, REFUSALS["malformed"])
-    severity = NOTE if found.is_test else WRONG if found.named or found.stake else LOOK
+    severity = NOTE if found.is_test else LOOK if found.is_question else WRONG
     test = "In the sandbox: " if found.is_test else ""
     then = f"{first}. Then, for each, {{send_again}}." if found.named else f"{first}."
     return Said(severity, f"{test}{_REFUSED}: {why}{{named}}.", then, *_CALLS)
@@ -372,7 +377,7 @@ def _values(found: Found, game: Game | None) -> dict[str, str]:
         ),
         "reading": _reading(found) if found.kind == "unread" else "",
         "last_seen": f"the last one was seen {ago(found.since)}" if found.since else "none has been seen yet",
-        "why": WHY.get(found.detail, ""),
+        "why": _chosen(WHY.get(found.detail, ""), found.count),
         "meant": _meant(found, game) if found.kind == "no_address" else "",
         "named": ", ".join(named) + (f" and {more:,} more" if more > 0 else ""),
         "query": f"?{urlencode({'q': found.named[0][0]})}" if len(found.named) == 1 else "",
@@ -390,7 +395,10 @@ def _values(found: Found, game: Game | None) -> dict[str, str]:
 
 
 # Of the ring no more is kept, so there may have been more; likewise of grants.
-MOST_COUNTED = dict.fromkeys(("refused", "refused_some"), KEPT_PER_PARTNER - 1) | {"unread": feeds.MOST}
+MOST_COUNTED = dict.fromkeys(troubles.UNPROVED, KEPT_PER_PARTNER - 1) | {
+    "unread": feeds.MOST,
+    "refused_order": troubles.MOST,
+}
 # Reason -> what was wrong with calls that proved nothing.
 WHY: Mapping[str, str] = {
     "signature": "[its signature was|their signatures were] wrong",

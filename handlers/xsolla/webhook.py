@@ -82,7 +82,7 @@ def claim(game: Game, endpoint: str) -> Claim | None:
     kind, player_id = document["notification_type"], messages.identifier(document, "player")
     is_reserved = player_id == registry.RESERVED_ID
     if kind == messages.VALIDATION:
-        return Claim(game.id, (refused.body_name(body),), is_report=False, is_simulated=is_reserved)
+        return Claim(game.id, (refused.question_name(kind, body),), is_report=False, is_simulated=is_reserved)
     with suppress(ValueError):
         if kind in (messages.PAYMENT, messages.ORDER_PAID):
             return refused.claim_of(to_credit(document, game, signer))
