@@ -43,7 +43,7 @@ def compare(
 ) -> int:
     """Keep the orders paid before ``until`` that are unknown here, and end those that need nobody any more.
 
-    Orders from before the first one here are left out: somebody else credited them. Returns how many were kept.
+    Orders from before the first one here are left out: another server credited them. Returns how many were kept.
     """
     connection = database.read()
     since = first_paid_at(connection, game_id, partner)

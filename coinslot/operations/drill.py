@@ -68,7 +68,7 @@ def drill(
 ) -> Iterator[Checked]:
     """Restore ``file`` in the folder ``place`` and check it. After a fault the checks that can still be made are made.
 
-    ``progress`` is told which share of the work is done.
+    ``progress`` is called with the share of the work that is done.
     """
     database = Database(place)
     try:

@@ -27,7 +27,7 @@ from coinslot.operations.proofs import Proof
 from coinslot.store.db import SCHEMA_FILE, Database, EngineError
 
 KEY_VARIABLE = "COINSLOT_MASTER_KEY"
-TIDY_SECONDS = 10.0  # to end, when it is told to stop
+TIDY_SECONDS = 10.0  # to end, after it was stopped
 LOWEST_PRIORITY = 19
 
 

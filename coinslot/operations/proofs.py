@@ -58,7 +58,7 @@ def prove(
 ) -> Proof:
     """Back up into ``folder``, restore aside, check, keep, and store the result, also that of a failure.
 
-    ``progress`` is told which share of the work is done, ``checked`` each check when it has been made.
+    ``progress`` is called with the share of the work that is done, ``checked`` with each check once it was made.
 
     Raises :class:`UnderWayError` when another proof runs, BackupError when there is no database, and the database's
     errors when the result cannot be stored.

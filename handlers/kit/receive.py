@@ -94,7 +94,7 @@ def note_refusal(
     """Keep the current request for the owner, sealed. The caller learns nothing of it.
 
     A request that proves itself, by a key of ``game`` or of any game where it named none that fits, is committed
-    before it is answered, since somebody may have paid (coinslot/ledger/refused.py). Any other goes to the bounded
+    before it is answered, since a player may have paid (coinslot/ledger/refused.py). Any other goes to the bounded
     ring, outside the request.
 
     ``keeps_body``: False for bodies that may hold a password; ``keeps_query`` for queries that are a proof.

@@ -143,7 +143,7 @@ def _of_partner(
     if not game.settings[f"allowlist.{partner.name}"]:
         optional.append(f"allowlist.{partner.name} is empty, so signed calls are taken from any address")
     if optional:
-        sentence = f"{partner.title}, not set up and not needed by everybody: {'; '.join(optional)}."
+        sentence = f"{partner.title}, not set up or not used yet: {'; '.join(optional)}."
         yield _of_game(f"optional:{partner.name}", NOTE, game, sentence, page, "Look")
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from coinslot.access import keyring, owner
+from coinslot.access import keyring
 from coinslot.access.vault import MasterKey
 from coinslot.base import clock as stamps
 from coinslot.operations.alerts import heartbeat, targets, watch
@@ -13,7 +13,7 @@ from coinslot.operations.alerts.targets import AlertError
 from coinslot.relay import jobs as schedules
 from handlers.kit import troubles
 from tests import killing
-from tests.conftest import appcharge_headers, furnished, order
+from tests.conftest import furnished
 from tests.fakes.http import FakeServer, after, status
 from tests.owed import Owed, running
 from tests.pages import assert_has, text_of
@@ -169,45 +169,6 @@ class TestTheJob:
 
 
 class TestTheScene:
-    def test_orders_refused_for_unknown_players_are_sent_with_their_money_and_over_once_they_are_credited(
-        self, installation, studio, service, post_order, owed, clock
-    ):
-        """The orders of five players who were not registered, and one with a wrong token."""
-        installation.database.write_here(lambda tx: owner.set_first_password(tx, "hash"))
-        add_target(installation, service)
-        body = json.dumps(order(orderId="t-1")).encode()
-        headers = appcharge_headers(body, token="wrong")
-
-        def all_orders():
-            for number in range(5):
-                post_order(orderId=f"o-{number}", playerId=f"who-{number}", priceInCents=499, currency="USD")
-
-        all_orders()
-        post_order(raw=body, headers=headers)
-        self.pass_time(installation, owed, clock, 180)
-
-        (request,) = service.requests
-        assert "2 troubles, 34.94 USD at stake" in request.json["title"]
-        assert_has(
-            request.json["message"],
-            "o-0",
-            "At stake: 24.95 USD",
-            "At stake: 9.99 USD",
-            "http",
-            without=["who-", SECRET],
-        )
-
-        studio.player(*(f"who-{number}" for number in range(5)))
-        all_orders()
-        self.pass_time(installation, owed, clock, 170)
-        assert len(service.requests) == 2
-        assert "over" in service.requests[1].json["title"]
-        assert "Retry Award" in request.json["message"]
-        assert "Retry Award" not in service.requests[1].json["message"]
-
-        self.pass_time(installation, owed, clock, 1000)
-        assert len(service.requests) == 2
-
     def pass_time(self, installation, owed, clock, seconds):
         for _ in range(round(seconds / 10)):
             installation.observations.flush()

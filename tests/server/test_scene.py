@@ -86,4 +86,7 @@ def test_each_is_named_with_its_money_sent_once_and_over_when_it_is_mended(scene
         for later_seconds in (400, 600, 800):  # the lease of the one that was killed has ended
             flask(installation.settings.home, "relay", "--once", later_seconds=later_seconds).end()
         assert len(hook.requests) == 2
-        assert "over" in hook.requests[1].body.decode().lower()
+        over = hook.requests[1].body.decode()
+        assert "over" in json.loads(over)["title"]
+        assert "Retry Award" in sent.body.decode()
+        assert "Retry Award" not in over

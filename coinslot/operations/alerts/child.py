@@ -21,7 +21,7 @@ from typing import Any
 from coinslot.access.vault import Vault, VaultError
 from coinslot.operations.alerts import outbox, targets
 from coinslot.operations.alerts.outbox import Attempt
-from coinslot.store.db import Connection, Database, DatabaseError, EngineError
+from coinslot.store.db import Database, DatabaseError, EngineError
 
 RECORDING_TRIES = 6  # each waits up to 5 s for the lock
 NOT_INSTALLED = "Apprise is not installed here: pip install -r requirements.txt"
@@ -43,10 +43,10 @@ def main() -> None:
         message = outbox.find(database.read(), attempt)
         if message is None:
             return
-        record: Callable[[Connection, str | None], None] = lambda tx, failure: outbox.record(tx, attempt, failure)  # noqa: E731
+        record = partial(outbox.record, attempt=attempt)
         subject, body = message["subject"], message["body"]
     else:
-        record = lambda tx, failure: outbox.note(tx, task["target"], failure)  # noqa: E731
+        record = partial(outbox.note, target=task["target"])
         subject, body = task["subject"], task["body"]
     end = partial(_end, database, record)
     watch = threading.Timer(task["seconds"], end, (f"nothing was sent within {task['seconds']:g} s",))
@@ -61,14 +61,14 @@ def scheme_of(url: str) -> str | None:
     return None if len(service) != 1 or not url.isprintable() else str(service[0].url()).partition("://")[0]
 
 
-def _end(database: Database, record: Callable[[Connection, str | None], None], failure: str | None) -> None:
+def _end(database: Database, record: Callable[..., None], failure: str | None) -> None:
     """Record the result, say it, and end the process, whatever else runs in it. The first call counts."""
     _ending.acquire()
     is_recorded = False
     try:
         for _ in range(RECORDING_TRIES):
             try:
-                database.write_here(lambda tx: record(tx, failure))
+                database.write_here(lambda tx: record(tx, failure=failure))
                 is_recorded = True
                 break
             except (DatabaseError, EngineError):

@@ -1,7 +1,7 @@
 """The heartbeat: a URL of a watcher outside, called once a minute while this installation is ready.
 
-The watcher sends an alert of its own when the calls end: that is how somebody hears that the whole machine is gone. The
-URL is a secret, since who knows it can pretend that all is well.
+When the calls end, the watcher sends an alert of its own: so the owner learns that the whole machine is gone. The URL
+is a secret, since a stranger who knows it can pretend that all is well.
 """
 
 import logging

@@ -20,7 +20,7 @@ from coinslot.operations.alerts.targets import AlertError
 from coinslot.store.db import Database
 
 LIMIT_SECONDS = 30.0  # of a message; then the process records that and ends
-TEST_SECONDS = 15.0  # somebody waits for it
+TEST_SECONDS = 15.0  # a person waits for it
 AT_ONCE = 2  # processes of some 50 MB
 KILLED_AFTER_SECONDS = 35.0  # beyond its limit: a child that cannot even record
 ENDED = "the process that sends ended without a result"
