@@ -346,7 +346,7 @@ def _of_refused(found: Found) -> Said:
     why, first = REFUSALS.get(found.detail, REFUSALS["malformed"])
     severity = NOTE if found.is_test else LOOK if found.is_question else WRONG
     test = "In the sandbox: " if found.is_test else ""
-    then = f"{first}. Then, for each, {{send_again}}." if found.named else f"{first}."
+    then = f"{first}. [Then|Then, for each,] {{send_again}}." if found.named else f"{first}."
     return Said(severity, f"{test}{_REFUSED}: {why}{{named}}.", then, *_CALLS)
 
 

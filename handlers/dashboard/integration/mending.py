@@ -125,7 +125,7 @@ def reopen(game: Game, call: Refused) -> bool:
 
 
 def right_address(game: Game, call: Refused) -> str | None:
-    """The URL that belongs into the partner's dashboard, where the call came to another address; None elsewhere."""
+    """The URL to paste into the partner's dashboard, where the call came to another address; None elsewhere."""
     partner = _partner(call)
     if partner is None or call.reason not in (
         *("misplaced", "misplaced_event", "no_address", "unknown_game", "other_game"),

@@ -74,7 +74,7 @@ def overview() -> Response:
     days = days_back(DAYS)
     outlines = _tried(lambda: games.outlines(connection, installation.catalogue), "games")
     if outlines is None:
-        return page("overview.html", troubles=[troubles.UNREADABLE], games=None, relay=None, proof=None)
+        return page("overview.html", troubles=[troubles.UNREADABLE], names={}, games=None, relay=None, proof=None)
     counted = _tried(lambda: _counted(counters.list_since(connection, days[0])), "counters")
     items = _tried(lambda: counters.top_items(connection, days[-ITEM_DAYS], TOP_ITEMS), "items")
     known = _tried(lambda: contacts.of_all(connection), "contacts")
@@ -98,6 +98,7 @@ def overview() -> Response:
     return page(
         "overview.html",
         troubles=troubles.list_troubles(installation, outlines, known),
+        names={game.slug: game.name for game in outlines},
         games=shown,
         relay=None if background is None else _relay(background[1]),
         proof=None if background is None else _proof(background[0]),
