@@ -10,7 +10,7 @@ import resource
 import shutil
 import sqlite3
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -18,9 +18,9 @@ from bench.load import Load, drive
 from bench.orders import LINES_PER_ORDER, MOST_PER_SECOND, Orders, prepare_home, write_orders
 from bench.server import serve
 
-LEAST_OF_STUBBED = 0.35
-LEAST_OF_SAMPLE = 1.0
-MOST_P99_TO_P50 = 4.0
+LEAST_OF_CAREFUL = 0.75
+LEAST_OF_SAMPLE = 0.5
+MOST_P99_TO_P50 = 3.0
 WARM_UP_SECONDS = 1
 NOISE = 0.1  # of the machine used by others: said beside a figure
 
@@ -34,13 +34,15 @@ class Variant:
 
 DURABLE = Variant("durable", "wsgi:app")
 STUBBED = Variant("stubbed", "bench.stubbed:app")
+CAREFUL = (
+    Variant("careful, 2 sync workers", "bench.careful:app", ("--worker-class", "sync", "--threads", "1")),
+    Variant("careful, gthread", "bench.careful:app"),  # under our own gunicorn.conf.py
+)
 # As Appcharge ships its Flask agent: its Dockerfile runs gunicorn with one synchronous worker (checked 2026-11).
 SHIPPED = Variant(
     "sample as shipped", "bench.sample:app", ("--worker-class", "sync", "--workers", "1", "--threads", "1")
 )
-# The same sample under our own gunicorn.conf.py: no budget, but it says what Flask and gunicorn alone cost here.
-SAMPLE = Variant("sample, our gunicorn", "bench.sample:app")
-VARIANTS = (DURABLE, STUBBED, SHIPPED, SAMPLE)
+VARIANTS = (DURABLE, STUBBED, *CAREFUL, SHIPPED)
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -71,19 +73,20 @@ def run(arguments: argparse.Namespace) -> list[str]:
         runs = loads[variant.name]
         p50, p99 = median(load.p50 for load in runs), median(load.p99 for load in runs)
         errors = sum(load.errors for load in runs)
-        print(f"median  {variant.name:<22}{rate[variant.name]:>7.0f}/s  p50 {p50:6.2f} ms  p99 {p99:6.2f} ms", end="")
-        print(f"  p99/p50 {p99 / p50:5.2f}  errors {errors}")
-    of_stubbed = rate[DURABLE.name] / rate[STUBBED.name]
+        processor = median(load.processor for load in runs)
+        print(f"median  {variant.name:<25}{rate[variant.name]:>6.0f}/s  p50 {p50:6.2f} ms  p99 {p99:6.2f} ms", end="")
+        print(f"  p99/p50 {p99 / p50:5.2f}  processor {processor:5.0f} us each  errors {errors}")
+    of_careful = rate[DURABLE.name] / max(rate[variant.name] for variant in CAREFUL)
     of_shipped = rate[DURABLE.name] / rate[SHIPPED.name]
     spread = median(load.p99 / load.p50 for load in loads[DURABLE.name])
-    print(f"durable / stubbed               {of_stubbed:5.2f}  (budget >= {LEAST_OF_STUBBED})")
-    print(f"durable / sample as shipped     {of_shipped:5.2f}  (budget >= {LEAST_OF_SAMPLE})")
-    print(f"durable / sample, our gunicorn  {rate[DURABLE.name] / rate[SAMPLE.name]:5.2f}  (no budget)")
-    print(f"durable p99 / p50               {spread:5.2f}  (budget <= {MOST_P99_TO_P50})")
+    print(f"durable / better form of careful  {of_careful:5.2f}  (budget >= {LEAST_OF_CAREFUL})")
+    print(f"durable / sample as shipped       {of_shipped:5.2f}  (budget >= {LEAST_OF_SAMPLE})")
+    print(f"durable / stubbed                 {rate[DURABLE.name] / rate[STUBBED.name]:5.2f}  (no budget)")
+    print(f"durable p99 / p50                 {spread:5.2f}  (budget <= {MOST_P99_TO_P50})")
 
     missed = []
-    if of_stubbed < LEAST_OF_STUBBED:
-        missed.append(f"durable is {of_stubbed:.2f} of stubbed, not {LEAST_OF_STUBBED}")
+    if of_careful < LEAST_OF_CAREFUL:
+        missed.append(f"durable is {of_careful:.2f} of the careful studio's app, not {LEAST_OF_CAREFUL}")
     if of_shipped < LEAST_OF_SAMPLE:
         missed.append(f"durable is {of_shipped:.2f} of the sample, not {LEAST_OF_SAMPLE}")
     if spread > MOST_P99_TO_P50:
@@ -101,7 +104,9 @@ def measure(home: Path, variant: Variant, orders: Orders, seconds: int, callers:
     with serve(home, variant.app, variant.options) as server:
         # The first calls open connections and fill caches; they are sent and counted, but not timed.
         first = drive(server.port, orders, WARM_UP_SECONDS, callers, count=warm_up)
+        began = server.processor_seconds()
         load = drive(server.port, orders, seconds, callers, first=warm_up)
+        load = replace(load, processor=(server.processor_seconds() - began) * 1e6 / max(1, load.credited))
     if variant is DURABLE:
         check_stored(home, before, first.credited + load.credited, most_in_flight=2 * callers)
     if quiet.others() > NOISE:
@@ -155,6 +160,6 @@ def stored(home: Path) -> dict[str, int]:
 def print_load(title: str, load: Load) -> None:
     print(
         f"{title:<32}{load.per_second:>7.0f}/s  p50 {load.p50:6.2f} ms  p99 {load.p99:6.2f} ms"
-        f"  longest {load.longest:7.2f} ms  errors {load.errors}",
+        f"  longest {load.longest:7.2f} ms  processor {load.processor:5.0f} us each  errors {load.errors}",
         flush=True,
     )

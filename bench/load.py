@@ -18,7 +18,10 @@ class LoadError(Exception):
 
 @dataclass(frozen=True)
 class Load:
-    """What the callers saw. ``credited`` are the answers 200; latencies are wrk's, in milliseconds."""
+    """What the callers saw. ``credited`` are the answers 200; latencies are wrk's, in milliseconds.
+
+    ``processor`` is what the server used for each of them, in microseconds, where that was measured.
+    """
 
     credited: int
     errors: int
@@ -26,6 +29,7 @@ class Load:
     p50: float
     p99: float
     longest: float
+    processor: float = 0.0
 
 
 def drive(port: int, orders: Orders, seconds: int, callers: int, first: int = 0, count: int | None = None) -> Load:

@@ -37,6 +37,14 @@ class Server:
                     kibibytes[name] += int(rest.split()[0])
         return kibibytes["Rss"] / 1024, kibibytes["Pss"] / 1024
 
+    def processor_seconds(self) -> float:
+        """Processor time that master and workers have used until now, in user and kernel."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        ticks = 0
+        for pid in (str(self.pid), *children):
+            ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
 
 @contextmanager
 def serve(home: Path, app: str = "wsgi:app", options: tuple[str, ...] = ()) -> Iterator[Server]:
