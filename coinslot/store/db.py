@@ -24,8 +24,8 @@ from coinslot.store import commits
 from coinslot.store.lock import WriteLock, hand_over
 from coinslot.store.migrations import MIGRATIONS
 
-SCHEMA_VERSION = 9
-OLDEST_VERSION = 9  # earlier versions were previews, never released; each later one has a migration
+SCHEMA_VERSION = 10
+OLDEST_VERSION = 10  # earlier versions were previews, never released; each later one has a migration
 APPLICATION_ID = 0x436F696E  # "Coin": tells `file` and us whose database this is
 MINIMUM_SQLITE = (3, 37, 0)  # STRICT tables
 
@@ -351,6 +351,7 @@ def connect(path: Path, cache_kib: int = 2048) -> sqlite3.Connection:
         "busy_timeout = 5000",  # for writers that are not ours, such as the sqlite3 shell
         "foreign_keys = ON",
         "synchronous = FULL",
+        "temp_store = MEMORY",
         "mmap_size = 0",
         f"cache_size = -{cache_kib:d}",  # every thread has a connection; only the writer needs a large cache
         "trusted_schema = OFF",
