@@ -302,3 +302,9 @@ class TestCharts:
     def test_charts_hold_the_largest_sums_there_can_be(self):
         drawn = charts.bars("t", ["a", "b"], [charts.Series("s", [2**63 - 1, 0])])
         assert_has(drawn, without=("NaN", "inf"))
+
+    def test_no_bar_is_drawn_for_zero(self):
+        drawn = charts.ranking("t", [("some", 3, "3"), ("none", 0, "0")])
+        assert (drawn.count("track"), drawn.count("series-0")) == (2, 1)
+        drawn = charts.bars("t", ["a", "b"], [charts.Series("s", [1, 0]), charts.Series("u", [0, 0])])
+        assert (drawn.count("series-0"), drawn.count("series-1")) == (1, 0)

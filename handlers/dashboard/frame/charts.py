@@ -113,9 +113,13 @@ def _horizontal(title: str, rows: Sequence[tuple[str, str, float, float, int]]) 
             f'<text class="name" x="0" y="{top + 13}">{escape(cut)}</text>'
             f'<text x="100%" y="{top + 13}" text-anchor="end">{escape(text)}</text>'
             f'<rect class="track" x="0" y="{top + 19}" width="100%" height="6" rx="3"/>'
-            f'<rect class="series-{shade}" x="{min(x, 99.5):.2f}%" y="{top + 19}" width="{max(width, 0.5):.2f}%" '
-            'height="6" rx="3"/></g>'
         )
+        if width > 0:  # nothing is drawn for zero
+            parts.append(
+                f'<rect class="series-{shade}" x="{min(x, 99.5):.2f}%" y="{top + 19}" width="{max(width, 0.5):.2f}%" '
+                'height="6" rx="3"/>'
+            )
+        parts.append("</g>")
     return Markup("".join([*parts, "</svg>"]))  # noqa: S704  numbers of ours, and text that was escaped
 
 

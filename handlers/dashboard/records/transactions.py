@@ -18,7 +18,7 @@ from coinslot.store import audit
 from coinslot.store.db import Connection
 from handlers.dashboard.frame import masking
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, download, page, read, see_other, write
+from handlers.dashboard.frame.pages import PageError, download, page, partner_titles, read, see_other, write
 from handlers.dashboard.frame.timeline import OUTCOMES, POLICIES, as_text, items_as_text, timeline
 from handlers.dashboard.records import dispute
 from handlers.dashboard.records.form import read_form
@@ -181,6 +181,7 @@ def _show(
         problem=problem,
         found=found,
         transaction=transaction,
+        partner_title=partner_titles().get(transaction["partner"], transaction["partner"]),
         body=shown,
         as_it_came=masking.as_text(body) if is_revealed and body is not None else None,
         metadata=None if metadata is None else (masking.revealed if is_revealed else masking.masked)(metadata.encode()),
