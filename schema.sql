@@ -17,6 +17,7 @@
 --   vault.key_id          id of the master key every sealed value is under
 --   vault.checked_key_id  id of the master key of which somebody has shown a copy (flask key check), and when
 --   owner.password_hash   scrypt; its presence ends the setup link
+--   pages.zone            IANA name of the time zone of the pages; absent: UTC
 --   owner.totp            whether a second factor is asked for: its secret is sealed in installation_secrets
 --   heartbeat.arrived_at  when the heartbeat's URL last answered as it should; absent: not yet
 --   heartbeat.failure     why it did not, since when; absent: the last call arrived

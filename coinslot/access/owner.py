@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 
+from coinslot.access import page_facts
 from coinslot.base import clock
 from coinslot.base.errors import CoinslotError
 from coinslot.store import audit, queries
@@ -71,8 +72,9 @@ def begin_session(tx: Connection, remote_address: str, user_agent: str) -> str:
 
 
 def session(connection: Connection, token: str) -> Row | None:
-    """The browser that this token signed in; None when it is unknown, signed out or expired."""
-    sql = "SELECT * FROM owner_sessions WHERE token_hash = :hash AND expires_at > :now"
+    """The browser that this token signed in, with :mod:`page_facts`; None when it is unknown, signed out or expired."""
+    sql = f"""SELECT s.*, {page_facts.COLUMNS} FROM owner_sessions s
+              WHERE s.token_hash = :hash AND s.expires_at > :now"""  # noqa: S608  our own words only
     return queries.row(connection, sql, {"hash": session_hash(token), "now": clock.stamp()})
 
 

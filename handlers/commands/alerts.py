@@ -6,7 +6,7 @@ from coinslot.operations.alerts import heartbeat, sending, targets
 from handlers.kit import alerting
 from handlers.kit.console import Group, read_value, table
 from handlers.kit.receive import current_installation
-from handlers.kit.wording import NOTHING, moment
+from handlers.kit.wording import NOTHING, utc_moment
 
 
 @click.group("alert", cls=Group)
@@ -38,8 +38,8 @@ def list_targets() -> None:
             (
                 row["name"],
                 row["scheme"],
-                moment(row["last_sent_at"]),
-                f"{moment(row['last_failed_at'])} {row['last_failure']}" if row["last_failure"] else NOTHING,
+                utc_moment(row["last_sent_at"]),
+                f"{utc_moment(row['last_failed_at'])} {row['last_failure']}" if row["last_failure"] else NOTHING,
             )
             for row in rows
         ]
@@ -48,7 +48,7 @@ def list_targets() -> None:
         click.echo("There is no alert target: nobody is sent a trouble. `flask alert add NAME` adds one.")
     state = heartbeat.state(connection)
     failure = f", last failure: {state.failure}" if state.failure else ""
-    click.echo(f"Heartbeat: {f'on, last arrived: {moment(state.arrived_at)}{failure}' if state.is_on else 'off'}")
+    click.echo(f"Heartbeat: {f'on, last arrived: {utc_moment(state.arrived_at)}{failure}' if state.is_on else 'off'}")
 
 
 @alert.command("test")

@@ -122,6 +122,7 @@ PAGES = (
     ("POST", "/account/second-factor", "account.security:switch_second_factor_on"),
     ("POST", "/account/second-factor/off", "account.security:switch_second_factor_off"),
     ("POST", "/account/recovery-codes", "account.security:new_recovery_codes"),
+    ("POST", "/account/zone", "account.security:choose_zone"),
     ("POST", "/account/games", "account.security:add_game"),
     ("POST", "/account/master-key", "account.security:rotate_master_key"),
     ("POST", "/account/backup", "account.security:download_backup"),

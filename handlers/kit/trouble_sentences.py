@@ -18,7 +18,7 @@ from coinslot.operations.observations import KEPT_PER_PARTNER
 from coinslot.operations.troubles import NOTICES, Found
 from handlers.kit import wrong_addresses
 from handlers.kit.receive import partners
-from handlers.kit.wording import ago, capped, lasting, moment, shown
+from handlers.kit.wording import ago, capped, lasting, shown, utc_moment
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ SENTENCES: Mapping[str, Said] = {
     ),
     "silence": Said(
         WRONG,
-        "No call of {partner} to {endpoint} since {since_at}: {usual}.",
+        "No call of {partner} to {endpoint} since {since_at} UTC: {usual}.",
         "Look at {partner}'s dashboard: does it have this address, and what does it say of its calls? Where nothing is "
         "wrong, silence.{name} fixes another limit or switches this off.",
         *("/integration/{name}", "Look at the address"),
@@ -368,7 +368,7 @@ def _values(found: Found, game: Game | None) -> dict[str, str]:
         "reason": quote(found.detail, safe=""),
         "detail": shown(found.detail, 500 if found.kind == "job_warning" else 200),
         "since": ago(found.since),
-        "since_at": moment(found.since)[:16],
+        "since_at": utc_moment(found.since)[:16],
         "endpoint": shown(found.endpoint, 80),
         "usual": (
             f"silence.{shown(found.subject, 80)} allows {found.detail}"

@@ -18,13 +18,9 @@ def money(minor: int | Decimal | None, currency: str | None) -> str:
     return NOTHING if minor is None else amounts.written(minor, shown(currency or "", LONGEST_CODE))
 
 
-def moment(stamp: str | None) -> str:
-    """A stored time to the second, in UTC, as everything here is."""
+def utc_moment(stamp: str | None) -> str:
+    """A stored time to the second, in UTC. Pages use ``handlers/dashboard/frame/times.py``, which knows the zone."""
     return NOTHING if not stamp else f"{stamp[:10]} {stamp[11:19]}"
-
-
-def day(stamp: str | None) -> str:
-    return NOTHING if not stamp else stamp[:10]
 
 
 def ago(stamp: str | None) -> str:
@@ -33,7 +29,7 @@ def ago(stamp: str | None) -> str:
         return "never"
     seconds = clock.now() - clock.seconds(stamp)
     if seconds < -1:
-        return f"at {moment(stamp)}"
+        return f"at {utc_moment(stamp)} UTC"
     for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= size:
             count = int(seconds // size)

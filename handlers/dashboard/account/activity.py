@@ -39,6 +39,7 @@ MEANINGS = {
     "key.rotate": "made a new master key",
     "owner.login": "signed in, from",
     "owner.password": "set the password",
+    "pages.zone": "chose the time zone of the pages:",
     "owner.setup": "set this installation up",
     "order.reverse": "reversed an order",
     "player.add": "added a player",

@@ -7,7 +7,7 @@ from flask import Response, g, request
 from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot.access import keyring, owner, second_factor, throttle
+from coinslot.access import keyring, owner, page_facts, second_factor, throttle
 from coinslot.access.vault import MasterKey
 from coinslot.base import clock
 from coinslot.base.errors import CoinslotError
@@ -16,6 +16,7 @@ from coinslot.operations import backup
 from coinslot.store import audit
 from coinslot.store.db import Connection
 from handlers.dashboard.account.login import later
+from handlers.dashboard.frame import times
 from handlers.dashboard.frame.pages import download, page, read, see_other, show_on_error, write
 from handlers.kit import passwords
 from handlers.kit.partner import addresses_of
@@ -47,6 +48,8 @@ def account(at: str = "", status: int = 200, problem: str = "") -> Response:
         has_second_factor=second_factor.is_on(connection),
         codes_left=second_factor.recovery_codes_left(connection),
         games=games.every(connection),
+        zone=getattr(g.zone, "key", "UTC"),
+        zones=times.choices(),
         key_id=installation.vault.current(connection).id,
         key_path=None if installation.vault.is_from_environment else installation.vault.path,
         form=request.form,
@@ -138,6 +141,14 @@ def add_game() -> Response:
     installation = current_installation()
     urls = addresses_of(slug, partners(), installation.settings.public_url)
     return page("game_added.html", game=installation.games.by_slug(slug), api_token=token, urls=urls)
+
+
+def choose_zone() -> AnyResponse:
+    """Choose the time zone in which the pages write times."""
+    name = request.form.get("zone", "")
+    show_on_error(account, "zone")
+    write(lambda tx: page_facts.set_zone(tx, name, "owner"))
+    return see_other("account", "zone")
 
 
 def rotate_master_key() -> Response:

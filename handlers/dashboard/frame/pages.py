@@ -28,12 +28,12 @@ from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot import __version__
-from coinslot.access import owner
+from coinslot.access import owner, page_facts
 from coinslot.games.games import Game
 from coinslot.ledger import refused
 from coinslot.store.db import Connection
 from coinslot.store.paging import LAST_ID
-from handlers.dashboard.frame import words
+from handlers.dashboard.frame import times, words
 from handlers.kit.receive import current_installation, partners, plain_error
 
 T = TypeVar("T")
@@ -103,7 +103,9 @@ def guard() -> AnyResponse | None:
     if request.endpoint == "dashboard.static":
         return None
     token = request.cookies.get(SESSION_COOKIE, "")
-    row = owner.session(current_installation().database.read(), token) if token else None
+    connection = current_installation().database.read()
+    row = owner.session(connection, token) if token else None
+    g.zone = times.zone_of((row or page_facts.read(connection))["zone"])
     g.session = None if row is None else row["token_hash"]
     g.browser = token if row is not None else request.cookies.get(VISITOR_COOKIE) or secrets.token_urlsafe(32)
     if row is None and request.endpoint not in OPEN:

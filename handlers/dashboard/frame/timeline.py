@@ -1,7 +1,7 @@
 """What happened, in the order of time, in sentences that support may read out to a player."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,9 @@ EVENTS = {
 }
 
 
+Written = Callable[[str | None], str]  # a stamp as text
+
+
 @dataclass(frozen=True)
 class Moment:
     """``word`` is a state of :data:`words.TONES`; ``transaction`` is the public id of the one it belongs to."""
@@ -55,23 +58,23 @@ class Moment:
     delivery: int | None = None
 
 
-def timeline(history: History) -> list[Moment]:
-    """From the partner's call to the game's acknowledgement, the oldest first."""
+def timeline(history: History, written: Written = wording.utc_moment) -> list[Moment]:
+    """From the partner's call to the game's acknowledgement, the oldest first; ``written`` writes the times in it."""
     public_ids = {row["id"]: row["public_id"] for row in history.transactions}
     acked = next(((row["acked_through"], row["acked_at"]) for row in history.transactions), (0, None))
     of_refunds = {refund["event_id"] for refund in history.refunds}
     moments = [moment for row in history.transactions for moment in _of_transaction(row)]
     for grant in history.grants:
         moments += _of_grant(grant, public_ids.get(grant["transaction_id"]), acked)
-    moments += [_of_conflict(row, public_ids[row["transaction_id"]]) for row in history.conflicts]
+    moments += [_of_conflict(row, public_ids[row["transaction_id"]], written) for row in history.conflicts]
     moments += [_of_refund(row, public_ids[row["transaction_id"]]) for row in history.refunds]
     moments += [_of_event(event) for event in history.events if event["id"] not in of_refunds]
-    moments += [moment for delivery in history.deliveries for moment in _of_delivery(delivery)]
+    moments += [moment for delivery in history.deliveries for moment in _of_delivery(delivery, written)]
     return sorted(moments, key=lambda moment: moment.at)  # stable: within one instant, cause before effect
 
 
 def as_text(moments: list[Moment]) -> str:
-    return "".join(f"{wording.moment(each.at)} UTC  {each.word:<12}  {each.sentence}\n" for each in moments)
+    return "".join(f"{wording.utc_moment(each.at)} UTC  {each.word:<12}  {each.sentence}\n" for each in moments)
 
 
 def is_own_call(transaction: Mapping[str, Any]) -> bool:
@@ -121,9 +124,9 @@ def _of_grant(grant: Mapping[str, Any], public_id: str | None, acked: tuple[int,
         yield Moment(max(at, grant["created_at"]), "done", sentence, public_id)
 
 
-def _of_conflict(row: Mapping[str, Any], public_id: str) -> Moment:
+def _of_conflict(row: Mapping[str, Any], public_id: str, written: Written) -> Moment:
     times = "once" if row["seen"] == 1 else f"{row['seen']:,} times"
-    last = f", the last time on {wording.moment(row['last_at'])}" if row["seen"] > 1 else ""
+    last = f", the last time on {written(row['last_at'])}" if row["seen"] > 1 else ""
     sentence = (
         f"The same order was reported again with other content, {times}{last}. It was refused and nothing was credited"
         " for it."
@@ -147,7 +150,7 @@ def _of_event(row: Mapping[str, Any]) -> Moment:
     return Moment(row["received_at"], "note", sentence)
 
 
-def _of_delivery(row: Mapping[str, Any]) -> Iterator[Moment]:
+def _of_delivery(row: Mapping[str, Any], written: Written) -> Iterator[Moment]:
     where, number, attempts = wording.shown(row["destination"], 60), row["id"], row["attempts"]
     grant = f"Grant {row['grant_id']}"
     failed = [each for each in attempts if each["failure"] is not None]
@@ -165,7 +168,7 @@ def _of_delivery(row: Mapping[str, Any]) -> Iterator[Moment]:
         sentence = f"The delivery of {grant.lower()} to {where} was given up: {row['dead_reason']}."
         at, word = row["finished_at"], "dead"
     else:
-        due = wording.moment(row["next_attempt_at"])
+        due = written(row["next_attempt_at"])
         sentence = f"{grant} is to be delivered to {where}; the next attempt is due {due}."
         at, word = attempts[-1]["started_at"] if attempts else row["created_at"], "waiting"
     yield Moment(at, word, sentence, delivery=number)

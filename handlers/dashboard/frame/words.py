@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 from flask import Blueprint, request, url_for
 
 from coinslot.base import clock
-from handlers.kit.wording import ago, capped, day, delay, moment, money, number, shown, until
+from handlers.dashboard.frame.times import day, hover, moment, zone_in_words
+from handlers.kit.wording import ago, capped, delay, money, number, shown, until, utc_moment
 
 # Word in the address -> what the page says after a change. A link of a stranger can say nothing else.
 SAID = {
@@ -27,6 +28,7 @@ SAID = {
     "resumed": "Resumed. What has waited longest goes first.",
     "too-late": "That took too long. Please enter your password once more.",
     "password": "Your password is changed. The other browsers are signed out.",
+    "zone": "Times on all pages are in this zone now.",
     "session-ended": "That browser is signed out.",
     "second-factor-off": "The second factor is off.",
     "added": "Added.",
@@ -66,9 +68,10 @@ TONE_OF |= dict.fromkeys(("still used", "not entered", "safe to retire"), "busy"
 
 
 def register(bp: Blueprint) -> None:
-    for function in (money, moment, day, ago, number, shown, delay, browser_name, tone, capped, until):
+    filters = (money, moment, utc_moment, day, hover, ago, number, shown, delay, browser_name, tone, capped, until)
+    for function in filters:
         bp.add_app_template_filter(function, function.__name__)
-    for maker in (said, with_query, player_address, payment_address):
+    for maker in (said, with_query, player_address, payment_address, zone_in_words):
         bp.add_app_template_global(maker, maker.__name__)
 
 

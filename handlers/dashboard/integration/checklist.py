@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from coinslot.base import clock
+from handlers.dashboard.frame.times import moment
 from handlers.kit.partner import Address
-from handlers.kit.wording import moment
 
 REPEATS_WITHIN_SECONDS = 120  # a partner that did not take an answer has called again by then
 NOTED_WITHIN_SECONDS = 5  # calls are noted a moment after they were answered

@@ -22,6 +22,7 @@ from handlers.dashboard.frame import charts
 from handlers.dashboard.frame.charts import Series
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, page, write
+from handlers.dashboard.frame.times import day, moment
 from handlers.dashboard.frame.words import days_back
 from handlers.kit import troubles
 from handlers.kit.receive import current_installation, partners
@@ -270,8 +271,7 @@ def _proof(last: Proof | None) -> dict[str, object]:
     """The last proof of a backup, in a sentence."""
     if last is None:
         return {"is_good": None, "sentence": "none yet"}
-    day = "today" if last.ended_at[:10] == clock.stamp()[:10] else last.ended_at[:10]
-    when = f"{day} {last.ended_at[11:16]}"
+    when = moment(last.ended_at)[:16].replace(day(clock.stamp()), "today")
     if last.fault is not None:
         return {"is_good": False, "sentence": f"{when}, {last.fault}"}
     size, took = backup_folder.in_bytes(last.size_bytes or 0), f"{last.took_ms / 1000:,.0f}"

@@ -16,6 +16,7 @@ from handlers.dashboard.frame import masking
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, page, read, see_other
 from handlers.dashboard.frame.timeline import timeline
+from handlers.dashboard.frame.times import moment
 from handlers.dashboard.frame.words import player_address
 from handlers.kit.receive import current_installation
 
@@ -85,7 +86,7 @@ def _show(game: Game, player_id: str, status: int = 200, problem: str | None = N
         raise PageError(404, "This game has no such player")
     history = dossier.of_player(connection, game.id, player_id)
     is_cut = max(len(history.transactions), len(history.events)) >= dossier.MOST_OF_PLAYER
-    return page("player_timeline.html", player_id=player_id, moments=timeline(history), is_cut=is_cut)
+    return page("player_timeline.html", player_id=player_id, moments=timeline(history, moment), is_cut=is_cut)
 
 
 def _show_entry(game: Game, player_id: str, status: int, problem: str | None) -> Response:

@@ -16,6 +16,7 @@ from coinslot.operations import search_all
 from coinslot.operations.search_all import Hit
 from coinslot.store.db import Row
 from handlers.dashboard.frame.pages import page, read
+from handlers.dashboard.frame.times import day, moment
 from handlers.dashboard.frame.words import payment_address, player_address
 from handlers.kit.receive import current_installation
 from handlers.kit.trouble_sentences import say_refused
@@ -99,8 +100,7 @@ def _call(hit: Hit, slug: str, how: str) -> Shown:
     row = hit.row
     why, remedy = say_refused(row["partner"], row["reason"])
     at = row["last_at"]
-    today = clock.stamp()[:10]
-    time = at[11:16] if at[:10] == today else f"{at[:10]} {at[11:16]}"
+    time = moment(at)[:16].removeprefix(f"{day(clock.stamp())} ")
     name = row["reference"] or f"call {row['id']}"
     what = f"Refused at {time}: {why}"
     if row["reason"] == NEVER_CAME:

@@ -20,6 +20,7 @@ from handlers.dashboard.frame import masking
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, download, page, partner_titles, read, see_other, write
 from handlers.dashboard.frame.timeline import OUTCOMES, POLICIES, as_text, items_as_text, timeline
+from handlers.dashboard.frame.times import moment
 from handlers.dashboard.records import dispute
 from handlers.dashboard.records.form import read_form
 from handlers.kit.receive import current_installation
@@ -191,7 +192,7 @@ def _show(
         verb=KINDS[transaction["kind"]],
         figures=_figures(transaction),
         is_amount_unknown=_is_amount_unknown(transaction),
-        moments=timeline(found),
+        moments=timeline(found, moment),
         outcomes=OUTCOMES,
         policies=POLICIES,
         typed=request.form,
