@@ -461,6 +461,34 @@ CREATE TABLE refund_keys (
     PRIMARY KEY (game_id, partner, kind, value, refund_id)
 ) STRICT, WITHOUT ROWID;
 
+-- Refunds that a person asked a partner for (coinslot/ledger/refund_requests.py). A row is stored before anything is sent,
+-- and the unique index lets one request per order stand, however many people ask.
+CREATE TABLE refund_requests (
+    id              INTEGER PRIMARY KEY,
+    game_id         INTEGER NOT NULL REFERENCES games (id),
+    partner         TEXT NOT NULL,
+    reference       TEXT NOT NULL,             -- the partner's id of the order
+    transaction_id  INTEGER REFERENCES transactions (id),         -- NULL: an order that is not known here
+    state           TEXT NOT NULL CHECK (state IN
+                    ('requested',              -- stored; without an answer for two minutes it is taken for unknown
+                     'sent',                   -- the partner said that the refund has begun
+                     'refused',                -- nothing has begun, and detail says why; another request may follow
+                     'unknown',                -- no answer: it may have begun. Never sent again by itself
+                     'done')),                 -- the partner reported the refund
+    actor           TEXT NOT NULL,             -- who asked, as in audit
+    reason          TEXT NOT NULL,             -- theirs; empty once the player was forgotten
+    detail          TEXT NOT NULL,             -- what the partner said, or why there was no answer
+    created_at      TEXT NOT NULL,
+    answered_at     TEXT,                      -- when it left 'requested'; NULL: it did not, or the event was first
+    ended_at        TEXT,
+    CHECK ((state IN ('refused', 'done')) = (ended_at IS NOT NULL))
+) STRICT;
+CREATE UNIQUE INDEX refund_requests_standing ON refund_requests (game_id, partner, reference) WHERE state <> 'refused';
+CREATE INDEX refund_requests_by_game ON refund_requests (game_id, id);         -- lists
+CREATE INDEX refund_requests_by_transaction ON refund_requests (transaction_id) WHERE transaction_id IS NOT NULL;
+CREATE INDEX refund_requests_open ON refund_requests (game_id, id)
+    WHERE state IN ('requested', 'sent', 'unknown');                           -- troubles, the partner's report
+
 -- A known transaction reported again with other content: refused, not credited, kept for a person to decide.
 CREATE TABLE conflicts (
     id              INTEGER PRIMARY KEY,

@@ -25,10 +25,10 @@ def forget_player(tx: Connection, game_id: int, player_id: str) -> bool:
     """Delete the person and keep the sums; returns whether there was anything to forget.
 
     Deleted: the registry entry, identities, logins under way, boosts, and what a search finds the player by; the kept
-    bodies and signatures of the player's
-    transactions, conflicts and events, since those hold addresses; what was converted of the events and no longer waits
-    to be sent; what the game answered to deliveries. Kept: ids, quantities and money. Rows that name the player in no
-    column are for ``coinslot/operations/forgetting.py``.
+    bodies and signatures of the player's transactions, conflicts and events, since those hold addresses; what was
+    converted of the events and no longer waits to be sent; what the game answered to deliveries; the reasons of refund
+    requests. Kept: ids, quantities and money. Rows that name the player in no column are for
+    ``coinslot/operations/forgetting.py``.
     """
     key = {"game_id": game_id, "player_id": player_id}
     found = tx.execute("DELETE FROM players WHERE game_id = :game_id AND player_id = :player_id", key).rowcount
@@ -55,6 +55,10 @@ def forget_player(tx: Connection, game_id: int, player_id: str) -> bool:
                SELECT e.id FROM transactions t CROSS JOIN /* hint */ events e
                    ON e.game_id = t.game_id AND e.partner = t.partner AND e.external_id IN (t.external_id, t.reference)
                WHERE t.game_id = :game_id AND t.player_id = :player_id)""",
+        # What a person typed, and what the partner answered, may name the player.
+        """UPDATE refund_requests SET reason = '', detail = ''
+           WHERE (reason <> '' OR detail <> '') AND transaction_id IN (
+               SELECT id FROM transactions WHERE game_id = :game_id AND player_id = :player_id)""",
         # A game's answer may repeat what it was sent.
         """UPDATE attempts SET answer = NULL, detail = NULL
            WHERE (answer IS NOT NULL OR detail IS NOT NULL) AND delivery_id IN (

@@ -25,7 +25,7 @@ Rows = list[dict[str, Any]]
 @dataclass(frozen=True)
 class History:
     """Some transactions and what became of them: ``grants``, with those that gave one back, each with its ``items``;
-    ``deliveries``, each with its ``attempts``.
+    ``deliveries``, each with its ``attempts``; ``requests`` for their refunds.
     """
 
     transactions: Rows
@@ -34,6 +34,7 @@ class History:
     events: Rows
     conflicts: Rows
     deliveries: Rows
+    requests: Rows
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,13 @@ def _history(connection: Connection, transactions: Rows, events: Rows) -> Histor
            ORDER BY c.id LIMIT :most""",
         values,
     )
-    return History(transactions, grants, refunds, events, conflicts, _deliveries(connection, grants))
+    requests = _dicts(
+        connection,
+        """SELECT q.* FROM json_each(:ids) i CROSS JOIN /* hint */ refund_requests q ON q.transaction_id = i.value
+           ORDER BY q.id LIMIT :most""",
+        values,
+    )
+    return History(transactions, grants, refunds, events, conflicts, _deliveries(connection, grants), requests)
 
 
 def _keys(connection: Connection, transaction: dict[str, Any]) -> list[tuple[str, str]]:

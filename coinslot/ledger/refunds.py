@@ -15,7 +15,7 @@ from decimal import Decimal
 from coinslot.base import clock, money
 from coinslot.games import games
 from coinslot.games.games import Game
-from coinslot.ledger import notices, refused
+from coinslot.ledger import notices, refund_requests, refused
 from coinslot.ledger.policies import Policy
 from coinslot.ledger.reversals import Fact, give_back, take_back
 from coinslot.store import queries
@@ -60,6 +60,8 @@ def note(
     found = _find(tx, game_id, partner, ids)
     if ids and not found:
         refund_id = _insert(tx, game_id, partner, fact, "waiting")
+        if reason == "refund":
+            refund_requests.reported(tx, game_id, partner, (value for kind, value in ids if kind == "reference"))
         if reason != "reinstated" and not is_test:
             refused.mend_refunded(tx, game_id, partner, ids)
         tx.executemany(
@@ -273,6 +275,8 @@ def _apply(tx: Connection, game_slug: str, transaction: Row, fact: Fact, policy:
     """The outcome, and the id of the grant it made."""
     if fact.is_test and not transaction["is_test"]:
         return "test", None
+    if fact.reason == "refund":  # the fact may name the order by another id than the request
+        refund_requests.reported(tx, transaction["game_id"], transaction["partner"], (transaction["reference"],))
     if fact.reason == "reinstated":
         return give_back(tx, game_slug, transaction, fact)
     if fact.amount is not None and not fact.is_test:

@@ -15,8 +15,8 @@ from coinslot.base import clock
 from coinslot.base.money import in_minor
 from coinslot.games.erasure import FORGOTTEN
 from coinslot.games.registry import RESERVED_ID
-from coinslot.ledger import statuses
-from coinslot.operations import feeds, proofs
+from coinslot.ledger import refund_requests, statuses
+from coinslot.operations import feeds, proofs, stakes
 from coinslot.outbox import deliveries
 from coinslot.store.db import Connection, Row
 
@@ -113,6 +113,7 @@ def find(connection: Connection) -> State:
         "oldest_beat": clock.stamp(now - deliveries.OLDEST_BEAT_SECONDS),
         "newest_beat": clock.stamp(now + deliveries.OLDEST_BEAT_SECONDS),
         **feeds.bounds(now),
+        **refund_requests.bounds(now),
     }
     rows = connection.execute(
         f"{_ONE_BY_ONE} UNION ALL {proofs.TROUBLES} UNION ALL {_COUNTED} UNION ALL {feeds.UNTAKEN}", values
@@ -130,7 +131,7 @@ def find(connection: Connection) -> State:
     for job in by_kind.get("job", []):
         errors.setdefault(job.game or "", {})[job.subject] = job.detail
     found = [each for group in by_kind.values() for each in group]
-    if any(kind in _STAKES for kind in by_kind):
+    if any(kind in stakes.STATEMENTS for kind in by_kind):
         found = _with_stakes(connection, found, values)
     return State(
         found + _keys(secrets, now) + _reported(connection, values),
@@ -228,17 +229,19 @@ def _is_failed(row: Row) -> bool:
 
 def _with_stakes(connection: Connection, found: list[Found], values: Mapping[str, object]) -> list[Found]:
     """The same with the money of grants that were not delivered and of payments that were not registered."""
-    stakes: dict[tuple[str, str], Counter[str]] = {}
-    statement = " UNION ALL ".join(_STAKES[kind] for kind in dict.fromkeys(e.kind for e in found if e.kind in _STAKES))
+    money: dict[tuple[str, str], Counter[str]] = {}
+    statement = " UNION ALL ".join(
+        stakes.STATEMENTS[kind] for kind in dict.fromkeys(e.kind for e in found if e.kind in stakes.STATEMENTS)
+    )
     for row in connection.execute(statement, {**values, "most": STAKES_LOOKED_AT}):
         minor = row["minor"]
         if minor is None:  # in-game payments have exact text in major units
             with suppress(ValueError):
                 minor = in_minor(Decimal(row["amount"]), row["currency"])
         if minor is not None:
-            stakes.setdefault((row["kind"], row["game"]), Counter())[row["currency"]] += minor
+            money.setdefault((row["kind"], row["game"]), Counter())[row["currency"]] += minor
     return [
-        replace(each, stake=stakes.get((each.kind, each.game or ""), {})) if each.kind in _STAKES else each
+        replace(each, stake=money.get((each.kind, each.game or ""), {})) if each.kind in stakes.STATEMENTS else each
         for each in found
     ]
 
@@ -339,6 +342,8 @@ _ROWS = {
     "refunds_waiting": """SELECT created_at AS at FROM refunds
         WHERE game_id = g.id AND outcome IN ('ambiguous', 'waiting') AND outcome = 'waiting' AND is_test = 0
           AND created_at < :day_ago""",
+    "refunds_unknown": refund_requests.UNANSWERED,
+    "refunds_unended": refund_requests.UNENDED,
     "payments_parked": "SELECT created_at AS at FROM payments WHERE game_id = g.id AND state = 'parked'",
     "payments_waiting": """SELECT since AS at FROM (
             SELECT coalesce(waits_since, created_at) AS since FROM payments
@@ -371,32 +376,6 @@ _COUNTED = f"""
         WHERE c.last_at >= :recently GROUP BY g.slug) counted
     WHERE figures NOT LIKE '0 %'
 """  # noqa: S608  our own words only
-
-# Kind -> the money of the first of its rows.
-_OF_DELIVERIES = """
-    SELECT '{kind}' AS kind, s.slug AS game, t.currency AS currency, t.gross_minor AS minor, NULL AS amount FROM (
-        SELECT g.slug AS slug, d.grant_id AS grant_id FROM games g JOIN destinations t ON t.game_id = g.id
-        JOIN deliveries d ON d.destination_id = t.id AND {rows}
-        WHERE t.state <> 'removed' AND d.grant_id IS NOT NULL LIMIT :most) s
-    JOIN grants r ON r.id = s.grant_id AND r.reverses IS NULL JOIN transactions t ON t.id = r.transaction_id
-    WHERE t.is_test = 0 AND t.gross_minor IS NOT NULL AND t.currency IS NOT NULL"""
-_OF_PAYMENTS = """
-    SELECT * FROM (
-        SELECT '{kind}' AS kind, g.slug AS game, p.currency AS currency, CAST(NULL AS INTEGER) AS minor,
-               p.amount AS amount
-        FROM games g JOIN payments p ON p.game_id = g.id
-        WHERE p.state = '{state}' AND p.is_test = 0 AND p.amount IS NOT NULL AND p.currency IS NOT NULL
-        LIMIT :most) some"""
-_STAKES = {
-    "dead": _OF_DELIVERIES.format(
-        kind="dead", rows="d.state = 'dead' AND (d.dead_reason IS NULL OR d.dead_reason <> :forgotten)"
-    ),
-    "overdue": _OF_DELIVERIES.format(
-        kind="overdue", rows="d.state = 'waiting' AND d.next_attempt_at < :hour_ago AND t.circuit_open_since IS NULL"
-    ),
-    "payments_parked": _OF_PAYMENTS.format(kind="payments_parked", state="parked"),
-    "payments_quarantined": _OF_PAYMENTS.format(kind="payments_quarantined", state="quarantined"),
-}
 
 # Refused calls that had proved themselves. One that only asked something is a trouble for a day.
 _OPEN = """

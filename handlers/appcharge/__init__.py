@@ -10,7 +10,7 @@ choice; the owner pastes them into Appcharge's Integration page.
 from flask import Blueprint, Response
 
 from handlers.appcharge import addresses, claims, events, explain, explain_words, orders, players, receive, settings
-from handlers.appcharge.api import checkout, never_came, refresh
+from handlers.appcharge.api import checkout, never_came, refresh, refunding
 from handlers.appcharge.api.month_report import REPORT
 from handlers.appcharge.logins import auth, game_calls, otp
 from handlers.appcharge.simulation import simulate
@@ -43,7 +43,7 @@ partner = Partner(
     unset=addresses.unset,
     simulate=simulate,
     refuse=receive.refuse,
-    jobs={refresh.JOB: refresh.run, never_came.JOB: never_came.job},
+    jobs={refresh.JOB: refresh.run, never_came.JOB: never_came.job, refunding.JOB: refunding.run},
     profiles_pushed=refresh.profiles_pushed,
     commands={"appcharge": "handlers.appcharge.commands"},
     report=REPORT,
@@ -51,5 +51,6 @@ partner = Partner(
     diagnose=explain.diagnose,
     secret_names=explain_words.SECRETS,
     claim=claims.claim,
+    refunds=refunding.REFUNDS,
     send_again="press Retry Award for it in Appcharge's dashboard",
 )

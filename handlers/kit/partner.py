@@ -11,6 +11,7 @@ from typing import Any
 from flask import Blueprint, Response
 from marshmallow import Schema
 
+from coinslot.base.outbound import Outbound
 from coinslot.games.games import Game
 from coinslot.games.options import Setting, duration, one_of
 from coinslot.installation import Installation, Job
@@ -162,6 +163,24 @@ class Report(ReportFormat):
 
 
 @dataclass(frozen=True)
+class Refunds:
+    """How a person has the partner give the money of an order back (``handlers/kit/refunding.py``).
+
+    ``sender(game, outbound, environment)`` gives the function that sends one request, of the order's id and of who asks
+    as one ASCII word; for an order of an ``environment`` that the game is not in, or without a key, it raises
+    NotConfiguredError. The function raises ApiError and ends in :data:`LONGEST_REFUND_SECONDS`. ``job`` reads the
+    partner's report, and begins ``first_look_seconds`` after a request.
+    """
+
+    sender: Callable[[Game, Outbound, str | None], Callable[[str, str], None]]
+    job: str
+    first_look_seconds: float
+
+
+LONGEST_REFUND_SECONDS = 10.0  # so long a page waits for the answer
+
+
+@dataclass(frozen=True)
 class Partner:
     """What a partner brings to the application; ``app.py`` lists them."""
 
@@ -198,6 +217,7 @@ class Partner:
     # it is not. The second argument is the endpoint.
     claim: Callable[[Game, str], Claim | None] = lambda game, endpoint: None
     entry: Callable[[Game], EntryRecipe | None] = lambda game: None  # how the game signs entries
+    refunds: Refunds | None = None  # of a partner whose API refunds an order
 
     @property
     def urls(self) -> dict[str, str]:

@@ -125,6 +125,17 @@ SENTENCES: Mapping[str, Said] = {
         "{count} [refund has|refunds have] waited for the order for over a day.",
         *("", "/refunds?show=open", "Look"),
     ),
+    "refunds_unknown": Said(
+        WRONG,
+        "{count} [refund|refunds] that you asked for got no answer: the money may be on its way back, or not.",
+        "[It is|They are] not sent again: the partner's event or its report decides. Its dashboard shows the state.",
+        *("/refunds", "Look"),
+    ),
+    "refunds_unended": Said(
+        LOOK,
+        "{count} [refund|refunds] that you asked for began over three days ago, and no event has reported the end.",
+        *("", "/refunds", "Look"),
+    ),
     "payments_parked": Said(
         WRONG,
         "{count} [payment is|payments are] parked: not to be sent as reported.",

@@ -51,7 +51,10 @@ def audited(db):
     """What was noted for the owner since the game was set up."""
 
     def rows():
-        found = db("SELECT actor, action, subject FROM audit WHERE action LIKE 'appcharge.%' OR action LIKE 'item.%'")
+        found = db(
+            """SELECT actor, action, subject FROM audit
+               WHERE action LIKE 'appcharge.%' OR action LIKE 'item.%' OR action LIKE 'order.%'"""
+        )
         return [tuple(row.values()) for row in found]
 
     return rows
@@ -348,11 +351,23 @@ def test_a_refund_is_asked_for_twice_and_done_once(flask, fake, audited):
 
     assert "has begun the refund" in flask("refund", "demo", "o1", "--user", "anna", stdin="y\n").stdout
     assert fake.refunded == [("o1", "anna")]
-    assert audited() == [("command", "appcharge.refund", "o1")]
+    assert audited() == [("command", "order.refund", "appcharge o1"), ("command", "order.refund.sent", "appcharge o1")]
 
     again = flask("refund", "demo", "o1", "--user", "anna", "--yes", exit_code=1)
-    assert again.stderr == "Error: Appcharge answered 403: Order was refunded already\n"
-    assert audited()[1:] == [("command", "appcharge.refund", "o1"), ("command", "appcharge.refund.failed", "o1")]
+    assert again.stderr == "Error: A refund of this order was asked for already, and is sent.\n"
+    assert (len(fake.requests), len(audited())) == (1, 2)
+
+
+def test_a_refused_refund_says_why_and_may_be_asked_for_again(flask, fake, audited):
+    for _ in range(2):
+        refused = flask("refund", "demo", "o1", "--user", "anna", "--reason", "by mail", "--yes", exit_code=1)
+        assert refused.stderr == "Error: Appcharge answered 404: Order not found\n"
+    assert audited()[:2] == [
+        ("command", "order.refund", "appcharge o1: by mail"),
+        ("command", "order.refund.refused", "appcharge o1"),
+    ]
+    assert len(fake.requests) == 2
+    flask("refund", "demo", "o1", "--user", "two words", "--yes", exit_code=2)
 
 
 def test_a_refund_without_an_answer_is_not_tried_again(flask, fake):
@@ -362,6 +377,8 @@ def test_a_refund_without_an_answer_is_not_tried_again(flask, fake):
     failed = flask("refund", "demo", "o1", "--user", "anna", "--yes", exit_code=1)
 
     assert "The refund may have begun" in failed.stderr
+    again = flask("refund", "demo", "o1", "--user", "anna", "--yes", exit_code=1)
+    assert "asked for already, and is unknown" in again.stderr
     assert len(fake.requests) == 1
 
 
