@@ -84,6 +84,7 @@ PAGES = {
     ),
     "transactions_csv": Page(("{game}/transactions.csv",)),
     "transaction": Page(("{game}/transactions/{transaction}",), "Timeline"),
+    "refund_order": Page(("{game}/transactions/{transaction}/refund",), "Refund"),
     "dispute_pack": Page(("{game}/transactions/{transaction}/dispute.zip",)),
     "conflicts": Page(("{game}/conflicts",), "Conflicts", "No conflicts."),
     "conflicts_csv": Page(("{game}/conflicts.csv",)),

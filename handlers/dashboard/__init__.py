@@ -28,6 +28,8 @@ PAGES = (
     ("POST", "/games/<slug>/transactions/<public_id>/reveal", "records.transactions:reveal_transaction"),
     ("POST", "/games/<slug>/transactions/<public_id>/reversal", "records.transactions:reverse_transaction"),
     ("POST", "/games/<slug>/transactions/<public_id>/redelivery", "records.transactions:redeliver_transaction"),
+    ("GET", "/games/<slug>/transactions/<public_id>/refund", "records.refund:refund_order"),
+    ("POST", "/games/<slug>/transactions/<public_id>/refund", "records.refund:send_refund"),
     ("GET", "/games/<slug>/transactions/<public_id>/dispute.zip", "records.transactions:dispute_pack"),
     ("GET", "/games/<slug>/conflicts", "records.conflicts:conflicts"),
     ("GET", "/games/<slug>/conflicts.csv", "records.conflicts:conflicts_csv"),

@@ -73,9 +73,14 @@ def send(
 
 
 def objection(partner: Partner | None, transaction: Mapping[str, object]) -> str | None:
-    """Why the refund of a transaction cannot be asked for, whatever is set; None where it can."""
-    if partner is None or partner.refunds is None or transaction["kind"] != "purchase":
-        return "Its partner has no call that refunds it."
+    """Why the refund of a transaction cannot be asked for, whatever is set; None where it can.
+
+    Empty where nobody would ask.
+    """
+    if partner is None or transaction["kind"] != "purchase":
+        return ""
+    if partner.refunds is None:
+        return f"Its money goes back in {partner.title}'s dashboard."
     if transaction["player_id"] == RESERVED_ID:
         return f"It is a test of {RESERVED_ID}: {partner.title} does not know it."
     if transaction["external_id"] != transaction["reference"]:

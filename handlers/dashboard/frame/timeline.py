@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from coinslot.ledger.dossier import History
+from coinslot.ledger.refund_requests import DONE, REQUESTED, state_of
 from handlers.kit import wording
+from handlers.kit.refunding import sentence
 
 ATTEMPTS_SHOWN = 5  # of one delivery; the rest are counted
 ITEMS_SHOWN = 6
@@ -68,6 +70,7 @@ def timeline(history: History, written: Written = wording.utc_moment) -> list[Mo
         moments += _of_grant(grant, public_ids.get(grant["transaction_id"]), acked)
     moments += [_of_conflict(row, public_ids[row["transaction_id"]], written) for row in history.conflicts]
     moments += [_of_refund(row, public_ids[row["transaction_id"]]) for row in history.refunds]
+    moments += [moment for row in history.requests for moment in _of_request(row)]
     moments += [_of_event(event) for event in history.events if event["id"] not in of_refunds]
     moments += [moment for delivery in history.deliveries for moment in _of_delivery(delivery, written)]
     return sorted(moments, key=lambda moment: moment.at)  # stable: within one instant, cause before effect
@@ -140,6 +143,16 @@ def _of_refund(row: Mapping[str, Any], public_id: str) -> Moment:
     what = REASONS.get(row["reason"], row["reason"])
     sentence = f"The partner said that the order was {what}. {OUTCOMES[row['outcome']]}"
     return Moment(row["event_at"] or row["created_at"], "refunded", sentence, public_id)
+
+
+def _of_request(row: Mapping[str, Any]) -> Iterator[Moment]:
+    partner, state = wording.shown(row["partner"], 30).title(), state_of(row)
+    why = f" The reason given: {wording.shown(row['reason'])}." if row["reason"] else ""
+    yield Moment(row["created_at"], "note", f"A person asked {partner} to refund the order.{why}")
+    said = f" {wording.shown(row['detail'])}." if row["detail"] else ""
+    if state != REQUESTED and not (state == DONE and not row["detail"]):  # else the event tells
+        at = row["ended_at"] or row["answered_at"] or row["created_at"]
+        yield Moment(at, state, f"{sentence(partner, state)}{said}")
 
 
 def _of_event(row: Mapping[str, Any]) -> Moment:

@@ -20,6 +20,10 @@ SAID = {
     "signed-out": "You are signed out.",
     "ended": "The other browsers are signed out.",
     "redelivered": "It will be delivered again.",
+    "refund-sent": "The refund has begun. This page says when the money is back.",
+    "refund-refused": "The refund was refused. This page says why.",
+    "refund-unknown": "There was no answer. The refund may have begun, and is not sent again.",
+    "refund-done": "The money is on its way back.",
     "forgotten": "The player is forgotten. The sums stay.",
     "nothing": "There was nothing to do.",
     # deliveries and payments
@@ -60,7 +64,7 @@ TONES = {
     "bad": "dead refused open conflict quarantined failing wrong ambiguous missing missing_here",
     "busy": """
         waiting parked paused down test unset previous note warning old missing_there amount_differs refunded_there
-        refunded_here unreadable at_edge id_altered reading comparing searching
+        refunded_here unknown requested unreadable at_edge id_altered reading comparing searching
     """,
 }
 TONE_OF = {word: tone for tone, words in TONES.items() for word in words.split()}

@@ -10,9 +10,11 @@ from coinslot.store.paging import every
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import below, page, read
 from handlers.dashboard.frame.timeline import OUTCOMES, REASONS
+from handlers.dashboard.records import refund_state
 from handlers.dashboard.records.transactions import major
 
 ROWS_AT_ONCE = 500
+MOST_REQUESTS = 20  # refunds asked for here that are listed
 ADVICE = {
     "waiting": "Nothing yet: when the purchase is reported, this is applied to it. If it has waited for over a day, ask"
     " the partner which order it means.",
@@ -49,7 +51,14 @@ def refunds(game: Game) -> Response:
     is_open = request.args.get("show") == "open"
     rows, following = search.refunds(read(), game.id, is_open, below())
     return page(
-        "refunds.html", rows=rows, next=following, is_open=is_open, reasons=REASONS, outcomes=OUTCOMES, advice=ADVICE
+        "refunds.html",
+        rows=rows,
+        next=following,
+        is_open=is_open,
+        reasons=REASONS,
+        outcomes=OUTCOMES,
+        advice=ADVICE,
+        requests=refund_state.newest(read(), game.id, MOST_REQUESTS) if "after" not in request.args else [],
     )
 
 

@@ -23,6 +23,7 @@ from handlers.dashboard.frame.timeline import OUTCOMES, POLICIES, as_text, items
 from handlers.dashboard.frame.times import moment
 from handlers.dashboard.records import dispute
 from handlers.dashboard.records.form import read_form
+from handlers.dashboard.records.refund_state import stand
 from handlers.kit.receive import current_installation
 
 LONGEST_REASON = 255
@@ -88,22 +89,22 @@ def transactions_csv(game: Game) -> Response:
 
 
 def transaction(game: Game, public_id: str) -> Response:
-    return _show(game, _found(game, public_id))
+    return _show(game, find(game, public_id))
 
 
 def reveal_transaction(game: Game, public_id: str) -> Response:
     """The page with nothing hidden. Only this form leads to it, and the audit notes it."""
-    found = _found(game, public_id)
+    found = find(game, public_id)
     _audit(game, "transaction.reveal", public_id)
     return _show(game, found, is_revealed=True)
 
 
 def reverse_transaction(game: Game, public_id: str) -> AnyResponse:
     """Reverse a transaction; the reason is kept."""
-    found = _found(game, public_id)
+    found = find(game, public_id)
     policy = request.form.get("policy", "")
     problem = None if policy in BY_STRENGTH else "Say what the game is asked to do."
-    reason, wrong = _reason()
+    reason, wrong = read_reason()
     problem = problem or wrong
     if problem:
         return _show(game, found, 400, problem=problem)
@@ -124,8 +125,8 @@ def reverse_transaction(game: Game, public_id: str) -> AnyResponse:
 
 def redeliver_transaction(game: Game, public_id: str) -> AnyResponse:
     """Deliver the grants of a transaction again; the reason is kept."""
-    found = _found(game, public_id)
-    reason, wrong = _reason()
+    found = find(game, public_id)
+    reason, wrong = read_reason()
     if wrong:
         return _show(game, found, 400, problem=wrong)
 
@@ -148,7 +149,7 @@ def redeliver_transaction(game: Game, public_id: str) -> AnyResponse:
 
 def dispute_pack(game: Game, public_id: str) -> Response:
     """Everything that shows what was bought and delivered, for a bank or a partner."""
-    found = _found(game, public_id)
+    found = find(game, public_id)
     _audit(game, "transaction.dispute_pack", public_id)
     packed = dispute.pack(found, as_text(timeline(found)), game.name)
     return download([packed], f"dispute-{found.transaction['public_id']}.zip", "application/zip")
@@ -161,7 +162,7 @@ def major(minor: object, currency: object) -> str | None:
     return exponents.in_major(minor, currency if isinstance(currency, str) else "")
 
 
-def _found(game: Game, public_id: str) -> Dossier:
+def find(game: Game, public_id: str) -> Dossier:
     found = dossier.of_transaction(read(), game.id, public_id)
     if found is None:
         raise PageError(404, "This game has no such transaction")
@@ -195,6 +196,7 @@ def _show(
         moments=timeline(found, moment),
         outcomes=OUTCOMES,
         policies=POLICIES,
+        refund=stand(found),
         typed=request.form,
     )
 
@@ -211,7 +213,7 @@ def _is_amount_unknown(transaction: Mapping[str, object]) -> bool:
     return transaction["kind"] == "purchase" and (gross is None or (gross != 0 and currency is None))
 
 
-def _reason() -> tuple[str, str | None]:
+def read_reason() -> tuple[str, str | None]:
     """The reason in the form, and what is wrong with it."""
     reason = request.form.get("reason", "").strip()
     if not reason:
