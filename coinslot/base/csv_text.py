@@ -1,7 +1,14 @@
 """CSV files as spreadsheets and tools write them: encoding, records and cells.
 
-Excel writes UTF-8 with a byte order mark, or UTF-16, and may declare the separator in a first line. It runs text that
-looks like a formula, so we write an apostrophe before such text, and remove it when reading.
+Excel writes UTF-8 with a byte order mark, or UTF-16, and may declare the separator in a first line. What a cell looks
+like is decided here alone:
+
+* Text that looks like a formula gets an apostrophe in front, since spreadsheets run it.
+* Text that looks like a number, a date or a truth value is written ``="0042"``. Excel and LibreOffice show 0042 and
+  keep it as text; without that they drop zeros in front, round from 16 digits on, and make dates of 1-2.
+* A time is written as ``2026-11-30 08:15:00``, in UTC: Excel reads no time with a T or with microseconds.
+
+:func:`read` takes the first two away again.
 """
 
 import codecs
@@ -10,6 +17,8 @@ import re
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from itertools import chain
 from pathlib import Path
 from typing import IO
@@ -17,6 +26,7 @@ from typing import IO
 from coinslot.base import csv_separator
 
 LONGEST_LINE = 64 * 1024  # characters
+LONGEST_ALTERED = 255  # likewise: Excel takes no longer text in a formula
 BEGIN_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
 COMMENTS = ("#", "//")
 MARKS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -25,6 +35,18 @@ WINDOWS = "cp1252"
 
 _BLOCK_BYTES = 1024 * 1024
 _AS_TEXT = re.compile('="([^"]*)"')  # how some programs keep Excel from changing digits
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?Z")
+_PLAIN_NUMBER = re.compile("-?[0-9]+(?:[.][0-9]+)?")
+_SURE_NUMBER = re.compile("-?(?:0|[1-9][0-9]{0,10})")  # from 12 digits on, Excel writes powers of ten
+_SIGNS = r"0-9 .,:;/'()+\-$\u20ac\u00a3\u00a5\u20a9%"
+_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_ALTERED = (
+    re.compile(rf"[{_SIGNS}]*[0-9][{_SIGNS}]*"),  # a number, a date, a time, an amount, a fraction
+    re.compile(rf"[{_SIGNS}]*[0-9][{_SIGNS}]*[eE][{_SIGNS}]*"),  # a power of ten
+    re.compile(rf"[{_SIGNS}]*[0-9][{_SIGNS}]*(?:[aApP][mM]| [aApP])"),  # a time
+    re.compile(rf"(?=.*[0-9])[{_SIGNS}]*(?i:{_MONTHS})[A-Za-z]{{0,6}}[{_SIGNS}]*"),  # a date in English
+    re.compile("true|false", re.IGNORECASE),
+)
 _ROUNDED = re.compile(r"[0-9][.,][0-9]+E\+[0-9]+", re.IGNORECASE)
 
 Watch = Callable[[int], None]
@@ -38,9 +60,39 @@ class UnreadableError(Exception):
         self.line = line
 
 
+def cell(value: object) -> str | int | float:
+    """A value as a cell has it. Text is an id or the like, and stays what it is: an amount has to be a number.
+
+    None is an empty cell, a bool ``yes`` or ``no``. A time as the database has it loses its microseconds.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, date):
+        return value.isoformat()
+    text = str(value).replace("\x00", "\N{REPLACEMENT CHARACTER}")  # many readers end the file at NUL
+    return f"{text[:10]} {text[11:19]}" if _TIME.fullmatch(text) else written(text)
+
+
+def number(text: str | None) -> Decimal | str | None:
+    """An amount in text as a number for :func:`cell`, with its digits as they are; what is no number stays text."""
+    return Decimal(text) if text is not None and _PLAIN_NUMBER.fullmatch(text) else text
+
+
 def written(text: str) -> str:
-    """A text for a cell: with an apostrophe before it where a spreadsheet would run it, or where it has one."""
-    return f"'{text}" if _is_formula(text.lstrip("'")) and not _is_number(text) else text
+    """A text for a cell, which a spreadsheet neither runs nor alters."""
+    safe = harmless(text)
+    return f'="{text}"' if safe == text and _is_altered(text) else safe
+
+
+def harmless(text: str) -> str:
+    """A text for a cell, which a spreadsheet does not run. For files that other programs read, too."""
+    return f"'{text}" if _is_formula(text.lstrip("'")) and not _PLAIN_NUMBER.fullmatch(text) else text
 
 
 def read(cell: str) -> str:
@@ -57,10 +109,11 @@ def _is_formula(text: str) -> bool:
     return text.startswith(BEGIN_FORMULAS) or text.strip(" \x00\u00a0\ufeff").startswith(BEGIN_FORMULAS)
 
 
-def _is_number(text: str) -> bool:
-    digits = text.removeprefix("-")
-    whole, point, fraction = digits.partition(".")
-    return text.isascii() and whole.isdigit() and (fraction.isdigit() if point else True)
+def _is_altered(text: str) -> bool:
+    """Whether a spreadsheet may make something else of it. A wrong yes does no harm."""
+    if len(text) > LONGEST_ALTERED or _SURE_NUMBER.fullmatch(text):
+        return False
+    return any(each.fullmatch(text) for each in _ALTERED)
 
 
 def opened(path: Path) -> IO[str]:

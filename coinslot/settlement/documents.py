@@ -11,7 +11,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from coinslot.base import money
+from coinslot.base import csv_text, money
 from coinslot.settlement import months
 from coinslot.settlement.lines import COUNTED, IN_TOTALS, Line
 from coinslot.settlement.months import Settlement
@@ -167,11 +167,5 @@ def _more(found: Settlement, line: Line) -> list[str]:
 
 def _csv(cells: Iterable[str]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow([_harmless(cell) for cell in cells])
+    csv.writer(line, lineterminator="\n").writerow([csv_text.harmless(cell) for cell in cells])
     return line.getvalue()
-
-
-def _harmless(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    is_number = re.fullmatch(r"-?[0-9]+(?:\.[0-9]+)?", cell) is not None
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not is_number else cell

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from coinslot.base import csv_text
 from coinslot.games.games import Game
 from coinslot.relay.jobs import JobError
 from coinslot.settlement import calculation, closing, documents, jobs, months, runs, states
@@ -212,8 +213,8 @@ def differences(game: str, month: str, result: str | None) -> None:
         while rows := runs.find_differences(connection, run.id, result=result, after=after, limit=1000):
             for row in rows:
                 cells = [amount_of(row[minor], row[code]) for minor, code in amounts]
-                remedy = remedy_of(opened, run.partner, row)
-                named = (run.partner, row["reference"], row["result"], row["currency"] or "")
+                remedy = csv_text.harmless(remedy_of(opened, run.partner, row))
+                named = (run.partner, csv_text.harmless(row["reference"]), row["result"], row["currency"] or "")
                 writer.writerow([*named, *cells, row["occurred_at"] or "", remedy])
             after = rows[-1]["id"]
 

@@ -5,7 +5,6 @@ E-mail addresses, IP addresses and postal codes of players are left out of every
 
 import csv
 import io
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,7 +12,7 @@ from typing import Any
 
 import click
 
-from coinslot.base import exact
+from coinslot.base import csv_text, exact
 from coinslot.games.readers import at_path
 from handlers.appcharge.api.client import as_json
 from handlers.appcharge.commands.shared import cell, checked, game_and_client
@@ -153,7 +152,7 @@ def _print_report(rows: Iterator[dict[str, Any]], columns: Iterable[str], is_csv
             if is_json:
                 click.echo(as_json(row))
             elif is_csv:
-                click.echo(_csv_line([_harmless(cell(row[name], "")) for name in names]))
+                click.echo(_csv_line([csv_text.harmless(cell(row[name], "")) for name in names]))
             else:
                 if count == 1:
                     click.echo(_line(names))
@@ -173,9 +172,3 @@ def _csv_line(cells: Sequence[str]) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(cells)
     return line.getvalue()
-
-
-def _harmless(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    is_number = re.fullmatch(r"-?[0-9]+(?:\.[0-9]+)?", cell) is not None
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not is_number else cell

@@ -1,6 +1,6 @@
 """Lists as CSV (RFC 4180), streamed: a file of millions of lines is never in memory as a whole.
 
-Spreadsheets run a text that begins like a formula, so it gets an apostrophe in front. Numbers stay numbers.
+``coinslot/base/csv_text.py`` decides how a cell is written, so that Excel and LibreOffice open it as it is meant.
 """
 
 import csv
@@ -22,28 +22,23 @@ def csv_file(name: str, header: Sequence[str], rows: Iterable[Sequence[object]])
 
 
 def rows_as_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    """Chunks of a CSV file: the header, then the rows as they come. None is an empty cell, a bool is yes or no."""
+    """Chunks of a CSV file: the header, then the rows as they come, each value as :func:`csv_text.cell` writes it.
+
+    A column whose name begins with ``is_`` has yes or no, also where the database says 1 or 0.
+    """
     buffer = io.StringIO()
     buffer.write(BYTE_ORDER_MARK)
     writer = csv.writer(buffer)
-    writer.writerow([cell(name) for name in header])
+    writer.writerow([csv_text.cell(name) for name in header])
+    answers = [number for number, name in enumerate(header) if name.startswith("is_")]
     for number, row in enumerate(rows, start=1):
-        writer.writerow([cell(value) for value in row])
+        cells = [csv_text.cell(value) for value in row]
+        for place in answers:
+            cells[place] = csv_text.cell(None if row[place] is None else bool(row[place]))
+        writer.writerow(cells)
         if number % LINES_AT_ONCE == 0:
             yield _taken(buffer)
     yield _taken(buffer)
-
-
-def cell(value: object) -> str | int | float:
-    """A value as a cell has it."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int | float):
-        return value
-    text = csv_text.written(str(value))
-    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}")  # many readers end the file at NUL
 
 
 def _taken(buffer: io.StringIO) -> str:

@@ -9,7 +9,7 @@ from flask import Response, current_app, redirect, request, url_for
 from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot.base import clock, money
+from coinslot.base import clock, csv_text, money
 from coinslot.games import games
 from coinslot.games.games import Game
 from coinslot.operations import asides, backup_folder, contacts, proofs
@@ -127,9 +127,10 @@ def figures_csv(game: Game) -> Response:
         while True:
             found = counters.list_days(database.read(), game.id, after, ROWS_AT_ONCE)
             for row in found:
-                day, partner, figure, label, value = row
+                text, partner, figure, label, value = row
+                day = date.fromisoformat(text)
                 if figure in (counters.GROSS, counters.REFUNDED, counters.RETURNED):
-                    yield day, partner, figure, label, money.in_major(value, label)
+                    yield day, partner, figure, label, csv_text.number(money.in_major(value, label))
                 elif figure == counters.ITEM:
                     yield day, partner, figure, label, value
                 else:

@@ -6,7 +6,7 @@ from typing import Any
 from flask import Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot.base import clock
+from coinslot.base import clock, csv_text
 from coinslot.games.games import Game
 from coinslot.payments import lists, payment_queue, queries, store
 from coinslot.relay import jobs as schedules
@@ -85,7 +85,8 @@ def payments_csv(game: Game) -> Response:
     """All payments of the filter, newest first."""
     state, search = _wanted()
     rows = every(lambda before: _page(game, state, search, before, EXPORTED_AT_ONCE))
-    return csv_file(f"{game.slug}-payments", EXPORTED, ([row[name] for name in EXPORTED] for row in rows))
+    known = ({**dict(row), "amount": csv_text.number(row["amount"])} for row in rows)
+    return csv_file(f"{game.slug}-payments", EXPORTED, ([row[name] for name in EXPORTED] for row in known))
 
 
 def payment(game: Game, transaction_id: str) -> Response:

@@ -1,11 +1,13 @@
 """Transactions: the list and its search, the page of one, and its actions."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from flask import Response, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from coinslot.base import csv_text
 from coinslot.base import money as exponents
 from coinslot.games.games import Game
 from coinslot.games.registry import checked_text
@@ -155,11 +157,11 @@ def dispute_pack(game: Game, public_id: str) -> Response:
     return download([packed], f"dispute-{found.transaction['public_id']}.zip", "application/zip")
 
 
-def major(minor: object, currency: object) -> str | None:
-    """An exact decimal number, for a file."""
+def major(minor: object, currency: object) -> Decimal | str | None:
+    """An exact decimal number, for a file; text where the currency is not known."""
     if not isinstance(minor, int):
         return None
-    return exponents.in_major(minor, currency if isinstance(currency, str) else "")
+    return csv_text.number(exponents.in_major(minor, currency if isinstance(currency, str) else ""))
 
 
 def find(game: Game, public_id: str) -> Dossier:

@@ -8,7 +8,7 @@ from flask import Response, request, url_for
 from markupsafe import Markup, escape
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot.base import money
+from coinslot.base import csv_text, money
 from coinslot.games.games import Game
 from coinslot.games.registry import LONGEST_ID
 from coinslot.relay import jobs as schedules
@@ -166,8 +166,9 @@ def _amount(minor: object, currency: str | None) -> str:
 
 
 def _csv_row(game: Game, run: Run, row: Row, title: str) -> Sequence[object]:
-    def major(minor: str, currency: str) -> str | None:
-        return None if row[minor] is None else money.in_major(Decimal(row[minor]), row[currency] or "")
+    def major(minor: str, currency: str) -> Decimal | str | None:
+        text = None if row[minor] is None else money.in_major(Decimal(row[minor]), row[currency] or "")
+        return csv_text.number(text)
 
     return (
         run.partner,
