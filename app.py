@@ -35,7 +35,6 @@ from handlers.kit import alerting, partner_reports, wrong_addresses
 from handlers.kit.bodies import LARGEST_BODY, WholeBodies
 from handlers.kit.headers import ReadHeaders, refuse_oversized
 from handlers.kit.partner import Partner, silence_setting
-from handlers.kit.receive import plain_error
 
 NAMES = ("appcharge", "playtem", "playcamp", "xsolla")  # a new partner is one name here
 PARTNERS: tuple[Partner, ...] = tuple(import_module(f"handlers.{name}").partner for name in NAMES)
@@ -96,7 +95,7 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
 
     @app.errorhandler(Exception)
     def answer_error(error: Exception) -> Response:
-        refuse = refusals.get(request.path.split("/")[1], plain_error)
+        refuse = refusals.get(request.path.split("/")[1], dashboard.refuse_elsewhere)
         if isinstance(error, HTTPException):
             if error.code == 405 or (error.code == 404 and request.url_rule is None):
                 wrong_addresses.note(error.code)

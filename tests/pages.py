@@ -72,6 +72,7 @@ class Page(NamedTuple):
 # Endpoint -> its page. Names in braces are ids of rows that the test has made.
 PAGES = {
     "overview": Page(("/",), "Overview"),
+    "game_overview": Page(("{game}",), "Figures"),
     "figures_csv": Page(("{game}/figures.csv",)),
     "search_everything": Page(
         ("/search", "/search?q=", "/search?q=o", "/search?q=1", "/search?q={player}", "/search?q=nothing-like-that"),

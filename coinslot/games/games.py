@@ -7,7 +7,7 @@ change by any process holds in all of them from the next request on.
 import hashlib
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from coinslot.access import keyring
@@ -62,6 +62,11 @@ class Games:
         """The game with this slug; None when there is none."""
         row = queries.row(self._database.read(), f"{_READ} WHERE g.slug = :slug", {"slug": slug})
         return None if row is None else self._open(row)
+
+    def among(self, slug: str) -> tuple[Game | None, list[Row]]:
+        """The game with this slug, and :func:`names` of all, in one query; see :meth:`by_slug`."""
+        rows = names(self._database.read())
+        return next((self._open(row) for row in rows if row["slug"] == slug), None), rows
 
     def opened(self) -> list[Game]:
         """Every game, in the order of the slugs; in one query for those that have not changed."""
@@ -159,18 +164,23 @@ def every(connection: Connection) -> list[Row]:
     return connection.execute("SELECT * FROM games ORDER BY slug").fetchall()
 
 
-def outlines(connection: Connection, catalogue: Mapping[str, Setting]) -> list[Game]:
+def names(connection: Connection) -> list[Row]:
+    """Id, slug, name and revision of every game, in the order of the names."""
+    return connection.execute("SELECT id, slug, name, revision FROM games ORDER BY name, slug").fetchall()
+
+
+def outlines(connection: Connection, catalogue: Mapping[str, Setting], rows: Sequence[Row] = ()) -> list[Game]:
     """Every game with its settings; its secrets have names but empty values, since they are not opened.
 
-    It takes two statements for any number of games, and no master key.
+    It takes two statements for any number of games, or one with the ``rows`` of :func:`names`, and no master key.
     """
     settings: dict[int, dict[str, str]] = {}
     named: dict[int, dict[str, tuple[SecretValue, ...]]] = {}
-    rows = connection.execute(
+    found = connection.execute(
         """SELECT game_id, key AS name, value, NULL AS slot FROM settings
            UNION ALL SELECT game_id, name, NULL, slot FROM secrets ORDER BY name, slot"""
     )
-    for row in rows:
+    for row in found:
         name = row["name"]
         if row["slot"] is None:
             settings.setdefault(row["game_id"], {})[name] = row["value"]
@@ -180,7 +190,7 @@ def outlines(connection: Connection, catalogue: Mapping[str, Setting]) -> list[G
     defaults = _defaults(catalogue)
     return [
         Game(row["id"], row["slug"], row["name"], defaults | settings.get(row["id"], {}), named.get(row["id"], {}))
-        for row in every(connection)
+        for row in rows or every(connection)
     ]
 
 

@@ -12,15 +12,16 @@ from flask import g
 from flask.typing import ResponseReturnValue
 
 from coinslot.base.errors import CoinslotError
-from handlers.dashboard.frame.pages import bp, find_game, refuse
+from handlers.dashboard.frame.pages import bp, find_game, refuse, refuse_elsewhere
 
-__all__ = ["PAGES", "ROOTS", "bp", "refuse"]
+__all__ = ["PAGES", "ROOTS", "bp", "refuse", "refuse_elsewhere"]
 
 # Method, rule, module and function. The function's name is the endpoint.
 PAGES = (
     ("GET", "/", "overview.home:overview"),
     ("GET", "/search", "records.search:search_everything"),
     ("POST", "/troubles/aside", "overview.home:set_trouble_aside"),
+    ("GET", "/games/<slug>", "overview.home:game_overview"),
     ("GET", "/games/<slug>/figures.csv", "overview.home:figures_csv"),
     ("GET", "/games/<slug>/transactions", "records.transactions:transactions"),
     ("GET", "/games/<slug>/transactions.csv", "records.transactions:transactions_csv"),

@@ -74,6 +74,15 @@ def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
 
 
+def shortened(value: object, longest: int = 24) -> str:
+    """An id without its middle, so that it has at most ``longest`` characters: beginning and end tell ids apart."""
+    text = str(value)
+    if len(text) > longest:
+        tail = (longest - 1) * 2 // 5
+        text = f"{text[: longest - 1 - tail]}…{text[len(text) - tail :]}"
+    return shown(text)
+
+
 def delay(seconds: int | str) -> str:
     """Seconds in the largest unit that has no remainder: 5 s, 1 min, 2 h."""
     count = int(seconds)

@@ -74,7 +74,7 @@ class TestGuard:
         for method in ("GET", "POST"):
             for endpoint, address in addresses_of(app, method):
                 if address.startswith("/games/"):
-                    nowhere = address.replace("/games/demo/", "/games/nobody/")
+                    nowhere = address.replace("/games/demo", "/games/nobody")
                     answer = browser.post(nowhere) if method == "POST" else browser.get(nowhere)
                     assert (answer.status_code, answer.mimetype) == (404, "text/html"), endpoint
                     assert "Content-Security-Policy" in answer.headers

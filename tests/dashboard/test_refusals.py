@@ -69,7 +69,7 @@ def sentence(browser, installation):
         installation.observations.flush()
         listed = browser.get(address)
         assert listed.status_code == 200
-        found = re.findall(rf'href="({address}/\d+)".*?<td class="wide">(.*?)</td>', listed.text, re.DOTALL)
+        found = re.findall(rf'href="({address}/\d+)".*?<td class="prose">(.*?)</td>', listed.text, re.DOTALL)
         newest, said = max(found, key=lambda each: int(each[0].rpartition("/")[2]))
         detail = browser.get(newest)
         assert detail.status_code == 200

@@ -58,7 +58,7 @@ def post_event(client, studio):
 
 def references(answer):
     """The orders in a list, in its order."""
-    return re.findall(r'data-label="Order"><a href="[^"]+">([^<]*)</a>', answer.text)
+    return re.findall(r'data-label="Order"><span class="id"><a href="[^"]+"[^>]*>([^<]*)</a>', answer.text)
 
 
 def money(currency, minor):

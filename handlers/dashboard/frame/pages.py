@@ -29,9 +29,10 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot import __version__
 from coinslot.access import owner, page_facts
+from coinslot.games import games
 from coinslot.games.games import Game
 from coinslot.ledger import refused
-from coinslot.store.db import Connection
+from coinslot.store.db import Connection, DatabaseError, EngineError, Row
 from coinslot.store.paging import LAST_ID
 from handlers.dashboard.frame import times, words
 from handlers.kit.receive import current_installation, partners, plain_error
@@ -74,7 +75,13 @@ GAME_PAGES = (
     ("settings", "Settings"),
 )
 
+OWN_PAGES = {"": "Overview", "activity": "Activity", "account": "Account"}  # first word of the address -> name
+
+# The first word after a game's name in addresses -> the page of the navigation that it belongs to, if not its own.
+SECTIONS = {"conflicts": "transactions", "refunds": "transactions", "mapping": "integration"}
+
 MOST_OPEN_SHOWN = 100  # refused calls, in the navigation
+MOST_GAMES_SHOWN = 30  # to switch to; the overview has all
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
@@ -102,12 +109,7 @@ def guard() -> AnyResponse | None:
     """Let only the owner in, and only our own forms change something."""
     if request.endpoint == "dashboard.static":
         return None
-    token = request.cookies.get(SESSION_COOKIE, "")
-    connection = current_installation().database.read()
-    row = owner.session(connection, token) if token else None
-    g.zone = times.zone_of((row or page_facts.read(connection))["zone"])
-    g.session = None if row is None else row["token_hash"]
-    g.browser = token if row is not None else request.cookies.get(VISITOR_COOKIE) or secrets.token_urlsafe(32)
+    row = _recognise()
     if row is None and request.endpoint not in OPEN:
         return redirect(url_for("dashboard.login", next=_here()), 303)
     if row is None:
@@ -176,8 +178,12 @@ def set_cookie(
 def page(template: str, status: int = 200, **values: object) -> Response:
     """A page with the navigation around it. ``game`` is the one in the address, None when there is none."""
     game: Any = values.get("game", g.get("game"))  # an error's page has none, and reads nothing
+    section = _section(game)
     frame = {
         "game": game,
+        "section": section,
+        "here": dict(GAME_PAGES).get(section) or OWN_PAGES.get(request.path.split("/")[1]),
+        "games_to_switch": () if g.session is None or "games_to_switch" in values else _other_games(game),
         "open_calls": 0 if game is None or g.session is None else refused.count_open(read(), game.id, MOST_OPEN_SHOWN),
         "game_pages": GAME_PAGES,
         "is_signed_in": g.session is not None,
@@ -198,7 +204,14 @@ def refuse(status: int, message: str) -> Response:
         return plain_error(status, message)
     if "browser" not in g:
         g.session, g.browser = None, ""
-    return harden(page("error.html", status, game=None, code=status, message=message))
+    return harden(page("error.html", status, game=None, games_to_switch=(), code=status, message=message))
+
+
+def refuse_elsewhere(status: int, message: str) -> Response:
+    """An error at an address of nobody: a page for who is signed in, JSON for anybody else."""
+    if status == 404 and SESSION_COOKIE in request.cookies and _recognise() is not None:
+        return refuse(status, message)
+    return plain_error(status, message)
 
 
 def show_on_error(show: Callable[..., Response], *args: object) -> None:
@@ -230,10 +243,18 @@ def partner_titles() -> dict[str, str]:
 
 def find_game(slug: str) -> Game:
     """The game in an address; 404 when there is none. Ids of rows are looked for within this one only."""
-    game = current_installation().games.by_slug(slug)
+    game, g.every_game = current_installation().games.among(slug)
     if game is None:
         raise PageError(404, "There is no such game")
     return game
+
+
+def every_game() -> list[Row]:
+    """Id, slug and name of all games, by name; read once per request."""
+    if "every_game" not in g:
+        g.every_game = games.names(read())
+    found: list[Row] = g.every_game
+    return found
 
 
 def whole(value: str | None, largest: int = 2**63 - 1) -> int | None:
@@ -257,6 +278,31 @@ def download(chunks: Iterable[str | bytes], name: str, mimetype: str) -> Respons
     )
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
+
+
+def _recognise() -> Row | None:
+    """The session of the browser that asks; None when it is not signed in."""
+    token = request.cookies.get(SESSION_COOKIE, "")
+    connection = read()
+    row = owner.session(connection, token) if token else None
+    g.zone = times.zone_of((row or page_facts.read(connection))["zone"])
+    g.session = None if row is None else row["token_hash"]
+    g.browser = token if row is not None else request.cookies.get(VISITOR_COOKIE) or secrets.token_urlsafe(32)
+    return row
+
+
+def _section(game: Game | None) -> str:
+    """Which page of :data:`GAME_PAGES` this is, or belongs to; empty outside of a game."""
+    word = request.path.split("/")[3:4] if game is not None else []
+    return SECTIONS.get(word[0], word[0]) if word else ""
+
+
+def _other_games(game: Game | None) -> list[Row]:
+    """Games to switch to; none when they cannot be read, since a page must be shown then, too."""
+    try:
+        return [row for row in every_game() if game is None or row["id"] != game.id][:MOST_GAMES_SHOWN]
+    except (EngineError, DatabaseError, OSError):
+        return []
 
 
 def _here() -> str:

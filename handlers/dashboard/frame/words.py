@@ -9,7 +9,7 @@ from flask import Blueprint, request, url_for
 
 from coinslot.base import clock
 from handlers.dashboard.frame.times import day, hover, moment, zone_in_words
-from handlers.kit.wording import ago, capped, delay, money, number, shown, until, utc_moment
+from handlers.kit.wording import ago, capped, delay, money, number, shortened, shown, until, utc_moment
 
 # Word in the address -> what the page says after a change. A link of a stranger can say nothing else.
 SAID = {
@@ -72,7 +72,8 @@ TONE_OF |= dict.fromkeys(("still used", "not entered", "safe to retire"), "busy"
 
 
 def register(bp: Blueprint) -> None:
-    filters = (money, moment, utc_moment, day, hover, ago, number, shown, delay, browser_name, tone, capped, until)
+    of_values = (money, moment, utc_moment, day, hover, ago, number, shown, shortened)
+    filters = (*of_values, delay, browser_name, tone, capped, until)
     for function in filters:
         bp.add_app_template_filter(function, function.__name__)
     for maker in (said, with_query, player_address, payment_address, zone_in_words):

@@ -21,7 +21,7 @@ from coinslot.store.db import DatabaseError, EngineError, Row
 from handlers.dashboard.frame import charts
 from handlers.dashboard.frame.charts import Series
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, page, write
+from handlers.dashboard.frame.pages import PageError, every_game, page, write
 from handlers.dashboard.frame.times import day, moment
 from handlers.dashboard.frame.words import days_back
 from handlers.kit import troubles
@@ -70,12 +70,34 @@ class Figures:
 
 
 def overview() -> Response:
+    """What is wrong, and the figures of every game."""
+    return _overview(None)
+
+
+def game_overview(game: Game) -> Response:
+    """The same of one game."""
+    return _overview(game)
+
+
+def _overview(only: Game | None) -> Response:
     installation = current_installation()
     connection = installation.database.read()
     days = days_back(DAYS)
-    outlines = _tried(lambda: games.outlines(connection, installation.catalogue), "games")
+    outlines = (
+        [only]
+        if only is not None
+        else _tried(lambda: games.outlines(connection, installation.catalogue, every_game()), "games")
+    )
     if outlines is None:
-        return page("overview.html", troubles=[troubles.UNREADABLE], names={}, games=None, relay=None, proof=None)
+        return page(
+            "overview.html",
+            games_to_switch=(),
+            troubles=[troubles.UNREADABLE],
+            names={},
+            games=None,
+            relay=None,
+            proof=None,
+        )
     counted = _tried(lambda: _counted(counters.list_since(connection, days[0])), "counters")
     items = _tried(lambda: counters.top_items(connection, days[-ITEM_DAYS], TOP_ITEMS), "items")
     known = _tried(lambda: contacts.of_all(connection), "contacts")
@@ -96,9 +118,10 @@ def overview() -> Response:
         }
         for number, game in enumerate(outlines)
     ]
+    found = troubles.list_troubles(installation, outlines, known)
     return page(
         "overview.html",
-        troubles=troubles.list_troubles(installation, outlines, known),
+        troubles=[each for each in found if only is None or each.game == only.slug],
         names={game.slug: game.name for game in outlines},
         games=shown,
         relay=None if background is None else _relay(background[1]),

@@ -6,8 +6,9 @@ for (const button of document.querySelectorAll("[data-copy]")) {
   button.addEventListener("click", async () => {
     const label = button.textContent;
     await navigator.clipboard.writeText(button.dataset.copy);
-    button.textContent = "Copied";
-    setTimeout(() => { button.textContent = label; }, 1500);
+    button.classList.add("done");
+    if (label) button.textContent = "Copied";
+    setTimeout(() => { button.classList.remove("done"); button.textContent = label; }, 1500);
   });
 }
 // A list with a box in its head: all or none.
@@ -31,3 +32,10 @@ for (const form of document.querySelectorAll("form[data-preview]")) {
   };
   form.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(refresh, 300); });
 }
+// A menu closes with Escape, and when somebody goes on elsewhere.
+const menus = document.querySelectorAll("details.menu");
+document.addEventListener("click", (event) => { for (const each of menus) if (!each.contains(event.target)) each.open = false; });
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const each of menus) if (each.open) { each.open = false; each.querySelector("summary").focus(); }
+});
