@@ -16,9 +16,9 @@
 -- What the installation knows about itself, one fact per row:
 --   vault.key_id          id of the master key every sealed value is under
 --   vault.checked_key_id  id of the master key of which somebody has shown a copy (flask key check), and when
---   owner.password_hash   scrypt; its presence ends the setup link
 --   pages.zone            IANA name of the time zone of the pages; absent: UTC
---   owner.totp            whether a second factor is asked for: its secret is sealed in installation_secrets
+--   owner.setup_nonce     of the newest setup link; the earlier links do not work
+--   person.removed.<name> when somebody of this folded name was removed: a restore removes them again
 --   heartbeat.arrived_at  when the heartbeat's URL last answered as it should; absent: not yet
 --   heartbeat.failure     why it did not, since when; absent: the last call arrived
 --   restored_at           when a backup was restored last; absent: never
@@ -32,7 +32,7 @@ CREATE TABLE installation (
 
 -- Secrets of the installation itself, sealed as those of games are.
 CREATE TABLE installation_secrets (
-    name        TEXT NOT NULL PRIMARY KEY,     -- owner.totp, and owner.totp_offered until it has been confirmed;
+    name        TEXT NOT NULL PRIMARY KEY,     -- totp.<id of a person>, and totp_offered.<id> until it is confirmed;
                                                -- alert.<target> and heartbeat.url: URLs, which are secrets too;
                                                -- search.addresses: the key of the hashes in search_keys
     ciphertext  BLOB NOT NULL,
@@ -57,23 +57,46 @@ CREATE TABLE proofs (
     CHECK ((file IS NULL) = (size_bytes IS NULL))
 ) STRICT;
 
--- Browsers in which the owner is signed in. The cookie holds a token, of which only a hash is stored.
-CREATE TABLE owner_sessions (
+-- Who may sign in: owners, who may do everything, and support (handlers/dashboard/frame/roles.py says what they may).
+CREATE TABLE people (
+    id                  INTEGER PRIMARY KEY,
+    name                TEXT NOT NULL,         -- as it was written; the actor in audit
+    folded              TEXT NOT NULL UNIQUE,  -- the name as it is looked for: no two differ by case or accents alone
+    role                TEXT NOT NULL CHECK (role IN ('owner', 'support')),
+    password_hash       TEXT,                  -- scrypt; NULL: invited, and has not accepted
+    totp_step           INTEGER,               -- the last time step used; NULL: no second factor is asked for. Its secret
+                                               -- is in installation_secrets
+    invitation_hash     TEXT UNIQUE,           -- SHA-256 of the token in the link; NULL: there is no link. One that was
+                                               -- accepted stays, so that its link can say so
+    invitation_ends_at  TEXT,
+    created_at          TEXT NOT NULL,
+    CHECK ((invitation_hash IS NULL) = (invitation_ends_at IS NULL))
+) STRICT;
+
+-- Browsers in which somebody is signed in. The cookie holds a token, of which only a hash is stored.
+CREATE TABLE sessions (
     token_hash      TEXT NOT NULL PRIMARY KEY,
+    person_id       INTEGER NOT NULL REFERENCES people (id) ON DELETE CASCADE,
     created_at      TEXT NOT NULL,
     seen_at         TEXT NOT NULL,             -- to within some minutes
     expires_at      TEXT NOT NULL,
     remote_address  TEXT NOT NULL,
-    user_agent      TEXT NOT NULL
+    user_agent      TEXT NOT NULL,
+    shown_page      TEXT,                      -- the one page on which support has pressed Show; NULL: none
+    shown_until     TEXT,
+    CHECK ((shown_page IS NULL) = (shown_until IS NULL))
 ) STRICT;
-CREATE INDEX owner_sessions_by_expiry ON owner_sessions (expires_at);  -- pruning
+CREATE INDEX sessions_by_expiry ON sessions (expires_at);        -- pruning
+CREATE INDEX sessions_by_person ON sessions (person_id);         -- ending them; removing a person
 
 -- Each signs in once, in place of a lost second factor.
 CREATE TABLE recovery_codes (
     code_hash   TEXT NOT NULL PRIMARY KEY,
+    person_id   INTEGER NOT NULL REFERENCES people (id) ON DELETE CASCADE,
     created_at  TEXT NOT NULL,
     used_at     TEXT
 ) STRICT;
+CREATE INDEX recovery_codes_by_person ON recovery_codes (person_id);  -- counting, replacing, removing a person
 
 -- Where alerts are sent (coinslot/operations/alerts). The URL of each is in installation_secrets.
 CREATE TABLE alert_targets (
@@ -251,7 +274,7 @@ CREATE INDEX used_entries_by_expiry ON used_entries (expires_at);  -- pruning
 
 -- Wrong passwords and the like, counted per key of the caller that is slowed down; the key is a hash.
 CREATE TABLE throttles (
-    game_id         INTEGER NOT NULL,          -- 0: at the owner's own login
+    game_id         INTEGER NOT NULL,          -- 0: when people sign in to the pages
     key             TEXT NOT NULL,
     failures        INTEGER NOT NULL,
     last_failed_at  TEXT NOT NULL,
@@ -774,7 +797,7 @@ CREATE TABLE settlement_steps (
     state          TEXT NOT NULL CHECK (state IN
                    ('closed', 'reconciled', 'payment_confirmed', 'creators_settled', 'reopened')),
     is_skipped     INTEGER NOT NULL CHECK (is_skipped IN (0, 1)),  -- passed over, and the note says why
-    actor          TEXT NOT NULL,              -- command, owner, or job
+    actor          TEXT NOT NULL,              -- a person's name, command, or job
     note           TEXT NOT NULL,              -- empty: none
     created_at     TEXT NOT NULL
 ) STRICT;
@@ -992,7 +1015,8 @@ CREATE TABLE asides (
 CREATE TABLE audit (
     id          INTEGER PRIMARY KEY,
     game_id     INTEGER REFERENCES games (id), -- NULL: the installation as a whole
-    actor       TEXT NOT NULL,                 -- command, owner, game (its API token, its reports), or server (troubles)
+    actor       TEXT NOT NULL,                 -- a person's name; or command, game (its API token, its reports), or
+                                               -- server (troubles)
     action      TEXT NOT NULL,                 -- e.g. secret.rotate
     subject     TEXT NOT NULL,                 -- what it was done to
     created_at  TEXT NOT NULL

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from app import create_app
 from bench.orders import GAME, prepare_home
 from bench.size import COPIED, Copied, fill
-from coinslot.access import owner
+from coinslot.access import owner, sessions
 from coinslot.base import clock
 from coinslot.games import games
 from coinslot.installation import Installation
@@ -184,7 +184,8 @@ def measure_all(home: Path, times: int, only: str) -> list[str]:
     installation.database.prepare()
     client = app.test_client()
     client.set_cookie(
-        "coinslot_session", installation.database.write(lambda tx: owner.begin_session(tx, "127.0.0.1", "bench"))
+        "coinslot_session",
+        installation.database.write(lambda tx: sessions.begin(tx, owner.first(tx).id, "127.0.0.1", "bench")),
     )
     missed = []
     found = named(installation)

@@ -17,7 +17,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app import PARTNERS, create_app, new_installation, read_settings
-from coinslot.access import key_copy, keyring, owner
+from coinslot.access import key_copy, keyring, owner, people, sessions
 from coinslot.games import games, registry
 from coinslot.installation import Installation
 from handlers.appcharge.signature import sign
@@ -164,13 +164,24 @@ def simulated(app: Flask, installation: Installation) -> dict[str, str]:
 
 
 class Browser:
-    """A signed-in owner: pages are got, forms are posted with the token that every form of theirs carries."""
+    """A signed-in owner: pages are got, forms are posted with the token that every form of theirs carries.
 
-    def __init__(self, client: FlaskClient, installation: Installation) -> None:
+    ``support`` is the name of somebody who signs in in place of the owner, and is added where missing.
+    """
+
+    def __init__(self, client: FlaskClient, installation: Installation, support: str | None = None) -> None:
         self.client = client
         self.installation = installation
-        token = installation.database.write_here(lambda tx: owner.begin_session(tx, "127.0.0.1", "test"))
-        client.set_cookie("coinslot_session", token)
+
+        def sign_in(tx: Any) -> str:
+            person = owner.first(tx)
+            if support is not None:
+                if people.by_name(tx, support) is None:
+                    people.accept(tx, people.invite(tx, support, "support", "test"), "hash")
+                person = people.named(tx, support)
+            return sessions.begin(tx, person.id, "127.0.0.1", "test")
+
+        client.set_cookie("coinslot_session", installation.database.write_here(sign_in))
 
     def get(self, path: str, **kwargs: Any) -> Any:
         return self.client.get(path, **kwargs)

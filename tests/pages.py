@@ -154,6 +154,8 @@ PAGES = {
     ),
     "report_columns": Page(("{month}/differences/playcamp/{upload}",), ""),
     "account": Page(("/account",), "Account"),
+    "people_page": Page(("/account/people",), "People"),
+    "invitation": Page(("/invitation",), status=410),
     "alerts": Page(("/account/alerts",), "Alerts", "There is no target yet"),
     "new_second_factor": Page(("/account/second-factor",), status=303),
     "activity": Page(("/activity", "/activity?game=demo", "/activity?game=-&actor=command&action=zzz"), "Activity"),

@@ -12,12 +12,24 @@ import click
 import pytest
 
 from app import create_app
+from handlers.dashboard.frame import roles
 
 FOLDER = Path(__file__).parent / "surface"
 
 
 def urls(app: Any) -> str:
     found = (f"{','.join(sorted(rule.methods - {'HEAD'}))} {rule.rule}" for rule in app.url_map.iter_rules())
+    return "".join(f"{line}\n" for line in sorted(found))
+
+
+def people(app: Any) -> str:
+    """Who may ask for each address of the owner's pages: anybody, support and owners, or owners alone."""
+    found = []
+    for rule in app.url_map.iter_rules():
+        blueprint, _, endpoint = rule.endpoint.partition(".")
+        if blueprint == "dashboard":
+            who = "anybody" if endpoint in roles.OPEN else "support" if endpoint in roles.SUPPORT_MAY else "owner"
+            found.append(f"{who} {','.join(sorted(rule.methods - {'HEAD', 'OPTIONS'}))} {rule.rule}")
     return "".join(f"{line}\n" for line in sorted(found))
 
 
@@ -63,6 +75,7 @@ def openapi(app: Any) -> str:
 
 LISTS = {
     "urls.txt": urls,
+    "people.txt": people,
     "commands.txt": command_lines,
     "settings.txt": settings,
     "secrets.txt": secrets,

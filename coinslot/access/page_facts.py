@@ -1,6 +1,6 @@
 """What every page of the installation needs: the time zone of the pages.
 
-It is read together with the session (``owner.session``), so that it costs no statement of its own.
+It is read together with the session (``sessions.find``), so that it costs no statement of its own.
 """
 
 from coinslot.base import moments

@@ -1,7 +1,7 @@
-"""The owner's second factor: six digits that an app shows, and recovery codes for when the phone is lost.
+"""A person's second factor: six digits that an app shows, and recovery codes for when the phone is lost.
 
-It is asked for only after the owner has entered a first code, so that a QR code that was never read locks nobody out. A
-code works once: its time step is kept, and codes of that step or an earlier one are refused.
+It is asked for only after its person has entered a first code, so that a QR code that was never read locks nobody out.
+A code works once: its time step is kept, and codes of that step or an earlier one are refused.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import secrets
 import pyotp
 
 from coinslot.access import own_secrets
+from coinslot.access.people import Person
 from coinslot.access.vault import Vault
 from coinslot.base import clock, signing, spellings
 from coinslot.store import audit, queries
@@ -23,23 +24,20 @@ RECOVERY_CODES = 10
 RECOVERY_CHARACTERS = 16  # of 32 kinds: 80 bits, too many to try them all against a copy of the hashes
 RECOVERY_GROUP = 4
 
-# The fact of the installation with the last time step used; its presence switches the second factor on.
-FACT = "owner.totp"
-OFFERED = "owner.totp_offered"
+
+def is_on(connection: Connection, person: Person) -> bool:
+    return _last_step(connection, person) is not None
 
 
-def is_on(connection: Connection) -> bool:
-    return _last_step(connection) is not None
+def offer(tx: Connection, vault: Vault, person: Person) -> None:
+    """Make a secret for the person's app; its codes are not asked for before :func:`confirm`."""
+    own_secrets.put(tx, vault, f"totp_offered.{person.id}", pyotp.random_base32())
 
 
-def offer(tx: Connection, vault: Vault) -> None:
-    """Make a secret for the owner's app; its codes are not asked for before :func:`confirm`."""
-    own_secrets.put(tx, vault, OFFERED, pyotp.random_base32())
-
-
-def offered(connection: Connection, vault: Vault) -> str | None:
+def offered(connection: Connection, vault: Vault, person: Person) -> str | None:
     """The secret that waits for its first code; None when there is none or it is older than an hour."""
-    return own_secrets.opened(connection, vault, OFFERED, oldest=clock.stamp(clock.now() - OFFER_SECONDS))
+    oldest = clock.stamp(clock.now() - OFFER_SECONDS)
+    return own_secrets.opened(connection, vault, f"totp_offered.{person.id}", oldest=oldest)
 
 
 def address(secret: str, name: str) -> str:
@@ -47,79 +45,87 @@ def address(secret: str, name: str) -> str:
     return str(pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name="Coinslot"))
 
 
-def confirm(tx: Connection, vault: Vault, code: str, actor: str) -> list[str] | None:
+def confirm(tx: Connection, vault: Vault, person: Person, code: str) -> list[str] | None:
     """Switch the offered second factor on if this is one of its codes; returns the recovery codes, else None."""
-    secret = offered(tx, vault)
+    secret = offered(tx, vault, person)
     step = None if secret is None else _step(secret, code, after=-1)
     if secret is None or step is None:
         return None
-    own_secrets.put(tx, vault, FACT, secret)
-    own_secrets.delete(tx, OFFERED)
-    queries.set_fact(tx, FACT, str(step))
-    audit.record(tx, None, actor, "second-factor.on", "owner")
-    return _new_recovery_codes(tx)
+    own_secrets.put(tx, vault, f"totp.{person.id}", secret)
+    own_secrets.delete(tx, f"totp_offered.{person.id}")
+    _set_last_step(tx, person, step)
+    audit.record(tx, None, person.name, "second-factor.on", person.name)
+    return _new_recovery_codes(tx, person)
 
 
-def accept(tx: Connection, vault: Vault, code: str) -> bool:
-    """Use up a code of the app, or a recovery code; returns whether it was right and unused."""
-    last = _last_step(tx)
+def accept(tx: Connection, vault: Vault, person: Person, code: str) -> bool:
+    """Use up a code of the person's app, or a recovery code; returns whether it was right and unused."""
+    last = _last_step(tx, person)
     if last is None:
         return False
     if len(spellings.code(code)) != DIGITS:
-        return _use_recovery_code(tx, code)
-    secret = own_secrets.opened(tx, vault, FACT)
+        return _use_recovery_code(tx, person, code)
+    secret = own_secrets.opened(tx, vault, f"totp.{person.id}")
     # A step further ahead than any code can be was kept before the clock was set back: it must not lock out.
     is_ahead = last > _current_step() + STEPS_APART
     step = None if secret is None else _step(secret, code, after=-1 if is_ahead else last)
     if step is None:
         return False
-    queries.set_fact(tx, FACT, str(step))
+    _set_last_step(tx, person, step)
     return True
 
 
-def turn_off(tx: Connection, actor: str) -> bool:
+def turn_off(tx: Connection, person: Person, actor: str) -> bool:
     """Ask only for the password from now on; returns whether there was a second factor."""
-    was_on = is_on(tx)
-    tx.execute("DELETE FROM installation WHERE name = :name", {"name": FACT})
-    for name in (FACT, OFFERED):
+    was_on = is_on(tx, person)
+    _set_last_step(tx, person, None)
+    for name in (f"totp.{person.id}", f"totp_offered.{person.id}"):
         own_secrets.delete(tx, name)
-    tx.execute("DELETE FROM recovery_codes")
+    _delete_recovery_codes(tx, person)
     if was_on:
-        audit.record(tx, None, actor, "second-factor.off", "owner")
+        audit.record(tx, None, actor, "second-factor.off", person.name)
     return was_on
 
 
-def replace_recovery_codes(tx: Connection, actor: str) -> list[str]:
+def replace_recovery_codes(tx: Connection, person: Person) -> list[str]:
     """New recovery codes; earlier ones stop working."""
-    audit.record(tx, None, actor, "second-factor.recovery-codes", "owner")
-    return _new_recovery_codes(tx)
+    audit.record(tx, None, person.name, "second-factor.recovery-codes", person.name)
+    return _new_recovery_codes(tx, person)
 
 
-def recovery_codes_left(connection: Connection) -> int:
-    count: int = queries.value(connection, "SELECT count(*) FROM recovery_codes WHERE used_at IS NULL", {})
+def recovery_codes_left(connection: Connection, person: Person) -> int:
+    sql = "SELECT count(*) FROM recovery_codes WHERE person_id = :id AND used_at IS NULL"
+    count: int = queries.value(connection, sql, {"id": person.id})
     return count
 
 
-def _new_recovery_codes(tx: Connection) -> list[str]:
-    tx.execute("DELETE FROM recovery_codes")
+def _new_recovery_codes(tx: Connection, person: Person) -> list[str]:
+    _delete_recovery_codes(tx, person)
     codes = []
     for _ in range(RECOVERY_CODES):
         bare = "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz234567") for _ in range(RECOVERY_CHARACTERS))
-        queries.insert(tx, "recovery_codes", {"code_hash": _hash(bare), "created_at": clock.stamp()})
+        row = {"code_hash": _hash(bare), "person_id": person.id, "created_at": clock.stamp()}
+        queries.insert(tx, "recovery_codes", row)
         groups = range(0, RECOVERY_CHARACTERS, RECOVERY_GROUP)
         codes.append("-".join(bare[start : start + RECOVERY_GROUP] for start in groups))
     return codes
 
 
-def _use_recovery_code(tx: Connection, code: str) -> bool:
+def _delete_recovery_codes(tx: Connection, person: Person) -> None:
+    tx.execute("DELETE FROM recovery_codes WHERE person_id = :id", {"id": person.id})
+
+
+def _use_recovery_code(tx: Connection, person: Person, code: str) -> bool:
     # Of characters that look alike, our codes have one each.
     bare = spellings.code(code).lower().translate(str.maketrans("018", "olb"))
     used = tx.execute(
-        "UPDATE recovery_codes SET used_at = :now WHERE code_hash = :hash AND used_at IS NULL",
-        {"hash": _hash(bare), "now": clock.stamp()},
+        """UPDATE recovery_codes SET used_at = :now
+           WHERE code_hash = :hash AND person_id = :id AND used_at IS NULL""",
+        {"hash": _hash(bare), "id": person.id, "now": clock.stamp()},
     ).rowcount
     if used:
-        audit.record(tx, None, "owner", "second-factor.recovery", f"{recovery_codes_left(tx)} codes left")
+        left = recovery_codes_left(tx, person)
+        audit.record(tx, None, person.name, "second-factor.recovery", f"{left} codes left")
     return used > 0
 
 
@@ -141,6 +147,11 @@ def _hash(bare: str) -> str:
     return hashlib.sha256(bare.encode()).hexdigest()
 
 
-def _last_step(connection: Connection) -> int | None:
-    step = queries.fact(connection, FACT)
-    return None if step is None else int(step)
+def _last_step(connection: Connection, person: Person) -> int | None:
+    """The last time step used; None where no second factor is on."""
+    step: int | None = queries.get(connection, "totp_step", "people", id=person.id)
+    return step
+
+
+def _set_last_step(tx: Connection, person: Person, step: int | None) -> None:
+    tx.execute("UPDATE people SET totp_step = :step WHERE id = :id", {"id": person.id, "step": step})

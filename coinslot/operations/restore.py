@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coinslot.access import keyring, owner
+from coinslot.access import keyring, people, sessions
 from coinslot.access.vault import MasterKey, Vault, database_key_id, set_database_key_id
 from coinslot.base import clock
 from coinslot.ledger import notices
@@ -126,7 +126,8 @@ def _prepare(
         deliveries.begin_above(connection, _far_above(deliveries.last_ids(connection), live.last_ids))
         for row in connection.execute("SELECT id FROM games").fetchall():
             revision.touch(connection, row["id"])
-        owner.end_sessions(connection)  # the copy may hold one that was ended since
+        sessions.end_all(connection)  # the copy may hold one that was ended since
+        people.remove_again(connection, live.removed)
         forgotten = forgetting.forget_again(connection, key, home)
         watch.forget(connection)  # they may have been sent since
         notices.set_restored(connection)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from coinslot.access import people
 from coinslot.access.vault import database_key_id
 from coinslot.base import clock
 from coinslot.operations.backup import BackupError, copy_pages, remove, side_files, sync, write_copy
@@ -32,6 +33,7 @@ class Live:
     page_size: int | None = None
     last_ids: Mapping[str, int] = field(default_factory=dict)  # of the feeds, of deliveries and attempts
     has_game: bool = False
+    removed: Mapping[str, str] = field(default_factory=dict)  # people, folded name -> when
 
 
 def look_at(path: Path) -> Live:
@@ -49,6 +51,7 @@ def look_at(path: Path) -> Live:
             known["last_ids"] = last_ids
             known["key_id"] = database_key_id(connection)
             known["has_game"] = holds_game(connection)
+            known["removed"] = people.removed(connection)
             known["last_ids"] = last_ids | deliveries.last_ids(connection)
         version = file_version(connection)
         (known["page_size"],) = connection.execute("PRAGMA page_size").fetchone()

@@ -260,6 +260,9 @@ _ONE_BY_ONE = """
     UNION ALL
     SELECT 'no_game', NULL, NULL, NULL, NULL, NULL, NULL WHERE NOT EXISTS (SELECT 1 FROM games)
     UNION ALL
+    SELECT 'no_password', NULL, NULL, NULL, NULL, NULL, NULL
+    WHERE NOT EXISTS (SELECT 1 FROM people WHERE role = 'owner' AND password_hash IS NOT NULL)
+    UNION ALL
     SELECT 'alert_failed', NULL, failures, last_failure, name, NULL, last_failed_at
     FROM alert_targets WHERE failures > 0
     UNION ALL

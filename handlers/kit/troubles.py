@@ -91,10 +91,8 @@ def is_begun(game: Game) -> bool:
 
 def _of_games(state: State, outlines: Sequence[Game], called: Sequence[Row]) -> Iterator[Checked]:
     by_slug = {game.slug: game for game in outlines}
-    if "owner.password_hash" in state.facts:
+    if not any(found.kind == "no_password" for found in state.found):
         yield "the owner's password is set"
-    else:
-        yield trouble_sentences.say(Found("no_password"), None)
     for found in state.found:
         game = by_slug.get(found.game or "")
         if found.kind in ("no_players", "no_items") and (game is None or not is_begun(game)):

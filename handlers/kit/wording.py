@@ -8,6 +8,7 @@ from coinslot.base import money as amounts
 
 NOTHING = "\N{EN DASH}"
 LONGEST_CODE = 10  # of a currency
+LONGEST_ID = 24  # of one that is shortened
 LONGEST_SHOWN = 300  # characters of a text in a list
 # Controls and the marks that turn the direction of text around; line breaks and tabs may stay.
 _UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
@@ -74,7 +75,7 @@ def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
 
 
-def shortened(value: object, longest: int = 24) -> str:
+def shortened(value: object, longest: int = LONGEST_ID) -> str:
     """An id without its middle, so that it has at most ``longest`` characters: beginning and end tell ids apart."""
     text = str(value)
     if len(text) > longest:

@@ -3,8 +3,12 @@
 import pyotp
 import pytest
 
-from coinslot.access import keyring, second_factor
+from coinslot.access import keyring, owner, second_factor
 from coinslot.access.vault import MasterKey
+
+
+def whose(installation):
+    return installation.database.write_here(owner.first)
 
 
 @pytest.fixture
@@ -14,15 +18,16 @@ def write(installation):
 
 def offer(installation):
     """The secret of a new offer."""
-    installation.database.write_here(lambda tx: second_factor.offer(tx, installation.vault))
-    return second_factor.offered(installation.database.read(), installation.vault)
+    person = whose(installation)
+    installation.database.write_here(lambda tx: second_factor.offer(tx, installation.vault, person))
+    return second_factor.offered(installation.database.read(), installation.vault, person)
 
 
 @pytest.fixture
 def secret(installation, write, clock):
     """A second factor that is on, with the clock three steps after the code that switched it on."""
     secret = offer(installation)
-    assert write(lambda tx: second_factor.confirm(tx, installation.vault, code(secret), "owner"))
+    assert write(lambda tx: second_factor.confirm(tx, installation.vault, owner.first(tx), code(secret)))
     assert not accept(installation, code(secret))  # that code signs nobody in
     clock.shift(90)
     return secret
@@ -34,23 +39,25 @@ def code(secret, steps=0):
 
 
 def accept(installation, given):
-    return installation.database.write_here(lambda tx: second_factor.accept(tx, installation.vault, given))
+    return installation.database.write_here(
+        lambda tx: second_factor.accept(tx, installation.vault, owner.first(tx), given)
+    )
 
 
 def test_an_offer_is_not_asked_for_before_a_code_of_it_was_shown(installation, write, db):
     secret = offer(installation)
-    assert not second_factor.is_on(installation.database.read())
-    assert write(lambda tx: second_factor.confirm(tx, installation.vault, "000000x", "owner")) is None
-    codes = write(lambda tx: second_factor.confirm(tx, installation.vault, code(secret), "owner"))
-    assert second_factor.is_on(installation.database.read())
+    assert not second_factor.is_on(installation.database.read(), whose(installation))
+    assert write(lambda tx: second_factor.confirm(tx, installation.vault, owner.first(tx), "000000x")) is None
+    codes = write(lambda tx: second_factor.confirm(tx, installation.vault, owner.first(tx), code(secret)))
+    assert second_factor.is_on(installation.database.read(), whose(installation))
     assert len(set(codes)) == second_factor.RECOVERY_CODES
-    assert [each["name"] for each in db("SELECT name FROM installation_secrets")] == ["owner.totp"]
+    assert [each["name"] for each in db("SELECT name FROM installation_secrets")] == ["totp.1"]
 
 
 def test_an_offer_ends_after_an_hour(installation, clock):
     offer(installation)
     clock.shift(second_factor.OFFER_SECONDS + 1)
-    assert second_factor.offered(installation.database.read(), installation.vault) is None
+    assert second_factor.offered(installation.database.read(), installation.vault, whose(installation)) is None
 
 
 def test_a_code_is_good_once_and_no_earlier_one_after_it(installation, secret):
@@ -80,21 +87,21 @@ def test_a_clock_that_was_set_back_locks_nobody_out(installation, secret, clock)
 
 
 def test_a_recovery_code_signs_in_once_and_is_kept_as_a_hash(installation, write, secret, db):
-    codes = write(lambda tx: second_factor.replace_recovery_codes(tx, "owner"))
+    codes = write(lambda tx: second_factor.replace_recovery_codes(tx, owner.first(tx)))
     first = codes[0]
     assert accept(installation, first.upper().replace("-", " ").replace("O", "0"))
     assert not accept(installation, first)
     assert accept(installation, codes[1])
-    assert second_factor.recovery_codes_left(installation.database.read()) == 8
+    assert second_factor.recovery_codes_left(installation.database.read(), whose(installation)) == 8
     assert first.replace("-", "") not in str(db("SELECT * FROM recovery_codes"))
-    write(lambda tx: second_factor.replace_recovery_codes(tx, "owner"))  # which ends the others
+    write(lambda tx: second_factor.replace_recovery_codes(tx, owner.first(tx)))  # which ends the others
     assert not accept(installation, codes[2])
 
 
 def test_switched_off_nothing_of_it_is_left_and_nothing_is_accepted(installation, write, secret, db):
-    codes = write(lambda tx: second_factor.replace_recovery_codes(tx, "owner"))
-    assert write(lambda tx: second_factor.turn_off(tx, "command"))
-    assert not write(lambda tx: second_factor.turn_off(tx, "command"))
+    codes = write(lambda tx: second_factor.replace_recovery_codes(tx, owner.first(tx)))
+    assert write(lambda tx: second_factor.turn_off(tx, owner.first(tx), "command"))
+    assert not write(lambda tx: second_factor.turn_off(tx, owner.first(tx), "command"))
     assert db("SELECT * FROM installation_secrets") == db("SELECT * FROM recovery_codes") == []
     assert not accept(installation, codes[0])
     assert not accept(installation, code(secret))

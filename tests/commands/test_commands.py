@@ -885,11 +885,11 @@ def test_admin_password(fresh: Place) -> None:
     password = "correct horse ß\N{COMBINING ACUTE ACCENT}"
     output = fresh.ok("admin", "password", stdin=f"{password}\n")
 
-    ((stored,),) = fresh.rows("SELECT value FROM installation WHERE name = 'owner.password_hash'")
+    ((stored,),) = fresh.rows("SELECT password_hash FROM people WHERE name = 'owner'")
     assert stored.startswith("scrypt:")
     assert check_password_hash(stored, password)
     assert password.encode() not in fresh.every_byte() + output.encode()
-    assert ("command", "owner.password") in fresh.rows("SELECT actor, action FROM audit")
+    assert ("command", "person.password") in fresh.rows("SELECT actor, action FROM audit")
 
 
 def test_admin_password_refuses(fresh: Place) -> None:

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from coinslot.access import owner
+from coinslot.access import owner, sessions
 from coinslot.games import registry
 from coinslot.ledger import boosts, events, reports
 from coinslot.ledger import credit as ledger
@@ -52,7 +52,7 @@ def fill(installation, client, studio):
             one = parsing.Payment(**given, source="push", amount=amount, currency="USD", purchased_at=None)
             payments.store(tx, game_id, one, is_registering=True)
         audit.record(tx, game_id, WORST[:100], WORST[:100], WORST)
-        owner.begin_session(tx, "192.0.2.7", WORST)
+        sessions.begin(tx, owner.first(tx).id, "192.0.2.7", WORST)
         counters.add_each(tx, game_id, "<i>", {("credited", ""): 1, ("gross", "USD"): 5})
         counters.add_each(tx, game_id, "appcharge", {("item", SENDABLE[:60]): 1})
         kept = {"type": "sponsor.created", "dedupe_key": "d", "data": {"creator_key": WORST}, "raw_body": None}

@@ -9,7 +9,7 @@ import pytest
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from app import create_app
-from coinslot.access import owner, second_factor
+from coinslot.access import owner, people, second_factor, sessions
 from tests.conftest import Browser
 from tests.pages import HOSTILE, assert_has
 
@@ -63,18 +63,18 @@ class TestPassword:
         assert answer.status_code == 303
         assert browser.get("/account").status_code == 200
         assert other.get("/account").status_code == 303
-        (row,) = db("SELECT value FROM installation WHERE name = 'owner.password_hash'")
-        assert row["value"].startswith("scrypt:")
-        assert check_password_hash(row["value"], "another long one")
-        assert "owner.password" in actions(db)
+        (row,) = db("SELECT password_hash FROM people WHERE name = 'owner'")
+        assert row["password_hash"].startswith("scrypt:")
+        assert check_password_hash(row["password_hash"], "another long one")
+        assert "person.password" in actions(db)
 
     def test_the_present_one_is_asked_and_a_short_one_refused(self, browser, db):
-        before = db("SELECT * FROM installation")
+        before = db("SELECT * FROM people")
         assert browser.post("/account/password", current="wrong", password="another long one").status_code == 403
         short = browser.post("/account/password", current=PASSWORD, password="short")
         assert short.status_code == 400
         assert "at least 10 characters" in short.text
-        assert db("SELECT * FROM installation") == before
+        assert db("SELECT * FROM people") == before
 
     def test_whoever_sits_at_an_open_browser_cannot_guess_it(self, browser, clock):
         for _ in range(10):
@@ -202,7 +202,7 @@ class TestBrowsers:
         first, second = Browser(app.test_client(), installation), Browser(app.test_client(), installation)
         token = first.client.get_cookie("coinslot_session").value
         assert browser.get("/account").text.count("this one") == 1
-        browser.post("/account/browsers/end", browser=owner.session_hash(token))
+        browser.post("/account/browsers/end", browser=sessions.token_hash(token))
         assert first.get("/").status_code == 303
         assert second.get("/").status_code == 200
         browser.post("/account/browsers/end", browser="others")
@@ -211,7 +211,7 @@ class TestBrowsers:
         assert "said=nothing" in browser.post("/account/browsers/end", browser=HOSTILE).location
         browser.post("/account/browsers/end", browser="all")
         assert browser.get("/").status_code == 303
-        assert db("SELECT * FROM owner_sessions") == []
+        assert db("SELECT * FROM sessions") == []
         assert actions(db).count("session.end") == 3
 
 
@@ -295,4 +295,5 @@ def test_nothing_secret_is_on_the_page(browser, installation, studio, secret):
     page = html.unescape(browser.get("/account").text)
     for value in (secret, studio.token, installation.vault.current(installation.database.read()).text(), "scrypt"):
         assert value not in page
-    assert second_factor.is_on(installation.database.read())
+    connection = installation.database.read()
+    assert second_factor.is_on(connection, people.named(connection, "owner"))

@@ -45,7 +45,7 @@ def test_it_filters_by_game_actor_and_word(browser, installation, studio, other,
         (studio.row["id"], "owner", "secret.set", "one"),
         (studio.row["id"], "command", "secret.rotate", "two"),
         (other.row["id"], "owner", "secret.set", "three"),
-        (None, "owner", "owner.password", "four"),
+        (None, "owner", "person.password", "four"),
     )
     assert subjects("game=demo&actor=owner") == ["one"]
     assert subjects("action=secret&game=other") == ["three"]

@@ -8,7 +8,7 @@ import pytest
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from app import create_app
-from coinslot.access import owner
+from coinslot.access import owner, sessions
 from handlers.kit import passwords
 from tests.pages import assert_has
 
@@ -36,11 +36,11 @@ def test_setup_sets_the_password_adds_the_game_and_shows_its_token_once(client, 
         "http://127.0.0.1:8000/playtem/space-miner/credit",
     )
     assert client.get("/game/v1/items", headers={"Authorization": f"Bearer {api_token}"}).json == {"items": []}
-    (row,) = db("SELECT value FROM installation WHERE name = 'owner.password_hash'")
-    assert row["value"].startswith("scrypt:")
-    assert check_password_hash(row["value"], PASSWORD)
+    (row,) = db("SELECT password_hash FROM people WHERE name = 'owner'")
+    assert row["password_hash"].startswith("scrypt:")
+    assert check_password_hash(row["password_hash"], PASSWORD)
     assert db("SELECT slug, name FROM games") == [{"slug": "space-miner", "name": "Space Miner"}]
-    assert [each["action"] for each in db("SELECT action FROM audit")] == ["owner.setup", "game.add", "owner.login"]
+    assert [each["action"] for each in db("SELECT action FROM audit")] == ["owner.setup", "game.add", "person.login"]
     for path in installation.settings.home.iterdir():
         assert api_token.encode() not in path.read_bytes()
 
@@ -155,7 +155,7 @@ class TestLogin:
         assert answer.status_code == 303
         assert_has(cookie, "HttpOnly", "SameSite=Lax")
         assert client.get("/").status_code == 200
-        (row,) = db("SELECT * FROM owner_sessions")
+        (row,) = db("SELECT * FROM sessions")
         assert row["token_hash"] not in cookie
         assert cookie.partition("=")[2].partition(";")[0] not in str(row)
 
@@ -190,7 +190,7 @@ class TestLogin:
             assert self.sign_in(client).status_code == 303
             assert client.get("/").status_code == 200
             if end == "time":
-                clock.shift(owner.SESSION_SECONDS + 1)
+                clock.shift(sessions.SESSION_SECONDS + 1)
             else:
                 digest = generate_password_hash(PASSWORD)
                 installation.database.write_here(lambda tx, digest=digest: owner.set_password(tx, digest, "command"))
@@ -199,7 +199,7 @@ class TestLogin:
     def test_visits_keep_it_alive(self, client, clock):
         self.sign_in(client)
         for _ in range(3):
-            clock.shift(owner.SESSION_SECONDS - 60)
+            clock.shift(sessions.SESSION_SECONDS - 60)
             assert client.get("/").status_code == 200
 
     @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from coinslot.access import owner
+from coinslot.access import owner, sessions
 from coinslot.games import games
 from coinslot.operations import proofs, troubles
 from coinslot.outbox import deliveries, lists
@@ -53,7 +53,7 @@ class TestFigures:
         page = text_of(browser.get("/"))
         assert_has(page, "Grants today 2 7 in 30 days", "Appcharge 0 JPY 0 JPY 700 JPY 0 JPY")
         clock.shift(29 * 86400)
-        token = installation.database.write_here(lambda tx: owner.begin_session(tx, "a", "b"))
+        token = installation.database.write_here(lambda tx: sessions.begin(tx, owner.first(tx).id, "a", "b"))
         browser.client.set_cookie("coinslot_session", token)
         assert "Grants today 0 2 in 30 days" in text_of(browser.get("/"))
 
@@ -100,7 +100,7 @@ class TestFigures:
         count(installation, studio, "appcharge", **{f"item__{HOSTILE[:40]}": 1, "item__=cmd": 3})
         clock.shift(400 * 86400)
         count(installation, studio, "relay", failed__timeout=4)
-        token = installation.database.write_here(lambda tx: owner.begin_session(tx, "a", "b"))
+        token = installation.database.write_here(lambda tx: sessions.begin(tx, owner.first(tx).id, "a", "b"))
         browser.client.set_cookie("coinslot_session", token)
         answer = browser.get("/games/demo/figures.csv")
         assert answer.headers["Content-Disposition"] == 'attachment; filename="demo-figures.csv"'
@@ -115,7 +115,7 @@ class TestFigures:
 
 class TestTroubles:
     def test_a_game_in_order_has_none(self, installation, studio):
-        assert kinds(installation) == {"no_alerts", "no_heartbeat"}
+        assert kinds(installation) == {"no_alerts", "no_heartbeat", "no_password"}
 
     def test_without_a_game_the_page_says_what_to_do_first(self, browser):
         page = text_of(browser.get("/"))
@@ -241,7 +241,7 @@ class TestTroubles:
         values = dict.fromkeys(
             (
                 "most listed looked_at reserved now hour_ago day_ago recently rotation_began oldest_beat newest_beat"
-                " forgotten two_days_ago hours_ago"
+                " forgotten two_days_ago hours_ago unanswered_before unended_before"
             ).split(),
             1,
         )
@@ -263,6 +263,7 @@ class TestTroubles:
             "proofs",
             "k",
             "asides",
+            "people",
         }
         for statement in (troubles._ONE_BY_ONE, proofs.TROUBLES, troubles._COUNTED):
             named = set(re.findall(r"\) (\w+)(?=\n|\)| WHERE)", statement))  # what a subquery found, which is few

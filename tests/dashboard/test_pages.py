@@ -41,8 +41,8 @@ class TestGuard:
     def test_without_a_session_every_page_leads_to_the_login_and_no_post_works(self, app, client, studio, db):
         before, seen = db("SELECT * FROM audit"), 0
         for method, open_ones in (
-            ("GET", ("static", "login", "setup")),
-            ("POST", ("sign_in", "sign_in_with_code", "complete_setup")),
+            ("GET", ("static", "login", "setup", "invitation")),
+            ("POST", ("sign_in", "sign_in_with_code", "complete_setup", "join")),
         ):
             for endpoint, address in addresses_of(app, method):
                 if endpoint not in open_ones:
@@ -55,7 +55,7 @@ class TestGuard:
     def test_with_a_session_no_post_works_without_the_form_token(self, app, browser, studio, db):
         before = db("SELECT * FROM audit")
         for endpoint, address in addresses_of(app, "POST"):
-            if endpoint != "complete_setup":
+            if endpoint not in ("complete_setup", "join"):
                 for given in ({}, {"form_token": "0" * 64}, {"form_token": "\u00e9"}):
                     assert browser.client.post(address, data=given).status_code == 403, address
         assert db("SELECT * FROM audit") == before

@@ -2,15 +2,15 @@
 
 from flask import Response, request
 
+from coinslot.access import people
 from coinslot.games import games
 from coinslot.store import audit
 from coinslot.store.audit import Wanted
-from coinslot.store.db import Row
+from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.export import csv_file
 from handlers.dashboard.frame.pages import PageError, below, page, read
 
 ACTORS = {
-    "owner": "the owner, on these pages",
     "command": "a command on the server",
     "game": "the game's server",
     "server": "this server",
@@ -37,11 +37,15 @@ MEANINGS = {
     "item.import": "imported items",
     "key.check": "showed a copy of the master key",
     "key.rotate": "made a new master key",
-    "owner.login": "signed in, from",
-    "owner.password": "set the password",
-    "pages.zone": "chose the time zone of the pages:",
-    "owner.setup": "set this installation up",
     "order.reverse": "reversed an order",
+    "owner.setup": "set this installation up",
+    "pages.zone": "chose the time zone of the pages:",
+    "person.accept": "accepted the invitation, as",
+    "person.invite": "invited",
+    "person.login": "signed in, from",
+    "person.password": "set the password of",
+    "person.remove": "removed",
+    "person.show": "looked at personal data on",
     "player.add": "added a player",
     "player.forget": "forgot a player",
     "player.import": "imported players",
@@ -71,7 +75,7 @@ def activity() -> Response:
         following=following,
         games=every,
         names={row["id"]: row["name"] for row in every},
-        actors=ACTORS,
+        actors=_actors(connection),
         meanings=MEANINGS,
         installation_word=INSTALLATION,
         filters={name: request.args.get(name, "") for name in ("game", "actor", "action")},
@@ -88,6 +92,15 @@ def activity_csv() -> Response:
         for each in audit.every_entry(connection, _wanted(every))
     )
     return csv_file("activity", ("id", "time", "game", "actor", "action", "subject"), rows)
+
+
+def _actors(connection: Connection) -> dict[str, str]:
+    """Word in the audit -> what the filter calls it: everybody there is, whom the address names, and no person."""
+    named = [row["name"] for row in people.every(connection)]
+    wanted = request.args.get("actor", "").strip()[:LONGEST_WORD]
+    if wanted and wanted not in named and wanted not in ACTORS:
+        named.append(wanted)  # somebody who was removed
+    return dict(zip(named, named, strict=True)) | ACTORS
 
 
 def _wanted(every: list[Row]) -> Wanted:

@@ -4,7 +4,7 @@ from flask import Response, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot.operations.alerts import heartbeat, sending, targets
-from handlers.dashboard.frame.pages import page, read, see_other, show_on_error, write
+from handlers.dashboard.frame.pages import page, read, see_other, show_on_error, who, write
 from handlers.kit import alerting
 from handlers.kit.receive import current_installation
 
@@ -30,7 +30,7 @@ def add_alert() -> AnyResponse:
     show_on_error(alerts, ADD)
     targets.check_name(read(), name)
     scheme = sending.understood_scheme(url)
-    write(lambda tx: targets.add(tx, vault, name, url, scheme, actor="owner"))
+    write(lambda tx: targets.add(tx, vault, name, url, scheme, actor=who()))
     return see_other("alerts", "alert-added")
 
 
@@ -45,7 +45,7 @@ def test_alert(name: str) -> AnyResponse:
 
 def remove_alert(name: str) -> AnyResponse:
     show_on_error(alerts, ADD)
-    write(lambda tx: targets.remove(tx, name, actor="owner"))
+    write(lambda tx: targets.remove(tx, name, actor=who()))
     return see_other("alerts", "removed")
 
 
@@ -53,10 +53,10 @@ def set_heartbeat() -> AnyResponse:
     """Call another URL from now on."""
     vault, url = current_installation().vault, request.form.get("url", "").strip()
     show_on_error(alerts, HEARTBEAT)
-    write(lambda tx: heartbeat.set_url(tx, vault, url, actor="owner"))
+    write(lambda tx: heartbeat.set_url(tx, vault, url, actor=who()))
     return see_other("alerts", "saved")
 
 
 def end_heartbeat() -> AnyResponse:
-    was_on = write(lambda tx: heartbeat.turn_off(tx, actor="owner"))
+    was_on = write(lambda tx: heartbeat.turn_off(tx, actor=who()))
     return see_other("alerts", "heartbeat-off" if was_on else "nothing")

@@ -1,7 +1,7 @@
-"""Signing in and out: the owner's password, then the second factor if it is on. Guessing is slowed down.
+"""Signing in and out: name and password, then the second factor if it is on. Guessing is slowed down.
 
-Between the two, the browser has a signed cookie: its password was right. It is valid for five minutes, for this browser
-and this password.
+As long as only one person can sign in, no name is asked for. Between the password and the second factor, the browser
+has a signed cookie: its password was right. It is valid for five minutes, for this browser, person and password.
 """
 
 import hashlib
@@ -13,9 +13,10 @@ from flask import Response, g, redirect, request, url_for
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot.access import owner, second_factor, throttle
+from coinslot.access import owner, people, second_factor, sessions, throttle
+from coinslot.access.people import Person
 from coinslot.base import addresses
-from coinslot.store.db import Connection
+from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame.pages import SESSION_COOKIE, page, read, see_other, set_cookie, write
 from handlers.kit import passwords
 from handlers.kit.receive import current_installation
@@ -23,8 +24,7 @@ from handlers.kit.receive import current_installation
 PROOF_COOKIE = "coinslot_proof"
 PROOF_SECONDS = 300
 LONGEST_NEXT = 1000
-# One count for all addresses: six digits are soon guessed from many.
-CODE_KEY = throttle.key("second-factor", "owner")
+LONGEST_NAME = 200  # of what is typed in
 
 
 def login() -> AnyResponse:
@@ -36,25 +36,35 @@ def login() -> AnyResponse:
 def sign_in() -> AnyResponse:
     """Sign this browser in. Every attempt is counted before it is judged; success clears the count."""
     database = current_installation().database
-    key = throttle.key("address", _network(request.remote_addr or ""))
+    name, network = request.form.get("name", "")[:LONGEST_NAME], _network(request.remote_addr or "")
+    row = people.meant(database.read(), name)
+    # A person's own success clears what was tried from there, but not what was tried there on somebody else.
+    whose = f"{network} {'' if row is None else row['id']}"
+    keys = [throttle.key("address", network), throttle.key("address and person", whose)]
+
+    def count(tx: Connection) -> None:
+        for key in keys:
+            throttle.begin(tx, throttle.OWNER, key)
+
     try:
-        database.write(lambda tx: throttle.begin(tx, throttle.OWNER, key))
+        database.write(count)
     except throttle.ThrottledError as error:
         return _later(_form(429, later(error)), error)
-    stored = owner.password_hash(database.read())
+    stored = None if row is None else row["password_hash"]
     is_right = passwords.is_right(stored or passwords.nobodys_hash(), request.form.get("password", ""))
-    if not is_right or stored is None:
-        return _form(403, "That is not the password.")
-    address, agent = request.remote_addr or "", _agent()
+    if not is_right or row is None or stored is None:
+        return _form(403, "That is not the name and password of anybody here." if name else "That is not the password.")
+    person, address, agent = Person.of(row), request.remote_addr or "", _agent()
 
     def enter(tx: Connection) -> str | None:
-        throttle.clear(tx, throttle.OWNER, key)
-        return None if second_factor.is_on(tx) else owner.begin_session(tx, address, agent)
+        for key in keys:
+            throttle.clear(tx, throttle.OWNER, key)
+        return None if second_factor.is_on(tx, person) else sessions.begin(tx, person.id, address, agent)
 
     session = database.write(enter)
     if session is None:
         response = see_other("login_code")
-        set_cookie(response, PROOF_COOKIE, _new_proof(_wanted()), PROOF_SECONDS, path="/login")
+        set_cookie(response, PROOF_COOKIE, _new_proof(row, _wanted()), PROOF_SECONDS, path="/login")
     else:
         response = redirect(_wanted(), 303)
         set_cookie(response, SESSION_COOKIE, session)
@@ -64,23 +74,26 @@ def sign_in() -> AnyResponse:
 def login_code() -> AnyResponse:
     if g.session is not None:
         return redirect("/", 303)
-    return see_other("login") if _proved_next() is None else _code_form(200, None)
+    return see_other("login") if _proved() is None else _code_form(200, None)
 
 
 def sign_in_with_code() -> AnyResponse:
     """Check the code of a browser whose password was right a moment ago."""
     installation = current_installation()
-    wanted = _proved_next()
-    if wanted is None:
+    proved = _proved()
+    if proved is None:
         return see_other("login", said="too-late")
+    person, wanted = proved
     code, address, agent = request.form.get("code", ""), request.remote_addr or "", _agent()
+    # One count for all addresses: six digits are soon guessed from many.
+    key = throttle.key("second-factor", str(person.id))
 
     def enter(tx: Connection) -> str | None:
-        throttle.begin(tx, throttle.OWNER, CODE_KEY)
-        if not second_factor.accept(tx, installation.vault, code):
+        throttle.begin(tx, throttle.OWNER, key)
+        if not second_factor.accept(tx, installation.vault, person, code):
             return None
-        throttle.clear(tx, throttle.OWNER, CODE_KEY)
-        return owner.begin_session(tx, address, agent)
+        throttle.clear(tx, throttle.OWNER, key)
+        return sessions.begin(tx, person.id, address, agent)
 
     try:
         session = installation.database.write(enter)
@@ -95,16 +108,23 @@ def sign_in_with_code() -> AnyResponse:
 
 
 def sign_out() -> AnyResponse:
-    session = g.session
-    write(lambda tx: owner.end_session(tx, session))
+    write(lambda tx: sessions.end(tx, g.person.id, g.session))
     response = see_other("login", said="signed-out")
     response.delete_cookie(SESSION_COOKIE)
     return response
 
 
 def _form(status: int, problem: str | None) -> Response:
-    has_owner = owner.has_password(read())
-    return page("login.html", status, problem=problem, has_owner=has_owner, next=request.values.get("next", ""))
+    connection = read()
+    return page(
+        "login.html",
+        status,
+        problem=problem,
+        has_owner=owner.has_password(connection),
+        are_several=people.are_several(connection),
+        name=request.form.get("name", ""),
+        next=request.values.get("next", ""),
+    )
 
 
 def _network(address: str) -> str:
@@ -134,24 +154,25 @@ def _code_form(status: int, problem: str | None) -> Response:
     return page("login_code.html", status, problem=problem)
 
 
-def _new_proof(wanted: str) -> str:
+def _new_proof(row: Row, wanted: str) -> str:
     # Browsers drop a cookie of more than 4 KiB.
-    return _proofs().dumps({"for": _whose(), "next": wanted if len(wanted) <= LONGEST_NEXT else "/"})
+    proof = {"person": row["id"], "for": _whose(row), "next": wanted if len(wanted) <= LONGEST_NEXT else "/"}
+    return _proofs().dumps(proof)
 
 
-def _proved_next() -> str | None:
-    """The page to go to after the code, out of the cookie; None when the cookie is not valid."""
+def _proved() -> tuple[Person, str] | None:
+    """Whose password was right, and the page to go to after the code; None when the cookie is not valid."""
     try:
         proof = _proofs().loads(request.cookies.get(PROOF_COOKIE, ""), max_age=PROOF_SECONDS)
     except BadSignature:
         return None
-    return str(proof["next"]) if proof["for"] == _whose() else None
+    row = people.by_id(read(), proof["person"])
+    return (Person.of(row), str(proof["next"])) if row is not None and proof["for"] == _whose(row) else None
 
 
-def _whose() -> str:
-    """This browser and the password of now: a proof is valid for both alone."""
-    stored = owner.password_hash(read())
-    return hashlib.sha256(f"{g.browser}\n{stored}".encode()).hexdigest()
+def _whose(row: Row) -> str:
+    """This browser, and the person's password of now: a proof is valid for both alone."""
+    return hashlib.sha256(f"{g.browser}\n{row['password_hash']}".encode()).hexdigest()
 
 
 def _proofs() -> URLSafeTimedSerializer:
@@ -161,7 +182,7 @@ def _proofs() -> URLSafeTimedSerializer:
 
 
 def _wanted() -> str:
-    """The page that was asked for, if it is one of ours: no link may lead an owner elsewhere."""
+    """The page that was asked for, if it is one of ours: no link may lead elsewhere."""
     wanted = request.form.get("next", "")
     try:
         parts = urlsplit(wanted)

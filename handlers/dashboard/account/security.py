@@ -1,5 +1,6 @@
-"""The owner's account: password, second factor, browsers; and what concerns the installation as a whole."""
+"""One's own account: password, second factor, browsers; and, for owners, what concerns the installation as a whole."""
 
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import segno
@@ -7,7 +8,7 @@ from flask import Response, g, request
 from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
-from coinslot.access import keyring, owner, page_facts, second_factor, throttle
+from coinslot.access import keyring, page_facts, people, second_factor, sessions, throttle
 from coinslot.access.vault import MasterKey
 from coinslot.base import clock
 from coinslot.base.errors import CoinslotError
@@ -17,18 +18,17 @@ from coinslot.store import audit
 from coinslot.store.db import Connection
 from handlers.dashboard.account.login import later
 from handlers.dashboard.frame import times
-from handlers.dashboard.frame.pages import download, page, read, see_other, show_on_error, write
+from handlers.dashboard.frame.pages import download, page, read, see_other, show_on_error, who, write
 from handlers.kit import passwords
 from handlers.kit.partner import addresses_of
 from handlers.kit.receive import current_installation, partners
 
 LONGEST_NAME = 255
 CHUNK_BYTES = 256 * 1024
-CONFIRMATION = throttle.key("confirmation", "owner")  # one count for all addresses: each is signed in
 
 
 class UnconfirmedError(CoinslotError):
-    """What was typed is not the owner's password. ``status`` is that of the answer."""
+    """What was typed is not the person's password. ``status`` is that of the answer."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -43,30 +43,30 @@ def account(at: str = "", status: int = 200, problem: str = "") -> Response:
         "account.html",
         status,
         problems={at: problem} if problem else {},
-        browsers=owner.sessions(connection),
+        browsers=sessions.of(connection, g.person.id),
         this=g.session,
-        has_second_factor=second_factor.is_on(connection),
-        codes_left=second_factor.recovery_codes_left(connection),
+        has_second_factor=second_factor.is_on(connection, g.person),
+        codes_left=second_factor.recovery_codes_left(connection, g.person),
         games=games.every(connection),
         zone=getattr(g.zone, "key", "UTC"),
         zones=times.choices(),
+        are_several=people.are_several(connection),
         key_id=installation.vault.current(connection).id,
         key_path=None if installation.vault.is_from_environment else installation.vault.path,
         form=request.form,
-        shortest=owner.SHORTEST_PASSWORD,
+        shortest=people.SHORTEST_PASSWORD,
     )
 
 
 def change_password() -> AnyResponse:
     """Change it and sign the other browsers out."""
-    this = g.session
-    _confirm("password")
+    confirm("password")
     try:
-        chosen = owner.checked_password(request.form.get("password", ""))
-    except owner.OwnerError as error:
+        chosen = people.checked_password(request.form.get("password", ""))
+    except people.PersonError as error:
         return account("password", 400, f"Please {error}.")
     digest = passwords.hash_of(chosen)
-    write(lambda tx: owner.set_password(tx, digest, "owner", keep=this))
+    write(lambda tx: people.set_password(tx, g.person, digest, who(), keep=g.session))
     return see_other("account", "password")
 
 
@@ -76,11 +76,11 @@ def end_browser() -> AnyResponse:
 
     def end(tx: Connection) -> int:
         if which in ("others", "all"):
-            count = owner.end_sessions(tx, but=this if which == "others" else None)
+            count = sessions.end_of(tx, g.person.id, but=this if which == "others" else None)
         else:
-            count = int(owner.end_session(tx, which))
+            count = int(sessions.end(tx, g.person.id, which))
         if count:
-            audit.record(tx, None, "owner", "session.end", f"{count} browser{'' if count == 1 else 's'}")
+            audit.record(tx, None, who(), "session.end", f"{count} browser{'' if count == 1 else 's'}")
         return count
 
     count = write(end)
@@ -92,10 +92,10 @@ def end_browser() -> AnyResponse:
 def offer_second_factor() -> AnyResponse:
     """Make a secret for the owner's app; it counts once a code of it was given."""
     installation = current_installation()
-    _confirm("second-factor")
-    if second_factor.is_on(read()):
+    confirm("second-factor")
+    if second_factor.is_on(read(), g.person):
         return see_other("account", "nothing")
-    write(lambda tx: second_factor.offer(tx, installation.vault))
+    write(lambda tx: second_factor.offer(tx, installation.vault, g.person))
     return see_other("new_second_factor")
 
 
@@ -108,24 +108,24 @@ def switch_second_factor_on() -> AnyResponse:
     """Check the first code of the offer; the answer has the recovery codes."""
     installation = current_installation()
     code = request.form.get("code", "")
-    codes = write(lambda tx: second_factor.confirm(tx, installation.vault, code, "owner"))
+    codes = write(lambda tx: second_factor.confirm(tx, installation.vault, g.person, code))
     if codes is None:
         return _offer(400, "That is not the code your app shows now. Is your phone's clock right?")
     return page("recovery_codes.html", codes=codes, is_first=True)
 
 
 def switch_second_factor_off() -> AnyResponse:
-    _confirm("second-factor-off", or_code=True)
-    was_on = write(lambda tx: second_factor.turn_off(tx, "owner"))
+    confirm("second-factor-off", or_code=True)
+    was_on = write(lambda tx: second_factor.turn_off(tx, g.person, who()))
     return see_other("account", "second-factor-off" if was_on else "nothing")
 
 
 def new_recovery_codes() -> AnyResponse:
     """Replace all recovery codes; the new ones are on this answer only."""
-    _confirm("recovery-codes")
-    if not second_factor.is_on(read()):
+    confirm("recovery-codes")
+    if not second_factor.is_on(read(), g.person):
         return see_other("account", "nothing")
-    codes = write(lambda tx: second_factor.replace_recovery_codes(tx, "owner"))
+    codes = write(lambda tx: second_factor.replace_recovery_codes(tx, g.person))
     return page("recovery_codes.html", codes=codes, is_first=False)
 
 
@@ -137,7 +137,7 @@ def add_game() -> Response:
         chosen = registry.checked_text(name or slug, LONGEST_NAME)
     except ValueError as error:
         return account("name", 400, f"Please {error}.")
-    token = write(lambda tx: games.add(tx, slug, chosen, actor="owner"))
+    token = write(lambda tx: games.add(tx, slug, chosen, actor=who()))
     installation = current_installation()
     urls = addresses_of(slug, partners(), installation.settings.public_url)
     return page("game_added.html", game=installation.games.by_slug(slug), api_token=token, urls=urls)
@@ -147,7 +147,7 @@ def choose_zone() -> AnyResponse:
     """Choose the time zone in which the pages write times."""
     name = request.form.get("zone", "")
     show_on_error(account, "zone")
-    write(lambda tx: page_facts.set_zone(tx, name, "owner"))
+    write(lambda tx: page_facts.set_zone(tx, name, who()))
     return see_other("account", "zone")
 
 
@@ -156,9 +156,9 @@ def rotate_master_key() -> Response:
     installation = current_installation()
     if installation.vault.is_from_environment:
         return account("master-key", 400, "This key comes from COINSLOT_MASTER_KEY and is changed there.")
-    _confirm("master-key")
+    confirm("master-key")
     old, new = installation.vault.current(read()), MasterKey.generate()
-    count = keyring.rotate_master_key(installation.database, installation.vault, new, "owner")
+    count = keyring.rotate_master_key(installation.database, installation.vault, new, who())
     kept = installation.vault.file_put_aside(old.id)
     return page("key_rotated.html", count=count, old_id=old.id, new_id=new.id, kept=kept)
 
@@ -166,8 +166,8 @@ def rotate_master_key() -> Response:
 def download_backup() -> Response:
     """Stream a consistent copy. Its file has no name any more, so it is gone when this answer ends."""
     database, caller = current_installation().database, request.remote_addr or ""
-    _confirm("backup")
-    write(lambda tx: audit.record(tx, None, "owner", "backup.download", caller))
+    confirm("backup")
+    write(lambda tx: audit.record(tx, None, who(), "backup.download", caller))
     try:
         copy, file = backup.copy_to_send(database)
     except backup.BackupError as error:
@@ -179,25 +179,27 @@ def download_backup() -> Response:
     return response
 
 
-def _confirm(at: str, *, or_code: bool = False) -> None:
-    """Raise :class:`UnconfirmedError` unless the form ``at`` has the owner's password; the page then says so there.
+def confirm(at: str, *, or_code: bool = False, show: Callable[..., Response] = account) -> None:
+    """Raise :class:`UnconfirmedError` unless the form ``at`` has the person's password; the page then says so there.
 
     With ``or_code``, a code of the second factor or a recovery code will do, too.
     """
-    show_on_error(account, at)
+    show_on_error(show, at)
     installation = current_installation()
-    given = request.form.get("current", "")
+    person, given = g.person, request.form.get("current", "")
+    key = throttle.key("confirmation", str(person.id))  # one count for all addresses: each is signed in
     try:
-        installation.database.write(lambda tx: throttle.begin(tx, throttle.OWNER, CONFIRMATION))
+        installation.database.write(lambda tx: throttle.begin(tx, throttle.OWNER, key))
     except throttle.ThrottledError as error:
         raise UnconfirmedError(429, later(error)) from None
-    stored = owner.password_hash(installation.database.read())
+    row = people.by_id(installation.database.read(), person.id)
+    stored = None if row is None else row["password_hash"]
     is_right = passwords.is_right(stored or passwords.nobodys_hash(), given) and stored is not None
 
     def settle(tx: Connection) -> bool:
-        is_confirmed = is_right or (or_code and second_factor.accept(tx, installation.vault, given))
+        is_confirmed = is_right or (or_code and second_factor.accept(tx, installation.vault, person, given))
         if is_confirmed:
-            throttle.clear(tx, throttle.OWNER, CONFIRMATION)
+            throttle.clear(tx, throttle.OWNER, key)
         return is_confirmed
 
     if not installation.database.write(settle):
@@ -207,10 +209,10 @@ def _confirm(at: str, *, or_code: bool = False) -> None:
 
 def _offer(status: int, problem: str | None) -> AnyResponse:
     installation = current_installation()
-    secret = second_factor.offered(installation.database.read(), installation.vault)
+    secret = second_factor.offered(installation.database.read(), installation.vault, g.person)
     if secret is None:
         return see_other("account", said="too-late")
-    name = urlsplit(installation.settings.public_url).hostname or "owner"
+    name = f"{g.person.name}@{urlsplit(installation.settings.public_url).hostname or 'coinslot'}"
     code = segno.make(second_factor.address(secret, name), error="m", micro=False)
     # Attributes alone, no style: the page's policy allows none.
     drawing = Markup(code.svg_inline(omitsize=True, border=4, svgclass="qr", lineclass=None))  # noqa: S704

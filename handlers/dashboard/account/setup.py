@@ -2,7 +2,7 @@
 
 from flask import Response, request
 
-from coinslot.access import owner
+from coinslot.access import owner, people, sessions
 from coinslot.games import games
 from coinslot.installation import LinkError
 from coinslot.store.db import Connection
@@ -38,15 +38,16 @@ def complete_setup() -> Response:
     address, agent = request.remote_addr or "", request.headers.get("User-Agent", "")
 
     def set_up(tx: Connection) -> tuple[str | None, str]:
-        if not owner.set_first_password(tx, password_hash):
+        person = owner.set_first_password(tx, password_hash)
+        if person is None:
             raise LinkError("this setup link has been used", is_spent=True)
-        api_token = None if games.every(tx) else games.add(tx, slug, name or slug, actor="owner")
-        return api_token, owner.begin_session(tx, address, agent)
+        api_token = None if games.every(tx) else games.add(tx, slug, name or slug, actor=person.name)
+        return api_token, sessions.begin(tx, person.id, address, agent)
 
     try:
-        password_hash = passwords.hash_of(owner.checked_password(request.form.get("password", "")))
+        password_hash = passwords.hash_of(people.checked_password(request.form.get("password", "")))
         api_token, session = installation.database.write(set_up)
-    except (owner.OwnerError, games.GameError) as error:
+    except (people.PersonError, games.GameError) as error:
         form = {"slug": slug, "name": name}
         return page("setup.html", 400, token=token, has_game=has_game, problem=str(error), form=form)
     except LinkError as error:  # another setup was first, in the moment between the check and the write

@@ -1,13 +1,14 @@
 """What all pages use: the blueprint, the guard before each request, headers, and how a page is made.
 
-The guard is deny by default: an address that is not named in :data:`OPEN` is for a signed-in owner alone, and every
-POST must carry the form token of the browser it comes from.
+The guard is deny by default: an address that ``roles.py`` does not name is for a signed-in owner alone, and every POST
+must carry the form token of the browser it comes from.
 """
 
 import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
@@ -28,13 +29,14 @@ from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot import __version__
-from coinslot.access import owner, page_facts
+from coinslot.access import page_facts, sessions
+from coinslot.access.people import Person
 from coinslot.games import games
 from coinslot.games.games import Game
 from coinslot.ledger import refused
 from coinslot.store.db import Connection, DatabaseError, EngineError, Row
 from coinslot.store.paging import LAST_ID
-from handlers.dashboard.frame import times, words
+from handlers.dashboard.frame import privacy, roles, times, words
 from handlers.kit.receive import current_installation, partners, plain_error
 
 T = TypeVar("T")
@@ -43,21 +45,8 @@ SESSION_COOKIE = "coinslot_session"
 VISITOR_COOKIE = "coinslot_visitor"  # of a browser that is not signed in; its form token is made of it
 TOKEN_FIELD = "form_token"  # noqa: S105  a field's name
 
-# What may be seen without signing in. The setup pages prove themselves by the token in their link.
-OPEN = frozenset(
-    {
-        "dashboard.static",
-        "dashboard.login",
-        "dashboard.sign_in",
-        "dashboard.login_code",
-        "dashboard.sign_in_with_code",
-        "dashboard.setup",
-        "dashboard.complete_setup",
-    }
-)
-PROVES_ITSELF = frozenset(
-    {"dashboard.complete_setup"}
-)  # POSTs that bring a proof of their own in place of a form token
+# POSTs that bring a proof of their own in place of a form token.
+PROVES_ITSELF = frozenset({"dashboard.complete_setup", "dashboard.join"})
 
 # Bytes; any other form is as small as every other body. Before signing in, there is a password, a code or a setup.
 LARGEST_OF_STRANGERS = 16 * 1024
@@ -102,16 +91,20 @@ bp = Blueprint(
     "dashboard", __name__, template_folder="../templates", static_folder="../static", static_url_path="/static"
 )
 words.register(bp)
+privacy.register(bp)
+bp.add_app_template_global(lambda endpoint: roles.may(g.get("person"), endpoint), "may")
 
 
 @bp.before_request
 def guard() -> AnyResponse | None:
-    """Let only the owner in, and only our own forms change something."""
+    """Let people in where they may go, and only our own forms change something."""
     if request.endpoint == "dashboard.static":
         return None
     row = _recognise()
-    if row is None and request.endpoint not in OPEN:
-        return redirect(url_for("dashboard.login", next=_here()), 303)
+    if not roles.may(g.person, (request.endpoint or "").removeprefix("dashboard.")):
+        if row is None:
+            return redirect(url_for("dashboard.login", next=_here()), 303)
+        raise PageError(403, f"Only an owner may do that. You are signed in as {g.person.name}, for {g.person.role}.")
     if row is None:
         request.max_content_length = LARGEST_OF_STRANGERS
     elif request.endpoint in UPLOADS:  # only now: the upload of a stranger is not read
@@ -122,8 +115,8 @@ def guard() -> AnyResponse | None:
         given = request.form.get(TOKEN_FIELD, "")
         if not hmac.compare_digest(given.encode(), form_token().encode()):
             raise PageError(403, "This form is too old, or not ours. Go back, reload the page and try again.")
-    if row is not None and owner.is_due(row):
-        current_installation().database.write(lambda tx: owner.seen(tx, row["token_hash"]))
+    if row is not None and sessions.is_due(row):
+        current_installation().database.write(lambda tx: sessions.seen(tx, row["token_hash"]))
     return None
 
 
@@ -161,7 +154,7 @@ def form_token() -> str:
 
 
 def set_cookie(
-    response: AnyResponse, name: str, value: str, seconds: int = owner.SESSION_SECONDS, path: str = "/"
+    response: AnyResponse, name: str, value: str, seconds: int = sessions.SESSION_SECONDS, path: str = "/"
 ) -> None:
     """Set a cookie that no script reads, and that only HTTPS carries where we are called by it."""
     response.set_cookie(
@@ -185,8 +178,9 @@ def page(template: str, status: int = 200, **values: object) -> Response:
         "here": dict(GAME_PAGES).get(section) or OWN_PAGES.get(request.path.split("/")[1]),
         "games_to_switch": () if g.session is None or "games_to_switch" in values else _other_games(game),
         "open_calls": 0 if game is None or g.session is None else refused.count_open(read(), game.id, MOST_OPEN_SHOWN),
-        "game_pages": GAME_PAGES,
+        "game_pages": [each for each in GAME_PAGES if roles.may(g.person, each[0])],
         "is_signed_in": g.session is not None,
+        "person": g.person,
         "is_first": "after" not in request.args,  # page of a list
         "release": __version__,
         "token_field": lambda: Markup('<input type="hidden" name="{}" value="{}">').format(TOKEN_FIELD, form_token()),
@@ -203,7 +197,7 @@ def refuse(status: int, message: str) -> Response:
     if request_ctx.url_adapter is None:  # the Host header is none, and a page has addresses in it
         return plain_error(status, message)
     if "browser" not in g:
-        g.session, g.browser = None, ""
+        g.session, g.person, g.browser = None, None, ""
     return harden(page("error.html", status, game=None, games_to_switch=(), code=status, message=message))
 
 
@@ -232,8 +226,15 @@ def read() -> Connection:
 
 
 def write(change: Callable[[Connection], T]) -> T:
-    """Make a change in one transaction; see :meth:`Database.write`."""
-    return current_installation().database.write(change)
+    """Make a change in one transaction; see :meth:`Database.write`. In it, too, :func:`who` says who is signed in."""
+    context = copy_context()  # the change is made by another thread
+    return current_installation().database.write(lambda tx: context.run(change, tx))
+
+
+def who() -> str:
+    """The name of who is signed in: the actor of what this request does."""
+    name: str = g.person.name
+    return name
 
 
 def partner_titles() -> dict[str, str]:
@@ -284,9 +285,11 @@ def _recognise() -> Row | None:
     """The session of the browser that asks; None when it is not signed in."""
     token = request.cookies.get(SESSION_COOKIE, "")
     connection = read()
-    row = owner.session(connection, token) if token else None
+    row = sessions.find(connection, token) if token else None
     g.zone = times.zone_of((row or page_facts.read(connection))["zone"])
     g.session = None if row is None else row["token_hash"]
+    g.person = None if row is None else Person.of(row)
+    g.is_shown = row is not None and sessions.is_shown(row, privacy.this_page())
     g.browser = token if row is not None else request.cookies.get(VISITOR_COOKIE) or secrets.token_urlsafe(32)
     return row
 

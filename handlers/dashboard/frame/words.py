@@ -9,7 +9,7 @@ from flask import Blueprint, request, url_for
 
 from coinslot.base import clock
 from handlers.dashboard.frame.times import day, hover, moment, zone_in_words
-from handlers.kit.wording import ago, capped, delay, money, number, shortened, shown, until, utc_moment
+from handlers.kit.wording import ago, capped, delay, money, number, until, utc_moment
 
 # Word in the address -> what the page says after a change. A link of a stranger can say nothing else.
 SAID = {
@@ -34,6 +34,8 @@ SAID = {
     "password": "Your password is changed. The other browsers are signed out.",
     "zone": "Times on all pages are in this zone now.",
     "session-ended": "That browser is signed out.",
+    "person-removed": "Removed, and signed out everywhere.",
+    "person-signed-out": "Signed out everywhere.",
     "second-factor-off": "The second factor is off.",
     "added": "Added.",
     "alert-added": "Added. Send a test, to be sure that it arrives.",
@@ -72,7 +74,7 @@ TONE_OF |= dict.fromkeys(("still used", "not entered", "safe to retire"), "busy"
 
 
 def register(bp: Blueprint) -> None:
-    of_values = (money, moment, utc_moment, day, hover, ago, number, shown, shortened)
+    of_values = (money, moment, utc_moment, day, hover, ago, number)
     filters = (*of_values, delay, browser_name, tone, capped, until)
     for function in filters:
         bp.add_app_template_filter(function, function.__name__)

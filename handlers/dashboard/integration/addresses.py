@@ -21,7 +21,7 @@ from coinslot.games.options import COMMON_SECRETS
 from coinslot.operations import contacts
 from coinslot.relay.jobs import last_errors
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, page, read, see_other, show_on_error, write
+from handlers.dashboard.frame.pages import PageError, page, read, see_other, show_on_error, who, write
 from handlers.dashboard.integration.checklist import Facts, Light, Step, checklist, light
 from handlers.kit.partner import Address, Key, Partner
 from handlers.kit.receive import current_installation, partners
@@ -89,7 +89,7 @@ def set_agreed(game: Game, partner: str) -> AnyResponse:
         raise PageError(404, "There is no such setting on this page")
     installation = current_installation()
     show_on_error(partial(_partner_page, entered={key: value}), game, its)
-    write(lambda tx: games.set_setting(tx, installation.catalogue, game.slug, key, value, actor="owner"))
+    write(lambda tx: games.set_setting(tx, installation.catalogue, game.slug, key, value, actor=who()))
     return see_other("integration_partner", "saved", partner=partner)
 
 
@@ -118,11 +118,11 @@ def set_key(game: Game) -> AnyResponse:
     def store(tx: Connection) -> str:
         row = games.find(tx, game.slug)
         if is_new or is_leaked or not key.is_proof:
-            keyring.put(tx, vault, row, name, value, actor="owner")
+            keyring.put(tx, vault, row, name, value, actor=who())
             if is_leaked and len(game.keys(name)) > 1:
-                keyring.retire(tx, row, name, actor="owner")
+                keyring.retire(tx, row, name, actor=who())
             return "key-set" if is_new else "key-replaced"
-        was_mistyped = keyring.rotate(tx, vault, row, name, value, actor="owner")
+        was_mistyped = keyring.rotate(tx, vault, row, name, value, actor=who())
         return "key-mistyped" if was_mistyped else "key-rotated"
 
     return _back(write(store))
@@ -134,7 +134,7 @@ def retire_key(game: Game) -> AnyResponse:
     name = request.form.get("name", "")
     if not game.keys(name):
         raise PageError(404, "There is no such key")
-    write(lambda tx: keyring.retire(tx, games.find(tx, game.slug), name, actor="owner"))
+    write(lambda tx: keyring.retire(tx, games.find(tx, game.slug), name, actor=who()))
     return _back("key-retired")
 
 

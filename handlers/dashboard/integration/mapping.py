@@ -17,7 +17,7 @@ from coinslot.games.games import Game
 from coinslot.games.options import Setting
 from coinslot.outbox import destinations, lists
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, page, read, see_other, show_on_error, write
+from handlers.dashboard.frame.pages import PageError, page, read, see_other, show_on_error, who, write
 from handlers.kit.previews import Formula, Made, Sample
 from handlers.kit.receive import current_installation, partners
 
@@ -211,6 +211,6 @@ def _current(game: Game, formula: Formula) -> str:
 
 def _save(tx: Connection, catalogue: Mapping[str, Setting], game: Game, formula: Formula, expression: str) -> None:
     if formula.key.startswith(DESTINATION):
-        destinations.set_success(tx, game.slug, formula.key.removeprefix(DESTINATION), expression, "owner")
+        destinations.set_success(tx, game.slug, formula.key.removeprefix(DESTINATION), expression, who())
     else:
-        games.set_setting(tx, catalogue, game.slug, formula.key, expression, "owner")
+        games.set_setting(tx, catalogue, game.slug, formula.key, expression, who())

@@ -11,7 +11,7 @@ from coinslot.ledger.refused import MENDED
 from coinslot.operations.refusals import Refused
 from coinslot.store import audit, counters
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, read, write
+from handlers.dashboard.frame.pages import PageError, read, who, write
 from handlers.dashboard.integration.addresses import anchor_of
 from handlers.kit.partner import Partner
 from handlers.kit.receive import current_installation, partners
@@ -95,7 +95,7 @@ def mend(game: Game, call: Refused, what: str, name: str) -> None:
         key = f"{call.partner}.{LISTS[what]}"
         value = ",".join([*_words(game, call, what), found.status])
         catalogue = current_installation().catalogue
-        write(lambda tx: games.set_setting(tx, catalogue, game.slug, key, value, actor="owner"))
+        write(lambda tx: games.set_setting(tx, catalogue, game.slug, key, value, actor=who()))
     else:
         raise PageError(409, "There is nothing to do: what the call needs is there by now.")
 
@@ -106,7 +106,7 @@ def set_aside(game: Game, call: Refused, note: str) -> bool:
     def change(tx: Connection) -> bool:
         is_done = refused.set_aside(tx, [call.id], note) > 0
         if is_done:
-            audit.record(tx, game.id, "owner", "refusal.aside", str(call.id))
+            audit.record(tx, game.id, who(), "refusal.aside", str(call.id))
         return is_done
 
     return write(change)
@@ -118,7 +118,7 @@ def reopen(game: Game, call: Refused) -> bool:
     def change(tx: Connection) -> bool:
         is_done = refused.reopen(tx, call.id)
         if is_done:
-            audit.record(tx, game.id, "owner", "refusal.reopen", str(call.id))
+            audit.record(tx, game.id, who(), "refusal.reopen", str(call.id))
         return is_done
 
     return write(change)
@@ -144,7 +144,7 @@ def right_address(game: Game, call: Refused) -> str | None:
 def _register_player(game: Game, player_id: str) -> None:
     def register(tx: Connection) -> None:
         registry.register_player(tx, game.id, player_id)
-        audit.record(tx, game.id, "owner", "player.add", player_id)
+        audit.record(tx, game.id, who(), "player.add", player_id)
 
     write(register)
 
@@ -157,7 +157,7 @@ def _add_item(game: Game, sku: str, name: str) -> None:
 
     def add(tx: Connection) -> None:
         registry.register_item(tx, game.id, sku, name or None)
-        audit.record(tx, game.id, "owner", "item.add", sku)
+        audit.record(tx, game.id, who(), "item.add", sku)
 
     write(add)
 

@@ -19,6 +19,7 @@ from coinslot.operations.refusals import Refused
 from coinslot.store import audit
 from coinslot.store.db import Row
 from coinslot.store.paging import LAST_ID
+from handlers.dashboard.frame import privacy
 from handlers.dashboard.frame.pages import (
     PageError,
     page,
@@ -26,6 +27,7 @@ from handlers.dashboard.frame.pages import (
     read,
     see_other,
     show_on_error,
+    who,
     whole,
     write,
 )
@@ -86,7 +88,8 @@ def refusal(game: Game, refusal_id: int) -> Response:
 def show_refusal_body(game: Game | None, refusal_id: int) -> AnyResponse:
     """The page with the beginning of the body; the audit notes who looked at it."""
     call, game_id = _find(game, refusal_id), None if game is None else game.id
-    write(lambda tx: audit.record(tx, game_id, "owner", "refusal.body", str(call.id)))
+    write(lambda tx: audit.record(tx, game_id, who(), "refusal.body", str(call.id)))
+    privacy.reveal()
     return _detail(game, call, call.body[:BODY_SHOWN].decode("utf-8", "replace"))
 
 
@@ -95,6 +98,14 @@ def mend_refusal(game: Game, refusal_id: int) -> AnyResponse:
     call = _find(game, refusal_id)
     show_on_error(_detail, game, call, None)
     mending.mend(game, call, request.form.get("what", ""), request.form.get("name", "").strip())
+    return see_other("refusal", "mended", refusal_id=call.id)
+
+
+def register_player(game: Game, refusal_id: int) -> AnyResponse:
+    """Register the player of a refused call: what support, too, may mend."""
+    call = _find(game, refusal_id)
+    show_on_error(_detail, game, call, None)
+    mending.mend(game, call, "player", "")
     return see_other("refusal", "mended", refusal_id=call.id)
 
 

@@ -10,7 +10,7 @@ from coinslot.games.games import Game
 from coinslot.operations import contacts
 from coinslot.store import audit
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, page, see_other, write
+from handlers.dashboard.frame.pages import PageError, page, see_other, who, write
 from handlers.dashboard.integration.addresses import address_of, partner_of, refusals_of
 from handlers.kit import sending
 from handlers.kit.partner import Call
@@ -29,7 +29,7 @@ def note_copied(game: Game, partner: str) -> AnyResponse:
     def note(tx: Connection) -> None:
         (contacts.copied if is_copied else contacts.not_copied)(tx, game.id, its.name, address.endpoint)
         what = "address.copied" if is_copied else "address.not_copied"
-        audit.record(tx, game.id, "owner", what, f"{its.name}/{address.endpoint}")
+        audit.record(tx, game.id, who(), what, f"{its.name}/{address.endpoint}")
 
     write(note)
     return see_other("integration_partner", "saved", partner=partner)
@@ -49,7 +49,7 @@ def send_test(game: Game, partner: str) -> Response:
     here = _here()
     base = here if request.form.get("where") == "here" and here else installation.settings.public_url
     subject = f"{its.name}/{address.endpoint}"
-    installation.database.write(lambda tx: audit.record(tx, game.id, "owner", "address.test", subject))
+    write(lambda tx: audit.record(tx, game.id, who(), "address.test", subject))
     try:
         answer, trouble = sending.send(base, call, TEST_SECONDS), None
     except sending.UnreachableError as error:

@@ -21,7 +21,7 @@ from coinslot.store.db import DatabaseError, EngineError, Row
 from handlers.dashboard.frame import charts
 from handlers.dashboard.frame.charts import Series
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, every_game, page, write
+from handlers.dashboard.frame.pages import PageError, every_game, page, who, write
 from handlers.dashboard.frame.times import day, moment
 from handlers.dashboard.frame.words import days_back
 from handlers.kit import troubles
@@ -137,7 +137,7 @@ def set_trouble_aside() -> AnyResponse:
         raise PageError(400, "The note says nothing. Say why nothing is left to do.")
     if key not in {each.key for each in troubles.list_troubles(current_installation())}:
         raise PageError(404, "This trouble is over, or was set aside already.")
-    write(lambda tx: asides.add(tx, key, note, "owner"))
+    write(lambda tx: asides.add(tx, key, note, who()))
     return redirect(url_for("dashboard.overview"), 303)
 
 

@@ -20,7 +20,7 @@ from coinslot.store import audit
 from coinslot.store.db import Connection, Row
 from coinslot.store.paging import LAST_ID, Listed, every
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, below, page, read, see_other, whole, write
+from handlers.dashboard.frame.pages import PageError, below, page, read, see_other, who, whole, write
 from handlers.kit.receive import current_installation
 from handlers.kit.wording import shown, until
 
@@ -123,7 +123,7 @@ def redrive_deliveries(game: Game) -> AnyResponse:
         def store(tx: Connection) -> int:
             count = redrives.redrive(tx, game.id, portion)
             if count:
-                audit.record(tx, game.id, "owner", "delivery.redrive", f"{shown(subject)} ({count}){reason}")
+                audit.record(tx, game.id, who(), "delivery.redrive", f"{shown(subject)} ({count}){reason}")
             return count
 
         return write(store)
@@ -166,7 +166,7 @@ def redrive_delivery(game: Game, delivery_id: int) -> AnyResponse:
 
     def put_back(tx: Connection) -> None:
         redrives.redrive_one(tx, game.id, delivery_id)
-        audit.record(tx, game.id, "owner", "delivery.redrive", f"{delivery_id}{reason}")
+        audit.record(tx, game.id, who(), "delivery.redrive", f"{delivery_id}{reason}")
 
     try:
         write(put_back)
@@ -181,7 +181,7 @@ def switch_destination(game: Game, name: str, verb: str) -> AnyResponse:
         raise PageError(404, "There is no such page")
     state = "paused" if verb == "pause" else "active"
     try:
-        write(lambda tx: destinations.set_state(tx, game.slug, name, state, actor="owner"))
+        write(lambda tx: destinations.set_state(tx, game.slug, name, state, actor=who()))
     except DestinationError:
         raise PageError(404, "There is no such destination") from None
     return see_other("deliveries", f"{verb}d")

@@ -15,7 +15,7 @@ from coinslot.outbox import destinations
 from coinslot.outbox.formats import STANDARD
 from coinslot.relay import grader
 from coinslot.store.db import Connection, Row
-from handlers.dashboard.frame.pages import PageError, page, read, see_other, show_on_error, whole, write
+from handlers.dashboard.frame.pages import PageError, page, read, see_other, show_on_error, who, whole, write
 from handlers.kit.grading import new_grader
 from handlers.kit.receive import current_installation
 
@@ -62,7 +62,7 @@ def add_destination(game: Game) -> Response:
             game.slug,
             form["name"],
             form["url"],
-            actor="owner",
+            actor=who(),
             events=form["events"] or "*",
             format=form["format"] or STANDARD.name,
             formats=installation.formats,
@@ -72,7 +72,7 @@ def add_destination(game: Game) -> Response:
         )
 
     show_on_error(destination_list, game)
-    secret = installation.database.write(add)
+    secret = write(add)
     return page("destination_secret.html", name=form["name"], secret=secret, is_new=True)
 
 
@@ -84,7 +84,7 @@ def change_destination(game: Game, name: str) -> AnyResponse:
         raise PageError(400, "There is no such state of a destination")
     if state == "removed" and request.form.get("sure") != "yes":
         return destination_list(game, 400, f"Tick the box to remove {name}.")
-    write(lambda tx: destinations.set_state(tx, game.slug, name, state, actor="owner"))
+    write(lambda tx: destinations.set_state(tx, game.slug, name, state, actor=who()))
     return see_other("destination_list", said=CHANGES[state])
 
 
@@ -93,9 +93,9 @@ def rotate_destination(game: Game, name: str) -> Response:
     installation = current_installation()
     _row(game, name)
     secret = destinations.new_secret()
-    installation.database.write(
+    write(
         lambda tx: keyring.rotate(
-            tx, installation.vault, games.find(tx, game.slug), destinations.secret_name(name), secret, actor="owner"
+            tx, installation.vault, games.find(tx, game.slug), destinations.secret_name(name), secret, actor=who()
         )
     )
     return page("destination_secret.html", name=name, secret=secret, is_new=False)
@@ -104,7 +104,7 @@ def rotate_destination(game: Game, name: str) -> Response:
 def retire_destination_secret(game: Game, name: str) -> AnyResponse:
     _row(game, name)
     try:
-        write(lambda tx: keyring.retire(tx, games.find(tx, game.slug), destinations.secret_name(name), actor="owner"))
+        write(lambda tx: keyring.retire(tx, games.find(tx, game.slug), destinations.secret_name(name), actor=who()))
     except SecretError:
         return see_other("destination_list", "nothing")
     return see_other("destination_list", "retired")

@@ -14,7 +14,7 @@ from coinslot.store import audit
 from coinslot.store.db import Connection, Row
 from coinslot.store.paging import Listed, every
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, below, page, read, see_other, whole
+from handlers.dashboard.frame.pages import PageError, below, page, read, see_other, who, whole, write
 from handlers.dashboard.frame.words import payment_address
 from handlers.kit.receive import current_installation
 from handlers.kit.wording import shown
@@ -124,12 +124,12 @@ def redrive_payments(game: Game) -> AnyResponse:
             count = int(payment_queue.redrive(tx, game.id, transaction_id))
         if count:
             subject = f"all ({count})" if is_all else transaction_id
-            audit.record(tx, game.id, "owner", "payment.redrive", subject)
+            audit.record(tx, game.id, who(), "payment.redrive", subject)
             if REGISTERING in installation.jobs:
                 schedules.wake(tx, game.id, REGISTERING)
         return count
 
-    count = installation.database.write(put_back)
+    count = write(put_back)
     said = "put-back" if count else "nothing"
     if is_all:
         return see_other("payments", said, state="quarantined", back=count)

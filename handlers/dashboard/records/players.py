@@ -14,7 +14,7 @@ from coinslot.ledger.paths import CursorError, Filters
 from coinslot.operations import search_all
 from handlers.dashboard.frame import masking
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, page, read, see_other
+from handlers.dashboard.frame.pages import PageError, page, read, see_other, who
 from handlers.dashboard.frame.timeline import timeline
 from handlers.dashboard.frame.times import moment
 from handlers.dashboard.frame.words import player_address
@@ -73,7 +73,7 @@ def forget_player(game: Game) -> AnyResponse:
     player_id = request.form.get("player_id", "")
     if request.form.get("confirmation", "").strip() != player_id.strip():
         return _show(game, player_id, 400, problem="That is not the id of this player, so nobody was forgotten.")
-    is_known = current_installation().forget_player(game, player_id, "owner")
+    is_known = current_installation().forget_player(game, player_id, who())
     return see_other("players", said="forgotten" if is_known else "nothing")
 
 

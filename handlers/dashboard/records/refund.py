@@ -5,7 +5,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot.games.games import Game
 from coinslot.ledger.refund_requests import RequestError
-from handlers.dashboard.frame.pages import page, see_other
+from handlers.dashboard.frame.pages import page, see_other, who
 from handlers.dashboard.records.refund_state import partner_of, stand
 from handlers.dashboard.records.transactions import find, read_reason
 from handlers.kit import refunding
@@ -35,7 +35,7 @@ def send_refund(game: Game, public_id: str) -> AnyResponse:
     try:
         state, _ = refunding.send(
             *(current_installation(), game, partner, found.transaction["reference"]),
-            actor="owner",
+            actor=who(),
             who=WHO,
             reason=reason,
             transaction_id=found.transaction["id"],

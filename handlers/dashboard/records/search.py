@@ -16,6 +16,7 @@ from coinslot.operations import search_all
 from coinslot.operations.search_all import Hit
 from coinslot.store.db import Row
 from handlers.dashboard.frame.pages import page, read
+from handlers.dashboard.frame.privacy import private
 from handlers.dashboard.frame.times import day, moment
 from handlers.dashboard.frame.words import payment_address, player_address
 from handlers.kit.receive import current_installation
@@ -121,7 +122,7 @@ def _player(hit: Hit, slug: str, link: str | None) -> Shown:
     if not row["is_registered"] and not row["is_in_ledger"]:
         link = url_for("dashboard.payments", slug=slug, q=row["player_id"]) if row["is_paying"] else None
     by = "by e-mail address" if hit.matched is None else "" if hit.is_exact else "begins so"
-    what = "player" if row["name"] is None else f"player {row['name']}"
+    what = "player" if row["name"] is None else f"player {private(row['name'])}"
     amount = "" if row["reference"] is None else money(row["gross_minor"], row["currency"])
     states = ["registered"] if row["is_registered"] else ["not registered"]
     text = hit.matched or row["player_id"]

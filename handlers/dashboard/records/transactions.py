@@ -18,9 +18,9 @@ from coinslot.operations import search_all
 from coinslot.outbox import redrives
 from coinslot.store import audit
 from coinslot.store.db import Connection
-from handlers.dashboard.frame import masking
+from handlers.dashboard.frame import masking, privacy
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, download, page, partner_titles, read, see_other, write
+from handlers.dashboard.frame.pages import PageError, download, page, partner_titles, read, see_other, who, write
 from handlers.dashboard.frame.timeline import OUTCOMES, POLICIES, as_text, items_as_text, timeline
 from handlers.dashboard.frame.times import moment
 from handlers.dashboard.records import dispute
@@ -98,6 +98,7 @@ def reveal_transaction(game: Game, public_id: str) -> Response:
     """The page with nothing hidden. Only this form leads to it, and the audit notes it."""
     found = find(game, public_id)
     _audit(game, "transaction.reveal", public_id)
+    privacy.reveal()
     return _show(game, found, is_revealed=True)
 
 
@@ -117,7 +118,7 @@ def reverse_transaction(game: Game, public_id: str) -> AnyResponse:
             return None
         grant_id = refunds.reverse(tx, row, Policy.always(policy), reason)
         if grant_id is not None:
-            audit.record(tx, game.id, "owner", "transaction.reverse", f"{public_id} ({policy}): {reason}")
+            audit.record(tx, game.id, who(), "transaction.reverse", f"{public_id} ({policy}): {reason}")
         return grant_id
 
     if write(take_back) is None:
@@ -136,7 +137,7 @@ def redeliver_transaction(game: Game, public_id: str) -> AnyResponse:
         owed, redriven = redrives.deliver_again(tx, game.id, found.transaction["id"])
         if owed:
             what = f"{public_id} ({owed} deliveries, {redriven} of them redriven): {reason}"
-            audit.record(tx, game.id, "owner", "transaction.redeliver", what)
+            audit.record(tx, game.id, who(), "transaction.redeliver", what)
         return owed
 
     try:
@@ -227,7 +228,7 @@ def read_reason() -> tuple[str, str | None]:
 
 
 def _audit(game: Game, action: str, subject: str) -> None:
-    write(lambda tx: audit.record(tx, game.id, "owner", action, subject))
+    write(lambda tx: audit.record(tx, game.id, who(), action, subject))
 
 
 def _csv_row(row: dict[str, Any]) -> tuple[object, ...]:

@@ -12,7 +12,7 @@ from coinslot.games import games, options
 from coinslot.games.games import Game, GameError
 from coinslot.games.options import LONGEST_KEY, OneOf, Setting
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import PageError, page, partner_titles, read, see_other, show_on_error, write
+from handlers.dashboard.frame.pages import PageError, page, partner_titles, read, see_other, show_on_error, who, write
 from handlers.kit.receive import current_installation
 
 FEWEST_FOR_A_GROUP = 3  # keys with the same second word
@@ -114,7 +114,7 @@ def save_settings(game: Game) -> AnyResponse:
         for key, value in changed.items():
             # A value that equals the default is not stored: it follows the default.
             chosen = "" if value == installation.catalogue[key].default else value
-            games.set_setting(tx, installation.catalogue, game.slug, key, chosen, actor="owner")
+            games.set_setting(tx, installation.catalogue, game.slug, key, chosen, actor=who())
 
     if changed:
         write(save)
@@ -138,7 +138,7 @@ def add_to_family(game: Game) -> AnyResponse:
     show_on_error(_family_page, game, family, "value")
     if not value:
         raise games.GameError(f"{key}: give it a value")
-    write(lambda tx: games.set_setting(tx, installation.catalogue, game.slug, key, value, actor="owner"))
+    write(lambda tx: games.set_setting(tx, installation.catalogue, game.slug, key, value, actor=who()))
     return _back_to_family(family, "saved")
 
 
@@ -150,13 +150,13 @@ def remove_from_family(game: Game) -> AnyResponse:
     stored = games.stored_settings(read(), game.id)
     if name not in options.in_family(installation.catalogue, stored, family):
         return _back_to_family(family, "nothing")
-    write(lambda tx: games.set_setting(tx, installation.catalogue, game.slug, key, "", actor="owner"))
+    write(lambda tx: games.set_setting(tx, installation.catalogue, game.slug, key, "", actor=who()))
     return _back_to_family(family, "removed")
 
 
 def replace_token(game: Game) -> Response:
     """A new API token, on this answer only; the one before stays valid until it is retired."""
-    token = write(lambda tx: games.replace_token(tx, game.slug, actor="owner"))
+    token = write(lambda tx: games.replace_token(tx, game.slug, actor=who()))
     return page("token.html", api_token=token)
 
 
@@ -165,7 +165,7 @@ def retire_tokens(game: Game) -> AnyResponse:
     if request.form.get("sure") != "yes":
         return settings(game, 400, "token")
     try:
-        write(lambda tx: games.retire_tokens(tx, game.slug, actor="owner"))
+        write(lambda tx: games.retire_tokens(tx, game.slug, actor=who()))
     except GameError:  # another tab has retired it
         return see_other("settings", "nothing")
     return see_other("settings", "retired")

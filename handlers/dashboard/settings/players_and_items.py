@@ -8,7 +8,7 @@ from coinslot.games.games import Game
 from coinslot.games.registry import RegistryError, checked_id, checked_text
 from coinslot.store import audit
 from coinslot.store.db import Connection
-from handlers.dashboard.frame.pages import UPLOADS, PageError, page, see_other, write
+from handlers.dashboard.frame.pages import UPLOADS, PageError, page, see_other, who, write
 from handlers.kit.receive import current_installation
 
 
@@ -39,7 +39,7 @@ def add_item(game: Game) -> AnyResponse:
 
     def add(tx: Connection) -> None:
         registry.register_item(tx, game.id, sku, name or None)
-        audit.record(tx, game.id, "owner", "item.add", sku)
+        audit.record(tx, game.id, who(), "item.add", sku)
 
     write(add)
     return see_other("registry_page", "added")
@@ -57,9 +57,9 @@ def import_registry(game: Game) -> Response:
     try:
         # In this thread, which has read the file: it is asked to wait until all is stored, however long that takes.
         if kind == "players":
-            done = csv_files.import_players(database, database.write_here, game.id, file, "owner")
+            done = csv_files.import_players(database, database.write_here, game.id, file, who())
         else:
-            done = csv_files.import_items(database.write_here, game.id, file, "owner")
+            done = csv_files.import_items(database.write_here, game.id, file, who())
     except RegistryError as error:
         return registry_page(game, 400, kind, str(error))
     return registry_page(game, done=f"{done.count:,} {kind} imported, {done.new:,} of them new.")

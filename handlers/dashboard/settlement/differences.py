@@ -25,6 +25,7 @@ from handlers.dashboard.frame.pages import (
     partner_titles,
     see_other,
     show_on_error,
+    who,
     whole,
     write,
 )
@@ -115,7 +116,7 @@ def ask_partner(game: Game, name: str) -> AnyResponse:
     closed_month(game, name)
     partner, _ = reporting_partner(request.form.get("partner", ""))
     show_on_error(differences, game, name)
-    partner_reports.begin(current_installation(), game, name, partner, "owner", is_background=True)
+    partner_reports.begin(current_installation(), game, name, partner, who(), is_background=True)
     return see_other("differences", "reconciling", name=name)
 
 
@@ -124,7 +125,7 @@ def accept_differences(game: Game, name: str) -> AnyResponse:
     closed_month(game, name)
     show_on_error(differences, game, name)
     note = request.form.get("note", "")
-    write(lambda tx: states.accept(tx, game.id, name, "owner", note))
+    write(lambda tx: states.accept(tx, game.id, name, who(), note))
     return see_other("differences", "accepted", name=name)
 
 

@@ -17,7 +17,7 @@ from coinslot.settlement.runs import charged_but_not_granted, current_runs
 from coinslot.settlement.terms import ZONE
 from coinslot.store.db import Row
 from handlers.dashboard.frame import charts
-from handlers.dashboard.frame.pages import PageError, page, partner_titles, read, see_other, show_on_error, write
+from handlers.dashboard.frame.pages import PageError, page, partner_titles, read, see_other, show_on_error, who, write
 from handlers.kit import wording
 from handlers.kit.receive import current_installation
 
@@ -98,7 +98,7 @@ def close_month(game: Game, name: str) -> AnyResponse:
     """Freeze the figures of a month that is over."""
     show_on_error(month, game, name)
     installation, note = current_installation(), request.form.get("note", "").strip()
-    closing.close(installation.database, game, installation.in_game, name, "owner", note)
+    closing.close(installation.database, game, installation.in_game, name, who(), note)
     return see_other("month", "saved", name=name)
 
 
@@ -110,7 +110,7 @@ def advance_month(game: Game, name: str) -> AnyResponse:
     if state not in months.STATES:
         raise PageError(400, "There is no such state")
     how = {"is_skipping": is_skipping, "is_accepting": is_accepting}
-    write(lambda tx: states.advance(tx, game.id, name, state, "owner", note, **how))
+    write(lambda tx: states.advance(tx, game.id, name, state, who(), note, **how))
     return see_other("month", "saved", name=name)
 
 
@@ -118,7 +118,7 @@ def reopen_month(game: Game, name: str) -> AnyResponse:
     """Open a closed month again; the note says why."""
     show_on_error(month, game, name)
     note = request.form.get("note", "").strip()
-    write(lambda tx: closing.reopen(tx, game.id, name, "owner", note))
+    write(lambda tx: closing.reopen(tx, game.id, name, who(), note))
     return see_other("month", "saved", name=name)
 
 

@@ -14,7 +14,7 @@ from coinslot.settlement.amounts import DECIMALS
 from coinslot.settlement.columns import FIELDS, NEEDED, Layout, plain
 from coinslot.settlement.differences import UNREADABLE
 from coinslot.settlement.runs import ReconciliationError
-from handlers.dashboard.frame.pages import PageError, page, see_other, show_on_error, whole
+from handlers.dashboard.frame.pages import PageError, page, see_other, show_on_error, who, whole
 from handlers.dashboard.settlement.differences import differences, reporting_partner
 from handlers.dashboard.settlement.documents import closed_month
 from handlers.kit import partner_reports
@@ -67,9 +67,7 @@ def hold_against_report(game: Game, name: str, partner: str, upload_id: str) -> 
     layout = _layout(report, _head(path, report)[0])
     _check(path, layout)
     # The file is read now; the job compares what was read.
-    run_id = partner_reports.begin(
-        current_installation(), game, name, asked, "owner", (path, layout), is_background=True
-    )
+    run_id = partner_reports.begin(current_installation(), game, name, asked, who(), (path, layout), is_background=True)
     jobs.take_file(current_installation().database, run_id, path, layout)
     uploads.forget(path)
     return see_other("differences", "reconciling", name=name)
