@@ -71,8 +71,10 @@ class Page(NamedTuple):
 
 # Endpoint -> its page. Names in braces are ids of rows that the test has made.
 PAGES = {
-    "overview": Page(("/",), "Overview"),
-    "game_overview": Page(("{game}",), "Figures"),
+    "overview": Page(
+        ("/", *(f"/?metric={each}&range=90" for each in ("paid", "grants", "refusals", "deliveries"))), "Overview"
+    ),
+    "game_overview": Page(("{game}", "{game}?metric=grants", "{game}?range=2026-07&metric=deliveries"), "Background"),
     "figures_csv": Page(("{game}/figures.csv",)),
     "search_everything": Page(
         ("/search", "/search?q=", "/search?q=o", "/search?q=1", "/search?q={player}", "/search?q=nothing-like-that"),

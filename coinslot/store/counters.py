@@ -1,6 +1,6 @@
 """Figures counted as they happen, per game, partner, name, label and UTC day."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from coinslot.base import clock
 from coinslot.store.db import Connection, Row
@@ -12,13 +12,27 @@ GROSS = "gross"  # label: a currency; what players paid, in minor units
 REFUNDED = "refunded"  # label: a currency; what went back to them, whether or not items were taken back
 RETURNED = "returned"  # label: a currency; the part of it that a won dispute brought back
 ITEM = "item"  # label: a sku; grants that hold it
-MOST_ITEM_ROWS = 20_000  # rows that one reading of top_items looks at
+TOP_ITEM = "top_item"  # a name in what list_between returns, and nowhere else
+TOP_ITEMS = 8  # per game
+MOST_ITEM_ROWS = 20_000  # rows that one reading of them looks at
 
 # The figures ``c`` of the keys ``k``. An index holds the keys: rows of items, which may be many, are never fetched.
 _WITHOUT_ITEMS = """
     CROSS JOIN /* hint */ counters c
         ON c.game_id = k.game_id AND c.partner = k.partner AND c.name = k.name AND c.label = k.label AND c.day = k.day
     WHERE k.name <> 'item'"""
+
+_TOP_ITEMS = """
+    UNION ALL
+    SELECT game_id, '', 'top_item', sku, '', grants FROM (
+        SELECT game_id, sku, grants, row_number() OVER (PARTITION BY game_id ORDER BY grants DESC, sku) AS place
+        FROM (SELECT game_id, sku, sum(CASE WHEN value < 1000000000 THEN value ELSE 1000000000 END) AS grants
+              FROM (SELECT c.game_id, c.label AS sku, c.value
+                    FROM games g CROSS JOIN /* hint */ counters c INDEXED BY counters_by_day /* hint */
+                    ON c.game_id = g.id AND c.day >= :items_since
+                    WHERE c.name = 'item' LIMIT :looked_at) found
+              GROUP BY game_id, sku) summed) ranked
+    WHERE place <= :top"""
 
 
 def add(tx: Connection, game_id: int, partner: str, name: str, amount: int = 1, label: str = "") -> None:
@@ -53,13 +67,23 @@ def list_days(connection: Connection, game_id: int, after: tuple[str, str, str, 
     ).fetchall()
 
 
-def list_since(connection: Connection, first_day: str) -> list[Row]:
-    """Every figure of every game since a UTC day, without those of single items (:func:`top_items`)."""
+def list_between(
+    connection: Connection, first_day: str, last_day: str, names: Collection[str], items_since: str | None = None
+) -> list[Row]:
+    """The figures of these names, of every game, on the UTC days from one to another, both included.
+
+    ``items_since`` is a UTC day: then there is also a row for each of the items that most grants since then hold, of
+    the name :data:`TOP_ITEM`, with the sku as its label and an empty day.
+    """
+    given = {f"name_{number}": name for number, name in enumerate(names)}
+    more = {} if items_since is None else {"items_since": items_since, "looked_at": MOST_ITEM_ROWS, "top": TOP_ITEMS}
     return connection.execute(
         f"""SELECT c.game_id, c.partner, c.name, c.label, c.day, c.value
-            FROM games g CROSS JOIN /* hint */ counters k ON k.game_id = g.id AND k.day >= :first_day
-            {_WITHOUT_ITEMS}""",  # noqa: S608
-        {"first_day": first_day},
+            FROM games g CROSS JOIN /* hint */ counters k
+                ON k.game_id = g.id AND k.day >= :first_day AND k.day <= :last_day
+            {_WITHOUT_ITEMS} AND k.name IN ({", ".join(f":{each}" for each in given)})
+            {_TOP_ITEMS if more else ""}""",  # noqa: S608  our own words only
+        {"first_day": first_day, "last_day": last_day} | given | more,
     ).fetchall()
 
 
@@ -71,27 +95,6 @@ def list_day(connection: Connection, day: str) -> list[Row]:
             ORDER BY g.slug, c.partner, c.name, c.label""",  # noqa: S608  our own words only
         {"day": day},
     ).fetchall()
-
-
-def top_items(connection: Connection, first_day: str, limit: int) -> dict[int, list[tuple[str, int]]]:
-    """Game -> (sku, grants) of the items that most grants since a UTC day hold; at most ``limit`` per game."""
-    rows = connection.execute(
-        """SELECT game_id, sku, grants FROM (
-               SELECT game_id, sku, grants,
-                      row_number() OVER (PARTITION BY game_id ORDER BY grants DESC, sku) AS place
-               FROM (SELECT game_id, sku, sum(CASE WHEN value < 1000000000 THEN value ELSE 1000000000 END) AS grants
-                     FROM (SELECT c.game_id, c.label AS sku, c.value
-                           FROM games g CROSS JOIN /* hint */ counters c INDEXED BY counters_by_day /* hint */
-                           ON c.game_id = g.id AND c.day >= :first_day
-                           WHERE c.name = 'item' LIMIT :looked_at) found
-                     GROUP BY game_id, sku) summed) ranked
-           WHERE place <= :limit ORDER BY game_id, place""",
-        {"first_day": first_day, "limit": limit, "looked_at": MOST_ITEM_ROWS},
-    )
-    found: dict[int, list[tuple[str, int]]] = {}
-    for row in rows:
-        found.setdefault(row["game_id"], []).append((row["sku"], row["grants"]))
-    return found
 
 
 def called(connection: Connection, game_id: int, partner: str) -> set[str]:

@@ -9,9 +9,11 @@ import pytest
 from coinslot.access import owner, sessions
 from coinslot.games import games
 from coinslot.operations import proofs, troubles
+from coinslot.operations.findings import NOTE
 from coinslot.outbox import deliveries, lists
 from coinslot.store import counters
 from handlers.dashboard.frame import charts
+from handlers.kit.troubles import list_troubles
 from tests.conftest import Studio
 from tests.owed import Owed
 from tests.pages import HOSTILE, assert_has, text_of
@@ -32,39 +34,105 @@ def kinds(installation):
     return {trouble.kind for trouble in troubles.find(installation.database.read()).found}
 
 
+def sign_in_again(browser, installation):
+    """The clock was moved past the end of the session."""
+    token = installation.database.write_here(lambda tx: sessions.begin(tx, owner.first(tx).id, "a", "b"))
+    browser.client.set_cookie("coinslot_session", token)
+
+
+def troubles_of(browser, installation):
+    with browser.client.application.test_request_context():
+        return list_troubles(installation)
+
+
 class TestFigures:
-    def test_a_paid_order_shows_today_and_in_30_days(self, browser, studio, post_order):
+    def test_a_paid_order_is_said_in_words_and_stands_in_its_games_row(self, browser, studio, post_order):
         post_order()
         post_order()
         page = text_of(browser.get("/"))
-        assert_has(
-            page,
-            "Grants today 1 1 in 30 days",
-            "Duplicates stopped 1 1 in 30 days",
-            "Appcharge 9.99 USD 0.00 USD 9.99 USD 0.00 USD",
-        )
+        assert_has(page, "In the last 30 days players paid 9.99 USD . Today: 9.99 USD.", "Paid 9.99 USD", "Grants 1")
+        grants = text_of(browser.get("/?metric=grants"))
+        assert_has(grants, "1 grant in the last 30 days, 1 of it today.", "1 duplicate was answered and not credited")
 
-    def test_yesterday_is_not_today_and_what_is_older_than_30_days_is_left_out(
+    def test_a_range_is_chosen_by_a_link_and_days_outside_of_it_do_not_count(
         self, browser, installation, studio, clock
     ):
+        clock.move_to(1784116800)  # 2026-07-15
         count(installation, studio, "appcharge", credited=5, gross__JPY=700)
-        clock.shift(86400)
+        clock.shift(20 * 86400)  # 2026-08-04
         count(installation, studio, "appcharge", credited=2)
-        page = text_of(browser.get("/"))
-        assert_has(page, "Grants today 2 7 in 30 days", "Appcharge 0 JPY 0 JPY 700 JPY 0 JPY")
-        clock.shift(29 * 86400)
-        token = installation.database.write_here(lambda tx: sessions.begin(tx, owner.first(tx).id, "a", "b"))
-        browser.client.set_cookie("coinslot_session", token)
-        assert "Grants today 0 2 in 30 days" in text_of(browser.get("/"))
+        sign_in_again(browser, installation)
+        for query, grants in (
+            *(("", 7), ("range=7", 2), ("range=30", 7), ("range=2026-07", 5), ("range=2026-08", 2)),
+            *(("range=2026-09", 7), ("range=2014-01", 7), ("range=2026-13", 7), (f"range={HOSTILE}", 7)),
+        ):
+            page = text_of(browser.get("/", query_string=f"{query}&metric=grants"))
+            assert f"{grants} grants in" in page, (query, page)
+        page = browser.get("/?range=2026-07")
+        assert_has(text_of(page), "In July 2026 players paid 700 JPY .", without=("Today", "today"))
+        assert_has(page.text, 'href="/?range=2026-06#figures" rel="prev"', 'href="/?range=2026-08#figures" rel="next"')
+        assert 'rel="next"' not in browser.get("/?range=2026-08").text
+        assert "Nothing was paid in June 2026." in text_of(browser.get("/?range=2026-06"))
+
+    def test_every_currency_is_said_and_can_be_drawn(self, browser, installation, studio):
+        amounts = {"gross__USD": 1000, "gross__KRW": 9000, "gross__EUR": 500, "refunded__GBP": 100}
+        count(installation, studio, "appcharge", **amounts)
+        page = browser.get("/")
+        assert_has(
+            text_of(page),
+            "players paid 10.00 USD , 9,000 KRW and 5.00 EUR .",  # by about what they are worth
+            "Refunded, less what disputes brought back: 1.00 GBP.",
+            "Appcharge: 10.00",
+        )
+        assert_has(page.text, 'href="/?currency=KRW#figures"', 'href="/?currency=EUR#figures"')
+        for currency, drawn in (("KRW", "Appcharge: 9,000"), ("EUR", "Appcharge: 5.00"), ("GBP", "Appcharge: 10.00")):
+            assert drawn in browser.get(f"/?currency={currency}").text
 
     def test_what_a_dispute_brought_back_is_not_refunded(self, browser, installation, studio):
         count(installation, studio, "appcharge", gross__USD=1000, refunded__USD=500, returned__USD=200)
-        assert "Appcharge 10.00 USD 3.00 USD 10.00 USD 3.00 USD" in text_of(browser.get("/"))
+        assert "less what disputes brought back: 3.00 USD." in text_of(browser.get("/"))
+
+    def test_refused_calls_and_deliveries_are_metrics_of_their_own(self, browser, installation, studio):
+        count(installation, studio, "appcharge", credited=1, refused__signature=2, refused__unknown_player=1)
+        count(installation, studio, "relay", delivered=3, failed__timeout=1, took__300=4)
+        page = browser.get("/?metric=refusals")
+        assert_has(text_of(page), "3 calls were refused in the last 30 days, 3 of them today.", "unknown player: 1")
+        page = browser.get("/?metric=deliveries")
+        assert_has(
+            text_of(page),
+            "3 deliveries arrived in the last 30 days, 3 of them today; 1 attempt failed (timeout 1).",
+            "up to 0.3 s",
+            without=("up to 0.1 s", "longer than"),
+        )
+        assert "Paid none" in text_of(page)
+
+    def test_the_game_that_earns_most_comes_first_whatever_the_currency(self, browser, installation, studio):
+        rich, poor = Studio(installation, "zoo"), Studio(installation, "ant")
+        count(installation, rich, "appcharge", credited=1, gross__USD=900_00)
+        count(installation, poor, "appcharge", credited=1, gross__KRW=100_000)
+        count(installation, studio, "appcharge", credited=1, gross__EUR=500_00)
+        rows = re.findall(r'data-label="Game"><a href="/games/(\w+)"', browser.get("/").text)
+        assert rows == ["zoo", "demo", "ant"]
+        assert_has(browser.get("/?currency=KRW").text, "100,000", 'aria-label="Paid per day in KRW, all games')
+
+    def test_the_page_of_a_game_has_its_figures_alone(self, browser, installation, studio):
+        other = Studio(installation, "other")
+        count(installation, studio, "appcharge", credited=1, gross__USD=1000, item__coins=7)
+        count(installation, other, "appcharge", credited=1, gross__USD=77700)
+        page = browser.get("/games/demo?metric=grants").text
+        assert_has(page, "<h1>Demo</h1>", "10.00 USD", "coins: 7", without=("777.00", "<h2>Games</h2>"))
+
+    def test_more_parts_than_shades_are_added_up(self, browser, installation, studio):
+        reasons = [f"reason-{number}" for number in range(9)]
+        count(installation, studio, "appcharge", credited=1, **{f"refused__{each}": 10 for each in reasons})
+        page = browser.get("/?metric=refusals").text
+        assert_has(page, "others: 40", "<strong>90</strong> calls were refused")
 
     def test_what_cannot_be_read_is_unknown_and_the_rest_is_there(self, browser, installation, studio):
+        count(installation, studio, "appcharge", credited=1)
         installation.database.write_here(lambda tx: tx.execute("DROP TABLE counters"))
         page = text_of(browser.get("/"))
-        assert_has(page, "Grants today unknown", "those figures are unknown", "Waiting now 0")
+        assert_has(page, "shown as unknown", "unknown", "Last contact", without=("All is well",))
 
     def test_troubles_that_cannot_be_looked_for_are_no_sign_that_all_is_well(self, browser, installation, studio):
         installation.database.write_here(lambda tx: tx.execute("DROP TABLE refusals"))
@@ -78,22 +146,20 @@ class TestFigures:
         assert lists.queues(owed.installation.database.read())[owed.studio.row["id"]] == {"waiting": 3, "dead": 0}
 
     def test_the_last_contact_of_each_partner_is_told(self, browser, installation, studio, post_order):
-        assert "no call has proved itself yet" in text_of(browser.get("/"))
-        post_order()
         post_order(headers={"signature": "t=1,v1=00"})
         installation.observations.flush()
-        page = text_of(browser.get("/"))
-        assert_has(page, "seen just now", "last refused just now")
+        post_order()
+        installation.observations.flush()
+        assert_has(text_of(browser.get("/")), "Appcharge just now", without=("last refused",))
+        post_order(headers={"signature": "t=1,v1=00"})
+        installation.observations.flush()
+        assert_has(text_of(browser.get("/")), "Appcharge just now", "last refused just now: signature")
 
-    def test_charts_have_the_same_figures_in_a_table(self, browser, installation, studio):
-        count(installation, studio, "appcharge", gross__USD=123456, item__coins=7)
-        count(installation, studio, "relay", delivered=3, failed__timeout=1, took__300=4)
+    def test_the_chart_has_the_same_figures_in_a_table(self, browser, installation, studio):
+        count(installation, studio, "appcharge", gross__USD=123456)
         page = browser.get("/").text
         assert "Appcharge: 1,234.56" in page  # shown when one points at the bar
         assert '<td class="number">1,234.56 USD</td>' in page
-        assert "timeout 1" in page
-        assert "up to 0.3 s" in page
-        assert "coins: 7" in page
 
     def test_figures_of_every_day_are_exported(self, browser, installation, studio, clock):
         count(installation, studio, "appcharge", gross__USD=123456, gross__JPY=700, credited=2)
@@ -121,15 +187,52 @@ class TestTroubles:
         page = text_of(browser.get("/"))
         assert_has(page, "What to do first", "flask game add")
 
-    def test_a_new_game_is_led_to_its_integration_page(self, browser, installation):
-        Studio(installation, "fresh")
+    def test_all_is_well_stands_beside_no_warning(self, browser, installation, studio, post_order):
+        def fail(failures):
+            installation.database.write_here(
+                lambda tx: tx.execute(
+                    """INSERT INTO schedules (game_id, name, due_at, asked, failures)
+                       VALUES (:id, 'settlement.close', '2100-01-01T00:00:00.000000Z', 1, :failures)
+                       ON CONFLICT (game_id, name) DO UPDATE SET failures = :failures""",
+                    {"id": studio.row["id"], "failures": failures},
+                )
+            )
+
+        post_order()
+        for key in [each.key for each in troubles_of(browser, installation) if each.severity != NOTE]:
+            browser.post("/troubles/aside", key=key, note="seen")
+        well = "All is well: nothing waits for you."
+        assert_has(browser.get("/").text, well, without=("Needs attention", '<details class="card behind" open'))
+        fail(1)
+        assert_has(browser.get("/").text, "1 job fails", '<details class="card behind" open', without=(well,))
+        fail(0)
+        assert well in browser.get("/").text
+        post_order(playerId="nobody")
+        assert_has(browser.get("/").text, "Needs attention", without=(well,))
+
+    def test_a_game_that_is_not_set_up_is_one_line_with_five_steps(self, browser, installation):
+        fresh = Studio(installation, "fresh")
+
+        def steps():
+            line = re.search(r'<ul class="begin">(.*?)</ul>', browser.get("/").text, re.DOTALL)[1]
+            names = ("Keys entered", "Address pasted", "Players known", "Items known", "First credit")
+            assert all(name in line for name in names), line
+            return [re.search(f"✓</span> {name}", line) is not None for name in names]
+
         page = browser.get("/").text
         assert_has(
-            page,
-            "No partner is set up yet",
-            '<a href="/games/fresh/integration">',
-            without=("No player is registered",),
+            page, '<a href="/games/fresh/integration">', without=("No player is registered", "<table", 'id="figures"')
         )
+        assert steps() == [False] * 5
+        fresh.secret("appcharge.main_key", "fresh-main-key-01234")
+        fresh.config("items.unknown", "accept")
+        assert steps() == [False, False, False, True, False]
+        fresh.secret("appcharge.publisher_token", "fresh-token-0123456")
+        fresh.player("alice")
+        browser.post("/games/fresh/integration/appcharge/copied", endpoint="orders", is_copied="1")
+        assert steps() == [True, True, True, True, False]
+        count(installation, fresh, "appcharge", credited=1)
+        assert '<ul class="begin">' not in browser.get("/").text
 
     def test_destinations_without_a_relay(self, browser, installation, owed, clock):
         owed.destination()

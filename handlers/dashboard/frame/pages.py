@@ -177,7 +177,7 @@ def page(template: str, status: int = 200, **values: object) -> Response:
         "section": section,
         "here": dict(GAME_PAGES).get(section) or OWN_PAGES.get(request.path.split("/")[1]),
         "games_to_switch": () if g.session is None or "games_to_switch" in values else _other_games(game),
-        "open_calls": 0 if game is None or g.session is None else refused.count_open(read(), game.id, MOST_OPEN_SHOWN),
+        "open_calls": 0 if "open_calls" in values or game is None or g.session is None else _count_open(game),
         "game_pages": [each for each in GAME_PAGES if roles.may(g.person, each[0])],
         "is_signed_in": g.session is not None,
         "person": g.person,
@@ -306,6 +306,10 @@ def _other_games(game: Game | None) -> list[Row]:
         return [row for row in every_game() if game is None or row["id"] != game.id][:MOST_GAMES_SHOWN]
     except (EngineError, DatabaseError, OSError):
         return []
+
+
+def _count_open(game: Game) -> int:
+    return refused.count_open(read(), game.id, MOST_OPEN_SHOWN)
 
 
 def _here() -> str:

@@ -1,72 +1,36 @@
-"""The first page: what is wrong, and the figures of the games."""
+"""The first page, and that of a game: what is wrong, one chart, and the games, the one that earns most first."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flask import Response, current_app, redirect, request, url_for
-from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot.base import clock, csv_text, money
 from coinslot.games import games
 from coinslot.games.games import Game
-from coinslot.operations import asides, backup_folder, contacts, proofs
+from coinslot.operations import asides, backup_folder, contacts, glance, proofs
+from coinslot.operations.findings import NOTE
 from coinslot.operations.proofs import Proof
-from coinslot.outbox import attempts, deliveries, lists
+from coinslot.outbox import deliveries
 from coinslot.relay import jobs as schedules
 from coinslot.store import counters
-from coinslot.store.db import DatabaseError, EngineError, Row
+from coinslot.store.db import Connection, DatabaseError, EngineError, Row
 from handlers.dashboard.frame import charts
-from handlers.dashboard.frame.charts import Series
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, every_game, page, who, write
+from handlers.dashboard.frame.pages import MOST_OPEN_SHOWN, PageError, every_game, page, who, write
 from handlers.dashboard.frame.times import day, moment
-from handlers.dashboard.frame.words import days_back
+from handlers.dashboard.overview import chart, figures
+from handlers.dashboard.overview.figures import Figures, Range
+from handlers.dashboard.overview.steps import Step, steps
 from handlers.kit import troubles
 from handlers.kit.receive import current_installation, partners
-from handlers.kit.wording import shown as readable
 
-DAYS = 30
-TOP_ITEMS = 8
 ITEM_DAYS = 7  # a catalogue may be long, and each item has a figure per day
-MOST_CURRENCIES = 4  # with a chart of their own; the table has them all
-CHARTS_OPEN = 3  # games whose charts are there to be seen at once
 ROWS_AT_ONCE = 1000
 
-# What an attempt took, as it is counted, and how that is said.
-TOOK = {str(limit): f"up to {limit / 1000:g} s" for limit in attempts.TOOK_MS} | {
-    "more": f"longer than {attempts.TOOK_MS[-1] / 1000:g} s"
-}
-
 T = TypeVar("T")
-
-
-@dataclass
-class Figures:
-    """What was counted of a game: (partner, name, label) -> day -> value."""
-
-    counted: dict[tuple[str, str, str], dict[str, int]] = field(default_factory=dict)
-
-    def per_day(
-        self, name: str, days: Sequence[str], partner: str | None = None, label: str | None = None
-    ) -> list[int]:
-        """A figure on each of the days. None: of all partners, of all labels."""
-        found: dict[str, int] = {}
-        for (whose, named, labelled), values in self.counted.items():
-            if named == name and partner in (None, whose) and label in (None, labelled):
-                for day, value in values.items():
-                    found[day] = found.get(day, 0) + value
-        return [found.get(day, 0) for day in days]
-
-    def total(self, name: str, days: Sequence[str], partner: str | None = None, label: str | None = None) -> int:
-        """The sum of :meth:`per_day`."""
-        return sum(self.per_day(name, days, partner, label))
-
-    def labels(self, name: str) -> list[tuple[str, str]]:
-        """(label, partner) of every figure of this name."""
-        return sorted({(label, who) for who, named, label in self.counted if named == name})
 
 
 def overview() -> Response:
@@ -82,7 +46,6 @@ def game_overview(game: Game) -> Response:
 def _overview(only: Game | None) -> Response:
     installation = current_installation()
     connection = installation.database.read()
-    days = days_back(DAYS)
     outlines = (
         [only]
         if only is not None
@@ -90,43 +53,36 @@ def _overview(only: Game | None) -> Response:
     )
     if outlines is None:
         return page(
-            "overview.html",
-            games_to_switch=(),
-            troubles=[troubles.UNREADABLE],
-            names={},
-            games=None,
-            relay=None,
-            proof=None,
+            "overview.html", games_to_switch=(), troubles=[troubles.UNREADABLE], names={}, games=None, is_well=False
         )
-    counted = _tried(lambda: _counted(counters.list_since(connection, days[0])), "counters")
-    items = _tried(lambda: counters.top_items(connection, days[-ITEM_DAYS], TOP_ITEMS), "items")
+    period = Range.of(request.args.get("range", ""))
+    metric = request.args.get("metric", "")
+    metric = metric if metric in chart.METRICS else "paid"
     known = _tried(lambda: contacts.of_all(connection), "contacts")
-    queues = _tried(lambda: lists.queues(connection), "queues")
-    jobs = _tried(lambda: schedules.listing(connection), "schedules")
-    background = _tried(lambda: proofs.last_and_beat(connection), "proofs and heartbeat")
-    shown = [
-        {
-            "game": game,
-            "is_new": not troubles.is_begun(game),
-            "figures": None if counted is None else _figures(counted.get(game.id, Figures()), days),
-            "charts": None if counted is None else _charts(game, counted.get(game.id, Figures()), days),
-            "items": _items(game, items),
-            "contacts": None if known is None else _contacts(game, [row for row in known if row["game_id"] == game.id]),
-            "queue": None if queues is None else queues.get(game.id, {"waiting": 0, "dead": 0}),
-            "jobs": None if jobs is None else [row for row in jobs if row["game_id"] == game.id],
-            "is_open": number < CHARTS_OPEN,
-        }
-        for number, game in enumerate(outlines)
-    ]
+    counted = _tried(lambda: _counted(connection, period, metric), "counters")
+    seen = _tried(lambda: glance.of_all(connection, MOST_OPEN_SHOWN), "players, items and deliveries")
+    rows = [_row(game, counted, period, known, seen) for game in outlines]
+    rows.sort(key=lambda row: (-sum(each.worth for each in row["paid"]), row["game"].name.lower()))
+    running = [row for row in rows if row["steps"] is None]
+    behind = _behind(connection, outlines, is_all=only is None)
     found = troubles.list_troubles(installation, outlines, known)
+    found = [each for each in found if only is None or each.game == only.slug]
+    is_unknown = None in (counted, known, seen)
     return page(
         "overview.html",
-        troubles=[each for each in found if only is None or each.game == only.slug],
+        open_calls=0 if only is None or seen is None else seen[only.id]["open_calls"],
+        troubles=found,
         names={game.slug: game.name for game in outlines},
-        games=shown,
-        relay=None if background is None else _relay(background[1]),
-        proof=None if background is None else _proof(background[0]),
+        games=running,
+        beginning=[row for row in rows if row["steps"] is not None],
+        is_unknown=is_unknown,
+        is_well=not is_unknown and behind["is_well"] and all(each.severity == NOTE for each in found),
+        period=period,
+        ranges=figures.RANGES,
+        metric=metric,
+        chart=None if counted is None or not running else _drawn(running, period, metric),
         legend=charts.legend,
+        behind=behind,
     )
 
 
@@ -175,114 +131,105 @@ def _tried(read: Callable[[], T], what: str) -> T | None:
         return None
 
 
-def _counted(rows: Iterable[Row]) -> dict[int, Figures]:
-    found: dict[int, Figures] = {}
-    for row in rows:
-        by_name = found.setdefault(row["game_id"], Figures()).counted
-        by_name.setdefault((row["partner"], row["name"], row["label"]), {})[row["day"]] = row["value"]
+def _counted(connection: Connection, period: Range, metric: str) -> dict[int, Figures]:
+    names = (*chart.ALWAYS, *chart.METRICS[metric][1])
+    since = Range.of(str(ITEM_DAYS)).days[0] if metric == "grants" and period.has_today else None
+    return figures.of_games(counters.list_between(connection, period.days[0], period.days[-1], names, since))
+
+
+def _row(
+    game: Game,
+    counted: dict[int, Figures] | None,
+    period: Range,
+    known: Sequence[Row] | None,
+    seen: dict[int, Row] | None,
+) -> dict[str, Any]:
+    """A game as the page lists it. ``steps`` is None for one that has credited something; other values may be None."""
+    own = None if counted is None else counted.get(game.id, Figures())
+    paid = [] if own is None else own.paid(period)
+    calls = None if known is None else [row for row in known if row["game_id"] == game.id]
+    left: list[Step] | None = None
+    if not paid and seen is not None and not seen[game.id]["has_credits"]:
+        left = steps(game, seen[game.id], calls or [])
+    return {
+        "game": game,
+        "figures": own,
+        "sums": None if own is None else figures.summed(own, period),
+        "paid": paid,
+        "contacts": None if calls is None else _contacts(game, calls),
+        "queue": None if seen is None else seen[game.id],
+        "steps": left,
+    }
+
+
+def _drawn(running: Sequence[dict[str, Any]], period: Range, metric: str) -> dict[str, object]:
+    """What the chart's card shows: sums in words, the chart, and what belongs to its metric."""
+    of_each = [(row["game"], row["figures"]) for row in running]
+    own = figures.together(each for _, each in of_each)
+    paid = own.paid(period)
+    currencies = [each.currency for each in paid if each.gross]
+    asked = request.args.get("currency", "")
+    currency = asked if asked in currencies else next(iter(currencies), None)
+    is_one = len(running) == 1
+    where = running[0]["game"].name if is_one else "all games"
+    found: dict[str, object] = {
+        "sums": figures.summed(own, period),
+        "paid": paid,
+        "currency": currency,
+        "drawn": chart.chart_of(metric, of_each, period, currency, where),
+        "of": running[0] if is_one else None,
+    }
+    if metric == "deliveries":
+        took, failures = chart.took_of(own, period)
+        found |= {"took": took, "failures": failures}
+    if is_one and (items := own.top_items()):
+        found |= {"top_items": chart.ranked(f"Items in most grants, {where}, {ITEM_DAYS} days", items)}
     return found
 
 
-def _figures(figures: Figures, days: Sequence[str]) -> dict[str, object]:
-    """Today and all the days of each figure, and the money by partner and currency."""
-
-    def both(name: str, partner: str | None = None, label: str | None = None) -> tuple[int, int]:
-        return figures.total(name, days[-1:], partner, label), figures.total(name, days, partner, label)
-
-    relay = attempts.COUNTED_AS
-    pairs = {*figures.labels(counters.GROSS), *figures.labels(counters.REFUNDED)}
-    sums = []
-    for currency, partner in sorted(pairs, key=lambda pair: (pair[1], pair[0])):
-        names = (counters.GROSS, counters.REFUNDED, counters.RETURNED)
-        gross, away, back = (both(each, partner, currency) for each in names)
-        refunded = tuple(one - other for one, other in zip(away, back, strict=True))
-        sums.append({"partner": _title(partner), "currency": currency, "gross": gross, "refunded": refunded})
-    return {
-        "money": sums,
-        "grants": both("credited"),
-        "duplicates": both("duplicate"),
-        "conflicts": both("conflict"),
-        "refusals": both(counters.REFUSED),
-        "delivered": both("delivered", relay),
-        "failed": both("failed", relay),
-    }
-
-
-def _charts(game: Game, figures: Figures, days: Sequence[str]) -> dict[str, object]:
-    """The charts, each with the rows of the table beside it; None when there is nothing to draw."""
-    about = f"{readable(game.name, 60)}, the last {DAYS} days"
-    relay = attempts.COUNTED_AS
-    outcomes = {
-        "delivered": figures.per_day("delivered", days, relay),
-        "failed attempts": figures.per_day("failed", days, relay),
-    }
-    took = [(words, figures.total("took", days, relay, limit)) for limit, words in TOOK.items()]
-    failures = [(word, figures.total("failed", days, relay, word)) for word, _ in figures.labels("failed")]
-    drawn: dict[str, object] = {"deliveries": None, "took": None}
-    if any(map(any, outcomes.values())):
-        drawn["deliveries"] = _bars(f"Deliveries per day, {about}", days, outcomes)
-        drawn["took"] = charts.ranking(
-            f"How long attempts took, {about}", [(words, count, f"{count:,}") for words, count in took]
-        )
-    currencies = {currency for currency, _ in figures.labels(counters.GROSS)}
-    by_size = sorted(currencies, key=lambda each: (-figures.total(counters.GROSS, days, label=each), each))
-    return drawn | {
-        "revenue": [_revenue(figures, days, currency, about) for currency in by_size[:MOST_CURRENCIES]],
-        "outcomes": list(outcomes),
-        "delivery_rows": _rows(days, list(outcomes.values())),
-        "took_rows": took,
-        "failures": sorted(failures, key=lambda pair: -pair[1]),
-    }
-
-
-def _revenue(figures: Figures, days: Sequence[str], currency: str, about: str) -> dict[str, object]:
-    exponent = money.exponent(currency) or 0
-    whose = [who for each, who in figures.labels(counters.GROSS) if each == currency]
-    per_day = [figures.per_day(counters.GROSS, days, who, currency) for who in whose]
-    names = [readable(_title(who), 40) for who in whose]
-    amounts = [[float(charts.major(value, exponent)) for value in values] for values in per_day]
-    title = f"Paid per day in {money.unit(currency)}, {about}"
-    drawn = _bars(title, days, dict(zip(names, amounts, strict=True)), exponent)
-    return {"currency": currency, "svg": drawn, "names": names, "rows": _rows(days, per_day)}
-
-
-def _bars(title: str, days: Sequence[str], values: Mapping[str, Sequence[float]], decimals: int = 0) -> Markup:
-    """Bars per day, with a date under each seventh; the day before today has none, it would touch today's."""
-    labels = {at: _short(days[at]) for at in range(0, len(days), 7)} | {len(days) - 1: "today"}
-    labels.pop(len(days) - 2, None)
-    series = [Series(name, each) for name, each in values.items()]
-    return charts.bars(title, [_short(day) for day in days], series, labels, decimals)
-
-
-def _rows(days: Sequence[str], columns: Sequence[Sequence[int]]) -> list[tuple[str, list[int]]]:
-    """The days with a figure that is not 0, the newest first."""
-    rows = [(day, [column[at] for column in columns]) for at, day in enumerate(days)]
-    return [(day, values) for day, values in reversed(rows) if any(values)]
-
-
-def _items(game: Game, items: dict[int, list[tuple[str, int]]] | None) -> dict[str, object] | None:
-    if items is None:
-        return None
-    rows = items.get(game.id, [])
-    drawn = charts.ranking(
-        f"Items in most grants, {readable(game.name, 60)}, the last {ITEM_DAYS} days",
-        [(readable(sku), count, f"{count:,}") for sku, count in rows],
-    )
-    return {"svg": drawn if rows else None, "rows": rows}
-
-
 def _contacts(game: Game, known: Sequence[Row]) -> list[dict[str, object]]:
-    """Per partner that is set up or has called: when a call last proved itself, and when one was last refused."""
+    """Per partner that is set up or has called: when a call last proved itself, and when one was refused after that."""
     found: list[dict[str, object]] = []
     for partner in partners():
         rows = [row for row in known if row["partner"] == partner.name]
         if rows or partner.is_configured(game):
             refused = max((row for row in rows if row["refused_at"]), key=lambda row: row["refused_at"], default=None)
             proved_at = max((row["proved_at"] for row in rows if row["proved_at"]), default=None)
+            if refused is not None and (proved_at or "") > refused["refused_at"]:
+                refused = None  # calls have been right since
             link = f"/games/{game.slug}/integration/{partner.name}"
             about = {"name": partner.name, "title": partner.title, "link": link}
             found.append(about | {"proved_at": proved_at, "refused": refused})
     return found
+
+
+def _behind(connection: Connection, shown: Sequence[Game], *, is_all: bool) -> dict[str, Any]:
+    """The relay, the last proof of a backup, and the jobs of partners that are set up. ``is_well``: none has failed."""
+    background = _tried(lambda: proofs.last_and_beat(connection), "proofs and heartbeat")
+    rows = _tried(lambda: schedules.listing(connection), "schedules")
+    by_id = {game.id: game for game in shown}
+    idle = {
+        (game.id, name) for game in shown for each in partners() if not each.is_configured(game) for name in each.jobs
+    }
+    jobs = None
+    if rows is not None:
+        rows = [row for row in rows if row["game_id"] in by_id or (is_all and row["game_id"] == schedules.INSTALLATION)]
+        rows = [row for row in rows if (row["game_id"], row["name"]) not in idle]
+        jobs = [(row, by_id.get(row["game_id"])) for row in rows]
+    relay = None if background is None else _relay(background[1])
+    proof = None if background is None else _proof(background[0])
+    failing = [job for job, _ in jobs or [] if job["failures"]]
+    is_down = relay is not None and bool(relay["beat_at"]) and not relay["is_fresh"]
+    is_well = None not in (relay, proof, jobs) and not failing and not is_down and (proof or {})["is_good"] is not False
+    ran = [job["last_ran_at"] for job, _ in jobs or [] if job["last_ran_at"]]
+    return {
+        "relay": relay,
+        "proof": proof,
+        "jobs": jobs,
+        "failing": failing,
+        "last_ran_at": max(ran, default=None),
+        "is_well": is_well,
+    }
 
 
 def _relay(beat_at: str | None) -> dict[str, object]:
@@ -301,11 +248,3 @@ def _proof(last: Proof | None) -> dict[str, object]:
     size, took = backup_folder.in_bytes(last.size_bytes or 0), f"{last.took_ms / 1000:,.0f}"
     how = f"restored aside and checked in {took if last.took_ms >= 500 else 'less than 1'} s"
     return {"is_good": True, "sentence": f"{when}, backup of {size} {how}"}
-
-
-def _title(partner: str) -> str:
-    return next((each.title for each in partners() if each.name == partner), partner)
-
-
-def _short(day: str) -> str:
-    return date.fromisoformat(day).strftime("%b %-d")
