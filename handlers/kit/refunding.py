@@ -20,8 +20,7 @@ SENTENCES: Mapping[str, str] = {
     REQUESTED: "It is being sent to {partner}.",
     SENT: "{partner} has begun it. Its event says when the money is back; the items go then, by your refund policy.",
     REFUSED: "No refund has begun.",
-    UNKNOWN: "{partner} did not answer, so it may have begun. It is not sent again: {partner}'s event or its report "
-    "decides. You can look at the order in {partner}'s dashboard.",
+    UNKNOWN: "Without an answer, it may have begun. It is not sent again: {partner}'s event or its report decides.",
     DONE: "{partner} reported that the money went back.",
 }
 

@@ -77,7 +77,7 @@ def test_a_refusal_shows_the_partners_words_and_the_form_again(browser, address,
 def test_no_answer_is_said_and_is_a_trouble(browser, address, fake):
     fake.script = [reset]
     assert browser.post(f"{address}/refund", **SURE).location.endswith("?said=refund-unknown")
-    assert_has(text_of(browser.get(address)), "did not answer, so it may have begun", without=["Refund the money"])
+    assert_has(text_of(browser.get(address)), "Without an answer, it may have begun", without=["Refund the money"])
     assert "that you asked for got no answer" in text_of(browser.get("/"))
     assert browser.post(f"{address}/refund", **SURE).status_code == 409
     assert len(fake.requests) == 1

@@ -149,10 +149,10 @@ def _of_request(row: Mapping[str, Any]) -> Iterator[Moment]:
     partner, state = wording.shown(row["partner"], 30).title(), state_of(row)
     why = f" The reason given: {wording.shown(row['reason'])}." if row["reason"] else ""
     yield Moment(row["created_at"], "note", f"A person asked {partner} to refund the order.{why}")
-    said = f" {wording.shown(row['detail'])}." if row["detail"] else ""
+    said = f"{wording.shown(row['detail'])}. " if row["detail"] else ""
     if state != REQUESTED and not (state == DONE and not row["detail"]):  # else the event tells
         at = row["ended_at"] or row["answered_at"] or row["created_at"]
-        yield Moment(at, state, f"{sentence(partner, state)}{said}")
+        yield Moment(at, state, f"{said}{sentence(partner, state)}")
 
 
 def _of_event(row: Mapping[str, Any]) -> Moment:
