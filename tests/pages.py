@@ -162,6 +162,10 @@ PAGES = {
     "new_second_factor": Page(("/account/second-factor",), status=303),
     "activity": Page(("/activity", "/activity?game=demo", "/activity?game=-&actor=command&action=zzz"), "Activity"),
     "activity_csv": Page(("/activity.csv",)),
+    "documents": Page(("/docs",), "Documents"),
+    "document": Page(("/docs/readme", "/docs/dashboard"), "Coinslot"),
+    "api_document": Page(("/docs/api", "/docs/api?for=demo"), "The game API"),
+    "picture": Page(("/docs/pictures/overview.png",)),
 }
 
 

@@ -145,6 +145,10 @@ PAGES = (
     ("POST", "/account/heartbeat/off", "account.alerts:end_heartbeat"),
     ("GET", "/activity", "account.activity:activity"),
     ("GET", "/activity.csv", "account.activity:activity_csv"),
+    ("GET", "/docs", "documents.pages:documents"),
+    ("GET", "/docs/api", "documents.api:api_document"),
+    ("GET", "/docs/<name>", "documents.pages:document"),
+    ("GET", "/docs/pictures/<name>", "documents.pages:picture"),
 )
 ROOTS = {rule.split("/")[1] for _, rule, _ in PAGES} | {"static"}  # the first words of the addresses
 

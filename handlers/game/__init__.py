@@ -96,6 +96,7 @@ def new_blueprint(partners: Iterable[Partner]) -> Blueprint:
     bp = Blueprint("game", __name__, url_prefix="/game/v1")
     bp.register_error_handler(ProblemError, problem)
     bp.record(_teach_converter)
+    bp.record(lambda state: state.app.extensions.update({"coinslot.api_document": document}))  # for the page of it
     for call in calls:
         # Werkzeug's redirect for doubled slashes and Flask's answer to OPTIONS would be HTML.
         bp.add_url_rule(

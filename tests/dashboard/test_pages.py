@@ -37,11 +37,14 @@ class TestAddresses:
         assert {name.split(".")[2] for name in ast.literal_eval(done.stdout)} == {"frame"}
 
 
+DOCUMENTS = ("documents", "document", "picture", "api_document")  # open, as the files they are made of
+
+
 class TestGuard:
     def test_without_a_session_every_page_leads_to_the_login_and_no_post_works(self, app, client, studio, db):
         before, seen = db("SELECT * FROM audit"), 0
         for method, open_ones in (
-            ("GET", ("static", "login", "setup", "invitation")),
+            ("GET", ("static", "login", "setup", "invitation", *DOCUMENTS)),
             ("POST", ("sign_in", "sign_in_with_code", "complete_setup", "join")),
         ):
             for endpoint, address in addresses_of(app, method):

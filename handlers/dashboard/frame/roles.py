@@ -6,8 +6,14 @@ personal stays hidden from them until they press Show, and each press is a line 
 
 from coinslot.access.people import OWNER, SUPPORT, Person
 
-# Without signing in. The setup pages and the invitation prove themselves by the token in their link.
-OPEN = frozenset("static login sign_in login_code sign_in_with_code setup complete_setup invitation join".split())
+# Without signing in. The setup pages and the invitation prove themselves by the token in their link; the documents are
+# as public as the files they are made of.
+OPEN = frozenset(
+    """
+    static login sign_in login_code sign_in_with_code setup complete_setup invitation join
+    documents document picture api_document
+    """.split()
+)
 
 _READ = """
     overview game_overview search_everything transactions transaction conflicts refunds players player deliveries

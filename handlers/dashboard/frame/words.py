@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, request, url_for
 
 from coinslot.base import clock
+from handlers.dashboard.frame.help import help_address
 from handlers.dashboard.frame.times import day, hover, moment, zone_in_words
 from handlers.kit.wording import ago, capped, delay, money, number, until, utc_moment
 
@@ -78,7 +79,7 @@ def register(bp: Blueprint) -> None:
     filters = (*of_values, delay, browser_name, tone, capped, until)
     for function in filters:
         bp.add_app_template_filter(function, function.__name__)
-    for maker in (said, with_query, player_address, payment_address, zone_in_words):
+    for maker in (said, with_query, player_address, payment_address, zone_in_words, help_address):
         bp.add_app_template_global(maker, maker.__name__)
 
 
