@@ -14,7 +14,7 @@ LONGEST_KEY = 320  # of a setting in a family: an id has up to 255 characters
 
 @dataclass(frozen=True)
 class Setting:
-    """One configuration key: what it means, how a value is checked, and its default.
+    """One configuration key: what it means, how a value is checked, its default, and its name for people.
 
     A key of the catalogue that ends in ``.*`` is a family: any key that begins so. ``check`` returns the value
     to store, or raises ValueError with a message for the owner.
@@ -23,6 +23,7 @@ class Setting:
     about: str
     check: Callable[[str], str]
     default: str = ""
+    title: str = ""
 
     def checked(self, value: str) -> str:
         """The value to store. Raises ValueError, also for NUL, which some databases cannot store."""
@@ -128,20 +129,41 @@ COMMON_SETTINGS: dict[str, Setting] = {
         "a credit for a player who is not registered: refuse it, register the player, or ask players.lookup_url",
         one_of("reject", "create", "lookup"),
         "reject",
+        title="Unknown players",
     ),
-    "players.lookup_url": Setting("the game's own answer to 'does this player exist?'", web_address),
+    "players.lookup_url": Setting(
+        "the game's own answer to 'does this player exist?'", web_address, title="Address of the player look-up"
+    ),
     "items.unknown": Setting(
-        "a credit with an item that is not registered: refuse it or let it pass", one_of("reject", "accept"), "reject"
+        "a credit with an item that is not registered: refuse it or let it pass",
+        one_of("reject", "accept"),
+        "reject",
+        title="Unknown items",
     ),
-    "players.login_url": Setting("the game's own check of a login name and password", web_address),
+    "players.login_url": Setting(
+        "the game's own check of a login name and password", web_address, title="Address of the login check"
+    ),
     "refunds.revoke": Setting(
         "the default row of the refund policy: on asks the game to take the items back, off does nothing",
         one_of("on", "off"),
         "off",
+        title="Take items back",
     ),
-    "refunds.refund": Setting("policy when money is refunded; empty: the default row", _policy),
-    "refunds.chargeback": Setting("policy when a dispute is lost; empty: the default row", _policy),
-    "refunds.refund.*": Setting("policy for one item (its sku in place of *) when money is refunded", _policy),
-    "refunds.chargeback.*": Setting("policy for one item (its sku in place of *) when a dispute is lost", _policy),
+    "refunds.refund": Setting(
+        "policy when money is refunded; empty: the default row", _policy, title="When money is refunded"
+    ),
+    "refunds.chargeback": Setting(
+        "policy when a dispute is lost; empty: the default row", _policy, title="When a dispute is lost"
+    ),
+    "refunds.refund.*": Setting(
+        "policy for one item (its sku in place of *) when money is refunded",
+        _policy,
+        title="When money is refunded, per item",
+    ),
+    "refunds.chargeback.*": Setting(
+        "policy for one item (its sku in place of *) when a dispute is lost",
+        _policy,
+        title="When a dispute is lost, per item",
+    ),
 }
 COMMON_SECRETS: dict[str, str] = {"game.lookup_key": "bearer token we send to players.lookup_url and players.login_url"}

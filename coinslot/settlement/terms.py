@@ -138,21 +138,31 @@ def _zone(value: str) -> str:
 
 
 SETTINGS: dict[str, Setting] = {
-    ZONE: Setting("time zone of the game's months, such as Asia/Seoul", _zone, "UTC"),
+    ZONE: Setting("time zone of the game's months, such as Asia/Seoul", _zone, "UTC", title="Time zone of months"),
     "settlement.close_after_days": Setting(
-        "a month is closed by itself so many days after its end; empty: by hand alone", whole_number(0, 60)
+        "a month is closed by itself so many days after its end; empty: by hand alone",
+        whole_number(0, 60),
+        title="Close months after, in days",
     ),
     "settlement.fee.*": Setting(
         "store fee in percent of the distributionType in place of *, such as 30, 15 from 2026-07-01; without it: "
         + ", ".join(f"{name} {fee}" for name, fee in DEFAULT_FEES.items()),
         rates_text,
+        title="Store fees",
     ),
-    "settlement.share": Setting("creators' share in percent, where no other is set", rates_text, "0"),
-    "settlement.share.creator.*": Setting("share of the creator whose key is in place of *", rates_text),
-    "settlement.share.campaign.*": Setting("share in the campaign whose id is in place of *", rates_text),
+    "settlement.share": Setting(
+        "creators' share in percent, where no other is set", rates_text, "0", title="Share of creators"
+    ),
+    "settlement.share.creator.*": Setting(
+        "share of the creator whose key is in place of *", rates_text, title="Share per creator"
+    ),
+    "settlement.share.campaign.*": Setting(
+        "share in the campaign whose id is in place of *", rates_text, title="Share per campaign"
+    ),
     "settlement.share_of": Setting(
         "what creators have a share of: net (after the store fee) or gross (without what was given back)",
         one_of("net", "gross"),
         "net",
+        title="Base of the share",
     ),
 }

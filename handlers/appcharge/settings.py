@@ -88,90 +88,178 @@ def player_defaults(value: str) -> str:
 ON_OFF = one_of("on", "off")
 
 SETTINGS: Mapping[str, Setting] = {
-    "appcharge.environment": Setting("everything from a sandbox is a test", one_of("live", "sandbox"), "live"),
-    "appcharge.tolerance_seconds": Setting("accepted age of a signature", whole_number(1, 86400), "300"),
+    "appcharge.environment": Setting(
+        "everything from a sandbox is a test", one_of("live", "sandbox"), "live", title="Environment"
+    ),
+    "appcharge.tolerance_seconds": Setting(
+        "accepted age of a signature", whole_number(1, 86400), "300", title="Age of a signature, in seconds"
+    ),
     "appcharge.secondary_role": Setting(
-        "backup: the secondary key verifies too; iv: it does not", one_of("backup", "iv"), "backup"
+        "backup: the secondary key verifies too; iv: it does not",
+        one_of("backup", "iv"),
+        "backup",
+        title="Use of the secondary key",
     ),
     "appcharge.payload": Setting(
         "json: signed; aes: encrypted as in 2023, with a main key of 32 characters and a secondary key of 16",
         one_of("json", "aes"),
         "json",
+        title="Payload",
     ),
     "appcharge.events_tolerance_seconds": Setting(
-        "accepted age of an event's signature; retries come a quarter of an hour later", whole_number(1, 86400), "1800"
+        "accepted age of an event's signature; retries come a quarter of an hour later",
+        whole_number(1, 86400),
+        "1800",
+        title="Age of an event, in seconds",
     ),
     "appcharge.events_without_token": Setting(
-        "on: an event may lack x-publisher-token; a wrong one is always refused", ON_OFF, "off"
+        "on: an event may lack x-publisher-token; a wrong one is always refused",
+        ON_OFF,
+        "off",
+        title="Events without a token",
     ),
-    "appcharge.project_id": Setting("x-project-id to insist on where a call carries one", text(64)),
+    "appcharge.project_id": Setting("x-project-id to insist on where a call carries one", text(64), title="Project id"),
     "appcharge.dollar_fields_are_cents": Setting(
-        "on since 2025; off for accounts whose ...InDollar fields are dollars", ON_OFF, "on"
+        "on since 2025; off for accounts whose ...InDollar fields are dollars",
+        ON_OFF,
+        "on",
+        title="Dollar fields are in cents",
     ),
     "appcharge.completed_statuses": Setting(
         "values of actionStatus that credit an order, separated by commas; one that is in neither list is refused",
         statuses.listed,
         statuses.COMPLETED,
+        title="Statuses of a paid order",
     ),
     "appcharge.failed_statuses": Setting(
         "values of actionStatus of an order that failed: noted, and nothing is credited",
         statuses.listed,
         statuses.FAILED,
+        title="Statuses of a failed order",
     ),
     "appcharge.when_game_down": WHEN_GAME_DOWN,
-    "allowlist.appcharge": Setting("CIDR blocks Appcharge calls from; empty: any", networks),
+    "allowlist.appcharge": Setting(
+        "CIDR blocks Appcharge calls from; empty: any", networks, title="Addresses that may call"
+    ),
     # Logging in
     "appcharge.logins": Setting(
-        f"login methods to allow, some of {', '.join(METHODS)}; empty: all that are configured", methods
+        f"login methods to allow, some of {', '.join(METHODS)}; empty: all that are configured",
+        methods,
+        title="Login methods",
     ),
-    "appcharge.store_url": Setting("address of the web store, where login links lead", web_address),
-    "appcharge.deep_link": Setting("link that opens the game to log in, with {token}", deep_link),
-    "appcharge.code_digits": Setting("digits of a player's login code", one_of("4", "6"), "6"),
+    "appcharge.store_url": Setting(
+        "address of the web store, where login links lead", web_address, title="Address of the web store"
+    ),
+    "appcharge.deep_link": Setting(
+        "link that opens the game to log in, with {token}", deep_link, title="Link that opens the game"
+    ),
+    "appcharge.code_digits": Setting(
+        "digits of a player's login code", one_of("4", "6"), "6", title="Digits of a login code"
+    ),
     "appcharge.desktop_auto_redirect": Setting(
-        "on: a desktop is sent to the deep link; off: it shows it as a QR code", ON_OFF, "off"
+        "on: a desktop is sent to the deep link; off: it shows it as a QR code",
+        ON_OFF,
+        "off",
+        title="Deep link on a desktop",
     ),
-    "appcharge.redirect_seconds": Setting("life of a login the store began", whole_number(60, 3600), "600"),
-    "appcharge.link_seconds": Setting("life of a login link the game made", whole_number(60, 604800), "259200"),
+    "appcharge.redirect_seconds": Setting(
+        "life of a login the store began", whole_number(60, 3600), "600", title="Life of a login, in seconds"
+    ),
+    "appcharge.link_seconds": Setting(
+        "life of a login link the game made",
+        whole_number(60, 604800),
+        "259200",
+        title="Life of a login link, in seconds",
+    ),
     "appcharge.social_ids": Setting(
         "what an account is that the game linked to no player: linked: nobody; subject: the player with its id",
         one_of("linked", "subject"),
         "linked",
+        title="Social accounts",
     ),
-    "appcharge.google_client_id": Setting("our client ids at Google, separated by commas", text(2048)),
-    "appcharge.google_token": Setting("what the store sends for Google", one_of(*TOKEN_KINDS), "auto"),
+    "appcharge.google_client_id": Setting(
+        "our client ids at Google, separated by commas", text(2048), title="Google: client ids"
+    ),
+    "appcharge.google_token": Setting(
+        "what the store sends for Google", one_of(*TOKEN_KINDS), "auto", title="Google: what the store sends"
+    ),
     "appcharge.google_url": Setting(
-        "where Google tells about access tokens", web_address, "https://oauth2.googleapis.com/tokeninfo"
+        "where Google tells about access tokens",
+        web_address,
+        "https://oauth2.googleapis.com/tokeninfo",
+        title="Google: address for tokens",
     ),
-    "appcharge.google_code_url": Setting("Google's codes", web_address, "https://oauth2.googleapis.com/token"),
+    "appcharge.google_code_url": Setting(
+        "Google's codes", web_address, "https://oauth2.googleapis.com/token", title="Google: address for codes"
+    ),
     "appcharge.google_keys_url": Setting(
-        "Google's published keys", web_address, "https://www.googleapis.com/oauth2/v3/certs"
+        "Google's published keys",
+        web_address,
+        "https://www.googleapis.com/oauth2/v3/certs",
+        title="Google: published keys",
     ),
-    "appcharge.facebook_app_id": Setting("our app id at Facebook", text(64)),
-    "appcharge.facebook_token": Setting("what the store sends for Facebook", one_of(*TOKEN_KINDS), "auto"),
-    "appcharge.facebook_url": Setting("Facebook's Graph API", web_address, "https://graph.facebook.com"),
+    "appcharge.facebook_app_id": Setting("our app id at Facebook", text(64), title="Facebook: app id"),
+    "appcharge.facebook_token": Setting(
+        "what the store sends for Facebook", one_of(*TOKEN_KINDS), "auto", title="Facebook: what the store sends"
+    ),
+    "appcharge.facebook_url": Setting(
+        "Facebook's Graph API", web_address, "https://graph.facebook.com", title="Facebook: address"
+    ),
     "appcharge.facebook_keys_url": Setting(
-        "Facebook's published keys", web_address, "https://www.facebook.com/.well-known/oauth/openid/jwks/"
+        "Facebook's published keys",
+        web_address,
+        "https://www.facebook.com/.well-known/oauth/openid/jwks/",
+        title="Facebook: published keys",
     ),
-    "appcharge.apple_client_id": Setting("our client ids at Apple, separated by commas", text(2048)),
-    "appcharge.apple_team_id": Setting("our team id at Apple, to make the client secret with", text(64)),
-    "appcharge.apple_key_id": Setting("id of the private key at Apple, to make the client secret with", text(64)),
-    "appcharge.apple_token": Setting("what the store sends for Apple", one_of("auto", "id_token", "code"), "auto"),
-    "appcharge.apple_url": Setting("Apple's token server and published keys", web_address, "https://appleid.apple.com"),
-    "appcharge.login_redirect_uri": Setting("redirect_uri to name when a code is exchanged; empty: none", web_address),
+    "appcharge.apple_client_id": Setting(
+        "our client ids at Apple, separated by commas", text(2048), title="Apple: client ids"
+    ),
+    "appcharge.apple_team_id": Setting(
+        "our team id at Apple, to make the client secret with", text(64), title="Apple: team id"
+    ),
+    "appcharge.apple_key_id": Setting(
+        "id of the private key at Apple, to make the client secret with", text(64), title="Apple: key id"
+    ),
+    "appcharge.apple_token": Setting(
+        "what the store sends for Apple",
+        one_of("auto", "id_token", "code"),
+        "auto",
+        title="Apple: what the store sends",
+    ),
+    "appcharge.apple_url": Setting(
+        "Apple's token server and published keys", web_address, "https://appleid.apple.com", title="Apple: address"
+    ),
+    "appcharge.login_redirect_uri": Setting(
+        "redirect_uri to name when a code is exchanged; empty: none", web_address, title="Redirect URI of logins"
+    ),
     # The store's view of a player
-    "appcharge.players_version": Setting("version of Personalize that the store uses", one_of("1", "2"), "2"),
+    "appcharge.players_version": Setting(
+        "version of Personalize that the store uses", one_of("1", "2"), "2", title="Version of Personalize"
+    ),
     "appcharge.player_defaults": Setting(
-        "JSON object: what the store shows where a player's profile lacks a part", player_defaults
+        "JSON object: what the store shows where a player's profile lacks a part",
+        player_defaults,
+        title="Defaults of a player's profile",
     ),
     "appcharge.refresh": Setting(
-        "on: when the game changes a player's profile, an open store is asked to load it", ON_OFF, "off"
+        "on: when the game changes a player's profile, an open store is asked to load it",
+        ON_OFF,
+        "off",
+        title="Reload open stores",
     ),
     "appcharge.refresh_seconds": Setting(
-        "how long changes of profiles are gathered before the store is asked", whole_number(1, 3600), "5"
+        "how long changes of profiles are gathered before the store is asked",
+        whole_number(1, 3600),
+        "5",
+        title="Gather changes for, in seconds",
     ),
     # Calling Appcharge
     "appcharge.base_url": Setting(
-        "Appcharge's API; empty: api.appcharge.com, or its sandbox by appcharge.environment", web_address
+        "Appcharge's API; empty: api.appcharge.com, or its sandbox by appcharge.environment",
+        web_address,
+        title="Address of the API",
     ),
-    "appcharge.sign_calls": Setting("on: our calls carry a signature with the main key", ON_OFF, "off"),
+    "appcharge.sign_calls": Setting(
+        "on: our calls carry a signature with the main key", ON_OFF, "off", title="Sign our calls"
+    ),
 }

@@ -241,7 +241,7 @@ def silence_setting(partner: Partner) -> Setting:
         f"after how long without a call of {partner.title} you are warned, at each address that it has called: learned "
         "from its own calls (auto), never (off), or a time such as 6h or 2d"
     )
-    return Setting(about, duration("auto", "off"), "auto")
+    return Setting(about, duration("auto", "off"), "auto", "Warn when calls stop")
 
 
 def addresses_of(game: str, partners: Sequence[Partner], public_url: str) -> list[tuple[str, str, str]]:
@@ -257,4 +257,5 @@ WHEN_GAME_DOWN = Setting(
     "a new credit while a destination of the game is down: accept and deliver later, or refuse it for now",
     one_of("accept", "refuse"),
     "accept",
+    "Credits while the game is down",
 )

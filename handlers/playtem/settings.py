@@ -27,19 +27,29 @@ KEYS = (
 )
 
 SETTINGS = {
-    "playtem.app_id": Setting("AppId of this game; empty: learned from the first real call", checked_id),
-    "playtem.parameter": Setting("query parameter that carries the payload", text(32), "payload"),
-    "playtem.formats": Setting(
-        "how Items may enter the signed text; narrow it to the one your log names", _formats, ",".join(FORMATS)
+    "playtem.app_id": Setting("AppId of this game; empty: learned from the first real call", checked_id, title="AppId"),
+    "playtem.parameter": Setting(
+        "query parameter that carries the payload", text(32), "payload", title="Name of the payload's parameter"
     ),
-    "playtem.items_separator": Setting("between item ids in format concat", text(8)),
-    "playtem.field_separator": Setting("between the four signed parts", text(8)),
-    "playtem.accept_single_quotes": Setting("also read the guide's single-quoted notation", one_of("on", "off"), "on"),
+    "playtem.formats": Setting(
+        "how Items may enter the signed text; narrow it to the one your log names",
+        _formats,
+        ",".join(FORMATS),
+        title="Forms of the signed items",
+    ),
+    "playtem.items_separator": Setting("between item ids in format concat", text(8), title="Between item ids"),
+    "playtem.field_separator": Setting("between the four signed parts", text(8), title="Between signed parts"),
+    "playtem.accept_single_quotes": Setting(
+        "also read the guide's single-quoted notation", one_of("on", "off"), "on", title="Accept single quotes"
+    ),
     "playtem.user_id": Setting(
         "what UserId is: the player's id, a Facebook id, or a Facebook id and else the player's",
         one_of("player", "facebook", "facebook_or_player"),
         "player",
+        title="Meaning of UserId",
     ),
     "playtem.when_game_down": WHEN_GAME_DOWN,
-    "allowlist.playtem": Setting("CIDR blocks Playtem calls from; empty: any", networks),
+    "allowlist.playtem": Setting(
+        "CIDR blocks Playtem calls from; empty: any", networks, title="Addresses that may call"
+    ),
 }

@@ -16,5 +16,5 @@ KEYS = (
 
 SETTINGS = {
     "xsolla.when_game_down": WHEN_GAME_DOWN,
-    "allowlist.xsolla": Setting("CIDR blocks Xsolla calls from; empty: any", networks),
+    "allowlist.xsolla": Setting("CIDR blocks Xsolla calls from; empty: any", networks, title="Addresses that may call"),
 }

@@ -43,14 +43,28 @@ class TestConfiguration:
         page = browser.get(SETTINGS).text
         for key, setting in installation.catalogue.items():
             if key.endswith(".*"):
-                assert f"<h3><code>{key}</code></h3>" in page
+                assert f'<h3>{setting.title}</h3> <code class="key">{key}</code>' in page
             else:
                 assert page.count(f'name="value:{key}"') == 1, key
-                assert_has(page, f'<label for="f-{key}">', f'aria-describedby="f-{key}-about"')
+                assert_has(
+                    page, f'<label for="f-{key}">{setting.title} <code class="key">{key}</code>'.replace("'", "&#39;")
+                )
+                assert_has(page, f'aria-describedby="f-{key}-about"')
             assert str(html.escape(setting.about, quote=False)).replace("'", "&#39;")[:30] in page.replace('"', "&#34;")
         found = re.findall(r'name="group" value="([^"]+)"', page)
         assert {"players", "items", "refunds", "appcharge", "appcharge.google", "playcamp.payments"} <= set(found)
         assert len(found) == len(set(found))
+
+    def test_settings_of_partners_that_are_not_in_use_are_folded(self, browser, studio):
+        def halves():
+            return browser.get(SETTINGS).text.split('<details class="idle" id="idle">')
+
+        in_use, idle = halves()
+        assert_has(in_use, 'id="appcharge"', 'name="value:allowlist.appcharge"', without=('id="xsolla"', "playcamp."))
+        assert_has(idle, "Xsolla", 'id="playcamp.payments"', "playcamp.creator.*", 'name="value:silence.xsolla"')
+        studio.secret("xsolla.secret", "some-secret-0123456789")
+        assert 'id="xsolla"' in halves()[0]
+        assert 'id="idle" open' in browser.get(f"{SETTINGS}?open=playcamp").text
 
     def test_a_form_sent_back_as_it_is_changes_nothing(self, browser, studio, stored, db):
         studio.config("appcharge.player_defaults", '{"segments": ["a"]}')

@@ -10,39 +10,27 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot.games import games, options
 from coinslot.games.games import Game, GameError
-from coinslot.games.options import LONGEST_KEY, OneOf, Setting
-from coinslot.store.db import Connection
+from coinslot.games.options import LONGEST_KEY, Setting
 from handlers.dashboard.frame.pages import PageError, page, partner_titles, read, see_other, show_on_error, who, write
-from handlers.kit.receive import current_installation
+from handlers.dashboard.settings.fields import Field, Sent, choices_of, field_of
+from handlers.kit.receive import current_installation, partners
 
-FEWEST_FOR_A_GROUP = 3  # keys with the same second word
+FEWEST_FOR_A_GROUP = 4  # keys with the same second word
 SMALL_GROUP = 12  # keys; a larger group is divided
-LONG_VALUE = 70  # characters; a longer value gets several lines
 SHOWN_OF_FAMILY = 20
 FAMILY_PAGE = 200
 
-TITLES = {"allowlist": "Who may call", "lookup": "Tables for expressions", "silence": "When calls stop"}
-
-
-@dataclass(frozen=True)
-class Field:
-    """One key on the page. ``value`` is the current value, or what was typed and is not valid."""
-
-    key: str
-    about: str
-    default: str
-    value: str
-    was: str
-    is_set: bool
-    choices: tuple[str, ...]
-    is_long: bool
-    problem: str | None = None
+TITLES = {"settlement": "Settlements"}
+OF_EACH_PARTNER = ("allowlist", "silence")  # the second word of such a key names the partner
 
 
 @dataclass(frozen=True)
 class Group:
+    """``partner`` is the name of the one whose settings they are; empty for those of the game itself."""
+
     name: str
     title: str
+    partner: str
     fields: list[Field]
 
     @property
@@ -55,6 +43,7 @@ class Family:
     """Keys with the same beginning. ``rows``: the rest of the name -> its value, a page of them."""
 
     name: str
+    title: str
     about: str
     choices: tuple[str, ...]
     rows: dict[str, str]
@@ -62,63 +51,45 @@ class Family:
     next: str | None
 
 
-def settings(
-    game: Game,
-    status: int = 200,
-    opened: str | None = None,
-    typed: Mapping[str, str] | None = None,
-    problems: Mapping[str, str] | None = None,
-) -> Response:
+def settings(game: Game, status: int = 200, opened: str | None = None, sent: Sent | None = None) -> Response:
     """The page of all settings; after a mistake with what was typed and the problem of each key."""
-    installation = current_installation()
+    catalogue = current_installation().catalogue
     stored = games.stored_settings(read(), game.id)
     groups: dict[str, Group] = {}
-    for key, name in _groups(installation.catalogue).items():
-        group = groups.setdefault(name, Group(name, _title(name), []))
-        setting, value, problem = installation.catalogue[key], (typed or {}).get(key), (problems or {}).get(key)
-        group.fields.append(_field(key, setting, stored, value, problem))
-    families = [_family(name, stored, SHOWN_OF_FAMILY) for name in installation.catalogue if name.endswith(".*")]
+    for key, name in _groups(catalogue).items():
+        group = groups.setdefault(name, Group(name, _title(name), _partner_of(name), []))
+        group.fields.append(field_of(key, stored, sent))
+    families = [_family(name, stored, SHOWN_OF_FAMILY) for name in catalogue if name.endswith(".*")]
     prefixes = tuple(family.name.removesuffix("*") for family in families)
+    used = {each.name for each in partners() if any(name in game.secrets for name in each.secrets)}
     first_words = list(dict.fromkeys(name.partition(".")[0] for name in groups))
+    in_order = sorted(groups.values(), key=lambda group: first_words.index(group.name.partition(".")[0]))
+    idle = [each.title for each in partners() if each.name not in used]
     return page(
         "settings.html",
         status,
-        groups=sorted(groups.values(), key=lambda group: first_words.index(group.name.partition(".")[0])),
-        families=families,
+        groups=[group for group in in_order if not group.partner or group.partner in used],
+        families=[family for family in families if _partner_of(family.name) in used | {""}],
+        idle=idle,
+        idle_groups=[group for group in in_order if group.partner and group.partner not in used],
+        idle_families=[family for family in families if _partner_of(family.name) not in used | {""}],
         opened=opened or request.args.get("open", ""),
         token_replaced_at=games.token_replaced_at(read(), game.id),
-        has_problem=bool(problems),
-        unknown=sorted(key for key in stored.keys() - installation.catalogue.keys() if not key.startswith(prefixes)),
+        has_problem=sent is not None and bool(sent.problems),
+        unknown=sorted(key for key in stored.keys() - catalogue.keys() if not key.startswith(prefixes)),
     )
 
 
 def save_settings(game: Game) -> AnyResponse:
     """Save the changes in one group: all of them, or none when a value is not valid."""
-    installation = current_installation()
     group = request.form.get("group", "")
-    keys = [key for key, its_group in _groups(installation.catalogue).items() if its_group == group]
+    keys = [key for key, its_group in _groups(current_installation().catalogue).items() if its_group == group]
     if not keys:
         raise PageError(400, "There is no such group of settings")
-    typed = {key: request.form[f"value:{key}"].replace("\r\n", "\n") for key in keys if f"value:{key}" in request.form}
-    changed = {
-        key: value
-        for key, value in typed.items()
-        if value != request.form.get(f"was:{key}", game.settings[key]).replace("\r\n", "\n")
-    }
-    found = {key: _problem(installation.catalogue[key], value) for key, value in changed.items()}
-    problems = {key: problem for key, problem in found.items() if problem}
-    if problems:
-        return settings(game, 400, group, typed, problems)
-
-    def save(tx: Connection) -> None:
-        for key, value in changed.items():
-            # A value that equals the default is not stored: it follows the default.
-            chosen = "" if value == installation.catalogue[key].default else value
-            games.set_setting(tx, installation.catalogue, game.slug, key, chosen, actor=who())
-
-    if changed:
-        write(save)
-    said = "saved" if changed else "nothing"
+    sent = Sent.of(game, keys)
+    if sent.problems:
+        return settings(game, 400, group, sent)
+    said = "saved" if sent.save(game) else "nothing"
     return see_other("settings", said=said, open=group, _anchor=group)
 
 
@@ -171,42 +142,10 @@ def retire_tokens(game: Game) -> AnyResponse:
     return see_other("settings", "retired")
 
 
-def _field(key: str, setting: Setting, stored: Mapping[str, str], typed: str | None, problem: str | None) -> Field:
-    holds = stored.get(key, setting.default)
-    value = holds if typed is None else typed
-    return Field(
-        key=key,
-        about=setting.about,
-        default=setting.default,
-        value=value,
-        was=holds,
-        is_set=key in stored,
-        choices=_choices(setting),
-        is_long=len(value) > LONG_VALUE or "\n" in value or "JMESPath" in setting.about or "JSON" in setting.about,
-        problem=problem,
-    )
-
-
-def _choices(setting: Setting) -> tuple[str, ...]:
-    if not isinstance(setting.check, OneOf):
-        return ()
-    words = setting.check.words
-    return words if setting.default in words else (setting.default, *words)
-
-
-def _problem(setting: Setting, value: str) -> str | None:
-    """Why a value is not valid; an empty one, which means the default, always is."""
-    try:
-        if value:
-            setting.checked(value)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
 def _groups(catalogue: Mapping[str, Setting]) -> dict[str, str]:
-    """Key -> its first word; or its first two, in a large group where several keys share both."""
+    """Key -> its partner or first word; or its first two words, in a large group where several keys share both."""
     words = {key: [*re.split(r"[._]", key), ""][:2] for key in catalogue if not key.endswith(".*")}
+    words |= {key: [second, ""] for key, (first, second) in words.items() if first in OF_EACH_PARTNER}
     alike = Counter(map(tuple, words.values()))
     in_all = Counter(first for first, _ in words.values())
     return {
@@ -217,10 +156,15 @@ def _groups(catalogue: Mapping[str, Setting]) -> dict[str, str]:
     }
 
 
+def _partner_of(name: str) -> str:
+    """The partner whose settings begin so; empty for those of the game itself."""
+    first = name.partition(".")[0]
+    return first if first in partner_titles() else ""
+
+
 def _title(group: str) -> str:
     first, _, second = group.partition(".")
-    titles = TITLES | partner_titles()
-    title = titles.get(first, first.capitalize())
+    title = partner_titles().get(first, TITLES.get(first, first.capitalize()))
     return f"{title}: {second.capitalize()}" if second else title
 
 
@@ -236,8 +180,9 @@ def _family(name: str, stored: Mapping[str, str], limit: int, after: str = "") -
     names = [each for each in everything if each > after]
     return Family(
         name=name,
+        title=catalogue[name].title,
         about=catalogue[name].about,
-        choices=_choices(catalogue[name]),
+        choices=choices_of(catalogue[name]),
         rows={each: everything[each] for each in names[:limit]},
         count=len(everything),
         next=names[limit - 1] if len(names) > limit else None,
