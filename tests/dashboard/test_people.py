@@ -1,16 +1,19 @@
 """Owners and support: who may do what, how people come and go, and what support does not see before they ask."""
 
 import re
+from pathlib import Path
 
 import pytest
 from werkzeug.security import generate_password_hash
 
 from coinslot.access import owner, people
+from handlers import dashboard
 from handlers.dashboard.frame import roles
 from tests.conftest import Browser
 from tests.dashboard.test_pages import addresses_of
 from tests.pages import assert_has, follow
 
+FOLDER = Path(dashboard.__file__).parent
 PASSWORD = "correct horse battery"
 ANOTHER = "another long password"
 
@@ -195,6 +198,15 @@ class TestPage:
         ben.post("/account/games", slug="other", name="Other")
         actors = {row["action"]: row["actor"] for row in db("SELECT * FROM audit")}
         assert {actors["game.token"], actors["game.add"]} == {"Ben"}
+
+    def test_no_page_notes_the_owner_in_place_of_who_is_signed_in(self):
+        found = [
+            f"{path}: {line.strip()}"
+            for path in sorted(FOLDER.glob("**/*.py"))
+            for line in path.read_text(encoding="utf-8").splitlines()
+            if re.search(r'"owner"', line) and not line.startswith("WHO = ")
+        ]
+        assert found == [], "say who() instead (handlers/dashboard/frame/pages.py)"
 
 
 class TestOwnAccount:

@@ -92,7 +92,7 @@ bp = Blueprint(
 )
 words.register(bp)
 privacy.register(bp)
-bp.add_app_template_global(lambda endpoint: roles.may(g.get("person"), endpoint), "may")
+roles.register(bp)
 
 
 @bp.before_request

@@ -26,7 +26,7 @@ def register(bp: Blueprint) -> None:
 
 def private(text: str | None) -> str | None:
     """A text about a person, or :data:`HIDDEN` in its place."""
-    if not text or not is_hidden():
+    if not text or text == wording.NOTHING or not is_hidden():
         return text
     g.has_hidden = True
     return HIDDEN

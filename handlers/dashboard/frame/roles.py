@@ -4,6 +4,14 @@ Support reads everything except keys, settings and backups, and mends what needs
 personal stays hidden from them until they press Show, and each press is a line in Activity.
 """
 
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Blueprint, current_app, g
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
+
 from coinslot.access.people import OWNER, SUPPORT, Person
 
 # Without signing in. The setup pages and the invitation prove themselves by the token in their link; the documents are
@@ -38,3 +46,24 @@ def may(person: Person | None, endpoint: str) -> bool:
     if person is None:
         return False
     return person.role == OWNER or (person.role == SUPPORT and endpoint in SUPPORT_MAY)
+
+
+def words_of(person: Person | None, address: str) -> Mapping[str, Any] | None:
+    """The words in the path of a page, such as its ``slug``; None where it is no page of ours, or none for this person.
+
+    ``address`` is a path with or without a query. Nothing is asked for.
+    """
+    if not address.startswith("/") or address.startswith(("//", "/\\")) or not address.isprintable():
+        return None
+    try:
+        found, words = current_app.url_map.bind("").match(urlsplit(address).path, "GET")
+    except (HTTPException, RequestRedirect, ValueError):
+        return None
+    blueprint, _, endpoint = found.partition(".")
+    return words if blueprint == "dashboard" and endpoint not in OPEN and may(person, endpoint) else None
+
+
+def register(bp: Blueprint) -> None:
+    """``may("settings")`` and ``may_open("/games/demo/settings")``, for templates: of who is signed in."""
+    bp.add_app_template_global(lambda endpoint: may(g.get("person"), endpoint), "may")
+    bp.add_app_template_global(lambda address: words_of(g.get("person"), address) is not None, "may_open")
