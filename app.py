@@ -31,7 +31,7 @@ from coinslot.outbox.formats import FORMATS
 from coinslot.settlement.terms import SETTINGS as SETTLEMENT_SETTINGS
 from coinslot.store.db import BusyError
 from handlers import commands, dashboard, game, health
-from handlers.kit import alerting, partner_reports, wrong_addresses
+from handlers.kit import alerting, demo_world, partner_reports, wrong_addresses
 from handlers.kit.bodies import LARGEST_BODY, WholeBodies
 from handlers.kit.headers import ReadHeaders, refuse_oversized
 from handlers.kit.partner import Partner, silence_setting
@@ -127,6 +127,7 @@ def new_installation(settings: Settings) -> Installation:
         jobs={name: job for partner in PARTNERS for name, job in partner.jobs.items()} | partner_reports.jobs(PARTNERS),
         formats={**FORMATS, **{each.name: each for partner in PARTNERS for each in partner.formats}},
         own_jobs=OWN_JOBS,
+        demo_world=demo_world.answer,
     )
 
 

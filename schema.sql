@@ -16,6 +16,7 @@
 -- What the installation knows about itself, one fact per row:
 --   vault.key_id          id of the master key every sealed value is under
 --   vault.checked_key_id  id of the master key of which somebody has shown a copy (flask key check), and when
+--   demo                  when flask demo made this installation up; absent: it is a real one
 --   pages.zone            IANA name of the time zone of the pages; absent: UTC
 --   owner.setup_nonce     of the newest setup link; the earlier links do not work
 --   person.removed.<name> when somebody of this folded name was removed: a restore removes them again

@@ -1,6 +1,7 @@
 """One installation: its settings, its folder, and the parts that use them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -8,10 +9,10 @@ from typing import TypeAlias
 
 from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
 
-from coinslot.access import owner
+from coinslot.access import owner, page_facts
 from coinslot.access.vault import Vault
 from coinslot.base import clock
-from coinslot.base.outbound import Outbound
+from coinslot.base.outbound import Outbound, StandIn
 from coinslot.base.settings import Settings
 from coinslot.games.games import Game, Games
 from coinslot.games.options import Setting
@@ -47,6 +48,7 @@ class Installation:
         jobs: Mapping[str, Job] | None = None,
         formats: Mapping[str, Format] = FORMATS,
         own_jobs: Mapping[str, OwnJob] | None = None,
+        demo_world: StandIn | None = None,
     ) -> None:
         self.started_at = clock.now()
         self.settings = settings
@@ -61,8 +63,26 @@ class Installation:
         self.vault = Vault(settings.home, settings.master_key)
         self.games = Games(self.database, self.vault, catalogue)
         self.observations = Observations(self.database, self.vault)
-        self.outbound = Outbound(settings.may_call_private)
-        self.outbound_anywhere = Outbound()  # to what only the owner enters and only the owner hears of
+        self._demo_world = demo_world
+        self.outbound = Outbound(settings.may_call_private, stand_in=self._stand_in)
+        self.outbound_anywhere = Outbound(
+            stand_in=self._stand_in
+        )  # to what only the owner enters and only the owner hears of
+
+    def elsewhere(self, settings: Settings, without: Collection[str] = ()) -> "Installation":
+        """The same with other settings, such as another home, and without some of the jobs."""
+        made = Installation(
+            settings,
+            self.catalogue,
+            self.secret_names,
+            self.in_game,
+            {name: job for name, job in self.jobs.items() if name not in without},
+            self.formats,
+            {name: job for name, job in self.own_jobs.items() if name not in without},
+            self._demo_world,
+        )
+        made.job_context = self.job_context
+        return made
 
     def prepare(self) -> None:
         """Prepare to serve: make sure that folder, database and master key exist and belong together.
@@ -72,13 +92,15 @@ class Installation:
         self.database.prepare()
         self.vault.prepare(self.database)
 
-    def new_relay(self) -> Relay:
-        """A new relay of this process, not yet running."""
+    def new_relay(self, pool: Executor | None = None) -> Relay:
+        """A new relay of this process, not yet running. It works in ``pool``, or else in threads of its own."""
         jobs = {name: partial(self._run, job) for name, job in self.jobs.items()}
         jobs |= {name: partial(self._run_own, job) for name, job in self.own_jobs.items()}
         standing = [name for name, job in self.jobs.items() if isinstance(job, Standing)]
         has_work = {name: job.has_work for name, job in self.own_jobs.items() if isinstance(job, Following)}
-        return Relay(self.database, self.vault, self.outbound, jobs, standing, self.formats, self.own_jobs, has_work)
+        return Relay(
+            self.database, self.vault, self.outbound, jobs, standing, self.formats, self.own_jobs, has_work, pool
+        )
 
     def new_setup_link(self, base: str | None = None) -> str | None:
         """The link to set the first password; None once there is a password. ``base`` replaces the public URL."""
@@ -103,6 +125,10 @@ class Installation:
         """Forget a player of a game; returns whether there was anything to forget."""
         self.observations.flush()  # write what this process still holds
         return forgetting.forget(self.database, self.vault, game, player_id, actor)
+
+    def _stand_in(self) -> StandIn | None:
+        """A demo never calls out. Asked each time, since a restore may make this a demo, or no longer one."""
+        return self._demo_world if page_facts.is_demo(self.database.read()) else None
 
     def _run(self, job: Job, slug: str) -> float | None:
         game = self.games.by_slug(slug)

@@ -1,15 +1,17 @@
-"""What every page of the installation needs: the time zone of the pages.
+"""What every page of the installation needs: the time zone of the pages, and whether this is a demo.
 
 It is read together with the session (``sessions.find``), so that it costs no statement of its own.
 """
 
-from coinslot.base import moments
+from coinslot.base import clock, moments
 from coinslot.base.errors import CoinslotError
 from coinslot.store import audit, queries
 from coinslot.store.db import Connection, Row
 
-ZONE = "pages.zone"
-COLUMNS = f"(SELECT value FROM installation WHERE name = '{ZONE}') AS zone"  # noqa: S608  NULL: UTC
+ZONE, DEMO = "pages.zone", "demo"
+# NULL: UTC, and no demo.
+COLUMNS = f"""(SELECT value FROM installation WHERE name = '{ZONE}') AS zone,
+              (SELECT value FROM installation WHERE name = '{DEMO}') AS demo"""  # noqa: S608  our own words only
 
 
 class ZoneError(CoinslotError):
@@ -31,3 +33,13 @@ def set_zone(tx: Connection, name: str, actor: str) -> None:
         raise ZoneError(str(error)) from None
     queries.set_fact(tx, ZONE, name)
     audit.record(tx, None, actor, "pages.zone", name)
+
+
+def is_demo(connection: Connection) -> bool:
+    """Whether all of it is made up (``flask demo``). A demo calls nobody and alerts nobody."""
+    return queries.fact(connection, DEMO) is not None
+
+
+def mark_demo(tx: Connection) -> None:
+    """From here on this installation is a demo, for good."""
+    queries.set_fact(tx, DEMO, clock.stamp())

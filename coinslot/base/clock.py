@@ -5,11 +5,21 @@ from datetime import UTC, datetime
 
 FIRST_YEAR = "2010"  # an earlier time was misread
 DAY_SECONDS = 86400.0
+_stopped_at: float | None = None  # see stop_at
 
 
 def now() -> float:
     """Unix seconds. All age checks and stored times use this, so that a test moves one clock."""
-    return time.time()
+    return time.time() if _stopped_at is None else _stopped_at
+
+
+def stop_at(seconds: float | None) -> None:
+    """Let it be this moment for the whole process, until the next call; None: the machine's clock counts again.
+
+    ``flask demo`` alone does that: it lives 60 days in a minute.
+    """
+    global _stopped_at
+    _stopped_at = seconds
 
 
 def stamp(seconds: float | None = None) -> str:

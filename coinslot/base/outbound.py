@@ -10,11 +10,12 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from typing import TypeAlias
 
 import urllib3
 from urllib3.exceptions import (
@@ -73,6 +74,10 @@ class Answer:
         return max(0.0, moment - clock.now())
 
 
+# Answers calls in place of the network: method, URL and body -> answer.
+StandIn: TypeAlias = Callable[[str, str, "bytes | Iterator[bytes] | None"], Answer]
+
+
 class Outbound:
     """A pool of connections, kept alive. Safe to share between threads; opens nothing before it is used.
 
@@ -80,13 +85,21 @@ class Outbound:
     3 to one server and 5 in all run at a time. Another one waits for its turn, a second at most, while these are
     answered soon, and then ends with nothing sent: so a server that hangs blocks no caller who does not need it. Each
     of these calls has its own connection: the answers say who a player is, and must never be another call's.
+
+    ``stand_in`` is asked before each call for what answers it in place of the network; None: the network does.
     """
 
-    def __init__(self, may_call_private: bool = True, turns: "_Turns | None" = None) -> None:
+    def __init__(
+        self,
+        may_call_private: bool = True,
+        turns: "_Turns | None" = None,
+        stand_in: Callable[[], StandIn | None] = lambda: None,
+    ) -> None:
+        self._stand_in = stand_in
         self._may_call_private = may_call_private
         self._turns = turns
         self._are_kept = turns is None
-        self.for_callers: Outbound = Outbound(may_call_private, _Turns()) if turns is None else self
+        self.for_callers: Outbound = Outbound(may_call_private, _Turns(), stand_in) if turns is None else self
 
     @cached_property
     def _context(self) -> ssl.SSLContext:
@@ -126,6 +139,9 @@ class Outbound:
 
         ``pin`` is the SHA-256 of a certificate in hex. Only a server with that is called; it may be self-signed.
         """
+        stand_in = self._stand_in()
+        if stand_in is not None:
+            return stand_in(method, url, body)
         with nullcontext(True) if self._turns is None else self._turns.take(url) as has_turn:
             if not has_turn:
                 return Answer(failure="refused", detail=ENOUGH_WAITING)

@@ -6,6 +6,7 @@ import ssl
 from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
+from coinslot.access import page_facts
 from coinslot.base import clock
 from coinslot.store.db import Database
 from coinslot.store.queries import set_fact
@@ -53,7 +54,7 @@ def is_watched(url: str) -> bool:
 
 def watch(database: Database, url: str) -> float | None:
     """A job: look at the certificate of the public URL. Returns when to look again, in seconds; None: never."""
-    if not is_watched(url):
+    if not is_watched(url) or page_facts.is_demo(database.read()):
         return None
     found = look(url)
     if found is None:  # perhaps this machine cannot reach itself by that name: that says nothing of partners

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 
 from coinslot.access.vault import Vault, VaultError
@@ -60,6 +60,7 @@ class Relay:
         formats: Mapping[str, Format] = FORMATS,
         of_installation: Collection[str] = (),
         has_work: Mapping[str, Callable[[Connection], bool]] | None = None,
+        pool: Executor | None = None,
     ) -> None:
         self._database = database
         self._vault = vault
@@ -73,7 +74,7 @@ class Relay:
         self._revisions: dict[int, str] = {}  # of games, as of when their standing jobs were last asked for
         self.owner = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._is_stopping = False
-        self._pool = ThreadPoolExecutor(THREADS + JOBS_AT_ONCE, thread_name_prefix="coinslot-relay")
+        self._pool = pool or ThreadPoolExecutor(THREADS + JOBS_AT_ONCE, thread_name_prefix="coinslot-relay")
         self._in_hand: Counter[int] = Counter()  # per destination, and jobs; under the mutex
         self._mutex = threading.Lock()
         self._something_ended = threading.Event()  # an attempt or a job
@@ -104,6 +105,12 @@ class Relay:
         Jobs that are due are run too, and are not counted.
         """
         self._beat()
+        count = self.send_due()
+        self._finish()
+        return count
+
+    def send_due(self) -> int:
+        """The same, without a sign of life before and without an end after: it may be called again."""
         count = 0
         while not self._is_stopping:
             was_busy = self._is_busy()
@@ -111,7 +118,6 @@ class Relay:
             count += sent
             if sent + ran == 0 and not was_busy:
                 break
-        self._finish()
         return count
 
     def stop(self) -> None:

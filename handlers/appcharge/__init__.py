@@ -13,7 +13,7 @@ from handlers.appcharge import addresses, claims, events, explain, explain_words
 from handlers.appcharge.api import checkout, never_came, refresh, refunding
 from handlers.appcharge.api.month_report import REPORT
 from handlers.appcharge.logins import auth, game_calls, otp
-from handlers.appcharge.simulation import simulate
+from handlers.appcharge.simulation import proved, simulate
 from handlers.kit.partner import Partner
 
 bp = Blueprint("appcharge", __name__, url_prefix="/appcharge")
@@ -42,6 +42,7 @@ partner = Partner(
     wrong=addresses.wrong,
     unset=addresses.unset,
     simulate=simulate,
+    proved=proved,
     refuse=receive.refuse,
     jobs={refresh.JOB: refresh.run, never_came.JOB: never_came.job, refunding.JOB: refunding.run},
     profiles_pushed=refresh.profiles_pushed,

@@ -5,11 +5,11 @@ One function per address of Appcharge's; each yields the calls in their order.
 
 import json
 import secrets
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from coinslot.base import clock
 from coinslot.games.games import Game
 from coinslot.games.registry import RESERVED_ID
 from handlers.appcharge import encryption
@@ -29,6 +29,11 @@ def simulate(game: Game) -> Iterator[Call]:
     yield from _players(game)
     yield from _otp(game)
     yield from _events(game, run, order_id)
+
+
+def proved(game: Game, endpoint: str, content: Mapping[str, Any]) -> Call:
+    """A call of any content, as the partner would make it now."""
+    return _call(game, endpoint, endpoint, content, "", lambda status, body: None)
 
 
 def _orders(game: Game, run: str, order_id: str) -> Iterator[Call]:
@@ -112,7 +117,7 @@ def _otp(game: Game) -> Iterator[Call]:
 
 
 def _events(game: Game, run: str, order_id: str) -> Iterator[Call]:
-    now = int(time.time() * 1000)
+    now = int(clock.now() * 1000)
     customer = {"id": RESERVED_ID}
     displayed = {"eventName": "webstore.offers.displayed", "eventId": f"{RESERVED_ID}-{run}", "timestamp": now}
     displayed["customer"] = customer
@@ -207,7 +212,7 @@ def _main_key(game: Game) -> bytes:
 
 
 def _milliseconds(later_seconds: float = 0) -> str:
-    return str(int((time.time() + later_seconds) * 1000))
+    return str(int((clock.now() + later_seconds) * 1000))
 
 
 def _dump(content: Mapping[str, Any]) -> bytes:

@@ -15,6 +15,7 @@ MODULES = {
     "backup": "handlers.commands.operate",
     "config": "handlers.commands.games",
     "delivery": "handlers.commands.deliveries",
+    "demo": "handlers.commands.demo.command",
     "destination": "handlers.commands.deliveries",
     "doctor": "handlers.commands.troubles",
     "game": "handlers.commands.games",

@@ -5,6 +5,7 @@ from decimal import Decimal
 from functools import partial
 from urllib.parse import urlsplit
 
+from coinslot.access import page_facts
 from coinslot.installation import Installation
 from coinslot.operations import asides, readiness
 from coinslot.operations.alerts import heartbeat, sending, targets, watch
@@ -31,7 +32,8 @@ def watch_and_send(installation: Installation) -> float:
             database.write(lambda tx: asides.end(tx, aside_over))
         wait = watch.look(database, worth_sending(found), say, are_all=troubles.UNREADABLE not in found)
     finally:
-        is_more = sending.send_due(database, installation.settings)
+        is_demo = page_facts.is_demo(database.read())
+        is_more = not is_demo and sending.send_due(database, installation.settings)
     return 0 if is_more else wait
 
 
@@ -75,6 +77,8 @@ def compose(public_url: str, news: News) -> tuple[str, str]:
 def send_test(installation: Installation, name: str) -> str | None:
     """Send a test to a target and wait; returns why it failed, None once it arrived. Raises AlertError."""
     targets.check_exists(installation.database.read(), name)
+    if page_facts.is_demo(installation.database.read()):
+        return "this is a demo, and a demo alerts nobody"
     public_url = installation.settings.public_url
     subject = f"Coinslot at {host(public_url)}: test"
     body = f"This is a test of the alert target {name}. Troubles of this installation are sent here.\n{public_url}/"

@@ -216,6 +216,8 @@ class Partner:
     # What the current request reports, if it is signed with a key of this game, whatever else is wrong with it; None if
     # it is not. The second argument is the endpoint.
     claim: Callable[[Game, str], Claim | None] = lambda game, endpoint: None
+    # A call of this content to one of its endpoints, proved as the partner proves it; ``flask demo`` plays with it.
+    proved: Callable[[Game, str, Any], Call] | None = None
     entry: Callable[[Game], EntryRecipe | None] = lambda game: None  # how the game signs entries
     refunds: Refunds | None = None  # of a partner whose API refunds an order
 

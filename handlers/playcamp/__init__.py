@@ -113,6 +113,7 @@ partner = Partner(
     unset=unset,
     wrong=wrong,
     simulate=simulation.simulate,
+    proved=simulation.proved,
     refuse=plain_error,
     roots=("api",),
     commands={"playcamp": "handlers.playcamp.commands"},

@@ -61,6 +61,15 @@ def simulate(game: Game) -> Iterator[Call | Check]:
         yield Check("a coupon, validated as a test", "an answer", partial(_validated, game))
 
 
+def proved(game: Game, endpoint: str, content: Mapping[str, Any]) -> Call:
+    """An entry of a ``user``, or a webhook with this one event, as it would come now. Raises ValueError."""
+    if endpoint == ENTRY:
+        key = game.keys("playcamp.shared_key")[0].value
+        return _call(endpoint, _entry(game, key, user=content["user"], signed_for=content["user"]), {})
+    body, key = _batch(content), secrets_of(game, None)[0].value
+    return _webhook(endpoint, f"/playcamp/{game.slug}/webhook", body, _signed_at(body, key), 200)
+
+
 def _call(
     title: str,
     path: str,
@@ -103,10 +112,12 @@ def _entries(game: Game) -> Iterator[Call]:
         yield _call(title, path, {})
 
 
-def _entry(game: Game, key: bytes, at: float | None = None, user: str = RESERVED_ID) -> str:
-    """The address of an entry of ``user``, signed for the reserved player. Raises ValueError."""
+def _entry(
+    game: Game, key: bytes, at: float | None = None, user: str = RESERVED_ID, signed_for: str = RESERVED_ID
+) -> str:
+    """The address of an entry of ``user``. Raises ValueError."""
     campaign = next(iter(allowed_campaigns(game)), None)
-    signed = sign(recipe_of(game), key, RESERVED_ID, campaign, clock.now() if at is None else at)
+    signed = sign(recipe_of(game), key, signed_for, campaign, clock.now() if at is None else at)
     return f"/api/{game.slug}/sponsor?{entry_query(game, user, campaign, signed)}"
 
 

@@ -20,7 +20,7 @@ from flask import Blueprint
 from handlers.kit.partner import STEPS, Address, Partner
 from handlers.playtem import credit, explain, explain_words
 from handlers.playtem.settings import KEYS, SETTINGS, unset
-from handlers.playtem.simulation import simulate
+from handlers.playtem.simulation import proved, simulate
 
 bp = Blueprint("playtem", __name__, url_prefix="/playtem")
 bp.get("/<game_slug>/credit")(credit.credit_to_game)
@@ -50,6 +50,7 @@ partner = Partner(
     unset=unset,
     agreed=tuple(SETTINGS),
     simulate=simulate,
+    proved=proved,
     refuse=credit.refuse_http,
     diagnose=explain.diagnose,
     claim=credit.claim,

@@ -3,7 +3,7 @@
 import base64
 import json
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, unquote
@@ -32,20 +32,7 @@ def simulate(game: Game) -> Iterator[Call]:
     ) -> Call:
         fields: dict[str, Any] = {"AppId": app_id, "UserId": RESERVED_ID, "Items": [RESERVED_ID]}
         fields |= {"TransactionId": transaction_id, **changed}
-        items = tuple(fields["Items"])
-        order = Order(
-            app_id=fields["AppId"],
-            user_id=fields["UserId"],
-            items=items,
-            transaction_id=fields["TransactionId"],
-            signature="",
-            quoted=(True,) * len(items),
-            items_text=json.dumps(items, separators=(",", ":")),
-        )
-        message = signed_text(order, game.settings["playtem.formats"].split(",")[0], game.settings) or ""
-        signed = {**fields, "AppName": game.name, "Signature": signature or signature_of(key, message)}
-        encoded = base64.b64encode(json.dumps(signed).encode()).decode() if payload is None else payload
-        path = f"/playtem/{game.slug}/credit?{game.settings['playtem.parameter']}={quote(encoded, safe='')}"
+        path = _path(game, fields, key, payload, signature)
         return Call(title, method, path, {}, None, expected, expect)
 
     def credits(status: int, body: bytes) -> str | None:
@@ -78,3 +65,30 @@ def simulate(game: Game) -> Iterator[Call]:
     yield call("a letter moved over the boundary", "500/400 or 407", refuses(400, 407), signature=genuine, **shifted)
     yield call("signed with another secret", "500/407", refuses(407), key=b"not the secret")
     yield call("no Base64", "500/407", refuses(407), payload="%%%")
+
+
+def proved(game: Game, endpoint: str, content: Mapping[str, Any]) -> Call:
+    """A purchase with any UserId, Items and TransactionId, as the partner would report it."""
+    fields = {"AppId": game.settings["playtem.app_id"] or RESERVED_ID, **content}
+    path = _path(game, fields, game.keys("playtem.secret")[0].value)
+    return Call(endpoint, "GET", path, {}, None, "", lambda status, body: None)
+
+
+def _path(
+    game: Game, fields: Mapping[str, Any], key: bytes, payload: str | None = None, signature: str | None = None
+) -> str:
+    """The address that reports a purchase, signed unless there is a ``signature`` or a whole ``payload``."""
+    items = tuple(fields["Items"])
+    order = Order(
+        app_id=fields["AppId"],
+        user_id=fields["UserId"],
+        items=items,
+        transaction_id=fields["TransactionId"],
+        signature="",
+        quoted=(True,) * len(items),
+        items_text=json.dumps(items, separators=(",", ":")),
+    )
+    message = signed_text(order, game.settings["playtem.formats"].split(",")[0], game.settings) or ""
+    signed = {**fields, "AppName": game.name, "Signature": signature or signature_of(key, message)}
+    encoded = base64.b64encode(json.dumps(signed).encode()).decode() if payload is None else payload
+    return f"/playtem/{game.slug}/credit?{game.settings['playtem.parameter']}={quote(encoded, safe='')}"

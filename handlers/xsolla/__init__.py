@@ -20,7 +20,7 @@ from flask import Blueprint, Response
 from handlers.kit.partner import STEPS, Address, Partner
 from handlers.xsolla import explain, explain_words, webhook
 from handlers.xsolla.settings import KEYS, SETTINGS, SIGNING_KEY
-from handlers.xsolla.simulation import simulate
+from handlers.xsolla.simulation import proved, simulate
 
 bp = Blueprint("xsolla", __name__, url_prefix="/xsolla")
 bp.post("/<game_slug>/webhook")(webhook.receive)
@@ -52,6 +52,7 @@ partner = Partner(
     is_configured=webhook.is_configured,
     missing=lambda game: [],
     simulate=simulate,
+    proved=proved,
     refuse=webhook.refuse,
     diagnose=explain.diagnose,
     claim=webhook.claim,

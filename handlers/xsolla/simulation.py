@@ -64,6 +64,11 @@ def simulate(game: Game) -> Iterator[Call]:
     yield _call(game, "without a type", {"user": player}, "400", _refuses("INVALID_PARAMETER"))
 
 
+def proved(game: Game, endpoint: str, content: Mapping[str, Any]) -> Call:
+    """A webhook of any content, as the partner would send it."""
+    return _call(game, endpoint, content, "", lambda status, body: None)
+
+
 def _call(
     game: Game, title: str, document: Mapping[str, Any], expected: str, expect: Expect, key: bytes | None = None
 ) -> Call:

@@ -183,6 +183,7 @@ def page(template: str, status: int = 200, **values: object) -> Response:
         "person": g.person,
         "is_first": "after" not in request.args,  # page of a list
         "release": __version__,
+        "is_demo": g.get("is_demo", False),
         "token_field": lambda: Markup('<input type="hidden" name="{}" value="{}">').format(TOKEN_FIELD, form_token()),
     }
     # JSON can spell half a surrogate pair and UTF-8 cannot: it is shown as it was spelled.
@@ -286,7 +287,8 @@ def _recognise() -> Row | None:
     token = request.cookies.get(SESSION_COOKIE, "")
     connection = read()
     row = sessions.find(connection, token) if token else None
-    g.zone = times.zone_of((row or page_facts.read(connection))["zone"])
+    facts = row or page_facts.read(connection)
+    g.zone, g.is_demo = times.zone_of(facts["zone"]), facts["demo"] is not None
     g.session = None if row is None else row["token_hash"]
     g.person = None if row is None else Person.of(row)
     g.is_shown = row is not None and sessions.is_shown(row, privacy.this_page())

@@ -1,0 +1,143 @@
+"""``flask demo``: a home full of life that says that it is made up, and that calls nobody."""
+
+import json
+import re
+import sqlite3
+import time
+
+import pytest
+
+from app import create_app
+from coinslot.outbox import destinations
+from tests.fakes.http import Receiver, status
+from tests.killing import flask
+from tests.servers import until
+
+
+def made(home, monkeypatch, *arguments):
+    monkeypatch.setenv("COINSLOT_HOME", str(home))
+    return create_app({"COINSLOT_HOME": "/nonexistent"}).test_cli_runner().invoke(args=["demo", *arguments])
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A demo of ten days, and what the command printed."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        home = tmp_path_factory.mktemp("demo") / "home"
+        result = made(home, monkeypatch, "--days", "10")
+    assert result.exit_code == 0, result.output
+    return home, result
+
+
+@pytest.fixture
+def served(demo):
+    app = create_app({"COINSLOT_HOME": str(demo[0])})
+    yield app
+    app.extensions["coinslot"].database.close()
+
+
+@pytest.fixture
+def rows(demo):
+    connection = sqlite3.connect(demo[0] / "coinslot.db")
+    yield lambda sql: connection.execute(sql).fetchall()
+    connection.close()
+
+
+def signed_in(app, output):
+    client = app.test_client()
+    (password,) = re.findall(r"the password (\S+)", output)
+    token = re.search(r'name="form_token" value="([^"]+)"', client.get("/login").text)[1]
+    assert client.post("/login", data={"form_token": token, "password": password}).status_code == 303
+    return client
+
+
+def test_there_is_everything_an_owner_may_meet(rows):
+    partners = {partner for (partner,) in rows("SELECT DISTINCT partner FROM transactions")}
+    currencies = {
+        currency for (currency,) in rows("SELECT DISTINCT currency FROM transactions WHERE kind = 'purchase'")
+    }
+    states = {state for (state,) in rows("SELECT DISTINCT state FROM deliveries")}
+
+    assert partners == {"appcharge", "playtem", "xsolla"}
+    assert len(currencies) >= 5
+    assert sorted(rows("SELECT state FROM refusals WHERE reason = 'unknown_player'")) == [("mended",), ("open",)]
+    assert rows("SELECT count(*) FROM conflicts") == [(1,)]
+    assert states == {"delivered", "waiting", "dead"}
+    assert rows("SELECT count(*) FROM settlements WHERE state = 'closed'") == [(2,)]
+    assert rows("SELECT count(*) FROM payments WHERE state = 'registered'")[0][0] > 5
+    assert {reason for (reason,) in rows("SELECT DISTINCT reason FROM refunds")} >= {"refund"}
+    assert rows("SELECT count(*) FROM players WHERE name IS NOT NULL")[0][0] > 60
+    assert rows("SELECT count(*) FROM events WHERE type = 'player.login'")[0][0] > 10
+
+
+def test_every_page_says_that_it_is_a_demo(demo, served):
+    assert '<p class="demo">' in served.test_client().get("/login").text
+    client = signed_in(served, demo[1].output)
+
+    for address in ("/", "/account", "/games/space-miner/transactions", "/games/tiny-kingdoms/settlements"):
+        answer = client.get(address)
+        assert (answer.status_code, '<p class="demo">' in answer.text) == (200, True), address
+    assert "Kofi" not in client.get("/").text
+
+
+def test_a_real_installation_says_nothing_of_it(browser, client):
+    for page in (browser.get("/"), client.get("/login")):
+        assert 'class="demo"' not in page.text
+
+
+def test_it_says_how_it_is_served_and_nothing_is_logged(demo, rows):
+    home, result = demo
+
+    assert f"COINSLOT_HOME={home} gunicorn wsgi:app" in result.stdout
+    assert "password" in result.stdout
+    assert result.stderr.strip() == "10 days of two games"
+    assert rows("SELECT faults FROM proofs") == [(0,)]
+
+
+def test_its_troubles_are_those_of_the_story(served):
+    output = served.test_cli_runner().invoke(args=["trouble", "list", "--json"]).stdout
+    found = {each["key"] for each in json.loads(output[output.index("[") :]) if each["severity"] == "wrong"}
+
+    kinds = {each.split(":")[0] for each in found}
+
+    assert {"dead", "down", "refused"} <= kinds <= {"dead", "down", "refused", "payments_parked", "no_relay"}
+
+
+def test_a_home_that_holds_anything_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "photo.jpg").write_text("mine")
+
+    result = made(tmp_path, monkeypatch)
+
+    assert result.exit_code == 1
+    assert f"{tmp_path} holds something already" in result.stderr
+    assert [each.name for each in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_it_began_is_gone_when_it_is_stopped(tmp_path, is_there):
+    home = tmp_path / "home"
+    if is_there:
+        home.mkdir()
+    with flask(home, "demo") as process:
+        until(lambda: (home / "coinslot.db").exists(), "the database", 60)
+        time.sleep(0.5)
+        code, _ = process.terminate()
+
+    assert code != 0
+    assert home.exists() == is_there
+    assert not is_there or not any(home.iterdir())
+
+
+def test_it_calls_nobody(demo, served):
+    installation = served.extensions["coinslot"]
+    with Receiver(status(200)) as game:
+        installation.database.write_here(
+            lambda tx: destinations.add(tx, installation.vault, "tiny-kingdoms", "real", game.url, actor="owner")
+        )
+        answer = installation.outbound.post(game.url, {}, b"", 5)
+        elsewhere = installation.outbound_anywhere.get("https://example.com/", {}, 5)
+        waited_for = installation.outbound.for_callers.get("https://example.com/", {}, 5)
+
+        assert {each.failure for each in (answer, elsewhere, waited_for)} == {"refused"}
+        assert "demo" in answer.detail
+        assert game.requests == []
