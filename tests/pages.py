@@ -104,6 +104,9 @@ PAGES = {
     ),
     "players_csv": Page(("{game}/players.csv",)),
     "player": Page(("{game}/players/carol",), "Player"),
+    "edit_player": Page(("{game}/edit-player?id=carol", "{game}/edit-player?id={player}"), "Edit player"),
+    "items": Page(("{game}/items", "{game}/items?q=c", "{game}/items?rename=coins"), "Items"),
+    "items_csv": Page(("{game}/items.csv",)),
     "deliveries": Page(
         ("{game}/deliveries", "{game}/deliveries?state=waiting&destination=game&type=grant.created"),
         "Deliveries",
@@ -137,7 +140,6 @@ PAGES = {
     "snippets": Page(("{game}/integration/snippets",), "Python"),
     "settings": Page(("{game}/settings",), "Settings"),
     "setting_family": Page(("{game}/settings/family?family=lookup.*",), ""),
-    "registry_page": Page(("{game}/settings/registry",), ""),
     "settlements": Page(
         ("{game}/settlements", "{game}/settlements?currency=USD"), "Settlements", "There is no month yet"
     ),

@@ -155,7 +155,7 @@ def players(
         """SELECT player_id, name, country, created_at, updated_at FROM players
            WHERE game_id = :game_id AND player_id > :after AND player_id >= :beginning AND player_id < :end
            ORDER BY player_id LIMIT :limit""",
-        {"game_id": game_id, "after": after, "beginning": beginning, "end": _end_of(beginning), "limit": limit},
+        {"game_id": game_id, "after": after, "beginning": beginning, "end": end_of(beginning), "limit": limit},
     ).fetchall()
 
 
@@ -191,6 +191,6 @@ def refunds(
     return cut(rows, limit)
 
 
-def _end_of(beginning: str) -> str:
+def end_of(beginning: str) -> str:
     """A text after every text that begins so, in the order of the database."""
     return beginning + "\U0010ffff" if beginning else "\U0010ffff" * 2

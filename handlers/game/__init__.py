@@ -15,6 +15,7 @@ from werkzeug.routing import BaseConverter
 from handlers.game import events, grants, items, openapi, paths, players, schemas
 from handlers.game.paths import EncodedSlashes
 from handlers.kit.partner import GameCall, Partner
+from handlers.kit.player_entries import Player
 from handlers.kit.problems import ProblemError, problem, refuse
 
 __all__ = ["EncodedSlashes", "new_blueprint", "refuse"]
@@ -43,7 +44,7 @@ CALLS = (
         players.replace,
         "Store an entry in place of what was there",
         PUT_PLAYER,
-        schemas.Player,
+        Player,
         (),
         TAKEN,
     ),

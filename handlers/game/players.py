@@ -1,20 +1,19 @@
 """Players: who may receive, and the profile a store shows them."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flask import Response, jsonify
 from marshmallow import ValidationError
 
-from coinslot.access import throttle
 from coinslot.games import registry
 from coinslot.games.games import Game
 from coinslot.games.registry import RegistryError
 from coinslot.store import portions
 from coinslot.store.db import Connection
-from handlers.game.schemas import COLUMN_FIELDS, MOST_PASSWORDS, Player, PlayerPatch, Players
-from handlers.kit import passwords, profile
+from handlers.game.schemas import MOST_PASSWORDS, PlayerPatch, Players
+from handlers.kit import player_entries, profile
+from handlers.kit.player_entries import COLUMN_FIELDS, Player
 from handlers.kit.problems import (
     LARGEST_BULK_BODY,
     ProblemError,
@@ -25,7 +24,7 @@ from handlers.kit.problems import (
     read_body,
     unprocessable,
 )
-from handlers.kit.receive import current_installation, partners
+from handlers.kit.receive import current_installation
 
 PLAYERS_AT_ONCE = 20
 
@@ -45,15 +44,15 @@ def replace(player_id: str) -> tuple[Response, int]:
     """Replace the whole entry. The password, which the game cannot read back, stays unless the body names it."""
     game = caller()
     player_id = checked(player_id, "player_id")
-    wanted = _hashed(read_body(_player))
-    notify = _notifier(game)
+    wanted = player_entries.hashed(read_body(_player))
+    notify = player_entries.notifier(game)
 
     def store(tx: Connection) -> tuple[bool, dict[str, Any]]:
         known = registry.player(tx, game.id, player_id)
-        entry = _entry(wanted, known)
+        entry = player_entries.columns_of(wanted, known)
         is_new = registry.put_player(tx, game.id, player_id, entry)
-        _unlock(tx, game, player_id, entry, wanted)
-        notify(tx, [player_id] if _is_changed(entry, known) else [])
+        player_entries.unlock(tx, game, player_id, entry, wanted)
+        notify(tx, [player_id] if player_entries.is_changed(entry, known) else [])
         return is_new, _stored(tx, game.id, player_id)
 
     is_new, entry = _write(store)
@@ -64,8 +63,8 @@ def merge(player_id: str) -> Response:
     """A merge patch (RFC 7396): what is named changes, null removes, everything else stays."""
     game = caller()
     player_id = checked(player_id, "player_id")
-    patch = _hashed(read_body(_patch))
-    notify = _notifier(game)
+    patch = player_entries.hashed(read_body(_patch))
+    notify = player_entries.notifier(game)
 
     def store(tx: Connection) -> dict[str, Any]:
         known = registry.player(tx, game.id, player_id)
@@ -76,13 +75,13 @@ def merge(player_id: str) -> Response:
         # A list is there whole or not at all, and was checked with the patch; what went into an object was not.
         insides = {name: merged[name] for name, value in patch.items() if isinstance(value, dict) and name in _parts}
         try:
-            entry = _entry({**merged, **profile.checked(insides)}, None)
+            entry = player_entries.columns_of({**merged, **profile.checked(insides)}, None)
             entry["is_profile_checked"] = known["is_profile_checked"]  # what is not named was not looked at
         except ValidationError as error:
             raise unprocessable(error) from None
         registry.put_player(tx, game.id, player_id, entry)
-        _unlock(tx, game, player_id, entry, patch)
-        notify(tx, [player_id] if _is_changed(entry, known) else [])
+        player_entries.unlock(tx, game, player_id, entry, patch)
+        notify(tx, [player_id] if player_entries.is_changed(entry, known) else [])
         return _stored(tx, game.id, player_id)
 
     return jsonify(_shown(_write(store)))
@@ -101,20 +100,20 @@ def _replace_many(game: Game) -> tuple[int, int]:
     wanted = read_body(_players, LARGEST_BULK_BODY)["players"]
     if sum(entry.get("password") is not None for entry in wanted) > MOST_PASSWORDS:
         raise ProblemError(422, f"players: at most {MOST_PASSWORDS} entries of one call may carry a password")
-    entries = {entry.pop("player_id"): _hashed(entry) for entry in wanted}
+    entries = {entry.pop("player_id"): player_entries.hashed(entry) for entry in wanted}
     if len(entries) != len(wanted):
         raise ProblemError(422, "players: a player_id occurs twice")
 
-    notify = _notifier(game)
+    notify = player_entries.notifier(game)
 
     def store(tx: Connection, some: Sequence[tuple[str, dict[str, Any]]]) -> int:
         created, changed = 0, []
         for player_id, sent in some:
             known = registry.player(tx, game.id, player_id)
-            entry = _entry(sent, known)
+            entry = player_entries.columns_of(sent, known)
             created += registry.put_player(tx, game.id, player_id, entry)
-            _unlock(tx, game, player_id, entry, sent)
-            if _is_changed(entry, known):
+            player_entries.unlock(tx, game, player_id, entry, sent)
+            if player_entries.is_changed(entry, known):
                 changed.append(player_id)
         notify(tx, changed)
         return created
@@ -135,55 +134,11 @@ def forget(player_id: str) -> Response:
     return nothing()
 
 
-def _notifier(game: Game) -> Callable[[Connection, Sequence[str]], None]:
-    """A function that tells the partners, inside a write, whose profiles have changed. Call this outside the write."""
-    listeners = partners()
-
-    def notify(tx: Connection, player_ids: Sequence[str]) -> None:
-        if player_ids:
-            for partner in listeners:
-                partner.profiles_pushed(tx, game, player_ids)
-
-    return notify
-
-
-def _is_changed(entry: Mapping[str, Any], known: Mapping[str, Any] | None) -> bool:
-    """Whether a store would show the player differently."""
-    old, new = known["profile"] if known else {}, entry["profile"]
-    # Python takes 1 and true for the same.
-    return bool(old != new) or json.dumps(old, sort_keys=True) != json.dumps(new, sort_keys=True)
-
-
 def _write(store: Any) -> Any:
     try:
         return current_installation().database.write(store)
     except RegistryError as error:
         raise conflict(error) from None
-
-
-def _unlock(tx: Connection, game: Game, player_id: str, entry: Mapping[str, Any], sent: Mapping[str, Any]) -> None:
-    """Forget the wrong guesses at the old password once there is a new one."""
-    if "password_hash" in sent and entry["login_name"] is not None:
-        for key in throttle.password_keys(entry["login_name"], player_id):
-            throttle.clear(tx, game.id, key)
-
-
-def _hashed(wanted: dict[str, Any]) -> dict[str, Any]:
-    """The entry with its password's hash. Hashing takes long, so it is done before anything is locked."""
-    if "password" in wanted:
-        password = wanted.pop("password")
-        wanted["password_hash"] = None if password is None else passwords.hash_of(password)
-    return wanted
-
-
-def _entry(wanted: Mapping[str, Any], known: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Columns, identities and profile out of what the game sent."""
-    entry: dict[str, Any] = {name: wanted.get(name) for name in COLUMN_FIELDS}
-    entry["password_hash"] = wanted.get("password_hash", known["password_hash"] if known else None)
-    entry["identities"] = wanted.get("identities", {})
-    apart = (*COLUMN_FIELDS, "password_hash", "identities")
-    entry["profile"] = {name: value for name, value in wanted.items() if name not in apart and value is not None}
-    return entry
 
 
 def _stored(tx: Connection, game_id: int, player_id: str) -> dict[str, Any]:

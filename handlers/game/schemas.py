@@ -4,49 +4,18 @@ from typing import Any
 
 from marshmallow import INCLUDE, Schema, fields, validate
 
-from handlers.kit.fields import Identifier, Scalar, Strict, Text, WebAddress, WholeNumber
-from handlers.kit.profile import FocusPatch, PlayerLevelPatch, Profile, StoreThemePatch
+from handlers.kit.fields import Identifier, Scalar, Strict, Text, WholeNumber
+from handlers.kit.player_entries import Identities, Player
+from handlers.kit.profile import FocusPatch, PlayerLevelPatch, StoreThemePatch
 from handlers.kit.values import Attributes
 
 MOST_PLAYERS = 1000
 MOST_PASSWORDS = 20  # in one bulk call: each costs the better part of a tenth of a second to hash
 
 
-class Identities(Strict):
-    google = Identifier(metadata={"description": "`sub` of the Google account"})
-    apple = Identifier(metadata={"description": "`sub` of the Apple account"})
-    facebook = Identifier(metadata={"description": "Facebook user id"})
-
-
 class IdentitiesPatch(Identities):
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
         field_obj.allow_none = True
-
-
-class Player(Profile):
-    """A registry entry as the game writes it."""
-
-    keeps_nulls = True  # to remove a password
-
-    name = Text(255)
-    profile_image = WebAddress(2048)
-    country = fields.String(validate=[validate.Length(equal=2), validate.Regexp("^[A-Z]{2}$")], allow_none=True)
-    login_name = Identifier(allow_none=True)
-    password = fields.String(
-        validate=validate.Length(min=1, max=1024),
-        allow_none=True,
-        load_only=True,
-        metadata={"description": "Stored as a scrypt hash. Left out: stays as it is; null: removed."},
-    )
-    identities = fields.Nested(Identities)
-
-    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
-        if field_name != "identities":
-            super().on_bind_field(field_name, field_obj)
-
-
-# Fields with a column of their own; every other field of Player is part of the profile.
-COLUMN_FIELDS = ("name", "profile_image", "country", "login_name")
 
 
 class PlayerWithId(Player):

@@ -92,7 +92,7 @@ def read_body(schema: Schema, largest: int | None = None, *, keeps_digits: bool 
 
 def unprocessable(error: ValidationError) -> ProblemError:
     """A 422 that names every place."""
-    errors = _flat(error.messages)
+    errors = places_of(error.messages)
     return ProblemError(422, f"{errors[0]['path']}: {errors[0]['detail']}", errors)
 
 
@@ -121,13 +121,13 @@ def conflict(error: RegistryError) -> ProblemError:
     return ProblemError(409, str(error))
 
 
-def _flat(messages: Any, path: str = "") -> list[dict[str, str]]:
+def places_of(messages: Any, path: str = "") -> list[dict[str, str]]:
     """marshmallow's nested messages as a list of places."""
     if isinstance(messages, dict):
         found = [
             each
             for key, inner in messages.items()
-            for each in _flat(inner, path if key == "_schema" else f"{path}.{key}" if path else str(key))
+            for each in places_of(inner, path if key == "_schema" else f"{path}.{key}" if path else str(key))
         ]
         return found[:MOST_ERRORS_TOLD]
     return [{"path": path or "body", "detail": str(message)} for message in messages]

@@ -1,12 +1,11 @@
-"""The pages of a game's configuration, its destinations, and its registry."""
+"""The pages of a game's configuration and its destinations."""
 
 import html
-import io
 import re
 
 import pytest
 
-from coinslot.games import games, registry
+from coinslot.games import games
 from coinslot.outbox import circuit, destinations
 from tests.fakes.http import Receiver, closed_port
 from tests.pages import HOSTILE, assert_has
@@ -263,80 +262,3 @@ class TestDestinations:
     def test_one_that_cannot_be_reached_is_told_so_at_once(self, browser):
         self.add(browser, url=f"http://127.0.0.1:{closed_port()}/hook")
         assert "no answer" in browser.post(f"{self.PAGE}/main/grade").text
-
-
-class TestRegistry:
-    PAGE = f"{SETTINGS}/registry"
-
-    def upload(self, browser, kind, content, name="file.csv"):
-        form = {"form_token": browser.form_token(), "kind": kind, "file": (io.BytesIO(content), name)}
-        return browser.client.post(f"{self.PAGE}/import", data=form, content_type="multipart/form-data")
-
-    def test_an_item_is_added_and_one_that_is_there_takes_the_name(self, browser, db):
-        for sku, name in (("rubies", ""), ("coins", "Gold 😀"), ("coins", "")):
-            browser.post(f"{self.PAGE}/items", sku=sku, name=name)
-        names = {row["sku"]: row["name"] for row in db("SELECT * FROM items")}
-        assert (names["coins"], names["rubies"]) == ("Gold 😀", None)
-        assert audit_of(db, "item.add")[0] == ("owner", "rubies")
-
-    @pytest.mark.parametrize(
-        ("sku", "name"), [("", "x"), ("x" * 300, "x"), ("a\x00b", "x"), ("ok", "\x00"), ("ok", "x" * 300)]
-    )
-    def test_what_is_no_item_is_said_beside_the_field(self, browser, sku, name, db):
-        before = db("SELECT * FROM items")
-        answer = browser.post(f"{self.PAGE}/items", sku=sku, name=name)
-        assert (answer.status_code, 'aria-invalid="true"' in answer.text) == (400, True)
-        assert db("SELECT * FROM items") == before
-
-    def test_players_and_items_come_out_of_a_file(self, browser, db):
-        done = self.upload(browser, "players", "player_id,name,country\nalice,Alice,de\ncarol,Carol 😀,us\n".encode())
-        assert "2 players imported, 1 of them new" in done.text
-        done = self.upload(browser, "items", b"\xef\xbb\xbfsku,name\ncoins,Gold\nstars,\n")
-        assert "2 items imported, 1 of them new" in done.text
-        assert db("SELECT name FROM players WHERE player_id = 'alice'") == [{"name": "Alice"}]
-        assert audit_of(db, "player.import") == [("owner", "2 players (1 new)")]
-
-    @pytest.mark.parametrize(
-        "content",
-        [
-            *(b"player_id,name\nx\n", b"x;y\n", b"Identifier,Nick\nx,y\n", b"# exported\nx,y\n", b"\xff\xfe"),
-            *(b"a\x00b,c\n", b"player_id,<script>alert(1)</script>\n", b"new,ok\n new,blank\n" * 100),
-        ],
-    )
-    def test_a_file_with_a_mistake_is_refused_as_a_whole_and_the_line_named(self, browser, content, db):
-        before = db("SELECT player_id FROM players")
-        answer = self.upload(browser, "players", content, name=HOSTILE)
-        assert answer.status_code == 400
-        assert re.search(r"line \d", answer.text)
-        assert "<script>alert" not in answer.text
-        assert db("SELECT player_id FROM players") == before
-
-    @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-    def test_a_file_as_excel_writes_it_is_read(self, browser, db, encoding):
-        content = "sep=;\r\nPlayer ID;Name\r\ncarol;Carol\r\n".encode(encoding)
-        assert "1 players imported, 1 of them new" in self.upload(browser, "players", content).text
-        assert db("SELECT name FROM players WHERE player_id = 'carol'") == [{"name": "Carol"}]
-
-    def test_an_exported_list_is_imported_again(self, browser, installation, studio, db):
-        names = {"#7": "x", "a;b": "=1", "auth0|7": "'=x", "-5": "-1", 'a"b,c': "Zo\u00eb", "@x": "# y"}
-
-        def put(tx):
-            for player_id, name in names.items():
-                registry.put_player(tx, studio.row["id"], player_id, {"name": name, "country": "DE"})
-
-        installation.database.write_here(put)
-        listed = "SELECT player_id, name, country FROM players ORDER BY player_id"
-        before, exported = db(listed), browser.get("/games/demo/players.csv").data
-        installation.database.write_here(lambda tx: tx.execute("DELETE FROM players"))
-
-        done = self.upload(browser, "players", exported)
-
-        assert f"{len(before)} players imported, {len(before)} of them new" in done.text
-        assert db(listed) == before
-
-    def test_a_large_file_is_taken_and_a_larger_one_is_not(self, browser, client, db):
-        lines = b"".join(b"player-%07d,Somebody\n" % number for number in range(50_000))
-        assert "50,000 players imported" in self.upload(browser, "players", lines).text
-        assert self.upload(browser, "players", lines * 9).status_code == 413
-        assert self.upload(browser, "", b"a,b\n").status_code == 400
-        assert browser.post(f"{self.PAGE}/import", kind="players").status_code == 400

@@ -50,7 +50,11 @@ PROVES_ITSELF = frozenset({"dashboard.complete_setup", "dashboard.join"})
 
 # Bytes; any other form is as small as every other body. Before signing in, there is a password, a code or a setup.
 LARGEST_OF_STRANGERS = 16 * 1024
-UPLOADS = {"dashboard.import_registry": 8 * 1024 * 1024, "dashboard.upload_report": 16 * 1024 * 1024}
+UPLOADS = {
+    "dashboard.import_players": 8 * 1024 * 1024,
+    "dashboard.import_items": 8 * 1024 * 1024,
+    "dashboard.upload_report": 16 * 1024 * 1024,
+}
 
 # What the navigation of a game leads to: the function that shows it, and its name.
 GAME_PAGES = (
@@ -58,6 +62,7 @@ GAME_PAGES = (
     ("refusals", "Refused calls"),
     ("transactions", "Transactions"),
     ("players", "Players"),
+    ("items", "Items"),
     ("deliveries", "Deliveries"),
     ("payments", "Payments"),
     ("settlements", "Settlements"),
@@ -67,7 +72,7 @@ GAME_PAGES = (
 OWN_PAGES = {"": "Overview", "activity": "Activity", "account": "Account"}  # first word of the address -> name
 
 # The first word after a game's name in addresses -> the page of the navigation that it belongs to, if not its own.
-SECTIONS = {"conflicts": "transactions", "refunds": "transactions", "mapping": "integration"}
+SECTIONS = {"conflicts": "transactions", "edit-player": "players", "refunds": "transactions", "mapping": "integration"}
 
 MOST_OPEN_SHOWN = 100  # refused calls, in the navigation
 MOST_GAMES_SHOWN = 30  # to switch to; the overview has all

@@ -24,13 +24,14 @@ OPEN = frozenset(
 )
 
 _READ = """
-    overview game_overview search_everything transactions transaction conflicts refunds players player deliveries
+    overview game_overview search_everything transactions transaction conflicts refunds players player items deliveries
     delivery payments payment integration integration_partner snippets refusals refusal strays stray settlements month
     differences month_print month_creators month_purchases activity
 """
 _SHOW = "show_page reveal_transaction show_refusal_body show_stray_body"
 _ACT = """
-    redrive_deliveries redrive_delivery redrive_payments redeliver_transaction set_refusal_aside register_player
+    redrive_deliveries redrive_delivery redrive_payments redeliver_transaction set_refusal_aside
+    register_player add_player
 """
 _OWN_ACCOUNT = """
     sign_out account change_password end_browser offer_second_factor new_second_factor switch_second_factor_on

@@ -14,7 +14,7 @@ from coinslot.ledger.paths import CursorError, Filters
 from coinslot.operations import search_all
 from handlers.dashboard.frame import masking
 from handlers.dashboard.frame.export import csv_file
-from handlers.dashboard.frame.pages import PageError, page, read, see_other, who
+from handlers.dashboard.frame.pages import UPLOADS, PageError, page, read, see_other, who
 from handlers.dashboard.frame.timeline import timeline
 from handlers.dashboard.frame.times import moment
 from handlers.dashboard.frame.words import player_address
@@ -26,8 +26,11 @@ EVENTS_SHOWN = 25
 CSV_HEADER = ("player_id", "name", "country", "created_at", "updated_at")
 
 
-def players(game: Game) -> AnyResponse:
-    """The registry, by id, or by the beginning of an id or a name. ``?id=`` is a player whose id fits no path."""
+def players(game: Game, status: int = 200, at: str = "", problem: str = "", done: str | None = None) -> AnyResponse:
+    """The registry, by id, or by the beginning of an id or a name. ``?id=`` is a player whose id fits no path.
+
+    ``problem`` is shown beside the form ``at``: ``player_id``, ``name`` or ``import``.
+    """
     if "id" in request.args:
         return _show(game, request.args["id"])
     connection = read()
@@ -42,11 +45,17 @@ def players(game: Game) -> AnyResponse:
     rows = rows[: search.PAGE_ROWS]
     return page(
         "players.html",
+        status,
         rows=rows,
         named=[row for row in named if row["player_id"] not in found],
         wanted=wanted,
         next=rows[-1]["player_id"] if has_more else None,
         is_first=not after,
+        problems={at: problem.splitlines()} if problem else {},
+        done=done,
+        form=request.form,
+        largest_mib=UPLOADS["dashboard.import_players"] // 1024**2,
+        unknown=game.settings["players.unknown"],
     )
 
 
