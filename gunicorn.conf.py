@@ -73,6 +73,25 @@ def _base(server):
     return "(the address of your proxy)"  # a Unix socket alone: no browser reaches it without one
 
 
+def pre_fork(server, worker):
+    """Choose the worker's processor: the one that fewest of the others have.
+
+    All threads of a worker share one interpreter lock, so they cannot compute at the same time, and hand it on some
+    twenty times per call. Waking a thread on another processor, which may be asleep, costs a virtual machine more than
+    the work that follows; on the same processor it costs next to nothing.
+    """
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        processors = sorted(os.sched_getaffinity(0))
+        first = server.pid % len(processors)  # several installations on one machine begin at different ones
+        taken = [other.processor for other in server.WORKERS.values()]
+        worker.processor = min(processors[first:] + processors[:first], key=taken.count)
+
+
+def post_fork(server, worker):
+    if hasattr(worker, "processor"):
+        os.sched_setaffinity(0, {worker.processor})
+
+
 def post_worker_init(worker):
     """The relay is a thread of each worker: the one command also delivers and runs what is due.
 

@@ -94,6 +94,8 @@ def _main(home: Path, backups: Path) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(OSError):  # where that is forbidden
         os.nice(LOWEST_PRIORITY)
+    with suppress(OSError, AttributeError):  # a worker of gunicorn, and so its child, is kept on one processor
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     last_share = -1.0
 

@@ -1,0 +1,29 @@
+"""Each worker computes on a processor of its own, as far as there are enough."""
+
+import os
+from collections import Counter
+
+import pytest
+
+from tests.servers import Server, until
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processors are not assigned here")
+
+
+def processors(server):
+    return Counter(tuple(os.sched_getaffinity(pid)) for pid in server.booted_workers())
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_workers_share_the_processors_evenly_and_a_new_one_takes_the_free_place(installation, studio, count):
+    ours = os.sched_getaffinity(0)
+    with Server(installation.settings.home, "--workers", str(count)) as server:
+        until(lambda: len(server.booted_workers()) == count, "all workers serve")
+        placed = processors(server)
+        assert all(len(each) == 1 and set(each) <= ours for each in placed)
+        assert max(placed.values()) - min([placed[(each,)] for each in ours]) <= 1
+        assert os.sched_getaffinity(server.pid) == ours  # the master, which starts what comes later, has them all
+
+        ended = server.booted_workers()[-1]
+        server.kill_worker(ended)
+        until(lambda: ended not in server.booted_workers() and processors(server) == placed, "its place is taken")
