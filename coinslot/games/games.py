@@ -1,7 +1,8 @@
 """Games and their configuration.
 
-A change of settings or secrets gives the game a new ``revision``. :class:`Games` compares it on every request, so a
-change by any process holds in all of them from the next request on.
+A change of settings or secrets gives the game a new ``revision``. :class:`Games` compares it on every request, unless
+no process has committed anything that could have changed it. So a change by any process holds in all of them from the
+next request on.
 """
 
 import hashlib
@@ -57,11 +58,20 @@ class Games:
         self._vault = vault
         self._catalogue = catalogue
         self._kept: dict[int, tuple[str, Game]] = {}
+        self._by_slug: dict[str, tuple[int | None, Game]] = {}
 
     def by_slug(self, slug: str) -> Game | None:
         """The game with this slug; None when there is none."""
+        changes = self._database.changes()  # before the game is read: it may change meanwhile
+        last_changes, game = self._by_slug.get(slug, (None, None))
+        if game is not None and changes is not None and changes == last_changes:
+            return game
         row = queries.row(self._database.read(), f"{_READ} WHERE g.slug = :slug", {"slug": slug})
-        return None if row is None else self._open(row)
+        if row is None:
+            return None
+        game = self._open(row)
+        self._by_slug[slug] = (changes, game)
+        return game
 
     def among(self, slug: str) -> tuple[Game | None, list[Row]]:
         """The game with this slug, and :func:`names` of all, in one query; see :meth:`by_slug`."""

@@ -68,7 +68,7 @@ def report(
         return credited
 
     try:
-        return _made(database.write(write))
+        return _made(database.write(write, keeps_games=True))
     except ConflictError as error:
         known = error.transaction_id
         database.write(lambda tx: record_conflict(tx, wanted, known))

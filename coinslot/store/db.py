@@ -15,7 +15,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -113,8 +113,17 @@ class Database:
         finally:
             connection.execute("ROLLBACK")
 
-    def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
+    def changes(self) -> int | None:
+        """A number that is another one after each commit that may have changed a game's configuration.
+
+        None while it is not known whether such a commit is done. It costs no statement.
+        """
+        return self.lock.changes()
+
+    def write(self, function: Callable[[sqlite3.Connection], T], *, keeps_games: bool = False) -> T:
         """Run ``function`` inside a transaction and return its result once that is committed and fsynced.
+
+        ``keeps_games``: it changes no game, setting or secret, so that :meth:`changes` may stay as it is.
 
         What it raises is raised here, and nothing of it is stored. Raises :class:`BusyError` after
         :data:`WAIT_SECONDS`: a function that was not begun by then never runs, but one that was may still commit, so
@@ -123,13 +132,14 @@ class Database:
         with self._starting:
             if self._writer is None or self._writer.pid != os.getpid():
                 self._writer = _Writer(self)
-        return self._writer.run(function)
+        result: T = self._writer.run(_Write(function, keeps_games))
+        return result
 
     def write_here(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Like :meth:`write`, in this thread: for commands, which have no commit to share."""
         if not self.path.exists():
             self.prepare()
-        with self.lock, closing(self._open()) as connection, _transaction(connection):
+        with self.lock, closing(self._open()) as connection, self.lock.changing(), _transaction(connection):
             return function(connection)
 
     def is_refusing(self) -> bool:
@@ -195,10 +205,11 @@ class Database:
 class _Write:
     """A function that waits for the writer. ``state`` changes only under the writer's mutex."""
 
-    __slots__ = ("done", "error", "function", "result", "rows", "state")
+    __slots__ = ("done", "error", "function", "keeps_games", "result", "rows", "state")
 
-    def __init__(self, function: Callable[[sqlite3.Connection], Any]) -> None:
+    def __init__(self, function: Callable[[sqlite3.Connection], Any], keeps_games: bool) -> None:
         self.function = function
+        self.keeps_games = keeps_games
         self.state = "waiting"  # waiting -> begun | withdrawn
         self.rows = 0  # that it changed, at least
         self.result: Any = None
@@ -220,8 +231,7 @@ class _Writer:
         self._thread = threading.Thread(target=self._loop, name="coinslot-writer", daemon=True)
         self._thread.start()
 
-    def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        write = _Write(function)
+    def run(self, write: _Write) -> Any:
         with self._mutex:
             if self._is_stopping:
                 raise BusyError("the server is stopping")
@@ -236,8 +246,7 @@ class _Writer:
                 raise BusyError(f"the database was busy for {WAIT_SECONDS:.0f} seconds")
         if write.error is not None:
             raise write.error
-        result: T = write.result
-        return result
+        return write.result
 
     def stop(self) -> None:
         with self._mutex:
@@ -306,7 +315,8 @@ class _Writer:
                         connection.execute("ROLLBACK TO one_write")
                 if not is_first:
                     connection.execute("RELEASE one_write")
-            connection.execute("COMMIT")
+            with nullcontext() if all(write.keeps_games for write in batch) else self._database.lock.changing():
+                connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

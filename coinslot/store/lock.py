@@ -1,10 +1,14 @@
 """The lock around every commit, between threads and between processes."""
 
 import fcntl
+import mmap
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+COUNT_BYTES = 8
 
 
 class WriteLock:
@@ -15,6 +19,9 @@ class WriteLock:
 
     The holder may mark the lock. A mark is a lock on the file's first byte, which other processes see and which ends
     with the process: it needs no space on a full disk and does not outlive a restart.
+
+    The file holds one number, which every process sees in its memory: how many commits may have changed a game's
+    configuration, times two. It is odd while such a commit is under way, and after one that a process died in.
     """
 
     def __init__(self, path: Path) -> None:
@@ -23,16 +30,17 @@ class WriteLock:
         self._descriptor = -1
         self._pid = 0
         self._is_marked_here = False
+        self._count: memoryview | None = None
 
     def __enter__(self) -> None:
         self._threads.acquire()
         try:
-            if self._pid != os.getpid():
-                self._descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-                hand_over(self._path)
-                self._pid = os.getpid()
-                self._is_marked_here = False
+            self._open()
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            if self._count is None:
+                self._map(may_write=True)
+            elif self._count[0] % 2:
+                self._count[0] += 1  # the process that began this change has died: it is committed or not
         except BaseException:
             self._threads.release()
             raise
@@ -40,6 +48,29 @@ class WriteLock:
     def __exit__(self, *_: object) -> None:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         self._threads.release()
+
+    def changes(self) -> int | None:
+        """A number that is another one after each commit of a :meth:`changing`, by any process.
+
+        None while it is not known whether such a commit is done.
+        """
+        if self._pid != os.getpid():
+            with self._threads, suppress(OSError):  # such as a folder that is gone, which a read will say
+                self._open()
+        count = None if self._count is None else self._count[0]
+        return None if count is None or count % 2 else count
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Call it as the holder, around a commit that may change a game's configuration."""
+        count = self._count
+        if count is not None:
+            count[0] += 1
+        try:
+            yield
+        finally:
+            if count is not None:
+                count[0] += 1
 
     def mark(self, is_marked: bool) -> None:
         """Call it as the holder, like :meth:`is_marked`."""
@@ -57,6 +88,24 @@ class WriteLock:
             return True
         fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1)
         return False
+
+    def _open(self) -> None:
+        if self._pid == os.getpid():
+            return
+        self._descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        hand_over(self._path)
+        self._is_marked_here = False
+        self._map()
+        self._pid = os.getpid()
+
+    def _map(self, may_write: bool = False) -> None:
+        self._count = None
+        with suppress(OSError):  # such as a full disk: the number stays unknown
+            size = os.fstat(self._descriptor).st_size
+            if size < COUNT_BYTES and may_write:  # only the holder, or another process would count from 0 again
+                size = os.pwrite(self._descriptor, bytes(COUNT_BYTES), 0)
+            if size >= COUNT_BYTES:
+                self._count = memoryview(mmap.mmap(self._descriptor, COUNT_BYTES)).cast("Q")
 
 
 def hand_over(path: Path) -> None:
