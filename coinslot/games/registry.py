@@ -58,7 +58,15 @@ def has_item(connection: Connection, game_id: int, sku: str) -> bool:
 
 def first_unknown_item(connection: Connection, game_id: int, skus: Iterable[str]) -> str | None:
     """The first of these that is not registered; None when all are."""
-    return next((sku for sku in skus if not has_item(connection, game_id, sku)), None)
+    wanted = {f"sku_{number}": sku for number, sku in enumerate(skus) if sku != RESERVED_ID}
+    if not wanted:
+        return None
+    rows = connection.execute(
+        f"SELECT sku FROM items WHERE game_id = :game_id AND sku IN (:{', :'.join(wanted)})",  # noqa: S608  names of ours
+        {"game_id": game_id, **wanted},
+    )
+    known = {row["sku"] for row in rows}
+    return next((sku for sku in wanted.values() if sku not in known), None)
 
 
 def player_by_identity(connection: Connection, game_id: int, provider: str, subject: str) -> str | None:

@@ -63,7 +63,6 @@ def report(
 
     def write(tx: Connection) -> Credited:
         credited = credit(tx, wanted, rules)
-        note_oddities(tx, wanted, credited)
         also(tx, credited)
         return credited
 
@@ -133,6 +132,7 @@ def credit(tx: Connection, wanted: Credit, rules: Rules) -> Credited:
         deliveries.enqueue(tx, wanted.game_id, "grant.created", grant_id=grant_id, player_id=wanted.player_id)
     counters.add_each(tx, wanted.game_id, wanted.partner, _figures(wanted, lines))
     _end_what_waited(tx, wanted, state)
+    note_oddities(tx, wanted, state["restored_at"])
     return Credited(wanted.public_id, wanted.answer_status, wanted.answer_body, is_new=True)
 
 
@@ -193,6 +193,7 @@ def _read_state(tx: Connection, wanted: Credit) -> Row:
                (SELECT row_hash FROM transactions ORDER BY id DESC LIMIT 1) AS previous_hash,
                (SELECT last_id FROM sequences WHERE name = 'grants') AS last_grant_id,
                (SELECT grant_hash FROM grants ORDER BY id DESC LIMIT 1) AS last_grant_hash,
+               (SELECT value FROM installation WHERE name = 'restored_at') AS restored_at,
                EXISTS (SELECT 1 FROM players WHERE game_id = :game_id AND player_id = :player_id) AS has_player,
                EXISTS (SELECT 1 FROM destinations WHERE game_id = :game_id AND state <> 'removed') AS has_destinations,
                EXISTS (SELECT 1 FROM refunds

@@ -56,8 +56,3 @@ def note(
 def set_restored(tx: Connection) -> None:
     """A backup has just been restored: what was credited after it was made may come again."""
     queries.set_fact(tx, "restored_at", clock.stamp())
-
-
-def restored_at(connection: Connection) -> str | None:
-    """When a backup was last restored; None: never."""
-    return queries.fact(connection, "restored_at")

@@ -4,15 +4,15 @@ from coinslot.base.money import in_major
 from coinslot.games import registry
 from coinslot.ledger import notices
 from coinslot.ledger.chain import public_id
-from coinslot.ledger.reports import Credit, Credited
+from coinslot.ledger.reports import Credit
 from coinslot.store.db import Connection
 
 
-def note_oddities(tx: Connection, wanted: Credit, credited: Credited) -> None:
+def note_oddities(tx: Connection, wanted: Credit, restored_at: str | None) -> None:
     """Note what a person has to look at: a paid order that grants nothing, or whose money cannot be read, or that a
-    restore may have doubled.
+    restore (the last was at ``restored_at``) may have doubled.
     """
-    if not credited.is_new or wanted.player_id == registry.RESERVED_ID:
+    if wanted.player_id == registry.RESERVED_ID:
         return
     money = wanted.money
     about = (wanted.game_id, wanted.partner)
@@ -25,15 +25,13 @@ def note_oddities(tx: Connection, wanted: Credit, credited: Credited) -> None:
         notices.note(tx, *about, "empty_order", wanted.reference, paid, currency=money.currency, amount_minor=amount)
     elif wanted.kind == "purchase" and not is_known and not wanted.is_test:
         notices.note(tx, *about, "unreadable_money", wanted.reference)
-    if wanted.known_by:
-        note_if_replayed(tx, wanted)
+    is_older = restored_at is not None and (wanted.occurred_at is None or wanted.occurred_at < restored_at)
+    if wanted.known_by and is_older:
+        _note_replayed(tx, wanted)
 
 
-def note_if_replayed(tx: Connection, wanted: Credit) -> None:
+def _note_replayed(tx: Connection, wanted: Credit) -> None:
     """Have a person look at an order from before a restore that may have been credited under another id then."""
-    restored_at = notices.restored_at(tx)
-    if restored_at is None or (wanted.occurred_at is not None and wanted.occurred_at >= restored_at):
-        return
     others = [
         public_id(wanted.game_slug, wanted.partner, external_id)
         for external_id in (f"{kind}:{value}" for kind, value in wanted.known_by)
