@@ -101,7 +101,7 @@ def post_worker_init(worker):
     import threading
 
     gc.freeze()  # what the application is made of stays; what comes and goes is looked through without it
-    coinslot = worker.wsgi.extensions.get("coinslot")  # the benchmark serves other apps under this file too
+    coinslot = worker.wsgi.extensions.get("coinslot")
     if coinslot is not None and coinslot.settings.is_relaying:
         worker.relay = coinslot.new_relay()
         worker.relay_thread = threading.Thread(target=worker.relay.run, name="coinslot-relay", daemon=True)

@@ -15,7 +15,6 @@ from pathlib import Path
 from flask import Flask, jsonify, request
 
 app = Flask(__name__)
-app.extensions["coinslot"] = None  # gunicorn.conf.py looks for it when a worker ends
 HOME = Path(os.environ["COINSLOT_HOME"])
 KEYS = json.loads((HOME / "keys.json").read_text())
 TOLERANCE_SECONDS = 86_400  # as in bench/orders.py: signing happens before the run

@@ -34,13 +34,15 @@ class Variant:
 
 DURABLE = Variant("durable", "wsgi:app")
 STUBBED = Variant("stubbed", "bench.stubbed:app")
+# gunicorn's own defaults, without our gunicorn.conf.py.
+PLAIN = ("--config", os.devnull, "--workers", "2")
 CAREFUL = (
-    Variant("careful, 2 sync workers", "bench.careful:app", ("--worker-class", "sync", "--threads", "1")),
-    Variant("careful, gthread", "bench.careful:app"),  # under our own gunicorn.conf.py
+    Variant("careful, 2 sync workers", "bench.careful:app", (*PLAIN, "--worker-class", "sync")),
+    Variant("careful, gthread", "bench.careful:app", (*PLAIN, "--worker-class", "gthread", "--threads", "16")),
 )
 # As Appcharge ships its Flask agent: its Dockerfile runs gunicorn with one synchronous worker (checked 2026-11).
 SHIPPED = Variant(
-    "sample as shipped", "bench.sample:app", ("--worker-class", "sync", "--workers", "1", "--threads", "1")
+    "sample as shipped", "bench.sample:app", ("--config", os.devnull, "--worker-class", "sync", "--workers", "1")
 )
 VARIANTS = (DURABLE, STUBBED, *CAREFUL, SHIPPED)
 

@@ -3,7 +3,6 @@
 from flask import Flask, jsonify, request
 
 app = Flask(__name__)
-app.extensions["coinslot"] = None  # gunicorn.conf.py looks for it when a worker ends
 
 
 @app.get("/healthz")
