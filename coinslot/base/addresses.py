@@ -24,6 +24,7 @@ def is_allowed(networks: str, remote_address: str) -> bool:
     return any(address in network for network in _parsed(networks))
 
 
+@lru_cache(maxsize=1024)  # partners call from few addresses
 def parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """The address in a text. Raises ValueError, also for an IPv6 zone, which has a meaning on one machine only."""
     if "%" in text:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 QUANTITY_DIGITS = 40  # what the feed promises for a quantity
@@ -51,15 +52,8 @@ def parse_json(
     ``is_lenient``: the caller checks each value; numbers that cannot be parsed become :class:`OddNumber`, and parts
     that are nested too deeply None.
     """
-    number = parse_float or _decimal
     try:
-        text = raw.decode("utf-8")
-        document = json.loads(
-            text,
-            parse_float=_odd_or(number) if is_lenient else number,
-            parse_int=_odd_or(_integer) if is_lenient else _integer,
-            parse_constant=parse_constant or (OddNumber if is_lenient else _no_constant),
-        )
+        document = _decoder(parse_float or _decimal, parse_constant, is_lenient).decode(raw.decode("utf-8"))
     except UnicodeDecodeError:  # Python's own words quote bytes
         raise ValueError("it is not UTF-8") from None
     except json.JSONDecodeError:
@@ -71,6 +65,17 @@ def parse_json(
     if not allow_half_pairs and may_be_unkept(raw):
         _refuse_half_surrogates(document)
     return document
+
+
+@lru_cache(maxsize=16)  # to make one takes longer than a small document
+def _decoder(
+    parse_float: Callable[[str], Any], parse_constant: Callable[[str], Any] | None, is_lenient: bool
+) -> json.JSONDecoder:
+    return json.JSONDecoder(
+        parse_float=_odd_or(parse_float) if is_lenient else parse_float,
+        parse_int=_odd_or(_integer) if is_lenient else _integer,
+        parse_constant=parse_constant or (OddNumber if is_lenient else _no_constant),
+    )
 
 
 def leaves(document: Any) -> Iterator[tuple[str, Any]]:

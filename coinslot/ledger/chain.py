@@ -20,6 +20,7 @@ from coinslot.store.db import Connection, Row
 NAMESPACE = uuid.UUID("0c5d1a2e-6f0b-4f3c-9a51-c01500000001")
 
 NO_HASH = "0" * 64
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 # The columns that the hash covers: all but those that forgetting a player empties.
 _HASHED = (
@@ -69,7 +70,7 @@ def grant_hash(previous: str, grant: Mapping[str, Any] | Row, lines: Iterable[tu
 
 def digest(parts: list[object]) -> str:
     """SHA-256 over the JSON of the parts, in hexadecimal."""
-    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(_to_json(parts).encode()).hexdigest()
 
 
 def verify(connection: Connection, newest: int | None = None) -> Iterator[str]:
