@@ -1,0 +1,29 @@
+"""How every connection to the database file is set."""
+
+import sqlite3
+from pathlib import Path
+
+
+def connect(path: Path, cache_kib: int = 2048) -> sqlite3.Connection:
+    """A connection with our settings. The file must exist. Raises sqlite3's errors."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
+    )
+    connection.row_factory = sqlite3.Row
+    pragmas = (
+        "busy_timeout = 5000",  # for writers that are not ours, such as the sqlite3 shell
+        "foreign_keys = ON",
+        "synchronous = FULL",
+        "temp_store = MEMORY",
+        "mmap_size = 0",
+        f"cache_size = -{cache_kib:d}",  # every thread has a connection; only the writer needs a large cache
+        "trusted_schema = OFF",
+        "secure_delete = ON",  # deleted data is overwritten in the file
+    )
+    try:
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
