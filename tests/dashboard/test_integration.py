@@ -244,17 +244,21 @@ def keep_as_it_is(installation, name, value):
     )
 
 
+def enter(browser, name, value, back="", **more):
+    """Send the form of all keys with one value typed in."""
+    form = {f"{field}:{name}": typed for field, typed in {"value": value, **more}.items()}
+    return browser.post(f"{BASE}/keys/set", back=back, **form)
+
+
 def values(installation, name):
     return [key.value.decode() for key in installation.games.by_slug("demo").keys(name)]
 
 
 def test_a_key_is_set_rotated_and_retired_and_never_shown(browser, studio, installation, db):
-    done = browser.post(f"{BASE}/keys/set", name="appcharge.secondary_key", value="  secondary-0123456789\r\n")
+    done = enter(browser, "appcharge.secondary_key", "  secondary-0123456789\r\n")
     assert done.location == f"{BASE}/keys?said=key-set"
-    done = browser.post(
-        f"{BASE}/keys/set", name="appcharge.main_key", value="newer-main-key-0123456789", back="appcharge"
-    )
-    assert done.location == f"{BASE}/appcharge?said=key-rotated"
+    done = enter(browser, "appcharge.main_key", "newer-main-key-0123456789", back="appcharge")
+    assert done.location == f"{BASE}/appcharge?said=key-rotated#keys"
     assert values(installation, "appcharge.secondary_key") == ["secondary-0123456789"]
     assert values(installation, "appcharge.main_key") == ["newer-main-key-0123456789", MAIN_KEY]
 
@@ -305,14 +309,14 @@ PEM = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"
 )
 def test_a_new_value_takes_the_place_of_the_one_before(browser, studio, installation, name, entered):
     for value, form, said, kept in entered:
-        done = browser.post(f"{BASE}/keys/set", name=name, value=value, **form)
+        done = enter(browser, name, value, **form)
         assert (done.location.endswith(f"said=key-{said}"), values(installation, name)) == (True, kept)
 
 
 def test_a_key_of_another_form_is_set_and_its_card_says_what_is_wrong(browser, studio, installation):
     words = "not of the form keyId:secret"
     for value, is_wrong in (("no-colon-0123456789", True), ("id:0123456789:more", False)):
-        browser.post(f"{BASE}/keys/set", name="playcamp.api_key", value=value, back="playcamp")
+        enter(browser, "playcamp.api_key", value, back="playcamp")
 
         assert values(installation, "playcamp.api_key") == [value]
         for path in ("keys", "playcamp"):
@@ -324,26 +328,60 @@ def test_a_character_that_cannot_be_seen_is_refused_first_and_at_a_rotation(brow
     for name in ("game.lookup_key", "playtem.secret", "appcharge.facebook_secret", "playcamp.shared_key"):
         before = values(installation, name)
         for _ in range(2):
-            refused = browser.post(f"{BASE}/keys/set", name=name, value=spoiled)
+            refused = enter(browser, name, spoiled)
             assert refused.status_code == 400
             assert "cannot be seen" in refused.text
             assert values(installation, name) == before
-            browser.post(f"{BASE}/keys/set", name=name, value="a-good-value-0123456789")
+            enter(browser, name, "a-good-value-0123456789")
             before = values(installation, name)
 
 
 def test_one_of_a_family_is_named_by_the_owner(browser, studio, installation):
-    browser.post(f"{BASE}/keys/set", name="playcamp.webhook_secret.*", suffix="second", value="hook-secret-0123456789")
+    enter(browser, "playcamp.webhook_secret.*", "hook-secret-0123456789", suffix="second")
     assert values(installation, "playcamp.webhook_secret.second") == ["hook-secret-0123456789"]
-    browser.post(f"{BASE}/keys/set", name="playcamp.webhook_secret.second", value="hook-secret-9876543210")
+    enter(browser, "playcamp.webhook_secret.second", "hook-secret-9876543210")
     assert len(values(installation, "playcamp.webhook_secret.second")) == 2
-    assert browser.post(f"{BASE}/keys/set", name="playcamp.webhook_secret.*", suffix="", value="x").status_code == 400
+    assert enter(browser, "playcamp.webhook_secret.*", "x", suffix="").status_code == 400
 
 
-@pytest.mark.parametrize("value", ["", "   ", "a\x00b", "two\nlines", "x" * 20_000, "zero\u200bwidth", MAIN_KEY])
+def test_one_form_saves_all_keys_that_can_be_and_says_of_the_others_why_not(browser, installation):
+    Studio(installation, "fresh")
+    good, bad = "fresh-main-key-0123456789", "zero\u200bwidth-0123456789"
+    form = {
+        "value:appcharge.main_key": good,
+        "value:appcharge.publisher_token": bad,
+        "value:appcharge.apple_secret": "",
+    }
+    answer = browser.post("/games/fresh/integration/keys/set", back="appcharge", **form)
+    assert answer.status_code == 400
+    field = re.search(r'<input id="value-appcharge-publisher-token"[^>]*>', answer.text)[0]
+    assert_has(field, 'aria-invalid="true"', "problem-appcharge-publisher-token")
+    assert_has(answer.text, "Saved: appcharge.main_key.", "cannot be seen", without=(good, bad))
+    assert sorted(installation.games.by_slug("fresh").secrets) == ["appcharge.main_key"]
+
+    form["value:appcharge.publisher_token"] = "fresh-token-0123456789"
+    form |= {"value:appcharge.main_key": "", "value:appcharge.secondary_key": "second-key-0123456789"}
+    answer = browser.post("/games/fresh/integration/keys/set", back="appcharge", **form)
+    assert answer.location == "/games/fresh/integration/appcharge?said=keys-saved#keys"
+    assert len(installation.games.by_slug("fresh").secrets) == 3
+    assert "The keys are saved." in browser.get(answer.location).text
+
+
+def test_a_form_without_a_value_changes_nothing(browser, studio, installation, db):
+    before = db("SELECT * FROM secrets")
+    for value in ("", "   ", " \r\n"):
+        assert enter(browser, "appcharge.main_key", value).location == f"{BASE}/keys?said=key-nothing"
+    form = {"value:appcharge.main_key": "", "group": "appcharge"}
+    answer = browser.post(f"{BASE}/keys/set", **form)
+    assert answer.location == f"{BASE}/keys?group=appcharge&said=key-nothing#keys-appcharge"
+    assert browser.get(answer.location).text.count("No key was entered") == 2  # at the top, and beside the form
+    assert db("SELECT * FROM secrets") == before
+
+
+@pytest.mark.parametrize("value", ["a\x00b", "two\nlines", "x" * 20_000, "zero\u200bwidth", MAIN_KEY])
 def test_what_cannot_be_a_key_is_refused_in_words(browser, studio, installation, value):
     for back in ("", "appcharge"):
-        shown = browser.post(f"{BASE}/keys/set", name="appcharge.main_key", value=value, back=back)
+        shown = enter(browser, "appcharge.main_key", value, back=back)
         assert shown.status_code == 400
         assert_has(shown.text, 'class="problem"', without=(MAIN_KEY,))
     assert values(installation, "appcharge.main_key") == [MAIN_KEY]
@@ -352,7 +390,7 @@ def test_what_cannot_be_a_key_is_refused_in_words(browser, studio, installation,
 @pytest.mark.parametrize("name", ["", "nothing", "destination.main", "appcharge.*", "playcamp.webhook_secret.", "\x00"])
 def test_nothing_but_known_keys_can_be_set(browser, studio, db, name):
     before = db("SELECT name FROM secrets")
-    assert browser.post(f"{BASE}/keys/set", name=name, value="0123456789").status_code in (400, 404)
+    assert enter(browser, name, "0123456789").status_code in (400, 404)
     assert browser.post(f"{BASE}/keys/retire", name=name).status_code in (400, 404)
     assert db("SELECT name FROM secrets") == before
     refused = browser.post(f"{BASE}/keys/retire", name="playtem.secret")
@@ -381,17 +419,29 @@ def test_a_destinations_secret_is_planned_for_and_not_typed(browser, studio, ins
 # Settings
 
 
-def test_what_is_agreed_is_changed_in_place(browser, studio, installation, db):
-    done = browser.post(f"{BASE}/playcamp/settings", key="playcamp.param.user", value=" uid ")
-    assert done.location == f"{BASE}/playcamp?said=saved"
-    assert installation.games.by_slug("demo").settings["playcamp.param.user"] == "uid"
-    shown = browser.post(f"{BASE}/playcamp/settings", key="playcamp.param.user", value="<b>")
+def test_what_is_agreed_is_changed_in_one_form_and_the_page_stays_there(browser, studio, installation, db):
+    def save(**typed):
+        return browser.post(f"{BASE}/playcamp/settings", **{f"value:{key}": value for key, value in typed.items()})
+
+    done = save(**{"playcamp.param.user": " uid ", "playcamp.environment": "sandbox", "playcamp.entry_once": "off"})
+    assert done.location == f"{BASE}/playcamp?said=saved#agreed"
+    settings = installation.games.by_slug("demo").settings
+    assert (settings["playcamp.param.user"], settings["playcamp.environment"]) == ("uid", "sandbox")
+    shown = save(**{"playcamp.param.user": "<b>", "playcamp.environment": "live", "appcharge.payload": "aes"})
     assert shown.status_code == 400
-    assert_has(shown.text, "use a name such as usn", 'value="&lt;b&gt;"')
-    assert browser.post(f"{BASE}/playcamp/settings", key="appcharge.payload", value="aes").status_code == 404
-    assert browser.post(f"{BASE}/playcamp/settings", key="playcamp.param.user", value="").status_code == 303
-    assert installation.games.by_slug("demo").settings["playcamp.param.user"] == "usn"
-    assert len(db("SELECT 1 FROM audit WHERE actor = 'owner' AND action = 'config.set'")) == 2
+    assert_has(shown.text, "Not saved: use a name such as usn.", 'value="&lt;b&gt;"', '<option value="live" selected>')
+    assert installation.games.by_slug("demo").settings["playcamp.environment"] == "sandbox"
+    assert save(**{"playcamp.param.user": "", "appcharge.payload": "aes"}).status_code == 303
+    settings = installation.games.by_slug("demo").settings
+    assert (settings["playcamp.param.user"], settings["appcharge.payload"]) == ("usn", "json")
+    assert len(db("SELECT 1 FROM audit WHERE action = 'config.set'")) == 3
+
+
+def test_choices_are_selects_on_the_page_of_a_partner_too(browser, studio, installation):
+    page = browser.get(f"{BASE}/appcharge").text
+    for key in ("environment", "payload", "events_without_token", "code_digits"):
+        assert f'<select id="f-appcharge.{key}"' in page
+    assert_has(page, 'Environment <code class="key">appcharge.environment</code>')
 
 
 # All pages

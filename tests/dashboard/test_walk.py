@@ -64,7 +64,8 @@ def set_key(page, name, value):
     if card.locator("details").count():
         card.locator("summary").first.click()
     card.locator("input[type=password]").fill(value)
-    card.get_by_role("button", name="Update").click()
+    page.get_by_role("button", name="Save keys").click()
+    page.get_by_text("key is set").or_(page.get_by_text("new value is set")).first.wait_for()
 
 
 @pytest.mark.long

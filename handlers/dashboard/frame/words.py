@@ -48,6 +48,8 @@ SAID = {
     "key-rotated": "The new value is set. The old one stays valid until you retire it.",
     "key-mistyped": "The new value is set. The one before was never used and is gone; the older one stays valid.",
     "key-replaced": "The new value is set, and the old one is no longer valid.",
+    "keys-saved": "The keys are saved. They hold from the next call on.",
+    "key-nothing": "No key was entered, so nothing has changed.",
     "key-retired": "The previous value is no longer valid.",
     # refused calls
     "mended": "Done. What the call lacked is there now.",

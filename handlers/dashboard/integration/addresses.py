@@ -3,31 +3,25 @@
 It mirrors the integration page of the partner. Each :class:`handlers.kit.partner.Partner` has the texts.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from flask import Response, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from coinslot.access import keyring, rotation
-from coinslot.access.keyring import SIGNING_PREFIX, SecretError, SecretRow
-from coinslot.access.rotation import Advice
+from coinslot.access.keyring import SIGNING_PREFIX
 from coinslot.base import clock
-from coinslot.games import games, options
+from coinslot.games import games
 from coinslot.games.games import Game
-from coinslot.games.options import COMMON_SECRETS
 from coinslot.operations import contacts
 from coinslot.relay.jobs import last_errors
-from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import PageError, page, read, see_other, show_on_error, who, write
 from handlers.dashboard.integration.checklist import Facts, Light, Step, checklist, light
+from handlers.dashboard.integration.key_forms import GAME_KEYS, key_fields, named_keys, save_keys
+from handlers.dashboard.settings.fields import Sent, field_of
 from handlers.kit.partner import Address, Key, Partner
 from handlers.kit.receive import current_installation, partners
-
-LONGEST_KEY = 16 * 1024
-GAME_KEYS = tuple(Key(name, "Lookup key", what_for, is_proof=False) for name, what_for in COMMON_SECRETS.items())
 
 
 @dataclass(frozen=True)
@@ -39,30 +33,6 @@ class AddressField:
     light: Light
     steps: list[Step]
     is_copied: bool
-
-
-@dataclass(frozen=True)
-class KeyField:
-    """A secret as the page shows it. ``key`` is None for the secrets that sign our deliveries."""
-
-    name: str
-    key: Key | None
-    current: SecretRow | None
-    previous: SecretRow | None
-    age_days: int
-    advice: list[Advice]
-    doubt: str  # what is wrong with the form of the current value
-
-    @property
-    def anchor(self) -> str:
-        return anchor_of(self.name)
-
-
-@dataclass(frozen=True)
-class SettingField:
-    key: str
-    about: str
-    value: str
 
 
 def integration(game: Game) -> Response:
@@ -82,50 +52,48 @@ def integration_partner(game: Game, partner: str) -> Response:
 
 
 def set_agreed(game: Game, partner: str) -> AnyResponse:
-    """Change one of the settings that are agreed with the partner."""
+    """Save what was changed of the settings agreed with the partner: all of it, or nothing if a value is not valid."""
     its = partner_of(partner)
-    key, value = request.form.get("key", ""), request.form.get("value", "").strip()
-    if key not in its.agreed:
-        raise PageError(404, "There is no such setting on this page")
-    installation = current_installation()
-    show_on_error(partial(_partner_page, entered={key: value}), game, its)
-    write(lambda tx: games.set_setting(tx, installation.catalogue, game.slug, key, value, actor=who()))
-    return see_other("integration_partner", "saved", partner=partner)
+    sent = Sent.of(game, its.agreed)
+    if sent.problems:
+        return _partner_page(game, its, 400, sent=sent)
+    said = "saved" if sent.save(game) else "nothing"
+    return see_other("integration_partner", said, partner=partner, _anchor="agreed")
 
 
-def keys(game: Game, status: int = 200, problem: str = "") -> Response:
-    """Every key of the game: how old, last used, and what to do next."""
+def keys(game: Game, status: int = 200, problem: str = "", problems: Mapping[str, str] | None = None) -> Response:
+    """Every key of the game: how old, last used, and what to do next. ``problems`` are of keys that were not saved."""
     rows = keyring.listing_of(read(), game.id, game.secrets)
     owned: list[tuple[str, Partner | None, Sequence[tuple[str, Key | None]]]] = [
-        *((partner.title, partner, _named(game, partner.keys)) for partner in partners()),
-        ("The game's own addresses", None, _named(game, GAME_KEYS)),
+        *((partner.title, partner, named_keys(game, partner.keys)) for partner in partners()),
+        ("The game's own addresses", None, named_keys(game, GAME_KEYS)),
     ]
     signing = [name for name in sorted(game.secrets) if name.startswith(SIGNING_PREFIX)]
     if signing:
         owned.append(("Deliveries to the game", None, [(name, None) for name in signing]))
-    groups = [(title, partner, _key_fields(game, rows, names)) for title, partner, names in owned]
-    return page("integration_keys.html", status, groups=groups, problem=problem)
+    groups = [(title, partner, key_fields(game, rows, names, problems)) for title, partner, names in owned]
+    used = [group for group in groups if group[1] is None or any(field.current for field in group[2])]
+    return page(
+        "integration_keys.html",
+        status,
+        groups=used,
+        idle=[group for group in groups if group not in used],
+        problem=problem,
+        problems=problems or {},
+    )
 
 
 def set_key(game: Game) -> AnyResponse:
-    """Give a key a value; the one before stays valid as previous when callers may still use it."""
-    show_on_error(_form_page, game)
-    vault = current_installation().vault
-    key, name = _named_key(request.form.get("name", ""), request.form.get("suffix", "").strip())
-    value = _checked_value(name, request.form.get("value", ""))
-    is_new, is_leaked = not game.keys(name), request.form.get("is_leaked") == "1"
+    """Give keys their values; the one before stays valid as previous when callers may still use it.
 
-    def store(tx: Connection) -> str:
-        row = games.find(tx, game.slug)
-        if is_new or is_leaked or not key.is_proof:
-            keyring.put(tx, vault, row, name, value, actor=who())
-            if is_leaked and len(game.keys(name)) > 1:
-                keyring.retire(tx, row, name, actor=who())
-            return "key-set" if is_new else "key-replaced"
-        was_mistyped = keyring.rotate(tx, vault, row, name, value, actor=who())
-        return "key-mistyped" if was_mistyped else "key-rotated"
-
-    return _back(write(store))
+    Those that can be saved are, in one write; of the others the page says why not.
+    """
+    saved, problems = save_keys(game)
+    if problems:
+        said = f"Saved: {', '.join(saved)}." if saved else "Nothing was saved."
+        return _form_page(game, 400, f"{said} Look at the marked fields.", problems)
+    words = set(saved.values())
+    return _back(words.pop() if len(words) == 1 and len(saved) == 1 else "keys-saved" if saved else "key-nothing")
 
 
 def retire_key(game: Game) -> AnyResponse:
@@ -139,7 +107,12 @@ def retire_key(game: Game) -> AnyResponse:
 
 
 def _partner_page(
-    game: Game, partner: Partner, status: int = 200, problem: str = "", entered: Mapping[str, str] | None = None
+    game: Game,
+    partner: Partner,
+    status: int = 200,
+    problem: str = "",
+    problems: Mapping[str, str] | None = None,
+    sent: Sent | None = None,
 ) -> Response:
     installation = current_installation()
     connection = installation.database.read()
@@ -153,21 +126,19 @@ def _partner_page(
         now=clock.now(),
     )
     key_rows = keyring.listing_of(connection, game.id, game.secrets)
-    settings = [
-        SettingField(key, installation.catalogue[key].about, (entered or {}).get(key, game.settings[key]))
-        for key in partner.agreed
-    ]
+    stored = games.stored_settings(connection, game.id)
     return page(
         "integration_partner.html",
         status,
         partner=partner,
         partners=partners(),
         addresses=[_address_field(game, partner, address, facts) for address in partner.addresses],
-        fields=_key_fields(game, key_rows, _named(game, partner.keys)),
+        fields=key_fields(game, key_rows, named_keys(game, partner.keys), problems),
         families=[key for key in partner.keys if key.secret.endswith(".*")],
-        settings=settings,
+        settings=[field_of(key, stored, sent) for key in partner.agreed],
         troubles=[*partner.wrong(game, last_errors(read(), game.id)), *partner.missing(game)],
         problem=problem,
+        problems=problems or {},
         refusals=refusals_of(game, partner),
     )
 
@@ -177,16 +148,20 @@ def _form_partner() -> Partner | None:
     return next((partner for partner in partners() if partner.name == request.form.get("back")), None)
 
 
-def _form_page(game: Game, status: int, problem: str) -> Response:
+def _form_page(game: Game, status: int, problem: str, problems: Mapping[str, str] | None = None) -> Response:
     partner = _form_partner()
-    return keys(game, status, problem) if partner is None else _partner_page(game, partner, status, problem)
+    if partner is None:
+        return keys(game, status, problem, problems)
+    return _partner_page(game, partner, status, problem, problems)
 
 
 def _back(said: str) -> AnyResponse:
+    """To the page that has the form, and there to the form."""
     partner = _form_partner()
     if partner is None:
-        return see_other("keys", said)
-    return see_other("integration_partner", said, partner=partner.name)
+        group = request.form.get("group", "")
+        return see_other("keys", said, _anchor=f"keys-{group}" if group.isalnum() else None, group=group or None)
+    return see_other("integration_partner", said, partner=partner.name, _anchor="keys")
 
 
 def _summary(game: Game, partner: Partner, rows: Mapping[tuple[str, str], object]) -> dict[str, object]:
@@ -212,65 +187,6 @@ def _address_field(game: Game, partner: Partner, address: Address, facts: Facts)
         checklist(address, lacking, facts),
         contact is not None and contact["copied_at"] is not None,
     )
-
-
-def _key_fields(game: Game, rows: Sequence[SecretRow], names: Sequence[tuple[str, Key | None]]) -> list[KeyField]:
-    now = clock.now()
-    advice = rotation.advice(rows, now)
-    slots = {(row.name, row.slot): row for row in rows}
-    fields = []
-    for name, key in names:
-        current, previous = slots.get((name, "current")), slots.get((name, "previous"))
-        days = 0 if current is None else rotation.age_days(current, now)
-        values = game.keys(name)
-        doubt = key.doubt(values[0].value.decode()) if key is not None and values else ""
-        fields.append(KeyField(name, key, current, previous, days, advice.get(name, []), doubt))
-    return fields
-
-
-def _named(game: Game, keys: Sequence[Key]) -> list[tuple[str, Key | None]]:
-    """Keys by their full names, set or not; of a family those that are set."""
-    return [(name, key) for key in keys for name in _names(game, key)]
-
-
-def _names(game: Game, key: Key) -> list[str]:
-    if not key.secret.endswith(".*"):
-        return [key.secret]
-    prefix = key.secret[:-1]
-    return sorted(name for name in game.secrets if name.startswith(prefix))
-
-
-def _named_key(name: str, suffix: str) -> tuple[Key, str]:
-    """The key that a form names, and its full name where it is one of a family."""
-    known = {key.secret: key for key in (*(key for partner in partners() for key in partner.keys), *GAME_KEYS)}
-    if name.endswith(".*") and name in known:
-        full = name[:-1] + suffix
-        if options.declared(current_installation().secret_names, full) is None:
-            raise PageError(400, "Give the webhook a name: letters, digits and the like.")
-        return known[name], full
-    if name in known:
-        return known[name], name
-    family = next(
-        (key for secret, key in known.items() if secret.endswith(".*") and name.startswith(secret[:-1])), None
-    )
-    if family is None or options.declared(current_installation().secret_names, name) is None:
-        raise PageError(404, "There is no such key")
-    return family, name
-
-
-def _checked_value(name: str, value: str) -> str:
-    """A key as it was pasted, without the blanks and line ends that come along. Raises SecretError."""
-    value = value.replace("\r\n", "\n").strip()
-    if not value:
-        raise SecretError(f"{name}: paste the key first")
-    if len(value) > LONGEST_KEY:
-        raise SecretError(f"{name}: that is too long for a key")
-    return value
-
-
-def anchor_of(name: str) -> str:
-    """The end of the anchor of a key's form."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:80]
 
 
 def partner_of(name: str) -> Partner:

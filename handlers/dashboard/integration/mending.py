@@ -12,7 +12,7 @@ from coinslot.operations.refusals import Refused
 from coinslot.store import audit, counters
 from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import PageError, read, who, write
-from handlers.dashboard.integration.addresses import anchor_of
+from handlers.dashboard.integration.key_forms import anchor_of
 from handlers.kit.partner import Partner
 from handlers.kit.receive import current_installation, partners
 from handlers.kit.trouble_sentences import say_refused

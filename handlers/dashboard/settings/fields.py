@@ -44,11 +44,17 @@ class Sent:
         """Only these keys are read; a value that is as it was when the form was made is not changed."""
         catalogue, form = current_installation().catalogue, request.form
         typed = {key: _lines(form[f"value:{key}"]) for key in keys if f"value:{key}" in form}
-        changed = {
-            key: value for key, value in typed.items() if value != _lines(form.get(f"was:{key}", game.settings[key]))
-        }
-        found = {key: _problem(catalogue[key], value) for key, value in changed.items()}
-        return cls(typed, changed, {key: problem for key, problem in found.items() if problem})
+        changed, problems = {}, {}
+        for key, value in typed.items():
+            if value == _lines(form.get(f"was:{key}", game.settings[key])):
+                continue
+            problem = _problem(catalogue[key], value)
+            if problem and not _problem(catalogue[key], value.strip()):
+                value, problem = value.strip(), None  # blanks came along when it was pasted
+            changed[key] = value
+            if problem:
+                problems[key] = problem
+        return cls(typed, changed, problems)
 
     def save(self, game: Game) -> bool:
         """Store what was changed, all in one write; returns whether anything was."""
