@@ -221,6 +221,8 @@ class TestDifferences:
 
         assert begun.status_code == 303
         assert ("<progress" in waiting, "0% compared" in waiting) == (True, True)
+        assert '<meta http-equiv="refresh" content="5">' in waiting
+        assert '<meta http-equiv="refresh"' not in page
         assert ("Charged but not granted" in page, "10.115 USD" in page) == (True, True)
         assert_has(
             page,

@@ -56,7 +56,7 @@ SAID = {
     "set-aside": "Set aside.",
     "opened-again": "Open again.",
     # settlements
-    "reconciling": "It is being compared now. Look again in a moment.",
+    "reconciling": "It is being compared now.",
     "accepted": "The month is reconciled, with the differences there are.",
 }
 

@@ -30,6 +30,7 @@ from handlers.dashboard.frame.pages import (
     write,
 )
 from handlers.dashboard.settlement.documents import closed_month
+from handlers.dashboard.settlement.progress import refresh_seconds
 from handlers.kit import partner_reports, wording
 from handlers.kit.partner import Partner, Report
 from handlers.kit.receive import current_installation, partners
@@ -75,6 +76,7 @@ def differences(game: Game, name: str, status: int = 200, problem: str | None = 
         closed=closed,
         problem=problem,
         runs=runs,
+        refresh_seconds=refresh_seconds(runs),
         headline=charged_but_not_granted(runs),
         is_done=bool(runs) and all(run.finished_at for run in runs),
         error=schedules.last_errors(connection, game.id).get(RECONCILE_JOB),

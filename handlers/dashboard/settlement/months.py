@@ -18,6 +18,7 @@ from coinslot.settlement.terms import ZONE
 from coinslot.store.db import Row
 from handlers.dashboard.frame import charts
 from handlers.dashboard.frame.pages import PageError, page, partner_titles, read, see_other, show_on_error, who, write
+from handlers.dashboard.settlement.progress import NOT_ADDED_UP_SECONDS, refresh_seconds
 from handlers.kit import wording
 from handlers.kit.receive import current_installation
 
@@ -89,6 +90,7 @@ def month(game: Game, name: str, status: int = 200, problem: str | None = None) 
         sections=SECTIONS,
         titles=partner_titles(),
         runs=runs,
+        refresh_seconds=NOT_ADDED_UP_SECONDS if as_of is None else refresh_seconds(runs),
         disagreeing=[] if closed is None else states.disagreeing(connection, game.id, named.name),
         headline=charged_but_not_granted(runs),
     )

@@ -39,3 +39,21 @@ document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
   for (const each of menus) if (each.open) { each.open = false; each.querySelector("summary").focus(); }
 });
+// Long work: while it goes on, the parts that say how far it is are replaced; then the page is loaded once more, unless
+// somebody has begun to fill in a form. Without scripts the page itself asks to be loaded again.
+const every = Number(document.querySelector("main").dataset.refresh);
+if (every) {
+  const isTouched = (field) => field === document.activeElement || (field.defaultValue !== undefined && field.value !== field.defaultValue);
+  const timer = setInterval(async () => {
+    const answer = await fetch(location.href, { credentials: "same-origin", redirect: "error" }).catch(() => null);
+    if (!answer || !answer.ok) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const part of document.querySelectorAll("[data-live]")) {
+      const found = page.getElementById(part.id);
+      if (found) part.replaceChildren(...found.childNodes);
+    }
+    if (page.querySelector("main").dataset.refresh) return;
+    clearInterval(timer);
+    if (![...document.querySelectorAll("main input, main select")].some(isTouched)) location.reload();
+  }, every * 1000);
+}
