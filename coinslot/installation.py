@@ -1,6 +1,6 @@
 """One installation: its settings, its folder, and the parts that use them."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -16,11 +16,12 @@ from coinslot.base.outbound import Outbound, StandIn
 from coinslot.base.settings import Settings
 from coinslot.games.games import Game, Games
 from coinslot.games.options import Setting
-from coinslot.operations import forgetting
+from coinslot.operations import forgetting, player_export
 from coinslot.operations.observations import Observations
 from coinslot.outbox.formats import FORMATS, Format
 from coinslot.relay.loop import Relay
 from coinslot.settlement.terms import InGame
+from coinslot.store import audit
 from coinslot.store.db import Connection, Database
 
 # Returns in how many seconds it wants to run again; None: only when it is asked for.
@@ -125,6 +126,14 @@ class Installation:
         """Forget a player of a game; returns whether there was anything to forget."""
         self.observations.flush()  # write what this process still holds
         return forgetting.forget(self.database, self.vault, game, player_id, actor)
+
+    def export_player(self, game: Game, player_id: str, actor: str) -> Iterator[bytes] | None:
+        """Everything kept about a player as JSON, piece by piece, and a line in the audit; None: nothing is kept."""
+        self.observations.flush()  # write what this process still holds
+        if not player_export.is_known(self.database.read(), game.id, player_id):
+            return None
+        self.database.write(lambda tx: audit.record(tx, game.id, actor, "player.export", player_id))
+        return player_export.export(self.database, self.vault, game.id, game.slug, player_id)
 
     def _stand_in(self) -> StandIn | None:
         """A demo never calls out. Asked each time, since a restore may make this a demo, or no longer one."""

@@ -105,6 +105,7 @@ PAGES = {
     "players_csv": Page(("{game}/players.csv",)),
     "player": Page(("{game}/players/carol",), "Player"),
     "edit_player": Page(("{game}/edit-player?id=carol", "{game}/edit-player?id={player}"), "Edit player"),
+    "export_player": Page(("{game}/player.json?id=carol", "{game}/player.json?id={player}")),
     "items": Page(("{game}/items", "{game}/items?q=c", "{game}/items?rename=coins"), "Items"),
     "items_csv": Page(("{game}/items.csv",)),
     "deliveries": Page(

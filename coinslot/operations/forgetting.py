@@ -204,7 +204,7 @@ def _find(connection: Connection, key: MasterKey, game_id: int, player_id: str) 
         return [row["id"] for row in connection.execute(query, values) if is_meant(row)]
 
     def may_name(row: Row) -> bool:
-        words = _of_call(refusals.opened(key, row))
+        words = words_of_call(refusals.opened(key, row))
         return words is None or is_named(words)
 
     return _Found(
@@ -264,7 +264,7 @@ def _is_order(connection: Connection, game_id: int, player_id: str, known: list[
     return row is not None
 
 
-def _of_call(call: refusals.Refused) -> Words | None:
+def words_of_call(call: refusals.Refused) -> Words | None:
     """The words of a refused call; None where it cannot be read, and may say anything."""
     body = call.body.strip()
     if not call.is_opened or _HEX.fullmatch(body.decode("latin-1")):

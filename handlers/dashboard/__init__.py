@@ -43,6 +43,7 @@ PAGES = (
     ("GET", "/games/<slug>/players/<path:player_id>", "records.players:player"),
     ("GET", "/games/<slug>/edit-player", "records.player_entry:edit_player"),
     ("POST", "/games/<slug>/edit-player", "records.player_entry:save_player"),
+    ("GET", "/games/<slug>/player.json", "records.player_entry:export_player"),
     ("POST", "/games/<slug>/forgotten-players", "records.players:forget_player"),
     ("GET", "/games/<slug>/items", "records.items:items"),
     ("GET", "/games/<slug>/items.csv", "records.items:items_csv"),

@@ -30,6 +30,7 @@ BULK = (
     "Store up to 1,000 entries, each player_id once; after an error the same call stores the rest; at most "
     f"{schemas.MOST_PASSWORDS} may carry a password"
 )
+EXPORT = "Everything kept about a player, for the player's own right to it"
 SUMS = "What was granted, summed per item"
 GRANTS, EVENTS = "Grants after a cursor, in order", "Other facts after a cursor, in order"
 APPLIED = "The game has applied everything up to an id"
@@ -51,6 +52,7 @@ CALLS = (
     GameCall("PATCH", PLAYER, players.merge, MERGE, STORED, schemas.PlayerPatch, (), (*TAKEN, 404)),
     GameCall("GET", PLAYER, players.show, "A registry entry", STORED, errors=(404, 422)),
     GameCall("DELETE", PLAYER, players.forget, "Forget the person, keep the sums", {204: None}, errors=(404, 422)),
+    GameCall("GET", f"{PLAYER}/export", players.export, EXPORT, {200: schemas.PlayerExport}, errors=(404, 422)),
     GameCall("POST", "/players", players.replace_many, BULK, {200: schemas.PlayersStored}, schemas.Players, (), TAKEN),
     GameCall(
         "GET",

@@ -95,6 +95,15 @@ def replace_many() -> Response:
     return jsonify(created=created, replaced=count - created)
 
 
+def export(player_id: str) -> Response:
+    """Everything that is kept about the player, made as it is sent."""
+    game = caller()
+    pieces = current_installation().export_player(game, checked(player_id, "player_id"), "game")
+    if pieces is None:
+        raise ProblemError(404, "Nothing is kept about such a player")
+    return Response(pieces, mimetype="application/json")
+
+
 def _replace_many(game: Game) -> tuple[int, int]:
     """How many were new, of how many."""
     wanted = read_body(_players, LARGEST_BULK_BODY)["players"]

@@ -59,6 +59,28 @@ class Item(Strict):
     name = Text(255)
 
 
+def _stored(about: str) -> fields.Field[Any]:
+    return fields.List(fields.Dict(keys=fields.String()), required=True, metadata={"description": about})
+
+
+class PlayerExport(Strict):
+    """The inner objects are as they are stored, and new fields may come."""
+
+    game = fields.String(required=True)
+    player_id = fields.String(required=True)
+    exported_at = fields.DateTime(required=True)
+    registry = fields.Dict(
+        keys=fields.String(), required=True, allow_none=True, metadata={"description": "null: not in the registry"}
+    )
+    logins = _stored("Logins under way or used lately")
+    boosts = _stored("Creators whom the player supports now")
+    transactions = _stored("With bodies as they came, grants, items, refunds, events and deliveries")
+    conflicts = _stored("Reports that named the player for another player's transaction")
+    events = _stored("Other facts that name the player, with their deliveries")
+    payments = _stored("In-game payments")
+    refused_calls = _stored("Refused calls that name the player")
+
+
 class StoredItem(Strict):
     sku = fields.String(required=True)
     name = fields.String(required=True, allow_none=True)

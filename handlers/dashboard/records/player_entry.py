@@ -105,6 +105,17 @@ def save_player(game: Game) -> AnyResponse:
     return see_other("players", "saved", id=player_id)
 
 
+def export_player(game: Game) -> Response:
+    """Everything that is kept about a player, as JSON."""
+    player_id = request.args.get("id", "")
+    pieces = current_installation().export_player(game, player_id, who())
+    if pieces is None:
+        raise PageError(404, "Nothing is kept about such a player")
+    answer = Response(pieces, mimetype="application/json")
+    answer.headers["Content-Disposition"] = f'attachment; filename="{game.slug}-player.json"'
+    return answer
+
+
 def _read_form(known: dict[str, Any]) -> dict[str, Any]:
     """The entry in the form, checked as the game API checks one. Raises ValidationError."""
     form = {name: value.strip() for name, value in request.form.items()}
