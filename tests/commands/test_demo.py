@@ -4,6 +4,7 @@ import json
 import re
 import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 
@@ -141,3 +142,17 @@ def test_it_calls_nobody(demo, served):
         assert {each.failure for each in (answer, elsewhere, waited_for)} == {"refused"}
         assert "demo" in answer.detail
         assert game.requests == []
+
+
+def test_it_is_the_same_story_each_time(demo, tmp_path, monkeypatch):
+    def orders(connection):
+        sql = "SELECT external_id, player_id, gross_minor, currency FROM transactions ORDER BY id"
+        return connection.execute(sql).fetchall()
+
+    assert made(tmp_path / "home", monkeypatch, "--days", "10").exit_code == 0
+
+    first, second = (sqlite3.connect(home / "coinslot.db") for home in (demo[0], tmp_path / "home"))
+    with closing(first), closing(second):
+        pairs = list(zip(orders(first), orders(second), strict=False))  # somebody may have bought meanwhile
+    assert len(pairs) > 200
+    assert all(one == other for one, other in pairs)

@@ -64,6 +64,7 @@ class Life:
         if random.random() < 0.3:
             login = {"authMethod": "userToken", "token": person.player_id, "appId": "NA"}
             self._at(at - 4 * MINUTE, partial(self._appcharge, slug, "auth", login))
+            self._at(at - 3 * MINUTE, partial(self._appcharge, slug, "players", {"playerId": person.player_id}))
         self._at(at, partial(self._appcharge, slug, "orders", order))
         if random.random() < 0.05:
             self._at(at + 20, partial(self._appcharge, slug, "orders", order))
