@@ -83,7 +83,7 @@ CREATE TABLE sessions (
     expires_at      TEXT NOT NULL,
     remote_address  TEXT NOT NULL,
     user_agent      TEXT NOT NULL,
-    shown_page      TEXT,                      -- the one page on which support has pressed Show; NULL: none
+    shown_page      TEXT,                      -- SHA-256 of the one page on which support has pressed Show
     shown_until     TEXT,
     CHECK ((shown_page IS NULL) = (shown_until IS NULL))
 ) STRICT;

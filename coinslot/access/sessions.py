@@ -61,16 +61,21 @@ def seen(tx: Connection, token_hash: str) -> None:
 
 
 def show(tx: Connection, token_hash: str, page: str) -> None:
-    """What is hidden on this page, a path with its query, is shown in this browser for :data:`SHOWN_SECONDS`."""
+    """What is hidden on this page, a path with its query, is shown in this browser for :data:`SHOWN_SECONDS`.
+
+    Of the page only a hash is kept: a name or an address may have been searched for.
+    """
     tx.execute(
         "UPDATE sessions SET shown_page = :page, shown_until = :until WHERE token_hash = :hash",
-        {"hash": token_hash, "page": page, "until": clock.stamp(clock.now() + SHOWN_SECONDS)},
+        {"hash": token_hash, "page": _page_hash(page), "until": clock.stamp(clock.now() + SHOWN_SECONDS)},
     )
 
 
 def is_shown(row: Row, page: str) -> bool:
     """Whether :func:`show` was called for this page a moment ago."""
-    return bool(row["shown_page"] == page and row["shown_until"] > clock.stamp())
+    return (
+        row["shown_page"] is not None and row["shown_page"] == _page_hash(page) and row["shown_until"] > clock.stamp()
+    )
 
 
 def end(tx: Connection, person_id: int, token_hash: str) -> bool:
@@ -109,3 +114,7 @@ def of(connection: Connection, person_id: int) -> list[Row]:
 
 def token_hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _page_hash(page: str) -> str:
+    return hashlib.sha256(page.encode("utf-8", "surrogatepass")).hexdigest()

@@ -24,7 +24,10 @@ class Wanted:
 
 
 def record(tx: Connection, game_id: int | None, actor: str, action: str, subject: str) -> None:
-    """Note a change. ``actor`` is ``command``, ``owner`` or ``game``; an ``action`` is such as ``secret.rotate``."""
+    """Note a change. ``actor`` is a person's name, ``command``, ``game`` or ``server``.
+
+    An ``action`` is such as ``secret.rotate``.
+    """
     row = {"game_id": game_id, "actor": actor, "action": action, "subject": subject, "created_at": clock.stamp()}
     queries.insert(tx, "audit", row)
 

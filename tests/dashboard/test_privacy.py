@@ -120,7 +120,12 @@ def test_an_address_in_a_query_is_shown_for_it_alone_and_kept_out_of_the_audit(s
     assert "player An address for an id" not in support.get(page).text
     assert "player An address for an id" in follow(support, support.post("/show", page=html.unescape(given))).text
     assert NAME not in support.get("/search?q=dora").text
-    assert ADDRESS not in str(db("SELECT * FROM audit"))
+    assert ADDRESS not in str(db("SELECT * FROM audit")) + str(db("SELECT * FROM sessions"))
+    support.post("/show", page="/search?q=Carol")
+    support.post("/show", page="/games/demo/players?id=dora&q=Carol")
+    support.post("/show", page=f"/games/demo/players/{ADDRESS}")
+    subjects = [row["subject"] for row in db("SELECT subject FROM audit WHERE action = 'person.show' ORDER BY id")]
+    assert subjects == ["/search", "/search", "/games/demo/players?id=dora", "/games/demo/players/•••"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Show: what is personal on a page becomes visible to support, and Activity says who looked at which."""
 
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from flask import g, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
@@ -23,7 +23,7 @@ def show_page() -> AnyResponse:
     if words is None:
         raise PageError(400, "There is no such page here.")
     game_id = find_game(words["slug"]).id if "slug" in words else None
-    noted = masked_text(unquote(page))[:LONGEST_NOTED]  # an address may stand in the query, or be a player's id
+    noted = _noted(page)
 
     def show(tx: Connection) -> None:
         sessions.show(tx, g.session, page)
@@ -31,3 +31,11 @@ def show_page() -> AnyResponse:
 
     write(show)
     return redirect(page, 303)
+
+
+def _noted(page: str) -> str:
+    """The path, and the id of a player where it stands behind it; not what was searched for, which may be a name."""
+    parts = urlsplit(page)
+    path = "/".join(masked_text(unquote(each)) for each in parts.path.split("/"))  # an id may be an address
+    player = "".join(f"?id={masked_text(each)}" for each in parse_qs(parts.query).get("id", ())[:1])
+    return f"{path}{player}"[:LONGEST_NOTED]
