@@ -113,6 +113,7 @@ class Books:
         fingerprint: str | None = None,
         keys: tuple[tuple[str, str], ...] = (),
         known_by: tuple[tuple[str, str], ...] = (),
+        lines: tuple[tuple[str, int], ...] = (("coins", 5),),
         **figures: Any,
     ) -> None:
         wanted = reports.Credit(
@@ -123,7 +124,7 @@ class Books:
             reference=reference or order_id,
             kind=kind,
             player_id=player,
-            lines=(("coins", 5),),
+            lines=lines,
             fingerprint=fingerprint or order_id,
             raw_body=b"{}",
             signature="signature",

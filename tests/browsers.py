@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
+MISFITS = Path(__file__).parent / "misfits.js"
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 PATIENCE_MS = 20_000
@@ -80,3 +81,9 @@ def barriers(page: Any) -> list[str]:
 def is_too_wide(page: Any) -> bool:
     """Whether the page itself must be scrolled sideways, as no page on a phone should be."""
     return bool(page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
+
+
+def misfits(page: Any) -> list[str]:
+    """Values that are cut or outside of their box, tables that scroll sideways, and broken words; one line each."""
+    found: list[str] = page.evaluate(MISFITS.read_text())
+    return found

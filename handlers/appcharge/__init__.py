@@ -45,6 +45,11 @@ partner = Partner(
     proved=proved,
     refuse=receive.refuse,
     jobs={refresh.JOB: refresh.run, never_came.JOB: never_came.job, refunding.JOB: refunding.run},
+    job_names={
+        refresh.JOB: "Update players at Appcharge",
+        never_came.JOB: "Look for orders that never came",
+        refunding.JOB: "Send refunds to Appcharge",
+    },
     profiles_pushed=refresh.profiles_pushed,
     commands={"appcharge": "handlers.appcharge.commands"},
     report=REPORT,

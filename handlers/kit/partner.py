@@ -202,6 +202,7 @@ class Partner:
     commands: Mapping[str, str] = field(default_factory=dict)  # name -> module, imported on first use
     game_calls: tuple[GameCall, ...] = ()
     jobs: Mapping[str, Job] = field(default_factory=dict)  # name -> what runs when due (coinslot/relay/jobs.py)
+    job_names: Mapping[str, str] = field(default_factory=dict)  # name of a job -> what people call it
     # Called inside the write that changed the profiles of these players.
     profiles_pushed: Callable[[Connection, Game, Sequence[str]], None] = lambda tx, game, player_ids: None
     # Why a call was refused; for the owner alone.

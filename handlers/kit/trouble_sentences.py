@@ -17,6 +17,7 @@ from coinslot.operations.findings import LOOK, NOTE, WRONG, Trouble, summed
 from coinslot.operations.observations import KEPT_PER_PARTNER
 from coinslot.operations.troubles import NOTICES, Found
 from handlers.kit import wrong_addresses
+from handlers.kit.job_names import job_name
 from handlers.kit.receive import partners
 from handlers.kit.wording import ago, capped, lasting, shown, utc_moment
 
@@ -161,11 +162,9 @@ SENTENCES: Mapping[str, Said] = {
         "{count} [event does|events do] not fit the game's own format, and later ones of the same players wait.",
         *("flask {in_game_name} parked {game} says why.", "/integration/{in_game_name}", "Correct the expression"),
     ),
-    "job": Said(WRONG, "The job {subject} has failed [once|{count} times in a row]: {detail}", "", _JOB_PAGE, "Look"),
-    "job_warning": Said(WRONG, "The job {subject}: {detail}.", "", _JOB_PAGE, "Look"),
-    "late_job": Said(
-        WRONG, "The job {subject} has been due for over an hour.", "Is a relay running?", _JOB_PAGE, "Look"
-    ),
+    "job": Said(WRONG, "The job {job} has failed [once|{count} times in a row]: {detail}", "", _JOB_PAGE, "Look"),
+    "job_warning": Said(WRONG, "The job {job}: {detail}.", "", _JOB_PAGE, "Look"),
+    "late_job": Said(WRONG, "The job {job} has been due for over an hour.", "Is a relay running?", _JOB_PAGE, "Look"),
     "old_key": Said(
         LOOK,
         "{subject} {detail}.",
@@ -375,6 +374,7 @@ def _values(found: Found, game: Game | None) -> dict[str, str]:
         "one": "order" if is_order else "call",
         "many": "orders" if is_order else "calls",
         "subject": shown(found.subject, 80),
+        "job": f"“{shown(job_name(found.subject), 80)}”",
         "quoted": quote(found.subject, safe=""),
         "reason": quote(found.detail, safe=""),
         "detail": shown(found.detail, 500 if found.kind == "job_warning" else 200),

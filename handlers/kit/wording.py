@@ -9,6 +9,7 @@ from coinslot.base import money as amounts
 NOTHING = "\N{EN DASH}"
 LONGEST_CODE = 10  # of a currency
 LONGEST_ID = 24  # of one that is shortened
+MOST_DIGITS = 40  # of an amount
 LONGEST_SHOWN = 300  # characters of a text in a list
 # Controls and the marks that turn the direction of text around; line breaks and tabs may stay.
 _UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
@@ -17,6 +18,19 @@ _UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\
 def money(minor: int | Decimal | None, currency: str | None) -> str:
     """Minor units as people write them: 9.99 USD, 1,200 JPY, 1.500 KWD; 999 minor units of an unknown currency."""
     return NOTHING if minor is None else amounts.written(minor, shown(currency or "", LONGEST_CODE))
+
+
+def amount(major: str, currency: str | None) -> str:
+    """The same for decimal text in major units, as payments have it: 12000 and KRW are 12,000 KRW."""
+    code = shown(currency or "", LONGEST_CODE)
+    try:
+        number = Decimal(major)
+    except ArithmeticError:
+        return f"{shown(major, 40)} {code}".strip()
+    if not number.is_finite() or len(major) > MOST_DIGITS or abs(number.adjusted()) > MOST_DIGITS:
+        return f"{shown(major, 40)} {code}".strip()
+    digits = max(amounts.exponent(code) or 0, -int(number.as_tuple().exponent))
+    return f"{number:,.{digits}f} {code}".strip()
 
 
 def utc_moment(stamp: str | None) -> str:

@@ -330,7 +330,7 @@ class TestTroubles:
             )
         )
         page = browser.get("/")
-        assert "playcamp.poll has failed 3 times in a row" in text_of(page)
+        assert "The job “Ask the game for its payments” has failed 3 times in a row" in text_of(page)
         assert_has(page.text, 'href="/games/demo/payments"', without=("<script>alert", "\u202e"))
 
     def test_the_wrong_master_key(self, browser, installation, studio):

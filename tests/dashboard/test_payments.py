@@ -111,7 +111,7 @@ class TestList:
         failing = "UPDATE schedules SET failures = 2, last_error = :why"
         installation.database.write_here(lambda tx: tx.execute(failing, {"why": HOSTILE}))
         page = browser.get(LIST)
-        assert_has(text_of(page), "read up to 2026-09-21 14:13:20", "failing 2 in a row")
+        assert_has(text_of(page), "read up to 2026-09-21 14:13:20", "2 in a row")
         assert "<script>alert" not in page.text
         installation.database.write_here(lambda tx: jobs.put_cursor(tx, studio.row["id"], "playcamp.poll", "[nonsense"))
         assert "the first answer has not come yet" in text_of(browser.get(LIST))
@@ -183,7 +183,7 @@ def test_the_list_as_csv(browser, keep):
 )
 def test_any_id_leads_to_its_page(browser, keep, transaction_id):
     keep(transaction_id=transaction_id)
-    (address,) = re.findall(r'data-label="Transaction"><a href="([^"]+)"', browser.get(LIST).text)
+    (address,) = re.findall(r'data-label="Transaction"><span class="id"><a href="([^"]+)"', browser.get(LIST).text)
     answer = browser.get(html.unescape(address))
     assert answer.status_code == 200
     assert "9.99" in answer.text

@@ -22,7 +22,7 @@ def game(studio):
 
 @pytest.fixture
 def rows(browser):
-    """Cells of each row of the page: found, what, player, amount, when, state; and where it leads."""
+    """Cells of each row of the page: found, state, amount, what, player, when; and where it leads."""
 
     def search(text):
         answer = browser.get(f"/search?q={quote(text, safe='')}")
@@ -33,7 +33,7 @@ def rows(browser):
                 unescape(" ".join(re.sub("<[^>]+>", " ", each).split()))
                 for each in re.findall("<t[hd].*?</t[hd]>", row)
             ]
-            link = re.search(r'<th[^>]*><span><a href="([^"]+)"', row)
+            link = re.search(r'<th[^>]*><span class="id"><a href="([^"]+)"', row)
             found.append((cells, None if link is None else unescape(link[1])))
         return found
 
@@ -51,8 +51,7 @@ def test_the_box_is_on_every_page_of_someone_signed_in_and_on_no_other(browser, 
 def test_an_order_is_one_row_that_says_what_it_is(browser, rows, post_order):
     post_order()
     cells, link = rows("68E25EEBDCB1278")[0]
-    assert cells[:4] == ["68e25eebdcb1278", "purchase, appcharge", "alice", "9.99 USD"]
-    assert cells[5] == "credited"
+    assert cells[:5] == ["68e25eebdcb1278", "credited", "9.99 USD", "purchase, appcharge", "alice"]
     assert "/games/demo/transactions/" in link
     assert browser.get(link).status_code == 200
 
@@ -93,13 +92,13 @@ class TestRefusedCalls:
         assert post_order(playerId="Mallory").status_code == 400
         for text in ("68E25EEBDCB1278", "68e25eebdcb1278", "PR_750b85591e16", "68e25eebd76543210"):
             ((cells, link),) = rows(text)
-            assert cells[1].startswith("Refused at 17:48: its player was not registered"), text
-            assert "Register the player. Then press Retry Award for it in Appcharge's dashboard." in cells[1]
-            assert (cells[2], cells[3], cells[5]) == ("Mallory", "9.99 USD", "refused")
+            assert cells[3].startswith("Refused at 17:48: its player was not registered"), text
+            assert "Register the player. Then press Retry Award for it in Appcharge's dashboard." in cells[3]
+            assert (cells[4], cells[2], cells[1]) == ("Mallory", "9.99 USD", "refused")
             assert browser.get(link).status_code == 200
         clock.shift(86400)
         ((cells, _),) = rows("68e25eebdcb1278")
-        assert cells[1].startswith("Refused at 2026-08-04 17:48: ")
+        assert cells[3].startswith("Refused at 2026-08-04 17:48: ")
 
     def test_its_player_leads_to_it_at_once_and_in_any_case_once_the_job_ran(
         self, browser, rows, post_order, installation
@@ -127,8 +126,8 @@ class TestRefusedCalls:
         studio.player("mallory")
         assert post_order(playerId="mallory").status_code == 200
         found = rows("68e25eebdcb1278")
-        assert sorted(cells[5] for cells, _ in found) == ["credited", "refused mended"]
-        assert not any("Register the player" in cells[1] for cells, _ in found)
+        assert sorted(cells[1] for cells, _ in found) == ["credited", "refused mended"]
+        assert not any("Register the player" in cells[3] for cells, _ in found)
 
     def test_a_call_that_proved_nothing_is_not_searched(self, rows, post_order, client, installation):
         body = json.dumps({"orderId": "forged", "playerId": "mallory"}).encode()

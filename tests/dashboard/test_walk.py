@@ -135,7 +135,8 @@ def test_from_setup_to_export(chromium, server, viewport, has_script):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("viewport", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desk", "dark phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_no_page_keeps_anybody_out(chromium, world, installation, clock, viewport, scheme):
     """What axe-core calls serious is on no page, and none is wider than the screen, with the worst text on all."""
     digest = generate_password_hash(PASSWORD, method="scrypt:1024:8:1")

@@ -379,12 +379,12 @@ def test_nobody_and_nothing_registered(patient):
         (
             """INSERT INTO schedules (game_id, name, due_at, asked, failures, last_error)
                VALUES (1, 'appcharge.refresh', :now, 1, 1, 'Appcharge answered 401')""",
-            "game demo: The job appcharge.refresh has failed once: Appcharge answered 401 Look: "
+            "game demo: The job “Update players at Appcharge” has failed once: Appcharge answered 401 Look: "
             "/games/demo/integration/appcharge",
         ),
         (
             "INSERT INTO schedules (game_id, name, due_at, asked) VALUES (1, 'appcharge.refresh', :long_ago, 1)",
-            "game demo: The job appcharge.refresh has been due for over an hour. Is a relay running? Look: "
+            "game demo: The job “Update players at Appcharge” has been due for over an hour. Is a relay running? Look: "
             "/games/demo/integration/appcharge",
         ),
     ],

@@ -479,7 +479,7 @@ class TestDoctor:
 
         output = flask("doctor").output
 
-        assert re.search(r"^look +game demo: The job playcamp.register has failed once", output, re.M)
+        assert re.search(r"^look +game demo: The job “Register payments with PlayCamp” has failed once", output, re.M)
 
 
 class TestTry:

@@ -10,7 +10,8 @@ from flask import Blueprint, request, url_for
 from coinslot.base import clock
 from handlers.dashboard.frame.help import help_address
 from handlers.dashboard.frame.times import day, hover, moment, zone_in_words
-from handlers.kit.wording import ago, capped, delay, money, number, until, utc_moment
+from handlers.kit.job_names import job_name
+from handlers.kit.wording import ago, amount, capped, delay, money, number, until, utc_moment
 
 # Word in the address -> what the page says after a change. A link of a stranger can say nothing else.
 SAID = {
@@ -60,24 +61,29 @@ SAID = {
     "accepted": "The month is reconciled, with the differences there are.",
 }
 
-# Tone -> the state words in its colour. Screen readers read the word.
+# Tone -> the state words in its colour: done, being waited for or to be looked at, wrong, over. Every state of the
+# schema is here, and every word that a page says of one; screen readers read the word.
 TONES = {
     "good": """
         credited delivered registered converted active ok seen done restored matched on reconciled payment_confirmed
-        creators_settled mended
+        creators_settled mended repeated
     """,
-    "bad": "dead refused open conflict quarantined failing wrong ambiguous missing missing_here",
     "busy": """
-        waiting parked paused down test unset previous note warning old missing_there amount_differs refunded_there
-        refunded_here unknown requested unreadable at_edge id_altered reading comparing searching
+        waiting claimed parked paused down test unset previous note warning old missing_there amount_differs
+        refunded_there refunded_here unknown requested unreadable at_edge id_altered reading comparing searching
+        adjustment orders incomplete kept
+    """,
+    "bad": "dead refused open conflict quarantined failing wrong ambiguous missing missing_here too_large",
+    "calm": """
+        open_month closed reopened reversed refunded ignored aside off removed replaced free unproved sent given_up
     """,
 }
 TONE_OF = {word: tone for tone, words in TONES.items() for word in words.split()}
-TONE_OF |= dict.fromkeys(("still used", "not entered", "safe to retire"), "busy")
+TONE_OF |= dict.fromkeys(("still used", "not entered", "safe to retire", "not registered yet"), "busy")
 
 
 def register(bp: Blueprint) -> None:
-    of_values = (money, moment, utc_moment, day, hover, ago, number)
+    of_values = (amount, job_name, money, moment, utc_moment, day, hover, ago, number)
     filters = (*of_values, delay, browser_name, tone, capped, until)
     for function in filters:
         bp.add_app_template_filter(function, function.__name__)

@@ -39,13 +39,7 @@ MEANS = {
 }
 SOURCES = {"poll": "asked for at the game's interface", "push": "sent by the game", "appcharge": "an Appcharge order"}
 REGISTERING, POLLING = "playcamp.register", "playcamp.poll"
-JOBS = {
-    POLLING: "Asks the game for its payments",
-    "playcamp.refunds": "Asks again for late refunds",
-    REGISTERING: "Registers payments with PlayCamp",
-    "playcamp.orders": "Takes Appcharge orders as payments",
-    "playcamp.recheck": "Reads parked payments again after a change",
-}
+JOBS = (POLLING, "playcamp.refunds", REGISTERING, "playcamp.orders", "playcamp.recheck")
 
 EXPORTED = (
     "transaction_id source player_id product_id product_name amount currency market platform distribution_type "
@@ -71,7 +65,7 @@ def payments(game: Game) -> Response:
         means=MEANS,
         counts=lists.capped_counts(connection, game.id).get(game.id, {}),
         conflicts=lists.conflicts(connection, game.id, MOST_CONFLICTS) if is_conflicts else None,
-        jobs=[(row, JOBS[row["name"]]) for row in jobs if row["name"] in JOBS],
+        jobs=[row for row in jobs if row["name"] in JOBS],
         watermark=_watermark(next((row["cursor"] for row in jobs if row["name"] == POLLING), None)),
         is_polling=all(game.settings[f"playcamp.payments.{name}"] for name in ("url", "rows", "map")),
         takes_orders=game.is_on("playcamp.register_appcharge"),
