@@ -35,7 +35,6 @@ HELP: Mapping[str, str] = {
     "snippets": "readme#read-the-grants-in-your-game",
     "settings": "readme#settings",
     "setting_family": "readme#settings",
-    "registry_page": THE_PAGES,
     "settlements": "settlement",
     "month": "settlement#close-a-month",
     "differences": "settlement#compare-it-with-the-partners-figures",
