@@ -5,6 +5,7 @@ import html
 import io
 import json
 import re
+import time
 
 import pytest
 
@@ -115,6 +116,20 @@ class TestList:
         assert "<script>alert" not in page.text
         installation.database.write_here(lambda tx: jobs.put_cursor(tx, studio.row["id"], "playcamp.poll", "[nonsense"))
         assert "the first answer has not come yet" in text_of(browser.get(LIST))
+
+    def test_the_page_follows_polls_until_they_have_come_to_the_present(self, browser, installation, studio, clock):
+        for name, value in (("url", "http://127.0.0.1:9/{from}"), ("rows", "rows"), ("map", "@")):
+            studio.config(f"playcamp.payments.{name}", value)
+        now = int(time.time())
+        seen = []
+        for through in (now - 750_000, now - 600):
+            cursor = json.dumps({"since": now - 1_000_000, "until": None, "through": through, "window": None})
+            installation.database.write_here(
+                lambda tx, cursor=cursor: jobs.put_cursor(tx, studio.row["id"], "playcamp.poll", cursor)
+            )
+            page = browser.get(LIST)
+            seen.append(("The past is being read: 25%" in text_of(page), 'http-equiv="refresh"' in page.text))
+        assert seen == [(True, True), (False, False)]
 
     def test_lists_are_read_by_their_index(self, installation):
         values = {"game_id": 1, "before": 5, "looked_through": 5} | dict.fromkeys(payments.STATES, 1)

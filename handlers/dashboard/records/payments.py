@@ -25,6 +25,8 @@ MOST_CONFLICTS = 100
 MOST_PUT_BACK = 1000
 LONGEST_ID = 600
 LONGEST_ROW = 20_000
+CATCHING_UP_SECONDS = 10  # between two looks of the page while the polls read the past
+BEHIND_SECONDS = 3600  # beyond what polls are behind always
 
 FILTERS = (*store.STATES, "refunded", "refund-refused", "conflicts")
 MEANS = {
@@ -54,6 +56,8 @@ def payments(game: Game) -> Response:
     state, search = _wanted()
     is_conflicts = state == "conflicts" and not search
     jobs = schedules.listing(connection, game.id)
+    polling = next((row for row in jobs if row["name"] == POLLING), None)
+    share = None if polling is None or polling["failures"] else _catching_up(game, polling["cursor"])
     rows, following = ([], None) if is_conflicts else _page(game, state, search, below(), PER_PAGE)
     return page(
         "payments.html",
@@ -66,7 +70,9 @@ def payments(game: Game) -> Response:
         counts=lists.capped_counts(connection, game.id).get(game.id, {}),
         conflicts=lists.conflicts(connection, game.id, MOST_CONFLICTS) if is_conflicts else None,
         jobs=[row for row in jobs if row["name"] in JOBS],
-        watermark=_watermark(next((row["cursor"] for row in jobs if row["name"] == POLLING), None)),
+        watermark=None if polling is None else _watermark(polling["cursor"]),
+        share=share,
+        refresh_seconds=None if share is None else CATCHING_UP_SECONDS,
         is_polling=all(game.settings[f"playcamp.payments.{name}"] for name in ("url", "rows", "map")),
         takes_orders=game.is_on("playcamp.register_appcharge"),
         has_key=bool(game.keys("playcamp.api_key")),
@@ -153,6 +159,17 @@ def _watermark(cursor: str | None) -> str | None:
         return None if through is None else clock.stamp(through)
     except (ValueError, AttributeError, TypeError, OverflowError):
         return None
+
+
+def _catching_up(game: Game, cursor: str | None) -> float | None:
+    """How much of the past the polls have read, from 0 to 1; None once they have come to the present."""
+    try:
+        noted: Any = json.loads(cursor or "{}")
+        since, through, now = float(noted["since"]), float(noted["through"]), clock.now()
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return None
+    usual = sum(int(game.settings[f"playcamp.payments.{name}_seconds"]) for name in ("every", "lag"))
+    return (through - since) / (now - since) if since <= through < now - 2 * usual - BEHIND_SECONDS else None
 
 
 def _laid_out(text: str) -> str:
