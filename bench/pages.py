@@ -28,6 +28,8 @@ SHOPPERS = 200_000
 # The pages, under the names in `named` below. A page that does not exist yet is left out of the table.
 PAGES = (
     "/",
+    *(f"/?range=90&metric={each}" for each in ("paid", "grants", "refusals", "deliveries")),
+    "/games/{game}",
     "/activity",
     "/account",
     "/search?q={public_id}",
@@ -40,6 +42,7 @@ PAGES = (
     *(f"/search?q={each}" for each in ("0", "1", "a", "d", "s", "12", "shopper")),
     "/games/{game}/integration",
     "/games/{game}/integration/appcharge",
+    "/games/{game}/integration/keys",
     "/games/{game}/transactions",
     "/games/{game}/transactions?after=time-{middle}",
     "/games/{game}/transactions?partner=playtem",

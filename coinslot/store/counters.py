@@ -12,7 +12,7 @@ GROSS = "gross"  # label: a currency; what players paid, in minor units
 REFUNDED = "refunded"  # label: a currency; what went back to them, whether or not items were taken back
 RETURNED = "returned"  # label: a currency; the part of it that a won dispute brought back
 ITEM = "item"  # label: a sku; grants that hold it
-TOP_ITEM = "top_item"  # a name in what list_between returns, and nowhere else
+TOP_ITEM = "top_item"  # a name in what list_sums returns, and nowhere else
 TOP_ITEMS = 8  # per game
 MOST_ITEM_ROWS = 20_000  # rows that one reading of them looks at
 
@@ -24,7 +24,7 @@ _WITHOUT_ITEMS = """
 
 _TOP_ITEMS = """
     UNION ALL
-    SELECT game_id, '', 'top_item', sku, '', grants FROM (
+    SELECT game_id, '', 'top_item', sku, 0, grants, 0 FROM (
         SELECT game_id, sku, grants, row_number() OVER (PARTITION BY game_id ORDER BY grants DESC, sku) AS place
         FROM (SELECT game_id, sku, sum(CASE WHEN value < 1000000000 THEN value ELSE 1000000000 END) AS grants
               FROM (SELECT c.game_id, c.label AS sku, c.value
@@ -67,24 +67,61 @@ def list_days(connection: Connection, game_id: int, after: tuple[str, str, str, 
     ).fetchall()
 
 
-def list_between(
+def list_sums(
     connection: Connection, first_day: str, last_day: str, names: Collection[str], items_since: str | None = None
 ) -> list[Row]:
-    """The figures of these names, of every game, on the UTC days from one to another, both included.
+    """The sums of these names, of every game, over the UTC days from one to another, both included.
 
+    A sum is ``billions`` * 10^9 + ``rest``, exact whatever its size; ``latest`` is the part of the last day.
     ``items_since`` is a UTC day: then there is also a row for each of the items that most grants since then hold, of
-    the name :data:`TOP_ITEM`, with the sku as its label and an empty day.
+    the name :data:`TOP_ITEM`, with the sku as its label.
     """
-    given = {f"name_{number}": name for number, name in enumerate(names)}
     more = {} if items_since is None else {"items_since": items_since, "looked_at": MOST_ITEM_ROWS, "top": TOP_ITEMS}
+    given = _named("name", names)
+    # The index by day says which figures there are. Each of them lies in one piece, day after day.
     return connection.execute(
-        f"""SELECT c.game_id, c.partner, c.name, c.label, c.day, c.value
-            FROM games g CROSS JOIN /* hint */ counters k
-                ON k.game_id = g.id AND k.day >= :first_day AND k.day <= :last_day
-            {_WITHOUT_ITEMS} AND k.name IN ({", ".join(f":{each}" for each in given)})
+        f"""SELECT c.game_id, c.partner, c.name, c.label, sum(c.value / 1000000000) AS billions,
+                   sum(c.value % 1000000000) AS rest, max(CASE WHEN c.day = :last_day THEN c.value ELSE 0 END) AS latest
+            FROM (SELECT DISTINCT k.game_id, k.partner, k.name, k.label
+                  FROM games g CROSS JOIN /* hint */ counters k INDEXED BY counters_by_day /* hint */
+                  ON k.game_id = g.id AND k.day >= :first_day AND k.day <= :last_day
+                  WHERE k.name IN ({_places(given)})) d
+            CROSS JOIN /* hint */ counters c
+                ON c.game_id = d.game_id AND c.partner = d.partner AND c.name = d.name AND c.label = d.label
+               AND c.day >= :first_day AND c.day <= :last_day
+            GROUP BY c.game_id, c.partner, c.name, c.label
             {_TOP_ITEMS if more else ""}""",  # noqa: S608  our own words only
         {"first_day": first_day, "last_day": last_day} | given | more,
     ).fetchall()
+
+
+def list_between(
+    connection: Connection,
+    first_day: str,
+    last_day: str,
+    games: Collection[int],
+    partners: Collection[str],
+    names: Collection[str],
+    labels: Collection[str],
+) -> list[Row]:
+    """Every figure with one of these games, partners, names and labels, per UTC day from one to another."""
+    given = _named("game", games), _named("partner", partners), _named("name", names), _named("label", labels)
+    by_game, by_partner, by_name, by_label = map(_places, given)
+    return connection.execute(
+        f"""SELECT game_id, partner, name, label, day, value FROM counters
+            WHERE game_id IN ({by_game}) AND partner IN ({by_partner}) AND name IN ({by_name})
+              AND label IN ({by_label}) AND day >= :first_day AND day <= :last_day""",  # noqa: S608  places only
+        {"first_day": first_day, "last_day": last_day} | given[0] | given[1] | given[2] | given[3],
+    ).fetchall()
+
+
+def _named(what: str, values: Collection[object]) -> dict[str, object]:
+    """Values of a list as named parameters."""
+    return {f"{what}_{number}": value for number, value in enumerate(values)}
+
+
+def _places(given: Collection[str]) -> str:
+    return ", ".join(f":{name}" for name in given)
 
 
 def list_day(connection: Connection, day: str) -> list[Row]:

@@ -106,7 +106,7 @@ def test_from_setup_to_export(chromium, server, viewport, has_script):
 
         until(is_dead, "the delivery is dead", 20)
         page.goto("/")
-        assert "dead letter" in page.get_by_role("list").first.inner_text()
+        assert "dead letter" in page.locator(".troubles").first.inner_text()
         page.goto("/games/demo/deliveries?state=dead")
         page.locator("input[name=id]").check()
         page.get_by_label("Reason").fill("the game is back")

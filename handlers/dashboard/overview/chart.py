@@ -1,5 +1,6 @@
 """The chart of the overview: one metric over a range of days, drawn, and the same figures for a table."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -10,11 +11,12 @@ from coinslot.base import money
 from coinslot.games.games import Game
 from coinslot.outbox import attempts
 from coinslot.store import counters
+from coinslot.store.db import Connection, Row
 from handlers.dashboard.frame import charts
 from handlers.dashboard.frame.charts import Series
 from handlers.dashboard.frame.pages import partner_titles
 from handlers.dashboard.integration.checklist import REASONS
-from handlers.dashboard.overview.figures import Figures, Range
+from handlers.dashboard.overview.figures import Figures, Key, Range
 from handlers.kit.wording import shown
 
 # Word in the address -> what is drawn, and the names of the figures that are read for it alone.
@@ -32,6 +34,7 @@ TOOK = {str(limit): f"up to {limit / 1000:g} s" for limit in attempts.TOOK_MS} |
     "more": f"longer than {attempts.TOOK_MS[-1] / 1000:g} s"
 }
 OTHERS = "others"
+DELIVERED, FAILED = "delivered", "failed attempts"
 
 
 @dataclass(frozen=True)
@@ -46,45 +49,45 @@ class Chart:
 
 
 def chart_of(
-    metric: str, of_each: Sequence[tuple[Game, Figures]], period: Range, currency: str | None, where: str
+    connection: Connection, metric: str, of_each: Sequence[tuple[Game, Figures]], period: Range, currency: str | None
 ) -> Chart:
     """The chart of a metric; ``currency`` is that of what was paid. Its parts are games, or partners of one game."""
-    if metric == "deliveries":
-        relay = attempts.COUNTED_AS
-        found = {
-            "delivered": _sum(each.per_day("delivered", period.days, relay) for _, each in of_each),
-            "failed attempts": _sum(each.per_day("failed", period.days, relay) for _, each in of_each),
-        }
-    elif metric == "refusals":
-        reasons = {reason for _, each in of_each for reason in each.labels(counters.REFUSED)}
-        found = {
-            _reason(reason): _sum(each.per_day(counters.REFUSED, period.days, None, reason) for _, each in of_each)
-            for reason in sorted(reasons)
-        }
-    elif metric == "grants":
-        found = _parts(of_each, period, "credited", None)
-    else:
-        found = _parts(of_each, period, counters.GROSS, currency or "")
-    parts = {name: values for name, values in found.items() if any(values)}
-    if metric == "deliveries" and parts:
-        parts = found  # each keeps its shade
-    else:
-        parts = _largest(parts)
+    names = {"paid": (counters.GROSS,), "grants": ("credited",), "refusals": (counters.REFUSED,)}
+    wanted = names.get(metric, ("delivered", "failed"))
+    keys = [
+        (game, key)
+        for game, each in of_each
+        for key in each.sums
+        if key[1] in wanted
+        and (metric != "paid" or key[2] == currency)
+        and (metric != "deliveries" or key[0] == attempts.COUNTED_AS)
+    ]
+    several = len({game.id for game, _ in keys}) > 1
+    found: dict[str, list[int]] = {}
+    if metric == "deliveries" and keys:
+        found = {DELIVERED: [0] * len(period.days), FAILED: [0] * len(period.days)}  # each keeps its shade
+    places = {day: at for at, day in enumerate(period.days)}
+    names_of = _names([game for game, _ in of_each])
+    for row in _read(connection, period, keys):
+        part = _part(metric, row, names_of[row["game_id"]] if several else None)
+        found.setdefault(part, [0] * len(places))[places[row["day"]]] += row["value"]
+    parts = found if metric == "deliveries" else _largest(found)
+    where = of_each[0][0].name if len(of_each) == 1 else "all games"
     unit = f" in {money.unit(currency or '')}" if metric == "paid" else ""
     title = f"{METRICS[metric][0]} per day{unit}, {shown(where, 60)}, {period.title}"
     decimals = (money.exponent(currency or "") or 0) if metric == "paid" else 0
-    drawn = _bars(title, period, parts, decimals) if parts else None
-    rows = [(day, [values[at] for values in parts.values()]) for at, day in enumerate(period.days)]
-    rows = [(day, values) for day, values in reversed(rows) if any(values)]
-    return Chart(title, drawn, list(parts), rows, currency if metric == "paid" else None)
+    drawn = _bars(title, period, parts, decimals) if any(map(any, parts.values())) else None
+    listed = [(day, [values[at] for values in parts.values()]) for day, at in places.items()]
+    listed = [(day, values) for day, values in reversed(listed) if any(values)]
+    return Chart(title, drawn, list(parts), listed, currency if metric == "paid" else None)
 
 
 def took_of(figures: Figures, period: Range) -> tuple[Markup | None, list[tuple[str, int]]]:
     """How long attempts took, drawn; and the words of those that failed, the most frequent first."""
     relay = attempts.COUNTED_AS
-    took = [(words, figures.total("took", period.days, relay, limit)) for limit, words in TOOK.items()]
+    took = [(words, figures.total("took", relay, limit)) for limit, words in TOOK.items()]
     took = [(words, count) for words, count in took if count]
-    failures = [(word, figures.total("failed", period.days, relay, word)) for word in figures.labels("failed")]
+    failures = [(word, figures.total("failed", relay, word)) for word in figures.labels("failed")]
     failures = sorted(((word, count) for word, count in failures if count), key=lambda pair: -pair[1])
     return ranked(f"How long attempts took, {period.title}", took), failures
 
@@ -94,23 +97,32 @@ def ranked(title: str, rows: Sequence[tuple[str, int]]) -> Markup | None:
     return charts.ranking(shown(title), [(shown(name), count, f"{count:,}") for name, count in rows]) if rows else None
 
 
-def _parts(
-    of_each: Sequence[tuple[Game, Figures]], period: Range, name: str, label: str | None
-) -> dict[str, list[int]]:
-    """A figure by game, or by partner where it is of one game."""
-    found: dict[str, list[int]] = {}
-    with_any = [(game, each) for game, each in of_each if any(each.per_day(name, period.days, None, label))]
-    if len(with_any) > 1:
-        for game, each in with_any:
-            title = shown(game.name, 40)
-            title = title if title not in found else f"{title} ({game.slug})"
-            found[title] = each.per_day(name, period.days, None, label)
-        return found
-    titles = partner_titles()
-    for _, each in with_any:
-        for who in each.partners(name):
-            found[shown(titles.get(who, who), 40)] = each.per_day(name, period.days, who, label)
-    return found
+def _read(connection: Connection, period: Range, keys: Sequence[tuple[Game, Key]]) -> list[Row]:
+    """What was counted on each day under these keys; nothing is asked where there are none."""
+    if not keys:
+        return []
+    games = {game.id for game, _ in keys}
+    partners, names, labels = ({key[at] for _, key in keys} for at in range(3))
+    first, last = period.days[0], period.days[-1]
+    return counters.list_between(connection, first, last, games, partners, names, labels)
+
+
+def _part(metric: str, row: Row, game: str | None) -> str:
+    """The part of the chart that a figure is counted in; ``game`` is the name of its game, where parts are games."""
+    if metric == "deliveries":
+        return DELIVERED if row["name"] == "delivered" else FAILED
+    if metric == "refusals":
+        return _reason(row["label"])
+    return game or shown(partner_titles().get(row["partner"], row["partner"]), 40)
+
+
+def _names(games: Sequence[Game]) -> dict[int, str]:
+    """Id -> name; with the slug where another game has the same name."""
+    names = Counter(game.name for game in games)
+    return {
+        game.id: shown(game.name, 40) if names[game.name] == 1 else f"{shown(game.name, 40)} ({game.slug})"
+        for game in games
+    }
 
 
 def _largest(parts: Mapping[str, list[int]]) -> dict[str, list[int]]:

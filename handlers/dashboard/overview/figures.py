@@ -2,7 +2,7 @@
 
 import re
 from calendar import monthrange
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -106,40 +106,31 @@ class Paid:
         return self.gross / minor_per_dollar
 
 
+Key = tuple[str, str, str]  # partner, name, label
+
+
 @dataclass
 class Figures:
-    """What was counted of a game: (partner, name, label) -> day -> value."""
+    """The sums of what was counted of a game in a range, and what of it is of the last day."""
 
-    counted: dict[tuple[str, str, str], dict[str, int]] = field(default_factory=dict)
+    sums: dict[Key, int] = field(default_factory=dict)
+    latest: dict[Key, int] = field(default_factory=dict)
 
-    def per_day(
-        self, name: str, days: Sequence[str], partner: str | None = None, label: str | None = None
-    ) -> list[int]:
-        """A figure on each of the days. None: of all partners, of all labels."""
-        found: dict[str, int] = {}
-        for (whose, named, labelled), values in self.counted.items():
-            if named == name and partner in (None, whose) and label in (None, labelled):
-                for day, value in values.items():
-                    found[day] = found.get(day, 0) + value
-        return [found.get(day, 0) for day in days]
+    def total(self, name: str, partner: str | None = None, label: str | None = None) -> int:
+        """The sum of a figure. None: of all partners, of all labels."""
+        return _total(self.sums, name, partner, label)
 
-    def total(self, name: str, days: Sequence[str], partner: str | None = None, label: str | None = None) -> int:
-        """The sum of :meth:`per_day`."""
-        return sum(self.per_day(name, days, partner, label))
+    def of_last_day(self, name: str, partner: str | None = None, label: str | None = None) -> int:
+        """The part of :meth:`total` that the last day of the range has."""
+        return _total(self.latest, name, partner, label)
 
     def labels(self, name: str) -> list[str]:
         """The labels of every figure of this name."""
-        return sorted({label for _, named, label in self.counted if named == name})
-
-    def partners(self, name: str) -> list[str]:
-        """The partners with a figure of this name."""
-        return sorted({who for who, named, _ in self.counted if named == name})
+        return sorted({label for _, named, label in self.sums if named == name})
 
     def top_items(self) -> list[tuple[str, int]]:
         """(sku, grants that hold it), the most frequent first; empty where they were not read."""
-        items = [
-            (sku, sum(days.values())) for (_, name, sku), days in self.counted.items() if name == counters.TOP_ITEM
-        ]
+        items = [(sku, count) for (_, name, sku), count in self.sums.items() if name == counters.TOP_ITEM]
         return sorted(items, key=lambda item: (-item[1], item[0]))
 
     def paid(self, period: Range) -> list[Paid]:
@@ -147,43 +138,48 @@ class Figures:
         found = []
         for currency in {*self.labels(counters.GROSS), *self.labels(counters.REFUNDED)}:
             gross, away, back = (
-                self.total(name, period.days, None, currency)
-                for name in (counters.GROSS, counters.REFUNDED, counters.RETURNED)
+                self.total(name, None, currency) for name in (counters.GROSS, counters.REFUNDED, counters.RETURNED)
             )
-            today = self.total(counters.GROSS, period.days[-1:], None, currency) if period.has_today else 0
+            today = self.of_last_day(counters.GROSS, None, currency) if period.has_today else 0
             if gross or away or back:
                 found.append(Paid(currency, gross, away - back, today))
         return sorted(found, key=lambda each: (-each.worth, each.currency))
 
 
 def of_games(rows: Iterable[Row]) -> dict[int, Figures]:
-    """Game -> what was counted of it."""
+    """Game -> what was counted of it, from the rows of :func:`counters.list_sums`."""
     found: dict[int, Figures] = {}
     for row in rows:
-        by_name = found.setdefault(row["game_id"], Figures()).counted
-        by_name.setdefault((row["partner"], row["name"], row["label"]), {})[row["day"]] = row["value"]
+        figures = found.setdefault(row["game_id"], Figures())
+        key = (row["partner"], row["name"], row["label"])
+        figures.sums[key] = int(row["billions"]) * 10**9 + int(row["rest"])
+        figures.latest[key] = row["latest"]
     return found
 
 
 def together(of_each: Iterable[Figures]) -> Figures:
     """The figures of several games as those of one."""
-    found: dict[tuple[str, str, str], dict[str, int]] = {}
+    found = Figures()
     for figures in of_each:
-        for key, values in figures.counted.items():
-            into = found.setdefault(key, {})
-            for day, value in values.items():
-                into[day] = into.get(day, 0) + value
-    return Figures(found)
+        for key, value in figures.sums.items():
+            found.sums[key] = found.sums.get(key, 0) + value
+            found.latest[key] = found.latest.get(key, 0) + figures.latest[key]
+    return found
 
 
-def summed(figures: Figures, period: Range) -> Mapping[str, int]:
-    """The sums that every page of figures has; each is of all partners, and those of deliveries are the relay's."""
+def summed(figures: Figures) -> Mapping[str, int]:
+    """The sums that every page of figures has, and each of the last day; those of deliveries are the relay's."""
     relay = attempts.COUNTED_AS
     names: dict[str, tuple[str, str | None]] = {"grants": ("credited", None), "refused": (counters.REFUSED, None)}
     names |= {"delivered": ("delivered", relay), "failed": ("failed", relay)}
     names |= {"duplicates": ("duplicate", None), "conflicts": ("conflict", None)}
-    sums = {word: figures.total(name, period.days, whose) for word, (name, whose) in names.items()}
-    if period.has_today:
-        today = period.days[-1:]
-        sums |= {f"{word}_today": figures.total(name, today, whose) for word, (name, whose) in names.items()}
-    return sums
+    sums = {word: figures.total(name, whose) for word, (name, whose) in names.items()}
+    return sums | {f"{word}_today": figures.of_last_day(name, whose) for word, (name, whose) in names.items()}
+
+
+def _total(values: Mapping[Key, int], name: str, partner: str | None, label: str | None) -> int:
+    return sum(
+        value
+        for (whose, named, labelled), value in values.items()
+        if named == name and partner in (None, whose) and label in (None, labelled)
+    )

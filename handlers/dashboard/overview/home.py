@@ -80,7 +80,7 @@ def _overview(only: Game | None) -> Response:
         period=period,
         ranges=figures.RANGES,
         metric=metric,
-        chart=None if counted is None or not running else _drawn(running, period, metric),
+        chart=None if counted is None or not running else _drawn(connection, running, period, metric),
         legend=charts.legend,
         behind=behind,
     )
@@ -134,7 +134,7 @@ def _tried(read: Callable[[], T], what: str) -> T | None:
 def _counted(connection: Connection, period: Range, metric: str) -> dict[int, Figures]:
     names = (*chart.ALWAYS, *chart.METRICS[metric][1])
     since = Range.of(str(ITEM_DAYS)).days[0] if metric == "grants" and period.has_today else None
-    return figures.of_games(counters.list_between(connection, period.days[0], period.days[-1], names, since))
+    return figures.of_games(counters.list_sums(connection, period.days[0], period.days[-1], names, since))
 
 
 def _row(
@@ -154,7 +154,7 @@ def _row(
     return {
         "game": game,
         "figures": own,
-        "sums": None if own is None else figures.summed(own, period),
+        "sums": None if own is None else figures.summed(own),
         "paid": paid,
         "contacts": None if calls is None else _contacts(game, calls),
         "queue": None if seen is None else seen[game.id],
@@ -162,7 +162,7 @@ def _row(
     }
 
 
-def _drawn(running: Sequence[dict[str, Any]], period: Range, metric: str) -> dict[str, object]:
+def _drawn(connection: Connection, running: Sequence[dict[str, Any]], period: Range, metric: str) -> dict[str, object]:
     """What the chart's card shows: sums in words, the chart, and what belongs to its metric."""
     of_each = [(row["game"], row["figures"]) for row in running]
     own = figures.together(each for _, each in of_each)
@@ -173,10 +173,10 @@ def _drawn(running: Sequence[dict[str, Any]], period: Range, metric: str) -> dic
     is_one = len(running) == 1
     where = running[0]["game"].name if is_one else "all games"
     found: dict[str, object] = {
-        "sums": figures.summed(own, period),
+        "sums": figures.summed(own),
         "paid": paid,
         "currency": currency,
-        "drawn": chart.chart_of(metric, of_each, period, currency, where),
+        "drawn": chart.chart_of(connection, metric, of_each, period, currency),
         "of": running[0] if is_one else None,
     }
     if metric == "deliveries":
