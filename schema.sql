@@ -436,6 +436,7 @@ CREATE TABLE events (
     UNIQUE (game_id, partner, dedupe_key)
 ) STRICT;
 CREATE INDEX events_feed ON events (game_id, id);
+CREATE INDEX events_by_time ON events (game_id, received_at);    -- the owner's list: where a day begins among the ids
 CREATE INDEX events_by_player ON events (game_id, player_id, id) WHERE player_id IS NOT NULL;
 CREATE INDEX events_by_transaction ON events (game_id, partner, external_id) WHERE external_id IS NOT NULL;
 CREATE INDEX events_of_nobody ON events (game_id, id)

@@ -108,6 +108,13 @@ PAGES = {
     "export_player": Page(("{game}/player.json?id=carol", "{game}/player.json?id={player}")),
     "items": Page(("{game}/items", "{game}/items?q=c", "{game}/items?rename=coins"), "Items"),
     "items_csv": Page(("{game}/items.csv",)),
+    "events": Page(
+        ("{game}/events", "{game}/events?partner=playcamp&type=sponsor&player=alice&from=2026-01-01&to=2026-12-31"),
+        "Events",
+        "No event yet.",
+    ),
+    "events_csv": Page(("{game}/events.csv",)),
+    "event": Page(("{game}/events/{event}",), "As it came"),
     "deliveries": Page(
         ("{game}/deliveries", "{game}/deliveries?state=waiting&destination=game&type=grant.created"),
         "Deliveries",

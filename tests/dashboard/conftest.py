@@ -95,6 +95,7 @@ def world(installation, client, studio, clock, db):
         "transaction": newest("SELECT public_id FROM transactions WHERE player_id LIKE '<script>%'"),
         "player": quote(HOSTILE, safe=""),
         "delivery": newest("SELECT delivery_id FROM attempts"),
+        "event": newest("SELECT max(id) FROM events"),
         "payment": quote(SENDABLE, safe=""),
         "refusal": newest("SELECT max(id) FROM refusals WHERE game_id = 1"),
         "stray": newest("SELECT max(id) FROM refusals WHERE game_id IS NULL"),

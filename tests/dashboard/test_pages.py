@@ -122,7 +122,7 @@ def test_ids_of_one_game_lead_to_nothing_in_another(world, app, browser, install
     Studio(installation, "other")
     before = db("SELECT * FROM audit")
     owned = [(name, page) for name, page in PAGES.items() if any("{game}" in each for each in page.addresses)]
-    ids = re.compile(r"\{(transaction|player|delivery|payment|refusal|creator)\}")
+    ids = re.compile(r"\{(transaction|player|delivery|event|payment|refusal|creator)\}")
     for name, page in owned:
         for address in filter(ids.search, page.addresses):
             elsewhere = address.format(**world | {"game": "/games/other", "month": "/games/other/settlements/2026-07"})
@@ -132,6 +132,7 @@ def test_ids_of_one_game_lead_to_nothing_in_another(world, app, browser, install
         ("transactions/{transaction}/reversal", {"policy": "flag", "reason": "x"}),
         ("transactions/{transaction}/redelivery", {"reason": "x"}),
         ("deliveries/{delivery}/redrive", {}),
+        ("events/{event}", {}),
         ("deliveries/destinations/game/pause", {}),
         ("payments/redrive", {"transaction_id": SENDABLE}),
         ("refusals/{refusal}", {}),
@@ -169,4 +170,4 @@ def test_an_empty_page_says_what_it_will_show(browser, studio, installation):
             answer = browser.get(page.addresses[0].format(game="/games/demo"))
             assert (answer.status_code, page.empty in text_of(answer)) == (200, True), page
             seen += 1
-    assert seen == 9
+    assert seen == 10

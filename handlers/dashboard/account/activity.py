@@ -28,6 +28,7 @@ MEANINGS = {
     "destination.add": "added a destination",
     "destination.paused": "paused a destination",
     "destination.removed": "removed a destination",
+    "event.reveal": "looked at what is hidden of event",
     "game.add": "added a game",
     "game.token": "made a new API token",
     "game.token.retire": "retired the API token before",

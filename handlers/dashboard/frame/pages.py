@@ -63,6 +63,7 @@ GAME_PAGES = (
     ("transactions", "Transactions"),
     ("players", "Players"),
     ("items", "Items"),
+    ("events", "Events"),
     ("deliveries", "Deliveries"),
     ("payments", "Payments"),
     ("settlements", "Settlements"),

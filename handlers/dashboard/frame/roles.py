@@ -24,11 +24,11 @@ OPEN = frozenset(
 )
 
 _READ = """
-    overview game_overview search_everything transactions transaction conflicts refunds players player items deliveries
-    delivery payments payment integration integration_partner snippets refusals refusal strays stray settlements month
-    differences month_print month_creators month_purchases activity
+    overview game_overview search_everything transactions transaction conflicts refunds players player items events
+    event deliveries delivery payments payment integration integration_partner snippets refusals refusal strays stray
+    settlements month differences month_print month_creators month_purchases activity
 """
-_SHOW = "show_page reveal_transaction show_refusal_body show_stray_body"
+_SHOW = "show_page reveal_transaction show_refusal_body show_stray_body reveal_event"
 _ACT = """
     redrive_deliveries redrive_delivery redrive_payments redeliver_transaction set_refusal_aside
     register_player add_player
