@@ -8,6 +8,7 @@ from importlib import import_module
 
 from coinslot.games import games
 from handlers import dashboard
+from handlers.dashboard.frame.help import HELP
 from tests.conftest import Browser, Studio
 from tests.pages import PAGES, SENDABLE, Page, text_of
 
@@ -30,6 +31,11 @@ class TestAddresses:
     def test_each_page_is_in_the_table_of_these_tests(self):
         gets = {place.partition(":")[2] for method, _, place in dashboard.PAGES if method == "GET"}
         assert set(PAGES) == gets - {"login", "login_code", "setup"}
+
+    def test_each_page_names_the_section_that_explains_it(self):
+        pages = {name for name, page in PAGES.items() if page.heading is not None} - set(DOCUMENTS)
+        gets = {place.partition(":")[2] for method, _, place in dashboard.PAGES if method == "GET"}
+        assert pages <= set(HELP) <= gets, "frame/help.py has the section of each page, for its Help link"
 
     def test_no_page_is_imported_before_it_is_asked_for(self):
         code = "import sys, wsgi; print([name for name in sys.modules if name.startswith('handlers.dashboard.')])"

@@ -16,7 +16,6 @@ LONGEST_PATTERN = 40  # characters of one that is shown; a longer one only keeps
 # Values of the examples, by the name of a field or parameter; others follow from the schema.
 EXAMPLES: Mapping[str, Any] = {
     "player_id": "alice",
-    "userId": "alice",
     "sku": "coins",
     "after": 0,
     "limit": 100,
@@ -24,12 +23,6 @@ EXAMPLES: Mapping[str, Any] = {
     "name": "Alice",
     "price_minor": 999,
     "currency": "USD",
-    "amount": "9.99",
-    "transactionId": "GPA.3371-0001",
-    "productId": "starterpack",
-    "platform": "Android",
-    "distributionType": "MOBILE_STORE",
-    "purchasedAt": "2026-07-21T14:17:27Z",
     "coupon_code": "WELCOME",
 }
 # The same for whole bodies, of which nothing is required.
@@ -38,6 +31,15 @@ BODIES: Mapping[str, Any] = {
     "PlayerPatch": {"name": "Alice B.", "country": None},
     "Players": {"players": [{"player_id": "alice", "name": "Alice"}, {"player_id": "bob"}]},
     "Item": {"name": "Gold coins"},
+    "PushedPayment": {
+        "transactionId": "GPA.3371-0001",
+        "userId": "alice",
+        "productId": "starterpack",
+        "amount": "9.99",
+        "currency": "USD",
+        "market": "google",
+        "purchasedAt": "2026-07-21T14:17:27Z",
+    },
 }
 
 
