@@ -161,6 +161,18 @@ def test_a_body_is_shown_after_asking_and_noted_under_their_name(support, person
     assert said == [("Anna", "transaction.reveal"), ("Anna", "refusal.body")]
 
 
+def test_what_came_and_what_was_sent_is_hidden_too(support, personal):
+    for page, word in (
+        ("/games/demo/payments/GP-dora", "transactionId"),
+        ("{game}/deliveries/{delivery}".format(**personal), "grant.created"),
+    ):
+        hidden = support.get(page).text
+        bodies = html.unescape("".join(re.findall(r'aria-label="(?:Body|As it was reported)">(.*?)</pre>', hidden)))
+        assert bodies == "•••", page
+        shown = html.unescape(follow(support, support.post("/show", page=page)).text)
+        assert word in "".join(re.findall(r"<pre.*?</pre>", shown, flags=re.DOTALL)), page
+
+
 def test_support_registers_the_player_of_a_refused_call_and_sets_one_aside(support, personal, db):
     (refusal,) = db("SELECT max(id) AS id FROM refusals WHERE state = 'open'")
     page = f"/games/demo/refusals/{refusal['id']}"
