@@ -156,3 +156,15 @@ def test_it_is_the_same_story_each_time(demo, tmp_path, monkeypatch):
         pairs = list(zip(orders(first), orders(second), strict=False))  # somebody may have bought meanwhile
     assert len(pairs) > 200
     assert all(one == other for one, other in pairs)
+
+
+@pytest.mark.long
+def test_the_whole_of_it_has_a_month_that_was_compared(tmp_path, monkeypatch):
+    result = made(tmp_path / "home", monkeypatch)
+
+    assert result.exit_code == 0, result.output
+    with closing(sqlite3.connect(tmp_path / "home" / "coinslot.db")) as connection:
+        ((state, summary),) = connection.execute("SELECT state, summary FROM reconciliations").fetchall()
+        (count,) = connection.execute("SELECT count(*) FROM transactions").fetchone()
+    assert (state, [each[0] for each in json.loads(summary)]) == ("done", ["missing_there", "amount_differs"])
+    assert count > 1500

@@ -8,8 +8,8 @@ from typing import Any
 from coinslot.base import clock
 from coinslot.operations import asides
 from coinslot.settlement import closing
-from handlers.commands.demo.stage import STRANGERS_ADDRESS, Stage
-from handlers.commands.demo.studio import ACTOR, API, CREATORS, KINGDOMS, MINER, PACKS, Pack, Person
+from handlers.commands.demo.stage import ACTOR, STRANGERS_ADDRESS, Stage
+from handlers.commands.demo.studio import API, CREATORS, KINGDOMS, MINER, PACKS, Pack, Person
 from handlers.kit import demo_world
 from handlers.kit.alerting import watch_and_send
 
@@ -17,6 +17,7 @@ DAYS, FEWEST_DAYS = 60, 10
 DAY, HOUR, MINUTE = 86400.0, 3600.0, 60.0
 STATISTICS_GONE_DAYS = 6  # before now
 OUTAGE_DAYS, OUTAGE_HOURS = 19, 2.5
+MISSING = 5  # place of the payment that a report lacks
 
 
 class Life:
@@ -26,6 +27,7 @@ class Life:
         self.stage, self.random, self.now, self.days, self.who = stage, random, now, days, who
         self.begins = now - now % DAY - (days - 1) * DAY
         self.number = 4000  # of the newest order
+        self.reported: list[dict[str, str]] = []  # by the partner of in-game payments: its figures
 
     def plan(self) -> None:
         for slug in (MINER, KINGDOMS):
@@ -202,9 +204,19 @@ class Life:
             "market": self.random.choice(("google", "google", "apple")),
         }
         self._at(at, partial(self._push, payment, at))
+        self.reported.append(
+            {
+                "transactionId": payment["transactionId"],
+                "amount": payment["amount"],
+                "currency": payment["currency"],
+                "status": "COMPLETED",
+                "purchasedAt": clock.stamp(at),
+            }
+        )
         if self.random.random() < 0.05:
             refund = {"status": "refunded", "refunded_at": clock.stamp(at + 2 * DAY)}
             self._at(at + 2 * DAY, partial(self._push, payment | refund, at))
+            self.reported[-1]["status"] = "REFUNDED"
         elif self.random.random() < 0.02:
             odd = payment | {"transactionId": f"GLX-{number}", "market": "galaxy"}
             self._at(at + HOUR, partial(self._push, odd, at))
@@ -253,7 +265,9 @@ class Life:
         """The month before this one is closed on its third day."""
         third = _month_begins(self.now) + 2 * DAY + 9 * HOUR
         last = self.now - 2 * HOUR
-        self._at(third if self.begins < third < last else last, self._close)
+        at = third if self.begins < third < last else last
+        self._at(at, self._close)
+        self._at(at + HOUR, self._compare)
 
     def _close(self) -> None:
         installation = self.stage.installation
@@ -262,6 +276,15 @@ class Life:
             game = installation.games.by_slug(slug)
             assert game is not None
             closing.close(installation.database, game, installation.in_game, name, ACTOR)
+
+    def _compare(self) -> None:
+        """The partner lacks one payment and has another at a lower amount."""
+        month = clock.stamp(_month_begins(clock.now()) - DAY)[:7]
+        rows = [dict(each) for each in self.reported if each["purchasedAt"].startswith(month)]
+        if len(rows) > MISSING:
+            rows[0]["amount"] = "1.99"
+            del rows[MISSING]
+            self.stage.compare(MINER, month, "playcamp", rows)
 
     # The small things
 

@@ -1,10 +1,13 @@
 """Time and calls of a demo: what happens is planned for a moment, and played in the order of moments."""
 
+import csv
 import heapq
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from flask import Flask
@@ -13,11 +16,15 @@ from coinslot.base import clock
 from coinslot.base.errors import CoinslotError
 from coinslot.installation import Installation
 from coinslot.outbox import attempts
+from coinslot.settlement import jobs
+from coinslot.settlement.columns import Layout
+from handlers.kit import partner_reports
 from handlers.kit.partner import Call, Partner
 from handlers.kit.receive import partners
 
 # Kept for documentation (RFC 5737).
 PARTNERS_ADDRESS, GAMES_ADDRESS, STRANGERS_ADDRESS = "203.0.113.10", "198.51.100.7", "192.0.2.66"
+ACTOR = "owner"
 LOOK_SECONDS = 900.0  # between two looks of the relay, where nothing else happens
 
 
@@ -88,6 +95,23 @@ class Stage:
     def end(self) -> None:
         self._relay.stop()
         self.installation.observations.flush()
+
+    def compare(self, slug: str, month: str, name: str, rows: Sequence[Mapping[str, str]]) -> None:
+        """Compare a closed month with a partner's report, as the owner does who uploads it; the relay ends it."""
+        database, partner = self.installation.database, self._partners[name]
+        game = self.installation.games.by_slug(slug)
+        assert game is not None
+        assert partner.report is not None
+        layout = Layout.of(partner.report, {})
+        with NamedTemporaryFile("w", suffix=".csv", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+            file.flush()
+            path = Path(file.name)
+            reading = jobs.look_through(path, layout)
+            run_id = partner_reports.begin(self.installation, game, month, partner, ACTOR, (path, layout))
+            jobs.take_file(database, run_id, path, layout, reading=reading)
 
     def _call(self, call: Call, headers: Mapping[str, str], address: str, expect: int) -> bytes:
         answer = self._client.open(

@@ -9,12 +9,11 @@ from coinslot.games import games, registry
 from coinslot.installation import Installation
 from coinslot.outbox import destinations
 from coinslot.store.db import Connection
-from handlers.commands.demo.stage import Stage
+from handlers.commands.demo.stage import ACTOR, Stage
 from handlers.kit.demo_world import GAMES, GONE
 
 MINER, KINGDOMS = "space-miner", "tiny-kingdoms"
 API = f"api.{MINER}{GAMES}"
-ACTOR = "owner"
 CREATORS = ("NOVA7", "KIMCHI", "LUNAR", "TORVALD")
 
 
