@@ -39,7 +39,7 @@ def report(
     wanted: Credit,
     *,
     may_be_empty: bool = True,
-    also: Callable[[Connection, Credited], None] = lambda tx, credited: None,
+    also: Callable[[Connection, Credited], None] | None = None,
 ) -> Outcome:
     """Credit a report by the game's rules, or say why not; a conflict is kept for a person.
 
@@ -63,11 +63,12 @@ def report(
 
     def write(tx: Connection) -> Credited:
         credited = credit(tx, wanted, rules)
-        also(tx, credited)
+        if also is not None:
+            also(tx, credited)
         return credited
 
     try:
-        return _made(database.write(write, keeps_games=True))
+        return _made(database.write(write, keeps_games=also is None))
     except ConflictError as error:
         known = error.transaction_id
         database.write(lambda tx: record_conflict(tx, wanted, known))
