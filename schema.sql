@@ -317,11 +317,12 @@ CREATE TABLE transactions (
     usd_fee          TEXT,
     usd_net          TEXT,
     usd_unit         TEXT CHECK (usd_unit IN ('cents', 'dollars')),
-    figures          TEXT NOT NULL DEFAULT '{}', -- JSON object: every money figure under the partner's name for it,
-                                               -- its exact decimal digits as text
+    figures          BLOB NOT NULL,            -- JSON object: every money figure under the partner's name for it,
+                                               -- its exact decimal digits as text; packed (coinslot/ledger/packing.py)
     session_metadata TEXT,                     -- JSON the game attached to the store session; NULL once forgotten
     fingerprint      TEXT NOT NULL,            -- the same for a retry; another for a conflict
-    raw_body         BLOB,                     -- what was signed, byte for byte; NULL once the player is forgotten
+    raw_body         BLOB,                     -- what was signed, byte for byte, packed; NULL once the player is
+                                               -- forgotten
     body_sha256      TEXT NOT NULL,            -- stays, so that a kept copy can still be proved
     signature        TEXT,                     -- accepted signature as received; NULL once the player is forgotten
     signed_with      TEXT NOT NULL,            -- secret and slot that matched: <secret>/current or /previous

@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import Any
 
 from coinslot.base import clock
+from coinslot.ledger import packing
 from coinslot.store import queries
 from coinslot.store.db import Connection, Row
 
@@ -43,14 +44,16 @@ def public_id(game_slug: str, partner: str, external_id: str) -> str:
 def insert(tx: Connection, row: Mapping[str, Any], previous_hash: str) -> int | None:
     """Add a transaction after the one with ``previous_hash``; returns its id, None when its external id is taken.
 
-    ``row`` holds the columns of ``transactions``; one that is missing becomes NULL, and other names are ignored. The
-    hashes and the time of storing are added here.
+    ``row`` holds the columns of ``transactions``, ``figures`` as JSON and ``raw_body`` as it came; one that is missing
+    becomes NULL, and other names are ignored. The hashes and the time of storing are added here.
     """
     values = {column: row.get(column) for column in (*_HASHED, *_EMPTIED)}
     values["body_sha256"] = hashlib.sha256(row["raw_body"] or b"").hexdigest()
     values["received_at"] = clock.stamp()
     values["previous_hash"] = previous_hash
     values["row_hash"] = _row_hash(values)
+    values["figures"] = packing.pack(row["figures"].encode())
+    values["raw_body"] = None if values["raw_body"] is None else packing.pack(values["raw_body"])
     inserted = queries.insert(
         tx, "transactions", values, "ON CONFLICT (game_id, partner, external_id) DO NOTHING RETURNING id"
     )
@@ -79,8 +82,25 @@ def verify(connection: Connection, newest: int | None = None) -> Iterator[str]:
     yield from _verify_grants(connection, newest)
 
 
-def _row_hash(row: Mapping[str, Any] | Row) -> str:
+def _row_hash(row: Mapping[str, Any]) -> str:
     return digest([row[column] for column in _HASHED])
+
+
+def _is_changed(row: Row) -> bool:
+    """Whether a row of ``transactions`` is another one than was hashed."""
+    try:
+        return bool(row["row_hash"] != _row_hash({**dict(row), "figures": packing.unpack(row["figures"]).decode()}))
+    except ValueError:
+        return True
+
+
+def _is_body_changed(row: Row) -> bool:
+    if row["raw_body"] is None:  # the player was forgotten
+        return False
+    try:
+        return bool(hashlib.sha256(packing.unpack(row["raw_body"])).hexdigest() != row["body_sha256"])
+    except ValueError:
+        return True
 
 
 def _verify_transactions(connection: Connection, newest: int | None) -> Iterator[str]:
@@ -96,10 +116,9 @@ def _verify_transactions(connection: Connection, newest: int | None) -> Iterator
         name = f"transaction {row['public_id']}"
         if previous_hash is not None and row["previous_hash"] != previous_hash:
             yield f"{name} does not follow the row before it"
-        if row["row_hash"] != _row_hash(row):
+        if _is_changed(row):
             yield f"{name} was changed"
-        # NULL: the player was forgotten.
-        elif row["raw_body"] is not None and hashlib.sha256(row["raw_body"]).hexdigest() != row["body_sha256"]:
+        elif _is_body_changed(row):
             yield f"the kept body of {name} was changed"
         if not row["has_grant"]:
             yield f"the grant of {name} was removed"

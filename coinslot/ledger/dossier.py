@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coinslot.games.registry import LONGEST_ID
+from coinslot.ledger import packing
 from coinslot.ledger.search import KEY_KINDS
 from coinslot.store import queries
 from coinslot.store.db import Connection, Row
@@ -72,7 +73,7 @@ def of_transaction(connection: Connection, game_id: int, public_id: str) -> Doss
     )
     if row is None:
         return None
-    transaction = dict(row)
+    transaction = dict(row) | {"raw_body": packing.body(row["raw_body"]), "figures": figures(row["figures"])}
     for name in ("before", "next"):
         transaction[name] = json.loads(row[name]) if row[name] else None
     keys = _keys(connection, transaction)
@@ -100,9 +101,12 @@ def row(connection: Connection, game_id: int, public_id: str) -> Row | None:
     return queries.row(connection, sql, {"public_id": public_id, "game_id": game_id})
 
 
-def figures(text: str) -> dict[str, str]:
-    """The partner's money figures, name -> digits as they came."""
-    return {str(name): str(value) for name, value in json.loads(text).items()}
+def figures(stored: bytes) -> dict[str, str]:
+    """The partner's money figures, name -> digits as they came; none where the row was changed and cannot be read."""
+    try:
+        return {str(name): str(value) for name, value in json.loads(packing.unpack(stored)).items()}
+    except ValueError:
+        return {}
 
 
 def of_player(connection: Connection, game_id: int, player_id: str, limit: int = MOST_OF_PLAYER) -> History:

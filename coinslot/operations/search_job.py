@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from coinslot.access.vault import Vault
 from coinslot.games import search_keys
+from coinslot.ledger import packing
 from coinslot.operations import refusals
 from coinslot.relay import jobs
 from coinslot.store import queries
@@ -110,6 +111,8 @@ def _read(connection: Connection, vault: Vault, before: dict[str, int]) -> _Port
 def _body(table: str, row: Row, vault: Vault, connection: Connection) -> bytes | None:
     if table == "refusals":
         return refusals.opened(vault.current(connection), row).body
+    if table == "transactions":
+        return packing.body(row["raw_body"])
     return row["raw_body"] if table != "payments" else None
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from coinslot.ledger import notices
+from coinslot.ledger import notices, packing
 from coinslot.operations import troubles
 from coinslot.operations.troubles import NOTICES
 from handlers.appcharge.receive import ORDER_IDS
@@ -120,7 +120,7 @@ class TestUnreadableMoney:
             assert (first.status_code, again.data) == (200, first.data)
             ((name, _),) = changed.items()
             row = db("SELECT figures, kind FROM transactions ORDER BY id DESC LIMIT 1")[0]
-            assert (json.loads(row["figures"])[name], row["kind"]) == (kept, "purchase")
+            assert (json.loads(packing.unpack(row["figures"]))[name], row["kind"]) == (kept, "purchase")
         assert len(feed()) == len(ODD_MONEY)
 
     SPELLED = (

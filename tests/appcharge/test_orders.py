@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from coinslot.access.keyring import SecretValue
 from coinslot.base import signing
+from coinslot.ledger import packing
 from handlers.appcharge.order_body import parse_order
 from handlers.appcharge.signature import SignatureError, parse, sign, verify
 from tests.conftest import MAIN_KEY, TOKEN, order
@@ -135,7 +136,7 @@ class TestOrders:
         assert json.loads(row["session_metadata"]) == {"shard": 3}
         assert row["occurred_at"] == "2026-07-21T14:17:27.329000Z"
         assert row["signed_with"] == "appcharge.main_key/current"
-        assert json.loads(row["raw_body"])["orderId"] == "68e25eebdcb1278"
+        assert json.loads(packing.body(row["raw_body"]))["orderId"] == "68e25eebdcb1278"
         assert row["signature"].startswith("t=")
         (grant,) = feed()
         assert grant == {
@@ -344,7 +345,7 @@ class TestOrders:
         assert post_order(subTotal=0.90, tax=0.10, priceInCents=100, priceInDollar=15).status_code == 200
         (row,) = db("SELECT * FROM transactions")
         assert (row["gross_minor"], row["subtotal_minor"], row["usd_unit"]) == (100, None, "dollars")
-        assert json.loads(row["figures"])["subTotal"] == "0.9"
+        assert json.loads(packing.unpack(row["figures"]))["subTotal"] == "0.9"
 
     def test_sandbox_orders_are_tests(self, post_order, studio, feed):
         studio.config("appcharge.environment", "sandbox")

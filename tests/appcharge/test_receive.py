@@ -16,6 +16,7 @@ from coinslot.access import keyring
 from coinslot.access.keyring import SecretValue
 from coinslot.access.vault import Sealed
 from coinslot.base import clock as coinslot_clock
+from coinslot.ledger import packing
 from handlers.appcharge import encryption
 from handlers.appcharge.signature import SignatureError
 from tests.appcharge_calls import ENDPOINTS, body, is_accepted, path
@@ -302,7 +303,7 @@ def test_what_was_encrypted_is_credited_as_it_was_written(aes, send, feed, db):
     assert again.status_code == 200
     assert len(feed()) == 1
     (row,) = db("SELECT raw_body, signature, signed_with FROM transactions")
-    assert bytes(row["raw_body"]) == body("orders", publisherToken=TOKEN)
+    assert packing.body(row["raw_body"]) == body("orders", publisherToken=TOKEN)
     assert (row["signature"], row["signed_with"]) == ("", "appcharge.main_key/current")
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from coinslot.base import clock
 from coinslot.games import erasure
-from coinslot.ledger import chain, events, grants, policies, refunds, reports
+from coinslot.ledger import chain, events, grants, packing, policies, refunds, reports
 from coinslot.ledger import credit as ledger
 from coinslot.ledger.policies import Policy
 from tests.ledger.test_credit import report_of
@@ -478,7 +478,7 @@ class TestDisputes:
         (row,) = db("SELECT * FROM transactions WHERE kind = 'adjustment'")
         assert (row["external_id"], row["reference"]) == ("restore:o-1:1", "o-1")
         assert (row["currency"], row["gross_minor"], row["session_metadata"]) == (None, None, None)
-        assert (row["raw_body"], row["occurred_at"]) == (b"event", clock.stamp(200))
+        assert (packing.body(row["raw_body"]), row["occurred_at"]) == (b"event", clock.stamp(200))
         assert desk.is_whole()
 
     def test_an_order_of_the_adjustment_s_name_is_not_mistaken_for_it(self, desk):

@@ -93,7 +93,7 @@ def patient(tmp_path: Path) -> Iterator[Patient]:
 
 
 def credit(patient: Patient, order_id: str = "first") -> None:
-    patient.write(lambda tx: ledger.credit(tx, a_credit(1, order_id), reports.Rules()))
+    patient.write(lambda tx: ledger.credit(tx, a_credit(1, order_id, money=reports.Money("USD", 100)), reports.Rules()))
 
 
 @pytest.fixture

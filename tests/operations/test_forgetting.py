@@ -1,6 +1,7 @@
 """Forgetting a player: nothing of the person is left in any file of the home folder, and no restore brings it back."""
 
 import base64
+import hashlib
 import io
 import json
 import sqlite3
@@ -13,6 +14,7 @@ import pytest
 
 from app import create_app
 from coinslot.installation import Installation
+from coinslot.ledger import packing
 from coinslot.operations import forgetting, refusals, troubles, uploads
 from coinslot.operations.backup import backup
 from coinslot.operations.restore import restore
@@ -24,6 +26,7 @@ from tests.pages import text_of
 
 EMAIL = "alice.liddell@wonderland.example"  # of the player, in whatever is kept of her
 BOBS = "bob@builder.example"
+INCOMPRESSIBLE = "".join(hashlib.sha256(bytes([number])).hexdigest() for number in range(250))
 UNNAMED = {"eventName": "order.shipped", "requestId": "r-1", "customer": {"email": EMAIL}}
 
 
@@ -63,6 +66,11 @@ class Desk:
             found.append("alice" if EMAIL in text else "bob" if BOBS in text else "nobody")
         return found
 
+    def orders_with(self, text: str) -> int:
+        """How many kept bodies of transactions, which are packed, hold this text."""
+        rows = self.db("SELECT raw_body FROM transactions WHERE raw_body IS NOT NULL")
+        return sum(text.encode() in packing.unpack(row["raw_body"]) for row in rows)
+
     def write(self, function: Callable[[sqlite3.Connection], Any]) -> Any:
         return self.installation.database.write_here(function)
 
@@ -72,10 +80,10 @@ def desk(client, installation, studio, db) -> Desk:
     return Desk(client, installation, studio, db)
 
 
-def files_with(home: Path, *texts: str) -> list[str]:
+def files_with(home: Path, *texts: str | bytes) -> list[str]:
     """The files of a folder that hold one of the texts, as it is or in Base64; backups apart."""
-    wanted = [text.encode() for text in texts]
-    wanted += [base64.b64encode(text[offset:].encode())[4:-4] for text in texts for offset in range(3)]
+    wanted = [text.encode() if isinstance(text, str) else text for text in texts]
+    wanted += [base64.b64encode(text[offset:])[4:-4] for text in list(wanted) for offset in range(3)]
     return [
         path.name
         for path in home.rglob("*")
@@ -87,7 +95,7 @@ def test_no_file_of_the_home_folder_holds_the_person_and_the_sums_stay(desk, ins
     entry = {"name": "Alice Liddell", "login_name": EMAIL, "identities": {"google": "11016948447"}}
     headers = {"Authorization": f"Bearer {desk.studio.token}"}
     assert client.put("/game/v1/players/alice", json=entry, headers=headers).status_code == 200
-    assert desk.order(sessionMetadata=f'{{"mail": "{EMAIL}"}}', padding="x" * 20_000) == 200  # on overflow pages
+    assert desk.order(sessionMetadata=f'{{"mail": "{EMAIL}"}}', padding=INCOMPRESSIBLE) == 200  # on overflow pages
     assert desk.order(priceInCents=998) == 400  # a conflict
     assert desk.order(playerId="bob", playerEmail=EMAIL) == 400  # a conflict that names another player
     assert desk.event(playerId="alice", note="who") == 200
@@ -99,10 +107,13 @@ def test_no_file_of_the_home_folder_holds_the_person_and_the_sums_stay(desk, ins
     uploads.keep(installation.settings.home, "report", io.BytesIO(f"{order()['orderId']},{EMAIL}".encode()))
     assert len(desk.db("SELECT id FROM events WHERE raw_body IS NOT NULL")) == 5
     assert files_with(installation.settings.home, EMAIL, "Alice Liddell", "11016948447") != []
+    (body,) = [row["raw_body"] for row in desk.db("SELECT raw_body FROM transactions")]  # packed, and at last random
+    assert EMAIL.encode() in packing.unpack(body)
+    assert files_with(installation.settings.home, body[-60:]) != []
 
     assert desk.forget() == 204
 
-    assert files_with(installation.settings.home, EMAIL, "Alice Liddell", "11016948447") == []
+    assert files_with(installation.settings.home, EMAIL, "Alice Liddell", "11016948447", body[-60:]) == []
     assert desk.refused_calls() == []
     answer = client.get("/game/v1/players/alice/granted", headers=headers)
     assert answer.json["granted"] == {"coins": 1000, "gems": 5}
@@ -245,7 +256,7 @@ class TestRestore:
         return file
 
     def test_whoever_was_forgotten_since_is_forgotten_again(self, desk, installation, copy):
-        assert EMAIL.encode() in copy.read_bytes()
+        assert EMAIL.encode() in copy.read_bytes()  # in the event: bodies of transactions are packed
         assert desk.forget() == 204
 
         done = restore(installation.database, installation.vault, copy)
@@ -253,7 +264,7 @@ class TestRestore:
         assert done.forgotten == 1
         assert files_with(installation.settings.home, EMAIL) == []
         assert desk.refused_calls() == []
-        assert files_with(installation.settings.home, BOBS) != []
+        assert desk.orders_with(BOBS) == 1
         assert desk.db("SELECT player_id FROM players ORDER BY 1") == [{"player_id": "bob"}]
         assert len(desk.db("SELECT id FROM grants")) == 2
         assert restore(installation.database, installation.vault, copy).forgotten == 1  # as often as it is done
@@ -269,7 +280,7 @@ class TestRestore:
         assert restore(installation.database, installation.vault, later).forgotten == 0
 
         assert {"player_id": "alice"} in desk.db("SELECT player_id FROM players")
-        assert files_with(installation.settings.home, EMAIL) != []
+        assert desk.orders_with(EMAIL) == 1
         assert desk.forget() == 204
         assert restore(installation.database, installation.vault, later).forgotten == 1
         assert files_with(installation.settings.home, EMAIL) == []

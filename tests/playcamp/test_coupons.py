@@ -6,6 +6,7 @@ import uuid
 import pytest
 
 from coinslot.access import keyring
+from coinslot.ledger import packing
 from handlers.playcamp.events import coupons
 from tests.fakes.http import reset, silence
 from tests.fakes.playcamp import Coupon, PlayCamp, answers, broken, garbage, signed
@@ -309,7 +310,7 @@ class TestWebhook:
         (row,) = db("SELECT signed_with, occurred_at, signature, raw_body FROM transactions")
         assert row["signed_with"] == "playcamp.webhook_secret/current"
         assert row["occurred_at"] == "2026-01-01T00:00:00.000000Z"
-        assert row["signature"] == signed(row["raw_body"], SECRET)
+        assert row["signature"] == signed(packing.body(row["raw_body"]), SECRET)
 
     def test_a_usage_is_granted_once_however_often_and_in_whatever_words_it_is_told(self, announce, feed, db):
         split = [{"itemId": "gems", "itemQuantity": 40}, {"itemId": "gems", "itemQuantity": 60.0}]

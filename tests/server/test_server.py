@@ -36,7 +36,7 @@ from coinslot.access import keyring
 from coinslot.access.vault import MasterKey
 from coinslot.games import games
 from coinslot.installation import Installation
-from coinslot.ledger import chain
+from coinslot.ledger import chain, packing
 from coinslot.ledger import credit as ledger
 from coinslot.operations import troubles
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, Studio, appcharge_headers, furnished, order
@@ -285,7 +285,7 @@ class TestRaces:
         answers = at_once(32, report)
 
         (transaction,) = rows(installation, "SELECT raw_body FROM transactions")
-        winner = [content[0] for content in contents].index(transaction["raw_body"])
+        winner = [content[0] for content in contents].index(packing.body(transaction["raw_body"]))
         assert [answer.status == 200 for answer in answers] == [number // 2 % 2 == winner for number in range(32)]
         assert all(answer.json["publisherErrorMessage"] for answer in answers if answer.status == 400)
         assert [(row["seen"], row["raw_body"]) for row in rows(installation, "SELECT * FROM conflicts")] == [

@@ -194,10 +194,10 @@ class TestWrites:
             )
             tx.execute(
                 """INSERT INTO transactions (public_id, game_id, partner, external_id, reference, kind, player_id,
-                       fingerprint, raw_body, body_sha256, signature, signed_with, answer_status, answer_body,
-                       environment, is_test, received_at, previous_hash, row_hash)
-                   VALUES ('u', 1, 'p', 'e', 'e', 'purchase', 'a', 'f', x'00', 's', 's', 'k', 200, '', 'live', 0, 'now',
-                           '0', '1')"""
+                       figures, fingerprint, raw_body, body_sha256, signature, signed_with, answer_status,
+                       answer_body, environment, is_test, received_at, previous_hash, row_hash)
+                   VALUES ('u', 1, 'p', 'e', 'e', 'purchase', 'a', x'00', 'f', x'00', 's', 's', 'k', 200, '', 'live', 0,
+                           'now', '0', '1')"""
             )
             tx.execute(
                 """INSERT INTO grants (id, game_id, transaction_id, kind, player_id, is_test, created_at)

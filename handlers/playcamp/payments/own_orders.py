@@ -13,6 +13,7 @@ from coinslot.base import clock, exact, moments, money
 from coinslot.base.spellings import shown
 from coinslot.games.games import Game
 from coinslot.installation import Installation
+from coinslot.ledger import packing
 from coinslot.payments import orders as payment_orders
 from coinslot.payments import parsing, queries
 from coinslot.payments import store as payments
@@ -141,7 +142,7 @@ def _since(game: Game) -> str:
 
 def _payment(game: Game, wanted: Rules, row: Row) -> Payment:
     """The payment of an order; it lacks the amount if the currency's decimals are not known."""
-    sku, name = _product(row["raw_body"])
+    sku, name = _product(packing.body(row["raw_body"]))
     currency = row["currency"]
     is_known = money.exponent(currency or "") is not None
     document = {
