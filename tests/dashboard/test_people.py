@@ -1,6 +1,7 @@
 """Owners and support: who may do what, how people come and go, and what support does not see before they ask."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,21 @@ class TestInvitation:
         assert (other.status_code, "Set-Cookie" in other.headers) == (410, True)
         assert "coinslot_session" not in str(other.headers)
         assert [row["actor"] for row in db("SELECT actor FROM audit ORDER BY id")][-2:] == ["Anna", "Anna"]
+
+    def test_only_one_of_many_gets_in_by_one_link(self, app, db):
+        token = token_of(invite(app).strip())
+
+        def post(number):
+            return (
+                app.test_client()
+                .post("/invitation", data={"token": token, "password": f"{number} {ANOTHER}"})
+                .status_code
+            )
+
+        with ThreadPoolExecutor(8) as pool:
+            answers = sorted(pool.map(post, range(8)))
+        assert answers == [303] + [410] * 7
+        assert len(db("SELECT * FROM sessions")) == 1
 
     @pytest.mark.parametrize("token", ["", "x", "\u00e9", "\x00", "x" * 5000])
     def test_what_is_no_invitation_is_410(self, client, token):

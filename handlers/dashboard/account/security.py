@@ -17,7 +17,7 @@ from coinslot.operations import backup
 from coinslot.store import audit
 from coinslot.store.db import Connection
 from handlers.dashboard.account.login import later
-from handlers.dashboard.frame import times
+from handlers.dashboard.frame import privacy, times
 from handlers.dashboard.frame.pages import download, page, read, see_other, show_on_error, who, write
 from handlers.kit import passwords
 from handlers.kit.partner import addresses_of
@@ -39,6 +39,7 @@ def account(at: str = "", status: int = 200, problem: str = "") -> Response:
     """The page of the account. When a form on it fails, ``problem`` is shown beside the form ``at``."""
     installation = current_installation()
     connection = installation.database.read()
+    privacy.reveal()  # it is the person's own
     return page(
         "account.html",
         status,
