@@ -73,7 +73,10 @@ def of_transaction(connection: Connection, game_id: int, public_id: str) -> Doss
     )
     if row is None:
         return None
-    transaction = dict(row) | {"raw_body": packing.body(row["raw_body"]), "figures": figures(row["figures"])}
+    transaction = dict(row) | {
+        "raw_body": packing.body(row["raw_body"]),
+        "figures": packing.figures(row["figures"]),
+    }
     for name in ("before", "next"):
         transaction[name] = json.loads(row[name]) if row[name] else None
     keys = _keys(connection, transaction)
@@ -99,14 +102,6 @@ def row(connection: Connection, game_id: int, public_id: str) -> Row | None:
     """The row of the transaction alone; None when the game has no such transaction."""
     sql = "SELECT * FROM transactions WHERE public_id = :public_id AND game_id = :game_id"
     return queries.row(connection, sql, {"public_id": public_id, "game_id": game_id})
-
-
-def figures(stored: bytes) -> dict[str, str]:
-    """The partner's money figures, name -> digits as they came; none where the row was changed and cannot be read."""
-    try:
-        return {str(name): str(value) for name, value in json.loads(packing.unpack(stored)).items()}
-    except ValueError:
-        return {}
 
 
 def of_player(connection: Connection, game_id: int, player_id: str, limit: int = MOST_OF_PLAYER) -> History:

@@ -4,6 +4,7 @@ They are compressed with DEFLATE (RFC 1951), which is told words beforehand that
 says how the rest is packed.
 """
 
+import json
 import zlib
 
 PLAIN, WITH_WORDS = b"\0", b"\1"
@@ -55,3 +56,11 @@ def body(stored: bytes | None) -> bytes | None:
         return None if stored is None else unpack(stored)
     except ValueError:
         return b""
+
+
+def figures(stored: bytes) -> dict[str, str]:
+    """The partner's money figures, name -> digits as they came; none where they were changed and cannot be read."""
+    try:
+        return {str(name): str(value) for name, value in json.loads(unpack(stored)).items()}
+    except ValueError:
+        return {}

@@ -14,7 +14,7 @@ from typing import Any
 from coinslot.access.vault import Vault
 from coinslot.base import clock
 from coinslot.games import registry
-from coinslot.ledger import boosts
+from coinslot.ledger import boosts, packing
 from coinslot.operations import refusals
 from coinslot.operations.forgetting import words_of_call
 from coinslot.store import queries
@@ -134,7 +134,8 @@ def _with_grants(connection: Connection, key: Mapping[str, Any], rows: Rows) -> 
     by_id = {row["id"]: row for row in rows}
     for row in rows:
         row |= {"grants": [], "refunds": [], "conflicts": [], "events": []}
-        row["figures"] = json.loads(row["figures"])
+        row["figures"] = packing.figures(row["figures"])
+        row["raw_body"] = packing.body(row["raw_body"])
         _read_body(row)
     grants: dict[int, dict[str, Any]] = {}
     for row in _rows(
