@@ -1,13 +1,11 @@
 """Filters and globals of the templates: money, times, states, links. State words are those of the database."""
 
 import re
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, request, url_for
 
-from coinslot.base import clock
 from handlers.dashboard.frame.help import help_address
 from handlers.dashboard.frame.times import day, hover, moment, zone_in_words
 from handlers.kit.job_names import job_name
@@ -132,9 +130,3 @@ def _address(endpoint: str, of_list: str, name: str, value: str, **query: Any) -
     if re.fullmatch(r"[A-Za-z0-9_:@~-][A-Za-z0-9_.:@~-]*", value):
         return url_for(f"dashboard.{endpoint}", **(query | {name: value}))
     return url_for(f"dashboard.{of_list}", id=value, **query)
-
-
-def days_back(count: int) -> list[str]:
-    """The last ``count`` UTC days, the oldest first, today last."""
-    now = clock.now()
-    return [datetime.fromtimestamp(now - 86400 * back, UTC).date().isoformat() for back in reversed(range(count))]
