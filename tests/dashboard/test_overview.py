@@ -16,7 +16,13 @@ from handlers.dashboard.frame import charts
 from handlers.kit.troubles import list_troubles
 from tests.conftest import Studio
 from tests.owed import Owed
-from tests.pages import HOSTILE, assert_has, text_of
+from tests.pages import HOSTILE, assert_has
+from tests.pages import text_of as spaced_text_of
+
+
+def text_of(answer):
+    """The text, with no space before the end of a part of a sentence."""
+    return re.sub(r" (?=[.,;)])", "", spaced_text_of(answer))
 
 
 @pytest.fixture
@@ -50,7 +56,7 @@ class TestFigures:
         post_order()
         post_order()
         page = text_of(browser.get("/"))
-        assert_has(page, "In the last 30 days players paid 9.99 USD . Today: 9.99 USD.", "Paid 9.99 USD", "Grants 1")
+        assert_has(page, "In the last 30 days players paid 9.99 USD. Today: 9.99 USD.", "Paid 9.99 USD", "Grants 1")
         grants = text_of(browser.get("/?metric=grants"))
         assert_has(grants, "1 grant in the last 30 days, 1 of it today.", "1 duplicate was answered and not credited")
 
@@ -69,7 +75,7 @@ class TestFigures:
             page = text_of(browser.get("/", query_string=f"{query}&metric=grants"))
             assert f"{grants} grants in" in page, (query, page)
         page = browser.get("/?range=2026-07")
-        assert_has(text_of(page), "In July 2026 players paid 700 JPY .", without=("Today", "today"))
+        assert_has(text_of(page), "In July 2026 players paid 700 JPY.", without=("Today", "today"))
         assert_has(page.text, 'href="/?range=2026-06#figures" rel="prev"', 'href="/?range=2026-08#figures" rel="next"')
         assert 'rel="next"' not in browser.get("/?range=2026-08").text
         assert "Nothing was paid in June 2026." in text_of(browser.get("/?range=2026-06"))
@@ -80,7 +86,7 @@ class TestFigures:
         page = browser.get("/")
         assert_has(
             text_of(page),
-            "players paid 10.00 USD , 9,000 KRW and 5.00 EUR .",  # by about what they are worth
+            "players paid 10.00 USD, 9,000 KRW and 5.00 EUR.",  # by about what they are worth
             "Refunded, less what disputes brought back: 1.00 GBP.",
             "Appcharge: 10.00",
         )
